@@ -1,0 +1,212 @@
+/**
+ * The one place that knows the TensorFlow addon: it loads TensorFlow's shared library under tfjs and hands out the tfjs
+ * namespace, plus a door to the kernels tfjs has no function for (float64, Cholesky, triangular solve).
+ *
+ * It does by hand what `@tensorflow/tfjs-node-gpu/dist/index.js` does on import, with one difference: the addon comes from
+ * the path it is given instead of from inside node_modules, where that package's install script would have put one built
+ * for an older TensorFlow. Nothing here provisions; `addonPath` is the work of the set-up.
+ *
+ * One thread of a process may own the addon. tfjs calls are synchronous: the owner yields between its steps.
+ */
+import { constants } from 'node:os';
+import { createRequire } from 'node:module';
+import util from 'node:util';
+import * as tf from '@tensorflow/tfjs-core';
+
+/** The numbers TensorFlow's C interface gives to element types (`TF_DataType`). */
+export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, int64: 9, bool: 10 } as const;
+
+/** The numbers TensorFlow's C interface gives to kinds of attribute (`TF_AttrType`). */
+export const TF_ATTR = { string: 0, int: 1, float: 2, bool: 3, type: 4, shape: 5 } as const;
+
+/** One attribute of a kernel call, for example `{ name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 }`. */
+export interface OpAttribute {
+  readonly name: string;
+  readonly type: number;
+  readonly value: boolean | number | string | readonly number[];
+}
+
+/**
+ * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: whoever executes frees.
+ * `liveCount` counts every tensor that the addon holds, those of tfjs included, so that tests can prove ownership.
+ */
+export interface RawTensors {
+  /** Runs a TensorFlow kernel; the caller owns the ids it returns. Throws TensorFlow's own message on a failing kernel. */
+  execute(op: string, attributes: readonly OpAttribute[], inputIds: readonly number[], outputs: number): number[];
+  /** The id behind a tfjs tensor. It stays the tensor's: valid until the tensor is disposed, and never to be freed here. */
+  idOf(tensor: tf.Tensor): number;
+  /** Shape of a tensor that `execute` returned and that has been neither freed nor adopted. */
+  shapeOf(id: number): readonly number[];
+  /** Frees a tensor that `execute` returned. */
+  free(id: number): void;
+  /** Hands a float32, int32 or bool tensor that `execute` returned to tfjs, which owns (and tidies) it from then on. */
+  tensor(id: number): tf.Tensor;
+  /** Number of tensors alive in the addon. */
+  liveCount(): number;
+}
+
+/** Thrown when the addon cannot be loaded or is asked for something before it is. */
+export class TensorFlowError extends Error {
+  override readonly name = 'TensorFlowError';
+  constructor(
+    message: string,
+    readonly facts: Record<string, unknown>,
+    readonly hint: string,
+  ) {
+    super(`${message} ${hint}`);
+  }
+}
+
+/**
+ * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace. Calling it again is free.
+ * Environment variables that TensorFlow reads are given defaults first: quiet logs, no TF32 rounding on GPUs (float32
+ * means float32), and GPU memory taken as needed.
+ *
+ * Throws `TensorFlowError` when the addon does not load, or when another addon is already loaded.
+ */
+export function loadTensorFlow(addonPath: string): typeof tf {
+  if (loaded !== undefined) {
+    if (loaded.addonPath !== addonPath) {
+      throw new TensorFlowError(
+        'Another TensorFlow addon is already loaded in this thread.',
+        { loaded: loaded.addonPath, asked: addonPath },
+        'One process uses one device: start a second process for the other one.',
+      );
+    }
+    return tf;
+  }
+  process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '2';
+  process.env['NVIDIA_TF32_OVERRIDE'] ??= '0';
+  process.env['TF_FORCE_GPU_ALLOW_GROWTH'] ??= 'true';
+  restoreUtilFunctions();
+
+  const binding = openAddon(addonPath);
+  const { NodeJSKernelBackend } = registerKernels();
+  const backend = new NodeJSKernelBackend(binding, TFJS_PACKAGE);
+  tf.registerBackend('tensorflow', () => backend, BACKEND_PRIORITY);
+  // setBackend only answers asynchronously for backends whose factory does; this one is ready here.
+  void tf.setBackend('tensorflow');
+  loaded = { addonPath, binding, backend };
+  return tf;
+}
+
+/** Version of the TensorFlow library that is loaded, for example `2.18.1`. Throws `TensorFlowError` before `loadTensorFlow`. */
+export function tensorflowVersion(): string {
+  return current().binding.TF_Version;
+}
+
+/** The device that TensorFlow's kernels run on. Throws `TensorFlowError` before `loadTensorFlow`. */
+export function deviceSeen(): 'cpu' | 'gpu' {
+  return current().binding.isUsingGpuDevice() ? 'gpu' : 'cpu';
+}
+
+/** Kernel calls on raw tensors; see {@link RawTensors}. Every call throws `TensorFlowError` before `loadTensorFlow`. */
+export const raw: RawTensors = {
+  execute(op, attributes, inputIds, outputs) {
+    const produced = current().binding.executeOp(op, attributes, inputIds, outputs);
+    return produced.map((tensor) => {
+      ownedRaw.set(tensor.id, tensor);
+      return tensor.id;
+    });
+  },
+  idOf(tensor) {
+    const [id] = current().backend.getInputTensorIds([tensor]);
+    if (id === undefined) throw new TensorFlowError('The tensor has no id.', { shape: tensor.shape }, 'Was it disposed?');
+    return id;
+  },
+  shapeOf(id) {
+    return owned(id).shape;
+  },
+  free(id) {
+    owned(id);
+    current().binding.deleteTensor(id);
+    ownedRaw.delete(id);
+  },
+  tensor(id) {
+    const tensor = owned(id);
+    if (tensor.dtype === TF_DTYPE.float64) {
+      throw new TensorFlowError('tfjs has no float64 tensor.', { id }, 'Cast it to float32 first.');
+    }
+    ownedRaw.delete(id);
+    return current().backend.createOutputTensor(tensor);
+  },
+  liveCount() {
+    return current().binding.getNumOfTensors();
+  },
+};
+
+const TFJS_PACKAGE = '@tensorflow/tfjs-node-gpu';
+/** tfjs-node's own: above the CPU (1) and WebGL (2) backends that come along with it. */
+const BACKEND_PRIORITY = 3;
+
+interface RawTensor {
+  readonly id: number;
+  readonly shape: number[];
+  readonly dtype: number;
+}
+
+/** What of the addon's interface is used here. */
+interface Binding {
+  readonly TF_Version: string;
+  isUsingGpuDevice(): boolean;
+  getNumOfTensors(): number;
+  deleteTensor(id: number): void;
+  executeOp(op: string, attributes: readonly OpAttribute[], inputIds: readonly number[], outputs: number): RawTensor[];
+}
+
+interface Backend extends tf.KernelBackend {
+  getInputTensorIds(tensors: readonly tf.Tensor[]): number[];
+  createOutputTensor(tensor: RawTensor): tf.Tensor;
+}
+
+interface BackendModule {
+  readonly NodeJSKernelBackend: new (binding: Binding, packageName: string) => Backend;
+}
+
+const require = createRequire(import.meta.url);
+const ownedRaw = new Map<number, RawTensor>();
+let loaded: { readonly addonPath: string; readonly binding: Binding; readonly backend: Backend } | undefined;
+
+function current(): NonNullable<typeof loaded> {
+  if (loaded === undefined) throw new TensorFlowError('TensorFlow is not loaded.', {}, 'Call loadTensorFlow(addonPath) first.');
+  return loaded;
+}
+
+function owned(id: number): RawTensor {
+  const tensor = ownedRaw.get(id);
+  if (tensor === undefined) {
+    throw new TensorFlowError(
+      `Raw tensor ${id} is not owned here.`,
+      { id },
+      'It was freed, adopted by tfjs, or belongs to a tfjs tensor.',
+    );
+  }
+  return tensor;
+}
+
+/** tfjs-node still calls two functions of `node:util` that Node 23 removed. */
+function restoreUtilFunctions(): void {
+  const legacy = util as unknown as Record<string, unknown>;
+  legacy['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
+  legacy['isArray'] ??= Array.isArray;
+}
+
+function openAddon(addonPath: string): Binding {
+  const addonModule = { exports: {} as Binding };
+  try {
+    process.dlopen(addonModule, addonPath, constants.dlopen.RTLD_LAZY);
+  } catch (cause) {
+    throw new TensorFlowError(
+      `The TensorFlow addon does not load: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { addonPath },
+      'Run the set-up again (errata doctor says what is missing).',
+    );
+  }
+  return addonModule.exports;
+}
+
+/** Registers every kernel and gradient with tfjs-core; loading `@tensorflow/tfjs` underneath is what brings the gradients. */
+function registerKernels(): BackendModule {
+  require(`${TFJS_PACKAGE}/dist/register_all_kernels.js`);
+  return require(`${TFJS_PACKAGE}/dist/nodejs_kernel_backend.js`) as BackendModule;
+}
