@@ -11,6 +11,7 @@
 import { constants } from 'node:os';
 import { createRequire } from 'node:module';
 import util from 'node:util';
+import { isMainThread } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** The numbers TensorFlow's C interface gives to element types (`TF_DataType`). */
@@ -59,8 +60,7 @@ export class TensorFlowError extends Error {
 
 /**
  * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace. Calling it again is free.
- * Environment variables that TensorFlow reads are given defaults first: quiet logs, no TF32 rounding on GPUs (float32
- * means float32), and GPU memory taken as needed.
+ * In a worker thread, the main thread must have called {@link setTensorFlowEnvironment} before it started the thread.
  *
  * Throws `TensorFlowError` when the addon does not load, or when another addon is already loaded.
  */
@@ -75,9 +75,8 @@ export function loadTensorFlow(addonPath: string): typeof tf {
     }
     return tf;
   }
-  process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '2';
-  process.env['NVIDIA_TF32_OVERRIDE'] ??= '0';
-  process.env['TF_FORCE_GPU_ALLOW_GROWTH'] ??= 'true';
+  if (isMainThread) setTensorFlowEnvironment();
+  else requireTensorFlowEnvironment();
   restoreUtilFunctions();
 
   const binding = openAddon(addonPath);
@@ -88,6 +87,15 @@ export function loadTensorFlow(addonPath: string): typeof tf {
   void tf.setBackend('tensorflow');
   loaded = { addonPath, binding, backend };
   return tf;
+}
+
+/**
+ * Gives defaults to the environment variables that TensorFlow reads: quiet logs, no TF32 rounding on GPUs (float32 means
+ * float32), GPU memory taken as needed. Only the main thread can: a worker's `process.env` is a copy which native code
+ * does not see. `loadTensorFlow` calls it where it can.
+ */
+export function setTensorFlowEnvironment(): void {
+  for (const [name, value] of Object.entries(ENVIRONMENT_DEFAULTS)) process.env[name] ??= value;
 }
 
 /** Version of the TensorFlow library that is loaded, for example `2.18.1`. Throws `TensorFlowError` before `loadTensorFlow`. */
@@ -139,6 +147,12 @@ const TFJS_PACKAGE = '@tensorflow/tfjs-node-gpu';
 /** tfjs-node's own: above the CPU (1) and WebGL (2) backends that come along with it. */
 const BACKEND_PRIORITY = 3;
 
+const ENVIRONMENT_DEFAULTS = {
+  TF_CPP_MIN_LOG_LEVEL: '2',
+  NVIDIA_TF32_OVERRIDE: '0',
+  TF_FORCE_GPU_ALLOW_GROWTH: 'true',
+} as const;
+
 interface RawTensor {
   readonly id: number;
   readonly shape: number[];
@@ -182,6 +196,17 @@ function owned(id: number): RawTensor {
     );
   }
   return tensor;
+}
+
+function requireTensorFlowEnvironment(): void {
+  const missing = Object.keys(ENVIRONMENT_DEFAULTS).filter((name) => process.env[name] === undefined);
+  if (missing.length > 0) {
+    throw new TensorFlowError(
+      'A worker thread cannot set the environment that TensorFlow reads.',
+      { missing },
+      'Call setTensorFlowEnvironment() on the main thread before starting the worker.',
+    );
+  }
 }
 
 /** tfjs-node still calls two functions of `node:util` that Node 23 removed. */
