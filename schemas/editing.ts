@@ -1,0 +1,170 @@
+/**
+ * What crosses between workflows, activities, the model and the version log while a batch is edited:
+ * references, numbers and texts. Tensors stay in blobs.
+ */
+import type { CorrectionRevision, FactRevision } from './correction.ts';
+
+export type GateKind = 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
+
+/** Everything that decides what an edit of a given model and batch becomes; stored in the version it made. */
+export interface HyperParameters {
+  /** Edited blocks, ascending; the last is where targets are found. */
+  layers: number[];
+  /** Weight of the key statistics: A starts at `lambda * C0`. About F. */
+  lambda: number;
+  /** Added to the diagonal of A, in units of C0's mean diagonal. */
+  ridge: number;
+  stepsMax: number;
+  learningRate: number;
+  klFactor: number;
+  weightDecay: number;
+  /** Bound of |delta| / |h|. */
+  clamp: number;
+  /** A correction is finished when its loss falls below this. */
+  lossTarget: number;
+  /** Prefixed contexts beside the bare prompt. */
+  contexts: number;
+  targetTokensMax: number;
+  gate: GateParameters;
+  seed: number;
+}
+
+export interface GateParameters {
+  kind: GateKind;
+  /** Lowest threshold of the gate's score, whatever the reference text says. */
+  floor: number;
+  /** The threshold is at least this quantile of the score on the reference text, at this version. */
+  referenceQuantile: number;
+}
+
+/** A content-addressed blob of the version log. */
+export interface BlobReference {
+  sha256: string;
+  bytes: number;
+}
+
+/** HEAD as a batch saw it; version 0 with a null hash is the empty log (the base model). */
+export interface HeadReference {
+  version: number;
+  hash: string | null;
+}
+
+/** Why a correction was not applied: a code that programs branch on, words, and what was measured. */
+export interface Refusal {
+  id: string;
+  code:
+    | 'subject-not-in-prompt'
+    | 'empty-target'
+    | 'target-too-long'
+    | 'prompt-too-long'
+    | 'not-finite'
+    | 'singular-update'
+    | 'contradiction'
+    | 'not-effective'
+    | 'harms-neighbours'
+    | 'harms-earlier-corrections'
+    | 'harms-ordinary-text'
+    | 'norm-exceeded'
+    | 'invalid';
+  reason: string;
+  measured: Record<string, number | string>;
+}
+
+/** A committed correction leaves the hook. */
+export interface Removal {
+  correctionId: string;
+  factKey: string;
+  because: 'superseded' | 'retracted' | 'reverted';
+  /** The id of the revision that asked for it. */
+  by: string;
+}
+
+export type OutcomeStatus = 'COMMITTED' | 'SUPERSEDED' | 'QUARANTINED' | 'RETRACTED' | 'DUPLICATE' | 'NOTHING_TO_RETRACT';
+
+/** What became of one revision (correction-outcome.avsc). */
+export interface Outcome {
+  lineage: string;
+  revisionId: string;
+  factKey: string;
+  status: OutcomeStatus;
+  /** The version that carries the outcome; null where none was made. */
+  version: number | null;
+  reason: string | null;
+  measured: Record<string, number | string>;
+  position: FactRevision['position'];
+  batchId: string;
+  decidedAt: number;
+}
+
+export interface BatchPlan {
+  head: HeadReference;
+  /** The corrections to be written, at most one per fact. */
+  edits: CorrectionRevision[];
+  removals: Removal[];
+  /** Retractions that `removals` carry out. */
+  retractions: FactRevision[];
+  /** Decided without an edit: duplicates, superseded inside the batch, contradictions, nothing to retract. */
+  settled: Outcome[];
+}
+
+export interface TargetShard {
+  targets: BlobReference | null;
+  accepted: { id: string; loss: number; steps: number }[];
+  refused: Refusal[];
+  seconds: number;
+}
+
+export interface StagedUpdate {
+  /** Pairs added, one row per correction in `rows`; null when the batch only removes. */
+  pairs: BlobReference | null;
+  rows: string[];
+  refused: Refusal[];
+  /** Per edited layer: |W_h - W0|_F / |W0|_F of the staged hook, and the gate's threshold. */
+  layers: { layer: number; editNorm: number; threshold: number }[];
+  seconds: number;
+}
+
+/** Shares are fractions in [0, 1]; null where there was nothing to measure. */
+export interface ProbeScores {
+  efficacy: number | null;
+  efficacyGreedy: number | null;
+  generalisation: number | null;
+  locality: number | null;
+  retention: number | null;
+  /** Perplexity on the canary text over the base model's. */
+  canaryRatio: number;
+  /** Largest over the edited layers. */
+  editNorm: number;
+}
+
+export interface CorrectionProbe {
+  id: string;
+  answerBefore: string;
+  answerAfter: string;
+  /** Mean log-probability per token of the target. */
+  targetLogProbability: number;
+  effective: boolean;
+  paraphrases: { prompt: string; answerBefore: string; answerAfter: string; holds: boolean }[];
+  neighbours: { prompt: string; answerBefore: string; answerAfter: string; unchanged: boolean }[];
+}
+
+export interface Verdict {
+  pass: boolean;
+  /** Failed thresholds, in words with numbers. */
+  reasons: string[];
+  /** Corrections that fail by themselves; the rest may pass without them. */
+  failing: Refusal[];
+}
+
+export interface ProbeReport {
+  before: ProbeScores;
+  after: ProbeScores;
+  verdict: Verdict;
+  /** CorrectionProbe[] as JSON. */
+  details: BlobReference;
+  seconds: number;
+}
+
+export type CommitResult =
+  | { kind: 'committed'; version: number; hash: string; already: boolean }
+  | { kind: 'head-moved'; head: HeadReference };

@@ -1,0 +1,44 @@
+/** What an operator sets per lineage; the environment's names and defaults are in infra/configuration.ts. */
+
+export interface BatchSettings {
+  /** A batch starts when so many corrections wait. */
+  batchEditsMax: number;
+  /** Or when the oldest has waited so long. */
+  batchWaitMs: number;
+  /** Past either bound the lineage refuses and ingest pauses the partition. */
+  bufferEditsMax: number;
+  bufferBytesMax: number;
+  /** Corrections per compute-targets activity. */
+  shardEditsMax: number;
+}
+
+/** The thresholds of the verdict. Shares are fractions in [0, 1]. */
+export interface VerdictSettings {
+  /** Every committed correction must be the greedy answer to its own prompt; those that are not are quarantined. */
+  requireEffective: boolean;
+  generalisationMin: number;
+  localityMin: number;
+  retentionMin: number;
+  canaryRatioMax: number;
+  editNormMax: number;
+  /** Earlier corrections asked again per batch. */
+  retentionSample: number;
+}
+
+export interface LineageSettings {
+  batch: BatchSettings;
+  verdict: VerdictSettings;
+}
+
+export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
+  batch: { batchEditsMax: 10, batchWaitMs: 2_000, bufferEditsMax: 1_000, bufferBytesMax: 1_000_000, shardEditsMax: 30 },
+  verdict: {
+    requireEffective: true,
+    generalisationMin: 0.5,
+    localityMin: 0.8,
+    retentionMin: 0.85,
+    canaryRatioMax: 1.02,
+    editNormMax: 1.5,
+    retentionSample: 8,
+  },
+};
