@@ -1,0 +1,152 @@
+/**
+ * Every setting there is: its environment variable, its form, its default and what it means. The path is the setting's
+ * place in errata.config.json. docs/configuration.md is checked against this list.
+ */
+import { z } from 'zod';
+import { DEFAULT_LINEAGE_SETTINGS } from '../schemas/settings.ts';
+
+export interface Setting {
+  variable: string;
+  form: Form;
+  default: unknown;
+  /** How the reference words the default, where it is not the value itself. */
+  defaultWords?: string;
+  meaning: string;
+}
+
+export interface Form {
+  /** In words, for faults and the reference. */
+  expected: string;
+  /** The value as an environment variable writes it; what cannot be read comes back unchanged, for the schema to refuse. */
+  fromText(text: string): unknown;
+  schema: z.ZodType;
+  secret?: boolean;
+  path?: 'file' | 'folder' | 'model';
+}
+
+const asIs = (text: string): string => text;
+const text: Form = { expected: 'text', fromText: asIs, schema: z.string().min(1) };
+const secret: Form = { ...text, expected: 'a secret (or its file, with _FILE behind the name)', secret: true };
+const filePath: Form = { ...text, expected: 'the path of a file', path: 'file' };
+const folderPath: Form = { ...text, expected: 'the path of a folder', path: 'folder' };
+const modelName: Form = { ...text, expected: 'the path of a model, or a Hugging Face id', path: 'model' };
+const flag: Form = {
+  expected: 'true or false',
+  fromText: (value) => ({ true: true, '1': true, yes: true, false: false, '0': false, no: false })[value.toLowerCase()] ?? value,
+  schema: z.boolean(),
+};
+const numberFrom = (value: string): unknown => (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value) ? Number(value) : value);
+const integer = (min: number, max: number): Form => ({
+  expected: `a whole number from ${min} to ${max}`,
+  fromText: numberFrom,
+  schema: z.number().int().min(min).max(max),
+});
+const decimal = (min: number, max: number): Form => ({
+  expected: `a number from ${min} to ${max}`,
+  fromText: numberFrom,
+  schema: z.number().min(min).max(max),
+});
+const share = decimal(0, 1);
+const port: Form = { ...integer(0, 65_535), expected: 'a port, 0 to 65535 (0: any free one)' };
+const choice = (...values: [string, ...string[]]): Form => ({
+  expected: values.length === 1 ? values[0] : `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`,
+  fromText: asIs,
+  schema: z.enum(values),
+});
+const list = (expected: string, item: z.ZodType): Form => ({
+  expected,
+  fromText: (value) => value.split(',').map((part) => part.trim()).filter((part) => part !== ''),
+  schema: z.array(item).min(1),
+});
+const hostAndPort = /^(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5}$/;
+const url: Form = { expected: 'an http or https address', fromText: asIs, schema: z.url({ protocol: /^https?$/ }) };
+
+const hyperParameters = z
+  .strictObject({
+    layers: z.array(z.number().int().nonnegative()).min(1),
+    lambda: z.number().positive(),
+    ridge: z.number().nonnegative(),
+    stepsMax: z.number().int().min(1).max(1_000),
+    learningRate: z.number().positive(),
+    klFactor: z.number().nonnegative(),
+    weightDecay: z.number().nonnegative(),
+    clamp: z.number().positive(),
+    lossTarget: z.number().nonnegative(),
+    contexts: z.number().int().min(0).max(64),
+    targetTokensMax: z.number().int().min(1).max(256),
+    gate: z
+      .strictObject({
+        kind: z.enum(['leverage', 'key', 'norm', 'sequence', 'always']),
+        floor: z.number(),
+        referenceQuantile: z.number().min(0).max(1),
+      })
+      .partial(),
+    seed: z.number().int().nonnegative(),
+  })
+  .partial();
+
+const json: Form = {
+  expected: 'a JSON object with hyper-parameters',
+  fromText: (value) => {
+    try {
+      return JSON.parse(value) as unknown;
+    } catch {
+      return value;
+    }
+  },
+  schema: hyperParameters,
+};
+
+/** Settings of the installation, by their path in the configuration file. */
+export const SETTINGS: Record<string, Setting> = {
+  home: { variable: 'ERRATA_HOME', form: folderPath, default: null, defaultWords: '`.errata` in the project', meaning: 'The data folder: what the set-up built, Kafka and Temporal data, models, versions, logs.' },
+  device: { variable: 'ERRATA_DEVICE', form: choice('cpu', 'gpu'), default: 'cpu', meaning: "Which TensorFlow is set up and loaded. `gpu` takes TensorFlow's CUDA build." },
+  model: { variable: 'ERRATA_MODEL', form: modelName, default: null, defaultWords: 'the embedded SmolLM2-135M-Instruct', meaning: 'The model that is edited: a `.gguf` file, a folder in the Hugging Face layout (write `./name` for a relative one), or a Hugging Face id.' },
+  lineages: { variable: 'ERRATA_LINEAGES', form: list('names, separated by commas', z.string()), default: ['default'], meaning: 'The lineages: each has topics, a workflow, an edit queue and a version log of its own.' },
+  'kafka.brokers': { variable: 'ERRATA_KAFKA_BROKERS', form: list('addresses host:port, separated by commas', z.string().regex(hostAndPort)), default: null, defaultWords: 'a broker that `errata up` starts', meaning: 'The Kafka cluster.' },
+  'kafka.clientId': { variable: 'ERRATA_KAFKA_CLIENT_ID', form: text, default: 'errata', meaning: 'The client id that the brokers see.' },
+  'kafka.ssl.enabled': { variable: 'ERRATA_KAFKA_SSL', form: flag, default: false, meaning: 'TLS to the brokers; any of the three files below switches it on as well.' },
+  'kafka.ssl.ca': { variable: 'ERRATA_KAFKA_SSL_CA', form: filePath, default: null, defaultWords: "Node's own list", meaning: "The authority that signed the brokers' certificates, PEM." },
+  'kafka.ssl.certificate': { variable: 'ERRATA_KAFKA_SSL_CERTIFICATE', form: filePath, default: null, meaning: "The client's certificate, PEM." },
+  'kafka.ssl.key': { variable: 'ERRATA_KAFKA_SSL_KEY', form: filePath, default: null, meaning: "The client's key, PEM." },
+  'kafka.sasl.mechanism': { variable: 'ERRATA_KAFKA_SASL_MECHANISM', form: choice('plain', 'scram-sha-256', 'scram-sha-512'), default: null, meaning: 'How the client proves itself to the brokers.' },
+  'kafka.sasl.username': { variable: 'ERRATA_KAFKA_SASL_USERNAME', form: text, default: null, meaning: 'The user of that.' },
+  'kafka.sasl.password': { variable: 'ERRATA_KAFKA_SASL_PASSWORD', form: secret, default: null, meaning: 'The password of that.' },
+  'kafka.partitions': { variable: 'ERRATA_KAFKA_PARTITIONS', form: integer(1, 1_000), default: 3, meaning: 'Partitions of the topics that are created.' },
+  'kafka.replicationFactor': { variable: 'ERRATA_KAFKA_REPLICATION_FACTOR', form: integer(1, 10), default: 1, meaning: 'Replicas of the topics that are created; 3 on a cluster.' },
+  'kafka.port': { variable: 'ERRATA_KAFKA_PORT', form: port, default: 0, meaning: 'Where the broker that `errata up` starts listens.' },
+  'temporal.address': { variable: 'ERRATA_TEMPORAL_ADDRESS', form: { expected: 'an address host:port', fromText: asIs, schema: z.string().regex(hostAndPort) }, default: null, defaultWords: 'a server that `errata up` starts', meaning: "Temporal's front end." },
+  'temporal.namespace': { variable: 'ERRATA_TEMPORAL_NAMESPACE', form: text, default: 'errata', meaning: 'The namespace.' },
+  'temporal.tls.enabled': { variable: 'ERRATA_TEMPORAL_TLS', form: flag, default: false, meaning: 'TLS to Temporal; any of the settings below switches it on as well.' },
+  'temporal.tls.ca': { variable: 'ERRATA_TEMPORAL_TLS_CA', form: filePath, default: null, meaning: "The authority that signed the server's certificate, PEM." },
+  'temporal.tls.certificate': { variable: 'ERRATA_TEMPORAL_TLS_CERTIFICATE', form: filePath, default: null, meaning: "The client's certificate (mTLS), PEM." },
+  'temporal.tls.key': { variable: 'ERRATA_TEMPORAL_TLS_KEY', form: filePath, default: null, meaning: "The client's key (mTLS), PEM." },
+  'temporal.tls.serverName': { variable: 'ERRATA_TEMPORAL_TLS_SERVER_NAME', form: text, default: null, meaning: "The name the server's certificate must bear, where it is not the address." },
+  'temporal.apiKey': { variable: 'ERRATA_TEMPORAL_API_KEY', form: secret, default: null, meaning: 'The API key (Temporal Cloud); switches TLS on.' },
+  'temporal.port': { variable: 'ERRATA_TEMPORAL_PORT', form: port, default: 0, meaning: 'Where the Temporal server that `errata up` starts listens.' },
+  'temporal.uiPort': { variable: 'ERRATA_TEMPORAL_UI_PORT', form: port, default: 8233, meaning: 'Where its web page listens; another free port is taken where this one is in use.' },
+  'serve.host': { variable: 'ERRATA_HOST', form: text, default: '127.0.0.1', meaning: 'The address that `serve` binds. `0.0.0.0` shows it to the network: it asks nobody who they are.' },
+  'serve.port': { variable: 'ERRATA_PORT', form: port, default: 8080, meaning: 'The port of `serve`; under `errata up` another free port is taken where this default is in use.' },
+  'serve.url': { variable: 'ERRATA_SERVE_URL', form: url, default: null, defaultWords: 'the one that `errata up` runs', meaning: 'Where `errata ask` finds a `serve`.' },
+  logLevel: { variable: 'ERRATA_LOG_LEVEL', form: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', meaning: 'The least level that is logged. Prompts and targets are logged at `debug` and below only.' },
+  keyStatisticsText: { variable: 'ERRATA_KEY_STATISTICS_TEXT', form: filePath, default: null, defaultWords: "the model's own samples", meaning: 'Ordinary text (UTF-8) from which the key statistics are taken.' },
+  hyperParameters: { variable: 'ERRATA_HYPER_PARAMETERS', form: json, default: {}, defaultWords: "the model's own set", meaning: 'Laid over the hyper-parameters of the editor; what was used is stored in each version.' },
+};
+
+const { batch, verdict } = DEFAULT_LINEAGE_SETTINGS;
+
+/** Settings of a lineage; `ERRATA_X` holds for all, `ERRATA_<LINEAGE>_X` for one. In the file: at the top for all, under `lineage.<name>` for one. */
+export const LINEAGE_SETTINGS: Record<string, Setting> = {
+  'batch.batchEditsMax': { variable: 'ERRATA_BATCH_EDITS_MAX', form: integer(1, 10_000), default: batch.batchEditsMax, meaning: 'A batch starts when so many corrections wait.' },
+  'batch.batchWaitMs': { variable: 'ERRATA_BATCH_WAIT_MS', form: integer(0, 86_400_000), default: batch.batchWaitMs, meaning: 'Or when the oldest has waited so long, in milliseconds.' },
+  'batch.bufferEditsMax': { variable: 'ERRATA_BUFFER_EDITS_MAX', form: integer(1, 100_000), default: batch.bufferEditsMax, meaning: 'Corrections that may wait; past it ingest pauses.' },
+  'batch.bufferBytesMax': { variable: 'ERRATA_BUFFER_BYTES_MAX', form: integer(65_536, 1_500_000), default: batch.bufferBytesMax, meaning: "Bytes that may wait; below Temporal's bound on one payload." },
+  'batch.shardEditsMax': { variable: 'ERRATA_SHARD_EDITS_MAX', form: integer(1, 10_000), default: batch.shardEditsMax, meaning: 'Corrections whose targets one activity computes.' },
+  'verdict.requireEffective': { variable: 'ERRATA_REQUIRE_EFFECTIVE', form: flag, default: verdict.requireEffective, meaning: 'A correction that the edited model does not give as its answer is quarantined.' },
+  'verdict.generalisationMin': { variable: 'ERRATA_GENERALISATION_MIN', form: share, default: verdict.generalisationMin, meaning: 'Least share of paraphrases that hold.' },
+  'verdict.localityMin': { variable: 'ERRATA_LOCALITY_MIN', form: share, default: verdict.localityMin, meaning: 'Least share of neighbourhood prompts whose answer stays.' },
+  'verdict.retentionMin': { variable: 'ERRATA_RETENTION_MIN', form: share, default: verdict.retentionMin, meaning: 'Least share of earlier corrections that still hold.' },
+  'verdict.canaryRatioMax': { variable: 'ERRATA_CANARY_RATIO_MAX', form: decimal(1, 100), default: verdict.canaryRatioMax, meaning: "Most that perplexity on ordinary text may be of the base model's." },
+  'verdict.editNormMax': { variable: 'ERRATA_EDIT_NORM_MAX', form: decimal(0, 1_000), default: verdict.editNormMax, meaning: 'Most that |W_h - W0| / |W0| may be in any layer.' },
+  'verdict.retentionSample': { variable: 'ERRATA_RETENTION_SAMPLE', form: integer(0, 10_000), default: verdict.retentionSample, meaning: 'Earlier corrections that are asked again per batch.' },
+};

@@ -1,0 +1,342 @@
+/**
+ * The configuration of every process and command: what the environment and an optional file say, checked once, with all
+ * faults reported together. No other file reads the environment.
+ *
+ * An environment variable beats the file, the file beats the default. The names, forms, defaults and meanings are data
+ * (`configuration-settings.ts`), from which the reference in docs/configuration.md is checked.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { HyperParameters } from '../schemas/editing.ts';
+import { LINEAGE_NAME } from '../schemas/correction.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../schemas/settings.ts';
+import { SETTINGS, LINEAGE_SETTINGS, type Setting } from './configuration-settings.ts';
+import { Secret } from './secret.ts';
+
+export { Secret } from './secret.ts';
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+
+export interface KafkaConfiguration {
+  /** Whether `errata up` starts a broker of its own: true where no brokers are named. */
+  embedded: boolean;
+  /** `host:port`; empty where the embedded broker's address is not known yet. */
+  brokers: string[];
+  clientId: string;
+  /** Null: plain text. Paths are absolute. */
+  ssl: { caPath: string | null; certificatePath: string | null; keyPath: string | null } | null;
+  sasl: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: Secret } | null;
+  /** Of topics that the system creates. */
+  partitions: number;
+  replicationFactor: number;
+  /** Where the embedded broker listens; 0: any free port. */
+  port: number;
+}
+
+export interface TemporalConfiguration {
+  /** Whether `errata up` starts a server of its own: true where no address is named. */
+  embedded: boolean;
+  /** `host:port`; empty where the embedded server's address is not known yet. */
+  address: string;
+  namespace: string;
+  /** Null: plain text. */
+  tls: { caPath: string | null; certificatePath: string | null; keyPath: string | null; serverName: string | null } | null;
+  apiKey: Secret | null;
+  /** Where the embedded server and its web page listen; 0: any free port. */
+  port: number;
+  uiPort: number;
+}
+
+export interface Configuration {
+  /** The data folder, absolute. */
+  home: string;
+  device: 'cpu' | 'gpu';
+  /** A path or a Hugging Face id; null: the embedded model. */
+  model: string | null;
+  lineages: string[];
+  /** One entry per lineage in `lineages`. */
+  settings: Record<string, LineageSettings>;
+  kafka: KafkaConfiguration;
+  temporal: TemporalConfiguration;
+  serve: { host: string; port: number; /** Null where no `serve` is known to run. */ url: string | null };
+  logLevel: LogLevel;
+  /** Text for the key statistics; null: the model's own samples. */
+  keyStatisticsText: string | null;
+  /** Laid over the model's own hyper-parameters. */
+  hyperParameters: HyperParameterOverrides;
+  /** What was read but means nothing, in words: misspelt names. */
+  notices: string[];
+}
+
+export type HyperParameterOverrides = { [Name in keyof HyperParameters]?: Name extends 'gate' ? Partial<HyperParameters['gate']> : HyperParameters[Name] };
+
+export interface ConfigurationFault {
+  /** The environment variable, or `<file>: <path>`. */
+  name: string;
+  /** As found; `[secret]` for a secret, null where it is missing. */
+  value: string | null;
+  expected: string;
+}
+
+/** Thrown with every fault of a configuration; its message lists them all. */
+export class ConfigurationError extends Error {
+  override readonly name = 'ConfigurationError';
+  readonly hint = 'docs/configuration.md lists every setting.';
+  constructor(readonly faults: ConfigurationFault[]) {
+    super(
+      `The configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n` +
+        faults.map((fault) => `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${JSON.stringify(fault.value)}`}; expected ${fault.expected}`).join('\n'),
+    );
+  }
+}
+
+/**
+ * Reads and checks the configuration. Throws `ConfigurationError` with all faults at once.
+ * Relative paths in the environment are taken from the working directory, those in a file from the file's folder.
+ */
+export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, workingDirectory: string = process.cwd()): Configuration {
+  const faults: ConfigurationFault[] = [];
+  const file = readFile(environment, workingDirectory, faults);
+  const sources: Sources = { environment, file, workingDirectory, faults, known: new Set(['ERRATA_CONFIG']), knownPaths: new Set() };
+  const value = <T>(path: string): T => resolveSetting(SETTINGS[path]!, path, sources) as T;
+
+  const brokers = value<string[] | null>('kafka.brokers');
+  const address = value<string | null>('temporal.address');
+  const lineages = value<string[]>('lineages');
+  for (const lineage of lineages) {
+    if (!LINEAGE_NAME.test(lineage)) faults.push({ name: 'ERRATA_LINEAGES', value: lineage, expected: `names of the form ${LINEAGE_NAME.source}` });
+  }
+  const byPrefix = new Map<string, string>();
+  for (const lineage of lineages) {
+    const other = byPrefix.get(prefixOf(lineage));
+    if (other !== undefined) faults.push({ name: 'ERRATA_LINEAGES', value: lineage, expected: `a name that differs from "${other}" by more than case, "-" and "_"` });
+    byPrefix.set(prefixOf(lineage), lineage);
+  }
+
+  const configuration: Configuration = {
+    home: value('home') ?? resolve(REPOSITORY, '.errata'),
+    device: value('device'),
+    model: value('model'),
+    lineages,
+    settings: Object.fromEntries(lineages.map((lineage) => [lineage, lineageSettings(lineage, sources)])),
+    kafka: {
+      embedded: brokers === null,
+      brokers: brokers ?? [],
+      clientId: value('kafka.clientId'),
+      ssl: tlsOf('kafka.ssl', value),
+      sasl: saslOf(value, faults),
+      partitions: value('kafka.partitions'),
+      replicationFactor: value('kafka.replicationFactor'),
+      port: value('kafka.port'),
+    },
+    temporal: {
+      embedded: address === null,
+      address: address ?? '',
+      namespace: value('temporal.namespace'),
+      tls: temporalTls(value),
+      apiKey: value('temporal.apiKey'),
+      port: value('temporal.port'),
+      uiPort: value('temporal.uiPort'),
+    },
+    serve: { host: value('serve.host'), port: value('serve.port'), url: value('serve.url') },
+    logLevel: value('logLevel'),
+    keyStatisticsText: value('keyStatisticsText'),
+    hyperParameters: value('hyperParameters'),
+    notices: [],
+  };
+  configuration.notices = strangers(sources);
+  if (faults.length > 0) throw new ConfigurationError(faults);
+  return configuration;
+}
+
+/** The environment of a child process: this one's, with the given settings laid over it; undefined takes a name away. */
+export function childEnvironment(settings: Record<string, string | undefined>): NodeJS.ProcessEnv {
+  return { ...process.env, ...settings };
+}
+
+/** What tells how to write to the terminal; settled by the environment, as other programs do. */
+export function terminalPreferences(environment: NodeJS.ProcessEnv = process.env): { colour: boolean | null; columns: number | null } {
+  const columns = Number.parseInt(environment['COLUMNS'] ?? '', 10);
+  const colour = (environment['NO_COLOR'] ?? '') !== '' ? false : (environment['FORCE_COLOR'] ?? '') !== '' ? environment['FORCE_COLOR'] !== '0' : null;
+  return { colour, columns: Number.isInteger(columns) && columns > 0 ? columns : null };
+}
+
+/** Prefix of a lineage's own variables: `ERRATA_NEWS_DESK_` for `news-desk`. */
+export function prefixOf(lineage: string): string {
+  return `ERRATA_${lineage.toUpperCase().replaceAll('-', '_')}_`;
+}
+
+const REPOSITORY = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+const DEFAULT_FILE = 'errata.config.json';
+
+interface Sources {
+  environment: NodeJS.ProcessEnv;
+  file: { name: string; folder: string; content: Record<string, unknown> } | null;
+  workingDirectory: string;
+  faults: ConfigurationFault[];
+  /** Environment variables and file paths that mean something here. */
+  known: Set<string>;
+  knownPaths: Set<string>;
+}
+
+function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faults: ConfigurationFault[]): Sources['file'] {
+  const named = environment['ERRATA_CONFIG'];
+  const path = resolve(workingDirectory, named !== undefined && named !== '' ? named : DEFAULT_FILE);
+  if (!existsSync(path)) {
+    if (named !== undefined && named !== '') faults.push({ name: 'ERRATA_CONFIG', value: named, expected: 'a file that exists' });
+    return null;
+  }
+  try {
+    const content: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    if (isRecord(content)) return { name: path, folder: dirname(path), content };
+    faults.push({ name: path, value: JSON.stringify(content)?.slice(0, 80) ?? '', expected: 'a JSON object' });
+  } catch (cause) {
+    faults.push({ name: path, value: cause instanceof Error ? cause.message : String(cause), expected: 'a readable JSON file' });
+  }
+  return null;
+}
+
+/** The value of one setting: environment, else file, else default. A fault is noted and the default stands in. */
+function resolveSetting(setting: Setting, path: string, sources: Sources, variable = setting.variable): unknown {
+  sources.known.add(variable);
+  sources.knownPaths.add(path);
+  const text = textOf(setting, variable, sources);
+  if (text !== undefined) {
+    const read = setting.form.fromText(text);
+    const checked = setting.form.schema.safeParse(read);
+    if (checked.success) return finished(setting, checked.data, sources.workingDirectory);
+    sources.faults.push({ name: variable, value: setting.form.secret ? '[secret]' : text, expected: expectedOf(setting, checked.error.issues) });
+    return setting.default;
+  }
+  const found = sources.file === null ? undefined : lookUp(sources.file.content, path);
+  if (found === undefined || found === null) return setting.default;
+  const name = `${sources.file!.name}: ${path}`;
+  if (setting.form.secret) {
+    sources.faults.push({ name, value: '[secret]', expected: `no secret in a file; set ${variable} or ${variable}_FILE` });
+    return setting.default;
+  }
+  const checked = setting.form.schema.safeParse(found);
+  if (checked.success) return finished(setting, checked.data, sources.file!.folder);
+  sources.faults.push({ name, value: typeof found === 'string' ? found : JSON.stringify(found), expected: expectedOf(setting, checked.error.issues) });
+  return setting.default;
+}
+
+/** The variable's text; a secret may stand in a file that `<variable>_FILE` names. An empty variable counts as absent. */
+function textOf(setting: Setting, variable: string, sources: Sources): string | undefined {
+  const text = sources.environment[variable];
+  if (setting.form.secret) {
+    const fileVariable = `${variable}_FILE`;
+    sources.known.add(fileVariable);
+    const path = sources.environment[fileVariable];
+    if ((text === undefined || text === '') && path !== undefined && path !== '') {
+      try {
+        return readFileSync(resolve(sources.workingDirectory, path), 'utf8').trimEnd();
+      } catch {
+        sources.faults.push({ name: fileVariable, value: path, expected: 'a readable file with the secret' });
+        return undefined;
+      }
+    }
+  }
+  return text === undefined || text.trim() === '' ? undefined : text.trim();
+}
+
+function finished(setting: Setting, value: unknown, folder: string): unknown {
+  if (setting.form.secret) return new Secret(value as string);
+  if (setting.form.path === 'file' || setting.form.path === 'folder') return isAbsolute(value as string) ? value : resolve(folder, value as string);
+  // A model is a path only if it looks like one: `owner/name` is a Hugging Face id.
+  if (setting.form.path === 'model' && /^(\.{0,2}[\\/]|~[\\/])|\.gguf$/.test(value as string)) return resolve(folder, value as string);
+  return value;
+}
+
+function expectedOf(setting: Setting, issues: readonly { path: PropertyKey[]; message: string }[]): string {
+  const inside = issues.filter((issue) => issue.path.length > 0).map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  return inside.length === 0 ? setting.form.expected : `${setting.form.expected} (${inside.join('; ')})`;
+}
+
+function lineageSettings(lineage: string, sources: Sources): LineageSettings {
+  const settings = structuredClone(DEFAULT_LINEAGE_SETTINGS);
+  for (const [path, setting] of Object.entries(LINEAGE_SETTINGS)) {
+    const forAll = resolveSetting(setting, path, sources);
+    const own = resolveSetting({ ...setting, default: forAll }, `lineage.${lineage}.${path}`, sources, setting.variable.replace('ERRATA_', prefixOf(lineage)));
+    const [group, name] = path.split('.') as [keyof LineageSettings, string];
+    (settings[group] as unknown as Record<string, unknown>)[name] = own;
+  }
+  // The two settings for all lineages are read once per lineage; a fault of theirs is one fault.
+  sources.faults.splice(0, sources.faults.length, ...new Map(sources.faults.map((fault) => [`${fault.name}\0${fault.expected}`, fault])).values());
+  const { batchEditsMax, bufferEditsMax } = settings.batch;
+  if (bufferEditsMax < batchEditsMax) {
+    sources.faults.push({ name: `${prefixOf(lineage)}BUFFER_EDITS_MAX`, value: String(bufferEditsMax), expected: `at least the batch's ${batchEditsMax} corrections` });
+  }
+  return settings;
+}
+
+type Value = <T>(path: string) => T;
+
+function tlsOf(path: string, value: Value): KafkaConfiguration['ssl'] {
+  const enabled = value<boolean>(`${path}.enabled`);
+  const files = { caPath: value<string | null>(`${path}.ca`), certificatePath: value<string | null>(`${path}.certificate`), keyPath: value<string | null>(`${path}.key`) };
+  return enabled || Object.values(files).some((file) => file !== null) ? files : null;
+}
+
+function temporalTls(value: Value): TemporalConfiguration['tls'] {
+  const serverName = value<string | null>('temporal.tls.serverName');
+  const files = tlsOf('temporal.tls', value);
+  // Temporal Cloud takes API keys over TLS only.
+  if (files === null && serverName === null && value<Secret | null>('temporal.apiKey') === null) return null;
+  return { ...(files ?? { caPath: null, certificatePath: null, keyPath: null }), serverName };
+}
+
+function saslOf(value: Value, faults: ConfigurationFault[]): KafkaConfiguration['sasl'] {
+  const mechanism = value<'plain' | 'scram-sha-256' | 'scram-sha-512' | null>('kafka.sasl.mechanism');
+  const username = value<string | null>('kafka.sasl.username');
+  const password = value<Secret | null>('kafka.sasl.password');
+  if (mechanism === null && username === null && password === null) return null;
+  const missing = (name: string, expected: string) => faults.push({ name, value: null, expected });
+  if (mechanism === null) missing('ERRATA_KAFKA_SASL_MECHANISM', 'plain, scram-sha-256 or scram-sha-512, since other SASL settings are given');
+  if (username === null) missing('ERRATA_KAFKA_SASL_USERNAME', 'the user, since other SASL settings are given');
+  if (password === null) missing('ERRATA_KAFKA_SASL_PASSWORD', 'the password (or ERRATA_KAFKA_SASL_PASSWORD_FILE), since other SASL settings are given');
+  return mechanism === null || username === null || password === null ? null : { mechanism, username, password };
+}
+
+/** Names that look like settings and are none: most likely misspelt. */
+function strangers(sources: Sources): string[] {
+  const notices = Object.keys(sources.environment)
+    .filter((name) => name.startsWith('ERRATA_') && !sources.known.has(name))
+    .map((name) => `${name} is no setting${nearest(name, [...sources.known])}`);
+  if (sources.file !== null) {
+    for (const path of leavesOf(sources.file.content)) {
+      const known = [...sources.knownPaths].some((name) => path === name || path.startsWith(`${name}.`));
+      if (!known) notices.push(`${sources.file.name}: ${path} is no setting${nearest(path, [...sources.knownPaths])}`);
+    }
+  }
+  return notices;
+}
+
+function nearest(name: string, names: string[]): string {
+  const [best] = names.map((other) => ({ other, distance: editDistance(name, other) })).sort((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= 4 ? `; is ${best.other} meant?` : '';
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j += 1) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+function lookUp(content: Record<string, unknown>, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, name) => (isRecord(value) ? value[name] : undefined), content);
+}
+
+function leavesOf(content: Record<string, unknown>, path = ''): string[] {
+  return Object.entries(content).flatMap(([name, value]) => (isRecord(value) && Object.keys(value).length > 0 ? leavesOf(value, `${path}${name}.`) : [`${path}${name}`]));
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
