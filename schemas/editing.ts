@@ -61,6 +61,7 @@ export interface Refusal {
     | 'singular-update'
     | 'contradiction'
     | 'not-effective'
+    | 'does-not-generalise'
     | 'harms-neighbours'
     | 'harms-earlier-corrections'
     | 'harms-ordinary-text'
@@ -98,12 +99,17 @@ export interface Outcome {
 
 export interface BatchPlan {
   head: HeadReference;
+  /**
+   * The version this batch already made, by an earlier run of the same batch. Then nothing is left to do but to
+   * announce: `edits`, `removals` and `retractions` are empty and `settled` has an outcome for every revision.
+   */
+  committed: { version: number; hash: string } | null;
   /** The corrections to be written, at most one per fact. */
   edits: CorrectionRevision[];
   removals: Removal[];
   /** Retractions that `removals` carry out. */
   retractions: FactRevision[];
-  /** Decided without an edit: duplicates, superseded inside the batch, contradictions, nothing to retract. */
+  /** Decided without an edit: duplicates, superseded, contradictions, nothing to retract. */
   settled: Outcome[];
 }
 
@@ -121,7 +127,25 @@ export interface StagedUpdate {
   refused: Refusal[];
   /** Per edited layer: |W_h - W0|_F / |W0|_F of the staged hook, and the gate's threshold. */
   layers: { layer: number; editNorm: number; threshold: number }[];
+  /** Written into the version, which thereby says what it was made with. */
+  madeWith: Provenance;
   seconds: number;
+}
+
+export interface Provenance {
+  base: { name: string; sha256: string; architecture: string };
+  keyStatistics: { sha256: string; tokens: number; source: string };
+  parameters: HyperParameters;
+  software: { errata: string; tensorflow: string; node: string; device: string };
+}
+
+/**
+ * The removals that a batch carries out when it writes the corrections `written`: a correction that was to be
+ * superseded stays when its successor was refused.
+ */
+export function removalsInForce(removals: readonly Removal[], written: Iterable<string>): Removal[] {
+  const ids = new Set(written);
+  return removals.filter((removal) => removal.because !== 'superseded' || ids.has(removal.by));
 }
 
 /** Shares are fractions in [0, 1]; null where there was nothing to measure. */

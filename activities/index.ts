@@ -1,0 +1,35 @@
+/**
+ * What is done to a batch, step by step; in which order is the workflows' affair. Every activity is idempotent and
+ * may run twice, be retried after a crash, or be run again by a reset.
+ */
+import type { CorrectionRevision, FactRevision } from '../schemas/correction.ts';
+import type { BatchPlan, CommitResult, HeadReference, ProbeReport, Removal, StagedUpdate, TargetShard } from '../schemas/editing.ts';
+import type { VerdictSettings } from '../schemas/settings.ts';
+
+/** Need the model: they run on the task queue `edit-<lineage>`, one at a time. */
+export interface EditActivities {
+  /** `edits` may be a part of the batch (a shard); `removals` is always the whole batch's. */
+  computeTargets(step: EditStep): Promise<TargetShard>;
+  /** Corrections that no shard accepted are left out; `rows` names those that were staged. */
+  stageUpdate(step: EditStep & { shards: TargetShard[] }): Promise<StagedUpdate>;
+  runProbes(step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport>;
+}
+
+/** Need the version log only. */
+export interface LedgerActivities {
+  planBatch(step: { lineage: string; batchId: string; revisions: FactRevision[] }): Promise<BatchPlan>;
+  commitVersion(
+    step: EditStep & { retractions: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
+  ): Promise<CommitResult>;
+  /** Deletes what was staged, unless a version refers to it. */
+  discard(step: { lineage: string; batchId: string; staged: StagedUpdate }): Promise<void>;
+}
+
+export interface EditStep {
+  lineage: string;
+  batchId: string;
+  head: HeadReference;
+  edits: CorrectionRevision[];
+  /** As planned; those whose successor was refused are left out by the activities themselves (`removalsInForce`). */
+  removals: Removal[];
+}
