@@ -1,0 +1,73 @@
+/**
+ * Failures that cross a boundary, and the one list of which are worth a retry.
+ *
+ * What is not listed is retried: an outage passes, and a correction must not be given up for one. Names stand for
+ * the classes because a failure reaches a workflow as a name (Temporal takes an error's name as its type), and
+ * because this file imports nothing of ours.
+ */
+
+export type FailureFacts = Record<string, string | number | boolean | null | string[]>;
+
+/** A broken assumption: what was seen (`facts`) and what an operator may do about it (`hint`). */
+export abstract class ErrataFailure extends Error {
+  readonly facts: FailureFacts;
+  readonly hint: string;
+
+  constructor(message: string, facts: FailureFacts, hint: string, options?: ErrorOptions) {
+    super(message, options);
+    this.facts = facts;
+    this.hint = hint;
+  }
+}
+
+/** The bytes of a record are not what their schema says. `at` is the field, as in `paraphrases[2]`. */
+export class UndecodableRecord extends ErrataFailure {
+  override readonly name = 'UndecodableRecord';
+  readonly problem: 'empty' | 'not-framed' | 'unknown-schema' | 'wrong-record' | 'truncated' | 'trailing-bytes' | 'bad-value';
+  constructor(problem: UndecodableRecord['problem'], message: string, facts: FailureFacts = {}) {
+    super(message, { problem, ...facts }, 'Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema in schemas/).');
+    this.problem = problem;
+  }
+}
+
+/** A value was to be written that its schema does not allow: a mistake of the program that wrote it. */
+export class UnencodableRecord extends ErrataFailure {
+  override readonly name = 'UnencodableRecord';
+  constructor(record: string, faults: string[]) {
+    super(`not a ${record}: ${faults.join('; ')}`, { record, faults }, 'Check the value with faultsOf() before it is sent.');
+  }
+}
+
+/** A payload would pass Temporal's or Kafka's bound; sent anyway it would be retried without end. */
+export class PayloadTooLarge extends ErrataFailure {
+  override readonly name = 'PayloadTooLarge';
+  constructor(what: string, bytes: number, bytesMax: number) {
+    super(`${what} has ${bytes} bytes, at most ${bytesMax} are allowed`, { what, bytes, bytesMax }, 'Lower the batch size or the buffer bound of the lineage.');
+  }
+}
+
+/** Failures that the same input meets again, however often it is tried. */
+export const NOT_WORTH_A_RETRY: readonly string[] = [
+  // Records and payloads.
+  'UndecodableRecord',
+  'UnencodableRecord',
+  'PayloadTooLarge',
+  // The version log.
+  'VersionLogDamaged',
+  'EntryRefused',
+  'VersionUnknown',
+  'ObjectNameInvalid',
+  // The checkpoint and the mathematics.
+  'CheckpointFault',
+  'UnreadableCheckpoint',
+  'UnsupportedCheckpoint',
+  'MissingTensor',
+  'MalformedSafetensors',
+  'NotPositiveDefinite',
+  'ConfigurationError',
+];
+
+/** Whether trying again may help; an unknown failure is tried again. */
+export function isWorthARetry(failure: unknown): boolean {
+  return !(failure instanceof Error && NOT_WORTH_A_RETRY.includes(failure.name));
+}
