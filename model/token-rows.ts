@@ -1,0 +1,57 @@
+/**
+ * The tokens of several sequences laid out row after row, without padding: linear layers work on [R, ...] and
+ * spend nothing on fillers, and a sequence's numbers do not depend on how long its neighbours are. Only attention
+ * needs the padded form [B, T, ...]; the index lists here lead there and back.
+ */
+export interface TokenRows {
+  /** R: tokens in all. */
+  readonly count: number;
+  /** B: sequences. */
+  readonly sequences: number;
+  /** T: tokens of the longest. */
+  readonly longest: number;
+  /** [R] token ids. */
+  readonly tokens: Int32Array;
+  /** [R] position of each token in its whole sequence, what went before included. */
+  readonly positions: Int32Array;
+  /** [B + 1] first row of each sequence; the last element is R. */
+  readonly starts: Int32Array;
+  /** [R] row -> slot b * T + t of the padded form. */
+  readonly slotOfRow: Int32Array;
+  /** [B * T] slot -> row; fillers point to the sequence's first row and are masked. */
+  readonly rowOfSlot: Int32Array;
+  /** Whether the padded form is the rows themselves. */
+  readonly dense: boolean;
+}
+
+/** Lays the sequences out; `firstPositions` tells where each begins (default 0). A sequence may be empty, not all of them. */
+export function layOutRows(sequences: readonly (readonly number[])[], firstPositions?: readonly number[]): TokenRows {
+  const count = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
+  const longest = sequences.reduce((most, sequence) => Math.max(most, sequence.length), 0);
+  const tokens = new Int32Array(count);
+  const positions = new Int32Array(count);
+  const starts = new Int32Array(sequences.length + 1);
+  const slotOfRow = new Int32Array(count);
+  const rowOfSlot = new Int32Array(sequences.length * longest);
+  if (count === 0) throw new RangeError('there are no tokens to lay out');
+  let row = 0;
+  sequences.forEach((sequence, b) => {
+    starts[b] = row;
+    rowOfSlot.fill(Math.min(row, count - 1), b * longest, (b + 1) * longest);
+    const first = firstPositions?.[b] ?? 0;
+    sequence.forEach((token, t) => {
+      tokens[row] = token;
+      positions[row] = first + t;
+      slotOfRow[row] = b * longest + t;
+      rowOfSlot[b * longest + t] = row;
+      row++;
+    });
+  });
+  starts[sequences.length] = row;
+  return { count, sequences: sequences.length, longest, tokens, positions, starts, slotOfRow, rowOfSlot, dense: count === sequences.length * longest };
+}
+
+/** Row of the last token of sequence b. */
+export function lastRow(rows: TokenRows, b: number): number {
+  return rows.starts[b + 1]! - 1;
+}
