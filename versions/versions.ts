@@ -1,0 +1,39 @@
+/** The version logs of all lineages in one object store. */
+import { LINEAGE_NAME } from '../schemas/correction.ts';
+import { FileStore } from './file-store.ts';
+import type { ObjectStore } from './object-store.ts';
+import { VersionLog } from './version-log.ts';
+
+export class Versions {
+  readonly #store: ObjectStore;
+  readonly #logs = new Map<string, VersionLog>();
+
+  constructor(store: ObjectStore) {
+    this.#store = store;
+  }
+
+  /** The log of a lineage; the same object every time, so that what it has read is read once. */
+  log(lineage: string): VersionLog {
+    let log = this.#logs.get(lineage);
+    if (log === undefined) {
+      log = new VersionLog(this.#store, lineage);
+      this.#logs.set(lineage, log);
+    }
+    return log;
+  }
+
+  /** Lineages that have at least one version or blob, ascending. Walks the whole store. */
+  async lineages(): Promise<string[]> {
+    const names = new Set<string>();
+    for await (const name of this.#store.list('lineages/')) {
+      const lineage = name.split('/')[1]!;
+      if (LINEAGE_NAME.test(lineage)) names.add(lineage);
+    }
+    return [...names];
+  }
+}
+
+/** Versions in a folder of this machine. */
+export function versionsInFolder(folder: string): Versions {
+  return new Versions(new FileStore(folder));
+}
