@@ -81,7 +81,9 @@ function lines(stream: NodeJS.WriteStream): Progress {
       stream.write(`${label} …\n`);
       const timer = setInterval(() => {
         const reached =
-          total === undefined || amount === undefined ? '' : `${Math.round(amount)} of ${total.amount} ${total.unit}, `;
+          total === undefined || amount === undefined
+            ? ''
+            : `${Math.round(amount)} of ${total.amount} ${total.unit}, `;
         stream.write(`${label}: ${reached}${seconds(startedMs)}\n`);
       }, LINE_EVERY_MS);
       timer.unref();

@@ -33,7 +33,12 @@ export interface OpAttribute {
  */
 export interface RawTensors {
   /** Runs a TensorFlow kernel; the caller owns the ids it returns. Throws TensorFlow's own message on a failing kernel. */
-  execute(op: string, attributes: readonly OpAttribute[], inputIds: readonly number[], outputs: number): number[];
+  execute(
+    op: string,
+    attributes: readonly OpAttribute[],
+    inputIds: readonly number[],
+    outputs: number,
+  ): number[];
   /** The id behind a tfjs tensor. It stays the tensor's: valid until the tensor is disposed, and never to be freed here. */
   idOf(tensor: tf.Tensor): number;
   /** Shape of a tensor that `execute` returned and that has been neither freed nor adopted. */
@@ -119,7 +124,8 @@ export const raw: RawTensors = {
   },
   idOf(tensor) {
     const [id] = current().backend.getInputTensorIds([tensor]);
-    if (id === undefined) throw new TensorFlowError('The tensor has no id.', { shape: tensor.shape }, 'Was it disposed?');
+    if (id === undefined)
+      throw new TensorFlowError('The tensor has no id.', { shape: tensor.shape }, 'Was it disposed?');
     return id;
   },
   shapeOf(id) {
@@ -165,7 +171,12 @@ interface Binding {
   isUsingGpuDevice(): boolean;
   getNumOfTensors(): number;
   deleteTensor(id: number): void;
-  executeOp(op: string, attributes: readonly OpAttribute[], inputIds: readonly number[], outputs: number): RawTensor[];
+  executeOp(
+    op: string,
+    attributes: readonly OpAttribute[],
+    inputIds: readonly number[],
+    outputs: number,
+  ): RawTensor[];
 }
 
 interface Backend extends tf.KernelBackend {
@@ -182,7 +193,8 @@ const ownedRaw = new Map<number, RawTensor>();
 let loaded: { readonly addonPath: string; readonly binding: Binding; readonly backend: Backend } | undefined;
 
 function current(): NonNullable<typeof loaded> {
-  if (loaded === undefined) throw new TensorFlowError('TensorFlow is not loaded.', {}, 'Call loadTensorFlow(addonPath) first.');
+  if (loaded === undefined)
+    throw new TensorFlowError('TensorFlow is not loaded.', {}, 'Call loadTensorFlow(addonPath) first.');
   return loaded;
 }
 
