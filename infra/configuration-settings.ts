@@ -21,6 +21,8 @@ export interface Form {
   fromText(text: string): unknown;
   schema: z.ZodType;
   secret?: boolean;
+  /** Has parts of its own, whose faults are worth naming. */
+  compound?: boolean;
   path?: 'file' | 'folder' | 'model';
 }
 
@@ -95,6 +97,7 @@ const json: Form = {
     }
   },
   schema: hyperParameters,
+  compound: true,
 };
 
 /** Settings of the installation, by their path in the configuration file. */
@@ -124,9 +127,9 @@ export const SETTINGS: Record<string, Setting> = {
   'temporal.tls.serverName': { variable: 'ERRATA_TEMPORAL_TLS_SERVER_NAME', form: text, default: null, meaning: "The name the server's certificate must bear, where it is not the address." },
   'temporal.apiKey': { variable: 'ERRATA_TEMPORAL_API_KEY', form: secret, default: null, meaning: 'The API key (Temporal Cloud); switches TLS on.' },
   'temporal.port': { variable: 'ERRATA_TEMPORAL_PORT', form: port, default: 0, meaning: 'Where the Temporal server that `errata up` starts listens.' },
-  'temporal.uiPort': { variable: 'ERRATA_TEMPORAL_UI_PORT', form: port, default: 8233, meaning: 'Where its web page listens; another free port is taken where this one is in use.' },
+  'temporal.uiPort': { variable: 'ERRATA_TEMPORAL_UI_PORT', form: port, default: 8233, meaning: 'Where its web page listens; unless you set it, another free port is taken where this one is in use.' },
   'serve.host': { variable: 'ERRATA_HOST', form: text, default: '127.0.0.1', meaning: 'The address that `serve` binds. `0.0.0.0` shows it to the network: it asks nobody who they are.' },
-  'serve.port': { variable: 'ERRATA_PORT', form: port, default: 8080, meaning: 'The port of `serve`; under `errata up` another free port is taken where this default is in use.' },
+  'serve.port': { variable: 'ERRATA_PORT', form: port, default: 8080, meaning: 'The port of `serve`; unless you set it, `errata up` takes another free one where this one is in use.' },
   'serve.url': { variable: 'ERRATA_SERVE_URL', form: url, default: null, defaultWords: 'the one that `errata up` runs', meaning: 'Where `errata ask` finds a `serve`.' },
   logLevel: { variable: 'ERRATA_LOG_LEVEL', form: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', meaning: 'The least level that is logged. Prompts and targets are logged at `debug` and below only.' },
   keyStatisticsText: { variable: 'ERRATA_KEY_STATISTICS_TEXT', form: filePath, default: null, defaultWords: "the model's own samples", meaning: 'Ordinary text (UTF-8) from which the key statistics are taken.' },

@@ -7,10 +7,10 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { HyperParameters } from '../schemas/editing.ts';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../schemas/settings.ts';
+import { PROJECT_ROOT } from './home.ts';
 import { SETTINGS, LINEAGE_SETTINGS, type Setting } from './configuration-settings.ts';
 import { Secret } from './secret.ts';
 
@@ -65,6 +65,8 @@ export interface Configuration {
   keyStatisticsText: string | null;
   /** Laid over the model's own hyper-parameters. */
   hyperParameters: HyperParameterOverrides;
+  /** Paths of the settings that the environment or a file gave, such as `serve.port`. */
+  given: Set<string>;
   /** What was read but means nothing, in words: misspelt names. */
   notices: string[];
 }
@@ -98,7 +100,7 @@ export class ConfigurationError extends Error {
 export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, workingDirectory: string = process.cwd()): Configuration {
   const faults: ConfigurationFault[] = [];
   const file = readFile(environment, workingDirectory, faults);
-  const sources: Sources = { environment, file, workingDirectory, faults, known: new Set(['ERRATA_CONFIG']), knownPaths: new Set() };
+  const sources: Sources = { environment, file, workingDirectory, faults, known: new Set(['ERRATA_CONFIG']), knownPaths: new Set(), given: new Set() };
   const value = <T>(path: string): T => resolveSetting(SETTINGS[path]!, path, sources) as T;
 
   const brokers = value<string[] | null>('kafka.brokers');
@@ -115,7 +117,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
   }
 
   const configuration: Configuration = {
-    home: value('home') ?? resolve(REPOSITORY, '.errata'),
+    home: value('home') ?? resolve(PROJECT_ROOT, '.errata'),
     device: value('device'),
     model: value('model'),
     lineages,
@@ -143,6 +145,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     logLevel: value('logLevel'),
     keyStatisticsText: value('keyStatisticsText'),
     hyperParameters: value('hyperParameters'),
+    given: sources.given,
     notices: [],
   };
   configuration.notices = strangers(sources);
@@ -167,7 +170,6 @@ export function prefixOf(lineage: string): string {
   return `ERRATA_${lineage.toUpperCase().replaceAll('-', '_')}_`;
 }
 
-const REPOSITORY = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const DEFAULT_FILE = 'errata.config.json';
 
 interface Sources {
@@ -178,6 +180,7 @@ interface Sources {
   /** Environment variables and file paths that mean something here. */
   known: Set<string>;
   knownPaths: Set<string>;
+  given: Set<string>;
 }
 
 function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faults: ConfigurationFault[]): Sources['file'] {
@@ -203,6 +206,7 @@ function resolveSetting(setting: Setting, path: string, sources: Sources, variab
   sources.knownPaths.add(path);
   const text = textOf(setting, variable, sources);
   if (text !== undefined) {
+    sources.given.add(path);
     const read = setting.form.fromText(text);
     const checked = setting.form.schema.safeParse(read);
     if (checked.success) return finished(setting, checked.data, sources.workingDirectory);
@@ -211,6 +215,7 @@ function resolveSetting(setting: Setting, path: string, sources: Sources, variab
   }
   const found = sources.file === null ? undefined : lookUp(sources.file.content, path);
   if (found === undefined || found === null) return setting.default;
+  sources.given.add(path);
   const name = `${sources.file!.name}: ${path}`;
   if (setting.form.secret) {
     sources.faults.push({ name, value: '[secret]', expected: `no secret in a file; set ${variable} or ${variable}_FILE` });
@@ -250,8 +255,8 @@ function finished(setting: Setting, value: unknown, folder: string): unknown {
 }
 
 function expectedOf(setting: Setting, issues: readonly { path: PropertyKey[]; message: string }[]): string {
-  const inside = issues.filter((issue) => issue.path.length > 0).map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  return inside.length === 0 ? setting.form.expected : `${setting.form.expected} (${inside.join('; ')})`;
+  if (setting.form.compound !== true) return setting.form.expected;
+  return `${setting.form.expected} (${issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message)).join('; ')})`;
 }
 
 function lineageSettings(lineage: string, sources: Sources): LineageSettings {

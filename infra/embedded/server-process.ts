@@ -198,7 +198,8 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-function identityOf(pid: number): { startTicks: string; bootId: string } | undefined {
+/** What tells a process from a later one with the same pid; undefined where it does not run. */
+export function identityOf(pid: number): { startTicks: string; bootId: string } | undefined {
   let stat: string;
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
