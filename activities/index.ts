@@ -5,12 +5,24 @@
 import type { CorrectionRevision, FactRevision } from '../schemas/correction.ts';
 import type { BatchPlan, CommitResult, HeadReference, ProbeReport, Removal, StagedUpdate, TargetShard } from '../schemas/editing.ts';
 import type { VerdictSettings } from '../schemas/settings.ts';
+import type { Engine } from '../model/engine.ts';
+import type { Versions } from '../versions/versions.ts';
+import { Asked } from './asked.ts';
+import { commitVersion } from './commit-version.ts';
+import { computeTargets } from './compute-targets.ts';
+import { discard } from './discard.ts';
+import { planBatch } from './plan-batch.ts';
+import { runProbes } from './run-probes.ts';
+import { stageUpdate } from './stage-update.ts';
 
 /** Need the model: they run on the task queue `edit-<lineage>`, one at a time. */
 export interface EditActivities {
   /** `edits` may be a part of the batch (a shard); `removals` is always the whole batch's. */
   computeTargets(step: EditStep): Promise<TargetShard>;
-  /** Corrections that no shard accepted are left out; `rows` names those that were staged. */
+  /**
+   * Corrections that no shard accepted are left out; `rows` names those that were staged. With no rows and no removal
+   * in force the batch changes nothing, and there is nothing to probe or to commit.
+   */
   stageUpdate(step: EditStep & { shards: TargetShard[] }): Promise<StagedUpdate>;
   runProbes(step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport>;
 }
@@ -32,4 +44,22 @@ export interface EditStep {
   edits: CorrectionRevision[];
   /** As planned; those whose successor was refused are left out by the activities themselves (`removalsInForce`). */
   removals: Removal[];
+}
+
+/** The steps of an edit worker; one at a time, for they share the engine. */
+export function createEditActivities({ engine, versions }: { engine: Engine; versions: Versions }): EditActivities {
+  const asked = new Asked(engine);
+  return {
+    computeTargets: (step) => computeTargets(engine, versions, step),
+    stageUpdate: (step) => stageUpdate(engine, versions, step),
+    runProbes: (step) => runProbes(engine, versions, asked, step),
+  };
+}
+
+export function createLedgerActivities({ versions }: { versions: Versions }): LedgerActivities {
+  return {
+    planBatch: (step) => planBatch(versions, step),
+    commitVersion: (step) => commitVersion(versions, step),
+    discard: (step) => discard(versions, step),
+  };
 }

@@ -1,62 +1,58 @@
-/** What breaks in the version log: each class carries its facts and says what an operator may do. */
+/** What breaks in the version log. Which of these are worth a retry says schemas/failures.ts. */
+import { ErrataFailure } from '../schemas/failures.ts';
 
-/** The store holds something the format forbids, or lacks something it demands. Never worth a retry. */
-export class VersionLogDamaged extends Error {
+/** The store holds something the format forbids, or lacks something it demands. */
+export class VersionLogDamaged extends ErrataFailure {
   override readonly name = 'VersionLogDamaged';
-  readonly hint =
-    'Entries and blobs are never changed once written, so a copy of the object from a backup or a replica mends the log. Until then the last version before the damage can be served by its number.';
-  constructor(
-    readonly lineage: string,
-    readonly objectName: string,
-    what: string,
-  ) {
-    super(`Version log of lineage "${lineage}" is damaged at ${objectName}: ${what}`);
+  constructor(lineage: string, objectName: string, what: string) {
+    super(
+      `Version log of lineage "${lineage}" is damaged at ${objectName}: ${what}`,
+      { lineage, objectName, what },
+      'Objects are never changed once written, so a copy from a backup or a replica mends the log.',
+    );
   }
 }
 
-/** An entry was to be appended that the format or the history forbids. The caller is wrong; a retry gives the same. */
-export class EntryRefused extends Error {
+/** An entry was to be appended that the format or the history forbids. */
+export class EntryRefused extends ErrataFailure {
   override readonly name = 'EntryRefused';
-  readonly hint = 'The entry was built from an outdated or inconsistent plan; plan the batch again from HEAD.';
-  constructor(
-    readonly lineage: string,
-    readonly version: number,
-    readonly faults: string[],
-  ) {
-    super(`Version ${version} of lineage "${lineage}" was refused: ${faults.join('; ')}`);
+  constructor(lineage: string, version: number, faults: string[]) {
+    super(
+      `Version ${version} of lineage "${lineage}" was refused: ${faults.join('; ')}`,
+      { lineage, version, faults },
+      'The entry was built from an outdated or inconsistent plan; plan the batch again from HEAD.',
+    );
   }
 }
 
 /** A blob that is named is not there. */
-export class BlobMissing extends Error {
+export class BlobMissing extends ErrataFailure {
   override readonly name = 'BlobMissing';
-  readonly hint = 'A staged blob is deleted when its batch is discarded: stage the update again. A blob of a committed version must come from a backup.';
-  constructor(
-    readonly lineage: string,
-    readonly sha256: string,
-  ) {
-    super(`Blob ${sha256} of lineage "${lineage}" is not in the store`);
+  constructor(lineage: string, hash: string) {
+    super(
+      `Blob ${hash} of lineage "${lineage}" is not in the store`,
+      { lineage, sha256: hash },
+      'A staged blob is deleted when its batch is discarded: stage the update again. A blob of a committed version must come from a backup.',
+    );
   }
 }
 
 /** A version was asked for that the log does not have. */
-export class VersionUnknown extends Error {
+export class VersionUnknown extends ErrataFailure {
   override readonly name = 'VersionUnknown';
-  readonly hint = '`errata log` lists the versions there are.';
   constructor(
-    readonly lineage: string,
+    lineage: string,
     readonly version: number,
     readonly head: number,
   ) {
-    super(`Lineage "${lineage}" has no version ${version}; HEAD is ${head}`);
+    super(`Lineage "${lineage}" has no version ${version}; HEAD is ${head}`, { lineage, version, head }, '`errata log` lists the versions there are.');
   }
 }
 
 /** A name that is no object name: a mistake of the program, never of its data. */
-export class ObjectNameInvalid extends Error {
+export class ObjectNameInvalid extends ErrataFailure {
   override readonly name = 'ObjectNameInvalid';
-  readonly hint = 'Names are 1 to 8 segments of [a-z0-9][a-z0-9._-]* joined by "/".';
-  constructor(readonly objectName: string) {
-    super(`${JSON.stringify(objectName.slice(0, 200))} is not the name of an object`);
+  constructor(objectName: string) {
+    super(`${JSON.stringify(objectName.slice(0, 200))} is not the name of an object`, { objectName: objectName.slice(0, 200) }, 'Names are 1 to 8 segments of [a-z0-9][a-z0-9._-]* joined by "/".');
   }
 }

@@ -4,8 +4,10 @@
  */
 import type { BlobReference } from '../schemas/editing.ts';
 import type { ActiveCorrection } from './history.ts';
-import { decodePairs, gatherPairs, type StoredPairs } from './pairs.ts';
-import { sha256, type VersionLog } from './version-log.ts';
+import { MalformedSafetensors } from '../schemas/safetensors.ts';
+import { VersionLogDamaged } from './failures.ts';
+import { decodePairs, gatherPairs, PairsMalformed, type StoredPairs } from './pairs.ts';
+import { blobName, sha256, type VersionLog } from './version-log.ts';
 
 /** Where one correction's pairs lie. */
 export type PairsRow = Pick<ActiveCorrection, 'correctionId' | 'pairs' | 'row'>;
@@ -35,6 +37,17 @@ export async function ensureHook(holder: HookHolder<unknown>, log: VersionLog, r
 export async function readPairs(log: VersionLog, rows: readonly PairsRow[]): Promise<StoredPairs | null> {
   const blobs = new Map<string, BlobReference>(rows.map(({ pairs }) => [pairs.sha256, pairs]));
   const decoded = new Map<string, StoredPairs>();
-  for (const [hash, reference] of blobs) decoded.set(hash, decodePairs(await log.getBlob(reference)));
+  for (const [hash, reference] of blobs) decoded.set(hash, await readBlob(log, reference, decodePairs));
   return gatherPairs(rows.map(({ pairs, row }) => ({ pairs: decoded.get(pairs.sha256)!, row })));
+}
+
+/** A blob, decoded. Throws `VersionLogDamaged` where its bytes are those committed, but not what they should be. */
+export async function readBlob<Content>(log: VersionLog, reference: BlobReference, decode: (bytes: Uint8Array) => Content): Promise<Content> {
+  const bytes = await log.getBlob(reference);
+  try {
+    return decode(bytes);
+  } catch (fault) {
+    if (fault instanceof PairsMalformed || fault instanceof MalformedSafetensors) throw new VersionLogDamaged(log.lineage, blobName(log.lineage, reference.sha256), fault.message);
+    throw fault;
+  }
 }

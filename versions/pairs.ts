@@ -21,10 +21,9 @@ export interface StoredTargets {
   values: Float32Array;
 }
 
-/** A blob of numbers is not what the format says. */
+/** A blob of numbers is not what the format says; who read it from a log knows which blob it was. */
 export class PairsMalformed extends Error {
   override readonly name = 'PairsMalformed';
-  readonly hint = 'The blob has the hash it was committed with, so it was written wrong: rebuild the version with the software named in its entry.';
   constructor(readonly reason: string) {
     super(`Not a blob of pairs or targets: ${reason}`);
   }
@@ -68,9 +67,9 @@ export function encodeTargets(targets: StoredTargets): Uint8Array {
 export function decodeTargets(bytes: Uint8Array): StoredTargets {
   const { tensors, metadata } = decodeSafetensors(bytes);
   if (metadata['format'] !== 'errata-targets-1') throw new PairsMalformed(`its format is ${JSON.stringify(metadata['format'] ?? null)}`);
-  const ids: unknown = JSON.parse(metadata['ids'] ?? 'null');
+  const ids = namesOf(metadata['ids']);
   const { shape, values } = read(tensors, 'targets');
-  if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'string') || ids.length !== shape[0]) throw new PairsMalformed(`its ids do not name its ${shape[0]} rows`);
+  if (ids === null || ids.length !== shape[0]) throw new PairsMalformed(`its ids do not name its ${shape[0]} rows`);
   return { ids, values };
 }
 
@@ -101,6 +100,15 @@ export function gatherPairs(rows: readonly { pairs: StoredPairs; row: number }[]
     keys: layers.map((_, i) => gather((pairs) => pairs.keys[i]!, keyWidth)),
     changes: layers.map((_, i) => gather((pairs) => pairs.changes[i]!, valueWidth)),
   };
+}
+
+function namesOf(json: string | undefined): string[] | null {
+  try {
+    const names: unknown = JSON.parse(json ?? 'null');
+    return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : null;
+  } catch {
+    return null;
+  }
 }
 
 function keyName(layer: number): string {

@@ -1,0 +1,73 @@
+/**
+ * The one atomic step: entry HEAD + 1 is written if there is none. Run twice it finds its own batch id in the log and
+ * gives the same answer; it never overwrites, and a HEAD that moved is an answer too.
+ */
+import type { FactRevision } from '../schemas/correction.ts';
+import { removalsInForce, type CommitResult, type ProbeReport, type StagedUpdate } from '../schemas/editing.ts';
+import type { VersionEntry } from '../schemas/version-entry.ts';
+import { EntryRefused } from '../versions/failures.ts';
+import type { History } from '../versions/history.ts';
+import type { Versions } from '../versions/versions.ts';
+import type { EditStep } from './index.ts';
+
+export type CommitStep = EditStep & {
+  retractions: FactRevision[];
+  staged: StagedUpdate;
+  probes: ProbeReport;
+  workflow: { workflowId: string; runId: string };
+};
+
+export async function commitVersion(versions: Versions, step: CommitStep): Promise<CommitResult> {
+  const log = versions.log(step.lineage);
+  const history = await log.read();
+  const made = alreadyMade(history, step.batchId);
+  if (made !== null) return made;
+  if (history.head.version !== step.head.version || history.head.hash !== step.head.hash) return { kind: 'head-moved', head: history.head };
+  const entry = entryOf(history, step);
+  if (!step.probes.verdict.pass) throw new EntryRefused(step.lineage, entry.version, [`its probes failed: ${step.probes.verdict.reasons.join('; ')}`]);
+  // A version whose blobs are gone could never be served.
+  if (entry.pairs !== null) await log.getBlob(entry.pairs);
+  await log.getBlob(entry.probes.details);
+  const result = await log.append(entry);
+  if (result.kind === 'appended') return { kind: 'committed', version: entry.version, hash: result.hash, already: false };
+  const now = await log.read();
+  return alreadyMade(now, step.batchId) ?? { kind: 'head-moved', head: now.head };
+}
+
+function alreadyMade(history: History, batchId: string): CommitResult | null {
+  const version = history.batches.get(batchId);
+  return version === undefined ? null : { kind: 'committed', version, hash: history.entries[version - 1]!.hash, already: true };
+}
+
+function entryOf(history: History, step: CommitStep): VersionEntry {
+  const { staged, probes } = step;
+  const byId = new Map(step.edits.map((revision) => [revision.correction.id, revision]));
+  const removed = removalsInForce(step.removals, staged.rows);
+  const added = staged.rows.map((id, row): VersionEntry['added'][number] => {
+    const revision = byId.get(id);
+    if (revision === undefined) throw new EntryRefused(step.lineage, history.head.version + 1, [`row ${row} is of "${id}", which is not in the batch`]);
+    const { subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt } = revision.correction;
+    return { correctionId: id, factKey: revision.factKey, row, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, position: revision.position };
+  });
+  const { base, keyStatistics, parameters, software } = staged.madeWith;
+  return {
+    format: 1,
+    lineage: step.lineage,
+    version: history.head.version + 1,
+    parent: history.head.hash,
+    createdAt: new Date().toISOString(),
+    batchId: step.batchId,
+    added,
+    removed,
+    retractions: step.retractions.flatMap((revision) => (revision.kind === 'retraction' ? [{ id: revision.id, factKey: revision.factKey, issuedAt: revision.issuedAt, position: revision.position }] : [])),
+    pairs: staged.pairs,
+    corrections: history.active.size + added.length - removed.length,
+    layers: staged.layers,
+    probes: { before: probes.before, after: probes.after, details: probes.details },
+    base,
+    keyStatistics,
+    parameters: { ...parameters },
+    workflow: { workflowId: step.workflow.workflowId, runId: step.workflow.runId },
+    software,
+  };
+}

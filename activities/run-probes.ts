@@ -1,0 +1,180 @@
+/**
+ * Measures the staged hook against HEAD and against the base model, and judges it. What fails is a verdict, never an
+ * exception.
+ */
+import type { Engine, Probe, ProbeAnswer } from '../model/engine.ts';
+import type { FactCorrection } from '../schemas/correction.ts';
+import { removalsInForce, type CorrectionProbe, type ProbeReport, type StagedUpdate } from '../schemas/editing.ts';
+import type { VerdictSettings } from '../schemas/settings.ts';
+import { canonicalJson } from '../versions/canonical-json.ts';
+import type { ActiveCorrection } from '../versions/history.ts';
+import { ensureHook, hookIdOf, type PairsRow } from '../versions/hook-pairs.ts';
+import { sha256 } from '../versions/version-log.ts';
+import type { Versions } from '../versions/versions.ts';
+import type { Asked } from './asked.ts';
+import type { EditStep } from './index.ts';
+import { pulseOfThisStep } from './pulse.ts';
+import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
+import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
+
+/** Bound of the engine's greedy decoding. */
+const GREEDY_TOKENS_MAX = 64;
+
+/** Decoded of a paraphrase's answer, for the reader of the report. */
+const PARAPHRASE_TOKENS = 4;
+
+export async function runProbes(engine: Engine, versions: Versions, asked: Asked, step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
+  const began = performance.now();
+  const pulse = pulseOfThisStep();
+  const log = versions.log(step.lineage);
+  const history = await historyOfHead(log, step.head);
+  const { targetTokensMax } = step.staged.madeWith.parameters;
+
+  const sideOf = (rows: readonly PairsRow[]) => {
+    const hookId = hookIdOf(rows);
+    const ensure = () => ensureHook(engine, log, rows);
+    return {
+      ask: (probes: readonly Probe[]) => asked.probe(hookId, probes, pulse, ensure),
+      canaryRatio: () => asked.canaryRatio(hookId, pulse, ensure),
+    };
+  };
+  const base = sideOf([]);
+  const head = sideOf([...history.active.values()]);
+  const staged = sideOf(stagedRows(history, step.removals, step.staged));
+
+  const written = new Set(step.staged.rows);
+  const corrections = step.edits.map(({ correction }) => correction).filter(({ id }) => written.has(id));
+  const earlier = sampled(remaining(history, removalsInForce(step.removals, written)), step.settings.retentionSample, step.batchId);
+
+  const alternatives = await alternativesOf(corrections, targetTokensMax, base.ask);
+  const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i], targetTokensMax));
+  const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlier.map((one) => ownProbe(one, targetTokensMax))];
+  const [after, before] = [answersTo(probes, await staged.ask(probes)), answersTo(probes, await head.ask(probes))];
+  const baseToken = await baseTokens(questions.flatMap((one) => one.neighbours), [after, before], base.ask);
+
+  const details = questions.map(({ correction, own, paraphrases, neighbours }): CorrectionProbe => {
+    const answer = after.get(own)!;
+    return {
+      id: correction.id,
+      answerBefore: before.get(own)!.answer,
+      answerAfter: answer.answer,
+      targetLogProbability: finite(answer.targetLogProbability),
+      effective: isEffective(effects(answer)),
+      paraphrases: paraphrases.map((probe) => ({ prompt: probe.prompt, answerBefore: before.get(probe)!.answer, answerAfter: after.get(probe)!.answer, holds: holds(after.get(probe)!) })),
+      neighbours: neighbours.map((probe) => ({
+        prompt: probe.prompt,
+        answerBefore: before.get(probe)!.answer,
+        answerAfter: after.get(probe)!.answer,
+        unchanged: after.get(probe)!.nextToken === baseToken.get(probe),
+      })),
+    };
+  });
+
+  const measure = (answers: Map<Probe, ProbeAnswer>, canaryRatio: number, editNorm: number): Measured => ({
+    efficacy: tally(questions.map(({ own }) => answers.get(own)!.targetIsArgmax === true)),
+    efficacyGreedy: tally(questions.map(({ own }) => answers.get(own)!.targetIsGreedy === true)),
+    generalisation: tally(questions.flatMap(({ paraphrases }) => paraphrases.map((probe) => holds(answers.get(probe)!)))),
+    locality: tally(questions.flatMap(({ neighbours }) => neighbours.map((probe) => answers.get(probe)!.nextToken === baseToken.get(probe)))),
+    retention: tally(probes.slice(probes.length - earlier.length).map((probe) => isEffective(effects(answers.get(probe)!)))),
+    canaryRatio,
+    editNorm,
+  });
+  const largest = (layers: readonly { editNorm: number }[]) => layers.reduce((norm, { editNorm }) => Math.max(norm, Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE), 0);
+  const measuredAfter = measure(after, await staged.canaryRatio(), largest(step.staged.layers));
+  const measuredBefore = measure(before, await head.canaryRatio(), largest(history.entries.at(-1)?.entry.layers ?? []));
+  const measuredCorrections = questions.map(({ correction, own }) => {
+    const answer = after.get(own)!;
+    return { id: correction.id, target: correction.target, answer: answer.answer, targetLogProbability: finite(answer.targetLogProbability), ...effects(answer) };
+  });
+  return {
+    before: scoresOf(measuredBefore),
+    after: scoresOf(measuredAfter),
+    verdict: verdictOf(measuredCorrections, measuredBefore, measuredAfter, step.settings),
+    details: await log.putBlob(canonicalJson(details)),
+    seconds: (performance.now() - began) / 1_000,
+  };
+}
+
+interface Questions {
+  correction: FactCorrection;
+  own: Probe;
+  paraphrases: Probe[];
+  neighbours: Probe[];
+}
+
+type Ask = (probes: readonly Probe[]) => Promise<ProbeAnswer[]>;
+
+function questionsOf(correction: FactCorrection, alternative: string | undefined, targetTokensMax: number): Questions {
+  const { target } = correction;
+  return {
+    correction,
+    own: ownProbe(correction, targetTokensMax),
+    paraphrases: correction.paraphrases.map((prompt) => ({ prompt, target, ...(alternative === undefined ? {} : { alternative }), greedyTokensMax: PARAPHRASE_TOKENS })),
+    neighbours: correction.neighbourhood.map((prompt) => ({ prompt, greedyTokensMax: 1 })),
+  };
+}
+
+function ownProbe({ prompt, target }: { prompt: string; target: string }, targetTokensMax: number): Probe {
+  // A token is at least one byte, so these are enough to see the whole target.
+  const tokensNeeded = Math.min(Buffer.byteLength(target) + 1, targetTokensMax);
+  return { prompt, target, greedyTokensMax: Math.min(tokensNeeded, GREEDY_TOKENS_MAX) };
+}
+
+/** What the model said before, per correction: as submitted, else as the base model says it, in as many words as the target has. */
+async function alternativesOf(corrections: readonly FactCorrection[], targetTokensMax: number, ask: Ask): Promise<(string | undefined)[]> {
+  const unknown = corrections.filter(({ previousAnswer, target }) => !isAlternative(previousAnswer, target));
+  const answers = await ask(unknown.map(({ prompt, target }) => ({ prompt, greedyTokensMax: ownProbe({ prompt, target }, targetTokensMax).greedyTokensMax })));
+  const byBase = new Map(unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]));
+  return corrections.map((correction) => {
+    const answer = byBase.get(correction) ?? correction.previousAnswer;
+    return isAlternative(answer, correction.target) ? answer.trim() : undefined;
+  });
+}
+
+function isAlternative(answer: string | null, target: string): answer is string {
+  return answer !== null && answer.trim() !== '' && answer.trim() !== target.trim();
+}
+
+function firstWords(answer: string, target: string): string {
+  return answer.trim().split(/\s+/u).slice(0, target.trim().split(/\s+/u).length).join(' ');
+}
+
+/** Where there is no other answer to compare with, the target must be the model's own. */
+function holds(answer: ProbeAnswer): boolean {
+  if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
+  return answer.targetLogProbability! > answer.alternativeLogProbability;
+}
+
+/** A model that no longer gives numbers gives the target no chance, in a number that JSON can write. */
+function finite(logProbability: number | null): number {
+  return logProbability !== null && Number.isFinite(logProbability) ? logProbability : -Number.MAX_VALUE;
+}
+
+function effects({ targetIsArgmax, targetIsGreedy }: ProbeAnswer): { targetIsArgmax: boolean; targetIsGreedy: boolean } {
+  return { targetIsArgmax: targetIsArgmax === true, targetIsGreedy: targetIsGreedy === true };
+}
+
+/** The base model's next token after each prompt; a hook whose gates stayed shut has said it already. */
+async function baseTokens(neighbours: readonly Probe[], sides: readonly Map<Probe, ProbeAnswer>[], ask: Ask): Promise<Map<Probe, number>> {
+  const tokens = new Map<Probe, number>();
+  for (const probe of neighbours) {
+    const shut = sides.map((answers) => answers.get(probe)!).find(({ opened }) => !opened);
+    if (shut !== undefined) tokens.set(probe, shut.nextToken);
+  }
+  const open = neighbours.filter((probe) => !tokens.has(probe));
+  (await ask(open)).forEach((answer, i) => tokens.set(open[i]!, answer.nextToken));
+  return tokens;
+}
+
+function answersTo(probes: readonly Probe[], answers: readonly ProbeAnswer[]): Map<Probe, ProbeAnswer> {
+  return new Map(probes.map((probe, i) => [probe, answers[i]!]));
+}
+
+/** A sample that depends on the batch and nothing else, so that a step run twice asks the same. */
+function sampled(corrections: readonly ActiveCorrection[], size: number, seed: string): ActiveCorrection[] {
+  return corrections
+    .map((correction) => ({ correction, lot: sha256(`${seed}\n${correction.correctionId}`) }))
+    .sort((a, b) => (a.lot < b.lot ? -1 : 1))
+    .slice(0, size)
+    .map(({ correction }) => correction);
+}
