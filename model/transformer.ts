@@ -129,8 +129,7 @@ export class Transformer {
   /** Logits [N, V] of some rows; all of them by default. */
   logits(hidden_RD: tf.Tensor2D, picked?: readonly number[] | Int32Array): tf.Tensor2D {
     return tf.tidy(() => {
-      const hidden =
-        picked === undefined ? hidden_RD : tf.gather(hidden_RD, tf.tensor1d(Int32Array.from(picked), 'int32'));
+      const hidden = picked === undefined ? hidden_RD : gatherRows(hidden_RD, picked);
       const normed = this.norm('finalNorm', hidden);
       const logits = tf.matMul(normed, this.headWeight(), false, true);
       const bias = this.weights.get('head.bias');
@@ -222,7 +221,7 @@ export class Transformer {
   }
 
   private linear(name: string, x_RI: tf.Tensor2D): tf.Tensor2D {
-    const product = tf.matMul(x_RI, this.weight(`${name}.weight`) as tf.Tensor2D, false, true);
+    const product: tf.Tensor2D = tf.matMul(x_RI, this.weight(`${name}.weight`) as tf.Tensor2D, false, true);
     const bias = this.weights.get(`${name}.bias`);
     return bias === undefined ? product : (tf.add(product, bias) as tf.Tensor2D);
   }
@@ -302,6 +301,11 @@ function attentionGeometry(rows: TokenRows, past: AttentionPast | null, group: n
     unpad: (x) => (slotOfRow === null ? x : tf.gather(x, slotOfRow)),
     dispose: () => tf.dispose([maskTensor, cos, sin, rowOfSlot, slotOfRow].filter((tensor) => tensor !== null)),
   };
+}
+
+/** Some rows of a matrix; the index list is freed with the surrounding tidy. */
+export function gatherRows(x_RX: tf.Tensor2D, picked: readonly number[] | Int32Array): tf.Tensor2D {
+  return tf.gather(x_RX, tf.tensor1d(Int32Array.from(picked), 'int32'));
 }
 
 function silu(x: tf.Tensor2D): tf.Tensor2D {

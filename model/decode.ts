@@ -1,0 +1,115 @@
+/** Greedy and sampled decoding with a key-value cache, for one sequence or many side by side. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { AttentionPast, DownHook, Transformer } from './transformer.ts';
+import { disposePast } from './transformer.ts';
+import { lastRow, layOutRows } from './token-rows.ts';
+
+export interface DecodeOptions {
+  tokensMax: number;
+  /** 0 is greedy. */
+  temperature: number;
+  /** Share of probability kept, (0, 1]; 1 keeps all. */
+  topP?: number;
+  /** Numbers in [0, 1); needed when the temperature is above 0. */
+  random?: () => number;
+  hook?: DownHook | null;
+  /** Asked after each token; a sequence for which it answers true is finished and gets no more. */
+  stop?: (sequence: number, tokens: readonly number[]) => boolean;
+  /** Called between steps, so that a caller in the same thread can let others run. */
+  between?: () => Promise<void>;
+}
+
+/** Continues each prompt by at most `tokensMax` tokens; returns the new tokens only, the stopping one included. */
+export async function decode(model: Transformer, prompts: readonly (readonly number[])[], options: DecodeOptions): Promise<number[][]> {
+  const answers: number[][] = prompts.map(() => []);
+  if (options.tokensMax === 0 || prompts.length === 0) return answers;
+  const blocks = { from: 0, to: model.config.layers };
+  let live = prompts.map((_, i) => i);
+  let lengths = prompts.map((prompt) => prompt.length);
+  let past: AttentionPast | null = null;
+  let next: number[][] = prompts.map((prompt) => [...prompt]);
+  try {
+    for (let step = 0; step < options.tokensMax; step++) {
+      const rows = layOutRows(next, step === 0 ? undefined : live.map((i) => lengths[i]! - 1));
+      const embedded = model.embed(rows);
+      const ran = model.run(embedded, rows, blocks, { past, hook: options.hook, keep: true });
+      embedded.dispose();
+      disposePast(past);
+      past = ran.kept;
+      const logits = model.logits(ran.hidden, live.map((_, b) => lastRow(rows, b)));
+      ran.hidden.dispose();
+      const chosen = choose(logits, options);
+      logits.dispose();
+      const finished = live.map((sequence, b) => {
+        answers[sequence]!.push(chosen[b]!);
+        lengths[sequence]! += 1;
+        return options.stop?.(sequence, answers[sequence]!) === true;
+      });
+      if (finished.every(Boolean)) break;
+      if (finished.some(Boolean)) {
+        const stay = live.map((_, b) => b).filter((b) => !finished[b]);
+        const smaller = gatherPast(past!, stay);
+        disposePast(past);
+        past = smaller;
+        live = stay.map((b) => live[b]!);
+      }
+      next = live.map((sequence) => [answers[sequence]!.at(-1)!]);
+      await options.between?.();
+    }
+  } finally {
+    disposePast(past);
+  }
+  return answers;
+}
+
+/** The past of some sequences, in that order, an index may come twice. The caller owns the result and keeps `past`. */
+export function gatherPast(past: AttentionPast, sequences: readonly number[], blocks?: { from: number; to: number }): AttentionPast {
+  const index = tf.tensor1d(Int32Array.from(sequences), 'int32');
+  const kept: AttentionPast['blocks'] = new Map();
+  for (const [layer, { key, value }] of past.blocks) {
+    if (blocks !== undefined && (layer < blocks.from || layer >= blocks.to)) continue;
+    kept.set(layer, { key: tf.gather(key, index), value: tf.gather(value, index) });
+  }
+  index.dispose();
+  const valid = new Float32Array(sequences.length * past.length);
+  sequences.forEach((b, i) => valid.set(past.valid.subarray(b * past.length, (b + 1) * past.length), i * past.length));
+  return { length: past.length, valid, blocks: kept };
+}
+
+/** Sampling looks at so many of the most probable tokens. */
+const CANDIDATES_MAX = 256;
+
+function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
+  if (options.temperature === 0) {
+    const best = tf.argMax(logits_BV, 1);
+    const tokens = Array.from(best.dataSync());
+    best.dispose();
+    return tokens;
+  }
+  const [B, V] = logits_BV.shape;
+  const C = Math.min(CANDIDATES_MAX, V);
+  const top = tf.tidy(() => {
+    const { values, indices } = tf.topk(logits_BV, C);
+    return [tf.softmax(tf.div(values, options.temperature)), indices] as tf.Tensor[];
+  });
+  const [probabilities, tokens] = [top[0]!.dataSync(), top[1]!.dataSync()];
+  tf.dispose(top);
+  const random = options.random ?? Math.random;
+  return Array.from({ length: B }, (_, b) => {
+    const picked = sampleDescending(probabilities.subarray(b * C, (b + 1) * C) as Float32Array, options.topP ?? 1, random());
+    return tokens[b * C + picked]!;
+  });
+}
+
+/** Inverse transform over the leading probabilities (descending) whose mass reaches topP. */
+function sampleDescending(probabilities: Float32Array, topP: number, uniform: number): number {
+  let nucleus = 0;
+  let mass = 0;
+  while (nucleus < probabilities.length && mass < topP) mass += probabilities[nucleus++]!;
+  let left = uniform * mass;
+  for (let i = 0; i < nucleus; i++) {
+    left -= probabilities[i]!;
+    if (left <= 0) return i;
+  }
+  return nucleus - 1;
+}

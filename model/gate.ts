@@ -1,0 +1,83 @@
+/**
+ * Whether a token is in a correction's scope. Each kind gives every row a score; the gate opens where the score reaches
+ * the block's threshold. All but `sequence` look at the token alone, so that an answer depends neither on padding nor
+ * on neighbours, and decoding with a cache sees what the full sequence would.
+ *
+ *   leverage  h(k) = 1 - (k^T P k) / (k^T P0 k) = |Q k|^2 / (k^T P0 k), in [0, 1): the share of the key's whitened
+ *             energy that the corrections explain (variance reduction of the linear regression)
+ *   key       largest cosine between k and a corrected key, whitened by P0 (GRACE, NeuralDB)
+ *   norm      |(W_h - W0) k|
+ *   sequence  z-score of |(W_h - W0) k| over the token's sequence (arXiv 2403.05330), front token and fillers left out
+ *   always    1
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import type { GateKind, GateParameters } from '../schemas/editing.ts';
+import type { LayerHook } from './hook.ts';
+import { keyEnergy } from './prior.ts';
+import type { TokenRows } from './token-rows.ts';
+
+/** Scores [R] of keys [R, F] with Q k [R, N]. `rows` is needed by `sequence` alone. */
+export function scoreKeys(kind: GateKind, block: LayerHook, keys_RF: tf.Tensor2D, response_RN: tf.Tensor2D, rows: TokenRows | null): Float32Array {
+  switch (kind) {
+    case 'leverage': {
+      const energy = keyEnergy(keys_RF, block.prior.prior_FF);
+      return leverage(response_RN, energy);
+    }
+    case 'key':
+      return cosine(block, keys_RF, keyEnergy(keys_RF, block.prior.prior_FF));
+    case 'norm':
+      return changeNorm(block, response_RN);
+    case 'sequence': {
+      if (rows === null) throw new Error('the sequence gate needs to know the sequences');
+      return zScores(changeNorm(block, response_RN), rows);
+    }
+    case 'always':
+      return new Float32Array(keys_RF.shape[0]).fill(1);
+  }
+}
+
+/** The block's threshold at this version: the gate's floor, or the asked quantile of the reference text's scores if that is higher. */
+export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold: number; openShare: number } {
+  if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : Number.NaN };
+  const { prior } = block;
+  const scores = tf.tidy(() => {
+    const response = tf.matMul(prior.reference_TF, block.whitened_NF, false, true) as tf.Tensor2D;
+    const energy = tf.tensor1d(prior.referenceEnergy);
+    if (gate.kind === 'leverage') return leverage(response, energy);
+    return gate.kind === 'key' ? cosine(block, prior.reference_TF, energy) : changeNorm(block, response);
+  });
+  const sorted = scores.slice().sort();
+  const quantile = sorted[Math.min(sorted.length - 1, Math.floor(gate.referenceQuantile * sorted.length))]!;
+  const threshold = Math.max(gate.floor, quantile);
+  return { threshold, openShare: scores.reduce((count, score) => count + (score >= threshold ? 1 : 0), 0) / scores.length };
+}
+
+function leverage(response_RN: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
+  return tf.tidy(() => tf.div(tf.sum(tf.square(response_RN), 1), energy).dataSync().slice() as Float32Array);
+}
+
+function cosine(block: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
+  return tf.tidy(() => {
+    const scale = tf.tensor2d(block.pairEnergy.map((value) => 1 / Math.sqrt(value)), [1, block.pairEnergy.length]);
+    const affinity = tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), scale);
+    return tf.div(tf.max(affinity, 1), tf.sqrt(energy)).dataSync().slice() as Float32Array;
+  });
+}
+
+function changeNorm(block: LayerHook, response_RN: tf.Tensor2D): Float32Array {
+  return tf.tidy(() => tf.norm(tf.matMul(response_RN, block.change_ND), 'euclidean', 1).dataSync().slice() as Float32Array);
+}
+
+/** Standardised inside each sequence; a sequence whose values do not differ scores 0 (the reference divides 0 by 0). */
+function zScores(values: Float32Array, rows: TokenRows): Float32Array {
+  const scores = new Float32Array(values.length);
+  for (let b = 0; b < rows.sequences; b++) {
+    const members: number[] = [];
+    for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) if (rows.positions[row] !== 0) members.push(row);
+    if (members.length === 0) continue;
+    const mean = members.reduce((sum, row) => sum + values[row]!, 0) / members.length;
+    const variance = members.reduce((sum, row) => sum + (values[row]! - mean) ** 2, 0) / members.length;
+    if (variance > 0) for (const row of members) scores[row] = (values[row]! - mean) / Math.sqrt(variance);
+  }
+  return scores;
+}

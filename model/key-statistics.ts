@@ -1,0 +1,241 @@
+/**
+ * What the base model's keys look like on ordinary text: the second moment C0 = E[k k^T] of each edited block, and the
+ * texts that gates and canaries are measured on. The text is a file the user names, or the model's own samples: about
+ * 10 F tokens suffice (arXiv 2506.04226). The first token of a sequence is left out: its key is the attention sink's.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { decodeSafetensors, encodeSafetensors } from '../schemas/safetensors.ts';
+import { decode } from './decode.ts';
+import type { Matrix64 } from './float64.ts';
+import { add64, download64, free64, multiply64, scale64, scope64, upload64, widen64 } from './float64.ts';
+import { seededRandom } from './random.ts';
+import { frontTokens } from './sequences.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { layOutRows } from './token-rows.ts';
+import type { DownHook, Transformer } from './transformer.ts';
+import { gatherRows } from './transformer.ts';
+
+export interface KeyStatistics {
+  /** C0 [F, F] per edited block. */
+  moments: Map<number, Matrix64>;
+  /** Tokens that C0 was taken from. */
+  tokens: number;
+  source: string;
+  sha256: string;
+  /** Token sequences, front token included: gates are set on `reference`, perplexity is measured on `canary`. */
+  reference: number[][];
+  canary: number[][];
+  /** Prefixes that corrections are also seen behind, without a front token. */
+  contexts: number[][];
+}
+
+export interface StatisticsOptions {
+  /** Edited blocks. */
+  layers: readonly number[];
+  /** Plain text to read; null: the model samples it. */
+  textFile: string | null;
+  /** Folder of the cached statistics; null: nothing is read or written. */
+  folder: string | null;
+  modelSha256: string;
+  seed: number;
+  contexts: number;
+  progress?: (step: string, share: number) => void;
+}
+
+/** Tokens per sequence, the front token not counted. */
+const SEQUENCE_TOKENS = 128;
+/** Tokens behind C0 per channel of F. */
+const TOKENS_PER_CHANNEL = 10;
+const REFERENCE_TOKENS = 4_096;
+const CANARY_TOKENS = 2_048;
+const CONTEXT_TOKENS = 9;
+/** Sequences sampled side by side. */
+const SAMPLED_TOGETHER = 64;
+/** Tokens per forward pass. */
+const PASS_TOKENS = 1_024;
+
+/** Reads the statistics from the cache, or takes them and writes the cache. Throws when the text file is too short. */
+export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, options: StatisticsOptions): Promise<KeyStatistics> {
+  const text = options.textFile === null ? null : await readFile(options.textFile, 'utf8');
+  const source = text === null ? `own samples, seed ${options.seed}` : `file ${path.basename(options.textFile!)}`;
+  const identity = createHash('sha256')
+    .update(JSON.stringify([STATISTICS_FORMAT, options.modelSha256, options.layers, options.contexts, source, text === null ? '' : createHash('sha256').update(text).digest('hex')]))
+    .digest('hex');
+  const file = options.folder === null ? null : path.join(options.folder, `${identity.slice(0, 32)}.safetensors`);
+  if (file !== null) {
+    const cached = await readFile(file).catch(() => null);
+    if (cached !== null) return restore(cached, options.layers);
+  }
+  const sequences = text === null ? await sampleSequences(model, tokenizer, options) : cutSequences(tokenizer, text, sequencesWanted(model), options);
+  const contexts = await sampleContexts(model, tokenizer, options);
+  const held = Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
+  const ordinary = sequences.slice(held);
+  const moments = await takeMoments(model, ordinary, options);
+  const canaries = Math.ceil(CANARY_TOKENS / SEQUENCE_TOKENS);
+  const statistics: Omit<KeyStatistics, 'sha256'> = {
+    moments,
+    tokens: ordinary.reduce((sum, sequence) => sum + sequence.length - 1, 0),
+    source,
+    canary: sequences.slice(0, canaries),
+    reference: sequences.slice(canaries, held),
+    contexts,
+  };
+  const bytes = encode(statistics);
+  if (file !== null) {
+    await mkdir(path.dirname(file), { recursive: true });
+    const partial = `${file}.${process.pid}.partial`;
+    await writeFile(partial, bytes);
+    await rename(partial, file);
+  }
+  return { ...statistics, sha256: sha256Of(bytes) };
+}
+
+export function disposeStatistics(statistics: KeyStatistics): void {
+  free64(...statistics.moments.values());
+  statistics.moments.clear();
+}
+
+const STATISTICS_FORMAT = 2;
+
+function sequencesWanted(model: Transformer): number {
+  return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
+}
+
+async function sampleSequences(model: Transformer, tokenizer: Tokenizer, options: StatisticsOptions): Promise<number[][]> {
+  const wanted = sequencesWanted(model);
+  const front = frontTokens(tokenizer);
+  const random = seededRandom(options.seed);
+  const sequences: number[][] = [];
+  while (sequences.length < wanted) {
+    const count = Math.min(SAMPLED_TOGETHER, wanted - sequences.length);
+    let step = 0;
+    const begun = Array.from({ length: count }, () => (front.length > 0 ? front : [Math.floor(random() * tokenizer.vocabulary)]));
+    const sampled = await decode(model, begun, {
+      tokensMax: SEQUENCE_TOKENS,
+      temperature: 1,
+      random,
+      between: async () => {
+        options.progress?.('sampling ordinary text', (sequences.length + (count * ++step) / SEQUENCE_TOKENS) / wanted);
+        await new Promise(setImmediate);
+      },
+    });
+    sequences.push(...sampled.map((tokens, i) => [...begun[i]!, ...tokens]));
+  }
+  options.progress?.('sampling ordinary text', 1);
+  return sequences;
+}
+
+function cutSequences(tokenizer: Tokenizer, text: string, wanted: number, options: StatisticsOptions): number[][] {
+  const front = frontTokens(tokenizer);
+  const sequences: number[][] = [];
+  let waiting: number[] = [];
+  // Paragraph by paragraph, so that a large file is not tokenised as one string.
+  for (const paragraph of text.split(/(?<=\n)/u)) {
+    waiting.push(...tokenizer.encode(paragraph));
+    while (waiting.length >= SEQUENCE_TOKENS && sequences.length < wanted) sequences.push([...front, ...waiting.splice(0, SEQUENCE_TOKENS)]);
+    if (sequences.length >= wanted) break;
+    if (sequences.length % 8 === 0) options.progress?.('reading ordinary text', sequences.length / wanted);
+  }
+  const least = 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
+  if (sequences.length < least) {
+    throw new RangeError(`the text for the key statistics has ${sequences.length * SEQUENCE_TOKENS} tokens, at least ${least * SEQUENCE_TOKENS} are needed`);
+  }
+  return sequences;
+}
+
+/** As the method's papers do: short pieces of the model's own text, begun by a common word, ended by a full stop. */
+async function sampleContexts(model: Transformer, tokenizer: Tokenizer, options: StatisticsOptions): Promise<number[][]> {
+  const openings = ['The', 'Therefore', 'Because', 'I', 'You'];
+  const front = frontTokens(tokenizer);
+  const begun = Array.from({ length: options.contexts }, (_, i) => tokenizer.encode(openings[i % openings.length]!));
+  const sampled = await decode(model, begun.map((tokens) => [...front, ...tokens]), { tokensMax: CONTEXT_TOKENS, temperature: 1, topP: 0.9, random: seededRandom(options.seed + 1) });
+  return sampled.map((tokens, i) => tokenizer.encode(`${tokenizer.decode([...begun[i]!, ...tokens.filter((token) => !tokenizer.endTokens.includes(token))])}.`));
+}
+
+async function takeMoments(model: Transformer, sequences: number[][], options: StatisticsOptions): Promise<Map<number, Matrix64>> {
+  const F = model.config.mlpWidth;
+  const sums = new Map(options.layers.map((layer) => [layer, upload64(new Float64Array(F * F), F, F)]));
+  let tokens = 0;
+  const perPass = Math.max(1, Math.floor(PASS_TOKENS / (SEQUENCE_TOKENS + 1)));
+  for (let begin = 0; begin < sequences.length; begin += perPass) {
+    const keys = keysOf(model, sequences.slice(begin, begin + perPass), options.layers);
+    for (const [layer, keys_RF] of keys) {
+      tokens += layer === options.layers[0] ? keys_RF.shape[0] : 0;
+      const sum = scope64(() => {
+        const wide = widen64(keys_RF);
+        return add64(sums.get(layer)!, multiply64(wide, wide, true, false));
+      });
+      free64(sums.get(layer)!);
+      sums.set(layer, sum);
+      keys_RF.dispose();
+    }
+    options.progress?.('taking key statistics', Math.min(1, (begin + perPass) / sequences.length));
+    await new Promise(setImmediate);
+  }
+  for (const [layer, sum] of sums) {
+    sums.set(layer, scale64(sum, 1 / tokens));
+    free64(sum);
+  }
+  return sums;
+}
+
+/** The base model's keys [R, F] of whole sequences at some blocks, their first tokens left out. The caller owns them. */
+export function keysOf(model: Transformer, sequences: readonly (readonly number[])[], layers: readonly number[]): Map<number, tf.Tensor2D> {
+  const rows = layOutRows(sequences);
+  const picked = Array.from({ length: rows.count }, (_, row) => row).filter((row) => rows.positions[row] !== 0);
+  const keys = new Map<number, tf.Tensor2D>();
+  const recorder: DownHook = {
+    layers: new Set(layers),
+    project(layer, keys_RF, base_RD) {
+      keys.set(layer, tf.keep(gatherRows(keys_RF, picked)));
+      return base_RD;
+    },
+  };
+  const embedded = model.embed(rows);
+  const ran = model.run(embedded, rows, { from: 0, to: Math.max(...layers) + 1 }, { hook: recorder });
+  tf.dispose([embedded, ran.hidden]);
+  return keys;
+}
+
+function encode(statistics: Omit<KeyStatistics, 'sha256'>): Uint8Array {
+  const tensors = new Map(
+    [...statistics.moments].map(([layer, moment]) => [
+      `moment.${layer}`,
+      { type: 'F64' as const, shape: [moment.rows, moment.columns], values: download64(moment) },
+    ]),
+  );
+  return encodeSafetensors(tensors, {
+    tokens: String(statistics.tokens),
+    source: statistics.source,
+    reference: JSON.stringify(statistics.reference),
+    canary: JSON.stringify(statistics.canary),
+    contexts: JSON.stringify(statistics.contexts),
+  });
+}
+
+function restore(bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
+  const { tensors, metadata } = decodeSafetensors(bytes);
+  const moments = new Map<number, Matrix64>();
+  for (const layer of layers) {
+    const stored = tensors.get(`moment.${layer}`);
+    if (stored === undefined) throw new Error(`the cached key statistics hold no block ${layer}`);
+    moments.set(layer, upload64(stored.values as Float64Array, stored.shape[0]!, stored.shape[1]!));
+  }
+  const list = (name: string) => JSON.parse(metadata[name] ?? '[]') as number[][];
+  return {
+    moments,
+    tokens: Number(metadata['tokens']),
+    source: metadata['source'] ?? '',
+    sha256: sha256Of(bytes),
+    reference: list('reference'),
+    canary: list('canary'),
+    contexts: list('contexts'),
+  };
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

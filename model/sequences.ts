@@ -1,0 +1,75 @@
+/**
+ * Texts as the model reads them. Every sequence begins with the beginning-of-text token where the model has one: the
+ * first position of a transformer is an attention sink whose key is the same whatever stands there (METHOD of the
+ * project: a correction written at such a key would open the gate on every prompt), so the sink is kept off the text.
+ */
+import type { EditRequest } from './engine.ts';
+import type { Refusal } from '../schemas/editing.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+/** Tokens of a prompt, with what is put in front. */
+export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
+  return [...frontTokens(tokenizer), ...tokenizer.encode(prompt)];
+}
+
+/** What stands before every text: the beginning-of-text token, else the end-of-text token, else nothing. */
+export function frontTokens(tokenizer: Tokenizer): number[] {
+  const front = tokenizer.beginToken ?? tokenizer.endTokens[0];
+  return front === undefined ? [] : [front];
+}
+
+/** Tokens of an answer after the prompt: a space stands between them unless the prompt ends in white space. */
+export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: string): number[] {
+  const text = answer.trim();
+  return tokenizer.encode(/\s$/u.test(prompt) || prompt === '' ? text : ` ${text}`);
+}
+
+/** A correction's prompt and target in tokens. */
+export interface EditSequence {
+  id: string;
+  subject: string;
+  /** The prompt by itself. */
+  bare: LocatedPrompt;
+  /** The prompt behind other text, a space in front. */
+  behind: LocatedPrompt;
+  target: number[];
+}
+
+export interface LocatedPrompt {
+  tokens: number[];
+  /** Index in `tokens` of the subject's last token. */
+  subjectLast: number;
+}
+
+/** Reads a correction into tokens, or says why it cannot be edited. */
+export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: { targetTokensMax: number; promptTokensMax: number }): EditSequence | Refusal {
+  const refuse = (code: Refusal['code'], reason: string, measured: Refusal['measured'] = {}): Refusal => ({ id: request.id, code, reason, measured });
+  if (request.target.trim() === '') return refuse('empty-target', 'the target is empty');
+  const at = request.subject.trim() === '' ? -1 : request.prompt.indexOf(request.subject);
+  if (at < 0) return refuse('subject-not-in-prompt', 'the subject does not occur in the prompt');
+  const end = at + request.subject.trimEnd().length;
+  const bare = locate(tokenizer, request.prompt, end);
+  const behind = locate(tokenizer, ` ${request.prompt}`, end + 1);
+  const target = answerTokens(tokenizer, request.prompt, request.target);
+  if (target.length === 0) return refuse('empty-target', 'the target has no tokens');
+  if (target.length > limits.targetTokensMax) {
+    return refuse('target-too-long', `the target has ${target.length} tokens, at most ${limits.targetTokensMax} are allowed`, { tokens: target.length });
+  }
+  const long = Math.max(bare.tokens.length, behind.tokens.length);
+  if (long > limits.promptTokensMax) {
+    return refuse('prompt-too-long', `the prompt has ${long} tokens, at most ${limits.promptTokensMax} are allowed`, { tokens: long });
+  }
+  return { id: request.id, subject: request.subject, bare, behind, target };
+}
+
+/** Tokens of a text, and which of them covers the character before `end`. */
+export function locate(tokenizer: Tokenizer, text: string, end: number): LocatedPrompt {
+  const { ids, starts, ends } = tokenizer.encodeWithOffsets(text);
+  let subjectLast = ids.length - 1;
+  for (let i = 0; i < ids.length; i++) if (starts[i]! < end && ends[i]! >= end) subjectLast = i;
+  return { tokens: ids, subjectLast };
+}
+
+export function isRefusal(read: EditSequence | Refusal): read is Refusal {
+  return 'code' in read;
+}
