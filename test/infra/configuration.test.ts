@@ -1,0 +1,131 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { configurationReference } from '../../infra/configuration-reference.ts';
+import { ConfigurationError, readConfiguration, terminalPreferences } from '../../infra/configuration.ts';
+import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'errata-configuration-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const read = (environment: NodeJS.ProcessEnv = {}) => readConfiguration(environment, folder);
+const writeFile = (content: unknown, name = 'errata.config.json') => writeFileSync(join(folder, name), typeof content === 'string' ? content : JSON.stringify(content));
+
+describe('the configuration', () => {
+  it('of an empty environment is one machine with the embedded servers and the defaults', () => {
+    const configuration = read();
+    expect(configuration).toMatchObject({ device: 'cpu', model: null, lineages: ['default'], notices: [] });
+    expect(configuration.kafka).toMatchObject({ embedded: true, brokers: [], ssl: null, sasl: null });
+    expect(configuration.temporal).toMatchObject({ embedded: true, tls: null, apiKey: null });
+    expect(configuration.settings['default']).toEqual(DEFAULT_LINEAGE_SETTINGS);
+  });
+
+  it('reports every fault at once, with name, value and what was expected', () => {
+    const error = faultsOf({ ERRATA_DEVICE: 'tpu', ERRATA_BATCH_EDITS_MAX: 'ten', ERRATA_LOCALITY_MIN: '1.5', ERRATA_KAFKA_BROKERS: 'kafka', ERRATA_LINEAGES: 'default,Über' });
+    expect(error.faults.map((fault) => fault.name).sort()).toEqual(['ERRATA_BATCH_EDITS_MAX', 'ERRATA_DEVICE', 'ERRATA_KAFKA_BROKERS', 'ERRATA_LINEAGES', 'ERRATA_LOCALITY_MIN']);
+    expect(error.message).toContain('ERRATA_DEVICE is "tpu"; expected cpu or gpu');
+    expect(error.message).toContain('ERRATA_BATCH_EDITS_MAX is "ten"; expected a whole number from 1 to 10000');
+  });
+
+  it('takes a setting of one lineage before the one for all', () => {
+    const { settings } = read({ ERRATA_LINEAGES: 'default,news-desk', ERRATA_BATCH_EDITS_MAX: '20', ERRATA_NEWS_DESK_BATCH_EDITS_MAX: '5' });
+    expect(settings['default']!.batch.batchEditsMax).toBe(20);
+    expect(settings['news-desk']!.batch.batchEditsMax).toBe(5);
+  });
+
+  it('refuses lineages whose variables would be the same', () => {
+    expect(faultsOf({ ERRATA_LINEAGES: 'a-b,a_b' }).faults).toMatchObject([{ name: 'ERRATA_LINEAGES', value: 'a_b' }]);
+  });
+
+  it('refuses a buffer that holds less than a batch', () => {
+    expect(faultsOf({ ERRATA_BATCH_EDITS_MAX: '50', ERRATA_BUFFER_EDITS_MAX: '10' }).faults).toMatchObject([{ value: '10', expected: expect.stringContaining('50') }]);
+  });
+
+  it('takes the environment before the file, and the file before the default', () => {
+    writeFile({ logLevel: 'warn', device: 'gpu', batch: { batchWaitMs: 1 }, lineage: { default: { verdict: { localityMin: 0.9 } } } });
+    const configuration = read({ ERRATA_LOG_LEVEL: 'error' });
+    expect(configuration).toMatchObject({ logLevel: 'error', device: 'gpu' });
+    expect(configuration.settings['default']!.batch.batchWaitMs).toBe(1);
+    expect(configuration.settings['default']!.verdict.localityMin).toBe(0.9);
+    expect([...configuration.given].sort()).toContain('logLevel');
+    expect(configuration.given.has('serve.port')).toBe(false);
+  });
+
+  it('names the file and the place of a fault in a file', () => {
+    writeFile({ kafka: { partitions: 'many' } });
+    expect(faultsOf({}).message).toContain(`${join(folder, 'errata.config.json')}: kafka.partitions is "many"`);
+  });
+
+  it('refuses a file that is no JSON object, and one that is named and absent', () => {
+    writeFile('{ not json');
+    expect(faultsOf({}).faults).toHaveLength(1);
+    expect(faultsOf({ ERRATA_CONFIG: 'absent.json' }).faults).toMatchObject([{ name: 'ERRATA_CONFIG', value: 'absent.json' }]);
+  });
+
+  it('points out what looks like a setting and is none', () => {
+    writeFile({ kafka: { broker: 'a:1' } });
+    const { notices } = read({ ERRATA_MODLE: 'x' });
+    expect(notices).toContain('ERRATA_MODLE is no setting; is ERRATA_MODEL meant?');
+    expect(notices.join()).toContain('kafka.broker is no setting; is kafka.brokers meant?');
+  });
+
+  it('never shows a secret', () => {
+    writeFileSync(join(folder, 'key'), 'hunter-three\n');
+    const configuration = read({ ERRATA_KAFKA_SASL_MECHANISM: 'plain', ERRATA_KAFKA_SASL_USERNAME: 'u', ERRATA_KAFKA_SASL_PASSWORD: 'hunter-two', ERRATA_TEMPORAL_API_KEY_FILE: 'key' });
+    expect(configuration.kafka.sasl!.password.reveal()).toBe('hunter-two');
+    expect(configuration.temporal.apiKey!.reveal()).toBe('hunter-three');
+    expect(inspect(configuration, { depth: 9, showHidden: true }) + JSON.stringify(configuration) + `${configuration.kafka.sasl!.password}`).not.toMatch(/hunter/);
+  });
+
+  it('refuses a secret in the file without repeating it', () => {
+    writeFile({ temporal: { apiKey: 'hunter-two' } });
+    const error = faultsOf({});
+    expect(error.faults).toHaveLength(1);
+    expect(error.message).not.toContain('hunter');
+  });
+
+  it('asks for the rest of half-given SASL settings', () => {
+    expect(faultsOf({ ERRATA_KAFKA_SASL_USERNAME: 'u' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_KAFKA_SASL_MECHANISM', 'ERRATA_KAFKA_SASL_PASSWORD']);
+  });
+
+  it('switches TLS to Temporal on with an API key', () => {
+    expect(read({ ERRATA_TEMPORAL_API_KEY: 'k' }).temporal.tls).not.toBeNull();
+  });
+
+  it('tells a model path from a Hugging Face id', () => {
+    expect(read({ ERRATA_MODEL: './model' }).model).toBe(join(folder, 'model'));
+    expect(read({ ERRATA_MODEL: 'model.gguf' }).model).toBe(join(folder, 'model.gguf'));
+    expect(read({ ERRATA_MODEL: 'openai-community/gpt2' }).model).toBe('openai-community/gpt2');
+  });
+
+  it('checks hyper-parameters by name', () => {
+    expect(read({ ERRATA_HYPER_PARAMETERS: '{"lambda": 1500, "gate": {"kind": "key"}}' }).hyperParameters).toEqual({ lambda: 1500, gate: { kind: 'key' } });
+    expect(faultsOf({ ERRATA_HYPER_PARAMETERS: '{"lamda": 1500}' }).message).toContain('lamda');
+    expect(faultsOf({ ERRATA_HYPER_PARAMETERS: 'lambda=1500' }).faults).toHaveLength(1);
+  });
+
+  it('keeps to NO_COLOR and FORCE_COLOR', () => {
+    expect(terminalPreferences({ NO_COLOR: '1', FORCE_COLOR: '1' }).colour).toBe(false);
+    expect(terminalPreferences({ FORCE_COLOR: '1' }).colour).toBe(true);
+    expect(terminalPreferences({}).colour).toBeNull();
+  });
+
+  it('is described by its reference (update with `vitest -u`)', async () => {
+    await expect(configurationReference()).toMatchFileSnapshot('../../docs/configuration.md');
+  });
+});
+
+function faultsOf(environment: NodeJS.ProcessEnv): ConfigurationError {
+  try {
+    read(environment);
+  } catch (error) {
+    if (error instanceof ConfigurationError) return error;
+    throw error;
+  }
+  throw new Error('the configuration was taken');
+}
