@@ -149,7 +149,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     notices: [],
   };
   configuration.notices = strangers(sources);
-  if (faults.length > 0) throw new ConfigurationError(faults);
+  if (faults.length > 0) throw new ConfigurationError(distinct(faults));
   return configuration;
 }
 
@@ -254,6 +254,11 @@ function finished(setting: Setting, value: unknown, folder: string): unknown {
   return value;
 }
 
+/** Some settings are asked for more than once; their faults are one fault. */
+function distinct(faults: ConfigurationFault[]): ConfigurationFault[] {
+  return [...new Map(faults.map((fault) => [JSON.stringify(fault), fault])).values()];
+}
+
 function expectedOf(setting: Setting, issues: readonly { path: PropertyKey[]; message: string }[]): string {
   if (setting.form.compound !== true) return setting.form.expected;
   return `${setting.form.expected} (${issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message)).join('; ')})`;
@@ -267,8 +272,6 @@ function lineageSettings(lineage: string, sources: Sources): LineageSettings {
     const [group, name] = path.split('.') as [keyof LineageSettings, string];
     (settings[group] as unknown as Record<string, unknown>)[name] = own;
   }
-  // The two settings for all lineages are read once per lineage; a fault of theirs is one fault.
-  sources.faults.splice(0, sources.faults.length, ...new Map(sources.faults.map((fault) => [`${fault.name}\0${fault.expected}`, fault])).values());
   const { batchEditsMax, bufferEditsMax } = settings.batch;
   if (bufferEditsMax < batchEditsMax) {
     sources.faults.push({ name: `${prefixOf(lineage)}BUFFER_EDITS_MAX`, value: String(bufferEditsMax), expected: `at least the batch's ${batchEditsMax} corrections` });
