@@ -72,6 +72,7 @@ export class FakeEngine implements Engine {
         clamp: 1,
         lossTarget: 0.05,
         contexts: 0,
+        contextsPerStep: 0,
         targetTokensMax: 16,
         gate: { kind: 'leverage', floor: 0.2, referenceQuantile: 0.999 },
         seed: 1,
@@ -142,8 +143,8 @@ export class FakeEngine implements Engine {
       return {
         nextToken: tokenOf(answer),
         answer: probe.greedyTokensMax === 0 ? '' : ` ${answer}`,
-        targetLogProbability: probe.target === undefined ? null : logProbability(answer, probe.target),
-        alternativeLogProbability: probe.alternative === undefined ? null : logProbability(answer, probe.alternative),
+        targetLogProbability: probe.target === undefined ? null : answer === probe.target ? -0.1 : -6,
+        alternativeLogProbability: probe.alternative === undefined ? null : answer === probe.alternative ? -0.1 : -4,
         targetIsArgmax: matches,
         targetIsGreedy: matches,
         opened: opened !== null,
@@ -210,10 +211,6 @@ export function baseAnswer(prompt: string): string {
 
 function tokenOf(text: string): number {
   return createHash('sha256').update(text).digest().readUIntBE(0, 3);
-}
-
-function logProbability(answer: string, text: string): number {
-  return answer === text ? -0.1 : -5 - (tokenOf(text) % 100) / 100;
 }
 
 function numbersOf(texts: string[], width: number): Float32Array {

@@ -1,0 +1,278 @@
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { describe, expect, it } from 'vitest';
+import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
+import type { CorrectionProbe } from '../../schemas/editing.ts';
+import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
+import { EntryRefused } from '../../versions/failures.ts';
+import { hookIdOf } from '../../versions/hook-pairs.ts';
+import { Versions } from '../../versions/versions.ts';
+import { baseAnswer, FakeEngine, MISBEHAVING } from '../fake-engine.ts';
+import { MemoryStore } from '../versions/memory-store.ts';
+import { correction, LINEAGE, retraction, runBatch, WORKFLOW } from './corrections.ts';
+
+function freshWorker(store = new MemoryStore()) {
+  const engine = new FakeEngine();
+  const versions = new Versions(store);
+  const activities = { ...createEditActivities({ engine, versions }), ...createLedgerActivities({ versions }) };
+  return { store, engine, versions, log: versions.log(LINEAGE), activities };
+}
+
+describe('a batch', () => {
+  it('becomes a version that says all that made it', async () => {
+    const { activities, log } = freshWorker();
+    const revisions = [correction('a'), correction('b', { target: 'Oslo', previousAnswer: 'Rome' })];
+    const { commit, probes, staged } = await runBatch(activities, 'batch-1', revisions);
+    expect(probes.verdict).toEqual({ pass: true, reasons: [], failing: [] });
+    expect(probes.before).toMatchObject({ efficacy: 0, generalisation: 0, locality: 1, retention: null, canaryRatio: 1, editNorm: 0 });
+    expect(probes.after).toMatchObject({ efficacy: 1, efficacyGreedy: 1, generalisation: 1, locality: 1, retention: null, canaryRatio: 1.001, editNorm: 0.02 });
+    const committed = await commit();
+    expect(committed).toMatchObject({ kind: 'committed', version: 1, already: false });
+    const { entries } = await log.read();
+    expect(entries[0]!.entry).toMatchObject({
+      batchId: 'batch-1',
+      corrections: 2,
+      added: [{ correctionId: 'a', row: 0, position: revisions[0]!.position }, { correctionId: 'b', row: 1, target: 'Oslo' }],
+      pairs: staged.pairs,
+      workflow: WORKFLOW,
+      base: { name: 'fake' },
+      parameters: { lambda: 1, gate: { kind: 'leverage' } },
+      layers: [{ layer: 1, editNorm: 0.02 }, { layer: 2, editNorm: 0.02 }],
+    });
+    const details = JSON.parse(new TextDecoder().decode(await log.getBlob(probes.details))) as CorrectionProbe[];
+    expect(details[1]).toMatchObject({ id: 'b', effective: true, answerBefore: ` ${baseAnswer('Subject b is in')}`, answerAfter: ' Oslo' });
+    expect(details[1]!.neighbours.every(({ unchanged }) => unchanged)).toBe(true);
+  });
+
+  it('supersedes, retracts and keeps the order of what remains', async () => {
+    const { activities, log, engine } = freshWorker();
+    const [a, b, c] = [correction('a'), correction('b'), correction('c')];
+    await (await runBatch(activities, '1', [a, b, c])).commit();
+    await (await runBatch(activities, '2', [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), retraction(c)])).commit();
+    const history = await log.read();
+    expect([...history.active.keys()]).toEqual(['b', 'a2']);
+    expect(history.entries[1]!.entry.removed.map(({ correctionId, because }) => [correctionId, because])).toEqual([['a', 'superseded'], ['c', 'retracted']]);
+    const hookId = hookIdOf([...history.active.values()]);
+    const [answer] = await engine.probe(hookId, [{ prompt: 'Subject a is in', greedyTokensMax: 1 }]);
+    expect(answer!.answer).toBe(' Oslo');
+    const [retracted] = await engine.probe(hookId, [{ prompt: 'Subject c is in', greedyTokensMax: 1 }]);
+    expect(retracted).toMatchObject({ opened: false, answer: ` ${baseAnswer('Subject c is in')}` });
+  });
+
+  it('that only retracts the last correction ends on the base model', async () => {
+    const { activities, log } = freshWorker();
+    const a = correction('a');
+    await (await runBatch(activities, '1', [a])).commit();
+    const { commit, staged } = await runBatch(activities, '2', [retraction(a)]);
+    expect(staged).toMatchObject({ pairs: null, rows: [], layers: [] });
+    await commit();
+    expect((await log.read()).active.size).toBe(0);
+  });
+
+  it('leaves the committed hook held, so that the next batch builds one hook only', async () => {
+    const { activities, engine } = freshWorker();
+    await (await runBatch(activities, '1', [correction('a')])).commit();
+    engine.calls.length = 0;
+    await (await runBatch(activities, '2', [correction('b')])).commit();
+    expect(engine.calls.filter((call) => call === 'holdHook')).toHaveLength(1);
+  });
+
+  it('goes on after a crash that lost every hook, at any step', async () => {
+    const { activities, engine, store } = freshWorker();
+    await (await runBatch(activities, '1', [correction('a')])).commit();
+    const plan = await activities.planBatch({ lineage: LINEAGE, batchId: '2', revisions: [correction('b')] });
+    const step = { lineage: LINEAGE, batchId: '2', head: plan.head, edits: plan.edits, removals: plan.removals };
+    engine.forgetHooks();
+    const shard = await activities.computeTargets(step);
+    const other = freshWorker(store).activities;
+    const staged = await other.stageUpdate({ ...step, shards: [shard] });
+    const third = freshWorker(store);
+    const probes = await third.activities.runProbes({ ...step, staged, settings: DEFAULT_LINEAGE_SETTINGS.verdict });
+    expect(probes.verdict.pass).toBe(true);
+    expect(probes.before.retention).toBe(1);
+    expect(await third.activities.commitVersion({ ...step, retractions: [], staged, probes, workflow: WORKFLOW })).toMatchObject({ kind: 'committed', version: 2 });
+  });
+
+  it('every step run twice gives the same', async () => {
+    const { activities } = freshWorker();
+    await (await runBatch(activities, '1', [correction('a')])).commit();
+    const revisions = [correction('b'), correction('c')];
+    const [first, second] = [await runBatch(activities, '2', revisions), await runBatch(activities, '2', revisions)];
+    const timeless = ({ plan, shard, staged, probes }: typeof first) => ({ plan, shard: { ...shard, seconds: 0 }, staged: { ...staged, seconds: 0 }, probes: { ...probes, seconds: 0 } });
+    expect(timeless(second)).toEqual(timeless(first));
+  });
+});
+
+describe('refusals on the way', () => {
+  it('keep the correction that a refused one was to supersede', async () => {
+    for (const target of [MISBEHAVING.refusedTarget, MISBEHAVING.refusedUpdate]) {
+      const { activities, log } = freshWorker();
+      await (await runBatch(activities, '1', [correction('a'), correction('b')])).commit();
+      const newer = { issuedAt: 2_000 };
+      const { commit, shard, staged } = await runBatch(activities, '2', [correction('a2', { subject: 'Subject a', target, ...newer }), correction('b2', { subject: 'Subject b', target: 'Oslo', ...newer })]);
+      expect([...shard.refused, ...staged.refused].map(({ id }) => id)).toEqual(['a2']);
+      expect(staged.rows).toEqual(['b2']);
+      await commit();
+      const history = await log.read();
+      expect([...history.active.keys()]).toEqual(['a', 'b2']);
+      expect(history.entries[1]!.entry.removed.map(({ correctionId }) => correctionId)).toEqual(['b']);
+    }
+  });
+
+  it('of all corrections leave nothing to commit', async () => {
+    const { activities } = freshWorker();
+    const { staged, shard, commit } = await runBatch(activities, '1', [correction('a', { target: MISBEHAVING.refusedTarget })]);
+    expect(shard).toMatchObject({ targets: null, accepted: [] });
+    expect(staged).toMatchObject({ pairs: null, rows: [] });
+    await expect(commit()).rejects.toThrow(EntryRefused);
+  });
+});
+
+describe('the probes', () => {
+  it('find the correction that does not take', async () => {
+    const { activities } = freshWorker();
+    const { probes, commit } = await runBatch(activities, '1', [correction('a'), correction('b', { target: MISBEHAVING.ineffective })]);
+    expect(probes.verdict).toMatchObject({ pass: false, reasons: [], failing: [{ id: 'b', code: 'not-effective' }] });
+    expect(probes.after.efficacy).toBe(0.5);
+    await expect(commit()).rejects.toThrow(/its probes failed/);
+  });
+
+  it.each([
+    [MISBEHAVING.spreading, /locality 0: 0 of 4/],
+    [MISBEHAVING.erasing, /retention 0: 0 of 4/],
+    [MISBEHAVING.gibberish, /perplexity/],
+  ])('find a batch that harms: %s', async (target, reason) => {
+    const { activities } = freshWorker();
+    await (await runBatch(activities, '1', ['p', 'q', 'r', 's'].map((id) => correction(id)))).commit();
+    const { probes } = await runBatch(activities, '2', [correction('poison', { target }), correction('a')]);
+    expect(probes.verdict.failing).toEqual([]);
+    expect(probes.verdict.reasons).toEqual([expect.stringMatching(reason)]);
+    const alone = await runBatch(activities, '3', [correction('poison', { target })]);
+    expect(alone.probes.verdict.failing).toMatchObject([{ id: 'poison' }]);
+  });
+
+  it('find paraphrases that keep the old answer', async () => {
+    const { activities } = freshWorker();
+    const { probes } = await runBatch(activities, '1', [correction('a', { target: MISBEHAVING.narrow })]);
+    expect(probes.after.generalisation).toBe(0);
+    expect(probes.verdict.failing).toMatchObject([{ id: 'a', code: 'does-not-generalise' }]);
+  });
+
+  it('ask nothing twice, and the base model only where a gate opened', async () => {
+    const { activities, engine } = freshWorker();
+    await (await runBatch(activities, '1', [correction('a', { previousAnswer: 'Rome' })])).commit();
+    const revisions = [correction('b', { previousAnswer: 'Rome' }), correction('c')];
+    engine.asked.length = 0;
+    const { staged } = await runBatch(activities, '2', revisions);
+    const asked = engine.asked.map((one) => JSON.stringify(one));
+    expect(new Set(asked).size).toBe(asked.length);
+    const ofBase = engine.asked.filter(({ hookId }) => hookId === null).map(({ probe }) => probe.prompt);
+    expect(ofBase).toEqual(['Subject c is in']);
+    engine.asked.length = 0;
+    await runBatch(activities, '2', revisions);
+    expect(staged.rows).toEqual(['b', 'c']);
+    expect(engine.asked).toEqual([]);
+  });
+
+  it('sample earlier corrections up to the number set, and not those that leave', async () => {
+    const { activities, engine } = freshWorker();
+    const earlier = Array.from({ length: 6 }, (_, i) => correction(`e${i}`));
+    await (await runBatch(activities, '1', earlier)).commit();
+    engine.asked.length = 0;
+    const few = { ...DEFAULT_LINEAGE_SETTINGS.verdict, retentionSample: 3 };
+    const { probes } = await runBatch(activities, '2', [retraction(earlier[0]!), retraction(earlier[1]!), retraction(earlier[2]!), retraction(earlier[3]!)], few);
+    expect(probes.after).toMatchObject({ retention: 1, efficacy: null, generalisation: null, locality: null });
+    expect(new Set(engine.asked.map(({ probe }) => probe.prompt))).toEqual(new Set(['Subject e4 is in', 'Subject e5 is in']));
+  });
+});
+
+describe('commit-version', () => {
+  it('run again finds its own version', async () => {
+    const { activities, log } = freshWorker();
+    const { commit } = await runBatch(activities, '1', [correction('a')]);
+    const [first, again] = [await commit(), await commit()];
+    expect(again).toEqual({ ...first, already: true });
+    expect((await log.read()).head.version).toBe(1);
+  });
+
+  it('tells of a HEAD that moved, and writes nothing', async () => {
+    const { activities, log } = freshWorker();
+    const slow = await runBatch(activities, 'slow', [correction('a')]);
+    await (await runBatch(activities, 'quick', [correction('b')])).commit();
+    const head = (await log.read()).head;
+    expect(await slow.commit()).toEqual({ kind: 'head-moved', head });
+    expect((await log.read()).head).toEqual(head);
+  });
+
+  it('of two workers at once commits one batch, whichever', async () => {
+    const store = new MemoryStore();
+    const [one, two] = [freshWorker(store), freshWorker(store)];
+    const [a, b] = [await runBatch(one.activities, 'a', [correction('a')]), await runBatch(two.activities, 'b', [correction('b')])];
+    const results = await Promise.all([a.commit(), b.commit()]);
+    expect(results.map(({ kind }) => kind).sort()).toEqual(['committed', 'head-moved']);
+  });
+
+  it('of one batch in two workers at once makes one version for both', async () => {
+    const store = new MemoryStore();
+    const [one, two] = [freshWorker(store), freshWorker(store)];
+    const revisions = [correction('a')];
+    const runs = [await runBatch(one.activities, 'a', revisions), await runBatch(two.activities, 'a', revisions)];
+    const results = await Promise.all(runs.map((run) => run.commit()));
+    expect(results).toMatchObject([{ kind: 'committed', version: 1 }, { kind: 'committed', version: 1 }]);
+    expect((await one.log.read()).head.version).toBe(1);
+  });
+
+  it('refuses a version whose staged pairs are gone', async () => {
+    const { activities, log } = freshWorker();
+    const { commit, staged } = await runBatch(activities, '1', [correction('a')]);
+    await activities.discard({ lineage: LINEAGE, batchId: '1', staged });
+    await expect(commit()).rejects.toThrow(/is not in the store/);
+    expect((await log.read()).head.version).toBe(0);
+  });
+});
+
+describe('discard', () => {
+  it('takes back what was staged, twice if need be, and nothing that was committed', async () => {
+    const { activities, log } = freshWorker();
+    const kept = await runBatch(activities, '1', [correction('a')]);
+    await kept.commit();
+    await activities.discard({ lineage: LINEAGE, batchId: '1', staged: kept.staged });
+    await log.getBlob(kept.staged.pairs!);
+    const refused = await runBatch(activities, '2', [correction('b', { target: MISBEHAVING.ineffective })]);
+    for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '2', staged: refused.staged });
+    await expect(log.getBlob(refused.staged.pairs!)).rejects.toThrow(/is not in the store/);
+  });
+});
+
+describe('plan-batch of a batch that is committed already', () => {
+  it('has nothing to do and an outcome for every revision, as they were decided then', async () => {
+    const { activities } = freshWorker();
+    await (await runBatch(activities, '1', [correction('old')])).commit();
+    const [fresh, refused, twice] = [correction('fresh'), correction('refused', { target: MISBEHAVING.refusedTarget }), correction('old')];
+    const gone = retraction(correction('old'));
+    const run = await runBatch(activities, '2', [fresh, refused, twice, gone]);
+    const committed = await run.commit();
+    await (await runBatch(activities, '3', [correction('later')])).commit();
+    const plan = await activities.planBatch({ lineage: LINEAGE, batchId: '2', revisions: [fresh, refused, twice, gone] });
+    expect(plan).toMatchObject({ edits: [], removals: [], retractions: [], committed: { version: 2, hash: committed.kind === 'committed' && committed.hash } });
+    expect(Object.fromEntries(plan.settled.map(({ revisionId, status, version }) => [revisionId, `${status} ${version}`]))).toEqual({
+      fresh: 'COMMITTED 2',
+      refused: 'QUARANTINED null',
+      old: 'DUPLICATE 1',
+      [gone.id]: 'RETRACTED 2',
+    });
+  });
+});
+
+describe('under Temporal', () => {
+  it('a step beats with the engine\'s progress and stops when it is cancelled', async () => {
+    const { activities } = freshWorker();
+    const environment = new MockActivityEnvironment();
+    const beats: unknown[] = [];
+    environment.on('heartbeat', (details: unknown) => beats.push(details));
+    const step = { lineage: LINEAGE, batchId: '1', head: { version: 0, hash: null }, edits: [correction('a')], removals: [] };
+    await environment.run(activities.computeTargets, step);
+    expect(beats).toContainEqual({ stage: 'targets', step: 1, stepsMax: 4, unfinished: 1 });
+    environment.cancel();
+    await expect(environment.run(activities.computeTargets, step)).rejects.toThrow(/cancelled/i);
+  });
+});
