@@ -103,6 +103,7 @@ const json: Form = {
 /** Settings of the installation, by their path in the configuration file. */
 export const SETTINGS: Record<string, Setting> = {
   home: { variable: 'ERRATA_HOME', form: folderPath, default: null, defaultWords: '`.errata` in the project', meaning: 'The data folder: what the set-up built, Kafka and Temporal data, models, versions, logs.' },
+  versions: { variable: 'ERRATA_VERSIONS', form: folderPath, default: null, defaultWords: '`versions` in the data folder', meaning: 'The folder of the version log. It is what to back up.' },
   device: { variable: 'ERRATA_DEVICE', form: choice('cpu', 'gpu'), default: 'cpu', meaning: "Which TensorFlow is set up and loaded. `gpu` takes TensorFlow's CUDA build." },
   model: { variable: 'ERRATA_MODEL', form: modelName, default: null, defaultWords: 'the embedded SmolLM2-135M-Instruct', meaning: 'The model that is edited: a `.gguf` file, a folder in the Hugging Face layout (write `./name` for a relative one), or a Hugging Face id.' },
   lineages: { variable: 'ERRATA_LINEAGES', form: list('names, separated by commas', z.string()), default: ['default'], meaning: 'The lineages: each has topics, a workflow, an edit queue and a version log of its own.' },

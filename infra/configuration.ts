@@ -51,6 +51,8 @@ export interface TemporalConfiguration {
 export interface Configuration {
   /** The data folder, absolute. */
   home: string;
+  /** Folder of the version log, absolute. */
+  versions: string;
   device: 'cpu' | 'gpu';
   /** A path or a Hugging Face id; null: the embedded model. */
   model: string | null;
@@ -116,8 +118,10 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     byPrefix.set(prefixOf(lineage), lineage);
   }
 
+  const home = value<string | null>('home') ?? resolve(PROJECT_ROOT, '.errata');
   const configuration: Configuration = {
-    home: value('home') ?? resolve(PROJECT_ROOT, '.errata'),
+    home,
+    versions: value('versions') ?? resolve(home, 'versions'),
     device: value('device'),
     model: value('model'),
     lineages,

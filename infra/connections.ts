@@ -1,0 +1,45 @@
+/** The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets given out. */
+import { readFileSync } from 'node:fs';
+import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
+import type { KafkaSettings } from '../pipelines/kafka.ts';
+import type { Configuration } from './configuration.ts';
+
+/** Throws when a named certificate file cannot be read. */
+export function kafkaSettings(configuration: Configuration): KafkaSettings {
+  const { brokers, clientId, ssl, sasl } = configuration.kafka;
+  return {
+    brokers,
+    clientId,
+    tls: ssl === null ? null : given({ ca: read(ssl.caPath), certificate: read(ssl.certificatePath), key: read(ssl.keyPath) }),
+    sasl: sasl === null ? null : { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password.reveal() },
+  };
+}
+
+/** Options of `Connection.connect` and `NativeConnection.connect`. Throws when a named certificate file cannot be read. */
+export function temporalConnection(configuration: Configuration): { address: string; tls?: TLSConfig; apiKey?: string } {
+  const { address, tls, apiKey } = configuration.temporal;
+  const certificate = tls === null ? undefined : read(tls.certificatePath);
+  const key = tls === null ? undefined : read(tls.keyPath);
+  const authority = tls === null ? undefined : read(tls.caPath);
+  return {
+    address,
+    ...(tls === null
+      ? {}
+      : {
+          tls: {
+            ...(authority === undefined ? {} : { serverRootCACertificate: Buffer.from(authority) }),
+            ...(certificate === undefined || key === undefined ? {} : { clientCertPair: { crt: Buffer.from(certificate), key: Buffer.from(key) } }),
+            ...(tls.serverName === null ? {} : { serverNameOverride: tls.serverName }),
+          },
+        }),
+    ...(apiKey === null ? {} : { apiKey: apiKey.reveal() }),
+  };
+}
+
+function read(path: string | null): string | undefined {
+  return path === null ? undefined : readFileSync(path, 'utf8');
+}
+
+function given<T extends Record<string, string | undefined>>(values: T): { [Name in keyof T]?: string } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Name in keyof T]?: string };
+}
