@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
 import { holdExclusively } from '../exclusive.ts';
+import { javaExecutable } from '../java.ts';
 import {
   EmbeddedServerError,
   freePort,
@@ -137,7 +138,7 @@ async function start(options: EmbeddedKafkaOptions): Promise<ServerRecord> {
 
 function java(options: EmbeddedKafkaOptions, mainClass: string, args: readonly string[]) {
   return {
-    executable: options.javaExecutable ?? javaFromEnvironment(),
+    executable: options.javaExecutable ?? javaExecutable(),
     args: [
       ...JVM_ARGS,
       `-Dlog4j2.configurationFile=${path.join(options.folder, 'log4j2.properties')}`,
@@ -147,12 +148,6 @@ function java(options: EmbeddedKafkaOptions, mainClass: string, args: readonly s
       ...args,
     ],
   };
-}
-
-function javaFromEnvironment(): string {
-  const javaHome = process.env['JAVA_HOME'];
-  const inHome = javaHome === undefined || javaHome === '' ? undefined : path.join(javaHome, 'bin', 'java');
-  return inHome !== undefined && existsSync(inHome) ? inHome : 'java';
 }
 
 /** Answers to a metadata request that names a broker: from then on topics can be made. */
