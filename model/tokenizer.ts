@@ -1,3 +1,13 @@
+/**
+ * Byte-pair-encoding tokenisers, byte-level (GPT-2, Llama 3, Qwen2, SmolLM2) and with metaspaces (Llama 2, Mistral), on
+ * @huggingface/tokenizers; this file alone knows that library. The offsets are ours: it gives none.
+ */
+import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
+import { UnsupportedCheckpoint } from './checkpoint/faults.ts';
+import { alignNormalised } from './tokenizer/alignment.ts';
+import { byteOfLetter } from './tokenizer/byte-letters.ts';
+import { pinDown, type TokenizerDescription } from './tokenizer/description.ts';
+
 /** Text to token ids and back, as the model was trained to read it. */
 export interface Tokenizer {
   /** Number of ids the tokeniser knows; the model's embedding may have more rows. */
@@ -12,9 +22,106 @@ export interface Tokenizer {
   decode(ids: number[]): string;
   /**
    * Ids of the text with each token's half-open range [start, end) of UTF-16 offsets into `text`.
-   * A token that holds only part of a character's bytes covers that whole character, so neighbours may overlap there.
+   * A token that holds only part of a character's bytes covers that whole character, so neighbours may overlap there;
+   * so does one that holds part of what Unicode normalisation made of several characters.
    */
   encodeWithOffsets(text: string): { ids: number[]; starts: number[]; ends: number[] };
   /** The text of one token by itself, for showing it to a person. */
   tokenText(id: number): string;
+}
+
+/** A tokeniser from the content of a tokenizer.json; throws UnsupportedCheckpoint for kinds that are not read. */
+export function createTokenizer(
+  description: TokenizerDescription,
+  special: { beginToken: number | null; endTokens: number[] },
+): Tokenizer {
+  const pinned = pinDown(description);
+  const library = new LibraryTokenizer(pinned.json, { clean_up_tokenization_spaces: false }) as Library;
+  const added = new Set(pinned.addedTokens.map((token) => token.content));
+  const vocabulary =
+    1 + Math.max(...Object.values(pinned.json.model.vocab), ...pinned.addedTokens.map((token) => token.id));
+  const encode = (text: string) => library.encode(text, { add_special_tokens: false });
+  const decode = (ids: number[]) =>
+    ids.length === 0
+      ? ''
+      : library.decode(ids, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+
+  /** Appends the tokens of a section without split-off added tokens; `base` is its offset in the text. */
+  const walkSection = (
+    section: string,
+    base: number,
+    into: { ids: number[]; starts: number[]; ends: number[] },
+  ) => {
+    const { ids, tokens } = encode(section);
+    const aligned = alignNormalised(section, pinned.normalForm, pinned.spaceLetter);
+    const bytesOf = pinned.kind === 'byte-level' ? letterBytes : metaspaceBytes;
+    const pieces = tokens.map((token) => (added.has(token) ? encoder.encode(token) : bytesOf(token)));
+    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    // A tokeniser with metaspaces puts a space in front of a section that the text does not have.
+    const invented =
+      pinned.kind === 'metaspace' && total === aligned.bytes.length + metaspaceLength ? metaspaceLength : 0;
+    let at = -invented;
+    pieces.forEach((piece, index) => {
+      const skip = at < 0 ? Math.min(-at, piece.length) : 0;
+      at += skip;
+      const rest = piece.subarray(skip);
+      if (rest.length > 0) at = pinned.skipDropped(aligned.bytes, at, rest[0]!);
+      if (!rest.every((byte, i) => aligned.bytes[at + i] === byte)) {
+        throw new UnsupportedCheckpoint(
+          `Token ${JSON.stringify(tokens[index])} does not stand where the text should continue`,
+          { token: tokens[index]!, offset: base },
+          'The tokeniser changes the text in a way whose offsets are not known',
+        );
+      }
+      into.ids.push(ids[index]!);
+      into.starts.push(base + aligned.start(at));
+      at += rest.length;
+      into.ends.push(base + (rest.length === 0 ? aligned.start(at) : aligned.end(at - 1)));
+    });
+  };
+
+  return {
+    vocabulary,
+    ...special,
+    encode: (text) => encode(text).ids,
+    decode,
+    encodeWithOffsets(text) {
+      const result = { ids: [] as number[], starts: [] as number[], ends: [] as number[] };
+      for (const section of pinned.splitOffAddedTokens(text)) {
+        if (section.token === null)
+          walkSection(text.slice(section.start, section.end), section.start, result);
+        else {
+          result.ids.push(section.token);
+          result.starts.push(section.start);
+          result.ends.push(section.end);
+        }
+      }
+      return result;
+    },
+    tokenText: (id) => (library.id_to_token(id) === undefined ? `[unused ${id}]` : decode([id])),
+  };
+}
+
+/** What is used of the library, whose own declarations do not resolve under Node's module rules. */
+interface Library {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[]; tokens: string[] };
+  decode(
+    ids: number[],
+    options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
+  ): string;
+  id_to_token(id: number): string | undefined;
+}
+
+const encoder = new TextEncoder();
+const metaspaceLength = encoder.encode('\u2581').length;
+
+/** The bytes that a byte-level token stands for. */
+function letterBytes(token: string): Uint8Array {
+  return Uint8Array.from(token, (letter) => byteOfLetter.get(letter) ?? 0);
+}
+
+/** The bytes of a metaspace token, its spaces as U+2581; `<0x0A>` is one byte. */
+function metaspaceBytes(token: string): Uint8Array {
+  const byte = /^<0x([0-9A-F]{2})>$/.exec(token);
+  return byte ? Uint8Array.of(Number.parseInt(byte[1]!, 16)) : encoder.encode(token);
 }

@@ -6,17 +6,31 @@
  * The writer is deterministic: tensors stand by falling element size, then by name, and the metadata by key, so that
  * equal content has equal bytes and a hash of them can be its name.
  */
+import { ErrataFailure } from './failures.ts';
 
 export const HEADER_BYTES_MAX = 100_000_000;
 export const TENSORS_MAX = 100_000;
 export const RANK_MAX = 8;
 
 /** Bytes of one element by type name. */
-export const elementBytes = { F64: 8, I64: 8, F32: 4, I32: 4, F16: 2, BF16: 2, U8: 1 } as const;
+export const elementBytes = {
+  ...{ F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2 },
+  ...{ I8: 1, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1 },
+} as const;
 export type ElementType = keyof typeof elementBytes;
 
-/** F16 and BF16 are held as their bits. */
-export type ElementArray = Float64Array | BigInt64Array | Float32Array | Int32Array | Uint16Array | Uint8Array;
+/** Floating-point types that JavaScript has no array for are held as their bits. */
+export type ElementArray =
+  | Float64Array
+  | Float32Array
+  | BigInt64Array
+  | BigUint64Array
+  | Int32Array
+  | Uint32Array
+  | Int16Array
+  | Uint16Array
+  | Int8Array
+  | Uint8Array;
 
 export interface StoredTensor {
   type: ElementType;
@@ -40,10 +54,10 @@ export interface SafetensorsHeader {
 }
 
 /** The bytes are not safetensors, or not whole. `reason` is for the operator. */
-export class MalformedSafetensors extends Error {
+export class MalformedSafetensors extends ErrataFailure {
   override readonly name = 'MalformedSafetensors';
   constructor(readonly reason: string) {
-    super(`Not a sound safetensors file: ${reason}`);
+    super(`Not a sound safetensors file: ${reason}`, { reason }, 'Write or fetch the file again.');
   }
 }
 
@@ -77,7 +91,8 @@ export function encodeSafetensors(
   // Spaces up to a multiple of 8 align the tensors, as the reference writer does.
   json += ' '.repeat((8 - (encoder.encode(json).length % 8)) % 8);
   const header = encoder.encode(json);
-  if (header.length > HEADER_BYTES_MAX) throw new RangeError(`A header of ${header.length} bytes is over ${HEADER_BYTES_MAX}`);
+  if (header.length > HEADER_BYTES_MAX)
+    throw new RangeError(`A header of ${header.length} bytes is over ${HEADER_BYTES_MAX}`);
   const file = new Uint8Array(8 + header.length + end);
   new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
   file.set(header, 8);
@@ -106,13 +121,18 @@ export function decodeSafetensors(file: Uint8Array): {
 
 /** Length of the header in bytes, told by the file's first 8; throws MalformedSafetensors. */
 export function safetensorsHeaderBytes(first: Uint8Array, fileBytes: number): number {
-  if (first.length < 8) throw new MalformedSafetensors(`${fileBytes} bytes are too few for the header's length`);
+  if (first.length < 8)
+    throw new MalformedSafetensors(`${fileBytes} bytes are too few for the header's length`);
   const length = new DataView(first.buffer, first.byteOffset, 8).getBigUint64(0, true);
   if (length > BigInt(HEADER_BYTES_MAX)) {
-    throw new MalformedSafetensors(`the header says it is ${length} bytes long; the most allowed is ${HEADER_BYTES_MAX}`);
+    throw new MalformedSafetensors(
+      `the header says it is ${length} bytes long; the most allowed is ${HEADER_BYTES_MAX}`,
+    );
   }
   if (8 + Number(length) > fileBytes) {
-    throw new MalformedSafetensors(`the header ends at byte ${8 + Number(length)} of ${fileBytes}: the file is cut short`);
+    throw new MalformedSafetensors(
+      `the header ends at byte ${8 + Number(length)} of ${fileBytes}: the file is cut short`,
+    );
   }
   return Number(length);
 }
@@ -121,22 +141,28 @@ export function safetensorsHeaderBytes(first: Uint8Array, fileBytes: number): nu
 export function parseSafetensorsHeader(beginning: Uint8Array, fileBytes: number): SafetensorsHeader {
   const headerLength = safetensorsHeaderBytes(beginning.subarray(0, 8), fileBytes);
   const dataOffset = 8 + headerLength;
-  if (beginning.length < dataOffset) throw new MalformedSafetensors(`${beginning.length} of the header's ${dataOffset} bytes were given`);
+  if (beginning.length < dataOffset)
+    throw new MalformedSafetensors(`${beginning.length} of the header's ${dataOffset} bytes were given`);
   const { __metadata__: metadata, ...entries } = parseHeaderJson(beginning.subarray(8, dataOffset));
   const names = Object.keys(entries);
-  if (names.length > TENSORS_MAX) throw new MalformedSafetensors(`${names.length} tensors; the most allowed is ${TENSORS_MAX}`);
+  if (names.length > TENSORS_MAX)
+    throw new MalformedSafetensors(`${names.length} tensors; the most allowed is ${TENSORS_MAX}`);
   const places = names.map((name) => ({ name, ...parsePlace(name, entries[name]) }));
   places.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let expected = 0;
   for (const { name, begin, end } of places) {
     if (begin !== expected) {
-      throw new MalformedSafetensors(`tensor "${name}" begins at ${begin} where ${expected} was due: tensors overlap or leave a hole`);
+      throw new MalformedSafetensors(
+        `tensor "${name}" begins at ${begin} where ${expected} was due: tensors overlap or leave a hole`,
+      );
     }
     expected = end;
   }
   if (dataOffset + expected !== fileBytes) {
     const fault = dataOffset + expected > fileBytes ? 'the file is cut short' : 'bytes are left over';
-    throw new MalformedSafetensors(`the tensors end at byte ${dataOffset + expected} of ${fileBytes}: ${fault}`);
+    throw new MalformedSafetensors(
+      `the tensors end at byte ${dataOffset + expected} of ${fileBytes}: ${fault}`,
+    );
   }
   const tensors = new Map(places.map(({ name, ...place }) => [name, place]));
   return { tensors, metadata: parseMetadata(metadata), dataOffset };
@@ -157,7 +183,8 @@ function parseHeaderJson(bytes: Uint8Array): Record<string, unknown> {
 
 function parseMetadata(value: unknown): Record<string, string> {
   if (value === undefined) return {};
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw new MalformedSafetensors('__metadata__ is no object');
+  if (value === null || typeof value !== 'object' || Array.isArray(value))
+    throw new MalformedSafetensors('__metadata__ is no object');
   for (const [key, text] of Object.entries(value)) {
     if (typeof text !== 'string') throw new MalformedSafetensors(`__metadata__ "${key}" is no string`);
   }
@@ -167,7 +194,9 @@ function parseMetadata(value: unknown): Record<string, string> {
 function parsePlace(name: string, value: unknown): TensorPlace {
   const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
   if (typeof dtype !== 'string' || !Object.hasOwn(elementBytes, dtype)) {
-    throw new MalformedSafetensors(`tensor "${name}" has the type ${JSON.stringify(dtype)}; known are ${Object.keys(elementBytes).join(', ')}`);
+    throw new MalformedSafetensors(
+      `tensor "${name}" has the type ${JSON.stringify(dtype)}; known are ${Object.keys(elementBytes).join(', ')}`,
+    );
   }
   if (!isCounts(shape) || shape.length > RANK_MAX) {
     throw new MalformedSafetensors(`tensor "${name}" has the shape ${JSON.stringify(shape)}`);
@@ -179,7 +208,9 @@ function parsePlace(name: string, value: unknown): TensorPlace {
   const [begin, end] = offsets as [number, number];
   const bytes = elementCount(shape) * elementBytes[type];
   if (end - begin !== bytes) {
-    throw new MalformedSafetensors(`tensor "${name}" (${type} [${shape.join(', ')}]) needs ${bytes} bytes and has ${end - begin}`);
+    throw new MalformedSafetensors(
+      `tensor "${name}" (${type} [${shape.join(', ')}]) needs ${bytes} bytes and has ${end - begin}`,
+    );
   }
   return { type, shape, begin, end };
 }
@@ -193,9 +224,12 @@ function elementCount(shape: number[]): number {
 }
 
 function checkTensor(name: string, { type, shape, values }: StoredTensor): void {
-  if (!isCounts(shape) || shape.length > RANK_MAX) throw new RangeError(`Tensor "${name}" has the shape [${shape.join(', ')}]`);
+  if (!isCounts(shape) || shape.length > RANK_MAX)
+    throw new RangeError(`Tensor "${name}" has the shape [${shape.join(', ')}]`);
   if (values.BYTES_PER_ELEMENT !== elementBytes[type] || values.length !== elementCount(shape)) {
-    throw new RangeError(`Tensor "${name}" is ${type} [${shape.join(', ')}] and was given ${values.length} values of ${values.BYTES_PER_ELEMENT} bytes`);
+    throw new RangeError(
+      `Tensor "${name}" is ${type} [${shape.join(', ')}] and was given ${values.length} values of ${values.BYTES_PER_ELEMENT} bytes`,
+    );
   }
   if (name === '__metadata__') throw new RangeError('A tensor cannot be named __metadata__');
 }
@@ -204,16 +238,25 @@ function elementArray(type: ElementType, { buffer }: Uint8Array<ArrayBuffer>): E
   switch (type) {
     case 'F64':
       return new Float64Array(buffer);
-    case 'I64':
-      return new BigInt64Array(buffer);
     case 'F32':
       return new Float32Array(buffer);
+    case 'I64':
+      return new BigInt64Array(buffer);
+    case 'U64':
+      return new BigUint64Array(buffer);
     case 'I32':
       return new Int32Array(buffer);
+    case 'U32':
+      return new Uint32Array(buffer);
+    case 'I16':
+      return new Int16Array(buffer);
+    case 'U16':
     case 'F16':
     case 'BF16':
       return new Uint16Array(buffer);
-    case 'U8':
+    case 'I8':
+      return new Int8Array(buffer);
+    default:
       return new Uint8Array(buffer);
   }
 }

@@ -1,24 +1,23 @@
-/** Why a checkpoint cannot be used. Each class carries the facts it stands on and a hint for the operator. */
+/** Why a checkpoint cannot be used. None of these passes by itself (schemas/failures.ts). */
+import { ErrataFailure, type FailureFacts } from '../../schemas/failures.ts';
 
-export type Facts = Record<string, string | number | boolean | string[]>;
-
-export class CheckpointFault extends Error {
-  readonly facts: Facts;
-  readonly hint: string;
-
-  constructor(message: string, facts: Facts, hint: string) {
-    super(`${message}. ${hint}`);
-    this.name = new.target.name;
-    this.facts = facts;
-    this.hint = hint;
+export abstract class CheckpointFault extends ErrataFailure {
+  constructor(message: string, facts: FailureFacts, hint: string, options?: ErrorOptions) {
+    super(`${message}. ${hint}.`, facts, hint, options);
   }
 }
 
 /** The files are not there, are cut short, or contradict themselves. */
-export class UnreadableCheckpoint extends CheckpointFault {}
+export class UnreadableCheckpoint extends CheckpointFault {
+  override readonly name = 'UnreadableCheckpoint';
+}
 
 /** The files are sound, but ask for something this project does not do. */
-export class UnsupportedCheckpoint extends CheckpointFault {}
+export class UnsupportedCheckpoint extends CheckpointFault {
+  override readonly name = 'UnsupportedCheckpoint';
+}
 
 /** A tensor the architecture needs, or the caller asked for, is not in the files. */
-export class MissingTensor extends CheckpointFault {}
+export class MissingTensor extends CheckpointFault {
+  override readonly name = 'MissingTensor';
+}

@@ -47,8 +47,13 @@ export async function readGgufHeader(file: FileHandle, path: string): Promise<Gg
       return parseHeader(cursor);
     } catch (error) {
       if (!(error instanceof OutOfBytes)) throw error;
-      if (bytesRead === size) throw cursor.broken(`the header goes on past the end of the file at byte ${size}`, 'It is cut short: fetch it again');
-      if (bytesRead >= GGUF_HEADER_BYTES_MAX) throw cursor.broken(`the header is over ${GGUF_HEADER_BYTES_MAX} bytes`);
+      if (bytesRead === size)
+        throw cursor.broken(
+          `the header goes on past the end of the file at byte ${size}`,
+          'It is cut short: fetch it again',
+        );
+      if (bytesRead >= GGUF_HEADER_BYTES_MAX)
+        throw cursor.broken(`the header is over ${GGUF_HEADER_BYTES_MAX} bytes`);
       bytesRead = Math.min(size, bytesRead * 4, GGUF_HEADER_BYTES_MAX);
     }
   }
@@ -73,7 +78,11 @@ function parseHeader(cursor: Cursor): GgufHeader {
   if (magic !== 0x46554747) throw cursor.broken('it does not begin with "GGUF"', 'Name a GGUF file');
   const version = cursor.uint32();
   if (version !== 2 && version !== 3) {
-    throw new UnsupportedCheckpoint(`${cursor.path} has GGUF version ${version}`, { path: cursor.path, version }, 'Versions 2 and 3, little-endian, are read');
+    throw new UnsupportedCheckpoint(
+      `${cursor.path} has GGUF version ${version}`,
+      { path: cursor.path, version },
+      'Versions 2 and 3, little-endian, are read',
+    );
   }
   const tensorCount = cursor.count('tensors', GGUF_TENSORS_MAX, tensorInfoBytesMin);
   const keyCount = cursor.count('metadata keys', GGUF_METADATA_KEYS_MAX, metadataKeyBytesMin);
@@ -93,9 +102,18 @@ function parseHeader(cursor: Cursor): GgufHeader {
     if (tensors.has(info.name)) throw cursor.broken(`tensor "${info.name}" is there twice`);
     const begin = dataBegin + info.offset;
     if (begin + info.bytes > cursor.fileBytes) {
-      throw cursor.broken(`tensor "${info.name}" ends at byte ${begin + info.bytes} of ${cursor.fileBytes}`, 'It is cut short: fetch it again');
+      throw cursor.broken(
+        `tensor "${info.name}" ends at byte ${begin + info.bytes} of ${cursor.fileBytes}`,
+        'It is cut short: fetch it again',
+      );
     }
-    tensors.set(info.name, { name: info.name, shape: info.shape, storage: info.storage, begin, bytes: info.bytes });
+    tensors.set(info.name, {
+      name: info.name,
+      shape: info.shape,
+      storage: info.storage,
+      begin,
+      bytes: info.bytes,
+    });
   }
   return { metadata, tensors };
 }
@@ -119,7 +137,9 @@ function parseTensorInfo(cursor: Cursor) {
   const elements = shape.reduce((product, n) => product * n, 1);
   const innermost = shape[rank - 1]!;
   if (!Number.isSafeInteger(elements) || innermost % storage.blockElements !== 0) {
-    throw cursor.broken(`tensor "${name}" has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`);
+    throw cursor.broken(
+      `tensor "${name}" has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`,
+    );
   }
   return { name, shape, storage, offset, bytes: (elements / storage.blockElements) * storage.blockBytes };
 }
@@ -139,7 +159,11 @@ class Cursor {
   }
 
   broken(fault: string, hint = 'The file is damaged or no model'): UnreadableCheckpoint {
-    return new UnreadableCheckpoint(`${this.path}: ${fault}`, { path: this.path, fileBytes: this.fileBytes, byte: this.at }, hint);
+    return new UnreadableCheckpoint(
+      `${this.path}: ${fault}`,
+      { path: this.path, fileBytes: this.fileBytes, byte: this.at },
+      hint,
+    );
   }
 
   uint32(): number {
@@ -164,7 +188,8 @@ class Cursor {
 
   string(): string {
     const length = this.size();
-    if (length > GGUF_STRING_BYTES_MAX) throw this.broken(`a text is ${length} bytes long; the most allowed is ${GGUF_STRING_BYTES_MAX}`);
+    if (length > GGUF_STRING_BYTES_MAX)
+      throw this.broken(`a text is ${length} bytes long; the most allowed is ${GGUF_STRING_BYTES_MAX}`);
     const from = this.#take(length);
     return decoder.decode(this.bytes.subarray(from, from + length));
   }

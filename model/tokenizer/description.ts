@@ -1,0 +1,174 @@
+/**
+ * A tokenizer.json made exact: checked for kinds whose behaviour is known here, and with the two pre-tokenisers that
+ * @huggingface/tokenizers treats differently from the Rust library (digits beyond ASCII; what counts as white space in
+ * GPT-2's pattern) written as the patterns they stand for.
+ */
+import { UnsupportedCheckpoint } from '../checkpoint/faults.ts';
+import { letterOfByte } from './byte-letters.ts';
+
+export interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
+  normalized?: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  single_word?: boolean;
+}
+
+export interface Component {
+  type: string;
+  [key: string]: unknown;
+}
+
+/** The parts of a tokenizer.json that matter here. */
+export interface TokenizerDescription {
+  model: Component & { vocab: Record<string, number>; merges: (string | string[])[] };
+  added_tokens?: AddedToken[];
+  normalizer: Component | null;
+  pre_tokenizer: Component | null;
+  decoder: Component | null;
+}
+
+export interface PinnedTokenizer {
+  json: TokenizerDescription & { added_tokens: AddedToken[]; post_processor: null };
+  kind: 'byte-level' | 'metaspace';
+  addedTokens: AddedToken[];
+  normalForm: 'NFC' | null;
+  /** What a space is written as before it is looked up. */
+  spaceLetter: string;
+  /** The first byte from `at` on that the tokeniser did not drop for want of a token. */
+  skipDropped(bytes: Uint8Array, at: number, wanted: number): number;
+  /** The text cut at the added tokens written out in it; `token` is null for what lies between. */
+  splitOffAddedTokens(text: string): { start: number; end: number; token: number | null }[];
+}
+
+export const GPT2_PATTERN =
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/** Throws UnsupportedCheckpoint, naming the part, for a tokeniser that is not read. */
+export function pinDown(description: TokenizerDescription): PinnedTokenizer {
+  if (description.model.type !== 'BPE') throw unsupported('model', description.model.type);
+  const preTokenizers = flatten(description.pre_tokenizer, 'pretokenizers').flatMap(exactPreTokenizers);
+  const byteLevel = preTokenizers.some(({ type }) => type === 'ByteLevel');
+  const normalizers = flatten(description.normalizer, 'normalizers');
+  checkNormalizers(normalizers, byteLevel);
+  if (!byteLevel && !preTokenizers.some(isMetaspace) && !normalizers.some(isMetaspace)) {
+    throw unsupported('pre-tokeniser', description.pre_tokenizer?.type ?? 'none');
+  }
+  const addedTokens = description.added_tokens ?? [];
+  const hasNormalizer = normalizers.length > 0;
+  const { vocab } = description.model;
+  const dropped = new Set(
+    Array.from({ length: 256 }, (_, byte) => byte).filter(
+      (byte) => !Object.hasOwn(vocab, letterOfByte[byte]!),
+    ),
+  );
+  return {
+    json: {
+      ...description,
+      added_tokens: addedTokens,
+      post_processor: null,
+      pre_tokenizer: preTokenizers.length === 0 ? null : { type: 'Sequence', pretokenizers: preTokenizers },
+    },
+    kind: byteLevel ? 'byte-level' : 'metaspace',
+    addedTokens,
+    normalForm: normalizers.some(({ type }) => type === 'NFC') ? 'NFC' : null,
+    spaceLetter: byteLevel ? ' ' : '\u2581',
+    skipDropped(bytes, at, wanted) {
+      if (!byteLevel) return at;
+      while (at < bytes.length && bytes[at] !== wanted && dropped.has(bytes[at]!)) at++;
+      return at;
+    },
+    splitOffAddedTokens: splitter(
+      addedTokens.filter((token) => !hasNormalizer || !(token.normalized ?? !token.special)),
+    ),
+  };
+}
+
+function flatten(component: Component | null, list: 'normalizers' | 'pretokenizers'): Component[] {
+  if (component === null || component === undefined) return [];
+  if (component.type !== 'Sequence') return [component];
+  return (component[list] as Component[]).flatMap((part) => flatten(part, list));
+}
+
+function exactPreTokenizers(component: Component): Component[] {
+  switch (component.type) {
+    case 'Digits':
+      return [isolating(component['individual_digits'] ? '\\p{N}' : '\\p{N}+')];
+    case 'ByteLevel': {
+      if (component['add_prefix_space']) throw unsupported('pre-tokeniser', 'ByteLevel with a prefix space');
+      const bytesOnly = { ...component, use_regex: false };
+      return component['use_regex'] === false ? [bytesOnly] : [isolating(GPT2_PATTERN), bytesOnly];
+    }
+    case 'Split': {
+      const behavior = String(component['behavior']);
+      if (behavior !== 'Isolated' && !(behavior === 'Removed' && component['invert']))
+        throw unsupported('pre-tokeniser', `Split, ${behavior}`);
+      return [component];
+    }
+    case 'Metaspace':
+      return [component];
+    default:
+      throw unsupported('pre-tokeniser', component.type);
+  }
+}
+
+function isolating(pattern: string): Component {
+  return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
+}
+
+function checkNormalizers(normalizers: Component[], byteLevel: boolean): void {
+  const known = byteLevel ? ['NFC'] : ['Prepend', 'Replace'];
+  for (const normalizer of normalizers) {
+    if (!known.includes(normalizer.type) || (normalizer.type === 'Replace' && !isMetaspace(normalizer))) {
+      throw unsupported('normaliser', normalizer.type);
+    }
+  }
+}
+
+function isMetaspace(component: Component): boolean {
+  if (component.type === 'Metaspace') return (component['replacement'] ?? '\u2581') === '\u2581';
+  const pattern = component['pattern'] as { String?: string } | undefined;
+  return component.type === 'Replace' && pattern?.String === ' ' && component['content'] === '\u2581';
+}
+
+function splitter(tokens: AddedToken[]): PinnedTokenizer['splitOffAddedTokens'] {
+  if (tokens.length === 0)
+    return (text) => (text === '' ? [] : [{ start: 0, end: text.length, token: null }]);
+  const byContent = new Map(tokens.map((token) => [token.content, token]));
+  const longestFirst = [...byContent.keys()].sort((a, b) => b.length - a.length);
+  const pattern = new RegExp(
+    longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')).join('|'),
+    'g',
+  );
+  return (text) => {
+    const sections: { start: number; end: number; token: number | null }[] = [];
+    let done = 0;
+    const pushText = (end: number) => {
+      if (end > done) sections.push({ start: done, end, token: null });
+    };
+    for (const match of text.matchAll(pattern)) {
+      if (match.index < done) continue;
+      const token = byContent.get(match[0])!;
+      let start = match.index;
+      let end = start + match[0].length;
+      // White space beside such a token is the token's.
+      if (token.lstrip) start = Math.max(done, text.slice(0, start).trimEnd().length);
+      if (token.rstrip) end = text.length - text.slice(end).trimStart().length;
+      pushText(start);
+      sections.push({ start, end, token: token.id });
+      done = end;
+    }
+    pushText(text.length);
+    return sections;
+  };
+}
+
+function unsupported(part: string, found: string): UnsupportedCheckpoint {
+  return new UnsupportedCheckpoint(
+    `The tokeniser's ${part} is "${found}"`,
+    { part, found },
+    'Byte-pair encoding on bytes (GPT-2, Llama 3, Qwen2, SmolLM2) or with metaspaces (Llama 2) is read',
+  );
+}
