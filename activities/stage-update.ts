@@ -3,8 +3,8 @@
  * can be seen until commit-version.
  */
 import type { Engine, EngineDescription, Targets } from '../model/engine.ts';
-import type { BlobReference, Provenance, Refusal, StagedUpdate, TargetShard } from '../schemas/editing.ts';
-import { removalsInForce } from '../schemas/editing.ts';
+import { revisionId } from '../schemas/correction.ts';
+import { removalsInForce, type BlobReference, type Provenance, type Refusal, type StagedUpdate, type TargetShard } from '../schemas/editing.ts';
 import { ensureHook, hookIdOf, readBlob, readPairs } from '../versions/hook-pairs.ts';
 import { decodeTargets, encodePairs } from '../versions/pairs.ts';
 import type { VersionLog } from '../versions/version-log.ts';
@@ -22,7 +22,7 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
 
   const derived = await pulse.during({ stage: 'update' }, async () => {
     const refused: Refusal[] = [];
-    let targets = await readTargets(log, step.shards);
+    let targets = await readTargets(log, step.shards, step.edits.map(revisionId));
     // A refusal brings its predecessor back, and with it another hook to start from, so the update is made again;
     // every turn has fewer corrections than the one before.
     for (;;) {
@@ -54,24 +54,27 @@ function provenanceOf({ model, keyStatistics, parameters, software }: EngineDesc
   return { base: { name: model.name, sha256: model.sha256, architecture: model.architecture }, keyStatistics, parameters, software };
 }
 
-/** The targets of all shards as one, in the order of the shards. */
-async function readTargets(log: VersionLog, shards: readonly TargetShard[]): Promise<Targets> {
-  const parts: Targets[] = [];
-  for (const { targets } of shards) if (targets !== null) parts.push(await readBlob(log, targets, decodeTargets));
-  const values = new Float32Array(parts.reduce((length, part) => length + part.values.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    values.set(part.values, at);
-    at += part.values.length;
+/** The targets of these corrections, out of whichever shard has them, in the order of the corrections. */
+async function readTargets(log: VersionLog, shards: readonly TargetShard[], wanted: readonly string[]): Promise<Targets> {
+  const rows = new Map<string, Float32Array>();
+  for (const { targets } of shards) {
+    if (targets === null) continue;
+    const { ids, values } = await readBlob(log, targets, decodeTargets);
+    const width = values.length / ids.length;
+    ids.forEach((id, row) => rows.set(id, values.subarray(row * width, (row + 1) * width)));
   }
-  return { ids: parts.flatMap(({ ids }) => ids), values };
+  return joined(wanted.flatMap((id) => (rows.has(id) ? [{ id, row: rows.get(id)! }] : [])));
 }
 
 function without({ ids, values }: Targets, refused: readonly Refusal[]): Targets {
   const gone = new Set(refused.map(({ id }) => id));
   const width = values.length / ids.length;
-  const kept = ids.flatMap((id, row) => (gone.has(id) ? [] : [row]));
-  const left = new Float32Array(kept.length * width);
-  kept.forEach((row, i) => left.set(values.subarray(row * width, (row + 1) * width), i * width));
-  return { ids: kept.map((row) => ids[row]!), values: left };
+  return joined(ids.map((id, i) => ({ id, row: values.subarray(i * width, (i + 1) * width) })).filter(({ id }) => !gone.has(id)));
+}
+
+function joined(rows: readonly { id: string; row: Float32Array }[]): Targets {
+  const width = rows[0]?.row.length ?? 0;
+  const values = new Float32Array(rows.length * width);
+  rows.forEach(({ row }, i) => values.set(row, i * width));
+  return { ids: rows.map(({ id }) => id), values };
 }

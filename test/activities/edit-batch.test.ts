@@ -118,6 +118,20 @@ describe('refusals on the way', () => {
     }
   });
 
+  it('let the rest be staged again from the targets that were found for all', async () => {
+    const { activities, log } = freshWorker();
+    const revisions = ['a', 'b', 'c', 'd'].map((id) => correction(id, { target: `Town ${id}` }));
+    const { step } = await runBatch(activities, '1', revisions);
+    const shards = [await activities.computeTargets({ ...step, edits: step.edits.slice(2) }), await activities.computeTargets({ ...step, edits: step.edits.slice(0, 2) })];
+    const rest = { ...step, edits: [step.edits[3]!, step.edits[1]!] };
+    const staged = await activities.stageUpdate({ ...rest, shards });
+    expect(staged.rows).toEqual(['d', 'b']);
+    const probes = await activities.runProbes({ ...rest, staged, settings: DEFAULT_LINEAGE_SETTINGS.verdict });
+    expect(probes).toMatchObject({ after: { efficacy: 1 }, verdict: { pass: true } });
+    await activities.commitVersion({ ...rest, retractions: [], staged, probes, workflow: WORKFLOW });
+    expect([...(await log.read()).active.keys()]).toEqual(['d', 'b']);
+  });
+
   it('of all corrections leave nothing to commit', async () => {
     const { activities } = freshWorker();
     const { staged, shard, commit } = await runBatch(activities, '1', [correction('a', { target: MISBEHAVING.refusedTarget })]);
