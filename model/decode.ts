@@ -19,44 +19,65 @@ export interface DecodeOptions {
   between?: () => Promise<void>;
 }
 
+/** Prompts read: the keys and values so far, and the logits [B, V] of what comes next. Its taker frees both. */
+export interface Prefilled {
+  past: AttentionPast;
+  logits: tf.Tensor2D;
+  /** Tokens read, per sequence. */
+  lengths: number[];
+}
+
 /** Continues each prompt by at most `tokensMax` tokens; returns the new tokens only, the stopping one included. */
 export async function decode(model: Transformer, prompts: readonly (readonly number[])[], options: DecodeOptions): Promise<number[][]> {
-  const answers: number[][] = prompts.map(() => []);
-  if (options.tokensMax === 0 || prompts.length === 0) return answers;
-  const blocks = { from: 0, to: model.config.layers };
-  let live = prompts.map((_, i) => i);
-  let lengths = prompts.map((prompt) => prompt.length);
-  let past: AttentionPast | null = null;
-  let next: number[][] = prompts.map((prompt) => [...prompt]);
+  if (options.tokensMax === 0 || prompts.length === 0) return prompts.map(() => []);
+  return decodeFrom(model, prefill(model, prompts, options.hook ?? null), options);
+}
+
+/** Reads the prompts in one pass. */
+export function prefill(model: Transformer, prompts: readonly (readonly number[])[], hook: DownHook | null): Prefilled {
+  const rows = layOutRows(prompts);
+  const embedded = model.embed(rows);
+  const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { hook, keep: true });
+  const logits = model.logits(ran.hidden, prompts.map((_, b) => lastRow(rows, b)));
+  tf.dispose([embedded, ran.hidden]);
+  return { past: ran.kept!, logits, lengths: prompts.map((prompt) => prompt.length) };
+}
+
+/** Decodes on; takes (and frees) what was prefilled. */
+export async function decodeFrom(model: Transformer, start: Prefilled, options: DecodeOptions): Promise<number[][]> {
+  const answers: number[][] = start.lengths.map(() => []);
+  let live = start.lengths.map((_, i) => i);
+  let { past, logits } = start;
   try {
     for (let step = 0; step < options.tokensMax; step++) {
-      const rows = layOutRows(next, step === 0 ? undefined : live.map((i) => lengths[i]! - 1));
-      const embedded = model.embed(rows);
-      const ran = model.run(embedded, rows, blocks, { past, hook: options.hook, keep: true });
-      embedded.dispose();
-      disposePast(past);
-      past = ran.kept;
-      const logits = model.logits(ran.hidden, live.map((_, b) => lastRow(rows, b)));
-      ran.hidden.dispose();
       const chosen = choose(logits, options);
-      logits.dispose();
       const finished = live.map((sequence, b) => {
         answers[sequence]!.push(chosen[b]!);
-        lengths[sequence]! += 1;
         return options.stop?.(sequence, answers[sequence]!) === true;
       });
-      if (finished.every(Boolean)) break;
+      if (finished.every(Boolean) || step + 1 === options.tokensMax) break;
       if (finished.some(Boolean)) {
         const stay = live.map((_, b) => b).filter((b) => !finished[b]);
-        const smaller = gatherPast(past!, stay);
+        const smaller = gatherPast(past, stay);
         disposePast(past);
         past = smaller;
         live = stay.map((b) => live[b]!);
       }
-      next = live.map((sequence) => [answers[sequence]!.at(-1)!]);
       await options.between?.();
+      const rows = layOutRows(
+        live.map((sequence) => [answers[sequence]!.at(-1)!]),
+        live.map((sequence) => start.lengths[sequence]! + step),
+      );
+      const embedded = model.embed(rows);
+      const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { past, hook: options.hook, keep: true });
+      tf.dispose([embedded, logits]);
+      disposePast(past);
+      past = ran.kept!;
+      logits = model.logits(ran.hidden);
+      ran.hidden.dispose();
     }
   } finally {
+    logits.dispose();
     disposePast(past);
   }
   return answers;

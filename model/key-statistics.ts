@@ -9,6 +9,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { decodeSafetensors, encodeSafetensors } from '../schemas/safetensors.ts';
 import { decode } from './decode.ts';
+import { sequenceLosses } from './perplexity.ts';
 import type { Matrix64 } from './float64.ts';
 import { add64, download64, free64, multiply64, scale64, scope64, upload64, widen64 } from './float64.ts';
 import { seededRandom } from './random.ts';
@@ -28,6 +29,8 @@ export interface KeyStatistics {
   /** Token sequences, front token included: gates are set on `reference`, perplexity is measured on `canary`. */
   reference: number[][];
   canary: number[][];
+  /** The base model's summed -log p over each canary sequence's tokens but the first. */
+  canaryLoss: number[];
   /** Prefixes that corrections are also seen behind, without a front token. */
   contexts: number[][];
 }
@@ -49,8 +52,10 @@ export interface StatisticsOptions {
 const SEQUENCE_TOKENS = 128;
 /** Tokens behind C0 per channel of F. */
 const TOKENS_PER_CHANNEL = 10;
-const REFERENCE_TOKENS = 4_096;
-const CANARY_TOKENS = 2_048;
+const REFERENCE_TOKENS = 2_048;
+const CANARY_TOKENS = 1_536;
+/** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
+const CANARY_SEQUENCE_TOKENS = 48;
 const CONTEXT_TOKENS = 9;
 /** Sequences sampled side by side. */
 const SAMPLED_TOGETHER = 64;
@@ -75,11 +80,13 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
   const ordinary = sequences.slice(held);
   const moments = await takeMoments(model, ordinary, options);
   const canaries = Math.ceil(CANARY_TOKENS / SEQUENCE_TOKENS);
+  const canary = sequences.slice(0, canaries).flatMap((sequence) => pieces(sequence, CANARY_SEQUENCE_TOKENS));
   const statistics: Omit<KeyStatistics, 'sha256'> = {
     moments,
     tokens: ordinary.reduce((sum, sequence) => sum + sequence.length - 1, 0),
     source,
-    canary: sequences.slice(0, canaries),
+    canary,
+    canaryLoss: sequenceLosses(model, canary, null),
     reference: sequences.slice(canaries, held),
     contexts,
   };
@@ -98,7 +105,15 @@ export function disposeStatistics(statistics: KeyStatistics): void {
   statistics.moments.clear();
 }
 
-const STATISTICS_FORMAT = 2;
+const STATISTICS_FORMAT = 3;
+
+/** A sequence in pieces of some tokens, each behind the sequence's first token. */
+function pieces(sequence: readonly number[], tokens: number): number[][] {
+  const [front, ...rest] = sequence;
+  const cut: number[][] = [];
+  for (let at = 0; at + tokens <= rest.length; at += tokens) cut.push([front!, ...rest.slice(at, at + tokens)]);
+  return cut;
+}
 
 function sequencesWanted(model: Transformer): number {
   return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
@@ -212,6 +227,7 @@ function encode(statistics: Omit<KeyStatistics, 'sha256'>): Uint8Array {
     source: statistics.source,
     reference: JSON.stringify(statistics.reference),
     canary: JSON.stringify(statistics.canary),
+    canaryLoss: JSON.stringify(statistics.canaryLoss),
     contexts: JSON.stringify(statistics.contexts),
   });
 }
@@ -232,6 +248,7 @@ function restore(bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
     sha256: sha256Of(bytes),
     reference: list('reference'),
     canary: list('canary'),
+    canaryLoss: JSON.parse(metadata['canaryLoss'] ?? '[]') as number[],
     contexts: list('contexts'),
   };
 }

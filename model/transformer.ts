@@ -137,6 +137,11 @@ export class Transformer {
     }) as tf.Tensor2D;
   }
 
+  /** The norm in front of the vocabulary. */
+  finalNorm(hidden_ND: tf.Tensor2D): tf.Tensor2D {
+    return this.norm('finalNorm', hidden_ND);
+  }
+
   private block(
     layer: number,
     hidden_RD: tf.Tensor2D,

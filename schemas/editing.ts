@@ -24,6 +24,8 @@ export interface HyperParameters {
   lossTarget: number;
   /** Prefixed contexts beside the bare prompt. */
   contexts: number;
+  /** How many of them one optimiser step looks at, drawn anew each step. */
+  contextsPerStep: number;
   targetTokensMax: number;
   gate: GateParameters;
   seed: number;

@@ -1,0 +1,49 @@
+/** How well the model predicts given token sequences. */
+import * as tf from '@tensorflow/tfjs-core';
+import { crossEntropy } from './cross-entropy.ts';
+import { layOutRows } from './token-rows.ts';
+import type { DownHook, Transformer } from './transformer.ts';
+import { gatherRows } from './transformer.ts';
+
+/** Tokens per forward pass: bounds the [tokens, V] logits. */
+const PASS_TOKENS = 512;
+
+/** Summed -log p of each sequence's tokens but the first, in nats. */
+export function sequenceLosses(model: Transformer, sequences: readonly (readonly number[])[], hook: DownHook | null): number[] {
+  const losses: number[] = [];
+  let begin = 0;
+  while (begin < sequences.length) {
+    let end = begin;
+    for (let tokens = 0; end < sequences.length && (end === begin || tokens + sequences[end]!.length <= PASS_TOKENS); end++) tokens += sequences[end]!.length;
+    losses.push(...passLosses(model, sequences.slice(begin, end), hook));
+    begin = end;
+  }
+  return losses;
+}
+
+/** exp(mean -log p) over all predicted tokens. */
+export function perplexityOf(losses: readonly number[], sequences: readonly (readonly number[])[]): number {
+  const tokens = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
+  return Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / tokens);
+}
+
+function passLosses(model: Transformer, sequences: readonly (readonly number[])[], hook: DownHook | null): number[] {
+  const rows = layOutRows(sequences);
+  const predicting: number[] = [];
+  const wanted: number[] = [];
+  const owner: number[] = [];
+  sequences.forEach((sequence, b) => {
+    for (let t = 0; t + 1 < sequence.length; t++) {
+      predicting.push(rows.starts[b]! + t);
+      wanted.push(sequence[t + 1]!);
+      owner.push(b);
+    }
+  });
+  const values = tf.tidy(() => {
+    const { hidden } = model.run(model.embed(rows), rows, { from: 0, to: model.config.layers }, { hook });
+    return crossEntropy(model.headWeight(), model.finalNorm(gatherRows(hidden, predicting)), { tokens: wanted, distributions: null }).dataSync();
+  });
+  const losses = new Array<number>(sequences.length).fill(0);
+  values.forEach((value, i) => (losses[owner[i]!]! += value));
+  return losses;
+}

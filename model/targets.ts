@@ -1,0 +1,375 @@
+/**
+ * What each correction wants at the output of the last edited block L, at its subject's last token: z = h + delta, with
+ *   delta = argmin  mean over contexts of -log p(target | context + prompt)
+ *                 + klFactor * KL(p_base || p_edited) on "<subject> is a" at the subject's last token
+ *                 + weightDecay * |delta| / |h|^2,      |delta| <= clamp * |h|,
+ * by Adam (arXiv 2403.05330, after MEMIT, arXiv 2210.07229). All corrections of a batch are found at once, and nothing
+ * is computed twice: blocks up to L do not depend on delta and run once; tokens before the subject's last one never
+ * change, so their keys and values are kept per block; the shared prefixes are run once for all corrections; only
+ * positions that predict a target token meet the vocabulary; finished corrections leave.
+ * Corrections of one subject share one delta: their keys are (nearly) the same key, and two wishes for one key fight
+ * (MEMIT-Merge, arXiv 2502.07322).
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import type { HyperParameters } from '../schemas/editing.ts';
+import { crossEntropy } from './cross-entropy.ts';
+import { gatherPast } from './decode.ts';
+import { seededRandom } from './random.ts';
+import type { EditSequence, LocatedPrompt } from './sequences.ts';
+import { locate } from './sequences.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { layOutRows } from './token-rows.ts';
+import type { AttentionPast, DownHook, Transformer } from './transformer.ts';
+import { disposePast, gatherRows } from './transformer.ts';
+
+export interface TargetSearch {
+  /** [n, D], z of each edit in order. */
+  values: Float32Array;
+  /** Last loss and number of Adam steps, per edit. */
+  losses: number[];
+  steps: number[];
+  seconds: { context: number; targets: number };
+}
+
+export interface SearchContext {
+  model: Transformer;
+  tokenizer: Tokenizer;
+  hook: DownHook | null;
+  parameters: HyperParameters;
+  front: readonly number[];
+  /** Prefixes, without front token. */
+  contexts: readonly (readonly number[])[];
+  progress?: ((progress: { step: number; stepsMax: number; unfinished: number }) => Promise<void> | void) | undefined;
+}
+
+export async function findTargets(edits: readonly EditSequence[], search: SearchContext): Promise<TargetSearch> {
+  const began = performance.now();
+  const { model, parameters } = search;
+  const D = model.config.residualWidth;
+  const runs = layOutRuns(edits, search);
+  const state = prepare(runs, search);
+  const contextSeconds = (performance.now() - began) / 1000;
+  try {
+    const groups = groupBySubject(edits);
+    const anchor = anchors(runs, state.hidden, edits.length, D);
+    const optimised = await optimise(runs, state, groups, anchor, search);
+    const values = new Float32Array(edits.length * D);
+    edits.forEach((_, i) => {
+      const delta = optimised.delta.subarray(groups.of[i]! * D, (groups.of[i]! + 1) * D);
+      for (let d = 0; d < D; d++) values[i * D + d] = anchor.values[i * D + d]! + delta[d]!;
+    });
+    return {
+      values,
+      losses: edits.map((_, i) => optimised.losses[groups.of[i]!]!),
+      steps: edits.map((_, i) => optimised.steps[groups.of[i]!]!),
+      seconds: { context: contextSeconds, targets: (performance.now() - began) / 1000 - contextSeconds },
+    };
+  } finally {
+    tf.dispose(state.hidden);
+    disposePast(state.past);
+    state.baseKl?.dispose();
+    void parameters;
+  }
+}
+
+/** One sequence the search looks at: an edit's prompt behind a context, or its "<subject> is a". */
+interface Run {
+  edit: number;
+  /** 0 is the bare prompt. */
+  context: number;
+  kind: 'target' | 'essence';
+  /** Tokens between the context and the subject's last token. */
+  before: number[];
+  /** From the subject's last token on; the target's last token is not read. */
+  after: number[];
+  /** Index in `after` of the first position that predicts a target token. */
+  predictsFrom: number;
+  target: number[];
+  /** Position of after[0]. */
+  position: number;
+}
+
+interface Prepared {
+  /** Output of block L for every `after` token of every run, [rows, D]. */
+  hidden: tf.Tensor2D;
+  /** First row of each run in `hidden`. */
+  firstRow: number[];
+  /** Upper blocks' keys and values of everything before, per run. */
+  past: AttentionPast | null;
+  /** p_base at the essence runs' subject, set at the first step: [n, V]. */
+  baseKl: tf.Tensor2D | null;
+}
+
+interface Groups {
+  /** Edit -> group. */
+  of: number[];
+  count: number;
+}
+
+function layOutRuns(edits: readonly EditSequence[], search: SearchContext): Run[] {
+  const front = search.front.length;
+  return edits.flatMap((edit, i) => {
+    const run = (context: number, prompt: LocatedPrompt, kind: Run['kind'], target: number[]): Run => {
+      const s = prompt.subjectLast;
+      const contextLong = context === 0 ? 0 : search.contexts[context - 1]!.length;
+      return {
+        edit: i,
+        context,
+        kind,
+        before: prompt.tokens.slice(0, s),
+        after: kind === 'essence' ? [prompt.tokens[s]!] : [...prompt.tokens.slice(s), ...target.slice(0, -1)],
+        predictsFrom: prompt.tokens.length - 1 - s,
+        target,
+        position: front + contextLong + s,
+      };
+    };
+    const essence = locate(search.tokenizer, `${edit.subject} is a`, edit.subject.length);
+    return [
+      run(0, edit.bare, 'target', edit.target),
+      ...search.contexts.map((_, c) => run(c + 1, edit.behind, 'target', edit.target)),
+      run(0, essence, 'essence', []),
+    ];
+  });
+}
+
+/** Runs everything that does not depend on delta. */
+function prepare(runs: readonly Run[], search: SearchContext): Prepared {
+  const { model, hook } = search;
+  const all = { from: 0, to: model.config.layers };
+  const lastEdited = Math.max(...search.parameters.layers);
+  const prefixes = [search.front, ...search.contexts.map((context) => [...search.front, ...context])].map((tokens) => [...tokens]);
+  const prefixPast = runKept(model, prefixes, null, all, hook);
+  const startAt = runs.map((run) => prefixes[run.context]!.length);
+  const spread = prefixPast === null ? null : gatherPast(prefixPast, runs.map((run) => run.context));
+  disposePast(prefixPast);
+  const beforePast = runs.some((run) => run.before.length > 0) ? runKept(model, runs.map((run) => run.before), spread, all, hook, startAt) : spread;
+  if (beforePast !== spread) disposePast(spread);
+
+  const rows = layOutRows(runs.map((run) => run.after), runs.map((run) => run.position));
+  const embedded = model.embed(rows);
+  const { hidden } = model.run(embedded, rows, { from: 0, to: lastEdited + 1 }, { past: beforePast, hook });
+  embedded.dispose();
+  if (beforePast !== null) {
+    for (const [layer, { key, value }] of beforePast.blocks) {
+      if (layer > lastEdited) continue;
+      tf.dispose([key, value]);
+      beforePast.blocks.delete(layer);
+    }
+  }
+  return { hidden, firstRow: runs.map((_, b) => rows.starts[b]!), past: beforePast, baseKl: null };
+}
+
+/** Keys and values of the sequences behind a past; null when there are no tokens at all. */
+function runKept(
+  model: Transformer,
+  sequences: number[][],
+  past: AttentionPast | null,
+  range: { from: number; to: number },
+  hook: DownHook | null,
+  startAt?: number[],
+): AttentionPast | null {
+  if (sequences.every((sequence) => sequence.length === 0)) return null;
+  const rows = layOutRows(sequences, startAt);
+  const embedded = model.embed(rows);
+  const ran = model.run(embedded, rows, range, { past, hook, keep: true });
+  tf.dispose([embedded, ran.hidden]);
+  return ran.kept;
+}
+
+/** h at the bare prompt's subject, per edit: [n, D], and its norm. */
+function anchors(runs: readonly Run[], hidden: tf.Tensor2D, edits: number, D: number): { values: Float32Array; norms: Float64Array } {
+  const rows = new Int32Array(edits);
+  let row = 0;
+  for (const run of runs) {
+    if (run.kind === 'target' && run.context === 0) rows[run.edit] = row;
+    row += run.after.length;
+  }
+  const picked = gatherRows(hidden, rows);
+  const values = picked.dataSync().slice() as Float32Array;
+  picked.dispose();
+  const norms = Float64Array.from({ length: edits }, (_, i) => Math.hypot(...values.subarray(i * D, (i + 1) * D)));
+  return { values, norms };
+}
+
+function groupBySubject(edits: readonly EditSequence[]): Groups {
+  const index = new Map<string, number>();
+  const of = edits.map((edit) => {
+    const known = index.get(edit.subject);
+    if (known !== undefined) return known;
+    index.set(edit.subject, index.size);
+    return index.size - 1;
+  });
+  return { of, count: index.size };
+}
+
+const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
+
+async function optimise(
+  runs: readonly Run[],
+  state: Prepared,
+  groups: Groups,
+  anchor: { values: Float32Array; norms: Float64Array },
+  search: SearchContext,
+): Promise<{ delta: Float32Array; losses: number[]; steps: number[] }> {
+  const { model, parameters } = search;
+  const D = model.config.residualWidth;
+  const random = seededRandom(parameters.seed);
+  const delta = new Float32Array(groups.count * D);
+  const [first, second] = [new Float32Array(delta.length), new Float32Array(delta.length)];
+  const losses = new Array<number>(groups.count).fill(Number.POSITIVE_INFINITY);
+  const steps = new Array<number>(groups.count).fill(0);
+  const norms = groupNorms(groups, anchor.norms);
+  let live = Array.from({ length: groups.count }, (_, g) => g);
+
+  for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
+    const chosen = chooseRuns(runs, groups, new Set(live), parameters, random);
+    const { loss, gradient } = lossAndGradient(runs, chosen, state, groups, live, delta, norms, search);
+    const still: number[] = [];
+    live.forEach((g, slot) => {
+      losses[g] = loss[slot]!;
+      if (loss[slot]! < parameters.lossTarget || !Number.isFinite(loss[slot]!)) return;
+      still.push(g);
+      steps[g] = step;
+      for (let d = 0; d < D; d++) {
+        const at = g * D + d;
+        const slope = gradient[slot * D + d]!;
+        first[at] = ADAM.beta1 * first[at]! + (1 - ADAM.beta1) * slope;
+        second[at] = ADAM.beta2 * second[at]! + (1 - ADAM.beta2) * slope * slope;
+        const [mean, variance] = [first[at]! / (1 - ADAM.beta1 ** step), second[at]! / (1 - ADAM.beta2 ** step)];
+        delta[at]! -= (parameters.learningRate * mean) / (Math.sqrt(variance) + ADAM.epsilon);
+      }
+      clampNorm(delta.subarray(g * D, (g + 1) * D), parameters.clamp * norms[g]!);
+    });
+    live = still;
+    await search.progress?.({ step, stepsMax: parameters.stepsMax, unfinished: live.length });
+  }
+  return { delta, losses, steps };
+}
+
+/** The bare prompt always, and a few of the contexts, drawn anew at each step: fewer tokens for the same expectation. */
+function chooseRuns(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, random: () => number): number[] {
+  const drawn = new Set<number>([0]);
+  const total = parameters.contexts;
+  while (drawn.size < Math.min(parameters.contextsPerStep, total) + 1) drawn.add(1 + Math.floor(random() * total));
+  const chosen: number[] = [];
+  runs.forEach((run, index) => {
+    if (live.has(groups.of[run.edit]!) && (run.kind === 'essence' || drawn.has(run.context))) chosen.push(index);
+  });
+  return chosen;
+}
+
+/** Loss per live group, and its gradient [live, D]. */
+function lossAndGradient(
+  runs: readonly Run[],
+  chosen: readonly number[],
+  state: Prepared,
+  groups: Groups,
+  live: readonly number[],
+  delta: Float32Array,
+  norms: readonly number[],
+  search: SearchContext,
+): { loss: Float32Array; gradient: Float32Array } {
+  const { model, parameters } = search;
+  const { residualWidth: D, layers } = model.config;
+  const upper = { from: Math.max(...parameters.layers) + 1, to: layers };
+  const slotOf = new Map(live.map((g, slot) => [g, slot]));
+  const picked = chosen.map((index) => runs[index]!);
+  const rows = layOutRows(picked.map((run) => run.after), picked.map((run) => run.position));
+
+  const hiddenRows: number[] = [];
+  const deltaRow = new Int32Array(rows.count).fill(live.length);
+  const predicting: number[] = [];
+  const wanted: number[] = [];
+  const weight: number[] = [];
+  const slot: number[] = [];
+  const essenceRows: number[] = [];
+  const essenceSlots: number[] = [];
+  const contextsUsed = new Map<number, number>();
+  for (const run of picked) if (run.kind === 'target') contextsUsed.set(run.edit, (contextsUsed.get(run.edit) ?? 0) + 1);
+  const editsInGroup = new Map<number, number>();
+  for (const edit of contextsUsed.keys()) editsInGroup.set(groups.of[edit]!, (editsInGroup.get(groups.of[edit]!) ?? 0) + 1);
+
+  picked.forEach((run, b) => {
+    const begin = rows.starts[b]!;
+    const g = groups.of[run.edit]!;
+    const first = state.firstRow[chosen[b]!]!;
+    run.after.forEach((_, t) => hiddenRows.push(first + t));
+    deltaRow[begin] = slotOf.get(g)!;
+    if (run.kind === 'essence') {
+      essenceRows.push(begin);
+      essenceSlots.push(slotOf.get(g)!);
+      return;
+    }
+    run.target.forEach((token, j) => {
+      predicting.push(begin + run.predictsFrom + j);
+      wanted.push(token);
+      weight.push(1 / (run.target.length * contextsUsed.get(run.edit)! * editsInGroup.get(g)!));
+      slot.push(slotOf.get(g)!);
+    });
+  });
+
+  const past = state.past === null ? null : gatherPast(state.past, chosen);
+  const fixed_RD = gatherRows(state.hidden, hiddenRows);
+  const norm_L = live.map((g) => norms[g]!);
+  const delta_LD = tf.tensor2d(Float32Array.from(live.flatMap((g) => Array.from(delta.subarray(g * D, (g + 1) * D)))), [live.length, D]);
+  const essenceBase = essenceDistribution(model, runs, state, upper, essenceRows.length > 0);
+  let perGroup: tf.Tensor1D | null = null;
+
+  const total = (variable: tf.Tensor): tf.Scalar => {
+    const padded = tf.concat([variable as tf.Tensor2D, tf.zeros([1, D])], 0);
+    const hidden = tf.add(fixed_RD, tf.gather(padded, tf.tensor1d(deltaRow, 'int32'))) as tf.Tensor2D;
+    const out = model.run(hidden, rows, upper, { past });
+    const normed = model.finalNorm(gatherRows(out.hidden, [...predicting, ...essenceRows]));
+    const losses = crossEntropy(model.headWeight(), normed, {
+      tokens: wanted,
+      distributions: essenceBase === null ? null : gatherRows(essenceBase, chosen.filter((i) => runs[i]!.kind === 'essence').map((i) => runs[i]!.edit)),
+    });
+    const targetPart = tf.mul(tf.slice(losses, [0], [wanted.length]), tf.tensor1d(weight));
+    const klWeight = parameters.klFactor;
+    const weighted = essenceBase === null ? targetPart : tf.concat([targetPart, tf.mul(tf.slice(losses, [wanted.length]), tf.tensor1d(essenceSlots.map((s) => klWeight / editsInGroup.get(live[s]!)!)))]);
+    const slots = tf.tensor1d(Int32Array.from([...slot, ...(essenceBase === null ? [] : essenceSlots)]), 'int32');
+    const perLive = tf.unsortedSegmentSum(weighted, slots, live.length);
+    const size = tf.sqrt(tf.add(tf.sum(tf.square(variable), 1), 1e-12));
+    const decay = tf.mul(size, tf.tensor1d(norm_L.map((norm) => parameters.weightDecay / (norm * norm))));
+    const all = tf.add(perLive, decay) as tf.Tensor1D;
+    perGroup = tf.keep(tf.clone(all));
+    return tf.sum(all);
+  };
+  const { value, grad } = tf.valueAndGrad(total)(delta_LD);
+  const loss = (perGroup as tf.Tensor1D | null)!.dataSync().slice() as Float32Array;
+  const gradient = grad.dataSync().slice() as Float32Array;
+  tf.dispose([value, grad, perGroup!, fixed_RD, delta_LD]);
+  disposePast(past);
+  return { loss, gradient };
+}
+
+/** p_base at every essence run's subject, one row per edit; taken once, at delta = 0. */
+function essenceDistribution(model: Transformer, runs: readonly Run[], state: Prepared, upper: { from: number; to: number }, needed: boolean): tf.Tensor2D | null {
+  if (!needed) return null;
+  if (state.baseKl !== null) return state.baseKl;
+  const indices = runs.map((_, i) => i).filter((i) => runs[i]!.kind === 'essence');
+  const past = state.past === null ? null : gatherPast(state.past, indices);
+  const rows = layOutRows(indices.map((i) => runs[i]!.after), indices.map((i) => runs[i]!.position));
+  const hidden = gatherRows(state.hidden, indices.map((i) => state.firstRow[i]!));
+  const out = model.run(hidden, rows, upper, { past });
+  disposePast(past);
+  state.baseKl = tf.tidy(() => tf.softmax(model.logits(out.hidden)));
+  tf.dispose([hidden, out.hidden]);
+  return state.baseKl;
+}
+
+/** |h| of a group: the mean over its edits. */
+function groupNorms(groups: Groups, norms: Float64Array): number[] {
+  const sums = new Array<number>(groups.count).fill(0);
+  const counts = new Array<number>(groups.count).fill(0);
+  groups.of.forEach((g, i) => {
+    sums[g]! += norms[i]!;
+    counts[g]! += 1;
+  });
+  return sums.map((sum, g) => sum / counts[g]!);
+}
+
+function clampNorm(vector: Float32Array, most: number): void {
+  const norm = Math.hypot(...vector);
+  if (norm > most) for (let i = 0; i < vector.length; i++) vector[i]! *= most / norm;
+}

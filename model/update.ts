@@ -1,0 +1,188 @@
+/**
+ * From targets to pairs: the closed-form update of one batch, edited block by edited block, lowest first (i of m):
+ * keys K_i at the subject's last token averaged over contexts (the bare prompt weighs half, the prefixed ones the other
+ * half), current hidden state h at block L, residual R = (Z - H) / (m - i), and in joint least squares over all
+ * corrections the hook that takes each key to its wanted change u = (W_h - W0) k + r. What is kept of a correction is
+ * its (k, u) per block: F + D numbers each (hook.ts turns any set of them into W_h).
+ *
+ * While a batch is written the hooks stand open at the subjects' last tokens and shut elsewhere, as the gates of the
+ * finished version will have them.
+ * Source: arXiv 2403.05330 section 3; MEMIT (arXiv 2210.07229) for the spreading over blocks.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import type { PairSet } from './engine.ts';
+import type { Hook, LayerHook } from './hook.ts';
+import { buildLayer, changeOf, openRows } from './hook.ts';
+import type { Prior } from './prior.ts';
+import type { EditSequence, LocatedPrompt } from './sequences.ts';
+import type { TokenRows } from './token-rows.ts';
+import { lastRow, layOutRows } from './token-rows.ts';
+import type { DownHook, Transformer } from './transformer.ts';
+import { gatherRows } from './transformer.ts';
+
+export interface UpdateContext {
+  model: Transformer;
+  priors: ReadonlyMap<number, Prior>;
+  /** The hook that the batch is written on top of, and its pairs; null for none. */
+  hook: Hook | null;
+  pairs: PairSet | null;
+  front: readonly number[];
+  contexts: readonly (readonly number[])[];
+  /** Called between blocks. */
+  between?: () => Promise<void>;
+}
+
+/** The pairs of these edits, rows in their order; `targets` is Z [n, D]. */
+export async function derivePairs(
+  edits: readonly EditSequence[],
+  targets: Float32Array,
+  context: UpdateContext,
+): Promise<{ pairs: PairSet; seconds: { keys: number; solve: number } }> {
+  const { model, priors, hook } = context;
+  const { residualWidth: D, mlpWidth: F } = model.config;
+  const layers = [...priors.keys()].sort((a, b) => a - b);
+  const last = layers.at(-1)!;
+  const n = edits.length;
+  const sight = laySight(edits, context);
+  const seconds = { keys: 0, solve: 0 };
+  const result: PairSet = { layers, count: n, keyWidth: F, valueWidth: D, keys: [], changes: [] };
+  const open = new OpenAtSubjects(new Set(layers), new Map(layers.flatMap((layer) => (hook?.blocks.has(layer) ? [[layer, hook.blocks.get(layer)!]] : []))), sight);
+
+  let hidden = model.embed(sight.rows);
+  let reached = 0;
+  const advance = (to: number) => {
+    const ran = model.run(hidden, sight.rows, { from: reached, to }, { hook: open });
+    hidden.dispose();
+    hidden = ran.hidden;
+    reached = to;
+  };
+  const made: LayerHook[] = [];
+  try {
+    for (const [i, layer] of layers.entries()) {
+      const began = performance.now();
+      advance(layer);
+      const keysAll = open.recordKeys(layer, () => model.run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open }).hidden.dispose());
+      const keys_NF = averageKeys(keysAll, sight, n, F);
+      const now = hiddenAt(model, hidden, sight, { from: layer, to: last + 1 }, open);
+      const keysTensor = tf.tensor2d(keys_NF, [n, F]);
+      const current = open.blocks.get(layer);
+      const before = current === undefined ? null : changeOf(current, keysTensor);
+      const changes = new Float32Array(n * D);
+      const had = before?.dataSync();
+      for (let at = 0; at < changes.length; at++) changes[at] = (had?.[at] ?? 0) + (targets[at]! - now[at]!) / (layers.length - i);
+      tf.dispose([keysTensor, ...(before === null ? [] : [before])]);
+      result.keys.push(keys_NF);
+      result.changes.push(changes);
+      const solving = performance.now();
+      seconds.keys += (solving - began) / 1000;
+
+      const earlier = context.pairs;
+      const at = earlier?.layers.indexOf(layer) ?? -1;
+      const allKeys = at < 0 ? keys_NF : joined(earlier!.keys[at]!, keys_NF);
+      const allChanges = at < 0 ? changes : joined(earlier!.changes[at]!, changes);
+      const block = buildLayer(priors.get(layer)!, allKeys, allChanges, n + (at < 0 ? 0 : earlier!.count));
+      made.push(block);
+      open.blocks.set(layer, block);
+      seconds.solve += (performance.now() - solving) / 1000;
+      await context.between?.();
+    }
+    return { pairs: result, seconds };
+  } finally {
+    hidden.dispose();
+    for (const block of made) tf.dispose([block.whitened_NF, block.change_ND, block.affinity_NF]);
+  }
+}
+
+/** The prompts as they are looked at: up to the subject's last token, bare and behind each context. */
+interface Sight {
+  rows: TokenRows;
+  /** Sequence of each (edit, context); context 0 is bare. */
+  sequence: (edit: number, context: number) => number;
+  contexts: number;
+  subjectRows: Uint8Array;
+}
+
+function laySight(edits: readonly EditSequence[], context: UpdateContext): Sight {
+  const until = (prefix: readonly number[], prompt: LocatedPrompt) => [...context.front, ...prefix, ...prompt.tokens.slice(0, prompt.subjectLast + 1)];
+  const sequences = edits.flatMap((edit) => [until([], edit.bare), ...context.contexts.map((prefix) => until(prefix, edit.behind))]);
+  const rows = layOutRows(sequences);
+  const subjectRows = new Uint8Array(rows.count);
+  sequences.forEach((_, b) => (subjectRows[lastRow(rows, b)] = 1));
+  const width = context.contexts.length + 1;
+  return { rows, sequence: (edit, c) => edit * width + c, contexts: context.contexts.length, subjectRows };
+}
+
+class OpenAtSubjects implements DownHook {
+  readonly layers: ReadonlySet<number>;
+  private recording: { layer: number; keys: tf.Tensor2D | null } | null = null;
+
+  constructor(
+    edited: ReadonlySet<number>,
+    readonly blocks: Map<number, LayerHook>,
+    private readonly sight: Sight,
+  ) {
+    this.layers = edited;
+  }
+
+  recordKeys(layer: number, run: () => void): tf.Tensor2D {
+    this.recording = { layer, keys: null };
+    run();
+    const { keys } = this.recording;
+    this.recording = null;
+    return keys!;
+  }
+
+  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
+    if (this.recording?.layer === layer) this.recording.keys = tf.keep(tf.clone(keys_RF));
+    const block = this.blocks.get(layer);
+    if (block === undefined) return base_RD;
+    const opened = rows === this.sight.rows ? this.sight.subjectRows : lastRows(rows);
+    return openRows(base_RD, changeOf(block, keys_RF), opened);
+  }
+}
+
+function lastRows(rows: TokenRows): Uint8Array {
+  const opened = new Uint8Array(rows.count);
+  for (let b = 0; b < rows.sequences; b++) opened[lastRow(rows, b)] = 1;
+  return opened;
+}
+
+function averageKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number): Float32Array {
+  const rows: number[] = [];
+  for (let edit = 0; edit < edits; edit++) for (let c = 0; c <= sight.contexts; c++) rows.push(lastRow(sight.rows, sight.sequence(edit, c)));
+  const values = tf.tidy(() => gatherRows(keys_RF, rows).dataSync() as Float32Array);
+  keys_RF.dispose();
+  const averaged = new Float32Array(edits * F);
+  const width = sight.contexts + 1;
+  for (let edit = 0; edit < edits; edit++) {
+    for (let c = 0; c < width; c++) {
+      const weight = sight.contexts === 0 ? 1 : c === 0 ? 0.5 : 0.5 / sight.contexts;
+      for (let f = 0; f < F; f++) averaged[edit * F + f]! += weight * values[(edit * width + c) * F + f]!;
+    }
+  }
+  return averaged;
+}
+
+/** Hidden states [n, D] at the end of the range, at each bare prompt's subject. */
+function hiddenAt(model: Transformer, hidden: tf.Tensor2D, sight: Sight, range: { from: number; to: number }, hook: DownHook): Float32Array {
+  const bare: number[][] = [];
+  const picked: number[] = [];
+  const { rows } = sight;
+  for (let b = 0; b < rows.sequences; b += sight.contexts + 1) {
+    bare.push(Array.from(rows.tokens.subarray(rows.starts[b]!, rows.starts[b + 1]!)));
+    for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) picked.push(row);
+  }
+  const bareRows = layOutRows(bare);
+  const from = gatherRows(hidden, picked);
+  const ran = model.run(from, bareRows, range, { hook });
+  const values = tf.tidy(() => gatherRows(ran.hidden, bare.map((_, b) => lastRow(bareRows, b))).dataSync().slice() as Float32Array);
+  tf.dispose([from, ran.hidden]);
+  return values;
+}
+
+function joined(a: Float32Array, b: Float32Array): Float32Array {
+  const both = new Float32Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
+}
