@@ -1,0 +1,163 @@
+/**
+ * From the corrections topics into the lineage workflows. A record's offset is committed only after the workflow, or
+ * the dead-letter topic, has the record; what is read twice is recognised by its offset in the workflow.
+ *
+ * A full buffer or an absent Temporal pauses the partition and nothing else: its reader returns at once, so other
+ * partitions and lineages flow on and the group's heartbeat is kept.
+ */
+import { recordCodec, type RecordCodec } from '../schemas/avro.ts';
+import type { FactCorrection } from '../schemas/correction.ts';
+import { deadLetter } from './dead-letter.ts';
+import { nextPiece, type Piece } from './ingest-chunk.ts';
+import { readRecord } from './ingest-record.ts';
+import type { PartitionBatch, RecordReader, RecordSender } from './kafka.ts';
+import type { Logger } from './logger.ts';
+import { INGEST_GROUP, topicsOf } from './topics.ts';
+import type { Acceptance, RevisionChunk } from './workflows/contract.ts';
+
+export interface IngestDependencies {
+  /** Reads topics as a member of a group (`KafkaCluster.read`). */
+  read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader>;
+  deadLetters: RecordSender;
+  /** Hands a chunk to the lineage's workflow (`TemporalLineages.accept`). */
+  accept(lineage: string, chunk: RevisionChunk): Promise<AcceptAnswer>;
+  logger: Logger;
+  codec?: RecordCodec<FactCorrection>;
+  group?: string;
+}
+
+export type AcceptAnswer =
+  | { kind: 'accepted'; acceptance: Acceptance }
+  /** The workflow's buffer is full, or it finds the chunk unsound. */
+  | { kind: 'refused'; type: string; message: string }
+  /** No answer: Temporal or its workers are away. */
+  | { kind: 'unavailable'; message: string };
+
+export interface Ingest {
+  stop(): Promise<void>;
+  /** Settles when reading ended by itself. */
+  readonly ended: Promise<Error>;
+  health(): IngestHealth;
+}
+
+export interface IngestHealth {
+  /** It is a member of its group. */
+  ready: boolean;
+  accepted: number;
+  redelivered: number;
+  deadLetters: number;
+  /** Partitions that wait, by `<topic>-<partition>`, and why. */
+  waiting: Record<string, string>;
+}
+
+export const PAUSE_FIRST_MS = 250;
+export const PAUSE_MAX_MS = 5_000;
+/** Kafka's session is 30 s; while an answer is waited for the heartbeat goes on. */
+const HEARTBEAT_EVERY_MS = 2_000;
+
+export async function startIngest(lineages: readonly string[], dependencies: IngestDependencies): Promise<Ingest> {
+  const ingest = new PartitionIngest(lineages, dependencies);
+  const topics = lineages.map((lineage) => topicsOf(lineage).corrections);
+  const reader = await dependencies.read(dependencies.group ?? INGEST_GROUP, topics, (batch) => ingest.take(batch));
+  return {
+    stop: () => reader.stop(),
+    ended: reader.ended,
+    health: () => ({ ready: reader.joined(), ...ingest.counts, waiting: Object.fromEntries(ingest.waiting) }),
+  };
+}
+
+export class PartitionIngest {
+  readonly counts = { accepted: 0, redelivered: 0, deadLetters: 0 };
+  readonly waiting = new Map<string, string>();
+  readonly #lineageOf: Map<string, string>;
+  readonly #dependencies: IngestDependencies;
+  readonly #codec: RecordCodec<FactCorrection>;
+  readonly #pauses = new Map<string, number>();
+
+  constructor(lineages: readonly string[], dependencies: IngestDependencies) {
+    this.#lineageOf = new Map(lineages.map((lineage) => [topicsOf(lineage).corrections, lineage]));
+    this.#dependencies = dependencies;
+    this.#codec = dependencies.codec ?? recordCodec('fact-correction');
+  }
+
+  /** Deals with a partition's records in order, as far as it can; what is left is read again after a pause. */
+  async take(batch: PartitionBatch): Promise<void> {
+    const lineage = this.#lineageOf.get(batch.topic)!;
+    let { records } = batch;
+    while (records.length > 0 && batch.mine()) {
+      const piece = nextPiece(records, (record) => readRecord(record, lineage, this.#codec));
+      const through = await this.#deliver(piece, lineage, batch);
+      if (through === null) return;
+      await batch.done(through);
+      this.#flows(batch);
+      records = records.filter((record) => BigInt(record.offset) > BigInt(through));
+      await batch.heartbeat();
+    }
+  }
+
+  /** The offset up to which the piece is in safe hands, or null where the partition pauses. */
+  async #deliver(piece: Piece, lineage: string, batch: PartitionBatch): Promise<string | null> {
+    const { logger, deadLetters } = this.#dependencies;
+    if (piece.kind === 'dead') {
+      const sent = await beating(batch, settled(deadLetters.send(topicsOf(lineage).deadLetters, piece.letters.map(({ record, problem }) => deadLetter(record, problem)))));
+      if (sent.kind === 'failed') return this.#pause(batch, `the dead-letter topic cannot be written: ${sent.message}`);
+      this.counts.deadLetters += piece.letters.length;
+      for (const { record, problem } of piece.letters) {
+        logger.warn({ lineage, topic: record.topic, partition: record.partition, offset: record.offset, problem: problem.className }, 'Record sent to the dead-letter topic');
+      }
+      return piece.throughOffset;
+    }
+    const { chunk } = piece;
+    const answer = await beating(batch, this.#dependencies.accept(lineage, chunk));
+    if (answer.kind !== 'accepted') return this.#pause(batch, answer.message);
+    const { acceptance } = answer;
+    this.counts.accepted += acceptance.accepted;
+    this.counts.redelivered += acceptance.redelivered;
+    logger.debug({ lineage, partition: chunk.partition, firstOffset: chunk.firstOffset, ...acceptance }, 'Revisions handed to the lineage');
+    // Answered for an earlier, shorter chunk of the same first offset, only so much is the workflow's.
+    return BigInt(acceptance.throughOffset) < BigInt(chunk.throughOffset) ? acceptance.throughOffset : chunk.throughOffset;
+  }
+
+  #pause(batch: PartitionBatch, reason: string): null {
+    const key = `${batch.topic}-${batch.partition}`;
+    const pauseMs = this.#pauses.get(key) ?? PAUSE_FIRST_MS;
+    this.#pauses.set(key, Math.min(2 * pauseMs, PAUSE_MAX_MS));
+    if (!this.waiting.has(key)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition, reason }, 'Partition paused');
+    this.waiting.set(key, reason);
+    batch.pauseForMs(pauseMs);
+    return null;
+  }
+
+  #flows(batch: PartitionBatch): void {
+    const key = `${batch.topic}-${batch.partition}`;
+    this.#pauses.delete(key);
+    if (this.waiting.delete(key)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition }, 'Partition flows again');
+  }
+}
+
+/**
+ * Waits for the work and keeps the group's heartbeat meanwhile. A heartbeat that fails (the partition moved) is thrown
+ * once the work has settled, so that no call is left behind.
+ */
+async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
+  let failure: unknown = null;
+  const timer = setInterval(() => {
+    batch.heartbeat().catch((error: unknown) => (failure ??= error));
+  }, HEARTBEAT_EVERY_MS);
+  try {
+    const result = await work;
+    if (failure !== null) throw failure;
+    return result;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+async function settled(work: Promise<unknown>): Promise<{ kind: 'done' } | { kind: 'failed'; message: string }> {
+  try {
+    await work;
+    return { kind: 'done' };
+  } catch (error) {
+    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+  }
+}

@@ -1,0 +1,370 @@
+/**
+ * Kafka, as the rest of the project sees it. The one file that knows kafkajs.
+ *
+ * Producers are idempotent and wait for all replicas. Consumers never commit by themselves: a batch is done when its
+ * reader says up to where.
+ */
+import { CompressionTypes, Kafka, Partitioners, logLevel, type Admin, type Consumer, type EachBatchPayload, type ICustomPartitioner, type KafkaConfig, type KafkaMessage, type Message, type Producer, type SASLOptions } from 'kafkajs';
+import { randomUUID } from 'node:crypto';
+import type { ConnectionOptions } from 'node:tls';
+import type { Logger } from './logger.ts';
+
+export interface KafkaSettings {
+  brokers: string[];
+  clientId: string;
+  /** Null: plain text. PEM texts, not paths; without `ca` Node's own list of authorities holds. */
+  tls: { ca?: string; certificate?: string; key?: string } | null;
+  sasl: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string } | null;
+}
+
+export interface TopicSpecification {
+  name: string;
+  partitions: number;
+  replicationFactor: number;
+  configuration: Record<string, string>;
+}
+
+export interface OutgoingRecord {
+  key: Buffer | string | null;
+  /** Null: a tombstone. */
+  value: Buffer | null;
+  headers?: Record<string, Buffer | string>;
+}
+
+export interface RecordPosition {
+  topic: string;
+  partition: number;
+  offset: string;
+}
+
+export interface ConsumedRecord extends RecordPosition {
+  /** Kafka's timestamp of the record, milliseconds since 1970. */
+  timestamp: number;
+  key: Buffer | null;
+  value: Buffer | null;
+  headers: Record<string, Buffer | string>;
+}
+
+/** Successive records of one partition, in the hands of one reader. */
+export interface PartitionBatch {
+  topic: string;
+  partition: number;
+  records: ConsumedRecord[];
+  /** Everything up to this offset is dealt with: it is committed and not read again. */
+  done(throughOffset: string): Promise<void>;
+  /** Tells the group that this member lives; throws when the partition is no longer its own. */
+  heartbeat(): Promise<void>;
+  /** The reader returns and gets the partition's rest again after this time. */
+  pauseForMs(pauseMs: number): void;
+  /** False once the consumer stops or moved elsewhere: return without taking more. */
+  mine(): boolean;
+}
+
+export interface RecordReader {
+  /** Leaves the group; waits for the batch in hand. */
+  stop(): Promise<void>;
+  /** Settles when the reader ended by itself, with the reason. */
+  readonly ended: Promise<Error>;
+  /** Whether it is a member of its group and has its partitions. */
+  joined(): boolean;
+}
+
+export interface RecordSender {
+  /** Resolves when all replicas in sync have the records; their positions, in order (offset -1 where a broker did not say). */
+  send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]>;
+  close(): Promise<void>;
+}
+
+export interface PartitionLag {
+  topic: string;
+  partition: number;
+  /** Next offset the group would read; null where it has committed none. */
+  committed: string | null;
+  end: string;
+  lag: number;
+}
+
+const CONNECT_WAIT_MS = 5_000;
+const REQUEST_WAIT_MS = 30_000;
+const RETRY_WAIT_MS = 200;
+const RETRY_WAIT_MAX_MS = 5_000;
+const RETRIES_MAX = 12;
+const SESSION_MS = 30_000;
+const HEARTBEAT_MS = 3_000;
+/** `disconnect()` waits for the open fetch. */
+const FETCH_WAIT_MS = 250;
+const TOPIC_READY_WAIT_MS = 15_000;
+/** Records in one produce request. */
+const SEND_RECORDS_MAX = 500;
+const PARTITIONS_AT_ONCE_MAX = 16;
+/** What a broker says that had the records already. */
+const UNKNOWN_OFFSET = '-1';
+
+/** One client of one cluster. Connections are made as they are needed. */
+export class KafkaCluster {
+  readonly #kafka: Kafka;
+  readonly #logger: Logger;
+
+  constructor(settings: KafkaSettings, logger: Logger) {
+    this.#logger = logger;
+    this.#kafka = new Kafka(clientConfiguration(settings, logger));
+  }
+
+  /** Creates the topics that do not exist; those that do stay as they are. Returns the names of the created ones. */
+  async ensureTopics(specifications: readonly TopicSpecification[]): Promise<string[]> {
+    return await this.#administrate(async (admin) => {
+      const existing = new Set(await admin.listTopics());
+      const missing = specifications.filter((topic) => !existing.has(topic.name));
+      if (missing.length === 0) return [];
+      try {
+        await admin.createTopics({
+          topics: missing.map((topic) => ({
+            topic: topic.name,
+            numPartitions: topic.partitions,
+            replicationFactor: topic.replicationFactor,
+            configEntries: Object.entries(topic.configuration).map(([name, value]) => ({ name, value })),
+          })),
+          waitForLeaders: true,
+          timeout: TOPIC_READY_WAIT_MS,
+        });
+      } catch (error) {
+        // Another process may have created some meanwhile; anything else is a fault.
+        const present = new Set(await admin.listTopics());
+        if (missing.some((topic) => !present.has(topic.name))) throw error;
+      }
+      return missing.map((topic) => topic.name);
+    });
+  }
+
+  /** Next offset of each partition. */
+  async endOffsets(topic: string): Promise<Map<number, string>> {
+    return await this.#administrate(async (admin) => new Map((await admin.fetchTopicOffsets(topic)).map(({ partition, high }) => [partition, high])));
+  }
+
+  /** How far a group is behind on each partition of the topics. */
+  async lagOf(group: string, topics: readonly string[]): Promise<PartitionLag[]> {
+    return await this.#administrate(async (admin) => {
+      const committed = await admin.fetchOffsets({ groupId: group, topics: [...topics] });
+      const lags: PartitionLag[] = [];
+      for (const { topic, partitions } of committed) {
+        const offsets = await admin.fetchTopicOffsets(topic);
+        for (const { partition, low, high } of offsets) {
+          const at = partitions.find((one) => one.partition === partition)?.offset ?? '-1';
+          const read = at === '-1' ? null : at;
+          lags.push({ topic, partition, committed: read, end: high, lag: Number(BigInt(high) - BigInt(read ?? low)) });
+        }
+      }
+      return lags.sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition);
+    });
+  }
+
+  async sender(): Promise<RecordSender> {
+    const ledger: PartitionLedger = new WeakMap();
+    const producer = this.#kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, createPartitioner: notingPartitioner(ledger) });
+    await producer.connect();
+    return new Sender(producer, ledger);
+  }
+
+  /** Reads the topics as a member of the group, from the committed offsets or else the beginning, until stopped. */
+  async read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader> {
+    return await startReader(this.#consumer(group), topics, onBatch, this.#logger, { starts: null });
+  }
+
+  /**
+   * Follows topics outside of any lasting group: from the end as it is when this resolves, or from the given offsets
+   * (by `<topic>-<partition>`). Nothing is committed.
+   */
+  async follow(topics: readonly string[], from: 'beginning' | 'end' | ReadonlyMap<string, string>, onRecords: (records: ConsumedRecord[]) => Promise<void> | void): Promise<RecordReader> {
+    const starts = new Map<string, string>();
+    for (const topic of topics) {
+      for (const { partition, high, low } of await this.#administrate((admin) => admin.fetchTopicOffsets(topic))) {
+        const key = `${topic}-${partition}`;
+        starts.set(key, from === 'beginning' ? low : from === 'end' ? high : (from.get(key) ?? high));
+      }
+    }
+    const handOn = async (batch: PartitionBatch): Promise<void> => {
+      await onRecords(batch.records);
+      await batch.done(batch.records.at(-1)!.offset);
+    };
+    return await startReader(this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { starts });
+  }
+
+  #consumer(group: string): Consumer {
+    return this.#kafka.consumer({
+      groupId: group,
+      sessionTimeout: SESSION_MS,
+      heartbeatInterval: HEARTBEAT_MS,
+      maxWaitTimeInMs: FETCH_WAIT_MS,
+      allowAutoTopicCreation: false,
+    });
+  }
+
+  async #administrate<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
+    const admin = this.#kafka.admin();
+    await admin.connect();
+    try {
+      return await work(admin);
+    } finally {
+      await admin.disconnect();
+    }
+  }
+}
+
+class Sender implements RecordSender {
+  readonly #producer: Producer;
+  readonly #partitionOf: PartitionLedger;
+
+  constructor(producer: Producer, partitionOf: PartitionLedger) {
+    this.#producer = producer;
+    this.#partitionOf = partitionOf;
+  }
+
+  async send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
+    const positions: RecordPosition[] = [];
+    for (let from = 0; from < records.length; from += SEND_RECORDS_MAX) {
+      positions.push(...(await this.#sendPart(topic, records.slice(from, from + SEND_RECORDS_MAX))));
+    }
+    return positions;
+  }
+
+  async close(): Promise<void> {
+    await this.#producer.disconnect();
+  }
+
+  async #sendPart(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
+    const messages = records.map((record): Message => ({ key: record.key, value: record.value, ...(record.headers === undefined ? {} : { headers: record.headers }) }));
+    const written = await this.#producer.send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages });
+    // A broker answers with the first offset per partition; within a partition the order is that of the request.
+    const next = new Map(written.map(({ partition, baseOffset }) => [partition, BigInt(baseOffset ?? UNKNOWN_OFFSET)]));
+    return messages.map((message) => {
+      const partition = this.#partitionOf.get(message) ?? -1;
+      const offset = next.get(partition) ?? BigInt(UNKNOWN_OFFSET);
+      if (offset >= 0n) next.set(partition, offset + 1n);
+      return { topic, partition, offset: String(offset) };
+    });
+  }
+}
+
+/** Which partition a message was put into; kafkajs does not say. */
+type PartitionLedger = WeakMap<Message, number>;
+
+/** Java's partitioner (murmur2 of the key), with a note of what it chose. */
+function notingPartitioner(ledger: PartitionLedger): ICustomPartitioner {
+  return () => {
+    const choose = Partitioners.DefaultPartitioner();
+    return (choice) => {
+      const partition = choose(choice);
+      ledger.set(choice.message, partition);
+      return partition;
+    };
+  };
+}
+
+interface ReaderOptions {
+  /** By `<topic>-<partition>`; where it is given, nothing before is handed on and nothing is committed. */
+  starts: ReadonlyMap<string, string> | null;
+}
+
+async function startReader(consumer: Consumer, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>, logger: Logger, options: ReaderOptions): Promise<RecordReader> {
+  let joined = false;
+  let stopping = false;
+  const timers = new Set<NodeJS.Timeout>();
+  let end: (reason: Error) => void = () => undefined;
+  const ended = new Promise<Error>((resolve) => (end = resolve));
+  consumer.on(consumer.events.GROUP_JOIN, () => (joined = true));
+  consumer.on(consumer.events.REBALANCING, () => (joined = false));
+  consumer.on(consumer.events.DISCONNECT, () => (joined = false));
+  consumer.on(consumer.events.CRASH, ({ payload }) => {
+    joined = false;
+    logger.warn({ topics, error: payload.error.message, restart: payload.restart }, 'Kafka reader broke off');
+    if (!payload.restart) end(payload.error);
+  });
+
+  await consumer.connect();
+  await consumer.subscribe({ topics: [...topics], fromBeginning: true });
+  await consumer.run({
+    autoCommit: false,
+    eachBatchAutoResolve: false,
+    partitionsConsumedConcurrently: PARTITIONS_AT_ONCE_MAX,
+    eachBatch: async (payload) => {
+      const start = options.starts?.get(`${payload.batch.topic}-${payload.batch.partition}`);
+      const records = payload.batch.messages.filter((message) => start === undefined || BigInt(message.offset) >= BigInt(start)).map((message) => consumedRecord(message, payload));
+      if (records.length === 0) payload.resolveOffset(payload.batch.lastOffset());
+      else await onBatch(partitionBatch(records, payload, options.starts === null, { timers, stopping: () => stopping }));
+    },
+  });
+  for (const [partition, offset] of options.starts ?? []) {
+    const at = partition.lastIndexOf('-');
+    consumer.seek({ topic: partition.slice(0, at), partition: Number(partition.slice(at + 1)), offset });
+  }
+
+  return {
+    ended,
+    joined: () => joined,
+    async stop() {
+      stopping = true;
+      for (const timer of timers) clearTimeout(timer);
+      await consumer.disconnect();
+    },
+  };
+}
+
+function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, commits: boolean, reader: { timers: Set<NodeJS.Timeout>; stopping: () => boolean }): PartitionBatch {
+  const { topic, partition } = payload.batch;
+  return {
+    topic,
+    partition,
+    records,
+    async done(throughOffset) {
+      payload.resolveOffset(throughOffset);
+      if (commits) await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: String(BigInt(throughOffset) + 1n) }] }] });
+    },
+    heartbeat: () => payload.heartbeat(),
+    pauseForMs(pauseMs) {
+      const resume = payload.pause();
+      const timer = setTimeout(() => {
+        reader.timers.delete(timer);
+        if (!reader.stopping()) resume();
+      }, pauseMs);
+      reader.timers.add(timer);
+    },
+    mine: () => payload.isRunning() && !payload.isStale() && !reader.stopping(),
+  };
+}
+
+function consumedRecord(message: KafkaMessage, payload: EachBatchPayload): ConsumedRecord {
+  const headers: ConsumedRecord['headers'] = {};
+  for (const [name, value] of Object.entries(message.headers ?? {})) {
+    const last = Array.isArray(value) ? value.at(-1) : value;
+    if (last !== undefined) headers[name] = last;
+  }
+  const { topic, partition } = payload.batch;
+  return { topic, partition, offset: message.offset, timestamp: Number(message.timestamp), key: message.key, value: message.value, headers };
+}
+
+function clientConfiguration(settings: KafkaSettings, logger: Logger): KafkaConfig {
+  const { tls, sasl } = settings;
+  return {
+    clientId: settings.clientId,
+    brokers: settings.brokers,
+    connectionTimeout: CONNECT_WAIT_MS,
+    requestTimeout: REQUEST_WAIT_MS,
+    retry: { initialRetryTime: RETRY_WAIT_MS, maxRetryTime: RETRY_WAIT_MAX_MS, retries: RETRIES_MAX },
+    ...(tls === null ? {} : { ssl: tlsOptions(tls) }),
+    ...(sasl === null ? {} : { sasl: sasl as SASLOptions }),
+    logLevel: logLevel.WARN,
+    // What kafkajs calls an error it mostly mends by itself: broken connections, rebalances.
+    logCreator: () => ({ namespace, log }) => {
+      const { message, timestamp: _timestamp, logger: _logger, ...fields } = log;
+      logger.warn({ namespace, detail: message, ...fields }, 'Kafka client reports');
+    },
+  };
+}
+
+function tlsOptions(tls: NonNullable<KafkaSettings['tls']>): ConnectionOptions {
+  return {
+    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+    ...(tls.certificate === undefined ? {} : { cert: tls.certificate }),
+    ...(tls.key === undefined ? {} : { key: tls.key }),
+  };
+}

@@ -1,0 +1,115 @@
+/** The lineage workflows, as their callers see them. The one file that talks to Temporal's front end. */
+import {
+  Client,
+  Connection,
+  WithStartWorkflowOperation,
+  WorkflowIdConflictPolicy,
+  WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
+  type ConnectionOptions,
+} from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import type { LineageSettings } from '../schemas/settings.ts';
+import type { AcceptAnswer } from './ingest.ts';
+import {
+  ACCEPT_UPDATE,
+  CONFIGURE_SIGNAL,
+  FLUSH_SIGNAL,
+  FREEZE_SIGNAL,
+  LINEAGE_WORKFLOW,
+  RESUME_SIGNAL,
+  STATUS_QUERY,
+  WORKFLOW_TASK_QUEUE,
+  lineageWorkflowId,
+  partitionKey,
+  type Acceptance,
+  type LineageInput,
+  type LineageStatus,
+  type RevisionChunk,
+} from './workflows/contract.ts';
+
+/** An answer to an update that is longer in coming is asked for again, under the same update id. */
+const ANSWER_WAIT_MS = 20_000;
+const QUERY_WAIT_MS = 10_000;
+
+export class TemporalLineages {
+  readonly client: Client;
+  readonly #connection: Connection;
+  readonly #taskQueue: string;
+
+  private constructor(connection: Connection, namespace: string, taskQueue: string) {
+    this.#connection = connection;
+    this.#taskQueue = taskQueue;
+    this.client = new Client({ connection, namespace });
+  }
+
+  /** Connects when it is first needed, so that a process may start before Temporal does. */
+  static connect(options: ConnectionOptions, namespace: string, taskQueue = WORKFLOW_TASK_QUEUE): TemporalLineages {
+    return new TemporalLineages(Connection.lazy(options), namespace, taskQueue);
+  }
+
+  /** Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is an answer. */
+  async accept(lineage: string, settings: LineageSettings, chunk: RevisionChunk): Promise<AcceptAnswer> {
+    try {
+      const acceptance = await this.client.withDeadline(Date.now() + ANSWER_WAIT_MS, () =>
+        this.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
+          // The same for every try of these records, so that a lost answer does not make a second chunk.
+          updateId: `${partitionKey(chunk)}-${chunk.firstOffset}`,
+          args: [chunk],
+          startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, this.#startOptions(lineage, settings)),
+        }),
+      );
+      return { kind: 'accepted', acceptance };
+    } catch (error) {
+      const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
+      if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
+      return { kind: 'unavailable', message: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** What the lineage is doing; null where it was never started. Needs a workflow worker. */
+  async status(lineage: string): Promise<LineageStatus | null> {
+    try {
+      return await this.client.withDeadline(Date.now() + QUERY_WAIT_MS, () => this.client.workflow.getHandle(lineageWorkflowId(lineage)).query<LineageStatus>(STATUS_QUERY));
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return null;
+      throw error;
+    }
+  }
+
+  /** Sets the lineage's settings from the next batch on; starts the lineage if it is not there. */
+  async configure(lineage: string, settings: LineageSettings): Promise<void> {
+    await this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [LineageSettings]>(LINEAGE_WORKFLOW, {
+      ...this.#startOptions(lineage, settings),
+      signal: CONFIGURE_SIGNAL,
+      signalArgs: [settings],
+    });
+  }
+
+  /** What waits is edited at once. */
+  async flush(lineage: string): Promise<void> {
+    await this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(FLUSH_SIGNAL);
+  }
+
+  /** No batch starts until `resume`; the running one is finished. */
+  async freeze(lineage: string, reason: string): Promise<void> {
+    await this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(FREEZE_SIGNAL, reason);
+  }
+
+  async resume(lineage: string): Promise<void> {
+    await this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(RESUME_SIGNAL);
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+  }
+
+  #startOptions(lineage: string, settings: LineageSettings) {
+    return {
+      workflowId: lineageWorkflowId(lineage),
+      taskQueue: this.#taskQueue,
+      workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
+      args: [{ lineage, settings, carried: null }] as [LineageInput],
+    };
+  }
+}

@@ -1,0 +1,142 @@
+/** What a lineage workflow and its batches are asked and answer: the names and types both sides share. */
+import type { FactRevision, KafkaPosition } from '../../schemas/correction.ts';
+import type { HeadReference, Outcome, OutcomeStatus } from '../../schemas/editing.ts';
+import type { LineageSettings, VerdictSettings } from '../../schemas/settings.ts';
+import type { Waiting } from './buffer.ts';
+
+export const LINEAGE_WORKFLOW = 'lineage';
+export const EDIT_BATCH_WORKFLOW = 'editBatch';
+
+export const ACCEPT_UPDATE = 'accept';
+export const STATUS_QUERY = 'status';
+export const CONFIGURE_SIGNAL = 'configure';
+export const FLUSH_SIGNAL = 'flush';
+export const FREEZE_SIGNAL = 'freeze';
+export const RESUME_SIGNAL = 'resume';
+
+/** Failure types with which `accept` refuses; nothing is written to the history then. */
+export const BUFFER_FULL = 'BufferFull';
+export const CHUNK_UNSOUND = 'ChunkUnsound';
+
+export const CHUNK_REVISIONS_MAX = 100;
+/** Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it. */
+export const CHUNK_BYTES_MAX = 400_000;
+export const BATCH_BYTES_MAX = 400_000;
+/** Whatever the settings say; together with a held batch it stays below Temporal's 2 MB for one payload. */
+export const BUFFER_BYTES_CEILING = 1_500_000;
+export const CARRIED_BYTES_MAX = 1_950_000;
+
+export function lineageWorkflowId(lineage: string): string {
+  return `lineage/${lineage}`;
+}
+
+export function batchWorkflowId(lineage: string, sequence: number): string {
+  return `edit-batch/${lineage}/${sequence}`;
+}
+
+/** Queue of the activities that need the model. */
+export function editTaskQueue(lineage: string): string {
+  return `edit-${lineage}`;
+}
+
+/** Queue of the workflows and the activities that need no model. */
+export const WORKFLOW_TASK_QUEUE = 'errata-workflows';
+
+/** Successive records of one partition, without those that went to the dead-letter topic. */
+export interface RevisionChunk {
+  topic: string;
+  partition: number;
+  firstOffset: string;
+  throughOffset: string;
+  revisions: FactRevision[];
+}
+
+export interface Acceptance {
+  /**
+   * Everything of the partition up to here is the workflow's. It may be less than the chunk's own end: a chunk that
+   * is sent again under the same update id gets the first one's answer, and by then it may have grown.
+   */
+  throughOffset: string;
+  accepted: number;
+  redelivered: number;
+  waiting: number;
+}
+
+export interface LineageInput {
+  lineage: string;
+  settings: LineageSettings;
+  carried: Carried | null;
+  /** Continue as new after so many events, if the server does not suggest it before. For drills and tests. */
+  historyEventsMax?: number;
+}
+
+/** A batch that was cut from the buffer and not yet settled. */
+export interface CutBatch {
+  sequence: number;
+  batchId: string;
+  revisions: FactRevision[];
+  /** Decided when the batch was cut; announced by it. */
+  settled: Outcome[];
+  /** Times it was started; more than one after a failure. */
+  attempts: number;
+  startedAt: number;
+}
+
+export type OutcomeCounts = Record<OutcomeStatus, number>;
+
+/** What a run hands to its successor. */
+export interface Carried {
+  waiting: Waiting[];
+  held: CutBatch | null;
+  highWater: Record<string, string>;
+  nextSequence: number;
+  head: HeadReference | null;
+  outcomes: OutcomeCounts;
+  flushAsked: boolean;
+  frozen: Frozen | null;
+}
+
+export interface Frozen {
+  since: number;
+  reason: string;
+}
+
+export interface LineageStatus {
+  lineage: string;
+  waiting: number;
+  waitingBytes: number;
+  /** When the one that waits longest came in; null where none waits. */
+  waitingSince: number | null;
+  running: { batchId: string; workflowId: string; revisions: number; startedAt: number; attempts: number } | null;
+  /** As the last batch left it; null before the first. */
+  head: HeadReference | null;
+  /** Last offset taken, by `<topic>-<partition>`. */
+  highWater: Record<string, string>;
+  outcomes: OutcomeCounts;
+  batches: number;
+  frozen: Frozen | null;
+  settings: LineageSettings;
+}
+
+export interface EditBatchInput {
+  lineage: string;
+  batchId: string;
+  revisions: FactRevision[];
+  settled: Outcome[];
+  shardEditsMax: number;
+  verdict: VerdictSettings;
+}
+
+export interface EditBatchResult {
+  head: HeadReference | null;
+  versions: number[];
+  outcomes: OutcomeCounts;
+}
+
+export function noOutcomes(): OutcomeCounts {
+  return { COMMITTED: 0, SUPERSEDED: 0, QUARANTINED: 0, RETRACTED: 0, DUPLICATE: 0, NOTHING_TO_RETRACT: 0 };
+}
+
+export function partitionKey(position: Pick<KafkaPosition, 'topic' | 'partition'>): string {
+  return `${position.topic}-${position.partition}`;
+}

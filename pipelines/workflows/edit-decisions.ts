@@ -1,0 +1,140 @@
+/**
+ * What an edit-batch workflow decides, without waiting for anything: how a batch is sharded and split, which edits go
+ * on, and what each revision's outcome is.
+ */
+import { revisionId, type CorrectionRevision, type FactRevision } from '../../schemas/correction.ts';
+import { removalsInForce, type Outcome, type OutcomeStatus, type ProbeReport, type ProbeScores, type Refusal, type Removal, type StagedUpdate, type TargetShard } from '../../schemas/editing.ts';
+import { noOutcomes, type OutcomeCounts } from './contract.ts';
+
+/** Times a batch may be staged and probed, parts of it included; what is undecided then is quarantined. */
+export const EDIT_ATTEMPTS_MAX = 60;
+/** Times a part of a batch may be planned anew because HEAD moved under it. */
+export const PLANS_MAX = 8;
+/** Outcomes per announcement. */
+export const ANNOUNCED_OUTCOMES_MAX = 100;
+
+export interface Decision {
+  lineage: string;
+  batchId: string;
+  /** Milliseconds since 1970. */
+  decidedAt: number;
+}
+
+/**
+ * What the probes' report asks for next. `drop` leaves out the corrections that fail by themselves and stages the rest
+ * again; without any, `split` tries the halves alone; a single revision that fails is to be quarantined.
+ */
+export type NextStep = { kind: 'commit' } | { kind: 'drop'; refused: Refusal[] } | { kind: 'split' } | { kind: 'quarantine' };
+
+export function nextStepAfter(report: ProbeReport, edits: readonly CorrectionRevision[], undecided: readonly FactRevision[]): NextStep {
+  if (report.verdict.pass) return { kind: 'commit' };
+  const ids = new Set(edits.map(revisionId));
+  const refused = report.verdict.failing.filter((refusal) => ids.has(refusal.id));
+  if (refused.length > 0) return { kind: 'drop', refused };
+  return undecided.length > 1 ? { kind: 'split' } : { kind: 'quarantine' };
+}
+
+/** Parts of at most `itemsMax`, of nearly equal size, in order. */
+export function partsOf<T>(items: readonly T[], itemsMax: number): T[][] {
+  const count = Math.ceil(items.length / itemsMax);
+  return Array.from({ length: count }, (_, i) => items.slice(Math.floor((i * items.length) / count), Math.floor(((i + 1) * items.length) / count)));
+}
+
+/** Both halves are shorter than the whole and neither is empty; at least two items are needed. */
+export function halvesOf<T>(items: readonly T[]): [T[], T[]] {
+  const middle = Math.ceil(items.length / 2);
+  return [items.slice(0, middle), items.slice(middle)];
+}
+
+/** Those that some shard found a target for. */
+export function acceptedEdits(edits: readonly CorrectionRevision[], shards: readonly TargetShard[]): CorrectionRevision[] {
+  const accepted = new Set(shards.flatMap((shard) => shard.accepted.map((item) => item.id)));
+  return edits.filter((edit) => accepted.has(revisionId(edit)));
+}
+
+export function withoutRefused(edits: readonly CorrectionRevision[], refused: readonly Refusal[]): CorrectionRevision[] {
+  const ids = new Set(refused.map((refusal) => refusal.id));
+  return edits.filter((edit) => !ids.has(revisionId(edit)));
+}
+
+/** The corrections that the staged update does not contain although it was meant to: refused, or gone without a word. */
+export function unstaged(edits: readonly CorrectionRevision[], staged: StagedUpdate): Refusal[] {
+  const rows = new Set(staged.rows);
+  const named = new Map(staged.refused.map((refusal) => [refusal.id, refusal]));
+  return edits
+    .map(revisionId)
+    .filter((id) => !rows.has(id) || named.has(id))
+    .map((id) => named.get(id) ?? { id, code: 'invalid', reason: 'the update was staged without this correction', measured: {} });
+}
+
+/** Outcomes of a version: its corrections and retractions, and the earlier corrections that left the hook with it. */
+export function committedOutcomes(
+  edits: readonly CorrectionRevision[],
+  retractions: readonly FactRevision[],
+  removals: readonly Removal[],
+  version: number,
+  decision: Decision,
+): Outcome[] {
+  const outcome = (revision: FactRevision, status: OutcomeStatus): Outcome => ({ ...emptyOutcome(revision, decision), status, version });
+  const asking = new Map([...edits, ...retractions].map((revision) => [revisionId(revision), revision]));
+  const left = removalsInForce(removals, edits.map(revisionId)).flatMap((removal): Outcome[] => {
+    const by = asking.get(removal.by);
+    if (by === undefined) return [];
+    const status = removal.because === 'superseded' ? 'SUPERSEDED' : 'RETRACTED';
+    const reason = removal.because === 'superseded' ? `superseded by ${removal.by}` : `retracted by ${removal.by}`;
+    return [{ ...outcome(by, status), revisionId: removal.correctionId, factKey: removal.factKey, reason, measured: { code: removal.because, by: removal.by } }];
+  });
+  return [...edits.map((edit) => outcome(edit, 'COMMITTED')), ...retractions.map((retraction) => outcome(retraction, 'RETRACTED')), ...left];
+}
+
+export function quarantined(revisions: readonly FactRevision[], refused: readonly Refusal[], decision: Decision): Outcome[] {
+  const byId = new Map(revisions.map((revision) => [revisionId(revision), revision]));
+  return refused.flatMap((refusal): Outcome[] => {
+    const revision = byId.get(refusal.id);
+    if (revision === undefined) return [];
+    return [{ ...emptyOutcome(revision, decision), status: 'QUARANTINED', reason: refusal.reason, measured: { ...refusal.measured, code: refusal.code } }];
+  });
+}
+
+/** Quarantines revisions that cannot be told apart, for a failed verdict or an error. */
+export function quarantinedTogether(revisions: readonly FactRevision[], why: { code: string; reasons: readonly string[]; measured: Record<string, number | string> }, decision: Decision): Outcome[] {
+  return revisions.map((revision) => ({
+    ...emptyOutcome(revision, decision),
+    status: 'QUARANTINED',
+    reason: why.reasons.join('; '),
+    measured: { ...why.measured, code: why.code },
+  }));
+}
+
+/** The scores that were measured, by name. */
+export function measuredScores(scores: ProbeScores): Record<string, number> {
+  return Object.fromEntries(Object.entries(scores).filter((entry): entry is [string, number] => entry[1] !== null));
+}
+
+/** The revisions that have not exactly one outcome; a batch must not end while there is one. */
+export function unaccounted(revisions: readonly FactRevision[], outcomes: readonly Outcome[]): string[] {
+  const counts = new Map<string, number>();
+  for (const outcome of outcomes) counts.set(outcome.revisionId, (counts.get(outcome.revisionId) ?? 0) + 1);
+  return revisions.map(revisionId).filter((id) => counts.get(id) !== 1);
+}
+
+export function countOutcomes(outcomes: readonly Outcome[]): OutcomeCounts {
+  const counts = noOutcomes();
+  for (const outcome of outcomes) counts[outcome.status]++;
+  return counts;
+}
+
+function emptyOutcome(revision: FactRevision, decision: Decision): Outcome {
+  return {
+    lineage: decision.lineage,
+    revisionId: revisionId(revision),
+    factKey: revision.factKey,
+    status: 'QUARANTINED',
+    version: null,
+    reason: null,
+    measured: {},
+    position: revision.position,
+    batchId: decision.batchId,
+    decidedAt: decision.decidedAt,
+  };
+}

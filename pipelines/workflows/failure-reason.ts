@@ -1,0 +1,15 @@
+import { ActivityFailure, ApplicationFailure, ChildWorkflowFailure, rootCause } from '@temporalio/workflow';
+
+const REASON_CHARACTERS_MAX = 500;
+
+/** The innermost message of a failure, for an outcome's reason. */
+export function reasonOf(error: unknown): string {
+  return (rootCause(error) ?? String(error)).slice(0, REASON_CHARACTERS_MAX);
+}
+
+/** The class of the failure that an activity gave up with, for programs. */
+export function failureTypeOf(error: unknown): string {
+  let cause: unknown = error;
+  while ((cause instanceof ActivityFailure || cause instanceof ChildWorkflowFailure) && cause.cause !== undefined) cause = cause.cause;
+  return cause instanceof ApplicationFailure ? (cause.type ?? 'ApplicationFailure') : cause instanceof Error ? cause.name : 'unknown';
+}

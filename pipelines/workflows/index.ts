@@ -1,0 +1,3 @@
+/** The workflows, under the names they are started by. */
+export { editBatch } from './edit-batch.ts';
+export { lineage } from './lineage.ts';

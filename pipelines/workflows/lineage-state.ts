@@ -1,0 +1,264 @@
+/**
+ * All that a lineage workflow knows, and what it decides. No waiting and no calls: the workflow does those.
+ * Times are milliseconds since 1970 by the workflow's clock.
+ */
+import { revisionId, type FactRevision } from '../../schemas/correction.ts';
+import type { HeadReference, Outcome } from '../../schemas/editing.ts';
+import type { LineageSettings } from '../../schemas/settings.ts';
+import { topicsOf } from '../topics.ts';
+import { batchIdOf } from './batch-id.ts';
+import { cutBatch, type Settled, type Waiting } from './buffer.ts';
+import {
+  BATCH_BYTES_MAX,
+  BUFFER_BYTES_CEILING,
+  BUFFER_FULL,
+  CHUNK_BYTES_MAX,
+  CHUNK_REVISIONS_MAX,
+  CHUNK_UNSOUND,
+  batchWorkflowId,
+  noOutcomes,
+  partitionKey,
+  type Acceptance,
+  type Carried,
+  type CutBatch,
+  type EditBatchResult,
+  type Frozen,
+  type LineageInput,
+  type LineageStatus,
+  type OutcomeCounts,
+  type RevisionChunk,
+} from './contract.ts';
+import { jsonBytes } from './json-size.ts';
+
+/** A batch whose workflow failed so often is kept and the lineage frozen until an operator resumes it. */
+export const BATCH_ATTEMPTS_MAX = 3;
+export const RETRY_WAIT_MS = 5_000;
+
+export interface ChunkRefusal {
+  type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND;
+  message: string;
+}
+
+export class LineageState {
+  readonly lineage: string;
+  #settings: LineageSettings;
+  #waiting: Waiting[];
+  #waitingBytes: number;
+  #held: CutBatch | null;
+  #running = false;
+  #retryAt = 0;
+  #highWater: Map<string, bigint>;
+  #nextSequence: number;
+  #head: HeadReference | null;
+  #outcomes: OutcomeCounts;
+  #flushAsked: boolean;
+  #frozen: Frozen | null;
+
+  constructor(input: Pick<LineageInput, 'lineage' | 'settings' | 'carried'>) {
+    const { carried } = input;
+    this.lineage = input.lineage;
+    this.#settings = input.settings;
+    this.#waiting = carried?.waiting ?? [];
+    this.#waitingBytes = this.#waiting.reduce((sum, item) => sum + item.bytes, 0);
+    this.#held = carried?.held ?? null;
+    this.#highWater = new Map(Object.entries(carried?.highWater ?? {}).map(([partition, offset]) => [partition, BigInt(offset)]));
+    this.#nextSequence = carried?.nextSequence ?? 0;
+    this.#head = carried?.head ?? null;
+    this.#outcomes = carried?.outcomes ?? noOutcomes();
+    this.#flushAsked = carried?.flushAsked ?? false;
+    this.#frozen = carried?.frozen ?? null;
+  }
+
+  /** Why a chunk is not taken now, or null. An empty buffer takes any sound chunk, so that nothing is refused for ever. */
+  refusalOf(chunk: RevisionChunk): ChunkRefusal | null {
+    const fault = this.#faultOf(chunk);
+    if (fault !== null) return { type: CHUNK_UNSOUND, message: fault };
+    const fresh = this.#freshOf(chunk);
+    if (fresh.length === 0 || this.#waiting.length === 0) return null;
+    const { bufferEditsMax } = this.#settings.batch;
+    if (this.#waiting.length + fresh.length > bufferEditsMax) {
+      return { type: BUFFER_FULL, message: `${this.#waiting.length} revisions wait and ${fresh.length} more would pass ${bufferEditsMax}` };
+    }
+    const bytes = this.#waitingBytes + jsonBytes(fresh);
+    if (bytes > this.#bufferBytesMax) return { type: BUFFER_FULL, message: `${bytes} bytes would wait, at most ${this.#bufferBytesMax} may` };
+    return null;
+  }
+
+  /** Takes what of the chunk was not taken before. */
+  accept(chunk: RevisionChunk, now: number): Acceptance {
+    const fresh = this.#freshOf(chunk);
+    for (const revision of fresh) {
+      const bytes = jsonBytes(revision);
+      this.#waiting.push({ revision, bytes, arrivedAt: now });
+      this.#waitingBytes += bytes;
+    }
+    const partition = partitionKey(chunk);
+    const through = BigInt(chunk.throughOffset);
+    const before = this.#highWater.get(partition);
+    if (before === undefined || before < through) this.#highWater.set(partition, through);
+    return { throughOffset: chunk.throughOffset, accepted: fresh.length, redelivered: chunk.revisions.length - fresh.length, waiting: this.#waiting.length };
+  }
+
+  configure(settings: LineageSettings): void {
+    this.#settings = settings;
+  }
+
+  /** The next batch starts without waiting for size or age. */
+  flush(): void {
+    this.#flushAsked = this.#waiting.length > 0;
+  }
+
+  /** No batch starts until `resume`; what runs is finished and the buffer fills. */
+  freeze(reason: string, now: number): void {
+    this.#frozen ??= { since: now, reason };
+  }
+
+  resume(): void {
+    this.#frozen = null;
+    this.#retryAt = 0;
+    if (this.#held !== null && !this.#running) this.#held.attempts = 0;
+  }
+
+  /** Milliseconds until a batch is to start; 0: now; null: not before something comes in or an operator speaks. */
+  batchDueInMs(now: number): number | null {
+    if (this.#running || this.#frozen !== null) return null;
+    if (this.#held !== null) return Math.max(0, this.#retryAt - now);
+    const oldest = this.#waiting[0];
+    if (oldest === undefined) return null;
+    const { batchEditsMax, batchWaitMs } = this.#settings.batch;
+    if (this.#flushAsked || this.#waiting.length >= batchEditsMax) return 0;
+    return Math.max(0, oldest.arrivedAt + batchWaitMs - now);
+  }
+
+  /** Cuts the next batch, or takes the held one again. Call when it is due. */
+  startBatch(now: number): CutBatch {
+    const batch = this.#held ?? this.#cut(now);
+    batch.attempts++;
+    this.#held = batch;
+    this.#running = true;
+    return batch;
+  }
+
+  batchSettled(result: EditBatchResult): void {
+    this.#held = null;
+    this.#running = false;
+    if (result.head !== null) this.#head = result.head;
+    for (const [status, count] of Object.entries(result.outcomes)) this.#outcomes[status as keyof OutcomeCounts] += count;
+  }
+
+  /** The batch's workflow ended without settling it: it is kept whole and tried again, in the end by an operator's word. */
+  batchFailed(reason: string, now: number): void {
+    this.#running = false;
+    const batch = this.#held!;
+    this.#retryAt = now + RETRY_WAIT_MS * batch.attempts;
+    if (batch.attempts >= BATCH_ATTEMPTS_MAX) this.freeze(`batch ${batch.batchId} failed ${batch.attempts} times: ${reason}`, now);
+  }
+
+  /** The batch's workflow of an earlier run is still at work: wait for it without counting an attempt. */
+  batchBusy(now: number): void {
+    this.#running = false;
+    this.#held!.attempts--;
+    this.#retryAt = now + RETRY_WAIT_MS;
+  }
+
+  get batchRuns(): boolean {
+    return this.#running;
+  }
+
+  status(): LineageStatus {
+    const batch = this.#running ? this.#held : null;
+    return {
+      lineage: this.lineage,
+      waiting: this.#waiting.length + (this.#running ? 0 : (this.#held?.revisions.length ?? 0)),
+      waitingBytes: this.#waitingBytes,
+      waitingSince: this.#waiting[0]?.arrivedAt ?? null,
+      running:
+        batch === null
+          ? null
+          : { batchId: batch.batchId, workflowId: batchWorkflowId(this.lineage, batch.sequence), revisions: batch.revisions.length, startedAt: batch.startedAt, attempts: batch.attempts },
+      head: this.#head,
+      highWater: Object.fromEntries([...this.#highWater].map(([partition, offset]) => [partition, String(offset)])),
+      outcomes: { ...this.#outcomes },
+      batches: this.#nextSequence,
+      frozen: this.#frozen,
+      settings: this.#settings,
+    };
+  }
+
+  carried(): { settings: LineageSettings; carried: Carried } {
+    return {
+      settings: this.#settings,
+      carried: {
+        waiting: this.#waiting,
+        held: this.#held,
+        highWater: this.status().highWater,
+        nextSequence: this.#nextSequence,
+        head: this.#head,
+        outcomes: this.#outcomes,
+        flushAsked: this.#flushAsked,
+        frozen: this.#frozen,
+      },
+    };
+  }
+
+  #cut(now: number): CutBatch {
+    const cut = cutBatch(this.#waiting, { editsMax: this.#settings.batch.batchEditsMax, bytesMax: BATCH_BYTES_MAX });
+    this.#waiting = cut.rest;
+    this.#waitingBytes = cut.rest.reduce((sum, item) => sum + item.bytes, 0);
+    this.#flushAsked &&= this.#waiting.length > 0;
+    const sequence = this.#nextSequence++;
+    const batchId = batchIdOf(sequence, [...cut.revisions, ...cut.settled.map((item) => item.revision)]);
+    const settled = cut.settled.map((item) => outcomeOf(item, this.lineage, batchId, now));
+    return { sequence, batchId, revisions: cut.revisions, settled, attempts: 0, startedAt: now };
+  }
+
+  #freshOf(chunk: RevisionChunk): FactRevision[] {
+    const highWater = this.#highWater.get(partitionKey(chunk));
+    return highWater === undefined ? chunk.revisions : chunk.revisions.filter((revision) => BigInt(revision.position.offset) > highWater);
+  }
+
+  #faultOf(chunk: RevisionChunk): string | null {
+    const topic = topicsOf(this.lineage).corrections;
+    if (chunk.topic !== topic) return `records of ${chunk.topic} do not belong to this lineage`;
+    if (chunk.revisions.length > CHUNK_REVISIONS_MAX) return `${chunk.revisions.length} revisions in one chunk, at most ${CHUNK_REVISIONS_MAX} are allowed`;
+    const bytes = jsonBytes(chunk);
+    if (bytes > CHUNK_BYTES_MAX && chunk.revisions.length > 1) return `${bytes} bytes in one chunk, at most ${CHUNK_BYTES_MAX} are allowed`;
+    let previous = BigInt(chunk.firstOffset) - 1n;
+    for (const { position } of chunk.revisions) {
+      const offset = BigInt(position.offset);
+      if (position.topic !== chunk.topic || position.partition !== chunk.partition) return `offset ${position.offset} is of another partition`;
+      if (offset <= previous || offset > BigInt(chunk.throughOffset)) return `offset ${position.offset} is out of order`;
+      previous = offset;
+    }
+    return null;
+  }
+
+  get #bufferBytesMax(): number {
+    return Math.min(this.#settings.batch.bufferBytesMax, BUFFER_BYTES_CEILING);
+  }
+}
+
+function outcomeOf(settled: Settled, lineage: string, batchId: string, now: number): Outcome {
+  const { revision } = settled;
+  const base = { lineage, revisionId: revisionId(revision), factKey: revision.factKey, version: null, position: revision.position, batchId, decidedAt: now };
+  switch (settled.kind) {
+    case 'duplicate': {
+      const { partition, offset } = settled.of.position;
+      return { ...base, status: 'DUPLICATE', reason: `the record at partition ${partition}, offset ${offset} has the same id`, measured: { code: 'duplicate' } };
+    }
+    case 'superseded':
+      return {
+        ...base,
+        status: 'SUPERSEDED',
+        reason: settled.by === null ? 'later corrections of the same fact contradict each other' : `superseded by ${revisionId(settled.by)} before it was edited`,
+        measured: settled.by === null ? { code: 'superseded' } : { code: 'superseded', by: revisionId(settled.by) },
+      };
+    case 'contradiction':
+      return {
+        ...base,
+        status: 'QUARANTINED',
+        reason: `issued at the same time as ${settled.others.map((other) => `${revisionId(other)} ("${other.correction.target}")`).slice(0, 3).join(', ')}, which says otherwise of the same fact`,
+        measured: { code: 'contradiction', others: settled.others.length },
+      };
+  }
+}
