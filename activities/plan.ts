@@ -11,7 +11,7 @@ export interface Batch {
 
 export function planOf(history: History, batch: Batch, decidedAt: number): BatchPlan {
   const plan: BatchPlan = { head: history.head, committed: null, edits: [], removals: [], retractions: [], settled: [] };
-  const settle = (revision: FactRevision, status: Outcome['status'], reason: string, more: Partial<Outcome> = {}) =>
+  const settle = (revision: FactRevision, status: Outcome['status'], reason: string | null, more: Partial<Outcome> = {}) =>
     plan.settled.push(outcomeOf(revision, batch, { status, reason, decidedAt, ...more }));
 
   const fresh = withoutDuplicates(history, batch.revisions, settle);
@@ -66,7 +66,7 @@ export function outcomeOf(
   };
 }
 
-type Settle = (revision: FactRevision, status: Outcome['status'], reason: string, more?: Partial<Outcome>) => void;
+type Settle = (revision: FactRevision, status: Outcome['status'], reason: string | null, more?: Partial<Outcome>) => void;
 
 /** A correction that two of the batch want gone goes once; a retraction outweighs, for it holds though an edit is refused. */
 function addRemoval(plan: BatchPlan, removal: Removal): void {
@@ -80,11 +80,21 @@ function withoutDuplicates(history: History, revisions: readonly FactRevision[],
   return revisions.filter((revision) => {
     const id = revisionId(revision);
     const version = history.committed.get(id);
-    if (version !== undefined) settle(revision, 'DUPLICATE', `"${id}" was committed in version ${version}`, { version });
+    if (version !== undefined && isOwnRecord(history, version, revision)) settle(revision, revision.kind === 'correction' ? 'COMMITTED' : 'RETRACTED', null, { version });
+    else if (version !== undefined) settle(revision, 'DUPLICATE', `"${id}" was committed in version ${version}`, { version });
     else if (seen.has(id)) settle(revision, 'DUPLICATE', `"${id}" is in the batch twice`);
     else return seen.add(id);
     return false;
   });
+}
+
+/** The very record was committed, by a part of its batch in an earlier run: it has its outcome and is no duplicate of itself. */
+function isOwnRecord(history: History, version: number, revision: FactRevision): boolean {
+  const { added, retractions } = history.entries[version - 1]!.entry;
+  const id = revisionId(revision);
+  const position = (added.find(({ correctionId }) => correctionId === id) ?? retractions.find((retraction) => retraction.id === id))?.position;
+  const { topic, partition, offset } = revision.position;
+  return position !== undefined && position.topic === topic && position.partition === partition && position.offset === offset;
 }
 
 function newestOfEachFact(revisions: readonly FactRevision[], settle: Settle): FactRevision[] {

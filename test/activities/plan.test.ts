@@ -42,6 +42,13 @@ describe('the plan of a batch', () => {
     ]);
   });
 
+  it('settles as committed the very record that was committed before, by a part of the same batch', async () => {
+    const a = correction('a');
+    const log = new VersionLog(new MemoryStore(), LINEAGE);
+    await appendChange(log, { add: [addedCorrection('a', { factKey: a.factKey, position: a.position })] });
+    expect(settled(plan(await log.read(), a))).toEqual([{ revisionId: 'a', status: 'COMMITTED', version: 1 }]);
+  });
+
   it('settles as a duplicate what was committed and has left the hook since', async () => {
     const a = correction('a');
     const { log } = await historyWith(a);
