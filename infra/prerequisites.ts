@@ -9,6 +9,7 @@ import { totalmem } from 'node:os';
 import path from 'node:path';
 import type { Device, Home } from './home.ts';
 import { javaExecutable } from './java.ts';
+import nodeMinimum from './node-minimum.json' with { type: 'json' };
 import { findCompiler } from './provision/compiler.ts';
 
 export const PREREQUISITES = [
@@ -62,9 +63,6 @@ export async function missingPrerequisites(
   return (await examine(prerequisites, home, device)).filter((finding) => finding.state === 'missing');
 }
 
-/** Node's first minor version of each supported line that all packages run on. */
-export const NODE_MINIMUM: Readonly<Record<number, number>> = { 20: 19, 22: 13, 24: 0, 26: 0 };
-
 interface Check {
   readonly name: string;
   readonly needed: string;
@@ -72,6 +70,8 @@ interface Check {
   readonly look: () => Promise<{ state: Finding['state']; found: string }>;
 }
 
+/** First minor version of each supported line of Node.js that all packages run on. */
+const NODE_MINIMUM: Readonly<Record<string, number>> = nodeMinimum;
 const LOOK_WAIT_MS = 30_000;
 const GIGABYTE = 1_000_000_000;
 /** A whole set-up, measured: what stays, and the biggest download beside it. */
@@ -86,7 +86,7 @@ const CHECKS: Readonly<Record<Prerequisite, (home: Home, device: Device) => Chec
     mend: 'Install a Node.js that is supported, for example with your version manager.',
     look: async () => {
       const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-      const minimum = NODE_MINIMUM[major];
+      const minimum = NODE_MINIMUM[String(major)];
       if (minimum === undefined) return { state: major < 20 ? 'missing' : 'low', found: process.version };
       return { state: minor >= minimum ? 'ok' : 'missing', found: process.version };
     },

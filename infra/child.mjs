@@ -1,0 +1,28 @@
+/** Runs a child in our place: what we are told to do, it is told, and what it ends with, we end with. */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+
+/** Resolves to the exit code, as a shell counts it (128 + number for a signal); throws if the child cannot be started. */
+export function runChild(executable, args, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(executable, args, { stdio: 'inherit', ...options });
+    const forward = (signal) => child.kill(signal);
+    const stopWithUs = () => child.kill('SIGTERM');
+    for (const signal of SIGNALS) process.on(signal, forward);
+    process.once('exit', stopWithUs);
+    const finish = () => {
+      for (const signal of SIGNALS) process.off(signal, forward);
+      process.off('exit', stopWithUs);
+    };
+    child.once('error', (error) => {
+      finish();
+      reject(error);
+    });
+    child.once('close', (code, signal) => {
+      finish();
+      resolve(code ?? 128 + (constants.signals[signal] ?? 0));
+    });
+  });
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
