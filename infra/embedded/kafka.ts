@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
-import { holdExclusively } from '../exclusive.ts';
+import { holdExclusively } from '../exclusive.mjs';
 import { javaExecutable } from '../java.ts';
 import {
   EmbeddedServerError,

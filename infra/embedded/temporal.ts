@@ -6,7 +6,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
-import { holdExclusively } from '../exclusive.ts';
+import { holdExclusively } from '../exclusive.mjs';
 import {
   EmbeddedServerError,
   freePort,

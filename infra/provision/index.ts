@@ -3,7 +3,7 @@
  * is skipped in milliseconds when it is there already.
  */
 import { mkdirSync } from 'node:fs';
-import { holdExclusively } from '../exclusive.ts';
+import { holdExclusively } from '../exclusive.mjs';
 import type { Device, Home } from '../home.ts';
 import { missingPrerequisites, type Finding, type Prerequisite } from '../prerequisites.ts';
 import type { Progress } from '../progress.ts';
