@@ -142,12 +142,13 @@ function modeOf(entry: Entry): number {
   return executable ? 0o755 : 0o644;
 }
 
-/** Bytes below a folder that others are writing to. */
+/** Bytes of the wheels below a folder that pip is writing to. */
 function sizeOf(folder: string): number {
   let bytes = 0;
   try {
     for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
-      if (entry.isFile()) bytes += statSync(path.join(entry.parentPath, entry.name)).size;
+      // Beside the wheel pip writes a copy of it for its cache.
+      if (entry.isFile() && entry.name.endsWith('.whl')) bytes += statSync(path.join(entry.parentPath, entry.name)).size;
     }
   } catch {
     // A file went while we looked; the next look is as good.

@@ -1,0 +1,96 @@
+/**
+ * The arrows between the rooms, and which files may know which library. What is not drawn here is not allowed.
+ * ARCHITECTURE.md says why.
+ */
+const ROOMS = ['schemas', 'model', 'versions', 'activities', 'pipelines', 'serving', 'infra', 'cli', 'bench', 'test'];
+
+/** Each room and the rooms that it may import from. */
+const ARROWS = {
+  schemas: [],
+  model: ['schemas'],
+  versions: ['schemas'],
+  activities: ['model', 'versions', 'schemas'],
+  pipelines: ['schemas'],
+  serving: ['model', 'versions', 'schemas'],
+  infra: ['schemas', 'model', 'versions', 'activities', 'pipelines', 'serving', 'bench'],
+  bench: ['schemas', 'model', 'versions', 'activities', 'pipelines', 'serving', 'infra'],
+  cli: ['schemas', 'model', 'versions', 'activities', 'pipelines', 'serving', 'infra', 'bench'],
+};
+
+/** A library, and the files that may import it; tests may always. */
+const ADAPTERS = [
+  { library: 'kafkajs', files: ['pipelines/kafka\\.ts', 'infra/connections\\.ts', 'infra/embedded/kafka\\.ts'] },
+  { library: 'avsc', files: ['schemas/avro\\.ts'] },
+  { library: '@tensorflow/tfjs-core', files: ['model/.+'] },
+  { library: '@tensorflow/(?!tfjs-core/)[^/]+', files: ['model/tensorflow\\.ts'] },
+  { library: '@aws-sdk/[^/]+', files: ['versions/s3-[^/]+\\.ts'] },
+  { library: 'cli-progress', files: ['infra/progress\\.ts'] },
+  { library: 'yauzl', files: ['infra/provision/wheel\\.ts'] },
+  { library: 'fastify', files: ['serving/.+'] },
+];
+
+const roomRules = Object.entries(ARROWS).map(([room, allowed]) => {
+  const forbidden = ROOMS.filter((other) => other !== room && !allowed.includes(other));
+  return {
+    name: `arrows-of-${room}`,
+    comment: `${room} imports from ${allowed.length === 0 ? 'no other room' : allowed.join(', ')}.`,
+    severity: 'error',
+    from: { path: `^${room}/` },
+    to: {
+      path: `^(${forbidden.join('|')})/`,
+      // Workflows name activities by their types: the sandbox must never load what they do.
+      ...(room === 'pipelines' ? { pathNot: '^activities/' } : {}),
+    },
+  };
+});
+
+const adapterRules = ADAPTERS.map(({ library, files }) => ({
+  name: `adapter-of-${library.replace(/\(.*?\)|\[.*$/g, '')}`,
+  comment: `Only ${files.join(', ')} may know ${library}.`,
+  severity: 'error',
+  from: { pathNot: [...files.map((file) => `^${file}$`), '^test/'] },
+  to: { path: `(^|/)node_modules/(@types/)?${library}/` },
+}));
+
+module.exports = {
+  forbidden: [
+    ...roomRules,
+    ...adapterRules,
+    {
+      name: 'pipelines-know-activities-by-type',
+      comment: 'A workflow bundle that loads activities would carry TensorFlow into the sandbox.',
+      severity: 'error',
+      from: { path: '^pipelines/' },
+      to: { path: '^activities/', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'no-circles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'no-imports-of-nothing',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true },
+    },
+    {
+      name: 'no-tests-in-the-product',
+      severity: 'error',
+      from: { pathNot: '^test/' },
+      to: { path: '^node_modules/(vitest|fast-check|@temporalio/testing)/' },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'require', 'node', 'default', 'types'],
+      extensions: ['.ts', '.mts', '.mjs', '.js', '.cjs', '.json', '.d.ts'],
+      mainFields: ['main', 'types'],
+    },
+  },
+};
