@@ -45,38 +45,23 @@ export function createTokenizer(
     ids.length === 0
       ? ''
       : library.decode(ids, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+  if (pinned.droppedBytes.size > 0) dropBeforeMerging(library.model, pinned.droppedBytes);
 
-  /** Appends the tokens of a section without split-off added tokens; `base` is its offset in the text. */
-  const walkSection = (
-    section: string,
-    base: number,
-    into: { ids: number[]; starts: number[]; ends: number[] },
-  ) => {
-    const { ids, tokens } = encode(section);
-    const aligned = alignNormalised(section, pinned.normalForm, pinned.spaceLetter);
+  /** Ranges of the tokens that a section without split-off added tokens became. */
+  const rangesOf = (section: string, tokens: string[]): [number, number][] => {
+    const aligned = alignNormalised(section, pinned.normalForm, pinned.spaceLetter, pinned.droppedBytes);
     const bytesOf = pinned.kind === 'byte-level' ? letterBytes : metaspaceBytes;
     const pieces = tokens.map((token) => (added.has(token) ? encoder.encode(token) : bytesOf(token)));
     const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
     // A tokeniser with metaspaces puts a space in front of a section that the text does not have.
-    const invented =
-      pinned.kind === 'metaspace' && total === aligned.bytes.length + metaspaceLength ? metaspaceLength : 0;
-    let at = -invented;
-    pieces.forEach((piece, index) => {
-      const skip = at < 0 ? Math.min(-at, piece.length) : 0;
-      at += skip;
-      const rest = piece.subarray(skip);
-      if (rest.length > 0) at = pinned.skipDropped(aligned.bytes, at, rest[0]!);
-      if (!rest.every((byte, i) => aligned.bytes[at + i] === byte)) {
-        throw new UnsupportedCheckpoint(
-          `Token ${JSON.stringify(tokens[index])} does not stand where the text should continue`,
-          { token: tokens[index]!, offset: base },
-          'The tokeniser changes the text in a way whose offsets are not known',
-        );
-      }
-      into.ids.push(ids[index]!);
-      into.starts.push(base + aligned.start(at));
-      at += rest.length;
-      into.ends.push(base + (rest.length === 0 ? aligned.start(at) : aligned.end(at - 1)));
+    const invented = pinned.kind === 'metaspace' && total === aligned.bytes.length + metaspaceLength;
+    let at = invented ? -metaspaceLength : 0;
+    return pieces.map((piece, index) => {
+      const fits = piece.every((byte, i) => at + i < 0 || aligned.bytes[at + i] === byte);
+      if (!fits) throw lostTrack(tokens[index]!);
+      const from = Math.max(0, at);
+      at += piece.length;
+      return [aligned.start(from), at > from ? aligned.end(at - 1) : aligned.start(from)];
     });
   };
 
@@ -86,20 +71,44 @@ export function createTokenizer(
     encode: (text) => encode(text).ids,
     decode,
     encodeWithOffsets(text) {
-      const result = { ids: [] as number[], starts: [] as number[], ends: [] as number[] };
-      for (const section of pinned.splitOffAddedTokens(text)) {
-        if (section.token === null)
-          walkSection(text.slice(section.start, section.end), section.start, result);
-        else {
-          result.ids.push(section.token);
-          result.starts.push(section.start);
-          result.ends.push(section.end);
+      const { ids, tokens } = encode(text);
+      const starts: number[] = [];
+      const ends: number[] = [];
+      for (const { start, end, token } of pinned.splitOffAddedTokens(text)) {
+        const first = starts.length;
+        if (token !== null) {
+          if (ids[first] !== token) throw lostTrack(tokens[first] ?? '');
+          starts.push(start);
+          ends.push(end);
+          continue;
+        }
+        let next = first;
+        while (next < ids.length && !pinned.splitOffIds.has(ids[next]!)) next++;
+        for (const [from, to] of rangesOf(text.slice(start, end), tokens.slice(first, next))) {
+          starts.push(start + from);
+          ends.push(start + to);
         }
       }
-      return result;
+      return { ids, starts, ends };
     },
     tokenText: (id) => (library.id_to_token(id) === undefined ? `[unused ${id}]` : decode([id])),
   };
+}
+
+/** Letters without a token are dropped before the merges, as the Rust library does, and not after them. */
+function dropBeforeMerging(model: Library['model'], dropped: ReadonlySet<number>): void {
+  const merge = model.encode.bind(model);
+  const kept = (word: string) =>
+    [...word].filter((letter) => !dropped.has(byteOfLetter.get(letter) ?? -1)).join('');
+  model.encode = (words) => merge(words.map(kept));
+}
+
+function lostTrack(token: string): UnsupportedCheckpoint {
+  return new UnsupportedCheckpoint(
+    `Token ${JSON.stringify(token)} does not stand where the text should continue`,
+    { token },
+    'The tokeniser changes the text in a way whose offsets are not known',
+  );
 }
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
@@ -110,6 +119,7 @@ interface Library {
     options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
   ): string;
   id_to_token(id: number): string | undefined;
+  model: { encode(words: string[]): string[] };
 }
 
 const encoder = new TextEncoder();

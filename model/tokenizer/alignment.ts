@@ -9,12 +9,19 @@ export interface Alignment {
 
 /**
  * Aligns the bytes of `text`, in Unicode's normal form where one is given and with spaces written as `spaceLetter`, to
- * the text. A group of characters that normalisation changes is one character here.
+ * the text, leaving out the bytes that are dropped. A group of characters that normalisation changes is one here.
  */
-export function alignNormalised(text: string, form: 'NFC' | null, spaceLetter: string): Alignment {
+export function alignNormalised(
+  text: string,
+  form: 'NFC' | null,
+  spaceLetter: string,
+  dropped: ReadonlySet<number>,
+): Alignment {
   const groups =
     form === null || text.normalize(form) === text ? [...characters(text)] : clusters(text, form);
-  const encoded = groups.map(({ shown }) => encoder.encode(shown.replaceAll(' ', spaceLetter)));
+  const encoded = groups.map(({ shown }) =>
+    encoder.encode(shown.replaceAll(' ', spaceLetter)).filter((byte) => !dropped.has(byte)),
+  );
   const count = encoded.reduce((sum, bytes) => sum + bytes.length, 0);
   const bytes = new Uint8Array(count);
   const starts = new Int32Array(count);

@@ -37,10 +37,11 @@ export interface PinnedTokenizer {
   normalForm: 'NFC' | null;
   /** What a space is written as before it is looked up. */
   spaceLetter: string;
-  /** The first byte from `at` on that the tokeniser did not drop for want of a token. */
-  skipDropped(bytes: Uint8Array, at: number, wanted: number): number;
+  /** Bytes that have no token and are dropped, as SmolLM2 does with some control characters. */
+  droppedBytes: ReadonlySet<number>;
   /** The text cut at the added tokens written out in it; `token` is null for what lies between. */
   splitOffAddedTokens(text: string): { start: number; end: number; token: number | null }[];
+  splitOffIds: ReadonlySet<number>;
 }
 
 export const GPT2_PATTERN =
@@ -57,7 +58,9 @@ export function pinDown(description: TokenizerDescription): PinnedTokenizer {
     throw unsupported('pre-tokeniser', description.pre_tokenizer?.type ?? 'none');
   }
   const addedTokens = description.added_tokens ?? [];
-  const hasNormalizer = normalizers.length > 0;
+  const splitOff = addedTokens.filter(
+    (token) => normalizers.length === 0 || !(token.normalized ?? !token.special),
+  );
   const { vocab } = description.model;
   const dropped = new Set(
     Array.from({ length: 256 }, (_, byte) => byte).filter(
@@ -75,14 +78,9 @@ export function pinDown(description: TokenizerDescription): PinnedTokenizer {
     addedTokens,
     normalForm: normalizers.some(({ type }) => type === 'NFC') ? 'NFC' : null,
     spaceLetter: byteLevel ? ' ' : '\u2581',
-    skipDropped(bytes, at, wanted) {
-      if (!byteLevel) return at;
-      while (at < bytes.length && bytes[at] !== wanted && dropped.has(bytes[at]!)) at++;
-      return at;
-    },
-    splitOffAddedTokens: splitter(
-      addedTokens.filter((token) => !hasNormalizer || !(token.normalized ?? !token.special)),
-    ),
+    droppedBytes: byteLevel ? dropped : new Set(),
+    splitOffAddedTokens: splitter(splitOff),
+    splitOffIds: new Set(splitOff.map((token) => token.id)),
   };
 }
 
