@@ -38,18 +38,22 @@ export function scoreKeys(kind: GateKind, block: LayerHook, keys_RF: tf.Tensor2D
 
 /** The block's threshold at this version: the gate's floor, or the asked quantile of the reference text's scores if that is higher. */
 export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold: number; openShare: number } {
-  if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : Number.NaN };
-  const { prior } = block;
-  const scores = tf.tidy(() => {
-    const response = tf.matMul(prior.reference_TF, block.whitened_NF, false, true) as tf.Tensor2D;
-    const energy = tf.tensor1d(prior.referenceEnergy);
-    if (gate.kind === 'leverage') return leverage(response, energy);
-    return gate.kind === 'key' ? cosine(block, prior.reference_TF, energy) : changeNorm(block, response);
-  });
+  if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : 0 };
+  const scores = scoreKnownKeys(gate.kind, block, block.prior.reference_TF, block.prior.referenceEnergy);
   const sorted = scores.slice().sort();
   const quantile = sorted[Math.min(sorted.length - 1, Math.floor(gate.referenceQuantile * sorted.length))]!;
   const threshold = Math.max(gate.floor, quantile);
   return { threshold, openShare: scores.reduce((count, score) => count + (score >= threshold ? 1 : 0), 0) / scores.length };
+}
+
+/** Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. */
+export function scoreKnownKeys(kind: 'leverage' | 'key' | 'norm', block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array): Float32Array {
+  return tf.tidy(() => {
+    const response = tf.matMul(keys_RF, block.whitened_NF, false, true) as tf.Tensor2D;
+    if (kind === 'norm') return changeNorm(block, response);
+    const energy = tf.tensor1d(keyEnergies);
+    return kind === 'leverage' ? leverage(response, energy) : cosine(block, keys_RF, energy);
+  });
 }
 
 function leverage(response_RN: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {

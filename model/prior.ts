@@ -20,6 +20,9 @@ export interface Prior {
   readonly reference_TF: tf.Tensor2D;
   /** k^T P0 k of each reference key, [T]. */
   readonly referenceEnergy: Float32Array;
+  /** The same of the canary text; its rows follow the canary's sequences, first tokens left out. */
+  readonly canary_TF: tf.Tensor2D;
+  readonly canaryEnergy: Float32Array;
   /** |W0|_F. */
   readonly weightNorm: number;
   /** What was added to the diagonal, in units of C0's mean diagonal; larger than asked where the factorisation needed it. */
@@ -33,6 +36,7 @@ const RIDGE_FIRST_RAISE = 1e-8;
 /** Builds the priors of all edited blocks; the caller owns them. Throws NotPositiveDefinite when no ridge helps. */
 export function buildPriors(model: Transformer, statistics: KeyStatistics, parameters: HyperParameters): Map<number, Prior> {
   const referenceKeys = keysOf(model, statistics.reference, parameters.layers);
+  const canaryKeys = keysOf(model, statistics.canary, parameters.layers);
   const priors = new Map<number, Prior>();
   for (const layer of parameters.layers) {
     const moment = statistics.moments.get(layer);
@@ -40,25 +44,26 @@ export function buildPriors(model: Transformer, statistics: KeyStatistics, param
     const { lower, ridge } = factor(moment, parameters);
     const prior_FF = scope64(() => narrow32(solveCholesky64(lower, identity64(lower.rows))));
     const reference_TF = referenceKeys.get(layer)!;
-    const energy = keyEnergy(reference_TF, prior_FF);
+    const canary_TF = canaryKeys.get(layer)!;
     priors.set(layer, {
       layer,
       lower,
       prior_FF,
       reference_TF,
-      referenceEnergy: energy.dataSync().slice() as Float32Array,
+      referenceEnergy: energies(reference_TF, prior_FF),
+      canary_TF,
+      canaryEnergy: energies(canary_TF, prior_FF),
       weightNorm: tf.tidy(() => tf.norm(model.downWeight(layer)).dataSync()[0]!),
       ridge,
     });
-    energy.dispose();
   }
   return priors;
 }
 
 export function disposePriors(priors: Map<number, Prior>): void {
-  for (const { lower, prior_FF, reference_TF } of priors.values()) {
+  for (const { lower, prior_FF, reference_TF, canary_TF } of priors.values()) {
     free64(lower);
-    tf.dispose([prior_FF, reference_TF]);
+    tf.dispose([prior_FF, reference_TF, canary_TF]);
   }
   priors.clear();
 }
@@ -66,6 +71,10 @@ export function disposePriors(priors: Map<number, Prior>): void {
 /** k^T P0 k of each key, [R]. */
 export function keyEnergy(keys_RF: tf.Tensor2D, prior_FF: tf.Tensor2D): tf.Tensor1D {
   return tf.tidy(() => tf.sum(tf.mul(tf.matMul(keys_RF, prior_FF), keys_RF), 1));
+}
+
+function energies(keys_RF: tf.Tensor2D, prior_FF: tf.Tensor2D): Float32Array {
+  return tf.tidy(() => keyEnergy(keys_RF, prior_FF).dataSync().slice() as Float32Array);
 }
 
 function factor(moment: Matrix64, parameters: HyperParameters): { lower: Matrix64; ridge: number } {

@@ -1,0 +1,351 @@
+/** The engine in this thread: model, key statistics, priors and the hooks held, behind the Engine interface. */
+import * as tf from '@tensorflow/tfjs-core';
+import { readFileSync } from 'node:fs';
+import { LRUCache } from 'lru-cache';
+import type { HyperParameters, Refusal } from '../schemas/editing.ts';
+import { scoreKnownKeys } from './gate.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { openCheckpoint } from './checkpoint.ts';
+import { decodeFrom, prefill } from './decode.ts';
+import type {
+  CanaryReading,
+  ComputedTargets,
+  DerivedUpdate,
+  EditRequest,
+  Engine,
+  EngineDescription,
+  GeneratedToken,
+  GenerateOptions,
+  Generation,
+  HookReport,
+  PairSet,
+  Probe,
+  ProbeAnswer,
+  TargetProgress,
+  Targets,
+} from './engine.ts';
+import { HOOKS_HELD_MAX } from './engine.ts';
+import { NotPositiveDefinite } from './float64.ts';
+import { Hook, nearestPairs } from './hook.ts';
+import type { KeyStatistics } from './key-statistics.ts';
+import { disposeStatistics, keyStatistics } from './key-statistics.ts';
+import { parametersFor } from './parameters.ts';
+import { perplexityOf, sequenceLosses } from './perplexity.ts';
+import type { Prior } from './prior.ts';
+import { buildPriors, disposePriors } from './prior.ts';
+import { probeModel } from './probe.ts';
+import { seededRandom } from './random.ts';
+import type { EditSequence } from './sequences.ts';
+import { frontTokens, isRefusal, promptTokens, readEdit } from './sequences.ts';
+import { findTargets } from './targets.ts';
+import { deviceSeen, loadTensorFlow, tensorflowVersion } from './tensorflow.ts';
+import { Transformer } from './transformer.ts';
+import { derivePairs } from './update.ts';
+
+export interface EngineOptions {
+  addonPath: string;
+  modelPath: string;
+  /** Cache of key statistics; null keeps nothing. */
+  statisticsFolder: string | null;
+  /** Ordinary text for the key statistics; null: the model's own samples. */
+  textFile: string | null;
+  parameters: Partial<HyperParameters>;
+}
+
+export type LoadProgress = (step: string, share: number) => void;
+
+/** Thrown when a hook is named that is not held. */
+export class HookNotHeld extends Error {
+  override readonly name = 'HookNotHeld';
+  constructor(readonly hookId: string) {
+    super(`the engine holds no hook ${hookId}; hold it first`);
+  }
+}
+
+export class LocalEngine implements Engine {
+  private readonly hooks = new LRUCache<string, { hook: Hook | null; pairs: PairSet }>({
+    max: HOOKS_HELD_MAX,
+    dispose: ({ hook }) => hook?.dispose(),
+  });
+  /** Calls run one after another: they share one device and the hooks held. */
+  private turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    private readonly checkpoint: Checkpoint,
+    private readonly model: Transformer,
+    private readonly statistics: KeyStatistics,
+    private readonly priors: Map<number, Prior>,
+    private readonly parameters: HyperParameters,
+  ) {}
+
+  static async open(options: EngineOptions, progress?: LoadProgress): Promise<LocalEngine> {
+    loadTensorFlow(options.addonPath);
+    const checkpoint = await openCheckpoint(options.modelPath);
+    const parameters = parametersFor(checkpoint.config, options.parameters);
+    const model = await Transformer.load(checkpoint, (share) => progress?.('loading the model', share));
+    const statistics = await keyStatistics(model, checkpoint.tokenizer, {
+      layers: parameters.layers,
+      textFile: options.textFile,
+      folder: options.statisticsFolder,
+      modelSha256: checkpoint.sha256,
+      seed: parameters.seed,
+      contexts: parameters.contexts,
+      ...(progress === undefined ? {} : { progress }),
+    });
+    progress?.('inverting key statistics', 0);
+    const priors = buildPriors(model, statistics, parameters);
+    progress?.('inverting key statistics', 1);
+    return new LocalEngine(checkpoint, model, statistics, priors, parameters);
+  }
+
+  async describe(): Promise<EngineDescription> {
+    const { config, name, sha256 } = this.checkpoint;
+    return {
+      model: {
+        name,
+        sha256,
+        architecture: config.architecture,
+        layers: config.layers,
+        residualWidth: config.residualWidth,
+        mlpWidth: config.mlpWidth,
+        vocabulary: config.vocabulary,
+        contextMax: config.contextMax,
+      },
+      parameters: this.parameters,
+      keyStatistics: { sha256: this.statistics.sha256, tokens: this.statistics.tokens, source: this.statistics.source },
+      software: { errata: SOFTWARE_VERSION, tensorflow: tensorflowVersion(), node: process.versions.node, device: deviceSeen() },
+    };
+  }
+
+  async holds(hookId: string): Promise<boolean> {
+    return this.hooks.has(hookId);
+  }
+
+  holdHook(hookId: string, pairs: PairSet): Promise<HookReport> {
+    return this.inTurn(async () => {
+      const known = this.hooks.get(hookId);
+      if (known === undefined) {
+        this.hooks.set(hookId, { hook: pairs.count === 0 ? null : Hook.build(pairs, this.priors, this.parameters.gate), pairs });
+      }
+      return this.hooks.get(hookId)!.hook?.report ?? emptyReport(this.parameters);
+    });
+  }
+
+  computeTargets(hookId: string | null, requests: EditRequest[], progress?: (progress: TargetProgress) => void): Promise<ComputedTargets> {
+    return this.inTurn(async () => {
+      const { edits, refused } = this.read(requests);
+      const D = this.model.config.residualWidth;
+      if (edits.length === 0) return { targets: { ids: [], values: new Float32Array(0) }, accepted: [], refused, seconds: {} };
+      const found = await findTargets(edits, {
+        model: this.model,
+        tokenizer: this.checkpoint.tokenizer,
+        hook: this.held(hookId).hook,
+        parameters: this.parameters,
+        front: frontTokens(this.checkpoint.tokenizer),
+        contexts: this.statistics.contexts,
+        progress: async (state) => {
+          progress?.(state);
+          await breathe();
+        },
+      });
+      const sound = edits.map((_, i) => i).filter((i) => found.values.subarray(i * D, (i + 1) * D).every(Number.isFinite) && Number.isFinite(found.losses[i]));
+      edits.forEach((edit, i) => {
+        if (!sound.includes(i)) refused.push({ id: edit.id, code: 'not-finite', reason: 'the search for its target left the finite numbers', measured: { loss: String(found.losses[i]) } });
+      });
+      const values = new Float32Array(sound.length * D);
+      sound.forEach((i, row) => values.set(found.values.subarray(i * D, (i + 1) * D), row * D));
+      return {
+        targets: { ids: sound.map((i) => edits[i]!.id), values },
+        accepted: sound.map((i) => ({ id: edits[i]!.id, loss: found.losses[i]!, steps: found.steps[i]! })),
+        refused,
+        seconds: found.seconds,
+      };
+    });
+  }
+
+  deriveUpdate(hookId: string | null, requests: EditRequest[], targets: Targets): Promise<DerivedUpdate> {
+    return this.inTurn(async () => {
+      const byId = new Map(requests.map((request) => [request.id, request]));
+      const { edits, refused } = this.read(targets.ids.map((id) => {
+        const request = byId.get(id);
+        if (request === undefined) throw new Error(`there is a target for ${id}, which was not asked for`);
+        return request;
+      }));
+      const D = this.model.config.residualWidth;
+      const rowOf = new Map(targets.ids.map((id, row) => [id, row]));
+      const values = new Float32Array(edits.length * D);
+      edits.forEach((edit, i) => values.set(targets.values.subarray(rowOf.get(edit.id)! * D, (rowOf.get(edit.id)! + 1) * D), i * D));
+      const held = this.held(hookId);
+      try {
+        const { pairs, seconds } = await derivePairs(edits, values, {
+          model: this.model,
+          priors: this.priors,
+          hook: held.hook,
+          pairs: held.pairs,
+          front: frontTokens(this.checkpoint.tokenizer),
+          contexts: this.statistics.contexts,
+          between: breathe,
+        });
+        return { ids: edits.map((edit) => edit.id), pairs, refused, seconds };
+      } catch (error) {
+        if (!(error instanceof NotPositiveDefinite)) throw error;
+        const singular = edits.map(({ id }): Refusal => ({ id, code: 'singular-update', reason: error.message, measured: error.facts }));
+        return { ids: [], pairs: emptyPairs(this.parameters.layers, this.model.config.mlpWidth, D), refused: [...refused, ...singular], seconds: {} };
+      }
+    });
+  }
+
+  probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]> {
+    return this.inTurn(() => probeModel(this.model, this.checkpoint.tokenizer, this.held(hookId).hook, probes, breathe));
+  }
+
+  canary(hookId: string | null): Promise<CanaryReading> {
+    return this.inTurn(async () => {
+      const { canary, canaryLoss } = this.statistics;
+      const basePerplexity = perplexityOf(canaryLoss, canary);
+      const tokens = canary.reduce((sum, sequence) => sum + sequence.length - 1, 0);
+      const { hook } = this.held(hookId);
+      if (hook === null) return { perplexity: basePerplexity, basePerplexity, ratio: 1, tokens, openShare: 0 };
+      const { touched, openShare } = touchedSequences(hook, canary);
+      // A sequence on which no gate opens has the base model's perplexity, bit for bit.
+      const losses = [...canaryLoss];
+      const again = sequenceLosses(this.model, touched.map((b) => canary[b]!), hook);
+      touched.forEach((b, i) => (losses[b] = again[i]!));
+      const perplexity = perplexityOf(losses, canary);
+      return { perplexity, basePerplexity, ratio: perplexity / basePerplexity, tokens, openShare };
+    });
+  }
+
+  generate(hookId: string | null, prompt: string, options: GenerateOptions, onToken?: (token: GeneratedToken) => void): Promise<Generation> {
+    return this.inTurn(async () => {
+      const { tokenizer } = this.checkpoint;
+      const tokens = promptTokens(tokenizer, prompt);
+      if (tokens.length === 0) throw new RangeError('the prompt has no tokens');
+      const room = this.model.config.contextMax - tokens.length;
+      if (room < 1) throw new RangeError(`the prompt has ${tokens.length} tokens; the model's context is ${this.model.config.contextMax}`);
+      const { hook } = this.held(hookId);
+      const opened: Generation['opened'] = [];
+      let position = 0;
+      const read = [...tokens];
+      if (hook !== null) {
+        hook.observer = (layer, rows, scores, keys) => {
+          const open = Array.from(rows.keys()).filter((row) => rows[row] === 1);
+          const nearest = tf.tidy(() => nearestPairs(hook.blocks.get(layer)!, tf.gather(keys, tf.tensor1d(open, 'int32'))));
+          open.forEach((row, i) => {
+            const at = position + row;
+            opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: nearest[i]! });
+          });
+        };
+      }
+      const ends = new Set(tokenizer.endTokens);
+      let text = '';
+      let finish = 'length' as Generation['finish'];
+      try {
+        const start = prefill(this.model, [tokens], hook);
+        position = tokens.length;
+        const [answer] = await decodeFrom(this.model, start, {
+          tokensMax: Math.min(options.tokensMax, room),
+          temperature: options.temperature,
+          topP: options.topP ?? 1,
+          random: seededRandom(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
+          hook,
+          stop: (_, soFar) => {
+            const last = soFar.at(-1)!;
+            position = tokens.length + soFar.length - 1;
+            read.push(last);
+            if (ends.has(last)) {
+              finish = 'end';
+              return true;
+            }
+            const whole = tokenizer.decode([...soFar]);
+            const cut = firstStop(whole, options.stop ?? []);
+            const shown = cut < 0 ? whole : whole.slice(0, cut);
+            // A character whose bytes are not all there yet is shown when it is whole.
+            if (!shown.endsWith('\uFFFD')) {
+              onToken?.({ id: last, text: shown.slice(text.length) });
+              text = shown;
+            }
+            if (cut >= 0) finish = 'stop';
+            return cut >= 0;
+          },
+          between: breathe,
+        });
+        const spoken = answer!.filter((token) => !ends.has(token));
+        if (finish !== 'stop') text = tokenizer.decode(spoken);
+        return { text, tokens: spoken, promptTokens: tokens.length, finish, opened };
+      } finally {
+        if (hook !== null) hook.observer = null;
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.turn.catch(() => undefined);
+    this.hooks.clear();
+    disposePriors(this.priors);
+    disposeStatistics(this.statistics);
+    this.model.dispose();
+    await this.checkpoint.close();
+  }
+
+  private read(requests: readonly EditRequest[]): { edits: EditSequence[]; refused: Refusal[] } {
+    const promptTokensMax = Math.floor(this.model.config.contextMax / 2);
+    const read = requests.map((request) => readEdit(this.checkpoint.tokenizer, request, { targetTokensMax: this.parameters.targetTokensMax, promptTokensMax }));
+    return { edits: read.filter((one): one is EditSequence => !isRefusal(one)), refused: read.filter(isRefusal) };
+  }
+
+  private held(hookId: string | null): { hook: Hook | null; pairs: PairSet | null } {
+    if (hookId === null) return { hook: null, pairs: null };
+    const held = this.hooks.get(hookId);
+    if (held === undefined) throw new HookNotHeld(hookId);
+    return held;
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.turn.then(work, work);
+    this.turn = mine.catch(() => undefined);
+    return mine;
+  }
+}
+
+/** Canary sequences on which a gate opens. A block's keys are the base model's as long as no lower gate has opened in the sequence. */
+function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): { touched: number[]; openShare: number } {
+  if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence') return { touched: sequences.map((_, b) => b), openShare: 1 };
+  const { kind } = hook.gate;
+  const touched = new Set<number>();
+  let openTokens = 0;
+  const total = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
+  for (const block of hook.blocks.values()) {
+    const scores = scoreKnownKeys(kind, block, block.prior.canary_TF, block.prior.canaryEnergy);
+    let row = 0;
+    let open = 0;
+    sequences.forEach((sequence, b) => {
+      for (let t = 1; t < sequence.length; t++) {
+        if (scores[row++]! < block.threshold) continue;
+        open++;
+        touched.add(b);
+      }
+    });
+    openTokens = Math.max(openTokens, open);
+  }
+  return { touched: [...touched].sort((a, b) => a - b), openShare: openTokens / total };
+}
+
+function emptyReport(parameters: HyperParameters): HookReport {
+  return { corrections: 0, layers: parameters.layers.map((layer) => ({ layer, editNorm: 0, threshold: parameters.gate.floor })), referenceOpenShare: 0 };
+}
+
+function emptyPairs(layers: number[], keyWidth: number, valueWidth: number): PairSet {
+  return { layers, count: 0, keyWidth, valueWidth, keys: layers.map(() => new Float32Array(0)), changes: layers.map(() => new Float32Array(0)) };
+}
+
+function firstStop(text: string, stops: readonly string[]): number {
+  const found = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+  return found.length === 0 ? -1 : Math.min(...found);
+}
+
+function breathe(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+const SOFTWARE_VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
