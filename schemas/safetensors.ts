@@ -113,7 +113,8 @@ export function decodeSafetensors(file: Uint8Array): {
   const header = parseSafetensorsHeader(file, file.length);
   const tensors = new Map<string, StoredTensor>();
   for (const [name, { type, shape, begin, end }] of header.tensors) {
-    const copy = file.slice(header.dataOffset + begin, header.dataOffset + end);
+    // A Buffer's own slice() would be a view of the whole allocation.
+    const copy = Uint8Array.prototype.slice.call(file, header.dataOffset + begin, header.dataOffset + end);
     tensors.set(name, { type, shape, values: elementArray(type, copy) });
   }
   return { tensors, metadata: header.metadata };
