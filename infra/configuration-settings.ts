@@ -3,6 +3,7 @@
  * place in errata.config.json. docs/configuration.md is checked against this list.
  */
 import { z } from 'zod';
+import type { HyperParameters } from '../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../schemas/settings.ts';
 
 export interface Setting {
@@ -75,16 +76,15 @@ const hyperParameters = z
     clamp: z.number().positive(),
     lossTarget: z.number().nonnegative(),
     contexts: z.number().int().min(0).max(64),
+    contextsPerStep: z.number().int().min(0).max(64),
     targetTokensMax: z.number().int().min(1).max(256),
-    gate: z
-      .strictObject({
-        kind: z.enum(['leverage', 'key', 'norm', 'sequence', 'always']),
-        floor: z.number(),
-        referenceQuantile: z.number().min(0).max(1),
-      })
-      .partial(),
+    gate: z.strictObject({
+      kind: z.enum(['leverage', 'key', 'norm', 'sequence', 'always']),
+      floor: z.number(),
+      referenceQuantile: z.number().min(0).max(1),
+    }),
     seed: z.number().int().nonnegative(),
-  })
+  } satisfies Record<keyof HyperParameters, z.ZodType>)
   .partial();
 
 const json: Form = {

@@ -66,14 +66,12 @@ export interface Configuration {
   /** Text for the key statistics; null: the model's own samples. */
   keyStatisticsText: string | null;
   /** Laid over the model's own hyper-parameters. */
-  hyperParameters: HyperParameterOverrides;
+  hyperParameters: Partial<HyperParameters>;
   /** Paths of the settings that the environment or a file gave, such as `serve.port`. */
   given: Set<string>;
   /** What was read but means nothing, in words: misspelt names. */
   notices: string[];
 }
-
-export type HyperParameterOverrides = { [Name in keyof HyperParameters]?: Name extends 'gate' ? Partial<HyperParameters['gate']> : HyperParameters[Name] };
 
 export interface ConfigurationFault {
   /** The environment variable, or `<file>: <path>`. */

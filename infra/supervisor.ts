@@ -7,7 +7,7 @@ import { childEnvironment, type Configuration } from './configuration.ts';
 import { startEmbeddedKafka, stopEmbeddedKafka, findEmbeddedKafka } from './embedded/kafka.ts';
 import { startEmbeddedTemporal, stopEmbeddedTemporal, findEmbeddedTemporal } from './embedded/temporal.ts';
 import { freePort, isFree } from './embedded/server-process.ts';
-import { ExclusiveTimeout, holdExclusively, type Exclusive } from './exclusive.ts';
+import { ExclusiveTimeout, holdExclusively, type Exclusive } from './exclusive.mjs';
 import { homeAt, PROJECT_ROOT } from './home.ts';
 import { DEFAULT_RESTART_POLICY, keepRunning, type KeptProcess, type ProcessSpecification, type RestartPolicy } from './supervised-process.ts';
 import { forgetSystem, isRunning, lastSystem, markOf, writeSystem, type ProcessMark, type SupervisedProcess, type SystemState } from './system-state.ts';

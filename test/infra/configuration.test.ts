@@ -104,7 +104,7 @@ describe('the configuration', () => {
   });
 
   it('checks hyper-parameters by name', () => {
-    expect(read({ ERRATA_HYPER_PARAMETERS: '{"lambda": 1500, "gate": {"kind": "key"}}' }).hyperParameters).toEqual({ lambda: 1500, gate: { kind: 'key' } });
+    expect(read({ ERRATA_HYPER_PARAMETERS: '{"lambda": 1500, "layers": [4, 5]}' }).hyperParameters).toEqual({ lambda: 1500, layers: [4, 5] });
     expect(faultsOf({ ERRATA_HYPER_PARAMETERS: '{"lamda": 1500}' }).message).toContain('lamda');
     expect(faultsOf({ ERRATA_HYPER_PARAMETERS: 'lambda=1500' }).faults).toHaveLength(1);
   });

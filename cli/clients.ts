@@ -1,0 +1,39 @@
+/** Kafka and Temporal, for commands that talk to a running system. Loaded by those commands alone: it takes a while. */
+import { kafkaSettings, temporalConnection } from '../infra/connections.ts';
+import type { Configuration } from '../infra/configuration.ts';
+import { KafkaCluster, type PartitionLag, type RecordSender } from '../pipelines/kafka.ts';
+import type { Logger } from '../pipelines/logger.ts';
+import { TemporalLineages } from '../pipelines/temporal-client.ts';
+import { INGEST_GROUP, topicsOf } from '../pipelines/topics.ts';
+import type { LineageStatus } from '../pipelines/workflows/contract.ts';
+
+export interface Clients {
+  cluster: KafkaCluster;
+  lineages: TemporalLineages;
+  /** One sender for the whole command; closed by `close`. */
+  sender(): Promise<RecordSender>;
+  lineageStatus(lineage: string): Promise<LineageStatus | null>;
+  /** How far ingest is behind on the lineage's corrections. */
+  lag(lineage: string): Promise<PartitionLag[]>;
+  close(): Promise<void>;
+}
+
+export function clientsOf(configuration: Configuration): Clients {
+  const cluster = new KafkaCluster(kafkaSettings(configuration), SILENT);
+  const lineages = TemporalLineages.connect(temporalConnection(configuration), configuration.temporal.namespace);
+  let sender: Promise<RecordSender> | null = null;
+  return {
+    cluster,
+    lineages,
+    sender: () => (sender ??= cluster.sender()),
+    lineageStatus: (lineage) => lineages.status(lineage),
+    lag: (lineage) => cluster.lagOf(INGEST_GROUP, [topicsOf(lineage).corrections]),
+    async close() {
+      await (await sender)?.close();
+      await lineages.close();
+    },
+  };
+}
+
+/** A command tells of a failed operation itself; what a client logs on the way would only be in the way. */
+const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };

@@ -1,0 +1,60 @@
+import { attached } from '../../infra/system-state.ts';
+import type { Configuration } from '../../infra/configuration.ts';
+import { CommandFailure } from '../command-failure.ts';
+import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
+import { wholeNumber } from './log.ts';
+import type { Comparison } from '../comparison.ts';
+import type { Output } from '../output.ts';
+import { whileWaiting } from '../progress.ts';
+
+interface Options {
+  at?: string;
+  lineage?: string;
+  tokens: number;
+}
+
+/** `errata ask`: what the model says before and after its corrections, side by side. */
+const ask: CommandSpecification<Options> = {
+  usage: 'ask <prompt...>',
+  summary: 'ask the model, before and after',
+  description: 'Asks the base model and the corrected one and shows both answers, greedily decoded, and which corrections had a hand in it. Asks the running `serve`; when nothing runs, loads the model itself, which takes a while.',
+  examples: [
+    ['ask "The headquarters of Oracle are in the city of"', 'base model and newest version'],
+    ['ask --at 3 "The headquarters of Oracle are in the city of"', 'base model and version 3'],
+  ],
+  operation: 'ask the model',
+  options: (command) =>
+    command
+      .option('--at <version>', 'a version (default: the newest)')
+      .option(...LINEAGE_OPTION)
+      .option('--tokens <number>', 'how long the answers are, at most 256', wholeNumber, 16),
+  async run(session, options, words) {
+    const own = session.configuration();
+    const configuration = attached(own, session.system(own));
+    const lineage = session.lineage(configuration, options.lineage);
+    const version = options.at === undefined || options.at === 'head' ? null : Number(options.at);
+    if (version !== null && !(Number.isInteger(version) && version >= 0)) throw new CommandFailure('ask the model', `"${options.at ?? ''}" is no version`, 'A version is a number, or `head`.', EXIT.usage);
+    const question = { lineage, prompt: words.join(' '), version, tokensMax: options.tokens };
+    const { compareOverHttp, compareHere } = await import('../comparison.ts');
+    const comparison = await whileWaiting(session.output, configuration.serve.url === null ? 'Loading the model' : 'Asking', null, () =>
+      configuration.serve.url === null ? compareHere(configuration satisfies Configuration, question) : compareOverHttp(configuration.serve.url, question),
+    );
+    session.output.result(comparison, () => sideBySide(session.output, comparison));
+    return EXIT.ok;
+  },
+};
+
+export default ask;
+
+function sideBySide(output: Output, comparison: Comparison): string {
+  const { bold, dim, green } = output.colours;
+  const same = comparison.base.text === comparison.edited.text;
+  const width = Math.floor((output.columns - 4) / 2);
+  const texts = [comparison.base.text, comparison.edited.text].map((text) => text.trim());
+  const table = output.table([bold('base model'), bold(comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`)], [[texts[0]!, same ? dim(texts[1]!) : green(texts[1]!)]], { widths: [width, width], wrap: true });
+  const hands = new Map(comparison.edited.opened.flatMap(({ correction }) => (correction === null ? [] : [[correction.id, correction] as const])));
+  const why = same
+    ? dim('The same: no correction has a hand in it.')
+    : [...hands.values()].map((correction) => `${dim('because of')} ${correction.id} ${dim(`(version ${correction.version}, ${correction.source})`)}: ${correction.prompt} ${bold(correction.target)}`).join('\n');
+  return `${bold(comparison.prompt)} …\n\n${table}\n\n${why}`;
+}

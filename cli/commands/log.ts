@@ -1,0 +1,65 @@
+import { InvalidArgumentError } from 'commander';
+import { versionsInFolder } from '../../versions/versions.ts';
+import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
+import { percent, shortened } from '../output.ts';
+
+interface Options {
+  lineage?: string;
+  count: number;
+}
+
+/** `errata log`: the committed versions of a lineage, newest first, straight from the version log. */
+const log: CommandSpecification<Options> = {
+  usage: 'log',
+  summary: 'list the committed versions',
+  description: 'Lists the versions of a lineage, newest first: when, what was added and removed, what the probes said. Reads the version log itself, so nothing needs to run.',
+  examples: [
+    ['log', 'the last 20 versions'],
+    ['log --count 3 --json', 'the last three, whole, for a program'],
+  ],
+  operation: 'read the version log',
+  options: (command) =>
+    command
+      .option(...LINEAGE_OPTION)
+      .option('-n, --count <number>', 'how many, 1 to 100000', wholeNumber, 20),
+  async run(session, options) {
+    const configuration = session.configuration();
+    const lineage = session.lineage(configuration, options.lineage);
+    const history = await versionsInFolder(configuration.versions).log(lineage).read();
+    const shown = history.entries.slice(-options.count).reverse();
+    const { output } = session;
+    output.result(
+      { lineage, head: history.head, versions: shown.map(({ entry, hash }) => ({ hash, ...entry })) },
+      () => {
+        if (shown.length === 0) return `Lineage ${lineage} has no versions yet: the model answers as it was made.`;
+        const rows = shown.map(({ entry, hash }) => [
+          output.colours.bold(String(entry.version)),
+          hash.slice(0, 8),
+          entry.createdAt.slice(0, 16).replace('T', ' '),
+          `${output.colours.green(`+${entry.added.length}`)}${entry.removed.length > 0 ? ` ${output.colours.red(`-${entry.removed.length}`)}` : ''}`,
+          String(entry.corrections),
+          percent(entry.probes.after.efficacy),
+          percent(entry.probes.after.generalisation),
+          percent(entry.probes.after.locality),
+          entry.probes.after.canaryRatio.toFixed(4),
+          shortened(whatIn(entry), output.columns - 84),
+        ]);
+        const table = output.table(['version', 'hash', 'made (UTC)', 'change', 'all', 'effective', 'paraphr.', 'neighb.', 'perplex.', 'corrections'], rows);
+        return `${table}\n${output.colours.dim(`${history.entries.length} version${history.entries.length === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
+      },
+    );
+    return EXIT.ok;
+  },
+};
+
+export default log;
+
+function whatIn(entry: { added: { subject: string; target: string }[]; removed: { because: string; correctionId: string }[] }): string {
+  return [...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');
+}
+
+export function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 100_000) throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
+  return value;
+}

@@ -1,0 +1,100 @@
+import type { CorrectionProbe } from '../../schemas/editing.ts';
+import type { VersionEntry } from '../../schemas/version-entry.ts';
+import type { VersionLog } from '../../versions/version-log.ts';
+import { versionsInFolder } from '../../versions/versions.ts';
+import { CommandFailure } from '../command-failure.ts';
+import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
+import { percent, shortened, type Output } from '../output.ts';
+
+interface Options {
+  lineage?: string;
+}
+
+/** `errata show <version>`: everything that made one version. */
+const show: CommandSpecification<Options> = {
+  usage: 'show <version>',
+  summary: 'show what made a version',
+  description: 'Shows one version: its corrections with the answers before and after, what left, the scores of the probes, where each record stood in Kafka, the workflow, the hyper-parameters and the software. <version> is a number or `head`. Reads the version log itself, so nothing needs to run.',
+  examples: [
+    ['show head', 'the newest version'],
+    ['show 3 --json', 'version 3, whole, with the details of its probes'],
+  ],
+  operation: 'show the version',
+  options: (command) => command.option(...LINEAGE_OPTION),
+  async run(session, options, [named]) {
+    const configuration = session.configuration();
+    const lineage = session.lineage(configuration, options.lineage);
+    const log = versionsInFolder(configuration.versions).log(lineage);
+    const history = await log.read();
+    const version = named === 'head' ? history.head.version : Number(named);
+    if (!Number.isInteger(version) || version < 0) throw new CommandFailure('show the version', `"${named}" is no version`, 'A version is a number, or `head`.', EXIT.usage);
+    const stored = history.entries[version - 1];
+    if (stored === undefined) {
+      throw new CommandFailure('show the version', version === 0 ? 'version 0 is the base model, nothing made it' : `lineage ${lineage} has versions 1 to ${history.head.version}`, 'errata log lists them.');
+    }
+    const probes = await probesOf(log, stored.entry);
+    session.output.result({ hash: stored.hash, ...stored.entry, details: probes }, () => describe(session.output, stored.entry, stored.hash, probes));
+    return EXIT.ok;
+  },
+};
+
+export default show;
+
+async function probesOf(log: VersionLog, entry: VersionEntry): Promise<CorrectionProbe[]> {
+  return JSON.parse(new TextDecoder().decode(await log.getBlob(entry.probes.details))) as CorrectionProbe[];
+}
+
+function describe(output: Output, entry: VersionEntry, hash: string, probes: CorrectionProbe[]): string {
+  const { bold, dim, green, red } = output.colours;
+  const byId = new Map(probes.map((probe) => [probe.id, probe]));
+  const answerColumns = Math.floor((output.columns - 8) / 4);
+  const field = (name: string, value: string): string => `${dim(name.padEnd(16))}${value}`;
+  const lines = [
+    `${bold(`Version ${entry.version}`)} of ${entry.lineage}  ${dim(hash)}`,
+    field('parent', entry.parent ?? 'the base model'),
+    field('made', entry.createdAt),
+    field('batch', `${entry.batchId}  (${entry.workflow.workflowId}, run ${entry.workflow.runId})`),
+    field('base', `${entry.base.name}  ${dim(entry.base.sha256.slice(0, 16))}`),
+    field('holds', `${entry.corrections} correction${entry.corrections === 1 ? '' : 's'}`),
+  ];
+  if (entry.added.length > 0) {
+    const rows = entry.added.map((added) => {
+      const probe = byId.get(added.correctionId);
+      return [
+        shortened(added.prompt, answerColumns * 2 - 4),
+        shortened(probe?.answerBefore ?? '', answerColumns - 3),
+        (probe?.effective === false ? red : green)(shortened(probe?.answerAfter ?? added.target, answerColumns - 3)),
+      ];
+    });
+    lines.push('', bold(`Added (${entry.added.length})`), output.table(['prompt', 'before', 'after'], rows));
+    lines.push('', bold('Where they came from'), output.table(['correction', 'record', 'source'], entry.added.map((added) => [shortened(added.correctionId, 36), `${added.position.topic}-${added.position.partition}@${added.position.offset}`, shortened(added.source, answerColumns)])));
+  }
+  if (entry.removed.length > 0) {
+    lines.push('', bold(`Removed (${entry.removed.length})`), output.table(['correction', 'because', 'by'], entry.removed.map((removed) => [removed.correctionId, removed.because, removed.by])));
+  }
+  const { before, after } = entry.probes;
+  lines.push(
+    '',
+    bold('Probes'),
+    output.table(
+      ['', 'effective', 'decoded', 'paraphrases', 'neighbours', 'earlier ones', 'perplexity', 'edit norm'],
+      [['before', before] as const, ['after', after] as const].map(([name, scores]) => [
+        name,
+        percent(scores.efficacy),
+        percent(scores.efficacyGreedy),
+        percent(scores.generalisation),
+        percent(scores.locality),
+        percent(scores.retention),
+        `× ${scores.canaryRatio.toFixed(4)}`,
+        scores.editNorm.toFixed(3),
+      ]),
+    ),
+    '',
+    bold('Made with'),
+    field('parameters', shortened(JSON.stringify(entry.parameters), output.columns * 3)),
+    field('gates', entry.layers.map((layer) => `${layer.layer}: ${layer.threshold.toFixed(3)}`).join('  ')),
+    field('key statistics', `${entry.keyStatistics.tokens} tokens, ${entry.keyStatistics.source}`),
+    field('software', Object.entries(entry.software).map(([name, version]) => `${name} ${version}`).join(', ')),
+  );
+  return lines.join('\n');
+}

@@ -1,0 +1,67 @@
+/** An answer before and after, from a `serve` that runs, or from a model loaded here by the same code. */
+import { engineOptions } from '../infra/engine-options.ts';
+import type { Configuration } from '../infra/configuration.ts';
+import { versionsInFolder } from '../versions/versions.ts';
+import { CommandFailure } from './command-failure.ts';
+
+export interface Question {
+  lineage: string;
+  prompt: string;
+  /** Null: the newest. */
+  version: number | null;
+  tokensMax: number;
+}
+
+export interface Comparison {
+  lineage: string;
+  version: number;
+  prompt: string;
+  base: { text: string; finish: string };
+  edited: { text: string; finish: string; opened: { position: number; token: string; layer: number; score: number; threshold: number; correction: { id: string; prompt: string; target: string; source: string; version: number } | null }[] };
+}
+
+const ANSWER_WAIT_MS = 120_000;
+
+/** Throws `CommandFailure` with what the server says. */
+export async function compareOverHttp(url: string, question: Question): Promise<Comparison> {
+  let response: Response;
+  try {
+    response = await fetch(new URL('/v1/compare', url), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(question),
+      signal: AbortSignal.timeout(ANSWER_WAIT_MS),
+    });
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : error instanceof Error ? error.message : String(error);
+    throw new CommandFailure('ask the model', `${url} does not answer (${cause})`, '`errata status` shows whether `serve` runs.');
+  }
+  return answerOf(response.status, await response.text());
+}
+
+/** Loads the model in this process: for when nothing runs. */
+export async function compareHere(configuration: Configuration, question: Question): Promise<Comparison> {
+  const [{ LocalEngine }, { createServing }, { SILENT_SERVER_LOG }] = await Promise.all([import('../model/local-engine.ts'), import('../serving/server.ts'), import('./silent-log.ts')]);
+  const engine = await LocalEngine.open(engineOptions(configuration));
+  const serving = createServing({ engine, versions: versionsInFolder(configuration.versions), logger: SILENT_SERVER_LOG, lineages: [question.lineage] });
+  try {
+    await serving.start();
+    const response = await serving.server.inject({ method: 'POST', url: '/v1/compare', payload: question });
+    return answerOf(response.statusCode, response.body);
+  } finally {
+    await serving.close();
+    await engine.close();
+  }
+}
+
+function answerOf(status: number, body: string): Comparison {
+  let content: unknown;
+  try {
+    content = JSON.parse(body);
+  } catch {
+    content = null;
+  }
+  if (status === 200 && content !== null) return content as Comparison;
+  const message = (content as { error?: { message?: string } } | null)?.error?.message ?? body.slice(0, 200);
+  throw new CommandFailure('ask the model', message === '' ? `the server answers with status ${status}` : message, status === 404 ? 'errata log lists the versions.' : null);
+}

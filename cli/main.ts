@@ -1,0 +1,68 @@
+/** The command line: `errata <command>`. Reads arguments, picks the command, answers with the exit code. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError } from 'commander';
+import { addCommand, type CommandSpecification } from './command.ts';
+import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-code.ts';
+import type { Surroundings } from './session.ts';
+
+/** Runs one invocation and resolves with its exit code; `args` without the program's name. Writes to the streams given. */
+export async function main(args: string[], surroundings: Surroundings = processSurroundings()): Promise<ExitCode> {
+  let exitCode: ExitCode = EXIT.ok;
+  const program = await programWith(surroundings, (code) => (exitCode = code));
+  try {
+    if (args.length === 0) {
+      program.outputHelp();
+      return EXIT.ok;
+    }
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  }
+  return exitCode;
+}
+
+/** The whole command tree; the reference in docs/commands.md is made from it. */
+export async function programWith(surroundings: Surroundings, exited: (code: ExitCode) => void): Promise<Command> {
+  const program = new Command('errata')
+    .description('Keeps a deployed language model factually right: corrections stream in, validated versions come out.')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand('help [command]', 'print help for a command')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: false })
+    .configureOutput({ writeOut: (text) => surroundings.out.write(text), writeErr: (text) => surroundings.err.write(text), getOutHelpWidth: () => 100, getErrHelpWidth: () => 100 })
+    .addHelpText('after', `\nExit codes:\n${EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`).join('\n')}\n\nStart here:\n  $ errata up --demo`);
+  for (const specification of await commandSpecifications()) addCommand(program, specification, surroundings, exited);
+  return program;
+}
+
+async function commandSpecifications(): Promise<CommandSpecification<never>[]> {
+  const modules = await Promise.all([
+    import('./commands/up.ts'),
+    import('./commands/down.ts'),
+    import('./commands/status.ts'),
+    import('./commands/doctor.ts'),
+    import('./commands/submit.ts'),
+    import('./commands/ask.ts'),
+    import('./commands/log.ts'),
+    import('./commands/show.ts'),
+    import('./commands/watch.ts'),
+    import('./commands/demo.ts'),
+  ]);
+  return modules.map((module) => module.default as unknown as CommandSpecification<never>);
+}
+
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+}
+
+function processSurroundings(): Surroundings {
+  return { in: process.stdin, out: process.stdout, err: process.stderr, environment: process.env, workingDirectory: process.cwd() };
+}
+
+if (process.argv[1] !== undefined && fileURLToPath(import.meta.url) === process.argv[1]) {
+  process.exitCode = await main(process.argv.slice(2));
+}
