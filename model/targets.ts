@@ -313,6 +313,8 @@ function lossAndGradient(
   const norm_L = live.map((g) => norms[g]!);
   const delta_LD = tf.tensor2d(Float32Array.from(live.flatMap((g) => Array.from(delta.subarray(g * D, (g + 1) * D)))), [live.length, D]);
   const essenceBase = essenceDistribution(model, runs, state, upper, essenceRows.length > 0);
+  // Made out here: what the forward pass makes is freed before the backward pass, but for what the tape saved.
+  const essence_NV = essenceBase === null ? null : gatherRows(essenceBase, chosen.filter((i) => runs[i]!.kind === 'essence').map((i) => runs[i]!.edit));
   let perGroup: tf.Tensor1D | null = null;
 
   const total = (variable: tf.Tensor): tf.Scalar => {
@@ -322,7 +324,7 @@ function lossAndGradient(
     const normed = model.finalNorm(gatherRows(out.hidden, [...predicting, ...essenceRows]));
     const losses = crossEntropy(model.headWeight(), normed, {
       tokens: wanted,
-      distributions: essenceBase === null ? null : gatherRows(essenceBase, chosen.filter((i) => runs[i]!.kind === 'essence').map((i) => runs[i]!.edit)),
+      distributions: essence_NV,
     });
     const targetPart = tf.mul(tf.slice(losses, [0], [wanted.length]), tf.tensor1d(weight));
     const klWeight = parameters.klFactor;
@@ -338,7 +340,7 @@ function lossAndGradient(
   const { value, grad } = tf.valueAndGrad(total)(delta_LD);
   const loss = (perGroup as tf.Tensor1D | null)!.dataSync().slice() as Float32Array;
   const gradient = grad.dataSync().slice() as Float32Array;
-  tf.dispose([value, grad, perGroup!, fixed_RD, delta_LD]);
+  tf.dispose([value, grad, perGroup!, fixed_RD, delta_LD, ...(essence_NV === null ? [] : [essence_NV])]);
   disposePast(past);
   return { loss, gradient };
 }
