@@ -12,6 +12,7 @@ import { commitVersion } from './commit-version.ts';
 import { computeTargets } from './compute-targets.ts';
 import { discard } from './discard.ts';
 import { planBatch } from './plan-batch.ts';
+import { pulseOfThisStep } from './pulse.ts';
 import { runProbes } from './run-probes.ts';
 import { stageUpdate } from './stage-update.ts';
 
@@ -46,13 +47,24 @@ export interface EditStep {
   removals: Removal[];
 }
 
-/** The steps of an edit worker; one at a time, for they share the engine. */
+/**
+ * The steps of an edit worker. They run one at a time, even those of different lineages: a step holds several hooks in
+ * the engine while it works, and another's would push them out.
+ */
 export function createEditActivities({ engine, versions }: { engine: Engine; versions: Versions }): EditActivities {
   const asked = new Asked(engine);
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const before = last;
+    const result = pulseOfThisStep().during({ stage: 'waiting' }, () => before).then(work);
+    // Settles after the one before it, even where this one was cancelled while it waited.
+    last = Promise.allSettled([before, result]).then(() => undefined);
+    return result;
+  };
   return {
-    computeTargets: (step) => computeTargets(engine, versions, step),
-    stageUpdate: (step) => stageUpdate(engine, versions, step),
-    runProbes: (step) => runProbes(engine, versions, asked, step),
+    computeTargets: (step) => inTurn(() => computeTargets(engine, versions, step)),
+    stageUpdate: (step) => inTurn(() => stageUpdate(engine, versions, step)),
+    runProbes: (step) => inTurn(() => runProbes(engine, versions, asked, step)),
   };
 }
 

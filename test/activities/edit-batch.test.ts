@@ -289,4 +289,35 @@ describe('under Temporal', () => {
     environment.cancel();
     await expect(environment.run(activities.computeTargets, step)).rejects.toThrow(/cancelled/i);
   });
+
+  it('steps of two lineages at once take turns, and one that is cancelled while it waits does not let the next in early', async () => {
+    const { activities, engine } = freshWorker();
+    let running = 0;
+    let most = 0;
+    const derive = engine.computeTargets.bind(engine);
+    const waiting: (() => void)[] = [];
+    engine.computeTargets = async (...parameters) => {
+      running += 1;
+      most = Math.max(most, running);
+      await new Promise<void>((resolve) => waiting.push(resolve));
+      running -= 1;
+      return derive(...parameters);
+    };
+    const step = (lineage: string) => ({ lineage, batchId: '1', head: { version: 0, hash: null }, edits: [correction('a')], removals: [] });
+    const letGo = async () => {
+      while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve));
+      waiting.shift()!();
+    };
+    const first = activities.computeTargets(step('l'));
+    const cancelled = new MockActivityEnvironment();
+    const second = cancelled.run(activities.computeTargets, step('m'));
+    const third = activities.computeTargets(step('n'));
+    cancelled.cancel();
+    await letGo();
+    await first;
+    await expect(second).rejects.toThrow(/cancelled/i);
+    await letGo();
+    await third;
+    expect(most).toBe(1);
+  });
 });

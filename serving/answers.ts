@@ -1,0 +1,107 @@
+/** Answers of a version of a lineage, with the gates that opened on the way and the corrections behind them. */
+import type { Engine, GeneratedToken, GenerateOptions, Generation } from '../model/engine.ts';
+import type { ActiveCorrection, History } from '../versions/history.ts';
+import { VersionUnknown } from '../versions/failures.ts';
+import { ensureHook } from '../versions/hook-pairs.ts';
+import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
+import type { Turns } from './turns.ts';
+
+/** A version by its number; 'base' is the model as it was, 'head' the version that is served. */
+export type VersionName = number | 'base' | 'head';
+
+/** What can be asked for and is not there, or not now. */
+export type Unanswered =
+  | { kind: 'unknown-lineage'; lineage: string }
+  | { kind: 'unknown-version'; lineage: string; version: number; head: number }
+  | { kind: 'not-ready'; lineage: string; reason: string }
+  | { kind: 'full'; waiting: number }
+  | { kind: 'gone' };
+
+export interface Answer {
+  kind: 'answer';
+  lineage: string;
+  version: number;
+  generation: Generation;
+  opened: OpenedGate[];
+}
+
+/** A gate that opened at a token, and the correction whose key lies nearest. */
+export interface OpenedGate {
+  position: number;
+  token: string;
+  layer: number;
+  score: number;
+  threshold: number;
+  correction: OpenedCorrection | null;
+}
+
+export interface OpenedCorrection {
+  id: string;
+  subject: string;
+  prompt: string;
+  target: string;
+  source: string;
+  /** The version that committed it. */
+  version: number;
+}
+
+export interface Asked {
+  lineage: string;
+  version: VersionName;
+  prompt: string;
+  options: GenerateOptions;
+  onToken?: (token: GeneratedToken) => void;
+  /** Called before the first token with the version that answers. */
+  onBegin?: (version: number) => void;
+  /** Whether somebody still waits for the answer. */
+  wanted?: () => boolean;
+}
+
+export class Answers {
+  readonly #engine: Engine;
+  readonly #followed: FollowedLineages;
+  readonly #turns: Turns;
+
+  constructor(engine: Engine, followed: FollowedLineages, turns: Turns) {
+    this.#engine = engine;
+    this.#followed = followed;
+    this.#turns = turns;
+  }
+
+  async answer(asked: Asked): Promise<Answer | Unanswered> {
+    const found = await this.historyOf(asked.lineage, asked.version);
+    if (found.kind !== 'history') return found;
+    const { history, followed } = found;
+    const turn = await this.#turns.take(async () => {
+      const rows = [...history.active.values()];
+      const hookId = await ensureHook(this.#engine, followed.log, rows);
+      asked.onBegin?.(history.head.version);
+      const generation = await this.#engine.generate(hookId, asked.prompt, asked.options, asked.onToken);
+      return { generation, opened: generation.opened.map((gate) => openedGate(gate, rows)) };
+    }, asked.wanted);
+    if (turn.kind !== 'done') return turn;
+    return { kind: 'answer', lineage: asked.lineage, version: history.head.version, ...turn.result };
+  }
+
+  /** The history of a version by name. */
+  async historyOf(lineage: string, version: VersionName): Promise<{ kind: 'history'; history: History; followed: FollowedLineage } | Unanswered> {
+    const followed = this.#followed.get(lineage);
+    if (followed === undefined) return { kind: 'unknown-lineage', lineage };
+    const { served } = followed;
+    if (served === null) return { kind: 'not-ready', lineage, reason: followed.fault ?? 'its version log is being read' };
+    if (version === 'head' || version === served.head.version) return { kind: 'history', history: served, followed };
+    try {
+      return { kind: 'history', history: await followed.log.at(version === 'base' ? 0 : version), followed };
+    } catch (fault) {
+      if (fault instanceof VersionUnknown) return { kind: 'unknown-version', lineage, version: fault.version, head: fault.head };
+      throw fault;
+    }
+  }
+}
+
+function openedGate({ nearestRow, ...gate }: Generation['opened'][number], rows: readonly ActiveCorrection[]): OpenedGate {
+  const nearest = rows[nearestRow];
+  if (nearest === undefined) return { ...gate, correction: null };
+  const { correctionId: id, subject, prompt, target, source, version } = nearest;
+  return { ...gate, correction: { id, subject, prompt, target, source, version } };
+}

@@ -1,0 +1,127 @@
+/* The page: asks the API of its own server and shows what it says. Texts are set as text, never as markup. */
+const byId = (id) => document.getElementById(id);
+const NEWS_EVERY_MS = 3_000;
+const VERSIONS_TO_CHOOSE_MAX = 200;
+
+let newest = null;
+
+async function call(path, body) {
+  const options = body === undefined ? {} : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+  const response = await fetch(path, options);
+  const content = await response.json().catch(() => null);
+  if (!response.ok) throw new Error(content?.error?.message ?? `The server answered ${response.status}.`);
+  return content;
+}
+
+function element(tag, content, className) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...(Array.isArray(content) ? content : [String(content)]));
+  return made;
+}
+
+function row(...cells) {
+  const made = document.createElement('tr');
+  made.append(...cells.map((cell) => (cell instanceof Node ? cell : element('td', cell))));
+  return made;
+}
+
+const number = (value, digits) => element('td', value === null || value === undefined ? '–' : value.toFixed(digits), 'number');
+const share = (value) => element('td', value === null || value === undefined ? '–' : `${Math.round(value * 100)} %`, 'number');
+
+function showFault(fault) {
+  byId('fault').hidden = fault === null;
+  byId('fault').textContent = fault === null ? '' : fault.message;
+}
+
+/** The answer behind its prompt; from the first character on that differs from the other answer it is marked. */
+function showAnswer(place, prompt, text, other) {
+  let same = 0;
+  while (same < text.length && text[same] === other[same]) same += 1;
+  place.replaceChildren(element('span', prompt, 'prompt'), text.slice(0, same), ...(text === other ? [] : [element('span', text.slice(same), 'changed')]));
+}
+
+async function ask(event) {
+  event.preventDefault();
+  const button = byId('ask').querySelector('button');
+  button.disabled = true;
+  try {
+    const chosen = byId('version').value;
+    const answer = await call('/v1/compare', { lineage: byId('lineage').value, prompt: byId('prompt').value, version: chosen === '' ? null : Number(chosen) });
+    showAnswer(byId('before'), answer.prompt, answer.base.text, answer.base.text);
+    showAnswer(byId('after'), answer.prompt, answer.edited.text, answer.base.text);
+    byId('after-title').textContent = answer.version === 0 ? 'Version 0, the base model' : `Version ${answer.version}`;
+    const { opened } = answer.edited;
+    byId('verdict').textContent = opened.length === 0 ? 'No gate opened: this is the base model’s answer, bit for bit.' : '';
+    byId('gates').hidden = opened.length === 0;
+    byId('gates').tBodies[0].replaceChildren(
+      ...opened.map(({ token, layer, score, threshold, correction }) =>
+        row(`“${token}”`, layer, number(score, 3), number(threshold, 3), correction === null ? '–' : element('td', [`${correction.prompt} `, element('b', correction.target), element('span', ` (${correction.id}${correction.source === '' ? '' : `, ${correction.source}`})`, 'quiet')]), correction === null ? '–' : `version ${correction.version}`),
+      ),
+    );
+    byId('answers').hidden = false;
+    showFault(null);
+  } catch (fault) {
+    showFault(fault);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function changesOf(version) {
+  const lines = version.added.map(({ prompt, target }) => element('li', [`${prompt} `, element('b', target)]));
+  lines.push(...version.removed.map(({ correctionId, because, by }) => element('li', `${correctionId} ${because}${because === 'superseded' ? ` by ${by}` : ''}`, 'quiet')));
+  return element('td', [element('ul', lines)]);
+}
+
+function versionRow(version) {
+  const { scores } = version;
+  return row(number(version.version, 0), new Date(version.createdAt).toLocaleString(), changesOf(version), number(version.corrections, 0), share(scores.efficacy), share(scores.generalisation), share(scores.locality), share(scores.retention), number(scores.canaryRatio, 4));
+}
+
+async function showVersions(before) {
+  const lineage = encodeURIComponent(byId('lineage').value);
+  const page = await call(`/v1/lineages/${lineage}/versions${before === undefined ? '' : `?before=${before}`}`);
+  const rows = page.versions.map(versionRow);
+  const body = byId('versions').tBodies[0];
+  if (before === undefined) body.replaceChildren(...rows);
+  else body.append(...rows);
+  byId('versions').hidden = page.head.version === 0;
+  byId('none').hidden = page.head.version !== 0;
+  byId('older').hidden = page.next === null;
+  byId('older').onclick = () => showVersions(page.next).catch(showFault);
+  if (before === undefined) chooseFrom(page.head.version);
+}
+
+function chooseFrom(head) {
+  const kept = byId('version').value;
+  const option = (value, text) => Object.assign(element('option', text), { value });
+  const numbers = Array.from({ length: Math.min(head, VERSIONS_TO_CHOOSE_MAX) }, (_, i) => head - i);
+  byId('version').replaceChildren(option('', 'the newest version'), ...numbers.map((version) => option(String(version), `version ${version}`)), option('0', 'base model'));
+  byId('version').value = kept;
+  if (byId('version').selectedIndex === -1) byId('version').value = '';
+}
+
+/** Looks whether a version was committed since, and shows the list again if so. */
+async function look() {
+  try {
+    const { lineages } = await call('/v1/lineages');
+    const select = byId('lineage');
+    if (select.options.length !== lineages.length) select.replaceChildren(...lineages.map(({ lineage }) => element('option', lineage)));
+    const shown = lineages.find(({ lineage }) => lineage === select.value);
+    const news = shown === undefined ? null : `${shown.lineage}@${shown.version}`;
+    if (shown !== undefined && shown.version !== null && news !== newest) {
+      byId('head').textContent = `version ${shown.version}, ${shown.corrections} correction${shown.corrections === 1 ? '' : 's'}`;
+      await showVersions();
+      newest = news;
+    }
+    if (shown?.fault) showFault(new Error(shown.fault));
+  } catch (fault) {
+    showFault(fault);
+  }
+}
+
+byId('ask').addEventListener('submit', ask);
+byId('lineage').addEventListener('change', look);
+await look();
+setInterval(() => document.hidden || look(), NEWS_EVERY_MS);

@@ -1,0 +1,38 @@
+/** What a caller is told when there is no answer, in the form that clients of OpenAI's interface read. */
+import type { FastifyReply } from 'fastify';
+import type { z } from 'zod';
+import type { Unanswered } from './answers.ts';
+
+export interface ErrorBody {
+  error: { message: string; type: 'invalid_request_error' | 'not_found_error' | 'server_error' | 'overloaded_error'; param: string | null; code: string };
+}
+
+/** Told to a client whose request was refused because too many wait. */
+const RETRY_AFTER_SECONDS = 1;
+
+export function refuse(reply: FastifyReply, status: number, code: string, message: string, param: string | null = null): FastifyReply {
+  const type = status === 404 ? 'not_found_error' : status === 429 ? 'overloaded_error' : status < 500 ? 'invalid_request_error' : 'server_error';
+  if (status === 429 || status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
+  return reply.code(status).send({ error: { message, type, param, code } } satisfies ErrorBody);
+}
+
+export function refuseBody(reply: FastifyReply, fault: z.ZodError): FastifyReply {
+  const words = fault.issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message));
+  return refuse(reply, 400, 'invalid_body', words.join('; '), fault.issues[0]?.path.join('.') || null);
+}
+
+export function refuseUnanswered(reply: FastifyReply, unanswered: Unanswered): FastifyReply {
+  switch (unanswered.kind) {
+    case 'unknown-lineage':
+      return refuse(reply, 404, 'unknown_lineage', `There is no lineage "${unanswered.lineage}"; GET /v1/models lists what there is.`, 'model');
+    case 'unknown-version':
+      return refuse(reply, 404, 'unknown_version', `Lineage "${unanswered.lineage}" has no version ${unanswered.version}; its newest is ${unanswered.head}.`, 'model');
+    case 'not-ready':
+      return refuse(reply, 503, 'not_ready', `Lineage "${unanswered.lineage}" cannot answer yet: ${unanswered.reason}.`);
+    case 'full':
+      return refuse(reply, 429, 'too_many_waiting', `${unanswered.waiting} requests wait already; try again in a moment.`);
+    case 'gone':
+      // The connection is closed; whatever is sent reaches nobody.
+      return reply.code(499).send();
+  }
+}

@@ -1,0 +1,110 @@
+/** The HTTP server: routes over answers, the versions followed, and the page. It binds nothing by itself. */
+import { readFile } from 'node:fs/promises';
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import type { Engine } from '../model/engine.ts';
+import type { Versions } from '../versions/versions.ts';
+import { Answers } from './answers.ts';
+import { completionRoutes } from './completions.ts';
+import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
+import { FollowedLineages } from './followed-lineages.ts';
+import { lineageRoutes } from './lineages.ts';
+import { servingMetrics } from './metrics.ts';
+import { refuse } from './refusals.ts';
+import { DEFAULT_TURN_LIMITS, Turns, type TurnLimits } from './turns.ts';
+
+export interface ServingDependencies {
+  engine: Engine;
+  versions: Versions;
+  logger: FastifyBaseLogger;
+  lineages: readonly string[];
+  /** Without it the server takes no corrections. */
+  submit?: SubmitCorrection;
+}
+
+export interface ServingLimits {
+  turns: TurnLimits;
+  bodyBytesMax: number;
+  pollEveryMs: number;
+  /** A request whose head and body take longer to come is cut off. */
+  requestWaitMs: number;
+}
+
+export const DEFAULT_SERVING_LIMITS: ServingLimits = { turns: DEFAULT_TURN_LIMITS, bodyBytesMax: 262_144, pollEveryMs: 1_000, requestWaitMs: 30_000 };
+
+export interface Serving {
+  server: FastifyInstance;
+  /** Reads the version logs for the first time and goes on following them. */
+  start(): Promise<void>;
+  /** Tells that a version may have been committed; the logs are looked at now instead of at the next poll. */
+  notify(): Promise<void>;
+  /** Takes no new requests, ends those that have begun, stops following. */
+  close(): Promise<void>;
+}
+
+export function createServing(dependencies: ServingDependencies, limits: ServingLimits = DEFAULT_SERVING_LIMITS): Serving {
+  const { engine, versions, logger } = dependencies;
+  const turns = new Turns(limits.turns);
+  const followed = new FollowedLineages({ engine, versions, turns, logger }, { lineages: dependencies.lineages, pollEveryMs: limits.pollEveryMs });
+  const answers = new Answers(engine, followed, turns);
+  const metrics = servingMetrics(followed, turns);
+
+  const server: FastifyInstance = fastify({
+    loggerInstance: logger,
+    // A line per request would be most of the log; the histogram counts them.
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: limits.bodyBytesMax,
+    requestTimeout: limits.requestWaitMs,
+    forceCloseConnections: 'idle',
+    return503OnClosing: true,
+  });
+  server.removeContentTypeParser('text/plain');
+  server.addHook('onResponse', async (request, reply) => {
+    metrics.requested(request.routeOptions.url ?? 'unknown', reply.statusCode, reply.elapsedTime / 1_000);
+  });
+  server.setNotFoundHandler((request, reply) => refuse(reply, 404, 'unknown_route', `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`));
+  server.setErrorHandler((fault: Error & { statusCode?: number; code?: string }, request, reply) => {
+    const status = fault.statusCode ?? 500;
+    if (status < 500) return refuse(reply, status, (fault.code ?? 'bad_request').toLowerCase(), fault.message);
+    request.log.error({ route: request.routeOptions.url ?? null, name: fault.name, reason: fault.message }, 'A request failed');
+    return refuse(reply, status === 503 ? 503 : 500, 'internal', 'The request failed; the log of the server says why.');
+  });
+
+  completionRoutes(server, answers, followed, metrics);
+  lineageRoutes(server, answers, followed, metrics);
+  correctionRoutes(server, followed, dependencies.submit);
+  server.get('/healthz', async () => ({ status: 'ok' }));
+  server.get('/readyz', async (_, reply) => {
+    const lineages = followed.all().map(({ lineage, served, fault }) => ({ lineage, version: served?.head.version ?? null, fault }));
+    // A fault of the store is told, but what is served already goes on being served.
+    const ready = lineages.every(({ version }) => version !== null);
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', lineages, waiting: turns.waiting });
+  });
+  server.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+  pageRoutes(server);
+
+  return {
+    server,
+    start: () => followed.start(),
+    notify: () => followed.look(),
+    async close() {
+      await server.close();
+      await followed.close();
+      await turns.drained();
+    },
+  };
+}
+
+const PAGE: [path: string, file: string, type: string][] = [
+  ['/', 'index.html', 'text/html; charset=utf-8'],
+  ['/page.js', 'page.js', 'text/javascript; charset=utf-8'],
+  ['/page.css', 'page.css', 'text/css; charset=utf-8'],
+];
+
+function pageRoutes(server: FastifyInstance): void {
+  for (const [path, file, type] of PAGE) {
+    server.get(path, async (_, reply) => {
+      void reply.headers({ 'content-security-policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'", 'x-content-type-options': 'nosniff', 'cache-control': 'no-cache' });
+      return reply.type(type).send(await readFile(new URL(`page/${file}`, import.meta.url), 'utf8'));
+    });
+  }
+}
