@@ -116,6 +116,7 @@ export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
     rows.add(row);
   }
   if (entry.added.length > 0 && entry.pairs === null) faults.push('it adds corrections without pairs');
+  if (entry.added.length === 0 && entry.pairs !== null) faults.push('it has pairs of no correction');
   if (entry.added.length === 0 && entry.removed.length === 0) faults.push('it changes nothing');
   const corrections = history.active.size - removed.size + added.size;
   if (faults.length === 0 && entry.corrections !== corrections) faults.push(`it counts ${entry.corrections} corrections where ${corrections} hold`);

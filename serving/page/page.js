@@ -47,6 +47,7 @@ async function ask(event) {
   button.disabled = true;
   try {
     const chosen = byId('version').value;
+    history.replaceState(null, '', `?${new URLSearchParams({ lineage: byId('lineage').value, version: chosen, prompt: byId('prompt').value })}`);
     const answer = await call('/v1/compare', { lineage: byId('lineage').value, prompt: byId('prompt').value, version: chosen === '' ? null : Number(chosen) });
     showAnswer(byId('before'), answer.prompt, answer.base.text, answer.base.text);
     showAnswer(byId('after'), answer.prompt, answer.edited.text, answer.base.text);
@@ -121,7 +122,20 @@ async function look() {
   }
 }
 
+/** A question can be linked to: /?lineage=…&version=…&prompt=… */
+async function askAsLinked() {
+  const linked = new URLSearchParams(location.search);
+  for (const name of ['lineage', 'version']) {
+    const options = [...byId(name).options].map(({ value }) => value);
+    if (options.includes(linked.get(name))) byId(name).value = linked.get(name);
+    if (name === 'lineage') await look();
+  }
+  byId('prompt').value = linked.get('prompt') ?? '';
+  if (byId('prompt').value !== '') byId('ask').requestSubmit();
+}
+
 byId('ask').addEventListener('submit', ask);
 byId('lineage').addEventListener('change', look);
 await look();
+await askAsLinked();
 setInterval(() => document.hidden || look(), NEWS_EVERY_MS);

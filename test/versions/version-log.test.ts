@@ -108,6 +108,7 @@ describe('an entry is refused before anything is written', () => {
     ['a removal of what does not hold', { removed: [removal('zz')], corrections: 1 }],
     ['two corrections with one row', { added: [addedCorrection('b'), addedCorrection('c')], corrections: 3 }],
     ['corrections without pairs', { pairs: null }],
+    ['pairs without corrections', { added: [], removed: [removal('a')], corrections: 0 }],
     ['the batch of an earlier version', { batchId: 'batch-1' }],
     ['no change at all', { added: [], corrections: 1 }],
     ['a number JSON cannot write', { layers: [{ layer: 1, editNorm: Number.NaN, threshold: 0 }] }],
