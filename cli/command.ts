@@ -1,5 +1,5 @@
 /** How a command is written: a description for the help, and what it does, which answers with the exit code. */
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { failureOf } from './command-failure.ts';
 import { EXIT, type ExitCode } from './exit-code.ts';
 import { Session, type Surroundings } from './session.ts';

@@ -130,7 +130,7 @@ function csvRows(text: string, faults: InputFault[]): Row[] {
 function fromCells(record: Record<string, string>): Record<string, unknown> {
   const cells = Object.entries(record).filter(([name, cell]) => cell !== '' || ['subject', 'prompt', 'target'].includes(name));
   return Object.fromEntries(
-    cells.map(([name, cell]) => {
+    cells.map(([name, cell]): [string, unknown] => {
       if (LISTS.has(name)) return [name, cell.split(CSV_LIST_SEPARATOR).map((part) => part.trim()).filter((part) => part !== '')];
       if (name === 'issuedAt' && /^\d+$/.test(cell)) return [name, Number(cell)];
       return [name, cell];

@@ -51,5 +51,6 @@ function table(settings: Record<string, Setting>): string {
 function defaultOf(setting: Setting): string {
   if (setting.defaultWords !== undefined) return setting.defaultWords;
   if (setting.default === null) return 'none';
-  return `\`${Array.isArray(setting.default) ? setting.default.join(',') : String(setting.default)}\``;
+  const { default: value } = setting;
+  return `\`${typeof value === 'string' ? value : Array.isArray(value) ? value.join(',') : JSON.stringify(value)}\``;
 }

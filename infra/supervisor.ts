@@ -22,6 +22,8 @@ export interface SystemOptions {
   report?: (who: string, event: string) => void;
   /** Called when a process changes, with the whole state. */
   changed?: (state: SystemState) => void;
+  /** Ends the start; what has begun is stopped again. */
+  signal?: AbortSignal;
   /** For tests: other processes than the four. */
   processes?: (environment: NodeJS.ProcessEnv) => ProcessSpecification[];
   policy?: RestartPolicy;
@@ -42,9 +44,17 @@ export class AlreadyRunningError extends Error {
   }
 }
 
+/** The start was ended by the signal of its options. */
+export class StartInterrupted extends Error {
+  override readonly name = 'StartInterrupted';
+  constructor() {
+    super('The start was interrupted.');
+  }
+}
+
 /**
- * Starts everything and resolves when all of it works. Throws `AlreadyRunningError`, `EmbeddedServerError` or
- * `ProcessStartError`; then nothing of it is left running.
+ * Starts everything and resolves when all of it works. Throws `AlreadyRunningError`, `EmbeddedServerError`,
+ * `ProcessStartError` or `StartInterrupted`; then nothing of it is left running.
  */
 export async function startSystem(configuration: Configuration, options: SystemOptions = {}): Promise<RunningSystem> {
   const home = configuration.home;
@@ -75,6 +85,8 @@ export async function startSystem(configuration: Configuration, options: SystemO
   try {
     await endOrphans(home, report);
     const [kafka, temporal, servePort] = await Promise.all([kafkaOf(configuration, report), temporalOf(configuration, report), servePortOf(configuration)]);
+    // A server in the middle of its start cannot be stopped cleanly, so they are waited for.
+    if (options.signal?.aborted === true) throw new StartInterrupted();
     const current: SystemState = {
       format: 1,
       state: 'starting',
@@ -108,7 +120,7 @@ export async function startSystem(configuration: Configuration, options: SystemO
       kept.push(process);
       current.processes.push(process.status);
     }
-    await Promise.all(kept.map((process) => process.firstReady));
+    await Promise.race([Promise.all(kept.map((process) => process.firstReady)), interruption(options.signal)]);
     current.serveUrl ??= current.processes.some((process) => process.name === 'serve') ? `http://${reachableHost(configuration.serve.host)}:${servePort}` : null;
     current.state = 'ready';
     writeSystem(home, current);
@@ -126,6 +138,15 @@ const ORPHAN_STOP_WAIT_MS = 10_000;
 const ORPHAN_PROBE_MS = 50;
 const LOCK_WAIT_MS = 300;
 const SERVER_WATCH_MS = 2_000;
+
+/** Rejects when the signal comes; else never settles. */
+function interruption(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const interrupt = (): void => reject(new StartInterrupted());
+    if (signal?.aborted === true) interrupt();
+    else signal?.addEventListener('abort', interrupt, { once: true });
+  });
+}
 
 async function holdHome(home: string): Promise<Exclusive> {
   try {

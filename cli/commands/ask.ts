@@ -50,8 +50,9 @@ function sideBySide(output: Output, comparison: Comparison): string {
   const { bold, dim, green } = output.colours;
   const same = comparison.base.text === comparison.edited.text;
   const width = Math.floor((output.columns - 4) / 2);
-  const texts = [comparison.base.text, comparison.edited.text].map((text) => text.trim());
-  const table = output.table([bold('base model'), bold(comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`)], [[texts[0]!, same ? dim(texts[1]!) : green(texts[1]!)]], { widths: [width, width], wrap: true });
+  const before = comparison.base.text.trim();
+  const after = comparison.edited.text.trim();
+  const table = output.table([bold('base model'), bold(comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`)], [[before, same ? dim(after) : green(after)]], { widths: [width, width], wrap: true });
   const hands = new Map(comparison.edited.opened.flatMap(({ correction }) => (correction === null ? [] : [[correction.id, correction] as const])));
   const why = same
     ? dim('The same: no correction has a hand in it.')

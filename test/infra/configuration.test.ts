@@ -43,7 +43,7 @@ describe('the configuration', () => {
   });
 
   it('refuses a buffer that holds less than a batch', () => {
-    expect(faultsOf({ ERRATA_BATCH_EDITS_MAX: '50', ERRATA_BUFFER_EDITS_MAX: '10' }).faults).toMatchObject([{ value: '10', expected: expect.stringContaining('50') }]);
+    expect(faultsOf({ ERRATA_BATCH_EDITS_MAX: '50', ERRATA_BUFFER_EDITS_MAX: '10' }).faults).toMatchObject([{ value: '10', expected: expect.stringContaining('50') as string }]);
   });
 
   it('takes the environment before the file, and the file before the default', () => {
@@ -79,7 +79,7 @@ describe('the configuration', () => {
     const configuration = read({ ERRATA_KAFKA_SASL_MECHANISM: 'plain', ERRATA_KAFKA_SASL_USERNAME: 'u', ERRATA_KAFKA_SASL_PASSWORD: 'hunter-two', ERRATA_TEMPORAL_API_KEY_FILE: 'key' });
     expect(configuration.kafka.sasl!.password.reveal()).toBe('hunter-two');
     expect(configuration.temporal.apiKey!.reveal()).toBe('hunter-three');
-    expect(inspect(configuration, { depth: 9, showHidden: true }) + JSON.stringify(configuration) + `${configuration.kafka.sasl!.password}`).not.toMatch(/hunter/);
+    expect(inspect(configuration, { depth: 9, showHidden: true }) + JSON.stringify(configuration) + String(configuration.kafka.sasl!.password)).not.toMatch(/hunter/);
   });
 
   it('refuses a secret in the file without repeating it', () => {

@@ -108,11 +108,11 @@ function follow() {
   return {
     events,
     steps,
-    changed(status: SupervisedProcess, event: string | null) {
+    changed: (status: SupervisedProcess, event: string | null): void => {
       if (event !== null) events.push(event);
       steps.push(status.step);
       for (const one of waiting) if (one.condition(status)) one.resolve();
     },
-    until: (condition: (status: SupervisedProcess) => boolean) => new Promise<void>((resolve) => waiting.push({ condition, resolve })),
+    until: (condition: (status: SupervisedProcess) => boolean): Promise<void> => new Promise<void>((resolve) => waiting.push({ condition, resolve })),
   };
 }

@@ -1,0 +1,30 @@
+/** The reference of all commands as Markdown (docs/commands.md), made from the commands' own help. */
+import { Help, type Command } from 'commander';
+import { EXIT_MEANINGS } from './exit-code.ts';
+
+export function commandReference(program: Command): string {
+  const commands = program.commands.filter((command) => command.name() !== 'help');
+  return `# Commands
+
+\`npx errata <command>\` in the project's folder. \`errata help <command>\` prints what is below. Results go to the standard
+output, progress and failures to the error output; every command takes \`--json\` for programs. Settings come from the
+environment, see [configuration.md](configuration.md).
+
+## Exit codes
+
+| Code | Meaning |
+| --- | --- |
+${EXIT_MEANINGS.map(([code, meaning]) => `| ${code} | ${meaning} |`).join('\n')}
+
+${commands.map(section).join('\n')}`;
+}
+
+function section(command: Command): string {
+  let text = '';
+  command.configureOutput({ writeOut: (part) => (text += part), getOutHelpWidth: () => COLUMNS });
+  command.createHelp = () => Object.assign(new Help(), { helpWidth: COLUMNS });
+  command.outputHelp();
+  return `## errata ${command.name()}\n\n\`\`\`text\n${text.trim()}\n\`\`\`\n`;
+}
+
+const COLUMNS = 100;

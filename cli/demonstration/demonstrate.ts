@@ -1,0 +1,38 @@
+/** The demonstration as `errata up --demo` and `errata demo` run it. */
+import { versionsInFolder } from '../../versions/versions.ts';
+import type { Configuration } from '../../infra/configuration.ts';
+import { clientsOf } from '../clients.ts';
+import { CommandFailure } from '../command-failure.ts';
+import type { Output } from '../output.ts';
+import { StatusLine } from '../status-line.ts';
+import { showEvent, showReport } from './display.ts';
+import { noteDemonstration, readDemonstrations } from './history.ts';
+import { runDemonstration, type DemonstrationReport } from './run.ts';
+
+/** Runs it and shows it; resolves with the report. The configuration is that of the running system. */
+export async function demonstrate(output: Output, configuration: Configuration, lineage: string): Promise<DemonstrationReport> {
+  if (configuration.serve.url === null) throw new CommandFailure('run the demonstration', 'no `serve` is known', 'ERRATA_SERVE_URL says where one is.');
+  const run = readDemonstrations(configuration.home, lineage).runs + 1;
+  noteDemonstration(configuration.home, lineage, run, null);
+  const line = new StatusLine(output);
+  const clients = clientsOf(configuration);
+  output.heading(`Demonstration${run === 1 ? '' : ` (run ${run})`}`);
+  output.line(output.colours.dim('Facts of many kinds, some real, some invented: the source of each says which (cli/demonstration/facts.ndjson).'));
+  try {
+    const report = await runDemonstration({
+      clients,
+      log: versionsInFolder(configuration.versions).log(lineage),
+      lineage,
+      serveUrl: configuration.serve.url,
+      run,
+      told: (event) => showEvent(output, line, event),
+    });
+    line.end();
+    noteDemonstration(configuration.home, lineage, run, report.passed);
+    showReport(output, report);
+    return report;
+  } finally {
+    line.end();
+    await clients.close();
+  }
+}

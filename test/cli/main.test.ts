@@ -1,0 +1,119 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { commandReference } from '../../cli/command-reference.ts';
+import { EXIT } from '../../cli/exit-code.ts';
+import { main, programWith } from '../../cli/main.ts';
+import type { Surroundings } from '../../cli/session.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'errata-cli-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** One invocation in an empty data folder. */
+async function errata(args: string[], environment: NodeJS.ProcessEnv = {}, input = '') {
+  const out = new PassThrough();
+  const err = new PassThrough();
+  const surroundings: Surroundings = { in: Readable.from([Buffer.from(input)]), out, err, environment: { ERRATA_HOME: join(folder, 'home'), ...environment }, workingDirectory: folder };
+  const code = await main(args, surroundings);
+  return { code, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
+}
+
+describe('errata', () => {
+  it('prints its help when nothing is asked, and exits with 0', async () => {
+    const { code, out } = await errata([]);
+    expect(code).toBe(EXIT.ok);
+    expect(out).toContain('submit');
+    expect(out).toContain('Exit codes');
+  });
+
+  it('has a summary, examples and --json for every command', async () => {
+    const program = await programWith({ in: Readable.from([]), out: new PassThrough(), err: new PassThrough(), environment: {}, workingDirectory: folder }, () => {});
+    const names = program.commands.map((command) => command.name());
+    expect(names).toEqual(expect.arrayContaining(['up', 'down', 'status', 'doctor', 'submit', 'log', 'show', 'ask', 'watch', 'demo']));
+    for (const command of program.commands) {
+      const { code, out } = await errata([command.name(), '--help']);
+      expect(code).toBe(EXIT.ok);
+      expect(command.summary()).not.toBe('');
+      expect(out, command.name()).toContain('Examples:');
+      expect(out, command.name()).toContain('--json');
+    }
+  });
+
+  it('is described by its reference (update with `vitest -u`)', async () => {
+    const program = await programWith({ in: Readable.from([]), out: new PassThrough(), err: new PassThrough(), environment: {}, workingDirectory: folder }, () => {});
+    await expect(commandReference(program)).toMatchFileSnapshot('../../docs/commands.md');
+  });
+
+  it('exits with 2 for an unknown command or flag, and suggests the one that was meant', async () => {
+    expect((await errata(['statsu'])).code).toBe(EXIT.usage);
+    expect((await errata(['statsu'])).err).toContain('status');
+    expect((await errata(['log', '--cuont', '3'])).code).toBe(EXIT.usage);
+    expect((await errata(['log', '--count', 'many'])).code).toBe(EXIT.usage);
+  });
+
+  it('exits with 2 and names every fault of a wrong configuration', async () => {
+    const { code, err } = await errata(['log'], { ERRATA_DEVICE: 'tpu', ERRATA_LOG_LEVEL: 'loud' });
+    expect(code).toBe(EXIT.usage);
+    expect(err).toContain('ERRATA_DEVICE');
+    expect(err).toContain('ERRATA_LOG_LEVEL');
+  });
+
+  it('exits with 3 where a running system is needed and there is none, and says how to start one', async () => {
+    for (const args of [['submit', '--subject', 'a', '--prompt', 'b a', '--target', 'c'], ['watch'], ['demo']]) {
+      const { code, err } = await errata(args);
+      expect(code, args[0]).toBe(EXIT.notRunning);
+      expect(err).toContain('errata up');
+    }
+  });
+
+  it('tells a failure as JSON with --json', async () => {
+    const { err } = await errata(['watch', '--json']);
+    expect(JSON.parse(err)).toMatchObject({ error: { operation: 'follow the stream', mend: expect.stringContaining('errata up') as string } });
+  });
+
+  it('shows HEAD of an empty data folder although nothing runs', async () => {
+    const text = await errata(['status']);
+    expect(text.code).toBe(EXIT.notRunning);
+    expect(text.out).toContain('version 0, the base model');
+    const json = JSON.parse((await errata(['status', '--json'])).out) as { running: boolean; lineages: unknown[] };
+    expect(json.running).toBe(false);
+    expect(json.lineages).toMatchObject([{ lineage: 'default', head: { version: 0 } }]);
+  });
+
+  it('says that there are no versions yet', async () => {
+    expect((await errata(['log'])).out).toContain('no versions yet');
+    expect(JSON.parse((await errata(['log', '--json'])).out)).toMatchObject({ head: { version: 0 }, versions: [] });
+    expect((await errata(['show', '1'])).code).toBe(EXIT.failure);
+    expect((await errata(['show', 'one'])).code).toBe(EXIT.usage);
+  });
+
+  it('refuses a lineage that is not configured', async () => {
+    const { code, err } = await errata(['log', '--lineage', 'other']);
+    expect(code).toBe(EXIT.usage);
+    expect(err).toContain('default');
+  });
+
+  it('names the lines of bad input and sends nothing', async () => {
+    writeFileSync(join(folder, 'bad.ndjson'), '{"subject":"a","prompt":"b a","target":"c"}\n\n{"subject":"a"\n{"subject":"z","prompt":"b a","target":""}\n');
+    const { code, err } = await errata(['submit', '--file', 'bad.ndjson'], { ERRATA_KAFKA_BROKERS: '127.0.0.1:1' });
+    expect(code).toBe(EXIT.usage);
+    expect(err).toContain('bad.ndjson:3: no JSON');
+    expect(err).toContain('bad.ndjson:4: target is empty');
+    expect(err).toContain('nothing was sent');
+  });
+
+  it('stops nothing where nothing runs', async () => {
+    expect(await errata(['down'])).toMatchObject({ code: EXIT.ok, out: expect.stringContaining('was running') as string });
+  });
+
+  it('writes no colours with NO_COLOR, and does with FORCE_COLOR', async () => {
+    const escape = String.fromCharCode(27);
+    expect((await errata(['watch'], { FORCE_COLOR: '1' })).err).toContain(escape);
+    expect((await errata(['watch'], { FORCE_COLOR: '1', NO_COLOR: '1' })).err).not.toContain(escape);
+  });
+});
