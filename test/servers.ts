@@ -54,10 +54,17 @@ export async function startTestTemporal(folder: string): Promise<EmbeddedTempora
   return startEmbeddedTemporal({ folder: data, executable: homeFromEnvironment().temporal.executable });
 }
 
-/** A test that fails in the middle never reaches its `stop`; without this its server would outlive it. */
+/** A test file that is cut off never reaches its `stop`; without this its server would outlive it. */
 function killOnExit(data: string): void {
   process.once('exit', () => {
     const running = runningServer(data);
     if (running !== undefined) process.kill(running.pid, 'SIGKILL');
   });
+  for (const end of ['SIGINT', 'SIGTERM', 'disconnect'] as const) {
+    if (process.listenerCount(end, exitNow) === 0) process.once(end, exitNow);
+  }
+}
+
+function exitNow(): void {
+  process.exit(1);
 }

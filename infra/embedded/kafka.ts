@@ -10,6 +10,7 @@ import { Kafka, logLevel } from 'kafkajs';
 import { holdExclusively } from '../exclusive.mjs';
 import { javaExecutable } from '../java.ts';
 import {
+  answeringServer,
   EmbeddedServerError,
   freePort,
   isFree,
@@ -45,11 +46,9 @@ export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise
   mkdirSync(options.folder, { recursive: true });
   const turn = await holdExclusively(`start of ${options.folder}`, READY_WAIT_MS);
   try {
-    const running = runningServer(options.folder);
-    if (running !== undefined) {
-      await retryUntil(() => answers(portOf(running)), READY_WAIT_MS);
-      return handle(options.folder, running, true);
-    }
+    const ready = (record: ServerRecord): Promise<void> => answers(portOf(record));
+    const running = await answeringServer(NAME, options.folder, ready, READY_WAIT_MS);
+    if (running !== undefined) return handle(options.folder, running, true);
     await formatOnce(options);
     return handle(options.folder, await start(options), false);
   } finally {
@@ -166,19 +165,6 @@ async function answers(port: number): Promise<void> {
     if (cluster.brokers.length === 0) throw new Error('the broker is not registered yet');
   } finally {
     await admin.disconnect();
-  }
-}
-
-async function retryUntil(attempt: () => Promise<void>, waitMs: number): Promise<void> {
-  const deadlineMs = performance.now() + waitMs;
-  for (;;) {
-    try {
-      await attempt();
-      return;
-    } catch (error) {
-      if (performance.now() >= deadlineMs) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
   }
 }
 

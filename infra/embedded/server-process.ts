@@ -10,6 +10,7 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -84,11 +85,18 @@ export async function startServerProcess(command: ServerCommand): Promise<Server
       resolve(`it exited (${signal ?? String(code)})`);
     });
   });
-  const pid = child.pid;
-  const identity = pid === undefined ? undefined : identityOf(pid);
-  if (pid === undefined || identity === undefined) throw notStarted(command, await failure, true);
-  const record: ServerRecord = { pid, ...identity, ports: command.ports };
-  writeRecord(command.folder, record);
+  if (child.pid === undefined) throw notStarted(command, await failure, true);
+  let record: ServerRecord;
+  try {
+    const identity = identityOf(child.pid);
+    if (identity === undefined) throw notStarted(command, await failure, true);
+    record = { pid: child.pid, ...identity, ports: command.ports };
+    writeRecord(command.folder, record);
+  } catch (error) {
+    // Without a record nobody could ever find it again.
+    child.kill('SIGKILL');
+    throw error;
+  }
   child.unref();
 
   let exited: string | undefined;
@@ -122,6 +130,36 @@ export async function startServerProcess(command: ServerCommand): Promise<Server
 export function runningServer(folder: string): ServerRecord | undefined {
   const record = readRecord(folder);
   return record !== undefined && isAlive(record) ? record : undefined;
+}
+
+/**
+ * The server of this folder once it answers; undefined if none runs, or if it ends while we wait (after a kill that was
+ * only just sent, for example). Throws `EmbeddedServerError` if it runs and does not answer within `waitMs`.
+ */
+export async function answeringServer(
+  name: string,
+  folder: string,
+  answers: (record: ServerRecord) => Promise<void>,
+  waitMs: number,
+): Promise<ServerRecord | undefined> {
+  const deadlineMs = performance.now() + waitMs;
+  for (;;) {
+    const running = runningServer(folder);
+    if (running === undefined) return undefined;
+    try {
+      await answers(running);
+      return running;
+    } catch (error) {
+      if (performance.now() >= deadlineMs) {
+        throw new EmbeddedServerError(
+          `${name} (pid ${running.pid}) runs but does not answer: ${error instanceof Error ? error.message : String(error)}.`,
+          { server: name, folder, log: logOf(folder), exited: false },
+          'errata down stops it.',
+        );
+      }
+    }
+    await delay(READY_PROBE_MS);
+  }
 }
 
 /** Ports that the server of this folder had last, running or not. */
@@ -201,15 +239,20 @@ function signal(pid: number, name: NodeJS.Signals): void {
 /** What tells a process from a later one with the same pid; undefined where it does not run. */
 export function identityOf(pid: number): { startTicks: string; bootId: string } | undefined {
   let stat: string;
+  let threads: number;
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  } catch {
-    return undefined;
+    threads = readdirSync(`/proc/${pid}/task`).length;
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw error;
   }
   // The second field is the command in brackets and may hold blanks: count from the last bracket.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state, startTicks] = [fields[0], fields[19]];
-  if (startTicks === undefined || state === 'Z' || state === 'X') return undefined;
+  // A process whose first thread has ended is dead only when the others have: until then they hold its ports and files.
+  const dead = (state === 'Z' || state === 'X') && threads <= 1;
+  if (startTicks === undefined || dead) return undefined;
   return { startTicks, bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() };
 }
 

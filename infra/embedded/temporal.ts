@@ -8,6 +8,7 @@ import { Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
 import { holdExclusively } from '../exclusive.mjs';
 import {
+  answeringServer,
   EmbeddedServerError,
   freePort,
   isFree,
@@ -54,11 +55,10 @@ export async function startEmbeddedTemporal(options: EmbeddedTemporalOptions): P
   mkdirSync(options.folder, { recursive: true });
   const turn = await holdExclusively(`start of ${options.folder}`, READY_WAIT_MS);
   try {
-    const running = runningServer(options.folder);
-    if (running !== undefined) {
-      await serves(addressOf(running), namespace, READY_WAIT_MS);
-      return handle(options.folder, namespace, running, true);
-    }
+    const ready = (record: ServerRecord): Promise<void> =>
+      serves(addressOf(record), namespace, PROBE_WAIT_MS);
+    const running = await answeringServer(NAME, options.folder, ready, READY_WAIT_MS);
+    if (running !== undefined) return handle(options.folder, namespace, running, true);
     return handle(options.folder, namespace, await start(options, namespace), false);
   } finally {
     await turn.release();

@@ -1,0 +1,64 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { expect, test } from 'vitest';
+import { ExclusiveTimeout, holdExclusively } from '../../infra/exclusive.mjs';
+
+const purposeOf = (name: string): string => `test ${name} ${process.pid}`;
+
+test('the second waits until the first lets go', async () => {
+  const purpose = purposeOf('order');
+  const events: string[] = [];
+  const first = await holdExclusively(purpose, 60_000);
+  let waits: () => void = () => {};
+  const waiting = new Promise<void>((resolve) => (waits = resolve));
+  const second = holdExclusively(purpose, 60_000, () => {
+    events.push('second waits');
+    waits();
+  }).then(async (turn) => {
+    events.push('second has it');
+    await turn.release();
+  });
+  await waiting;
+  events.push('first lets go');
+  await first.release();
+  await second;
+  expect(events).toEqual(['second waits', 'first lets go', 'second has it']);
+});
+
+test('of many at once never two have it', async () => {
+  const purpose = purposeOf('crowd');
+  let inside = 0;
+  let most = 0;
+  await Promise.all(
+    Array.from({ length: 8 }, async () => {
+      const turn = await holdExclusively(purpose, 60_000);
+      inside += 1;
+      most = Math.max(most, inside);
+      await new Promise((resolve) => setImmediate(resolve));
+      inside -= 1;
+      await turn.release();
+    }),
+  );
+  expect(most).toBe(1);
+});
+
+test('a holder that is killed lets go', async () => {
+  const purpose = purposeOf('killed');
+  const module = new URL('../../infra/exclusive.mjs', import.meta.url).href;
+  const program = `import(${JSON.stringify(module)})
+    .then(({ holdExclusively }) => holdExclusively(${JSON.stringify(purpose)}, 1000))
+    .then(() => console.log('holding'));`;
+  const holder = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(holder.stdout, 'data');
+  const turn = await holdExclusively(purpose, 60_000, () => holder.kill('SIGKILL'));
+  await turn.release();
+  expect(holder.signalCode ?? (await once(holder, 'exit'))[1]).toBe('SIGKILL');
+});
+
+test('who waits too long is told what for', async () => {
+  const purpose = purposeOf('bound');
+  const first = await holdExclusively(purpose, 1_000);
+  await expect(holdExclusively(purpose, 50)).rejects.toThrow(ExclusiveTimeout);
+  await expect(holdExclusively(purpose, 50)).rejects.toThrow(purpose);
+  await first.release();
+});
