@@ -2,7 +2,7 @@
  * What an edit-batch workflow decides, without waiting for anything: how a batch is sharded and split, which edits go
  * on, and what each revision's outcome is.
  */
-import { revisionId, type CorrectionRevision, type FactRevision } from '../../schemas/correction.ts';
+import { revisionId, type CorrectionRevision, type FactRevision, type KafkaPosition } from '../../schemas/correction.ts';
 import { removalsInForce, type Outcome, type OutcomeStatus, type ProbeReport, type ProbeScores, type Refusal, type Removal, type StagedUpdate, type TargetShard } from '../../schemas/editing.ts';
 import { noOutcomes, type OutcomeCounts } from './contract.ts';
 
@@ -111,11 +111,18 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
   return Object.fromEntries(Object.entries(scores).filter((entry): entry is [string, number] => entry[1] !== null));
 }
 
-/** The revisions that have not exactly one outcome; a batch must not end while there is one. */
+/**
+ * The revisions that have not exactly one outcome; a batch must not end while there is one. An outcome is of a record
+ * if it bears its id and its position: a duplicate bears the id only, a removed predecessor the position only.
+ */
 export function unaccounted(revisions: readonly FactRevision[], outcomes: readonly Outcome[]): string[] {
   const counts = new Map<string, number>();
-  for (const outcome of outcomes) counts.set(outcome.revisionId, (counts.get(outcome.revisionId) ?? 0) + 1);
-  return revisions.map(revisionId).filter((id) => counts.get(id) !== 1);
+  for (const { revisionId: id, position } of outcomes) counts.set(recordName(id, position), (counts.get(recordName(id, position)) ?? 0) + 1);
+  return revisions.filter((revision) => counts.get(recordName(revisionId(revision), revision.position)) !== 1).map(revisionId);
+}
+
+function recordName(id: string, position: KafkaPosition): string {
+  return `${id}@${position.topic}-${position.partition}-${position.offset}`;
 }
 
 export function countOutcomes(outcomes: readonly Outcome[]): OutcomeCounts {

@@ -32,7 +32,7 @@ import { jsonBytes } from './json-size.ts';
 
 /** A batch whose workflow failed so often is kept and the lineage frozen until an operator resumes it. */
 export const BATCH_ATTEMPTS_MAX = 3;
-export const RETRY_WAIT_MS = 5_000;
+export const RETRY_WAIT_MS = 2_000;
 
 export interface ChunkRefusal {
   type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND;
