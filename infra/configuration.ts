@@ -54,8 +54,10 @@ export interface Configuration {
   /** Folder of the version log, absolute. */
   versions: string;
   device: 'cpu' | 'gpu';
-  /** A path or a Hugging Face id; null: the embedded model. */
+  /** An absolute path or a Hugging Face id; null: the embedded model. */
   model: string | null;
+  /** For models that ask for one. */
+  hubToken: Secret | null;
   lineages: string[];
   /** One entry per lineage in `lineages`. */
   settings: Record<string, LineageSettings>;
@@ -122,6 +124,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     versions: value('versions') ?? resolve(home, 'versions'),
     device: value('device'),
     model: value('model'),
+    hubToken: value('hubToken'),
     lineages,
     settings: Object.fromEntries(lineages.map((lineage) => [lineage, lineageSettings(lineage, sources)])),
     kafka: {
@@ -251,8 +254,11 @@ function textOf(setting: Setting, variable: string, sources: Sources): string | 
 function finished(setting: Setting, value: unknown, folder: string): unknown {
   if (setting.form.secret) return new Secret(value as string);
   if (setting.form.path === 'file' || setting.form.path === 'folder') return isAbsolute(value as string) ? value : resolve(folder, value as string);
-  // A model is a path only if it looks like one: `owner/name` is a Hugging Face id.
-  if (setting.form.path === 'model' && /^(\.{0,2}[\\/]|~[\\/])|\.gguf$/.test(value as string)) return resolve(folder, value as string);
+  if (setting.form.path === 'model') {
+    // `owner/name` is a Hugging Face id, unless there is such a folder; everything else is a path.
+    const path = resolve(folder, value as string);
+    return /^[\w.-]+\/[\w.-]+$/.test(value as string) && !(value as string).startsWith('.') && !existsSync(path) ? value : path;
+  }
   return value;
 }
 

@@ -1,5 +1,5 @@
 /** What the configuration says about the model and the editor, in the form in which the engine takes it. */
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import type { EngineOptions } from '../model/local-engine.ts';
 import type { Configuration } from './configuration.ts';
 import { homeAt } from './home.ts';
@@ -18,14 +18,10 @@ export function engineOptions(configuration: Configuration): EngineOptions {
 export function modelPathOf(configuration: Pick<Configuration, 'home' | 'model'>): string {
   const { home, model } = configuration;
   if (model === null) return homeAt(home).model.folder;
-  return isHubId(model) ? hubModelFolder(home, model) : model;
+  return isAbsolute(model) ? model : join(hubModelsFolder(home), ...model.split('/'));
 }
 
-/** Whether the configured model is to be fetched from the Hugging Face hub. Paths are absolute by then. */
-export function isHubId(model: string): boolean {
-  return /^[\w.-]+\/[\w.-]+$/.test(model);
-}
-
-export function hubModelFolder(home: string, id: string): string {
-  return join(home, 'models', 'hub', ...id.split('/'));
+/** Models of the hub lie here under their ids. */
+export function hubModelsFolder(home: string): string {
+  return join(home, 'models', 'hub');
 }

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import type { Configuration } from '../../infra/configuration.ts';
 import { homeAt, PROJECT_ROOT } from '../../infra/home.ts';
 import { attached, findSystem, type SystemState } from '../../infra/system-state.ts';
+import { fetchModel } from '../../infra/fetch-model.ts';
 import { provision, type Part } from '../../infra/provision/index.ts';
 import { startSystem, StartInterrupted, type RunningSystem } from '../../infra/supervisor.ts';
 import { CommandFailure } from '../command-failure.ts';
@@ -85,7 +86,9 @@ async function setUp(output: Output, configuration: Configuration): Promise<void
   if (configuration.kafka.embedded) parts.push('kafka');
   if (configuration.temporal.embedded) parts.push('temporal');
   if (configuration.model === null) parts.push('model');
-  await provision(parts, { home: homeAt(configuration.home), device: configuration.device, progress: progressOf(output) });
+  const progress = progressOf(output);
+  await provision(parts, { home: homeAt(configuration.home), device: configuration.device, progress });
+  if (configuration.model !== null && !isAbsolute(configuration.model)) await fetchModel(configuration, configuration.model, progress);
 }
 
 async function attend(session: Session, configuration: Configuration, overlay: Record<string, string>, options: Options): Promise<ExitCode> {

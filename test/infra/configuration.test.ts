@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
@@ -101,6 +101,8 @@ describe('the configuration', () => {
     expect(read({ ERRATA_MODEL: './model' }).model).toBe(join(folder, 'model'));
     expect(read({ ERRATA_MODEL: 'model.gguf' }).model).toBe(join(folder, 'model.gguf'));
     expect(read({ ERRATA_MODEL: 'openai-community/gpt2' }).model).toBe('openai-community/gpt2');
+    mkdirSync(join(folder, 'models', 'mine'), { recursive: true });
+    expect(read({ ERRATA_MODEL: 'models/mine' }).model).toBe(join(folder, 'models', 'mine'));
   });
 
   it('checks hyper-parameters by name', () => {
