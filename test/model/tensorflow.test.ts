@@ -67,7 +67,7 @@ describe('a loaded TensorFlow', () => {
       const rows = tf.concat([attention, tf.gather(input, [1])], 0);
       const masked = tf.where(mask, rows, tf.zerosLike(rows));
       const normed = tf.mul(masked, tf.rsqrt(tf.add(tf.mean(tf.square(masked), -1, true), 1e-5)));
-      return tf.sum(tf.mul(normed, tf.sigmoid(tf.slice(normed, [0, 0], [3, 2])))) as tf.Scalar;
+      return tf.sum<tf.Scalar>(tf.mul(normed, tf.sigmoid(tf.slice(normed, [0, 0], [3, 2]))));
     };
     const gradient = tf.grad(loss)(x);
     // Central differences in float32: the step trades rounding (1e-7 / step) against curvature (step squared).
