@@ -3,13 +3,15 @@
  * cancelled. The model works in a thread of its own, so the process's event loop is free to beat meanwhile.
  */
 import { asyncLocalStorage, type Context } from '@temporalio/activity';
-import { CancelledFailure } from '@temporalio/common';
 
 /** Far below any heartbeat timeout that a workflow would set. */
 const BEAT_EVERY_MS = 2_000;
 
 export interface Pulse {
-  /** Waits for the work, beating all the while with the latest details; throws `CancelledFailure` where the step was cancelled. */
+  /**
+   * Waits for the work, beating all the while with the latest details. Throws `CancelledFailure` as soon as the step is
+   * cancelled, or its worker is to stop: the model may work on for a while, but Temporal can already try elsewhere.
+   */
   during<Result>(details: unknown, work: (tell: (details: unknown) => void) => Promise<Result>): Promise<Result>;
 }
 
@@ -19,25 +21,23 @@ export function pulseOfThisStep(): Pulse {
   const context: Context | undefined = asyncLocalStorage.getStore();
   return {
     async during(details, work) {
-      stopIfCancelled(context);
       let latest = details;
       const beat = () => context?.heartbeat(latest);
       beat();
       const timer = setInterval(beat, BEAT_EVERY_MS);
       try {
-        const result = await work((next) => {
+        if (context === undefined) return await work(() => {});
+        if (context.cancellationSignal.aborted) return await context.cancelled;
+        const working = work((next) => {
           latest = next;
           beat();
         });
-        stopIfCancelled(context);
-        return result;
+        // Once cancelled, nobody waits for how it ends.
+        working.catch(() => {});
+        return await Promise.race([working, context.cancelled]);
       } finally {
         clearInterval(timer);
       }
     },
   };
-}
-
-function stopIfCancelled(context: Context | undefined): void {
-  if (context?.cancellationSignal.aborted === true) throw new CancelledFailure('The step was cancelled');
 }

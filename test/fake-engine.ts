@@ -74,7 +74,7 @@ export class FakeEngine implements Engine {
         contexts: 0,
         contextsPerStep: 0,
         targetTokensMax: 16,
-        gate: { kind: 'leverage', floor: 0.2, referenceQuantile: 0.999 },
+        gate: { kind: 'leverage', floor: 0.2, referenceQuantile: 0.999, nearKey: 0 },
         seed: 1,
       },
       keyStatistics: { sha256: createHash('sha256').update('statistics').digest('hex'), tokens: 1_000, source: 'fake' },

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
@@ -279,15 +280,20 @@ describe('plan-batch of a batch that is committed already', () => {
 
 describe('under Temporal', () => {
   it('a step beats with the engine\'s progress and stops when it is cancelled', async () => {
-    const { activities } = freshWorker();
+    const { activities, engine } = freshWorker();
     const environment = new MockActivityEnvironment();
     const beats: unknown[] = [];
     environment.on('heartbeat', (details: unknown) => beats.push(details));
     const step = { lineage: LINEAGE, batchId: '1', head: { version: 0, hash: null }, edits: [correction('a')], removals: [] };
     await environment.run(activities.computeTargets, step);
     expect(beats).toContainEqual({ stage: 'targets', step: 1, stepsMax: 4, unfinished: 1 });
+    // A worker that stops in the middle of a step gives it back at once.
+    engine.computeTargets = () => new Promise(() => {});
+    const begun = once(environment, 'heartbeat');
+    const running = environment.run(activities.computeTargets, step);
+    await begun;
     environment.cancel();
-    await expect(environment.run(activities.computeTargets, step)).rejects.toThrow(/cancelled/i);
+    await expect(running).rejects.toThrow(/cancelled/i);
   });
 
   it('steps of two lineages at once take turns, and one that is cancelled while it waits does not let the next in early', async () => {
@@ -310,12 +316,14 @@ describe('under Temporal', () => {
     };
     const first = activities.computeTargets(step('l'));
     const cancelled = new MockActivityEnvironment();
-    const second = cancelled.run(activities.computeTargets, step('m'));
+    const waits = once(cancelled, 'heartbeat');
+    const second = expect(cancelled.run(activities.computeTargets, step('m'))).rejects.toThrow(/cancelled/i);
+    expect(await waits).toEqual([{ stage: 'waiting' }]);
     const third = activities.computeTargets(step('n'));
     cancelled.cancel();
     await letGo();
     await first;
-    await expect(second).rejects.toThrow(/cancelled/i);
+    await second;
     await letGo();
     await third;
     expect(most).toBe(1);

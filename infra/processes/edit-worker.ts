@@ -1,0 +1,42 @@
+/** The process that edits: it owns a model and takes the steps that need one, one at a time, from `edit-<lineage>`. */
+import { NativeConnection, Worker } from '@temporalio/worker';
+import { createEditActivities } from '../../activities/index.ts';
+import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
+import { versionsInFolder } from '../../versions/versions.ts';
+import { temporalConnection } from '../connections.ts';
+import { openEngine } from '../open-engine.ts';
+import { runProcess } from '../run-process.ts';
+
+/** A step that is cancelled ends at once; what is left of this time is for telling Temporal. */
+const SHUTDOWN_GRACE_MS = 1_000;
+const SHUTDOWN_FORCE_MS = 10_000;
+
+runProcess('edit-worker', async (context) => {
+  const { configuration, step } = context;
+  const engine = await openEngine(context);
+  step('connecting to Temporal');
+  const connection = await NativeConnection.connect(temporalConnection(configuration));
+  const activities = createEditActivities({ engine, versions: versionsInFolder(configuration.versions) });
+  const workers = await Promise.all(
+    configuration.lineages.map((lineage) =>
+      Worker.create({
+        connection,
+        namespace: configuration.temporal.namespace,
+        taskQueue: editTaskQueue(lineage),
+        activities,
+        maxConcurrentActivityTaskExecutions: 1,
+        shutdownGraceTime: SHUTDOWN_GRACE_MS,
+        shutdownForceTime: SHUTDOWN_FORCE_MS,
+      }),
+    ),
+  );
+  const runs = workers.map((worker) => worker.run());
+  return {
+    ended: Promise.race(runs),
+    async stop() {
+      for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+      await Promise.allSettled(runs);
+      await connection.close();
+    },
+  };
+});
