@@ -35,6 +35,8 @@ export type AcceptAnswer =
 
 export interface Ingest {
   stop(): Promise<void>;
+  /** Settles when it is first a member of its group. */
+  readonly ready: Promise<void>;
   /** Settles when reading ended by itself. */
   readonly ended: Promise<Error>;
   health(): IngestHealth;
@@ -61,6 +63,7 @@ export async function startIngest(lineages: readonly string[], dependencies: Ing
   const reader = await dependencies.read(dependencies.group ?? INGEST_GROUP, topics, (batch) => ingest.take(batch));
   return {
     stop: () => reader.stop(),
+    ready: reader.ready,
     ended: reader.ended,
     health: () => ({ ready: reader.joined(), ...ingest.counts, waiting: Object.fromEntries(ingest.waiting) }),
   };

@@ -65,7 +65,9 @@ export interface RecordReader {
   stop(): Promise<void>;
   /** Settles when the reader ended by itself, with the reason. */
   readonly ended: Promise<Error>;
-  /** Whether it is a member of its group and has its partitions. */
+  /** Settles when it is first a member of its group. */
+  readonly ready: Promise<void>;
+  /** Whether it is a member now. */
   joined(): boolean;
 }
 
@@ -271,7 +273,12 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
   const timers = new Set<NodeJS.Timeout>();
   let end: (reason: Error) => void = () => undefined;
   const ended = new Promise<Error>((resolve) => (end = resolve));
-  consumer.on(consumer.events.GROUP_JOIN, () => (joined = true));
+  let enter: () => void = () => undefined;
+  const ready = new Promise<void>((resolve) => (enter = resolve));
+  consumer.on(consumer.events.GROUP_JOIN, () => {
+    joined = true;
+    enter();
+  });
   consumer.on(consumer.events.REBALANCING, () => (joined = false));
   consumer.on(consumer.events.DISCONNECT, () => (joined = false));
   consumer.on(consumer.events.CRASH, ({ payload }) => {
@@ -300,6 +307,7 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
 
   return {
     ended,
+    ready,
     joined: () => joined,
     async stop() {
       stopping = true;

@@ -55,6 +55,7 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
   // The version log.
   'VersionLogDamaged',
   'EntryRefused',
+  'BlobMissing',
   'VersionUnknown',
   'ObjectNameInvalid',
   // The checkpoint and the mathematics.
@@ -66,6 +67,12 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
   'NotPositiveDefinite',
   'ConfigurationError',
 ];
+
+/**
+ * Failures that are no correction's fault and that every batch would meet: they stop a lineage, with its corrections
+ * kept, instead of sending one after the other into quarantine.
+ */
+export const STOPS_A_LINEAGE: readonly string[] = ['VersionLogDamaged', 'EntryRefused', 'BlobMissing', 'VersionUnknown', 'ObjectNameInvalid', 'MalformedSafetensors', 'PayloadTooLarge'];
 
 /** Whether trying again may help; an unknown failure is tried again. */
 export function isWorthARetry(failure: unknown): boolean {

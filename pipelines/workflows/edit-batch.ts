@@ -11,7 +11,7 @@ import type { EditActivities, EditStep, LedgerActivities } from '../../activitie
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import { revisionId, type CorrectionRevision, type FactRevision } from '../../schemas/correction.ts';
 import { removalsInForce, type BatchPlan, type HeadReference, type Outcome, type ProbeReport, type Refusal, type StagedUpdate, type TargetShard } from '../../schemas/editing.ts';
-import { NOT_WORTH_A_RETRY } from '../../schemas/failures.ts';
+import { NOT_WORTH_A_RETRY, STOPS_A_LINEAGE } from '../../schemas/failures.ts';
 import { partIdOf } from './batch-id.ts';
 import { editTaskQueue, type EditBatchInput, type EditBatchResult } from './contract.ts';
 import {
@@ -224,8 +224,9 @@ class EditBatch {
  */
 function editFailure(error: unknown): Extract<Attempt, { kind: 'failed' }> | null {
   if (!(error instanceof ActivityFailure) || isCancellation(error)) return null;
-  if (!EDITS.has(error.activityType)) return null;
-  return { kind: 'failed', code: failureTypeOf(error), reasons: [reasonOf(error)], measured: { activity: error.activityType }, split: true };
+  const code = failureTypeOf(error);
+  if (!EDITS.has(error.activityType) || STOPS_A_LINEAGE.includes(code)) return null;
+  return { kind: 'failed', code, reasons: [reasonOf(error)], measured: { activity: error.activityType }, split: true };
 }
 
 const EDITS: ReadonlySet<string> = new Set<keyof EditActivities>(['computeTargets', 'stageUpdate', 'runProbes']);

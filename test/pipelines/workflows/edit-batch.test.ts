@@ -195,11 +195,11 @@ describe('a batch', () => {
       await world.submit(...names(4).map((id) => world.correction(id)));
       const outcomes = await world.outcomesCount(4);
       expect(world.told).toEqual(['c0 COMMITTED', 'c1 QUARANTINED', 'c2 COMMITTED', 'c3 COMMITTED']);
-      expect(outcomes.find(({ revisionId }) => revisionId === 'c1')!.measured).toEqual({ activity: 'stageUpdate', code: 'MalformedSafetensors' });
+      expect(outcomes.find(({ revisionId }) => revisionId === 'c1')!.measured).toEqual({ activity: 'stageUpdate', code: 'NotPositiveDefinite' });
     }, {
       replace: (real) => ({
         stageUpdate: async (step) => {
-          if (step.edits.some(({ correction }) => correction.id === 'c1')) throw ApplicationFailure.create({ type: 'MalformedSafetensors', message: 'cut short' });
+          if (step.edits.some(({ correction }) => correction.id === 'c1')) throw ApplicationFailure.create({ type: 'NotPositiveDefinite', message: 'not positive definite' });
           return await real.stageUpdate(step);
         },
       }),

@@ -1,0 +1,51 @@
+/** The process that reads the corrections topics and hands what it reads to the lineages' workflows. */
+import { startIngest } from '../../pipelines/ingest.ts';
+import { KafkaCluster } from '../../pipelines/kafka.ts';
+import { TemporalLineages } from '../../pipelines/temporal-client.ts';
+import { topicSpecifications } from '../../pipelines/topics.ts';
+import { kafkaSettings, temporalConnection } from '../connections.ts';
+import { runProcess } from '../run-process.ts';
+
+runProcess('ingest', async ({ configuration, log, step }) => {
+  const { lineages, settings } = configuration;
+  const kafka = new KafkaCluster(kafkaSettings(configuration), log);
+  step('creating the topics');
+  const created = await kafka.ensureTopics(lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
+  if (created.length > 0) log.info({ topics: created }, 'Topics created');
+
+  const temporal = TemporalLineages.connect(temporalConnection(configuration), configuration.temporal.namespace);
+  step('telling the lineages their settings');
+  for (const lineage of lineages) await patiently(() => temporal.configure(lineage, settings[lineage]!), (reason) => log.warn({ lineage, reason }, 'Temporal does not answer yet'));
+
+  step('joining the consumer group');
+  const deadLetters = await kafka.sender();
+  const ingest = await startIngest(lineages, {
+    read: (group, topics, onBatch) => kafka.read(group, topics, onBatch),
+    deadLetters,
+    accept: (lineage, chunk) => temporal.accept(lineage, settings[lineage]!, chunk),
+    logger: log,
+  });
+  await ingest.ready;
+  return {
+    ended: ingest.ended,
+    async stop() {
+      await ingest.stop();
+      await Promise.allSettled([deadLetters.close(), temporal.close()]);
+      log.info(ingest.health(), 'Ingest drained');
+    },
+  };
+});
+
+const TRY_AGAIN_MS = 2_000;
+
+/** Tries until it works: a Temporal that is away at our start comes back like one that goes away later. */
+async function patiently(work: () => Promise<void>, failed: (reason: string) => void): Promise<void> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      failed(error instanceof Error ? error.message : String(error));
+      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
+    }
+  }
+}

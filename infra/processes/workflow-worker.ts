@@ -1,0 +1,49 @@
+/** The process that runs the workflows and the activities that need no model. */
+import { NativeConnection, Worker } from '@temporalio/worker';
+import { announceActivities } from '../../activities/announce.ts';
+import { createLedgerActivities } from '../../activities/index.ts';
+import { announcerTo } from '../../pipelines/announcements.ts';
+import { KafkaCluster } from '../../pipelines/kafka.ts';
+import { topicSpecifications } from '../../pipelines/topics.ts';
+import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
+import { WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
+import { versionsInFolder } from '../../versions/versions.ts';
+import { kafkaSettings, temporalConnection } from '../connections.ts';
+import { runProcess } from '../run-process.ts';
+
+const ACTIVITIES_AT_ONCE_MAX = 16;
+const SHUTDOWN_GRACE_MS = 3_000;
+const SHUTDOWN_FORCE_MS = 10_000;
+
+runProcess('workflow-worker', async ({ configuration, log, step }) => {
+  step('bundling the workflows');
+  const workflowBundle = await bundleWorkflows();
+  step('connecting to Kafka and Temporal');
+  const kafka = new KafkaCluster(kafkaSettings(configuration), log);
+  await kafka.ensureTopics(configuration.lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
+  const sender = await kafka.sender();
+  const connection = await NativeConnection.connect(temporalConnection(configuration));
+  const versions = versionsInFolder(configuration.versions);
+  const worker = await Worker.create({
+    connection,
+    namespace: configuration.temporal.namespace,
+    taskQueue: WORKFLOW_TASK_QUEUE,
+    workflowBundle,
+    activities: {
+      ...createLedgerActivities({ versions }),
+      ...announceActivities({ announcer: announcerTo(sender), versions }),
+    },
+    maxConcurrentActivityTaskExecutions: ACTIVITIES_AT_ONCE_MAX,
+    shutdownGraceTime: SHUTDOWN_GRACE_MS,
+    shutdownForceTime: SHUTDOWN_FORCE_MS,
+  });
+  const ended = worker.run();
+  return {
+    ended,
+    async stop() {
+      if (worker.getState() === 'RUNNING') worker.shutdown();
+      await Promise.allSettled([ended]);
+      await Promise.allSettled([connection.close(), sender.close()]);
+    },
+  };
+});
