@@ -8,10 +8,15 @@ export function engineOptions(configuration: Configuration): EngineOptions {
   return {
     addonPath: homeAt(configuration.home).tensorflow(configuration.device).addon,
     modelPath: modelPathOf(configuration),
-    statisticsFolder: join(configuration.home, 'key-statistics'),
+    statisticsFolder: statisticsFolder(configuration.home),
     textFile: configuration.keyStatisticsText,
     parameters: configuration.hyperParameters,
   };
+}
+
+/** Key statistics of each model and text, taken once. */
+export function statisticsFolder(home: string): string {
+  return join(home, 'key-statistics');
 }
 
 /** Where the model lies on disk. A Hugging Face id is a folder that the set-up fills. */

@@ -2,18 +2,20 @@
  * The whole system on one machine: an embedded Kafka and Temporal where the configuration names none, and the four
  * processes, each kept running. In production a container platform does this instead.
  */
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { childEnvironment, type Configuration } from './configuration.ts';
 import { startEmbeddedKafka, stopEmbeddedKafka, findEmbeddedKafka } from './embedded/kafka.ts';
 import { startEmbeddedTemporal, stopEmbeddedTemporal, findEmbeddedTemporal } from './embedded/temporal.ts';
 import { freePort, isFree } from './embedded/server-process.ts';
+import { statisticsFolder } from './engine-options.ts';
 import { ExclusiveTimeout, holdExclusively, type Exclusive } from './exclusive.mjs';
 import { homeAt, PROJECT_ROOT } from './home.ts';
 import { DEFAULT_RESTART_POLICY, keepRunning, type KeptProcess, type ProcessSpecification, type RestartPolicy } from './supervised-process.ts';
 import { forgetSystem, isRunning, lastSystem, markOf, writeSystem, type ProcessMark, type SupervisedProcess, type SystemState } from './system-state.ts';
 
-/** In the order they are started; they are stopped in reverse, so that nothing new comes in while the rest ends. */
-export const PROCESS_NAMES = ['serve', 'edit-worker', 'workflow-worker', 'ingest'] as const;
+/** In the order in which they are stopped, so that nothing new comes in while the rest ends. */
+export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
 
 export interface SystemOptions {
   /** Environment laid over ours for the processes: what flags of the command line said. */
@@ -71,7 +73,7 @@ export async function startSystem(configuration: Configuration, options: SystemO
       state.state = 'stopping';
       writeSystem(home, state);
     }
-    for (const process of [...kept].reverse()) {
+    for (const process of [...kept].sort((a, b) => stopRank(a) - stopRank(b))) {
       report(process.status.name, 'stopping');
       await process.stop(PROCESS_STOP_WAIT_MS);
     }
@@ -115,11 +117,17 @@ export async function startSystem(configuration: Configuration, options: SystemO
       options.changed?.(current);
     };
     const specifications = (options.processes ?? ((env) => PROCESS_NAMES.map((name) => specificationOf(name, home, env))))(environment);
-    for (const specification of specifications) {
+    const keep = (specification: ProcessSpecification): KeptProcess => {
       const process = keepRunning(specification, options.policy ?? DEFAULT_RESTART_POLICY, changed);
       kept.push(process);
       current.processes.push(process.status);
-    }
+      return process;
+    };
+    // On a first start both would take the key statistics, which is minutes of work: one does, the other reads them.
+    const [first, second] = statisticsAreThere(home) ? [specifications, []] : [specifications.filter(({ name }) => name !== 'serve'), specifications.filter(({ name }) => name === 'serve')];
+    first.forEach(keep);
+    if (second.length > 0) await Promise.race([Promise.all(kept.map((process) => process.firstReady)), interruption(options.signal)]);
+    second.forEach(keep);
     await Promise.race([Promise.all(kept.map((process) => process.firstReady)), interruption(options.signal)]);
     current.serveUrl ??= current.processes.some((process) => process.name === 'serve') ? `http://${reachableHost(configuration.serve.host)}:${servePort}` : null;
     current.state = 'ready';
@@ -146,6 +154,10 @@ function interruption(signal: AbortSignal | undefined): Promise<never> {
     if (signal?.aborted === true) interrupt();
     else signal?.addEventListener('abort', interrupt, { once: true });
   });
+}
+
+function stopRank(process: KeptProcess): number {
+  return (PROCESS_NAMES as readonly string[]).indexOf(process.status.name);
 }
 
 async function holdHome(home: string): Promise<Exclusive> {
@@ -209,6 +221,14 @@ async function temporalOf(configuration: Configuration, report: (who: string, ev
 async function servePortOf(configuration: Configuration): Promise<number> {
   const { port } = configuration.serve;
   return configuration.given.has('serve.port') ? port : freePort(port);
+}
+
+function statisticsAreThere(home: string): boolean {
+  try {
+    return readdirSync(statisticsFolder(home)).length > 0;
+  } catch {
+    return false;
+  }
 }
 
 function specificationOf(name: string, home: string, environment: NodeJS.ProcessEnv): ProcessSpecification {
