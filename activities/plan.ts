@@ -1,7 +1,7 @@
 /** A batch measured against a history: a pure function, so that the same batch on the same version is decided the same. */
 import { revisionId, revisionIssuedAt, type CorrectionRevision, type FactRevision, type RetractionRevision } from '../schemas/correction.ts';
 import type { BatchPlan, Outcome, Removal } from '../schemas/editing.ts';
-import type { History } from '../versions/history.ts';
+import type { ActiveCorrection, History } from '../versions/history.ts';
 
 export interface Batch {
   lineage: string;
@@ -32,9 +32,9 @@ export function planOf(history: History, batch: Batch, decidedAt: number): Batch
       continue;
     }
     plan.edits.push(revision);
-    const supersede = (correctionId: string, factKey: string) => addRemoval(plan, { correctionId, factKey, because: 'superseded', by: revision.correction.id });
-    if (holder !== undefined) supersede(holder, revision.factKey);
-    if (rival !== undefined) supersede(rival.correctionId, rival.factKey);
+    for (const predecessor of [history.active.get(holder ?? ''), rival]) {
+      if (predecessor !== undefined) addRemoval(plan, removalOf(predecessor, 'superseded', revision.correction.id));
+    }
   }
   for (const revision of newest.filter((one): one is RetractionRevision => one.kind === 'retraction')) {
     const holder = history.active.get(history.activeByFact.get(revision.factKey) ?? '');
@@ -43,7 +43,7 @@ export function planOf(history: History, batch: Batch, decidedAt: number): Batch
       settle(revision, 'SUPERSEDED', `"${holder.correctionId}", committed in version ${holder.version}, was issued later`, { version: holder.version });
     } else {
       plan.retractions.push(revision);
-      addRemoval(plan, { correctionId: holder.correctionId, factKey: holder.factKey, because: 'retracted', by: revision.id });
+      addRemoval(plan, removalOf(holder, 'retracted', revision.id));
     }
   }
   return plan;
@@ -67,6 +67,10 @@ export function outcomeOf(
 }
 
 type Settle = (revision: FactRevision, status: Outcome['status'], reason: string | null, more?: Partial<Outcome>) => void;
+
+function removalOf({ correctionId, factKey, position }: ActiveCorrection, because: Removal['because'], by: string): Removal {
+  return { correctionId, factKey, because, by, position };
+}
 
 /** A correction that two of the batch want gone goes once; a retraction outweighs, for it holds though an edit is refused. */
 function addRemoval(plan: BatchPlan, removal: Removal): void {

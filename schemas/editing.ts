@@ -2,7 +2,7 @@
  * What crosses between workflows, activities, the model and the version log while a batch is edited:
  * references, numbers and texts. Tensors stay in blobs.
  */
-import type { CorrectionRevision, FactRevision } from './correction.ts';
+import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
 
 export type GateKind = 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
 
@@ -80,6 +80,8 @@ export interface Removal {
   because: 'superseded' | 'retracted' | 'reverted';
   /** The id of the revision that asked for it. */
   by: string;
+  /** Of the correction that leaves. */
+  position: KafkaPosition;
 }
 
 export type OutcomeStatus = 'COMMITTED' | 'SUPERSEDED' | 'QUARANTINED' | 'RETRACTED' | 'DUPLICATE' | 'NOTHING_TO_RETRACT';
@@ -94,7 +96,7 @@ export interface Outcome {
   version: number | null;
   reason: string | null;
   measured: Record<string, number | string>;
-  position: FactRevision['position'];
+  position: KafkaPosition;
   batchId: string;
   decidedAt: number;
 }

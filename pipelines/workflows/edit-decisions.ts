@@ -82,7 +82,7 @@ export function committedOutcomes(
     if (by === undefined) return [];
     const status = removal.because === 'superseded' ? 'SUPERSEDED' : 'RETRACTED';
     const reason = removal.because === 'superseded' ? `superseded by ${removal.by}` : `retracted by ${removal.by}`;
-    return [{ ...outcome(by, status), revisionId: removal.correctionId, factKey: removal.factKey, reason, measured: { code: removal.because, by: removal.by } }];
+    return [{ ...outcome(by, status), revisionId: removal.correctionId, factKey: removal.factKey, position: removal.position, reason, measured: { code: removal.because, by: removal.by } }];
   });
   return [...edits.map((edit) => outcome(edit, 'COMMITTED')), ...retractions.map((retraction) => outcome(retraction, 'RETRACTED')), ...left];
 }
@@ -113,7 +113,7 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
 
 /**
  * The revisions that have not exactly one outcome; a batch must not end while there is one. An outcome is of a record
- * if it bears its id and its position: a duplicate bears the id only, a removed predecessor the position only.
+ * if it bears its id and its position: a duplicate of it has a position of its own.
  */
 export function unaccounted(revisions: readonly FactRevision[], outcomes: readonly Outcome[]): string[] {
   const counts = new Map<string, number>();
