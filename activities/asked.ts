@@ -24,7 +24,7 @@ export class Asked {
 
   /** One answer per probe, in their order. `ensure` is called where something must be asked, to see that the hook is held. */
   async probe(hookId: string | null, probes: readonly Probe[], pulse: Pulse, ensure: () => Promise<unknown>): Promise<ProbeAnswer[]> {
-    const keys = probes.map((probe) => JSON.stringify([hookId, probe.prompt, probe.target ?? null, probe.alternative ?? null, probe.greedyTokensMax]));
+    const keys = probes.map((probe) => keyOf(hookId, probe));
     const found = new Map<string, ProbeAnswer>();
     const missing = new Map<string, Probe>();
     probes.forEach((probe, i) => {
@@ -38,9 +38,10 @@ export class Asked {
       const part = list.slice(from, from + PROBES_PER_CALL_MAX);
       const answers = await pulse.during({ stage: 'probes', asked: from, of: list.length }, () => this.#engine.probe(hookId, part.map(([, probe]) => probe)));
       if (answers.length !== part.length) throw new RangeError(`${answers.length} answers to ${part.length} probes`);
-      part.forEach(([key], i) => {
+      part.forEach(([key, probe], i) => {
         found.set(key, answers[i]!);
         this.#answers.set(key, answers[i]!);
+        if (isBaseAnswer(probe, answers[i]!)) this.#answers.set(keyOf(null, probe), answers[i]!);
       });
     }
     return keys.map((key) => found.get(key)!);
@@ -60,4 +61,16 @@ export class Asked {
     // A model that no longer gives numbers is as bad as can be written.
     return Number.isFinite(reading.ratio) ? reading.ratio : Number.MAX_VALUE;
   }
+}
+
+function keyOf(hookId: string | null, probe: Probe): string {
+  return JSON.stringify([hookId, probe.prompt, probe.target ?? null, probe.alternative ?? null, probe.greedyTokensMax]);
+}
+
+/**
+ * With every gate shut on the prompt, the next token is the base model's, bit for bit. What is scored or decoded after
+ * it may open a gate of its own, so a probe that goes further says nothing about the base.
+ */
+function isBaseAnswer(probe: Probe, answer: ProbeAnswer): boolean {
+  return !answer.opened && probe.greedyTokensMax <= 1 && probe.target === undefined && probe.alternative === undefined;
 }

@@ -3,7 +3,7 @@
  * gives the same answer; it never overwrites, and a HEAD that moved is an answer too.
  */
 import type { FactRevision } from '../schemas/correction.ts';
-import { removalsInForce, type CommitResult, type ProbeReport, type StagedUpdate } from '../schemas/editing.ts';
+import { removalsInForce, type CommitResult, type ProbeReport, type StagedUpdate, type Verdict } from '../schemas/editing.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { EntryRefused } from '../versions/failures.ts';
 import type { History } from '../versions/history.ts';
@@ -24,7 +24,7 @@ export async function commitVersion(versions: Versions, step: CommitStep): Promi
   if (made !== null) return made;
   if (history.head.version !== step.head.version || history.head.hash !== step.head.hash) return { kind: 'head-moved', head: history.head };
   const entry = entryOf(history, step);
-  if (!step.probes.verdict.pass) throw new EntryRefused(step.lineage, entry.version, [`its probes failed: ${step.probes.verdict.reasons.join('; ')}`]);
+  if (!step.probes.verdict.pass) throw new EntryRefused(step.lineage, entry.version, failedProbes(step.probes.verdict));
   // A version whose blobs are gone could never be served.
   if (entry.pairs !== null) await log.getBlob(entry.pairs);
   await log.getBlob(entry.probes.details);
@@ -37,6 +37,10 @@ export async function commitVersion(versions: Versions, step: CommitStep): Promi
 function alreadyMade(history: History, batchId: string): CommitResult | null {
   const version = history.batches.get(batchId);
   return version === undefined ? null : { kind: 'committed', version, hash: history.entries[version - 1]!.hash, already: true };
+}
+
+function failedProbes({ reasons, failing }: Verdict): string[] {
+  return [...reasons, ...failing.map(({ id, reason }) => `"${id}": ${reason}`)].map((reason) => `its probes failed: ${reason}`);
 }
 
 function entryOf(history: History, step: CommitStep): VersionEntry {

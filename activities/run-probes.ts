@@ -49,10 +49,14 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
   const alternatives = await alternativesOf(corrections, targetTokensMax, base.ask);
   const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i], targetTokensMax));
   const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlier.map((one) => ownProbe(one, targetTokensMax))];
-  const [after, before] = [answersTo(probes, await staged.ask(probes)), answersTo(probes, await head.ask(probes))];
-  const baseToken = await baseTokens(questions.flatMap((one) => one.neighbours), [after, before], base.ask);
+  const after = answersTo(probes, await staged.ask(probes));
+  const before = answersTo(probes, await head.ask(probes));
+  // Asked last: by then the answers of shut gates are known to be the base model's.
+  const neighbours = questions.flatMap((one) => one.neighbours);
+  const unedited = answersTo(neighbours, await base.ask(neighbours));
+  const isUnchanged = (probe: Probe, answers: Map<Probe, ProbeAnswer>) => answers.get(probe)!.nextToken === unedited.get(probe)!.nextToken;
 
-  const details = questions.map(({ correction, own, paraphrases, neighbours }): CorrectionProbe => {
+  const details = questions.map(({ correction, own, paraphrases, neighbours: near }): CorrectionProbe => {
     const answer = after.get(own)!;
     return {
       id: correction.id,
@@ -61,11 +65,11 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
       targetLogProbability: finite(answer.targetLogProbability),
       effective: isEffective(effects(answer)),
       paraphrases: paraphrases.map((probe) => ({ prompt: probe.prompt, answerBefore: before.get(probe)!.answer, answerAfter: after.get(probe)!.answer, holds: holds(after.get(probe)!) })),
-      neighbours: neighbours.map((probe) => ({
+      neighbours: near.map((probe) => ({
         prompt: probe.prompt,
         answerBefore: before.get(probe)!.answer,
         answerAfter: after.get(probe)!.answer,
-        unchanged: after.get(probe)!.nextToken === baseToken.get(probe),
+        unchanged: isUnchanged(probe, after),
       })),
     };
   });
@@ -74,7 +78,7 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
     efficacy: tally(questions.map(({ own }) => answers.get(own)!.targetIsArgmax === true)),
     efficacyGreedy: tally(questions.map(({ own }) => answers.get(own)!.targetIsGreedy === true)),
     generalisation: tally(questions.flatMap(({ paraphrases }) => paraphrases.map((probe) => holds(answers.get(probe)!)))),
-    locality: tally(questions.flatMap(({ neighbours }) => neighbours.map((probe) => answers.get(probe)!.nextToken === baseToken.get(probe)))),
+    locality: tally(neighbours.map((probe) => isUnchanged(probe, answers))),
     retention: tally(probes.slice(probes.length - earlier.length).map((probe) => isEffective(effects(answers.get(probe)!)))),
     canaryRatio,
     editNorm,
@@ -123,7 +127,8 @@ function ownProbe({ prompt, target }: { prompt: string; target: string }, target
 /** What the model said before, per correction: as submitted, else as the base model says it, in as many words as the target has. */
 async function alternativesOf(corrections: readonly FactCorrection[], targetTokensMax: number, ask: Ask): Promise<(string | undefined)[]> {
   const unknown = corrections.filter(({ previousAnswer, target }) => !isAlternative(previousAnswer, target));
-  const answers = await ask(unknown.map(({ prompt, target }) => ({ prompt, greedyTokensMax: ownProbe({ prompt, target }, targetTokensMax).greedyTokensMax })));
+  // The very probe that HEAD is asked, so that on the base model it is asked once.
+  const answers = await ask(unknown.map((correction) => ownProbe(correction, targetTokensMax)));
   const byBase = new Map(unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]));
   return corrections.map((correction) => {
     const answer = byBase.get(correction) ?? correction.previousAnswer;
@@ -152,18 +157,6 @@ function finite(logProbability: number | null): number {
 
 function effects({ targetIsArgmax, targetIsGreedy }: ProbeAnswer): { targetIsArgmax: boolean; targetIsGreedy: boolean } {
   return { targetIsArgmax: targetIsArgmax === true, targetIsGreedy: targetIsGreedy === true };
-}
-
-/** The base model's next token after each prompt; a hook whose gates stayed shut has said it already. */
-async function baseTokens(neighbours: readonly Probe[], sides: readonly Map<Probe, ProbeAnswer>[], ask: Ask): Promise<Map<Probe, number>> {
-  const tokens = new Map<Probe, number>();
-  for (const probe of neighbours) {
-    const shut = sides.map((answers) => answers.get(probe)!).find(({ opened }) => !opened);
-    if (shut !== undefined) tokens.set(probe, shut.nextToken);
-  }
-  const open = neighbours.filter((probe) => !tokens.has(probe));
-  (await ask(open)).forEach((answer, i) => tokens.set(open[i]!, answer.nextToken));
-  return tokens;
 }
 
 function answersTo(probes: readonly Probe[], answers: readonly ProbeAnswer[]): Map<Probe, ProbeAnswer> {
