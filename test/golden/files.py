@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 def save_tensors(path: Path, tensors: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+    path.chmod(0o644)
 
 
 def save_json(path: Path, value) -> None:

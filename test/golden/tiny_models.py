@@ -52,11 +52,11 @@ MODELS = {
         torch.bfloat16,
     ),
     "gpt2": (
-        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=4, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0),
+        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_inner=64, n_layer=4, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0),
         torch.float32,
     ),
     "gptj": (
-        GPTJConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=4, n_head=2, rotary_dim=8, n_positions=64, bos_token_id=0, eos_token_id=0),
+        GPTJConfig(vocab_size=VOCABULARY, n_embd=32, n_inner=64, n_layer=4, n_head=2, rotary_dim=8, n_positions=64, bos_token_id=0, eos_token_id=0),
         torch.float32,
     ),
 }
@@ -132,7 +132,7 @@ def write_gguf(name: str, model, made: Tokenizer) -> None:
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(4 * config.n_embd if gpt2 else config.intermediate_size)
+    writer.add_feed_forward_length(config.n_inner if gpt2 else config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     if gpt2:
         writer.add_layer_norm_eps(config.layer_norm_epsilon)
@@ -185,6 +185,8 @@ def write_gguf(name: str, model, made: Tokenizer) -> None:
 
 
 def main():
+    # One thread: the same sums in the same order, and tiny matrices gain nothing from a second.
+    torch.set_num_threads(1)
     made = tokenizer()
     shutil.rmtree(HERE / "tiny", ignore_errors=True)
     for seed, (name, (config, dtype)) in enumerate(MODELS.items()):
@@ -213,6 +215,8 @@ def main():
                 expected |= {f"keys.{layer}": value.numpy() for layer, value in keys.items()}
                 expected |= {f"blockOutput.{layer}": value.numpy() for layer, value in outputs.items()}
         save_tensors(HERE / "tiny" / f"{name}-expected.safetensors", expected)
+        for written in folder.iterdir():
+            written.chmod(0o644)
         spread = expected["logits.0"].std(axis=1).mean()
         top = torch.softmax(torch.tensor(expected["logits.0"]), dim=1).max(dim=1).values
         print(f"{name}: logits spread {spread:.2f}, top probability {top.min():.2f} to {top.max():.2f}")
