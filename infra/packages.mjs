@@ -1,5 +1,5 @@
 /** Installs the npm packages that package-lock.json names, unless they are there. Plain JavaScript: it runs before them. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runChild } from './child.mjs';
@@ -78,10 +78,10 @@ function npmCommand(args) {
     : ['npm', args];
 }
 
-function packageCount() {
-  try {
-    return readdirSync(path.join(ROOT, 'node_modules')).length;
-  } catch {
-    return 0;
-  }
+/** npm makes all folders first and fills them as the downloads come in. */
+function unpackedCount() {
+  const { packages } = JSON.parse(readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8'));
+  return Object.keys(packages).filter(
+    (folder) => folder !== '' && existsSync(path.join(ROOT, folder, 'package.json')),
+  ).length;
 }
