@@ -53,7 +53,7 @@ async function installPackages() {
   // On a terminal npm has a display of its own.
   const timer = setInterval(() => {
     if (!process.stderr.isTTY)
-      process.stderr.write(`Install npm packages: ${packageCount()} so far, ${seconds()}\n`);
+      process.stderr.write(`Install npm packages: ${unpackedCount()} so far, ${seconds()}\n`);
   }, LINE_EVERY_MS);
   try {
     // Install scripts stay off: one of them downloads an outdated TensorFlow, and none is needed.
