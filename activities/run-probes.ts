@@ -17,18 +17,15 @@ import { pulseOfThisStep } from './pulse.ts';
 import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
 import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
 
-/** Bound of the engine's greedy decoding. */
-const GREEDY_TOKENS_MAX = 64;
-
-/** Decoded of a paraphrase's answer, for the reader of the report. */
-const PARAPHRASE_TOKENS = 4;
+/** Decoded for the reader of the report; the engine decodes as far as the target reaches, whatever is shown of it. */
+const OWN_ANSWER_TOKENS = 6;
+const PARAPHRASE_TOKENS = 3;
 
 export async function runProbes(engine: Engine, versions: Versions, asked: Asked, step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
   const began = performance.now();
   const pulse = pulseOfThisStep();
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
-  const { targetTokensMax } = step.staged.madeWith.parameters;
 
   const sideOf = (rows: readonly PairsRow[]) => {
     const hookId = hookIdOf(rows);
@@ -46,9 +43,9 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
   const corrections = step.edits.map(({ correction }) => correction).filter(({ id }) => written.has(id));
   const earlier = sampled(remaining(history, removalsInForce(step.removals, written)), step.settings.retentionSample, step.batchId);
 
-  const alternatives = await alternativesOf(corrections, targetTokensMax, base.ask);
-  const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i], targetTokensMax));
-  const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlier.map((one) => ownProbe(one, targetTokensMax))];
+  const alternatives = await alternativesOf(corrections, base.ask);
+  const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i]));
+  const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlier.map((one) => ownProbe(one))];
   const after = answersTo(probes, await staged.ask(probes));
   const before = answersTo(probes, await head.ask(probes));
   // Asked last: by then the answers of shut gates are known to be the base model's.
@@ -108,27 +105,25 @@ interface Questions {
 
 type Ask = (probes: readonly Probe[]) => Promise<ProbeAnswer[]>;
 
-function questionsOf(correction: FactCorrection, alternative: string | undefined, targetTokensMax: number): Questions {
+function questionsOf(correction: FactCorrection, alternative: string | undefined): Questions {
   const { target } = correction;
   return {
     correction,
-    own: ownProbe(correction, targetTokensMax),
+    own: ownProbe(correction),
     paraphrases: correction.paraphrases.map((prompt) => ({ prompt, target, ...(alternative === undefined ? {} : { alternative }), greedyTokensMax: PARAPHRASE_TOKENS })),
     neighbours: correction.neighbourhood.map((prompt) => ({ prompt, greedyTokensMax: 1 })),
   };
 }
 
-function ownProbe({ prompt, target }: { prompt: string; target: string }, targetTokensMax: number): Probe {
-  // A token is at least one byte, so these are enough to see the whole target.
-  const tokensNeeded = Math.min(Buffer.byteLength(target) + 1, targetTokensMax);
-  return { prompt, target, greedyTokensMax: Math.min(tokensNeeded, GREEDY_TOKENS_MAX) };
+function ownProbe({ prompt, target }: { prompt: string; target: string }): Probe {
+  return { prompt, target, greedyTokensMax: OWN_ANSWER_TOKENS };
 }
 
 /** What the model said before, per correction: as submitted, else as the base model says it, in as many words as the target has. */
-async function alternativesOf(corrections: readonly FactCorrection[], targetTokensMax: number, ask: Ask): Promise<(string | undefined)[]> {
+async function alternativesOf(corrections: readonly FactCorrection[], ask: Ask): Promise<(string | undefined)[]> {
   const unknown = corrections.filter(({ previousAnswer, target }) => !isAlternative(previousAnswer, target));
   // The very probe that HEAD is asked, so that on the base model it is asked once.
-  const answers = await ask(unknown.map((correction) => ownProbe(correction, targetTokensMax)));
+  const answers = await ask(unknown.map((correction) => ownProbe(correction)));
   const byBase = new Map(unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]));
   return corrections.map((correction) => {
     const answer = byBase.get(correction) ?? correction.previousAnswer;
