@@ -14,6 +14,7 @@ export type Unanswered =
   | { kind: 'unknown-lineage'; lineage: string }
   | { kind: 'unknown-version'; lineage: string; version: number; head: number }
   | { kind: 'not-ready'; lineage: string; reason: string }
+  | { kind: 'unsuitable-prompt'; reason: string }
   | { kind: 'full'; waiting: number }
   | { kind: 'gone' };
 
@@ -51,7 +52,7 @@ export interface Asked {
   prompt: string;
   options: GenerateOptions;
   onToken?: (token: GeneratedToken) => void;
-  /** Called before the first token with the version that answers. */
+  /** Called with the version that answers when the turn has come. */
   onBegin?: (version: number) => void;
   /** Whether somebody still waits for the answer. */
   wanted?: () => boolean;
@@ -76,11 +77,22 @@ export class Answers {
       const rows = [...history.active.values()];
       const hookId = await ensureHook(this.#engine, followed.log, rows);
       asked.onBegin?.(history.head.version);
-      const generation = await this.#engine.generate(hookId, asked.prompt, asked.options, asked.onToken);
-      return { generation, opened: generation.opened.map((gate) => openedGate(gate, rows)) };
+      return { rows, generation: await this.#generate(hookId, asked) };
     }, asked.wanted);
     if (turn.kind !== 'done') return turn;
-    return { kind: 'answer', lineage: asked.lineage, version: history.head.version, ...turn.result };
+    const { rows, generation } = turn.result;
+    if ('kind' in generation) return generation;
+    return { kind: 'answer', lineage: asked.lineage, version: history.head.version, generation, opened: generation.opened.map((gate) => openedGate(gate, rows)) };
+  }
+
+  async #generate(hookId: string | null, { prompt, options, onToken }: Asked): Promise<Generation | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
+    try {
+      return await this.#engine.generate(hookId, prompt, options, onToken);
+    } catch (fault) {
+      // How the engine refuses a prompt that does not fit the model's context; by name, for it may come from its thread.
+      if (fault instanceof Error && fault.name === 'RangeError') return { kind: 'unsuitable-prompt', reason: fault.message };
+      throw fault;
+    }
   }
 
   /** The history of a version by name. */

@@ -12,7 +12,7 @@ import type { FollowedLineages } from './followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
 import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
 
-export const COMPLETION_LIMITS = { promptCharactersMax: 16_000, tokensMax: 1_024, stopsMax: 4, stopCharactersMax: 200 } as const;
+export const COMPLETION_LIMITS = { promptCharactersMax: 8_000, tokensMax: 1_024, stopsMax: 4, stopCharactersMax: 200 } as const;
 
 /** OpenAI's default. */
 const TOKENS_DEFAULT = 16;
@@ -81,14 +81,17 @@ export function parseModelName(name: string): { lineage: string; version: Versio
 
 async function stream(reply: FastifyReply, head: object, includeUsage: boolean, answers: Answers, asked: Parameters<Answers['answer']>[0], metrics: ServingMetrics): Promise<FastifyReply> {
   const { raw } = reply;
-  const send = (event: object | '[DONE]') => raw.write(`data: ${event === '[DONE]' ? event : JSON.stringify(event)}\n\n`);
-  const begin = (version: number) => {
-    // From here on the status is told; a fault can only end the stream.
-    reply.hijack();
-    raw.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'errata-version': String(version) });
+  let version = 0;
+  const send = (event: object | '[DONE]') => {
+    if (!raw.headersSent) {
+      // Not before there is something to tell: once the status is told, a fault can only end the stream.
+      reply.hijack();
+      raw.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'errata-version': String(version) });
+    }
+    raw.write(`data: ${event === '[DONE]' ? event : JSON.stringify(event)}\n\n`);
   };
   try {
-    const answer = await answers.answer({ ...asked, onBegin: begin, onToken: ({ text }) => send({ ...head, choices: [choice(text, null)] }) });
+    const answer = await answers.answer({ ...asked, onBegin: (answering) => (version = answering), onToken: ({ text }) => send({ ...head, choices: [choice(text, null)] }) });
     if (answer.kind !== 'answer') return refuseUnanswered(reply, answer);
     metrics.answered(answer);
     send({ ...head, choices: [choice('', finishOf(answer))], errata: { lineage: answer.lineage, version: answer.version, opened: answer.opened } });

@@ -29,6 +29,8 @@ export function refuseUnanswered(reply: FastifyReply, unanswered: Unanswered): F
       return refuse(reply, 404, 'unknown_version', `Lineage "${unanswered.lineage}" has no version ${unanswered.version}; its newest is ${unanswered.head}.`, 'model');
     case 'not-ready':
       return refuse(reply, 503, 'not_ready', `Lineage "${unanswered.lineage}" cannot answer yet: ${unanswered.reason}.`);
+    case 'unsuitable-prompt':
+      return refuse(reply, 400, 'unsuitable_prompt', `The model cannot take this prompt: ${unanswered.reason}.`, 'prompt');
     case 'full':
       return refuse(reply, 429, 'too_many_waiting', `${unanswered.waiting} requests wait already; try again in a moment.`);
     case 'gone':

@@ -78,7 +78,7 @@ describe('completions in OpenAI\'s form', () => {
     ['a name that is none', { model: '../etc' }, 404, 'unknown_model'],
     ['an empty prompt', { prompt: '' }, 400, 'invalid_body'],
     ['two prompts', { prompt: ['a', 'b'] }, 400, 'invalid_body'],
-    ['a prompt over the bound', { prompt: 'x'.repeat(16_001) }, 400, 'invalid_body'],
+    ['a prompt over the bound', { prompt: 'x'.repeat(8_001) }, 400, 'invalid_body'],
     ['too many tokens', { max_tokens: 1_025 }, 400, 'invalid_body'],
     ['a temperature below 0', { temperature: -1 }, 400, 'invalid_body'],
     ['several answers', { n: 2 }, 400, 'invalid_body'],
@@ -351,6 +351,14 @@ describe('what an operator sees', () => {
       expect(statusCode).toBe(200);
       expect(body).not.toMatch(/https?:\/\//);
     }
+  });
+
+  it.each([false, true])('a prompt that the model cannot take is the caller\'s fault (streamed: %s)', async (stream) => {
+    const { start, post } = await serve({ serve: (inner) => Object.assign(Object.create(inner) as Engine, { holds: inner.holds.bind(inner), generate: () => Promise.reject(new RangeError('it has 9000 tokens')) }) });
+    await start();
+    const response = await post('/v1/completions', complete(LINEAGE, { stream }));
+    expect(response.statusCode).toBe(400);
+    expect(response.json().error).toMatchObject({ code: 'unsuitable_prompt', message: expect.stringContaining('9000 tokens') });
   });
 
   it('an internal fault is logged, not shown', async () => {
