@@ -18,8 +18,11 @@ export async function fetchWheel(pin: WheelPin, folder: string, progress: Progre
   // pip writes to a temporary folder first. One of our own is on the right disk, is swept, and shows how far it is.
   const temporary = path.join(folder, 'pip');
   mkdirSync(temporary, { recursive: true });
+  let reached = 0;
   const watch = setInterval(() => {
-    step.at(sizeOf(temporary) / MEGABYTE);
+    // At the end pip moves the wheel away, which is no step back.
+    reached = Math.max(reached, sizeOf(temporary) / MEGABYTE);
+    step.at(reached);
   }, WATCH_MS);
   try {
     await runClient({
