@@ -40,8 +40,8 @@ export class Asked {
       if (answers.length !== part.length) throw new RangeError(`${answers.length} answers to ${part.length} probes`);
       part.forEach(([key, probe], i) => {
         found.set(key, answers[i]!);
-        this.#answers.set(key, answers[i]!);
-        if (isBaseAnswer(probe, answers[i]!)) this.#answers.set(keyOf(null, probe), answers[i]!);
+        this.#answers.set(key, answers[i]);
+        if (isBaseAnswer(probe, answers[i]!)) this.#answers.set(keyOf(null, probe), answers[i]);
       });
     }
     return keys.map((key) => found.get(key)!);

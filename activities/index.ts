@@ -19,23 +19,23 @@ import { stageUpdate } from './stage-update.ts';
 /** Need the model: they run on the task queue `edit-<lineage>`, one at a time. */
 export interface EditActivities {
   /** `edits` may be a part of the batch (a shard); `removals` is always the whole batch's. */
-  computeTargets(step: EditStep): Promise<TargetShard>;
+  computeTargets: (step: EditStep) => Promise<TargetShard>;
   /**
    * Corrections that no shard accepted are left out; `rows` names those that were staged. With no rows and no removal
    * in force the batch changes nothing, and there is nothing to probe or to commit.
    */
-  stageUpdate(step: EditStep & { shards: TargetShard[] }): Promise<StagedUpdate>;
-  runProbes(step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport>;
+  stageUpdate: (step: EditStep & { shards: TargetShard[] }) => Promise<StagedUpdate>;
+  runProbes: (step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }) => Promise<ProbeReport>;
 }
 
 /** Need the version log only. */
 export interface LedgerActivities {
-  planBatch(step: { lineage: string; batchId: string; revisions: FactRevision[] }): Promise<BatchPlan>;
-  commitVersion(
+  planBatch: (step: { lineage: string; batchId: string; revisions: FactRevision[] }) => Promise<BatchPlan>;
+  commitVersion: (
     step: EditStep & { retractions: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
-  ): Promise<CommitResult>;
+  ) => Promise<CommitResult>;
   /** Deletes what was staged, unless a version refers to it. */
-  discard(step: { lineage: string; batchId: string; staged: StagedUpdate }): Promise<void>;
+  discard: (step: { lineage: string; batchId: string; staged: StagedUpdate }) => Promise<void>;
 }
 
 export interface EditStep {

@@ -52,7 +52,7 @@ export function verdictOf(corrections: readonly MeasuredCorrection[], before: Me
   const [only] = corrections;
   const [first] = blamed;
   if (corrections.length === 1 && failing.length === 0 && only !== undefined && first !== undefined) {
-    const measured: Refusal['measured'] = Object.assign({}, ...blamed.map((fault) => fault.measured));
+    const measured: Refusal['measured'] = Object.fromEntries(blamed.flatMap((fault) => Object.entries(fault.measured)));
     failing.push({ id: only.id, code: first.code, reason: blamed.map((fault) => fault.reason).join('; '), measured });
   }
   return { pass: failing.length === 0 && blamed.length === 0, reasons: blamed.map((fault) => fault.reason), failing };

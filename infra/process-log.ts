@@ -1,5 +1,6 @@
 /** The log of a process: one JSON object per line on standard output, a constant message and its fields. */
 import { DefaultLogger, Runtime } from '@temporalio/worker';
+import { inspect } from 'node:util';
 import { pino, type Logger } from 'pino';
 import type { LogLevel } from './configuration.ts';
 
@@ -18,5 +19,5 @@ export function logTemporalTo(log: Logger): void {
 }
 
 export function reasonOf(fault: unknown): string | undefined {
-  return fault === undefined ? undefined : fault instanceof Error ? fault.message : String(fault);
+  return fault === undefined ? undefined : fault instanceof Error ? fault.message : inspect(fault);
 }

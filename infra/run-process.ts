@@ -8,14 +8,14 @@ export interface ProcessContext {
   configuration: Configuration;
   log: Logger;
   /** Told while something long is under way before the process is ready. `share` is in [0, 1]. */
-  step(label: string, share?: number): void;
+  step: (label: string, share?: number) => void;
 }
 
 export interface Running {
   /** Where it listens, if it does. */
   port?: number;
   /** Ends what has begun and takes nothing new. */
-  stop(): Promise<void>;
+  stop: () => Promise<void>;
   /** Settles when it ended by itself, which it should not. */
   ended?: Promise<unknown>;
 }

@@ -57,9 +57,9 @@ export function completionRoutes(server: FastifyInstance, answers: Answers, foll
     const options: GenerateOptions = {
       tokensMax: body.max_tokens ?? TOKENS_DEFAULT,
       temperature: body.temperature ?? 1,
-      ...(body.top_p == null ? {} : { topP: body.top_p }),
-      ...(body.seed == null ? {} : { seed: body.seed }),
-      ...(body.stop == null ? {} : { stop: body.stop }),
+      ...(typeof body.top_p !== 'number' ? {} : { topP: body.top_p }),
+      ...(typeof body.seed !== 'number' ? {} : { seed: body.seed }),
+      ...(!Array.isArray(body.stop) ? {} : { stop: body.stop }),
     };
     const asked = { ...model, prompt: body.prompt, options, wanted: () => !request.raw.socket.destroyed };
     const head = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: Math.floor(Date.now() / 1_000), model: body.model };

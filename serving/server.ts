@@ -34,11 +34,11 @@ export const DEFAULT_SERVING_LIMITS: ServingLimits = { turns: DEFAULT_TURN_LIMIT
 export interface Serving {
   server: FastifyInstance;
   /** Reads the version logs for the first time and goes on following them. */
-  start(): Promise<void>;
+  start: () => Promise<void>;
   /** Tells that a version may have been committed; the logs are looked at now instead of at the next poll. */
-  notify(): Promise<void>;
+  notify: () => Promise<void>;
   /** Takes no new requests, ends those that have begun, stops following. */
-  close(): Promise<void>;
+  close: () => Promise<void>;
 }
 
 export function createServing(dependencies: ServingDependencies, limits: ServingLimits = DEFAULT_SERVING_LIMITS): Serving {

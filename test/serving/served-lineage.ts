@@ -4,7 +4,8 @@ import { createEditActivities, createLedgerActivities } from '../../activities/i
 import { createServing, DEFAULT_SERVING_LIMITS, type ServingDependencies, type ServingLimits } from '../../serving/server.ts';
 import type { Engine } from '../../model/engine.ts';
 import { Versions } from '../../versions/versions.ts';
-import { correction, LINEAGE, runBatch } from '../activities/corrections.ts';
+import type { correction} from '../activities/corrections.ts';
+import { LINEAGE, runBatch } from '../activities/corrections.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
 
@@ -27,12 +28,46 @@ export async function servedLineage(more: Partial<ServingDependencies> & { limit
     store,
     engine: served,
     /** Commits a version with these corrections. */
-    async commit(...revisions: ReturnType<typeof correction>[]): Promise<void> {
+    commit: async (...revisions: ReturnType<typeof correction>[]): Promise<void> => {
       batches += 1;
       await (await runBatch(activities, `batch-${batches}`, revisions)).commit();
     },
     // Awaited here, since an injected request only begins when somebody waits for it.
-    post: async (url: string, body: object) => await serving.server.inject({ method: 'POST', url, payload: body }),
-    get: async (url: string) => await serving.server.inject({ method: 'GET', url }),
+    post: async (url: string, body: object) => replyOf(await serving.server.inject({ method: 'POST', url, payload: body })),
+    get: async (url: string) => replyOf(await serving.server.inject({ method: 'GET', url })),
   };
+}
+
+/** What a caller got: `json` holds whatever of these fields the answer had. */
+export interface Reply {
+  statusCode: number;
+  headers: Record<string, unknown>;
+  body: string;
+  json: ReplyBody;
+}
+
+export interface ReplyBody {
+  id: string;
+  error: { message: string; code: string };
+  choices: { text: string; finish_reason: string | null }[];
+  usage: { completion_tokens: number };
+  data: { id: string; version: number | null }[];
+  versions: { version: number }[];
+  next: number | null;
+  waiting: number;
+  base: { text: string };
+  edited: { text: string };
+}
+
+export function replyOf({ statusCode, headers, body }: { statusCode: number; headers: Record<string, unknown>; body: string }): Reply {
+  return { statusCode, headers, body, json: bodyOf(body) };
+}
+
+export function bodyOf(text: string): ReplyBody {
+  try {
+    return JSON.parse(text) as ReplyBody;
+  } catch {
+    // The page, metrics and streams are no JSON; a test that reads a field of theirs fails by it.
+    return {} as ReplyBody;
+  }
 }

@@ -1,11 +1,13 @@
+import type { Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { Engine, Generation } from '../../model/engine.ts';
 import { entryName } from '../../versions/version-log.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';
-import { baseAnswer, FakeEngine } from '../fake-engine.ts';
-import { servedLineage } from './served-lineage.ts';
+import type { FakeEngine } from '../fake-engine.ts';
+import { baseAnswer } from '../fake-engine.ts';
+import { bodyOf, replyOf, servedLineage } from './served-lineage.ts';
 
 const open: { close(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -28,7 +30,7 @@ describe('completions in OpenAI\'s form', () => {
     await start();
     const texts = await Promise.all([LINEAGE, `${LINEAGE}@2`, `${LINEAGE}@1`, `${LINEAGE}@base`, `${LINEAGE}@0`].map(async (model) => {
       const response = await post('/v1/completions', complete(model));
-      return [response.json().choices[0].text, response.headers['errata-version']];
+      return [response.json.choices[0]!.text, response.headers['errata-version']];
     }));
     expect(texts).toEqual([[' Oslo.', '2'], [' Oslo.', '2'], [' Lyon.', '1'], [` ${baseAnswer(PROMPT)}.`, '0'], [` ${baseAnswer(PROMPT)}.`, '0']]);
   });
@@ -39,8 +41,8 @@ describe('completions in OpenAI\'s form', () => {
     await start();
     const response = await post('/v1/completions', { ...complete(LINEAGE), user: 'somebody', prompt: [PROMPT] });
     expect(response.statusCode).toBe(200);
-    expect(response.json()).toMatchObject({
-      id: expect.stringMatching(/^cmpl-/),
+    expect(response.json).toMatchObject({
+      id: expect.stringMatching(/^cmpl-/) as string,
       object: 'text_completion',
       model: LINEAGE,
       choices: [{ text: ' Lyon.', index: 0, logprobs: null, finish_reason: 'stop' }],
@@ -53,7 +55,7 @@ describe('completions in OpenAI\'s form', () => {
     const { commit, start, post } = await serve();
     await commit(correction('a', { target: 'two words' }));
     await start();
-    const finish = async (more: object) => (await post('/v1/completions', complete(LINEAGE, more))).json().choices[0];
+    const finish = async (more: object) => (await post('/v1/completions', complete(LINEAGE, more))).json.choices[0];
     expect(await finish({ max_tokens: 1 })).toMatchObject({ text: ' two', finish_reason: 'length' });
     expect(await finish({ stop: ' words' })).toMatchObject({ text: ' two', finish_reason: 'stop' });
   });
@@ -66,10 +68,10 @@ describe('completions in OpenAI\'s form', () => {
     expect(response.headers['content-type']).toMatch(/^text\/event-stream/);
     const events = response.body.split('\n\n').filter((event) => event !== '').map((event) => event.replace(/^data: /, ''));
     expect(events.at(-1)).toBe('[DONE]');
-    const chunks = events.slice(0, -1).map((event) => JSON.parse(event));
+    const chunks = events.slice(0, -1).map(bodyOf);
     expect(chunks.map(({ choices }) => choices[0]?.text)).toEqual([' two', ' words.', '', undefined]);
     expect(chunks[2]).toMatchObject({ choices: [{ finish_reason: 'stop' }], errata: { version: 1 } });
-    expect(chunks[3].usage.completion_tokens).toBe(2);
+    expect(chunks[3]!.usage.completion_tokens).toBe(2);
   });
 
   it.each([
@@ -90,7 +92,7 @@ describe('completions in OpenAI\'s form', () => {
     await start();
     const response = await post('/v1/completions', complete(LINEAGE, fault));
     expect(response.statusCode).toBe(status);
-    expect(response.json().error).toMatchObject({ code, message: expect.stringMatching(/\w/) });
+    expect(response.json.error).toMatchObject({ code, message: expect.stringMatching(/\w/) as string });
   });
 
   it.each([
@@ -101,9 +103,9 @@ describe('completions in OpenAI\'s form', () => {
   ])('refuse %s', async (_, type, payload, status) => {
     const { server, start } = await serve();
     await start();
-    const response = await server.inject({ method: 'POST', url: '/v1/completions', headers: { 'content-type': type }, payload });
+    const response = replyOf(await server.inject({ method: 'POST', url: '/v1/completions', headers: { 'content-type': type }, payload }));
     expect(response.statusCode).toBe(status);
-    expect(response.json().error.message).toBeTruthy();
+    expect(response.json.error.message).toBeTruthy();
   });
 });
 
@@ -146,7 +148,7 @@ describe('requests', () => {
     const answered = [post('/v1/completions', complete(LINEAGE))];
     await gate.busy();
     answered.push(post('/v1/completions', complete(LINEAGE)), post('/v1/completions', complete(LINEAGE)));
-    await until(async () => (await get('/readyz')).json().waiting === 2);
+    await until(async () => (await get('/readyz')).json.waiting === 2);
     expect(await post('/v1/completions', complete(LINEAGE))).toMatchObject({ statusCode: 429, headers: { 'retry-after': '1' } });
     for (let i = 0; i < 3; i += 1) await gate.letGo();
     for (const response of await Promise.all(answered)) expect(response.statusCode).toBe(200);
@@ -163,12 +165,12 @@ describe('requests', () => {
     const socket = connect((server.server.address() as AddressInfo).port, '127.0.0.1');
     const body = JSON.stringify(complete(LINEAGE));
     socket.write(`POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
-    await until(async () => (await get('/readyz')).json().waiting === 1);
+    await until(async () => (await get('/readyz')).json.waiting === 1);
     socket.destroy();
     await until(async () => (await connectionsOf(server.server)) === 0);
     await gate.letGo();
     await first;
-    await until(async () => (await get('/readyz')).json().waiting === 0);
+    await until(async () => (await get('/readyz')).json.waiting === 0);
     expect(engine.calls.filter((call) => call === 'generate')).toHaveLength(1);
   });
 
@@ -182,11 +184,11 @@ describe('requests', () => {
     await commit(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }));
     const swapped = notify();
     await gate.letGo();
-    expect((await before).json()).toMatchObject({ choices: [{ text: ' Lyon.' }], errata: { version: 1 } });
+    expect((await before).json).toMatchObject({ choices: [{ text: ' Lyon.' }], errata: { version: 1 } });
     await swapped;
     const after = post('/v1/completions', complete(LINEAGE));
     await gate.letGo();
-    expect((await after).json()).toMatchObject({ choices: [{ text: ' Oslo.' }], errata: { version: 2 } });
+    expect((await after).json).toMatchObject({ choices: [{ text: ' Oslo.' }], errata: { version: 2 } });
   });
 });
 
@@ -194,7 +196,7 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await new Promise((resolve) => setImmediate(resolve));
 }
 
-function connectionsOf(server: import('node:http').Server): Promise<number> {
+function connectionsOf(server: Server): Promise<number> {
   return new Promise((resolve, reject) => server.getConnections((fault, count) => (fault ? reject(fault) : resolve(count))));
 }
 
@@ -203,13 +205,13 @@ describe('versions', () => {
     const { start, commit, notify, get } = await serve();
     await start();
     await commit(correction('a'));
-    expect((await get('/v1/models')).json().data[0]).toMatchObject({ id: LINEAGE, version: 0 });
+    expect((await get('/v1/models')).json.data[0]).toMatchObject({ id: LINEAGE, version: 0 });
     await notify();
-    expect((await get('/v1/models')).json().data.map(({ id, version }: { id: string; version: number }) => [id, version])).toEqual([[LINEAGE, 1], [`${LINEAGE}@base`, 0]]);
+    expect((await get('/v1/models')).json.data.map(({ id, version }) => [id, version])).toEqual([[LINEAGE, 1], [`${LINEAGE}@base`, 0]]);
     const polled = await serve({ limits: { pollEveryMs: 1 } });
     await polled.start();
     await polled.commit(correction('a'));
-    await until(async () => (await polled.get('/v1/models')).json().data[0].version === 1);
+    await until(async () => (await polled.get('/v1/models')).json.data[0]!.version === 1);
   });
 
   it('are listed newest first, in pages', async () => {
@@ -217,8 +219,8 @@ describe('versions', () => {
     for (const id of ['a', 'b', 'c', 'd', 'e']) await commit(correction(id));
     await start();
     const numbers = async (query: string) => {
-      const page = (await get(`/v1/lineages/${LINEAGE}/versions${query}`)).json();
-      return [page.versions.map(({ version }: { version: number }) => version), page.next];
+      const page = (await get(`/v1/lineages/${LINEAGE}/versions${query}`)).json;
+      return [page.versions.map(({ version }) => version), page.next];
     };
     expect(await numbers('')).toEqual([[5, 4, 3, 2, 1], null]);
     expect(await numbers('?limit=2')).toEqual([[5, 4], 4]);
@@ -232,8 +234,8 @@ describe('versions', () => {
     const { start, commit, get } = await serve();
     await commit(correction('a'));
     await start();
-    const version = (await get(`/v1/lineages/${LINEAGE}/versions/1`)).json();
-    expect(version).toMatchObject({ hash: expect.stringMatching(/^[0-9a-f]{64}$/), entry: { version: 1, added: [{ correctionId: 'a' }] }, probes: [{ id: 'a', effective: true, answerAfter: ' Lyon' }] });
+    const version = (await get(`/v1/lineages/${LINEAGE}/versions/1`)).json;
+    expect(version).toMatchObject({ hash: expect.stringMatching(/^[0-9a-f]{64}$/) as string, entry: { version: 1, added: [{ correctionId: 'a' }] }, probes: [{ id: 'a', effective: true, answerAfter: ' Lyon' }] });
     expect((await get(`/v1/lineages/${LINEAGE}/versions/2`)).statusCode).toBe(404);
     for (const name of ['0', 'x', '-1', '1.5']) expect((await get(`/v1/lineages/${LINEAGE}/versions/${name}`)).statusCode).toBe(400);
   });
@@ -244,8 +246,8 @@ describe('versions', () => {
     await start();
     store.objects.set(entryName(LINEAGE, 2), new TextEncoder().encode('{}'));
     await notify();
-    expect((await get('/readyz')).json()).toMatchObject({ status: 'ready', lineages: [{ version: 1, fault: expect.stringMatching(/damaged/) }] });
-    expect((await post('/v1/completions', complete(LINEAGE))).json().choices[0].text).toBe(' Lyon.');
+    expect((await get('/readyz')).json).toMatchObject({ status: 'ready', lineages: [{ version: 1, fault: expect.stringMatching(/damaged/) as string }] });
+    expect((await post('/v1/completions', complete(LINEAGE))).json.choices[0]!.text).toBe(' Lyon.');
   });
 });
 
@@ -254,7 +256,7 @@ describe('compare', () => {
     const { start, commit, post } = await serve();
     await commit(correction('z'), correction('a', { source: 'gazetteer' }));
     await start();
-    expect((await post('/v1/compare', { lineage: LINEAGE, prompt: PROMPT })).json()).toEqual({
+    expect((await post('/v1/compare', { lineage: LINEAGE, prompt: PROMPT })).json).toEqual({
       lineage: LINEAGE,
       version: 1,
       prompt: PROMPT,
@@ -271,7 +273,7 @@ describe('compare', () => {
     const { start, commit, post, engine } = await serve();
     await commit(correction('a'));
     await start();
-    const answer = (await post('/v1/compare', { lineage: LINEAGE, prompt: 'Something else is in', version: 1 })).json();
+    const answer = (await post('/v1/compare', { lineage: LINEAGE, prompt: 'Something else is in', version: 1 })).json;
     expect(answer.base.text).toBe(answer.edited.text);
     expect(engine.calls.filter((call) => call === 'generate')).toHaveLength(1);
   });
@@ -295,9 +297,9 @@ describe('corrections', () => {
     await start();
     const response = await post('/v1/corrections', { ...fact, id: 'mine', issuedAt: 5 });
     expect(response.statusCode).toBe(202);
-    expect(response.json()).toEqual({ id: 'mine', lineage: LINEAGE, factKey: 'Lyon|{} lies on the', issuedAt: 5, position });
+    expect(response.json).toEqual({ id: 'mine', lineage: LINEAGE, factKey: 'Lyon|{} lies on the', issuedAt: 5, position });
     expect(submitted).toEqual([{ ...fact, id: 'mine', relation: null, previousAnswer: null, paraphrases: [], neighbourhood: [], source: 'http', issuedAt: 5 }]);
-    expect((await post('/v1/corrections', fact)).json().id).toMatch(/^[0-9a-f-]{36}$/);
+    expect((await post('/v1/corrections', fact)).json.id).toMatch(/^[0-9a-f-]{36}$/);
   });
 
   it.each([
@@ -358,7 +360,7 @@ describe('what an operator sees', () => {
     await start();
     const response = await post('/v1/completions', complete(LINEAGE, { stream }));
     expect(response.statusCode).toBe(400);
-    expect(response.json().error).toMatchObject({ code: 'unsuitable_prompt', message: expect.stringContaining('9000 tokens') });
+    expect(response.json.error).toMatchObject({ code: 'unsuitable_prompt', message: expect.stringContaining('9000 tokens') as string });
   });
 
   it('an internal fault is logged, not shown', async () => {

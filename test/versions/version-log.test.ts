@@ -61,7 +61,7 @@ describe('the version log', () => {
     const results = await Promise.all([log.append(mine), other.append(theirs)]);
     expect(results.map((result) => result.kind).sort()).toEqual(['appended', 'exists']);
     const lost = results.find((result) => result.kind === 'exists')!;
-    const won = results[0]!.kind === 'appended' ? 'mine' : 'theirs';
+    const won = results[0].kind === 'appended' ? 'mine' : 'theirs';
     expect(lost.kind === 'exists' && lost.entry.batchId).toBe(won);
   });
 
@@ -131,7 +131,7 @@ describe('damage is found while reading', () => {
     await appendChange(log, { add: [addedCorrection('a')] });
     await appendChange(log, { add: [addedCorrection('b')] });
     const name = entryName('l', 1);
-    const text = new TextDecoder().decode(store.objects.get(name)!).replace('"Lyon"', '"Oslo"');
+    const text = new TextDecoder().decode(store.objects.get(name)).replace('"Lyon"', '"Oslo"');
     store.objects.set(name, new TextEncoder().encode(text));
     await expect(again().read()).rejects.toThrow(/version log of lineage "l" is damaged at lineages\/l\/log\/0{19}2\.json: its parent is/i);
   });
