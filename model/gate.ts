@@ -3,6 +3,8 @@
  * the block's threshold. All but `sequence` look at the token alone, so that an answer depends neither on padding nor
  * on neighbours, and decoding with a cache sees what the full sequence would.
  *
+ *   scope     leverage, or a key nearly that of a correction: max(h(k), cosine * threshold / nearKey). Corrections whose
+ *             own leverage is low (short subjects, common endings) keep their scope, and related keys are still refused
  *   leverage  h(k) = 1 - (k^T P k) / (k^T P0 k) = |Q k|^2 / (k^T P0 k), in [0, 1): the share of the key's whitened
  *             energy that the corrections explain (variance reduction of the linear regression)
  *   key       largest cosine between k and a corrected key, whitened by P0 (GRACE, NeuralDB)
@@ -11,20 +13,19 @@
  *   always    1
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { GateKind, GateParameters } from '../schemas/editing.ts';
+import type { GateParameters } from '../schemas/editing.ts';
 import type { LayerHook } from './hook.ts';
 import { keyEnergy } from './prior.ts';
 import type { TokenRows } from './token-rows.ts';
 
 /** Scores [R] of keys [R, F] with Q k [R, N]. `rows` is needed by `sequence` alone. */
-export function scoreKeys(kind: GateKind, block: LayerHook, keys_RF: tf.Tensor2D, response_RN: tf.Tensor2D, rows: TokenRows | null): Float32Array {
+export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, response_RN: tf.Tensor2D, rows: TokenRows | null): Float32Array {
+  const { kind, nearKey } = gate;
   switch (kind) {
-    case 'leverage': {
-      const energy = keyEnergy(keys_RF, block.prior.prior_FF);
-      return leverage(response_RN, energy);
-    }
+    case 'scope':
+    case 'leverage':
     case 'key':
-      return cosine(block, keys_RF, keyEnergy(keys_RF, block.prior.prior_FF));
+      return tf.tidy(() => relativeScores(kind, block, keys_RF, response_RN, keyEnergy(keys_RF, block.prior.prior_FF), nearKey));
     case 'norm':
       return changeNorm(block, response_RN);
     case 'sequence': {
@@ -39,7 +40,9 @@ export function scoreKeys(kind: GateKind, block: LayerHook, keys_RF: tf.Tensor2D
 /** The block's threshold at this version: the gate's floor, or the asked quantile of the reference text's scores if that is higher. */
 export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold: number; openShare: number } {
   if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : 0 };
-  const scores = scoreKnownKeys(gate.kind, block, block.prior.reference_TF, block.prior.referenceEnergy);
+  // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
+  const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
+  const scores = scoreKnownKeys({ ...gate, kind }, block, block.prior.reference_TF, block.prior.referenceEnergy);
   const sorted = scores.slice().sort();
   const quantile = sorted[Math.min(sorted.length - 1, Math.floor(gate.referenceQuantile * sorted.length))]!;
   const threshold = Math.max(gate.floor, quantile);
@@ -47,13 +50,20 @@ export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold
 }
 
 /** Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. */
-export function scoreKnownKeys(kind: 'leverage' | 'key' | 'norm', block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array): Float32Array {
+export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array): Float32Array {
   return tf.tidy(() => {
     const response = tf.matMul(keys_RF, block.whitened_NF, false, true) as tf.Tensor2D;
-    if (kind === 'norm') return changeNorm(block, response);
-    const energy = tf.tensor1d(keyEnergies);
-    return kind === 'leverage' ? leverage(response, energy) : cosine(block, keys_RF, energy);
+    if (gate.kind === 'norm') return changeNorm(block, response);
+    if (gate.kind === 'always' || gate.kind === 'sequence') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
+    return relativeScores(gate.kind, block, keys_RF, response, tf.tensor1d(keyEnergies), gate.nearKey);
   });
+}
+
+function relativeScores(kind: 'scope' | 'leverage' | 'key', block: LayerHook, keys_RF: tf.Tensor2D, response_RN: tf.Tensor2D, energy: tf.Tensor1D, nearKey: number): Float32Array {
+  if (kind === 'leverage') return leverage(response_RN, energy);
+  const near = cosine(block, keys_RF, energy);
+  if (kind === 'key') return near;
+  return leverage(response_RN, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
 }
 
 function leverage(response_RN: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {

@@ -72,7 +72,7 @@ export class Hook implements DownHook {
     pairs.layers.forEach((layer, i) => {
       const prior = priors.get(layer);
       if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
-      const block = buildLayer(prior, pairs.keys[i]!, pairs.changes[i]!, pairs.count);
+      const block = buildLayer(prior, pairs.keys[i]!, pairs.changes[i]!);
       const reference = thresholdOf(block, gate);
       block.threshold = reference.threshold;
       open = Math.max(open, reference.openShare);
@@ -88,7 +88,7 @@ export class Hook implements DownHook {
   project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
     const response_RN = tf.matMul(keys_RF, block.whitened_NF, false, true) as tf.Tensor2D;
-    const scores = scoreKeys(this.gate.kind, block, keys_RF, response_RN, rows);
+    const scores = scoreKeys(this.gate, block, keys_RF, response_RN, rows);
     const opened = new Uint8Array(rows.count);
     let any = false;
     for (let row = 0; row < rows.count; row++) {
@@ -124,8 +124,9 @@ export function nearestPairs(block: LayerHook, keys_RF: tf.Tensor2D): Int32Array
 }
 
 /** A block's hook before its gate is set (threshold +infinity). keys [N, F] and changes [N, D] are row-major. */
-export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Array, count: number): LayerHook {
+export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Array): LayerHook {
   const F = prior.lower.rows;
+  const count = keys.length / F;
   const D = changes.length / count;
   const [keys_NF, changes_ND] = [tf.tensor2d(keys, [count, F]), tf.tensor2d(changes, [count, D])];
   try {

@@ -1,7 +1,7 @@
 /**
  * What the base model's keys look like on ordinary text: the second moment C0 = E[k k^T] of each edited block, and the
- * texts that gates and canaries are measured on. The text is a file the user names, or the model's own samples: about
- * 10 F tokens suffice (arXiv 2506.04226). The first token of a sequence is left out: its key is the attention sink's.
+ * texts that gates and canaries are measured on. The text is a file the user names, or the model's own samples: 10 F
+ * tokens suffice (arXiv 2506.04226); 6 F did for SmolLM2. The first token of a sequence is left out: its key is the attention sink's.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -51,14 +51,14 @@ export interface StatisticsOptions {
 /** Tokens per sequence, the front token not counted. */
 const SEQUENCE_TOKENS = 128;
 /** Tokens behind C0 per channel of F. */
-const TOKENS_PER_CHANNEL = 10;
+const TOKENS_PER_CHANNEL = 6;
 const REFERENCE_TOKENS = 2_048;
 const CANARY_TOKENS = 1_536;
 /** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
 const CANARY_SEQUENCE_TOKENS = 48;
 const CONTEXT_TOKENS = 9;
 /** Sequences sampled side by side. */
-const SAMPLED_TOGETHER = 64;
+const SAMPLED_TOGETHER = 128;
 /** Tokens per forward pass. */
 const PASS_TOKENS = 1_024;
 
@@ -105,7 +105,7 @@ export function disposeStatistics(statistics: KeyStatistics): void {
   statistics.moments.clear();
 }
 
-const STATISTICS_FORMAT = 3;
+const STATISTICS_FORMAT = 4;
 
 /** A sequence in pieces of some tokens, each behind the sequence's first token. */
 function pieces(sequence: readonly number[], tokens: number): number[][] {

@@ -311,12 +311,11 @@ export class LocalEngine implements Engine {
 /** Canary sequences on which a gate opens. A block's keys are the base model's as long as no lower gate has opened in the sequence. */
 function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): { touched: number[]; openShare: number } {
   if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence') return { touched: sequences.map((_, b) => b), openShare: 1 };
-  const { kind } = hook.gate;
   const touched = new Set<number>();
   let openTokens = 0;
   const total = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
   for (const block of hook.blocks.values()) {
-    const scores = scoreKnownKeys(kind, block, block.prior.canary_TF, block.prior.canaryEnergy);
+    const scores = scoreKnownKeys(hook.gate, block, block.prior.canary_TF, block.prior.canaryEnergy);
     let row = 0;
     let open = 0;
     sequences.forEach((sequence, b) => {

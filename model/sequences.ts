@@ -12,11 +12,19 @@ export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
   return [...frontTokens(tokenizer), ...tokenizer.encode(prompt)];
 }
 
-/** What stands before every text: the beginning-of-text token, else the end-of-text token, else nothing. */
+/**
+ * What stands before every text: the token that separates documents where the model has one, else its
+ * beginning-of-text token, else nothing. Not the beginning token of a chat model: behind `<|im_start|>` SmolLM2's first
+ * token is itself a sink (22 % of first tokens' keys have a whitened cosine above 0.6 with one another, against 2 %
+ * behind `<|endoftext|>`), and its loss on plain text is higher.
+ */
 export function frontTokens(tokenizer: Tokenizer): number[] {
-  const front = tokenizer.beginToken ?? tokenizer.endTokens[0];
-  return front === undefined ? [] : [front];
+  const separator = tokenizer.encode(DOCUMENT_SEPARATOR);
+  if (separator.length === 1) return separator;
+  return tokenizer.beginToken === null ? [] : [tokenizer.beginToken];
 }
+
+const DOCUMENT_SEPARATOR = '<|endoftext|>';
 
 /** Tokens of an answer after the prompt: a space stands between them unless the prompt ends in white space. */
 export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: string): number[] {

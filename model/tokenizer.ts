@@ -36,7 +36,7 @@ export function createTokenizer(
   special: { beginToken: number | null; endTokens: number[] },
 ): Tokenizer {
   const pinned = pinDown(description);
-  const library = new LibraryTokenizer(pinned.json, { clean_up_tokenization_spaces: false }) as Library;
+  const library = new Untyped(pinned.json, { clean_up_tokenization_spaces: false });
   const added = new Set(pinned.addedTokens.map((token) => token.content));
   const vocabulary =
     1 + Math.max(...Object.values(pinned.json.model.vocab), ...pinned.addedTokens.map((token) => token.id));
@@ -121,6 +121,8 @@ interface Library {
   id_to_token(id: number): string | undefined;
   model: { encode(words: string[]): string[] };
 }
+
+const Untyped = LibraryTokenizer as unknown as new (json: object, config: object) => Library;
 
 const encoder = new TextEncoder();
 const metaspaceLength = encoder.encode('\u2581').length;

@@ -45,7 +45,8 @@ export async function derivePairs(
   const n = edits.length;
   const sight = laySight(edits, context);
   const seconds = { keys: 0, solve: 0 };
-  const result: PairSet = { layers, count: n, keyWidth: F, valueWidth: D, keys: [], changes: [] };
+  const views = sight.contexts === 0 ? 1 : 2;
+  const result: PairSet = { layers, count: n, keyWidth: views * F, valueWidth: views * D, keys: [], changes: [] };
   const open = new OpenAtSubjects(new Set(layers), new Map(layers.flatMap((layer) => (hook?.blocks.has(layer) ? [[layer, hook.blocks.get(layer)!]] : []))), sight);
 
   let hidden = model.embed(sight.rows);
@@ -62,14 +63,21 @@ export async function derivePairs(
       const began = performance.now();
       advance(layer);
       const keysAll = open.recordKeys(layer, () => model.run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open }).hidden.dispose());
-      const keys_NF = averageKeys(keysAll, sight, n, F);
+      const keys_NF = viewKeys(keysAll, sight, n, F);
       const now = hiddenAt(model, hidden, sight, { from: layer, to: last + 1 }, open);
-      const keysTensor = tf.tensor2d(keys_NF, [n, F]);
+      const keysTensor = tf.tensor2d(keys_NF, [n * views, F]);
       const current = open.blocks.get(layer);
       const before = current === undefined ? null : changeOf(current, keysTensor);
-      const changes = new Float32Array(n * D);
+      const changes = new Float32Array(n * views * D);
       const had = before?.dataSync();
-      for (let at = 0; at < changes.length; at++) changes[at] = (had?.[at] ?? 0) + (targets[at]! - now[at]!) / (layers.length - i);
+      for (let edit = 0; edit < n; edit++) {
+        for (let view = 0; view < views; view++) {
+          for (let d = 0; d < D; d++) {
+            const at = (edit * views + view) * D + d;
+            changes[at] = (had?.[at] ?? 0) + (targets[edit * D + d]! - now[edit * D + d]!) / (layers.length - i);
+          }
+        }
+      }
       tf.dispose([keysTensor, ...(before === null ? [] : [before])]);
       result.keys.push(keys_NF);
       result.changes.push(changes);
@@ -80,7 +88,7 @@ export async function derivePairs(
       const at = earlier?.layers.indexOf(layer) ?? -1;
       const allKeys = at < 0 ? keys_NF : joined(earlier!.keys[at]!, keys_NF);
       const allChanges = at < 0 ? changes : joined(earlier!.changes[at]!, changes);
-      const block = buildLayer(priors.get(layer)!, allKeys, allChanges, n + (at < 0 ? 0 : earlier!.count));
+      const block = buildLayer(priors.get(layer)!, allKeys, allChanges);
       made.push(block);
       open.blocks.set(layer, block);
       seconds.solve += (performance.now() - solving) / 1000;
@@ -147,20 +155,23 @@ function lastRows(rows: TokenRows): Uint8Array {
   return opened;
 }
 
-function averageKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number): Float32Array {
+/** Keys of each edit's views, [n * views, F]: the bare prompt's, then the mean over the prefixed ones. */
+function viewKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number): Float32Array {
+  const width = sight.contexts + 1;
   const rows: number[] = [];
-  for (let edit = 0; edit < edits; edit++) for (let c = 0; c <= sight.contexts; c++) rows.push(lastRow(sight.rows, sight.sequence(edit, c)));
+  for (let edit = 0; edit < edits; edit++) for (let c = 0; c < width; c++) rows.push(lastRow(sight.rows, sight.sequence(edit, c)));
   const values = tf.tidy(() => gatherRows(keys_RF, rows).dataSync() as Float32Array);
   keys_RF.dispose();
-  const averaged = new Float32Array(edits * F);
-  const width = sight.contexts + 1;
+  if (sight.contexts === 0) return values.slice();
+  const viewed = new Float32Array(edits * 2 * F);
   for (let edit = 0; edit < edits; edit++) {
     for (let c = 0; c < width; c++) {
-      const weight = sight.contexts === 0 ? 1 : c === 0 ? 0.5 : 0.5 / sight.contexts;
-      for (let f = 0; f < F; f++) averaged[edit * F + f]! += weight * values[(edit * width + c) * F + f]!;
+      const row = edit * 2 + (c === 0 ? 0 : 1);
+      const weight = c === 0 ? 1 : 1 / sight.contexts;
+      for (let f = 0; f < F; f++) viewed[row * F + f]! += weight * values[(edit * width + c) * F + f]!;
     }
   }
-  return averaged;
+  return viewed;
 }
 
 /** Hidden states [n, D] at the end of the range, at each bare prompt's subject. */

@@ -4,7 +4,7 @@
  */
 import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
 
-export type GateKind = 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
+export type GateKind = 'scope' | 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
 
 /** Everything that decides what an edit of a given model and batch becomes; stored in the version it made. */
 export interface HyperParameters {
@@ -37,6 +37,8 @@ export interface GateParameters {
   floor: number;
   /** The threshold is at least this quantile of the score on the reference text, at this version. */
   referenceQuantile: number;
+  /** `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the leverage says. */
+  nearKey: number;
 }
 
 /** A content-addressed blob of the version log. */

@@ -180,7 +180,7 @@ async function fetchWhole(
     try {
       let bytes = done;
       if (bytes < file.size) {
-        for await (const chunk of blob.slice(done, file.size).stream()) {
+        for await (const chunk of blob.slice(done, file.size).stream() as AsyncIterable<Uint8Array>) {
           alive();
           bytes += chunk.length;
           if (bytes > file.size)

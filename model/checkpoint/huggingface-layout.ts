@@ -159,7 +159,8 @@ function checked<T>(path: string, schema: z.ZodType<T>, raw: unknown): T {
 }
 
 function llamaFamily(path: string, family: string, read: z.infer<typeof llamaConfig>): ModelConfig {
-  const slides = family === 'qwen2' ? (read.use_sliding_window ?? false) : read.sliding_window != null;
+  const slides =
+    family === 'qwen2' ? (read.use_sliding_window ?? false) : typeof read.sliding_window === 'number';
   if (slides && (read.sliding_window ?? 0) < read.max_position_embeddings) {
     throw new UnsupportedCheckpoint(
       `${path}: attention through a sliding window`,
@@ -203,7 +204,7 @@ function llamaRotary(path: string, width: number, read: z.infer<typeof llamaConf
   if (!theta.success || (kind !== 'default' && kind !== 'llama3')) {
     throw new UnsupportedCheckpoint(
       `${path}: rotary embedding of kind ${JSON.stringify(kind)}`,
-      { path, kind: String(kind) },
+      { path, kind: JSON.stringify(kind) },
       'No scaling and "llama3" are read',
     );
   }
