@@ -257,7 +257,10 @@ function elementArray(type: ElementType, { buffer }: Uint8Array<ArrayBuffer>): E
       return new Uint16Array(buffer);
     case 'I8':
       return new Int8Array(buffer);
-    default:
+    case 'U8':
+    case 'BOOL':
+    case 'F8_E4M3':
+    case 'F8_E5M2':
       return new Uint8Array(buffer);
   }
 }

@@ -84,10 +84,11 @@ describe('a folder in the Hugging Face layout', () => {
       join(copy, 'tokenizer_config.json'),
       (json) => (json['bos_token'] = { content: '<|endoftext|>' }),
     );
-    const { tokenizer, close } = await openCheckpoint(copy);
+    const checkpoint = await openCheckpoint(copy);
+    const { tokenizer } = checkpoint;
     expect(tokenizer.beginToken).toBe(0);
     expect(new Set(tokenizer.endTokens)).toEqual(new Set([5, 6, 0, 2]));
-    await close();
+    await checkpoint.close();
   });
 
   it('names the tensors that a file lacks', async () => {

@@ -26,6 +26,9 @@ interface Asked {
   range: string | null;
 }
 
+const addressOf = (input: Parameters<typeof fetch>[0]) =>
+  input instanceof Request ? input.url : input.toString();
+
 /** A hub with one model on it, `owner/model`, that may be made to misbehave on a request for a file's bytes. */
 function hubWith(
   files: Record<string, Uint8Array>,
@@ -33,7 +36,7 @@ function hubWith(
 ) {
   const asked: Asked[] = [];
   const answer: typeof fetch = async (input, init) => {
-    const url = new URL(String(input));
+    const url = new URL(addressOf(input));
     const range = new Headers(init?.headers).get('range');
     asked.push({ path: url.pathname, range });
     if (url.pathname === '/api/models/owner/model/tree/main') {
@@ -163,7 +166,7 @@ describe('a model from the hub', () => {
   it('that stalls is given up after so many attempts', async () => {
     const { answer, asked } = hubWith(modelFiles('llama'), () => undefined);
     const stalling: typeof fetch = (input, init) => {
-      if (!String(input).includes('model.safetensors')) return answer(input, init);
+      if (!addressOf(input).includes('model.safetensors')) return answer(input, init);
       asked.push({ path: 'stalled', range: null });
       return new Promise((_, reject) =>
         init!.signal!.addEventListener('abort', () => reject(init!.signal!.reason as Error)),
