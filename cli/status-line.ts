@@ -1,11 +1,12 @@
 /**
  * One line at the bottom of a terminal that tells how far something is, with ordinary lines written above it. Where the
- * output is no terminal there is no status line, and the ordinary lines are all there is.
+ * output is no terminal, how far it is is an ordinary line too, every few seconds.
  */
 import type { Output } from './output.ts';
 
 const SHOWN_AFTER_MS = 2_000;
 const DRAW_EVERY_MS = 250;
+const PLAIN_EVERY_MS = 5_000;
 const BAR_COLUMNS = 24;
 
 export class StatusLine {
@@ -16,10 +17,11 @@ export class StatusLine {
   #done = 0;
   #total = 0;
   #drawn = false;
+  #told = '';
 
   constructor(output: Output) {
     this.#output = output;
-    this.#timer = output.interactive ? setInterval(() => this.#draw(), DRAW_EVERY_MS) : null;
+    this.#timer = output.json ? null : output.interactive ? setInterval(() => this.#draw(), DRAW_EVERY_MS) : setInterval(() => this.#tell(), PLAIN_EVERY_MS);
     this.#timer?.unref();
   }
 
@@ -34,7 +36,7 @@ export class StatusLine {
   above(line: string): void {
     this.#clear();
     this.#output.line(line);
-    if (this.#timer !== null) this.#draw();
+    if (this.#output.interactive) this.#draw();
   }
 
   end(): void {
@@ -50,6 +52,14 @@ export class StatusLine {
     const line = `${bar}${this.#text}  ${Math.round(passedMs / 1_000)} s`;
     this.#output.streams.err.write(`\r\u001b[2K${this.#output.colours.dim(line.slice(0, this.#output.columns - 1))}`);
     this.#drawn = true;
+  }
+
+  /** The same without a terminal; nothing when nothing has changed. */
+  #tell(): void {
+    const line = `${this.#text}${this.#total === 0 ? '' : `: ${this.#done} of ${this.#total}`}`;
+    if (line === '' || line === this.#told) return;
+    this.#told = line;
+    this.#output.note(`  ${line}  (${Math.round((performance.now() - this.#startedMs) / 1_000)} s)`);
   }
 
   #clear(): void {
