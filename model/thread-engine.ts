@@ -80,7 +80,7 @@ export class ThreadEngine implements Engine {
   /** Starts the thread and loads the engine there. Throws what loading threw. */
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<ThreadEngine> {
     setTensorFlowEnvironment();
-    const worker = new Worker(fileURLToPath(new URL('./engine-thread.ts', import.meta.url)), { workerData: options, execArgv: ['--import', 'tsx'] });
+    const worker = new Worker(fileURLToPath(new URL('./engine-thread-start.mjs', import.meta.url)), { workerData: options });
     await new Promise<void>((resolve, reject) => {
       const hear = (reply: EngineReply) => {
         if (reply.kind === 'loading') progress?.(reply.step, reply.share);
