@@ -91,8 +91,9 @@ const REQUEST_WAIT_MS = 30_000;
 const RETRY_WAIT_MS = 200;
 const RETRY_WAIT_MAX_MS = 5_000;
 const RETRIES_MAX = 12;
-const SESSION_MS = 30_000;
-const HEARTBEAT_MS = 3_000;
+/** A reader that was killed is missed for so long; its partitions wait meanwhile. */
+const SESSION_MS = 10_000;
+const HEARTBEAT_MS = 2_000;
 /** `disconnect()` waits for the open fetch. */
 const FETCH_WAIT_MS = 250;
 const TOPIC_READY_WAIT_MS = 15_000;
@@ -162,14 +163,26 @@ export class KafkaCluster {
 
   async sender(): Promise<RecordSender> {
     const ledger: PartitionLedger = new WeakMap();
-    const producer = this.#kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, createPartitioner: notingPartitioner(ledger) });
-    await producer.connect();
-    return new Sender(producer, ledger);
+    const sender = new Sender(ledger, async () => {
+      const producer = this.#kafka.producer({
+        idempotent: true,
+        maxInFlightRequests: 1,
+        allowAutoTopicCreation: false,
+        createPartitioner: notingPartitioner(ledger),
+        // Given up in between, a request that the broker did get would lend its sequence number to the next one's
+        // records, which the broker would then take for repeated and drop.
+        retry: { retries: Number.MAX_SAFE_INTEGER },
+      });
+      await producer.connect();
+      return producer;
+    });
+    await sender.open();
+    return sender;
   }
 
   /** Reads the topics as a member of the group, from the committed offsets or else the beginning, until stopped. */
   async read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader> {
-    return await startReader(this.#consumer(group), topics, onBatch, this.#logger, { starts: null });
+    return await startReader(this.#consumer(group), topics, onBatch, this.#logger, { positions: null });
   }
 
   /**
@@ -188,7 +201,7 @@ export class KafkaCluster {
       await onRecords(batch.records);
       await batch.done(batch.records.at(-1)!.offset);
     };
-    return await startReader(this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { starts });
+    return await startReader(this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { positions: starts });
   }
 
   #consumer(group: string): Consumer {
@@ -213,12 +226,23 @@ export class KafkaCluster {
 }
 
 class Sender implements RecordSender {
-  readonly #producer: Producer;
   readonly #partitionOf: PartitionLedger;
+  readonly #connect: () => Promise<Producer>;
+  #producer: Promise<Producer> | null = null;
 
-  constructor(producer: Producer, partitionOf: PartitionLedger) {
-    this.#producer = producer;
+  constructor(partitionOf: PartitionLedger, connect: () => Promise<Producer>) {
     this.#partitionOf = partitionOf;
+    this.#connect = connect;
+  }
+
+  async open(): Promise<Producer> {
+    this.#producer ??= this.#connect();
+    try {
+      return await this.#producer;
+    } catch (error) {
+      this.#producer = null;
+      throw error;
+    }
   }
 
   async send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
@@ -230,12 +254,20 @@ class Sender implements RecordSender {
   }
 
   async close(): Promise<void> {
-    await this.#producer.disconnect();
+    const producer = this.#producer;
+    this.#producer = null;
+    await (await producer)?.disconnect();
   }
 
   async #sendPart(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
     const messages = records.map((record): Message => ({ key: record.key, value: record.value, ...(record.headers === undefined ? {} : { headers: record.headers }) }));
-    const written = await this.#producer.send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages });
+    const producer = await this.open();
+    const written = await producer.send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages }).catch((error: unknown) => {
+      // What a failure leaves of the sequence is not to be trusted: the next send is a new producer's.
+      this.#producer = null;
+      void producer.disconnect().catch(() => undefined);
+      throw error;
+    });
     // A broker answers with the first offset per partition; within a partition the order is that of the request.
     const next = new Map(written.map(({ partition, baseOffset }) => [partition, BigInt(baseOffset ?? UNKNOWN_OFFSET)]));
     return messages.map((message) => {
@@ -263,8 +295,11 @@ function notingPartitioner(ledger: PartitionLedger): ICustomPartitioner {
 }
 
 interface ReaderOptions {
-  /** By `<topic>-<partition>`; where it is given, nothing before is handed on and nothing is committed. */
-  starts: ReadonlyMap<string, string> | null;
+  /**
+   * Next offset by `<topic>-<partition>`, kept up to date. Where it is given, nothing before is handed on and nothing
+   * is committed.
+   */
+  positions: Map<string, string> | null;
 }
 
 async function startReader(consumer: Consumer, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>, logger: Logger, options: ReaderOptions): Promise<RecordReader> {
@@ -275,7 +310,15 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
   const ended = new Promise<Error>((resolve) => (end = resolve));
   let enter: () => void = () => undefined;
   const ready = new Promise<void>((resolve) => (enter = resolve));
+  // Also after a break: a follower commits nothing, so the group would begin it at the beginning again.
+  const goOn = (): void => {
+    for (const [partition, offset] of options.positions ?? []) {
+      const at = partition.lastIndexOf('-');
+      consumer.seek({ topic: partition.slice(0, at), partition: Number(partition.slice(at + 1)), offset });
+    }
+  };
   consumer.on(consumer.events.GROUP_JOIN, () => {
+    goOn();
     joined = true;
     enter();
   });
@@ -294,16 +337,12 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
     eachBatchAutoResolve: false,
     partitionsConsumedConcurrently: PARTITIONS_AT_ONCE_MAX,
     eachBatch: async (payload) => {
-      const start = options.starts?.get(`${payload.batch.topic}-${payload.batch.partition}`);
+      const start = options.positions?.get(`${payload.batch.topic}-${payload.batch.partition}`);
       const records = payload.batch.messages.filter((message) => start === undefined || BigInt(message.offset) >= BigInt(start)).map((message) => consumedRecord(message, payload));
       if (records.length === 0) payload.resolveOffset(payload.batch.lastOffset());
-      else await onBatch(partitionBatch(records, payload, options.starts === null, { timers, stopping: () => stopping }));
+      else await onBatch(partitionBatch(records, payload, options.positions, { timers, stopping: () => stopping }));
     },
   });
-  for (const [partition, offset] of options.starts ?? []) {
-    const at = partition.lastIndexOf('-');
-    consumer.seek({ topic: partition.slice(0, at), partition: Number(partition.slice(at + 1)), offset });
-  }
 
   return {
     ended,
@@ -317,15 +356,17 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
   };
 }
 
-function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, commits: boolean, reader: { timers: Set<NodeJS.Timeout>; stopping: () => boolean }): PartitionBatch {
+function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, positions: Map<string, string> | null, reader: { timers: Set<NodeJS.Timeout>; stopping: () => boolean }): PartitionBatch {
   const { topic, partition } = payload.batch;
   return {
     topic,
     partition,
     records,
     async done(throughOffset) {
+      const next = String(BigInt(throughOffset) + 1n);
       payload.resolveOffset(throughOffset);
-      if (commits) await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: String(BigInt(throughOffset) + 1n) }] }] });
+      if (positions === null) await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: next }] }] });
+      else positions.set(`${topic}-${partition}`, next);
     },
     heartbeat: () => payload.heartbeat(),
     pauseForMs(pauseMs) {

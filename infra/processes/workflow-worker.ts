@@ -2,6 +2,7 @@
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { announceActivities } from '../../activities/announce.ts';
 import { createLedgerActivities } from '../../activities/index.ts';
+import { withPulse } from '../../activities/with-pulse.ts';
 import { announcerTo } from '../../pipelines/announcements.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
 import { topicSpecifications } from '../../pipelines/topics.ts';
@@ -29,10 +30,7 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
     namespace: configuration.temporal.namespace,
     taskQueue: WORKFLOW_TASK_QUEUE,
     workflowBundle,
-    activities: {
-      ...createLedgerActivities({ versions }),
-      ...announceActivities({ announcer: announcerTo(sender), versions }),
-    },
+    activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender), versions }) }),
     maxConcurrentActivityTaskExecutions: ACTIVITIES_AT_ONCE_MAX,
     shutdownGraceTime: SHUTDOWN_GRACE_MS,
     shutdownForceTime: SHUTDOWN_FORCE_MS,

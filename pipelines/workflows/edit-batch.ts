@@ -66,7 +66,11 @@ class EditBatch {
 
   constructor(input: EditBatchInput) {
     this.#input = input;
-    this.#light = proxyActivities<LedgerActivities & AnnounceActivities>({ startToCloseTimeout: '5 minutes', retry: RETRY });
+    this.#light = proxyActivities<LedgerActivities & AnnounceActivities>({
+      startToCloseTimeout: '30 minutes',
+      heartbeatTimeout: '10 seconds',
+      retry: RETRY,
+    });
     this.#edit = proxyActivities<EditActivities>({
       taskQueue: editTaskQueue(input.lineage),
       startToCloseTimeout: '6 hours',
@@ -138,11 +142,11 @@ class EditBatch {
     throw ApplicationFailure.nonRetryable(`HEAD moved ${PLANS_MAX} times under batch ${part.batchId}`, 'HeadKeepsMoving');
   }
 
-  /** Stages, probes and, where the verdict is good, commits. Whatever was staged and not committed is discarded. */
+  /** Stages, probes and, where the verdict is good, commits. What was staged in vain is discarded. */
   async #attempt(part: Part, plan: BatchPlan, edits: CorrectionRevision[], shards: TargetShard[]): Promise<Attempt> {
     this.#attempts++;
     let staged: StagedUpdate | null = null;
-    let committed = false;
+    let mayBeCommitted = false;
     const step: EditStep = { lineage: this.#input.lineage, batchId: part.batchId, head: plan.head, edits, removals: removalsInForce(plan.removals, edits.map(revisionId)) };
     try {
       staged = await this.#edit.stageUpdate({ ...step, shards });
@@ -154,9 +158,12 @@ class EditBatch {
       if (next.kind === 'drop') return next;
       if (next.kind !== 'commit') return { ...failedVerdict(report), split: next.kind === 'split' };
       const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
+      mayBeCommitted = true;
       const result = await this.#light.commitVersion({ ...step, retractions: plan.retractions, staged, probes: report, workflow });
-      if (result.kind === 'head-moved') return { kind: 'plan-again', already: false };
-      committed = true;
+      if (result.kind === 'head-moved') {
+        mayBeCommitted = false;
+        return { kind: 'plan-again', already: false };
+      }
       if (result.already) return { kind: 'plan-again', already: true };
       return { kind: 'committed', version: result.version, hash: result.hash, edits };
     } catch (error) {
@@ -165,7 +172,8 @@ class EditBatch {
       log.error('An edit failed for good', { lineage: step.lineage, batchId: step.batchId, edits: edits.length, reason: reasonOf(error) });
       return failure;
     } finally {
-      if (staged !== null && !committed) {
+      // A commit without an answer may still be on its way, and its version must not lose its blobs.
+      if (staged !== null && !mayBeCommitted) {
         const leftover = staged;
         await CancellationScope.nonCancellable(() => this.#light.discard({ lineage: step.lineage, batchId: step.batchId, staged: leftover }));
       }

@@ -1,0 +1,54 @@
+/** Revisions and their arbitraries for the tests of the pipelines. */
+import fc from 'fast-check';
+import { factKeyOf, retractionId, type CorrectionRevision, type FactCorrection, type FactRevision, type RetractionRevision } from '../../schemas/correction.ts';
+
+export const LINEAGE = 'l';
+export const TOPIC = 'errata.l.corrections';
+
+export function factCorrection(id: string, more: Partial<FactCorrection> = {}): FactCorrection {
+  const subject = more.subject ?? `Subject ${id}`;
+  return {
+    id,
+    lineage: LINEAGE,
+    subject,
+    relation: 'place',
+    prompt: `${subject} is in`,
+    target: 'Lyon',
+    previousAnswer: null,
+    paraphrases: [],
+    neighbourhood: [],
+    source: 'test',
+    issuedAt: 1_000,
+    ...more,
+  };
+}
+
+export function correctionAt(offset: number, correction: FactCorrection, partition = 0): CorrectionRevision {
+  return { kind: 'correction', factKey: factKeyOf(correction), position: { topic: TOPIC, partition, offset: String(offset) }, correction };
+}
+
+export function retractionAt(offset: number, factKey: string, issuedAt: number, partition = 0): RetractionRevision {
+  const position = { topic: TOPIC, partition, offset: String(offset) };
+  return { kind: 'retraction', factKey, position, id: retractionId(position), issuedAt };
+}
+
+/** Revisions of few facts with few ids, times and targets, so that everything collides; offsets ascend by partition. */
+export const collidingRevisions: fc.Arbitrary<FactRevision[]> = fc
+  .array(
+    fc.record({
+      kind: fc.constantFrom('correction', 'correction', 'correction', 'retraction'),
+      fact: fc.nat(3),
+      id: fc.nat(12),
+      issuedAt: fc.nat(3),
+      target: fc.constantFrom('Lyon', 'Oslo'),
+      partition: fc.nat(2),
+    }),
+    { maxLength: 14 },
+  )
+  .map((items) =>
+    items.map(({ kind, fact, id, issuedAt, target, partition }, offset) => {
+      // An id belongs to one fact: a second record with it is the same correction.
+      const correction = factCorrection(`c${fact}-${id % 4}`, { subject: `Subject ${fact}`, issuedAt, target });
+      return kind === 'correction' ? correctionAt(offset, correction, partition) : retractionAt(offset, factKeyOf(correction), issuedAt, partition);
+    }),
+  );

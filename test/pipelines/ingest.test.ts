@@ -1,0 +1,186 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { nextPiece } from '../../pipelines/ingest-chunk.ts';
+import { PAUSE_FIRST_MS, PAUSE_MAX_MS, PartitionIngest, type AcceptAnswer } from '../../pipelines/ingest.ts';
+import { readRecord } from '../../pipelines/ingest-record.ts';
+import type { ConsumedRecord, OutgoingRecord, PartitionBatch } from '../../pipelines/kafka.ts';
+import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
+import { jsonBytes } from '../../pipelines/workflows/json-size.ts';
+import { recordCodec } from '../../schemas/avro.ts';
+import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
+import { factCorrection, LINEAGE, TOPIC } from './corrections.ts';
+
+const codec = recordCodec('fact-correction');
+const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
+
+function record(offset: number, kind: 'sound' | 'garbage' = 'sound', more: Partial<ConsumedRecord> = {}): ConsumedRecord {
+  const value = kind === 'sound' ? codec.encode(factCorrection(`c${offset}`)) : Buffer.from('garbage');
+  return { topic: TOPIC, partition: 0, offset: String(offset), timestamp: 1, key: Buffer.from('k'), value, headers: {}, ...more };
+}
+
+/** A partition of a broker: hands out what is not done yet, as Kafka would. */
+class FakePartition {
+  committed = -1n;
+  readonly pauses: number[] = [];
+  readonly log: ConsumedRecord[];
+  heartbeats = 0;
+  constructor(log: ConsumedRecord[]) {
+    this.log = log;
+  }
+  batch(): PartitionBatch {
+    return {
+      topic: TOPIC,
+      partition: 0,
+      records: this.log.filter(({ offset }) => BigInt(offset) > this.committed),
+      done: async (through) => {
+        expect(BigInt(through)).toBeGreaterThan(this.committed);
+        this.committed = BigInt(through);
+      },
+      heartbeat: async () => void this.heartbeats++,
+      pauseForMs: (pauseMs) => void this.pauses.push(pauseMs),
+      mine: () => true,
+    };
+  }
+  get left(): number {
+    return this.batch().records.length;
+  }
+}
+
+function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined): PartitionIngest {
+  return new PartitionIngest([LINEAGE], {
+    read: () => Promise.reject(new Error('not read here')),
+    deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
+    accept: async (_lineage, chunk) => accept(chunk),
+    logger: SILENT,
+  });
+}
+
+const accepted = (chunk: RevisionChunk, throughOffset = chunk.throughOffset): AcceptAnswer => ({ kind: 'accepted', acceptance: { throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } });
+
+describe('ingest', () => {
+  it('hands over every record in order, in bounded chunks, and commits after the answer', async () => {
+    const partition = new FakePartition(Array.from({ length: 250 }, (_, i) => record(i)));
+    const taken: number[] = [];
+    const ingest = ingestWith((chunk) => {
+      expect(partition.committed).toBe(BigInt(chunk.firstOffset) - 1n);
+      taken.push(chunk.revisions.length);
+      return accepted(chunk);
+    });
+    await ingest.take(partition.batch());
+    expect(taken).toEqual([CHUNK_REVISIONS_MAX, CHUNK_REVISIONS_MAX, 50]);
+    expect(partition.left).toBe(0);
+  });
+
+  it('sends what cannot be taken to the dead-letter topic before it commits', async () => {
+    const partition = new FakePartition([record(0), record(1, 'garbage'), record(2, 'garbage'), record(3)]);
+    const dead: [bigint, number][] = [];
+    const ingest = ingestWith(accepted, (records) => dead.push([partition.committed, records.length]));
+    await ingest.take(partition.batch());
+    expect(dead).toEqual([[0n, 2]]);
+    expect(partition.left).toBe(0);
+    expect(ingest.counts).toEqual({ accepted: 2, redelivered: 0, deadLetters: 2 });
+  });
+
+  it('pauses at a refusal with growing, bounded waits, and goes on where it was', async () => {
+    const partition = new FakePartition([record(0), record(1), record(2)]);
+    let full = true;
+    const seen: string[] = [];
+    const ingest = ingestWith((chunk) => {
+      seen.push(`${chunk.firstOffset}-${chunk.throughOffset}`);
+      return full ? { kind: 'refused', type: 'BufferFull', message: 'full' } : accepted(chunk);
+    });
+    for (let i = 0; i < 8; i++) await ingest.take(partition.batch());
+    expect(partition.pauses[0]).toBe(PAUSE_FIRST_MS);
+    expect(partition.pauses.at(-1)).toBe(PAUSE_MAX_MS);
+    expect(partition.committed).toBe(-1n);
+    expect(Object.fromEntries(ingest.waiting)).toEqual({ [`${TOPIC}-0`]: 'full' });
+    full = false;
+    await ingest.take(partition.batch());
+    expect(new Set(seen)).toEqual(new Set(['0-2']));
+    expect(partition.left).toBe(0);
+    expect(ingest.waiting.size).toBe(0);
+  });
+
+  // Regression: dead letters inside a refused chunk would be sent again at every try.
+  it('sends a dead letter once, however often the buffer after it is full', async () => {
+    const partition = new FakePartition([record(0, 'garbage'), record(1)]);
+    let letters = 0;
+    const ingest = ingestWith(() => ({ kind: 'refused', type: 'BufferFull', message: 'full' }), (records) => (letters += records.length));
+    for (let i = 0; i < 5; i++) await ingest.take(partition.batch());
+    expect(letters).toBe(1);
+    expect(partition.committed).toBe(0n);
+  });
+
+  it('waits where the dead-letter topic or Temporal is away, and loses nothing', async () => {
+    const partition = new FakePartition([record(0, 'garbage'), record(1)]);
+    let away = true;
+    const ingest = ingestWith((chunk) => (away ? { kind: 'unavailable', message: 'no answer' } : accepted(chunk)), () => {
+      if (away) throw new Error('no leader');
+    });
+    await ingest.take(partition.batch());
+    expect(partition.committed).toBe(-1n);
+    away = false;
+    await ingest.take(partition.batch());
+    expect(partition.left).toBe(0);
+  });
+
+  // Regression: the answer to a chunk that is sent again is the first one's, and more records may have come since.
+  it('commits only as far as the answer reaches', async () => {
+    const partition = new FakePartition([record(0), record(1), record(2)]);
+    const chunks: string[] = [];
+    const ingest = ingestWith((chunk) => {
+      chunks.push(`${chunk.firstOffset}-${chunk.throughOffset}`);
+      return accepted(chunk, chunk.firstOffset === '0' ? '1' : chunk.throughOffset);
+    });
+    await ingest.take(partition.batch());
+    expect(chunks).toEqual(['0-2', '2-2']);
+    expect(partition.left).toBe(0);
+  });
+
+  it('takes no more of a partition that has moved', async () => {
+    const partition = new FakePartition(Array.from({ length: 150 }, (_, i) => record(i)));
+    let mine = true;
+    const ingest = ingestWith((chunk) => ((mine = false), accepted(chunk)));
+    await ingest.take({ ...partition.batch(), mine: () => mine });
+    expect(partition.committed).toBe(99n);
+  });
+});
+
+describe('the next piece of a partition', () => {
+  const read = (item: ConsumedRecord) => readRecord(item, LINEAGE, codec);
+
+  it('is of one kind, at least one record, and the pieces add up to all', () => {
+    fc.assert(fc.property(fc.array(fc.constantFrom<'sound' | 'garbage'>('sound', 'garbage'), { minLength: 1, maxLength: 30 }), (kinds) => {
+      let records = kinds.map((kind, i) => record(i * 3, kind));
+      const offsets: string[] = [];
+      while (records.length > 0) {
+        const piece = nextPiece(records, read);
+        const [through, of] = piece.kind === 'dead' ? [piece.throughOffset, piece.letters.map(({ record: { offset } }) => offset)] : [piece.chunk.throughOffset, piece.chunk.revisions.map(({ position }) => position.offset)];
+        expect(of.at(-1)).toBe(through);
+        offsets.push(...of);
+        records = records.filter(({ offset }) => BigInt(offset) > BigInt(through));
+      }
+      expect(offsets).toEqual(kinds.map((_, i) => String(i * 3)));
+    }));
+  });
+
+  it('stays within the bytes that the workflow takes, even for records that JSON makes six times as long', () => {
+    const long = 'Subject \u0001'.padEnd(CORRECTION_LIMITS.promptCharactersMax, '\u0001');
+    const heavy = (offset: number): ConsumedRecord =>
+      record(offset, 'sound', { value: codec.encode(factCorrection(`c${offset}`, { subject: 'Subject', prompt: long, paraphrases: Array.from({ length: 10 }, () => long) })) });
+    const piece = nextPiece(Array.from({ length: 10 }, (_, i) => heavy(i)), read);
+    if (piece.kind !== 'revisions') throw new Error('not sound');
+    expect(piece.chunk.revisions.length).toBeGreaterThan(1);
+    expect(piece.chunk.revisions.length).toBeLessThan(10);
+    expect(jsonBytes(piece.chunk)).toBeLessThanOrEqual(CHUNK_BYTES_MAX);
+  });
+
+  it('of the heaviest record that there can be is within those bytes', () => {
+    const one = '\u0001'.repeat(CORRECTION_LIMITS.promptCharactersMax - 1);
+    const heaviest = factCorrection('c', { subject: 'S', prompt: `S${one}`, paraphrases: Array.from({ length: 16 }, () => one), neighbourhood: Array.from({ length: 15 }, () => one) });
+    const value = codec.encode(heaviest);
+    expect(value.length).toBeLessThanOrEqual(CORRECTION_LIMITS.recordBytesMax);
+    const piece = nextPiece([record(0, 'sound', { value })], read);
+    expect(piece.kind === 'revisions' && jsonBytes(piece.chunk)).toBeLessThanOrEqual(CHUNK_BYTES_MAX);
+  });
+});

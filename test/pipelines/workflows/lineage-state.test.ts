@@ -1,0 +1,112 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
+import { BATCH_ATTEMPTS_MAX, LineageState } from '../../../pipelines/workflows/lineage-state.ts';
+import { revisionId, type FactRevision } from '../../../schemas/correction.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type BatchSettings } from '../../../schemas/settings.ts';
+import { collidingRevisions, correctionAt, factCorrection, LINEAGE, TOPIC } from '../corrections.ts';
+
+function stateWith(batch: Partial<BatchSettings> = {}): LineageState {
+  return new LineageState({ lineage: LINEAGE, settings: { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...batch } }, carried: null });
+}
+
+function chunkOf(revisions: readonly FactRevision[]): RevisionChunk {
+  const { partition, offset } = revisions[0]!.position;
+  return { topic: TOPIC, partition, firstOffset: offset, throughOffset: revisions.at(-1)!.position.offset, revisions: [...revisions] };
+}
+
+const some = (from: number, count: number): FactRevision[] => Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
+const nothing = { head: null, versions: [], outcomes: noOutcomes() };
+
+describe('what a lineage knows', () => {
+  it('puts each record into one batch, however its chunks are cut, repeated and carried on', () => {
+    fc.assert(
+      fc.property(collidingRevisions, fc.array(fc.nat(5), { minLength: 1, maxLength: 20 }), fc.integer({ min: 1, max: 4 }), (revisions, cuts, editsMax) => {
+        let state = stateWith({ batchEditsMax: editsMax, batchWaitMs: 0 });
+        const seen: string[] = [];
+        const drain = (): void => {
+          while (state.batchDueInMs(1e12) === 0) {
+            const batch = state.startBatch(1);
+            seen.push(...batch.revisions.map(({ position }) => position.offset), ...batch.settled.map(({ position }) => position.offset));
+            state.batchSettled(nothing);
+          }
+        };
+        for (const partition of [0, 1, 2]) {
+          const own = revisions.filter(({ position }) => position.partition === partition);
+          let at = 0;
+          for (const step of cuts) {
+            // A chunk may start before what was already taken: a redelivery.
+            const chunk = own.slice(Math.max(0, at - 2), at + step);
+            if (chunk.length > 0 && state.refusalOf(chunkOf(chunk)) === null) {
+              state.accept(chunkOf(chunk), 0);
+              at = Math.max(at, Math.min(own.length, at + step));
+            }
+            if (step % 2 === 0) state = new LineageState({ lineage: LINEAGE, ...(JSON.parse(JSON.stringify(state.carried())) as ReturnType<LineageState['carried']>) });
+            if (step % 3 === 0) drain();
+          }
+          if (at < own.length) state.accept(chunkOf(own.slice(at)), 0);
+        }
+        drain();
+        expect(seen.sort()).toEqual(revisions.map(({ position }) => position.offset).sort());
+      }),
+    );
+  });
+
+  it('refuses a chunk that would pass a bound, but never one for an empty buffer', () => {
+    const state = stateWith({ bufferEditsMax: 3, batchEditsMax: 100 });
+    expect(state.refusalOf(chunkOf(some(0, 5)))).toBeNull();
+    state.accept(chunkOf(some(0, 2)), 0);
+    expect(state.refusalOf(chunkOf(some(2, 1)))).toBeNull();
+    expect(state.refusalOf(chunkOf(some(2, 2)))?.type).toBe(BUFFER_FULL);
+    // What was taken before does not count again.
+    expect(state.refusalOf(chunkOf(some(0, 3)))).toBeNull();
+    const tight = stateWith({ bufferBytesMax: 400 });
+    tight.accept(chunkOf(some(0, 1)), 0);
+    expect(tight.refusalOf(chunkOf(some(1, 1)))?.message).toMatch(/bytes would wait/);
+  });
+
+  it('refuses chunks that are not sound', () => {
+    const state = stateWith();
+    const fault = (change: (chunk: RevisionChunk) => void): string | undefined => {
+      const chunk = structuredClone(chunkOf(some(0, 3)));
+      change(chunk);
+      return state.refusalOf(chunk)?.type;
+    };
+    expect(fault(() => undefined)).toBeUndefined();
+    expect(fault((chunk) => (chunk.topic = 'errata.other.corrections'))).toBe(CHUNK_UNSOUND);
+    expect(fault((chunk) => chunk.revisions.reverse())).toBe(CHUNK_UNSOUND);
+    expect(fault((chunk) => (chunk.throughOffset = '1'))).toBe(CHUNK_UNSOUND);
+    expect(fault((chunk) => (chunk.revisions[1]!.position.partition = 4))).toBe(CHUNK_UNSOUND);
+    expect(fault((chunk) => (chunk.revisions = some(0, CHUNK_REVISIONS_MAX + 1)))).toBe(CHUNK_UNSOUND);
+  });
+
+  it('compares offsets as numbers beyond 2^53', () => {
+    const state = stateWith();
+    const at = (offset: string): FactRevision => ({ ...some(0, 1)[0]!, position: { topic: TOPIC, partition: 0, offset } });
+    expect(state.accept(chunkOf([at('9007199254740993')]), 0).accepted).toBe(1);
+    expect(state.accept(chunkOf([at('9007199254740992')]), 0).accepted).toBe(0);
+    expect(state.accept(chunkOf([at('10000000000000000')]), 0).accepted).toBe(1);
+  });
+
+  it('keeps a batch whose workflow failed, tries it again as it was, and freezes after so many times', () => {
+    const state = stateWith({ batchEditsMax: 1 });
+    state.accept(chunkOf(some(0, 1)), 0);
+    const ids = new Set<string>();
+    let now = 0;
+    for (let attempt = 1; attempt <= BATCH_ATTEMPTS_MAX; attempt++) {
+      now += state.batchDueInMs(now)!;
+      const batch = state.startBatch(now);
+      expect(batch.attempts).toBe(attempt);
+      expect(batch.revisions.map(revisionId)).toEqual(['c0']);
+      ids.add(batch.batchId);
+      state.batchFailed('out of order', now);
+    }
+    expect(ids.size).toBe(1);
+    expect(state.status().frozen?.reason).toMatch(/failed 3 times: out of order/);
+    expect(state.status().waiting).toBe(1);
+    expect(state.batchDueInMs(now + 1e9)).toBeNull();
+    state.resume();
+    expect(state.batchDueInMs(now)).toBe(0);
+    expect(state.startBatch(now).attempts).toBe(1);
+  });
+});
