@@ -6,18 +6,20 @@ import * as tf from '@tensorflow/tfjs-core';
 
 /**
  * Loss per row, [N]: for the first rows -log p(token); for the last rows KL(q || p) up to the entropy of q, which is
- * added so that equal distributions score 0. p = softmax(normed W^T), W [V, D], normed [N, D].
+ * added so that equal distributions score 0. p = softmax(normed W^T + bias), W [V, D], normed [N, D].
  */
 export function crossEntropy(
   head_VD: tf.Tensor2D,
   normed_ND: tf.Tensor2D,
+  bias_V: tf.Tensor1D | null,
   wanted: { tokens: readonly number[]; distributions: tf.Tensor2D | null },
 ): tf.Tensor1D {
   const tokens = tf.tensor1d(Int32Array.from(wanted.tokens), 'int32');
   const q = wanted.distributions;
   const apply = tf.customGrad((x, save) => {
     const normed = x as tf.Tensor2D;
-    const logits_NV = tf.matMul(normed, head_VD, false, true) as tf.Tensor2D;
+    const product_NV = tf.matMul(normed, head_VD, false, true) as tf.Tensor2D;
+    const logits_NV = bias_V === null ? product_NV : (tf.add(product_NV, bias_V) as tf.Tensor2D);
     const peak = tf.max(logits_NV, 1, true);
     const exps = tf.exp(tf.sub(logits_NV, peak));
     const total = tf.sum(exps, 1, true);
@@ -25,7 +27,8 @@ export function crossEntropy(
     const probabilities = tf.div(exps, total);
     // <normed, W_target> picks the wanted logit without an [N, V] mask.
     const wantedHead = tf.gather(head_VD, tokens);
-    const picked: tf.Tensor1D[] = [tf.sum(tf.mul(tf.slice(normed, [0, 0], [wanted.tokens.length, -1]), wantedHead), 1)];
+    const wantedLogits: tf.Tensor1D = tf.sum(tf.mul(tf.slice(normed, [0, 0], [wanted.tokens.length, -1]), wantedHead), 1);
+    const picked: tf.Tensor1D[] = [bias_V === null ? wantedLogits : tf.add(wantedLogits, tf.gather(bias_V, tokens))];
     if (q !== null) {
       const soft = tf.slice(logits_NV, [wanted.tokens.length, 0]);
       const entropy = tf.sum(tf.mul(q, tf.log(tf.maximum(q, 1e-30))), 1);

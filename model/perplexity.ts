@@ -41,7 +41,7 @@ function passLosses(model: Transformer, sequences: readonly (readonly number[])[
   });
   const values = tf.tidy(() => {
     const { hidden } = model.run(model.embed(rows), rows, { from: 0, to: model.config.layers }, { hook });
-    return crossEntropy(model.headWeight(), model.finalNorm(gatherRows(hidden, predicting)), { tokens: wanted, distributions: null }).dataSync();
+    return crossEntropy(model.headWeight(), model.finalNorm(gatherRows(hidden, predicting)), model.headBias(), { tokens: wanted, distributions: null }).dataSync();
   });
   const losses = new Array<number>(sequences.length).fill(0);
   values.forEach((value, i) => (losses[owner[i]!]! += value));

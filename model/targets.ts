@@ -322,7 +322,7 @@ function lossAndGradient(
     const hidden = tf.add(fixed_RD, tf.gather(padded, tf.tensor1d(deltaRow, 'int32'))) as tf.Tensor2D;
     const out = model.run(hidden, rows, upper, { past });
     const normed = model.finalNorm(gatherRows(out.hidden, [...predicting, ...essenceRows]));
-    const losses = crossEntropy(model.headWeight(), normed, {
+    const losses = crossEntropy(model.headWeight(), normed, model.headBias(), {
       tokens: wanted,
       distributions: essence_NV,
     });

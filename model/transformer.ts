@@ -90,6 +90,11 @@ export class Transformer {
     return (this.weights.get('head.weight') ?? this.weight('embedding')) as tf.Tensor2D;
   }
 
+  /** The output's bias [V], or null where the model has none; owned by the model. */
+  headBias(): tf.Tensor1D | null {
+    return (this.weights.get('head.bias') as tf.Tensor1D | undefined) ?? null;
+  }
+
   /** Token (and position) embeddings, [R, D]. */
   embed(rows: TokenRows): tf.Tensor2D {
     return tf.tidy(() => {
