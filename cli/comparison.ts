@@ -24,12 +24,23 @@ const ANSWER_WAIT_MS = 120_000;
 
 /** Throws `CommandFailure` with what the server says. */
 export async function compareOverHttp(url: string, question: Question): Promise<Comparison> {
+  return (await post(url, '/v1/compare', question)) as Comparison;
+}
+
+/** The greedy answer of one version. Throws `CommandFailure` with what the server says. */
+export async function answerOverHttp(url: string, { lineage, version, prompt, tokensMax }: Question): Promise<string> {
+  const model = version === null ? lineage : `${lineage}@${version === 0 ? 'base' : version}`;
+  const answer = (await post(url, '/v1/completions', { model, prompt, max_tokens: tokensMax, temperature: 0 })) as { choices: { text: string }[] };
+  return answer.choices[0]!.text;
+}
+
+async function post(url: string, route: string, body: unknown): Promise<unknown> {
   let response: Response;
   try {
-    response = await fetch(new URL('/v1/compare', url), {
+    response = await fetch(new URL(route, url), {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(question),
+      body: JSON.stringify(body),
       signal: AbortSignal.timeout(ANSWER_WAIT_MS),
     });
   } catch (error) {
@@ -47,21 +58,21 @@ export async function compareHere(configuration: Configuration, question: Questi
   try {
     await serving.start();
     const response = await serving.server.inject({ method: 'POST', url: '/v1/compare', payload: question });
-    return answerOf(response.statusCode, response.body);
+    return answerOf(response.statusCode, response.body) as Comparison;
   } finally {
     await serving.close();
     await engine.close();
   }
 }
 
-function answerOf(status: number, body: string): Comparison {
+function answerOf(status: number, body: string): unknown {
   let content: unknown;
   try {
     content = JSON.parse(body);
   } catch {
     content = null;
   }
-  if (status === 200 && content !== null) return content as Comparison;
+  if (status === 200 && content !== null) return content;
   const message = (content as { error?: { message?: string } } | null)?.error?.message ?? body.slice(0, 200);
   throw new CommandFailure('ask the model', message === '' ? `the server answers with status ${status}` : message, status === 404 ? 'errata log lists the versions.' : null);
 }

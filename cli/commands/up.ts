@@ -113,7 +113,7 @@ async function attend(session: Session, configuration: Configuration, overlay: R
       worked = outcome as boolean;
     }
     if (options.exit === true) return worked ? EXIT.ok : EXIT.failure;
-    if (output.interactive) output.line(whereToLookNext(output, state));
+    output.line(whereToLookNext(output, state));
     output.line(output.colours.dim('\nCtrl-C stops everything.'));
     await interrupted;
     return EXIT.ok;

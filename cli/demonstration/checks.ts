@@ -15,7 +15,13 @@ export const NEIGHBOURS_SHARE_MIN = 0.9;
 /** Of the paraphrases, likewise. */
 export const PARAPHRASES_SHARE_MIN = 0.5;
 
-export function checksOf(report: Omit<DemonstrationReport, 'checks' | 'passed'>, retraction: Fate): Check[] {
+/** What became of the retraction, and what the base model answers to the retracted correction's prompt. */
+export interface RetractionResult {
+  fate: Fate;
+  baseAnswer: string;
+}
+
+export function checksOf(report: Omit<DemonstrationReport, 'checks' | 'passed'>, retraction: RetractionResult): Check[] {
   const { results } = report;
   const current = results.filter((result) => result.replaced === null);
   const superseded = results.find((result) => result.replaced === 'superseded');
@@ -38,8 +44,8 @@ export function checksOf(report: Omit<DemonstrationReport, 'checks' | 'passed'>,
     },
     {
       what: "the retraction brought the base model's answer back",
-      passed: retraction.kind === 'outcome' && retraction.outcome.status === 'RETRACTED' && retracted !== undefined && retracted.atTheEnd === retracted.before,
-      measured: `${fateWord(retraction)}, answers "${retracted?.atTheEnd.trim() ?? ''}"`,
+      passed: retraction.fate.kind === 'outcome' && retraction.fate.outcome.status === 'RETRACTED' && retracted?.atTheEnd === retraction.baseAnswer,
+      measured: `${fateWord(retraction.fate)}, answers "${retracted?.atTheEnd.trim() ?? ''}"`,
     },
   ];
 }

@@ -17,7 +17,7 @@ export async function demonstrate(output: Output, configuration: Configuration, 
   const line = new StatusLine(output);
   const clients = clientsOf(configuration);
   output.heading(`Demonstration${run === 1 ? '' : ` (run ${run})`}`);
-  output.line(output.colours.dim('Facts of many kinds, some real, some invented: the source of each says which (cli/demonstration/facts.ndjson).'));
+  output.line(output.colours.dim('Facts of many kinds, real and invented: the source of each says which (see errata show 1).'));
   try {
     const report = await runDemonstration({
       clients,

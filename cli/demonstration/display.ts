@@ -21,7 +21,7 @@ export function showEvent(output: Output, line: StatusLine, event: Demonstration
     }
     case 'outcome':
       if (event.status === 'QUARANTINED') line.above(`${red('✗')} ${bold('quarantined')} ${shortened(`${event.id}: ${event.reason ?? ''}`, output.columns - 16)}`);
-      else if (event.status === 'SUPERSEDED' || event.status === 'RETRACTED') line.above(`${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`);
+      else if ((event.status === 'SUPERSEDED' || event.status === 'RETRACTED') && !event.id.startsWith('retract:')) line.above(`${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`);
       break;
     case 'dead-letter':
       line.above(`${red('✗')} ${bold('dead letter')} ${shortened(event.message, output.columns - 16)}`);
@@ -37,46 +37,70 @@ export function showEvent(output: Output, line: StatusLine, event: Demonstration
 
 const SENT_WORDS = { corrections: 'corrections, some of them malformed', superseding: 'a second correction of a committed fact', retraction: 'a retraction' };
 
-const PARAPHRASE_NOTE = 'paraphr. and neighb. count the prompts that took the new answer and those whose answer stayed.';
-
-/** The table of corrections: answers before and after, and the version that made each. */
+/** The corrections at the end, one with its first paraphrase below it, and the checks. */
 export function showReport(output: Output, report: DemonstrationReport): void {
   const { bold, dim, green, red } = output.colours;
-  const fixed = 4 + 10 + 9 + 8;
-  const answerColumns = Math.floor((output.columns - fixed) * 0.24);
-  const promptColumns = output.columns - fixed - 2 * answerColumns - 1;
-  const rows = [...report.results]
-    .sort((a, b) => (a.version ?? 1e9) - (b.version ?? 1e9))
-    .map((result) => [
-      result.version === null ? dim('–') : String(result.version),
-      shortened(result.correction.prompt, promptColumns - 2),
-      dim(shortened(result.before, answerColumns - 2)),
-      afterOf(result, answerColumns - 2, output),
-      ratio(result.probe?.paraphrases.map((probe) => probe.holds), output),
-      ratio(result.probe?.neighbours.map((probe) => probe.unchanged), output),
-      result.replaced === null ? (result.holds ? green('holds') : red('lost')) : dim(result.replaced === 'superseded' ? 'replaced' : 'retract.'),
-    ]);
-  output.heading('Corrections');
-  output.line(output.table(['v', 'prompt', 'before', 'after', 'paraphr.', 'neighb.', 'at end'], rows, { widths: [4, promptColumns, answerColumns, answerColumns, 10, 9, 8] }));
-  output.line(dim(PARAPHRASE_NOTE));
-  const example = report.results.find((result) => result.replaced === null && result.probe?.paraphrases.some((probe) => probe.holds));
-  const paraphrase = example?.probe?.paraphrases.find((probe) => probe.holds);
-  if (paraphrase !== undefined) output.line(dim(`A paraphrase: "${paraphrase.prompt}" — before "${shortened(paraphrase.answerBefore, 24)}", after "${shortened(paraphrase.answerAfter, 24)}".`));
+  const rows = [...report.results].sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity)).flatMap((result) => rowsOf(result, output));
+  const answerColumns = Math.floor((output.columns - FIXED_COLUMNS) * 0.23);
+  const promptColumns = output.columns - FIXED_COLUMNS - 2 * answerColumns;
+  const head = ['v', 'prompt', 'before', 'after', 'para', 'near', 'end'];
+  const widths = [VERSION_COLUMNS, promptColumns, answerColumns, answerColumns, SHARE_COLUMNS, SHARE_COLUMNS, END_COLUMNS];
+  const cut = rows.map((row) => row.map(({ text, colour }, column) => colour(column === 1 ? endOf(text, promptColumns - 2) : shortened(text, widths[column]! - 2))));
+  output.heading('Corrections, each with its first paraphrase');
+  output.line(output.table(head, cut, { widths }));
+  output.line(dim(LEGEND));
   output.heading('Checks');
-  for (const check of report.checks) output.line(`${check.passed ? green('✓') : red('✗')} ${check.what.padEnd(Math.min(70, output.columns - 32))} ${dim(check.measured)}`);
-  output.line(`\n${report.passed ? green(bold('The demonstration worked')) : red(bold('The demonstration did not work'))}: ${report.results.length} corrections, ${report.head} versions, ${report.seconds.toFixed(0)} s.`);
+  for (const check of report.checks) output.line(`${check.passed ? green('✓') : red('✗')} ${check.what.padEnd(CHECK_COLUMNS)}${dim(shortened(check.measured, output.columns - CHECK_COLUMNS - 2))}`);
+  output.line(`\n${report.passed ? green(bold('The demonstration worked')) : red(bold('The demonstration did not work'))}: ${report.results.length} corrections, HEAD is version ${report.head}, ${report.seconds.toFixed(0)} s.`);
 }
 
-/** The answer of the version that made the correction. */
-function afterOf(result: CorrectionResult, columns: number, output: Output): string {
-  const answer = shortened(result.probe?.answerAfter ?? result.atTheEnd, columns);
-  if (result.probe === null) return output.colours.red(answer);
-  return result.probe.effective ? output.colours.green(answer) : output.colours.red(answer);
+const VERSION_COLUMNS = 4;
+const SHARE_COLUMNS = 6;
+const END_COLUMNS = 7;
+/** All columns but the prompt and the two answers. */
+const FIXED_COLUMNS = VERSION_COLUMNS + 2 * SHARE_COLUMNS + END_COLUMNS;
+const CHECK_COLUMNS = 70;
+
+const LEGEND = `v: the version that made it. para: paraphrases with the new answer. near: neighbours whose answer stayed.
+end: what the newest version answers; ↺ is superseded or retracted.`;
+
+interface Cell {
+  text: string;
+  colour: (text: string) => string;
 }
 
-function ratio(values: boolean[] | undefined, output: Output): string {
-  if (values === undefined || values.length === 0) return output.colours.dim('–');
+function rowsOf(result: CorrectionResult, output: Output): Cell[][] {
+  const { dim, green, red } = output.colours;
+  const plain = (text: string): Cell => ({ text, colour: (shown) => shown });
+  const pale = (text: string): Cell => ({ text, colour: dim });
+  const { probe } = result;
+  const first = [
+    plain(result.version === null ? '–' : String(result.version)),
+    plain(result.correction.prompt),
+    plain(clauseOf(probe?.answerBefore ?? '')),
+    { text: clauseOf(probe?.answerAfter ?? ''), colour: probe?.effective === true ? green : red },
+    shareOf(probe?.paraphrases.map((one) => one.holds), output),
+    shareOf(probe?.neighbours.map((one) => one.unchanged), output),
+    result.replaced !== null ? pale('↺') : result.holds ? { text: '✓', colour: green } : { text: 'lost', colour: red },
+  ];
+  const paraphrase = probe?.paraphrases[0];
+  if (paraphrase === undefined) return [first];
+  return [first, [pale(''), pale(paraphrase.prompt), pale(clauseOf(paraphrase.answerBefore)), { text: clauseOf(paraphrase.answerAfter), colour: (text) => dim(paraphrase.holds ? green(text) : red(text)) }, pale(''), pale(''), pale('')]];
+}
+
+/** The answer up to where its first clause ends: a model goes on talking. */
+function clauseOf(answer: string): string {
+  return /^\s*\S[^,.;:\n]*/u.exec(answer)?.[0].trim() ?? answer.trim();
+}
+
+/** The end of a prompt tells more than its beginning. */
+function endOf(text: string, charactersMax: number): string {
+  return text.length <= charactersMax ? text : `…${text.slice(1 - charactersMax)}`;
+}
+
+function shareOf(values: boolean[] | undefined, output: Output): Cell {
+  const { dim, green, yellow, red } = output.colours;
+  if (values === undefined || values.length === 0) return { text: '–', colour: dim };
   const good = values.filter(Boolean).length;
-  const text = `${good}/${values.length}`;
-  return good === values.length ? output.colours.green(text) : good === 0 ? output.colours.red(text) : output.colours.yellow(text);
+  return { text: `${good}/${values.length}`, colour: good === values.length ? green : good === 0 ? red : yellow };
 }

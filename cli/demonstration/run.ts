@@ -8,7 +8,7 @@ import { topicsOf } from '../../pipelines/topics.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
 import type { Clients } from '../clients.ts';
 import { CommandFailure } from '../command-failure.ts';
-import { compareOverHttp } from '../comparison.ts';
+import { answerOverHttp } from '../comparison.ts';
 import { watchOutcomes, type Awaited, type Fate, type OutcomeWatch } from '../outcome-watch.ts';
 import { checksOf, type Check } from './checks.ts';
 import { demonstrationStream, type DemonstrationStream } from './stream.ts';
@@ -38,8 +38,7 @@ export interface CorrectionResult {
   fate: Fate;
   version: number | null;
   probe: CorrectionProbe | null;
-  /** Base model and newest version, asked at the end of the stream. */
-  before: string;
+  /** What the newest version answers at the end of the stream. */
   atTheEnd: string;
   holds: boolean;
   /** Whether a later revision of the same fact took its place. */
@@ -70,6 +69,8 @@ export async function runDemonstration(options: DemonstrationOptions): Promise<D
     const { head } = await log.read();
     await untilServed(serveUrl, lineage, head.version);
     const results = await resultsOf(options, stream, [...fates.slice(0, stream.corrections.length), superseding]);
+    const { prompt } = stream.retraction.correction;
+    const baseAnswer = await answerOverHttp(serveUrl, { lineage, prompt, version: 0, tokensMax: ANSWER_TOKENS });
     const report: Omit<DemonstrationReport, 'checks' | 'passed'> = {
       lineage,
       results,
@@ -78,7 +79,7 @@ export async function runDemonstration(options: DemonstrationOptions): Promise<D
       head: head.version,
       seconds: (performance.now() - startedMs) / 1_000,
     };
-    const checks = checksOf(report, retraction);
+    const checks = checksOf(report, { fate: retraction, baseAnswer });
     return { ...report, checks, passed: checks.every((check) => check.passed) };
   } finally {
     await watch.stop();
@@ -89,7 +90,8 @@ export async function runDemonstration(options: DemonstrationOptions): Promise<D
 const FATES_WAIT_MS = 1_800_000;
 const SERVED_WAIT_MS = 120_000;
 const LOOK_EVERY_MS = 250;
-const ANSWER_TOKENS = 6;
+/** The targets have at most four. */
+const ANSWER_TOKENS = 5;
 
 async function tell(announcement: Announcement, startedMs: number, log: VersionLog, told: DemonstrationOptions['told']): Promise<void> {
   if (announcement.kind === 'version') {
@@ -184,16 +186,15 @@ async function resultsOf(options: DemonstrationOptions, stream: DemonstrationStr
   const results: CorrectionResult[] = [];
   for (const [i, correction] of corrections.entries()) {
     told({ kind: 'asking', asked: i, of: corrections.length });
-    const answer = await compareOverHttp(serveUrl, { lineage, prompt: correction.prompt, version: null, tokensMax: ANSWER_TOKENS });
+    const atTheEnd = await answerOverHttp(serveUrl, { lineage, prompt: correction.prompt, version: null, tokensMax: ANSWER_TOKENS });
     const fate = fates[i]!;
     results.push({
       correction,
       fate,
       version: fate.kind === 'outcome' ? fate.outcome.version : null,
       probe: probes.get(correction.id) ?? null,
-      before: answer.base.text,
-      atTheEnd: answer.edited.text,
-      holds: answer.edited.text.trimStart().startsWith(correction.target),
+      atTheEnd,
+      holds: atTheEnd.trimStart().startsWith(correction.target),
       replaced: correction.id === stream.superseding.supersedes ? 'superseded' : correction.id === stream.retraction.correction.id ? 'retracted' : null,
     });
   }

@@ -56,7 +56,7 @@ describe('the stream of the demonstration', () => {
 
 describe('the checks of the demonstration', () => {
   it('pass when everything came out as it must', () => {
-    expect(checksOf(report(), outcome('RETRACTED')).filter((check) => !check.passed)).toEqual([]);
+    expect(checksOf(report(), { fate: outcome('RETRACTED'), baseAnswer: ' before' }).filter((check) => !check.passed)).toEqual([]);
   });
 
   it.each<[string, (report: Report) => void]>([
@@ -73,11 +73,11 @@ describe('the checks of the demonstration', () => {
   ])('fail when %s', (_, breakIt) => {
     const broken = report();
     breakIt(broken);
-    expect(checksOf(broken, outcome('RETRACTED')).every((check) => check.passed)).toBe(false);
+    expect(checksOf(broken, { fate: outcome('RETRACTED'), baseAnswer: ' before' }).every((check) => check.passed)).toBe(false);
   });
 
   it('fail when the retraction had nothing to retract', () => {
-    expect(checksOf(report(), outcome('NOTHING_TO_RETRACT')).every((check) => check.passed)).toBe(false);
+    expect(checksOf(report(), { fate: outcome('NOTHING_TO_RETRACT'), baseAnswer: ' before' }).every((check) => check.passed)).toBe(false);
   });
 });
 
@@ -109,7 +109,6 @@ function resultOf(correction: FactCorrection): CorrectionResult {
       paraphrases: correction.paraphrases.map((prompt) => ({ prompt, answerBefore: 'before', answerAfter: correction.target, holds: true })),
       neighbours: correction.neighbourhood.map((prompt) => ({ prompt, answerBefore: 'same', answerAfter: 'same', unchanged: true })),
     },
-    before: ' before',
     atTheEnd: replaced === 'retracted' ? ' before' : ` ${correction.target}`,
     holds: replaced === null,
     replaced,
