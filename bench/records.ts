@@ -1,0 +1,65 @@
+/** Records in CounterFact's form (arXiv 2202.05262), as corrections. */
+import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
+import { factKeyOf, type CorrectionRevision } from '../schemas/correction.ts';
+
+const recordSchema = z.object({
+  case_id: z.union([z.number(), z.string()]),
+  prompt: z.string(),
+  subject: z.string(),
+  target_new: z.string(),
+  ground_truth: z.string(),
+  rephrase_prompt: z.string().optional(),
+  paraphrases: z.array(z.string()).optional(),
+  locality_prompt: z.string().optional(),
+  neighbours: z.array(z.string()).optional(),
+});
+
+export interface BenchRecord {
+  prompt: string;
+  target: string;
+  /** What was true before. */
+  old: string;
+  paraphrases: string[];
+  neighbours: string[];
+  revision: CorrectionRevision;
+}
+
+export class BadRecords extends Error {
+  override readonly name = 'BadRecords';
+}
+
+/** Records [from, to) of a JSON file. Throws BadRecords, naming the first faults. */
+export async function readRecords(file: string, from: number, to: number): Promise<BenchRecord[]> {
+  let content: unknown;
+  try {
+    content = JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    throw new BadRecords(`${file} cannot be read as JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = z.array(recordSchema).safeParse(Array.isArray(content) ? content.slice(from, to) : content);
+  if (!parsed.success) {
+    const faults = parsed.error.issues.slice(0, 5).map((issue) => `record ${from + Number(issue.path[0] ?? 0)}, ${issue.path.slice(1).join('.')}: ${issue.message}`);
+    throw new BadRecords(`${file} is not in CounterFact's form: ${faults.join('; ')}`);
+  }
+  if (parsed.data.length === 0) throw new BadRecords(`${file} has no records from ${from} to ${to}`);
+  return parsed.data.map((record, i) => {
+    const paraphrases = [...(record.rephrase_prompt === undefined ? [] : [record.rephrase_prompt]), ...(record.paraphrases ?? [])];
+    const neighbours = [...new Set([...(record.locality_prompt === undefined ? [] : [record.locality_prompt]), ...(record.neighbours ?? [])])];
+    const correction = {
+      id: `record-${from + i}-case-${record.case_id}`,
+      lineage: 'bench',
+      subject: record.subject,
+      relation: null,
+      prompt: record.prompt,
+      target: record.target_new,
+      previousAnswer: record.ground_truth,
+      paraphrases,
+      neighbourhood: neighbours,
+      source: 'benchmark',
+      issuedAt: from + i,
+    };
+    const position = { topic: 'bench', partition: 0, offset: String(from + i) };
+    return { prompt: record.prompt, target: record.target_new, old: record.ground_truth, paraphrases, neighbours, revision: { kind: 'correction', factKey: factKeyOf(correction), position, correction } };
+  });
+}
