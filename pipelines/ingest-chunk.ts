@@ -11,10 +11,10 @@ const CHUNK_HEAD_BYTES = 1_000;
 
 /**
  * Takes the longest run of one kind off the front, within the chunk's bounds; at least one record, of which there must
- * be one. Dead letters are a piece of their own: were they part of a chunk, a full buffer would send them again at
+ * be one. `endOffset` is the partition's. Dead letters are a piece of their own: were they part of a chunk, a full buffer would send them again at
  * every try.
  */
-export function nextPiece(records: readonly ConsumedRecord[], read: (record: ConsumedRecord) => ReadRecord): Piece {
+export function nextPiece(records: readonly ConsumedRecord[], endOffset: string, read: (record: ConsumedRecord) => ReadRecord): Piece {
   const first = read(records[0]!);
   const run = [first];
   let bytes = CHUNK_HEAD_BYTES + sizeOf(first);
@@ -28,7 +28,7 @@ export function nextPiece(records: readonly ConsumedRecord[], read: (record: Con
   const letters = run.flatMap((item) => (item.kind === 'dead' ? [{ record: item.record, problem: item.problem }] : []));
   if (letters.length > 0) return { kind: 'dead', letters, throughOffset };
   const { topic, partition, offset } = first.record;
-  return { kind: 'revisions', chunk: { topic, partition, firstOffset: offset, throughOffset, revisions: run.flatMap((item) => (item.kind === 'revision' ? [item.revision] : [])) } };
+  return { kind: 'revisions', chunk: { topic, partition, firstOffset: offset, throughOffset, endOffset, revisions: run.flatMap((item) => (item.kind === 'revision' ? [item.revision] : [])) } };
 }
 
 /** JSON needs a comma between two revisions. */

@@ -13,7 +13,7 @@ import { readRecord } from './ingest-record.ts';
 import type { PartitionBatch, RecordReader, RecordSender } from './kafka.ts';
 import type { Logger } from './logger.ts';
 import { INGEST_GROUP, topicsOf } from './topics.ts';
-import type { Acceptance, RevisionChunk } from './workflows/contract.ts';
+import { BUFFER_FULL, type Acceptance, type RevisionChunk } from './workflows/contract.ts';
 
 export interface IngestDependencies {
   /** Reads topics as a member of a group (`KafkaCluster.read`). */
@@ -28,7 +28,7 @@ export interface IngestDependencies {
 
 export type AcceptAnswer =
   | { kind: 'accepted'; acceptance: Acceptance }
-  /** The workflow's buffer is full, or it finds the chunk unsound. */
+  /** The workflow's buffer is full; or it finds something wrong, which an operator has to look at. */
   | { kind: 'refused'; type: string; message: string }
   /** No answer: Temporal or its workers are away. */
   | { kind: 'unavailable'; message: string };
@@ -88,7 +88,7 @@ export class PartitionIngest {
     const lineage = this.#lineageOf.get(batch.topic)!;
     let { records } = batch;
     while (records.length > 0 && batch.mine()) {
-      const piece = nextPiece(records, (record) => readRecord(record, lineage, this.#codec));
+      const piece = nextPiece(records, batch.endOffset, (record) => readRecord(record, lineage, this.#codec));
       const through = await this.#deliver(piece, lineage, batch);
       if (through === null) return;
       await batch.done(through);
@@ -112,6 +112,7 @@ export class PartitionIngest {
     }
     const { chunk } = piece;
     const answer = await beating(batch, this.#dependencies.accept(lineage, chunk));
+    if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) logger.error({ lineage, topic: chunk.topic, partition: chunk.partition, type: answer.type, reason: answer.message }, 'The lineage refuses these records');
     if (answer.kind !== 'accepted') return this.#pause(batch, answer.message);
     const { acceptance } = answer;
     this.counts.accepted += acceptance.accepted;
@@ -143,9 +144,9 @@ export class PartitionIngest {
  * once the work has settled, so that no call is left behind.
  */
 async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
-  let failure: unknown = null;
+  let failure: Error | null = null;
   const timer = setInterval(() => {
-    batch.heartbeat().catch((error: unknown) => (failure ??= error));
+    batch.heartbeat().catch((error: unknown) => (failure ??= error instanceof Error ? error : new Error(String(error))));
   }, HEARTBEAT_EVERY_MS);
   try {
     const result = await work;

@@ -50,6 +50,8 @@ export interface PartitionBatch {
   topic: string;
   partition: number;
   records: ConsumedRecord[];
+  /** Next offset that the broker will give (the partition's high watermark). */
+  endOffset: string;
   /** Everything up to this offset is dealt with: it is committed and not read again. */
   done(throughOffset: string): Promise<void>;
   /** Tells the group that this member lives; throws when the partition is no longer its own. */
@@ -362,6 +364,7 @@ function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, po
     topic,
     partition,
     records,
+    endOffset: payload.batch.highWatermark,
     async done(throughOffset) {
       const next = String(BigInt(throughOffset) + 1n);
       payload.resolveOffset(throughOffset);

@@ -15,6 +15,7 @@ import {
   ACCEPT_UPDATE,
   CONFIGURE_SIGNAL,
   FLUSH_SIGNAL,
+  FORGET_POSITIONS_SIGNAL,
   FREEZE_SIGNAL,
   LINEAGE_WORKFLOW,
   RESUME_SIGNAL,
@@ -98,6 +99,11 @@ export class TemporalLineages {
 
   async resume(lineage: string): Promise<void> {
     await this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(RESUME_SIGNAL);
+  }
+
+  /** For a corrections topic that was deleted and made anew, whose offsets begin again. */
+  async forgetPositions(lineage: string): Promise<void> {
+    await this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(FORGET_POSITIONS_SIGNAL);
   }
 
   async close(): Promise<void> {

@@ -162,7 +162,7 @@ function resolverOf(reader: avsc.Type, writer: avsc.Type): avsc.Resolver | undef
     }
     known.set(writer, resolver);
   }
-  return resolver as avsc.Resolver;
+  return resolver;
 }
 
 /** avsc's records are instances of generated classes; ours are plain objects. */

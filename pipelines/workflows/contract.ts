@@ -13,10 +13,13 @@ export const CONFIGURE_SIGNAL = 'configure';
 export const FLUSH_SIGNAL = 'flush';
 export const FREEZE_SIGNAL = 'freeze';
 export const RESUME_SIGNAL = 'resume';
+export const FORGET_POSITIONS_SIGNAL = 'forgetPositions';
 
 /** Failure types with which `accept` refuses; nothing is written to the history then. */
 export const BUFFER_FULL = 'BufferFull';
 export const CHUNK_UNSOUND = 'ChunkUnsound';
+/** The partition ends before offsets that were taken from it: it is not the partition that it was. */
+export const TOPIC_RECREATED = 'TopicRecreated';
 
 export const CHUNK_REVISIONS_MAX = 100;
 /** Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it. */
@@ -48,6 +51,8 @@ export interface RevisionChunk {
   partition: number;
   firstOffset: string;
   throughOffset: string;
+  /** Next offset that the broker will give, when the records were read. */
+  endOffset: string;
   revisions: FactRevision[];
 }
 

@@ -15,6 +15,7 @@ import {
   CHUNK_BYTES_MAX,
   CHUNK_REVISIONS_MAX,
   CHUNK_UNSOUND,
+  TOPIC_RECREATED,
   batchWorkflowId,
   noOutcomes,
   partitionKey,
@@ -35,7 +36,7 @@ export const BATCH_ATTEMPTS_MAX = 3;
 export const RETRY_WAIT_MS = 2_000;
 
 export interface ChunkRefusal {
-  type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND;
+  type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED;
   message: string;
 }
 
@@ -73,6 +74,11 @@ export class LineageState {
   refusalOf(chunk: RevisionChunk): ChunkRefusal | null {
     const fault = this.#faultOf(chunk);
     if (fault !== null) return { type: CHUNK_UNSOUND, message: fault };
+    const highWater = this.#highWater.get(partitionKey(chunk));
+    if (highWater !== undefined && highWater >= BigInt(chunk.endOffset)) {
+      // Taken for redelivered, its records would be dropped without a word.
+      return { type: TOPIC_RECREATED, message: `offset ${highWater} was taken before, and the partition ends at ${chunk.endOffset}: was the topic made anew? Then forgetPositions lets its records in` };
+    }
     const fresh = this.#freshOf(chunk);
     if (fresh.length === 0 || this.#waiting.length === 0) return null;
     const { bufferEditsMax } = this.#settings.batch;
@@ -117,6 +123,11 @@ export class LineageState {
     this.#frozen = null;
     this.#retryAt = 0;
     if (this.#held !== null && !this.#running) this.#held.attempts = 0;
+  }
+
+  /** After the topic was made anew its offsets begin again. What was taken from the old one stays. */
+  forgetPositions(): void {
+    this.#highWater.clear();
   }
 
   /** Milliseconds until a batch is to start; 0: now; null: not before something comes in or an operator speaks. */

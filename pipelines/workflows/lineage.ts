@@ -26,6 +26,7 @@ import {
   CONFIGURE_SIGNAL,
   EDIT_BATCH_WORKFLOW,
   FLUSH_SIGNAL,
+  FORGET_POSITIONS_SIGNAL,
   FREEZE_SIGNAL,
   RESUME_SIGNAL,
   STATUS_QUERY,
@@ -59,7 +60,7 @@ export async function lineage(input: LineageInput): Promise<void> {
 
 function listen(state: LineageState): void {
   setHandler(defineUpdate<Acceptance, [RevisionChunk]>(ACCEPT_UPDATE), (chunk) => state.accept(chunk, Date.now()), {
-    validator: (chunk) => {
+    validator: (chunk: RevisionChunk) => {
       const refusal = state.refusalOf(chunk);
       if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
     },
@@ -69,6 +70,7 @@ function listen(state: LineageState): void {
   setHandler(defineSignal(FLUSH_SIGNAL), () => state.flush());
   setHandler(defineSignal<[string]>(FREEZE_SIGNAL), (reason) => state.freeze(reason, Date.now()));
   setHandler(defineSignal(RESUME_SIGNAL), () => state.resume());
+  setHandler(defineSignal(FORGET_POSITIONS_SIGNAL), () => state.forgetPositions());
 }
 
 async function runBatch(state: LineageState, input: LineageInput): Promise<void> {

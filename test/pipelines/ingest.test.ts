@@ -31,6 +31,7 @@ class FakePartition {
     return {
       topic: TOPIC,
       partition: 0,
+      endOffset: String(this.log.length),
       records: this.log.filter(({ offset }) => BigInt(offset) > this.committed),
       done: async (through) => {
         expect(BigInt(through)).toBeGreaterThan(this.committed);
@@ -154,7 +155,7 @@ describe('the next piece of a partition', () => {
       let records = kinds.map((kind, i) => record(i * 3, kind));
       const offsets: string[] = [];
       while (records.length > 0) {
-        const piece = nextPiece(records, read);
+        const piece = nextPiece(records, '1000', read);
         const [through, of] = piece.kind === 'dead' ? [piece.throughOffset, piece.letters.map(({ record: { offset } }) => offset)] : [piece.chunk.throughOffset, piece.chunk.revisions.map(({ position }) => position.offset)];
         expect(of.at(-1)).toBe(through);
         offsets.push(...of);
@@ -168,7 +169,7 @@ describe('the next piece of a partition', () => {
     const long = 'Subject \u0001'.padEnd(CORRECTION_LIMITS.promptCharactersMax, '\u0001');
     const heavy = (offset: number): ConsumedRecord =>
       record(offset, 'sound', { value: codec.encode(factCorrection(`c${offset}`, { subject: 'Subject', prompt: long, paraphrases: Array.from({ length: 10 }, () => long) })) });
-    const piece = nextPiece(Array.from({ length: 10 }, (_, i) => heavy(i)), read);
+    const piece = nextPiece(Array.from({ length: 10 }, (_, i) => heavy(i)), '1000', read);
     if (piece.kind !== 'revisions') throw new Error('not sound');
     expect(piece.chunk.revisions.length).toBeGreaterThan(1);
     expect(piece.chunk.revisions.length).toBeLessThan(10);
@@ -180,7 +181,7 @@ describe('the next piece of a partition', () => {
     const heaviest = factCorrection('c', { subject: 'S', prompt: `S${one}`, paraphrases: Array.from({ length: 16 }, () => one), neighbourhood: Array.from({ length: 15 }, () => one) });
     const value = codec.encode(heaviest);
     expect(value.length).toBeLessThanOrEqual(CORRECTION_LIMITS.recordBytesMax);
-    const piece = nextPiece([record(0, 'sound', { value })], read);
+    const piece = nextPiece([record(0, 'sound', { value })], '1000', read);
     expect(piece.kind === 'revisions' && jsonBytes(piece.chunk)).toBeLessThanOrEqual(CHUNK_BYTES_MAX);
   });
 });

@@ -152,7 +152,7 @@ export class World {
   }
 
   chunk(revisions: FactRevision[]): RevisionChunk {
-    return { topic: this.topic, partition: 0, firstOffset: revisions[0]!.position.offset, throughOffset: revisions.at(-1)!.position.offset, revisions };
+    return { topic: this.topic, partition: 0, firstOffset: revisions[0]!.position.offset, throughOffset: revisions.at(-1)!.position.offset, endOffset: '1000000', revisions };
   }
 
   /** Hands a chunk to the lineage; the refusal's type where it refuses. */

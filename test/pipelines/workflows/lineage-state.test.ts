@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
+import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, TOPIC_RECREATED, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
 import { BATCH_ATTEMPTS_MAX, LineageState } from '../../../pipelines/workflows/lineage-state.ts';
 import { revisionId, type FactRevision } from '../../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type BatchSettings } from '../../../schemas/settings.ts';
@@ -12,7 +12,7 @@ function stateWith(batch: Partial<BatchSettings> = {}): LineageState {
 
 function chunkOf(revisions: readonly FactRevision[]): RevisionChunk {
   const { partition, offset } = revisions[0]!.position;
-  return { topic: TOPIC, partition, firstOffset: offset, throughOffset: revisions.at(-1)!.position.offset, revisions: [...revisions] };
+  return { topic: TOPIC, partition, firstOffset: offset, throughOffset: revisions.at(-1)!.position.offset, endOffset: '99999999999999999999', revisions: [...revisions] };
 }
 
 const some = (from: number, count: number): FactRevision[] => Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
@@ -78,6 +78,18 @@ describe('what a lineage knows', () => {
     expect(fault((chunk) => (chunk.throughOffset = '1'))).toBe(CHUNK_UNSOUND);
     expect(fault((chunk) => (chunk.revisions[1]!.position.partition = 4))).toBe(CHUNK_UNSOUND);
     expect(fault((chunk) => (chunk.revisions = some(0, CHUNK_REVISIONS_MAX + 1)))).toBe(CHUNK_UNSOUND);
+  });
+
+  // Regression: records of a topic that was made anew begin at offset 0 and were all taken for redelivered.
+  it('refuses records of a partition that ends before what was taken, until it is told to forget', () => {
+    const state = stateWith();
+    state.accept(chunkOf(some(0, 5)), 0);
+    const anew = { ...chunkOf(some(0, 2)), endOffset: '2' };
+    expect(state.refusalOf(anew)?.type).toBe(TOPIC_RECREATED);
+    expect(state.refusalOf({ ...anew, endOffset: '5' })).toBeNull();
+    state.forgetPositions();
+    expect(state.refusalOf(anew)).toBeNull();
+    expect(state.accept(anew, 0).accepted).toBe(2);
   });
 
   it('compares offsets as numbers beyond 2^53', () => {

@@ -171,7 +171,7 @@ describe('a lineage', () => {
       expect((await world.handle.describe()).runId).not.toBe(first);
       expect(status).toMatchObject({ batches: 7, outcomes: { COMMITTED: 21 }, head: { version: 7 } });
       expect(new Set(world.told).size).toBe(21);
-      expect(await world.accept({ topic: world.topic, partition: 0, firstOffset: '3', throughOffset: '3', revisions: [] })).toMatchObject({ redelivered: 0, accepted: 0 });
+      expect(await world.accept({ topic: world.topic, partition: 0, firstOffset: '3', throughOffset: '3', endOffset: '21', revisions: world.revisions(world.correction('again')).map((revision) => ({ ...revision, position: { ...revision.position, offset: '3' } })) })).toMatchObject({ redelivered: 1, accepted: 0 });
     });
   });
 });
