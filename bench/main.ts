@@ -7,7 +7,7 @@ import { homeAt } from '../infra/home.ts';
 import { progressOn } from '../infra/progress.ts';
 import { provision } from '../infra/provision/index.ts';
 import { LocalEngine } from '../model/local-engine.ts';
-import type { HyperParameters } from '../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import { editStream, type BenchResult } from './edit-stream.ts';
 import { readRecords } from './records.ts';
 
@@ -17,7 +17,7 @@ interface Options {
   batch: number;
   model?: string;
   text?: string;
-  parameters: Partial<HyperParameters>;
+  parameters: HyperParameterOverrides;
   json?: string;
 }
 

@@ -77,12 +77,15 @@ const hyperParameters = z
     lossTarget: z.number().nonnegative(),
     contexts: z.number().int().min(0).max(64),
     contextsPerStep: z.number().int().min(0).max(64),
-    targetTokensMax: z.number().int().min(1).max(256),
+    keyViews: z.enum(['separate', 'averaged']),
+  targetTokensMax: z.number().int().min(1).max(256),
     gate: z.strictObject({
-      kind: z.enum(['leverage', 'key', 'norm', 'sequence', 'always']),
+      kind: z.enum(['scope', 'leverage', 'key', 'norm', 'sequence', 'always']),
       floor: z.number(),
       referenceQuantile: z.number().min(0).max(1),
-    }),
+      nearKey: z.number().positive(),
+    })
+      .partial(),
     seed: z.number().int().nonnegative(),
   } satisfies Record<keyof HyperParameters, z.ZodType>)
   .partial();

@@ -7,7 +7,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import type { HyperParameters } from '../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../schemas/settings.ts';
 import { PROJECT_ROOT } from './home.ts';
@@ -68,7 +68,7 @@ export interface Configuration {
   /** Text for the key statistics; null: the model's own samples. */
   keyStatisticsText: string | null;
   /** Laid over the model's own hyper-parameters. */
-  hyperParameters: Partial<HyperParameters>;
+  hyperParameters: HyperParameterOverrides;
   /** Paths of the settings that the environment or a file gave, such as `serve.port`. */
   given: Set<string>;
   /** What was read but means nothing, in words: misspelt names. */

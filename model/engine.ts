@@ -42,7 +42,11 @@ export interface EditRequest {
   target: string;
 }
 
-/** Rows of several corrections, per edited layer: keys k_i [N, F] and wanted changes u_i [N, D], row-major float32. */
+/**
+ * Rows of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and wanted changes
+ * [count, valueWidth]. A correction has one key of F numbers, or several side by side in its row (`keyViews`), and as
+ * many changes of D numbers.
+ */
 export interface PairSet {
   layers: number[];
   count: number;

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { readFileSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
-import type { HyperParameters, Refusal } from '../schemas/editing.ts';
+import type { HyperParameterOverrides, HyperParameters, Refusal } from '../schemas/editing.ts';
 import { scoreKnownKeys } from './gate.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { openCheckpoint } from './checkpoint.ts';
@@ -49,7 +49,7 @@ export interface EngineOptions {
   statisticsFolder: string | null;
   /** Ordinary text for the key statistics; null: the model's own samples. */
   textFile: string | null;
-  parameters: Partial<HyperParameters>;
+  parameters: HyperParameterOverrides;
 }
 
 export type LoadProgress = (step: string, share: number) => void;
@@ -184,6 +184,7 @@ export class LocalEngine implements Engine {
           pairs: held.pairs,
           front: frontTokens(this.checkpoint.tokenizer),
           contexts: this.statistics.contexts,
+          keyViews: this.parameters.keyViews,
           between: breathe,
         });
         return { ids: edits.map((edit) => edit.id), pairs, refused, seconds };
@@ -233,7 +234,7 @@ export class LocalEngine implements Engine {
           const nearest = tf.tidy(() => nearestPairs(hook.blocks.get(layer)!, tf.gather(keys, tf.tensor1d(open, 'int32'))));
           open.forEach((row, i) => {
             const at = position + row;
-            opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: nearest[i]! });
+            opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest[i]! / this.viewsPerCorrection()) });
           });
         };
       }
@@ -286,6 +287,11 @@ export class LocalEngine implements Engine {
     disposeStatistics(this.statistics);
     this.model.dispose();
     await this.checkpoint.close();
+  }
+
+  /** Keys that a hook holds of one correction. */
+  private viewsPerCorrection(): number {
+    return this.parameters.keyViews === 'separate' && this.statistics.contexts.length > 0 ? 2 : 1;
   }
 
   private read(requests: readonly EditRequest[]): { edits: EditSequence[]; refused: Refusal[] } {

@@ -1,12 +1,13 @@
 /** Hyper-parameters by model: what was measured to work, and a rule for models nobody has tuned yet. */
-import type { HyperParameters } from '../schemas/editing.ts';
+import type { GateKind, HyperParameterOverrides, HyperParameters } from '../schemas/editing.ts';
 import type { ModelConfig } from './checkpoint.ts';
 
 /**
  * Parameters for a model of this shape, `overrides` on top. Without a measured set: blocks at 13 to 28 % of the depth
  * (where the method's papers edit GPT-2 XL and GPT-J), lambda = F (what is written scales with F / lambda).
  */
-export function parametersFor(config: ModelConfig, overrides: Partial<HyperParameters> = {}): HyperParameters {
+export function parametersFor(config: ModelConfig, overrides: HyperParameterOverrides = {}): HyperParameters {
+  const kind = overrides.gate?.kind ?? 'scope';
   const first = Math.max(1, Math.round(0.13 * config.layers));
   const last = Math.min(config.layers - 2, Math.max(first, Math.round(0.28 * config.layers)));
   const layers = Array.from({ length: Math.max(1, last - first + 1) }, (_, i) => first + i);
@@ -22,9 +23,13 @@ export function parametersFor(config: ModelConfig, overrides: Partial<HyperParam
     lossTarget: 0.05,
     contexts: 5,
     contextsPerStep: 2,
+    keyViews: 'separate',
     targetTokensMax: 32,
-    gate: { kind: 'scope', floor: 0.35, referenceQuantile: 0.999, nearKey: 0.8 },
     seed: 1,
     ...overrides,
+    gate: { kind, floor: GATE_FLOORS[kind], referenceQuantile: 0.999, nearKey: 0.8, ...overrides.gate },
   };
 }
+
+/** Thresholds to start from: leverage and cosines as shares, `sequence` the paper's alpha, `norm` in units of the values. */
+const GATE_FLOORS: Record<GateKind, number> = { scope: 0.35, leverage: 0.35, key: 0.7, norm: 1, sequence: 2.2, always: 0 };

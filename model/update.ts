@@ -1,7 +1,7 @@
 /**
  * From targets to pairs: the closed-form update of one batch, edited block by edited block, lowest first (i of m):
- * keys K_i at the subject's last token averaged over contexts (the bare prompt weighs half, the prefixed ones the other
- * half), current hidden state h at block L, residual R = (Z - H) / (m - i), and in joint least squares over all
+ * keys K_i at the subject's last token (one of the bare prompt and the mean of the prefixed ones: a key averaged over
+ * both, as in the papers, explains neither well enough for a gate to tell own prompts from near ones), current hidden state h at block L, residual R = (Z - H) / (m - i), and in joint least squares over all
  * corrections the hook that takes each key to its wanted change u = (W_h - W0) k + r. What is kept of a correction is
  * its (k, u) per block: F + D numbers each (hook.ts turns any set of them into W_h).
  *
@@ -10,6 +10,7 @@
  * Source: arXiv 2403.05330 section 3; MEMIT (arXiv 2210.07229) for the spreading over blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import type { HyperParameters } from '../schemas/editing.ts';
 import type { PairSet } from './engine.ts';
 import type { Hook, LayerHook } from './hook.ts';
 import { buildLayer, changeOf, openRows } from './hook.ts';
@@ -28,6 +29,7 @@ export interface UpdateContext {
   pairs: PairSet | null;
   front: readonly number[];
   contexts: readonly (readonly number[])[];
+  keyViews: HyperParameters['keyViews'];
   /** Called between blocks. */
   between?: () => Promise<void>;
 }
@@ -45,7 +47,7 @@ export async function derivePairs(
   const n = edits.length;
   const sight = laySight(edits, context);
   const seconds = { keys: 0, solve: 0 };
-  const views = sight.contexts === 0 ? 1 : 2;
+  const views = context.keyViews === 'averaged' || sight.contexts === 0 ? 1 : 2;
   const result: PairSet = { layers, count: n, keyWidth: views * F, valueWidth: views * D, keys: [], changes: [] };
   const open = new OpenAtSubjects(new Set(layers), new Map(layers.flatMap((layer) => (hook?.blocks.has(layer) ? [[layer, hook.blocks.get(layer)!]] : []))), sight);
 
@@ -63,7 +65,7 @@ export async function derivePairs(
       const began = performance.now();
       advance(layer);
       const keysAll = open.recordKeys(layer, () => model.run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open }).hidden.dispose());
-      const keys_NF = viewKeys(keysAll, sight, n, F);
+      const keys_NF = viewKeys(keysAll, sight, n, F, views);
       const now = hiddenAt(model, hidden, sight, { from: layer, to: last + 1 }, open);
       const keysTensor = tf.tensor2d(keys_NF, [n * views, F]);
       const current = open.blocks.get(layer);
@@ -155,19 +157,20 @@ function lastRows(rows: TokenRows): Uint8Array {
   return opened;
 }
 
-/** Keys of each edit's views, [n * views, F]: the bare prompt's, then the mean over the prefixed ones. */
-function viewKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number): Float32Array {
+/** Keys of each edit's views, [n * views, F]: the bare prompt's and the mean over the prefixed ones; or their mean alone. */
+function viewKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number, views: 1 | 2): Float32Array {
   const width = sight.contexts + 1;
   const rows: number[] = [];
   for (let edit = 0; edit < edits; edit++) for (let c = 0; c < width; c++) rows.push(lastRow(sight.rows, sight.sequence(edit, c)));
   const values = tf.tidy(() => gatherRows(keys_RF, rows).dataSync() as Float32Array);
   keys_RF.dispose();
   if (sight.contexts === 0) return values.slice();
-  const viewed = new Float32Array(edits * 2 * F);
+  const viewed = new Float32Array(edits * views * F);
   for (let edit = 0; edit < edits; edit++) {
     for (let c = 0; c < width; c++) {
-      const row = edit * 2 + (c === 0 ? 0 : 1);
-      const weight = c === 0 ? 1 : 1 / sight.contexts;
+      const bare = c === 0;
+      const row = views === 1 || bare ? edit * views : edit * views + 1;
+      const weight = (bare ? 1 : 1 / sight.contexts) * (views === 1 ? 0.5 : 1);
       for (let f = 0; f < F; f++) viewed[row * F + f]! += weight * values[(edit * width + c) * F + f]!;
     }
   }

@@ -26,6 +26,11 @@ export interface HyperParameters {
   contexts: number;
   /** How many of them one optimiser step looks at, drawn anew each step. */
   contextsPerStep: number;
+  /**
+   * Keys of a correction: one for the bare prompt and one for the mean over the prefixed ones (`separate`), or the single
+   * average of both that the papers use (`averaged`).
+   */
+  keyViews: 'separate' | 'averaged';
   targetTokensMax: number;
   gate: GateParameters;
   seed: number;
@@ -40,6 +45,9 @@ export interface GateParameters {
   /** `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the leverage says. */
   nearKey: number;
 }
+
+/** Hyper-parameters that a user sets; the rest is the model's default. */
+export type HyperParameterOverrides = Partial<Omit<HyperParameters, 'gate'>> & { gate?: Partial<GateParameters> };
 
 /** A content-addressed blob of the version log. */
 export interface BlobReference {
