@@ -5,7 +5,9 @@ import type { TargetShard } from '../schemas/editing.ts';
 import { ensureHook } from '../versions/hook-pairs.ts';
 import { encodeTargets } from '../versions/pairs.ts';
 import type { Versions } from '../versions/versions.ts';
+import { requireSameBase } from '../versions/same-base.ts';
 import type { EditStep } from './index.ts';
+import { provenanceOf } from './provenance.ts';
 import { pulseOfThisStep } from './pulse.ts';
 import { historyOfHead, remaining } from './step-rows.ts';
 
@@ -15,6 +17,7 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
   const log = versions.log(step.lineage);
   if (step.edits.length === 0) return { targets: null, accepted: [], refused: [], seconds: 0 };
   const history = await historyOfHead(log, step.head);
+  requireSameBase(history, await provenanceOf(engine));
   const computed = await pulse.during({ stage: 'hook' }, async (tell) => {
     const hookId = await ensureHook(engine, log, remaining(history, step.removals));
     return engine.computeTargets(hookId, step.edits.map(requestOf), (progress) => tell({ stage: 'targets', ...progress }));

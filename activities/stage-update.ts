@@ -2,15 +2,17 @@
  * Turns targets into pairs and builds the hook with them. The pairs are a blob that no version names yet: nothing of it
  * can be seen until commit-version.
  */
-import type { Engine, EngineDescription, Targets } from '../model/engine.ts';
+import type { Engine, Targets } from '../model/engine.ts';
 import { revisionId } from '../schemas/correction.ts';
-import { removalsInForce, type BlobReference, type Provenance, type Refusal, type StagedUpdate, type TargetShard } from '../schemas/editing.ts';
+import { removalsInForce, type BlobReference, type Refusal, type StagedUpdate, type TargetShard } from '../schemas/editing.ts';
 import { ensureHook, hookIdOf, readBlob, readPairs } from '../versions/hook-pairs.ts';
 import { decodeTargets, encodePairs } from '../versions/pairs.ts';
 import type { VersionLog } from '../versions/version-log.ts';
 import type { Versions } from '../versions/versions.ts';
 import { requestOf } from './compute-targets.ts';
+import { requireSameBase } from '../versions/same-base.ts';
 import type { EditStep } from './index.ts';
+import { provenanceOf } from './provenance.ts';
 import { pulseOfThisStep } from './pulse.ts';
 import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
 
@@ -19,6 +21,8 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
   const pulse = pulseOfThisStep();
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
+  const madeWith = await provenanceOf(engine);
+  requireSameBase(history, madeWith);
 
   const derived = await pulse.during({ stage: 'update' }, async () => {
     const refused: Refusal[] = [];
@@ -47,11 +51,7 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
     const hookId = hookIdOf(rows);
     return hookId === null ? [] : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
   });
-  return { ...derived, layers, madeWith: provenanceOf(await engine.describe()), seconds: (performance.now() - began) / 1_000 };
-}
-
-function provenanceOf({ model, keyStatistics, parameters, software }: EngineDescription): Provenance {
-  return { base: { name: model.name, sha256: model.sha256, architecture: model.architecture }, keyStatistics, parameters, software };
+  return { ...derived, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
 }
 
 /** The targets of these corrections, out of whichever shard has them, in the order of the corrections. */

@@ -3,6 +3,8 @@ import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
 import { announce, onStop } from './announce.ts';
 import { ConfigurationError, readConfiguration, type Configuration } from './configuration.ts';
 import type { Logger } from 'pino';
+import { ErrataFailure } from '../schemas/failures.ts';
+import { BaseChanged } from '../versions/failures.ts';
 
 export interface ProcessContext {
   configuration: Configuration;
@@ -26,8 +28,8 @@ const DRAIN_WAIT_MS = 15_000;
 /** Runs until SIGTERM, SIGINT or the supervisor's end, then exits: 0 when drained, 1 otherwise. */
 export function runProcess(name: string, start: (context: ProcessContext) => Promise<Running>): void {
   void run(name, start).catch((fault: unknown) => {
-    const reason = reasonOf(fault) ?? 'unknown';
-    if (fault instanceof ConfigurationError) announce({ kind: 'refused', reason });
+    const reason = [reasonOf(fault) ?? 'unknown', ...(fault instanceof ErrataFailure ? [fault.hint] : [])].join('. ');
+    if (fault instanceof ConfigurationError || fault instanceof BaseChanged) announce({ kind: 'refused', reason });
     processLog(name, 'info').fatal({ reason, stack: fault instanceof Error ? fault.stack : undefined }, 'The process cannot go on');
     process.exit(1);
   });

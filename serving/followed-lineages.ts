@@ -5,6 +5,7 @@
 import type { Engine } from '../model/engine.ts';
 import type { History } from '../versions/history.ts';
 import { ensureHook } from '../versions/hook-pairs.ts';
+import { requireSameBase } from '../versions/same-base.ts';
 import type { VersionLog } from '../versions/version-log.ts';
 import type { Versions } from '../versions/versions.ts';
 import type { Turns } from './turns.ts';
@@ -91,6 +92,8 @@ export class FollowedLineages {
     try {
       const history = await log.read();
       if (history.head.version !== followed.served?.head.version) {
+        const { model, parameters } = await engine.describe();
+        requireSameBase(history, { base: model, parameters });
         await turns.takeAlways(() => ensureHook(engine, log, history.active.values()));
         logger.info({ lineage, version: history.head.version, before: followed.served?.head.version ?? null, corrections: history.active.size }, 'A version is served');
         followed.served = history;

@@ -56,3 +56,15 @@ export class ObjectNameInvalid extends ErrataFailure {
     super(`${JSON.stringify(objectName.slice(0, 200))} is not the name of an object`, { objectName: objectName.slice(0, 200) }, 'Names are 1 to 8 segments of [a-z0-9][a-z0-9._-]* joined by "/".');
   }
 }
+
+/** A lineage's versions were made for another model than the one at hand. Retried, since the operator can mend it. */
+export class BaseChanged extends ErrataFailure {
+  override readonly name = 'BaseChanged';
+  constructor(lineage: string, version: number, differences: string[]) {
+    super(
+      `Version ${version} of lineage "${lineage}" was made with another model: ${differences.join('; ')}`,
+      { lineage, version, differences },
+      'Give the model and the hyper-parameters back that the version names, or take a new lineage for the new ones.',
+    );
+  }
+}

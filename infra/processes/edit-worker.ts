@@ -1,7 +1,9 @@
 /** The process that edits: it owns a model and takes the steps that need one, one at a time, from `edit-<lineage>`. */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
+import { provenanceOf } from '../../activities/provenance.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
+import { requireSameBase } from '../../versions/same-base.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { temporalConnection } from '../connections.ts';
 import { openEngine } from '../open-engine.ts';
@@ -14,9 +16,12 @@ const SHUTDOWN_FORCE_MS = 10_000;
 runProcess('edit-worker', async (context) => {
   const { configuration, step } = context;
   const engine = await openEngine(context);
+  const versions = versionsInFolder(configuration.versions);
+  // Better now than in the middle of every batch.
+  for (const lineage of configuration.lineages) requireSameBase(await versions.log(lineage).read(), await provenanceOf(engine));
   step('connecting to Temporal');
   const connection = await NativeConnection.connect(temporalConnection(configuration));
-  const activities = createEditActivities({ engine, versions: versionsInFolder(configuration.versions) });
+  const activities = createEditActivities({ engine, versions });
   const workers = await Promise.all(
     configuration.lineages.map((lineage) =>
       Worker.create({

@@ -103,6 +103,20 @@ describe('a batch', () => {
   });
 });
 
+describe('another base model, or other blocks, than HEAD was made with', () => {
+  it.each([
+    ['base model', { model: { sha256: 'ef'.repeat(32) } }],
+    ['layers', { parameters: { layers: [3] } }],
+  ])('is found before anything is edited: %s', async (name, difference) => {
+    const { activities, engine } = freshWorker();
+    await (await runBatch(activities, '1', [correction('a')])).commit();
+    const { model, parameters, ...description } = await engine.describe();
+    engine.describe = () => Promise.resolve({ ...description, model: { ...model, ...('model' in difference ? difference.model : {}) }, parameters: { ...parameters, ...('parameters' in difference ? difference.parameters : {}) } });
+    await expect(runBatch(activities, '2', [correction('b')])).rejects.toThrow(new RegExp(`was made with another model: ${name}`));
+    await expect(runBatch(activities, '3', [retraction(correction('a'))])).rejects.toThrow(/was made with another model/);
+  });
+});
+
 describe('refusals on the way', () => {
   it('keep the correction that a refused one was to supersede', async () => {
     for (const target of [MISBEHAVING.refusedTarget, MISBEHAVING.refusedUpdate]) {

@@ -251,6 +251,18 @@ describe('versions', () => {
   });
 });
 
+describe('a lineage of another base model', () => {
+  it('is not served', async () => {
+    const { start, commit, get, engine, post } = await serve();
+    await commit(correction('a'));
+    const description = await engine.describe();
+    engine.describe = () => Promise.resolve({ ...description, model: { ...description.model, sha256: 'ef'.repeat(32) } });
+    await start();
+    expect((await get('/readyz')).json).toMatchObject({ status: 'not ready', lineages: [{ version: null, fault: expect.stringMatching(/made with another model/) as string }] });
+    expect((await post('/v1/completions', complete(LINEAGE))).statusCode).toBe(503);
+  });
+});
+
 describe('compare', () => {
   it('gives both answers, the gates that opened and the correction behind them', async () => {
     const { start, commit, post } = await serve();
