@@ -144,13 +144,13 @@ export class PartitionIngest {
  * once the work has settled, so that no call is left behind.
  */
 async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
-  let failure: Error | null = null;
+  const failures: Error[] = [];
   const timer = setInterval(() => {
-    batch.heartbeat().catch((error: unknown) => (failure ??= error instanceof Error ? error : new Error(String(error))));
+    batch.heartbeat().catch((error: unknown) => failures.push(error instanceof Error ? error : new Error(String(error))));
   }, HEARTBEAT_EVERY_MS);
   try {
     const result = await work;
-    if (failure !== null) throw failure;
+    if (failures[0] !== undefined) throw failures[0];
     return result;
   } finally {
     clearInterval(timer);

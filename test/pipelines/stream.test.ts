@@ -17,7 +17,7 @@ import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
-import { startTestServers, type TestServers } from '../servers.ts';
+import { startTestKafka, startTestServers, startTestTemporal, type TestServers } from '../servers.ts';
 import { Fates } from './fates.ts';
 import { OurProcess } from './our-process.ts';
 import { quietRuntime } from './world.ts';
@@ -108,7 +108,8 @@ async function submit(items: FactCorrection[], unsound: 'refuse' | 'send' = 'ref
   return (await submitCorrections(sender, items, { unsound })).map(({ position }) => position);
 }
 
-describe('the stream', () => {
+// Each kill costs a session of the consumer group or a task's timeout; a loaded machine multiplies them.
+describe('the stream', { timeout: 600_000 }, () => {
   it('gives each record exactly one fate, whatever it is and whoever is killed', async () => {
     const { corrections: topic } = topicsOf(LINEAGE);
     await workflows.start();
@@ -179,6 +180,20 @@ describe('the stream', () => {
     await fates.records(told + 60);
     for (const position of records) expect(fates.of(position)).toEqual([expect.stringMatching(/^COMMITTED/)]);
     expect(await lag()).toBe(0);
+  });
+
+  it('waits out a Temporal that is killed, and a Kafka that is killed', async () => {
+    const told = fates.recordsTold;
+    process.kill(servers.temporal.pid, 'SIGKILL');
+    const first = await submit(corrections('t', 12));
+    await startTestTemporal(servers.folder);
+    await fates.records(told + 12);
+    process.kill(servers.kafka.pid, 'SIGKILL');
+    const sending = submit(corrections('k', 12));
+    await startTestKafka(servers.folder);
+    const second = await sending;
+    await fates.records(told + 24);
+    for (const position of [...first, ...second]) expect(fates.of(position)).toEqual([expect.stringMatching(/^COMMITTED/)]);
   });
 
   it('drains when it is told to stop', async () => {
