@@ -84,57 +84,68 @@ export async function startSystem(configuration: Configuration, options: SystemO
   };
   const stop = (): Promise<void> => (stopping ??= stopAll());
 
+  let startingKafka: Promise<SystemState['kafka']> | null = null;
   try {
     await endOrphans(home, report);
-    const [kafka, temporal, servePort] = await Promise.all([kafkaOf(configuration, report), temporalOf(configuration, report), servePortOf(configuration)]);
-    // A server in the middle of its start cannot be stopped cleanly, so they are waited for.
-    if (options.signal?.aborted === true) throw new StartInterrupted();
+    startingKafka = kafkaOf(configuration, report);
+    startingKafka.catch(() => {});
+    const [temporal, servePort] = await Promise.all([temporalOf(configuration, report), servePortOf(configuration)]);
     const current: SystemState = {
       format: 1,
       state: 'starting',
       supervisor: ownMark(),
       startedAt: new Date().toISOString(),
       lineages: configuration.lineages,
-      kafka,
+      kafka: { brokers: configuration.kafka.brokers, embedded: configuration.kafka.embedded, pid: null },
       temporal,
       serveUrl: null,
       processes: [],
     };
     state = current;
     writeSystem(home, current);
-    const environment = childEnvironment({
-      ...options.overlay,
-      ERRATA_HOME: home,
-      ERRATA_KAFKA_BROKERS: kafka.brokers.join(','),
-      ERRATA_TEMPORAL_ADDRESS: temporal.address,
-      ERRATA_TEMPORAL_NAMESPACE: temporal.namespace,
-      ERRATA_PORT: String(servePort),
-    });
     const changed = (process: SupervisedProcess, event: string | null): void => {
       if (event !== null) report(process.name, event);
       if (process.name === 'serve' && process.port !== null) current.serveUrl = `http://${reachableHost(configuration.serve.host)}:${process.port}`;
       if (current.state !== 'stopping') writeSystem(home, current);
       options.changed?.(current);
     };
-    const specifications = (options.processes ?? ((env) => PROCESS_NAMES.map((name) => specificationOf(name, home, env))))(environment);
-    const keep = (specification: ProcessSpecification): KeptProcess => {
+    const specifications = (): ProcessSpecification[] => {
+      const environment = childEnvironment({
+        ...options.overlay,
+        ERRATA_HOME: home,
+        ...(current.kafka.brokers.length === 0 ? {} : { ERRATA_KAFKA_BROKERS: current.kafka.brokers.join(',') }),
+        ERRATA_TEMPORAL_ADDRESS: temporal.address,
+        ERRATA_TEMPORAL_NAMESPACE: temporal.namespace,
+        ERRATA_PORT: String(servePort),
+      });
+      return options.processes?.(environment) ?? PROCESS_NAMES.map((name) => specificationOf(name, home, environment));
+    };
+    const keep = (specification: ProcessSpecification): void => {
+      if (options.signal?.aborted === true) throw new StartInterrupted();
       const process = keepRunning(specification, options.policy ?? DEFAULT_RESTART_POLICY, changed);
       kept.push(process);
       current.processes.push(process.status);
-      return process;
     };
+    const ready = (): Promise<unknown> => Promise.race([Promise.all(kept.map((process) => process.firstReady)), interruption(options.signal)]);
+
+    // The edit worker does not talk to Kafka: its model loads while Kafka starts.
+    specifications().filter(({ name }) => name === 'edit-worker').forEach(keep);
+    current.kafka = await startingKafka;
+    const rest = specifications().filter(({ name }) => name !== 'edit-worker');
     // On a first start both would take the key statistics, which is minutes of work: one does, the other reads them.
-    const [first, second] = statisticsAreThere(home) ? [specifications, []] : [specifications.filter(({ name }) => name !== 'serve'), specifications.filter(({ name }) => name === 'serve')];
-    first.forEach(keep);
-    if (second.length > 0) await Promise.race([Promise.all(kept.map((process) => process.firstReady)), interruption(options.signal)]);
-    second.forEach(keep);
-    await Promise.race([Promise.all(kept.map((process) => process.firstReady)), interruption(options.signal)]);
+    const later = statisticsAreThere(home) ? [] : rest.filter(({ name }) => name === 'serve');
+    rest.filter((specification) => !later.includes(specification)).forEach(keep);
+    if (later.length > 0) await ready();
+    later.forEach(keep);
+    await ready();
     current.serveUrl ??= current.processes.some((process) => process.name === 'serve') ? `http://${reachableHost(configuration.serve.host)}:${servePort}` : null;
     current.state = 'ready';
     writeSystem(home, current);
     watch = watchServers(configuration, current, report);
     return { state: current, stop };
   } catch (error) {
+    // A server in the middle of its start cannot be stopped cleanly.
+    await Promise.allSettled([startingKafka]);
     await stop();
     throw error;
   }

@@ -53,9 +53,16 @@ function sideBySide(output: Output, comparison: Comparison): string {
   const before = comparison.base.text.trim();
   const after = comparison.edited.text.trim();
   const table = output.table([bold('base model'), bold(comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`)], [[before, same ? dim(after) : green(after)]], { widths: [width, width], wrap: true });
-  const hands = new Map(comparison.edited.opened.flatMap(({ correction }) => (correction === null ? [] : [[correction.id, correction] as const])));
-  const why = same
-    ? dim('The same: no correction has a hand in it.')
-    : [...hands.values()].map((correction) => `${dim('because of')} ${correction.id} ${dim(`(version ${correction.version}, ${correction.source})`)}: ${correction.prompt} ${bold(correction.target)}`).join('\n');
-  return `${bold(comparison.prompt)} …\n\n${table}\n\n${why}`;
+  return `${bold(comparison.prompt)} …\n\n${table}\n\n${same ? dim('The same: no correction has a hand in it.') : whyDifferent(output, comparison)}`;
+}
+
+function whyDifferent(output: Output, comparison: Comparison): string {
+  const { bold, dim } = output.colours;
+  const { opened } = comparison.edited;
+  const hands = new Map(opened.flatMap(({ correction }) => (correction === null ? [] : [[correction.id, correction] as const])));
+  const tokens = [...new Set(opened.map(({ token }) => token.trim()))].map((token) => `"${token}"`).join(', ');
+  return [
+    dim(`A gate opened at ${tokens}, because of`),
+    ...[...hands.values()].map((correction) => `  ${correction.prompt} ${bold(correction.target)}\n  ${dim(`${correction.id}, version ${correction.version}, ${correction.source}`)}`),
+  ].join('\n');
 }

@@ -42,10 +42,10 @@ const log: CommandSpecification<Options> = {
           percent(entry.probes.after.generalisation),
           percent(entry.probes.after.locality),
           entry.probes.after.canaryRatio.toFixed(4),
-          shortened(whatIn(entry), output.columns - 84),
+          shortened(whatIn(entry), output.columns - FIXED_COLUMNS),
         ]);
-        const table = output.table(['version', 'hash', 'made (UTC)', 'change', 'all', 'effective', 'paraphr.', 'neighb.', 'perplex.', 'corrections'], rows);
-        return `${table}\n${output.colours.dim(`${history.entries.length} version${history.entries.length === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
+        const table = output.table(['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 'near', 'perpl.', 'corrections'], rows);
+        return `${table}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${history.entries.length} version${history.entries.length === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
       },
     );
     return EXIT.ok;
@@ -53,6 +53,9 @@ const log: CommandSpecification<Options> = {
 };
 
 export default log;
+
+/** All columns but the last. */
+const FIXED_COLUMNS = 79;
 
 function whatIn(entry: { added: { subject: string; target: string }[]; removed: { because: string; correctionId: string }[] }): string {
   return [...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');

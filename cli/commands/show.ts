@@ -47,7 +47,7 @@ async function probesOf(log: VersionLog, entry: VersionEntry): Promise<Correctio
 function describe(output: Output, entry: VersionEntry, hash: string, probes: CorrectionProbe[]): string {
   const { bold, dim, green, red } = output.colours;
   const byId = new Map(probes.map((probe) => [probe.id, probe]));
-  const answerColumns = Math.floor((output.columns - 8) / 4);
+  const answerColumns = Math.floor((output.columns - 6) / 4);
   const field = (name: string, value: string): string => `${dim(name.padEnd(16))}${value}`;
   const lines = [
     `${bold(`Version ${entry.version}`)} of ${entry.lineage}  ${dim(hash)}`,
@@ -61,13 +61,13 @@ function describe(output: Output, entry: VersionEntry, hash: string, probes: Cor
     const rows = entry.added.map((added) => {
       const probe = byId.get(added.correctionId);
       return [
-        shortened(added.prompt, answerColumns * 2 - 4),
-        shortened(probe?.answerBefore ?? '', answerColumns - 3),
-        (probe?.effective === false ? red : green)(shortened(probe?.answerAfter ?? added.target, answerColumns - 3)),
+        shortened(added.prompt, output.columns - 2 * answerColumns - 4),
+        shortened(probe?.answerBefore ?? '', answerColumns - 2),
+        (probe?.effective === false ? red : green)(shortened(probe?.answerAfter ?? added.target, answerColumns - 2)),
       ];
     });
     lines.push('', bold(`Added (${entry.added.length})`), output.table(['prompt', 'before', 'after'], rows));
-    lines.push('', bold('Where they came from'), output.table(['correction', 'record', 'source'], entry.added.map((added) => [shortened(added.correctionId, 36), `${added.position.topic}-${added.position.partition}@${added.position.offset}`, shortened(added.source, answerColumns)])));
+    lines.push('', bold('Where they came from'), output.table(['correction', 'record', 'source'], entry.added.map((added) => [shortened(added.correctionId, 36), `${added.position.topic}-${added.position.partition}@${added.position.offset}`, shortened(added.source, output.columns - 76)])));
   }
   if (entry.removed.length > 0) {
     lines.push('', bold(`Removed (${entry.removed.length})`), output.table(['correction', 'because', 'by'], entry.removed.map((removed) => [removed.correctionId, removed.because, removed.by])));

@@ -206,7 +206,7 @@ function whereToLookNext(output: Output, state: SystemState): string {
   const { bold, dim } = output.colours;
   const next: [string, string][] = [
     ['npx errata ask "The capital of Australia is the city of"', 'before and after, side by side'],
-    ['npx errata log', 'the versions; npx errata show 1 tells all of one'],
+    ['npx errata log', 'the versions; errata show 1 for one'],
     ['npx errata submit --help', 'your own corrections'],
     ...(state.temporal.uiUrl === null ? [] : ([[`${state.temporal.uiUrl}/namespaces/${state.temporal.namespace}/workflows`, 'each batch, step by step']] as [string, string][])),
   ];

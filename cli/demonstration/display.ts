@@ -21,7 +21,7 @@ export function showEvent(output: Output, line: StatusLine, event: Demonstration
     }
     case 'outcome':
       if (event.status === 'QUARANTINED') line.above(`${red('✗')} ${bold('quarantined')} ${shortened(`${event.id}: ${event.reason ?? ''}`, output.columns - 16)}`);
-      else if ((event.status === 'SUPERSEDED' || event.status === 'RETRACTED') && !event.id.startsWith('retract:')) line.above(`${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`);
+      else if (event.status === 'SUPERSEDED' || event.status === 'RETRACTED') line.above(`${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`);
       break;
     case 'dead-letter':
       line.above(`${red('✗')} ${bold('dead letter')} ${shortened(event.message, output.columns - 16)}`);
@@ -41,7 +41,7 @@ const SENT_WORDS = { corrections: 'corrections, some of them malformed', superse
 export function showReport(output: Output, report: DemonstrationReport): void {
   const { bold, dim, green, red } = output.colours;
   const rows = [...report.results].sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity)).flatMap((result) => rowsOf(result, output));
-  const answerColumns = Math.floor((output.columns - FIXED_COLUMNS) * 0.23);
+  const answerColumns = Math.floor((output.columns - FIXED_COLUMNS) * 0.2);
   const promptColumns = output.columns - FIXED_COLUMNS - 2 * answerColumns;
   const head = ['v', 'prompt', 'before', 'after', 'para', 'near', 'end'];
   const widths = [VERSION_COLUMNS, promptColumns, answerColumns, answerColumns, SHARE_COLUMNS, SHARE_COLUMNS, END_COLUMNS];
@@ -61,8 +61,8 @@ const END_COLUMNS = 7;
 const FIXED_COLUMNS = VERSION_COLUMNS + 2 * SHARE_COLUMNS + END_COLUMNS;
 const CHECK_COLUMNS = 70;
 
-const LEGEND = `v: the version that made it. para: paraphrases with the new answer. near: neighbours whose answer stayed.
-end: what the newest version answers; ↺ is superseded or retracted.`;
+const LEGEND = `v: the version that made it; para: paraphrases with the new answer; near: neighbours that kept theirs;
+end: whether the newest version still gives it (↺: superseded or retracted).`;
 
 interface Cell {
   text: string;

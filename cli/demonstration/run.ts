@@ -60,7 +60,7 @@ export async function runDemonstration(options: DemonstrationOptions): Promise<D
   const { clients, lineage, log, run, serveUrl, told } = options;
   const startedMs = performance.now();
   const stream = demonstrationStream(lineage, run, Date.now());
-  const watch = await watchOutcomes(clients, [lineage], (announcement) => void tell(announcement, startedMs, log, told));
+  const watch = await watchOutcomes(clients, [lineage], (announcement) => void tell(announcement, idsOf(stream), startedMs, log, told));
   try {
     const sent = await sendCorrections(clients, lineage, stream, told);
     const fates = await fatesOf(watch, [...sent.corrections, sent.tooLong, ...sent.malformed], told);
@@ -93,12 +93,17 @@ const LOOK_EVERY_MS = 250;
 /** The targets have at most four. */
 const ANSWER_TOKENS = 5;
 
-async function tell(announcement: Announcement, startedMs: number, log: VersionLog, told: DemonstrationOptions['told']): Promise<void> {
+/** Outcomes of an earlier run's corrections, which this one supersedes, are of no interest. */
+function idsOf(stream: DemonstrationStream): Set<string> {
+  return new Set([...stream.corrections, stream.tooLong, stream.superseding.correction].map(({ id }) => id));
+}
+
+async function tell(announcement: Announcement, ids: ReadonlySet<string>, startedMs: number, log: VersionLog, told: DemonstrationOptions['told']): Promise<void> {
   if (announcement.kind === 'version') {
     const secondsAfterSending = (performance.now() - startedMs) / 1_000;
     const { entries } = await log.at(announcement.version.version);
     told({ kind: 'version', entry: entries[announcement.version.version - 1]!.entry, secondsAfterSending });
-  } else if (announcement.kind === 'outcome') {
+  } else if (announcement.kind === 'outcome' && ids.has(announcement.outcome.revisionId)) {
     told({ kind: 'outcome', id: announcement.outcome.revisionId, status: announcement.outcome.status, reason: announcement.outcome.reason });
   } else if (announcement.kind === 'dead-letter') {
     told({ kind: 'dead-letter', message: announcement.message });
