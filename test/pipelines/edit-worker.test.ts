@@ -61,8 +61,8 @@ beforeAll(async () => {
     ERRATA_GENERALISATION_MIN: '0',
     ERRATA_LOCALITY_MIN: '0',
     ERRATA_RETENTION_MIN: '0',
-    ERRATA_CANARY_RATIO_MAX: '1000000',
-    ERRATA_EDIT_NORM_MAX: '1000000',
+    ERRATA_CANARY_RATIO_MAX: '100',
+    ERRATA_EDIT_NORM_MAX: '1000',
   };
   const started = (name: 'ingest' | 'workflow-worker' | 'edit-worker') => new OurProcess(name, environment, servers.folder);
   processes = { ingest: started('ingest'), 'workflow-worker': started('workflow-worker'), 'edit-worker': started('edit-worker') };
