@@ -158,7 +158,10 @@ export function keepRunning(specification: ProcessSpecification, policy: Restart
 }
 
 const LOG_BYTES_MAX = 20_000_000;
-const LOG_TAIL_CHARACTERS = 2_000;
+const LOG_TAIL_CHARACTERS = 4_000;
+const LOG_ERRORS_MAX = 3;
+/** pino's. */
+const LOG_LEVEL_ERROR = 50;
 
 function describeStep(step: Extract<Announcement, { kind: 'step' }>): string {
   if (step.amount === undefined || step.total === undefined || step.total === 0) return step.label;
@@ -172,11 +175,24 @@ function openLog(log: string): number {
   return openSync(log, 'a');
 }
 
+/** Why it ended, by its log: its last errors if it logs JSON as ours do, else the end of what it wrote. */
 function logTail(log: string): string {
+  let tail: string;
   try {
-    return readFileSync(log, 'utf8').slice(-LOG_TAIL_CHARACTERS).trim();
+    tail = readFileSync(log, 'utf8').slice(-LOG_TAIL_CHARACTERS);
   } catch {
     return '';
+  }
+  const errors = tail.split('\n').flatMap(errorOf).slice(-LOG_ERRORS_MAX);
+  return errors.length > 0 ? [...new Set(errors)].join('\n') : tail.trim();
+}
+
+function errorOf(line: string): string[] {
+  try {
+    const { level, msg, reason } = JSON.parse(line) as { level?: number; msg?: string; reason?: string };
+    return (level ?? 0) >= LOG_LEVEL_ERROR ? [reason ?? msg ?? line] : [];
+  } catch {
+    return [];
   }
 }
 

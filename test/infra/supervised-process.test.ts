@@ -55,6 +55,13 @@ describe('a process that is kept running', () => {
     expect(kept.status.state).toBe('failed');
   });
 
+  it('is given up with the errors that it logged, without the rest of its log', async () => {
+    kept = keep(`console.log('{"level":30,"msg":"Loading"}'); console.log('{"level":60,"reason":"the disk is full","msg":"Ended"}'); process.exit(1);`);
+    const error = (await kept.firstReady.catch((cause: unknown) => cause)) as ProcessStartError;
+    expect(error.message).toContain('the disk is full');
+    expect(error.message).not.toContain('Loading');
+  });
+
   it('is given up at once when it refuses', async () => {
     kept = keep(`process.send({ kind: 'refused', reason: 'port 80 is not allowed' }, () => process.exit(1));`);
     const error = (await kept.firstReady.catch((cause: unknown) => cause)) as ProcessStartError;
