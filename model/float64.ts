@@ -24,7 +24,7 @@ export class NotPositiveDefinite extends Error {
 export function scope64<T>(work: () => T): T {
   const outer = open;
   const mine = new Set<number>();
-  open = mine;
+  open = { made: mine, outer };
   let kept = new Set<number>();
   try {
     const result = work();
@@ -34,7 +34,7 @@ export function scope64<T>(work: () => T): T {
     open = outer;
     for (const id of mine) {
       if (!kept.has(id)) raw.free(id);
-      else outer?.add(id);
+      else outer?.made.add(id);
     }
   }
 }
@@ -42,7 +42,7 @@ export function scope64<T>(work: () => T): T {
 /** Frees matrices that outlived their scope. */
 export function free64(...matrices: Matrix64[]): void {
   for (const matrix of matrices) {
-    open?.delete(matrix.id);
+    for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
     raw.free(matrix.id);
   }
 }
@@ -113,7 +113,7 @@ export function scale64(a: Matrix64, factor: number): Matrix64 {
 }
 
 export function identity64(size: number): Matrix64 {
-  const eye = tf.eye(size) as tf.Tensor2D;
+  const eye = tf.eye(size);
   const wide = widen64(eye);
   eye.dispose();
   return wide;
@@ -136,16 +136,18 @@ export function stack64(a: Matrix64, b: Matrix64): Matrix64 {
 
 /** Lower Cholesky factor L of a symmetric positive definite matrix, L L^T = a. Throws NotPositiveDefinite. */
 export function cholesky64(a: Matrix64): Matrix64 {
-  let id: number;
-  try {
-    id = raw.execute('Cholesky', T64, [a.id], 1)[0]!;
-  } catch {
-    throw new NotPositiveDefinite({ size: a.rows });
-  }
-  const factor = made(id, a.rows, a.columns);
-  // TensorFlow's GPU kernel returns NaN where the CPU's throws.
-  if (!Number.isFinite(scope64(() => trace64(factor)))) throw new NotPositiveDefinite({ size: a.rows });
-  return factor;
+  return scope64(() => {
+    let id: number;
+    try {
+      id = raw.execute('Cholesky', T64, [a.id], 1)[0]!;
+    } catch {
+      throw new NotPositiveDefinite({ size: a.rows });
+    }
+    const factor = made(id, a.rows, a.columns);
+    // TensorFlow's GPU kernel returns NaN where the CPU's throws, and so does the CPU's where the matrix holds NaN.
+    if (!Number.isFinite(trace64(factor))) throw new NotPositiveDefinite({ size: a.rows });
+    return factor;
+  });
 }
 
 /** X with L X = b, or L^T X = b where `adjoint`. */
@@ -205,18 +207,25 @@ const CAST_64_TO_32 = [
   { name: 'DstT', type: TF_ATTR.type, value: TF_DTYPE.float32 },
 ];
 
-/** Ids made in the innermost open scope. */
-let open: Set<number> | null = null;
+interface Scope {
+  /** Ids. */
+  readonly made: Set<number>;
+  readonly outer: Scope | null;
+}
+
+/** The innermost open scope. */
+let open: Scope | null = null;
 
 function made(id: number, rows: number, columns: number): Matrix64 {
-  open?.add(id);
+  open?.made.add(id);
   return { id, rows, columns };
 }
 
 function matricesIn(result: unknown): Matrix64[] {
   if (result === null || typeof result !== 'object') return [];
   if ('id' in result && 'columns' in result) return [result as Matrix64];
-  return Object.values(result).flatMap((value: unknown) => matricesInOne(value));
+  const values: unknown[] = result instanceof Map ? [...result.values()] : Object.values(result);
+  return values.flatMap(matricesInOne);
 }
 
 function matricesInOne(value: unknown): Matrix64[] {

@@ -313,9 +313,9 @@ function attentionGeometry(rows: TokenRows, past: AttentionPast | null, group: n
   };
 }
 
-/** Some rows of a matrix; the index list is freed with the surrounding tidy. */
+/** Some rows of a matrix. */
 export function gatherRows(x_RX: tf.Tensor2D, picked: readonly number[] | Int32Array): tf.Tensor2D {
-  return tf.gather(x_RX, tf.tensor1d(Int32Array.from(picked), 'int32'));
+  return tf.tidy(() => tf.gather(x_RX, tf.tensor1d(Int32Array.from(picked), 'int32')));
 }
 
 function silu(x: tf.Tensor2D): tf.Tensor2D {
