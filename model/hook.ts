@@ -14,9 +14,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { HookReport, PairSet } from './engine.ts';
-import { add64, cholesky64, identity64, multiply64, narrow32, scope64, solveLower64, sum64, times64, transpose64, widen64 } from './float64.ts';
+import { add64, cholesky64, identity64, multiply64, narrow32, NotPositiveDefinite, scope64, solveLower64, sum64, times64, transpose64, widen64 } from './float64.ts';
 import { scoreKeys, thresholdOf } from './gate.ts';
 import type { Prior } from './prior.ts';
+import { takeReaches } from './pair-rows.ts';
 import type { TokenRows } from './token-rows.ts';
 import type { DownHook } from './transformer.ts';
 
@@ -72,9 +73,10 @@ export class Hook implements DownHook {
     pairs.layers.forEach((layer, i) => {
       const prior = priors.get(layer);
       if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
-      const block = buildLayer(prior, pairs.keys[i]!, pairs.changes[i]!);
+      const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
+      const block = buildLayer(prior, pairs.keys[i]!, changes);
       const reference = thresholdOf(block, gate);
-      block.threshold = reference.threshold;
+      block.threshold = Math.min(reference.threshold, smallest);
       open = Math.max(open, reference.openShare);
       blocks.set(layer, block);
     });
@@ -104,6 +106,10 @@ export class Hook implements DownHook {
   }
 }
 
+export function disposeLayers(blocks: Iterable<LayerHook>): void {
+  for (const { whitened_NF, change_ND, affinity_NF } of blocks) tf.dispose([whitened_NF, change_ND, affinity_NF]);
+}
+
 /** base + change where opened, base itself elsewhere. */
 export function openRows(base_RD: tf.Tensor2D, change_RD: tf.Tensor2D, opened: Uint8Array): tf.Tensor2D {
   const mask = tf.tensor2d(opened, [opened.length, 1], 'bool');
@@ -118,12 +124,20 @@ export function changeOf(block: LayerHook, keys_RF: tf.Tensor2D): tf.Tensor2D {
 /** The pair whose key is most like each given key, by the cosine in the space whitened by P0. */
 export function nearestPairs(block: LayerHook, keys_RF: tf.Tensor2D): Int32Array {
   return tf.tidy(() => {
-    const scale = tf.tensor2d(block.pairEnergy.map((energy) => 1 / Math.sqrt(energy)), [1, block.pairEnergy.length]);
-    return tf.argMax(tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), scale), 1).dataSync().slice() as Int32Array;
+    return tf.argMax(tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), pairScale(block)), 1).dataSync().slice() as Int32Array;
   });
 }
 
-/** A block's hook before its gate is set (threshold +infinity). keys [N, F] and changes [N, D] are row-major. */
+/** (k_i^T P0 k_i)^-1/2 of each pair, [1, N]; 0 for a key of zeros, which is like no other. */
+export function pairScale(block: LayerHook): tf.Tensor2D {
+  const scale = block.pairEnergy.map((energy) => (energy > 0 ? 1 / Math.sqrt(energy) : 0));
+  return tf.tensor2d(scale, [1, scale.length]);
+}
+
+/**
+ * A block's hook before its gate is set (threshold +infinity). keys [N, F] and changes [N, D] are row-major. Throws
+ * NotPositiveDefinite on numbers that are not finite.
+ */
 export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Array): LayerHook {
   const F = prior.lower.rows;
   const count = keys.length / F;
@@ -139,6 +153,8 @@ export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Arr
       const whitened = solveLower64(factor, affinity);
       const change = solveLower64(factor, widen64(changes_ND));
       const normSquared = sum64(times64(multiply64(whitened, whitened, false, true), multiply64(change, change, false, true)));
+      // The factorisation sees the keys alone; a change that is not finite shows here.
+      if (!Number.isFinite(normSquared)) throw new NotPositiveDefinite({ size: count });
       const diagonal = tf.tidy(() => tf.sum(tf.mul(narrow32(gram), tf.eye(count)), 1).dataSync().slice() as Float32Array);
       return {
         prior,

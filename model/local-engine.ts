@@ -185,6 +185,7 @@ export class LocalEngine implements Engine {
           front: frontTokens(this.checkpoint.tokenizer),
           contexts: this.statistics.contexts,
           keyViews: this.parameters.keyViews,
+          gate: this.parameters.gate.kind,
           between: breathe,
         });
         return { ids: edits.map((edit) => edit.id), pairs, refused, seconds };

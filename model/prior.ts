@@ -23,6 +23,8 @@ export interface Prior {
   /** The same of the canary text; its rows follow the canary's sequences, first tokens left out. */
   readonly canary_TF: tf.Tensor2D;
   readonly canaryEnergy: Float32Array;
+  /** D. */
+  readonly residualWidth: number;
   /** |W0|_F. */
   readonly weightNorm: number;
   /** What was added to the diagonal, in units of C0's mean diagonal; larger than asked where the factorisation needed it. */
@@ -53,6 +55,7 @@ export function buildPriors(model: Transformer, statistics: KeyStatistics, param
       referenceEnergy: energies(reference_TF, prior_FF),
       canary_TF,
       canaryEnergy: energies(canary_TF, prior_FF),
+      residualWidth: model.config.residualWidth,
       weightNorm: tf.tidy(() => tf.norm(model.downWeight(layer)).dataSync()[0]!),
       ridge,
     });

@@ -10,11 +10,13 @@
  * Source: arXiv 2403.05330 section 3; MEMIT (arXiv 2210.07229) for the spreading over blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { HyperParameters } from '../schemas/editing.ts';
+import type { GateKind, HyperParameters } from '../schemas/editing.ts';
 import type { PairSet } from './engine.ts';
 import type { Hook, LayerHook } from './hook.ts';
 import { buildLayer, changeOf, openRows } from './hook.ts';
 import type { Prior } from './prior.ts';
+import { takeReaches, withReaches } from './pair-rows.ts';
+import { reachesOf } from './reach.ts';
 import type { EditSequence, LocatedPrompt } from './sequences.ts';
 import type { TokenRows } from './token-rows.ts';
 import { lastRow, layOutRows } from './token-rows.ts';
@@ -30,6 +32,7 @@ export interface UpdateContext {
   front: readonly number[];
   contexts: readonly (readonly number[])[];
   keyViews: HyperParameters['keyViews'];
+  gate: GateKind;
   /** Called between blocks. */
   between?: () => Promise<void>;
 }
@@ -89,12 +92,17 @@ export async function derivePairs(
       const earlier = context.pairs;
       const at = earlier?.layers.indexOf(layer) ?? -1;
       const allKeys = at < 0 ? keys_NF : joined(earlier!.keys[at]!, keys_NF);
-      const allChanges = at < 0 ? changes : joined(earlier!.changes[at]!, changes);
+      const allChanges = at < 0 ? changes : joined(takeReaches(earlier!.changes[at]!, earlier!.count, D).changes, changes);
       const block = buildLayer(priors.get(layer)!, allKeys, allChanges);
       made.push(block);
       open.blocks.set(layer, block);
       seconds.solve += (performance.now() - solving) / 1000;
       await context.between?.();
+    }
+    if (context.gate === 'sequence') {
+      const reaches = reachesOf(model, edits, open.blocks, context.front);
+      result.changes = result.changes.map((changes, i) => withReaches(changes, reaches[i]!));
+      result.valueWidth += 1;
     }
     return { pairs: result, seconds };
   } finally {

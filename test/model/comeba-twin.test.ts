@@ -123,7 +123,7 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
     let hook: Hook | null = null;
     for (const [b, batch] of batches.entries()) {
       const targets = numbers(`batch.${b}.z`);
-      const derived = await derivePairs(batch, targets, { model, priors, hook, pairs, front, contexts, keyViews: 'averaged' });
+      const derived = await derivePairs(batch, targets, { model, priors, hook, pairs, front, contexts, keyViews: 'averaged', gate: 'leverage' });
       hook?.dispose();
       pairs = pairs === null ? derived.pairs : joinPairs(pairs, derived.pairs);
       hook = Hook.build(pairs, priors, gate);
