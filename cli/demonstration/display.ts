@@ -61,7 +61,7 @@ const END_COLUMNS = 7;
 const FIXED_COLUMNS = VERSION_COLUMNS + 2 * SHARE_COLUMNS + END_COLUMNS;
 const CHECK_COLUMNS = 70;
 
-const LEGEND = `v: the version that made it; para: paraphrases with the new answer; near: neighbours that kept theirs;
+const LEGEND = `v: the version that made it; para: paraphrases with the new answer; near: neighbours unchanged;
 end: whether the newest version still gives it (↺: superseded or retracted).`;
 
 interface Cell {
