@@ -18,8 +18,8 @@ export function crossEntropy(
   const q = wanted.distributions;
   const apply = tf.customGrad((x, save) => {
     const normed = x as tf.Tensor2D;
-    const product_NV = tf.matMul(normed, head_VD, false, true) as tf.Tensor2D;
-    const logits_NV = bias_V === null ? product_NV : (tf.add(product_NV, bias_V) as tf.Tensor2D);
+    const product_NV = tf.matMul<tf.Tensor2D>(normed, head_VD, false, true);
+    const logits_NV = bias_V === null ? product_NV : (tf.add<tf.Tensor2D>(product_NV, bias_V));
     const peak = tf.max(logits_NV, 1, true);
     const exps = tf.exp(tf.sub(logits_NV, peak));
     const total = tf.sum(exps, 1, true);

@@ -40,19 +40,21 @@ export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Te
 /** The block's threshold at this version: the gate's floor, or the asked quantile of the reference text's scores if that is higher. */
 export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold: number; openShare: number } {
   if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : 0 };
+  const { reference_TF, referenceEnergy } = block.prior;
   // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
   const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
-  const scores = scoreKnownKeys({ ...gate, kind }, block, block.prior.reference_TF, block.prior.referenceEnergy);
+  let scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy);
   const sorted = scores.slice().sort();
   const quantile = sorted[Math.min(sorted.length - 1, Math.floor(gate.referenceQuantile * sorted.length))]!;
   const threshold = Math.max(gate.floor, quantile);
+  if (gate.kind === 'scope') scores = scoreKnownKeys(gate, { ...block, threshold }, reference_TF, referenceEnergy);
   return { threshold, openShare: scores.reduce((count, score) => count + (score >= threshold ? 1 : 0), 0) / scores.length };
 }
 
 /** Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. */
 export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array): Float32Array {
   return tf.tidy(() => {
-    const response = tf.matMul(keys_RF, block.whitened_NF, false, true) as tf.Tensor2D;
+    const response = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_NF, false, true);
     if (gate.kind === 'norm') return changeNorm(block, response);
     if (gate.kind === 'always' || gate.kind === 'sequence') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
     return relativeScores(gate.kind, block, keys_RF, response, tf.tensor1d(keyEnergies), gate.nearKey);
@@ -67,15 +69,20 @@ function relativeScores(kind: 'scope' | 'leverage' | 'key', block: LayerHook, ke
 }
 
 function leverage(response_RN: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
-  return tf.tidy(() => tf.div(tf.sum(tf.square(response_RN), 1), energy).dataSync().slice() as Float32Array);
+  return tf.tidy(() => tf.divNoNan(tf.sum(tf.square(response_RN), 1), energy).dataSync().slice() as Float32Array);
 }
 
 function cosine(block: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
   return tf.tidy(() => {
-    const scale = tf.tensor2d(block.pairEnergy.map((value) => 1 / Math.sqrt(value)), [1, block.pairEnergy.length]);
-    const affinity = tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), scale);
-    return tf.div(tf.max(affinity, 1), tf.sqrt(energy)).dataSync().slice() as Float32Array;
+    const affinity = tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), pairScale(block));
+    return tf.divNoNan(tf.max(affinity, 1), tf.sqrt(energy)).dataSync().slice() as Float32Array;
   });
+}
+
+/** (k_i^T P0 k_i)^-1/2 of each pair, [1, N]; 0 for a key of zeros, which is like no other. */
+export function pairScale(block: LayerHook): tf.Tensor2D {
+  const scale = block.pairEnergy.map((energy) => (energy > 0 ? 1 / Math.sqrt(energy) : 0));
+  return tf.tensor2d(scale, [1, scale.length]);
 }
 
 function changeNorm(block: LayerHook, response_RN: tf.Tensor2D): Float32Array {

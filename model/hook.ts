@@ -15,7 +15,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { HookReport, PairSet } from './engine.ts';
 import { add64, cholesky64, identity64, multiply64, narrow32, NotPositiveDefinite, scope64, solveLower64, sum64, times64, transpose64, widen64 } from './float64.ts';
-import { scoreKeys, thresholdOf } from './gate.ts';
+import { pairScale, scoreKeys, thresholdOf } from './gate.ts';
 import type { Prior } from './prior.ts';
 import { takeReaches } from './pair-rows.ts';
 import type { TokenRows } from './token-rows.ts';
@@ -89,7 +89,7 @@ export class Hook implements DownHook {
 
   project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
-    const response_RN = tf.matMul(keys_RF, block.whitened_NF, false, true) as tf.Tensor2D;
+    const response_RN = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_NF, false, true);
     const scores = scoreKeys(this.gate, block, keys_RF, response_RN, rows);
     const opened = new Uint8Array(rows.count);
     let any = false;
@@ -118,7 +118,7 @@ export function openRows(base_RD: tf.Tensor2D, change_RD: tf.Tensor2D, opened: U
 
 /** (W_h - W0) k of each key, [R, D], whatever the gate says. */
 export function changeOf(block: LayerHook, keys_RF: tf.Tensor2D): tf.Tensor2D {
-  return tf.tidy(() => tf.matMul(tf.matMul(keys_RF, block.whitened_NF, false, true), block.change_ND) as tf.Tensor2D);
+  return tf.tidy(() => tf.matMul<tf.Tensor2D>(tf.matMul(keys_RF, block.whitened_NF, false, true), block.change_ND));
 }
 
 /** The pair whose key is most like each given key, by the cosine in the space whitened by P0. */
@@ -126,12 +126,6 @@ export function nearestPairs(block: LayerHook, keys_RF: tf.Tensor2D): Int32Array
   return tf.tidy(() => {
     return tf.argMax(tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), pairScale(block)), 1).dataSync().slice() as Int32Array;
   });
-}
-
-/** (k_i^T P0 k_i)^-1/2 of each pair, [1, N]; 0 for a key of zeros, which is like no other. */
-export function pairScale(block: LayerHook): tf.Tensor2D {
-  const scale = block.pairEnergy.map((energy) => (energy > 0 ? 1 / Math.sqrt(energy) : 0));
-  return tf.tensor2d(scale, [1, scale.length]);
 }
 
 /**

@@ -146,7 +146,7 @@ async function sampleSequences(model: Transformer, tokenizer: Tokenizer, options
 function cutSequences(tokenizer: Tokenizer, text: string, wanted: number, options: StatisticsOptions): number[][] {
   const front = frontTokens(tokenizer);
   const sequences: number[][] = [];
-  let waiting: number[] = [];
+  const waiting: number[] = [];
   // Paragraph by paragraph, so that a large file is not tokenised as one string.
   for (const paragraph of text.split(/(?<=\n)/u)) {
     waiting.push(...tokenizer.encode(paragraph));

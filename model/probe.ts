@@ -126,9 +126,9 @@ function scoreAnswers(
 
 /** log p of one token per row; takes (and frees) the logits [N, V]. */
 function tokenScores(logits_NV: tf.Tensor2D, tokens: readonly number[]): { logProbability: Float32Array; argmax: boolean[] } {
-  const [values, best] = tf.tidy(() => {
+  const { values, best } = tf.tidy(() => {
     const picked = tf.gatherND(logits_NV, tf.tensor2d(tokens.map((token, row) => [row, token]), [tokens.length, 2], 'int32'));
-    return [tf.sub(picked, tf.logSumExp(logits_NV, 1)), tf.argMax(logits_NV, 1)] as const;
+    return { values: tf.sub(picked, tf.logSumExp(logits_NV, 1)), best: tf.argMax(logits_NV, 1) };
   });
   const result = { logProbability: values.dataSync().slice() as Float32Array, argmax: Array.from(best.dataSync()).map((token, row) => token === tokens[row]) };
   tf.dispose([values, best, logits_NV]);

@@ -26,9 +26,9 @@ export function reachesOf(model: Transformer, edits: readonly EditSequence[], bl
     layers: new Set(layers),
     project(layer, keys_RF, base_RD) {
       const block = blocks.get(layer)!;
-      const response = tf.matMul(keys_RF, block.whitened_NF, false, true) as tf.Tensor2D;
+      const response = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_NF, false, true);
       const scores = scoreKeys({ kind: 'sequence', floor: 0, referenceQuantile: 1, nearKey: 1 }, block, keys_RF, response, rows);
-      reaches.push(Float32Array.from(edits, (_, b) => scores.subarray(rows.starts[b]!, rows.starts[b + 1]!).reduce((most, score) => Math.max(most, score), 0)));
+      reaches.push(Float32Array.from(edits, (_, b) => scores.subarray(rows.starts[b], rows.starts[b + 1]).reduce((most, score) => Math.max(most, score), 0)));
       return openRows(base_RD, changeOf(block, keys_RF), subjects);
     },
   };

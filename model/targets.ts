@@ -235,7 +235,7 @@ async function optimise(
         const slope = gradient[slot * D + d]!;
         first[at] = ADAM.beta1 * first[at]! + (1 - ADAM.beta1) * slope;
         second[at] = ADAM.beta2 * second[at]! + (1 - ADAM.beta2) * slope * slope;
-        const [mean, variance] = [first[at]! / (1 - ADAM.beta1 ** step), second[at]! / (1 - ADAM.beta2 ** step)];
+        const [mean, variance] = [first[at] / (1 - ADAM.beta1 ** step), second[at] / (1 - ADAM.beta2 ** step)];
         delta[at]! -= (parameters.learningRate * mean) / (Math.sqrt(variance) + ADAM.epsilon);
       }
       clampNorm(delta.subarray(g * D, (g + 1) * D), parameters.clamp * norms[g]!);
@@ -319,7 +319,7 @@ function lossAndGradient(
 
   const total = (variable: tf.Tensor): tf.Scalar => {
     const padded = tf.concat([variable as tf.Tensor2D, tf.zeros([1, D])], 0);
-    const hidden = tf.add(fixed_RD, tf.gather(padded, tf.tensor1d(deltaRow, 'int32'))) as tf.Tensor2D;
+    const hidden = tf.add<tf.Tensor2D>(fixed_RD, tf.gather(padded, tf.tensor1d(deltaRow, 'int32')));
     const out = model.run(hidden, rows, upper, { past });
     const normed = model.finalNorm(gatherRows(out.hidden, [...predicting, ...essenceRows]));
     const losses = crossEntropy(model.headWeight(), normed, model.headBias(), {
@@ -333,7 +333,7 @@ function lossAndGradient(
     const perLive = tf.unsortedSegmentSum(weighted, slots, live.length);
     const size = tf.sqrt(tf.add(tf.sum(tf.square(variable), 1), 1e-12));
     const decay = tf.mul(size, tf.tensor1d(norm_L.map((norm) => parameters.weightDecay / (norm * norm))));
-    const all = tf.add(perLive, decay) as tf.Tensor1D;
+    const all = tf.add<tf.Tensor1D>(perLive, decay);
     perGroup = tf.keep(tf.clone(all));
     return tf.sum(all);
   };

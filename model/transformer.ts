@@ -160,11 +160,11 @@ export class Transformer {
     const attention = this.attention(name, normed_RD, rows, geometry, past);
     if (this.config.architecture === 'gptj') {
       const mlp_RD = this.mlp(layer, normed_RD, rows, hook);
-      return { ...attention, hidden: tf.add(hidden_RD, tf.add(attention.output, mlp_RD)) as tf.Tensor2D };
+      return { ...attention, hidden: tf.add<tf.Tensor2D>(hidden_RD, tf.add(attention.output, mlp_RD)) };
     }
-    const middle_RD = tf.add(hidden_RD, attention.output) as tf.Tensor2D;
+    const middle_RD = tf.add<tf.Tensor2D>(hidden_RD, attention.output);
     const mlp_RD = this.mlp(layer, this.norm(`${name}.norm2`, middle_RD), rows, hook);
-    return { key: attention.key, value: attention.value, hidden: tf.add(middle_RD, mlp_RD) as tf.Tensor2D };
+    return { key: attention.key, value: attention.value, hidden: tf.add<tf.Tensor2D>(middle_RD, mlp_RD) };
   }
 
   private attention(
@@ -194,7 +194,7 @@ export class Transformer {
     const value_BKSd = tf.transpose(tf.reshape(value, [B, S, K, d]), [0, 2, 1, 3]);
     const weights = tf.softmax(tf.add(tf.matMul(query_BKGTd, key_BKSd, false, true), geometry.mask));
     const mixed_BKGTd = tf.reshape(tf.matMul(weights, value_BKSd), [B, K, G, T, d]);
-    const mixed = tf.reshape(tf.transpose(mixed_BKGTd, [0, 3, 1, 2, 4]), [B * T, H * d]) as tf.Tensor2D;
+    const mixed = tf.reshape<tf.Rank.R2>(tf.transpose(mixed_BKGTd, [0, 3, 1, 2, 4]), [B * T, H * d]);
     const output = this.linear(`${name}.output`, geometry.unpad(mixed));
     return { output, key, value };
   }
@@ -214,7 +214,7 @@ export class Transformer {
     const up_RF = this.linear(`${name}.up`, normed_RD);
     const keys_RF =
       this.config.activation === 'silu'
-        ? (tf.mul(silu(this.linear(`${name}.gate`, normed_RD)), up_RF) as tf.Tensor2D)
+        ? (tf.mul<tf.Tensor2D>(silu(this.linear(`${name}.gate`, normed_RD)), up_RF))
         : geluTanh(up_RF);
     const base_RD = this.linear(`${name}.down`, keys_RF);
     return hook !== null && hook.layers.has(layer) ? hook.project(layer, keys_RF, base_RD, rows) : base_RD;
@@ -231,9 +231,9 @@ export class Transformer {
   }
 
   private linear(name: string, x_RI: tf.Tensor2D): tf.Tensor2D {
-    const product: tf.Tensor2D = tf.matMul(x_RI, this.weight(`${name}.weight`) as tf.Tensor2D, false, true);
+    const product: tf.Tensor2D = tf.matMul(x_RI, this.weight(`${name}.weight`), false, true);
     const bias = this.weights.get(`${name}.bias`);
-    return bias === undefined ? product : (tf.add(product, bias) as tf.Tensor2D);
+    return bias === undefined ? product : (tf.add<tf.Tensor2D>(product, bias));
   }
 
   private weight(name: string): tf.Tensor {

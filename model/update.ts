@@ -191,7 +191,7 @@ function hiddenAt(model: Transformer, hidden: tf.Tensor2D, sight: Sight, range: 
   const picked: number[] = [];
   const { rows } = sight;
   for (let b = 0; b < rows.sequences; b += sight.contexts + 1) {
-    bare.push(Array.from(rows.tokens.subarray(rows.starts[b]!, rows.starts[b + 1]!)));
+    bare.push(Array.from(rows.tokens.subarray(rows.starts[b], rows.starts[b + 1])));
     for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) picked.push(row);
   }
   const bareRows = layOutRows(bare);

@@ -119,7 +119,7 @@ async function untilRunning(activity: string, fromSequence: number): Promise<voi
         .describe()
         .catch(() => null);
       const pending = description?.raw.pendingActivities ?? [];
-      if (pending.some((one) => one.activityType?.name === activity && one.state === STARTED)) return;
+      if (pending.some((one) => one.activityType?.name === activity && Number(one.state) === STARTED)) return;
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
