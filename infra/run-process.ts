@@ -2,6 +2,7 @@
 import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
 import { announce, onStop } from './announce.ts';
 import { ConfigurationError, readConfiguration, type Configuration } from './configuration.ts';
+import { watchLoop, type LoopWatch } from './loop-watch.ts';
 import type { Logger } from 'pino';
 import { ErrataFailure } from '../schemas/failures.ts';
 import { BaseChanged } from '../versions/failures.ts';
@@ -44,7 +45,8 @@ async function run(name: string, start: (context: ProcessContext) => Promise<Run
   const step = (label: string, share?: number) => announce({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
   const started = await Promise.race([start({ configuration, log, step }), stopAsked]);
   // Before it was ready it had taken nothing on.
-  if (typeof started === 'string') return exit(log, 0, started);
+  if (typeof started === 'string') return exit(log, 0, started, null);
+  const loop = watchLoop(log);
   log.info({ port: started.port ?? null }, 'Ready');
   announce({ kind: 'ready', ...(started.port === undefined ? {} : { port: started.port }) });
 
@@ -56,11 +58,11 @@ async function run(name: string, start: (context: ProcessContext) => Promise<Run
     started.stop().then(() => true, (fault: unknown) => (log.error({ reason: reasonOf(fault) }, 'The drain failed'), false)),
     new Promise<false>((resolve) => setTimeout(resolve, DRAIN_WAIT_MS, false)),
   ]);
-  exit(log, drained ? 0 : 1, reason);
+  exit(log, drained ? 0 : 1, reason, loop);
 }
 
-function exit(log: Logger, code: number, reason: string): void {
-  log.info({ code, reason }, 'Stopped');
+function exit(log: Logger, code: number, reason: string, loop: LoopWatch | null): void {
+  log.info({ code, reason, ...(loop === null ? {} : { longestLoopDelayMs: Math.round(loop.longestMs()) }) }, 'Stopped');
   // What the model's thread still computes is nobody's any more.
   process.exit(code);
 }

@@ -22,7 +22,7 @@ export function parametersFor(config: ModelConfig, overrides: HyperParameterOver
     clamp: 4,
     lossTarget: 0.05,
     contexts: 5,
-    contextsPerStep: 2,
+    contextsPerStep: 1,
     keyViews: 'separate',
     targetTokensMax: 32,
     seed: 1,
