@@ -28,7 +28,7 @@ const doctor: CommandSpecification<object> = {
         ]),
         '',
         bold(`Installed in ${diagnosis.home} (device ${diagnosis.device})`),
-        ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim('not yet; `errata up` or `npm start` installs it')}`),
+        ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`),
         '',
         diagnosis.able ? green('Nothing is missing.') : red('Something is missing; the arrows say what to do.'),
       ].join('\n'),
