@@ -27,7 +27,7 @@ export function parametersFor(config: ModelConfig, overrides: HyperParameterOver
     targetTokensMax: 32,
     seed: 1,
     ...overrides,
-    gate: { kind, floor: GATE_FLOORS[kind], referenceQuantile: 0.999, nearKey: 0.8, ...overrides.gate },
+    gate: { kind, floor: GATE_FLOORS[kind], referenceQuantile: 0.995, nearKey: 0.8, ...overrides.gate },
   };
 }
 
