@@ -1,20 +1,36 @@
-/**
- * Resolves with null on Ctrl-C (SIGINT), SIGTERM or SIGHUP, or with the error when `ended` settles first. A second
- * Ctrl-C takes the signal's ordinary way.
- */
-export function untilInterrupted(ended: Promise<Error> = new Promise(() => {})): Promise<Error | null> {
-  return new Promise((resolve) => {
-    const finish = (failure: Error | null): void => {
-      for (const signal of SIGNALS) process.off(signal, interrupted);
-      clearInterval(alive);
-      resolve(failure);
-    };
-    const interrupted = (): void => finish(null);
-    for (const signal of SIGNALS) process.on(signal, interrupted);
-    // Keeps the event loop alive where nothing else does.
-    const alive = setInterval(() => {}, 3_600_000);
-    void ended.then(finish);
-  });
+/** Ctrl-C (SIGINT), SIGTERM or SIGHUP while a command works. A second one takes the signal's ordinary way. */
+export interface Interruption {
+  /** Resolves with null when it comes. */
+  readonly came: Promise<null>;
+  /** Stops listening, so that the process can end. */
+  end(): void;
+}
+
+export function listenForInterruption(): Interruption {
+  let resolve!: (value: null) => void;
+  const came = new Promise<null>((resolver) => (resolve = resolver));
+  // Keeps the event loop alive where nothing else does.
+  const alive = setInterval(() => {}, 3_600_000);
+  const end = (): void => {
+    for (const signal of SIGNALS) process.off(signal, interrupted);
+    clearInterval(alive);
+  };
+  const interrupted = (): void => {
+    end();
+    resolve(null);
+  };
+  for (const signal of SIGNALS) process.on(signal, interrupted);
+  return { came, end };
+}
+
+/** Resolves with null on an interruption, or with the error when `ended` settles first. */
+export async function untilInterrupted(ended: Promise<Error>): Promise<Error | null> {
+  const interruption = listenForInterruption();
+  try {
+    return await Promise.race([interruption.came, ended]);
+  } finally {
+    interruption.end();
+  }
 }
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

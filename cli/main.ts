@@ -6,8 +6,20 @@ import { addCommand, type CommandSpecification } from './command.ts';
 import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-code.ts';
 import type { Surroundings } from './session.ts';
 
-/** Runs one invocation and resolves with its exit code; `args` without the program's name. Writes to the streams given. */
-export async function main(args: string[], surroundings: Surroundings = processSurroundings()): Promise<ExitCode> {
+/**
+ * Runs one invocation and resolves with its exit code; `args` without the program's name. Without surroundings it is this
+ * process's own command: then the process ends soon after, whatever a client that was cut short still waits for.
+ */
+export async function main(args: string[], surroundings?: Surroundings): Promise<ExitCode> {
+  if (surroundings !== undefined) return invoke(args, surroundings);
+  const exitCode = await invoke(args, processSurroundings());
+  setTimeout(() => process.exit(exitCode), EXIT_GRACE_MS).unref();
+  return exitCode;
+}
+
+const EXIT_GRACE_MS = 2_000;
+
+async function invoke(args: string[], surroundings: Surroundings): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.ok;
   const program = await programWith(surroundings, (code) => (exitCode = code));
   try {

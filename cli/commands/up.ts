@@ -11,7 +11,7 @@ import { startSystem, StartInterrupted, type RunningSystem } from '../../infra/s
 import { CommandFailure } from '../command-failure.ts';
 import { EXIT, type CommandSpecification, type ExitCode } from '../command.ts';
 import { readDemonstrations } from '../demonstration/history.ts';
-import { untilInterrupted } from '../interruption.ts';
+import { listenForInterruption, type Interruption } from '../interruption.ts';
 import type { Output } from '../output.ts';
 import { progressOf, whileWaiting } from '../progress.ts';
 import type { Session } from '../session.ts';
@@ -93,36 +93,41 @@ async function setUp(output: Output, configuration: Configuration): Promise<void
 
 async function attend(session: Session, configuration: Configuration, overlay: Record<string, string>, options: Options): Promise<ExitCode> {
   const { output } = session;
-  const interrupted = untilInterrupted();
-  const interruption = new AbortController();
-  void interrupted.then(() => interruption.abort());
-  let system: RunningSystem;
+  const interruption = listenForInterruption();
   try {
-    system = await start(output, configuration, overlay, interruption.signal);
+    return await attendSystem(session, await start(output, configuration, overlay, interruption), configuration, options, interruption);
   } catch (error) {
     if (error instanceof StartInterrupted) return EXIT.interrupted;
     throw error;
+  } finally {
+    interruption.end();
   }
+}
+
+async function attendSystem(session: Session, system: RunningSystem, configuration: Configuration, options: Options, interruption: Interruption): Promise<ExitCode> {
+  const { output } = session;
   try {
     const { state } = system;
     output.item({ event: 'up', system: state }, () => `\n${whereEverythingIs(output, state)}`);
     let worked = true;
     if (options.demo === true || options.demoAgain === true) {
-      const outcome = await Promise.race([demonstration(session, attached(configuration, state), options), interrupted]);
+      const outcome = await Promise.race([demonstration(session, attached(configuration, state), options), interruption.came]);
       if (outcome === null) return EXIT.interrupted;
-      worked = outcome as boolean;
+      worked = outcome;
     }
     if (options.exit === true) return worked ? EXIT.ok : EXIT.failure;
     output.line(whereToLookNext(output, state));
     output.line(output.colours.dim('\nCtrl-C stops everything.'));
-    await interrupted;
+    await interruption.came;
     return EXIT.ok;
   } finally {
     await whileWaiting(output, 'Stopping', null, () => system.stop());
   }
 }
 
-async function start(output: Output, configuration: Configuration, overlay: Record<string, string>, signal: AbortSignal): Promise<RunningSystem> {
+async function start(output: Output, configuration: Configuration, overlay: Record<string, string>, interruption: Interruption): Promise<RunningSystem> {
+  const aborting = new AbortController();
+  void interruption.came.then(() => aborting.abort());
   const startedMs = performance.now();
   const line = new StatusLine(output);
   const steps = new Map<string, string>();
@@ -131,7 +136,7 @@ async function start(output: Output, configuration: Configuration, overlay: Reco
   try {
     return await startSystem(configuration, {
       overlay,
-      signal,
+      signal: aborting.signal,
       report(who, event) {
         if (event === 'starting') steps.set(who, event);
         else steps.delete(who);
