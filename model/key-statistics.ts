@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { decodeSafetensors, encodeSafetensors } from '../schemas/safetensors.ts';
+import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../schemas/safetensors.ts';
 import { decode } from './decode.ts';
 import { sequenceLosses } from './perplexity.ts';
 import type { Matrix64 } from './float64.ts';
@@ -29,6 +29,9 @@ export interface KeyStatistics {
   /** Token sequences, front token included: gates are set on `reference`, perplexity is measured on `canary`. */
   reference: number[][];
   canary: number[][];
+  /** The base model's keys [T, F] of either text per edited block, first tokens left out. */
+  referenceKeys: Map<number, tf.Tensor2D>;
+  canaryKeys: Map<number, tf.Tensor2D>;
   /** The base model's summed -log p over each canary sequence's tokens but the first. */
   canaryLoss: number[];
   /** Prefixes that corrections are also seen behind, without a front token. */
@@ -81,13 +84,16 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
   const moments = await takeMoments(model, ordinary, options);
   const canaries = Math.ceil(CANARY_TOKENS / SEQUENCE_TOKENS);
   const canary = sequences.slice(0, canaries).flatMap((sequence) => pieces(sequence, CANARY_SEQUENCE_TOKENS));
+  const reference = sequences.slice(canaries, held);
   const statistics: Omit<KeyStatistics, 'sha256'> = {
     moments,
+    referenceKeys: keysInPasses(model, reference, options.layers),
+    canaryKeys: keysInPasses(model, canary, options.layers),
     tokens: ordinary.reduce((sum, sequence) => sum + sequence.length - 1, 0),
     source,
     canary,
     canaryLoss: sequenceLosses(model, canary, null),
-    reference: sequences.slice(canaries, held),
+    reference,
     contexts,
   };
   const bytes = encode(statistics);
@@ -102,10 +108,11 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
 
 export function disposeStatistics(statistics: KeyStatistics): void {
   free64(...statistics.moments.values());
-  statistics.moments.clear();
+  tf.dispose([...statistics.referenceKeys.values(), ...statistics.canaryKeys.values()]);
+  for (const held of [statistics.moments, statistics.referenceKeys, statistics.canaryKeys]) held.clear();
 }
 
-const STATISTICS_FORMAT = 4;
+const STATISTICS_FORMAT = 5;
 
 /** A sequence in pieces of some tokens, each behind the sequence's first token. */
 function pieces(sequence: readonly number[], tokens: number): number[][] {
@@ -215,13 +222,22 @@ export function keysOf(model: Transformer, sequences: readonly (readonly number[
   return keys;
 }
 
+/** keysOf in passes of bounded size. */
+function keysInPasses(model: Transformer, sequences: readonly (readonly number[])[], layers: readonly number[]): Map<number, tf.Tensor2D> {
+  const parts: Map<number, tf.Tensor2D>[] = [];
+  const perPass = Math.max(1, Math.floor(PASS_TOKENS / (SEQUENCE_TOKENS + 1)));
+  for (let begin = 0; begin < sequences.length; begin += perPass) parts.push(keysOf(model, sequences.slice(begin, begin + perPass), layers));
+  const whole = new Map(layers.map((layer) => [layer, tf.concat(parts.map((part) => part.get(layer)!))]));
+  tf.dispose(parts.flatMap((part) => [...part.values()]));
+  return whole;
+}
+
 function encode(statistics: Omit<KeyStatistics, 'sha256'>): Uint8Array {
-  const tensors = new Map(
-    [...statistics.moments].map(([layer, moment]) => [
-      `moment.${layer}`,
-      { type: 'F64' as const, shape: [moment.rows, moment.columns], values: download64(moment) },
-    ]),
-  );
+  const tensors = new Map<string, StoredTensor>();
+  for (const [layer, moment] of statistics.moments) tensors.set(`moment.${layer}`, { type: 'F64', shape: [moment.rows, moment.columns], values: download64(moment) });
+  for (const [name, keys] of [['reference', statistics.referenceKeys], ['canary', statistics.canaryKeys]] as const) {
+    for (const [layer, tensor] of keys) tensors.set(`${name}.${layer}`, { type: 'F32', shape: tensor.shape, values: tensor.dataSync() as Float32Array });
+  }
   return encodeSafetensors(tensors, {
     tokens: String(statistics.tokens),
     source: statistics.source,
@@ -240,6 +256,14 @@ function restore(bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
     if (stored === undefined) throw new Error(`the cached key statistics hold no block ${layer}`);
     moments.set(layer, upload64(stored.values as Float64Array, stored.shape[0]!, stored.shape[1]!));
   }
+  const keys = (name: string) =>
+    new Map(
+      layers.map((layer) => {
+        const stored = tensors.get(`${name}.${layer}`);
+        if (stored === undefined) throw new Error(`the cached key statistics hold no ${name} keys of block ${layer}`);
+        return [layer, tf.tensor2d(stored.values as Float32Array, stored.shape as [number, number])];
+      }),
+    );
   const list = (name: string) => JSON.parse(metadata[name] ?? '[]') as number[][];
   return {
     moments,
@@ -248,6 +272,8 @@ function restore(bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
     sha256: sha256Of(bytes),
     reference: list('reference'),
     canary: list('canary'),
+    referenceKeys: keys('reference'),
+    canaryKeys: keys('canary'),
     canaryLoss: JSON.parse(metadata['canaryLoss'] ?? '[]') as number[],
     contexts: list('contexts'),
   };

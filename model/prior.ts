@@ -7,7 +7,6 @@ import type { HyperParameters } from '../schemas/editing.ts';
 import type { Matrix64 } from './float64.ts';
 import { add64, cholesky64, free64, identity64, narrow32, NotPositiveDefinite, scale64, scope64, solveCholesky64, trace64 } from './float64.ts';
 import type { KeyStatistics } from './key-statistics.ts';
-import { keysOf } from './key-statistics.ts';
 import type { Transformer } from './transformer.ts';
 
 export interface Prior {
@@ -16,7 +15,7 @@ export interface Prior {
   readonly lower: Matrix64;
   /** P0 [F, F]. */
   readonly prior_FF: tf.Tensor2D;
-  /** Keys of the reference text [T, F], as the base model has them. */
+  /** Keys of the reference text [T, F], as the base model has them; the statistics' own. */
   readonly reference_TF: tf.Tensor2D;
   /** k^T P0 k of each reference key, [T]. */
   readonly referenceEnergy: Float32Array;
@@ -35,18 +34,16 @@ export interface Prior {
 const RIDGE_RAISES_MAX = 6;
 const RIDGE_FIRST_RAISE = 1e-8;
 
-/** Builds the priors of all edited blocks; the caller owns them. Throws NotPositiveDefinite when no ridge helps. */
+/** Builds the priors of all edited blocks; the caller owns them, and the statistics must outlive them. Throws NotPositiveDefinite when no ridge helps. */
 export function buildPriors(model: Transformer, statistics: KeyStatistics, parameters: HyperParameters): Map<number, Prior> {
-  const referenceKeys = keysOf(model, statistics.reference, parameters.layers);
-  const canaryKeys = keysOf(model, statistics.canary, parameters.layers);
   const priors = new Map<number, Prior>();
   for (const layer of parameters.layers) {
     const moment = statistics.moments.get(layer);
     if (moment === undefined) throw new Error(`the key statistics hold no block ${layer}`);
     const { lower, ridge } = factor(moment, parameters);
     const prior_FF = scope64(() => narrow32(solveCholesky64(lower, identity64(lower.rows))));
-    const reference_TF = referenceKeys.get(layer)!;
-    const canary_TF = canaryKeys.get(layer)!;
+    const reference_TF = statistics.referenceKeys.get(layer)!;
+    const canary_TF = statistics.canaryKeys.get(layer)!;
     priors.set(layer, {
       layer,
       lower,
@@ -64,9 +61,9 @@ export function buildPriors(model: Transformer, statistics: KeyStatistics, param
 }
 
 export function disposePriors(priors: Map<number, Prior>): void {
-  for (const { lower, prior_FF, reference_TF, canary_TF } of priors.values()) {
+  for (const { lower, prior_FF } of priors.values()) {
     free64(lower);
-    tf.dispose([prior_FF, reference_TF, canary_TF]);
+    prior_FF.dispose();
   }
   priors.clear();
 }

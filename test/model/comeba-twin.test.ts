@@ -5,7 +5,7 @@ import { openCheckpoint, type Checkpoint } from '../../model/checkpoint.ts';
 import type { PairSet } from '../../model/engine.ts';
 import { widen64 } from '../../model/float64.ts';
 import { changeOf, Hook } from '../../model/hook.ts';
-import type { KeyStatistics } from '../../model/key-statistics.ts';
+import { keysOf, type KeyStatistics } from '../../model/key-statistics.ts';
 import { parametersFor } from '../../model/parameters.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
 import type { EditSequence } from '../../model/sequences.ts';
@@ -91,7 +91,11 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
     const text = [checkpoint.tokenizer.encode('the town on the river is old')];
     priors = buildPriors(
       model,
-      { moments, reference: text, canary: text } as unknown as KeyStatistics,
+      {
+        moments,
+        referenceKeys: keysOf(model, text, parameters.layers),
+        canaryKeys: keysOf(model, text, parameters.layers),
+      } as unknown as KeyStatistics,
       parameters,
     );
   });
