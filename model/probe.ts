@@ -12,7 +12,7 @@ import type { DownHook, Transformer } from './transformer.ts';
 import { gatherRows } from './transformer.ts';
 
 /** Prompts per pass: bounds the [prompts, V] logits and the keys and values held. */
-const PASS_PROMPTS = 48;
+const PASS_PROMPTS = 64;
 
 export async function probeModel(model: Transformer, tokenizer: Tokenizer, hook: Hook | null, probes: readonly Probe[], between: () => Promise<void>): Promise<ProbeAnswer[]> {
   const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
