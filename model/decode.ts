@@ -126,7 +126,8 @@ function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
 function sampleDescending(probabilities: Float32Array, topP: number, uniform: number): number {
   let nucleus = 0;
   let mass = 0;
-  while (nucleus < probabilities.length && mass < topP) mass += probabilities[nucleus++]!;
+  do mass += probabilities[nucleus++]!;
+  while (nucleus < probabilities.length && mass < topP);
   let left = uniform * mass;
   for (let i = 0; i < nucleus; i++) {
     left -= probabilities[i]!;

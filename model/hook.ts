@@ -70,21 +70,26 @@ export class Hook implements DownHook {
   static build(pairs: PairSet, priors: ReadonlyMap<number, Prior>, gate: GateParameters): Hook {
     const blocks = new Map<number, LayerHook>();
     let open = 0;
-    pairs.layers.forEach((layer, i) => {
-      const prior = priors.get(layer);
-      if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
-      const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
-      const block = buildLayer(prior, pairs.keys[i]!, changes);
-      const reference = thresholdOf(block, gate);
-      block.threshold = Math.min(reference.threshold, smallest);
-      open = Math.max(open, reference.openShare);
-      blocks.set(layer, block);
-    });
+    try {
+      pairs.layers.forEach((layer, i) => {
+        const prior = priors.get(layer);
+        if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
+        const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
+        const block = buildLayer(prior, pairs.keys[i]!, changes);
+        blocks.set(layer, block);
+        const reference = thresholdOf(block, gate);
+        block.threshold = Math.min(reference.threshold, smallest);
+        open = Math.max(open, reference.openShare);
+      });
+    } catch (error) {
+      disposeLayers(blocks.values());
+      throw error;
+    }
     return new Hook(blocks, gate, pairs.count, open);
   }
 
   dispose(): void {
-    for (const block of this.blocks.values()) tf.dispose([block.whitened_NF, block.change_ND, block.affinity_NF]);
+    disposeLayers(this.blocks.values());
   }
 
   project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {

@@ -13,7 +13,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { GateKind, HyperParameters } from '../schemas/editing.ts';
 import type { PairSet } from './engine.ts';
 import type { Hook, LayerHook } from './hook.ts';
-import { buildLayer, changeOf, openRows } from './hook.ts';
+import { buildLayer, changeOf, disposeLayers, openRows } from './hook.ts';
 import type { Prior } from './prior.ts';
 import { takeReaches, withReaches } from './pair-rows.ts';
 import { reachesOf } from './reach.ts';
@@ -107,7 +107,7 @@ export async function derivePairs(
     return { pairs: result, seconds };
   } finally {
     hidden.dispose();
-    for (const block of made) tf.dispose([block.whitened_NF, block.change_ND, block.affinity_NF]);
+    disposeLayers(made);
   }
 }
 
