@@ -236,7 +236,7 @@ function encode(statistics: Omit<KeyStatistics, 'sha256'>): Uint8Array {
   const tensors = new Map<string, StoredTensor>();
   for (const [layer, moment] of statistics.moments) tensors.set(`moment.${layer}`, { type: 'F64', shape: [moment.rows, moment.columns], values: download64(moment) });
   for (const [name, keys] of [['reference', statistics.referenceKeys], ['canary', statistics.canaryKeys]] as const) {
-    for (const [layer, tensor] of keys) tensors.set(`${name}.${layer}`, { type: 'F32', shape: tensor.shape, values: tensor.dataSync() as Float32Array });
+    for (const [layer, tensor] of keys) tensors.set(`${name}.${layer}`, { type: 'F32', shape: tensor.shape, values: tensor.dataSync() });
   }
   return encodeSafetensors(tensors, {
     tokens: String(statistics.tokens),
