@@ -93,6 +93,7 @@ const REQUEST_WAIT_MS = 30_000;
 const RETRY_WAIT_MS = 200;
 const RETRY_WAIT_MAX_MS = 5_000;
 const RETRIES_MAX = 12;
+const ADMINISTRATION_ATTEMPTS_MAX = 8;
 /** A reader that was killed is missed for so long; its partitions wait meanwhile. */
 const SESSION_MS = 10_000;
 const HEARTBEAT_MS = 2_000;
@@ -216,11 +217,22 @@ export class KafkaCluster {
     });
   }
 
+  /**
+   * Questions and idempotent changes only: where kafkajs says that a failure passes (a topic just made, a broker just
+   * back: no leader yet) but does not try again by itself, the work is done again.
+   */
   async #administrate<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
     const admin = this.#kafka.admin();
     await admin.connect();
     try {
-      return await work(admin);
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await work(admin);
+        } catch (error) {
+          if (attempt === ADMINISTRATION_ATTEMPTS_MAX || (error as { retriable?: boolean }).retriable !== true) throw error;
+          await new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS * attempt));
+        }
+      }
     } finally {
       await admin.disconnect();
     }

@@ -18,7 +18,8 @@ interface Told {
 function start(way: string, environment: NodeJS.ProcessEnv = {}) {
   const child = fork(fileURLToPath(new URL('drilled-process.ts', import.meta.url)), [way], {
     execArgv: ['--import', 'tsx'],
-    env: { ...process.env, ...environment },
+    // What the tests' own environment says of Errata is not these processes' affair.
+    env: { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('ERRATA_'))), ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   children.push(child);
@@ -82,7 +83,7 @@ describe('a process of ours', () => {
     const { told, ended } = start(way);
     const { code, messages } = await ended;
     expect(code).toBe(1);
-    expect(messages.at(-1)).toBe('The process cannot go on');
+    expect(messages).toContain('The process cannot go on');
     expect(told.some(({ kind }) => kind === 'refused')).toBe(false);
   });
 

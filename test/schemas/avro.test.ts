@@ -20,17 +20,20 @@ const correction: fc.Arbitrary<FactCorrection> = fc.record({
   source: text,
   issuedAt: fc.maxSafeNat(),
 });
+/** avsc takes no long past this: the next number could be one that was rounded. */
+const AVRO_LONG_MAX = Number.MAX_SAFE_INTEGER - 1;
+
 const outcome: fc.Arbitrary<Outcome> = fc.record({
   lineage: text,
   revisionId: text,
   factKey: text,
   status: fc.constantFrom('COMMITTED', 'SUPERSEDED', 'QUARANTINED', 'RETRACTED', 'DUPLICATE', 'NOTHING_TO_RETRACT'),
-  version: fc.option(fc.maxSafeNat()),
+  version: fc.option(fc.integer({ min: 0, max: AVRO_LONG_MAX })),
   reason: fc.option(text),
   measured: fc.dictionary(text.filter((name) => name !== '__proto__'), fc.oneof(fc.double({ noNaN: true }), text), { noNullPrototype: true }),
   position: fc.record({ topic: text, partition: fc.nat(1000), offset: fc.bigInt(0n, 2n ** 63n - 1n).map(String) }),
   batchId: text,
-  decidedAt: fc.maxSafeNat(),
+  decidedAt: fc.integer({ min: 0, max: AVRO_LONG_MAX }),
 });
 
 const sample: FactCorrection = {
