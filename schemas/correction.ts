@@ -64,6 +64,8 @@ export const CORRECTION_LIMITS = {
   paraphrasesMax: 16,
   neighbourhoodMax: 32,
   recordBytesMax: 65_536,
+  /** The last millisecond that a date can have. */
+  issuedAtMax: 8_640_000_000_000_000,
 } as const;
 
 /** Lineage names become topic names, workflow ids and folder names, so they are narrow. */
@@ -115,7 +117,7 @@ export function faultsOf(correction: FactCorrection): string[] {
   if (correction.neighbourhood.length > limits.neighbourhoodMax) faults.push(`${correction.neighbourhood.length} neighbourhood prompts, at most ${limits.neighbourhoodMax} are allowed`);
   correction.paraphrases.forEach((prompt, i) => text(`paraphrases[${i}]`, prompt, limits.promptCharactersMax));
   correction.neighbourhood.forEach((prompt, i) => text(`neighbourhood[${i}]`, prompt, limits.promptCharactersMax));
-  if (!Number.isSafeInteger(correction.issuedAt) || correction.issuedAt < 0) faults.push('issuedAt is not a count of milliseconds since 1970');
+  if (!Number.isSafeInteger(correction.issuedAt) || correction.issuedAt < 0 || correction.issuedAt > limits.issuedAtMax) faults.push('issuedAt is not a count of milliseconds since 1970');
   return faults;
 }
 

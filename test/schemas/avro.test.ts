@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canonicalFormOf, fingerprintOf, recordCodec, schemaOf, singleObjectFraming, type Framing, type RecordName } from '../../schemas/avro.ts';
 import { walkAvro, type AvroComplexSchema, type AvroSchema } from '../../schemas/avro-shape.ts';
-import type { FactCorrection } from '../../schemas/correction.ts';
+import { CORRECTION_LIMITS, type FactCorrection } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { UndecodableRecord, UnencodableRecord } from '../../schemas/failures.ts';
 
@@ -18,7 +18,7 @@ const correction: fc.Arbitrary<FactCorrection> = fc.record({
   paraphrases: fc.array(text, { maxLength: 5 }),
   neighbourhood: fc.array(text, { maxLength: 5 }),
   source: text,
-  issuedAt: fc.maxSafeNat(),
+  issuedAt: fc.integer({ min: 0, max: CORRECTION_LIMITS.issuedAtMax }),
 });
 /** avsc takes no long past this: the next number could be one that was rounded. */
 const AVRO_LONG_MAX = Number.MAX_SAFE_INTEGER - 1;
