@@ -78,7 +78,7 @@ export class Hook implements DownHook {
         const block = buildLayer(prior, pairs.keys[i]!, changes);
         blocks.set(layer, block);
         const reference = thresholdOf(block, gate);
-        block.threshold = Math.min(reference.threshold, smallest);
+        block.threshold = gate.kind === 'sequence' ? Math.min(reference.threshold, smallest) : reference.threshold;
         open = Math.max(open, reference.openShare);
       });
     } catch (error) {

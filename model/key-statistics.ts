@@ -51,41 +51,48 @@ export interface StatisticsOptions {
   progress?: (step: string, share: number) => void;
 }
 
-/** Tokens per sequence, the front token not counted. */
-const SEQUENCE_TOKENS = 128;
+/** Tokens per sequence, the front token not counted; fewer where the model's context is shorter. */
+const SEQUENCE_TOKENS_MAX = 128;
+/** A context of fewer holds no ordinary text. */
+const SEQUENCE_TOKENS_MIN = 16;
 /** Tokens behind C0 per channel of F. */
 const TOKENS_PER_CHANNEL = 6;
 const REFERENCE_TOKENS = 2_048;
 const CANARY_TOKENS = 1_536;
 /** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
-const CANARY_SEQUENCE_TOKENS = 48;
+const CANARY_SEQUENCE_TOKENS_MAX = 48;
 const CONTEXT_TOKENS = 9;
 /** Sequences sampled side by side. */
 const SAMPLED_TOGETHER = 128;
 /** Tokens per forward pass. */
 const PASS_TOKENS = 1_024;
 
-/** Reads the statistics from the cache, or takes them and writes the cache. Throws when the text file is too short. */
+/**
+ * Reads the statistics from the cache, or takes them and writes the cache. Either way they are what the cache's bytes say,
+ * so that a first start and a later one work with the same numbers. Throws RangeError when the text file or the model's
+ * context is too short.
+ */
 export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, options: StatisticsOptions): Promise<KeyStatistics> {
   const text = options.textFile === null ? null : await readFile(options.textFile, 'utf8');
   const source = text === null ? `own samples, seed ${options.seed}` : `file ${path.basename(options.textFile!)}`;
   const identity = createHash('sha256')
-    .update(JSON.stringify([STATISTICS_FORMAT, options.modelSha256, options.layers, options.contexts, source, text === null ? '' : createHash('sha256').update(text).digest('hex')]))
+    .update(JSON.stringify([STATISTICS_FORMAT, options.modelSha256, options.layers, options.contexts, source, text === null ? '' : [createHash('sha256').update(text).digest('hex'), options.seed]]))
     .digest('hex');
   const file = options.folder === null ? null : path.join(options.folder, `${identity.slice(0, 32)}.safetensors`);
   if (file !== null) {
     const cached = await readFile(file).catch(() => null);
-    if (cached !== null) return restore(cached, options.layers);
+    if (cached !== null) return restore(file, cached, options.layers);
   }
-  const sequences = text === null ? await sampleSequences(model, tokenizer, options) : cutSequences(tokenizer, text, sequencesWanted(model), options);
+  const size = sequenceTokens(model);
+  const sequences = text === null ? await sampleSequences(model, tokenizer, size, options) : cutSequences(tokenizer, text, size, sequencesWanted(model, size), options);
   const contexts = await sampleContexts(model, tokenizer, options);
-  const held = Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
+  const held = Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size);
   const ordinary = sequences.slice(held);
   const moments = await takeMoments(model, ordinary, options);
-  const canaries = Math.ceil(CANARY_TOKENS / SEQUENCE_TOKENS);
-  const canary = sequences.slice(0, canaries).flatMap((sequence) => pieces(sequence, CANARY_SEQUENCE_TOKENS));
+  const canaries = Math.ceil(CANARY_TOKENS / size);
+  const canary = sequences.slice(0, canaries).flatMap((sequence) => pieces(sequence, Math.min(size, CANARY_SEQUENCE_TOKENS_MAX)));
   const reference = sequences.slice(canaries, held);
-  const statistics: Omit<KeyStatistics, 'sha256'> = {
+  const taken: KeyStatistics = {
     moments,
     referenceKeys: keysInPasses(model, reference, options.layers),
     canaryKeys: keysInPasses(model, canary, options.layers),
@@ -95,15 +102,17 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
     canaryLoss: sequenceLosses(model, canary, null),
     reference,
     contexts,
+    sha256: '',
   };
-  const bytes = encode(statistics);
+  const bytes = encode(taken);
+  disposeStatistics(taken);
   if (file !== null) {
     await mkdir(path.dirname(file), { recursive: true });
     const partial = `${file}.${process.pid}.partial`;
     await writeFile(partial, bytes);
     await rename(partial, file);
   }
-  return { ...statistics, sha256: sha256Of(bytes) };
+  return restore(file, bytes, options.layers);
 }
 
 export function disposeStatistics(statistics: KeyStatistics): void {
@@ -122,12 +131,18 @@ function pieces(sequence: readonly number[], tokens: number): number[][] {
   return cut;
 }
 
-function sequencesWanted(model: Transformer): number {
-  return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
+function sequenceTokens(model: Transformer): number {
+  const size = Math.min(SEQUENCE_TOKENS_MAX, model.config.contextMax - 1);
+  if (size < SEQUENCE_TOKENS_MIN) throw new RangeError(`the model's context is ${model.config.contextMax} tokens; key statistics need at least ${SEQUENCE_TOKENS_MIN + 1}`);
+  return size;
 }
 
-async function sampleSequences(model: Transformer, tokenizer: Tokenizer, options: StatisticsOptions): Promise<number[][]> {
-  const wanted = sequencesWanted(model);
+function sequencesWanted(model: Transformer, size: number): number {
+  return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / size);
+}
+
+async function sampleSequences(model: Transformer, tokenizer: Tokenizer, size: number, options: StatisticsOptions): Promise<number[][]> {
+  const wanted = sequencesWanted(model, size);
   const front = frontTokens(tokenizer);
   const random = seededRandom(options.seed);
   const sequences: number[][] = [];
@@ -136,11 +151,11 @@ async function sampleSequences(model: Transformer, tokenizer: Tokenizer, options
     let step = 0;
     const begun = Array.from({ length: count }, () => (front.length > 0 ? front : [Math.floor(random() * tokenizer.vocabulary)]));
     const sampled = await decode(model, begun, {
-      tokensMax: SEQUENCE_TOKENS,
+      tokensMax: size,
       temperature: 1,
       random,
       between: async () => {
-        options.progress?.('sampling ordinary text', (sequences.length + (count * ++step) / SEQUENCE_TOKENS) / wanted);
+        options.progress?.('sampling ordinary text', (sequences.length + (count * ++step) / size) / wanted);
         await new Promise(setImmediate);
       },
     });
@@ -150,20 +165,22 @@ async function sampleSequences(model: Transformer, tokenizer: Tokenizer, options
   return sequences;
 }
 
-function cutSequences(tokenizer: Tokenizer, text: string, wanted: number, options: StatisticsOptions): number[][] {
+function cutSequences(tokenizer: Tokenizer, text: string, size: number, wanted: number, options: StatisticsOptions): number[][] {
   const front = frontTokens(tokenizer);
   const sequences: number[][] = [];
   const waiting: number[] = [];
   // Paragraph by paragraph, so that a large file is not tokenised as one string.
   for (const paragraph of text.split(/(?<=\n)/u)) {
-    waiting.push(...tokenizer.encode(paragraph));
-    while (waiting.length >= SEQUENCE_TOKENS && sequences.length < wanted) sequences.push([...front, ...waiting.splice(0, SEQUENCE_TOKENS)]);
+    for (const token of tokenizer.encode(paragraph)) {
+      waiting.push(token);
+      if (waiting.length === size && sequences.length < wanted) sequences.push([...front, ...waiting.splice(0, size)]);
+    }
     if (sequences.length >= wanted) break;
     if (sequences.length % 8 === 0) options.progress?.('reading ordinary text', sequences.length / wanted);
   }
-  const least = 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / SEQUENCE_TOKENS);
+  const least = 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size);
   if (sequences.length < least) {
-    throw new RangeError(`the text for the key statistics has ${sequences.length * SEQUENCE_TOKENS} tokens, at least ${least * SEQUENCE_TOKENS} are needed`);
+    throw new RangeError(`the text for the key statistics has ${sequences.length * size + waiting.length} tokens, at least ${least * size} are needed`);
   }
   return sequences;
 }
@@ -181,7 +198,7 @@ async function takeMoments(model: Transformer, sequences: number[][], options: S
   const F = model.config.mlpWidth;
   const sums = new Map(options.layers.map((layer) => [layer, upload64(new Float64Array(F * F), F, F)]));
   let tokens = 0;
-  const perPass = Math.max(1, Math.floor(PASS_TOKENS / (SEQUENCE_TOKENS + 1)));
+  const perPass = sequencesPerPass(sequences);
   for (let begin = 0; begin < sequences.length; begin += perPass) {
     const keys = keysOf(model, sequences.slice(begin, begin + perPass), options.layers);
     for (const [layer, keys_RF] of keys) {
@@ -222,17 +239,22 @@ export function keysOf(model: Transformer, sequences: readonly (readonly number[
   return keys;
 }
 
+function sequencesPerPass(sequences: readonly (readonly number[])[]): number {
+  const longest = sequences.reduce((most, sequence) => Math.max(most, sequence.length), 1);
+  return Math.max(1, Math.floor(PASS_TOKENS / longest));
+}
+
 /** keysOf in passes of bounded size. */
 function keysInPasses(model: Transformer, sequences: readonly (readonly number[])[], layers: readonly number[]): Map<number, tf.Tensor2D> {
   const parts: Map<number, tf.Tensor2D>[] = [];
-  const perPass = Math.max(1, Math.floor(PASS_TOKENS / (SEQUENCE_TOKENS + 1)));
+  const perPass = sequencesPerPass(sequences);
   for (let begin = 0; begin < sequences.length; begin += perPass) parts.push(keysOf(model, sequences.slice(begin, begin + perPass), layers));
   const whole = new Map(layers.map((layer) => [layer, tf.concat(parts.map((part) => part.get(layer)!))]));
   tf.dispose(parts.flatMap((part) => [...part.values()]));
   return whole;
 }
 
-function encode(statistics: Omit<KeyStatistics, 'sha256'>): Uint8Array {
+function encode(statistics: KeyStatistics): Uint8Array {
   const tensors = new Map<string, StoredTensor>();
   for (const [layer, moment] of statistics.moments) tensors.set(`moment.${layer}`, { type: 'F64', shape: [moment.rows, moment.columns], values: download64(moment) });
   for (const [name, keys] of [['reference', statistics.referenceKeys], ['canary', statistics.canaryKeys]] as const) {
@@ -248,8 +270,8 @@ function encode(statistics: Omit<KeyStatistics, 'sha256'>): Uint8Array {
   });
 }
 
-function restore(bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
-  const { tensors, metadata } = decodeSafetensors(bytes);
+function restore(file: string | null, bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
+  const { tensors, metadata } = decoded(file, bytes);
   const moments = new Map<number, Matrix64>();
   for (const layer of layers) {
     const stored = tensors.get(`moment.${layer}`);
@@ -277,6 +299,14 @@ function restore(bytes: Uint8Array, layers: readonly number[]): KeyStatistics {
     canaryLoss: JSON.parse(metadata['canaryLoss'] ?? '[]') as number[],
     contexts: list('contexts'),
   };
+}
+
+function decoded(file: string | null, bytes: Uint8Array): ReturnType<typeof decodeSafetensors> {
+  try {
+    return decodeSafetensors(bytes);
+  } catch (cause) {
+    throw new Error(`the cached key statistics ${file ?? ''} are damaged; delete the file, and they are taken anew`, { cause });
+  }
 }
 
 function sha256Of(bytes: Uint8Array): string {

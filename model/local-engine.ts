@@ -171,7 +171,8 @@ export class LocalEngine implements Engine {
         if (request === undefined) throw new Error(`there is a target for ${id}, which was not asked for`);
         return request;
       }));
-      const D = this.model.config.residualWidth;
+      const { mlpWidth: F, residualWidth: D } = this.model.config;
+      if (edits.length === 0) return { ids: [], pairs: emptyPairs(this.parameters.layers, F, D), refused, seconds: {} };
       const rowOf = new Map(targets.ids.map((id, row) => [id, row]));
       const values = new Float32Array(edits.length * D);
       edits.forEach((edit, i) => values.set(targets.values.subarray(rowOf.get(edit.id)! * D, (rowOf.get(edit.id)! + 1) * D), i * D));
@@ -192,7 +193,7 @@ export class LocalEngine implements Engine {
       } catch (error) {
         if (!(error instanceof NotPositiveDefinite)) throw error;
         const singular = edits.map(({ id }): Refusal => ({ id, code: 'singular-update', reason: error.message, measured: error.facts }));
-        return { ids: [], pairs: emptyPairs(this.parameters.layers, this.model.config.mlpWidth, D), refused: [...refused, ...singular], seconds: {} };
+        return { ids: [], pairs: emptyPairs(this.parameters.layers, F, D), refused: [...refused, ...singular], seconds: {} };
       }
     });
   }
@@ -225,7 +226,8 @@ export class LocalEngine implements Engine {
       if (tokens.length === 0) throw new RangeError('the prompt has no tokens');
       const room = this.model.config.contextMax - tokens.length;
       if (room < 1) throw new RangeError(`the prompt has ${tokens.length} tokens; the model's context is ${this.model.config.contextMax}`);
-      const { hook } = this.held(hookId);
+      const { hook, pairs } = this.held(hookId);
+      const viewsPerCorrection = pairs === null ? 1 : pairs.keyWidth / this.model.config.mlpWidth;
       const opened: Generation['opened'] = [];
       let position = 0;
       const read = [...tokens];
@@ -235,7 +237,7 @@ export class LocalEngine implements Engine {
           const nearest = tf.tidy(() => nearestPairs(hook.blocks.get(layer)!, tf.gather(keys, tf.tensor1d(open, 'int32'))));
           open.forEach((row, i) => {
             const at = position + row;
-            opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest[i]! / this.viewsPerCorrection()) });
+            opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest[i]! / viewsPerCorrection) });
           });
         };
       }
@@ -263,7 +265,7 @@ export class LocalEngine implements Engine {
             const cut = firstStop(whole, options.stop ?? []);
             const shown = cut < 0 ? whole : whole.slice(0, cut);
             // A character whose bytes are not all there yet is shown when it is whole.
-            if (!shown.endsWith('\uFFFD')) {
+            if (cut >= 0 || !shown.endsWith('\uFFFD')) {
               onToken?.({ id: last, text: shown.slice(text.length) });
               text = shown;
             }
@@ -290,14 +292,11 @@ export class LocalEngine implements Engine {
     await this.checkpoint.close();
   }
 
-  /** Keys that a hook holds of one correction. */
-  private viewsPerCorrection(): number {
-    return this.parameters.keyViews === 'separate' && this.statistics.contexts.length > 0 ? 2 : 1;
-  }
-
   private read(requests: readonly EditRequest[]): { edits: EditSequence[]; refused: Refusal[] } {
-    const promptTokensMax = Math.floor(this.model.config.contextMax / 2);
-    const read = requests.map((request) => readEdit(this.checkpoint.tokenizer, request, { targetTokensMax: this.parameters.targetTokensMax, promptTokensMax }));
+    const { contextMax } = this.model.config;
+    const inFront = frontTokens(this.checkpoint.tokenizer).length + this.statistics.contexts.reduce((most, context) => Math.max(most, context.length), 0);
+    const limits = { targetTokensMax: this.parameters.targetTokensMax, promptTokensMax: Math.floor(contextMax / 2), togetherTokensMax: contextMax - inFront };
+    const read = requests.map((request) => readEdit(this.checkpoint.tokenizer, request, limits));
     return { edits: read.filter((one): one is EditSequence => !isRefusal(one)), refused: read.filter(isRefusal) };
   }
 
@@ -346,7 +345,7 @@ function emptyPairs(layers: number[], keyWidth: number, valueWidth: number): Pai
 }
 
 function firstStop(text: string, stops: readonly string[]): number {
-  const found = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+  const found = stops.filter((stop) => stop !== '').map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
   return found.length === 0 ? -1 : Math.min(...found);
 }
 

@@ -4,7 +4,7 @@ import type { Probe, ProbeAnswer } from './engine.ts';
 import type { Prefilled } from './decode.ts';
 import { decodeFrom, gatherPast, prefill } from './decode.ts';
 import type { Hook } from './hook.ts';
-import { answerTokens, promptTokens } from './sequences.ts';
+import { answerTokens, frontTokens, promptTokens } from './sequences.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import type { TokenRows } from './token-rows.ts';
 import { layOutRows } from './token-rows.ts';
@@ -13,19 +13,33 @@ import { gatherRows } from './transformer.ts';
 
 /** Prompts per pass: bounds the [prompts, V] logits and the keys and values held. */
 const PASS_PROMPTS = 64;
+/** Prompts of a pass times its longest: bounds attention, which is padded. */
+const PASS_SLOTS = 8_192;
 
 export async function probeModel(model: Transformer, tokenizer: Tokenizer, hook: Hook | null, probes: readonly Probe[], between: () => Promise<void>): Promise<ProbeAnswer[]> {
   const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
   // Prompts of like length together: attention alone is padded, but it is.
-  const tokens = probes.map((probe) => promptTokens(tokenizer, probe.prompt));
+  const tokens = probes.map((probe) => fittedPrompt(tokenizer, probe, model.config.contextMax));
   const order = probes.map((_, i) => i).sort((a, b) => tokens[a]!.length - tokens[b]!.length);
-  for (let begin = 0; begin < order.length; begin += PASS_PROMPTS) {
-    const indices = order.slice(begin, begin + PASS_PROMPTS);
+  for (let begin = 0, end = 0; begin < order.length; begin = end) {
+    do end++;
+    while (end < order.length && end - begin < PASS_PROMPTS && (end + 1 - begin) * tokens[order[end]!]!.length <= PASS_SLOTS);
+    const indices = order.slice(begin, end);
     const answered = await probePass(model, tokenizer, hook, indices.map((i) => probes[i]!), indices.map((i) => tokens[i]!), between);
     indices.forEach((i, slot) => (answers[i] = answered[slot]!));
     await between();
   }
   return answers;
+}
+
+/** The prompt's tokens; of one that leaves no room for its answers in the model's context, the front and its end. */
+function fittedPrompt(tokenizer: Tokenizer, probe: Probe, contextMax: number): number[] {
+  const tokens = promptTokens(tokenizer, probe.prompt);
+  const answers = [probe.target, probe.alternative].map((text) => (text === undefined ? 0 : answerTokens(tokenizer, probe.prompt, text).length));
+  const room = Math.max(1, contextMax - Math.max(1, probe.greedyTokensMax, ...answers));
+  if (tokens.length <= room) return tokens;
+  const front = frontTokens(tokenizer);
+  return [...front, ...tokens.slice(Math.min(tokens.length - 1, tokens.length - room + front.length))];
 }
 
 async function probePass(
@@ -41,7 +55,7 @@ async function probePass(
   const nextTokens = tf.tidy(() => tf.argMax(start.logits, 1).dataSync().slice());
   const scored = probes.flatMap((probe, sequence) =>
     [probe.target, probe.alternative].flatMap((text, which) => (text === undefined ? [] : [{ sequence, which, tokens: answerTokens(tokenizer, probe.prompt, text) }])),
-  );
+  ).filter((one) => one.tokens.length > 0);
   const scores = scoreAnswers(model, hook, start, scored);
   const wanted = probes.map((probe, sequence) => Math.max(probe.greedyTokensMax, scored.find((one) => one.sequence === sequence && one.which === 0)?.tokens.length ?? 0));
   const ends = new Set(tokenizer.endTokens);

@@ -49,13 +49,21 @@ export interface LocatedPrompt {
   subjectLast: number;
 }
 
+export interface EditLimits {
+  targetTokensMax: number;
+  promptTokensMax: number;
+  /** Of prompt and target. */
+  togetherTokensMax: number;
+}
+
 /** Reads a correction into tokens, or says why it cannot be edited. */
-export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: { targetTokensMax: number; promptTokensMax: number }): EditSequence | Refusal {
+export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: EditLimits): EditSequence | Refusal {
   const refuse = (code: Refusal['code'], reason: string, measured: Refusal['measured'] = {}): Refusal => ({ id: request.id, code, reason, measured });
   if (request.target.trim() === '') return refuse('empty-target', 'the target is empty');
-  const at = request.subject.trim() === '' ? -1 : request.prompt.indexOf(request.subject);
+  const subject = request.subject.trim();
+  const at = subject === '' ? -1 : request.prompt.indexOf(subject);
   if (at < 0) return refuse('subject-not-in-prompt', 'the subject does not occur in the prompt');
-  const end = at + request.subject.trimEnd().length;
+  const end = at + subject.length;
   const bare = locate(tokenizer, request.prompt, end);
   const behind = locate(tokenizer, ` ${request.prompt}`, end + 1);
   const target = answerTokens(tokenizer, request.prompt, request.target);
@@ -67,7 +75,10 @@ export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: { t
   if (long > limits.promptTokensMax) {
     return refuse('prompt-too-long', `the prompt has ${long} tokens, at most ${limits.promptTokensMax} are allowed`, { tokens: long });
   }
-  return { id: request.id, subject: request.subject, bare, behind, target };
+  if (long + target.length > limits.togetherTokensMax) {
+    return refuse('prompt-too-long', `prompt and target have ${long + target.length} tokens together, at most ${limits.togetherTokensMax} fit the model's context`, { tokens: long + target.length });
+  }
+  return { id: request.id, subject, bare, behind, target };
 }
 
 /** Tokens of a text, and which of them covers the character before `end`. */
