@@ -1,0 +1,96 @@
+/** A prior without a model: an arbitrary moment, text keys drawn from it, and pairs to build hooks of. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { PairSet } from '../../model/engine.ts';
+import { cholesky64, free64, scope64, upload64 } from '../../model/float64.ts';
+import { keyEnergy, type Prior } from '../../model/prior.ts';
+import { seededRandom } from '../../model/random.ts';
+import {
+  flat,
+  identity,
+  plain,
+  product,
+  randomDefinite,
+  solved,
+  sum,
+  transposed,
+  type Plain,
+} from './plain-matrices.ts';
+
+export interface SyntheticPrior {
+  prior: Prior;
+  /** A0 [F, F], what the prior is the inverse of. */
+  moment: Plain;
+  F: number;
+  D: number;
+  free(): void;
+}
+
+const TEXT_TOKENS = 200;
+
+export function syntheticPrior(seed: number, F: number, D: number, layer = 3): SyntheticPrior {
+  const random = seededRandom(seed);
+  const moment = randomDefinite(F, random);
+  const inverse = solved(moment, identity(F));
+  const prior_FF = tf.tensor2d(inverse);
+  const text = () => tf.tensor2d(plain(TEXT_TOKENS, F, () => 2 * random() - 1));
+  const [reference_TF, canary_TF] = [text(), text()];
+  const energies = (keys: tf.Tensor2D) =>
+    tf.tidy(() => keyEnergy(keys, prior_FF).dataSync().slice() as Float32Array);
+  const lower = scope64(() => cholesky64(upload64(flat(moment), F, F)));
+  const prior: Prior = {
+    layer,
+    lower,
+    prior_FF,
+    reference_TF,
+    referenceEnergy: energies(reference_TF),
+    canary_TF,
+    canaryEnergy: energies(canary_TF),
+    residualWidth: D,
+    weightNorm: 1 + random(),
+    ridge: 0,
+  };
+  return {
+    prior,
+    moment,
+    F,
+    D,
+    free() {
+      free64(lower);
+      tf.dispose([prior_FF, reference_TF, canary_TF]);
+    },
+  };
+}
+
+/** A key and the change wanted of it. */
+export interface Pair {
+  key: number[];
+  change: number[];
+}
+
+/** Numbers that float32 holds exactly, so that what is compared with saw the same ones. */
+export function randomPairs(count: number, { F, D }: { F: number; D: number }, random: () => number): Pair[] {
+  const numbers = (length: number) => Array.from({ length }, () => Math.fround(2 * random() - 1));
+  return Array.from({ length: count }, () => ({ key: numbers(F), change: numbers(D) }));
+}
+
+export function pairSet(pairs: readonly Pair[], { F, D, prior }: SyntheticPrior): PairSet {
+  const keys = Float32Array.from(pairs.flatMap(({ key }) => key));
+  const changes = Float32Array.from(pairs.flatMap(({ change }) => change));
+  return {
+    layers: [prior.layer],
+    count: pairs.length,
+    keyWidth: F,
+    valueWidth: D,
+    keys: [keys],
+    changes: [changes],
+  };
+}
+
+/** W_h - W0 = U^T K (A0 + K^T K)^-1, [D, F], by one dense solve. */
+export function denseChange(pairs: readonly Pair[], { moment, F, D }: SyntheticPrior): Plain {
+  if (pairs.length === 0) return plain(D, F, () => 0);
+  const K = pairs.map(({ key }) => key);
+  const U = pairs.map(({ change }) => change);
+  const A = sum(moment, product(transposed(K), K));
+  return transposed(solved(A, product(transposed(K), U)));
+}
