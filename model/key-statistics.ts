@@ -178,7 +178,7 @@ function cutSequences(tokenizer: Tokenizer, text: string, size: number, wanted: 
     if (sequences.length >= wanted) break;
     if (sequences.length % 8 === 0) options.progress?.('reading ordinary text', sequences.length / wanted);
   }
-  const least = 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size);
+  const least = Math.min(wanted, 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size));
   if (sequences.length < least) {
     throw new RangeError(`the text for the key statistics has ${sequences.length * size + waiting.length} tokens, at least ${least * size} are needed`);
   }

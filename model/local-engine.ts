@@ -33,6 +33,7 @@ import { parametersFor } from './parameters.ts';
 import { perplexityOf, sequenceLosses } from './perplexity.ts';
 import type { Prior } from './prior.ts';
 import { buildPriors, disposePriors } from './prior.ts';
+import { keptPriors } from './prior-cache.ts';
 import { probeModel } from './probe.ts';
 import { seededRandom } from './random.ts';
 import type { EditSequence } from './sequences.ts';
@@ -93,7 +94,7 @@ export class LocalEngine implements Engine {
       ...(progress === undefined ? {} : { progress }),
     });
     progress?.('inverting key statistics', 0);
-    const priors = buildPriors(model, statistics, parameters);
+    const priors = await keptPriors(() => buildPriors(model, statistics, parameters), statistics, parameters, options.statisticsFolder);
     progress?.('inverting key statistics', 1);
     return new LocalEngine(checkpoint, model, statistics, priors, parameters);
   }

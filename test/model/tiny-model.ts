@@ -1,0 +1,48 @@
+/** The tiny checkpoints under test/golden/tiny, loaded, and text in the words that their tokeniser knows. */
+import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/home.ts';
+import { openCheckpoint, type Checkpoint } from '../../model/checkpoint.ts';
+import { seededRandom } from '../../model/random.ts';
+import { loadTensorFlow } from '../../model/tensorflow.ts';
+import { Transformer } from '../../model/transformer.ts';
+import { goldenPath } from '../golden/read-golden.ts';
+
+export const ADDON = homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon;
+
+/** One of each architecture, each with a context of 64 tokens, 4 blocks and `<|endoftext|>` in front. */
+export const TINY_MODELS = ['llama', 'gpt2', 'gptj'] as const;
+
+export function tinyPath(name: string): string {
+  return goldenPath('tiny', name);
+}
+
+export interface TinyModel {
+  checkpoint: Checkpoint;
+  model: Transformer;
+  close(): Promise<void>;
+}
+
+export async function loadTiny(name: string): Promise<TinyModel> {
+  loadTensorFlow(ADDON);
+  const checkpoint = await openCheckpoint(tinyPath(name));
+  const model = await Transformer.load(checkpoint);
+  return {
+    checkpoint,
+    model,
+    async close() {
+      model.dispose();
+      await checkpoint.close();
+    },
+  };
+}
+
+const WORDS =
+  'the capital of old country is town on river her mother tongue french and his english author book was born in berlin works london anna plays piano headquarters company rome tom speaks greek'.split(
+    ' ',
+  );
+
+/** Lines of ten words. */
+export function tinyText(words: number, seed: number): string {
+  const random = seededRandom(seed);
+  const chosen = Array.from({ length: words }, () => WORDS[Math.floor(random() * WORDS.length)]!);
+  return chosen.map((word, i) => (i % 10 === 9 ? `${word}\n` : `${word} `)).join('');
+}
