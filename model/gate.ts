@@ -9,7 +9,8 @@
  *             energy that the corrections explain (variance reduction of the linear regression)
  *   key       largest cosine between k and a corrected key, whitened by P0 (GRACE, NeuralDB)
  *   norm      |(W_h - W0) k|
- *   sequence  z-score of |(W_h - W0) k| over the token's sequence (arXiv 2403.05330), front token and fillers left out
+ *   sequence  z-score of |(W_h - W0) k| over the token's sequence (arXiv 2403.05330), fillers left out: every token
+ *             counts, the deviation divides by n - 1, as in the reference. Unlike there, the first token never opens
  *   always    1
  */
 import * as tf from '@tensorflow/tfjs-core';
@@ -89,16 +90,17 @@ function changeNorm(block: LayerHook, response_RN: tf.Tensor2D): Float32Array {
   return tf.tidy(() => tf.norm(tf.matMul(response_RN, block.change_ND), 'euclidean', 1).dataSync().slice() as Float32Array);
 }
 
-/** Standardised inside each sequence; a sequence whose values do not differ scores 0 (the reference divides 0 by 0). */
+/** Standardised inside each sequence; one whose values do not differ, or that is one token long, scores 0 (the reference divides 0 by 0). */
 function zScores(values: Float32Array, rows: TokenRows): Float32Array {
   const scores = new Float32Array(values.length);
   for (let b = 0; b < rows.sequences; b++) {
-    const members: number[] = [];
-    for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) if (rows.positions[row] !== 0) members.push(row);
-    if (members.length === 0) continue;
-    const mean = members.reduce((sum, row) => sum + values[row]!, 0) / members.length;
-    const variance = members.reduce((sum, row) => sum + (values[row]! - mean) ** 2, 0) / members.length;
-    if (variance > 0) for (const row of members) scores[row] = (values[row]! - mean) / Math.sqrt(variance);
+    const [begin, end] = [rows.starts[b]!, rows.starts[b + 1]!];
+    const members = values.subarray(begin, end);
+    const mean = members.reduce((sum, value) => sum + value, 0) / members.length;
+    const squares = members.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+    if (squares === 0) continue;
+    const deviation = Math.sqrt(squares / (members.length - 1));
+    for (let row = begin; row < end; row++) scores[row] = (values[row]! - mean) / deviation;
   }
   return scores;
 }

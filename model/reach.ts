@@ -4,23 +4,25 @@
  * reach; it is stored beside the correction's change as one more number of its row, so that alpha, too, is a function
  * of the set of corrections and not of the order in which they came.
  *
- * The reference takes reaches on unedited activations and then gates behind edited ones; here they are taken behind the
- * edited lower blocks.
+ * As in the reference, reaches are taken on the activations of the unedited model, though the gate then stands behind
+ * edited lower blocks: what an edit below does to the sequence is not in them.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { scoreKeys } from './gate.ts';
 import type { LayerHook } from './hook.ts';
-import { changeOf, openRows } from './hook.ts';
 import type { EditSequence } from './sequences.ts';
 import { layOutRows } from './token-rows.ts';
 import type { DownHook, Transformer } from './transformer.ts';
+
+/** The prompt that sets alpha must still reach it when its float32 sums are taken among other prompts, in another order. */
+const REACH_SHARE = 1 - 1e-5;
+/** Of a prompt whose tokens do not differ or that is one token long: it lowers no alpha (in the reference, not a number). */
+const REACH_OF_NONE = 1e6;
 
 /** Largest z-score over each edit's bare prompt, per edited block in ascending order: [blocks][n]. */
 export function reachesOf(model: Transformer, edits: readonly EditSequence[], blocks: ReadonlyMap<number, LayerHook>, front: readonly number[]): Float32Array[] {
   const layers = [...blocks.keys()].sort((a, b) => a - b);
   const rows = layOutRows(edits.map((edit) => [...front, ...edit.bare.tokens]));
-  const subjects = new Uint8Array(rows.count);
-  edits.forEach((edit, b) => (subjects[rows.starts[b]! + front.length + edit.bare.subjectLast] = 1));
   const reaches: Float32Array[] = [];
   const hook: DownHook = {
     layers: new Set(layers),
@@ -28,8 +30,9 @@ export function reachesOf(model: Transformer, edits: readonly EditSequence[], bl
       const block = blocks.get(layer)!;
       const response = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_NF, false, true);
       const scores = scoreKeys({ kind: 'sequence', floor: 0, referenceQuantile: 1, nearKey: 1 }, block, keys_RF, response, rows);
-      reaches.push(Float32Array.from(edits, (_, b) => scores.subarray(rows.starts[b], rows.starts[b + 1]).reduce((most, score) => Math.max(most, score), 0)));
-      return openRows(base_RD, changeOf(block, keys_RF), subjects);
+      const largest = edits.map((_, b) => scores.subarray(rows.starts[b], rows.starts[b + 1]).reduce((most, score) => Math.max(most, score), 0));
+      reaches.push(Float32Array.from(largest, (score) => (score > 0 ? REACH_SHARE * score : REACH_OF_NONE)));
+      return base_RD;
     },
   };
   const embedded = model.embed(rows);

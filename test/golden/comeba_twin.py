@@ -3,11 +3,13 @@
 Three consecutive batches of three corrections on the tiny checkpoint of each architecture, with fixed contexts. Written
 for comparison, so nothing is restricted, cached or batched: every loss is a full forward pass over a full sequence.
 
-Two gates:
+Three gates:
   paper     a validated hook opens where the z-score of |W_h k - W0 k| over the sequence (divided by n - 1) reaches alpha;
             while a batch is written, hooks of blocks not yet rewritten stand open everywhere. After each batch alpha
             becomes min(alpha, smallest over its bare prompts of the largest z-score), with the keys of the unedited model.
   subjects  every hook opens at the subject's last token and nowhere else, always.
+  sequence  the paper's gate and alpha over the hooks that `subjects` wrote, except that the first position, an attention
+            sink, counts in the z-scores but never opens. Looked at in the run of `subjects`; it writes nothing.
 
 Differences from the published code, on purpose: no padding (there it takes part in the z-score), KL(base || edited) as
 the paper writes it (the code has the arguments the other way round), nothing cached between versions.
@@ -164,6 +166,8 @@ class Twin:
                 opened = torch.ones(len(keys), dtype=torch.bool)
             else:
                 opened = seen.scores[layer] >= edited.alpha
+                if self.gate == "sequence":
+                    opened[0] = False
             seen.opened[layer] = opened
             return torch.where(opened[None, :, None], output + change[None], output)
 
@@ -192,8 +196,7 @@ class Twin:
             edited.moment = total
             modes[layer] = "gated"
             record |= {f"layer.{layer}.keys": keys, f"layer.{layer}.residual": residual, f"layer.{layer}.delta": delta, f"layer.{layer}.moment": total}
-        if self.gate == "paper":
-            self.lower_alpha(corrections)
+        self.lower_alpha(corrections)
         for layer in LAYERS:
             record[f"layer.{layer}.alpha"] = torch.tensor([self.edited[layer].alpha])
         return record
@@ -278,13 +281,14 @@ def run(name: str, gate: str):
     probes = [FRONT + twin.encode(probe) for probe in PROBES]
     for b, batch in enumerate(batches):
         tensors |= {f"batch.{b}.{key}": value for key, value in twin.edit(batch).items()}
-        if gate == "paper":
-            for p, ids in enumerate(probes):
-                seen = twin.forward(ids, {layer: "gated" for layer in LAYERS})
-                tensors[f"batch.{b}.probe.{p}.logits"] = seen.logits[-1]
-                for layer in LAYERS:
-                    at = f"batch.{b}.probe.{p}.layer.{layer}"
-                    tensors |= {f"{at}.size": seen.sizes[layer], f"{at}.score": seen.scores[layer], f"{at}.open": seen.opened[layer].to(torch.uint8)}
+        twin.gate = "paper" if gate == "paper" else "sequence"
+        for p, ids in enumerate(probes):
+            seen = twin.forward(ids, {layer: "gated" for layer in LAYERS})
+            tensors[f"batch.{b}.probe.{p}.logits"] = seen.logits[-1]
+            for layer in LAYERS:
+                at = f"batch.{b}.probe.{p}.layer.{layer}"
+                tensors |= {f"{at}.size": seen.sizes[layer], f"{at}.score": seen.scores[layer], f"{at}.open": seen.opened[layer].to(torch.uint8)}
+        twin.gate = gate
         losses, updates = tensors[f"batch.{b}.loss"], tensors[f"batch.{b}.updates"]
         alphas = [twin.edited[layer].alpha for layer in LAYERS]
         norms = [((twin.edited[layer].hook - twin.edited[layer].base).norm() / twin.edited[layer].base.norm()).item() for layer in LAYERS]
