@@ -3,7 +3,7 @@
  * place in errata.config.json. docs/configuration.md is checked against this list.
  */
 import { z } from 'zod';
-import type { HyperParameters } from '../schemas/editing.ts';
+import { hyperParameterOverrides } from '../schemas/hyper-parameters.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../schemas/settings.ts';
 
 export interface Setting {
@@ -64,32 +64,6 @@ const list = (expected: string, item: z.ZodType): Form => ({
 const hostAndPort = /^(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5}$/;
 const url: Form = { expected: 'an http or https address', fromText: asIs, schema: z.url({ protocol: /^https?$/ }) };
 
-const hyperParameters = z
-  .strictObject({
-    layers: z.array(z.number().int().nonnegative()).min(1),
-    lambda: z.number().positive(),
-    ridge: z.number().nonnegative(),
-    stepsMax: z.number().int().min(1).max(1_000),
-    learningRate: z.number().positive(),
-    klFactor: z.number().nonnegative(),
-    weightDecay: z.number().nonnegative(),
-    clamp: z.number().positive(),
-    lossTarget: z.number().nonnegative(),
-    contexts: z.number().int().min(0).max(64),
-    contextsPerStep: z.number().int().min(0).max(64),
-    keyViews: z.enum(['separate', 'averaged']),
-  targetTokensMax: z.number().int().min(1).max(256),
-    gate: z.strictObject({
-      kind: z.enum(['scope', 'leverage', 'key', 'norm', 'sequence', 'always']),
-      floor: z.number(),
-      referenceQuantile: z.number().min(0).max(1),
-      nearKey: z.number().positive(),
-    })
-      .partial(),
-    seed: z.number().int().nonnegative(),
-  } satisfies Record<keyof HyperParameters, z.ZodType>)
-  .partial();
-
 const json: Form = {
   expected: 'a JSON object with hyper-parameters',
   fromText: (value) => {
@@ -99,7 +73,7 @@ const json: Form = {
       return value;
     }
   },
-  schema: hyperParameters,
+  schema: hyperParameterOverrides,
   compound: true,
 };
 
@@ -138,7 +112,8 @@ export const SETTINGS: Record<string, Setting> = {
   'serve.url': { variable: 'ERRATA_SERVE_URL', form: url, default: null, defaultWords: 'the one that `errata up` runs', meaning: 'Where `errata ask` finds a `serve`.' },
   logLevel: { variable: 'ERRATA_LOG_LEVEL', form: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', meaning: 'The least level that is logged. Prompts and targets are logged at `debug` and below only.' },
   keyStatisticsText: { variable: 'ERRATA_KEY_STATISTICS_TEXT', form: filePath, default: null, defaultWords: "the model's own samples", meaning: 'Ordinary text (UTF-8) from which the key statistics are taken.' },
-  hyperParameters: { variable: 'ERRATA_HYPER_PARAMETERS', form: json, default: {}, defaultWords: "the model's own set", meaning: 'Laid over the hyper-parameters of the editor; what was used is stored in each version.' },
+  parameterSet: { variable: 'ERRATA_PARAMETER_SET', form: filePath, default: null, defaultWords: "the project's set for the model, else its general rule", meaning: 'A file with hyper-parameters for this model, as `errata tune` writes it; refused for a model of another shape.' },
+  hyperParameters: { variable: 'ERRATA_HYPER_PARAMETERS', form: json, default: {}, defaultWords: "the model's own set", meaning: 'Laid over the hyper-parameters of the editor and those of the set; what was used is stored in each version.' },
 };
 
 const { batch, verdict } = DEFAULT_LINEAGE_SETTINGS;

@@ -8,6 +8,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
+import { readParameterSet, type ParameterSet } from '../schemas/hyper-parameters.ts';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../schemas/settings.ts';
 import { PROJECT_ROOT } from './home.ts';
@@ -67,6 +68,8 @@ export interface Configuration {
   logLevel: LogLevel;
   /** Text for the key statistics; null: the model's own samples. */
   keyStatisticsText: string | null;
+  /** Instead of the project's own set for the model. */
+  parameterSet: ParameterSet | null;
   /** Laid over the model's own hyper-parameters. */
   hyperParameters: HyperParameterOverrides;
   /** Paths of the settings that the environment or a file gave, such as `serve.port`. */
@@ -149,6 +152,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     serve: { host: value('serve.host'), port: value('serve.port'), url: value('serve.url') },
     logLevel: value('logLevel'),
     keyStatisticsText: value('keyStatisticsText'),
+    parameterSet: parameterSetIn(value('parameterSet'), faults),
     hyperParameters: value('hyperParameters'),
     given: sources.given,
     notices: [],
@@ -203,6 +207,16 @@ function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faul
     faults.push({ name: path, value: cause instanceof Error ? cause.message : String(cause), expected: 'a readable JSON file' });
   }
   return null;
+}
+
+function parameterSetIn(path: string | null, faults: ConfigurationFault[]): ParameterSet | null {
+  if (path === null) return null;
+  try {
+    return readParameterSet(path, readFileSync(path, 'utf8'));
+  } catch (cause) {
+    faults.push({ name: 'ERRATA_PARAMETER_SET', value: cause instanceof Error ? cause.message : String(cause), expected: 'a file that `errata tune` wrote' });
+    return null;
+  }
 }
 
 /** The value of one setting: environment, else file, else default. A fault is noted and the default stands in. */

@@ -1,6 +1,7 @@
 /** What the configuration says about the model and the editor, in the form in which the engine takes it. */
 import { isAbsolute, join } from 'node:path';
 import type { EngineOptions } from '../model/local-engine.ts';
+import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import type { Configuration } from './configuration.ts';
 import { homeAt } from './home.ts';
 
@@ -10,8 +11,15 @@ export function engineOptions(configuration: Configuration): EngineOptions {
     modelPath: modelPathOf(configuration),
     statisticsFolder: statisticsFolder(configuration.home),
     textFile: configuration.keyStatisticsText,
-    parameters: configuration.hyperParameters,
+    parameters: parametersOf(configuration),
   };
+}
+
+/** What is laid over the model's own hyper-parameters: the set's, and the user's over those. */
+function parametersOf({ parameterSet, hyperParameters }: Pick<Configuration, 'parameterSet' | 'hyperParameters'>): HyperParameterOverrides {
+  if (parameterSet === null) return hyperParameters;
+  const { fits, parameters } = parameterSet;
+  return { ...parameters, fits, ...hyperParameters, gate: { ...parameters.gate, ...hyperParameters.gate } };
 }
 
 /** Key statistics of each model and text, taken once. */

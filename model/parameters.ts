@@ -1,36 +1,38 @@
-/** Hyper-parameters by model: what was measured to work, and a rule for models nobody has tuned yet. */
+/** Hyper-parameters by model: the set of its family (model/parameter-sets), and a rule for models nobody has tuned yet. */
 import type { GateKind, HyperParameterOverrides, HyperParameters } from '../schemas/editing.ts';
 import type { ModelConfig } from './checkpoint.ts';
+import { generalParameters, misfits, parameterSetFor } from './parameter-sets.ts';
 
 /**
- * Parameters for a model of this shape, `overrides` on top. Without a measured set: blocks at 13 to 28 % of the depth
- * (where the method's papers edit GPT-2 XL and GPT-J), lambda = F (what is written scales with F / lambda). Throws
- * RangeError on blocks that the model does not have.
+ * Parameters for a model of this shape: the general rule, the model's set over it, `overrides` on top. The general rule
+ * edits blocks at 13 to 28 % of the depth (where the method's papers edit GPT-2 XL and GPT-J) with lambda = F (what is
+ * written scales with F / lambda). Throws RangeError on blocks that the model does not have, and on overrides that were
+ * found for another model.
  */
 export function parametersFor(config: ModelConfig, overrides: HyperParameterOverrides = {}): HyperParameters {
-  const kind = overrides.gate?.kind ?? 'scope';
-  const first = Math.max(1, Math.round(0.13 * config.layers));
-  const last = Math.min(config.layers - 2, Math.max(first, Math.round(0.28 * config.layers)));
-  const layers = Array.from({ length: Math.max(1, last - first + 1) }, (_, i) => Math.min(first + i, config.layers - 1));
-  checkLayers(overrides.layers ?? layers, config.layers);
-  return {
-    layers,
+  const { fits, ...asked } = overrides;
+  const faults = misfits(fits ?? {}, config);
+  if (faults.length > 0) throw new RangeError(`the parameter set is for another model: this one has ${faults.join(', ')}`);
+  const general = generalParameters();
+  const own = parameterSetFor(config)?.parameters ?? {};
+  const kind = asked.gate?.kind ?? own.gate?.kind ?? general.gate.kind;
+  const merged = {
+    ...general,
+    layers: generalLayers(config.layers),
     lambda: config.mlpWidth,
-    ridge: 0,
-    stepsMax: 10,
-    learningRate: 1.2,
-    klFactor: 0.0625,
-    weightDecay: 1e-3,
-    clamp: 4,
-    lossTarget: 0.05,
-    contexts: 5,
-    contextsPerStep: 1,
-    keyViews: 'separate',
-    targetTokensMax: 32,
-    seed: 1,
-    ...overrides,
-    gate: { kind, floor: GATE_FLOORS[kind], referenceQuantile: 0.995, nearKey: 0.8, ...overrides.gate },
+    ...own,
+    ...asked,
+    // A floor was found for a kind of gate, and means nothing to another.
+    gate: { ...general.gate, floor: GATE_FLOORS[kind], ...((own.gate?.kind ?? general.gate.kind) === kind ? own.gate : {}), ...asked.gate, kind },
   };
+  checkLayers(merged.layers, config.layers);
+  return merged;
+}
+
+function generalLayers(blocks: number): number[] {
+  const first = Math.max(1, Math.round(0.13 * blocks));
+  const last = Math.min(blocks - 2, Math.max(first, Math.round(0.28 * blocks)));
+  return Array.from({ length: Math.max(1, last - first + 1) }, (_, i) => Math.min(first + i, blocks - 1));
 }
 
 function checkLayers(layers: readonly number[], blocks: number): void {

@@ -47,7 +47,21 @@ export interface GateParameters {
 }
 
 /** Hyper-parameters that a user sets; the rest is the model's default. */
-export type HyperParameterOverrides = Partial<Omit<HyperParameters, 'gate'>> & { gate?: Partial<GateParameters> };
+export type HyperParameterOverrides = Partial<Omit<HyperParameters, 'gate'>> & {
+  gate?: Partial<GateParameters>;
+  /** The model that they were found for; on another one they are refused. */
+  fits?: ModelShape;
+};
+
+/** Shape of a model, in part: what is not named may be anything. */
+export interface ModelShape {
+  architecture?: 'llama' | 'gpt2' | 'gptj';
+  layers?: number;
+  residualWidth?: number;
+  mlpWidth?: number;
+  /** Least rows of the embedding: it tells families of one shape apart. */
+  vocabularyMin?: number;
+}
 
 /** A content-addressed blob of the version log. */
 export interface BlobReference {

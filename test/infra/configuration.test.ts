@@ -5,6 +5,7 @@ import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { configurationReference } from '../../infra/configuration-reference.ts';
 import { ConfigurationError, readConfiguration, terminalPreferences } from '../../infra/configuration.ts';
+import { engineOptions } from '../../infra/engine-options.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 
 let folder: string;
@@ -109,6 +110,17 @@ describe('the configuration', () => {
     expect(read({ ERRATA_HYPER_PARAMETERS: '{"lambda": 1500, "layers": [4, 5]}' }).hyperParameters).toEqual({ lambda: 1500, layers: [4, 5] });
     expect(faultsOf({ ERRATA_HYPER_PARAMETERS: '{"lamda": 1500}' }).message).toContain('lamda');
     expect(faultsOf({ ERRATA_HYPER_PARAMETERS: 'lambda=1500' }).faults).toHaveLength(1);
+  });
+
+  it('takes a parameter set from a file, under the hyper-parameters that are set by name', () => {
+    const fits = { architecture: 'llama', layers: 30 };
+    writeFile({ name: 'mine', source: 'tuned', fits, parameters: { layers: [4, 5], lambda: 1500, gate: { floor: 0.4 } } }, 'set.json');
+    const configuration = read({ ERRATA_PARAMETER_SET: 'set.json', ERRATA_HYPER_PARAMETERS: '{"lambda": 500}' });
+    expect(configuration.parameterSet?.name).toBe('mine');
+    expect(engineOptions(configuration).parameters).toEqual({ layers: [4, 5], lambda: 500, gate: { floor: 0.4 }, fits });
+    writeFile({ name: 'mine', source: 'tuned', fits, parameters: { layer: [4] } }, 'set.json');
+    expect(faultsOf({ ERRATA_PARAMETER_SET: 'set.json' }).message).toMatch(/ERRATA_PARAMETER_SET.*layer/);
+    expect(faultsOf({ ERRATA_PARAMETER_SET: 'absent.json' }).faults).toHaveLength(1);
   });
 
   it('keeps to NO_COLOR and FORCE_COLOR', () => {
