@@ -1,11 +1,64 @@
-import { DefaultLogger, bundleWorkflowCode, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
+import { DefaultLogger, bundleWorkflowCode } from '@temporalio/worker';
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The workflows as one script for their sandbox; takes a second or two, so make it once per process. */
-export async function bundleWorkflows(): Promise<WorkflowBundleWithSourceMap> {
-  return await bundleWorkflowCode({
+/**
+ * The workflows as one script for their sandbox. Making it takes a second or two, so make it once per process, and keep
+ * it in `folder`, where one is given, for the processes after this one: under a hash of all that it is made of.
+ */
+export async function bundleWorkflows(folder: string | null = null): Promise<{ code: string }> {
+  if (folder === null) return bundle();
+  const name = `${await identityOfSources()}.js`;
+  const file = join(folder, name);
+  const kept = await readFile(file, 'utf8').catch(() => null);
+  if (kept !== null && isWhole(kept)) return { code: kept };
+  const { code } = await bundle();
+  await keep(folder, name, `${code}\n${WHOLE}\n`);
+  return { code };
+}
+
+/** The last line of a kept bundle: a file that a full disk cut short has none. */
+const WHOLE = '// whole';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** Folders that the workflows may import from; the import rules of the project say so. */
+const SOURCES = ['pipelines', 'schemas'];
+
+function isWhole(text: string): boolean {
+  return text.endsWith(`\n${WHOLE}\n`);
+}
+
+async function bundle(): Promise<{ code: string }> {
+  const { code } = await bundleWorkflowCode({
     workflowsPath: fileURLToPath(new URL('./workflows/index.ts', import.meta.url)),
     // The bundler says at length what it put in.
     logger: new DefaultLogger('WARN'),
   });
+  return { code };
+}
+
+/** SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths count: they are in the bundle. */
+async function identityOfSources(): Promise<string> {
+  const names = (await Promise.all(SOURCES.map((source) => readdir(join(ROOT, source), { recursive: true }).then((found) => found.map((name) => join(source, name))))))
+    .flat()
+    .filter((name) => name.endsWith('.ts'))
+    .sort();
+  const hash = createHash('sha256').update(JSON.stringify([ROOT, process.versions.node]));
+  for (const name of ['package-lock.json', ...names]) hash.update(`\n${name}\n`).update(await readFile(join(ROOT, name)));
+  return hash.digest('hex');
+}
+
+/** What cannot be written is made again next time, no more; earlier sources' bundles go. */
+async function keep(folder: string, name: string, text: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+    const partial = join(folder, `${name}.${process.pid}.partial`);
+    await writeFile(partial, text);
+    await rename(partial, join(folder, name));
+    for (const other of await readdir(folder)) if (other.endsWith('.js') && other !== name) await rm(join(folder, other), { force: true });
+  } catch {
+    // The bundle is at hand all the same.
+  }
 }

@@ -1,5 +1,6 @@
 /** The process that runs the workflows and the activities that need no model. */
 import { NativeConnection, Worker } from '@temporalio/worker';
+import { join } from 'node:path';
 import { announceActivities } from '../../activities/announce.ts';
 import { createLedgerActivities } from '../../activities/index.ts';
 import { withPulse } from '../../activities/with-pulse.ts';
@@ -18,7 +19,7 @@ const SHUTDOWN_FORCE_MS = 10_000;
 
 runProcess('workflow-worker', async ({ configuration, log, step }) => {
   step('bundling the workflows');
-  const workflowBundle = await bundleWorkflows();
+  const workflowBundle = await bundleWorkflows(join(configuration.home, 'workflow-bundle'));
   step('connecting to Kafka and Temporal');
   const kafka = new KafkaCluster(kafkaSettings(configuration), log);
   await kafka.ensureTopics(configuration.lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
