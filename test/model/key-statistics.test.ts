@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
@@ -143,7 +143,10 @@ describe('key statistics', () => {
   it('come back from the cache as the same numbers as when they were taken', async () => {
     const cache = path.join(folder, 'cache');
     const [taken, restored] = [await take({ folder: cache }), await take({ folder: cache })];
-    expect(await readdir(cache)).toHaveLength(1);
+    expect(await readdir(cache)).toEqual([
+      expect.stringMatching(/^keys-[0-9a-f]{32}-1\.safetensors$/),
+      expect.stringMatching(/^text-[0-9a-f]{32}\.json$/),
+    ]);
     const plain = ({ moments, referenceKeys, canaryKeys, ...rest }: KeyStatistics) => ({
       ...rest,
       moments: [...moments].map(([layer, moment]: [number, Matrix64]) => [
@@ -163,34 +166,48 @@ describe('key statistics', () => {
     [taken, restored, another].forEach(disposeStatistics);
   });
 
-  it('are taken anew for another text, model, set of blocks, seed or number of contexts', async () => {
+  it('are taken anew for another text, model, seed or number of contexts, and for new blocks alone', async () => {
     const cache = path.join(folder, 'identities');
     const other = path.join(folder, 'other', 'ordinary.txt');
     await mkdir(path.dirname(other));
     await writeFile(other, tinyText(9_000, 2));
-    const changes: Partial<StatisticsOptions>[] = [
-      {},
-      { textFile: other },
-      { modelSha256: 'e'.repeat(64) },
-      { layers: [2] },
-      { layers: [1, 2] },
-      { seed: 2 },
-      { contexts: 1 },
-      { textFile: null },
-      { textFile: null, seed: 2 },
+    const changes: [Partial<StatisticsOptions>, number][] = [
+      [{}, 2],
+      [{ textFile: other }, 2],
+      [{ modelSha256: 'e'.repeat(64) }, 2],
+      [{ layers: [2] }, 1],
+      [{ layers: [1, 2] }, 0],
+      [{ seed: 2 }, 2],
+      [{ contexts: 1 }, 2],
+      [{ textFile: null }, 2],
+      [{ textFile: null, seed: 2 }, 2],
     ];
-    for (const [i, change] of changes.entries()) {
+    let files = 0;
+    for (const [change, more] of changes) {
       disposeStatistics(await take({ folder: cache, ...change }));
-      expect(await readdir(cache), JSON.stringify(change)).toHaveLength(i + 1);
+      files += more;
+      expect(await readdir(cache), JSON.stringify(change)).toHaveLength(files);
     }
+  });
+
+  it('of several blocks are the same whether taken at once or one after another', async () => {
+    const cache = path.join(folder, 'one-by-one');
+    disposeStatistics(await take({ folder: cache, layers: [2] }));
+    const [grown, atOnce] = [await take({ folder: cache, layers: [1, 2] }), await take({ layers: [1, 2] })];
+    expect([...grown.moments.keys()]).toEqual([1, 2]);
+    expect(grown.sha256).toBe(atOnce.sha256);
+    [grown, atOnce].forEach(disposeStatistics);
   });
 
   it('say which cached file is damaged', async () => {
     const cache = path.join(folder, 'damaged');
     disposeStatistics(await take({ folder: cache }));
-    const [file] = await readdir(cache);
-    await writeFile(path.join(cache, file!), 'not what it was');
-    await expect(take({ folder: cache })).rejects.toThrow(file);
+    for (const file of await readdir(cache)) {
+      const whole = await readFile(path.join(cache, file));
+      await writeFile(path.join(cache, file), 'not what it was');
+      await expect(take({ folder: cache })).rejects.toThrow(file);
+      await writeFile(path.join(cache, file), whole);
+    }
   });
 
   it('refuse a text that is too short, in tokens', async () => {
