@@ -10,6 +10,8 @@ import { LocalEngine } from '../model/local-engine.ts';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import { editStream, type BenchResult } from './edit-stream.ts';
 import { readRecords } from './records.ts';
+import { runReference } from './reference/run-reference.ts';
+import { sideBySide, speedupOf } from './reference/side-by-side.ts';
 
 interface Options {
   data: string;
@@ -19,6 +21,8 @@ interface Options {
   text?: string;
   parameters: HyperParameterOverrides;
   json?: string;
+  compareReference?: true;
+  referenceRecords?: number;
 }
 
 const program = new Command('npm run bench --')
@@ -30,6 +34,8 @@ const program = new Command('npm run bench --')
   .option('--text <file>', 'ordinary text for the key statistics instead of the model\'s own samples')
   .option('--parameters <json>', 'hyper-parameters to change', json, {})
   .option('--json <file>', 'write the result here as JSON, - for standard output')
+  .option('--compare-reference', 'run the published procedure in PyTorch on the same records too, and print both side by side')
+  .option('--reference-records <n>', 'the reference edits the first n records only: it takes some 20 s for each on two cores', positive)
   .addHelpText('after', '\nExample:\n  npm run bench -- --data records.json --records 500:800 --batch 30 --json result.json');
 
 await program.parseAsync();
@@ -41,7 +47,7 @@ try {
   process.exitCode = 1;
 }
 
-async function main({ data, records: asked, batch, model, text, parameters, json: jsonFile }: Options): Promise<void> {
+async function main({ data, records: asked, batch, model, text, parameters, json: jsonFile, ...asks }: Options): Promise<void> {
   const environment = { ...process.env, ...(model === undefined ? {} : { ERRATA_MODEL: model }) };
   const configuration = readConfiguration(environment);
   const records = await readRecords(data, asked?.from ?? 0, asked?.to ?? Number.MAX_SAFE_INTEGER);
@@ -63,12 +69,16 @@ async function main({ data, records: asked, batch, model, text, parameters, json
   editing.done();
   const description = await engine.describe();
   await engine.close();
-  const report = { ...result, model: description.model, parameters: description.parameters, keyStatistics: description.keyStatistics, software: description.software };
+  const reference = asks.compareReference
+    ? await runReference({ configuration, description, records: records.slice(0, asks.referenceRecords), batchSize: batch, progress })
+    : undefined;
+  const compared = reference === undefined ? {} : { reference, speedup: speedupOf(result, reference) };
+  const report = { ...result, ...compared, model: description.model, parameters: description.parameters, keyStatistics: description.keyStatistics, software: description.software };
   const bytes = `${JSON.stringify(report, null, 2)}\n`;
   if (jsonFile === '-') process.stdout.write(bytes);
   else {
     if (jsonFile !== undefined) await writeFile(jsonFile, bytes);
-    process.stdout.write(table(result));
+    process.stdout.write(reference === undefined ? table(result) : table(result) + sideBySide(result, reference));
   }
 }
 

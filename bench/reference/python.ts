@@ -1,0 +1,61 @@
+/**
+ * A Python that has PyTorch: the one that ERRATA_PYTHON names, else a virtual environment in the data folder, made on
+ * demand with the packages that requirements.txt pins.
+ */
+import { existsSync } from 'node:fs';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Progress } from '../../infra/progress.ts';
+import { runClient } from '../../infra/provision/client-process.ts';
+
+const REQUIREMENTS = fileURLToPath(new URL('requirements.txt', import.meta.url));
+const ENVIRONMENT_WAIT_MS = 120_000;
+/** PyTorch's CUDA build with its libraries is some 2.5 GB to fetch. */
+const INSTALL_WAIT_MS = 3_600_000;
+const IMPORT_WAIT_MS = 120_000;
+
+/** Path of the interpreter. Throws ProvisionError where packages cannot be installed, or a named interpreter lacks them. */
+export async function pythonWithTorch(home: string, progress: Progress, environment: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const named = environment['ERRATA_PYTHON'];
+  if (named !== undefined && named !== '') {
+    await runClient({
+      executable: named,
+      args: ['-c', 'import safetensors, torch, transformers'],
+      folder: home,
+      waitMs: IMPORT_WAIT_MS,
+      hint: `ERRATA_PYTHON must name a Python that has the packages of ${REQUIREMENTS}; without it an environment is made in the data folder.`,
+    });
+    return named;
+  }
+  return installed(path.join(home, 'reference-venv'), progress);
+}
+
+async function installed(folder: string, progress: Progress): Promise<string> {
+  const python = path.join(folder, 'bin', 'python');
+  const stamp = path.join(folder, 'installed-requirements.txt');
+  const wanted = await readFile(REQUIREMENTS, 'utf8');
+  if (existsSync(python) && (await readFile(stamp, 'utf8').catch(() => null)) === wanted) return python;
+  const hint = 'To use a Python that has the packages already, name it by ERRATA_PYTHON. pip takes its index and proxy from its own settings (pip config list).';
+  await rm(folder, { recursive: true, force: true });
+  const step = progress.step('Installing PyTorch for the comparison');
+  try {
+    await runClient({ executable: 'python3', args: ['-m', 'venv', folder], folder: path.dirname(folder), waitMs: ENVIRONMENT_WAIT_MS, hint });
+    await runClient({
+      executable: python,
+      args: ['-m', 'pip', 'install', '--no-input', '--progress-bar', 'off', '--requirement', REQUIREMENTS],
+      folder,
+      environment: { ...process.env, PIP_DISABLE_PIP_VERSION_CHECK: '1' },
+      waitMs: INSTALL_WAIT_MS,
+      hint,
+    });
+    // Last and whole, so that an interrupted installation is begun anew.
+    await writeFile(`${stamp}.partial`, wanted);
+    await rename(`${stamp}.partial`, stamp);
+    step.done();
+  } catch (error) {
+    step.failed();
+    throw error;
+  }
+  return python;
+}

@@ -1,0 +1,109 @@
+/** Runs the PyTorch program of this folder on records that Errata edited, with the same weights, keys' statistics and tokens. */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Configuration } from '../../infra/configuration.ts';
+import { modelPathOf, statisticsFolder } from '../../infra/engine-options.ts';
+import type { Progress, ProgressStep } from '../../infra/progress.ts';
+import { runClient } from '../../infra/provision/client-process.ts';
+import { openCheckpoint } from '../../model/checkpoint.ts';
+import type { EngineDescription } from '../../model/engine.ts';
+import type { BenchRecord } from '../records.ts';
+import { exportModel } from './export-model.ts';
+import { pythonWithTorch } from './python.ts';
+import { referenceResultSchema, type ReferenceResult } from './reference-result.ts';
+import { referenceParameters, referenceRecords, type ReferenceTask } from './task.ts';
+
+export interface ReferenceRun {
+  configuration: Configuration;
+  /** Of the engine that edited the same records. */
+  description: EngineDescription;
+  records: readonly BenchRecord[];
+  batchSize: number;
+  progress: Progress;
+}
+
+/** Ten times what a correction was measured to take on two cores. */
+const WAIT_PER_CORRECTION_MS = 300_000;
+const START_WAIT_MS = 600_000;
+
+/** Throws NotExportable, ProvisionError with the end of the program's output, or RangeError on records that cannot be edited. */
+export async function runReference(run: ReferenceRun): Promise<ReferenceResult> {
+  const { configuration, description, progress } = run;
+  const python = await pythonWithTorch(configuration.home, progress);
+  const modelPath = modelPathOf(configuration);
+  const folder = await mkdtemp(path.join(tmpdir(), 'errata-reference-'));
+  try {
+    const checkpoint = await openCheckpoint(modelPath);
+    const task: ReferenceTask = {
+      modelFolder: modelPath,
+      statisticsFile: await statisticsFile(statisticsFolder(configuration.home), description.keyStatistics.sha256),
+      device: configuration.device === 'gpu' ? 'cuda' : 'cpu',
+      // By itself PyTorch leaves logical processors out that TensorFlow uses.
+      threads: availableParallelism(),
+      batchSize: run.batchSize,
+      parameters: referenceParameters(description.parameters),
+      records: referenceRecords(checkpoint.tokenizer, run.records),
+    };
+    try {
+      if (!existsSync(path.join(modelPath, 'config.json'))) {
+        task.modelFolder = path.join(folder, 'model');
+        const step = progress.step('writing the model for PyTorch', { amount: 100, unit: 'items' });
+        await exportModel(checkpoint, task.modelFolder, (share) => step.at(Math.round(100 * share)));
+        step.done();
+      }
+    } finally {
+      await checkpoint.close();
+    }
+    const taskFile = path.join(folder, 'task.json');
+    const resultFile = path.join(folder, 'result.json');
+    await writeFile(taskFile, JSON.stringify(task));
+    const shown = shownProgress(progress);
+    try {
+      await runClient({
+        executable: python,
+        args: [fileURLToPath(new URL('main.py', import.meta.url)), taskFile, resultFile],
+        folder,
+        environment: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', HF_HUB_OFFLINE: '1' },
+        waitMs: START_WAIT_MS + WAIT_PER_CORRECTION_MS * run.records.length,
+        onLine: shown.line,
+        hint: 'The bench without --compare-reference does not need it.',
+      });
+    } finally {
+      shown.end();
+    }
+    return referenceResultSchema.parse(JSON.parse(await readFile(resultFile, 'utf8')) as unknown);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The cached key statistics whose bytes have this hash. */
+async function statisticsFile(folder: string, sha256: string): Promise<string> {
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith('.safetensors') || name.startsWith('prior-')) continue;
+    const file = path.join(folder, name);
+    if (createHash('sha256').update(await readFile(file)).digest('hex') === sha256) return file;
+  }
+  throw new Error(`none of the key statistics in ${folder} are those that the engine worked with (${sha256})`);
+}
+
+/** The program's lines `progress <label>: <done> of <all>` as steps. */
+function shownProgress(progress: Progress): { line: (line: string) => void; end: () => void } {
+  let shown: { label: string; step: ProgressStep } | null = null;
+  return {
+    line(line) {
+      const [, label, done, all] = /^progress (.+): (\d+) of (\d+)$/.exec(line) ?? [];
+      if (label === undefined) return;
+      if (shown?.label !== label) {
+        shown?.step.done();
+        shown = { label, step: progress.step(label, { amount: Number(all), unit: 'items' }) };
+      }
+      shown.step.at(Number(done));
+    },
+    end: () => shown?.step.done(),
+  };
+}

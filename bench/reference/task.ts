@@ -1,0 +1,84 @@
+/** What the reference program is told: records as token ids, so that both programs read the same tokens, and parameters. */
+import type { Tokenizer } from '../../model/tokenizer.ts';
+import { answerTokens, isRefusal, locate, readEdit, type LocatedPrompt } from '../../model/sequences.ts';
+import type { HyperParameters } from '../../schemas/editing.ts';
+import type { BenchRecord } from '../records.ts';
+
+export interface ReferenceTask {
+  modelFolder: string;
+  /** Our key statistics: C0, contexts, canary texts and the unedited model's loss on them. */
+  statisticsFile: string;
+  device: 'cpu' | 'cuda';
+  threads: number;
+  batchSize: number;
+  parameters: ReferenceParameters;
+  records: ReferenceRecord[];
+}
+
+export interface ReferenceParameters {
+  layers: number[];
+  lambda: number;
+  alpha: number;
+  steps: number;
+  learningRate: number;
+  klFactor: number;
+  weightDecay: number;
+  clamp: number;
+  lossTarget: number;
+}
+
+export interface ReferenceRecord {
+  bare: LocatedPrompt;
+  /** Behind a context. */
+  behind: LocatedPrompt;
+  /** "<subject> is a". */
+  essence: LocatedPrompt;
+  target: number[];
+  own: Question;
+  paraphrases: Question[];
+  neighbours: { prompt: number[] }[];
+  /** false where a later record of the same fact replaced it: it is edited, and left out of the measures. */
+  measured: boolean;
+}
+
+export interface Question {
+  prompt: number[];
+  target: number[];
+  old: number[];
+}
+
+/** What was published and found to do best on a small model, with the blocks and lambda that ours edits with. */
+export function referenceParameters({ layers, lambda }: Pick<HyperParameters, 'layers' | 'lambda'>): ReferenceParameters {
+  return { layers, lambda, alpha: 2.2, steps: 25, learningRate: 0.5, klFactor: 0.0625, weightDecay: 1e-3, clamp: 4, lossTarget: 0.05 };
+}
+
+/**
+ * Records as token ids, without a token in front, as published. Throws RangeError on a record whose subject is not in its
+ * prompt or whose target is empty.
+ */
+export function referenceRecords(tokenizer: Tokenizer, records: readonly BenchRecord[]): ReferenceRecord[] {
+  const last = new Map(records.map((record, i) => [record.revision.factKey, i]));
+  return records.map((record, i) => {
+    const { revision } = record;
+    if (revision.kind !== 'correction') throw new RangeError(`record ${i} is no correction`);
+    const edit = readEdit(tokenizer, revision.correction, UNLIMITED);
+    if (isRefusal(edit)) throw new RangeError(`${revision.correction.id}: ${edit.reason}`);
+    const question = (prompt: string): Question => ({
+      prompt: tokenizer.encode(prompt),
+      target: answerTokens(tokenizer, prompt, record.target),
+      old: answerTokens(tokenizer, prompt, record.old),
+    });
+    return {
+      bare: edit.bare,
+      behind: edit.behind,
+      essence: locate(tokenizer, `${edit.subject} is a`, edit.subject.length),
+      target: edit.target,
+      own: question(record.prompt),
+      paraphrases: record.paraphrases.map(question),
+      neighbours: record.neighbours.map((prompt) => ({ prompt: tokenizer.encode(prompt) })),
+      measured: last.get(revision.factKey) === i,
+    };
+  });
+}
+
+const UNLIMITED = { targetTokensMax: Infinity, promptTokensMax: Infinity, togetherTokensMax: Infinity };
