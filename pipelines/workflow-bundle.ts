@@ -10,24 +10,26 @@ import { fileURLToPath } from 'node:url';
  */
 export async function bundleWorkflows(folder: string | null = null): Promise<{ code: string }> {
   if (folder === null) return bundle();
-  const name = `${await identityOfSources()}.js`;
-  const file = join(folder, name);
-  const kept = await readFile(file, 'utf8').catch(() => null);
-  if (kept !== null && isWhole(kept)) return { code: kept };
-  const { code } = await bundle();
-  await keep(folder, name, `${code}\n${WHOLE}\n`);
-  return { code };
+  const name = `${await identityOfSources()}.json`;
+  const kept = await readKept(join(folder, name));
+  if (kept !== null) return kept;
+  const made = await bundle();
+  await keep(folder, name, made);
+  return made;
 }
-
-/** The last line of a kept bundle: a file that a full disk cut short has none. */
-const WHOLE = '// whole';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Folders that the workflows may import from; the import rules of the project say so. */
 const SOURCES = ['pipelines', 'schemas'];
 
-function isWhole(text: string): boolean {
-  return text.endsWith(`\n${WHOLE}\n`);
+/** The code as it was written, with its hash beside it: a power cut can cut a file short. */
+async function readKept(file: string): Promise<{ code: string } | null> {
+  try {
+    const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as { code: string; sha256: string };
+    return sha256Of(code) === sha256 ? { code } : null;
+  } catch {
+    return null;
+  }
 }
 
 async function bundle(): Promise<{ code: string }> {
@@ -51,14 +53,18 @@ async function identityOfSources(): Promise<string> {
 }
 
 /** What cannot be written is made again next time, no more; earlier sources' bundles go. */
-async function keep(folder: string, name: string, text: string): Promise<void> {
+async function keep(folder: string, name: string, { code }: { code: string }): Promise<void> {
   try {
     await mkdir(folder, { recursive: true });
     const partial = join(folder, `${name}.${process.pid}.partial`);
-    await writeFile(partial, text);
+    await writeFile(partial, JSON.stringify({ sha256: sha256Of(code), code }));
     await rename(partial, join(folder, name));
-    for (const other of await readdir(folder)) if (other.endsWith('.js') && other !== name) await rm(join(folder, other), { force: true });
+    for (const other of await readdir(folder)) if (other.endsWith('.json') && other !== name) await rm(join(folder, other), { force: true });
   } catch {
     // The bundle is at hand all the same.
   }
+}
+
+function sha256Of(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }

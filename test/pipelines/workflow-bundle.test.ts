@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,7 @@ let folder: string;
 let made: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'errata-bundle-'));
-  writeFileSync(join(folder, 'of-earlier-sources.js'), 'old');
+  writeFileSync(join(folder, 'of-earlier-sources.json'), 'old');
   made = (await bundleWorkflows(folder)).code;
 }, 60_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -20,26 +21,29 @@ describe('the kept bundle of the workflows', () => {
     return join(folder, files[0]!);
   };
 
-  it('holds the workflows, and replaces that of earlier sources', () => {
-    const kept = readFileSync(only(), 'utf8');
-    expect(kept.startsWith(made)).toBe(true);
+  it('is the bundle and nothing else, and replaces that of earlier sources', () => {
+    expect((JSON.parse(readFileSync(only(), 'utf8')) as { code: string }).code).toBe(made);
     expect(made).toContain('editBatch');
-    expect(made).toContain('lineage');
+    // The worker reads the source map from the last line.
+    expect(made.trimEnd().split('\n').at(-1)).toMatch(/^\/\/# sourceMappingURL=data:application\/json/);
   });
 
   it('is what the next process uses', async () => {
     const file = only();
     const kept = readFileSync(file, 'utf8');
-    const marked = kept.replace(made, `${made}\n// read from the folder`);
-    writeFileSync(file, marked);
-    expect((await bundleWorkflows(folder)).code).toBe(marked);
+    const code = 'read from the folder';
+    writeFileSync(file, JSON.stringify({ code, sha256: createHash('sha256').update(code).digest('hex') }));
+    expect((await bundleWorkflows(folder)).code).toBe(code);
     writeFileSync(file, kept);
   });
 
-  it('is made again where the file was cut short', async () => {
-    writeFileSync(only(), made.slice(0, 1_000));
-    expect((await bundleWorkflows(folder)).code).toBe(made);
-    expect(readFileSync(only(), 'utf8').startsWith(made)).toBe(true);
+  it('is made again where the file is damaged', async () => {
+    const kept = readFileSync(only(), 'utf8');
+    for (const damaged of [kept.slice(0, 1_000), kept.replace('editBatch', 'editbatch')]) {
+      writeFileSync(only(), damaged);
+      expect((await bundleWorkflows(folder)).code).toBe(made);
+      expect(readFileSync(only(), 'utf8')).toBe(kept);
+    }
   });
 
   it('is done without where the folder cannot be written', async () => {
