@@ -89,7 +89,10 @@ export async function editStream(engine: Engine, records: readonly BenchRecord[]
   }
 }
 
-async function measure(engine: Engine, hookId: string | null, records: readonly BenchRecord[]) {
+export type StreamMeasures = Awaited<ReturnType<typeof measure>>;
+
+/** What the hook makes of these records, against the base model; the canary is the whole text's. */
+export async function measure(engine: Engine, hookId: string | null, records: readonly BenchRecord[]) {
   const scored = (prompt: string, record: BenchRecord): Probe => ({ prompt, target: record.target, alternative: record.old, greedyTokensMax: 0 });
   const own = records.map((record) => scored(record.prompt, record));
   const paraphrases = records.flatMap((record) => record.paraphrases.map((prompt) => scored(prompt, record)));

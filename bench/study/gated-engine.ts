@@ -1,0 +1,89 @@
+/** Engines around an engine: with another gate before its hooks, with other names for them, with a memory for answers. */
+import type { CanaryReading, Engine, HookReport, PairSet, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type { GateParameters } from '../../schemas/editing.ts';
+
+/** An engine that can be told per hook which gate stands before it. */
+export interface GatedEngine extends Engine {
+  holdHook(hookId: string, pairs: PairSet, gate?: GateParameters | undefined): Promise<HookReport>;
+}
+
+/**
+ * The engine with `gate` before its hooks unless a call names another. An engine opened for the `sequence` gate stores
+ * the reaches that this gate needs beside every pair; so behind this it edits as `gate` has it and stores them all the
+ * same.
+ */
+export function behindGate(engine: GatedEngine, gate: GateParameters): GatedEngine {
+  return {
+    ...bound(engine),
+    holdHook: (hookId, pairs, other) => engine.holdHook(hookId, pairs, other ?? gate),
+    async describe() {
+      const description = await engine.describe();
+      return { ...description, parameters: { ...description.parameters, gate } };
+    },
+  };
+}
+
+/** Asks the base model each question once: it answers the same for good. */
+export function rememberingBase(engine: GatedEngine): GatedEngine {
+  return remembering(engine, [null]);
+}
+
+/** Asks these hooks each question once. */
+export function remembering(engine: GatedEngine, hookIds: readonly (string | null)[]): GatedEngine {
+  const known = new Map<string, ProbeAnswer>();
+  const readings = new Map<string | null, CanaryReading>();
+  return {
+    ...bound(engine),
+    async probe(hookId, probes) {
+      if (!hookIds.includes(hookId)) return engine.probe(hookId, probes);
+      const missing = probes.filter((probe) => !known.has(keyOf(hookId, probe)));
+      const answers = missing.length === 0 ? [] : await engine.probe(hookId, missing);
+      missing.forEach((probe, i) => known.set(keyOf(hookId, probe), answers[i]!));
+      return probes.map((probe) => known.get(keyOf(hookId, probe))!);
+    },
+    async canary(hookId) {
+      if (!hookIds.includes(hookId)) return engine.canary(hookId);
+      const reading = readings.get(hookId) ?? (await engine.canary(hookId));
+      readings.set(hookId, reading);
+      return reading;
+    },
+  };
+}
+
+/**
+ * The engine with its hooks under other names, all but those in `except`, and behind `gate` where one is given: the same
+ * pairs can then be held behind several gates by callers who name hooks by their pairs.
+ */
+export function renaming(engine: GatedEngine, prefix: string, except: readonly (string | null)[], gate?: GateParameters): GatedEngine {
+  const named = (hookId: string) => (except.includes(hookId) ? hookId : `${prefix}:${hookId}`);
+  const namedOrBase = (hookId: string | null) => (hookId === null ? null : named(hookId));
+  return {
+    ...bound(engine),
+    holds: (hookId) => engine.holds(named(hookId)),
+    holdHook: (hookId, pairs, other) => bound(engine).holdHook(named(hookId), pairs, other ?? (except.includes(hookId) ? undefined : gate)),
+    computeTargets: (hookId, requests, progress) => engine.computeTargets(namedOrBase(hookId), requests, progress),
+    deriveUpdate: (hookId, requests, targets) => engine.deriveUpdate(namedOrBase(hookId), requests, targets),
+    probe: (hookId, probes) => engine.probe(namedOrBase(hookId), probes),
+    canary: (hookId) => engine.canary(namedOrBase(hookId)),
+    generate: (hookId, prompt, options, onToken) => engine.generate(namedOrBase(hookId), prompt, options, onToken),
+  };
+}
+
+function keyOf(hookId: string | null, probe: Probe): string {
+  return JSON.stringify([hookId, probe.prompt, probe.target ?? null, probe.alternative ?? null, probe.greedyTokensMax]);
+}
+
+/** The engine's methods as functions, to be replaced one by one. */
+export function bound(engine: GatedEngine): GatedEngine {
+  return {
+    describe: () => engine.describe(),
+    holds: (hookId) => engine.holds(hookId),
+    holdHook: (hookId, pairs, gate) => (gate === undefined ? engine.holdHook(hookId, pairs) : engine.holdHook(hookId, pairs, gate)),
+    computeTargets: (hookId, requests, progress) => engine.computeTargets(hookId, requests, progress),
+    deriveUpdate: (hookId, requests, targets) => engine.deriveUpdate(hookId, requests, targets),
+    probe: (hookId, probes) => engine.probe(hookId, probes),
+    canary: (hookId) => engine.canary(hookId),
+    generate: (hookId, prompt, options, onToken) => engine.generate(hookId, prompt, options, onToken),
+    close: () => engine.close(),
+  };
+}

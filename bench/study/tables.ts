@@ -1,0 +1,37 @@
+/** Tables of a study's numbers: Markdown for readers, CSV for programs. */
+
+export interface Column<Row> {
+  name: string;
+  /** Null where it was not measured. */
+  of: (row: Row) => number | string | null;
+  /** How Markdown writes a number; CSV always has it in full. */
+  as?: (value: number) => string;
+}
+
+/** A fraction as a percentage with one digit. */
+export const percent = (value: number): string => (100 * value).toFixed(1);
+
+export function digits(count: number): (value: number) => string {
+  return (value) => (Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toFixed(count));
+}
+
+export function markdownTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
+  const cells = rows.map((row) => columns.map((column) => shown(column.of(row), column.as)));
+  const widths = columns.map((column, i) => Math.max(column.name.length, 3, ...cells.map((line) => line[i]!.length)));
+  const line = (values: readonly string[]) => `| ${values.map((value, i) => value.padEnd(widths[i]!)).join(' | ')} |`;
+  return [line(columns.map(({ name }) => name)), line(widths.map((width) => '-'.repeat(width))), ...cells.map(line)].join('\n') + '\n';
+}
+
+/** RFC 4180. */
+export function csvTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
+  const field = (value: number | string | null) => {
+    const text = value === null ? '' : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [columns.map(({ name }) => field(name)), ...rows.map((row) => columns.map((column) => field(column.of(row))))].map((line) => `${line.join(',')}\r\n`).join('');
+}
+
+function shown(value: number | string | null, as: (value: number) => string = String): string {
+  if (value === null) return '-';
+  return typeof value === 'number' ? as(value) : value.replaceAll('|', '\\|');
+}

@@ -1,0 +1,159 @@
+/** What the trials say of the verdict: rates of wrong decisions, distributions of every score, and thresholds from them. */
+import type { ProbeScores } from '../../schemas/editing.ts';
+import type { VerdictSettings } from '../../schemas/settings.ts';
+import { digits, type Column } from './tables.ts';
+import type { Trial } from './verdict-trials.ts';
+
+export interface KindRates {
+  kind: string;
+  good: boolean;
+  batches: number;
+  accepted: number;
+  /** Refused before anything was measured. */
+  unfit: number;
+  /** Refused for the batch as a whole, whatever else. */
+  refusedAsBatch: number;
+  /** Refused for single corrections alone. */
+  refusedForMembers: number;
+  /** Share of the batches that were decided wrongly: good ones refused, bad ones accepted. */
+  wrong: number;
+  /** Corrections blamed by themselves, of all. */
+  blamed: number;
+  corrections: number;
+}
+
+export function ratesOf(trials: readonly Trial[]): KindRates[] {
+  return kindsOf(trials).map((kind) => {
+    const of = trials.filter((trial) => trial.kind === kind);
+    const { good } = of[0]!;
+    const count = (holds: (trial: Trial) => boolean) => of.filter(holds).length;
+    const accepted = count(({ outcome }) => outcome === 'accepted');
+    return {
+      kind,
+      good,
+      batches: of.length,
+      accepted,
+      unfit: count(({ outcome }) => outcome === 'unfit'),
+      refusedAsBatch: count(({ outcome, reasons }) => outcome === 'refused' && reasons.length > 0),
+      refusedForMembers: count(({ outcome, reasons }) => outcome === 'refused' && reasons.length === 0),
+      wrong: (good ? of.length - accepted : accepted) / of.length,
+      blamed: of.reduce((sum, { blamed }) => sum + blamed, 0),
+      corrections: of.reduce((sum, { corrections }) => sum + corrections, 0),
+    };
+  });
+}
+
+export const SCORES = ['efficacy', 'efficacyGreedy', 'generalisation', 'locality', 'retention', 'canaryRatio', 'editNorm'] as const satisfies readonly (keyof ProbeScores)[];
+type Score = (typeof SCORES)[number];
+
+export interface Distribution {
+  score: Score;
+  kind: string;
+  count: number;
+  /** Least, 5th, 25th, 50th, 75th and 95th percentile, largest. */
+  quantiles: number[];
+}
+
+export const QUANTILES = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1] as const;
+
+export function distributionsOf(trials: readonly Trial[]): Distribution[] {
+  return SCORES.flatMap((score) =>
+    kindsOf(trials).flatMap((kind): Distribution[] => {
+      const values = valuesOf(trials.filter((trial) => trial.kind === kind), score);
+      return values.length === 0 ? [] : [{ score, kind, count: values.length, quantiles: QUANTILES.map((share) => quantile(values, share)) }];
+    }),
+  );
+}
+
+export interface Proposal {
+  setting: keyof VerdictSettings;
+  now: number;
+  /** Null where no bad batch is worse than what good ones reach. */
+  proposed: number | null;
+  /** By this score and threshold alone. */
+  goodRefusedNow: number;
+  badCaughtNow: number;
+  goodRefused: number;
+  badCaught: number;
+}
+
+/** Of the good batches, so many may be refused by a proposed threshold. */
+const GOOD_REFUSED_MAX = 0.05;
+
+const THRESHOLDS = [
+  { setting: 'generalisationMin', score: 'generalisation', least: true },
+  { setting: 'localityMin', score: 'locality', least: true },
+  { setting: 'retentionMin', score: 'retention', least: true },
+  { setting: 'canaryRatioMax', score: 'canaryRatio', least: false },
+  { setting: 'editNormMax', score: 'editNorm', least: false },
+] as const;
+
+/**
+ * Thresholds that refuse at most one good batch in twenty: half way from the worst good batch to the bad batch that is
+ * next to it, but no further from the former than the good batches lie apart (or a hundredth of it, if that is more).
+ */
+export function proposalsOf(trials: readonly Trial[], settings: VerdictSettings): Proposal[] {
+  const [good, bad] = [trials.filter((trial) => trial.good), trials.filter((trial) => !trial.good)];
+  return THRESHOLDS.map(({ setting, score, least }) => {
+    // Turned so that larger is worse.
+    const turned = (of: readonly Trial[]) => valuesOf(of, score).map((value) => (least ? -value : value)).sort((a, b) => a - b);
+    const [goods, bads] = [turned(good), turned(bad)];
+    const now = settings[setting];
+    const worse = (values: readonly number[], threshold: number) => (values.length === 0 ? 0 : values.filter((value) => value > threshold).length / values.length);
+    const turn = least ? -1 : 1;
+    const rates = { goodRefusedNow: worse(goods, turn * now), badCaughtNow: worse(bads, turn * now) };
+    const worst = goods[goods.length - 1 - Math.floor(GOOD_REFUSED_MAX * goods.length)];
+    const next = worst === undefined ? undefined : bads.find((value) => value > worst);
+    if (worst === undefined || next === undefined) return { setting, now, proposed: null, ...rates, goodRefused: 0, badCaught: 0 };
+    const room = Math.max(goods.at(-1)! - goods[0]!, 0.01 * Math.abs(worst));
+    const threshold = worst + Math.min((next - worst) / 2, room);
+    return { setting, now, proposed: turn * threshold, ...rates, goodRefused: worse(goods, threshold), badCaught: worse(bads, threshold) };
+  });
+}
+
+/** Linear between neighbours; `values` need no order. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = share * (sorted.length - 1);
+  const [below, above] = [sorted[Math.floor(at)]!, sorted[Math.ceil(at)]!];
+  return below === above ? below : below + (above - below) * (at - Math.floor(at));
+}
+
+function valuesOf(trials: readonly Trial[], score: Score): number[] {
+  return trials.flatMap(({ after }) => (after === null || after[score] === null ? [] : [after[score]]));
+}
+
+function kindsOf(trials: readonly Trial[]): string[] {
+  return [...new Set(trials.map(({ kind }) => kind))];
+}
+
+const share = (value: number) => (100 * value).toFixed(1);
+
+export const RATE_COLUMNS: Column<KindRates>[] = [
+  { name: 'batches', of: (rates) => rates.kind },
+  { name: 'tried', of: (rates) => rates.batches },
+  { name: 'accepted', of: (rates) => rates.accepted },
+  { name: 'refused as a batch', of: (rates) => rates.refusedAsBatch },
+  { name: 'refused for members', of: (rates) => rates.refusedForMembers },
+  { name: 'unfit', of: (rates) => rates.unfit },
+  { name: 'false refuse %', of: (rates) => (rates.good ? rates.wrong : null), as: share },
+  { name: 'false accept %', of: (rates) => (rates.good ? null : rates.wrong), as: share },
+  { name: 'corrections blamed', of: (rates) => `${rates.blamed} of ${rates.corrections}` },
+];
+
+export const DISTRIBUTION_COLUMNS: Column<Distribution>[] = [
+  { name: 'score', of: (row) => row.score },
+  { name: 'batches', of: (row) => row.kind },
+  { name: 'n', of: (row) => row.count },
+  ...QUANTILES.map((at, i): Column<Distribution> => ({ name: at === 0 ? 'min' : at === 1 ? 'max' : `${100 * at} %`, of: (row) => row.quantiles[i]!, as: digits(3) })),
+];
+
+export const PROPOSAL_COLUMNS: Column<Proposal>[] = [
+  { name: 'threshold', of: (row) => row.setting },
+  { name: 'now', of: (row) => row.now, as: digits(3) },
+  { name: 'good refused %, now', of: (row) => row.goodRefusedNow, as: share },
+  { name: 'bad caught %, now', of: (row) => row.badCaughtNow, as: share },
+  { name: 'proposed', of: (row) => row.proposed, as: digits(3) },
+  { name: 'good refused %', of: (row) => (row.proposed === null ? null : row.goodRefused), as: share },
+  { name: 'bad caught %', of: (row) => (row.proposed === null ? null : row.badCaught), as: share },
+];
