@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
+import { endWithReader } from './closed-output.ts';
 import { addCommand, type CommandSpecification } from './command.ts';
 import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-code.ts';
 import type { Surroundings } from './session.ts';
@@ -12,6 +13,7 @@ import type { Surroundings } from './session.ts';
  */
 export async function main(args: string[], surroundings?: Surroundings): Promise<ExitCode> {
   if (surroundings !== undefined) return invoke(args, surroundings);
+  endWithReader([process.stdout, process.stderr]);
   const exitCode = await invoke(args, processSurroundings());
   setTimeout(() => process.exit(exitCode), EXIT_GRACE_MS).unref();
   return exitCode;

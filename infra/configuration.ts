@@ -7,6 +7,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { isHubId } from '../model/checkpoint/hub-id.ts';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import { readParameterSet, type ParameterSet } from '../schemas/hyper-parameters.ts';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
@@ -271,7 +272,7 @@ function finished(setting: Setting, value: unknown, folder: string): unknown {
   if (setting.form.path === 'model') {
     // `owner/name` is a Hugging Face id, unless there is such a folder; everything else is a path.
     const path = resolve(folder, value as string);
-    return /^[\w.-]+\/[\w.-]+$/.test(value as string) && !(value as string).startsWith('.') && !existsSync(path) ? value : path;
+    return isHubId(value as string) && !existsSync(path) ? value : path;
   }
   return value;
 }

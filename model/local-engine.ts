@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { readFileSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
-import type { HyperParameterOverrides, HyperParameters, Refusal } from '../schemas/editing.ts';
+import type { GateParameters, HyperParameterOverrides, HyperParameters, Refusal } from '../schemas/editing.ts';
 import { scoreKnownKeys } from './gate.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { openCheckpoint } from './checkpoint.ts';
@@ -27,6 +27,7 @@ import type {
 import { HOOKS_HELD_MAX } from './engine.ts';
 import { NotPositiveDefinite } from './float64.ts';
 import { Hook, nearestPairs } from './hook.ts';
+import { HookMemory } from './hook-memory.ts';
 import type { KeyStatistics } from './key-statistics.ts';
 import { disposeStatistics, keyStatistics } from './key-statistics.ts';
 import { parametersFor } from './parameters.ts';
@@ -68,6 +69,7 @@ export class LocalEngine implements Engine {
     max: HOOKS_HELD_MAX,
     dispose: ({ hook }) => hook?.dispose(),
   });
+  private readonly memory = new HookMemory();
   /** Calls run one after another: they share one device and the hooks held. */
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -82,21 +84,30 @@ export class LocalEngine implements Engine {
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<LocalEngine> {
     loadTensorFlow(options.addonPath);
     const checkpoint = await openCheckpoint(options.modelPath);
-    const parameters = parametersFor(checkpoint.config, options.parameters);
-    const model = await Transformer.load(checkpoint, (share) => progress?.('loading the model', share));
-    const statistics = await keyStatistics(model, checkpoint.tokenizer, {
-      layers: parameters.layers,
-      textFile: options.textFile,
-      folder: options.statisticsFolder,
-      modelSha256: checkpoint.sha256,
-      seed: parameters.seed,
-      contexts: parameters.contexts,
-      ...(progress === undefined ? {} : { progress }),
-    });
-    progress?.('inverting key statistics', 0);
-    const priors = await keptPriors(() => buildPriors(model, statistics, parameters), statistics, parameters, options.statisticsFolder);
-    progress?.('inverting key statistics', 1);
-    return new LocalEngine(checkpoint, model, statistics, priors, parameters);
+    const opened: (() => unknown)[] = [() => checkpoint.close()];
+    try {
+      const parameters = parametersFor(checkpoint.config, options.parameters);
+      const model = await Transformer.load(checkpoint, (share) => progress?.('loading the model', share));
+      opened.push(() => model.dispose());
+      const statistics = await keyStatistics(model, checkpoint.tokenizer, {
+        layers: parameters.layers,
+        textFile: options.textFile,
+        folder: options.statisticsFolder,
+        modelSha256: checkpoint.sha256,
+        seed: parameters.seed,
+        contexts: parameters.contexts,
+        ...(progress === undefined ? {} : { progress }),
+      });
+      opened.push(() => disposeStatistics(statistics));
+      progress?.('inverting key statistics', 0);
+      const priors = await keptPriors(() => buildPriors(model, statistics, parameters), statistics, parameters, options.statisticsFolder);
+      opened.push(() => disposePriors(priors));
+      progress?.('inverting key statistics', 1);
+      return new LocalEngine(checkpoint, model, statistics, priors, parameters);
+    } catch (error) {
+      for (const undo of opened.reverse()) await undo();
+      throw error;
+    }
   }
 
   async describe(): Promise<EngineDescription> {
@@ -122,11 +133,12 @@ export class LocalEngine implements Engine {
     return this.hooks.has(hookId);
   }
 
-  holdHook(hookId: string, pairs: PairSet): Promise<HookReport> {
+  /** With another gate than the engine's own, the name must tell so. */
+  holdHook(hookId: string, pairs: PairSet, gate: GateParameters = this.parameters.gate): Promise<HookReport> {
     return this.inTurn(async () => {
       const known = this.hooks.get(hookId);
       if (known === undefined) {
-        this.hooks.set(hookId, { hook: pairs.count === 0 ? null : Hook.build(pairs, this.priors, this.parameters.gate), pairs });
+        this.hooks.set(hookId, { hook: pairs.count === 0 ? null : Hook.build(pairs, this.priors, gate, this.memory), pairs });
       }
       return this.hooks.get(hookId)!.hook?.report ?? emptyReport(this.parameters);
     });
@@ -287,6 +299,7 @@ export class LocalEngine implements Engine {
   async close(): Promise<void> {
     await this.turn.catch(() => undefined);
     this.hooks.clear();
+    this.memory.dispose();
     disposePriors(this.priors);
     disposeStatistics(this.statistics);
     this.model.dispose();
@@ -322,7 +335,7 @@ function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[])
   let openTokens = 0;
   const total = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
   for (const block of hook.blocks.values()) {
-    const scores = scoreKnownKeys(hook.gate, block, block.prior.canary_TF, block.prior.canaryEnergy);
+    const scores = scoreKnownKeys(hook.gate, block, block.prior.canary_TF, block.prior.canaryEnergy, 'canary');
     let row = 0;
     let open = 0;
     sequences.forEach((sequence, b) => {

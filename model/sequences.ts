@@ -26,9 +26,10 @@ export function frontTokens(tokenizer: Tokenizer): number[] {
 
 const DOCUMENT_SEPARATOR = '<|endoftext|>';
 
-/** Tokens of an answer after the prompt: a space stands between them unless the prompt ends in white space. */
+/** Tokens of an answer after the prompt, none for an empty one: a space stands between them unless the prompt ends in white space. */
 export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: string): number[] {
   const text = answer.trim();
+  if (text === '') return [];
   return tokenizer.encode(/\s$/u.test(prompt) || prompt === '' ? text : ` ${text}`);
 }
 

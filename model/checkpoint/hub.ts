@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { downloadFile, HubApiError, listFiles } from '@huggingface/hub';
 import { CheckpointFault, UnsupportedCheckpoint } from './faults.ts';
+import { isHubId } from './hub-id.ts';
 import { SHARDS_MAX } from './safetensors-files.ts';
 
 export const HUB_LISTED_FILES_MAX = 10_000;
@@ -44,15 +45,6 @@ export class HubRefused extends CheckpointFault {
   override readonly name = 'HubRefused';
 }
 
-/** Whether a `--model` value is a hub id: `owner/name`. A path of the same form is told apart by its being there. */
-export function isHubId(text: string): boolean {
-  return (
-    /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/.test(text) &&
-    !text.includes('..') &&
-    !text.endsWith('.git')
-  );
-}
-
 /**
  * Folder `<modelsFolder>/<owner>/<name>` with the model in it, fetched where it is not yet.
  * Throws HubUnreachable, HubRefused, or UnsupportedCheckpoint for a model without safetensors.
@@ -81,6 +73,21 @@ export async function fetchFromHub(
   await rename(join(folder, `${completeName}.part`), join(folder, completeName));
   return folder;
 }
+
+/** The model's config.json alone, some kilobytes, into the folder. Throws HubUnreachable or HubRefused. */
+export async function fetchConfigFromHub(id: string, folder: string, options: HubOptions = {}): Promise<void> {
+  if (!isHubId(id)) throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
+  const text = await attempt(id, options, async (fetchOnce) => {
+    const blob = await downloadFile({ ...request(id, options.revision ?? 'main', options), path: 'config.json', xet: false, fetch: fetchOnce });
+    if (blob === null || blob.size > CONFIG_BYTES_MAX)
+      throw new HubRefused(`${id} has no config.json${blob === null ? '' : ` of less than ${CONFIG_BYTES_MAX} bytes`}`, { id }, 'Choose a model of the Hugging Face layout, or fetch its GGUF file and name its path');
+    return blob.text();
+  });
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'config.json'), text);
+}
+
+const CONFIG_BYTES_MAX = 2 ** 24;
 
 interface HubFile {
   path: string;

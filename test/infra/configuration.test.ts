@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { configurationReference } from '../../infra/configuration-reference.ts';
@@ -102,6 +102,7 @@ describe('the configuration', () => {
     expect(read({ ERRATA_MODEL: './model' }).model).toBe(join(folder, 'model'));
     expect(read({ ERRATA_MODEL: 'model.gguf' }).model).toBe(join(folder, 'model.gguf'));
     expect(read({ ERRATA_MODEL: 'openai-community/gpt2' }).model).toBe('openai-community/gpt2');
+    for (const path of ['a/..', 'a/b..c', '-a/b', 'a/.b', 'a/b.git']) expect(read({ ERRATA_MODEL: path }).model).toBe(resolve(folder, path));
     mkdirSync(join(folder, 'models', 'mine'), { recursive: true });
     expect(read({ ERRATA_MODEL: 'models/mine' }).model).toBe(join(folder, 'models', 'mine'));
   });

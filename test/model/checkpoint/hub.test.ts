@@ -9,8 +9,8 @@ import {
   HUB_ATTEMPTS_MAX,
   HubRefused,
   HubUnreachable,
-  isHubId,
 } from '../../../model/checkpoint/hub.ts';
+import { isHubId } from '../../../model/checkpoint/hub-id.ts';
 import { goldenPath } from '../../golden/read-golden.ts';
 
 let folder: string;
