@@ -4,7 +4,7 @@ import { CanonicalTensors } from './checkpoint/canonical.ts';
 import { UnreadableCheckpoint } from './checkpoint/faults.ts';
 import { ggufTokenizer } from './checkpoint/gguf-tokenizer.ts';
 import { openGguf } from './checkpoint/gguf.ts';
-import { openHuggingFaceFolder } from './checkpoint/huggingface-layout.ts';
+import { openHuggingFaceFolder, readHuggingFaceConfig } from './checkpoint/huggingface-layout.ts';
 import { weightsSha256 } from './checkpoint/identity.ts';
 import type { Checkpoint, ModelConfig } from './checkpoint/model-config.ts';
 
@@ -42,6 +42,32 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
     { path: whole, ggufs: ggufs.slice(0, 8) },
     'Name a .gguf file, or a folder with config.json, tokenizer.json and *.safetensors',
   );
+}
+
+/**
+ * Name and shape of a model on disk, from its config.json or GGUF header alone: the weights need not be there. Throws as
+ * openCheckpoint does.
+ */
+export async function readModelShape(path: string): Promise<{ name: string; config: ModelConfig }> {
+  const whole = resolve(path);
+  const names = await readdir(whole).catch((cause: NodeJS.ErrnoException): string[] | null => {
+    if (cause.code === 'ENOTDIR') return null;
+    throw new UnreadableCheckpoint(`There is no model at ${whole}`, { path: whole }, 'Name a .gguf file or a folder', { cause });
+  });
+  if (names?.includes('config.json') === true) {
+    const config = await readHuggingFaceConfig(whole);
+    checkConfig(whole, config);
+    return { name: basename(whole), config };
+  }
+  const ggufs = names?.filter((name) => name.endsWith('.gguf')) ?? [];
+  if (names !== null && ggufs.length !== 1) {
+    throw new UnreadableCheckpoint(`${whole} has ${ggufs.length === 0 ? 'neither config.json nor a .gguf file' : `${ggufs.length} .gguf files`}`, { path: whole }, 'Name a .gguf file, or a folder with config.json');
+  }
+  const file = names === null ? whole : join(whole, ggufs[0]!);
+  const { source, config } = await openGguf(file);
+  await source.close();
+  checkConfig(file, config);
+  return { name: basename(file, '.gguf'), config };
 }
 
 async function openGgufFile(path: string): Promise<Checkpoint> {

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import type { ModelConfig } from './checkpoint.ts';
 import { decode } from './decode.ts';
 import { sequenceLosses } from './perplexity.ts';
 import { seededRandom } from './random.ts';
@@ -39,7 +40,7 @@ export interface TextOptions {
 }
 
 /** Tokens per sequence, the front token not counted; fewer where the model's context is shorter. */
-const SEQUENCE_TOKENS_MAX = 128;
+export const SEQUENCE_TOKENS_MAX = 128;
 /** A context of fewer holds no ordinary text. */
 const SEQUENCE_TOKENS_MIN = 16;
 /** Tokens behind C0 per channel of F. */
@@ -49,8 +50,9 @@ export const CANARY_TOKENS = 1_536;
 /** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
 const CANARY_SEQUENCE_TOKENS_MAX = 48;
 const CONTEXT_TOKENS = 9;
-/** Sequences sampled side by side. */
-export const SAMPLED_TOGETHER = 128;
+/** Sequences sampled side by side, and the bytes that their keys and values may take. */
+const SAMPLED_TOGETHER_MAX = 128;
+const SAMPLED_BYTES_MAX = 2 ** 31;
 
 /**
  * Reads the text from the cache, or makes it and writes the cache. `identity` names it, and what is taken from it.
@@ -68,6 +70,12 @@ export async function ordinaryText(model: Transformer, tokenizer: Tokenizer, opt
   const bytes = cached ?? new TextEncoder().encode(JSON.stringify(await makeText(model, tokenizer, text, source, options)));
   if (file !== null && cached === null) await writeWhole(file, bytes);
   return { ...parsed(file, bytes), identity, sha256: createHash('sha256').update(bytes).digest('hex') };
+}
+
+/** How many sequences a model samples side by side. */
+export function sampledTogether(config: ModelConfig): number {
+  const sequenceBytes = 2 * Float32Array.BYTES_PER_ELEMENT * config.layers * config.keyValueHeads * config.headWidth * (SEQUENCE_TOKENS_MAX + 1);
+  return Math.max(1, Math.min(SAMPLED_TOGETHER_MAX, Math.floor(SAMPLED_BYTES_MAX / sequenceBytes)));
 }
 
 const TEXT_FORMAT = 6;
@@ -114,7 +122,7 @@ async function sampleSequences(model: Transformer, tokenizer: Tokenizer, size: n
   const random = seededRandom(options.seed);
   const sequences: number[][] = [];
   while (sequences.length < wanted) {
-    const count = Math.min(SAMPLED_TOGETHER, wanted - sequences.length);
+    const count = Math.min(sampledTogether(model.config), wanted - sequences.length);
     let step = 0;
     const begun = Array.from({ length: count }, () => (front.length > 0 ? front : [Math.floor(random() * tokenizer.vocabulary)]));
     const sampled = await decode(model, begun, {

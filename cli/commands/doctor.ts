@@ -1,40 +1,57 @@
+import type { Command } from 'commander';
 import { diagnose } from '../../infra/doctor.ts';
 import { homeAt } from '../../infra/home.ts';
+import { examineModel } from '../../infra/model-need.ts';
 import { EXIT, type CommandSpecification } from '../command.ts';
+import { modelNeedText } from '../model-need-text.ts';
+import type { Session } from '../session.ts';
 
-/** `errata doctor`: is everything there that the set-up and the system need? */
-const doctor: CommandSpecification<object> = {
+/** `errata doctor`: is everything there that the set-up and the system need, and does a model fit? */
+const doctor: CommandSpecification<{ model?: string }> = {
   usage: 'doctor',
   summary: 'check what this machine has and lacks',
-  description: 'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, and at the configuration. Changes nothing. Exit code 1 when something is missing.',
+  description:
+    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, and at the configuration. Changes nothing. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
   examples: [
     ['doctor', 'what is there, what is missing'],
     ['doctor --json', 'the same for a program'],
+    ['doctor --model ./my-model', 'would this model fit?'],
+    ['doctor --model Qwen/Qwen2.5-1.5B', 'the same of a model that is not fetched yet'],
   ],
   operation: 'examine the machine',
-  options: () => {},
-  async run(session) {
-    const configuration = session.configuration();
-    const diagnosis = await diagnose(homeAt(configuration.home), configuration.device);
-    const { output } = session;
-    const { green, red, yellow, dim, bold } = output.colours;
-    const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗') };
-    output.result(diagnosis, () =>
-      [
-        bold('Prerequisites'),
-        ...diagnosis.findings.flatMap((finding) => [
-          `${mark[finding.state]} ${finding.name.padEnd(24)} ${finding.found}${finding.state === 'ok' ? '' : dim(`  (needed: ${finding.needed})`)}`,
-          ...(finding.mend === '' ? [] : [`    ${dim('→')} ${finding.mend}`]),
-        ]),
-        '',
-        bold(`Installed in ${diagnosis.home} (device ${diagnosis.device})`),
-        ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`),
-        '',
-        diagnosis.able ? green('Nothing is missing.') : red('Something is missing; the arrows say what to do.'),
-      ].join('\n'),
-    );
-    return diagnosis.able ? EXIT.ok : EXIT.failure;
+  options(command: Command) {
+    command.option('--model <path or id>', 'a model: a path, or a Hugging Face id');
   },
+  run: (session, { model }) => (model === undefined ? examineMachine(session) : examine(session, model)),
 };
+
+async function examineMachine(session: Session) {
+  const configuration = session.configuration();
+  const diagnosis = await diagnose(homeAt(configuration.home), configuration.device);
+  const { output } = session;
+  const { green, red, yellow, dim, bold } = output.colours;
+  const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗') };
+  output.result(diagnosis, () =>
+    [
+      bold('Prerequisites'),
+      ...diagnosis.findings.flatMap((finding) => [
+        `${mark[finding.state]} ${finding.name.padEnd(24)} ${finding.found}${finding.state === 'ok' ? '' : dim(`  (needed: ${finding.needed})`)}`,
+        ...(finding.mend === '' ? [] : [`    ${dim('→')} ${finding.mend}`]),
+      ]),
+      '',
+      bold(`Installed in ${diagnosis.home} (device ${diagnosis.device})`),
+      ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`),
+      '',
+      diagnosis.able ? green('Nothing is missing.') : red('Something is missing; the arrows say what to do.'),
+    ].join('\n'),
+  );
+  return diagnosis.able ? EXIT.ok : EXIT.failure;
+}
+
+async function examine(session: Session, model: string) {
+  const need = await examineModel(session.configuration({ ERRATA_MODEL: model }));
+  session.output.result(need, () => modelNeedText(need, session.output.colours));
+  return need.fits ? EXIT.ok : EXIT.failure;
+}
 
 export default doctor;

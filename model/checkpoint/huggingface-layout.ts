@@ -47,6 +47,12 @@ export async function openHuggingFaceFolder(folder: string, names: string[]): Pr
   }
 }
 
+/** The shape that the folder's config.json describes; nothing else is read. */
+export async function readHuggingFaceConfig(folder: string): Promise<ModelConfig> {
+  const path = join(folder, 'config.json');
+  return readConfig(path, await readJson(path), '').config;
+}
+
 async function readJson(path: string): Promise<Record<string, unknown>> {
   const bytes = await readFile(path);
   if (bytes.length > JSON_BYTES_MAX)
