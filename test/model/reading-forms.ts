@@ -1,0 +1,96 @@
+/** The ways in which a model may be given the same text: in one pass, among others, in chunks, or token by token. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Hook } from '../../model/hook.ts';
+import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
+import { disposePast, type AttentionPast, type DownHook, type Transformer } from '../../model/transformer.ts';
+
+export interface ReadingForm {
+  /** All sequences in one pass side by side, attention padded to the longest; or each by itself. */
+  together: boolean;
+  /** Tokens per pass; what went before is in the cache. */
+  chunkTokens: number;
+}
+
+export const READING_FORMS: Readonly<Record<string, ReadingForm>> = {
+  'unpadded, in one pass': { together: false, chunkTokens: Infinity },
+  'in a ragged batch': { together: true, chunkTokens: Infinity },
+  'prefilled in chunks of 5': { together: false, chunkTokens: 5 },
+  'prefilled in chunks of 3, in a ragged batch': { together: true, chunkTokens: 3 },
+  'token by token': { together: false, chunkTokens: 1 },
+  'token by token, in a ragged batch': { together: true, chunkTokens: 1 },
+};
+
+/** What was seen of one sequence. */
+export interface Reading {
+  /** One row of V per position. */
+  logits: Float32Array[];
+  /** `block:position` of every gate that opened. */
+  opened: Set<string>;
+}
+
+export function readAs(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  form: ReadingForm,
+  hook: Hook | null,
+): Reading[] {
+  return form.together
+    ? readTogether(model, sequences, form.chunkTokens, hook)
+    : sequences.flatMap((sequence) => readTogether(model, [sequence], form.chunkTokens, hook));
+}
+
+function readTogether(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  chunkTokens: number,
+  hook: Hook | null,
+): Reading[] {
+  const readings = sequences.map((): Reading => ({ logits: [], opened: new Set() }));
+  const longest = Math.max(...sequences.map((sequence) => sequence.length));
+  let past: AttentionPast | null = null;
+  for (let begin = 0; begin < longest; begin += chunkTokens) {
+    // One that has ended waits with no tokens at all, a row of fillers, until the others have.
+    const chunk = sequences.map((sequence) => sequence.slice(begin, begin + chunkTokens));
+    const rows = layOutRows(
+      chunk,
+      sequences.map(() => begin),
+    );
+    const embedded = model.embed(rows);
+    const watching = hook === null ? null : watch(hook, readings, rows);
+    const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { past, hook: watching, keep: true });
+    const logits = model.logits(ran.hidden);
+    const values = logits.dataSync() as Float32Array;
+    const V = logits.shape[1];
+    for (let b = 0; b < rows.sequences; b++)
+      for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
+        readings[b]!.logits.push(values.slice(row * V, (row + 1) * V));
+    tf.dispose([embedded, ran.hidden, logits]);
+    disposePast(past);
+    past = ran.kept;
+  }
+  disposePast(past);
+  return readings;
+}
+
+function watch(hook: Hook, readings: readonly Reading[], rows: TokenRows): DownHook {
+  return {
+    layers: hook.layers,
+    project(layer, keys_RF, base_RD) {
+      hook.observer = (_, opened) => {
+        for (let b = 0; b < rows.sequences; b++)
+          for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
+            if (opened[row] === 1) readings[b]!.opened.add(`${layer}:${rows.positions[row]}`);
+      };
+      try {
+        return hook.project(layer, keys_RF, base_RD, rows);
+      } finally {
+        hook.observer = null;
+      }
+    },
+  };
+}
+
+/** Index of the largest. */
+export function argMaxOf(logits: Float32Array): number {
+  return logits.reduce((best, value, at) => (value > logits[best]! ? at : best), 0);
+}
