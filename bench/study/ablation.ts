@@ -19,21 +19,26 @@ export function defaultVariants(base: HyperParameters): Variant[] {
   const gate = (kind: HyperParameters['gate']['kind']): Variant => ({ name: `gate ${kind}`, parameters: { gate: { kind } } });
   const variants: Variant[] = [
     { name: 'as configured', parameters: {} },
-    ...(['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const).filter((kind) => kind !== base.gate.kind).map(gate),
+    ...(['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const).map(gate),
     base.keyViews === 'separate' ? { name: 'keys averaged over contexts', parameters: { keyViews: 'averaged' } } : { name: 'keys of contexts apart', parameters: { keyViews: 'separate' } },
     { name: 'no contexts', parameters: { contexts: 0, contextsPerStep: 0 } },
-    ...[1, base.contexts].filter((count) => count !== base.contextsPerStep && count > 0).map((count): Variant => ({ name: `contexts per step ${count}`, parameters: { contextsPerStep: count } })),
+    ...[...new Set([1, base.contexts])].filter((count) => count > 0).map((count): Variant => ({ name: `contexts per step ${count}`, parameters: { contextsPerStep: count } })),
     { name: 'lambda x 0.25', parameters: { lambda: base.lambda * 0.25 } },
     { name: 'lambda x 4', parameters: { lambda: base.lambda * 4 } },
-    ...[0, 0.1].filter((ridge) => ridge !== base.ridge).map((ridge): Variant => ({ name: `ridge ${ridge}`, parameters: { ridge } })),
-    ...[0.75, 2].filter((clamp) => clamp !== base.clamp).map((clamp): Variant => ({ name: `clamp ${clamp}`, parameters: { clamp } })),
+    ...[0, 0.1].map((ridge): Variant => ({ name: `ridge ${ridge}`, parameters: { ridge } })),
+    ...[0.75, 2].map((clamp): Variant => ({ name: `clamp ${clamp}`, parameters: { clamp } })),
     { name: 'no KL term', parameters: { klFactor: 0 } },
     { name: 'no weight decay', parameters: { weightDecay: 0 } },
     { name: 'steps x 2.5', parameters: { stepsMax: Math.round(base.stepsMax * 2.5) } },
     { name: 'loss target 0.2', parameters: { lossTarget: 0.2 } },
     ...(base.layers.length < 3 ? [] : [{ name: `block ${base.layers.at(-1)} alone`, parameters: { layers: [base.layers.at(-1)!] } }]),
   ];
-  return variants;
+  const [configured, ...others] = variants;
+  return [configured!, ...others.filter(({ parameters: { gate: asked, ...rest } }) => differs({ ...base, gate: { ...base.gate } }, { ...rest, ...(asked === undefined ? {} : { gate: { ...base.gate, ...asked } }) }))];
+}
+
+function differs(base: Record<string, unknown>, changes: Record<string, unknown>): boolean {
+  return Object.entries(changes).some(([name, value]) => JSON.stringify(base[name]) !== JSON.stringify(value));
 }
 
 export interface AblationQuestion {

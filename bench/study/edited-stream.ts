@@ -64,7 +64,8 @@ export class EditedStream {
       const begin = i === 0 ? 0 : this.ends[i - 1]!;
       const batch = await this.#editBatch(begin, this.ends[i]!, this.#isFirst && begin > 0);
       this.#isFirst = false;
-      await appendFile(this.#notes, `${JSON.stringify(batch)}\n`);
+      // A line of its own even behind one that was cut off.
+      await appendFile(this.#notes, `\n${JSON.stringify(batch)}\n`);
       this.done.push(batch);
       tell(batch.end);
     }

@@ -55,7 +55,7 @@ export function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot
     background: 'white',
     padding: 12,
     title: { text: title, subtitle, anchor: 'start', fontSize: 15, subtitleFontSize: 11, subtitleColor: '#555', offset: 12 },
-    config: { font: 'Helvetica, Arial, sans-serif', axis: { gridColor: '#e6e6e6', labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal' }, legend: { labelFontSize: 11, labelLimit: 260, symbolSize: 60 }, view: { stroke: '#bbb' } },
+    config: { font: 'Helvetica, Arial, sans-serif', axis: { gridColor: '#e6e6e6', labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal' }, legend: { labelFontSize: 11, labelLimit: 320, symbolSize: 60 }, view: { stroke: '#bbb' } },
     resolve: { scale: { color: 'independent', shape: 'independent' } },
     vconcat: drawn.map(({ title: y, series, values, marks = [], from, to, heightPixels = HEIGHT_PIXELS }, i) => {
       const names = series.map(({ name }) => name);
@@ -68,10 +68,10 @@ export function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot
         layer: [
           {
             data: { values },
-            mark: { type: 'line' as const, point: { size: 42, filled: true }, strokeWidth: 1.8 },
+            mark: { type: 'line' as const, point: { size: 42, filled: true }, strokeWidth: 1.8, opacity: 0.85 },
             encoding: {
               x: { field: 'x', type: 'quantitative' as const, scale, axis: xAxis },
-              y: { field: 'y', type: 'quantitative' as const, scale: { zero: false, nice: true, ...domain }, axis: { title: y, tickCount: 5 } },
+              y: { field: 'y', type: 'quantitative' as const, scale: { zero: false, nice: true, ...domain }, axis: { title: y, tickCount: heightPixels < HEIGHT_PIXELS ? 3 : 5, minExtent: 44 } },
               color: { field: 'series', type: 'nominal' as const, scale: key, legend: { title: null } },
               shape: { field: 'series', type: 'nominal' as const, scale: { domain: names, range: SHAPES.slice(0, names.length) }, legend: { title: null } },
             },

@@ -120,7 +120,7 @@ function qualityPanels(points: readonly StabilityPoint[], x: (point: StabilityPo
         line('efficacy, greedy decoding', (point) => point.efficacyGreedy),
         line('paraphrases, p(new) > p(old)', (point) => point.paraphrase),
         line('neighbours unchanged', (point) => point.neighboursUnchanged),
-        line('earliest corrections still hold', (point) => point.earliest.efficacyGreedy),
+        line('earliest ones, greedy', (point) => point.earliest.efficacyGreedy),
       ],
     },
     { title: 'perplexity ratio', heightPixels: 100, marks: [{ y: 1, name: 'base model' }], series: [{ name: 'edited / base', points: points.map((point) => ({ x: x(point), y: point.perplexityRatio })) }] },

@@ -1,0 +1,105 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { behindGate, bound, rememberingBase, renaming, type GatedEngine } from '../../../bench/study/gated-engine.ts';
+import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench/study/gates.ts';
+import { KeptPoints } from '../../../bench/study/kept-points.ts';
+import { readStream } from '../../../bench/study/study-records.ts';
+import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
+import { FakeEngine } from '../../fake-engine.ts';
+import { facts, writeFacts } from './facts.ts';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'errata-gates-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const gate = (kind: GateKind): GateParameters => ({ kind, floor: 0.3, referenceQuantile: 1, nearKey: 1 });
+const NAMED: NamedGate[] = [{ name: 'leverage', gate: gate('leverage') }, { name: 'always', gate: gate('always') }];
+
+/** The fake, and the gates it was told of. */
+function watched(fake = new FakeEngine()): { engine: GatedEngine; told: { hookId: string; kind: string | null; pairs: number }[] } {
+  const told: { hookId: string; kind: string | null; pairs: number }[] = [];
+  const engine: GatedEngine = {
+    ...bound(fake),
+    holdHook: (hookId, pairs, given) => {
+      told.push({ hookId, kind: given?.kind ?? null, pairs: pairs.count });
+      return fake.holdHook(hookId, pairs);
+    },
+  };
+  return { engine, told };
+}
+
+async function question(): Promise<GatesQuestion> {
+  const file = await writeFacts(path.join(folder, 'facts.json'), facts(12));
+  return {
+    records: await readStream(file, [{ from: 6, to: 12 }, { from: 0, to: 6 }]),
+    unmeasured: [],
+    batchSize: 4,
+    marks: [3, 12],
+    gates: NAMED,
+    asking: { sampleMax: 100, earliestMax: 4 },
+    ordinary: { sequences: 2, tokensPerSequence: 4, seed: 1 },
+    circumstances: {},
+  };
+}
+
+const keeping = () => ({ folder, points: new KeptPoints(folder), edited: () => {}, measured: () => {} });
+
+it('each gate is held before the same pairs at each mark', async () => {
+  const { engine, told } = watched();
+  const points = await compareGates(engine, await question(), keeping());
+  expect(points.map(({ corrections, name, active, sample }) => [corrections, name, active, sample])).toEqual([
+    [3, 'leverage', 3, 3],
+    [3, 'always', 3, 3],
+    [12, 'leverage', 12, 12],
+    [12, 'always', 12, 12],
+  ]);
+  expect(told.filter(({ kind }) => kind === 'always').map(({ pairs }) => pairs)).toEqual([3, 12]);
+  expect(new Set(told.filter(({ kind }) => kind !== null).map(({ hookId }) => hookId)).size).toBe(4);
+  expect(points.every(({ efficacy, ordinary }) => efficacy === 1 && ordinary.openShare === 0)).toBe(true);
+});
+
+it('another gate is measured later without editing again', async () => {
+  const asked = await question();
+  await compareGates(watched().engine, asked, keeping());
+  const fake = new FakeEngine();
+  const points = await compareGates(watched(fake).engine, { ...asked, gates: [...NAMED, { name: 'norm', gate: gate('norm') }] }, keeping());
+  expect(points).toHaveLength(6);
+  expect(fake.calls).not.toContain('computeTargets');
+  expect(fake.calls.filter((call) => call === 'holdHook')).toHaveLength(2);
+});
+
+it('an engine behind a gate holds every hook behind it, unless told otherwise, and says so', async () => {
+  const { engine, told } = watched();
+  const behind = behindGate(engine, gate('key'));
+  const pairs = { layers: [1, 2], count: 0, keyWidth: 192, valueWidth: 64, keys: [new Float32Array(0), new Float32Array(0)], changes: [new Float32Array(0), new Float32Array(0)] };
+  await behind.holdHook('a', pairs);
+  await behind.holdHook('b', pairs, gate('norm'));
+  expect(told.map(({ kind }) => kind)).toEqual(['key', 'norm']);
+  expect((await behind.describe()).parameters.gate.kind).toBe('key');
+});
+
+it('a renaming engine leaves HEAD and the base model alone', async () => {
+  const { engine, told } = watched();
+  const pairs = { layers: [1, 2], count: 0, keyWidth: 192, valueWidth: 64, keys: [new Float32Array(0), new Float32Array(0)], changes: [new Float32Array(0), new Float32Array(0)] };
+  const renamed = renaming(engine, 'always', ['head'], gate('always'));
+  await renamed.holdHook('head', pairs);
+  await renamed.holdHook('staged', pairs);
+  expect(told.map(({ hookId, kind }) => [hookId, kind])).toEqual([['head', null], ['always:staged', 'always']]);
+  expect(await engine.holds('staged')).toBe(false);
+  expect(await renamed.holds('staged')).toBe(true);
+  await expect(renamed.probe('staged', [])).resolves.toEqual([]);
+});
+
+it('the base model is asked each question once', async () => {
+  const fake = new FakeEngine();
+  const engine = rememberingBase(bound(fake));
+  const probe = { prompt: 'The sky is', greedyTokensMax: 1 };
+  expect(await engine.probe(null, [probe])).toEqual(await engine.probe(null, [probe]));
+  expect(fake.asked).toHaveLength(1);
+  await engine.probe(null, [{ ...probe, greedyTokensMax: 2 }]);
+  expect(fake.asked).toHaveLength(2);
+});
