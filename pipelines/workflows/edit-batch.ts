@@ -146,6 +146,7 @@ class EditBatch {
   async #attempt(part: Part, plan: BatchPlan, edits: CorrectionRevision[], shards: TargetShard[]): Promise<Attempt> {
     this.#attempts++;
     let staged: StagedUpdate | null = null;
+    let probes: ProbeReport | null = null;
     let mayBeCommitted = false;
     const step: EditStep = { lineage: this.#input.lineage, batchId: part.batchId, head: plan.head, edits, removals: removalsInForce(plan.removals, edits.map(revisionId)) };
     try {
@@ -153,7 +154,7 @@ class EditBatch {
       const refused = unstaged(edits, staged);
       // Staged again without them, so that what is probed and committed is what was asked for.
       if (refused.length > 0) return { kind: 'drop', refused };
-      const report = await this.#edit.runProbes({ ...step, staged, settings: this.#input.verdict });
+      const report = (probes = await this.#edit.runProbes({ ...step, staged, settings: this.#input.verdict }));
       const next = nextStepAfter(report, edits, [...edits, ...plan.retractions]);
       if (next.kind === 'drop') return next;
       if (next.kind !== 'commit') return { ...failedVerdict(report), split: next.kind === 'split' };
@@ -174,8 +175,8 @@ class EditBatch {
     } finally {
       // A commit without an answer may still be on its way, and its version must not lose its blobs.
       if (staged !== null && !mayBeCommitted) {
-        const leftover = staged;
-        await CancellationScope.nonCancellable(() => this.#light.discard({ lineage: step.lineage, batchId: step.batchId, staged: leftover }));
+        const leftover = { staged, probes };
+        await CancellationScope.nonCancellable(() => this.#light.discard({ lineage: step.lineage, batchId: step.batchId, ...leftover }));
       }
     }
   }

@@ -270,6 +270,20 @@ describe('discard', () => {
     for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '2', staged: refused.staged });
     await expect(log.getBlob(refused.staged.pairs!)).rejects.toThrow(/is not in the store/);
   });
+
+  it('takes back what the probes wrote, unless a version names the same', async () => {
+    const { activities, log } = freshWorker();
+    const refused = await runBatch(activities, '1', [correction('a', { target: MISBEHAVING.ineffective })]);
+    await activities.discard({ lineage: LINEAGE, batchId: '1', staged: refused.staged, probes: refused.probes });
+    await expect(log.getBlob(refused.probes.details)).rejects.toThrow(/is not in the store/);
+    // Blobs are named by their content, so that two batches with the same content have one blob.
+    const first = await runBatch(activities, '2', [correction('b')]);
+    const same = await runBatch(activities, '3', [correction('b')]);
+    expect(same.probes.details).toEqual(first.probes.details);
+    await first.commit();
+    await activities.discard({ lineage: LINEAGE, batchId: '3', staged: same.staged, probes: same.probes });
+    for (const blob of [first.staged.pairs!, first.probes.details]) await log.getBlob(blob);
+  });
 });
 
 describe('plan-batch of a batch that is committed already', () => {

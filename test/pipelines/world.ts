@@ -72,7 +72,8 @@ export class World {
   readonly lineage: string;
   readonly settings: LineageSettings;
   readonly engine = new FakeEngine();
-  readonly versions = new Versions(new MemoryStore());
+  readonly store = new MemoryStore();
+  readonly versions = new Versions(this.store);
   readonly announced: { outcomes: Outcome[]; version: number | null }[] = [];
   readonly #server: TimeSkippingServer;
   readonly #options: WorldOptions;

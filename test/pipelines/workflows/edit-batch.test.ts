@@ -234,6 +234,12 @@ describe('a batch', () => {
       await world.submit(world.correction('a'), world.correction('b', { target: MISBEHAVING.ineffective }));
       await world.outcomesCount(2);
       expect(discarded).toHaveLength(1);
+      const { entries } = await world.log.read();
+      const named = entries.flatMap(({ entry }) => [entry.pairs?.sha256, entry.probes.details.sha256]);
+      const blobs = [...world.store.objects].filter(([name]) => name.includes('/blobs/'));
+      // The targets pass between the steps of a batch; all else that is left belongs to a version.
+      const left = blobs.filter(([, bytes]) => !new TextDecoder().decode(bytes).includes('errata-targets-1')).map(([name]) => name.split('/').at(-1));
+      expect(left.sort()).toEqual(named.sort());
     }, {
       replace: (real) => ({
         discard: async (step) => {
