@@ -29,6 +29,8 @@ export class BadRecords extends Error {
   override readonly name = 'BadRecords';
 }
 
+const FAULTS_NAMED_MAX = 5;
+
 /** Records [from, to) of a JSON file. Throws BadRecords, naming the first faults. */
 export async function readRecords(file: string, from: number, to: number): Promise<BenchRecord[]> {
   let content: unknown;
@@ -37,9 +39,10 @@ export async function readRecords(file: string, from: number, to: number): Promi
   } catch (error) {
     throw new BadRecords(`${file} cannot be read as JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const parsed = z.array(recordSchema).safeParse(Array.isArray(content) ? content.slice(from, to) : content);
+  if (!Array.isArray(content)) throw new BadRecords(`${file} is not in CounterFact's form: it is no array of records`);
+  const parsed = z.array(recordSchema).safeParse(content.slice(from, to));
   if (!parsed.success) {
-    const faults = parsed.error.issues.slice(0, 5).map((issue) => `record ${from + Number(issue.path[0] ?? 0)}, ${issue.path.slice(1).join('.')}: ${issue.message}`);
+    const faults = parsed.error.issues.slice(0, FAULTS_NAMED_MAX).map(({ path: [index, ...field], message }) => `record ${from + Number(index)}${field.length === 0 ? '' : `, ${field.join('.')}`}: ${message}`);
     throw new BadRecords(`${file} is not in CounterFact's form: ${faults.join('; ')}`);
   }
   if (parsed.data.length === 0) throw new BadRecords(`${file} has no records from ${from} to ${to}`);
