@@ -59,6 +59,7 @@ async function commandSpecifications(): Promise<CommandSpecification<never>[]> {
     import('./commands/down.ts'),
     import('./commands/status.ts'),
     import('./commands/doctor.ts'),
+    import('./commands/tune.ts'),
     import('./commands/submit.ts'),
     import('./commands/ask.ts'),
     import('./commands/log.ts'),

@@ -1,0 +1,125 @@
+/**
+ * The search for layers and lambda. Three rounds, each on more facts than the one before, and what is clearly worse than
+ * the best stops early (successive halving, arXiv 1502.07943): all windows at lambda = F on some of the tuning facts; the
+ * best windows with every lambda on all of them; then the winner, and what the model had before, on the validation facts,
+ * which nothing was chosen on.
+ */
+import { createHash } from 'node:crypto';
+import type { ModelConfig } from '../../model/checkpoint.ts';
+import { parametersFor } from '../../model/parameters.ts';
+import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
+import type { BenchRecord } from '../records.ts';
+import { candidate, nameOf, type Candidate } from './grid.ts';
+import type { TrialLog } from './trial-log.ts';
+
+/** What of a bench result decides. Shares in [0, 1]; null where the facts name no such prompts. */
+export interface Measures {
+  efficacy: number;
+  paraphrase: number | null;
+  neighboursUnchanged: number | null;
+  perplexityRatio: number;
+}
+
+export type Round = 'windows' | 'lambda' | 'validation';
+
+export interface Trial {
+  round: Round;
+  candidate: Candidate;
+  facts: number;
+  measures: Measures;
+  score: number;
+}
+
+export interface TuneResult {
+  trials: Trial[];
+  /** On the validation facts. */
+  best: Trial;
+  /** The model's present set on the validation facts; null where it is the best. */
+  present: Trial | null;
+}
+
+export interface Search {
+  config: ModelConfig;
+  windows: readonly (readonly number[])[];
+  lambdaFactors: readonly number[];
+  facts: { tuning: readonly BenchRecord[]; validation: readonly BenchRecord[] };
+  /** Names everything else that a trial depends on: model, parameters, batch size. */
+  identity: string;
+  log: TrialLog;
+  /** Edits the facts with the candidate and measures. */
+  tryOut(candidate: Candidate, facts: readonly BenchRecord[]): Promise<Measures>;
+  /** Told of each trial, also of those that an earlier run finished. */
+  tell?(trial: Trial, known: boolean): void;
+}
+
+/** Throws RangeError when there are too few facts to halve. */
+export async function searchParameters(search: Search): Promise<TuneResult> {
+  const { config, windows, lambdaFactors, facts } = search;
+  if (facts.tuning.length < 2 || facts.validation.length === 0) throw new RangeError('tuning needs at least 3 facts of different subjects');
+  const trials: Trial[] = [];
+  const run = async (round: Round, tried: Candidate, on: readonly BenchRecord[]): Promise<Trial> => {
+    const key = keyOf(search.identity, tried, on);
+    const known = search.log.get(key);
+    const measures = known ?? (await search.tryOut(tried, on));
+    if (known === undefined) await search.log.put(key, measures);
+    const trial = { round, candidate: tried, facts: on.length, measures, score: scoreOf(measures) };
+    trials.push(trial);
+    search.tell?.(trial, known !== undefined);
+    return trial;
+  };
+
+  const rough = facts.tuning.slice(0, Math.max(2, Math.ceil(facts.tuning.length / 2)));
+  const first: Trial[] = [];
+  for (const layers of windows) first.push(await run('windows', candidate(config, layers, 1), rough));
+  const second: Trial[] = [];
+  for (const { candidate: window } of survivors(first)) {
+    for (const factor of lambdaFactors) second.push(await run('lambda', candidate(config, window.layers, factor), facts.tuning));
+  }
+  const winner = ranked(second)[0]!.candidate;
+  const best = await run('validation', winner, facts.validation);
+  const own = parametersFor(config);
+  const present = { layers: own.layers, lambda: own.lambda, lambdaFactor: Number((own.lambda / config.mlpWidth).toPrecision(3)) };
+  const same = nameOf(winner) === nameOf(present);
+  return { trials, best, present: same ? null : await run('validation', present, facts.validation) };
+}
+
+/**
+ * Harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where ordinary text suffers
+ * more than a verdict allows by default, so that any candidate that harms less is better.
+ */
+export function scoreOf({ efficacy, paraphrase, neighboursUnchanged, perplexityRatio }: Measures): number {
+  const shares = [efficacy, paraphrase, neighboursUnchanged].filter((share) => share !== null);
+  const mean = shares.some((share) => share === 0) ? 0 : shares.length / shares.reduce((sum, share) => sum + 1 / share, 0);
+  return perplexityRatio <= DEFAULT_LINEAGE_SETTINGS.verdict.canaryRatioMax ? mean : 1 - perplexityRatio;
+}
+
+/** Facts in two halves; those of one subject stay together, or validation would know what tuning saw. */
+export function halves(records: readonly BenchRecord[]): { tuning: BenchRecord[]; validation: BenchRecord[] } {
+  const subjects = [...new Set(records.map(subjectOf))];
+  const half = new Map(subjects.map((subject, i) => [subject, i % 2]));
+  return { tuning: records.filter((record) => half.get(subjectOf(record)) === 0), validation: records.filter((record) => half.get(subjectOf(record)) === 1) };
+}
+
+/** Windows that go on to the second round, at most. */
+const SURVIVORS_MAX = 2;
+/** A window whose score is further behind the best stops. */
+const BEHIND_MAX = 0.15;
+
+function survivors(trials: readonly Trial[]): Trial[] {
+  const order = ranked(trials);
+  return order.filter(({ score }) => score >= order[0]!.score - BEHIND_MAX).slice(0, SURVIVORS_MAX);
+}
+
+function ranked(trials: readonly Trial[]): Trial[] {
+  return [...trials].sort((a, b) => b.score - a.score);
+}
+
+function subjectOf({ revision }: BenchRecord): string {
+  return revision.kind === 'correction' ? revision.correction.subject : revision.factKey;
+}
+
+function keyOf(identity: string, tried: Candidate, facts: readonly BenchRecord[]): string {
+  return createHash('sha256')
+    .update(JSON.stringify([identity, tried.layers, tried.lambda, facts.map(({ prompt, target, old, paraphrases, neighbours }) => [prompt, target, old, paraphrases, neighbours])]))
+    .digest('hex');
+}
