@@ -16,13 +16,13 @@ import type { GateKind } from '../../schemas/editing.ts';
 import { flat, frobenius, identity, plain, product, scaled, solved, sum, transposed, type Plain } from './plain-matrices.ts';
 import { denseChange, pairSet, randomPairs, syntheticPrior, type Pair, type SyntheticPrior } from './synthetic-prior.ts';
 
-/** |found - wanted| / |wanted| in the Frobenius norm: float32 pairs and factors around a float64 solve. */
-const CHANGE_TOLERANCE = 2e-5;
+/** |found - wanted| / |wanted| in the Frobenius norm: float32 pairs and factors around a float64 solve. Seen: 3e-7. */
+const CHANGE_TOLERANCE = 5e-6;
 /** Of leverage, absolute. */
 const LEVERAGE_TOLERANCE = 2e-5;
 /** Number of pairs as a share of F. */
 const FILLINGS = [0.1, 0.5, 0.55, 0.9, 1, 1.1, 2, 4];
-const RUNS = 40;
+const RUNS = 25;
 
 let alive: number[];
 beforeAll(() => {
@@ -133,8 +133,8 @@ describe('ten thousand batches of additions and removals', () => {
   const BATCHES = 10_000;
   const LOOK_EVERY = 250;
   const [F, D, PAIRS_MAX] = [8, 3, 24];
-  /** |ours - exact| / |exact|, however many batches went before: each hook is computed from its pairs alone. */
-  const DRIFT_MAX = 1e-5;
+  /** |ours - exact| / |exact|, however many batches went before: each hook is computed from its pairs alone. Seen: 3e-7, early and late. */
+  const DRIFT_MAX = 5e-6;
 
   it(
     `stay within ${DRIFT_MAX} of what exact arithmetic gives`,
@@ -142,13 +142,14 @@ describe('ten thousand batches of additions and removals', () => {
       const world = syntheticPrior(41, F, D);
       const random = seededRandom(42);
       // Side by side: pairs as they are stored, float32 and asked of float32 hooks; and in float64 throughout.
-      let active: { stored: Pair; exact: Pair }[] = [];
+      const active: { stored: Pair; exact: Pair }[] = [];
       const drifts: number[] = [];
       let removed = 0;
       for (let batch = 0; batch < BATCHES; batch++) {
         const asks = askOf(1 + Math.floor(random() * 2), world, random);
-        const [[stored], exact] = [[writeOn(active.map((one) => one.stored), world, asks)], writeExactly(active.map((one) => one.exact), world, asks)];
-        active.push(...asks.map((_, i) => ({ stored: stored![i]!, exact: exact[i]! })));
+        const stored = writeOn(active.map((one) => one.stored), world, asks);
+        const exact = writeExactly(active.map((one) => one.exact), world, asks);
+        asks.forEach((_, i) => active.push({ stored: stored[i]!, exact: exact[i]! }));
         while (active.length > PAIRS_MAX || (active.length > 2 && random() < 0.5)) {
           active.splice(Math.floor(random() * active.length), 1);
           removed++;
@@ -265,7 +266,7 @@ function build(pairs: readonly Pair[], world: SyntheticPrior, kind: GateKind = '
 /** W_h - W0 of the hook of these pairs, [D, F]. */
 function changeOfSet(pairs: readonly Pair[], world: SyntheticPrior): Plain {
   const hook = build(pairs, world);
-  const change = tf.tidy(() => tf.transpose(changeOf(hook.blocks.get(world.prior.layer)!, tf.eye(world.F))).arraySync()) as number[][];
+  const change = tf.tidy(() => tf.transpose(changeOf(hook.blocks.get(world.prior.layer)!, tf.eye(world.F))).arraySync());
   hook.dispose();
   return change;
 }
