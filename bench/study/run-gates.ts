@@ -17,6 +17,7 @@ export interface GatesOptions extends WorkplaceOptions {
   sample: number;
 }
 
+/** Shorter where the model's context is: half of it at most. */
 const ORDINARY = { sequences: 24, tokensPerSequence: 120, seed: 1 };
 const EARLIEST_MAX = 200;
 
@@ -34,10 +35,11 @@ export async function runGates(options: GatesOptions): Promise<void> {
   try {
     const { model, parameters, software } = await engine.describe();
     const circumstances = { ...place.circumstances(), reachesStored: true };
+    const ordinary = { ...ORDINARY, tokensPerSequence: Math.min(ORDINARY.tokensPerSequence, Math.floor(model.contextMax / 2)) };
     const step = place.progress.step(`editing in batches of ${options.batch}`, { amount: records.length, unit: 'items' });
     await compareGates(
       engine,
-      { records, unmeasured: options.unmeasured, batchSize: options.batch, marks, gates, asking: { sampleMax: options.sample, earliestMax: EARLIEST_MAX }, ordinary: ORDINARY, circumstances },
+      { records, unmeasured: options.unmeasured, batchSize: options.batch, marks, gates, asking: { sampleMax: options.sample, earliestMax: EARLIEST_MAX }, ordinary, circumstances },
       {
         folder: place.folder,
         points: place.points,
