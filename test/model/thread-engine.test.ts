@@ -76,7 +76,7 @@ it('rejects what is under way, and all that follows, when its thread dies', asyn
   const calls: Promise<unknown>[] = [];
   await new Promise<void>((resolve) => {
     for (let i = 0; i < QUEUED; i++) calls.push(engine.computeTargets(null, REQUESTS, () => resolve()));
-    calls.forEach((call) => call.catch(() => undefined));
+    for (const call of calls) call.catch(() => undefined);
   });
   await engine['worker'].terminate();
   const rejected = (await Promise.allSettled(calls)).filter((outcome) => outcome.status === 'rejected');
