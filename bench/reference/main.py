@@ -4,6 +4,7 @@ Prints `progress <label>: <done> of <all>`, a line each.
 """
 
 import json
+import math
 import platform
 import resource
 import sys
@@ -29,7 +30,7 @@ def main(task_file: str, result_file: str) -> None:
     if task["device"] == "cuda" and not torch.cuda.is_available():
         raise SystemExit("this PyTorch sees no GPU; set ERRATA_DEVICE=cpu to compare on the processor")
     model = HookedModel(task["modelFolder"], parameters["layers"], task["device"])
-    moments, contexts, canary, base_expected = read_statistics(task["statisticsFile"], parameters["layers"], task["device"])
+    moments, contexts, canary, base_expected = read_statistics(task["statistics"], parameters["layers"], task["device"])
 
     base_perplexity, _ = read_text(model, "off", canary)
     if abs(base_perplexity / base_expected - 1) > PERPLEXITY_TOLERANCE:
@@ -94,15 +95,17 @@ def main(task_file: str, result_file: str) -> None:
         json.dump(result, file, indent=2)
 
 
-def read_statistics(path: str, layers: list, device: str) -> tuple:
+def read_statistics(kept: dict, layers: list, device: str) -> tuple:
     """C0 [F, F] per block, the contexts, the canary texts and the unedited model's perplexity on them, as Errata has them."""
-    with safe_open(path, framework="pt", device=device) as file:
-        moments = {layer: file.get_tensor(f"moment.{layer}") for layer in layers}
-        metadata = file.metadata()
-    canary = json.loads(metadata["canary"])
-    tokens = sum(len(sequence) - 1 for sequence in canary)
-    expected = torch.tensor(sum(json.loads(metadata["canaryLoss"])) / tokens).exp().item()
-    return moments, json.loads(metadata["contexts"]), canary, expected
+    with open(kept["text"], encoding="utf-8") as file:
+        text = json.load(file)
+    moments = {}
+    for layer, path in zip(layers, kept["moments"]):
+        with safe_open(path, framework="pt", device=device) as file:
+            moments[layer] = file.get_tensor("moment")
+    canary = text["canary"]
+    expected = math.exp(sum(text["canaryLoss"]) / sum(len(sequence) - 1 for sequence in canary))
+    return moments, text["contexts"], canary, expected
 
 
 def measure(model, mode: str, questions: tuple, label: str) -> list:
@@ -117,9 +120,13 @@ def unique(questions) -> list:
 class Counter:
     def __init__(self, label: str, total: int):
         self.label, self.total, self.done = label, total, 0
+        self.tell()
 
     def __call__(self) -> None:
         self.done += 1
+        self.tell()
+
+    def tell(self) -> None:
         print(f"progress {self.label}: {self.done} of {self.total}", flush=True)
 
 

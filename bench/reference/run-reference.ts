@@ -1,7 +1,6 @@
 /** Runs the PyTorch program of this folder on records that Errata edited, with the same weights, keys' statistics and tokens. */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +12,7 @@ import { openCheckpoint } from '../../model/checkpoint.ts';
 import type { EngineDescription } from '../../model/engine.ts';
 import type { BenchRecord } from '../records.ts';
 import { exportModel } from './export-model.ts';
+import { keptStatistics } from './kept-statistics.ts';
 import { pythonWithTorch } from './python.ts';
 import { referenceResultSchema, type ReferenceResult } from './reference-result.ts';
 import { referenceParameters, referenceRecords, type ReferenceTask } from './task.ts';
@@ -40,7 +40,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
     const checkpoint = await openCheckpoint(modelPath);
     const task: ReferenceTask = {
       modelFolder: modelPath,
-      statisticsFile: await statisticsFile(statisticsFolder(configuration.home), description.keyStatistics.sha256),
+      statistics: await keptStatistics(statisticsFolder(configuration.home), description.parameters.layers, description.keyStatistics.sha256),
       device: configuration.device === 'gpu' ? 'cuda' : 'cpu',
       // By itself PyTorch leaves logical processors out that TensorFlow uses.
       threads: availableParallelism(),
@@ -79,16 +79,6 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** The cached key statistics whose bytes have this hash. */
-async function statisticsFile(folder: string, sha256: string): Promise<string> {
-  for (const name of await readdir(folder)) {
-    if (!name.endsWith('.safetensors') || name.startsWith('prior-')) continue;
-    const file = path.join(folder, name);
-    if (createHash('sha256').update(await readFile(file)).digest('hex') === sha256) return file;
-  }
-  throw new Error(`none of the key statistics in ${folder} are those that the engine worked with (${sha256})`);
 }
 
 /** The program's lines `progress <label>: <done> of <all>` as steps. */

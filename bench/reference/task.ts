@@ -3,11 +3,11 @@ import type { Tokenizer } from '../../model/tokenizer.ts';
 import { answerTokens, isRefusal, locate, readEdit, type LocatedPrompt } from '../../model/sequences.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import type { BenchRecord } from '../records.ts';
+import type { KeptStatistics } from './kept-statistics.ts';
 
 export interface ReferenceTask {
   modelFolder: string;
-  /** Our key statistics: C0, contexts, canary texts and the unedited model's loss on them. */
-  statisticsFile: string;
+  statistics: KeptStatistics;
   device: 'cpu' | 'cuda';
   threads: number;
   batchSize: number;
