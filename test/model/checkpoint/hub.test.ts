@@ -3,8 +3,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openCheckpoint, UnsupportedCheckpoint } from '../../../model/checkpoint.ts';
+import { openCheckpoint, readModelShape, UnsupportedCheckpoint } from '../../../model/checkpoint.ts';
 import {
+  fetchConfigFromHub,
   fetchFromHub,
   HUB_ATTEMPTS_MAX,
   HubRefused,
@@ -97,6 +98,16 @@ describe('a model from the hub', () => {
     const checkpoint = await openCheckpoint(path);
     expect(checkpoint.config.layers).toBe(3);
     await checkpoint.close();
+  });
+
+  it('is known by its config.json alone, without its weights', async () => {
+    const hub = hubWith(modelFiles('llama'));
+    await fetchConfigFromHub('owner/model', folder, { ...quick, fetch: hub.answer });
+    expect(readdirSync(folder)).toEqual(['config.json']);
+    expect((await readModelShape(folder)).config.layers).toBe(4);
+    expect(hub.asked.some(isBytes)).toBe(false);
+    const bare = hubWith({ 'model.gguf': new Uint8Array([1]) });
+    await expect(fetchConfigFromHub('owner/model', folder, { ...quick, fetch: bare.answer })).rejects.toThrow(HubRefused);
   });
 
   it('is not asked for again once it is there', async () => {
