@@ -1,6 +1,6 @@
 /** Greedy and sampled decoding with a key-value cache, for one sequence or many side by side. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { AttentionPast, DownHook, Transformer } from './transformer.ts';
+import type { AttentionPast, BlockRange, DownHook, Transformer } from './transformer.ts';
 import { disposePast } from './transformer.ts';
 import { lastRow, layOutRows } from './token-rows.ts';
 
@@ -81,6 +81,21 @@ export async function decodeFrom(model: Transformer, start: Prefilled, options: 
     disposePast(past);
   }
   return answers;
+}
+
+/** Keys and values of some blocks for sequences that others are to follow, behind a past of their own; null when there are no tokens at all. */
+export function readPast(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  range: BlockRange,
+  { past = null, hook = null, startAt }: { past?: AttentionPast | null; hook?: DownHook | null; startAt?: readonly number[] } = {},
+): AttentionPast | null {
+  if (sequences.every((sequence) => sequence.length === 0)) return null;
+  const rows = layOutRows(sequences, startAt);
+  const embedded = model.embed(rows);
+  const ran = model.run(embedded, rows, range, { past, hook, keep: true });
+  tf.dispose([embedded, ran.hidden]);
+  return ran.kept;
 }
 
 /** The past of some sequences, in that order, an index may come twice. The caller owns the result and keeps `past`. */

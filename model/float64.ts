@@ -39,12 +39,15 @@ export function scope64<T>(work: () => T): T {
   }
 }
 
+/** Takes matrices out of every scope that is open: they live until `free64`. */
+export function keep64(...matrices: Matrix64[]): void {
+  for (const matrix of matrices) for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
+}
+
 /** Frees matrices that outlived their scope. */
 export function free64(...matrices: Matrix64[]): void {
-  for (const matrix of matrices) {
-    for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
-    raw.free(matrix.id);
-  }
+  keep64(...matrices);
+  for (const matrix of matrices) raw.free(matrix.id);
 }
 
 /** Widens a float32 tensor; the tensor stays the caller's. */

@@ -5,7 +5,7 @@
  *
  *   scope     leverage, or a key nearly that of a correction: max(h(k), cosine * threshold / nearKey). Corrections whose
  *             own leverage is low (short subjects, common endings) keep their scope, and related keys are still refused
- *   leverage  h(k) = 1 - (k^T P k) / (k^T P0 k) = |Q k|^2 / (k^T P0 k), in [0, 1): the share of the key's whitened
+ *   leverage  h(k) = 1 - (k^T P k) / (k^T P0 k), in [0, 1): the share of the key's whitened
  *             energy that the corrections explain (variance reduction of the linear regression)
  *   key       largest cosine between k and a corrected key, whitened by P0 (GRACE, NeuralDB)
  *   norm      |(W_h - W0) k|
@@ -16,22 +16,23 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { LayerHook } from './hook.ts';
+import type { KnownText, PairBlock } from './hook-memory.ts';
 import { keyEnergy } from './prior.ts';
 import type { TokenRows } from './token-rows.ts';
 
-/** Scores [R] of keys [R, F] with Q k [R, N]. `rows` is needed by `sequence` alone. */
-export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, response_RN: tf.Tensor2D, rows: TokenRows | null): Float32Array {
+/** Scores [R] of keys [R, F] with Q k [R, M]. `rows` is needed by `sequence` alone. */
+export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, response_RM: tf.Tensor2D, rows: TokenRows | null): Float32Array {
   const { kind, nearKey } = gate;
   switch (kind) {
     case 'scope':
     case 'leverage':
     case 'key':
-      return tf.tidy(() => relativeScores(kind, block, keys_RF, response_RN, keyEnergy(keys_RF, block.prior.prior_FF), nearKey));
+      return tf.tidy(() => relativeScores(kind, block, keys_RF, response_RM, keyEnergy(keys_RF, block.prior.prior_FF), nearKey, null));
     case 'norm':
-      return changeNorm(block, response_RN);
+      return changeNorm(block, response_RM);
     case 'sequence': {
       if (rows === null) throw new Error('the sequence gate needs to know the sequences');
-      return zScores(changeNorm(block, response_RN), rows);
+      return zScores(changeNorm(block, response_RM), rows);
     }
     case 'always':
       return new Float32Array(keys_RF.shape[0]).fill(1);
@@ -44,50 +45,72 @@ export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold
   const { reference_TF, referenceEnergy } = block.prior;
   // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
   const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
-  let scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy);
+  let scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy, 'reference');
   const sorted = scores.slice().sort();
   const quantile = sorted[Math.min(sorted.length - 1, Math.floor(gate.referenceQuantile * sorted.length))]!;
   const threshold = Math.max(gate.floor, quantile);
-  if (gate.kind === 'scope') scores = scoreKnownKeys(gate, { ...block, threshold }, reference_TF, referenceEnergy);
+  if (gate.kind === 'scope') scores = scoreKnownKeys(gate, { ...block, threshold }, reference_TF, referenceEnergy, 'reference');
   return { threshold, openShare: scores.reduce((count, score) => count + (score >= threshold ? 1 : 0), 0) / scores.length };
 }
 
-/** Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. */
-export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array): Float32Array {
+/**
+ * Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. Where they are all keys of a
+ * text that the prior holds, naming it spares what the hooks before found out.
+ */
+export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array, text: KnownText | null = null): Float32Array {
   return tf.tidy(() => {
-    const response = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_NF, false, true);
+    const response = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_MF, false, true);
     if (gate.kind === 'norm') return changeNorm(block, response);
     if (gate.kind === 'always' || gate.kind === 'sequence') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
-    return relativeScores(gate.kind, block, keys_RF, response, tf.tensor1d(keyEnergies), gate.nearKey);
+    return relativeScores(gate.kind, block, keys_RF, response, tf.tensor1d(keyEnergies), gate.nearKey, text);
   });
 }
 
-function relativeScores(kind: 'scope' | 'leverage' | 'key', block: LayerHook, keys_RF: tf.Tensor2D, response_RN: tf.Tensor2D, energy: tf.Tensor1D, nearKey: number): Float32Array {
-  if (kind === 'leverage') return leverage(response_RN, energy);
-  const near = cosine(block, keys_RF, energy);
+function relativeScores(
+  kind: 'scope' | 'leverage' | 'key',
+  block: LayerHook,
+  keys_RF: tf.Tensor2D,
+  response_RM: tf.Tensor2D,
+  energy: tf.Tensor1D,
+  nearKey: number,
+  text: KnownText | null,
+): Float32Array {
+  if (kind === 'leverage') return leverage(block, response_RM, energy);
+  const near = nearness(block, keys_RF, energy, text);
   if (kind === 'key') return near;
-  return leverage(response_RN, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
+  return leverage(block, response_RM, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
 }
 
-function leverage(response_RN: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
-  return tf.tidy(() => tf.divNoNan(tf.sum(tf.square(response_RN), 1), energy).dataSync().slice() as Float32Array);
-}
-
-function cosine(block: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
+function leverage({ response }: LayerHook, response_RM: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
   return tf.tidy(() => {
-    const affinity = tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), pairScale(block));
-    return tf.divNoNan(tf.max(affinity, 1), tf.sqrt(energy)).dataSync().slice() as Float32Array;
+    const share = tf.divNoNan(tf.sum(tf.square(response_RM), 1), energy);
+    // A key of zeros has no energy that anything could explain.
+    return (response === 'explained' ? share : tf.where(tf.greater(energy, 0), tf.sub(1, share), 0)).dataSync().slice() as Float32Array;
   });
 }
 
-/** (k_i^T P0 k_i)^-1/2 of each pair, [1, N]; 0 for a key of zeros, which is like no other. */
-export function pairScale(block: LayerHook): tf.Tensor2D {
-  const scale = block.pairEnergy.map((energy) => (energy > 0 ? 1 / Math.sqrt(energy) : 0));
-  return tf.tensor2d(scale, [1, scale.length]);
+/** Largest whitened cosine to a corrected key, [R]. */
+function nearness({ pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D, text: KnownText | null): Float32Array {
+  const near = new Float32Array(keys_RF.shape[0]).fill(Number.NEGATIVE_INFINITY);
+  for (const pairs of pairBlocks) {
+    let of = text === null ? undefined : pairs.near[text];
+    if (of === undefined) {
+      of = tf.tidy(() => tf.divNoNan(tf.max(scaledAffinity(pairs, keys_RF), 1), tf.sqrt(energy)).dataSync().slice() as Float32Array);
+      if (text !== null) pairs.near[text] = of;
+    }
+    for (let row = 0; row < near.length; row++) near[row] = Math.max(near[row]!, of[row]!);
+  }
+  return near;
 }
 
-function changeNorm(block: LayerHook, response_RN: tf.Tensor2D): Float32Array {
-  return tf.tidy(() => tf.norm(tf.matMul(response_RN, block.change_ND), 'euclidean', 1).dataSync().slice() as Float32Array);
+/** k^T P0 k_i / |k_i|, |k_i| whitened, of keys [R, F] and the block's pairs: [R, B]; 0 for a pair whose key is zero, which is like no other. */
+export function scaledAffinity({ affinity_BF, energy }: PairBlock, keys_RF: tf.Tensor2D): tf.Tensor2D {
+  const scale = energy.map((one) => (one > 0 ? 1 / Math.sqrt(one) : 0));
+  return tf.mul(tf.matMul(keys_RF, affinity_BF, false, true), tf.tensor2d(scale, [1, scale.length]));
+}
+
+function changeNorm(block: LayerHook, response_RM: tf.Tensor2D): Float32Array {
+  return tf.tidy(() => tf.norm(tf.matMul(response_RM, block.change_MD), 'euclidean', 1).dataSync().slice() as Float32Array);
 }
 
 /** Standardised inside each sequence; one whose values do not differ, or that is one token long, scores 0 (the reference divides 0 by 0). */

@@ -4,18 +4,23 @@
  *
  * With the corrections' keys K [N, F] and wanted changes U [N, D] as rows, W_h is a pure function of that set:
  *   W_h - W0 = U^T K (A0 + K^T K)^-1 = U^T (I + K P0 K^T)^-1 K P0          (push-through identity, P0 = A0^-1)
- * which is the dual, kernel form of Woodbury's update: an N x N factorisation R R^T = I + K P0 K^T in float64, and then
- *   Q = R^-1 K P0 [N, F],  E = R^-1 U [N, D],   (W_h - W0) k = E^T (Q k),   leverage h(k) = |Q k|^2 / (k^T P0 k).
- * One product Q k thus gives both the change and the leverage, no dense W_h is ever formed, and nothing drifts: every
- * version is computed from its pairs. Off the gate the value is the W0 k that the block computed, bit for bit.
+ * It is kept as two factors, (W_h - W0) k = E^T (Q k), such that the product Q k tells the leverage as well. Which ones
+ * depends on what there is less of:
+ *   few pairs (the kernel form of Woodbury's update): R R^T = I + K P0 K^T, N x N;
+ *     Q = R^-1 K P0 [N, F],  E = R^-1 U [N, D],          leverage h(k) = |Q k|^2 / (k^T P0 k);
+ *   many pairs: R R^T = A0 + K^T K, F x F;
+ *     Q = R^-1 [F, F],       E = R^-1 K^T U [F, D],      leverage h(k) = 1 - |Q k|^2 / (k^T P0 k).
+ * Both in float64. Nothing drifts: every version is computed from its pairs, and no W_h is ever formed. Off the gate the
+ * value is the W0 k that the block computed, bit for bit.
  *
  * Sources: COMEBA-HK (arXiv 2403.05330) for hooks and gates; recursive least squares for the set form.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { HookReport, PairSet } from './engine.ts';
-import { add64, cholesky64, identity64, multiply64, narrow32, NotPositiveDefinite, scope64, solveLower64, sum64, times64, transpose64, widen64 } from './float64.ts';
-import { pairScale, scoreKeys, thresholdOf } from './gate.ts';
+import { add64, cholesky64, identity64, multiply64, narrow32, NotPositiveDefinite, scope64, solveLower64, transpose64 } from './float64.ts';
+import { scaledAffinity, scoreKeys, thresholdOf } from './gate.ts';
+import { disposeBlocks, HookMemory, matrix64, type LayerMemory, type PairBlock, type PairRows } from './hook-memory.ts';
 import type { Prior } from './prior.ts';
 import { takeReaches } from './pair-rows.ts';
 import type { TokenRows } from './token-rows.ts';
@@ -24,14 +29,14 @@ import type { DownHook } from './transformer.ts';
 /** One edited block's share of a hook. The tensors are the hook's. */
 export interface LayerHook {
   readonly prior: Prior;
-  /** Q [N, F] */
-  readonly whitened_NF: tf.Tensor2D;
-  /** E [N, D] */
-  readonly change_ND: tf.Tensor2D;
-  /** K P0 [N, F], for the nearest correction. */
-  readonly affinity_NF: tf.Tensor2D;
-  /** k_i^T P0 k_i, [N] */
-  readonly pairEnergy: Float32Array;
+  /** Whether |Q k|^2 is what the corrections explain of a key's energy, or what they leave. */
+  readonly response: 'explained' | 'left';
+  /** Q [M, F], M = N or F. */
+  readonly whitened_MF: tf.Tensor2D;
+  /** E [M, D] */
+  readonly change_MD: tf.Tensor2D;
+  /** The pairs, for the nearest correction. */
+  readonly pairBlocks: readonly PairBlock[];
   /** |W_h - W0|_F / |W0|_F */
   readonly editNorm: number;
   threshold: number;
@@ -66,8 +71,8 @@ export class Hook implements DownHook {
     };
   }
 
-  /** Computes the hook of a set of one or more pairs; the caller owns it. Throws NotPositiveDefinite on pairs that are not finite. */
-  static build(pairs: PairSet, priors: ReadonlyMap<number, Prior>, gate: GateParameters): Hook {
+  /** Computes the hook of a set of one or more pairs; the caller owns it. With a memory it costs what is new in the set. Throws NotPositiveDefinite on pairs that are not finite. */
+  static build(pairs: PairSet, priors: ReadonlyMap<number, Prior>, gate: GateParameters, memory?: HookMemory): Hook {
     const blocks = new Map<number, LayerHook>();
     let open = 0;
     try {
@@ -75,7 +80,7 @@ export class Hook implements DownHook {
         const prior = priors.get(layer);
         if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
         const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
-        const block = buildLayer(prior, pairs.keys[i]!, changes);
+        const block = buildLayer(prior, pairs.keys[i]!, changes, memory);
         blocks.set(layer, block);
         const reference = thresholdOf(block, gate);
         block.threshold = gate.kind === 'sequence' ? Math.min(reference.threshold, smallest) : reference.threshold;
@@ -94,8 +99,8 @@ export class Hook implements DownHook {
 
   project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
-    const response_RN = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_NF, false, true);
-    const scores = scoreKeys(this.gate, block, keys_RF, response_RN, rows);
+    const response_RM = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_MF, false, true);
+    const scores = scoreKeys(this.gate, block, keys_RF, response_RM, rows);
     const opened = new Uint8Array(rows.count);
     let any = false;
     for (let row = 0; row < rows.count; row++) {
@@ -107,12 +112,15 @@ export class Hook implements DownHook {
     }
     if (!any) return base_RD;
     this.observer?.(layer, opened, scores, keys_RF);
-    return openRows(base_RD, tf.matMul(response_RN, block.change_ND), opened);
+    return openRows(base_RD, tf.matMul(response_RM, block.change_MD), opened);
   }
 }
 
 export function disposeLayers(blocks: Iterable<LayerHook>): void {
-  for (const { whitened_NF, change_ND, affinity_NF } of blocks) tf.dispose([whitened_NF, change_ND, affinity_NF]);
+  for (const { whitened_MF, change_MD, pairBlocks } of blocks) {
+    tf.dispose([whitened_MF, change_MD]);
+    disposeBlocks(pairBlocks);
+  }
 }
 
 /** base + change where opened, base itself elsewhere. */
@@ -123,49 +131,84 @@ export function openRows(base_RD: tf.Tensor2D, change_RD: tf.Tensor2D, opened: U
 
 /** (W_h - W0) k of each key, [R, D], whatever the gate says. */
 export function changeOf(block: LayerHook, keys_RF: tf.Tensor2D): tf.Tensor2D {
-  return tf.tidy(() => tf.matMul<tf.Tensor2D>(tf.matMul(keys_RF, block.whitened_NF, false, true), block.change_ND));
+  return tf.tidy(() => tf.matMul<tf.Tensor2D>(tf.matMul(keys_RF, block.whitened_MF, false, true), block.change_MD));
 }
 
 /** The pair whose key is most like each given key, by the cosine in the space whitened by P0. */
 export function nearestPairs(block: LayerHook, keys_RF: tf.Tensor2D): Int32Array {
-  return tf.tidy(() => {
-    return tf.argMax(tf.mul(tf.matMul(keys_RF, block.affinity_NF, false, true), pairScale(block)), 1).dataSync().slice() as Int32Array;
-  });
+  const nearest = new Int32Array(keys_RF.shape[0]);
+  const best = new Float32Array(nearest.length).fill(Number.NEGATIVE_INFINITY);
+  let first = 0;
+  for (const pairs of block.pairBlocks) {
+    const { values, indices } = tf.tidy(() => {
+      const affinity = scaledAffinity(pairs, keys_RF);
+      return { values: tf.max(affinity, 1).dataSync(), indices: tf.argMax(affinity, 1).dataSync() };
+    });
+    for (let row = 0; row < nearest.length; row++) {
+      if (values[row]! <= best[row]!) continue;
+      best[row] = values[row]!;
+      nearest[row] = first + indices[row]!;
+    }
+    first += pairs.energy.length;
+  }
+  return nearest;
 }
+
+/** Pairs above this share of F: the F x F form is cheaper. */
+const KERNEL_FORM_SHARE = 0.5;
 
 /**
  * A block's hook before its gate is set (threshold +infinity). keys [N, F] and changes [N, D] are row-major. Throws
  * NotPositiveDefinite on numbers that are not finite.
  */
-export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Array): LayerHook {
-  const F = prior.lower.rows;
-  const count = keys.length / F;
-  const D = changes.length / count;
-  const [keys_NF, changes_ND] = [tf.tensor2d(keys, [count, F]), tf.tensor2d(changes, [count, D])];
+export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Array, memory?: HookMemory): LayerHook {
+  if (memory !== undefined) return buildOn(memory.layer(prior), prior, keys, changes);
+  const own = new HookMemory();
   try {
-    return scope64(() => {
-      const K = widen64(keys_NF);
-      const white_FN = solveLower64(prior.lower, transpose64(K));
-      const gram = multiply64(white_FN, white_FN, true, false);
-      const factor = cholesky64(add64(gram, identity64(count)));
-      const affinity = transpose64(solveLower64(prior.lower, white_FN, true));
-      const whitened = solveLower64(factor, affinity);
-      const change = solveLower64(factor, widen64(changes_ND));
-      const normSquared = sum64(times64(multiply64(whitened, whitened, false, true), multiply64(change, change, false, true)));
-      // The factorisation sees the keys alone; a change that is not finite shows here.
-      if (!Number.isFinite(normSquared)) throw new NotPositiveDefinite({ size: count });
-      const diagonal = tf.tidy(() => tf.sum(tf.mul(narrow32(gram), tf.eye(count)), 1).dataSync().slice() as Float32Array);
-      return {
-        prior,
-        whitened_NF: narrow32(whitened),
-        change_ND: narrow32(change),
-        affinity_NF: narrow32(affinity),
-        pairEnergy: diagonal,
-        editNorm: Math.sqrt(Math.max(0, normSquared)) / prior.weightNorm,
-        threshold: Number.POSITIVE_INFINITY,
-      };
-    });
+    return buildOn(own.layer(prior), prior, keys, changes);
   } finally {
-    tf.dispose([keys_NF, changes_ND]);
+    own.dispose();
   }
+}
+
+function buildOn(memory: LayerMemory, prior: Prior, keys: Float32Array, changes: Float32Array): LayerHook {
+  const F = prior.lower.rows;
+  const rows: PairRows = { keys, changes, count: keys.length / F };
+  const isFew = rows.count <= KERNEL_FORM_SHARE * F;
+  const factors = isFew ? kernelFactors(prior, rows) : momentFactors(rows, memory);
+  try {
+    const editNorm = factorNorm(factors.whitened_MF, factors.change_MD) / prior.weightNorm;
+    // The factorisation sees the keys alone; a change that is not finite shows here.
+    if (!Number.isFinite(editNorm)) throw new NotPositiveDefinite({ size: rows.count });
+    return { prior, response: isFew ? 'explained' : 'left', ...factors, pairBlocks: memory.blocksOf(rows), editNorm, threshold: Number.POSITIVE_INFINITY };
+  } catch (error) {
+    tf.dispose([factors.whitened_MF, factors.change_MD]);
+    throw error;
+  }
+}
+
+interface Factors {
+  whitened_MF: tf.Tensor2D;
+  change_MD: tf.Tensor2D;
+}
+
+function kernelFactors(prior: Prior, { keys, changes, count }: PairRows): Factors {
+  return scope64(() => {
+    const white_FN = solveLower64(prior.lower, transpose64(matrix64(keys, count)));
+    const factor = cholesky64(add64(multiply64(white_FN, white_FN, true, false), identity64(count)));
+    const affinity = transpose64(solveLower64(prior.lower, white_FN, true));
+    return { whitened_MF: narrow32(solveLower64(factor, affinity)), change_MD: narrow32(solveLower64(factor, matrix64(changes, count))) };
+  });
+}
+
+function momentFactors(rows: PairRows, memory: LayerMemory): Factors {
+  return memory.withMoments(rows, ({ keys, cross }) => {
+    const factor = cholesky64(keys);
+    return { whitened_MF: narrow32(solveLower64(factor, identity64(keys.rows))), change_MD: narrow32(solveLower64(factor, cross)) };
+  });
+}
+
+/** |E^T Q|_F */
+function factorNorm(whitened_MF: tf.Tensor2D, change_MD: tf.Tensor2D): number {
+  return tf.tidy(() => tf.norm(tf.matMul(change_MD, whitened_MF, true, false)).dataSync()[0]!);
 }

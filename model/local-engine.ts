@@ -200,6 +200,7 @@ export class LocalEngine implements Engine {
           contexts: this.statistics.contexts,
           keyViews: this.parameters.keyViews,
           gate: this.parameters.gate.kind,
+          memory: this.memory,
           between: breathe,
         });
         return { ids: edits.map((edit) => edit.id), pairs, refused, seconds };

@@ -18,12 +18,13 @@ const PASS_SLOTS = 8_192;
 
 export async function probeModel(model: Transformer, tokenizer: Tokenizer, hook: Hook | null, probes: readonly Probe[], between: () => Promise<void>): Promise<ProbeAnswer[]> {
   const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
-  // Prompts of like length together: attention alone is padded, but it is.
+  // Those that are decoded further together, so that few passes decode; then those of like length: attention is padded.
   const tokens = probes.map((probe) => fittedPrompt(tokenizer, probe, model.config.contextMax));
-  const order = probes.map((_, i) => i).sort((a, b) => tokens[a]!.length - tokens[b]!.length);
+  const order = probes.map((_, i) => i).sort((a, b) => probes[b]!.greedyTokensMax - probes[a]!.greedyTokensMax || tokens[a]!.length - tokens[b]!.length);
   for (let begin = 0, end = 0; begin < order.length; begin = end) {
-    do end++;
-    while (end < order.length && end - begin < PASS_PROMPTS && (end + 1 - begin) * tokens[order[end]!]!.length <= PASS_SLOTS);
+    let longest = 0;
+    do longest = Math.max(longest, tokens[order[end++]!]!.length);
+    while (end < order.length && end - begin < PASS_PROMPTS && (end + 1 - begin) * Math.max(longest, tokens[order[end]!]!.length) <= PASS_SLOTS);
     const indices = order.slice(begin, end);
     const answered = await probePass(model, tokenizer, hook, indices.map((i) => probes[i]!), indices.map((i) => tokens[i]!), between);
     indices.forEach((i, slot) => (answers[i] = answered[slot]!));

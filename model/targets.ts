@@ -13,7 +13,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../schemas/editing.ts';
 import { crossEntropy } from './cross-entropy.ts';
-import { gatherPast } from './decode.ts';
+import { gatherPast, readPast } from './decode.ts';
 import { seededRandom } from './random.ts';
 import type { EditSequence, LocatedPrompt } from './sequences.ts';
 import { locate } from './sequences.ts';
@@ -44,7 +44,7 @@ export interface SearchContext {
 
 export async function findTargets(edits: readonly EditSequence[], search: SearchContext): Promise<TargetSearch> {
   const began = performance.now();
-  const { model, parameters } = search;
+  const { model } = search;
   const D = model.config.residualWidth;
   const runs = layOutRuns(edits, search);
   const state = prepare(runs, search);
@@ -68,7 +68,6 @@ export async function findTargets(edits: readonly EditSequence[], search: Search
     tf.dispose(state.hidden);
     disposePast(state.past);
     state.baseKl?.dispose();
-    void parameters;
   }
 }
 
@@ -138,11 +137,11 @@ function prepare(runs: readonly Run[], search: SearchContext): Prepared {
   const all = { from: 0, to: model.config.layers };
   const lastEdited = Math.max(...search.parameters.layers);
   const prefixes = [search.front, ...search.contexts.map((context) => [...search.front, ...context])].map((tokens) => [...tokens]);
-  const prefixPast = runKept(model, prefixes, null, all, hook);
+  const prefixPast = readPast(model, prefixes, all, { hook });
   const startAt = runs.map((run) => prefixes[run.context]!.length);
   const spread = prefixPast === null ? null : gatherPast(prefixPast, runs.map((run) => run.context));
   disposePast(prefixPast);
-  const beforePast = runs.some((run) => run.before.length > 0) ? runKept(model, runs.map((run) => run.before), spread, all, hook, startAt) : spread;
+  const beforePast = runs.some((run) => run.before.length > 0) ? readPast(model, runs.map((run) => run.before), all, { past: spread, hook, startAt }) : spread;
   if (beforePast !== spread) disposePast(spread);
 
   const rows = layOutRows(runs.map((run) => run.after), runs.map((run) => run.position));
@@ -157,23 +156,6 @@ function prepare(runs: readonly Run[], search: SearchContext): Prepared {
     }
   }
   return { hidden, firstRow: runs.map((_, b) => rows.starts[b]!), past: beforePast, baseKl: null };
-}
-
-/** Keys and values of the sequences behind a past; null when there are no tokens at all. */
-function runKept(
-  model: Transformer,
-  sequences: number[][],
-  past: AttentionPast | null,
-  range: { from: number; to: number },
-  hook: DownHook | null,
-  startAt?: number[],
-): AttentionPast | null {
-  if (sequences.every((sequence) => sequence.length === 0)) return null;
-  const rows = layOutRows(sequences, startAt);
-  const embedded = model.embed(rows);
-  const ran = model.run(embedded, rows, range, { past, hook, keep: true });
-  tf.dispose([embedded, ran.hidden]);
-  return ran.kept;
 }
 
 /** h at the bare prompt's subject, per edit: [n, D], and its norm. */
@@ -221,14 +203,20 @@ async function optimise(
   const norms = groupNorms(groups, anchor.norms);
   let live = Array.from({ length: groups.count }, (_, g) => g);
 
+  // Where the forms of a prompt take turns, both must have been answered well, the one after the other.
+  const formsToHold = takesTurns(parameters) ? 2 : 1;
+  const enough = new Array<number>(groups.count).fill(0);
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
-    const chosen = chooseRuns(runs, groups, new Set(live), parameters, random);
+    const chosen = chooseRuns(runs, groups, new Set(live), parameters, step, random);
     const { loss, gradient } = lossAndGradient(runs, chosen, state, groups, live, delta, norms, search);
     const still: number[] = [];
     live.forEach((g, slot) => {
       losses[g] = loss[slot]!;
-      if (loss[slot]! < parameters.lossTarget || !Number.isFinite(loss[slot]!)) return;
+      if (!Number.isFinite(loss[slot]!)) return;
+      enough[g] = loss[slot]! < parameters.lossTarget ? enough[g]! + 1 : 0;
+      if (enough[g] === formsToHold) return;
       still.push(g);
+      if (enough[g] > 0) return;
       steps[g] = step;
       for (let d = 0; d < D; d++) {
         const at = g * D + d;
@@ -246,16 +234,26 @@ async function optimise(
   return { delta, losses, steps };
 }
 
-/** The bare prompt always, and a few of the contexts, drawn anew at each step: fewer tokens for the same expectation. */
-function chooseRuns(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, random: () => number): number[] {
-  const drawn = new Set<number>([0]);
-  const total = parameters.contexts;
-  while (drawn.size < Math.min(parameters.contextsPerStep, total) + 1) drawn.add(1 + Math.floor(random() * total));
+/**
+ * What is read in a step: the bare prompt and a few contexts drawn anew, fewer tokens for the same expectation; or the
+ * two in turns. "<subject> is a" goes along with the bare prompt.
+ */
+function chooseRuns(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, step: number, random: () => number): number[] {
+  const { contexts, contextsPerStep } = parameters;
+  const drawn = new Set<number>();
+  const isBareTurn = !takesTurns(parameters) || step % 2 === 1;
+  if (isBareTurn) drawn.add(0);
+  const wanted = takesTurns(parameters) ? 1 : 1 + Math.min(contextsPerStep, contexts);
+  while (drawn.size < wanted) drawn.add(1 + Math.floor(random() * contexts));
   const chosen: number[] = [];
   runs.forEach((run, index) => {
-    if (live.has(groups.of[run.edit]!) && (run.kind === 'essence' || drawn.has(run.context))) chosen.push(index);
+    if (live.has(groups.of[run.edit]!) && drawn.has(run.context)) chosen.push(index);
   });
   return chosen;
+}
+
+function takesTurns({ contexts, contextsPerStep }: HyperParameters): boolean {
+  return contextsPerStep === 0 && contexts > 0;
 }
 
 /** Loss per live group, and its gradient [live, D]. */

@@ -11,17 +11,19 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateKind, HyperParameters } from '../schemas/editing.ts';
+import { gatherPast, readPast } from './decode.ts';
 import type { PairSet } from './engine.ts';
 import type { Hook, LayerHook } from './hook.ts';
 import { buildLayer, changeOf, disposeLayers, openRows } from './hook.ts';
+import type { HookMemory } from './hook-memory.ts';
 import type { Prior } from './prior.ts';
 import { takeReaches, withReaches } from './pair-rows.ts';
 import { reachesOf } from './reach.ts';
 import type { EditSequence, LocatedPrompt } from './sequences.ts';
 import type { TokenRows } from './token-rows.ts';
 import { lastRow, layOutRows } from './token-rows.ts';
-import type { DownHook, Transformer } from './transformer.ts';
-import { gatherRows } from './transformer.ts';
+import type { AttentionPast, DownHook, Transformer } from './transformer.ts';
+import { disposePast, gatherRows } from './transformer.ts';
 
 export interface UpdateContext {
   model: Transformer;
@@ -33,6 +35,8 @@ export interface UpdateContext {
   contexts: readonly (readonly number[])[];
   keyViews: HyperParameters['keyViews'];
   gate: GateKind;
+  /** What earlier hooks left behind; without it all is computed anew. */
+  memory?: HookMemory | undefined;
   /** Called between blocks. */
   between?: () => Promise<void>;
 }
@@ -48,7 +52,7 @@ export async function derivePairs(
   const layers = [...priors.keys()].sort((a, b) => a - b);
   const last = layers.at(-1)!;
   const n = edits.length;
-  const sight = laySight(edits, context);
+  const sight = laySight(edits, last, context);
   const seconds = { keys: 0, solve: 0 };
   const views = context.keyViews === 'averaged' || sight.contexts === 0 ? 1 : 2;
   const result: PairSet = { layers, count: n, keyWidth: views * F, valueWidth: views * D, keys: [], changes: [] };
@@ -57,7 +61,7 @@ export async function derivePairs(
   let hidden = model.embed(sight.rows);
   let reached = 0;
   const advance = (to: number) => {
-    const ran = model.run(hidden, sight.rows, { from: reached, to }, { hook: open });
+    const ran = model.run(hidden, sight.rows, { from: reached, to }, { hook: open, past: sight.past });
     hidden.dispose();
     hidden = ran.hidden;
     reached = to;
@@ -67,7 +71,7 @@ export async function derivePairs(
     for (const [i, layer] of layers.entries()) {
       const began = performance.now();
       advance(layer);
-      const keysAll = open.recordKeys(layer, () => model.run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open }).hidden.dispose());
+      const keysAll = open.recordKeys(layer, () => model.run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open, past: sight.past }).hidden.dispose());
       const keys_NF = viewKeys(keysAll, sight, n, F, views);
       const now = hiddenAt(model, hidden, sight, { from: layer, to: last + 1 }, open);
       const keysTensor = tf.tensor2d(keys_NF, [n * views, F]);
@@ -93,7 +97,7 @@ export async function derivePairs(
       const at = earlier?.layers.indexOf(layer) ?? -1;
       const allKeys = at < 0 ? keys_NF : joined(earlier!.keys[at]!, keys_NF);
       const allChanges = at < 0 ? changes : joined(takeReaches(earlier!.changes[at]!, earlier!.count, D).changes, changes);
-      const block = buildLayer(priors.get(layer)!, allKeys, allChanges);
+      const block = buildLayer(priors.get(layer)!, allKeys, allChanges, context.memory);
       made.push(block);
       open.blocks.set(layer, block);
       seconds.solve += (performance.now() - solving) / 1000;
@@ -107,6 +111,8 @@ export async function derivePairs(
     return { pairs: result, seconds };
   } finally {
     hidden.dispose();
+    disposePast(sight.past);
+    disposePast(sight.barePast);
     disposeLayers(made);
   }
 }
@@ -114,20 +120,30 @@ export async function derivePairs(
 /** The prompts as they are looked at: up to the subject's last token, bare and behind each context. */
 interface Sight {
   rows: TokenRows;
+  /** What stands before each sequence, read once for all: gates are shut on it. */
+  past: AttentionPast | null;
+  /** The same before the bare prompts alone. */
+  barePast: AttentionPast | null;
   /** Sequence of each (edit, context); context 0 is bare. */
   sequence: (edit: number, context: number) => number;
   contexts: number;
   subjectRows: Uint8Array;
 }
 
-function laySight(edits: readonly EditSequence[], context: UpdateContext): Sight {
-  const until = (prefix: readonly number[], prompt: LocatedPrompt) => [...context.front, ...prefix, ...prompt.tokens.slice(0, prompt.subjectLast + 1)];
-  const sequences = edits.flatMap((edit) => [until([], edit.bare), ...context.contexts.map((prefix) => until(prefix, edit.behind))]);
-  const rows = layOutRows(sequences);
+function laySight(edits: readonly EditSequence[], last: number, { model, front, contexts }: UpdateContext): Sight {
+  const until = (prompt: LocatedPrompt) => prompt.tokens.slice(0, prompt.subjectLast + 1);
+  const sequences = edits.flatMap((edit) => [until(edit.bare), ...contexts.map(() => until(edit.behind))]);
+  const width = contexts.length + 1;
+  const prefixes = [[...front], ...contexts.map((context) => [...front, ...context])];
+  const prefixOf = sequences.map((_, b) => b % width);
+  const read = readPast(model, prefixes, { from: 0, to: last + 1 });
+  const past = read === null ? null : gatherPast(read, prefixOf);
+  const barePast = read === null ? null : gatherPast(read, edits.map(() => 0));
+  disposePast(read);
+  const rows = layOutRows(sequences, prefixOf.map((prefix) => prefixes[prefix]!.length));
   const subjectRows = new Uint8Array(rows.count);
   sequences.forEach((_, b) => (subjectRows[lastRow(rows, b)] = 1));
-  const width = context.contexts.length + 1;
-  return { rows, sequence: (edit, c) => edit * width + c, contexts: context.contexts.length, subjectRows };
+  return { rows, past, barePast, sequence: (edit, c) => edit * width + c, contexts: contexts.length, subjectRows };
 }
 
 class OpenAtSubjects implements DownHook {
@@ -194,9 +210,9 @@ function hiddenAt(model: Transformer, hidden: tf.Tensor2D, sight: Sight, range: 
     bare.push(Array.from(rows.tokens.subarray(rows.starts[b], rows.starts[b + 1])));
     for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) picked.push(row);
   }
-  const bareRows = layOutRows(bare);
+  const bareRows = layOutRows(bare, bare.map((_, b) => rows.positions[rows.starts[sight.sequence(b, 0)]!]!));
   const from = gatherRows(hidden, picked);
-  const ran = model.run(from, bareRows, range, { hook });
+  const ran = model.run(from, bareRows, range, { hook, past: sight.barePast });
   const values = tf.tidy(() => gatherRows(ran.hidden, bare.map((_, b) => lastRow(bareRows, b))).dataSync().slice() as Float32Array);
   tf.dispose([from, ran.hidden]);
   return values;

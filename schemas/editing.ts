@@ -24,7 +24,7 @@ export interface HyperParameters {
   lossTarget: number;
   /** Prefixed contexts beside the bare prompt. */
   contexts: number;
-  /** How many of them one optimiser step looks at, drawn anew each step. */
+  /** How many of them one optimiser step reads beside the bare prompt, drawn anew each step; with 0 the bare prompt and a context take turns. */
   contextsPerStep: number;
   /**
    * Keys of a correction: one for the bare prompt and one for the mean over the prefixed ones (`separate`), or the single
