@@ -75,9 +75,10 @@ describe('what the reference is told', () => {
   };
 
   it('locates the subject in each text it is edited in, in the tokens that our engine reads', async () => {
-    const { tokenizer, close } = await openCheckpoint(path.join(TINY, 'llama'));
+    const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
+    const { tokenizer } = checkpoint;
     const [told] = referenceRecords(tokenizer, await written([record]));
-    await close();
+    await checkpoint.close();
     const upTo = ({ tokens, subjectLast }: { tokens: number[]; subjectLast: number }) => tokenizer.decode(tokens.slice(0, subjectLast + 1)).trim();
     expect(upTo(told!.bare)).toBe('the capital of the old country');
     expect(upTo(told!.behind)).toBe('the capital of the old country');
@@ -89,9 +90,10 @@ describe('what the reference is told', () => {
   });
 
   it('edits a fact that a later record replaces, and leaves it out of the measures', async () => {
-    const { tokenizer, close } = await openCheckpoint(path.join(TINY, 'llama'));
+    const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
+    const { tokenizer } = checkpoint;
     const told = referenceRecords(tokenizer, await written([record, { ...record, case_id: 2, target_new: 'berlin' }]));
-    await close();
+    await checkpoint.close();
     expect(told.map(({ measured }) => measured)).toEqual([false, true]);
   });
 
