@@ -71,7 +71,7 @@ export function memoryNeed(config: ModelConfig, parameters: HyperParameters, cor
     updateBytes: updateBytes(config, parameters, corrections + batchEdits),
     probesBytes: probesBytes(config),
   };
-  const held = parts.runtimeBytes + parts.weightsBytes + E * (parts.priorOfBlockBytes + parts.referenceKeysOfBlockBytes) + HOOKS_HELD_MAX * hookBytes(config, parameters, corrections);
+  const held = parts.runtimeBytes + parts.weightsBytes + E * (parts.priorOfBlockBytes + parts.referenceKeysOfBlockBytes) + HOOKS_HELD_MAX * hookBytes(config, parameters, corrections) + sharedHookBytes(config, parameters, corrections);
   const loading = Math.max(phases.samplingBytes, phases.invertingBytes);
   return {
     parameterCount: parameterCount(config),
@@ -109,13 +109,23 @@ export function parameterCount(config: ModelConfig): number {
 }
 
 /**
- * Per edited block Q [M, F] and E [M, D] with M = R keys, or F where they outnumber half of F (model/hook.ts); K P0 [R, F]
- * for the nearest correction; and the pairs it was built from, R * (F + D).
+ * One hook: per edited block Q [M, F] and E [M, D] with M = R keys, or F where they outnumber half of F (model/hook.ts),
+ * and the pairs it was built from, R * (F + D).
  */
 export function hookBytes({ mlpWidth: F, residualWidth: D }: ModelConfig, parameters: HyperParameters, corrections: number): number {
   const R = corrections * viewsOf(parameters);
-  const M = R <= F / 2 ? R : F;
-  return FLOAT32 * parameters.layers.length * (M * (F + D) + R * F + R * (F + D));
+  return FLOAT32 * parameters.layers.length * (keptRows(R, F) + R) * (F + D);
+}
+
+/** What hooks share (model/hook-memory.ts): K P0 [R, F], and in the F x F form the sums [F, F] and [F, D] in float64. */
+function sharedHookBytes({ mlpWidth: F, residualWidth: D }: ModelConfig, parameters: HyperParameters, corrections: number): number {
+  const R = corrections * viewsOf(parameters);
+  const sums = keptRows(R, F) === R ? 0 : FLOAT64 * F * (F + D);
+  return parameters.layers.length * (FLOAT32 * R * F + sums);
+}
+
+function keptRows(R: number, F: number): number {
+  return R <= F / 2 ? R : F;
 }
 
 /** Keys and values of every block: 2 L K per token. */
@@ -178,11 +188,15 @@ function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: n
   return FLOAT32 * (BACKWARD_FACTOR * tape + vocabulary + runs * after * D) + runs * keyValueBytes(config, before);
 }
 
-/** buildLayer in float64: six matrices [R, F], two [R, D] and three [R, R] of one block, and new hooks of all blocks. */
+/**
+ * One block in float64: six matrices [R, F], two [R, D] and three [R, R] in the kernel form, or four [F, F] and two [F, D]
+ * where keys are many; and new hooks of all blocks.
+ */
 function updateBytes(config: ModelConfig, parameters: HyperParameters, corrections: number): number {
   const R = corrections * viewsOf(parameters);
   const { mlpWidth: F, residualWidth: D } = config;
-  return FLOAT64 * (6 * R * F + 2 * R * D + 3 * R * R) + hookBytes(config, parameters, corrections);
+  const block = keptRows(R, F) === R ? 6 * R * F + 2 * R * D + 3 * R * R : 4 * F * F + 2 * F * D;
+  return FLOAT64 * block + hookBytes(config, parameters, corrections);
 }
 
 /** A pass of 64 prompts: keys and values twice (before and after a step), logits and their soft forms, one block's MLP. */
