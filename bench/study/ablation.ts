@@ -45,7 +45,7 @@ export interface AblationQuestion {
   records: readonly StudyRecord[];
   batchSize: number;
   asking: Asking;
-  circumstancesOf(variant: Variant): Record<string, unknown>;
+  circumstancesOf: (variant: Variant) => Record<string, unknown>;
 }
 
 export interface AblationPoint extends MarkMeasures {
@@ -62,7 +62,7 @@ export interface AblationKeeping {
   points: KeptPoints;
   /** Called for variants that are not kept already; the study closes what it gives. */
   openEngine(variant: Variant): Promise<GatedEngine>;
-  edited(variant: Variant, corrections: number): void;
+  edited: (variant: Variant, corrections: number) => void;
   measured(point: AblationPoint): Promise<void> | void;
 }
 

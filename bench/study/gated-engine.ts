@@ -4,7 +4,7 @@ import type { GateParameters } from '../../schemas/editing.ts';
 
 /** An engine that can be told per hook which gate stands before it. */
 export interface GatedEngine extends Engine {
-  holdHook(hookId: string, pairs: PairSet, gate?: GateParameters | undefined): Promise<HookReport>;
+  holdHook(hookId: string, pairs: PairSet, gate?: GateParameters): Promise<HookReport>;
 }
 
 /**
@@ -60,7 +60,10 @@ export function renaming(engine: GatedEngine, prefix: string, except: readonly (
   return {
     ...bound(engine),
     holds: (hookId) => engine.holds(named(hookId)),
-    holdHook: (hookId, pairs, other) => bound(engine).holdHook(named(hookId), pairs, other ?? (except.includes(hookId) ? undefined : gate)),
+    holdHook(hookId, pairs, other) {
+      const before = other ?? (except.includes(hookId) ? undefined : gate);
+      return before === undefined ? engine.holdHook(named(hookId), pairs) : engine.holdHook(named(hookId), pairs, before);
+    },
     computeTargets: (hookId, requests, progress) => engine.computeTargets(namedOrBase(hookId), requests, progress),
     deriveUpdate: (hookId, requests, targets) => engine.deriveUpdate(namedOrBase(hookId), requests, targets),
     probe: (hookId, probes) => engine.probe(namedOrBase(hookId), probes),

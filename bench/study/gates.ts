@@ -49,7 +49,7 @@ export interface GatePoint extends MarkMeasures {
 export interface GatesKeeping {
   folder: string;
   points: KeptPoints;
-  edited(corrections: number): void;
+  edited: (corrections: number) => void;
   measured(point: GatePoint): Promise<void> | void;
 }
 

@@ -89,5 +89,5 @@ export function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot
         ],
       };
     }),
-  } as TopLevelSpec;
+  };
 }

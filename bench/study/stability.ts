@@ -41,7 +41,7 @@ export interface StreamResult {
 export interface Keeping {
   folder: string;
   points: KeptPoints;
-  edited(corrections: number): void;
+  edited: (corrections: number) => void;
   /** Called behind every mark with all that is known so far. */
   found(result: StreamResult): Promise<void> | void;
 }

@@ -43,7 +43,7 @@ export interface TrialsQuestion {
 export interface TrialsKeeping {
   folder: string;
   points: KeptPoints;
-  prepared(corrections: number): void;
+  prepared: (corrections: number) => void;
   tried(trial: Trial): Promise<void> | void;
 }
 
