@@ -1,36 +1,94 @@
 /**
- * What the editor must reach on thirty facts that SmolLM2 half knows, in three consecutive batches of ten. The records
- * are not part of this project: the test skips where they are not beside it.
+ * What the editor must reach on thirty facts that SmolLM2 half knows, in three consecutive batches of ten, and that its
+ * answers do not depend on how a prompt is read. The records are not part of this project: the tests skip where they are
+ * not beside it.
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { expect, it } from 'vitest';
-import { editStream } from '../../bench/edit-stream.ts';
-import { readRecords } from '../../bench/records.ts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { editStream, type BenchResult } from '../../bench/edit-stream.ts';
+import { readRecords, type BenchRecord } from '../../bench/records.ts';
 import { readConfiguration } from '../../infra/configuration.ts';
 import { engineOptions } from '../../infra/engine-options.ts';
 import { PROJECT_ROOT } from '../../infra/home.ts';
+import type { Hook } from '../../model/hook.ts';
 import { LocalEngine } from '../../model/local-engine.ts';
+import { frontTokens, isRefusal, readEdit, type EditSequence } from '../../model/sequences.ts';
+import { argMaxOf, readAs, READING_FORMS, type Reading, type ReadingForm } from '../model/reading-forms.ts';
 
 const RECORDS = path.join(PROJECT_ROOT, '..', 'shared', 'data', 'half-known-30.json');
+const FACTS = 30;
+const EDITING_MS = 1_200_000;
+const LIMITS = { targetTokensMax: 64, promptTokensMax: 512, togetherTokensMax: 1024 };
+/** The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token by token; here 28 were seen in each form. */
+const SAID_BEHIND_MIN = 27;
+const BEFORE = 'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
 
-it.skipIf(!existsSync(RECORDS))(
-  'half-known facts take, with their paraphrases, and leave neighbours and ordinary text alone',
-  async () => {
-    const engine = await LocalEngine.open(engineOptions(readConfiguration()));
-    try {
-      const result = await editStream(engine, await readRecords(RECORDS, 0, 30), 10, () => {});
-      expect(result.batches).toBe(3);
-      expect(result.refused).toBe(0);
-      expect(result.before.efficacy).toBeLessThan(0.1);
-      expect(result.efficacy).toBeGreaterThanOrEqual(0.95);
-      expect(result.efficacyGreedy).toBeGreaterThanOrEqual(0.95);
-      expect(result.paraphrase).toBeGreaterThanOrEqual(0.85);
-      expect(result.neighboursUnchanged).toBeGreaterThanOrEqual(0.97);
-      expect(result.perplexityRatio).toBeLessThanOrEqual(1.005);
-    } finally {
-      await engine.close();
-    }
-  },
-  1_200_000,
+/** Together only: read by themselves, thirty facts token by token take minutes, and the tiny models say as much. */
+const FORMS: [string, ReadingForm][] = Object.entries(READING_FORMS).filter(
+  ([, { together, chunkTokens }]) => together || chunkTokens === Infinity,
 );
+
+describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,', () => {
+  let engine: LocalEngine;
+  let result: BenchResult;
+  let hook: Hook;
+  let edits: EditSequence[];
+  let front: number[];
+
+  beforeAll(async () => {
+    engine = await LocalEngine.open(engineOptions(readConfiguration()));
+    const records = await readRecords(RECORDS, 0, FACTS);
+    result = await editStream(engine, records, FACTS / 3, () => {});
+    // The forms below are not to be had from outside of an engine.
+    const whole = [...engine['hooks'].values()].find(({ pairs }) => pairs.count === FACTS);
+    if (!whole?.hook) throw new Error('the engine no longer holds the hook of all facts');
+    hook = whole.hook;
+    const { tokenizer } = engine['checkpoint'];
+    front = frontTokens(tokenizer);
+    edits = records.map((record) => readRecord(tokenizer, record));
+  }, EDITING_MS);
+  afterAll(() => engine?.close());
+
+  it('takes them, with their paraphrases, and leaves neighbours and ordinary text alone', () => {
+    expect(result.batches).toBe(3);
+    expect(result.refused).toBe(0);
+    expect(result.before.efficacy).toBeLessThan(0.1);
+    expect(result.efficacy).toBeGreaterThanOrEqual(0.95);
+    expect(result.efficacyGreedy).toBeGreaterThanOrEqual(0.95);
+    expect(result.paraphrase).toBeGreaterThanOrEqual(0.85);
+    expect(result.neighboursUnchanged).toBeGreaterThanOrEqual(0.97);
+    expect(result.perplexityRatio).toBeLessThanOrEqual(1.005);
+  });
+
+  it.each(FORMS)('says all thirty targets to the bare prompts, %s', (_, form) => {
+    const asked = edits.map(({ bare, target }) => [...front, ...bare.tokens, ...target.slice(0, -1)]);
+    expect(missed(readAs(engine['model'], asked, form, hook))).toEqual([]);
+  });
+
+  it('says them after a sentence of other text, and the same in whichever form it is read', () => {
+    const before = engine['checkpoint'].tokenizer.encode(BEFORE);
+    const asked = edits.map(({ behind, target }) => [...front, ...before, ...behind.tokens, ...target.slice(0, -1)]);
+    const said = FORMS.map(([, form]) => missed(readAs(engine['model'], asked, form, hook)));
+    for (const other of said) expect(other).toEqual(said[0]);
+    // Text in front moves the keys, and what lies above the edited blocks: no gate is at fault where all have opened.
+    expect(FACTS - said[0]!.length, said[0]!.join('\n')).toBeGreaterThanOrEqual(SAID_BEHIND_MIN);
+  });
+
+  /** The facts of which some target token is not what the model would say next. */
+  function missed(readings: readonly Reading[]): string[] {
+    return readings.flatMap(({ logits, opened }, i) => {
+      const { target, id } = edits[i]!;
+      const said = logits.slice(-target.length).map(argMaxOf);
+      if (said.every((token, at) => token === target[at])) return [];
+      return [`${id}: says ${said.join(' ')} for ${target.join(' ')}, opened ${[...opened].sort().join(' ') || 'nowhere'}`];
+    });
+  }
+});
+
+function readRecord(tokenizer: LocalEngine['checkpoint']['tokenizer'], { revision, prompt, target }: BenchRecord): EditSequence {
+  if (revision.kind !== 'correction') throw new Error('a record is a correction');
+  const read = readEdit(tokenizer, { id: revision.correction.id, subject: revision.correction.subject, prompt, target }, LIMITS);
+  if (isRefusal(read)) throw new Error(read.reason);
+  return read;
+}
