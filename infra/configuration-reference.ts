@@ -27,6 +27,22 @@ Without \`ERRATA_KAFKA_BROKERS\` and \`ERRATA_TEMPORAL_ADDRESS\`, \`errata up\` 
 
 ${table(SETTINGS)}
 
+## Parameter sets
+
+The editor's hyper-parameters come from four places, each over the one before: the general rule and the set for the
+model's shape (both in \`model/parameter-sets/\`), the file that \`ERRATA_PARAMETER_SET\` names, and
+\`ERRATA_HYPER_PARAMETERS\`. \`errata doctor --model\` shows which set applies. A file looks like this; \`errata tune\` writes
+one. \`fits\` says which models it is for (whatever it leaves out may be anything), and another model refuses it.
+
+\`\`\`json
+{
+  "name": "my-model",
+  "source": "where the numbers are from",
+  "fits": { "architecture": "llama", "layers": 32, "residualWidth": 4096, "mlpWidth": 14336 },
+  "parameters": { "layers": [4, 5, 6, 7, 8], "lambda": 14336, "clamp": 0.75, "gate": { "floor": 0.4 } }
+}
+\`\`\`
+
 ## Each lineage
 
 These hold for all lineages. For one lineage, put its name (upper case, \`_\` for \`-\`) behind \`ERRATA_\`:
