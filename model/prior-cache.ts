@@ -4,16 +4,16 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { HyperParameters } from '../schemas/editing.ts';
 import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../schemas/safetensors.ts';
 import { download64, upload64 } from './float64.ts';
 import type { KeyStatistics } from './key-statistics.ts';
 import { disposePriors, type Prior } from './prior.ts';
+import { readWhole, writeWhole } from './whole-file.ts';
 
-/** Largest file of one block, in bytes: a larger prior is built each time. Node reads no file above 2 GiB at once. */
-export const PRIOR_BYTES_MAX = 2 ** 30;
+/** Largest file of one block, in bytes: a larger prior is built each time. Node.js 20 has no larger arrays. */
+export const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
 
 /**
  * The priors of all edited blocks: read from the folder, or else built and written there; null keeps nothing. A file
@@ -31,13 +31,17 @@ export async function keptPriors(
   const kept = await readAll(statistics, parameters.layers, fileOf);
   if (kept !== null) return kept;
   const built = build();
-  await mkdir(folder, { recursive: true });
-  for (const [layer, prior] of built) await write(fileOf(layer), prior);
-  // A float64 loses its last bits on the way to a file: whoever built it uses the same numbers as whoever reads it.
-  const reread = await readAll(statistics, parameters.layers, fileOf);
-  if (reread === null) return built;
-  disposePriors(built);
-  return reread;
+  for (const [layer, prior] of [...built]) {
+    if (isTooLarge(prior)) continue;
+    // A float64 loses its last bits on the way to a file: whoever built it uses the same numbers as whoever reads it.
+    const bytes = encode(prior);
+    // One after another, so that two of all blocks never exist at once.
+    built.delete(layer);
+    disposePriors(new Map([[layer, prior]]));
+    built.set(layer, restore(statistics, layer, bytes));
+    await writeWhole(fileOf(layer), bytes);
+  }
+  return new Map(parameters.layers.map((layer) => [layer, built.get(layer)!]));
 }
 
 const PRIOR_FORMAT = 1;
@@ -51,7 +55,7 @@ function identityOf(statistics: KeyStatistics, { lambda, ridge }: Pick<HyperPara
 async function readAll(statistics: KeyStatistics, layers: readonly number[], fileOf: (layer: number) => string): Promise<Map<number, Prior> | null> {
   const priors = new Map<number, Prior>();
   try {
-    for (const layer of layers) priors.set(layer, restore(statistics, layer, await readFile(fileOf(layer))));
+    for (const layer of layers) priors.set(layer, restore(statistics, layer, (await readWhole(fileOf(layer))) ?? new Uint8Array(0)));
     return priors;
   } catch {
     disposePriors(priors);
@@ -59,11 +63,14 @@ async function readAll(statistics: KeyStatistics, layers: readonly number[], fil
   }
 }
 
-async function write(file: string, prior: Prior): Promise<void> {
+function isTooLarge({ lower }: Prior): boolean {
+  return lower.rows ** 2 * (Float64Array.BYTES_PER_ELEMENT + Float32Array.BYTES_PER_ELEMENT) > PRIOR_BYTES_MAX;
+}
+
+function encode(prior: Prior): Uint8Array {
   const F = prior.lower.rows;
-  if (F * F * (Float64Array.BYTES_PER_ELEMENT + Float32Array.BYTES_PER_ELEMENT) > PRIOR_BYTES_MAX) return;
   const vector = (values: Float32Array): StoredTensor => ({ type: 'F32', shape: [values.length], values });
-  const bytes = encodeSafetensors(
+  return encodeSafetensors(
     new Map<string, StoredTensor>([
       ['lower', { type: 'F64', shape: [F, F], values: download64(prior.lower) }],
       ['prior', { type: 'F32', shape: [F, F], values: prior.prior_FF.dataSync<'float32'>().slice() }],
@@ -72,9 +79,6 @@ async function write(file: string, prior: Prior): Promise<void> {
     ]),
     { residualWidth: String(prior.residualWidth), weightNorm: String(prior.weightNorm), ridge: String(prior.ridge) },
   );
-  const partial = `${file}.${process.pid}.partial`;
-  await writeFile(partial, bytes);
-  await rename(partial, file);
 }
 
 function restore(statistics: KeyStatistics, layer: number, bytes: Uint8Array): Prior {
