@@ -8,6 +8,7 @@ by units and a wrong sign, order or constant anywhere shows.
 
 import json
 import shutil
+import sys
 
 import gguf
 import numpy as np
@@ -58,6 +59,15 @@ MODELS = {
     "gptj": (
         GPTJConfig(vocab_size=VOCABULARY, n_embd=32, n_inner=64, n_layer=4, n_head=2, rotary_dim=8, n_positions=64, bos_token_id=0, eos_token_id=0),
         torch.float32,
+    ),
+    # As the small Qwen2.5 are: tied, an odd number of heads to one key-value head, a window that is named and not used.
+    "qwen2-tied": (
+        Qwen2Config(
+            vocab_size=VOCABULARY, hidden_size=28, intermediate_size=48, num_hidden_layers=2, num_attention_heads=7,
+            num_key_value_heads=1, max_position_embeddings=64, rms_norm_eps=1e-6, rope_theta=1000000.0, tie_word_embeddings=True,
+            use_sliding_window=False, sliding_window=32, max_window_layers=2,
+        ),
+        torch.bfloat16,
     ),
 }
 
@@ -184,13 +194,15 @@ def write_gguf(name: str, model, made: Tokenizer) -> None:
     writer.close()
 
 
-def main():
+def main(names):
     # One thread: the same sums in the same order, and tiny matrices gain nothing from a second.
     torch.set_num_threads(1)
     made = tokenizer()
-    shutil.rmtree(HERE / "tiny", ignore_errors=True)
     for seed, (name, (config, dtype)) in enumerate(MODELS.items()):
+        if names and name not in names:
+            continue
         folder = HERE / "tiny" / name
+        shutil.rmtree(folder, ignore_errors=True)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
         randomise(model, seed)
@@ -223,4 +235,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

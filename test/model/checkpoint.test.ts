@@ -38,7 +38,7 @@ function changeJson(path: string, change: (json: Record<string, unknown>) => voi
 const openAndClose = async (path: string) => (await openCheckpoint(path)).close();
 
 describe('a folder in the Hugging Face layout', () => {
-  it.each(['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'])(
+  it.each(['llama', 'llama3', 'qwen2', 'qwen2-tied', 'gpt2', 'gptj'])(
     'gives every tensor of a %s in its canonical shape',
     async (name) => {
       const checkpoint = await openCheckpoint(goldenPath('tiny', name));

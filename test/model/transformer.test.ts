@@ -17,7 +17,7 @@ beforeAll(() => {
   loadTensorFlow(homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon);
 });
 
-describe.each(['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'])('a tiny %s', (name) => {
+describe.each(['llama', 'llama3', 'qwen2', 'qwen2-tied', 'gpt2', 'gptj'])('a tiny %s', (name) => {
   const expected = readGoldenTensors('tiny', `${name}-expected.safetensors`);
   const numbers = (key: string) => expected.get(key)!.values as Float32Array;
   const sequences = [0, 1, 2].map((i) => [...(expected.get(`ids.${i}`)!.values as Int32Array)]);
