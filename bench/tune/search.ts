@@ -110,8 +110,10 @@ function survivors(trials: readonly Trial[]): Trial[] {
   return order.filter(({ score }) => score >= order[0]!.score - BEHIND_MAX).slice(0, SURVIVORS_MAX);
 }
 
+/** Best first; of equals the one whose lambda is nearer to F. */
 function ranked(trials: readonly Trial[]): Trial[] {
-  return [...trials].sort((a, b) => b.score - a.score);
+  const strangeness = ({ candidate: { lambdaFactor } }: Trial): number => Math.abs(Math.log(lambdaFactor));
+  return [...trials].sort((a, b) => b.score - a.score || strangeness(a) - strangeness(b));
 }
 
 function subjectOf({ revision }: BenchRecord): string {

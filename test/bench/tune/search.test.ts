@@ -83,6 +83,11 @@ describe('the search', () => {
     expect(tried.slice(5).every(([, count]) => count === 10)).toBe(true);
   });
 
+  it('takes the lambda nearest to F where others are no better', async () => {
+    const { result } = await search({ tryOut: async () => good });
+    expect(result.best.candidate.lambdaFactor).toBe(1);
+  });
+
   it('stops windows early that are clearly worse', async () => {
     const { result } = await search();
     const second = result.trials.filter(({ round }) => round === 'lambda');
