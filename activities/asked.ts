@@ -32,7 +32,8 @@ export class Asked {
       if (known === undefined) missing.set(keys[i]!, probe);
       else found.set(keys[i]!, known);
     });
-    const list = [...missing];
+    // Those that are decoded furthest come together: every call that decodes pays for its steps.
+    const list = [...missing].sort(([, a], [, b]) => b.greedyTokensMax - a.greedyTokensMax);
     if (list.length > 0) await pulse.during({ stage: 'hook' }, ensure);
     for (let from = 0; from < list.length; from += PROBES_PER_CALL_MAX) {
       const part = list.slice(from, from + PROBES_PER_CALL_MAX);

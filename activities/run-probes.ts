@@ -18,7 +18,7 @@ import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
 import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
 
 /** Decoded for the reader of the report; the engine decodes as far as the target reaches, whatever is shown of it. */
-const OWN_ANSWER_TOKENS = 6;
+const OWN_ANSWER_TOKENS = 4;
 const PARAPHRASE_TOKENS = 3;
 
 export async function runProbes(engine: Engine, versions: Versions, asked: Asked, step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {

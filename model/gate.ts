@@ -3,6 +3,11 @@
  * the block's threshold. All but `sequence` look at the token alone, so that an answer depends neither on padding nor
  * on neighbours, and decoding with a cache sees what the full sequence would.
  *
+ *   subject   largest cosine between k and a corrected key, whitened by P0, in the lowest edited block; the blocks above
+ *             follow it. No edit lies below that block, so what the gate says of a prompt never depends on the edits, and a
+ *             correction's own prompt has the very key that was stored. The threshold follows the version: as corrections
+ *             grow in number, so does the chance that a stranger's key lies near one of theirs, and how near the
+ *             corrections lie to one another tells by how much
  *   scope     leverage, or a key nearly that of a correction: max(h(k), cosine * threshold / nearKey). Corrections whose
  *             own leverage is low (short subjects, common endings) keep their scope, and related keys are still refused
  *   leverage  h(k) = 1 - (k^T P k) / (k^T P0 k), in [0, 1): the share of the key's whitened
@@ -20,37 +25,45 @@ import type { KnownText, PairBlock } from './hook-memory.ts';
 import { keyEnergy } from './prior.ts';
 import type { TokenRows } from './token-rows.ts';
 
-/** Scores [R] of keys [R, F] with Q k [R, M]. `rows` is needed by `sequence` alone. */
-export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, response_RM: tf.Tensor2D, rows: TokenRows | null): Float32Array {
-  const { kind, nearKey } = gate;
+/** Scores [R] of keys [R, F]. `rows` is needed by `sequence` alone. */
+export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows | null): Float32Array {
+  const { kind } = gate;
   switch (kind) {
     case 'scope':
     case 'leverage':
     case 'key':
-      return tf.tidy(() => relativeScores(kind, block, keys_RF, response_RM, keyEnergy(keys_RF, block.prior.prior_FF), nearKey, null));
+    case 'subject':
+      return tf.tidy(() => relativeScores(gate, block, keys_RF, keyEnergy(keys_RF, block.prior.prior_FF), null));
     case 'norm':
-      return changeNorm(block, response_RM);
+      return changeNorm(block, keys_RF);
     case 'sequence': {
       if (rows === null) throw new Error('the sequence gate needs to know the sequences');
-      return zScores(changeNorm(block, response_RM), rows);
+      return zScores(changeNorm(block, keys_RF), rows);
     }
     case 'always':
       return new Float32Array(keys_RF.shape[0]).fill(1);
   }
 }
 
-/** The block's threshold at this version: the gate's floor, or the asked quantile of the reference text's scores if that is higher. */
-export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold: number; openShare: number } {
+/**
+ * The block's threshold at this version: the gate's floor, or the asked quantile of the score of what must stay out if
+ * that is higher: ordinary text, or for `subject` the corrections of one another, each by those of other facts.
+ */
+export function thresholdOf(block: LayerHook, gate: GateParameters, strangers: Float32Array | null = null): { threshold: number; openShare: number } {
   if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : 0 };
   const { reference_TF, referenceEnergy } = block.prior;
   // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
   const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
   let scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy, 'reference');
-  const sorted = scores.slice().sort();
-  const quantile = sorted[Math.min(sorted.length - 1, Math.floor(gate.referenceQuantile * sorted.length))]!;
-  const threshold = Math.max(gate.floor, quantile);
+  const asked = Math.max(gate.floor, quantile(strangers ?? scores, gate.referenceQuantile));
+  // Corrections of one subject lie on one another: what has the very key of a correction must always come in.
+  const threshold = gate.kind === 'subject' ? Math.min(asked, gate.nearKey) : asked;
   if (gate.kind === 'scope') scores = scoreKnownKeys(gate, { ...block, threshold }, reference_TF, referenceEnergy, 'reference');
   return { threshold, openShare: scores.reduce((count, score) => count + (score >= threshold ? 1 : 0), 0) / scores.length };
+}
+
+function quantile(values: Float32Array, share: number): number {
+  return values.slice().sort()[Math.min(values.length - 1, Math.floor(share * values.length))]!;
 }
 
 /**
@@ -58,32 +71,21 @@ export function thresholdOf(block: LayerHook, gate: GateParameters): { threshold
  * text that the prior holds, naming it spares what the hooks before found out.
  */
 export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array, text: KnownText | null = null): Float32Array {
-  return tf.tidy(() => {
-    const response = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_MF, false, true);
-    if (gate.kind === 'norm') return changeNorm(block, response);
-    if (gate.kind === 'always' || gate.kind === 'sequence') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
-    return relativeScores(gate.kind, block, keys_RF, response, tf.tensor1d(keyEnergies), gate.nearKey, text);
-  });
+  if (gate.kind === 'norm') return changeNorm(block, keys_RF);
+  if (gate.kind === 'always' || gate.kind === 'sequence') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
+  return tf.tidy(() => relativeScores(gate, block, keys_RF, tf.tensor1d(keyEnergies), text));
 }
 
-function relativeScores(
-  kind: 'scope' | 'leverage' | 'key',
-  block: LayerHook,
-  keys_RF: tf.Tensor2D,
-  response_RM: tf.Tensor2D,
-  energy: tf.Tensor1D,
-  nearKey: number,
-  text: KnownText | null,
-): Float32Array {
-  if (kind === 'leverage') return leverage(block, response_RM, energy);
+function relativeScores({ kind, nearKey }: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D, text: KnownText | null): Float32Array {
+  if (kind === 'leverage') return leverage(block, keys_RF, energy);
   const near = nearness(block, keys_RF, energy, text);
-  if (kind === 'key') return near;
-  return leverage(block, response_RM, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
+  if (kind !== 'scope') return near;
+  return leverage(block, keys_RF, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
 }
 
-function leverage({ response }: LayerHook, response_RM: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
+function leverage({ response, whitened_MF }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
   return tf.tidy(() => {
-    const share = tf.divNoNan(tf.sum(tf.square(response_RM), 1), energy);
+    const share = tf.divNoNan(tf.sum(tf.square(tf.matMul(keys_RF, whitened_MF, false, true)), 1), energy);
     // A key of zeros has no energy that anything could explain.
     return (response === 'explained' ? share : tf.where(tf.greater(energy, 0), tf.sub(1, share), 0)).dataSync().slice() as Float32Array;
   });
@@ -109,8 +111,8 @@ export function scaledAffinity({ affinity_BF, energy }: PairBlock, keys_RF: tf.T
   return tf.mul(tf.matMul(keys_RF, affinity_BF, false, true), tf.tensor2d(scale, [1, scale.length]));
 }
 
-function changeNorm(block: LayerHook, response_RM: tf.Tensor2D): Float32Array {
-  return tf.tidy(() => tf.norm(tf.matMul(response_RM, block.change_MD), 'euclidean', 1).dataSync().slice() as Float32Array);
+function changeNorm({ whitened_MF, change_MD }: LayerHook, keys_RF: tf.Tensor2D): Float32Array {
+  return tf.tidy(() => tf.norm(tf.matMul(tf.matMul(keys_RF, whitened_MF, false, true), change_MD), 'euclidean', 1).dataSync().slice() as Float32Array);
 }
 
 /** Standardised inside each sequence; one whose values do not differ, or that is one token long, scores 0 (the reference divides 0 by 0). */

@@ -59,6 +59,8 @@ export class LayerMemory {
   /** Hash of all pairs up to and including each whole block. */
   readonly #digests: string[] = [];
   readonly #blocks: PairBlock[] = [];
+  /** Per whole block, and whole block compared with: the largest cosines. */
+  readonly #strangers = new Map<number, Map<number, Float32Array>>();
   #moments: (Moments & { blocks: number }) | null = null;
 
   constructor(private readonly prior: Prior) {}
@@ -70,6 +72,31 @@ export class LayerMemory {
     const shared = this.#blocks.slice(0, whole).map((block) => ({ ...block, affinity_BF: tf.clone(block.affinity_BF) }));
     const rest = slice(rows, whole);
     return rest.count === 0 ? shared : [...shared, pairBlock(this.prior, rest)];
+  }
+
+  /**
+   * Of each correction its first key's largest whitened cosine to a key of another correction, [N / views]; `views` keys in
+   * a row are one correction's.
+   */
+  nearnessOfStrangers(keys: Float32Array, blocks: readonly PairBlock[], views: number): Float32Array {
+    const F = this.prior.lower.rows;
+    const near = new Float32Array(keys.length / F / views).fill(NOBODY_NEAR);
+    const whole = Math.min(this.#blocks.length, Math.floor(keys.length / F / BLOCK_PAIRS));
+    blocks.forEach((mine, a) => {
+      const firsts = firstKeys(keys, a, F, views);
+      blocks.forEach((theirs, b) => {
+        const isWhole = a < whole && b < whole;
+        const known = isWhole ? this.#strangers.get(a)?.get(b) : undefined;
+        const nearest = known ?? nearestStrangers(firsts, mine, theirs, a === b ? views : null);
+        if (isWhole && known === undefined) {
+          if (!this.#strangers.has(a)) this.#strangers.set(a, new Map());
+          this.#strangers.get(a)!.set(b, nearest);
+        }
+        const first = (a * BLOCK_PAIRS) / views;
+        nearest.forEach((value, i) => (near[first + i] = Math.max(near[first + i]!, value)));
+      });
+    });
+    return near;
   }
 
   /** Works on the sums over these rows, which are the memory's. */
@@ -102,6 +129,10 @@ export class LayerMemory {
   #forget(blocks: number): void {
     for (const { affinity_BF } of this.#blocks.splice(blocks)) affinity_BF.dispose();
     this.#digests.splice(blocks);
+    for (const [a, others] of this.#strangers) {
+      if (a >= blocks) this.#strangers.delete(a);
+      else for (const b of others.keys()) if (b >= blocks) others.delete(b);
+    }
     if (this.#moments !== null && this.#moments.blocks > blocks) this.#dropMoments();
   }
 
@@ -134,6 +165,37 @@ export class LayerMemory {
 
 export function disposeBlocks(blocks: readonly PairBlock[]): void {
   for (const { affinity_BF } of blocks) affinity_BF.dispose();
+}
+
+/** The cosine to others of a correction that is alone. */
+const NOBODY_NEAR = -1;
+
+/** Each correction's first key in a block of pairs, [B / views, F]. */
+function firstKeys(keys: Float32Array, block: number, F: number, views: number): Float32Array {
+  const from = block * BLOCK_PAIRS;
+  const corrections = Math.min(BLOCK_PAIRS, keys.length / F - from) / views;
+  const firsts = new Float32Array(corrections * F);
+  for (let i = 0; i < corrections; i++) firsts.set(keys.subarray((from + i * views) * F, (from + i * views + 1) * F), i * F);
+  return firsts;
+}
+
+/** Largest cosines of first keys to the pairs of a block; where it is their own (`views` given), those of the same correction left out. */
+function nearestStrangers(firsts: Float32Array, mine: PairBlock, theirs: PairBlock, views: number | null): Float32Array {
+  const F = theirs.affinity_BF.shape[1];
+  const corrections = firsts.length / F;
+  const width = theirs.energy.length;
+  const cosines = tf.tidy(() => tf.matMul(tf.tensor2d(firsts, [corrections, F]), theirs.affinity_BF, false, true).dataSync());
+  const perCorrection = mine.energy.length / corrections;
+  return Float32Array.from({ length: corrections }, (_, i) => {
+    const own = mine.energy[i * perCorrection]!;
+    let nearest = NOBODY_NEAR;
+    for (let j = 0; j < width; j++) {
+      const other = theirs.energy[j]!;
+      if ((views !== null && Math.floor(j / views) === i) || !(own > 0) || !(other > 0)) continue;
+      nearest = Math.max(nearest, cosines[i * width + j]! / Math.sqrt(own * other));
+    }
+    return nearest;
+  });
 }
 
 function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {

@@ -56,6 +56,8 @@ export class Hook implements DownHook {
   readonly report: HookReport;
   /** Told of every row on which a gate opens. */
   observer: ((layer: number, opened: Uint8Array, scores: Float32Array, keys_RF: tf.Tensor2D) => void) | null = null;
+  /** What the lowest block said of the tokens in hand. */
+  private decided: Decision | null = null;
 
   private constructor(
     readonly blocks: ReadonlyMap<number, LayerHook>,
@@ -73,6 +75,7 @@ export class Hook implements DownHook {
 
   /** Computes the hook of a set of one or more pairs; the caller owns it. With a memory it costs what is new in the set. Throws NotPositiveDefinite on pairs that are not finite. */
   static build(pairs: PairSet, priors: ReadonlyMap<number, Prior>, gate: GateParameters, memory?: HookMemory): Hook {
+    const own = memory ?? new HookMemory();
     const blocks = new Map<number, LayerHook>();
     let open = 0;
     try {
@@ -80,17 +83,32 @@ export class Hook implements DownHook {
         const prior = priors.get(layer);
         if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
         const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
-        const block = buildLayer(prior, pairs.keys[i]!, changes, memory);
+        const block = buildLayer(prior, pairs.keys[i]!, changes, own);
         blocks.set(layer, block);
-        const reference = thresholdOf(block, gate);
+        const first = blocks.get(pairs.layers[0]!)!;
+        if (gate.kind === 'subject' && block !== first) {
+          block.threshold = first.threshold;
+          return;
+        }
+        const views = pairs.keyWidth / prior.lower.rows;
+        const strangers = gate.kind === 'subject' ? own.layer(prior).nearnessOfStrangers(pairs.keys[i]!, block.pairBlocks, views) : null;
+        const reference = thresholdOf(block, gate, strangers);
         block.threshold = gate.kind === 'sequence' ? Math.min(reference.threshold, smallest) : reference.threshold;
         open = Math.max(open, reference.openShare);
       });
     } catch (error) {
       disposeLayers(blocks.values());
       throw error;
+    } finally {
+      if (memory === undefined) own.dispose();
     }
     return new Hook(blocks, gate, pairs.count, open);
+  }
+
+  /** The blocks whose keys decide: all of them, or the lowest for those above it. */
+  deciding(): LayerHook[] {
+    const blocks = [...this.blocks.values()];
+    return this.gate.kind === 'subject' ? blocks.slice(0, 1) : blocks;
   }
 
   dispose(): void {
@@ -99,21 +117,33 @@ export class Hook implements DownHook {
 
   project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
-    const response_RM = tf.matMul<tf.Tensor2D>(keys_RF, block.whitened_MF, false, true);
-    const scores = scoreKeys(this.gate, block, keys_RF, response_RM, rows);
+    const { opened, scores } = this.decide(block, keys_RF, rows);
+    if (!opened.includes(1)) return base_RD;
+    this.observer?.(layer, opened, scores, keys_RF);
+    return openRows(base_RD, opened, (open) => changeOf(block, tf.gather(keys_RF, open)));
+  }
+
+  private decide(block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows): Decision {
+    const first = this.deciding()[0]!;
+    if (this.gate.kind === 'subject' && block !== first) {
+      if (this.decided?.rows !== rows) throw new Error(`block ${block.prior.layer} follows the gate of block ${first.prior.layer}, which has not seen these tokens`);
+      return this.decided;
+    }
+    const scores = scoreKeys(this.gate, block, keys_RF, rows);
     const opened = new Uint8Array(rows.count);
-    let any = false;
     for (let row = 0; row < rows.count; row++) {
       // The first position is the attention sink, the same key under every prompt: never in scope.
-      if (scores[row]! >= block.threshold && rows.positions[row] !== 0) {
-        opened[row] = 1;
-        any = true;
-      }
+      if (scores[row]! >= block.threshold && rows.positions[row] !== 0) opened[row] = 1;
     }
-    if (!any) return base_RD;
-    this.observer?.(layer, opened, scores, keys_RF);
-    return openRows(base_RD, tf.matMul(response_RM, block.change_MD), opened);
+    this.decided = { rows, opened, scores };
+    return this.decided;
   }
+}
+
+interface Decision {
+  rows: TokenRows;
+  opened: Uint8Array;
+  scores: Float32Array;
 }
 
 export function disposeLayers(blocks: Iterable<LayerHook>): void {
@@ -123,10 +153,15 @@ export function disposeLayers(blocks: Iterable<LayerHook>): void {
   }
 }
 
-/** base + change where opened, base itself elsewhere. */
-export function openRows(base_RD: tf.Tensor2D, change_RD: tf.Tensor2D, opened: Uint8Array): tf.Tensor2D {
-  const mask = tf.tensor2d(opened, [opened.length, 1], 'bool');
-  return tf.where(mask, tf.add(base_RD, change_RD), base_RD) as tf.Tensor2D;
+/** base + change in the opened rows, base itself, bit for bit, elsewhere. `changeOf` gets the opened rows' indices [O] and gives [O, D]. */
+export function openRows(base_RD: tf.Tensor2D, opened: Uint8Array, changeOf: (open: tf.Tensor1D) => tf.Tensor2D): tf.Tensor2D {
+  const indices = Int32Array.from(opened.keys()).filter((row) => opened[row] === 1);
+  if (indices.length === 0) return base_RD;
+  return tf.tidy(() => {
+    const open = tf.tensor1d(indices, 'int32');
+    const changed = tf.add(tf.gather(base_RD, open), changeOf(open));
+    return tf.tensorScatterUpdate(base_RD, tf.reshape(open, [-1, 1]), changed) as tf.Tensor2D;
+  });
 }
 
 /** (W_h - W0) k of each key, [R, D], whatever the gate says. */

@@ -335,7 +335,7 @@ function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[])
   const touched = new Set<number>();
   let openTokens = 0;
   const total = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
-  for (const block of hook.blocks.values()) {
+  for (const block of hook.deciding()) {
     const scores = scoreKnownKeys(hook.gate, block, block.prior.canary_TF, block.prior.canaryEnergy, 'canary');
     let row = 0;
     let open = 0;

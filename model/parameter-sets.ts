@@ -14,7 +14,7 @@ export function generalParameters(): GeneralParameters {
   return generalSet().parameters as GeneralParameters;
 }
 
-type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & { gate: Omit<HyperParameters['gate'], 'floor'> };
+type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & { gate: Pick<HyperParameters['gate'], 'kind'> };
 
 /** All sets but the general rule, in the order of their files. */
 export function parameterSets(): readonly ParameterSet[] {

@@ -1,5 +1,5 @@
 /** Hyper-parameters by model: the set of its family (model/parameter-sets), and a rule for models nobody has tuned yet. */
-import type { GateKind, HyperParameterOverrides, HyperParameters } from '../schemas/editing.ts';
+import type { GateKind, GateParameters, HyperParameterOverrides, HyperParameters } from '../schemas/editing.ts';
 import type { ModelConfig } from './checkpoint.ts';
 import { generalParameters, misfits, parameterSetFor } from './parameter-sets.ts';
 
@@ -22,8 +22,8 @@ export function parametersFor(config: ModelConfig, overrides: HyperParameterOver
     lambda: config.mlpWidth,
     ...own,
     ...asked,
-    // A floor was found for a kind of gate, and means nothing to another.
-    gate: { ...general.gate, floor: GATE_FLOORS[kind], ...((own.gate?.kind ?? general.gate.kind) === kind ? own.gate : {}), ...asked.gate, kind },
+    // Thresholds were found for a kind of gate, and mean nothing to another.
+    gate: { ...GATE_DEFAULTS[kind], ...((own.gate?.kind ?? general.gate.kind) === kind ? own.gate : {}), ...asked.gate, kind },
   };
   checkLayers(merged.layers, config.layers);
   return merged;
@@ -40,5 +40,16 @@ function checkLayers(layers: readonly number[], blocks: number): void {
   if (layers.length === 0 || !fits) throw new RangeError(`the edited blocks are ${layers.join(', ') || 'none'}; they must be ascending numbers from 0 to ${blocks - 1}`);
 }
 
-/** Thresholds to start from: leverage and cosines as shares, `sequence` the paper's alpha, `norm` in units of the values. */
-const GATE_FLOORS: Record<GateKind, number> = { scope: 0.35, leverage: 0.35, key: 0.7, norm: 1, sequence: 2.2, always: 0 };
+/**
+ * By kind. Floors: leverage and cosines as shares, `sequence` the paper's alpha, `norm` in units of the values. Those of
+ * `subject` were chosen on keys of CounterFact's prompts at 30 to 2,000 corrections.
+ */
+const GATE_DEFAULTS: Record<GateKind, Omit<GateParameters, 'kind'>> = {
+  subject: { floor: 0.7, referenceQuantile: 0.95, nearKey: 0.9 },
+  scope: { floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  leverage: { floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  key: { floor: 0.7, referenceQuantile: 0.995, nearKey: 0.8 },
+  norm: { floor: 1, referenceQuantile: 0.995, nearKey: 0.8 },
+  sequence: { floor: 2.2, referenceQuantile: 0.995, nearKey: 0.8 },
+  always: { floor: 0, referenceQuantile: 0.995, nearKey: 0.8 },
+};

@@ -19,8 +19,9 @@ import type { EditSequence, LocatedPrompt } from './sequences.ts';
 import { locate } from './sequences.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { layOutRows } from './token-rows.ts';
-import type { AttentionPast, DownHook, Transformer } from './transformer.ts';
-import { disposePast, gatherRows } from './transformer.ts';
+import { backThrough } from './backward.ts';
+import type { AttentionPast, DownHook, RunRecord, Transformer } from './transformer.ts';
+import { disposePast, disposeRecord, gatherRows } from './transformer.ts';
 
 export interface TargetSearch {
   /** [n, D], z of each edit in order. */
@@ -308,38 +309,38 @@ function lossAndGradient(
 
   const past = state.past === null ? null : gatherPast(state.past, chosen);
   const fixed_RD = gatherRows(state.hidden, hiddenRows);
-  const norm_L = live.map((g) => norms[g]!);
   const delta_LD = tf.tensor2d(Float32Array.from(live.flatMap((g) => Array.from(delta.subarray(g * D, (g + 1) * D)))), [live.length, D]);
   const essenceBase = essenceDistribution(model, runs, state, upper, essenceRows.length > 0);
   // Made out here: what the forward pass makes is freed before the backward pass, but for what the tape saved.
   const essence_NV = essenceBase === null ? null : gatherRows(essenceBase, chosen.filter((i) => runs[i]!.kind === 'essence').map((i) => runs[i]!.edit));
-  let perGroup: tf.Tensor1D | null = null;
-
-  const total = (variable: tf.Tensor): tf.Scalar => {
-    const padded = tf.concat([variable as tf.Tensor2D, tf.zeros([1, D])], 0);
-    const hidden = tf.add<tf.Tensor2D>(fixed_RD, tf.gather(padded, tf.tensor1d(deltaRow, 'int32')));
-    const out = model.run(hidden, rows, upper, { past });
-    const normed = model.finalNorm(gatherRows(out.hidden, [...predicting, ...essenceRows]));
-    const losses = crossEntropy(model.headWeight(), normed, model.headBias(), {
-      tokens: wanted,
-      distributions: essence_NV,
-    });
-    const targetPart = tf.mul(tf.slice(losses, [0], [wanted.length]), tf.tensor1d(weight));
-    const klWeight = parameters.klFactor;
-    const weighted = essenceBase === null ? targetPart : tf.concat([targetPart, tf.mul(tf.slice(losses, [wanted.length]), tf.tensor1d(essenceSlots.map((s) => klWeight / editsInGroup.get(live[s]!)!)))]);
-    const slots = tf.tensor1d(Int32Array.from([...slot, ...(essenceBase === null ? [] : essenceSlots)]), 'int32');
-    const perLive = tf.unsortedSegmentSum(weighted, slots, live.length);
-    const size = tf.sqrt(tf.add(tf.sum(tf.square(variable), 1), 1e-12));
-    const decay = tf.mul(size, tf.tensor1d(norm_L.map((norm) => parameters.weightDecay / (norm * norm))));
-    const all = tf.add<tf.Tensor1D>(perLive, decay);
-    perGroup = tf.keep(tf.clone(all));
-    return tf.sum(all);
-  };
-  const { value, grad } = tf.valueAndGrad(total)(delta_LD);
-  const loss = (perGroup as tf.Tensor1D | null)!.dataSync().slice() as Float32Array;
-  const gradient = grad.dataSync().slice() as Float32Array;
-  tf.dispose([value, grad, perGroup!, fixed_RD, delta_LD, ...(essence_NV === null ? [] : [essence_NV])]);
+  const deltaRow_R = tf.tensor1d(deltaRow, 'int32');
+  const hidden_RD = tf.tidy(() => tf.add<tf.Tensor2D>(fixed_RD, tf.gather(tf.concat([delta_LD, tf.zeros([1, D])], 0), deltaRow_R)));
+  const record: RunRecord = { geometry: null, blocks: [] };
+  const out = model.run(hidden_RD, rows, upper, { past, record });
+  const slots = [...slot, ...essenceSlots];
+  const weights = [...weight, ...essenceSlots.map((s) => parameters.klFactor / editsInGroup.get(live[s]!)!)];
+  const read = [...predicting, ...essenceRows];
+  const lossOf = (final: tf.Tensor): tf.Tensor1D => crossEntropy(model.headWeight(), model.finalNorm(gatherRows(final as tf.Tensor2D, read)), model.headBias(), { tokens: wanted, distributions: essence_NV });
+  let each: Float32Array | null = null;
+  const { value, grad: final_RD } = tf.valueAndGrad((final: tf.Tensor) => {
+    const losses = lossOf(final);
+    each = losses.dataSync().slice() as Float32Array;
+    return tf.sum(tf.mul(losses, tf.tensor1d(weights))) as tf.Scalar;
+  })(out.hidden);
+  const input_RD = backThrough(model, record, rows, final_RD as tf.Tensor2D);
+  const gradient = tf.tidy(() => tf.slice(tf.unsortedSegmentSum(input_RD, deltaRow_R, live.length + 1), [0, 0], [live.length, D]).dataSync().slice() as Float32Array);
+  disposeRecord(record);
+  tf.dispose([value, final_RD, input_RD, out.hidden, hidden_RD, deltaRow_R, fixed_RD, delta_LD, ...(essence_NV === null ? [] : [essence_NV])]);
   disposePast(past);
+
+  const loss = new Float32Array(live.length);
+  slots.forEach((s, i) => (loss[s]! += weights[i]! * each![i]!));
+  live.forEach((g, s) => {
+    const size = Math.hypot(...delta.subarray(g * D, (g + 1) * D)) + 1e-12;
+    const decay = parameters.weightDecay / (norms[g]! * norms[g]!);
+    loss[s]! += decay * size;
+    for (let d = 0; d < D; d++) gradient[s * D + d]! += (decay * delta[g * D + d]!) / size;
+  });
   return { loss, gradient };
 }
 

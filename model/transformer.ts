@@ -44,6 +44,30 @@ export interface RunOptions {
   hook?: DownHook | null | undefined;
   /** Keep the new keys and values of these blocks (past included) in `kept`. */
   keep?: boolean;
+  /** Gets what each block computed on the way, lowest first, for whoever goes back through it (backward.ts). */
+  record?: RunRecord | undefined;
+}
+
+/** A run's geometry and blocks; whoever recorded frees it (`disposeRecord`). */
+export interface RunRecord {
+  geometry: AttentionGeometry | null;
+  readonly blocks: BlockRecord[];
+}
+
+/** What a block computed: kept tensors, the recorder's. */
+export interface BlockRecord {
+  layer: number;
+  /** Input of the block, and of the MLP's norm where that is another. */
+  hidden_RD: tf.Tensor2D;
+  middle_RD: tf.Tensor2D;
+  /** Scaled queries [B, K, G * T, d], keys and values [B, K, S, d], softmax [B, K, G * T, S]. */
+  query: tf.Tensor4D;
+  key: tf.Tensor4D;
+  value: tf.Tensor4D;
+  weights: tf.Tensor4D;
+  /** Inputs of the activation and what multiplies it (Llama), [R, F]. */
+  gate_RF: tf.Tensor2D | null;
+  up_RF: tf.Tensor2D;
 }
 
 export interface RunResult {
@@ -119,14 +143,15 @@ export class Transformer {
       const before = past?.blocks.get(layer) ?? null;
       if (past !== null && before === null) throw new Error(`the past holds no keys for block ${layer}`);
       const [next, key, value] = tf.tidy(() => {
-        const result = this.block(layer, hidden, rows, geometry, before, options.hook ?? null);
+        const result = this.block(layer, hidden, rows, geometry, before, options.hook ?? null, options.record);
         return [result.hidden, ...(kept === null ? [] : [result.key, result.value])];
       }) as [tf.Tensor2D, tf.Tensor3D?, tf.Tensor3D?];
-      if (hidden !== hidden_RD) hidden.dispose();
+      if (hidden !== hidden_RD && options.record === undefined) hidden.dispose();
       hidden = next;
       if (kept !== null) kept.blocks.set(layer, { key: key!, value: value! });
     }
-    geometry.dispose();
+    if (options.record === undefined) geometry.dispose();
+    else options.record.geometry = geometry;
     if (hidden === hidden_RD) hidden = tf.clone(hidden_RD);
     return { hidden, kept };
   }
@@ -154,16 +179,22 @@ export class Transformer {
     geometry: AttentionGeometry,
     past: { key: tf.Tensor3D; value: tf.Tensor3D } | null,
     hook: DownHook | null,
+    record: RunRecord | undefined,
   ): { hidden: tf.Tensor2D; key: tf.Tensor3D; value: tf.Tensor3D } {
     const name = `blocks.${layer}`;
+    const seen: Partial<BlockRecord> | null = record === undefined ? null : { layer, hidden_RD, middle_RD: hidden_RD };
+    if (seen !== null) record!.blocks.push(seen as BlockRecord);
     const normed_RD = this.norm(`${name}.norm1`, hidden_RD);
-    const attention = this.attention(name, normed_RD, rows, geometry, past);
+    const attention = this.attention(name, normed_RD, rows, geometry, past, seen);
     if (this.config.architecture === 'gptj') {
-      const mlp_RD = this.mlp(layer, normed_RD, rows, hook);
+      const mlp_RD = this.mlp(layer, normed_RD, rows, hook, seen);
+      keepRecord(seen);
       return { ...attention, hidden: tf.add<tf.Tensor2D>(hidden_RD, tf.add(attention.output, mlp_RD)) };
     }
     const middle_RD = tf.add<tf.Tensor2D>(hidden_RD, attention.output);
-    const mlp_RD = this.mlp(layer, this.norm(`${name}.norm2`, middle_RD), rows, hook);
+    const mlp_RD = this.mlp(layer, this.norm(`${name}.norm2`, middle_RD), rows, hook, seen);
+    if (seen !== null) seen.middle_RD = middle_RD;
+    keepRecord(seen);
     return { key: attention.key, value: attention.value, hidden: tf.add<tf.Tensor2D>(middle_RD, mlp_RD) };
   }
 
@@ -173,6 +204,7 @@ export class Transformer {
     rows: TokenRows,
     geometry: AttentionGeometry,
     past: { key: tf.Tensor3D; value: tf.Tensor3D } | null,
+    seen: Partial<BlockRecord> | null,
   ): { output: tf.Tensor2D; key: tf.Tensor3D; value: tf.Tensor3D } {
     const { heads: H, keyValueHeads: K, headWidth: d } = this.config;
     const G = H / K;
@@ -193,29 +225,29 @@ export class Transformer {
     const key_BKSd = tf.transpose(tf.reshape(key, [B, S, K, d]), [0, 2, 1, 3]);
     const value_BKSd = tf.transpose(tf.reshape(value, [B, S, K, d]), [0, 2, 1, 3]);
     const weights = tf.softmax(tf.add(tf.matMul(query_BKGTd, key_BKSd, false, true), geometry.mask));
+    if (seen !== null) Object.assign(seen, { query: query_BKGTd, key: key_BKSd, value: value_BKSd, weights });
     const mixed_BKGTd = tf.reshape(tf.matMul(weights, value_BKSd), [B, K, G, T, d]);
     const mixed = tf.reshape<tf.Rank.R2>(tf.transpose(mixed_BKGTd, [0, 3, 1, 2, 4]), [B * T, H * d]);
     const output = this.linear(`${name}.output`, geometry.unpad(mixed));
     return { output, key, value };
   }
 
-  /** Rotary embedding as x * cos + (x M) * sin, M a signed permutation; the identity where the model has none. */
-  private rotate(x_RHd: tf.Tensor2D, heads: number, geometry: AttentionGeometry): tf.Tensor2D {
+  /** Rotary embedding as x * cos + (x M) * sin, M a signed permutation; back again with - sin; the identity where the model has none. */
+  rotate(x_RHd: tf.Tensor2D, heads: number, geometry: AttentionGeometry, direction: 'on' | 'back' = 'on'): tf.Tensor2D {
     if (this.rotary === null || geometry.cos === null || geometry.sin === null) return x_RHd;
     const { headWidth: d } = this.config;
     const R = x_RHd.shape[0];
     const heads_RHd = tf.reshape(x_RHd, [R, heads, d]);
     const turned = tf.reshape(tf.matMul(tf.reshape(x_RHd, [R * heads, d]), this.rotary.turn()), [R, heads, d]);
-    return tf.reshape(tf.add(tf.mul(heads_RHd, geometry.cos), tf.mul(turned, geometry.sin)), [R, heads * d]);
+    return tf.reshape((direction === 'on' ? tf.add : tf.sub)(tf.mul(heads_RHd, geometry.cos), tf.mul(turned, geometry.sin)), [R, heads * d]);
   }
 
-  private mlp(layer: number, normed_RD: tf.Tensor2D, rows: TokenRows, hook: DownHook | null): tf.Tensor2D {
+  private mlp(layer: number, normed_RD: tf.Tensor2D, rows: TokenRows, hook: DownHook | null, seen: Partial<BlockRecord> | null): tf.Tensor2D {
     const name = `blocks.${layer}`;
     const up_RF = this.linear(`${name}.up`, normed_RD);
-    const keys_RF =
-      this.config.activation === 'silu'
-        ? (tf.mul<tf.Tensor2D>(silu(this.linear(`${name}.gate`, normed_RD)), up_RF))
-        : geluTanh(up_RF);
+    const gate_RF = this.config.activation === 'silu' ? this.linear(`${name}.gate`, normed_RD) : null;
+    if (seen !== null) Object.assign(seen, { gate_RF, up_RF });
+    const keys_RF = gate_RF === null ? geluTanh(up_RF) : tf.mul<tf.Tensor2D>(silu(gate_RF), up_RF);
     const base_RD = this.linear(`${name}.down`, keys_RF);
     return hook !== null && hook.layers.has(layer) ? hook.project(layer, keys_RF, base_RD, rows) : base_RD;
   }
@@ -236,7 +268,12 @@ export class Transformer {
     return bias === undefined ? product : (tf.add<tf.Tensor2D>(product, bias));
   }
 
-  private weight(name: string): tf.Tensor {
+  hasWeight(name: string): boolean {
+    return this.weights.has(name);
+  }
+
+  /** A weight by its name in the canonical layout; owned by the model. */
+  weight(name: string): tf.Tensor {
     const tensor = this.weights.get(name);
     if (tensor === undefined) throw new Error(`the model has no weight ${name}`);
     return tensor;
@@ -255,12 +292,23 @@ export class Transformer {
   }
 }
 
+function keepRecord(seen: Partial<BlockRecord> | null): void {
+  for (const one of Object.values(seen ?? {})) if (one instanceof tf.Tensor) tf.keep(one);
+}
+
+/** Frees what was recorded; the run's own input stays its owner's. */
+export function disposeRecord(record: RunRecord): void {
+  const input = record.blocks[0]?.hidden_RD;
+  for (const block of record.blocks) for (const one of Object.values(block)) if (one instanceof tf.Tensor && one !== input) one.dispose();
+  record.geometry?.dispose();
+}
+
 /** Frees a past's tensors. */
 export function disposePast(past: AttentionPast | null): void {
   for (const { key, value } of past?.blocks.values() ?? []) tf.dispose([key, value]);
 }
 
-interface AttentionGeometry {
+export interface AttentionGeometry {
   /** S: past and new slots. */
   readonly keysLong: number;
   /** [B, S] */
@@ -271,6 +319,8 @@ interface AttentionGeometry {
   readonly cos: tf.Tensor3D | null;
   readonly sin: tf.Tensor3D | null;
   pad(x_RX: tf.Tensor2D): tf.Tensor2D;
+  /** `pad` with zeros in the fillers. */
+  padZeros(x_RX: tf.Tensor2D): tf.Tensor2D;
   unpad(x: tf.Tensor2D): tf.Tensor2D;
   dispose(): void;
 }
@@ -308,6 +358,7 @@ function attentionGeometry(rows: TokenRows, past: AttentionPast | null, group: n
     cos,
     sin,
     pad: (x) => (rowOfSlot === null ? x : tf.gather(x, rowOfSlot)),
+    padZeros: (x) => (slotOfRow === null ? x : tf.scatterND(tf.reshape(slotOfRow, [-1, 1]), x, [B * T, x.shape[1]])),
     unpad: (x) => (slotOfRow === null ? x : tf.gather(x, slotOfRow)),
     dispose: () => tf.dispose([maskTensor, cos, sin, rowOfSlot, slotOfRow].filter((tensor) => tensor !== null)),
   };

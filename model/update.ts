@@ -171,7 +171,7 @@ class OpenAtSubjects implements DownHook {
     const block = this.blocks.get(layer);
     if (block === undefined) return base_RD;
     const opened = rows === this.sight.rows ? this.sight.subjectRows : lastRows(rows);
-    return openRows(base_RD, changeOf(block, keys_RF), opened);
+    return openRows(base_RD, opened, (open) => changeOf(block, tf.gather(keys_RF, open)));
   }
 }
 

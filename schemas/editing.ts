@@ -4,7 +4,7 @@
  */
 import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
 
-export type GateKind = 'scope' | 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
+export type GateKind = 'subject' | 'scope' | 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
 
 /** Everything that decides what an edit of a given model and batch becomes; stored in the version it made. */
 export interface HyperParameters {
@@ -40,9 +40,9 @@ export interface GateParameters {
   kind: GateKind;
   /** Lowest threshold of the gate's score, whatever the reference text says. */
   floor: number;
-  /** The threshold is at least this quantile of the score on the reference text, at this version. */
+  /** The threshold is at least this quantile of the score at this version on what must stay out: the reference text; for `subject` the other corrections. */
   referenceQuantile: number;
-  /** `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the leverage says. */
+  /** Whitened cosine to a corrected key from which on the gate opens whatever else is said: `scope`'s leverage, `subject`'s quantile. */
   nearKey: number;
 }
 

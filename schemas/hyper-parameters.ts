@@ -18,7 +18,7 @@ const hyperParameters = z.strictObject({
   targetTokensMax: z.number().int().min(1).max(256),
   gate: z
     .strictObject({
-      kind: z.enum(['scope', 'leverage', 'key', 'norm', 'sequence', 'always']),
+      kind: z.enum(['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always']),
       floor: z.number(),
       referenceQuantile: z.number().min(0).max(1),
       nearKey: z.number().positive(),

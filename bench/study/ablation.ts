@@ -19,7 +19,7 @@ export function defaultVariants(base: HyperParameters): Variant[] {
   const gate = (kind: HyperParameters['gate']['kind']): Variant => ({ name: `gate ${kind}`, parameters: { gate: { kind } } });
   const variants: Variant[] = [
     { name: 'as configured', parameters: {} },
-    ...(['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const).map(gate),
+    ...(['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const).map(gate),
     base.keyViews === 'separate' ? { name: 'keys averaged over contexts', parameters: { keyViews: 'averaged' } } : { name: 'keys of contexts apart', parameters: { keyViews: 'separate' } },
     { name: 'no contexts', parameters: { contexts: 0, contextsPerStep: 0 } },
     ...[...new Set([1, base.contexts])].filter((count) => count > 0).map((count): Variant => ({ name: `contexts per step ${count}`, parameters: { contextsPerStep: count } })),

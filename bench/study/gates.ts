@@ -13,7 +13,7 @@ import { measureStream, type Asking, type MarkMeasures } from './stream-measures
 import { inRanges, withoutProbes, type Range, type StudyRecord } from './study-records.ts';
 import { digits, percent, type Column } from './tables.ts';
 
-export const GATE_KINDS: readonly GateKind[] = ['sequence', 'norm', 'leverage', 'key', 'scope', 'always'];
+export const GATE_KINDS: readonly GateKind[] = ['sequence', 'norm', 'leverage', 'key', 'scope', 'subject', 'always'];
 
 /** A gate under the name that the table has for it. */
 export interface NamedGate {

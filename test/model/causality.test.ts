@@ -33,7 +33,7 @@ const edits = batches.flat().map(({ subject, bare, behind, targetTokens }, i): E
   behind,
   target: targetTokens,
 }));
-const KINDS: GateKind[] = ['scope', 'leverage', 'key', 'norm'];
+const KINDS: GateKind[] = ['subject', 'scope', 'leverage', 'key', 'norm'];
 /** Logits of the size of 1 to 10; another layout sums in another order. */
 const LOGIT_TOLERANCE = 2e-3;
 const DECODED_TOKENS = 6;

@@ -315,7 +315,7 @@ function openAtSubjects(hook: Hook, subjectAt: readonly number[]): DownHook {
           for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
             if (rows.positions[row] === subjectAt[b]) opened[row] = 1;
       }
-      return openRows(base_RD, changeOf(hook.blocks.get(layer)!, keys_RF), opened);
+      return openRows(base_RD, opened, (open) => changeOf(hook.blocks.get(layer)!, tf.gather(keys_RF, open)));
     },
   };
 }

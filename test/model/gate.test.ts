@@ -12,8 +12,8 @@ import { identity, product, solved } from './plain-matrices.ts';
 import { pairSet, randomPairs, syntheticPrior, type Pair, type SyntheticPrior } from './synthetic-prior.ts';
 
 const [F, D] = [24, 6];
-const KINDS = ['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const;
-const TOKEN_KINDS = ['scope', 'leverage', 'key', 'norm'] as const;
+const KINDS = ['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const;
+const TOKEN_KINDS = ['subject', 'scope', 'leverage', 'key', 'norm'] as const;
 /** base + change in float32, of numbers of the size of 1. */
 const TOLERANCE = 1e-5;
 
@@ -28,7 +28,7 @@ afterAll(() => world.free());
 
 const gateOf = (kind: GateKind, changes: Partial<GateParameters> = {}): GateParameters => ({
   kind,
-  floor: { scope: 0.5, leverage: 0.5, key: 0.7, norm: 0.6, sequence: 1.2, always: 0 }[kind],
+  floor: { subject: 0.7, scope: 0.5, leverage: 0.5, key: 0.7, norm: 0.6, sequence: 1.2, always: 0 }[kind],
   referenceQuantile: 0,
   nearKey: 0.8,
   ...changes,
