@@ -31,7 +31,7 @@ function backBlock(model: Transformer, block: BlockRecord, rows: TokenRows, geom
 
 /** y = x W^T */
 function backLinear(model: Transformer, name: string, gradient: tf.Tensor2D): tf.Tensor2D {
-  return tf.matMul(gradient, model.weight(`${name}.weight`) as tf.Tensor2D);
+  return tf.matMul(gradient, model.weight(`${name}.weight`));
 }
 
 function backMlp(model: Transformer, name: string, { gate_RF, up_RF }: BlockRecord, gradient_RD: tf.Tensor2D): tf.Tensor2D {
@@ -62,7 +62,7 @@ function backNorm(model: Transformer, name: string, x_RD: tf.Tensor2D, gradient_
   const x = tf.mul(centred, scale);
   const g = tf.mul(gradient_RD, model.weight(`${name}.gain`));
   const along = tf.mul(x, tf.mean(tf.mul(g, x), 1, true));
-  return tf.mul(scale, tf.sub(isCentred ? tf.sub(g, tf.mean(g, 1, true)) : g, along)) as tf.Tensor2D;
+  return tf.mul<tf.Tensor2D>(scale, tf.sub(isCentred ? tf.sub(g, tf.mean(g, 1, true)) : g, along));
 }
 
 function backAttention(model: Transformer, name: string, { query, key, value, weights }: BlockRecord, rows: TokenRows, geometry: AttentionGeometry, gradient_RD: tf.Tensor2D): tf.Tensor2D {

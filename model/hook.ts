@@ -157,10 +157,10 @@ export function disposeLayers(blocks: Iterable<LayerHook>): void {
 export function openRows(base_RD: tf.Tensor2D, opened: Uint8Array, changeOf: (open: tf.Tensor1D) => tf.Tensor2D): tf.Tensor2D {
   const indices = Int32Array.from(opened.keys()).filter((row) => opened[row] === 1);
   if (indices.length === 0) return base_RD;
-  return tf.tidy(() => {
+  return tf.tidy((): tf.Tensor2D => {
     const open = tf.tensor1d(indices, 'int32');
     const changed = tf.add(tf.gather(base_RD, open), changeOf(open));
-    return tf.tensorScatterUpdate(base_RD, tf.reshape(open, [-1, 1]), changed) as tf.Tensor2D;
+    return tf.tensorScatterUpdate(base_RD, tf.reshape(open, [-1, 1]), changed);
   });
 }
 

@@ -325,7 +325,7 @@ function lossAndGradient(
   const { value, grad: final_RD } = tf.valueAndGrad((final: tf.Tensor) => {
     const losses = lossOf(final);
     each = losses.dataSync().slice() as Float32Array;
-    return tf.sum(tf.mul(losses, tf.tensor1d(weights))) as tf.Scalar;
+    return tf.sum<tf.Scalar>(tf.mul(losses, tf.tensor1d(weights)));
   })(out.hidden);
   const input_RD = backThrough(model, record, rows, final_RD as tf.Tensor2D);
   const gradient = tf.tidy(() => tf.slice(tf.unsortedSegmentSum(input_RD, deltaRow_R, live.length + 1), [0, 0], [live.length, D]).dataSync().slice() as Float32Array);

@@ -8,7 +8,7 @@ import { loadTensorFlow } from '../../model/tensorflow.ts';
 import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
 import { largestDifference } from '../golden/read-golden.ts';
-import { identity, product, solved } from './plain-matrices.ts';
+import { identity, product, solved, transposed } from './plain-matrices.ts';
 import { pairSet, randomPairs, syntheticPrior, type Pair, type SyntheticPrior } from './synthetic-prior.ts';
 
 const [F, D] = [24, 6];
@@ -137,7 +137,8 @@ describe.each(TOKEN_KINDS)('the %s gate, which looks at a token alone,', (kind) 
     });
   });
 
-  it.each([0, 0.5, 0.9, 0.995, 1])(
+  const ofText = kind === 'subject' ? [] : [0, 0.5, 0.9, 0.995, 1];
+  it.each(ofText)(
     'has a threshold of at least the %f quantile of its score on the reference text',
     (referenceQuantile) => {
       const { reference_TF, referenceEnergy } = world.prior;
@@ -216,6 +217,50 @@ describe('the scope gate', () => {
   });
 });
 
+describe('the subject gate', () => {
+  it('has a threshold of what the corrections show of one another, its floor at the least and nearKey at the most', () => {
+    const many = [...pairs, ...randomPairs(5, world, seededRandom(31))];
+    // A correction of the same key: it lies on another.
+    const crowded = [...many, { key: [...many[2]!.key], change: [...many[2]!.change] }];
+    const inverse = solved(world.moment, identity(F));
+    const energy = (a: number[], b: number[]) => product([a], product(inverse, transposed([b])))[0]![0]!;
+    const whitened = crowded.map(({ key }) => {
+      return { key, cosine: (other: number[]) => energy(key, other) / Math.sqrt(energy(key, key) * energy(other, other)) };
+    });
+    const near = whitened.map(({ cosine }, i) => Math.max(...crowded.filter((_, j) => j !== i).map(({ key }) => cosine(key)))).sort((a, b) => a - b);
+    const half = near[Math.floor(near.length / 2)]!;
+    const thresholdAt = (changes: Partial<GateParameters>) => withHook(gateOf('subject', changes), (hook) => hook.report.layers[0]!.threshold, crowded);
+    expect(thresholdAt({ floor: -1, referenceQuantile: 0.5, nearKey: 1 })).toBeCloseTo(half, 5);
+    expect(thresholdAt({ floor: 0.999, referenceQuantile: 0.5, nearKey: 1 })).toBe(0.999);
+    expect(thresholdAt({ floor: -1, referenceQuantile: 1, nearKey: 0.9 })).toBe(0.9);
+  });
+
+  it('is alone with one correction: the floor', () => {
+    withHook(gateOf('subject', { floor: 0.4, referenceQuantile: 1 }), (hook) => expect(hook.report.layers[0]!.threshold).toBe(0.4), pairs.slice(0, 1));
+  });
+
+  it('decides in the lowest block for all of them, whatever their own keys say', () => {
+    const above = syntheticPrior(17, F, D, world.prior.layer + 2);
+    const first = pairSet(pairs, world);
+    const second = pairSet(randomPairs(pairs.length, above, seededRandom(18)), above);
+    const both = { ...first, layers: [...first.layers, ...second.layers], keys: [...first.keys, ...second.keys], changes: [...first.changes, ...second.changes] };
+    const hook = Hook.build(both, new Map([[world.prior.layer, world.prior], [above.prior.layer, above.prior]]), gateOf('subject'));
+    const rows = rowsOf([3], [1]);
+    const strange = randomPairs(3, world, seededRandom(41)).map(({ key }) => key);
+    const openedAt = new Map<number, number[]>();
+    hook.observer = (layer, opened) => void openedAt.set(layer, [...opened]);
+    tf.tidy(() => {
+      const base = tf.zeros<tf.Rank.R2>([3, D]);
+      hook.project(world.prior.layer, tf.tensor2d([strange[0]!, pairs[1]!.key, strange[1]!]), base, rows);
+      hook.project(above.prior.layer, tf.tensor2d(strange), base, rows);
+      expect(() => hook.project(above.prior.layer, tf.tensor2d(strange), base, rowsOf([3], [1]))).toThrow(/has not seen these tokens/);
+    });
+    expect([...openedAt]).toEqual([[world.prior.layer, [0, 1, 0]], [above.prior.layer, [0, 1, 0]]]);
+    hook.dispose();
+    above.free();
+  });
+});
+
 describe('the sequence gate', () => {
   it('standardises inside each sequence, whatever its neighbours are', () => {
     withHook(gateOf('sequence'), (hook) => {
@@ -263,7 +308,7 @@ describe('the sequence gate', () => {
     const stored = { ...pairSet(withReaches, world), valueWidth: D + 1 };
     const priors = new Map([[world.prior.layer, world.prior]]);
     for (const kind of KINDS) {
-      const floor = kind === 'always' ? 0.5 : 2.2;
+      const floor = kind === 'always' || kind === 'subject' ? 0.5 : 2.2;
       const hook = Hook.build(stored, priors, gateOf(kind, { floor }));
       expect(hook.report.layers[0]!.threshold, kind).toBeCloseTo(kind === 'sequence' ? 0.7 : floor, 6);
       hook.dispose();
