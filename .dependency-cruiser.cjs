@@ -26,6 +26,7 @@ const ADAPTERS = [
   { library: '@aws-sdk/[^/]+', files: ['versions/s3-[^/]+\\.ts'] },
   { library: 'cli-progress', files: ['infra/progress\\.ts'] },
   { library: 'yauzl', files: ['infra/provision/wheel\\.ts'] },
+  { library: 'vega(-lite)?', files: ['bench/study/plots\\.ts'] },
   { library: 'fastify', files: ['serving/.+'] },
 ];
 

@@ -32,12 +32,17 @@ export interface BenchResult {
   perplexityRatio: number;
   /** Tokens of ordinary text on which a gate opens. */
   ordinaryOpenShare: number;
+  /** The first corrections of the stream, at its end. */
+  earliest: { asked: number; efficacy: number; efficacyGreedy: number };
   before: { efficacy: number; preference: number; paraphrase: number | null };
   secondsPerCorrection: number;
   stages: StageSeconds;
   secondsByBatch: number[];
   peakRssBytes: number;
 }
+
+/** How many of the first corrections are looked at by themselves. */
+const EARLIEST = 200;
 
 const PERMISSIVE: VerdictSettings = { requireEffective: false, generalisationMin: 0, localityMin: 0, retentionMin: 0, canaryRatioMax: 1e9, editNormMax: 1e9, retentionSample: 8 };
 
@@ -111,6 +116,7 @@ export async function measure(engine: Engine, hookId: string | null, records: re
     neighboursUnchanged: share(neighboursAfter, (answer, i) => answer.nextToken === neighboursBefore[i]!.nextToken),
     perplexityRatio: canary.ratio,
     ordinaryOpenShare: canary.openShare,
+    earliest: { asked: Math.min(EARLIEST, records.length), efficacy: share(ownAfter.slice(0, EARLIEST), (answer) => answer.targetIsArgmax === true) ?? 0, efficacyGreedy: share(ownAfter.slice(0, EARLIEST), (answer) => answer.targetIsGreedy === true) ?? 0 },
     before: {
       efficacy: share(ownBefore, (answer) => answer.targetIsArgmax === true) ?? 0,
       preference: share(ownBefore, prefers) ?? 0,

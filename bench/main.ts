@@ -89,6 +89,7 @@ function table(result: BenchResult): string {
     ['corrections', `${result.corrections} in ${result.batches} batches of ${result.batchSize} (${result.refused} refused, ${result.superseded} superseded)`],
     ['efficacy, target is argmax', `${percent(result.efficacy)}   before ${percent(result.before.efficacy)}`],
     ['efficacy, greedy decoding', percent(result.efficacyGreedy)],
+    [`  the first ${result.earliest.asked}`, `${percent(result.earliest.efficacy)}   greedy ${percent(result.earliest.efficacyGreedy)}`],
     ['p(new) > p(old)', `${percent(result.preference)}   before ${percent(result.before.preference)}`],
     ['paraphrases p(new) > p(old)', `${percent(result.paraphrase)}   before ${percent(result.before.paraphrase)}`],
     ['paraphrases, target is argmax', percent(result.paraphraseArgmax)],

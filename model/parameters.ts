@@ -45,7 +45,7 @@ function checkLayers(layers: readonly number[], blocks: number): void {
  * `subject` were chosen on keys of CounterFact's prompts at 30 to 2,000 corrections.
  */
 const GATE_DEFAULTS: Record<GateKind, Omit<GateParameters, 'kind'>> = {
-  subject: { floor: 0.7, referenceQuantile: 0.95, nearKey: 0.9 },
+  subject: { floor: 0.75, referenceQuantile: 0.95, nearKey: 0.9 },
   scope: { floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
   leverage: { floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
   key: { floor: 0.7, referenceQuantile: 0.995, nearKey: 0.8 },

@@ -26,6 +26,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const measures = {
   ...{ efficacy: 0.9, efficacyGreedy: 0.8, preference: 1, paraphrase: 0.82, paraphraseArgmax: 0.6, neighboursUnchanged: 0.947, perplexityRatio: 1.001, ordinaryOpenShare: 0.04 },
+  earliest: { asked: 3, efficacy: 1, efficacyGreedy: 1 },
   before: { efficacy: 0, preference: 0.1, paraphrase: null },
 };
 const reference: ReferenceResult = {
