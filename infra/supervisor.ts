@@ -2,13 +2,13 @@
  * The whole system on one machine: an embedded Kafka and Temporal where the configuration names none, and the four
  * processes, each kept running. In production a container platform does this instead.
  */
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { childEnvironment, type Configuration } from './configuration.ts';
 import { startEmbeddedKafka, stopEmbeddedKafka, findEmbeddedKafka } from './embedded/kafka.ts';
 import { startEmbeddedTemporal, stopEmbeddedTemporal, findEmbeddedTemporal } from './embedded/temporal.ts';
 import { freePort, isFree } from './embedded/server-process.ts';
-import { statisticsFolder } from './engine-options.ts';
+import { engineOptions, statisticsFolder } from './engine-options.ts';
 import { ExclusiveTimeout, holdExclusively, type Exclusive } from './exclusive.mjs';
 import { homeAt, PROJECT_ROOT } from './home.ts';
 import { DEFAULT_RESTART_POLICY, keepRunning, type KeptProcess, type ProcessSpecification, type RestartPolicy } from './supervised-process.ts';
@@ -133,11 +133,12 @@ export async function startSystem(configuration: Configuration, options: SystemO
     current.kafka = await startingKafka;
     const rest = specifications().filter(({ name }) => name !== 'edit-worker');
     // On a first start both would take the key statistics, which is minutes of work: one does, the other reads them.
-    const later = statisticsAreThere(home) ? [] : rest.filter(({ name }) => name === 'serve');
+    const later = statisticsAreThere(configuration) ? [] : rest.filter(({ name }) => name === 'serve');
     rest.filter((specification) => !later.includes(specification)).forEach(keep);
     if (later.length > 0) await ready();
     later.forEach(keep);
     await ready();
+    noteStatistics(configuration);
     current.serveUrl ??= current.processes.some((process) => process.name === 'serve') ? `http://${reachableHost(configuration.serve.host)}:${servePort}` : null;
     current.state = 'ready';
     writeSystem(home, current);
@@ -234,13 +235,30 @@ async function servePortOf(configuration: Configuration): Promise<number> {
   return configuration.given.has('serve.port') ? port : freePort(port);
 }
 
-function statisticsAreThere(home: string): boolean {
+/** Whether the last start that came to its end was of this very model and editor. */
+function statisticsAreThere(configuration: Configuration): boolean {
   try {
-    return readdirSync(statisticsFolder(home)).length > 0;
+    return readFileSync(takenForFile(configuration), 'utf8') === editorOf(configuration);
   } catch {
     return false;
   }
 }
+
+function noteStatistics(configuration: Configuration): void {
+  mkdirSync(statisticsFolder(configuration.home), { recursive: true });
+  writeFileSync(takenForFile(configuration), editorOf(configuration));
+}
+
+function takenForFile({ home }: Configuration): string {
+  return join(statisticsFolder(home), 'taken-for.json');
+}
+
+function editorOf(configuration: Configuration): string {
+  const { modelPath, textFile, parameters } = engineOptions(configuration);
+  return JSON.stringify({ errata: VERSION, modelPath, textFile, parameters });
+}
+
+const VERSION = (JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }).version;
 
 function specificationOf(name: string, home: string, environment: NodeJS.ProcessEnv): ProcessSpecification {
   return {

@@ -89,10 +89,15 @@ export class Transformer {
   static async load(checkpoint: Checkpoint, progress?: (share: number) => void): Promise<Transformer> {
     const model = new Transformer(checkpoint.config);
     const names = model.weightNames().filter((name) => checkpoint.has(name));
-    for (const [i, name] of names.entries()) {
-      const { shape, values } = await checkpoint.read(name);
-      model.weights.set(name, tf.tensor(values, shape, 'float32'));
-      progress?.((i + 1) / names.length);
+    try {
+      for (const [i, name] of names.entries()) {
+        const { shape, values } = await checkpoint.read(name);
+        model.weights.set(name, tf.tensor(values, shape, 'float32'));
+        progress?.((i + 1) / names.length);
+      }
+    } catch (error) {
+      model.dispose();
+      throw error;
     }
     model.rotary?.upload();
     return model;

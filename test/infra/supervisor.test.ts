@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -102,8 +102,11 @@ describe('the system on one machine', () => {
     const report = (who: string, event: string) => void (event === 'ready' && order.push(who));
     await (await start({ processes: all(READY), report })).stop();
     expect(order.at(-1)).toBe('serve');
-    mkdirSync(join(home, 'key-statistics'));
-    writeFileSync(join(home, 'key-statistics', 'x'), '');
+    order.length = 0;
+    // Another editor has other statistics.
+    await (await startSystem({ ...configuration, hyperParameters: { lambda: 7 } }, { processes: all(READY), policy: POLICY, report })).stop();
+    expect(order.at(-1)).toBe('serve');
+    await (await start({ processes: all(READY) })).stop();
     // Now serve need not wait for anybody: it becomes ready although the edit worker never does.
     const interruption = new AbortController();
     const starting = startSystem(configuration, { processes: processes({ serve: READY, 'edit-worker': NEVER_READY }), signal: interruption.signal, report: (who) => void (who === 'serve' && interruption.abort()) });
