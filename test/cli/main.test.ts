@@ -20,7 +20,14 @@ async function errata(args: string[], environment: NodeJS.ProcessEnv = {}, input
   const err = new PassThrough();
   const surroundings: Surroundings = { in: Readable.from([Buffer.from(input)]), out, err, environment: { ERRATA_HOME: join(folder, 'home'), ...environment }, workingDirectory: folder };
   const code = await main(args, surroundings);
-  return { code, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
+  return { code, out: written(out), err: written(err) };
+}
+
+/** Everything, piece by piece: from Node 26 on, one read gives one piece. */
+function written(stream: PassThrough): string {
+  let text = '';
+  for (let piece: Buffer | null; (piece = stream.read() as Buffer | null) !== null; ) text += piece.toString();
+  return text;
 }
 
 describe('errata', () => {
