@@ -126,7 +126,7 @@ function layOutRuns(edits: readonly EditSequence[], search: SearchContext): Run[
     const essence = locate(search.tokenizer, `${edit.subject} is a`, edit.subject.length);
     return [
       run(0, edit.bare, 'target', edit.target),
-      ...search.contexts.map((_, c) => run(c + 1, edit.behind, 'target', edit.target)),
+      ...searchedContexts(search).map((_, c) => run(c + 1, edit.behind, 'target', edit.target)),
       run(0, essence, 'essence', []),
     ];
   });
@@ -137,7 +137,7 @@ function prepare(runs: readonly Run[], search: SearchContext): Prepared {
   const { model, hook } = search;
   const all = { from: 0, to: model.config.layers };
   const lastEdited = Math.max(...search.parameters.layers);
-  const prefixes = [search.front, ...search.contexts.map((context) => [...search.front, ...context])].map((tokens) => [...tokens]);
+  const prefixes = [search.front, ...searchedContexts(search).map((context) => [...search.front, ...context])].map((tokens) => [...tokens]);
   const prefixPast = readPast(model, prefixes, all, { hook });
   const startAt = runs.map((run) => prefixes[run.context]!.length);
   const spread = prefixPast === null ? null : gatherPast(prefixPast, runs.map((run) => run.context));
@@ -204,18 +204,19 @@ async function optimise(
   const norms = groupNorms(groups, anchor.norms);
   let live = Array.from({ length: groups.count }, (_, g) => g);
 
-  // Where the forms of a prompt take turns, both must have been answered well, the one after the other.
+  // Where the forms of a prompt take turns, both must have been answered well.
   const formsToHold = takesTurns(parameters) ? 2 : 1;
   const enough = new Array<number>(groups.count).fill(0);
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
-    const chosen = chooseRuns(runs, groups, new Set(live), parameters, step, random);
+    const forms = formsOf(runs, groups, new Set(live), parameters, step, random);
+    const chosen = runs.map((_, index) => index).filter((index) => forms.has(runs[index]!.context) && live.includes(groups.of[runs[index]!.edit]!));
     const { loss, gradient } = lossAndGradient(runs, chosen, state, groups, live, delta, norms, search);
     const still: number[] = [];
     live.forEach((g, slot) => {
       losses[g] = loss[slot]!;
       if (!Number.isFinite(loss[slot]!)) return;
-      enough[g] = loss[slot]! < parameters.lossTarget ? enough[g]! + 1 : 0;
-      if (enough[g] === formsToHold) return;
+      enough[g] = loss[slot]! < parameters.lossTarget ? enough[g]! + forms.size : 0;
+      if (enough[g] >= formsToHold) return;
       still.push(g);
       if (enough[g] > 0) return;
       steps[g] = step;
@@ -235,22 +236,27 @@ async function optimise(
   return { delta, losses, steps };
 }
 
+/** Contexts that the turns go round: each costs a pass over every prompt before the first step. */
+const TURN_CONTEXTS_MAX = 2;
+/** Rows up to which a step costs its kernels more than its rows: both forms are read at once. */
+const BOTH_FORMS_ROWS_MAX = 64;
+
+function searchedContexts({ parameters, contexts }: SearchContext): readonly (readonly number[])[] {
+  return takesTurns(parameters) ? contexts.slice(0, TURN_CONTEXTS_MAX) : contexts;
+}
+
 /**
- * What is read in a step: the bare prompt and a few contexts drawn anew, fewer tokens for the same expectation; or the
- * two in turns. "<subject> is a" goes along with the bare prompt.
+ * The forms of a prompt (0 bare, else behind that context) read in a step: the bare prompt and a few contexts drawn anew,
+ * fewer tokens for the same expectation; or the two in turns. "<subject> is a" goes along with the bare prompt.
  */
-function chooseRuns(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, step: number, random: () => number): number[] {
-  const { contexts, contextsPerStep } = parameters;
-  const drawn = new Set<number>();
-  const isBareTurn = !takesTurns(parameters) || step % 2 === 1;
-  if (isBareTurn) drawn.add(0);
-  const wanted = takesTurns(parameters) ? 1 : 1 + Math.min(contextsPerStep, contexts);
-  while (drawn.size < wanted) drawn.add(1 + Math.floor(random() * contexts));
-  const chosen: number[] = [];
-  runs.forEach((run, index) => {
-    if (live.has(groups.of[run.edit]!) && drawn.has(run.context)) chosen.push(index);
-  });
-  return chosen;
+function formsOf(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, step: number, random: () => number): Set<number> {
+  const contexts = Math.max(...runs.map((run) => run.context));
+  const rows = runs.reduce((sum, run) => sum + (run.context === 0 && live.has(groups.of[run.edit]!) ? run.after.length : 0), 0);
+  const isTurn = takesTurns(parameters) && rows > BOTH_FORMS_ROWS_MAX;
+  const forms = new Set<number>(isTurn && step % 2 === 0 ? [] : [0]);
+  const wanted = isTurn ? 1 : 1 + Math.min(Math.max(1, parameters.contextsPerStep), contexts);
+  while (forms.size < wanted) forms.add(1 + Math.floor(random() * contexts));
+  return forms;
 }
 
 function takesTurns({ contexts, contextsPerStep }: HyperParameters): boolean {
