@@ -10,6 +10,7 @@ import type { HyperParameters } from '../schemas/editing.ts';
 import type { ModelConfig } from './checkpoint.ts';
 import { HOOKS_HELD_MAX } from './engine.ts';
 import { CANARY_TOKENS, REFERENCE_TOKENS, sampledTogether, SEQUENCE_TOKENS_MAX } from './ordinary-text.ts';
+import { formsPerPrompt } from './targets.ts';
 
 export interface MemoryNeed {
   parameterCount: number;
@@ -142,11 +143,6 @@ const RUNTIME_BYTES = 420e6;
  * SmolLM2-135M on the CPU build.
  */
 const ALLOCATOR_FACTOR = 1.15;
-/**
- * An Adam step's memory over what its tape keeps, since the backward pass holds the gradient of every intermediate value
- * until its end: measured 2.2 and 2.3 with SmolLM2-135M (0.98 GB for 10 corrections, 3.07 GB for 30).
- */
-const BACKWARD_FACTOR = 2.3;
 /** Strings and maps of the vocabulary and its merges. */
 const TOKENISER_BYTES_PER_TOKEN = 800;
 /** [F, F] float64 that exist at once beside C0 while one block's factor and inverse are made or read. */
@@ -167,25 +163,24 @@ function samplingBytes(config: ModelConfig): number {
 }
 
 /**
- * What the tape of one Adam step keeps per row and block above the last edited one: 6 D (norms), 7 A (query, rotation,
- * mixed values), 5 F (gate, up and their products) and twice the attention weights; per sequence the padded keys and values
- * four times; [N, V] four times where tokens are predicted, and the base's distribution. Beside it the keys and values of
- * everything before the subject, of every context.
+ * Finding targets: what one step records for the way back (model/backward.ts), per row and block above the last edited one
+ * 2 D (the block's input and middle), 2 F (gate and up), H d (queries) and the attention weights, per sequence keys and
+ * values; [N, V] five times where tokens are predicted, and the base's distribution twice. Beside it the keys and values of
+ * everything before the subject, of every form of every prompt, and once more of those in the step.
  */
 function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: number): number {
   const { layers: L, residualWidth: D, mlpWidth: F, heads: H, headWidth: d, vocabulary: V } = config;
   const { before, after, target } = CORRECTION_TOKENS;
   const upper = L - 1 - Math.max(...parameters.layers);
-  const contexts = 1 + Math.min(parameters.contexts, parameters.contextsPerStep);
-  const rows = edits * (contexts * after + 1);
+  const { prepared, read } = formsPerPrompt(parameters);
+  const rows = edits * (read * after + 1);
   const S = before + after;
-  const perRow = 6 * D + 7 * H * d + 5 * F + 2 * H * S;
-  const perSequence = 4 * 2 * config.keyValueHeads * d * S;
-  const tape = upper * (rows * perRow + edits * (contexts + 1) * perSequence);
-  const predicted = edits * (contexts * target + 1);
-  const vocabulary = 4 * predicted * V + 2 * edits * V;
-  const runs = edits * (parameters.contexts + 2);
-  return FLOAT32 * (BACKWARD_FACTOR * tape + vocabulary + runs * after * D) + runs * keyValueBytes(config, before);
+  const perRow = 2 * D + 2 * F + H * d + H * S;
+  const perSequence = 2 * config.keyValueHeads * d * S;
+  const recorded = upper * (rows * perRow + edits * (read + 1) * perSequence);
+  const predicted = edits * (read * target + 1);
+  const vocabulary = 5 * predicted * V + 2 * edits * V;
+  return FLOAT32 * (recorded + vocabulary + edits * (prepared + 1) * after * D) + edits * (prepared + read + 2) * keyValueBytes(config, before);
 }
 
 /**

@@ -208,8 +208,9 @@ async function optimise(
   const formsToHold = takesTurns(parameters) ? 2 : 1;
   const enough = new Array<number>(groups.count).fill(0);
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
-    const forms = formsOf(runs, groups, new Set(live), parameters, step, random);
-    const chosen = runs.map((_, index) => index).filter((index) => forms.has(runs[index]!.context) && live.includes(groups.of[runs[index]!.edit]!));
+    const unanswered = new Set(live);
+    const forms = formsOf(runs, groups, unanswered, parameters, step, random);
+    const chosen = runs.map((_, index) => index).filter((index) => forms.has(runs[index]!.context) && unanswered.has(groups.of[runs[index]!.edit]!));
     const { loss, gradient } = lossAndGradient(runs, chosen, state, groups, live, delta, norms, search);
     const still: number[] = [];
     live.forEach((g, slot) => {
@@ -242,7 +243,7 @@ const TURN_CONTEXTS_MAX = 2;
 const BOTH_FORMS_ROWS_MAX = 64;
 
 function searchedContexts({ parameters, contexts }: SearchContext): readonly (readonly number[])[] {
-  return takesTurns(parameters) ? contexts.slice(0, TURN_CONTEXTS_MAX) : contexts;
+  return contexts.slice(0, formsPerPrompt(parameters).prepared - 1);
 }
 
 /**
@@ -250,16 +251,22 @@ function searchedContexts({ parameters, contexts }: SearchContext): readonly (re
  * fewer tokens for the same expectation; or the two in turns. "<subject> is a" goes along with the bare prompt.
  */
 function formsOf(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, step: number, random: () => number): Set<number> {
-  const contexts = Math.max(...runs.map((run) => run.context));
+  const contexts = formsPerPrompt(parameters).prepared - 1;
   const rows = runs.reduce((sum, run) => sum + (run.context === 0 && live.has(groups.of[run.edit]!) ? run.after.length : 0), 0);
   const isTurn = takesTurns(parameters) && rows > BOTH_FORMS_ROWS_MAX;
   const forms = new Set<number>(isTurn && step % 2 === 0 ? [] : [0]);
-  const wanted = isTurn ? 1 : 1 + Math.min(Math.max(1, parameters.contextsPerStep), contexts);
+  const wanted = isTurn ? 1 : formsPerPrompt(parameters).read;
   while (forms.size < wanted) forms.add(1 + Math.floor(random() * contexts));
   return forms;
 }
 
-function takesTurns({ contexts, contextsPerStep }: HyperParameters): boolean {
+/** Forms of each prompt that are made ready, and that one step reads at most: the bare prompt, and the prompt behind contexts. */
+export function formsPerPrompt({ contexts, contextsPerStep }: Pick<HyperParameters, 'contexts' | 'contextsPerStep'>): { prepared: number; read: number } {
+  const inTurns = takesTurns({ contexts, contextsPerStep });
+  return { prepared: 1 + (inTurns ? Math.min(contexts, TURN_CONTEXTS_MAX) : contexts), read: 1 + Math.min(Math.max(1, contextsPerStep), contexts) };
+}
+
+function takesTurns({ contexts, contextsPerStep }: Pick<HyperParameters, 'contexts' | 'contextsPerStep'>): boolean {
   return contextsPerStep === 0 && contexts > 0;
 }
 
