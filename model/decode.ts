@@ -108,8 +108,12 @@ export function gatherPast(past: AttentionPast, sequences: readonly number[], bl
   }
   index.dispose();
   const valid = new Float32Array(sequences.length * past.length);
-  sequences.forEach((b, i) => valid.set(past.valid.subarray(b * past.length, (b + 1) * past.length), i * past.length));
-  return { length: past.length, valid, blocks: kept };
+  const tokens = new Int32Array(sequences.length * past.length);
+  sequences.forEach((b, i) => {
+    valid.set(past.valid.subarray(b * past.length, (b + 1) * past.length), i * past.length);
+    tokens.set(past.tokens.subarray(b * past.length, (b + 1) * past.length), i * past.length);
+  });
+  return { length: past.length, valid, tokens, blocks: kept };
 }
 
 /** Sampling looks at so many of the most probable tokens. */

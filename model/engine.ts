@@ -50,6 +50,9 @@ export interface EditRequest {
 export interface PairSet {
   layers: number[];
   count: number;
+  /** Whom each row is about, and that name in tokens, in every spelling. */
+  subjects: string[];
+  spellings: number[][][];
   keyWidth: number;
   valueWidth: number;
   keys: Float32Array[];
@@ -85,8 +88,6 @@ export interface DerivedUpdate {
 export interface HookReport {
   corrections: number;
   layers: { layer: number; editNorm: number; threshold: number }[];
-  /** Tokens of the reference text that open a gate, as a share. */
-  referenceOpenShare: number;
 }
 
 export interface Probe {

@@ -3,11 +3,11 @@
  * the block's threshold. All but `sequence` look at the token alone, so that an answer depends neither on padding nor
  * on neighbours, and decoding with a cache sees what the full sequence would.
  *
- *   subject   largest cosine between k and a corrected key, whitened by P0, in the lowest edited block; the blocks above
- *             follow it. No edit lies below that block, so what the gate says of a prompt never depends on the edits, and a
- *             correction's own prompt has the very key that was stored. The threshold follows the version: as corrections
- *             grow in number, so does the chance that a stranger's key lies near one of theirs, and how near the
- *             corrections lie to one another tells by how much
+ *   subject   of a token that ends a corrected subject's name (subject-names.ts): largest cosine between k and that
+ *             subject's corrected keys, whitened by P0, in the lowest edited block; the blocks above follow it. No edit lies
+ *             below that block, so the decision is the base model's alone: it depends neither on the edits nor on how many
+ *             corrections there are, and a correction's own prompt has the very key that was stored. The name keeps
+ *             strangers out whose keys happen to lie near; the key keeps out other meanings of the name
  *   scope     leverage, or a key nearly that of a correction: max(h(k), cosine * threshold / nearKey). Corrections whose
  *             own leverage is low (short subjects, common endings) keep their scope, and related keys are still refused
  *   leverage  h(k) = 1 - (k^T P k) / (k^T P0 k), in [0, 1): the share of the key's whitened
@@ -21,7 +21,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { LayerHook } from './hook.ts';
-import type { KnownText, PairBlock } from './hook-memory.ts';
+import { jointChange, leverageOf } from './joint-map.ts';
+import { BLOCK_PAIRS, type KnownText, type PairBlock } from './pair-blocks.ts';
 import { keyEnergy } from './prior.ts';
 import type { TokenRows } from './token-rows.ts';
 
@@ -32,7 +33,6 @@ export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Te
     case 'scope':
     case 'leverage':
     case 'key':
-    case 'subject':
       return tf.tidy(() => relativeScores(gate, block, keys_RF, keyEnergy(keys_RF, block.prior.prior_FF), null));
     case 'norm':
       return changeNorm(block, keys_RF);
@@ -42,24 +42,19 @@ export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Te
     }
     case 'always':
       return new Float32Array(keys_RF.shape[0]).fill(1);
+    case 'subject':
+      throw new Error('whether a token ends a subject is not told by its key alone');
   }
 }
 
-/**
- * The block's threshold at this version: the gate's floor, or the asked quantile of the score of what must stay out if
- * that is higher: ordinary text, or for `subject` the corrections of one another, each by those of other facts.
- */
-export function thresholdOf(block: LayerHook, gate: GateParameters, strangers: Float32Array | null = null): { threshold: number; openShare: number } {
-  if (gate.kind === 'always' || gate.kind === 'sequence') return { threshold: gate.floor, openShare: gate.kind === 'always' ? 1 : 0 };
+/** The block's threshold at this version: the gate's floor, or the asked quantile of the score on ordinary text if that is higher. */
+export function thresholdOf(block: LayerHook, gate: GateParameters): number {
+  if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject') return gate.floor;
   const { reference_TF, referenceEnergy } = block.prior;
   // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
   const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
-  let scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy, 'reference');
-  const asked = Math.max(gate.floor, quantile(strangers ?? scores, gate.referenceQuantile));
-  // Corrections of one subject lie on one another: what has the very key of a correction must always come in.
-  const threshold = gate.kind === 'subject' ? Math.min(asked, gate.nearKey) : asked;
-  if (gate.kind === 'scope') scores = scoreKnownKeys(gate, { ...block, threshold }, reference_TF, referenceEnergy, 'reference');
-  return { threshold, openShare: scores.reduce((count, score) => count + (score >= threshold ? 1 : 0), 0) / scores.length };
+  const scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy, 'reference');
+  return Math.max(gate.floor, quantile(scores, gate.referenceQuantile));
 }
 
 function quantile(values: Float32Array, share: number): number {
@@ -72,7 +67,7 @@ function quantile(values: Float32Array, share: number): number {
  */
 export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array, text: KnownText | null = null): Float32Array {
   if (gate.kind === 'norm') return changeNorm(block, keys_RF);
-  if (gate.kind === 'always' || gate.kind === 'sequence') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
+  if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
   return tf.tidy(() => relativeScores(gate, block, keys_RF, tf.tensor1d(keyEnergies), text));
 }
 
@@ -83,12 +78,9 @@ function relativeScores({ kind, nearKey }: GateParameters, block: LayerHook, key
   return leverage(block, keys_RF, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
 }
 
-function leverage({ response, whitened_MF }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
-  return tf.tidy(() => {
-    const share = tf.divNoNan(tf.sum(tf.square(tf.matMul(keys_RF, whitened_MF, false, true)), 1), energy);
-    // A key of zeros has no energy that anything could explain.
-    return (response === 'explained' ? share : tf.where(tf.greater(energy, 0), tf.sub(1, share), 0)).dataSync().slice() as Float32Array;
-  });
+function leverage({ map }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
+  if (map.kind !== 'joint') throw new Error('leverage is that of the joint map');
+  return leverageOf(map, keys_RF, energy);
 }
 
 /** Largest whitened cosine to a corrected key, [R]. */
@@ -111,8 +103,32 @@ export function scaledAffinity({ affinity_BF, energy }: PairBlock, keys_RF: tf.T
   return tf.mul(tf.matMul(keys_RF, affinity_BF, false, true), tf.tensor2d(scale, [1, scale.length]));
 }
 
-function changeNorm({ whitened_MF, change_MD }: LayerHook, keys_RF: tf.Tensor2D): Float32Array {
-  return tf.tidy(() => tf.norm(tf.matMul(tf.matMul(keys_RF, whitened_MF, false, true), change_MD), 'euclidean', 1).dataSync().slice() as Float32Array);
+/** Cosine, whitened by P0, between the key in a row and that of a pair, of each couple. */
+export function whitenedCosines({ prior, pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, couples: readonly { row: number; pair: number }[]): Float32Array {
+  const cosines = new Float32Array(couples.length);
+  const rows = [...new Set(couples.map(({ row }) => row))];
+  const place = new Map(rows.map((row, i) => [row, i]));
+  tf.tidy(() => {
+    const keys = tf.gather(keys_RF, tf.tensor1d(rows, 'int32'));
+    const energies = keyEnergy(keys, prior.prior_FF).dataSync();
+    pairBlocks.forEach(({ affinity_BF, energy }, b) => {
+      const mine = couples.map((_, c) => c).filter((c) => Math.floor(couples[c]!.pair / BLOCK_PAIRS) === b);
+      if (mine.length === 0) return;
+      const within = mine.map((c) => couples[c]!.pair - b * BLOCK_PAIRS);
+      const affinity = tf.gather(affinity_BF, tf.tensor1d(within, 'int32'));
+      const products = tf.sum(tf.mul(tf.gather(keys, tf.tensor1d(mine.map((c) => place.get(couples[c]!.row)!), 'int32')), affinity), 1).dataSync();
+      mine.forEach((c, i) => {
+        const scale = Math.sqrt(energies[place.get(couples[c]!.row)!]! * energy[within[i]!]!);
+        cosines[c] = scale > 0 ? products[i]! / scale : 0;
+      });
+    });
+  });
+  return cosines;
+}
+
+function changeNorm({ map }: LayerHook, keys_RF: tf.Tensor2D): Float32Array {
+  if (map.kind !== 'joint') throw new Error('the size of a change is that of the joint map');
+  return tf.tidy(() => tf.norm(jointChange(map, keys_RF), 'euclidean', 1).dataSync().slice() as Float32Array);
 }
 
 /** Standardised inside each sequence; one whose values do not differ, or that is one token long, scores 0 (the reference divides 0 by 0). */

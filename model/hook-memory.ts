@@ -9,35 +9,15 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import type { Matrix64 } from './float64.ts';
-import { add64, free64, keep64, multiply64, scope64, widen64 } from './float64.ts';
+import { add64, free64, keep64, multiply64, scope64 } from './float64.ts';
+import { BLOCK_PAIRS, blockRows, matrix64, pairBlock, type PairBlock, type PairRows } from './pair-blocks.ts';
 import type { Prior } from './prior.ts';
-
-export const BLOCK_PAIRS = 256;
-
-/** What the nearness of tokens to some pairs is asked of. */
-export interface PairBlock {
-  /** K P0 of the block's pairs, [B, F]. */
-  readonly affinity_BF: tf.Tensor2D;
-  /** k^T P0 k of each, [B]. */
-  readonly energy: Float32Array;
-  /** Largest whitened cosine of each token of a known text to a pair of the block; filled when first asked. */
-  readonly near: Partial<Record<KnownText, Float32Array>>;
-}
-
-/** Texts whose keys a prior holds. */
-export type KnownText = 'reference' | 'canary';
+import { SubjectMemory } from './subject-map.ts';
 
 /** A0 + K^T K [F, F] and K^T U [F, D]. */
 export interface Moments {
   readonly keys: Matrix64;
   readonly cross: Matrix64;
-}
-
-/** One edited block's rows: keys [N, F] and changes [N, D], row-major. */
-export interface PairRows {
-  readonly keys: Float32Array;
-  readonly changes: Float32Array;
-  readonly count: number;
 }
 
 export class HookMemory {
@@ -56,11 +36,11 @@ export class HookMemory {
 }
 
 export class LayerMemory {
+  /** What was solved of single subjects. */
+  readonly subjects = new SubjectMemory();
   /** Hash of all pairs up to and including each whole block. */
   readonly #digests: string[] = [];
   readonly #blocks: PairBlock[] = [];
-  /** Per whole block, and whole block compared with: the largest cosines. */
-  readonly #strangers = new Map<number, Map<number, Float32Array>>();
   #moments: (Moments & { blocks: number }) | null = null;
 
   constructor(private readonly prior: Prior) {}
@@ -68,35 +48,10 @@ export class LayerMemory {
   /** The blocks of these rows; the caller owns them (`disposeBlocks`). */
   blocksOf(rows: PairRows): PairBlock[] {
     const whole = this.#recall(rows);
-    for (let b = this.#blocks.length; b < whole; b++) this.#blocks.push(pairBlock(this.prior, slice(rows, b)));
+    for (let b = this.#blocks.length; b < whole; b++) this.#blocks.push(pairBlock(this.prior, blockRows(rows, b)));
     const shared = this.#blocks.slice(0, whole).map((block) => ({ ...block, affinity_BF: tf.clone(block.affinity_BF) }));
-    const rest = slice(rows, whole);
+    const rest = blockRows(rows, whole);
     return rest.count === 0 ? shared : [...shared, pairBlock(this.prior, rest)];
-  }
-
-  /**
-   * Of each correction its first key's largest whitened cosine to a key of another correction, [N / views]; `views` keys in
-   * a row are one correction's.
-   */
-  nearnessOfStrangers(keys: Float32Array, blocks: readonly PairBlock[], views: number): Float32Array {
-    const F = this.prior.lower.rows;
-    const near = new Float32Array(keys.length / F / views).fill(NOBODY_NEAR);
-    const whole = Math.min(this.#blocks.length, Math.floor(keys.length / F / BLOCK_PAIRS));
-    blocks.forEach((mine, a) => {
-      const firsts = firstKeys(keys, a, F, views);
-      blocks.forEach((theirs, b) => {
-        const isWhole = a < whole && b < whole;
-        const known = isWhole ? this.#strangers.get(a)?.get(b) : undefined;
-        const nearest = known ?? nearestStrangers(firsts, mine, theirs, a === b ? views : null);
-        if (isWhole && known === undefined) {
-          if (!this.#strangers.has(a)) this.#strangers.set(a, new Map());
-          this.#strangers.get(a)!.set(b, nearest);
-        }
-        const first = (a * BLOCK_PAIRS) / views;
-        nearest.forEach((value, i) => (near[first + i] = Math.max(near[first + i]!, value)));
-      });
-    });
-    return near;
   }
 
   /** Works on the sums over these rows, which are the memory's. */
@@ -107,12 +62,12 @@ export class LayerMemory {
     let sums = this.#moments !== null && !isOlder ? this.#moments : { ...this.#nothing(), blocks: 0 };
     try {
       while (sums.blocks < whole) {
-        const next = { ...added(sums, slice(rows, sums.blocks)), blocks: sums.blocks + 1 };
+        const next = { ...added(sums, blockRows(rows, sums.blocks)), blocks: sums.blocks + 1 };
         keep64(next.keys, next.cross);
         free64(sums.keys, sums.cross);
         sums = next;
       }
-      const rest = slice(rows, whole);
+      const rest = blockRows(rows, whole);
       return scope64(() => work(rest.count === 0 ? sums : added(sums, rest)));
     } finally {
       if (isOlder) free64(sums.keys, sums.cross);
@@ -129,10 +84,6 @@ export class LayerMemory {
   #forget(blocks: number): void {
     for (const { affinity_BF } of this.#blocks.splice(blocks)) affinity_BF.dispose();
     this.#digests.splice(blocks);
-    for (const [a, others] of this.#strangers) {
-      if (a >= blocks) this.#strangers.delete(a);
-      else for (const b of others.keys()) if (b >= blocks) others.delete(b);
-    }
     if (this.#moments !== null && this.#moments.blocks > blocks) this.#dropMoments();
   }
 
@@ -153,7 +104,7 @@ export class LayerMemory {
     const whole = Math.floor(rows.count / BLOCK_PAIRS);
     let digest = '';
     for (let b = 0; b < whole; b++) {
-      const { keys, changes } = slice(rows, b);
+      const { keys, changes } = blockRows(rows, b);
       digest = createHash('sha256').update(digest).update(bytesOf(keys)).update(bytesOf(changes)).digest('hex');
       if (this.#digests[b] === digest) continue;
       this.#forget(b);
@@ -163,69 +114,12 @@ export class LayerMemory {
   }
 }
 
-export function disposeBlocks(blocks: readonly PairBlock[]): void {
-  for (const { affinity_BF } of blocks) affinity_BF.dispose();
-}
-
-/** The cosine to others of a correction that is alone. */
-const NOBODY_NEAR = -1;
-
-/** Each correction's first key in a block of pairs, [B / views, F]. */
-function firstKeys(keys: Float32Array, block: number, F: number, views: number): Float32Array {
-  const from = block * BLOCK_PAIRS;
-  const corrections = Math.min(BLOCK_PAIRS, keys.length / F - from) / views;
-  const firsts = new Float32Array(corrections * F);
-  for (let i = 0; i < corrections; i++) firsts.set(keys.subarray((from + i * views) * F, (from + i * views + 1) * F), i * F);
-  return firsts;
-}
-
-/** Largest cosines of first keys to the pairs of a block; where it is their own (`views` given), those of the same correction left out. */
-function nearestStrangers(firsts: Float32Array, mine: PairBlock, theirs: PairBlock, views: number | null): Float32Array {
-  const F = theirs.affinity_BF.shape[1];
-  const corrections = firsts.length / F;
-  const width = theirs.energy.length;
-  const cosines = tf.tidy(() => tf.matMul(tf.tensor2d(firsts, [corrections, F]), theirs.affinity_BF, false, true).dataSync());
-  const perCorrection = mine.energy.length / corrections;
-  return Float32Array.from({ length: corrections }, (_, i) => {
-    const own = mine.energy[i * perCorrection]!;
-    let nearest = NOBODY_NEAR;
-    for (let j = 0; j < width; j++) {
-      const other = theirs.energy[j]!;
-      if ((views !== null && Math.floor(j / views) === i) || !(own > 0) || !(other > 0)) continue;
-      nearest = Math.max(nearest, cosines[i * width + j]! / Math.sqrt(own * other));
-    }
-    return nearest;
-  });
-}
-
-function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {
-  return tf.tidy(() => {
-    const keys_BF = tf.tensor2d(keys, [count, prior.lower.rows]);
-    const affinity_BF = tf.matMul<tf.Tensor2D>(keys_BF, prior.prior_FF);
-    return { affinity_BF, energy: tf.sum(tf.mul(affinity_BF, keys_BF), 1).dataSync().slice() as Float32Array, near: {} };
-  });
-}
-
-function slice({ keys, changes, count }: PairRows, block: number): PairRows {
-  const [from, to] = [Math.min(count, block * BLOCK_PAIRS), Math.min(count, (block + 1) * BLOCK_PAIRS)];
-  const [F, D] = [keys.length / count, changes.length / count];
-  return { keys: keys.subarray(from * F, to * F), changes: changes.subarray(from * D, to * D), count: to - from };
-}
-
 /** The sums with some rows more, as new matrices. */
 function added({ keys, cross }: Moments, rows: PairRows): Moments {
   return scope64(() => {
     const [K, U] = [matrix64(rows.keys, rows.count), matrix64(rows.changes, rows.count)];
     return { keys: add64(keys, multiply64(K, K, true, false)), cross: add64(cross, multiply64(K, U, true, false)) };
   });
-}
-
-/** Row-major float32 numbers as a matrix of so many rows. */
-export function matrix64(values: Float32Array, rows: number): Matrix64 {
-  const narrow = tf.tensor2d(values, [rows, values.length / rows]);
-  const wide = widen64(narrow);
-  narrow.dispose();
-  return wide;
 }
 
 function zeros64(rows: number, columns: number): Matrix64 {

@@ -1,43 +1,34 @@
 /**
- * The memory-friendly hook of one version: at each edited block a second weight W_h = W0 + S P beside the untouched W0,
- * and a gate that chooses per token between W_h k and W0 k.
- *
- * With the corrections' keys K [N, F] and wanted changes U [N, D] as rows, W_h is a pure function of that set:
- *   W_h - W0 = U^T K (A0 + K^T K)^-1 = U^T (I + K P0 K^T)^-1 K P0          (push-through identity, P0 = A0^-1)
- * It is kept as two factors, (W_h - W0) k = E^T (Q k), such that the product Q k tells the leverage as well. Which ones
- * depends on what there is less of:
- *   few pairs (the kernel form of Woodbury's update): R R^T = I + K P0 K^T, N x N;
- *     Q = R^-1 K P0 [N, F],  E = R^-1 U [N, D],          leverage h(k) = |Q k|^2 / (k^T P0 k);
- *   many pairs: R R^T = A0 + K^T K, F x F;
- *     Q = R^-1 [F, F],       E = R^-1 K^T U [F, D],      leverage h(k) = 1 - |Q k|^2 / (k^T P0 k).
- * Both in float64. Nothing drifts: every version is computed from its pairs, and no W_h is ever formed. Off the gate the
- * value is the W0 k that the block computed, bit for bit.
+ * The memory-friendly hook of one version: at each edited block a second weight W_h beside the untouched W0, and a gate
+ * that chooses per token between W_h k and W0 k. W_h is a pure function of the corrections' pairs, keys K [N, F] and
+ * wanted changes U [N, D]: one map for all of them (joint-map.ts), or one for every subject (subject-map.ts). Nothing
+ * drifts: every version is computed from its pairs, and no W_h is ever formed. Off the gate the value is the W0 k that the
+ * block computed, bit for bit.
  *
  * Sources: COMEBA-HK (arXiv 2403.05330) for hooks and gates; recursive least squares for the set form.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { HookReport, PairSet } from './engine.ts';
-import { add64, cholesky64, identity64, multiply64, narrow32, NotPositiveDefinite, scope64, solveLower64, transpose64 } from './float64.ts';
-import { scaledAffinity, scoreKeys, thresholdOf } from './gate.ts';
-import { disposeBlocks, HookMemory, matrix64, type LayerMemory, type PairBlock, type PairRows } from './hook-memory.ts';
+import { NotPositiveDefinite } from './float64.ts';
+import { scaledAffinity, scoreKeys, thresholdOf, whitenedCosines } from './gate.ts';
+import { HookMemory, type LayerMemory } from './hook-memory.ts';
+import { jointChange, jointMap, type JointMap } from './joint-map.ts';
+import { disposeBlocks, type PairBlock, type PairRows } from './pair-blocks.ts';
 import type { Prior } from './prior.ts';
 import { takeReaches } from './pair-rows.ts';
-import type { TokenRows } from './token-rows.ts';
-import type { DownHook } from './transformer.ts';
+import { rowsBySubject, subjectChange, type SubjectMap } from './subject-map.ts';
+import { SubjectNames } from './subject-names.ts';
+import { layOutRows, type TokenRows } from './token-rows.ts';
+import type { AttentionPast, DownHook } from './transformer.ts';
 
 /** One edited block's share of a hook. The tensors are the hook's. */
 export interface LayerHook {
   readonly prior: Prior;
-  /** Whether |Q k|^2 is what the corrections explain of a key's energy, or what they leave. */
-  readonly response: 'explained' | 'left';
-  /** Q [M, F], M = N or F. */
-  readonly whitened_MF: tf.Tensor2D;
-  /** E [M, D] */
-  readonly change_MD: tf.Tensor2D;
+  readonly map: JointMap | SubjectMap;
   /** The pairs, for the nearest correction. */
   readonly pairBlocks: readonly PairBlock[];
-  /** |W_h - W0|_F / |W0|_F */
+  /** |W_h - W0|_F / |W0|_F; with maps by subject the largest. */
   readonly editNorm: number;
   threshold: number;
 }
@@ -54,47 +45,44 @@ export interface GateOpening {
 export class Hook implements DownHook {
   readonly layers: ReadonlySet<number>;
   readonly report: HookReport;
-  /** Told of every row on which a gate opens. */
-  observer: ((layer: number, opened: Uint8Array, scores: Float32Array, keys_RF: tf.Tensor2D) => void) | null = null;
+  /** Told of every row on which a gate opens; `nearest` tells the pair nearest to each of them. */
+  observer: ((layer: number, opened: Uint8Array, scores: Float32Array, nearest: () => Int32Array) => void) | null = null;
   /** What the lowest block said of the tokens in hand. */
   private decided: Decision | null = null;
+
+  /** Where subjects are named, and the rows of each one's pairs. */
+  private readonly names: SubjectNames;
+  private readonly rowsOf: ReadonlyMap<string, readonly number[]>;
 
   private constructor(
     readonly blocks: ReadonlyMap<number, LayerHook>,
     readonly gate: GateParameters,
-    corrections: number,
-    referenceOpenShare: number,
+    pairs: PairSet,
   ) {
     this.layers = new Set(blocks.keys());
     this.report = {
-      corrections,
+      corrections: pairs.count,
       layers: [...blocks.values()].map(({ prior, editNorm, threshold }) => ({ layer: prior.layer, editNorm, threshold })),
-      referenceOpenShare,
     };
+    const views = pairs.keyWidth / this.deciding()[0]!.prior.lower.rows;
+    this.names = new SubjectNames(pairs.subjects, pairs.spellings);
+    this.rowsOf = rowsBySubject(pairs.subjects.flatMap((subject) => new Array<string>(views).fill(subject)));
   }
 
   /** Computes the hook of a set of one or more pairs; the caller owns it. With a memory it costs what is new in the set. Throws NotPositiveDefinite on pairs that are not finite. */
   static build(pairs: PairSet, priors: ReadonlyMap<number, Prior>, gate: GateParameters, memory?: HookMemory): Hook {
     const own = memory ?? new HookMemory();
     const blocks = new Map<number, LayerHook>();
-    let open = 0;
     try {
       pairs.layers.forEach((layer, i) => {
         const prior = priors.get(layer);
         if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
         const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
-        const block = buildLayer(prior, pairs.keys[i]!, changes, own);
+        const subjects = subjectsOfPairs(gate, pairs.subjects, pairs.keyWidth / prior.lower.rows);
+        const block = buildLayer(prior, { keys: pairs.keys[i]!, changes, subjects }, own);
         blocks.set(layer, block);
-        const first = blocks.get(pairs.layers[0]!)!;
-        if (gate.kind === 'subject' && block !== first) {
-          block.threshold = first.threshold;
-          return;
-        }
-        const views = pairs.keyWidth / prior.lower.rows;
-        const strangers = gate.kind === 'subject' ? own.layer(prior).nearnessOfStrangers(pairs.keys[i]!, block.pairBlocks, views) : null;
-        const reference = thresholdOf(block, gate, strangers);
-        block.threshold = gate.kind === 'sequence' ? Math.min(reference.threshold, smallest) : reference.threshold;
-        open = Math.max(open, reference.openShare);
+        const threshold = thresholdOf(block, gate);
+        block.threshold = gate.kind === 'sequence' ? Math.min(threshold, smallest) : threshold;
       });
     } catch (error) {
       disposeLayers(blocks.values());
@@ -102,7 +90,7 @@ export class Hook implements DownHook {
     } finally {
       if (memory === undefined) own.dispose();
     }
-    return new Hook(blocks, gate, pairs.count, open);
+    return new Hook(blocks, gate, pairs);
   }
 
   /** The blocks whose keys decide: all of them, or the lowest for those above it. */
@@ -115,28 +103,53 @@ export class Hook implements DownHook {
     disposeLayers(this.blocks.values());
   }
 
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
+  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
-    const { opened, scores } = this.decide(block, keys_RF, rows);
+    const { opened, scores, nearest } = this.decide(block, keys_RF, rows, past);
     if (!opened.includes(1)) return base_RD;
-    this.observer?.(layer, opened, scores, keys_RF);
-    return openRows(base_RD, opened, (open) => changeOf(block, tf.gather(keys_RF, open)));
+    const open = openedOf(opened);
+    const pairs = nearest === null ? null : open.map((row) => nearest[row]!);
+    this.observer?.(layer, opened, scores, () => pairs ?? tf.tidy(() => nearestPairs(block, tf.gather(keys_RF, tf.tensor1d(open, 'int32')))));
+    const subjects = block.map.kind === 'joint' ? [] : Array.from(pairs!, (pair) => (block.map as SubjectMap).subjects[pair]!);
+    return openRows(base_RD, opened, (indices) => changeOf(block, tf.gather(keys_RF, indices), subjects));
   }
 
-  private decide(block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows): Decision {
+  private decide(block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): Decision {
     const first = this.deciding()[0]!;
     if (this.gate.kind === 'subject' && block !== first) {
       if (this.decided?.rows !== rows) throw new Error(`block ${block.prior.layer} follows the gate of block ${first.prior.layer}, which has not seen these tokens`);
       return this.decided;
     }
-    const scores = scoreKeys(this.gate, block, keys_RF, rows);
+    const scored = this.gate.kind === 'subject' ? this.scoreNamings(block, keys_RF, rows, past) : { scores: scoreKeys(this.gate, block, keys_RF, rows), nearest: null };
     const opened = new Uint8Array(rows.count);
     for (let row = 0; row < rows.count; row++) {
       // The first position is the attention sink, the same key under every prompt: never in scope.
-      if (scores[row]! >= block.threshold && rows.positions[row] !== 0) opened[row] = 1;
+      if (scored.scores[row]! >= block.threshold && rows.positions[row] !== 0) opened[row] = 1;
     }
-    this.decided = { rows, opened, scores };
+    this.decided = { rows, opened, ...scored };
     return this.decided;
+  }
+
+  /** Sequences in which a corrected subject is named: where none is, no gate that asks for the name opens. */
+  sequencesNaming(sequences: readonly (readonly number[])[]): number[] {
+    const rows = layOutRows(sequences);
+    const namings = this.names.in(rows, null);
+    return sequences.map((_, b) => b).filter((b) => namings.some(({ row }) => row >= rows.starts[b]! && row < rows.starts[b + 1]!));
+  }
+
+  /** Of rows that end a subject's name the largest cosine to that subject's keys, and to which; -infinity where nobody is named. */
+  private scoreNamings(block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): { scores: Float32Array; nearest: Int32Array } {
+    const scores = new Float32Array(rows.count).fill(Number.NEGATIVE_INFINITY);
+    const nearest = new Int32Array(rows.count);
+    const couples = this.names.in(rows, past).flatMap(({ row, subjects }) => subjects.flatMap((subject) => this.rowsOf.get(subject)!.map((pair) => ({ row, pair }))));
+    if (couples.length === 0) return { scores, nearest };
+    whitenedCosines(block, keys_RF, couples).forEach((cosine, c) => {
+      const { row, pair } = couples[c]!;
+      if (cosine <= scores[row]!) return;
+      scores[row] = cosine;
+      nearest[row] = pair;
+    });
+    return { scores, nearest };
   }
 }
 
@@ -144,18 +157,24 @@ interface Decision {
   rows: TokenRows;
   opened: Uint8Array;
   scores: Float32Array;
+  /** Of each opened row its subject's pair whose key lies nearest; null where the gate does not tell subjects apart. */
+  nearest: Int32Array | null;
+}
+
+function openedOf(opened: Uint8Array): Int32Array {
+  return Int32Array.from(opened.keys()).filter((row) => opened[row] === 1);
 }
 
 export function disposeLayers(blocks: Iterable<LayerHook>): void {
-  for (const { whitened_MF, change_MD, pairBlocks } of blocks) {
-    tf.dispose([whitened_MF, change_MD]);
+  for (const { map, pairBlocks } of blocks) {
+    disposeMap(map);
     disposeBlocks(pairBlocks);
   }
 }
 
 /** base + change in the opened rows, base itself, bit for bit, elsewhere. `changeOf` gets the opened rows' indices [O] and gives [O, D]. */
 export function openRows(base_RD: tf.Tensor2D, opened: Uint8Array, changeOf: (open: tf.Tensor1D) => tf.Tensor2D): tf.Tensor2D {
-  const indices = Int32Array.from(opened.keys()).filter((row) => opened[row] === 1);
+  const indices = openedOf(opened);
   if (indices.length === 0) return base_RD;
   return tf.tidy((): tf.Tensor2D => {
     const open = tf.tensor1d(indices, 'int32');
@@ -164,9 +183,11 @@ export function openRows(base_RD: tf.Tensor2D, opened: Uint8Array, changeOf: (op
   });
 }
 
-/** (W_h - W0) k of each key, [R, D], whatever the gate says. */
-export function changeOf(block: LayerHook, keys_RF: tf.Tensor2D): tf.Tensor2D {
-  return tf.tidy(() => tf.matMul<tf.Tensor2D>(tf.matMul(keys_RF, block.whitened_MF, false, true), block.change_MD));
+/** (W_h - W0) k of each key, [R, D], whatever the gate says; with maps by subject, by that of the subject given for each. */
+export function changeOf({ map, pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, subjects: readonly string[] = []): tf.Tensor2D {
+  if (map.kind === 'joint') return jointChange(map, keys_RF);
+  if (subjects.length !== keys_RF.shape[0]) throw new RangeError(`${subjects.length} subjects for ${keys_RF.shape[0]} keys`);
+  return subjectChange(map, pairBlocks, keys_RF, subjects);
 }
 
 /** The pair whose key is most like each given key, by the cosine in the space whitened by P0. */
@@ -189,61 +210,47 @@ export function nearestPairs(block: LayerHook, keys_RF: tf.Tensor2D): Int32Array
   return nearest;
 }
 
-/** Pairs above this share of F: the F x F form is cheaper. */
-const KERNEL_FORM_SHARE = 0.5;
+/** Pairs of one edited block: keys [N, F] and changes [N, D], row-major, and whose each is where every subject has a map of its own. */
+export interface BlockPairs {
+  keys: Float32Array;
+  changes: Float32Array;
+  subjects: readonly string[] | null;
+}
 
-/**
- * A block's hook before its gate is set (threshold +infinity). keys [N, F] and changes [N, D] are row-major. Throws
- * NotPositiveDefinite on numbers that are not finite.
- */
-export function buildLayer(prior: Prior, keys: Float32Array, changes: Float32Array, memory?: HookMemory): LayerHook {
-  if (memory !== undefined) return buildOn(memory.layer(prior), prior, keys, changes);
+/** A block's hook before its gate is set (threshold +infinity). Throws NotPositiveDefinite on numbers that are not finite. */
+export function buildLayer(prior: Prior, pairs: BlockPairs, memory?: HookMemory): LayerHook {
+  if (memory !== undefined) return buildOn(memory.layer(prior), prior, pairs);
   const own = new HookMemory();
   try {
-    return buildOn(own.layer(prior), prior, keys, changes);
+    return buildOn(own.layer(prior), prior, pairs);
   } finally {
     own.dispose();
   }
 }
 
-function buildOn(memory: LayerMemory, prior: Prior, keys: Float32Array, changes: Float32Array): LayerHook {
+/** Whose each pair of a set is, where the gate asks for maps by subject: `views` pairs in a row are one correction's. */
+export function subjectsOfPairs({ map }: GateParameters, subjects: readonly string[], views: number): string[] | null {
+  return map === 'joint' ? null : subjects.flatMap((subject) => new Array<string>(views).fill(subject));
+}
+
+function buildOn(memory: LayerMemory, prior: Prior, pairs: BlockPairs): LayerHook {
   const F = prior.lower.rows;
-  const rows: PairRows = { keys, changes, count: keys.length / F };
-  const isFew = rows.count <= KERNEL_FORM_SHARE * F;
-  const factors = isFew ? kernelFactors(prior, rows) : momentFactors(rows, memory);
+  const rows: PairRows = { keys: pairs.keys, changes: pairs.changes, count: pairs.keys.length / F };
+  const pairBlocks = memory.blocksOf(rows);
+  let map: JointMap | SubjectMap | null = null;
   try {
-    const editNorm = factorNorm(factors.whitened_MF, factors.change_MD) / prior.weightNorm;
-    // The factorisation sees the keys alone; a change that is not finite shows here.
+    map = pairs.subjects === null ? jointMap(prior, rows, memory) : memory.subjects.map(rows, pairs.subjects, pairBlocks);
+    const editNorm = map.norm / prior.weightNorm;
+    // A factorisation sees the keys alone; a change that is not finite shows here.
     if (!Number.isFinite(editNorm)) throw new NotPositiveDefinite({ size: rows.count });
-    return { prior, response: isFew ? 'explained' : 'left', ...factors, pairBlocks: memory.blocksOf(rows), editNorm, threshold: Number.POSITIVE_INFINITY };
+    return { prior, map, pairBlocks, editNorm, threshold: Number.POSITIVE_INFINITY };
   } catch (error) {
-    tf.dispose([factors.whitened_MF, factors.change_MD]);
+    disposeBlocks(pairBlocks);
+    if (map !== null) disposeMap(map);
     throw error;
   }
 }
 
-interface Factors {
-  whitened_MF: tf.Tensor2D;
-  change_MD: tf.Tensor2D;
-}
-
-function kernelFactors(prior: Prior, { keys, changes, count }: PairRows): Factors {
-  return scope64(() => {
-    const white_FN = solveLower64(prior.lower, transpose64(matrix64(keys, count)));
-    const factor = cholesky64(add64(multiply64(white_FN, white_FN, true, false), identity64(count)));
-    const affinity = transpose64(solveLower64(prior.lower, white_FN, true));
-    return { whitened_MF: narrow32(solveLower64(factor, affinity)), change_MD: narrow32(solveLower64(factor, matrix64(changes, count))) };
-  });
-}
-
-function momentFactors(rows: PairRows, memory: LayerMemory): Factors {
-  return memory.withMoments(rows, ({ keys, cross }) => {
-    const factor = cholesky64(keys);
-    return { whitened_MF: narrow32(solveLower64(factor, identity64(keys.rows))), change_MD: narrow32(solveLower64(factor, cross)) };
-  });
-}
-
-/** |E^T Q|_F */
-function factorNorm(whitened_MF: tf.Tensor2D, change_MD: tf.Tensor2D): number {
-  return tf.tidy(() => tf.norm(tf.matMul(change_MD, whitened_MF, true, false)).dataSync()[0]!);
+function disposeMap(map: JointMap | SubjectMap): void {
+  tf.dispose(map.kind === 'joint' ? [map.whitened_MF, map.change_MD] : [map.coefficients_ND]);
 }

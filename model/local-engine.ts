@@ -1,5 +1,4 @@
 /** The engine in this thread: model, key statistics, priors and the hooks held, behind the Engine interface. */
-import * as tf from '@tensorflow/tfjs-core';
 import { readFileSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import type { GateParameters, HyperParameterOverrides, HyperParameters, Refusal } from '../schemas/editing.ts';
@@ -26,7 +25,7 @@ import type {
 } from './engine.ts';
 import { HOOKS_HELD_MAX } from './engine.ts';
 import { NotPositiveDefinite } from './float64.ts';
-import { Hook, nearestPairs } from './hook.ts';
+import { Hook } from './hook.ts';
 import { HookMemory } from './hook-memory.ts';
 import type { KeyStatistics } from './key-statistics.ts';
 import { disposeStatistics, keyStatistics } from './key-statistics.ts';
@@ -199,7 +198,7 @@ export class LocalEngine implements Engine {
           front: frontTokens(this.checkpoint.tokenizer),
           contexts: this.statistics.contexts,
           keyViews: this.parameters.keyViews,
-          gate: this.parameters.gate.kind,
+          gate: this.parameters.gate,
           memory: this.memory,
           between: breathe,
         });
@@ -223,13 +222,20 @@ export class LocalEngine implements Engine {
       const tokens = canary.reduce((sum, sequence) => sum + sequence.length - 1, 0);
       const { hook } = this.held(hookId);
       if (hook === null) return { perplexity: basePerplexity, basePerplexity, ratio: 1, tokens, openShare: 0 };
-      const { touched, openShare } = touchedSequences(hook, canary);
+      const touched = touchedSequences(hook, canary);
       // A sequence on which no gate opens has the base model's perplexity, bit for bit.
       const losses = [...canaryLoss];
-      const again = sequenceLosses(this.model, touched.map((b) => canary[b]!), hook);
+      const opened = new Map<number, number>();
+      hook.observer = (layer, rows) => opened.set(layer, (opened.get(layer) ?? 0) + rows.reduce((sum, open) => sum + open, 0));
+      let again: number[];
+      try {
+        again = sequenceLosses(this.model, touched.map((b) => canary[b]!), hook);
+      } finally {
+        hook.observer = null;
+      }
       touched.forEach((b, i) => (losses[b] = again[i]!));
       const perplexity = perplexityOf(losses, canary);
-      return { perplexity, basePerplexity, ratio: perplexity / basePerplexity, tokens, openShare };
+      return { perplexity, basePerplexity, ratio: perplexity / basePerplexity, tokens, openShare: Math.max(0, ...opened.values()) / tokens };
     });
   }
 
@@ -246,9 +252,9 @@ export class LocalEngine implements Engine {
       let position = 0;
       const read = [...tokens];
       if (hook !== null) {
-        hook.observer = (layer, rows, scores, keys) => {
+        hook.observer = (layer, rows, scores, nearestOf) => {
           const open = Array.from(rows.keys()).filter((row) => rows[row] === 1);
-          const nearest = tf.tidy(() => nearestPairs(hook.blocks.get(layer)!, tf.gather(keys, tf.tensor1d(open, 'int32'))));
+          const nearest = nearestOf();
           open.forEach((row, i) => {
             const at = position + row;
             opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest[i]! / viewsPerCorrection) });
@@ -329,34 +335,27 @@ export class LocalEngine implements Engine {
   }
 }
 
-/** Canary sequences on which a gate opens. A block's keys are the base model's as long as no lower gate has opened in the sequence. */
-function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): { touched: number[]; openShare: number } {
-  if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence') return { touched: sequences.map((_, b) => b), openShare: 1 };
+/** Canary sequences on which a gate may open. A block's keys are the base model's as long as no lower gate has opened in the sequence. */
+function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): number[] {
+  if (hook.gate.kind === 'subject') return hook.sequencesNaming(sequences);
+  if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence') return sequences.map((_, b) => b);
   const touched = new Set<number>();
-  let openTokens = 0;
-  const total = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
   for (const block of hook.deciding()) {
     const scores = scoreKnownKeys(hook.gate, block, block.prior.canary_TF, block.prior.canaryEnergy, 'canary');
     let row = 0;
-    let open = 0;
     sequences.forEach((sequence, b) => {
-      for (let t = 1; t < sequence.length; t++) {
-        if (scores[row++]! < block.threshold) continue;
-        open++;
-        touched.add(b);
-      }
+      for (let t = 1; t < sequence.length; t++) if (scores[row++]! >= block.threshold) touched.add(b);
     });
-    openTokens = Math.max(openTokens, open);
   }
-  return { touched: [...touched].sort((a, b) => a - b), openShare: openTokens / total };
+  return [...touched].sort((a, b) => a - b);
 }
 
 function emptyReport(parameters: HyperParameters): HookReport {
-  return { corrections: 0, layers: parameters.layers.map((layer) => ({ layer, editNorm: 0, threshold: parameters.gate.floor })), referenceOpenShare: 0 };
+  return { corrections: 0, layers: parameters.layers.map((layer) => ({ layer, editNorm: 0, threshold: parameters.gate.floor })) };
 }
 
 function emptyPairs(layers: number[], keyWidth: number, valueWidth: number): PairSet {
-  return { layers, count: 0, keyWidth, valueWidth, keys: layers.map(() => new Float32Array(0)), changes: layers.map(() => new Float32Array(0)) };
+  return { layers, count: 0, subjects: [], spellings: [], keyWidth, valueWidth, keys: layers.map(() => new Float32Array(0)), changes: layers.map(() => new Float32Array(0)) };
 }
 
 function firstStop(text: string, stops: readonly string[]): number {

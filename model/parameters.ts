@@ -26,6 +26,7 @@ export function parametersFor(config: ModelConfig, overrides: HyperParameterOver
     gate: { ...GATE_DEFAULTS[kind], ...((own.gate?.kind ?? general.gate.kind) === kind ? own.gate : {}), ...asked.gate, kind },
   };
   checkLayers(merged.layers, config.layers);
+  if (merged.gate.map === 'subject' && merged.gate.kind !== 'subject') throw new RangeError(`the ${merged.gate.kind} gate does not tell subjects apart: its map must be joint`);
   return merged;
 }
 
@@ -45,11 +46,11 @@ function checkLayers(layers: readonly number[], blocks: number): void {
  * `subject` were chosen on keys of CounterFact's prompts at 30 to 2,000 corrections.
  */
 const GATE_DEFAULTS: Record<GateKind, Omit<GateParameters, 'kind'>> = {
-  subject: { floor: 0.75, referenceQuantile: 0.95, nearKey: 0.9 },
-  scope: { floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
-  leverage: { floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
-  key: { floor: 0.7, referenceQuantile: 0.995, nearKey: 0.8 },
-  norm: { floor: 1, referenceQuantile: 0.995, nearKey: 0.8 },
-  sequence: { floor: 2.2, referenceQuantile: 0.995, nearKey: 0.8 },
-  always: { floor: 0, referenceQuantile: 0.995, nearKey: 0.8 },
+  subject: { map: 'subject', floor: 0.5, referenceQuantile: 1, nearKey: 1 },
+  scope: { map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  leverage: { map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  key: { map: 'joint', floor: 0.7, referenceQuantile: 0.995, nearKey: 0.8 },
+  norm: { map: 'joint', floor: 1, referenceQuantile: 0.995, nearKey: 0.8 },
+  sequence: { map: 'joint', floor: 2.2, referenceQuantile: 0.995, nearKey: 0.8 },
+  always: { map: 'joint', floor: 0, referenceQuantile: 0.995, nearKey: 0.8 },
 };

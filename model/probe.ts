@@ -8,7 +8,7 @@ import { answerTokens, frontTokens, promptTokens } from './sequences.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import type { TokenRows } from './token-rows.ts';
 import { layOutRows } from './token-rows.ts';
-import type { DownHook, Transformer } from './transformer.ts';
+import type { AttentionPast, DownHook, Transformer } from './transformer.ts';
 import { gatherRows } from './transformer.ts';
 
 /** Prompts per pass: bounds the [prompts, V] logits and the keys and values held. */
@@ -94,14 +94,14 @@ class Watched implements DownHook {
     this.layers = hook.layers;
     this.opened = new Uint8Array(sequences);
   }
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
+  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): tf.Tensor2D {
     this.hook.observer = (_, openRows) => {
       for (let b = 0; b < rows.sequences; b++) {
         for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) if (openRows[row] === 1) this.opened[b] = 1;
       }
     };
     try {
-      return this.hook.project(layer, keys_RF, base_RD, rows);
+      return this.hook.project(layer, keys_RF, base_RD, rows, past);
     } finally {
       this.hook.observer = null;
     }

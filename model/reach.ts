@@ -28,7 +28,7 @@ export function reachesOf(model: Transformer, edits: readonly EditSequence[], bl
     layers: new Set(layers),
     project(layer, keys_RF, base_RD) {
       const block = blocks.get(layer)!;
-      const scores = scoreKeys({ kind: 'sequence', floor: 0, referenceQuantile: 1, nearKey: 1 }, block, keys_RF, rows);
+      const scores = scoreKeys({ kind: 'sequence', map: 'joint', floor: 0, referenceQuantile: 1, nearKey: 1 }, block, keys_RF, rows);
       const largest = edits.map((_, b) => scores.subarray(rows.starts[b], rows.starts[b + 1]).reduce((most, score) => Math.max(most, score), 0));
       reaches.push(Float32Array.from(largest, (score) => (score > 0 ? REACH_SHARE * score : REACH_OF_NONE)));
       return base_RD;

@@ -42,10 +42,14 @@ export interface EditSequence {
   /** The prompt behind other text, a space in front. */
   behind: LocatedPrompt;
   target: number[];
+  /** The subject's name in tokens: by itself, behind a space, and as the prompt has it. */
+  spellings: number[][];
 }
 
 export interface LocatedPrompt {
   tokens: number[];
+  /** Index in `tokens` of the subject's first token. */
+  subjectFirst: number;
   /** Index in `tokens` of the subject's last token. */
   subjectLast: number;
 }
@@ -65,8 +69,8 @@ export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: Edi
   const at = subject === '' ? -1 : request.prompt.indexOf(subject);
   if (at < 0) return refuse('subject-not-in-prompt', 'the subject does not occur in the prompt');
   const end = at + subject.length;
-  const bare = locate(tokenizer, request.prompt, end);
-  const behind = locate(tokenizer, ` ${request.prompt}`, end + 1);
+  const bare = locate(tokenizer, request.prompt, at, end);
+  const behind = locate(tokenizer, ` ${request.prompt}`, at + 1, end + 1);
   const target = answerTokens(tokenizer, request.prompt, request.target);
   if (target.length === 0) return refuse('empty-target', 'the target has no tokens');
   if (target.length > limits.targetTokensMax) {
@@ -79,15 +83,18 @@ export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: Edi
   if (long + target.length > limits.togetherTokensMax) {
     return refuse('prompt-too-long', `prompt and target have ${long + target.length} tokens together, at most ${limits.togetherTokensMax} fit the model's context`, { tokens: long + target.length });
   }
-  return { id: request.id, subject, bare, behind, target };
+  const named = ({ tokens, subjectFirst, subjectLast }: LocatedPrompt) => tokens.slice(subjectFirst, subjectLast + 1);
+  const spellings = [tokenizer.encode(subject), tokenizer.encode(` ${subject}`), named(bare), named(behind)];
+  return { id: request.id, subject, bare, behind, target, spellings: [...new Map(spellings.map((tokens) => [tokens.join(), tokens])).values()] };
 }
 
-/** Tokens of a text, and which of them covers the character before `end`. */
-export function locate(tokenizer: Tokenizer, text: string, end: number): LocatedPrompt {
+/** Tokens of a text, and which of them cover the characters from `begin` to before `end`. */
+export function locate(tokenizer: Tokenizer, text: string, begin: number, end: number): LocatedPrompt {
   const { ids, starts, ends } = tokenizer.encodeWithOffsets(text);
   let subjectLast = ids.length - 1;
   for (let i = 0; i < ids.length; i++) if (starts[i]! < end && ends[i]! >= end) subjectLast = i;
-  return { tokens: ids, subjectLast };
+  const first = ids.findIndex((_, i) => ends[i]! > begin);
+  return { tokens: ids, subjectFirst: first < 0 ? subjectLast : Math.min(first, subjectLast), subjectLast };
 }
 
 export function isRefusal(read: EditSequence | Refusal): read is Refusal {

@@ -123,7 +123,7 @@ function layOutRuns(edits: readonly EditSequence[], search: SearchContext): Run[
         position: front + contextLong + s,
       };
     };
-    const essence = locate(search.tokenizer, `${edit.subject} is a`, edit.subject.length);
+    const essence = locate(search.tokenizer, `${edit.subject} is a`, 0, edit.subject.length);
     return [
       run(0, edit.bare, 'target', edit.target),
       ...searchedContexts(search).map((_, c) => run(c + 1, edit.behind, 'target', edit.target)),
@@ -204,9 +204,9 @@ async function optimise(
   const norms = groupNorms(groups, anchor.norms);
   let live = Array.from({ length: groups.count }, (_, g) => g);
 
-  // Where the forms of a prompt take turns, both must have been answered well.
-  const formsToHold = takesTurns(parameters) ? 2 : 1;
-  const enough = new Array<number>(groups.count).fill(0);
+  // Where the forms of a prompt take turns, a step's loss is half of what is asked about: the step before has the other half.
+  const formsAsked = takesTurns(parameters) ? 2 : 1;
+  const before = new Array<number>(groups.count).fill(Number.POSITIVE_INFINITY);
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
     const unanswered = new Set(live);
     const forms = formsOf(runs, groups, unanswered, parameters, step, random);
@@ -214,12 +214,11 @@ async function optimise(
     const { loss, gradient } = lossAndGradient(runs, chosen, state, groups, live, delta, norms, search);
     const still: number[] = [];
     live.forEach((g, slot) => {
-      losses[g] = loss[slot]!;
-      if (!Number.isFinite(loss[slot]!)) return;
-      enough[g] = loss[slot]! < parameters.lossTarget ? enough[g]! + forms.size : 0;
-      if (enough[g] >= formsToHold) return;
+      const asked = forms.size >= formsAsked ? loss[slot]! : (loss[slot]! + before[g]!) / 2;
+      before[g] = loss[slot]!;
+      losses[g] = Number.isFinite(asked) ? asked : loss[slot]!;
+      if (!Number.isFinite(loss[slot]!) || asked < parameters.lossTarget) return;
       still.push(g);
-      if (enough[g] > 0) return;
       steps[g] = step;
       for (let d = 0; d < D; d++) {
         const at = g * D + d;

@@ -24,6 +24,9 @@ export interface TokenRows {
   readonly dense: boolean;
 }
 
+/** In padded token ids: a slot that holds none. */
+export const FILLER = -1;
+
 /** Lays the sequences out; `firstPositions` tells where each begins (default 0). A sequence may be empty, not all of them. */
 export function layOutRows(sequences: readonly (readonly number[])[], firstPositions?: readonly number[]): TokenRows {
   const count = sequences.reduce((sum, sequence) => sum + sequence.length, 0);

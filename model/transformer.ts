@@ -12,23 +12,25 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Checkpoint, ModelConfig } from './checkpoint.ts';
 import type { RotaryTable } from './rotary.ts';
 import { rotaryTable } from './rotary.ts';
-import type { TokenRows } from './token-rows.ts';
+import { FILLER, type TokenRows } from './token-rows.ts';
 
 /**
- * What stands at the down-projection of a block: gets the keys [R, F] and the block's own W0 k [R, D] and returns the
- * value [R, D] to be used. Runs inside the block's tidy.
+ * What stands at the down-projection of a block: gets the keys [R, F], the block's own W0 k [R, D], whose they are and what
+ * went before, and returns the value [R, D] to be used. Runs inside the block's tidy.
  */
 export interface DownHook {
   /** Blocks it wants to see. */
   readonly layers: ReadonlySet<number>;
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D;
+  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): tf.Tensor2D;
 }
 
-/** Keys and values of what went before, per block [B, S, K * d]; slots with valid 0 are fillers. */
+/** What went before: per block keys and values [B, S, K * d]. Slots with valid 0 are fillers. */
 export interface AttentionPast {
   readonly length: number;
   /** [B, S], 1 where a slot holds a token. */
   readonly valid: Float32Array;
+  /** [B, S] token ids, FILLER where there is none. */
+  readonly tokens: Int32Array;
   readonly blocks: Map<number, { key: tf.Tensor3D; value: tf.Tensor3D }>;
 }
 
@@ -141,14 +143,13 @@ export class Transformer {
     const past = options.past ?? null;
     const geometry = attentionGeometry(rows, past, this.config.heads / this.config.keyValueHeads, this.rotary);
     const kept: AttentionPast | null = options.keep
-      ? { length: geometry.keysLong, valid: geometry.valid, blocks: new Map() }
+      ? { length: geometry.keysLong, valid: geometry.valid, tokens: tokensSoFar(rows, past), blocks: new Map() }
       : null;
     let hidden: tf.Tensor2D = hidden_RD;
     for (let layer = range.from; layer < range.to; layer++) {
-      const before = past?.blocks.get(layer) ?? null;
-      if (past !== null && before === null) throw new Error(`the past holds no keys for block ${layer}`);
+      if (past !== null && !past.blocks.has(layer)) throw new Error(`the past holds no keys for block ${layer}`);
       const [next, key, value] = tf.tidy(() => {
-        const result = this.block(layer, hidden, rows, geometry, before, options.hook ?? null, options.record);
+        const result = this.block(layer, hidden, rows, geometry, past, options.hook ?? null, options.record);
         return [result.hidden, ...(kept === null ? [] : [result.key, result.value])];
       }) as [tf.Tensor2D, tf.Tensor3D?, tf.Tensor3D?];
       if (hidden !== hidden_RD && options.record === undefined) hidden.dispose();
@@ -182,7 +183,7 @@ export class Transformer {
     hidden_RD: tf.Tensor2D,
     rows: TokenRows,
     geometry: AttentionGeometry,
-    past: { key: tf.Tensor3D; value: tf.Tensor3D } | null,
+    past: AttentionPast | null,
     hook: DownHook | null,
     record: RunRecord | undefined,
   ): { hidden: tf.Tensor2D; key: tf.Tensor3D; value: tf.Tensor3D } {
@@ -190,14 +191,14 @@ export class Transformer {
     const seen: Partial<BlockRecord> | null = record === undefined ? null : { layer, hidden_RD, middle_RD: hidden_RD };
     if (seen !== null) record!.blocks.push(seen as BlockRecord);
     const normed_RD = this.norm(`${name}.norm1`, hidden_RD);
-    const attention = this.attention(name, normed_RD, rows, geometry, past, seen);
+    const attention = this.attention(name, normed_RD, rows, geometry, past?.blocks.get(layer) ?? null, seen);
     if (this.config.architecture === 'gptj') {
-      const mlp_RD = this.mlp(layer, normed_RD, rows, hook, seen);
+      const mlp_RD = this.mlp(layer, normed_RD, rows, past, hook, seen);
       keepRecord(seen);
       return { ...attention, hidden: tf.add<tf.Tensor2D>(hidden_RD, tf.add(attention.output, mlp_RD)) };
     }
     const middle_RD = tf.add<tf.Tensor2D>(hidden_RD, attention.output);
-    const mlp_RD = this.mlp(layer, this.norm(`${name}.norm2`, middle_RD), rows, hook, seen);
+    const mlp_RD = this.mlp(layer, this.norm(`${name}.norm2`, middle_RD), rows, past, hook, seen);
     if (seen !== null) seen.middle_RD = middle_RD;
     keepRecord(seen);
     return { key: attention.key, value: attention.value, hidden: tf.add<tf.Tensor2D>(middle_RD, mlp_RD) };
@@ -247,14 +248,14 @@ export class Transformer {
     return tf.reshape((direction === 'on' ? tf.add : tf.sub)(tf.mul(heads_RHd, geometry.cos), tf.mul(turned, geometry.sin)), [R, heads * d]);
   }
 
-  private mlp(layer: number, normed_RD: tf.Tensor2D, rows: TokenRows, hook: DownHook | null, seen: Partial<BlockRecord> | null): tf.Tensor2D {
+  private mlp(layer: number, normed_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null, hook: DownHook | null, seen: Partial<BlockRecord> | null): tf.Tensor2D {
     const name = `blocks.${layer}`;
     const up_RF = this.linear(`${name}.up`, normed_RD);
     const gate_RF = this.config.activation === 'silu' ? this.linear(`${name}.gate`, normed_RD) : null;
     if (seen !== null) Object.assign(seen, { gate_RF, up_RF });
     const keys_RF = gate_RF === null ? geluTanh(up_RF) : tf.mul<tf.Tensor2D>(silu(gate_RF), up_RF);
     const base_RD = this.linear(`${name}.down`, keys_RF);
-    return hook !== null && hook.layers.has(layer) ? hook.project(layer, keys_RF, base_RD, rows) : base_RD;
+    return hook !== null && hook.layers.has(layer) ? hook.project(layer, keys_RF, base_RD, rows, past) : base_RD;
   }
 
   /** RMS norm where the checkpoint has no bias, layer norm where it has. */
@@ -367,6 +368,18 @@ function attentionGeometry(rows: TokenRows, past: AttentionPast | null, group: n
     unpad: (x) => (slotOfRow === null ? x : tf.gather(x, slotOfRow)),
     dispose: () => tf.dispose([maskTensor, cos, sin, rowOfSlot, slotOfRow].filter((tensor) => tensor !== null)),
   };
+}
+
+/** [B, S] tokens of the past and behind them the rows', padded as attention has them. */
+function tokensSoFar(rows: TokenRows, past: AttentionPast | null): Int32Array {
+  const before = past?.length ?? 0;
+  const length = before + rows.longest;
+  const tokens = new Int32Array(rows.sequences * length).fill(FILLER);
+  for (let b = 0; b < rows.sequences; b++) {
+    if (past !== null) tokens.set(past.tokens.subarray(b * before, (b + 1) * before), b * length);
+    tokens.set(rows.tokens.subarray(rows.starts[b], rows.starts[b + 1]), b * length + before);
+  }
+  return tokens;
 }
 
 /** Some rows of a matrix. */

@@ -10,11 +10,11 @@
  * Source: arXiv 2403.05330 section 3; MEMIT (arXiv 2210.07229) for the spreading over blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { GateKind, HyperParameters } from '../schemas/editing.ts';
+import type { GateParameters, HyperParameters } from '../schemas/editing.ts';
 import { gatherPast, readPast } from './decode.ts';
 import type { PairSet } from './engine.ts';
 import type { Hook, LayerHook } from './hook.ts';
-import { buildLayer, changeOf, disposeLayers, openRows } from './hook.ts';
+import { buildLayer, changeOf, disposeLayers, openRows, subjectsOfPairs } from './hook.ts';
 import type { HookMemory } from './hook-memory.ts';
 import type { Prior } from './prior.ts';
 import { takeReaches, withReaches } from './pair-rows.ts';
@@ -34,7 +34,7 @@ export interface UpdateContext {
   front: readonly number[];
   contexts: readonly (readonly number[])[];
   keyViews: HyperParameters['keyViews'];
-  gate: GateKind;
+  gate: GateParameters;
   /** What earlier hooks left behind; without it all is computed anew. */
   memory?: HookMemory | undefined;
   /** Called between blocks. */
@@ -55,7 +55,7 @@ export async function derivePairs(
   const sight = laySight(edits, last, context);
   const seconds = { keys: 0, solve: 0 };
   const views = context.keyViews === 'averaged' || sight.contexts === 0 ? 1 : 2;
-  const result: PairSet = { layers, count: n, keyWidth: views * F, valueWidth: views * D, keys: [], changes: [] };
+  const result: PairSet = { layers, count: n, subjects: edits.map(({ subject }) => subject), spellings: edits.map(({ spellings }) => spellings), keyWidth: views * F, valueWidth: views * D, keys: [], changes: [] };
   const open = new OpenAtSubjects(new Set(layers), new Map(layers.flatMap((layer) => (hook?.blocks.has(layer) ? [[layer, hook.blocks.get(layer)!]] : []))), sight);
 
   let hidden = model.embed(sight.rows);
@@ -76,7 +76,7 @@ export async function derivePairs(
       const now = hiddenAt(model, hidden, sight, { from: layer, to: last + 1 }, open);
       const keysTensor = tf.tensor2d(keys_NF, [n * views, F]);
       const current = open.blocks.get(layer);
-      const before = current === undefined ? null : changeOf(current, keysTensor);
+      const before = current === undefined ? null : changeOf(current, keysTensor, result.subjects.flatMap((subject) => new Array<string>(views).fill(subject)));
       const changes = new Float32Array(n * views * D);
       const had = before?.dataSync();
       for (let edit = 0; edit < n; edit++) {
@@ -97,13 +97,14 @@ export async function derivePairs(
       const at = earlier?.layers.indexOf(layer) ?? -1;
       const allKeys = at < 0 ? keys_NF : joined(earlier!.keys[at]!, keys_NF);
       const allChanges = at < 0 ? changes : joined(takeReaches(earlier!.changes[at]!, earlier!.count, D).changes, changes);
-      const block = buildLayer(priors.get(layer)!, allKeys, allChanges, context.memory);
+      const subjects = subjectsOfPairs(context.gate, at < 0 ? result.subjects : [...earlier!.subjects, ...result.subjects], views);
+      const block = buildLayer(priors.get(layer)!, { keys: allKeys, changes: allChanges, subjects }, context.memory);
       made.push(block);
       open.blocks.set(layer, block);
       seconds.solve += (performance.now() - solving) / 1000;
       await context.between?.();
     }
-    if (context.gate === 'sequence') {
+    if (context.gate.kind === 'sequence') {
       const reaches = reachesOf(model, edits, open.blocks, context.front);
       result.changes = result.changes.map((changes, i) => withReaches(changes, reaches[i]!));
       result.valueWidth += 1;
@@ -128,6 +129,9 @@ interface Sight {
   sequence: (edit: number, context: number) => number;
   contexts: number;
   subjectRows: Uint8Array;
+  /** Whose the subject rows are, in their order; and those of the bare prompts alone. */
+  subjectsOfRows: string[];
+  subjectsOfEdits: string[];
 }
 
 function laySight(edits: readonly EditSequence[], last: number, { model, front, contexts }: UpdateContext): Sight {
@@ -143,7 +147,7 @@ function laySight(edits: readonly EditSequence[], last: number, { model, front, 
   const rows = layOutRows(sequences, prefixOf.map((prefix) => prefixes[prefix]!.length));
   const subjectRows = new Uint8Array(rows.count);
   sequences.forEach((_, b) => (subjectRows[lastRow(rows, b)] = 1));
-  return { rows, past, barePast, sequence: (edit, c) => edit * width + c, contexts: contexts.length, subjectRows };
+  return { rows, past, barePast, sequence: (edit, c) => edit * width + c, contexts: contexts.length, subjectRows, subjectsOfRows: edits.flatMap(({ subject }) => new Array<string>(width).fill(subject)), subjectsOfEdits: edits.map(({ subject }) => subject) };
 }
 
 class OpenAtSubjects implements DownHook {
@@ -171,7 +175,8 @@ class OpenAtSubjects implements DownHook {
     const block = this.blocks.get(layer);
     if (block === undefined) return base_RD;
     const opened = rows === this.sight.rows ? this.sight.subjectRows : lastRows(rows);
-    return openRows(base_RD, opened, (open) => changeOf(block, tf.gather(keys_RF, open)));
+    const subjects = rows === this.sight.rows ? this.sight.subjectsOfRows : this.sight.subjectsOfEdits;
+    return openRows(base_RD, opened, (open) => changeOf(block, tf.gather(keys_RF, open), subjects));
   }
 }
 

@@ -38,6 +38,8 @@ export interface HyperParameters {
 
 export interface GateParameters {
   kind: GateKind;
+  /** What an open gate lets through: the map of the subject whose key lies nearest, or the one map of all corrections. `subject` goes with that kind alone. */
+  map: 'subject' | 'joint';
   /** Lowest threshold of the gate's score, whatever the reference text says. */
   floor: number;
   /** The threshold is at least this quantile of the score at this version on what must stay out: the reference text; for `subject` the other corrections. */

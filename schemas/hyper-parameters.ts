@@ -19,6 +19,7 @@ const hyperParameters = z.strictObject({
   gate: z
     .strictObject({
       kind: z.enum(['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always']),
+      map: z.enum(['subject', 'joint']),
       floor: z.number(),
       referenceQuantile: z.number().min(0).max(1),
       nearKey: z.number().positive(),

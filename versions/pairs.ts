@@ -4,10 +4,16 @@
  */
 import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../schemas/safetensors.ts';
 
+/** 2: subjects came in, with their spellings. */
+const PAIRS_FORMAT = 'errata-pairs-2';
+
 /** Rows of several corrections; `keys[i]` [count, keyWidth] and `changes[i]` [count, valueWidth] are of `layers[i]`, row-major. */
 export interface StoredPairs {
   layers: number[];
   count: number;
+  /** Whom each row is about, and that name in the base model's tokens, in every spelling. */
+  subjects: string[];
+  spellings: number[][][];
   keyWidth: number;
   valueWidth: number;
   keys: Float32Array[];
@@ -36,13 +42,14 @@ export function encodePairs(pairs: StoredPairs): Uint8Array {
     tensors.set(keyName(layer), matrix(pairs.keys[i], pairs.count, pairs.keyWidth, keyName(layer)));
     tensors.set(changeName(layer), matrix(pairs.changes[i], pairs.count, pairs.valueWidth, changeName(layer)));
   });
-  return encodeSafetensors(tensors, { format: 'errata-pairs-1', layers: pairs.layers.join(',') });
+  if (pairs.subjects.length !== pairs.count || pairs.spellings.length !== pairs.count) throw new RangeError(`${pairs.subjects.length} subjects, ${pairs.spellings.length} with spellings, for ${pairs.count} rows`);
+  return encodeSafetensors(tensors, { format: PAIRS_FORMAT, layers: pairs.layers.join(','), subjects: JSON.stringify(pairs.subjects), spellings: JSON.stringify(pairs.spellings) });
 }
 
 /** Throws `PairsMalformed` or safetensors' `MalformedSafetensors`. */
 export function decodePairs(bytes: Uint8Array): StoredPairs {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  if (metadata['format'] !== 'errata-pairs-1') throw new PairsMalformed(`its format is ${JSON.stringify(metadata['format'] ?? null)}`);
+  if (metadata['format'] !== PAIRS_FORMAT) throw new PairsMalformed(`its format is ${JSON.stringify(metadata['format'] ?? null)}`);
   const layers = (metadata['layers'] ?? '').split(',').map(Number);
   if (!layers.every((layer, i) => Number.isSafeInteger(layer) && (i === 0 || layer > layers[i - 1]!))) throw new PairsMalformed(`its layers are ${metadata['layers']}`);
   if (tensors.size !== 2 * layers.length) throw new PairsMalformed(`${tensors.size} tensors for ${layers.length} layers`);
@@ -52,7 +59,11 @@ export function decodePairs(bytes: Uint8Array): StoredPairs {
   const valueWidth = changes[0]!.shape[1]!;
   keys.forEach(({ shape }, i) => same(shape, [count, keyWidth], keyName(layers[i]!)));
   changes.forEach(({ shape }, i) => same(shape, [count, valueWidth], changeName(layers[i]!)));
-  return { layers, count, keyWidth, valueWidth, keys: keys.map((key) => key.values), changes: changes.map((change) => change.values) };
+  const subjects = namesOf(metadata['subjects']);
+  if (subjects === null || subjects.length !== count) throw new PairsMalformed(`its subjects do not name whom its ${count} rows are about`);
+  const spellings = spellingsOf(metadata['spellings']);
+  if (spellings === null || spellings.length !== count) throw new PairsMalformed(`it does not spell the subjects of its ${count} rows`);
+  return { layers, count, subjects, spellings, keyWidth, valueWidth, keys: keys.map((key) => key.values), changes: changes.map((change) => change.values) };
 }
 
 export function encodeTargets(targets: StoredTargets): Uint8Array {
@@ -95,6 +106,8 @@ export function gatherPairs(rows: readonly { pairs: StoredPairs; row: number }[]
   return {
     layers: [...layers],
     count: rows.length,
+    subjects: rows.map(({ pairs, row }) => pairs.subjects[row]!),
+    spellings: rows.map(({ pairs, row }) => pairs.spellings[row]!),
     keyWidth,
     valueWidth,
     keys: layers.map((_, i) => gather((pairs) => pairs.keys[i]!, keyWidth)),
@@ -103,9 +116,19 @@ export function gatherPairs(rows: readonly { pairs: StoredPairs; row: number }[]
 }
 
 function namesOf(json: string | undefined): string[] | null {
+  const names = parsed(json);
+  return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : null;
+}
+
+function spellingsOf(json: string | undefined): number[][][] | null {
+  const isSpelling = (tokens: unknown) => Array.isArray(tokens) && tokens.every((token) => Number.isSafeInteger(token) && token >= 0);
+  const rows = parsed(json);
+  return Array.isArray(rows) && rows.every((spellings: unknown) => Array.isArray(spellings) && spellings.every(isSpelling)) ? (rows as number[][][]) : null;
+}
+
+function parsed(json: string | undefined): unknown {
   try {
-    const names: unknown = JSON.parse(json ?? 'null');
-    return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : null;
+    return JSON.parse(json ?? 'null');
   } catch {
     return null;
   }

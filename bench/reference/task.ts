@@ -71,7 +71,7 @@ export function referenceRecords(tokenizer: Tokenizer, records: readonly BenchRe
     return {
       bare: edit.bare,
       behind: edit.behind,
-      essence: locate(tokenizer, `${edit.subject} is a`, edit.subject.length),
+      essence: locate(tokenizer, `${edit.subject} is a`, 0, edit.subject.length),
       target: edit.target,
       own: question(record.prompt),
       paraphrases: record.paraphrases.map(question),

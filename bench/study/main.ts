@@ -11,8 +11,8 @@ const program = new Command('npm run study:')
   .description('Studies of the editor on records in CounterFact\'s form. Each keeps what it has measured and goes on from there.');
 
 study('stability', 'measures against the number of consecutive batches, and of instances per batch: two plots')
-  .option('--records <ranges>', 'the stream, such as 800:1800,280:500', ranges, ranges('800:2000'))
-  .option('--unmeasured <ranges>', 'records that are edited, but not measured', ranges, ranges('120:280,500:800'))
+  .option('--records <ranges>', 'the stream, such as 800:1800,280:500', ranges, ranges('0:2000'))
+  .option('--unmeasured <ranges>', 'records that are edited, but not measured', ranges, ranges('120:500'))
   .option('--batch <n>', 'corrections per batch of the stream', positive, 50)
   .option('--marks <n,n,...>', 'batches behind which the stream is measured', numbers, [1, 2, 4, 8, 12, 16, 20, 24, 32, 40])
   .option('--total <n>', 'corrections of each stream that is edited in batches of another size', positive, 200)
@@ -22,8 +22,8 @@ study('stability', 'measures against the number of consecutive batches, and of i
   .action((options: StabilityOptions) => runStability(options));
 
 study('gates', 'every gate before the same weights, at growing numbers of corrections: a table')
-  .option('--records <ranges>', 'the stream', ranges, ranges('800:2000,280:500,0:120,500:800,120:280'))
-  .option('--unmeasured <ranges>', 'records that are edited, but not measured', ranges, ranges('120:280,500:800'))
+  .option('--records <ranges>', 'the stream', ranges, ranges('500:2000,0:500'))
+  .option('--unmeasured <ranges>', 'records that are edited, but not measured', ranges, ranges('120:500'))
   .option('--batch <n>', 'corrections per batch', positive, 50)
   .option('--marks <n,n,...>', 'corrections behind which the gates are compared', numbers, [30, 300, 1000, 2000])
   .option('--gates <json>', 'gates to compare, as {"name": {"kind": ..., "floor": ...}}; without it, each kind with its defaults', json)

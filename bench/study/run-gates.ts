@@ -26,7 +26,7 @@ export async function runGates(options: GatesOptions): Promise<void> {
   const records = (await readStream(options.data, options.records)).slice(0, Math.max(...marks));
   const place = await openWorkplace('gates', options);
   const gate = place.parametersWith({}).gate;
-  const asked: Record<string, Partial<GateParameters>> = options.gates ?? Object.fromEntries(GATE_KINDS.map((kind) => [kind, { kind }]));
+  const asked: Record<string, Partial<GateParameters>> = options.gates ?? { ...Object.fromEntries(GATE_KINDS.map((kind) => [kind, { kind }])), 'subject, one map for all': { kind: 'subject', map: 'joint' } };
   const gates = Object.entries(asked).map(([name, parameters]): NamedGate => ({ name, gate: place.parametersWith({ gate: parameters }).gate }));
   // Opened for the sequence gate so that pairs come with their reaches; edited behind the configured one.
   const engine = rememberingBase(behindGate(await place.openEngine({ gate: { kind: 'sequence' } }), gate));

@@ -29,8 +29,8 @@ const SCALE = 30;
 
 /** Clamp 50 with the searches let loose: no anchor, no end before the last step, steps that overshoot. */
 const GONE_WRONG: HyperParameterOverrides = { clamp: 50, learningRate: 20, klFactor: 0, weightDecay: 0, lossTarget: 0 };
-const LEAKY_GATE: GateParameters = { kind: 'leverage', floor: 0, referenceQuantile: 0.8, nearKey: 0.8 };
-const ALWAYS_GATE: GateParameters = { kind: 'always', floor: 0, referenceQuantile: 1, nearKey: 1 };
+const LEAKY_GATE: GateParameters = { kind: 'leverage', map: 'joint', floor: 0, referenceQuantile: 0.8, nearKey: 0.8 };
+const ALWAYS_GATE: GateParameters = { kind: 'always', map: 'joint', floor: 0, referenceQuantile: 1, nearKey: 1 };
 
 const asRecorded: BatchKind['batch'] = async (records) => ({ revisions: records.map(({ revision }) => revision), bad: [] });
 
