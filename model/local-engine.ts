@@ -30,6 +30,7 @@ import { HookMemory } from './hook-memory.ts';
 import type { KeyStatistics } from './key-statistics.ts';
 import { disposeStatistics, keyStatistics } from './key-statistics.ts';
 import { parametersFor } from './parameters.ts';
+import { sharingRows } from './pair-rows.ts';
 import { perplexityOf, sequenceLosses } from './perplexity.ts';
 import type { Prior } from './prior.ts';
 import { buildPriors, disposePriors } from './prior.ts';
@@ -51,6 +52,8 @@ export interface EngineOptions {
   /** Ordinary text for the key statistics; null: the model's own samples. */
   textFile: string | null;
   parameters: HyperParameterOverrides;
+  /** Whether pairs come with what the `sequence` gate needs whatever the gate is, to be held behind that one later. */
+  reaches?: boolean;
 }
 
 export type LoadProgress = (step: string, share: number) => void;
@@ -78,6 +81,7 @@ export class LocalEngine implements Engine {
     private readonly statistics: KeyStatistics,
     private readonly priors: Map<number, Prior>,
     private readonly parameters: HyperParameters,
+    private readonly storesReaches: boolean,
   ) {}
 
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<LocalEngine> {
@@ -102,7 +106,7 @@ export class LocalEngine implements Engine {
       const priors = await keptPriors(() => buildPriors(model, statistics, parameters), statistics, parameters, options.statisticsFolder);
       opened.push(() => disposePriors(priors));
       progress?.('inverting key statistics', 1);
-      return new LocalEngine(checkpoint, model, statistics, priors, parameters);
+      return new LocalEngine(checkpoint, model, statistics, priors, parameters, options.reaches ?? parameters.gate.kind === 'sequence');
     } catch (error) {
       for (const undo of opened.reverse()) await undo();
       throw error;
@@ -137,7 +141,9 @@ export class LocalEngine implements Engine {
     return this.inTurn(async () => {
       const known = this.hooks.get(hookId);
       if (known === undefined) {
-        this.hooks.set(hookId, { hook: pairs.count === 0 ? null : Hook.build(pairs, this.priors, gate, this.memory), pairs });
+        const hook = pairs.count === 0 ? null : Hook.build(pairs, this.priors, gate, this.memory);
+        for (const held of this.hooks.values()) held.pairs = sharingRows(held.pairs, pairs);
+        this.hooks.set(hookId, { hook, pairs });
       }
       return this.hooks.get(hookId)!.hook?.report ?? emptyReport(this.parameters);
     });
@@ -199,6 +205,7 @@ export class LocalEngine implements Engine {
           contexts: this.statistics.contexts,
           keyViews: this.parameters.keyViews,
           gate: this.parameters.gate,
+          reaches: this.storesReaches,
           memory: this.memory,
           between: breathe,
         });

@@ -110,19 +110,25 @@ export function parameterCount(config: ModelConfig): number {
 }
 
 /**
- * One hook: per edited block Q [M, F] and E [M, D] with M = R keys, or F where they outnumber half of F (model/hook.ts),
- * and the pairs it was built from, R * (F + D).
+ * One hook: per edited block the pairs it was built from, R * (F + D), and its map. With maps by subject that is B [R, D]
+ * (model/subject-map.ts); with one map Q [M, F] and E [M, D], M = R keys, or F where they outnumber half of F
+ * (model/joint-map.ts).
  */
 export function hookBytes({ mlpWidth: F, residualWidth: D }: ModelConfig, parameters: HyperParameters, corrections: number): number {
   const R = corrections * viewsOf(parameters);
-  return FLOAT32 * parameters.layers.length * (keptRows(R, F) + R) * (F + D);
+  const map = isBySubject(parameters) ? R * D : keptRows(R, F) * (F + D);
+  return FLOAT32 * parameters.layers.length * (R * (F + D) + map);
 }
 
-/** What hooks share (model/hook-memory.ts): K P0 [R, F], and in the F x F form the sums [F, F] and [F, D] in float64. */
+/** What hooks share (model/hook-memory.ts): K P0 [R, F]; with maps by subject B once more, in the F x F form of one map the sums [F, F] and [F, D] in float64. */
 function sharedHookBytes({ mlpWidth: F, residualWidth: D }: ModelConfig, parameters: HyperParameters, corrections: number): number {
   const R = corrections * viewsOf(parameters);
   const sums = keptRows(R, F) === R ? 0 : FLOAT64 * F * (F + D);
-  return parameters.layers.length * (FLOAT32 * R * F + sums);
+  return parameters.layers.length * (FLOAT32 * R * F + (isBySubject(parameters) ? FLOAT32 * R * D : sums));
+}
+
+function isBySubject({ gate }: HyperParameters): boolean {
+  return gate.map === 'subject';
 }
 
 function keptRows(R: number, F: number): number {
@@ -184,14 +190,14 @@ function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: n
 }
 
 /**
- * One block in float64: six matrices [R, F], two [R, D] and three [R, R] in the kernel form, or four [F, F] and two [F, D]
- * where keys are many; and new hooks of all blocks.
+ * One block: with maps by subject K P0 [R, F] once more while it is read; with one map in float64 six matrices [R, F], two
+ * [R, D] and three [R, R] in the kernel form, or four [F, F] and two [F, D] where keys are many. And new hooks of all blocks.
  */
 function updateBytes(config: ModelConfig, parameters: HyperParameters, corrections: number): number {
   const R = corrections * viewsOf(parameters);
   const { mlpWidth: F, residualWidth: D } = config;
   const block = keptRows(R, F) === R ? 6 * R * F + 2 * R * D + 3 * R * R : 4 * F * F + 2 * F * D;
-  return FLOAT64 * block + hookBytes(config, parameters, corrections);
+  return (isBySubject(parameters) ? FLOAT32 * R * F : FLOAT64 * block) + hookBytes(config, parameters, corrections);
 }
 
 /** A pass of 64 prompts: keys and values twice (before and after a step), logits and their soft forms, one block's MLP. */

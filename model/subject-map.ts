@@ -107,7 +107,8 @@ function solve(keys: Float32Array, changes: Float32Array, affinities: Float32Arr
     const coefficients = narrow.dataSync().slice() as Float32Array;
     const wide = widen64(narrow);
     narrow.dispose();
-    const norm = Math.sqrt(sum64(times64(multiply64(wide, wide, false, true), multiply64(affinity, affinity, false, true))));
+    // Where a subject's wishes for one key cancel, rounding may leave less than nothing.
+    const norm = Math.sqrt(Math.max(0, sum64(times64(multiply64(wide, wide, false, true), multiply64(affinity, affinity, false, true)))));
     return { coefficients, norm };
   });
 }

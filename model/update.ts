@@ -35,6 +35,8 @@ export interface UpdateContext {
   contexts: readonly (readonly number[])[];
   keyViews: HyperParameters['keyViews'];
   gate: GateParameters;
+  /** Whether to store reaches (reach.ts) beside the changes. */
+  reaches: boolean;
   /** What earlier hooks left behind; without it all is computed anew. */
   memory?: HookMemory | undefined;
   /** Called between blocks. */
@@ -104,8 +106,8 @@ export async function derivePairs(
       seconds.solve += (performance.now() - solving) / 1000;
       await context.between?.();
     }
-    if (context.gate.kind === 'sequence') {
-      const reaches = reachesOf(model, edits, open.blocks, context.front);
+    if (context.reaches) {
+      const reaches = reachesUnderOneMap(edits, result, context, open.blocks);
       result.changes = result.changes.map((changes, i) => withReaches(changes, reaches[i]!));
       result.valueWidth += 1;
     }
@@ -115,6 +117,23 @@ export async function derivePairs(
     disposePast(sight.past);
     disposePast(sight.barePast);
     disposeLayers(made);
+  }
+}
+
+/** The paper's gate stands before one map for all: where every subject has its own, that one is made for the purpose. */
+function reachesUnderOneMap(edits: readonly EditSequence[], made: PairSet, { model, priors, pairs, front, memory }: UpdateContext, blocks: ReadonlyMap<number, LayerHook>): Float32Array[] {
+  if ([...blocks.values()].every(({ map }) => map.kind === 'joint')) return reachesOf(model, edits, blocks, front);
+  const joint = new Map<number, LayerHook>();
+  try {
+    for (const [i, layer] of made.layers.entries()) {
+      const at = pairs?.layers.indexOf(layer) ?? -1;
+      const keys = at < 0 ? made.keys[i]! : joined(pairs!.keys[at]!, made.keys[i]!);
+      const changes = at < 0 ? made.changes[i]! : joined(takeReaches(pairs!.changes[at]!, pairs!.count, model.config.residualWidth).changes, made.changes[i]!);
+      joint.set(layer, buildLayer(priors.get(layer)!, { keys, changes, subjects: null }, memory));
+    }
+    return reachesOf(model, edits, joint, front);
+  } finally {
+    disposeLayers(joint.values());
   }
 }
 

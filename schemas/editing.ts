@@ -42,9 +42,9 @@ export interface GateParameters {
   map: 'subject' | 'joint';
   /** Lowest threshold of the gate's score, whatever the reference text says. */
   floor: number;
-  /** The threshold is at least this quantile of the score at this version on what must stay out: the reference text; for `subject` the other corrections. */
+  /** The threshold is at least this quantile of the score at this version on the reference text. Not asked by `subject`, `sequence` and `always`. */
   referenceQuantile: number;
-  /** Whitened cosine to a corrected key from which on the gate opens whatever else is said: `scope`'s leverage, `subject`'s quantile. */
+  /** `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the leverage. */
   nearKey: number;
 }
 

@@ -75,7 +75,7 @@ export class FakeEngine implements Engine {
         contextsPerStep: 0,
         keyViews: 'separate',
       targetTokensMax: 16,
-        gate: { kind: 'leverage', floor: 0.2, referenceQuantile: 0.999, nearKey: 0 },
+        gate: { kind: 'leverage', map: 'joint', floor: 0.2, referenceQuantile: 0.999, nearKey: 0 },
         seed: 1,
       },
       keyStatistics: { sha256: createHash('sha256').update('statistics').digest('hex'), tokens: 1_000, source: 'fake' },
@@ -96,7 +96,7 @@ export class FakeEngine implements Engine {
     this.#hooks.delete(hookId);
     this.#hooks.set(hookId, held);
     if (this.#hooks.size > HOOKS_HELD_MAX) this.#hooks.delete(this.#hooks.keys().next().value!);
-    return { corrections: pairs.count, layers: LAYERS.map((layer) => ({ layer, editNorm: 0.01 * pairs.count, threshold: 0.3 })), referenceOpenShare: 0 };
+    return { corrections: pairs.count, layers: LAYERS.map((layer) => ({ layer, editNorm: 0.01 * pairs.count, threshold: 0.3 })) };
   }
 
   /** What a crash of the worker does to it. */
@@ -129,7 +129,7 @@ export class FakeEngine implements Engine {
     const changes = numbersOf(sound.map(({ target }) => target), VALUE_WIDTH);
     return {
       ids: sound.map(({ request }) => request.id),
-      pairs: { layers: LAYERS, count: sound.length, keyWidth: KEY_WIDTH, valueWidth: VALUE_WIDTH, keys: LAYERS.map(() => keys.slice()), changes: LAYERS.map(() => changes.slice()) },
+      pairs: { layers: LAYERS, count: sound.length, subjects: sound.map(({ request }) => request.subject), spellings: sound.map(({ request }) => [[tokenOf(request.subject)]]), keyWidth: KEY_WIDTH, valueWidth: VALUE_WIDTH, keys: LAYERS.map(() => keys.slice()), changes: LAYERS.map(() => changes.slice()) },
       refused,
       seconds: {},
     };

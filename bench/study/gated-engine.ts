@@ -1,26 +1,10 @@
-/** Engines around an engine: with another gate before its hooks, with other names for them, with a memory for answers. */
+/** Engines around an engine: with other names for its hooks, with a memory for answers. */
 import type { CanaryReading, Engine, HookReport, PairSet, Probe, ProbeAnswer } from '../../model/engine.ts';
 import type { GateParameters } from '../../schemas/editing.ts';
 
 /** An engine that can be told per hook which gate stands before it. */
 export interface GatedEngine extends Engine {
   holdHook(hookId: string, pairs: PairSet, gate?: GateParameters): Promise<HookReport>;
-}
-
-/**
- * The engine with `gate` before its hooks unless a call names another. An engine opened for the `sequence` gate stores
- * the reaches that this gate needs beside every pair; so behind this it edits as `gate` has it and stores them all the
- * same.
- */
-export function behindGate(engine: GatedEngine, gate: GateParameters): GatedEngine {
-  return {
-    ...bound(engine),
-    holdHook: (hookId, pairs, other) => engine.holdHook(hookId, pairs, other ?? gate),
-    async describe() {
-      const description = await engine.describe();
-      return { ...description, parameters: { ...description.parameters, gate } };
-    },
-  };
 }
 
 /** Asks the base model each question once: it answers the same for good. */

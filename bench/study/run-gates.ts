@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { GateParameters } from '../../schemas/editing.ts';
-import { behindGate, rememberingBase } from './gated-engine.ts';
+import { rememberingBase } from './gated-engine.ts';
 import { compareGates, GATE_COLUMNS, GATE_KINDS, type GatePoint, type NamedGate } from './gates.ts';
 import { readStream, type Range } from './study-records.ts';
 import { csvTable, markdownTable } from './tables.ts';
@@ -28,8 +28,7 @@ export async function runGates(options: GatesOptions): Promise<void> {
   const gate = place.parametersWith({}).gate;
   const asked: Record<string, Partial<GateParameters>> = options.gates ?? { ...Object.fromEntries(GATE_KINDS.map((kind) => [kind, { kind }])), 'subject, one map for all': { kind: 'subject', map: 'joint' } };
   const gates = Object.entries(asked).map(([name, parameters]): NamedGate => ({ name, gate: place.parametersWith({ gate: parameters }).gate }));
-  // Opened for the sequence gate so that pairs come with their reaches; edited behind the configured one.
-  const engine = rememberingBase(behindGate(await place.openEngine({ gate: { kind: 'sequence' } }), gate));
+  const engine = rememberingBase(await place.openEngine({}, { reaches: true }));
   const points: GatePoint[] = [];
   const files = ['gates.md', 'gates.csv', 'gates.json'].map((name) => path.join(place.folder, name)) as [string, string, string];
   try {

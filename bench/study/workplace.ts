@@ -29,7 +29,7 @@ export interface Workplace {
   data: { file: string; sha256: string };
   /** Hyper-parameters with these on top of what was asked for. */
   parametersWith(overrides: HyperParameterOverrides): HyperParameters;
-  openEngine(overrides?: HyperParameterOverrides): Promise<LocalEngine>;
+  openEngine(overrides?: HyperParameterOverrides, other?: Pick<EngineOptions, 'reaches'>): Promise<LocalEngine>;
   /** What a point hangs on beside its study: data, model, key statistics' text, parameters. */
   circumstances(overrides?: HyperParameterOverrides): Record<string, unknown>;
 }
@@ -54,7 +54,7 @@ export async function openWorkplace(study: string, { data, out, model, text, par
     progress,
     data: { file: data, sha256: hashes.data },
     parametersWith,
-    openEngine: (overrides = {}) => opened({ ...given, textFile, parameters: laidOver(asked, overrides) }, progress),
+    openEngine: (overrides = {}, other = {}) => opened({ ...given, textFile, ...other, parameters: laidOver(asked, overrides) }, progress),
     circumstances: (overrides = {}) => ({ data: hashes.data, model: base.sha256, text: hashes.text, parameters: { ...parametersWith(overrides) } }),
   };
 }

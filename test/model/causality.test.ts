@@ -11,10 +11,10 @@ import { widen64 } from '../../model/float64.ts';
 import { keysOf, type KeyStatistics } from '../../model/key-statistics.ts';
 import { parametersFor } from '../../model/parameters.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
-import type { EditSequence } from '../../model/sequences.ts';
+import { isRefusal, readEdit, type EditSequence } from '../../model/sequences.ts';
 import { findTargets } from '../../model/targets.ts';
 import { derivePairs } from '../../model/update.ts';
-import type { GateKind, HyperParameters } from '../../schemas/editing.ts';
+import type { GateKind, GateParameters, HyperParameters } from '../../schemas/editing.ts';
 import { largestDifference, readGoldenJson } from '../golden/read-golden.ts';
 import { readAs, READING_FORMS, type Reading, type ReadingForm } from './reading-forms.ts';
 import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from './tiny-model.ts';
@@ -22,18 +22,22 @@ import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from './tiny-model.ts
 interface Given {
   front: number[];
   contexts: number[][];
-  batches: { subject: string; bare: EditSequence['bare']; behind: EditSequence['behind']; targetTokens: number[] }[][];
+  batches: { subject: string; prompt: string; target: string }[][];
 }
 
 const { front, contexts, batches } = readGoldenJson<Given>('comeba', 'input.json');
-const edits = batches.flat().map(({ subject, bare, behind, targetTokens }, i): EditSequence => ({
-  id: String(i),
-  subject,
-  bare,
-  behind,
-  target: targetTokens,
-}));
-const KINDS: GateKind[] = ['subject', 'scope', 'leverage', 'key', 'norm'];
+const requests = batches.flat().map(({ subject, prompt, target }, i) => ({ id: String(i), subject, prompt, target }));
+const LIMITS = { targetTokensMax: 16, promptTokensMax: 32, togetherTokensMax: 48 };
+/** A threshold that the reference text sets, where it does: low enough for edits to open the gate, high enough to shut it elsewhere. */
+const gateOf = (kind: GateKind, map: GateParameters['map'] = 'joint'): GateParameters => ({ kind, map, floor: 0, referenceQuantile: 0.97, nearKey: 0.9 });
+const GATES: Record<string, GateParameters> = {
+  'a subject gate with a map for every subject': gateOf('subject', 'subject'),
+  'a subject gate with one map for all': gateOf('subject'),
+  'a scope gate': gateOf('scope'),
+  'a leverage gate': gateOf('leverage'),
+  'a key gate': gateOf('key'),
+  'a norm gate': gateOf('norm'),
+};
 /** Logits of the size of 1 to 10; another layout sums in another order. */
 const LOGIT_TOLERANCE = 2e-3;
 const DECODED_TOKENS = 6;
@@ -42,6 +46,7 @@ const RAGGED = READING_FORMS['in a ragged batch']!;
 
 describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
   let tiny: TinyModel;
+  let edits: EditSequence[];
   let parameters: HyperParameters;
   let priors: Map<number, Prior>;
   let pairs: PairSet;
@@ -55,6 +60,8 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
     const { model, checkpoint } = tiny;
     const { tokenizer } = checkpoint;
     const encode = (text: string) => [...front, ...tokenizer.encode(text)];
+    edits = requests.map((request) => readEdit(tokenizer, request, LIMITS)).filter((read) => !isRefusal(read)) as EditSequence[];
+    expect(edits).toHaveLength(requests.length);
     parameters = parametersFor(model.config, { layers: [1, 2], stepsMax: 6, contexts: contexts.length });
     const text = Array.from({ length: 40 }, (_, i) => encode(tinyText(20, i)));
     const reference = keysOf(model, text, parameters.layers);
@@ -71,7 +78,7 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
     priors = buildPriors(model, statistics as unknown as KeyStatistics, parameters);
     const search = { model, tokenizer, hook: null, parameters, front, contexts };
     const { values } = await findTargets(edits, search);
-    const context = { model, priors, hook: null, pairs: null, front, contexts, keyViews: 'separate', gate: 'scope' } as const;
+    const context = { model, priors, hook: null, pairs: null, front, contexts, keyViews: 'separate', gate: gateOf('scope'), reaches: false } as const;
     pairs = (await derivePairs(edits, values, context)).pairs;
     related = [
       ...edits.slice(0, 6).map(({ bare }) => [...front, ...bare.tokens]),
@@ -86,14 +93,13 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
     await tiny.close();
   });
 
-  describe.each(KINDS)('behind a %s gate', (kind) => {
+  describe.each(Object.entries(GATES))('behind %s', (_, gate) => {
     let hook: Hook;
     let prompts: number[][];
     let alone: Reading[];
 
     beforeAll(() => {
-      // A threshold that the gate's own reference text sets: low enough for edits to open it, high enough to shut it elsewhere.
-      hook = Hook.build(pairs, priors, { kind, floor: 0, referenceQuantile: 0.97, nearKey: 0.9 });
+      hook = Hook.build(pairs, priors, gate);
       prompts = [...related, ...unrelated];
       alone = readAs(tiny.model, prompts, ALONE, hook);
     });

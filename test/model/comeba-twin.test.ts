@@ -10,7 +10,7 @@ import { takeReaches, withReaches } from '../../model/pair-rows.ts';
 import { parametersFor } from '../../model/parameters.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
 import { reachesOf } from '../../model/reach.ts';
-import type { EditSequence } from '../../model/sequences.ts';
+import type { EditSequence, LocatedPrompt } from '../../model/sequences.ts';
 import { locate } from '../../model/sequences.ts';
 import { findTargets } from '../../model/targets.ts';
 import { loadTensorFlow } from '../../model/tensorflow.ts';
@@ -64,9 +64,10 @@ const batches = input.batches.map((batch): EditSequence[] =>
   batch.map(({ subject, prompt, bare, behind, targetTokens }) => ({
     id: prompt,
     subject,
-    bare,
-    behind,
+    bare: onlyLast(bare),
+    behind: onlyLast(behind),
     target: targetTokens,
+    spellings: [],
   })),
 );
 
@@ -92,6 +93,7 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
 
   const sequenceGate = (floor: number): GateParameters => ({
     kind: 'sequence',
+    map: 'joint',
     floor,
     referenceQuantile: 0,
     nearKey: 1,
@@ -146,7 +148,8 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
         front,
         contexts,
         keyViews: 'averaged',
-        gate: 'sequence',
+        gate: sequenceGate(alpha),
+        reaches: true,
       });
       hook?.dispose();
       written.push({
@@ -258,6 +261,8 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
       const batch: PairSet = {
         layers,
         count: batches[at]!.length,
+        subjects: batches[at]!.map(({ subject }) => subject),
+        spellings: batches[at]!.map(({ spellings }) => spellings),
         keyWidth: F,
         valueWidth: D,
         keys: [],
@@ -286,6 +291,11 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
   }
 });
 
+/** Neither where a subject begins nor how it is spelt is asked behind the paper's gate. */
+function onlyLast({ tokens, subjectLast }: Located): LocatedPrompt {
+  return { tokens, subjectFirst: subjectLast, subjectLast };
+}
+
 /** Largest difference as a share of the largest wanted entry. */
 function share(found: ArrayLike<number>, wanted: ArrayLike<number>): number {
   return largestDifference(found, wanted) / largestDifference(wanted, new Float32Array(wanted.length));
@@ -299,7 +309,7 @@ function subjectPositions(
   return edits.flatMap(({ bare, behind, subject }) => [
     front.length + bare.subjectLast,
     ...contexts.map((context) => front.length + context.length + behind.subjectLast),
-    front.length + locate(tokenizer, `${subject} is a`, subject.length).subjectLast,
+    front.length + locate(tokenizer, `${subject} is a`, 0, subject.length).subjectLast,
   ]);
 }
 
@@ -342,7 +352,7 @@ function look(
     : rows;
   const watching: DownHook = {
     layers: hook.layers,
-    project(layer, keys_RF, base_RD) {
+    project(layer, keys_RF, base_RD, _, past) {
       const sizes = tf.norm(changeOf(hook.blocks.get(layer)!, keys_RF), 'euclidean', 1).dataSync().slice();
       const seen: Looked = {
         sizes: sizes as Float32Array,
@@ -351,9 +361,9 @@ function look(
       };
       layers.set(layer, seen);
       wide.observer = (_, __, scores) => (seen.scores = scores.slice());
-      wide.project(layer, keys_RF, base_RD, asked);
+      wide.project(layer, keys_RF, base_RD, asked, past);
       hook.observer = (_, opened) => (seen.opened = opened.slice());
-      return hook.project(layer, keys_RF, base_RD, asked);
+      return hook.project(layer, keys_RF, base_RD, asked, past);
     },
   };
   const logits = tf.tidy(() => {
@@ -420,5 +430,5 @@ function withoutReaches(pairs: PairSet, D: number): PairSet {
 function joinPairs(a: PairSet, b: PairSet): PairSet {
   const join = (left: Float32Array[], right: Float32Array[]) =>
     left.map((rows, i) => Float32Array.of(...rows, ...right[i]!));
-  return { ...a, count: a.count + b.count, keys: join(a.keys, b.keys), changes: join(a.changes, b.changes) };
+  return { ...a, count: a.count + b.count, subjects: [...a.subjects, ...b.subjects], spellings: [...a.spellings, ...b.spellings], keys: join(a.keys, b.keys), changes: join(a.changes, b.changes) };
 }

@@ -1,9 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { decode } from '../../model/decode.ts';
+import { decode, gatherPast, readPast } from '../../model/decode.ts';
 import { seededRandom } from '../../model/random.ts';
 import { promptTokens } from '../../model/sequences.ts';
 import { raw } from '../../model/tensorflow.ts';
+import { FILLER } from '../../model/token-rows.ts';
+import { disposePast, type AttentionPast, type DownHook } from '../../model/transformer.ts';
 import { argMax, greedily, logProbabilities } from './full-sequence.ts';
 import { loadTiny, TINY_MODELS, type TinyModel } from './tiny-model.ts';
 
@@ -89,6 +91,26 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
   it('says nothing where nothing is asked', async () => {
     expect(await decode(tiny.model, prompts, { tokensMax: 0, temperature: 0 })).toEqual(prompts.map(() => []));
     expect(await decode(tiny.model, [], { tokensMax: 3, temperature: 0 })).toEqual([]);
+  });
+
+  it('keeps of what went before the tokens, fillers where a sequence had none, and tells a hook of them', () => {
+    const range = { from: 0, to: 2 };
+    const held = ({ tokens, valid, length }: AttentionPast) => {
+      expect([...tokens].map((token) => token !== FILLER)).toEqual([...valid].map((one) => one === 1));
+      return Array.from({ length: tokens.length / length }, (_, b) => [...tokens.subarray(b * length, (b + 1) * length)].filter((token) => token !== FILLER));
+    };
+    const heads = prompts.map((prompt, b) => prompt.slice(0, 2 + b));
+    const tails = prompts.map((prompt, b) => prompt.slice(2 + b));
+    const first = readPast(tiny.model, heads, range)!;
+    expect(held(first)).toEqual(heads);
+    const told: string[][] = [];
+    const hook: DownHook = { layers: new Set([0, 1]), project: (_, __, base_RD, ___, past) => (told.push(held(past!).map(String)), base_RD) };
+    const both = readPast(tiny.model, tails, range, { past: first, hook, startAt: heads.map((head) => head.length) })!;
+    expect(held(both)).toEqual(prompts);
+    expect(told).toEqual([heads.map(String), heads.map(String)]);
+    const gathered = gatherPast(both, [2, 0, 2]);
+    expect(held(gathered)).toEqual([prompts[2], prompts[0], prompts[2]]);
+    for (const past of [first, both, gathered]) disposePast(past);
   });
 
   it('leaves no tensor behind, even where the caller throws', async () => {

@@ -1,40 +1,53 @@
 import * as tf from '@tensorflow/tfjs-core';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/home.ts';
-import { scoreKnownKeys } from '../../model/gate.ts';
+import { scoreKeys, scoreKnownKeys } from '../../model/gate.ts';
+import type { PairSet } from '../../model/engine.ts';
 import { changeOf, Hook } from '../../model/hook.ts';
 import { seededRandom } from '../../model/random.ts';
 import { loadTensorFlow } from '../../model/tensorflow.ts';
-import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
+import { FILLER, layOutRows, type TokenRows } from '../../model/token-rows.ts';
+import type { AttentionPast } from '../../model/transformer.ts';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
 import { largestDifference } from '../golden/read-golden.ts';
-import { identity, product, solved, transposed } from './plain-matrices.ts';
-import { pairSet, randomPairs, syntheticPrior, type Pair, type SyntheticPrior } from './synthetic-prior.ts';
+import { identity, product, solved, transposed, type Plain } from './plain-matrices.ts';
+import { bySubject, denseChange, pairSet, randomPairs, syntheticPrior, type SubjectPair, type SyntheticPrior } from './synthetic-prior.ts';
 
 const [F, D] = [24, 6];
 const KINDS = ['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const;
-const TOKEN_KINDS = ['subject', 'scope', 'leverage', 'key', 'norm'] as const;
+const TOKEN_KINDS = ['scope', 'leverage', 'key', 'norm'] as const;
+const MAPS = ['subject', 'joint'] as const;
 /** base + change in float32, of numbers of the size of 1. */
 const TOLERANCE = 1e-5;
+/** Of a sum of F float32 products of either sign, as a share of the lengths. Seen: 1e-6. */
+const COSINE_TOLERANCE = 1e-5;
+/** The token that names every subject, where a text is to name them at every token. */
+const NAME = 5;
 
 let world: SyntheticPrior;
-let pairs: Pair[];
+let pairs: SubjectPair[];
+/** P0, in float64. */
+let inverse: Plain;
 beforeAll(() => {
   loadTensorFlow(homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon);
   world = syntheticPrior(11, F, D);
-  pairs = randomPairs(4, world, seededRandom(12));
+  pairs = randomPairs(4, world, seededRandom(12)).map((pair, i) => ({ ...pair, subject: `subject ${i}`, spellings: [[NAME]] }));
+  inverse = solved(world.moment, identity(F));
 });
 afterAll(() => world.free());
 
 const gateOf = (kind: GateKind, changes: Partial<GateParameters> = {}): GateParameters => ({
   kind,
+  map: kind === 'subject' ? 'subject' : 'joint',
   floor: { subject: 0.7, scope: 0.5, leverage: 0.5, key: 0.7, norm: 0.6, sequence: 1.2, always: 0 }[kind],
   referenceQuantile: 0,
   nearKey: 0.8,
   ...changes,
 });
+const GATES: [string, GateParameters][] = [...KINDS.map((kind): [string, GateParameters] => [kind, gateOf(kind)]), ['subject (one map for all)', gateOf('subject', { map: 'joint' })]];
 
-function withHook<T>(gate: GateParameters, work: (hook: Hook) => T, some: readonly Pair[] = pairs): T {
+function withHook<T>(gate: GateParameters, work: (hook: Hook) => T, some: readonly SubjectPair[] = pairs): T {
   const hook = Hook.build(pairSet(some, world), new Map([[world.prior.layer, world.prior]]), gate);
   try {
     return work(hook);
@@ -43,39 +56,54 @@ function withHook<T>(gate: GateParameters, work: (hook: Hook) => T, some: readon
   }
 }
 
-/** What the gate makes of keys: which rows open, by its observer, and the values. */
-function ask(hook: Hook, keys: readonly (readonly number[])[], rows: TokenRows) {
+/** Cosine in the space whitened by P0. */
+function cosine(a: readonly number[], b: readonly number[]): number {
+  const energy = (x: readonly number[], y: readonly number[]) => product([[...x]], product(inverse, transposed([[...y]])))[0]![0]!;
+  return energy(a, b) / Math.sqrt(energy(a, a) * energy(b, b));
+}
+
+function nearestOf(key: readonly number[], some: readonly SubjectPair[]): number {
+  const cosines = some.map((pair) => cosine(key, pair.key));
+  return cosines.indexOf(Math.max(...cosines));
+}
+
+/** What the gate makes of keys: which rows open and on which pairs, by its observer, and the values; and what the pairs' change would be everywhere. */
+function ask(hook: Hook, keys: readonly (readonly number[])[], rows: TokenRows, { past = null, some = pairs }: { past?: AttentionPast | null; some?: readonly SubjectPair[] } = {}) {
   const random = seededRandom(99);
   const base = Float32Array.from({ length: keys.length * D }, () => 2 * random() - 1);
   let opened = new Uint8Array(keys.length);
+  let scores = new Float32Array(0);
+  let nearest: number[] = [];
   let calls = 0;
-  hook.observer = (layer, rowsOpened, scores, keysSeen) => {
+  hook.observer = (layer, rowsOpened, scoresSeen, nearestPair) => {
     expect(layer).toBe(world.prior.layer);
-    expect([scores.length, keysSeen.shape]).toEqual([keys.length, [keys.length, F]]);
     opened = Uint8Array.from(rowsOpened);
+    scores = scoresSeen.slice();
+    nearest = [...nearestPair()];
+    expect([scores.length, nearest.length]).toEqual([keys.length, opened.filter((row) => row === 1).length]);
     calls++;
   };
   const values = tf.tidy(() => {
     const keysTensor = tf.tensor2d(keys as number[][]);
     return hook
-      .project(world.prior.layer, keysTensor, tf.tensor2d(base, [keys.length, D]), rows)
+      .project(world.prior.layer, keysTensor, tf.tensor2d(base, [keys.length, D]), rows, past)
       .dataSync()
       .slice() as Float32Array;
   });
   hook.observer = null;
   expect(calls).toBe(opened.some((row) => row === 1) ? 1 : 0);
   const wanted = tf.tidy(() =>
-    changeOf(hook.blocks.get(world.prior.layer)!, tf.tensor2d(keys as number[][]))
+    changeOf(hook.blocks.get(world.prior.layer)!, tf.tensor2d(keys as number[][]), keys.map((key) => some[nearestOf(key, some)]!.subject))
       .dataSync()
       .slice(),
   );
-  return { base, opened: Array.from(opened), values, change: wanted };
+  return { base, opened: Array.from(opened), scores, nearest, values, change: wanted };
 }
 
-/** So many tokens per sequence; their ids do not matter. */
+/** So many tokens per sequence, each of which names every subject. */
 const rowsOf = (lengths: readonly number[], starts?: readonly number[]) =>
   layOutRows(
-    lengths.map((length) => new Array<number>(length).fill(5)),
+    lengths.map((length) => new Array<number>(length).fill(NAME)),
     starts,
   );
 
@@ -87,9 +115,9 @@ function mixedKeys(count: number, seed: number): number[][] {
   return keys;
 }
 
-describe.each(KINDS)('the %s gate', (kind) => {
+describe.each(GATES)('the %s gate', (_, gate) => {
   it('gives the base value bit for bit where it is shut, and the change where it is open', () => {
-    withHook(gateOf(kind), (hook) => {
+    withHook(gate, (hook) => {
       const { base, opened, values, change } = ask(hook, mixedKeys(15, 3), rowsOf([9, 6]));
       expect(opened).toContain(1);
       expect(opened).toContain(0);
@@ -105,7 +133,7 @@ describe.each(KINDS)('the %s gate', (kind) => {
   });
 
   it('never opens at a sequence’s first position', () => {
-    withHook(gateOf(kind, { floor: kind === 'sequence' ? -10 : 0 }), (hook) => {
+    withHook({ ...gate, floor: gate.kind === 'sequence' ? -10 : 0 }, (hook) => {
       const keys = Array.from({ length: 7 }, (_, row) => [...pairs[row % pairs.length]!.key]);
       const { base, opened, values } = ask(hook, keys, rowsOf([4, 1, 2]));
       expect(opened).toEqual([0, 1, 1, 1, 0, 0, 1]);
@@ -115,11 +143,19 @@ describe.each(KINDS)('the %s gate', (kind) => {
   });
 
   it('hands the base tensor itself on where nothing opens', () => {
-    withHook(gateOf(kind, { floor: 1e6, nearKey: 2 }), (hook) => {
+    withHook({ ...gate, floor: 1e6, nearKey: 2 }, (hook) => {
       tf.tidy(() => {
         const base = tf.zeros<tf.Rank.R2>([5, D]);
-        expect(hook.project(world.prior.layer, tf.tensor2d(mixedKeys(5, 1)), base, rowsOf([5]))).toBe(base);
+        expect(hook.project(world.prior.layer, tf.tensor2d(mixedKeys(5, 1)), base, rowsOf([5]), null)).toBe(base);
       });
+    });
+  });
+
+  it('tells of what it opens the pair whose key lies nearest', () => {
+    withHook(gate, (hook) => {
+      const keys = mixedKeys(15, 3);
+      const { opened, nearest } = ask(hook, keys, rowsOf([9, 6]));
+      expect(nearest).toEqual(keys.filter((_, row) => opened[row] === 1).map((key) => nearestOf(key, pairs)));
     });
   });
 });
@@ -137,8 +173,16 @@ describe.each(TOKEN_KINDS)('the %s gate, which looks at a token alone,', (kind) 
     });
   });
 
-  const ofText = kind === 'subject' ? [] : [0, 0.5, 0.9, 0.995, 1];
-  it.each(ofText)(
+  it('opens on the same tokens whoever the corrections are about, and whether a text names them', () => {
+    const keys = mixedKeys(12, 4);
+    const openedFor = (some: readonly SubjectPair[]) => withHook(gateOf(kind), (hook) => ask(hook, keys, rowsOf([3, 9]), { some }), some);
+    const wanted = openedFor(pairs);
+    expect(wanted.opened).toContain(1);
+    const unnamed = openedFor(pairs.map((pair) => ({ ...pair, subject: 'one', spellings: [] })));
+    expect([unnamed.opened, unnamed.scores, unnamed.values]).toEqual([wanted.opened, wanted.scores, wanted.values]);
+  });
+
+  it.each([0, 0.5, 0.9, 0.995, 1])(
     'has a threshold of at least the %f quantile of its score on the reference text',
     (referenceQuantile) => {
       const { reference_TF, referenceEnergy } = world.prior;
@@ -157,38 +201,11 @@ describe.each(TOKEN_KINDS)('the %s gate, which looks at a token alone,', (kind) 
       );
     },
   );
-
-  it('reports the share of reference tokens on which it opens', () => {
-    for (const referenceQuantile of [0.3, 0.95]) {
-      withHook(gateOf(kind, { floor: 0, referenceQuantile, nearKey: 0.3 }), (hook) => {
-        const keys = world.prior.reference_TF.arraySync();
-        // In the second position each, so that the first position's rule does not matter.
-        const { opened } = ask(
-          hook,
-          keys.flatMap((key) => [key, key]),
-          rowsOf(keys.map(() => 2)),
-        );
-        const share = opened.filter((open) => open === 1).length / keys.length;
-        expect(hook.report.referenceOpenShare).toBeCloseTo(share, 6);
-      });
-    }
-  });
 });
 
 describe('the scope gate', () => {
   it('opens on a key near a corrected one, however low its leverage, and on no other', () => {
     withHook(gateOf('scope', { floor: 0.999 }), (hook) => {
-      const whitened = solved(world.moment, identity(F));
-      const energy = (a: readonly number[], b: readonly number[]) =>
-        product(
-          [[...a]],
-          product(
-            whitened,
-            b.map((value) => [value]),
-          ),
-        )[0]![0]!;
-      const cosine = (a: readonly number[], b: readonly number[]) =>
-        energy(a, b) / Math.sqrt(energy(a, a) * energy(b, b));
       const random = seededRandom(21);
       const near = pairs[1]!.key.map((value) => value + 0.2 * (2 * random() - 1));
       const far = randomPairs(1, world, random)[0]!.key;
@@ -205,12 +222,12 @@ describe('the scope gate', () => {
 
   it('opens on a key that many corrections explain together, though it is near none', () => {
     // Enough pairs to fill the space.
-    const many = randomPairs(5 * F, world, seededRandom(31));
+    const many = randomPairs(5 * F, world, seededRandom(31)).map((pair, i) => ({ ...pair, subject: `subject ${i}` }));
     withHook(
       gateOf('scope', { floor: 0.5, nearKey: 0.999 }),
       (hook) => {
         const key = randomPairs(1, world, seededRandom(32))[0]!.key;
-        expect(ask(hook, [key, key], rowsOf([2])).opened).toEqual([0, 1]);
+        expect(ask(hook, [key, key], rowsOf([2]), { some: many }).opened).toEqual([0, 1]);
       },
       many,
     );
@@ -218,47 +235,239 @@ describe('the scope gate', () => {
 });
 
 describe('the subject gate', () => {
-  it('has a threshold of what the corrections show of one another, its floor at the least and nearKey at the most', () => {
-    const many = [...pairs, ...randomPairs(5, world, seededRandom(31))];
-    // A correction of the same key: it lies on another.
-    const crowded = [...many, { key: [...many[2]!.key], change: [...many[2]!.change] }];
-    const inverse = solved(world.moment, identity(F));
-    const energy = (a: number[], b: number[]) => product([a], product(inverse, transposed([b])))[0]![0]!;
-    const whitened = crowded.map(({ key }) => {
-      return { key, cosine: (other: number[]) => energy(key, other) / Math.sqrt(energy(key, key) * energy(other, other)) };
+  /** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
+  const [A, B, C, OTHER] = [1, 2, 3, 9];
+  /** Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3. */
+  const named = () => pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
+  const keysOf = (...of: (number | readonly number[])[]) => of.map((key) => (typeof key === 'number' ? pairs[key]!.key : key));
+  const openedOn = (tokens: readonly number[], keys: readonly (readonly number[])[], changes: Partial<GateParameters> = {}) =>
+    withHook(gateOf('subject', changes), (hook) => ask(hook, keys, layOutRows([tokens], [1])).opened, named());
+  const strange = (seed: number) => randomPairs(1, world, seededRandom(seed))[0]!.key;
+
+  it('is shut on the very key of a correction where its subject is not named', () => {
+    const everywhere = keysOf(0, 0, 0, 0, 0, 0, 0);
+    expect(openedOn([A, B, OTHER, B, A, OTHER, B], everywhere)).toEqual([0, 1, 0, 0, 0, 0, 0]);
+    expect(openedOn([OTHER, A, A, B, B, C, A], everywhere)).toEqual([0, 0, 0, 1, 0, 0, 0]);
+    withHook(gateOf('key'), (hook) => expect(ask(hook, everywhere, layOutRows([[A, B, OTHER, B, A, OTHER, B]], [1])).opened).not.toContain(0), named());
+  });
+
+  it('is shut where a subject is named and the key lies far from its corrections', () => {
+    const far = [41, 42, 43, 44].map(strange).filter((key) => Math.max(...pairs.map((pair) => cosine(key, pair.key))) < 0.6);
+    expect(far.length).toBeGreaterThan(1);
+    for (const key of far) expect(openedOn([A, B, C], [key, key, key])).toEqual([0, 0, 0]);
+  });
+
+  it('opens on a name exactly where the whitened cosine to that subject’s keys reaches the floor', () => {
+    // Between a correction's key and another one: the cosine takes every value in between.
+    const asked = fc.record({ seed: fc.integer({ min: 0, max: 2 ** 31 }), share: fc.double({ min: 0, max: 1, noNaN: true }), of: fc.constantFrom(0, 1, 2, 3), floor: fc.double({ min: -0.5, max: 0.95, noNaN: true }) });
+    fc.assert(
+      fc.property(asked, ({ seed, share, of, floor }) => {
+        const other = strange(seed);
+        const key = pairs[of]!.key.map((value, f) => Math.fround((1 - share) * value + share * other[f]!));
+        const name = [[A, B], [OTHER, B], [A, C], [OTHER, C]][of]!;
+        // C by itself names two.
+        const score = Math.max(...(of === 3 ? [2, 3] : [of]).map((pair) => cosine(key, pairs[pair]!.key)));
+        fc.pre(Math.abs(score - floor) > COSINE_TOLERANCE);
+        withHook(
+          gateOf('subject', { floor }),
+          (hook) => {
+            const { opened, scores } = ask(hook, [other, key], layOutRows([name], [1]));
+            expect(opened[1]).toBe(score >= floor ? 1 : 0);
+            if (opened[1] === 1) expect(Math.abs(scores[1]! - score)).toBeLessThan(COSINE_TOLERANCE);
+          },
+          named(),
+        );
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('asks for the keys of the subject that is named, whatever lies nearer', () => {
+    expect(openedOn([A, B], keysOf(1, 1))).toEqual([0, 0]);
+    expect(openedOn([OTHER, B], keysOf(1, 1))).toEqual([0, 1]);
+    // Of the longest name that ends there.
+    expect(openedOn([A, B, B], keysOf(1, 1, 1))).toEqual([0, 0, 1]);
+  });
+
+  it('of a name that two subjects have opens on either’s keys, and lets that one’s map through', () => {
+    withHook(
+      gateOf('subject'),
+      (hook) => {
+        const keys = keysOf(2, 3, 2, 3);
+        const { opened, nearest, base, values } = ask(hook, keys, layOutRows([[C, C, OTHER, C]], [1]));
+        expect([opened, nearest]).toEqual([[1, 1, 0, 1], [2, 3, 3]]);
+        [2, 3, null, 3].forEach((pair, row) => expectValue(values, base, row, pair === null ? null : denseChange([pairs[pair]!], world), keys[row]!));
+      },
+      named(),
+    );
+  });
+
+  it.each(MAPS)('lets through what least squares over the named subject’s corrections gives, or over all: map %s', (map) => {
+    const random = seededRandom(51);
+    // Each subject with several corrections.
+    const many = [...named(), ...randomPairs(9, world, random).map((pair, i) => ({ ...pair, subject: pairs[i % 3]!.subject, spellings: [] }))];
+    const of = bySubject(many);
+    withHook(
+      gateOf('subject', { map, floor: -1 }),
+      (hook) => {
+        const keys = [strange(52), many[6]!.key, strange(53), many[4]!.key];
+        const { opened, base, values } = ask(hook, keys, layOutRows([[A, B, OTHER, B]], [1]), { some: many });
+        expect(opened).toEqual([0, 1, 0, 1]);
+        [null, 'subject 0', null, 'subject 1'].forEach((subject, row) => expectValue(values, base, row, subject === null ? null : denseChange(map === 'joint' ? many : of.get(subject)!, world), keys[row]!));
+      },
+      many,
+    );
+  });
+
+  it('does not ask how many other corrections there are, nor how near they lie', () => {
+    const random = seededRandom(61);
+    const tokens = [A, B, OTHER, B, C, A, B];
+    const keys = [0, 0, 1, 1, 3, 2, 0].map((of) => pairs[of]!.key.map((value) => Math.fround(value + 0.4 * (2 * random() - 1))));
+    const openings = (some: readonly SubjectPair[]) => withHook(gateOf('subject'), (hook) => ask(hook, keys, layOutRows([tokens], [1]), { some }), some);
+    const alone = openings(named());
+    expect([...new Set(alone.opened)].sort()).toEqual([0, 1]);
+    const crowd = randomPairs(600, world, random).map((pair, i) => ({ ...pair, key: i % 3 === 0 ? [...keys[i % keys.length]!] : pair.key, subject: `stranger ${i}`, spellings: [[OTHER, OTHER]] }));
+    const crowded = openings([...named(), ...crowd]);
+    expect([crowded.opened, crowded.nearest]).toEqual([alone.opened, alone.nearest]);
+    // The products are summed in float32, in as many rows as there are pairs.
+    alone.scores.forEach((score, row) => (Number.isFinite(score) ? expect(Math.abs(crowded.scores[row]! - score)).toBeLessThan(COSINE_TOLERANCE) : expect(crowded.scores[row]).toBe(score)));
+    expect(largestDifference(crowded.values, alone.values)).toBeLessThan(TOLERANCE);
+  });
+
+  it('has its floor as its threshold, whatever the reference text and the other corrections say', () => {
+    for (const referenceQuantile of [0, 0.5, 1]) {
+      for (const nearKey of [0.1, 1]) {
+        const crowded = [...pairs, ...pairs.map((pair) => ({ ...pair, subject: 'another' }))];
+        withHook(gateOf('subject', { floor: 0.4, referenceQuantile, nearKey }), (hook) => expect(hook.report.layers[0]!.threshold).toBe(0.4), crowded);
+      }
+    }
+  });
+
+  it('never opens at position 0, though the name stands there with its very key', () => {
+    withHook(
+      gateOf('subject', { floor: -1 }),
+      (hook) => {
+        expect(ask(hook, keysOf(2, 2, 1), layOutRows([[C], [C, B]])).opened).toEqual([0, 0, 1]);
+        expect(ask(hook, keysOf(2), layOutRows([[C]], [1])).opened).toEqual([1]);
+      },
+      named(),
+    );
+  });
+
+  it('finds a name that begins in the past, over fillers, and decides as in one pass wherever the text is cut', () => {
+    const tokens = [OTHER, A, B, A, OTHER, B, C, A, A, B];
+    const keys = keysOf(1, 0, 0, 0, 0, 1, 3, 0, 0, 0);
+    withHook(
+      gateOf('subject'),
+      (hook) => {
+        const whole = ask(hook, keys, layOutRows([tokens]));
+        expect(whole.opened).toEqual([0, 0, 1, 0, 0, 1, 1, 0, 0, 1]);
+        for (let cut = 1; cut < tokens.length; cut++) {
+          for (const fillers of [0, 3]) {
+            const past = pastOf([...tokens.slice(0, cut), ...new Array<number>(fillers).fill(FILLER)]);
+            const rest = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), { past });
+            expect(rest.opened, `cut at ${cut}`).toEqual(whole.opened.slice(cut));
+            expect(rest.nearest).toEqual(whole.nearest.slice(whole.nearest.length - rest.nearest.length));
+          }
+          // Behind another past the name is not there.
+          const other = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), { past: pastOf(new Array<number>(cut).fill(OTHER)) });
+          if (tokens[cut - 1] === A && tokens[cut] === B) expect(other.opened[0]).toBe(0);
+        }
+      },
+      named(),
+    );
+  });
+
+  it('never finds a name across two sequences', () => {
+    withHook(gateOf('subject'), (hook) => expect(ask(hook, keysOf(0, 0, 0, 0), layOutRows([[OTHER, A], [B, A]], [1, 1])).opened).toEqual([0, 0, 0, 0]), named());
+    withHook(gateOf('subject'), (hook) => expect(ask(hook, keysOf(0, 0, 0), layOutRows([[A, B], [B]], [1, 1])).opened).toEqual([0, 1, 0]), named());
+  });
+
+  it('tells in which sequences it may open at all: where a subject is named', () => {
+    withHook(
+      gateOf('subject', { floor: -1 }),
+      (hook) => {
+        const sequences = [[OTHER, A], [A, B], [B], [OTHER, OTHER], [A, OTHER, B], [OTHER, C]];
+        expect(hook.sequencesNaming(sequences)).toEqual([1, 2, 4, 5]);
+        const rows = layOutRows(sequences, sequences.map(() => 1));
+        const { opened } = ask(hook, Array.from({ length: rows.count }, (_, row) => strange(row)), rows);
+        const touched = sequences.map((_, b) => b).filter((b) => opened.slice(rows.starts[b], rows.starts[b + 1]).includes(1));
+        expect(touched).toEqual([1, 2, 4, 5]);
+      },
+      named(),
+    );
+  });
+
+  it('takes each of a correction’s keys for its subject', () => {
+    const [first, second] = [pairSet(named().slice(0, 2), world), pairSet(named().slice(2), world)];
+    const width = (rows: readonly Float32Array[], of: number) => Float32Array.from(Array.from({ length: 2 }, (_, row) => rows.flatMap((one) => [...one.subarray(row * of, (row + 1) * of)])).flat());
+    // Two rows of two keys each: pairs 0 and 2 of subject 0, pairs 1 and 3 of subject 1.
+    const views: PairSet = { ...first, keyWidth: 2 * F, valueWidth: 2 * D, keys: [width([first.keys[0]!, second.keys[0]!], F)], changes: [width([first.changes[0]!, second.changes[0]!], D)] };
+    for (const map of MAPS) {
+      const hook = Hook.build(views, new Map([[world.prior.layer, world.prior]]), gateOf('subject', { map }));
+      const inOrder = [0, 2, 1, 3].map((pair, i) => ({ ...pairs[pair]!, subject: pairs[i < 2 ? 0 : 1]!.subject }));
+      const keys = keysOf(0, 2, 3, 0, 1);
+      const { opened, nearest, base, values } = ask(hook, keys, layOutRows([[A, B, B, A, B]], [1]), { some: inOrder });
+      // A B is subject 0's: of the second key, and not of subject 1's. B is subject 1's.
+      expect([opened, nearest]).toEqual([[0, 1, 1, 0, 0], [1, 3]]);
+      [1, 2].forEach((row, i) => expectValue(values, base, row, denseChange(map === 'joint' ? inOrder : inOrder.slice(2 * i, 2 * i + 2), world), keys[row]!));
+      hook.dispose();
+    }
+  });
+
+  it('is asked with the tokens: their keys alone do not score', () => {
+    withHook(gateOf('subject'), (hook) => {
+      const { reference_TF, referenceEnergy } = world.prior;
+      const block = hook.blocks.get(world.prior.layer)!;
+      expect(() => scoreKeys(hook.gate, block, reference_TF, null)).toThrow(/not told by its key/);
+      expect(() => scoreKnownKeys(hook.gate, block, reference_TF, referenceEnergy)).toThrow(/subject gate/);
     });
-    const near = whitened.map(({ cosine }, i) => Math.max(...crowded.filter((_, j) => j !== i).map(({ key }) => cosine(key)))).sort((a, b) => a - b);
-    const half = near[Math.floor(near.length / 2)]!;
-    const thresholdAt = (changes: Partial<GateParameters>) => withHook(gateOf('subject', changes), (hook) => hook.report.layers[0]!.threshold, crowded);
-    expect(thresholdAt({ floor: -1, referenceQuantile: 0.5, nearKey: 1 })).toBeCloseTo(half, 5);
-    expect(thresholdAt({ floor: 0.999, referenceQuantile: 0.5, nearKey: 1 })).toBe(0.999);
-    expect(thresholdAt({ floor: -1, referenceQuantile: 1, nearKey: 0.9 })).toBe(0.9);
   });
 
-  it('is alone with one correction: the floor', () => {
-    withHook(gateOf('subject', { floor: 0.4, referenceQuantile: 1 }), (hook) => expect(hook.report.layers[0]!.threshold).toBe(0.4), pairs.slice(0, 1));
-  });
-
-  it('decides in the lowest block for all of them, whatever their own keys say', () => {
+  it.each(MAPS)('decides in the lowest block for all of them, whatever their own keys say: map %s', (map) => {
     const above = syntheticPrior(17, F, D, world.prior.layer + 2);
-    const first = pairSet(pairs, world);
-    const second = pairSet(randomPairs(pairs.length, above, seededRandom(18)), above);
+    const first = pairSet(named(), world);
+    const pairsAbove = randomPairs(pairs.length, above, seededRandom(18)).map((pair, i) => ({ ...pair, subject: pairs[i]!.subject }));
+    const second = pairSet(pairsAbove, above);
     const both = { ...first, layers: [...first.layers, ...second.layers], keys: [...first.keys, ...second.keys], changes: [...first.changes, ...second.changes] };
-    const hook = Hook.build(both, new Map([[world.prior.layer, world.prior], [above.prior.layer, above.prior]]), gateOf('subject'));
-    const rows = rowsOf([3], [1]);
-    const strange = randomPairs(3, world, seededRandom(41)).map(({ key }) => key);
-    const openedAt = new Map<number, number[]>();
-    hook.observer = (layer, opened) => void openedAt.set(layer, [...opened]);
-    tf.tidy(() => {
-      const base = tf.zeros<tf.Rank.R2>([3, D]);
-      hook.project(world.prior.layer, tf.tensor2d([strange[0]!, pairs[1]!.key, strange[1]!]), base, rows);
-      hook.project(above.prior.layer, tf.tensor2d(strange), base, rows);
-      expect(() => hook.project(above.prior.layer, tf.tensor2d(strange), base, rowsOf([3], [1]))).toThrow(/has not seen these tokens/);
+    const hook = Hook.build(both, new Map([[world.prior.layer, world.prior], [above.prior.layer, above.prior]]), gateOf('subject', { map }));
+    const tokens = [OTHER, B, B, C];
+    const rows = layOutRows([tokens], [1]);
+    const strangeKeys = [41, 42, 43, 44].map(strange);
+    const told = new Map<number, { opened: number[]; nearest: number[] }>();
+    hook.observer = (layer, opened, _, nearest) => void told.set(layer, { opened: [...opened], nearest: [...nearest()] });
+    const value = tf.tidy(() => {
+      const base = tf.zeros<tf.Rank.R2>([4, D]);
+      // At the third token the name stands with a strange key; at the last with that of one of the two who share it.
+      hook.project(world.prior.layer, tf.tensor2d([strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key]), base, rows, null);
+      const value = hook.project(above.prior.layer, tf.tensor2d(strangeKeys), base, rows, null).dataSync().slice() as Float32Array;
+      expect(() => hook.project(above.prior.layer, tf.tensor2d(strangeKeys), base, layOutRows([tokens], [1]), null)).toThrow(/has not seen these tokens/);
+      return value;
     });
-    expect([...openedAt]).toEqual([[world.prior.layer, [0, 1, 0]], [above.prior.layer, [0, 1, 0]]]);
+    const decided = { opened: [0, 1, 0, 1], nearest: [1, 3] };
+    expect([...told.keys()]).toEqual([world.prior.layer, above.prior.layer]);
+    expect(told.get(world.prior.layer)).toEqual(decided);
+    expect(told.get(above.prior.layer)!.opened).toEqual(decided.opened);
+    // The maps above are those of the pairs above, of the subjects that the lowest block found.
+    [null, 1, null, 3].forEach((pair, row) => expectValue(value, new Float32Array(4 * D), row, pair === null ? null : denseChange(map === 'joint' ? pairsAbove : [pairsAbove[pair]!], above), strangeKeys[row]!));
+    if (map === 'subject') expect(told.get(above.prior.layer)!.nearest).toEqual(decided.nearest);
     hook.dispose();
     above.free();
   });
+
+  /** The row's value is base + change k; base itself, bit for bit, where there is no change. */
+  function expectValue(values: Float32Array, base: Float32Array, row: number, change: Plain | null, key: readonly number[]): void {
+    const [from, to] = [row * D, (row + 1) * D];
+    if (change === null) return expect(values.subarray(from, to), `row ${row}`).toEqual(base.subarray(from, to));
+    const moved = product(change, transposed([[...key]]));
+    expect(largestDifference(values.subarray(from, to), moved.map(([value], d) => value! + base[from + d]!)), `row ${row}`).toBeLessThan(TOLERANCE);
+  }
+
+  /** What went before in one sequence. */
+  function pastOf(slots: readonly number[]): AttentionPast {
+    const tokens = Int32Array.from(slots);
+    return { length: slots.length, tokens, valid: Float32Array.from(tokens, (one) => (one === FILLER ? 0 : 1)), blocks: new Map() };
+  }
 });
 
 describe('the sequence gate', () => {

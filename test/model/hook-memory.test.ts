@@ -3,14 +3,20 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/home.ts';
 import { changeOf, Hook } from '../../model/hook.ts';
-import { BLOCK_PAIRS, HookMemory } from '../../model/hook-memory.ts';
-import { scoreKnownKeys } from '../../model/gate.ts';
+import { HookMemory } from '../../model/hook-memory.ts';
+import { scoreKnownKeys, whitenedCosines } from '../../model/gate.ts';
+import { BLOCK_PAIRS } from '../../model/pair-blocks.ts';
 import { seededRandom } from '../../model/random.ts';
 import { loadTensorFlow, raw } from '../../model/tensorflow.ts';
-import { flat } from './plain-matrices.ts';
-import { denseChange, pairSet, randomPairs, syntheticPrior, type Pair, type SyntheticPrior } from './synthetic-prior.ts';
+import type { GateParameters } from '../../schemas/editing.ts';
+import { aboutSome, bySubject, denseChange, pairSet, randomPairs, syntheticPrior, type SubjectPair, type SyntheticPrior } from './synthetic-prior.ts';
 
-const GATE = { kind: 'scope', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 } as const;
+const NAMES = Array.from({ length: 30 }, (_, i) => `subject ${i}`);
+const GATES: [string, GateParameters][] = [
+  ['one map for all, a gate that looks at all keys', { kind: 'scope', map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 }],
+  ['one map for all, a gate that looks at one subject’s keys', { kind: 'subject', map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 }],
+  ['a map for every subject', { kind: 'subject', map: 'subject', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 }],
+];
 
 let world: SyntheticPrior;
 beforeAll(() => {
@@ -19,21 +25,24 @@ beforeAll(() => {
 });
 afterAll(() => world.free());
 
-/** All that a hook says, as numbers. */
-function numbersOf(pairs: readonly Pair[], memory?: HookMemory): number[] {
-  const hook = Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), GATE, memory);
-  const block = hook.blocks.get(world.prior.layer)!;
-  const change = tf.tidy(() => [...changeOf(block, tf.eye(world.F)).dataSync()]);
-  const { canary_TF, canaryEnergy } = world.prior;
-  const numbers = [...change, block.threshold, block.editNorm, hook.report.referenceOpenShare, ...scoreKnownKeys(GATE, block, canary_TF, canaryEnergy, 'canary')];
-  hook.dispose();
-  return numbers;
-}
+const somePairs = (count: number, seed: number) => aboutSome(randomPairs(count, world, seededRandom(seed)), NAMES, seededRandom(seed + 1));
 
-describe('a hook built on what earlier hooks left behind', () => {
+describe.each(GATES)('a hook built on what earlier hooks left behind, with %s,', (_, gate) => {
+  /** All that a hook says, as numbers: the change of every direction, of every subject where it has a map, first. */
+  function numbersOf(pairs: readonly SubjectPair[], memory?: HookMemory): number[] {
+    const hook = Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), gate, memory);
+    const block = hook.blocks.get(world.prior.layer)!;
+    const whom = gate.map === 'joint' ? ['all'] : [...bySubject(pairs).keys()];
+    const changes = whom.flatMap((subject) => tf.tidy(() => [...changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)).dataSync()]));
+    const { canary_TF, canaryEnergy } = world.prior;
+    const scores = gate.kind === 'subject' ? whitenedCosines(block, canary_TF, pairs.map((_, pair) => ({ row: pair % canaryEnergy.length, pair }))) : scoreKnownKeys(gate, block, canary_TF, canaryEnergy, 'canary');
+    const numbers = [...changes, block.threshold, block.editNorm, ...scores];
+    hook.dispose();
+    return numbers;
+  }
+
   it('is the one built from nothing, bit for bit, whichever were built before', () => {
-    const random = seededRandom(11);
-    const all = randomPairs(4 * BLOCK_PAIRS + 40, world, random);
+    const all = somePairs(4 * BLOCK_PAIRS + 40, 11);
     const memory = new HookMemory();
     const step = fc.record({ count: fc.integer({ min: 1, max: all.length }), without: fc.option(fc.integer({ min: 0, max: all.length - 1 }), { nil: -1 }) });
     fc.assert(
@@ -43,18 +52,22 @@ describe('a hook built on what earlier hooks left behind', () => {
           if (pairs.length > 0) expect(numbersOf(pairs, memory)).toEqual(numbersOf(pairs));
         }
       }),
-      { numRuns: 25 },
+      { numRuns: 20 },
     );
     memory.dispose();
   });
 
-  it('is the joint least-squares solution beyond the first block, too', () => {
-    const pairs = randomPairs(2 * BLOCK_PAIRS + 7, world, seededRandom(3));
+  it('is the least-squares solution beyond the first block, too', () => {
+    const pairs = somePairs(2 * BLOCK_PAIRS + 7, 3);
     const memory = new HookMemory();
     for (const count of [5, 9, BLOCK_PAIRS + 1, pairs.length]) {
-      const numbers = numbersOf(pairs.slice(0, count), memory);
-      const wanted = flat(denseChange(pairs.slice(0, count), world));
-      for (let f = 0; f < world.F; f++) for (let d = 0; d < world.D; d++) expect(numbers[f * world.D + d]).toBeCloseTo(wanted[d * world.F + f]!, 4);
+      const some = pairs.slice(0, count);
+      const numbers = numbersOf(some, memory);
+      const groups = gate.map === 'joint' ? [some] : [...bySubject(some).values()];
+      groups.forEach((group, g) => {
+        const wanted = denseChange(group, world);
+        for (let f = 0; f < world.F; f++) for (let d = 0; d < world.D; d++) expect(numbers[(g * world.F + f) * world.D + d]).toBeCloseTo(wanted[d]![f]!, 4);
+      });
     }
     memory.dispose();
   });
@@ -62,7 +75,7 @@ describe('a hook built on what earlier hooks left behind', () => {
   it('leaves no tensor behind once the memory is disposed', () => {
     const alive = raw.liveCount();
     const memory = new HookMemory();
-    const pairs = randomPairs(BLOCK_PAIRS + 30, world, seededRandom(4));
+    const pairs = somePairs(BLOCK_PAIRS + 30, 4);
     numbersOf(pairs, memory);
     numbersOf(pairs.slice(3), memory);
     memory.dispose();

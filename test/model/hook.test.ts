@@ -33,7 +33,7 @@ import {
 /** The change and the leverage leave the float64 solve as float32, of numbers up to about 10. */
 const TOLERANCE = 2e-5;
 
-const leverageGate: GateParameters = { kind: 'leverage', floor: 0.35, referenceQuantile: 0.9, nearKey: 0.8 };
+const leverageGate: GateParameters = { kind: 'leverage', map: 'joint', floor: 0.35, referenceQuantile: 0.9, nearKey: 0.8 };
 
 let before: number[];
 beforeAll(() => {

@@ -106,6 +106,8 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
     const four = {
       ...pairs,
       count: 4,
+      subjects: [...pairs.subjects, ...more.subjects],
+      spellings: [...pairs.spellings, ...more.spellings],
       keys: join(pairs.keys, more.keys),
       changes: join(pairs.changes, more.changes),
     };
@@ -120,6 +122,8 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
     await engine.holdHook('empty', {
       ...pairs,
       count: 0,
+      subjects: [],
+      spellings: [],
       keys: pairs.keys.map(() => new Float32Array(0)),
       changes: pairs.changes.map(() => new Float32Array(0)),
     });

@@ -24,7 +24,7 @@ const LLAMA_3_8B: ModelConfig = { ...LLAMA, layers: 32, residualWidth: 4096, mlp
 describe('hyper-parameters', () => {
   it('of SmolLM2-135M are those that were measured', () => {
     const parameters = parametersFor(LLAMA);
-    expect(parameters).toMatchObject({ layers: [4, 5, 6, 7, 8], lambda: 1536, gate: { kind: 'subject', floor: 0.75 } });
+    expect(parameters).toMatchObject({ layers: [4, 5, 6, 7, 8], lambda: 192, learningRate: 3, gate: { kind: 'subject', map: 'subject', floor: 0.5 } });
     // Every one is set, and in form.
     expect(hyperParameterOverrides.required().safeParse(parameters).success).toBe(true);
   });
@@ -66,7 +66,17 @@ describe('hyper-parameters', () => {
   it('take overrides over the set, and a gate’s floor for the kind that was asked for', () => {
     const { gate, lambda } = parametersFor(LLAMA_3_8B, { lambda: 5, gate: { kind: 'key' } });
     expect(lambda).toBe(5);
-    expect(gate).toMatchObject({ kind: 'key', floor: 0.7 });
+    expect(gate).toMatchObject({ kind: 'key', map: 'joint', floor: 0.7 });
+  });
+
+  it('have a map for every subject behind the subject gate, or one for all where asked, and behind any other gate one for all', () => {
+    expect(parametersFor(LLAMA).gate).toMatchObject({ kind: 'subject', map: 'subject' });
+    expect(parametersFor(LLAMA, { gate: { map: 'joint' } }).gate).toMatchObject({ kind: 'subject', map: 'joint' });
+    for (const kind of ['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const) {
+      expect(parametersFor(LLAMA, { gate: { kind } }).gate.map).toBe('joint');
+      expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(RangeError);
+      expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(new RegExp(`the ${kind} gate`));
+    }
   });
 
   it('found for one model are refused for another, by name of what differs', () => {

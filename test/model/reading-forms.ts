@@ -75,14 +75,14 @@ function readTogether(
 function watch(hook: Hook, readings: readonly Reading[], rows: TokenRows): DownHook {
   return {
     layers: hook.layers,
-    project(layer, keys_RF, base_RD) {
+    project(layer, keys_RF, base_RD, _, past) {
       hook.observer = (_, opened) => {
         for (let b = 0; b < rows.sequences; b++)
           for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
             if (opened[row] === 1) readings[b]!.opened.add(`${layer}:${rows.positions[row]}`);
       };
       try {
-        return hook.project(layer, keys_RF, base_RD, rows);
+        return hook.project(layer, keys_RF, base_RD, rows, past);
       } finally {
         hook.observer = null;
       }

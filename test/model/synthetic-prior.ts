@@ -65,6 +65,10 @@ export function syntheticPrior(seed: number, F: number, D: number, layer = 3): S
 export interface Pair {
   key: number[];
   change: number[];
+  /** Whom it is about; without, somebody of whom there is no other. */
+  subject?: string;
+  /** That name in tokens; without, no text names it. */
+  spellings?: number[][];
 }
 
 /** Numbers that float32 holds exactly, so that what is compared with saw the same ones. */
@@ -79,11 +83,27 @@ export function pairSet(pairs: readonly Pair[], { F, D, prior }: SyntheticPrior)
   return {
     layers: [prior.layer],
     count: pairs.length,
+    subjects: pairs.map(({ subject }, i) => subject ?? `nobody's ${i}`),
+    spellings: pairs.map(({ spellings }) => spellings ?? []),
     keyWidth: F,
     valueWidth: D,
     keys: [keys],
     changes: [changes],
   };
+}
+
+/** Each pair about one of these, by chance. */
+export function aboutSome(pairs: readonly Pair[], subjects: readonly string[], random: () => number): SubjectPair[] {
+  return pairs.map((pair) => ({ ...pair, subject: subjects[Math.floor(random() * subjects.length)]! }));
+}
+
+export type SubjectPair = Pair & { subject: string };
+
+/** The pairs of each subject, in their order. */
+export function bySubject<Of extends { subject: string }>(pairs: readonly Of[]): Map<string, Of[]> {
+  const of = new Map<string, Of[]>();
+  for (const pair of pairs) of.set(pair.subject, [...(of.get(pair.subject) ?? []), pair]);
+  return of;
 }
 
 /** W_h - W0 = U^T K (A0 + K^T K)^-1, [D, F], by one dense solve. */

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { behindGate, bound, rememberingBase, renaming, type GatedEngine } from '../../../bench/study/gated-engine.ts';
+import { bound, rememberingBase, renaming, type GatedEngine } from '../../../bench/study/gated-engine.ts';
 import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench/study/gates.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const gate = (kind: GateKind): GateParameters => ({ kind, floor: 0.3, referenceQuantile: 1, nearKey: 1 });
+const gate = (kind: GateKind): GateParameters => ({ kind, map: 'joint', floor: 0.3, referenceQuantile: 1, nearKey: 1 });
 const NAMED: NamedGate[] = [{ name: 'leverage', gate: gate('leverage') }, { name: 'always', gate: gate('always') }];
 
 /** The fake, and the gates it was told of. */
@@ -72,19 +72,9 @@ it('another gate is measured later without editing again', async () => {
   expect(fake.calls.filter((call) => call === 'holdHook')).toHaveLength(2);
 });
 
-it('an engine behind a gate holds every hook behind it, unless told otherwise, and says so', async () => {
-  const { engine, told } = watched();
-  const behind = behindGate(engine, gate('key'));
-  const pairs = { layers: [1, 2], count: 0, keyWidth: 192, valueWidth: 64, keys: [new Float32Array(0), new Float32Array(0)], changes: [new Float32Array(0), new Float32Array(0)] };
-  await behind.holdHook('a', pairs);
-  await behind.holdHook('b', pairs, gate('norm'));
-  expect(told.map(({ kind }) => kind)).toEqual(['key', 'norm']);
-  expect((await behind.describe()).parameters.gate.kind).toBe('key');
-});
-
 it('a renaming engine leaves HEAD and the base model alone', async () => {
   const { engine, told } = watched();
-  const pairs = { layers: [1, 2], count: 0, keyWidth: 192, valueWidth: 64, keys: [new Float32Array(0), new Float32Array(0)], changes: [new Float32Array(0), new Float32Array(0)] };
+  const pairs = { layers: [1, 2], count: 0, subjects: [], spellings: [], keyWidth: 192, valueWidth: 64, keys: [new Float32Array(0), new Float32Array(0)], changes: [new Float32Array(0), new Float32Array(0)] };
   const renamed = renaming(engine, 'always', ['head'], gate('always'));
   await renamed.holdHook('head', pairs);
   await renamed.holdHook('staged', pairs);
