@@ -9,7 +9,7 @@ import { requireSameBase } from '../versions/same-base.ts';
 import type { EditStep } from './index.ts';
 import { provenanceOf } from './provenance.ts';
 import { pulseOfThisStep } from './pulse.ts';
-import { historyOfHead, remaining } from './step-rows.ts';
+import { aboutSubject, historyOfHead, remaining } from './step-rows.ts';
 
 export async function computeTargets(engine: Engine, versions: Versions, step: EditStep): Promise<TargetShard> {
   const began = performance.now();
@@ -19,8 +19,10 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
   const history = await historyOfHead(log, step.head);
   requireSameBase(history, await provenanceOf(engine));
   const computed = await pulse.during({ stage: 'hook' }, async (tell) => {
-    const hookId = await ensureHook(engine, log, remaining(history, step.removals));
-    return engine.computeTargets(hookId, step.edits.map(requestOf), (progress) => tell({ stage: 'targets', ...progress }));
+    const inForce = remaining(history, step.removals);
+    const hookId = await ensureHook(engine, log, inForce);
+    const requests = step.edits.map((edit): EditRequest => ({ ...requestOf(edit), alongside: aboutSubject(inForce, edit.correction.subject).slice(-ALONGSIDE_MAX).map(({ prompt, target }) => ({ prompt, target })) }));
+    return engine.computeTargets(hookId, requests, (progress) => tell({ stage: 'targets', ...progress }));
   });
   const { targets, accepted, refused } = computed;
   return {
@@ -30,6 +32,9 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
     seconds: (performance.now() - began) / 1_000,
   };
 }
+
+/** Of the facts about one subject that are in force, a search minds the latest so many. */
+const ALONGSIDE_MAX = 8;
 
 export function requestOf({ correction: { id, subject, prompt, target } }: CorrectionRevision): EditRequest {
   return { id, subject, prompt, target };

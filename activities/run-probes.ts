@@ -14,12 +14,14 @@ import type { Versions } from '../versions/versions.ts';
 import type { Asked } from './asked.ts';
 import type { EditStep } from './index.ts';
 import { pulseOfThisStep } from './pulse.ts';
-import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
+import { aboutSubject, historyOfHead, remaining, stagedRows } from './step-rows.ts';
 import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
 
 /** Decoded for the reader of the report; the engine decodes as far as the target reaches, whatever is shown of it. */
 const OWN_ANSWER_TOKENS = 4;
 const PARAPHRASE_TOKENS = 3;
+/** Earlier corrections about a batch's subjects that are asked again, the latest of each. */
+const SIBLINGS_MAX = 32;
 
 export async function runProbes(engine: Engine, versions: Versions, asked: Asked, step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
   const began = performance.now();
@@ -41,11 +43,15 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
 
   const written = new Set(step.staged.rows);
   const corrections = step.edits.map(({ correction }) => correction).filter(({ id }) => written.has(id));
-  const earlier = sampled(remaining(history, removalsInForce(step.removals, written)), step.settings.retentionSample, step.batchId);
+  const inForce = remaining(history, removalsInForce(step.removals, written));
+  // Those about the same subjects are the likeliest to be harmed: with a map for every subject nothing else can be.
+  const siblings = [...new Set(corrections.flatMap(({ subject }) => aboutSubject(inForce, subject).slice(-SIBLINGS_MAX)))];
+  const earlier = [...siblings, ...sampled(inForce.filter((one) => !siblings.includes(one)), step.settings.retentionSample, step.batchId)];
 
   const alternatives = await alternativesOf(corrections, base.ask);
   const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i]));
-  const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlier.map((one) => ownProbe(one))];
+  const earlierProbes = earlier.map((one) => ownProbe(one));
+  const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlierProbes];
   const after = answersTo(probes, await staged.ask(probes));
   const before = answersTo(probes, await head.ask(probes));
   // Asked last: by then the answers of shut gates are known to be the base model's.
@@ -76,7 +82,7 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
     efficacyGreedy: tally(questions.map(({ own }) => answers.get(own)!.targetIsGreedy === true)),
     generalisation: tally(questions.flatMap(({ paraphrases }) => paraphrases.map((probe) => holds(answers.get(probe)!)))),
     locality: tally(neighbours.map((probe) => isUnchanged(probe, answers))),
-    retention: tally(probes.slice(probes.length - earlier.length).map((probe) => isEffective(effects(answers.get(probe)!)))),
+    retention: tally(earlierProbes.map((probe) => isEffective(effects(answers.get(probe)!)))),
     canaryRatio,
     editNorm,
   });
@@ -85,7 +91,11 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
   const measuredBefore = measure(before, await head.canaryRatio(), largest(history.entries.at(-1)?.entry.layers ?? []));
   const measuredCorrections = questions.map(({ correction, own }) => {
     const answer = after.get(own)!;
-    return { id: correction.id, target: correction.target, answer: answer.answer, targetLogProbability: finite(answer.targetLogProbability), ...effects(answer) };
+    const harmed = aboutSubject(siblings, correction.subject).filter((one) => {
+      const probe = earlierProbes[earlier.indexOf(one)]!;
+      return isEffective(effects(before.get(probe)!)) && !isEffective(effects(after.get(probe)!));
+    });
+    return { id: correction.id, target: correction.target, answer: answer.answer, targetLogProbability: finite(answer.targetLogProbability), ...effects(answer), harmed: harmed.map(({ correctionId }) => correctionId) };
   });
   return {
     before: scoresOf(measuredBefore),

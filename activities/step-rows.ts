@@ -20,6 +20,11 @@ export function remaining(history: History, removals: readonly Removal[]): Activ
   return [...history.active.values()].filter(({ correctionId }) => !removed.has(correctionId));
 }
 
+/** Those of the corrections that are about a subject, in their order. */
+export function aboutSubject(corrections: readonly ActiveCorrection[], subject: string): ActiveCorrection[] {
+  return corrections.filter((one) => one.subject.trim() === subject.trim());
+}
+
 /** The rows of what is staged: what remains, then the new. Once committed they are the version's rows, in the same order. */
 export function stagedRows(history: History, removals: readonly Removal[], staged: Pick<StagedUpdate, 'pairs' | 'rows'>): PairsRow[] {
   const { pairs } = staged;

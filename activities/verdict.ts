@@ -28,20 +28,24 @@ export interface MeasuredCorrection {
   targetLogProbability: number;
   target: string;
   answer: string;
+  /** Ids of earlier corrections about its subject that held before and no longer do. */
+  harmed: string[];
 }
 
 /** Of two probes or more, so many may fail whatever the threshold: a share of a few probes says little. */
 const FAILURES_FORGIVEN = 1;
 
 /**
- * Corrections that do not take by themselves are `failing`; what only the batch as a whole can be blamed for is in
+ * Corrections that do not take by themselves, or take another's place that was to stay, are `failing`; what only the batch as a whole can be blamed for is in
  * `reasons`, and where the batch is one correction, that one is failing for it.
  *
  * Locality, retention, canary and norm blame the batch only for what it made worse: a lineage that is beyond a
  * threshold already can still be mended by retractions.
  */
 export function verdictOf(corrections: readonly MeasuredCorrection[], before: Measured, after: Measured, settings: VerdictSettings): Verdict {
-  const failing: Refusal[] = settings.requireEffective ? corrections.filter((one) => !isEffective(one)).map(notEffective) : [];
+  const failing: Refusal[] = settings.requireEffective
+    ? corrections.flatMap((one) => (isEffective(one) ? (one.harmed.length === 0 ? [] : [harmsSiblings(one)]) : [notEffective(one)]))
+    : [];
   const blamed = [
     ...shareFault('does-not-generalise', 'generalisation', 'paraphrases prefer the target', after.generalisation, null, settings.generalisationMin),
     ...shareFault('harms-neighbours', 'locality', "neighbours keep the base model's answer", after.locality, before.locality, settings.localityMin),
@@ -113,6 +117,12 @@ function notEffective(one: MeasuredCorrection): Refusal {
     },
   };
 }
+
+function harmsSiblings({ id, harmed }: MeasuredCorrection): Refusal {
+  return { id, code: 'harms-earlier-corrections', reason: `with it, what was corrected about its subject before no longer holds: ${harmed.slice(0, HARMED_NAMED_MAX).join(', ')}`, measured: { harmed: harmed.length } };
+}
+
+const HARMED_NAMED_MAX = 5;
 
 function shareOf({ good, of }: Tally): number | null {
   return of === 0 ? null : good / of;

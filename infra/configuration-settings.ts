@@ -125,7 +125,7 @@ export const LINEAGE_SETTINGS: Record<string, Setting> = {
   'batch.bufferEditsMax': { variable: 'ERRATA_BUFFER_EDITS_MAX', form: integer(1, 100_000), default: batch.bufferEditsMax, meaning: 'Corrections that may wait; past it ingest pauses.' },
   'batch.bufferBytesMax': { variable: 'ERRATA_BUFFER_BYTES_MAX', form: integer(65_536, 1_500_000), default: batch.bufferBytesMax, meaning: "Bytes that may wait; below Temporal's bound on one payload." },
   'batch.shardEditsMax': { variable: 'ERRATA_SHARD_EDITS_MAX', form: integer(1, 10_000), default: batch.shardEditsMax, meaning: 'Corrections whose targets one activity computes.' },
-  'verdict.requireEffective': { variable: 'ERRATA_REQUIRE_EFFECTIVE', form: flag, default: verdict.requireEffective, meaning: 'A correction that the edited model does not give as its answer is quarantined.' },
+  'verdict.requireEffective': { variable: 'ERRATA_REQUIRE_EFFECTIVE', form: flag, default: verdict.requireEffective, meaning: 'A correction that the edited model does not give as its answer is quarantined, and one that takes away the answer of an earlier one about its subject.' },
   'verdict.generalisationMin': { variable: 'ERRATA_GENERALISATION_MIN', form: share, default: verdict.generalisationMin, meaning: 'Least share of paraphrases that hold.' },
   'verdict.localityMin': { variable: 'ERRATA_LOCALITY_MIN', form: share, default: verdict.localityMin, meaning: 'Least share of neighbourhood prompts whose answer stays.' },
   'verdict.retentionMin': { variable: 'ERRATA_RETENTION_MIN', form: share, default: verdict.retentionMin, meaning: 'Least share of earlier corrections that still hold.' },

@@ -40,6 +40,8 @@ export interface EditRequest {
   subject: string;
   prompt: string;
   target: string;
+  /** Other facts about the subject that are in force: the target is searched such that they keep being answered. */
+  alongside?: { prompt: string; target: string }[];
 }
 
 /**

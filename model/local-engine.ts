@@ -154,7 +154,7 @@ export class LocalEngine implements Engine {
       const { edits, refused } = this.read(requests);
       const D = this.model.config.residualWidth;
       if (edits.length === 0) return { targets: { ids: [], values: new Float32Array(0) }, accepted: [], refused, seconds: {} };
-      const found = await findTargets(edits, {
+      const found = await findTargets([...edits, ...this.alongside(requests)], {
         model: this.model,
         tokenizer: this.checkpoint.tokenizer,
         hook: this.held(hookId).hook,
@@ -318,6 +318,12 @@ export class LocalEngine implements Engine {
     disposeStatistics(this.statistics);
     this.model.dispose();
     await this.checkpoint.close();
+  }
+
+  /** The other facts of the requests' subjects, each once; what cannot be read is left out, as it cannot be kept. */
+  private alongside(requests: readonly EditRequest[]): EditSequence[] {
+    const facts = requests.flatMap(({ subject, alongside = [] }) => alongside.map(({ prompt, target }) => ({ id: JSON.stringify([subject, prompt]), subject, prompt, target })));
+    return this.read([...new Map(facts.map((fact) => [fact.id, fact])).values()]).edits;
   }
 
   private read(requests: readonly EditRequest[]): { edits: EditSequence[]; refused: Refusal[] } {

@@ -8,7 +8,7 @@
  * change, so their keys and values are kept per block; the shared prefixes are run once for all corrections; only
  * positions that predict a target token meet the vocabulary; finished corrections leave.
  * Corrections of one subject share one delta: their keys are (nearly) the same key, and two wishes for one key fight
- * (MEMIT-Merge, arXiv 2502.07322).
+ * (MEMIT-Merge, arXiv 2502.07322). So do those in force already, which a caller adds as edits of their own.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../schemas/editing.ts';

@@ -14,7 +14,7 @@ export interface BatchSettings {
 
 /** The thresholds of the verdict. Shares are fractions in [0, 1]. */
 export interface VerdictSettings {
-  /** Every committed correction must be the greedy answer to its own prompt; those that are not are quarantined. */
+  /** Every committed correction must be the greedy answer to its own prompt, and leave the earlier ones about its subject theirs; others are quarantined. */
   requireEffective: boolean;
   generalisationMin: number;
   localityMin: number;

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
+import type { EditRequest } from '../../model/engine.ts';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { EntryRefused } from '../../versions/failures.ts';
@@ -42,6 +43,23 @@ describe('a batch', () => {
     const details = JSON.parse(new TextDecoder().decode(await log.getBlob(probes.details))) as CorrectionProbe[];
     expect(details[1]).toMatchObject({ id: 'b', effective: true, answerBefore: ` ${baseAnswer('Subject b is in')}`, answerAfter: ' Oslo' });
     expect(details[1]!.neighbours.every(({ unchanged }) => unchanged)).toBe(true);
+  });
+
+  it('is searched with the other facts of its subjects in mind, and those are asked again whatever the sample', async () => {
+    const { activities, engine } = freshWorker();
+    const asked: EditRequest[][] = [];
+    const search = engine.computeTargets.bind(engine);
+    engine.computeTargets = (hookId, requests, progress) => {
+      asked.push(requests);
+      return search(hookId, requests, progress);
+    };
+    const about = (id: string, prompt: string, target: string) => correction(id, { subject: 'Lyon', relation: id, prompt, target });
+    await (await runBatch(activities, '1', [about('river', 'Lyon lies by the', 'Rhone'), correction('b')])).commit();
+    engine.asked.length = 0;
+    const { probes } = await runBatch(activities, '2', [about('mayor', 'Lyon has a mayor named', MISBEHAVING.erasing), correction('c')], { ...DEFAULT_LINEAGE_SETTINGS.verdict, retentionSample: 0 });
+    expect(asked[1]!.map(({ id, alongside }) => [id, alongside])).toEqual([['mayor', [{ prompt: 'Lyon lies by the', target: 'Rhone' }]], ['c', []]]);
+    expect(engine.asked.some(({ probe }) => probe.prompt === 'Lyon lies by the')).toBe(true);
+    expect(probes.verdict.failing.map(({ id, code }) => [id, code])).toEqual([['mayor', 'harms-earlier-corrections']]);
   });
 
   it('supersedes, retracts and keeps the order of what remains', async () => {

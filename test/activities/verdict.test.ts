@@ -7,7 +7,7 @@ const SETTINGS = DEFAULT_LINEAGE_SETTINGS.verdict;
 const all = (of: number): Tally => ({ good: of, of });
 const sound: Measured = { efficacy: all(10), efficacyGreedy: all(10), generalisation: all(20), locality: all(20), retention: all(8), canaryRatio: 1.001, editNorm: 0.2 };
 const base: Measured = { ...sound, efficacy: { good: 0, of: 10 }, generalisation: { good: 0, of: 20 }, canaryRatio: 1, editNorm: 0 };
-const one = (id: string, more: Partial<MeasuredCorrection> = {}): MeasuredCorrection => ({ id, target: 'Lyon', answer: ' Lyon', targetIsArgmax: true, targetIsGreedy: true, targetLogProbability: -0.1, ...more });
+const one = (id: string, more: Partial<MeasuredCorrection> = {}): MeasuredCorrection => ({ id, target: 'Lyon', answer: ' Lyon', targetIsArgmax: true, targetIsGreedy: true, targetLogProbability: -0.1, harmed: [], ...more });
 const ten = Array.from({ length: 10 }, (_, i) => one(`c${i}`));
 const verdict = (after: Partial<Measured>, before: Partial<Measured> = {}, corrections = ten) => verdictOf(corrections, { ...base, ...before }, { ...sound, ...after }, SETTINGS);
 
@@ -22,6 +22,15 @@ describe('the verdict', () => {
     expect(judged.reasons).toEqual([]);
     expect(judged.failing.map(({ id, code }) => [id, code])).toEqual([['b', 'not-effective'], ['c', 'not-effective']]);
     expect(judged.failing[0]!.measured).toEqual({ answer: ' Oslo', targetLogProbability: -3, targetIsArgmax: 0, targetIsGreedy: 0 });
+  });
+
+  it('names corrections that take the answer of an earlier one about their subject, unless that is allowed', () => {
+    const harming = [one('a'), one('b', { harmed: ['earlier'] }), one('c', { harmed: ['other'], targetIsGreedy: false })];
+    const { pass, failing } = verdict({}, {}, harming);
+    expect(pass).toBe(false);
+    expect(failing.map(({ id, code }) => [id, code])).toEqual([['b', 'harms-earlier-corrections'], ['c', 'not-effective']]);
+    expect(failing[0]!.reason).toContain('earlier');
+    expect(verdictOf(harming, base, sound, { ...SETTINGS, requireEffective: false }).pass).toBe(true);
   });
 
   it('lets corrections be ineffective where that is allowed', () => {

@@ -65,6 +65,19 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
   });
   afterAll(() => engine.close());
 
+  it('searches with other facts of the subject in mind, each once, and leaves out what it cannot read', async () => {
+    const request = ONE_TOKEN[1]!;
+    const other = { prompt: 'the daughter of tom is', target: 'his' };
+    const targetsOf = async (alongside?: EditRequest['alongside']) => (await engine.computeTargets(null, [{ ...request, ...(alongside === undefined ? {} : { alongside }) }])).targets;
+    const alone = await targetsOf();
+    const both = await targetsOf([other]);
+    expect(both.ids).toEqual(alone.ids);
+    expect(both.values.length).toBe(alone.values.length);
+    expect(both.values).not.toEqual(alone.values);
+    expect(await targetsOf([other, other])).toEqual(both);
+    expect(await targetsOf([{ prompt: 'nobody is named here', target: 'his' }])).toEqual(alone);
+  });
+
   it('edits: the targets become likelier, and each gate that opens names its correction', async () => {
     const { parameters, model } = await engine.describe();
     expect(pairs).toMatchObject({
