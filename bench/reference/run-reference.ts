@@ -45,7 +45,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
       // By itself PyTorch leaves logical processors out that TensorFlow uses.
       threads: availableParallelism(),
       batchSize: run.batchSize,
-      parameters: referenceParameters(description.parameters),
+      parameters: referenceParameters(description),
       records: referenceRecords(checkpoint.tokenizer, run.records),
     };
     try {

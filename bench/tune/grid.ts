@@ -9,7 +9,8 @@ export interface Candidate {
   lambdaFactor: number;
 }
 
-export const LAMBDA_FACTORS = [0.3, 1, 3] as const;
+/** From F downwards: with a map for every subject lambda only keeps what is written short of what is wanted. */
+export const LAMBDA_FACTORS = [0.1, 0.3, 1] as const;
 export const WINDOWS_MAX = 5;
 
 /** `4-8 at 1 F` */

@@ -33,7 +33,7 @@ const tune: CommandSpecification<Options> = {
   usage: 'tune',
   summary: 'find layers and lambda for a model',
   description:
-    'Finds the layers and lambda that edit a model best, on a few dozen facts that it half knows: looks at the keys of all layers and keeps off those with massive ones, tries windows of consecutive layers with lambda around F, drops what is clearly worse early, and measures the best on the half of the facts that nothing was chosen on. Writes a parameter set, which ERRATA_PARAMETER_SET takes.\nIt works on the model itself: nothing needs to run, and on a small machine nothing should. What was tried is kept beside the result, so that a second call goes on where the first was stopped.',
+    'Finds the layers and lambda that edit a model best, on a few dozen facts that it half knows: looks at the keys of all layers and keeps off those with massive ones, tries windows of consecutive layers with lambda from F downwards, drops what is clearly worse early, and measures the best on the half of the facts that nothing was chosen on. Writes a parameter set, which ERRATA_PARAMETER_SET takes.\nIt works on the model itself: nothing needs to run, and on a small machine nothing should. What was tried is kept beside the result, so that a second call goes on where the first was stopped.',
   examples: [
     ['tune --model ./my-model --facts facts.json', 'facts in CounterFact\'s form; writes parameters.json'],
     ['tune', 'the configured model on the demonstration\'s facts'],
@@ -49,7 +49,7 @@ const tune: CommandSpecification<Options> = {
       .option('--batch <number>', 'corrections per batch', wholeNumber, 10)
       .option('--windows <list>', 'windows of layers to try: 4-8,10-14 (default: five, evenly spread)', windowList)
       .option('--windows-max <number>', 'how many windows to spread (default: 5)', wholeNumber)
-      .option('--lambda-factors <list>', 'lambda / F to try (default: 0.3,1,3)', numberList)
+      .option('--lambda-factors <list>', 'lambda / F to try (default: 0.1,0.3,1)', numberList)
       .option('--fresh', 'forget what an earlier run tried'),
   async run(session, options) {
     const configuration = session.configuration(options.model === undefined ? {} : { ERRATA_MODEL: options.model });

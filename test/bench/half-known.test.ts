@@ -20,8 +20,6 @@ const RECORDS = path.join(PROJECT_ROOT, '..', 'shared', 'data', 'half-known-30.j
 const FACTS = 30;
 const EDITING_MS = 1_200_000;
 const LIMITS = { targetTokensMax: 64, promptTokensMax: 512, togetherTokensMax: 1024 };
-/** The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token by token; here 28 were seen in each form. */
-const SAID_BEHIND_MIN = 27;
 const BEFORE = 'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
 
 /** Together only: read by themselves, thirty facts token by token take minutes, and the tiny models say as much. */
@@ -66,13 +64,12 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
     expect(missed(readAs(engine['model'], asked, form, hook))).toEqual([]);
   });
 
-  it('says them after a sentence of other text, and the same in whichever form it is read', () => {
+  // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token by token.
+  it('says all thirty after a sentence of other text, in whichever form it is read', () => {
     const before = engine['checkpoint'].tokenizer.encode(BEFORE);
     const asked = edits.map(({ behind, target }) => [...front, ...before, ...behind.tokens, ...target.slice(0, -1)]);
     const said = FORMS.map(([, form]) => missed(readAs(engine['model'], asked, form, hook)));
-    for (const other of said) expect(other).toEqual(said[0]);
-    // Text in front moves the keys, and what lies above the edited blocks: no gate is at fault where all have opened.
-    expect(FACTS - said[0]!.length, said[0]!.join('\n')).toBeGreaterThanOrEqual(SAID_BEHIND_MIN);
+    expect(said).toEqual(FORMS.map(() => []));
   });
 
   /** The facts of which some target token is not what the model would say next. */

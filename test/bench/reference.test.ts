@@ -98,8 +98,8 @@ describe('what the reference is told', () => {
     expect(told.map(({ measured }) => measured)).toEqual([false, true]);
   });
 
-  it('has our blocks and lambda, and the published search', () => {
-    expect(referenceParameters({ layers: [4, 5], lambda: 1536 })).toMatchObject({ layers: [4, 5], lambda: 1536, alpha: 2.2, steps: 25, learningRate: 0.5 });
+  it('has our blocks, lambda = F, and the published search', () => {
+    expect(referenceParameters({ parameters: { layers: [4, 5] }, model: { mlpWidth: 1536 } })).toMatchObject({ layers: [4, 5], lambda: 1536, alpha: 2.2, steps: 25, learningRate: 0.5 });
   });
 });
 
