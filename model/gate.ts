@@ -22,7 +22,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { LayerHook } from './hook.ts';
 import { jointChange, leverageOf } from './joint-map.ts';
-import { BLOCK_PAIRS, type KnownText, type PairBlock } from './pair-blocks.ts';
+import { BLOCK_PAIRS, COUPLES_TOGETHER_MAX, type KnownText, type PairBlock } from './pair-blocks.ts';
 import { keyEnergy } from './prior.ts';
 import type { TokenRows } from './token-rows.ts';
 
@@ -112,15 +112,19 @@ export function whitenedCosines({ prior, pairBlocks }: LayerHook, keys_RF: tf.Te
     const keys = tf.gather(keys_RF, tf.tensor1d(rows, 'int32'));
     const energies = keyEnergy(keys, prior.prior_FF).dataSync();
     pairBlocks.forEach(({ affinity_BF, energy }, b) => {
-      const mine = couples.map((_, c) => c).filter((c) => Math.floor(couples[c]!.pair / BLOCK_PAIRS) === b);
-      if (mine.length === 0) return;
-      const within = mine.map((c) => couples[c]!.pair - b * BLOCK_PAIRS);
-      const affinity = tf.gather(affinity_BF, tf.tensor1d(within, 'int32'));
-      const products = tf.sum(tf.mul(tf.gather(keys, tf.tensor1d(mine.map((c) => place.get(couples[c]!.row)!), 'int32')), affinity), 1).dataSync();
-      mine.forEach((c, i) => {
-        const scale = Math.sqrt(energies[place.get(couples[c]!.row)!]! * energy[within[i]!]!);
-        cosines[c] = scale > 0 ? products[i]! / scale : 0;
-      });
+      const ofBlock = couples.map((_, c) => c).filter((c) => Math.floor(couples[c]!.pair / BLOCK_PAIRS) === b);
+      for (let from = 0; from < ofBlock.length; from += COUPLES_TOGETHER_MAX) {
+        const mine = ofBlock.slice(from, from + COUPLES_TOGETHER_MAX);
+        const within = mine.map((c) => couples[c]!.pair - b * BLOCK_PAIRS);
+        const products = tf.tidy(() => {
+          const affinity = tf.gather(affinity_BF, tf.tensor1d(within, 'int32'));
+          return tf.sum(tf.mul(tf.gather(keys, tf.tensor1d(mine.map((c) => place.get(couples[c]!.row)!), 'int32')), affinity), 1).dataSync();
+        });
+        mine.forEach((c, i) => {
+          const scale = Math.sqrt(energies[place.get(couples[c]!.row)!]! * energy[within[i]!]!);
+          cosines[c] = scale > 0 ? products[i]! / scale : 0;
+        });
+      }
     });
   });
   return cosines;

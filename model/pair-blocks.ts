@@ -6,6 +6,9 @@ import type { Prior } from './prior.ts';
 
 export const BLOCK_PAIRS = 256;
 
+/** Rows set beside pairs at a time: bounds what is gathered, [couples, F] twice. */
+export const COUPLES_TOGETHER_MAX = 2_048;
+
 /** What the nearness of tokens to some pairs is asked of. */
 export interface PairBlock {
   /** K P0 of the block's pairs, [B, F]. */

@@ -12,7 +12,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import { add64, cholesky64, identity64, multiply64, narrow32, scope64, solveCholesky64, sum64, times64, widen64 } from './float64.ts';
-import { BLOCK_PAIRS, matrix64, type PairBlock, type PairRows } from './pair-blocks.ts';
+import { BLOCK_PAIRS, COUPLES_TOGETHER_MAX, matrix64, type PairBlock, type PairRows } from './pair-blocks.ts';
 
 /** The tensors are the map's. */
 export interface SubjectMap {
@@ -77,12 +77,17 @@ export function subjectChange({ rowsOf, coefficients_ND }: SubjectMap, blocks: r
   return tf.tidy(() => {
     let change = tf.zeros<tf.Rank.R2>([R, coefficients_ND.shape[1]]);
     couples.forEach(({ key, pair }, b) => {
-      if (key.length === 0) return;
-      const keyRows = tf.tensor1d(key, 'int32');
-      const affinity_CF = tf.gather(blocks[b]!.affinity_BF, tf.tensor1d(pair.map((row) => row - b * BLOCK_PAIRS), 'int32'));
-      const kernel_C1 = tf.sum(tf.mul(tf.gather(keys_RF, keyRows), affinity_CF), 1, true);
-      const part_CD = tf.mul(kernel_C1, tf.gather(coefficients_ND, tf.tensor1d(pair, 'int32')));
-      change = tf.add<tf.Tensor2D>(change, tf.unsortedSegmentSum(part_CD, keyRows, R));
+      for (let from = 0; from < key.length; from += COUPLES_TOGETHER_MAX) {
+        const before = change;
+        const [rows, pairs] = [key.slice(from, from + COUPLES_TOGETHER_MAX), pair.slice(from, from + COUPLES_TOGETHER_MAX)];
+        change = tf.tidy(() => {
+          const keyRows = tf.tensor1d(rows, 'int32');
+          const affinity_CF = tf.gather(blocks[b]!.affinity_BF, tf.tensor1d(pairs.map((row) => row - b * BLOCK_PAIRS), 'int32'));
+          const kernel_C1 = tf.sum(tf.mul(tf.gather(keys_RF, keyRows), affinity_CF), 1, true);
+          const part_CD = tf.mul(kernel_C1, tf.gather(coefficients_ND, tf.tensor1d(pairs, 'int32')));
+          return tf.add<tf.Tensor2D>(before, tf.unsortedSegmentSum(part_CD, keyRows, R));
+        });
+      }
     });
     return change;
   });

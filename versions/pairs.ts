@@ -43,6 +43,7 @@ export function encodePairs(pairs: StoredPairs): Uint8Array {
     tensors.set(changeName(layer), matrix(pairs.changes[i], pairs.count, pairs.valueWidth, changeName(layer)));
   });
   if (pairs.subjects.length !== pairs.count || pairs.spellings.length !== pairs.count) throw new RangeError(`${pairs.subjects.length} subjects, ${pairs.spellings.length} with spellings, for ${pairs.count} rows`);
+  if (!pairs.spellings.every((spellings) => spellings.every(isSpelling))) throw new RangeError('a spelling holds what is no token id');
   return encodeSafetensors(tensors, { format: PAIRS_FORMAT, layers: pairs.layers.join(','), subjects: JSON.stringify(pairs.subjects), spellings: JSON.stringify(pairs.spellings) });
 }
 
@@ -121,9 +122,12 @@ function namesOf(json: string | undefined): string[] | null {
 }
 
 function spellingsOf(json: string | undefined): number[][][] | null {
-  const isSpelling = (tokens: unknown) => Array.isArray(tokens) && tokens.every((token) => Number.isSafeInteger(token) && token >= 0);
   const rows = parsed(json);
   return Array.isArray(rows) && rows.every((spellings: unknown) => Array.isArray(spellings) && spellings.every(isSpelling)) ? (rows as number[][][]) : null;
+}
+
+function isSpelling(tokens: unknown): boolean {
+  return Array.isArray(tokens) && tokens.every((token) => Number.isSafeInteger(token) && token >= 0);
 }
 
 function parsed(json: string | undefined): unknown {
