@@ -130,6 +130,6 @@ export const LINEAGE_SETTINGS: Record<string, Setting> = {
   'verdict.localityMin': { variable: 'ERRATA_LOCALITY_MIN', form: share, default: verdict.localityMin, meaning: 'Least share of neighbourhood prompts whose answer stays.' },
   'verdict.retentionMin': { variable: 'ERRATA_RETENTION_MIN', form: share, default: verdict.retentionMin, meaning: 'Least share of earlier corrections that still hold.' },
   'verdict.canaryRatioMax': { variable: 'ERRATA_CANARY_RATIO_MAX', form: decimal(1, 100), default: verdict.canaryRatioMax, meaning: "Most that perplexity on ordinary text may be of the base model's." },
-  'verdict.editNormMax': { variable: 'ERRATA_EDIT_NORM_MAX', form: decimal(0, 1_000), default: verdict.editNormMax, meaning: 'Most that |W_h - W0| / |W0| may be in any layer.' },
+  'verdict.editNormMax': { variable: 'ERRATA_EDIT_NORM_MAX', form: decimal(0, 1_000), default: verdict.editNormMax, meaning: 'Most that |W_h - W0| / |W0| may be in any layer, in the map of any subject.' },
   'verdict.retentionSample': { variable: 'ERRATA_RETENTION_SAMPLE', form: integer(0, 10_000), default: verdict.retentionSample, meaning: 'Earlier corrections that are asked again per batch.' },
 };

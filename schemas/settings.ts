@@ -30,15 +30,16 @@ export interface LineageSettings {
   verdict: VerdictSettings;
 }
 
+/** The verdict's thresholds lie between what good and bad batches were measured to reach: bench/results/README.md. */
 export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
   batch: { batchEditsMax: 10, batchWaitMs: 2_000, bufferEditsMax: 1_000, bufferBytesMax: 1_000_000, shardEditsMax: 30 },
   verdict: {
     requireEffective: true,
-    generalisationMin: 0.5,
+    generalisationMin: 0.6,
     localityMin: 0.8,
     retentionMin: 0.85,
-    canaryRatioMax: 1.02,
-    editNormMax: 1.5,
+    canaryRatioMax: 1.01,
+    editNormMax: 0.6,
     retentionSample: 8,
   },
 };

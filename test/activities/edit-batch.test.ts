@@ -177,9 +177,9 @@ describe('refusals on the way', () => {
 describe('the probes', () => {
   it('find the correction that does not take', async () => {
     const { activities } = freshWorker();
-    const { probes, commit } = await runBatch(activities, '1', [correction('a'), correction('b', { target: MISBEHAVING.ineffective })]);
+    const { probes, commit } = await runBatch(activities, '1', [correction('a'), correction('b', { target: MISBEHAVING.ineffective }), correction('c'), correction('d')]);
     expect(probes.verdict).toMatchObject({ pass: false, reasons: [], failing: [{ id: 'b', code: 'not-effective' }] });
-    expect(probes.after.efficacy).toBe(0.5);
+    expect(probes.after.efficacy).toBe(0.75);
     await expect(commit()).rejects.toThrow(/its probes failed/);
   });
 

@@ -38,11 +38,11 @@ describe('the verdict', () => {
   });
 
   const faults: [string, Partial<Measured>, RegExp][] = [
-    ['generalisation', { generalisation: { good: 9, of: 20 } }, /^generalisation 0.45: 9 of 20/],
+    ['generalisation', { generalisation: { good: 11, of: 20 } }, /^generalisation 0.55: 11 of 20/],
     ['locality', { locality: { good: 15, of: 20 } }, /^locality 0.75: 15 of 20/],
     ['retention', { retention: { good: 6, of: 8 } }, /^retention 0.75: 6 of 8/],
-    ['the canary', { canaryRatio: 1.021 }, /perplexity .* 1.021, at most 1.02/],
-    ['the edit norm', { editNorm: 1.51 }, /edit norm 1.51, at most 1.5/],
+    ['the canary', { canaryRatio: 1.011 }, /perplexity .* 1.011, at most 1.01/],
+    ['the edit norm', { editNorm: 0.61 }, /edit norm 0.61, at most 0.6/],
     ['a canary that is no number', { canaryRatio: Number.MAX_VALUE }, /perplexity/],
   ];
   it.each(faults)('fails the batch, not a correction, for %s', (_, after, reason) => {
@@ -54,11 +54,11 @@ describe('the verdict', () => {
   });
 
   it.each([
-    ['generalisation', { generalisation: { good: 10, of: 20 } }],
+    ['generalisation', { generalisation: { good: 12, of: 20 } }],
     ['locality', { locality: { good: 16, of: 20 } }],
     ['retention', { retention: { good: 7, of: 8 } }],
-    ['the canary', { canaryRatio: 1.02 }],
-    ['the edit norm', { editNorm: 1.5 }],
+    ['the canary', { canaryRatio: 1.01 }],
+    ['the edit norm', { editNorm: 0.6 }],
   ] as [string, Partial<Measured>][])('passes at the threshold itself: %s', (_, after) => {
     expect(verdict(after).pass).toBe(true);
   });
@@ -85,7 +85,7 @@ describe('the verdict', () => {
   it('puts the blame on the correction where the batch is one', () => {
     const judged = verdict({ locality: { good: 0, of: 2 }, canaryRatio: 2 }, {}, [one('only')]);
     expect(judged.failing).toHaveLength(1);
-    expect(judged.failing[0]).toMatchObject({ id: 'only', code: 'harms-neighbours', measured: { locality: 0, localityMin: 0.8, canaryRatio: 2, canaryRatioMax: 1.02 } });
+    expect(judged.failing[0]).toMatchObject({ id: 'only', code: 'harms-neighbours', measured: { locality: 0, localityMin: 0.8, canaryRatio: 2, canaryRatioMax: 1.01 } });
   });
 
   it('fails where and only where it says why, and never for a better measurement', () => {
