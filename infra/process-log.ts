@@ -5,7 +5,8 @@ import { pino, type Logger } from 'pino';
 import type { LogLevel } from './configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
-  return pino({ name, level, timestamp: pino.stdTimeFunctions.isoTime });
+  // Written at once: a line must not be lost with a process that is killed, nor come after those that follow it.
+  return pino({ name, level, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ fd: 1, sync: true }));
 }
 
 /** Has Temporal's SDK and core log there too. Once per process, before the first connection. */
