@@ -16,6 +16,7 @@ import { forgetSystem, isRunning, lastSystem, markOf, writeSystem, type ProcessM
 
 /** In the order in which they are stopped, so that nothing new comes in while the rest ends. */
 export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
+export type ProcessName = (typeof PROCESS_NAMES)[number];
 
 export interface SystemOptions {
   /** Environment laid over ours for the processes: what flags of the command line said. */
@@ -118,7 +119,7 @@ export async function startSystem(configuration: Configuration, options: SystemO
         ERRATA_TEMPORAL_NAMESPACE: temporal.namespace,
         ERRATA_PORT: String(servePort),
       });
-      return options.processes?.(environment) ?? PROCESS_NAMES.map((name) => specificationOf(name, home, environment));
+      return options.processes?.(environment) ?? PROCESS_NAMES.map((name) => processSpecification(name, home, environment));
     };
     const keep = (specification: ProcessSpecification): void => {
       if (options.signal?.aborted === true) throw new StartInterrupted();
@@ -260,7 +261,8 @@ function editorOf(configuration: Configuration): string {
 
 const VERSION = (JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }).version;
 
-function specificationOf(name: string, home: string, environment: NodeJS.ProcessEnv): ProcessSpecification {
+/** How one of our processes is run; its log goes to `logs` in the home. */
+export function processSpecification(name: ProcessName, home: string, environment: NodeJS.ProcessEnv): ProcessSpecification {
   return {
     name,
     executable: process.execPath,

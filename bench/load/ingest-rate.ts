@@ -1,0 +1,86 @@
+/**
+ * How fast records go from Kafka into the workflows' buffers, in rounds: ingest is held (SIGSTOP) while the round's
+ * records are written, so that writing them costs the measured system nothing, then let go. Between two rounds the
+ * lineages are terminated, so that every round meets empty buffers and warm processes. When the last record was in is
+ * read from the lineages' histories, so that nobody asks meanwhile.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { submitCorrections } from '../../pipelines/submit.ts';
+import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';
+import type { LoadedSystem } from './loaded-system.ts';
+import { loadCorrections } from './load-corrections.ts';
+import { cpuBetween } from './process-figures.ts';
+
+export interface IngestRound {
+  records: number;
+  updates: number;
+  /** From letting ingest go to the last update that was answered. */
+  seconds: number;
+  recordsPerSecond: number;
+  /** Of each process, per 1,000 records. */
+  cpuSecondsPerThousand: Record<string, number>;
+  eventsPerUpdate: number;
+  historyBytesPerRecord: number;
+}
+
+const LOOK_EVERY_MS = 100;
+
+export async function measureIngest(system: LoadedSystem, rounds: number, recordsPerLineage: number, tell: (round: IngestRound) => void): Promise<IngestRound[]> {
+  const measured: IngestRound[] = [];
+  for (let round = 0; round < rounds; round++) {
+    await resting(system);
+    if (round > 0) await Promise.all(system.lineages.map((lineage) => system.temporal.client.workflow.getHandle(lineageWorkflowId(lineage)).terminate('the next round begins with empty buffers')));
+    const { result: before, letGoAt } = await heldBack(system, async () => {
+      for (const lineage of system.lineages) await submitCorrections(system.sender, loadCorrections(lineage, round * recordsPerLineage, recordsPerLineage));
+      return system.figures();
+    });
+    await resting(system);
+    const cpu = cpuBetween(before, system.figures());
+    measured.push(await roundOf(system, recordsPerLineage * system.lineages.length, letGoAt, cpu));
+    tell(measured.at(-1)!);
+  }
+  return measured;
+}
+
+/** Does the work while ingest stands still. Its session of the consumer group outlasts that. */
+async function heldBack<Result>(system: LoadedSystem, work: () => Promise<Result>): Promise<{ result: Result; letGoAt: number }> {
+  const { ingest } = system.pids();
+  process.kill(ingest!, 'SIGSTOP');
+  try {
+    return { result: await work(), letGoAt: Date.now() };
+  } finally {
+    process.kill(ingest!, 'SIGCONT');
+  }
+}
+
+async function resting(system: LoadedSystem): Promise<void> {
+  while ((await system.lag()) > 0) await delay(LOOK_EVERY_MS);
+}
+
+async function roundOf(system: LoadedSystem, records: number, letGoAt: number, cpu: Record<string, number>): Promise<IngestRound> {
+  let lastAt = letGoAt;
+  let [updates, accepted, events, bytes] = [0, 0, 0, 0];
+  for (const lineage of system.lineages) {
+    const handle = system.temporal.client.workflow.getHandle(lineageWorkflowId(lineage));
+    const [history, description] = [await handle.fetchHistory(), await handle.describe()];
+    events += description.historyLength;
+    bytes += description.historySize ?? 0;
+    for (const { eventTime, workflowExecutionUpdateCompletedEventAttributes: answered } of history.events ?? []) {
+      if (!answered) continue;
+      lastAt = Math.max(lastAt, Number(eventTime!.seconds) * 1_000 + (eventTime!.nanos ?? 0) / 1e6);
+      updates++;
+      accepted += (JSON.parse(Buffer.from(answered.outcome!.success!.payloads![0]!.data!).toString()) as Acceptance).accepted;
+    }
+  }
+  if (accepted !== records) throw new Error(`${records} records were written and the lineages took ${accepted}`);
+  const seconds = (lastAt - letGoAt) / 1_000;
+  return {
+    records,
+    updates,
+    seconds,
+    recordsPerSecond: records / seconds,
+    cpuSecondsPerThousand: Object.fromEntries(Object.entries(cpu).map(([name, spent]) => [name, (1_000 * spent) / records])),
+    eventsPerUpdate: events / updates,
+    historyBytesPerRecord: bytes / records,
+  };
+}

@@ -1,0 +1,143 @@
+/**
+ * A whole system of its own for one measurement: embedded Kafka and Temporal in a temporary folder, and those of our
+ * processes that are asked for, as production runs them. What the set-up built is borrowed from the data folder.
+ */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { childEnvironment } from '../../infra/configuration.ts';
+import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/embedded/kafka.ts';
+import { freePort, runningServer } from '../../infra/embedded/server-process.ts';
+import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/embedded/temporal.ts';
+import { homeAt } from '../../infra/home.ts';
+import { DEFAULT_RESTART_POLICY, keepRunning, type KeptProcess } from '../../infra/supervised-process.ts';
+import { processSpecification, type ProcessName } from '../../infra/supervisor.ts';
+import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
+import type { Logger } from '../../pipelines/logger.ts';
+import { TemporalLineages } from '../../pipelines/temporal-client.ts';
+import { INGEST_GROUP, topicsOf, topicSpecifications } from '../../pipelines/topics.ts';
+import { lineageWorkflowId, type LineageStatus } from '../../pipelines/workflows/contract.ts';
+import { figuresOf, type ProcessFigures } from './process-figures.ts';
+
+export interface LoadedSystemOptions {
+  /** The data folder whose set-up is borrowed. */
+  home: string;
+  lineages: readonly string[];
+  partitions: number;
+  /** Environment of the processes on top of ours. */
+  environment: Record<string, string>;
+}
+
+const BORROWED = ['kafka', 'temporal', 'tensorflow', 'models', 'key-statistics'];
+const STOP_WAIT_MS = 20_000;
+const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+export class LoadedSystem {
+  readonly folder: string;
+  readonly lineages: readonly string[];
+  readonly kafka: KafkaCluster;
+  readonly sender: RecordSender;
+  readonly temporal: TemporalLineages;
+  readonly servePort: number;
+  readonly #servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal };
+  readonly #environment: NodeJS.ProcessEnv;
+  readonly #processes = new Map<ProcessName, KeptProcess>();
+
+  private constructor(folder: string, servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal }, kafka: KafkaCluster, sender: RecordSender, servePort: number, options: LoadedSystemOptions) {
+    this.folder = folder;
+    this.lineages = options.lineages;
+    this.#servers = servers;
+    this.kafka = kafka;
+    this.sender = sender;
+    this.servePort = servePort;
+    this.temporal = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace);
+    this.#environment = childEnvironment({
+      ...options.environment,
+      ERRATA_HOME: folder,
+      ERRATA_VERSIONS: path.join(folder, 'versions'),
+      ERRATA_LINEAGES: options.lineages.join(','),
+      ERRATA_KAFKA_BROKERS: servers.kafka.brokers.join(','),
+      ERRATA_TEMPORAL_ADDRESS: servers.temporal.address,
+      ERRATA_TEMPORAL_NAMESPACE: servers.temporal.namespace,
+      ERRATA_PORT: String(servePort),
+    });
+  }
+
+  /** Servers and topics; none of our processes runs yet. */
+  static async start(options: LoadedSystemOptions): Promise<LoadedSystem> {
+    const folder = mkdtempSync(path.join(tmpdir(), 'errata-load-'));
+    mkdirSync(path.join(folder, 'versions'));
+    for (const name of BORROWED) if (existsSync(path.join(options.home, name))) symlinkSync(path.join(options.home, name), path.join(folder, name));
+    const home = homeAt(folder);
+    removeOnExit(folder);
+    const [kafka, temporal] = await Promise.all([
+      startEmbeddedKafka({ folder: home.serverData('kafka'), libs: home.kafka.libs }),
+      startEmbeddedTemporal({ folder: home.serverData('temporal'), executable: home.temporal.executable }),
+    ]);
+    const cluster = new KafkaCluster({ brokers: [...kafka.brokers], clientId: 'errata-load', tls: null, sasl: null }, SILENT);
+    await cluster.ensureTopics(options.lineages.flatMap((lineage) => topicSpecifications(lineage, { partitions: options.partitions, replicationFactor: 1 })));
+    return new LoadedSystem(folder, { kafka, temporal }, cluster, await cluster.sender(), await freePort(), options);
+  }
+
+  /** Starts the process and waits until it is ready. */
+  async run(name: ProcessName): Promise<void> {
+    const kept = keepRunning(processSpecification(name, this.folder, this.#environment), DEFAULT_RESTART_POLICY, () => {});
+    this.#processes.set(name, kept);
+    await kept.firstReady;
+  }
+
+  async end(name: ProcessName): Promise<void> {
+    await this.#processes.get(name)?.stop(STOP_WAIT_MS);
+    this.#processes.delete(name);
+  }
+
+  pids(): Record<string, number> {
+    const ours = [...this.#processes].flatMap(([name, { status }]) => (status.mark === null ? [] : [[name, status.mark.pid] as const]));
+    return { kafka: this.#servers.kafka.pid, temporal: this.#servers.temporal.pid, ...Object.fromEntries(ours) };
+  }
+
+  figures(): Record<string, ProcessFigures> {
+    return Object.fromEntries(Object.entries(this.pids()).map(([name, pid]) => [name, figuresOf(pid)]));
+  }
+
+  /** Records that Kafka holds and no workflow has taken yet. */
+  async lag(): Promise<number> {
+    const lags = await this.kafka.lagOf(INGEST_GROUP, this.lineages.map((lineage) => topicsOf(lineage).corrections));
+    return lags.reduce((sum, { lag }) => sum + lag, 0);
+  }
+
+  async statuses(): Promise<LineageStatus[]> {
+    const statuses = await Promise.all(this.lineages.map((lineage) => this.temporal.status(lineage)));
+    return statuses.flatMap((status) => (status === null ? [] : [status]));
+  }
+
+  /** Size of each lineage's history, as Temporal counts it. */
+  async histories(): Promise<{ lineage: string; events: number; bytes: number }[]> {
+    return await Promise.all(
+      this.lineages.map(async (lineage) => {
+        const { historyLength, historySize } = await this.temporal.client.workflow.getHandle(lineageWorkflowId(lineage)).describe();
+        return { lineage, events: historyLength, bytes: historySize ?? 0 };
+      }),
+    );
+  }
+
+  /** Stops everything and removes the folder. */
+  async stop(): Promise<void> {
+    await Promise.allSettled([...this.#processes.values()].map((kept) => kept.stop(STOP_WAIT_MS)));
+    await Promise.allSettled([this.sender.close(), this.temporal.close()]);
+    await Promise.allSettled([this.#servers.kafka.stop(), this.#servers.temporal.stop()]);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Servers are not our children: what is interrupted would leave them running. */
+function removeOnExit(folder: string): void {
+  process.once('exit', () => {
+    for (const server of ['kafka', 'temporal'] as const) {
+      const running = runningServer(homeAt(folder).serverData(server));
+      if (running !== undefined) process.kill(running.pid, 'SIGKILL');
+    }
+    rmSync(folder, { recursive: true, force: true });
+  });
+  for (const end of ['SIGINT', 'SIGTERM'] as const) process.once(end, () => process.exit(1));
+}
