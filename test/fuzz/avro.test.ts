@@ -1,0 +1,83 @@
+/** Avro bytes of all three records: a sound value or an `UndecodableRecord`, whatever the bytes are. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { recordCodec, type RecordName } from '../../schemas/avro.ts';
+import { walkAvro, type AvroSchema } from '../../schemas/avro-shape.ts';
+import { UndecodableRecord } from '../../schemas/failures.ts';
+import { avroLong, damaged, joined, runs } from './inputs.ts';
+
+const text = fc.string({ unit: 'binary', maxLength: 30 }).filter((value) => value.isWellFormed());
+const count = fc.nat(2 ** 31 - 1);
+const instant = fc.nat(8_640_000_000_000_000);
+const SOUND = {
+  'fact-correction': fc.record({ id: text, lineage: text, subject: text, relation: fc.option(text), prompt: text, target: text, previousAnswer: fc.option(text), paraphrases: fc.array(text), neighbourhood: fc.array(text), source: text, issuedAt: instant }),
+  'correction-outcome': fc.record({
+    lineage: text,
+    revisionId: text,
+    factKey: text,
+    status: fc.constantFrom('COMMITTED' as const, 'QUARANTINED' as const),
+    version: fc.option(count),
+    reason: fc.option(text),
+    measured: fc.dictionary(text.filter((name) => name !== '__proto__'), fc.oneof(fc.double(), text), { noNullPrototype: true }),
+    position: fc.record({ topic: text, partition: count, offset: text }),
+    batchId: text,
+    decidedAt: instant,
+  }),
+  'hook-version': fc.record({ lineage: text, version: count, hash: text, parent: fc.option(text), batchId: text, added: count, removed: count, corrections: count, createdAt: instant }),
+};
+
+const HEAD_BYTES = 10;
+
+describe.each(Object.keys(SOUND) as RecordName[])('the bytes of a %s', (record) => {
+  const codec = recordCodec(record);
+  const sound = (SOUND[record] as fc.Arbitrary<never>).map((value) => new Uint8Array(codec.encode(value)));
+
+  it('damaged, are a value that can be written again or an UndecodableRecord', () => {
+    fc.assert(fc.property(damaged(sound), (bytes) => decodesOrRefuses(bytes)), runs(1_000));
+  });
+
+  it('damaged behind a sound head, too', () => {
+    const body = damaged(sound.map((bytes) => bytes.slice(HEAD_BYTES)));
+    const head = codec.encode(fc.sample(SOUND[record] as fc.Arbitrary<never>, { numRuns: 1, seed: 1 })[0]!).subarray(0, HEAD_BYTES);
+    fc.assert(fc.property(body, (bytes) => decodesOrRefuses(joined(head, bytes))), runs(1_000));
+  });
+
+  function decodesOrRefuses(bytes: Uint8Array): void {
+    const before = bytes.slice();
+    try {
+      const value = codec.decode(bytes);
+      expect(codec.decode(codec.encode(value as never))).toEqual(value);
+    } catch (fault) {
+      expect(fault).toBeInstanceOf(UndecodableRecord);
+      expect((fault as UndecodableRecord).message.length).toBeLessThan(500);
+    }
+    expect(bytes).toEqual(before);
+  }
+});
+
+describe('lengths that no record has', () => {
+  const array: AvroSchema = { type: 'array', items: 'string' };
+  const map: AvroSchema = { type: 'map', values: 'null' };
+
+  it.each<[string, AvroSchema, bigint]>([
+    ['a string of 2^60 bytes', 'string', 2n ** 60n],
+    ['a string of -1 bytes', 'string', -1n],
+    ['bytes of 2^63 - 1', 'bytes', 2n ** 63n - 1n],
+    ['an array of 2^60 items', array, 2n ** 60n],
+    ['an array of -2^63 items', array, -(2n ** 63n)],
+    ['a map of 2^60 entries', map, 2n ** 60n],
+    ['a branch that a union has not', ['null', 'string'], 2n ** 60n],
+  ])('%s is refused before anything is made for it', (_, schema, length) => {
+    expect(() => walkAvro(schema, joined(avroLong(length), avroLong(8n)), 0)).toThrow(UndecodableRecord);
+  });
+
+  it('a number of more than ten bytes is refused', () => {
+    expect(() => walkAvro('long', new Uint8Array(1_000).fill(0xff), 0)).toThrow(/more than 10 bytes/);
+  });
+
+  // An item without bytes costs a walk its time and a decoder its memory, so as many as there are bytes is the most.
+  it('items without bytes are no more than the bytes that are left', () => {
+    const nulls: AvroSchema = { type: 'array', items: 'null' };
+    expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(/1000000 items are announced and 1 bytes/);
+  });
+});
