@@ -1,12 +1,18 @@
-/** Tells the topics what was decided: a version first, so that whoever hears of a correction finds its version. */
+/**
+ * Registers what was decided and tells the topics: a version first, so that whoever hears of a correction finds its
+ * version.
+ */
 import type { Outcome } from '../schemas/editing.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
 import type { StoredEntry } from '../versions/history.ts';
 import type { Versions } from '../versions/versions.ts';
 
 export interface AnnounceActivities {
-  /** May tell the same thing twice; an outcome and a version are the same bytes under the same key each time. */
-  announce(step: { lineage: string; outcomes: Outcome[]; version: number | null }): Promise<void>;
+  /**
+   * Gives the outcomes as they stand: an id that was decided before keeps what it became. May tell the same thing twice;
+   * an outcome and a version are the same bytes under the same key each time.
+   */
+  announce(step: { lineage: string; outcomes: Outcome[]; version: number | null }): Promise<Outcome[]>;
 }
 
 /** Where announcements go: the outcomes and versions topics, whose writing is the pipelines' affair. */
@@ -23,11 +29,11 @@ export interface AnnounceDependencies {
 export function announceActivities({ announcer, versions }: AnnounceDependencies): AnnounceActivities {
   return {
     async announce({ lineage, outcomes, version }) {
-      if (version !== null) {
-        const { entries } = await versions.log(lineage).at(version);
-        await announcer.announceVersion(hookVersionOf(entries[version - 1]!));
-      }
-      if (outcomes.length > 0) await announcer.announceOutcomes(lineage, outcomes);
+      const log = versions.log(lineage);
+      const standing = outcomes.length === 0 ? [] : await (await log.register()).settle(outcomes);
+      if (version !== null) await announcer.announceVersion(hookVersionOf(await log.entry(version)));
+      if (standing.length > 0) await announcer.announceOutcomes(lineage, standing);
+      return standing;
     },
   };
 }

@@ -7,11 +7,12 @@ import { removalsInForce, type CommitResult, type ProbeReport, type StagedUpdate
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { EntryRefused } from '../versions/failures.ts';
 import type { History } from '../versions/history.ts';
+import type { VersionLog } from '../versions/version-log.ts';
 import type { Versions } from '../versions/versions.ts';
 import type { EditStep } from './index.ts';
 
 export type CommitStep = EditStep & {
-  retractions: FactRevision[];
+  withdrawals: FactRevision[];
   staged: StagedUpdate;
   probes: ProbeReport;
   workflow: { workflowId: string; runId: string };
@@ -20,7 +21,7 @@ export type CommitStep = EditStep & {
 export async function commitVersion(versions: Versions, step: CommitStep): Promise<CommitResult> {
   const log = versions.log(step.lineage);
   const history = await log.read();
-  const made = alreadyMade(history, step.batchId);
+  const made = await alreadyMade(log, step.batchId);
   if (made !== null) return made;
   if (history.head.version !== step.head.version || history.head.hash !== step.head.hash) return { kind: 'head-moved', head: history.head };
   const entry = entryOf(history, step);
@@ -30,13 +31,12 @@ export async function commitVersion(versions: Versions, step: CommitStep): Promi
   await log.getBlob(entry.probes.details);
   const result = await log.append(entry);
   if (result.kind === 'appended') return { kind: 'committed', version: entry.version, hash: result.hash, already: false };
-  const now = await log.read();
-  return alreadyMade(now, step.batchId) ?? { kind: 'head-moved', head: now.head };
+  return (await alreadyMade(log, step.batchId)) ?? { kind: 'head-moved', head: (await log.read()).head };
 }
 
-function alreadyMade(history: History, batchId: string): CommitResult | null {
-  const version = history.batches.get(batchId);
-  return version === undefined ? null : { kind: 'committed', version, hash: history.entries[version - 1]!.hash, already: true };
+async function alreadyMade(log: VersionLog, batchId: string): Promise<CommitResult | null> {
+  const version = await (await log.register()).versionOfBatch(batchId);
+  return version === null ? null : { kind: 'committed', version, hash: (await log.entry(version)).hash, already: true };
 }
 
 function failedProbes({ reasons, failing }: Verdict): string[] {
@@ -63,7 +63,7 @@ function entryOf(history: History, step: CommitStep): VersionEntry {
     batchId: step.batchId,
     added,
     removed,
-    retractions: step.retractions.flatMap((revision) => (revision.kind === 'retraction' ? [{ id: revision.id, factKey: revision.factKey, issuedAt: revision.issuedAt, position: revision.position }] : [])),
+    retractions: step.withdrawals.flatMap((revision) => (revision.kind === 'retraction' ? [{ id: revision.id, factKey: revision.factKey, issuedAt: revision.issuedAt, position: revision.position }] : [])),
     pairs: staged.pairs,
     corrections: history.active.size + added.length - removed.length,
     layers: staged.layers,

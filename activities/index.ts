@@ -32,7 +32,7 @@ export interface EditActivities {
 export interface LedgerActivities {
   planBatch: (step: { lineage: string; batchId: string; revisions: FactRevision[] }) => Promise<BatchPlan>;
   commitVersion: (
-    step: EditStep & { retractions: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
+    step: EditStep & { withdrawals: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
   ) => Promise<CommitResult>;
   /** Deletes what was staged, and what its probes wrote where there were any, unless a version refers to it. */
   discard: (step: { lineage: string; batchId: string; staged: StagedUpdate; probes?: ProbeReport | null }) => Promise<void>;

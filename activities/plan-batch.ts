@@ -1,29 +1,35 @@
 /** First step of a batch: what is there to do, seen from HEAD. */
-import type { FactRevision } from '../schemas/correction.ts';
+import { revisionId, type FactRevision } from '../schemas/correction.ts';
+import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../schemas/contradiction.ts';
 import type { BatchPlan, Outcome } from '../schemas/editing.ts';
-import type { StoredEntry } from '../versions/history.ts';
+import type { History } from '../versions/history.ts';
+import type { VersionLog } from '../versions/version-log.ts';
 import type { Versions } from '../versions/versions.ts';
-import { outcomeOf, planOf } from './plan.ts';
+import { outcomeOf, planOf, type Batch, type Precedents } from './plan.ts';
 
-export async function planBatch(versions: Versions, step: { lineage: string; batchId: string; revisions: FactRevision[] }): Promise<BatchPlan> {
+export async function planBatch(versions: Versions, step: Batch): Promise<BatchPlan> {
   const log = versions.log(step.lineage);
-  const history = await log.read();
-  const version = history.batches.get(step.batchId);
   const decidedAt = Date.now();
-  if (version === undefined) return planOf(history, step, decidedAt);
-  // Planned again on the version before its own, the batch is decided as it was then.
-  const plan = planOf(await log.at(version - 1), step, decidedAt);
-  const made = history.entries[version - 1]!;
-  const settled = [...plan.settled, ...[...plan.edits, ...plan.retractions].map((revision) => outcomeInVersion(revision, made, step, decidedAt))];
-  return { head: history.head, committed: { version, hash: made.hash }, edits: [], removals: [], retractions: [], settled };
+  const version = await (await log.register()).versionOfBatch(step.batchId);
+  const history = await log.read();
+  if (version === null) return planOf(await precedentsOf(log, history, step), step, decidedAt);
+  // Planned again on the version before its own, the batch is decided as it was then; what it wrote is in the register.
+  const plan = planOf(await precedentsOf(log, await log.at(version - 1), step), step, decidedAt);
+  const undone = [...plan.edits, ...plan.withdrawals].map((revision) => outcomeBesideVersion(revision, plan, version, step, decidedAt));
+  return { head: history.head, committed: { version, hash: (await log.entry(version)).hash }, edits: [], removals: [], withdrawals: [], settled: [...plan.settled, ...undone] };
 }
 
-function outcomeInVersion(revision: FactRevision, { entry }: StoredEntry, batch: { lineage: string; batchId: string }, decidedAt: number): Outcome {
-  const outcome = (status: Outcome['status'], version: number | null, reason: string | null) => outcomeOf(revision, batch, { status, version, reason, decidedAt });
-  const written =
-    revision.kind === 'correction'
-      ? entry.added.some(({ correctionId }) => correctionId === revision.correction.id)
-      : entry.retractions.some(({ id }) => id === revision.id);
-  if (!written) return outcome('QUARANTINED', null, `refused when its batch made version ${entry.version}`);
-  return outcome(revision.kind === 'correction' ? 'COMMITTED' : 'RETRACTED', entry.version, null);
+/** What the version log knows of a batch's ids and facts, as of a history. */
+export async function precedentsOf(log: VersionLog, history: History, batch: Batch): Promise<Precedents> {
+  const register = await log.register();
+  const [outcomes, lastWords] = await Promise.all([register.outcomesOf(batch.revisions.map(revisionId)), register.lastWords(batch.revisions.map(({ factKey }) => factKey))]);
+  return { history, outcomes, lastWords };
+}
+
+/** Of a revision that its batch's version does not carry: the version was made without it. */
+function outcomeBesideVersion(revision: FactRevision, plan: BatchPlan, version: number, batch: Batch, decidedAt: number): Outcome {
+  if (revision.kind === 'correction' && plan.withdrawals.includes(revision)) {
+    return outcomeOf(revision, batch, { status: 'QUARANTINED', reason: CONTRADICTS_A_COMMITTED_ONE, decidedAt, measured: contradictionMeasured(revision.correction.issuedAt, 1) });
+  }
+  return outcomeOf(revision, batch, { status: 'QUARANTINED', reason: `refused when its batch made version ${version}`, decidedAt });
 }

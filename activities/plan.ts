@@ -1,7 +1,9 @@
-/** A batch measured against a history: a pure function, so that the same batch on the same version is decided the same. */
-import { revisionId, revisionIssuedAt, type CorrectionRevision, type FactRevision, type RetractionRevision } from '../schemas/correction.ts';
+/** A batch measured against what was decided before: a pure function, so that the same batch on the same version is decided the same. */
+import { revisionId, revisionIssuedAt, saysTheSame, type CorrectionRevision, type FactRevision } from '../schemas/correction.ts';
+import { contradictionMeasured, contradictionReason } from '../schemas/contradiction.ts';
 import type { BatchPlan, Outcome, Removal } from '../schemas/editing.ts';
 import type { ActiveCorrection, History } from '../versions/history.ts';
+import { duplicateReason, isSameRecord, type FactNote } from '../versions/register.ts';
 
 export interface Batch {
   lineage: string;
@@ -9,44 +11,156 @@ export interface Batch {
   revisions: readonly FactRevision[];
 }
 
-export function planOf(history: History, batch: Batch, decidedAt: number): BatchPlan {
-  const plan: BatchPlan = { head: history.head, committed: null, edits: [], removals: [], retractions: [], settled: [] };
-  const settle = (revision: FactRevision, status: Outcome['status'], reason: string | null, more: Partial<Outcome> = {}) =>
-    plan.settled.push(outcomeOf(revision, batch, { status, reason, decidedAt, ...more }));
+/** What was decided before, as far as it concerns the batch. */
+export interface Precedents {
+  history: History;
+  /** What became of the batch's ids, those that were decided. */
+  outcomes: ReadonlyMap<string, Outcome>;
+  /** The last word on those of the batch's facts of which something was said that no correction holds. */
+  lastWords: ReadonlyMap<string, FactNote>;
+}
 
-  const fresh = withoutDuplicates(history, batch.revisions, settle);
-  const newest = newestOfEachFact(fresh, settle);
-  const corrections = withoutContradictions(newest.filter((revision) => revision.kind === 'correction'), settle);
-  const activeByPrompt = new Map([...history.active.values()].map((active) => [promptOf(active.prompt), active]));
+export function planOf(precedents: Precedents, batch: Batch, decidedAt: number): BatchPlan {
+  return new Planner(precedents, batch, decidedAt).plan();
+}
 
-  for (const revision of corrections) {
-    const latest = history.latestByFact.get(revision.factKey);
-    const holder = history.activeByFact.get(revision.factKey);
-    // A fact may have been corrected under another relation's name; one prompt has one answer.
-    const samePrompt = activeByPrompt.get(promptOf(revision.correction.prompt));
-    const rival = samePrompt !== undefined && samePrompt.correctionId !== holder && samePrompt.target !== revision.correction.target ? samePrompt : undefined;
-    const later = [latest, rival].find((earlier) => earlier !== undefined && earlier.issuedAt > revision.correction.issuedAt);
-    if (later !== undefined) {
-      const id = 'id' in later ? later.id : later.correctionId;
-      settle(revision, 'SUPERSEDED', `"${id}", committed in version ${later.version}, was issued later`, { version: later.version });
-      continue;
+class Planner {
+  readonly #precedents: Precedents;
+  readonly #batch: Batch;
+  readonly #decidedAt: number;
+  readonly #plan: BatchPlan;
+
+  constructor(precedents: Precedents, batch: Batch, decidedAt: number) {
+    this.#precedents = precedents;
+    this.#batch = batch;
+    this.#decidedAt = decidedAt;
+    this.#plan = { head: precedents.history.head, committed: null, edits: [], removals: [], withdrawals: [], settled: [] };
+  }
+
+  plan(): BatchPlan {
+    const newest = this.#newestOfEachFact(this.#withoutDuplicates());
+    const corrections = this.#withoutContradictions(newest.filter((revision) => revision.kind === 'correction'));
+    for (const revision of corrections) this.#correct(revision);
+    for (const revision of newest) if (revision.kind === 'retraction') this.#retract(revision);
+    return this.#plan;
+  }
+
+  /** An id decided before keeps what it became; the very record that was decided has its outcome and is no duplicate of itself. */
+  #withoutDuplicates(): FactRevision[] {
+    const seen = new Map<string, FactRevision>();
+    return this.#batch.revisions.filter((revision) => {
+      const id = revisionId(revision);
+      const decided = this.#precedents.outcomes.get(id);
+      const twin = seen.get(id);
+      if (decided !== undefined && isSameRecord(decided.position, revision.position)) this.#plan.settled.push(decided);
+      else if (decided !== undefined) this.#settle(revision, 'DUPLICATE', duplicateReason(decided), { version: decided.version, measured: { code: 'duplicate' } });
+      else if (twin !== undefined) this.#settle(revision, 'DUPLICATE', `"${id}" is in the batch twice`, { measured: { code: 'duplicate' } });
+      else return seen.set(id, revision);
+      return false;
+    });
+  }
+
+  /** What was issued last goes on, of one time the record that came last; corrections of one time that say different things all go on. */
+  #newestOfEachFact(revisions: readonly FactRevision[]): FactRevision[] {
+    const newest = new Map<string, FactRevision>();
+    for (const revision of revisions) {
+      const rival = newest.get(revision.factKey);
+      if (rival === undefined || isNewer(revision, rival)) newest.set(revision.factKey, revision);
     }
-    plan.edits.push(revision);
-    for (const predecessor of [history.active.get(holder ?? ''), rival]) {
-      if (predecessor !== undefined) addRemoval(plan, removalOf(predecessor, 'superseded', revision.correction.id));
+    return revisions.filter((revision) => {
+      const winner = newest.get(revision.factKey)!;
+      const goesOn = winner === revision || contradict(winner, revision);
+      if (!goesOn) this.#settle(revision, 'SUPERSEDED', `"${revisionId(winner)}" of the same batch is newer`, { measured: { code: 'superseded', by: revisionId(winner) } });
+      return goesOn;
+    });
+  }
+
+  /** One prompt has one answer, whatever its facts are called: of two answers the newer holds, of one time neither does. */
+  #withoutContradictions(corrections: readonly CorrectionRevision[]): CorrectionRevision[] {
+    const byPrompt = grouped(corrections, ({ correction }) => promptOf(correction.prompt));
+    const byFact = grouped(corrections, ({ factKey }) => factKey);
+    return corrections.filter((revision) => {
+      const near = new Set([...byPrompt.get(promptOf(revision.correction.prompt))!, ...byFact.get(revision.factKey)!]);
+      const rivals = [...near].filter((rival) => !saysTheSame(rival.correction, revision.correction));
+      const newer = rivals.find((rival) => rival.correction.issuedAt > revision.correction.issuedAt);
+      const equal = rivals.filter((rival) => rival.correction.issuedAt === revision.correction.issuedAt);
+      if (newer !== undefined) {
+        this.#settle(revision, 'SUPERSEDED', `"${newer.correction.id}" of the same batch answers the same prompt and is newer`, { measured: { code: 'superseded', by: newer.correction.id } });
+      } else if (equal.length > 0) this.#contradicted(revision, equal.map(({ correction }) => correction));
+      return newer === undefined && equal.length === 0;
+    });
+  }
+
+  #correct(revision: CorrectionRevision): void {
+    const { history, lastWords } = this.#precedents;
+    const { correction, factKey } = revision;
+    const holders = this.#holders(revision);
+    const holder = history.active.get(history.activeByFact.get(factKey) ?? '');
+    const word = lastWords.get(factKey);
+    const later = holders.find(({ issuedAt }) => issuedAt > correction.issuedAt);
+    if (later !== undefined) return this.#settle(revision, 'SUPERSEDED', `"${later.correctionId}", committed in version ${later.version}, was issued later`, { version: later.version });
+    if (word !== undefined && (holder === undefined || word.issuedAt > holder.issuedAt)) {
+      if (word.issuedAt > correction.issuedAt) return this.#settle(revision, 'SUPERSEDED', `"${word.id}", ${word.because === 'retracted' ? 'which retracted the fact' : `which was ${word.because}`}, was issued later`, { version: word.version });
+      if (word.because === 'contradicted' && word.issuedAt === correction.issuedAt) {
+        return this.#settle(revision, 'QUARANTINED', `issued at the same time as corrections that contradict each other ("${word.id}" is one)`, { measured: contradictionMeasured(correction.issuedAt, 1) });
+      }
+    }
+    const contradicted = holders.filter((holder) => holder.issuedAt === correction.issuedAt && !saysTheSame(holder, correction));
+    if (contradicted.length > 0) return this.#contradict(revision, contradicted);
+    this.#plan.edits.push(revision);
+    for (const holder of holders) this.#remove(holder, 'superseded', correction.id);
+  }
+
+  /** A committed correction of the same time that says otherwise goes: which came first must not decide what is believed. */
+  #contradict(revision: CorrectionRevision, contradicted: readonly ActiveCorrection[]): void {
+    this.#plan.withdrawals.push(revision);
+    for (const holder of contradicted) this.#remove(holder, 'contradicted', revision.correction.id);
+  }
+
+  #contradicted(revision: CorrectionRevision, others: readonly { id: string; target: string }[]): void {
+    const { issuedAt } = revision.correction;
+    const holders = this.#holders(revision).filter((holder) => holder.issuedAt === issuedAt);
+    if (holders.length > 0) return this.#contradict(revision, holders);
+    this.#settle(revision, 'QUARANTINED', contradictionReason(others), { measured: contradictionMeasured(issuedAt, others.length) });
+  }
+
+  #retract(revision: Extract<FactRevision, { kind: 'retraction' }>): void {
+    const { history } = this.#precedents;
+    const { factKey, issuedAt, id } = revision;
+    const holder = history.active.get(history.activeByFact.get(factKey) ?? '');
+    if (holder === undefined) this.#settle(revision, 'NOTHING_TO_RETRACT', 'the fact has no committed correction', { measured: { code: 'nothing-to-retract', issuedAt } });
+    else if (holder.issuedAt > issuedAt) this.#settle(revision, 'SUPERSEDED', `"${holder.correctionId}", committed in version ${holder.version}, was issued later`, { version: holder.version });
+    else {
+      this.#plan.withdrawals.push(revision);
+      this.#remove(holder, 'retracted', id);
     }
   }
-  for (const revision of newest.filter((one): one is RetractionRevision => one.kind === 'retraction')) {
+
+  /** The committed corrections that this one would take the place of: its fact's, and one of another fact that answers its prompt otherwise. */
+  #holders(revision: CorrectionRevision): ActiveCorrection[] {
+    const { history } = this.#precedents;
     const holder = history.active.get(history.activeByFact.get(revision.factKey) ?? '');
-    if (holder === undefined) settle(revision, 'NOTHING_TO_RETRACT', 'the fact has no committed correction');
-    else if (holder.issuedAt > revision.issuedAt) {
-      settle(revision, 'SUPERSEDED', `"${holder.correctionId}", committed in version ${holder.version}, was issued later`, { version: holder.version });
-    } else {
-      plan.retractions.push(revision);
-      addRemoval(plan, removalOf(holder, 'retracted', revision.id));
-    }
+    const rival = this.#activeByPrompt.get(promptOf(revision.correction.prompt));
+    return [...(holder === undefined ? [] : [holder]), ...(rival === undefined || rival === holder || saysTheSame(rival, revision.correction) ? [] : [rival])];
   }
-  return plan;
+
+  #byPrompt: Map<string, ActiveCorrection> | null = null;
+  get #activeByPrompt(): Map<string, ActiveCorrection> {
+    return (this.#byPrompt ??= new Map([...this.#precedents.history.active.values()].map((active) => [promptOf(active.prompt), active])));
+  }
+
+  /** A correction that two of the batch want gone goes once; what holds though an edit is refused outweighs. */
+  #remove({ correctionId, factKey, position }: ActiveCorrection, because: Removal['because'], by: string): void {
+    const removal = { correctionId, factKey, because, by, position };
+    const { removals } = this.#plan;
+    const at = removals.findIndex((one) => one.correctionId === correctionId);
+    if (at === -1) removals.push(removal);
+    else if (removals[at]!.because === 'superseded') removals[at] = removal;
+  }
+
+  #settle(revision: FactRevision, status: Outcome['status'], reason: string, more: Partial<Outcome> = {}): void {
+    this.#plan.settled.push(outcomeOf(revision, this.#batch, { status, reason, decidedAt: this.#decidedAt, ...more }));
+  }
 }
 
 export function outcomeOf(
@@ -66,70 +180,8 @@ export function outcomeOf(
   };
 }
 
-type Settle = (revision: FactRevision, status: Outcome['status'], reason: string | null, more?: Partial<Outcome>) => void;
-
-function removalOf({ correctionId, factKey, position }: ActiveCorrection, because: Removal['because'], by: string): Removal {
-  return { correctionId, factKey, because, by, position };
-}
-
-/** A correction that two of the batch want gone goes once; a retraction outweighs, for it holds though an edit is refused. */
-function addRemoval(plan: BatchPlan, removal: Removal): void {
-  const at = plan.removals.findIndex(({ correctionId }) => correctionId === removal.correctionId);
-  if (at === -1) plan.removals.push(removal);
-  else if (removal.because === 'retracted') plan.removals[at] = removal;
-}
-
-function withoutDuplicates(history: History, revisions: readonly FactRevision[], settle: Settle): FactRevision[] {
-  const seen = new Set<string>();
-  return revisions.filter((revision) => {
-    const id = revisionId(revision);
-    const version = history.committed.get(id);
-    if (version !== undefined && isOwnRecord(history, version, revision)) settle(revision, revision.kind === 'correction' ? 'COMMITTED' : 'RETRACTED', null, { version });
-    else if (version !== undefined) settle(revision, 'DUPLICATE', `"${id}" was committed in version ${version}`, { version });
-    else if (seen.has(id)) settle(revision, 'DUPLICATE', `"${id}" is in the batch twice`);
-    else return seen.add(id);
-    return false;
-  });
-}
-
-/** The very record was committed, by a part of its batch in an earlier run: it has its outcome and is no duplicate of itself. */
-function isOwnRecord(history: History, version: number, revision: FactRevision): boolean {
-  const { added, retractions } = history.entries[version - 1]!.entry;
-  const id = revisionId(revision);
-  const position = (added.find(({ correctionId }) => correctionId === id) ?? retractions.find((retraction) => retraction.id === id))?.position;
-  const { topic, partition, offset } = revision.position;
-  return position !== undefined && position.topic === topic && position.partition === partition && position.offset === offset;
-}
-
-function newestOfEachFact(revisions: readonly FactRevision[], settle: Settle): FactRevision[] {
-  const newest = new Map<string, FactRevision>();
-  for (const revision of revisions) {
-    const rival = newest.get(revision.factKey);
-    if (rival === undefined || isNewer(revision, rival)) newest.set(revision.factKey, revision);
-  }
-  return revisions.filter((revision) => {
-    const winner = newest.get(revision.factKey)!;
-    if (winner !== revision) settle(revision, 'SUPERSEDED', `"${revisionId(winner)}" of the same batch is newer`);
-    return winner === revision;
-  });
-}
-
-/** Two facts that give one prompt different answers: the newer is written. */
-function withoutContradictions(corrections: readonly CorrectionRevision[], settle: Settle): CorrectionRevision[] {
-  const newest = new Map<string, CorrectionRevision>();
-  for (const revision of corrections) {
-    const prompt = promptOf(revision.correction.prompt);
-    const rival = newest.get(prompt);
-    if (rival === undefined || isNewer(revision, rival)) newest.set(prompt, revision);
-  }
-  return corrections.filter((revision) => {
-    const winner = newest.get(promptOf(revision.correction.prompt))!;
-    const contradicted = winner.correction.target !== revision.correction.target;
-    if (contradicted) {
-      settle(revision, 'QUARANTINED', `"${winner.correction.id}" of the same batch answers the same prompt with "${winner.correction.target}"`, { measured: { code: 'contradiction' } });
-    }
-    return !contradicted;
-  });
+function contradict(a: FactRevision, b: FactRevision): boolean {
+  return a.kind === 'correction' && b.kind === 'correction' && a.correction.issuedAt === b.correction.issuedAt && !saysTheSame(a.correction, b.correction);
 }
 
 /** By the submitters' clock, then by the place in Kafka, then by the place in the batch. */
@@ -138,6 +190,12 @@ function isNewer(revision: FactRevision, rival: FactRevision): boolean {
   if (issuedAt !== rivalIssuedAt) return issuedAt > rivalIssuedAt;
   const [a, b] = [revision.position, rival.position];
   return a.topic !== b.topic || a.partition !== b.partition || BigInt(a.offset) >= BigInt(b.offset);
+}
+
+function grouped<Item>(items: readonly Item[], keyOf: (item: Item) => string): Map<string, Item[]> {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
+  return groups;
 }
 
 function promptOf(prompt: string): string {

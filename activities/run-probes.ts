@@ -88,7 +88,7 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
   });
   const largest = (layers: readonly { editNorm: number }[]) => layers.reduce((norm, { editNorm }) => Math.max(norm, Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE), 0);
   const measuredAfter = measure(after, await staged.canaryRatio(), largest(step.staged.layers));
-  const measuredBefore = measure(before, await head.canaryRatio(), largest(history.entries.at(-1)?.entry.layers ?? []));
+  const measuredBefore = measure(before, await head.canaryRatio(), largest(history.latest?.entry.layers ?? []));
   const measuredCorrections = questions.map(({ correction, own }) => {
     const answer = after.get(own)!;
     const harmed = aboutSubject(siblings, correction.subject).filter((one) => {

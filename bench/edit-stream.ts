@@ -63,7 +63,7 @@ export async function editStream(engine: Engine, records: readonly BenchRecord[]
       const staged = await activities.stageUpdate({ ...step, shards: [shard] });
       if (staged.rows.length > 0) {
         const probes = await activities.runProbes({ ...step, staged, settings: PERMISSIVE });
-        await timed(stages, 'commit', () => activities.commitVersion({ ...step, retractions: [], staged, probes, workflow: { workflowId: 'bench', runId: 'bench' } }));
+        await timed(stages, 'commit', () => activities.commitVersion({ ...step, withdrawals: [], staged, probes, workflow: { workflowId: 'bench', runId: 'bench' } }));
       }
       secondsByBatch.push((performance.now() - began) / 1000);
       tell(Math.min(records.length, begin + batchSize));

@@ -77,7 +77,12 @@ export const LINEAGE_NAME = /^[a-z0-9][a-z0-9_-]{0,99}$/;
  */
 export function factKeyOf(correction: Pick<FactCorrection, 'subject' | 'relation' | 'prompt'>): string {
   const relation = correction.relation ?? correction.prompt.replace(correction.subject, '{}');
-  return `${normalised(correction.subject)}|${normalised(relation)}`;
+  return `${keyPart(correction.subject)}|${keyPart(relation)}`;
+}
+
+/** Whether two corrections of one fact ask for the same answer; spelling in Unicode and white space at the ends do not count. */
+export function saysTheSame(a: { target: string }, b: { target: string }): boolean {
+  return a.target.trim().normalize('NFC') === b.target.trim().normalize('NFC');
 }
 
 export function revisionId(revision: FactRevision): string {
@@ -121,6 +126,11 @@ export function faultsOf(correction: FactCorrection): string[] {
   return faults;
 }
 
-function normalised(text: string): string {
-  return text.normalize('NFC').trim().replace(/\s+/gu, ' ').replace(/[\\|]/g, (character) => `\\${character}`);
+/** A text in Unicode NFC with runs of white space folded to one space: what is equal so is the same subject. */
+export function normalisedText(text: string): string {
+  return text.normalize('NFC').trim().replace(/\s+/gu, ' ');
+}
+
+function keyPart(text: string): string {
+  return normalisedText(text).replace(/[\\|]/g, (character) => `\\${character}`);
 }

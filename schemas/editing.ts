@@ -103,7 +103,8 @@ export interface Refusal {
 export interface Removal {
   correctionId: string;
   factKey: string;
-  because: 'superseded' | 'retracted' | 'reverted';
+  /** `contradicted`: another correction of the same time says otherwise, and neither is to be believed. */
+  because: 'superseded' | 'retracted' | 'reverted' | 'contradicted';
   /** The id of the revision that asked for it. */
   by: string;
   /** Of the correction that leaves. */
@@ -131,14 +132,14 @@ export interface BatchPlan {
   head: HeadReference;
   /**
    * The version this batch already made, by an earlier run of the same batch. Then nothing is left to do but to
-   * announce: `edits`, `removals` and `retractions` are empty and `settled` has an outcome for every revision.
+   * announce: `edits`, `removals` and `withdrawals` are empty and `settled` has an outcome for every revision.
    */
   committed: { version: number; hash: string } | null;
   /** The corrections to be written, at most one per fact. */
   edits: CorrectionRevision[];
   removals: Removal[];
-  /** Retractions that `removals` carry out. */
-  retractions: FactRevision[];
+  /** Revisions that only take something out, by `removals`: retractions, and corrections that contradict a committed one of their time. */
+  withdrawals: FactRevision[];
   /** Decided without an edit: duplicates, superseded, contradictions, nothing to retract. */
   settled: Outcome[];
 }

@@ -45,7 +45,7 @@ export const versionEntrySchema = z.object({
     z.object({
       correctionId: z.string(),
       factKey: z.string(),
-      because: z.enum(['superseded', 'retracted', 'reverted']),
+      because: z.enum(['superseded', 'retracted', 'reverted', 'contradicted']),
       by: z.string(),
     }),
   ),

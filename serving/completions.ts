@@ -7,6 +7,8 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import type { GenerateOptions } from '../model/engine.ts';
+import { mayUse } from './access.ts';
+import { callerOf, forRole } from './admission.ts';
 import type { Answer, Answers, VersionName } from './answers.ts';
 import type { FollowedLineages } from './followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
@@ -40,15 +42,15 @@ const completionBody = z.looseObject({
 });
 
 export function completionRoutes(server: FastifyInstance, answers: Answers, followed: FollowedLineages, metrics: ServingMetrics): void {
-  server.get('/v1/models', async () => ({
+  server.get('/v1/models', forRole('read', 'own'), async (request) => ({
     object: 'list',
-    data: followed.all().flatMap(({ lineage, served }) => [
-      { id: lineage, object: 'model', created: createdAt(served?.entries.at(-1)?.entry.createdAt), owned_by: 'errata', version: served?.head.version ?? null },
+    data: followed.all().filter(({ lineage }) => mayUse(callerOf(request), lineage)).flatMap(({ lineage, served }) => [
+      { id: lineage, object: 'model', created: createdAt(served?.latest?.entry.createdAt), owned_by: 'errata', version: served?.head.version ?? null },
       { id: `${lineage}@base`, object: 'model', created: 0, owned_by: 'errata', version: 0 },
     ]),
   }));
 
-  server.post('/v1/completions', async (request, reply) => {
+  server.post('/v1/completions', forRole('read', ({ body }) => lineageOfModel(body)), async (request, reply) => {
     const checked = completionBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
     const body = checked.data;
@@ -70,6 +72,11 @@ export function completionRoutes(server: FastifyInstance, answers: Answers, foll
     void reply.header('errata-version', answer.version);
     return { ...head, choices: [choice(answer.generation.text, finishOf(answer))], usage: usageOf(answer), errata: { lineage: answer.lineage, version: answer.version, opened: answer.opened } };
   });
+}
+
+function lineageOfModel(body: unknown): string | undefined {
+  const { model } = (body ?? {}) as { model?: unknown };
+  return typeof model === 'string' ? parseModelName(model)?.lineage : undefined;
 }
 
 /** Null for what is no model's name. */

@@ -1,9 +1,11 @@
 /** What an auditor and an editor ask: the versions there are, one of them whole, and an answer before and after. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import type { CorrectionProbe } from '../schemas/editing.ts';
 import type { StoredEntry } from '../versions/history.ts';
+import { mayUse } from './access.ts';
+import { callerOf, forRole } from './admission.ts';
 import type { Answers } from './answers.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
 import type { FollowedLineages } from './followed-lineages.ts';
@@ -29,32 +31,32 @@ const compareBody = z.strictObject({
 });
 
 export function lineageRoutes(server: FastifyInstance, answers: Answers, followed: FollowedLineages, metrics: ServingMetrics): void {
-  server.get('/v1/lineages', async () => ({
-    lineages: followed.all().map(({ lineage, served, fault }) => ({ lineage, version: served?.head.version ?? null, corrections: served?.active.size ?? null, fault })),
+  server.get('/v1/lineages', forRole('read', 'own'), async (request) => ({
+    lineages: followed.all().filter(({ lineage }) => mayUse(callerOf(request), lineage)).map(({ lineage, served, fault }) => ({ lineage, version: served?.head.version ?? null, corrections: served?.active.size ?? null, fault })),
   }));
 
-  server.get<{ Params: { lineage: string } }>('/v1/lineages/:lineage/versions', async (request, reply) => {
+  server.get<{ Params: { lineage: string } }>('/v1/lineages/:lineage/versions', forRole('read', lineageInPath), async (request, reply) => {
     const query = versionsQuery.safeParse(request.query);
     if (!query.success) return refuseBody(reply, query.error);
     const found = await answers.historyOf(request.params.lineage, 'head');
     if (found.kind !== 'history') return refuseUnanswered(reply, found);
-    const { head, entries } = found.history;
+    const { head } = found.history;
     const end = Math.min(head.version, (query.data.before ?? head.version + 1) - 1);
     const begin = Math.max(0, end - query.data.limit);
-    return { lineage: request.params.lineage, head, versions: entries.slice(begin, end).reverse().map(summaryOf), next: begin > 0 ? begin + 1 : null };
+    return { lineage: request.params.lineage, head, versions: (await found.followed.log.entries(begin + 1, end)).reverse().map(summaryOf), next: begin > 0 ? begin + 1 : null };
   });
 
-  server.get<{ Params: { lineage: string; version: string } }>('/v1/lineages/:lineage/versions/:version', async (request, reply) => {
+  server.get<{ Params: { lineage: string; version: string } }>('/v1/lineages/:lineage/versions/:version', forRole('read', lineageInPath), async (request, reply) => {
     const { lineage, version } = request.params;
     if (!/^\d{1,15}$/.test(version) || Number(version) === 0) return refuse(reply, 400, 'invalid_version', `"${version.slice(0, 40)}" is no version: versions are 1, 2, 3 and so on.`, 'version');
     const found = await answers.historyOf(lineage, Number(version));
     if (found.kind !== 'history') return refuseUnanswered(reply, found);
-    const { entry, hash } = found.history.entries.at(-1)!;
+    const { entry, hash } = found.history.latest!;
     const details = new TextDecoder().decode(await found.followed.log.getBlob(entry.probes.details));
     return { hash, entry, probes: JSON.parse(details) as CorrectionProbe[] };
   });
 
-  server.post('/v1/compare', async (request, reply) => {
+  server.post('/v1/compare', forRole('read', ({ body }) => (body as { lineage?: unknown } | null)?.lineage), async (request, reply) => {
     const checked = compareBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
     const { lineage, prompt, version, tokensMax } = checked.data;
@@ -74,6 +76,8 @@ export function lineageRoutes(server: FastifyInstance, answers: Answers, followe
     };
   });
 }
+
+const lineageInPath = ({ params }: FastifyRequest): unknown => (params as { lineage: string }).lineage;
 
 function summaryOf({ entry, hash }: StoredEntry) {
   const { version, parent, createdAt, batchId, added, removed, corrections, probes, workflow } = entry;

@@ -1,6 +1,6 @@
 /**
- * What a lineage's entries add up to: which corrections hold, which ids were ever committed, which batches are done.
- * A fold over the entries in order, so that a longer log only costs its new entries.
+ * What a lineage's entries add up to: which corrections hold. A fold over the entries in order, so that a longer log only
+ * costs its new entries. It is as large as what holds; what was decided long ago is found in the register.
  */
 import type { BlobReference, HeadReference } from '../schemas/editing.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
@@ -8,18 +8,12 @@ import type { VersionEntry } from '../schemas/version-entry.ts';
 export interface History {
   readonly lineage: string;
   readonly head: HeadReference;
-  /** `entries[v - 1]` is version v. */
-  readonly entries: readonly StoredEntry[];
+  /** HEAD's; null for the base model. */
+  readonly latest: StoredEntry | null;
   /** The corrections that hold at HEAD by id, in the order in which they were committed. */
   readonly active: ReadonlyMap<string, ActiveCorrection>;
   /** Id of the active correction of a fact. */
   readonly activeByFact: ReadonlyMap<string, string>;
-  /** Every correction and retraction ever committed, and the version that first did. */
-  readonly committed: ReadonlyMap<string, number>;
-  /** The latest committed revision of each fact by `issuedAt`: what an older one that comes late is measured against. */
-  readonly latestByFact: ReadonlyMap<string, CommittedRevision>;
-  /** The version a batch made. */
-  readonly batches: ReadonlyMap<string, number>;
 }
 
 export interface StoredEntry {
@@ -36,23 +30,13 @@ export type ActiveCorrection = AddedCorrection & {
   pairs: BlobReference;
 };
 
-export interface CommittedRevision {
-  kind: 'correction' | 'retraction';
-  id: string;
-  issuedAt: number;
-  version: number;
-}
-
 export function emptyHistory(lineage: string): History {
   return {
     lineage,
     head: { version: 0, hash: null },
-    entries: [],
+    latest: null,
     active: new Map(),
     activeByFact: new Map(),
-    committed: new Map(),
-    latestByFact: new Map(),
-    batches: new Map(),
   };
 }
 
@@ -62,27 +46,12 @@ export function emptyHistory(lineage: string): History {
  */
 export function extended(history: History, entries: readonly StoredEntry[], check?: (before: History, next: StoredEntry) => void): History {
   if (entries.length === 0) return history;
-  const after = {
-    lineage: history.lineage,
-    head: history.head,
-    entries: [...history.entries],
-    active: new Map(history.active),
-    activeByFact: new Map(history.activeByFact),
-    committed: new Map(history.committed),
-    latestByFact: new Map(history.latestByFact),
-    batches: new Map(history.batches),
-  };
+  const after = { lineage: history.lineage, head: history.head, latest: history.latest, active: new Map(history.active), activeByFact: new Map(history.activeByFact) };
   for (const stored of entries) {
     check?.(after, stored);
     apply(after, stored);
   }
   return after;
-}
-
-/** The history as it was when `version` was HEAD; 0 is the base model. */
-export function historyAt(history: History, version: number): History {
-  if (version === history.head.version) return history;
-  return extended(emptyHistory(history.lineage), history.entries.slice(0, version));
 }
 
 /** What an entry says that cannot follow this history, in words; empty when it can. The parent hash is among them. */
@@ -91,8 +60,6 @@ export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
   if (entry.lineage !== history.lineage) faults.push(`it belongs to lineage "${entry.lineage}"`);
   if (entry.version !== history.head.version + 1) faults.push(`it is version ${entry.version} where ${history.head.version + 1} is due`);
   if (entry.parent !== history.head.hash) faults.push(`its parent is ${entry.parent ?? 'none'}, the entry before it has hash ${history.head.hash ?? 'none'}`);
-  const earlier = history.batches.get(entry.batchId);
-  if (earlier !== undefined) faults.push(`batch "${entry.batchId}" already made version ${earlier}`);
 
   const removed = new Set<string>();
   for (const { correctionId, factKey } of entry.removed) {
@@ -125,34 +92,23 @@ export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
 
 interface Draft {
   head: HeadReference;
-  entries: StoredEntry[];
+  latest: StoredEntry | null;
   active: Map<string, ActiveCorrection>;
   activeByFact: Map<string, string>;
-  committed: Map<string, number>;
-  latestByFact: Map<string, CommittedRevision>;
-  batches: Map<string, number>;
 }
 
 function apply(draft: Draft, stored: StoredEntry): void {
   const { entry, hash } = stored;
   const { version } = entry;
-  const note = (factKey: string, revision: CommittedRevision) => {
-    if (!draft.committed.has(revision.id)) draft.committed.set(revision.id, version);
-    const latest = draft.latestByFact.get(factKey);
-    if (latest === undefined || revision.issuedAt >= latest.issuedAt) draft.latestByFact.set(factKey, revision);
-  };
   for (const { correctionId, factKey } of entry.removed) {
     draft.active.delete(correctionId);
     draft.activeByFact.delete(factKey);
   }
   for (const correction of entry.added) {
-    const { correctionId: id, factKey, issuedAt } = correction;
+    const { correctionId: id, factKey } = correction;
     draft.active.set(id, { ...correction, version, pairs: entry.pairs! });
     draft.activeByFact.set(factKey, id);
-    note(factKey, { kind: 'correction', id, issuedAt, version });
   }
-  for (const { id, factKey, issuedAt } of entry.retractions) note(factKey, { kind: 'retraction', id, issuedAt, version });
-  draft.batches.set(entry.batchId, version);
-  draft.entries.push(stored);
+  draft.latest = stored;
   draft.head = { version, hash };
 }

@@ -8,7 +8,7 @@ import type { History } from './history.ts';
 
 /** Throws `BaseChanged` where HEAD was made with another base model, or with other blocks or keys than the model edits now. */
 export function requireSameBase(history: History, now: Pick<Provenance, 'base' | 'parameters'>): void {
-  const head = history.entries.at(-1)?.entry;
+  const head = history.latest?.entry;
   if (head === undefined) return;
   const differences: string[] = [];
   if (head.base.sha256 !== now.base.sha256) differences.push(`base model ${head.base.name} (${head.base.sha256.slice(0, 12)}), now ${now.base.name} (${now.base.sha256.slice(0, 12)})`);

@@ -9,8 +9,9 @@ import type { BlobReference } from '../schemas/editing.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { BlobMissing, EntryRefused, VersionLogDamaged, VersionUnknown } from './failures.ts';
-import { emptyHistory, extended, faultsOfEntry, historyAt, type History, type StoredEntry } from './history.ts';
+import { emptyHistory, extended, faultsOfEntry, type History, type StoredEntry } from './history.ts';
 import { checkObjectName, type ObjectStore } from './object-store.ts';
+import { Register } from './register.ts';
 
 /** Largest entry, in bytes. */
 export const ENTRY_BYTES_MAX = 16 * 2 ** 20;
@@ -28,6 +29,7 @@ export class VersionLog {
   #known: History;
   #reading: Promise<History> | null = null;
   readonly #past = new Map<number, History>();
+  readonly #register: Register;
 
   /** A log without entries needs no creating. Throws `ObjectNameInvalid` for a name no lineage may have. */
   constructor(
@@ -37,6 +39,7 @@ export class VersionLog {
     checkObjectName(LINEAGE_NAME.test(lineage) ? lineage : '');
     this.#store = store;
     this.#known = emptyHistory(lineage);
+    this.#register = new Register(store, lineage);
   }
 
   /** The history up to HEAD, as it is now in the store. Throws `VersionLogDamaged`. */
@@ -45,17 +48,49 @@ export class VersionLog {
     return this.#reading;
   }
 
-  /** The history as of a version; reads on when the version is not known yet. Throws `VersionUnknown`. */
+  /**
+   * The history as of a version; reads on when the version is not known yet, and all of it once more for a version that
+   * lies behind and is none of the last few asked for. Throws `VersionUnknown`.
+   */
   async at(version: number): Promise<History> {
     let history = this.#known;
     if (version > history.head.version) history = await this.read();
     if (!Number.isInteger(version) || version < 0 || version > history.head.version) throw new VersionUnknown(this.lineage, version, history.head.version);
     if (version === history.head.version) return history;
-    const past = this.#past.get(version) ?? historyAt(history, version);
+    const past = this.#past.get(version) ?? (await this.#refold(version));
     this.#past.delete(version);
     this.#past.set(version, past);
     if (this.#past.size > PAST_HISTORIES_MAX) this.#past.delete(this.#past.keys().next().value!);
     return past;
+  }
+
+  /** One entry. Its hash is the parent that the entry after it names, or HEAD's. Throws `VersionUnknown` and `VersionLogDamaged`. */
+  async entry(version: number): Promise<StoredEntry> {
+    let history = this.#known;
+    if (version > history.head.version) history = await this.read();
+    if (!Number.isInteger(version) || version < 1 || version > history.head.version) throw new VersionUnknown(this.lineage, version, history.head.version);
+    if (version === history.head.version) return history.latest!;
+    const [stored, next] = await Promise.all([this.#stored(version), version + 1 === history.head.version ? history.latest! : this.#stored(version + 1)]);
+    if (next.entry.parent !== stored.hash) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, version), `it hashes to ${stored.hash}, version ${version + 1} names ${next.entry.parent ?? 'none'}`);
+    return stored;
+  }
+
+  /** The entries of versions `first` to `last`, those there are, in order. */
+  async entries(first: number, last: number): Promise<StoredEntry[]> {
+    const { head } = await this.read();
+    const entries: StoredEntry[] = [];
+    for (let version = Math.max(1, first); version <= Math.min(last, head.version); version += ENTRIES_AHEAD_MAX) {
+      const piece = Array.from({ length: Math.min(ENTRIES_AHEAD_MAX, Math.min(last, head.version) - version + 1) }, (_, i) => this.entry(version + i));
+      entries.push(...(await Promise.all(piece)));
+    }
+    return entries;
+  }
+
+  /** What became of every revision, up to HEAD as it is now in the store. */
+  async register(): Promise<Register> {
+    const { head } = await this.read();
+    await this.#register.completeTo(head.version, (version) => this.entry(version));
+    return this.#register;
   }
 
   /**
@@ -69,13 +104,14 @@ export class VersionLog {
     });
     const checked = versionEntrySchema.safeParse(entry);
     const faults = checked.success ? faultsOfEntry(history, entry) : checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    const made = faults.length > 0 ? null : await (await this.register()).versionOfBatch(entry.batchId);
+    if (made !== null && made < entry.version) faults.push(`batch "${entry.batchId}" already made version ${made}`);
     if (faults.length > 0) throw new EntryRefused(this.lineage, entry.version, faults);
     const bytes = canonicalJson(checked.data);
     if (bytes.byteLength > ENTRY_BYTES_MAX) throw new EntryRefused(this.lineage, entry.version, [`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`]);
     const result = await this.#store.putIfAbsent(entryName(this.lineage, entry.version), bytes);
     if (result === 'stored') return { kind: 'appended', hash: sha256(bytes) };
-    const present = await this.at(entry.version);
-    return { kind: 'exists', ...present.entries[entry.version - 1]! };
+    return { kind: 'exists', ...(await this.entry(entry.version)) };
   }
 
   /** Writes a blob under the hash of its bytes; doing it twice is doing it once. */
@@ -98,21 +134,39 @@ export class VersionLog {
 
   /** Deletes a blob that no entry names; true where it did. Only for what the caller staged itself. */
   async deleteUnreferenced(reference: BlobReference): Promise<boolean> {
-    const { entries } = await this.read();
-    const named = entries.some(({ entry }) => entry.pairs?.sha256 === reference.sha256 || entry.probes.details.sha256 === reference.sha256);
+    const named = await (await this.register()).names(reference);
     if (!named) await this.#store.delete(blobName(this.lineage, reference.sha256));
     return !named;
   }
 
   async #readOn(): Promise<History> {
-    for (let ahead = 1; ; ahead = Math.min(ahead * 2, ENTRIES_AHEAD_MAX)) {
-      const first = this.#known.head.version + 1;
-      const fetched = await Promise.all(Array.from({ length: ahead }, (_, i) => this.#store.get(entryName(this.lineage, first + i))));
+    for await (const history of this.#foldedFrom(this.#known, Number.MAX_SAFE_INTEGER)) this.#known = history;
+    return this.#known;
+  }
+
+  async #refold(version: number): Promise<History> {
+    let history = emptyHistory(this.lineage);
+    for await (const next of this.#foldedFrom(history, version)) history = next;
+    return history;
+  }
+
+  /** The history extended by what follows it in the store, piece by piece, up to version `last`. */
+  async *#foldedFrom(history: History, last: number): AsyncIterable<History> {
+    for (let ahead = 1; history.head.version < last; ahead = Math.min(ahead * 2, ENTRIES_AHEAD_MAX)) {
+      const first = history.head.version + 1;
+      const fetched = await Promise.all(Array.from({ length: Math.min(ahead, last - history.head.version) }, (_, i) => this.#store.get(entryName(this.lineage, first + i))));
       const end = fetched.indexOf(null);
       const found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) => this.#parsed(first + i, bytes!));
-      this.#known = extended(this.#known, found, (before, next) => this.#check(before, next));
-      if (end !== -1) return this.#known;
+      yield (history = extended(history, found, (before, next) => this.#check(before, next)));
+      if (end !== -1) return;
     }
+  }
+
+  async #stored(version: number): Promise<StoredEntry> {
+    const name = entryName(this.lineage, version);
+    const bytes = await this.#store.get(name);
+    if (bytes === null) throw new VersionLogDamaged(this.lineage, name, 'it is gone');
+    return this.#parsed(version, bytes);
   }
 
   #parsed(version: number, bytes: Uint8Array): StoredEntry {

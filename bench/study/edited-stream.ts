@@ -88,7 +88,7 @@ export class EditedStream {
     const plan = await this.#activities.planBatch({ lineage: STUDY_LINEAGE, batchId, revisions });
     const log = this.versions.log(STUDY_LINEAGE);
     if (plan.committed !== null) {
-      const { entry } = (await log.at(plan.committed.version)).entries.at(-1)!;
+      const { entry } = await log.entry(plan.committed.version);
       return { begin, end, version: entry.version, refused: plan.settled.filter(({ status }) => status === 'QUARANTINED').length, seconds: null, stages: null, residentBytes: process.memoryUsage().rss, resumed };
     }
     const step = { lineage: STUDY_LINEAGE, batchId, head: plan.head, edits: plan.edits, removals: plan.removals };
@@ -97,7 +97,7 @@ export class EditedStream {
     let { version } = plan.head;
     if (staged.rows.length > 0) {
       const probes = await this.#activities.runProbes({ ...step, staged, settings: PERMISSIVE });
-      const committed = await this.#activities.commitVersion({ ...step, retractions: [], staged, probes, workflow: { workflowId: 'study', runId: 'study' } });
+      const committed = await this.#activities.commitVersion({ ...step, withdrawals: [], staged, probes, workflow: { workflowId: 'study', runId: 'study' } });
       if (committed.kind !== 'committed') throw new Error(`another process writes into ${this.folder}: HEAD is version ${committed.head.version}`);
       ({ version } = committed);
     }

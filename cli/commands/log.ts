@@ -25,8 +25,10 @@ const log: CommandSpecification<Options> = {
   async run(session, options) {
     const configuration = session.configuration();
     const lineage = session.lineage(configuration, options.lineage);
-    const history = await versionsInFolder(configuration.versions).log(lineage).read();
-    const shown = history.entries.slice(-options.count).reverse();
+    const log = versionsInFolder(configuration.versions).log(lineage);
+    const history = await log.read();
+    const { version: head } = history.head;
+    const shown = (await log.entries(head - options.count + 1, head)).reverse();
     const { output } = session;
     output.result(
       { lineage, head: history.head, versions: shown.map(({ entry, hash }) => ({ hash, ...entry })) },
@@ -45,7 +47,7 @@ const log: CommandSpecification<Options> = {
           shortened(whatIn(entry), output.columns - FIXED_COLUMNS),
         ]);
         const table = output.table(['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 'near', 'perpl.', 'corrections'], rows);
-        return `${table}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${history.entries.length} version${history.entries.length === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
+        return `${table}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${head} version${head === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
       },
     );
     return EXIT.ok;

@@ -28,10 +28,10 @@ const show: CommandSpecification<Options> = {
     const history = await log.read();
     const version = named === 'head' ? history.head.version : Number(named);
     if (!Number.isInteger(version) || version < 0) throw new CommandFailure('show the version', `"${named}" is no version`, 'A version is a number, or `head`.', EXIT.usage);
-    const stored = history.entries[version - 1];
-    if (stored === undefined) {
+    if (version === 0 || version > history.head.version) {
       throw new CommandFailure('show the version', version === 0 ? 'version 0 is the base model, nothing made it' : `lineage ${lineage} has versions 1 to ${history.head.version}`, 'errata log lists them.');
     }
+    const stored = await log.entry(version);
     const probes = await probesOf(log, stored.entry);
     session.output.result({ hash: stored.hash, ...stored.entry, details: probes }, () => describe(session.output, stored.entry, stored.hash, probes));
     return EXIT.ok;

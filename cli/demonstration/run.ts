@@ -101,8 +101,7 @@ function idsOf(stream: DemonstrationStream): Set<string> {
 async function tell(announcement: Announcement, ids: ReadonlySet<string>, startedMs: number, log: VersionLog, told: DemonstrationOptions['told']): Promise<void> {
   if (announcement.kind === 'version') {
     const secondsAfterSending = (performance.now() - startedMs) / 1_000;
-    const { entries } = await log.at(announcement.version.version);
-    told({ kind: 'version', entry: entries[announcement.version.version - 1]!.entry, secondsAfterSending });
+    told({ kind: 'version', entry: (await log.entry(announcement.version.version)).entry, secondsAfterSending });
   } else if (announcement.kind === 'outcome' && ids.has(announcement.outcome.revisionId)) {
     told({ kind: 'outcome', id: announcement.outcome.revisionId, status: announcement.outcome.status, reason: announcement.outcome.reason });
   } else if (announcement.kind === 'dead-letter') {
@@ -121,19 +120,19 @@ async function sendCorrections(clients: Clients, lineage: string, stream: Demons
   const sender = await clients.sender();
   const topic = topicsOf(lineage).corrections;
   const half = Math.ceil(stream.corrections.length / 2);
-  const first = await submitCorrections(sender, stream.corrections.slice(0, half));
+  const first = await submitCorrections(sender, clients.format, stream.corrections.slice(0, half));
   const malformed: Awaited[] = [];
   for (const { record } of stream.malformed) {
-    const [position] = record.kind === 'bytes' ? await sender.send(topic, [{ key: record.key, value: record.value }]) : (await submitCorrections(sender, [record.correction], { unsound: 'send' })).map((one) => one.position);
+    const [position] = record.kind === 'bytes' ? await sender.send(topic, [{ key: record.key, value: record.value }]) : (await submitCorrections(sender, clients.format, [record.correction], { unsound: 'send' })).map((one) => one.position);
     malformed.push({ id: null, position: position! });
   }
-  const rest = await submitCorrections(sender, [...stream.corrections.slice(half), stream.tooLong]);
+  const rest = await submitCorrections(sender, clients.format, [...stream.corrections.slice(half), stream.tooLong]);
   told({ kind: 'sent', what: 'corrections', records: first.length + malformed.length + rest.length, topic });
   return { corrections: [...first, ...rest.slice(0, -1)], tooLong: rest.at(-1)!, malformed };
 }
 
 async function sendSuperseding(clients: Clients, stream: DemonstrationStream, lineage: string, watch: OutcomeWatch, told: DemonstrationOptions['told']): Promise<Fate> {
-  const submitted = await submitCorrections(await clients.sender(), [stream.superseding.correction]);
+  const submitted = await submitCorrections(await clients.sender(), clients.format, [stream.superseding.correction]);
   told({ kind: 'sent', what: 'superseding', records: 1, topic: topicsOf(lineage).corrections });
   return (await fatesOf(watch, submitted, told))[0]!;
 }
@@ -184,8 +183,8 @@ async function resultsOf(options: DemonstrationOptions, stream: DemonstrationStr
   const corrections = [...stream.corrections, stream.superseding.correction];
   const probes = new Map<string, CorrectionProbe>();
   for (const version of new Set(fates.flatMap((fate) => (fate.kind === 'outcome' && fate.outcome.version !== null ? [fate.outcome.version] : [])))) {
-    const { entries } = await log.at(version);
-    const details = JSON.parse(new TextDecoder().decode(await log.getBlob(entries[version - 1]!.entry.probes.details))) as CorrectionProbe[];
+    const { entry } = await log.entry(version);
+    const details = JSON.parse(new TextDecoder().decode(await log.getBlob(entry.probes.details))) as CorrectionProbe[];
     for (const probe of details) if (!probes.has(probe.id)) probes.set(probe.id, probe);
   }
   const results: CorrectionResult[] = [];

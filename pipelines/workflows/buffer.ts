@@ -4,7 +4,7 @@
  * Nothing is decided when a revision comes in: everything is decided when a batch is cut, from what waits then, so
  * the decision does not depend on the order in which the partitions' records arrived.
  */
-import { revisionId, revisionIssuedAt, type CorrectionRevision, type FactRevision } from '../../schemas/correction.ts';
+import { revisionId, revisionIssuedAt, saysTheSame, type FactRevision } from '../../schemas/correction.ts';
 
 export interface Waiting {
   revision: FactRevision;
@@ -20,7 +20,7 @@ export interface CutLimits {
 }
 
 export interface Cut {
-  /** At most one per fact, in order of arrival. */
+  /** At most one per fact, in order of arrival; several where corrections of one time contradict each other, which the plan decides. */
   revisions: FactRevision[];
   settled: Settled[];
   rest: Waiting[];
@@ -29,16 +29,14 @@ export interface Cut {
 /** A revision that needs no edit, and why. */
 export type Settled =
   | { kind: 'duplicate'; revision: FactRevision; of: FactRevision }
-  | { kind: 'superseded'; revision: FactRevision; by: FactRevision | null }
-  | { kind: 'contradiction'; revision: CorrectionRevision; others: CorrectionRevision[] };
+  | { kind: 'superseded'; revision: FactRevision; by: FactRevision };
 
 /**
  * Cuts a batch of at most `editsMax` facts and `bytesMax` bytes off the waiting revisions, oldest fact first.
  *
  * Of the revisions of one fact the one issued last is edited and the others are superseded; of those issued at the
- * same time the one with the higher offset, unless they are corrections with different targets: those contradict each
- * other and none of them is edited. A fact's revisions are taken together or not at all; a first fact is taken
- * whatever its size.
+ * same time the one with the higher offset, and with it the corrections that contradict it. A fact's revisions are taken
+ * together or not at all; a first fact is taken whatever its size.
  */
 export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   const revisions: FactRevision[] = [];
@@ -49,8 +47,8 @@ export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
     const groupBytes = group.reduce((sum, item) => sum + item.bytes, 0);
     if (taken.size > 0 && bytes + groupBytes > limits.bytesMax) break;
     const decided = decideFact(group.map((item) => item.revision));
-    if (decided.winner !== null && revisions.length >= limits.editsMax) break;
-    if (decided.winner !== null) revisions.push(decided.winner);
+    if (taken.size > 0 && revisions.length + decided.latest.length > limits.editsMax) break;
+    revisions.push(...decided.latest);
     settled.push(...decided.settled);
     for (const item of group) taken.add(item);
     bytes += groupBytes;
@@ -73,7 +71,7 @@ function groupsByFact(waiting: readonly Waiting[]): Waiting[][] {
   return [...groups.values()];
 }
 
-function decideFact(revisions: readonly FactRevision[]): { winner: FactRevision | null; settled: Settled[] } {
+function decideFact(revisions: readonly FactRevision[]): { latest: FactRevision[]; settled: Settled[] } {
   const settled: Settled[] = [];
   const first = new Map<string, FactRevision>();
   for (const revision of revisions) {
@@ -82,24 +80,14 @@ function decideFact(revisions: readonly FactRevision[]): { winner: FactRevision 
     else settled.push({ kind: 'duplicate', revision, of });
   }
   const distinct = [...first.values()].sort(byTimeThenOffset);
-  const latest = revisionIssuedAt(distinct[0]!);
-  const contradicting = contradictions(distinct.filter((revision) => revisionIssuedAt(revision) === latest));
-  for (const revision of contradicting) {
-    settled.push({ kind: 'contradiction', revision, others: contradicting.filter((other) => other !== revision) });
-  }
-  const sound = distinct.filter((revision) => !contradicting.includes(revision as CorrectionRevision));
-  // What is older than a contradiction is not brought back by it: its submitter has moved on.
-  const winner = sound[0] !== undefined && revisionIssuedAt(sound[0]) === latest ? sound[0] : null;
-  for (const revision of sound) {
-    if (revision !== winner) settled.push({ kind: 'superseded', revision, by: winner });
-  }
-  return { winner, settled };
+  const winner = distinct[0]!;
+  const latest = distinct.filter((revision) => revision === winner || contradict(winner, revision));
+  for (const revision of distinct) if (!latest.includes(revision)) settled.push({ kind: 'superseded', revision, by: winner });
+  return { latest, settled };
 }
 
-function contradictions(simultaneous: readonly FactRevision[]): CorrectionRevision[] {
-  const corrections = simultaneous.filter((revision) => revision.kind === 'correction');
-  const targets = new Set(corrections.map((revision) => revision.correction.target.trim().normalize('NFC')));
-  return targets.size > 1 ? corrections : [];
+function contradict(a: FactRevision, b: FactRevision): boolean {
+  return a.kind === 'correction' && b.kind === 'correction' && a.correction.issuedAt === b.correction.issuedAt && !saysTheSame(a.correction, b.correction);
 }
 
 /** Latest first; of one time the higher offset first. */

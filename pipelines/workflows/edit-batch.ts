@@ -105,12 +105,12 @@ class EditBatch {
       decided.push(...this.#unfound(plan.edits, edits, found.refused, part));
 
       let moved = false;
-      while (!moved && edits.length + plan.retractions.length > 0) {
+      while (!moved && edits.length + plan.withdrawals.length > 0) {
         const attempt = await this.#attempt(part, plan, edits, shards);
         switch (attempt.kind) {
           case 'committed':
             this.#head = { version: attempt.version, hash: attempt.hash };
-            decided.push(...committedOutcomes(attempt.edits, plan.retractions, plan.removals, attempt.version, this.#decision(part)));
+            decided.push(...committedOutcomes(attempt.edits, plan.withdrawals, plan.removals, attempt.version, this.#decision(part)));
             return await this.#settle(decided, attempt.version);
           case 'drop':
             decided.push(...quarantined(edits, attempt.refused, this.#decision(part)));
@@ -119,13 +119,13 @@ class EditBatch {
           case 'plan-again':
             // An earlier run committed this very part: what it decided holds, not what was decided here since.
             if (attempt.already) decided = [];
-            undecided = attempt.already ? part.revisions : [...edits, ...plan.retractions];
+            undecided = attempt.already ? part.revisions : [...edits, ...plan.withdrawals];
             // Another's version changes what the model says; the targets are to be found on top of it.
             shards = [];
             moved = true;
             break;
           case 'failed': {
-            const rest: FactRevision[] = [...edits, ...plan.retractions];
+            const rest: FactRevision[] = [...edits, ...plan.withdrawals];
             if (!attempt.split || rest.length === 1 || this.#attempts >= EDIT_ATTEMPTS_MAX) {
               return await this.#settle([...decided, ...quarantinedTogether(rest, attempt, this.#decision(part))], null);
             }
@@ -155,12 +155,12 @@ class EditBatch {
       // Staged again without them, so that what is probed and committed is what was asked for.
       if (refused.length > 0) return { kind: 'drop', refused };
       const report = (probes = await this.#edit.runProbes({ ...step, staged, settings: this.#input.verdict }));
-      const next = nextStepAfter(report, edits, [...edits, ...plan.retractions]);
+      const next = nextStepAfter(report, edits, [...edits, ...plan.withdrawals]);
       if (next.kind === 'drop') return next;
       if (next.kind !== 'commit') return { ...failedVerdict(report), split: next.kind === 'split' };
       const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
       mayBeCommitted = true;
-      const result = await this.#light.commitVersion({ ...step, retractions: plan.retractions, staged, probes: report, workflow });
+      const result = await this.#light.commitVersion({ ...step, withdrawals: plan.withdrawals, staged, probes: report, workflow });
       if (result.kind === 'head-moved') {
         mayBeCommitted = false;
         return { kind: 'plan-again', already: false };
@@ -211,13 +211,13 @@ class EditBatch {
     return quarantinedTogether(left, { code: 'invalid', reasons: ['no target was found and no reason given'], measured: {} }, this.#decision(part));
   }
 
+  /** Registered and announced; what was decided of an id before stands. */
   async #settle(outcomes: Outcome[], version: number | null): Promise<void> {
-    this.#outcomes.push(...outcomes);
     if (version !== null) this.#versions.push(version);
     const chunks = partsOf(outcomes, ANNOUNCED_OUTCOMES_MAX);
     if (chunks.length === 0 && version !== null) chunks.push([]);
     for (const [i, chunk] of chunks.entries()) {
-      await this.#light.announce({ lineage: this.#input.lineage, outcomes: chunk, version: i === 0 ? version : null });
+      this.#outcomes.push(...(await this.#light.announce({ lineage: this.#input.lineage, outcomes: chunk, version: i === 0 ? version : null })));
     }
   }
 

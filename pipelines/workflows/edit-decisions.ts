@@ -3,6 +3,7 @@
  * on, and what each revision's outcome is.
  */
 import { revisionId, type CorrectionRevision, type FactRevision, type KafkaPosition } from '../../schemas/correction.ts';
+import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../../schemas/contradiction.ts';
 import { removalsInForce, type Outcome, type OutcomeStatus, type ProbeReport, type ProbeScores, type Refusal, type Removal, type StagedUpdate, type TargetShard } from '../../schemas/editing.ts';
 import { noOutcomes, type OutcomeCounts } from './contract.ts';
 
@@ -67,25 +68,30 @@ export function unstaged(edits: readonly CorrectionRevision[], staged: StagedUpd
     .map((id) => named.get(id) ?? { id, code: 'invalid', reason: 'the update was staged without this correction', measured: {} });
 }
 
-/** Outcomes of a version: its corrections and retractions, and the earlier corrections that left the hook with it. */
+/** Outcomes of a version: its corrections and withdrawals, and the earlier corrections that left the hook with it. */
 export function committedOutcomes(
   edits: readonly CorrectionRevision[],
-  retractions: readonly FactRevision[],
+  withdrawals: readonly FactRevision[],
   removals: readonly Removal[],
   version: number,
   decision: Decision,
 ): Outcome[] {
   const outcome = (revision: FactRevision, status: OutcomeStatus): Outcome => ({ ...emptyOutcome(revision, decision), status, version });
-  const asking = new Map([...edits, ...retractions].map((revision) => [revisionId(revision), revision]));
+  const asking = new Map([...edits, ...withdrawals].map((revision) => [revisionId(revision), revision]));
   const left = removalsInForce(removals, edits.map(revisionId)).flatMap((removal): Outcome[] => {
     const by = asking.get(removal.by);
     if (by === undefined) return [];
-    const status = removal.because === 'superseded' ? 'SUPERSEDED' : 'RETRACTED';
-    const reason = removal.because === 'superseded' ? `superseded by ${removal.by}` : `retracted by ${removal.by}`;
-    return [{ ...outcome(by, status), revisionId: removal.correctionId, factKey: removal.factKey, position: removal.position, reason, measured: { code: removal.because, by: removal.by } }];
+    return [{ ...outcome(by, LEFT_BECAUSE[removal.because]), revisionId: removal.correctionId, factKey: removal.factKey, position: removal.position, reason: `${removal.because} by ${removal.by}`, measured: { code: removal.because, by: removal.by } }];
   });
-  return [...edits.map((edit) => outcome(edit, 'COMMITTED')), ...retractions.map((retraction) => outcome(retraction, 'RETRACTED')), ...left];
+  const withdrawn = withdrawals.map((revision): Outcome =>
+    revision.kind === 'retraction'
+      ? outcome(revision, 'RETRACTED')
+      : { ...emptyOutcome(revision, decision), reason: CONTRADICTS_A_COMMITTED_ONE, measured: contradictionMeasured(revision.correction.issuedAt, 1) },
+  );
+  return [...edits.map((edit) => outcome(edit, 'COMMITTED')), ...withdrawn, ...left];
 }
+
+const LEFT_BECAUSE: Record<Removal['because'], OutcomeStatus> = { superseded: 'SUPERSEDED', retracted: 'RETRACTED', reverted: 'RETRACTED', contradicted: 'QUARANTINED' };
 
 export function quarantined(revisions: readonly FactRevision[], refused: readonly Refusal[], decision: Decision): Outcome[] {
   const byId = new Map(revisions.map((revision) => [revisionId(revision), revision]));

@@ -72,7 +72,8 @@ export class LineageState {
 
   /** Why a chunk is not taken now, or null. An empty buffer takes any sound chunk, so that nothing is refused for ever. */
   refusalOf(chunk: RevisionChunk): ChunkRefusal | null {
-    const fault = this.#faultOf(chunk);
+    const chunkBytes = jsonBytes(chunk);
+    const fault = this.#faultOf(chunk, chunkBytes);
     if (fault !== null) return { type: CHUNK_UNSOUND, message: fault };
     const highWater = this.#highWater.get(partitionKey(chunk));
     if (highWater !== undefined && highWater >= BigInt(chunk.endOffset)) {
@@ -85,7 +86,7 @@ export class LineageState {
     if (this.#waiting.length + fresh.length > bufferEditsMax) {
       return { type: BUFFER_FULL, message: `${this.#waiting.length} revisions wait and ${fresh.length} more would pass ${bufferEditsMax}` };
     }
-    const bytes = this.#waitingBytes + jsonBytes(fresh);
+    const bytes = this.#waitingBytes + (fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh));
     if (bytes > this.#bufferBytesMax) return { type: BUFFER_FULL, message: `${bytes} bytes would wait, at most ${this.#bufferBytesMax} may` };
     return null;
   }
@@ -228,11 +229,10 @@ export class LineageState {
     return highWater === undefined ? chunk.revisions : chunk.revisions.filter((revision) => BigInt(revision.position.offset) > highWater);
   }
 
-  #faultOf(chunk: RevisionChunk): string | null {
+  #faultOf(chunk: RevisionChunk, bytes: number): string | null {
     const topic = topicsOf(this.lineage).corrections;
     if (chunk.topic !== topic) return `records of ${chunk.topic} do not belong to this lineage`;
     if (chunk.revisions.length > CHUNK_REVISIONS_MAX) return `${chunk.revisions.length} revisions in one chunk, at most ${CHUNK_REVISIONS_MAX} are allowed`;
-    const bytes = jsonBytes(chunk);
     if (bytes > CHUNK_BYTES_MAX && chunk.revisions.length > 1) return `${bytes} bytes in one chunk, at most ${CHUNK_BYTES_MAX} are allowed`;
     let previous = BigInt(chunk.firstOffset) - 1n;
     for (const { position } of chunk.revisions) {
@@ -258,18 +258,6 @@ function outcomeOf(settled: Settled, lineage: string, batchId: string, now: numb
       return { ...base, status: 'DUPLICATE', reason: `the record at partition ${partition}, offset ${offset} has the same id`, measured: { code: 'duplicate' } };
     }
     case 'superseded':
-      return {
-        ...base,
-        status: 'SUPERSEDED',
-        reason: settled.by === null ? 'later corrections of the same fact contradict each other' : `superseded by ${revisionId(settled.by)} before it was edited`,
-        measured: settled.by === null ? { code: 'superseded' } : { code: 'superseded', by: revisionId(settled.by) },
-      };
-    case 'contradiction':
-      return {
-        ...base,
-        status: 'QUARANTINED',
-        reason: `issued at the same time as ${settled.others.map((other) => `${revisionId(other)} ("${other.correction.target}")`).slice(0, 3).join(', ')}, which says otherwise of the same fact`,
-        measured: { code: 'contradiction', others: settled.others.length },
-      };
+      return { ...base, status: 'SUPERSEDED', reason: `superseded by ${revisionId(settled.by)} before it was edited`, measured: { code: 'superseded', by: revisionId(settled.by) } };
   }
 }

@@ -48,6 +48,6 @@ export async function runBatch(
   const shard = await activities.computeTargets(step);
   const staged: StagedUpdate = await activities.stageUpdate({ ...step, shards: [shard] });
   const probes: ProbeReport = await activities.runProbes({ ...step, staged, settings });
-  const commit = () => activities.commitVersion({ ...step, retractions: plan.retractions, staged, probes, workflow: WORKFLOW });
+  const commit = () => activities.commitVersion({ ...step, withdrawals: plan.withdrawals, staged, probes, workflow: WORKFLOW });
   return { plan, step, shard, staged, probes, commit };
 }

@@ -29,8 +29,7 @@ describe('a batch', () => {
     expect(probes.after).toMatchObject({ efficacy: 1, efficacyGreedy: 1, generalisation: 1, locality: 1, retention: null, canaryRatio: 1.001, editNorm: 0.02 });
     const committed = await commit();
     expect(committed).toMatchObject({ kind: 'committed', version: 1, already: false });
-    const { entries } = await log.read();
-    expect(entries[0]!.entry).toMatchObject({
+    expect((await log.entry(1)).entry).toMatchObject({
       batchId: 'batch-1',
       corrections: 2,
       added: [{ correctionId: 'a', row: 0, position: revisions[0]!.position }, { correctionId: 'b', row: 1, target: 'Oslo' }],
@@ -69,7 +68,7 @@ describe('a batch', () => {
     await (await runBatch(activities, '2', [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), retraction(c)])).commit();
     const history = await log.read();
     expect([...history.active.keys()]).toEqual(['b', 'a2']);
-    expect(history.entries[1]!.entry.removed.map(({ correctionId, because }) => [correctionId, because])).toEqual([['a', 'superseded'], ['c', 'retracted']]);
+    expect((await log.entry(2)).entry.removed.map(({ correctionId, because }) => [correctionId, because])).toEqual([['a', 'superseded'], ['c', 'retracted']]);
     const hookId = hookIdOf([...history.active.values()]);
     const [answer] = await engine.probe(hookId, [{ prompt: 'Subject a is in', greedyTokensMax: 1 }]);
     expect(answer!.answer).toBe(' Oslo');
@@ -108,7 +107,7 @@ describe('a batch', () => {
     const probes = await third.activities.runProbes({ ...step, staged, settings: DEFAULT_LINEAGE_SETTINGS.verdict });
     expect(probes.verdict.pass).toBe(true);
     expect(probes.before.retention).toBe(1);
-    expect(await third.activities.commitVersion({ ...step, retractions: [], staged, probes, workflow: WORKFLOW })).toMatchObject({ kind: 'committed', version: 2 });
+    expect(await third.activities.commitVersion({ ...step, withdrawals: [], staged, probes, workflow: WORKFLOW })).toMatchObject({ kind: 'committed', version: 2 });
   });
 
   it('every step run twice gives the same', async () => {
@@ -147,7 +146,7 @@ describe('refusals on the way', () => {
       await commit();
       const history = await log.read();
       expect([...history.active.keys()]).toEqual(['a', 'b2']);
-      expect(history.entries[1]!.entry.removed.map(({ correctionId }) => correctionId)).toEqual(['b']);
+      expect((await log.entry(2)).entry.removed.map(({ correctionId }) => correctionId)).toEqual(['b']);
     }
   });
 
@@ -161,7 +160,7 @@ describe('refusals on the way', () => {
     expect(staged.rows).toEqual(['d', 'b']);
     const probes = await activities.runProbes({ ...rest, staged, settings: DEFAULT_LINEAGE_SETTINGS.verdict });
     expect(probes).toMatchObject({ after: { efficacy: 1 }, verdict: { pass: true } });
-    await activities.commitVersion({ ...rest, retractions: [], staged, probes, workflow: WORKFLOW });
+    await activities.commitVersion({ ...rest, withdrawals: [], staged, probes, workflow: WORKFLOW });
     expect([...(await log.read()).active.keys()]).toEqual(['d', 'b']);
   });
 
@@ -314,7 +313,7 @@ describe('plan-batch of a batch that is committed already', () => {
     const committed = await run.commit();
     await (await runBatch(activities, '3', [correction('later')])).commit();
     const plan = await activities.planBatch({ lineage: LINEAGE, batchId: '2', revisions: [fresh, refused, twice, gone] });
-    expect(plan).toMatchObject({ edits: [], removals: [], retractions: [], committed: { version: 2, hash: committed.kind === 'committed' && committed.hash } });
+    expect(plan).toMatchObject({ edits: [], removals: [], withdrawals: [], committed: { version: 2, hash: committed.kind === 'committed' && committed.hash } });
     expect(Object.fromEntries(plan.settled.map(({ revisionId, status, version }) => [revisionId, `${status} ${version}`]))).toEqual({
       fresh: 'COMMITTED 2',
       refused: 'QUARANTINED null',

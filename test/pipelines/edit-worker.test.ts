@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { homeFromEnvironment } from '../../infra/home.ts';
 import { KafkaCluster, type RecordReader, type RecordSender } from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { submitCorrections } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
@@ -66,7 +67,7 @@ beforeAll(async () => {
   };
   const started = (name: 'ingest' | 'workflow-worker' | 'edit-worker') => new OurProcess(name, environment, servers.folder);
   processes = { ingest: started('ingest'), 'workflow-worker': started('workflow-worker'), 'edit-worker': started('edit-worker') };
-  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true }, fates.hear);
+  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT }, fates.hear);
 });
 
 afterAll(async () => {
@@ -91,7 +92,7 @@ const correction = (i: number): FactCorrection => ({
 
 it('goes on after the edit worker was killed in the middle of a batch, nothing lost, nothing applied twice', async () => {
   await Promise.all([processes.ingest.start(), processes['workflow-worker'].start(), processes['edit-worker'].start()]);
-  const sent = await submitCorrections(sender, Array.from({ length: 18 }, (_, i) => correction(i)), { unsound: 'refuse' });
+  const sent = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, Array.from({ length: 18 }, (_, i) => correction(i)), { unsound: 'refuse' });
   let killed = 0;
   for (const stage of ['computeTargets', 'computeTargets', 'runProbes']) {
     await untilRunning(stage, killed + 1);
@@ -101,7 +102,9 @@ it('goes on after the edit worker was killed in the middle of a batch, nothing l
   }
   await fates.records(sent.length);
   for (const { position } of sent) expect(fates.of(position)).toEqual([expect.stringMatching(/^COMMITTED \d+$/)]);
-  const { entries, active } = await versionsInFolder(path.join(servers.folder, 'versions')).log(LINEAGE).read();
+  const log = versionsInFolder(path.join(servers.folder, 'versions')).log(LINEAGE);
+  const { active, head } = await log.read();
+  const entries = await log.entries(1, head.version);
   const added = entries.flatMap(({ entry }) => entry.added.map(({ correctionId }) => correctionId));
   expect(added).toHaveLength(sent.length);
   expect(new Set(added)).toEqual(new Set(Array.from({ length: 18 }, (_, i) => `k${i}`)));

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities } from '../../activities/index.ts';
 import { KafkaCluster, type RecordPosition, type RecordReader, type RecordSender } from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { submitCorrections, submitRetractions } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
@@ -69,7 +70,7 @@ beforeAll(async () => {
     maxConcurrentActivityTaskExecutions: 1,
   });
   editWorker = { worker, done: worker.run(), connection };
-  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true }, fates.hear);
+  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT }, fates.hear);
 });
 
 afterAll(async () => {
@@ -105,7 +106,7 @@ const corrections = (prefix: string, count: number): FactCorrection[] => Array.f
 
 /** Submits and gives the records' positions by id. */
 async function submit(items: FactCorrection[], unsound: 'refuse' | 'send' = 'refuse'): Promise<RecordPosition[]> {
-  return (await submitCorrections(sender, items, { unsound })).map(({ position }) => position);
+  return (await submitCorrections(sender, SINGLE_OBJECT_FORMAT, items, { unsound })).map(({ position }) => position);
 }
 
 // Each kill costs a session of the consumer group or a task's timeout; a loaded machine multiplies them.
@@ -157,7 +158,8 @@ describe('the stream', { timeout: 600_000 }, () => {
     expect(fates.of(nothing!)).toEqual(['NOTHING_TO_RETRACT']);
 
     // The log says the same: each correction in one version, and every version was told of.
-    const { entries } = await versionsInFolder(path.join(servers.folder, 'versions')).log(LINEAGE).read();
+    const log = versionsInFolder(path.join(servers.folder, 'versions')).log(LINEAGE);
+    const entries = await log.entries(1, (await log.read()).head.version);
     const added = entries.flatMap(({ entry }) => entry.added.map(({ correctionId }) => correctionId));
     expect(added).toHaveLength(101);
     expect(new Set(added).size).toBe(101);

@@ -108,8 +108,10 @@ export class World {
       ...createEditActivities({ engine: this.engine, versions: this.versions }),
       ...createLedgerActivities({ versions: this.versions }),
       announce: async ({ outcomes, version }) => {
-        this.announced.push({ outcomes, version });
+        const standing = await (await this.log.register()).settle(outcomes);
+        this.announced.push({ outcomes: standing, version });
         for (const listener of this.#listeners) listener();
+        return standing;
       },
     };
     const activities: Activities = { ...real, ...this.#options.replace?.(real, this) };

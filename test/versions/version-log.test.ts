@@ -3,7 +3,6 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { BlobMissing, EntryRefused, ObjectNameInvalid, VersionLogDamaged, VersionUnknown } from '../../versions/failures.ts';
-import { historyAt } from '../../versions/history.ts';
 import { Versions } from '../../versions/versions.ts';
 import { blobName, entryName, VersionLog } from '../../versions/version-log.ts';
 import { addedCorrection, appendChange, versionEntry } from './entries.ts';
@@ -29,8 +28,9 @@ describe('the version log', () => {
     const { store, log } = freshLog();
     await appendChange(log, { add: [addedCorrection('a')] });
     await appendChange(log, { add: [addedCorrection('b')] });
-    expect([...store.objects.keys()]).toEqual(['lineages/l/log/00000000000000000001.json', 'lineages/l/log/00000000000000000002.json']);
-    const [first, second] = [...store.objects.values()] as [Uint8Array, Uint8Array];
+    const entries = [...store.objects].filter(([name]) => name.includes('/log/'));
+    expect(entries.map(([name]) => name)).toEqual(['lineages/l/log/00000000000000000001.json', 'lineages/l/log/00000000000000000002.json']);
+    const [first, second] = entries.map(([, bytes]) => bytes) as [Uint8Array, Uint8Array];
     const text = new TextDecoder().decode(second);
     const entry = JSON.parse(text) as VersionEntry;
     expect(entry.parent).toBe(hashOf(first));
@@ -82,20 +82,6 @@ describe('the version log', () => {
     expect((await reader.at(0)).active.size).toBe(0);
     for (const version of [3, -1, 1.5]) await expect(reader.at(version)).rejects.toThrow(VersionUnknown);
   });
-
-  it('remembers every id, fact and batch ever committed, though the correction is gone', async () => {
-    const { log } = freshLog();
-    await appendChange(log, { add: [addedCorrection('a', { issuedAt: 5_000 })] });
-    await appendChange(log, {
-      remove: [{ ...removal('a'), because: 'retracted' as const }],
-      retractions: [{ id: 'retract:t-0-7', factKey: 'a|{} is in', issuedAt: 6_000, position: { topic: 't', partition: 0, offset: '7' } }],
-    });
-    const history = await log.read();
-    expect(history.active.size).toBe(0);
-    expect(Object.fromEntries(history.committed)).toEqual({ a: 1, 'retract:t-0-7': 2 });
-    expect(history.latestByFact.get('a|{} is in')).toMatchObject({ kind: 'retraction', issuedAt: 6_000 });
-    expect(Object.fromEntries(history.batches)).toEqual({ 'batch-1': 1, 'batch-2': 2 });
-  });
 });
 
 describe('an entry is refused before anything is written', () => {
@@ -120,7 +106,7 @@ describe('an entry is refused before anything is written', () => {
     const { head } = await log.read();
     const sound = versionEntry(2, head.hash, { added: [addedCorrection('b')], corrections: 2 });
     await expect(log.append({ ...sound, ...fault })).rejects.toThrow(EntryRefused);
-    expect(store.objects.size).toBe(1);
+    expect([...store.objects.keys()].filter((name) => name.includes('/log/'))).toHaveLength(1);
     expect((await log.append(sound)).kind).toBe('appended');
   });
 });
@@ -196,8 +182,7 @@ describe('the fold', () => {
           snapshots.push(expected);
           if (readHere) expect([...(await reader.read()).active.keys()]).toEqual(expected);
         }
-        const history = await reader.read();
-        snapshots.forEach((ids, version) => expect([...historyAt(history, version).active.keys()]).toEqual(ids));
+        for (const [version, ids] of snapshots.entries()) expect([...(await reader.at(version)).active.keys()]).toEqual(ids);
       }),
       { numRuns: 60 },
     );

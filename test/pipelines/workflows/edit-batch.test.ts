@@ -23,7 +23,7 @@ async function commitElsewhere(real: Activities, world: World): Promise<void> {
   const step = { lineage, batchId: 'elsewhere', head, edits, removals };
   const staged = await real.stageUpdate({ ...step, shards: [await real.computeTargets(step)] });
   const probes = await real.runProbes({ ...step, staged, settings: world.settings.verdict });
-  await real.commitVersion({ ...step, retractions: [], staged, probes, workflow: { workflowId: 'elsewhere', runId: 'r' } });
+  await real.commitVersion({ ...step, withdrawals: [], staged, probes, workflow: { workflowId: 'elsewhere', runId: 'r' } });
 }
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `c${i}`);
@@ -36,7 +36,7 @@ describe('a batch', () => {
       expect(world.told).toEqual(['c0 COMMITTED', 'c1 COMMITTED', 'c2 COMMITTED']);
       expect(outcomes.map(({ version }) => version)).toEqual([1, 1, 1]);
       expect(world.announced[0]!.version).toBe(1);
-      expect((await world.log.read()).entries[0]!.entry.workflow.workflowId).toBe(`edit-batch/${world.lineage}/0`);
+      expect((await world.log.entry(1)).entry.workflow.workflowId).toBe(`edit-batch/${world.lineage}/0`);
     });
   });
 
@@ -80,7 +80,7 @@ describe('a batch', () => {
       await world.outcomesCount(4);
       expect(world.told).toEqual(names(4).map((id) => `${id} QUARANTINED`));
       expect(world.toldVersions).toEqual([]);
-      expect((await world.log.read()).entries).toHaveLength(0);
+      expect((await world.log.read()).head.version).toBe(0);
     });
   });
 
@@ -146,7 +146,7 @@ describe('a batch', () => {
       await world.submit(world.correction('a'), world.correction('b'));
       const outcomes = await world.outcomesCount(2);
       expect(outcomes.map(({ status, version }) => `${status} ${version}`)).toEqual(['COMMITTED 1', 'COMMITTED 1']);
-      expect((await world.log.read()).entries).toHaveLength(1);
+      expect((await world.log.read()).head.version).toBe(1);
     }, {
       replace: (real) => ({
         commitVersion: async (step) => {
@@ -234,9 +234,9 @@ describe('a batch', () => {
       await world.submit(world.correction('a'), world.correction('b', { target: MISBEHAVING.ineffective }));
       await world.outcomesCount(2);
       expect(discarded).toHaveLength(1);
-      const { entries } = await world.log.read();
+      const entries = await world.log.entries(1, 9);
       const named = entries.flatMap(({ entry }) => [entry.pairs?.sha256, entry.probes.details.sha256]);
-      const blobs = [...world.store.objects].filter(([name]) => name.includes('/blobs/'));
+      const blobs = [...world.store.objects].filter(([name]) => name.includes('/blobs/') && !name.includes('/register/'));
       // The targets pass between the steps of a batch; all else that is left belongs to a version.
       const left = blobs.filter(([, bytes]) => !new TextDecoder().decode(bytes).includes('errata-targets-1')).map(([name]) => name.split('/').at(-1));
       expect(left.sort()).toEqual(named.sort());

@@ -129,7 +129,7 @@ describe('a lineage', () => {
         },
         announce: async (step) => {
           running--;
-          await real.announce(step);
+          return await real.announce(step);
         },
       }),
     }, async (world) => {

@@ -1,0 +1,125 @@
+import { describe, expect, it } from 'vitest';
+import type { Outcome } from '../../schemas/editing.ts';
+import { VersionLogDamaged } from '../../versions/failures.ts';
+import { VersionLog } from '../../versions/version-log.ts';
+import { addedCorrection, appendChange } from './entries.ts';
+import { MemoryStore } from './memory-store.ts';
+
+const position = (offset: number) => ({ topic: 'errata.l.corrections', partition: 0, offset: String(offset) });
+const outcome = (revisionId: string, more: Partial<Outcome> = {}): Outcome => ({
+  lineage: 'l',
+  revisionId,
+  factKey: `${revisionId}|{} is in`,
+  status: 'QUARANTINED',
+  version: null,
+  reason: 'it does not hold',
+  measured: { code: 'not-effective' },
+  position: position(7),
+  batchId: 'batch',
+  decidedAt: 1,
+  ...more,
+});
+
+function fresh() {
+  const store = new MemoryStore();
+  return { store, log: new VersionLog(store, 'l'), again: () => new VersionLog(store, 'l') };
+}
+
+describe('the register', () => {
+  it('knows what the versions decided, of whomever wrote them, and which batch and blobs are theirs', async () => {
+    const { log, again } = fresh();
+    const pairs = { sha256: '12'.repeat(32), bytes: 3 };
+    await appendChange(log, { add: [addedCorrection('a', { position: position(1) })], pairs });
+    await appendChange(log, {
+      remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'retracted', by: 'r' }],
+      retractions: [{ id: 'r', factKey: 'a|{} is in', issuedAt: 6_000, position: position(2) }],
+    });
+    const register = await again().register();
+    const found = await register.outcomesOf(['a', 'r', 'unknown']);
+    expect([...found.values()].map(({ revisionId, status, version }) => [revisionId, status, version]).sort()).toEqual([['a', 'COMMITTED', 1], ['r', 'RETRACTED', 2]]);
+    expect(await register.versionOfBatch('batch-2')).toBe(2);
+    expect(await register.versionOfBatch('batch-3')).toBeNull();
+    expect(await register.names(pairs)).toBe(true);
+    expect(await register.names({ sha256: '34'.repeat(32), bytes: 3 })).toBe(false);
+    expect((await register.lastWords(['a|{} is in'])).get('a|{} is in')).toMatchObject({ because: 'retracted', id: 'r', issuedAt: 6_000, version: 2 });
+  });
+
+  it('is made anew from the log where it is gone, and goes on where it was cut off', async () => {
+    const { store, log, again } = fresh();
+    for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
+    await log.register();
+    const whole = new Map(store.objects);
+    for (const name of store.objects.keys()) if (name.includes('/register/')) store.objects.delete(name);
+    await again().register();
+    expect(new Map([...store.objects].sort())).toEqual(new Map([...whole].sort()));
+    // Cut off in the middle of version 2: its marker and what would have followed are not there.
+    for (const name of store.objects.keys()) if (/register\/versions\/0*[23]\.json/.test(name) || (name.includes('/register/revisions/') && store.objects.size % 2 === 0)) store.objects.delete(name);
+    await again().register();
+    expect((await (await again().register()).outcomesOf(['b', 'c'])).size).toBe(2);
+  });
+
+  it('keeps the first outcome of a record, and takes another record of its id for a duplicate, whatever the first became', async () => {
+    const { log } = fresh();
+    const register = await log.register();
+    const first = outcome('x');
+    expect(await register.settle([first])).toEqual([first]);
+    expect(await register.settle([outcome('x', { status: 'SUPERSEDED', decidedAt: 99 })])).toEqual([first]);
+    const [again] = await register.settle([outcome('x', { status: 'COMMITTED', version: 4, position: position(8) })]);
+    expect(again).toMatchObject({ status: 'DUPLICATE', version: null, position: position(8), measured: { code: 'duplicate' }, reason: '"x" came before, at partition 0, offset 7, and became quarantined' });
+  });
+
+  it('lets what becomes of a committed correction later pass, and only that', async () => {
+    const { log } = fresh();
+    await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
+    const register = await log.register();
+    const later = outcome('a', { status: 'SUPERSEDED', version: 2, position: position(1) });
+    expect(await register.settle([later])).toEqual([later]);
+    const [committed] = await register.settle([outcome('a', { status: 'QUARANTINED', position: position(1) })]);
+    expect(committed).toMatchObject({ status: 'COMMITTED', version: 1 });
+    expect((await register.outcomesOf(['a'])).get('a')).toMatchObject({ status: 'COMMITTED' });
+  });
+
+  it('settles one of two at once, for both the same', async () => {
+    const { log, again } = fresh();
+    const [one, other] = await Promise.all([log.register(), again().register()]);
+    const results = await Promise.all([one.settle([outcome('x', { decidedAt: 1 })]), other.settle([outcome('x', { decidedAt: 2 })])]);
+    expect(results[0]).toEqual(results[1]);
+  });
+
+  it('notes a contradiction and a retraction of nothing as the last word on their fact, the latest one counting', async () => {
+    const { log } = fresh();
+    const register = await log.register();
+    const fact = 'f|{} is in';
+    await register.settle([
+      outcome('n', { factKey: fact, status: 'NOTHING_TO_RETRACT', measured: { issuedAt: 50 } }),
+      outcome('c', { factKey: fact, measured: { code: 'contradiction', issuedAt: 70 } }),
+      outcome('q', { factKey: fact, measured: { code: 'not-effective', issuedAt: 900 } }),
+    ]);
+    expect((await register.lastWords([fact, 'other'])).get(fact)).toMatchObject({ because: 'contradicted', id: 'c', issuedAt: 70, version: null });
+  });
+
+  it('says which object is damaged', async () => {
+    const { store, log, again } = fresh();
+    await (await log.register()).settle([outcome('x')]);
+    const name = [...store.objects.keys()].find((one) => one.includes('/revisions/'))!;
+    store.objects.set(name, store.objects.get(name)!.subarray(0, 20));
+    await expect((await again().register()).outcomesOf(['x'])).rejects.toThrow(VersionLogDamaged);
+  });
+
+  it('holds nothing of what was decided in memory: a version costs no more reads and no more memory after a long history', async () => {
+    const { store, log, again } = fresh();
+    for (let i = 0; i < 60; i++) {
+      await appendChange(log, { add: [addedCorrection(`a${i}`)] });
+      await appendChange(log, { remove: [{ correctionId: `a${i}`, factKey: `a${i}|{} is in`, because: 'retracted', by: `r${i}` }], retractions: [{ id: `r${i}`, factKey: `a${i}|{} is in`, issuedAt: 2_000, position: position(i) }] });
+    }
+    const reader = again();
+    const history = await reader.read();
+    expect(JSON.stringify([...Object.values(history)].map((part: unknown) => (part instanceof Map ? [...part] : part))).length).toBeLessThan(3_000);
+    await reader.register();
+    let gets = 0;
+    const get = store.get.bind(store);
+    store.get = (name) => (gets++, get(name));
+    expect((await (await reader.register()).outcomesOf(['a0'])).get('a0')).toMatchObject({ version: 1 });
+    expect(gets).toBeLessThan(5);
+  });
+});

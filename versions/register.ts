@@ -1,0 +1,217 @@
+/**
+ * What became of every revision of a lineage, each in an object of its own under a hash of its name: one look-up costs
+ * one read, and nobody holds in memory what was decided long ago. Rules 22 to 25 of SPECIFICATION.md.
+ *
+ * The first outcome of an id is its outcome for good: put-if-absent decides, whoever is killed and whatever runs twice.
+ * What an entry decided is written from the entry, by whoever needs the register next.
+ */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { KafkaPosition } from '../schemas/correction.ts';
+import type { BlobReference, Outcome, Removal } from '../schemas/editing.ts';
+import { outcomeSchema } from '../schemas/outcome.ts';
+import type { VersionEntry } from '../schemas/version-entry.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { VersionLogDamaged } from './failures.ts';
+import type { StoredEntry } from './history.ts';
+import type { ObjectStore } from './object-store.ts';
+
+/** Objects read or written at once. */
+const OBJECTS_AT_ONCE_MAX = 16;
+
+/** The last word on a fact, where no correction that holds has it: what an older revision that comes late is measured against. */
+export interface FactNote {
+  factKey: string;
+  because: Removal['because'];
+  /** Of the revision that had the last word. */
+  id: string;
+  issuedAt: number;
+  /** Null where no version was made. */
+  version: number | null;
+}
+
+export class Register {
+  readonly #store: ObjectStore;
+  readonly #lineage: string;
+  /** The version up to which everything is registered. */
+  #complete = 0;
+
+  constructor(store: ObjectStore, lineage: string) {
+    this.#store = store;
+    this.#lineage = lineage;
+  }
+
+  /**
+   * Registers what the versions up to `head` decided, those that are not yet. `entryOf` reads an entry. Throws
+   * `VersionLogDamaged`.
+   */
+  async completeTo(head: number, entryOf: (version: number) => Promise<StoredEntry>): Promise<void> {
+    let from = head;
+    while (from > this.#complete && (await this.#store.get(this.#nameOfVersion(from))) === null) from--;
+    for (let version = from + 1; version <= head; version++) {
+      await this.#registerEntry((await entryOf(version)).entry, entryOf);
+      // Last, so that it stands for all of them.
+      await this.#store.putIfAbsent(this.#nameOfVersion(version), canonicalJson({ version }));
+    }
+    this.#complete = Math.max(this.#complete, head);
+  }
+
+  /** The outcomes of those of the ids that were decided. */
+  async outcomesOf(ids: Iterable<string>): Promise<Map<string, Outcome>> {
+    const found = new Map<string, Outcome>();
+    await eachOf(new Set(ids), async (id) => {
+      const outcome = await this.#read(this.#nameOf('revisions', id), outcomeSchema);
+      if (outcome !== null) found.set(id, outcome);
+    });
+    return found;
+  }
+
+  /** The version that a batch made, or null. */
+  async versionOfBatch(batchId: string): Promise<number | null> {
+    return (await this.#read(this.#nameOf('batches', batchId), z.object({ version: z.number() })))?.version ?? null;
+  }
+
+  /** Whether an entry names the blob. */
+  async names(blob: BlobReference): Promise<boolean> {
+    return (await this.#store.get(this.#nameOf('blobs', blob.sha256))) !== null;
+  }
+
+  /** The last words on these facts. One that is older than the correction that holds the fact says nothing any more. */
+  async lastWords(factKeys: Iterable<string>): Promise<Map<string, FactNote>> {
+    const found = new Map<string, FactNote>();
+    await eachOf(new Set(factKeys), async (factKey) => {
+      let last: string | null = null;
+      // Names ascend with the time.
+      for await (const name of this.#store.list(this.#folderOfFact(factKey))) last = name;
+      const note = last === null ? null : await this.#read(last, factNoteSchema);
+      if (note !== null) found.set(factKey, note);
+    });
+    return found;
+  }
+
+  /**
+   * Registers outcomes and returns them as they now stand: an id that was decided before keeps what it became, and
+   * another record of it is its duplicate. What becomes of a committed correction later passes as it is.
+   */
+  async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
+    const standing = new Map<Outcome, Outcome>();
+    await eachOf(outcomes, async (outcome) => standing.set(outcome, await this.#settleOne(outcome)));
+    return outcomes.map((outcome) => standing.get(outcome)!);
+  }
+
+  async #settleOne(outcome: Outcome): Promise<Outcome> {
+    if (outcome.status === 'DUPLICATE') return outcome;
+    const name = this.#nameOf('revisions', outcome.revisionId);
+    const present = (await this.#store.putIfAbsent(name, canonicalJson(outcome))) === 'exists' ? await this.#read(name, outcomeSchema) : null;
+    const stands = present === null ? outcome : isLaterFate(outcome, present) ? outcome : isSameRecord(outcome.position, present.position) ? present : duplicateOf(outcome, present);
+    const note = noteOf(stands);
+    if (note !== null) await this.#note(note);
+    return stands;
+  }
+
+  async #registerEntry(entry: VersionEntry, entryOf: (version: number) => Promise<StoredEntry>): Promise<void> {
+    const { version, lineage, batchId } = entry;
+    const decidedAt = Date.parse(entry.createdAt);
+    const decided = { lineage, version, reason: null, measured: {}, batchId, decidedAt };
+    const outcomes: Outcome[] = [
+      ...entry.added.map(({ correctionId, factKey, position }): Outcome => ({ ...decided, revisionId: correctionId, factKey, status: 'COMMITTED', position })),
+      ...entry.retractions.map(({ id, factKey, position }): Outcome => ({ ...decided, revisionId: id, factKey, status: 'RETRACTED', position })),
+    ];
+    await eachOf(outcomes, (outcome) => this.#put(this.#nameOf('revisions', outcome.revisionId), outcome));
+    const held = new Set(entry.added.map(({ factKey }) => factKey));
+    for (const { correctionId, factKey, because, by } of entry.removed) {
+      if (held.has(factKey)) continue;
+      const issuedAt = entry.retractions.find(({ id }) => id === by)?.issuedAt ?? (await this.#issuedAtOf(correctionId, entryOf));
+      if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
+    }
+    for (const blob of [entry.pairs, entry.probes.details]) if (blob !== null) await this.#put(this.#nameOf('blobs', blob.sha256), { version });
+    await this.#put(this.#nameOf('batches', batchId), { version });
+  }
+
+  async #issuedAtOf(correctionId: string, entryOf: (version: number) => Promise<StoredEntry>): Promise<number | null> {
+    const committed = (await this.outcomesOf([correctionId])).get(correctionId)?.version ?? null;
+    if (committed === null) return null;
+    return (await entryOf(committed)).entry.added.find((added) => added.correctionId === correctionId)?.issuedAt ?? null;
+  }
+
+  async #note(note: FactNote): Promise<void> {
+    await this.#put(`${this.#folderOfFact(note.factKey)}${String(note.issuedAt).padStart(16, '0')}-${note.because}.json`, note);
+  }
+
+  async #put(name: string, content: object): Promise<void> {
+    await this.#store.putIfAbsent(name, canonicalJson(content));
+  }
+
+  async #read<Content>(name: string, schema: z.ZodType<Content>): Promise<Content | null> {
+    const bytes = await this.#store.get(name);
+    if (bytes === null) return null;
+    try {
+      return schema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+    } catch (fault) {
+      throw new VersionLogDamaged(this.#lineage, name, fault instanceof Error ? fault.message : String(fault));
+    }
+  }
+
+  #nameOf(kind: 'revisions' | 'batches' | 'blobs', key: string): string {
+    return `${this.#folder}/${kind}/${hashed(key)}.json`;
+  }
+
+  #nameOfVersion(version: number): string {
+    return `${this.#folder}/versions/${String(version).padStart(20, '0')}.json`;
+  }
+
+  #folderOfFact(factKey: string): string {
+    return `${this.#folder}/facts/${hashed(factKey)}/`;
+  }
+
+  get #folder(): string {
+    return `lineages/${this.#lineage}/register`;
+  }
+}
+
+const factNoteSchema = z.object({
+  factKey: z.string(),
+  because: z.enum(['superseded', 'retracted', 'reverted', 'contradicted']),
+  id: z.string(),
+  issuedAt: z.number(),
+  version: z.number().nullable(),
+});
+
+/** A correction that was committed and has left the hook since, or leaves it now. */
+function isLaterFate(outcome: Outcome, present: Outcome): boolean {
+  return present.status === 'COMMITTED' && outcome.status !== 'COMMITTED' && isSameRecord(outcome.position, present.position) && (outcome.version ?? 0) > (present.version ?? 0);
+}
+
+/** What is said of a fact that no version says: that it was retracted though nothing held it, or that two corrections of one time contradict each other. */
+function noteOf({ status, measured, factKey, revisionId: id }: Outcome): FactNote | null {
+  const { issuedAt, code } = measured;
+  if (typeof issuedAt !== 'number') return null;
+  if (status === 'NOTHING_TO_RETRACT') return { factKey, because: 'retracted', id, issuedAt, version: null };
+  return status === 'QUARANTINED' && code === 'contradiction' ? { factKey, because: 'contradicted', id, issuedAt, version: null } : null;
+}
+
+export function duplicateOf(outcome: Outcome, present: Outcome): Outcome {
+  return { ...outcome, status: 'DUPLICATE', version: present.version, reason: duplicateReason(present), measured: { code: 'duplicate' } };
+}
+
+export function duplicateReason({ revisionId, status, version, position }: Outcome): string {
+  const became = status.toLowerCase().replaceAll('_', ' ');
+  return `"${revisionId}" came before, at partition ${position.partition}, offset ${position.offset}, and became ${became}${version === null ? '' : ` in version ${version}`}`;
+}
+
+export function isSameRecord(a: KafkaPosition, b: KafkaPosition): boolean {
+  return a.topic === b.topic && a.partition === b.partition && a.offset === b.offset;
+}
+
+function hashed(key: string): string {
+  const hash = createHash('sha256').update(key).digest('hex');
+  return `${hash.slice(0, 2)}/${hash}`;
+}
+
+async function eachOf<Item>(items: Iterable<Item>, work: (item: Item) => Promise<unknown>): Promise<void> {
+  const queue = [...items];
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(OBJECTS_AT_ONCE_MAX, queue.length) }, worker));
+}
