@@ -1,14 +1,16 @@
 /** Kafka and Temporal, for commands that talk to a running system. Loaded by those commands alone: it takes a while. */
-import { kafkaSettings, temporalConnection } from '../infra/connections.ts';
+import { kafkaSettings, recordFormat, temporalConnection } from '../infra/connections.ts';
 import type { Configuration } from '../infra/configuration.ts';
 import { KafkaCluster, type PartitionLag, type RecordSender } from '../pipelines/kafka.ts';
 import type { Logger } from '../pipelines/logger.ts';
+import type { RecordFormat } from '../pipelines/record-format.ts';
 import { TemporalLineages } from '../pipelines/temporal-client.ts';
 import { INGEST_GROUP, topicsOf } from '../pipelines/topics.ts';
 import type { LineageStatus } from '../pipelines/workflows/contract.ts';
 
 export interface Clients {
   cluster: KafkaCluster;
+  format: RecordFormat;
   lineages: TemporalLineages;
   /** One sender for the whole command; closed by `close`. */
   sender(): Promise<RecordSender>;
@@ -24,6 +26,7 @@ export function clientsOf(configuration: Configuration): Clients {
   let sender: Promise<RecordSender> | null = null;
   return {
     cluster,
+    format: recordFormat(configuration),
     lineages,
     sender: () => (sender ??= cluster.sender()),
     lineageStatus: (lineage) => lineages.status(lineage),

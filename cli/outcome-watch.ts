@@ -26,7 +26,7 @@ export async function watchOutcomes(clients: Clients, lineages: readonly string[
   const waiting: { revision: Awaited; resolve: (fate: Fate) => void }[] = [];
   const known = (revision: Awaited): Fate | undefined => byPosition.get(keyOf(revision.position)) ?? (revision.id === null ? undefined : byId.get(revision.id));
   const from = await announcedSoFar(clients.cluster, lineages);
-  const reader = await tail(clients.cluster, lineages, { from, deadLetters: true }, (announcement) => {
+  const reader = await tail(clients.cluster, lineages, { from, deadLetters: true, format: clients.format }, (announcement) => {
     if (announcement.kind === 'outcome') {
       const fate: Fate = { kind: 'outcome', outcome: announcement.outcome };
       keep(byId, announcement.outcome.revisionId, fate);

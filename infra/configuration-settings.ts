@@ -62,6 +62,12 @@ const list = (expected: string, item: z.ZodType): Form => ({
   schema: z.array(item).min(1),
 });
 const hostAndPort = /^(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5}$/;
+/** A user in it would be seen in every message that names the address. */
+const urlWithoutUser: Form = {
+  expected: 'an http or https address without a user in it',
+  fromText: asIs,
+  schema: z.url({ protocol: /^https?$/ }).refine((value) => !URL.canParse(value) || new URL(value).username === ''),
+};
 const url: Form = { expected: 'an http or https address', fromText: asIs, schema: z.url({ protocol: /^https?$/ }) };
 
 const json: Form = {
@@ -107,6 +113,10 @@ export const SETTINGS: Record<string, Setting> = {
   'temporal.apiKey': { variable: 'ERRATA_TEMPORAL_API_KEY', form: secret, default: null, meaning: 'The API key (Temporal Cloud); switches TLS on.' },
   'temporal.port': { variable: 'ERRATA_TEMPORAL_PORT', form: port, default: 0, meaning: 'Where the Temporal server that `errata up` starts listens.' },
   'temporal.uiPort': { variable: 'ERRATA_TEMPORAL_UI_PORT', form: port, default: 8233, meaning: 'Where its web page listens; unless you set it, another free port is taken where this one is in use.' },
+  'registry.url': { variable: 'ERRATA_SCHEMA_REGISTRY_URL', form: urlWithoutUser, default: null, defaultWords: "none: records carry Avro's single-object head", meaning: "A schema registry with Confluent's API (for Apicurio with its path `/apis/ccompat/v7`): its wire format and its compatibility hold. docs/schemas.md says more." },
+  'registry.username': { variable: 'ERRATA_SCHEMA_REGISTRY_USERNAME', form: text, default: null, meaning: 'The user that the registry knows (HTTP basic authentication).' },
+  'registry.password': { variable: 'ERRATA_SCHEMA_REGISTRY_PASSWORD', form: secret, default: null, meaning: 'The password of that.' },
+  'registry.ca': { variable: 'ERRATA_SCHEMA_REGISTRY_CA', form: filePath, default: null, defaultWords: "Node's own list", meaning: "The authority that signed the registry's certificate, PEM." },
   'serve.host': { variable: 'ERRATA_HOST', form: text, default: '127.0.0.1', meaning: 'The address that `serve` binds. `0.0.0.0` shows it to the network: it asks nobody who they are.' },
   'serve.port': { variable: 'ERRATA_PORT', form: port, default: 8080, meaning: 'The port of `serve`; unless you set it, `errata up` takes another free one where this one is in use.' },
   'serve.url': { variable: 'ERRATA_SERVE_URL', form: url, default: null, defaultWords: 'the one that `errata up` runs', meaning: 'Where `errata ask` finds a `serve`.' },

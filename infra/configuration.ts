@@ -65,6 +65,8 @@ export interface Configuration {
   settings: Record<string, LineageSettings>;
   kafka: KafkaConfiguration;
   temporal: TemporalConfiguration;
+  /** Null: none, and records carry Avro's single-object head. The path is absolute. */
+  registry: { url: string; credentials: { username: string; password: Secret } | null; caPath: string | null } | null;
   serve: { host: string; port: number; /** Null where no `serve` is known to run. */ url: string | null };
   logLevel: LogLevel;
   /** Text for the key statistics; null: the model's own samples. */
@@ -150,6 +152,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       port: value('temporal.port'),
       uiPort: value('temporal.uiPort'),
     },
+    registry: registryOf(value, faults),
     serve: { host: value('serve.host'), port: value('serve.port'), url: value('serve.url') },
     logLevel: value('logLevel'),
     keyStatisticsText: value('keyStatisticsText'),
@@ -328,6 +331,18 @@ function saslOf(value: Value, faults: ConfigurationFault[]): KafkaConfiguration[
   if (username === null) missing('ERRATA_KAFKA_SASL_USERNAME', 'the user, since other SASL settings are given');
   if (password === null) missing('ERRATA_KAFKA_SASL_PASSWORD', 'the password (or ERRATA_KAFKA_SASL_PASSWORD_FILE), since other SASL settings are given');
   return mechanism === null || username === null || password === null ? null : { mechanism, username, password };
+}
+
+function registryOf(value: Value, faults: ConfigurationFault[]): Configuration['registry'] {
+  const url = value<string | null>('registry.url');
+  const username = value<string | null>('registry.username');
+  const password = value<Secret | null>('registry.password');
+  const caPath = value<string | null>('registry.ca');
+  const missing = (name: string, expected: string) => faults.push({ name, value: null, expected });
+  if (url === null && [username, password, caPath].some((given) => given !== null)) missing('ERRATA_SCHEMA_REGISTRY_URL', "the registry's address, since other settings of it are given");
+  if (username === null && password !== null) missing('ERRATA_SCHEMA_REGISTRY_USERNAME', 'the user of the password');
+  if (username !== null && password === null) missing('ERRATA_SCHEMA_REGISTRY_PASSWORD', 'the password (or ERRATA_SCHEMA_REGISTRY_PASSWORD_FILE) of the user');
+  return url === null ? null : { url, credentials: username === null || password === null ? null : { username, password }, caPath };
 }
 
 /** Names that look like settings and are none: most likely misspelt. */

@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs';
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../pipelines/kafka.ts';
+import { SINGLE_OBJECT_FORMAT, registryFormat, type RecordFormat } from '../pipelines/record-format.ts';
+import { SchemaRegistry } from '../pipelines/schema-registry.ts';
 import type { Configuration } from './configuration.ts';
 
 /** Throws when a named certificate file cannot be read. */
@@ -34,6 +36,15 @@ export function temporalConnection(configuration: Configuration): { address: str
         }),
     ...(apiKey === null ? {} : { apiKey: apiKey.reveal() }),
   };
+}
+
+/** How records cross the topics: as the schema registry says where one is configured. Throws when a named certificate file cannot be read. */
+export function recordFormat({ registry }: Configuration): RecordFormat {
+  if (registry === null) return SINGLE_OBJECT_FORMAT;
+  const { url, credentials, caPath } = registry;
+  return registryFormat(
+    new SchemaRegistry({ url, credentials: credentials === null ? null : { username: credentials.username, password: credentials.password.reveal() }, ...given({ ca: read(caPath) }) }),
+  );
 }
 
 function read(path: string | null): string | undefined {

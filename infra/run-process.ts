@@ -4,7 +4,7 @@ import { announce, onStop } from './announce.ts';
 import { ConfigurationError, readConfiguration, type Configuration } from './configuration.ts';
 import { watchLoop, type LoopWatch } from './loop-watch.ts';
 import type { Logger } from 'pino';
-import { ErrataFailure } from '../schemas/failures.ts';
+import { ErrataFailure, SchemaRefused } from '../schemas/failures.ts';
 import { BaseChanged } from '../versions/failures.ts';
 
 export interface ProcessContext {
@@ -30,7 +30,7 @@ const DRAIN_WAIT_MS = 15_000;
 export function runProcess(name: string, start: (context: ProcessContext) => Promise<Running>): void {
   void run(name, start).catch((fault: unknown) => {
     const reason = [reasonOf(fault) ?? 'unknown', ...(fault instanceof ErrataFailure ? [fault.hint] : [])].join('. ');
-    if (fault instanceof ConfigurationError || fault instanceof BaseChanged) announce({ kind: 'refused', reason });
+    if (fault instanceof ConfigurationError || fault instanceof BaseChanged || fault instanceof SchemaRefused) announce({ kind: 'refused', reason });
     processLog(name, 'info').fatal({ reason, stack: fault instanceof Error ? fault.stack : undefined }, 'The process cannot go on');
     process.exit(1);
   });

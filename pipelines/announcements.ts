@@ -1,19 +1,21 @@
 /** Outcomes and versions onto their topics. */
 import type { Announcer } from '../activities/announce.ts';
-import { recordCodec } from '../schemas/avro.ts';
 import type { Outcome } from '../schemas/editing.ts';
 import type { RecordSender } from './kafka.ts';
+import type { RecordFormat } from './record-format.ts';
 import { topicsOf } from './topics.ts';
 
-export function announcerTo(sender: RecordSender): Announcer {
-  const outcomeCodec = recordCodec('correction-outcome');
-  const versionCodec = recordCodec('hook-version');
+export function announcerTo(sender: RecordSender, format: RecordFormat): Announcer {
   return {
     async announceVersion(version) {
-      await sender.send(topicsOf(version.lineage).versions, [{ key: String(version.version), value: versionCodec.encode(version) }]);
+      const { versions } = topicsOf(version.lineage);
+      const encoder = await format.encoder('hook-version', versions);
+      await sender.send(versions, [{ key: String(version.version), value: encoder.encode(version) }]);
     },
     async announceOutcomes(lineage, outcomes) {
-      await sender.send(topicsOf(lineage).outcomes, outcomes.map((outcome) => ({ key: outcomeKey(outcome), value: outcomeCodec.encode(outcome) })));
+      const topic = topicsOf(lineage).outcomes;
+      const encoder = await format.encoder('correction-outcome', topic);
+      await sender.send(topic, outcomes.map((outcome) => ({ key: outcomeKey(outcome), value: encoder.encode(outcome) })));
     },
   };
 }

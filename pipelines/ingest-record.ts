@@ -1,5 +1,5 @@
 /** What a record on the corrections topic is: a revision of a fact, or a dead letter with its reason. */
-import type { RecordCodec } from '../schemas/avro.ts';
+import type { RecordDecoder } from '../schemas/avro.ts';
 import { CORRECTION_LIMITS, factKeyOf, faultsOf, retractionId, type FactCorrection, type FactRevision } from '../schemas/correction.ts';
 import { UndecodableRecord } from '../schemas/failures.ts';
 import type { ConsumedRecord } from './kafka.ts';
@@ -22,7 +22,7 @@ const KEY_CHARACTERS_MAX = 2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECT
  * a key that differs only costs the order among the partitions, which the time of issue settles, and refusing the
  * record would lose a sound correction to a producer's partitioner.
  */
-export function readRecord(record: ConsumedRecord, lineage: string, codec: RecordCodec<FactCorrection>): ReadRecord {
+export function readRecord(record: ConsumedRecord, lineage: string, decoder: RecordDecoder<FactCorrection>): ReadRecord {
   const dead = (className: Problem['className'], message: string): ReadRecord => ({ kind: 'dead', problem: { className, message }, record });
   const position = { topic: record.topic, partition: record.partition, offset: record.offset };
 
@@ -36,7 +36,7 @@ export function readRecord(record: ConsumedRecord, lineage: string, codec: Recor
   }
   let correction: FactCorrection;
   try {
-    correction = codec.decode(record.value);
+    correction = decoder.decode(record.value);
   } catch (error) {
     if (error instanceof UndecodableRecord) return dead('UndecodableRecord', error.message);
     throw error;

@@ -2,18 +2,20 @@
  * From the corrections topics into the lineage workflows. A record's offset is committed only after the workflow, or
  * the dead-letter topic, has the record; what is read twice is recognised by its offset in the workflow.
  *
- * A full buffer or an absent Temporal pauses the partition and nothing else: its reader returns at once, so other
- * partitions and lineages flow on and the group's heartbeat is kept.
+ * A full buffer, an absent Temporal or an absent schema registry pauses the partition and nothing else: its reader
+ * returns at once, so other partitions and lineages flow on and the group's heartbeat is kept.
  */
-import { recordCodec, type RecordCodec } from '../schemas/avro.ts';
+import type { RecordDecoder } from '../schemas/avro.ts';
 import type { FactCorrection } from '../schemas/correction.ts';
+import { SchemaRegistryUnavailable } from '../schemas/failures.ts';
 import { deadLetter } from './dead-letter.ts';
 import { nextPiece, type Piece } from './ingest-chunk.ts';
 import { readRecord } from './ingest-record.ts';
-import type { PartitionBatch, RecordReader, RecordSender } from './kafka.ts';
+import type { ConsumedRecord, PartitionBatch, RecordReader, RecordSender } from './kafka.ts';
 import type { Logger } from './logger.ts';
+import type { RecordFormat } from './record-format.ts';
 import { INGEST_GROUP, topicsOf } from './topics.ts';
-import { BUFFER_FULL, type Acceptance, type RevisionChunk } from './workflows/contract.ts';
+import { BUFFER_FULL, CHUNK_REVISIONS_MAX, type Acceptance, type RevisionChunk } from './workflows/contract.ts';
 
 export interface IngestDependencies {
   /** Reads topics as a member of a group (`KafkaCluster.read`). */
@@ -22,7 +24,7 @@ export interface IngestDependencies {
   /** Hands a chunk to the lineage's workflow (`TemporalLineages.accept`). */
   accept(lineage: string, chunk: RevisionChunk): Promise<AcceptAnswer>;
   logger: Logger;
-  codec?: RecordCodec<FactCorrection>;
+  format: RecordFormat;
   group?: string;
 }
 
@@ -74,13 +76,11 @@ export class PartitionIngest {
   readonly waiting = new Map<string, string>();
   readonly #lineageOf: Map<string, string>;
   readonly #dependencies: IngestDependencies;
-  readonly #codec: RecordCodec<FactCorrection>;
   readonly #pauses = new Map<string, number>();
 
   constructor(lineages: readonly string[], dependencies: IngestDependencies) {
     this.#lineageOf = new Map(lineages.map((lineage) => [topicsOf(lineage).corrections, lineage]));
     this.#dependencies = dependencies;
-    this.#codec = dependencies.codec ?? recordCodec('fact-correction');
   }
 
   /** Deals with a partition's records in order, as far as it can; what is left is read again after a pause. */
@@ -88,13 +88,25 @@ export class PartitionIngest {
     const lineage = this.#lineageOf.get(batch.topic)!;
     let { records } = batch;
     while (records.length > 0 && batch.mine()) {
-      const piece = nextPiece(records, batch.endOffset, (record) => readRecord(record, lineage, this.#codec));
+      const decoder = await beating(batch, this.#decoderOf(records));
+      if (decoder instanceof SchemaRegistryUnavailable) return void this.#pause(batch, decoder.message);
+      const piece = nextPiece(records, batch.endOffset, (record) => readRecord(record, lineage, decoder));
       const through = await this.#deliver(piece, lineage, batch);
       if (through === null) return;
       await batch.done(through);
       this.#flows(batch);
       records = records.filter((record) => BigInt(record.offset) > BigInt(through));
       await batch.heartbeat();
+    }
+  }
+
+  /** Of the records that the next piece is taken from. */
+  async #decoderOf(records: readonly ConsumedRecord[]): Promise<RecordDecoder<FactCorrection> | SchemaRegistryUnavailable> {
+    try {
+      return await this.#dependencies.format.decoder('fact-correction', records.slice(0, CHUNK_REVISIONS_MAX).map(({ value }) => value));
+    } catch (error) {
+      if (error instanceof SchemaRegistryUnavailable) return error;
+      throw error;
     }
   }
 

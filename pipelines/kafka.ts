@@ -99,6 +99,7 @@ const SESSION_MS = 10_000;
 const HEARTBEAT_MS = 2_000;
 /** `disconnect()` waits for the open fetch. */
 const FETCH_WAIT_MS = 250;
+const FOLLOW_AGAIN_MS = 1_000;
 const TOPIC_READY_WAIT_MS = 15_000;
 /** Records in one produce request. */
 const SEND_RECORDS_MAX = 500;
@@ -190,9 +191,10 @@ export class KafkaCluster {
 
   /**
    * Follows topics outside of any lasting group: from the end as it is when this resolves, or from the given offsets
-   * (by `<topic>-<partition>`). Nothing is committed.
+   * (by `<topic>-<partition>`). Nothing is committed. Records come from one partition at a time, in order; those
+   * that `onRecords` answers with `again` are handed on again after a pause.
    */
-  async follow(topics: readonly string[], from: 'beginning' | 'end' | ReadonlyMap<string, string>, onRecords: (records: ConsumedRecord[]) => Promise<void> | void): Promise<RecordReader> {
+  async follow(topics: readonly string[], from: 'beginning' | 'end' | ReadonlyMap<string, string>, onRecords: (records: ConsumedRecord[]) => Promise<void | 'again'> | void): Promise<RecordReader> {
     const starts = new Map<string, string>();
     for (const topic of topics) {
       for (const { partition, high, low } of await this.#administrate((admin) => admin.fetchTopicOffsets(topic))) {
@@ -201,7 +203,7 @@ export class KafkaCluster {
       }
     }
     const handOn = async (batch: PartitionBatch): Promise<void> => {
-      await onRecords(batch.records);
+      if ((await onRecords(batch.records)) === 'again') return batch.pauseForMs(FOLLOW_AGAIN_MS);
       await batch.done(batch.records.at(-1)!.offset);
     };
     return await startReader(this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { positions: starts });

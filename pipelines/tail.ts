@@ -1,10 +1,10 @@
 /** Follows what a lineage announces. */
-import { recordCodec } from '../schemas/avro.ts';
-import { UndecodableRecord } from '../schemas/failures.ts';
+import { SchemaRegistryUnavailable, UndecodableRecord } from '../schemas/failures.ts';
 import type { Outcome } from '../schemas/editing.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
 import { originOf } from './dead-letter.ts';
 import type { ConsumedRecord, KafkaCluster, RecordReader } from './kafka.ts';
+import type { RecordFormat } from './record-format.ts';
 import { topicsOf } from './topics.ts';
 
 export type Announcement =
@@ -21,6 +21,9 @@ export interface TailOptions {
    */
   from: 'beginning' | 'end' | ReadonlyMap<string, string>;
   deadLetters?: boolean;
+  format: RecordFormat;
+  /** Told why what was announced cannot be read for now, once until it can: the schema registry is away. Nothing is missed. */
+  waits?: (reason: string) => void;
 }
 
 /** Where the announcing topics end now. */
@@ -34,12 +37,24 @@ export async function announcedSoFar(cluster: KafkaCluster, lineages: readonly s
 
 export async function tail(cluster: KafkaCluster, lineages: readonly string[], options: TailOptions, onAnnouncement: (announcement: Announcement) => void): Promise<RecordReader> {
   const topics = lineages.flatMap((lineage) => announcingTopics(lineage, options.deadLetters ?? false));
-  const read = new Map<string, (record: ConsumedRecord) => Announcement>(lineages.flatMap(readersOf));
-  return await cluster.follow(topics, options.from, (records) => {
+  const readers = new Map(lineages.flatMap((lineage) => readersOf(lineage, options.format)));
+  let waiting = false;
+  return await cluster.follow(topics, options.from, async (records) => {
+    const read = await readers.get(records[0]!.topic)!(records).catch((fault: unknown) => {
+      if (fault instanceof SchemaRegistryUnavailable) return fault;
+      throw fault;
+    });
+    if (read instanceof SchemaRegistryUnavailable) {
+      if (!waiting) options.waits?.(read.message);
+      waiting = true;
+      return 'again';
+    }
+    waiting = false;
     for (const record of records) {
       // A compacted topic may hold tombstones; they announce nothing.
-      if (record.value !== null || record.topic.endsWith('.dlq')) onAnnouncement(read.get(record.topic)!(record));
+      if (record.value !== null || record.topic.endsWith('.dlq')) onAnnouncement(read(record));
     }
+    return undefined;
   });
 }
 
@@ -48,11 +63,12 @@ function announcingTopics(lineage: string, deadLetters: boolean): string[] {
   return deadLetters ? [topics.outcomes, topics.versions, topics.deadLetters] : [topics.outcomes, topics.versions];
 }
 
-const outcomeCodec = recordCodec('correction-outcome');
-const versionCodec = recordCodec('hook-version');
+/** Reads a partition's successive records once it knows the schemas that wrote them. */
+type AnnouncementReader = (records: readonly ConsumedRecord[]) => Promise<(record: ConsumedRecord) => Announcement>;
 
-function readersOf(lineage: string): [string, (record: ConsumedRecord) => Announcement][] {
+function readersOf(lineage: string, format: RecordFormat): [string, AnnouncementReader][] {
   const topics = topicsOf(lineage);
+  const valuesOf = (records: readonly ConsumedRecord[]): (Buffer | null)[] => records.map(({ value }) => value);
   const decoded = (decode: (bytes: Buffer) => Announcement) => (record: ConsumedRecord): Announcement => {
     try {
       return decode(record.value!);
@@ -62,9 +78,21 @@ function readersOf(lineage: string): [string, (record: ConsumedRecord) => Announ
     }
   };
   return [
-    [topics.outcomes, decoded((bytes) => ({ kind: 'outcome', lineage, outcome: outcomeCodec.decode(bytes) }))],
-    [topics.versions, decoded((bytes) => ({ kind: 'version', lineage, version: versionCodec.decode(bytes) }))],
-    [topics.deadLetters, (record) => deadLetterAnnouncement(lineage, record)],
+    [
+      topics.outcomes,
+      async (records) => {
+        const decoder = await format.decoder('correction-outcome', valuesOf(records));
+        return decoded((bytes) => ({ kind: 'outcome', lineage, outcome: decoder.decode(bytes) }));
+      },
+    ],
+    [
+      topics.versions,
+      async (records) => {
+        const decoder = await format.decoder('hook-version', valuesOf(records));
+        return decoded((bytes) => ({ kind: 'version', lineage, version: decoder.decode(bytes) }));
+      },
+    ],
+    [topics.deadLetters, async () => (record) => deadLetterAnnouncement(lineage, record)],
   ];
 }
 

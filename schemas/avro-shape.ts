@@ -3,7 +3,8 @@
  *
  * A decoder that trusts lengths is no guard: an array block may claim 2^50 items in eight bytes, and a decoder that
  * notices the end of the bytes only afterwards builds them all. This walk touches each byte once, bounds every length
- * by the bytes that are left, and can say which field is wrong. It builds nothing.
+ * by the bytes that are left, and can say which field is wrong. It builds nothing. The schema may be a stranger's: how
+ * deep values nest, and how many there are that take no bytes at all, is bounded as well.
  *
  * Binary form: Avro 1.12 specification, "Binary Encoding".
  */
@@ -28,33 +29,74 @@ export interface AvroComplexSchema {
  * Throws `UndecodableRecord` that names the field where the bytes leave the schema.
  */
 export function walkAvro(schema: AvroSchema, bytes: Uint8Array, start: number): number {
-  const walker = new Walker(bytes, start);
+  const walker = new Walker(bytes, start, definitionsOf(schema));
   walker.value(schema, '', '');
   return walker.at;
 }
 
+/** The named types that a schema defines, wherever in it. Throws `UndecodableRecord` past `DEPTH_MAX`. */
+function definitionsOf(schema: AvroSchema): Definitions {
+  const known = typeof schema === 'string' ? undefined : definitions.get(schema);
+  if (known !== undefined) return known;
+  const found: Definitions = new Map();
+  const collect = (part: AvroSchema | undefined, namespace: string, depth: number): void => {
+    if (depth > DEPTH_MAX) throw new UndecodableRecord('unknown-schema', `the writer's schema nests deeper than ${DEPTH_MAX}`);
+    if (Array.isArray(part)) for (const branch of part) collect(branch, namespace, depth + 1);
+    if (typeof part !== 'object' || part === null || Array.isArray(part)) return;
+    const name = nameOf(part, namespace);
+    if (name !== null) found.set(name.full, { schema: part, namespace: name.namespace });
+    const inner = name?.namespace ?? namespace;
+    for (const { type } of part.fields ?? []) collect(type, inner, depth + 1);
+    for (const inside of [part.items, part.values, part.type]) if (typeof inside === 'object') collect(inside, inner, depth + 1);
+  };
+  collect(schema, '', 0);
+  if (typeof schema !== 'string') definitions.set(schema, found);
+  return found;
+}
+
+type Definitions = Map<string, { schema: AvroComplexSchema; namespace: string }>;
+const definitions = new WeakMap<object, Definitions>();
+
+/** Of a schema, and of a value: far more than any record of ours has, and far less than the stack takes. */
+const DEPTH_MAX = 64;
+/** Only null, and what is made of nulls, takes no byte: past so many values beyond the bytes it is a trap. */
+const VALUES_PER_BYTE_MAX = 16;
+const VALUES_WITHOUT_BYTES_MAX = 10_000;
 const LONG_BYTES_MAX = 10;
 const INT_MAX = 2n ** 31n - 1n;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 class Walker {
   readonly #bytes: Uint8Array;
-  readonly #named = new Map<string, { schema: AvroComplexSchema; namespace: string }>();
+  readonly #named: Definitions;
+  #depth = 0;
+  readonly #valuesMax: number;
+  #values = 0;
   at: number;
 
-  constructor(bytes: Uint8Array, start: number) {
+  constructor(bytes: Uint8Array, start: number, named: Definitions) {
     this.#bytes = bytes;
+    this.#named = named;
+    this.#valuesMax = VALUES_PER_BYTE_MAX * bytes.length + VALUES_WITHOUT_BYTES_MAX;
     this.at = start;
   }
 
   value(schema: AvroSchema, path: string, namespace: string): void {
+    if (++this.#depth > DEPTH_MAX) throw bad(path, `values nest deeper than ${DEPTH_MAX}`);
+    if (++this.#values > this.#valuesMax) throw bad(path, `more than ${this.#valuesMax} values`);
+    this.#value(schema, path, namespace);
+    this.#depth--;
+  }
+
+  #value(schema: AvroSchema, path: string, namespace: string): void {
     if (Array.isArray(schema)) return this.#union(schema, path, namespace);
     if (typeof schema === 'string') return this.#primitive(schema, path, namespace);
-    const name = this.#define(schema, namespace);
     switch (schema.type) {
-      case 'record':
-        for (const field of schema.fields ?? []) this.value(field.type, path === '' ? field.name : `${path}.${field.name}`, name.namespace);
+      case 'record': {
+        const inner = nameOf(schema, namespace)?.namespace ?? namespace;
+        for (const field of schema.fields ?? []) this.value(field.type, path === '' ? field.name : `${path}.${field.name}`, inner);
         return;
+      }
       case 'enum':
         this.#index(schema.symbols?.length ?? 0, path, 'symbols');
         return;
@@ -170,17 +212,16 @@ class Walker {
     throw bad(path, `a number of more than ${LONG_BYTES_MAX} bytes`);
   }
 
-  #define(schema: AvroComplexSchema, namespace: string): { namespace: string } {
-    if (schema.name === undefined) return { namespace };
-    const full = schema.name.includes('.') ? schema.name : qualified(schema.name, schema.namespace ?? namespace);
-    const own = full.includes('.') ? full.slice(0, full.lastIndexOf('.')) : '';
-    this.#named.set(full, { schema, namespace: own });
-    return { namespace: own };
-  }
-
   get #left(): number {
     return this.#bytes.length - this.at;
   }
+}
+
+/** Of a named type; null for what has no name. */
+function nameOf(schema: AvroComplexSchema, namespace: string): { full: string; namespace: string } | null {
+  if (schema.name === undefined) return null;
+  const full = schema.name.includes('.') ? schema.name : qualified(schema.name, schema.namespace ?? namespace);
+  return { full, namespace: full.includes('.') ? full.slice(0, full.lastIndexOf('.')) : '' };
 }
 
 function qualified(name: string, namespace: string): string {

@@ -2,46 +2,58 @@
  * Records as bytes: Avro bodies behind a head that names the writer's schema. The one file that knows avsc.
  *
  * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the CRC-64-AVRO fingerprint of
- * the writer's schema, little-endian), which needs no registry. A framing with ids from a registry replaces it without
- * touching the rest. A record written with an older schema is resolved to the current one by Avro's rules, as long as
- * the older schema is listed.
+ * the writer's schema, little-endian), which needs no registry; `confluent-framing.ts` has the one with a registry's
+ * ids. A record written with another schema is resolved to the current one by Avro's rules, as long as the writer's is
+ * known: every released one is, and those that a registry tells.
  */
-import { readFileSync } from 'node:fs';
 import avsc from 'avsc';
 import { walkAvro, type AvroSchema } from './avro-shape.ts';
 import type { FactCorrection } from './correction.ts';
 import type { Outcome } from './editing.ts';
 import { UndecodableRecord, UnencodableRecord } from './failures.ts';
 import type { HookVersion } from './hook-version.ts';
+import { RECORD_NAMES, releasedSchemasOf, schemaOf, type RecordName } from './released-schemas.ts';
 
-export interface RecordTypes {
+export { schemaOf, type RecordName } from './released-schemas.ts';
+
+export interface RecordTypes extends Record<RecordName, unknown> {
   'fact-correction': FactCorrection;
   'correction-outcome': Outcome;
   'hook-version': HookVersion;
 }
 
-export type RecordName = keyof RecordTypes;
-
-export interface RecordCodec<T> {
+export interface RecordEncoder<T> {
   /** Throws `UnencodableRecord` that lists what the schema does not allow. */
   encode(value: T): Buffer;
+}
+
+export interface RecordDecoder<T> {
   /** Throws `UndecodableRecord` that says what is wrong and where. */
   decode(bytes: Uint8Array): T;
 }
 
-/** What stands before an Avro body. */
-export interface Framing {
-  /** The head of a record written with `schema`. */
-  headOf(record: RecordName, schema: AvroSchema): Uint8Array;
+export interface RecordCodec<T> extends RecordEncoder<T>, RecordDecoder<T> {}
+
+/** Finds out who wrote a record. */
+export interface Opening {
   /** The schema that wrote these bytes and where the body starts. Throws `UndecodableRecord`. */
   open(record: RecordName, bytes: Uint8Array): { writer: AvroSchema; bodyAt: number };
 }
 
+/** What stands before an Avro body. */
+export interface Framing extends Opening {
+  /** The head of a record written with `schema`. */
+  headOf(record: RecordName, schema: AvroSchema): Uint8Array;
+}
+
 /** The codec of one kind of record; without a framing, single-object encoding over the schemas of this folder. */
 export function recordCodec<Name extends RecordName>(record: Name, framing: Framing = SINGLE_OBJECT): RecordCodec<RecordTypes[Name]> {
-  const schema = schemaOf(record);
-  const type = typeOf(schema);
-  const head = framing.headOf(record, schema);
+  return { ...recordEncoder(record, framing.headOf(record, schemaOf(record))), ...recordDecoder(record, framing) };
+}
+
+/** Writes records of one kind with their current schema, behind the head. */
+export function recordEncoder<Name extends RecordName>(record: Name, head: Uint8Array): RecordEncoder<RecordTypes[Name]> {
+  const type = typeOf(schemaOf(record));
   return {
     encode(value) {
       const faults: string[] = [];
@@ -50,13 +62,21 @@ export function recordCodec<Name extends RecordName>(record: Name, framing: Fram
       }
       return Buffer.concat([head, type.toBuffer(value)]);
     },
+  };
+}
+
+/** Reads records of one kind, whichever schema wrote them, as their current one. */
+export function recordDecoder<Name extends RecordName>(record: Name, opening: Opening): RecordDecoder<RecordTypes[Name]> {
+  const schema = schemaOf(record);
+  const type = typeOf(schema);
+  return {
     decode(bytes) {
       if (bytes.length === 0) throw new UndecodableRecord('empty', 'the record has no bytes');
-      const { writer, bodyAt } = framing.open(record, bytes);
+      const { writer, bodyAt } = opening.open(record, bytes);
+      const resolver = resolverOf(schema, writer);
       const end = walkAvro(writer, bytes, bodyAt);
       if (end < bytes.length) throw new UndecodableRecord('trailing-bytes', `${bytes.length - end} bytes stand after the record`, { bytes: bytes.length - end });
       const body = Buffer.from(bytes.buffer, bytes.byteOffset + bodyAt, bytes.length - bodyAt);
-      const resolver = resolverOf(type, typeOf(writer));
       try {
         const decoded: unknown = type.fromBuffer(body, resolver);
         return plain(decoded) as RecordTypes[Name];
@@ -67,8 +87,8 @@ export function recordCodec<Name extends RecordName>(record: Name, framing: Fram
   };
 }
 
-/** Single-object framing over the current schema and, per record, older writers' schemas. */
-export function singleObjectFraming(older: Partial<Record<RecordName, readonly AvroSchema[]>> = {}): Framing {
+/** Single-object framing over the current schema and older writers' schemas: unless others are given, all that were released. */
+export function singleObjectFraming(older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED): Framing {
   const writers = new Map<RecordName, Map<bigint, AvroSchema>>();
   const writersOf = (record: RecordName): Map<bigint, AvroSchema> => {
     let known = writers.get(record);
@@ -86,6 +106,9 @@ export function singleObjectFraming(older: Partial<Record<RecordName, readonly A
       return head;
     },
     open(record, bytes) {
+      if (bytes[0] === 0) {
+        throw new UndecodableRecord('not-framed', "the record begins with 0x00 as those with a schema registry's id do, and no registry is configured (ERRATA_SCHEMA_REGISTRY_URL)", { head: hex(bytes.subarray(0, HEAD_BYTES)) });
+      }
       if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC[0] || bytes[1] !== MAGIC[1]) {
         throw new UndecodableRecord('not-framed', 'the record does not begin with the single-object head 0xC3 0x01 and a fingerprint', { head: hex(bytes.subarray(0, HEAD_BYTES)) });
       }
@@ -98,16 +121,6 @@ export function singleObjectFraming(older: Partial<Record<RecordName, readonly A
       throw new UndecodableRecord('unknown-schema', `the writer's schema ${facts.fingerprint} is not known`, facts);
     },
   };
-}
-
-/** The current schema of a record, as in its file. */
-export function schemaOf(record: RecordName): AvroSchema {
-  let schema = schemas.get(record);
-  if (schema === undefined) {
-    schema = JSON.parse(readFileSync(new URL(`./${record}.avsc`, import.meta.url), 'utf8')) as AvroSchema;
-    schemas.set(record, schema);
-  }
-  return schema;
 }
 
 /** CRC-64-AVRO of the schema's Parsing Canonical Form (Avro specification, "Schema Fingerprints"). */
@@ -124,7 +137,6 @@ export function canonicalFormOf(schema: AvroSchema): string {
   return JSON.stringify(typeOf(schema).schema());
 }
 
-const RECORD_NAMES: readonly RecordName[] = ['fact-correction', 'correction-outcome', 'hook-version'];
 const MAGIC = Uint8Array.of(0xc3, 0x01);
 const HEAD_BYTES = MAGIC.length + 8;
 
@@ -135,32 +147,33 @@ const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
   return entry;
 });
 
-const schemas = new Map<RecordName, AvroSchema>();
-const types = new Map<AvroSchema, avsc.Type>();
-const resolvers = new Map<avsc.Type, Map<avsc.Type, object>>();
+/** By the schema's object: what belongs to a schema that a registry told goes with it. */
+const types = new WeakMap<object, avsc.Type>();
+const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver>>();
+const RELEASED = Object.fromEntries(RECORD_NAMES.map((record) => [record, releasedSchemasOf(record)]));
 const SINGLE_OBJECT = singleObjectFraming();
 
 function typeOf(schema: AvroSchema): avsc.Type {
-  let type = types.get(schema);
-  if (type === undefined) {
-    type = avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions: false });
-    types.set(schema, type);
-  }
+  const known = typeof schema === 'string' ? undefined : types.get(schema);
+  if (known !== undefined) return known;
+  const type = avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions: false });
+  if (typeof schema !== 'string') types.set(schema, type);
   return type;
 }
 
-function resolverOf(reader: avsc.Type, writer: avsc.Type): avsc.Resolver | undefined {
+function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | undefined {
   if (reader === writer) return undefined;
-  const known = resolvers.get(reader) ?? new Map<avsc.Type, object>();
-  resolvers.set(reader, known);
-  let resolver = known.get(writer);
+  const known = (typeof writer === 'string' ? undefined : resolvers.get(writer)) ?? new Map<AvroSchema, avsc.Resolver>();
+  let resolver = known.get(reader);
   if (resolver === undefined) {
     try {
-      resolver = reader.createResolver(writer);
+      // A union of somebody else's may hold what cannot be told apart as plain values; a writer's values are never made.
+      resolver = typeOf(reader).createResolver(avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }));
     } catch (cause) {
       throw new UndecodableRecord('unknown-schema', `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`);
     }
-    known.set(writer, resolver);
+    known.set(reader, resolver);
+    if (typeof writer !== 'string') resolvers.set(writer, known);
   }
   return resolver;
 }

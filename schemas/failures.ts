@@ -25,7 +25,7 @@ export class UndecodableRecord extends ErrataFailure {
   override readonly name = 'UndecodableRecord';
   readonly problem: 'empty' | 'not-framed' | 'unknown-schema' | 'wrong-record' | 'truncated' | 'trailing-bytes' | 'bad-value';
   constructor(problem: UndecodableRecord['problem'], message: string, facts: FailureFacts = {}) {
-    super(message, { problem, ...facts }, 'Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema in schemas/).');
+    super(message, { problem, ...facts }, "Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema in schemas/) or, with a schema registry, with 0x00 and the schema's id.");
     this.problem = problem;
   }
 }
@@ -35,6 +35,22 @@ export class UnencodableRecord extends ErrataFailure {
   override readonly name = 'UnencodableRecord';
   constructor(record: string, faults: string[]) {
     super(`not a ${record}: ${faults.join('; ')}`, { record, faults }, 'Check the value with faultsOf() before it is sent.');
+  }
+}
+
+/** The schema registry does not take a schema: its own reason, most often that older records could not be read with it. */
+export class SchemaRefused extends ErrataFailure {
+  override readonly name = 'SchemaRefused';
+  constructor(subject: string, reason: string, status: number) {
+    super(`the schema registry refuses the schema of ${subject}: ${reason}`, { subject, reason, status }, 'See what is registered under the subject, and at which compatibility level; docs/schemas.md says what is registered.');
+  }
+}
+
+/** The schema registry gives no answer that is of use. It says nothing about a record: whoever needs the answer waits. */
+export class SchemaRegistryUnavailable extends ErrataFailure {
+  override readonly name = 'SchemaRegistryUnavailable';
+  constructor(url: string, reason: string, status: number | null) {
+    super(`the schema registry at ${url} gives no answer: ${reason}`, { url, reason, status }, 'Check ERRATA_SCHEMA_REGISTRY_URL, its user and password, and whether the registry runs.');
   }
 }
 

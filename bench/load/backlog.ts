@@ -3,6 +3,7 @@
  * stays as it is however long it takes. Then an edit worker comes, and the backlog shrinks.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { submitCorrections } from '../../pipelines/submit.ts';
 import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { LoadedSystem } from './loaded-system.ts';
@@ -47,7 +48,7 @@ export async function measureBacklog(system: LoadedSystem, records: number, wait
   const filling = watched(system);
   for (let written = 0; written < records; written += WRITTEN_AT_ONCE) {
     const share = Math.min(WRITTEN_AT_ONCE, records - written) / system.lineages.length;
-    for (const lineage of system.lineages) await submitCorrections(system.sender, loadCorrections(lineage, written / system.lineages.length, share));
+    for (const lineage of system.lineages) await submitCorrections(system.sender, SINGLE_OBJECT_FORMAT, loadCorrections(lineage, written / system.lineages.length, share));
   }
   await untilNothingMoves(system);
   const filled = filling();

@@ -158,7 +158,7 @@ async function send(session: Session, options: Options, clients: Clients, correc
         sent.push(...positions.map((position, i) => ({ id: null, what: `retract ${keys[i]!}`, position })));
       }
     } else {
-      const submitted = await submitCorrections(sender, corrections);
+      const submitted = await submitCorrections(sender, clients.format, corrections);
       sent = submitted.map(({ id, position }, i) => ({ id, what: `${corrections[i]!.prompt} → ${corrections[i]!.target}`, position }));
     }
     if (watch === null) {

@@ -27,7 +27,7 @@ const watch: CommandSpecification<Options> = {
     const clients = clientsOf(configuration);
     try {
       const from = (options as { fromBeginning?: boolean }).fromBeginning === true ? 'beginning' : 'end';
-      const reader = await tail(clients.cluster, lineages, { from, deadLetters: true }, (announcement) => session.output.item(announcement, () => describe(session.output, announcement, lineages.length > 1)));
+      const reader = await tail(clients.cluster, lineages, { from, deadLetters: true, format: clients.format, waits: (reason) => session.output.warning(`${reason}. It is asked again and again.`) }, (announcement) => session.output.item(announcement, () => describe(session.output, announcement, lineages.length > 1)));
       session.output.note(`Following ${lineages.join(', ')}. Ctrl-C ends it.`);
       try {
         const failure = await untilInterrupted(reader.ended);

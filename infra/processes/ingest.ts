@@ -3,7 +3,7 @@ import { startIngest } from '../../pipelines/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { topicSpecifications } from '../../pipelines/topics.ts';
-import { kafkaSettings, temporalConnection } from '../connections.ts';
+import { kafkaSettings, recordFormat, temporalConnection } from '../connections.ts';
 import { runProcess } from '../run-process.ts';
 
 runProcess('ingest', async ({ configuration, log, step }) => {
@@ -23,6 +23,7 @@ runProcess('ingest', async ({ configuration, log, step }) => {
     read: (group, topics, onBatch) => kafka.read(group, topics, onBatch),
     deadLetters,
     accept: (lineage, chunk) => temporal.accept(lineage, settings[lineage]!, chunk),
+    format: recordFormat(configuration),
     logger: log,
   });
   await ingest.ready;

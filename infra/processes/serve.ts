@@ -2,14 +2,17 @@
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
+import type { RecordFormat } from '../../pipelines/record-format.ts';
 import { submitCorrections } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
+import { topicsOf } from '../../pipelines/topics.ts';
 import { createServing, type Serving } from '../../serving/server.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import type { Configuration } from '../configuration.ts';
-import { kafkaSettings } from '../connections.ts';
+import { kafkaSettings, recordFormat } from '../connections.ts';
 import { openEngine } from '../open-engine.ts';
 import { reasonOf } from '../process-log.ts';
+import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
 
 /** Between two attempts to follow the versions topic; the log itself is asked all the while. */
@@ -17,19 +20,21 @@ const FOLLOW_AGAIN_MS = 10_000;
 
 runProcess('serve', async (context) => {
   const { configuration, log } = context;
-  const engine = await openEngine(context);
   const kafka = configuration.kafka.brokers.length === 0 ? null : new KafkaCluster(kafkaSettings(configuration), log);
+  const format = recordFormat(configuration);
+  if (kafka !== null) await registerSchemas(format, configuration.lineages.map((lineage) => ['fact-correction', topicsOf(lineage).corrections] as const), log);
+  const engine = await openEngine(context);
   const sender = kafka === null ? null : senderOf(kafka);
   const serving = createServing({
     engine,
     versions: versionsInFolder(configuration.versions),
     logger: log,
     lineages: configuration.lineages,
-    ...(sender === null ? {} : { submit: async (correction) => (await submitCorrections(await sender.get(), [correction]))[0]!.position }),
+    ...(sender === null ? {} : { submit: async (correction) => (await submitCorrections(await sender.get(), format, [correction]))[0]!.position }),
   });
   await serving.server.listen({ host: configuration.serve.host, port: configuration.serve.port });
   await serving.start();
-  const following = kafka === null ? null : followVersions(kafka, configuration, serving, log);
+  const following = kafka === null ? null : followVersions(kafka, format, configuration, serving, log);
   return {
     port: (serving.server.server.address() as AddressInfo).port,
     async stop() {
@@ -57,13 +62,13 @@ function senderOf(kafka: KafkaCluster): { get(): Promise<RecordSender>; close():
 }
 
 /** Looks at the logs as soon as a version is announced. Without Kafka the poll finds it a little later. */
-function followVersions(kafka: KafkaCluster, { lineages }: Configuration, serving: Serving, log: Logger): { stop(): Promise<void> } {
+function followVersions(kafka: KafkaCluster, format: RecordFormat, { lineages }: Configuration, serving: Serving, log: Logger): { stop(): Promise<void> } {
   const stopping = new AbortController();
   const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()));
   const follow = async () => {
     while (!stopping.signal.aborted) {
       try {
-        const reader = await tail(kafka, lineages, { from: 'end' }, ({ kind }) => {
+        const reader = await tail(kafka, lineages, { from: 'end', format, waits: (reason) => log.debug({ reason }, 'Announced versions cannot be read yet') }, ({ kind }) => {
           if (kind === 'version') void serving.notify();
         });
         const fault = await Promise.race([reader.ended, stopped]);

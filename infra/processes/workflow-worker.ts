@@ -6,11 +6,12 @@ import { createLedgerActivities } from '../../activities/index.ts';
 import { withPulse } from '../../activities/with-pulse.ts';
 import { announcerTo } from '../../pipelines/announcements.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
-import { topicSpecifications } from '../../pipelines/topics.ts';
+import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
 import { WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import { kafkaSettings, temporalConnection } from '../connections.ts';
+import { kafkaSettings, recordFormat, temporalConnection } from '../connections.ts';
+import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
 
 const ACTIVITIES_AT_ONCE_MAX = 16;
@@ -24,6 +25,9 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
   const kafka = new KafkaCluster(kafkaSettings(configuration), log);
   await kafka.ensureTopics(configuration.lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
   const sender = await kafka.sender();
+  const format = recordFormat(configuration);
+  step('registering the schemas');
+  await registerSchemas(format, configuration.lineages.map(topicsOf).flatMap(({ outcomes, versions }) => [['correction-outcome', outcomes], ['hook-version', versions]] as const), log);
   const connection = await NativeConnection.connect(temporalConnection(configuration));
   const versions = versionsInFolder(configuration.versions);
   const worker = await Worker.create({
@@ -31,7 +35,7 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
     namespace: configuration.temporal.namespace,
     taskQueue: WORKFLOW_TASK_QUEUE,
     workflowBundle,
-    activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender), versions }) }),
+    activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender, format), versions }) }),
     maxConcurrentActivityTaskExecutions: ACTIVITIES_AT_ONCE_MAX,
     shutdownGraceTime: SHUTDOWN_GRACE_MS,
     shutdownForceTime: SHUTDOWN_FORCE_MS,

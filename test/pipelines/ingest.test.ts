@@ -4,6 +4,7 @@ import { nextPiece } from '../../pipelines/ingest-chunk.ts';
 import { PAUSE_FIRST_MS, PAUSE_MAX_MS, PartitionIngest, type AcceptAnswer } from '../../pipelines/ingest.ts';
 import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { ConsumedRecord, OutgoingRecord, PartitionBatch } from '../../pipelines/kafka.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
 import { jsonBytes } from '../../pipelines/workflows/json-size.ts';
 import { recordCodec } from '../../schemas/avro.ts';
@@ -52,6 +53,7 @@ function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters:
     read: () => Promise.reject(new Error('not read here')),
     deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
     accept: async (_lineage, chunk) => accept(chunk),
+    format: SINGLE_OBJECT_FORMAT,
     logger: SILENT,
   });
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KafkaCluster, type ConsumedRecord, type RecordSender } from '../../pipelines/kafka.ts';
 import { announcerTo, outcomeKey } from '../../pipelines/announcements.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { announcedSoFar, tail, type Announcement } from '../../pipelines/tail.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import type { Outcome } from '../../schemas/editing.ts';
@@ -129,7 +130,7 @@ describe('announcements', () => {
 
   it('are heard from where one began to listen', async () => {
     await cluster.ensureTopics(topicSpecifications('told', SETTINGS));
-    const announcer = announcerTo(sender);
+    const announcer = announcerTo(sender, SINGLE_OBJECT_FORMAT);
     await announcer.announceOutcomes('told', [outcome('before')]);
     const from = await announcedSoFar(cluster, ['told']);
     const version = { lineage: 'told', version: 2, hash: 'h', parent: null, batchId: 'b', added: 1, removed: 0, corrections: 1, createdAt: 7 };
@@ -137,7 +138,7 @@ describe('announcements', () => {
     await announcer.announceVersion(version);
     await sender.send(topicsOf('told').outcomes, [{ key: 'stranger', value: Buffer.from('not ours') }]);
     const heard = new Heard<Announcement>();
-    const reader = await tail(cluster, ['told'], { from }, (announcement) => heard.add(announcement));
+    const reader = await tail(cluster, ['told'], { from, format: SINGLE_OBJECT_FORMAT }, (announcement) => heard.add(announcement));
     const items = await heard.count(3);
     expect(items).toContainEqual({ kind: 'outcome', lineage: 'told', outcome: outcome('after') });
     expect(items).toContainEqual({ kind: 'version', lineage: 'told', version });
