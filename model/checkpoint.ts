@@ -6,7 +6,7 @@ import { ggufTokenizer } from './checkpoint/gguf-tokenizer.ts';
 import { openGguf } from './checkpoint/gguf.ts';
 import { openHuggingFaceFolder, readHuggingFaceConfig } from './checkpoint/huggingface-layout.ts';
 import { weightsSha256 } from './checkpoint/identity.ts';
-import type { Checkpoint, ModelConfig } from './checkpoint/model-config.ts';
+import { HEAD_WIDTH_MAX, type Checkpoint, type ModelConfig } from './checkpoint/model-config.ts';
 
 export { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './checkpoint/faults.ts';
 export type {
@@ -110,8 +110,9 @@ async function openFolder(folder: string, names: string[]): Promise<Checkpoint> 
   }
 }
 
-const LAYERS_MAX = 1024;
-const WIDTH_MAX = 1_000_000;
+export const LAYERS_MAX = 1_024;
+/** Of the residual stream, the MLP, the queries together and the vocabulary. */
+export const WIDTH_MAX = 1_000_000;
 
 /** Numbers that cannot be those of a model are refused before anything is made of their size. */
 function checkConfig(path: string, config: ModelConfig): void {
@@ -123,6 +124,7 @@ function checkConfig(path: string, config: ModelConfig): void {
   for (const [name, width] of wide) if (!(width <= WIDTH_MAX)) faults.push(`${name} ${width}`);
   if (!Number.isSafeInteger(contextMax)) faults.push(`a context of ${contextMax}`);
   if (!Number.isInteger(headWidth)) faults.push(`${heads} heads over ${residualWidth} channels`);
+  if (headWidth > HEAD_WIDTH_MAX) faults.push(`heads of ${headWidth} channels`);
   if (heads % keyValueHeads !== 0) faults.push(`${heads} heads share ${keyValueHeads} keys`);
   if (rotary !== null && (rotary.width > headWidth || rotary.width % 2 !== 0))
     faults.push(`${rotary.width} rotated of ${headWidth} channels`);

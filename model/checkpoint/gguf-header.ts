@@ -7,15 +7,21 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { GGMLQuantizationType } from '@huggingface/gguf';
+import { shown } from '../../schemas/shown.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { storageTypes, type StorageType } from './dequantise.ts';
 
 export const GGUF_HEADER_BYTES_MAX = 256 * 2 ** 20;
 export const GGUF_TENSORS_MAX = 65_536;
 export const GGUF_METADATA_KEYS_MAX = 65_536;
+/** Items of all lists in the metadata together: a byte of the file becomes 8 and more in memory. */
 export const GGUF_LIST_ITEMS_MAX = 4_000_000;
 export const GGUF_STRING_BYTES_MAX = 16 * 2 ** 20;
+/** Of a metadata key or a tensor's name, as the format says of keys. */
+export const GGUF_NAME_BYTES_MAX = 65_535;
 export const GGUF_RANK_MAX = 4;
+/** Of `general.alignment`, a power of two. */
+export const GGUF_ALIGNMENT_MAX = 2 ** 20;
 const firstReadBytes = 8 * 2 ** 20;
 const tensorInfoBytesMin = 32;
 const metadataKeyBytesMin = 13;
@@ -37,7 +43,10 @@ export interface GgufHeader {
   tensors: Map<string, GgufTensor>;
 }
 
-/** Reads and checks the header; every tensor it names lies inside the file. Throws UnreadableCheckpoint, UnsupportedCheckpoint. */
+/**
+ * Reads and checks the header; the tensors it names lie inside the file and beside one another, so that all of them
+ * together are no larger than it. Throws UnreadableCheckpoint, UnsupportedCheckpoint.
+ */
 export async function readGgufHeader(file: FileHandle, path: string): Promise<GgufHeader> {
   const { size } = await file.stat();
   let bytesRead = Math.min(size, firstReadBytes);
@@ -88,22 +97,21 @@ function parseHeader(cursor: Cursor): GgufHeader {
   const keyCount = cursor.count('metadata keys', GGUF_METADATA_KEYS_MAX, metadataKeyBytesMin);
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < keyCount; i++) {
-    const key = cursor.string();
+    const key = cursor.name();
+    if (metadata.has(key)) throw cursor.broken(`metadata key ${shown(key)} is there twice`);
     metadata.set(key, cursor.value(cursor.uint32()));
   }
   const infos = Array.from({ length: tensorCount }, () => parseTensorInfo(cursor));
   const alignment = metadata.get('general.alignment') ?? 32;
-  if (typeof alignment !== 'number' || alignment < 1 || (alignment & (alignment - 1)) !== 0) {
-    throw cursor.broken(`general.alignment is ${String(alignment)}`);
-  }
+  if (!isAlignment(alignment)) throw cursor.broken(`general.alignment is ${shown(alignment)}`);
   const dataBegin = Math.ceil(cursor.at / alignment) * alignment;
   const tensors = new Map<string, GgufTensor>();
   for (const info of infos) {
-    if (tensors.has(info.name)) throw cursor.broken(`tensor "${info.name}" is there twice`);
+    if (tensors.has(info.name)) throw cursor.broken(`tensor ${shown(info.name)} is there twice`);
     const begin = dataBegin + info.offset;
     if (begin + info.bytes > cursor.fileBytes) {
       throw cursor.broken(
-        `tensor "${info.name}" ends at byte ${begin + info.bytes} of ${cursor.fileBytes}`,
+        `tensor ${shown(info.name)} ends at byte ${begin + info.bytes} of ${cursor.fileBytes}`,
         'It is cut short: fetch it again',
       );
     }
@@ -115,13 +123,29 @@ function parseHeader(cursor: Cursor): GgufHeader {
       bytes: info.bytes,
     });
   }
+  const [first, second] = overlapping([...tensors.values()]) ?? [];
+  if (first !== undefined) throw cursor.broken(`tensors ${shown(first)} and ${shown(second)} overlap`);
   return { metadata, tensors };
 }
 
+function isAlignment(value: GgufValue): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= GGUF_ALIGNMENT_MAX && (value & (value - 1)) === 0;
+}
+
+/** The names of two tensors that share bytes of the file; null where none do. */
+function overlapping(tensors: GgufTensor[]): [string, string] | null {
+  const inOrder = tensors.filter(({ bytes }) => bytes > 0).sort((a, b) => a.begin - b.begin);
+  for (const [i, { name, begin }] of inOrder.entries()) {
+    const before = inOrder[i - 1];
+    if (before !== undefined && before.begin + before.bytes > begin) return [before.name, name];
+  }
+  return null;
+}
+
 function parseTensorInfo(cursor: Cursor) {
-  const name = cursor.string();
+  const name = cursor.name();
   const rank = cursor.uint32();
-  if (rank < 1 || rank > GGUF_RANK_MAX) throw cursor.broken(`tensor "${name}" has ${rank} dimensions`);
+  if (rank < 1 || rank > GGUF_RANK_MAX) throw cursor.broken(`tensor ${shown(name)} has ${rank} dimensions`);
   const shape = Array.from({ length: rank }, () => cursor.size()).reverse();
   const typeNumber = cursor.uint32();
   const offset = cursor.size();
@@ -129,7 +153,7 @@ function parseTensorInfo(cursor: Cursor) {
   if (storage === undefined) {
     const quantisation = GGMLQuantizationType[typeNumber] ?? `number ${typeNumber}`;
     throw new UnsupportedCheckpoint(
-      `${cursor.path}: tensor "${name}" is stored as ${quantisation}`,
+      `${cursor.path}: tensor ${shown(name)} is stored as ${quantisation}`,
       { path: cursor.path, tensor: name, quantisation },
       `Stored types that are read: ${[...storageTypes.keys()].map((number) => GGMLQuantizationType[number]).join(', ')}`,
     );
@@ -138,16 +162,18 @@ function parseTensorInfo(cursor: Cursor) {
   const innermost = shape[rank - 1]!;
   if (!Number.isSafeInteger(elements) || innermost % storage.blockElements !== 0) {
     throw cursor.broken(
-      `tensor "${name}" has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`,
+      `tensor ${shown(name)} has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`,
     );
   }
   return { name, shape, storage, offset, bytes: (elements / storage.blockElements) * storage.blockBytes };
 }
 
-const decoder = new TextDecoder();
+/** A token may begin with the mark that a decoder would take off a text. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 class Cursor {
   at = 0;
+  #items = 0;
   readonly #view: DataView;
 
   constructor(
@@ -186,10 +212,14 @@ class Cursor {
     return count;
   }
 
-  string(): string {
+  name(): string {
+    return this.string('name', GGUF_NAME_BYTES_MAX);
+  }
+
+  string(what = 'text', bytesMax = GGUF_STRING_BYTES_MAX): string {
     const length = this.size();
-    if (length > GGUF_STRING_BYTES_MAX)
-      throw this.broken(`a text is ${length} bytes long; the most allowed is ${GGUF_STRING_BYTES_MAX}`);
+    if (length > bytesMax)
+      throw this.broken(`a ${what} is ${length} bytes long; the most allowed is ${bytesMax}`);
     const from = this.#take(length);
     return decoder.decode(this.bytes.subarray(from, from + length));
   }
@@ -219,6 +249,9 @@ class Cursor {
         if (nested) throw this.broken('a metadata list holds lists');
         const itemType = this.uint32();
         const items = this.count('items in a metadata list', GGUF_LIST_ITEMS_MAX, 1);
+        this.#items += items;
+        if (this.#items > GGUF_LIST_ITEMS_MAX)
+          throw this.broken(`its lists hold over ${this.#items - 1} items; the most allowed in all lists is ${GGUF_LIST_ITEMS_MAX}`);
         return Array.from({ length: items }, () => this.value(itemType, true));
       }
       case 10:

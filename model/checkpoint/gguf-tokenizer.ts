@@ -1,6 +1,7 @@
 /** The tokeniser in a GGUF's metadata, as the tokenizer.json it was converted from. */
 import type { Component, TokenizerDescription } from '../tokenizer/description.ts';
 import { createTokenizer, type Tokenizer } from '../tokenizer.ts';
+import { shown } from '../../schemas/shown.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import type { GgufValue } from './gguf-header.ts';
 
@@ -41,7 +42,7 @@ const preTokenisers: Record<string, PreTokeniser> = {
   qwen2: { preTokenizers: [llama3Split('\\p{N}'), bytesOnly], normalizer: { type: 'NFC' } },
 };
 
-const tokenTypes = { control: 3, userDefined: 4 };
+const tokenTypes = { normal: 1, control: 3, userDefined: 4 };
 /** Tokens that end a turn or a text under these names in the published models, beside the one the metadata names. */
 const endNames = new Set([
   '<|endoftext|>',
@@ -59,13 +60,16 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
   const kind = typeof pre === 'string' && Object.hasOwn(preTokenisers, pre) ? preTokenisers[pre] : undefined;
   if (model !== 'gpt2' || kind === undefined) {
     throw new UnsupportedCheckpoint(
-      `${path}: tokeniser "${String(model)}" with pre-tokeniser "${String(pre)}"`,
-      { path, model: String(model), pre: String(pre) },
+      `${path}: tokeniser ${shown(model)} with pre-tokeniser ${shown(pre)}`,
+      { path, model: shown(model), pre: shown(pre) },
       `From GGUF files "gpt2" with ${Object.keys(preTokenisers).join(', ')} is read; a folder in the Hugging Face layout brings a tokeniser of its own`,
     );
   }
   const tokens = texts(path, metadata, 'tokenizer.ggml.tokens');
-  const types = (metadata.get('tokenizer.ggml.token_type') ?? []) as GgufValue[];
+  const types = metadata.get('tokenizer.ggml.token_type') ?? tokens.map(() => tokenTypes.normal);
+  if (!Array.isArray(types) || types.length !== tokens.length) {
+    throw new UnreadableCheckpoint(`${path}: the types of its ${tokens.length} tokens are ${shown(types)}`, { path, tokens: tokens.length }, 'The file is damaged; convert the model again');
+  }
   // No prototype, so that a token called __proto__ is one like any other.
   const vocab = Object.create(null) as Record<string, number>;
   tokens.forEach((token, id) => (vocab[token] = id));
@@ -85,14 +89,13 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
     decoder: byteLevel,
   };
   const endTokens = new Set<number>();
-  for (const key of ['tokenizer.ggml.eos_token_id', 'tokenizer.ggml.eot_token_id']) {
+  const named = (key: string): number | null => {
     const id = metadata.get(key);
-    if (typeof id === 'number' && id < tokens.length) endTokens.add(id);
-  }
+    return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < tokens.length ? id : null;
+  };
+  for (const id of [named('tokenizer.ggml.eos_token_id'), named('tokenizer.ggml.eot_token_id')]) if (id !== null) endTokens.add(id);
   for (const { id, content } of added) if (endNames.has(content)) endTokens.add(id);
-  const begin = metadata.get('tokenizer.ggml.bos_token_id');
-  const beginToken = typeof begin === 'number' && begin < tokens.length ? begin : null;
-  return createTokenizer(description, { beginToken, endTokens: [...endTokens] });
+  return createTokenizer(description, { beginToken: named('tokenizer.ggml.bos_token_id'), endTokens: [...endTokens] });
 }
 
 function texts(path: string, metadata: ReadonlyMap<string, GgufValue>, key: string): string[] {

@@ -1,8 +1,9 @@
 /** A model in one GGUF file: its tensors by ggml's names, its configuration and its layout. */
 import { open } from 'node:fs/promises';
+import { shown } from '../../schemas/shown.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { readGgufHeader, type GgufHeader, type GgufValue } from './gguf-header.ts';
-import type { ModelConfig, RotaryConfig } from './model-config.ts';
+import { HEAD_WIDTH_MAX, type ModelConfig, type RotaryConfig } from './model-config.ts';
 import { readStoredRows } from './stored-rows.ts';
 import { splitName, type Layout, type Recipe } from './canonical.ts';
 import type { TensorSource } from './tensor-source.ts';
@@ -38,15 +39,23 @@ export async function openGguf(path: string): Promise<GgufModel> {
       close: () => file.close(),
     };
     const facts = new Metadata(path, metadata);
-    const rotaryFactors = tensors.has('rope_freqs.weight')
-      ? await source.readRows('rope_freqs.weight', 0, tensors.get('rope_freqs.weight')!.shape[0]!)
-      : undefined;
+    const rotaryFactors = await readRotaryFactors(path, source);
     const config = ggufConfig(facts, tensors, rotaryFactors);
     return { source, config, layout: ggufLayout(facts.text('general.architecture'), config), metadata };
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+/** One divisor for each frequency of Llama 3.1's rotary embedding; undefined where the file has none. */
+async function readRotaryFactors(path: string, source: TensorSource): Promise<Float32Array | undefined> {
+  const shape = source.shape('rope_freqs.weight');
+  if (shape === undefined) return undefined;
+  const [count] = shape;
+  if (shape.length !== 1 || count! > HEAD_WIDTH_MAX / 2)
+    throw new UnreadableCheckpoint(`${path}: the rotary divisors are [${shape.join(', ')}]`, { path }, `At most ${HEAD_WIDTH_MAX / 2} are read`);
+  return source.readRows('rope_freqs.weight', 0, count!);
 }
 
 /** Metadata with types asked for by key; throws UnreadableCheckpoint where a key is missing or of another type. */
@@ -77,14 +86,8 @@ class Metadata {
   }
 
   #unfit(key: string, wanted: string, value: GgufValue | undefined): UnreadableCheckpoint {
-    const found =
-      value === undefined
-        ? 'missing'
-        : Array.isArray(value)
-          ? 'a list'
-          : JSON.stringify(String(value).slice(0, 60));
     return new UnreadableCheckpoint(
-      `${this.path}: metadata "${key}" should be ${wanted} and is ${found}`,
+      `${this.path}: metadata "${key}" should be ${wanted} and is ${shown(value)}`,
       { path: this.path, key },
       'It is no language model of this architecture, or damaged',
     );
@@ -99,8 +102,8 @@ function ggufConfig(
   const family = facts.text('general.architecture');
   if (family !== 'llama' && family !== 'qwen2' && family !== 'gpt2') {
     throw new UnsupportedCheckpoint(
-      `${facts.path}: architecture "${family}"`,
-      { path: facts.path, architecture: family },
+      `${facts.path}: architecture ${shown(family)}`,
+      { path: facts.path, architecture: shown(family) },
       'From GGUF files llama, qwen2 and gpt2 are read; GPT-J from a folder in the Hugging Face layout',
     );
   }
@@ -145,8 +148,8 @@ function ggufRotary(
   const scalingKind = facts.values.get(`${family}.rope.scaling.type`) ?? 'none';
   if (scalingKind !== 'none') {
     throw new UnsupportedCheckpoint(
-      `${facts.path}: rotary scaling "${String(scalingKind)}"`,
-      { path: facts.path, scaling: String(scalingKind) },
+      `${facts.path}: rotary scaling ${shown(scalingKind)}`,
+      { path: facts.path, scaling: shown(scalingKind) },
       'No scaling and that of Llama 3.1 are read',
     );
   }
@@ -166,6 +169,8 @@ function llama3Scaling(
   { theta, width }: RotaryConfig | { theta: number; width: number },
   divisors: Float32Array,
 ): NonNullable<RotaryConfig['scaling']> {
+  if (divisors.length !== width / 2)
+    throw new UnreadableCheckpoint(`${path}: ${divisors.length} rotary divisors for ${width} channels`, { path }, 'The file is damaged');
   const scaling = {
     kind: 'llama3' as const,
     factor: Math.max(...divisors),
@@ -180,7 +185,7 @@ function llama3Scaling(
       (scaling.highFrequency - scaling.lowFrequency);
     const smooth = Math.min(1, Math.max(0, share));
     const divisor = 1 / ((1 - smooth) / scaling.factor + smooth);
-    if (Math.abs(divisor / divisors[i]! - 1) > 1e-3) {
+    if (!(Math.abs(divisor / divisors[i]! - 1) <= 1e-3)) {
       throw new UnsupportedCheckpoint(
         `${path}: frequency ${i} is divided by ${divisors[i]}, Llama 3.1 would by ${divisor}`,
         { path, frequency: i },

@@ -16,6 +16,9 @@ import type { Tokenizer } from '../tokenizer.ts';
 /** The structures this project can run. Qwen2 loads as llama with attention biases. */
 export type Architecture = 'llama' | 'gpt2' | 'gptj';
 
+/** Channels of one head; what is larger is no model, and the rotary table is as large as its square. */
+export const HEAD_WIDTH_MAX = 1_024;
+
 export interface RotaryConfig {
   /** Base of the rotation's wavelengths. */
   theta: number;

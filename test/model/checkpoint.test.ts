@@ -244,8 +244,8 @@ describe('a GGUF file', () => {
       (bytes) => (new DataView(bytes.buffer).setBigUint64(8, 60_000n, true), bytes),
     ],
     [
-      'a text of 2^40 bytes',
-      /a text is \d+ bytes long/,
+      'a name of 2^40 bytes',
+      /a name is \d+ bytes long/,
       (bytes) => (new DataView(bytes.buffer).setBigUint64(24, 2n ** 40n, true), bytes),
     ],
     [
