@@ -2,7 +2,7 @@
  * What the npm scripts call: makes sure that this machine's Node.js and the npm packages are right, then becomes the
  * program that was asked for. Plain JavaScript that any Node.js can read, because nothing is installed yet.
  *
- *   node infra/bootstrap.mjs start|errata|bench|study|test|test-gpu-build [arguments]
+ *   node infra/bootstrap.mjs start|errata|bench|study|test|test-faults|test-gpu-build [arguments]
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,12 +36,16 @@ try {
     case 'test':
       process.exitCode = await test(args);
       break;
+    case 'test-faults':
+      process.env.ERRATA_DEVICE = 'cpu';
+      await become('test/faults/main.ts', args);
+      break;
     case 'test-gpu-build':
       process.env.ERRATA_DEVICE = 'gpu';
       await become('infra/provision/gpu-build.ts', args);
       break;
     default:
-      throw new Error(`There is no "${command}": start, errata, bench, study, test, test-gpu-build.`);
+      throw new Error(`There is no "${command}": start, errata, bench, study, test, test-faults, test-gpu-build.`);
   }
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);

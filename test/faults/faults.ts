@@ -1,0 +1,193 @@
+/** What is done to the system: one kind of fault per entry. Each ends healed or healing; nothing waits for the system to recover. */
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Kafka, logLevel } from 'kafkajs';
+import { INGEST_GROUP, topicsOf } from '../../pipelines/topics.ts';
+import { EDIT_BATCH_WORKFLOW, lineageWorkflowId } from '../../pipelines/workflows/contract.ts';
+import { EMBEDDED_NAMESPACE } from '../../infra/embedded/temporal.ts';
+import type { ProcessName } from './kept-process.ts';
+import { LINEAGE, type ServerName, type System } from './system.ts';
+
+export interface FaultContext {
+  system: System;
+  random: () => number;
+  /** Told of what happens to `serve`, whose answers are watched. */
+  disturbed: (name: ProcessName | ServerName) => void;
+}
+
+/** What was done, in words; null where it could not be done. */
+type Inflict = (context: FaultContext) => Promise<string | null>;
+
+export interface FaultKind {
+  /** How often it comes, in proportion. */
+  weight: number;
+  inflict: Inflict;
+}
+
+/** Kafka misses a member after 10 s, Temporal an activity after 10 or 30 s. */
+const PAUSE_SHORT_MS = { from: 500, to: 4_000 };
+const PAUSE_LONG_MS = { from: 11_000, to: 16_000 };
+const PAUSE_LONG_SHARE = 0.25;
+const QUOTA_MS = { from: 2_000, to: 8_000 };
+const TEAR_WAIT_MS = 20_000;
+const KILLS_IN_SUCCESSION_MAX = 4;
+const REWOUND_RECORDS_MAX = 40;
+const REWIND_ATTEMPTS_MAX = 20;
+
+const between = ({ from, to }: { from: number; to: number }, random: () => number): number => Math.round(from + random() * (to - from));
+
+function killProcess(name: ProcessName): Inflict {
+  return async ({ system, disturbed }) => {
+    disturbed(name);
+    system.processes[name].signal('SIGKILL');
+    return `kill -9 ${name}`;
+  };
+}
+
+function killServer(name: ServerName): Inflict {
+  return async ({ system, disturbed }) => {
+    disturbed(name);
+    void system.servers[name].kill();
+    return `kill -9 ${name}`;
+  };
+}
+
+function pause(name: ProcessName | ServerName): Inflict {
+  return async ({ system, random, disturbed }) => {
+    const one = name === 'kafka' || name === 'temporal' ? system.servers[name] : system.processes[name];
+    const pauseMs = between(random() < PAUSE_LONG_SHARE ? PAUSE_LONG_MS : PAUSE_SHORT_MS, random);
+    disturbed(name);
+    one.signal('SIGSTOP');
+    await delay(pauseMs);
+    one.signal('SIGCONT');
+    disturbed(name);
+    return `pause of ${name} for ${pauseMs} ms`;
+  };
+}
+
+const killInSuccession: Inflict = async ({ system, random, disturbed }) => {
+  const names = Object.keys(system.processes) as ProcessName[];
+  const name = names[Math.floor(random() * names.length)]!;
+  const kills = 2 + Math.floor(random() * (KILLS_IN_SUCCESSION_MAX - 1));
+  for (let i = 0; i < kills; i++) {
+    disturbed(name);
+    system.processes[name].signal('SIGKILL');
+    await delay(between({ from: 100, to: 3_000 }, random));
+  }
+  return `kill -9 ${name}, ${kills} times in succession`;
+};
+
+const powerCut: Inflict = async ({ system, disturbed }) => {
+  for (const name of ['serve', 'kafka', 'temporal'] as const) disturbed(name);
+  for (const one of Object.values(system.processes)) one.signal('SIGKILL');
+  for (const server of Object.values(system.servers)) void server.kill();
+  return 'power cut: kill -9 of everything';
+};
+
+const fillQuota: Inflict = async ({ system, random }) => {
+  const fullMs = between(QUOTA_MS, random);
+  const order = path.join(system.orders, 'disk-full');
+  writeFileSync(order, '');
+  await delay(fullMs);
+  rmSync(order, { force: true });
+  return `store's quota full for ${fullMs} ms`;
+};
+
+function tearWrite(name: 'edit-worker' | 'workflow-worker'): Inflict {
+  return async ({ system, random }) => {
+    const order = path.join(system.orders, `tear-${name}`);
+    writeFileSync(order, String(1 + Math.floor(random() * 3)));
+    const before = system.processes[name].starts;
+    for (const end = Date.now() + TEAR_WAIT_MS; existsSync(order) && Date.now() < end; ) await delay(50);
+    const torn = !existsSync(order);
+    rmSync(order, { force: true });
+    return torn || system.processes[name].starts > before ? `write of ${name} torn in half, process dead` : null;
+  };
+}
+
+/** What an operator does who is not sure: the group's offsets are set back, and records are delivered again. */
+const deliverAgain: Inflict = async ({ system, random }) => {
+  const topic = topicsOf(LINEAGE).corrections;
+  await system.processes.ingest.stop();
+  try {
+    const admin = new Kafka({ clientId: 'rewind', brokers: system.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    try {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          const [committed] = await admin.fetchOffsets({ groupId: INGEST_GROUP, topics: [topic] });
+          const partitions = committed!.partitions.map(({ partition, offset }) => ({ partition, offset: String(Math.max(0, Number(offset) - Math.floor(random() * REWOUND_RECORDS_MAX))) }));
+          await admin.setOffsets({ groupId: INGEST_GROUP, topic, partitions });
+          return `delivered again: offsets set back from ${committed!.partitions.map(({ offset }) => offset).join(', ')} to ${partitions.map(({ offset }) => offset).join(', ')}`;
+        } catch (error) {
+          // A member that was killed is in the group until its session ends.
+          if (attempt === REWIND_ATTEMPTS_MAX) throw error;
+          await delay(1_000);
+        }
+      }
+    } finally {
+      await admin.disconnect();
+    }
+  } finally {
+    system.processes.ingest.start();
+  }
+};
+
+const resetLineage: Inflict = (context) => resetWorkflow(context, lineageWorkflowId(LINEAGE));
+
+const resetBatch: Inflict = async (context) => {
+  const { client } = context.system.temporal;
+  const ids: string[] = [];
+  for await (const { workflowId } of client.workflow.list({ query: `WorkflowType = '${EDIT_BATCH_WORKFLOW}'` })) {
+    ids.push(workflowId);
+    if (ids.length === 6) break;
+  }
+  const workflowId = ids[Math.floor(context.random() * ids.length)];
+  return workflowId === undefined ? null : await resetWorkflow(context, workflowId);
+};
+
+/** Back to a decision of its current run, one of the latest; signals and updates that came since are applied again. */
+async function resetWorkflow({ system, random }: FaultContext, workflowId: string): Promise<string | null> {
+  const { client } = system.temporal;
+  const { history, runId } = await client.withDeadline(Date.now() + 10_000, async () => {
+    const handle = client.workflow.getHandle(workflowId);
+    const { runId } = await handle.describe();
+    return { runId, history: await client.workflow.getHandle(workflowId, runId).fetchHistory() };
+  });
+  const decisions = (history.events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes !== null && event.workflowTaskCompletedEventAttributes !== undefined);
+  const back = Math.floor(random() * random() * decisions.length);
+  const event = decisions.at(-1 - back);
+  if (event === undefined) return null;
+  await client.workflowService.resetWorkflowExecution({
+    namespace: EMBEDDED_NAMESPACE,
+    workflowExecution: { workflowId, runId },
+    reason: 'fault run',
+    requestId: `reset-${runId}-${random()}`,
+    workflowTaskFinishEventId: event.eventId!,
+  });
+  return `reset of ${workflowId} to event ${String(event.eventId)} of ${history.events!.length}`;
+}
+
+export const FAULTS: Readonly<Record<string, FaultKind>> = {
+  'kill ingest': { weight: 6, inflict: killProcess('ingest') },
+  'kill workflow-worker': { weight: 8, inflict: killProcess('workflow-worker') },
+  'kill edit-worker': { weight: 8, inflict: killProcess('edit-worker') },
+  'kill serve': { weight: 3, inflict: killProcess('serve') },
+  'kill kafka': { weight: 4, inflict: killServer('kafka') },
+  'kill temporal': { weight: 5, inflict: killServer('temporal') },
+  'kill in succession': { weight: 3, inflict: killInSuccession },
+  'power cut': { weight: 3, inflict: powerCut },
+  'pause ingest': { weight: 4, inflict: pause('ingest') },
+  'pause workflow-worker': { weight: 5, inflict: pause('workflow-worker') },
+  'pause edit-worker': { weight: 5, inflict: pause('edit-worker') },
+  'pause serve': { weight: 1, inflict: pause('serve') },
+  'pause kafka': { weight: 3, inflict: pause('kafka') },
+  'pause temporal': { weight: 3, inflict: pause('temporal') },
+  'quota full': { weight: 6, inflict: fillQuota },
+  'torn write of edit-worker': { weight: 5, inflict: tearWrite('edit-worker') },
+  'torn write of workflow-worker': { weight: 5, inflict: tearWrite('workflow-worker') },
+  'delivered again': { weight: 5, inflict: deliverAgain },
+  'reset of the lineage': { weight: 6, inflict: resetLineage },
+  'reset of a batch': { weight: 5, inflict: resetBatch },
+};

@@ -1,0 +1,100 @@
+/** One of our processes that is kept alive as a supervisor would: whoever kills it, it is started again. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import path from 'node:path';
+import { PROJECT_ROOT } from '../../infra/home.ts';
+import type { Announcement } from '../../infra/announce.ts';
+
+export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
+export type ProcessName = (typeof PROCESS_NAMES)[number];
+
+const START_AGAIN_MS = 300;
+
+export interface KeptProcessOptions {
+  environment: NodeJS.ProcessEnv;
+  /** Loaded before the program, as `--import` takes it. */
+  preload: string;
+  logFolder: string;
+}
+
+export class KeptProcess {
+  readonly name: ProcessName;
+  readonly #options: KeptProcessOptions;
+  #child: ChildProcess | null = null;
+  #kept = false;
+  #ready: Promise<void> = Promise.resolve();
+  #becomeReady: () => void = () => undefined;
+  #ended: Promise<void> = Promise.resolve();
+  /** Where it listens, once it is ready. */
+  port: number | null = null;
+  starts = 0;
+
+  constructor(name: ProcessName, options: KeptProcessOptions) {
+    this.name = name;
+    this.#options = options;
+    this.#unready();
+    process.once('exit', () => this.#child?.kill('SIGKILL'));
+  }
+
+  start(): void {
+    if (this.#kept) return;
+    this.#kept = true;
+    this.#spawn();
+  }
+
+  /** Resolves when it is ready, after however many starts. */
+  async ready(): Promise<void> {
+    for (let ready = this.#ready; ; ready = this.#ready) {
+      await ready;
+      if (ready === this.#ready) return;
+    }
+  }
+
+  /** To the process that runs now, if one does. */
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  /** Ends it, and it stays away until `start`. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    this.#kept = false;
+    // A paused process would not hear it.
+    this.signal('SIGCONT');
+    this.signal(signal);
+    await this.#ended;
+  }
+
+  #spawn(): void {
+    const { environment, preload, logFolder } = this.#options;
+    const child = spawn(process.execPath, ['--import', preload, '--import', import.meta.resolve('tsx'), path.join(PROJECT_ROOT, 'infra', 'processes', `${this.name}.ts`)], {
+      env: environment,
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    this.#child = child;
+    this.starts++;
+    const log = path.join(logFolder, `${this.name}.log`);
+    for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (text: Buffer) => appendFileSync(log, text));
+    child.on('message', (announcement: Announcement) => {
+      if (announcement.kind !== 'ready') return;
+      this.port = announcement.port ?? null;
+      this.#becomeReady();
+    });
+    this.#ended = new Promise((resolve) => {
+      child.once('exit', (code, signal) => {
+        appendFileSync(log, `--- ended: ${code ?? signal}\n`);
+        this.#child = null;
+        this.#unready();
+        resolve();
+        if (this.#kept) setTimeout(() => this.#kept && this.#child === null && this.#spawn(), START_AGAIN_MS);
+      });
+    });
+  }
+
+  #unready(): void {
+    this.port = null;
+    const waiting = this.#becomeReady;
+    this.#ready = new Promise((resolve) => (this.#becomeReady = resolve));
+    // Those who wait for this start wait for the next one.
+    waiting();
+  }
+}

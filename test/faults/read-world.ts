@@ -1,0 +1,91 @@
+/** What there is when all is done: every record of the topics, the group's offsets, every object of the store. Read with nothing of the pipelines or of versions/. */
+import { readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { Kafka, logLevel } from 'kafkajs';
+
+export interface TopicRecord {
+  partition: number;
+  offset: string;
+  timestamp: number;
+  key: Buffer | null;
+  value: Buffer | null;
+  headers: Record<string, string>;
+}
+
+export interface PartitionOffsets {
+  partition: number;
+  end: string;
+  /** Null: the group never committed one. */
+  committed: string | null;
+}
+
+export interface World {
+  lineage: string;
+  corrections: TopicRecord[];
+  deadLetters: TopicRecord[];
+  outcomes: TopicRecord[];
+  versions: TopicRecord[];
+  /** Of the group that ingest is, on the corrections topic. */
+  offsets: PartitionOffsets[];
+  /** Every file below the store's folder, by its path in it. */
+  store: Map<string, Buffer>;
+}
+
+export async function readWorld(brokers: string[], lineage: string, group: string, versionsFolder: string): Promise<World> {
+  const kafka = new Kafka({ clientId: 'checker', brokers, logLevel: logLevel.NOTHING, retry: { retries: 20, maxRetryTime: 2_000 } });
+  const topic = `errata.${lineage}`;
+  const corrections = await recordsOf(kafka, `${topic}.corrections`);
+  const deadLetters = await recordsOf(kafka, `${topic}.corrections.dlq`);
+  const outcomes = await recordsOf(kafka, `${topic}.outcomes`);
+  const versions = await recordsOf(kafka, `${topic}.versions`);
+  return { lineage, corrections, deadLetters, outcomes, versions, offsets: await offsetsOf(kafka, group, `${topic}.corrections`), store: filesOf(versionsFolder) };
+}
+
+/** All of a topic, each partition in its order. */
+async function recordsOf(kafka: Kafka, topic: string): Promise<TopicRecord[]> {
+  const admin = kafka.admin();
+  await admin.connect();
+  const ends = await admin.fetchTopicOffsets(topic);
+  await admin.disconnect();
+  const records: TopicRecord[] = [];
+  const left = new Map(ends.filter(({ low, high }) => low !== high).map(({ partition, high }) => [partition, BigInt(high)]));
+  if (left.size === 0) return records;
+  const consumer = kafka.consumer({ groupId: `checker-${topic}-${process.pid}-${Date.now()}`, maxWaitTimeInMs: 250 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [topic], fromBeginning: true });
+  await new Promise<void>((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
+    consumer
+      .run({
+        autoCommit: false,
+        eachBatch: async ({ batch }) => {
+          for (const { offset, timestamp, key, value, headers } of batch.messages) {
+            records.push({ partition: batch.partition, offset, timestamp: Number(timestamp), key, value, headers: textsOf(headers ?? {}) });
+          }
+          if (BigInt(batch.lastOffset()) + 1n >= (left.get(batch.partition) ?? 0n)) left.delete(batch.partition);
+          if (left.size === 0) resolve();
+        },
+      })
+      .catch(reject);
+  });
+  await consumer.disconnect();
+  return records.sort((a, b) => a.partition - b.partition || Number(BigInt(a.offset) - BigInt(b.offset)));
+}
+
+async function offsetsOf(kafka: Kafka, group: string, topic: string): Promise<PartitionOffsets[]> {
+  const admin = kafka.admin();
+  await admin.connect();
+  const [ends, committed] = [await admin.fetchTopicOffsets(topic), await admin.fetchOffsets({ groupId: group, topics: [topic] })];
+  await admin.disconnect();
+  const at = new Map(committed[0]?.partitions.map(({ partition, offset }) => [partition, offset]));
+  return ends.map(({ partition, high }) => ({ partition, end: high, committed: (at.get(partition) ?? '-1') === '-1' ? null : at.get(partition)! }));
+}
+
+function filesOf(folder: string): Map<string, Buffer> {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return new Map(files.map((entry) => [path.relative(folder, path.join(entry.parentPath, entry.name)), readFileSync(path.join(entry.parentPath, entry.name))]));
+}
+
+function textsOf(headers: Record<string, Buffer | string | (Buffer | string)[] | undefined>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(Array.isArray(value) ? value.at(-1) : value)]));
+}

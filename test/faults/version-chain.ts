@@ -1,0 +1,173 @@
+/**
+ * The checker's own reading of a version log: names, numbers, hashes, blobs and probes, with nothing of versions/ or
+ * activities/, so that a mistake there is not made here too.
+ */
+import { createHash } from 'node:crypto';
+import type { CorrectionProbe } from '../../schemas/editing.ts';
+import type { VerdictSettings } from '../../schemas/settings.ts';
+import type { VersionEntry } from '../../schemas/version-entry.ts';
+
+/** A correction that some version added. */
+export interface Held {
+  id: string;
+  factKey: string;
+  issuedAt: number;
+  target: string;
+  /** `<partition>-<offset>` of its record. */
+  record: string;
+  added: number;
+  removed: { version: number; because: string; by: string } | null;
+}
+
+export interface Chain {
+  entries: { entry: VersionEntry; hash: string }[];
+  corrections: Map<string, Held>;
+  retractions: Map<string, { version: number; record: string }>;
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const versionName = (lineage: string, version: number): string => `lineages/${lineage}/log/${String(version).padStart(20, '0')}.json`;
+
+/** Reads the chain of a lineage and reports what is wrong with it, each fault as a sentence. */
+export function readChain(store: ReadonlyMap<string, Buffer>, lineage: string, settings: VerdictSettings, fault: (sentence: string) => void): Chain {
+  checkNames(store, lineage, fault);
+  const chain: Chain = { entries: [], corrections: new Map(), retractions: new Map() };
+  const active = new Map<string, Held>();
+  const batches = new Map<string, number>();
+  const count = [...store.keys()].filter((name) => name.startsWith(`lineages/${lineage}/log/`)).length;
+  for (let version = 1; chain.entries.length < count; version++) {
+    const bytes = store.get(versionName(lineage, version));
+    if (bytes === undefined) {
+      fault(`version ${version} is missing, and ${count - chain.entries.length} versions lie behind the gap`);
+      break;
+    }
+    let entry: VersionEntry;
+    try {
+      entry = JSON.parse(bytes.toString('utf8')) as VersionEntry;
+    } catch {
+      fault(`the entry of version ${version} is no JSON`);
+      break;
+    }
+    const say = (what: string): void => fault(`version ${version}: ${what}`);
+    const parent = chain.entries.at(-1)?.hash ?? null;
+    if (entry.parent !== parent) say(`its parent is ${entry.parent ?? 'none'}, and the entry before it hashes to ${parent ?? 'nothing'}`);
+    if (entry.version !== version || entry.lineage !== lineage) say(`it says that it is version ${entry.version} of ${entry.lineage}`);
+    const before = batches.get(entry.batchId);
+    if (before !== undefined) say(`batch ${entry.batchId} made version ${before} already`);
+    batches.set(entry.batchId, version);
+    // Probes first: what held before it is what they were measured against.
+    checkProbes(store, entry, settings, active.size, say);
+    checkPairs(store, entry, say);
+    fold(entry, chain, active, say);
+    if (entry.corrections !== active.size) say(`it counts ${entry.corrections} corrections, and ${active.size} hold`);
+    chain.entries.push({ entry, hash: sha256(bytes) });
+  }
+  return chain;
+}
+
+function checkNames(store: ReadonlyMap<string, Buffer>, lineage: string, fault: (sentence: string) => void): void {
+  const prefix = `lineages/${lineage}/`;
+  for (const [name, bytes] of store) {
+    if (name.startsWith('.tmp/')) continue;
+    const rest = name.startsWith(prefix) ? name.slice(prefix.length) : null;
+    const [, folder, hash] = /^blobs\/([0-9a-f]{2})\/([0-9a-f]{64})$/.exec(rest ?? '') ?? [];
+    if (hash !== undefined) {
+      // Named or not: whatever can be seen is whole.
+      if (!hash.startsWith(folder!) || sha256(bytes) !== hash) fault(`the blob ${hash} holds bytes that hash to ${sha256(bytes)}`);
+    } else if (rest === null || !(/^log\/\d{20}\.json$/.test(rest) || rest.startsWith('index/'))) fault(`the store holds ${name}, which is no object of the lineage`);
+  }
+}
+
+function blobOf(store: ReadonlyMap<string, Buffer>, lineage: string, reference: { sha256: string; bytes: number }, say: (what: string) => void): Buffer | null {
+  const bytes = store.get(`lineages/${lineage}/blobs/${reference.sha256.slice(0, 2)}/${reference.sha256}`);
+  if (bytes === undefined) say(`its blob ${reference.sha256} is not in the store`);
+  else if (bytes.length !== reference.bytes) say(`its blob ${reference.sha256} has ${bytes.length} bytes where ${reference.bytes} are due`);
+  else if (sha256(bytes) !== reference.sha256) say(`its blob ${reference.sha256} hashes to ${sha256(bytes)}`);
+  else return bytes;
+  return null;
+}
+
+function checkPairs(store: ReadonlyMap<string, Buffer>, entry: VersionEntry, say: (what: string) => void): void {
+  const rows = entry.added.map(({ row }) => row).sort((a, b) => a - b);
+  if (rows.some((row, i) => row !== i)) say(`its rows are ${rows.join(', ')}`);
+  if (entry.pairs === null) {
+    if (entry.added.length > 0) say('it adds corrections and has no pairs');
+    return;
+  }
+  const bytes = blobOf(store, entry.lineage, entry.pairs, say);
+  if (bytes === null) return;
+  try {
+    const length = Number(bytes.readBigUInt64LE(0));
+    const header = JSON.parse(bytes.subarray(8, 8 + length).toString('utf8')) as Record<string, { shape?: number[]; data_offsets?: [number, number] }>;
+    const matrices = Object.entries(header).filter(([name]) => /^layers\.\d+\.(keys|changes)$/.test(name));
+    if (matrices.length === 0) say('its pairs have no layers');
+    for (const [name, { shape }] of matrices) if (shape?.[0] !== entry.added.length) say(`its pairs have ${shape?.[0] ?? 'no'} rows of ${name} for ${entry.added.length} corrections`);
+    const end = Math.max(...matrices.map(([, { data_offsets }]) => data_offsets?.[1] ?? 0));
+    if (8 + length + end !== bytes.length) say('its pairs end elsewhere than their header says');
+    for (let at = 8 + length; at < bytes.length; at += 4) if (!Number.isFinite(bytes.readFloatLE(at))) return say('its pairs hold what is no number');
+  } catch {
+    say('its pairs cannot be read');
+  }
+}
+
+/** Of two probes or more, one may fail whatever the threshold; and a batch answers only for what it made worse. */
+function checkProbes(store: ReadonlyMap<string, Buffer>, entry: VersionEntry, settings: VerdictSettings, heldBefore: number, say: (what: string) => void): void {
+  const { before, after } = entry.probes;
+  const bytes = blobOf(store, entry.lineage, entry.probes.details, say);
+  if (bytes === null) return;
+  let details: CorrectionProbe[];
+  try {
+    details = JSON.parse(bytes.toString('utf8')) as CorrectionProbe[];
+  } catch {
+    return say('the details of its probes are no JSON');
+  }
+  const asked = details.map(({ id }) => id).sort();
+  const added = entry.added.map(({ correctionId }) => correctionId).sort();
+  if (asked.join('\n') !== added.join('\n')) say(`its probes asked for ${asked.join(', ') || 'nothing'}, and it adds ${added.join(', ') || 'nothing'}`);
+  const ineffective = details.filter(({ effective }) => !effective).map(({ id }) => id);
+  if (settings.requireEffective && ineffective.length > 0) say(`its probes failed: ${ineffective.join(', ')} not effective`);
+  const paraphrases = details.flatMap((detail) => detail.paraphrases.map(({ holds }) => holds));
+  const neighbours = details.flatMap((detail) => detail.neighbours.map(({ unchanged }) => unchanged));
+  share('generalisation', after.generalisation, settings.generalisationMin, null, paraphrases.length);
+  share('locality', after.locality, settings.localityMin, before.locality, neighbours.length);
+  share('retention', after.retention, settings.retentionMin, before.retention, Math.min(heldBefore, settings.retentionSample));
+  for (const [name, results] of [['generalisation', paraphrases], ['locality', neighbours]] as const) {
+    const told = after[name];
+    const counted = results.length === 0 ? null : results.filter(Boolean).length / results.length;
+    // Neighbours that several corrections name are asked for once.
+    if (name === 'generalisation' && told !== counted) say(`it tells a ${name} of ${told ?? 'nothing'}, and its details give ${counted ?? 'nothing'}`);
+  }
+  if (after.canaryRatio > settings.canaryRatioMax && after.canaryRatio > before.canaryRatio) say(`its probes failed: canary ratio ${after.canaryRatio} of at most ${settings.canaryRatioMax}`);
+  if (after.editNorm > settings.editNormMax && after.editNorm > before.editNorm) say(`its probes failed: edit norm ${after.editNorm} of at most ${settings.editNormMax}`);
+
+  function share(name: string, value: number | null, min: number, earlier: number | null, of: number): void {
+    if (value === null || value >= min || (earlier !== null && value >= earlier) || (of > 1 && (1 - value) * of <= 1 + 1e-9)) return;
+    say(`its probes failed: ${name} ${value}, at least ${min} is asked`);
+  }
+}
+
+function fold(entry: VersionEntry, chain: Chain, active: Map<string, Held>, say: (what: string) => void): void {
+  const { version } = entry;
+  for (const { correctionId, because, by } of entry.removed) {
+    const held = active.get(correctionId);
+    if (held === undefined) say(`it removes ${correctionId}, which does not hold`);
+    else {
+      held.removed = { version, because, by };
+      active.delete(correctionId);
+    }
+  }
+  for (const { correctionId: id, factKey, issuedAt, target, position } of entry.added) {
+    const earlier = chain.corrections.get(id);
+    if (earlier !== undefined && earlier.removed?.because !== 'reverted') say(`it adds ${id}, which version ${earlier.added} added already`);
+    const holder = [...active.values()].find((held) => held.factKey === factKey);
+    if (holder !== undefined) say(`it adds ${id} to the fact "${factKey}", of which ${holder.id} holds`);
+    const held: Held = { id, factKey, issuedAt, target, record: `${position.partition}-${position.offset}`, added: version, removed: null };
+    chain.corrections.set(id, held);
+    active.set(id, held);
+  }
+  for (const { id, position } of entry.retractions) {
+    const earlier = chain.retractions.get(id);
+    if (earlier !== undefined) say(`it carries out ${id}, which version ${earlier.version} did already`);
+    chain.retractions.set(id, { version, record: `${position.partition}-${position.offset}` });
+  }
+}
