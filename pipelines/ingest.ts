@@ -95,7 +95,7 @@ export class PartitionIngest {
       if (through === null) return;
       await batch.done(through);
       this.#flows(batch);
-      records = records.filter((record) => BigInt(record.offset) > BigInt(through));
+      records = recordsBehind(records, through);
       await batch.heartbeat();
     }
   }
@@ -149,6 +149,11 @@ export class PartitionIngest {
     this.#pauses.delete(key);
     if (this.waiting.delete(key)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition }, 'Partition flows again');
   }
+}
+
+function recordsBehind(records: ConsumedRecord[], offset: string): ConsumedRecord[] {
+  const next = records.findIndex((record) => BigInt(record.offset) > BigInt(offset));
+  return next === -1 ? [] : records.slice(next);
 }
 
 /**

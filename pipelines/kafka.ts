@@ -101,6 +101,12 @@ const HEARTBEAT_MS = 2_000;
 const FETCH_WAIT_MS = 250;
 const FOLLOW_AGAIN_MS = 1_000;
 const TOPIC_READY_WAIT_MS = 15_000;
+/**
+ * Of one partition in one fetch, as the broker stores it; a larger batch of a producer comes whole. kafkajs fetches
+ * again only when all of a fetch is dealt with, and a partition that paused is fetched again from its place: more would
+ * hold up the others longer, and be unpacked in vain at every try.
+ */
+const FETCH_PARTITION_BYTES_MAX = 65_536;
 /** Records in one produce request. */
 const SEND_RECORDS_MAX = 500;
 const PARTITIONS_AT_ONCE_MAX = 16;
@@ -215,6 +221,7 @@ export class KafkaCluster {
       sessionTimeout: SESSION_MS,
       heartbeatInterval: HEARTBEAT_MS,
       maxWaitTimeInMs: FETCH_WAIT_MS,
+      maxBytesPerPartition: FETCH_PARTITION_BYTES_MAX,
       allowAutoTopicCreation: false,
     });
   }
