@@ -55,7 +55,7 @@ export async function startTestTemporal(folder: string): Promise<EmbeddedTempora
 }
 
 /** A test file that is cut off never reaches its `stop`; without this its server would outlive it. */
-function killOnExit(data: string): void {
+export function killOnExit(data: string): void {
   process.once('exit', () => {
     const running = runningServer(data);
     if (running !== undefined) process.kill(running.pid, 'SIGKILL');
