@@ -6,10 +6,15 @@
  * The writer is deterministic: tensors stand by falling element size, then by name, and the metadata by key, so that
  * equal content has equal bytes and a hash of them can be its name.
  */
+import { boundedJson, UnsoundJson } from './bounded-json.ts';
 import { ErrataFailure } from './failures.ts';
+import { shown } from './shown.ts';
 
 export const HEADER_BYTES_MAX = 100_000_000;
 export const TENSORS_MAX = 100_000;
+/** JSON values in a header: some ten a tensor. */
+export const HEADER_VALUES_MAX = 2_000_000;
+const HEADER_DEPTH_MAX = 8;
 export const RANK_MAX = 8;
 
 /** Bytes of one element by type name. */
@@ -154,7 +159,7 @@ export function parseSafetensorsHeader(beginning: Uint8Array, fileBytes: number)
   for (const { name, begin, end } of places) {
     if (begin !== expected) {
       throw new MalformedSafetensors(
-        `tensor "${name}" begins at ${begin} where ${expected} was due: tensors overlap or leave a hole`,
+        `tensor ${shown(name)} begins at ${begin} where ${expected} was due: tensors overlap or leave a hole`,
       );
     }
     expected = end;
@@ -172,13 +177,13 @@ export function parseSafetensorsHeader(beginning: Uint8Array, fileBytes: number)
 function parseHeaderJson(bytes: Uint8Array): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    value = boundedJson(bytes, { valuesMax: HEADER_VALUES_MAX, depthMax: HEADER_DEPTH_MAX });
   } catch (error) {
-    throw new MalformedSafetensors(`the header is no JSON (${(error as Error).message})`);
+    if (!(error instanceof UnsoundJson)) throw error;
+    throw new MalformedSafetensors(`the header is unsound: ${error.reason}`);
   }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+  if (value === null || typeof value !== 'object' || Array.isArray(value))
     throw new MalformedSafetensors('the header is no JSON object');
-  }
   return value as Record<string, unknown>;
 }
 
@@ -187,7 +192,7 @@ function parseMetadata(value: unknown): Record<string, string> {
   if (value === null || typeof value !== 'object' || Array.isArray(value))
     throw new MalformedSafetensors('__metadata__ is no object');
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== 'string') throw new MalformedSafetensors(`__metadata__ "${key}" is no string`);
+    if (typeof text !== 'string') throw new MalformedSafetensors(`__metadata__ ${shown(key)} is no string`);
   }
   return value as Record<string, string>;
 }
@@ -196,21 +201,21 @@ function parsePlace(name: string, value: unknown): TensorPlace {
   const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
   if (typeof dtype !== 'string' || !Object.hasOwn(elementBytes, dtype)) {
     throw new MalformedSafetensors(
-      `tensor "${name}" has the type ${JSON.stringify(dtype)}; known are ${Object.keys(elementBytes).join(', ')}`,
+      `tensor ${shown(name)} has the type ${shown(dtype)}; known are ${Object.keys(elementBytes).join(', ')}`,
     );
   }
   if (!isCounts(shape) || shape.length > RANK_MAX) {
-    throw new MalformedSafetensors(`tensor "${name}" has the shape ${JSON.stringify(shape)}`);
+    throw new MalformedSafetensors(`tensor ${shown(name)} has the shape ${shown(shape)}`);
   }
   if (!isCounts(offsets) || offsets.length !== 2) {
-    throw new MalformedSafetensors(`tensor "${name}" has the offsets ${JSON.stringify(offsets)}`);
+    throw new MalformedSafetensors(`tensor ${shown(name)} has the offsets ${shown(offsets)}`);
   }
   const type = dtype as ElementType;
   const [begin, end] = offsets as [number, number];
   const bytes = elementCount(shape) * elementBytes[type];
   if (end - begin !== bytes) {
     throw new MalformedSafetensors(
-      `tensor "${name}" (${type} [${shape.join(', ')}]) needs ${bytes} bytes and has ${end - begin}`,
+      `tensor ${shown(name)} (${type} [${shape.join(', ')}]) needs ${bytes} bytes and has ${end - begin}`,
     );
   }
   return { type, shape, begin, end };

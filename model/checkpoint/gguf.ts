@@ -87,7 +87,7 @@ class Metadata {
 
   #unfit(key: string, wanted: string, value: GgufValue | undefined): UnreadableCheckpoint {
     return new UnreadableCheckpoint(
-      `${this.path}: metadata "${key}" should be ${wanted} and is ${shown(value)}`,
+      `${this.path}: metadata "${key}" should be ${wanted} and is ${value === undefined ? 'missing' : shown(value)}`,
       { path: this.path, key },
       'It is no language model of this architecture, or damaged',
     );
