@@ -21,6 +21,7 @@ import {
   type LineageStatus,
   type RevisionChunk,
 } from '../../pipelines/workflows/contract.ts';
+import type { Engine } from '../../model/engine.ts';
 import { factKeyOf, retractionId, type CorrectionRevision, type FactCorrection, type FactRevision, type RetractionRevision } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
@@ -33,6 +34,8 @@ export type Activities = EditActivities & LedgerActivities & AnnounceActivities;
 export interface WorldOptions {
   settings?: { batch?: Partial<LineageSettings['batch']>; verdict?: Partial<LineageSettings['verdict']> };
   historyEventsMax?: number;
+  /** Without one, an engine without a model. */
+  engine?: Engine;
   /** Activities in place of the real ones, which they get to call. */
   replace?: (real: Activities, world: World) => Partial<Activities>;
 }
@@ -71,6 +74,7 @@ let worlds = 0;
 export class World {
   readonly lineage: string;
   readonly settings: LineageSettings;
+  /** Edits, unless the test brought an engine of its own. */
   readonly engine = new FakeEngine();
   readonly store = new MemoryStore();
   readonly versions = new Versions(this.store);
@@ -105,7 +109,7 @@ export class World {
 
   async run(test: () => Promise<void>): Promise<void> {
     const real: Activities = {
-      ...createEditActivities({ engine: this.engine, versions: this.versions }),
+      ...createEditActivities({ engine: this.#options.engine ?? this.engine, versions: this.versions }),
       ...createLedgerActivities({ versions: this.versions }),
       announce: async ({ outcomes, version }) => {
         const standing = await (await this.log.register()).settle(outcomes);
