@@ -1,10 +1,11 @@
 /** Kafka and Temporal, for commands that talk to a running system. Loaded by those commands alone: it takes a while. */
-import { kafkaSettings, recordFormat, temporalConnection } from '../infra/connections.ts';
+import { kafkaSettings, recordFormat } from '../infra/connections.ts';
 import type { Configuration } from '../infra/configuration.ts';
+import { temporalLineages } from '../infra/temporal-access.ts';
 import { KafkaCluster, type PartitionLag, type RecordSender } from '../pipelines/kafka.ts';
 import type { Logger } from '../pipelines/logger.ts';
 import type { RecordFormat } from '../pipelines/record-format.ts';
-import { TemporalLineages } from '../pipelines/temporal-client.ts';
+import type { TemporalLineages } from '../pipelines/temporal-client.ts';
 import { INGEST_GROUP, topicsOf } from '../pipelines/topics.ts';
 import type { LineageStatus } from '../pipelines/workflows/contract.ts';
 
@@ -22,7 +23,7 @@ export interface Clients {
 
 export function clientsOf(configuration: Configuration): Clients {
   const cluster = new KafkaCluster(kafkaSettings(configuration), SILENT);
-  const lineages = TemporalLineages.connect(temporalConnection(configuration), configuration.temporal.namespace);
+  const lineages = temporalLineages(configuration);
   let sender: Promise<RecordSender> | null = null;
   return {
     cluster,

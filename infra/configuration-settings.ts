@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { hyperParameterOverrides } from '../schemas/hyper-parameters.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../schemas/settings.ts';
+import { PAYLOAD_KEYS_FORM, payloadKeysIn } from './payload-keys.ts';
 
 export interface Setting {
   variable: string;
@@ -30,6 +31,11 @@ export interface Form {
 const asIs = (text: string): string => text;
 const text: Form = { expected: 'text', fromText: asIs, schema: z.string().min(1) };
 const secret: Form = { ...text, expected: 'a secret (or its file, with _FILE behind the name)', secret: true };
+const payloadKeys: Form = {
+  ...secret,
+  expected: `${PAYLOAD_KEYS_FORM} (or their file, with _FILE behind the name)`,
+  schema: z.string().refine((value) => payloadKeysIn(value) !== null),
+};
 const filePath: Form = { ...text, expected: 'the path of a file', path: 'file' };
 const folderPath: Form = { ...text, expected: 'the path of a folder', path: 'folder' };
 const modelName: Form = { ...text, expected: 'the path of a model, or a Hugging Face id', path: 'model' };
@@ -111,6 +117,7 @@ export const SETTINGS: Record<string, Setting> = {
   'temporal.tls.key': { variable: 'ERRATA_TEMPORAL_TLS_KEY', form: filePath, default: null, meaning: "The client's key (mTLS), PEM." },
   'temporal.tls.serverName': { variable: 'ERRATA_TEMPORAL_TLS_SERVER_NAME', form: text, default: null, meaning: "The name the server's certificate must bear, where it is not the address." },
   'temporal.apiKey': { variable: 'ERRATA_TEMPORAL_API_KEY', form: secret, default: null, meaning: 'The API key (Temporal Cloud); switches TLS on.' },
+  'temporal.payloadKeys': { variable: 'ERRATA_TEMPORAL_PAYLOAD_KEYS', form: payloadKeys, default: null, defaultWords: 'none: Temporal keeps corrections as they are', meaning: 'Keys with which what Temporal keeps of corrections is encrypted; the same for all processes and commands. docs/security.md says more.' },
   'temporal.port': { variable: 'ERRATA_TEMPORAL_PORT', form: port, default: 0, meaning: 'Where the Temporal server that `errata up` starts listens.' },
   'temporal.uiPort': { variable: 'ERRATA_TEMPORAL_UI_PORT', form: port, default: 8233, meaning: 'Where its web page listens; unless you set it, another free port is taken where this one is in use.' },
   'registry.url': { variable: 'ERRATA_SCHEMA_REGISTRY_URL', form: urlWithoutUser, default: null, defaultWords: "none: records carry Avro's single-object head", meaning: "A schema registry with Confluent's API (for Apicurio with its path `/apis/ccompat/v7`): its wire format and its compatibility hold. docs/schemas.md says more." },

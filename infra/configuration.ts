@@ -45,6 +45,8 @@ export interface TemporalConfiguration {
   /** Null: plain text. */
   tls: { caPath: string | null; certificatePath: string | null; keyPath: string | null; serverName: string | null } | null;
   apiKey: Secret | null;
+  /** `payloadKeysIn` reads it. */
+  payloadKeys: Secret | null;
   /** Where the embedded server and its web page listen; 0: any free port. */
   port: number;
   uiPort: number;
@@ -137,7 +139,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       embedded: brokers === null,
       brokers: brokers ?? [],
       clientId: value('kafka.clientId'),
-      ssl: tlsOf('kafka.ssl', value),
+      ssl: tlsOf('kafka.ssl', value, faults),
       sasl: saslOf(value, faults),
       partitions: value('kafka.partitions'),
       replicationFactor: value('kafka.replicationFactor'),
@@ -147,7 +149,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       embedded: address === null,
       address: address ?? '',
       namespace: value('temporal.namespace'),
-      tls: temporalTls(value),
+      tls: temporalTls(value, faults),
       apiKey: value('temporal.apiKey'),
       port: value('temporal.port'),
       uiPort: value('temporal.uiPort'),
@@ -160,6 +162,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     hyperParameters: value('hyperParameters'),
     given: sources.given,
     notices: [],
+      payloadKeys: value('temporal.payloadKeys'),
   };
   configuration.notices = strangers(sources);
   if (faults.length > 0) throw new ConfigurationError(distinct(faults));
@@ -307,15 +310,15 @@ function lineageSettings(lineage: string, sources: Sources): LineageSettings {
 
 type Value = <T>(path: string) => T;
 
-function tlsOf(path: string, value: Value): KafkaConfiguration['ssl'] {
+function tlsOf(path: 'kafka.ssl' | 'temporal.tls', value: Value, faults: ConfigurationFault[]): KafkaConfiguration['ssl'] {
   const enabled = value<boolean>(`${path}.enabled`);
   const files = { caPath: value<string | null>(`${path}.ca`), certificatePath: value<string | null>(`${path}.certificate`), keyPath: value<string | null>(`${path}.key`) };
   return enabled || Object.values(files).some((file) => file !== null) ? files : null;
 }
 
-function temporalTls(value: Value): TemporalConfiguration['tls'] {
+function temporalTls(value: Value, faults: ConfigurationFault[]): TemporalConfiguration['tls'] {
   const serverName = value<string | null>('temporal.tls.serverName');
-  const files = tlsOf('temporal.tls', value);
+  const files = tlsOf('temporal.tls', value, faults);
   // Temporal Cloud takes API keys over TLS only.
   if (files === null && serverName === null && value<Secret | null>('temporal.apiKey') === null) return null;
   return { ...(files ?? { caPath: null, certificatePath: null, keyPath: null }), serverName };
@@ -328,6 +331,9 @@ function saslOf(value: Value, faults: ConfigurationFault[]): KafkaConfiguration[
   if (mechanism === null && username === null && password === null) return null;
   const missing = (name: string, expected: string) => faults.push({ name, value: null, expected });
   if (mechanism === null) missing('ERRATA_KAFKA_SASL_MECHANISM', 'plain, scram-sha-256 or scram-sha-512, since other SASL settings are given');
+  const missing = (name: string, expected: string) => faults.push({ name: SETTINGS[`${path}.${name}`]!.variable, value: null, expected });
+  if (files.keyPath !== null && files.certificatePath === null) missing('certificate', 'the certificate of the key');
+  if (files.certificatePath !== null && files.keyPath === null) missing('key', 'the key of the certificate');
   if (username === null) missing('ERRATA_KAFKA_SASL_USERNAME', 'the user, since other SASL settings are given');
   if (password === null) missing('ERRATA_KAFKA_SASL_PASSWORD', 'the password (or ERRATA_KAFKA_SASL_PASSWORD_FILE), since other SASL settings are given');
   return mechanism === null || username === null || password === null ? null : { mechanism, username, password };

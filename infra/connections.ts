@@ -4,25 +4,26 @@ import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/ind
 import type { KafkaSettings } from '../pipelines/kafka.ts';
 import { SINGLE_OBJECT_FORMAT, registryFormat, type RecordFormat } from '../pipelines/record-format.ts';
 import { SchemaRegistry } from '../pipelines/schema-registry.ts';
-import type { Configuration } from './configuration.ts';
+import { ConfigurationError, type Configuration } from './configuration.ts';
+import { SETTINGS } from './configuration-settings.ts';
 
-/** Throws when a named certificate file cannot be read. */
+/** Throws `ConfigurationError` when a named certificate file cannot be read. */
 export function kafkaSettings(configuration: Configuration): KafkaSettings {
   const { brokers, clientId, ssl, sasl } = configuration.kafka;
   return {
     brokers,
     clientId,
-    tls: ssl === null ? null : given({ ca: read(ssl.caPath), certificate: read(ssl.certificatePath), key: read(ssl.keyPath) }),
+    tls: ssl === null ? null : given({ ca: read(ssl.caPath, 'kafka.ssl.ca'), certificate: read(ssl.certificatePath, 'kafka.ssl.certificate'), key: read(ssl.keyPath, 'kafka.ssl.key') }),
     sasl: sasl === null ? null : { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password.reveal() },
   };
 }
 
-/** Options of `Connection.connect` and `NativeConnection.connect`. Throws when a named certificate file cannot be read. */
+/** Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` when a named certificate file cannot be read. */
 export function temporalConnection(configuration: Configuration): { address: string; tls?: TLSConfig; apiKey?: string } {
   const { address, tls, apiKey } = configuration.temporal;
-  const certificate = tls === null ? undefined : read(tls.certificatePath);
-  const key = tls === null ? undefined : read(tls.keyPath);
-  const authority = tls === null ? undefined : read(tls.caPath);
+  const certificate = tls === null ? undefined : read(tls.certificatePath, 'temporal.tls.certificate');
+  const key = tls === null ? undefined : read(tls.keyPath, 'temporal.tls.key');
+  const authority = tls === null ? undefined : read(tls.caPath, 'temporal.tls.ca');
   return {
     address,
     ...(tls === null
@@ -38,17 +39,21 @@ export function temporalConnection(configuration: Configuration): { address: str
   };
 }
 
-/** How records cross the topics: as the schema registry says where one is configured. Throws when a named certificate file cannot be read. */
+/** How records cross the topics: as the schema registry says where one is configured. Throws `ConfigurationError` when a named certificate file cannot be read. */
 export function recordFormat({ registry }: Configuration): RecordFormat {
   if (registry === null) return SINGLE_OBJECT_FORMAT;
   const { url, credentials, caPath } = registry;
   return registryFormat(
-    new SchemaRegistry({ url, credentials: credentials === null ? null : { username: credentials.username, password: credentials.password.reveal() }, ...given({ ca: read(caPath) }) }),
+    new SchemaRegistry({ url, credentials: credentials === null ? null : { username: credentials.username, password: credentials.password.reveal() }, ...given({ ca: read(caPath, 'registry.ca') }) }),
   );
 }
 
-function read(path: string | null): string | undefined {
-  return path === null ? undefined : readFileSync(path, 'utf8');
+function read(path: string | null, setting: string): string | undefined {
+  try {
+    return path === null ? undefined : readFileSync(path, 'utf8');
+  } catch {
+    throw new ConfigurationError([{ name: SETTINGS[setting]!.variable, value: path, expected: 'a file that can be read' }]);
+  }
 }
 
 function given<T extends Record<string, string | undefined>>(values: T): { [Name in keyof T]?: string } {

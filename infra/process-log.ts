@@ -2,6 +2,7 @@
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { inspect } from 'node:util';
 import { pino, type Logger } from 'pino';
+import { ErrataFailure } from '../schemas/failures.ts';
 import type { LogLevel } from './configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
@@ -17,6 +18,11 @@ export function logTemporalTo(log: Logger): void {
     // The process ends by its own order of steps, not when a signal tells the SDK to.
     shutdownSignals: [],
   });
+}
+
+/** For an operator: with what mends it, where the failure knows. */
+export function reasonAndHint(fault: unknown): string {
+  return [reasonOf(fault) ?? 'unknown', ...(fault instanceof ErrataFailure ? [fault.hint] : [])].join('. ');
 }
 
 export function reasonOf(fault: unknown): string | undefined {

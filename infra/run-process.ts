@@ -1,10 +1,10 @@
 /** What all our processes do alike: read the configuration, log, tell the supervisor, work until told to stop, drain. */
-import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
+import { logTemporalTo, processLog, reasonAndHint, reasonOf } from './process-log.ts';
 import { announce, onStop } from './announce.ts';
 import { ConfigurationError, readConfiguration, type Configuration } from './configuration.ts';
 import { watchLoop, type LoopWatch } from './loop-watch.ts';
 import type { Logger } from 'pino';
-import { ErrataFailure, SchemaRefused } from '../schemas/failures.ts';
+import { SchemaRefused } from '../schemas/failures.ts';
 import { BaseChanged } from '../versions/failures.ts';
 
 export interface ProcessContext {
@@ -29,7 +29,7 @@ const DRAIN_WAIT_MS = 15_000;
 /** Runs until SIGTERM, SIGINT or the supervisor's end, then exits: 0 when drained, 1 otherwise. */
 export function runProcess(name: string, start: (context: ProcessContext) => Promise<Running>): void {
   void run(name, start).catch((fault: unknown) => {
-    const reason = [reasonOf(fault) ?? 'unknown', ...(fault instanceof ErrataFailure ? [fault.hint] : [])].join('. ');
+    const reason = reasonAndHint(fault);
     if (fault instanceof ConfigurationError || fault instanceof BaseChanged || fault instanceof SchemaRefused) announce({ kind: 'refused', reason });
     processLog(name, 'info').fatal({ reason, stack: fault instanceof Error ? fault.stack : undefined }, 'The process cannot go on');
     process.exit(1);

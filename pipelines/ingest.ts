@@ -138,7 +138,8 @@ export class PartitionIngest {
     const key = `${batch.topic}-${batch.partition}`;
     const pauseMs = this.#pauses.get(key) ?? PAUSE_FIRST_MS;
     this.#pauses.set(key, Math.min(2 * pauseMs, PAUSE_MAX_MS));
-    if (!this.waiting.has(key)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition, reason }, 'Partition paused');
+    const told = this.waiting.get(key);
+    if (told === undefined || withoutNumbers(told) !== withoutNumbers(reason)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition, reason }, 'Partition paused');
     this.waiting.set(key, reason);
     batch.pauseForMs(pauseMs);
     return null;
@@ -149,6 +150,11 @@ export class PartitionIngest {
     this.#pauses.delete(key);
     if (this.waiting.delete(key)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition }, 'Partition flows again');
   }
+}
+
+/** How many wait and how long was waited changes from try to try, and is the same reason. */
+function withoutNumbers(reason: string): string {
+  return reason.replace(/\d+/g, '');
 }
 
 function recordsBehind(records: ConsumedRecord[], offset: string): ConsumedRecord[] {

@@ -4,10 +4,12 @@
  * Producers are idempotent and wait for all replicas. Consumers never commit by themselves: a batch is done when its
  * reader says up to where.
  */
-import { CompressionTypes, Kafka, Partitioners, logLevel, type Admin, type Consumer, type EachBatchPayload, type ICustomPartitioner, type KafkaConfig, type KafkaMessage, type Message, type Producer, type SASLOptions } from 'kafkajs';
+import { CompressionTypes, Kafka, Partitioners, logLevel, type Admin, type Consumer, type EachBatchPayload, type ICustomPartitioner, type ISocketFactory, type KafkaConfig, type KafkaMessage, type Message, type Producer, type SASLOptions } from 'kafkajs';
 import { randomUUID } from 'node:crypto';
-import type { ConnectionOptions } from 'node:tls';
+import net from 'node:net';
+import tls from 'node:tls';
 import type { Logger } from './logger.ts';
+import { refusalOf, type Channel, type ChannelRefused } from './refused-channel.ts';
 
 export interface KafkaSettings {
   brokers: string[];
@@ -107,20 +109,27 @@ const TOPIC_READY_WAIT_MS = 15_000;
  * hold up the others longer, and be unpacked in vain at every try.
  */
 const FETCH_PARTITION_BYTES_MAX = 65_536;
+const KEEP_ALIVE_MS = 60_000;
 /** Records in one produce request. */
 const SEND_RECORDS_MAX = 500;
 const PARTITIONS_AT_ONCE_MAX = 16;
 /** What a broker says that had the records already. */
 const UNKNOWN_OFFSET = '-1';
 
-/** One client of one cluster. Connections are made as they are needed. */
+/**
+ * One client of one cluster. Connections are made as they are needed. What asks for one throws `ChannelRefused` where
+ * the brokers do not let this client in, or are not those that it trusts; the constructor does for a certificate and
+ * key that do not go together.
+ */
 export class KafkaCluster {
   readonly #kafka: Kafka;
   readonly #logger: Logger;
+  readonly #doors: Doors;
 
   constructor(settings: KafkaSettings, logger: Logger) {
     this.#logger = logger;
-    this.#kafka = new Kafka(clientConfiguration(settings, logger));
+    this.#doors = new Doors(settings);
+    this.#kafka = new Kafka(clientConfiguration(settings, this.#doors, logger));
   }
 
   /** Creates the topics that do not exist; those that do stay as they are. Returns the names of the created ones. */
@@ -183,7 +192,7 @@ export class KafkaCluster {
         // records, which the broker would then take for repeated and drop.
         retry: { retries: Number.MAX_SAFE_INTEGER },
       });
-      await producer.connect();
+      await this.#doors.through(producer.connect());
       return producer;
     });
     await sender.open();
@@ -192,7 +201,7 @@ export class KafkaCluster {
 
   /** Reads the topics as a member of the group, from the committed offsets or else the beginning, until stopped. */
   async read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader> {
-    return await startReader(this.#consumer(group), topics, onBatch, this.#logger, { positions: null });
+    return await startReader(await this.#consumer(group), topics, onBatch, this.#logger, { positions: null });
   }
 
   /**
@@ -212,11 +221,11 @@ export class KafkaCluster {
       if ((await onRecords(batch.records)) === 'again') return batch.pauseForMs(FOLLOW_AGAIN_MS);
       await batch.done(batch.records.at(-1)!.offset);
     };
-    return await startReader(this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { positions: starts });
+    return await startReader(await this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { positions: starts });
   }
 
-  #consumer(group: string): Consumer {
-    return this.#kafka.consumer({
+  async #consumer(group: string): Promise<Consumer> {
+    const consumer = this.#kafka.consumer({
       groupId: group,
       sessionTimeout: SESSION_MS,
       heartbeatInterval: HEARTBEAT_MS,
@@ -224,6 +233,8 @@ export class KafkaCluster {
       maxBytesPerPartition: FETCH_PARTITION_BYTES_MAX,
       allowAutoTopicCreation: false,
     });
+    await this.#doors.through(consumer.connect());
+    return consumer;
   }
 
   /**
@@ -232,13 +243,13 @@ export class KafkaCluster {
    */
   async #administrate<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
     const admin = this.#kafka.admin();
-    await admin.connect();
+    await this.#doors.through(admin.connect());
     try {
       for (let attempt = 1; ; attempt++) {
         try {
           return await work(admin);
         } catch (error) {
-          if (attempt === ADMINISTRATION_ATTEMPTS_MAX || (error as { retriable?: boolean }).retriable !== true) throw error;
+          if (attempt === ADMINISTRATION_ATTEMPTS_MAX || (error as { retriable?: boolean }).retriable !== true) throw this.#doors.afterwards(error);
           await new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS * attempt));
         }
       }
@@ -325,6 +336,7 @@ interface ReaderOptions {
   positions: Map<string, string> | null;
 }
 
+/** The consumer is connected and not yet subscribed. */
 async function startReader(consumer: Consumer, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>, logger: Logger, options: ReaderOptions): Promise<RecordReader> {
   let joined = false;
   let stopping = false;
@@ -353,7 +365,6 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
     if (!payload.restart) end(payload.error);
   });
 
-  await consumer.connect();
   await consumer.subscribe({ topics: [...topics], fromBeginning: true });
   await consumer.run({
     autoCommit: false,
@@ -415,15 +426,73 @@ function consumedRecord(message: KafkaMessage, payload: EachBatchPayload): Consu
   return { topic, partition, offset: message.offset, timestamp: Number(message.timestamp), key: message.key, value: message.value, headers };
 }
 
-function clientConfiguration(settings: KafkaSettings, logger: Logger): KafkaConfig {
-  const { tls, sasl } = settings;
+/**
+ * The ways to the brokers that the settings name. kafkajs takes every broken connection for an outage and tries for
+ * minutes; a certificate that is refused at all of them will be refused the next time as well.
+ */
+class Doors {
+  readonly #channel: Channel;
+  readonly #named: ReadonlySet<string>;
+  readonly #refused = new Map<string, ChannelRefused>();
+  readonly #waiting = new Set<(refusal: ChannelRefused) => void>();
+  readonly open: ISocketFactory;
+
+  constructor(settings: KafkaSettings) {
+    this.#channel = { to: 'Kafka', tls: settings.tls !== null, certificate: settings.tls?.certificate !== undefined, credential: settings.sasl !== null };
+    this.#named = new Set(settings.brokers);
+    const secureContext = settings.tls === null ? undefined : this.#contextOf(settings.tls);
+    this.open = ({ host, port, onConnect }) => {
+      const socket = secureContext === undefined ? net.connect({ host, port }, onConnect) : tls.connect({ host, port, secureContext, ...(net.isIP(host) === 0 ? { servername: host } : {}) }, onConnect);
+      const broker = `${host}:${port}`;
+      socket.once('data', () => this.#refused.delete(broker));
+      socket.on('error', (error) => this.#met(broker, error));
+      return socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    };
+  }
+
+  /** What the connecting comes to. Throws `ChannelRefused` once every named broker refused. */
+  async through(connecting: Promise<void>): Promise<void> {
+    let give: ((refusal: ChannelRefused) => void) | undefined;
+    try {
+      await Promise.race([connecting, new Promise<never>((_, reject) => this.#waiting.add((give = reject)))]);
+    } catch (error) {
+      throw refusalOf(error, this.#channel) ?? error;
+    } finally {
+      this.#waiting.delete(give!);
+    }
+  }
+
+  /** Some brokers let a client in and then do not talk to it. */
+  afterwards(error: unknown): unknown {
+    return this.#channel.tls || this.#channel.credential ? (refusalOf(error, this.#channel) ?? error) : error;
+  }
+
+  #met(broker: string, error: Error): void {
+    const refusal = refusalOf(error, this.#channel, 'sure');
+    if (refusal === null || !this.#named.has(broker)) return;
+    this.#refused.set(broker, refusal);
+    if (this.#refused.size === this.#named.size) for (const give of this.#waiting) give(refusal);
+  }
+
+  #contextOf({ ca, certificate, key }: NonNullable<KafkaSettings['tls']>): tls.SecureContext {
+    try {
+      return tls.createSecureContext({ ...(ca === undefined ? {} : { ca }), ...(certificate === undefined ? {} : { cert: certificate }), ...(key === undefined ? {} : { key }) });
+    } catch (error) {
+      throw refusalOf(error, this.#channel) ?? error;
+    }
+  }
+}
+
+function clientConfiguration(settings: KafkaSettings, doors: Doors, logger: Logger): KafkaConfig {
+  const { sasl } = settings;
   return {
     clientId: settings.clientId,
     brokers: settings.brokers,
     connectionTimeout: CONNECT_WAIT_MS,
     requestTimeout: REQUEST_WAIT_MS,
     retry: { initialRetryTime: RETRY_WAIT_MS, maxRetryTime: RETRY_WAIT_MAX_MS, retries: RETRIES_MAX },
-    ...(tls === null ? {} : { ssl: tlsOptions(tls) }),
+    socketFactory: doors.open,
+    ...(settings.tls === null ? {} : { ssl: true }),
     ...(sasl === null ? {} : { sasl: sasl as SASLOptions }),
     logLevel: logLevel.WARN,
     // What kafkajs calls an error it mostly mends by itself: broken connections, rebalances.
@@ -431,13 +500,5 @@ function clientConfiguration(settings: KafkaSettings, logger: Logger): KafkaConf
       const { message, timestamp: _timestamp, logger: _logger, ...fields } = log;
       logger.warn({ namespace, detail: message, ...fields }, 'Kafka client reports');
     },
-  };
-}
-
-function tlsOptions(tls: NonNullable<KafkaSettings['tls']>): ConnectionOptions {
-  return {
-    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
-    ...(tls.certificate === undefined ? {} : { cert: tls.certificate }),
-    ...(tls.key === undefined ? {} : { key: tls.key }),
   };
 }

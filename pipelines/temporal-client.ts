@@ -3,14 +3,18 @@ import {
   Client,
   Connection,
   WithStartWorkflowOperation,
+  ServiceError,
   WorkflowIdConflictPolicy,
   WorkflowNotFoundError,
   WorkflowUpdateFailedError,
   type ConnectionOptions,
 } from '@temporalio/client';
-import { ApplicationFailure } from '@temporalio/common';
+import { ApplicationFailure, type DataConverter } from '@temporalio/common';
+import { ErrataFailure } from '../schemas/failures.ts';
 import type { LineageSettings } from '../schemas/settings.ts';
 import type { AcceptAnswer } from './ingest.ts';
+import { payloadConverter } from './payload-codec.ts';
+import { inShort, refusalOf, type Channel } from './refused-channel.ts';
 import {
   ACCEPT_UPDATE,
   CONFIGURE_SIGNAL,
@@ -36,17 +40,27 @@ const QUERY_WAIT_MS = 10_000;
 export class TemporalLineages {
   readonly client: Client;
   readonly #connection: Connection;
+  readonly #channel: Channel;
   readonly #taskQueue: string;
 
-  private constructor(connection: Connection, namespace: string, taskQueue: string) {
+  private constructor(connection: Connection, channel: Channel, namespace: string, dataConverter: DataConverter, taskQueue: string) {
     this.#connection = connection;
+    this.#channel = channel;
     this.#taskQueue = taskQueue;
-    this.client = new Client({ connection, namespace });
+    this.client = new Client({ connection, namespace, dataConverter });
   }
 
-  /** Connects when it is first needed, so that a process may start before Temporal does. */
-  static connect(options: ConnectionOptions, namespace: string, taskQueue = WORKFLOW_TASK_QUEUE): TemporalLineages {
-    return new TemporalLineages(Connection.lazy(options), namespace, taskQueue);
+  /**
+   * Connects when it is first needed, so that a process may start before Temporal does. The converter (`payloadConverter`)
+   * is that of the workers. Throws `ChannelRefused` for a certificate and key that do not go together.
+   */
+  static connect(options: ConnectionOptions, namespace: string, dataConverter: DataConverter = payloadConverter([]), taskQueue = WORKFLOW_TASK_QUEUE): TemporalLineages {
+    const channel = temporalChannel(options);
+    try {
+      return new TemporalLineages(Connection.lazy(options), channel, namespace, dataConverter, taskQueue);
+    } catch (error) {
+      throw refusalOf(error, channel) ?? error;
+    }
   }
 
   /** Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is an answer. */
@@ -64,7 +78,8 @@ export class TemporalLineages {
     } catch (error) {
       const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
       if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
-      return { kind: 'unavailable', message: error instanceof Error ? error.message : String(error) };
+      const reason = this.#told(error);
+      return { kind: 'unavailable', message: reason instanceof ErrataFailure ? `${reason.message}. ${reason.hint}` : reason instanceof Error ? reason.message : String(reason) };
     }
   }
 
@@ -74,17 +89,21 @@ export class TemporalLineages {
       return await this.client.withDeadline(Date.now() + QUERY_WAIT_MS, () => this.client.workflow.getHandle(lineageWorkflowId(lineage)).query<LineageStatus>(STATUS_QUERY));
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return null;
-      throw error;
+      throw this.#told(error);
     }
   }
 
   /** Sets the lineage's settings from the next batch on; starts the lineage if it is not there. */
   async configure(lineage: string, settings: LineageSettings): Promise<void> {
-    await this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [LineageSettings]>(LINEAGE_WORKFLOW, {
-      ...this.#startOptions(lineage, settings),
-      signal: CONFIGURE_SIGNAL,
-      signalArgs: [settings],
-    });
+    try {
+      await this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [LineageSettings]>(LINEAGE_WORKFLOW, {
+        ...this.#startOptions(lineage, settings),
+        signal: CONFIGURE_SIGNAL,
+        signalArgs: [settings],
+      });
+    } catch (error) {
+      throw this.#told(error);
+    }
   }
 
   /** What waits is edited at once. */
@@ -110,6 +129,13 @@ export class TemporalLineages {
     await this.#connection.close();
   }
 
+  /** What the client met, where it says only what it was asked for. */
+  #told(error: unknown): unknown {
+    const refusal = refusalOf(error, this.#channel);
+    if (refusal !== null) return refusal;
+    return error instanceof ServiceError ? new Error(`Temporal does not answer: ${inShort(error)}`, { cause: error }) : error;
+  }
+
   #startOptions(lineage: string, settings: LineageSettings) {
     return {
       workflowId: lineageWorkflowId(lineage),
@@ -118,4 +144,15 @@ export class TemporalLineages {
       args: [{ lineage, settings, carried: null }] as [LineageInput],
     };
   }
+}
+
+/** How clients and workers prove themselves with these options. */
+export function temporalChannel(options: Pick<ConnectionOptions, 'tls' | 'apiKey'>): Channel {
+  const { tls } = options;
+  return {
+    to: 'Temporal',
+    tls: tls !== undefined && tls !== null && tls !== false,
+    certificate: typeof tls === 'object' && tls !== null && tls.clientCertPair !== undefined,
+    credential: options.apiKey !== undefined,
+  };
 }

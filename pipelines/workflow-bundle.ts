@@ -1,4 +1,5 @@
 import { DefaultLogger, bundleWorkflowCode } from '@temporalio/worker';
+import type { DataConverter } from '@temporalio/common';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,14 +7,15 @@ import { fileURLToPath } from 'node:url';
 
 /**
  * The workflows as one script for their sandbox. Making it takes a second or two, so make it once per process, and keep
- * it in `folder`, where one is given, for the processes after this one: under a hash of all that it is made of.
+ * it in `folder`, where one is given, for the processes after this one: under a hash of all that it is made of. Where the
+ * worker's converter names a failure converter, the workflows fail by it as well.
  */
-export async function bundleWorkflows(folder: string | null = null): Promise<{ code: string }> {
-  if (folder === null) return bundle();
-  const name = `${await identityOfSources()}.json`;
+export async function bundleWorkflows(folder: string | null = null, { failureConverterPath }: Pick<DataConverter, 'failureConverterPath'> = {}): Promise<{ code: string }> {
+  if (folder === null) return bundle(failureConverterPath);
+  const name = `${await identityOfSources(failureConverterPath)}.json`;
   const kept = await readKept(join(folder, name));
   if (kept !== null) return kept;
-  const made = await bundle();
+  const made = await bundle(failureConverterPath);
   await keep(folder, name, made);
   return made;
 }
@@ -32,8 +34,9 @@ async function readKept(file: string): Promise<{ code: string } | null> {
   }
 }
 
-async function bundle(): Promise<{ code: string }> {
+async function bundle(failureConverterPath: string | undefined): Promise<{ code: string }> {
   const { code } = await bundleWorkflowCode({
+    ...(failureConverterPath === undefined ? {} : { failureConverterPath }),
     workflowsPath: fileURLToPath(new URL('./workflows/index.ts', import.meta.url)),
     // The bundler says at length what it put in.
     logger: new DefaultLogger('WARN'),
@@ -42,12 +45,12 @@ async function bundle(): Promise<{ code: string }> {
 }
 
 /** SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths count: they are in the bundle. */
-async function identityOfSources(): Promise<string> {
+async function identityOfSources(failureConverterPath: string | undefined): Promise<string> {
   const names = (await Promise.all(SOURCES.map((source) => readdir(join(ROOT, source), { recursive: true }).then((found) => found.map((name) => join(source, name))))))
     .flat()
-    .filter((name) => name.endsWith('.ts'))
+    .filter((name) => name.endsWith('.ts') || name.endsWith('.cjs'))
     .sort();
-  const hash = createHash('sha256').update(JSON.stringify([ROOT, process.versions.node]));
+  const hash = createHash('sha256').update(JSON.stringify([ROOT, process.versions.node, failureConverterPath ?? null]));
   for (const name of ['package-lock.json', ...names]) hash.update(`\n${name}\n`).update(await readFile(join(ROOT, name)));
   return hash.digest('hex');
 }

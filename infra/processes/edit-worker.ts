@@ -1,13 +1,13 @@
 /** The process that edits: it owns a model and takes the steps that need one, one at a time, from `edit-<lineage>`. */
-import { NativeConnection, Worker } from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/provenance.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import { requireSameBase } from '../../versions/same-base.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import { temporalConnection } from '../connections.ts';
 import { openEngine } from '../open-engine.ts';
 import { runProcess } from '../run-process.ts';
+import { workerConnection } from '../worker-connection.ts';
 
 /** A step that is cancelled ends at once; what is left of this time is for telling Temporal. */
 const SHUTDOWN_GRACE_MS = 1_000;
@@ -20,13 +20,12 @@ runProcess('edit-worker', async (context) => {
   // Better now than in the middle of every batch.
   for (const lineage of configuration.lineages) requireSameBase(await versions.log(lineage).read(), await provenanceOf(engine));
   step('connecting to Temporal');
-  const connection = await NativeConnection.connect(temporalConnection(configuration));
+  const temporal = await workerConnection(configuration);
   const activities = createEditActivities({ engine, versions });
   const workers = await Promise.all(
     configuration.lineages.map((lineage) =>
       Worker.create({
-        connection,
-        namespace: configuration.temporal.namespace,
+        ...temporal,
         taskQueue: editTaskQueue(lineage),
         activities,
         maxConcurrentActivityTaskExecutions: 1,
@@ -41,7 +40,7 @@ runProcess('edit-worker', async (context) => {
     async stop() {
       for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
       await Promise.allSettled(runs);
-      await connection.close();
+      await temporal.connection.close();
     },
   };
 });

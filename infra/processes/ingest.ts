@@ -1,10 +1,11 @@
 /** The process that reads the corrections topics and hands what it reads to the lineages' workflows. */
 import { startIngest } from '../../pipelines/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
-import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { topicSpecifications } from '../../pipelines/topics.ts';
-import { kafkaSettings, recordFormat, temporalConnection } from '../connections.ts';
+import { kafkaSettings, recordFormat } from '../connections.ts';
+import { reasonAndHint } from '../process-log.ts';
 import { runProcess } from '../run-process.ts';
+import { temporalLineages } from '../temporal-access.ts';
 
 runProcess('ingest', async ({ configuration, log, step }) => {
   const { lineages, settings } = configuration;
@@ -13,9 +14,14 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   const created = await kafka.ensureTopics(lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
   if (created.length > 0) log.info({ topics: created }, 'Topics created');
 
-  const temporal = TemporalLineages.connect(temporalConnection(configuration), configuration.temporal.namespace);
+  const temporal = temporalLineages(configuration);
   step('telling the lineages their settings');
-  for (const lineage of lineages) await patiently(() => temporal.configure(lineage, settings[lineage]!), (reason) => log.warn({ lineage, reason }, 'Temporal does not answer yet'));
+  for (const lineage of lineages) {
+    await patiently(() => temporal.configure(lineage, settings[lineage]!), (reason) => {
+      log.warn({ lineage, reason }, 'Temporal does not answer yet');
+      step(`waiting for Temporal: ${reason}`);
+    });
+  }
 
   step('joining the consumer group');
   const deadLetters = await kafka.sender();
@@ -39,13 +45,16 @@ runProcess('ingest', async ({ configuration, log, step }) => {
 
 const TRY_AGAIN_MS = 2_000;
 
-/** Tries until it works: a Temporal that is away at our start comes back like one that goes away later. */
+/** Tries until it works: a Temporal that is away at our start comes back like one that goes away later. A reason is told once. */
 async function patiently(work: () => Promise<void>, failed: (reason: string) => void): Promise<void> {
+  let told: string | null = null;
   for (;;) {
     try {
       return await work();
     } catch (error) {
-      failed(error instanceof Error ? error.message : String(error));
+      const reason = reasonAndHint(error);
+      if (reason !== told) failed(reason);
+      told = reason;
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
   }

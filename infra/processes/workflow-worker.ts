@@ -1,5 +1,5 @@
 /** The process that runs the workflows and the activities that need no model. */
-import { NativeConnection, Worker } from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
 import { join } from 'node:path';
 import { announceActivities } from '../../activities/announce.ts';
 import { createLedgerActivities } from '../../activities/index.ts';
@@ -10,9 +10,11 @@ import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
 import { WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import { kafkaSettings, recordFormat, temporalConnection } from '../connections.ts';
+import { kafkaSettings, recordFormat } from '../connections.ts';
 import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
+import { temporalConverter } from '../temporal-access.ts';
+import { workerConnection } from '../worker-connection.ts';
 
 const ACTIVITIES_AT_ONCE_MAX = 16;
 const SHUTDOWN_GRACE_MS = 3_000;
@@ -20,7 +22,7 @@ const SHUTDOWN_FORCE_MS = 10_000;
 
 runProcess('workflow-worker', async ({ configuration, log, step }) => {
   step('bundling the workflows');
-  const workflowBundle = await bundleWorkflows(join(configuration.home, 'workflow-bundle'));
+  const workflowBundle = await bundleWorkflows(join(configuration.home, 'workflow-bundle'), temporalConverter(configuration));
   step('connecting to Kafka and Temporal');
   const kafka = new KafkaCluster(kafkaSettings(configuration), log);
   await kafka.ensureTopics(configuration.lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
@@ -28,11 +30,10 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
   const format = recordFormat(configuration);
   step('registering the schemas');
   await registerSchemas(format, configuration.lineages.map(topicsOf).flatMap(({ outcomes, versions }) => [['correction-outcome', outcomes], ['hook-version', versions]] as const), log);
-  const connection = await NativeConnection.connect(temporalConnection(configuration));
+  const temporal = await workerConnection(configuration);
   const versions = versionsInFolder(configuration.versions);
   const worker = await Worker.create({
-    connection,
-    namespace: configuration.temporal.namespace,
+    ...temporal,
     taskQueue: WORKFLOW_TASK_QUEUE,
     workflowBundle,
     activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender, format), versions }) }),
@@ -46,7 +47,7 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
     async stop() {
       if (worker.getState() === 'RUNNING') worker.shutdown();
       await Promise.allSettled([ended]);
-      await Promise.allSettled([connection.close(), sender.close()]);
+      await Promise.allSettled([temporal.connection.close(), sender.close()]);
     },
   };
 });
