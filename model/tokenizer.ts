@@ -3,6 +3,7 @@
  * @huggingface/tokenizers; this file alone knows that library. The offsets are ours: it gives none.
  */
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
+import { shown } from '../schemas/shown.ts';
 import { UnsupportedCheckpoint } from './checkpoint/faults.ts';
 import { alignNormalised } from './tokenizer/alignment.ts';
 import { byteOfLetter } from './tokenizer/byte-letters.ts';
@@ -36,10 +37,12 @@ export function createTokenizer(
   special: { beginToken: number | null; endTokens: number[] },
 ): Tokenizer {
   const pinned = pinDown(description);
-  const library = new Untyped(pinned.json, { clean_up_tokenization_spaces: false });
+  const library = libraryTokenizer(pinned.json);
   const added = new Set(pinned.addedTokens.map((token) => token.content));
-  const vocabulary =
-    1 + Math.max(...Object.values(pinned.json.model.vocab), ...pinned.addedTokens.map((token) => token.id));
+  // Not Math.max of them all: a call takes some hundred thousand arguments, and vocabularies are larger.
+  let vocabulary = 0;
+  for (const id of Object.values(pinned.json.model.vocab)) vocabulary = Math.max(vocabulary, id + 1);
+  for (const { id } of pinned.addedTokens) vocabulary = Math.max(vocabulary, id + 1);
   const encode = (text: string) => library.encode(text, { add_special_tokens: false });
   const decode = (ids: number[]) =>
     ids.length === 0
@@ -120,6 +123,14 @@ interface Library {
   ): string;
   id_to_token(id: number): string | undefined;
   model: { encode(words: string[]): string[] };
+}
+
+function libraryTokenizer(json: object): Library {
+  try {
+    return new Untyped(json, { clean_up_tokenization_spaces: false });
+  } catch (cause) {
+    throw new UnsupportedCheckpoint(`The tokeniser cannot be made: ${shown(cause instanceof Error ? cause.message : String(cause))}`, {}, 'A part of its description is damaged or not known', { cause });
+  }
 }
 
 const Untyped = LibraryTokenizer as unknown as new (json: object, config: object) => Library;

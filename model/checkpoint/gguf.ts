@@ -1,9 +1,9 @@
 /** A model in one GGUF file: its tensors by ggml's names, its configuration and its layout. */
-import { open } from 'node:fs/promises';
 import { shown } from '../../schemas/shown.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { readGgufHeader, type GgufHeader, type GgufValue } from './gguf-header.ts';
 import { HEAD_WIDTH_MAX, type ModelConfig, type RotaryConfig } from './model-config.ts';
+import { openFile } from './positioned-read.ts';
 import { readStoredRows } from './stored-rows.ts';
 import { splitName, type Layout, type Recipe } from './canonical.ts';
 import type { TensorSource } from './tensor-source.ts';
@@ -17,11 +17,7 @@ export interface GgufModel {
 
 /** Opens the file and reads its header; the caller closes `source`. Throws UnreadableCheckpoint, UnsupportedCheckpoint. */
 export async function openGguf(path: string): Promise<GgufModel> {
-  const file = await open(path, 'r').catch((cause: unknown) => {
-    throw new UnreadableCheckpoint(`${path} cannot be opened`, { path }, 'Check the path and the rights', {
-      cause,
-    });
-  });
+  const file = await openFile(path);
   try {
     const { metadata, tensors } = await readGgufHeader(file, path);
     const source: TensorSource = {

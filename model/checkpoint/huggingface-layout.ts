@@ -2,18 +2,23 @@
  * A model in a folder of the Hugging Face layout: config.json, tokenizer.json, *.safetensors, and for the tokeniser's
  * special tokens tokenizer_config.json and generation_config.json where they are.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { TokenizerDescription } from '../tokenizer/description.ts';
+import { describedTokenizer } from '../tokenizer/description.ts';
 import { createTokenizer, type Tokenizer } from '../tokenizer.ts';
+import { firstOf, shown, SHOWN_ITEMS_MAX } from '../../schemas/shown.ts';
 import { splitName, type Layout, type Recipe } from './canonical.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import type { ModelConfig, RotaryConfig } from './model-config.ts';
+import { readJsonObject } from './positioned-read.ts';
 import { openSafetensors, weightFiles } from './safetensors-files.ts';
 import type { TensorSource } from './tensor-source.ts';
 
+/** Of a tokenizer.json, the largest of the JSON files; those of a quarter of a million tokens have some 30 MiB. */
 export const JSON_BYTES_MAX = 256 * 2 ** 20;
+/** Tokens and merges, three values each, are most of a tokenizer.json. */
+export const JSON_VALUES_MAX = 8_000_000;
+export const JSON_DEPTH_MAX = 64;
 
 export interface HuggingFaceModel {
   source: TensorSource;
@@ -53,23 +58,8 @@ export async function readHuggingFaceConfig(folder: string): Promise<ModelConfig
   return readConfig(path, await readJson(path), '').config;
 }
 
-async function readJson(path: string): Promise<Record<string, unknown>> {
-  const bytes = await readFile(path);
-  if (bytes.length > JSON_BYTES_MAX)
-    throw new UnreadableCheckpoint(
-      `${path} has ${bytes.length} bytes`,
-      { path, bytes: bytes.length },
-      `The most allowed is ${JSON_BYTES_MAX}`,
-    );
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch (cause) {
-    throw new UnreadableCheckpoint(`${path} is no JSON`, { path }, 'Fetch the file again', { cause });
-  }
-  if (value === null || typeof value !== 'object' || Array.isArray(value))
-    throw new UnreadableCheckpoint(`${path} is no JSON object`, { path }, 'Fetch the file again');
-  return value as Record<string, unknown>;
+function readJson(path: string): Promise<Record<string, unknown>> {
+  return readJsonObject(path, JSON_BYTES_MAX, { valuesMax: JSON_VALUES_MAX, depthMax: JSON_DEPTH_MAX });
 }
 
 const whole = z.number().int().positive();
@@ -146,8 +136,8 @@ function readConfig(
     }
     default:
       throw new UnsupportedCheckpoint(
-        `${path}: model_type ${JSON.stringify(family)}`,
-        { path, modelType: String(family) },
+        `${path}: model_type ${shown(family)}`,
+        { path, modelType: shown(family) },
         'llama, qwen2, mistral, gpt2 and gptj are read',
       );
   }
@@ -158,8 +148,8 @@ function checked<T>(path: string, schema: z.ZodType<T>, raw: unknown): T {
   if (result.success) return result.data;
   const faults = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   throw new UnsupportedCheckpoint(
-    `${path}: ${faults.join('; ')}`,
-    { path, faults },
+    `${path}: ${firstOf(faults)}`,
+    { path, faults: faults.slice(0, SHOWN_ITEMS_MAX) },
     'The configuration asks for what is not read, or is damaged',
   );
 }
@@ -209,8 +199,8 @@ function llamaRotary(path: string, width: number, read: z.infer<typeof llamaConf
   const kind = parameters['rope_type'] ?? parameters['type'] ?? 'default';
   if (!theta.success || (kind !== 'default' && kind !== 'llama3')) {
     throw new UnsupportedCheckpoint(
-      `${path}: rotary embedding of kind ${JSON.stringify(kind)}`,
-      { path, kind: JSON.stringify(kind) },
+      `${path}: rotary embedding of kind ${shown(kind)}`,
+      { path, kind: shown(kind) },
       'No scaling and "llama3" are read',
     );
   }
@@ -325,26 +315,18 @@ async function openTokenizer(
 ): Promise<Tokenizer> {
   const optional = async (name: string): Promise<Record<string, unknown>> =>
     names.includes(name) ? readJson(join(folder, name)) : {};
-  const description = (await readJson(join(folder, 'tokenizer.json'))) as unknown as TokenizerDescription;
+  const file = join(folder, 'tokenizer.json');
+  const description = describedTokenizer(file, await readJson(file));
   const settings = await optional('tokenizer_config.json');
   const generation = await optional('generation_config.json');
-  if (typeof description.model?.vocab !== 'object') {
-    throw new UnreadableCheckpoint(
-      `${join(folder, 'tokenizer.json')} has no vocabulary`,
-      { folder },
-      'Fetch the file again',
-    );
-  }
   const idOf = (token: unknown): number | undefined => {
     const content =
       typeof token === 'string' ? token : (token as { content?: unknown } | null | undefined)?.content;
     if (typeof content !== 'string') return undefined;
-    return (
-      description.added_tokens?.find((added) => added.content === content)?.id ??
-      description.model.vocab[content]
-    );
+    const { vocab } = description.model;
+    return description.added_tokens?.find((added) => added.content === content)?.id ?? (Object.hasOwn(vocab, content) ? vocab[content] : undefined);
   };
-  const ids = (value: unknown): number[] => [value].flat().filter((id): id is number => Number.isInteger(id));
+  const ids = (value: unknown): number[] => [value].flat().filter((id): id is number => Number.isInteger(id) && (id as number) >= 0);
   const beginToken = idOf(settings['bos_token']) ?? ids(config['bos_token_id'])[0] ?? null;
   const namedEnd = idOf(settings['eos_token']);
   const endTokens = new Set([

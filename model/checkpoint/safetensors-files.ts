@@ -1,21 +1,24 @@
 /** The tensors of one or several safetensors files, by the files' names. */
-import { open, readFile, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
   elementBytes,
   MalformedSafetensors,
   parseSafetensorsHeader,
   safetensorsHeaderBytes,
+  TENSORS_MAX,
   type ElementType,
 } from '../../schemas/safetensors.ts';
+import { shown } from '../../schemas/shown.ts';
 import { storageTypes, type StorageType } from './dequantise.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
-import { readAt } from './positioned-read.ts';
+import { openFile, readAt, readJsonObject } from './positioned-read.ts';
 import { readStoredRows, type StoredPlace } from './stored-rows.ts';
 import type { TensorSource } from './tensor-source.ts';
 
 export const SHARDS_MAX = 1024;
-const indexBytesMax = 64 * 2 ** 20;
+export const INDEX_BYTES_MAX = 64 * 2 ** 20;
+const INDEX_LIMITS = { valuesMax: 2 * TENSORS_MAX, depthMax: 8 };
 
 /** Paths of a folder's weight files: those the index names, or `model.safetensors`, or the one there is. */
 export async function weightFiles(folder: string, names: string[]): Promise<string[]> {
@@ -43,8 +46,8 @@ export async function weightFiles(folder: string, names: string[]): Promise<stri
   for (const shard of shards) {
     if (basename(shard) !== shard || !names.includes(shard)) {
       throw new UnreadableCheckpoint(
-        `${folder} lacks the shard "${shard}" that ${index} names`,
-        { folder, shard },
+        `${folder} lacks the shard ${shown(shard)} that ${index} names`,
+        { folder, shard: shown(shard) },
         'Fetch the missing file',
       );
     }
@@ -53,19 +56,7 @@ export async function weightFiles(folder: string, names: string[]): Promise<stri
 }
 
 async function weightMap(path: string): Promise<Record<string, string>> {
-  const text = await readFile(path, 'utf8');
-  if (text.length > indexBytesMax)
-    throw new UnreadableCheckpoint(
-      `${path} is ${text.length} characters long`,
-      { path },
-      `The most allowed is ${indexBytesMax}`,
-    );
-  let map: unknown;
-  try {
-    map = (JSON.parse(text) as { weight_map?: unknown }).weight_map;
-  } catch (cause) {
-    throw new UnreadableCheckpoint(`${path} is no JSON`, { path }, 'Fetch the file again', { cause });
-  }
+  const { weight_map: map } = await readJsonObject(path, INDEX_BYTES_MAX, INDEX_LIMITS);
   if (
     map === null ||
     typeof map !== 'object' ||
@@ -89,14 +80,14 @@ export async function openSafetensors(paths: string[]): Promise<TensorSource> {
   };
   try {
     for (const path of paths) {
-      const file = await open(path, 'r');
+      const file = await openFile(path);
       files.push(file);
       const { tensors, dataOffset } = await readHeader(file, path);
       for (const [name, { type, shape, begin }] of tensors) {
         if (places.has(name))
           throw new UnreadableCheckpoint(
-            `Tensor "${name}" is in two files, one of them ${path}`,
-            { tensor: name, path },
+            `Tensor ${shown(name)} is in two files, one of them ${path}`,
+            { tensor: shown(name), path },
             'Remove the file that is not of this model',
           );
         const place = { name, shape, storage: storageOf[type] ?? unreadable, begin: dataOffset + begin };

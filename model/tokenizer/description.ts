@@ -3,7 +3,9 @@
  * @huggingface/tokenizers treats differently from the Rust library (digits beyond ASCII; what counts as white space in
  * GPT-2's pattern) written as the patterns they stand for.
  */
-import { UnsupportedCheckpoint } from '../checkpoint/faults.ts';
+import { z } from 'zod';
+import { firstOf, shown } from '../../schemas/shown.ts';
+import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../checkpoint/faults.ts';
 import { letterOfByte } from './byte-letters.ts';
 
 export interface AddedToken {
@@ -28,6 +30,43 @@ export interface TokenizerDescription {
   normalizer: Component | null;
   pre_tokenizer: Component | null;
   decoder: Component | null;
+}
+
+/** Highest id of a token. */
+export const TOKEN_ID_MAX = 999_999;
+/** Sequences of normalisers or pre-tokenisers in one another. */
+const SEQUENCES_NESTED_MAX = 8;
+
+const id = z.number().int().min(0).max(TOKEN_ID_MAX);
+const component = z.looseObject({ type: z.string() }).nullish();
+const flag = z.boolean().nullish();
+// What is in the file is used, not what zod makes of it: a token may be called __proto__.
+const description = z.looseObject({
+  model: z.looseObject({
+    type: z.string(),
+    vocab: z.custom<Record<string, number>>((value) => isTable(value) && Object.values(value).every((item) => id.safeParse(item).success), 'expected a table of token ids'),
+    merges: z.array(z.union([z.string(), z.array(z.string()).length(2)])),
+  }),
+  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: flag, normalized: flag, lstrip: flag, rstrip: flag, single_word: flag })).nullish(),
+  normalizer: component,
+  pre_tokenizer: component,
+  decoder: component,
+});
+
+/** The content of a tokenizer.json, checked for what every part of it must be; throws UnreadableCheckpoint that names the file, or UnsupportedCheckpoint. */
+export function describedTokenizer(path: string, content: Record<string, unknown>): TokenizerDescription {
+  const type = (content['model'] as Component | null | undefined)?.type;
+  if (typeof type === 'string' && type !== 'BPE') throw unsupported('model', type);
+  const checked = description.safeParse(content);
+  if (!checked.success) {
+    const faults = checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new UnreadableCheckpoint(`${path} describes no tokeniser: ${firstOf(faults)}`, { path }, 'Fetch the file again');
+  }
+  return { ...content, added_tokens: content['added_tokens'] ?? [], normalizer: content['normalizer'] ?? null, pre_tokenizer: content['pre_tokenizer'] ?? null, decoder: content['decoder'] ?? null } as unknown as TokenizerDescription;
+}
+
+function isTable(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 export interface PinnedTokenizer {
@@ -84,10 +123,13 @@ export function pinDown(description: TokenizerDescription): PinnedTokenizer {
   };
 }
 
-function flatten(component: Component | null, list: 'normalizers' | 'pretokenizers'): Component[] {
-  if (component === null || component === undefined) return [];
+function flatten(component: Component | null, list: 'normalizers' | 'pretokenizers', nested = 0): Component[] {
+  if (component === null) return [];
   if (component.type !== 'Sequence') return [component];
-  return (component[list] as Component[]).flatMap((part) => flatten(part, list));
+  const parts = component[list];
+  if (nested > SEQUENCES_NESTED_MAX || !Array.isArray(parts) || !parts.every((part) => isTable(part) && typeof (part as Component).type === 'string'))
+    throw unsupported('sequence', `${shown(parts)}, ${nested} deep`);
+  return (parts as Component[]).flatMap((part) => flatten(part, list, nested + 1));
 }
 
 function exactPreTokenizers(component: Component): Component[] {
@@ -165,8 +207,8 @@ function splitter(tokens: AddedToken[]): PinnedTokenizer['splitOffAddedTokens'] 
 
 function unsupported(part: string, found: string): UnsupportedCheckpoint {
   return new UnsupportedCheckpoint(
-    `The tokeniser's ${part} is "${found}"`,
-    { part, found },
+    `The tokeniser's ${part} is ${shown(found)}`,
+    { part, found: shown(found) },
     'Byte-pair encoding on bytes (GPT-2, Llama 3, Qwen2, SmolLM2) or with metaspaces (Llama 2) is read',
   );
 }

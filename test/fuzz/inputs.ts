@@ -80,6 +80,19 @@ export const oddJson: fc.Arbitrary<unknown> = fc.oneof(
   fc.constantFrom(9_007_199_254_740_993, 1e308, -1, 0.5),
 );
 
+/** A sound JSON value with one to three of its parts, at any depth, replaced by odd ones or taken away. */
+export function oddParts(sound: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
+  return fc.tuple(sound, fc.array(fc.tuple(fc.array(place, { minLength: 1, maxLength: 5 }), fc.option(oddJson)), { minLength: 1, maxLength: 3 })).map(([value, changes]) => changes.reduce((all, [way, part]) => replaced(all, way, part), value));
+}
+
+function replaced(value: unknown, [first, ...rest]: readonly number[], part: unknown): unknown {
+  if (first === undefined || typeof value !== 'object' || value === null) return part;
+  const parts = Object.entries(value);
+  const at = Math.floor(first * parts.length);
+  const changed = parts.flatMap(([name, item], i) => (i !== at ? [[name, item]] : rest.length === 0 && part === null ? [] : [[name, replaced(item, rest, part)]])) as [string, unknown][];
+  return Array.isArray(value) ? changed.map(([, item]) => item) : Object.fromEntries(changed);
+}
+
 /** JSON nested so deeply that a function which calls itself for every level runs out of stack. */
 export function nestedJson(levels: number, of: 'array' | 'object' = 'array'): string {
   return of === 'array' ? '['.repeat(levels) + ']'.repeat(levels) : `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`;

@@ -117,7 +117,7 @@ describe('a folder in the Hugging Face layout', () => {
     ['no tokeniser', /no tokenizer\.json/, (copy) => rmSync(join(copy, 'tokenizer.json'))],
     [
       'a configuration that is no JSON',
-      /config\.json is no JSON/,
+      /config\.json is unsound: it is no JSON/,
       (copy) => writeFileSync(join(copy, 'config.json'), '{'),
     ],
     [
@@ -135,7 +135,7 @@ describe('a folder in the Hugging Face layout', () => {
     ],
     [
       'a tokeniser without a vocabulary',
-      /no vocabulary/,
+      /describes no tokeniser: .*model\.vocab/,
       (copy) => writeFileSync(join(copy, 'tokenizer.json'), '{"model":{}}'),
     ],
   ])('with %s is refused as unreadable', async (_, message, damage) => {
