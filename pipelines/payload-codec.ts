@@ -6,7 +6,7 @@
  * The first key encrypts, all of them decrypt. Payloads from before there was a key are read as they are.
  */
 import type { DataConverter, Payload, PayloadCodec } from '@temporalio/common';
-import { temporal } from '@temporalio/proto';
+import proto from '@temporalio/proto';
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { ErrataFailure } from '../schemas/failures.ts';
@@ -34,6 +34,8 @@ export function payloadConverter(keys: readonly PayloadKey[]): DataConverter {
 
 /** A module that Temporal loads by its path, also into the workflows' sandbox. */
 export const FAILURE_CONVERTER = fileURLToPath(new URL('./failure-converter.cjs', import.meta.url));
+
+const { Payload: ProtoPayload } = proto.temporal.api.common.v1;
 
 const ENCODING = 'binary/encrypted';
 const CIPHER = 'aes-256-gcm';
@@ -80,7 +82,7 @@ export class PayloadEncryption implements PayloadCodec {
       const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(name));
       decipher.setAuthTag(data.subarray(-TAG_BYTES));
       const plain = Buffer.concat([decipher.update(data.subarray(0, -TAG_BYTES)), decipher.final()]);
-      return temporal.api.common.v1.Payload.decode(plain);
+      return ProtoPayload.decode(plain);
     } catch (cause) {
       throw new PayloadUnreadable(
         `a payload encrypted with the key "${name}" is damaged, or was encrypted with other bytes under that name`,
@@ -95,7 +97,7 @@ export class PayloadEncryption implements PayloadCodec {
 function encrypted(payload: Payload, name: string, key: Buffer): Payload {
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(name));
-  const plain = temporal.api.common.v1.Payload.encode(payload).finish();
+  const plain = ProtoPayload.encode(payload).finish();
   const data = Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
   return { metadata: { [ENCODING_FIELD]: Buffer.from(ENCODING), [KEY_FIELD]: Buffer.from(name), [NONCE_FIELD]: nonce }, data };
 }
