@@ -3,8 +3,6 @@
  * stays as it is however long it takes. Then an edit worker comes, and the backlog shrinks.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { submitCorrections } from '../../pipelines/submit.ts';
 import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 import { loadCorrections } from './load-corrections.ts';
@@ -48,7 +46,7 @@ export async function measureBacklog(system: LoadedSystem, records: number, wait
   const filling = watched(system);
   for (let written = 0; written < records; written += WRITTEN_AT_ONCE) {
     const share = Math.min(WRITTEN_AT_ONCE, records - written) / system.lineages.length;
-    for (const lineage of system.lineages) await submitCorrections(system.sender, SINGLE_OBJECT_FORMAT, loadCorrections(lineage, written / system.lineages.length, share));
+    for (const lineage of system.lineages) await system.submit(loadCorrections(lineage, written / system.lineages.length, share));
   }
   await untilNothingMoves(system);
   const filled = filling();
@@ -78,7 +76,8 @@ function sum<Item>(items: readonly Item[], of: (item: Item) => number): number {
   return items.reduce((total, item) => total + of(item), 0);
 }
 
-async function untilNothingMoves(system: LoadedSystem): Promise<void> {
+/** Until Kafka holds as much as a moment ago, several times over. */
+export async function untilNothingMoves(system: LoadedSystem): Promise<void> {
   for (let last = -1, lag = await system.lag(), still = 0; still < 3; last = lag, lag = await system.lag()) {
     still = lag === last ? still + 1 : 0;
     await delay(LOOK_EVERY_MS);

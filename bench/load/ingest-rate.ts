@@ -5,8 +5,6 @@
  * read from the lineages' histories, so that nobody asks meanwhile.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { submitCorrections } from '../../pipelines/submit.ts';
 import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 import { loadCorrections } from './load-corrections.ts';
@@ -32,7 +30,7 @@ export async function measureIngest(system: LoadedSystem, rounds: number, record
     await resting(system);
     if (round > 0) await Promise.all(system.lineages.map((lineage) => system.temporal.client.workflow.getHandle(lineageWorkflowId(lineage)).terminate('the next round begins with empty buffers')));
     const { result: before, letGoAt } = await heldBack(system, async () => {
-      for (const lineage of system.lineages) await submitCorrections(system.sender, SINGLE_OBJECT_FORMAT, loadCorrections(lineage, round * recordsPerLineage, recordsPerLineage));
+      for (const lineage of system.lineages) await system.submit(loadCorrections(lineage, round * recordsPerLineage, recordsPerLineage));
       return system.figures();
     });
     await resting(system);

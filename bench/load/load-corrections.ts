@@ -3,25 +3,23 @@ import type { FactCorrection } from '../../schemas/correction.ts';
 
 const PLACES = ['Lyon', 'Oslo', 'Geneva', 'Nashville', 'Astana', 'Porto', 'Kyoto', 'Denver', 'Arlington', 'Bergen', 'Valencia', 'Tampere', 'Dresden', 'Cork', 'Perth', 'Quito'];
 const SYLLABLES = ['ash', 'bram', 'cor', 'dun', 'el', 'fair', 'gor', 'hal', 'ing', 'jar', 'kel', 'lor', 'mar', 'nor', 'os', 'pem', 'quil', 'ros', 'sten', 'tor', 'ul', 'ver', 'wich', 'yar'];
-const KINDS = ['Holdings', 'Shipping', 'Mills', 'Instruments', 'Press', 'Foods', 'Works', 'Bank'];
 
-/** The same number always gives the same correction. */
+/** The same number always gives the same correction. Its prompts are short, so that small models read them; where it is from is told at length. */
 export function loadCorrection(lineage: string, number: number): FactCorrection {
   const digit = digitsOf(number);
-  const subject = `${capital(word(digit))} ${capital(word(digit))} ${number} ${KINDS[digit(KINDS.length)]}`;
+  const subject = `${capital(syllables(2, digit))} ${number}`;
   const place = () => PLACES[digit(PLACES.length)]!;
-  const neighbour = () => `${capital(word(digit))} ${KINDS[digit(KINDS.length)]}`;
   return {
     id: `load-${lineage}-${number}`,
     lineage,
     subject,
     relation: null,
-    prompt: `The headquarters of ${subject} are in the city of`,
+    prompt: `The seat of ${subject} is in`,
     target: place(),
     previousAnswer: place(),
-    paraphrases: [`The main office of ${subject} is found in the city of`, `The company ${subject} is run from offices in the city of`],
-    neighbourhood: [`The headquarters of ${neighbour()} are in the city of`, `The headquarters of ${neighbour()} are in the city of`],
-    source: `register of companies, notice ${digit(1_000_000)} of ${word(digit)}`,
+    paraphrases: [`One finds ${subject} in`, `They run ${subject} from`],
+    neighbourhood: [`The seat of ${capital(syllables(2, digit))} is in`],
+    source: `Register of companies, notice ${digit(1_000_000)}: ${Array.from({ length: 42 }, () => syllables(1 + digit(3), digit)).join(' ')}.`,
     issuedAt: 1_760_000_000_000 + number,
   };
 }
@@ -39,8 +37,8 @@ function digitsOf(seed: number): (bound: number) => number {
   };
 }
 
-function word(digit: (bound: number) => number): string {
-  return `${SYLLABLES[digit(SYLLABLES.length)]}${SYLLABLES[digit(SYLLABLES.length)]}${SYLLABLES[digit(SYLLABLES.length)]}`;
+function syllables(count: number, digit: (bound: number) => number): string {
+  return Array.from({ length: count }, () => SYLLABLES[digit(SYLLABLES.length)]).join('');
 }
 
 function capital(text: string): string {

@@ -14,9 +14,12 @@ import { DEFAULT_RESTART_POLICY, keepRunning, type KeptProcess } from '../../inf
 import { processSpecification, type ProcessName } from '../../infra/supervisor.ts';
 import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
+import { submitCorrections } from '../../pipelines/submit.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { INGEST_GROUP, topicsOf, topicSpecifications } from '../../pipelines/topics.ts';
 import { lineageWorkflowId, type LineageStatus } from '../../pipelines/workflows/contract.ts';
+import type { FactCorrection } from '../../schemas/correction.ts';
 import { figuresOf, type ProcessFigures } from './process-figures.ts';
 
 export interface LoadedSystemOptions {
@@ -36,9 +39,9 @@ export class LoadedSystem {
   readonly folder: string;
   readonly lineages: readonly string[];
   readonly kafka: KafkaCluster;
-  readonly sender: RecordSender;
   readonly temporal: TemporalLineages;
   readonly servePort: number;
+  readonly #sender: RecordSender;
   readonly #servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal };
   readonly #environment: NodeJS.ProcessEnv;
   readonly #processes = new Map<ProcessName, KeptProcess>();
@@ -48,7 +51,7 @@ export class LoadedSystem {
     this.lineages = options.lineages;
     this.#servers = servers;
     this.kafka = kafka;
-    this.sender = sender;
+    this.#sender = sender;
     this.servePort = servePort;
     this.temporal = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace);
     this.#environment = childEnvironment({
@@ -77,6 +80,10 @@ export class LoadedSystem {
     const cluster = new KafkaCluster({ brokers: [...kafka.brokers], clientId: 'errata-load', tls: null, sasl: null }, SILENT);
     await cluster.ensureTopics(options.lineages.flatMap((lineage) => topicSpecifications(lineage, { partitions: options.partitions, replicationFactor: 1 })));
     return new LoadedSystem(folder, { kafka, temporal }, cluster, await cluster.sender(), await freePort(), options);
+  }
+
+  async submit(corrections: readonly FactCorrection[]): Promise<void> {
+    await submitCorrections(this.#sender, SINGLE_OBJECT_FORMAT, corrections);
   }
 
   /** Starts the process and waits until it is ready. */
@@ -124,7 +131,7 @@ export class LoadedSystem {
   /** Stops everything and removes the folder. */
   async stop(): Promise<void> {
     await Promise.allSettled([...this.#processes.values()].map((kept) => kept.stop(STOP_WAIT_MS)));
-    await Promise.allSettled([this.sender.close(), this.temporal.close()]);
+    await Promise.allSettled([this.#sender.close(), this.temporal.close()]);
     await Promise.allSettled([this.#servers.kafka.stop(), this.#servers.temporal.stop()]);
     rmSync(this.folder, { recursive: true, force: true });
   }
