@@ -16,6 +16,19 @@ export interface CommandSpecification<Options> {
   run(session: Session, options: Options, args: string[]): Promise<ExitCode>;
 }
 
+/** Commands under one name: `errata token create`. */
+export interface CommandGroup {
+  name: string;
+  summary: string;
+  description: string;
+  commands: CommandSpecification<never>[];
+}
+
+export function addGroup(program: Command, group: CommandGroup, surroundings: Surroundings, exited: (code: ExitCode) => void): void {
+  const parent = program.command(group.name).summary(group.summary).description(group.description);
+  for (const specification of group.commands) addCommand(parent, specification, surroundings, exited);
+}
+
 /** Adds the command; what it exits with is reported through `exited`. */
 export function addCommand<Options>(program: Command, specification: CommandSpecification<Options>, surroundings: Surroundings, exited: (code: ExitCode) => void): void {
   const command = program.command(specification.usage).summary(specification.summary).description(specification.description);

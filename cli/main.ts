@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { endWithReader } from './closed-output.ts';
-import { addCommand, type CommandSpecification } from './command.ts';
+import { addCommand, addGroup, type CommandGroup, type CommandSpecification } from './command.ts';
 import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-code.ts';
 import type { Surroundings } from './session.ts';
 
@@ -49,11 +49,14 @@ export async function programWith(surroundings: Surroundings, exited: (code: Exi
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({ writeOut: (text) => surroundings.out.write(text), writeErr: (text) => surroundings.err.write(text), getOutHelpWidth: () => 100, getErrHelpWidth: () => 100 })
     .addHelpText('after', `\nExit codes:\n${EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`).join('\n')}\n\nStart here:\n  $ errata up --demo`);
-  for (const specification of await commandSpecifications()) addCommand(program, specification, surroundings, exited);
+  for (const one of await commands()) {
+    if ('commands' in one) addGroup(program, one, surroundings, exited);
+    else addCommand(program, one, surroundings, exited);
+  }
   return program;
 }
 
-async function commandSpecifications(): Promise<CommandSpecification<never>[]> {
+async function commands(): Promise<(CommandSpecification<never> | CommandGroup)[]> {
   const modules = await Promise.all([
     import('./commands/up.ts'),
     import('./commands/down.ts'),
@@ -66,8 +69,9 @@ async function commandSpecifications(): Promise<CommandSpecification<never>[]> {
     import('./commands/show.ts'),
     import('./commands/watch.ts'),
     import('./commands/demo.ts'),
+    import('./commands/token/index.ts'),
   ]);
-  return modules.map((module) => module.default as unknown as CommandSpecification<never>);
+  return modules.map((module) => module.default);
 }
 
 function packageVersion(): string {

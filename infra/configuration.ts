@@ -69,7 +69,18 @@ export interface Configuration {
   temporal: TemporalConfiguration;
   /** Null: none, and records carry Avro's single-object head. The path is absolute. */
   registry: { url: string; credentials: { username: string; password: Secret } | null; caPath: string | null } | null;
-  serve: { host: string; port: number; /** Null where no `serve` is known to run. */ url: string | null };
+  serve: {
+    host: string;
+    port: number;
+    /** Null where no `serve` is known to run. */
+    url: string | null;
+    /** Absolute; the file need not exist. */
+    tokensPath: string;
+    /** Whether something in front knows the users. */
+    open: boolean;
+    /** What commands show to `serve`. */
+    token: Secret | null;
+  };
   logLevel: LogLevel;
   /** Text for the key statistics; null: the model's own samples. */
   keyStatisticsText: string | null;
@@ -151,18 +162,25 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       namespace: value('temporal.namespace'),
       tls: temporalTls(value, faults),
       apiKey: value('temporal.apiKey'),
+      payloadKeys: value('temporal.payloadKeys'),
       port: value('temporal.port'),
       uiPort: value('temporal.uiPort'),
     },
     registry: registryOf(value, faults),
-    serve: { host: value('serve.host'), port: value('serve.port'), url: value('serve.url') },
+    serve: {
+      host: value('serve.host'),
+      port: value('serve.port'),
+      url: value('serve.url'),
+      tokensPath: value('serve.tokens') ?? resolve(home, 'tokens.json'),
+      open: value('serve.open'),
+      token: value('serve.token'),
+    },
     logLevel: value('logLevel'),
     keyStatisticsText: value('keyStatisticsText'),
     parameterSet: parameterSetIn(value('parameterSet'), faults),
     hyperParameters: value('hyperParameters'),
     given: sources.given,
     notices: [],
-      payloadKeys: value('temporal.payloadKeys'),
   };
   configuration.notices = strangers(sources);
   if (faults.length > 0) throw new ConfigurationError(distinct(faults));
@@ -313,6 +331,9 @@ type Value = <T>(path: string) => T;
 function tlsOf(path: 'kafka.ssl' | 'temporal.tls', value: Value, faults: ConfigurationFault[]): KafkaConfiguration['ssl'] {
   const enabled = value<boolean>(`${path}.enabled`);
   const files = { caPath: value<string | null>(`${path}.ca`), certificatePath: value<string | null>(`${path}.certificate`), keyPath: value<string | null>(`${path}.key`) };
+  const missing = (name: string, expected: string) => faults.push({ name: SETTINGS[`${path}.${name}`]!.variable, value: null, expected });
+  if (files.keyPath !== null && files.certificatePath === null) missing('certificate', 'the certificate of the key');
+  if (files.certificatePath !== null && files.keyPath === null) missing('key', 'the key of the certificate');
   return enabled || Object.values(files).some((file) => file !== null) ? files : null;
 }
 
@@ -331,9 +352,6 @@ function saslOf(value: Value, faults: ConfigurationFault[]): KafkaConfiguration[
   if (mechanism === null && username === null && password === null) return null;
   const missing = (name: string, expected: string) => faults.push({ name, value: null, expected });
   if (mechanism === null) missing('ERRATA_KAFKA_SASL_MECHANISM', 'plain, scram-sha-256 or scram-sha-512, since other SASL settings are given');
-  const missing = (name: string, expected: string) => faults.push({ name: SETTINGS[`${path}.${name}`]!.variable, value: null, expected });
-  if (files.keyPath !== null && files.certificatePath === null) missing('certificate', 'the certificate of the key');
-  if (files.certificatePath !== null && files.keyPath === null) missing('key', 'the key of the certificate');
   if (username === null) missing('ERRATA_KAFKA_SASL_USERNAME', 'the user, since other SASL settings are given');
   if (password === null) missing('ERRATA_KAFKA_SASL_PASSWORD', 'the password (or ERRATA_KAFKA_SASL_PASSWORD_FILE), since other SASL settings are given');
   return mechanism === null || username === null || password === null ? null : { mechanism, username, password };

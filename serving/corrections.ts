@@ -3,6 +3,8 @@ import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { CORRECTION_LIMITS, factKeyOf, faultsOf, type FactCorrection, type KafkaPosition } from '../schemas/correction.ts';
+import { sourceOf, submissionFault } from './access.ts';
+import { callerOf, forRole } from './admission.ts';
 import type { FollowedLineages } from './followed-lineages.ts';
 import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
 
@@ -27,14 +29,17 @@ const correctionBody = z.strictObject({
 });
 
 export function correctionRoutes(server: FastifyInstance, followed: FollowedLineages, submit: SubmitCorrection | undefined): void {
-  server.post('/v1/corrections', async (request, reply) => {
+  server.post('/v1/corrections', forRole('submit', ({ body }) => (body as { lineage?: unknown } | null)?.lineage), async (request, reply) => {
     if (submit === undefined) return refuse(reply, 503, 'no_stream', 'This server is not connected to a stream of corrections.');
     const checked = correctionBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
-    const { id, relation, previousAnswer, issuedAt, ...rest } = checked.data;
-    const correction: FactCorrection = { ...rest, id: id ?? randomUUID(), relation: relation ?? null, previousAnswer: previousAnswer ?? null, issuedAt: issuedAt ?? Date.now() };
+    const caller = callerOf(request);
+    const { id, relation, previousAnswer, source, issuedAt, ...rest } = checked.data;
+    const correction: FactCorrection = { ...rest, id: id ?? randomUUID(), relation: relation ?? null, previousAnswer: previousAnswer ?? null, source: sourceOf(caller, source), issuedAt: issuedAt ?? Date.now() };
     const faults = faultsOf(correction);
     if (faults.length > 0) return refuse(reply, 400, 'invalid_correction', faults.join('; '));
+    const notHis = submissionFault(caller, correction, id !== undefined);
+    if (notHis !== null) return refuse(reply, 403, 'not_permitted', notHis);
     if (followed.get(correction.lineage) === undefined) return refuseUnanswered(reply, { kind: 'unknown-lineage', lineage: correction.lineage });
     const position = await submit(correction);
     return reply.code(202).send({ id: correction.id, lineage: correction.lineage, factKey: factKeyOf(correction), issuedAt: correction.issuedAt, position });

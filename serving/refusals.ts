@@ -4,14 +4,16 @@ import type { z } from 'zod';
 import type { Unanswered } from './answers.ts';
 
 export interface ErrorBody {
-  error: { message: string; type: 'invalid_request_error' | 'not_found_error' | 'server_error' | 'overloaded_error'; param: string | null; code: string };
+  error: { message: string; type: 'invalid_request_error' | 'authentication_error' | 'permission_error' | 'not_found_error' | 'server_error' | 'overloaded_error'; param: string | null; code: string };
 }
+
+const TYPES: Record<number, ErrorBody['error']['type']> = { 401: 'authentication_error', 403: 'permission_error', 404: 'not_found_error', 429: 'overloaded_error' };
 
 /** Told to a client whose request was refused because too many wait. */
 const RETRY_AFTER_SECONDS = 1;
 
 export function refuse(reply: FastifyReply, status: number, code: string, message: string, param: string | null = null): FastifyReply {
-  const type = status === 404 ? 'not_found_error' : status === 429 ? 'overloaded_error' : status < 500 ? 'invalid_request_error' : 'server_error';
+  const type = TYPES[status] ?? (status < 500 ? 'invalid_request_error' : 'server_error');
   if (status === 429 || status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
   return reply.code(status).send({ error: { message, type, param, code } } satisfies ErrorBody);
 }

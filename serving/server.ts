@@ -1,8 +1,10 @@
 /** The HTTP server: routes over answers, the versions followed, and the page. It binds nothing by itself. */
 import { readFile } from 'node:fs/promises';
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Engine } from '../model/engine.ts';
 import type { Versions } from '../versions/versions.ts';
+import { mayUse, type Users } from './access.ts';
+import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './admission.ts';
 import { Answers } from './answers.ts';
 import { completionRoutes } from './completions.ts';
 import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
@@ -17,6 +19,8 @@ export interface ServingDependencies {
   versions: Versions;
   logger: FastifyBaseLogger;
   lineages: readonly string[];
+  /** Who may do what; asked at every request. */
+  users: () => Users;
   /** Without it the server takes no corrections. */
   submit?: SubmitCorrection;
 }
@@ -33,6 +37,8 @@ export const DEFAULT_SERVING_LIMITS: ServingLimits = { turns: DEFAULT_TURN_LIMIT
 
 export interface Serving {
   server: FastifyInstance;
+  /** With whom each is for. */
+  routes: readonly AdmittingRoute[];
   /** Reads the version logs for the first time and goes on following them. */
   start: () => Promise<void>;
   /** Tells that a version may have been committed; the logs are looked at now instead of at the next poll. */
@@ -61,7 +67,10 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
   server.addHook('onResponse', async (request, reply) => {
     metrics.requested(request.routeOptions.url ?? 'unknown', reply.statusCode, reply.elapsedTime / 1_000);
   });
-  server.setNotFoundHandler((request, reply) => refuse(reply, 404, 'unknown_route', `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`));
+  server.setNotFoundHandler(refuseUnknownRoute);
+  // Before the body of such a request is read for nothing.
+  server.addHook('onRequest', async (request, reply) => (request.is404 ? refuseUnknownRoute(request, reply) : undefined));
+  const routes = admit(server, dependencies.users);
   server.setErrorHandler((fault: Error & { statusCode?: number; code?: string }, request, reply) => {
     const status = fault.statusCode ?? 500;
     if (status < 500) return refuse(reply, status, (fault.code ?? 'bad_request').toLowerCase(), fault.message);
@@ -72,18 +81,22 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
   completionRoutes(server, answers, followed, metrics);
   lineageRoutes(server, answers, followed, metrics);
   correctionRoutes(server, followed, dependencies.submit);
-  server.get('/healthz', async () => ({ status: 'ok' }));
-  server.get('/readyz', async (_, reply) => {
+  server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
+  server.get('/readyz', forAnyone(), async (request, reply) => {
     const lineages = followed.all().map(({ lineage, served, fault }) => ({ lineage, version: served?.head.version ?? null, fault }));
     // A fault of the store is told, but what is served already goes on being served.
     const ready = lineages.every(({ version }) => version !== null);
-    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not ready', lineages, waiting: turns.waiting });
+    const status = ready ? 'ready' : 'not ready';
+    const caller = callerOf(request);
+    const details = caller.roles.includes('operate') ? { lineages: lineages.filter(({ lineage }) => mayUse(caller, lineage)), waiting: turns.waiting } : {};
+    return reply.code(ready ? 200 : 503).send({ status, ...details });
   });
-  server.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+  server.get('/metrics', forRole('operate', 'every'), async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
   pageRoutes(server);
 
   return {
     server,
+    routes,
     start: () => followed.start(),
     notify: () => followed.look(),
     async close() {
@@ -94,6 +107,10 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
   };
 }
 
+function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return refuse(reply, 404, 'unknown_route', `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`);
+}
+
 const PAGE: [path: string, file: string, type: string][] = [
   ['/', 'index.html', 'text/html; charset=utf-8'],
   ['/page.js', 'page.js', 'text/javascript; charset=utf-8'],
@@ -102,7 +119,7 @@ const PAGE: [path: string, file: string, type: string][] = [
 
 function pageRoutes(server: FastifyInstance): void {
   for (const [path, file, type] of PAGE) {
-    server.get(path, async (_, reply) => {
+    server.get(path, forAnyone(), async (_, reply) => {
       void reply.headers({ 'content-security-policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'", 'x-content-type-options': 'nosniff', 'cache-control': 'no-cache' });
       return reply.type(type).send(await readFile(new URL(`page/${file}`, import.meta.url), 'utf8'));
     });

@@ -37,7 +37,7 @@ const ask: CommandSpecification<Options> = {
     const question = { lineage, prompt: words.join(' '), version, tokensMax: options.tokens };
     const { compareOverHttp, compareHere } = await import('../comparison.ts');
     const comparison = await whileWaiting(session.output, configuration.serve.url === null ? 'Loading the model' : 'Asking', null, () =>
-      configuration.serve.url === null ? compareHere(configuration satisfies Configuration, question) : compareOverHttp(configuration.serve.url, question),
+      configuration.serve.url === null ? compareHere(configuration satisfies Configuration, question) : compareOverHttp({ url: configuration.serve.url, token: configuration.serve.token }, question),
     );
     session.output.result(comparison, () => sideBySide(session.output, comparison));
     return EXIT.ok;

@@ -7,6 +7,7 @@ import { homeAt, PROJECT_ROOT } from '../../infra/home.ts';
 import { attached, findSystem, type SystemState } from '../../infra/system-state.ts';
 import { fetchModel } from '../../infra/fetch-model.ts';
 import { provision, type Part } from '../../infra/provision/index.ts';
+import { requireKnownUsers } from '../../infra/users.ts';
 import { startSystem, StartInterrupted, type RunningSystem } from '../../infra/supervisor.ts';
 import { CommandFailure } from '../command-failure.ts';
 import { EXIT, type CommandSpecification, type ExitCode } from '../command.ts';
@@ -55,6 +56,7 @@ Data is kept in one folder (ERRATA_HOME), so the next start goes on where this o
     const configuration = session.configuration(overlay);
     const running = findSystem(configuration.home);
     if (running !== null) return alreadyRunning(session, configuration, running);
+    requireKnownUsers(configuration);
     await setUp(session.output, configuration);
     if (options.detach === true) return detach(session, configuration, overlay);
     return attend(session, configuration, overlay, options);

@@ -3,6 +3,7 @@ import { versionsInFolder } from '../../versions/versions.ts';
 import type { Configuration } from '../../infra/configuration.ts';
 import { clientsOf } from '../clients.ts';
 import { CommandFailure } from '../command-failure.ts';
+import { lineagesOverHttp } from '../comparison.ts';
 import type { Output } from '../output.ts';
 import { StatusLine } from '../status-line.ts';
 import { showEvent, showReport } from './display.ts';
@@ -12,6 +13,9 @@ import { runDemonstration, type DemonstrationReport } from './run.ts';
 /** Runs it and shows it; resolves with the report. The configuration is that of the running system. */
 export async function demonstrate(output: Output, configuration: Configuration, lineage: string): Promise<DemonstrationReport> {
   if (configuration.serve.url === null) throw new CommandFailure('run the demonstration', 'no `serve` is known', 'ERRATA_SERVE_URL says where one is.');
+  const server = { url: configuration.serve.url, token: configuration.serve.token };
+  // Now, and not when everything is sent: without a token, say, it could not be seen what came of it.
+  await lineagesOverHttp(server);
   const run = readDemonstrations(configuration.home, lineage).runs + 1;
   noteDemonstration(configuration.home, lineage, run, null);
   const line = new StatusLine(output);
@@ -23,7 +27,7 @@ export async function demonstrate(output: Output, configuration: Configuration, 
       clients,
       log: versionsInFolder(configuration.versions).log(lineage),
       lineage,
-      serveUrl: configuration.serve.url,
+      server,
       run,
       told: (event) => showEvent(output, line, event),
     });

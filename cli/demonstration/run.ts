@@ -8,7 +8,7 @@ import { topicsOf } from '../../pipelines/topics.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
 import type { Clients } from '../clients.ts';
 import { CommandFailure } from '../command-failure.ts';
-import { answerOverHttp } from '../comparison.ts';
+import { answerOverHttp, lineagesOverHttp, type Server } from '../comparison.ts';
 import { watchOutcomes, type Awaited, type Fate, type OutcomeWatch } from '../outcome-watch.ts';
 import { checksOf, type Check } from './checks.ts';
 import { demonstrationStream, type DemonstrationStream } from './stream.ts';
@@ -17,7 +17,7 @@ export interface DemonstrationOptions {
   clients: Clients;
   log: VersionLog;
   lineage: string;
-  serveUrl: string;
+  server: Server;
   /** Which run in this data folder, from 1. */
   run: number;
   /** Called as things happen. */
@@ -57,7 +57,7 @@ export interface DemonstrationReport {
 }
 
 export async function runDemonstration(options: DemonstrationOptions): Promise<DemonstrationReport> {
-  const { clients, lineage, log, run, serveUrl, told } = options;
+  const { clients, lineage, log, run, server, told } = options;
   const startedMs = performance.now();
   const stream = demonstrationStream(lineage, run, Date.now());
   const watch = await watchOutcomes(clients, [lineage], (announcement) => void tell(announcement, idsOf(stream), startedMs, log, told));
@@ -67,10 +67,10 @@ export async function runDemonstration(options: DemonstrationOptions): Promise<D
     const superseding = await sendSuperseding(clients, stream, lineage, watch, told);
     const retraction = await sendRetraction(clients, stream, lineage, watch, told);
     const { head } = await log.read();
-    await untilServed(serveUrl, lineage, head.version);
+    await untilServed(server, lineage, head.version);
     const results = await resultsOf(options, stream, [...fates.slice(0, stream.corrections.length), superseding]);
     const { prompt } = stream.retraction.correction;
-    const baseAnswer = await answerOverHttp(serveUrl, { lineage, prompt, version: 0, tokensMax: ANSWER_TOKENS });
+    const baseAnswer = await answerOverHttp(server, { lineage, prompt, version: 0, tokensMax: ANSWER_TOKENS });
     const report: Omit<DemonstrationReport, 'checks' | 'passed'> = {
       lineage,
       results,
@@ -166,12 +166,10 @@ async function fatesOf(watch: OutcomeWatch, revisions: Awaited[], told: Demonstr
 }
 
 /** `serve` follows the version log by itself; its answers count from the version it has. */
-async function untilServed(serveUrl: string, lineage: string, version: number): Promise<void> {
+async function untilServed(server: Server, lineage: string, version: number): Promise<void> {
   const deadlineMs = performance.now() + SERVED_WAIT_MS;
   for (;;) {
-    const response = await fetch(new URL('/v1/lineages', serveUrl), { signal: AbortSignal.timeout(SERVED_WAIT_MS) });
-    const { lineages } = (await response.json()) as { lineages: { lineage: string; version: number | null; fault: string | null }[] };
-    const served = lineages.find((one) => one.lineage === lineage);
+    const served = (await lineagesOverHttp(server)).find((one) => one.lineage === lineage);
     if ((served?.version ?? -1) >= version) return;
     if (performance.now() > deadlineMs) throw new CommandFailure('run the demonstration', `\`serve\` has version ${served?.version ?? 'none'} of ${lineage} after ${SERVED_WAIT_MS / 1_000} s; HEAD is ${version}${served?.fault ? ` (${served.fault})` : ''}`, 'Look into its log, logs/serve.log in the data folder.');
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
@@ -179,7 +177,7 @@ async function untilServed(serveUrl: string, lineage: string, version: number): 
 }
 
 async function resultsOf(options: DemonstrationOptions, stream: DemonstrationStream, fates: Fate[]): Promise<CorrectionResult[]> {
-  const { log, lineage, serveUrl, told } = options;
+  const { log, lineage, server, told } = options;
   const corrections = [...stream.corrections, stream.superseding.correction];
   const probes = new Map<string, CorrectionProbe>();
   for (const version of new Set(fates.flatMap((fate) => (fate.kind === 'outcome' && fate.outcome.version !== null ? [fate.outcome.version] : [])))) {
@@ -190,7 +188,7 @@ async function resultsOf(options: DemonstrationOptions, stream: DemonstrationStr
   const results: CorrectionResult[] = [];
   for (const [i, correction] of corrections.entries()) {
     told({ kind: 'asking', asked: i, of: corrections.length });
-    const atTheEnd = await answerOverHttp(serveUrl, { lineage, prompt: correction.prompt, version: null, tokensMax: ANSWER_TOKENS });
+    const atTheEnd = await answerOverHttp(server, { lineage, prompt: correction.prompt, version: null, tokensMax: ANSWER_TOKENS });
     const fate = fates[i]!;
     results.push({
       correction,

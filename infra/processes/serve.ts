@@ -14,6 +14,7 @@ import { openEngine } from '../open-engine.ts';
 import { reasonOf } from '../process-log.ts';
 import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
+import { knownUsers, requireKnownUsers } from '../users.ts';
 
 /** Between two attempts to follow the versions topic; the log itself is asked all the while. */
 const FOLLOW_AGAIN_MS = 10_000;
@@ -23,6 +24,7 @@ runProcess('serve', async (context) => {
   const kafka = configuration.kafka.brokers.length === 0 ? null : new KafkaCluster(kafkaSettings(configuration), log);
   const format = recordFormat(configuration);
   if (kafka !== null) await registerSchemas(format, configuration.lineages.map((lineage) => ['fact-correction', topicsOf(lineage).corrections] as const), log);
+  requireKnownUsers(configuration);
   const engine = await openEngine(context);
   const sender = kafka === null ? null : senderOf(kafka);
   const serving = createServing({
@@ -30,6 +32,7 @@ runProcess('serve', async (context) => {
     versions: versionsInFolder(configuration.versions),
     logger: log,
     lineages: configuration.lineages,
+    users: knownUsers(configuration, log),
     ...(sender === null ? {} : { submit: async (correction) => (await submitCorrections(await sender.get(), format, [correction]))[0]!.position }),
   });
   await serving.server.listen({ host: configuration.serve.host, port: configuration.serve.port });

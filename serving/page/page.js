@@ -3,12 +3,24 @@ const byId = (id) => document.getElementById(id);
 const NEWS_EVERY_MS = 3_000;
 const VERSIONS_TO_CHOOSE_MAX = 200;
 
+/** Kept for this tab alone, until it is closed. */
+const TOKEN_KEY = 'errata-token';
+
 let newest = null;
 
+/** The server asks for a token, or for another one than it was shown. */
+class TokenNeeded extends Error {}
+
 async function call(path, body) {
-  const options = body === undefined ? {} : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
-  const response = await fetch(path, options);
+  const token = sessionStorage.getItem(TOKEN_KEY);
+  const headers = { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...(body === undefined ? {} : { 'content-type': 'application/json' }) };
+  const response = await fetch(path, { headers, ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }) });
   const content = await response.json().catch(() => null);
+  if (response.status === 401) {
+    sessionStorage.removeItem(TOKEN_KEY);
+    throw new TokenNeeded(token === null ? '' : content?.error?.message);
+  }
+  showIdentified(token !== null);
   if (!response.ok) throw new Error(content?.error?.message ?? `The server answered ${response.status}.`);
   return content;
 }
@@ -29,9 +41,40 @@ function row(...cells) {
 const number = (value, digits) => element('td', value === null || value === undefined ? '–' : value.toFixed(digits), 'number');
 const share = (value) => element('td', value === null || value === undefined ? '–' : `${Math.round(value * 100)} %`, 'number');
 
+function showIdentified(withToken) {
+  byId('identify').hidden = true;
+  document.querySelector('main').hidden = false;
+  byId('forget').hidden = !withToken;
+}
+
+function askForToken(why) {
+  document.querySelector('main').hidden = true;
+  byId('forget').hidden = true;
+  byId('head').textContent = '';
+  byId('identify').hidden = false;
+  byId('identify-fault').textContent = why;
+  newest = null;
+}
+
+async function identify(event) {
+  event.preventDefault();
+  // What no header can hold is no token.
+  sessionStorage.setItem(TOKEN_KEY, byId('token').value.replace(/[^\x21-\x7e]/g, ''));
+  byId('token').value = '';
+  await begin();
+}
+
+function forget() {
+  sessionStorage.removeItem(TOKEN_KEY);
+  // What the token let see goes with it.
+  location.replace('/');
+}
+
 function showFault(fault) {
+  if (fault instanceof TokenNeeded) return askForToken(fault.message);
   byId('fault').hidden = fault === null;
   byId('fault').textContent = fault === null ? '' : fault.message;
+  byId('identify-fault').textContent = byId('fault').textContent;
 }
 
 /** The answer behind its prompt; from the first character on that differs from the other answer it is marked. */
@@ -134,8 +177,14 @@ async function askAsLinked() {
   if (byId('prompt').value !== '') byId('ask').requestSubmit();
 }
 
+async function begin() {
+  await look();
+  if (byId('identify').hidden) await askAsLinked();
+}
+
 byId('ask').addEventListener('submit', ask);
+byId('identify').addEventListener('submit', identify);
+byId('forget').addEventListener('click', forget);
 byId('lineage').addEventListener('change', look);
-await look();
-await askAsLinked();
-setInterval(() => document.hidden || look(), NEWS_EVERY_MS);
+await begin();
+setInterval(() => document.hidden || !byId('identify').hidden || look(), NEWS_EVERY_MS);

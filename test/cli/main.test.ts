@@ -5,8 +5,8 @@ import { PassThrough, Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { commandReference } from '../../cli/command-reference.ts';
 import { EXIT } from '../../cli/exit-code.ts';
-import { main, programWith } from '../../cli/main.ts';
-import type { Surroundings } from '../../cli/session.ts';
+import { programWith } from '../../cli/main.ts';
+import { invoke } from './invocation.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -15,20 +15,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** One invocation in an empty data folder. */
-async function errata(args: string[], environment: NodeJS.ProcessEnv = {}, input = '') {
-  const out = new PassThrough();
-  const err = new PassThrough();
-  const surroundings: Surroundings = { in: Readable.from([Buffer.from(input)]), out, err, environment: { ERRATA_HOME: join(folder, 'home'), ...environment }, workingDirectory: folder };
-  const code = await main(args, surroundings);
-  return { code, out: written(out), err: written(err) };
-}
-
-/** Everything, piece by piece: from Node 26 on, one read gives one piece. */
-function written(stream: PassThrough): string {
-  let text = '';
-  for (let piece: Buffer | null; (piece = stream.read() as Buffer | null) !== null; ) text += piece.toString();
-  return text;
-}
+const errata = (args: string[], environment: NodeJS.ProcessEnv = {}, input = '') => invoke(folder, args, environment, input);
 
 describe('errata', () => {
   it('prints its help when nothing is asked, and exits with 0', async () => {
@@ -41,9 +28,10 @@ describe('errata', () => {
   it('has a summary, examples and --json for every command', async () => {
     const program = await programWith({ in: Readable.from([]), out: new PassThrough(), err: new PassThrough(), environment: {}, workingDirectory: folder }, () => {});
     const names = program.commands.map((command) => command.name());
-    expect(names).toEqual(expect.arrayContaining(['up', 'down', 'status', 'doctor', 'submit', 'log', 'show', 'ask', 'watch', 'demo']));
-    for (const command of program.commands) {
-      const { code, out } = await errata([command.name(), '--help']);
+    expect(names).toEqual(expect.arrayContaining(['up', 'down', 'status', 'doctor', 'submit', 'log', 'show', 'ask', 'watch', 'demo', 'token']));
+    for (const command of program.commands.flatMap((one) => (one.commands.length > 0 ? one.commands : [one]))) {
+      const group = command.parent === program ? [] : [command.parent!.name()];
+      const { code, out } = await errata([...group, command.name(), '--help']);
       expect(code).toBe(EXIT.ok);
       expect(command.summary()).not.toBe('');
       expect(out, command.name()).toContain('Examples:');
@@ -112,6 +100,10 @@ describe('errata', () => {
     expect(err).toContain('bad.ndjson:3: no JSON');
     expect(err).toContain('bad.ndjson:4: target is empty');
     expect(err).toContain('nothing was sent');
+  });
+
+  it('refuses to show a system to the network that asks nobody who they are', async () => {
+    expect(await errata(['up'], { ERRATA_HOST: '0.0.0.0' })).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('errata token create') as string });
   });
 
   it('stops nothing where nothing runs', async () => {

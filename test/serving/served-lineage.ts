@@ -1,6 +1,7 @@
 /** A server over a fake engine and a log in memory, with a lineage that corrections were committed to. */
 import { pino } from 'pino';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
+import { OPEN } from '../../serving/access.ts';
 import { createServing, DEFAULT_SERVING_LIMITS, type ServingDependencies, type ServingLimits } from '../../serving/server.ts';
 import type { Engine } from '../../model/engine.ts';
 import { Versions } from '../../versions/versions.ts';
@@ -19,7 +20,7 @@ export async function servedLineage(more: Partial<ServingDependencies> & { limit
   const activities = { ...createEditActivities({ engine: editor, versions }), ...createLedgerActivities({ versions }) };
   const served = new FakeEngine();
   const serving = createServing(
-    { engine: more.serve?.(served) ?? served, versions: more.versions ?? new Versions(store), logger: pino({ level: 'silent' }), lineages: more.lineages ?? [LINEAGE], ...(more.submit === undefined ? {} : { submit: more.submit }) },
+    { engine: more.serve?.(served) ?? served, versions: more.versions ?? new Versions(store), logger: more.logger ?? pino({ level: 'silent' }), lineages: more.lineages ?? [LINEAGE], users: more.users ?? (() => OPEN), ...(more.submit === undefined ? {} : { submit: more.submit }) },
     { ...DEFAULT_SERVING_LIMITS, pollEveryMs: NEVER_MS, ...more.limits },
   );
   let batches = 0;

@@ -1,0 +1,26 @@
+/** One invocation of the command line in this process, with its own data folder. */
+import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
+import { main } from '../../cli/main.ts';
+import type { Surroundings } from '../../cli/session.ts';
+
+export interface Invocation {
+  code: number;
+  out: string;
+  err: string;
+}
+
+export async function invoke(folder: string, args: string[], environment: NodeJS.ProcessEnv = {}, input = ''): Promise<Invocation> {
+  const out = new PassThrough();
+  const err = new PassThrough();
+  const surroundings: Surroundings = { in: Readable.from([Buffer.from(input)]), out, err, environment: { ERRATA_HOME: join(folder, 'home'), ...environment }, workingDirectory: folder };
+  const code = await main(args, surroundings);
+  return { code, out: written(out), err: written(err) };
+}
+
+/** Everything, piece by piece: from Node 26 on, one read gives one piece. */
+function written(stream: PassThrough): string {
+  let text = '';
+  for (let piece: Buffer | null; (piece = stream.read() as Buffer | null) !== null; ) text += piece.toString();
+  return text;
+}
