@@ -5,7 +5,9 @@
 import { randomUUID } from 'node:crypto';
 import { CsvError, parse } from 'csv-parse/sync';
 import { z } from 'zod';
+import { boundedJson, UnsoundJson } from '../schemas/bounded-json.ts';
 import { faultsOf, type FactCorrection } from '../schemas/correction.ts';
+import { onOneLine } from '../schemas/shown.ts';
 
 export interface InputFault {
   /** From 1; 0: of no line. */
@@ -18,8 +20,19 @@ export interface ReadCorrections {
   faults: InputFault[];
 }
 
-/** Largest input, in bytes. */
-export const INPUT_BYTES_MAX = 256 * 2 ** 20;
+/** What one input may hold: a larger one is refused, and more faults than these are not looked for. */
+export const INPUT_LIMITS = {
+  bytesMax: 256 * 2 ** 20,
+  /** Of a line of NDJSON, or a row of CSV. A record of 64 KiB is at most 394 KB of JSON. */
+  lineCharactersMax: 2 ** 20,
+  correctionsMax: 100_000,
+  faultsMax: 1_000,
+  faultsPerCorrectionMax: 10,
+  reasonCharactersMax: 300,
+} as const;
+
+/** A correction has some ten values and two lists of prompts. */
+const JSON_LIMITS = { valuesMax: 1_000, depthMax: 8 };
 
 /** How lists stand in one cell of a CSV table. */
 export const CSV_LIST_SEPARATOR = '|';
@@ -75,18 +88,20 @@ export function correctionFrom(value: unknown, defaults: InputDefaults): FactCor
   return faults.length > 0 ? faults : correction;
 }
 
-/** A whole text in the format; blank lines are passed over. */
+/**
+ * A whole text in the format, within INPUT_LIMITS; blank lines are passed over. What is past a limit is a fault of its
+ * line, and where there are too many corrections or faults the last fault says that reading stopped there.
+ */
 export function readCorrections(text: string, format: 'ndjson' | 'csv', defaults: InputDefaults): ReadCorrections {
-  const result: ReadCorrections = { corrections: [], faults: [] };
-  const rows = format === 'csv' ? csvRows(text, result.faults) : jsonRows(text, result.faults);
-  // Within one text the order of the lines is the order of issue, also where a fact is given twice.
-  rows.forEach(({ line, value }, i) => {
-    const correction = correctionFrom(value, { ...defaults, now: defaults.now + i });
-    if (Array.isArray(correction)) result.faults.push(...correction.map((reason) => ({ line, reason })));
-    else result.corrections.push({ line, correction });
-  });
-  result.faults.sort((a, b) => a.line - b.line);
-  return result;
+  const reading = new Reading(defaults);
+  try {
+    if (format === 'csv') readRows(text, reading);
+    else readLines(text, reading);
+  } catch (error) {
+    if (!(error instanceof Stopped)) throw error;
+  }
+  reading.faults.sort((a, b) => a.line - b.line);
+  return { corrections: reading.corrections, faults: reading.faults };
 }
 
 /** By the file's name, else by how the text begins. */
@@ -96,33 +111,85 @@ export function formatOf(name: string, text: string): 'ndjson' | 'csv' {
   return text.trimStart().startsWith('{') ? 'ndjson' : 'csv';
 }
 
-interface Row {
-  line: number;
-  value: unknown;
+/** Thrown when there is no sense in reading on. */
+class Stopped extends Error {}
+
+class Reading implements ReadCorrections {
+  readonly corrections: ReadCorrections['corrections'] = [];
+  readonly faults: InputFault[] = [];
+  readonly #defaults: InputDefaults;
+  #values = 0;
+
+  constructor(defaults: InputDefaults) {
+    this.#defaults = defaults;
+  }
+
+  value(line: number, value: unknown): void {
+    // Within one text the order of the lines is the order of issue, also where a fact is given twice.
+    const correction = correctionFrom(value, { ...this.#defaults, now: this.#defaults.now + this.#values++ });
+    if (Array.isArray(correction)) {
+      const { faultsPerCorrectionMax } = INPUT_LIMITS;
+      const more = correction.length - faultsPerCorrectionMax;
+      for (const reason of correction.slice(0, faultsPerCorrectionMax)) this.fault(line, reason);
+      if (more > 0) this.fault(line, `and ${more} faults more`);
+    } else if (this.corrections.length < INPUT_LIMITS.correctionsMax) this.corrections.push({ line, correction });
+    else this.#stop(line, `there are more than ${INPUT_LIMITS.correctionsMax} corrections`);
+  }
+
+  fault(line: number, reason: string): void {
+    this.faults.push({ line, reason: onOneLine(reason, INPUT_LIMITS.reasonCharactersMax) });
+    if (this.faults.length >= INPUT_LIMITS.faultsMax) this.#stop(line, `there are ${this.faults.length} faults`);
+  }
+
+  #stop(line: number, why: string): never {
+    this.faults.push({ line, reason: `${why}, so reading stopped here` });
+    throw new Stopped();
+  }
 }
 
-function jsonRows(text: string, faults: InputFault[]): Row[] {
-  return text.split('\n').flatMap((content, i) => {
-    if (content.trim() === '') return [];
-    try {
-      return [{ line: i + 1, value: JSON.parse(content) as unknown }];
-    } catch (error) {
-      faults.push({ line: i + 1, reason: `no JSON: ${error instanceof Error ? error.message : String(error)}` });
-      return [];
-    }
-  });
+function readLines(text: string, reading: Reading): void {
+  const { lineCharactersMax } = INPUT_LIMITS;
+  for (let line = 1, from = 0; from < text.length; line++) {
+    const newLine = text.indexOf('\n', from);
+    const end = newLine === -1 ? text.length : newLine;
+    if (end - from > lineCharactersMax) reading.fault(line, `it has ${end - from} characters, at most ${lineCharactersMax} are allowed`);
+    else readLine(text.slice(from, end), line, reading);
+    from = end + 1;
+  }
+}
+
+function readLine(content: string, line: number, reading: Reading): void {
+  if (content.trim() === '') return;
+  let value: unknown;
+  try {
+    value = boundedJson(content, JSON_LIMITS);
+  } catch (error) {
+    if (!(error instanceof UnsoundJson)) throw error;
+    return reading.fault(line, error.reason);
+  }
+  reading.value(line, value);
 }
 
 const LISTS = new Set(['paraphrases', 'neighbourhood', 'neighbours']);
 
-function csvRows(text: string, faults: InputFault[]): Row[] {
+function readRows(text: string, reading: Reading): void {
   try {
-    const parsed = parse(text, { columns: true, bom: true, info: true, skip_empty_lines: true, trim: true, relax_column_count: false }) as unknown as { info: { lines: number }; record: Record<string, string> }[];
-    return parsed.map(({ info, record }) => ({ line: info.lines, value: fromCells(record) }));
+    parse(text, {
+      columns: true,
+      bom: true,
+      skip_empty_lines: true,
+      trim: true,
+      relax_column_count: false,
+      max_record_size: INPUT_LIMITS.lineCharactersMax,
+      on_record(record: Record<string, string>, { lines }) {
+        reading.value(lines, fromCells(record));
+        // Nothing is kept of a row but its correction.
+        return null;
+      },
+    });
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
-    faults.push({ line: Number(error['lines'] ?? 0), reason: error.message });
-    return [];
+    reading.fault(Number(error['lines'] ?? 0), error.message);
   }
 }
 

@@ -1,5 +1,6 @@
 /** How outcomes read on a terminal. */
 import type { OutcomeStatus } from '../schemas/editing.ts';
+import { onOneLine } from '../schemas/shown.ts';
 import type { Fate } from './outcome-watch.ts';
 import type { Colours } from './output.ts';
 
@@ -9,11 +10,13 @@ export function isGood(fate: Fate): boolean {
 }
 
 export function fateInWords(fate: Fate, colours: Colours): string {
-  if (fate.kind === 'dead-letter') return colours.red(`dead letter: ${fate.message}`);
+  if (fate.kind === 'dead-letter') return colours.red(`dead letter: ${onOneLine(fate.message, REASON_CHARACTERS_MAX)}`);
   const { status, version, reason } = fate.outcome;
-  const text = `${STATUS_WORDS[status]}${version === null ? '' : ` version ${version}`}${reason === null ? '' : `: ${reason}`}`;
+  const text = `${STATUS_WORDS[status]}${version === null ? '' : ` version ${version}`}${reason === null ? '' : `: ${onOneLine(reason, REASON_CHARACTERS_MAX)}`}`;
   return STATUS_COLOURS[status](colours)(text);
 }
+
+const REASON_CHARACTERS_MAX = 2_000;
 
 const STATUS_WORDS: Record<OutcomeStatus, string> = {
   COMMITTED: 'committed in',

@@ -89,9 +89,9 @@ export class Output {
   }
 }
 
-/** The text in at most so many characters, on one line. */
+/** The text in at most so many characters, on one line, without characters that steer a terminal. */
 export function shortened(text: string, charactersMax: number): string {
-  const line = text.replace(/\s+/gu, ' ').trim();
+  const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
   return line.length <= charactersMax ? line : `${line.slice(0, Math.max(1, charactersMax - 1)).trimEnd()}…`;
 }
 

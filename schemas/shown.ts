@@ -12,6 +12,12 @@ export function shown(value: unknown): string {
   return String(value);
 }
 
+/** A text on one line and without characters that steer a terminal, cut to so many characters. */
+export function onOneLine(text: string, charactersMax: number): string {
+  const line = text.slice(0, charactersMax + 1).replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ');
+  return text.length > charactersMax ? `${line.slice(0, charactersMax)}…` : line;
+}
+
 /** The first of many faults, and how many more there are. */
 export function firstOf(faults: readonly string[], shownMax = SHOWN_ITEMS_MAX): string {
   const more = faults.length - shownMax;

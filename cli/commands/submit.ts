@@ -1,11 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { factKeyOf, type FactCorrection, type KafkaPosition } from '../../schemas/correction.ts';
 import type { Clients } from '../clients.ts';
 import { CommandFailure } from '../command-failure.ts';
 import { collected, EXIT, LINEAGE_OPTION, type CommandSpecification, type ExitCode } from '../command.ts';
-import { correctionFrom, formatOf, INPUT_BYTES_MAX, readCorrections, type InputFault } from '../correction-input.ts';
+import { correctionFrom, formatOf, INPUT_LIMITS, readCorrections, type InputFault } from '../correction-input.ts';
 import type { Fate } from '../outcome-watch.ts';
 import { fateInWords, isGood } from '../outcome-words.ts';
 import { shortened } from '../output.ts';
@@ -121,8 +121,8 @@ function faultsInWords(file: string, faults: InputFault[]): string {
 }
 
 async function textOf(session: Session, file: string): Promise<string> {
-  const bytes = file === '-' ? await everything(session.surroundings.in) : await readFile(resolve(session.surroundings.workingDirectory, file));
-  if (bytes.byteLength > INPUT_BYTES_MAX) throw usage(`${file} has ${bytes.byteLength} bytes; at most ${INPUT_BYTES_MAX} are read at once`);
+  const stream = file === '-' ? session.surroundings.in : createReadStream(resolve(session.surroundings.workingDirectory, file));
+  const bytes = await everything(stream, file);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
@@ -130,13 +130,14 @@ async function textOf(session: Session, file: string): Promise<string> {
   }
 }
 
-async function everything(stream: NodeJS.ReadableStream): Promise<Buffer> {
+/** Read piece by piece, for it may be a pipe or a device without end. */
+async function everything(stream: NodeJS.ReadableStream, file: string): Promise<Buffer> {
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of stream) {
     parts.push(Buffer.from(part));
     bytes += part.length;
-    if (bytes > INPUT_BYTES_MAX) break;
+    if (bytes > INPUT_LIMITS.bytesMax) throw usage(`${file} has more than ${INPUT_LIMITS.bytesMax} bytes, which is the most that is read at once`);
   }
   return Buffer.concat(parts);
 }
@@ -155,7 +156,7 @@ async function send(session: Session, options: Options, clients: Clients, correc
       for (const lineage of lineages) {
         const keys = corrections.filter((correction) => correction.lineage === lineage).map(factKeyOf);
         const positions = await submitRetractions(sender, lineage, keys);
-        sent.push(...positions.map((position, i) => ({ id: null, what: `retract ${keys[i]!}`, position })));
+        sent = sent.concat(positions.map((position, i) => ({ id: null, what: `retract ${keys[i]!}`, position })));
       }
     } else {
       const submitted = await submitCorrections(sender, clients.format, corrections);

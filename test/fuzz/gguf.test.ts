@@ -217,9 +217,9 @@ describe('a GGUF file whose parts do not fit one another', () => {
   };
 
   it('has no end token that is no token', async () => {
-    const { tokenizer, close } = await opened(changed('tokenizer.ggml.eos_token_id', uint32(5), uint32(2 ** 32 - 1)));
-    await close();
-    expect(tokenizer.endTokens.every((id) => id >= 0)).toBe(true);
+    const checkpoint = await opened(changed('tokenizer.ggml.eos_token_id', uint32(5), uint32(2 ** 32 - 1)));
+    await checkpoint.close();
+    expect(checkpoint.tokenizer.endTokens.every((id) => id >= 0)).toBe(true);
   });
 
   it('is refused where its tokens have types and not each one', async () => {
