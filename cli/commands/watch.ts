@@ -58,6 +58,6 @@ function describe(output: Output, announcement: Announcement, several: boolean):
     case 'dead-letter':
       return `${time} ${lineage}${red('dead letter')} ${announcement.origin.topic}-${announcement.origin.partition}@${announcement.origin.offset}: ${shortened(announcement.message, output.columns - 20)}`;
     case 'unreadable':
-      return `${time} ${red('unreadable')} ${announcement.topic}-${announcement.partition}@${announcement.offset}: ${announcement.message}`;
+      return `${time} ${red('unreadable')} ${announcement.topic}-${announcement.partition}@${announcement.offset}: ${shortened(announcement.message, output.columns - 20)}`;
   }
 }
