@@ -148,7 +148,12 @@ describe('the stream', { timeout: 600_000 }, () => {
     await fates.records(all.length + 2);
     const [older] = await submit([correction('a1-older', { subject: 'Subject a1.', target: 'Bern', issuedAt: 1_500 })]);
     const [retracted, nothing] = await submitRetractions(sender, LINEAGE, [factKeyOf(correction('a2')), 'never|said']);
-    await fates.records(all.length + 5);
+    const [refusedBefore, denied] = await submit([correction('i0', { target: MISBEHAVING.ineffective }), correction('a3-denied', { subject: 'Subject a3.', target: 'Oslo' })]);
+    await fates.records(all.length + 7);
+    expect(fates.of(refusedBefore!)).toEqual([expect.stringMatching(/^DUPLICATE/)]);
+    // Of one time with one that was committed: neither is believed.
+    expect(fates.of(denied!)).toEqual(['QUARANTINED']);
+    expect(fates.of(committed[3]!)).toEqual([expect.stringMatching(/^COMMITTED/), expect.stringMatching(/^QUARANTINED/)]);
     expect(fates.of(again!)).toEqual([expect.stringMatching(/^DUPLICATE \d+$/)]);
     expect(fates.of(later!)).toEqual([expect.stringMatching(/^COMMITTED/)]);
     expect(fates.of(committed[1]!)).toEqual([expect.stringMatching(/^COMMITTED/), expect.stringMatching(/^SUPERSEDED/)]);
