@@ -63,8 +63,8 @@ describe('a schema that changes', () => {
 
   // What each change means: the newer writer before today's reader, today's writer before the newer reader.
   it.each<[string, AvroSchema, AvroSchema, boolean, boolean]>([
-    ['a field added with a default', withField(current, { name: 'reviewer', type: 'string', default: '' }), current, true, true],
-    ['a field added without one', withField(current, { name: 'reviewer', type: 'string' }), current, true, false],
+    ['a field added with a default', withField(current, { name: 'afterthought', type: 'string', default: '' }), current, true, true],
+    ['a field added without one', withField(current, { name: 'afterthought', type: 'string' }), current, true, false],
     ['a field with a default removed', without(current, 'source'), current, true, true],
     ['a field without one removed', without(current, 'target'), current, false, true],
     ['fields in another order', withFields(current, [...fieldsOf(current)].reverse()), current, true, true],
@@ -97,13 +97,13 @@ describe('a schema that changes', () => {
   });
 
   it('fills in its defaults and drops what it does not know', () => {
-    const value = { id: 'c', lineage: 'l', subject: 'S', prompt: 'S is', target: 'T', issuedAt: 5, reviewer: { name: 'Ada', since: 3 } };
+    const value = { id: 'c', lineage: 'l', subject: 'S', prompt: 'S is', target: 'T', issuedAt: 5, afterthought: { name: 'Ada', since: 3 } };
     const writer = withField(without(current, 'relation', 'previousAnswer', 'paraphrases', 'neighbourhood', 'source'), {
-      name: 'reviewer',
+      name: 'afterthought',
       type: { type: 'record', name: 'Reviewer', fields: [{ name: 'name', type: 'string' }, { name: 'since', type: 'long' }] },
     });
     const bytes = Buffer.concat([singleObjectFraming().headOf('fact-correction', writer), typeOf(writer).toBuffer(value)]);
-    const { reviewer: _reviewer, ...rest } = value;
+    const { afterthought: _afterthought, ...rest } = value;
     expect(recordDecoder('fact-correction', singleObjectFraming({ 'fact-correction': [writer] })).decode(bytes)).toEqual({ ...rest, relation: null, previousAnswer: null, paraphrases: [], neighbourhood: [], source: '' });
   });
 
