@@ -1,4 +1,5 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -105,6 +106,16 @@ describe('errata ask', () => {
     expect((await ask({ ERRATA_TOKEN_FILE: 'secret' })).code).toBe(EXIT.ok);
   });
 
+  it('does not follow a server that sends it elsewhere with its token', async () => {
+    const reached: string[] = [];
+    const elsewhere = await listening((request, response) => void response.end(String(reached.push(request.url ?? ''))));
+    const sending = await listening((_, response) => void response.writeHead(307, { location: `${elsewhere}/v1/compare` }).end());
+    const { code, err } = await errata(['ask', 'x'], { ERRATA_SERVE_URL: sending, ERRATA_TOKEN: 'errata_x' });
+    expect(code).toBe(EXIT.failure);
+    expect(err).toContain(sending);
+    expect(reached).toEqual([]);
+  });
+
   it('says what is wrong with its token, and never the token', async () => {
     const ask = await served();
     const { token } = await create('--name', 'desk', '--role', 'submit');
@@ -116,3 +127,11 @@ describe('errata ask', () => {
     expect(refused.err + unknown.err).not.toContain(token.slice(7));
   });
 });
+
+/** A server of these answers; its address. */
+async function listening(answer: RequestListener): Promise<string> {
+  const server = createServer(answer);
+  closing.push({ close: () => new Promise<void>((resolve) => server.close(() => resolve())) });
+  await new Promise<void>((resolve) => server.listen({ port: 0, host: '127.0.0.1' }, resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}

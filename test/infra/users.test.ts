@@ -36,9 +36,13 @@ describe('the tokens file', () => {
     expect(names()).toHaveLength(3);
   });
 
-  it('keeps every one of many changes that are made at the same time', async () => {
-    await Promise.all(Array.from({ length: 12 }, (_, i) => add(`n${i}`)));
-    expect(names()).toHaveLength(12);
+  it('keeps every change of several processes that make them at the same time', async () => {
+    const program = `import { changeTokens } from ${JSON.stringify(new URL('../../infra/tokens-file.ts', import.meta.url).href)};
+      const token = (name) => ({ name, sha256: Buffer.from(name.padEnd(32, '.')).toString('hex'), roles: ['read'], createdAt: '2026-01-01T00:00:00Z' });
+      for (let i = 0; i < 30; i += 1) await changeTokens(process.argv[1], (tokens) => [...(tokens ?? []), token(process.argv[2] + i)]);`;
+    const ends = await Promise.all(['a', 'b', 'c'].map((who) => run(['--input-type=module', '-e', program, path, who])));
+    expect(ends.map(({ code }) => code)).toEqual([0, 0, 0]);
+    expect(names()).toHaveLength(90);
   });
 
   it('stays as it was where a change is refused', async () => {
@@ -151,9 +155,11 @@ describe('the users', () => {
 });
 
 /** The real process, until it ends. */
-function serve(environment: NodeJS.ProcessEnv): Promise<{ code: number | null; output: string }> {
+const serve = (environment: NodeJS.ProcessEnv) => run(['infra/processes/serve.ts'], environment);
+
+function run(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'infra/processes/serve.ts'], { cwd: PROJECT_ROOT, env: { PATH: process.env['PATH'], ERRATA_HOME: folder, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', ...args], { cwd: PROJECT_ROOT, env: { PATH: process.env['PATH'], ERRATA_HOME: folder, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.on('error', reject).on('close', (code) => resolve({ code, output }));

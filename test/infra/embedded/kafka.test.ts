@@ -5,6 +5,7 @@ import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { findEmbeddedKafka, stopEmbeddedKafka } from '../../../infra/embedded/kafka.ts';
 import { isFree } from '../../../infra/embedded/server-process.ts';
+import { listeningOn } from '../../listening.ts';
 import { startTestKafka } from '../../servers.ts';
 
 let folder: string;
@@ -47,6 +48,11 @@ test('records outlive kill -9 and a clean stop; a running broker is found again'
     messages: Array.from({ length: 50 }, (_, i) => ({ value: `fact ${i}` })),
   });
   await producer.disconnect();
+
+  // Broker and controller: nobody but this machine reaches either.
+  const addresses = listeningOn(first.pid);
+  expect(addresses).toContain(first.brokers[0]);
+  expect(addresses.filter((address) => !address.startsWith('127.'))).toEqual([]);
 
   const again = await startTestKafka(folder);
   expect(again).toMatchObject({ found: true, pid: first.pid, brokers: first.brokers });

@@ -8,6 +8,7 @@ import {
   findEmbeddedTemporal,
   stopEmbeddedTemporal,
 } from '../../../infra/embedded/temporal.ts';
+import { listeningOn } from '../../listening.ts';
 import { startTestTemporal } from '../../servers.ts';
 
 let folder: string;
@@ -39,6 +40,11 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
     expect(namespace.config?.workflowExecutionRetentionTtl?.seconds?.toNumber()).toBe(720 * 3_600);
   });
   expect((await fetch(first.uiUrl)).ok).toBe(true);
+
+  // The front end, the page, and whatever its services open for one another: nobody but this machine reaches any.
+  const addresses = listeningOn(first.pid);
+  expect(addresses).toEqual(expect.arrayContaining([first.address, new URL(first.uiUrl).host]));
+  expect(addresses.filter((address) => !address.startsWith('127.'))).toEqual([]);
 
   const again = await startTestTemporal(folder);
   expect(again).toMatchObject({ found: true, pid: first.pid, address: first.address, uiUrl: first.uiUrl });
