@@ -201,7 +201,7 @@ export class KafkaCluster {
 
   /** Reads the topics as a member of the group, from the committed offsets or else the beginning, until stopped. */
   async read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader> {
-    return await startReader(await this.#consumer(group), topics, onBatch, this.#logger, { positions: null });
+    return await startReader(await this.#subscribed(group, topics), topics, onBatch, this.#logger, { positions: null });
   }
 
   /**
@@ -221,10 +221,10 @@ export class KafkaCluster {
       if ((await onRecords(batch.records)) === 'again') return batch.pauseForMs(FOLLOW_AGAIN_MS);
       await batch.done(batch.records.at(-1)!.offset);
     };
-    return await startReader(await this.#consumer(`errata-follow-${randomUUID()}`), topics, handOn, this.#logger, { positions: starts });
+    return await startReader(await this.#subscribed(`errata-follow-${randomUUID()}`, topics), topics, handOn, this.#logger, { positions: starts });
   }
 
-  async #consumer(group: string): Promise<Consumer> {
+  async #subscribed(group: string, topics: readonly string[]): Promise<Consumer> {
     const consumer = this.#kafka.consumer({
       groupId: group,
       sessionTimeout: SESSION_MS,
@@ -233,7 +233,8 @@ export class KafkaCluster {
       maxBytesPerPartition: FETCH_PARTITION_BYTES_MAX,
       allowAutoTopicCreation: false,
     });
-    await this.#doors.through(consumer.connect());
+    // Some brokers let a client in and then do not talk to it, so the first question belongs to it.
+    await this.#doors.through(consumer.connect().then(() => consumer.subscribe({ topics: [...topics], fromBeginning: true })));
     return consumer;
   }
 
@@ -336,7 +337,6 @@ interface ReaderOptions {
   positions: Map<string, string> | null;
 }
 
-/** The consumer is connected and not yet subscribed. */
 async function startReader(consumer: Consumer, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>, logger: Logger, options: ReaderOptions): Promise<RecordReader> {
   let joined = false;
   let stopping = false;
@@ -365,7 +365,6 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
     if (!payload.restart) end(payload.error);
   });
 
-  await consumer.subscribe({ topics: [...topics], fromBeginning: true });
   await consumer.run({
     autoCommit: false,
     eachBatchAutoResolve: false,
@@ -445,7 +444,7 @@ class Doors {
       const socket = secureContext === undefined ? net.connect({ host, port }, onConnect) : tls.connect({ host, port, secureContext, ...(net.isIP(host) === 0 ? { servername: host } : {}) }, onConnect);
       const broker = `${host}:${port}`;
       socket.once('data', () => this.#refused.delete(broker));
-      socket.on('error', (error) => this.#met(broker, error));
+      socket.on('error', (error: Error) => this.#met(broker, error));
       return socket.setKeepAlive(true, KEEP_ALIVE_MS);
     };
   }
@@ -462,7 +461,7 @@ class Doors {
     }
   }
 
-  /** Some brokers let a client in and then do not talk to it. */
+  /** Of an error after that. Without TLS and a user a connection that breaks is an outage. */
   afterwards(error: unknown): unknown {
     return this.#channel.tls || this.#channel.credential ? (refusalOf(error, this.#channel) ?? error) : error;
   }

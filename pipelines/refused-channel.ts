@@ -121,8 +121,10 @@ const RULES: readonly Rule[] = [
   {
     sign: /Closed connection|broken pipe|Last error: Failed to connect/,
     likely: true,
-    tell: ({ to, tls, credential }, settings) =>
-      tls && credential ? null : [`${to} closes the connection`, tls ? `Does it ask for ${settings.credentialWords} (${settings.credential})?` : `Does it ask for TLS (${settings.tls})?`],
+    tell: ({ to, tls, certificate, credential }, settings) => {
+      const asksFor = tls ? `${settings.credentialWords} (${settings.credential})?${certificate ? ` Does it take ${settings.pair}?` : ` Or for ${settings.pair}?`}` : `TLS (${settings.tls})?`;
+      return tls && credential ? null : [`${to} closes the connection`, `Does it ask for ${asksFor}`];
+    },
   },
 ];
 
@@ -132,7 +134,7 @@ function textOf(error: unknown): string {
     .join('\n');
 }
 
-function chainOf(error: unknown): { name: string; code?: unknown; message: string }[] {
+function chainOf(error: unknown): (Error & { code?: string | number })[] {
   const chain: Error[] = [];
   for (let at = error; at instanceof Error && !chain.includes(at); at = at.cause) chain.push(at);
   return chain;

@@ -3,7 +3,7 @@
  * that asks for client certificates, and one that asks for an API key.
  */
 import http2 from 'node:http2';
-import net, { type AddressInfo, type Socket } from 'node:net';
+import net, { type AddressInfo, type Server, type Socket } from 'node:net';
 import tls from 'node:tls';
 import type { Authority } from './certificates.ts';
 
@@ -12,6 +12,8 @@ export interface Gate {
   readonly address: string;
   /** How many connections or calls it let in. */
   readonly letIn: () => number;
+  /** How many came, let in or not. */
+  readonly calls: () => number;
   close(): Promise<void>;
 }
 
@@ -20,6 +22,7 @@ export async function certificateGate(server: string, authority: Authority): Pro
   const [host, port] = [server.split(':')[0]!, Number(server.split(':')[1])];
   const { certificate, key } = authority.certify('localhost');
   let count = 0;
+  let came = 0;
   const gate = tls.createServer({ cert: certificate, key, ca: authority.certificate, requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] }, (outside) => {
     count++;
     const inside = net.connect(port, host);
@@ -29,13 +32,15 @@ export async function certificateGate(server: string, authority: Authority): Pro
     outside.on('close', () => inside.destroy());
   });
   gate.on('tlsClientError', () => undefined);
-  return await opened(gate, () => count);
+  gate.on('connection', () => came++);
+  return await opened(gate, () => count, () => came);
 }
 
 /** Lets in calls that bear `authorization: Bearer <key>`, over TLS; others are answered as Temporal Cloud does. */
 export async function keyGate(server: string, authority: Authority, apiKey: string): Promise<Gate> {
   const { certificate, key } = authority.certify('localhost');
   let count = 0;
+  let came = 0;
   const gate = http2.createSecureServer({ cert: certificate, key });
   gate.on('session', (session) => {
     const inside = http2.connect(`http://${server}`);
@@ -43,6 +48,7 @@ export async function keyGate(server: string, authority: Authority, apiKey: stri
     session.on('close', () => inside.destroy());
     session.on('error', () => inside.destroy());
     session.on('stream', (stream, headers) => {
+      came++;
       if (headers['authorization'] !== `Bearer ${apiKey}`) {
         stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '16', 'grpc-message': 'Request unauthorized.' }, { endStream: true });
         return;
@@ -51,7 +57,7 @@ export async function keyGate(server: string, authority: Authority, apiKey: stri
       passOn(stream, inside, headers);
     });
   });
-  return await opened(gate, () => count);
+  return await opened(gate, () => count, () => came);
 }
 
 function passOn(stream: http2.ServerHttp2Stream, inside: http2.ClientHttp2Session, headers: http2.IncomingHttpHeaders): void {
@@ -66,7 +72,7 @@ function passOn(stream: http2.ServerHttp2Stream, inside: http2.ClientHttp2Sessio
     call.on('data', (piece: Buffer) => stream.write(piece));
     call.on('end', () => stream.end());
   });
-  call.on('trailers', (last) => (trailers = last));
+  call.on('trailers', (last: http2.IncomingHttpHeaders) => (trailers = last));
   stream.on('wantTrailers', () => stream.sendTrailers(trailers));
   stream.on('error', () => call.close(http2.constants.NGHTTP2_CANCEL));
   stream.on('aborted', () => call.close(http2.constants.NGHTTP2_CANCEL));
@@ -74,7 +80,7 @@ function passOn(stream: http2.ServerHttp2Stream, inside: http2.ClientHttp2Sessio
   stream.pipe(call);
 }
 
-async function opened(gate: tls.Server | http2.Http2SecureServer, letIn: () => number): Promise<Gate> {
+async function opened(gate: Server, letIn: () => number, calls: () => number): Promise<Gate> {
   const sockets = new Set<Socket>();
   gate.on('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -85,9 +91,10 @@ async function opened(gate: tls.Server | http2.Http2SecureServer, letIn: () => n
   return {
     address: `localhost:${(gate.address() as AddressInfo).port}`,
     letIn,
+    calls,
     async close() {
       for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => gate.close(resolve));
+      await new Promise<unknown>((resolve) => void gate.close(resolve));
     },
   };
 }
