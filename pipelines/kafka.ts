@@ -56,6 +56,8 @@ export interface PartitionBatch {
   endOffset: string;
   /** Everything up to this offset is dealt with: it is committed and not read again. */
   done(throughOffset: string): Promise<void>;
+  /** The offset that was asked for: between it and the first record there is none. */
+  fromOffset: string;
   /** Tells the group that this member lives; throws when the partition is no longer its own. */
   heartbeat(): Promise<void>;
   /** The reader returns and gets the partition's rest again after this time. */
@@ -64,6 +66,8 @@ export interface PartitionBatch {
   mine(): boolean;
 }
 
+  /** The reader returns and gets the partition from this offset on. */
+  seek(offset: string): void;
 export interface RecordReader {
   /** Leaves the group; waits for the batch in hand. */
   stop(): Promise<void>;
@@ -77,6 +81,10 @@ export interface RecordReader {
 
 export interface RecordSender {
   /** Resolves when all replicas in sync have the records; their positions, in order (offset -1 where a broker did not say). */
+  /** Whether the partition is this member's. */
+  owns(topic: string, partition: number): boolean;
+  /** Reads a partition of its own from this offset on. */
+  seek(position: RecordPosition): void;
   send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]>;
   close(): Promise<void>;
 }
@@ -352,7 +360,9 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
       consumer.seek({ topic: partition.slice(0, at), partition: Number(partition.slice(at + 1)), offset });
     }
   };
-  consumer.on(consumer.events.GROUP_JOIN, () => {
+  let assigned: Record<string, number[]> = {};
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+    assigned = payload.memberAssignment;
     goOn();
     joined = true;
     enter();
@@ -373,7 +383,7 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
       const start = options.positions?.get(`${payload.batch.topic}-${payload.batch.partition}`);
       const records = payload.batch.messages.filter((message) => start === undefined || BigInt(message.offset) >= BigInt(start)).map((message) => consumedRecord(message, payload));
       if (records.length === 0) payload.resolveOffset(payload.batch.lastOffset());
-      else await onBatch(partitionBatch(records, payload, options.positions, { timers, stopping: () => stopping }));
+      else await onBatch(partitionBatch(records, payload, options.positions, { consumer, timers, stopping: () => stopping }));
     },
   });
 
@@ -385,6 +395,8 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
       stopping = true;
       for (const timer of timers) clearTimeout(timer);
       await consumer.disconnect();
+    owns: (topic, partition) => joined && (assigned[topic]?.includes(partition) ?? false),
+    seek: (position) => consumer.seek(position),
     },
   };
 }
@@ -399,6 +411,8 @@ function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, po
     async done(throughOffset) {
       const next = String(BigInt(throughOffset) + 1n);
       payload.resolveOffset(throughOffset);
+    // kafkajs has it and does not declare it.
+    fromOffset: (payload.batch as unknown as { fetchedOffset: string }).fetchedOffset,
       if (positions === null) await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: next }] }] });
       else positions.set(`${topic}-${partition}`, next);
     },
@@ -415,6 +429,7 @@ function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, po
   };
 }
 
+    seek: (offset) => reader.consumer.seek({ topic, partition, offset }),
 function consumedRecord(message: KafkaMessage, payload: EachBatchPayload): ConsumedRecord {
   const headers: ConsumedRecord['headers'] = {};
   for (const [name, value] of Object.entries(message.headers ?? {})) {

@@ -22,6 +22,7 @@ import {
   FORGET_POSITIONS_SIGNAL,
   FREEZE_SIGNAL,
   LINEAGE_WORKFLOW,
+  RECORDS_MISSING,
   RESUME_SIGNAL,
   STATUS_QUERY,
   WORKFLOW_TASK_QUEUE,
@@ -63,13 +64,16 @@ export class TemporalLineages {
     }
   }
 
-  /** Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is an answer. */
-  async accept(lineage: string, settings: LineageSettings, chunk: RevisionChunk): Promise<AcceptAnswer> {
+  /**
+   * Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is an answer. Tries of one
+   * `attempt` are one: the second is answered as the first was.
+   */
+  async accept(lineage: string, settings: LineageSettings, chunk: RevisionChunk, attempt = ''): Promise<AcceptAnswer> {
     try {
       const acceptance = await this.client.withDeadline(Date.now() + ANSWER_WAIT_MS, () =>
         this.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
           // The same for every try of these records, so that a lost answer does not make a second chunk.
-          updateId: `${partitionKey(chunk)}-${chunk.firstOffset}`,
+          updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
           args: [chunk],
           startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, this.#startOptions(lineage, settings)),
         }),
@@ -77,6 +81,7 @@ export class TemporalLineages {
       return { kind: 'accepted', acceptance };
     } catch (error) {
       const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
+      if (refusal?.type === RECORDS_MISSING) return { kind: 'behind', throughOffset: String(refusal.details?.[0] ?? '-1') };
       if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
       const reason = this.#told(error);
       return { kind: 'unavailable', message: reason instanceof ErrataFailure ? `${reason.message}. ${reason.hint}` : reason instanceof Error ? reason.message : String(reason) };

@@ -1,7 +1,8 @@
 /** The process that reads the corrections topics and hands what it reads to the lineages' workflows. */
 import { startIngest } from '../../pipelines/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
-import { topicSpecifications } from '../../pipelines/topics.ts';
+import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
+import { partitionKey } from '../../pipelines/workflows/contract.ts';
 import { kafkaSettings, recordFormat } from '../connections.ts';
 import { reasonAndHint } from '../process-log.ts';
 import { runProcess } from '../run-process.ts';
@@ -28,7 +29,14 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   const ingest = await startIngest(lineages, {
     read: (group, topics, onBatch) => kafka.read(group, topics, onBatch),
     deadLetters,
-    accept: (lineage, chunk) => temporal.accept(lineage, settings[lineage]!, chunk),
+    accept: (lineage, chunk, attempt) => temporal.accept(lineage, settings[lineage]!, chunk, attempt),
+    async standing(lineage) {
+      const topic = topicsOf(lineage).corrections;
+      // Kafka first: what was committed, the workflow had before.
+      const partitions = await kafka.lagOf(INGEST_GROUP, [topic]);
+      const highWater = (await temporal.status(lineage))?.highWater ?? {};
+      return partitions.map(({ partition, committed }) => ({ partition, committed, throughOffset: highWater[partitionKey({ topic, partition })] ?? '-1' }));
+    },
     format: recordFormat(configuration),
     logger: log,
   });

@@ -20,6 +20,8 @@ export const BUFFER_FULL = 'BufferFull';
 export const CHUNK_UNSOUND = 'ChunkUnsound';
 /** The partition ends before offsets that were taken from it: it is not the partition that it was. */
 export const TOPIC_RECREATED = 'TopicRecreated';
+/** Records lie between what the workflow has and the chunk. The failure's detail is the last offset it has, -1 for none. */
+export const RECORDS_MISSING = 'RecordsMissing';
 
 export const CHUNK_REVISIONS_MAX = 100;
 /** Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it. */
@@ -53,6 +55,10 @@ export interface RevisionChunk {
   throughOffset: string;
   /** Next offset that the broker will give, when the records were read. */
   endOffset: string;
+  /** From here to `firstOffset` there is no other revision: it follows what was handed over before, or was read from here on. */
+  readFrom?: string;
+  /** The run that answered the sender last. Another one does not refuse for want of room. */
+  run?: string;
   revisions: FactRevision[];
 }
 
@@ -65,6 +71,8 @@ export interface Acceptance {
   accepted: number;
   redelivered: number;
   waiting: number;
+  /** The run that has them. */
+  run?: string;
 }
 
 export interface LineageInput {

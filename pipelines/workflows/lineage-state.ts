@@ -15,6 +15,7 @@ import {
   CHUNK_BYTES_MAX,
   CHUNK_REVISIONS_MAX,
   CHUNK_UNSOUND,
+  RECORDS_MISSING,
   TOPIC_RECREATED,
   batchWorkflowId,
   noOutcomes,
@@ -36,8 +37,10 @@ export const BATCH_ATTEMPTS_MAX = 3;
 export const RETRY_WAIT_MS = 2_000;
 
 export interface ChunkRefusal {
-  type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED;
+  type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED | typeof RECORDS_MISSING;
   message: string;
+  /** The last offset of the partition that is the lineage's, where that is why. */
+  throughOffset?: string;
 }
 
 export class LineageState {
@@ -70,8 +73,14 @@ export class LineageState {
     this.#frozen = carried?.frozen ?? null;
   }
 
-  /** Why a chunk is not taken now, or null. An empty buffer takes any sound chunk, so that nothing is refused for ever. */
-  refusalOf(chunk: RevisionChunk): ChunkRefusal | null {
+  /**
+   * Why a chunk is not taken now by this run, or null. An empty buffer takes any sound chunk, so that nothing is refused
+   * for ever.
+   *
+   * What a run took is given to it again when the workflow is reset, and a refusal then would leave a history that
+   * cannot be replayed. So for want of room it refuses only who knows this run: that is nobody before a reset.
+   */
+  refusalOf(chunk: RevisionChunk, run: string): ChunkRefusal | null {
     const chunkBytes = jsonBytes(chunk);
     const fault = this.#faultOf(chunk, chunkBytes);
     if (fault !== null) return { type: CHUNK_UNSOUND, message: fault };
@@ -80,8 +89,13 @@ export class LineageState {
       // Taken for redelivered, its records would be dropped without a word.
       return { type: TOPIC_RECREATED, message: `offset ${highWater} was taken before, and the partition ends at ${chunk.endOffset}: was the topic made anew? Then forgetPositions lets its records in` };
     }
+    const through = highWater ?? -1n;
+    if (chunk.readFrom !== undefined && through + 1n < BigInt(chunk.readFrom)) {
+      // Taken, it would hide that they were lost, to a reset or with an earlier workflow.
+      return { type: RECORDS_MISSING, message: `what was taken ends at offset ${through}, and the chunk follows offset ${BigInt(chunk.readFrom) - 1n}`, throughOffset: String(through) };
+    }
     const fresh = this.#freshOf(chunk);
-    if (fresh.length === 0 || this.#waiting.length === 0) return null;
+    if (fresh.length === 0 || this.#waiting.length === 0 || chunk.run !== run) return null;
     const { bufferEditsMax } = this.#settings.batch;
     if (this.#waiting.length + fresh.length > bufferEditsMax) {
       return { type: BUFFER_FULL, message: `${this.#waiting.length} revisions wait and ${fresh.length} more would pass ${bufferEditsMax}` };

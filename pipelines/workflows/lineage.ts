@@ -59,10 +59,10 @@ export async function lineage(input: LineageInput): Promise<void> {
 }
 
 function listen(state: LineageState): void {
-  setHandler(defineUpdate<Acceptance, [RevisionChunk]>(ACCEPT_UPDATE), (chunk) => state.accept(chunk, Date.now()), {
+  setHandler(defineUpdate<Acceptance, [RevisionChunk]>(ACCEPT_UPDATE), (chunk) => ({ ...state.accept(chunk, Date.now()), run: workflowInfo().runId }), {
     validator: (chunk: RevisionChunk) => {
-      const refusal = state.refusalOf(chunk);
-      if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
+      const refusal = state.refusalOf(chunk, workflowInfo().runId);
+      if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type, ...(refusal.throughOffset === undefined ? [] : [refusal.throughOffset]));
     },
   });
   setHandler(defineQuery<LineageStatus>(STATUS_QUERY), () => state.status());

@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import path from 'node:path';
 
-const { folder, orders, process: name } = JSON.parse(process.env.ERRATA_DISK_FAULTS);
+const { folder, orders, process: name } = JSON.parse(process.env.DISK_FAULTS);
 const full = path.join(orders, 'disk-full');
 const tear = path.join(orders, `tear-${name}`);
 const { open, mkdir } = fs.promises;

@@ -1,6 +1,6 @@
 /** One of our processes that is kept alive as a supervisor would: whoever kills it, it is started again. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { PROJECT_ROOT } from '../../infra/home.ts';
 import type { Announcement } from '../../infra/announce.ts';
@@ -9,6 +9,8 @@ export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve
 export type ProcessName = (typeof PROCESS_NAMES)[number];
 
 const START_AGAIN_MS = 300;
+const FIRST_STARTS_MAX = 3;
+const LOG_TAIL_CHARACTERS = 2_000;
 
 export interface KeptProcessOptions {
   environment: NodeJS.ProcessEnv;
@@ -21,7 +23,9 @@ export class KeptProcess {
   readonly name: ProcessName;
   readonly #options: KeptProcessOptions;
   #child: ChildProcess | null = null;
+  readonly #log: string;
   #kept = false;
+  #wasReady = false;
   #ready: Promise<void> = Promise.resolve();
   #becomeReady: () => void = () => undefined;
   #ended: Promise<void> = Promise.resolve();
@@ -32,6 +36,7 @@ export class KeptProcess {
   constructor(name: ProcessName, options: KeptProcessOptions) {
     this.name = name;
     this.#options = options;
+    this.#log = path.join(options.logFolder, `${name}.log`);
     this.#unready();
     process.once('exit', () => this.#child?.kill('SIGKILL'));
   }
@@ -42,11 +47,12 @@ export class KeptProcess {
     this.#spawn();
   }
 
-  /** Resolves when it is ready, after however many starts. */
+  /** Resolves when it is ready, after however many starts; rejects where it never was, in so many that it never will be. */
   async ready(): Promise<void> {
     for (let ready = this.#ready; ; ready = this.#ready) {
       await ready;
       if (ready === this.#ready) return;
+      if (!this.#wasReady && this.starts >= FIRST_STARTS_MAX) throw new Error(`${this.name} does not start:\n${readFileSync(this.#log, 'utf8').slice(-LOG_TAIL_CHARACTERS)}`);
     }
   }
 
@@ -65,17 +71,18 @@ export class KeptProcess {
   }
 
   #spawn(): void {
-    const { environment, preload, logFolder } = this.#options;
+    const { environment, preload } = this.#options;
     const child = spawn(process.execPath, ['--import', preload, '--import', import.meta.resolve('tsx'), path.join(PROJECT_ROOT, 'infra', 'processes', `${this.name}.ts`)], {
       env: environment,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.#child = child;
     this.starts++;
-    const log = path.join(logFolder, `${this.name}.log`);
+    const log = this.#log;
     for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (text: Buffer) => appendFileSync(log, text));
     child.on('message', (announcement: Announcement) => {
       if (announcement.kind !== 'ready') return;
+      this.#wasReady = true;
       this.port = announcement.port ?? null;
       this.#becomeReady();
     });

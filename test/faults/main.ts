@@ -32,6 +32,8 @@ const program = new Command('npm run test:faults --')
 await program.parseAsync();
 const { minutes, seed, records, only, report, keep } = program.opts<Options>();
 const tell = (line: string): void => void process.stdout.write(`${line}\n`);
+// What is cut off still takes its servers and processes with it.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
 try {
   tell(`seed ${seed}`);
   await provision(['tensorflow', 'kafka', 'temporal'], { home: homeFromEnvironment(), device: 'cpu', progress: progressOn(process.stderr) });

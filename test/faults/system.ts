@@ -119,7 +119,7 @@ export class System {
       ...settingsAsEnvironment(SETTINGS),
     };
     this.processes = Object.fromEntries(PROCESS_NAMES.map((name) => [name, new KeptProcess(name, {
-      environment: { ...environment, ERRATA_DISK_FAULTS: JSON.stringify({ folder: this.versionsFolder, orders: this.orders, process: name }) },
+      environment: { ...environment, DISK_FAULTS: JSON.stringify({ folder: this.versionsFolder, orders: this.orders, process: name }) },
       preload: import.meta.resolve('./disk-faults.mjs'),
       logFolder: inside('logs'),
     })])) as Record<ProcessName, KeptProcess>;

@@ -74,7 +74,7 @@ function checkNames(store: ReadonlyMap<string, Buffer>, lineage: string, fault: 
     if (hash !== undefined) {
       // Named or not: whatever can be seen is whole.
       if (!hash.startsWith(folder!) || sha256(bytes) !== hash) fault(`the blob ${hash} holds bytes that hash to ${sha256(bytes)}`);
-    } else if (rest === null || !(/^log\/\d{20}\.json$/.test(rest) || rest.startsWith('index/'))) fault(`the store holds ${name}, which is no object of the lineage`);
+    } else if (rest === null || !(/^log\/\d{20}\.json$/.test(rest) || rest.startsWith('register/'))) fault(`the store holds ${name}, which is no object of the lineage`);
   }
 }
 

@@ -1,14 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nextPiece } from '../../pipelines/ingest-chunk.ts';
-import { PAUSE_FIRST_MS, PAUSE_MAX_MS, PartitionIngest, type AcceptAnswer } from '../../pipelines/ingest.ts';
+import { PAUSE_FIRST_MS, PAUSE_MAX_MS, PartitionIngest, type AcceptAnswer, type IngestDependencies } from '../../pipelines/ingest.ts';
 import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { ConsumedRecord, OutgoingRecord, PartitionBatch } from '../../pipelines/kafka.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
+import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type Carried, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
+import { LineageState } from '../../pipelines/workflows/lineage-state.ts';
 import { jsonBytes } from '../../pipelines/workflows/json-size.ts';
 import { recordCodec } from '../../schemas/avro.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
+import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { factCorrection, LINEAGE, TOPIC } from './corrections.ts';
 
 const codec = recordCodec('fact-correction');
@@ -22,6 +24,8 @@ function record(offset: number, kind: 'sound' | 'garbage' = 'sound', more: Parti
 /** A partition of a broker: hands out what is not done yet, as Kafka would. */
 class FakePartition {
   committed = -1n;
+  /** Next offset that is read: behind the committed one, unless somebody sought another. */
+  position = 0n;
   readonly pauses: number[] = [];
   readonly log: ConsumedRecord[];
   heartbeats = 0;
@@ -32,12 +36,15 @@ class FakePartition {
     return {
       topic: TOPIC,
       partition: 0,
-      endOffset: String(this.log.length),
-      records: this.log.filter(({ offset }) => BigInt(offset) > this.committed),
+      fromOffset: String(this.position),
+      endOffset: String(BigInt(this.log.at(-1)?.offset ?? -1) + 1n),
+      records: this.log.filter(({ offset }) => BigInt(offset) >= this.position),
       done: async (through) => {
-        expect(BigInt(through)).toBeGreaterThan(this.committed);
+        expect(BigInt(through)).toBeGreaterThanOrEqual(this.position);
         this.committed = BigInt(through);
+        this.position = this.committed + 1n;
       },
+      seek: (offset) => void (this.position = BigInt(offset)),
       heartbeat: async () => void this.heartbeats++,
       pauseForMs: (pauseMs) => void this.pauses.push(pauseMs),
       mine: () => true,
@@ -48,13 +55,14 @@ class FakePartition {
   }
 }
 
-function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined): PartitionIngest {
+function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing']): PartitionIngest {
   return new PartitionIngest([LINEAGE], {
     read: () => Promise.reject(new Error('not read here')),
     deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
     accept: async (_lineage, chunk) => accept(chunk),
     format: SINGLE_OBJECT_FORMAT,
     logger: SILENT,
+    ...(standing === undefined ? {} : { standing }),
   });
 }
 
@@ -146,6 +154,72 @@ describe('ingest', () => {
     const ingest = ingestWith((chunk) => ((mine = false), accepted(chunk)));
     await ingest.take({ ...partition.batch(), mine: () => mine });
     expect(partition.committed).toBe(99n);
+  });
+});
+
+// Regression: what a reset or a termination takes from a workflow was committed in Kafka, and so it was lost.
+describe('ingest, before a workflow that forgets', () => {
+  const settings = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, bufferEditsMax: 1_000 } };
+  const stateFrom = (carried: Carried | null) => new LineageState({ lineage: LINEAGE, settings, carried: structuredClone(carried) });
+
+  it('hands it every record again, in order, and no dead letter twice', async () => {
+    const kinds = fc.array(fc.constantFrom<'sound' | 'garbage'>('sound', 'garbage'), { minLength: 1, maxLength: 24 });
+    const happenings = fc.array(fc.oneof(fc.constant('look back' as const), fc.constant('start anew' as const), fc.record({ arrive: fc.integer({ min: 1, max: 8 }) }), fc.record({ forget: fc.nat(6) })), { maxLength: 24 });
+    await fc.assert(
+      fc.asyncProperty(kinds, happenings, async (all, steps) => {
+        const records = all.map((kind, i) => record(2 * i, kind));
+        const partition = new FakePartition([]);
+        let state = stateFrom(null);
+        const earlier = [structuredClone(state.carried().carried)];
+        const buried: string[] = [];
+        const accept = (chunk: RevisionChunk): AcceptAnswer => {
+          const refusal = state.refusalOf(chunk, 'run');
+          if (refusal !== null) return refusal.throughOffset === undefined ? { kind: 'refused', ...refusal } : { kind: 'behind', throughOffset: refusal.throughOffset };
+          const acceptance = state.accept(chunk, 0);
+          earlier.push(structuredClone(state.carried().carried));
+          return { kind: 'accepted', acceptance };
+        };
+        const newIngest = () =>
+          ingestWith(accept, (letters) => buried.push(...letters.map(({ headers }) => String(headers!['__connect.errors.offset']))), async () => {
+            const throughOffset = state.status().highWater[`${TOPIC}-0`] ?? '-1';
+            return [{ partition: 0, committed: partition.committed < 0n ? null : String(partition.committed + 1n), throughOffset }];
+          });
+        let ingest = newIngest();
+        const lookBack = () => ingest.lookBack({ owns: () => true, seek: ({ offset }) => partition.batch().seek(offset) });
+        const read = async () => {
+          // Each take may end with a seek; the next one reads from there.
+          for (let takes = 0; partition.left > 0; takes++) {
+            if (takes > 5) throw new Error('it reads in a circle');
+            await ingest.take(partition.batch());
+          }
+        };
+        for (const step of steps) {
+          if (step === 'look back') await lookBack();
+          else if (step === 'start anew') {
+            ingest = newIngest();
+            partition.position = partition.committed + 1n;
+          }
+          else if ('arrive' in step) {
+            partition.log.push(...records.slice(partition.log.length, partition.log.length + step.arrive));
+            await read();
+          } else state = stateFrom(earlier.at(-1 - (step.forget % earlier.length))!);
+        }
+        partition.log.push(...records.slice(partition.log.length));
+        await read();
+        // Where nothing new comes, it is the look back that finds out.
+        state = stateFrom(earlier[0]!);
+        await lookBack();
+        await read();
+        const taken = state.carried().carried.waiting.map(({ revision }) => revision.position.offset);
+        expect(taken).toEqual(records.filter((_, i) => all[i] === 'sound').map(({ offset }) => offset));
+        expect(buried).toEqual([...new Set(records.filter((_, i) => all[i] === 'garbage').map(({ offset }) => offset))]);
+        const before = partition.committed;
+        await lookBack();
+        await read();
+        await lookBack();
+        expect(partition.committed).toBe(before);
+      }),
+    );
   });
 });
 

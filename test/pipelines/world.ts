@@ -84,6 +84,7 @@ export class World {
   readonly #listeners = new Set<() => void>();
   readonly #workers: { worker: Worker; done: Promise<void> }[] = [];
   #offset = 0;
+  #run: string | undefined;
 
   constructor(server: TimeSkippingServer, options: WorldOptions = {}) {
     this.#server = server;
@@ -166,8 +167,8 @@ export class World {
   async accept(chunk: RevisionChunk, updateId?: string): Promise<Acceptance | string> {
     const input: LineageInput = { lineage: this.lineage, settings: this.settings, carried: null, ...(this.#options.historyEventsMax === undefined ? {} : { historyEventsMax: this.#options.historyEventsMax }) };
     try {
-      return await this.#server.environment.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
-        args: [chunk],
+      const acceptance = await this.#server.environment.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
+        args: [this.#run === undefined ? chunk : { ...chunk, run: this.#run }],
         ...(updateId === undefined ? {} : { updateId }),
         startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, {
           workflowId: lineageWorkflowId(this.lineage),
@@ -176,6 +177,8 @@ export class World {
           args: [input],
         }),
       });
+      this.#run = acceptance.run;
+      return acceptance;
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure) return error.cause.type ?? 'refused';
       throw error;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, TOPIC_RECREATED, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
+import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, RECORDS_MISSING, TOPIC_RECREATED, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
 import { BATCH_ATTEMPTS_MAX, LineageState } from '../../../pipelines/workflows/lineage-state.ts';
 import { revisionId, type FactRevision } from '../../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type BatchSettings } from '../../../schemas/settings.ts';
@@ -12,8 +12,10 @@ function stateWith(batch: Partial<BatchSettings> = {}): LineageState {
 
 function chunkOf(revisions: readonly FactRevision[]): RevisionChunk {
   const { partition, offset } = revisions[0]!.position;
-  return { topic: TOPIC, partition, firstOffset: offset, throughOffset: revisions.at(-1)!.position.offset, endOffset: '99999999999999999999', revisions: [...revisions] };
+  return { topic: TOPIC, partition, firstOffset: offset, throughOffset: revisions.at(-1)!.position.offset, endOffset: '99999999999999999999', run: RUN, revisions: [...revisions] };
 }
+
+const RUN = 'run';
 
 const some = (from: number, count: number): FactRevision[] => Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
 const nothing = { head: null, versions: [], outcomes: noOutcomes() };
@@ -37,7 +39,7 @@ describe('what a lineage knows', () => {
           for (const step of cuts) {
             // A chunk may start before what was already taken: a redelivery.
             const chunk = own.slice(Math.max(0, at - 2), at + step);
-            if (chunk.length > 0 && state.refusalOf(chunkOf(chunk)) === null) {
+            if (chunk.length > 0 && state.refusalOf(chunkOf(chunk), RUN) === null) {
               state.accept(chunkOf(chunk), 0);
               at = Math.max(at, Math.min(own.length, at + step));
             }
@@ -54,15 +56,35 @@ describe('what a lineage knows', () => {
 
   it('refuses a chunk that would pass a bound, but never one for an empty buffer', () => {
     const state = stateWith({ bufferEditsMax: 3, batchEditsMax: 100 });
-    expect(state.refusalOf(chunkOf(some(0, 5)))).toBeNull();
+    expect(state.refusalOf(chunkOf(some(0, 5)), RUN)).toBeNull();
     state.accept(chunkOf(some(0, 2)), 0);
-    expect(state.refusalOf(chunkOf(some(2, 1)))).toBeNull();
-    expect(state.refusalOf(chunkOf(some(2, 2)))?.type).toBe(BUFFER_FULL);
+    expect(state.refusalOf(chunkOf(some(2, 1)), RUN)).toBeNull();
+    expect(state.refusalOf(chunkOf(some(2, 2)), RUN)?.type).toBe(BUFFER_FULL);
     // What was taken before does not count again.
-    expect(state.refusalOf(chunkOf(some(0, 3)))).toBeNull();
+    expect(state.refusalOf(chunkOf(some(0, 3)), RUN)).toBeNull();
     const tight = stateWith({ bufferBytesMax: 400 });
     tight.accept(chunkOf(some(0, 1)), 0);
-    expect(tight.refusalOf(chunkOf(some(1, 1)))?.message).toMatch(/bytes would wait/);
+    expect(tight.refusalOf(chunkOf(some(1, 1)), RUN)?.message).toMatch(/bytes would wait/);
+  });
+
+  // Regression: a reset gives a run again what it took; where it refused for want of room, its history could not be replayed.
+  it('takes from who knows another run whatever waits already', () => {
+    const state = stateWith({ bufferEditsMax: 3 });
+    state.accept(chunkOf(some(0, 3)), 0);
+    expect(state.refusalOf(chunkOf(some(3, 3)), RUN)?.type).toBe(BUFFER_FULL);
+    expect(state.refusalOf(chunkOf(some(3, 3)), 'the run after a reset')).toBeNull();
+  });
+
+  // Regression: after a reset without updates, or in place of a terminated lineage, records of committed offsets were lost.
+  it('refuses a chunk that does not follow what it has, and says what that is', () => {
+    const state = stateWith();
+    const behind = (from: number, readFrom: number) => state.refusalOf({ ...chunkOf(some(from, 2)), readFrom: String(readFrom) }, RUN);
+    expect(behind(4, 4)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '-1' });
+    expect(behind(4, 0)).toBeNull();
+    state.accept({ ...chunkOf(some(4, 2)), readFrom: '0' }, 0);
+    expect(behind(9, 7)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '5' });
+    expect(behind(9, 6)).toBeNull();
+    expect(behind(4, 4)).toBeNull();
   });
 
   it('refuses chunks that are not sound', () => {
@@ -70,7 +92,7 @@ describe('what a lineage knows', () => {
     const fault = (change: (chunk: RevisionChunk) => void): string | undefined => {
       const chunk = structuredClone(chunkOf(some(0, 3)));
       change(chunk);
-      return state.refusalOf(chunk)?.type;
+      return state.refusalOf(chunk, RUN)?.type;
     };
     expect(fault(() => undefined)).toBeUndefined();
     expect(fault((chunk) => (chunk.topic = 'errata.other.corrections'))).toBe(CHUNK_UNSOUND);
@@ -85,10 +107,10 @@ describe('what a lineage knows', () => {
     const state = stateWith();
     state.accept(chunkOf(some(0, 5)), 0);
     const anew = { ...chunkOf(some(0, 2)), endOffset: '2' };
-    expect(state.refusalOf(anew)?.type).toBe(TOPIC_RECREATED);
-    expect(state.refusalOf({ ...anew, endOffset: '5' })).toBeNull();
+    expect(state.refusalOf(anew, RUN)?.type).toBe(TOPIC_RECREATED);
+    expect(state.refusalOf({ ...anew, endOffset: '5' }, RUN)).toBeNull();
     state.forgetPositions();
-    expect(state.refusalOf(anew)).toBeNull();
+    expect(state.refusalOf(anew, RUN)).toBeNull();
     expect(state.accept(anew, 0).accepted).toBe(2);
   });
 
