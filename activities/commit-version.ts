@@ -24,11 +24,13 @@ export async function commitVersion(versions: Versions, step: CommitStep): Promi
   const made = await alreadyMade(log, step.batchId);
   if (made !== null) return made;
   if (history.head.version !== step.head.version || history.head.hash !== step.head.hash) return { kind: 'head-moved', head: history.head };
-  const entry = entryOf(history, step);
-  if (!step.probes.verdict.pass) throw new EntryRefused(step.lineage, entry.version, failedProbes(step.probes.verdict));
-  // A version whose blobs are gone could never be served.
-  if (entry.pairs !== null) await log.getBlob(entry.pairs);
-  await log.getBlob(entry.probes.details);
+  if (!step.probes.verdict.pass) throw new EntryRefused(step.lineage, history.head.version + 1, failedProbes(step.probes.verdict));
+  const entry = entryOf(history, {
+    ...step,
+    // A version whose blobs are gone could never be served.
+    staged: { ...step.staged, pairs: step.staged.pairs === null ? null : await log.keepBlob(step.staged.pairs) },
+    probes: { ...step.probes, details: await log.keepBlob(step.probes.details) },
+  });
   const result = await log.append(entry);
   if (result.kind === 'appended') return { kind: 'committed', version: entry.version, hash: result.hash, already: false };
   return (await alreadyMade(log, step.batchId)) ?? { kind: 'head-moved', head: (await log.read()).head };

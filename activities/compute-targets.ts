@@ -26,7 +26,7 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
   });
   const { targets, accepted, refused } = computed;
   return {
-    targets: targets.ids.length === 0 ? null : await log.putBlob(encodeTargets(targets)),
+    targets: targets.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodeTargets(targets)),
     accepted,
     refused,
     seconds: (performance.now() - began) / 1_000,

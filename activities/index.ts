@@ -34,8 +34,8 @@ export interface LedgerActivities {
   commitVersion: (
     step: EditStep & { withdrawals: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
   ) => Promise<CommitResult>;
-  /** Deletes what was staged, and what its probes wrote where there were any, unless a version refers to it. */
-  discard: (step: { lineage: string; batchId: string; staged: StagedUpdate; probes?: ProbeReport | null }) => Promise<void>;
+  /** Deletes what the batch and its parts staged. */
+  discard: (step: { lineage: string; batchId: string }) => Promise<void>;
 }
 
 export interface EditStep {

@@ -101,7 +101,7 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
     before: scoresOf(measuredBefore),
     after: scoresOf(measuredAfter),
     verdict: verdictOf(measuredCorrections, measuredBefore, measuredAfter, step.settings),
-    details: await log.putBlob(canonicalJson(details)),
+    details: await log.stageBlob(step.batchId, canonicalJson(details)),
     seconds: (performance.now() - began) / 1_000,
   };
 }

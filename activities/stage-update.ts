@@ -39,7 +39,7 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
       refused.push(...update.refused);
       const next = remaining(history, removalsInForce(step.removals, update.ids));
       if (update.ids.length === 0 || hookIdOf(next) === hookIdOf(base)) {
-        const pairs = update.ids.length === 0 ? null : await log.putBlob(encodePairs(update.pairs));
+        const pairs = update.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodePairs(update.pairs));
         return { refused, rows: update.ids, pairs };
       }
       targets = without(targets, update.refused);

@@ -69,6 +69,8 @@ export interface ModelShape {
 export interface BlobReference {
   sha256: string;
   bytes: number;
+  /** The batch that staged it; no version names a blob that has this. */
+  staged?: string;
 }
 
 /** HEAD as a batch saw it; version 0 with a null hash is the empty log (the base model). */

@@ -62,6 +62,9 @@ export class PayloadTooLarge extends ErrataFailure {
   }
 }
 
+/** What a batch staged is gone: its plan has to be made again, which the batch's workflow does. */
+export const STAGING_GONE = 'StagingGone';
+
 /** Failures that the same input meets again, however often it is tried. */
 export const NOT_WORTH_A_RETRY: readonly string[] = [
   // Records and payloads.
@@ -72,6 +75,7 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
   'VersionLogDamaged',
   'EntryRefused',
   'BlobMissing',
+  STAGING_GONE,
   'VersionUnknown',
   'ObjectNameInvalid',
   // The checkpoint and the mathematics.

@@ -32,8 +32,16 @@ export class BlobMissing extends ErrataFailure {
     super(
       `Blob ${hash} of lineage "${lineage}" is not in the store`,
       { lineage, sha256: hash },
-      'A staged blob is deleted when its batch is discarded: stage the update again. A blob of a committed version must come from a backup.',
+      'A blob of a committed version must come from a backup.',
     );
+  }
+}
+
+/** What a batch staged was discarded, by an earlier run of it that has ended. */
+export class StagingGone extends ErrataFailure {
+  override readonly name = 'StagingGone';
+  constructor(lineage: string, batchId: string) {
+    super(`What batch "${batchId}" of lineage "${lineage}" staged is gone`, { lineage, batchId }, 'Plan the batch again: what it needs is computed anew.');
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * What became of every revision of a lineage, each in an object of its own under a hash of its name: one look-up costs
- * one read, and nobody holds in memory what was decided long ago. Rules 22 to 25 of SPECIFICATION.md.
+ * one read, and nobody holds in memory what was decided long ago. Rules 23 to 25 of SPECIFICATION.md.
  *
  * The first outcome of an id is its outcome for good: put-if-absent decides, whoever is killed and whatever runs twice.
  * What an entry decided is written from the entry, by whoever needs the register next.
@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { KafkaPosition } from '../schemas/correction.ts';
-import type { BlobReference, Outcome, Removal } from '../schemas/editing.ts';
+import type { Outcome, Removal } from '../schemas/editing.ts';
 import { outcomeSchema } from '../schemas/outcome.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './canonical-json.ts';
@@ -71,11 +71,6 @@ export class Register {
     return (await this.#read(this.#nameOf('batches', batchId), z.object({ version: z.number() })))?.version ?? null;
   }
 
-  /** Whether an entry names the blob. */
-  async names(blob: BlobReference): Promise<boolean> {
-    return (await this.#store.get(this.#nameOf('blobs', blob.sha256))) !== null;
-  }
-
   /** The last words on these facts. One that is older than the correction that holds the fact says nothing any more. */
   async lastWords(factKeys: Iterable<string>): Promise<Map<string, FactNote>> {
     const found = new Map<string, FactNote>();
@@ -124,7 +119,6 @@ export class Register {
       const issuedAt = entry.retractions.find(({ id }) => id === by)?.issuedAt ?? (await this.#issuedAtOf(correctionId, entryOf));
       if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
     }
-    for (const blob of [entry.pairs, entry.probes.details]) if (blob !== null) await this.#put(this.#nameOf('blobs', blob.sha256), { version });
     await this.#put(this.#nameOf('batches', batchId), { version });
   }
 
@@ -152,7 +146,7 @@ export class Register {
     }
   }
 
-  #nameOf(kind: 'revisions' | 'batches' | 'blobs', key: string): string {
+  #nameOf(kind: 'revisions' | 'batches', key: string): string {
     return `${this.#folder}/${kind}/${hashed(key)}.json`;
   }
 

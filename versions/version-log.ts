@@ -8,7 +8,7 @@ import { LINEAGE_NAME } from '../schemas/correction.ts';
 import type { BlobReference } from '../schemas/editing.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { BlobMissing, EntryRefused, VersionLogDamaged, VersionUnknown } from './failures.ts';
+import { BlobMissing, EntryRefused, StagingGone, VersionLogDamaged, VersionUnknown } from './failures.ts';
 import { emptyHistory, extended, faultsOfEntry, type History, type StoredEntry } from './history.ts';
 import { checkObjectName, type ObjectStore } from './object-store.ts';
 import { Register } from './register.ts';
@@ -114,29 +114,44 @@ export class VersionLog {
     return { kind: 'exists', ...(await this.entry(entry.version)) };
   }
 
-  /** Writes a blob under the hash of its bytes; doing it twice is doing it once. */
+  /** Writes a blob under the hash of its bytes, for good; doing it twice is doing it once. */
   async putBlob(bytes: Uint8Array): Promise<BlobReference> {
     const reference = { sha256: sha256(bytes), bytes: bytes.byteLength };
     await this.#store.putIfAbsent(blobName(this.lineage, reference.sha256), bytes);
     return reference;
   }
 
-  /** A blob's bytes, checked against the hash. Throws `BlobMissing` or `VersionLogDamaged`. */
+  /** Writes a blob that a batch needs on its way; parts of a batch (`<batch>.<part>`) stage together with it. */
+  async stageBlob(batchId: string, bytes: Uint8Array): Promise<BlobReference> {
+    const reference = { sha256: sha256(bytes), bytes: bytes.byteLength, staged: batchId.split('.')[0]! };
+    await this.#store.putIfAbsent(nameOf(this.lineage, reference), bytes);
+    return reference;
+  }
+
+  /**
+   * The blob, kept for good, so that a version may name it. What is kept is never deleted, whoever discards what was
+   * staged. Throws `StagingGone`.
+   */
+  async keepBlob(reference: BlobReference): Promise<BlobReference> {
+    return await this.putBlob(await this.getBlob(reference));
+  }
+
+  /** Deletes what a batch staged. */
+  async discardStaged(batchId: string): Promise<void> {
+    const names: string[] = [];
+    for await (const name of this.#store.list(stagingFolder(this.lineage, batchId.split('.')[0]!))) names.push(name);
+    for (const name of names) await this.#store.delete(name);
+  }
+
+  /** A blob's bytes, checked against the hash. Throws `BlobMissing`, `StagingGone` or `VersionLogDamaged`. */
   async getBlob(reference: BlobReference): Promise<Uint8Array> {
-    const name = blobName(this.lineage, reference.sha256);
+    const name = nameOf(this.lineage, reference);
     const bytes = await this.#store.get(name);
-    if (bytes === null) throw new BlobMissing(this.lineage, reference.sha256);
+    if (bytes === null) throw reference.staged === undefined ? new BlobMissing(this.lineage, reference.sha256) : new StagingGone(this.lineage, reference.staged);
     if (bytes.byteLength !== reference.bytes) throw new VersionLogDamaged(this.lineage, name, `it has ${bytes.byteLength} bytes where ${reference.bytes} are due`);
     const found = sha256(bytes);
     if (found !== reference.sha256) throw new VersionLogDamaged(this.lineage, name, `its content hashes to ${found}`);
     return bytes;
-  }
-
-  /** Deletes a blob that no entry names; true where it did. Only for what the caller staged itself. */
-  async deleteUnreferenced(reference: BlobReference): Promise<boolean> {
-    const named = await (await this.register()).names(reference);
-    if (!named) await this.#store.delete(blobName(this.lineage, reference.sha256));
-    return !named;
   }
 
   async #readOn(): Promise<History> {
@@ -191,6 +206,14 @@ export class VersionLog {
 
 export function entryName(lineage: string, version: number): string {
   return `lineages/${lineage}/log/${String(version).padStart(20, '0')}.json`;
+}
+
+function nameOf(lineage: string, { sha256, staged }: BlobReference): string {
+  return staged === undefined ? blobName(lineage, sha256) : `${stagingFolder(lineage, staged)}${sha256}`;
+}
+
+function stagingFolder(lineage: string, batchId: string): string {
+  return `lineages/${lineage}/staging/${batchId}/`;
 }
 
 export function blobName(lineage: string, hash: string): string {

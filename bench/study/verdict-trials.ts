@@ -95,7 +95,6 @@ export async function tryBatches(engine: GatedEngine, kinds: readonly BatchKind[
       }
       if (staged.rows.length === 0) return unfit(staged.refused[0]?.reason ?? 'no target was found');
       const probes = await activities.runProbes({ ...step, staged, settings });
-      await ledger.discard({ lineage: STUDY_LINEAGE, batchId, staged });
       const { pass, failing, reasons } = probes.verdict;
       return {
         ...base,

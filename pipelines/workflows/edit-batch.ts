@@ -6,12 +6,12 @@
  * each planned on HEAD as it then is and each with a batch id of its own, since a commit is idempotent by that id.
  * Targets found before are used again.
  */
-import { ApplicationFailure, CancellationScope, ActivityFailure, isCancellation, log, proxyActivities, workflowInfo, type RetryPolicy } from '@temporalio/workflow';
+import { ApplicationFailure, ActivityFailure, isCancellation, log, proxyActivities, workflowInfo, type RetryPolicy } from '@temporalio/workflow';
 import type { EditActivities, EditStep, LedgerActivities } from '../../activities/index.ts';
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import { revisionId, type CorrectionRevision, type FactRevision } from '../../schemas/correction.ts';
-import { removalsInForce, type BatchPlan, type HeadReference, type Outcome, type ProbeReport, type Refusal, type StagedUpdate, type TargetShard } from '../../schemas/editing.ts';
-import { NOT_WORTH_A_RETRY, STOPS_A_LINEAGE } from '../../schemas/failures.ts';
+import { removalsInForce, type BatchPlan, type HeadReference, type Outcome, type ProbeReport, type Refusal, type TargetShard } from '../../schemas/editing.ts';
+import { NOT_WORTH_A_RETRY, STAGING_GONE, STOPS_A_LINEAGE } from '../../schemas/failures.ts';
 import { partIdOf } from './batch-id.ts';
 import { editTaskQueue, type EditBatchInput, type EditBatchResult } from './contract.ts';
 import {
@@ -85,6 +85,7 @@ class EditBatch {
     if (revisions.length > 0) await this.#editPart({ batchId, revisions, shards: [] });
     const lost = unaccounted(revisions, this.#outcomes);
     if (lost.length > 0) throw ApplicationFailure.nonRetryable(`without exactly one outcome: ${lost.slice(0, 5).join(', ')}`, 'OutcomesMissing', lost.length);
+    await this.#light.discard({ lineage: this.#input.lineage, batchId });
     return { head: this.#head, versions: this.#versions, outcomes: countOutcomes(this.#outcomes) };
   }
 
@@ -142,42 +143,31 @@ class EditBatch {
     throw ApplicationFailure.nonRetryable(`HEAD moved ${PLANS_MAX} times under batch ${part.batchId}`, 'HeadKeepsMoving');
   }
 
-  /** Stages, probes and, where the verdict is good, commits. What was staged in vain is discarded. */
+  /** Stages, probes and, where the verdict is good, commits. */
   async #attempt(part: Part, plan: BatchPlan, edits: CorrectionRevision[], shards: TargetShard[]): Promise<Attempt> {
     this.#attempts++;
-    let staged: StagedUpdate | null = null;
-    let probes: ProbeReport | null = null;
-    let mayBeCommitted = false;
     const step: EditStep = { lineage: this.#input.lineage, batchId: part.batchId, head: plan.head, edits, removals: removalsInForce(plan.removals, edits.map(revisionId)) };
     try {
-      staged = await this.#edit.stageUpdate({ ...step, shards });
+      const staged = await this.#edit.stageUpdate({ ...step, shards });
       const refused = unstaged(edits, staged);
       // Staged again without them, so that what is probed and committed is what was asked for.
       if (refused.length > 0) return { kind: 'drop', refused };
-      const report = (probes = await this.#edit.runProbes({ ...step, staged, settings: this.#input.verdict }));
+      const report = await this.#edit.runProbes({ ...step, staged, settings: this.#input.verdict });
       const next = nextStepAfter(report, edits, [...edits, ...plan.withdrawals]);
       if (next.kind === 'drop') return next;
       if (next.kind !== 'commit') return { ...failedVerdict(report), split: next.kind === 'split' };
       const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
-      mayBeCommitted = true;
       const result = await this.#light.commitVersion({ ...step, withdrawals: plan.withdrawals, staged, probes: report, workflow });
-      if (result.kind === 'head-moved') {
-        mayBeCommitted = false;
-        return { kind: 'plan-again', already: false };
-      }
+      if (result.kind === 'head-moved') return { kind: 'plan-again', already: false };
       if (result.already) return { kind: 'plan-again', already: true };
       return { kind: 'committed', version: result.version, hash: result.hash, edits };
     } catch (error) {
+      // After a reset: the run before discarded it when it ended.
+      if (failureTypeOf(error) === STAGING_GONE) return { kind: 'plan-again', already: false };
       const failure = editFailure(error);
       if (failure === null) throw error;
       log.error('An edit failed for good', { lineage: step.lineage, batchId: step.batchId, edits: edits.length, reason: reasonOf(error) });
       return failure;
-    } finally {
-      // A commit without an answer may still be on its way, and its version must not lose its blobs.
-      if (staged !== null && !mayBeCommitted) {
-        const leftover = { staged, probes };
-        await CancellationScope.nonCancellable(() => this.#light.discard({ lineage: step.lineage, batchId: step.batchId, ...leftover }));
-      }
     }
   }
 

@@ -5,7 +5,7 @@ import { createEditActivities, createLedgerActivities } from '../../activities/i
 import type { EditRequest } from '../../model/engine.ts';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
-import { EntryRefused } from '../../versions/failures.ts';
+import { EntryRefused, StagingGone } from '../../versions/failures.ts';
 import { hookIdOf } from '../../versions/hook-pairs.ts';
 import { Versions } from '../../versions/versions.ts';
 import { baseAnswer, FakeEngine, MISBEHAVING } from '../fake-engine.ts';
@@ -33,7 +33,7 @@ describe('a batch', () => {
       batchId: 'batch-1',
       corrections: 2,
       added: [{ correctionId: 'a', row: 0, position: revisions[0]!.position }, { correctionId: 'b', row: 1, target: 'Oslo' }],
-      pairs: staged.pairs,
+      pairs: { sha256: staged.pairs!.sha256, bytes: staged.pairs!.bytes },
       workflow: WORKFLOW,
       base: { name: 'fake' },
       parameters: { lambda: 1, gate: { kind: 'leverage' } },
@@ -267,39 +267,31 @@ describe('commit-version', () => {
     expect((await one.log.read()).head.version).toBe(1);
   });
 
-  it('refuses a version whose staged pairs are gone', async () => {
+  it('refuses a version of which something staged is gone', async () => {
     const { activities, log } = freshWorker();
-    const { commit, staged } = await runBatch(activities, '1', [correction('a')]);
-    await activities.discard({ lineage: LINEAGE, batchId: '1', staged });
-    await expect(commit()).rejects.toThrow(/is not in the store/);
+    const { commit } = await runBatch(activities, '1', [correction('a')]);
+    await activities.discard({ lineage: LINEAGE, batchId: '1' });
+    await expect(commit()).rejects.toThrow(StagingGone);
     expect((await log.read()).head.version).toBe(0);
   });
 });
 
 describe('discard', () => {
-  it('takes back what was staged, twice if need be, and nothing that was committed', async () => {
-    const { activities, log } = freshWorker();
+  it('takes back all that a batch and its parts staged, twice if need be, and nothing that was committed', async () => {
+    const { activities, log, store } = freshWorker();
+    const staging = () => [...store.objects.keys()].filter((name) => name.includes('/staging/'));
     const kept = await runBatch(activities, '1', [correction('a')]);
     await kept.commit();
-    await activities.discard({ lineage: LINEAGE, batchId: '1', staged: kept.staged });
-    await log.getBlob(kept.staged.pairs!);
-    const refused = await runBatch(activities, '2', [correction('b', { target: MISBEHAVING.ineffective })]);
-    for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '2', staged: refused.staged });
-    await expect(log.getBlob(refused.staged.pairs!)).rejects.toThrow(/is not in the store/);
-  });
-
-  it('takes back what the probes wrote, unless a version names the same', async () => {
-    const { activities, log } = freshWorker();
-    const refused = await runBatch(activities, '1', [correction('a', { target: MISBEHAVING.ineffective })]);
-    await activities.discard({ lineage: LINEAGE, batchId: '1', staged: refused.staged, probes: refused.probes });
-    await expect(log.getBlob(refused.probes.details)).rejects.toThrow(/is not in the store/);
-    // Blobs are named by their content, so that two batches with the same content have one blob.
-    const first = await runBatch(activities, '2', [correction('b')]);
-    const same = await runBatch(activities, '3', [correction('b')]);
-    expect(same.probes.details).toEqual(first.probes.details);
-    await first.commit();
-    await activities.discard({ lineage: LINEAGE, batchId: '3', staged: same.staged, probes: same.probes });
-    for (const blob of [first.staged.pairs!, first.probes.details]) await log.getBlob(blob);
+    const { entry } = await log.entry(1);
+    const refused = await runBatch(activities, '1.b', [correction('b', { target: MISBEHAVING.ineffective })]);
+    const other = await runBatch(activities, '2', [correction('c')]);
+    expect(staging().length).toBeGreaterThan(5);
+    for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '1' });
+    for (const blob of [entry.pairs!, entry.probes.details]) await log.getBlob(blob);
+    await expect(log.getBlob(refused.staged.pairs!)).rejects.toThrow(StagingGone);
+    expect((await other.commit()).kind).toBe('committed');
+    await activities.discard({ lineage: LINEAGE, batchId: '2' });
+    expect(staging()).toEqual([]);
   });
 });
 

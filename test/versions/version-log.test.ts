@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import { BlobMissing, EntryRefused, ObjectNameInvalid, VersionLogDamaged, VersionUnknown } from '../../versions/failures.ts';
+import { BlobMissing, EntryRefused, StagingGone, ObjectNameInvalid, VersionLogDamaged, VersionUnknown } from '../../versions/failures.ts';
 import { Versions } from '../../versions/versions.ts';
 import { blobName, entryName, VersionLog } from '../../versions/version-log.ts';
 import { addedCorrection, appendChange, versionEntry } from './entries.ts';
@@ -143,15 +143,15 @@ describe('damage is found while reading', () => {
 });
 
 describe('a staged blob', () => {
-  it('is deleted only while no version names it', async () => {
+  it('is gone with its batch, unless it was kept', async () => {
     const { log } = freshLog();
-    const pairs = await log.putBlob(Buffer.from('pairs'));
-    const unused = await log.putBlob(Buffer.from('unused'));
-    await appendChange(log, { add: [addedCorrection('a')], pairs });
-    expect(await log.deleteUnreferenced(pairs)).toBe(false);
-    expect(await log.deleteUnreferenced(unused)).toBe(true);
-    await log.getBlob(pairs);
-    await expect(log.getBlob(unused)).rejects.toThrow(BlobMissing);
+    const [kept, unused] = [await log.stageBlob('3.a', Buffer.from('pairs')), await log.stageBlob('3', Buffer.from('unused'))];
+    const blob = await log.keepBlob(kept);
+    expect(blob).not.toHaveProperty('staged');
+    await log.discardStaged('3');
+    expect(Buffer.from(await log.getBlob(blob)).toString()).toBe('pairs');
+    for (const gone of [kept, unused]) await expect(log.getBlob(gone)).rejects.toThrow(StagingGone);
+    await expect(log.keepBlob(unused)).rejects.toThrow(StagingGone);
   });
 });
 
