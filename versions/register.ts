@@ -35,6 +35,8 @@ export class Register {
   readonly #lineage: string;
   /** The version up to which everything is registered. */
   #complete = 0;
+  /** The version up to which everything was told. */
+  #told = 0;
 
   constructor(store: ObjectStore, lineage: string) {
     this.#store = store;
@@ -49,9 +51,10 @@ export class Register {
     let from = head;
     while (from > this.#complete && (await this.#store.get(this.#nameOfVersion(from))) === null) from--;
     for (let version = from + 1; version <= head; version++) {
-      await this.#registerEntry((await entryOf(version)).entry, entryOf);
+      const { entry, hash } = await entryOf(version);
+      await this.#registerEntry(entry, entryOf);
       // Last, so that it stands for all of them.
-      await this.#store.putIfAbsent(this.#nameOfVersion(version), canonicalJson({ version }));
+      await this.#put(this.#nameOfVersion(version), { version, hash });
     }
     this.#complete = Math.max(this.#complete, head);
   }
@@ -64,6 +67,28 @@ export class Register {
       if (outcome !== null) found.set(id, outcome);
     });
     return found;
+  }
+
+  /** What an entry decided, as it now stands: its corrections and retractions, and the corrections that left with it. */
+  async outcomesOfEntry({ added, retractions, removed }: VersionEntry): Promise<Outcome[]> {
+    const ids = [...added.map(({ correctionId }) => correctionId), ...retractions.map(({ id }) => id), ...removed.map(({ correctionId }) => correctionId)];
+    const first = await this.outcomesOf(ids);
+    const standing = new Map<string, Outcome>();
+    await eachOf(first.values(), async (outcome) => standing.set(outcome.revisionId, (await this.#fateOf(outcome)) ?? outcome));
+    return ids.flatMap((id) => standing.get(id) ?? []);
+  }
+
+  /** Versions up to `head` of which nobody said yet that they were told, ascending. */
+  async untold(head: number): Promise<number[]> {
+    let told = head;
+    while (told > this.#told && (await this.#store.get(this.#nameOfVersion(told, 'told'))) === null) told--;
+    return Array.from({ length: head - told }, (_, i) => told + 1 + i);
+  }
+
+  /** A version and all that it decided was told, and so was every version before it. */
+  async tellDone(version: number): Promise<void> {
+    await this.#store.putIfAbsent(this.#nameOfVersion(version, 'told'), canonicalJson({ version }));
+    this.#told = Math.max(this.#told, version);
   }
 
   /** The version that a batch made, or null. */
@@ -86,7 +111,7 @@ export class Register {
 
   /**
    * Registers outcomes and returns them as they now stand: an id that was decided before keeps what it became, and
-   * another record of it is its duplicate. What becomes of a committed correction later passes as it is.
+   * another record of it is its duplicate. Of a committed correction that left, it is how it left, whoever asks.
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
     const standing = new Map<Outcome, Outcome>();
@@ -97,8 +122,8 @@ export class Register {
   async #settleOne(outcome: Outcome): Promise<Outcome> {
     if (outcome.status === 'DUPLICATE') return outcome;
     const name = this.#nameOf('revisions', outcome.revisionId);
-    const present = (await this.#store.putIfAbsent(name, canonicalJson(outcome))) === 'exists' ? await this.#read(name, outcomeSchema) : null;
-    const stands = present === null ? outcome : isLaterFate(outcome, present) ? outcome : isSameRecord(outcome.position, present.position) ? present : duplicateOf(outcome, present);
+    const present = (await this.#put(name, outcome)) === 'exists' ? await this.#read(name, outcomeSchema) : null;
+    const stands = present === null ? outcome : isSameRecord(outcome.position, present.position) ? ((await this.#fateOf(present)) ?? (isLaterFate(outcome, present) ? outcome : present)) : duplicateOf(outcome, present);
     const note = noteOf(stands);
     if (note !== null) await this.#note(note);
     return stands;
@@ -113,6 +138,7 @@ export class Register {
       ...entry.retractions.map(({ id, factKey, position }): Outcome => ({ ...decided, revisionId: id, factKey, status: 'RETRACTED', position })),
     ];
     await eachOf(outcomes, (outcome) => this.#put(this.#nameOf('revisions', outcome.revisionId), outcome));
+    await this.#registerFates(entry);
     const held = new Set(entry.added.map(({ factKey }) => factKey));
     for (const { correctionId, factKey, because, by } of entry.removed) {
       if (held.has(factKey)) continue;
@@ -120,6 +146,21 @@ export class Register {
       if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
     }
     await this.#put(this.#nameOf('batches', batchId), { version });
+  }
+
+  /** How corrections left the hook. It is told instead of COMMITTED from then on, or a repeated word would bring them back. */
+  async #registerFates({ removed, version, batchId, createdAt }: VersionEntry): Promise<void> {
+    const committed = await this.outcomesOf(removed.map(({ correctionId }) => correctionId));
+    await eachOf(removed, async ({ correctionId, because, by }) => {
+      const first = committed.get(correctionId);
+      if (first === undefined || because === 'reverted') return;
+      const status = ({ superseded: 'SUPERSEDED', retracted: 'RETRACTED', contradicted: 'QUARANTINED' } as const)[because];
+      await this.#put(this.#nameOf('fates', correctionId), { ...first, status, version, reason: `${because} by ${by}`, measured: { code: because === 'contradicted' ? 'contradiction' : because, by }, batchId, decidedAt: Date.parse(createdAt) });
+    });
+  }
+
+  async #fateOf({ revisionId, status }: Outcome): Promise<Outcome | null> {
+    return status === 'COMMITTED' ? await this.#read(this.#nameOf('fates', revisionId), outcomeSchema) : null;
   }
 
   async #issuedAtOf(correctionId: string, entryOf: (version: number) => Promise<StoredEntry>): Promise<number | null> {
@@ -132,26 +173,26 @@ export class Register {
     await this.#put(`${this.#folderOfFact(note.factKey)}${String(note.issuedAt).padStart(16, '0')}-${note.because}.json`, note);
   }
 
-  async #put(name: string, content: object): Promise<void> {
-    await this.#store.putIfAbsent(name, canonicalJson(content));
+  async #put(name: string, content: object): Promise<'stored' | 'exists'> {
+    return await this.#store.putIfAbsent(name, sealed(content));
   }
 
   async #read<Content>(name: string, schema: z.ZodType<Content>): Promise<Content | null> {
     const bytes = await this.#store.get(name);
     if (bytes === null) return null;
     try {
-      return schema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
+      return schema.parse(unsealed(bytes));
     } catch (fault) {
       throw new VersionLogDamaged(this.#lineage, name, fault instanceof Error ? fault.message : String(fault));
     }
   }
 
-  #nameOf(kind: 'revisions' | 'batches', key: string): string {
+  #nameOf(kind: 'revisions' | 'fates' | 'batches', key: string): string {
     return `${this.#folder}/${kind}/${hashed(key)}.json`;
   }
 
-  #nameOfVersion(version: number): string {
-    return `${this.#folder}/versions/${String(version).padStart(20, '0')}.json`;
+  #nameOfVersion(version: number, what: 'versions' | 'told' = 'versions'): string {
+    return `${this.#folder}/${what}/${String(version).padStart(20, '0')}.json`;
   }
 
   #folderOfFact(factKey: string): string {
@@ -195,6 +236,18 @@ export function duplicateReason({ revisionId, status, version, position }: Outco
 
 export function isSameRecord(a: KafkaPosition, b: KafkaPosition): boolean {
   return a.topic === b.topic && a.partition === b.partition && a.offset === b.offset;
+}
+
+/** The content with its own hash, since nothing else names it: a changed byte is found by itself. */
+function sealed(content: unknown): Uint8Array {
+  return canonicalJson({ content, sha256: createHash('sha256').update(canonicalJson(content)).digest('hex') });
+}
+
+/** The content; throws where the bytes are not exactly those that it is sealed to. */
+export function unsealed(bytes: Uint8Array): unknown {
+  const { content } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as { content?: unknown };
+  if (content === undefined || !Buffer.from(sealed(content)).equals(bytes)) throw new TypeError('it is not what it was sealed as');
+  return content;
 }
 
 function hashed(key: string): string {

@@ -99,8 +99,15 @@ describe('the register', () => {
     const { store, log, again } = fresh();
     await (await log.register()).settle([outcome('x')]);
     const name = [...store.objects.keys()].find((one) => one.includes('/revisions/'))!;
-    store.objects.set(name, store.objects.get(name)!.subarray(0, 20));
+    const whole = store.objects.get(name)!;
+    store.objects.set(name, whole.subarray(0, 20));
     await expect((await again().register()).outcomesOf(['x'])).rejects.toThrow(VersionLogDamaged);
+    for (let i = 0; i < whole.length; i++) {
+      const changed = Uint8Array.from(whole);
+      changed[i]! ^= 1;
+      store.objects.set(name, changed);
+      await expect((await again().register()).outcomesOf(['x']), String(i)).rejects.toThrow(VersionLogDamaged);
+    }
   });
 
   it('holds nothing of what was decided in memory: a version costs no more reads and no more memory after a long history', async () => {
