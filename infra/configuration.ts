@@ -254,7 +254,7 @@ function resolveSetting(setting: Setting, path: string, sources: Sources, variab
     const read = setting.form.fromText(text);
     const checked = setting.form.schema.safeParse(read);
     if (checked.success) return finished(setting, checked.data, sources.workingDirectory);
-    sources.faults.push({ name: variable, value: setting.form.secret ? '[secret]' : text, expected: expectedOf(setting, checked.error.issues) });
+    sources.faults.push({ name: variable, value: setting.form.secret ? '[secret]' : withoutUser(text), expected: expectedOf(setting, checked.error.issues) });
     return setting.default;
   }
   const found = sources.file === null ? undefined : lookUp(sources.file.content, path);
@@ -267,8 +267,13 @@ function resolveSetting(setting: Setting, path: string, sources: Sources, variab
   }
   const checked = setting.form.schema.safeParse(found);
   if (checked.success) return finished(setting, checked.data, sources.file!.folder);
-  sources.faults.push({ name, value: typeof found === 'string' ? found : JSON.stringify(found), expected: expectedOf(setting, checked.error.issues) });
+  sources.faults.push({ name, value: withoutUser(typeof found === 'string' ? found : JSON.stringify(found)), expected: expectedOf(setting, checked.error.issues) });
   return setting.default;
+}
+
+/** A fault repeats what was found, but no password in an address. */
+function withoutUser(text: string): string {
+  return text.replaceAll(/:\/\/[^/]*@/g, '://[secret]@');
 }
 
 /** The variable's text; a secret may stand in a file that `<variable>_FILE` names. An empty variable counts as absent. */

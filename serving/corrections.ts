@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { CORRECTION_LIMITS, factKeyOf, faultsOf, type FactCorrection, type KafkaPosition } from '../schemas/correction.ts';
+import { SchemaRegistryUnavailable } from '../schemas/failures.ts';
 import { sourceOf, submissionFault } from './access.ts';
 import { callerOf, forRole } from './admission.ts';
 import type { FollowedLineages } from './followed-lineages.ts';
@@ -41,7 +42,11 @@ export function correctionRoutes(server: FastifyInstance, followed: FollowedLine
     const notHis = submissionFault(caller, correction, id !== undefined);
     if (notHis !== null) return refuse(reply, 403, 'not_permitted', notHis);
     if (followed.get(correction.lineage) === undefined) return refuseUnanswered(reply, { kind: 'unknown-lineage', lineage: correction.lineage });
-    const position = await submit(correction);
+    const position = await submit(correction).catch((fault: unknown) => {
+      if (fault instanceof SchemaRegistryUnavailable) return fault;
+      throw fault;
+    });
+    if (position instanceof SchemaRegistryUnavailable) return refuse(reply, 503, 'no_schema_registry', 'The schema registry gives no answer, so nothing was sent; try again later.');
     return reply.code(202).send({ id: correction.id, lineage: correction.lineage, factKey: factKeyOf(correction), issuedAt: correction.issuedAt, position });
   });
 }

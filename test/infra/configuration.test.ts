@@ -90,6 +90,21 @@ describe('the configuration', () => {
     expect(error.message).not.toContain('hunter');
   });
 
+  it('takes a schema registry with a user and an authority, all or nothing', () => {
+    expect(read({}).registry).toBeNull();
+    const { registry } = read({ ERRATA_SCHEMA_REGISTRY_URL: 'https://registry:8081/base', ERRATA_SCHEMA_REGISTRY_USERNAME: 'u', ERRATA_SCHEMA_REGISTRY_PASSWORD: 'hunter-two', ERRATA_SCHEMA_REGISTRY_CA: 'ca.pem' });
+    expect(registry).toMatchObject({ url: 'https://registry:8081/base', credentials: { username: 'u' }, caPath: join(folder, 'ca.pem') });
+    expect(inspect(registry, { depth: 9, showHidden: true })).not.toContain('hunter');
+    expect(faultsOf({ ERRATA_SCHEMA_REGISTRY_USERNAME: 'u' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_SCHEMA_REGISTRY_URL', 'ERRATA_SCHEMA_REGISTRY_PASSWORD']);
+    expect(faultsOf({ ERRATA_SCHEMA_REGISTRY_URL: 'http://r', ERRATA_SCHEMA_REGISTRY_PASSWORD: 'p' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_SCHEMA_REGISTRY_USERNAME']);
+  });
+
+  it('refuses a user in an address without repeating the password', () => {
+    const { faults, message } = faultsOf({ ERRATA_SCHEMA_REGISTRY_URL: 'https://u:hunter@registry:8081' });
+    expect(faults).toEqual([{ name: 'ERRATA_SCHEMA_REGISTRY_URL', value: 'https://[secret]@registry:8081', expected: 'an http or https address without a user in it' }]);
+    expect(message).not.toContain('hunter');
+  });
+
   it('asks for the rest of half-given SASL settings', () => {
     expect(faultsOf({ ERRATA_KAFKA_SASL_USERNAME: 'u' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_KAFKA_SASL_MECHANISM', 'ERRATA_KAFKA_SASL_PASSWORD']);
   });

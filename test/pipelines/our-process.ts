@@ -34,7 +34,9 @@ export class OurProcess {
     }
     await new Promise<void>((resolve, reject) => {
       child.on('message', (message) => {
-        if ((message as { kind: string }).kind === 'ready') resolve();
+        const announced = message as { kind: string; reason?: string };
+        if (announced.kind === 'ready') resolve();
+        if (announced.kind === 'refused') output += `refused: ${announced.reason}\n`;
       });
       child.once('exit', (code, signal) => reject(new Error(`${this.#name} ended (${code ?? signal}) before it was ready:\n${output}`)));
     });

@@ -161,7 +161,7 @@ describe('the stream with a schema registry', { timeout: 300_000 }, () => {
     const subject = subjectOf(topicsOf(OTHER_LINEAGE).outcomes);
     await client.register(subject, { type: 'record', name: 'CorrectionOutcome', namespace: 'errata', fields: [{ name: 'somethingElse', type: 'string' }] });
     const refused = new OurProcess('workflow-worker', { ...environment, ERRATA_LINEAGES: OTHER_LINEAGE }, servers.folder);
-    await expect(refused.start()).rejects.toThrow(new RegExp(`ended \\(1\\) before it was ready.*the schema registry refuses the schema of ${subject.replaceAll('.', '\\.')}: 409`, 's'));
+    await expect(refused.start()).rejects.toThrow(new RegExp(`ended \\(1\\) before it was ready.*refused: the schema registry refuses the schema of ${subject.replaceAll('.', '\\.')}: 409`, 's'));
   });
 
   it('waits for a registry that is killed, judges nothing meanwhile, and flows on when it is back', async () => {

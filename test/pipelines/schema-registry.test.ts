@@ -1,17 +1,19 @@
 /** The client against a real registry; `ERRATA_TEST_REGISTRY_URL` names another one that speaks Confluent's API. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { randomUUID } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { registryFormat, subjectOf } from '../../pipelines/record-format.ts';
 import { SCHEMA_CHARACTERS_MAX, SchemaRegistry } from '../../pipelines/schema-registry.ts';
 import { canonicalFormOf, recordCodec, schemaOf } from '../../schemas/avro.ts';
 import type { AvroComplexSchema, AvroSchema } from '../../schemas/avro-shape.ts';
 import { confluentHead, schemaIdOf } from '../../schemas/confluent-framing.ts';
 import { SchemaRefused, SchemaRegistryUnavailable, UndecodableRecord } from '../../schemas/failures.ts';
+import { Authority } from '../certificates.ts';
 import { REGISTRY_SETUP_WAIT_MS, startTestRegistry, type TestRegistry } from '../apicurio.ts';
 import { factCorrection } from './corrections.ts';
 
@@ -147,6 +149,33 @@ describe('a registry that misbehaves', () => {
       first = false;
     });
     expect(await client.schemaOf(7)).toBe('string');
+  });
+
+  it('is asked again after a while about an id that it did not know', async () => {
+    let registered = false;
+    const { registry: client, asked } = await answering((request, response) => (registered ? json(200, { schema: '"string"' }) : json(404, { error_code: 40403 }))(request, response));
+    expect(await client.schemaOf(7)).toBeInstanceOf(UndecodableRecord);
+    registered = true;
+    asked.length = 0;
+    expect(await client.schemaOf(7)).toBeInstanceOf(UndecodableRecord);
+    expect(asked).toHaveLength(0);
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 60_000);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(await client.schemaOf(7)).toBe('string');
+    clock.mockRestore();
+  });
+
+  it('is believed over TLS when its certificate is signed by the authority that is configured', async () => {
+    const authority = new Authority('an authority');
+    const { certificate, key } = authority.certify('localhost');
+    const secured = createTlsServer({ cert: certificate, key }, (_request, response) => void response.end(JSON.stringify({ schema: '"string"' })));
+    server = secured;
+    await new Promise<void>((resolve) => secured.listen(0, '127.0.0.1', resolve));
+    const address = `https://localhost:${(secured.address() as AddressInfo).port}`;
+    expect(await new SchemaRegistry({ url: address, credentials: null, ca: authority.certificate }).schemaOf(7)).toBe('string');
+    await expect(new SchemaRegistry({ url: address, credentials: null, ca: new Authority('another').certificate }).schemaOf(7)).rejects.toThrow(/certificate|signature/);
+    await expect(new SchemaRegistry({ url: address, credentials: null }).schemaOf(7)).rejects.toThrow(/certificate/);
   });
 
   it.each([

@@ -2,6 +2,7 @@ import type { Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
+import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import type { Engine, Generation } from '../../model/engine.ts';
 import { entryName } from '../../versions/version-log.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';
@@ -324,6 +325,13 @@ describe('corrections', () => {
     const { start, post } = await serve({ submit: async () => expect.fail('it was submitted') });
     await start();
     expect((await post('/v1/corrections', { ...fact, ...fault })).statusCode).toBe(status);
+  });
+
+  it('are to be sent again later where the schema registry is away', async () => {
+    const { start, post } = await serve({ submit: () => Promise.reject(new SchemaRegistryUnavailable('http://registry', 'no route', null)) });
+    await start();
+    const response = await post('/v1/corrections', fact);
+    expect([response.statusCode, response.json.error.code, response.headers['retry-after']]).toEqual([503, 'no_schema_registry', '1']);
   });
 
   it('are refused where there is no stream', async () => {
