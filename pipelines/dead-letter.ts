@@ -5,26 +5,34 @@ import type { Problem } from './ingest-record.ts';
 const HEADER = '__connect.errors';
 const MESSAGE_CHARACTERS_MAX = 2_000;
 
+/** A letter that comes back from the dead keeps what was said of it before; the last of each header is of this time. */
 export function deadLetter(record: ConsumedRecord, problem: Problem): OutgoingRecord {
-  return {
-    key: record.key,
-    value: record.value,
-    headers: {
-      ...record.headers,
-      [`${HEADER}.topic`]: record.topic,
-      [`${HEADER}.partition`]: String(record.partition),
-      [`${HEADER}.offset`]: record.offset,
-      [`${HEADER}.stage`]: 'VALUE_CONVERTER',
-      [`${HEADER}.exception.class.name`]: problem.className,
-      [`${HEADER}.exception.message`]: problem.message.slice(0, MESSAGE_CHARACTERS_MAX),
-    },
+  const headers = new Map(Object.entries(record.headers));
+  const add = (name: string, value: string) => {
+    const before = headers.get(`${HEADER}.${name}`);
+    headers.set(`${HEADER}.${name}`, before === undefined ? value : [...[before].flat(), value]);
   };
+  add('topic', record.topic);
+  add('partition', String(record.partition));
+  add('offset', record.offset);
+  add('stage', 'VALUE_CONVERTER');
+  add('exception.class.name', problem.className);
+  add('exception.message', problem.message.slice(0, MESSAGE_CHARACTERS_MAX));
+  return { key: record.key, value: record.value, headers: Object.fromEntries(headers) };
 }
 
 /** Where a dead letter came from and why it is one; null where its headers do not say. */
 export function originOf(letter: Pick<ConsumedRecord, 'headers'>): { topic: string; partition: number; offset: string; className: string; message: string } | null {
-  const text = (name: string): string | null => letter.headers[`${HEADER}.${name}`]?.toString() ?? null;
+  const text = (name: string): string | null => [letter.headers[`${HEADER}.${name}`] ?? []].flat().at(-1)?.toString() ?? null;
   const [topic, partition, offset] = [text('topic'), text('partition'), text('offset')];
-  if (topic === null || partition === null || offset === null) return null;
+  if (topic === null || !isWhole(partition, PARTITION_DIGITS_MAX) || !isWhole(offset, OFFSET_DIGITS_MAX)) return null;
   return { topic, partition: Number(partition), offset, className: text('exception.class.name') ?? '', message: text('exception.message') ?? '' };
+}
+
+/** Of 31 and 63 bits. */
+const PARTITION_DIGITS_MAX = 10;
+const OFFSET_DIGITS_MAX = 19;
+
+function isWhole(text: string | null, digitsMax: number): text is string {
+  return text !== null && text.length <= digitsMax && /^\d+$/.test(text);
 }

@@ -31,7 +31,10 @@ export function nextPiece(records: readonly ConsumedRecord[], endOffset: string,
   return { kind: 'revisions', chunk: { topic, partition, firstOffset: offset, throughOffset, endOffset, revisions: run.flatMap((item) => (item.kind === 'revision' ? [item.revision] : [])) } };
 }
 
-/** JSON needs a comma between two revisions. */
+/** JSON needs a comma between two revisions. A dead letter goes on with all that it brought. */
 function sizeOf(read: ReadRecord): number {
-  return read.kind === 'revision' ? jsonBytes(read.revision) + 1 : read.record.value?.length ?? 0;
+  if (read.kind === 'revision') return jsonBytes(read.revision) + 1;
+  const { key, value, headers } = read.record;
+  const parts = [key, value, ...Object.entries(headers).flat(2)];
+  return parts.reduce((bytes, part) => bytes + (part === null ? 0 : Buffer.byteLength(part)), 0);
 }

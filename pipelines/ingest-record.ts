@@ -1,6 +1,6 @@
 /** What a record on the corrections topic is: a revision of a fact, or a dead letter with its reason. */
 import type { RecordDecoder } from '../schemas/avro.ts';
-import { CORRECTION_LIMITS, factKeyOf, faultsOf, retractionId, type FactCorrection, type FactRevision } from '../schemas/correction.ts';
+import { CORRECTION_LIMITS, factKeyOf, faultsOf, isInstant, retractionId, type FactCorrection, type FactRevision } from '../schemas/correction.ts';
 import { UndecodableRecord } from '../schemas/failures.ts';
 import type { ConsumedRecord } from './kafka.ts';
 
@@ -8,12 +8,12 @@ export type ReadRecord = { kind: 'revision'; revision: FactRevision; record: Con
 
 /** As it stands in the dead letter's headers. */
 export interface Problem {
-  className: 'UndecodableRecord' | 'UnsoundCorrection' | 'UnsoundKey' | 'RecordTooLarge';
+  className: 'UndecodableRecord' | 'UnsoundCorrection' | 'UnsoundKey' | 'UnsoundTimestamp' | 'RecordTooLarge';
   message: string;
 }
 
-/** Longest key of a fact: subject and relation with every character escaped. */
-const KEY_CHARACTERS_MAX = 2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax) + 1;
+/** Longest key of a fact: Unicode's NFC makes at most three of a character of the subject or the relation, an escape two. */
+export const KEY_CHARACTERS_MAX = 3 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax) + 1;
 
 /**
  * Reads one record of a lineage's corrections topic; never throws.
@@ -29,6 +29,7 @@ export function readRecord(record: ConsumedRecord, lineage: string, decoder: Rec
   if (record.value === null) {
     const factKey = keyText(record.key);
     if (typeof factKey !== 'string') return dead('UnsoundKey', factKey.fault);
+    if (!isInstant(record.timestamp)) return dead('UnsoundTimestamp', `a retraction is issued at its record's timestamp, and ${record.timestamp} is no count of milliseconds since 1970`);
     return { kind: 'revision', revision: { kind: 'retraction', factKey, position, id: retractionId(position), issuedAt: record.timestamp }, record };
   }
   if (record.value.length > CORRECTION_LIMITS.recordBytesMax) {

@@ -30,8 +30,12 @@ export interface OutgoingRecord {
   key: Buffer | string | null;
   /** Null: a tombstone. */
   value: Buffer | null;
-  headers?: Record<string, Buffer | string>;
+  headers?: RecordHeaders;
 }
+
+/** A name may stand several times, and without a value. */
+export type RecordHeaders = Record<string, HeaderValue | HeaderValue[]>;
+export type HeaderValue = Buffer | string | null;
 
 export interface RecordPosition {
   topic: string;
@@ -44,7 +48,7 @@ export interface ConsumedRecord extends RecordPosition {
   timestamp: number;
   key: Buffer | null;
   value: Buffer | null;
-  headers: Record<string, Buffer | string>;
+  headers: RecordHeaders;
 }
 
 /** Successive records of one partition, in the hands of one reader. */
@@ -52,22 +56,22 @@ export interface PartitionBatch {
   topic: string;
   partition: number;
   records: ConsumedRecord[];
+  /** The offset that was asked for: between it and the first record there is none. */
+  fromOffset: string;
   /** Next offset that the broker will give (the partition's high watermark). */
   endOffset: string;
   /** Everything up to this offset is dealt with: it is committed and not read again. */
   done(throughOffset: string): Promise<void>;
-  /** The offset that was asked for: between it and the first record there is none. */
-  fromOffset: string;
   /** Tells the group that this member lives; throws when the partition is no longer its own. */
   heartbeat(): Promise<void>;
   /** The reader returns and gets the partition's rest again after this time. */
   pauseForMs(pauseMs: number): void;
+  /** The reader returns and gets the partition from this offset on. */
+  seek(offset: string): void;
   /** False once the consumer stops or moved elsewhere: return without taking more. */
   mine(): boolean;
 }
 
-  /** The reader returns and gets the partition from this offset on. */
-  seek(offset: string): void;
 export interface RecordReader {
   /** Leaves the group; waits for the batch in hand. */
   stop(): Promise<void>;
@@ -77,14 +81,14 @@ export interface RecordReader {
   readonly ready: Promise<void>;
   /** Whether it is a member now. */
   joined(): boolean;
-}
-
-export interface RecordSender {
-  /** Resolves when all replicas in sync have the records; their positions, in order (offset -1 where a broker did not say). */
   /** Whether the partition is this member's. */
   owns(topic: string, partition: number): boolean;
   /** Reads a partition of its own from this offset on. */
   seek(position: RecordPosition): void;
+}
+
+export interface RecordSender {
+  /** Resolves when all replicas in sync have the records; their positions, in order (offset -1 where a broker did not say). */
   send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]>;
   close(): Promise<void>;
 }
@@ -303,7 +307,7 @@ class Sender implements RecordSender {
   }
 
   async #sendPart(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
-    const messages = records.map((record): Message => ({ key: record.key, value: record.value, ...(record.headers === undefined ? {} : { headers: record.headers }) }));
+    const messages = records.map((record): Message => ({ key: record.key, value: record.value, ...(record.headers === undefined ? {} : { headers: writableHeaders(record.headers) }) }));
     const producer = await this.open();
     const written = await producer.send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages }).catch((error: unknown) => {
       // What a failure leaves of the sequence is not to be trusted: the next send is a new producer's.
@@ -391,28 +395,28 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
     ended,
     ready,
     joined: () => joined,
+    owns: (topic, partition) => joined && (assigned[topic]?.includes(partition) ?? false),
+    seek: (position) => consumer.seek(position),
     async stop() {
       stopping = true;
       for (const timer of timers) clearTimeout(timer);
       await consumer.disconnect();
-    owns: (topic, partition) => joined && (assigned[topic]?.includes(partition) ?? false),
-    seek: (position) => consumer.seek(position),
     },
   };
 }
 
-function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, positions: Map<string, string> | null, reader: { timers: Set<NodeJS.Timeout>; stopping: () => boolean }): PartitionBatch {
+function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, positions: Map<string, string> | null, reader: { consumer: Consumer; timers: Set<NodeJS.Timeout>; stopping: () => boolean }): PartitionBatch {
   const { topic, partition } = payload.batch;
   return {
     topic,
     partition,
     records,
+    // kafkajs has it and does not declare it.
+    fromOffset: (payload.batch as unknown as { fetchedOffset: string }).fetchedOffset,
     endOffset: payload.batch.highWatermark,
     async done(throughOffset) {
       const next = String(BigInt(throughOffset) + 1n);
       payload.resolveOffset(throughOffset);
-    // kafkajs has it and does not declare it.
-    fromOffset: (payload.batch as unknown as { fetchedOffset: string }).fetchedOffset,
       if (positions === null) await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: next }] }] });
       else positions.set(`${topic}-${partition}`, next);
     },
@@ -425,19 +429,14 @@ function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, po
       }, pauseMs);
       reader.timers.add(timer);
     },
+    seek: (offset) => reader.consumer.seek({ topic, partition, offset }),
     mine: () => payload.isRunning() && !payload.isStale() && !reader.stopping(),
   };
 }
 
-    seek: (offset) => reader.consumer.seek({ topic, partition, offset }),
 function consumedRecord(message: KafkaMessage, payload: EachBatchPayload): ConsumedRecord {
-  const headers: ConsumedRecord['headers'] = {};
-  for (const [name, value] of Object.entries(message.headers ?? {})) {
-    const last = Array.isArray(value) ? value.at(-1) : value;
-    if (last !== undefined) headers[name] = last;
-  }
   const { topic, partition } = payload.batch;
-  return { topic, partition, offset: message.offset, timestamp: Number(message.timestamp), key: message.key, value: message.value, headers };
+  return { topic, partition, offset: message.offset, timestamp: Number(message.timestamp), key: message.key, value: message.value, headers: headersOf(message.headers ?? {}) };
 }
 
 /**
@@ -495,6 +494,23 @@ class Doors {
       throw refusalOf(error, this.#channel) ?? error;
     }
   }
+}
+
+/** Of a name that objects inherit (`constructor`) kafkajs makes a list that begins with what they inherit. */
+function headersOf(headers: Record<string, unknown>): RecordHeaders {
+  const isValue = (value: unknown): value is HeaderValue => value === null || typeof value === 'string' || Buffer.isBuffer(value);
+  const entries = Object.entries(headers).map(([name, value]): [string, HeaderValue | HeaderValue[]] => {
+    if (isValue(value)) return [name, value];
+    const values = Array.isArray(value) ? value.filter(isValue) : [];
+    return [name, values.length === 1 ? (values[0] ?? null) : values];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** kafkajs cannot write a header without a value: it gets an empty one. */
+function writableHeaders(headers: RecordHeaders): Record<string, Buffer | string | (Buffer | string)[]> {
+  const written = (value: HeaderValue): Buffer | string => value ?? Buffer.alloc(0);
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.map(written) : written(value)]));
 }
 
 function clientConfiguration(settings: KafkaSettings, doors: Doors, logger: Logger): KafkaConfig {

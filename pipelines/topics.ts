@@ -37,7 +37,8 @@ export function topicSpecifications(lineage: string, settings: TopicSettings): T
   const topics = topicsOf(lineage);
   const { partitions, replicationFactor } = settings;
   return [
-    { name: topics.corrections, partitions, replicationFactor, configuration: {} },
+    // Producers may compress as they like; the broker turns it into what our client can read, or one record would stop ingest.
+    { name: topics.corrections, partitions, replicationFactor, configuration: { 'compression.type': 'gzip' } },
     { name: topics.deadLetters, partitions, replicationFactor, configuration: { 'max.message.bytes': String(DEAD_LETTER_BYTES_MAX), 'retention.ms': '-1' } },
     { name: topics.outcomes, partitions, replicationFactor, configuration: { 'cleanup.policy': 'compact' } },
     // One partition: versions are a sequence, and whoever follows them needs it in order.

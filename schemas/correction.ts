@@ -122,8 +122,40 @@ export function faultsOf(correction: FactCorrection): string[] {
   if (correction.neighbourhood.length > limits.neighbourhoodMax) faults.push(`${correction.neighbourhood.length} neighbourhood prompts, at most ${limits.neighbourhoodMax} are allowed`);
   correction.paraphrases.forEach((prompt, i) => text(`paraphrases[${i}]`, prompt, limits.promptCharactersMax));
   correction.neighbourhood.forEach((prompt, i) => text(`neighbourhood[${i}]`, prompt, limits.promptCharactersMax));
-  if (!Number.isSafeInteger(correction.issuedAt) || correction.issuedAt < 0 || correction.issuedAt > limits.issuedAtMax) faults.push('issuedAt is not a count of milliseconds since 1970');
+  if (!isInstant(correction.issuedAt)) faults.push('issuedAt is not a count of milliseconds since 1970');
+  const bytes = faults.length === 0 ? recordBytesOf(correction) : 0;
+  if (bytes > limits.recordBytesMax) faults.push(`its record has ${bytes} bytes, at most ${limits.recordBytesMax} are allowed`);
   return faults;
+}
+
+/** Whether a number is a count of milliseconds since 1970 that a date can have. */
+export function isInstant(milliseconds: number): boolean {
+  return Number.isSafeInteger(milliseconds) && milliseconds >= 0 && milliseconds <= CORRECTION_LIMITS.issuedAtMax;
+}
+
+/** Bytes of a correction that has no other fault in single-object encoding: counted, since whoever checks one cannot always load a codec. */
+export function recordBytesOf(correction: FactCorrection): number {
+  const { id, lineage, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt } = correction;
+  const list = (items: readonly string[]): number => items.reduce((sum, item) => sum + textBytes(item), 1 + (items.length > 0 ? longBytes(items.length) : 0));
+  const optional = (text: string | null): number => 1 + (text === null ? 0 : textBytes(text));
+  const texts = [id, lineage, subject, prompt, target, source].reduce((sum, text) => sum + textBytes(text), 0);
+  return HEAD_BYTES + texts + optional(relation) + optional(previousAnswer) + list(paraphrases) + list(neighbourhood) + longBytes(issuedAt);
+}
+
+const LONG_BYTES_MAX = 10;
+/** The single-object head: a mark and the fingerprint of the schema. */
+const HEAD_BYTES = 10;
+
+function textBytes(text: string): number {
+  const { length } = new TextEncoder().encode(text);
+  return longBytes(length) + length;
+}
+
+/** Avro writes a whole number from 0 zig-zag, seven bits a byte. */
+function longBytes(value: number): number {
+  let bytes = 1;
+  for (let rest = 2 * value; rest >= 0x80 && bytes < LONG_BYTES_MAX; rest = Math.floor(rest / 0x80)) bytes++;
+  return bytes;
 }
 
 /** A text in Unicode NFC with runs of white space folded to one space: what is equal so is the same subject. */

@@ -93,7 +93,7 @@ describe('a line of corrections', () => {
   });
 
   it('with a name of its own making is quoted in part, and steers no terminal', () => {
-    const [{ reason }] = faultOf(JSON.stringify({ ...FACT, [`\u001b[2J${'k'.repeat(5_000)}`]: 1 })) as [{ reason: string }];
+    const { reason } = faultOf(JSON.stringify({ ...FACT, [`\u001b[2J${'k'.repeat(5_000)}`]: 1 }))[0]!;
     expect(reason).toHaveLength(INPUT_LIMITS.reasonCharactersMax + 1);
     expect(reason).not.toContain('\u001b');
   });
