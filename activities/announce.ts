@@ -1,6 +1,6 @@
 /**
  * Registers what was decided and tells the topics: a version first, so that whoever hears of a correction finds its
- * version.
+ * version. A version whose batch was cut off before it was told is told by whoever announces next.
  */
 import type { Outcome } from '../schemas/editing.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
@@ -30,12 +30,26 @@ export function announceActivities({ announcer, versions }: AnnounceDependencies
   return {
     async announce({ lineage, outcomes, version }) {
       const log = versions.log(lineage);
-      const standing = outcomes.length === 0 ? [] : await (await log.register()).settle(outcomes);
-      if (version !== null) await announcer.announceVersion(hookVersionOf(await log.entry(version)));
-      if (standing.length > 0) await announcer.announceOutcomes(lineage, standing);
+      const register = await log.register();
+      const standing = await register.settle(outcomes);
+      const told = new Set<string>();
+      for (const untold of await register.untold(Math.max(version ?? 0, (await log.read()).head.version))) {
+        const stored = await log.entry(untold);
+        const decided = await register.outcomesOfEntry(stored.entry);
+        await announcer.announceVersion(hookVersionOf(stored));
+        await announcer.announceOutcomes(lineage, decided);
+        await register.tellDone(untold);
+        for (const outcome of decided) told.add(nameOf(outcome));
+      }
+      const rest = standing.filter((outcome) => !told.has(nameOf(outcome)));
+      if (rest.length > 0) await announcer.announceOutcomes(lineage, rest);
       return standing;
     },
   };
+}
+
+function nameOf({ revisionId, status, position }: Outcome): string {
+  return `${status} ${position.topic}-${position.partition}-${position.offset} ${revisionId}`;
 }
 
 export function hookVersionOf({ entry, hash }: StoredEntry): HookVersion {

@@ -126,9 +126,9 @@ export class PartitionIngest {
 
   /** Reads again what a workflow no longer has. An outage of either side is not its affair. */
   async lookBack(reader: Pick<RecordReader, 'owns' | 'seek'>): Promise<void> {
-    const { standing, logger } = this.#dependencies;
-    for (const [topic, lineage] of standing === undefined ? [] : this.#lineageOf) {
-      const partitions = await standing!(lineage).catch(() => []);
+    const { logger } = this.#dependencies;
+    for (const [topic, lineage] of this.#lineageOf) {
+      const partitions = (await this.#dependencies.standing?.(lineage).catch(() => null)) ?? [];
       for (const { partition, committed, throughOffset } of partitions) {
         if (committed === null || !reader.owns(topic, partition)) continue;
         const offset = this.#places.goBack(partitionKey({ topic, partition }), throughOffset, committed);

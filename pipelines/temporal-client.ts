@@ -81,7 +81,7 @@ export class TemporalLineages {
       return { kind: 'accepted', acceptance };
     } catch (error) {
       const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
-      if (refusal?.type === RECORDS_MISSING) return { kind: 'behind', throughOffset: String(refusal.details?.[0] ?? '-1') };
+      if (refusal?.type === RECORDS_MISSING) return { kind: 'behind', throughOffset: refusal.details?.[0] as string };
       if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
       const reason = this.#told(error);
       return { kind: 'unavailable', message: reason instanceof ErrataFailure ? `${reason.message}. ${reason.hint}` : reason instanceof Error ? reason.message : String(reason) };

@@ -147,7 +147,8 @@ function fatesOf(asked: ReadonlyMap<string, Asked>, told: ReadonlyMap<string, Ou
     const last = outcomes.at(-1)!;
     if (!due.last.some((status) => status === last.status)) fault(`Outcomes: ${what} was told to be ${heard}; ${due.because}.`);
     else if (due.version !== null && last.version !== due.version) fault(`Outcomes: ${what} was told to be ${heard}; ${due.because}.`);
-    const others = outcomes.slice(0, -1).filter(({ status, version }) => !due.before.includes(`${status} ${version}`));
+    // What is no version's may have been settled twice, with another reason: after a reset, say.
+    const others = outcomes.filter(({ status, version }) => (status !== last.status || (due.version !== null && version !== due.version)) && !due.before.includes(`${status} ${version}`));
     if (others.length > 0) fault(`Outcomes: ${what} was told to be ${heard}, which contradict each other.`);
     if (last.status === 'QUARANTINED' && (last.reason ?? '') === '') fault(`Outcomes: ${what} was quarantined without a reason.`);
   }

@@ -70,10 +70,10 @@ function checkNames(store: ReadonlyMap<string, Buffer>, lineage: string, fault: 
   for (const [name, bytes] of store) {
     if (name.startsWith('.tmp/')) continue;
     const rest = name.startsWith(prefix) ? name.slice(prefix.length) : null;
-    const [, folder, hash] = /^blobs\/([0-9a-f]{2})\/([0-9a-f]{64})$/.exec(rest ?? '') ?? [];
+    const hash = /^(?:blobs\/[0-9a-f]{2}|staging\/[^/]+)\/([0-9a-f]{64})$/.exec(rest ?? '')?.[1];
     if (hash !== undefined) {
       // Named or not: whatever can be seen is whole.
-      if (!hash.startsWith(folder!) || sha256(bytes) !== hash) fault(`the blob ${hash} holds bytes that hash to ${sha256(bytes)}`);
+      if (sha256(bytes) !== hash) fault(`${name} holds bytes that hash to ${sha256(bytes)}`);
     } else if (rest === null || !(/^log\/\d{20}\.json$/.test(rest) || rest.startsWith('register/'))) fault(`the store holds ${name}, which is no object of the lineage`);
   }
 }

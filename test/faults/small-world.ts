@@ -1,0 +1,60 @@
+/** A world as a run leaves it, made in a moment: the real steps of a batch on an engine without a model, and topics that are lists. */
+import { announceActivities } from '../../activities/announce.ts';
+import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
+import { deadLetter } from '../../pipelines/dead-letter.ts';
+import { committedOutcomes, quarantined } from '../../pipelines/workflows/edit-decisions.ts';
+import { recordCodec } from '../../schemas/avro.ts';
+import { revisionIssuedAt, type CorrectionRevision, type FactRevision, type RetractionRevision } from '../../schemas/correction.ts';
+import type { Outcome } from '../../schemas/editing.ts';
+import { Versions } from '../../versions/versions.ts';
+import { correction, LINEAGE, retraction, runBatch, TOPIC } from '../activities/corrections.ts';
+import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
+import { MemoryStore } from '../versions/memory-store.ts';
+import type { TopicRecord, World } from './read-world.ts';
+
+export async function smallWorld(): Promise<World> {
+  const store = new MemoryStore();
+  const versions = new Versions(store);
+  const world: World = { lineage: LINEAGE, corrections: [], deadLetters: [], outcomes: [], versions: [], offsets: [], store: new Map() };
+  const activities = { ...createEditActivities({ engine: new FakeEngine(), versions }), ...createLedgerActivities({ versions }) };
+  const append = (topic: TopicRecord[], value: Buffer): void => void topic.push({ partition: 0, offset: String(topic.length), timestamp: 0, key: null, value, headers: {} });
+  const announcing = announceActivities({
+    versions,
+    announcer: {
+      announceVersion: async (version) => append(world.versions, recordCodec('hook-version').encode(version)),
+      announceOutcomes: async (_, outcomes) => outcomes.forEach((outcome) => append(world.outcomes, recordCodec('correction-outcome').encode(outcome))),
+    },
+  });
+
+  const edit = async (batchId: string, revisions: (CorrectionRevision | RetractionRevision)[], refused: CorrectionRevision[] = []): Promise<void> => {
+    world.corrections.push(...[...revisions, ...refused].map(recordOf));
+    const decision = { lineage: LINEAGE, batchId, decidedAt: 1 };
+    const { plan, step, commit } = await runBatch(activities, batchId, revisions);
+    const committed = await commit();
+    if (committed.kind !== 'committed') throw new Error('HEAD moved');
+    const outcomes: Outcome[] = [
+      ...plan.settled,
+      ...committedOutcomes(step.edits, plan.withdrawals, plan.removals, committed.version, decision),
+      ...quarantined(refused, refused.map(({ correction: { id } }) => ({ id, code: 'not-effective', reason: 'it does not hold', measured: {} })), decision),
+    ];
+    await announcing.announce({ lineage: LINEAGE, outcomes, version: committed.version });
+  };
+
+  const [a, b, c] = [correction('a'), correction('b'), correction('c')];
+  await edit('batch-1', [a, b, c], [correction('weak', { target: MISBEHAVING.ineffective })]);
+  await edit('batch-2', [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), retraction(b), correction('c')]);
+  const garbage: TopicRecord = { partition: 1, offset: '0', timestamp: 0, key: Buffer.from('k'), value: Buffer.from('garbage'), headers: {} };
+  world.corrections.push(garbage);
+  const letter = deadLetter({ ...garbage, topic: TOPIC, headers: {} }, { className: 'UndecodableRecord', message: 'it is no Avro' });
+  world.deadLetters.push({ ...garbage, partition: 0, headers: Object.fromEntries(Object.entries(letter.headers ?? {}).map(([name, value]) => [name, String(value)])) });
+  const ends = world.corrections.filter(({ partition }) => partition === 0).map(({ offset }) => Number(offset) + 1);
+  world.offsets.push({ partition: 0, end: String(Math.max(...ends)), committed: String(Math.max(...ends)) }, { partition: 1, end: '1', committed: '1' });
+  world.store = new Map([...store.objects].map(([name, bytes]) => [name, Buffer.from(bytes)]));
+  return world;
+}
+
+function recordOf(revision: FactRevision): TopicRecord {
+  const { partition, offset } = revision.position;
+  const value = revision.kind === 'correction' ? recordCodec('fact-correction').encode(revision.correction) : null;
+  return { partition, offset, timestamp: revisionIssuedAt(revision), key: Buffer.from(revision.factKey), value, headers: {} };
+}
