@@ -126,4 +126,27 @@ describe('the register', () => {
     expect((await (await reader.register()).outcomesOf(['a0'])).get('a0')).toMatchObject({ version: 1 });
     expect(gets).toBeLessThan(5);
   });
+
+  // Regression: records delivered again after a reset were told to be committed, after they had been told to be superseded.
+  it('tells of a correction that left how it left, whoever asks for what it was', async () => {
+    const { log, again } = fresh();
+    await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
+    await appendChange(log, { add: [addedCorrection('b', { factKey: 'a|{} is in', position: position(2) })], remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'b' }] });
+    const register = await again().register();
+    const committed = outcome('a', { status: 'COMMITTED', version: 1, position: position(1) });
+    expect(await register.settle([committed])).toMatchObject([{ revisionId: 'a', status: 'SUPERSEDED', version: 2, position: position(1), measured: { code: 'superseded', by: 'b' } }]);
+    expect(await register.settle([outcome('b', { status: 'COMMITTED', version: 2, position: position(2) })])).toMatchObject([{ status: 'COMMITTED', version: 2 }]);
+  });
+
+  it('knows which versions nobody has told yet', async () => {
+    const { log, again } = fresh();
+    for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
+    const register = await log.register();
+    expect(await register.untold(3)).toEqual([1, 2, 3]);
+    await register.tellDone(1);
+    await register.tellDone(2);
+    expect(await (await again().register()).untold(3)).toEqual([3]);
+    await register.tellDone(3);
+    expect(await register.untold(3)).toEqual([]);
+  });
 });
