@@ -67,6 +67,7 @@ async function commands(): Promise<(CommandSpecification<never> | CommandGroup)[
     import('./commands/ask.ts'),
     import('./commands/log.ts'),
     import('./commands/show.ts'),
+    import('./commands/verify.ts'),
     import('./commands/watch.ts'),
     import('./commands/demo.ts'),
     import('./commands/token/index.ts'),

@@ -2,6 +2,7 @@
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { FileStore } from './file-store.ts';
 import type { ObjectStore } from './object-store.ts';
+import { verifyLineage, type Verification } from './verify.ts';
 import { VersionLog } from './version-log.ts';
 
 export class Versions {
@@ -20,6 +21,11 @@ export class Versions {
       this.#logs.set(lineage, log);
     }
     return log;
+  }
+
+  /** Everything about a lineage that is not as the specification has it. */
+  async verify(lineage: string, progress?: (objects: number) => void): Promise<Verification> {
+    return await verifyLineage(this.#store, lineage, progress);
   }
 
   /** Lineages that have at least one version or blob, ascending. Walks the whole store. */

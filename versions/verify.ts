@@ -1,0 +1,199 @@
+/**
+ * Reads a lineage's log, blobs and register and says everything that is not as SPECIFICATION.md has it. Nothing else is
+ * read or believed: hashes are computed anew, the fold is folded anew. A single changed byte shows, for everything is
+ * named by its hash, holds its own, or is named by what follows it.
+ */
+import { createHash } from 'node:crypto';
+import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { emptyHistory, extended, faultsOfEntry, type History } from './history.ts';
+import type { ObjectStore } from './object-store.ts';
+import { decodePairs } from './pairs.ts';
+import { unsealed } from './register.ts';
+import { blobName, entryName } from './version-log.ts';
+
+export interface Finding {
+  object: string;
+  problem: string;
+}
+
+export interface Verification {
+  lineage: string;
+  versions: number;
+  /** Corrections that hold at the last sound version. */
+  corrections: number;
+  objects: number;
+  bytes: number;
+  findings: Finding[];
+  /** The hash of the last entry, which nothing but the register vouches for; `anchored` says whether it does. */
+  head: { version: number; hash: string | null; anchored: boolean };
+}
+
+/** Findings past this are counted, not kept. */
+const FINDINGS_MAX = 1_000;
+const OBJECTS_AT_ONCE_MAX = 16;
+
+export async function verifyLineage(store: ObjectStore, lineage: string, progress: (objects: number) => void = () => {}): Promise<Verification> {
+  return await new Verifier(store, lineage, progress).verify();
+}
+
+class Verifier {
+  readonly #store: ObjectStore;
+  readonly #lineage: string;
+  readonly #progress: (objects: number) => void;
+  readonly #findings: Finding[] = [];
+  #unkept = 0;
+  #objects = 0;
+  #bytes = 0;
+
+  constructor(store: ObjectStore, lineage: string, progress: (objects: number) => void) {
+    this.#store = store;
+    this.#lineage = lineage;
+    this.#progress = progress;
+  }
+
+  async verify(): Promise<Verification> {
+    const root = `lineages/${this.#lineage}/`;
+    const named = new Map<string, string[]>([['log', []], ['blobs', []], ['register', []], ['staging', []]]);
+    for await (const name of this.#store.list(root)) {
+      const group = named.get(name.slice(root.length).split('/')[0]!);
+      if (group === undefined) this.#found(name, 'is no object of a version log');
+      else group.push(name);
+    }
+    const hashes: string[] = [];
+    const history = await this.#log(named.get('log')!, hashes);
+    for (const kind of ['blobs', 'staging']) await each(named.get(kind)!, (name) => this.#contentAddressed(name));
+    const anchored = await this.#register(named.get('register')!, hashes);
+    if (this.#unkept > 0) this.#findings.push({ object: root, problem: `and ${this.#unkept} more` });
+    return {
+      lineage: this.#lineage,
+      versions: history.head.version,
+      corrections: history.active.size,
+      objects: this.#objects,
+      bytes: this.#bytes,
+      findings: this.#findings,
+      head: { ...history.head, anchored },
+    };
+  }
+
+  async #log(names: readonly string[], hashes: string[]): Promise<History> {
+    let history = emptyHistory(this.#lineage);
+    const batches = new Map<string, number>();
+    for (const [i, name] of names.entries()) {
+      if (name !== entryName(this.#lineage, i + 1)) {
+        this.#found(name, `stands where version ${i + 1} is due; nothing from here on can be used`);
+        break;
+      }
+      const bytes = (await this.#get(name))!;
+      const hash = sha256(bytes);
+      hashes.push(hash);
+      const entry = this.#entry(name, bytes);
+      if (entry === null) break;
+      const faults = faultsOfEntry(history, entry);
+      const earlier = batches.get(entry.batchId);
+      if (earlier !== undefined) faults.push(`batch "${entry.batchId}" already made version ${earlier}`);
+      batches.set(entry.batchId, entry.version);
+      for (const fault of faults) this.#found(name, fault);
+      if (faults.length > 0) break;
+      await this.#blobsOf(name, entry);
+      history = extended(history, [{ entry, hash }]);
+    }
+    return history;
+  }
+
+  #entry(name: string, bytes: Uint8Array): VersionEntry | null {
+    try {
+      const json: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+      if (!Buffer.from(canonicalJson(json)).equals(bytes)) throw new TypeError('it is not canonical JSON');
+      const checked = versionEntrySchema.safeParse(json);
+      if (checked.success) return checked.data;
+      this.#found(name, checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '));
+    } catch (fault) {
+      this.#found(name, reasonOf(fault));
+    }
+    return null;
+  }
+
+  /** That the blobs of an entry are there and say what the entry has them say; their hashes are checked with all blobs. */
+  async #blobsOf(name: string, entry: VersionEntry): Promise<void> {
+    const { pairs, probes, added } = entry;
+    const read = async (what: string, blob: { sha256: string; bytes: number }, check: (bytes: Uint8Array) => string | null) => {
+      const bytes = await this.#store.get(blobName(this.#lineage, blob.sha256));
+      if (bytes === null) return this.#found(name, `its ${what}, blob ${blob.sha256}, are not in the store`);
+      if (bytes.byteLength !== blob.bytes) this.#found(name, `its ${what} have ${bytes.byteLength} bytes where ${blob.bytes} are due`);
+      try {
+        const fault = check(bytes);
+        if (fault !== null) this.#found(name, fault);
+      } catch (fault) {
+        this.#found(name, `its ${what} cannot be read: ${reasonOf(fault)}`);
+      }
+    };
+    if (pairs !== null) {
+      await read('pairs', pairs, (bytes) => {
+        const { count, subjects } = decodePairs(bytes);
+        if (added.some(({ row }) => row >= count)) return `its pairs have ${count} rows, of which it names others`;
+        return added.some(({ row, subject }) => subjects[row] !== subject.trim()) ? 'its pairs are about other subjects' : null;
+      });
+    }
+    await read('probe details', probes.details, (bytes) => {
+      const ids = (JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as { id: string }[]).map(({ id }) => id);
+      return [...ids].sort().join('\n') === added.map(({ correctionId }) => correctionId).sort().join('\n') ? null : 'its probe details are of other corrections';
+    });
+  }
+
+  async #contentAddressed(name: string): Promise<void> {
+    const bytes = await this.#get(name);
+    const hash = bytes === null ? null : sha256(bytes);
+    if (hash !== null && hash !== name.split('/').at(-1)) this.#found(name, `its content hashes to ${hash}`);
+  }
+
+  /** Whether the register vouches for the last entry. */
+  async #register(names: readonly string[], hashes: readonly string[]): Promise<boolean> {
+    let anchored = hashes.length === 0;
+    await each(names, async (name) => {
+      const bytes = await this.#get(name);
+      if (bytes === null) return;
+      let content: unknown;
+      try {
+        content = unsealed(bytes);
+      } catch (fault) {
+        return this.#found(name, reasonOf(fault));
+      }
+      if (!name.includes('/register/versions/')) return;
+      const { version, hash } = content as { version: number; hash: string };
+      if (hashes[version - 1] !== hash) this.#found(name, `version ${version} was registered with hash ${hash}, its entry hashes to ${hashes[version - 1] ?? 'nothing'}`);
+      else if (version === hashes.length) anchored = true;
+    });
+    return anchored;
+  }
+
+  async #get(name: string): Promise<Uint8Array | null> {
+    const bytes = await this.#store.get(name);
+    this.#objects += 1;
+    this.#bytes += bytes?.byteLength ?? 0;
+    if (this.#objects % 100 === 0) this.#progress(this.#objects);
+    return bytes;
+  }
+
+  #found(object: string, problem: string): void {
+    if (this.#findings.length < FINDINGS_MAX) this.#findings.push({ object, problem });
+    else this.#unkept += 1;
+  }
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+function reasonOf(fault: unknown): string {
+  return fault instanceof Error ? fault.message : String(fault);
+}
+
+async function each(names: readonly string[], work: (name: string) => Promise<void>): Promise<void> {
+  const queue = [...names];
+  await Promise.all(
+    Array.from({ length: Math.min(OBJECTS_AT_ONCE_MAX, queue.length) }, async () => {
+      for (let name = queue.shift(); name !== undefined; name = queue.shift()) await work(name);
+    }),
+  );
+}
