@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Clients } from '../../cli/clients.ts';
 import { watchOutcomes } from '../../cli/outcome-watch.ts';
 import type { ConsumedRecord } from '../../pipelines/kafka.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { topicsOf } from '../../pipelines/topics.ts';
 import { recordCodec } from '../../schemas/avro.ts';
 import type { Outcome, OutcomeStatus } from '../../schemas/editing.ts';
@@ -39,7 +40,7 @@ describe('the fate of a revision', () => {
 });
 
 async function listening() {
-  let receive: ((records: ConsumedRecord[]) => Promise<void> | void) | null = null;
+  let receive: ((records: ConsumedRecord[]) => Promise<unknown> | void) | null = null;
   const cluster = {
     endOffsets: () => Promise.resolve(new Map([[0, '0']])),
     follow: (_topics: readonly string[], _from: unknown, onRecords: (records: ConsumedRecord[]) => Promise<void> | void) => {
@@ -47,7 +48,7 @@ async function listening() {
       return Promise.resolve({ stop: () => Promise.resolve(), ended: new Promise<Error>(() => {}), joined: () => true });
     },
   };
-  const watch = await watchOutcomes({ cluster } as unknown as Clients, ['default']);
+  const watch = await watchOutcomes({ cluster, format: SINGLE_OBJECT_FORMAT } as unknown as Clients, ['default']);
   const codec = recordCodec('correction-outcome');
   const deliver = async (announced: Outcome) => {
     await receive!([{ topic: topics.outcomes, partition: 0, offset: '0', timestamp: 0, key: null, headers: {}, value: Buffer.from(codec.encode(announced)) }]);

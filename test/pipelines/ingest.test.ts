@@ -4,12 +4,13 @@ import { nextPiece } from '../../pipelines/ingest-chunk.ts';
 import { PAUSE_FIRST_MS, PAUSE_MAX_MS, PartitionIngest, type AcceptAnswer, type IngestDependencies } from '../../pipelines/ingest.ts';
 import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { ConsumedRecord, OutgoingRecord, PartitionBatch } from '../../pipelines/kafka.ts';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
+import { SINGLE_OBJECT_FORMAT, type RecordFormat } from '../../pipelines/record-format.ts';
 import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type Carried, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
 import { LineageState } from '../../pipelines/workflows/lineage-state.ts';
 import { jsonBytes } from '../../pipelines/workflows/json-size.ts';
 import { recordCodec } from '../../schemas/avro.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
+import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { factCorrection, LINEAGE, TOPIC } from './corrections.ts';
 
@@ -55,12 +56,12 @@ class FakePartition {
   }
 }
 
-function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing']): PartitionIngest {
+function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing'], format: RecordFormat = SINGLE_OBJECT_FORMAT): PartitionIngest {
   return new PartitionIngest([LINEAGE], {
     read: () => Promise.reject(new Error('not read here')),
     deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
     accept: async (_lineage, chunk) => accept(chunk),
-    format: SINGLE_OBJECT_FORMAT,
+    format,
     logger: SILENT,
     ...(standing === undefined ? {} : { standing }),
   });
@@ -133,6 +134,29 @@ describe('ingest', () => {
     away = false;
     await ingest.take(partition.batch());
     expect(partition.left).toBe(0);
+  });
+
+  it('judges nothing while the schema registry is away, and goes on where it was', async () => {
+    const partition = new FakePartition([record(0), record(1, 'garbage'), record(2)]);
+    let away = true;
+    const asked: number[] = [];
+    const ingest = ingestWith(accepted, () => undefined, undefined, {
+      ...SINGLE_OBJECT_FORMAT,
+      decoder: async (name, values) => {
+        asked.push([...values].length);
+        if (away) throw new SchemaRegistryUnavailable('http://registry', 'no route', null);
+        return await SINGLE_OBJECT_FORMAT.decoder(name, values);
+      },
+    });
+    await ingest.take(partition.batch());
+    await ingest.take(partition.batch());
+    expect(partition.pauses).toEqual([PAUSE_FIRST_MS, 2 * PAUSE_FIRST_MS]);
+    expect(ingest.waiting.get(`${TOPIC}-0`)).toMatch(/registry at http:\/\/registry gives no answer/);
+    expect([partition.committed, ingest.counts.deadLetters]).toEqual([-1n, 0]);
+    away = false;
+    await ingest.take(partition.batch());
+    expect([partition.left, ingest.counts]).toEqual([0, expect.objectContaining({ accepted: 2, deadLetters: 1 })]);
+    expect(asked).toEqual([3, 3, 3, 2, 1]);
   });
 
   // Regression: the answer to a chunk that is sent again is the first one's, and more records may have come since.

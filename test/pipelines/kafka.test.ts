@@ -75,6 +75,23 @@ describe('the cluster', () => {
     await reader.stop();
   });
 
+  it('hands records on again to a follower who could not read them yet, from the first on', async () => {
+    await cluster.ensureTopics(topicSpecifications('again', SETTINGS));
+    const topic = topicsOf('again').corrections;
+    await sender.send(topic, Array.from({ length: 5 }, (_, i) => ({ key: 'one key', value: Buffer.from(String(i)) })));
+    const heard = new Heard<string>();
+    let tries = 0;
+    const reader = await cluster.follow([topic], 'beginning', (records) => {
+      heard.add(...records.map(({ value }) => value!.toString()));
+      return Promise.resolve(++tries < 3 ? 'again' : undefined);
+    });
+    await sender.send(topic, [{ key: 'one key', value: Buffer.from('5') }]);
+    const values = await heard.count(16);
+    expect(values.filter((value) => value === '0')).toHaveLength(3);
+    expect(values.slice(values.lastIndexOf('0'))).toEqual(['0', '1', '2', '3', '4', '5']);
+    await reader.stop();
+  });
+
   it('says how far a group is behind, also before it has read anything', async () => {
     await cluster.ensureTopics(topicSpecifications('lag', SETTINGS));
     const topic = topicsOf('lag').corrections;
