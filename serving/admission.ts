@@ -60,7 +60,7 @@ export function admit(server: FastifyInstance, users: () => Users): readonly Adm
     }
     if (asking.kind !== 'caller') return refuseStranger(reply, asking);
     const { caller } = asking;
-    if (!caller.roles.includes(admission.role)) return refuseCaller(request, reply, caller, `has not the role "${admission.role}"`);
+    if (!caller.roles.includes(admission.role)) return refuseCaller(request, reply, caller, `lacks the role "${admission.role}"`);
     if (admission.lineage === 'every' && caller.lineages !== null) return refuseCaller(request, reply, caller, 'is for some lineages only, and this tells of all');
     callers.set(request, caller);
   });
@@ -100,7 +100,7 @@ function refuseStranger(reply: FastifyReply, stranger: Stranger): FastifyReply {
     case 'no-token':
       return challenge(reply, 'no_token', 'This needs a token: send "Authorization: Bearer <token>".');
     case 'malformed':
-      return challenge(reply, 'malformed_token', 'The Authorization header is not of the form "Bearer errata_…".');
+      return challenge(reply, 'malformed_token', 'This is no token: one is sent as "Authorization: Bearer errata_…", with 43 characters behind the "_".');
     case 'unknown-token':
       return challenge(reply, 'unknown_token', 'The token is not known here; perhaps it was revoked.');
     case 'expired':

@@ -120,7 +120,7 @@ const PAGE: [path: string, file: string, type: string][] = [
 function pageRoutes(server: FastifyInstance): void {
   for (const [path, file, type] of PAGE) {
     server.get(path, forAnyone(), async (_, reply) => {
-      void reply.headers({ 'content-security-policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'", 'x-content-type-options': 'nosniff', 'cache-control': 'no-cache' });
+      void reply.headers({ 'content-security-policy': "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'", 'x-content-type-options': 'nosniff', 'cache-control': 'no-cache' });
       return reply.type(type).send(await readFile(new URL(`page/${file}`, import.meta.url), 'utf8'));
     });
   }

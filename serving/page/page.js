@@ -8,6 +8,8 @@ const TOKEN_KEY = 'errata-token';
 
 let newest = null;
 
+const BEHIND_TOKEN = [document.querySelector('main'), byId('lineage').parentElement];
+
 /** The server asks for a token, or for another one than it was shown. */
 class TokenNeeded extends Error {}
 
@@ -43,12 +45,12 @@ const share = (value) => element('td', value === null || value === undefined ? '
 
 function showIdentified(withToken) {
   byId('identify').hidden = true;
-  document.querySelector('main').hidden = false;
+  for (const part of BEHIND_TOKEN) part.hidden = false;
   byId('forget').hidden = !withToken;
 }
 
 function askForToken(why) {
-  document.querySelector('main').hidden = true;
+  for (const part of BEHIND_TOKEN) part.hidden = true;
   byId('forget').hidden = true;
   byId('head').textContent = '';
   byId('identify').hidden = false;

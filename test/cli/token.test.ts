@@ -120,7 +120,7 @@ describe('errata ask', () => {
     const ask = await served();
     const { token } = await create('--name', 'desk', '--role', 'submit');
     const refused = await ask({ ERRATA_TOKEN: token });
-    expect(refused).toMatchObject({ code: EXIT.usage, err: expect.stringMatching(/"desk" has not the role "read"[^]*errata token list/) as string });
+    expect(refused).toMatchObject({ code: EXIT.usage, err: expect.stringMatching(/"desk" lacks the role "read"[^]*errata token list/) as string });
     await errata(['token', 'revoke', 'desk']);
     const unknown = await ask({ ERRATA_TOKEN: token });
     expect(unknown).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('revoked') as string });
