@@ -9,6 +9,7 @@ import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import type { AvroSchema } from '../schemas/avro-shape.ts';
+import { boundedJson, UnsoundJson, type JsonLimits } from '../schemas/bounded-json.ts';
 import { SCHEMA_ID_MAX } from '../schemas/confluent-framing.ts';
 import { SchemaRefused, SchemaRegistryUnavailable, UndecodableRecord } from '../schemas/failures.ts';
 
@@ -20,8 +21,9 @@ export interface SchemaRegistrySettings {
   ca?: string;
 }
 
-/** Longest schema text that is taken from a registry. */
-export const SCHEMA_CHARACTERS_MAX = 262_144;
+/** Longest schema text that is taken from a registry, and the most in it: to compile one takes time. */
+export const SCHEMA_CHARACTERS_MAX = 65_536;
+const SCHEMA_LIMITS: JsonLimits = { valuesMax: 5_000, depthMax: 100 };
 
 export class SchemaRegistry {
   readonly #settings: SchemaRegistrySettings;
@@ -135,7 +137,7 @@ const ATTEMPTS_MAX = 3;
 const RETRY_WAIT_MS = 100;
 const CONNECTIONS_MAX = 4;
 const KNOWN_SCHEMAS_MAX = 1_000;
-const KNOWN_CHARACTERS_MAX = 32 * SCHEMA_CHARACTERS_MAX;
+const KNOWN_CHARACTERS_MAX = 128 * SCHEMA_CHARACTERS_MAX;
 /** So that a flood of records with one unknown id is one question, and a schema that is registered late is found. */
 const UNUSABLE_KNOWN_MS = 30_000;
 const REASON_CHARACTERS_MAX = 500;
@@ -171,8 +173,11 @@ function schemaIn(id: number, answer: Answer): AvroSchema | UndecodableRecord {
   if (answer.tooLong || (typeof schema === 'string' && schema.length > SCHEMA_CHARACTERS_MAX)) return unusable(id, `is longer than ${SCHEMA_CHARACTERS_MAX} characters`);
   if (schemaType !== undefined && schemaType !== 'AVRO') return unusable(id, `is of the type ${JSON.stringify(schemaType).slice(0, 20)}, not AVRO`);
   if (Array.isArray(references) && references.length > 0) return unusable(id, 'refers to schemas of other subjects, which are not followed');
-  const parsed = typeof schema === 'string' ? jsonIn(schema) : null;
-  return parsed === null ? unusable(id, 'is no Avro schema in JSON') : (parsed as AvroSchema);
+  try {
+    return boundedJson(typeof schema === 'string' ? schema : '', SCHEMA_LIMITS) as AvroSchema;
+  } catch (cause) {
+    return unusable(id, `is no Avro schema in JSON that can be read: ${cause instanceof UnsoundJson ? cause.reason : String(cause)}`);
+  }
 }
 
 function unusable(id: number, why: string): UndecodableRecord {

@@ -149,7 +149,7 @@ const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
 
 /** By the schema's object: what belongs to a schema that a registry told goes with it. */
 const types = new WeakMap<object, avsc.Type>();
-const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver>>();
+const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver | UndecodableRecord>>();
 const RELEASED = Object.fromEntries(RECORD_NAMES.map((record) => [record, releasedSchemasOf(record)]));
 const SINGLE_OBJECT = singleObjectFraming();
 
@@ -163,18 +163,19 @@ function typeOf(schema: AvroSchema): avsc.Type {
 
 function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | undefined {
   if (reader === writer) return undefined;
-  const known = (typeof writer === 'string' ? undefined : resolvers.get(writer)) ?? new Map<AvroSchema, avsc.Resolver>();
+  const known = resolvers.get(writer as object) ?? new Map<AvroSchema, avsc.Resolver | UndecodableRecord>();
   let resolver = known.get(reader);
   if (resolver === undefined) {
     try {
       // A union of somebody else's may hold what cannot be told apart as plain values; a writer's values are never made.
       resolver = typeOf(reader).createResolver(avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }));
     } catch (cause) {
-      throw new UndecodableRecord('unknown-schema', `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`);
+      resolver = new UndecodableRecord('unknown-schema', `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`);
     }
     known.set(reader, resolver);
-    if (typeof writer !== 'string') resolvers.set(writer, known);
+    if (typeof writer === 'object' && writer !== null) resolvers.set(writer, known);
   }
+  if (resolver instanceof UndecodableRecord) throw resolver;
   return resolver;
 }
 

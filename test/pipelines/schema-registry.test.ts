@@ -183,6 +183,8 @@ describe('a registry that misbehaves', () => {
     ['references', { schema: '"Other"', references: [{ name: 'Other', subject: 's', version: 1 }] }, /other subjects/],
     ['no JSON', { schema: '{' }, /no Avro schema/],
     ['no schema', {}, /no Avro schema/],
+    ['too many parts', { schema: JSON.stringify(Array.from({ length: 6_000 }, () => 'int')) }, /no Avro schema in JSON that can be read/],
+    ['too many levels', { schema: '['.repeat(200) + ']'.repeat(200) }, /no Avro schema in JSON that can be read/],
     ['a schema that is too long', { schema: JSON.stringify({ type: 'string', doc: 'x'.repeat(SCHEMA_CHARACTERS_MAX) }) }, /longer than/],
     ['an answer that is far too long', { schema: 'x'.repeat(8 * SCHEMA_CHARACTERS_MAX) }, /longer than/],
   ])('gives a record a reason to be refused by a schema of %s', async (_what, body, reason) => {
