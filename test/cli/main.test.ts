@@ -97,7 +97,7 @@ describe('errata', () => {
     writeFileSync(join(folder, 'bad.ndjson'), '{"subject":"a","prompt":"b a","target":"c"}\n\n{"subject":"a"\n{"subject":"z","prompt":"b a","target":""}\n');
     const { code, err } = await errata(['submit', '--file', 'bad.ndjson'], { ERRATA_KAFKA_BROKERS: '127.0.0.1:1' });
     expect(code).toBe(EXIT.usage);
-    expect(err).toContain('bad.ndjson:3: no JSON');
+    expect(err).toContain('bad.ndjson:3: it is no JSON');
     expect(err).toContain('bad.ndjson:4: target is empty');
     expect(err).toContain('nothing was sent');
   });

@@ -194,8 +194,15 @@ describe('requests', () => {
 });
 
 async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setImmediate(resolve));
+  const end = Date.now() + UNTIL_MS;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error('what was waited for did not come');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
+
+/** Long enough for any machine; without it a test that failed would go on asking for good. */
+const UNTIL_MS = 60_000;
 
 function connectionsOf(server: Server): Promise<number> {
   return new Promise((resolve, reject) => server.getConnections((fault, count) => (fault ? reject(fault) : resolve(count))));
