@@ -1,8 +1,8 @@
 /**
  * How fast records go from Kafka into the workflows' buffers, in rounds: ingest is held (SIGSTOP) while the round's
- * records are written, so that writing them costs the measured system nothing, then let go. Between two rounds the
- * lineages are terminated, so that every round meets empty buffers and warm processes. When the last record was in is
- * read from the lineages' histories, so that nobody asks meanwhile.
+ * records are written, so that writing them costs the measured system nothing, then let go. Every round has lineages
+ * of its own, so that it meets empty buffers and warm processes; those of the other rounds are read as well and have
+ * nothing. When the last record was in is read from the lineages' histories, so that nobody asks meanwhile.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';
@@ -24,18 +24,17 @@ export interface IngestRound {
 
 const LOOK_EVERY_MS = 100;
 
-export async function measureIngest(system: LoadedSystem, rounds: number, recordsPerLineage: number, tell: (round: IngestRound) => void): Promise<IngestRound[]> {
+export async function measureIngest(system: LoadedSystem, rounds: readonly (readonly string[])[], recordsPerLineage: number, tell: (round: IngestRound) => void): Promise<IngestRound[]> {
   const measured: IngestRound[] = [];
-  for (let round = 0; round < rounds; round++) {
+  for (const lineages of rounds) {
     await resting(system);
-    if (round > 0) await Promise.all(system.lineages.map((lineage) => system.temporal.client.workflow.getHandle(lineageWorkflowId(lineage)).terminate('the next round begins with empty buffers')));
     const { result: before, letGoAt } = await heldBack(system, async () => {
-      for (const lineage of system.lineages) await system.submit(loadCorrections(lineage, round * recordsPerLineage, recordsPerLineage));
+      for (const lineage of lineages) await system.submit(loadCorrections(lineage, 0, recordsPerLineage));
       return system.figures();
     });
     await resting(system);
     const cpu = cpuBetween(before, system.figures());
-    measured.push(await roundOf(system, recordsPerLineage * system.lineages.length, letGoAt, cpu));
+    measured.push(await roundOf(system, lineages, recordsPerLineage * lineages.length, letGoAt, cpu));
     tell(measured.at(-1)!);
   }
   return measured;
@@ -56,10 +55,10 @@ async function resting(system: LoadedSystem): Promise<void> {
   while ((await system.lag()) > 0) await delay(LOOK_EVERY_MS);
 }
 
-async function roundOf(system: LoadedSystem, records: number, letGoAt: number, cpu: Record<string, number>): Promise<IngestRound> {
+async function roundOf(system: LoadedSystem, lineages: readonly string[], records: number, letGoAt: number, cpu: Record<string, number>): Promise<IngestRound> {
   let lastAt = letGoAt;
   let [updates, accepted, events, bytes] = [0, 0, 0, 0];
-  for (const lineage of system.lineages) {
+  for (const lineage of lineages) {
     const handle = system.temporal.client.workflow.getHandle(lineageWorkflowId(lineage));
     const [history, description] = [await handle.fetchHistory(), await handle.describe()];
     events += description.historyLength;

@@ -74,8 +74,9 @@ async function main(options: Options): Promise<void> {
   const measured = (lineages: readonly string[], environment: Record<string, string>, work: (system: LoadedSystem) => Promise<void>) => onSystem(configuration, lineages, options.partitions, environment, work);
 
   if (options.only.includes('ingest')) {
-    await measured(names, FILL_ONLY, async (system) => {
-      result.ingest = await during(progress, 'ingest', () => measureIngest(system, options.rounds, options.roundRecords, ({ recordsPerSecond }) => progress.note(`${Math.round(recordsPerSecond)} records/s`)));
+    const rounds = Array.from({ length: options.rounds }, (_, round) => names.map((name) => `${name}-round-${round + 1}`));
+    await measured(rounds.flat(), FILL_ONLY, async (system) => {
+      result.ingest = await during(progress, 'ingest', () => measureIngest(system, rounds, options.roundRecords, ({ recordsPerSecond }) => progress.note(`${Math.round(recordsPerSecond)} records/s`)));
     });
   }
   if (options.only.includes('backlog')) {
