@@ -10,6 +10,7 @@ import { LINEAGE } from './system.ts';
 const NEIGHBOUR = 'the old mother is on';
 const ASK_EVERY_MS = 1_000;
 const ANSWER_WAIT_MS = 30_000;
+const END_SEEN_MS = 500;
 
 export class ServeWatch {
   readonly violations: string[] = [];
@@ -50,6 +51,8 @@ export class ServeWatch {
           await this.#ask(port);
           this.asked++;
         } catch (error) {
+          // Its end is seen a moment after it, and before that it has its port.
+          await delay(END_SEEN_MS);
           if (before === this.#disturbances && this.#serve.port === port) this.violations.push(`Serve: undisturbed, it did not answer: ${error instanceof Error ? error.message : String(error)}.`);
         }
       }
