@@ -9,6 +9,7 @@ import { randomUUID } from 'node:crypto';
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Logger } from './logger.ts';
+import { partitionOf } from './murmur2.ts';
 import { refusalOf, type Channel, type ChannelRefused } from './refused-channel.ts';
 
 export interface KafkaSettings {
@@ -329,12 +330,13 @@ class Sender implements RecordSender {
 /** Which partition a message was put into; kafkajs does not say. */
 type PartitionLedger = WeakMap<Message, number>;
 
-/** Java's partitioner (murmur2 of the key), with a note of what it chose. */
+/** Java's partitioner, with a note of what it chose. */
 function notingPartitioner(ledger: PartitionLedger): ICustomPartitioner {
   return () => {
     const choose = Partitioners.DefaultPartitioner();
     return (choice) => {
-      const partition = choose(choice);
+      const { key } = choice.message;
+      const partition = key === null || key === undefined ? choose(choice) : partitionOf(Buffer.from(key), choice.partitionMetadata.length);
       ledger.set(choice.message, partition);
       return partition;
     };

@@ -1,0 +1,181 @@
+/** Whatever a producer may write, on a real broker: ingest goes on, and the dead-letter topic has the very bytes. */
+import { CompressionCodecs, CompressionTypes, Kafka, logLevel, type Consumer, type KafkaMessage, type Producer } from 'kafkajs';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { EmbeddedKafka } from '../../infra/embedded/kafka.ts';
+import { startIngest, type Ingest } from '../../pipelines/ingest.ts';
+import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
+import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
+import { recordCodec } from '../../schemas/avro.ts';
+import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
+import { factCorrection } from '../pipelines/corrections.ts';
+import { startTestKafka } from '../servers.ts';
+
+const LINEAGE = 'odd';
+const TOPICS = topicsOf(LINEAGE);
+const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
+const folder = mkdtempSync(path.join(tmpdir(), 'errata-fuzz-kafka-'));
+
+let broker: EmbeddedKafka;
+let cluster: KafkaCluster;
+let sender: RecordSender;
+let producer: Producer;
+let consumer: Consumer;
+let ingest: Ingest;
+const accepted: string[] = [];
+const letters: KafkaMessage[] = [];
+let heard: () => void = () => undefined;
+
+beforeAll(async () => {
+  broker = await startTestKafka(folder);
+  cluster = new KafkaCluster({ brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null }, SILENT);
+  await cluster.ensureTopics(topicSpecifications(LINEAGE, { partitions: 1, replicationFactor: 1 }));
+  sender = await cluster.sender();
+  const kafka = new Kafka({ brokers: [...broker.brokers], logLevel: logLevel.NOTHING });
+  // Its own way to a partition takes a minute for a key of a megabyte.
+  producer = kafka.producer({ createPartitioner: () => () => 0 });
+  await producer.connect();
+  consumer = kafka.consumer({ groupId: 'letters', maxWaitTimeInMs: 100 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [TOPICS.deadLetters], fromBeginning: true });
+  await consumer.run({
+    eachMessage: async ({ message }) => {
+      letters.push(message);
+      heard();
+    },
+  });
+  ingest = await startIngest([LINEAGE], {
+    read: (group, topics, onBatch) => cluster.read(group, topics, onBatch),
+    deadLetters: sender,
+    async accept(_, chunk) {
+      accepted.push(...chunk.revisions.map((revision) => (revision.kind === 'correction' ? revision.correction.id : revision.factKey)));
+      heard();
+      return { kind: 'accepted', acceptance: { throughOffset: chunk.throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } as never };
+    },
+    logger: SILENT,
+    format: SINGLE_OBJECT_FORMAT,
+  });
+});
+afterAll(async () => {
+  await ingest?.stop();
+  await Promise.allSettled([consumer?.disconnect(), producer?.disconnect(), sender?.close()]);
+  await broker?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** A sound correction behind what is odd: when it is taken, so is all before it. */
+async function sendAndWait(id: string, messages: Parameters<Producer['send']>[0]['messages'], compression = CompressionTypes.None): Promise<void> {
+  const value = recordCodec('fact-correction').encode(factCorrection(id, { lineage: LINEAGE }));
+  await producer.send({ topic: TOPICS.corrections, messages: [...messages, { key: null, value }], compression });
+  const [wanted, gone] = [letters.length + messages.length, ingest.ended.then(() => true)];
+  while (letters.length < wanted || !accepted.includes(id)) {
+    const woken = new Promise<false>((resolve) => (heard = () => resolve(false)));
+    if (letters.length >= wanted && accepted.includes(id)) break;
+    if (await Promise.race([woken, gone])) throw await ingest.ended;
+  }
+}
+
+/** Without the headers that say where it came from. */
+function brought({ headers }: KafkaMessage): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(headers ?? {}).filter(([name]) => !name.startsWith('__connect.errors.')));
+}
+
+describe('the dead-letter topic', () => {
+  it('has the key, the value and the headers of what cannot be read, byte for byte', async () => {
+    const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+    const odd = [
+      { key: everyByte, value: everyByte, headers: { trace: everyByte } },
+      { key: null, value: Buffer.from('{}'), headers: { several: [everyByte, Buffer.from('second'), everyByte] } },
+      { key: Buffer.alloc(0), value: Buffer.alloc(0), headers: { '': Buffer.alloc(0), 'ünïcode \u{1F600}': Buffer.from('x') } },
+      { key: null, value: null, headers: { tombstone: 'without a key' } },
+      { key: 'k', value: Buffer.alloc(CORRECTION_LIMITS.recordBytesMax + 1, 7), headers: {} },
+    ];
+    const before = letters.length;
+    await sendAndWait('after the odd', odd);
+    odd.forEach(({ key, value, headers }, i) => {
+      const letter = letters[before + i]!;
+      expect(letter.key).toEqual(typeof key === 'string' ? Buffer.from(key) : key);
+      expect(value === null ? letter.value === null : value.equals(letter.value!)).toBe(true);
+      expect(Object.keys(brought(letter)).sort()).toEqual(Object.keys(headers).sort());
+      for (const [name, given] of Object.entries(headers) as [string, Buffer | string | Buffer[]][]) expect([brought(letter)[name]].flat()).toEqual([given].flat().map((part) => Buffer.from(part)));
+    });
+  });
+
+  it('has what objects inherit as names of headers', async () => {
+    const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty'];
+    const before = letters.length;
+    await sendAndWait('after the inherited', [{ key: null, value: 'x', headers: Object.fromEntries(names.map((name) => [name, Buffer.from(name)])) }]);
+    const found = letters[before]!.headers as Record<string, unknown>;
+    // The client that reads here puts what an object inherits before such a value.
+    for (const name of names) expect([found[name]].flat().at(-1), name).toEqual(Buffer.from(name));
+  });
+
+  it('has a header without a value as an empty one', async () => {
+    const before = letters.length;
+    await sendAndWait('after the null', [{ key: null, value: 'x', headers: { nothing: withoutValue() } }]);
+    expect(brought(letters[before]!)).toEqual({ nothing: Buffer.alloc(0) });
+  });
+
+  it('has a letter that comes back from the dead with both its stories', async () => {
+    const before = letters.length;
+    await sendAndWait('after the dead', [{ key: null, value: 'x' }]);
+    const { headers } = letters[before]!;
+    await sendAndWait('after the dead again', [{ key: null, value: 'x', headers: headers as Record<string, Buffer> }]);
+    expect([letters[before + 1]!.headers!['__connect.errors.offset']].flat()).toHaveLength(2);
+  });
+
+  // Together they are more than a broker takes at once, and each is a key that its partition is found by.
+  it('takes many records of keys that are as large as the corrections topic allows', async () => {
+    const before = letters.length;
+    const large = Array.from({ length: 4 }, () => ({ key: randomBytes(900_000), value: 'x' }));
+    for (const one of large) await producer.send({ topic: TOPICS.corrections, messages: [one] });
+    await sendAndWait('after the large', []);
+    while (letters.length < before + 4) await new Promise<void>((resolve) => (heard = resolve));
+    large.forEach(({ key }, i) => expect(letters[before + i]!.key!.equals(key)).toBe(true));
+  });
+});
+
+describe('a producer that compresses in a way our client cannot read', () => {
+  it('does not stop ingest: the broker gives its records out in another', async () => {
+    const unreadable = CompressionCodecs[CompressionTypes.Snappy];
+    CompressionCodecs[CompressionTypes.Snappy] = () => ({ compress: async (encoder: { buffer: Buffer }) => snappy(encoder.buffer), decompress: () => Promise.reject(new Error('it was read as it was written')) });
+    try {
+      await sendAndWait('after the compressed', [{ key: 'k', value: 'not a record', headers: { trace: 'a' } }], CompressionTypes.Snappy);
+    } finally {
+      CompressionCodecs[CompressionTypes.Snappy] = unreadable;
+    }
+  });
+});
+
+/** The bytes as one literal, in the frame that Java's library writes (Snappy format description, section 2.1; xerial). */
+function snappy(bytes: Buffer): Buffer {
+  const head = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+  const length: number[] = [];
+  for (let rest = bytes.length; ; rest >>>= 7) {
+    length.push(rest >= 0x80 ? (rest & 0x7f) | 0x80 : rest);
+    if (rest < 0x80) break;
+  }
+  // A literal whose length less one stands in the next four bytes.
+  const tag = Buffer.alloc(5);
+  tag[0] = 63 << 2;
+  tag.writeUInt32LE(bytes.length - 1, 1);
+  const block = Buffer.concat([Buffer.from(length), tag, bytes]);
+  const size = Buffer.alloc(4);
+  size.writeInt32BE(block.length);
+  return Buffer.concat([head, size, block]);
+}
+
+/**
+ * What kafkajs will not write, though the protocol has it: it measures a header's value before it asks whether there is
+ * one. An empty value is as long on the wire as none, so the first look sees that.
+ */
+function withoutValue(): Buffer[] {
+  let looks = 0;
+  const values = [Buffer.alloc(0)];
+  values.map = (() => [{ key: 'nothing', get value() { return looks++ === 0 ? Buffer.alloc(0) : null; } }]) as unknown as typeof values.map;
+  return values;
+}
