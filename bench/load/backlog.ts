@@ -16,6 +16,11 @@ export interface Whereabouts {
   decided: number;
 }
 
+/** Records that are nowhere; negative where some are in two places. */
+export function missingOf({ produced, inKafka, inWorkflows, decided }: Whereabouts): number {
+  return produced - inKafka - inWorkflows - decided;
+}
+
 export interface ProcessMemory {
   name: string;
   firstBytes: number;

@@ -10,7 +10,7 @@ import { progressOn, type Progress } from '../../infra/progress.ts';
 import { provision } from '../../infra/provision/index.ts';
 import { BUFFER_BYTES_CEILING } from '../../pipelines/workflows/contract.ts';
 import { DELAY_CORRECTIONS, measureAnswerDelay } from './answer-delay.ts';
-import { measureBacklog } from './backlog.ts';
+import { measureBacklog, missingOf } from './backlog.ts';
 import { catchUp, measureCatchUp } from './catch-up.ts';
 import { measureIngest } from './ingest-rate.ts';
 import { LoadedSystem } from './loaded-system.ts';
@@ -104,6 +104,8 @@ async function main(options: Options): Promise<void> {
   writeFileSync(path.join(options.out, 'load.json'), `${JSON.stringify(result, null, 2)}\n`);
   writeFileSync(path.join(options.out, 'load.md'), loadReport(result));
   process.stdout.write(loadReport(result));
+  const ends = [result.backlog?.whereabouts, result.resumed?.after, result.catchUp?.after].filter((whereabouts) => whereabouts !== undefined);
+  if (ends.some((whereabouts) => missingOf(whereabouts) !== 0)) throw new Error('records are missing, or in two places');
 }
 
 /** With ingest and the workflow worker running; stopped whatever happens. */

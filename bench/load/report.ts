@@ -1,7 +1,7 @@
 /** What was measured, as text. */
 import { digits, markdownTable, type Column } from '../study/tables.ts';
 import type { AnswerDelays } from './answer-delay.ts';
-import type { Backlog, ProcessMemory, Whereabouts } from './backlog.ts';
+import { missingOf, type Backlog, type ProcessMemory, type Whereabouts } from './backlog.ts';
 import type { CatchUp } from './catch-up.ts';
 import type { IngestRound } from './ingest-rate.ts';
 
@@ -81,8 +81,9 @@ function delaySection(delays: readonly AnswerDelays[]): string {
   return `## From a correction to the answer\n\n${markdownTable(columns, delays)}`;
 }
 
-function accounted({ produced, inKafka, inWorkflows, decided }: Whereabouts): string {
-  const missing = produced - inKafka - inWorkflows - decided;
+function accounted(whereabouts: Whereabouts): string {
+  const { produced, inKafka, inWorkflows, decided } = whereabouts;
+  const missing = missingOf(whereabouts);
   return `${inKafka} in Kafka + ${inWorkflows} in the workflows + ${decided} decided = ${produced - missing} of ${produced}${missing === 0 ? '' : `: ${missing} MISSING`}.`;
 }
 

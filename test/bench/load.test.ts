@@ -1,0 +1,62 @@
+import { expect, it } from 'vitest';
+import { loadReport, type LoadResult } from '../../bench/load/report.ts';
+import { loadCorrections } from '../../bench/load/load-corrections.ts';
+import { figuresOf, growthPerMinute, ProcessWatch } from '../../bench/load/process-figures.ts';
+import { recordCodec } from '../../schemas/avro.ts';
+import { factKeyOf, faultsOf } from '../../schemas/correction.ts';
+
+it('load corrections are sound, each of a fact of its own, the same every time, and as large as people\'s', () => {
+  const corrections = loadCorrections('load', 100, 500);
+  expect(corrections.flatMap(faultsOf)).toEqual([]);
+  expect(new Set(corrections.map(factKeyOf)).size).toBe(500);
+  expect(new Set(corrections.map(({ id }) => id)).size).toBe(500);
+  expect(loadCorrections('load', 100, 500)).toEqual(corrections);
+  const codec = recordCodec('fact-correction');
+  const bytes = corrections.reduce((sum, correction) => sum + codec.encode(correction).length, 0) / 500;
+  expect(bytes).toBeGreaterThan(500);
+  expect(bytes).toBeLessThan(700);
+});
+
+it('memory and processor time are those that the process says of itself', () => {
+  const until = process.cpuUsage().user + 100_000;
+  while (process.cpuUsage().user < until);
+  const secondsOf = ({ user, system }: NodeJS.CpuUsage) => (user + system) / 1e6;
+  const before = secondsOf(process.cpuUsage());
+  const { residentBytes, cpuSeconds } = figuresOf(process.pid);
+  const after = secondsOf(process.cpuUsage());
+  expect(residentBytes / process.memoryUsage.rss()).toBeCloseTo(1, 0);
+  // The kernel counts user and system time in whole hundredths of a second.
+  expect(cpuSeconds).toBeGreaterThan(before - 0.03);
+  expect(cpuSeconds).toBeLessThan(after + 0.03);
+});
+
+it('a process that ended is left out of what is sampled', () => {
+  const watch = new ProcessWatch(() => ({ self: process.pid, gone: 2 ** 30 }), 1_000_000);
+  const samples = watch.stop();
+  expect(samples['self']).toHaveLength(2);
+  expect(samples['gone']).toEqual([]);
+});
+
+it('growth is the slope through all samples', () => {
+  const at = (atMs: number, residentBytes: number) => ({ atMs, residentBytes, cpuSeconds: 0 });
+  expect(growthPerMinute([at(0, 100), at(30_000, 150), at(60_000, 200)])).toBeCloseTo(100);
+  expect(growthPerMinute([at(0, 100), at(20_000, 300), at(40_000, 100)])).toBeCloseTo(0);
+  expect(growthPerMinute([at(0, 100)])).toBe(0);
+});
+
+it('a record that is nowhere is called missing', () => {
+  const whereabouts = { produced: 100, inKafka: 60, inWorkflows: 30, decided: 10 };
+  const result = (inKafka: number): LoadResult => ({
+    command: '',
+    date: '2026-01-01T00:00:00Z',
+    commit: '',
+    cores: 2,
+    processor: '',
+    loadBefore: 0,
+    node: '',
+    options: {},
+    backlog: { records: 100, filling: [], fillingSeconds: 1, waiting: [], waitingSeconds: 1, whereabouts: { ...whereabouts, inKafka }, histories: [] },
+  });
+  expect(loadReport(result(60))).toContain('= 100 of 100.');
+  expect(loadReport(result(57))).toContain('3 MISSING');
+});
