@@ -49,5 +49,7 @@ export async function catchUp(system: LoadedSystem, records: number, secondsMax:
   for (const status of heard.values()) outcomes[status] = (outcomes[status] ?? 0) + 1;
   await system.end('edit-worker');
   await reader.stop();
+  // What moves while it is counted is counted twice, or not.
+  await untilNothingMoves(system);
   return { records, seconds, decided, decidedPerSecond: decided / seconds, outcomes, before, after: await whereaboutsOf(system, records), memory };
 }
