@@ -28,6 +28,8 @@ export interface IngestDependencies {
   accept(lineage: string, chunk: RevisionChunk, attempt: string): Promise<AcceptAnswer>;
   /** How far the group and the workflow are in each partition of the lineage's topic. */
   standing?(lineage: string): Promise<PartitionStanding[]>;
+  /** First offset that Kafka has of the partition. */
+  beginning?(topic: string, partition: number): Promise<string>;
   logger: Logger;
   format: RecordFormat;
   group?: string;
@@ -35,6 +37,7 @@ export interface IngestDependencies {
 
 export interface PartitionStanding {
   partition: number;
+  beginning: string;
   /** Next offset that the group would read; null where it has committed none. */
   committed: string | null;
   /** Last offset that the workflow has, -1 for none. Not older than `committed`. */
@@ -110,6 +113,7 @@ export class PartitionIngest {
   async take(batch: PartitionBatch): Promise<void> {
     const lineage = this.#lineageOf.get(batch.topic)!;
     let { records } = batch;
+    if (!batch.mine()) return;
     this.#places.begin(partitionKey(batch), batch.fromOffset);
     while (records.length > 0 && batch.mine()) {
       const decoder = await beating(batch, this.#decoderOf(records));
@@ -129,9 +133,9 @@ export class PartitionIngest {
     const { logger } = this.#dependencies;
     for (const [topic, lineage] of this.#lineageOf) {
       const partitions = (await this.#dependencies.standing?.(lineage).catch(() => null)) ?? [];
-      for (const { partition, committed, throughOffset } of partitions) {
+      for (const { partition, beginning, committed, throughOffset } of partitions) {
         if (committed === null || !reader.owns(topic, partition)) continue;
-        const offset = this.#places.goBack(partitionKey({ topic, partition }), throughOffset, committed);
+        const offset = this.#places.goBack(partitionKey({ topic, partition }), throughOffset, beginning, committed);
         if (offset === null) continue;
         logger.info({ topic, partition, offset, committed }, 'The lineage may lack records behind this offset: they are read again');
         this.#attempt = randomUUID();
@@ -168,7 +172,7 @@ export class PartitionIngest {
     const run = this.#runs.get(lineage);
     const chunk: RevisionChunk = { ...piece.chunk, readFrom: this.#places.readFrom(partition), ...(run === undefined ? {} : { run }) };
     const answer = await beating(batch, this.#dependencies.accept(lineage, chunk, this.#attempt));
-    if (answer.kind === 'behind') return this.#goBack(batch, answer.throughOffset);
+    if (answer.kind === 'behind') return await this.#goBack(batch, answer.throughOffset);
     // Mended by an operator, it is a new question: an answer from before would be given again.
     if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) this.#attempt = randomUUID();
     if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) logger.error({ lineage, topic: chunk.topic, partition: chunk.partition, type: answer.type, reason: answer.message }, 'The lineage refuses these records');
@@ -184,8 +188,11 @@ export class PartitionIngest {
     return through;
   }
 
-  #goBack(batch: PartitionBatch, throughOffset: string): null {
-    const offset = this.#places.goBack(partitionKey(batch), throughOffset)!;
+  async #goBack(batch: PartitionBatch, throughOffset: string): Promise<null> {
+    const { topic, partition } = batch;
+    const beginning = await beating(batch, this.#dependencies.beginning?.(topic, partition).catch(() => null) ?? Promise.resolve('0'));
+    if (beginning === null) return this.#pause(batch, 'the lineage lacks records, and Kafka does not say which there are');
+    const offset = this.#places.goBack(partitionKey(batch), throughOffset, beginning)!;
     this.#dependencies.logger.warn({ topic: batch.topic, partition: batch.partition, offset }, 'The lineage lacks records behind this offset: they are read again');
     this.#attempt = randomUUID();
     batch.seek(offset);

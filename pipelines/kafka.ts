@@ -97,6 +97,8 @@ export interface RecordSender {
 export interface PartitionLag {
   topic: string;
   partition: number;
+  /** First offset that there is. */
+  beginning: string;
   /** Next offset the group would read; null where it has committed none. */
   committed: string | null;
   end: string;
@@ -186,7 +188,7 @@ export class KafkaCluster {
         for (const { partition, low, high } of offsets) {
           const at = partitions.find((one) => one.partition === partition)?.offset ?? '-1';
           const read = at === '-1' ? null : at;
-          lags.push({ topic, partition, committed: read, end: high, lag: Number(BigInt(high) - BigInt(read ?? low)) });
+          lags.push({ topic, partition, beginning: low, committed: read, end: high, lag: Number(BigInt(high) - BigInt(read ?? low)) });
         }
       }
       return lags.sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition);

@@ -10,8 +10,8 @@ interface Place {
   readFrom: bigint;
   /** Dead letters before this offset are in their topic. */
   lettersSentTo: bigint;
-  /** Reading begins again here. */
-  sought: bigint | null;
+  /** Reading begins again at `at`, and between `readFrom` and that Kafka has nothing any more. */
+  sought: { at: bigint; readFrom: bigint } | null;
 }
 
 export class PartitionPlaces {
@@ -21,10 +21,11 @@ export class PartitionPlaces {
   begin(partition: string, fromOffset: string): void {
     const from = BigInt(fromOffset);
     const place = this.#places.get(partition) ?? { next: from, readFrom: from, lettersSentTo: from, sought: null };
-    // Sought and not found is what Kafka no longer has.
-    if (place.sought !== null) place.readFrom = place.sought;
+    const found = place.sought?.at === from;
+    if (found) place.readFrom = place.sought!.readFrom;
+    // Also what was on its way when another place was sought: it follows nothing, and the workflow will say so.
     else if (from !== place.next) place.readFrom = from;
-    this.#places.set(partition, { ...place, next: from, lettersSentTo: place.sought !== null ? place.lettersSentTo : later(place.lettersSentTo, from), sought: null });
+    this.#places.set(partition, { ...place, next: from, lettersSentTo: found ? place.lettersSentTo : later(place.lettersSentTo, from), sought: null });
   }
 
   readFrom(partition: string): string {
@@ -46,19 +47,20 @@ export class PartitionPlaces {
   }
 
   /**
-   * The workflow has everything up to `throughOffset` (-1: nothing), and the group's offset is `committed`, where that is
-   * known. The offset at which to read again, or null where nothing between the two can be a revision.
+   * The workflow has everything up to `throughOffset` (-1: nothing), Kafka everything from `beginning` on, and the group's
+   * offset is `committed`, where that is known. The offset at which to read again, or null where nothing between the two
+   * can be a revision.
    */
-  goBack(partition: string, throughOffset: string, committed: string | null = null): string | null {
+  goBack(partition: string, throughOffset: string, beginning: string, committed: string | null = null): string | null {
     const next = BigInt(throughOffset) + 1n;
     const known = this.#places.get(partition);
     if (committed !== null) {
       if (next >= BigInt(committed)) return null;
-      if (known !== undefined && (known.sought ?? known.readFrom) <= next) return null;
+      if (known !== undefined && (known.sought?.readFrom ?? known.readFrom) <= next) return null;
     }
     const place = known ?? { next, readFrom: next, lettersSentTo: next, sought: null };
-    this.#places.set(partition, { ...place, lettersSentTo: later(place.lettersSentTo, BigInt(committed ?? next)), sought: next });
-    return String(next);
+    this.#places.set(partition, { ...place, lettersSentTo: later(place.lettersSentTo, BigInt(committed ?? next)), sought: { at: later(next, BigInt(beginning)), readFrom: next } });
+    return String(later(next, BigInt(beginning)));
   }
 
   #passed(partition: string, throughOffset: string): Place {

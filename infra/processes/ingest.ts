@@ -30,12 +30,13 @@ runProcess('ingest', async ({ configuration, log, step }) => {
     read: (group, topics, onBatch) => kafka.read(group, topics, onBatch),
     deadLetters,
     accept: (lineage, chunk, attempt) => temporal.accept(lineage, settings[lineage]!, chunk, attempt),
+    beginning: async (topic, partition) => (await kafka.lagOf(INGEST_GROUP, [topic])).find((one) => one.partition === partition)?.beginning ?? '0',
     async standing(lineage) {
       const topic = topicsOf(lineage).corrections;
       // Kafka first: what was committed, the workflow had before.
       const partitions = await kafka.lagOf(INGEST_GROUP, [topic]);
       const highWater = (await temporal.status(lineage))?.highWater ?? {};
-      return partitions.map(({ partition, committed }) => ({ partition, committed, throughOffset: highWater[partitionKey({ topic, partition })] ?? '-1' }));
+      return partitions.map(({ partition, beginning, committed }) => ({ partition, beginning, committed, throughOffset: highWater[partitionKey({ topic, partition })] ?? '-1' }));
     },
     format: recordFormat(configuration),
     logger: log,

@@ -47,6 +47,9 @@ const READY_WAIT_MS = 30_000;
 const RECOVERED_SHARE = 0.6;
 /** The stream ends before the faults do, so that some of them hit a system that has nothing new to read. */
 const STREAM_SHARE = 0.85;
+const BRIEF_STREAM_MS = 30_000;
+const GAP_MS = 200;
+const GAP_MORE_MS = 5_000;
 
 export async function faultRun({ seed, records, faults, tell, keep = false }: RunOptions): Promise<RunResult> {
   const startedAt = new Date();
@@ -58,16 +61,17 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
   try {
     watch.start();
     const random = seededRandom(seed + 2);
-    const context: FaultContext = { system, random, disturbed: (name) => name === 'serve' && watch.disturbed() };
+    const brief = faults === 'each kind once';
+    const context: FaultContext = { system, random, brief, disturbed: (name) => name === 'serve' && watch.disturbed() };
     const began = Date.now();
     const draw = faults === 'each kind once' ? eachOnce(Object.keys(FAULTS), random) : drawn(faults.kinds ?? Object.keys(FAULTS), random, began + faults.minutes * 60_000);
-    const streamMs = faults === 'each kind once' ? 45_000 : faults.minutes * 60_000 * STREAM_SHARE;
+    const streamMs = faults === 'each kind once' ? BRIEF_STREAM_MS : faults.minutes * 60_000 * STREAM_SHARE;
     const sending = sender.send(stream, streamMs);
     const inflicted: RunResult['faults'] = [];
     let missed = 0;
     for (const kind of draw) {
-      if (faults !== 'each kind once' && random() < RECOVERED_SHARE) await Promise.race([system.ready(), delay(READY_WAIT_MS)]);
-      await delay(faults === 'each kind once' ? 200 : 200 + random() * 5_000);
+      if (!brief && random() < RECOVERED_SHARE) await Promise.race([system.ready(), delay(READY_WAIT_MS)]);
+      await delay(GAP_MS + (brief ? 0 : random() * GAP_MORE_MS));
       const atSeconds = Math.round((Date.now() - began) / 1_000);
       let done: string | null;
       try {

@@ -12,6 +12,8 @@ import { LINEAGE, type ServerName, type System } from './system.ts';
 export interface FaultContext {
   system: System;
   random: () => number;
+  /** Waits as little as it can: no pause outlasts a session, nothing is waited for that may not come. */
+  brief: boolean;
   /** Told of what happens to `serve`, whose answers are watched. */
   disturbed: (name: ProcessName | ServerName) => void;
 }
@@ -29,8 +31,11 @@ export interface FaultKind {
 const PAUSE_SHORT_MS = { from: 500, to: 4_000 };
 const PAUSE_LONG_MS = { from: 11_000, to: 16_000 };
 const PAUSE_LONG_SHARE = 0.25;
+const PAUSE_BRIEF_MS = { from: 500, to: 1_500 };
 const QUOTA_MS = { from: 2_000, to: 8_000 };
+const QUOTA_BRIEF_MS = { from: 1_000, to: 2_000 };
 const TEAR_WAIT_MS = 20_000;
+const TEAR_WAIT_BRIEF_MS = 4_000;
 const KILLS_IN_SUCCESSION_MAX = 4;
 const REWOUND_RECORDS_MAX = 40;
 const REWIND_ATTEMPTS_MAX = 20;
@@ -54,9 +59,9 @@ function killServer(name: ServerName): Inflict {
 }
 
 function pause(name: ProcessName | ServerName): Inflict {
-  return async ({ system, random, disturbed }) => {
+  return async ({ system, random, brief, disturbed }) => {
     const one = name === 'kafka' || name === 'temporal' ? system.servers[name] : system.processes[name];
-    const pauseMs = between(random() < PAUSE_LONG_SHARE ? PAUSE_LONG_MS : PAUSE_SHORT_MS, random);
+    const pauseMs = between(brief ? PAUSE_BRIEF_MS : random() < PAUSE_LONG_SHARE ? PAUSE_LONG_MS : PAUSE_SHORT_MS, random);
     disturbed(name);
     one.signal('SIGSTOP');
     await delay(pauseMs);
@@ -66,14 +71,14 @@ function pause(name: ProcessName | ServerName): Inflict {
   };
 }
 
-const killInSuccession: Inflict = async ({ system, random, disturbed }) => {
+const killInSuccession: Inflict = async ({ system, random, brief, disturbed }) => {
   const names = Object.keys(system.processes) as ProcessName[];
   const name = names[Math.floor(random() * names.length)]!;
   const kills = 2 + Math.floor(random() * (KILLS_IN_SUCCESSION_MAX - 1));
   for (let i = 0; i < kills; i++) {
     disturbed(name);
     system.processes[name].signal('SIGKILL');
-    await delay(between({ from: 100, to: 3_000 }, random));
+    await delay(between({ from: 100, to: brief ? 800 : 3_000 }, random));
   }
   return `kill -9 ${name}, ${kills} times in succession`;
 };
@@ -85,8 +90,8 @@ const powerCut: Inflict = async ({ system, disturbed }) => {
   return 'power cut: kill -9 of everything';
 };
 
-const fillQuota: Inflict = async ({ system, random }) => {
-  const fullMs = between(QUOTA_MS, random);
+const fillQuota: Inflict = async ({ system, random, brief }) => {
+  const fullMs = between(brief ? QUOTA_BRIEF_MS : QUOTA_MS, random);
   const order = path.join(system.orders, 'disk-full');
   writeFileSync(order, '');
   await delay(fullMs);
@@ -95,11 +100,11 @@ const fillQuota: Inflict = async ({ system, random }) => {
 };
 
 function tearWrite(name: 'edit-worker' | 'workflow-worker'): Inflict {
-  return async ({ system, random }) => {
+  return async ({ system, random, brief }) => {
     const order = path.join(system.orders, `tear-${name}`);
     writeFileSync(order, String(1 + Math.floor(random() * 3)));
     const before = system.processes[name].starts;
-    for (const end = Date.now() + TEAR_WAIT_MS; existsSync(order) && Date.now() < end; ) await delay(50);
+    for (const end = Date.now() + (brief ? TEAR_WAIT_BRIEF_MS : TEAR_WAIT_MS); existsSync(order) && Date.now() < end; ) await delay(50);
     const torn = !existsSync(order);
     rmSync(order, { force: true });
     return torn || system.processes[name].starts > before ? `write of ${name} torn in half, process dead` : null;

@@ -56,7 +56,7 @@ class FakePartition {
   }
 }
 
-function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing'], format: RecordFormat = SINGLE_OBJECT_FORMAT): PartitionIngest {
+function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing'], format: RecordFormat = SINGLE_OBJECT_FORMAT, beginning?: IngestDependencies['beginning']): PartitionIngest {
   return new PartitionIngest([LINEAGE], {
     read: () => Promise.reject(new Error('not read here')),
     deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
@@ -64,6 +64,7 @@ function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters:
     format,
     logger: SILENT,
     ...(standing === undefined ? {} : { standing }),
+    ...(beginning === undefined ? {} : { beginning }),
   });
 }
 
@@ -188,7 +189,7 @@ describe('ingest, before a workflow that forgets', () => {
 
   it('hands it every record again, in order, and no dead letter twice', async () => {
     const kinds = fc.array(fc.constantFrom<'sound' | 'garbage'>('sound', 'garbage'), { minLength: 1, maxLength: 24 });
-    const happenings = fc.array(fc.oneof(fc.constant('look back' as const), fc.constant('start anew' as const), fc.record({ arrive: fc.integer({ min: 1, max: 8 }) }), fc.record({ forget: fc.nat(6) })), { maxLength: 24 });
+    const happenings = fc.array(fc.oneof(fc.constant('look back' as const), fc.constant('start anew' as const), fc.constant('on its way' as const), fc.record({ arrive: fc.integer({ min: 1, max: 8 }) }), fc.record({ forget: fc.nat(6) })), { maxLength: 24 });
     await fc.assert(
       fc.asyncProperty(kinds, happenings, async (all, steps) => {
         const records = all.map((kind, i) => record(2 * i, kind));
@@ -206,7 +207,7 @@ describe('ingest, before a workflow that forgets', () => {
         const newIngest = () =>
           ingestWith(accept, (letters) => buried.push(...letters.map(({ headers }) => String(headers!['__connect.errors.offset']))), async () => {
             const throughOffset = state.status().highWater[`${TOPIC}-0`] ?? '-1';
-            return [{ partition: 0, committed: partition.committed < 0n ? null : String(partition.committed + 1n), throughOffset }];
+            return [{ partition: 0, beginning: '0', committed: partition.committed < 0n ? null : String(partition.committed + 1n), throughOffset }];
           });
         let ingest = newIngest();
         const lookBack = () => ingest.lookBack({ owns: () => true, seek: ({ offset }) => partition.batch().seek(offset) });
@@ -219,23 +220,31 @@ describe('ingest, before a workflow that forgets', () => {
         };
         for (const step of steps) {
           if (step === 'look back') await lookBack();
-          else if (step === 'start anew') {
+          else if (step === 'on its way') {
+            // A batch that was fetched before another place was sought, and is handed out after it.
+            const fetched = partition.batch();
+            await lookBack();
+            if (fetched.records.length > 0) await ingest.take({ ...fetched, done: async (through) => ((partition.committed = BigInt(through)), void (partition.position = BigInt(through) + 1n)) });
+          } else if (step === 'start anew') {
             ingest = newIngest();
             partition.position = partition.committed + 1n;
           }
           else if ('arrive' in step) {
             partition.log.push(...records.slice(partition.log.length, partition.log.length + step.arrive));
-            await read();
+            if (step.arrive % 2 === 0) await read();
           } else state = stateFrom(earlier.at(-1 - (step.forget % earlier.length))!);
         }
         partition.log.push(...records.slice(partition.log.length));
+        await lookBack();
         await read();
+        const taken = () => state.carried().carried.waiting.map(({ revision }) => revision.position.offset);
+        const due = records.filter((_, i) => all[i] === 'sound').map(({ offset }) => offset);
+        expect(taken()).toEqual(due);
         // Where nothing new comes, it is the look back that finds out.
         state = stateFrom(earlier[0]!);
         await lookBack();
         await read();
-        const taken = state.carried().carried.waiting.map(({ revision }) => revision.position.offset);
-        expect(taken).toEqual(records.filter((_, i) => all[i] === 'sound').map(({ offset }) => offset));
+        expect(taken()).toEqual(due);
         expect(buried).toEqual([...new Set(records.filter((_, i) => all[i] === 'garbage').map(({ offset }) => offset))]);
         const before = partition.committed;
         await lookBack();
@@ -245,6 +254,36 @@ describe('ingest, before a workflow that forgets', () => {
       }),
     );
   });
+});
+
+it('what was fetched before ingest went back does not pass for what it went back to', async () => {
+  const partition = new FakePartition([record(0), record(1)]);
+  let state = new LineageState({ lineage: LINEAGE, settings: DEFAULT_LINEAGE_SETTINGS, carried: null });
+  const accept = (chunk: RevisionChunk): AcceptAnswer => {
+    const refusal = state.refusalOf(chunk, 'run');
+    return refusal === null ? { kind: 'accepted', acceptance: state.accept(chunk, 0) } : { kind: 'behind', throughOffset: refusal.throughOffset! };
+  };
+  const ingest = ingestWith(accept, undefined, async () => [{ partition: 0, beginning: '0', committed: '2', throughOffset: '-1' }]);
+  await ingest.take(partition.batch());
+  partition.log.push(record(2), record(3));
+  const fetched = partition.batch();
+  state = new LineageState({ lineage: LINEAGE, settings: DEFAULT_LINEAGE_SETTINGS, carried: null });
+  await ingest.lookBack({ owns: () => true, seek: ({ offset }) => partition.batch().seek(offset) });
+  await ingest.take({ ...fetched, done: async (through) => void (partition.position = BigInt(through) + 1n) });
+  for (let takes = 0; takes < 3 && partition.left > 0; takes++) await ingest.take(partition.batch());
+  expect(state.carried().carried.waiting.map(({ revision }) => revision.position.offset)).toEqual(['0', '1', '2', '3']);
+});
+
+it('what Kafka no longer has is not waited for', async () => {
+  const partition = new FakePartition([record(5), record(6)]);
+  partition.position = 5n;
+  const state = new LineageState({ lineage: LINEAGE, settings: DEFAULT_LINEAGE_SETTINGS, carried: null });
+  const ingest = ingestWith((chunk) => {
+    const refusal = state.refusalOf(chunk, 'run');
+    return refusal === null ? { kind: 'accepted', acceptance: state.accept(chunk, 0) } : { kind: 'behind', throughOffset: refusal.throughOffset! };
+  }, undefined, undefined, SINGLE_OBJECT_FORMAT, async () => '5');
+  for (let takes = 0; takes < 3 && partition.left > 0; takes++) await ingest.take(partition.batch());
+  expect(state.carried().carried.waiting.map(({ revision }) => revision.position.offset)).toEqual(['5', '6']);
 });
 
 describe('the next piece of a partition', () => {

@@ -22,7 +22,9 @@ import { quietRuntime } from './world.ts';
 const { ResetReapplyExcludeType, EventType } = api.api.enums.v1;
 const WORKFLOW_TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED;
 const ROOM = 4;
-const SETTINGS = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 2, batchWaitMs: 50, bufferEditsMax: ROOM } };
+/** More than Temporal has in flight at once. */
+const CHUNKS = 12;
+const SETTINGS = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: ROOM, batchWaitMs: 50, bufferEditsMax: ROOM } };
 
 let folder: string;
 let server: EmbeddedTemporal;
@@ -104,25 +106,25 @@ describe('a lineage that is reset', () => {
   // Regression: more came back than its buffer holds, some of it was refused, and the history could not be replayed any more.
   it('takes again all that it took, whatever its buffer holds', async () => {
     let run: string | undefined;
-    for (let from = 0; from < 5 * ROOM; from += ROOM) run = await hand(from, ROOM, run);
+    for (let from = 0; from < CHUNKS * ROOM; from += ROOM) run = await hand(from, ROOM, run);
     await drained();
     await resetToItsBeginning();
-    await hand(5 * ROOM, ROOM, run);
+    await hand(CHUNKS * ROOM, ROOM, run);
     await drained();
-    expect((await lineages.status(LINEAGE))!.highWater).toEqual({ [`${TOPIC}-0`]: String(6 * ROOM - 1) });
-    expect(decided()).toEqual(offsets(6 * ROOM));
+    expect((await lineages.status(LINEAGE))!.highWater).toEqual({ [`${TOPIC}-0`]: String((CHUNKS + 1) * ROOM - 1) });
+    expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM));
   });
 
   // Regression: what came since was not given to it again, Kafka's offset was committed, and the next chunk hid that.
   it('says what it no longer has, where the reset leaves the updates out', async () => {
     await resetToItsBeginning([ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE]);
-    const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf(6 * ROOM, 1));
+    const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf((CHUNKS + 1) * ROOM, 1));
     expect(answer).toMatchObject({ kind: 'behind' });
     if (answer.kind !== 'behind') return;
     const from = Number(answer.throughOffset) + 1;
-    expect(from).toBeLessThan(6 * ROOM);
-    for (let at = from; at <= 6 * ROOM; at += ROOM) await hand(at, Math.min(ROOM, 6 * ROOM + 1 - at));
+    expect(from).toBeLessThan((CHUNKS + 1) * ROOM);
+    for (let at = from; at <= (CHUNKS + 1) * ROOM; at += ROOM) await hand(at, Math.min(ROOM, (CHUNKS + 1) * ROOM + 1 - at));
     await drained();
-    expect(decided()).toEqual(offsets(6 * ROOM + 1));
+    expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM + 1));
   });
 });
