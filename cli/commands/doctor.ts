@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { diagnose } from '../../infra/doctor.ts';
 import { homeAt } from '../../infra/home.ts';
 import { examineModel } from '../../infra/model-need.ts';
+import { protectionOf } from '../../infra/protection.ts';
 import { EXIT, type CommandSpecification } from '../command.ts';
 import { modelNeedText } from '../model-need-text.ts';
 import type { Session } from '../session.ts';
@@ -11,7 +12,7 @@ const doctor: CommandSpecification<{ model?: string }> = {
   usage: 'doctor',
   summary: 'check what this machine has and lacks',
   description:
-    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, and at the configuration. Changes nothing. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
+    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, and at how the configuration protects the ways to Kafka and Temporal and what stays there. Changes nothing. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
   examples: [
     ['doctor', 'what is there, what is missing'],
     ['doctor --json', 'the same for a program'],
@@ -27,10 +28,11 @@ const doctor: CommandSpecification<{ model?: string }> = {
 
 async function examineMachine(session: Session) {
   const configuration = session.configuration();
-  const diagnosis = await diagnose(homeAt(configuration.home), configuration.device);
+  const diagnosis = { ...(await diagnose(homeAt(configuration.home), configuration.device)), protection: protectionOf(configuration) };
   const { output } = session;
   const { green, red, yellow, dim, bold } = output.colours;
   const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗') };
+  const shield = { protected: green('✓'), local: dim('·'), open: dim('·'), weak: yellow('!') };
   output.result(diagnosis, () =>
     [
       bold('Prerequisites'),
@@ -41,6 +43,9 @@ async function examineMachine(session: Session) {
       '',
       bold(`Installed in ${diagnosis.home} (device ${diagnosis.device})`),
       ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`),
+      '',
+      bold('Protection, as configured'),
+      ...diagnosis.protection.map(({ of, state, how }) => `${shield[state]} ${of.padEnd(24)} ${how}`),
       '',
       diagnosis.able ? green('Nothing is missing.') : red('Something is missing; the arrows say what to do.'),
     ].join('\n'),

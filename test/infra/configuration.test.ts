@@ -43,6 +43,13 @@ describe('the configuration', () => {
     expect(faultsOf({ ERRATA_LINEAGES: 'a-b,a_b' }).faults).toMatchObject([{ name: 'ERRATA_LINEAGES', value: 'a_b' }]);
   });
 
+  it('refuses a client certificate without its key, a key without its certificate, and keys for payloads that are none', () => {
+    expect(faultsOf({ ERRATA_KAFKA_SSL_CERTIFICATE: 'c.pem', ERRATA_TEMPORAL_TLS_KEY: 'k.pem' }).faults.map(({ name }) => name).sort()).toEqual(['ERRATA_KAFKA_SSL_KEY', 'ERRATA_TEMPORAL_TLS_CERTIFICATE']);
+    const error = faultsOf({ ERRATA_TEMPORAL_PAYLOAD_KEYS: 'hush:tooshort' });
+    expect(error.message).toMatch(/ERRATA_TEMPORAL_PAYLOAD_KEYS is "\[secret\]"; expected name:key, the key 32 bytes in base64/);
+    expect(error.message).not.toContain('tooshort');
+  });
+
   it('refuses a buffer that holds less than a batch', () => {
     expect(faultsOf({ ERRATA_BATCH_EDITS_MAX: '50', ERRATA_BUFFER_EDITS_MAX: '10' }).faults).toMatchObject([{ value: '10', expected: expect.stringContaining('50') as string }]);
   });

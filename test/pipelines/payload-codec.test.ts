@@ -35,7 +35,7 @@ describe('payloads, encrypted', () => {
   it('say nothing of what is in them, not even which converter made it', async () => {
     const plain = defaultPayloadConverter.toPayload({ subject: 'a secret lake' });
     const [one, other] = await new PayloadEncryption([NEW]).encode([plain, plain]);
-    expect(bytes(plain).toString('latin1')).toMatch(/secret lake.*|json\/plain/);
+    expect(bytes(plain).toString('latin1')).toMatch(/json\/plain.*secret lake/s);
     expect(bytes(one!).toString('latin1')).not.toMatch(/secret lake|json/);
     expect(Buffer.from(one!.metadata!['encoding']!).toString()).toBe('binary/encrypted');
     expect(Buffer.from(one!.metadata!['encryption-key-name']!).toString()).toBe('2026');
