@@ -17,7 +17,8 @@ function written(value: unknown, path: string): string {
     if (!value.isWellFormed()) throw new TypeError(`${path} has a lone surrogate, which UTF-8 cannot write`);
     return JSON.stringify(value);
   }
-  if (Array.isArray(value)) return `[${value.map((item, i) => written(item, `${path}[${i}]`)).join(',')}]`;
+  // Not value.map, which passes over what an array has no value for.
+  if (Array.isArray(value)) return `[${Array.from(value, (item: unknown, i) => written(item, `${path}[${i}]`)).join(',')}]`;
   if (typeof value === 'object' && (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null)) {
     const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
     return `{${members.map(([name, item]) => `${written(name, path)}:${written(item, `${path}.${name}`)}`).join(',')}}`;

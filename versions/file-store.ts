@@ -24,8 +24,10 @@ export class FileStore implements ObjectStore {
   }
 
   async get(name: string): Promise<Uint8Array | null> {
+    const path = this.#path(name);
     try {
-      const buffer = await readFile(this.#path(name));
+      checkObjectBytes(name, (await stat(path)).size);
+      const buffer = await readFile(path);
       return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     } catch (fault) {
       if (isCode(fault, 'ENOENT', 'ENOTDIR', 'EISDIR')) return null;
@@ -41,7 +43,7 @@ export class FileStore implements ObjectStore {
 
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'> {
     const path = this.#path(name);
-    checkObjectBytes(name, bytes);
+    checkObjectBytes(name, bytes.byteLength);
     await this.#prepare();
     await makeFolder(dirname(path), this.#root);
     const temporary = join(this.#root, TEMPORARY_FOLDER, `${process.pid}-${randomBytes(12).toString('hex')}`);

@@ -21,7 +21,7 @@ export interface ObjectStore {
 
 export const OBJECT_NAME_LIMITS = { charactersMax: 512, segmentsMax: 8, segmentCharactersMax: 128 } as const;
 
-/** Largest object, in bytes. A store refuses more (a RangeError). */
+/** Largest object, in bytes. A store neither writes nor reads more (a RangeError). */
 export const OBJECT_BYTES_MAX = 2 ** 30;
 
 const SEGMENT = /^[a-z0-9][a-z0-9._-]*$/;
@@ -42,7 +42,7 @@ export function checkObjectPrefix(prefix: string): void {
   checkObjectName(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
 }
 
-/** Throws a RangeError where an object is too large to be put. */
-export function checkObjectBytes(name: string, bytes: Uint8Array): void {
-  if (bytes.byteLength > OBJECT_BYTES_MAX) throw new RangeError(`Object ${name} has ${bytes.byteLength} bytes, at most ${OBJECT_BYTES_MAX} are allowed`);
+/** Throws a RangeError where an object is too large to be put or to be read. */
+export function checkObjectBytes(name: string, bytes: number): void {
+  if (bytes > OBJECT_BYTES_MAX) throw new RangeError(`Object ${name} has ${bytes} bytes, at most ${OBJECT_BYTES_MAX} are allowed`);
 }

@@ -2,6 +2,8 @@
  * The blobs of numbers: pairs (per edited layer a key k_i [F] and a wanted change u_i [D] for every correction) and
  * targets (z_i [D]), as safetensors. What the numbers mean is the editor's affair; here they are rows.
  */
+import { boundedJson } from '../schemas/bounded-json.ts';
+import { shown } from '../schemas/shown.ts';
 import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../schemas/safetensors.ts';
 
 /** 2: subjects came in, with their spellings. */
@@ -50,9 +52,9 @@ export function encodePairs(pairs: StoredPairs): Uint8Array {
 /** Throws `PairsMalformed` or safetensors' `MalformedSafetensors`. */
 export function decodePairs(bytes: Uint8Array): StoredPairs {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  if (metadata['format'] !== PAIRS_FORMAT) throw new PairsMalformed(`its format is ${JSON.stringify(metadata['format'] ?? null)}`);
+  if (metadata['format'] !== PAIRS_FORMAT) throw new PairsMalformed(`its format is ${shown(metadata['format'])}`);
   const layers = (metadata['layers'] ?? '').split(',').map(Number);
-  if (!layers.every((layer, i) => Number.isSafeInteger(layer) && (i === 0 || layer > layers[i - 1]!))) throw new PairsMalformed(`its layers are ${metadata['layers']}`);
+  if (!layers.every((layer, i) => Number.isSafeInteger(layer) && layer >= 0 && (i === 0 || layer > layers[i - 1]!))) throw new PairsMalformed(`its layers are ${shown(metadata['layers'])}`);
   if (tensors.size !== 2 * layers.length) throw new PairsMalformed(`${tensors.size} tensors for ${layers.length} layers`);
   const keys = layers.map((layer) => read(tensors, keyName(layer)));
   const changes = layers.map((layer) => read(tensors, changeName(layer)));
@@ -78,7 +80,7 @@ export function encodeTargets(targets: StoredTargets): Uint8Array {
 /** Throws `PairsMalformed` or safetensors' `MalformedSafetensors`. */
 export function decodeTargets(bytes: Uint8Array): StoredTargets {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  if (metadata['format'] !== 'errata-targets-1') throw new PairsMalformed(`its format is ${JSON.stringify(metadata['format'] ?? null)}`);
+  if (metadata['format'] !== 'errata-targets-1') throw new PairsMalformed(`its format is ${shown(metadata['format'])}`);
   const ids = namesOf(metadata['ids']);
   const { shape, values } = read(tensors, 'targets');
   if (ids === null || ids.length !== shape[0]) throw new PairsMalformed(`its ids do not name its ${shape[0]} rows`);
@@ -130,9 +132,12 @@ function isSpelling(tokens: unknown): boolean {
   return Array.isArray(tokens) && tokens.every((token) => Number.isSafeInteger(token) && token >= 0);
 }
 
+/** Values in the names or spellings of a blob, and their nesting. */
+const NAMES_LIMITS = { valuesMax: 10_000_000, depthMax: 4 };
+
 function parsed(json: string | undefined): unknown {
   try {
-    return JSON.parse(json ?? 'null');
+    return boundedJson(json ?? 'null', NAMES_LIMITS);
   } catch {
     return null;
   }
@@ -156,6 +161,7 @@ function read(tensors: Map<string, StoredTensor>, name: string): { shape: number
   const tensor = tensors.get(name);
   if (tensor === undefined) throw new PairsMalformed(`${name} is missing`);
   if (!(tensor.values instanceof Float32Array) || tensor.shape.length !== 2) throw new PairsMalformed(`${name} is ${tensor.type} [${tensor.shape.join(', ')}], F32 [rows, columns] is due`);
+  if (!tensor.values.every(Number.isFinite)) throw new PairsMalformed(`${name} holds a number that is not finite`);
   return { shape: tensor.shape, values: tensor.values };
 }
 

@@ -5,7 +5,9 @@
  */
 import { createHash } from 'node:crypto';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
+import { boundedJson, UnsoundJson } from '../schemas/bounded-json.ts';
 import type { BlobReference } from '../schemas/editing.ts';
+import { firstOf } from '../schemas/shown.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { BlobMissing, EntryRefused, StagingGone, VersionLogDamaged, VersionUnknown } from './failures.ts';
@@ -15,6 +17,9 @@ import { Register } from './register.ts';
 
 /** Largest entry, in bytes. */
 export const ENTRY_BYTES_MAX = 16 * 2 ** 20;
+
+/** Values in an entry, some seventy a correction at most, and how deeply they may be nested. */
+export const ENTRY_JSON_LIMITS = { valuesMax: 1_000_000, depthMax: 32 };
 
 /** Entries fetched at once while a long log is read; a short step asks for fewer. */
 const ENTRIES_AHEAD_MAX = 16;
@@ -109,6 +114,8 @@ export class VersionLog {
     if (faults.length > 0) throw new EntryRefused(this.lineage, entry.version, faults);
     const bytes = canonicalJson(checked.data);
     if (bytes.byteLength > ENTRY_BYTES_MAX) throw new EntryRefused(this.lineage, entry.version, [`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`]);
+    // Written, it would be one that nobody reads.
+    this.#parsed(entry.version, bytes);
     const result = await this.#store.putIfAbsent(entryName(this.lineage, entry.version), bytes);
     if (result === 'stored') return { kind: 'appended', hash: sha256(bytes) };
     return { kind: 'exists', ...(await this.entry(entry.version)) };
@@ -167,13 +174,24 @@ export class VersionLog {
 
   /** The history extended by what follows it in the store, piece by piece, up to version `last`. */
   async *#foldedFrom(history: History, last: number): AsyncIterable<History> {
-    for (let ahead = 1; history.head.version < last; ahead = Math.min(ahead * 2, ENTRIES_AHEAD_MAX)) {
+    let ahead = 1;
+    while (history.head.version < last) {
       const first = history.head.version + 1;
       const fetched = await Promise.all(Array.from({ length: Math.min(ahead, last - history.head.version) }, (_, i) => this.#store.get(entryName(this.lineage, first + i))));
       const end = fetched.indexOf(null);
-      const found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) => this.#parsed(first + i, bytes!));
-      yield (history = extended(history, found, (before, next) => this.#check(before, next)));
+      let next: History;
+      try {
+        const found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) => this.#parsed(first + i, bytes!));
+        next = extended(history, found, (before, stored) => this.#check(before, stored));
+      } catch (fault) {
+        if (ahead === 1) throw fault;
+        // Those before the damaged one stay good, so they are taken one by one.
+        ahead = 1;
+        continue;
+      }
+      yield (history = next);
       if (end !== -1) return;
+      ahead = Math.min(ahead * 2, ENTRIES_AHEAD_MAX);
     }
   }
 
@@ -189,18 +207,19 @@ export class VersionLog {
     if (bytes.byteLength > ENTRY_BYTES_MAX) throw damaged(`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`);
     let json: unknown;
     try {
-      json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+      json = boundedJson(bytes, ENTRY_JSON_LIMITS);
     } catch (fault) {
-      throw damaged(`it is no JSON (${fault instanceof Error ? fault.message : String(fault)})`);
+      if (fault instanceof UnsoundJson) throw damaged(fault.reason);
+      throw fault;
     }
     const checked = versionEntrySchema.safeParse(json);
-    if (!checked.success) throw damaged(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '));
+    if (!checked.success) throw damaged(firstOf(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)));
     return { entry: checked.data, hash: sha256(bytes) };
   }
 
   #check(before: History, { entry }: StoredEntry): void {
     const faults = faultsOfEntry(before, entry);
-    if (faults.length > 0) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, before.head.version + 1), faults.join('; '));
+    if (faults.length > 0) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, before.head.version + 1), firstOf(faults));
   }
 }
 

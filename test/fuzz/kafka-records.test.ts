@@ -54,7 +54,7 @@ beforeAll(async () => {
     async accept(_, chunk) {
       accepted.push(...chunk.revisions.map((revision) => (revision.kind === 'correction' ? revision.correction.id : revision.factKey)));
       heard();
-      return { kind: 'accepted', acceptance: { throughOffset: chunk.throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } as never };
+      return { kind: 'accepted', acceptance: { throughOffset: chunk.throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } };
     },
     logger: SILENT,
     format: SINGLE_OBJECT_FORMAT,

@@ -16,7 +16,7 @@ export class MemoryStore implements ObjectStore {
 
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'> {
     checkObjectName(name);
-    checkObjectBytes(name, bytes);
+    checkObjectBytes(name, bytes.byteLength);
     if (this.objects.has(name)) return 'exists';
     this.objects.set(name, bytes.slice());
     return 'stored';
