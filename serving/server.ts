@@ -11,7 +11,7 @@ import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
 import { FollowedLineages } from './followed-lineages.ts';
 import { lineageRoutes } from './lineages.ts';
 import { servingMetrics } from './metrics.ts';
-import { refuse } from './refusals.ts';
+import { refuse, refuseBytes } from './refusals.ts';
 import { DEFAULT_TURN_LIMITS, Turns, type TurnLimits } from './turns.ts';
 
 export interface ServingDependencies {
@@ -62,8 +62,12 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
     requestTimeout: limits.requestWaitMs,
     forceCloseConnections: 'idle',
     return503OnClosing: true,
+    clientErrorHandler: refuseBytes,
+    // A path that cannot be decoded, or a part of it that is too long for any route.
+    frameworkErrors: (fault, _, reply) => void refuse(reply, fault.statusCode ?? 400, fault.code.toLowerCase(), fault.message),
   });
   server.removeContentTypeParser('text/plain');
+  takeJson(server);
   server.addHook('onResponse', async (request, reply) => {
     metrics.requested(request.routeOptions.url ?? 'unknown', reply.statusCode, reply.elapsedTime / 1_000);
   });
@@ -105,6 +109,22 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
       await turns.drained();
     },
   };
+}
+
+/** JSON in UTF-8 and nothing else: what is not would be read as other words than were sent. */
+function takeJson(server: FastifyInstance): void {
+  const utf8 = new TextDecoder('utf-8', { fatal: true });
+  const parse = server.getDefaultJsonParser('error', 'error');
+  server.removeContentTypeParser('application/json');
+  server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+    let text: string;
+    try {
+      text = utf8.decode(body);
+    } catch {
+      return done(Object.assign(new Error('The body is not UTF-8.'), { statusCode: 400, code: 'invalid_utf8' }));
+    }
+    void parse(request, text, done);
+  });
 }
 
 function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {
