@@ -4,6 +4,7 @@ import type { Configuration } from '../../infra/configuration.ts';
 import { attached, type SystemState } from '../../infra/system-state.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import type { Clients } from '../clients.ts';
+import { failureOf } from '../command-failure.ts';
 import { EXIT, type CommandSpecification } from '../command.ts';
 import { duration, type Output } from '../output.ts';
 
@@ -84,7 +85,8 @@ async function answersOf(configuration: Configuration, running: boolean, problem
 }
 
 function noted(problems: string[], what: string, error: unknown): null {
-  problems.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+  const { why, mend } = failureOf('', error);
+  problems.push(`${what}: ${why}${mend === null ? '' : `. ${mend}`}`);
   return null;
 }
 
