@@ -29,7 +29,8 @@ export interface Form {
 }
 
 const asIs = (text: string): string => text;
-const text: Form = { expected: 'text', fromText: asIs, schema: z.string().min(1) };
+/** Without NUL, which no path or name of another program may have. */
+const text: Form = { expected: 'text', fromText: asIs, schema: z.string().min(1).refine((value) => !value.includes('\0')) };
 const secret: Form = { ...text, expected: 'a secret (or its file, with _FILE behind the name)', secret: true };
 const payloadKeys: Form = {
   ...secret,
@@ -67,7 +68,8 @@ const list = (expected: string, item: z.ZodType): Form => ({
   fromText: (value) => value.split(',').map((part) => part.trim()).filter((part) => part !== ''),
   schema: z.array(item).min(1),
 });
-const hostAndPort = /^(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5}$/;
+const PORT_MAX = 65_535;
+const hostAndPort = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):[1-9]\d{0,4}$/).refine((value) => Number(value.slice(value.lastIndexOf(':') + 1)) <= PORT_MAX);
 /** A user in it would be seen in every message that names the address. */
 const urlWithoutUser: Form = {
   expected: 'an http or https address without a user in it',
@@ -97,7 +99,7 @@ export const SETTINGS: Record<string, Setting> = {
   model: { variable: 'ERRATA_MODEL', form: modelName, default: null, defaultWords: 'the embedded SmolLM2-135M-Instruct', meaning: 'The model that is edited: a `.gguf` file, a folder in the Hugging Face layout, or a Hugging Face id (`owner/name`), which is downloaded.' },
   hubToken: { variable: 'ERRATA_HUB_TOKEN', form: secret, default: null, meaning: 'The access token for models of the Hugging Face hub that ask for one.' },
   lineages: { variable: 'ERRATA_LINEAGES', form: list('names, separated by commas', z.string()), default: ['default'], meaning: 'The lineages: each has topics, a workflow, an edit queue and a version log of its own.' },
-  'kafka.brokers': { variable: 'ERRATA_KAFKA_BROKERS', form: list('addresses host:port, separated by commas', z.string().regex(hostAndPort)), default: null, defaultWords: 'a broker that `errata up` starts', meaning: 'The Kafka cluster.' },
+  'kafka.brokers': { variable: 'ERRATA_KAFKA_BROKERS', form: list('addresses host:port, separated by commas', hostAndPort), default: null, defaultWords: 'a broker that `errata up` starts', meaning: 'The Kafka cluster.' },
   'kafka.clientId': { variable: 'ERRATA_KAFKA_CLIENT_ID', form: text, default: 'errata', meaning: 'The client id that the brokers see.' },
   'kafka.ssl.enabled': { variable: 'ERRATA_KAFKA_SSL', form: flag, default: false, meaning: 'TLS to the brokers; any of the three files below switches it on as well.' },
   'kafka.ssl.ca': { variable: 'ERRATA_KAFKA_SSL_CA', form: filePath, default: null, defaultWords: "Node's own list", meaning: "The authority that signed the brokers' certificates, PEM." },
@@ -109,7 +111,7 @@ export const SETTINGS: Record<string, Setting> = {
   'kafka.partitions': { variable: 'ERRATA_KAFKA_PARTITIONS', form: integer(1, 1_000), default: 3, meaning: 'Partitions of the topics that are created.' },
   'kafka.replicationFactor': { variable: 'ERRATA_KAFKA_REPLICATION_FACTOR', form: integer(1, 10), default: 1, meaning: 'Replicas of the topics that are created; 3 on a cluster.' },
   'kafka.port': { variable: 'ERRATA_KAFKA_PORT', form: port, default: 0, meaning: 'Where the broker that `errata up` starts listens.' },
-  'temporal.address': { variable: 'ERRATA_TEMPORAL_ADDRESS', form: { expected: 'an address host:port', fromText: asIs, schema: z.string().regex(hostAndPort) }, default: null, defaultWords: 'a server that `errata up` starts', meaning: "Temporal's front end." },
+  'temporal.address': { variable: 'ERRATA_TEMPORAL_ADDRESS', form: { expected: 'an address host:port', fromText: asIs, schema: hostAndPort }, default: null, defaultWords: 'a server that `errata up` starts', meaning: "Temporal's front end." },
   'temporal.namespace': { variable: 'ERRATA_TEMPORAL_NAMESPACE', form: text, default: 'errata', meaning: 'The namespace.' },
   'temporal.tls.enabled': { variable: 'ERRATA_TEMPORAL_TLS', form: flag, default: false, meaning: 'TLS to Temporal; any of the settings below switches it on as well.' },
   'temporal.tls.ca': { variable: 'ERRATA_TEMPORAL_TLS_CA', form: filePath, default: null, meaning: "The authority that signed the server's certificate, PEM." },

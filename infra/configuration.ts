@@ -5,16 +5,19 @@
  * An environment variable beats the file, the file beats the default. The names, forms, defaults and meanings are data
  * (`configuration-settings.ts`), from which the reference in docs/configuration.md is checked.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { isHubId } from '../model/checkpoint/hub-id.ts';
+import { boundedJson, UnsoundJson } from '../schemas/bounded-json.ts';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import { readParameterSet, type ParameterSet } from '../schemas/hyper-parameters.ts';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../schemas/settings.ts';
+import { firstOf, onOneLine, shown } from '../schemas/shown.ts';
 import { PROJECT_ROOT } from './home.ts';
 import { SETTINGS, LINEAGE_SETTINGS, type Setting } from './configuration-settings.ts';
 import { Secret } from './secret.ts';
+import { readSmallFile } from './small-file.ts';
 
 export { Secret } from './secret.ts';
 
@@ -102,6 +105,9 @@ export interface ConfigurationFault {
   expected: string;
 }
 
+/** Bounds on what is read: lineages of one system, JSON in a file or a variable, and notices of what means nothing. */
+export const CONFIGURATION_LIMITS = { lineagesMax: 100, json: { valuesMax: 10_000, depthMax: 16 }, noticesMax: 20, expectedCharactersMax: 1_000 } as const;
+
 /** Thrown with every fault of a configuration; its message lists them all. */
 export class ConfigurationError extends Error {
   override readonly name = 'ConfigurationError';
@@ -109,7 +115,7 @@ export class ConfigurationError extends Error {
   constructor(readonly faults: ConfigurationFault[]) {
     super(
       `The configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n` +
-        faults.map((fault) => `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${JSON.stringify(fault.value)}`}; expected ${fault.expected}`).join('\n'),
+        faults.map((fault) => `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${shown(fault.value)}`}; expected ${fault.expected}`).join('\n'),
     );
   }
 }
@@ -127,6 +133,8 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
   const brokers = value<string[] | null>('kafka.brokers');
   const address = value<string | null>('temporal.address');
   const lineages = value<string[]>('lineages');
+  const { lineagesMax } = CONFIGURATION_LIMITS;
+  if (lineages.length > lineagesMax) faults.push({ name: 'ERRATA_LINEAGES', value: String(lineages.splice(lineagesMax).length + lineagesMax), expected: `at most ${lineagesMax} lineages` });
   for (const lineage of lineages) {
     if (!LINEAGE_NAME.test(lineage)) faults.push({ name: 'ERRATA_LINEAGES', value: lineage, expected: `names of the form ${LINEAGE_NAME.source}` });
   }
@@ -225,11 +233,11 @@ function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faul
     return null;
   }
   try {
-    const content: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    const content = boundedJson(readSmallFile(path), CONFIGURATION_LIMITS.json);
     if (isRecord(content)) return { name: path, folder: dirname(path), content };
-    faults.push({ name: path, value: JSON.stringify(content)?.slice(0, 80) ?? '', expected: 'a JSON object' });
+    faults.push({ name: path, value: shown(content), expected: 'a JSON object' });
   } catch (cause) {
-    faults.push({ name: path, value: cause instanceof Error ? cause.message : String(cause), expected: 'a readable JSON file' });
+    faults.push({ name: path, value: cause instanceof UnsoundJson ? cause.reason : reasonOf(cause), expected: 'a readable JSON file' });
   }
   return null;
 }
@@ -237,9 +245,9 @@ function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faul
 function parameterSetIn(path: string | null, faults: ConfigurationFault[]): ParameterSet | null {
   if (path === null) return null;
   try {
-    return readParameterSet(path, readFileSync(path, 'utf8'));
+    return readParameterSet(path, readSmallFile(path));
   } catch (cause) {
-    faults.push({ name: 'ERRATA_PARAMETER_SET', value: cause instanceof Error ? cause.message : String(cause), expected: 'a file that `errata tune` wrote' });
+    faults.push({ name: 'ERRATA_PARAMETER_SET', value: reasonOf(cause), expected: 'a file that `errata tune` wrote' });
     return null;
   }
 }
@@ -285,7 +293,7 @@ function textOf(setting: Setting, variable: string, sources: Sources): string | 
     const path = sources.environment[fileVariable];
     if ((text === undefined || text === '') && path !== undefined && path !== '') {
       try {
-        return readFileSync(resolve(sources.workingDirectory, path), 'utf8').trimEnd();
+        return readSmallFile(resolve(sources.workingDirectory, path)).trimEnd();
       } catch {
         sources.faults.push({ name: fileVariable, value: path, expected: 'a readable file with the secret' });
         return undefined;
@@ -313,7 +321,8 @@ function distinct(faults: ConfigurationFault[]): ConfigurationFault[] {
 
 function expectedOf(setting: Setting, issues: readonly { path: PropertyKey[]; message: string }[]): string {
   if (setting.form.compound !== true) return setting.form.expected;
-  return `${setting.form.expected} (${issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message)).join('; ')})`;
+  const faults = firstOf(issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message)));
+  return `${setting.form.expected} (${onOneLine(faults, CONFIGURATION_LIMITS.expectedCharactersMax)})`;
 }
 
 function lineageSettings(lineage: string, sources: Sources): LineageSettings {
@@ -375,22 +384,30 @@ function registryOf(value: Value, faults: ConfigurationFault[]): Configuration['
 }
 
 /** Names that look like settings and are none: most likely misspelt. */
-function strangers(sources: Sources): string[] {
-  const notices = Object.keys(sources.environment)
-    .filter((name) => name.startsWith('ERRATA_') && !sources.known.has(name))
-    .map((name) => `${name} is no setting${nearest(name, [...sources.known])}`);
-  if (sources.file !== null) {
-    for (const path of leavesOf(sources.file.content)) {
-      const known = [...sources.knownPaths].some((name) => path === name || path.startsWith(`${name}.`));
-      if (!known) notices.push(`${sources.file.name}: ${path} is no setting${nearest(path, [...sources.knownPaths])}`);
-    }
-  }
-  return notices;
+function strangers({ environment, known, file, knownPaths }: Sources): string[] {
+  const names = Object.keys(environment).filter((name) => name.startsWith('ERRATA_') && !known.has(name));
+  const paths = file === null ? [] : leavesOf(file.content).filter((path) => ![...knownPaths].some((setting) => path === setting || path.startsWith(`${setting}.`)));
+  const { noticesMax } = CONFIGURATION_LIMITS;
+  const notices = [
+    ...names.slice(0, noticesMax).map((name) => `${onOneLine(name, NAME_CHARACTERS_MAX)} is no setting${nearest(name, [...known])}`),
+    ...paths.slice(0, noticesMax).map((path) => `${file!.name}: ${onOneLine(path, NAME_CHARACTERS_MAX)} is no setting${nearest(path, [...knownPaths])}`),
+  ];
+  const more = names.length + paths.length - notices.length;
+  return more > 0 ? [...notices, `${more} names more are no settings`] : notices;
 }
 
+/** Of a name that is no setting, in a notice. */
+const NAME_CHARACTERS_MAX = 200;
+const MISSPELT_DISTANCE_MAX = 4;
+
 function nearest(name: string, names: string[]): string {
-  const [best] = names.map((other) => ({ other, distance: editDistance(name, other) })).sort((a, b) => a.distance - b.distance);
-  return best !== undefined && best.distance <= 4 ? `; is ${best.other} meant?` : '';
+  const alike = names.filter((other) => Math.abs(other.length - name.length) <= MISSPELT_DISTANCE_MAX);
+  const [best] = alike.map((other) => ({ other, distance: editDistance(name, other) })).sort((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= MISSPELT_DISTANCE_MAX ? `; is ${best.other} meant?` : '';
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
 }
 
 /** Levenshtein distance. */

@@ -2,44 +2,50 @@
  * What `errata up` runs on this machine, as a file in the data folder that other commands read: where the servers
  * listen, which processes there are, since when. Only the supervisor writes it.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { z } from 'zod';
 import type { Configuration } from './configuration.ts';
 import { identityOf } from './embedded/server-process.ts';
 
+/** Largest state that is read, in bytes: a process is some three hundred. */
+const STATE_BYTES_MAX = 2 ** 20;
+
+const pid = z.number().int().positive();
+const port = z.number().int().min(0).max(65_535);
+
 /** A process and what tells it from a later one with the same pid. */
-export interface ProcessMark {
-  pid: number;
-  startTicks: string;
-  bootId: string;
-}
+const mark = z.object({ pid, startTicks: z.string(), bootId: z.string() });
 
-export type ProcessState = 'starting' | 'ready' | 'waiting to restart' | 'failed' | 'stopped';
-
-export interface SupervisedProcess {
-  name: string;
-  state: ProcessState;
-  mark: ProcessMark | null;
+const supervised = z.object({
+  name: z.string(),
+  state: z.enum(['starting', 'ready', 'waiting to restart', 'failed', 'stopped']),
+  mark: mark.nullable(),
   /** ISO 8601. */
-  startedAt: string | null;
-  restarts: number;
-  port: number | null;
+  startedAt: z.string().nullable(),
+  restarts: z.number().int().nonnegative(),
+  port: port.nullable(),
   /** What it is doing, while it starts. */
-  step: string | null;
-  log: string;
-}
+  step: z.string().nullable(),
+  log: z.string(),
+});
 
-export interface SystemState {
-  format: 1;
-  state: 'starting' | 'ready' | 'stopping';
-  supervisor: ProcessMark;
-  startedAt: string;
-  lineages: string[];
-  kafka: { brokers: string[]; embedded: boolean; pid: number | null };
-  temporal: { address: string; namespace: string; embedded: boolean; pid: number | null; uiUrl: string | null };
-  serveUrl: string | null;
-  processes: SupervisedProcess[];
-}
+const systemState = z.object({
+  format: z.literal(1),
+  state: z.enum(['starting', 'ready', 'stopping']),
+  supervisor: mark,
+  startedAt: z.string(),
+  lineages: z.array(z.string()),
+  kafka: z.object({ brokers: z.array(z.string()), embedded: z.boolean(), pid: pid.nullable() }),
+  temporal: z.object({ address: z.string(), namespace: z.string(), embedded: z.boolean(), pid: pid.nullable(), uiUrl: z.string().nullable() }),
+  serveUrl: z.string().nullable(),
+  processes: z.array(supervised),
+});
+
+export type ProcessMark = z.infer<typeof mark>;
+export type SupervisedProcess = z.infer<typeof supervised>;
+export type ProcessState = SupervisedProcess['state'];
+export type SystemState = z.infer<typeof systemState>;
 
 /** The mark of a running process; null where it does not run. */
 export function markOf(pid: number): ProcessMark | null {
@@ -59,11 +65,11 @@ export function findSystem(home: string): SystemState | null {
   return state !== null && isRunning(state.supervisor) ? state : null;
 }
 
-/** What was last written, whether it still runs or not. */
+/** What was last written, whether it still runs or not; null where there is nothing, or nothing that can be read. */
 export function lastSystem(home: string): SystemState | null {
   try {
-    const state = JSON.parse(readFileSync(stateFile(home), 'utf8')) as SystemState;
-    return state.format === 1 ? state : null;
+    if (statSync(stateFile(home)).size > STATE_BYTES_MAX) return null;
+    return systemState.safeParse(JSON.parse(readFileSync(stateFile(home), 'utf8'))).data ?? null;
   } catch {
     return null;
   }

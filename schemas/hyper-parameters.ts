@@ -1,6 +1,8 @@
 /** Hyper-parameters as data from outside: what a user lays over a model's own set, and a whole set in a file. */
 import { z } from 'zod';
+import { boundedJson, UnsoundJson } from './bounded-json.ts';
 import type { HyperParameterOverrides, HyperParameters, ModelShape } from './editing.ts';
+import { firstOf, onOneLine } from './shown.ts';
 
 const hyperParameters = z.strictObject({
   layers: z.array(z.number().int().nonnegative()).min(1),
@@ -62,6 +64,9 @@ export interface ParameterSet {
   measured?: Record<string, number | string | null> | undefined;
 }
 
+const SET_LIMITS = { valuesMax: 10_000, depthMax: 8 };
+const FAULTS_CHARACTERS_MAX = 1_000;
+
 /** Thrown where hyper-parameters or a set of them are not in form; the message names every fault. */
 export class BadParameterSet extends Error {
   override readonly name = 'BadParameterSet';
@@ -70,7 +75,7 @@ export class BadParameterSet extends Error {
     readonly file: string,
     readonly faults: readonly string[],
   ) {
-    super(`${file} is no parameter set: ${faults.join('; ')}`);
+    super(`${file} is no parameter set: ${onOneLine(firstOf(faults), FAULTS_CHARACTERS_MAX)}`);
   }
 }
 
@@ -78,9 +83,10 @@ export class BadParameterSet extends Error {
 export function readParameterSet(file: string, text: string): ParameterSet {
   let content: unknown;
   try {
-    content = JSON.parse(text);
+    content = boundedJson(text, SET_LIMITS);
   } catch (error) {
-    throw new BadParameterSet(file, [error instanceof Error ? error.message : String(error)]);
+    if (error instanceof UnsoundJson) throw new BadParameterSet(file, [error.reason]);
+    throw error;
   }
   const read = parameterSet.safeParse(content);
   if (read.success) return read.data as ParameterSet;

@@ -19,6 +19,7 @@ import {
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
 
 export interface ServerCommand {
   /** What it is called in messages, for example `Kafka`. */
@@ -36,13 +37,17 @@ export interface ServerCommand {
 }
 
 /** Which process a server is. */
-export interface ServerRecord {
-  readonly pid: number;
-  /** Clock ticks from boot to the start of the process. */
-  readonly startTicks: string;
-  readonly bootId: string;
-  readonly ports: Readonly<Record<string, number>>;
-}
+const serverRecord = z
+  .object({
+    pid: z.number().int().positive(),
+    /** Clock ticks from boot to the start of the process. */
+    startTicks: z.string(),
+    bootId: z.string(),
+    ports: z.record(z.string(), z.number().int().min(0).max(65_535)).readonly(),
+  })
+  .readonly();
+
+export type ServerRecord = z.infer<typeof serverRecord>;
 
 /** A server did not start, or did not stop. */
 export class EmbeddedServerError extends Error {
@@ -262,7 +267,7 @@ function recordOf(folder: string): string {
 
 function readRecord(folder: string): ServerRecord | undefined {
   try {
-    return JSON.parse(readFileSync(recordOf(folder), 'utf8')) as ServerRecord;
+    return serverRecord.safeParse(JSON.parse(readFileSync(recordOf(folder), 'utf8'))).data;
   } catch {
     return undefined;
   }

@@ -1,0 +1,183 @@
+/** The configuration and what else is read at a start: a sound value or a clear refusal, whatever the environment and the files say. */
+import fc from 'fast-check';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { LINEAGE_SETTINGS, SETTINGS } from '../../infra/configuration-settings.ts';
+import { CONFIGURATION_LIMITS, ConfigurationError, readConfiguration, type Configuration } from '../../infra/configuration.ts';
+import { runningServer } from '../../infra/embedded/server-process.ts';
+import { SMALL_FILE_BYTES_MAX } from '../../infra/small-file.ts';
+import { findSystem, lastSystem, markOf, writeSystem, type SystemState } from '../../infra/system-state.ts';
+import { LINEAGE_NAME } from '../../schemas/correction.ts';
+import { BadParameterSet, readParameterSet } from '../../schemas/hyper-parameters.ts';
+import { damaged, faultOf, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'errata-fuzz-configuration-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const SECRET = 'hunter-two-hunter-two';
+const ALL = [...Object.entries(SETTINGS), ...Object.entries(LINEAGE_SETTINGS)];
+const SECRETS = ALL.filter(([, { form }]) => form.secret === true).map(([, { variable }]) => variable);
+const VARIABLES = [...ALL.map(([, { variable }]) => variable), 'ERRATA_NEWS_BATCH_EDITS_MAX', 'ERRATA_NEWS', 'ERRATA_', 'ERRATA_MODLE'].filter((variable) => !SECRETS.includes(variable));
+
+/** Reads with this file and environment, and checks whatever comes of it. */
+function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Configuration | null {
+  const path = join(folder, 'errata.config.json');
+  rmSync(path, { force: true });
+  if (file !== undefined) writeFileSync(path, file);
+  try {
+    const configuration = readConfiguration(environment, folder);
+    for (const lineage of configuration.lineages) {
+      expect(lineage).toMatch(LINEAGE_NAME);
+      expect(configuration.settings[lineage]).toBeDefined();
+    }
+    expect(configuration.notices.length).toBeLessThanOrEqual(2 * CONFIGURATION_LIMITS.noticesMax + 1);
+    for (const text of [configuration.home, configuration.versions, configuration.model ?? '', configuration.serve.host]) expect(text).not.toContain('\0');
+    expect(JSON.stringify(configuration)).not.toContain(SECRET);
+    return configuration;
+  } catch (fault) {
+    expect(fault).toBeInstanceOf(ConfigurationError);
+    const { message, faults } = fault as ConfigurationError;
+    expect(faults.length).toBeGreaterThan(0);
+    expect(message).not.toContain(SECRET);
+    expect(message).not.toMatch(/\n\s+at /);
+    for (const line of message.split('\n')) expect(line.length).toBeLessThan(3_000);
+    return null;
+  }
+}
+
+/** What an environment can hold. */
+const variableText = fc.oneof(oddText, fc.constantFrom('true', '1', '0', '-1', '65536', 'a:1', 'a:99999', '[::1]:9092', 'default,news', 'cpu', 'plain', '{"lambda":1}', '{', nestedJson(30_000), 'a,'.repeat(5_000), Array.from({ length: 5_000 }, (_, i) => `l${i}`).join(','), 'https://x')).map((text) => text.replaceAll('\0', ''));
+
+describe('the configuration', () => {
+  it('of any environment is sound or refused with all its faults, and tells no secret', () => {
+    const environment = fc.tuple(fc.dictionary(fc.constantFrom(...VARIABLES), variableText, { maxKeys: 6, noNullPrototype: true }), fc.subarray(SECRETS)).map(([plain, secrets]) => ({ ...plain, ...Object.fromEntries(secrets.map((name) => [name, SECRET])) }));
+    fc.assert(fc.property(environment, (variables) => void read(variables)), runs(400));
+  });
+
+  it('of any file is sound or refused with all its faults', () => {
+    const sound = { lineages: ['default', 'news'], kafka: { brokers: ['a:1'], ssl: { enabled: true } }, batch: { batchWaitMs: 5 }, lineage: { news: { batch: { batchEditsMax: 5 } } }, hyperParameters: { lambda: 1 }, serve: { port: 1 }, logLevel: 'info' };
+    fc.assert(fc.property(fc.oneof(oddParts(fc.constant(sound)), oddJson), (value) => void read({}, JSON.stringify(value) ?? '')), runs(400));
+    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))), (bytes) => void read({}, bytes)), runs(300));
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['nested without end', nestedJson(100_000, 'object'), /nested deeper than 16 levels/],
+    ['nested without end where a value belongs', `{"device":${nestedJson(100_000)}}`, /nested deeper than 16 levels/],
+    ['of values without end', `{"x":[${'1,'.repeat(20_000)}1]}`, /more than 10000 values/],
+    ['longer than one is', `{"x":"${'x'.repeat(SMALL_FILE_BYTES_MAX)}"}`, /more than 1048576 bytes/],
+    ['of a secret where a brace belongs', `{"temporal": {"apiKey": "${SECRET}" "x"}}`, /no JSON/],
+    ['of nothing but a secret', SECRET, /no JSON/],
+    ['of a path with a NUL', '{"home":"a\\u0000b"}', /home/],
+  ])('refuses a file %s', (_, file, message) => {
+    const fault = (() => {
+      try {
+        read({}, file);
+        writeFileSync(join(folder, 'errata.config.json'), file);
+        return readConfiguration({}, folder);
+      } catch (error) {
+        return error;
+      }
+    })();
+    expect(fault).toBeInstanceOf(ConfigurationError);
+    expect((fault as Error).message).toMatch(message);
+    expect((fault as Error).message).not.toContain(SECRET);
+  });
+
+  it('of thousands of names that mean nothing points out the first, without delay', () => {
+    const names = Object.fromEntries(Array.from({ length: 3_000 }, (_, i) => [`name-${i}`, 1]));
+    const { notices } = read({ [`ERRATA_${'X'.repeat(100_000)}`]: '1' }, JSON.stringify(names))!;
+    expect(notices).toHaveLength(CONFIGURATION_LIMITS.noticesMax + 2);
+    expect(notices.at(-1)).toBe(`${3_000 - CONFIGURATION_LIMITS.noticesMax} names more are no settings`);
+    for (const notice of notices) expect(notice.length).toBeLessThan(500);
+  });
+
+  it('reads no more of a secret, a parameter set or itself than is allowed, from a device without end', () => {
+    for (const [name, variables] of [['ERRATA_TEMPORAL_API_KEY_FILE', {}], ['ERRATA_PARAMETER_SET', {}], ['ERRATA_CONFIG', {}]] as const) {
+      expect(read({ [name]: '/dev/zero', ...variables }), name).toBeNull();
+    }
+  });
+
+  it.each(['a:0', 'a:65536', 'a:99999', 'a:01'])('refuses the port of %s', (address) => {
+    expect(read({ ERRATA_TEMPORAL_ADDRESS: address })).toBeNull();
+    expect(read({ ERRATA_KAFKA_BROKERS: `ok:1,${address}` })).toBeNull();
+  });
+});
+
+describe('a parameter set', () => {
+  it('of any text is a set or refused', () => {
+    const sound = { name: 'mine', source: 'tuned', fits: { architecture: 'llama', layers: 30 }, parameters: { layers: [4, 5], lambda: 1500, gate: { floor: 0.4 } }, measured: { efficacy: 1 } };
+    const text = fc.oneof(oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''), oddText, damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) => Buffer.from(bytes).toString()), fc.constant(nestedJson(100_000)));
+    fc.assert(
+      fc.property(text, (one) => {
+        try {
+          readParameterSet('set.json', one);
+        } catch (fault) {
+          expect(fault).toBeInstanceOf(BadParameterSet);
+          expect((fault as Error).message.length).toBeLessThan(1_200);
+        }
+      }),
+      runs(500),
+    );
+  });
+});
+
+describe('what runs on this machine', () => {
+  const mark = markOf(process.pid)!;
+  const system: SystemState = {
+    format: 1,
+    state: 'ready',
+    supervisor: mark,
+    startedAt: '2026-01-01T00:00:00.000Z',
+    lineages: ['default'],
+    kafka: { brokers: ['a:1'], embedded: true, pid: 1 },
+    temporal: { address: 'a:1', namespace: 'n', embedded: true, pid: null, uiUrl: null },
+    serveUrl: null,
+    processes: [{ name: 'serve', state: 'waiting to restart', mark: null, startedAt: null, restarts: 2, port: null, step: null, log: 'x' }],
+  };
+  const odd = (sound: object): fc.Arbitrary<string> => fc.oneof(oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''), damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) => Buffer.from(bytes).toString('latin1')));
+
+  it('is known again by what was written, and by nothing of any other form', () => {
+    writeSystem(folder, system);
+    expect(findSystem(folder)).toEqual(system);
+    const file = join(folder, 'run', 'system.json');
+    fc.assert(
+      fc.property(odd(system), (text) => {
+        writeFileSync(file, text);
+        findSystem(folder);
+        const state = lastSystem(folder);
+        if (state !== null) expect([typeof state.supervisor.pid, Array.isArray(state.processes), Array.isArray(state.kafka.brokers)]).toEqual(['number', true, true]);
+      }),
+      runs(400),
+    );
+    for (const text of ['null', '[]', '{"format":1}', '{"format":1,"supervisor":null}', '']) {
+      writeFileSync(file, text);
+      expect(findSystem(folder)).toBeNull();
+    }
+    truncateSync(file, 2 ** 40);
+    expect(lastSystem(folder)).toBeNull();
+  });
+
+  it('of the embedded servers is found by its record, and by nothing of any other form', async () => {
+    const record = { ...mark, ports: { broker: 9092 } };
+    const file = join(folder, 'server', 'server.json');
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, JSON.stringify(record));
+    expect(runningServer(dirname(file))).toEqual(record);
+    await fc.assert(
+      fc.asyncProperty(odd(record), async (text) => {
+        writeFileSync(file, text);
+        expect(await faultOf(() => runningServer(dirname(file)))).toBeUndefined();
+      }),
+      runs(200),
+    );
+    for (const text of ['null', '{}', '{"pid":-1}', '[]']) {
+      writeFileSync(file, text);
+      expect(runningServer(dirname(file))).toBeUndefined();
+    }
+  });
+});
