@@ -70,11 +70,14 @@ export class TemporalLineages {
    */
   async accept(lineage: string, settings: LineageSettings, chunk: RevisionChunk, attempt = ''): Promise<AcceptAnswer> {
     try {
-      const acceptance = await this.client.withDeadline(Date.now() + ANSWER_WAIT_MS, () =>
+      const deadline = Date.now() + ANSWER_WAIT_MS;
+      // Without a run it would not be refused for want of room, and every start of a sender would add to a full buffer.
+      const run = chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
+      const acceptance = await this.client.withDeadline(deadline, () =>
         this.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
           // The same for every try of these records, so that a lost answer does not make a second chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
-          args: [chunk],
+          args: [{ ...chunk, ...(run === undefined ? {} : { run }) }],
           startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, this.#startOptions(lineage, settings)),
         }),
       );
@@ -132,6 +135,16 @@ export class TemporalLineages {
 
   async close(): Promise<void> {
     await this.#connection.close();
+  }
+
+  /** The lineage's latest run; undefined where it was never started. */
+  async #runOf(lineage: string): Promise<string | undefined> {
+    try {
+      return (await this.client.workflow.getHandle(lineageWorkflowId(lineage)).describe()).runId;
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return undefined;
+      throw error;
+    }
   }
 
   /** What the client met, where it says only what it was asked for. */

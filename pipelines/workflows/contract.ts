@@ -57,7 +57,7 @@ export interface RevisionChunk {
   endOffset: string;
   /** From here to `firstOffset` there is no other revision: it follows what was handed over before, or was read from here on. */
   readFrom?: string;
-  /** The run that answered the sender last. Another one does not refuse for want of room. */
+  /** The run that answered the sender last, or that it found at first. Another one does not refuse for want of room. */
   run?: string;
   revisions: FactRevision[];
 }

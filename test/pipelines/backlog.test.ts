@@ -87,17 +87,8 @@ afterAll(async () => {
 
 it('waits in Kafka without an edit worker, is asked about in vain at no cost, and is edited to the last record when one comes', { timeout: 600_000 }, async () => {
   const backlog = await submit(FULL, BACKLOG);
-  ingest = await startIngest([FULL, FREE], {
-    read: (group, topics, onBatch) =>
-      kafka.read(group, topics, (batch) => {
-        if (batch.topic === topicsOf(FULL).corrections) seen.recordsInHandMax = Math.max(seen.recordsInHandMax, batch.records.length);
-        return onBatch(batch);
-      }),
-    deadLetters: sender,
-    accept: async (lineage, chunk) => noted(await temporal.accept(lineage, SETTINGS, chunk)),
-    logger: SILENT,
-    format: SINGLE_OBJECT_FORMAT,
-  });
+  for (const lineage of [FULL, FREE]) await temporal.configure(lineage, SETTINGS);
+  ingest = await startedIngest();
 
   // Every partition has run into the full buffer, several times over.
   await refusals(3 * PARTITIONS);
@@ -111,6 +102,12 @@ it('waits in Kafka without an edit worker, is asked about in vain at no cost, an
   expect(later.inKafka + later.buffered + later.inBatch).toBe(BACKLOG);
   // A partition holds a thousand records; a reader that cannot get rid of them must not be given them all.
   expect(seen.recordsInHandMax).toBeLessThan(BACKLOG / PARTITIONS / 2);
+
+  // A reader that has just started knows nothing of the buffer, and does not overfill it.
+  await ingest.stop();
+  ingest = await startedIngest();
+  await refusals(3 * PARTITIONS);
+  expect(await standing()).toEqual(atFirst);
 
   await startEditWorker(FREE);
   const free = await submit(FREE, 5);
@@ -127,6 +124,20 @@ it('waits in Kafka without an edit worker, is asked about in vain at no cost, an
   expect(added).toHaveLength(BACKLOG);
   expect(new Set(added).size).toBe(BACKLOG);
 });
+
+async function startedIngest(): Promise<Ingest> {
+  return await startIngest([FULL, FREE], {
+    read: (group, topics, onBatch) =>
+      kafka.read(group, topics, (batch) => {
+        if (batch.topic === topicsOf(FULL).corrections) seen.recordsInHandMax = Math.max(seen.recordsInHandMax, batch.records.length);
+        return onBatch(batch);
+      }),
+    deadLetters: sender,
+    accept: async (lineage, chunk, attempt) => noted(await temporal.accept(lineage, SETTINGS, chunk, attempt)),
+    logger: SILENT,
+    format: SINGLE_OBJECT_FORMAT,
+  });
+}
 
 async function submit(lineage: string, count: number) {
   const corrections = Array.from({ length: count }, (_, i) => factCorrection(`${lineage}${i}`, { lineage, subject: `Subject ${i}.`, source: unlike(i) }));
