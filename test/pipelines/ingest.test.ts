@@ -56,7 +56,7 @@ class FakePartition {
   }
 }
 
-function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing'], format: RecordFormat = SINGLE_OBJECT_FORMAT, beginning?: IngestDependencies['beginning']): PartitionIngest {
+function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined, standing?: IngestDependencies['standing'], format: RecordFormat = SINGLE_OBJECT_FORMAT, beginning?: IngestDependencies['beginning'], logger: IngestDependencies['logger'] = SILENT): PartitionIngest {
   return new PartitionIngest([LINEAGE], {
     read: () => Promise.reject(new Error('not read here')),
     deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
@@ -71,6 +71,26 @@ function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters:
 const accepted = (chunk: RevisionChunk, throughOffset = chunk.throughOffset): AcceptAnswer => ({ kind: 'accepted', acceptance: { throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } });
 
 describe('ingest', () => {
+  it('tells why a partition waits once for each reason, not at each try', async () => {
+    const partition = new FakePartition([record(0)]);
+    const told: string[] = [];
+    const answers: AcceptAnswer[] = [
+      { kind: 'unavailable', message: 'Temporal does not answer: connect ECONNREFUSED' },
+      { kind: 'unavailable', message: 'Temporal does not answer: connect ECONNREFUSED' },
+      { kind: 'refused', type: 'BufferFull', message: '16 revisions wait and 1 more would pass 16' },
+      { kind: 'refused', type: 'BufferFull', message: '12 revisions wait and 8 more would pass 16' },
+      { kind: 'unavailable', message: 'Temporal does not take the API key. Look at ERRATA_TEMPORAL_API_KEY' },
+    ];
+    const ingest = ingestWith(() => answers.shift()!, undefined, undefined, undefined, undefined, { ...SILENT, info: (fields, message) => void told.push(`${message}: ${(fields as { reason?: string }).reason}`) });
+    while (answers.length > 0) await ingest.take(partition.batch());
+    expect(told.filter((line) => line.startsWith('Partition paused'))).toEqual([
+      'Partition paused: Temporal does not answer: connect ECONNREFUSED',
+      'Partition paused: 16 revisions wait and 1 more would pass 16',
+      'Partition paused: Temporal does not take the API key. Look at ERRATA_TEMPORAL_API_KEY',
+    ]);
+    expect(partition.pauses).toHaveLength(5);
+  });
+
   it('hands over every record in order, in bounded chunks, and commits after the answer', async () => {
     const partition = new FakePartition(Array.from({ length: 250 }, (_, i) => record(i)));
     const taken: number[] = [];

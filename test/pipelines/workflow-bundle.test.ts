@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FAILURE_CONVERTER } from '../../pipelines/payload-codec.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
 
 let folder: string;
@@ -44,6 +45,14 @@ describe('the kept bundle of the workflows', () => {
       expect((await bundleWorkflows(folder)).code).toBe(made);
       expect(readFileSync(only(), 'utf8')).toBe(kept);
     }
+  });
+
+  it('is another one where failures are encoded, and neither is taken for the other', async () => {
+    const encoding = (await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER })).code;
+    expect(encoding).toContain('encodeCommonAttributes: true');
+    expect(made).not.toContain('encodeCommonAttributes: true');
+    expect((await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER })).code).toBe(encoding);
+    expect((await bundleWorkflows(folder)).code).toBe(made);
   });
 
   it('is done without where the folder cannot be written', async () => {
