@@ -17,7 +17,7 @@ import type { Tokenizer } from './tokenizer.ts';
 import { layOutRows } from './token-rows.ts';
 import type { DownHook, Transformer } from './transformer.ts';
 import { gatherRows } from './transformer.ts';
-import { readWhole, writeWhole } from './whole-file.ts';
+import { readSealed, sha256Of, writeSealed } from './whole-file.ts';
 
 export interface KeyStatistics {
   /** C0 [F, F] per edited block. */
@@ -72,7 +72,7 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
     const hashes = new Map<number, string>();
     for (const layer of options.layers) {
       const file = fileOf(layer);
-      const bytes = file === null ? null : await readWhole(file);
+      const bytes = file === null ? null : await readSealed(file);
       if (bytes === null) absent.push(layer);
       else hashes.set(layer, restoreLayer(statistics, layer, file, bytes));
     }
@@ -82,7 +82,7 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
         const bytes = encodeLayer(taken, layer);
         disposeLayer(taken, layer);
         const file = fileOf(layer);
-        if (file !== null) await writeWhole(file, bytes);
+        if (file !== null) await writeSealed(file, bytes);
         hashes.set(layer, restoreLayer(statistics, layer, file, bytes));
       }
     }
@@ -195,21 +195,29 @@ function encodeLayer({ moments, referenceKeys, canaryKeys }: LayerKeys, layer: n
 /** Puts a block's statistics where they belong, and returns the hash of their bytes. */
 function restoreLayer({ moments, referenceKeys, canaryKeys }: LayerKeys, layer: number, file: string | null, bytes: Uint8Array): string {
   const { tensors } = decoded(file, bytes);
-  const [moment, reference, canary] = ['moment', 'reference', 'canary'].map((name) => {
+  const matrix = <Values extends Float32Array | Float64Array>(name: string, type: 'F32' | 'F64'): { values: Values; shape: [number, number] } => {
     const stored = tensors.get(name);
-    if (stored === undefined) throw new Error(`the kept key statistics ${file ?? ''} hold no ${name}; delete the file, and they are taken anew`);
-    return stored;
-  }) as [StoredTensor, StoredTensor, StoredTensor];
-  moments.set(layer, upload64(moment.values as Float64Array, moment.shape[0]!, moment.shape[1]!));
-  referenceKeys.set(layer, tf.tensor2d(reference.values as Float32Array, reference.shape as [number, number]));
-  canaryKeys.set(layer, tf.tensor2d(canary.values as Float32Array, canary.shape as [number, number]));
-  return createHash('sha256').update(bytes).digest('hex');
+    if (stored?.type !== type || stored.shape.length !== 2) throw damaged(file, `they hold no ${name}`);
+    return { values: stored.values as Values, shape: stored.shape as [number, number] };
+  };
+  const [moment, reference, canary] = [matrix<Float64Array>('moment', 'F64'), matrix<Float32Array>('reference', 'F32'), matrix<Float32Array>('canary', 'F32')];
+  const widths = new Set([...moment.shape, reference.shape[1], canary.shape[1]]);
+  if (widths.size !== 1) throw damaged(file, `they are of several widths: ${[...widths].join(', ')}`);
+  moments.set(layer, upload64(moment.values, ...moment.shape));
+  referenceKeys.set(layer, tf.tensor2d(reference.values, reference.shape));
+  canaryKeys.set(layer, tf.tensor2d(canary.values, canary.shape));
+  return sha256Of(bytes).toString('hex');
 }
 
 function decoded(file: string | null, bytes: Uint8Array): ReturnType<typeof decodeSafetensors> {
   try {
     return decodeSafetensors(bytes);
   } catch (cause) {
-    throw new Error(`the kept key statistics ${file ?? ''} are damaged; delete the file, and they are taken anew`, { cause });
+    throw damaged(file, cause instanceof Error ? cause.message : String(cause), cause);
   }
+}
+
+/** Not taken anew by themselves: hooks that were made with them would be others. */
+function damaged(file: string | null, why: string, cause?: unknown): Error {
+  return new Error(`the kept key statistics ${file ?? ''} are damaged (${why}); delete the file, and they are taken anew`, { cause });
 }

@@ -4,8 +4,9 @@
  * other blocks can be looked at without sampling again.
  */
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { z } from 'zod';
 import type { ModelConfig } from './checkpoint.ts';
 import { decode } from './decode.ts';
 import { sequenceLosses } from './perplexity.ts';
@@ -13,7 +14,7 @@ import { seededRandom } from './random.ts';
 import { frontTokens } from './sequences.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import type { Transformer } from './transformer.ts';
-import { readWhole, writeWhole } from './whole-file.ts';
+import { readSealed, writeSealed } from './whole-file.ts';
 
 export interface OrdinaryText {
   /** Where the text is from, in words. */
@@ -45,6 +46,8 @@ export const SEQUENCE_TOKENS_MAX = 128;
 const SEQUENCE_TOKENS_MIN = 16;
 /** Tokens behind C0 per channel of F. */
 const TOKENS_PER_CHANNEL = 6;
+/** Largest text that is read, in bytes. */
+export const TEXT_FILE_BYTES_MAX = 256 * 2 ** 20;
 export const REFERENCE_TOKENS = 2_048;
 export const CANARY_TOKENS = 1_536;
 /** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
@@ -59,16 +62,16 @@ const SAMPLED_BYTES_MAX = 2 ** 31;
  * Throws RangeError when the text file or the model's context is too short.
  */
 export async function ordinaryText(model: Transformer, tokenizer: Tokenizer, options: TextOptions): Promise<OrdinaryText & { identity: string; sha256: string }> {
-  const text = options.textFile === null ? null : await readFile(options.textFile, 'utf8');
+  const text = options.textFile === null ? null : await readText(options.textFile);
   const source = text === null ? `own samples, seed ${options.seed}` : `file ${path.basename(options.textFile!)}`;
   const identity = createHash('sha256')
     .update(JSON.stringify([TEXT_FORMAT, options.modelSha256, options.contexts, source, text === null ? '' : createHash('sha256').update(text).digest('hex'), options.seed]))
     .digest('hex')
     .slice(0, 32);
   const file = options.folder === null ? null : path.join(options.folder, `text-${identity}.json`);
-  const cached = file === null ? null : await readWhole(file);
+  const cached = file === null ? null : await readSealed(file);
   const bytes = cached ?? new TextEncoder().encode(JSON.stringify(await makeText(model, tokenizer, text, source, options)));
-  if (file !== null && cached === null) await writeWhole(file, bytes);
+  if (file !== null && cached === null) await writeSealed(file, bytes);
   return { ...parsed(file, bytes), identity, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 
@@ -90,9 +93,18 @@ async function makeText(model: Transformer, tokenizer: Tokenizer, text: string |
   return { source, ordinary: sequences.slice(held), reference: sequences.slice(canaries, held), canary, canaryLoss: sequenceLosses(model, canary, null), contexts };
 }
 
+async function readText(file: string): Promise<string> {
+  const { size } = await stat(file);
+  if (size > TEXT_FILE_BYTES_MAX) throw new RangeError(`the text for the key statistics has ${size} bytes, at most ${TEXT_FILE_BYTES_MAX} are read`);
+  return readFile(file, 'utf8');
+}
+
+const sequences = z.array(z.array(z.number().int().nonnegative()));
+const keptText = z.object({ source: z.string(), ordinary: sequences, reference: sequences, canary: sequences, canaryLoss: z.array(z.number()), contexts: sequences });
+
 function parsed(file: string | null, bytes: Uint8Array): OrdinaryText {
   try {
-    return JSON.parse(new TextDecoder().decode(bytes)) as OrdinaryText;
+    return keptText.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
   } catch (cause) {
     throw new Error(`the kept text ${file ?? ''} is damaged; delete the file, and it is made anew`, { cause });
   }

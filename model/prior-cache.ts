@@ -10,7 +10,7 @@ import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../sche
 import { download64, upload64 } from './float64.ts';
 import type { KeyStatistics } from './key-statistics.ts';
 import { disposePriors, type Prior } from './prior.ts';
-import { readWhole, writeWhole } from './whole-file.ts';
+import { readSealed, writeSealed } from './whole-file.ts';
 
 /** Largest file of one block, in bytes: a larger prior is built each time. Node.js 20 has no larger arrays. */
 export const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
@@ -39,7 +39,7 @@ export async function keptPriors(
     built.delete(layer);
     disposePriors(new Map([[layer, prior]]));
     built.set(layer, restore(statistics, layer, bytes));
-    await writeWhole(fileOf(layer), bytes);
+    await writeSealed(fileOf(layer), bytes);
   }
   return new Map(parameters.layers.map((layer) => [layer, built.get(layer)!]));
 }
@@ -55,7 +55,7 @@ function identityOf(statistics: KeyStatistics, { lambda, ridge }: Pick<HyperPara
 async function readAll(statistics: KeyStatistics, layers: readonly number[], fileOf: (layer: number) => string): Promise<Map<number, Prior> | null> {
   const priors = new Map<number, Prior>();
   try {
-    for (const layer of layers) priors.set(layer, restore(statistics, layer, (await readWhole(fileOf(layer))) ?? new Uint8Array(0)));
+    for (const layer of layers) priors.set(layer, restore(statistics, layer, (await readSealed(fileOf(layer))) ?? new Uint8Array(0)));
     return priors;
   } catch {
     disposePriors(priors);
