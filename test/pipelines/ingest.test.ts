@@ -62,7 +62,7 @@ function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters:
     deadLetters: { send: async (_topic, records) => (deadLetters(records), []), close: async () => undefined },
     accept: async (_lineage, chunk) => accept(chunk),
     format,
-    logger: SILENT,
+    logger,
     ...(standing === undefined ? {} : { standing }),
     ...(beginning === undefined ? {} : { beginning }),
   });
