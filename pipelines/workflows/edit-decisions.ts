@@ -119,12 +119,23 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
 
 /**
  * The revisions that have not exactly one outcome; a batch must not end while there is one. An outcome is of a record
- * if it bears its id and its position: a duplicate of it has a position of its own.
+ * if it bears its id and its position: a duplicate of it has a position of its own. One that was committed before and is
+ * delivered again may leave in this very batch: then how it left is its outcome, however often that is said.
  */
 export function unaccounted(revisions: readonly FactRevision[], outcomes: readonly Outcome[]): string[] {
-  const counts = new Map<string, number>();
-  for (const { revisionId: id, position } of outcomes) counts.set(recordName(id, position), (counts.get(recordName(id, position)) ?? 0) + 1);
-  return revisions.filter((revision) => counts.get(recordName(revisionId(revision), revision.position)) !== 1).map(revisionId);
+  const told = new Map<string, Map<string, Outcome>>();
+  for (const outcome of outcomes) {
+    const name = recordName(outcome.revisionId, outcome.position);
+    told.set(name, (told.get(name) ?? new Map<string, Outcome>()).set(`${outcome.status} ${outcome.version}`, outcome));
+  }
+  return revisions.filter((revision) => !isOneOutcome([...(told.get(recordName(revisionId(revision), revision.position))?.values() ?? [])])).map(revisionId);
+}
+
+function isOneOutcome(outcomes: readonly Outcome[]): boolean {
+  const committed = outcomes.find(({ status }) => status === 'COMMITTED');
+  const left = outcomes.filter((outcome) => outcome !== committed);
+  if (committed === undefined || left.length === 0) return outcomes.length === 1;
+  return left.length === 1 && (left[0]!.version ?? 0) > (committed.version ?? 0);
 }
 
 function recordName(id: string, position: KafkaPosition): string {

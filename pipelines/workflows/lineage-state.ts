@@ -145,15 +145,18 @@ export class LineageState {
     this.#highWater.clear();
   }
 
-  /** Milliseconds until a batch is to start; 0: now; null: not before something comes in or an operator speaks. */
-  batchDueInMs(now: number): number | null {
+  /**
+   * When a batch is to start; null: not before something comes in or an operator speaks. While nothing happens it stays
+   * the same, whatever time it is.
+   */
+  batchDueAt(): number | null {
     if (this.#running || this.#frozen !== null) return null;
-    if (this.#held !== null) return Math.max(0, this.#retryAt - now);
+    if (this.#held !== null) return this.#retryAt;
     const oldest = this.#waiting[0];
     if (oldest === undefined) return null;
     const { batchEditsMax, batchWaitMs } = this.#settings.batch;
     if (this.#flushAsked || this.#waiting.length >= batchEditsMax) return 0;
-    return Math.max(0, oldest.arrivedAt + batchWaitMs - now);
+    return oldest.arrivedAt + batchWaitMs;
   }
 
   /** Cuts the next batch, or takes the held one again. Call when it is due. */

@@ -50,9 +50,9 @@ export async function lineage(input: LineageInput): Promise<void> {
   void CancellationScope.current().cancelRequested.catch(() => state.freeze('the lineage workflow was asked to cancel; resume it, or terminate it to give its buffer up', Date.now()));
   await CancellationScope.nonCancellable(async () => {
     while (!mayContinueAsNew(state, input)) {
-      const dueInMs = state.batchDueInMs(Date.now());
-      if (dueInMs === 0) await runBatch(state, input);
-      else await untilSomethingChanges(state, input, dueInMs);
+      const dueAt = state.batchDueAt();
+      if (dueAt !== null && dueAt <= Date.now()) await runBatch(state, input);
+      else await untilSomethingChanges(state, input, dueAt);
     }
   });
   await continueAsNew<typeof lineage>({ ...input, ...state.carried() });
@@ -107,17 +107,15 @@ async function editBatchOf(batch: CutBatch, state: LineageState): Promise<EditBa
   });
 }
 
-/** Waits for the time the next batch is due, or for anything that moves it. */
-async function untilSomethingChanges(state: LineageState, input: LineageInput, dueInMs: number | null): Promise<void> {
-  const before = dueInMs === null ? null : Date.now() + dueInMs;
-  const changed = (): boolean => {
-    if (mayContinueAsNew(state, input)) return true;
-    const now = Date.now();
-    const due = state.batchDueInMs(now);
-    return (due === null ? null : now + due) !== before;
-  };
-  if (dueInMs === null) await condition(changed);
-  else await condition(changed, dueInMs);
+/**
+ * Waits for the time the next batch is due, or for anything that moves it. That time has come is for the timer alone to
+ * say: a refused update wakes the workflow and leaves nothing in the history, so what was decided then, by the clock,
+ * could not be replayed.
+ */
+async function untilSomethingChanges(state: LineageState, input: LineageInput, dueAt: number | null): Promise<void> {
+  const changed = (): boolean => mayContinueAsNew(state, input) || state.batchDueAt() !== dueAt;
+  if (dueAt === null) await condition(changed);
+  else await condition(changed, dueAt - Date.now());
 }
 
 function mayContinueAsNew(state: LineageState, input: LineageInput): boolean {

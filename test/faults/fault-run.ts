@@ -26,6 +26,8 @@ export interface RunOptions {
 export interface RunResult {
   seed: number;
   folder: string;
+  /** As asked for; null where each kind came once. */
+  minutes: number | null;
   startedAt: Date;
   seconds: { faults: number; drain: number; whole: number };
   records: Record<StreamKind, number>;
@@ -105,6 +107,7 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
     return {
       seed,
       folder: system.folder,
+      minutes: faults === 'each kind once' ? null : faults.minutes,
       startedAt,
       seconds: { faults: faultsMs / 1_000, drain: drainMs / 1_000, whole: (Date.now() - startedAt.getTime()) / 1_000 },
       records: countsOf(stream),

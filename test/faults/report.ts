@@ -9,7 +9,7 @@ export function reportOf(result: RunResult): string {
   return [
     `Fault run, seed ${seed}`,
     `  ${startedAt.toISOString()}, ${minutes(seconds.whole)} in all: ${minutes(seconds.faults)} of faults, ${minutes(seconds.drain)} until everything was decided`,
-    `  Again: npm run test:faults -- --minutes ${Math.round(seconds.faults / 60)} --seed ${seed}`,
+    ...(result.minutes === null ? [] : [`  Again: npm run test:faults -- --minutes ${result.minutes} --seed ${seed}`]),
     '',
     `${result.sent} records sent`,
     ...counts(result.records),

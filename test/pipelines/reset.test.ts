@@ -24,6 +24,7 @@ const WORKFLOW_TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED;
 const ROOM = 4;
 /** More than Temporal has in flight at once. */
 const CHUNKS = 12;
+const ROUNDS = 3;
 const SETTINGS = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: ROOM, batchWaitMs: 50, bufferEditsMax: ROOM } };
 
 let folder: string;
@@ -126,5 +127,25 @@ describe('a lineage that is reset', () => {
     for (let at = from; at <= (CHUNKS + 1) * ROOM; at += ROOM) await hand(at, Math.min(ROOM, (CHUNKS + 1) * ROOM + 1 - at));
     await drained();
     expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM + 1));
+  });
+
+  // Regression: a refused chunk wakes the workflow and leaves no trace. What it then did by the clock could not be replayed.
+  it('starts no batch by the clock when a chunk is refused', async () => {
+    let next = (CHUNKS + 1) * ROOM + 1;
+    for (let round = 0; round < ROUNDS; round++, next += 1 + ROOM) {
+      const run = await hand(next, 1);
+      // As often as can be about the time at which the timer fires.
+      const tries = async (): Promise<void> => {
+        for (;;) {
+          const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf(next + 1, ROOM, run));
+          if (answer.kind === 'accepted') return;
+          if (answer.kind === 'unavailable' && answer.message.includes('in failed state')) throw new Error(answer.message);
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+      };
+      await Promise.all([tries(), tries()]);
+    }
+    await drained();
+    expect(decided()).toEqual(offsets(next));
   });
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { committedOutcomes, halvesOf, measuredScores, nextStepAfter, partsOf, quarantined, unaccounted, unstaged } from '../../../pipelines/workflows/edit-decisions.ts';
-import type { ProbeReport, Refusal, Removal, StagedUpdate, Verdict } from '../../../schemas/editing.ts';
+import type { Outcome, ProbeReport, Refusal, Removal, StagedUpdate, Verdict } from '../../../schemas/editing.ts';
 import { correctionAt, factCorrection, LINEAGE, retractionAt, TOPIC } from '../corrections.ts';
 
 const edits = ['a', 'b', 'c'].map((id, i) => correctionAt(i, factCorrection(id)));
@@ -85,10 +85,20 @@ describe('outcomes', () => {
   it('are missed when there is none, or more than one, for a record', () => {
     const outcomes = quarantined(edits, [refusal('a'), refusal('b')], decision);
     expect(unaccounted(edits, outcomes)).toEqual(['c']);
-    expect(unaccounted(edits, [...outcomes, ...outcomes])).toEqual(['a', 'b', 'c']);
+    const others = committedOutcomes(edits.slice(0, 2), [], [], 3, decision);
+    expect(unaccounted(edits, [...outcomes, ...others])).toEqual(['a', 'b', 'c']);
     // Another record with the same id is not this one.
     const elsewhere = outcomes.map((outcome) => ({ ...outcome, status: 'DUPLICATE' as const, position: { ...outcome.position, offset: '77' } }));
     expect(unaccounted(edits.slice(0, 2), [...outcomes, ...elsewhere])).toEqual([]);
+  });
+
+  // Regression: a record that was committed before, delivered again, and contradicted by one of the same batch failed that batch.
+  it('are of one record that was committed before and leaves now: it is how it left that counts', () => {
+    const [before] = committedOutcomes([edits[0]!], [], [], 3, decision);
+    const left: Outcome = { ...before!, status: 'QUARANTINED', version: 5 };
+    expect(unaccounted([edits[0]!], [before!, left])).toEqual([]);
+    expect(unaccounted([edits[0]!], [left, left])).toEqual([]);
+    expect(unaccounted([edits[0]!], [before!, { ...left, version: 2 }])).toEqual(['a']);
   });
 
   it('carry the scores that were measured', () => {
