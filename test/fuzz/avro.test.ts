@@ -79,5 +79,15 @@ describe('lengths that no record has', () => {
   it('items without bytes are no more than the bytes that are left', () => {
     const nulls: AvroSchema = { type: 'array', items: 'null' };
     expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(/1000000 items are announced and 1 bytes/);
+    const blocks = joined(...Array.from({ length: 20_000 }, () => avroLong(1_000n)), new Uint8Array(2_000));
+    expect(() => walkAvro(nulls, blocks, 0)).toThrow(/more than \d+ values/);
+  });
+
+  it('a schema that names itself leads no deeper than is allowed', () => {
+    const list: AvroSchema = { type: 'record', name: 'List', fields: [{ name: 'next', type: ['null', 'List'] }] };
+    expect(walkAvro(list, Uint8Array.of(2, 2, 2, 0), 0)).toBe(4);
+    expect(() => walkAvro(list, new Uint8Array(60_000).fill(2), 0)).toThrow(/nest deeper than 64/);
+    const endless: AvroSchema = { type: 'record', name: 'Endless', fields: [{ name: 'self', type: 'Endless' }] };
+    expect(() => walkAvro(endless, new Uint8Array(1), 0)).toThrow(/nest deeper than 64/);
   });
 });

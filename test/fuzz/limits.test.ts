@@ -1,0 +1,151 @@
+import { describe, expect, it } from 'vitest';
+import { INPUT_LIMITS } from '../../cli/correction-input.ts';
+import { CONFIGURATION_LIMITS } from '../../infra/configuration.ts';
+import { SMALL_FILE_BYTES_MAX } from '../../infra/small-file.ts';
+import { LAYERS_MAX, WIDTH_MAX } from '../../model/checkpoint.ts';
+import { GGUF_ALIGNMENT_MAX, GGUF_HEADER_BYTES_MAX, GGUF_LIST_ITEMS_MAX, GGUF_METADATA_KEYS_MAX, GGUF_NAME_BYTES_MAX, GGUF_RANK_MAX, GGUF_STRING_BYTES_MAX, GGUF_TENSORS_MAX } from '../../model/checkpoint/gguf-header.ts';
+import { JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_VALUES_MAX } from '../../model/checkpoint/huggingface-layout.ts';
+import { HEAD_WIDTH_MAX } from '../../model/checkpoint/model-config.ts';
+import { INDEX_BYTES_MAX, SHARDS_MAX } from '../../model/checkpoint/safetensors-files.ts';
+import { TENSOR_ELEMENTS_MAX } from '../../model/checkpoint/tensor-source.ts';
+import { TEXT_FILE_BYTES_MAX } from '../../model/ordinary-text.ts';
+import { TOKEN_ID_MAX } from '../../model/tokenizer/description.ts';
+import { KEY_CHARACTERS_MAX } from '../../pipelines/ingest-record.ts';
+import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
+import { HEADER_BYTES_MAX, HEADER_VALUES_MAX, RANK_MAX, TENSORS_MAX } from '../../schemas/safetensors.ts';
+import { COMPLETION_LIMITS } from '../../serving/completions.ts';
+import { REFUSAL_LIMITS } from '../../serving/refusals.ts';
+import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
+import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/object-store.ts';
+import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/version-log.ts';
+
+type Row = [what: string, value: number, constant: string];
+
+const of = (name: string, limits: Readonly<Record<string, number>>, words: Record<string, string>): Row[] => Object.entries(words).map(([key, what]) => [what, limits[key]!, `${name}.${key}`]);
+
+const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
+  [
+    'A correction',
+    'schemas/correction.ts, pipelines/',
+    'Past it a correction is refused where it is submitted, and a record goes to the dead-letter topic.',
+    [
+      ...of('CORRECTION_LIMITS', CORRECTION_LIMITS, {
+        recordBytesMax: 'bytes of a record',
+        idCharactersMax: 'characters of an id',
+        subjectCharactersMax: 'characters of a subject',
+        relationCharactersMax: 'characters of a relation',
+        promptCharactersMax: 'characters of a prompt, a paraphrase or a neighbour',
+        targetCharactersMax: 'characters of a target',
+        sourceCharactersMax: 'characters of a source',
+        paraphrasesMax: 'paraphrases',
+        neighbourhoodMax: 'neighbours',
+        issuedAtMax: 'milliseconds since 1970 of an issue, or of a retraction\'s timestamp',
+      }),
+      ['characters of a key that retracts', KEY_CHARACTERS_MAX, 'KEY_CHARACTERS_MAX'],
+    ],
+  ],
+  [
+    'A file of corrections',
+    'cli/correction-input.ts',
+    'Past it `errata submit` names the line, and sends nothing.',
+    of('INPUT_LIMITS', INPUT_LIMITS, { bytesMax: 'bytes', lineCharactersMax: 'characters of a line, or of a row of CSV', correctionsMax: 'corrections', faultsMax: 'faults that are looked for', faultsPerCorrectionMax: 'faults that are named of one correction', reasonCharactersMax: 'characters of a reason' }),
+  ],
+  [
+    'A request',
+    'serving/',
+    'Past it the answer is a 4xx that says so.',
+    [
+      ['bytes of a body', DEFAULT_SERVING_LIMITS.bodyBytesMax, 'DEFAULT_SERVING_LIMITS.bodyBytesMax'],
+      ['milliseconds until a request is here', DEFAULT_SERVING_LIMITS.requestWaitMs, 'DEFAULT_SERVING_LIMITS.requestWaitMs'],
+      ['requests that wait for the model', DEFAULT_SERVING_LIMITS.turns.waitingMax, 'DEFAULT_SERVING_LIMITS.turns.waitingMax'],
+      ...of('COMPLETION_LIMITS', COMPLETION_LIMITS, { promptCharactersMax: 'characters of a prompt', tokensMax: 'tokens of an answer', stopsMax: 'texts that stop it', stopCharactersMax: 'characters of such a text' }),
+      ['characters of a refusal', REFUSAL_LIMITS.messageCharactersMax, 'REFUSAL_LIMITS.messageCharactersMax'],
+    ],
+  ],
+  [
+    'A GGUF file',
+    'model/checkpoint/gguf-header.ts',
+    'Past it the file is refused by its header, before anything is made of what it claims.',
+    [
+      ['bytes of the header', GGUF_HEADER_BYTES_MAX, 'GGUF_HEADER_BYTES_MAX'],
+      ['tensors', GGUF_TENSORS_MAX, 'GGUF_TENSORS_MAX'],
+      ['dimensions of a tensor', GGUF_RANK_MAX, 'GGUF_RANK_MAX'],
+      ['metadata keys', GGUF_METADATA_KEYS_MAX, 'GGUF_METADATA_KEYS_MAX'],
+      ['items of all lists in the metadata', GGUF_LIST_ITEMS_MAX, 'GGUF_LIST_ITEMS_MAX'],
+      ['bytes of a text', GGUF_STRING_BYTES_MAX, 'GGUF_STRING_BYTES_MAX'],
+      ['bytes of a name', GGUF_NAME_BYTES_MAX, 'GGUF_NAME_BYTES_MAX'],
+      ['alignment', GGUF_ALIGNMENT_MAX, 'GGUF_ALIGNMENT_MAX'],
+    ],
+  ],
+  [
+    'A safetensors file',
+    'schemas/safetensors.ts',
+    'Past it the file is refused by its header; also a blob of pairs or of targets.',
+    [
+      ['bytes of the header', HEADER_BYTES_MAX, 'HEADER_BYTES_MAX'],
+      ['JSON values in the header', HEADER_VALUES_MAX, 'HEADER_VALUES_MAX'],
+      ['tensors', TENSORS_MAX, 'TENSORS_MAX'],
+      ['dimensions of a tensor', RANK_MAX, 'RANK_MAX'],
+    ],
+  ],
+  [
+    'A model',
+    'model/checkpoint.ts, model/checkpoint/, model/tokenizer/',
+    'Past it the model is refused before its weights are read.',
+    [
+      ['bytes of config.json or tokenizer.json', JSON_BYTES_MAX, 'JSON_BYTES_MAX'],
+      ['JSON values in one of them', JSON_VALUES_MAX, 'JSON_VALUES_MAX'],
+      ['levels of nesting in one of them', JSON_DEPTH_MAX, 'JSON_DEPTH_MAX'],
+      ['bytes of the index of the shards', INDEX_BYTES_MAX, 'INDEX_BYTES_MAX'],
+      ['shards', SHARDS_MAX, 'SHARDS_MAX'],
+      ['layers', LAYERS_MAX, 'LAYERS_MAX'],
+      ['residual width, MLP width, query width and vocabulary', WIDTH_MAX, 'WIDTH_MAX'],
+      ['channels of a head', HEAD_WIDTH_MAX, 'HEAD_WIDTH_MAX'],
+      ['elements of a tensor', TENSOR_ELEMENTS_MAX, 'TENSOR_ELEMENTS_MAX'],
+      ['highest id of a token', TOKEN_ID_MAX, 'TOKEN_ID_MAX'],
+      ['bytes of a text for the key statistics', TEXT_FILE_BYTES_MAX, 'TEXT_FILE_BYTES_MAX'],
+    ],
+  ],
+  [
+    'The version log',
+    'versions/',
+    'Past it an entry is not written, and one that is there is a damaged one; the versions before it stay good.',
+    [
+      ['bytes of an entry', ENTRY_BYTES_MAX, 'ENTRY_BYTES_MAX'],
+      ['JSON values in an entry', ENTRY_JSON_LIMITS.valuesMax, 'ENTRY_JSON_LIMITS.valuesMax'],
+      ['levels of nesting in an entry', ENTRY_JSON_LIMITS.depthMax, 'ENTRY_JSON_LIMITS.depthMax'],
+      ['bytes of an object', OBJECT_BYTES_MAX, 'OBJECT_BYTES_MAX'],
+      ...of('OBJECT_NAME_LIMITS', OBJECT_NAME_LIMITS, { charactersMax: 'characters of an object\'s name', segmentsMax: 'segments of it', segmentCharactersMax: 'characters of a segment' }),
+    ],
+  ],
+  [
+    'The configuration',
+    'infra/configuration.ts, infra/small-file.ts',
+    'Past it nothing starts, and the fault is named with the others.',
+    [
+      ['bytes of a configuration, a parameter set or a secret in a file', SMALL_FILE_BYTES_MAX, 'SMALL_FILE_BYTES_MAX'],
+      ['JSON values in a configuration', CONFIGURATION_LIMITS.json.valuesMax, 'CONFIGURATION_LIMITS.json.valuesMax'],
+      ['levels of nesting in it', CONFIGURATION_LIMITS.json.depthMax, 'CONFIGURATION_LIMITS.json.depthMax'],
+      ['lineages', CONFIGURATION_LIMITS.lineagesMax, 'CONFIGURATION_LIMITS.lineagesMax'],
+      ['notices of names that are no settings', CONFIGURATION_LIMITS.noticesMax, 'CONFIGURATION_LIMITS.noticesMax'],
+    ],
+  ],
+];
+
+function reference(): string {
+  const sections = SECTIONS.map(([title, file, past, rows]) => `## ${title}\n\n${past} (\`${file.split(', ').join('`, `')}\`)\n\n| At most | | Constant |\n| --- | ---: | --- |\n${rows.map(([what, value, constant]) => `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`).join('\n')}\n`);
+  return `# Limits
+
+What comes from outside is bounded before anything is made of it, so that no input takes more memory or time than these
+allow; \`test/fuzz/\` tries it. What can be set is in [configuration.md](configuration.md); the rest are constants, here
+with their values.
+
+${sections.join('\n')}`;
+}
+
+describe('the limits', () => {
+  it('are described by their reference (update with `vitest -u`)', async () => {
+    for (const [, , , rows] of SECTIONS) for (const [what, value] of rows) expect(Number.isSafeInteger(value), what).toBe(true);
+    await expect(reference()).toMatchFileSnapshot('../../docs/limits.md');
+  });
+});
