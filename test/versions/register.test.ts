@@ -118,7 +118,7 @@ describe('the register', () => {
     }
     const reader = again();
     const history = await reader.read();
-    expect(JSON.stringify([...Object.values(history)].map((part: unknown) => (part instanceof Map ? [...part] : part))).length).toBeLessThan(3_000);
+    expect(JSON.stringify(Object.values(history).map((part: unknown) => (part instanceof Map ? [...(part as Map<string, unknown>)] : part))).length).toBeLessThan(3_000);
     await reader.register();
     let gets = 0;
     const get = store.get.bind(store);
