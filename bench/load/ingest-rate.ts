@@ -22,17 +22,16 @@ export interface IngestRound {
   historyBytesPerRecord: number;
 }
 
-const LOOK_EVERY_MS = 100;
+const LOOK_EVERY_MS = 250;
 
 export async function measureIngest(system: LoadedSystem, rounds: readonly (readonly string[])[], recordsPerLineage: number, tell: (round: IngestRound) => void): Promise<IngestRound[]> {
   const measured: IngestRound[] = [];
   for (const lineages of rounds) {
-    await resting(system);
     const { result: before, letGoAt } = await heldBack(system, async () => {
       for (const lineage of lineages) await system.submit(loadCorrections(lineage, 0, recordsPerLineage));
       return system.figures();
     });
-    await resting(system);
+    await untilTaken(system, lineages);
     const cpu = cpuBetween(before, system.figures());
     measured.push(await roundOf(system, lineages, recordsPerLineage * lineages.length, letGoAt, cpu));
     tell(measured.at(-1)!);
@@ -51,8 +50,8 @@ async function heldBack<Result>(system: LoadedSystem, work: () => Promise<Result
   }
 }
 
-async function resting(system: LoadedSystem): Promise<void> {
-  while ((await system.lag()) > 0) await delay(LOOK_EVERY_MS);
+async function untilTaken(system: LoadedSystem, lineages: readonly string[]): Promise<void> {
+  while ((await system.lag(lineages)) > 0) await delay(LOOK_EVERY_MS);
 }
 
 async function roundOf(system: LoadedSystem, lineages: readonly string[], records: number, letGoAt: number, cpu: Record<string, number>): Promise<IngestRound> {

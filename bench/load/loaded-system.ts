@@ -108,8 +108,8 @@ export class LoadedSystem {
   }
 
   /** Records that Kafka holds and no workflow has taken yet. */
-  async lag(): Promise<number> {
-    const lags = await this.kafka.lagOf(INGEST_GROUP, this.lineages.map((lineage) => topicsOf(lineage).corrections));
+  async lag(lineages = this.lineages): Promise<number> {
+    const lags = await this.kafka.lagOf(INGEST_GROUP, lineages.map((lineage) => topicsOf(lineage).corrections));
     return lags.reduce((sum, { lag }) => sum + lag, 0);
   }
 
