@@ -56,13 +56,13 @@ const variableText = fc.oneof(oddText, fc.constantFrom('true', '1', '0', '-1', '
 describe('the configuration', () => {
   it('of any environment is sound or refused with all its faults, and tells no secret', () => {
     const environment = fc.tuple(fc.dictionary(fc.constantFrom(...VARIABLES), variableText, { maxKeys: 6, noNullPrototype: true }), fc.subarray(SECRETS)).map(([plain, secrets]) => ({ ...plain, ...Object.fromEntries(secrets.map((name) => [name, SECRET])) }));
-    fc.assert(fc.property(environment, (variables) => void read(variables)), runs(400));
+    fc.assert(fc.property(environment, (variables) => void read(variables)), runs(200));
   });
 
   it('of any file is sound or refused with all its faults', () => {
     const sound = { lineages: ['default', 'news'], kafka: { brokers: ['a:1'], ssl: { enabled: true } }, batch: { batchWaitMs: 5 }, lineage: { news: { batch: { batchEditsMax: 5 } } }, hyperParameters: { lambda: 1 }, serve: { port: 1 }, logLevel: 'info' };
-    fc.assert(fc.property(fc.oneof(oddParts(fc.constant(sound)), oddJson), (value) => void read({}, JSON.stringify(value) ?? '')), runs(400));
-    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))), (bytes) => void read({}, bytes)), runs(300));
+    fc.assert(fc.property(fc.oneof(oddParts(fc.constant(sound)), oddJson), (value) => void read({}, JSON.stringify(value) ?? '')), runs(200));
+    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))), (bytes) => void read({}, bytes)), runs(150));
   });
 
   it.each<[string, string, RegExp]>([
@@ -121,7 +121,7 @@ describe('a parameter set', () => {
           expect((fault as Error).message.length).toBeLessThan(1_200);
         }
       }),
-      runs(500),
+      runs(300),
     );
   });
 });
@@ -152,7 +152,7 @@ describe('what runs on this machine', () => {
         const state = lastSystem(folder);
         if (state !== null) expect([typeof state.supervisor.pid, Array.isArray(state.processes), Array.isArray(state.kafka.brokers)]).toEqual(['number', true, true]);
       }),
-      runs(400),
+      runs(200),
     );
     for (const text of ['null', '[]', '{"format":1}', '{"format":1,"supervisor":null}', '']) {
       writeFileSync(file, text);

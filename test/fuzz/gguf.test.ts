@@ -46,7 +46,7 @@ describe('a damaged GGUF file', () => {
         expect((fault as Error).message).toContain('model.gguf');
         expect((fault as Error).message.length).toBeLessThan(2_000);
       }),
-      runs(300),
+      runs(200),
     );
   });
 });
@@ -140,7 +140,7 @@ describe('a sound GGUF file of odd values', () => {
         expect(fault).toBeInstanceOf(CheckpointFault);
         expect((fault as Error).message.length).toBeLessThan(2_000);
       }),
-      runs(400),
+      runs(200),
     );
   });
 

@@ -65,7 +65,7 @@ describe('kept key statistics', () => {
           expect(String(fault)).toMatch(/damaged.*delete the file/s);
           expect(raw.liveCount()).toBe(alive);
         }),
-        runs(40),
+        runs(25),
       );
       writeFileSync(file, sound);
     }
@@ -107,7 +107,7 @@ describe('kept priors', () => {
         expect(Buffer.from(sound).equals(readFileSync(file))).toBe(true);
         expect(raw.liveCount()).toBe(alive);
       }),
-      runs(40),
+      runs(25),
     );
   });
 });

@@ -62,13 +62,13 @@ describe('an entry of the version log', () => {
 
   it('of any bytes is refused by its name, and those before it stay good', async () => {
     const damage = fc.integer({ min: 1, max: VERSIONS }).chain((version) => fc.tuple(fc.constant(version), damaged(fc.constant(sound.objects.get(entryName('l', version))!))));
-    await fc.assert(fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)), runs(300));
+    await fc.assert(fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)), runs(150));
   });
 
   it('of odd values is refused by its name, and those before it stay good', async () => {
     const value = (version: number) => JSON.parse(Buffer.from(sound.objects.get(entryName('l', version))!).toString()) as unknown;
     const damage = fc.integer({ min: 1, max: VERSIONS }).chain((version) => fc.tuple(fc.constant(version), oddParts(fc.constant(value(version)))));
-    await fc.assert(fc.asyncProperty(damage, async ([version, odd]) => isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? ''))), runs(300));
+    await fc.assert(fc.asyncProperty(damage, async ([version, odd]) => isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? ''))), runs(150));
   });
 
   it.each<[string, () => Uint8Array, RegExp]>([
@@ -104,7 +104,7 @@ describe('an object of the register', () => {
           expect((fault as Error).message).toContain(name);
         }
       }),
-      runs(300),
+      runs(150),
     );
   });
 });
@@ -135,7 +135,7 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
   };
 
   it('of any bytes is finite numbers or refused', () => {
-    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(sound))), isFiniteOrRefused), runs(1_000));
+    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(sound))), isFiniteOrRefused), runs(500));
   });
 
   it('of odd metadata is finite numbers or refused', () => {
@@ -164,7 +164,7 @@ describe('canonical JSON', () => {
           expect(fault).toBeInstanceOf(TypeError);
         }
       }),
-      runs(1_000),
+      runs(500),
     );
   });
 
@@ -192,7 +192,7 @@ describe('a name', () => {
       fc.property(name, (text) => {
         if (isTaken(() => checkObjectName(text))) expect(inside(text)).toBe(true);
       }),
-      runs(2_000),
+      runs(1_000),
     );
   });
 
@@ -204,7 +204,7 @@ describe('a name', () => {
         if (!taken) return;
         for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))]) expect(resolve(folder, object).startsWith(resolve(folder, 'lineages', text) + sep)).toBe(true);
       }),
-      runs(2_000),
+      runs(1_000),
     );
   });
 
