@@ -21,7 +21,8 @@ import { tail } from '../../pipelines/tail.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { CARRIED_BYTES_MAX, EDIT_BATCH_WORKFLOW, WORKFLOW_TASK_QUEUE, batchWorkflowId, editTaskQueue, lineageWorkflowId, type EditBatchInput } from '../../pipelines/workflows/contract.ts';
-import { factKeyOf, type FactCorrection, type FactRevision } from '../../schemas/correction.ts';
+import { factKeyOf, revisionId, type FactCorrection, type FactRevision } from '../../schemas/correction.ts';
+import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
@@ -155,10 +156,12 @@ async function rawHistory(workflowId: string): Promise<string> {
   return text;
 }
 
-/** The history of a workflow that fails by its own word, in the sandbox: the same record is in its batch twice, and gets two outcomes. */
+/** The history of a workflow that fails by its own word, in the sandbox: a record of its batch was said to be a duplicate already, and gets two outcomes. */
 async function historyOfFailing(workflowId: string, keys: string, word: string): Promise<string> {
   const correctionRevision = revisionOf(correction('good', word));
-  const input: EditBatchInput = { lineage: LINEAGE, batchId: workflowId, revisions: [correctionRevision, correctionRevision], settled: [], shardEditsMax: 8, verdict: DEFAULT_LINEAGE_SETTINGS.verdict };
+  const { factKey, position } = correctionRevision;
+  const said: Outcome = { lineage: LINEAGE, revisionId: revisionId(correctionRevision), factKey, status: 'DUPLICATE', version: null, reason: null, measured: {}, position, batchId: workflowId, decidedAt: 0 };
+  const input: EditBatchInput = { lineage: LINEAGE, batchId: workflowId, revisions: [correctionRevision], settled: [said], shardEditsMax: 8, verdict: DEFAULT_LINEAGE_SETTINGS.verdict };
   const client = new Client({ connection: raw, namespace: servers.temporal.namespace, dataConverter: payloadConverter(keysOf(keys)) });
   const failing = client.workflow.execute(EDIT_BATCH_WORKFLOW, { workflowId, taskQueue: WORKFLOW_TASK_QUEUE, args: [input] });
   await expect(failing).rejects.toMatchObject({ cause: { type: 'OutcomesMissing', message: expect.stringContaining(`${word}-good`) as string } });
