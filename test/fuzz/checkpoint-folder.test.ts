@@ -103,6 +103,21 @@ describe('a folder in the Hugging Face layout', () => {
     }
   });
 
+  it.each<[string, object, RegExp]>([
+    ['an added token that is no text', { added_tokens: [{ id: 0, content: 5 }] }, /added_tokens\.0\.content/],
+    ['an added token without a character', { added_tokens: [{ id: 0, content: '' }] }, /added_tokens\.0\.content/],
+    ['an id that no embedding has', { model: { type: 'BPE', vocab: { a: 2 ** 32 }, merges: [] } }, /model\.vocab/],
+    ['a negative id', { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, /model\.vocab/],
+    ['a merge of three', { model: { type: 'BPE', vocab: { a: 1 }, merges: [['a', 'b', 'c']] } }, /model\.merges\.0/],
+    ['a pattern that is none', { pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'Split', pattern: { Regex: '(' }, behavior: 'Isolated', invert: false }, { type: 'ByteLevel', use_regex: false }] } }, /The tokeniser cannot be made/],
+    ['a part that is no component', { pre_tokenizer: { type: 'Sequence', pretokenizers: [5] } }, /sequence/],
+    ['sequences in sequences', { pre_tokenizer: JSON.parse(`${'{"type":"Sequence","pretokenizers":['.repeat(20)}${']}'.repeat(20)}`) as object }, /sequence/],
+  ])('of a tokeniser with %s is refused', async (_, change, message) => {
+    const fault = await faultWith('llama', 'tokenizer.json', JSON.stringify({ ...(jsonOf('llama', 'tokenizer.json') as object), ...change }));
+    expect(fault).toBeInstanceOf(CheckpointFault);
+    expect(String(fault)).toMatch(message);
+  });
+
   it('of heads wider than any is refused, before a rotary table is made as large as their square', async () => {
     const config = { ...(jsonOf('llama', 'config.json') as object), head_dim: 100_000, num_attention_heads: 1, num_key_value_heads: 1 };
     expect(String(await faultWith('llama', 'config.json', JSON.stringify(config)))).toMatch(/impossible model: heads of 100000 channels/);

@@ -94,7 +94,7 @@ describe('dead letters', () => {
     ['headers', { headers: { trace: Buffer.alloc(CHUNK_BYTES_MAX) } }],
     ['headers of one name', { headers: { trace: [Buffer.alloc(CHUNK_BYTES_MAX / 2), null, 'x'.repeat(CHUNK_BYTES_MAX / 2)] } }],
   ])('with large %s go one at a time', (_, more) => {
-    const piece = nextPiece([dead(more), dead(more)], '2', (one) => readRecord(one, LINEAGE, codec));
+    const piece = nextPiece([dead(more), dead({ ...more, offset: '1' })], '2', (one) => readRecord(one, LINEAGE, codec));
     expect(piece).toMatchObject({ kind: 'dead', throughOffset: '0' });
   });
 
@@ -126,8 +126,10 @@ describe('a correction', () => {
       }),
       runs(300),
     );
-    const longest = { ...factCorrection('c'), subject: '\uFB2C'.repeat(CORRECTION_LIMITS.subjectCharactersMax), relation: '\uFB2C'.repeat(CORRECTION_LIMITS.relationCharactersMax) };
-    expect(factKeyOf(longest).length).toBeGreaterThan(2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.relationCharactersMax));
+    const subject = '\uFB2C'.repeat(CORRECTION_LIMITS.subjectCharactersMax);
+    const longest = { ...factCorrection('c'), subject, relation: null, prompt: subject + '\uFB2C'.repeat(CORRECTION_LIMITS.promptCharactersMax - subject.length) };
+    expect(faultsOf(longest)).toEqual([]);
+    expect(factKeyOf(longest).length).toBeGreaterThan(2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax));
     expect(factKeyOf(longest).length).toBeLessThanOrEqual(KEY_CHARACTERS_MAX);
   });
 
