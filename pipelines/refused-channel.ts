@@ -119,6 +119,12 @@ const RULES: readonly Rule[] = [
     tell: ({ to, certificate }, { address, pair }) => [`${to} breaks the TLS handshake off`, `Does it speak TLS at ${address}?${certificate ? ` Does it take ${pair}?` : ` Does it ask for ${pair}?`}`],
   },
   {
+    // How a certificate that is not taken looks to rustls when the reset overtakes the alert.
+    sign: /ConnectionReset|"connection closed"/,
+    likely: true,
+    tell: ({ to, tls, certificate }, { pair, tls: setting }) => [`${to} closes the connection`, tls ? (certificate ? `Does it take ${pair}?` : `Does it ask for ${pair}?`) : `Does it ask for TLS (${setting})?`],
+  },
+  {
     sign: /Closed connection|broken pipe|Last error: Failed to connect/,
     likely: true,
     tell: ({ to, tls, certificate, credential }, settings) => {
