@@ -42,7 +42,13 @@ export class UnencodableRecord extends ErrataFailure {
 export class SchemaRefused extends ErrataFailure {
   override readonly name = 'SchemaRefused';
   constructor(subject: string, reason: string, status: number) {
-    super(`the schema registry refuses the schema of ${subject}: ${reason}`, { subject, reason, status }, 'See what is registered under the subject, and at which compatibility level; docs/schemas.md says what is registered.');
+    super(
+      `the schema registry refuses the schema of ${subject}: ${reason}`,
+      { subject, reason, status },
+      status === 401 || status === 403
+        ? 'Look at ERRATA_SCHEMA_REGISTRY_USERNAME and ERRATA_SCHEMA_REGISTRY_PASSWORD, and at what that user may do there.'
+        : 'See what is registered under the subject, and at which compatibility level; docs/schemas.md says what is registered.',
+    );
   }
 }
 

@@ -127,6 +127,12 @@ describe('a registry that misbehaves', () => {
     expect(asked[0]).toBe('GET /base/schemas/ids/7');
   });
 
+  it('that does not let us register says whose settings to look at', async () => {
+    const { registry: client } = await answering(json(403, { message: 'not you' }));
+    const failure = (await client.register('s', 'string').catch((error: unknown) => error)) as SchemaRefused;
+    expect(`${failure.message} ${failure.hint}`).toMatch(/not you.*ERRATA_SCHEMA_REGISTRY_USERNAME/);
+  });
+
   it('is unavailable when nobody listens', async () => {
     await expect(new SchemaRegistry({ url: 'http://127.0.0.1:1', credentials: null }).schemaOf(7)).rejects.toThrow(/ECONNREFUSED/);
   });
