@@ -68,7 +68,8 @@ async function main(options: Options): Promise<void> {
   const configuration = readConfiguration();
   const progress = progressOn(process.stderr);
   await provision(['kafka', 'temporal', 'tensorflow', ...(configuration.model === null ? (['model'] as const) : [])], { home: homeAt(configuration.home), device: configuration.device, progress });
-  const result: LoadResult = { ...circumstances(), options: { ...options, only: options.only.join(',') } };
+  const { out, ...asked } = options;
+  const result: LoadResult = { ...circumstances(), options: asked };
   const model = options.model === undefined ? {} : { ERRATA_MODEL: path.resolve(options.model) };
   const names = Array.from({ length: options.lineages }, (_, i) => `load-${i}`);
   const measured = (lineages: readonly string[], environment: Record<string, string>, work: (system: LoadedSystem) => Promise<void>) => onSystem(configuration, lineages, options.partitions, environment, work);
@@ -100,9 +101,9 @@ async function main(options: Options): Promise<void> {
     }
   }
 
-  mkdirSync(options.out, { recursive: true });
-  writeFileSync(path.join(options.out, 'load.json'), `${JSON.stringify(result, null, 2)}\n`);
-  writeFileSync(path.join(options.out, 'load.md'), loadReport(result));
+  mkdirSync(out, { recursive: true });
+  writeFileSync(path.join(out, 'load.json'), `${JSON.stringify(result, null, 2)}\n`);
+  writeFileSync(path.join(out, 'load.md'), loadReport(result));
   process.stdout.write(loadReport(result));
   const ends = [result.backlog?.whereabouts, result.resumed?.after, result.catchUp?.after].filter((whereabouts) => whereabouts !== undefined);
   if (ends.some((whereabouts) => missingOf(whereabouts) !== 0)) throw new Error('records are missing, or in two places');
