@@ -99,7 +99,7 @@ async function stopSystem(): Promise<void> {
   if (system === null) return;
   const { ingest, workflows, worker, done, connection } = system;
   system = null;
-  worker.shutdown();
+  if (worker.getState() === 'RUNNING') worker.shutdown();
   await Promise.allSettled([ingest.stop(), workflows.stop(), done]);
   await connection.close();
 }
