@@ -71,6 +71,26 @@ function ingestWith(accept: (chunk: RevisionChunk) => AcceptAnswer, deadLetters:
 const accepted = (chunk: RevisionChunk, throughOffset = chunk.throughOffset): AcceptAnswer => ({ kind: 'accepted', acceptance: { throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } });
 
 describe('ingest', () => {
+  it('asks anew once a lineage found something wrong, since the answer to an equal update would be the old one; an outage is asked again', async () => {
+    const attempts: string[] = [];
+    const answers: AcceptAnswer[] = [
+      { kind: 'unavailable', message: 'away' },
+      { kind: 'unavailable', message: 'away' },
+      { kind: 'refused', type: 'TopicRecreated', message: 'offset 99 was taken before' },
+      { kind: 'unavailable', message: 'away' },
+    ];
+    const ingest = new PartitionIngest([LINEAGE], {
+      read: () => Promise.reject(new Error('not read here')),
+      deadLetters: { send: async () => [], close: async () => undefined },
+      accept: async (_lineage, _chunk, attempt) => (attempts.push(attempt), answers.shift()!),
+      format: SINGLE_OBJECT_FORMAT,
+      logger: SILENT,
+    });
+    const partition = new FakePartition([record(0)]);
+    while (answers.length > 0) await ingest.take(partition.batch());
+    expect(attempts.map((attempt) => attempt === attempts[0])).toEqual([true, true, true, false]);
+  });
+
   it('tells why a partition waits once for each reason, not at each try', async () => {
     const partition = new FakePartition([record(0)]);
     const told: string[] = [];
