@@ -87,7 +87,7 @@ export class Register {
 
   /** A version and all that it decided was told, and so was every version before it. */
   async tellDone(version: number): Promise<void> {
-    await this.#store.putIfAbsent(this.#nameOfVersion(version, 'told'), canonicalJson({ version }));
+    await this.#put(this.#nameOfVersion(version, 'told'), { version });
     this.#told = Math.max(this.#told, version);
   }
 

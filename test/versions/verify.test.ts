@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { announceActivities } from '../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { verifyLineage } from '../../versions/verify.ts';
 import { entryName } from '../../versions/version-log.ts';
@@ -18,6 +19,9 @@ async function filledStore(): Promise<MemoryStore> {
     await (await runBatch(activities, String(i), revisions)).commit();
     if (i < 2) await activities.discard({ lineage: LINEAGE, batchId: String(i) });
   }
+  // As the workflow has it told: a correction that left, and versions that were announced, leave marks of their own.
+  const announcing = announceActivities({ announcer: { announceVersion: async () => undefined, announceOutcomes: async () => undefined }, versions });
+  await announcing.announce({ lineage: LINEAGE, outcomes: [], version: 3 });
   await runBatch(activities, 'refused', [correction('x', { target: MISBEHAVING.ineffective })]);
   await (await versions.log(LINEAGE).register()).settle([{ lineage: LINEAGE, revisionId: 'x', factKey: 'x|', status: 'QUARANTINED', version: null, reason: 'no', measured: { code: 'not-effective' }, position: { topic: 't', partition: 0, offset: '3' }, batchId: 'refused', decidedAt: 1 }]);
   return store;
