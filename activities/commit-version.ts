@@ -28,7 +28,11 @@ export async function commitVersion(versions: Versions, step: CommitStep): Promi
   const entry = entryOf(history, {
     ...step,
     // A version whose blobs are gone could never be served.
-    staged: { ...step.staged, pairs: step.staged.pairs === null ? null : await log.keepBlob(step.staged.pairs) },
+    staged: {
+      ...step.staged,
+      pairs: step.staged.pairs === null ? null : await log.keepBlob(step.staged.pairs),
+      searches: await Promise.all((step.staged.searches ?? []).map((search) => log.keepBlob(search))),
+    },
     probes: { ...step.probes, details: await log.keepBlob(step.probes.details) },
   });
   const result = await log.append(entry);
@@ -67,6 +71,7 @@ function entryOf(history: History, step: CommitStep): VersionEntry {
     removed,
     retractions: step.withdrawals.flatMap((revision) => (revision.kind === 'retraction' ? [{ id: revision.id, factKey: revision.factKey, issuedAt: revision.issuedAt, position: revision.position }] : [])),
     pairs: staged.pairs,
+    searches: staged.searches ?? [],
     corrections: history.active.size + added.length - removed.length,
     layers: staged.layers,
     probes: { before: probes.before, after: probes.after, details: probes.details },

@@ -1,7 +1,8 @@
 /** Finds the target of each correction on top of HEAD: most of the work, and no correction needs another's. */
 import type { EditRequest, Engine } from '../model/engine.ts';
 import type { CorrectionRevision } from '../schemas/correction.ts';
-import type { TargetShard } from '../schemas/editing.ts';
+import type { TargetSearch, TargetShard } from '../schemas/editing.ts';
+import { canonicalJson } from '../versions/canonical-json.ts';
 import { ensureHook } from '../versions/hook-pairs.ts';
 import { encodeTargets } from '../versions/pairs.ts';
 import type { Versions } from '../versions/versions.ts';
@@ -25,8 +26,10 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
     return engine.computeTargets(hookId, requests, (progress) => tell({ stage: 'targets', ...progress }));
   });
   const { targets, accepted, refused } = computed;
+  const { head, edits, removals } = step;
   return {
     targets: targets.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodeTargets(targets)),
+    search: await log.stageBlob(step.batchId, canonicalJson({ head: { version: head.version, hash: head.hash }, edits, removals } satisfies TargetSearch)),
     accepted,
     refused,
     seconds: (performance.now() - began) / 1_000,

@@ -51,7 +51,9 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
     const hookId = hookIdOf(rows);
     return hookId === null ? [] : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
   });
-  return { ...derived, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
+  const written = new Set(derived.rows);
+  const searches = step.shards.flatMap(({ accepted, search }) => (search !== undefined && accepted.some(({ id }) => written.has(id)) ? [search] : []));
+  return { ...derived, searches, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
 }
 
 /** The targets of these corrections, out of whichever shard has them, in the order of the corrections. */

@@ -1,7 +1,7 @@
 /** An answer before and after, from a `serve` that runs, or from a model loaded here by the same code. */
 import { engineOptions } from '../infra/engine-options.ts';
 import type { Configuration, Secret } from '../infra/configuration.ts';
-import { versionsInFolder } from '../versions/versions.ts';
+import { openVersions } from '../infra/open-versions.ts';
 import { CommandFailure } from './command-failure.ts';
 import { EXIT } from './exit-code.ts';
 
@@ -68,7 +68,7 @@ async function call({ url, token }: Server, route: string, body?: unknown): Prom
 export async function compareHere(configuration: Configuration, question: Question): Promise<Comparison> {
   const [{ LocalEngine }, { createServing }, { OPEN }, { SILENT_SERVER_LOG }] = await Promise.all([import('../model/local-engine.ts'), import('../serving/server.ts'), import('../serving/access.ts'), import('./silent-log.ts')]);
   const engine = await LocalEngine.open(engineOptions(configuration));
-  const serving = createServing({ engine, versions: versionsInFolder(configuration.versions), logger: SILENT_SERVER_LOG, users: () => OPEN, lineages: [question.lineage] });
+  const serving = createServing({ engine, versions: openVersions(configuration), logger: SILENT_SERVER_LOG, users: () => OPEN, lineages: [question.lineage] });
   try {
     await serving.start();
     const response = await serving.server.inject({ method: 'POST', url: '/v1/compare', payload: question });

@@ -146,8 +146,20 @@ export interface BatchPlan {
   settled: Outcome[];
 }
 
+/** All that a search for targets was asked, so that it can be run again: to the last bit on the same machine. */
+export interface TargetSearch {
+  /** The version on top of which it searched. */
+  head: HeadReference;
+  /** In this order; what is searched together decides how sums are rounded. */
+  edits: CorrectionRevision[];
+  /** As planned, those included whose successor was refused later. */
+  removals: Removal[];
+}
+
 export interface TargetShard {
   targets: BlobReference | null;
+  /** The TargetSearch as canonical JSON; results of before it was kept have none. */
+  search?: BlobReference;
   accepted: { id: string; loss: number; steps: number }[];
   refused: Refusal[];
   seconds: number;
@@ -157,6 +169,8 @@ export interface StagedUpdate {
   /** Pairs added, one row per correction in `rows`; null when the batch only removes. */
   pairs: BlobReference | null;
   rows: string[];
+  /** The searches that found the targets of `rows`. */
+  searches?: BlobReference[];
   refused: Refusal[];
   /** Per edited layer: |W_h - W0|_F / |W0|_F of the staged hook, and the gate's threshold. */
   layers: { layer: number; editNorm: number; threshold: number }[];

@@ -1,5 +1,6 @@
 /** One entry of a lineage's version log: everything that made the version (versions/ stores it, never changes it). */
 import { z } from 'zod';
+import { undoRequestSchema } from './undo.ts';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const blob = z.object({ sha256, bytes: z.number().int().nonnegative() });
@@ -39,6 +40,8 @@ export const versionEntrySchema = z.object({
       source: z.string(),
       issuedAt: z.number().int().nonnegative(),
       position,
+      /** What it was sent again for: the id of a quarantined correction, or the place of a dead letter. */
+      replayOf: z.string().optional(),
     }),
   ),
   removed: z.array(
@@ -53,6 +56,10 @@ export const versionEntrySchema = z.object({
   retractions: z.array(z.object({ id: z.string(), factKey: z.string(), issuedAt: z.number().int(), position })),
   /** Keys and wanted changes of `added`, per edited layer (safetensors); null when nothing was added. */
   pairs: blob.nullable(),
+  /** What was asked when the targets of `added` were searched for (`TargetSearch`), for whoever rebuilds the version. */
+  searches: z.array(blob).optional(),
+  /** The operator's word that made this version, where no batch did. */
+  undo: undoRequestSchema.optional(),
   /** Over all committed corrections of this version. */
   corrections: z.number().int().nonnegative(),
   layers: z.array(z.object({ layer: z.number().int(), editNorm: z.number(), threshold: z.number() })),

@@ -4,6 +4,7 @@
  * named by its hash, holds its own, or is named by what follows it.
  */
 import { createHash } from 'node:crypto';
+import type { TargetSearch } from '../schemas/editing.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from './history.ts';
@@ -116,7 +117,7 @@ class Verifier {
 
   /** That the blobs of an entry are there and say what the entry has them say; their hashes are checked with all blobs. */
   async #blobsOf(name: string, entry: VersionEntry): Promise<void> {
-    const { pairs, probes, added } = entry;
+    const { pairs, probes, added, searches = [] } = entry;
     const read = async (what: string, blob: { sha256: string; bytes: number }, check: (bytes: Uint8Array) => string | null) => {
       const bytes = await this.#store.get(blobName(this.#lineage, blob.sha256));
       if (bytes === null) return this.#found(name, `its ${what}, blob ${blob.sha256}, are not in the store`);
@@ -135,6 +136,15 @@ class Verifier {
         return added.some(({ row, subject }) => subjects[row] !== subject.trim()) ? 'its pairs are about other subjects' : null;
       });
     }
+    const searched = new Set<string>();
+    for (const search of searches) {
+      await read('search', search, (bytes) => {
+        const { edits } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TargetSearch;
+        for (const { correction } of edits) searched.add(correction.id);
+        return null;
+      });
+    }
+    if (searches.length > 0 && added.some(({ correctionId }) => !searched.has(correctionId))) this.#found(name, 'its searches were not for all that it adds');
     await read('probe details', probes.details, (bytes) => {
       const ids = (JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as { id: string }[]).map(({ id }) => id);
       return [...ids].sort().join('\n') === added.map(({ correctionId }) => correctionId).sort().join('\n') ? null : 'its probe details are of other corrections';

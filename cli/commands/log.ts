@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../../infra/open-versions.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
 import { percent, shortened } from '../output.ts';
 
@@ -25,7 +25,7 @@ const log: CommandSpecification<Options> = {
   async run(session, options) {
     const configuration = session.configuration();
     const lineage = session.lineage(configuration, options.lineage);
-    const log = versionsInFolder(configuration.versions).log(lineage);
+    const log = openVersions(configuration).log(lineage);
     const history = await log.read();
     const { version: head } = history.head;
     const shown = (await log.entries(head - options.count + 1, head)).reverse();

@@ -1,7 +1,7 @@
 import type { CorrectionProbe } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../../infra/open-versions.ts';
 import { CommandFailure } from '../command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
 import { percent, shortened, type Output } from '../output.ts';
@@ -24,7 +24,7 @@ const show: CommandSpecification<Options> = {
   async run(session, options, [named]) {
     const configuration = session.configuration();
     const lineage = session.lineage(configuration, options.lineage);
-    const log = versionsInFolder(configuration.versions).log(lineage);
+    const log = openVersions(configuration).log(lineage);
     const history = await log.read();
     const version = named === 'head' ? history.head.version : Number(named);
     if (!Number.isInteger(version) || version < 0) throw new CommandFailure('show the version', `"${named}" is no version`, 'A version is a number, or `head`.', EXIT.usage);

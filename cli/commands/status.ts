@@ -2,7 +2,7 @@ import type { PartitionLag } from '../../pipelines/kafka.ts';
 import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { Configuration } from '../../infra/configuration.ts';
 import { attached, type SystemState } from '../../infra/system-state.ts';
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../../infra/open-versions.ts';
 import type { Clients } from '../clients.ts';
 import { failureOf } from '../command-failure.ts';
 import { EXIT, type CommandSpecification } from '../command.ts';
@@ -52,7 +52,7 @@ export default status;
 async function reportOf(configuration: Configuration, system: SystemState | null): Promise<StatusReport> {
   const running = system !== null || (configuration.kafka.brokers.length > 0 && configuration.temporal.address !== '');
   const problems: string[] = [];
-  const versions = versionsInFolder(configuration.versions);
+  const versions = openVersions(configuration);
   const asked = await answersOf(configuration, running, problems);
   const lineages: LineageReport[] = [];
   for (const lineage of configuration.lineages) {

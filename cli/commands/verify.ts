@@ -1,4 +1,4 @@
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../../infra/open-versions.ts';
 import type { Verification } from '../../versions/verify.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
 import type { Output } from '../output.ts';
@@ -20,7 +20,7 @@ const verify: CommandSpecification<{ lineage?: string }> = {
     const configuration = session.configuration();
     const lineage = session.lineage(configuration, options.lineage);
     const began = performance.now();
-    const found = await whileWaiting(session.output, `verifying ${lineage}`, null, (at) => versionsInFolder(configuration.versions).verify(lineage, at));
+    const found = await whileWaiting(session.output, `verifying ${lineage}`, null, (at) => openVersions(configuration).verify(lineage, at));
     const seconds = (performance.now() - began) / 1_000;
     session.output.result({ ...found, sound: found.findings.length === 0, seconds }, () => describe(session.output, found, seconds));
     return found.findings.length === 0 ? EXIT.ok : EXIT.failure;

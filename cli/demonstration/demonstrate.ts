@@ -1,5 +1,5 @@
 /** The demonstration as `errata up --demo` and `errata demo` run it. */
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../../infra/open-versions.ts';
 import type { Configuration } from '../../infra/configuration.ts';
 import { clientsOf } from '../clients.ts';
 import { CommandFailure } from '../command-failure.ts';
@@ -25,7 +25,7 @@ export async function demonstrate(output: Output, configuration: Configuration, 
   try {
     const report = await runDemonstration({
       clients,
-      log: versionsInFolder(configuration.versions).log(lineage),
+      log: openVersions(configuration).log(lineage),
       lineage,
       server,
       run,

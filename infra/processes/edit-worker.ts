@@ -4,7 +4,7 @@ import { createEditActivities } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/provenance.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import { requireSameBase } from '../../versions/same-base.ts';
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../open-versions.ts';
 import { openEngine } from '../open-engine.ts';
 import { runProcess } from '../run-process.ts';
 import { workerConnection } from '../worker-connection.ts';
@@ -16,7 +16,7 @@ const SHUTDOWN_FORCE_MS = 10_000;
 runProcess('edit-worker', async (context) => {
   const { configuration, step } = context;
   const engine = await openEngine(context);
-  const versions = versionsInFolder(configuration.versions);
+  const versions = openVersions(configuration);
   // Better now than in the middle of every batch.
   for (const lineage of configuration.lineages) requireSameBase(await versions.log(lineage).read(), await provenanceOf(engine));
   step('connecting to Temporal');

@@ -7,7 +7,7 @@ import { submitCorrections } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
 import { topicsOf } from '../../pipelines/topics.ts';
 import { createServing, type Serving } from '../../serving/server.ts';
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../open-versions.ts';
 import type { Configuration } from '../configuration.ts';
 import { kafkaSettings, recordFormat } from '../connections.ts';
 import { openEngine } from '../open-engine.ts';
@@ -29,7 +29,7 @@ runProcess('serve', async (context) => {
   const sender = kafka === null ? null : senderOf(kafka);
   const serving = createServing({
     engine,
-    versions: versionsInFolder(configuration.versions),
+    versions: openVersions(configuration),
     logger: log,
     lineages: configuration.lineages,
     users: knownUsers(configuration, log),

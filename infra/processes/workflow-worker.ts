@@ -9,7 +9,7 @@ import { KafkaCluster } from '../../pipelines/kafka.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
 import { WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
-import { versionsInFolder } from '../../versions/versions.ts';
+import { openVersions } from '../open-versions.ts';
 import { kafkaSettings, recordFormat } from '../connections.ts';
 import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
@@ -31,7 +31,7 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
   step('registering the schemas');
   await registerSchemas(format, configuration.lineages.map(topicsOf).flatMap(({ outcomes, versions }) => [['correction-outcome', outcomes], ['hook-version', versions]] as const), log);
   const temporal = await workerConnection(configuration);
-  const versions = versionsInFolder(configuration.versions);
+  const versions = openVersions(configuration);
   const worker = await Worker.create({
     ...temporal,
     taskQueue: WORKFLOW_TASK_QUEUE,
