@@ -1,5 +1,7 @@
 /** What an operator asks to be undone. It is done by a version of its own, which passes the probes like any other. */
 import { z } from 'zod';
+import type { CorrectionRevision } from './correction.ts';
+import type { BlobReference, HeadReference, ProbeScores, Removal } from './editing.ts';
 
 /**
  * `version`: what that version added goes and what it removed comes back, as far as nothing later stands in its place.
@@ -24,3 +26,34 @@ export const undoRequestSchema = z.object({
 
 export type UndoTarget = z.infer<typeof undoTargetSchema>;
 export type UndoRequest = z.infer<typeof undoRequestSchema>;
+
+/** What an undo found to do, seen from HEAD. The plan itself may be large and is a staged blob, an `UndoSteps` as canonical JSON. */
+export interface UndoPlan {
+  head: HeadReference;
+  /** The version that this undo already made, by an earlier run of it; then nothing is left to do but to announce. */
+  committed: { version: number; hash: string } | null;
+  /** Null where there is nothing to do. */
+  steps: BlobReference | null;
+  removed: number;
+  restored: number;
+  kept: Kept[];
+  /** Why there is nothing to do; null where there is something. */
+  nothing: string | null;
+}
+
+export interface UndoSteps {
+  removals: Removal[];
+  /** Hold again, with the pairs they had: row `row` of the blob `pairs`. */
+  restored: { revision: CorrectionRevision; pairs: BlobReference; row: number }[];
+}
+
+/** What the undo leaves as it is, since something later stands in its place; the first hundred. */
+export interface Kept {
+  correctionId: string;
+  reason: string;
+}
+
+export type UndoResult =
+  | { kind: 'undone'; version: number; hash: string; removed: number; restored: number; kept: Kept[]; after: ProbeScores }
+  | { kind: 'nothing'; reason: string; kept: Kept[] }
+  | { kind: 'refused'; reasons: string[]; after: ProbeScores };
