@@ -3,8 +3,10 @@
  * may run twice, be retried after a crash, or be run again by a reset.
  */
 import type { CorrectionRevision, FactRevision } from '../schemas/correction.ts';
-import type { BatchPlan, CommitResult, HeadReference, ProbeReport, Removal, StagedUpdate, TargetShard } from '../schemas/editing.ts';
+import type { BatchPlan, BlobReference, CommitResult, HeadReference, ProbeReport, Removal, StagedUpdate, TargetShard } from '../schemas/editing.ts';
+import type { AliasMoved, AliasMove } from '../schemas/alias.ts';
 import type { VerdictSettings } from '../schemas/settings.ts';
+import type { UndoPlan, UndoRequest } from '../schemas/undo.ts';
 import type { Engine } from '../model/engine.ts';
 import type { Versions } from '../versions/versions.ts';
 import { Asked } from './asked.ts';
@@ -36,6 +38,34 @@ export interface LedgerActivities {
   ) => Promise<CommitResult>;
   /** Deletes what the batch and its parts staged. */
   discard: (step: { lineage: string; batchId: string }) => Promise<void>;
+}
+
+/** Need the model, as `EditActivities` do. */
+export interface EditUndoActivities {
+  /** Copies the pairs of what comes back, bit for bit, and builds the hook. Nothing is refused: `rows` are all that the steps restore. */
+  stageUndo: (step: UndoStep) => Promise<StagedUpdate>;
+  /** Asks what a batch that adds the restored corrections is asked, with the same verdict. */
+  probeUndo: (step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings }) => Promise<ProbeReport>;
+}
+
+/** Need the version log only. */
+export interface LedgerUndoActivities {
+  /** `batchId` is the undo's own, derived from `request.id`: what it made before is found by it. The steps are staged under it; `discard` takes them back. */
+  planUndo: (step: { lineage: string; batchId: string; request: UndoRequest }) => Promise<UndoPlan>;
+  /** To be called with a verdict that passed. The outcomes are the register's: `announce` with none and the version tells them. */
+  commitUndo: (
+    step: UndoStep & { staged: StagedUpdate; probes: ProbeReport; request: UndoRequest; workflow: { workflowId: string; runId: string } },
+  ) => Promise<CommitResult>;
+  /** Moves an alias; the same id twice is one move. */
+  moveAlias: (step: { lineage: string } & AliasMove) => Promise<AliasMoved>;
+}
+
+export interface UndoStep {
+  lineage: string;
+  batchId: string;
+  head: HeadReference;
+  /** `UndoSteps`, as planned on `head`. */
+  steps: BlobReference;
 }
 
 export interface EditStep {
