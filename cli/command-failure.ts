@@ -1,5 +1,4 @@
 /** A command that cannot go on, as its user reads it: what was being done, why it failed, what mends it. */
-import { AlreadyRunningError } from '../infra/supervisor.ts';
 import { ConfigurationError } from '../infra/configuration.ts';
 import { EXIT, type ExitCode } from './exit-code.ts';
 
@@ -24,7 +23,6 @@ export function notRunning(operation: string, home: string): CommandFailure {
 export function failureOf(operation: string, error: unknown): CommandFailure {
   if (error instanceof CommandFailure) return error;
   if (error instanceof ConfigurationError) return new CommandFailure('read the configuration', error.message, error.hint, EXIT.usage);
-  if (error instanceof AlreadyRunningError) return new CommandFailure(operation, error.message, error.hint);
   const message = error instanceof Error ? error.message : String(error);
   const hint = error instanceof Error && 'hint' in error && typeof error.hint === 'string' ? error.hint : null;
   // Several classes put their hint into the message as well.

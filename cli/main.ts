@@ -23,7 +23,7 @@ const EXIT_GRACE_MS = 2_000;
 
 async function invoke(args: string[], surroundings: Surroundings): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.ok;
-  const program = await programWith(surroundings, (code) => (exitCode = code));
+  const program = await programWith(surroundings, (code) => (exitCode = code), args[0]);
   try {
     if (args.length === 0) {
       program.outputHelp();
@@ -37,8 +37,8 @@ async function invoke(args: string[], surroundings: Surroundings): Promise<ExitC
   return exitCode;
 }
 
-/** The whole command tree; the reference in docs/commands.md is made from it. */
-export async function programWith(surroundings: Surroundings, exited: (code: ExitCode) => void): Promise<Command> {
+/** The command tree, whole unless one command is named; the reference in docs/commands.md is made from it. */
+export async function programWith(surroundings: Surroundings, exited: (code: ExitCode) => void, named?: string): Promise<Command> {
   const program = new Command('errata')
     .description('Keeps a deployed language model factually right: corrections stream in, validated versions come out.')
     .version(packageVersion(), '--version', 'print the version')
@@ -49,30 +49,34 @@ export async function programWith(surroundings: Surroundings, exited: (code: Exi
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({ writeOut: (text) => surroundings.out.write(text), writeErr: (text) => surroundings.err.write(text), getOutHelpWidth: () => 100, getErrHelpWidth: () => 100 })
     .addHelpText('after', `\nExit codes:\n${EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`).join('\n')}\n\nStart here:\n  $ errata up --demo`);
-  for (const one of await commands()) {
+  for (const one of await commandsFor(named)) {
     if ('commands' in one) addGroup(program, one, surroundings, exited);
     else addCommand(program, one, surroundings, exited);
   }
   return program;
 }
 
-async function commands(): Promise<(CommandSpecification<never> | CommandGroup)[]> {
-  const modules = await Promise.all([
-    import('./commands/up.ts'),
-    import('./commands/down.ts'),
-    import('./commands/status.ts'),
-    import('./commands/doctor.ts'),
-    import('./commands/tune.ts'),
-    import('./commands/submit.ts'),
-    import('./commands/ask.ts'),
-    import('./commands/log.ts'),
-    import('./commands/show.ts'),
-    import('./commands/verify.ts'),
-    import('./commands/watch.ts'),
-    import('./commands/demo.ts'),
-    import('./commands/token/index.ts'),
-  ]);
-  return modules.map((module) => module.default);
+/** In the order of the help. Each is loaded when it is asked for, since what some of them need takes long to load. */
+const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<never> | CommandGroup }>> = {
+  up: () => import('./commands/up.ts'),
+  down: () => import('./commands/down.ts'),
+  status: () => import('./commands/status.ts'),
+  doctor: () => import('./commands/doctor.ts'),
+  tune: () => import('./commands/tune.ts'),
+  submit: () => import('./commands/submit.ts'),
+  ask: () => import('./commands/ask.ts'),
+  log: () => import('./commands/log.ts'),
+  show: () => import('./commands/show.ts'),
+  verify: () => import('./commands/verify.ts'),
+  watch: () => import('./commands/watch.ts'),
+  demo: () => import('./commands/demo.ts'),
+  token: () => import('./commands/token/index.ts'),
+};
+
+/** The one command that is named, else all of them: for help, and to suggest what was meant. */
+async function commandsFor(named: string | undefined): Promise<(CommandSpecification<never> | CommandGroup)[]> {
+  const loaders = named !== undefined && Object.hasOwn(COMMANDS, named) ? [COMMANDS[named]!] : Object.values(COMMANDS);
+  return (await Promise.all(loaders.map((load) => load()))).map((module) => module.default);
 }
 
 function packageVersion(): string {
