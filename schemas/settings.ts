@@ -28,6 +28,8 @@ export interface VerdictSettings {
 export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
+  /** Whether workflows may carry search attributes: one that is not registered in Temporal's namespace would stop a workflow for good. Absent: they may not. */
+  findable?: boolean;
 }
 
 /** The verdict's thresholds lie between what good and bad batches were measured to reach: bench/results/README.md. */

@@ -23,6 +23,9 @@ export const TOPIC_RECREATED = 'TopicRecreated';
 /** Records lie between what the workflow has and the chunk. The failure's detail is the last offset it has, -1 for none. */
 export const RECORDS_MISSING = 'RecordsMissing';
 
+/** By which Temporal's page and its lists find workflows, and their types. Used where the lineage's settings say that they are registered. */
+export const SEARCH_ATTRIBUTES = { ErrataLineage: 'KEYWORD', ErrataVersion: 'INT', ErrataOutcomes: 'KEYWORD_LIST', ErrataCorrections: 'KEYWORD_LIST' } as const;
+
 export const CHUNK_REVISIONS_MAX = 100;
 /** Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it. */
 export const CHUNK_BYTES_MAX = 400_000;
