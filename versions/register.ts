@@ -5,16 +5,15 @@
  * The first outcome of an id is its outcome for good: put-if-absent decides, whoever is killed and whatever runs twice.
  * What an entry decided is written from the entry, by whoever needs the register next.
  */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { KafkaPosition } from '../schemas/correction.ts';
 import type { Outcome, Removal } from '../schemas/editing.ts';
 import { outcomeSchema } from '../schemas/outcome.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
-import { canonicalJson } from './canonical-json.ts';
 import { VersionLogDamaged } from './failures.ts';
 import type { StoredEntry } from './history.ts';
 import type { ObjectStore } from './object-store.ts';
+import { hashed, sealed, unsealed } from './sealed.ts';
 
 /** Objects read or written at once. */
 const OBJECTS_AT_ONCE_MAX = 16;
@@ -236,23 +235,6 @@ export function duplicateReason({ revisionId, status, version, position }: Outco
 
 export function isSameRecord(a: KafkaPosition, b: KafkaPosition): boolean {
   return a.topic === b.topic && a.partition === b.partition && a.offset === b.offset;
-}
-
-/** The content with its own hash, since nothing else names it: a changed byte is found by itself. */
-function sealed(content: unknown): Uint8Array {
-  return canonicalJson({ content, sha256: createHash('sha256').update(canonicalJson(content)).digest('hex') });
-}
-
-/** The content; throws where the bytes are not exactly those that it is sealed to. */
-export function unsealed(bytes: Uint8Array): unknown {
-  const { content } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as { content?: unknown };
-  if (content === undefined || !Buffer.from(sealed(content)).equals(bytes)) throw new TypeError('it is not what it was sealed as');
-  return content;
-}
-
-function hashed(key: string): string {
-  const hash = createHash('sha256').update(key).digest('hex');
-  return `${hash.slice(0, 2)}/${hash}`;
 }
 
 async function eachOf<Item>(items: Iterable<Item>, work: (item: Item) => Promise<unknown>): Promise<void> {

@@ -10,7 +10,7 @@ import { canonicalJson } from './canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from './history.ts';
 import type { ObjectStore } from './object-store.ts';
 import { decodePairs } from './pairs.ts';
-import { unsealed } from './register.ts';
+import { unsealed } from './sealed.ts';
 import { blobName, entryName } from './version-log.ts';
 
 export interface Finding {
