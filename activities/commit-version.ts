@@ -56,8 +56,8 @@ function entryOf(history: History, step: CommitStep): VersionEntry {
   const added = staged.rows.map((id, row): VersionEntry['added'][number] => {
     const revision = byId.get(id);
     if (revision === undefined) throw new EntryRefused(step.lineage, history.head.version + 1, [`row ${row} is of "${id}", which is not in the batch`]);
-    const { subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt } = revision.correction;
-    return { correctionId: id, factKey: revision.factKey, row, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, position: revision.position };
+    const { subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, replayOf } = revision.correction;
+    return { correctionId: id, factKey: revision.factKey, row, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, position: revision.position, ...(replayOf === undefined ? {} : { replayOf }) };
   });
   const { base, keyStatistics, parameters, software } = staged.madeWith;
   return {

@@ -55,6 +55,7 @@ const fields = z.strictObject({
   neighbours: texts.optional(),
   source: z.string().optional(),
   issuedAt: instant.optional(),
+  replayOf: z.string().nullable().optional(),
 });
 
 export type CorrectionFields = z.input<typeof fields>;
@@ -83,6 +84,7 @@ export function correctionFrom(value: unknown, defaults: InputDefaults): FactCor
     neighbourhood: given.neighbourhood ?? given.neighbours ?? [],
     source: given.source ?? defaults.source,
     issuedAt: given.issuedAt ?? defaults.now,
+    ...(given.replayOf === undefined || given.replayOf === null ? {} : { replayOf: given.replayOf }),
   };
   const faults = faultsOf(correction);
   return faults.length > 0 ? faults : correction;

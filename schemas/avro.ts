@@ -79,7 +79,7 @@ export function recordDecoder<Name extends RecordName>(record: Name, opening: Op
       const body = Buffer.from(bytes.buffer, bytes.byteOffset + bodyAt, bytes.length - bodyAt);
       try {
         const decoded: unknown = type.fromBuffer(body, resolver);
-        return plain(decoded) as RecordTypes[Name];
+        return withoutNulls(plain(decoded) as Record<string, unknown>, OPTIONAL[record] ?? []) as unknown as RecordTypes[Name];
       } catch (cause) {
         throw new UndecodableRecord('bad-value', `the record cannot be read: ${messageOf(cause)}`);
       }
@@ -177,6 +177,14 @@ function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | und
   }
   if (resolver instanceof UndecodableRecord) throw resolver;
   return resolver;
+}
+
+/** Members that ours leave out where a record says null. */
+const OPTIONAL: Partial<Record<RecordName, readonly string[]>> = { 'fact-correction': ['replayOf'] };
+
+function withoutNulls(value: Record<string, unknown>, names: readonly string[]): Record<string, unknown> {
+  for (const name of names) if (value[name] === null) delete value[name];
+  return value;
 }
 
 /** avsc's records are instances of generated classes; ours are plain objects. */

@@ -30,6 +30,8 @@ export interface FactCorrection {
   source: string;
   /** Milliseconds since 1970, by the submitter's clock. */
   issuedAt: number;
+  /** What it is sent again for: the id of a quarantined correction, or `record:<topic>-<partition>@<offset>` of a record that could not be taken. */
+  replayOf?: string;
 }
 
 export interface CorrectionRevision {
@@ -61,6 +63,8 @@ export const CORRECTION_LIMITS = {
   promptCharactersMax: 2_000,
   targetCharactersMax: 400,
   sourceCharactersMax: 1_000,
+  /** A topic's name has at most 249, and partition and offset stand behind it. */
+  replayOfCharactersMax: 300,
   paraphrasesMax: 16,
   neighbourhoodMax: 32,
   recordBytesMax: 65_536,
@@ -116,6 +120,7 @@ export function faultsOf(correction: FactCorrection): string[] {
   text('source', correction.source, limits.sourceCharactersMax, true);
   if (correction.relation !== null) text('relation', correction.relation, limits.relationCharactersMax);
   if (correction.previousAnswer !== null) text('previousAnswer', correction.previousAnswer, limits.targetCharactersMax, true);
+  if (correction.replayOf !== undefined) text('replayOf', correction.replayOf, limits.replayOfCharactersMax);
   if (!LINEAGE_NAME.test(correction.lineage)) faults.push(`lineage "${correction.lineage.slice(0, 120)}" is not of the form ${LINEAGE_NAME.source}`);
   if (correction.subject !== '' && !correction.prompt.includes(correction.subject)) faults.push('the subject does not occur in the prompt');
   if (correction.paraphrases.length > limits.paraphrasesMax) faults.push(`${correction.paraphrases.length} paraphrases, at most ${limits.paraphrasesMax} are allowed`);
@@ -135,11 +140,11 @@ export function isInstant(milliseconds: number): boolean {
 
 /** Bytes of a correction that has no other fault in single-object encoding: counted, since whoever checks one cannot always load a codec. */
 export function recordBytesOf(correction: FactCorrection): number {
-  const { id, lineage, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt } = correction;
+  const { id, lineage, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, replayOf } = correction;
   const list = (items: readonly string[]): number => items.reduce((sum, item) => sum + textBytes(item), 1 + (items.length > 0 ? longBytes(items.length) : 0));
   const optional = (text: string | null): number => 1 + (text === null ? 0 : textBytes(text));
   const texts = [id, lineage, subject, prompt, target, source].reduce((sum, text) => sum + textBytes(text), 0);
-  return HEAD_BYTES + texts + optional(relation) + optional(previousAnswer) + list(paraphrases) + list(neighbourhood) + longBytes(issuedAt);
+  return HEAD_BYTES + texts + optional(relation) + optional(previousAnswer) + list(paraphrases) + list(neighbourhood) + longBytes(issuedAt) + optional(replayOf ?? null);
 }
 
 const LONG_BYTES_MAX = 10;

@@ -115,8 +115,8 @@ const growing = fc.string({ unit: fc.constantFrom('\uFB2C', '\u{1D160}', '|', '\
 
 describe('a correction', () => {
   const correction: fc.Arbitrary<FactCorrection> = fc
-    .record({ subject: fc.oneof(growing, oddText), rest: fc.oneof(growing, oddText), relation: fc.option(growing), target: oddText, paraphrases: fc.array(growing, { maxLength: 17 }), neighbourhood: fc.array(oddText, { maxLength: 33 }), issuedAt: fc.oneof(fc.nat(), fc.nat(CORRECTION_LIMITS.issuedAtMax)), previousAnswer: fc.option(oddText) })
-    .map(({ rest, ...fields }) => ({ id: 'c', lineage: LINEAGE, source: '', prompt: `${fields.subject}${rest}`, ...fields }));
+    .record({ subject: fc.oneof(growing, oddText), rest: fc.oneof(growing, oddText), relation: fc.option(growing), target: oddText, paraphrases: fc.array(growing, { maxLength: 17 }), neighbourhood: fc.array(oddText, { maxLength: 33 }), issuedAt: fc.oneof(fc.nat(), fc.nat(CORRECTION_LIMITS.issuedAtMax)), previousAnswer: fc.option(oddText), replayOf: fc.option(oddText) })
+    .map(({ rest, replayOf, ...fields }) => ({ id: 'c', lineage: LINEAGE, source: '', prompt: `${fields.subject}${rest}`, ...fields, ...(replayOf === null ? {} : { replayOf }) }));
 
   it('can be retracted by its key, whatever its subject and prompt are made of', () => {
     fc.assert(

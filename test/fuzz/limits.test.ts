@@ -37,6 +37,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
         promptCharactersMax: 'characters of a prompt, a paraphrase or a neighbour',
         targetCharactersMax: 'characters of a target',
         sourceCharactersMax: 'characters of a source',
+        replayOfCharactersMax: 'characters of what a correction is sent again for',
         paraphrasesMax: 'paraphrases',
         neighbourhoodMax: 'neighbours',
         issuedAtMax: 'milliseconds since 1970 of an issue, or of a retraction\'s timestamp',

@@ -120,7 +120,7 @@ describe('older and newer schemas', () => {
     type: 'record',
     name: 'FactCorrection',
     namespace: 'errata',
-    fields: (schemaOf('fact-correction') as AvroComplexSchema).fields!.filter((field) => !['paraphrases', 'source', 'relation'].includes(field.name)),
+    fields: (schemaOf('fact-correction') as AvroComplexSchema).fields!.filter((field) => !['paraphrases', 'source', 'relation', 'replayOf'].includes(field.name)),
   };
 
   it("fills in the defaults for a writer's older schema that is listed", () => {
@@ -128,6 +128,12 @@ describe('older and newer schemas', () => {
     const reader = recordCodec('fact-correction', framing);
     const body = Buffer.concat([framing.headOf('fact-correction', older), olderBody()]);
     expect(reader.decode(body)).toEqual({ ...sample, paraphrases: [], source: '', relation: null });
+  });
+
+  it('keeps what a correction is sent again for, and leaves the member out where it is none', () => {
+    const codec = recordCodec('fact-correction');
+    expect(codec.decode(codec.encode({ ...sample, replayOf: 'before' })).replayOf).toBe('before');
+    expect(Object.keys(codec.decode(codec.encode(sample)))).not.toContain('replayOf');
   });
 
   it('refuses the same record where the older schema is not listed', () => {
