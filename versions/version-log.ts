@@ -91,6 +91,18 @@ export class VersionLog {
     return entries;
   }
 
+  /** The entries from version `first` to HEAD, in order. Whoever begins with it reads each once, and knows HEAD afterwards. */
+  async *walk(first = 1): AsyncIterable<StoredEntry> {
+    const known = this.#known;
+    for (let version = Math.max(1, first); version <= known.head.version; version += ENTRIES_AHEAD_MAX) {
+      yield* await Promise.all(Array.from({ length: Math.min(ENTRIES_AHEAD_MAX, known.head.version - version + 1) }, (_, i) => this.entry(version + i)));
+    }
+    for await (const { history, entries } of this.#foldedFrom(known, Number.MAX_SAFE_INTEGER)) {
+      if (history.head.version > this.#known.head.version) this.#known = history;
+      yield* entries.filter(({ entry }) => entry.version >= first);
+    }
+  }
+
   /** What became of every revision, up to HEAD as it is now in the store. */
   async register(): Promise<Register> {
     const { head } = await this.read();
@@ -162,26 +174,27 @@ export class VersionLog {
   }
 
   async #readOn(): Promise<History> {
-    for await (const history of this.#foldedFrom(this.#known, Number.MAX_SAFE_INTEGER)) this.#known = history;
+    for await (const { history } of this.#foldedFrom(this.#known, Number.MAX_SAFE_INTEGER)) if (history.head.version > this.#known.head.version) this.#known = history;
     return this.#known;
   }
 
   async #refold(version: number): Promise<History> {
     let history = emptyHistory(this.lineage);
-    for await (const next of this.#foldedFrom(history, version)) history = next;
+    for await (const next of this.#foldedFrom(history, version)) history = next.history;
     return history;
   }
 
   /** The history extended by what follows it in the store, piece by piece, up to version `last`. */
-  async *#foldedFrom(history: History, last: number): AsyncIterable<History> {
+  async *#foldedFrom(history: History, last: number): AsyncIterable<{ history: History; entries: StoredEntry[] }> {
     let ahead = 1;
     while (history.head.version < last) {
       const first = history.head.version + 1;
       const fetched = await Promise.all(Array.from({ length: Math.min(ahead, last - history.head.version) }, (_, i) => this.#store.get(entryName(this.lineage, first + i))));
       const end = fetched.indexOf(null);
       let next: History;
+      let found: StoredEntry[];
       try {
-        const found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) => this.#parsed(first + i, bytes!));
+        found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) => this.#parsed(first + i, bytes!));
         next = extended(history, found, (before, stored) => this.#check(before, stored));
       } catch (fault) {
         if (ahead === 1) throw fault;
@@ -189,7 +202,8 @@ export class VersionLog {
         ahead = 1;
         continue;
       }
-      yield (history = next);
+      history = next;
+      yield { history, entries: found };
       if (end !== -1) return;
       ahead = Math.min(ahead * 2, ENTRIES_AHEAD_MAX);
     }
