@@ -1,6 +1,7 @@
 /** The version logs of all lineages in one object store. */
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { FileStore } from './file-store.ts';
+import { HistoryArchive } from './history-archive.ts';
 import type { ObjectStore } from './object-store.ts';
 import { verifyLineage, type Verification } from './verify.ts';
 import { VersionLog } from './version-log.ts';
@@ -21,6 +22,11 @@ export class Versions {
       this.#logs.set(lineage, log);
     }
     return log;
+  }
+
+  /** The histories of a lineage's workflows that have ended. */
+  histories(lineage: string): HistoryArchive {
+    return new HistoryArchive(this.#store, lineage);
   }
 
   /** Everything about a lineage that is not as the specification has it. */
