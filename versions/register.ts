@@ -2,13 +2,15 @@
  * What became of every revision of a lineage, each in an object of its own under a hash of its name: one look-up costs
  * one read, and nobody holds in memory what was decided long ago. Rules 23 to 25 of SPECIFICATION.md.
  *
- * The first outcome of an id is its outcome for good: put-if-absent decides, whoever is killed and whatever runs twice.
+ * The first outcome of an id is put-if-absent's, whoever is killed and whatever runs twice. A committed correction may
+ * leave, and an undo may bring it back and take it out again: each is a fate of its own, and the last one stands.
  * What an entry decided is written from the entry, by whoever needs the register next.
  */
 import { z } from 'zod';
 import type { KafkaPosition } from '../schemas/correction.ts';
 import type { Outcome, Removal } from '../schemas/editing.ts';
 import { outcomeSchema } from '../schemas/outcome.ts';
+import { undoRevisionId } from '../schemas/undo.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { VersionLogDamaged } from './failures.ts';
 import type { StoredEntry } from './history.ts';
@@ -68,13 +70,40 @@ export class Register {
     return found;
   }
 
+  /** The first outcomes of all ids that were ever decided, in no order that means anything. */
+  async *decided(): AsyncIterable<Outcome> {
+    let names: string[] = [];
+    const read = () => Promise.all(names.splice(0).map((name) => this.#read(name, outcomeSchema)));
+    for await (const name of this.#store.list(`${this.#folder}/revisions/`)) {
+      names.push(name);
+      if (names.length === OBJECTS_AT_ONCE_MAX) for (const outcome of await read()) if (outcome !== null) yield outcome;
+    }
+    for (const outcome of await read()) if (outcome !== null) yield outcome;
+  }
+
   /** What an entry decided, as it now stands: its corrections and retractions, and the corrections that left with it. */
   async outcomesOfEntry({ added, retractions, removed }: VersionEntry): Promise<Outcome[]> {
     const ids = [...added.map(({ correctionId }) => correctionId), ...retractions.map(({ id }) => id), ...removed.map(({ correctionId }) => correctionId)];
     const first = await this.outcomesOf(ids);
-    const standing = new Map<string, Outcome>();
-    await eachOf(first.values(), async (outcome) => standing.set(outcome.revisionId, (await this.#fateOf(outcome)) ?? outcome));
-    return ids.flatMap((id) => standing.get(id) ?? []);
+    const standing = new Map((await this.standing(first.values())).map((outcome) => [outcome.revisionId, outcome]));
+    return [...new Set(ids)].flatMap((id) => standing.get(id) ?? []);
+  }
+
+  /** First outcomes as they now stand, in their order: of a correction that was committed and left, how it left, and of one that is back, since when. */
+  async standing(first: Iterable<Outcome>): Promise<Outcome[]> {
+    const outcomes = [...first];
+    const found = new Map<Outcome, Outcome>();
+    await eachOf(outcomes, async (outcome) => found.set(outcome, (await this.#fateOf(outcome)) ?? outcome));
+    return outcomes.map((outcome) => found.get(outcome)!);
+  }
+
+  /** All that became of a revision, in the order of the versions; empty where it was not decided. */
+  async course(id: string): Promise<Outcome[]> {
+    const first = (await this.outcomesOf([id])).get(id);
+    if (first === undefined) return [];
+    const course = [first];
+    for (const name of await this.#fateNames(id)) course.push((await this.#read(name, outcomeSchema))!);
+    return course;
   }
 
   /** Versions up to `head` of which nobody said yet that they were told, ascending. */
@@ -95,13 +124,13 @@ export class Register {
     return (await this.#read(this.#nameOf('batches', batchId), z.object({ version: z.number() })))?.version ?? null;
   }
 
-  /** The last words on these facts. One that is older than the correction that holds the fact says nothing any more. */
-  async lastWords(factKeys: Iterable<string>): Promise<Map<string, FactNote>> {
+  /** The last words on these facts, of those that `counts`. One that is older than the correction that holds the fact says nothing any more. */
+  async lastWords(factKeys: Iterable<string>, counts: (word: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true): Promise<Map<string, FactNote>> {
     const found = new Map<string, FactNote>();
     await eachOf(new Set(factKeys), async (factKey) => {
       let last: string | null = null;
       // Names ascend with the time.
-      for await (const name of this.#store.list(this.#folderOfFact(factKey))) last = name;
+      for await (const name of this.#store.list(this.#folderOfFact(factKey))) if (counts({ factKey, ...wordOf(name) })) last = name;
       const note = last === null ? null : await this.#read(last, factNoteSchema);
       if (note !== null) found.set(factKey, note);
     });
@@ -110,7 +139,7 @@ export class Register {
 
   /**
    * Registers outcomes and returns them as they now stand: an id that was decided before keeps what it became, and
-   * another record of it is its duplicate. Of a committed correction that left, it is how it left, whoever asks.
+   * another record of it is its duplicate. Of a committed correction that left or is back, it is that, whoever asks.
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
     const standing = new Map<Outcome, Outcome>();
@@ -147,19 +176,32 @@ export class Register {
     await this.#put(this.#nameOf('batches', batchId), { version });
   }
 
-  /** How corrections left the hook. It is told instead of COMMITTED from then on, or a repeated word would bring them back. */
-  async #registerFates({ removed, version, batchId, createdAt }: VersionEntry): Promise<void> {
-    const committed = await this.outcomesOf(removed.map(({ correctionId }) => correctionId));
-    await eachOf(removed, async ({ correctionId, because, by }) => {
-      const first = committed.get(correctionId);
-      if (first === undefined || because === 'reverted') return;
-      const status = ({ superseded: 'SUPERSEDED', retracted: 'RETRACTED', contradicted: 'QUARANTINED' } as const)[because];
-      await this.#put(this.#nameOf('fates', correctionId), { ...first, status, version, reason: `${because} by ${by}`, measured: { code: because === 'contradicted' ? 'contradiction' : because, by }, batchId, decidedAt: Date.parse(createdAt) });
+  /** How corrections left the hook, and that they are back. It is told instead of the first outcome from then on, or a repeated word would undo it. */
+  async #registerFates({ added, removed, undo, version, batchId, createdAt }: VersionEntry): Promise<void> {
+    const back = added.filter(({ origin }) => origin !== undefined);
+    const first = await this.outcomesOf([...removed, ...back].map(({ correctionId }) => correctionId));
+    const decided = { version, batchId, decidedAt: Date.parse(createdAt) };
+    const fates = [
+      ...removed.map(({ correctionId, because, by }) => ({ correctionId, status: LEFT_BECAUSE[because], reason: `${because} by ${by}`, measured: { code: because === 'contradicted' ? 'contradiction' : because, by } })),
+      ...back.map(({ correctionId }) => ({ correctionId, status: 'COMMITTED' as const, reason: `restored by ${undoRevisionId(undo!)}`, measured: { code: 'restored', by: undoRevisionId(undo!) } })),
+    ];
+    await eachOf(fates, async ({ correctionId, ...fate }) => {
+      const outcome = first.get(correctionId);
+      if (outcome !== undefined) await this.#put(this.#nameOfFate(correctionId, version), { ...outcome, ...decided, ...fate });
     });
   }
 
+  /** The last one; null for what was never committed, and for what holds since it first was. */
   async #fateOf({ revisionId, status }: Outcome): Promise<Outcome | null> {
-    return status === 'COMMITTED' ? await this.#read(this.#nameOf('fates', revisionId), outcomeSchema) : null;
+    const last = status === 'COMMITTED' ? (await this.#fateNames(revisionId)).at(-1) : undefined;
+    return last === undefined ? null : await this.#read(last, outcomeSchema);
+  }
+
+  /** Ascending by version. Before there were undos a correction had one fate, in an object without a number: its earliest. */
+  async #fateNames(id: string): Promise<string[]> {
+    const names: string[] = [];
+    for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}`)) names.push(name);
+    return names;
   }
 
   async #issuedAtOf(correctionId: string, entryOf: (version: number) => Promise<StoredEntry>): Promise<number | null> {
@@ -186,7 +228,11 @@ export class Register {
     }
   }
 
-  #nameOf(kind: 'revisions' | 'fates' | 'batches', key: string): string {
+  #nameOfFate(id: string, version: number): string {
+    return `${this.#folder}/fates/${hashed(id)}/${String(version).padStart(20, '0')}.json`;
+  }
+
+  #nameOf(kind: 'revisions' | 'batches', key: string): string {
     return `${this.#folder}/${kind}/${hashed(key)}.json`;
   }
 
@@ -201,6 +247,14 @@ export class Register {
   get #folder(): string {
     return `lineages/${this.#lineage}/register`;
   }
+}
+
+const LEFT_BECAUSE = { superseded: 'SUPERSEDED', retracted: 'RETRACTED', reverted: 'RETRACTED', contradicted: 'QUARANTINED' } as const;
+
+/** What the name of a note says. */
+function wordOf(name: string): Pick<FactNote, 'because' | 'issuedAt'> {
+  const [, issuedAt, because] = /\/(\d{16})-([a-z]+)\.json$/.exec(name) ?? [];
+  return { issuedAt: Number(issuedAt), because: because as FactNote['because'] };
 }
 
 const factNoteSchema = z.object({

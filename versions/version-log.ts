@@ -103,6 +103,11 @@ export class VersionLog {
     }
   }
 
+  /** The register as it is in the store, for who only reads: of the last versions it may not tell yet. */
+  get registered(): Register {
+    return this.#register;
+  }
+
   /** What became of every revision, up to HEAD as it is now in the store. */
   async register(): Promise<Register> {
     const { head } = await this.read();
