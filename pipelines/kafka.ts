@@ -73,6 +73,13 @@ export interface PartitionBatch {
   mine(): boolean;
 }
 
+/** Records of one partition from an offset through another, both included. */
+export interface RecordSpan {
+  partition: number;
+  from: string;
+  through: string;
+}
+
 export interface RecordReader {
   /** Leaves the group; waits for the batch in hand. */
   stop(): Promise<void>;
@@ -125,6 +132,10 @@ const TOPIC_READY_WAIT_MS = 15_000;
  */
 const FETCH_PARTITION_BYTES_MAX = 65_536;
 const KEEP_ALIVE_MS = 60_000;
+/** Of silence, before what is left of a span is taken for gone; a group's first meeting is well within it. */
+const SPAN_WAIT_MS = 30_000;
+/** Longer than anybody reads spans. */
+const SPANS_MS_MAX = 86_400_000;
 /** Records in one produce request. */
 const SEND_RECORDS_MAX = 500;
 const PARTITIONS_AT_ONCE_MAX = 16;
@@ -176,6 +187,14 @@ export class KafkaCluster {
   /** Next offset of each partition. */
   async endOffsets(topic: string): Promise<Map<number, string>> {
     return await this.#administrate(async (admin) => new Map((await admin.fetchTopicOffsets(topic)).map(({ partition, high }) => [partition, high])));
+  }
+
+  /** First offset that there still is, and the next that will be given, of each partition; null for a topic that does not exist. */
+  async extents(topic: string): Promise<Map<number, { beginning: string; end: string }> | null> {
+    return await this.#administrate(async (admin) => {
+      if (!(await admin.listTopics()).includes(topic)) return null;
+      return new Map((await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => [partition, { beginning: low, end: high }]));
+    });
   }
 
   /** How far a group is behind on each partition of the topics. */
@@ -237,6 +256,56 @@ export class KafkaCluster {
       await batch.done(batch.records.at(-1)!.offset);
     };
     return await startReader(await this.#subscribed(`errata-follow-${randomUUID()}`, topics), topics, handOn, this.#logger, { positions: starts });
+  }
+
+  /**
+   * Reads spans of a topic, each once, outside of any lasting group; resolves when all is read that Kafka still has of
+   * them. Spans of one partition ascend and do not overlap. Records come from one partition at a time, in order; where
+   * nothing comes for `SPAN_WAIT_MS` the rest is taken for gone (a partition may end in marks of transactions).
+   */
+  async readSpans(topic: string, spans: readonly RecordSpan[], onRecords: (records: ConsumedRecord[]) => Promise<void> | void): Promise<void> {
+    const extents = (await this.extents(topic)) ?? new Map<number, { beginning: string; end: string }>();
+    const ahead = spansAhead(spans, extents);
+    if (ahead.size === 0) return;
+    const positions = new Map([...extents].map(([partition, { end }]) => [`${topic}-${partition}`, String(ahead.get(partition)?.[0]?.from ?? end)]));
+    let finish: () => void = () => undefined;
+    let fail: (fault: unknown) => void = () => undefined;
+    const finished = new Promise<void>((resolve, reject) => ([finish, fail] = [resolve, reject]));
+    let quiet: NodeJS.Timeout | undefined;
+    const waitOn = (): void => {
+      clearTimeout(quiet);
+      quiet = setTimeout(finish, SPAN_WAIT_MS);
+    };
+    const onBatch = async (batch: PartitionBatch): Promise<void> => {
+      try {
+        waitOn();
+        const left = ahead.get(batch.partition) ?? [];
+        const wanted = batch.records.filter(({ offset }) => left.some(({ from, through }) => BigInt(offset) >= from && BigInt(offset) <= through));
+        if (wanted.length > 0) await onRecords(wanted);
+        const last = BigInt(batch.records.at(-1)!.offset);
+        while (left.length > 0 && left[0]!.through <= last) left.shift();
+        await batch.done(String(last));
+        if (left.length === 0) {
+          ahead.delete(batch.partition);
+          // What lies behind is nobody's business; the others may take their time.
+          batch.pauseForMs(SPANS_MS_MAX);
+        } else if (left[0]!.from > last + 1n) {
+          positions.set(`${topic}-${batch.partition}`, String(left[0]!.from));
+          batch.seek(String(left[0]!.from));
+        }
+        if (ahead.size === 0) finish();
+      } catch (fault) {
+        fail(fault);
+      }
+    };
+    const reader = await startReader(await this.#subscribed(`errata-follow-${randomUUID()}`, [topic]), [topic], onBatch, this.#logger, { positions });
+    try {
+      waitOn();
+      await Promise.race([finished, reader.ended.then((reason) => Promise.reject(reason))]);
+    } finally {
+      clearTimeout(quiet);
+      await reader.stop();
+    }
   }
 
   async #subscribed(group: string, topics: readonly string[]): Promise<Consumer> {
@@ -343,6 +412,18 @@ function notingPartitioner(ledger: PartitionLedger): ICustomPartitioner {
       return partition;
     };
   };
+}
+
+/** What of the spans Kafka still has, by partition. */
+function spansAhead(spans: readonly RecordSpan[], extents: ReadonlyMap<number, { beginning: string; end: string }>): Map<number, { from: bigint; through: bigint }[]> {
+  const ahead = new Map<number, { from: bigint; through: bigint }[]>();
+  for (const { partition, from, through } of spans) {
+    const extent = extents.get(partition);
+    if (extent === undefined) continue;
+    const [first, last] = [BigInt(from) > BigInt(extent.beginning) ? BigInt(from) : BigInt(extent.beginning), BigInt(through) < BigInt(extent.end) ? BigInt(through) : BigInt(extent.end) - 1n];
+    if (first <= last) ahead.set(partition, [...(ahead.get(partition) ?? []), { from: first, through: last }]);
+  }
+  return ahead;
 }
 
 interface ReaderOptions {

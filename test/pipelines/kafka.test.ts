@@ -53,6 +53,28 @@ describe('the cluster', () => {
     expect((await cluster.endOffsets(topicsOf('create').versions)).size).toBe(1);
   });
 
+  it('reads spans of a topic, each once, and of what Kafka does not have nothing', async () => {
+    const { corrections } = topicsOf('spans');
+    expect(await cluster.extents(corrections)).toBeNull();
+    await cluster.ensureTopics(topicSpecifications('spans', SETTINGS));
+    const positions = await sender.send(corrections, Array.from({ length: 3_000 }, (_, i) => ({ key: `k${i % 7}`, value: Buffer.from(String(i)) })));
+    const extents = (await cluster.extents(corrections))!;
+    const partition = positions[0]!.partition;
+    expect(extents.get(partition)!.beginning).toBe('0');
+    const count = Number(extents.get(partition)!.end);
+    const read = async (spans: Parameters<KafkaCluster['readSpans']>[1]): Promise<ConsumedRecord[]> => {
+      const records: ConsumedRecord[] = [];
+      await cluster.readSpans(corrections, spans, (some) => void records.push(...some));
+      return records;
+    };
+    const offsets = (records: ConsumedRecord[]): string[] => records.map((record) => record.offset);
+    expect(offsets(await read([{ partition, from: '0', through: '0' }, { partition, from: '5', through: '7' }, { partition, from: String(count - 1), through: String(count + 10) }]))).toEqual(['0', '5', '6', '7', String(count - 1)]);
+    expect(await read([{ partition: 99, from: '0', through: '5' }, { partition, from: String(count), through: String(count + 5) }])).toEqual([]);
+    const all = await read([...extents].map(([one]) => ({ partition: one, from: '0', through: '999999' })));
+    expect(new Set(all.map(({ value }) => value!.toString())).size).toBe(3_000);
+    expect(all).toHaveLength(3_000);
+  });
+
   it('creates topics for several processes at once', async () => {
     const specifications = topicSpecifications('race', SETTINGS);
     const created = await Promise.all([cluster.ensureTopics(specifications), cluster.ensureTopics(specifications)]);
