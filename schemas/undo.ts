@@ -41,10 +41,15 @@ export interface UndoPlan {
   nothing: string | null;
 }
 
+/** As the revision that takes something out: `undo:<id>`. */
+export function undoRevisionId({ id }: Pick<UndoRequest, 'id'>): string {
+  return `undo:${id}`;
+}
+
 export interface UndoSteps {
   removals: Removal[];
-  /** Hold again, with the pairs they had: row `row` of the blob `pairs`. */
-  restored: { revision: CorrectionRevision; pairs: BlobReference; row: number }[];
+  /** Hold again, with the pairs they had: row `row` of the blob `pairs`. In the order in which they were first added. */
+  restored: { revision: CorrectionRevision; origin: { version: number; row: number }; pairs: BlobReference; row: number }[];
 }
 
 /** What the undo leaves as it is, since something later stands in its place; the first hundred. */
@@ -53,7 +58,8 @@ export interface Kept {
   reason: string;
 }
 
+/** `before` and `after` of an undo that an earlier run had done already are null: they stand in the version's entry. */
 export type UndoResult =
-  | { kind: 'undone'; version: number; hash: string; removed: number; restored: number; kept: Kept[]; after: ProbeScores }
+  | { kind: 'undone'; version: number; hash: string; removed: number; restored: number; kept: Kept[]; before: ProbeScores | null; after: ProbeScores | null }
   | { kind: 'nothing'; reason: string; kept: Kept[] }
-  | { kind: 'refused'; reasons: string[]; after: ProbeScores };
+  | { kind: 'refused'; reasons: string[]; before: ProbeScores; after: ProbeScores };

@@ -42,6 +42,8 @@ export const versionEntrySchema = z.object({
       position,
       /** What it was sent again for: the id of a quarantined correction, or the place of a dead letter. */
       replayOf: z.string().optional(),
+      /** Of one that an undo brought back: the version that added it first, and the row of its pairs there. */
+      origin: z.object({ version: z.number().int().positive(), row: z.number().int().nonnegative() }).optional(),
     }),
   ),
   removed: z.array(

@@ -10,7 +10,7 @@ export interface History {
   readonly head: HeadReference;
   /** HEAD's; null for the base model. */
   readonly latest: StoredEntry | null;
-  /** The corrections that hold at HEAD by id, in the order in which they were committed. */
+  /** The corrections that hold at HEAD by id, in the order in which they were first committed. */
   readonly active: ReadonlyMap<string, ActiveCorrection>;
   /** Id of the active correction of a fact. */
   readonly activeByFact: ReadonlyMap<string, string>;
@@ -25,10 +25,23 @@ export interface StoredEntry {
 export type AddedCorrection = VersionEntry['added'][number];
 
 export type ActiveCorrection = AddedCorrection & {
+  /** Since when it holds: what an undo brought back has a version and a row that are not its first ones. */
   version: number;
   /** The blob whose row `row` holds its pairs. */
   pairs: BlobReference;
 };
+
+/** Where a correction stands among those that hold: by the version that added it first, and by its row there. */
+export type Place = Pick<ActiveCorrection, 'version' | 'row' | 'origin'>;
+
+/**
+ * What an undo brings back stands where it stood. Sums are rounded by the order of their terms, so only then is what it
+ * says the same to the last bit.
+ */
+export function byPlace(a: Place, b: Place): number {
+  const [one, other] = [a.origin ?? a, b.origin ?? b];
+  return one.version - other.version || one.row - other.row;
+}
 
 export function emptyHistory(lineage: string): History {
   return {
@@ -72,7 +85,9 @@ export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
   const added = new Set<string>();
   const facts = new Set<string>();
   const rows = new Set<number>();
-  for (const { correctionId, factKey, row } of entry.added) {
+  for (const { correctionId, factKey, row, origin } of entry.added) {
+    if (origin !== undefined && (entry.undo === undefined || origin.version >= entry.version)) faults.push(`it brings back "${correctionId}", which no undo before it could have`);
+    if (origin === undefined && entry.undo !== undefined) faults.push(`it undoes, and adds "${correctionId}" as if it were new`);
     if (added.has(correctionId)) faults.push(`it adds "${correctionId}" twice`);
     if (history.active.has(correctionId) && !removed.has(correctionId)) faults.push(`it adds "${correctionId}", which holds already`);
     const holder = history.activeByFact.get(factKey);
@@ -109,6 +124,7 @@ function apply(draft: Draft, stored: StoredEntry): void {
     draft.active.set(id, { ...correction, version, pairs: entry.pairs! });
     draft.activeByFact.set(factKey, id);
   }
+  if (entry.added.some(({ origin }) => origin !== undefined)) draft.active = new Map([...draft.active].sort(([, a], [, b]) => byPlace(a, b)));
   draft.latest = stored;
   draft.head = { version, hash };
 }
