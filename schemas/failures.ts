@@ -68,6 +68,14 @@ export class PayloadTooLarge extends ErrataFailure {
   }
 }
 
+/** The webhook did not take an alert. It is tried again, and in the end given up: the lineage does not wait for it. */
+export class AlertUndelivered extends ErrataFailure {
+  override readonly name = 'AlertUndelivered';
+  constructor(alert: string, reason: string) {
+    super(`the alert ${alert} is not delivered: ${reason}`, { alert, reason }, 'Look at ERRATA_ALERT_URL of the workflow worker, and at what is behind it.');
+  }
+}
+
 /** What a batch staged is gone: its plan has to be made again, which the batch's workflow does. */
 export const STAGING_GONE = 'StagingGone';
 
@@ -84,6 +92,7 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
   STAGING_GONE,
   'VersionUnknown',
   'ObjectNameInvalid',
+  'StoreUnfit',
   // The checkpoint and the mathematics.
   'CheckpointFault',
   'UnreadableCheckpoint',
@@ -98,7 +107,7 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
  * Failures that are no correction's fault and that every batch would meet: they stop a lineage, with its corrections
  * kept, instead of sending one after the other into quarantine.
  */
-export const STOPS_A_LINEAGE: readonly string[] = ['VersionLogDamaged', 'EntryRefused', 'BlobMissing', 'VersionUnknown', 'ObjectNameInvalid', 'MalformedSafetensors', 'PayloadTooLarge'];
+export const STOPS_A_LINEAGE: readonly string[] = ['VersionLogDamaged', 'EntryRefused', 'BlobMissing', 'VersionUnknown', 'ObjectNameInvalid', 'StoreUnfit', 'MalformedSafetensors', 'PayloadTooLarge'];
 
 /** Whether trying again may help; an unknown failure is tried again. */
 export function isWorthARetry(failure: unknown): boolean {

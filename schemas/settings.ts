@@ -25,15 +25,36 @@ export interface VerdictSettings {
   retentionSample: number;
 }
 
+/** What is done, with nobody there, about a batch that fails and one that fails its verdict. */
+export interface FailureSettings {
+  /** Times that a batch's workflow is tried. */
+  batchAttemptsMax: number;
+  /** Before the second try; before the third twice that, and so on. */
+  retryWaitMs: number;
+  /** Times that a batch and the parts of it may be staged and probed; 0 or 1: it is not halved, all of it is quarantined together. */
+  editAttemptsMax: number;
+  /** When the tries are used up: keep the batch and freeze the lineage, or quarantine its revisions and go on. */
+  whenUsedUp: 'freeze' | 'quarantine';
+  /** The lineage freezes after a batch of which more are quarantined; 0: never. */
+  quarantinedMax: number;
+  /** Whether failed, given-up and frozen batches are told to the webhook of the workflow worker. */
+  alert: boolean;
+}
+
 export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
+  /** Absent where a lineage was last told its settings before there was a choice: then as `FAILURES_BEFORE` says. */
+  failures?: FailureSettings;
   /** Whether workflows may carry search attributes: one that is not registered in Temporal's namespace would stop a workflow for good. Absent: they may not. */
   findable?: boolean;
 }
 
+/** How a lineage behaves that was never told otherwise: what recorded histories were recorded with. */
+export const FAILURES_BEFORE: FailureSettings = { batchAttemptsMax: 3, retryWaitMs: 2_000, editAttemptsMax: 60, whenUsedUp: 'freeze', quarantinedMax: 0, alert: false };
+
 /** The verdict's thresholds lie between what good and bad batches were measured to reach: bench/results/README.md. */
-export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
+export const DEFAULT_LINEAGE_SETTINGS: LineageSettings & { failures: FailureSettings } = {
   batch: { batchEditsMax: 10, batchWaitMs: 2_000, bufferEditsMax: 1_000, bufferBytesMax: 1_000_000, shardEditsMax: 30 },
   verdict: {
     requireEffective: true,
@@ -44,4 +65,5 @@ export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
     editNormMax: 0.6,
     retentionSample: 8,
   },
+  failures: { ...FAILURES_BEFORE, alert: true },
 };

@@ -2,12 +2,15 @@
 import type { FactRevision, KafkaPosition } from '../../schemas/correction.ts';
 import type { HeadReference, Outcome, OutcomeStatus } from '../../schemas/editing.ts';
 import type { LineageSettings, VerdictSettings } from '../../schemas/settings.ts';
+import type { UndoRequest, UndoResult, UndoTarget } from '../../schemas/undo.ts';
 import type { Waiting } from './buffer.ts';
 
 export const LINEAGE_WORKFLOW = 'lineage';
 export const EDIT_BATCH_WORKFLOW = 'editBatch';
+export const UNDO_WORKFLOW = 'undo';
 
 export const ACCEPT_UPDATE = 'accept';
+export const UNDO_UPDATE = 'undo';
 export const STATUS_QUERY = 'status';
 export const CONFIGURE_SIGNAL = 'configure';
 export const FLUSH_SIGNAL = 'flush';
@@ -20,13 +23,20 @@ export const BUFFER_FULL = 'BufferFull';
 export const CHUNK_UNSOUND = 'ChunkUnsound';
 /** The partition ends before offsets that were taken from it: it is not the partition that it was. */
 export const TOPIC_RECREATED = 'TopicRecreated';
+/** So many undos wait already. */
+export const UNDOS_FULL = 'UndosFull';
+export const UNDO_UNSOUND = 'UndoUnsound';
 /** Records lie between what the workflow has and the chunk. The failure's detail is the last offset it has, -1 for none. */
 export const RECORDS_MISSING = 'RecordsMissing';
 
-/** By which Temporal's page and its lists find workflows, and their types. Used where the lineage's settings say that they are registered. */
+/** By which Temporal's page and its lists find workflows, and their types. Used where the lineage's settings say that they are registered. Temporal never encrypts them. */
 export const SEARCH_ATTRIBUTES = { ErrataLineage: 'KEYWORD', ErrataVersion: 'INT', ErrataOutcomes: 'KEYWORD_LIST', ErrataCorrections: 'KEYWORD_LIST' } as const;
 
 export const CHUNK_REVISIONS_MAX = 100;
+/** Undos of a lineage that wait their turn. */
+export const UNDOS_WAITING_MAX = 10;
+/** Results of undos that a lineage remembers. */
+export const UNDOS_REMEMBERED_MAX = 10;
 /** Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it. */
 export const CHUNK_BYTES_MAX = 400_000;
 export const BATCH_BYTES_MAX = 400_000;
@@ -40,6 +50,20 @@ export function lineageWorkflowId(lineage: string): string {
 
 export function batchWorkflowId(lineage: string, sequence: number): string {
   return `edit-batch/${lineage}/${sequence}`;
+}
+
+export function undoWorkflowId(lineage: string, requestId: string): string {
+  return `undo/${lineage}/${requestId}`;
+}
+
+/** Names what an undo stages and the version that it makes, as a batch's id does. */
+export function undoBatchId(requestId: string): string {
+  return `undo-${requestId}`;
+}
+
+/** The word on the alias with which a rollback begins, and that its undo takes back when it is done. */
+export function rollbackMoveId(requestId: string): string {
+  return `rollback:${requestId}`;
 }
 
 /** Queue of the activities that need the model. */
@@ -96,6 +120,42 @@ export interface CutBatch {
   /** Times it was started; more than one after a failure. */
   attempts: number;
   startedAt: number;
+  /** Its tries are used up and the policy is to go on without it: why its revisions are quarantined. */
+  givenUp?: string;
+}
+
+/** What an operator hands to a lineage: done by a workflow of its own, between two batches. */
+export interface UndoOrder {
+  request: UndoRequest;
+  /** The alias that was moved first (`rollbackMoveId`) and follows HEAD again when the undo is done; null: none. */
+  releaseAlias: string | null;
+}
+
+export interface UndoAccepted {
+  workflowId: string;
+  /** Undos before it. */
+  waiting: number;
+  /** The lineage had it before: it is not done twice. */
+  known: boolean;
+}
+
+export interface UndoInput extends UndoOrder {
+  lineage: string;
+  verdict: VerdictSettings;
+  findable?: boolean;
+}
+
+/** An undo that came to its end, in short. */
+export interface UndoEnded {
+  id: string;
+  target: UndoTarget;
+  requestedBy: string;
+  /** `failed`: its workflow ended without a result. */
+  kind: UndoResult['kind'] | 'failed';
+  version: number | null;
+  /** Why nothing was done; null where something was. */
+  reason: string | null;
+  endedAt: number;
 }
 
 export type OutcomeCounts = Record<OutcomeStatus, number>;
@@ -110,6 +170,8 @@ export interface Carried {
   outcomes: OutcomeCounts;
   flushAsked: boolean;
   frozen: Frozen | null;
+  undos?: UndoOrder[];
+  undone?: UndoEnded[];
 }
 
 export interface Frozen {
@@ -131,7 +193,19 @@ export interface LineageStatus {
   outcomes: OutcomeCounts;
   batches: number;
   frozen: Frozen | null;
+  /** A batch that failed and is kept; null where none is, or where it runs. */
+  held: { batchId: string; workflowId: string; revisions: number; attempts: number } | null;
+  undos: { running: UndoSummary | null; waiting: UndoSummary[]; ended: UndoEnded[] };
   settings: LineageSettings;
+}
+
+export interface UndoSummary {
+  id: string;
+  target: UndoTarget;
+  reason: string;
+  requestedBy: string;
+  requestedAt: number;
+  workflowId: string;
 }
 
 export interface EditBatchInput {
@@ -141,6 +215,11 @@ export interface EditBatchInput {
   settled: Outcome[];
   shardEditsMax: number;
   verdict: VerdictSettings;
+  /** Times that the batch and parts of it may be staged and probed; absent: `EDIT_ATTEMPTS_MAX`. */
+  editAttemptsMax?: number;
+  /** Nothing is tried: what is undecided is quarantined for this reason. */
+  givenUp?: string;
+  findable?: boolean;
 }
 
 export interface EditBatchResult {

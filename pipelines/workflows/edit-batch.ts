@@ -6,7 +6,7 @@
  * each planned on HEAD as it then is and each with a batch id of its own, since a commit is idempotent by that id.
  * Targets found before are used again.
  */
-import { ApplicationFailure, ActivityFailure, isCancellation, log, proxyActivities, workflowInfo, type RetryPolicy } from '@temporalio/workflow';
+import { ApplicationFailure, ActivityFailure, isCancellation, log, proxyActivities, setCurrentDetails, workflowInfo, type RetryPolicy } from '@temporalio/workflow';
 import type { EditActivities, EditStep, LedgerActivities } from '../../activities/index.ts';
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import { revisionId, type CorrectionRevision, type FactRevision } from '../../schemas/correction.ts';
@@ -33,6 +33,7 @@ import {
   type Decision,
 } from './edit-decisions.ts';
 import { failureTypeOf, reasonOf } from './failure-reason.ts';
+import { batchInWords, findBatch } from './findable.ts';
 
 /** Retried for as long as it takes: an outage passes, and a correction must not be given up for one. */
 const RETRY: RetryPolicy = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute', nonRetryableErrorTypes: [...NOT_WORTH_A_RETRY] };
@@ -82,11 +83,23 @@ class EditBatch {
   async run(): Promise<EditBatchResult> {
     const { batchId, revisions, settled } = this.#input;
     await this.#settle(settled, null);
-    if (revisions.length > 0) await this.#editPart({ batchId, revisions, shards: [] });
+    if (revisions.length > 0) await (this.#input.givenUp === undefined ? this.#editPart({ batchId, revisions, shards: [] }) : this.#giveUp(this.#input.givenUp));
     const lost = unaccounted(revisions, this.#outcomes);
     if (lost.length > 0) throw ApplicationFailure.nonRetryable(`without exactly one outcome: ${lost.slice(0, 5).join(', ')}`, 'OutcomesMissing', lost.length);
     await this.#light.discard({ lineage: this.#input.lineage, batchId });
-    return { head: this.#head, versions: this.#versions, outcomes: countOutcomes(this.#outcomes) };
+    const result = { head: this.#head, versions: this.#versions, outcomes: countOutcomes(this.#outcomes) };
+    setCurrentDetails(`Batch ${batchId}, ${revisions.length} revisions. ${batchInWords(result)}.`);
+    if (this.#input.findable === true) findBatch(result);
+    return result;
+  }
+
+  /** Planned once more, since parts of it may have been committed or decided before it failed; what is left is quarantined. */
+  async #giveUp(reason: string): Promise<void> {
+    const { lineage, batchId, revisions } = this.#input;
+    const plan = await this.#light.planBatch({ lineage, batchId, revisions });
+    this.#head = plan.head;
+    const undecided = quarantinedTogether([...plan.edits, ...plan.withdrawals], { code: 'given-up', reasons: [reason], measured: {} }, { lineage, batchId, decidedAt: Date.now() });
+    await this.#settle([...plan.settled, ...undecided], plan.committed?.version ?? null);
   }
 
   async #editPart(part: Part): Promise<void> {
@@ -127,7 +140,7 @@ class EditBatch {
             break;
           case 'failed': {
             const rest: FactRevision[] = [...edits, ...plan.withdrawals];
-            if (!attempt.split || rest.length === 1 || this.#attempts >= EDIT_ATTEMPTS_MAX) {
+            if (!attempt.split || rest.length === 1 || this.#attempts >= (this.#input.editAttemptsMax ?? EDIT_ATTEMPTS_MAX)) {
               return await this.#settle([...decided, ...quarantinedTogether(rest, attempt, this.#decision(part))], null);
             }
             await this.#settle(decided, null);

@@ -4,7 +4,9 @@
  */
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { HeadReference, Outcome } from '../../schemas/editing.ts';
-import type { LineageSettings } from '../../schemas/settings.ts';
+import { FAILURES_BEFORE, type FailureSettings, type LineageSettings } from '../../schemas/settings.ts';
+import type { UndoResult } from '../../schemas/undo.ts';
+import type { Alert } from '../../schemas/alert.ts';
 import { topicsOf } from '../topics.ts';
 import { batchIdOf } from './batch-id.ts';
 import { cutBatch, type Settled, type Waiting } from './buffer.ts';
@@ -17,9 +19,14 @@ import {
   CHUNK_UNSOUND,
   RECORDS_MISSING,
   TOPIC_RECREATED,
+  UNDOS_FULL,
+  UNDOS_REMEMBERED_MAX,
+  UNDOS_WAITING_MAX,
+  UNDO_UNSOUND,
   batchWorkflowId,
   noOutcomes,
   partitionKey,
+  undoWorkflowId,
   type Acceptance,
   type Carried,
   type CutBatch,
@@ -29,12 +36,29 @@ import {
   type LineageStatus,
   type OutcomeCounts,
   type RevisionChunk,
+  type UndoAccepted,
+  type UndoEnded,
+  type UndoOrder,
+  type UndoSummary,
 } from './contract.ts';
 import { jsonBytes } from './json-size.ts';
+import { undoFaultOf } from './undo-order.ts';
 
-/** A batch whose workflow failed so often is kept and the lineage frozen until an operator resumes it. */
-export const BATCH_ATTEMPTS_MAX = 3;
-export const RETRY_WAIT_MS = 2_000;
+/** Before it is looked again whether what an earlier run left at work has ended. */
+export const BUSY_WAIT_MS = 2_000;
+/** Alerts that wait to be told; of more the oldest are dropped. */
+export const ALERTS_WAITING_MAX = 20;
+
+/** What the lineage does next, and when (milliseconds since 1970). */
+export interface NextStep {
+  kind: 'undo' | 'batch';
+  dueAt: number;
+}
+
+export interface UndoRefusal {
+  type: typeof UNDOS_FULL | typeof UNDO_UNSOUND;
+  message: string;
+}
 
 export interface ChunkRefusal {
   type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED | typeof RECORDS_MISSING;
@@ -57,6 +81,11 @@ export class LineageState {
   #outcomes: OutcomeCounts;
   #flushAsked: boolean;
   #frozen: Frozen | null;
+  #undos: UndoOrder[];
+  #undoRunning: UndoOrder | null = null;
+  #undoAt = 0;
+  #undone: UndoEnded[];
+  #alerts: Alert[] = [];
 
   constructor(input: Pick<LineageInput, 'lineage' | 'settings' | 'carried'>) {
     const { carried } = input;
@@ -71,6 +100,8 @@ export class LineageState {
     this.#outcomes = carried?.outcomes ?? noOutcomes();
     this.#flushAsked = carried?.flushAsked ?? false;
     this.#frozen = carried?.frozen ?? null;
+    this.#undos = carried?.undos ?? [];
+    this.#undone = carried?.undone ?? [];
   }
 
   /**
@@ -137,7 +168,10 @@ export class LineageState {
   resume(): void {
     this.#frozen = null;
     this.#retryAt = 0;
-    if (this.#held !== null && !this.#running) this.#held.attempts = 0;
+    if (this.#held !== null && !this.#running) {
+      this.#held.attempts = 0;
+      delete this.#held.givenUp;
+    }
   }
 
   /** After the topic was made anew its offsets begin again. What was taken from the old one stays. */
@@ -145,18 +179,53 @@ export class LineageState {
     this.#highWater.clear();
   }
 
+  /** Why an undo is not taken, or null. One that the lineage has, or had lately, is taken again and not done again. */
+  undoRefusalOf(order: UndoOrder): UndoRefusal | null {
+    const fault = undoFaultOf(order);
+    if (fault !== null) return { type: UNDO_UNSOUND, message: fault };
+    if (this.#isKnown(order.request.id) || this.#undos.length < UNDOS_WAITING_MAX) return null;
+    return { type: UNDOS_FULL, message: `${this.#undos.length} undos wait already` };
+  }
+
+  acceptUndo(order: UndoOrder): UndoAccepted {
+    const { id } = order.request;
+    const workflowId = undoWorkflowId(this.lineage, id);
+    if (this.#isKnown(id)) return { workflowId, waiting: Math.max(0, this.#undos.findIndex(({ request }) => request.id === id)), known: true };
+    this.#undos.push(order);
+    return { workflowId, waiting: this.#undos.length - 1, known: false };
+  }
+
   /**
-   * When a batch is to start; null: not before something comes in or an operator speaks. While nothing happens it stays
-   * the same, whatever time it is.
+   * What is to be done next; null: nothing before something comes in or an operator speaks. While nothing happens it stays
+   * the same, whatever time it is. Undos go first, and also while the lineage is frozen: that stops batches, not operators.
    */
-  batchDueAt(): number | null {
-    if (this.#running || this.#frozen !== null) return null;
-    if (this.#held !== null) return this.#retryAt;
-    const oldest = this.#waiting[0];
-    if (oldest === undefined) return null;
-    const { batchEditsMax, batchWaitMs } = this.#settings.batch;
-    if (this.#flushAsked || this.#waiting.length >= batchEditsMax) return 0;
-    return oldest.arrivedAt + batchWaitMs;
+  nextStep(): NextStep | null {
+    if (this.#running || this.#undoRunning !== null) return null;
+    if (this.#undos.length > 0) return { kind: 'undo', dueAt: this.#undoAt };
+    const dueAt = this.#batchDueAt();
+    return dueAt === null ? null : { kind: 'batch', dueAt };
+  }
+
+  /** Takes the undo that waits longest. Call when it is due. */
+  startUndo(): UndoOrder {
+    return (this.#undoRunning = this.#undos.shift()!);
+  }
+
+  undoSettled(result: UndoResult, now: number): void {
+    if (result.kind === 'undone') this.#head = { version: result.version, hash: result.hash };
+    this.#undoEnded({ kind: result.kind, version: result.kind === 'undone' ? result.version : null, reason: whyNot(result) }, now);
+  }
+
+  /** The undo's workflow ended without a result: who asked for it may ask again. */
+  undoFailed(reason: string, now: number): void {
+    this.#undoEnded({ kind: 'failed', version: null, reason }, now);
+  }
+
+  /** The undo's workflow of an earlier run is still at work: wait for it. */
+  undoBusy(now: number): void {
+    this.#undos.unshift(this.#undoRunning!);
+    this.#undoRunning = null;
+    this.#undoAt = now + BUSY_WAIT_MS;
   }
 
   /** Cuts the next batch, or takes the held one again. Call when it is due. */
@@ -168,30 +237,66 @@ export class LineageState {
     return batch;
   }
 
-  batchSettled(result: EditBatchResult): void {
+  batchSettled(result: EditBatchResult, now: number): void {
+    const batch = this.#held!;
     this.#held = null;
     this.#running = false;
     if (result.head !== null) this.#head = result.head;
     for (const [status, count] of Object.entries(result.outcomes)) this.#outcomes[status as keyof OutcomeCounts] += count;
+    const { quarantinedMax } = this.failures;
+    const { QUARANTINED: quarantined } = result.outcomes;
+    if (batch.givenUp !== undefined) this.#alert('quarantined', `batch ${batch.batchId} was given up and ${quarantined} of its revisions quarantined: ${batch.givenUp}`, batch, now);
+    if (quarantinedMax > 0 && quarantined > quarantinedMax) this.#freezeOver(batch, `${quarantined} revisions of batch ${batch.batchId} were quarantined, and the lineage freezes past ${quarantinedMax}`, now);
   }
 
-  /** The batch's workflow ended without settling it: it is kept whole and tried again, in the end by an operator's word. */
+  /**
+   * The batch's workflow ended without settling it: it is kept whole and tried again. When its tries are used up the
+   * lineage is frozen, or its revisions are quarantined, which is one try more; when that fails as well it is frozen.
+   */
   batchFailed(reason: string, now: number): void {
     this.#running = false;
     const batch = this.#held!;
-    this.#retryAt = now + RETRY_WAIT_MS * batch.attempts;
-    if (batch.attempts >= BATCH_ATTEMPTS_MAX) this.freeze(`batch ${batch.batchId} failed ${batch.attempts} times: ${reason}`, now);
+    const { batchAttemptsMax, retryWaitMs, whenUsedUp } = this.failures;
+    this.#retryAt = now + retryWaitMs * batch.attempts;
+    if (batch.attempts < batchAttemptsMax) return this.#alert('batch-failed', `batch ${batch.batchId} failed, try ${batch.attempts} of ${batchAttemptsMax}: ${reason}`, batch, now);
+    if (whenUsedUp === 'quarantine' && batch.givenUp === undefined) {
+      batch.givenUp = `its batch failed ${batch.attempts} times: ${reason}`;
+      return this.#alert('batch-failed', `batch ${batch.batchId} failed ${batch.attempts} times and is given up: ${reason}`, batch, now);
+    }
+    this.#freezeOver(batch, `batch ${batch.batchId} failed ${batch.attempts} times: ${reason}`, now);
   }
 
   /** The batch's workflow of an earlier run is still at work: wait for it without counting an attempt. */
   batchBusy(now: number): void {
     this.#running = false;
     this.#held!.attempts--;
-    this.#retryAt = now + RETRY_WAIT_MS;
+    this.#retryAt = now + BUSY_WAIT_MS;
   }
 
-  get batchRuns(): boolean {
-    return this.#running;
+  /** The alert that waits longest, which is taken off; null where none waits. */
+  takeAlert(): Alert | null {
+    return this.#alerts.shift() ?? null;
+  }
+
+  get alertsWait(): boolean {
+    return this.#alerts.length > 0;
+  }
+
+  get failures(): FailureSettings {
+    return this.#settings.failures ?? FAILURES_BEFORE;
+  }
+
+  get settings(): LineageSettings {
+    return this.#settings;
+  }
+
+  /** Whether a batch or an undo is under way. */
+  get isAtWork(): boolean {
+    return this.#running || this.#undoRunning !== null;
+  }
+
+  get headVersion(): number | null {
+    return this.#head?.version ?? null;
   }
 
   status(): LineageStatus {
@@ -210,6 +315,8 @@ export class LineageState {
       outcomes: { ...this.#outcomes },
       batches: this.#nextSequence,
       frozen: this.#frozen,
+      held: this.#running || this.#held === null ? null : { batchId: this.#held.batchId, workflowId: batchWorkflowId(this.lineage, this.#held.sequence), revisions: this.#held.revisions.length, attempts: this.#held.attempts },
+      undos: { running: this.#undoRunning === null ? null : this.#summaryOf(this.#undoRunning), waiting: this.#undos.map((order) => this.#summaryOf(order)), ended: this.#undone },
       settings: this.#settings,
     };
   }
@@ -226,8 +333,47 @@ export class LineageState {
         outcomes: this.#outcomes,
         flushAsked: this.#flushAsked,
         frozen: this.#frozen,
+        ...(this.#undos.length === 0 ? {} : { undos: this.#undos }),
+        ...(this.#undone.length === 0 ? {} : { undone: this.#undone }),
       },
     };
+  }
+
+  #batchDueAt(): number | null {
+    if (this.#frozen !== null) return null;
+    if (this.#held !== null) return this.#retryAt;
+    const oldest = this.#waiting[0];
+    if (oldest === undefined) return null;
+    const { batchEditsMax, batchWaitMs } = this.#settings.batch;
+    if (this.#flushAsked || this.#waiting.length >= batchEditsMax) return 0;
+    return oldest.arrivedAt + batchWaitMs;
+  }
+
+  #isKnown(id: string): boolean {
+    // One that failed may be asked for again under its id.
+    return [...this.#undos, ...(this.#undoRunning === null ? [] : [this.#undoRunning])].some(({ request }) => request.id === id) || this.#undone.some((ended) => ended.id === id && ended.kind !== 'failed');
+  }
+
+  #undoEnded(how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>, now: number): void {
+    const { id, target, requestedBy } = this.#undoRunning!.request;
+    this.#undoRunning = null;
+    this.#undone = [...this.#undone.filter((ended) => ended.id !== id), { id, target, requestedBy, ...how, endedAt: now }].slice(-UNDOS_REMEMBERED_MAX);
+  }
+
+  #summaryOf({ request }: UndoOrder): UndoSummary {
+    return { ...request, workflowId: undoWorkflowId(this.lineage, request.id) };
+  }
+
+  #freezeOver(batch: CutBatch, reason: string, now: number): void {
+    this.freeze(reason, now);
+    this.#alert('frozen', reason, batch, now);
+  }
+
+  #alert(kind: Alert['kind'], reason: string, batch: CutBatch, now: number): void {
+    if (!this.failures.alert) return;
+    const id = `${this.lineage}/${batch.batchId}/${batch.attempts}/${kind}`;
+    this.#alerts.push({ id, kind, lineage: this.lineage, reason, batchId: batch.batchId, workflowId: batchWorkflowId(this.lineage, batch.sequence), at: now });
+    this.#alerts = this.#alerts.slice(-ALERTS_WAITING_MAX);
   }
 
   #cut(now: number): CutBatch {
@@ -264,6 +410,13 @@ export class LineageState {
   get #bufferBytesMax(): number {
     return Math.min(this.#settings.batch.bufferBytesMax, BUFFER_BYTES_CEILING);
   }
+}
+
+const REASON_CHARACTERS_MAX = 1_000;
+
+function whyNot(result: UndoResult): string | null {
+  if (result.kind === 'undone') return null;
+  return (result.kind === 'nothing' ? result.reason : result.reasons.join('; ')).slice(0, REASON_CHARACTERS_MAX);
 }
 
 function outcomeOf(settled: Settled, lineage: string, batchId: string, now: number): Outcome {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, RECORDS_MISSING, TOPIC_RECREATED, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
-import { BATCH_ATTEMPTS_MAX, LineageState } from '../../../pipelines/workflows/lineage-state.ts';
+import { LineageState } from '../../../pipelines/workflows/lineage-state.ts';
 import { revisionId, type FactRevision } from '../../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type BatchSettings } from '../../../schemas/settings.ts';
 import { collidingRevisions, correctionAt, factCorrection, LINEAGE, TOPIC } from '../corrections.ts';
@@ -27,10 +27,10 @@ describe('what a lineage knows', () => {
         let state = stateWith({ batchEditsMax: editsMax, batchWaitMs: 0 });
         const seen: string[] = [];
         const drain = (): void => {
-          while ((state.batchDueAt() ?? Infinity) <= 1e12) {
+          while ((state.nextStep()?.dueAt ?? Infinity) <= 1e12) {
             const batch = state.startBatch(1);
             seen.push(...batch.revisions.map(({ position }) => position.offset), ...batch.settled.map(({ position }) => position.offset));
-            state.batchSettled(nothing);
+            state.batchSettled(nothing, 1);
           }
         };
         for (const partition of [0, 1, 2]) {
@@ -127,8 +127,8 @@ describe('what a lineage knows', () => {
     state.accept(chunkOf(some(0, 1)), 0);
     const ids = new Set<string>();
     let now = 0;
-    for (let attempt = 1; attempt <= BATCH_ATTEMPTS_MAX; attempt++) {
-      now = Math.max(now, state.batchDueAt()!);
+    for (let attempt = 1; attempt <= DEFAULT_LINEAGE_SETTINGS.failures.batchAttemptsMax; attempt++) {
+      now = Math.max(now, state.nextStep()!.dueAt);
       const batch = state.startBatch(now);
       expect(batch.attempts).toBe(attempt);
       expect(batch.revisions.map(revisionId)).toEqual(['c0']);
@@ -138,9 +138,9 @@ describe('what a lineage knows', () => {
     expect(ids.size).toBe(1);
     expect(state.status().frozen?.reason).toMatch(/failed 3 times: out of order/);
     expect(state.status().waiting).toBe(1);
-    expect(state.batchDueAt()).toBeNull();
+    expect(state.nextStep()).toBeNull();
     state.resume();
-    expect(state.batchDueAt()).toBe(0);
+    expect(state.nextStep()).toEqual({ kind: 'batch', dueAt: 0 });
     expect(state.startBatch(now).attempts).toBe(1);
   });
 });
