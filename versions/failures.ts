@@ -76,3 +76,53 @@ export class BaseChanged extends ErrataFailure {
     );
   }
 }
+
+/** What was asked of a store, for its failures. */
+export interface StoreRequest {
+  /** As in ERRATA_VERSIONS. */
+  where: string;
+  endpoint: string | null;
+  operation: string;
+  /** The object's name, or the prefix of a listing. */
+  name: string;
+}
+
+/** The store gives no answer that is of use. It passes: whoever needs the answer tries again. */
+export class StoreUnavailable extends ErrataFailure {
+  override readonly name = 'StoreUnavailable';
+  constructor({ where, endpoint, operation, name }: StoreRequest, reason: string, attempts: number, options?: ErrorOptions) {
+    super(
+      `the version store ${where} gives no answer: ${reason}`,
+      { where, endpoint, operation, objectName: name, reason, attempts },
+      /CERT|SELF_SIGNED|ALTNAME|UNABLE_TO_/.test(reason)
+        ? 'ERRATA_S3_CA names the authority that signed its certificate; ERRATA_S3_ENDPOINT must bear the name that stands in it.'
+        : `Check ${endpoint === null ? 'the network' : 'ERRATA_S3_ENDPOINT'}, and whether the server runs; what was not committed is tried again.`,
+      options,
+    );
+  }
+}
+
+/** The store does not do what it is asked: keys, rights, the bucket's name, the region or the clock. Retried, since the operator can mend it. */
+export class StoreRefused extends ErrataFailure {
+  override readonly name = 'StoreRefused';
+  constructor({ where, endpoint, operation, name }: StoreRequest, code: string, status: number | null, reason: string, options?: ErrorOptions) {
+    super(`the version store ${where} refuses to ${operation}: ${reason}`, { where, endpoint, operation, objectName: name, code, status, reason }, hintOnRefusal(code, status), options);
+  }
+}
+
+function hintOnRefusal(code: string, status: number | null): string {
+  if (code === 'NoSuchBucket') return 'ERRATA_VERSIONS names a bucket that is not there; Errata makes none.';
+  if (/InvalidAccessKeyId|SignatureDoesNotMatch|Expired|InvalidToken|Credentials|InvalidClientTokenId|AuthorizationQueryParameters/.test(code)) return "Look at ERRATA_S3_ACCESS_KEY_ID and ERRATA_S3_SECRET_ACCESS_KEY, or at the SDK's own credentials where they are not set.";
+  if (/Skewed/.test(code)) return "This machine's clock and the server's differ by too much: set them.";
+  if (/Redirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|Region/.test(code) || status === 301) return "ERRATA_S3_REGION must be the bucket's region.";
+  if (status === 403) return 'docs/security.md lists the rights that the key needs. Without s3:ListBucket an object that is not there is denied as well.';
+  return 'Look at ERRATA_VERSIONS and at the settings that begin with ERRATA_S3_; docs/configuration.md lists them.';
+}
+
+/** A server that speaks S3 and lacks what versions need. Writing to it could lose versions, so nothing is written. */
+export class StoreUnfit extends ErrataFailure {
+  override readonly name = 'StoreUnfit';
+  constructor(where: string, what: string) {
+    super(`the version store ${where} is not fit for versions: ${what}`, { where, what }, 'Versions need a server that honours "If-None-Match: *" on PutObject, as Amazon S3 does; many others do from some release on. docs/security.md says more.');
+  }
+}

@@ -16,6 +16,8 @@ export interface WheelPin {
   readonly sha256: string;
   /** Size of the wheel. */
   readonly bytes: number;
+  /** For what it is built, as pip names it; without it `manylinux2014_x86_64`. */
+  readonly platform?: string;
 }
 
 /** TensorFlow's shared libraries and headers, for processors only. */

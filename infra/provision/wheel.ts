@@ -36,7 +36,7 @@ export async function fetchWheel(pin: WheelPin, folder: string, progress: Progre
           '--python-version',
           '3.11',
           '--platform',
-          'manylinux2014_x86_64',
+          pin.platform ?? 'manylinux2014_x86_64',
         ],
         ...['--dest', folder, `${pin.project}==${pin.version}`],
       ],
