@@ -15,7 +15,7 @@ import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../schemas/settings.ts';
 import { firstOf, onOneLine, shown } from '../schemas/shown.ts';
 import { PROJECT_ROOT } from './home.ts';
-import { SETTINGS, LINEAGE_SETTINGS, type Setting } from './configuration-settings.ts';
+import { bucketIn, SETTINGS, LINEAGE_SETTINGS, type Setting } from './configuration-settings.ts';
 import { Secret } from './secret.ts';
 import { readSmallFile } from './small-file.ts';
 
@@ -50,16 +50,37 @@ export interface TemporalConfiguration {
   apiKey: Secret | null;
   /** `payloadKeysIn` reads it. */
   payloadKeys: Secret | null;
+  /** Days for which the embedded server remembers workflows that have ended. */
+  retentionDays: number;
+  /** Whether workflows may carry search attributes, where they are registered. */
+  searchAttributes: boolean;
   /** Where the embedded server and its web page listen; 0: any free port. */
   port: number;
   uiPort: number;
 }
 
+/** Where the version log is. Paths are absolute. */
+export type VersionsConfiguration =
+  | { kind: 'folder'; folder: string }
+  | {
+      kind: 's3';
+      bucket: string;
+      /** Without a "/" at either end; may be empty. */
+      prefix: string;
+      /** Null: Amazon's own of the region. */
+      endpoint: string | null;
+      /** Null: as the SDK finds it. */
+      region: string | null;
+      pathStyle: boolean;
+      /** Null: as the SDK finds them. */
+      credentials: { accessKeyId: string; secretAccessKey: Secret } | null;
+      caPath: string | null;
+    };
+
 export interface Configuration {
   /** The data folder, absolute. */
   home: string;
-  /** Folder of the version log, absolute. */
-  versions: string;
+  versions: VersionsConfiguration;
   device: 'cpu' | 'gpu';
   /** An absolute path or a Hugging Face id; null: the embedded model. */
   model: string | null;
@@ -70,6 +91,8 @@ export interface Configuration {
   settings: Record<string, LineageSettings>;
   kafka: KafkaConfiguration;
   temporal: TemporalConfiguration;
+  /** Whether histories of workflows that have ended are kept beside the versions. */
+  archiveHistories: boolean;
   /** Null: none, and records carry Avro's single-object head. The path is absolute. */
   registry: { url: string; credentials: { username: string; password: Secret } | null; caPath: string | null } | null;
   serve: {
@@ -84,6 +107,8 @@ export interface Configuration {
     /** What commands show to `serve`. */
     token: Secret | null;
   };
+  /** Whom the workflow worker tells what needs somebody; null: nobody. */
+  alert: { url: Secret; secret: Secret | null } | null;
   logLevel: LogLevel;
   /** Text for the key statistics; null: the model's own samples. */
   keyStatisticsText: string | null;
@@ -148,7 +173,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
   const home = value<string | null>('home') ?? resolve(PROJECT_ROOT, '.errata');
   const configuration: Configuration = {
     home,
-    versions: value('versions') ?? resolve(home, 'versions'),
+    versions: versionsOf(home, value, faults),
     device: value('device'),
     model: value('model'),
     hubToken: value('hubToken'),
@@ -171,9 +196,13 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       tls: temporalTls(value, faults),
       apiKey: value('temporal.apiKey'),
       payloadKeys: value('temporal.payloadKeys'),
+      retentionDays: value('temporal.retentionDays'),
+      // In the clear whatever the keys: whoever has keys is not to be told by a default.
+      searchAttributes: value<boolean | null>('temporal.searchAttributes') ?? value('temporal.payloadKeys') === null,
       port: value('temporal.port'),
       uiPort: value('temporal.uiPort'),
     },
+    archiveHistories: value('archiveHistories'),
     registry: registryOf(value, faults),
     serve: {
       host: value('serve.host'),
@@ -183,6 +212,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       open: value('serve.open'),
       token: value('serve.token'),
     },
+    alert: alertOf(value, faults),
     logLevel: value('logLevel'),
     keyStatisticsText: value('keyStatisticsText'),
     parameterSet: parameterSetIn(value('parameterSet'), faults),
@@ -306,6 +336,7 @@ function textOf(setting: Setting, variable: string, sources: Sources): string | 
 function finished(setting: Setting, value: unknown, folder: string): unknown {
   if (setting.form.secret) return new Secret(value as string);
   if (setting.form.path === 'file' || setting.form.path === 'folder') return isAbsolute(value as string) ? value : resolve(folder, value as string);
+  if (setting.form.path === 'versions') return bucketIn(value as string) === null ? resolve(folder, value as string) : value;
   if (setting.form.path === 'model') {
     // `owner/name` is a Hugging Face id, unless there is such a folder; everything else is a path.
     const path = resolve(folder, value as string);
@@ -371,6 +402,25 @@ function saslOf(value: Value, faults: ConfigurationFault[]): KafkaConfiguration[
   return mechanism === null || username === null || password === null ? null : { mechanism, username, password };
 }
 
+function versionsOf(home: string, value: Value, faults: ConfigurationFault[]): VersionsConfiguration {
+  const place = value<string | null>('versions') ?? resolve(home, 'versions');
+  const endpoint = value<string | null>('s3.endpoint');
+  const region = value<string | null>('s3.region');
+  const pathStyle = value<boolean | null>('s3.pathStyle');
+  const accessKeyId = value<string | null>('s3.accessKeyId');
+  const secretAccessKey = value<Secret | null>('s3.secretAccessKey');
+  const caPath = value<string | null>('s3.ca');
+  const bucket = bucketIn(place);
+  if (bucket === null) {
+    const given = [endpoint, region, pathStyle, accessKeyId, secretAccessKey, caPath].some((setting) => setting !== null);
+    if (given) faults.push({ name: 'ERRATA_VERSIONS', value: place, expected: 's3://bucket or s3://bucket/prefix, since settings of S3 are given' });
+    return { kind: 'folder', folder: place };
+  }
+  if (accessKeyId !== null && secretAccessKey === null) faults.push({ name: 'ERRATA_S3_SECRET_ACCESS_KEY', value: null, expected: 'the secret (or ERRATA_S3_SECRET_ACCESS_KEY_FILE) of the key' });
+  if (accessKeyId === null && secretAccessKey !== null) faults.push({ name: 'ERRATA_S3_ACCESS_KEY_ID', value: null, expected: 'the id of the key, since its secret is given' });
+  return { kind: 's3', ...bucket, endpoint, region, pathStyle: pathStyle ?? endpoint !== null, credentials: accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey }, caPath };
+}
+
 function registryOf(value: Value, faults: ConfigurationFault[]): Configuration['registry'] {
   const url = value<string | null>('registry.url');
   const username = value<string | null>('registry.username');
@@ -381,6 +431,13 @@ function registryOf(value: Value, faults: ConfigurationFault[]): Configuration['
   if (username === null && password !== null) missing('ERRATA_SCHEMA_REGISTRY_USERNAME', 'the user of the password');
   if (username !== null && password === null) missing('ERRATA_SCHEMA_REGISTRY_PASSWORD', 'the password (or ERRATA_SCHEMA_REGISTRY_PASSWORD_FILE) of the user');
   return url === null ? null : { url, credentials: username === null || password === null ? null : { username, password }, caPath };
+}
+
+function alertOf(value: Value, faults: ConfigurationFault[]): Configuration['alert'] {
+  const url = value<Secret | null>('alert.url');
+  const secret = value<Secret | null>('alert.secret');
+  if (url === null && secret !== null) faults.push({ name: 'ERRATA_ALERT_URL', value: null, expected: 'the webhook that the secret is for' });
+  return url === null ? null : { url, secret };
 }
 
 /** Names that look like settings and are none: most likely misspelt. */

@@ -217,13 +217,14 @@ async function temporalOf(configuration: Configuration, report: (who: string, ev
   const { namespace, address } = configuration.temporal;
   if (!configuration.temporal.embedded) return { address, namespace, embedded: false, pid: null, uiUrl: null };
   const home = homeAt(configuration.home);
-  const { port, uiPort } = configuration.temporal;
+  const { port, uiPort, retentionDays } = configuration.temporal;
   report('temporal', 'starting');
   const temporal = await startEmbeddedTemporal({
     folder: home.serverData('temporal'),
     executable: home.temporal.executable,
     namespace,
     port,
+    retentionDays,
     // The default is a wish, a port that was asked for is a demand.
     uiPort: configuration.given.has('temporal.uiPort') || (await isFree(uiPort)) ? uiPort : 0,
   });

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
+import { registerSearchAttributes } from '../../pipelines/search-attributes.ts';
 import { holdExclusively } from '../exclusive.mjs';
 import {
   answeringServer,
@@ -30,6 +31,8 @@ export interface EmbeddedTemporalOptions {
   readonly port?: number;
   /** Port of the web page; 0 likewise. */
   readonly uiPort?: number;
+  /** For so many days workflows that have ended are remembered. */
+  readonly retentionDays?: number;
 }
 
 export interface EmbeddedTemporal {
@@ -47,8 +50,8 @@ export interface EmbeddedTemporal {
 export const EMBEDDED_NAMESPACE = 'errata';
 
 /**
- * Starts the server of this folder, or finds it running, and resolves when it serves the namespace, whose closed
- * workflows are kept for 30 days.
+ * Starts the server of this folder, or finds it running, and resolves when it serves the namespace with our retention
+ * and our search attributes.
  */
 export async function startEmbeddedTemporal(options: EmbeddedTemporalOptions): Promise<EmbeddedTemporal> {
   const namespace = options.namespace ?? EMBEDDED_NAMESPACE;
@@ -56,7 +59,7 @@ export async function startEmbeddedTemporal(options: EmbeddedTemporalOptions): P
   const turn = await holdExclusively(`start of ${options.folder}`, READY_WAIT_MS);
   try {
     const ready = (record: ServerRecord): Promise<void> =>
-      serves(addressOf(record), namespace, PROBE_WAIT_MS);
+      serves(addressOf(record), namespace, retentionOf(options), PROBE_WAIT_MS);
     const running = await answeringServer(NAME, options.folder, ready, READY_WAIT_MS);
     if (running !== undefined) return handle(options.folder, namespace, running, true);
     return handle(options.folder, namespace, await start(options, namespace), false);
@@ -81,7 +84,8 @@ export function findEmbeddedTemporal(
 }
 
 const NAME = 'Temporal';
-const RETENTION_MS = 720 * 3_600_000;
+const RETENTION_DAYS = 365;
+const DAY_MS = 24 * 3_600_000;
 const READY_WAIT_MS = 60_000;
 const STOP_WAIT_MS = 15_000;
 const PROBE_WAIT_MS = 2_000;
@@ -139,7 +143,7 @@ async function start(options: EmbeddedTemporalOptions, namespace: string): Promi
           ...['--log-level', 'warn', '--log-format', 'json'],
         ],
         ports: { frontend, ui },
-        answers: () => serves(`127.0.0.1:${frontend}`, namespace, PROBE_WAIT_MS),
+        answers: () => serves(`127.0.0.1:${frontend}`, namespace, retentionOf(options), PROBE_WAIT_MS),
         readyWaitMs: READY_WAIT_MS,
       });
     } catch (error) {
@@ -160,16 +164,19 @@ function portTaken(folder: string, port: number): EmbeddedServerError {
   );
 }
 
-/** Resolves once the server knows the namespace and took our retention for it. */
-async function serves(address: string, namespace: string, waitMs: number): Promise<void> {
+function retentionOf({ retentionDays = RETENTION_DAYS }: EmbeddedTemporalOptions): number {
+  return retentionDays * DAY_MS;
+}
+
+/** Resolves once the server knows the namespace, took our retention for it and knows our search attributes. */
+async function serves(address: string, namespace: string, retentionMs: number, waitMs: number): Promise<void> {
   const connection = await Connection.connect({ address, connectTimeout: waitMs });
   try {
     await connection.withDeadline(Date.now() + waitMs, async () => {
-      await connection.workflowService.updateNamespace({
-        namespace,
-        config: { workflowExecutionRetentionTtl: msToTs(RETENTION_MS) },
-      });
+      await connection.workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: msToTs(retentionMs) } });
     });
+    // Where that fails, the workflows do without, and ingest says so.
+    await registerSearchAttributes(connection, namespace);
   } finally {
     await connection.close();
   }

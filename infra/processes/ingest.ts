@@ -1,27 +1,36 @@
 /** The process that reads the corrections topics and hands what it reads to the lineages' workflows. */
+import type { Logger } from 'pino';
 import { startIngest } from '../../pipelines/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
 import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { partitionKey } from '../../pipelines/workflows/contract.ts';
+import { registrationCure } from '../../pipelines/search-attributes.ts';
+import type { TemporalLineages } from '../../pipelines/temporal-client.ts';
+import type { LineageSettings } from '../../schemas/settings.ts';
+import type { Configuration } from '../configuration.ts';
 import { kafkaSettings, recordFormat } from '../connections.ts';
 import { reasonAndHint } from '../process-log.ts';
 import { runProcess } from '../run-process.ts';
 import { temporalLineages } from '../temporal-access.ts';
 
 runProcess('ingest', async ({ configuration, log, step }) => {
-  const { lineages, settings } = configuration;
+  const { lineages } = configuration;
   const kafka = new KafkaCluster(kafkaSettings(configuration), log);
   step('creating the topics');
   const created = await kafka.ensureTopics(lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
   if (created.length > 0) log.info({ topics: created }, 'Topics created');
 
   const temporal = temporalLineages(configuration);
-  step('telling the lineages their settings');
-  for (const lineage of lineages) {
-    await patiently(() => temporal.configure(lineage, settings[lineage]!), (reason) => {
-      log.warn({ lineage, reason }, 'Temporal does not answer yet');
+  const untilItAnswers = <T>(work: () => Promise<T>): Promise<T> =>
+    patiently(work, (reason) => {
+      log.warn({ reason }, 'Temporal does not answer yet');
       step(`waiting for Temporal: ${reason}`);
     });
+  step('looking for the search attributes');
+  const settings = await untilItAnswers(() => settingsFor(configuration, temporal, log));
+  step('telling the lineages their settings');
+  for (const lineage of lineages) {
+    await untilItAnswers(() => temporal.configure(lineage, settings[lineage]!));
   }
 
   step('joining the consumer group');
@@ -54,8 +63,18 @@ runProcess('ingest', async ({ configuration, log, step }) => {
 
 const TRY_AGAIN_MS = 2_000;
 
+/** The lineages' settings, with the word that their workflows may carry search attributes where those are registered. */
+async function settingsFor({ lineages, settings, temporal: { searchAttributes, namespace } }: Configuration, temporal: TemporalLineages, log: Logger): Promise<Record<string, LineageSettings>> {
+  if (!searchAttributes) return settings;
+  const registration = await temporal.registerSearchAttributes();
+  if (registration.usable) return Object.fromEntries(lineages.map((lineage) => [lineage, { ...settings[lineage]!, findable: true }]));
+  const { missing, mistyped, reason } = registration;
+  log.warn({ namespace, missing, mistyped, reason, mend: registrationCure(registration, namespace) }, 'Workflows cannot be found by search attributes: they are not registered');
+  return settings;
+}
+
 /** Tries until it works: a Temporal that is away at our start comes back like one that goes away later. A reason is told once. */
-async function patiently(work: () => Promise<void>, failed: (reason: string) => void): Promise<void> {
+async function patiently<T>(work: () => Promise<T>, failed: (reason: string) => void): Promise<T> {
   let told: string | null = null;
   for (;;) {
     try {

@@ -1,6 +1,7 @@
 /** The process that runs the workflows and the activities that need no model. */
 import { Worker } from '@temporalio/worker';
 import { join } from 'node:path';
+import { alertActivities, type Webhook } from '../../activities/alert.ts';
 import { announceActivities } from '../../activities/announce.ts';
 import { createLedgerActivities } from '../../activities/index.ts';
 import { withPulse } from '../../activities/with-pulse.ts';
@@ -9,7 +10,9 @@ import { KafkaCluster } from '../../pipelines/kafka.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
 import { WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
+import { startArchiver } from '../start-archiver.ts';
 import { openVersions } from '../open-versions.ts';
+import type { Configuration } from '../configuration.ts';
 import { kafkaSettings, recordFormat } from '../connections.ts';
 import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
@@ -36,18 +39,23 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
     ...temporal,
     taskQueue: WORKFLOW_TASK_QUEUE,
     workflowBundle,
-    activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender, format), versions }) }),
+    activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender, format), versions }), ...alertActivities(webhookOf(configuration)) }),
     maxConcurrentActivityTaskExecutions: ACTIVITIES_AT_ONCE_MAX,
     shutdownGraceTime: SHUTDOWN_GRACE_MS,
     shutdownForceTime: SHUTDOWN_FORCE_MS,
   });
   const ended = worker.run();
+  const archiver = configuration.archiveHistories ? startArchiver(configuration, versions, log) : null;
   return {
     ended,
     async stop() {
       if (worker.getState() === 'RUNNING') worker.shutdown();
-      await Promise.allSettled([ended]);
+      await Promise.allSettled([ended, archiver?.stop()]);
       await Promise.allSettled([temporal.connection.close(), sender.close()]);
     },
   };
 });
+
+function webhookOf({ alert }: Configuration): Webhook | null {
+  return alert === null ? null : { url: alert.url.reveal(), secret: alert.secret?.reveal() ?? null };
+}

@@ -8,6 +8,7 @@ import {
   findEmbeddedTemporal,
   stopEmbeddedTemporal,
 } from '../../../infra/embedded/temporal.ts';
+import { searchAttributesOf } from '../../../pipelines/search-attributes.ts';
 import { listeningOn } from '../../listening.ts';
 import { startTestTemporal } from '../../servers.ts';
 
@@ -37,7 +38,8 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   await withClient(first.address, async (client) => {
     await client.workflow.start('anything', { taskQueue: 'nobody', workflowId: 'kept' });
     const namespace = await client.workflowService.describeNamespace({ namespace: EMBEDDED_NAMESPACE });
-    expect(namespace.config?.workflowExecutionRetentionTtl?.seconds?.toNumber()).toBe(720 * 3_600);
+    expect(namespace.config?.workflowExecutionRetentionTtl?.seconds?.toNumber()).toBe(365 * 24 * 3_600);
+    expect(await searchAttributesOf(client.connection, EMBEDDED_NAMESPACE)).toMatchObject({ usable: true, missing: [] });
   });
   expect((await fetch(first.uiUrl)).ok).toBe(true);
 
