@@ -10,16 +10,21 @@ import type { UndoPlan, UndoRequest } from '../schemas/undo.ts';
 import type { Engine } from '../model/engine.ts';
 import type { Versions } from '../versions/versions.ts';
 import { Asked } from './asked.ts';
+import { commitUndo } from './commit-undo.ts';
 import { commitVersion } from './commit-version.ts';
 import { computeTargets } from './compute-targets.ts';
 import { discard } from './discard.ts';
+import { moveAlias } from './move-alias.ts';
 import { planBatch } from './plan-batch.ts';
+import { planUndo } from './plan-undo.ts';
+import { probeUndo } from './probe-undo.ts';
 import { pulseOfThisStep } from './pulse.ts';
 import { runProbes } from './run-probes.ts';
+import { stageUndo } from './stage-undo.ts';
 import { stageUpdate } from './stage-update.ts';
 
 /** Need the model: they run on the task queue `edit-<lineage>`, one at a time. */
-export interface EditActivities {
+export interface EditActivities extends EditUndoActivities {
   /** `edits` may be a part of the batch (a shard); `removals` is always the whole batch's. */
   computeTargets: (step: EditStep) => Promise<TargetShard>;
   /**
@@ -31,7 +36,7 @@ export interface EditActivities {
 }
 
 /** Need the version log only. */
-export interface LedgerActivities {
+export interface LedgerActivities extends LedgerUndoActivities {
   planBatch: (step: { lineage: string; batchId: string; revisions: FactRevision[] }) => Promise<BatchPlan>;
   commitVersion: (
     step: EditStep & { withdrawals: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
@@ -95,6 +100,8 @@ export function createEditActivities({ engine, versions }: { engine: Engine; ver
     computeTargets: (step) => inTurn(() => computeTargets(engine, versions, step)),
     stageUpdate: (step) => inTurn(() => stageUpdate(engine, versions, step)),
     runProbes: (step) => inTurn(() => runProbes(engine, versions, asked, step)),
+    stageUndo: (step) => inTurn(() => stageUndo(engine, versions, step)),
+    probeUndo: (step) => inTurn(() => probeUndo(engine, versions, asked, step)),
   };
 }
 
@@ -103,5 +110,8 @@ export function createLedgerActivities({ versions }: { versions: Versions }): Le
     planBatch: (step) => planBatch(versions, step),
     commitVersion: (step) => commitVersion(versions, step),
     discard: (step) => discard(versions, step),
+    planUndo: (step) => planUndo(versions, step),
+    commitUndo: (step) => commitUndo(versions, step),
+    moveAlias: (step) => moveAlias(versions, step),
   };
 }

@@ -4,12 +4,12 @@
  */
 import type { Engine, Probe, ProbeAnswer } from '../model/engine.ts';
 import type { FactCorrection } from '../schemas/correction.ts';
-import { removalsInForce, type CorrectionProbe, type ProbeReport, type StagedUpdate } from '../schemas/editing.ts';
+import { removalsInForce, type CorrectionProbe, type ProbeReport, type Removal, type StagedUpdate } from '../schemas/editing.ts';
 import type { VerdictSettings } from '../schemas/settings.ts';
 import { canonicalJson } from '../versions/canonical-json.ts';
-import type { ActiveCorrection } from '../versions/history.ts';
+import type { ActiveCorrection, History } from '../versions/history.ts';
 import { ensureHook, hookIdOf, type PairsRow } from '../versions/hook-pairs.ts';
-import { sha256 } from '../versions/version-log.ts';
+import { sha256, type VersionLog } from '../versions/version-log.ts';
 import type { Versions } from '../versions/versions.ts';
 import type { Asked } from './asked.ts';
 import type { EditStep } from './index.ts';
@@ -24,10 +24,38 @@ const PARAPHRASE_TOKENS = 3;
 const SIBLINGS_MAX = 32;
 
 export async function runProbes(engine: Engine, versions: Versions, asked: Asked, step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
-  const began = performance.now();
-  const pulse = pulseOfThisStep();
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
+  const written = new Set(step.staged.rows);
+  return await probeUpdate(engine, log, asked, {
+    batchId: step.batchId,
+    history,
+    added: step.edits.map(({ correction }) => correction).filter(({ id }) => written.has(id)),
+    removals: removalsInForce(step.removals, written),
+    rows: stagedRows(history, step.removals, step.staged),
+    layers: step.staged.layers,
+    settings: step.settings,
+  });
+}
+
+/** What is staged, whoever staged it. */
+export interface ProbedUpdate {
+  /** Draws the sample of earlier corrections; the details are staged under it. */
+  batchId: string;
+  /** Up to the HEAD that it was planned on. */
+  history: History;
+  added: readonly FactCorrection[];
+  /** Those in force. */
+  removals: readonly Removal[];
+  /** Of the staged hook. */
+  rows: readonly PairsRow[];
+  layers: StagedUpdate['layers'];
+  settings: VerdictSettings;
+}
+
+export async function probeUpdate(engine: Engine, log: VersionLog, asked: Asked, { batchId, history, added: corrections, removals, rows, layers, settings }: ProbedUpdate): Promise<ProbeReport> {
+  const began = performance.now();
+  const pulse = pulseOfThisStep();
 
   const sideOf = (rows: readonly PairsRow[]) => {
     const hookId = hookIdOf(rows);
@@ -39,14 +67,12 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
   };
   const base = sideOf([]);
   const head = sideOf([...history.active.values()]);
-  const staged = sideOf(stagedRows(history, step.removals, step.staged));
+  const staged = sideOf(rows);
 
-  const written = new Set(step.staged.rows);
-  const corrections = step.edits.map(({ correction }) => correction).filter(({ id }) => written.has(id));
-  const inForce = remaining(history, removalsInForce(step.removals, written));
+  const inForce = remaining(history, removals);
   // Those about the same subjects are the likeliest to be harmed: with a map for every subject nothing else can be.
   const siblings = [...new Set(corrections.flatMap(({ subject }) => aboutSubject(inForce, subject).slice(-SIBLINGS_MAX)))];
-  const earlier = [...siblings, ...sampled(inForce.filter((one) => !siblings.includes(one)), step.settings.retentionSample, step.batchId)];
+  const earlier = [...siblings, ...sampled(inForce.filter((one) => !siblings.includes(one)), settings.retentionSample, batchId)];
 
   const alternatives = await alternativesOf(corrections, base.ask);
   const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i]));
@@ -87,7 +113,7 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
     editNorm,
   });
   const largest = (layers: readonly { editNorm: number }[]) => layers.reduce((norm, { editNorm }) => Math.max(norm, Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE), 0);
-  const measuredAfter = measure(after, await staged.canaryRatio(), largest(step.staged.layers));
+  const measuredAfter = measure(after, await staged.canaryRatio(), largest(layers));
   const measuredBefore = measure(before, await head.canaryRatio(), largest(history.latest?.entry.layers ?? []));
   const measuredCorrections = questions.map(({ correction, own }) => {
     const answer = after.get(own)!;
@@ -100,8 +126,8 @@ export async function runProbes(engine: Engine, versions: Versions, asked: Asked
   return {
     before: scoresOf(measuredBefore),
     after: scoresOf(measuredAfter),
-    verdict: verdictOf(measuredCorrections, measuredBefore, measuredAfter, step.settings),
-    details: await log.stageBlob(step.batchId, canonicalJson(details)),
+    verdict: verdictOf(measuredCorrections, measuredBefore, measuredAfter, settings),
+    details: await log.stageBlob(batchId, canonicalJson(details)),
     seconds: (performance.now() - began) / 1_000,
   };
 }

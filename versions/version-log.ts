@@ -5,10 +5,12 @@
  */
 import { createHash } from 'node:crypto';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
+import { aliasWordSchema, type AliasMove, type AliasMoved } from '../schemas/alias.ts';
 import { boundedJson, UnsoundJson } from '../schemas/bounded-json.ts';
 import type { BlobReference } from '../schemas/editing.ts';
 import { firstOf } from '../schemas/shown.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
+import { Aliases } from './aliases.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { BlobMissing, EntryRefused, StagingGone, VersionLogDamaged, VersionUnknown } from './failures.ts';
 import { emptyHistory, extended, faultsOfEntry, type History, type StoredEntry } from './history.ts';
@@ -27,6 +29,9 @@ const ENTRIES_AHEAD_MAX = 16;
 /** Histories of earlier versions kept: those that are pinned or compared with. */
 const PAST_HISTORIES_MAX = 4;
 
+/** Times a word on an alias may find that another came first. */
+const ALIAS_TRIES_MAX = 100;
+
 export type AppendResult = { kind: 'appended'; hash: string } | { kind: 'exists'; entry: VersionEntry; hash: string };
 
 export class VersionLog {
@@ -35,6 +40,7 @@ export class VersionLog {
   #reading: Promise<History> | null = null;
   readonly #past = new Map<number, History>();
   readonly #register: Register;
+  readonly #aliases: Aliases;
 
   /** A log without entries needs no creating. Throws `ObjectNameInvalid` for a name no lineage may have. */
   constructor(
@@ -45,6 +51,7 @@ export class VersionLog {
     this.#store = store;
     this.#known = emptyHistory(lineage);
     this.#register = new Register(store, lineage);
+    this.#aliases = new Aliases(store, lineage);
   }
 
   /** The history up to HEAD, as it is now in the store. Throws `VersionLogDamaged`. */
@@ -53,13 +60,30 @@ export class VersionLog {
     return this.#reading;
   }
 
+  /** The history up to the last version before the first damaged one, and the damage, for who only reads answers: those before it stay good. */
+  async readSound(): Promise<{ history: History; damage: VersionLogDamaged | null }> {
+    try {
+      return { history: await this.read(), damage: null };
+    } catch (fault) {
+      if (fault instanceof VersionLogDamaged) return { history: this.#known, damage: fault };
+      throw fault;
+    }
+  }
+
+  /** The history that reaches a version, however the versions behind it are; HEAD's where there is no such version. */
+  async #reaching(version: number): Promise<History> {
+    if (version <= this.#known.head.version) return this.#known;
+    const { history, damage } = await this.readSound();
+    if (damage !== null && history.head.version < version) throw damage;
+    return history;
+  }
+
   /**
    * The history as of a version; reads on when the version is not known yet, and all of it once more for a version that
    * lies behind and is none of the last few asked for. Throws `VersionUnknown`.
    */
   async at(version: number): Promise<History> {
-    let history = this.#known;
-    if (version > history.head.version) history = await this.read();
+    const history = await this.#reaching(version);
     if (!Number.isInteger(version) || version < 0 || version > history.head.version) throw new VersionUnknown(this.lineage, version, history.head.version);
     if (version === history.head.version) return history;
     const past = this.#past.get(version) ?? (await this.#refold(version));
@@ -71,8 +95,7 @@ export class VersionLog {
 
   /** One entry. Its hash is the parent that the entry after it names, or HEAD's. Throws `VersionUnknown` and `VersionLogDamaged`. */
   async entry(version: number): Promise<StoredEntry> {
-    let history = this.#known;
-    if (version > history.head.version) history = await this.read();
+    const history = await this.#reaching(version);
     if (!Number.isInteger(version) || version < 1 || version > history.head.version) throw new VersionUnknown(this.lineage, version, history.head.version);
     if (version === history.head.version) return history.latest!;
     const [stored, next] = await Promise.all([this.#stored(version), version + 1 === history.head.version ? history.latest! : this.#stored(version + 1)]);
@@ -82,7 +105,7 @@ export class VersionLog {
 
   /** The entries of versions `first` to `last`, those there are, in order. */
   async entries(first: number, last: number): Promise<StoredEntry[]> {
-    const { head } = await this.read();
+    const { head } = await this.#reaching(last);
     const entries: StoredEntry[] = [];
     for (let version = Math.max(1, first); version <= Math.min(last, head.version); version += ENTRIES_AHEAD_MAX) {
       const piece = Array.from({ length: Math.min(ENTRIES_AHEAD_MAX, Math.min(last, head.version) - version + 1) }, (_, i) => this.entry(version + i));
@@ -113,6 +136,30 @@ export class VersionLog {
     const { head } = await this.read();
     await this.#register.completeTo(head.version, (version) => this.entry(version));
     return this.#register;
+  }
+
+  /** The aliases as they now stand in the store. */
+  async aliases(): Promise<Aliases> {
+    await this.#aliases.readOn();
+    return this.#aliases;
+  }
+
+  /** Moves an alias to a version that there is. The same id twice is one move, whoever is killed in between. */
+  async moveAlias({ takesBack, ...move }: AliasMove): Promise<AliasMoved> {
+    const checked = aliasWordSchema.safeParse({ ...move, at: Date.now() });
+    if (!checked.success) return { kind: 'refused', reason: firstOf(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)) };
+    const word = checked.data;
+    for (let tries = 0; tries < ALIAS_TRIES_MAX; tries++) {
+      const { words, standing } = await this.aliases();
+      const said = words.find(({ id }) => id === word.id);
+      if (said !== undefined) return said.alias === word.alias && said.version === word.version ? { kind: 'moved', word: said } : { kind: 'refused', reason: `"${word.id}" moved alias ${said.alias} to ${said.version === null ? 'HEAD' : `version ${said.version}`} already` };
+      const last = standing.get(word.alias) ?? null;
+      if (takesBack !== undefined && last?.id !== takesBack) return { kind: 'stands', word: last };
+      const head = word.version === null ? 0 : (await this.readSound()).history.head.version;
+      if (word.version !== null && word.version > head) return { kind: 'refused', reason: `version ${word.version} does not exist; the newest that can be read is ${head}` };
+      if (await this.#aliases.say(word)) return { kind: 'moved', word };
+    }
+    return { kind: 'refused', reason: `others moved aliases ${ALIAS_TRIES_MAX} times meanwhile; try again` };
   }
 
   /**

@@ -1,0 +1,25 @@
+/** The probes of an undo: what comes back is asked as if a batch had added it. */
+import type { Engine } from '../model/engine.ts';
+import type { ProbeReport, StagedUpdate } from '../schemas/editing.ts';
+import type { VerdictSettings } from '../schemas/settings.ts';
+import type { Versions } from '../versions/versions.ts';
+import type { Asked } from './asked.ts';
+import type { UndoStep } from './index.ts';
+import { probeUpdate } from './run-probes.ts';
+import { historyOfHead } from './step-rows.ts';
+import { readSteps, rowsAfter } from './undo-steps.ts';
+
+export async function probeUndo(engine: Engine, versions: Versions, asked: Asked, step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
+  const log = versions.log(step.lineage);
+  const history = await historyOfHead(log, step.head);
+  const steps = await readSteps(log, step.steps);
+  return await probeUpdate(engine, log, asked, {
+    batchId: step.batchId,
+    history,
+    added: steps.restored.map(({ revision }) => revision.correction),
+    removals: steps.removals,
+    rows: rowsAfter(history, steps, step.staged.pairs),
+    layers: step.staged.layers,
+    settings: step.settings,
+  });
+}
