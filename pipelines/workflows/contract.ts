@@ -11,6 +11,8 @@ export const UNDO_WORKFLOW = 'undo';
 
 export const ACCEPT_UPDATE = 'accept';
 export const UNDO_UPDATE = 'undo';
+/** The same without an answer, for when no workflow worker is there to give one. */
+export const UNDO_SIGNAL = 'undoLater';
 export const STATUS_QUERY = 'status';
 export const CONFIGURE_SIGNAL = 'configure';
 export const FLUSH_SIGNAL = 'flush';

@@ -195,6 +195,13 @@ export class LineageState {
     return { workflowId, waiting: this.#undos.length - 1, known: false };
   }
 
+  /** An undo that nobody waits to hear about: one that is refused is remembered as failed, so that its status says why. */
+  leaveUndo(order: UndoOrder, now: number): void {
+    const refusal = this.undoRefusalOf(order);
+    if (refusal === null) this.acceptUndo(order);
+    else if (refusal.type === UNDOS_FULL) this.#remember({ id: order.request.id, target: order.request.target, requestedBy: order.request.requestedBy, kind: 'failed', version: null, reason: refusal.message, endedAt: now });
+  }
+
   /**
    * What is to be done next; null: nothing before something comes in or an operator speaks. While nothing happens it stays
    * the same, whatever time it is. Undos go first, and also while the lineage is frozen: that stops batches, not operators.
@@ -357,7 +364,11 @@ export class LineageState {
   #undoEnded(how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>, now: number): void {
     const { id, target, requestedBy } = this.#undoRunning!.request;
     this.#undoRunning = null;
-    this.#undone = [...this.#undone.filter((ended) => ended.id !== id), { id, target, requestedBy, ...how, endedAt: now }].slice(-UNDOS_REMEMBERED_MAX);
+    this.#remember({ id, target, requestedBy, ...how, endedAt: now });
+  }
+
+  #remember(ended: UndoEnded): void {
+    this.#undone = [...this.#undone.filter(({ id }) => id !== ended.id), ended].slice(-UNDOS_REMEMBERED_MAX);
   }
 
   #summaryOf({ request }: UndoOrder): UndoSummary {

@@ -32,6 +32,7 @@ import {
   FREEZE_SIGNAL,
   RESUME_SIGNAL,
   STATUS_QUERY,
+  UNDO_SIGNAL,
   UNDO_UPDATE,
   UNDO_WORKFLOW,
   batchWorkflowId,
@@ -85,6 +86,7 @@ function listen(state: LineageState): void {
       if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
     },
   });
+  setHandler(defineSignal<[UndoOrder]>(UNDO_SIGNAL), (order) => state.leaveUndo(order, Date.now()));
   setHandler(defineQuery<LineageStatus>(STATUS_QUERY), () => state.status());
   setHandler(defineSignal<[LineageSettings]>(CONFIGURE_SIGNAL), (settings) => state.configure(settings));
   setHandler(defineSignal(FLUSH_SIGNAL), () => state.flush());
