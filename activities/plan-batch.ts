@@ -3,6 +3,7 @@ import { revisionId, type FactRevision } from '../schemas/correction.ts';
 import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../schemas/contradiction.ts';
 import type { BatchPlan, Outcome } from '../schemas/editing.ts';
 import type { History } from '../versions/history.ts';
+import type { FactNote } from '../versions/register.ts';
 import type { VersionLog } from '../versions/version-log.ts';
 import type { Versions } from '../versions/versions.ts';
 import { outcomeOf, planOf, type Batch, type Precedents } from './plan.ts';
@@ -22,8 +23,17 @@ export async function planBatch(versions: Versions, step: Batch): Promise<BatchP
 /** What the version log knows of a batch's ids and facts, as of a history. */
 export async function precedentsOf(log: VersionLog, history: History, batch: Batch): Promise<Precedents> {
   const register = await log.register();
-  const [outcomes, lastWords] = await Promise.all([register.outcomesOf(batch.revisions.map(revisionId)), register.lastWords(batch.revisions.map(({ factKey }) => factKey))]);
+  const [outcomes, lastWords] = await Promise.all([register.outcomesOf(batch.revisions.map(revisionId)), register.lastWords(batch.revisions.map(({ factKey }) => factKey), (word) => isInForce(history, word))]);
   return { history, outcomes, lastWords };
+}
+
+/**
+ * Only an operator brings back a correction that is older than a word that took its fact: with it that word was undone,
+ * for as long as the correction or one after it holds. That two contradict each other stays true whatever holds.
+ */
+function isInForce({ active, activeByFact }: History, { factKey, because, issuedAt }: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>): boolean {
+  const holder = active.get(activeByFact.get(factKey) ?? '');
+  return holder === undefined || issuedAt <= holder.issuedAt || because === 'contradicted';
 }
 
 /** Of a revision that its batch's version does not carry: the version was made without it. */

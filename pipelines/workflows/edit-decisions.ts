@@ -120,7 +120,8 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
 /**
  * The revisions that have not exactly one outcome; a batch must not end while there is one. An outcome is of a record
  * if it bears its id and its position: a duplicate of it has a position of its own. One that was committed before and is
- * delivered again may leave in this very batch: then how it left is its outcome, however often that is said.
+ * delivered again may leave in this very batch, or an undo between two runs of it take it out or bring it back: then the
+ * last of these is its outcome, however often each is said.
  */
 export function unaccounted(revisions: readonly FactRevision[], outcomes: readonly Outcome[]): string[] {
   const told = new Map<string, Map<string, Outcome>>();
@@ -132,10 +133,10 @@ export function unaccounted(revisions: readonly FactRevision[], outcomes: readon
 }
 
 function isOneOutcome(outcomes: readonly Outcome[]): boolean {
-  const committed = outcomes.find(({ status }) => status === 'COMMITTED');
-  const left = outcomes.filter((outcome) => outcome !== committed);
-  if (committed === undefined || left.length === 0) return outcomes.length === 1;
-  return left.length === 1 && (left[0]!.version ?? 0) > (committed.version ?? 0);
+  if (outcomes.length < 2) return outcomes.length === 1;
+  const versions = outcomes.map(({ version }) => version ?? 0).sort((a, b) => a - b);
+  const first = outcomes.find(({ version }) => (version ?? 0) === versions[0]);
+  return first?.status === 'COMMITTED' && versions.every((version, i) => i === 0 || version > versions[i - 1]!);
 }
 
 function recordName(id: string, position: KafkaPosition): string {
