@@ -12,6 +12,9 @@ import type { Architecture } from './checkpoint.ts';
 
 export const HOOKS_HELD_MAX = 4;
 
+/** Shut gates that a generation tells of. */
+export const SHUT_GATES_MAX = 64;
+
 export interface Engine {
   describe(): Promise<EngineDescription>;
   holds(hookId: string): Promise<boolean>;
@@ -132,6 +135,8 @@ export interface GenerateOptions {
   topP?: number;
   seed?: number;
   stop?: string[];
+  /** Tells of gates that stayed shut as well, where the gate can tell how near it was. */
+  explain?: boolean;
 }
 
 export interface GeneratedToken {
@@ -146,4 +151,6 @@ export interface Generation {
   finish: 'length' | 'stop' | 'end';
   /** Gates that opened: the token's position in prompt + answer, its layer, score and threshold, and the correction whose key lies nearest. */
   opened: { position: number; token: string; layer: number; score: number; threshold: number; nearestRow: number }[];
+  /** Asked to explain: tokens that end a corrected subject's name and did not open its gate. Missing where the engine cannot tell. */
+  shut?: Generation['opened'];
 }

@@ -47,6 +47,8 @@ export class Hook implements DownHook {
   readonly report: HookReport;
   /** Told of every row on which a gate opens; `nearest` tells the pair nearest to each of them. */
   observer: ((layer: number, opened: Uint8Array, scores: Float32Array, nearest: () => Int32Array) => void) | null = null;
+  /** Told of rows that end a corrected subject's name and whose gate stayed shut, by the gate that asks for names: how near it was. */
+  shutObserver: ((layer: number, shut: readonly { row: number; score: number; nearest: number }[]) => void) | null = null;
   /** What the lowest block said of the tokens in hand. */
   private decided: Decision | null = null;
 
@@ -125,6 +127,10 @@ export class Hook implements DownHook {
     for (let row = 0; row < rows.count; row++) {
       // The first position is the attention sink, the same key under every prompt: never in scope.
       if (scored.scores[row]! >= block.threshold && rows.positions[row] !== 0) opened[row] = 1;
+    }
+    if (this.shutObserver !== null && scored.nearest !== null) {
+      const shut = Array.from(opened.keys()).filter((row) => opened[row] === 0 && rows.positions[row] !== 0 && scored.scores[row]! > Number.NEGATIVE_INFINITY);
+      if (shut.length > 0) this.shutObserver(block.prior.layer, shut.map((row) => ({ row, score: scored.scores[row]!, nearest: scored.nearest[row]! })));
     }
     this.decided = { rows, opened, ...scored };
     return this.decided;

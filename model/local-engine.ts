@@ -23,7 +23,7 @@ import type {
   TargetProgress,
   Targets,
 } from './engine.ts';
-import { HOOKS_HELD_MAX } from './engine.ts';
+import { HOOKS_HELD_MAX, SHUT_GATES_MAX } from './engine.ts';
 import { NotPositiveDefinite } from './float64.ts';
 import { Hook } from './hook.ts';
 import { HookMemory } from './hook-memory.ts';
@@ -256,6 +256,7 @@ export class LocalEngine implements Engine {
       const { hook, pairs } = this.held(hookId);
       const viewsPerCorrection = pairs === null ? 1 : pairs.keyWidth / this.model.config.mlpWidth;
       const opened: Generation['opened'] = [];
+      const shut: Generation['opened'] = [];
       let position = 0;
       const read = [...tokens];
       if (hook !== null) {
@@ -267,6 +268,14 @@ export class LocalEngine implements Engine {
             opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest[i]! / viewsPerCorrection) });
           });
         };
+        if (options.explain === true) {
+          hook.shutObserver = (layer, rows) => {
+            for (const { row, score, nearest } of rows.slice(0, SHUT_GATES_MAX - shut.length)) {
+              const at = position + row;
+              shut.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest / viewsPerCorrection) });
+            }
+          };
+        }
       }
       const ends = new Set(tokenizer.endTokens);
       let text = '';
@@ -303,9 +312,9 @@ export class LocalEngine implements Engine {
         });
         const spoken = answer!.filter((token) => !ends.has(token));
         if (finish !== 'stop') text = tokenizer.decode(spoken);
-        return { text, tokens: spoken, promptTokens: tokens.length, finish, opened };
+        return { text, tokens: spoken, promptTokens: tokens.length, finish, opened, ...(options.explain === true ? { shut } : {}) };
       } finally {
-        if (hook !== null) hook.observer = null;
+        if (hook !== null) hook.observer = hook.shutObserver = null;
       }
     });
   }

@@ -24,6 +24,8 @@ export interface Answer {
   version: number;
   generation: Generation;
   opened: OpenedGate[];
+  /** Where an explanation was asked for and the engine can tell: gates that stayed shut. */
+  shut?: OpenedGate[];
 }
 
 /** A gate that opened at a token, and the correction whose key lies nearest. */
@@ -82,7 +84,7 @@ export class Answers {
     if (turn.kind !== 'done') return turn;
     const { rows, generation } = turn.result;
     if ('kind' in generation) return generation;
-    return { kind: 'answer', lineage: asked.lineage, version: history.head.version, generation, opened: generation.opened.map((gate) => openedGate(gate, rows)) };
+    return { kind: 'answer', lineage: asked.lineage, version: history.head.version, generation, opened: generation.opened.map((gate) => openedGate(gate, rows)), ...(generation.shut === undefined ? {} : { shut: generation.shut.map((gate) => openedGate(gate, rows)) }) };
   }
 
   async #generate(hookId: string | null, { prompt, options, onToken }: Asked): Promise<Generation | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {

@@ -12,8 +12,8 @@ import type { VersionEntry } from '../schemas/version-entry.ts';
 import type { AddedCorrection, StoredEntry } from './history.ts';
 import type { VersionLog } from './version-log.ts';
 
-/** `holds`: the model answers with it now. `left`: it did. `carried-out`: a retraction of which a version says so. `refused`: no version ever had it. */
-export type TraceState = 'holds' | 'left' | 'carried-out' | 'refused';
+/** `holds`: the model answers with it now. `left`: it did. `carried-out`: a retraction of which a version says so. `never-held`: no version ever had it. */
+export type TraceState = 'holds' | 'left' | 'carried-out' | 'never-held';
 
 export interface Trace {
   lineage: string;
@@ -87,6 +87,8 @@ export interface Wanted {
 export const TRACES_MAX = 50;
 /** Touches that are told of the same subject, the latest. */
 const SUBJECT_TOUCHES_MAX = 100;
+/** Outcomes of the register that one question reads. */
+const DECIDED_READ_MAX = 20_000;
 /** How often what is sent again may have been sent again. */
 const REPLAYS_MAX = 16;
 
@@ -98,17 +100,22 @@ export async function traces(log: VersionLog, wanted: Wanted, upTo = Number.MAX_
   return await new Tracer(log, wanted, upTo).traces();
 }
 
-/** Outcomes of what no version has, whose fact is about the subject or is asked by the prompt. Reads the whole register. */
-export async function refusedAbout(log: VersionLog, about: { subject?: string; prompt?: string }): Promise<Outcome[]> {
-  const subject = about.subject === undefined ? null : normalisedText(about.subject);
+/**
+ * Outcomes of what no version has, whose fact is about one of the subjects or is asked by the prompt, the latest first.
+ * Reads the register, as far as `DECIDED_READ_MAX`; `complete` says whether that was all of it.
+ */
+export async function refusedAbout(log: VersionLog, about: { subjects?: readonly string[]; prompt?: string }): Promise<{ outcomes: Outcome[]; complete: boolean }> {
+  const subjects = new Set(about.subjects?.map(normalisedText));
   const prompt = about.prompt === undefined ? null : normalisedText(about.prompt);
-  const found: Outcome[] = [];
+  const outcomes: Outcome[] = [];
+  let read = 0;
   for await (const outcome of log.registered.decided()) {
-    if (outcome.status === 'COMMITTED' || outcome.status === 'RETRACTED' || outcome.version !== null) continue;
+    if (++read > DECIDED_READ_MAX) break;
+    if (outcome.status === 'COMMITTED' || outcome.status === 'RETRACTED') continue;
     const fact = factOf(outcome.factKey);
-    if (fact !== null && (fact.subject === subject || fact.prompt === prompt)) found.push(outcome);
+    if (fact !== null && (subjects.has(fact.subject) || (prompt !== null && fact.prompt === prompt))) outcomes.push(outcome);
   }
-  return found.sort((a, b) => b.decidedAt - a.decidedAt).slice(0, TRACES_MAX);
+  return { outcomes: outcomes.sort((a, b) => b.decidedAt - a.decidedAt).slice(0, TRACES_MAX), complete: read <= DECIDED_READ_MAX };
 }
 
 /** What a fact's key says: the subject, and the prompt where the fact has no relation of its own. */
@@ -235,7 +242,7 @@ class Tracer {
       lineage: this.#log.lineage,
       id,
       kind: id.startsWith('retract:') ? 'retraction' : 'correction',
-      state: 'refused',
+      state: 'never-held',
       correction: null,
       outcome,
       committed: null,
