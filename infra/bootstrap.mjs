@@ -2,7 +2,7 @@
  * What the npm scripts call: makes sure that this machine's Node.js and the npm packages are right, then becomes the
  * program that was asked for. Plain JavaScript that any Node.js can read, because nothing is installed yet.
  *
- *   node infra/bootstrap.mjs start|errata|bench|bench-load|study|test|test-faults|test-gpu-build [arguments]
+ *   node infra/bootstrap.mjs start|errata|bench|bench-audit|bench-load|study|test|test-faults|test-gpu-build [arguments]
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,6 +30,9 @@ try {
     case 'bench':
       await become('bench/main.ts', args);
       break;
+    case 'bench-audit':
+      await become('bench/audit/main.ts', args);
+      break;
     case 'bench-load':
       await become('bench/load/main.ts', args);
       break;
@@ -48,7 +51,7 @@ try {
       await become('infra/provision/gpu-build.ts', args);
       break;
     default:
-      throw new Error(`There is no "${command}": start, errata, bench, bench-load, study, test, test-faults, test-gpu-build.`);
+      throw new Error(`There is no "${command}": start, errata, bench, bench-audit, bench-load, study, test, test-faults, test-gpu-build.`);
   }
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);

@@ -1,0 +1,48 @@
+/** Whether `verify` finds a change of one byte, wherever it is made. */
+import type { ObjectStore } from '../../versions/object-store.ts';
+import { verifyLineage, type Verification } from '../../versions/verify.ts';
+import { OverlayStore } from './overlay-store.ts';
+
+export interface VerifyFigures {
+  seconds: number[];
+  sound: boolean;
+  versions: number;
+  objects: number;
+  bytes: number;
+  changes: { made: number; found: number; missed: string[]; seconds: number };
+}
+
+/** Times the check of the whole lineage, then makes so many changes, one at a time, each checked by a reading of everything. */
+export async function measureVerify(store: ObjectStore, lineage: string, changes: number, tell: (done: number) => void): Promise<VerifyFigures> {
+  const seconds: number[] = [];
+  let whole: Verification | null = null;
+  for (let round = 0; round < ROUNDS; round++) {
+    const began = performance.now();
+    whole = await verifyLineage(store, lineage);
+    seconds.push((performance.now() - began) / 1_000);
+  }
+  const names: string[] = [];
+  for await (const name of store.list(`lineages/${lineage}/`)) names.push(name);
+  const overlay = new OverlayStore(store);
+  const missed: string[] = [];
+  const began = performance.now();
+  for (let change = 0; change < changes; change++) {
+    const name = names[drawn(names.length)]!;
+    const bytes = (await store.get(name))!.slice();
+    const at = drawn(bytes.length);
+    bytes[at]! ^= 1 + drawn(255);
+    overlay.replace(name, bytes);
+    const { findings } = await verifyLineage(overlay, lineage);
+    if (findings.length === 0) missed.push(`${name} at byte ${at}`);
+    overlay.restore(name);
+    tell(change + 1);
+  }
+  const { versions, objects, bytes, findings } = whole!;
+  return { seconds, sound: findings.length === 0, versions, objects, bytes, changes: { made: changes, found: changes - missed.length, missed, seconds: (performance.now() - began) / 1_000 } };
+}
+
+const ROUNDS = 3;
+
+function drawn(below: number): number {
+  return Math.floor(Math.random() * below);
+}
