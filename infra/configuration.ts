@@ -54,6 +54,8 @@ export interface TemporalConfiguration {
   retentionDays: number;
   /** Whether workflows may carry search attributes, where they are registered. */
   searchAttributes: boolean;
+  /** Temporal's web page; null where none is known. */
+  pageUrl: string | null;
   /** Where the embedded server and its web page listen; 0: any free port. */
   port: number;
   uiPort: number;
@@ -199,6 +201,7 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       retentionDays: value('temporal.retentionDays'),
       // In the clear whatever the keys: whoever has keys is not to be told by a default.
       searchAttributes: value<boolean | null>('temporal.searchAttributes') ?? value('temporal.payloadKeys') === null,
+      pageUrl: value('temporal.pageUrl'),
       port: value('temporal.port'),
       uiPort: value('temporal.uiPort'),
     },

@@ -95,7 +95,7 @@ export function attached(configuration: Configuration, system: SystemState | nul
     temporal:
       configuration.temporal.address !== ''
         ? configuration.temporal
-        : { ...configuration.temporal, address: system.temporal.address, namespace: system.temporal.namespace },
+        : { ...configuration.temporal, address: system.temporal.address, namespace: system.temporal.namespace, pageUrl: configuration.temporal.pageUrl ?? system.temporal.uiUrl },
     serve: configuration.serve.url !== null ? configuration.serve : { ...configuration.serve, url: system.serveUrl },
   };
 }
