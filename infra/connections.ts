@@ -1,11 +1,10 @@
 /** The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets given out. */
-import { readFileSync } from 'node:fs';
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../pipelines/kafka.ts';
 import { SINGLE_OBJECT_FORMAT, registryFormat, type RecordFormat } from '../pipelines/record-format.ts';
 import { SchemaRegistry } from '../pipelines/schema-registry.ts';
-import { ConfigurationError, type Configuration } from './configuration.ts';
-import { SETTINGS } from './configuration-settings.ts';
+import { certificateIn as read } from './certificate-file.ts';
+import type { Configuration } from './configuration.ts';
 
 /** Throws `ConfigurationError` when a named certificate file cannot be read. */
 export function kafkaSettings(configuration: Configuration): KafkaSettings {
@@ -46,14 +45,6 @@ export function recordFormat({ registry }: Configuration): RecordFormat {
   return registryFormat(
     new SchemaRegistry({ url, credentials: credentials === null ? null : { username: credentials.username, password: credentials.password.reveal() }, ...given({ ca: read(caPath, 'registry.ca') }) }),
   );
-}
-
-function read(path: string | null, setting: string): string | undefined {
-  try {
-    return path === null ? undefined : readFileSync(path, 'utf8');
-  } catch {
-    throw new ConfigurationError([{ name: SETTINGS[setting]!.variable, value: path, expected: 'a file that can be read' }]);
-  }
 }
 
 function given<T extends Record<string, string | undefined>>(values: T): { [Name in keyof T]?: string } {

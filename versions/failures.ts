@@ -96,7 +96,7 @@ export class StoreUnavailable extends ErrataFailure {
       { where, endpoint, operation, objectName: name, reason, attempts },
       /CERT|SELF_SIGNED|ALTNAME|UNABLE_TO_/.test(reason)
         ? 'ERRATA_S3_CA names the authority that signed its certificate; ERRATA_S3_ENDPOINT must bear the name that stands in it.'
-        : `Check ${endpoint === null ? 'the network' : 'ERRATA_S3_ENDPOINT'}, and whether the server runs; what was not committed is tried again.`,
+        : `Check ${endpoint === null ? 'the network' : 'ERRATA_S3_ENDPOINT'}, and whether the server runs; the workers try again by themselves.`,
       options,
     );
   }

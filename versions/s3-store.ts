@@ -7,6 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type * as S3Library from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from './failures.ts';
 import { checkObjectBytes, checkObjectName, checkObjectPrefix, type ObjectStore } from './object-store.ts';
@@ -227,7 +228,7 @@ export class S3Store implements ObjectStore {
 }
 
 type Operation = 'get' | 'list' | 'put' | 'delete';
-type Connected = { client: S3Client; sdk: typeof import('@aws-sdk/client-s3') };
+type Connected = { client: S3Client; sdk: typeof S3Library };
 
 /** What a second try may find otherwise. */
 class Passing extends Error {}

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { diagnose } from '../../infra/doctor.ts';
 import { homeAt } from '../../infra/home.ts';
+import { examineVersions } from '../../infra/examine-versions.ts';
 import { examineModel } from '../../infra/model-need.ts';
 import { protectionOf } from '../../infra/protection.ts';
 import { EXIT, type CommandSpecification } from '../command.ts';
@@ -12,7 +13,7 @@ const doctor: CommandSpecification<{ model?: string }> = {
   usage: 'doctor',
   summary: 'check what this machine has and lacks',
   description:
-    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, and at how the configuration protects the ways to Kafka and Temporal and what stays there. Changes nothing. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
+    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, at whether versions can be read and written where they are (a bucket is put to the proof with an object of its own), and at how the configuration protects the ways to Kafka, Temporal and the versions and what stays there. Changes nothing else. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
   examples: [
     ['doctor', 'what is there, what is missing'],
     ['doctor --json', 'the same for a program'],
@@ -28,7 +29,8 @@ const doctor: CommandSpecification<{ model?: string }> = {
 
 async function examineMachine(session: Session) {
   const configuration = session.configuration();
-  const diagnosis = { ...(await diagnose(homeAt(configuration.home), configuration.device)), protection: protectionOf(configuration) };
+  const [machine, versions] = await Promise.all([diagnose(homeAt(configuration.home), configuration.device), examineVersions(configuration)]);
+  const diagnosis = { ...machine, able: machine.able && versions.state !== 'missing', versions, protection: protectionOf(configuration) };
   const { output } = session;
   const { green, red, yellow, dim, bold } = output.colours;
   const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗') };
@@ -43,6 +45,10 @@ async function examineMachine(session: Session) {
       '',
       bold(`Installed in ${diagnosis.home} (device ${diagnosis.device})`),
       ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`),
+      '',
+      bold('Versions'),
+      `${mark[versions.state]} ${versions.where.padEnd(24)} ${versions.found}`,
+      ...(versions.mend === '' ? [] : [`    ${dim('→')} ${versions.mend}`]),
       '',
       bold('Protection, as configured'),
       ...diagnosis.protection.map(({ of, state, how }) => `${shield[state]} ${of.padEnd(24)} ${how}`),

@@ -36,7 +36,7 @@ function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Confi
       expect(configuration.settings[lineage]).toBeDefined();
     }
     expect(configuration.notices.length).toBeLessThanOrEqual(2 * CONFIGURATION_LIMITS.noticesMax + 1);
-    for (const text of [configuration.home, configuration.versions, configuration.model ?? '', configuration.serve.host]) expect(text).not.toContain('\0');
+    for (const text of [configuration.home, JSON.stringify(configuration.versions).replaceAll('\\u0000', '\0'), configuration.model ?? '', configuration.serve.host]) expect(text).not.toContain('\0');
     expect(JSON.stringify(configuration)).not.toContain(SECRET);
     return configuration;
   } catch (fault) {

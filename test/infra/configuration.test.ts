@@ -106,6 +106,28 @@ describe('the configuration', () => {
     expect(faultsOf({ ERRATA_SCHEMA_REGISTRY_URL: 'http://r', ERRATA_SCHEMA_REGISTRY_PASSWORD: 'p' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_SCHEMA_REGISTRY_USERNAME']);
   });
 
+  it('takes versions in a folder or in a bucket, with the settings that belong to the bucket', () => {
+    expect(read({}).versions).toEqual({ kind: 'folder', folder: resolve(read({}).home, 'versions') });
+    expect(read({ ERRATA_VERSIONS: 'of/mine' }).versions).toEqual({ kind: 'folder', folder: join(folder, 'of/mine') });
+    expect(read({ ERRATA_VERSIONS: 's3://facts' }).versions).toEqual({ kind: 's3', bucket: 'facts', prefix: '', endpoint: null, region: null, pathStyle: false, credentials: null, caPath: null });
+    const { versions } = read({ ERRATA_VERSIONS: 's3://facts/of/Mine/', ERRATA_S3_ENDPOINT: 'https://s3:9000', ERRATA_S3_REGION: 'eu-central-1', ERRATA_S3_ACCESS_KEY_ID: 'id', ERRATA_S3_SECRET_ACCESS_KEY: 'hunter-two', ERRATA_S3_CA: 'ca.pem' });
+    expect(versions).toMatchObject({ kind: 's3', bucket: 'facts', prefix: 'of/Mine', endpoint: 'https://s3:9000', region: 'eu-central-1', pathStyle: true, credentials: { accessKeyId: 'id' }, caPath: join(folder, 'ca.pem') });
+    expect(inspect(versions, { depth: 9, showHidden: true })).not.toContain('hunter');
+    expect(read({ ERRATA_VERSIONS: 's3://facts', ERRATA_S3_ENDPOINT: 'https://s3', ERRATA_S3_PATH_STYLE: 'false' }).versions).toMatchObject({ pathStyle: false });
+    writeFile({ versions: 's3://facts/x', s3: { endpoint: 'http://localhost:9000' } });
+    expect(read({}).versions).toMatchObject({ bucket: 'facts', prefix: 'x', endpoint: 'http://localhost:9000' });
+  });
+
+  it.each(['s3://', 's3://A', 's3://facts//x', 's3://facts/../x', 's3://facts/.x', 's3://fa cts', 'S3://facts', 'gs://facts', 'https://facts', `s3://facts/${'x'.repeat(300)}`])('refuses %j as a place of versions', (place) => {
+    expect(faultsOf({ ERRATA_VERSIONS: place }).faults).toMatchObject([{ name: 'ERRATA_VERSIONS' }]);
+  });
+
+  it('asks for the rest of half-given settings of S3, and for a bucket where there are some', () => {
+    expect(faultsOf({ ERRATA_S3_ENDPOINT: 'http://s3' }).faults).toMatchObject([{ name: 'ERRATA_VERSIONS', expected: expect.stringMatching(/^s3:/) as unknown }]);
+    expect(faultsOf({ ERRATA_VERSIONS: 's3://facts', ERRATA_S3_ACCESS_KEY_ID: 'id' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_S3_SECRET_ACCESS_KEY']);
+    expect(faultsOf({ ERRATA_VERSIONS: 's3://facts', ERRATA_S3_SECRET_ACCESS_KEY: 's' }).faults.map((fault) => fault.name)).toEqual(['ERRATA_S3_ACCESS_KEY_ID']);
+  });
+
   it('refuses a user in an address without repeating the password', () => {
     const { faults, message } = faultsOf({ ERRATA_SCHEMA_REGISTRY_URL: 'https://u:hunter@registry:8081' });
     expect(faults).toEqual([{ name: 'ERRATA_SCHEMA_REGISTRY_URL', value: 'https://[secret]@registry:8081', expected: 'an http or https address without a user in it' }]);

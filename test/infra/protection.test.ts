@@ -14,14 +14,21 @@ describe('what a configuration protects', () => {
       'Kafka: local, on the loopback interface of this machine',
       'Temporal: local, on the loopback interface of this machine',
       'Temporal payloads: open, kept as they are (ERRATA_TEMPORAL_PAYLOAD_KEYS encrypts them)',
+      'Version log: local, in a folder, by the rights of its files',
     ]);
+  });
+
+  it('is told for versions in a bucket', () => {
+    const bucket = (environment: NodeJS.ProcessEnv) => told({ ERRATA_VERSIONS: 's3://facts', ...environment }).at(-1);
+    expect(bucket({})).toBe("Version log: protected, TLS, the SDK's own credentials");
+    expect(bucket({ ERRATA_S3_ENDPOINT: 'http://s3:9000', ERRATA_S3_ACCESS_KEY_ID: 'id', ERRATA_S3_SECRET_ACCESS_KEY: 'hush' })).toBe('Version log: open, plain text, key id');
   });
 
   it('is told for servers elsewhere, with the names of keys and without the keys', () => {
     expect(told(BROKERS).slice(0, 2)).toEqual(['Kafka: open, plain text', 'Temporal: open, plain text']);
     expect(told({ ...BROKERS, ...USER })[0]).toMatch(/^Kafka: weak, plain text, user errata by plain/);
     const all = told({ ...BROKERS, ...USER, ERRATA_KAFKA_SSL: 'true', ERRATA_TEMPORAL_TLS_CERTIFICATE: 'c', ERRATA_TEMPORAL_TLS_KEY: 'k', ERRATA_TEMPORAL_API_KEY: 'hush', ERRATA_TEMPORAL_PAYLOAD_KEYS: KEYS });
-    expect(all).toEqual(['Kafka: protected, TLS, user errata by plain', 'Temporal: protected, TLS, client certificate, API key', 'Temporal payloads: protected, encrypted with the key 2026; read also with 2025']);
+    expect(all).toEqual(['Kafka: protected, TLS, user errata by plain', 'Temporal: protected, TLS, client certificate, API key', 'Temporal payloads: protected, encrypted with the key 2026; read also with 2025', 'Version log: local, in a folder, by the rights of its files']);
     expect(all.join()).not.toMatch(/hush|=/);
   });
 });
