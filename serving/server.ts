@@ -6,6 +6,7 @@ import type { Versions } from '../versions/versions.ts';
 import { mayUse, type Users } from './access.ts';
 import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './admission.ts';
 import { Answers } from './answers.ts';
+import { auditRoutes } from './audit.ts';
 import { completionRoutes } from './completions.ts';
 import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
 import { FollowedLineages } from './followed-lineages.ts';
@@ -84,6 +85,7 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
 
   completionRoutes(server, answers, followed, metrics);
   lineageRoutes(server, answers, followed, metrics);
+  auditRoutes(server, { engine, answers, turns });
   correctionRoutes(server, followed, dependencies.submit);
   server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
   server.get('/readyz', forAnyone(), async (request, reply) => {

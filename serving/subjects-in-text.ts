@@ -1,14 +1,10 @@
 /**
- * Whether a subject may be named in a text, without tokens: a gate that asks for names opens nowhere else. What is asked is
- * wider than what the gate asks, so that nothing is missed whatever the tokeniser does with case, white space and accents:
- * the letters and digits of the name follow one another in those of the text.
+ * Whether a subject is named in a text, without tokens. What is asked of letters alone is wider than what a gate asks that
+ * opens at names, so that nothing is missed whatever the tokeniser does with case, white space and accents: a text in
+ * whose letters those of a name do not follow one another has no tokens that spell it.
  */
-export function mayBeNamed(subject: string, letters: string): boolean {
-  // A name without a letter or digit may be anywhere.
-  return letters.includes(lettersOf(subject));
-}
 
-/** Of a text only what a tokeniser has to keep: letters and digits, without case and accents. */
+/** Of a text only what a tokeniser has to keep: letters and digits, without case and accents. A name without any is in every text. */
 export function lettersOf(text: string): string {
   return text.normalize('NFKD').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '');
 }
