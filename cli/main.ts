@@ -67,6 +67,7 @@ const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<nev
   ask: () => import('./commands/ask.ts'),
   log: () => import('./commands/log.ts'),
   show: () => import('./commands/show.ts'),
+  history: () => import('./commands/history.ts'),
   verify: () => import('./commands/verify.ts'),
   watch: () => import('./commands/watch.ts'),
   demo: () => import('./commands/demo.ts'),
