@@ -1,5 +1,5 @@
 /** A batch measured against what was decided before: a pure function, so that the same batch on the same version is decided the same. */
-import { revisionId, revisionIssuedAt, saysTheSame, type CorrectionRevision, type FactRevision } from '../schemas/correction.ts';
+import { normalisedText, revisionId, revisionIssuedAt, saysTheSame, type CorrectionRevision, type FactRevision } from '../schemas/correction.ts';
 import { contradictionMeasured, contradictionReason } from '../schemas/contradiction.ts';
 import type { BatchPlan, Outcome, Removal } from '../schemas/editing.ts';
 import type { ActiveCorrection, History } from '../versions/history.ts';
@@ -77,10 +77,10 @@ class Planner {
 
   /** One prompt has one answer, whatever its facts are called: of two answers the newer holds, of one time neither does. */
   #withoutContradictions(corrections: readonly CorrectionRevision[]): CorrectionRevision[] {
-    const byPrompt = grouped(corrections, ({ correction }) => promptOf(correction.prompt));
+    const byPrompt = grouped(corrections, ({ correction }) => normalisedText(correction.prompt));
     const byFact = grouped(corrections, ({ factKey }) => factKey);
     return corrections.filter((revision) => {
-      const near = new Set([...byPrompt.get(promptOf(revision.correction.prompt))!, ...byFact.get(revision.factKey)!]);
+      const near = new Set([...byPrompt.get(normalisedText(revision.correction.prompt))!, ...byFact.get(revision.factKey)!]);
       const rivals = [...near].filter((rival) => !saysTheSame(rival.correction, revision.correction));
       const newer = rivals.find((rival) => rival.correction.issuedAt > revision.correction.issuedAt);
       const equal = rivals.filter((rival) => rival.correction.issuedAt === revision.correction.issuedAt);
@@ -136,17 +136,17 @@ class Planner {
     }
   }
 
-  /** The committed corrections that this one would take the place of: its fact's, and one of another fact that answers its prompt otherwise. */
+  /** The committed corrections that this one would take the place of: its fact's, and those of other facts that answer its prompt otherwise. */
   #holders(revision: CorrectionRevision): ActiveCorrection[] {
     const { history } = this.#precedents;
     const holder = history.active.get(history.activeByFact.get(revision.factKey) ?? '');
-    const rival = this.#activeByPrompt.get(promptOf(revision.correction.prompt));
-    return [...(holder === undefined ? [] : [holder]), ...(rival === undefined || rival === holder || saysTheSame(rival, revision.correction) ? [] : [rival])];
+    const rivals = (this.#activeByPrompt.get(normalisedText(revision.correction.prompt)) ?? []).filter((rival) => rival !== holder && !saysTheSame(rival, revision.correction));
+    return [...(holder === undefined ? [] : [holder]), ...rivals];
   }
 
-  #byPrompt: Map<string, ActiveCorrection> | null = null;
-  get #activeByPrompt(): Map<string, ActiveCorrection> {
-    return (this.#byPrompt ??= new Map([...this.#precedents.history.active.values()].map((active) => [promptOf(active.prompt), active])));
+  #byPrompt: Map<string, ActiveCorrection[]> | null = null;
+  get #activeByPrompt(): Map<string, ActiveCorrection[]> {
+    return (this.#byPrompt ??= grouped([...this.#precedents.history.active.values()], ({ prompt }) => normalisedText(prompt)));
   }
 
   /** A correction that two of the batch want gone goes once; what holds though an edit is refused outweighs. */
@@ -196,8 +196,4 @@ function grouped<Item>(items: readonly Item[], keyOf: (item: Item) => string): M
   const groups = new Map<string, Item[]>();
   for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
   return groups;
-}
-
-function promptOf(prompt: string): string {
-  return prompt.normalize('NFC').trim().replace(/\s+/gu, ' ');
 }

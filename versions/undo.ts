@@ -68,21 +68,25 @@ export interface Precedents {
 export function revertOf({ history, before, later, retractions }: Precedents, change: Change, by: string): UndoFindings {
   const leaves = change.added.flatMap((id) => history.active.get(id) ?? []);
   const gone = new Set(leaves.map(({ correctionId }) => correctionId));
-  const byPrompt = new Map([...history.active.values()].filter(({ correctionId }) => !gone.has(correctionId)).map((active) => [normalisedText(active.prompt), active]));
+  const staying = new Map<string, ActiveCorrection[]>();
+  for (const active of history.active.values()) {
+    const prompt = normalisedText(active.prompt);
+    if (!gone.has(active.correctionId)) staying.set(prompt, [...(staying.get(prompt) ?? []), active]);
+  }
   const restored: ActiveCorrection[] = [];
   const kept: Kept[] = [];
   for (const { correctionId, factKey } of change.removed) {
     if (history.active.has(correctionId)) continue;
     const back = before.active.get(correctionId)!;
     const holder = history.active.get(history.activeByFact.get(factKey) ?? '');
-    const rival = byPrompt.get(normalisedText(back.prompt));
+    const rival = staying.get(normalisedText(back.prompt))?.find((one) => !saysTheSame(one, back));
     const word = retractions.get(factKey);
     const overtaken = later.get(factKey);
     const why =
       holder !== undefined && !gone.has(holder.correctionId) ? `"${holder.correctionId}", in version ${holder.version}, holds its fact`
       : overtaken !== undefined ? `${overtaken.what} in version ${overtaken.version}; undo that version, or roll back`
       : word?.version === null && word.issuedAt > back.issuedAt ? `"${word.id}" retracted its fact while nothing held it`
-      : rival !== undefined && !saysTheSame(rival, back) ? `"${rival.correctionId}", in version ${rival.version}, answers the same prompt otherwise`
+      : rival !== undefined ? `"${rival.correctionId}", in version ${rival.version}, answers the same prompt otherwise`
       : null;
     if (why === null) restored.push(back);
     else kept.push({ correctionId, reason: why });

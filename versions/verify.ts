@@ -1,16 +1,18 @@
 /**
- * Reads a lineage's log, blobs and register and says everything that is not as SPECIFICATION.md has it. Nothing else is
+ * Reads a lineage's log, blobs, register, aliases and archived histories and says everything that is not as SPECIFICATION.md has it. Nothing else is
  * read or believed: hashes are computed anew, the fold is folded anew. A single changed byte shows, for everything is
  * named by its hash, holds its own, or is named by what follows it.
  */
 import { createHash } from 'node:crypto';
+import { aliasWordSchema } from '../schemas/alias.ts';
 import type { TargetSearch } from '../schemas/editing.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
+import { aliasWordName } from './aliases.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from './history.ts';
 import type { ObjectStore } from './object-store.ts';
-import { decodePairs } from './pairs.ts';
-import { unsealed } from './sealed.ts';
+import { decodePairs, type StoredPairs } from './pairs.ts';
+import { hashed, unsealed } from './sealed.ts';
 import { blobName, entryName } from './version-log.ts';
 
 export interface Finding {
@@ -55,7 +57,7 @@ class Verifier {
 
   async verify(): Promise<Verification> {
     const root = `lineages/${this.#lineage}/`;
-    const named = new Map<string, string[]>([['log', []], ['blobs', []], ['register', []], ['staging', []]]);
+    const named = new Map<string, string[]>([['log', []], ['blobs', []], ['register', []], ['aliases', []], ['histories', []], ['staging', []]]);
     for await (const name of this.#store.list(root)) {
       const group = named.get(name.slice(root.length).split('/')[0]!);
       if (group === undefined) this.#found(name, 'is no object of a version log');
@@ -65,6 +67,11 @@ class Verifier {
     const history = await this.#log(named.get('log')!, hashes);
     for (const kind of ['blobs', 'staging']) await each(named.get(kind)!, (name) => this.#contentAddressed(name));
     const anchored = await this.#register(named.get('register')!, hashes);
+    await this.#aliases(named.get('aliases')!, hashes.length);
+    await each(named.get('histories')!, async (name) => {
+      const { workflowId, runId } = ((await this.#sealed(name)) ?? {}) as { workflowId?: string; runId?: string };
+      if (workflowId !== undefined && !name.endsWith(`/histories/${hashed(workflowId)}/${runId}.json`)) this.#found(name, `is of run ${runId} of ${workflowId}`);
+    });
     if (this.#unkept > 0) this.#findings.push({ object: root, problem: `and ${this.#unkept} more` });
     return {
       lineage: this.#lineage,
@@ -97,6 +104,7 @@ class Verifier {
       for (const fault of faults) this.#found(name, fault);
       if (faults.length > 0) break;
       await this.#blobsOf(name, entry);
+      await this.#restored(name, entry);
       history = extended(history, [{ entry, hash }]);
     }
     return history;
@@ -151,6 +159,69 @@ class Verifier {
     });
   }
 
+  /** That what an undo brought back is what was added first, in its texts and to the last bit of its pairs. */
+  async #restored(name: string, { added, pairs }: VersionEntry): Promise<void> {
+    const firsts = new Map<number, { entry: VersionEntry | null; pairs: StoredPairs | null }>();
+    const copies = added.some(({ origin }) => origin !== undefined) ? await this.#pairsAt(pairs) : null;
+    for (const { row, origin, ...correction } of added) {
+      if (origin === undefined) continue;
+      if (!firsts.has(origin.version)) {
+        const bytes = await this.#store.get(entryName(this.#lineage, origin.version));
+        const entry = bytes === null ? null : this.#parsed(bytes);
+        firsts.set(origin.version, { entry, pairs: await this.#pairsAt(entry?.pairs ?? null) });
+      }
+      const first = firsts.get(origin.version)!;
+      const { row: firstRow, origin: earlier, ...original } = first.entry?.added.find(({ correctionId }) => correctionId === correction.correctionId) ?? {};
+      if (firstRow !== origin.row || earlier !== undefined || !same(original, correction)) this.#found(name, `it brings back "${correction.correctionId}" otherwise than version ${origin.version} added it`);
+      else if (copies !== null && first.pairs !== null && !same(rowOf(first.pairs, origin.row), rowOf(copies, row))) this.#found(name, `the pairs of "${correction.correctionId}" are not those that version ${origin.version} gave it`);
+    }
+  }
+
+  /** Null where they are not there or cannot be read, which is found where they belong. */
+  async #pairsAt(blob: { sha256: string } | null): Promise<StoredPairs | null> {
+    const bytes = blob === null ? null : await this.#store.get(blobName(this.#lineage, blob.sha256));
+    try {
+      return bytes === null ? null : decodePairs(bytes);
+    } catch {
+      return null;
+    }
+  }
+
+  #parsed(bytes: Uint8Array): VersionEntry | null {
+    const checked = versionEntrySchema.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
+    return checked.success ? checked.data : null;
+  }
+
+  /** Every word in its place and about a version that there is. */
+  async #aliases(names: readonly string[], versions: number): Promise<void> {
+    const ids = new Set<string>();
+    for (const [i, name] of names.entries()) {
+      if (name !== aliasWordName(this.#lineage, i + 1)) return this.#found(name, `stands where word ${i + 1} on the aliases is due; nothing from here on can be used`);
+      const content = await this.#sealed(name);
+      if (content === null) continue;
+      const checked = aliasWordSchema.safeParse(content);
+      if (!checked.success) {
+        this.#found(name, checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '));
+        continue;
+      }
+      const { id, alias, version } = checked.data;
+      if (version !== null && version > versions) this.#found(name, `it has "${alias}" name version ${version}, and the log has ${versions}`);
+      if (ids.has(id)) this.#found(name, `"${id}" was said before`);
+      ids.add(id);
+    }
+  }
+
+  /** What the object holds; null where it is not what it was sealed as. */
+  async #sealed(name: string): Promise<unknown> {
+    const bytes = await this.#get(name);
+    try {
+      return bytes === null ? null : unsealed(bytes);
+    } catch (fault) {
+      this.#found(name, reasonOf(fault));
+      return null;
+    }
+  }
+
   async #contentAddressed(name: string): Promise<void> {
     const bytes = await this.#get(name);
     const hash = bytes === null ? null : sha256(bytes);
@@ -161,15 +232,15 @@ class Verifier {
   async #register(names: readonly string[], hashes: readonly string[]): Promise<boolean> {
     let anchored = hashes.length === 0;
     await each(names, async (name) => {
-      const bytes = await this.#get(name);
-      if (bytes === null) return;
-      let content: unknown;
-      try {
-        content = unsealed(bytes);
-      } catch (fault) {
-        return this.#found(name, reasonOf(fault));
+      const content = await this.#sealed(name);
+      if (content === null) return;
+      const [kind, ...rest] = name.slice(`lineages/${this.#lineage}/register/`.length).split('/');
+      if (kind === 'revisions' || kind === 'fates') {
+        const { revisionId, version } = content as { revisionId: string; version: number | null };
+        const hash = hashed(revisionId);
+        if (rest.join('/') !== `${hash}.json` && (kind !== 'fates' || rest.join('/') !== `${hash}/${String(version).padStart(20, '0')}.json`)) this.#found(name, `is about "${revisionId}" in version ${version ?? 'none'}`);
       }
-      if (!name.includes('/register/versions/')) return;
+      if (kind !== 'versions') return;
       const { version, hash } = content as { version: number; hash: string };
       if (hashes[version - 1] !== hash) this.#found(name, `version ${version} was registered with hash ${hash}, its entry hashes to ${hashes[version - 1] ?? 'nothing'}`);
       else if (version === hashes.length) anchored = true;
@@ -189,6 +260,22 @@ class Verifier {
     if (this.#findings.length < FINDINGS_MAX) this.#findings.push({ object, problem });
     else this.#unkept += 1;
   }
+}
+
+/** All that a row says, as one would write it down. */
+function rowOf(pairs: StoredPairs, row: number): unknown {
+  const numbers = (values: Float32Array, width: number) => Buffer.from(values.slice(row * width, (row + 1) * width).buffer).toString('hex');
+  return {
+    layers: pairs.layers,
+    subject: pairs.subjects[row],
+    spellings: pairs.spellings[row],
+    keys: pairs.keys.map((values) => numbers(values, pairs.keyWidth)),
+    changes: pairs.changes.map((values) => numbers(values, pairs.valueWidth)),
+  };
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return Buffer.from(canonicalJson(a)).equals(canonicalJson(b));
 }
 
 function sha256(bytes: Uint8Array): string {
