@@ -90,14 +90,13 @@ export interface StoreRequest {
 /** The store gives no answer that is of use. It passes: whoever needs the answer tries again. */
 export class StoreUnavailable extends ErrataFailure {
   override readonly name = 'StoreUnavailable';
-  constructor({ where, endpoint, operation, name }: StoreRequest, reason: string, attempts: number, options?: ErrorOptions) {
+  constructor({ where, endpoint, operation, name }: StoreRequest, reason: string, attempts: number) {
     super(
       `the version store ${where} gives no answer: ${reason}`,
       { where, endpoint, operation, objectName: name, reason, attempts },
       /CERT|SELF_SIGNED|ALTNAME|UNABLE_TO_/.test(reason)
         ? 'ERRATA_S3_CA names the authority that signed its certificate; ERRATA_S3_ENDPOINT must bear the name that stands in it.'
         : `Check ${endpoint === null ? 'the network' : 'ERRATA_S3_ENDPOINT'}, and whether the server runs; the workers try again by themselves.`,
-      options,
     );
   }
 }
@@ -105,8 +104,8 @@ export class StoreUnavailable extends ErrataFailure {
 /** The store does not do what it is asked: keys, rights, the bucket's name, the region or the clock. Retried, since the operator can mend it. */
 export class StoreRefused extends ErrataFailure {
   override readonly name = 'StoreRefused';
-  constructor({ where, endpoint, operation, name }: StoreRequest, code: string, status: number | null, reason: string, options?: ErrorOptions) {
-    super(`the version store ${where} refuses to ${operation}: ${reason}`, { where, endpoint, operation, objectName: name, code, status, reason }, hintOnRefusal(code, status), options);
+  constructor({ where, endpoint, operation, name }: StoreRequest, code: string, status: number | null, reason: string) {
+    super(`the version store ${where} refuses to ${operation}: ${reason}`, { where, endpoint, operation, objectName: name, code, status, reason }, hintOnRefusal(code, status));
   }
 }
 

@@ -199,14 +199,15 @@ export class S3Store implements ObjectStore {
         return await work({ ...(await this.#connected()), signal: AbortSignal.timeout(S3_LIMITS.attemptMs) });
       } catch (fault) {
         if (fault instanceof RangeError) throw fault;
+        // What is thrown says what happened and not the SDK's error, which holds all of the exchange, signature included.
         const kind = kindOf(fault);
         if (kind === 'conflict') conflicts += 1;
         const asked = { where: this.where, endpoint: this.#place.endpoint, operation, name };
-        if (kind === 'refused') throw new StoreRefused(asked, codeOf(fault), statusOf(fault), reasonOf(fault), { cause: fault });
+        if (kind === 'refused') throw new StoreRefused(asked, codeOf(fault), statusOf(fault), reasonOf(fault));
         if (attempt - conflicts >= S3_LIMITS.attemptsMax || conflicts >= S3_LIMITS.conflictsMax) {
           // What the clock is off by is known after the first try, so one that goes on is not set right by itself.
-          if (codeOf(fault) === SKEWED) throw new StoreRefused(asked, SKEWED, statusOf(fault), reasonOf(fault), { cause: fault });
-          throw new StoreUnavailable(asked, reasonOf(fault), attempt, { cause: fault });
+          if (codeOf(fault) === SKEWED) throw new StoreRefused(asked, SKEWED, statusOf(fault), reasonOf(fault));
+          throw new StoreUnavailable(asked, reasonOf(fault), attempt);
         }
         // Whole waits would let all who met meet again.
         await delay(Math.random() * Math.min(S3_LIMITS.waitMaxMs, S3_LIMITS.waitMs * 2 ** attempt));
