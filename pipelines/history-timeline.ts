@@ -3,7 +3,6 @@ import { ApplicationFailure, TimeoutFailure, type DataConverter } from '@tempora
 import { decodeArrayFromPayloads, decodeOptionalFailureToOptionalError } from '@temporalio/common/lib/internal-non-workflow/codec-helpers.js';
 import { loadDataConverter } from '@temporalio/common/lib/internal-non-workflow/data-converter-helpers.js';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
-import { optionalTsToMs } from '@temporalio/common/lib/time.js';
 import proto from '@temporalio/proto';
 import type { History, ProtoFailure } from './temporal-runs.ts';
 
@@ -150,7 +149,7 @@ class Timeline {
     }
 
     const timer = has('timerStartedEventAttributes');
-    if (timer !== null) return this.#begin(event, 'timer', null, `${(optionalTsToMs(timer.startToFireTimeout) ?? 0) / 1_000} s`);
+    if (timer !== null) return this.#begin(event, 'timer', null, `${millisecondsOf(timer.startToFireTimeout) / 1_000} s`);
     const fired = has('timerFiredEventAttributes');
     if (fired !== null) return this.#end(event, fired.startedEventId, 'fired', {});
     const timerCanceled = has('timerCanceledEventAttributes');
@@ -214,7 +213,12 @@ const QUIET: ReadonlySet<number> = new Set([
 ]);
 
 function timeOf(event: Event): number {
-  return optionalTsToMs(event.eventTime) ?? 0;
+  return millisecondsOf(event.eventTime);
+}
+
+/** Seconds are a Long as they come from Temporal, and a number as they come from JSON. */
+function millisecondsOf(time: { seconds?: unknown; nanos?: number | null } | null | undefined): number {
+  return Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1_000_000);
 }
 
 /** `EVENT_TYPE_TIMER_STARTED` as `timer started`. */
