@@ -40,7 +40,7 @@ let connection: NativeConnection;
 let workers: { worker: Worker; done: Promise<void> }[] = [];
 let versions: Versions;
 const warnings: object[] = [];
-const logger: Logger = { debug() {}, info() {}, warn: (fields) => void warnings.push(fields as object), error() {} };
+const logger: Logger = { debug() {}, info() {}, warn: (fields) => void warnings.push(fields), error() {} };
 
 beforeAll(async () => {
   quietRuntime();
