@@ -27,7 +27,7 @@ export interface CheckedWords {
   goneExamples: string[];
   differences: RecordDifference[];
   /** The revision as Kafka has it, where it says something else. */
-  reword<Revision extends CorrectionRevision>(revision: Revision): Revision;
+  reword: <Revision extends CorrectionRevision>(revision: Revision) => Revision;
 }
 
 /** Records that say something else are kept, so many at most; a log with more is of other records. */

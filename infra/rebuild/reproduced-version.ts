@@ -18,7 +18,7 @@ export interface Reproduction {
   rebuilt: VersionLog;
   verdict: VerdictSettings;
   /** The words to be used for a record, where they are not the log's. */
-  reword<Revision extends CorrectionRevision>(revision: Revision): Revision;
+  reword: <Revision extends CorrectionRevision>(revision: Revision) => Revision;
 }
 
 /** Targets that were found already, by the search that asked for them; two parts of a batch may come of one search. */

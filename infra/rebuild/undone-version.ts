@@ -21,7 +21,7 @@ export interface UndoneAgain {
   without: string[];
 }
 
-export async function undoAgain(place: Workplace, { entry, hash }: StoredEntry, { source, rebuilt, verdict, reword }: { source: VersionLog; rebuilt: VersionLog; verdict: VerdictSettings; reword(revision: CorrectionRevision): CorrectionRevision }): Promise<UndoneAgain> {
+export async function undoAgain(place: Workplace, { entry, hash }: StoredEntry, { source, rebuilt, verdict, reword }: { source: VersionLog; rebuilt: VersionLog; verdict: VerdictSettings; reword: (revision: CorrectionRevision) => CorrectionRevision }): Promise<UndoneAgain> {
   const history = await rebuilt.read();
   const removals = removalsOf(entry, history);
   const gone = new Set(removals.map(({ correctionId }) => correctionId));
