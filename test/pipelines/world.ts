@@ -6,6 +6,7 @@ import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime, Worker, makeTelemetryFilterString, type WorkflowBundle } from '@temporalio/worker';
 import { WithStartWorkflowOperation, WorkflowIdConflictPolicy, WorkflowUpdateFailedError, type WorkflowHandle } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
+import type { AlertActivities } from '../../activities/alert.ts';
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities, type EditActivities, type LedgerActivities } from '../../activities/index.ts';
 import { homeFromEnvironment } from '../../infra/home.ts';
@@ -14,25 +15,31 @@ import {
   ACCEPT_UPDATE,
   LINEAGE_WORKFLOW,
   STATUS_QUERY,
+  UNDO_UPDATE,
   editTaskQueue,
   lineageWorkflowId,
+  undoWorkflowId,
   type Acceptance,
   type LineageInput,
   type LineageStatus,
   type RevisionChunk,
+  type UndoAccepted,
+  type UndoOrder,
 } from '../../pipelines/workflows/contract.ts';
 import type { Engine } from '../../model/engine.ts';
 import { factKeyOf, retractionId, type CorrectionRevision, type FactCorrection, type FactRevision, type RetractionRevision } from '../../schemas/correction.ts';
+import type { Alert } from '../../schemas/alert.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
+import type { UndoResult, UndoTarget } from '../../schemas/undo.ts';
 import { Versions } from '../../versions/versions.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
 
-export type Activities = EditActivities & LedgerActivities & AnnounceActivities;
+export type Activities = EditActivities & LedgerActivities & AnnounceActivities & AlertActivities;
 
 export interface WorldOptions {
-  settings?: { batch?: Partial<LineageSettings['batch']>; verdict?: Partial<LineageSettings['verdict']> };
+  settings?: { batch?: Partial<LineageSettings['batch']>; verdict?: Partial<LineageSettings['verdict']>; failures?: Partial<NonNullable<LineageSettings['failures']>> };
   historyEventsMax?: number;
   /** Without one, an engine without a model. */
   engine?: Engine;
@@ -78,6 +85,7 @@ export class World {
   readonly engine = new FakeEngine();
   readonly store = new MemoryStore();
   readonly versions = new Versions(this.store);
+  readonly alerts: Alert[] = [];
   readonly announced: { outcomes: Outcome[]; version: number | null }[] = [];
   readonly #server: TimeSkippingServer;
   readonly #options: WorldOptions;
@@ -93,6 +101,7 @@ export class World {
     this.settings = {
       batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...options.settings?.batch },
       verdict: { ...DEFAULT_LINEAGE_SETTINGS.verdict, ...options.settings?.verdict },
+      ...(options.settings?.failures === undefined ? {} : { failures: { ...DEFAULT_LINEAGE_SETTINGS.failures, ...options.settings.failures } }),
     };
   }
 
@@ -118,12 +127,17 @@ export class World {
         for (const listener of this.#listeners) listener();
         return standing;
       },
+      alert: async (alert) => {
+        this.alerts.push(alert);
+        for (const listener of this.#listeners) listener();
+        return { told: true };
+      },
     };
     const activities: Activities = { ...real, ...this.#options.replace?.(real, this) };
-    const { computeTargets, stageUpdate, runProbes, ...light } = activities;
+    const { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo, ...light } = activities;
     try {
       await this.#work(this.#taskQueue, light, true);
-      await this.#work(editTaskQueue(this.lineage), { computeTargets, stageUpdate, runProbes }, false);
+      await this.#work(editTaskQueue(this.lineage), { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo }, false);
       await test();
     } finally {
       await this.#end();
@@ -191,6 +205,27 @@ export class World {
     return revisions;
   }
 
+  order(id: string, target: UndoTarget, releaseAlias: string | null = null): UndoOrder {
+    return { request: { id, target, reason: 'it was wrong', requestedBy: 'test', requestedAt: 1_000 }, releaseAlias };
+  }
+
+  /** Hands an undo to the lineage; the refusal's type where it refuses. */
+  async askUndo(order: UndoOrder): Promise<UndoAccepted | string> {
+    try {
+      return await this.handle.executeUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE, { args: [order] });
+    } catch (error) {
+      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure) return error.cause.type ?? 'refused';
+      throw error;
+    }
+  }
+
+  /** Undoes and waits for the result. */
+  async undo(id: string, target: UndoTarget, releaseAlias: string | null = null): Promise<UndoResult> {
+    await this.askUndo(this.order(id, target, releaseAlias));
+    await this.statusWhere(({ undos }) => undos.ended.some((ended) => ended.id === id));
+    return await this.#server.environment.client.workflow.getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id)).result();
+  }
+
   async status(): Promise<LineageStatus> {
     return await this.handle.query<LineageStatus>(STATUS_QUERY);
   }
@@ -250,6 +285,7 @@ export class World {
     const status = await this.status().catch(() => null);
     if (status === null) return;
     await this.handle.terminate('the test is over');
+    if (status.undos.running !== null) await this.#server.environment.client.workflow.getHandle(status.undos.running.workflowId).terminate('the test is over').catch(() => undefined);
     if (status.running !== null) await this.#server.environment.client.workflow.getHandle(status.running.workflowId).terminate('the test is over').catch(() => undefined);
   }
 
