@@ -19,7 +19,7 @@ export interface TestS3 {
   readonly url: string;
   readonly pid: number;
   /** A place of its own in the test's bucket, with the key that may do everything. */
-  place(prefix: string): S3Place & { endpoint: string; credentials: { accessKeyId: string; secretAccessKey: string } };
+  place(prefix: string): S3Place & { endpoint: string; credentials: S3Key };
   stop(): Promise<void>;
 }
 
@@ -28,6 +28,11 @@ export const S3_SETUP_WAIT_MS = 1_800_000;
 
 export const TEST_BUCKET = 'errata-versions';
 
+interface S3Key {
+  accessKeyId: string;
+  secretAccessKey: string;
+}
+
 /** Keys that the server knows, and what they may do there. */
 export const TEST_KEYS = {
   writer: { accessKeyId: 'test-writer', secretAccessKey: 'secret-of-the-writer' },
@@ -35,25 +40,25 @@ export const TEST_KEYS = {
 } as const;
 
 /** Starts the server with its objects in `folder`/s3, on the ports of the last time where they are free, and a bucket; the caller stops it. */
-export async function startTestS3(folder: string): Promise<TestS3> {
+export async function startTestS3(folder: string, writer: S3Key = TEST_KEYS.writer): Promise<TestS3> {
   const data = path.join(folder, 's3');
   mkdirSync(path.join(data, 'objects'), { recursive: true });
   killOnExit(data);
   const executable = await installed();
   const ports = await freePorts(lastPorts(data));
   const configuration = path.join(data, 'keys.json');
-  const identity = (name: keyof typeof TEST_KEYS, actions: string[]) => ({ name, credentials: [{ accessKey: TEST_KEYS[name].accessKeyId, secretKey: TEST_KEYS[name].secretAccessKey }], actions });
-  writeFileSync(configuration, JSON.stringify({ identities: [identity('writer', ['Admin', 'Read', 'List', 'Write']), identity('reader', ['Read', 'List'])] }));
+  const identity = (name: string, { accessKeyId, secretAccessKey }: S3Key, actions: string[]) => ({ name, credentials: [{ accessKey: accessKeyId, secretKey: secretAccessKey }], actions });
+  writeFileSync(configuration, JSON.stringify({ identities: [identity('writer', writer, ['Admin', 'Read', 'List', 'Write']), identity('reader', TEST_KEYS.reader, ['Read', 'List'])] }));
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
   const url = `http://127.0.0.1:${ports.s3}`;
-  const client = new S3Client({ endpoint: url, region: 'us-east-1', forcePathStyle: true, credentials: TEST_KEYS.writer, maxAttempts: 1 });
+  const client = new S3Client({ endpoint: url, region: 'us-east-1', forcePathStyle: true, credentials: writer, maxAttempts: 1 });
   try {
     const { pid } = await startServerProcess({
       name: NAME,
       folder: data,
       executable,
       args: [
-        ...['-logtostderr=true', 'server', '-ip=127.0.0.1', '-ip.bind=127.0.0.1', `-dir=${path.join(data, 'objects')}`, '-master.telemetry=false', '-volume.max=100', '-master.volumeSizeLimitMB=1024'],
+        ...['-logtostderr=true', 'server', '-ip=127.0.0.1', '-ip.bind=127.0.0.1', `-dir=${path.join(data, 'objects')}`, '-master.telemetry=false', '-master.electionTimeout=1s', '-master.heartbeatInterval=100ms', '-volume.max=100', '-master.volumeSizeLimitMB=1024'],
         ...['-s3', `-s3.config=${configuration}`, '-s3.iam=false', '-s3.autoCreateBucket=false', '-s3.port.iceberg=0', '-s3.port.lance=0', `-s3.localSocket=${path.join(data, 's3.sock')}`, `-filer.localSocket=${path.join(data, 'filer.sock')}`],
         ...PARTS.flatMap((part) => [`-${part}.port=${ports[part]}`, `-${part}.port.grpc=${ports[`${part}.grpc`]}`]),
       ],
@@ -70,7 +75,7 @@ export async function startTestS3(folder: string): Promise<TestS3> {
     return {
       url,
       pid,
-      place: (prefix) => ({ bucket: TEST_BUCKET, prefix, endpoint: url, region: null, pathStyle: true, credentials: TEST_KEYS.writer }),
+      place: (prefix) => ({ bucket: TEST_BUCKET, prefix, endpoint: url, region: null, pathStyle: true, credentials: writer }),
       stop: async () => void (await stopServer(NAME, data, STOP_WAIT_MS)),
     };
   } finally {

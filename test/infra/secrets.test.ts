@@ -1,6 +1,6 @@
 /**
  * Every secret setting is given a value that stands nowhere else, and the whole system runs with them at level trace:
- * let in by a secured broker and a secured Temporal, and refused by them. The values are looked for in all that is
+ * let in by a secured broker, a secured Temporal and an S3 server, and refused by them. The values are looked for in all that is
  * written: logs, the system's state, the commands' output, version entries, workflow histories.
  */
 import { Connection } from '@temporalio/client';
@@ -19,12 +19,14 @@ import type { EmbeddedTemporal } from '../../infra/embedded/temporal.ts';
 import { homeFromEnvironment } from '../../infra/home.ts';
 import { startSystem, type RunningSystem } from '../../infra/supervisor.ts';
 import { fetchFromHub } from '../../model/checkpoint/hub.ts';
+import { S3Store } from '../../versions/s3-store.ts';
 import { Authority, written } from '../certificates.ts';
 import { invoke } from '../cli/invocation.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { OurProcess } from '../pipelines/our-process.ts';
 import { USER, startSecuredKafka, type SecuredKafka } from '../secured-kafka.ts';
 import { keyGate, type Gate } from '../secured-temporal.ts';
+import { S3_SETUP_WAIT_MS, startTestS3, TEST_KEYS, type TestS3 } from '../seaweed.ts';
 import { startTestTemporal } from '../servers.ts';
 
 const mark = (what: string): string => `hush${what}${randomBytes(9).toString('hex')}`;
@@ -37,6 +39,7 @@ const clientFiles = written(folder, 'errata', client);
 /** By environment variable. A new secret setting whose form is another must be given a value here. */
 const SECRETS: Record<string, string> = {
   ...Object.fromEntries(Object.values(SETTINGS).flatMap(({ variable, form }) => (form.secret === true ? [[variable, mark(variable.toLowerCase().replaceAll('_', ''))]] : []))),
+  ERRATA_ALERT_URL: `http://127.0.0.1:9/${mark('alert')}`,
   ERRATA_HUB_TOKEN: `hf_${mark('hub')}`,
   ERRATA_TEMPORAL_PAYLOAD_KEYS: `first:${randomBytes(32).toString('base64')},second:${randomBytes(32).toString('base64')}`,
 };
@@ -52,14 +55,19 @@ const SUBJECT = 'town 904171';
 let broker: SecuredKafka;
 let temporal: EmbeddedTemporal;
 let gate: Gate;
+let bucket: TestS3;
 beforeAll(async () => {
   mkdirSync(home);
   symlinkSync(path.join(homeFromEnvironment().root, 'tensorflow'), path.join(home, 'tensorflow'));
-  [broker, temporal] = await Promise.all([startSecuredKafka(folder, authority, SECRETS['ERRATA_KAFKA_SASL_PASSWORD']!), startTestTemporal(folder)]);
+  [broker, temporal, bucket] = await Promise.all([
+    startSecuredKafka(folder, authority, SECRETS['ERRATA_KAFKA_SASL_PASSWORD']!),
+    startTestTemporal(folder),
+    startTestS3(folder, { ...TEST_KEYS.writer, secretAccessKey: SECRETS['ERRATA_S3_SECRET_ACCESS_KEY']! }),
+  ]);
   gate = await keyGate(temporal.address, authority, SECRETS['ERRATA_TEMPORAL_API_KEY']!);
-});
+}, S3_SETUP_WAIT_MS);
 afterAll(async () => {
-  await Promise.allSettled([gate?.close(), broker?.stop(), temporal?.stop()]);
+  await Promise.allSettled([gate?.close(), broker?.stop(), temporal?.stop(), bucket?.stop()]);
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -67,6 +75,7 @@ function environment(more: Record<string, string> = {}): Record<string, string> 
   const { [REGISTRY]: _, ...secrets } = SECRETS;
   const authorityFile = path.join(folder, 'authority.pem');
   writeFileSync(authorityFile, authority.certificate);
+  const place = bucket.place('secrets');
   return {
     ...secrets,
     ERRATA_HOME: home,
@@ -84,6 +93,9 @@ function environment(more: Record<string, string> = {}): Record<string, string> 
     ERRATA_TEMPORAL_TLS_CA: authorityFile,
     ERRATA_TEMPORAL_TLS_CERTIFICATE: clientFiles.certificate,
     ERRATA_TEMPORAL_TLS_KEY: clientFiles.key,
+    ERRATA_VERSIONS: `s3://${place.bucket}/${place.prefix}`,
+    ERRATA_S3_ENDPOINT: place.endpoint,
+    ERRATA_S3_ACCESS_KEY_ID: place.credentials.accessKeyId,
     ERRATA_PORT: '0',
     ERRATA_BATCH_WAIT_MS: '200',
     // A model of random numbers learns what it is told, but with no manners.
@@ -107,6 +119,12 @@ function expectNothingHiddenIn(texts: Record<string, string>): void {
 function filesIn(root: string): Record<string, string> {
   const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   return Object.fromEntries(entries.map((entry) => [path.join(entry.parentPath, entry.name), readFileSync(path.join(entry.parentPath, entry.name), 'latin1')]));
+}
+
+async function objectsIn(store: S3Store): Promise<Record<string, string>> {
+  const objects: Record<string, string> = {};
+  for await (const name of store.list('')) objects[name] = Buffer.from((await store.get(name))!).toString('latin1');
+  return objects;
 }
 
 async function rawHistories(): Promise<string> {
@@ -143,6 +161,8 @@ describe('secrets', { timeout: 600_000 }, () => {
       expect(await errata(['doctor', '--json'])).toBe(0);
       expect(await errata(['doctor'])).toBe(0);
       expect(await errata(['log', '--json'])).toBe(0);
+      expect(await errata(['log'], { ERRATA_S3_SECRET_ACCESS_KEY: mark('wrong') })).toBe(1);
+      expect(await errata(['doctor'], { ERRATA_S3_SECRET_ACCESS_KEY: mark('wrong') })).toBe(1);
       expect(await errata(['show', '1', '--json'])).toBe(0);
       expect(await errata(['ask', `the old ${SUBJECT} is on`])).toBe(0);
       expect(await errata(['ask', `the old ${SUBJECT} is on`], { ERRATA_TOKEN: SECRETS['ERRATA_TOKEN']! })).not.toBe(0);
@@ -157,7 +177,7 @@ describe('secrets', { timeout: 600_000 }, () => {
     expect(histories).not.toContain(SUBJECT);
     const logs = filesIn(path.join(home, 'logs'));
     expect(Object.keys(logs)).toHaveLength(4);
-    const versions = filesIn(path.join(home, 'versions'));
+    const versions = await objectsIn(new S3Store(bucket.place('secrets')));
     expect(Object.values(versions).join()).toContain(SUBJECT);
     expect(told['errata status --json []']).toContain('"workflow"');
     expect(told['errata status --json ["ERRATA_KAFKA_SASL_PASSWORD","ERRATA_TEMPORAL_API_KEY"]']).toMatch(/Look at ERRATA_TEMPORAL_API_KEY.*|Look at ERRATA_KAFKA_SASL/);
