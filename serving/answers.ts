@@ -1,18 +1,23 @@
 /** Answers of a version of a lineage, with the gates that opened on the way and the corrections behind them. */
 import type { Engine, GeneratedToken, GenerateOptions, Generation } from '../model/engine.ts';
+import { STABLE_ALIAS } from '../schemas/alias.ts';
 import type { ActiveCorrection, History } from '../versions/history.ts';
 import { VersionUnknown } from '../versions/failures.ts';
 import { ensureHook } from '../versions/hook-pairs.ts';
 import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
 import type { Turns } from './turns.ts';
 
-/** A version by its number; 'base' is the model as it was, 'head' the version that is served. */
-export type VersionName = number | 'base' | 'head';
+/**
+ * A version by its number or by name: `base` is the model as it was, `served` what answers where nobody names a version,
+ * `head` the newest; they differ where the alias `stable` holds an older one.
+ */
+export type VersionName = number | 'base' | 'served' | 'head' | { alias: string };
 
 /** What can be asked for and is not there, or not now. */
 export type Unanswered =
   | { kind: 'unknown-lineage'; lineage: string }
   | { kind: 'unknown-version'; lineage: string; version: number; head: number }
+  | { kind: 'unknown-alias'; lineage: string; alias: string; aliases: string[] }
   | { kind: 'not-ready'; lineage: string; reason: string }
   | { kind: 'unsuitable-prompt'; reason: string }
   | { kind: 'full'; waiting: number }
@@ -101,11 +106,15 @@ export class Answers {
   async historyOf(lineage: string, version: VersionName): Promise<{ kind: 'history'; history: History; followed: FollowedLineage } | Unanswered> {
     const followed = this.#followed.get(lineage);
     if (followed === undefined) return { kind: 'unknown-lineage', lineage };
-    const { served } = followed;
-    if (served === null) return { kind: 'not-ready', lineage, reason: followed.fault ?? 'its version log is being read' };
-    if (version === 'head' || version === served.head.version) return { kind: 'history', history: served, followed };
+    const { served, head, aliases } = followed;
+    if (served === null || head === null) return { kind: 'not-ready', lineage, reason: followed.fault ?? 'its version log is being read' };
+    const word = typeof version === 'object' ? aliases.get(version.alias) : undefined;
+    if (typeof version === 'object' && word === undefined && version.alias !== STABLE_ALIAS) return { kind: 'unknown-alias', lineage, alias: version.alias, aliases: [...new Set([STABLE_ALIAS, ...aliases.keys()])] };
+    const named = typeof version !== 'object' ? version : version.alias === STABLE_ALIAS ? 'served' : (word?.version ?? 'head');
+    if (named === 'served' || named === served.head.version) return { kind: 'history', history: served, followed };
+    if (named === 'head' || named === head.head.version) return { kind: 'history', history: head, followed };
     try {
-      return { kind: 'history', history: await followed.log.at(version === 'base' ? 0 : version), followed };
+      return { kind: 'history', history: await followed.log.at(named === 'base' ? 0 : named), followed };
     } catch (fault) {
       if (fault instanceof VersionUnknown) return { kind: 'unknown-version', lineage, version: fault.version, head: fault.head };
       throw fault;

@@ -47,7 +47,7 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
     const checked = whyBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
     const { lineage, prompt } = checked.data;
-    const found = await explain(answers, { lineage, prompt, version: checked.data.version ?? 'head', tokensMax: checked.data.tokensMax, wanted: wantedBy(request) });
+    const found = await explain(answers, { lineage, prompt, version: checked.data.version ?? 'served', tokensMax: checked.data.tokensMax, wanted: wantedBy(request) });
     if (found.kind !== 'explanation') return refuseUnanswered(reply, found);
     const { kind: _, ...explanation } = found;
     return explanation;
@@ -89,7 +89,7 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
     const checked = blameBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
     const { lineage, prompts } = checked.data;
-    const found = await answers.historyOf(lineage, checked.data.version ?? 'head');
+    const found = await answers.historyOf(lineage, checked.data.version ?? 'served');
     if (found.kind !== 'history') return refuseUnanswered(reply, found);
     // It holds the model turn after turn; others come in between, but of its kind one is enough.
     if (blames >= AUDIT_LIMITS.blamesAtOnceMax) return refuseUnanswered(reply, { kind: 'full', waiting: turns.waiting + blames });

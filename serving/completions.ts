@@ -1,10 +1,12 @@
 /**
  * `POST /v1/completions` and `GET /v1/models` in OpenAI's form, so that existing clients can ask an edited model. The
- * model's name chooses the version: `<lineage>`, `<lineage>@<version>` or `<lineage>@base`.
+ * model's name chooses the version: `<lineage>` is what is served, `<lineage>@<version>` a version by its number,
+ * `<lineage>@<alias>` by an alias, `<lineage>@head` the newest and `<lineage>@base` the model as it was.
  */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { ALIAS_NAME } from '../schemas/alias.ts';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import type { GenerateOptions } from '../model/engine.ts';
 import { mayUse } from './access.ts';
@@ -55,7 +57,7 @@ export function completionRoutes(server: FastifyInstance, answers: Answers, foll
     if (!checked.success) return refuseBody(reply, checked.error);
     const body = checked.data;
     const model = parseModelName(body.model);
-    if (model === null) return refuse(reply, 404, 'unknown_model', `"${body.model.slice(0, 200)}" names no model: it is <lineage>, <lineage>@<version> or <lineage>@base.`, 'model');
+    if (model === null) return refuse(reply, 404, 'unknown_model', `"${body.model.slice(0, 200)}" names no model: it is <lineage>, or with @<version>, @<alias>, @head or @base behind it.`, 'model');
     const options: GenerateOptions = {
       tokensMax: body.max_tokens ?? TOKENS_DEFAULT,
       temperature: body.temperature ?? 1,
@@ -81,9 +83,12 @@ function lineageOfModel(body: unknown): string | undefined {
 
 /** Null for what is no model's name. */
 export function parseModelName(name: string): { lineage: string; version: VersionName } | null {
-  const [, lineage, version] = /^([^@]+)(?:@(base|\d{1,15}))?$/.exec(name) ?? [];
+  const [, lineage, version] = /^([^@]+)(?:@([^@]+))?$/.exec(name) ?? [];
   if (lineage === undefined || !LINEAGE_NAME.test(lineage)) return null;
-  return { lineage, version: version === undefined ? 'head' : version === 'base' ? 'base' : Number(version) };
+  if (version === undefined) return { lineage, version: 'served' };
+  if (version === 'base' || version === 'head') return { lineage, version };
+  if (/^\d{1,15}$/.test(version)) return { lineage, version: Number(version) };
+  return ALIAS_NAME.test(version) ? { lineage, version: { alias: version } } : null;
 }
 
 async function stream(reply: FastifyReply, head: object, includeUsage: boolean, answers: Answers, asked: Parameters<Answers['answer']>[0], metrics: ServingMetrics): Promise<FastifyReply> {

@@ -1,8 +1,12 @@
 /**
  * Follows the version logs and swaps each new HEAD in when its hook is built: until then the version before it answers,
- * and a request that has begun ends on the version it began with.
+ * and a request that has begun ends on the version it began with. Where the alias `stable` names a version, that one
+ * answers instead of HEAD, as soon as the word is read and for as long as it stands. Of a damaged log the last sound
+ * version answers, and the damage is told.
  */
 import type { Engine } from '../model/engine.ts';
+import { STABLE_ALIAS, type AliasWord } from '../schemas/alias.ts';
+import { BlobMissing, VersionLogDamaged } from '../versions/failures.ts';
 import type { History } from '../versions/history.ts';
 import { ensureHook } from '../versions/hook-pairs.ts';
 import { requireSameBase } from '../versions/same-base.ts';
@@ -29,12 +33,36 @@ export interface FollowedLineage {
   readonly log: VersionLog;
   /** The version that answers; null before the log was read for the first time. */
   readonly served: History | null;
-  /** Why the log or the hook of its HEAD could not be read the last time; null where they could. */
+  /** The newest version that can be read; null before the log was read for the first time. */
+  readonly head: History | null;
+  /** The last word on each alias. */
+  readonly aliases: ReadonlyMap<string, AliasWord>;
+  /** Why the log, the aliases or the hook that is due could not be read the last time; null where they could. */
   readonly fault: string | null;
 }
 
+/** The word that has a version served whatever HEAD is; null where HEAD is. */
+export function heldBy({ aliases }: Pick<FollowedLineage, 'aliases'>): (AliasWord & { version: number }) | null {
+  const word = aliases.get(STABLE_ALIAS);
+  return word === undefined || word.version === null ? null : { ...word, version: word.version };
+}
+
+/** What is told of a lineage wherever its state is shown. */
+export function standingOf({ lineage, served, head, aliases, fault }: FollowedLineage) {
+  const held = heldBy({ aliases });
+  return {
+    lineage,
+    version: served?.head.version ?? null,
+    head: head?.head.version ?? null,
+    held: held === null ? null : { alias: held.alias, version: held.version, reason: held.reason, by: held.by, since: new Date(held.at).toISOString() },
+    fault,
+  };
+}
+
+type Following = { -readonly [Name in keyof FollowedLineage]: FollowedLineage[Name] };
+
 export class FollowedLineages {
-  readonly #followed = new Map<string, { lineage: string; log: VersionLog; served: History | null; fault: string | null }>();
+  readonly #followed = new Map<string, Following>();
   readonly #dependencies: { engine: Engine; versions: Versions; turns: Turns; logger: Logger };
   readonly #pollEveryMs: number;
   #timer: NodeJS.Timeout | null = null;
@@ -45,7 +73,7 @@ export class FollowedLineages {
   constructor(dependencies: { engine: Engine; versions: Versions; turns: Turns; logger: Logger }, options: FollowerOptions) {
     this.#dependencies = dependencies;
     this.#pollEveryMs = options.pollEveryMs;
-    for (const lineage of options.lineages) this.#followed.set(lineage, { lineage, log: dependencies.versions.log(lineage), served: null, fault: null });
+    for (const lineage of options.lineages) this.#followed.set(lineage, { lineage, log: dependencies.versions.log(lineage), served: null, head: null, aliases: new Map(), fault: null });
   }
 
   get(lineage: string): FollowedLineage | undefined {
@@ -86,23 +114,60 @@ export class FollowedLineages {
     }
   }
 
-  async #lookAt(followed: { lineage: string; log: VersionLog; served: History | null; fault: string | null }): Promise<void> {
+  async #lookAt(followed: Following): Promise<void> {
+    try {
+      const { history: head, damage } = await followed.log.readSound();
+      const { aliases, damage: aliasesDamage } = await followed.log.readAliases();
+      followed.head = head;
+      followed.aliases = aliases.standing;
+      const due = Math.min(heldBy(followed)?.version ?? head.head.version, head.head.version);
+      // Where another version is still served, for want of a part of this one, it is tried again.
+      const hookFault = due === followed.served?.head.version ? null : await this.#swapIn(followed, due === head.head.version ? head : await followed.log.at(due));
+      this.#tell(followed, damage ?? aliasesDamage ?? hookFault);
+    } catch (fault) {
+      this.#tell(followed, fault);
+    }
+  }
+
+  /**
+   * Serves a version. Where a blob of it is damaged or gone, and nothing is served yet, the last version before the blob
+   * came in is, and the damage is returned.
+   */
+  async #swapIn(followed: Following, due: History): Promise<unknown> {
     const { engine, turns, logger } = this.#dependencies;
     const { lineage, log } = followed;
-    try {
-      const history = await log.read();
-      if (history.head.version !== followed.served?.head.version) {
+    let first: unknown = null;
+    // Each turn has a version below the one before.
+    for (let history = due; ; ) {
+      try {
         const { model, parameters } = await engine.describe();
         requireSameBase(history, { base: model, parameters });
         await turns.takeAlways(() => ensureHook(engine, log, history.active.values()));
-        logger.info({ lineage, version: history.head.version, before: followed.served?.head.version ?? null, corrections: history.active.size }, 'A version is served');
-        followed.served = history;
+      } catch (fault) {
+        const damaged = blobOf(fault);
+        const since = [...history.active.values()].filter(({ pairs }) => pairs.sha256 === damaged).map(({ version }) => version);
+        if (followed.served !== null || since.length === 0) throw fault;
+        first ??= fault;
+        history = await log.at(Math.min(...since) - 1);
+        continue;
       }
-      followed.fault = null;
-    } catch (fault) {
-      const reason = fault instanceof Error ? fault.message : String(fault);
-      if (reason !== followed.fault) logger.error({ lineage, served: followed.served?.head.version ?? null, reason }, 'The version log cannot be followed');
-      followed.fault = reason;
+      const held = heldBy(followed);
+      logger.info({ lineage, version: history.head.version, before: followed.served?.head.version ?? null, head: followed.head?.head.version ?? null, heldBy: held === null ? null : `${held.alias} (${held.reason})`, corrections: history.active.size }, 'A version is served');
+      followed.served = history;
+      return first;
     }
   }
+
+  #tell(followed: Following, fault: unknown): void {
+    const reason = fault === null ? null : fault instanceof Error ? fault.message : 'something was thrown that is no error';
+    if (reason !== null && reason !== followed.fault) this.#dependencies.logger.error({ lineage: followed.lineage, served: followed.served?.head.version ?? null, reason }, 'The version log cannot be followed');
+    followed.fault = reason;
+  }
+}
+
+/** The blob that is damaged or gone. */
+function blobOf(fault: unknown): string | null {
+  if (fault instanceof BlobMissing) return String(fault.facts['sha256']);
+  if (fault instanceof VersionLogDamaged) return /\/blobs\/[0-9a-f]{2}\/([0-9a-f]{64})$/.exec(String(fault.facts['objectName']))?.[1] ?? null;
+  return null;
 }

@@ -8,7 +8,7 @@ import { mayUse } from './access.ts';
 import { callerOf, forRole } from './admission.ts';
 import type { Answers } from './answers.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
-import type { FollowedLineages } from './followed-lineages.ts';
+import { standingOf, type FollowedLineages } from './followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
 import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
 
@@ -32,7 +32,7 @@ const compareBody = z.strictObject({
 
 export function lineageRoutes(server: FastifyInstance, answers: Answers, followed: FollowedLineages, metrics: ServingMetrics): void {
   server.get('/v1/lineages', forRole('read', 'own'), async (request) => ({
-    lineages: followed.all().filter(({ lineage }) => mayUse(callerOf(request), lineage)).map(({ lineage, served, fault }) => ({ lineage, version: served?.head.version ?? null, corrections: served?.active.size ?? null, fault })),
+    lineages: followed.all().filter(({ lineage }) => mayUse(callerOf(request), lineage)).map((one) => ({ ...standingOf(one), corrections: one.served?.active.size ?? null })),
   }));
 
   server.get<{ Params: { lineage: string } }>('/v1/lineages/:lineage/versions', forRole('read', lineageInPath), async (request, reply) => {
@@ -61,7 +61,7 @@ export function lineageRoutes(server: FastifyInstance, answers: Answers, followe
     if (!checked.success) return refuseBody(reply, checked.error);
     const { lineage, prompt, version, tokensMax } = checked.data;
     const asked = { lineage, prompt, options: { tokensMax, temperature: 0 }, wanted: () => !request.raw.socket.destroyed };
-    const after = await answers.answer({ ...asked, version: version ?? 'head' });
+    const after = await answers.answer({ ...asked, version: version ?? 'served' });
     if (after.kind !== 'answer') return refuseUnanswered(reply, after);
     metrics.answered(after);
     // Where no gate opened the answer is the base model's, bit for bit, and need not be asked for again.

@@ -1,7 +1,7 @@
 /** What the server tells Prometheus. Everything that knows prom-client is here. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Answer } from './answers.ts';
-import type { FollowedLineages } from './followed-lineages.ts';
+import { heldBy, type FollowedLineages } from './followed-lineages.ts';
 import type { Turns } from './turns.ts';
 
 export interface ServingMetrics {
@@ -29,6 +29,33 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
     registers,
     collect() {
       for (const { lineage, served } of followed.all()) if (served !== null) this.set({ lineage }, served.head.version);
+    },
+  });
+  new Gauge({
+    name: 'errata_newest_version',
+    help: 'The newest version that can be read; above errata_head_version where an alias holds an older one, or its hook is not built yet.',
+    labelNames: ['lineage'],
+    registers,
+    collect() {
+      for (const { lineage, head } of followed.all()) if (head !== null) this.set({ lineage }, head.head.version);
+    },
+  });
+  new Gauge({
+    name: 'errata_version_held',
+    help: '1 where the alias stable holds a version, whatever HEAD is; 0 where HEAD is served.',
+    labelNames: ['lineage'],
+    registers,
+    collect() {
+      for (const one of followed.all()) this.set({ lineage: one.lineage }, heldBy(one) === null ? 0 : 1);
+    },
+  });
+  new Gauge({
+    name: 'errata_log_fault',
+    help: '1 where the version log, its aliases or a hook could not be read the last time.',
+    labelNames: ['lineage'],
+    registers,
+    collect() {
+      for (const { lineage, fault } of followed.all()) this.set({ lineage }, fault === null ? 0 : 1);
     },
   });
   new Gauge({

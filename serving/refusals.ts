@@ -54,6 +54,8 @@ export function refuseUnanswered(reply: FastifyReply, unanswered: Unanswered): F
       return refuse(reply, 404, 'unknown_lineage', `There is no lineage "${unanswered.lineage}"; GET /v1/models lists what there is.`, 'model');
     case 'unknown-version':
       return refuse(reply, 404, 'unknown_version', `Lineage "${unanswered.lineage}" has no version ${unanswered.version}; its newest is ${unanswered.head}.`, 'model');
+    case 'unknown-alias':
+      return refuse(reply, 404, 'unknown_alias', `Lineage "${unanswered.lineage}" has no alias "${unanswered.alias}"; it has ${unanswered.aliases.join(', ')}.`, 'model');
     case 'not-ready':
       return refuse(reply, 503, 'not_ready', `Lineage "${unanswered.lineage}" cannot answer yet: ${unanswered.reason}.`);
     case 'unsuitable-prompt':

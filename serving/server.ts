@@ -9,7 +9,7 @@ import { Answers } from './answers.ts';
 import { auditRoutes } from './audit.ts';
 import { completionRoutes } from './completions.ts';
 import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
-import { FollowedLineages } from './followed-lineages.ts';
+import { FollowedLineages, standingOf } from './followed-lineages.ts';
 import { lineageRoutes } from './lineages.ts';
 import { servingMetrics } from './metrics.ts';
 import { refuse, refuseBytes } from './refusals.ts';
@@ -89,7 +89,7 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
   correctionRoutes(server, followed, dependencies.submit);
   server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
   server.get('/readyz', forAnyone(), async (request, reply) => {
-    const lineages = followed.all().map(({ lineage, served, fault }) => ({ lineage, version: served?.head.version ?? null, fault }));
+    const lineages = followed.all().map(standingOf);
     // A fault of the store is told, but what is served already goes on being served.
     const ready = lineages.every(({ version }) => version !== null);
     const status = ready ? 'ready' : 'not ready';

@@ -144,6 +144,16 @@ export class VersionLog {
     return this.#aliases;
   }
 
+  /** The aliases as far as they can be read, and the damage behind that. */
+  async readAliases(): Promise<{ aliases: Aliases; damage: VersionLogDamaged | null }> {
+    try {
+      return { aliases: await this.aliases(), damage: null };
+    } catch (fault) {
+      if (fault instanceof VersionLogDamaged) return { aliases: this.#aliases, damage: fault };
+      throw fault;
+    }
+  }
+
   /** Moves an alias to a version that there is. The same id twice is one move, whoever is killed in between. */
   async moveAlias({ takesBack, ...move }: AliasMove): Promise<AliasMoved> {
     const checked = aliasWordSchema.safeParse({ ...move, at: Date.now() });

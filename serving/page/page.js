@@ -143,9 +143,15 @@ function chooseFrom(head) {
   const kept = byId('version').value;
   const option = (value, text) => Object.assign(element('option', text), { value });
   const numbers = Array.from({ length: Math.min(head, VERSIONS_TO_CHOOSE_MAX) }, (_, i) => head - i);
-  byId('version').replaceChildren(option('', 'the newest version'), ...numbers.map((version) => option(String(version), `version ${version}`)), option('0', 'base model'));
+  byId('version').replaceChildren(option('', 'the version that is served'), ...numbers.map((version) => option(String(version), `version ${version}`)), option('0', 'base model'));
   byId('version').value = kept;
   if (byId('version').selectedIndex === -1) byId('version').value = '';
+}
+
+/** Where not the newest version answers, it says why. */
+function heldInWords({ version, head, held }) {
+  if (held !== null) return `, held by alias ${held.alias}${held.reason === '' ? '' : ` (${held.reason})`}; HEAD is ${head}`;
+  return head === version ? '' : `; HEAD is ${head}`;
 }
 
 /** Looks whether a version was committed since, and shows the list again if so. */
@@ -155,9 +161,9 @@ async function look() {
     const select = byId('lineage');
     if (select.options.length !== lineages.length) select.replaceChildren(...lineages.map(({ lineage }) => element('option', lineage)));
     const shown = lineages.find(({ lineage }) => lineage === select.value);
-    const news = shown === undefined ? null : `${shown.lineage}@${shown.version}`;
+    const news = shown === undefined ? null : `${shown.lineage}@${shown.version} of ${shown.head} ${shown.held?.since}`;
     if (shown !== undefined && shown.version !== null && news !== newest) {
-      byId('head').textContent = `version ${shown.version}, ${shown.corrections} correction${shown.corrections === 1 ? '' : 's'}`;
+      byId('head').textContent = `version ${shown.version}, ${shown.corrections} correction${shown.corrections === 1 ? '' : 's'}${heldInWords(shown)}`;
       await showVersions();
       newest = news;
     }
