@@ -100,7 +100,7 @@ class Planner {
     const later = holders.find(({ issuedAt }) => issuedAt > correction.issuedAt);
     if (later !== undefined) return this.#settle(revision, 'SUPERSEDED', `"${later.correctionId}", committed in version ${later.version}, was issued later`, { version: later.version });
     if (word !== undefined && (holder === undefined || word.issuedAt > holder.issuedAt)) {
-      if (word.issuedAt > correction.issuedAt) return this.#settle(revision, 'SUPERSEDED', `"${word.id}", ${word.because === 'retracted' ? 'which retracted the fact' : `which was ${word.because}`}, was issued later`, { version: word.version });
+      if (word.issuedAt > correction.issuedAt) return this.#settle(revision, 'SUPERSEDED', laterWord(word), { version: word.version });
       if (word.because === 'contradicted' && word.issuedAt === correction.issuedAt) {
         return this.#settle(revision, 'QUARANTINED', `issued at the same time as corrections that contradict each other ("${word.id}" is one)`, { measured: contradictionMeasured(correction.issuedAt, 1) });
       }
@@ -161,6 +161,11 @@ class Planner {
   #settle(revision: FactRevision, status: Outcome['status'], reason: string, more: Partial<Outcome> = {}): void {
     this.#plan.settled.push(outcomeOf(revision, this.#batch, { status, reason, decidedAt: this.#decidedAt, ...more }));
   }
+}
+
+function laterWord({ id, because }: FactNote): string {
+  if (because === 'reverted') return `"${id}", which reverted a later correction of the fact, stands`;
+  return `"${id}", ${because === 'retracted' ? 'which retracted the fact' : `which was ${because}`}, was issued later`;
 }
 
 export function outcomeOf(
