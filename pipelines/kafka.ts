@@ -214,6 +214,11 @@ export class KafkaCluster {
     });
   }
 
+  /** How many members a group has now; 0 for one that there is not. */
+  async membersOf(group: string): Promise<number> {
+    return await this.#administrate(async (admin) => (await admin.describeGroups([group])).groups[0]?.members.length ?? 0);
+  }
+
   async sender(): Promise<RecordSender> {
     const ledger: PartitionLedger = new WeakMap();
     const sender = new Sender(ledger, async () => {

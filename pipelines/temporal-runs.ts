@@ -93,11 +93,11 @@ export class TemporalRuns {
     } while (nextPageToken !== null);
   }
 
-  /** How a run stands, the latest where none is named, and what it waits for; null where Temporal has none. */
-  async describe(workflowId: string, runId?: string): Promise<{ run: WorkflowRun; pending: PendingActivity[] } | null> {
+  /** How a run stands, the latest where none is named, what it waits for, and how often its next step was tried in vain; null where Temporal has none. */
+  async describe(workflowId: string, runId?: string): Promise<{ run: WorkflowRun; pending: PendingActivity[]; taskAttempts: number } | null> {
     const found = await this.#found(() => this.#client.workflowService.describeWorkflowExecution({ namespace: this.#namespace, execution: { workflowId, ...(runId === undefined ? {} : { runId }) } }));
     if (!found?.workflowExecutionInfo) return null;
-    return { run: runOf(found.workflowExecutionInfo), pending: (found.pendingActivities ?? []).map(pendingOf) };
+    return { run: runOf(found.workflowExecutionInfo), pending: (found.pendingActivities ?? []).map(pendingOf), taskAttempts: found.pendingWorkflowTask?.attempt ?? 0 };
   }
 
   /** The whole history of a run; null where Temporal has none. */
