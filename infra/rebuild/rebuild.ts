@@ -15,12 +15,13 @@ import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { RecordFormat } from '../../pipelines/record-format.ts';
 import { topicsOf } from '../../pipelines/topics.ts';
 import { batchIdOf } from '../../pipelines/workflows/batch-id.ts';
+import { BlobMissing, VersionLogDamaged } from '../../versions/failures.ts';
 import type { StoredEntry } from '../../versions/history.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { editBatchHere } from './edited-batch.ts';
 import { checkWords, lineageOf, type CheckedWords } from './kafka-words.ts';
-import { rebuiltBy, reproduceVersion, type KnownTargets } from './reproduced-version.ts';
+import { rebuiltBy, reproduceVersion, type KnownTargets, type Reproduced } from './reproduced-version.ts';
 import { compareVersions, type LineageReproduction } from './reproduction.ts';
 import { addedRevisions, distinct, retractionsOf, searchesOf } from './source-words.ts';
 import { spoolRecords } from './spooled-records.ts';
@@ -83,6 +84,12 @@ export class RebuildRefused extends ErrataFailure {
   constructor(message: string, hint: string) {
     super(message, {}, hint);
   }
+}
+
+/** What the source no longer has ends a rebuild that was asked for anyway, with what could be made before it. */
+function unreadable(fault: unknown): Reproduced {
+  if (fault instanceof VersionLogDamaged || fault instanceof BlobMissing) return { kind: 'refused', reasons: [fault.message] };
+  throw fault;
 }
 
 /** Refused corrections named in a report. */
@@ -162,7 +169,7 @@ class Rebuild {
       const place = await this.#placeOf(stored);
       await this.#stagesFor(stored.entry.batchId, known);
       const context = { source: this.#source, rebuilt: this.#rebuilt, verdict: this.#request.settings.verdict, reword: this.#reword };
-      const made = stored.entry.undo === undefined ? await reproduceVersion(place, stored, known, context) : (await undoAgain(place, stored, context)).result;
+      const made = await (stored.entry.undo === undefined ? reproduceVersion(place, stored, known, context) : undoAgain(place, stored, context).then(({ result: undone }) => undone)).catch(unreadable);
       if (made.kind !== 'made') {
         result.stopped = { version, reasons: made.kind === 'refused' ? made.reasons : ['nothing of what it undid is there'] };
         return;
