@@ -9,7 +9,7 @@ import type { TargetSearch } from '../schemas/editing.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { aliasWordName } from './aliases.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { emptyHistory, extended, faultsOfEntry, type History } from './history.ts';
+import { emptyHistory, extended, faultsOfEntry, type History, type StoredEntry } from './history.ts';
 import type { ObjectStore } from './object-store.ts';
 import { decodePairs, type StoredPairs } from './pairs.ts';
 import { hashed, unsealed } from './sealed.ts';
@@ -87,27 +87,47 @@ class Verifier {
   async #log(names: readonly string[], hashes: string[]): Promise<History> {
     let history = emptyHistory(this.#lineage);
     const batches = new Map<string, number>();
-    for (const [i, name] of names.entries()) {
-      if (name !== entryName(this.#lineage, i + 1)) {
-        this.#found(name, `stands where version ${i + 1} is due; nothing from here on can be used`);
-        break;
+    // Piece by piece: what an entry follows is a matter of one after the other, what is read for it is not.
+    for (let first = 0, whole = true; whole && first < names.length; first += OBJECTS_AT_ONCE_MAX) {
+      const piece = names.slice(first, first + OBJECTS_AT_ONCE_MAX);
+      const fetched = await Promise.all(piece.map((name) => this.#get(name)));
+      const sound: { name: string; entry: VersionEntry }[] = [];
+      for (const [i, name] of piece.entries()) {
+        const next = this.#entryAfter(history, name, fetched[i]!, batches, hashes);
+        whole = next !== null;
+        if (next === null) break;
+        history = extended(history, [next]);
+        sound.push({ name, entry: next.entry });
       }
-      const bytes = (await this.#get(name))!;
-      const hash = sha256(bytes);
-      hashes.push(hash);
-      const entry = this.#entry(name, bytes);
-      if (entry === null) break;
-      const faults = faultsOfEntry(history, entry);
-      const earlier = batches.get(entry.batchId);
-      if (earlier !== undefined) faults.push(`batch "${entry.batchId}" already made version ${earlier}`);
-      batches.set(entry.batchId, entry.version);
-      for (const fault of faults) this.#found(name, fault);
-      if (faults.length > 0) break;
-      await this.#blobsOf(name, entry);
-      await this.#restored(name, entry);
-      history = extended(history, [{ entry, hash }]);
+      await each(sound, async ({ name, entry }) => {
+        await this.#blobsOf(name, entry);
+        await this.#restored(name, entry);
+      });
     }
     return history;
+  }
+
+  /** The entry, where it is sound and follows; its hash is noted wherever it stands in its place. */
+  #entryAfter(history: History, name: string, bytes: Uint8Array | null, batches: Map<string, number>, hashes: string[]): StoredEntry | null {
+    const due = history.head.version + 1;
+    if (name !== entryName(this.#lineage, due)) {
+      this.#found(name, `stands where version ${due} is due; nothing from here on can be used`);
+      return null;
+    }
+    if (bytes === null) {
+      this.#found(name, 'it is gone');
+      return null;
+    }
+    const hash = sha256(bytes);
+    hashes.push(hash);
+    const entry = this.#entry(name, bytes);
+    if (entry === null) return null;
+    const faults = faultsOfEntry(history, entry);
+    const earlier = batches.get(entry.batchId);
+    if (earlier !== undefined) faults.push(`batch "${entry.batchId}" already made version ${earlier}`);
+    batches.set(entry.batchId, entry.version);
+    for (const fault of faults) this.#found(name, fault);
+    return faults.length > 0 ? null : { entry, hash };
   }
 
   #entry(name: string, bytes: Uint8Array): VersionEntry | null {
@@ -286,11 +306,11 @@ function reasonOf(fault: unknown): string {
   return fault instanceof Error ? fault.message : String(fault);
 }
 
-async function each(names: readonly string[], work: (name: string) => Promise<void>): Promise<void> {
-  const queue = [...names];
+async function each<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  let next = 0;
   await Promise.all(
-    Array.from({ length: Math.min(OBJECTS_AT_ONCE_MAX, queue.length) }, async () => {
-      for (let name = queue.shift(); name !== undefined; name = queue.shift()) await work(name);
+    Array.from({ length: Math.min(OBJECTS_AT_ONCE_MAX, items.length) }, async () => {
+      while (next < items.length) await work(items[next++]!);
     }),
   );
 }
