@@ -1,5 +1,7 @@
 /** The version logs of all lineages in one object store. */
 import { LINEAGE_NAME } from '../schemas/correction.ts';
+import { checkAudit, type AuditCheck } from './audit-check.ts';
+import { auditLines } from './audit-export.ts';
 import { FileStore } from './file-store.ts';
 import { HistoryArchive } from './history-archive.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -32,6 +34,16 @@ export class Versions {
   /** Everything about a lineage that is not as the specification has it. */
   async verify(lineage: string, progress?: (objects: number) => void): Promise<Verification> {
     return await verifyLineage(this.#store, lineage, progress);
+  }
+
+  /** The lines of the file with which a lineage is audited elsewhere. */
+  audit(lineage: string, about: Parameters<typeof auditLines>[2]): AsyncIterable<Uint8Array> {
+    return auditLines(this.#store, this.log(lineage), about);
+  }
+
+  /** Whether such a file is whole and unchanged, and says what this store says. */
+  async checkAudit(lines: AsyncIterable<Uint8Array>, fileHash: Parameters<typeof checkAudit>[2]): Promise<AuditCheck> {
+    return await checkAudit(lines, this.#store, fileHash);
   }
 
   /** Lineages that have at least one version or blob, ascending. Walks the whole store. */
