@@ -1,6 +1,8 @@
 import type { PartitionLag } from '../../pipelines/kafka.ts';
 import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { Configuration } from '../../infra/configuration.ts';
+import type { AliasWord } from '../../schemas/alias.ts';
+import { undoInWords } from '../undo-text.ts';
 import { attached, type SystemState } from '../../infra/system-state.ts';
 import { openVersions } from '../../infra/open-versions.ts';
 import type { Clients } from '../clients.ts';
@@ -9,11 +11,14 @@ import { EXIT, type CommandSpecification } from '../command.ts';
 import { duration, type Output } from '../output.ts';
 
 const ASK_WAIT_MS = 8_000;
+const UNDOS_SHOWN_MAX = 3;
 
 interface LineageReport {
   lineage: string;
   head: { version: number; hash: string | null };
   corrections: number;
+  /** The last word on each alias; `stable` is what is served where a request names no version. */
+  aliases: AliasWord[];
   /** Null where Temporal or the workflow does not answer; the reason is in `problems`. */
   workflow: LineageStatus | null;
   lag: PartitionLag[] | null;
@@ -31,7 +36,7 @@ interface StatusReport {
 const status: CommandSpecification<object> = {
   usage: 'status',
   summary: 'show what runs, what waits and where HEAD stands',
-  description: 'Shows the processes and servers of this data folder, and for each lineage its HEAD, how far ingest is behind in Kafka, what waits in the buffer and which batch is being edited. Exit code 3 when nothing runs (HEAD is shown all the same).',
+  description: 'Shows the processes and servers of this data folder, and for each lineage its HEAD, how far ingest is behind in Kafka, what waits in the buffer and which batch is being edited, whether it is frozen and how that ends, where its aliases stand and what was undone. Exit code 3 when nothing runs (HEAD is shown all the same).',
   examples: [
     ['status', 'the state of everything'],
     ['status --json', 'the same for a program'],
@@ -56,8 +61,10 @@ async function reportOf(configuration: Configuration, system: SystemState | null
   const asked = await answersOf(configuration, running, problems);
   const lineages: LineageReport[] = [];
   for (const lineage of configuration.lineages) {
-    const history = await versions.log(lineage).read();
-    lineages.push({ lineage, head: history.head, corrections: history.active.size, workflow: asked.get(lineage)?.workflow ?? null, lag: asked.get(lineage)?.lag ?? null });
+    const log = versions.log(lineage);
+    const history = await log.read();
+    const { aliases } = await log.readAliases();
+    lineages.push({ lineage, head: history.head, corrections: history.active.size, aliases: [...aliases.standing.values()], workflow: asked.get(lineage)?.workflow ?? null, lag: asked.get(lineage)?.lag ?? null });
   }
   return { home: configuration.home, running, system, lineages, problems };
 }
@@ -128,6 +135,10 @@ function describe(output: Output, report: StatusReport): string {
   for (const lineage of report.lineages) {
     lines.push('', `${bold(`Lineage ${lineage.lineage}`)}`);
     lines.push(`  HEAD          ${lineage.head.version === 0 ? 'version 0, the base model' : `version ${lineage.head.version} (${lineage.head.hash?.slice(0, 8)}), ${lineage.corrections} corrections hold`}`);
+    for (const { alias, version, reason, by } of lineage.aliases) {
+      lines.push(`  alias         ${alias} ${version === null ? 'follows HEAD' : yellow(`is held on ${version === 0 ? 'the base model' : `version ${version}`}`)}${reason === '' ? '' : `: ${reason}`} ${dim(`(${by})`)}`);
+      if (version !== null) lines.push(`                ${dim('→')} errata alias ${alias} head --lineage ${lineage.lineage}`);
+    }
     if (lineage.lag !== null) lines.push(`  Kafka         ${lineage.lag.reduce((sum, { lag }) => sum + lag, 0)} records not yet taken ${dim(`(${lineage.lag.map(({ partition, lag }) => `${partition}: ${lag}`).join(', ')})`)}`);
     if (lineage.workflow !== null) {
       const { workflow } = lineage;
@@ -135,7 +146,12 @@ function describe(output: Output, report: StatusReport): string {
       lines.push(`  batch         ${workflow.running === null ? 'none' : `${workflow.running.batchId}, ${workflow.running.revisions} revisions, for ${duration(Date.now() - workflow.running.startedAt)}`}  ${dim(`(${workflow.batches} so far)`)}`);
       const outcomes = Object.entries(workflow.outcomes).filter(([, count]) => count > 0);
       if (outcomes.length > 0) lines.push(`  outcomes      ${outcomes.map(([name, count]) => `${name.toLowerCase().replaceAll('_', ' ')} ${count}`).join(', ')}`);
-      if (workflow.frozen !== null) lines.push(`  ${red('frozen')}        ${workflow.frozen.reason}`);
+      if (workflow.held !== null) lines.push(`  ${red('kept batch')}    ${workflow.held.batchId}, ${workflow.held.revisions} revisions, failed ${workflow.held.attempts} times ${dim(`(${workflow.held.workflowId})`)}`);
+      const { undos } = workflow;
+      if (undos.running !== null) lines.push(`  undo          ${undoInWords(undos.running)}, under way ${dim(`(${undos.running.workflowId})`)}`);
+      for (const undo of undos.waiting) lines.push(`  undo          ${undoInWords(undo)}, waits`);
+      for (const undo of undos.ended.slice(-UNDOS_SHOWN_MAX)) lines.push(`  undo          ${undoInWords(undo)}: ${undo.kind === 'undone' ? `done in version ${undo.version}` : `${undo.kind === 'nothing' ? 'nothing to do' : undo.kind}, ${undo.reason ?? ''}`} ${dim(`(${duration(Date.now() - undo.endedAt)} ago)`)}`);
+      if (workflow.frozen !== null) lines.push(`  ${red('frozen')}        for ${duration(Date.now() - workflow.frozen.since)}: ${workflow.frozen.reason}`, `                ${dim('→')} errata resume --lineage ${lineage.lineage}`);
     }
   }
   for (const problem of report.problems) lines.push(`${yellow('!')} ${problem}`);

@@ -166,7 +166,7 @@ describe('an undo', () => {
         await versionsOf(world, 'a');
         await world.askUndo(world.order('u1', { kind: 'version', version: 1 }));
         const { undos } = await world.statusWhere((status) => status.undos.ended.length === 1);
-        expect(undos.ended).toMatchObject([{ id: 'u1', kind: 'failed', reason: expect.stringContaining('statistics') }]);
+        expect(undos.ended).toMatchObject([{ id: 'u1', kind: 'failed', reason: expect.stringContaining('statistics') as string }]);
         await versionsOf(world, 'b', 'c');
         broken = false;
         expect(await world.undo('u1-again', { kind: 'version', version: 1 })).toMatchObject({ kind: 'undone' });
