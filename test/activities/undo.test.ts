@@ -16,7 +16,7 @@ function fresh(store = new MemoryStore()) {
   const versions = new Versions(store);
   const activities = { ...createEditActivities({ engine: new FakeEngine(), versions }), ...createLedgerActivities({ versions }) };
   const told: Outcome[] = [];
-  const { announce } = announceActivities({ announcer: { announceVersion: async () => undefined, announceOutcomes: async (_, outcomes) => void told.push(...outcomes) }, versions });
+  const announcing = announceActivities({ announcer: { announceVersion: async () => undefined, announceOutcomes: async (_, outcomes) => void told.push(...outcomes) }, versions });
   let batches = 0;
   return {
     store,
@@ -24,7 +24,7 @@ function fresh(store = new MemoryStore()) {
     activities,
     log: versions.log(LINEAGE),
     told,
-    announce: (version: number | null, outcomes: Outcome[] = []) => announce({ lineage: LINEAGE, outcomes, version }),
+    announce: (version: number | null, outcomes: Outcome[] = []) => announcing.announce({ lineage: LINEAGE, outcomes, version }),
     batch: async (...revisions: Parameters<typeof runBatch>[2]) => {
       const run = await runBatch(activities, `b${(batches += 1)}`, revisions);
       if (run.staged.rows.length + run.plan.removals.length > 0) await run.commit();

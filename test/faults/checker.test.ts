@@ -15,13 +15,15 @@ const outcomeCodec = recordCodec('correction-outcome');
 const versionCodec = recordCodec('hook-version');
 
 let sound: World;
+let undone: World;
 beforeAll(async () => {
   sound = await smallWorld();
+  undone = await smallWorld({ undone: true });
 });
 
 /** The violations of the world with a bug in it. */
-function violationsOf(plant: (world: World) => void): string[] {
-  const world = structuredClone(sound);
+function violationsOf(plant: (world: World) => void, of = sound): string[] {
+  const world = structuredClone(of);
   // A clone of a Buffer is a plain array of bytes.
   for (const topic of [world.corrections, world.deadLetters, world.outcomes, world.versions]) for (const record of topic) Object.assign(record, { key: record.key && Buffer.from(record.key), value: record.value && Buffer.from(record.value) });
   for (const [name, bytes] of world.store) world.store.set(name, Buffer.from(bytes));
@@ -175,3 +177,25 @@ function detailsOf(world: World, version: number, change: (details: { id: string
   world.store.set(`lineages/l/blobs/${now.sha256.slice(0, 2)}/${now.sha256}`, bytes);
   rewrite(world, version, (entry) => (entry.probes.details = now));
 }
+
+describe('the checker, where something was undone', () => {
+  it('has nothing to say of a sound world', () => {
+    const findings = check(undone, DEFAULT_LINEAGE_SETTINGS.verdict);
+    expect(findings.violations).toEqual([]);
+    expect(undone.versions).toHaveLength(4);
+    expect(findings.fates).toMatchObject({ committed: 2, retracted: 3 });
+  });
+
+  const aliasName = (number: number): string => `lineages/l/aliases/${String(number).padStart(20, '0')}.json`;
+  it.each<[string, (world: World) => void, RegExp]>([
+    ['a correction brought back with other words', (world) => rewrite(world, 4, (entry) => void (entry.added[0]!.target = 'Rome')), /version 4: it brings a2 back with other words than it had/],
+    ['a correction brought back with the pairs of another', (world) => rewrite(world, 3, (entry) => ([entry.added[0]!.row, entry.added[1]!.row] = [1, 0])), /version 3: it brings a back with other pairs than it had/],
+    ['a correction brought back that was never there', (world) => rewrite(world, 3, (entry) => void (entry.added[0]!.origin!.row = 2)), /version 3: it brings a back, which version 1 did not add in row 2/],
+    ['an undo that takes out as a batch does', (world) => rewrite(world, 3, (entry) => void (entry.removed[0]!.because = 'superseded')), /version 3: it is undo u2, and a2 was superseded by undo:u2/],
+    ['a batch that reverts', (world) => rewrite(world, 2, (entry) => void (entry.removed[0]!.because = 'reverted')), /version 2: it reverts a, and is no undo/],
+    ['a batch that brings back', (world) => rewrite(world, 4, (entry) => void delete entry.undo), /version 4: it brings a2 back, and is no undo/],
+    ['what was undone told as if it held', (world) => changeOutcomes(world, (outcome) => (outcome.revisionId === 'a' && outcome.version === 4 ? null : outcome)), /\(a\) was told to be COMMITTED 1, SUPERSEDED 2, COMMITTED 3; version 3 added it and version 4 removed it/],
+    ['a word on an alias that is gone', (world) => void world.store.delete(aliasName(1)), /aliases\/0+2\.json stands where word 1 on the aliases is due/],
+    ['a changed word on an alias', (world) => world.store.set(aliasName(1), Buffer.from(world.store.get(aliasName(1))!.toString().replace('"version":2', '"version":1'))), /aliases\/0+1\.json is not what it was sealed as/],
+  ])('finds %s', (_, plant, found) => expect(violationsOf(plant, undone)).toContainEqual(expect.stringMatching(found)));
+});

@@ -165,10 +165,10 @@ function dueFor({ kind, id, record }: Asked, chain: Chain): { last: Outcome['sta
   }
   const held = chain.corrections.get(id);
   if (held === undefined || held.record !== record) return { last: ['SUPERSEDED', 'QUARANTINED', 'DUPLICATE'], version: null, before: [], because: 'no version added this record' };
-  if (held.removed === null) return { last: ['COMMITTED'], version: held.added, before: [], because: `version ${held.added} added it and it holds` };
+  const [before, now] = [held.told.slice(0, -1), held.told.at(-1)!.split(' ')[0] as Outcome['status']];
+  if (held.removed === null) return { last: [now], version: held.added, before, because: `version ${held.added} added it and it holds` };
   const { version, because, by } = held.removed;
-  const last: Outcome['status'] = because === 'superseded' ? 'SUPERSEDED' : because === 'contradicted' ? 'QUARANTINED' : 'RETRACTED';
-  return { last: [last], version, before: [`COMMITTED ${held.added}`], because: `version ${held.added} added it and version ${version} removed it (${because}, ${by})` };
+  return { last: [now], version, before, because: `version ${held.added} added it and version ${version} removed it (${because}, ${by})` };
 }
 
 function checkDuplicates(asked: ReadonlyMap<string, Asked>, fates: ReadonlyMap<string, string>, fault: (sentence: string) => void): void {
@@ -203,12 +203,13 @@ function checkVersionsTold({ versions }: World, chain: Chain, fault: (sentence: 
   for (const { entry } of chain.entries) if (!told.has(entry.version)) fault(`Versions: version ${entry.version} was never announced.`);
 }
 
-/** Of corrections of one time that contradict each other none may hold; a quarantined one leaves open what holds instead. */
+/** Of corrections of one time that contradict each other none may hold; a quarantined one leaves open what holds instead, and so does an operator who undid something. */
 function checkNewestHolds(asked: ReadonlyMap<string, Asked>, fates: ReadonlyMap<string, string>, chain: Chain, fault: (sentence: string) => void): void {
   const facts = new Map<string, Asked[]>();
   for (const question of asked.values()) facts.set(question.factKey, [...(facts.get(question.factKey) ?? []), question]);
   const holds = new Map([...chain.corrections.values()].filter(({ removed }) => removed === null).map((held) => [held.factKey, held]));
   for (const [factKey, questions] of facts) {
+    if (chain.undone.has(factKey)) continue;
     const latest = Math.max(...questions.map(({ issuedAt }) => issuedAt));
     const newest = questions.filter(({ issuedAt }) => issuedAt === latest);
     const holder = holds.get(factKey);

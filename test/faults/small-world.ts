@@ -8,11 +8,13 @@ import { revisionIssuedAt, type CorrectionRevision, type FactRevision, type Retr
 import type { Outcome } from '../../schemas/editing.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction, runBatch, TOPIC } from '../activities/corrections.ts';
+import { runUndo, undoRequest } from '../activities/undoing.ts';
 import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
 import type { TopicRecord, World } from './read-world.ts';
 
-export async function smallWorld(): Promise<World> {
+/** `undone`: an operator undid the second version, and undid that, and moved an alias. */
+export async function smallWorld({ undone = false }: { undone?: boolean } = {}): Promise<World> {
   const store = new MemoryStore();
   const versions = new Versions(store);
   const world: World = { lineage: LINEAGE, corrections: [], deadLetters: [], outcomes: [], versions: [], offsets: [], store: new Map() };
@@ -43,6 +45,13 @@ export async function smallWorld(): Promise<World> {
   const [a, b, c] = [correction('a'), correction('b'), correction('c')];
   await edit('batch-1', [a, b, c], [correction('weak', { target: MISBEHAVING.ineffective })]);
   await edit('batch-2', [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), retraction(b), correction('c')]);
+  if (undone) {
+    for (const version of [2, 3]) {
+      await runUndo(activities, undoRequest(`u${version}`, { kind: 'version', version }));
+      await announcing.announce({ lineage: LINEAGE, outcomes: [], version: version + 1 });
+    }
+    for (const [id, version] of [['1', 2], ['2', null]] as const) await versions.log(LINEAGE).moveAlias({ alias: 'stable', version, reason: 'why', by: 'ops', id });
+  }
   const garbage: TopicRecord = { partition: 1, offset: '0', timestamp: 0, key: Buffer.from('k'), value: Buffer.from('garbage'), headers: {} };
   world.corrections.push(garbage);
   const letter = deadLetter({ ...garbage, topic: TOPIC, headers: {} }, { className: 'UndecodableRecord', message: 'it is no Avro' });

@@ -15,13 +15,18 @@ export interface Held {
   target: string;
   /** `<partition>-<offset>` of its record. */
   record: string;
+  /** The version that it holds since, or held last. */
   added: number;
   removed: { version: number; because: string; by: string } | null;
+  /** What was said of it, in order, up to what is said of it now: `COMMITTED 3`. */
+  told: string[];
 }
 
 export interface Chain {
   entries: { entry: VersionEntry; hash: string }[];
   corrections: Map<string, Held>;
+  /** Facts that an undo changed: of these the newest need not hold. */
+  undone: Set<string>;
   retractions: Map<string, { version: number; record: string }>;
 }
 
@@ -31,7 +36,7 @@ const versionName = (lineage: string, version: number): string => `lineages/${li
 /** Reads the chain of a lineage and reports what is wrong with it, each fault as a sentence. */
 export function readChain(store: ReadonlyMap<string, Buffer>, lineage: string, settings: VerdictSettings, fault: (sentence: string) => void): Chain {
   checkNames(store, lineage, fault);
-  const chain: Chain = { entries: [], corrections: new Map(), retractions: new Map() };
+  const chain: Chain = { entries: [], corrections: new Map(), undone: new Set(), retractions: new Map() };
   const active = new Map<string, Held>();
   const batches = new Map<string, number>();
   const count = [...store.keys()].filter((name) => name.startsWith(`lineages/${lineage}/log/`)).length;
@@ -58,11 +63,64 @@ export function readChain(store: ReadonlyMap<string, Buffer>, lineage: string, s
     // Probes first: what held before it is what they were measured against.
     checkProbes(store, entry, settings, active.size, say);
     checkPairs(store, entry, say);
+    checkUndo(store, entry, chain, say);
     fold(entry, chain, active, say);
     if (entry.corrections !== active.size) say(`it counts ${entry.corrections} corrections, and ${active.size} hold`);
     chain.entries.push({ entry, hash: sha256(bytes) });
   }
+  checkAliases(store, lineage, chain.entries.length, fault);
   return chain;
+}
+
+/** What comes back is what was there: its texts, its record and the bytes of its row, which are those that a version without an undo gave it. */
+function checkUndo(store: ReadonlyMap<string, Buffer>, entry: VersionEntry, chain: Chain, say: (what: string) => void): void {
+  const { undo, added, removed, retractions, batchId } = entry;
+  if (undo === undefined) {
+    for (const { correctionId, origin } of added) if (origin !== undefined) say(`it brings ${correctionId} back, and is no undo`);
+    for (const { correctionId, because } of removed) if (because === 'reverted') say(`it reverts ${correctionId}, and is no undo`);
+    return;
+  }
+  if (batchId !== `undo-${undo.id}`) say(`it is undo ${undo.id}, and of batch ${batchId}`);
+  if (retractions.length > 0) say('it is an undo that carries out retractions');
+  for (const { correctionId, because, by } of removed) if (because !== 'reverted' || by !== `undo:${undo.id}`) say(`it is undo ${undo.id}, and ${correctionId} was ${because} by ${by}`);
+  for (const { row, origin, ...correction } of added) {
+    const first = chain.entries[(origin?.version ?? 0) - 1]?.entry;
+    const { row: firstRow, origin: earlier, ...original } = first?.added.find(({ correctionId }) => correctionId === correction.correctionId) ?? {};
+    if (origin === undefined || first === undefined || earlier !== undefined || firstRow !== origin.row) say(`it brings ${correction.correctionId} back, which version ${origin?.version ?? 'none'} did not add in row ${origin?.row ?? 'none'}`);
+    else if (JSON.stringify(original) !== JSON.stringify(correction)) say(`it brings ${correction.correctionId} back with other words than it had`);
+    else if (bytesOfRow(store, entry, row) !== bytesOfRow(store, first, firstRow)) say(`it brings ${correction.correctionId} back with other pairs than it had`);
+  }
+}
+
+/** All bytes of one row of an entry's pairs, layer by layer; null where they cannot be read, which is told elsewhere. */
+function bytesOfRow(store: ReadonlyMap<string, Buffer>, { lineage, pairs }: VersionEntry, row: number): string | null {
+  const bytes = pairs === null ? undefined : store.get(`lineages/${lineage}/blobs/${pairs.sha256.slice(0, 2)}/${pairs.sha256}`);
+  if (bytes === undefined) return null;
+  try {
+    const length = Number(bytes.readBigUInt64LE(0));
+    const header = JSON.parse(bytes.subarray(8, 8 + length).toString('utf8')) as Record<string, { shape: number[]; data_offsets: [number, number] }>;
+    const matrices = Object.entries(header).filter(([name]) => name !== '__metadata__').sort(([a], [b]) => (a < b ? -1 : 1));
+    return matrices.map(([name, { shape, data_offsets: [from, to] }]) => `${name} ${bytes.subarray(8 + length + from + (row * (to - from)) / shape[0]!, 8 + length + from + ((row + 1) * (to - from)) / shape[0]!).toString('hex')}`).join('\n');
+  } catch {
+    return null;
+  }
+}
+
+/** Words on aliases follow one another from 1, each sealed with its hash, each about a version that there is. */
+function checkAliases(store: ReadonlyMap<string, Buffer>, lineage: string, versions: number, fault: (sentence: string) => void): void {
+  const folder = `lineages/${lineage}/aliases/`;
+  const names = [...store.keys()].filter((name) => name.startsWith(folder)).sort();
+  const ids = new Set<string>();
+  for (const [i, name] of names.entries()) {
+    if (name !== `${folder}${String(i + 1).padStart(20, '0')}.json`) return fault(`${name} stands where word ${i + 1} on the aliases is due`);
+    const text = store.get(name)!.toString('utf8');
+    const [, content, seal] = /^\{"content":(\{.*\}),"sha256":"([0-9a-f]{64})"\}$/s.exec(text) ?? [];
+    if (content === undefined || sha256(Buffer.from(content)) !== seal) return fault(`${name} is not what it was sealed as`);
+    const { id, version } = JSON.parse(content) as { id: string; version: number | null };
+    if (version !== null && version > versions) fault(`${name} names version ${version} of ${versions}`);
+    if (ids.has(id)) fault(`${name} says ${id} once more`);
+    ids.add(id);
+  }
 }
 
 function checkNames(store: ReadonlyMap<string, Buffer>, lineage: string, fault: (sentence: string) => void): void {
@@ -74,7 +132,7 @@ function checkNames(store: ReadonlyMap<string, Buffer>, lineage: string, fault: 
     if (hash !== undefined) {
       // Named or not: whatever can be seen is whole.
       if (sha256(bytes) !== hash) fault(`${name} holds bytes that hash to ${sha256(bytes)}`);
-    } else if (rest === null || !(/^log\/\d{20}\.json$/.test(rest) || rest.startsWith('register/'))) fault(`the store holds ${name}, which is no object of the lineage`);
+    } else if (rest === null || !(/^log\/\d{20}\.json$/.test(rest) || /^(register|aliases|histories)\//.test(rest))) fault(`the store holds ${name}, which is no object of the lineage`);
   }
 }
 
@@ -153,15 +211,18 @@ function fold(entry: VersionEntry, chain: Chain, active: Map<string, Held>, say:
     if (held === undefined) say(`it removes ${correctionId}, which does not hold`);
     else {
       held.removed = { version, because, by };
+      held.told.push(`${because === 'superseded' ? 'SUPERSEDED' : because === 'contradicted' ? 'QUARANTINED' : 'RETRACTED'} ${version}`);
+      if (entry.undo !== undefined) chain.undone.add(held.factKey);
       active.delete(correctionId);
     }
   }
-  for (const { correctionId: id, factKey, issuedAt, target, position } of entry.added) {
+  for (const { correctionId: id, factKey, issuedAt, target, position, origin } of entry.added) {
     const earlier = chain.corrections.get(id);
-    if (earlier !== undefined && earlier.removed?.because !== 'reverted') say(`it adds ${id}, which version ${earlier.added} added already`);
+    if (earlier !== undefined && origin === undefined) say(`it adds ${id}, which version ${earlier.added} added already`);
     const holder = [...active.values()].find((held) => held.factKey === factKey);
     if (holder !== undefined) say(`it adds ${id} to the fact "${factKey}", of which ${holder.id} holds`);
-    const held: Held = { id, factKey, issuedAt, target, record: `${position.partition}-${position.offset}`, added: version, removed: null };
+    const held: Held = { id, factKey, issuedAt, target, record: `${position.partition}-${position.offset}`, added: version, removed: null, told: [...(earlier?.told ?? []), `COMMITTED ${version}`] };
+    if (origin !== undefined) chain.undone.add(factKey);
     chain.corrections.set(id, held);
     active.set(id, held);
   }

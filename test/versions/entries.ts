@@ -52,7 +52,7 @@ export function versionEntry(version: number, parent: string | null, more: Parti
 /** Appends an entry that adds and removes the corrections named, with counts, rows and parent as they must be. */
 export async function appendChange(
   log: VersionLog,
-  change: { add?: VersionEntry['added']; remove?: VersionEntry['removed']; retractions?: VersionEntry['retractions']; pairs?: BlobReference; batchId?: string },
+  change: { add?: VersionEntry['added']; remove?: VersionEntry['removed']; retractions?: VersionEntry['retractions']; pairs?: BlobReference; batchId?: string; undo?: VersionEntry['undo'] },
 ): Promise<number> {
   const history = await log.read();
   const version = history.head.version + 1;
@@ -66,6 +66,7 @@ export async function appendChange(
       removed,
       retractions: change.retractions ?? [],
       pairs: added.length === 0 ? null : (change.pairs ?? { sha256: HASH, bytes: 1 }),
+      ...(change.undo === undefined ? {} : { undo: change.undo }),
       corrections: history.active.size + added.length - removed.length,
     }),
   );

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Outcome } from '../../schemas/editing.ts';
+import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { VersionLogDamaged } from '../../versions/failures.ts';
 import { VersionLog } from '../../versions/version-log.ts';
 import { addedCorrection, appendChange } from './entries.ts';
@@ -74,6 +75,26 @@ describe('the register', () => {
     const [committed] = await register.settle([outcome('a', { status: 'QUARANTINED', position: position(1) })]);
     expect(committed).toMatchObject({ status: 'COMMITTED', version: 1 });
     expect((await register.outcomesOf(['a'])).get('a')).toMatchObject({ status: 'COMMITTED' });
+  });
+
+  it('reads the one fate that a correction had before there were undos as its earliest', async () => {
+    const { store, log, again } = fresh();
+    await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
+    const remove: VersionEntry['removed'] = [{ correctionId: 'a', factKey: 'a|{} is in', because: 'retracted', by: 'r' }];
+    await appendChange(log, { remove, retractions: [{ id: 'r', factKey: 'a|{} is in', issuedAt: 6_000, position: position(2) }] });
+    await log.register();
+    const [name] = [...store.objects.keys()].filter((one) => one.includes('/fates/'));
+    expect(name).toMatch(/\/fates\/[0-9a-f]{2}\/[0-9a-f]{64}\/0{19}2\.json$/);
+    store.objects.set(name!.replace(/\/0{19}2\.json$/, '.json'), store.objects.get(name!)!);
+    store.objects.delete(name!);
+    const register = await again().register();
+    const [first] = (await register.outcomesOf(['a'])).values();
+    expect(await register.standing([first!])).toMatchObject([{ status: 'RETRACTED', version: 2 }]);
+    await appendChange(log, { add: [addedCorrection('a', { position: position(1), origin: { version: 1, row: 0 } })], undo: { id: 'u', target: { kind: 'version', version: 2 }, reason: '', requestedBy: '', requestedAt: 1 } });
+    await appendChange(log, { remove: [{ ...remove[0]!, because: 'reverted', by: 'undo:v' }], undo: { id: 'v', target: { kind: 'version', version: 3 }, reason: '', requestedBy: '', requestedAt: 1 } });
+    expect((await (await again().register()).course('a')).map(({ status, version, measured }) => [status, version, measured['by']])).toEqual([['COMMITTED', 1, undefined], ['RETRACTED', 2, 'r'], ['COMMITTED', 3, 'undo:u'], ['RETRACTED', 4, 'undo:v']]);
+    expect((await (await again().register()).lastWords(['a|{} is in'])).get('a|{} is in')).toMatchObject({ because: 'retracted', id: 'r' });
+    expect((await (await again().register()).lastWords(['a|{} is in'], ({ because }) => because === 'reverted')).get('a|{} is in')).toMatchObject({ because: 'reverted', id: 'undo:v', issuedAt: 1_000, version: 4 });
   });
 
   it('settles one of two at once, for both the same', async () => {
