@@ -159,8 +159,8 @@ class Look {
       const settled = isUndo || input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input as EditBatchInput);
       if (settled || runsNow) this.#findings.healed++;
       else if (isUndo) await this.#undoFailed(run, input as UndoInput | null);
-      // A frozen lineage that keeps it, or one that is about to try it again, was told of already.
-      else if (status?.held?.batchId !== name) await this.#batchFailed(run, name);
+      // A frozen lineage that keeps it was told of already, and one that is not frozen tries it again.
+      else if (status?.held?.batchId !== name && status?.running?.batchId !== name) await this.#batchFailed(run, name);
     }
   }
 
