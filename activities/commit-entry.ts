@@ -30,16 +30,14 @@ export async function commitEntry(log: VersionLog, making: Making, changeOf: (hi
   const { head, staged, probes } = making;
   if (history.head.version !== head.version || history.head.hash !== head.hash) return { kind: 'head-moved', head: history.head };
   if (!probes.verdict.pass) throw new EntryRefused(log.lineage, history.head.version + 1, failedProbes(probes.verdict));
-  const entry = entryOf(history, await changeOf(history), {
-    ...making,
-    // A version whose blobs are gone could never be served.
-    staged: {
-      ...staged,
-      pairs: staged.pairs === null ? null : await log.keepBlob(staged.pairs),
-      searches: await Promise.all((staged.searches ?? []).map((search) => log.keepBlob(search))),
-    },
-    probes: { ...probes, details: await log.keepBlob(probes.details) },
-  });
+  // A version whose blobs are gone could never be served.
+  const [change, pairs, details, ...searches] = await Promise.all([
+    changeOf(history),
+    staged.pairs === null ? null : log.keepBlob(staged.pairs),
+    log.keepBlob(probes.details),
+    ...(staged.searches ?? []).map((search) => log.keepBlob(search)),
+  ]);
+  const entry = entryOf(history, change, { ...making, staged: { ...staged, pairs, searches }, probes: { ...probes, details } });
   const result = await log.append(entry);
   if (result.kind === 'appended') return { kind: 'committed', version: entry.version, hash: result.hash, already: false };
   return (await alreadyMade(log, making.batchId)) ?? { kind: 'head-moved', head: (await log.read()).head };

@@ -1,6 +1,6 @@
 /**
  * What became of every revision of a lineage, each in an object of its own under a hash of its name: one look-up costs
- * one read, and nobody holds in memory what was decided long ago. Rules 23 to 25 of SPECIFICATION.md.
+ * one read, and nobody holds in memory what was decided long ago. Rules 23 to 26 of SPECIFICATION.md.
  *
  * The first outcome of an id is put-if-absent's, whoever is killed and whatever runs twice. A committed correction may
  * leave, and an undo may bring it back and take it out again: each is a fate of its own, and the last one stands.
@@ -168,11 +168,10 @@ export class Register {
     await eachOf(outcomes, (outcome) => this.#put(this.#nameOf('revisions', outcome.revisionId), outcome));
     await this.#registerFates(entry);
     const held = new Set(entry.added.map(({ factKey }) => factKey));
-    for (const { correctionId, factKey, because, by } of entry.removed) {
-      if (held.has(factKey)) continue;
+    await eachOf(entry.removed.filter(({ factKey }) => !held.has(factKey)), async ({ correctionId, factKey, because, by }) => {
       const issuedAt = entry.retractions.find(({ id }) => id === by)?.issuedAt ?? (await this.#issuedAtOf(correctionId, entryOf));
       if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
-    }
+    });
     await this.#put(this.#nameOf('batches', batchId), { version });
   }
 

@@ -26,6 +26,9 @@ export const ENTRY_JSON_LIMITS = { valuesMax: 1_000_000, depthMax: 32 };
 /** Entries fetched at once while a long log is read; a short step asks for fewer. */
 const ENTRIES_AHEAD_MAX = 16;
 
+/** Objects of a batch's staging deleted at once. */
+const DELETIONS_AT_ONCE_MAX = 16;
+
 /** Histories of earlier versions kept: those that are pinned or compared with. */
 const PAST_HISTORIES_MAX = 4;
 
@@ -221,7 +224,7 @@ export class VersionLog {
   async discardStaged(batchId: string): Promise<void> {
     const names: string[] = [];
     for await (const name of this.#store.list(stagingFolder(this.lineage, batchId.split('.')[0]!))) names.push(name);
-    for (const name of names) await this.#store.delete(name);
+    for (let first = 0; first < names.length; first += DELETIONS_AT_ONCE_MAX) await Promise.all(names.slice(first, first + DELETIONS_AT_ONCE_MAX).map((name) => this.#store.delete(name)));
   }
 
   /** A blob's bytes, checked against the hash. Throws `BlobMissing`, `StagingGone` or `VersionLogDamaged`. */
