@@ -1,6 +1,6 @@
 /**
  * Where versions are kept, as little of it as they need: whole objects under names, written once. An implementation is
- * one file beside this one (`file-store.ts`; an S3 store uses conditional puts) and passes the conformance suite in
+ * one file beside this one (`file-store.ts`, `s3-store.ts`) and passes the conformance suite in
  * test/versions/object-store-conformance.ts.
  */
 import { ObjectNameInvalid } from './failures.ts';
