@@ -1,11 +1,11 @@
 /** The command line: `errata <command>`. Reads arguments, picks the command, answers with the exit code. */
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { endWithReader } from './closed-output.ts';
 import { addCommand, addGroup, type CommandGroup, type CommandSpecification } from './command.ts';
 import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-code.ts';
 import type { Surroundings } from './session.ts';
+import { softwareVersion } from './software-version.ts';
 
 /**
  * Runs one invocation and resolves with its exit code; `args` without the program's name. Without surroundings it is this
@@ -41,7 +41,7 @@ async function invoke(args: string[], surroundings: Surroundings): Promise<ExitC
 export async function programWith(surroundings: Surroundings, exited: (code: ExitCode) => void, named?: string): Promise<Command> {
   const program = new Command('errata')
     .description('Keeps a deployed language model factually right: corrections stream in, validated versions come out.')
-    .version(packageVersion(), '--version', 'print the version')
+    .version(softwareVersion(), '--version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help for a command')
     .showSuggestionAfterError()
@@ -73,6 +73,7 @@ const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<nev
   failures: () => import('./commands/failures.ts'),
   history: () => import('./commands/history.ts'),
   verify: () => import('./commands/verify.ts'),
+  export: () => import('./commands/export.ts'),
   rebuild: () => import('./commands/rebuild.ts'),
   compare: () => import('./commands/compare.ts'),
   freeze: () => import('./commands/freeze.ts'),
@@ -89,10 +90,6 @@ const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<nev
 async function commandsFor(named: string | undefined): Promise<(CommandSpecification<never> | CommandGroup)[]> {
   const loaders = named !== undefined && Object.hasOwn(COMMANDS, named) ? [COMMANDS[named]!] : Object.values(COMMANDS);
   return (await Promise.all(loaders.map((load) => load()))).map((module) => module.default);
-}
-
-function packageVersion(): string {
-  return (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 }
 
 function processSurroundings(): Surroundings {

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Engine } from '../model/engine.ts';
+import { CORRECTION_LIMITS } from '../schemas/correction.ts';
 import type { Versions } from '../versions/versions.ts';
 import { mayUse, type Users } from './access.ts';
 import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './admission.ts';
@@ -12,6 +13,8 @@ import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
 import { FollowedLineages, standingOf } from './followed-lineages.ts';
 import { lineageRoutes } from './lineages.ts';
 import { servingMetrics } from './metrics.ts';
+import { operationRoutes, type Operations } from './operations.ts';
+import { retractionRoutes, type SubmitRetraction } from './retractions.ts';
 import { refuse, refuseBytes } from './refusals.ts';
 import { DEFAULT_TURN_LIMITS, Turns, type TurnLimits } from './turns.ts';
 
@@ -24,6 +27,10 @@ export interface ServingDependencies {
   users: () => Users;
   /** Without it the server takes no corrections. */
   submit?: SubmitCorrection;
+  /** Without it the server takes no retractions. */
+  retract?: SubmitRetraction;
+  /** Without it the server asks nothing of a lineage. */
+  operations?: Operations;
 }
 
 export interface ServingLimits {
@@ -35,6 +42,8 @@ export interface ServingLimits {
 }
 
 export const DEFAULT_SERVING_LIMITS: ServingLimits = { turns: DEFAULT_TURN_LIMITS, bodyBytesMax: 262_144, pollEveryMs: 1_000, requestWaitMs: 30_000 };
+
+const PATH_PART_CHARACTERS_MAX = 9 * CORRECTION_LIMITS.idCharactersMax;
 
 export interface Serving {
   server: FastifyInstance;
@@ -60,6 +69,8 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
     // A line per request would be most of the log; the histogram counts them.
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytesMax,
+    // The id of a correction, percent-encoded.
+    routerOptions: { maxParamLength: PATH_PART_CHARACTERS_MAX },
     requestTimeout: limits.requestWaitMs,
     forceCloseConnections: 'idle',
     return503OnClosing: true,
@@ -87,6 +98,8 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
   lineageRoutes(server, answers, followed, metrics);
   auditRoutes(server, { engine, answers, turns });
   correctionRoutes(server, followed, dependencies.submit);
+  retractionRoutes(server, followed, dependencies.retract);
+  operationRoutes(server, followed, dependencies.operations);
   server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
   server.get('/readyz', forAnyone(), async (request, reply) => {
     const lineages = followed.all().map(standingOf);

@@ -4,6 +4,7 @@
  * is held against it as well. It believes nothing that it has not computed.
  */
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
+import { shown } from '../schemas/shown.ts';
 import { AUDIT_FORMAT, type AuditHead, type AuditKind, type AuditSeal } from './audit-export.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from './history.ts';
@@ -134,7 +135,7 @@ class AuditChecker {
         this.#sealedObject(object, bytes);
         break;
       default:
-        this.#found(at, `"${String(kind)}" is no kind of line`);
+        this.#found(at, `${shown(kind)} is no kind of line`);
         return;
     }
     await this.#heldAgainst(object, bytes);
