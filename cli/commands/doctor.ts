@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
 import { diagnose } from '../../infra/doctor.ts';
 import { homeAt } from '../../infra/home.ts';
+import { examineTemporal } from '../../infra/examine-temporal.ts';
 import { examineVersions } from '../../infra/examine-versions.ts';
 import { examineModel } from '../../infra/model-need.ts';
 import { protectionOf } from '../../infra/protection.ts';
+import { attached } from '../../infra/system-state.ts';
 import { EXIT, type CommandSpecification } from '../command.ts';
 import { modelNeedText } from '../model-need-text.ts';
 import type { Session } from '../session.ts';
@@ -13,7 +15,7 @@ const doctor: CommandSpecification<{ model?: string }> = {
   usage: 'doctor',
   summary: 'check what this machine has and lacks',
   description:
-    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, at whether versions can be read and written where they are (a bucket is put to the proof with an object of its own), and at how the configuration protects the ways to Kafka, Temporal and the versions and what stays there. Changes nothing else. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
+    'Looks at every prerequisite (found, needed, how to mend it), at what the set-up has installed, at whether versions can be read and written where they are (a bucket is put to the proof with an object of its own), at how long Temporal keeps histories and whether workflows can be found in it, and at how the configuration protects the ways to Kafka, Temporal and the versions and what stays there. Changes nothing else. Exit code 1 when something is missing.\nWith --model it looks at a model instead, by its config.json or GGUF header alone: its shape, the hyper-parameters that apply, and the memory that each process will take. Exit code 1 when it will not fit.',
   examples: [
     ['doctor', 'what is there, what is missing'],
     ['doctor --json', 'the same for a program'],
@@ -29,11 +31,15 @@ const doctor: CommandSpecification<{ model?: string }> = {
 
 async function examineMachine(session: Session) {
   const configuration = session.configuration();
-  const [machine, versions] = await Promise.all([diagnose(homeAt(configuration.home), configuration.device), examineVersions(configuration)]);
-  const diagnosis = { ...machine, able: machine.able && versions.state !== 'missing', versions, protection: protectionOf(configuration) };
+  const [machine, versions, temporal] = await Promise.all([
+    diagnose(homeAt(configuration.home), configuration.device),
+    examineVersions(configuration),
+    examineTemporal(attached(configuration, session.system(configuration))),
+  ]);
+  const diagnosis = { ...machine, able: machine.able && versions.state !== 'missing', versions, temporal, protection: protectionOf(configuration) };
   const { output } = session;
   const { green, red, yellow, dim, bold } = output.colours;
-  const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗') };
+  const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗'), unknown: dim('·') };
   const shield = { protected: green('✓'), local: dim('·'), open: dim('·'), weak: yellow('!') };
   output.result(diagnosis, () =>
     [
@@ -49,6 +55,9 @@ async function examineMachine(session: Session) {
       bold('Versions'),
       `${mark[versions.state]} ${versions.where.padEnd(24)} ${versions.found}`,
       ...(versions.mend === '' ? [] : [`    ${dim('→')} ${versions.mend}`]),
+      '',
+      bold('Temporal'),
+      ...temporal.flatMap(({ name, state, found, mend }) => [`${mark[state]} ${name.padEnd(24)} ${found}`, ...(mend === '' ? [] : [`    ${dim('→')} ${mend}`])]),
       '',
       bold('Protection, as configured'),
       ...diagnosis.protection.map(({ of, state, how }) => `${shield[state]} ${of.padEnd(24)} ${how}`),
