@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { aliasWordSchema } from '../schemas/alias.ts';
 import type { TargetSearch } from '../schemas/editing.ts';
+import { undoRevisionId } from '../schemas/undo.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { aliasWordName } from './aliases.ts';
 import { canonicalJson } from './canonical-json.ts';
@@ -101,6 +102,7 @@ class Verifier {
       }
       await each(sound, async ({ name, entry }) => {
         await this.#blobsOf(name, entry);
+        for (const fault of undoFaultsOf(entry)) this.#found(name, fault);
         await this.#restored(name, entry);
       });
     }
@@ -181,19 +183,19 @@ class Verifier {
 
   /** That what an undo brought back is what was added first, in its texts and to the last bit of its pairs. */
   async #restored(name: string, { added, pairs }: VersionEntry): Promise<void> {
-    const firsts = new Map<number, { entry: VersionEntry | null; pairs: StoredPairs | null }>();
-    const copies = added.some(({ origin }) => origin !== undefined) ? await this.#pairsAt(pairs) : null;
-    for (const { row, origin, ...correction } of added) {
-      if (origin === undefined) continue;
-      if (!firsts.has(origin.version)) {
-        const bytes = await this.#store.get(entryName(this.#lineage, origin.version));
-        const entry = bytes === null ? null : this.#parsed(bytes);
-        firsts.set(origin.version, { entry, pairs: await this.#pairsAt(entry?.pairs ?? null) });
+    const origins = new Set(added.flatMap(({ origin }) => origin?.version ?? []));
+    const copies = origins.size > 0 ? await this.#pairsAt(pairs) : null;
+    // One after the other: the pairs of many versions are more than a machine need hold.
+    for (const version of origins) {
+      const bytes = await this.#store.get(entryName(this.#lineage, version));
+      const first = bytes === null ? null : this.#parsed(bytes);
+      const firstPairs = await this.#pairsAt(first?.pairs ?? null);
+      for (const { row, origin, ...correction } of added) {
+        if (origin?.version !== version) continue;
+        const { row: firstRow, origin: earlier, ...original } = first?.added.find(({ correctionId }) => correctionId === correction.correctionId) ?? {};
+        if (firstRow !== origin.row || earlier !== undefined || !same(original, correction)) this.#found(name, `it brings back "${correction.correctionId}" otherwise than version ${version} added it`);
+        else if (copies !== null && firstPairs !== null && !same(rowOf(firstPairs, origin.row), rowOf(copies, row))) this.#found(name, `the pairs of "${correction.correctionId}" are not those that version ${version} gave it`);
       }
-      const first = firsts.get(origin.version)!;
-      const { row: firstRow, origin: earlier, ...original } = first.entry?.added.find(({ correctionId }) => correctionId === correction.correctionId) ?? {};
-      if (firstRow !== origin.row || earlier !== undefined || !same(original, correction)) this.#found(name, `it brings back "${correction.correctionId}" otherwise than version ${origin.version} added it`);
-      else if (copies !== null && first.pairs !== null && !same(rowOf(first.pairs, origin.row), rowOf(copies, row))) this.#found(name, `the pairs of "${correction.correctionId}" are not those that version ${origin.version} gave it`);
     }
   }
 
@@ -280,6 +282,17 @@ class Verifier {
     if (this.#findings.length < FINDINGS_MAX) this.#findings.push({ object, problem });
     else this.#unkept += 1;
   }
+}
+
+/** What an entry says of an undo that no undo says, or says of none. */
+function undoFaultsOf({ undo, batchId, removed, retractions, searches = [] }: VersionEntry): string[] {
+  if (undo === undefined) return removed.filter(({ because }) => because === 'reverted').map(({ correctionId }) => `it reverts "${correctionId}", and is no undo`);
+  const by = undoRevisionId(undo);
+  return [
+    ...(batchId === `undo-${undo.id}` ? [] : [`it is undo "${undo.id}", and of batch "${batchId}"`]),
+    ...(retractions.length + searches.length === 0 ? [] : ['it is an undo, and carries out retractions or has searched']),
+    ...removed.filter((one) => one.because !== 'reverted' || one.by !== by).map(({ correctionId, because, by: other }) => `it is undo "${undo.id}", and "${correctionId}" was ${because} by "${other}"`),
+  ];
 }
 
 /** All that a row says, as one would write it down. */
