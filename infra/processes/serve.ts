@@ -3,17 +3,19 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
 import type { RecordFormat } from '../../pipelines/record-format.ts';
-import { submitCorrections } from '../../pipelines/submit.ts';
+import { submitCorrections, submitRetractions } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
 import { topicsOf } from '../../pipelines/topics.ts';
 import { createServing, type Serving } from '../../serving/server.ts';
 import { openVersions } from '../open-versions.ts';
 import type { Configuration } from '../configuration.ts';
 import { kafkaSettings, recordFormat } from '../connections.ts';
+import { lineageOperations } from '../lineage-operations.ts';
 import { openEngine } from '../open-engine.ts';
 import { reasonOf } from '../process-log.ts';
 import { registerSchemas } from '../register-schemas.ts';
 import { runProcess } from '../run-process.ts';
+import { temporalLineages } from '../temporal-access.ts';
 import { knownUsers, requireKnownUsers } from '../users.ts';
 
 /** Between two attempts to follow the versions topic; the log itself is asked all the while. */
@@ -27,13 +29,15 @@ runProcess('serve', async (context) => {
   requireKnownUsers(configuration);
   const engine = await openEngine(context);
   const sender = kafka === null ? null : senderOf(kafka);
+  const temporal = configuration.temporal.address === '' ? null : temporalLineages(configuration);
   const serving = createServing({
     engine,
     versions: openVersions(configuration),
     logger: log,
     lineages: configuration.lineages,
     users: knownUsers(configuration, log),
-    ...(sender === null ? {} : { submit: async (correction) => (await submitCorrections(await sender.get(), format, [correction]))[0]!.position }),
+    ...(sender === null ? {} : { submit: async (correction) => (await submitCorrections(await sender.get(), format, [correction]))[0]!.position, retract: async (lineage, factKey) => (await submitRetractions(await sender.get(), lineage, [factKey]))[0]! }),
+    ...(temporal === null ? {} : { operations: lineageOperations(temporal, configuration) }),
   });
   await serving.server.listen({ host: configuration.serve.host, port: configuration.serve.port });
   await serving.start();
@@ -42,7 +46,7 @@ runProcess('serve', async (context) => {
     port: (serving.server.server.address() as AddressInfo).port,
     async stop() {
       await serving.close();
-      await Promise.allSettled([following?.stop(), sender?.close()]);
+      await Promise.allSettled([following?.stop(), sender?.close(), temporal?.close()]);
     },
   };
 });

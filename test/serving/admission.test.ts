@@ -7,6 +7,7 @@ import type { FactCorrection } from '../../schemas/correction.ts';
 import { digestOf, newToken, OPEN, ROLES, type Role, type TokenRecord, type Users } from '../../serving/access.ts';
 import { admit, forAnyone, RouteWithoutAdmission } from '../../serving/admission.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';
+import { ObeyingLineages } from './obeying-lineages.ts';
 import { replyOf, servedLineage, type Reply } from './served-lineage.ts';
 
 const OTHER = 'other';
@@ -22,6 +23,12 @@ const REQUESTS: Record<string, { url: string; body?: object }> = {
   'GET /v1/lineages/:lineage/versions': { url: `/v1/lineages/${LINEAGE}/versions` },
   'GET /v1/lineages/:lineage/versions/:version': { url: `/v1/lineages/${LINEAGE}/versions/1` },
   'POST /v1/corrections': { url: '/v1/corrections', body: fact },
+  'POST /v1/retractions': { url: '/v1/retractions', body: { lineage: LINEAGE, subject: fact.subject, prompt: fact.prompt } },
+  'POST /v1/lineages/:lineage/freeze': { url: `/v1/lineages/${LINEAGE}/freeze`, body: { reason: 'looking at it' } },
+  'POST /v1/lineages/:lineage/resume': { url: `/v1/lineages/${LINEAGE}/resume`, body: {} },
+  'POST /v1/lineages/:lineage/revert': { url: `/v1/lineages/${LINEAGE}/revert`, body: { version: 1 } },
+  'POST /v1/lineages/:lineage/rollback': { url: `/v1/lineages/${LINEAGE}/rollback`, body: { to: 0 } },
+  'GET /v1/lineages/:lineage/undos/:id': { url: `/v1/lineages/${LINEAGE}/undos/u1` },
   'GET /metrics': { url: '/metrics' },
   'GET /healthz': { url: '/healthz' },
   'GET /readyz': { url: '/readyz' },
@@ -49,6 +56,8 @@ async function guarded(more: { limits?: { bodyBytesMax: number } } = {}) {
     lineages: [LINEAGE, OTHER],
     users: () => users,
     submit: async (one) => (submitted.push(one), { topic: 't', partition: 0, offset: '0' }),
+    retract: async () => ({ topic: 't', partition: 0, offset: '1' }),
+    operations: new ObeyingLineages(),
     logger: pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) }),
   });
   closing.push(serving);
@@ -203,6 +212,12 @@ describe('a token for one lineage', () => {
     ['POST /v1/completions', { model: `${LINEAGE}@1`, stream: true }],
     ['POST /v1/compare', {}],
     ['POST /v1/corrections', {}],
+    ['POST /v1/retractions', {}],
+    ['POST /v1/lineages/:lineage/freeze', {}],
+    ['POST /v1/lineages/:lineage/resume', {}],
+    ['POST /v1/lineages/:lineage/revert', {}],
+    ['POST /v1/lineages/:lineage/rollback', {}],
+    ['GET /v1/lineages/:lineage/undos/:id', {}],
     ['GET /v1/lineages/:lineage/versions', {}],
     ['GET /v1/lineages/:lineage/versions/:version', {}],
     ['GET /metrics', {}],

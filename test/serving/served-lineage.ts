@@ -20,7 +20,7 @@ export async function servedLineage(more: Partial<ServingDependencies> & { limit
   const activities = { ...createEditActivities({ engine: editor, versions }), ...createLedgerActivities({ versions }) };
   const served = new FakeEngine();
   const serving = createServing(
-    { engine: more.serve?.(served) ?? served, versions: more.versions ?? new Versions(store), logger: more.logger ?? pino({ level: 'silent' }), lineages: more.lineages ?? [LINEAGE], users: more.users ?? (() => OPEN), ...(more.submit === undefined ? {} : { submit: more.submit }) },
+    { engine: more.serve?.(served) ?? served, versions: more.versions ?? new Versions(store), logger: more.logger ?? pino({ level: 'silent' }), lineages: more.lineages ?? [LINEAGE], users: more.users ?? (() => OPEN), ...(more.submit === undefined ? {} : { submit: more.submit }), ...(more.retract === undefined ? {} : { retract: more.retract }), ...(more.operations === undefined ? {} : { operations: more.operations }) },
     { ...DEFAULT_SERVING_LIMITS, pollEveryMs: NEVER_MS, ...more.limits },
   );
   let batches = 0;
@@ -53,6 +53,7 @@ export interface ReplyBody {
   choices: { text: string; finish_reason: string | null }[];
   usage: { completion_tokens: number };
   data: { id: string; version: number | null }[];
+  lineages: { lineage: string; version: number | null }[];
   versions: { version: number }[];
   next: number | null;
   waiting: number;
