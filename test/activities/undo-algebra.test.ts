@@ -26,7 +26,7 @@ const deed: fc.Arbitrary<Deed> = fc.oneof(
 it('gives back what was, to the last bit and in its place, and touches nothing else', async () => {
   let undone = 0;
   await fc.assert(
-    fc.asyncProperty(fc.array(deed, { minLength: 2, maxLength: 12 }), async (deeds) => {
+    fc.asyncProperty(fc.array(deed, { minLength: 4, maxLength: 14 }), async (deeds) => {
       const world = new World();
       for (const one of deeds) {
         const before = await world.log.read();
@@ -58,7 +58,7 @@ it('gives back what was, to the last bit and in its place, and touches nothing e
     }),
     { numRuns: 60 },
   );
-  expect(undone).toBeGreaterThan(60);
+  expect(undone).toBeGreaterThan(20);
 }, 120_000);
 
 class World {
