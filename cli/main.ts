@@ -74,6 +74,7 @@ const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<nev
   history: () => import('./commands/history.ts'),
   verify: () => import('./commands/verify.ts'),
   export: () => import('./commands/export.ts'),
+  replay: () => import('./commands/replay/index.ts'),
   rebuild: () => import('./commands/rebuild.ts'),
   compare: () => import('./commands/compare.ts'),
   freeze: () => import('./commands/freeze.ts'),

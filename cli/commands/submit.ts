@@ -31,7 +31,7 @@ interface Options {
 }
 
 /** A revision on its way: what it is about and where its record stands. */
-interface Sent {
+export interface Sent {
   id: string | null;
   what: string;
   position: KafkaPosition;
@@ -120,7 +120,7 @@ function faultsInWords(file: string, faults: InputFault[]): string {
   return `${faults.length} fault${faults.length === 1 ? '' : 's'}, so nothing was sent:${shown.join('')}${faults.length > FAULTS_SHOWN_MAX ? `\n  and ${faults.length - FAULTS_SHOWN_MAX} more` : ''}`;
 }
 
-async function textOf(session: Session, file: string): Promise<string> {
+export async function textOf(session: Session, file: string): Promise<string> {
   const stream = file === '-' ? session.surroundings.in : createReadStream(resolve(session.surroundings.workingDirectory, file));
   const bytes = await everything(stream, file);
   try {
@@ -172,7 +172,7 @@ async function send(session: Session, options: Options, clients: Clients, correc
   }
 }
 
-async function untilDecided(session: Session, sent: Sent[], timeoutSeconds: number, fateOf: (revision: Sent) => Promise<Fate>, ended: Promise<Error>): Promise<ExitCode> {
+export async function untilDecided(session: Session, sent: Sent[], timeoutSeconds: number, fateOf: (revision: Sent) => Promise<Fate>, ended: Promise<Error>): Promise<ExitCode> {
   const { output } = session;
   let decided = 0;
   let good = 0;
@@ -212,7 +212,7 @@ function formatNamed(text: string): string {
   return text;
 }
 
-function secondsNamed(text: string): number {
+export function secondsNamed(text: string): number {
   const value = Number(text);
   if (!(value > 0 && value <= 86_400)) throw new InvalidArgumentError('It must be a number of seconds, at most 86400.');
   return value;
