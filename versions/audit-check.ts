@@ -108,7 +108,8 @@ class AuditChecker {
     switch (kind) {
       case 'head': {
         const head = content as AuditHead;
-        if (head.format !== AUDIT_FORMAT) this.#found(at, `it is of the form ${String(head.format)}, this reads ${AUDIT_FORMAT}`);
+        const { format } = content as { format?: unknown };
+        if (format !== AUDIT_FORMAT) this.#found(at, `it is of the form ${shown(format)}, this reads ${AUDIT_FORMAT}`);
         this.#head = head;
         this.#history = emptyHistory(head.lineage);
         this.#inLog = this.#store !== null && (await this.#store.get(entryName(head.lineage, 1))) !== null;
