@@ -47,7 +47,7 @@ export async function examineTemporal(configuration: Configuration): Promise<Tem
       }),
       asked('Search attributes', async () => {
         if (!searchAttributes) return off;
-        const registration = await searchAttributesOf(connection, namespace);
+        const registration = await searchAttributesOf(connection, namespace, ASK_WAIT_MS);
         return registration.usable
           ? { name: 'Search attributes', state: 'ok', found: `registered in namespace ${namespace}`, mend: '' }
           : { name: 'Search attributes', state: 'low', found: `not as they must be in namespace ${namespace}: workflows cannot be found by them`, mend: registrationCure(registration, namespace) };

@@ -26,8 +26,8 @@ const { IndexedValueType } = proto.temporal.api.enums.v1;
 const TYPES: Record<string, number> = Object.fromEntries(Object.entries(SEARCH_ATTRIBUTES).map(([name, type]) => [name, IndexedValueType[`INDEXED_VALUE_TYPE_${type}`]]));
 
 /** Whether they are registered; changes nothing. Throws the client's errors where Temporal does not say. */
-export async function searchAttributesOf(connection: ConnectionLike, namespace: string): Promise<Registration> {
-  const registered = await registeredIn(connection, namespace);
+export async function searchAttributesOf(connection: ConnectionLike, namespace: string, waitMs = CALL_WAIT_MS): Promise<Registration> {
+  const registered = await registeredIn(connection, namespace, waitMs);
   const missing = Object.keys(TYPES).filter((name) => registered[name] === undefined);
   const mistyped = Object.keys(TYPES).filter((name) => registered[name] !== undefined && registered[name] !== TYPES[name]);
   return { usable: missing.length + mistyped.length === 0, missing, mistyped, reason: null };
@@ -70,9 +70,9 @@ export function registrationCure({ missing, mistyped }: Registration, namespace:
 const WRITTEN_TYPES = { KEYWORD: 'Keyword', INT: 'Int', KEYWORD_LIST: 'KeywordList' } as const;
 
 /** By name. Who may not ask for the list sees by questions that name them which there are. */
-async function registeredIn(connection: ConnectionLike, namespace: string): Promise<Partial<Record<string, number>>> {
+async function registeredIn(connection: ConnectionLike, namespace: string, waitMs: number): Promise<Partial<Record<string, number>>> {
   try {
-    return (await asked(connection, () => connection.operatorService.listSearchAttributes({ namespace }))).customAttributes ?? {};
+    return (await asked(connection, () => connection.operatorService.listSearchAttributes({ namespace }), waitMs)).customAttributes ?? {};
   } catch (error) {
     if (!hasCode(error, GRPC_PERMISSION_DENIED, GRPC_UNIMPLEMENTED)) throw error;
   }
@@ -80,7 +80,7 @@ async function registeredIn(connection: ConnectionLike, namespace: string): Prom
   for (const [name, type] of Object.entries(TYPES)) {
     const query = `${name} = ${SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES] === 'INT' ? '0' : '"-"'}`;
     try {
-      await asked(connection, () => connection.workflowService.countWorkflowExecutions({ namespace, query }));
+      await asked(connection, () => connection.workflowService.countWorkflowExecutions({ namespace, query }), waitMs);
       found[name] = type!;
     } catch (error) {
       if (!hasCode(error, GRPC_INVALID_ARGUMENT)) throw error;
@@ -97,6 +97,6 @@ function hasCode(error: unknown, ...codes: number[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(Number(error.code));
 }
 
-async function asked<Answer>(connection: ConnectionLike, ask: () => Promise<Answer>): Promise<Answer> {
-  return await connection.withDeadline(Date.now() + CALL_WAIT_MS, ask);
+async function asked<Answer>(connection: ConnectionLike, ask: () => Promise<Answer>, waitMs = CALL_WAIT_MS): Promise<Answer> {
+  return await connection.withDeadline(Date.now() + waitMs, ask);
 }
