@@ -47,7 +47,10 @@ export interface LedgerActivities extends LedgerUndoActivities {
 
 /** Need the model, as `EditActivities` do. */
 export interface EditUndoActivities {
-  /** Copies the pairs of what comes back, bit for bit, and builds the hook. Nothing is refused: `rows` are all that the steps restore. */
+  /**
+   * Copies the pairs of what comes back, bit for bit, and builds the hook. Nothing is refused, and `rows` is empty: the
+   * steps say whose each row is, and there may be more of them than a payload holds.
+   */
   stageUndo: (step: UndoStep) => Promise<StagedUpdate>;
   /** Asks what a batch that adds the restored corrections is asked, with the same verdict. */
   probeUndo: (step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings }) => Promise<ProbeReport>;

@@ -13,7 +13,7 @@ export async function probeUndo(engine: Engine, versions: Versions, asked: Asked
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const steps = await readSteps(log, step.steps);
-  return await probeUpdate(engine, log, asked, {
+  const report = await probeUpdate(engine, log, asked, {
     batchId: step.batchId,
     history,
     added: steps.restored.map(({ revision }) => revision.correction),
@@ -22,4 +22,8 @@ export async function probeUndo(engine: Engine, versions: Versions, asked: Asked
     layers: step.staged.layers,
     settings: step.settings,
   });
+  return { ...report, verdict: { ...report.verdict, failing: report.verdict.failing.slice(0, FAILING_TOLD_MAX) } };
 }
+
+/** Refusals that are told: an undo may bring back thousands, and a report is one payload. All are in the details. */
+const FAILING_TOLD_MAX = 100;
