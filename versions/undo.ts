@@ -12,6 +12,7 @@ import { undoRevisionId, type Kept, type UndoRequest, type UndoSteps } from '../
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { byPlace, type ActiveCorrection, type History } from './history.ts';
+import { OBJECT_BYTES_MAX } from './object-store.ts';
 import type { FactNote } from './register.ts';
 import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS, type VersionLog } from './version-log.ts';
 
@@ -27,13 +28,16 @@ export interface UndoFindings extends UndoSteps {
 const STEPS_BYTES_MAX = ENTRY_BYTES_MAX - 2 ** 20;
 /** JSON values of a restored correction at most, texts counted. */
 const RESTORED_VALUES_MAX = 80;
+const REMOVAL_VALUES_MAX = 8;
+/** Pairs that are copied into one blob, with room for what is about them. */
+const PAIRS_BYTES_MAX = 0.9 * OBJECT_BYTES_MAX;
 
 /** What an undo finds to do, seen from HEAD. Throws `VersionLogDamaged`. */
 export async function undoOf(log: VersionLog, { id, target }: Pick<UndoRequest, 'id' | 'target'>): Promise<UndoFindings> {
   const history = await log.read();
   const by = undoRevisionId({ id });
   const findings = target.kind === 'rollback' ? await rollback(log, history, target.version, by) : await revert(log, history, await changeOf(log, history, target), by);
-  return findings.nothing === null ? withinBounds(history, findings) : findings;
+  return findings.nothing === null ? await withinBounds(log, history, findings) : findings;
 }
 
 /** What one version did, or what one revision did in it. */
@@ -185,10 +189,19 @@ function restoredOf({ lineage }: History, back: readonly ActiveCorrection[]): Un
   }));
 }
 
-function withinBounds(history: History, findings: UndoFindings): UndoFindings {
+async function withinBounds(log: VersionLog, history: History, findings: UndoFindings): Promise<UndoFindings> {
   const { removals, restored } = findings;
-  const fits = restored.length * RESTORED_VALUES_MAX + removals.length * RESTORED_VALUES_MAX / 8 <= ENTRY_JSON_LIMITS.valuesMax && canonicalJson({ removals, restored }).byteLength <= STEPS_BYTES_MAX;
+  const values = restored.length * RESTORED_VALUES_MAX + removals.length * REMOVAL_VALUES_MAX;
+  const fits = values <= ENTRY_JSON_LIMITS.valuesMax && canonicalJson({ removals, restored }).byteLength <= STEPS_BYTES_MAX && (await pairsBytes(log, restored)) <= PAIRS_BYTES_MAX;
   return fits ? findings : nothingToDo(history, `it would take out ${removals.length} and bring back ${restored.length} corrections, more than one version has room for; roll back to a version in between first`);
+}
+
+/** About so many: the rows of a lineage are of one width. */
+async function pairsBytes(log: VersionLog, restored: UndoSteps['restored']): Promise<number> {
+  const [first] = restored;
+  if (first === undefined) return 0;
+  const { pairs, added } = (await log.entry(first.origin.version)).entry;
+  return (restored.length * (pairs?.bytes ?? 0)) / Math.max(1, added.length);
 }
 
 function nothingToDo({ head }: History, nothing: string): UndoFindings {

@@ -5,9 +5,11 @@ import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import type { UndoTarget } from '../../schemas/undo.ts';
 import { StagingGone } from '../../versions/failures.ts';
+import { OBJECT_BYTES_MAX } from '../../versions/object-store.ts';
 import { undoOf } from '../../versions/undo.ts';
 import { Versions } from '../../versions/versions.ts';
 import { FakeEngine } from '../fake-engine.ts';
+import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
 import { correction, LINEAGE, retraction, runBatch } from './corrections.ts';
 import { planned, runUndo, undoRequest } from './undoing.ts';
@@ -135,6 +137,14 @@ describe('an undo', () => {
     expect((await log.entry(3)).entry).toMatchObject({ pairs: null, added: [], corrections: 0 });
     await undo('u2', rollback(2));
     expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
+  });
+
+  it('is not begun where one version has no room for what comes back', async () => {
+    const { log, activities } = fresh();
+    await appendChange(log, { add: [addedCorrection('a'), addedCorrection('b')], pairs: { sha256: 'ab'.repeat(32), bytes: OBJECT_BYTES_MAX } });
+    await appendChange(log, { remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'c' }, { correctionId: 'b', factKey: 'b|{} is in', because: 'superseded', by: 'c' }], add: [addedCorrection('c')] });
+    expect(await planned(activities, undoRequest('u', rollback(1)))).toMatchObject({ steps: null, nothing: 'it would take out 1 and bring back 2 corrections, more than one version has room for; roll back to a version in between first' });
+    expect(await planned(activities, undoRequest('v', rollback(0)))).toMatchObject({ removed: 1, restored: 0, nothing: null });
   });
 
   it('is refused by the probes like any other version, and then nothing was written', async () => {
