@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities } from '../../activities/index.ts';
 import { payloadKeysIn } from '../../infra/payload-keys.ts';
 import { MissingTensor } from '../../model/checkpoint/faults.ts';
+import { historyOf } from '../../pipelines/history-timeline.ts';
 import { KafkaCluster, type RecordPosition, type RecordReader, type RecordSender } from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { payloadConverter } from '../../pipelines/payload-codec.ts';
@@ -194,6 +195,8 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     const text = await rawHistories();
     for (const word of ['Lake Openwater good', 'Openwaterland', 'newsroom of Openwater', 'cannot be edited', 'encrypted-histories.test']) expect(text).toContain(word);
     expect(onDisk()).toContain('Openwaterland');
+    // Search attributes are in the clear, so they are used where there are no keys, once ingest has found them registered.
+    while ((await findable('Openwater-good')) === 0) await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await historyOfFailing('failing-openly', '', 'Openwater')).toContain('without exactly one outcome: Openwater');
     await stopSystem();
   });
@@ -205,6 +208,7 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     expect(text).toContain('binary/encrypted');
     expect(text).toContain('Encoded failure');
     expect(text).not.toContain('Hiddenwater');
+    expect(await findable('Hiddenwater-good')).toBe(0);
     const disk = onDisk();
     expect(disk).toContain('Openwaterland');
     expect(disk).not.toContain('Hiddenwater');
@@ -233,6 +237,21 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     expect(await asked(NEW_KEY)).toMatchObject({ lineage: LINEAGE, outcomes: { COMMITTED: 6, QUARANTINED: 6 } });
     await expect(asked('')).rejects.toThrow('a payload is encrypted with the key "2026", and there are no keys here');
     await expect(asked(OLD_KEY)).rejects.toThrow('which is none of 2025');
+  });
+
+  it('is archived beside the versions as Temporal has it: what was legible there is, and what was encrypted is not', async () => {
+    const archive = versionsInFolder(path.join(servers.folder, 'versions')).histories(LINEAGE);
+    const bytesOf = async (sequence: number): Promise<string> => {
+      for (;;) {
+        const kept = await archive.latest(batchWorkflowId(LINEAGE, sequence));
+        if (kept !== null) return Buffer.from(proto.temporal.api.history.v1.History.encode(proto.temporal.api.history.v1.History.create(historyOf(kept.history!))).finish()).toString('latin1');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    };
+    expect(await bytesOf(0)).toContain('Lake Openwater good');
+    const last = await bytesOf((await statusOf()).batches - 1);
+    expect(last).toContain('binary/encrypted');
+    expect(last).not.toContain('Deepwater');
   });
 
   it('waits, and says why, for workers that lack the key, and nothing is lost meanwhile', async () => {
@@ -279,6 +298,11 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
       for (const key of [OLD_KEY, NEW_KEY]) expect(log).not.toContain(key.split(':')[1]);
     }
   });
+
+  async function findable(id: string): Promise<number> {
+    const { count } = await raw.workflowService.countWorkflowExecutions({ namespace: servers.temporal.namespace, query: `ErrataCorrections = "${id}"` });
+    return Number(count);
+  }
 
   async function statusOf() {
     const lineages = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace, payloadConverter(keysOf(NEW_KEY)));
