@@ -6,7 +6,7 @@
  */
 import type { Engine } from '../model/engine.ts';
 import { STABLE_ALIAS, type AliasWord } from '../schemas/alias.ts';
-import { BlobMissing, VersionLogDamaged } from '../versions/failures.ts';
+import { BlobMissing, VersionLogDamaged, VersionUnknown } from '../versions/failures.ts';
 import type { History } from '../versions/history.ts';
 import { ensureHook } from '../versions/hook-pairs.ts';
 import { requireSameBase } from '../versions/same-base.ts';
@@ -120,10 +120,12 @@ export class FollowedLineages {
       const { aliases, damage: aliasesDamage } = await followed.log.readAliases();
       followed.head = head;
       followed.aliases = aliases.standing;
-      const due = Math.min(heldBy(followed)?.version ?? head.head.version, head.head.version);
+      const held = heldBy(followed)?.version ?? null;
+      const due = Math.min(held ?? head.head.version, head.head.version);
       // Where another version is still served, for want of a part of this one, it is tried again.
       const hookFault = due === followed.served?.head.version ? null : await this.#swapIn(followed, due === head.head.version ? head : await followed.log.at(due));
-      this.#tell(followed, damage ?? aliasesDamage ?? hookFault);
+      const missing = held === null || held <= head.head.version ? null : new VersionUnknown(followed.lineage, held, head.head.version);
+      this.#tell(followed, damage ?? aliasesDamage ?? missing ?? hookFault);
     } catch (fault) {
       this.#tell(followed, fault);
     }

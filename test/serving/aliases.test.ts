@@ -106,6 +106,18 @@ describe('a damaged log', () => {
     await served.close();
   });
 
+  it('that has lost the version which stable names is served up to the last that there is, and that is said', async () => {
+    const store = new MemoryStore();
+    const first = await servedVersions(store);
+    await first.move('stable', 3);
+    await first.close();
+    store.objects.delete(entryName(LINEAGE, 3));
+    const served = await servedLineage({ store });
+    await served.start();
+    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({ lineages: [{ version: 2, head: 2, held: { version: 3 }, fault: 'Lineage "l" has no version 3; HEAD is 2' }] });
+    await served.close();
+  });
+
   it('is served up to the version before a damaged blob came in, and HEAD again once it is mended', async () => {
     const store = new MemoryStore();
     const first = await servedVersions(store);
