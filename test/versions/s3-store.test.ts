@@ -4,6 +4,7 @@
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,7 @@ import { isWorthARetry } from '../../schemas/failures.ts';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../versions/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../versions/object-store.ts';
 import { S3_LIMITS, S3Store, type S3Place } from '../../versions/s3-store.ts';
+import { Authority } from '../certificates.ts';
 import { S3_SETUP_WAIT_MS, startTestS3, TEST_BUCKET, TEST_KEYS, type TestS3 } from '../seaweed.ts';
 import { conformsToObjectStore } from './object-store-conformance.ts';
 
@@ -167,6 +169,17 @@ describe('S3Store', () => {
     expect(await faultOf(new S3Store({ ...newPlace(), endpoint: url }).get('a'))).toBeInstanceOf(StoreRefused);
   });
 
+  it('talks TLS to a server whose authority it is told, and to no other', async () => {
+    const authority = new Authority('the authority of the test');
+    const { certificate, key } = authority.certify('localhost');
+    const secured = await served((incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()), { cert: certificate, key });
+    const place = { ...newPlace(), endpoint: secured.url };
+    expect(await new S3Store({ ...place, ca: authority.certificate }).putIfAbsent('a', bytes('a'))).toBe('stored');
+    const fault = await faultOf(new S3Store(place).get('a'));
+    expect(fault).toBeInstanceOf(StoreUnavailable);
+    expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_CA');
+  });
+
   it('reads with a key that may only read, and is told that it may not write', async () => {
     const place = newPlace();
     await new S3Store(place).putIfAbsent('a', bytes('a'));
@@ -223,36 +236,35 @@ interface End {
   seen: number;
 }
 
-async function served(answer: (incoming: IncomingMessage, response: ServerResponse) => void): Promise<End> {
-  const end = createServer(answer);
+async function served(answer: (incoming: IncomingMessage, response: ServerResponse) => void, tls?: { cert: string; key: string }): Promise<End> {
+  const end = tls === undefined ? createServer(answer) : createSecureServer(tls, answer);
   listening.push(end);
   await new Promise<void>((resolve) => end.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${(end.address() as AddressInfo).port}`, seen: 0 };
+  return { url: `${tls === undefined ? 'http://127.0.0.1' : 'https://localhost'}:${(end.address() as AddressInfo).port}`, seen: 0 };
 }
 
 type Forward = (hook?: { answered: () => void }) => Promise<void>;
 
 /** The real server behind something that may answer itself, or lose the answer. Signatures hold, since the host that was asked is passed on. */
 async function inFront(answer: (incoming: IncomingMessage, response: ServerResponse, forward: Forward) => Promise<void>): Promise<End> {
-  return await served((incoming, response) => {
-    const forward: Forward = async (hook) => {
-      await new Promise<void>((resolve, reject) => {
-        const onward = request(`${server.url}${incoming.url}`, { method: incoming.method!, headers: incoming.headers }, (answered) => {
-          if (hook === undefined) {
-            response.writeHead(answered.statusCode!, answered.headers);
-            answered.pipe(response).on('finish', resolve);
-          } else {
-            answered.resume().on('end', () => {
-              hook.answered();
-              resolve();
-            });
-          }
+  return await served((incoming, response) => void answer(incoming, response, async (hook) => await forwarded(incoming, response, hook)).catch(() => response.destroy()));
+}
+
+async function forwarded(incoming: IncomingMessage, response: ServerResponse, hook?: { answered: () => void }): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const onward = request(`${server.url}${incoming.url}`, { method: incoming.method!, headers: incoming.headers }, (answered) => {
+      if (hook === undefined) {
+        response.writeHead(answered.statusCode!, answered.headers);
+        answered.pipe(response).on('finish', resolve);
+      } else {
+        answered.resume().on('end', () => {
+          hook.answered();
+          resolve();
         });
-        onward.on('error', reject);
-        incoming.pipe(onward);
-      });
-    };
-    answer(incoming, response, forward).catch(() => response.destroy());
+      }
+    });
+    onward.on('error', reject);
+    incoming.pipe(onward);
   });
 }
 
