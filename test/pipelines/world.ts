@@ -39,6 +39,8 @@ import { MemoryStore } from '../versions/memory-store.ts';
 export type Activities = EditActivities & LedgerActivities & AnnounceActivities & AlertActivities;
 
 export interface WorldOptions {
+  /** Search attributes are used; the server must know them. */
+  findable?: boolean;
   settings?: { batch?: Partial<LineageSettings['batch']>; verdict?: Partial<LineageSettings['verdict']>; failures?: Partial<NonNullable<LineageSettings['failures']>> };
   historyEventsMax?: number;
   /** Without one, an engine without a model. */
@@ -62,6 +64,12 @@ export class TimeSkippingServer {
     const path = homeFromEnvironment().temporalTestServer.executable;
     const environment = await TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
     return new TimeSkippingServer(environment, await bundleWorkflows());
+  }
+
+  /** A real Temporal in its place, whose time passes as it does: for what the test server lacks. */
+  static async inPlaceOf({ address, namespace }: { address: string; namespace: string }): Promise<TimeSkippingServer> {
+    quietRuntime();
+    return new TimeSkippingServer(await TestWorkflowEnvironment.createFromExistingServer({ address, namespace }), await bundleWorkflows());
   }
 
   async stop(): Promise<void> {
@@ -102,6 +110,7 @@ export class World {
       batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...options.settings?.batch },
       verdict: { ...DEFAULT_LINEAGE_SETTINGS.verdict, ...options.settings?.verdict },
       ...(options.settings?.failures === undefined ? {} : { failures: { ...DEFAULT_LINEAGE_SETTINGS.failures, ...options.settings.failures } }),
+      ...(options.findable === true ? { findable: true } : {}),
     };
   }
 
