@@ -1,7 +1,9 @@
 import { InvalidArgumentError } from 'commander';
 import { openVersions } from '../../infra/open-versions.ts';
+import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
 import { percent, shortened } from '../output.ts';
+import { aliasInWords, undoneInWords } from '../undo-words.ts';
 
 interface Options {
   lineage?: string;
@@ -12,7 +14,7 @@ interface Options {
 const log: CommandSpecification<Options> = {
   usage: 'log',
   summary: 'list the committed versions',
-  description: 'Lists the versions of a lineage, newest first: when, what was added and removed, what the probes said. Reads the version log itself, so nothing needs to run.',
+  description: 'Lists the versions of a lineage, newest first: when, what was added, removed and undone, what the probes said, and which aliases name a version. Reads the version log itself, so nothing needs to run.',
   examples: [
     ['log', 'the last 20 versions'],
     ['log --count 3 --json', 'the last three, whole, for a program'],
@@ -29,9 +31,10 @@ const log: CommandSpecification<Options> = {
     const history = await log.read();
     const { version: head } = history.head;
     const shown = (await log.entries(head - options.count + 1, head)).reverse();
+    const aliases = [...(await log.aliases()).standing.values()];
     const { output } = session;
     output.result(
-      { lineage, head: history.head, versions: shown.map(({ entry, hash }) => ({ hash, ...entry })) },
+      { lineage, head: history.head, aliases, versions: shown.map(({ entry, hash }) => ({ hash, ...entry })) },
       () => {
         if (shown.length === 0) return `Lineage ${lineage} has no versions yet: the model answers as it was made.`;
         const rows = shown.map(({ entry, hash }) => [
@@ -44,10 +47,11 @@ const log: CommandSpecification<Options> = {
           percent(entry.probes.after.generalisation),
           percent(entry.probes.after.locality),
           entry.probes.after.canaryRatio.toFixed(4),
-          shortened(whatIn(entry), output.columns - FIXED_COLUMNS),
+          shortened([...aliases.filter(({ version }) => version === entry.version).map(({ alias }) => `[${alias}]`), whatIn(entry)].join(' '), output.columns - FIXED_COLUMNS),
         ]);
         const table = output.table(['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 'near', 'perpl.', 'corrections'], rows);
-        return `${table}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${head} version${head === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
+        const held = aliases.filter(({ version }) => version !== null).map((word) => `\n${aliasInWords(word)}`).join('');
+        return `${table}${held}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${head} version${head === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
       },
     );
     return EXIT.ok;
@@ -59,8 +63,9 @@ export default log;
 /** All columns but the last. */
 const FIXED_COLUMNS = 79;
 
-function whatIn(entry: { added: { subject: string; target: string }[]; removed: { because: string; correctionId: string }[] }): string {
-  return [...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');
+function whatIn(entry: VersionEntry): string {
+  const undo = entry.undo === undefined ? [] : [`${undoneInWords(entry.undo.target)} undone by ${entry.undo.requestedBy}: ${entry.undo.reason}`];
+  return [...undo, ...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');
 }
 
 export function wholeNumber(text: string): number {

@@ -1,10 +1,15 @@
 import type { CorrectionProbe } from '../../schemas/editing.ts';
-import type { VersionEntry } from '../../schemas/version-entry.ts';
-import type { VersionLog } from '../../versions/version-log.ts';
+import type { AliasWord } from '../../schemas/alias.ts';
+import type { StoredEntry } from '../../versions/history.ts';
+import { probesOf } from '../../versions/trace.ts';
+import { historyLink } from '../../infra/history-link.ts';
 import { openVersions } from '../../infra/open-versions.ts';
+import { attached } from '../../infra/system-state.ts';
 import { CommandFailure } from '../command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
-import { percent, shortened, type Output } from '../output.ts';
+import { shortened, type Output } from '../output.ts';
+import { historyHint, scoresTable } from '../trace-text.ts';
+import { aliasInWords, undoneInWords } from '../undo-words.ts';
 
 interface Options {
   lineage?: string;
@@ -14,7 +19,7 @@ interface Options {
 const show: CommandSpecification<Options> = {
   usage: 'show <version>',
   summary: 'show what made a version',
-  description: 'Shows one version: its corrections with the answers before and after, what left, the scores of the probes, where each record stood in Kafka, the workflow, the hyper-parameters and the software. <version> is a number or `head`. Reads the version log itself, so nothing needs to run.',
+  description: 'Shows one version: its corrections with the answers before and after, what left, the scores of the probes, where each record stood in Kafka, the word of an operator where one made it, the workflow and where its history is, the hyper-parameters and the software. <version> is a number or `head`. Reads the version log itself, so nothing needs to run.',
   examples: [
     ['show head', 'the newest version'],
     ['show 3 --json', 'version 3, whole, with the details of its probes'],
@@ -22,7 +27,8 @@ const show: CommandSpecification<Options> = {
   operation: 'show the version',
   options: (command) => command.option(...LINEAGE_OPTION),
   async run(session, options, [named]) {
-    const configuration = session.configuration();
+    const own = session.configuration();
+    const configuration = attached(own, session.system(own));
     const lineage = session.lineage(configuration, options.lineage);
     const log = openVersions(configuration).log(lineage);
     const history = await log.read();
@@ -32,19 +38,17 @@ const show: CommandSpecification<Options> = {
       throw new CommandFailure('show the version', version === 0 ? 'version 0 is the base model, nothing made it' : `lineage ${lineage} has versions 1 to ${history.head.version}`, 'errata log lists them.');
     }
     const stored = await log.entry(version);
-    const probes = await probesOf(log, stored.entry);
-    session.output.result({ hash: stored.hash, ...stored.entry, details: probes }, () => describe(session.output, stored.entry, stored.hash, probes));
+    const probes = await probesOf(log, stored.entry.probes.details);
+    const aliases = [...(await log.aliases()).standing.values()].filter((word) => word.version === version);
+    const link = historyLink(configuration, stored.entry.workflow);
+    session.output.result({ hash: stored.hash, ...stored.entry, details: probes, aliases, historyLink: link }, () => describe(session.output, stored, probes, aliases, historyHint(configuration, stored.entry)));
     return EXIT.ok;
   },
 };
 
 export default show;
 
-async function probesOf(log: VersionLog, entry: VersionEntry): Promise<CorrectionProbe[]> {
-  return JSON.parse(new TextDecoder().decode(await log.getBlob(entry.probes.details))) as CorrectionProbe[];
-}
-
-function describe(output: Output, entry: VersionEntry, hash: string, probes: CorrectionProbe[]): string {
+function describe(output: Output, { entry, hash }: StoredEntry, probes: CorrectionProbe[], aliases: readonly AliasWord[], history: string): string {
   const { bold, dim, green, red } = output.colours;
   const byId = new Map(probes.map((probe) => [probe.id, probe]));
   const answerColumns = Math.floor((output.columns - 6) / 4);
@@ -54,9 +58,15 @@ function describe(output: Output, entry: VersionEntry, hash: string, probes: Cor
     field('parent', entry.parent ?? 'the base model'),
     field('made', entry.createdAt),
     field('batch', `${entry.batchId}  (${entry.workflow.workflowId}, run ${entry.workflow.runId})`),
+    field('history', history),
     field('base', `${entry.base.name}  ${dim(entry.base.sha256.slice(0, 16))}`),
     field('holds', `${entry.corrections} correction${entry.corrections === 1 ? '' : 's'}`),
   ];
+  if (entry.undo !== undefined) {
+    const { id, target, reason, requestedBy, requestedAt } = entry.undo;
+    lines.push(field('undoes', `${undoneInWords(target)}, because: ${reason}`), field('asked by', `${requestedBy}, ${new Date(requestedAt).toISOString()}  ${dim(`undo:${id}`)}`));
+  }
+  for (const word of aliases) lines.push(field('alias', aliasInWords(word)));
   if (entry.added.length > 0) {
     const rows = entry.added.map((added) => {
       const probe = byId.get(added.correctionId);
@@ -66,29 +76,16 @@ function describe(output: Output, entry: VersionEntry, hash: string, probes: Cor
         (probe?.effective === false ? red : green)(shortened(probe?.answerAfter ?? added.target, answerColumns - 2)),
       ];
     });
-    lines.push('', bold(`Added (${entry.added.length})`), output.table(['prompt', 'before', 'after'], rows));
-    lines.push('', bold('Where they came from'), output.table(['correction', 'record', 'source'], entry.added.map((added) => [shortened(added.correctionId, 36), `${added.position.topic}-${added.position.partition}@${added.position.offset}`, shortened(added.source, output.columns - 76)])));
+    lines.push('', bold(`${entry.undo === undefined ? 'Added' : 'Restored'} (${entry.added.length})`), output.table(['prompt', 'before', 'after'], rows));
+    lines.push('', bold('Where they came from'), output.table(['correction', 'record', 'source'], entry.added.map((added) => [shortened(added.correctionId, 36), `${added.position.topic}-${added.position.partition}@${added.position.offset}`, shortened(`${added.replayOf === undefined ? '' : `(again for ${added.replayOf}) `}${added.source}`, output.columns - 76)])));
   }
   if (entry.removed.length > 0) {
     lines.push('', bold(`Removed (${entry.removed.length})`), output.table(['correction', 'because', 'by'], entry.removed.map((removed) => [removed.correctionId, removed.because, removed.by])));
   }
-  const { before, after } = entry.probes;
   lines.push(
     '',
     bold('Probes'),
-    output.table(
-      ['', 'effective', 'decoded', 'paraphrases', 'neighbours', 'earlier ones', 'perplexity', 'edit norm'],
-      [['before', before] as const, ['after', after] as const].map(([name, scores]) => [
-        name,
-        percent(scores.efficacy),
-        percent(scores.efficacyGreedy),
-        percent(scores.generalisation),
-        percent(scores.locality),
-        percent(scores.retention),
-        `× ${scores.canaryRatio.toFixed(4)}`,
-        scores.editNorm.toFixed(3),
-      ]),
-    ),
+    scoresTable(output, entry.probes),
     '',
     bold('Made with'),
     field('parameters', shortened(JSON.stringify(entry.parameters), output.columns * 3)),
