@@ -1,6 +1,8 @@
 /** What Kafka tells: records that could not be taken, corrections that nobody reads, a topic that was made anew. */
 import { UndecodableRecord } from '../../schemas/failures.ts';
-import { revisionId } from '../../schemas/correction.ts';
+import type { RecordDecoder } from '../../schemas/avro.ts';
+import { revisionId, type FactCorrection } from '../../schemas/correction.ts';
+import { replayedRecord } from '../../schemas/replay.ts';
 import { originOf } from '../../pipelines/dead-letter.ts';
 import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { ConsumedRecord, KafkaCluster } from '../../pipelines/kafka.ts';
@@ -78,42 +80,52 @@ async function deadLetters({ cluster, format, log }: KafkaSource, findings: Find
   });
   await cluster.readSpans(topic, spans.filter(({ from, through }) => BigInt(from) <= BigInt(through)), (records) => void letters.push(...records));
   if (letters.length === 0) return;
-  const taken = await takenSince(letters, format, log);
+  const replayed = await replayedIn(log);
+  const read = await readAgain(letters, format, log.lineage);
+  const decided = await log.registered.outcomesOf(letters.flatMap((letter) => read.get(letter)!.ids));
   for (const letter of letters.sort((a, b) => b.timestamp - a.timestamp)) {
     const origin = originOf(letter);
-    if (taken.has(letter)) findings.healed++;
+    const { ids, repair } = read.get(letter)!;
+    if ((origin !== null && replayed.has(replayedRecord(origin))) || ids.some((id) => decided.has(id))) findings.healed++;
     else {
       found({
         kind: 'dead letter',
         subject: `${letter.partition}@${letter.offset}`,
         since: letter.timestamp,
         cause: origin === null ? 'its headers do not say why' : `record ${origin.topic}-${origin.partition}@${origin.offset}: ${origin.className}: ${origin.message}`,
-        heal: `errata replay dead-letters ${letter.partition}@${letter.offset} --lineage ${log.lineage} --set target=...`,
+        heal: `errata replay dead-letters ${letter.partition}@${letter.offset} --lineage ${log.lineage}${repair}`,
       });
     }
   }
 }
 
-/** Letters whose record was repaired and committed, or that can be read by now and whose correction was decided. */
-async function takenSince(letters: readonly ConsumedRecord[], format: RecordFormat, log: VersionLog): Promise<Set<ConsumedRecord>> {
-  const replayed = await replayedIn(log);
-  const ids = new Map<ConsumedRecord, string>();
-  const decoder = await format.decoder('fact-correction', letters.map(({ value }) => value)).catch((error: unknown) => {
-    if (error instanceof UndecodableRecord) return null;
-    throw error;
-  });
-  for (const letter of letters) {
-    if (decoder === null || letter.value === null) continue;
-    const read = readRecord(letter, log.lineage, decoder);
-    if (read.kind === 'revision') ids.set(letter, revisionId(read.revision));
-  }
-  const decided = await log.registered.outcomesOf(ids.values());
-  return new Set(
-    letters.filter((letter) => {
-      const origin = originOf(letter);
-      if (origin !== null && replayed.has(`record:${origin.topic}-${origin.partition}@${origin.offset}`)) return true;
-      const id = ids.get(letter);
-      return id !== undefined && decided.has(id);
+interface ReadAgain {
+  /** Under which its record may have been decided since: its own id, or the one that its place gives a repaired one. */
+  ids: string[];
+  /** What a replay needs: nothing where the cause is gone, members where a correction can be read, else a whole correction. */
+  repair: string;
+}
+
+async function readAgain(letters: readonly ConsumedRecord[], format: RecordFormat, lineage: string): Promise<Map<ConsumedRecord, ReadAgain>> {
+  const decoder = await format.decoder('fact-correction', letters.map(({ value }) => value));
+  return new Map(
+    letters.map((letter) => {
+      const origin = originOf(letter) ?? letter;
+      const ids = [`letter-${origin.topic}-${origin.partition}-${origin.offset}`];
+      const record = readRecord({ ...letter, topic: origin.topic, partition: origin.partition, offset: origin.offset }, lineage, decoder);
+      if (record.kind === 'revision') return [letter, { ids: [revisionId(record.revision), ...ids], repair: '' }];
+      const id = idIn(letter.value, decoder);
+      return [letter, id === null ? { ids, repair: ' --file repaired.ndjson' } : { ids: [id, ...ids], repair: ' --set target=...' }];
     }),
   );
+}
+
+/** The id in a correction that can be decoded, sound or not. */
+function idIn(value: Buffer | null, decoder: RecordDecoder<FactCorrection>): string | null {
+  try {
+    return value === null ? null : decoder.decode(value).id;
+  } catch (error) {
+    if (error instanceof UndecodableRecord) return null;
+    throw error;
+  }
 }

@@ -1,5 +1,6 @@
 /** What the version log tells: whether it is sound, and which corrections were quarantined and never came right. */
 import type { Outcome } from '../../schemas/editing.ts';
+import { replayedId } from '../../schemas/replay.ts';
 import { VersionLogDamaged } from '../../versions/failures.ts';
 import type { History } from '../../versions/history.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
@@ -9,8 +10,6 @@ import { nothingFound, shellWord, type Failure, type Findings } from './failure.
 export const QUARANTINED_SHOWN_MAX = 100;
 /** Outcomes that are read; of a longer register the rest is said to be unseen. */
 const DECIDED_READ_MAX = 100_000;
-/** How often one correction may have been sent again. */
-const REPLAYS_MAX = 64;
 
 export async function logFailures(log: VersionLog): Promise<Findings> {
   const findings = nothingFound();
@@ -63,19 +62,13 @@ export async function replayedIn(log: VersionLog): Promise<Set<string>> {
   return replayed;
 }
 
-/** Sent again and decided under its new id, corrected by another since, or withdrawn since. */
+/** Sent again and decided under its new id (what became of that one is told of it), corrected by another since, or withdrawn since. */
 async function isHealed({ revisionId, factKey, decidedAt }: Outcome, { at, replayed }: Decided, { activeByFact }: History, log: VersionLog): Promise<boolean> {
-  if (replayed.has(revisionId) || at.has(successorOf(revisionId))) return true;
+  if (replayed.has(revisionId) || at.has(replayedId(revisionId))) return true;
   const holder = activeByFact.get(factKey);
   if (holder !== undefined && (at.get(holder) ?? 0) > decidedAt) return true;
   const word = (await log.registered.lastWords([factKey])).get(factKey);
   return word !== undefined && word.because === 'retracted' && word.issuedAt > decidedAt;
-}
-
-/** The id under which a replay sends a correction again: what became of that one is told of it. */
-function successorOf(id: string): string {
-  const [, first, number] = /^(.*)~(\d{1,4})$/su.exec(id) ?? [];
-  return first === undefined || Number(number) > REPLAYS_MAX ? `${id}~2` : `${first}~${Number(number) + 1}`;
 }
 
 function failureOf({ revisionId, decidedAt, reason, measured, batchId }: Outcome, lineage: string): Failure {
@@ -87,6 +80,7 @@ function failureOf({ revisionId, decidedAt, reason, measured, batchId }: Outcome
     since: decidedAt,
     cause: `${reason ?? 'no reason was given'}${code === undefined ? '' : ` (${code})`}, in batch ${batchId}`,
     measured: numbers,
-    heal: `errata replay quarantined ${shellWord(revisionId)} --lineage ${lineage} --set target=...`,
+    // A retraction has nothing to repair.
+    heal: `errata replay quarantined ${shellWord(revisionId)} --lineage ${lineage}${revisionId.startsWith('retract:') ? '' : ' --set target=...'}`,
   };
 }

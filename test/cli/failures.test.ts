@@ -167,7 +167,7 @@ describe('errata failures', () => {
     await (await versions.log('letters').register()).settle([outcome(taken, 'SUPERSEDED', 1)]);
     const { failures, healed } = await failuresOf('letters');
     expect(healed).toBe(1);
-    expect(failures.filter(({ kind }) => kind === 'dead letter')).toMatchObject([{ subject: '0@0', cause: `record ${topic}-0@7: UndecodableRecord: these bytes are no record`, heal: 'errata replay dead-letters 0@0 --lineage letters --set target=...' }]);
+    expect(failures.filter(({ kind }) => kind === 'dead letter')).toMatchObject([{ subject: '0@0', cause: `record ${topic}-0@7: UndecodableRecord: these bytes are no record`, heal: 'errata replay dead-letters 0@0 --lineage letters --file repaired.ndjson' }]);
   });
 
   it('tells of corrections that no ingest reads', async () => {
