@@ -2,8 +2,9 @@ import { InvalidArgumentError } from 'commander';
 import { openVersions } from '../../infra/open-versions.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
+import { aliasInWords } from '../alias-words.ts';
 import { percent, shortened } from '../output.ts';
-import { aliasInWords, undoneInWords } from '../undo-words.ts';
+import { undoInWords } from '../undo-text.ts';
 
 interface Options {
   lineage?: string;
@@ -64,7 +65,7 @@ export default log;
 const FIXED_COLUMNS = 79;
 
 function whatIn(entry: VersionEntry): string {
-  const undo = entry.undo === undefined ? [] : [`${undoneInWords(entry.undo.target)} undone by ${entry.undo.requestedBy}: ${entry.undo.reason}`];
+  const undo = entry.undo === undefined ? [] : [`${undoInWords(entry.undo)}: ${entry.undo.reason}`];
   return [...undo, ...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');
 }
 

@@ -7,9 +7,10 @@ import { openVersions } from '../../infra/open-versions.ts';
 import { attached } from '../../infra/system-state.ts';
 import { CommandFailure } from '../command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
+import { aliasInWords } from '../alias-words.ts';
 import { shortened, type Output } from '../output.ts';
 import { historyHint, scoresTable } from '../trace-text.ts';
-import { aliasInWords, undoneInWords } from '../undo-words.ts';
+import { undoInWords } from '../undo-text.ts';
 
 interface Options {
   lineage?: string;
@@ -63,8 +64,8 @@ function describe(output: Output, { entry, hash }: StoredEntry, probes: Correcti
     field('holds', `${entry.corrections} correction${entry.corrections === 1 ? '' : 's'}`),
   ];
   if (entry.undo !== undefined) {
-    const { id, target, reason, requestedBy, requestedAt } = entry.undo;
-    lines.push(field('undoes', `${undoneInWords(target)}, because: ${reason}`), field('asked by', `${requestedBy}, ${new Date(requestedAt).toISOString()}  ${dim(`undo:${id}`)}`));
+    const { id, reason, requestedAt } = entry.undo;
+    lines.push(field('made by', `${undoInWords(entry.undo)}, ${new Date(requestedAt).toISOString()}  ${dim(`undo:${id}`)}`), field('because', reason));
   }
   for (const word of aliases) lines.push(field('alias', aliasInWords(word)));
   if (entry.added.length > 0) {
