@@ -4,10 +4,9 @@ import { revisionId } from '../../schemas/correction.ts';
 import { Reader } from '../../pipelines/history-timeline.ts';
 import type { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { TemporalRuns, batchesOf, undosOf, type PendingActivity, type WorkflowRun } from '../../pipelines/temporal-runs.ts';
-import { WORKFLOW_TASK_QUEUE, editTaskQueue, lineageWorkflowId, type EditBatchInput, type LineageStatus, type UndoInput } from '../../pipelines/workflows/contract.ts';
-import type { UndoTarget } from '../../schemas/undo.ts';
+import { WORKFLOW_TASK_QUEUE, editTaskQueue, lineageWorkflowId, type EditBatchInput, type LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
-import { nothingFound, shellWord, type Failure, type Findings } from './failure.ts';
+import { nothingFound, type Failure, type Findings } from './failure.ts';
 
 /** Runs that ended badly and are looked at, the newest. */
 const FAILED_RUNS_MAX = 100;
@@ -71,7 +70,7 @@ class Look {
   }
 
   async #lineageEnded(run: WorkflowRun): Promise<void> {
-    this.#found({ kind: 'lineage ended', subject: run.workflowId, since: run.closedAt, cause: `the workflow was ${run.status.toLowerCase()}: ${(await this.#causeOf(run))?.text ?? 'no reason was given'}`, heal: 'errata up' });
+    this.#found({ kind: 'lineage ended', subject: run.workflowId, since: run.closedAt, cause: `the workflow was ${run.status.toLowerCase()}: ${(await this.#causeOf(run))?.text ?? 'no reason was given'}`, heal: `errata replay lineage --lineage ${this.#lineage}` });
   }
 
   #frozen({ frozen, held, waiting }: LineageStatus): void {
@@ -124,7 +123,7 @@ class Look {
       subject: run.workflowId,
       since: run.startedAt,
       cause: `its next step was tried ${attempts} times in vain: the workers' release may not be the one that it began with`,
-      heal: `errata history ${run.workflowId} --lineage ${this.#lineage}`,
+      heal: run.workflowId === lineageWorkflowId(this.#lineage) ? `errata replay lineage --lineage ${this.#lineage}` : `errata replay batch ${run.workflowId} --lineage ${this.#lineage}`,
     });
   }
 
@@ -149,16 +148,16 @@ class Look {
         return;
       }
       const isUndo = run.workflowId.startsWith('undo/');
-      const input = await this.#inputOf(run);
+      const input = isUndo ? null : await this.#inputOf(run);
       // After a lineage was begun anew, another batch may have the same workflow id.
-      const name = isUndo ? run.workflowId : ((input as EditBatchInput | null)?.batchId ?? run.workflowId);
+      const name = isUndo ? run.workflowId : (input?.batchId ?? run.workflowId);
       if (seen.has(name)) continue;
       seen.add(name);
       const latest = (await this.#runs.describe(run.workflowId))?.run;
       const runsNow = latest?.status === 'RUNNING';
-      const settled = isUndo || input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input as EditBatchInput);
+      const settled = input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input);
       if (settled || runsNow) this.#findings.healed++;
-      else if (isUndo) await this.#undoFailed(run, input as UndoInput | null);
+      else if (isUndo) await this.#undoFailed(run);
       // A frozen lineage that keeps it was told of already, and one that is not frozen tries it again.
       else if (status?.held?.batchId !== name && status?.running?.batchId !== name) await this.#batchFailed(run, name);
     }
@@ -181,20 +180,20 @@ class Look {
     });
   }
 
-  async #undoFailed(run: WorkflowRun, input: UndoInput | null): Promise<void> {
+  async #undoFailed(run: WorkflowRun): Promise<void> {
     this.#found({
       kind: 'undo',
       subject: run.workflowId,
       since: run.closedAt,
       cause: `${ENDED[run.status] ?? run.status.toLowerCase()}: ${(await this.#causeOf(run))?.text ?? 'no reason was given'}`,
-      heal: input === null ? `errata history ${run.workflowId} --lineage ${this.#lineage}` : againOf(input.request.target, this.#lineage),
+      heal: `errata replay batch ${run.workflowId} --lineage ${this.#lineage}`,
     });
   }
 
-  async #inputOf(run: WorkflowRun): Promise<EditBatchInput | UndoInput | null> {
+  async #inputOf(run: WorkflowRun): Promise<EditBatchInput | null> {
     const first = (await this.#runs.ends(run.workflowId, run.runId))?.first?.workflowExecutionStartedEventAttributes;
     const value = await this.#reader.value(first?.input);
-    return typeof value === 'object' && value !== null ? (value as EditBatchInput | UndoInput) : null;
+    return typeof value === 'object' && value !== null ? (value as EditBatchInput) : null;
   }
 
   async #causeOf(run: WorkflowRun): Promise<{ text: string } | null> {
@@ -223,14 +222,3 @@ const CURES: Partial<Record<string, (lineage: string) => string>> = {
   SchemaRegistryUnavailable: () => 'errata status',
   Timeout: () => 'errata status',
 };
-
-function againOf(target: UndoTarget, lineage: string): string {
-  switch (target.kind) {
-    case 'version':
-      return `errata revert ${target.version} --lineage ${lineage}`;
-    case 'correction':
-      return `errata revert ${shellWord(target.id)} --lineage ${lineage}`;
-    case 'rollback':
-      return `errata rollback --to ${target.version} --lineage ${lineage}`;
-  }
-}
