@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Engine } from '../model/engine.ts';
 import { CORRECTION_LIMITS } from '../schemas/correction.ts';
+import { StoreRefused, StoreUnavailable } from '../versions/failures.ts';
 import type { Versions } from '../versions/versions.ts';
 import { mayUse, type Users } from './access.ts';
 import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './admission.ts';
@@ -91,6 +92,8 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
     const status = fault.statusCode ?? 500;
     if (status < 500) return refuse(reply, status, (fault.code ?? 'bad_request').toLowerCase(), fault.message);
     request.log.error({ route: request.routeOptions.url ?? null, name: fault.name, reason: fault.message }, 'A request failed');
+    // What is served already needs no store; an older version, an entry or a trace does.
+    if (fault instanceof StoreUnavailable || fault instanceof StoreRefused) return refuse(reply, 503, 'store_unavailable', 'The store of the versions gives no answer now; the log of the server says why.');
     return refuse(reply, status === 503 ? 503 : 500, 'internal', 'The request failed; the log of the server says why.');
   });
 

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import type { Engine, Generation } from '../../model/engine.ts';
+import { StoreUnavailable } from '../../versions/failures.ts';
 import { entryName } from '../../versions/version-log.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';
 import type { FakeEngine } from '../fake-engine.ts';
@@ -246,6 +247,24 @@ describe('versions', () => {
     expect(version).toMatchObject({ hash: expect.stringMatching(/^[0-9a-f]{64}$/) as string, entry: { version: 1, added: [{ correctionId: 'a' }] }, probes: [{ id: 'a', effective: true, answerAfter: ' Lyon' }] });
     expect((await get(`/v1/lineages/${LINEAGE}/versions/2`)).statusCode).toBe(404);
     for (const name of ['0', 'x', '-1', '1.5']) expect((await get(`/v1/lineages/${LINEAGE}/versions/${name}`)).statusCode).toBe(400);
+  });
+
+  it('go on being served while their store is away, and what needs it is refused for now', async () => {
+    const { commit, start, notify, post, get, store } = await serve();
+    await commit(correction('a', { target: 'Lyon' }));
+    await commit(correction('b', { target: 'Oslo' }));
+    await start();
+    const whole = store.get.bind(store);
+    store.get = async (name) => await Promise.reject(new StoreUnavailable({ where: 's3://bucket', endpoint: null, operation: 'get', name }, 'ECONNREFUSED', 3));
+    await notify();
+    expect((await get('/readyz')).json).toMatchObject({ status: 'ready', lineages: [{ version: 2, fault: expect.stringMatching(/s3:\/\/bucket gives no answer/) as string }] });
+    expect((await post('/v1/completions', complete(LINEAGE))).json.choices[0]!.text).toBe(' Lyon.');
+    const older = await post('/v1/completions', complete(`${LINEAGE}@1`));
+    expect([older.statusCode, older.json.error.code, older.headers['retry-after']]).toEqual([503, 'store_unavailable', '1']);
+    store.get = whole;
+    await notify();
+    expect((await get('/readyz')).json).toMatchObject({ lineages: [{ version: 2, fault: null }] });
+    expect((await post('/v1/completions', complete(`${LINEAGE}@1`))).statusCode).toBe(200);
   });
 
   it('go on being served when the log is damaged behind them', async () => {
