@@ -33,7 +33,7 @@ export async function planReset(lineages: TemporalLineages, configuration: Confi
     const points = resetPointsOf(history);
     const point = resetPointNamed(points, to);
     if (point === null) {
-      throw new CommandFailure('reset the workflow', points.length === 0 ? `${named.workflowId} never came to decide anything` : `${named.workflowId} has no point "${to}"`, points.length === 0 ? 'Is a workflow worker running? `errata status` says.' : `The points are ${points.map(({ eventId }) => eventId).slice(0, POINTS_NAMED_MAX).join(', ')} (--dry-run says what each does), or one of ${Object.keys(RESET_STEPS).join(', ')}.`, EXIT.usage);
+      throw new CommandFailure('reset the workflow', points.length === 0 ? `${named.workflowId} never came to decide anything` : `${named.workflowId} has no point "${to}"`, points.length === 0 ? 'Is a workflow worker running? `errata status` says.' : `The points are ${points.map(({ eventId }) => eventId).slice(0, POINTS_NAMED_MAX).join(', ')} (--dry-run says what each does), or one of ${Object.keys(RESET_STEPS).join(', ')} where it was done; --run names an earlier run.`, EXIT.usage);
     }
     const timeline = await timelineOf(history, temporalConverter(configuration));
     const after = timeline.filter(({ eventId }) => eventId > point.eventId);
