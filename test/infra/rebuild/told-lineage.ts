@@ -19,6 +19,14 @@ export const PARAMETERS = { stepsMax: 8, lossTarget: 0, contexts: 2, contextsPer
 
 let offset = 0;
 
+/** All that was told, in the order of their offsets. */
+export const TOLD: (CorrectionRevision | RetractionRevision)[] = [];
+
+function noted<Revision extends CorrectionRevision | RetractionRevision>(revision: Revision): Revision {
+  TOLD.push(revision);
+  return revision;
+}
+
 export function told(id: string, more: Partial<FactCorrection> = {}): CorrectionRevision {
   const subject = more.subject ?? `town ${id}`;
   const correction: FactCorrection = {
@@ -35,12 +43,12 @@ export function told(id: string, more: Partial<FactCorrection> = {}): Correction
     issuedAt: 1_000 + offset,
     ...more,
   };
-  return { kind: 'correction', factKey: factKeyOf(correction), position: { topic: TOPIC, partition: 0, offset: String(offset++) }, correction };
+  return noted({ kind: 'correction', factKey: factKeyOf(correction), position: { topic: TOPIC, partition: 0, offset: String(offset++) }, correction });
 }
 
 export function retracted(of: CorrectionRevision): RetractionRevision {
   const position = { topic: TOPIC, partition: 0, offset: String(offset++) };
-  return { kind: 'retraction', factKey: of.factKey, position, id: retractionId(position), issuedAt: 1_000 + offset };
+  return noted({ kind: 'retraction', factKey: of.factKey, position, id: retractionId(position), issuedAt: 1_000 + offset });
 }
 
 const SPOILING = 'h';
