@@ -17,6 +17,7 @@ export const SHUT_GATES_MAX = 64;
 
 export interface Engine {
   describe(): Promise<EngineDescription>;
+  /** Asking counts as a use. */
   holds(hookId: string): Promise<boolean>;
   /** Builds the hook of these pairs and keeps it under the name. */
   holdHook(hookId: string, pairs: PairSet): Promise<HookReport>;

@@ -133,7 +133,8 @@ export class LocalEngine implements Engine {
   }
 
   async holds(hookId: string): Promise<boolean> {
-    return this.hooks.has(hookId);
+    // Who asks wants it: it is not the next one to be forgotten.
+    return this.hooks.get(hookId) !== undefined;
   }
 
   /** With another gate than the engine's own, the name must tell so. */

@@ -18,7 +18,7 @@ export const AUDIT_LIMITS = { promptsMax: 64, tokensMax: 64, blamesAtOnceMax: 1 
 
 const TOKENS = 8;
 const WHY_TOKENS_MAX = 256;
-const WHY_TOKENS = 24;
+const WHY_TOKENS = 8;
 
 const lineageName = z.string().regex(LINEAGE_NAME);
 const promptText = z.string().min(1).max(COMPLETION_LIMITS.promptCharactersMax);
@@ -70,11 +70,11 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
     const [from, to] = sides;
     if (from.kind !== 'history') return refuseUnanswered(reply, from);
     if (to.kind !== 'history') return refuseUnanswered(reply, to);
-    const { log } = to.followed;
+    const { log, served } = to.followed;
     const difference = await differenceOf(log, from.history.head.version, to.history.head.version);
     const asked: string[][] = [];
     if (prompts.length > 0) {
-      const greedy = await GreedyAnswers.of(engine, log, checked.data.tokensMax);
+      const greedy = await GreedyAnswers.of(engine, log, checked.data.tokensMax, served);
       for (const { history } of [from, to]) {
         const turn = await turns.take(() => askAll(greedy, history, prompts), wantedBy(request));
         if (turn.kind !== 'done') return refuseUnanswered(reply, turn);
@@ -95,7 +95,7 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
     if (blames >= AUDIT_LIMITS.blamesAtOnceMax) return refuseUnanswered(reply, { kind: 'full', waiting: turns.waiting + blames });
     blames += 1;
     try {
-      const blamed: Awaited<ReturnType<typeof blame>> | Unanswered = await blame({ engine, turns, log: found.followed.log }, { prompts, version: found.history.head.version, tokensMax: checked.data.tokensMax, wanted: wantedBy(request) });
+      const blamed: Awaited<ReturnType<typeof blame>> | Unanswered = await blame({ engine, turns, log: found.followed.log, served: found.followed.served }, { prompts, version: found.history.head.version, tokensMax: checked.data.tokensMax, wanted: wantedBy(request) });
       if (blamed.kind !== 'blame') return refuseUnanswered(reply, blamed);
       const { kind: _, ...rest } = blamed;
       return rest;

@@ -44,11 +44,12 @@ export interface BlameDependencies {
   engine: Engine;
   turns: Turns;
   log: VersionLog;
+  served: History | null;
 }
 
 /** `wanted` is asked between versions; where nobody waits any more the answer is 'gone'. */
-export async function blame({ engine, turns, log }: BlameDependencies, asked: { prompts: readonly string[]; version: number; tokensMax: number; wanted: () => boolean }): Promise<Blame | Unanswered> {
-  const greedy = await GreedyAnswers.of(engine, log, asked.tokensMax);
+export async function blame({ engine, turns, log, served }: BlameDependencies, asked: { prompts: readonly string[]; version: number; tokensMax: number; wanted: () => boolean }): Promise<Blame | Unanswered> {
+  const greedy = await GreedyAnswers.of(engine, log, asked.tokensMax, served);
   let history = emptyHistory(log.lineage);
   const began = await turns.take(() => askAll(greedy, history, asked.prompts), asked.wanted);
   if (began.kind !== 'done') return began;

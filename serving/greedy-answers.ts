@@ -5,7 +5,7 @@
  */
 import type { Engine } from '../model/engine.ts';
 import type { ActiveCorrection, History } from '../versions/history.ts';
-import { ensureHook } from '../versions/hook-pairs.ts';
+import { ensureHook, hookIdOf } from '../versions/hook-pairs.ts';
 import type { VersionLog } from '../versions/version-log.ts';
 import { lettersOf } from './subjects-in-text.ts';
 
@@ -18,11 +18,13 @@ export class GreedyAnswers {
     private readonly tokensMax: number,
     /** Whether an answer depends on the corrections of the subjects named in the text alone. */
     readonly bySubject: boolean,
+    private readonly servedHook: string | null,
   ) {}
 
-  static async of(engine: Engine, log: VersionLog, tokensMax: number): Promise<GreedyAnswers> {
+  /** `served` is the version that other requests ask for: its hook is not forgotten for those that are made here. */
+  static async of(engine: Engine, log: VersionLog, tokensMax: number, served: History | null): Promise<GreedyAnswers> {
     const { gate } = (await engine.describe()).parameters;
-    return new GreedyAnswers(engine, log, tokensMax, gate.kind === 'subject' && gate.map === 'subject');
+    return new GreedyAnswers(engine, log, tokensMax, gate.kind === 'subject' && gate.map === 'subject', hookIdOf(served?.active.values() ?? []));
   }
 
   /** The version's answers, in the order of the prompts. Throws a RangeError where the model cannot read a prompt. */
@@ -47,6 +49,7 @@ export class GreedyAnswers {
   }
 
   async #ask(rows: readonly ActiveCorrection[], prompts: readonly string[]): Promise<string[]> {
+    if (this.servedHook !== null) await this.engine.holds(this.servedHook);
     const hookId = await ensureHook(this.engine, this.log, rows);
     return (await this.engine.probe(hookId, prompts.map((prompt) => ({ prompt, greedyTokensMax: this.tokensMax })))).map(({ answer }) => answer);
   }

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { LINEAGE_NAME } from '../schemas/correction.ts';
 import { aliasWordSchema, type AliasMove, type AliasMoved } from '../schemas/alias.ts';
 import { boundedJson, UnsoundJson } from '../schemas/bounded-json.ts';
-import type { BlobReference } from '../schemas/editing.ts';
+import type { BlobReference, HeadReference } from '../schemas/editing.ts';
 import { firstOf } from '../schemas/shown.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { Aliases } from './aliases.ts';
@@ -120,9 +120,7 @@ export class VersionLog {
   /** The entries from version `first` to HEAD, in order. Whoever begins with it reads each once, and knows HEAD afterwards. */
   async *walk(first = 1): AsyncIterable<StoredEntry> {
     const known = this.#known;
-    for (let version = Math.max(1, first); version <= known.head.version; version += ENTRIES_AHEAD_MAX) {
-      yield* await Promise.all(Array.from({ length: Math.min(ENTRIES_AHEAD_MAX, known.head.version - version + 1) }, (_, i) => this.entry(version + i)));
-    }
+    for (let version = Math.max(1, first); version <= known.head.version; version += ENTRIES_AHEAD_MAX) yield* await this.#piece(version, known.head);
     for await (const { history, entries } of this.#foldedFrom(known, Number.MAX_SAFE_INTEGER)) {
       if (history.head.version > this.#known.head.version) this.#known = history;
       yield* entries.filter(({ entry }) => entry.version >= first);
@@ -272,6 +270,17 @@ export class VersionLog {
       if (end !== -1) return;
       ahead = Math.min(ahead * 2, ENTRIES_AHEAD_MAX);
     }
+  }
+
+  /** Entries from a version on, at most so many as are read ahead, each checked against the one behind it or against HEAD. */
+  async #piece(first: number, head: HeadReference): Promise<StoredEntry[]> {
+    const last = Math.min(first + ENTRIES_AHEAD_MAX - 1, head.version);
+    const found = await Promise.all(Array.from({ length: Math.min(last + 1, head.version) - first + 1 }, (_, i) => this.#stored(first + i)));
+    found.forEach(({ entry, hash }, i) => {
+      const due = found[i + 1]?.entry.parent ?? (entry.version === head.version ? head.hash : hash);
+      if (due !== hash) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, entry.version), `it hashes to ${hash}, what follows names ${due ?? 'none'}`);
+    });
+    return found.slice(0, last - first + 1);
   }
 
   async #stored(version: number): Promise<StoredEntry> {

@@ -45,7 +45,7 @@ const why: CommandSpecification<Options> = {
       .option('--prompt', 'the words are a prompt')
       .option('--at <version>', 'the version that is asked the prompt (default: the one that is served)')
       .option(...LINEAGE_OPTION)
-      .option('--tokens <number>', 'how long the answers are, at most 256', wholeNumber, 24),
+      .option('--tokens <number>', 'how long the answers are, at most 256', wholeNumber, 8),
   async run(session, options, given) {
     const own = session.configuration();
     const configuration = attached(own, session.system(own));

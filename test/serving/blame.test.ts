@@ -47,7 +47,7 @@ async function committed(engine: Engine, batches: readonly Revisions[]): Promise
 }
 
 const blamed = async (engine: Engine, versions: Versions, prompts: readonly string[]) => {
-  const found = await blame({ engine, turns: new Turns(), log: versions.log(LINEAGE) }, { prompts, version: Number.MAX_SAFE_INTEGER, tokensMax: TOKENS, wanted: () => true });
+  const found = await blame({ engine, turns: new Turns(), log: versions.log(LINEAGE), served: null }, { prompts, version: Number.MAX_SAFE_INTEGER, tokensMax: TOKENS, wanted: () => true });
   if (found.kind !== 'blame') throw new Error(`there was no answer: ${found.kind}`);
   return found;
 };
@@ -122,7 +122,7 @@ describe('blame', () => {
     const versions = await committed(engine, [[correction('a')]]);
     let waits = 1;
     const wanted = () => waits-- > 0;
-    expect(await blame({ engine, turns: new Turns(), log: versions.log(LINEAGE) }, { prompts: ['Subject a is in'], version: 1, tokensMax: 4, wanted })).toEqual({ kind: 'gone' });
+    expect(await blame({ engine, turns: new Turns(), log: versions.log(LINEAGE), served: null }, { prompts: ['Subject a is in'], version: 1, tokensMax: 4, wanted })).toEqual({ kind: 'gone' });
   });
 });
 
