@@ -46,18 +46,29 @@ class Look {
   }
 
   async all(): Promise<Findings & { status: LineageStatus | null }> {
-    const lineage = await this.#runs.describe(lineageWorkflowId(this.#lineage));
-    if (lineage === null) return { ...this.#findings, status: null };
-    if (lineage.run.status !== 'RUNNING') await this.#lineageEnded(lineage.run);
-    const worked = await this.#isWorked(WORKFLOW_TASK_QUEUE, 'workflow');
-    if (!worked) this.#nobodyWorks(WORKFLOW_TASK_QUEUE, 'workflow-worker', lineage.run.startedAt);
-    this.#stuckSteps(lineage.run, lineage.taskAttempts);
-    // Without a worker, or with one that cannot go on, there is no answer to wait for.
-    const status = lineage.run.status === 'RUNNING' && worked && lineage.taskAttempts < TASK_ATTEMPTS_MIN ? await this.#status() : null;
-    if (status?.frozen) this.#frozen(status);
+    const status = await this.#lineageItself();
     for await (const run of this.#runs.list(`(${batchesOf(this.#lineage)} OR ${undosOf(this.#lineage)}) AND ExecutionStatus = "Running"`, RUNNING_MAX)) await this.#running(run);
     await this.#ended(status);
     return { ...this.#findings, status };
+  }
+
+  /** How the lineage stands by its own word; null where it cannot say. */
+  async #lineageItself(): Promise<LineageStatus | null> {
+    const lineage = await this.#runs.describe(lineageWorkflowId(this.#lineage));
+    if (lineage === null) return null;
+    this.#stuckSteps(lineage.run, lineage.taskAttempts);
+    if (lineage.run.status !== 'RUNNING') {
+      await this.#lineageEnded(lineage.run);
+      return null;
+    }
+    if (!(await this.#isWorked(WORKFLOW_TASK_QUEUE, 'workflow'))) {
+      this.#nobodyWorks(WORKFLOW_TASK_QUEUE, 'workflow-worker', lineage.run.startedAt);
+      return null;
+    }
+    // One that cannot go on gives no answer to wait for.
+    const status = lineage.taskAttempts < TASK_ATTEMPTS_MIN ? await this.#status() : null;
+    if (status?.frozen) this.#frozen(status);
+    return status;
   }
 
   async #status(): Promise<LineageStatus | null> {

@@ -29,7 +29,7 @@ import { factCorrection } from '../pipelines/corrections.ts';
 import { quietRuntime } from '../pipelines/world.ts';
 import { startTestServers, type TestServers } from '../servers.ts';
 
-const LINEAGES = ['quiet', 'quarantined', 'letters', 'waiting', 'frozen', 'retried', 'idle', 'terminated', 'anew', 'damaged'];
+const LINEAGES = ['quiet', 'quarantined', 'letters', 'waiting', 'frozen', 'retried', 'idle', 'terminated', 'anew', 'damaged', 'undone', 'stuck'];
 /** Of these the topics are made. */
 const WITH_TOPICS = ['letters', 'waiting', 'anew'];
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
@@ -219,6 +219,18 @@ describe('errata failures', () => {
     const after = await failuresOf('terminated');
     expect(after.failures.map(({ kind }) => kind)).toEqual(['lineage ended']);
     expect(after.healed).toBe(1);
+  });
+
+  it('tells of an undo that was ended, and of a workflow whose next step fails again and again', async () => {
+    const { workflow } = lineages.client;
+    const undo = await workflow.start('undo', { workflowId: 'undo/undone/u1', taskQueue: 'nobody', args: [{}] });
+    await undo.terminate('a second thought');
+    const { failures } = await until(() => failuresOf('undone'), (found) => found.failures.length > 0);
+    expect(failures).toMatchObject([{ kind: 'undo', subject: 'undo/undone/u1', cause: 'was terminated: a second thought', heal: 'errata replay batch undo/undone/u1 --lineage undone' }]);
+    const stuck = await workflow.start('ofAnotherRelease', { workflowId: batchWorkflowId('stuck', 0), taskQueue: WORKFLOW_TASK_QUEUE, args: [{}] });
+    const found = await until(() => failuresOf('stuck'), (one) => one.failures.length > 0);
+    expect(found.failures).toMatchObject([{ kind: 'workflow step', subject: batchWorkflowId('stuck', 0), heal: 'errata replay batch edit-batch/stuck/0 --lineage stuck' }]);
+    await stuck.terminate('the test is over');
   });
 
   it('tells of a damaged version log', async () => {

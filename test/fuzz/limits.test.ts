@@ -16,6 +16,7 @@ import { HEADER_BYTES_MAX, HEADER_VALUES_MAX, RANK_MAX, TENSORS_MAX } from '../.
 import { COMPLETION_LIMITS } from '../../serving/completions.ts';
 import { REFUSAL_LIMITS } from '../../serving/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
+import { HISTORY_CHARACTERS_MAX } from '../../versions/history-archive.ts';
 import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/object-store.ts';
 import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/version-log.ts';
 
@@ -116,6 +117,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
       ['JSON values in an entry', ENTRY_JSON_LIMITS.valuesMax, 'ENTRY_JSON_LIMITS.valuesMax'],
       ['levels of nesting in an entry', ENTRY_JSON_LIMITS.depthMax, 'ENTRY_JSON_LIMITS.depthMax'],
       ['bytes of an object', OBJECT_BYTES_MAX, 'OBJECT_BYTES_MAX'],
+      ['characters of a workflow\'s history that is archived; of a longer one, that there was one', HISTORY_CHARACTERS_MAX, 'HISTORY_CHARACTERS_MAX'],
       ...of('OBJECT_NAME_LIMITS', OBJECT_NAME_LIMITS, { charactersMax: 'characters of an object\'s name', segmentsMax: 'segments of it', segmentCharactersMax: 'characters of a segment' }),
     ],
   ],
