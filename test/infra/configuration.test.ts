@@ -50,6 +50,14 @@ describe('the configuration', () => {
     expect(error.message).not.toContain('tooshort');
   });
 
+  it('lets workflows be found by search attributes unless payloads are encrypted, and has histories kept', () => {
+    const keys = `k:${Buffer.alloc(32).toString('base64')}`;
+    expect(read()).toMatchObject({ archiveHistories: true, temporal: { searchAttributes: true, retentionDays: 365, pageUrl: null } });
+    expect(read({ ERRATA_TEMPORAL_PAYLOAD_KEYS: keys }).temporal.searchAttributes).toBe(false);
+    expect(read({ ERRATA_TEMPORAL_PAYLOAD_KEYS: keys, ERRATA_TEMPORAL_SEARCH_ATTRIBUTES: 'true' }).temporal.searchAttributes).toBe(true);
+    expect(read({ ERRATA_TEMPORAL_SEARCH_ATTRIBUTES: 'false' }).temporal.searchAttributes).toBe(false);
+  });
+
   it('refuses a buffer that holds less than a batch', () => {
     expect(faultsOf({ ERRATA_BATCH_EDITS_MAX: '50', ERRATA_BUFFER_EDITS_MAX: '10' }).faults).toMatchObject([{ value: '10', expected: expect.stringContaining('50') as string }]);
   });
