@@ -102,16 +102,47 @@ async function ask(event) {
     byId('gates').hidden = opened.length === 0;
     byId('gates').tBodies[0].replaceChildren(
       ...opened.map(({ token, layer, score, threshold, correction }) =>
-        row(`“${token}”`, layer, number(score, 3), number(threshold, 3), correction === null ? '–' : element('td', [`${correction.prompt} `, element('b', correction.target), element('span', ` (${correction.id}${correction.source === '' ? '' : `, ${correction.source}`})`, 'quiet')]), correction === null ? '–' : `version ${correction.version}`),
+        row(`“${token}”`, layer, number(score, 3), number(threshold, 3), correction === null ? '–' : element('td', [`${correction.prompt} `, element('b', correction.target), element('span', ` (${correction.source === '' ? '' : `${correction.source}, `}`, 'quiet'), traceLink(correction.id), element('span', ')', 'quiet')]), correction === null ? '–' : `version ${correction.version}`),
       ),
     );
     byId('answers').hidden = false;
+    byId('trace').hidden = true;
     showFault(null);
   } catch (fault) {
     showFault(fault);
   } finally {
     button.disabled = false;
   }
+}
+
+/** The correction's id, which opens all that is stored of it. */
+function traceLink(id) {
+  const made = Object.assign(element('button', id, 'link'), { type: 'button' });
+  made.addEventListener('click', () => showTrace(id).catch(showFault));
+  return made;
+}
+
+async function showTrace(id) {
+  const trace = await call(`/v1/lineages/${encodeURIComponent(byId('lineage').value)}/corrections/${encodeURIComponent(id)}`);
+  const { correction, committed, outcome, later, sameSubject, replayOf } = trace;
+  const { topic, partition, offset } = outcome.position;
+  const kept = (ones, holds) => `${ones.filter(holds).length} of ${ones.length}`;
+  const probe = committed?.probe;
+  const lines = [
+    ['Says', correction === null ? null : `${correction.prompt} → ${correction.target}`],
+    ['Asked for by', correction === null ? null : `${correction.source}, ${new Date(correction.issuedAt).toLocaleString()}`],
+    ['Record', `${topic}, partition ${partition}, offset ${offset}`],
+    ['Sent again for', replayOf.length === 0 ? null : replayOf.map((one) => one.id).join(', ')],
+    ['Committed', committed === null ? `${outcome.status}: ${outcome.reason ?? ''}` : `version ${committed.version}, ${new Date(committed.createdAt).toLocaleString()}, batch ${committed.batchId}`],
+    ['Workflow', committed === null ? null : `${committed.workflow.workflowId}, run ${committed.workflow.runId}`],
+    ['Checked', probe === null || probe === undefined ? null : `“${probe.answerBefore}” before, “${probe.answerAfter}” after; ${kept(probe.paraphrases, ({ holds }) => holds)} paraphrases hold, ${kept(probe.neighbours, ({ unchanged }) => unchanged)} neighbours stayed`],
+    ['Later', later.length === 0 ? 'no later version touched it' : later.map(({ version, change, by }) => `version ${version}: ${change} by ${by}`).join('; ')],
+    ['Same subject', sameSubject.length === 0 ? null : sameSubject.map(({ version, change, correctionId }) => `version ${version}: ${correctionId} ${change}`).join('; ')],
+  ];
+  byId('trace').querySelector('h2').textContent = `${trace.id}: ${trace.state.replace('-', ' ')}`;
+  byId('trace').querySelector('dl').replaceChildren(...lines.filter(([, text]) => text !== null).flatMap(([name, text]) => [element('dt', name), element('dd', text)]));
+  byId('trace').hidden = false;
+  showFault(null);
 }
 
 function changesOf(version) {
