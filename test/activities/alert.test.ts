@@ -29,9 +29,9 @@ async function webhook(status: number): Promise<{ url: string; got: { body: stri
 describe('an alert', () => {
   it('is posted with what heals it, signed, and the same each time', async () => {
     const { url, got } = await webhook(204);
-    const { alert } = alertActivities({ url, secret: 'shared' });
-    expect(await alert(ALERT)).toEqual({ told: true });
-    await alert(ALERT);
+    const alerts = alertActivities({ url, secret: 'shared' });
+    expect(await alerts.alert(ALERT)).toEqual({ told: true });
+    await alerts.alert(ALERT);
     expect(got).toHaveLength(2);
     expect(got[0]!.body).toBe(got[1]!.body);
     expect(JSON.parse(got[0]!.body)).toEqual({ ...ALERT, heal: 'errata resume --lineage news' });
