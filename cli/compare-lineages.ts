@@ -31,6 +31,9 @@ export async function compareLineages(first: ComparedLineage, second: ComparedLi
     try {
       await requireItsModel(engine, history);
       measured.push(await measureLineage(engine, side.log, history, probed, (done) => steps.at(`asking ${side.log.lineage}`, done, probed.length)));
+    } catch (error) {
+      steps.fail();
+      throw error;
     } finally {
       await engine.close();
     }

@@ -8,6 +8,8 @@ export interface Steps {
   at(label: string, done: number, of: number | null): void;
   /** The last step is done. */
   end(): void;
+  /** It is not, and never will be. */
+  fail(): void;
 }
 
 export function stepsOn(output: Output): Steps {
@@ -26,5 +28,9 @@ export function stepsOn(output: Output): Steps {
       current.step.at(done);
     },
     end,
+    fail() {
+      current?.step.failed();
+      current = null;
+    },
   };
 }

@@ -277,12 +277,15 @@ export class KafkaCluster {
     let fail: (fault: unknown) => void = () => undefined;
     const finished = new Promise<void>((resolve, reject) => ([finish, fail] = [resolve, reject]));
     let quiet: NodeJS.Timeout | undefined;
+    let busy = 0;
+    // What is in hand is no silence, however long its reader takes.
     const waitOn = (): void => {
       clearTimeout(quiet);
-      quiet = setTimeout(finish, SPAN_WAIT_MS);
+      if (busy === 0) quiet = setTimeout(finish, SPAN_WAIT_MS);
     };
     const onBatch = async (batch: PartitionBatch): Promise<void> => {
       try {
+        busy += 1;
         waitOn();
         const left = ahead.get(batch.partition) ?? [];
         const wanted = batch.records.filter(({ offset }) => left.some(({ from, through }) => BigInt(offset) >= from && BigInt(offset) <= through));
@@ -301,6 +304,9 @@ export class KafkaCluster {
         if (ahead.size === 0) finish();
       } catch (fault) {
         fail(fault);
+      } finally {
+        busy -= 1;
+        waitOn();
       }
     };
     const reader = await startReader(await this.#subscribed(`errata-follow-${randomUUID()}`, [topic]), [topic], onBatch, this.#logger, { positions });
@@ -308,8 +314,8 @@ export class KafkaCluster {
       waitOn();
       await Promise.race([finished, reader.ended.then((reason) => Promise.reject(reason))]);
     } finally {
-      clearTimeout(quiet);
       await reader.stop();
+      clearTimeout(quiet);
     }
   }
 

@@ -114,6 +114,9 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
     output.result({ ...rebuilt, comparison }, () => [rebuiltText(rebuilt, output), ...(text === null ? [] : ['', text])].join('\n'));
     if (rebuilt.interrupted) return EXIT.interrupted;
     return isReproduced(rebuilt) ? EXIT.ok : EXIT.failure;
+  } catch (error) {
+    steps.fail();
+    throw error;
   } finally {
     interruption.end();
     await workplaces.close();
