@@ -13,7 +13,10 @@ import { TOKEN_ID_MAX } from '../../model/tokenizer/description.ts';
 import { KEY_CHARACTERS_MAX } from '../../pipelines/ingest-record.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
 import { HEADER_BYTES_MAX, HEADER_VALUES_MAX, RANK_MAX, TENSORS_MAX } from '../../schemas/safetensors.ts';
+import { PROBE_LIMITS } from '../../cli/probe-prompts.ts';
+import { AUDIT_LIMITS } from '../../serving/audit.ts';
 import { COMPLETION_LIMITS } from '../../serving/completions.ts';
+import { AUDIT_LINE_BYTES_MAX } from '../../versions/audit-check.ts';
 import { REFUSAL_LIMITS } from '../../serving/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { HISTORY_CHARACTERS_MAX } from '../../versions/history-archive.ts';
@@ -61,7 +64,17 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
       ['milliseconds until a request is here', DEFAULT_SERVING_LIMITS.requestWaitMs, 'DEFAULT_SERVING_LIMITS.requestWaitMs'],
       ['requests that wait for the model', DEFAULT_SERVING_LIMITS.turns.waitingMax, 'DEFAULT_SERVING_LIMITS.turns.waitingMax'],
       ...of('COMPLETION_LIMITS', COMPLETION_LIMITS, { promptCharactersMax: 'characters of a prompt', tokensMax: 'tokens of an answer', stopsMax: 'texts that stop it', stopCharactersMax: 'characters of such a text' }),
+      ...of('AUDIT_LIMITS', AUDIT_LIMITS, { promptsMax: 'prompts of a diff or a blame', tokensMax: 'tokens of an answer to one of them', blamesAtOnceMax: 'blames at once' }),
       ['characters of a refusal', REFUSAL_LIMITS.messageCharactersMax, 'REFUSAL_LIMITS.messageCharactersMax'],
+    ],
+  ],
+  [
+    'Prompts and audit files',
+    'cli/probe-prompts.ts, versions/audit-check.ts',
+    'Past it `errata diff`, `blame` and `verify --audit` say so and exit.',
+    [
+      ...of('PROBE_LIMITS', PROBE_LIMITS, { fileBytesMax: 'bytes of a file of prompts', promptsMax: 'prompts', promptCharactersMax: 'characters of a prompt' }),
+      ['bytes of a line of an audit file', AUDIT_LINE_BYTES_MAX, 'AUDIT_LINE_BYTES_MAX'],
     ],
   ],
   [
