@@ -137,9 +137,9 @@ export function tellFindings(output: Output, log: { active: ReadonlyMap<string, 
     return [
       `Seen from version ${head.version}; its probes may refuse it.`,
       `  ${red('-')} ${counted(removals.length, 'correction')} would go`,
-      ...shown(removals, ({ correctionId }) => `${correctionId}  ${log.active.get(correctionId)?.subject ?? ''} → ${log.active.get(correctionId)?.target ?? ''}`),
+      ...shown(removals, ({ correctionId }) => `${correctionId}: ${log.active.get(correctionId)?.subject ?? ''} → ${log.active.get(correctionId)?.target ?? ''}`),
       `  ${green('+')} ${counted(restored.length, 'correction')} would come back`,
-      ...shown(restored, ({ revision: { correction }, origin }) => `${correction.id}  ${correction.subject} → ${correction.target}  (version ${origin.version})`),
+      ...shown(restored, ({ revision: { correction }, origin }) => `${correction.id}: ${correction.subject} → ${correction.target} (version ${origin.version})`),
       ...keptLines(kept),
     ].join('\n');
   });
