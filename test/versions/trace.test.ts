@@ -4,6 +4,7 @@ import { differenceOf } from '../../versions/difference.ts';
 import { factOf, refusedAbout, traces } from '../../versions/trace.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
+import { runUndo, undoRequest } from '../activities/undoing.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { addedCorrection, appendChange } from './entries.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -98,6 +99,21 @@ describe('the trace of a correction', () => {
     expect(factOf('Subject a|{} is in')).toEqual({ subject: 'Subject a', relation: '{} is in', prompt: 'Subject a is in' });
     expect(factOf('a\\|b\\\\|mayor')).toEqual({ subject: 'a|b\\', relation: 'mayor', prompt: null });
     expect(factOf('no key')).toBeNull();
+  });
+});
+
+describe('an undo', () => {
+  it('is in the trace of what it took out and brought back, with whose word it was, and in the difference', async () => {
+    const versions = new Versions(new MemoryStore());
+    const activities = { ...createEditActivities({ engine: new FakeEngine(), versions }), ...createLedgerActivities({ versions }) };
+    await (await runBatch(activities, '1', [correction('a')])).commit();
+    await (await runBatch(activities, '2', [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), correction('c')])).commit();
+    await runUndo(activities, undoRequest('u', { kind: 'version', version: 2 }));
+    const log = versions.log(LINEAGE);
+    expect((await traces(log, { ids: ['a'] }))[0]).toMatchObject({ state: 'holds', committed: { version: 1 }, later: [{ version: 2, change: 'superseded', by: 'a2' }, { version: 3, change: 'restored', by: 'undo:u', undo: { id: 'u' } }] });
+    expect((await traces(log, { ids: ['a2'] }))[0]).toMatchObject({ state: 'left', later: [{ version: 3, change: 'reverted', by: 'undo:u', undo: { id: 'u' } }] });
+    expect(await differenceOf(log, 2, 3)).toMatchObject({ superseded: [{ before: { correctionId: 'a2' }, after: { correctionId: 'a' } }], restored: [{ correctionId: 'a' }], reverted: [{ correctionId: 'c', by: { revision: 'undo:u' } }], retracted: [] });
+    expect(await differenceOf(log, 1, 3)).toMatchObject({ added: [], superseded: [], reverted: [], restored: [] });
   });
 });
 
