@@ -11,7 +11,7 @@ export class OurProcess {
   readonly #log: string;
   #child: ChildProcess | null = null;
 
-  constructor(name: 'ingest' | 'workflow-worker' | 'edit-worker', environment: NodeJS.ProcessEnv, folder: string) {
+  constructor(name: 'ingest' | 'workflow-worker' | 'edit-worker' | 'serve', environment: NodeJS.ProcessEnv, folder: string) {
     this.#name = name;
     this.#environment = environment;
     this.#log = path.join(folder, `${name}.log`);
