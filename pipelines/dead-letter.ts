@@ -21,9 +21,28 @@ export function deadLetter(record: ConsumedRecord, problem: Problem): OutgoingRe
   return { key: record.key, value: record.value, headers: Object.fromEntries(headers) };
 }
 
+export interface Origin {
+  topic: string;
+  partition: number;
+  offset: string;
+  className: string;
+  message: string;
+}
+
 /** Where a dead letter came from and why it is one; null where its headers do not say. */
-export function originOf(letter: Pick<ConsumedRecord, 'headers'>): { topic: string; partition: number; offset: string; className: string; message: string } | null {
-  const text = (name: string): string | null => [letter.headers[`${HEADER}.${name}`] ?? []].flat().at(-1)?.toString() ?? null;
+export function originOf(letter: Pick<ConsumedRecord, 'headers'>): Origin | null {
+  return originAt(letter, -1);
+}
+
+/** Where a letter that came back from the dead came from the times before. */
+export function earlierOrigins(letter: Pick<ConsumedRecord, 'headers'>): Origin[] {
+  const times = [letter.headers[`${HEADER}.topic`] ?? []].flat().length;
+  return Array.from({ length: Math.max(0, times - 1) }, (_, i) => originAt(letter, i - times)).filter((origin) => origin !== null);
+}
+
+/** Of one time, counted from the last, which is -1: each time adds one to each header. */
+function originAt(letter: Pick<ConsumedRecord, 'headers'>, time: number): Origin | null {
+  const text = (name: string): string | null => [letter.headers[`${HEADER}.${name}`] ?? []].flat().at(time)?.toString() ?? null;
   const [topic, partition, offset] = [text('topic'), text('partition'), text('offset')];
   if (topic === null || !isWhole(partition, PARTITION_DIGITS_MAX) || !isWhole(offset, OFFSET_DIGITS_MAX)) return null;
   return { topic, partition: Number(partition), offset, className: text('exception.class.name') ?? '', message: text('exception.message') ?? '' };

@@ -3,7 +3,7 @@ import { UndecodableRecord } from '../../schemas/failures.ts';
 import type { RecordDecoder } from '../../schemas/avro.ts';
 import { revisionId, type FactCorrection } from '../../schemas/correction.ts';
 import { replayedRecord } from '../../schemas/replay.ts';
-import { originOf } from '../../pipelines/dead-letter.ts';
+import { earlierOrigins, originOf } from '../../pipelines/dead-letter.ts';
 import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { ConsumedRecord, KafkaCluster } from '../../pipelines/kafka.ts';
 import type { RecordFormat } from '../../pipelines/record-format.ts';
@@ -83,10 +83,13 @@ async function deadLetters({ cluster, format, log }: KafkaSource, findings: Find
   const replayed = await replayedIn(log);
   const read = await readAgain(letters, format, log.lineage);
   const decided = await log.registered.outcomesOf(letters.flatMap((letter) => read.get(letter)!.ids));
+  // One that was sent as it was and came back is told of as the letter that it is now.
+  const cameBack = new Set(letters.flatMap(earlierOrigins).map(replayedRecord));
   for (const letter of letters.sort((a, b) => b.timestamp - a.timestamp)) {
     const origin = originOf(letter);
     const { ids, repair } = read.get(letter)!;
-    if ((origin !== null && replayed.has(replayedRecord(origin))) || ids.some((id) => decided.has(id))) findings.healed++;
+    const record = origin === null ? null : replayedRecord(origin);
+    if ((record !== null && (replayed.has(record) || cameBack.has(record))) || ids.some((id) => decided.has(id))) findings.healed++;
     else {
       found({
         kind: 'dead letter',

@@ -163,10 +163,13 @@ describe('errata failures', () => {
     const [sent] = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, [taken]);
     const value = await new Promise<Buffer>((resolve) => void cluster.readSpans(topic, [{ partition: 0, from: '0', through: '0' }], ([record]) => resolve(record!.value!)));
     expect(sent).toBeDefined();
-    await sender.send(topicsOf('letters').deadLetters, [letter('7', Buffer.from('nonsense')), letter('0', value)]);
+    // Sent again as it was, it came back.
+    const again = letter('5', Buffer.from('nonsense'));
+    const back = deadLetter({ topic, partition: 0, offset: '7', timestamp: 0, key: null, value: again.value, headers: again.headers! }, { className: 'UndecodableRecord', message: 'these bytes are no record' });
+    await sender.send(topicsOf('letters').deadLetters, [back, letter('0', value), again]);
     await (await versions.log('letters').register()).settle([outcome(taken, 'SUPERSEDED', 1)]);
     const { failures, healed } = await failuresOf('letters');
-    expect(healed).toBe(1);
+    expect(healed).toBe(2);
     expect(failures.filter(({ kind }) => kind === 'dead letter')).toMatchObject([{ subject: '0@0', cause: `record ${topic}-0@7: UndecodableRecord: these bytes are no record`, heal: 'errata replay dead-letters 0@0 --lineage letters --file repaired.ndjson' }]);
   });
 
