@@ -2,7 +2,7 @@
 import { factKeyOf, faultsOf, revisionId, type CorrectionRevision, type FactCorrection, type FactRevision } from '../../schemas/correction.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
 import { replayedRecord, type Repair } from '../../schemas/replay.ts';
-import { originOf } from '../../pipelines/dead-letter.ts';
+import { earlierOrigins, originOf } from '../../pipelines/dead-letter.ts';
 import { readRecord } from '../../pipelines/ingest-record.ts';
 import type { ConsumedRecord, KafkaCluster } from '../../pipelines/kafka.ts';
 import type { RecordFormat } from '../../pipelines/record-format.ts';
@@ -39,7 +39,8 @@ export async function planDeadLetterReplay(replay: DeadLetterReplay): Promise<Re
   const missing = (letters ?? []).filter(({ partition, offset }) => !found.has(placeOf({ topic, partition, offset })));
   const decoder = await replay.format.decoder('fact-correction', records.map(({ value }) => value));
   const replayed = await replayedRecords(log);
-  const planned = await Promise.all(records.map((letter, i) => plannedLetter(replay, letter, i, decoder, replayed)));
+  const cameBack = new Set(records.flatMap(earlierOrigins).map(replayedRecord));
+  const planned = await Promise.all(records.map((letter, i) => plannedLetter(replay, letter, i, decoder, { replayed, cameBack })));
   const fates = await likelyFates(log, planned.flatMap((one) => ('sent' in one && one.revision !== null ? [one.revision] : [])), replay.now);
   return [
     ...missing.map(({ partition, offset }): ReplayItem => ({ kind: 'kept', of: `${partition}@${offset}`, reason: `${topic} has no such letter`, mend: '`errata failures` lists the letters that are not healed.', healed: false })),
@@ -75,7 +76,15 @@ async function replayedRecords(log: VersionLog): Promise<Map<string, number>> {
   return replayed;
 }
 
-async function plannedLetter(replay: DeadLetterReplay, letter: ConsumedRecord, i: number, decoder: RecordDecoder<FactCorrection>, replayed: ReadonlyMap<string, number>): Promise<ReplayItem | Planned> {
+/** What became of letters since. */
+interface Since {
+  /** The version that took a repair, by the record repaired. */
+  replayed: ReadonlyMap<string, number>;
+  /** Records of which a later letter tells. */
+  cameBack: ReadonlySet<string>;
+}
+
+async function plannedLetter(replay: DeadLetterReplay, letter: ConsumedRecord, i: number, decoder: RecordDecoder<FactCorrection>, { replayed, cameBack }: Since): Promise<ReplayItem | Planned> {
   const { log, repairs, asIs, letters } = replay;
   const of = `${letter.partition}@${letter.offset}`;
   const kept = (reason: string, mend: string | null, healed = false): ReplayItem => ({ kind: 'kept', of, reason, mend, healed });
@@ -83,6 +92,7 @@ async function plannedLetter(replay: DeadLetterReplay, letter: ConsumedRecord, i
   const replayOf = replayedRecord(origin);
   const version = replayed.get(replayOf);
   if (version !== undefined) return kept(`it was repaired and committed in version ${version}`, null, true);
+  if (letters === null && cameBack.has(replayOf)) return kept('it was sent as it was and came back, as a later letter', null, true);
 
   const { corrections: topic } = topicsOf(log.lineage);
   const position = positionToBe(topic, i);

@@ -10,6 +10,7 @@ import type { Logger } from '../../pipelines/logger.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { submitCorrections } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
+import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
@@ -56,9 +57,7 @@ beforeAll(async () => {
     ERRATA_EDIT_NORM_MAX: '100',
   };
   processes = (['ingest', 'workflow-worker'] as const).map((name) => new OurProcess(name, { ...process.env, ...environment }, servers.folder));
-  const connection = await NativeConnection.connect({ address: servers.temporal.address });
-  const worker = await Worker.create({ connection, namespace: servers.temporal.namespace, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions: versionsInFolder(folder) }), maxConcurrentActivityTaskExecutions: 1 });
-  editWorker = { worker, done: worker.run(), connection };
+  editWorker = await editWorkerOf();
   reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT }, fates.hear);
   await Promise.all(processes.map((one) => one.start()));
 
@@ -77,6 +76,13 @@ afterAll(async () => {
   }
   await servers?.stop();
 });
+
+async function editWorkerOf(): Promise<typeof editWorker> {
+  const connection = await NativeConnection.connect({ address: servers.temporal.address });
+  const activities = createEditActivities({ engine: new FakeEngine(), versions: versionsInFolder(environment['ERRATA_VERSIONS']!) });
+  const worker = await Worker.create({ connection, namespace: servers.temporal.namespace, taskQueue: editTaskQueue(LINEAGE), activities, maxConcurrentActivityTaskExecutions: 1 });
+  return { worker, done: worker.run(), connection };
+}
 
 function correction(id: string, more: Partial<FactCorrection> = {}): FactCorrection {
   const subject = more.subject ?? `Subject ${id}.`;
@@ -160,11 +166,11 @@ describe('errata replay', { timeout: 240_000 }, () => {
     const given = await errata(['replay', 'dead-letters', '--file', '-', '--wait', '--json'], whole);
     expect([given.code, given.lines[0]]).toMatchObject([0, { kind: 'outcome', outcome: { status: 'COMMITTED' } }]);
 
-    // Those that are healed are passed over, and what came back as it was still stands.
+    // Those that are healed are passed over, and one that came back is told of as the letter that it is now.
     const rest = await errata(['replay', 'dead-letters', '--all', '--dry-run', '--json']);
-    expect((rest.lines[0] as { items: { of: string; healed: boolean }[] }).items.map(({ of, healed }) => [of, healed])).toEqual([['0@0', true], ['0@1', false], ['0@2', true], ['0@3', false]]);
+    expect((rest.lines[0] as { items: { of: string; healed: boolean }[] }).items.map(({ of, healed }) => [of, healed])).toEqual([['0@0', true], ['0@1', true], ['0@2', true], ['0@3', false]]);
     const { lines } = await errata(['failures', '--json']);
-    expect((lines[0] as { failures: { kind: string; subject: string }[] }).failures.map(({ kind, subject }) => `${kind} ${subject}`).sort()).toEqual(['dead letter 0@1', 'dead letter 0@3']);
+    expect((lines[0] as { failures: { kind: string; subject: string }[] }).failures.map(({ kind, subject }) => `${kind} ${subject}`).sort()).toEqual(['dead letter 0@3']);
     expect((await errata(['replay', 'dead-letters', '7@7'])).out).toContain(`${LETTERS} has no such letter`);
   });
 
@@ -183,6 +189,26 @@ describe('errata replay', { timeout: 240_000 }, () => {
     expect((await errata(['replay', 'batch', '0', '--to', '12345'])).err).toContain('no point');
     expect((await errata(['replay', 'batch', 'lineage/replayed'])).code).toBe(2);
     expect((await errata(['replay', 'forget-positions'])).code).toBe(2);
+  });
+
+  it('leaves a batch alone that still runs, unless it is told to end its run', async () => {
+    const temporal = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace);
+    editWorker.worker.shutdown();
+    await editWorker.done;
+    const [late] = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, [correction('late')]);
+    let running: string | null = null;
+    while (running === null) running = (await temporal.status(LINEAGE).catch(() => null))?.running?.workflowId ?? null;
+    await temporal.close();
+    const number = running.split('/').at(-1)!;
+    const refused = await errata(['replay', 'batch', number]);
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining('--anyway')]);
+    const reset = errata(['replay', 'batch', number, '--anyway', '--json']);
+    editWorker = await editWorkerOf();
+    expect(await reset).toMatchObject({ code: 0, lines: [{ workflowId: running, end: { kind: 'completed' } }] });
+    while (fates.of(late!.position).length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(fates.of(late!.position)).toEqual([expect.stringMatching(/^COMMITTED \d+$/)]);
+    const entries = await versionsInFolder(environment['ERRATA_VERSIONS']!).log(LINEAGE).entries(1, 99);
+    expect(entries.filter(({ entry }) => entry.added.some(({ correctionId }) => correctionId === 'late'))).toHaveLength(1);
   });
 
   it("runs the lineage's own workflow again, and it goes on", async () => {
