@@ -9,6 +9,7 @@ import { percent, shortened, type Output } from './output.ts';
 /** Paraphrases, neighbours and touches that are listed; `--json` has all. */
 const LISTED_MAX = 8;
 const LABEL_COLUMNS = 13;
+const PROMPT_SHOWN_MAX = 400;
 
 export function traceText(output: Output, configuration: Configuration, trace: Trace): string {
   const { bold, dim } = output.colours;
@@ -17,7 +18,7 @@ export function traceText(output: Output, configuration: Configuration, trace: T
   const width = output.columns - LABEL_COLUMNS - 2;
   const lines = [`${bold(`${trace.kind} ${shortened(trace.id, width)}`)}  ${stateInWords(output, trace)}`];
   if (correction !== null) {
-    lines.push(field('says', `${shortened(correction.prompt, width - 44)} ${bold(`→ ${shortened(correction.target, 40)}`)}`));
+    lines.push(field('says', `${shortened(correction.prompt, PROMPT_SHOWN_MAX)} ${bold(`→ ${shortened(correction.target, PROMPT_SHOWN_MAX)}`)}`));
     lines.push(field('subject', shortened(correction.subject, width)));
     lines.push(field('asked by', shortened(correction.source, width)));
     lines.push(field('issued', new Date(correction.issuedAt).toISOString()));
