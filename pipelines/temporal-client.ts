@@ -1,4 +1,4 @@
-/** The lineage workflows, as their callers see them. The one file that talks to Temporal's front end. */
+/** The lineage workflows, as their callers see them. It connects to Temporal's front end; `temporal-runs.ts` asks it about runs. */
 import {
   Client,
   Connection,

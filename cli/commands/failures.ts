@@ -94,7 +94,7 @@ function unseen(what: string): Findings {
 function describe(output: Output, { failures: found, unseen: notSeen, more, healed }: Findings): string {
   const { bold, dim, green, red, yellow } = output.colours;
   const lines = found.flatMap((failure) => [
-    `${red('✗')} ${bold(failure.kind)}  ${shortened(failure.subject, output.columns - 40)}${failure.since === null ? '' : `  ${dim(`${duration(Date.now() - failure.since)} ago`)}`}${dim(`  ${failure.lineage}`)}`,
+    `${red('✗')} ${bold(failure.kind)}  ${shortened(failure.subject, output.columns - 40)}${failure.since === null ? '' : `  ${dim(`${duration(Date.now() - failure.since)} ago`)}`}${failure.subject === failure.lineage ? '' : dim(`  ${failure.lineage}`)}`,
     `    ${dim('why ')}  ${shortened(causeOf(failure), 3 * output.columns)}`,
     `    ${dim('heal')}  ${bold(failure.heal)}`,
   ]);
