@@ -72,7 +72,7 @@ export class Register {
 
   /** The first outcomes of all ids that were ever decided, in no order that means anything. */
   async *decided(): AsyncIterable<Outcome> {
-    let names: string[] = [];
+    const names: string[] = [];
     const read = () => Promise.all(names.splice(0).map((name) => this.#read(name, outcomeSchema)));
     for await (const name of this.#store.list(`${this.#folder}/revisions/`)) {
       names.push(name);

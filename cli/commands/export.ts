@@ -19,7 +19,7 @@ const exportCommand: CommandSpecification<Options> = {
   usage: 'export',
   summary: 'write a lineage as one file that can be checked elsewhere',
   description:
-    "Writes everything that a lineage's log, register and aliases say as JSON Lines, in the stored bytes, each line with the hash of the line before, sealed at the end; docs/audit.md describes the form and has a checker of twenty lines. Pairs are not in it, only their hashes. With --out a second file, <file>.sha256, is written for `sha256sum -c`; without, the lines go to the standard output. Reads the version log alone, so nothing needs to run. `errata verify --audit <file>` checks such a file.",
+    "Writes everything that a lineage's log, register and aliases say as JSON Lines, in the stored bytes, each line with the hash of the line before, sealed at the end; docs/audit.md describes the form and has a short checker in Python. Pairs are not in it, only their hashes. With --out a second file, <file>.sha256, is written for `sha256sum -c`; without, the lines go to the standard output. Reads the version log alone, so nothing needs to run. `errata verify --audit <file>` checks such a file.",
   examples: [
     ['export --audit --out audit.jsonl', 'the first lineage, with audit.jsonl.sha256 beside it'],
     ['export --audit --histories --out audit.jsonl', 'with the archived histories of its workflows'],
