@@ -90,7 +90,7 @@ function laterLines(output: Output, { kind, later, sameSubject }: Trace, field: 
 }
 
 function touchInWords({ version, createdAt, change, by, successor, undo }: Touch): string {
-  const asked = undo === null ? '' : ` (${shortened(undo.requestedBy, 60)}: ${shortened(undo.reason, 120)})`;
+  const asked = undo === null ? '' : ` (${shortened(undo.requestedBy, 60)}${undo.reason === '' ? '' : `: ${shortened(undo.reason, 120)}`})`;
   return `version ${version}, ${createdAt}: ${change} by ${shortened(by, 80)}${successor === null ? '' : `, which says "${shortened(successor.target, 60)}"`}${asked}`;
 }
 

@@ -25,7 +25,7 @@ export interface Difference {
   restored: Fact[];
   /** Corrections that came and left again between the two. */
   passing: number;
-  /** Answers that the probes of the versions between saw change, as far as they did not change back; `left` says how many more. */
+  /** Answers that the probes of the versions between saw change, as far as they did not change back and the correction that was probed holds in the later version; `left` says how many more. */
   answers: { changed: ChangedAnswer[]; left: number };
   /** Layers in either: the edit's relative norm and the gate's threshold; null for the base model, which has neither. */
   layers: { layer: number; from: LayerFigures | null; to: LayerFigures | null }[];
@@ -78,7 +78,7 @@ export async function differenceOf(log: VersionLog, from: number, to: number): P
     between.visit(stored, early);
   }
   const [a, b] = from <= to ? [early, late] : [late, early];
-  const answers = await answersChanged(log, between.probed, from > to);
+  const answers = await answersChanged(log, between.probed, late, from > to);
   return {
     lineage: log.lineage,
     from: sideOf(a),
@@ -171,7 +171,8 @@ function lastLeaving(id: string, { left }: Between): (Leaving & { because: Remov
   return last;
 }
 
-async function answersChanged(log: VersionLog, versions: readonly ProbedVersion[], backwards: boolean): Promise<Difference['answers']> {
+/** What was probed of a correction that has left since says nothing of the later version. */
+async function answersChanged(log: VersionLog, versions: readonly ProbedVersion[], { active }: History, backwards: boolean): Promise<Difference['answers']> {
   const byPrompt = new Map<string, ChangedAnswer>();
   let left = 0;
   for (const { version, details, prompts } of versions) {
@@ -191,7 +192,7 @@ async function answersChanged(log: VersionLog, versions: readonly ProbedVersion[
       }
     }
   }
-  const changed = [...byPrompt.values()].filter(({ before, after }) => before !== after);
+  const changed = [...byPrompt.values()].filter(({ before, after, correctionId }) => before !== after && active.has(correctionId));
   return { changed: backwards ? changed.map((one) => ({ ...one, before: one.after, after: one.before })) : changed, left };
 }
 

@@ -95,7 +95,7 @@ function describe(output: Output, difference: AskedDifference, wasAsked: boolean
   const { from, to, added, superseded, retracted, reverted, contradicted, notYet, restored, passing, answers, layers, madeWith, asked } = difference;
   const width = output.columns;
   const factLine = ({ prompt, target, correctionId }: Fact, by: string): string => `${shortened(prompt, Math.floor(width / 2))} → ${bold(shortened(target, 30))}  ${dim(`${shortened(correctionId, 40)}, ${by}`)}`;
-  const inVersion = ({ version, undo }: VersionMark): string => `version ${version}${undo === null ? '' : `, ${shortened(undo.reason, 60)} (${shortened(undo.requestedBy, 40)})`}`;
+  const inVersion = ({ version, undo }: VersionMark): string => `version ${version}${undo === null ? '' : `, by ${shortened(undo.requestedBy, 40)}${undo.reason === '' ? '' : ` (${shortened(undo.reason, 60)})`}`}`;
   const back = new Set(restored.map(({ correctionId }) => correctionId));
   const parts = [`${bold(sideInWords(from))}  →  ${bold(sideInWords(to))}   lineage ${difference.lineage}`];
   const section = (title: string, lines: string[]) => {
@@ -112,6 +112,7 @@ function describe(output: Output, difference: AskedDifference, wasAsked: boolean
   if (passing > 0) parts.push(dim(`${passing} correction${passing === 1 ? '' : 's'} came and left again in between.`));
   section('Answers that the probes saw change', answers.changed.map(({ prompt, kind, before, after, version }) => `${cyan(kind.padEnd(10))} ${shortened(prompt, Math.floor(width / 2))}  ${JSON.stringify(shortened(before, 24))} → ${JSON.stringify(shortened(after, 24))}  ${dim(`version ${version}`)}`));
   if (answers.left > 0) parts.push(dim(`and ${answers.left} more that are not kept.`));
+  if (!wasAsked && retracted.length + reverted.length + contradicted.length + notYet.length > 0) parts.push(dim('What the model says now where a correction left, no probe has seen: --ask asks both versions.'));
   if (wasAsked) {
     const changed = asked.filter((one) => one.from !== one.to);
     section(`Asked now, ${changed.length} of ${asked.length} answers differ`, changed.map((one) => `${shortened(one.prompt, Math.floor(width / 2))}  ${JSON.stringify(shortened(one.from, 24))} → ${JSON.stringify(shortened(one.to, 24))}`));

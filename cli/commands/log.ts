@@ -65,7 +65,7 @@ export default log;
 const FIXED_COLUMNS = 79;
 
 function whatIn(entry: VersionEntry): string {
-  const undo = entry.undo === undefined ? [] : [`${undoInWords(entry.undo)}: ${entry.undo.reason}`];
+  const undo = entry.undo === undefined ? [] : [`${undoInWords(entry.undo)}${entry.undo.reason === '' ? '' : `: ${entry.undo.reason}`}`];
   return [...undo, ...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');
 }
 
