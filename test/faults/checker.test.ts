@@ -9,6 +9,7 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { check } from './checker.ts';
 import type { World } from './read-world.ts';
 import { smallWorld } from './small-world.ts';
+import type { OrderedUndo } from './undo-orders.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const outcomeCodec = recordCodec('correction-outcome');
@@ -198,4 +199,34 @@ describe('the checker, where something was undone', () => {
     ['a word on an alias that is gone', (world) => void world.store.delete(aliasName(1)), /aliases\/0+2\.json stands where word 1 on the aliases is due/],
     ['a changed word on an alias', (world) => world.store.set(aliasName(1), Buffer.from(world.store.get(aliasName(1))!.toString().replace('"version":2', '"version":1'))), /aliases\/0+1\.json is not what it was sealed as/],
   ])('finds %s', (_, plant, found) => expect(violationsOf(plant, undone)).toContainEqual(expect.stringMatching(found)));
+});
+
+describe('the checker, where an operator ordered undos', () => {
+  const undone = (id: string, version: number, of: World): OrderedUndo => {
+    const { removed, added, undo } = entryOf(of, version);
+    const hash = sha256(of.store.get(entryName(version))!);
+    return { id, target: undo!.target, movedAlias: false, end: { kind: 'ended', result: { kind: 'undone', version, hash, removed: removed.length, restored: added.length, kept: [], before: null, after: null } } };
+  };
+  let ordered: World;
+  beforeAll(async () => {
+    ordered = await smallWorld({ undone: true, rolledBack: true });
+    ordered.undos = ['u2', 'u3', 'u4'].map((id, i) => undone(id, 3 + i, ordered));
+    ordered.undos[2]!.movedAlias = true;
+    ordered.answers = { version: 5, texts: [] };
+  });
+  const lastWord = (world: World): string => [...world.store.keys()].filter((name) => name.includes('/aliases/')).sort().at(-1)!;
+
+  it('has nothing to say of a sound world', () => expect(check(ordered, DEFAULT_LINEAGE_SETTINGS.verdict).violations).toEqual([]));
+
+  it.each<[string, (world: World) => void, RegExp]>([
+    ['an undo that made two versions', (world) => rewrite(world, 4, (entry) => Object.assign(entry.undo!, { id: 'u2' })), /Undo: u2 made versions 3 and 4/],
+    ['an undone correction that still holds', (world) => rewrite(world, 3, (entry) => void (entry.removed = [])), /version 3: it undoes version 2, and a2, which that version added, still holds/],
+    ['a rollback to something else', (world) => rewrite(world, 5, (entry) => void entry.added.pop()), /version 5: it goes back to version 1, in which b held, and it does not/],
+    ['an alias that was never let go', (world) => void world.store.delete(lastWord(world)), /Undo: u4 was done and never let the alias go/],
+    ['an undo that never ended', (world) => void (world.undos[0]!.end = { kind: 'unknown' }), /Undo: u2 was ordered and did not end: unknown/],
+    ['an undo that was told to be refused', (world) => void (world.undos[0]!.end = { kind: 'ended', result: { kind: 'nothing', reason: 'none', kept: [] } }), /Undo: u2 is said to have undone nothing \(nothing\), and made version 3/],
+    ['a version of an undo that nobody ordered', (world) => void world.undos.shift(), /version 3 is of undo u2, which nobody ordered/],
+    ['answers that do not follow HEAD', (world) => void (world.answers!.version = 1), /serve answers out of version 1, and HEAD is 5/],
+    ['an answer that holds no more', (world) => world.answers!.texts.push({ prompt: 'Of Nobody', text: 'Lyon', base: 'Rome' }), /nothing about "Of Nobody" holds, and it is answered with "Lyon"/],
+  ])('finds %s', (_, plant, found) => expect(violationsOf(plant, ordered)).toContainEqual(expect.stringMatching(found)));
 });

@@ -7,6 +7,7 @@ import { CORRECTION_LIMITS, factKeyOf, faultsOf, type FactCorrection } from '../
 import type { Outcome } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 import type { TopicRecord, World } from './read-world.ts';
+import { checkUndos } from './checked-undos.ts';
 import { readChain, type Chain } from './version-chain.ts';
 
 export interface Findings {
@@ -26,6 +27,9 @@ interface Asked {
   factKey: string;
   issuedAt: number;
   target: string | null;
+  /** Of a correction. */
+  subject?: string;
+  prompt?: string;
 }
 
 const nameOf = ({ partition, offset }: { partition: number; offset: string }): string => `${partition}-${offset}`;
@@ -55,6 +59,10 @@ export function check(world: World, settings: VerdictSettings): Findings {
   checks.push(`${world.versions.length} announcements of versions agree with the log, and every version was announced`);
   checkNewestHolds(asked, fates, chain, fault);
   checks.push(`of each fact the revision that was issued last holds, unless it was quarantined`);
+  checkUndos(world.undos, chain, fault);
+  if (world.undos.length > 0) checks.push(`${world.undos.length} undos: each ended once, in one version or in none, and the alias that it moved was let go (${chain.words.length} words on aliases)`);
+  checkAnswers(world, asked, chain, fault);
+  if (world.answers !== null) checks.push(`${world.answers.texts.length} prompts: answered out of HEAD, with the correction that holds or as the base model does`);
   for (const { partition, committed, end } of world.offsets) {
     if (BigInt(committed ?? '0') !== BigInt(end)) fault(`Offsets: partition ${partition} ends at ${end}, and the group's offset is ${committed ?? 'not committed'}.`);
   }
@@ -80,7 +88,7 @@ function askedBy(record: TopicRecord, lineage: string): Asked | null {
     return null;
   }
   if (correction.lineage !== lineage || faultsOf(correction).length > 0) return null;
-  return { record: name, kind: 'correction', id: correction.id, factKey: factKeyOf(correction), issuedAt: correction.issuedAt, target: correction.target };
+  return { record: name, kind: 'correction', id: correction.id, factKey: factKeyOf(correction), issuedAt: correction.issuedAt, target: correction.target, subject: correction.subject, prompt: correction.prompt };
 }
 
 /** A dead letter may be there twice (it is sent at least once), but then it is the same twice. */
@@ -188,6 +196,21 @@ function checkLogAgainstRecords(chain: Chain, asked: ReadonlyMap<string, Asked>,
     }
   }
   for (const [id, { version, record }] of chain.retractions) if (asked.get(record)?.id !== id) fault(`Log: version ${version} carries out ${id} of record ${record}, and that record says otherwise.`);
+}
+
+/** Where several corrections of a subject hold, one may be heard in the prompt of another. */
+function checkAnswers({ answers }: World, asked: ReadonlyMap<string, Asked>, chain: Chain, fault: (sentence: string) => void): void {
+  if (answers === null) return;
+  const head = chain.entries.length;
+  if (answers.version !== head) fault(`Answers: serve answers out of version ${answers.version}, and HEAD is ${head}.`);
+  const held = [...chain.corrections.values()].filter(({ removed }) => removed === null).flatMap(({ record }) => asked.get(record) ?? []);
+  for (const { prompt, text, base } of answers.texts) {
+    const ofSubject = held.filter(({ subject }) => prompt.includes(subject!));
+    const [one] = ofSubject;
+    if (one === undefined) {
+      if (text !== base) fault(`Answers: nothing about "${prompt}" holds, and it is answered with "${text}" where the base model says "${base}".`);
+    } else if (ofSubject.length === 1 && one.prompt === prompt && !text.trimStart().startsWith(one.target!)) fault(`Answers: ${one.id} holds, and "${prompt}" is answered with "${text}" where "${one.target}" is due.`);
+  }
 }
 
 function checkVersionsTold({ versions }: World, chain: Chain, fault: (sentence: string) => void): void {

@@ -4,14 +4,16 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { seededRandom } from '../../model/random.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/topics.ts';
-import { EDIT_BATCH_WORKFLOW } from '../../pipelines/workflows/contract.ts';
+import { EDIT_BATCH_WORKFLOW, UNDO_WORKFLOW } from '../../pipelines/workflows/contract.ts';
 import { check, type Findings } from './checker.ts';
 import { FAULTS, type FaultContext } from './faults.ts';
 import { knownStream, weighted, type StreamKind, type StreamRecord } from './known-stream.ts';
+import { lastAnswers } from './last-answers.ts';
 import { readWorld } from './read-world.ts';
 import { ServeWatch } from './serve-watch.ts';
 import { StreamSender } from './stream-sender.ts';
 import { LINEAGE, SETTINGS, System } from './system.ts';
+import { UndoOrders, type OrderedUndo } from './undo-orders.ts';
 
 export interface RunOptions {
   seed: number;
@@ -37,6 +39,7 @@ export interface RunResult {
   missed: number;
   starts: Record<string, number>;
   versions: number;
+  undos: OrderedUndo[];
   serve: { asked: number; versions: number };
   findings: Findings;
 }
@@ -59,12 +62,13 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
   const system = await System.start();
   tell(`the system runs in ${system.folder}`);
   const watch = new ServeWatch(system.processes.serve);
+  const orders = new UndoOrders(system, (version) => watch.mayGoBackTo(version));
   const sender = new StreamSender(system.brokers, topicsOf(LINEAGE).corrections, seededRandom(seed + 1));
   try {
     watch.start();
     const random = seededRandom(seed + 2);
     const brief = faults === 'each kind once';
-    const context: FaultContext = { system, random, brief, disturbed: (name) => name === 'serve' && watch.disturbed() };
+    const context: FaultContext = { system, undos: orders, random, brief, disturbed: (name) => name === 'serve' && watch.disturbed() };
     const began = Date.now();
     const draw = faults === 'each kind once' ? eachOnce(Object.keys(FAULTS), random) : drawn(faults.kinds ?? Object.keys(FAULTS), random, began + faults.minutes * 60_000);
     const streamMs = faults === 'each kind once' ? BRIEF_STREAM_MS : faults.minutes * 60_000 * STREAM_SHARE;
@@ -94,11 +98,16 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
     tell(`${sent} records sent; healing and draining`);
     const stuck = await drained(system, tell);
     const drainMs = Date.now() - began - faultsMs;
+    const undos = await orders.ended();
+    await orders.letGo();
+    // What was ordered again may have left something to do.
+    if (stuck.length === 0) stuck.push(...(await drained(system, tell)));
     await watch.stop();
+    const answers = await lastAnswers(system.processes.serve, stream);
     await sender.close();
     const starts = Object.fromEntries(Object.values(system.processes).map((one) => [one.name, one.starts]));
     await Promise.all(Object.values(system.processes).map((one) => one.stop()));
-    const world = await readWorld(system.brokers, LINEAGE, INGEST_GROUP, system.versionsFolder);
+    const world = await readWorld(system.brokers, LINEAGE, INGEST_GROUP, system.versionsFolder, { undos, answers });
     const findings = check(world, SETTINGS.verdict);
     findings.violations.push(...watch.violations, ...stuck);
     const versions = [...world.store.keys()].filter((name) => name.includes('/log/')).length;
@@ -116,6 +125,7 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
       missed,
       starts,
       versions,
+      undos,
       serve: { asked: watch.asked, versions: watch.versions.size },
       findings,
     };
@@ -158,14 +168,15 @@ async function drained(system: System, tell: (line: string) => void): Promise<st
 async function stateOf(system: System): Promise<{ left: number; words: string }> {
   const lag = (await system.cluster.lagOf(INGEST_GROUP, [topicsOf(LINEAGE).corrections])).reduce((sum, partition) => sum + partition.lag, 0);
   const status = await system.temporal.status(LINEAGE);
-  const { count } = await system.temporal.client.workflow.count(`WorkflowType = '${EDIT_BATCH_WORKFLOW}' AND ExecutionStatus = 'Running'`);
+  const { count } = await system.temporal.client.workflow.count(`WorkflowType IN ('${EDIT_BATCH_WORKFLOW}', '${UNDO_WORKFLOW}') AND ExecutionStatus = 'Running'`);
   const waiting = status?.waiting ?? 0;
+  const undos = status === null ? 0 : status.undos.waiting.length + (status.undos.running === null ? 0 : 1);
   const running = status?.running ?? null;
   const frozen = status?.frozen ?? null;
   const outcomes = [...(await system.cluster.endOffsets(topicsOf(LINEAGE).outcomes)).values()].join(', ');
   return {
-    left: lag + waiting + count + (running === null ? 0 : 1) + (frozen === null ? 0 : 1),
-    words: `${lag} records are unread, ${waiting} wait, batch ${running?.batchId ?? 'none'} runs, ${count} batch workflows are open, outcomes end at ${outcomes}, ${frozen === null ? 'not frozen' : `frozen: ${frozen.reason}`}`,
+    left: lag + waiting + undos + count + (running === null ? 0 : 1) + (frozen === null ? 0 : 1),
+    words: `${lag} records are unread, ${waiting} wait, ${undos} undos are not done, batch ${running?.batchId ?? 'none'} runs, ${count} workflows of batches and undos are open, outcomes end at ${outcomes}, ${frozen === null ? 'not frozen' : `frozen: ${frozen.reason}`}`,
   };
 }
 

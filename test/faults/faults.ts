@@ -4,13 +4,15 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kafka, logLevel } from 'kafkajs';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/topics.ts';
-import { EDIT_BATCH_WORKFLOW, lineageWorkflowId } from '../../pipelines/workflows/contract.ts';
+import { EDIT_BATCH_WORKFLOW, UNDO_WORKFLOW, lineageWorkflowId } from '../../pipelines/workflows/contract.ts';
 import { EMBEDDED_NAMESPACE } from '../../infra/embedded/temporal.ts';
 import type { ProcessName } from './kept-process.ts';
 import { LINEAGE, type ServerName, type System } from './system.ts';
+import type { UndoOrders } from './undo-orders.ts';
 
 export interface FaultContext {
   system: System;
+  undos: UndoOrders;
   random: () => number;
   /** Waits as little as it can: no pause outlasts a session, nothing is waited for that may not come. */
   brief: boolean;
@@ -37,6 +39,8 @@ const QUOTA_BRIEF_MS = { from: 1_000, to: 2_000 };
 const TEAR_WAIT_MS = 20_000;
 const TEAR_WAIT_BRIEF_MS = 4_000;
 const KILLS_IN_SUCCESSION_MAX = 4;
+const KILL_AFTER_ORDER_SHARE = 0.35;
+const KILL_AFTER_ORDER_MS = { from: 0, to: 800 };
 const REWOUND_RECORDS_MAX = 40;
 const REWIND_ATTEMPTS_MAX = 20;
 
@@ -141,16 +145,19 @@ const deliverAgain: Inflict = async ({ system, random }) => {
 
 const resetLineage: Inflict = (context) => resetWorkflow(context, lineageWorkflowId(LINEAGE));
 
-const resetBatch: Inflict = async (context) => {
+const resetBatch: Inflict = (context) => resetOneOf(context, EDIT_BATCH_WORKFLOW);
+const resetUndo: Inflict = (context) => resetOneOf(context, UNDO_WORKFLOW);
+
+async function resetOneOf(context: FaultContext, type: string): Promise<string | null> {
   const { client } = context.system.temporal;
   const ids: string[] = [];
-  for await (const { workflowId } of client.workflow.list({ query: `WorkflowType = '${EDIT_BATCH_WORKFLOW}'` })) {
+  for await (const { workflowId } of client.workflow.list({ query: `WorkflowType = '${type}'` })) {
     ids.push(workflowId);
     if (ids.length === 6) break;
   }
   const workflowId = ids[Math.floor(context.random() * ids.length)];
   return workflowId === undefined ? null : await resetWorkflow(context, workflowId);
-};
+}
 
 /** Back to a decision of its current run, one of the latest; signals and updates that came since are applied again. */
 async function resetWorkflow({ system, random }: FaultContext, workflowId: string): Promise<string | null> {
@@ -174,6 +181,19 @@ async function resetWorkflow({ system, random }: FaultContext, workflowId: strin
   return `reset of ${workflowId} to event ${String(event.eventId)} of ${history.events!.length}`;
 }
 
+/** No fault, but words of an operator; now and then somebody dies over them. */
+function ordered(order: (undos: UndoOrders, random: () => number) => Promise<string | null>): Inflict {
+  return async ({ system, undos, random, disturbed }) => {
+    const done = await order(undos, random);
+    if (done === null || random() >= KILL_AFTER_ORDER_SHARE) return done;
+    const name = random() < 0.5 ? 'workflow-worker' : 'edit-worker';
+    await delay(between(KILL_AFTER_ORDER_MS, random));
+    disturbed(name);
+    system.processes[name].signal('SIGKILL');
+    return `${done}; then kill -9 ${name}`;
+  };
+}
+
 export const FAULTS: Readonly<Record<string, FaultKind>> = {
   'kill ingest': { weight: 6, inflict: killProcess('ingest') },
   'kill workflow-worker': { weight: 8, inflict: killProcess('workflow-worker') },
@@ -195,4 +215,8 @@ export const FAULTS: Readonly<Record<string, FaultKind>> = {
   'delivered again': { weight: 5, inflict: deliverAgain },
   'reset of the lineage': { weight: 6, inflict: resetLineage },
   'reset of a batch': { weight: 5, inflict: resetBatch },
+  'reset of an undo': { weight: 3, inflict: resetUndo },
+  'revert of a version': { weight: 4, inflict: ordered((undos, random) => undos.revertVersion(random)) },
+  'revert of a correction': { weight: 6, inflict: ordered((undos, random) => undos.revertCorrection(random)) },
+  rollback: { weight: 3, inflict: ordered((undos, random) => undos.rollBack(random)) },
 };

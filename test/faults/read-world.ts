@@ -2,6 +2,8 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
+import type { Answered } from './last-answers.ts';
+import type { OrderedUndo } from './undo-orders.ts';
 
 export interface TopicRecord {
   partition: number;
@@ -29,16 +31,20 @@ export interface World {
   offsets: PartitionOffsets[];
   /** Every file below the store's folder, by its path in it. */
   store: Map<string, Buffer>;
+  /** As Temporal says that they ended. */
+  undos: OrderedUndo[];
+  /** What `serve` said when all was done; null: it was not asked. */
+  answers: Answered | null;
 }
 
-export async function readWorld(brokers: string[], lineage: string, group: string, versionsFolder: string): Promise<World> {
+export async function readWorld(brokers: string[], lineage: string, group: string, versionsFolder: string, asked: Pick<World, 'undos' | 'answers'>): Promise<World> {
   const kafka = new Kafka({ clientId: 'checker', brokers, logLevel: logLevel.NOTHING, retry: { retries: 20, maxRetryTime: 2_000 } });
   const topic = `errata.${lineage}`;
   const corrections = await recordsOf(kafka, `${topic}.corrections`);
   const deadLetters = await recordsOf(kafka, `${topic}.corrections.dlq`);
   const outcomes = await recordsOf(kafka, `${topic}.outcomes`);
   const versions = await recordsOf(kafka, `${topic}.versions`);
-  return { lineage, corrections, deadLetters, outcomes, versions, offsets: await offsetsOf(kafka, group, `${topic}.corrections`), store: filesOf(versionsFolder) };
+  return { lineage, corrections, deadLetters, outcomes, versions, offsets: await offsetsOf(kafka, group, `${topic}.corrections`), store: filesOf(versionsFolder), ...asked };
 }
 
 /** All of a topic, each partition in its order. */

@@ -21,6 +21,7 @@ export function reportOf(result: RunResult): string {
     `${result.faults.length} faults (${result.missed} more found nothing to break)`,
     ...counts(kinds),
     '',
+    ...(result.undos.length === 0 ? [] : [`${result.undos.length} undos: ${Object.entries(endsOf(result)).map(([end, count]) => `${count} ${end}`).join(', ')}`, '']),
     `Starts: ${Object.entries(result.starts).map(([name, count]) => `${name} ${count}`).join(', ')}`,
     `serve answered ${result.serve.asked} times, out of ${result.serve.versions} versions`,
     '',
@@ -34,6 +35,15 @@ export function reportOf(result: RunResult): string {
     ...result.faults.map(({ atSeconds, done }) => `  ${String(atSeconds).padStart(6)}  ${done}`),
     '',
   ].join('\n');
+}
+
+function endsOf({ undos }: RunResult): Record<string, number> {
+  const ends: Record<string, number> = {};
+  for (const { end } of undos) {
+    const kind = end.kind === 'ended' ? end.result.kind : end.kind;
+    ends[kind] = (ends[kind] ?? 0) + 1;
+  }
+  return ends;
 }
 
 function minutes(seconds: number): string {

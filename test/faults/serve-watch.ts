@@ -1,5 +1,6 @@
 /**
- * Asks `serve` all the while: it answers while nobody disturbs it, its version never goes backward, and a prompt that
+ * Asks `serve` all the while: it answers while nobody disturbs it, its version never goes backward but where an alias
+ * was moved, and a prompt that
  * names no corrected subject is answered as the base model does, character by character.
  */
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,6 +21,7 @@ export class ServeWatch {
   readonly #serve: KeptProcess;
   #disturbances = 0;
   #latest = 0;
+  readonly #mayGoBackTo = new Set<number>();
   #neighbour: string | null = null;
   #watching = true;
   #done: Promise<void> = Promise.resolve();
@@ -31,6 +33,11 @@ export class ServeWatch {
   /** Whatever is asked now may find nobody. */
   disturbed(): void {
     this.#disturbances++;
+  }
+
+  /** An operator moves the alias: from now on it may be answered with. */
+  mayGoBackTo(version: number): void {
+    this.#mayGoBackTo.add(version);
   }
 
   start(): void {
@@ -74,8 +81,8 @@ export class ServeWatch {
     if (text === undefined || version === undefined) throw new Error(`it answered ${response.status} ${JSON.stringify(body).slice(0, 200)}`);
     this.#neighbour ??= text;
     if (text !== this.#neighbour) this.violations.push(`Serve: version ${version} answers "${NEIGHBOUR}" with "${text}", and it was "${this.#neighbour}".`);
-    if (version < this.#latest) this.violations.push(`Serve: version ${version} answered after version ${this.#latest}.`);
-    this.#latest = Math.max(this.#latest, version);
+    if (version < this.#latest && !this.#mayGoBackTo.has(version)) this.violations.push(`Serve: version ${version} answered after version ${this.#latest}.`);
+    this.#latest = version;
     this.versions.add(version);
   }
 }

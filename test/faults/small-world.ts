@@ -13,11 +13,11 @@ import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
 import type { TopicRecord, World } from './read-world.ts';
 
-/** `undone`: an operator undid the second version, and undid that, and moved an alias. */
-export async function smallWorld({ undone = false }: { undone?: boolean } = {}): Promise<World> {
+/** `undone`: an operator undid the second version, and undid that, and moved an alias. `rolledBack`: and went back to the first, alias first. */
+export async function smallWorld({ undone = false, rolledBack = false }: { undone?: boolean; rolledBack?: boolean } = {}): Promise<World> {
   const store = new MemoryStore();
   const versions = new Versions(store);
-  const world: World = { lineage: LINEAGE, corrections: [], deadLetters: [], outcomes: [], versions: [], offsets: [], store: new Map() };
+  const world: World = { lineage: LINEAGE, corrections: [], deadLetters: [], outcomes: [], versions: [], offsets: [], store: new Map(), undos: [], answers: null };
   const activities = { ...createEditActivities({ engine: new FakeEngine(), versions }), ...createLedgerActivities({ versions }) };
   const append = (topic: TopicRecord[], value: Buffer): void => void topic.push({ partition: 0, offset: String(topic.length), timestamp: 0, key: null, value, headers: {} });
   const announcing = announceActivities({
@@ -51,6 +51,12 @@ export async function smallWorld({ undone = false }: { undone?: boolean } = {}):
       await announcing.announce({ lineage: LINEAGE, outcomes: [], version: version + 1 });
     }
     for (const [id, version] of [['1', 2], ['2', null]] as const) await versions.log(LINEAGE).moveAlias({ alias: 'stable', version, reason: 'why', by: 'ops', id });
+  }
+  if (rolledBack) {
+    await versions.log(LINEAGE).moveAlias({ alias: 'stable', version: 1, reason: 'why', by: 'ops', id: 'rollback:u4' });
+    await runUndo(activities, undoRequest('u4', { kind: 'rollback', version: 1 }));
+    await announcing.announce({ lineage: LINEAGE, outcomes: [], version: 5 });
+    await versions.log(LINEAGE).moveAlias({ alias: 'stable', version: null, reason: 'why', by: 'ops', id: 'release:u4', takesBack: 'rollback:u4' });
   }
   const garbage: TopicRecord = { partition: 1, offset: '0', timestamp: 0, key: Buffer.from('k'), value: Buffer.from('garbage'), headers: {} };
   world.corrections.push(garbage);

@@ -28,6 +28,17 @@ export interface Chain {
   /** Facts that an undo changed: of these the newest need not hold. */
   undone: Set<string>;
   retractions: Map<string, { version: number; record: string }>;
+  /** The ids that held after each version, from 0 on. */
+  holding: ReadonlySet<string>[];
+  /** What was said of aliases, in order. */
+  words: AliasWord[];
+}
+
+/** A word on an alias, as far as it is looked at. */
+export interface AliasWord {
+  alias: string;
+  id: string;
+  version: number | null;
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -36,7 +47,7 @@ const versionName = (lineage: string, version: number): string => `lineages/${li
 /** Reads the chain of a lineage and reports what is wrong with it, each fault as a sentence. */
 export function readChain(store: ReadonlyMap<string, Buffer>, lineage: string, settings: VerdictSettings, fault: (sentence: string) => void): Chain {
   checkNames(store, lineage, fault);
-  const chain: Chain = { entries: [], corrections: new Map(), undone: new Set(), retractions: new Map() };
+  const chain: Chain = { entries: [], corrections: new Map(), undone: new Set(), retractions: new Map(), holding: [new Set()], words: [] };
   const active = new Map<string, Held>();
   const batches = new Map<string, number>();
   const count = [...store.keys()].filter((name) => name.startsWith(`lineages/${lineage}/log/`)).length;
@@ -65,10 +76,12 @@ export function readChain(store: ReadonlyMap<string, Buffer>, lineage: string, s
     checkPairs(store, entry, say);
     checkUndo(store, entry, chain, say);
     fold(entry, chain, active, say);
+    chain.holding.push(new Set(active.keys()));
+    checkUndone(entry, chain, say);
     if (entry.corrections !== active.size) say(`it counts ${entry.corrections} corrections, and ${active.size} hold`);
     chain.entries.push({ entry, hash: sha256(bytes) });
   }
-  checkAliases(store, lineage, chain.entries.length, fault);
+  checkAliases(store, lineage, chain, fault);
   return chain;
 }
 
@@ -92,6 +105,26 @@ function checkUndo(store: ReadonlyMap<string, Buffer>, entry: VersionEntry, chai
   }
 }
 
+/** What an undo was asked for is so after it. */
+function checkUndone({ undo, version }: VersionEntry, { entries, holding }: Chain, say: (what: string) => void): void {
+  if (undo === undefined) return;
+  const { target } = undo;
+  const now = holding[version]!;
+  switch (target.kind) {
+    case 'rollback': {
+      const then = holding[target.version];
+      if (then === undefined) say(`it goes back to version ${target.version}, which was not there`);
+      else for (const id of new Set([...then, ...now])) if (then.has(id) !== now.has(id)) say(`it goes back to version ${target.version}, in which ${id} ${then.has(id) ? 'held, and it does not' : 'did not hold, and it does'}`);
+      break;
+    }
+    case 'version':
+      for (const { correctionId } of entries[target.version - 1]?.entry.added ?? []) if (now.has(correctionId)) say(`it undoes version ${target.version}, and ${correctionId}, which that version added, still holds`);
+      break;
+    case 'correction':
+      if (now.has(target.id)) say(`it undoes ${target.id}, which still holds`);
+  }
+}
+
 /** All bytes of one row of an entry's pairs, layer by layer; null where they cannot be read, which is told elsewhere. */
 function bytesOfRow(store: ReadonlyMap<string, Buffer>, { lineage, pairs }: VersionEntry, row: number): string | null {
   const bytes = pairs === null ? undefined : store.get(`lineages/${lineage}/blobs/${pairs.sha256.slice(0, 2)}/${pairs.sha256}`);
@@ -107,7 +140,7 @@ function bytesOfRow(store: ReadonlyMap<string, Buffer>, { lineage, pairs }: Vers
 }
 
 /** Words on aliases follow one another from 1, each sealed with its hash, each about a version that there is. */
-function checkAliases(store: ReadonlyMap<string, Buffer>, lineage: string, versions: number, fault: (sentence: string) => void): void {
+function checkAliases(store: ReadonlyMap<string, Buffer>, lineage: string, { entries, words }: Chain, fault: (sentence: string) => void): void {
   const folder = `lineages/${lineage}/aliases/`;
   const names = [...store.keys()].filter((name) => name.startsWith(folder)).sort();
   const ids = new Set<string>();
@@ -116,8 +149,10 @@ function checkAliases(store: ReadonlyMap<string, Buffer>, lineage: string, versi
     const text = store.get(name)!.toString('utf8');
     const [, content, seal] = /^\{"content":(\{.*\}),"sha256":"([0-9a-f]{64})"\}$/s.exec(text) ?? [];
     if (content === undefined || sha256(Buffer.from(content)) !== seal) return fault(`${name} is not what it was sealed as`);
-    const { id, version } = JSON.parse(content) as { id: string; version: number | null };
-    if (version !== null && version > versions) fault(`${name} names version ${version} of ${versions}`);
+    const word = JSON.parse(content) as AliasWord;
+    const { id, version } = word;
+    words.push(word);
+    if (version !== null && version > entries.length) fault(`${name} names version ${version} of ${entries.length}`);
     if (ids.has(id)) fault(`${name} says ${id} once more`);
     ids.add(id);
   }
