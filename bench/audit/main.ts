@@ -1,14 +1,13 @@
 /** `npm run bench:audit`: how long an auditor waits and how exactly things are undone, on a lineage of many corrections. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg } from 'node:os';
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { pino } from 'pino';
 import { readConfiguration } from '../../infra/configuration.ts';
 import { engineOptions } from '../../infra/engine-options.ts';
 import { homeAt, PROJECT_ROOT } from '../../infra/home.ts';
-import { progressOn, type Progress } from '../../infra/progress.ts';
+import { progressOn } from '../../infra/progress.ts';
 import { provision } from '../../infra/provision/index.ts';
 import { LocalEngine } from '../../model/local-engine.ts';
 import { factKeyOf, type CorrectionRevision } from '../../schemas/correction.ts';
@@ -20,6 +19,8 @@ import { Versions } from '../../versions/versions.ts';
 import { loadCorrections } from '../load/load-corrections.ts';
 import { readRecords } from '../records.ts';
 import { batchEnds, EditedStream, STUDY_LINEAGE } from '../study/edited-stream.ts';
+import { circumstances } from '../circumstances.ts';
+import { during, partsIn, positive } from '../parts.ts';
 import { measureVerify } from './byte-changes.ts';
 import { OverlayStore } from './overlay-store.ts';
 import { auditReport, type AuditResult } from './report.ts';
@@ -50,7 +51,7 @@ const program = new Command('npm run bench:audit --')
   .option('--folder <path>', 'where the lineage is kept (default: studies/audit in the data folder); of one model, data and batch size')
   .option('--questions <n>', 'how often each kind of `why` is asked', positive, 20)
   .option('--changes <n>', 'single-byte changes, each looked for by a check of everything', positive, 200)
-  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between; a rebuild takes as long as the edits did`, parts, [...PARTS])
+  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between; a rebuild takes as long as the edits did`, partsIn(PARTS), [...PARTS])
   .option('--out <folder>', 'where audit.json and audit.md are written', path.join(PROJECT_ROOT, 'bench', 'results'));
 
 await program.parseAsync();
@@ -78,7 +79,7 @@ async function main({ data, corrections, batch, model, only, ...options }: Optio
   const edited = stream.done.filter(({ seconds }) => seconds !== null);
   const { entry } = await stream.versions.log(STUDY_LINEAGE).entry((await stream.versions.log(STUDY_LINEAGE).read()).head.version);
   const result: AuditResult = {
-    ...circumstances(),
+    ...circumstances('bench:audit'),
     data: data === undefined ? 'made up' : path.basename(data),
     model: entry.base.name,
     lineage: { corrections: revisions.length, batch, versions: entry.version, hold: entry.corrections, secondsPerCorrection: edited.reduce((sum, { seconds }) => sum + seconds!, 0) / Math.max(1, edited.reduce((sum, { begin, end }) => sum + end - begin, 0)) },
@@ -149,42 +150,4 @@ function rebuilt(versions: string, environment: Record<string, string>): Promise
 
 function everyNth<Item>(items: readonly Item[], count: number): Item[] {
   return Array.from({ length: Math.min(count, items.length) }, (_, i) => items[Math.floor((i * items.length) / Math.min(count, items.length))]!);
-}
-
-async function during<Result>(progress: Progress, label: string, work: () => Promise<Result>): Promise<Result> {
-  const step = progress.step(label);
-  try {
-    const result = await work();
-    step.done();
-    return result;
-  } catch (error) {
-    step.failed();
-    throw error;
-  }
-}
-
-function circumstances(): Pick<AuditResult, 'command' | 'date' | 'commit' | 'cores' | 'processor' | 'loadBefore' | 'node'> {
-  return {
-    command: ['npm run bench:audit --', ...process.argv.slice(2)].join(' '),
-    date: new Date().toISOString(),
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: PROJECT_ROOT, encoding: 'utf8' }).trim(),
-    cores: availableParallelism(),
-    processor: cpus()[0]?.model ?? 'unknown',
-    loadBefore: loadavg()[0]!,
-    node: process.version,
-  };
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number of at least 1');
-  return value;
-}
-
-function parts(text: string): Part[] {
-  return text.split(',').map((name) => {
-    const part = PARTS.find((one) => one === name.trim());
-    if (part === undefined) throw new InvalidArgumentError(`expected some of ${PARTS.join(', ')}`);
-    return part;
-  });
 }

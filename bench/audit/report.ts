@@ -1,17 +1,10 @@
 /** What was measured, as text. */
+import { circumstancesText, type Circumstances } from '../circumstances.ts';
 import type { VerifyFigures } from './byte-changes.ts';
 import type { RevertFigures } from './reverted-version.ts';
 import type { WhySeconds } from './why-seconds.ts';
 
-export interface AuditResult {
-  command: string;
-  date: string;
-  commit: string;
-  cores: number;
-  processor: string;
-  /** The machine's load average of the minute before. */
-  loadBefore: number;
-  node: string;
+export interface AuditResult extends Circumstances {
   data: string;
   model: string;
   lineage: { corrections: number; batch: number; versions: number; hold: number; secondsPerCorrection: number };
@@ -25,7 +18,7 @@ export interface AuditResult {
 export function auditReport(result: AuditResult): string {
   const { lineage } = result;
   return [
-    `# Audit\n\n\`${result.command}\`\n\n${result.date.slice(0, 10)}, ${result.cores} cores (${result.processor}), Node.js ${result.node}, commit ${result.commit}; load average before ${result.loadBefore.toFixed(2)}.\n`,
+    circumstancesText('Audit', result),
     `${lineage.corrections} corrections (${result.data}) on ${result.model} in ${lineage.versions} versions of ${lineage.batch}, of which ${lineage.hold} hold at HEAD; ${lineage.secondsPerCorrection.toFixed(2)} s per correction.\n`,
     ...(result.why === undefined ? [] : [whySection(result.why)]),
     ...(result.verify === undefined ? [] : [verifySection(result.verify)]),

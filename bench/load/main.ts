@@ -1,14 +1,14 @@
 /** `npm run bench:load`: how much comes in, what waits and how, and how long it takes to the answer. */
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg } from 'node:os';
 import path from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { readConfiguration, type Configuration } from '../../infra/configuration.ts';
 import { homeAt, PROJECT_ROOT } from '../../infra/home.ts';
-import { progressOn, type Progress } from '../../infra/progress.ts';
+import { progressOn } from '../../infra/progress.ts';
 import { provision } from '../../infra/provision/index.ts';
 import { BUFFER_BYTES_CEILING } from '../../pipelines/workflows/contract.ts';
+import { circumstances } from '../circumstances.ts';
+import { during, partsIn, positive } from '../parts.ts';
 import { DELAY_CORRECTIONS, measureAnswerDelay } from './answer-delay.ts';
 import { measureBacklog, missingOf } from './backlog.ts';
 import { catchUp, measureCatchUp } from './catch-up.ts';
@@ -53,7 +53,7 @@ const program = new Command('npm run bench:load --')
   .option('--catch-up-records <n>', 'records that are edited to the last one', positive, 2_000)
   .option('--delays <n>', `single corrections per setting, at most ${DELAY_CORRECTIONS / 2}`, positive, 10)
   .option('--model <path>', 'the model of the catch-up: a small one catches up sooner. The delay is always that of the configured one')
-  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between`, parts, [...PARTS])
+  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between`, partsIn(PARTS), [...PARTS])
   .option('--out <folder>', 'where load.json and load.md are written', path.join(PROJECT_ROOT, 'bench', 'results'));
 
 await program.parseAsync();
@@ -69,7 +69,7 @@ async function main(options: Options): Promise<void> {
   const progress = progressOn(process.stderr);
   await provision(['kafka', 'temporal', 'tensorflow', ...(configuration.model === null ? (['model'] as const) : [])], { home: homeAt(configuration.home), device: configuration.device, progress });
   const { out, ...asked } = options;
-  const result: LoadResult = { ...circumstances(), options: asked };
+  const result: LoadResult = { ...circumstances('bench:load'), options: asked };
   const model = options.model === undefined ? {} : { ERRATA_MODEL: path.resolve(options.model) };
   const names = Array.from({ length: options.lineages }, (_, i) => `load-${i}`);
   const measured = (lineages: readonly string[], environment: Record<string, string>, work: (system: LoadedSystem) => Promise<void>) => onSystem(configuration, lineages, options.partitions, environment, work);
@@ -118,42 +118,4 @@ async function onSystem(configuration: Configuration, lineages: readonly string[
   } finally {
     await system.stop();
   }
-}
-
-async function during<Result>(progress: Progress, label: string, work: () => Promise<Result>): Promise<Result> {
-  const step = progress.step(label);
-  try {
-    const result = await work();
-    step.done();
-    return result;
-  } catch (error) {
-    step.failed();
-    throw error;
-  }
-}
-
-function circumstances(): Pick<LoadResult, 'command' | 'date' | 'commit' | 'cores' | 'processor' | 'loadBefore' | 'node'> {
-  return {
-    command: ['npm run bench:load --', ...process.argv.slice(2)].join(' '),
-    date: new Date().toISOString(),
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: PROJECT_ROOT, encoding: 'utf8' }).trim(),
-    cores: availableParallelism(),
-    processor: cpus()[0]?.model ?? 'unknown',
-    loadBefore: loadavg()[0]!,
-    node: process.version,
-  };
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number of at least 1');
-  return value;
-}
-
-function parts(text: string): Part[] {
-  return text.split(',').map((name) => {
-    const part = PARTS.find((one) => one === name.trim());
-    if (part === undefined) throw new InvalidArgumentError(`expected some of ${PARTS.join(', ')}`);
-    return part;
-  });
 }

@@ -1,19 +1,12 @@
 /** What was measured, as text. */
+import { circumstancesText, type Circumstances } from '../circumstances.ts';
 import { digits, markdownTable, type Column } from '../study/tables.ts';
 import type { AnswerDelays } from './answer-delay.ts';
 import { missingOf, type Backlog, type ProcessMemory, type Whereabouts } from './backlog.ts';
 import type { CatchUp } from './catch-up.ts';
 import type { IngestRound } from './ingest-rate.ts';
 
-export interface LoadResult {
-  command: string;
-  date: string;
-  commit: string;
-  cores: number;
-  processor: string;
-  /** The machine's load average of the minute before. */
-  loadBefore: number;
-  node: string;
+export interface LoadResult extends Circumstances {
   options: object;
   ingest?: IngestRound[];
   backlog?: Backlog;
@@ -24,7 +17,7 @@ export interface LoadResult {
 
 export function loadReport(result: LoadResult): string {
   const sections = [
-    `# Load\n\n\`${result.command}\`\n\n${result.date.slice(0, 10)}, ${result.cores} cores (${result.processor}), Node.js ${result.node}, commit ${result.commit}; load average before ${result.loadBefore.toFixed(2)}.\n`,
+    circumstancesText('Load', result),
     ...(result.ingest === undefined ? [] : [ingestSection(result.ingest)]),
     ...(result.backlog === undefined ? [] : [backlogSection(result.backlog)]),
     ...(result.resumed === undefined ? [] : [catchUpSection('An edit worker comes to the backlog', result.resumed)]),
