@@ -179,7 +179,7 @@ export class TemporalLineages {
     } catch (error) {
       const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
       if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
-      if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) && !isDeadline(error)) throw this.told(error);
+      if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) && !isUnanswered(error)) throw this.told(error);
     }
     try {
       await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
@@ -247,14 +247,18 @@ export class TemporalLineages {
   }
 }
 
-/** Whether the call itself took too long, which says nothing about Temporal: an update has to be answered by a worker. */
-function isDeadline(error: unknown): boolean {
+/**
+ * Whether an update found Temporal, and no worker that answers it: it took too long, or Temporal holds updates back until
+ * a worker has taken up the workflow again, after a reset for one.
+ */
+function isUnanswered(error: unknown): boolean {
   const cause: unknown = error instanceof ServiceError ? error.cause : error;
-  return cause instanceof Error && 'code' in cause && cause.code === DEADLINE_EXCEEDED;
+  return cause instanceof Error && 'code' in cause && (cause.code === DEADLINE_EXCEEDED || cause.code === FAILED_PRECONDITION);
 }
 
-/** gRPC's number for it. */
+/** gRPC's numbers for them. */
 const DEADLINE_EXCEEDED = 4;
+const FAILED_PRECONDITION = 9;
 
 /** How clients and workers prove themselves with these options. */
 export function temporalChannel(options: Pick<ConnectionOptions, 'tls' | 'apiKey'>): Channel {

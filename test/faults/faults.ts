@@ -1,4 +1,4 @@
-/** What is done to the system: one kind of fault per entry. Each ends healed or healing; nothing waits for the system to recover. */
+/** What is done to the system: one kind of fault, or of an operator's order, per entry. Each ends healed or healing; nothing waits for the system to recover. */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';

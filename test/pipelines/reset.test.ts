@@ -33,6 +33,7 @@ let lineages: TemporalLineages;
 let connection: NativeConnection;
 let workers: { worker: Worker; done: Promise<void> }[] = [];
 const told: Outcome[] = [];
+const versions = new Versions(new MemoryStore());
 
 beforeAll(async () => {
   quietRuntime();
@@ -40,17 +41,7 @@ beforeAll(async () => {
   server = await startTestTemporal(folder);
   lineages = TemporalLineages.connect({ address: server.address }, server.namespace);
   connection = await NativeConnection.connect({ address: server.address });
-  const versions = new Versions(new MemoryStore());
-  const announce = async ({ outcomes }: { outcomes: Outcome[] }): Promise<Outcome[]> => {
-    told.push(...outcomes);
-    return outcomes;
-  };
-  // Without a cache every step is a replay: a history that cannot be replayed is found out at once.
-  const options = { connection, namespace: server.namespace, maxCachedWorkflows: 0 };
-  workers = await Promise.all([
-    Worker.create({ ...options, taskQueue: WORKFLOW_TASK_QUEUE, workflowBundle: await bundleWorkflows(), activities: { ...createLedgerActivities({ versions }), announce } }),
-    Worker.create({ ...options, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions }) }),
-  ]).then((created) => created.map((worker) => ({ worker, done: worker.run() })));
+  workers = await startWorkers();
 });
 
 afterAll(async () => {
@@ -61,6 +52,19 @@ afterAll(async () => {
   await server?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
+
+async function startWorkers(): Promise<typeof workers> {
+  const announce = async ({ outcomes }: { outcomes: Outcome[] }): Promise<Outcome[]> => {
+    told.push(...outcomes);
+    return outcomes;
+  };
+  // Without a cache every step is a replay: a history that cannot be replayed is found out at once.
+  const options = { connection, namespace: server.namespace, maxCachedWorkflows: 0 };
+  return await Promise.all([
+    Worker.create({ ...options, taskQueue: WORKFLOW_TASK_QUEUE, workflowBundle: await bundleWorkflows(), activities: { ...createLedgerActivities({ versions }), announce } }),
+    Worker.create({ ...options, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions }) }),
+  ]).then((created) => created.map((worker) => ({ worker, done: worker.run() })));
+}
 
 function chunkOf(from: number, count: number, run?: string): RevisionChunk {
   const revisions = Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
@@ -147,5 +151,21 @@ describe('a lineage that is reset', () => {
     }
     await drained();
     expect(decided()).toEqual(offsets(next));
+  });
+
+  // Regression: Temporal refuses updates until a worker has taken the reset run up, and the operator was told that it does not answer.
+  it('is left an undo while no worker has taken it up again, and does it then', async () => {
+    for (const { worker } of workers) worker.shutdown();
+    await Promise.all(workers.map(({ done }) => done));
+    workers = [];
+    await resetToItsBeginning();
+    const request = { id: 'unheard', target: { kind: 'version' as const, version: 1 }, reason: '', requestedBy: 'test', requestedAt: 1 };
+    expect(await lineages.undo(LINEAGE, SETTINGS, { request, releaseAlias: null })).toMatchObject({ kind: 'left' });
+    workers = await startWorkers();
+    for (;;) {
+      const progress = await lineages.undoProgress(LINEAGE, 'unheard');
+      if (progress.kind === 'ended') return expect(progress.result).toMatchObject({ kind: 'undone', removed: ROOM });
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   });
 });
