@@ -15,7 +15,8 @@ export interface Clients {
   lineages: TemporalLineages;
   /** One sender for the whole command; closed by `close`. */
   sender(): Promise<RecordSender>;
-  lineageStatus(lineage: string): Promise<LineageStatus | null>;
+  /** Waits itself: a call that its caller gives up is tried again by the client, also after `close`, and then fails where nobody listens. */
+  lineageStatus(lineage: string, waitMs?: number): Promise<LineageStatus | null>;
   /** How far ingest is behind on the lineage's corrections. */
   lag(lineage: string): Promise<PartitionLag[]>;
   close(): Promise<void>;
@@ -30,7 +31,7 @@ export function clientsOf(configuration: Configuration): Clients {
     format: recordFormat(configuration),
     lineages,
     sender: () => (sender ??= cluster.sender()),
-    lineageStatus: (lineage) => lineages.status(lineage),
+    lineageStatus: (lineage, waitMs) => lineages.status(lineage, waitMs),
     lag: (lineage) => cluster.lagOf(INGEST_GROUP, [topicsOf(lineage).corrections]),
     async close() {
       await (await sender)?.close();

@@ -118,9 +118,9 @@ export class TemporalLineages {
   }
 
   /** What the lineage is doing; null where it was never started. Needs a workflow worker. */
-  async status(lineage: string): Promise<LineageStatus | null> {
+  async status(lineage: string, waitMs = QUERY_WAIT_MS): Promise<LineageStatus | null> {
     try {
-      return await this.client.withDeadline(Date.now() + QUERY_WAIT_MS, () => this.client.workflow.getHandle(lineageWorkflowId(lineage)).query<LineageStatus>(STATUS_QUERY));
+      return await this.client.withDeadline(Date.now() + waitMs, () => this.client.workflow.getHandle(lineageWorkflowId(lineage)).query<LineageStatus>(STATUS_QUERY));
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return null;
       throw this.told(error);

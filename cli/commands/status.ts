@@ -79,7 +79,7 @@ async function answersOf(configuration: Configuration, running: boolean, problem
     await Promise.all(
       configuration.lineages.map(async (lineage) => {
         const [workflow, lag] = await Promise.all([
-          inTime(clients.lineageStatus(lineage)).catch((error: unknown) => noted(problems, `the workflow of ${lineage} does not answer`, error)),
+          clients.lineageStatus(lineage, ASK_WAIT_MS).catch((error: unknown) => noted(problems, `the workflow of ${lineage} does not answer`, error)),
           inTime(clients.lag(lineage)).catch((error: unknown) => noted(problems, `Kafka does not tell how far ${lineage} is behind`, error)),
         ]);
         answers.set(lineage, { workflow, lag });
