@@ -9,7 +9,7 @@ import { createEditActivities, createLedgerActivities } from '../../activities/i
 import type { EmbeddedTemporal } from '../../infra/embedded/temporal.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
-import { editTaskQueue, lineageWorkflowId, WORKFLOW_TASK_QUEUE, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
+import { editTaskQueue, lineageWorkflowId, UNDO_SIGNAL, WORKFLOW_TASK_QUEUE, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { Versions } from '../../versions/versions.ts';
@@ -25,6 +25,9 @@ const ROOM = 4;
 /** More than Temporal has in flight at once. */
 const CHUNKS = 12;
 const ROUNDS = 3;
+/** After which Temporal takes no update until one succeeds. */
+const STEPS_FAILED = 4;
+const POLL_WAIT_MS = 30_000;
 const SETTINGS = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: ROOM, batchWaitMs: 50, bufferEditsMax: ROOM } };
 
 let folder: string;
@@ -33,7 +36,6 @@ let lineages: TemporalLineages;
 let connection: NativeConnection;
 let workers: { worker: Worker; done: Promise<void> }[] = [];
 const told: Outcome[] = [];
-const versions = new Versions(new MemoryStore());
 
 beforeAll(async () => {
   quietRuntime();
@@ -41,7 +43,17 @@ beforeAll(async () => {
   server = await startTestTemporal(folder);
   lineages = TemporalLineages.connect({ address: server.address }, server.namespace);
   connection = await NativeConnection.connect({ address: server.address });
-  workers = await startWorkers();
+  const versions = new Versions(new MemoryStore());
+  const announce = async ({ outcomes }: { outcomes: Outcome[] }): Promise<Outcome[]> => {
+    told.push(...outcomes);
+    return outcomes;
+  };
+  // Without a cache every step is a replay: a history that cannot be replayed is found out at once.
+  const options = { connection, namespace: server.namespace, maxCachedWorkflows: 0 };
+  workers = await Promise.all([
+    Worker.create({ ...options, taskQueue: WORKFLOW_TASK_QUEUE, workflowBundle: await bundleWorkflows(), activities: { ...createLedgerActivities({ versions }), announce } }),
+    Worker.create({ ...options, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions }) }),
+  ]).then((created) => created.map((worker) => ({ worker, done: worker.run() })));
 });
 
 afterAll(async () => {
@@ -52,19 +64,6 @@ afterAll(async () => {
   await server?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
-
-async function startWorkers(): Promise<typeof workers> {
-  const announce = async ({ outcomes }: { outcomes: Outcome[] }): Promise<Outcome[]> => {
-    told.push(...outcomes);
-    return outcomes;
-  };
-  // Without a cache every step is a replay: a history that cannot be replayed is found out at once.
-  const options = { connection, namespace: server.namespace, maxCachedWorkflows: 0 };
-  return await Promise.all([
-    Worker.create({ ...options, taskQueue: WORKFLOW_TASK_QUEUE, workflowBundle: await bundleWorkflows(), activities: { ...createLedgerActivities({ versions }), announce } }),
-    Worker.create({ ...options, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions }) }),
-  ]).then((created) => created.map((worker) => ({ worker, done: worker.run() })));
-}
 
 function chunkOf(from: number, count: number, run?: string): RevisionChunk {
   const revisions = Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
@@ -152,20 +151,26 @@ describe('a lineage that is reset', () => {
     await drained();
     expect(decided()).toEqual(offsets(next));
   });
+});
 
-  // Regression: Temporal refuses updates until a worker has taken the reset run up, and the operator was told that it does not answer.
-  it('is left an undo while no worker has taken it up again, and does it then', async () => {
-    for (const { worker } of workers) worker.shutdown();
-    await Promise.all(workers.map(({ done }) => done));
-    workers = [];
-    await resetToItsBeginning();
-    const request = { id: 'unheard', target: { kind: 'version' as const, version: 1 }, reason: '', requestedBy: 'test', requestedAt: 1 };
-    expect(await lineages.undo(LINEAGE, SETTINGS, { request, releaseAlias: null })).toMatchObject({ kind: 'left' });
-    workers = await startWorkers();
-    for (;;) {
-      const progress = await lineages.undoProgress(LINEAGE, 'unheard');
-      if (progress.kind === 'ended') return expect(progress.result).toMatchObject({ kind: 'undone', removed: ROOM });
-      await new Promise((resolve) => setTimeout(resolve, 100));
+describe('a lineage whose steps no worker completes', () => {
+  // Regression: Temporal then refuses updates at once, and an operator was told that it does not answer.
+  it('is left an undo, which Temporal keeps for the next worker', async () => {
+    const [lineage, taskQueue] = ['stuck', 'of-no-worker'];
+    const operator = TemporalLineages.connect({ address: server.address }, server.namespace, undefined, taskQueue);
+    try {
+      await operator.configure(lineage, SETTINGS);
+      const { client } = operator;
+      for (let failed = 0; failed < STEPS_FAILED; failed++) {
+        const { taskToken } = await client.withDeadline(Date.now() + POLL_WAIT_MS, () => client.workflowService.pollWorkflowTaskQueue({ namespace: server.namespace, taskQueue: { name: taskQueue }, identity: 'test' }));
+        await client.workflowService.respondWorkflowTaskFailed({ namespace: server.namespace, taskToken, identity: 'test' });
+      }
+      const request = { id: 'unheard', target: { kind: 'version' as const, version: 1 }, reason: '', requestedBy: 'test', requestedAt: 1 };
+      expect(await operator.undo(lineage, SETTINGS, { request, releaseAlias: null })).toMatchObject({ kind: 'left' });
+      const { events } = await client.workflow.getHandle(lineageWorkflowId(lineage)).fetchHistory();
+      expect(events!.some(({ workflowExecutionSignaledEventAttributes: signal }) => signal?.signalName === UNDO_SIGNAL)).toBe(true);
+    } finally {
+      await operator.close();
     }
   });
 });
