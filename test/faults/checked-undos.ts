@@ -39,7 +39,7 @@ function checkNoneLost({ version, kept }: { version: number; kept: readonly { co
   for (const { correctionId } of entries[target.version - 1]!.entry.removed) if (!holding[version]!.has(correctionId) && !told.has(correctionId)) say(`lost ${correctionId}, which version ${target.version} had taken out`);
 }
 
-/** It was moved once, and let go by the next word on it where it was not moved on by another meanwhile; never where the probes refused. */
+/** It was moved once, and let go by the next word on it where it was not moved on by another meanwhile. One that was refused may have let it go all the same: before it was reset it had found nothing to do. */
 function checkAlias(id: string, target: OrderedUndo['target'], done: boolean, { words }: Chain, say: (what: string) => void): void {
   const moved = words.findIndex((word) => word.id === `rollback:${id}`);
   if (moved === -1 || target.kind !== 'rollback' || words[moved]!.version !== target.version) return say('did not move the alias to its version');
@@ -47,5 +47,4 @@ function checkAlias(id: string, target: OrderedUndo['target'], done: boolean, { 
   const released = words.find((word) => word.id === `release:${id}`);
   if (released !== undefined && (released !== next || released.version !== null)) say('let the alias go, which another had moved meanwhile');
   if (done && (next === undefined || next.id === 'let-go')) say('was done and never let the alias go');
-  if (!done && released !== undefined) say('was refused, and let the alias go');
 }

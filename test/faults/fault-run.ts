@@ -103,7 +103,7 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
     // What was ordered again may have left something to do.
     if (stuck.length === 0) stuck.push(...(await drained(system, tell)));
     await watch.stop();
-    const answers = await lastAnswers(system.processes.serve, stream);
+    const answers = await lastAnswers(system.processes.serve, stream, await orders.head());
     await sender.close();
     const starts = Object.fromEntries(Object.values(system.processes).map((one) => [one.name, one.starts]));
     await Promise.all(Object.values(system.processes).map((one) => one.stop()));

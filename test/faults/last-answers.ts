@@ -12,16 +12,19 @@ export interface Answered {
 }
 
 const PROMPTS_MAX = 60;
-/** Followers look every second. */
-const FOLLOWED_WAIT_MS = 5_000;
+/** Followers look every second, and then have something to load. */
+const FOLLOWED_WAIT_MS = 60_000;
+const ASK_EVERY_MS = 500;
 const ANSWER_WAIT_MS = 60_000;
 
-export async function lastAnswers(serve: KeptProcess, stream: readonly StreamRecord[]): Promise<Answered> {
+/** `head`: what it is to follow; whether it did is in the answers. */
+export async function lastAnswers(serve: KeptProcess, stream: readonly StreamRecord[], head: number): Promise<Answered> {
   await serve.ready();
-  await delay(FOLLOWED_WAIT_MS);
+  const prompts = promptsOf(stream);
+  let { version } = await ask(serve, LINEAGE, prompts[0]!);
+  for (const until = Date.now() + FOLLOWED_WAIT_MS; version !== head && Date.now() < until; await delay(ASK_EVERY_MS)) ({ version } = await ask(serve, LINEAGE, prompts[0]!));
   const texts: Answered['texts'] = [];
-  let version = -1;
-  for (const prompt of promptsOf(stream)) {
+  for (const prompt of prompts) {
     const now = await ask(serve, LINEAGE, prompt);
     const { text: base } = await ask(serve, `${LINEAGE}@base`, prompt);
     texts.push({ prompt, text: now.text, base });

@@ -86,6 +86,11 @@ export class UndoOrders {
     if ((standing?.version ?? null) !== null) await this.#log.moveAlias({ alias: STABLE_ALIAS, version: null, reason: 'the rollback was refused', by: BY, id: 'let-go' });
   }
 
+  /** The version that answers are to come from in the end. */
+  async head(): Promise<number> {
+    return (await this.#log.read()).head.version;
+  }
+
   async #order(target: UndoTarget, releaseAlias: string | null, random: () => number): Promise<string | null> {
     const id = `fault-${this.#orders.length + 1}`;
     const order: UndoOrder = { request: { id, target, reason: 'fault run', requestedBy: BY, requestedAt: Date.now() }, releaseAlias };
