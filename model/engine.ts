@@ -138,6 +138,8 @@ export interface GenerateOptions {
   stop?: string[];
   /** Tells of gates that stayed shut as well, where the gate can tell how near it was. */
   explain?: boolean;
+  /** Decodes the base model's own answer beside the hook's, in the same passes; greedy decoding only. Rounding may differ from either alone. */
+  besideBase?: boolean;
 }
 
 export interface GeneratedToken {
@@ -152,6 +154,8 @@ export interface Generation {
   finish: 'length' | 'stop' | 'end';
   /** Gates that opened: the token's position in prompt + answer, its layer, score and threshold, and the correction whose key lies nearest. */
   opened: { position: number; token: string; layer: number; score: number; threshold: number; nearestRow: number }[];
+  /** Asked for with `besideBase`. */
+  base?: { text: string; finish: 'length' | 'stop' | 'end' };
   /** Asked to explain: tokens that end a corrected subject's name and did not open its gate. Missing where the engine cannot tell. */
   shut?: Generation['opened'];
 }

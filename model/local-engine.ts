@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import type { GateParameters, HyperParameterOverrides, HyperParameters, Refusal } from '../schemas/editing.ts';
+import { FirstSequenceHook } from './first-sequence-hook.ts';
 import { scoreKnownKeys } from './gate.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { openCheckpoint } from './checkpoint.ts';
@@ -42,6 +43,7 @@ import { frontTokens, isRefusal, promptTokens, readEdit } from './sequences.ts';
 import { findTargets } from './targets.ts';
 import { deviceSeen, loadTensorFlow, tensorflowVersion } from './tensorflow.ts';
 import { Transformer } from './transformer.ts';
+import type { Tokenizer } from './tokenizer.ts';
 import { derivePairs } from './update.ts';
 
 export interface EngineOptions {
@@ -279,23 +281,27 @@ export class LocalEngine implements Engine {
         }
       }
       const ends = new Set(tokenizer.endTokens);
+      if (options.besideBase === true && (options.temperature !== 0 || (options.stop ?? []).length > 0)) throw new RangeError('the base answers beside a hook by greedy decoding without stops only');
+      const beside = options.besideBase === true && hook !== null ? new FirstSequenceHook(hook) : null;
       let text = '';
       let finish = 'length' as Generation['finish'];
       try {
-        const start = prefill(this.model, [tokens], hook);
+        const start = prefill(this.model, beside === null ? [tokens] : [tokens, tokens], beside ?? hook);
         position = tokens.length;
-        const [answer] = await decodeFrom(this.model, start, {
+        const [answer, baseAnswer] = await decodeFrom(this.model, start, {
           tokensMax: Math.min(options.tokensMax, room),
           temperature: options.temperature,
           topP: options.topP ?? 1,
           random: seededRandom(options.seed ?? Math.floor(Math.random() * 2 ** 32)),
-          hook,
-          stop: (_, soFar) => {
+          hook: beside ?? hook,
+          stop: (sequence, soFar) => {
             const last = soFar.at(-1)!;
+            if (sequence > 0) return ends.has(last);
             position = tokens.length + soFar.length - 1;
             read.push(last);
             if (ends.has(last)) {
               finish = 'end';
+              if (beside !== null) beside.ended = true;
               return true;
             }
             const whole = tokenizer.decode([...soFar]);
@@ -313,7 +319,8 @@ export class LocalEngine implements Engine {
         });
         const spoken = answer!.filter((token) => !ends.has(token));
         if (finish !== 'stop') text = tokenizer.decode(spoken);
-        return { text, tokens: spoken, promptTokens: tokens.length, finish, opened, ...(options.explain === true ? { shut } : {}) };
+        const base = options.besideBase === true ? { base: baseAnswer === undefined ? { text, finish } : saidBy(tokenizer, baseAnswer, ends) } : {};
+        return { text, tokens: spoken, promptTokens: tokens.length, finish, opened, ...base, ...(options.explain === true ? { shut } : {}) };
       } finally {
         if (hook !== null) hook.observer = hook.shutObserver = null;
       }
@@ -391,3 +398,8 @@ function breathe(): Promise<void> {
 }
 
 const SOFTWARE_VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+
+/** What a sequence that was decoded without stops came to. */
+function saidBy(tokenizer: Pick<Tokenizer, 'decode'>, answer: readonly number[], ends: ReadonlySet<number>): NonNullable<Generation['base']> {
+  return { text: tokenizer.decode(answer.filter((token) => !ends.has(token))), finish: ends.has(answer.at(-1)!) ? 'end' : 'length' };
+}

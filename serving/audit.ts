@@ -18,7 +18,7 @@ export const AUDIT_LIMITS = { promptsMax: 64, tokensMax: 64, blamesAtOnceMax: 1 
 
 const TOKENS = 8;
 const WHY_TOKENS_MAX = 256;
-const WHY_TOKENS = 8;
+const WHY_TOKENS = 2;
 
 const lineageName = z.string().regex(LINEAGE_NAME);
 const promptText = z.string().min(1).max(COMPLETION_LIMITS.promptCharactersMax);

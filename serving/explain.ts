@@ -39,12 +39,11 @@ const NAMED_MAX = 20;
 
 export async function explain(answers: Answers, asked: Pick<Asked, 'lineage' | 'version' | 'prompt' | 'wanted'> & { tokensMax: number }): Promise<Explanation | Unanswered> {
   const { lineage, prompt, tokensMax } = asked;
-  const question = { ...asked, options: { tokensMax, temperature: 0, explain: true } };
+  const question = { ...asked, options: { tokensMax, temperature: 0, explain: true, besideBase: true } };
   const edited = await answers.answer(question);
   if (edited.kind !== 'answer') return edited;
   const untouched = edited.opened.length === 0;
-  const base = untouched ? edited : await answers.answer({ ...question, version: 'base' });
-  if (base.kind !== 'answer') return base;
+  const base = untouched ? edited.generation : edited.generation.base!;
   const found = await answers.historyOf(lineage, edited.version);
   if (found.kind !== 'history') return found;
   const { log } = found.followed;
@@ -55,7 +54,7 @@ export async function explain(answers: Answers, asked: Pick<Asked, 'lineage' | '
     lineage,
     version: edited.version,
     prompt,
-    base: { text: base.generation.text, finish: base.generation.finish },
+    base: { text: base.text, finish: base.finish },
     edited: { text: edited.generation.text, finish: edited.generation.finish },
     untouched,
     gates: edited.opened.map(withMargin),

@@ -176,6 +176,7 @@ export class FakeEngine implements Engine {
       promptTokens: prompt.split(/\s+/).length,
       finish: tokens.length < words.length ? 'length' : stop === undefined ? 'end' : 'stop',
       opened: nearest,
+      ...(options.besideBase === true ? { base: await this.generate(null, prompt, { ...options, besideBase: false }) } : {}),
     };
   }
 

@@ -45,7 +45,7 @@ const why: CommandSpecification<Options> = {
       .option('--prompt', 'the words are a prompt')
       .option('--at <version>', 'the version that is asked the prompt (default: the one that is served)')
       .option(...LINEAGE_OPTION)
-      .option('--tokens <number>', 'how long the answers are, at most 256', wholeNumber, 8),
+      .option('--tokens <number>', 'how long the answers are, at most 256', wholeNumber, 2),
   async run(session, options, given) {
     const own = session.configuration();
     const configuration = attached(own, session.system(own));
@@ -118,12 +118,17 @@ function explanationText(output: Output, configuration: Configuration, explanati
   const width = Math.floor((output.columns - 4) / 2);
   const parts = [
     `${bold(shortened(prompt, output.columns - 2))} …`,
-    output.table([bold('base model'), bold(version === 0 ? 'version 0 (the base model)' : `version ${version}`)], [[base.text.trim(), untouched ? dim(edited.text.trim()) : green(edited.text.trim())]], { widths: [width, width], wrap: true }),
+    output.table([bold('base model'), bold(version === 0 ? 'version 0 (the base model)' : `version ${version}`)], [[said(base), untouched ? dim(said(edited)) : green(said(edited))]], { widths: [width, width], wrap: true }),
   ];
   if (untouched) return [...parts, ...untouchedParts(output, configuration, explanation)].join('\n\n');
   parts.push(`${bold('Gates that opened')}\n${gateTable(output, gates)}`);
   parts.push(...corrections.map((trace) => traceText(output, configuration, trace)));
   return parts.join('\n\n');
+}
+
+/** What was not decoded to its end goes on. */
+function said({ text, finish }: { text: string; finish: string }): string {
+  return `${text.trim()}${finish === 'length' ? ' …' : ''}`;
 }
 
 function gateTable(output: Output, gates: Explanation['gates']): string {
