@@ -2,7 +2,18 @@
  * The arrows between the rooms, and which files may know which library. What is not drawn here is not allowed.
  * ARCHITECTURE.md says why.
  */
-const ROOMS = ['schemas', 'model', 'versions', 'activities', 'pipelines', 'serving', 'infra', 'cli', 'bench', 'test'];
+const ROOMS = [
+  'schemas',
+  'model',
+  'versions',
+  'activities',
+  'pipelines',
+  'serving',
+  'infra',
+  'cli',
+  'bench',
+  'test',
+];
 
 /** Each room and the rooms that it may import from. */
 const ARROWS = {
@@ -19,7 +30,10 @@ const ARROWS = {
 
 /** A library, and the files that may import it; tests may always. */
 const ADAPTERS = [
-  { library: 'kafkajs', files: ['pipelines/kafka\\.ts', 'infra/connections\\.ts', 'infra/embedded/kafka\\.ts'] },
+  {
+    library: 'kafkajs',
+    files: ['pipelines/kafka\\.ts', 'infra/connections\\.ts', 'infra/embedded/kafka\\.ts'],
+  },
   { library: 'avsc', files: ['schemas/avro\\.ts'] },
   { library: '@tensorflow/tfjs-core', files: ['model/.+'] },
   { library: '@tensorflow/(?!tfjs-core/)[^/]+', files: ['model/tensorflow\\.ts'] },

@@ -27,14 +27,30 @@ export function alertActivities(webhook: Webhook | null): AlertActivities {
     async alert(alert) {
       if (webhook === null) return { told: false };
       const body = JSON.stringify({ ...alert, heal: healOf(alert) });
-      const signature = webhook.secret === null ? {} : { [SIGNATURE_HEADER]: `sha256=${createHmac('sha256', webhook.secret).update(body).digest('hex')}` };
+      const signature =
+        webhook.secret === null
+          ? {}
+          : {
+              [SIGNATURE_HEADER]: `sha256=${createHmac('sha256', webhook.secret).update(body).digest('hex')}`,
+            };
       const status = await statusOf(webhook.url, body, signature);
-      if (status < 200 || status > 299) throw new AlertUndelivered(alert.id, `the webhook answers ${status}`);
+      if (status < 200 || status > 299)
+        throw new AlertUndelivered(alert.id, `the webhook answers ${status}`);
       return { told: true };
 
-      async function statusOf(url: string, text: string, headers: Record<string, string>): Promise<number> {
+      async function statusOf(
+        url: string,
+        text: string,
+        headers: Record<string, string>,
+      ): Promise<number> {
         try {
-          const response = await fetch(url, { method: 'POST', body: text, headers: { 'content-type': 'application/json', ...headers }, redirect: 'manual', signal: AbortSignal.timeout(ANSWER_WAIT_MS) });
+          const response = await fetch(url, {
+            method: 'POST',
+            body: text,
+            headers: { 'content-type': 'application/json', ...headers },
+            redirect: 'manual',
+            signal: AbortSignal.timeout(ANSWER_WAIT_MS),
+          });
           await response.body?.cancel();
           return response.status;
         } catch (fault) {
@@ -60,5 +76,7 @@ function healOf({ kind, lineage, batchId }: Alert): string {
 
 function causeOf(fault: unknown): string {
   const cause = fault instanceof Error && fault.cause instanceof Error ? fault.cause : fault;
-  return (cause as NodeJS.ErrnoException).code ?? (cause instanceof Error ? cause.name : String(cause));
+  return (
+    (cause as NodeJS.ErrnoException).code ?? (cause instanceof Error ? cause.name : String(cause))
+  );
 }

@@ -12,7 +12,11 @@ export interface AnnounceActivities {
    * Gives the outcomes as they stand: an id that was decided before keeps what it became. May tell the same thing twice;
    * an outcome and a version are the same bytes under the same key each time.
    */
-  announce(step: { lineage: string; outcomes: Outcome[]; version: number | null }): Promise<Outcome[]>;
+  announce(step: {
+    lineage: string;
+    outcomes: Outcome[];
+    version: number | null;
+  }): Promise<Outcome[]>;
 }
 
 /** Where announcements go: the outcomes and versions topics, whose writing is the pipelines' affair. */
@@ -26,14 +30,19 @@ export interface AnnounceDependencies {
   versions: Versions;
 }
 
-export function announceActivities({ announcer, versions }: AnnounceDependencies): AnnounceActivities {
+export function announceActivities({
+  announcer,
+  versions,
+}: AnnounceDependencies): AnnounceActivities {
   return {
     async announce({ lineage, outcomes, version }) {
       const log = versions.log(lineage);
       const register = await log.register();
       const standing = await register.settle(outcomes);
       const told = new Set<string>();
-      for (const untold of await register.untold(Math.max(version ?? 0, (await log.read()).head.version))) {
+      for (const untold of await register.untold(
+        Math.max(version ?? 0, (await log.read()).head.version),
+      )) {
         const stored = await log.entry(untold);
         const decided = await register.outcomesOfEntry(stored.entry);
         await announcer.announceVersion(hookVersionOf(stored));

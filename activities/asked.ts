@@ -23,7 +23,12 @@ export class Asked {
   }
 
   /** One answer per probe, in their order. `ensure` is called where something must be asked, to see that the hook is held. */
-  async probe(hookId: string | null, probes: readonly Probe[], pulse: Pulse, ensure: () => Promise<unknown>): Promise<ProbeAnswer[]> {
+  async probe(
+    hookId: string | null,
+    probes: readonly Probe[],
+    pulse: Pulse,
+    ensure: () => Promise<unknown>,
+  ): Promise<ProbeAnswer[]> {
     const keys = probes.map((probe) => keyOf(hookId, probe));
     const found = new Map<string, ProbeAnswer>();
     const missing = new Map<string, Probe>();
@@ -37,8 +42,14 @@ export class Asked {
     if (list.length > 0) await pulse.during({ stage: 'hook' }, ensure);
     for (let from = 0; from < list.length; from += PROBES_PER_CALL_MAX) {
       const part = list.slice(from, from + PROBES_PER_CALL_MAX);
-      const answers = await pulse.during({ stage: 'probes', asked: from, of: list.length }, () => this.#engine.probe(hookId, part.map(([, probe]) => probe)));
-      if (answers.length !== part.length) throw new RangeError(`${answers.length} answers to ${part.length} probes`);
+      const answers = await pulse.during({ stage: 'probes', asked: from, of: list.length }, () =>
+        this.#engine.probe(
+          hookId,
+          part.map(([, probe]) => probe),
+        ),
+      );
+      if (answers.length !== part.length)
+        throw new RangeError(`${answers.length} answers to ${part.length} probes`);
       part.forEach(([key, probe], i) => {
         found.set(key, answers[i]!);
         this.#answers.set(key, answers[i]);
@@ -49,7 +60,11 @@ export class Asked {
   }
 
   /** The canary's perplexity over the base model's; 1 for the base model itself. */
-  async canaryRatio(hookId: string | null, pulse: Pulse, ensure: () => Promise<unknown>): Promise<number> {
+  async canaryRatio(
+    hookId: string | null,
+    pulse: Pulse,
+    ensure: () => Promise<unknown>,
+  ): Promise<number> {
     if (hookId === null) return 1;
     let reading = this.#canaries.get(hookId);
     if (reading === undefined) {
@@ -65,7 +80,13 @@ export class Asked {
 }
 
 function keyOf(hookId: string | null, probe: Probe): string {
-  return JSON.stringify([hookId, probe.prompt, probe.target ?? null, probe.alternative ?? null, probe.greedyTokensMax]);
+  return JSON.stringify([
+    hookId,
+    probe.prompt,
+    probe.target ?? null,
+    probe.alternative ?? null,
+    probe.greedyTokensMax,
+  ]);
 }
 
 /**
@@ -73,5 +94,10 @@ function keyOf(hookId: string | null, probe: Probe): string {
  * it may open a gate of its own, so a probe that goes further says nothing about the base.
  */
 function isBaseAnswer(probe: Probe, answer: ProbeAnswer): boolean {
-  return !answer.opened && probe.greedyTokensMax <= 1 && probe.target === undefined && probe.alternative === undefined;
+  return (
+    !answer.opened &&
+    probe.greedyTokensMax <= 1 &&
+    probe.target === undefined &&
+    probe.alternative === undefined
+  );
 }

@@ -6,13 +6,21 @@ import { addedOf, commitEntry } from './commit-entry.ts';
 import type { UndoStep } from './index.ts';
 import { readSteps } from './undo-steps.ts';
 
-export type CommitUndoStep = UndoStep & { staged: StagedUpdate; probes: ProbeReport; request: UndoRequest; workflow: { workflowId: string; runId: string } };
+export type CommitUndoStep = UndoStep & {
+  staged: StagedUpdate;
+  probes: ProbeReport;
+  request: UndoRequest;
+  workflow: { workflowId: string; runId: string };
+};
 
 export async function commitUndo(versions: Versions, step: CommitUndoStep): Promise<CommitResult> {
   const log = versions.log(step.lineage);
   return await commitEntry(log, step, async () => {
     const { removals, restored } = await readSteps(log, step.steps);
-    const added = restored.map(({ revision, origin }, row) => ({ ...addedOf(revision, row), origin }));
+    const added = restored.map(({ revision, origin }, row) => ({
+      ...addedOf(revision, row),
+      origin,
+    }));
     return { added, removed: removals, retractions: [], undo: step.request };
   });
 }

@@ -1,6 +1,11 @@
 /** The version of a batch. */
 import type { FactRevision } from '../schemas/correction.ts';
-import { removalsInForce, type CommitResult, type ProbeReport, type StagedUpdate } from '../schemas/editing.ts';
+import {
+  removalsInForce,
+  type CommitResult,
+  type ProbeReport,
+  type StagedUpdate,
+} from '../schemas/editing.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { EntryRefused } from '../versions/failures.ts';
 import type { History } from '../versions/history.ts';
@@ -16,16 +21,35 @@ export type CommitStep = EditStep & {
 };
 
 export async function commitVersion(versions: Versions, step: CommitStep): Promise<CommitResult> {
-  return await commitEntry(versions.log(step.lineage), step, async (history) => changeOf(history, step));
+  return await commitEntry(versions.log(step.lineage), step, async (history) =>
+    changeOf(history, step),
+  );
 }
 
-function changeOf(history: History, { lineage, edits, removals, withdrawals, staged }: CommitStep): EntryChange {
+function changeOf(
+  history: History,
+  { lineage, edits, removals, withdrawals, staged }: CommitStep,
+): EntryChange {
   const byId = new Map(edits.map((revision) => [revision.correction.id, revision]));
   const added = staged.rows.map((id, row): VersionEntry['added'][number] => {
     const revision = byId.get(id);
-    if (revision === undefined) throw new EntryRefused(lineage, history.head.version + 1, [`row ${row} is of "${id}", which is not in the batch`]);
+    if (revision === undefined)
+      throw new EntryRefused(lineage, history.head.version + 1, [
+        `row ${row} is of "${id}", which is not in the batch`,
+      ]);
     return addedOf(revision, row);
   });
-  const retractions = withdrawals.flatMap((revision) => (revision.kind === 'retraction' ? [{ id: revision.id, factKey: revision.factKey, issuedAt: revision.issuedAt, position: revision.position }] : []));
+  const retractions = withdrawals.flatMap((revision) =>
+    revision.kind === 'retraction'
+      ? [
+          {
+            id: revision.id,
+            factKey: revision.factKey,
+            issuedAt: revision.issuedAt,
+            position: revision.position,
+          },
+        ]
+      : [],
+  );
   return { added, removed: removalsInForce(removals, staged.rows), retractions };
 }

@@ -12,7 +12,11 @@ import { provenanceOf } from './provenance.ts';
 import { pulseOfThisStep } from './pulse.ts';
 import { aboutSubject, historyOfHead, remaining } from './step-rows.ts';
 
-export async function computeTargets(engine: Engine, versions: Versions, step: EditStep): Promise<TargetShard> {
+export async function computeTargets(
+  engine: Engine,
+  versions: Versions,
+  step: EditStep,
+): Promise<TargetShard> {
   const began = performance.now();
   const pulse = pulseOfThisStep();
   const log = versions.log(step.lineage);
@@ -22,14 +26,29 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
   const computed = await pulse.during({ stage: 'hook' }, async (tell) => {
     const inForce = remaining(history, step.removals);
     const hookId = await ensureHook(engine, log, inForce);
-    const requests = step.edits.map((edit): EditRequest => ({ ...requestOf(edit), alongside: aboutSubject(inForce, edit.correction.subject).slice(-ALONGSIDE_MAX).map(({ prompt, target }) => ({ prompt, target })) }));
-    return engine.computeTargets(hookId, requests, (progress) => tell({ stage: 'targets', ...progress }));
+    const requests = step.edits.map((edit): EditRequest => ({
+      ...requestOf(edit),
+      alongside: aboutSubject(inForce, edit.correction.subject)
+        .slice(-ALONGSIDE_MAX)
+        .map(({ prompt, target }) => ({ prompt, target })),
+    }));
+    return engine.computeTargets(hookId, requests, (progress) =>
+      tell({ stage: 'targets', ...progress }),
+    );
   });
   const { targets, accepted, refused } = computed;
   const { head, edits, removals } = step;
   return {
-    targets: targets.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodeTargets(targets)),
-    search: await log.stageBlob(step.batchId, canonicalJson({ head: { version: head.version, hash: head.hash }, edits, removals } satisfies TargetSearch)),
+    targets:
+      targets.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodeTargets(targets)),
+    search: await log.stageBlob(
+      step.batchId,
+      canonicalJson({
+        head: { version: head.version, hash: head.hash },
+        edits,
+        removals,
+      } satisfies TargetSearch),
+    ),
     accepted,
     refused,
     seconds: (performance.now() - began) / 1_000,
@@ -39,6 +58,8 @@ export async function computeTargets(engine: Engine, versions: Versions, step: E
 /** Of the facts about one subject that are in force, a search minds the latest so many. */
 const ALONGSIDE_MAX = 8;
 
-export function requestOf({ correction: { id, subject, prompt, target } }: CorrectionRevision): EditRequest {
+export function requestOf({
+  correction: { id, subject, prompt, target },
+}: CorrectionRevision): EditRequest {
   return { id, subject, prompt, target };
 }

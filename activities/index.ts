@@ -3,7 +3,16 @@
  * may run twice, be retried after a crash, or be run again by a reset.
  */
 import type { CorrectionRevision, FactRevision } from '../schemas/correction.ts';
-import type { BatchPlan, BlobReference, CommitResult, HeadReference, ProbeReport, Removal, StagedUpdate, TargetShard } from '../schemas/editing.ts';
+import type {
+  BatchPlan,
+  BlobReference,
+  CommitResult,
+  HeadReference,
+  ProbeReport,
+  Removal,
+  StagedUpdate,
+  TargetShard,
+} from '../schemas/editing.ts';
 import type { AliasMoved, AliasMove } from '../schemas/alias.ts';
 import type { VerdictSettings } from '../schemas/settings.ts';
 import type { UndoPlan, UndoRequest } from '../schemas/undo.ts';
@@ -32,14 +41,25 @@ export interface EditActivities extends EditUndoActivities {
    * in force the batch changes nothing, and there is nothing to probe or to commit.
    */
   stageUpdate: (step: EditStep & { shards: TargetShard[] }) => Promise<StagedUpdate>;
-  runProbes: (step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }) => Promise<ProbeReport>;
+  runProbes: (
+    step: EditStep & { staged: StagedUpdate; settings: VerdictSettings },
+  ) => Promise<ProbeReport>;
 }
 
 /** Need the version log only. */
 export interface LedgerActivities extends LedgerUndoActivities {
-  planBatch: (step: { lineage: string; batchId: string; revisions: FactRevision[] }) => Promise<BatchPlan>;
+  planBatch: (step: {
+    lineage: string;
+    batchId: string;
+    revisions: FactRevision[];
+  }) => Promise<BatchPlan>;
   commitVersion: (
-    step: EditStep & { withdrawals: FactRevision[]; staged: StagedUpdate; probes: ProbeReport; workflow: { workflowId: string; runId: string } },
+    step: EditStep & {
+      withdrawals: FactRevision[];
+      staged: StagedUpdate;
+      probes: ProbeReport;
+      workflow: { workflowId: string; runId: string };
+    },
   ) => Promise<CommitResult>;
   /** Deletes what the batch and its parts staged. */
   discard: (step: { lineage: string; batchId: string }) => Promise<void>;
@@ -53,7 +73,9 @@ export interface EditUndoActivities {
    */
   stageUndo: (step: UndoStep) => Promise<StagedUpdate>;
   /** Asks what a batch that adds the restored corrections is asked, with the same verdict. */
-  probeUndo: (step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings }) => Promise<ProbeReport>;
+  probeUndo: (
+    step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings },
+  ) => Promise<ProbeReport>;
 }
 
 /** Need the version log only. */
@@ -62,7 +84,12 @@ export interface LedgerUndoActivities {
   planUndo: (step: { lineage: string; batchId: string; request: UndoRequest }) => Promise<UndoPlan>;
   /** To be called with a verdict that passed. The outcomes are the register's: `announce` with none and the version tells them. */
   commitUndo: (
-    step: UndoStep & { staged: StagedUpdate; probes: ProbeReport; request: UndoRequest; workflow: { workflowId: string; runId: string } },
+    step: UndoStep & {
+      staged: StagedUpdate;
+      probes: ProbeReport;
+      request: UndoRequest;
+      workflow: { workflowId: string; runId: string };
+    },
   ) => Promise<CommitResult>;
   /** Moves an alias; the same id twice is one move. */
   moveAlias: (step: { lineage: string } & AliasMove) => Promise<AliasMoved>;
@@ -89,12 +116,20 @@ export interface EditStep {
  * The steps of an edit worker. They run one at a time, even those of different lineages: a step holds several hooks in
  * the engine while it works, and another's would push them out.
  */
-export function createEditActivities({ engine, versions }: { engine: Engine; versions: Versions }): EditActivities {
+export function createEditActivities({
+  engine,
+  versions,
+}: {
+  engine: Engine;
+  versions: Versions;
+}): EditActivities {
   const asked = new Asked(engine);
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
     const before = last;
-    const result = pulseOfThisStep().during({ stage: 'waiting' }, () => before).then(work);
+    const result = pulseOfThisStep()
+      .during({ stage: 'waiting' }, () => before)
+      .then(work);
     // Settles after the one before it, even where this one was cancelled while it waited.
     last = Promise.allSettled([before, result]).then(() => undefined);
     return result;

@@ -2,6 +2,9 @@
 import type { AliasMove, AliasMoved } from '../schemas/alias.ts';
 import type { Versions } from '../versions/versions.ts';
 
-export async function moveAlias(versions: Versions, { lineage, ...move }: { lineage: string } & AliasMove): Promise<AliasMoved> {
+export async function moveAlias(
+  versions: Versions,
+  { lineage, ...move }: { lineage: string } & AliasMove,
+): Promise<AliasMoved> {
   return await versions.log(lineage).moveAlias(move);
 }

@@ -8,7 +8,10 @@ import type { Versions } from '../versions/versions.ts';
 /** Told of what stays; the rest is in the log. */
 const KEPT_TOLD_MAX = 100;
 
-export async function planUndo(versions: Versions, { lineage, batchId, request }: { lineage: string; batchId: string; request: UndoRequest }): Promise<UndoPlan> {
+export async function planUndo(
+  versions: Versions,
+  { lineage, batchId, request }: { lineage: string; batchId: string; request: UndoRequest },
+): Promise<UndoPlan> {
   const log = versions.log(lineage);
   const made = await (await log.register()).versionOfBatch(batchId);
   if (made !== null) return await planOfMade(log, made);
@@ -28,5 +31,13 @@ export async function planUndo(versions: Versions, { lineage, batchId, request }
 async function planOfMade(log: VersionLog, version: number): Promise<UndoPlan> {
   const { entry, hash } = await log.entry(version);
   const { head } = await log.read();
-  return { head, committed: { version, hash }, steps: null, removed: entry.removed.length, restored: entry.added.length, kept: [], nothing: null };
+  return {
+    head,
+    committed: { version, hash },
+    steps: null,
+    removed: entry.removed.length,
+    restored: entry.added.length,
+    kept: [],
+    nothing: null,
+  };
 }

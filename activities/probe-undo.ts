@@ -9,7 +9,12 @@ import { probeUpdate } from './run-probes.ts';
 import { historyOfHead } from './step-rows.ts';
 import { readSteps, rowsAfter } from './undo-steps.ts';
 
-export async function probeUndo(engine: Engine, versions: Versions, asked: Asked, step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
+export async function probeUndo(
+  engine: Engine,
+  versions: Versions,
+  asked: Asked,
+  step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings },
+): Promise<ProbeReport> {
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const steps = await readSteps(log, step.steps);
@@ -22,7 +27,10 @@ export async function probeUndo(engine: Engine, versions: Versions, asked: Asked
     layers: step.staged.layers,
     settings: step.settings,
   });
-  return { ...report, verdict: { ...report.verdict, failing: report.verdict.failing.slice(0, FAILING_TOLD_MAX) } };
+  return {
+    ...report,
+    verdict: { ...report.verdict, failing: report.verdict.failing.slice(0, FAILING_TOLD_MAX) },
+  };
 }
 
 /** Refusals that are told: an undo may bring back thousands, and a report is one payload. All are in the details. */

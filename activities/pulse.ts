@@ -12,7 +12,10 @@ export interface Pulse {
    * Waits for the work, beating all the while with the latest details. Throws `CancelledFailure` as soon as the step is
    * cancelled, or its worker is to stop: the model may work on for a while, but Temporal can already try elsewhere.
    */
-  during<Result>(details: unknown, work: (tell: (details: unknown) => void) => Promise<Result>): Promise<Result>;
+  during<Result>(
+    details: unknown,
+    work: (tell: (details: unknown) => void) => Promise<Result>,
+  ): Promise<Result>;
 }
 
 /** The pulse of the activity that is running; outside of Temporal nobody listens to it. */

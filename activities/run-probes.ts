@@ -4,7 +4,13 @@
  */
 import type { Engine, Probe, ProbeAnswer } from '../model/engine.ts';
 import type { FactCorrection } from '../schemas/correction.ts';
-import { removalsInForce, type CorrectionProbe, type ProbeReport, type Removal, type StagedUpdate } from '../schemas/editing.ts';
+import {
+  removalsInForce,
+  type CorrectionProbe,
+  type ProbeReport,
+  type Removal,
+  type StagedUpdate,
+} from '../schemas/editing.ts';
 import type { VerdictSettings } from '../schemas/settings.ts';
 import { canonicalJson } from '../versions/canonical-json.ts';
 import type { ActiveCorrection, History } from '../versions/history.ts';
@@ -23,7 +29,12 @@ const PARAPHRASE_TOKENS = 3;
 /** Earlier corrections about a batch's subjects that are asked again, the latest of each. */
 const SIBLINGS_MAX = 32;
 
-export async function runProbes(engine: Engine, versions: Versions, asked: Asked, step: EditStep & { staged: StagedUpdate; settings: VerdictSettings }): Promise<ProbeReport> {
+export async function runProbes(
+  engine: Engine,
+  versions: Versions,
+  asked: Asked,
+  step: EditStep & { staged: StagedUpdate; settings: VerdictSettings },
+): Promise<ProbeReport> {
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const written = new Set(step.staged.rows);
@@ -53,7 +64,12 @@ export interface ProbedUpdate {
   settings: VerdictSettings;
 }
 
-export async function probeUpdate(engine: Engine, log: VersionLog, asked: Asked, { batchId, history, added: corrections, removals, rows, layers, settings }: ProbedUpdate): Promise<ProbeReport> {
+export async function probeUpdate(
+  engine: Engine,
+  log: VersionLog,
+  asked: Asked,
+  { batchId, history, added: corrections, removals, rows, layers, settings }: ProbedUpdate,
+): Promise<ProbeReport> {
   const began = performance.now();
   const pulse = pulseOfThisStep();
 
@@ -71,57 +87,103 @@ export async function probeUpdate(engine: Engine, log: VersionLog, asked: Asked,
 
   const inForce = remaining(history, removals);
   // Those about the same subjects are the likeliest to be harmed: with a map for every subject nothing else can be.
-  const siblings = [...new Set(corrections.flatMap(({ subject }) => aboutSubject(inForce, subject).slice(-SIBLINGS_MAX)))];
-  const earlier = [...siblings, ...sampled(inForce.filter((one) => !siblings.includes(one)), settings.retentionSample, batchId)];
+  const siblings = [
+    ...new Set(
+      corrections.flatMap(({ subject }) => aboutSubject(inForce, subject).slice(-SIBLINGS_MAX)),
+    ),
+  ];
+  const earlier = [
+    ...siblings,
+    ...sampled(
+      inForce.filter((one) => !siblings.includes(one)),
+      settings.retentionSample,
+      batchId,
+    ),
+  ];
 
   const alternatives = await alternativesOf(corrections, base.ask);
   const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i]));
   const earlierProbes = earlier.map((one) => ownProbe(one));
-  const probes = [...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]), ...earlierProbes];
+  const probes = [
+    ...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]),
+    ...earlierProbes,
+  ];
   const after = answersTo(probes, await staged.ask(probes));
   const before = answersTo(probes, await head.ask(probes));
   // Asked last: by then the answers of shut gates are known to be the base model's.
   const neighbours = questions.flatMap((one) => one.neighbours);
   const unedited = answersTo(neighbours, await base.ask(neighbours));
-  const isUnchanged = (probe: Probe, answers: Map<Probe, ProbeAnswer>) => answers.get(probe)!.nextToken === unedited.get(probe)!.nextToken;
+  const isUnchanged = (probe: Probe, answers: Map<Probe, ProbeAnswer>) =>
+    answers.get(probe)!.nextToken === unedited.get(probe)!.nextToken;
 
-  const details = questions.map(({ correction, own, paraphrases, neighbours: near }): CorrectionProbe => {
-    const answer = after.get(own)!;
-    return {
-      id: correction.id,
-      answerBefore: before.get(own)!.answer,
-      answerAfter: answer.answer,
-      targetLogProbability: finite(answer.targetLogProbability),
-      effective: isEffective(effects(answer)),
-      paraphrases: paraphrases.map((probe) => ({ prompt: probe.prompt, answerBefore: before.get(probe)!.answer, answerAfter: after.get(probe)!.answer, holds: holds(after.get(probe)!) })),
-      neighbours: near.map((probe) => ({
-        prompt: probe.prompt,
-        answerBefore: before.get(probe)!.answer,
-        answerAfter: after.get(probe)!.answer,
-        unchanged: isUnchanged(probe, after),
-      })),
-    };
-  });
+  const details = questions.map(
+    ({ correction, own, paraphrases, neighbours: near }): CorrectionProbe => {
+      const answer = after.get(own)!;
+      return {
+        id: correction.id,
+        answerBefore: before.get(own)!.answer,
+        answerAfter: answer.answer,
+        targetLogProbability: finite(answer.targetLogProbability),
+        effective: isEffective(effects(answer)),
+        paraphrases: paraphrases.map((probe) => ({
+          prompt: probe.prompt,
+          answerBefore: before.get(probe)!.answer,
+          answerAfter: after.get(probe)!.answer,
+          holds: holds(after.get(probe)!),
+        })),
+        neighbours: near.map((probe) => ({
+          prompt: probe.prompt,
+          answerBefore: before.get(probe)!.answer,
+          answerAfter: after.get(probe)!.answer,
+          unchanged: isUnchanged(probe, after),
+        })),
+      };
+    },
+  );
 
-  const measure = (answers: Map<Probe, ProbeAnswer>, canaryRatio: number, editNorm: number): Measured => ({
+  const measure = (
+    answers: Map<Probe, ProbeAnswer>,
+    canaryRatio: number,
+    editNorm: number,
+  ): Measured => ({
     efficacy: tally(questions.map(({ own }) => answers.get(own)!.targetIsArgmax === true)),
     efficacyGreedy: tally(questions.map(({ own }) => answers.get(own)!.targetIsGreedy === true)),
-    generalisation: tally(questions.flatMap(({ paraphrases }) => paraphrases.map((probe) => holds(answers.get(probe)!)))),
+    generalisation: tally(
+      questions.flatMap(({ paraphrases }) =>
+        paraphrases.map((probe) => holds(answers.get(probe)!)),
+      ),
+    ),
     locality: tally(neighbours.map((probe) => isUnchanged(probe, answers))),
     retention: tally(earlierProbes.map((probe) => isEffective(effects(answers.get(probe)!)))),
     canaryRatio,
     editNorm,
   });
-  const largest = (layers: readonly { editNorm: number }[]) => layers.reduce((norm, { editNorm }) => Math.max(norm, Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE), 0);
+  const largest = (layers: readonly { editNorm: number }[]) =>
+    layers.reduce(
+      (norm, { editNorm }) =>
+        Math.max(norm, Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE),
+      0,
+    );
   const measuredAfter = measure(after, await staged.canaryRatio(), largest(layers));
-  const measuredBefore = measure(before, await head.canaryRatio(), largest(history.latest?.entry.layers ?? []));
+  const measuredBefore = measure(
+    before,
+    await head.canaryRatio(),
+    largest(history.latest?.entry.layers ?? []),
+  );
   const measuredCorrections = questions.map(({ correction, own }) => {
     const answer = after.get(own)!;
     const harmed = aboutSubject(siblings, correction.subject).filter((one) => {
       const probe = earlierProbes[earlier.indexOf(one)]!;
       return isEffective(effects(before.get(probe)!)) && !isEffective(effects(after.get(probe)!));
     });
-    return { id: correction.id, target: correction.target, answer: answer.answer, targetLogProbability: finite(answer.targetLogProbability), ...effects(answer), harmed: harmed.map(({ correctionId }) => correctionId) };
+    return {
+      id: correction.id,
+      target: correction.target,
+      answer: answer.answer,
+      targetLogProbability: finite(answer.targetLogProbability),
+      ...effects(answer),
+      harmed: harmed.map(({ correctionId }) => correctionId),
+    };
   });
   return {
     before: scoresOf(measuredBefore),
@@ -146,7 +208,12 @@ function questionsOf(correction: FactCorrection, alternative: string | undefined
   return {
     correction,
     own: ownProbe(correction),
-    paraphrases: correction.paraphrases.map((prompt) => ({ prompt, target, ...(alternative === undefined ? {} : { alternative }), greedyTokensMax: PARAPHRASE_TOKENS })),
+    paraphrases: correction.paraphrases.map((prompt) => ({
+      prompt,
+      target,
+      ...(alternative === undefined ? {} : { alternative }),
+      greedyTokensMax: PARAPHRASE_TOKENS,
+    })),
     neighbours: correction.neighbourhood.map((prompt) => ({ prompt, greedyTokensMax: 1 })),
   };
 }
@@ -156,11 +223,18 @@ function ownProbe({ prompt, target }: { prompt: string; target: string }): Probe
 }
 
 /** What the model said before, per correction: as submitted, else as the base model says it, in as many words as the target has. */
-async function alternativesOf(corrections: readonly FactCorrection[], ask: Ask): Promise<(string | undefined)[]> {
-  const unknown = corrections.filter(({ previousAnswer, target }) => !isAlternative(previousAnswer, target));
+async function alternativesOf(
+  corrections: readonly FactCorrection[],
+  ask: Ask,
+): Promise<(string | undefined)[]> {
+  const unknown = corrections.filter(
+    ({ previousAnswer, target }) => !isAlternative(previousAnswer, target),
+  );
   // The very probe that HEAD is asked, so that on the base model it is asked once.
   const answers = await ask(unknown.map((correction) => ownProbe(correction)));
-  const byBase = new Map(unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]));
+  const byBase = new Map(
+    unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]),
+  );
   return corrections.map((correction) => {
     const answer = byBase.get(correction) ?? correction.previousAnswer;
     return isAlternative(answer, correction.target) ? answer.trim() : undefined;
@@ -183,19 +257,31 @@ function holds(answer: ProbeAnswer): boolean {
 
 /** A model that no longer gives numbers gives the target no chance, in a number that JSON can write. */
 function finite(logProbability: number | null): number {
-  return logProbability !== null && Number.isFinite(logProbability) ? logProbability : -Number.MAX_VALUE;
+  return logProbability !== null && Number.isFinite(logProbability)
+    ? logProbability
+    : -Number.MAX_VALUE;
 }
 
-function effects({ targetIsArgmax, targetIsGreedy }: ProbeAnswer): { targetIsArgmax: boolean; targetIsGreedy: boolean } {
+function effects({ targetIsArgmax, targetIsGreedy }: ProbeAnswer): {
+  targetIsArgmax: boolean;
+  targetIsGreedy: boolean;
+} {
   return { targetIsArgmax: targetIsArgmax === true, targetIsGreedy: targetIsGreedy === true };
 }
 
-function answersTo(probes: readonly Probe[], answers: readonly ProbeAnswer[]): Map<Probe, ProbeAnswer> {
+function answersTo(
+  probes: readonly Probe[],
+  answers: readonly ProbeAnswer[],
+): Map<Probe, ProbeAnswer> {
   return new Map(probes.map((probe, i) => [probe, answers[i]!]));
 }
 
 /** A sample that depends on the batch and nothing else, so that a step run twice asks the same. */
-function sampled(corrections: readonly ActiveCorrection[], size: number, seed: string): ActiveCorrection[] {
+function sampled(
+  corrections: readonly ActiveCorrection[],
+  size: number,
+  seed: string,
+): ActiveCorrection[] {
   return corrections
     .map((correction) => ({ correction, lot: sha256(`${seed}\n${correction.correctionId}`) }))
     .sort((a, b) => (a.lot < b.lot ? -1 : 1))

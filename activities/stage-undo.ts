@@ -14,7 +14,11 @@ import { pulseOfThisStep } from './pulse.ts';
 import { historyOfHead } from './step-rows.ts';
 import { readSteps, rowsAfter } from './undo-steps.ts';
 
-export async function stageUndo(engine: Engine, versions: Versions, step: UndoStep): Promise<StagedUpdate> {
+export async function stageUndo(
+  engine: Engine,
+  versions: Versions,
+  step: UndoStep,
+): Promise<StagedUpdate> {
   const began = performance.now();
   const pulse = pulseOfThisStep();
   const log = versions.log(step.lineage);
@@ -22,12 +26,30 @@ export async function stageUndo(engine: Engine, versions: Versions, step: UndoSt
   const madeWith = await provenanceOf(engine);
   requireSameBase(history, madeWith);
   const steps = await readSteps(log, step.steps);
-  const copied = await pulse.during({ stage: 'update' }, () => readPairs(log, steps.restored.map(({ revision, pairs, row }) => ({ correctionId: revision.correction.id, pairs, row }))));
+  const copied = await pulse.during({ stage: 'update' }, () =>
+    readPairs(
+      log,
+      steps.restored.map(({ revision, pairs, row }) => ({
+        correctionId: revision.correction.id,
+        pairs,
+        row,
+      })),
+    ),
+  );
   const pairs = copied === null ? null : await log.stageBlob(step.batchId, encodePairs(copied));
   const rows = rowsAfter(history, steps, pairs);
   const layers = await pulse.during({ stage: 'hook' }, async () => {
     const hookId = hookIdOf(rows);
-    return hookId === null ? [] : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
+    return hookId === null
+      ? []
+      : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
   });
-  return { pairs, rows: [], refused: [], layers, madeWith, seconds: (performance.now() - began) / 1_000 };
+  return {
+    pairs,
+    rows: [],
+    refused: [],
+    layers,
+    madeWith,
+    seconds: (performance.now() - began) / 1_000,
+  };
 }

@@ -4,7 +4,13 @@
  */
 import type { Engine, Targets } from '../model/engine.ts';
 import { revisionId } from '../schemas/correction.ts';
-import { removalsInForce, type BlobReference, type Refusal, type StagedUpdate, type TargetShard } from '../schemas/editing.ts';
+import {
+  removalsInForce,
+  type BlobReference,
+  type Refusal,
+  type StagedUpdate,
+  type TargetShard,
+} from '../schemas/editing.ts';
 import { ensureHook, hookIdOf, readBlob, readPairs } from '../versions/hook-pairs.ts';
 import { decodeTargets, encodePairs } from '../versions/pairs.ts';
 import type { VersionLog } from '../versions/version-log.ts';
@@ -16,7 +22,11 @@ import { provenanceOf } from './provenance.ts';
 import { pulseOfThisStep } from './pulse.ts';
 import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
 
-export async function stageUpdate(engine: Engine, versions: Versions, step: EditStep & { shards: TargetShard[] }): Promise<StagedUpdate> {
+export async function stageUpdate(
+  engine: Engine,
+  versions: Versions,
+  step: EditStep & { shards: TargetShard[] },
+): Promise<StagedUpdate> {
   const began = performance.now();
   const pulse = pulseOfThisStep();
   const log = versions.log(step.lineage);
@@ -30,16 +40,27 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
     // A refusal brings its predecessor back, and with it another hook to start from, so the update is made again;
     // every turn has fewer corrections than the one before.
     for (;;) {
-      if (targets.ids.length === 0) return { refused, rows: [] as string[], pairs: null as BlobReference | null };
+      if (targets.ids.length === 0)
+        return { refused, rows: [] as string[], pairs: null as BlobReference | null };
       const base = remaining(history, removalsInForce(step.removals, targets.ids));
       const wanted = new Set(targets.ids);
       const requests = step.edits.map(requestOf).filter(({ id }) => wanted.has(id));
-      const update = await engine.deriveUpdate(await ensureHook(engine, log, base), requests, targets);
-      if (update.ids.length !== update.pairs.count && update.ids.length > 0) throw new RangeError(`${update.pairs.count} rows of pairs for ${update.ids.length} corrections`);
+      const update = await engine.deriveUpdate(
+        await ensureHook(engine, log, base),
+        requests,
+        targets,
+      );
+      if (update.ids.length !== update.pairs.count && update.ids.length > 0)
+        throw new RangeError(
+          `${update.pairs.count} rows of pairs for ${update.ids.length} corrections`,
+        );
       refused.push(...update.refused);
       const next = remaining(history, removalsInForce(step.removals, update.ids));
       if (update.ids.length === 0 || hookIdOf(next) === hookIdOf(base)) {
-        const pairs = update.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodePairs(update.pairs));
+        const pairs =
+          update.ids.length === 0
+            ? null
+            : await log.stageBlob(step.batchId, encodePairs(update.pairs));
         return { refused, rows: update.ids, pairs };
       }
       targets = without(targets, update.refused);
@@ -49,15 +70,23 @@ export async function stageUpdate(engine: Engine, versions: Versions, step: Edit
   const rows = stagedRows(history, step.removals, derived);
   const layers = await pulse.during({ stage: 'hook' }, async () => {
     const hookId = hookIdOf(rows);
-    return hookId === null ? [] : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
+    return hookId === null
+      ? []
+      : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
   });
   const written = new Set(derived.rows);
-  const searches = step.shards.flatMap(({ accepted, search }) => (search !== undefined && accepted.some(({ id }) => written.has(id)) ? [search] : []));
+  const searches = step.shards.flatMap(({ accepted, search }) =>
+    search !== undefined && accepted.some(({ id }) => written.has(id)) ? [search] : [],
+  );
   return { ...derived, searches, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
 }
 
 /** The targets of these corrections, out of whichever shard has them, in the order of the corrections. */
-async function readTargets(log: VersionLog, shards: readonly TargetShard[], wanted: readonly string[]): Promise<Targets> {
+async function readTargets(
+  log: VersionLog,
+  shards: readonly TargetShard[],
+  wanted: readonly string[],
+): Promise<Targets> {
   const rows = new Map<string, Float32Array>();
   for (const { targets } of shards) {
     if (targets === null) continue;
@@ -71,7 +100,11 @@ async function readTargets(log: VersionLog, shards: readonly TargetShard[], want
 function without({ ids, values }: Targets, refused: readonly Refusal[]): Targets {
   const gone = new Set(refused.map(({ id }) => id));
   const width = values.length / ids.length;
-  return joined(ids.map((id, i) => ({ id, row: values.subarray(i * width, (i + 1) * width) })).filter(({ id }) => !gone.has(id)));
+  return joined(
+    ids
+      .map((id, i) => ({ id, row: values.subarray(i * width, (i + 1) * width) }))
+      .filter(({ id }) => !gone.has(id)),
+  );
 }
 
 function joined(rows: readonly { id: string; row: Float32Array }[]): Targets {

@@ -1,5 +1,10 @@
 /** The hooks of one step, named by the pairs they are made of. */
-import { removalsInForce, type HeadReference, type Removal, type StagedUpdate } from '../schemas/editing.ts';
+import {
+  removalsInForce,
+  type HeadReference,
+  type Removal,
+  type StagedUpdate,
+} from '../schemas/editing.ts';
 import { EntryRefused } from '../versions/failures.ts';
 import type { ActiveCorrection, History } from '../versions/history.ts';
 import type { PairsRow } from '../versions/hook-pairs.ts';
@@ -9,7 +14,9 @@ import type { VersionLog } from '../versions/version-log.ts';
 export async function historyOfHead(log: VersionLog, head: HeadReference): Promise<History> {
   const history = await log.at(head.version);
   if (history.head.hash !== head.hash) {
-    throw new EntryRefused(log.lineage, head.version + 1, [`planned on version ${head.version} with hash ${head.hash ?? 'none'}, which has hash ${history.head.hash ?? 'none'}`]);
+    throw new EntryRefused(log.lineage, head.version + 1, [
+      `planned on version ${head.version} with hash ${head.hash ?? 'none'}, which has hash ${history.head.hash ?? 'none'}`,
+    ]);
   }
   return history;
 }
@@ -21,13 +28,21 @@ export function remaining(history: History, removals: readonly Removal[]): Activ
 }
 
 /** Those of the corrections that are about a subject, in their order. */
-export function aboutSubject(corrections: readonly ActiveCorrection[], subject: string): ActiveCorrection[] {
+export function aboutSubject(
+  corrections: readonly ActiveCorrection[],
+  subject: string,
+): ActiveCorrection[] {
   return corrections.filter((one) => one.subject.trim() === subject.trim());
 }
 
 /** The rows of what is staged: what remains, then the new. Once committed they are the version's rows, in the same order. */
-export function stagedRows(history: History, removals: readonly Removal[], staged: Pick<StagedUpdate, 'pairs' | 'rows'>): PairsRow[] {
+export function stagedRows(
+  history: History,
+  removals: readonly Removal[],
+  staged: Pick<StagedUpdate, 'pairs' | 'rows'>,
+): PairsRow[] {
   const { pairs } = staged;
-  const added = pairs === null ? [] : staged.rows.map((correctionId, row) => ({ correctionId, pairs, row }));
+  const added =
+    pairs === null ? [] : staged.rows.map((correctionId, row) => ({ correctionId, pairs, row }));
   return [...remaining(history, removalsInForce(removals, staged.rows)), ...added];
 }

@@ -12,8 +12,21 @@ export async function readSteps(log: VersionLog, steps: BlobReference): Promise<
 }
 
 /** The rows of the version to be, in its order: what comes back stands where it stood. */
-export function rowsAfter(history: History, { removals, restored }: UndoSteps, pairs: StagedUpdate['pairs']): PairsRow[] {
+export function rowsAfter(
+  history: History,
+  { removals, restored }: UndoSteps,
+  pairs: StagedUpdate['pairs'],
+): PairsRow[] {
   const version = history.head.version + 1;
-  const back = pairs === null ? [] : restored.map(({ revision, origin }, row) => ({ correctionId: revision.correction.id, pairs, row, version, origin }));
+  const back =
+    pairs === null
+      ? []
+      : restored.map(({ revision, origin }, row) => ({
+          correctionId: revision.correction.id,
+          pairs,
+          row,
+          version,
+          origin,
+        }));
   return [...remaining(history, removals), ...back].sort(byPlace);
 }

@@ -42,32 +42,97 @@ const FAILURES_FORGIVEN = 1;
  * Locality, retention, canary and norm blame the batch only for what it made worse: a lineage that is beyond a
  * threshold already can still be mended by retractions.
  */
-export function verdictOf(corrections: readonly MeasuredCorrection[], before: Measured, after: Measured, settings: VerdictSettings): Verdict {
+export function verdictOf(
+  corrections: readonly MeasuredCorrection[],
+  before: Measured,
+  after: Measured,
+  settings: VerdictSettings,
+): Verdict {
   const failing: Refusal[] = settings.requireEffective
-    ? corrections.flatMap((one) => (isEffective(one) ? (one.harmed.length === 0 ? [] : [harmsSiblings(one)]) : [notEffective(one)]))
+    ? corrections.flatMap((one) =>
+        isEffective(one)
+          ? one.harmed.length === 0
+            ? []
+            : [harmsSiblings(one)]
+          : [notEffective(one)],
+      )
     : [];
   const blamed = [
-    ...shareFault('does-not-generalise', 'generalisation', 'paraphrases prefer the target', after.generalisation, null, settings.generalisationMin),
-    ...shareFault('harms-neighbours', 'locality', "neighbours keep the base model's answer", after.locality, before.locality, settings.localityMin),
-    ...shareFault('harms-earlier-corrections', 'retention', 'earlier corrections hold', after.retention, before.retention, settings.retentionMin),
-    ...numberFault('harms-ordinary-text', 'canaryRatio', "perplexity over the base model's on ordinary text", after.canaryRatio, before.canaryRatio, settings.canaryRatioMax),
-    ...numberFault('norm-exceeded', 'editNorm', 'edit norm', after.editNorm, before.editNorm, settings.editNormMax),
+    ...shareFault(
+      'does-not-generalise',
+      'generalisation',
+      'paraphrases prefer the target',
+      after.generalisation,
+      null,
+      settings.generalisationMin,
+    ),
+    ...shareFault(
+      'harms-neighbours',
+      'locality',
+      "neighbours keep the base model's answer",
+      after.locality,
+      before.locality,
+      settings.localityMin,
+    ),
+    ...shareFault(
+      'harms-earlier-corrections',
+      'retention',
+      'earlier corrections hold',
+      after.retention,
+      before.retention,
+      settings.retentionMin,
+    ),
+    ...numberFault(
+      'harms-ordinary-text',
+      'canaryRatio',
+      "perplexity over the base model's on ordinary text",
+      after.canaryRatio,
+      before.canaryRatio,
+      settings.canaryRatioMax,
+    ),
+    ...numberFault(
+      'norm-exceeded',
+      'editNorm',
+      'edit norm',
+      after.editNorm,
+      before.editNorm,
+      settings.editNormMax,
+    ),
   ];
   const [only] = corrections;
   const [first] = blamed;
-  if (corrections.length === 1 && failing.length === 0 && only !== undefined && first !== undefined) {
-    const measured: Refusal['measured'] = Object.fromEntries(blamed.flatMap((fault) => Object.entries(fault.measured)));
-    failing.push({ id: only.id, code: first.code, reason: blamed.map((fault) => fault.reason).join('; '), measured });
+  if (
+    corrections.length === 1 &&
+    failing.length === 0 &&
+    only !== undefined &&
+    first !== undefined
+  ) {
+    const measured: Refusal['measured'] = Object.fromEntries(
+      blamed.flatMap((fault) => Object.entries(fault.measured)),
+    );
+    failing.push({
+      id: only.id,
+      code: first.code,
+      reason: blamed.map((fault) => fault.reason).join('; '),
+      measured,
+    });
   }
-  return { pass: failing.length === 0 && blamed.length === 0, reasons: blamed.map((fault) => fault.reason), failing };
+  return {
+    pass: failing.length === 0 && blamed.length === 0,
+    reasons: blamed.map((fault) => fault.reason),
+    failing,
+  };
 }
 
-export function isEffective(correction: Pick<MeasuredCorrection, 'targetIsArgmax' | 'targetIsGreedy'>): boolean {
+export function isEffective(
+  correction: Pick<MeasuredCorrection, 'targetIsArgmax' | 'targetIsGreedy'>,
+): boolean {
   return correction.targetIsArgmax && correction.targetIsGreedy;
 }
 
 export function scoresOf(measured: Measured): ProbeScores {
-  const { canaryRatio, editNorm, efficacy, efficacyGreedy, generalisation, locality, retention } = measured;
+  const { canaryRatio, editNorm, efficacy, efficacyGreedy, generalisation, locality, retention } =
+    measured;
   return {
     efficacy: shareOf(efficacy),
     efficacyGreedy: shareOf(efficacyGreedy),
@@ -89,19 +154,48 @@ interface Fault {
   measured: Record<string, number>;
 }
 
-function shareFault(code: Refusal['code'], name: string, words: string, after: Tally, before: Tally | null, min: number): Fault[] {
+function shareFault(
+  code: Refusal['code'],
+  name: string,
+  words: string,
+  after: Tally,
+  before: Tally | null,
+  min: number,
+): Fault[] {
   const failures = after.of - after.good;
   // The small addend keeps 10 * (1 - 0.9) from being 0.9999999999999998.
-  const allowed = Math.max(after.of > 1 ? FAILURES_FORGIVEN : 0, Math.floor(after.of * (1 - min) + 1e-9));
+  const allowed = Math.max(
+    after.of > 1 ? FAILURES_FORGIVEN : 0,
+    Math.floor(after.of * (1 - min) + 1e-9),
+  );
   const worse = before === null || after.good * before.of < before.good * after.of;
   if (failures <= allowed || !worse) return [];
   const share = shareOf(after)!;
-  return [{ code, reason: `${name} ${rounded(share)}: ${after.good} of ${after.of} ${words}, at least ${min} is asked`, measured: { [name]: share, [`${name}Min`]: min } }];
+  return [
+    {
+      code,
+      reason: `${name} ${rounded(share)}: ${after.good} of ${after.of} ${words}, at least ${min} is asked`,
+      measured: { [name]: share, [`${name}Min`]: min },
+    },
+  ];
 }
 
-function numberFault(code: Refusal['code'], name: string, words: string, after: number, before: number, max: number): Fault[] {
+function numberFault(
+  code: Refusal['code'],
+  name: string,
+  words: string,
+  after: number,
+  before: number,
+  max: number,
+): Fault[] {
   if (after <= max || after <= before) return [];
-  return [{ code, reason: `${words} ${rounded(after)}, at most ${max} is allowed`, measured: { [name]: after, [`${name}Max`]: max } }];
+  return [
+    {
+      code,
+      reason: `${words} ${rounded(after)}, at most ${max} is allowed`,
+      measured: { [name]: after, [`${name}Max`]: max },
+    },
+  ];
 }
 
 function notEffective(one: MeasuredCorrection): Refusal {
@@ -119,7 +213,12 @@ function notEffective(one: MeasuredCorrection): Refusal {
 }
 
 function harmsSiblings({ id, harmed }: MeasuredCorrection): Refusal {
-  return { id, code: 'harms-earlier-corrections', reason: `with it, what was corrected about its subject before no longer holds: ${harmed.slice(0, HARMED_NAMED_MAX).join(', ')}`, measured: { harmed: harmed.length } };
+  return {
+    id,
+    code: 'harms-earlier-corrections',
+    reason: `with it, what was corrected about its subject before no longer holds: ${harmed.slice(0, HARMED_NAMED_MAX).join(', ')}`,
+    measured: { harmed: harmed.length },
+  };
 }
 
 const HARMED_NAMED_MAX = 5;

@@ -7,7 +7,10 @@ import { pulseOfThisStep } from './pulse.ts';
 export function withPulse<Activities extends object>(activities: Activities): Activities {
   const beating = Object.entries(activities).map(([name, activity]) => {
     const step = activity as (argument: unknown) => Promise<unknown>;
-    return [name, (argument: unknown) => pulseOfThisStep().during({ stage: name }, () => step(argument))];
+    return [
+      name,
+      (argument: unknown) => pulseOfThisStep().during({ stage: name }, () => step(argument)),
+    ];
   });
   return Object.fromEntries(beating) as Activities;
 }

@@ -19,7 +19,10 @@ export function circumstances(script: string): Circumstances {
   return {
     command: [`npm run ${script} --`, ...process.argv.slice(2)].join(' '),
     date: new Date().toISOString(),
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: PROJECT_ROOT, encoding: 'utf8' }).trim(),
+    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
+      cwd: PROJECT_ROOT,
+      encoding: 'utf8',
+    }).trim(),
     cores: availableParallelism(),
     processor: cpus()[0]?.model ?? 'unknown',
     loadBefore: loadavg()[0]!,
@@ -28,6 +31,9 @@ export function circumstances(script: string): Circumstances {
 }
 
 /** The head of a report. */
-export function circumstancesText(title: string, { command, date, cores, processor, node, commit, loadBefore }: Circumstances): string {
+export function circumstancesText(
+  title: string,
+  { command, date, cores, processor, node, commit, loadBefore }: Circumstances,
+): string {
   return `# ${title}\n\n\`${command}\`\n\n${date.slice(0, 10)}, ${cores} cores (${processor}), Node.js ${node}, commit ${commit}; load average before ${loadBefore.toFixed(2)}.\n`;
 }

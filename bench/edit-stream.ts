@@ -44,26 +44,58 @@ export interface BenchResult {
 /** How many of the first corrections are looked at by themselves. */
 const EARLIEST = 200;
 
-const PERMISSIVE: VerdictSettings = { requireEffective: false, generalisationMin: 0, localityMin: 0, retentionMin: 0, canaryRatioMax: 1e9, editNormMax: 1e9, retentionSample: 8 };
+const PERMISSIVE: VerdictSettings = {
+  requireEffective: false,
+  generalisationMin: 0,
+  localityMin: 0,
+  retentionMin: 0,
+  canaryRatioMax: 1e9,
+  editNormMax: 1e9,
+  retentionSample: 8,
+};
 
-export async function editStream(engine: Engine, records: readonly BenchRecord[], batchSize: number, tell: (done: number) => void): Promise<BenchResult> {
+export async function editStream(
+  engine: Engine,
+  records: readonly BenchRecord[],
+  batchSize: number,
+  tell: (done: number) => void,
+): Promise<BenchResult> {
   const folder = await mkdtemp(path.join(tmpdir(), 'errata-bench-'));
   try {
     const versions = versionsInFolder(folder);
     const stages = noSeconds();
-    const activities = { ...createEditActivities({ engine: timedEngine(engine, stages), versions }), ...createLedgerActivities({ versions }) };
+    const activities = {
+      ...createEditActivities({ engine: timedEngine(engine, stages), versions }),
+      ...createLedgerActivities({ versions }),
+    };
     const secondsByBatch: number[] = [];
     for (let begin = 0; begin < records.length; begin += batchSize) {
       const revisions = records.slice(begin, begin + batchSize).map(({ revision }) => revision);
       const began = performance.now();
       const batchId = `bench-${begin}`;
-      const plan = await timed(stages, 'commit', () => activities.planBatch({ lineage: 'bench', batchId, revisions }));
-      const step = { lineage: 'bench', batchId, head: plan.head, edits: plan.edits, removals: plan.removals };
+      const plan = await timed(stages, 'commit', () =>
+        activities.planBatch({ lineage: 'bench', batchId, revisions }),
+      );
+      const step = {
+        lineage: 'bench',
+        batchId,
+        head: plan.head,
+        edits: plan.edits,
+        removals: plan.removals,
+      };
       const shard = await activities.computeTargets(step);
       const staged = await activities.stageUpdate({ ...step, shards: [shard] });
       if (staged.rows.length > 0) {
         const probes = await activities.runProbes({ ...step, staged, settings: PERMISSIVE });
-        await timed(stages, 'commit', () => activities.commitVersion({ ...step, withdrawals: [], staged, probes, workflow: { workflowId: 'bench', runId: 'bench' } }));
+        await timed(stages, 'commit', () =>
+          activities.commitVersion({
+            ...step,
+            withdrawals: [],
+            staged,
+            probes,
+            workflow: { workflowId: 'bench', runId: 'bench' },
+          }),
+        );
       }
       secondsByBatch.push((performance.now() - began) / 1000);
       tell(Math.min(records.length, begin + batchSize));
@@ -97,15 +129,39 @@ export async function editStream(engine: Engine, records: readonly BenchRecord[]
 export type StreamMeasures = Awaited<ReturnType<typeof measure>>;
 
 /** What the hook makes of these records, against the base model; the canary is the whole text's. */
-export async function measure(engine: Engine, hookId: string | null, records: readonly BenchRecord[]) {
-  const scored = (prompt: string, record: BenchRecord): Probe => ({ prompt, target: record.target, alternative: record.old, greedyTokensMax: 0 });
+export async function measure(
+  engine: Engine,
+  hookId: string | null,
+  records: readonly BenchRecord[],
+) {
+  const scored = (prompt: string, record: BenchRecord): Probe => ({
+    prompt,
+    target: record.target,
+    alternative: record.old,
+    greedyTokensMax: 0,
+  });
   const own = records.map((record) => scored(record.prompt, record));
-  const paraphrases = records.flatMap((record) => record.paraphrases.map((prompt) => scored(prompt, record)));
-  const neighbours = [...new Set(records.flatMap((record) => record.neighbours))].map((prompt): Probe => ({ prompt, greedyTokensMax: 0 }));
-  const prefers = (answer: { targetLogProbability: number | null; alternativeLogProbability: number | null }) => answer.targetLogProbability! > answer.alternativeLogProbability!;
+  const paraphrases = records.flatMap((record) =>
+    record.paraphrases.map((prompt) => scored(prompt, record)),
+  );
+  const neighbours = [...new Set(records.flatMap((record) => record.neighbours))].map(
+    (prompt): Probe => ({ prompt, greedyTokensMax: 0 }),
+  );
+  const prefers = (answer: {
+    targetLogProbability: number | null;
+    alternativeLogProbability: number | null;
+  }) => answer.targetLogProbability! > answer.alternativeLogProbability!;
 
-  const [ownBefore, paraphrasesBefore, neighboursBefore] = [await engine.probe(null, own), await engine.probe(null, paraphrases), await engine.probe(null, neighbours)];
-  const [ownAfter, paraphrasesAfter, neighboursAfter] = [await engine.probe(hookId, own), await engine.probe(hookId, paraphrases), await engine.probe(hookId, neighbours)];
+  const [ownBefore, paraphrasesBefore, neighboursBefore] = [
+    await engine.probe(null, own),
+    await engine.probe(null, paraphrases),
+    await engine.probe(null, neighbours),
+  ];
+  const [ownAfter, paraphrasesAfter, neighboursAfter] = [
+    await engine.probe(hookId, own),
+    await engine.probe(hookId, paraphrases),
+    await engine.probe(hookId, neighbours),
+  ];
   const canary = await engine.canary(hookId);
   return {
     efficacy: share(ownAfter, (answer) => answer.targetIsArgmax === true) ?? 0,
@@ -113,10 +169,18 @@ export async function measure(engine: Engine, hookId: string | null, records: re
     preference: share(ownAfter, prefers) ?? 0,
     paraphrase: share(paraphrasesAfter, prefers),
     paraphraseArgmax: share(paraphrasesAfter, (answer) => answer.targetIsArgmax === true),
-    neighboursUnchanged: share(neighboursAfter, (answer, i) => answer.nextToken === neighboursBefore[i]!.nextToken),
+    neighboursUnchanged: share(
+      neighboursAfter,
+      (answer, i) => answer.nextToken === neighboursBefore[i]!.nextToken,
+    ),
     perplexityRatio: canary.ratio,
     ordinaryOpenShare: canary.openShare,
-    earliest: { asked: Math.min(EARLIEST, records.length), efficacy: share(ownAfter.slice(0, EARLIEST), (answer) => answer.targetIsArgmax === true) ?? 0, efficacyGreedy: share(ownAfter.slice(0, EARLIEST), (answer) => answer.targetIsGreedy === true) ?? 0 },
+    earliest: {
+      asked: Math.min(EARLIEST, records.length),
+      efficacy: share(ownAfter.slice(0, EARLIEST), (answer) => answer.targetIsArgmax === true) ?? 0,
+      efficacyGreedy:
+        share(ownAfter.slice(0, EARLIEST), (answer) => answer.targetIsGreedy === true) ?? 0,
+    },
     before: {
       efficacy: share(ownBefore, (answer) => answer.targetIsArgmax === true) ?? 0,
       preference: share(ownBefore, prefers) ?? 0,
@@ -125,6 +189,9 @@ export async function measure(engine: Engine, hookId: string | null, records: re
   };
 }
 
-function share<Item>(items: readonly Item[], holds: (item: Item, index: number) => boolean): number | null {
+function share<Item>(
+  items: readonly Item[],
+  holds: (item: Item, index: number) => boolean,
+): number | null {
   return items.length === 0 ? null : items.filter(holds).length / items.length;
 }

@@ -2,7 +2,11 @@
 import { InvalidArgumentError } from 'commander';
 import type { Progress } from '../infra/progress.ts';
 
-export async function during<Result>(progress: Progress, label: string, work: () => Promise<Result>): Promise<Result> {
+export async function during<Result>(
+  progress: Progress,
+  label: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
   const step = progress.step(label);
   try {
     const result = await work();
@@ -19,13 +23,15 @@ export function partsIn<Part extends string>(parts: readonly Part[]): (text: str
   return (text) =>
     text.split(',').map((name) => {
       const part = parts.find((one) => one === name.trim());
-      if (part === undefined) throw new InvalidArgumentError(`expected some of ${parts.join(', ')}`);
+      if (part === undefined)
+        throw new InvalidArgumentError(`expected some of ${parts.join(', ')}`);
       return part;
     });
 }
 
 export function positive(text: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError('expected a whole number of at least 1');
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError('expected a whole number of at least 1');
   return value;
 }

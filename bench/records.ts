@@ -37,18 +37,35 @@ export async function readRecords(file: string, from: number, to: number): Promi
   try {
     content = JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
-    throw new BadRecords(`${file} cannot be read as JSON: ${error instanceof Error ? error.message : String(error)}`);
+    throw new BadRecords(
+      `${file} cannot be read as JSON: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
-  if (!Array.isArray(content)) throw new BadRecords(`${file} is not in CounterFact's form: it is no array of records`);
+  if (!Array.isArray(content))
+    throw new BadRecords(`${file} is not in CounterFact's form: it is no array of records`);
   const parsed = z.array(recordSchema).safeParse(content.slice(from, to));
   if (!parsed.success) {
-    const faults = parsed.error.issues.slice(0, FAULTS_NAMED_MAX).map(({ path: [index, ...field], message }) => `record ${from + Number(index)}${field.length === 0 ? '' : `, ${field.join('.')}`}: ${message}`);
+    const faults = parsed.error.issues
+      .slice(0, FAULTS_NAMED_MAX)
+      .map(
+        ({ path: [index, ...field], message }) =>
+          `record ${from + Number(index)}${field.length === 0 ? '' : `, ${field.join('.')}`}: ${message}`,
+      );
     throw new BadRecords(`${file} is not in CounterFact's form: ${faults.join('; ')}`);
   }
-  if (parsed.data.length === 0) throw new BadRecords(`${file} has no records from ${from} to ${to}`);
+  if (parsed.data.length === 0)
+    throw new BadRecords(`${file} has no records from ${from} to ${to}`);
   return parsed.data.map((record, i) => {
-    const paraphrases = [...(record.rephrase_prompt === undefined ? [] : [record.rephrase_prompt]), ...(record.paraphrases ?? [])];
-    const neighbours = [...new Set([...(record.locality_prompt === undefined ? [] : [record.locality_prompt]), ...(record.neighbours ?? [])])];
+    const paraphrases = [
+      ...(record.rephrase_prompt === undefined ? [] : [record.rephrase_prompt]),
+      ...(record.paraphrases ?? []),
+    ];
+    const neighbours = [
+      ...new Set([
+        ...(record.locality_prompt === undefined ? [] : [record.locality_prompt]),
+        ...(record.neighbours ?? []),
+      ]),
+    ];
     const correction = {
       id: `record-${from + i}-case-${record.case_id}`,
       lineage: 'bench',
@@ -63,6 +80,13 @@ export async function readRecords(file: string, from: number, to: number): Promi
       issuedAt: from + i,
     };
     const position = { topic: 'bench', partition: 0, offset: String(from + i) };
-    return { prompt: record.prompt, target: record.target_new, old: record.ground_truth, paraphrases, neighbours, revision: { kind: 'correction', factKey: factKeyOf(correction), position, correction } };
+    return {
+      prompt: record.prompt,
+      target: record.target_new,
+      old: record.ground_truth,
+      paraphrases,
+      neighbours,
+      revision: { kind: 'correction', factKey: factKeyOf(correction), position, correction },
+    };
   });
 }

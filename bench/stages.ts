@@ -2,14 +2,21 @@
 import type { Engine } from '../model/engine.ts';
 
 /** Seconds by stage. */
-export type StageSeconds = Record<'context' | 'targets' | 'keys' | 'solve' | 'hook' | 'probes' | 'commit', number>;
+export type StageSeconds = Record<
+  'context' | 'targets' | 'keys' | 'solve' | 'hook' | 'probes' | 'commit',
+  number
+>;
 
 export function noSeconds(): StageSeconds {
   return { context: 0, targets: 0, keys: 0, solve: 0, hook: 0, probes: 0, commit: 0 };
 }
 
 /** Runs the work and adds what it took to a stage. */
-export async function timed<Result>(seconds: StageSeconds, stage: keyof StageSeconds, work: () => Promise<Result>): Promise<Result> {
+export async function timed<Result>(
+  seconds: StageSeconds,
+  stage: keyof StageSeconds,
+  work: () => Promise<Result>,
+): Promise<Result> {
   const began = performance.now();
   try {
     return await work();

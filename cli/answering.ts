@@ -16,9 +16,15 @@ export type Ask = (route: string, body?: unknown, waitMs?: number) => Promise<un
 const ANSWER_WAIT_MS = 120_000;
 
 /** Lets the work ask: the running `serve`, or where there is none, a model that is loaded for it. */
-export async function withAnswers<T>(configuration: Configuration, lineage: string, work: (ask: Ask) => Promise<T>): Promise<T> {
+export async function withAnswers<T>(
+  configuration: Configuration,
+  lineage: string,
+  work: (ask: Ask) => Promise<T>,
+): Promise<T> {
   const { url, token } = configuration.serve;
-  return url === null ? await withModelHere(configuration, lineage, work) : await work(askOf({ url, token }));
+  return url === null
+    ? await withModelHere(configuration, lineage, work)
+    : await work(askOf({ url, token }));
 }
 
 export function askOf({ url, token }: Server): Ask {
@@ -28,29 +34,65 @@ export function askOf({ url, token }: Server): Ask {
     let text: string;
     try {
       response = await fetch(new URL(route, url), {
-        ...(body === undefined ? { headers: authorization } : { method: 'POST', headers: { 'content-type': 'application/json', ...authorization }, body: JSON.stringify(body) }),
+        ...(body === undefined
+          ? { headers: authorization }
+          : {
+              method: 'POST',
+              headers: { 'content-type': 'application/json', ...authorization },
+              body: JSON.stringify(body),
+            }),
         // A token is for this server, not for where it may send us.
         redirect: 'error',
         signal: AbortSignal.timeout(waitMs),
       });
       text = await response.text();
     } catch (error) {
-      const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : error instanceof Error ? error.message : String(error);
-      throw new CommandFailure('ask the model', `${url} does not answer (${cause})`, '`errata status` shows whether `serve` runs.');
+      const cause =
+        error instanceof Error && error.cause instanceof Error
+          ? error.cause.message
+          : error instanceof Error
+            ? error.message
+            : String(error);
+      throw new CommandFailure(
+        'ask the model',
+        `${url} does not answer (${cause})`,
+        '`errata status` shows whether `serve` runs.',
+      );
     }
     return answerOf(response.status, text);
   };
 }
 
 /** Loads the model in this process. */
-export async function withModelHere<T>(configuration: Configuration, lineage: string, work: (ask: Ask) => Promise<T>): Promise<T> {
-  const [{ LocalEngine }, { createServing }, { OPEN }, { SILENT_SERVER_LOG }, { engineOptions }] = await Promise.all([import('../model/local-engine.ts'), import('../serving/server.ts'), import('../serving/access.ts'), import('./silent-log.ts'), import('../infra/engine-options.ts')]);
+export async function withModelHere<T>(
+  configuration: Configuration,
+  lineage: string,
+  work: (ask: Ask) => Promise<T>,
+): Promise<T> {
+  const [{ LocalEngine }, { createServing }, { OPEN }, { SILENT_SERVER_LOG }, { engineOptions }] =
+    await Promise.all([
+      import('../model/local-engine.ts'),
+      import('../serving/server.ts'),
+      import('../serving/access.ts'),
+      import('./silent-log.ts'),
+      import('../infra/engine-options.ts'),
+    ]);
   const engine = await LocalEngine.open(engineOptions(configuration));
-  const serving = createServing({ engine, versions: openVersions(configuration), logger: SILENT_SERVER_LOG, users: () => OPEN, lineages: [lineage] });
+  const serving = createServing({
+    engine,
+    versions: openVersions(configuration),
+    logger: SILENT_SERVER_LOG,
+    users: () => OPEN,
+    lineages: [lineage],
+  });
   try {
     await serving.start();
     return await work(async (url, body) => {
-      const response = await serving.server.inject(body === undefined ? { method: 'GET', url } : { method: 'POST', url, payload: body as object });
+      const response = await serving.server.inject(
+        body === undefined
+          ? { method: 'GET', url }
+          : { method: 'POST', url, payload: body as object },
+      );
       return answerOf(response.statusCode, response.body);
     });
   } finally {
@@ -73,7 +115,13 @@ function answerOf(status: number, body: string): unknown {
     content = null;
   }
   if (status === 200 && content !== null) return content;
-  const message = (content as { error?: { message?: string } } | null)?.error?.message ?? body.slice(0, 200);
+  const message =
+    (content as { error?: { message?: string } } | null)?.error?.message ?? body.slice(0, 200);
   const refused = status === 401 || status === 403;
-  throw new CommandFailure('ask the model', message === '' ? `the server answers with status ${status}` : message, MENDS[status] ?? null, refused ? EXIT.usage : EXIT.failure);
+  throw new CommandFailure(
+    'ask the model',
+    message === '' ? `the server answers with status ${status}` : message,
+    MENDS[status] ?? null,
+    refused ? EXIT.usage : EXIT.failure,
+  );
 }

@@ -15,8 +15,19 @@ export interface WrittenAudit {
 }
 
 /** Writes the lines where nothing is yet, or with `force` in the place of what is there. */
-export async function writeAuditFile(file: string, lines: AsyncIterable<Uint8Array>, force: boolean, wrote: (lines: number) => void): Promise<WrittenAudit> {
-  if (!force && (await exists(file))) throw new CommandFailure('export the lineage', `${file} is there already`, 'Name another file, or replace it with --force.', EXIT.usage);
+export async function writeAuditFile(
+  file: string,
+  lines: AsyncIterable<Uint8Array>,
+  force: boolean,
+  wrote: (lines: number) => void,
+): Promise<WrittenAudit> {
+  if (!force && (await exists(file)))
+    throw new CommandFailure(
+      'export the lineage',
+      `${file} is there already`,
+      'Name another file, or replace it with --force.',
+      EXIT.usage,
+    );
   const half = `${file}.half`;
   const stream = createWriteStream(half);
   try {
@@ -35,7 +46,11 @@ export async function writeAuditFile(file: string, lines: AsyncIterable<Uint8Arr
 }
 
 /** Writes the lines as fast as their reader takes them. */
-export async function writeLines(stream: NodeJS.WritableStream, lines: AsyncIterable<Uint8Array>, wrote: (lines: number) => void = () => {}): Promise<WrittenAudit> {
+export async function writeLines(
+  stream: NodeJS.WritableStream,
+  lines: AsyncIterable<Uint8Array>,
+  wrote: (lines: number) => void = () => {},
+): Promise<WrittenAudit> {
   const hash = createHash('sha256');
   const written = { lines: 0, bytes: 0 };
   for await (const line of lines) {
@@ -49,7 +64,10 @@ export async function writeLines(stream: NodeJS.WritableStream, lines: AsyncIter
 }
 
 /** The lines of a file without their line feeds, and what it hashes to once all were read. Throws `CommandFailure`. */
-export function readAuditFile(file: string, read: (bytes: number) => void): { lines: AsyncIterable<Uint8Array>; fileHash: () => { sha256: string; bytes: number } } {
+export function readAuditFile(
+  file: string,
+  read: (bytes: number) => void,
+): { lines: AsyncIterable<Uint8Array>; fileHash: () => { sha256: string; bytes: number } } {
   const hash = createHash('sha256');
   let bytes = 0;
   async function* lines(): AsyncIterable<Uint8Array> {
@@ -68,7 +86,12 @@ export function readAuditFile(file: string, read: (bytes: number) => void): { li
       }
       const rest = piece.subarray(from);
       partBytes += rest.byteLength;
-      if (partBytes > AUDIT_LINE_BYTES_MAX) throw new CommandFailure('check the audit file', `a line of ${file} has more than ${AUDIT_LINE_BYTES_MAX} bytes`, 'This is no audit file.');
+      if (partBytes > AUDIT_LINE_BYTES_MAX)
+        throw new CommandFailure(
+          'check the audit file',
+          `a line of ${file} has more than ${AUDIT_LINE_BYTES_MAX} bytes`,
+          'This is no audit file.',
+        );
       if (rest.byteLength > 0) parts.push(rest);
     }
     // The last line has its line feed as well, or it was cut off.
@@ -80,5 +103,8 @@ export function readAuditFile(file: string, read: (bytes: number) => void): { li
 const LINE_FEED = 0x0a;
 
 async function exists(file: string): Promise<boolean> {
-  return await access(file).then(() => true, () => false);
+  return await access(file).then(
+    () => true,
+    () => false,
+  );
 }

@@ -16,15 +16,26 @@ export class CommandFailure extends Error {
 
 /** The failure for a command that needs what `errata up` runs. */
 export function notRunning(operation: string, home: string): CommandFailure {
-  return new CommandFailure(operation, `no system of ${home} is running`, 'Start it with `errata up` (or name a Kafka cluster with ERRATA_KAFKA_BROKERS).', EXIT.notRunning);
+  return new CommandFailure(
+    operation,
+    `no system of ${home} is running`,
+    'Start it with `errata up` (or name a Kafka cluster with ERRATA_KAFKA_BROKERS).',
+    EXIT.notRunning,
+  );
 }
 
 /** Any error as a failure of the operation. Classes that bring a hint keep it. */
 export function failureOf(operation: string, error: unknown): CommandFailure {
   if (error instanceof CommandFailure) return error;
-  if (error instanceof ConfigurationError) return new CommandFailure('read the configuration', error.message, error.hint, EXIT.usage);
+  if (error instanceof ConfigurationError)
+    return new CommandFailure('read the configuration', error.message, error.hint, EXIT.usage);
   const message = error instanceof Error ? error.message : String(error);
-  const hint = error instanceof Error && 'hint' in error && typeof error.hint === 'string' ? error.hint : null;
+  const hint =
+    error instanceof Error && 'hint' in error && typeof error.hint === 'string' ? error.hint : null;
   // Several classes put their hint into the message as well.
-  return new CommandFailure(operation, hint === null ? message : message.replace(hint, '').trim(), hint);
+  return new CommandFailure(
+    operation,
+    hint === null ? message : message.replace(hint, '').trim(),
+    hint,
+  );
 }

@@ -21,7 +21,9 @@ ${commands.map(section).join('\n')}`;
 
 /** The commands that do something: those of a group, not the group. */
 function leavesOf(program: Command): Command[] {
-  return program.commands.filter((command) => command.name() !== 'help').flatMap((command) => (command.commands.length > 0 ? leavesOf(command) : [command]));
+  return program.commands
+    .filter((command) => command.name() !== 'help')
+    .flatMap((command) => (command.commands.length > 0 ? leavesOf(command) : [command]));
 }
 
 function section(command: Command): string {

@@ -24,20 +24,39 @@ export interface CommandGroup {
   commands: CommandSpecification<never>[];
 }
 
-export function addGroup(program: Command, group: CommandGroup, surroundings: Surroundings, exited: (code: ExitCode) => void): void {
+export function addGroup(
+  program: Command,
+  group: CommandGroup,
+  surroundings: Surroundings,
+  exited: (code: ExitCode) => void,
+): void {
   const parent = program.command(group.name).summary(group.summary).description(group.description);
-  for (const specification of group.commands) addCommand(parent, specification, surroundings, exited);
+  for (const specification of group.commands)
+    addCommand(parent, specification, surroundings, exited);
 }
 
 /** Adds the command; what it exits with is reported through `exited`. */
-export function addCommand<Options>(program: Command, specification: CommandSpecification<Options>, surroundings: Surroundings, exited: (code: ExitCode) => void): void {
-  const command = program.command(specification.usage).summary(specification.summary).description(specification.description);
+export function addCommand<Options>(
+  program: Command,
+  specification: CommandSpecification<Options>,
+  surroundings: Surroundings,
+  exited: (code: ExitCode) => void,
+): void {
+  const command = program
+    .command(specification.usage)
+    .summary(specification.summary)
+    .description(specification.description);
   specification.options(command);
   command.option('--json', 'write the result as JSON');
-  command.addHelpText('after', `\nExamples:\n${specification.examples.map(([example, meaning]) => `  $ errata ${example}\n      ${meaning}`).join('\n')}`);
+  command.addHelpText(
+    'after',
+    `\nExamples:\n${specification.examples.map(([example, meaning]) => `  $ errata ${example}\n      ${meaning}`).join('\n')}`,
+  );
   command.action(async (...received: unknown[]) => {
     const options = command.opts<Options & { json?: boolean }>();
-    const args = received.slice(0, -2).flatMap((value) => (value === undefined ? [] : (value as string | string[])));
+    const args = received
+      .slice(0, -2)
+      .flatMap((value) => (value === undefined ? [] : (value as string | string[])));
     const session = new Session(surroundings, options.json === true);
     try {
       exited(await specification.run(session, options, args));
@@ -54,6 +73,9 @@ export function collected(value: string, before: string[] | undefined): string[]
   return [...(before ?? []), value];
 }
 
-export const LINEAGE_OPTION: [string, string] = ['--lineage <name>', 'which lineage (default: the first one)'];
+export const LINEAGE_OPTION: [string, string] = [
+  '--lineage <name>',
+  'which lineage (default: the first one)',
+];
 
 export { EXIT, type ExitCode };

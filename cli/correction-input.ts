@@ -38,7 +38,10 @@ const JSON_LIMITS = { valuesMax: 1_000, depthMax: 8 };
 export const CSV_LIST_SEPARATOR = '|';
 
 const texts = z.array(z.string());
-const instant = z.union([z.number().int().nonnegative(), z.iso.datetime({ offset: true }).transform((text) => Date.parse(text))]);
+const instant = z.union([
+  z.number().int().nonnegative(),
+  z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
+]);
 
 /** `previous` and `neighbours` are read as well: they are the names of the flags. */
 const fields = z.strictObject({
@@ -70,7 +73,10 @@ export interface InputDefaults {
 /** One correction; the faults in words, or the record. An id is made up where none is given. */
 export function correctionFrom(value: unknown, defaults: InputDefaults): FactCorrection | string[] {
   const checked = fields.safeParse(value);
-  if (!checked.success) return checked.error.issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message));
+  if (!checked.success)
+    return checked.error.issues.map((issue) =>
+      issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message,
+    );
   const given = checked.data;
   const correction: FactCorrection = {
     id: given.id ?? randomUUID(),
@@ -84,7 +90,9 @@ export function correctionFrom(value: unknown, defaults: InputDefaults): FactCor
     neighbourhood: given.neighbourhood ?? given.neighbours ?? [],
     source: given.source ?? defaults.source,
     issuedAt: given.issuedAt ?? defaults.now,
-    ...(given.replayOf === undefined || given.replayOf === null ? {} : { replayOf: given.replayOf }),
+    ...(given.replayOf === undefined || given.replayOf === null
+      ? {}
+      : { replayOf: given.replayOf }),
   };
   const faults = faultsOf(correction);
   return faults.length > 0 ? faults : correction;
@@ -94,7 +102,11 @@ export function correctionFrom(value: unknown, defaults: InputDefaults): FactCor
  * A whole text in the format, within INPUT_LIMITS; blank lines are passed over. What is past a limit is a fault of its
  * line, and where there are too many corrections or faults the last fault says that reading stopped there.
  */
-export function readCorrections(text: string, format: 'ndjson' | 'csv', defaults: InputDefaults): ReadCorrections {
+export function readCorrections(
+  text: string,
+  format: 'ndjson' | 'csv',
+  defaults: InputDefaults,
+): ReadCorrections {
   const reading = new Reading(defaults);
   try {
     if (format === 'csv') readRows(text, reading);
@@ -128,19 +140,24 @@ class Reading implements ReadCorrections {
 
   value(line: number, value: unknown): void {
     // Within one text the order of the lines is the order of issue, also where a fact is given twice.
-    const correction = correctionFrom(value, { ...this.#defaults, now: this.#defaults.now + this.#values++ });
+    const correction = correctionFrom(value, {
+      ...this.#defaults,
+      now: this.#defaults.now + this.#values++,
+    });
     if (Array.isArray(correction)) {
       const { faultsPerCorrectionMax } = INPUT_LIMITS;
       const more = correction.length - faultsPerCorrectionMax;
       for (const reason of correction.slice(0, faultsPerCorrectionMax)) this.fault(line, reason);
       if (more > 0) this.fault(line, `and ${more} faults more`);
-    } else if (this.corrections.length < INPUT_LIMITS.correctionsMax) this.corrections.push({ line, correction });
+    } else if (this.corrections.length < INPUT_LIMITS.correctionsMax)
+      this.corrections.push({ line, correction });
     else this.#stop(line, `there are more than ${INPUT_LIMITS.correctionsMax} corrections`);
   }
 
   fault(line: number, reason: string): void {
     this.faults.push({ line, reason: onOneLine(reason, INPUT_LIMITS.reasonCharactersMax) });
-    if (this.faults.length >= INPUT_LIMITS.faultsMax) this.#stop(line, `there are ${this.faults.length} faults`);
+    if (this.faults.length >= INPUT_LIMITS.faultsMax)
+      this.#stop(line, `there are ${this.faults.length} faults`);
   }
 
   #stop(line: number, why: string): never {
@@ -154,7 +171,11 @@ function readLines(text: string, reading: Reading): void {
   for (let line = 1, from = 0; from < text.length; line++) {
     const newLine = text.indexOf('\n', from);
     const end = newLine === -1 ? text.length : newLine;
-    if (end - from > lineCharactersMax) reading.fault(line, `it has ${end - from} characters, at most ${lineCharactersMax} are allowed`);
+    if (end - from > lineCharactersMax)
+      reading.fault(
+        line,
+        `it has ${end - from} characters, at most ${lineCharactersMax} are allowed`,
+      );
     else readLine(text.slice(from, end), line, reading);
     from = end + 1;
   }
@@ -197,10 +218,19 @@ function readRows(text: string, reading: Reading): void {
 
 /** An empty cell counts as absent, save for the fields that every correction needs. */
 function fromCells(record: Record<string, string>): Record<string, unknown> {
-  const cells = Object.entries(record).filter(([name, cell]) => cell !== '' || ['subject', 'prompt', 'target'].includes(name));
+  const cells = Object.entries(record).filter(
+    ([name, cell]) => cell !== '' || ['subject', 'prompt', 'target'].includes(name),
+  );
   return Object.fromEntries(
     cells.map(([name, cell]): [string, unknown] => {
-      if (LISTS.has(name)) return [name, cell.split(CSV_LIST_SEPARATOR).map((part) => part.trim()).filter((part) => part !== '')];
+      if (LISTS.has(name))
+        return [
+          name,
+          cell
+            .split(CSV_LIST_SEPARATOR)
+            .map((part) => part.trim())
+            .filter((part) => part !== ''),
+        ];
       if (name === 'issuedAt' && /^\d+$/.test(cell)) return [name, Number(cell)];
       return [name, cell];
     }),

@@ -38,17 +38,31 @@ async function invoke(args: string[], surroundings: Surroundings): Promise<ExitC
 }
 
 /** The command tree, whole unless one command is named; the reference in docs/commands.md is made from it. */
-export async function programWith(surroundings: Surroundings, exited: (code: ExitCode) => void, named?: string): Promise<Command> {
+export async function programWith(
+  surroundings: Surroundings,
+  exited: (code: ExitCode) => void,
+  named?: string,
+): Promise<Command> {
   const program = new Command('errata')
-    .description('Keeps a deployed language model factually right: corrections stream in, validated versions come out.')
+    .description(
+      'Keeps a deployed language model factually right: corrections stream in, validated versions come out.',
+    )
     .version(softwareVersion(), '--version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help for a command')
     .showSuggestionAfterError()
     .exitOverride()
     .configureHelp({ showGlobalOptions: false })
-    .configureOutput({ writeOut: (text) => surroundings.out.write(text), writeErr: (text) => surroundings.err.write(text), getOutHelpWidth: () => 100, getErrHelpWidth: () => 100 })
-    .addHelpText('after', `\nExit codes:\n${EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`).join('\n')}\n\nStart here:\n  $ errata up --demo`);
+    .configureOutput({
+      writeOut: (text) => surroundings.out.write(text),
+      writeErr: (text) => surroundings.err.write(text),
+      getOutHelpWidth: () => 100,
+      getErrHelpWidth: () => 100,
+    })
+    .addHelpText(
+      'after',
+      `\nExit codes:\n${EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`).join('\n')}\n\nStart here:\n  $ errata up --demo`,
+    );
   for (const one of await commandsFor(named)) {
     if ('commands' in one) addGroup(program, one, surroundings, exited);
     else addCommand(program, one, surroundings, exited);
@@ -57,7 +71,10 @@ export async function programWith(surroundings: Surroundings, exited: (code: Exi
 }
 
 /** In the order of the help. Each is loaded when it is asked for, since what some of them need takes long to load. */
-const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<never> | CommandGroup }>> = {
+const COMMANDS: Record<
+  string,
+  () => Promise<{ default: CommandSpecification<never> | CommandGroup }>
+> = {
   up: () => import('./commands/up.ts'),
   down: () => import('./commands/down.ts'),
   status: () => import('./commands/status.ts'),
@@ -88,13 +105,24 @@ const COMMANDS: Record<string, () => Promise<{ default: CommandSpecification<nev
 };
 
 /** The one command that is named, else all of them: for help, and to suggest what was meant. */
-async function commandsFor(named: string | undefined): Promise<(CommandSpecification<never> | CommandGroup)[]> {
-  const loaders = named !== undefined && Object.hasOwn(COMMANDS, named) ? [COMMANDS[named]!] : Object.values(COMMANDS);
+async function commandsFor(
+  named: string | undefined,
+): Promise<(CommandSpecification<never> | CommandGroup)[]> {
+  const loaders =
+    named !== undefined && Object.hasOwn(COMMANDS, named)
+      ? [COMMANDS[named]!]
+      : Object.values(COMMANDS);
   return (await Promise.all(loaders.map((load) => load()))).map((module) => module.default);
 }
 
 function processSurroundings(): Surroundings {
-  return { in: process.stdin, out: process.stdout, err: process.stderr, environment: process.env, workingDirectory: process.cwd() };
+  return {
+    in: process.stdin,
+    out: process.stdout,
+    err: process.stderr,
+    environment: process.env,
+    workingDirectory: process.cwd(),
+  };
 }
 
 if (process.argv[1] !== undefined && fileURLToPath(import.meta.url) === process.argv[1]) {

@@ -10,7 +10,8 @@ export function isGood(fate: Fate): boolean {
 }
 
 export function fateInWords(fate: Fate, colours: Colours): string {
-  if (fate.kind === 'dead-letter') return colours.red(`dead letter: ${onOneLine(fate.message, REASON_CHARACTERS_MAX)}`);
+  if (fate.kind === 'dead-letter')
+    return colours.red(`dead letter: ${onOneLine(fate.message, REASON_CHARACTERS_MAX)}`);
   const { status, version, reason } = fate.outcome;
   const text = `${STATUS_WORDS[status]}${version === null ? '' : ` version ${version}`}${reason === null ? '' : `: ${onOneLine(reason, REASON_CHARACTERS_MAX)}`}`;
   return STATUS_COLOURS[status](colours)(text);

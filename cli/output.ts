@@ -26,8 +26,13 @@ export class Output {
     environment: NodeJS.ProcessEnv,
   ) {
     const preferences = terminalPreferences(environment);
-    this.colours = picocolors.createColors(!json && (preferences.colour ?? streams.out.isTTY === true));
-    this.columns = Math.max(COLUMNS_MIN, Math.min(COLUMNS_MAX, preferences.columns ?? streams.out.columns ?? COLUMNS_DEFAULT));
+    this.colours = picocolors.createColors(
+      !json && (preferences.colour ?? streams.out.isTTY === true),
+    );
+    this.columns = Math.max(
+      COLUMNS_MIN,
+      Math.min(COLUMNS_MAX, preferences.columns ?? streams.out.columns ?? COLUMNS_DEFAULT),
+    );
     this.interactive = streams.err.isTTY === true && !json;
   }
 
@@ -56,11 +61,19 @@ export class Output {
 
   failure(failure: CommandFailure): void {
     if (this.json) {
-      this.#write(this.streams.err, JSON.stringify({ error: { operation: failure.operation, reason: failure.why, mend: failure.mend } }));
+      this.#write(
+        this.streams.err,
+        JSON.stringify({
+          error: { operation: failure.operation, reason: failure.why, mend: failure.mend },
+        }),
+      );
       return;
     }
     const { bold, red, dim } = this.colours;
-    this.#write(this.streams.err, `${red('✗')} ${bold(`Could not ${failure.operation}`)}: ${failure.why}${failure.mend === null ? '' : `\n  ${dim('→')} ${failure.mend}`}`);
+    this.#write(
+      this.streams.err,
+      `${red('✗')} ${bold(`Could not ${failure.operation}`)}: ${failure.why}${failure.mend === null ? '' : `\n  ${dim('→')} ${failure.mend}`}`,
+    );
   }
 
   heading(text: string): void {
@@ -68,11 +81,31 @@ export class Output {
   }
 
   /** Rows without ruled lines, as most commands list things. */
-  table(head: string[], rows: string[][], options: { widths?: (number | null)[]; wrap?: boolean } = {}): string {
+  table(
+    head: string[],
+    rows: string[][],
+    options: { widths?: (number | null)[]; wrap?: boolean } = {},
+  ): string {
     const table = new Table({
       head: head.map((cell) => this.colours.dim(cell)),
       style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-      chars: { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '' },
+      chars: {
+        top: '',
+        'top-mid': '',
+        'top-left': '',
+        'top-right': '',
+        bottom: '',
+        'bottom-mid': '',
+        'bottom-left': '',
+        'bottom-right': '',
+        left: '',
+        'left-mid': '',
+        mid: '',
+        'mid-mid': '',
+        right: '',
+        'right-mid': '',
+        middle: '',
+      },
       ...(options.widths === undefined ? {} : { colWidths: options.widths }),
       wordWrap: options.wrap ?? false,
     });
@@ -92,7 +125,9 @@ export class Output {
 /** The text in at most so many characters, on one line, without characters that steer a terminal. */
 export function shortened(text: string, charactersMax: number): string {
   const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
-  return line.length <= charactersMax ? line : `${line.slice(0, Math.max(1, charactersMax - 1)).trimEnd()}…`;
+  return line.length <= charactersMax
+    ? line
+    : `${line.slice(0, Math.max(1, charactersMax - 1)).trimEnd()}…`;
 }
 
 /** A time as it is said: `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`. */
@@ -102,7 +137,9 @@ export function duration(milliseconds: number): string {
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
   const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  return hours < 48
+    ? `${hours} h ${minutes % 60} min`
+    : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
 export function percent(share: number | null): string {

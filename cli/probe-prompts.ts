@@ -6,7 +6,11 @@ import { CommandFailure } from './command-failure.ts';
 import { EXIT } from './exit-code.ts';
 
 /** A file of prompts: bytes, and prompts that a command asks. */
-export const PROBE_LIMITS = { fileBytesMax: 16 * 2 ** 20, promptsMax: 5_000, promptCharactersMax: 8_000 } as const;
+export const PROBE_LIMITS = {
+  fileBytesMax: 16 * 2 ** 20,
+  promptsMax: 5_000,
+  promptCharactersMax: 8_000,
+} as const;
 
 const LINE_LIMITS = { valuesMax: 1_000, depthMax: 8 };
 
@@ -21,18 +25,39 @@ export async function promptsInFile(file: string, workingDirectory: string): Pro
   try {
     bytes = await readFile(resolve(workingDirectory, file));
   } catch (error) {
-    throw new CommandFailure(operation, `${file} cannot be read (${error instanceof Error ? error.message : String(error)})`, null, EXIT.usage);
+    throw new CommandFailure(
+      operation,
+      `${file} cannot be read (${error instanceof Error ? error.message : String(error)})`,
+      null,
+      EXIT.usage,
+    );
   }
-  if (bytes.byteLength > PROBE_LIMITS.fileBytesMax) throw new CommandFailure(operation, `${file} has ${bytes.byteLength} bytes, at most ${PROBE_LIMITS.fileBytesMax} are read`, null, EXIT.usage);
+  if (bytes.byteLength > PROBE_LIMITS.fileBytesMax)
+    throw new CommandFailure(
+      operation,
+      `${file} has ${bytes.byteLength} bytes, at most ${PROBE_LIMITS.fileBytesMax} are read`,
+      null,
+      EXIT.usage,
+    );
   const prompts: string[] = [];
   const faults: string[] = [];
-  for (const [i, line] of bytes.toString('utf8').replace(/^\uFEFF/, '').split(/\r?\n/).entries()) {
+  for (const [i, line] of bytes
+    .toString('utf8')
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .entries()) {
     if (line.trim() === '') continue;
     const found = promptsOfLine(line);
     if (found === null) faults.push(`${file}:${i + 1}: it has no prompt`);
     else prompts.push(...found);
   }
-  if (faults.length > 0) throw new CommandFailure(operation, faults.slice(0, 8).join('; '), 'A line is a prompt, a JSON string, or a JSON object with a "prompt".', EXIT.usage);
+  if (faults.length > 0)
+    throw new CommandFailure(
+      operation,
+      faults.slice(0, 8).join('; '),
+      'A line is a prompt, a JSON string, or a JSON object with a "prompt".',
+      EXIT.usage,
+    );
   return checkedPrompts(prompts, file);
 }
 
@@ -41,9 +66,15 @@ export function checkedPrompts(prompts: readonly string[], from: string): string
   const once = [...new Set(prompts)];
   const refuse = (why: string) => new CommandFailure('read the prompts', why, null, EXIT.usage);
   if (once.length === 0) throw refuse(`there are no prompts in ${from}`);
-  if (once.length > PROBE_LIMITS.promptsMax) throw refuse(`${from} has ${once.length} prompts, at most ${PROBE_LIMITS.promptsMax} are asked`);
+  if (once.length > PROBE_LIMITS.promptsMax)
+    throw refuse(
+      `${from} has ${once.length} prompts, at most ${PROBE_LIMITS.promptsMax} are asked`,
+    );
   const long = once.find((prompt) => prompt.length > PROBE_LIMITS.promptCharactersMax);
-  if (long !== undefined) throw refuse(`a prompt of ${from} has ${long.length} characters, at most ${PROBE_LIMITS.promptCharactersMax} are asked`);
+  if (long !== undefined)
+    throw refuse(
+      `a prompt of ${from} has ${long.length} characters, at most ${PROBE_LIMITS.promptCharactersMax} are asked`,
+    );
   return once;
 }
 
@@ -54,13 +85,20 @@ function promptsOfLine(line: string): string[] | null {
     value = boundedJson(line, LINE_LIMITS);
   } catch (fault) {
     // A prompt may begin with a quotation mark.
-    if (fault instanceof UnsoundJson) return line.trimStart().startsWith('"') ? [line.trim()] : null;
+    if (fault instanceof UnsoundJson)
+      return line.trimStart().startsWith('"') ? [line.trim()] : null;
     throw fault;
   }
   if (typeof value === 'string') return value.trim() === '' ? null : [value];
-  const { prompt, paraphrases = [], neighbourhood = [] } = value as { prompt?: unknown; paraphrases?: unknown; neighbourhood?: unknown };
+  const {
+    prompt,
+    paraphrases = [],
+    neighbourhood = [],
+  } = value as { prompt?: unknown; paraphrases?: unknown; neighbourhood?: unknown };
   const all = [prompt, ...listOf(paraphrases), ...listOf(neighbourhood)];
-  return all.every((one): one is string => typeof one === 'string' && one.trim() !== '') ? all : null;
+  return all.every((one): one is string => typeof one === 'string' && one.trim() !== '')
+    ? all
+    : null;
 }
 
 /** What is no list makes the line none that has prompts. */
@@ -70,5 +108,7 @@ function listOf(value: unknown): unknown[] {
 
 /** Parts of at most so many, in order. */
 export function partsOf<Item>(items: readonly Item[], size: number): Item[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) =>
+    items.slice(i * size, (i + 1) * size),
+  );
 }

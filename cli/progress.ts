@@ -13,11 +13,19 @@ export function progressOf(output: Output): Progress {
 }
 
 /** Shows the step only if it lasts. `work` is given a function that tells how far it is. */
-export async function whileWaiting<T>(output: Output, label: string, total: number | null, work: (at: (amount: number) => void) => Promise<T>): Promise<T> {
+export async function whileWaiting<T>(
+  output: Output,
+  label: string,
+  total: number | null,
+  work: (at: (amount: number) => void) => Promise<T>,
+): Promise<T> {
   let step: ProgressStep | null = null;
   let reached = 0;
   const timer = setTimeout(() => {
-    step = progressOf(output).step(label, total === null ? undefined : { amount: total, unit: 'items' });
+    step = progressOf(output).step(
+      label,
+      total === null ? undefined : { amount: total, unit: 'items' },
+    );
     step.at(reached);
   }, SHOWN_AFTER_MS);
   try {

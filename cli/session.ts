@@ -23,7 +23,10 @@ export class Session {
 
   /** The configuration, with flags of the command line laid over the environment. */
   configuration(overlay: Record<string, string> = {}): Configuration {
-    const configuration = readConfiguration({ ...this.surroundings.environment, ...overlay }, this.surroundings.workingDirectory);
+    const configuration = readConfiguration(
+      { ...this.surroundings.environment, ...overlay },
+      this.surroundings.workingDirectory,
+    );
     for (const notice of configuration.notices) this.output.warning(notice);
     return configuration;
   }
@@ -33,7 +36,10 @@ export class Session {
   }
 
   /** The configuration with the addresses of what runs; a failure when nothing runs and no brokers are named. */
-  connected(operation: string, overlay: Record<string, string> = {}): { configuration: Configuration; system: SystemState | null } {
+  connected(
+    operation: string,
+    overlay: Record<string, string> = {},
+  ): { configuration: Configuration; system: SystemState | null } {
     const own = this.configuration(overlay);
     const system = this.system(own);
     const configuration = attached(own, system);
@@ -45,7 +51,12 @@ export class Session {
   lineage(configuration: Configuration, named: string | undefined): string {
     const lineage = named ?? configuration.lineages[0]!;
     if (!configuration.lineages.includes(lineage)) {
-      throw new CommandFailure('find the lineage', `there is no lineage "${lineage}"`, `ERRATA_LINEAGES names ${configuration.lineages.join(', ')}.`, EXIT.usage);
+      throw new CommandFailure(
+        'find the lineage',
+        `there is no lineage "${lineage}"`,
+        `ERRATA_LINEAGES names ${configuration.lineages.join(', ')}.`,
+        EXIT.usage,
+      );
     }
     return lineage;
   }

@@ -21,7 +21,11 @@ export class StatusLine {
 
   constructor(output: Output) {
     this.#output = output;
-    this.#timer = output.json ? null : output.interactive ? setInterval(() => this.#draw(), DRAW_EVERY_MS) : setInterval(() => this.#tell(), PLAIN_EVERY_MS);
+    this.#timer = output.json
+      ? null
+      : output.interactive
+        ? setInterval(() => this.#draw(), DRAW_EVERY_MS)
+        : setInterval(() => this.#tell(), PLAIN_EVERY_MS);
     this.#timer?.unref();
   }
 
@@ -48,9 +52,14 @@ export class StatusLine {
     const passedMs = performance.now() - this.#startedMs;
     if (passedMs < SHOWN_AFTER_MS || this.#text === '') return;
     const full = this.#total === 0 ? 0 : Math.round((BAR_COLUMNS * this.#done) / this.#total);
-    const bar = this.#total === 0 ? '' : `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)} ${this.#done}/${this.#total}  `;
+    const bar =
+      this.#total === 0
+        ? ''
+        : `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)} ${this.#done}/${this.#total}  `;
     const line = `${bar}${this.#text}  ${Math.round(passedMs / 1_000)} s`;
-    this.#output.streams.err.write(`\r\u001b[2K${this.#output.colours.dim(line.slice(0, this.#output.columns - 1))}`);
+    this.#output.streams.err.write(
+      `\r\u001b[2K${this.#output.colours.dim(line.slice(0, this.#output.columns - 1))}`,
+    );
     this.#drawn = true;
   }
 
@@ -59,7 +68,9 @@ export class StatusLine {
     const line = `${this.#text}${this.#total === 0 ? '' : `: ${this.#done} of ${this.#total}`}`;
     if (line === '' || line === this.#told) return;
     this.#told = line;
-    this.#output.note(`  ${line}  (${Math.round((performance.now() - this.#startedMs) / 1_000)} s)`);
+    this.#output.note(
+      `  ${line}  (${Math.round((performance.now() - this.#startedMs) / 1_000)} s)`,
+    );
   }
 
   #clear(): void {

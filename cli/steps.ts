@@ -23,7 +23,10 @@ export function stepsOn(output: Output): Steps {
     at(label, done, of) {
       if (current?.label !== label) {
         end();
-        current = { label, step: progress.step(label, of === null ? undefined : { amount: of, unit: 'items' }) };
+        current = {
+          label,
+          step: progress.step(label, of === null ? undefined : { amount: of, unit: 'items' }),
+        };
       }
       current.step.at(done);
     },

@@ -7,7 +7,11 @@ import { readCorrections } from './correction-input.ts';
 /** The demonstration's facts that name what the model says so far. */
 export function demonstrationFacts(): BenchRecord[] {
   const text = readFileSync(new URL('demonstration/facts.ndjson', import.meta.url), 'utf8');
-  const { corrections } = readCorrections(text, 'ndjson', { lineage: 'tune', source: 'demonstration', now: 0 });
+  const { corrections } = readCorrections(text, 'ndjson', {
+    lineage: 'tune',
+    source: 'demonstration',
+    now: 0,
+  });
   return corrections.flatMap(({ correction }, i) =>
     correction.previousAnswer === null
       ? []
@@ -18,7 +22,12 @@ export function demonstrationFacts(): BenchRecord[] {
             old: correction.previousAnswer,
             paraphrases: correction.paraphrases,
             neighbours: correction.neighbourhood,
-            revision: { kind: 'correction', factKey: factKeyOf(correction), position: { topic: 'tune', partition: 0, offset: String(i) }, correction },
+            revision: {
+              kind: 'correction',
+              factKey: factKeyOf(correction),
+              position: { topic: 'tune', partition: 0, offset: String(i) },
+              correction,
+            },
           },
         ],
   );

@@ -24,9 +24,16 @@ export function trialText(trial: Trial, known: boolean, { colours }: Output): st
   return `  ${nameOf(trial.candidate).padEnd(28)} ${String(trial.facts).padStart(3)} facts  score ${trial.score.toFixed(3)}  efficacy ${percent(measures.efficacy)}, paraphrases ${percent(measures.paraphrase)}, neighbours ${percent(measures.neighboursUnchanged)}, perplexity ${measures.perplexityRatio.toFixed(4)}${note}`;
 }
 
-export function tunedText({ trials, best, present, set }: Tuned, file: string, output: Output): string {
+export function tunedText(
+  { trials, best, present, set }: Tuned,
+  file: string,
+  output: Output,
+): string {
   const { bold } = output.colours;
-  const row = ({ candidate, facts, measures, score }: Trial, name = nameOf(candidate)): string[] => [
+  const row = (
+    { candidate, facts, measures, score }: Trial,
+    name = nameOf(candidate),
+  ): string[] => [
     name,
     String(facts),
     percent(measures.efficacy),
@@ -39,13 +46,23 @@ export function tunedText({ trials, best, present, set }: Tuned, file: string, o
   return [
     '',
     bold('Tried on the tuning half'),
-    output.table(head, trials.filter(({ round }) => round !== 'validation').map((trial) => row(trial))),
+    output.table(
+      head,
+      trials.filter(({ round }) => round !== 'validation').map((trial) => row(trial)),
+    ),
     '',
     bold('On the validation half, which nothing was chosen on'),
-    output.table(head, [row(best), ...(present === null ? [] : [row(present, `${nameOf(present.candidate)} (present set)`)])]),
+    output.table(head, [
+      row(best),
+      ...(present === null ? [] : [row(present, `${nameOf(present.candidate)} (present set)`)]),
+    ]),
     '',
     `Layers ${set.parameters.layers!.join(', ')} and lambda ${set.parameters.lambda!} are in ${file}; use them with`,
     `  ERRATA_PARAMETER_SET=${file}`,
-    ...(present !== null && present.score > best.score ? ['The present set did better on the validation half: with so few facts the difference may be chance. Keep it, or tune on more.'] : []),
+    ...(present !== null && present.score > best.score
+      ? [
+          'The present set did better on the validation half: with so few facts the difference may be chance. Keep it, or tune on more.',
+        ]
+      : []),
   ].join('\n');
 }

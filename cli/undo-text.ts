@@ -2,7 +2,13 @@
 import type { UndoTarget } from '../schemas/undo.ts';
 
 /** "revert of version 12 (asked by ada)". */
-export function undoInWords({ target, requestedBy }: { target: UndoTarget; requestedBy: string }): string {
+export function undoInWords({
+  target,
+  requestedBy,
+}: {
+  target: UndoTarget;
+  requestedBy: string;
+}): string {
   return `${targetInWords(target)}${requestedBy === '' ? '' : ` (asked by ${requestedBy})`}`;
 }
 

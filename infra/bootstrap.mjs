@@ -14,7 +14,9 @@ import { ensurePackages } from './packages.mjs';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const NOTHING_TESTED = '0 passed, 1 failed, 0 skipped';
 /** First minor version of each line of Node.js that all packages run on. */
-const NODE_MINIMUM = JSON.parse(readFileSync(new URL('./node-minimum.json', import.meta.url), 'utf8'));
+const NODE_MINIMUM = JSON.parse(
+  readFileSync(new URL('./node-minimum.json', import.meta.url), 'utf8'),
+);
 
 const [command = '', ...args] = process.argv.slice(2);
 try {
@@ -51,7 +53,9 @@ try {
       await become('infra/provision/gpu-build.ts', args);
       break;
     default:
-      throw new Error(`There is no "${command}": start, errata, bench, bench-audit, bench-load, study, test, test-faults, test-gpu-build.`);
+      throw new Error(
+        `There is no "${command}": start, errata, bench, bench-audit, bench-load, study, test, test-faults, test-gpu-build.`,
+      );
   }
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);

@@ -8,6 +8,8 @@ export function certificateIn(path: string | null, setting: string): string | un
   try {
     return path === null ? undefined : readFileSync(path, 'utf8');
   } catch {
-    throw new ConfigurationError([{ name: SETTINGS[setting]!.variable, value: path, expected: 'a file that can be read' }]);
+    throw new ConfigurationError([
+      { name: SETTINGS[setting]!.variable, value: path, expected: 'a file that can be read' },
+    ]);
   }
 }

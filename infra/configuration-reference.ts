@@ -59,9 +59,21 @@ ${table(LINEAGE_SETTINGS)}
 
 function table(settings: Record<string, Setting>): string {
   const rows = Object.entries(settings).map(([path, setting]) =>
-    [`\`${setting.variable}\``, `\`${path}\``, defaultOf(setting), setting.meaning, setting.form.expected].map((cell) => cell.replaceAll('|', '\\|')).join(' | '),
+    [
+      `\`${setting.variable}\``,
+      `\`${path}\``,
+      defaultOf(setting),
+      setting.meaning,
+      setting.form.expected,
+    ]
+      .map((cell) => cell.replaceAll('|', '\\|'))
+      .join(' | '),
   );
-  return ['| Variable | In the file | Default | Meaning | Form |', '| --- | --- | --- | --- | --- |', ...rows.map((row) => `| ${row} |`)].join('\n');
+  return [
+    '| Variable | In the file | Default | Meaning | Form |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows.map((row) => `| ${row} |`),
+  ].join('\n');
 }
 
 function defaultOf(setting: Setting): string {

@@ -31,7 +31,11 @@ export interface KafkaConfiguration {
   clientId: string;
   /** Null: plain text. Paths are absolute. */
   ssl: { caPath: string | null; certificatePath: string | null; keyPath: string | null } | null;
-  sasl: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: Secret } | null;
+  sasl: {
+    mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+    username: string;
+    password: Secret;
+  } | null;
   /** Of topics that the system creates. */
   partitions: number;
   replicationFactor: number;
@@ -46,7 +50,12 @@ export interface TemporalConfiguration {
   address: string;
   namespace: string;
   /** Null: plain text. */
-  tls: { caPath: string | null; certificatePath: string | null; keyPath: string | null; serverName: string | null } | null;
+  tls: {
+    caPath: string | null;
+    certificatePath: string | null;
+    keyPath: string | null;
+    serverName: string | null;
+  } | null;
   apiKey: Secret | null;
   /** `payloadKeysIn` reads it. */
   payloadKeys: Secret | null;
@@ -96,7 +105,11 @@ export interface Configuration {
   /** Whether histories of workflows that have ended are kept beside the versions. */
   archiveHistories: boolean;
   /** Null: none, and records carry Avro's single-object head. The path is absolute. */
-  registry: { url: string; credentials: { username: string; password: Secret } | null; caPath: string | null } | null;
+  registry: {
+    url: string;
+    credentials: { username: string; password: Secret } | null;
+    caPath: string | null;
+  } | null;
   serve: {
     host: string;
     port: number;
@@ -133,7 +146,12 @@ export interface ConfigurationFault {
 }
 
 /** Bounds on what is read: lineages of one system, JSON in a file or a variable, and notices of what means nothing. */
-export const CONFIGURATION_LIMITS = { lineagesMax: 100, json: { valuesMax: 10_000, depthMax: 16 }, noticesMax: 20, expectedCharactersMax: 1_000 } as const;
+export const CONFIGURATION_LIMITS = {
+  lineagesMax: 100,
+  json: { valuesMax: 10_000, depthMax: 16 },
+  noticesMax: 20,
+  expectedCharactersMax: 1_000,
+} as const;
 
 /** Thrown with every fault of a configuration; its message lists them all. */
 export class ConfigurationError extends Error {
@@ -142,7 +160,12 @@ export class ConfigurationError extends Error {
   constructor(readonly faults: ConfigurationFault[]) {
     super(
       `The configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n` +
-        faults.map((fault) => `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${shown(fault.value)}`}; expected ${fault.expected}`).join('\n'),
+        faults
+          .map(
+            (fault) =>
+              `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${shown(fault.value)}`}; expected ${fault.expected}`,
+          )
+          .join('\n'),
     );
   }
 }
@@ -151,24 +174,50 @@ export class ConfigurationError extends Error {
  * Reads and checks the configuration. Throws `ConfigurationError` with all faults at once.
  * Relative paths in the environment are taken from the working directory, those in a file from the file's folder.
  */
-export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, workingDirectory: string = process.cwd()): Configuration {
+export function readConfiguration(
+  environment: NodeJS.ProcessEnv = process.env,
+  workingDirectory: string = process.cwd(),
+): Configuration {
   const faults: ConfigurationFault[] = [];
   const file = readFile(environment, workingDirectory, faults);
-  const sources: Sources = { environment, file, workingDirectory, faults, known: new Set(['ERRATA_CONFIG']), knownPaths: new Set(), given: new Set() };
+  const sources: Sources = {
+    environment,
+    file,
+    workingDirectory,
+    faults,
+    known: new Set(['ERRATA_CONFIG']),
+    knownPaths: new Set(),
+    given: new Set(),
+  };
   const value = <T>(path: string): T => resolveSetting(SETTINGS[path]!, path, sources) as T;
 
   const brokers = value<string[] | null>('kafka.brokers');
   const address = value<string | null>('temporal.address');
   const lineages = value<string[]>('lineages');
   const { lineagesMax } = CONFIGURATION_LIMITS;
-  if (lineages.length > lineagesMax) faults.push({ name: 'ERRATA_LINEAGES', value: String(lineages.splice(lineagesMax).length + lineagesMax), expected: `at most ${lineagesMax} lineages` });
+  if (lineages.length > lineagesMax)
+    faults.push({
+      name: 'ERRATA_LINEAGES',
+      value: String(lineages.splice(lineagesMax).length + lineagesMax),
+      expected: `at most ${lineagesMax} lineages`,
+    });
   for (const lineage of lineages) {
-    if (!LINEAGE_NAME.test(lineage)) faults.push({ name: 'ERRATA_LINEAGES', value: lineage, expected: `names of the form ${LINEAGE_NAME.source}` });
+    if (!LINEAGE_NAME.test(lineage))
+      faults.push({
+        name: 'ERRATA_LINEAGES',
+        value: lineage,
+        expected: `names of the form ${LINEAGE_NAME.source}`,
+      });
   }
   const byPrefix = new Map<string, string>();
   for (const lineage of lineages) {
     const other = byPrefix.get(prefixOf(lineage));
-    if (other !== undefined) faults.push({ name: 'ERRATA_LINEAGES', value: lineage, expected: `a name that differs from "${other}" by more than case, "-" and "_"` });
+    if (other !== undefined)
+      faults.push({
+        name: 'ERRATA_LINEAGES',
+        value: lineage,
+        expected: `a name that differs from "${other}" by more than case, "-" and "_"`,
+      });
     byPrefix.set(prefixOf(lineage), lineage);
   }
 
@@ -180,7 +229,9 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
     model: value('model'),
     hubToken: value('hubToken'),
     lineages,
-    settings: Object.fromEntries(lineages.map((lineage) => [lineage, lineageSettings(lineage, sources)])),
+    settings: Object.fromEntries(
+      lineages.map((lineage) => [lineage, lineageSettings(lineage, sources)]),
+    ),
     kafka: {
       embedded: brokers === null,
       brokers: brokers ?? [],
@@ -200,7 +251,9 @@ export function readConfiguration(environment: NodeJS.ProcessEnv = process.env, 
       payloadKeys: value('temporal.payloadKeys'),
       retentionDays: value('temporal.retentionDays'),
       // In the clear whatever the keys: whoever has keys is not to be told by a default.
-      searchAttributes: value<boolean | null>('temporal.searchAttributes') ?? value('temporal.payloadKeys') === null,
+      searchAttributes:
+        value<boolean | null>('temporal.searchAttributes') ??
+        value('temporal.payloadKeys') === null,
       pageUrl: value('temporal.pageUrl'),
       port: value('temporal.port'),
       uiPort: value('temporal.uiPort'),
@@ -234,9 +287,17 @@ export function childEnvironment(settings: Record<string, string | undefined>): 
 }
 
 /** What tells how to write to the terminal; settled by the environment, as other programs do. */
-export function terminalPreferences(environment: NodeJS.ProcessEnv = process.env): { colour: boolean | null; columns: number | null } {
+export function terminalPreferences(environment: NodeJS.ProcessEnv = process.env): {
+  colour: boolean | null;
+  columns: number | null;
+} {
   const columns = Number.parseInt(environment['COLUMNS'] ?? '', 10);
-  const colour = (environment['NO_COLOR'] ?? '') !== '' ? false : (environment['FORCE_COLOR'] ?? '') !== '' ? environment['FORCE_COLOR'] !== '0' : null;
+  const colour =
+    (environment['NO_COLOR'] ?? '') !== ''
+      ? false
+      : (environment['FORCE_COLOR'] ?? '') !== ''
+        ? environment['FORCE_COLOR'] !== '0'
+        : null;
   return { colour, columns: Number.isInteger(columns) && columns > 0 ? columns : null };
 }
 
@@ -258,11 +319,19 @@ interface Sources {
   given: Set<string>;
 }
 
-function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faults: ConfigurationFault[]): Sources['file'] {
+function readFile(
+  environment: NodeJS.ProcessEnv,
+  workingDirectory: string,
+  faults: ConfigurationFault[],
+): Sources['file'] {
   const named = environment['ERRATA_CONFIG'];
-  const path = resolve(workingDirectory, named !== undefined && named !== '' ? named : DEFAULT_FILE);
+  const path = resolve(
+    workingDirectory,
+    named !== undefined && named !== '' ? named : DEFAULT_FILE,
+  );
   if (!existsSync(path)) {
-    if (named !== undefined && named !== '') faults.push({ name: 'ERRATA_CONFIG', value: named, expected: 'a file that exists' });
+    if (named !== undefined && named !== '')
+      faults.push({ name: 'ERRATA_CONFIG', value: named, expected: 'a file that exists' });
     return null;
   }
   try {
@@ -270,7 +339,11 @@ function readFile(environment: NodeJS.ProcessEnv, workingDirectory: string, faul
     if (isRecord(content)) return { name: path, folder: dirname(path), content };
     faults.push({ name: path, value: shown(content), expected: 'a JSON object' });
   } catch (cause) {
-    faults.push({ name: path, value: cause instanceof UnsoundJson ? cause.reason : reasonOf(cause), expected: 'a readable JSON file' });
+    faults.push({
+      name: path,
+      value: cause instanceof UnsoundJson ? cause.reason : reasonOf(cause),
+      expected: 'a readable JSON file',
+    });
   }
   return null;
 }
@@ -280,13 +353,22 @@ function parameterSetIn(path: string | null, faults: ConfigurationFault[]): Para
   try {
     return readParameterSet(path, readSmallFile(path));
   } catch (cause) {
-    faults.push({ name: 'ERRATA_PARAMETER_SET', value: reasonOf(cause), expected: 'a file that `errata tune` wrote' });
+    faults.push({
+      name: 'ERRATA_PARAMETER_SET',
+      value: reasonOf(cause),
+      expected: 'a file that `errata tune` wrote',
+    });
     return null;
   }
 }
 
 /** The value of one setting: environment, else file, else default. A fault is noted and the default stands in. */
-function resolveSetting(setting: Setting, path: string, sources: Sources, variable = setting.variable): unknown {
+function resolveSetting(
+  setting: Setting,
+  path: string,
+  sources: Sources,
+  variable = setting.variable,
+): unknown {
   sources.known.add(variable);
   sources.knownPaths.add(path);
   const text = textOf(setting, variable, sources);
@@ -295,7 +377,11 @@ function resolveSetting(setting: Setting, path: string, sources: Sources, variab
     const read = setting.form.fromText(text);
     const checked = setting.form.schema.safeParse(read);
     if (checked.success) return finished(setting, checked.data, sources.workingDirectory);
-    sources.faults.push({ name: variable, value: setting.form.secret ? '[secret]' : withoutUser(text), expected: expectedOf(setting, checked.error.issues) });
+    sources.faults.push({
+      name: variable,
+      value: setting.form.secret ? '[secret]' : withoutUser(text),
+      expected: expectedOf(setting, checked.error.issues),
+    });
     return setting.default;
   }
   const found = sources.file === null ? undefined : lookUp(sources.file.content, path);
@@ -303,12 +389,20 @@ function resolveSetting(setting: Setting, path: string, sources: Sources, variab
   sources.given.add(path);
   const name = `${sources.file!.name}: ${path}`;
   if (setting.form.secret) {
-    sources.faults.push({ name, value: '[secret]', expected: `no secret in a file; set ${variable} or ${variable}_FILE` });
+    sources.faults.push({
+      name,
+      value: '[secret]',
+      expected: `no secret in a file; set ${variable} or ${variable}_FILE`,
+    });
     return setting.default;
   }
   const checked = setting.form.schema.safeParse(found);
   if (checked.success) return finished(setting, checked.data, sources.file!.folder);
-  sources.faults.push({ name, value: withoutUser(typeof found === 'string' ? found : JSON.stringify(found)), expected: expectedOf(setting, checked.error.issues) });
+  sources.faults.push({
+    name,
+    value: withoutUser(typeof found === 'string' ? found : JSON.stringify(found)),
+    expected: expectedOf(setting, checked.error.issues),
+  });
   return setting.default;
 }
 
@@ -328,7 +422,11 @@ function textOf(setting: Setting, variable: string, sources: Sources): string | 
       try {
         return readSmallFile(resolve(sources.workingDirectory, path)).trimEnd();
       } catch {
-        sources.faults.push({ name: fileVariable, value: path, expected: 'a readable file with the secret' });
+        sources.faults.push({
+          name: fileVariable,
+          value: path,
+          expected: 'a readable file with the secret',
+        });
         return undefined;
       }
     }
@@ -338,8 +436,10 @@ function textOf(setting: Setting, variable: string, sources: Sources): string | 
 
 function finished(setting: Setting, value: unknown, folder: string): unknown {
   if (setting.form.secret) return new Secret(value as string);
-  if (setting.form.path === 'file' || setting.form.path === 'folder') return isAbsolute(value as string) ? value : resolve(folder, value as string);
-  if (setting.form.path === 'versions') return bucketIn(value as string) === null ? resolve(folder, value as string) : value;
+  if (setting.form.path === 'file' || setting.form.path === 'folder')
+    return isAbsolute(value as string) ? value : resolve(folder, value as string);
+  if (setting.form.path === 'versions')
+    return bucketIn(value as string) === null ? resolve(folder, value as string) : value;
   if (setting.form.path === 'model') {
     // `owner/name` is a Hugging Face id, unless there is such a folder; everything else is a path.
     const path = resolve(folder, value as string);
@@ -353,9 +453,16 @@ function distinct(faults: ConfigurationFault[]): ConfigurationFault[] {
   return [...new Map(faults.map((fault) => [JSON.stringify(fault), fault])).values()];
 }
 
-function expectedOf(setting: Setting, issues: readonly { path: PropertyKey[]; message: string }[]): string {
+function expectedOf(
+  setting: Setting,
+  issues: readonly { path: PropertyKey[]; message: string }[],
+): string {
   if (setting.form.compound !== true) return setting.form.expected;
-  const faults = firstOf(issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message)));
+  const faults = firstOf(
+    issues.map((issue) =>
+      issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message,
+    ),
+  );
   return `${setting.form.expected} (${onOneLine(faults, CONFIGURATION_LIMITS.expectedCharactersMax)})`;
 }
 
@@ -363,25 +470,45 @@ function lineageSettings(lineage: string, sources: Sources): LineageSettings {
   const settings = structuredClone(DEFAULT_LINEAGE_SETTINGS);
   for (const [path, setting] of Object.entries(LINEAGE_SETTINGS)) {
     const forAll = resolveSetting(setting, path, sources);
-    const own = resolveSetting({ ...setting, default: forAll }, `lineage.${lineage}.${path}`, sources, setting.variable.replace('ERRATA_', prefixOf(lineage)));
+    const own = resolveSetting(
+      { ...setting, default: forAll },
+      `lineage.${lineage}.${path}`,
+      sources,
+      setting.variable.replace('ERRATA_', prefixOf(lineage)),
+    );
     const [group, name] = path.split('.') as [keyof LineageSettings, string];
     (settings[group] as unknown as Record<string, unknown>)[name] = own;
   }
   const { batchEditsMax, bufferEditsMax } = settings.batch;
   if (bufferEditsMax < batchEditsMax) {
-    sources.faults.push({ name: `${prefixOf(lineage)}BUFFER_EDITS_MAX`, value: String(bufferEditsMax), expected: `at least the batch's ${batchEditsMax} corrections` });
+    sources.faults.push({
+      name: `${prefixOf(lineage)}BUFFER_EDITS_MAX`,
+      value: String(bufferEditsMax),
+      expected: `at least the batch's ${batchEditsMax} corrections`,
+    });
   }
   return settings;
 }
 
 type Value = <T>(path: string) => T;
 
-function tlsOf(path: 'kafka.ssl' | 'temporal.tls', value: Value, faults: ConfigurationFault[]): KafkaConfiguration['ssl'] {
+function tlsOf(
+  path: 'kafka.ssl' | 'temporal.tls',
+  value: Value,
+  faults: ConfigurationFault[],
+): KafkaConfiguration['ssl'] {
   const enabled = value<boolean>(`${path}.enabled`);
-  const files = { caPath: value<string | null>(`${path}.ca`), certificatePath: value<string | null>(`${path}.certificate`), keyPath: value<string | null>(`${path}.key`) };
-  const missing = (name: string, expected: string) => faults.push({ name: SETTINGS[`${path}.${name}`]!.variable, value: null, expected });
-  if (files.keyPath !== null && files.certificatePath === null) missing('certificate', 'the certificate of the key');
-  if (files.certificatePath !== null && files.keyPath === null) missing('key', 'the key of the certificate');
+  const files = {
+    caPath: value<string | null>(`${path}.ca`),
+    certificatePath: value<string | null>(`${path}.certificate`),
+    keyPath: value<string | null>(`${path}.key`),
+  };
+  const missing = (name: string, expected: string) =>
+    faults.push({ name: SETTINGS[`${path}.${name}`]!.variable, value: null, expected });
+  if (files.keyPath !== null && files.certificatePath === null)
+    missing('certificate', 'the certificate of the key');
+  if (files.certificatePath !== null && files.keyPath === null)
+    missing('key', 'the key of the certificate');
   return enabled || Object.values(files).some((file) => file !== null) ? files : null;
 }
 
@@ -389,23 +516,41 @@ function temporalTls(value: Value, faults: ConfigurationFault[]): TemporalConfig
   const serverName = value<string | null>('temporal.tls.serverName');
   const files = tlsOf('temporal.tls', value, faults);
   // Temporal Cloud takes API keys over TLS only.
-  if (files === null && serverName === null && value<Secret | null>('temporal.apiKey') === null) return null;
+  if (files === null && serverName === null && value<Secret | null>('temporal.apiKey') === null)
+    return null;
   return { ...(files ?? { caPath: null, certificatePath: null, keyPath: null }), serverName };
 }
 
 function saslOf(value: Value, faults: ConfigurationFault[]): KafkaConfiguration['sasl'] {
-  const mechanism = value<'plain' | 'scram-sha-256' | 'scram-sha-512' | null>('kafka.sasl.mechanism');
+  const mechanism = value<'plain' | 'scram-sha-256' | 'scram-sha-512' | null>(
+    'kafka.sasl.mechanism',
+  );
   const username = value<string | null>('kafka.sasl.username');
   const password = value<Secret | null>('kafka.sasl.password');
   if (mechanism === null && username === null && password === null) return null;
   const missing = (name: string, expected: string) => faults.push({ name, value: null, expected });
-  if (mechanism === null) missing('ERRATA_KAFKA_SASL_MECHANISM', 'plain, scram-sha-256 or scram-sha-512, since other SASL settings are given');
-  if (username === null) missing('ERRATA_KAFKA_SASL_USERNAME', 'the user, since other SASL settings are given');
-  if (password === null) missing('ERRATA_KAFKA_SASL_PASSWORD', 'the password (or ERRATA_KAFKA_SASL_PASSWORD_FILE), since other SASL settings are given');
-  return mechanism === null || username === null || password === null ? null : { mechanism, username, password };
+  if (mechanism === null)
+    missing(
+      'ERRATA_KAFKA_SASL_MECHANISM',
+      'plain, scram-sha-256 or scram-sha-512, since other SASL settings are given',
+    );
+  if (username === null)
+    missing('ERRATA_KAFKA_SASL_USERNAME', 'the user, since other SASL settings are given');
+  if (password === null)
+    missing(
+      'ERRATA_KAFKA_SASL_PASSWORD',
+      'the password (or ERRATA_KAFKA_SASL_PASSWORD_FILE), since other SASL settings are given',
+    );
+  return mechanism === null || username === null || password === null
+    ? null
+    : { mechanism, username, password };
 }
 
-function versionsOf(home: string, value: Value, faults: ConfigurationFault[]): VersionsConfiguration {
+function versionsOf(
+  home: string,
+  value: Value,
+  faults: ConfigurationFault[],
+): VersionsConfiguration {
   const place = value<string | null>('versions') ?? resolve(home, 'versions');
   const endpoint = value<string | null>('s3.endpoint');
   const region = value<string | null>('s3.region');
@@ -415,13 +560,39 @@ function versionsOf(home: string, value: Value, faults: ConfigurationFault[]): V
   const caPath = value<string | null>('s3.ca');
   const bucket = bucketIn(place);
   if (bucket === null) {
-    const given = [endpoint, region, pathStyle, accessKeyId, secretAccessKey, caPath].some((setting) => setting !== null);
-    if (given) faults.push({ name: 'ERRATA_VERSIONS', value: place, expected: 's3://bucket or s3://bucket/prefix, since settings of S3 are given' });
+    const given = [endpoint, region, pathStyle, accessKeyId, secretAccessKey, caPath].some(
+      (setting) => setting !== null,
+    );
+    if (given)
+      faults.push({
+        name: 'ERRATA_VERSIONS',
+        value: place,
+        expected: 's3://bucket or s3://bucket/prefix, since settings of S3 are given',
+      });
     return { kind: 'folder', folder: place };
   }
-  if (accessKeyId !== null && secretAccessKey === null) faults.push({ name: 'ERRATA_S3_SECRET_ACCESS_KEY', value: null, expected: 'the secret (or ERRATA_S3_SECRET_ACCESS_KEY_FILE) of the key' });
-  if (accessKeyId === null && secretAccessKey !== null) faults.push({ name: 'ERRATA_S3_ACCESS_KEY_ID', value: null, expected: 'the id of the key, since its secret is given' });
-  return { kind: 's3', ...bucket, endpoint, region, pathStyle: pathStyle ?? endpoint !== null, credentials: accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey }, caPath };
+  if (accessKeyId !== null && secretAccessKey === null)
+    faults.push({
+      name: 'ERRATA_S3_SECRET_ACCESS_KEY',
+      value: null,
+      expected: 'the secret (or ERRATA_S3_SECRET_ACCESS_KEY_FILE) of the key',
+    });
+  if (accessKeyId === null && secretAccessKey !== null)
+    faults.push({
+      name: 'ERRATA_S3_ACCESS_KEY_ID',
+      value: null,
+      expected: 'the id of the key, since its secret is given',
+    });
+  return {
+    kind: 's3',
+    ...bucket,
+    endpoint,
+    region,
+    pathStyle: pathStyle ?? endpoint !== null,
+    credentials:
+      accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey },
+    caPath,
+  };
 }
 
 function registryOf(value: Value, faults: ConfigurationFault[]): Configuration['registry'] {
@@ -430,27 +601,65 @@ function registryOf(value: Value, faults: ConfigurationFault[]): Configuration['
   const password = value<Secret | null>('registry.password');
   const caPath = value<string | null>('registry.ca');
   const missing = (name: string, expected: string) => faults.push({ name, value: null, expected });
-  if (url === null && [username, password, caPath].some((given) => given !== null)) missing('ERRATA_SCHEMA_REGISTRY_URL', "the registry's address, since other settings of it are given");
-  if (username === null && password !== null) missing('ERRATA_SCHEMA_REGISTRY_USERNAME', 'the user of the password');
-  if (username !== null && password === null) missing('ERRATA_SCHEMA_REGISTRY_PASSWORD', 'the password (or ERRATA_SCHEMA_REGISTRY_PASSWORD_FILE) of the user');
-  return url === null ? null : { url, credentials: username === null || password === null ? null : { username, password }, caPath };
+  if (url === null && [username, password, caPath].some((given) => given !== null))
+    missing(
+      'ERRATA_SCHEMA_REGISTRY_URL',
+      "the registry's address, since other settings of it are given",
+    );
+  if (username === null && password !== null)
+    missing('ERRATA_SCHEMA_REGISTRY_USERNAME', 'the user of the password');
+  if (username !== null && password === null)
+    missing(
+      'ERRATA_SCHEMA_REGISTRY_PASSWORD',
+      'the password (or ERRATA_SCHEMA_REGISTRY_PASSWORD_FILE) of the user',
+    );
+  return url === null
+    ? null
+    : {
+        url,
+        credentials: username === null || password === null ? null : { username, password },
+        caPath,
+      };
 }
 
 function alertOf(value: Value, faults: ConfigurationFault[]): Configuration['alert'] {
   const url = value<Secret | null>('alert.url');
   const secret = value<Secret | null>('alert.secret');
-  if (url === null && secret !== null) faults.push({ name: 'ERRATA_ALERT_URL', value: null, expected: 'the webhook that the secret is for' });
+  if (url === null && secret !== null)
+    faults.push({
+      name: 'ERRATA_ALERT_URL',
+      value: null,
+      expected: 'the webhook that the secret is for',
+    });
   return url === null ? null : { url, secret };
 }
 
 /** Names that look like settings and are none: most likely misspelt. */
 function strangers({ environment, known, file, knownPaths }: Sources): string[] {
-  const names = Object.keys(environment).filter((name) => name.startsWith('ERRATA_') && !known.has(name));
-  const paths = file === null ? [] : leavesOf(file.content).filter((path) => ![...knownPaths].some((setting) => path === setting || path.startsWith(`${setting}.`)));
+  const names = Object.keys(environment).filter(
+    (name) => name.startsWith('ERRATA_') && !known.has(name),
+  );
+  const paths =
+    file === null
+      ? []
+      : leavesOf(file.content).filter(
+          (path) =>
+            ![...knownPaths].some((setting) => path === setting || path.startsWith(`${setting}.`)),
+        );
   const { noticesMax } = CONFIGURATION_LIMITS;
   const notices = [
-    ...names.slice(0, noticesMax).map((name) => `${onOneLine(name, NAME_CHARACTERS_MAX)} is no setting${nearest(name, [...known])}`),
-    ...paths.slice(0, noticesMax).map((path) => `${file!.name}: ${onOneLine(path, NAME_CHARACTERS_MAX)} is no setting${nearest(path, [...knownPaths])}`),
+    ...names
+      .slice(0, noticesMax)
+      .map(
+        (name) =>
+          `${onOneLine(name, NAME_CHARACTERS_MAX)} is no setting${nearest(name, [...known])}`,
+      ),
+    ...paths
+      .slice(0, noticesMax)
+      .map(
+        (path) =>
+          `${file!.name}: ${onOneLine(path, NAME_CHARACTERS_MAX)} is no setting${nearest(path, [...knownPaths])}`,
+      ),
   ];
   const more = names.length + paths.length - notices.length;
   return more > 0 ? [...notices, `${more} names more are no settings`] : notices;
@@ -461,9 +670,15 @@ const NAME_CHARACTERS_MAX = 200;
 const MISSPELT_DISTANCE_MAX = 4;
 
 function nearest(name: string, names: string[]): string {
-  const alike = names.filter((other) => Math.abs(other.length - name.length) <= MISSPELT_DISTANCE_MAX);
-  const [best] = alike.map((other) => ({ other, distance: editDistance(name, other) })).sort((a, b) => a.distance - b.distance);
-  return best !== undefined && best.distance <= MISSPELT_DISTANCE_MAX ? `; is ${best.other} meant?` : '';
+  const alike = names.filter(
+    (other) => Math.abs(other.length - name.length) <= MISSPELT_DISTANCE_MAX,
+  );
+  const [best] = alike
+    .map((other) => ({ other, distance: editDistance(name, other) }))
+    .sort((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= MISSPELT_DISTANCE_MAX
+    ? `; is ${best.other} meant?`
+    : '';
 }
 
 function reasonOf(cause: unknown): string {
@@ -475,18 +690,29 @@ function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i += 1) {
     const next = [i];
-    for (let j = 1; j <= b.length; j += 1) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    for (let j = 1; j <= b.length; j += 1)
+      next[j] = Math.min(
+        row[j]! + 1,
+        next[j - 1]! + 1,
+        row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1),
+      );
     row = next;
   }
   return row[b.length]!;
 }
 
 function lookUp(content: Record<string, unknown>, path: string): unknown {
-  return path.split('.').reduce<unknown>((value, name) => (isRecord(value) ? value[name] : undefined), content);
+  return path
+    .split('.')
+    .reduce<unknown>((value, name) => (isRecord(value) ? value[name] : undefined), content);
 }
 
 function leavesOf(content: Record<string, unknown>, path = ''): string[] {
-  return Object.entries(content).flatMap(([name, value]) => (isRecord(value) && Object.keys(value).length > 0 ? leavesOf(value, `${path}${name}.`) : [`${path}${name}`]));
+  return Object.entries(content).flatMap(([name, value]) =>
+    isRecord(value) && Object.keys(value).length > 0
+      ? leavesOf(value, `${path}${name}.`)
+      : [`${path}${name}`],
+  );
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -1,7 +1,11 @@
 /** The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets given out. */
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../pipelines/kafka.ts';
-import { SINGLE_OBJECT_FORMAT, registryFormat, type RecordFormat } from '../pipelines/record-format.ts';
+import {
+  SINGLE_OBJECT_FORMAT,
+  registryFormat,
+  type RecordFormat,
+} from '../pipelines/record-format.ts';
 import { SchemaRegistry } from '../pipelines/schema-registry.ts';
 import { certificateIn as read } from './certificate-file.ts';
 import type { Configuration } from './configuration.ts';
@@ -12,15 +16,30 @@ export function kafkaSettings(configuration: Configuration): KafkaSettings {
   return {
     brokers,
     clientId,
-    tls: ssl === null ? null : given({ ca: read(ssl.caPath, 'kafka.ssl.ca'), certificate: read(ssl.certificatePath, 'kafka.ssl.certificate'), key: read(ssl.keyPath, 'kafka.ssl.key') }),
-    sasl: sasl === null ? null : { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password.reveal() },
+    tls:
+      ssl === null
+        ? null
+        : given({
+            ca: read(ssl.caPath, 'kafka.ssl.ca'),
+            certificate: read(ssl.certificatePath, 'kafka.ssl.certificate'),
+            key: read(ssl.keyPath, 'kafka.ssl.key'),
+          }),
+    sasl:
+      sasl === null
+        ? null
+        : { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password.reveal() },
   };
 }
 
 /** Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` when a named certificate file cannot be read. */
-export function temporalConnection(configuration: Configuration): { address: string; tls?: TLSConfig; apiKey?: string } {
+export function temporalConnection(configuration: Configuration): {
+  address: string;
+  tls?: TLSConfig;
+  apiKey?: string;
+} {
   const { address, tls, apiKey } = configuration.temporal;
-  const certificate = tls === null ? undefined : read(tls.certificatePath, 'temporal.tls.certificate');
+  const certificate =
+    tls === null ? undefined : read(tls.certificatePath, 'temporal.tls.certificate');
   const key = tls === null ? undefined : read(tls.keyPath, 'temporal.tls.key');
   const authority = tls === null ? undefined : read(tls.caPath, 'temporal.tls.ca');
   return {
@@ -30,7 +49,9 @@ export function temporalConnection(configuration: Configuration): { address: str
       : {
           tls: {
             ...(authority === undefined ? {} : { serverRootCACertificate: Buffer.from(authority) }),
-            ...(certificate === undefined || key === undefined ? {} : { clientCertPair: { crt: Buffer.from(certificate), key: Buffer.from(key) } }),
+            ...(certificate === undefined || key === undefined
+              ? {}
+              : { clientCertPair: { crt: Buffer.from(certificate), key: Buffer.from(key) } }),
             ...(tls.serverName === null ? {} : { serverNameOverride: tls.serverName }),
           },
         }),
@@ -43,10 +64,21 @@ export function recordFormat({ registry }: Configuration): RecordFormat {
   if (registry === null) return SINGLE_OBJECT_FORMAT;
   const { url, credentials, caPath } = registry;
   return registryFormat(
-    new SchemaRegistry({ url, credentials: credentials === null ? null : { username: credentials.username, password: credentials.password.reveal() }, ...given({ ca: read(caPath, 'registry.ca') }) }),
+    new SchemaRegistry({
+      url,
+      credentials:
+        credentials === null
+          ? null
+          : { username: credentials.username, password: credentials.password.reveal() },
+      ...given({ ca: read(caPath, 'registry.ca') }),
+    }),
   );
 }
 
-function given<T extends Record<string, string | undefined>>(values: T): { [Name in keyof T]?: string } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [Name in keyof T]?: string };
+function given<T extends Record<string, string | undefined>>(
+  values: T,
+): { [Name in keyof T]?: string } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [Name in keyof T]?: string;
+  };
 }

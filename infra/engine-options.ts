@@ -16,10 +16,18 @@ export function engineOptions(configuration: Configuration): EngineOptions {
 }
 
 /** What is laid over the model's own hyper-parameters: the set's, and the user's over those. */
-export function parametersOf({ parameterSet, hyperParameters }: Pick<Configuration, 'parameterSet' | 'hyperParameters'>): HyperParameterOverrides {
+export function parametersOf({
+  parameterSet,
+  hyperParameters,
+}: Pick<Configuration, 'parameterSet' | 'hyperParameters'>): HyperParameterOverrides {
   if (parameterSet === null) return hyperParameters;
   const { fits, parameters } = parameterSet;
-  return { ...parameters, fits, ...hyperParameters, gate: { ...parameters.gate, ...hyperParameters.gate } };
+  return {
+    ...parameters,
+    fits,
+    ...hyperParameters,
+    gate: { ...parameters.gate, ...hyperParameters.gate },
+  };
 }
 
 /** Key statistics of each model and text, taken once. */

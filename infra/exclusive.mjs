@@ -29,7 +29,9 @@ export async function holdExclusively(purpose, waitMs, onWait) {
 
 export class ExclusiveTimeout extends Error {
   constructor(purpose, waitMs) {
-    super(`Waited ${waitMs / 1000} s for another process that is busy with: ${purpose}. Is one hanging?`);
+    super(
+      `Waited ${waitMs / 1000} s for another process that is busy with: ${purpose}. Is one hanging?`,
+    );
     this.name = 'ExclusiveTimeout';
     this.purpose = purpose;
     this.waitMs = waitMs;

@@ -5,7 +5,10 @@ import { OperationsUnavailable, type Operations } from '../serving/operations.ts
 import type { Configuration } from './configuration.ts';
 import { reasonAndHint } from './process-log.ts';
 
-export function lineageOperations(lineages: TemporalLineages, { settings }: Pick<Configuration, 'settings'>): Operations {
+export function lineageOperations(
+  lineages: TemporalLineages,
+  { settings }: Pick<Configuration, 'settings'>,
+): Operations {
   return {
     freeze: (lineage, reason) => available(() => lineages.freeze(lineage, reason)),
     resume: (lineage) => available(() => lineages.resume(lineage)),
@@ -13,7 +16,11 @@ export function lineageOperations(lineages: TemporalLineages, { settings }: Pick
       available(async () => {
         const taken = await lineages.undo(lineage, settings[lineage]!, { request, releaseAlias });
         if (taken.kind === 'refused') return { kind: 'refused', reason: taken.message };
-        return { kind: 'taken', workflowId: taken.workflowId, waiting: taken.kind === 'left' ? null : taken.waiting };
+        return {
+          kind: 'taken',
+          workflowId: taken.workflowId,
+          waiting: taken.kind === 'left' ? null : taken.waiting,
+        };
       }),
     undoState: (lineage, id) =>
       available(async () => {
@@ -23,8 +30,14 @@ export function lineageOperations(lineages: TemporalLineages, { settings }: Pick
         if (progress.kind === 'running') return { state: 'running' };
         const undos = (await lineages.status(lineage))?.undos;
         const ended = undos?.ended.find((one) => one.id === id);
-        if (ended?.kind === 'failed') return { state: 'failed', reason: ended.reason ?? 'it failed' };
-        return { state: undos?.waiting.some((one) => one.id === id) === true || undos?.running?.id === id ? 'waiting' : 'unknown' };
+        if (ended?.kind === 'failed')
+          return { state: 'failed', reason: ended.reason ?? 'it failed' };
+        return {
+          state:
+            undos?.waiting.some((one) => one.id === id) === true || undos?.running?.id === id
+              ? 'waiting'
+              : 'unknown',
+        };
       }),
     rollbackMoveId,
   };

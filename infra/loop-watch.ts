@@ -27,7 +27,11 @@ export function watchLoop(log: Logger): LoopWatch {
   };
   setInterval(() => {
     const stretch = look();
-    if (stretch > LOOP_DELAY_MAX_MS) log.warn({ delayMs: Math.round(stretch), delayMaxMs: LOOP_DELAY_MAX_MS }, 'The event loop was held up');
+    if (stretch > LOOP_DELAY_MAX_MS)
+      log.warn(
+        { delayMs: Math.round(stretch), delayMaxMs: LOOP_DELAY_MAX_MS },
+        'The event loop was held up',
+      );
   }, LOOKED_AT_EVERY_MS).unref();
   return {
     longestMs() {

@@ -21,7 +21,11 @@ export async function machineMemory(device: Device): Promise<MachineMemory> {
 /** Of the first GPU, which is the one that TensorFlow takes by itself. */
 async function gpuMemory(): Promise<number | null> {
   try {
-    const { stdout } = await promisify(execFile)('nvidia-smi', ['--query-gpu=memory.total', '--format=csv,noheader,nounits'], { timeout: ANSWER_MS });
+    const { stdout } = await promisify(execFile)(
+      'nvidia-smi',
+      ['--query-gpu=memory.total', '--format=csv,noheader,nounits'],
+      { timeout: ANSWER_MS },
+    );
     const mebibytes = Number.parseInt(stdout, 10);
     return Number.isFinite(mebibytes) ? mebibytes * 2 ** 20 : null;
   } catch {

@@ -45,7 +45,10 @@ export async function examineModel(configuration: Configuration): Promise<ModelN
 }
 
 /** Whether the processes fit beside one another, in a sentence. */
-export function verdict(memory: MemoryNeed, machine: MachineMemory): { totalBytes: number; fits: boolean; sentence: string } {
+export function verdict(
+  memory: MemoryNeed,
+  machine: MachineMemory,
+): { totalBytes: number; fits: boolean; sentence: string } {
   const others = machine.of === 'machine' ? OTHER_PROCESSES_BYTES : 0;
   const totalBytes = memory.processes.reduce((sum, { peakBytes }) => sum + peakBytes, others);
   const fits = totalBytes <= machine.bytes;
@@ -58,19 +61,32 @@ export function verdict(memory: MemoryNeed, machine: MachineMemory): { totalByte
 }
 
 export function gigabytes(bytes: number): string {
-  return bytes >= 1e8 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(bytes >= 1e7 ? 0 : 1)} MB`;
+  return bytes >= 1e8
+    ? `${(bytes / 1e9).toFixed(1)} GB`
+    : `${(bytes / 1e6).toFixed(bytes >= 1e7 ? 0 : 1)} MB`;
 }
 
-const GENERAL_RULE = { name: 'general rule', source: 'no set fits this model: layers at 13 to 28 % of the depth, lambda = F; `errata tune` finds better ones' };
+const GENERAL_RULE = {
+  name: 'general rule',
+  source:
+    'no set fits this model: layers at 13 to 28 % of the depth, lambda = F; `errata tune` finds better ones',
+};
 
-async function shapeOfModel(configuration: Configuration): Promise<{ name: string; config: ModelConfig }> {
+async function shapeOfModel(
+  configuration: Configuration,
+): Promise<{ name: string; config: ModelConfig }> {
   const path = modelPathOf(configuration);
   const { model, hubToken } = configuration;
-  if (model === null || isAbsolute(model) || existsSync(join(path, 'config.json'))) return readModelShape(path);
+  if (model === null || isAbsolute(model) || existsSync(join(path, 'config.json')))
+    return readModelShape(path);
   const { fetchConfigFromHub } = await import('../model/checkpoint/hub.ts');
   const folder = await mkdtemp(join(tmpdir(), 'errata-shape-'));
   try {
-    await fetchConfigFromHub(model, folder, hubToken === null ? {} : { accessToken: hubToken.reveal() });
+    await fetchConfigFromHub(
+      model,
+      folder,
+      hubToken === null ? {} : { accessToken: hubToken.reveal() },
+    );
     return { name: model, config: (await readModelShape(folder)).config };
   } finally {
     await rm(folder, { recursive: true, force: true });

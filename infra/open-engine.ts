@@ -8,10 +8,22 @@ export async function openEngine({ configuration, log, step }: ProcessContext): 
   const began = performance.now();
   const engine = await ThreadEngine.open(engineOptions(configuration), step);
   void engine.ended.then((lost) => {
-    log.fatal({ err: lost }, 'The model is lost; this process ends, so that its supervisor starts it anew');
+    log.fatal(
+      { err: lost },
+      'The model is lost; this process ends, so that its supervisor starts it anew',
+    );
     process.exit(1);
   });
   const { model, software, keyStatistics } = await engine.describe();
-  log.info({ model: model.name, sha256: model.sha256, ...software, keyStatistics, seconds: (performance.now() - began) / 1_000 }, 'The model is loaded');
+  log.info(
+    {
+      model: model.name,
+      sha256: model.sha256,
+      ...software,
+      keyStatistics,
+      seconds: (performance.now() - began) / 1_000,
+    },
+    'The model is loaded',
+  );
   return engine;
 }

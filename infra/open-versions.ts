@@ -17,7 +17,21 @@ export function openStore({ versions }: Pick<Configuration, 'versions'>): Object
 }
 
 /** As `openVersions`. */
-export function openBucket({ credentials, caPath, ...place }: Extract<Configuration['versions'], { kind: 's3' }>): S3Store {
+export function openBucket({
+  credentials,
+  caPath,
+  ...place
+}: Extract<Configuration['versions'], { kind: 's3' }>): S3Store {
   const ca = certificateIn(caPath, 's3.ca');
-  return new S3Store({ ...place, credentials: credentials === null ? null : { accessKeyId: credentials.accessKeyId, secretAccessKey: credentials.secretAccessKey.reveal() }, ...(ca === undefined ? {} : { ca }) });
+  return new S3Store({
+    ...place,
+    credentials:
+      credentials === null
+        ? null
+        : {
+            accessKeyId: credentials.accessKeyId,
+            secretAccessKey: credentials.secretAccessKey.reveal(),
+          },
+    ...(ca === undefined ? {} : { ca }),
+  });
 }

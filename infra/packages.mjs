@@ -36,9 +36,12 @@ export function packagesAreThere(development, root = ROOT) {
   return Object.entries(wanted).every(([folder, entry]) => {
     if (folder === '') return true;
     const there = installed[folder];
-    if (there !== undefined) return there.version === entry.version && there.integrity === entry.integrity;
+    if (there !== undefined)
+      return there.version === entry.version && there.integrity === entry.integrity;
     // Packages for other platforms are left out on purpose; those for development matter only to developers.
-    return entry.optional === true || entry.devOptional === true || (entry.dev === true && !development);
+    return (
+      entry.optional === true || entry.devOptional === true || (entry.dev === true && !development)
+    );
   });
 }
 
@@ -57,7 +60,13 @@ async function installPackages() {
   }, LINE_EVERY_MS);
   try {
     // Install scripts stay off: one of them downloads an outdated TensorFlow, and none is needed.
-    const options = ['--ignore-scripts', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+    const options = [
+      '--ignore-scripts',
+      '--include=dev',
+      '--no-audit',
+      '--no-fund',
+      '--loglevel=error',
+    ];
     const code = await runChild(...npmCommand(['ci', ...options]), { cwd: ROOT });
     if (code !== 0) {
       throw new Error(

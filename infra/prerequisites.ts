@@ -60,7 +60,9 @@ export async function missingPrerequisites(
   home: Home,
   device: Device,
 ): Promise<Finding[]> {
-  return (await examine(prerequisites, home, device)).filter((finding) => finding.state === 'missing');
+  return (await examine(prerequisites, home, device)).filter(
+    (finding) => finding.state === 'missing',
+  );
 }
 
 interface Check {
@@ -87,7 +89,8 @@ const CHECKS: Readonly<Record<Prerequisite, (home: Home, device: Device) => Chec
     look: async () => {
       const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
       const minimum = NODE_MINIMUM[String(major)];
-      if (minimum === undefined) return { state: major < 20 ? 'missing' : 'low', found: process.version };
+      if (minimum === undefined)
+        return { state: major < 20 ? 'missing' : 'low', found: process.version };
       return { state: minor >= minimum ? 'ok' : 'missing', found: process.version };
     },
   }),
@@ -104,7 +107,8 @@ const CHECKS: Readonly<Record<Prerequisite, (home: Home, device: Device) => Chec
     look: async () => {
       const found = `${process.platform} ${process.arch}${usesGlibc() ? '' : ' without glibc'}`;
       return {
-        state: process.platform === 'linux' && process.arch === 'x64' && usesGlibc() ? 'ok' : 'missing',
+        state:
+          process.platform === 'linux' && process.arch === 'x64' && usesGlibc() ? 'ok' : 'missing',
         found,
       };
     },
@@ -177,7 +181,10 @@ const CHECKS: Readonly<Record<Prerequisite, (home: Home, device: Device) => Chec
       // A container's limit counts where it is lower than the machine's memory; without one, Node answers 0 or a huge number.
       const limit = process.constrainedMemory?.() ?? 0;
       const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
-      return { state: bytes >= MEMORY_BYTES ? 'ok' : 'low', found: `${(bytes / GIGABYTE).toFixed(1)} GB` };
+      return {
+        state: bytes >= MEMORY_BYTES ? 'ok' : 'low',
+        found: `${(bytes / GIGABYTE).toFixed(1)} GB`,
+      };
     },
   }),
   home: (home) => ({
@@ -212,13 +219,19 @@ async function version(
 }
 
 function absent(answer: string | undefined, trouble: string): { state: 'missing'; found: string } {
-  return { state: 'missing', found: answer === undefined ? 'none' : `${answer.trim()}, ${trouble}` };
+  return {
+    state: 'missing',
+    found: answer === undefined ? 'none' : `${answer.trim()}, ${trouble}`,
+  };
 }
 
 /** What a program says on both its outputs; undefined if it is not there, fails or does not end. */
 function ask(executable: string, args: readonly string[], input = ''): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const child = spawn(executable, args, { stdio: ['pipe', 'pipe', 'pipe'], timeout: LOOK_WAIT_MS });
+    const child = spawn(executable, args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: LOOK_WAIT_MS,
+    });
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));

@@ -18,7 +18,10 @@ export interface ProgressStep {
 
 /** Where progress goes. Without a `total`, only the time that passed is shown. */
 export interface Progress {
-  step(label: string, total?: { readonly amount: number; readonly unit: ProgressUnit }): ProgressStep;
+  step(
+    label: string,
+    total?: { readonly amount: number; readonly unit: ProgressUnit },
+  ): ProgressStep;
   /** A line that is no step of its own. */
   note(text: string): void;
 }

@@ -11,13 +11,32 @@ export interface Protection {
 }
 
 export function protectionOf({ kafka, temporal, versions }: Configuration): Protection[] {
-  const keys = temporal.payloadKeys === null ? [] : (payloadKeysIn(temporal.payloadKeys.reveal()) ?? []);
+  const keys =
+    temporal.payloadKeys === null ? [] : (payloadKeysIn(temporal.payloadKeys.reveal()) ?? []);
   return [
-    kafka.embedded ? { of: 'Kafka', state: 'local', how: LOCAL } : { of: 'Kafka', ...channel(kafka.ssl, kafka.sasl === null ? null : `user ${kafka.sasl.username} by ${kafka.sasl.mechanism}`) },
-    temporal.embedded ? { of: 'Temporal', state: 'local', how: LOCAL } : { of: 'Temporal', ...channel(temporal.tls, temporal.apiKey === null ? null : 'API key') },
+    kafka.embedded
+      ? { of: 'Kafka', state: 'local', how: LOCAL }
+      : {
+          of: 'Kafka',
+          ...channel(
+            kafka.ssl,
+            kafka.sasl === null ? null : `user ${kafka.sasl.username} by ${kafka.sasl.mechanism}`,
+          ),
+        },
+    temporal.embedded
+      ? { of: 'Temporal', state: 'local', how: LOCAL }
+      : { of: 'Temporal', ...channel(temporal.tls, temporal.apiKey === null ? null : 'API key') },
     keys.length === 0
-      ? { of: 'Temporal payloads', state: 'open', how: 'kept as they are (ERRATA_TEMPORAL_PAYLOAD_KEYS encrypts them)' }
-      : { of: 'Temporal payloads', state: 'protected', how: `encrypted with the key ${keys.map(({ name }) => name).join('; read also with ')}` },
+      ? {
+          of: 'Temporal payloads',
+          state: 'open',
+          how: 'kept as they are (ERRATA_TEMPORAL_PAYLOAD_KEYS encrypts them)',
+        }
+      : {
+          of: 'Temporal payloads',
+          state: 'protected',
+          how: `encrypted with the key ${keys.map(({ name }) => name).join('; read also with ')}`,
+        },
     { of: 'Version log', ...keeping(versions) },
   ];
 }
@@ -25,14 +44,32 @@ export function protectionOf({ kafka, temporal, versions }: Configuration): Prot
 const LOCAL = 'on the loopback interface of this machine';
 
 function keeping(versions: Configuration['versions']): Pick<Protection, 'state' | 'how'> {
-  if (versions.kind === 'folder') return { state: 'local', how: 'in a folder, by the rights of its files' };
-  const key = versions.credentials === null ? "the SDK's own credentials" : `key ${versions.credentials.accessKeyId}`;
+  if (versions.kind === 'folder')
+    return { state: 'local', how: 'in a folder, by the rights of its files' };
+  const key =
+    versions.credentials === null
+      ? "the SDK's own credentials"
+      : `key ${versions.credentials.accessKeyId}`;
   // What is signed with the secret does not show it, but what is stored goes by in the clear.
-  return versions.endpoint?.startsWith('http:') === true ? { state: 'open', how: `plain text, ${key}` } : { state: 'protected', how: `TLS, ${key}` };
+  return versions.endpoint?.startsWith('http:') === true
+    ? { state: 'open', how: `plain text, ${key}` }
+    : { state: 'protected', how: `TLS, ${key}` };
 }
 
-function channel(tls: { certificatePath: string | null } | null, credential: string | null): Pick<Protection, 'state' | 'how'> {
-  const proofs = [...(tls?.certificatePath ? ['client certificate'] : []), ...(credential === null ? [] : [credential])];
-  if (tls === null) return credential === null ? { state: 'open', how: 'plain text' } : { state: 'weak', how: `plain text, ${credential}: whoever listens may take what it proves itself with` };
+function channel(
+  tls: { certificatePath: string | null } | null,
+  credential: string | null,
+): Pick<Protection, 'state' | 'how'> {
+  const proofs = [
+    ...(tls?.certificatePath ? ['client certificate'] : []),
+    ...(credential === null ? [] : [credential]),
+  ];
+  if (tls === null)
+    return credential === null
+      ? { state: 'open', how: 'plain text' }
+      : {
+          state: 'weak',
+          how: `plain text, ${credential}: whoever listens may take what it proves itself with`,
+        };
   return { state: 'protected', how: ['TLS', ...proofs].join(', ') };
 }

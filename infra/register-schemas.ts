@@ -8,7 +8,11 @@ import { SchemaRegistryUnavailable } from '../schemas/failures.ts';
  * Has the schemas registered, so that a program whose records the others could not read does not start: throws
  * `SchemaRefused`. A registry that is away is asked again with the first record.
  */
-export async function registerSchemas(format: RecordFormat, topics: Iterable<readonly [RecordName, string]>, log: Logger): Promise<void> {
+export async function registerSchemas(
+  format: RecordFormat,
+  topics: Iterable<readonly [RecordName, string]>,
+  log: Logger,
+): Promise<void> {
   for (const [record, topic] of topics) {
     try {
       await format.encoder(record, topic);

@@ -27,22 +27,37 @@ export interface Running {
 const DRAIN_WAIT_MS = 15_000;
 
 /** Runs until SIGTERM, SIGINT or the supervisor's end, then exits: 0 when drained, 1 otherwise. */
-export function runProcess(name: string, start: (context: ProcessContext) => Promise<Running>): void {
+export function runProcess(
+  name: string,
+  start: (context: ProcessContext) => Promise<Running>,
+): void {
   void run(name, start).catch((fault: unknown) => {
     const reason = reasonAndHint(fault);
-    if (fault instanceof ConfigurationError || fault instanceof BaseChanged || fault instanceof SchemaRefused) announce({ kind: 'refused', reason });
-    processLog(name, 'info').fatal({ reason, stack: fault instanceof Error ? fault.stack : undefined }, 'The process cannot go on');
+    if (
+      fault instanceof ConfigurationError ||
+      fault instanceof BaseChanged ||
+      fault instanceof SchemaRefused
+    )
+      announce({ kind: 'refused', reason });
+    processLog(name, 'info').fatal(
+      { reason, stack: fault instanceof Error ? fault.stack : undefined },
+      'The process cannot go on',
+    );
     process.exit(1);
   });
 }
 
-async function run(name: string, start: (context: ProcessContext) => Promise<Running>): Promise<void> {
+async function run(
+  name: string,
+  start: (context: ProcessContext) => Promise<Running>,
+): Promise<void> {
   const stopAsked = new Promise<string>((resolve) => onStop(resolve));
   const configuration = readConfiguration();
   const log = processLog(name, configuration.logLevel);
   for (const notice of configuration.notices) log.warn({ notice }, 'A setting means nothing');
   logTemporalTo(log);
-  const step = (label: string, share?: number) => announce({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
+  const step = (label: string, share?: number) =>
+    announce({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
   const started = await Promise.race([start({ configuration, log, step }), stopAsked]);
   // Before it was ready it had taken nothing on.
   if (typeof started === 'string') return exit(log, 0, started, null);
@@ -55,14 +70,24 @@ async function run(name: string, start: (context: ProcessContext) => Promise<Run
   log.info({ reason }, 'Stopping');
   ended?.catch(() => {});
   const drained = await Promise.race([
-    started.stop().then(() => true, (fault: unknown) => (log.error({ reason: reasonOf(fault) }, 'The drain failed'), false)),
+    started.stop().then(
+      () => true,
+      (fault: unknown) => (log.error({ reason: reasonOf(fault) }, 'The drain failed'), false),
+    ),
     new Promise<false>((resolve) => setTimeout(resolve, DRAIN_WAIT_MS, false)),
   ]);
   exit(log, drained ? 0 : 1, reason, loop);
 }
 
 function exit(log: Logger, code: number, reason: string, loop: LoopWatch | null): void {
-  log.info({ code, reason, ...(loop === null ? {} : { longestLoopDelayMs: Math.round(loop.longestMs()) }) }, 'Stopped');
+  log.info(
+    {
+      code,
+      reason,
+      ...(loop === null ? {} : { longestLoopDelayMs: Math.round(loop.longestMs()) }),
+    },
+    'Stopped',
+  );
   // What the model's thread still computes is nobody's any more.
   process.exit(code);
 }

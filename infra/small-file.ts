@@ -10,8 +10,10 @@ export function readSmallFile(path: string): string {
   try {
     const bytes = Buffer.alloc(SMALL_FILE_BYTES_MAX + 1);
     let length = 0;
-    for (let read = -1; read !== 0 && length < bytes.length; length += read) read = readSync(file, bytes, length, bytes.length - length, null);
-    if (length > SMALL_FILE_BYTES_MAX) throw new RangeError(`it has more than ${SMALL_FILE_BYTES_MAX} bytes`);
+    for (let read = -1; read !== 0 && length < bytes.length; length += read)
+      read = readSync(file, bytes, length, bytes.length - length, null);
+    if (length > SMALL_FILE_BYTES_MAX)
+      throw new RangeError(`it has more than ${SMALL_FILE_BYTES_MAX} bytes`);
     return bytes.toString('utf8', 0, length);
   } finally {
     closeSync(file);

@@ -7,9 +7,18 @@ import type { Configuration } from './configuration.ts';
 import { temporalLineages } from './temporal-access.ts';
 
 /** Archives until it is stopped. */
-export function startArchiver(configuration: Configuration, versions: Versions, logger: Logger): { stop(): Promise<void> } {
+export function startArchiver(
+  configuration: Configuration,
+  versions: Versions,
+  logger: Logger,
+): { stop(): Promise<void> } {
   const temporal = temporalLineages(configuration);
-  const archiver = new HistoryArchiver({ lineages: configuration.lineages, runs: new TemporalRuns(temporal.client), shelf: (lineage) => shelfOf(versions, lineage), logger });
+  const archiver = new HistoryArchiver({
+    lineages: configuration.lineages,
+    runs: new TemporalRuns(temporal.client),
+    shelf: (lineage) => shelfOf(versions, lineage),
+    logger,
+  });
   archiver.start();
   return {
     async stop() {
@@ -31,7 +40,11 @@ export function shelfOf(versions: Versions, lineage: string): HistoryShelf {
     async *runsAfter(version) {
       const { head } = await log.read();
       for (let first = version + 1; first <= head.version; first += ENTRIES_AT_ONCE_MAX) {
-        for (const { entry } of await log.entries(first, Math.min(head.version, first + ENTRIES_AT_ONCE_MAX - 1))) yield { version: entry.version, ...entry.workflow };
+        for (const { entry } of await log.entries(
+          first,
+          Math.min(head.version, first + ENTRIES_AT_ONCE_MAX - 1),
+        ))
+          yield { version: entry.version, ...entry.workflow };
       }
     },
   };

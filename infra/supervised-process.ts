@@ -1,6 +1,14 @@
 /** A child process that is kept running: started, started again after a crash with a growing wait, stopped in the end. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import type { Announcement } from './announce.ts';
 import { markOf, type SupervisedProcess } from './system-state.ts';
@@ -27,7 +35,13 @@ export interface RestartPolicy {
   readyWaitMs: number;
 }
 
-export const DEFAULT_RESTART_POLICY: RestartPolicy = { waitMsMin: 500, waitMsMax: 30_000, healthyMs: 60_000, firstStartsMax: 3, readyWaitMs: 1_800_000 };
+export const DEFAULT_RESTART_POLICY: RestartPolicy = {
+  waitMsMin: 500,
+  waitMsMax: 30_000,
+  healthyMs: 60_000,
+  firstStartsMax: 3,
+  readyWaitMs: 1_800_000,
+};
 
 /** A process did not come up. */
 export class ProcessStartError extends Error {
@@ -50,8 +64,21 @@ export interface KeptProcess {
 }
 
 /** Starts the process and keeps it running; `changed` is called after every change of `status`. */
-export function keepRunning(specification: ProcessSpecification, policy: RestartPolicy, changed: (status: SupervisedProcess, event: string | null) => void): KeptProcess {
-  const status: SupervisedProcess = { name: specification.name, state: 'starting', mark: null, startedAt: null, restarts: 0, port: null, step: null, log: specification.log };
+export function keepRunning(
+  specification: ProcessSpecification,
+  policy: RestartPolicy,
+  changed: (status: SupervisedProcess, event: string | null) => void,
+): KeptProcess {
+  const status: SupervisedProcess = {
+    name: specification.name,
+    state: 'starting',
+    mark: null,
+    startedAt: null,
+    restarts: 0,
+    port: null,
+    step: null,
+    log: specification.log,
+  };
   const ready = withResolvers<void>();
   // Whoever stops before looking at it must not be met by an unhandled rejection.
   ready.promise.catch(() => {});
@@ -68,7 +95,11 @@ export function keepRunning(specification: ProcessSpecification, policy: Restart
     changed(status, reason);
     const tail = logTail(specification.log);
     ready.reject(
-      new ProcessStartError(`${specification.name} does not start: ${reason}.${tail === '' ? '' : `\n${tail}\n`}`, { process: specification.name, log: specification.log, starts: failuresInARow }, `Its log is ${specification.log}.`),
+      new ProcessStartError(
+        `${specification.name} does not start: ${reason}.${tail === '' ? '' : `\n${tail}\n`}`,
+        { process: specification.name, log: specification.log, starts: failuresInARow },
+        `Its log is ${specification.log}.`,
+      ),
     );
     stopped.resolve();
   };
@@ -124,7 +155,8 @@ export function keepRunning(specification: ProcessSpecification, policy: Restart
         stopped.resolve();
         return;
       }
-      failuresInARow = wasReady && performance.now() - startedMs >= policy.healthyMs ? 1 : failuresInARow + 1;
+      failuresInARow =
+        wasReady && performance.now() - startedMs >= policy.healthyMs ? 1 : failuresInARow + 1;
       if (refusal !== null && !everReady) return giveUp(refusal);
       if (!everReady && failuresInARow >= policy.firstStartsMax) return giveUp(how);
       const waitMs = Math.min(policy.waitMsMax, policy.waitMsMin * 2 ** (failuresInARow - 1));
@@ -134,7 +166,9 @@ export function keepRunning(specification: ProcessSpecification, policy: Restart
       restartTimer = setTimeout(start, waitMs);
     };
     current.once('error', (error) => ended(`cannot be run: ${error.message}`));
-    current.once('exit', (code, signal) => ended(signal === null ? `ended with code ${code}` : `ended by ${signal}`));
+    current.once('exit', (code, signal) =>
+      ended(signal === null ? `ended with code ${code}` : `ended by ${signal}`),
+    );
   };
 
   start();
@@ -189,7 +223,11 @@ function logTail(log: string): string {
 
 function errorOf(line: string): string[] {
   try {
-    const { level, msg, reason } = JSON.parse(line) as { level?: number; msg?: string; reason?: string };
+    const { level, msg, reason } = JSON.parse(line) as {
+      level?: number;
+      msg?: string;
+      reason?: string;
+    };
     return (level ?? 0) >= LOG_LEVEL_ERROR ? [reason ?? msg ?? line] : [];
   } catch {
     return [];

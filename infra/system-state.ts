@@ -37,7 +37,13 @@ const systemState = z.object({
   startedAt: z.string(),
   lineages: z.array(z.string()),
   kafka: z.object({ brokers: z.array(z.string()), embedded: z.boolean(), pid: pid.nullable() }),
-  temporal: z.object({ address: z.string(), namespace: z.string(), embedded: z.boolean(), pid: pid.nullable(), uiUrl: z.string().nullable() }),
+  temporal: z.object({
+    address: z.string(),
+    namespace: z.string(),
+    embedded: z.boolean(),
+    pid: pid.nullable(),
+    uiUrl: z.string().nullable(),
+  }),
   serveUrl: z.string().nullable(),
   processes: z.array(supervised),
 });
@@ -56,7 +62,11 @@ export function markOf(pid: number): ProcessMark | null {
 export function isRunning(mark: ProcessMark | null): boolean {
   if (mark === null) return false;
   const identity = identityOf(mark.pid);
-  return identity !== undefined && identity.startTicks === mark.startTicks && identity.bootId === mark.bootId;
+  return (
+    identity !== undefined &&
+    identity.startTicks === mark.startTicks &&
+    identity.bootId === mark.bootId
+  );
 }
 
 /** The system of this home if its supervisor runs. */
@@ -91,12 +101,23 @@ export function attached(configuration: Configuration, system: SystemState | nul
   if (system === null) return configuration;
   return {
     ...configuration,
-    kafka: configuration.kafka.brokers.length > 0 ? configuration.kafka : { ...configuration.kafka, brokers: system.kafka.brokers },
+    kafka:
+      configuration.kafka.brokers.length > 0
+        ? configuration.kafka
+        : { ...configuration.kafka, brokers: system.kafka.brokers },
     temporal:
       configuration.temporal.address !== ''
         ? configuration.temporal
-        : { ...configuration.temporal, address: system.temporal.address, namespace: system.temporal.namespace, pageUrl: configuration.temporal.pageUrl ?? system.temporal.uiUrl },
-    serve: configuration.serve.url !== null ? configuration.serve : { ...configuration.serve, url: system.serveUrl },
+        : {
+            ...configuration.temporal,
+            address: system.temporal.address,
+            namespace: system.temporal.namespace,
+            pageUrl: configuration.temporal.pageUrl ?? system.temporal.uiUrl,
+          },
+    serve:
+      configuration.serve.url !== null
+        ? configuration.serve
+        : { ...configuration.serve, url: system.serveUrl },
   };
 }
 

@@ -7,9 +7,15 @@ import { temporalConnection } from './connections.ts';
 import { payloadKeysIn } from './payload-keys.ts';
 
 export function temporalLineages(configuration: Configuration): TemporalLineages {
-  return TemporalLineages.connect(temporalConnection(configuration), configuration.temporal.namespace, temporalConverter(configuration));
+  return TemporalLineages.connect(
+    temporalConnection(configuration),
+    configuration.temporal.namespace,
+    temporalConverter(configuration),
+  );
 }
 
 export function temporalConverter({ temporal }: Configuration): DataConverter {
-  return payloadConverter(temporal.payloadKeys === null ? [] : (payloadKeysIn(temporal.payloadKeys.reveal()) ?? []));
+  return payloadConverter(
+    temporal.payloadKeys === null ? [] : (payloadKeysIn(temporal.payloadKeys.reveal()) ?? []),
+  );
 }

@@ -2,7 +2,18 @@
  * The file of the tokens that `serve` asks for: JSON with what is kept of each (`serving/access.ts`), never a token
  * itself. It is written whole and gets its name at once, so that a reader sees the old list or the new one.
  */
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { tokensFile, type TokenRecord } from '../serving/access.ts';
 import { holdExclusively } from './exclusive.mjs';
@@ -30,8 +41,16 @@ export function readTokens(path: string): TokenRecord[] | null {
   try {
     const { mode, size } = statSync(path);
     // Whoever may write to it decides who may do what.
-    if ((mode & OTHERS_MAY_WRITE) !== 0) throw new TokensUnreadable(path, `others than its owner may write to it (mode ${(mode & 0o777).toString(8)}; 600 is right)`);
-    if (size > FILE_BYTES_MAX) throw new TokensUnreadable(path, `it has ${size} bytes, at most ${FILE_BYTES_MAX} are allowed`);
+    if ((mode & OTHERS_MAY_WRITE) !== 0)
+      throw new TokensUnreadable(
+        path,
+        `others than its owner may write to it (mode ${(mode & 0o777).toString(8)}; 600 is right)`,
+      );
+    if (size > FILE_BYTES_MAX)
+      throw new TokensUnreadable(
+        path,
+        `it has ${size} bytes, at most ${FILE_BYTES_MAX} are allowed`,
+      );
     text = readFileSync(path, 'utf8');
   } catch (fault) {
     if (fault instanceof TokensUnreadable) throw fault;
@@ -46,12 +65,23 @@ export function readTokens(path: string): TokenRecord[] | null {
     throw new TokensUnreadable(path, 'it is no JSON');
   }
   const checked = tokensFile.safeParse(content);
-  if (!checked.success) throw new TokensUnreadable(path, checked.error.issues.map((issue) => (issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message)).join('; '));
+  if (!checked.success)
+    throw new TokensUnreadable(
+      path,
+      checked.error.issues
+        .map((issue) =>
+          issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message,
+        )
+        .join('; '),
+    );
   return checked.data.tokens;
 }
 
 /** Changes the file, one change after another whoever makes them; `change` sees the tokens there are. Throws `TokensUnreadable`. */
-export async function changeTokens(path: string, change: (tokens: TokenRecord[] | null) => TokenRecord[]): Promise<void> {
+export async function changeTokens(
+  path: string,
+  change: (tokens: TokenRecord[] | null) => TokenRecord[],
+): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });
   const turn = await holdExclusively(`tokens in ${path}`, LOCK_WAIT_MS);
   try {

@@ -8,7 +8,8 @@ import { readTokens, TokensUnreadable } from './tokens-file.ts';
 /** Throws `ConfigurationError` where `serve` would answer strangers, or nobody: see `mayBeOpen`. */
 export function requireKnownUsers(configuration: Configuration): void {
   const { serve, given } = configuration;
-  const refused = (name: string, value: string, expected: string) => new ConfigurationError([{ name, value, expected }]);
+  const refused = (name: string, value: string, expected: string) =>
+    new ConfigurationError([{ name, value, expected }]);
   let there: boolean;
   try {
     there = readTokens(serve.tokensPath) !== null;
@@ -17,15 +18,27 @@ export function requireKnownUsers(configuration: Configuration): void {
     throw refused(fault.path, fault.reason, 'a file as `errata token create` writes it');
   }
   if (there || mayBeOpen(configuration)) return;
-  if (given.has('serve.tokens')) throw refused('ERRATA_TOKENS', serve.tokensPath, 'a file that exists; `errata token create` makes it');
-  throw refused('ERRATA_HOST', serve.host, 'a loopback address such as 127.0.0.1, since nobody is asked for a token: `errata token create` makes the first one, or ERRATA_HTTP_OPEN=true says that something in front of `serve` knows the users');
+  if (given.has('serve.tokens'))
+    throw refused(
+      'ERRATA_TOKENS',
+      serve.tokensPath,
+      'a file that exists; `errata token create` makes it',
+    );
+  throw refused(
+    'ERRATA_HOST',
+    serve.host,
+    'a loopback address such as 127.0.0.1, since nobody is asked for a token: `errata token create` makes the first one, or ERRATA_HTTP_OPEN=true says that something in front of `serve` knows the users',
+  );
 }
 
 /**
  * The users at the moment of each call. The file is looked at every time and read when it changed, so that a token that
  * was revoked is refused from then on. A file that was there once and is gone, or cannot be read, lets nobody in.
  */
-export function knownUsers(configuration: Configuration, log: Pick<Logger, 'info' | 'warn' | 'error'>): () => Users {
+export function knownUsers(
+  configuration: Configuration,
+  log: Pick<Logger, 'info' | 'warn' | 'error'>,
+): () => Users {
   const { serve } = configuration;
   let open = mayBeOpen(configuration);
   let signature: string | null = null;
@@ -43,7 +56,10 @@ export function knownUsers(configuration: Configuration, log: Pick<Logger, 'info
       return { kind: 'tokens', tokens };
     } catch (fault) {
       open = false;
-      log.error({ reason: fault instanceof Error ? fault.message : String(fault) }, 'Nobody is let in');
+      log.error(
+        { reason: fault instanceof Error ? fault.message : String(fault) },
+        'Nobody is let in',
+      );
       return { kind: 'unknown' };
     }
   };

@@ -8,11 +8,17 @@ import { temporalConnection } from './connections.ts';
 import { temporalConverter } from './temporal-access.ts';
 
 /** What all workers of a process share, as their options name it. Throws `ChannelRefused` where Temporal does not let them in. */
-export async function workerConnection(configuration: Configuration): Promise<{ connection: NativeConnection; namespace: string; dataConverter: DataConverter }> {
+export async function workerConnection(
+  configuration: Configuration,
+): Promise<{ connection: NativeConnection; namespace: string; dataConverter: DataConverter }> {
   const options = temporalConnection(configuration);
   try {
     const connection = await NativeConnection.connect(options);
-    return { connection, namespace: configuration.temporal.namespace, dataConverter: temporalConverter(configuration) };
+    return {
+      connection,
+      namespace: configuration.temporal.namespace,
+      dataConverter: temporalConverter(configuration),
+    };
   } catch (error) {
     throw refusalOf(error, temporalChannel(options)) ?? error;
   }

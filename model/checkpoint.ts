@@ -52,7 +52,12 @@ export async function readModelShape(path: string): Promise<{ name: string; conf
   const whole = resolve(path);
   const names = await readdir(whole).catch((cause: NodeJS.ErrnoException): string[] | null => {
     if (cause.code === 'ENOTDIR') return null;
-    throw new UnreadableCheckpoint(`There is no model at ${whole}`, { path: whole }, 'Name a .gguf file or a folder', { cause });
+    throw new UnreadableCheckpoint(
+      `There is no model at ${whole}`,
+      { path: whole },
+      'Name a .gguf file or a folder',
+      { cause },
+    );
   });
   if (names?.includes('config.json') === true) {
     const config = await readHuggingFaceConfig(whole);
@@ -61,7 +66,11 @@ export async function readModelShape(path: string): Promise<{ name: string; conf
   }
   const ggufs = names?.filter((name) => name.endsWith('.gguf')) ?? [];
   if (names !== null && ggufs.length !== 1) {
-    throw new UnreadableCheckpoint(`${whole} has ${ggufs.length === 0 ? 'neither config.json nor a .gguf file' : `${ggufs.length} .gguf files`}`, { path: whole }, 'Name a .gguf file, or a folder with config.json');
+    throw new UnreadableCheckpoint(
+      `${whole} has ${ggufs.length === 0 ? 'neither config.json nor a .gguf file' : `${ggufs.length} .gguf files`}`,
+      { path: whole },
+      'Name a .gguf file, or a folder with config.json',
+    );
   }
   const file = names === null ? whole : join(whole, ggufs[0]!);
   const { source, config } = await openGguf(file);
@@ -91,7 +100,10 @@ async function openGgufFile(path: string): Promise<Checkpoint> {
 }
 
 async function openFolder(folder: string, names: string[]): Promise<Checkpoint> {
-  const { source, config, layout, tokenizer, weightFiles } = await openHuggingFaceFolder(folder, names);
+  const { source, config, layout, tokenizer, weightFiles } = await openHuggingFaceFolder(
+    folder,
+    names,
+  );
   try {
     checkConfig(folder, config);
     const tensors = new CanonicalTensors(folder, config, source, layout);
@@ -116,8 +128,17 @@ export const WIDTH_MAX = 1_000_000;
 
 /** Numbers that cannot be those of a model are refused before anything is made of their size. */
 function checkConfig(path: string, config: ModelConfig): void {
-  const { layers, residualWidth, mlpWidth, heads, keyValueHeads, headWidth, vocabulary, contextMax, rotary } =
-    config;
+  const {
+    layers,
+    residualWidth,
+    mlpWidth,
+    heads,
+    keyValueHeads,
+    headWidth,
+    vocabulary,
+    contextMax,
+    rotary,
+  } = config;
   const faults: string[] = [];
   if (layers > LAYERS_MAX) faults.push(`${layers} layers`);
   const wide = Object.entries({ residualWidth, mlpWidth, vocabulary, queries: heads * headWidth });

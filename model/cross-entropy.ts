@@ -19,7 +19,7 @@ export function crossEntropy(
   const apply = tf.customGrad((x, save) => {
     const normed = x as tf.Tensor2D;
     const product_NV = tf.matMul<tf.Tensor2D>(normed, head_VD, false, true);
-    const logits_NV = bias_V === null ? product_NV : (tf.add<tf.Tensor2D>(product_NV, bias_V));
+    const logits_NV = bias_V === null ? product_NV : tf.add<tf.Tensor2D>(product_NV, bias_V);
     const peak = tf.max(logits_NV, 1, true);
     const exps = tf.exp(tf.sub(logits_NV, peak));
     const total = tf.sum(exps, 1, true);
@@ -27,8 +27,13 @@ export function crossEntropy(
     const probabilities = tf.div(exps, total);
     // <normed, W_target> picks the wanted logit without an [N, V] mask.
     const wantedHead = tf.gather(head_VD, tokens);
-    const wantedLogits: tf.Tensor1D = tf.sum(tf.mul(tf.slice(normed, [0, 0], [wanted.tokens.length, -1]), wantedHead), 1);
-    const picked: tf.Tensor1D[] = [bias_V === null ? wantedLogits : tf.add(wantedLogits, tf.gather(bias_V, tokens))];
+    const wantedLogits: tf.Tensor1D = tf.sum(
+      tf.mul(tf.slice(normed, [0, 0], [wanted.tokens.length, -1]), wantedHead),
+      1,
+    );
+    const picked: tf.Tensor1D[] = [
+      bias_V === null ? wantedLogits : tf.add(wantedLogits, tf.gather(bias_V, tokens)),
+    ];
     if (q !== null) {
       const soft = tf.slice(logits_NV, [wanted.tokens.length, 0]);
       const entropy = tf.sum(tf.mul(q, tf.log(tf.maximum(q, 1e-30))), 1);
@@ -40,8 +45,11 @@ export function crossEntropy(
       value: loss,
       gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
         const [p, wantedRows] = saved as [tf.Tensor2D, tf.Tensor2D];
-        const push: tf.Tensor2D[] = [tf.sub(tf.matMul(tf.slice(p, [0, 0], [wanted.tokens.length, -1]), head_VD), wantedRows)];
-        if (q !== null) push.push(tf.matMul(tf.sub(tf.slice(p, [wanted.tokens.length, 0]), q), head_VD));
+        const push: tf.Tensor2D[] = [
+          tf.sub(tf.matMul(tf.slice(p, [0, 0], [wanted.tokens.length, -1]), head_VD), wantedRows),
+        ];
+        if (q !== null)
+          push.push(tf.matMul(tf.sub(tf.slice(p, [wanted.tokens.length, 0]), q), head_VD));
         return tf.mul(tf.reshape(dy, [-1, 1]), tf.concat(push));
       },
     };

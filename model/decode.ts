@@ -28,23 +28,38 @@ export interface Prefilled {
 }
 
 /** Continues each prompt by at most `tokensMax` tokens; returns the new tokens only, the stopping one included. */
-export async function decode(model: Transformer, prompts: readonly (readonly number[])[], options: DecodeOptions): Promise<number[][]> {
+export async function decode(
+  model: Transformer,
+  prompts: readonly (readonly number[])[],
+  options: DecodeOptions,
+): Promise<number[][]> {
   if (options.tokensMax === 0 || prompts.length === 0) return prompts.map(() => []);
   return decodeFrom(model, prefill(model, prompts, options.hook ?? null), options);
 }
 
 /** Reads the prompts in one pass. */
-export function prefill(model: Transformer, prompts: readonly (readonly number[])[], hook: DownHook | null): Prefilled {
+export function prefill(
+  model: Transformer,
+  prompts: readonly (readonly number[])[],
+  hook: DownHook | null,
+): Prefilled {
   const rows = layOutRows(prompts);
   const embedded = model.embed(rows);
   const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { hook, keep: true });
-  const logits = model.logits(ran.hidden, prompts.map((_, b) => lastRow(rows, b)));
+  const logits = model.logits(
+    ran.hidden,
+    prompts.map((_, b) => lastRow(rows, b)),
+  );
   tf.dispose([embedded, ran.hidden]);
   return { past: ran.kept!, logits, lengths: prompts.map((prompt) => prompt.length) };
 }
 
 /** Decodes on; takes (and frees) what was prefilled. */
-export async function decodeFrom(model: Transformer, start: Prefilled, options: DecodeOptions): Promise<number[][]> {
+export async function decodeFrom(
+  model: Transformer,
+  start: Prefilled,
+  options: DecodeOptions,
+): Promise<number[][]> {
   const answers: number[][] = start.lengths.map(() => []);
   let live = start.lengths.map((_, i) => i);
   let { past, logits } = start;
@@ -69,7 +84,12 @@ export async function decodeFrom(model: Transformer, start: Prefilled, options: 
         live.map((sequence) => start.lengths[sequence]! + step),
       );
       const embedded = model.embed(rows);
-      const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { past, hook: options.hook, keep: true });
+      const ran = model.run(
+        embedded,
+        rows,
+        { from: 0, to: model.config.layers },
+        { past, hook: options.hook, keep: true },
+      );
       tf.dispose([embedded, logits]);
       disposePast(past);
       past = ran.kept!;
@@ -88,7 +108,11 @@ export function readPast(
   model: Transformer,
   sequences: readonly (readonly number[])[],
   range: BlockRange,
-  { past = null, hook = null, startAt }: { past?: AttentionPast | null; hook?: DownHook | null; startAt?: readonly number[] } = {},
+  {
+    past = null,
+    hook = null,
+    startAt,
+  }: { past?: AttentionPast | null; hook?: DownHook | null; startAt?: readonly number[] } = {},
 ): AttentionPast | null {
   if (sequences.every((sequence) => sequence.length === 0)) return null;
   const rows = layOutRows(sequences, startAt);
@@ -99,7 +123,11 @@ export function readPast(
 }
 
 /** The past of some sequences, in that order, an index may come twice. The caller owns the result and keeps `past`. */
-export function gatherPast(past: AttentionPast, sequences: readonly number[], blocks?: { from: number; to: number }): AttentionPast {
+export function gatherPast(
+  past: AttentionPast,
+  sequences: readonly number[],
+  blocks?: { from: number; to: number },
+): AttentionPast {
   const index = tf.tensor1d(Int32Array.from(sequences), 'int32');
   const kept: AttentionPast['blocks'] = new Map();
   for (const [layer, { key, value }] of past.blocks) {
@@ -136,7 +164,11 @@ function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
   tf.dispose(top);
   const random = options.random ?? Math.random;
   return Array.from({ length: B }, (_, b) => {
-    const picked = sampleDescending(probabilities.subarray(b * C, (b + 1) * C) as Float32Array, options.topP ?? 1, random());
+    const picked = sampleDescending(
+      probabilities.subarray(b * C, (b + 1) * C) as Float32Array,
+      options.topP ?? 1,
+      random(),
+    );
     return tokens[b * C + picked]!;
   });
 }

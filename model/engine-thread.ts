@@ -8,11 +8,14 @@ import type { EngineCall, EngineReply, ThrownInThread } from './thread-engine.ts
 const TELLS_NEWS: ReadonlySet<string> = new Set(['computeTargets', 'generate']);
 
 const port = parentPort;
-if (port === null) throw new Error('this file runs in a worker thread, started by thread-engine.ts');
+if (port === null)
+  throw new Error('this file runs in a worker thread, started by thread-engine.ts');
 const say = (reply: EngineReply): void => port.postMessage(reply);
 
 try {
-  const engine = await LocalEngine.open(workerData as EngineOptions, (step, share) => say({ kind: 'loading', step, share }));
+  const engine = await LocalEngine.open(workerData as EngineOptions, (step, share) =>
+    say({ kind: 'loading', step, share }),
+  );
   port.on('message', (call: EngineCall) => {
     const news = (given: unknown) => say({ kind: 'news', id: call.id, news: given });
     const method = engine[call.method].bind(engine) as (...given: unknown[]) => Promise<unknown>;
@@ -28,7 +31,12 @@ try {
 }
 
 function thrown(error: unknown): ThrownInThread {
-  if (!(error instanceof Error)) return { name: 'Error', message: String(error), stack: undefined, facts: {} };
-  const facts = Object.fromEntries(Object.entries(error).filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value)));
+  if (!(error instanceof Error))
+    return { name: 'Error', message: String(error), stack: undefined, facts: {} };
+  const facts = Object.fromEntries(
+    Object.entries(error).filter(([, value]) =>
+      ['string', 'number', 'boolean'].includes(typeof value),
+    ),
+  );
   return { name: error.name, message: error.message, stack: error.stack, facts };
 }

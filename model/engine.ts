@@ -22,18 +22,40 @@ export interface Engine {
   /** Builds the hook of these pairs and keeps it under the name. */
   holdHook(hookId: string, pairs: PairSet): Promise<HookReport>;
   /** Targets z [n, D] at the last edited block, each correction by itself on top of the hook. */
-  computeTargets(hookId: string | null, requests: EditRequest[], progress?: (progress: TargetProgress) => void): Promise<ComputedTargets>;
+  computeTargets(
+    hookId: string | null,
+    requests: EditRequest[],
+    progress?: (progress: TargetProgress) => void,
+  ): Promise<ComputedTargets>;
   /** The pairs that make the hook answer with the targets; `targets.ids` names the rows of `requests` used. */
-  deriveUpdate(hookId: string | null, requests: EditRequest[], targets: Targets): Promise<DerivedUpdate>;
+  deriveUpdate(
+    hookId: string | null,
+    requests: EditRequest[],
+    targets: Targets,
+  ): Promise<DerivedUpdate>;
   probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]>;
   /** Perplexity on the canary text, and how often the gates open there. */
   canary(hookId: string | null): Promise<CanaryReading>;
-  generate(hookId: string | null, prompt: string, options: GenerateOptions, onToken?: (token: GeneratedToken) => void): Promise<Generation>;
+  generate(
+    hookId: string | null,
+    prompt: string,
+    options: GenerateOptions,
+    onToken?: (token: GeneratedToken) => void,
+  ): Promise<Generation>;
   close(): Promise<void>;
 }
 
 export interface EngineDescription {
-  model: { name: string; sha256: string; architecture: Architecture; layers: number; residualWidth: number; mlpWidth: number; vocabulary: number; contextMax: number };
+  model: {
+    name: string;
+    sha256: string;
+    architecture: Architecture;
+    layers: number;
+    residualWidth: number;
+    mlpWidth: number;
+    vocabulary: number;
+    contextMax: number;
+  };
   parameters: HyperParameters;
   keyStatistics: { sha256: string; tokens: number; source: string };
   software: { errata: string; tensorflow: string; node: string; device: string };
@@ -153,7 +175,14 @@ export interface Generation {
   promptTokens: number;
   finish: 'length' | 'stop' | 'end';
   /** Gates that opened: the token's position in prompt + answer, its layer, score and threshold, and the correction whose key lies nearest. */
-  opened: { position: number; token: string; layer: number; score: number; threshold: number; nearestRow: number }[];
+  opened: {
+    position: number;
+    token: string;
+    layer: number;
+    score: number;
+    threshold: number;
+    nearestRow: number;
+  }[];
   /** Asked for with `besideBase`. */
   base?: { text: string; finish: 'length' | 'stop' | 'end' };
   /** Asked to explain: tokens that end a corrected subject's name and did not open its gate. Missing where the engine cannot tell. */

@@ -22,22 +22,46 @@ export class FirstSequenceHook implements DownHook {
     return this.#hook.layers;
   }
 
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): tf.Tensor2D {
+  project(
+    layer: number,
+    keys_RF: tf.Tensor2D,
+    base_RD: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): tf.Tensor2D {
     if (this.ended) return base_RD;
     const count = rows.starts[1]!;
     const [firstKeys, firstBase] = [tf.slice(keys_RF, 0, count), tf.slice(base_RD, 0, count)];
-    const first = this.#hook.project(layer, firstKeys, firstBase, this.#firstOf(rows), past === null ? null : firstPast(past));
+    const first = this.#hook.project(
+      layer,
+      firstKeys,
+      firstBase,
+      this.#firstOf(rows),
+      past === null ? null : firstPast(past),
+    );
     if (first === firstBase) return base_RD;
     return count === rows.count ? first : tf.concat([first, tf.slice(base_RD, count)], 0);
   }
 
   #firstOf(rows: TokenRows): TokenRows {
-    if (this.#pass?.rows !== rows) this.#pass = { rows, first: layOutRows([Array.from(rows.tokens.subarray(0, rows.starts[1]))], [rows.positions[0]!]) };
+    if (this.#pass?.rows !== rows)
+      this.#pass = {
+        rows,
+        first: layOutRows(
+          [Array.from(rows.tokens.subarray(0, rows.starts[1]))],
+          [rows.positions[0]!],
+        ),
+      };
     return this.#pass.first;
   }
 }
 
 /** A hook asks what was read, not what the blocks kept of it. */
 function firstPast({ length, valid, tokens }: AttentionPast): AttentionPast {
-  return { length, valid: valid.subarray(0, length), tokens: tokens.subarray(0, length), blocks: new Map() };
+  return {
+    length,
+    valid: valid.subarray(0, length),
+    tokens: tokens.subarray(0, length),
+    blocks: new Map(),
+  };
 }

@@ -16,7 +16,9 @@ export interface Matrix64 {
 export class NotPositiveDefinite extends Error {
   override readonly name = 'NotPositiveDefinite';
   constructor(readonly facts: { size: number }) {
-    super(`a ${facts.size} x ${facts.size} matrix is not positive definite; a larger ridge makes it so`);
+    super(
+      `a ${facts.size} x ${facts.size} matrix is not positive definite; a larger ridge makes it so`,
+    );
   }
 }
 
@@ -41,7 +43,8 @@ export function scope64<T>(work: () => T): T {
 
 /** Takes matrices out of every scope that is open: they live until `free64`. */
 export function keep64(...matrices: Matrix64[]): void {
-  for (const matrix of matrices) for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
+  for (const matrix of matrices)
+    for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
 }
 
 /** Frees matrices that outlived their scope. */
@@ -66,7 +69,10 @@ export function upload64(values: Float64Array, rows: number, columns: number): M
   const low = new Float32Array(values.length);
   for (let i = 0; i < values.length; i++) low[i] = values[i]! - high[i]!;
   return scope64(() => {
-    const [highTensor, lowTensor] = [tf.tensor2d(high, [rows, columns]), tf.tensor2d(low, [rows, columns])];
+    const [highTensor, lowTensor] = [
+      tf.tensor2d(high, [rows, columns]),
+      tf.tensor2d(low, [rows, columns]),
+    ];
     const sum = add64(widen64(highTensor), widen64(lowTensor));
     tf.dispose([highTensor, lowTensor]);
     return sum;
@@ -85,7 +91,12 @@ export function download64(x: Matrix64): Float64Array {
 }
 
 /** op(a) op(b), op the transpose where asked. */
-export function multiply64(a: Matrix64, b: Matrix64, transposeA = false, transposeB = false): Matrix64 {
+export function multiply64(
+  a: Matrix64,
+  b: Matrix64,
+  transposeA = false,
+  transposeB = false,
+): Matrix64 {
   const attributes = [
     { name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 },
     { name: 'transpose_a', type: TF_ATTR.bool, value: transposeA },
@@ -160,7 +171,11 @@ export function solveLower64(lower: Matrix64, b: Matrix64, adjoint = false): Mat
     { name: 'lower', type: TF_ATTR.bool, value: true },
     { name: 'adjoint', type: TF_ATTR.bool, value: adjoint },
   ];
-  return made(raw.execute('MatrixTriangularSolve', attributes, [lower.id, b.id], 1)[0]!, lower.rows, b.columns);
+  return made(
+    raw.execute('MatrixTriangularSolve', attributes, [lower.id, b.id], 1)[0]!,
+    lower.rows,
+    b.columns,
+  );
 }
 
 /** X with L L^T X = b. */

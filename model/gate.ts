@@ -22,18 +22,30 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../schemas/editing.ts';
 import type { LayerHook } from './hook.ts';
 import { jointChange, leverageOf } from './joint-map.ts';
-import { BLOCK_PAIRS, COUPLES_TOGETHER_MAX, type KnownText, type PairBlock } from './pair-blocks.ts';
+import {
+  BLOCK_PAIRS,
+  COUPLES_TOGETHER_MAX,
+  type KnownText,
+  type PairBlock,
+} from './pair-blocks.ts';
 import { keyEnergy } from './prior.ts';
 import type { TokenRows } from './token-rows.ts';
 
 /** Scores [R] of keys [R, F]. `rows` is needed by `sequence` alone. */
-export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows | null): Float32Array {
+export function scoreKeys(
+  gate: GateParameters,
+  block: LayerHook,
+  keys_RF: tf.Tensor2D,
+  rows: TokenRows | null,
+): Float32Array {
   const { kind } = gate;
   switch (kind) {
     case 'scope':
     case 'leverage':
     case 'key':
-      return tf.tidy(() => relativeScores(gate, block, keys_RF, keyEnergy(keys_RF, block.prior.prior_FF), null));
+      return tf.tidy(() =>
+        relativeScores(gate, block, keys_RF, keyEnergy(keys_RF, block.prior.prior_FF), null),
+      );
     case 'norm':
       return changeNorm(block, keys_RF);
     case 'sequence': {
@@ -49,11 +61,18 @@ export function scoreKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Te
 
 /** The block's threshold at this version: the gate's floor, or the asked quantile of the score on ordinary text if that is higher. */
 export function thresholdOf(block: LayerHook, gate: GateParameters): number {
-  if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject') return gate.floor;
+  if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject')
+    return gate.floor;
   const { reference_TF, referenceEnergy } = block.prior;
   // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
   const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
-  const scores = scoreKnownKeys({ ...gate, kind }, block, reference_TF, referenceEnergy, 'reference');
+  const scores = scoreKnownKeys(
+    { ...gate, kind },
+    block,
+    reference_TF,
+    referenceEnergy,
+    'reference',
+  );
   return Math.max(gate.floor, quantile(scores, gate.referenceQuantile));
 }
 
@@ -65,17 +84,32 @@ function quantile(values: Float32Array, share: number): number {
  * Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. Where they are all keys of a
  * text that the prior holds, naming it spares what the hooks before found out.
  */
-export function scoreKnownKeys(gate: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, keyEnergies: Float32Array, text: KnownText | null = null): Float32Array {
+export function scoreKnownKeys(
+  gate: GateParameters,
+  block: LayerHook,
+  keys_RF: tf.Tensor2D,
+  keyEnergies: Float32Array,
+  text: KnownText | null = null,
+): Float32Array {
   if (gate.kind === 'norm') return changeNorm(block, keys_RF);
-  if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject') throw new Error(`the ${gate.kind} gate does not judge a token alone`);
+  if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject')
+    throw new Error(`the ${gate.kind} gate does not judge a token alone`);
   return tf.tidy(() => relativeScores(gate, block, keys_RF, tf.tensor1d(keyEnergies), text));
 }
 
-function relativeScores({ kind, nearKey }: GateParameters, block: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D, text: KnownText | null): Float32Array {
+function relativeScores(
+  { kind, nearKey }: GateParameters,
+  block: LayerHook,
+  keys_RF: tf.Tensor2D,
+  energy: tf.Tensor1D,
+  text: KnownText | null,
+): Float32Array {
   if (kind === 'leverage') return leverage(block, keys_RF, energy);
   const near = nearness(block, keys_RF, energy, text);
   if (kind !== 'scope') return near;
-  return leverage(block, keys_RF, energy).map((explained, row) => Math.max(explained, (near[row]! * block.threshold) / nearKey));
+  return leverage(block, keys_RF, energy).map((explained, row) =>
+    Math.max(explained, (near[row]! * block.threshold) / nearKey),
+  );
 }
 
 function leverage({ map }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
@@ -84,12 +118,23 @@ function leverage({ map }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D)
 }
 
 /** Largest whitened cosine to a corrected key, [R]. */
-function nearness({ pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Tensor1D, text: KnownText | null): Float32Array {
+function nearness(
+  { pairBlocks }: LayerHook,
+  keys_RF: tf.Tensor2D,
+  energy: tf.Tensor1D,
+  text: KnownText | null,
+): Float32Array {
   const near = new Float32Array(keys_RF.shape[0]).fill(Number.NEGATIVE_INFINITY);
   for (const pairs of pairBlocks) {
     let of = text === null ? undefined : pairs.near[text];
     if (of === undefined) {
-      of = tf.tidy(() => tf.divNoNan(tf.max(scaledAffinity(pairs, keys_RF), 1), tf.sqrt(energy)).dataSync().slice() as Float32Array);
+      of = tf.tidy(
+        () =>
+          tf
+            .divNoNan(tf.max(scaledAffinity(pairs, keys_RF), 1), tf.sqrt(energy))
+            .dataSync()
+            .slice() as Float32Array,
+      );
       if (text !== null) pairs.near[text] = of;
     }
     for (let row = 0; row < near.length; row++) near[row] = Math.max(near[row]!, of[row]!);
@@ -98,13 +143,23 @@ function nearness({ pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, energy: tf.Te
 }
 
 /** k^T P0 k_i / |k_i|, |k_i| whitened, of keys [R, F] and the block's pairs: [R, B]; 0 for a pair whose key is zero, which is like no other. */
-export function scaledAffinity({ affinity_BF, energy }: PairBlock, keys_RF: tf.Tensor2D): tf.Tensor2D {
+export function scaledAffinity(
+  { affinity_BF, energy }: PairBlock,
+  keys_RF: tf.Tensor2D,
+): tf.Tensor2D {
   const scale = energy.map((one) => (one > 0 ? 1 / Math.sqrt(one) : 0));
-  return tf.mul(tf.matMul(keys_RF, affinity_BF, false, true), tf.tensor2d(scale, [1, scale.length]));
+  return tf.mul(
+    tf.matMul(keys_RF, affinity_BF, false, true),
+    tf.tensor2d(scale, [1, scale.length]),
+  );
 }
 
 /** Cosine, whitened by P0, between the key in a row and that of a pair, of each couple. */
-export function whitenedCosines({ prior, pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, couples: readonly { row: number; pair: number }[]): Float32Array {
+export function whitenedCosines(
+  { prior, pairBlocks }: LayerHook,
+  keys_RF: tf.Tensor2D,
+  couples: readonly { row: number; pair: number }[],
+): Float32Array {
   const cosines = new Float32Array(couples.length);
   const rows = [...new Set(couples.map(({ row }) => row))];
   const place = new Map(rows.map((row, i) => [row, i]));
@@ -112,13 +167,29 @@ export function whitenedCosines({ prior, pairBlocks }: LayerHook, keys_RF: tf.Te
     const keys = tf.gather(keys_RF, tf.tensor1d(rows, 'int32'));
     const energies = keyEnergy(keys, prior.prior_FF).dataSync();
     pairBlocks.forEach(({ affinity_BF, energy }, b) => {
-      const ofBlock = couples.map((_, c) => c).filter((c) => Math.floor(couples[c]!.pair / BLOCK_PAIRS) === b);
+      const ofBlock = couples
+        .map((_, c) => c)
+        .filter((c) => Math.floor(couples[c]!.pair / BLOCK_PAIRS) === b);
       for (let from = 0; from < ofBlock.length; from += COUPLES_TOGETHER_MAX) {
         const mine = ofBlock.slice(from, from + COUPLES_TOGETHER_MAX);
         const within = mine.map((c) => couples[c]!.pair - b * BLOCK_PAIRS);
         const products = tf.tidy(() => {
           const affinity = tf.gather(affinity_BF, tf.tensor1d(within, 'int32'));
-          return tf.sum(tf.mul(tf.gather(keys, tf.tensor1d(mine.map((c) => place.get(couples[c]!.row)!), 'int32')), affinity), 1).dataSync();
+          return tf
+            .sum(
+              tf.mul(
+                tf.gather(
+                  keys,
+                  tf.tensor1d(
+                    mine.map((c) => place.get(couples[c]!.row)!),
+                    'int32',
+                  ),
+                ),
+                affinity,
+              ),
+              1,
+            )
+            .dataSync();
         });
         mine.forEach((c, i) => {
           const scale = Math.sqrt(energies[place.get(couples[c]!.row)!]! * energy[within[i]!]!);
@@ -132,7 +203,9 @@ export function whitenedCosines({ prior, pairBlocks }: LayerHook, keys_RF: tf.Te
 
 function changeNorm({ map }: LayerHook, keys_RF: tf.Tensor2D): Float32Array {
   if (map.kind !== 'joint') throw new Error('the size of a change is that of the joint map');
-  return tf.tidy(() => tf.norm(jointChange(map, keys_RF), 'euclidean', 1).dataSync().slice() as Float32Array);
+  return tf.tidy(
+    () => tf.norm(jointChange(map, keys_RF), 'euclidean', 1).dataSync().slice() as Float32Array,
+  );
 }
 
 /** Standardised inside each sequence; one whose values do not differ, or that is one token long, scores 0 (the reference divides 0 by 0). */

@@ -10,7 +10,14 @@ import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import type { Matrix64 } from './float64.ts';
 import { add64, free64, keep64, multiply64, scope64 } from './float64.ts';
-import { BLOCK_PAIRS, blockRows, matrix64, pairBlock, type PairBlock, type PairRows } from './pair-blocks.ts';
+import {
+  BLOCK_PAIRS,
+  blockRows,
+  matrix64,
+  pairBlock,
+  type PairBlock,
+  type PairRows,
+} from './pair-blocks.ts';
 import type { Prior } from './prior.ts';
 import { SubjectMemory } from './subject-map.ts';
 
@@ -48,8 +55,11 @@ export class LayerMemory {
   /** The blocks of these rows; the caller owns them (`disposeBlocks`). */
   blocksOf(rows: PairRows): PairBlock[] {
     const whole = this.#recall(rows);
-    for (let b = this.#blocks.length; b < whole; b++) this.#blocks.push(pairBlock(this.prior, blockRows(rows, b)));
-    const shared = this.#blocks.slice(0, whole).map((block) => ({ ...block, affinity_BF: tf.clone(block.affinity_BF) }));
+    for (let b = this.#blocks.length; b < whole; b++)
+      this.#blocks.push(pairBlock(this.prior, blockRows(rows, b)));
+    const shared = this.#blocks
+      .slice(0, whole)
+      .map((block) => ({ ...block, affinity_BF: tf.clone(block.affinity_BF) }));
     const rest = blockRows(rows, whole);
     return rest.count === 0 ? shared : [...shared, pairBlock(this.prior, rest)];
   }
@@ -59,7 +69,8 @@ export class LayerMemory {
     const whole = this.#recall(rows);
     // What is kept reaches further than these rows where an older version is built: its sums are made from nothing.
     const isOlder = this.#moments !== null && this.#moments.blocks > whole;
-    let sums = this.#moments !== null && !isOlder ? this.#moments : { ...this.#nothing(), blocks: 0 };
+    let sums =
+      this.#moments !== null && !isOlder ? this.#moments : { ...this.#nothing(), blocks: 0 };
     try {
       while (sums.blocks < whole) {
         const next = { ...added(sums, blockRows(rows, sums.blocks)), blocks: sums.blocks + 1 };
@@ -94,7 +105,10 @@ export class LayerMemory {
 
   #nothing(): Moments {
     const { lower, residualWidth } = this.prior;
-    const nothing = scope64(() => ({ keys: multiply64(lower, lower, false, true), cross: zeros64(lower.rows, residualWidth) }));
+    const nothing = scope64(() => ({
+      keys: multiply64(lower, lower, false, true),
+      cross: zeros64(lower.rows, residualWidth),
+    }));
     keep64(nothing.keys, nothing.cross);
     return nothing;
   }
@@ -105,7 +119,11 @@ export class LayerMemory {
     let digest = '';
     for (let b = 0; b < whole; b++) {
       const { keys, changes } = blockRows(rows, b);
-      digest = createHash('sha256').update(digest).update(bytesOf(keys)).update(bytesOf(changes)).digest('hex');
+      digest = createHash('sha256')
+        .update(digest)
+        .update(bytesOf(keys))
+        .update(bytesOf(changes))
+        .digest('hex');
       if (this.#digests[b] === digest) continue;
       this.#forget(b);
       this.#digests.push(digest);
@@ -118,7 +136,10 @@ export class LayerMemory {
 function added({ keys, cross }: Moments, rows: PairRows): Moments {
   return scope64(() => {
     const [K, U] = [matrix64(rows.keys, rows.count), matrix64(rows.changes, rows.count)];
-    return { keys: add64(keys, multiply64(K, K, true, false)), cross: add64(cross, multiply64(K, U, true, false)) };
+    return {
+      keys: add64(keys, multiply64(K, K, true, false)),
+      cross: add64(cross, multiply64(K, U, true, false)),
+    };
   });
 }
 

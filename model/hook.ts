@@ -46,9 +46,13 @@ export class Hook implements DownHook {
   readonly layers: ReadonlySet<number>;
   readonly report: HookReport;
   /** Told of every row on which a gate opens; `nearest` tells the pair nearest to each of them. */
-  observer: ((layer: number, opened: Uint8Array, scores: Float32Array, nearest: () => Int32Array) => void) | null = null;
+  observer:
+    | ((layer: number, opened: Uint8Array, scores: Float32Array, nearest: () => Int32Array) => void)
+    | null = null;
   /** Told of rows that end a corrected subject's name and whose gate stayed shut, by the gate that asks for names: how near it was. */
-  shutObserver: ((layer: number, shut: readonly { row: number; score: number; nearest: number }[]) => void) | null = null;
+  shutObserver:
+    | ((layer: number, shut: readonly { row: number; score: number; nearest: number }[]) => void)
+    | null = null;
   /** What the lowest block said of the tokens in hand. */
   private decided: Decision | null = null;
 
@@ -64,22 +68,38 @@ export class Hook implements DownHook {
     this.layers = new Set(blocks.keys());
     this.report = {
       corrections: pairs.count,
-      layers: [...blocks.values()].map(({ prior, editNorm, threshold }) => ({ layer: prior.layer, editNorm, threshold })),
+      layers: [...blocks.values()].map(({ prior, editNorm, threshold }) => ({
+        layer: prior.layer,
+        editNorm,
+        threshold,
+      })),
     };
     const views = pairs.keyWidth / this.deciding()[0]!.prior.lower.rows;
     this.names = new SubjectNames(pairs.subjects, pairs.spellings);
-    this.rowsOf = rowsBySubject(pairs.subjects.flatMap((subject) => new Array<string>(views).fill(subject)));
+    this.rowsOf = rowsBySubject(
+      pairs.subjects.flatMap((subject) => new Array<string>(views).fill(subject)),
+    );
   }
 
   /** Computes the hook of a set of one or more pairs; the caller owns it. With a memory it costs what is new in the set. Throws NotPositiveDefinite on pairs that are not finite. */
-  static build(pairs: PairSet, priors: ReadonlyMap<number, Prior>, gate: GateParameters, memory?: HookMemory): Hook {
+  static build(
+    pairs: PairSet,
+    priors: ReadonlyMap<number, Prior>,
+    gate: GateParameters,
+    memory?: HookMemory,
+  ): Hook {
     const own = memory ?? new HookMemory();
     const blocks = new Map<number, LayerHook>();
     try {
       pairs.layers.forEach((layer, i) => {
         const prior = priors.get(layer);
-        if (prior === undefined) throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
-        const { changes, smallest } = takeReaches(pairs.changes[i]!, pairs.count, prior.residualWidth);
+        if (prior === undefined)
+          throw new Error(`the hook edits block ${layer}, which these parameters do not edit`);
+        const { changes, smallest } = takeReaches(
+          pairs.changes[i]!,
+          pairs.count,
+          prior.residualWidth,
+        );
         const subjects = subjectsOfPairs(gate, pairs.subjects, pairs.keyWidth / prior.lower.rows);
         const block = buildLayer(prior, { keys: pairs.keys[i]!, changes, subjects }, own);
         blocks.set(layer, block);
@@ -105,32 +125,69 @@ export class Hook implements DownHook {
     disposeLayers(this.blocks.values());
   }
 
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): tf.Tensor2D {
+  project(
+    layer: number,
+    keys_RF: tf.Tensor2D,
+    base_RD: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
     const { opened, scores, nearest } = this.decide(block, keys_RF, rows, past);
     if (!opened.includes(1)) return base_RD;
     const open = openedOf(opened);
     const pairs = nearest === null ? null : open.map((row) => nearest[row]!);
-    this.observer?.(layer, opened, scores, () => pairs ?? tf.tidy(() => nearestPairs(block, tf.gather(keys_RF, tf.tensor1d(open, 'int32')))));
-    const subjects = block.map.kind === 'joint' ? [] : Array.from(pairs!, (pair) => (block.map as SubjectMap).subjects[pair]!);
-    return openRows(base_RD, opened, (indices) => changeOf(block, tf.gather(keys_RF, indices), subjects));
+    this.observer?.(
+      layer,
+      opened,
+      scores,
+      () =>
+        pairs ?? tf.tidy(() => nearestPairs(block, tf.gather(keys_RF, tf.tensor1d(open, 'int32')))),
+    );
+    const subjects =
+      block.map.kind === 'joint'
+        ? []
+        : Array.from(pairs!, (pair) => (block.map as SubjectMap).subjects[pair]!);
+    return openRows(base_RD, opened, (indices) =>
+      changeOf(block, tf.gather(keys_RF, indices), subjects),
+    );
   }
 
-  private decide(block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): Decision {
+  private decide(
+    block: LayerHook,
+    keys_RF: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): Decision {
     const first = this.deciding()[0]!;
     if (this.gate.kind === 'subject' && block !== first) {
-      if (this.decided?.rows !== rows) throw new Error(`block ${block.prior.layer} follows the gate of block ${first.prior.layer}, which has not seen these tokens`);
+      if (this.decided?.rows !== rows)
+        throw new Error(
+          `block ${block.prior.layer} follows the gate of block ${first.prior.layer}, which has not seen these tokens`,
+        );
       return this.decided;
     }
-    const scored = this.gate.kind === 'subject' ? this.scoreNamings(block, keys_RF, rows, past) : { scores: scoreKeys(this.gate, block, keys_RF, rows), nearest: null };
+    const scored =
+      this.gate.kind === 'subject'
+        ? this.scoreNamings(block, keys_RF, rows, past)
+        : { scores: scoreKeys(this.gate, block, keys_RF, rows), nearest: null };
     const opened = new Uint8Array(rows.count);
     for (let row = 0; row < rows.count; row++) {
       // The first position is the attention sink, the same key under every prompt: never in scope.
       if (scored.scores[row]! >= block.threshold && rows.positions[row] !== 0) opened[row] = 1;
     }
     if (this.shutObserver !== null && scored.nearest !== null) {
-      const shut = Array.from(opened.keys()).filter((row) => opened[row] === 0 && rows.positions[row] !== 0 && scored.scores[row]! > Number.NEGATIVE_INFINITY);
-      if (shut.length > 0) this.shutObserver(block.prior.layer, shut.map((row) => ({ row, score: scored.scores[row]!, nearest: scored.nearest[row]! })));
+      const shut = Array.from(opened.keys()).filter(
+        (row) =>
+          opened[row] === 0 &&
+          rows.positions[row] !== 0 &&
+          scored.scores[row]! > Number.NEGATIVE_INFINITY,
+      );
+      if (shut.length > 0)
+        this.shutObserver(
+          block.prior.layer,
+          shut.map((row) => ({ row, score: scored.scores[row]!, nearest: scored.nearest[row]! })),
+        );
     }
     this.decided = { rows, opened, ...scored };
     return this.decided;
@@ -140,14 +197,27 @@ export class Hook implements DownHook {
   sequencesNaming(sequences: readonly (readonly number[])[]): number[] {
     const rows = layOutRows(sequences);
     const namings = this.names.in(rows, null);
-    return sequences.map((_, b) => b).filter((b) => namings.some(({ row }) => row >= rows.starts[b]! && row < rows.starts[b + 1]!));
+    return sequences
+      .map((_, b) => b)
+      .filter((b) =>
+        namings.some(({ row }) => row >= rows.starts[b]! && row < rows.starts[b + 1]!),
+      );
   }
 
   /** Of rows that end a subject's name the largest cosine to that subject's keys, and to which; -infinity where nobody is named. */
-  private scoreNamings(block: LayerHook, keys_RF: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): { scores: Float32Array; nearest: Int32Array } {
+  private scoreNamings(
+    block: LayerHook,
+    keys_RF: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): { scores: Float32Array; nearest: Int32Array } {
     const scores = new Float32Array(rows.count).fill(Number.NEGATIVE_INFINITY);
     const nearest = new Int32Array(rows.count);
-    const couples = this.names.in(rows, past).flatMap(({ row, subjects }) => subjects.flatMap((subject) => this.rowsOf.get(subject)!.map((pair) => ({ row, pair }))));
+    const couples = this.names
+      .in(rows, past)
+      .flatMap(({ row, subjects }) =>
+        subjects.flatMap((subject) => this.rowsOf.get(subject)!.map((pair) => ({ row, pair }))),
+      );
     if (couples.length === 0) return { scores, nearest };
     whitenedCosines(block, keys_RF, couples).forEach((cosine, c) => {
       const { row, pair } = couples[c]!;
@@ -179,7 +249,11 @@ export function disposeLayers(blocks: Iterable<LayerHook>): void {
 }
 
 /** base + change in the opened rows, base itself, bit for bit, elsewhere. `changeOf` gets the opened rows' indices [O] and gives [O, D]. */
-export function openRows(base_RD: tf.Tensor2D, opened: Uint8Array, changeOf: (open: tf.Tensor1D) => tf.Tensor2D): tf.Tensor2D {
+export function openRows(
+  base_RD: tf.Tensor2D,
+  opened: Uint8Array,
+  changeOf: (open: tf.Tensor1D) => tf.Tensor2D,
+): tf.Tensor2D {
   const indices = openedOf(opened);
   if (indices.length === 0) return base_RD;
   return tf.tidy((): tf.Tensor2D => {
@@ -190,9 +264,14 @@ export function openRows(base_RD: tf.Tensor2D, opened: Uint8Array, changeOf: (op
 }
 
 /** (W_h - W0) k of each key, [R, D], whatever the gate says; with maps by subject, by that of the subject given for each. */
-export function changeOf({ map, pairBlocks }: LayerHook, keys_RF: tf.Tensor2D, subjects: readonly string[] = []): tf.Tensor2D {
+export function changeOf(
+  { map, pairBlocks }: LayerHook,
+  keys_RF: tf.Tensor2D,
+  subjects: readonly string[] = [],
+): tf.Tensor2D {
   if (map.kind === 'joint') return jointChange(map, keys_RF);
-  if (subjects.length !== keys_RF.shape[0]) throw new RangeError(`${subjects.length} subjects for ${keys_RF.shape[0]} keys`);
+  if (subjects.length !== keys_RF.shape[0])
+    throw new RangeError(`${subjects.length} subjects for ${keys_RF.shape[0]} keys`);
   return subjectChange(map, pairBlocks, keys_RF, subjects);
 }
 
@@ -235,8 +314,14 @@ export function buildLayer(prior: Prior, pairs: BlockPairs, memory?: HookMemory)
 }
 
 /** Whose each pair of a set is, where the gate asks for maps by subject: `views` pairs in a row are one correction's. */
-export function subjectsOfPairs({ map }: GateParameters, subjects: readonly string[], views: number): string[] | null {
-  return map === 'joint' ? null : subjects.flatMap((subject) => new Array<string>(views).fill(subject));
+export function subjectsOfPairs(
+  { map }: GateParameters,
+  subjects: readonly string[],
+  views: number,
+): string[] | null {
+  return map === 'joint'
+    ? null
+    : subjects.flatMap((subject) => new Array<string>(views).fill(subject));
 }
 
 function buildOn(memory: LayerMemory, prior: Prior, pairs: BlockPairs): LayerHook {
@@ -245,7 +330,10 @@ function buildOn(memory: LayerMemory, prior: Prior, pairs: BlockPairs): LayerHoo
   const pairBlocks = memory.blocksOf(rows);
   let map: JointMap | SubjectMap | null = null;
   try {
-    map = pairs.subjects === null ? jointMap(prior, rows, memory) : memory.subjects.map(rows, pairs.subjects, pairBlocks);
+    map =
+      pairs.subjects === null
+        ? jointMap(prior, rows, memory)
+        : memory.subjects.map(rows, pairs.subjects, pairBlocks);
     const editNorm = map.norm / prior.weightNorm;
     // A factorisation sees the keys alone; a change that is not finite shows here.
     if (!Number.isFinite(editNorm)) throw new NotPositiveDefinite({ size: rows.count });

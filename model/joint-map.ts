@@ -12,7 +12,16 @@
  * another out, which is why it is not the default (subject-map.ts).
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { add64, cholesky64, identity64, multiply64, narrow32, scope64, solveLower64, transpose64 } from './float64.ts';
+import {
+  add64,
+  cholesky64,
+  identity64,
+  multiply64,
+  narrow32,
+  scope64,
+  solveLower64,
+  transpose64,
+} from './float64.ts';
 import type { LayerMemory } from './hook-memory.ts';
 import { matrix64, type PairRows } from './pair-blocks.ts';
 import type { Prior } from './prior.ts';
@@ -37,20 +46,39 @@ const KERNEL_FORM_SHARE = 0.5;
 export function jointMap(prior: Prior, rows: PairRows, memory: LayerMemory): JointMap {
   const isFew = rows.count <= KERNEL_FORM_SHARE * prior.lower.rows;
   const factors = isFew ? kernelFactors(prior, rows) : momentFactors(rows, memory);
-  return { kind: 'joint', response: isFew ? 'explained' : 'left', ...factors, norm: factorNorm(factors) };
+  return {
+    kind: 'joint',
+    response: isFew ? 'explained' : 'left',
+    ...factors,
+    norm: factorNorm(factors),
+  };
 }
 
 /** (W_h - W0) k of each key, [R, D]. */
-export function jointChange({ whitened_MF, change_MD }: JointMap, keys_RF: tf.Tensor2D): tf.Tensor2D {
-  return tf.tidy(() => tf.matMul<tf.Tensor2D>(tf.matMul(keys_RF, whitened_MF, false, true), change_MD));
+export function jointChange(
+  { whitened_MF, change_MD }: JointMap,
+  keys_RF: tf.Tensor2D,
+): tf.Tensor2D {
+  return tf.tidy(() =>
+    tf.matMul<tf.Tensor2D>(tf.matMul(keys_RF, whitened_MF, false, true), change_MD),
+  );
 }
 
 /** h(k) of each key, whose k^T P0 k are given: [R]. */
-export function leverageOf({ response, whitened_MF }: JointMap, keys_RF: tf.Tensor2D, energy: tf.Tensor1D): Float32Array {
+export function leverageOf(
+  { response, whitened_MF }: JointMap,
+  keys_RF: tf.Tensor2D,
+  energy: tf.Tensor1D,
+): Float32Array {
   return tf.tidy(() => {
-    const share = tf.divNoNan(tf.sum(tf.square(tf.matMul(keys_RF, whitened_MF, false, true)), 1), energy);
+    const share = tf.divNoNan(
+      tf.sum(tf.square(tf.matMul(keys_RF, whitened_MF, false, true)), 1),
+      energy,
+    );
     // A key of zeros has no energy that anything could explain.
-    return (response === 'explained' ? share : tf.where(tf.greater(energy, 0), tf.sub(1, share), 0)).dataSync().slice() as Float32Array;
+    return (response === 'explained' ? share : tf.where(tf.greater(energy, 0), tf.sub(1, share), 0))
+      .dataSync()
+      .slice() as Float32Array;
   });
 }
 
@@ -59,16 +87,24 @@ type Factors = Pick<JointMap, 'whitened_MF' | 'change_MD'>;
 function kernelFactors(prior: Prior, { keys, changes, count }: PairRows): Factors {
   return scope64(() => {
     const white_FN = solveLower64(prior.lower, transpose64(matrix64(keys, count)));
-    const factor = cholesky64(add64(multiply64(white_FN, white_FN, true, false), identity64(count)));
+    const factor = cholesky64(
+      add64(multiply64(white_FN, white_FN, true, false), identity64(count)),
+    );
     const affinity = transpose64(solveLower64(prior.lower, white_FN, true));
-    return { whitened_MF: narrow32(solveLower64(factor, affinity)), change_MD: narrow32(solveLower64(factor, matrix64(changes, count))) };
+    return {
+      whitened_MF: narrow32(solveLower64(factor, affinity)),
+      change_MD: narrow32(solveLower64(factor, matrix64(changes, count))),
+    };
   });
 }
 
 function momentFactors(rows: PairRows, memory: LayerMemory): Factors {
   return memory.withMoments(rows, ({ keys, cross }) => {
     const factor = cholesky64(keys);
-    return { whitened_MF: narrow32(solveLower64(factor, identity64(keys.rows))), change_MD: narrow32(solveLower64(factor, cross)) };
+    return {
+      whitened_MF: narrow32(solveLower64(factor, identity64(keys.rows))),
+      change_MD: narrow32(solveLower64(factor, cross)),
+    };
   });
 }
 

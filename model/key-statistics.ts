@@ -11,7 +11,16 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../schemas/safetensors.ts';
 import type { Matrix64 } from './float64.ts';
-import { add64, download64, free64, multiply64, scale64, scope64, upload64, widen64 } from './float64.ts';
+import {
+  add64,
+  download64,
+  free64,
+  multiply64,
+  scale64,
+  scope64,
+  upload64,
+  widen64,
+} from './float64.ts';
 import { ordinaryText, type OrdinaryText, type TextOptions } from './ordinary-text.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { layOutRows } from './token-rows.ts';
@@ -51,7 +60,11 @@ const PASS_TOKENS = 1_024;
  * so that a first start and a later one work with the same numbers. Throws RangeError when the text file or the model's
  * context is too short.
  */
-export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, options: StatisticsOptions): Promise<KeyStatistics> {
+export async function keyStatistics(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  options: StatisticsOptions,
+): Promise<KeyStatistics> {
   const text = await ordinaryText(model, tokenizer, options);
   const statistics: KeyStatistics = {
     moments: new Map(),
@@ -65,7 +78,10 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
     reference: text.reference,
     contexts: text.contexts,
   };
-  const fileOf = (layer: number): string | null => (options.folder === null ? null : path.join(options.folder, `keys-${text.identity}-${layer}.safetensors`));
+  const fileOf = (layer: number): string | null =>
+    options.folder === null
+      ? null
+      : path.join(options.folder, `keys-${text.identity}-${layer}.safetensors`);
   const identity = createHash('sha256').update(text.sha256);
   try {
     const absent: number[] = [];
@@ -87,7 +103,10 @@ export async function keyStatistics(model: Transformer, tokenizer: Tokenizer, op
       }
     }
     // In the order asked for, whatever was there already.
-    for (const map of [statistics.moments, statistics.referenceKeys, statistics.canaryKeys] as Map<number, unknown>[]) {
+    for (const map of [statistics.moments, statistics.referenceKeys, statistics.canaryKeys] as Map<
+      number,
+      unknown
+    >[]) {
       for (const layer of options.layers) {
         const value = map.get(layer);
         map.delete(layer);
@@ -114,7 +133,12 @@ function disposeLayer({ moments, referenceKeys, canaryKeys }: LayerKeys, layer: 
   for (const held of [moments, referenceKeys, canaryKeys]) held.delete(layer);
 }
 
-async function takeLayers(model: Transformer, text: OrdinaryText, layers: readonly number[], options: StatisticsOptions): Promise<LayerKeys> {
+async function takeLayers(
+  model: Transformer,
+  text: OrdinaryText,
+  layers: readonly number[],
+  options: StatisticsOptions,
+): Promise<LayerKeys> {
   return {
     moments: await takeMoments(model, text.ordinary, { ...options, layers }),
     referenceKeys: keysInPasses(model, text.reference, layers),
@@ -122,9 +146,15 @@ async function takeLayers(model: Transformer, text: OrdinaryText, layers: readon
   };
 }
 
-async function takeMoments(model: Transformer, sequences: number[][], options: StatisticsOptions): Promise<Map<number, Matrix64>> {
+async function takeMoments(
+  model: Transformer,
+  sequences: number[][],
+  options: StatisticsOptions,
+): Promise<Map<number, Matrix64>> {
   const F = model.config.mlpWidth;
-  const sums = new Map(options.layers.map((layer) => [layer, upload64(new Float64Array(F * F), F, F)]));
+  const sums = new Map(
+    options.layers.map((layer) => [layer, upload64(new Float64Array(F * F), F, F)]),
+  );
   let tokens = 0;
   const perPass = sequencesPerPass(sequences);
   for (let begin = 0; begin < sequences.length; begin += perPass) {
@@ -150,9 +180,15 @@ async function takeMoments(model: Transformer, sequences: number[][], options: S
 }
 
 /** The base model's keys [R, F] of whole sequences at some blocks, their first tokens left out. The caller owns them. */
-export function keysOf(model: Transformer, sequences: readonly (readonly number[])[], layers: readonly number[]): Map<number, tf.Tensor2D> {
+export function keysOf(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  layers: readonly number[],
+): Map<number, tf.Tensor2D> {
   const rows = layOutRows(sequences);
-  const picked = Array.from({ length: rows.count }, (_, row) => row).filter((row) => rows.positions[row] !== 0);
+  const picked = Array.from({ length: rows.count }, (_, row) => row).filter(
+    (row) => rows.positions[row] !== 0,
+  );
   const keys = new Map<number, tf.Tensor2D>();
   const recorder: DownHook = {
     layers: new Set(layers),
@@ -162,7 +198,12 @@ export function keysOf(model: Transformer, sequences: readonly (readonly number[
     },
   };
   const embedded = model.embed(rows);
-  const ran = model.run(embedded, rows, { from: 0, to: Math.max(...layers) + 1 }, { hook: recorder });
+  const ran = model.run(
+    embedded,
+    rows,
+    { from: 0, to: Math.max(...layers) + 1 },
+    { hook: recorder },
+  );
   tf.dispose([embedded, ran.hidden]);
   return keys;
 }
@@ -173,19 +214,31 @@ function sequencesPerPass(sequences: readonly (readonly number[])[]): number {
 }
 
 /** keysOf in passes of bounded size. */
-function keysInPasses(model: Transformer, sequences: readonly (readonly number[])[], layers: readonly number[]): Map<number, tf.Tensor2D> {
+function keysInPasses(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  layers: readonly number[],
+): Map<number, tf.Tensor2D> {
   const parts: Map<number, tf.Tensor2D>[] = [];
   const perPass = sequencesPerPass(sequences);
-  for (let begin = 0; begin < sequences.length; begin += perPass) parts.push(keysOf(model, sequences.slice(begin, begin + perPass), layers));
-  const whole = new Map(layers.map((layer) => [layer, tf.concat(parts.map((part) => part.get(layer)!))]));
+  for (let begin = 0; begin < sequences.length; begin += perPass)
+    parts.push(keysOf(model, sequences.slice(begin, begin + perPass), layers));
+  const whole = new Map(
+    layers.map((layer) => [layer, tf.concat(parts.map((part) => part.get(layer)!))]),
+  );
   tf.dispose(parts.flatMap((part) => [...part.values()]));
   return whole;
 }
 
 function encodeLayer({ moments, referenceKeys, canaryKeys }: LayerKeys, layer: number): Uint8Array {
   const moment = moments.get(layer)!;
-  const tensors = new Map<string, StoredTensor>([['moment', { type: 'F64', shape: [moment.rows, moment.columns], values: download64(moment) }]]);
-  for (const [name, keys] of [['reference', referenceKeys], ['canary', canaryKeys]] as const) {
+  const tensors = new Map<string, StoredTensor>([
+    ['moment', { type: 'F64', shape: [moment.rows, moment.columns], values: download64(moment) }],
+  ]);
+  for (const [name, keys] of [
+    ['reference', referenceKeys],
+    ['canary', canaryKeys],
+  ] as const) {
     const tensor = keys.get(layer)!;
     tensors.set(name, { type: 'F32', shape: tensor.shape, values: tensor.dataSync() });
   }
@@ -193,16 +246,30 @@ function encodeLayer({ moments, referenceKeys, canaryKeys }: LayerKeys, layer: n
 }
 
 /** Puts a block's statistics where they belong, and returns the hash of their bytes. */
-function restoreLayer({ moments, referenceKeys, canaryKeys }: LayerKeys, layer: number, file: string | null, bytes: Uint8Array): string {
+function restoreLayer(
+  { moments, referenceKeys, canaryKeys }: LayerKeys,
+  layer: number,
+  file: string | null,
+  bytes: Uint8Array,
+): string {
   const { tensors } = decoded(file, bytes);
-  const matrix = <Values extends Float32Array | Float64Array>(name: string, type: 'F32' | 'F64'): { values: Values; shape: [number, number] } => {
+  const matrix = <Values extends Float32Array | Float64Array>(
+    name: string,
+    type: 'F32' | 'F64',
+  ): { values: Values; shape: [number, number] } => {
     const stored = tensors.get(name);
-    if (stored?.type !== type || stored.shape.length !== 2) throw damaged(file, `they hold no ${name}`);
+    if (stored?.type !== type || stored.shape.length !== 2)
+      throw damaged(file, `they hold no ${name}`);
     return { values: stored.values as Values, shape: stored.shape as [number, number] };
   };
-  const [moment, reference, canary] = [matrix<Float64Array>('moment', 'F64'), matrix<Float32Array>('reference', 'F32'), matrix<Float32Array>('canary', 'F32')];
+  const [moment, reference, canary] = [
+    matrix<Float64Array>('moment', 'F64'),
+    matrix<Float32Array>('reference', 'F32'),
+    matrix<Float32Array>('canary', 'F32'),
+  ];
   const widths = new Set([...moment.shape, reference.shape[1], canary.shape[1]]);
-  if (widths.size !== 1) throw damaged(file, `they are of several widths: ${[...widths].join(', ')}`);
+  if (widths.size !== 1)
+    throw damaged(file, `they are of several widths: ${[...widths].join(', ')}`);
   moments.set(layer, upload64(moment.values, ...moment.shape));
   referenceKeys.set(layer, tf.tensor2d(reference.values, reference.shape));
   canaryKeys.set(layer, tf.tensor2d(canary.values, canary.shape));
@@ -219,5 +286,8 @@ function decoded(file: string | null, bytes: Uint8Array): ReturnType<typeof deco
 
 /** Not taken anew by themselves: hooks that were made with them would be others. */
 function damaged(file: string | null, why: string, cause?: unknown): Error {
-  return new Error(`the kept key statistics ${file ?? ''} are damaged (${why}); delete the file, and they are taken anew`, { cause });
+  return new Error(
+    `the kept key statistics ${file ?? ''} are damaged (${why}); delete the file, and they are taken anew`,
+    { cause },
+  );
 }

@@ -16,7 +16,11 @@ export interface KeyTrace {
 }
 
 /** Traces of all blocks, on sequences that begin with a front token. */
-export async function keyTraces(model: Transformer, sequences: readonly (readonly number[])[], progress?: (share: number) => void): Promise<KeyTrace[]> {
+export async function keyTraces(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  progress?: (share: number) => void,
+): Promise<KeyTrace[]> {
   const { layers } = model.config;
   const sums = Array.from({ length: layers }, (_, layer) => ({ layer, rest: 0, first: 0 }));
   let tokens = 0;
@@ -27,7 +31,9 @@ export async function keyTraces(model: Transformer, sequences: readonly (readonl
       layers: new Set(sums.keys()),
       project(layer, keys_RF, base_RD) {
         const energies = tf.sum(tf.square(keys_RF), 1).dataSync();
-        energies.forEach((energy, row) => (sums[layer]![rows.positions[row] === 0 ? 'first' : 'rest'] += energy));
+        energies.forEach(
+          (energy, row) => (sums[layer]![rows.positions[row] === 0 ? 'first' : 'rest'] += energy),
+        );
         return base_RD;
       },
     };
@@ -37,17 +43,30 @@ export async function keyTraces(model: Transformer, sequences: readonly (readonl
     progress?.(Math.min(1, (begin + SEQUENCES_PER_PASS) / sequences.length));
     await new Promise(setImmediate);
   }
-  return sums.map(({ layer, rest, first }) => ({ layer, trace: rest / (tokens - sequences.length), traceWithFirst: (rest + first) / tokens }));
+  return sums.map(({ layer, rest, first }) => ({
+    layer,
+    trace: rest / (tokens - sequences.length),
+    traceWithFirst: (rest + first) / tokens,
+  }));
 }
 
 /** Blocks whose keys are far larger than the median of their neighbours', with the first tokens or without. */
 export function massiveLayers(traces: readonly KeyTrace[]): number[] {
   const stands = (of: (trace: KeyTrace) => number): number[] =>
     traces.flatMap((trace, i) => {
-      const neighbours = traces.filter((_, j) => j !== i && Math.abs(j - i) <= NEIGHBOURS_EACH_SIDE).map(of);
-      return neighbours.length > 0 && of(trace) > MASSIVE_FACTOR * median(neighbours) ? [trace.layer] : [];
+      const neighbours = traces
+        .filter((_, j) => j !== i && Math.abs(j - i) <= NEIGHBOURS_EACH_SIDE)
+        .map(of);
+      return neighbours.length > 0 && of(trace) > MASSIVE_FACTOR * median(neighbours)
+        ? [trace.layer]
+        : [];
     });
-  return [...new Set([...stands(({ trace }) => trace), ...stands(({ traceWithFirst }) => traceWithFirst)])].sort((a, b) => a - b);
+  return [
+    ...new Set([
+      ...stands(({ trace }) => trace),
+      ...stands(({ traceWithFirst }) => traceWithFirst),
+    ]),
+  ].sort((a, b) => a - b);
 }
 
 const SEQUENCES_PER_PASS = 8;

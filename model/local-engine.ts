@@ -1,7 +1,12 @@
 /** The engine in this thread: model, key statistics, priors and the hooks held, behind the Engine interface. */
 import { readFileSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
-import type { GateParameters, HyperParameterOverrides, HyperParameters, Refusal } from '../schemas/editing.ts';
+import type {
+  GateParameters,
+  HyperParameterOverrides,
+  HyperParameters,
+  Refusal,
+} from '../schemas/editing.ts';
 import { FirstSequenceHook } from './first-sequence-hook.ts';
 import { scoreKnownKeys } from './gate.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -92,7 +97,9 @@ export class LocalEngine implements Engine {
     const opened: (() => unknown)[] = [() => checkpoint.close()];
     try {
       const parameters = parametersFor(checkpoint.config, options.parameters);
-      const model = await Transformer.load(checkpoint, (share) => progress?.('loading the model', share));
+      const model = await Transformer.load(checkpoint, (share) =>
+        progress?.('loading the model', share),
+      );
       opened.push(() => model.dispose());
       const statistics = await keyStatistics(model, checkpoint.tokenizer, {
         layers: parameters.layers,
@@ -105,10 +112,22 @@ export class LocalEngine implements Engine {
       });
       opened.push(() => disposeStatistics(statistics));
       progress?.('inverting key statistics', 0);
-      const priors = await keptPriors(() => buildPriors(model, statistics, parameters), statistics, parameters, options.statisticsFolder);
+      const priors = await keptPriors(
+        () => buildPriors(model, statistics, parameters),
+        statistics,
+        parameters,
+        options.statisticsFolder,
+      );
       opened.push(() => disposePriors(priors));
       progress?.('inverting key statistics', 1);
-      return new LocalEngine(checkpoint, model, statistics, priors, parameters, options.reaches ?? parameters.gate.kind === 'sequence');
+      return new LocalEngine(
+        checkpoint,
+        model,
+        statistics,
+        priors,
+        parameters,
+        options.reaches ?? parameters.gate.kind === 'sequence',
+      );
     } catch (error) {
       for (const undo of opened.reverse()) await undo();
       throw error;
@@ -129,8 +148,17 @@ export class LocalEngine implements Engine {
         contextMax: config.contextMax,
       },
       parameters: this.parameters,
-      keyStatistics: { sha256: this.statistics.sha256, tokens: this.statistics.tokens, source: this.statistics.source },
-      software: { errata: SOFTWARE_VERSION, tensorflow: tensorflowVersion(), node: process.versions.node, device: deviceSeen() },
+      keyStatistics: {
+        sha256: this.statistics.sha256,
+        tokens: this.statistics.tokens,
+        source: this.statistics.source,
+      },
+      software: {
+        errata: SOFTWARE_VERSION,
+        tensorflow: tensorflowVersion(),
+        node: process.versions.node,
+        device: deviceSeen(),
+      },
     };
   }
 
@@ -140,7 +168,11 @@ export class LocalEngine implements Engine {
   }
 
   /** With another gate than the engine's own, the name must tell so. */
-  holdHook(hookId: string, pairs: PairSet, gate: GateParameters = this.parameters.gate): Promise<HookReport> {
+  holdHook(
+    hookId: string,
+    pairs: PairSet,
+    gate: GateParameters = this.parameters.gate,
+  ): Promise<HookReport> {
     return this.inTurn(async () => {
       const known = this.hooks.get(hookId);
       if (known === undefined) {
@@ -152,11 +184,21 @@ export class LocalEngine implements Engine {
     });
   }
 
-  computeTargets(hookId: string | null, requests: EditRequest[], progress?: (progress: TargetProgress) => void): Promise<ComputedTargets> {
+  computeTargets(
+    hookId: string | null,
+    requests: EditRequest[],
+    progress?: (progress: TargetProgress) => void,
+  ): Promise<ComputedTargets> {
     return this.inTurn(async () => {
       const { edits, refused } = this.read(requests);
       const D = this.model.config.residualWidth;
-      if (edits.length === 0) return { targets: { ids: [], values: new Float32Array(0) }, accepted: [], refused, seconds: {} };
+      if (edits.length === 0)
+        return {
+          targets: { ids: [], values: new Float32Array(0) },
+          accepted: [],
+          refused,
+          seconds: {},
+        };
       const found = await findTargets([...edits, ...this.alongside(requests)], {
         model: this.model,
         tokenizer: this.checkpoint.tokenizer,
@@ -169,34 +211,63 @@ export class LocalEngine implements Engine {
           await breathe();
         },
       });
-      const sound = edits.map((_, i) => i).filter((i) => found.values.subarray(i * D, (i + 1) * D).every(Number.isFinite) && Number.isFinite(found.losses[i]));
+      const sound = edits
+        .map((_, i) => i)
+        .filter(
+          (i) =>
+            found.values.subarray(i * D, (i + 1) * D).every(Number.isFinite) &&
+            Number.isFinite(found.losses[i]),
+        );
       edits.forEach((edit, i) => {
-        if (!sound.includes(i)) refused.push({ id: edit.id, code: 'not-finite', reason: 'the search for its target left the finite numbers', measured: { loss: String(found.losses[i]) } });
+        if (!sound.includes(i))
+          refused.push({
+            id: edit.id,
+            code: 'not-finite',
+            reason: 'the search for its target left the finite numbers',
+            measured: { loss: String(found.losses[i]) },
+          });
       });
       const values = new Float32Array(sound.length * D);
       sound.forEach((i, row) => values.set(found.values.subarray(i * D, (i + 1) * D), row * D));
       return {
         targets: { ids: sound.map((i) => edits[i]!.id), values },
-        accepted: sound.map((i) => ({ id: edits[i]!.id, loss: found.losses[i]!, steps: found.steps[i]! })),
+        accepted: sound.map((i) => ({
+          id: edits[i]!.id,
+          loss: found.losses[i]!,
+          steps: found.steps[i]!,
+        })),
         refused,
         seconds: found.seconds,
       };
     });
   }
 
-  deriveUpdate(hookId: string | null, requests: EditRequest[], targets: Targets): Promise<DerivedUpdate> {
+  deriveUpdate(
+    hookId: string | null,
+    requests: EditRequest[],
+    targets: Targets,
+  ): Promise<DerivedUpdate> {
     return this.inTurn(async () => {
       const byId = new Map(requests.map((request) => [request.id, request]));
-      const { edits, refused } = this.read(targets.ids.map((id) => {
-        const request = byId.get(id);
-        if (request === undefined) throw new Error(`there is a target for ${id}, which was not asked for`);
-        return request;
-      }));
+      const { edits, refused } = this.read(
+        targets.ids.map((id) => {
+          const request = byId.get(id);
+          if (request === undefined)
+            throw new Error(`there is a target for ${id}, which was not asked for`);
+          return request;
+        }),
+      );
       const { mlpWidth: F, residualWidth: D } = this.model.config;
-      if (edits.length === 0) return { ids: [], pairs: emptyPairs(this.parameters.layers, F, D), refused, seconds: {} };
+      if (edits.length === 0)
+        return { ids: [], pairs: emptyPairs(this.parameters.layers, F, D), refused, seconds: {} };
       const rowOf = new Map(targets.ids.map((id, row) => [id, row]));
       const values = new Float32Array(edits.length * D);
-      edits.forEach((edit, i) => values.set(targets.values.subarray(rowOf.get(edit.id)! * D, (rowOf.get(edit.id)! + 1) * D), i * D));
+      edits.forEach((edit, i) =>
+        values.set(
+          targets.values.subarray(rowOf.get(edit.id)! * D, (rowOf.get(edit.id)! + 1) * D),
+          i * D,
+        ),
+      );
       const held = this.held(hookId);
       try {
         const { pairs, seconds } = await derivePairs(edits, values, {
@@ -215,14 +286,26 @@ export class LocalEngine implements Engine {
         return { ids: edits.map((edit) => edit.id), pairs, refused, seconds };
       } catch (error) {
         if (!(error instanceof NotPositiveDefinite)) throw error;
-        const singular = edits.map(({ id }): Refusal => ({ id, code: 'singular-update', reason: error.message, measured: error.facts }));
-        return { ids: [], pairs: emptyPairs(this.parameters.layers, F, D), refused: [...refused, ...singular], seconds: {} };
+        const singular = edits.map(({ id }): Refusal => ({
+          id,
+          code: 'singular-update',
+          reason: error.message,
+          measured: error.facts,
+        }));
+        return {
+          ids: [],
+          pairs: emptyPairs(this.parameters.layers, F, D),
+          refused: [...refused, ...singular],
+          seconds: {},
+        };
       }
     });
   }
 
   probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]> {
-    return this.inTurn(() => probeModel(this.model, this.checkpoint.tokenizer, this.held(hookId).hook, probes, breathe));
+    return this.inTurn(() =>
+      probeModel(this.model, this.checkpoint.tokenizer, this.held(hookId).hook, probes, breathe),
+    );
   }
 
   canary(hookId: string | null): Promise<CanaryReading> {
@@ -231,31 +314,51 @@ export class LocalEngine implements Engine {
       const basePerplexity = perplexityOf(canaryLoss, canary);
       const tokens = canary.reduce((sum, sequence) => sum + sequence.length - 1, 0);
       const { hook } = this.held(hookId);
-      if (hook === null) return { perplexity: basePerplexity, basePerplexity, ratio: 1, tokens, openShare: 0 };
+      if (hook === null)
+        return { perplexity: basePerplexity, basePerplexity, ratio: 1, tokens, openShare: 0 };
       const touched = touchedSequences(hook, canary);
       // A sequence on which no gate opens has the base model's perplexity, bit for bit.
       const losses = [...canaryLoss];
       const opened = new Map<number, number>();
-      hook.observer = (layer, rows) => opened.set(layer, (opened.get(layer) ?? 0) + rows.reduce((sum, open) => sum + open, 0));
+      hook.observer = (layer, rows) =>
+        opened.set(layer, (opened.get(layer) ?? 0) + rows.reduce((sum, open) => sum + open, 0));
       let again: number[];
       try {
-        again = sequenceLosses(this.model, touched.map((b) => canary[b]!), hook);
+        again = sequenceLosses(
+          this.model,
+          touched.map((b) => canary[b]!),
+          hook,
+        );
       } finally {
         hook.observer = null;
       }
       touched.forEach((b, i) => (losses[b] = again[i]!));
       const perplexity = perplexityOf(losses, canary);
-      return { perplexity, basePerplexity, ratio: perplexity / basePerplexity, tokens, openShare: Math.max(0, ...opened.values()) / tokens };
+      return {
+        perplexity,
+        basePerplexity,
+        ratio: perplexity / basePerplexity,
+        tokens,
+        openShare: Math.max(0, ...opened.values()) / tokens,
+      };
     });
   }
 
-  generate(hookId: string | null, prompt: string, options: GenerateOptions, onToken?: (token: GeneratedToken) => void): Promise<Generation> {
+  generate(
+    hookId: string | null,
+    prompt: string,
+    options: GenerateOptions,
+    onToken?: (token: GeneratedToken) => void,
+  ): Promise<Generation> {
     return this.inTurn(async () => {
       const { tokenizer } = this.checkpoint;
       const tokens = promptTokens(tokenizer, prompt);
       if (tokens.length === 0) throw new RangeError('the prompt has no tokens');
       const room = this.model.config.contextMax - tokens.length;
-      if (room < 1) throw new RangeError(`the prompt has ${tokens.length} tokens; the model's context is ${this.model.config.contextMax}`);
+      if (room < 1)
+        throw new RangeError(
+          `the prompt has ${tokens.length} tokens; the model's context is ${this.model.config.contextMax}`,
+        );
       const { hook, pairs } = this.held(hookId);
       const viewsPerCorrection = pairs === null ? 1 : pairs.keyWidth / this.model.config.mlpWidth;
       const opened: Generation['opened'] = [];
@@ -268,25 +371,50 @@ export class LocalEngine implements Engine {
           const nearest = nearestOf();
           open.forEach((row, i) => {
             const at = position + row;
-            opened.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score: scores[row]!, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest[i]! / viewsPerCorrection) });
+            opened.push({
+              position: at,
+              token: tokenizer.tokenText(read[at]!),
+              layer,
+              score: scores[row]!,
+              threshold: hook.blocks.get(layer)!.threshold,
+              nearestRow: Math.floor(nearest[i]! / viewsPerCorrection),
+            });
           });
         };
         if (options.explain === true) {
           hook.shutObserver = (layer, rows) => {
             for (const { row, score, nearest } of rows.slice(0, SHUT_GATES_MAX - shut.length)) {
               const at = position + row;
-              shut.push({ position: at, token: tokenizer.tokenText(read[at]!), layer, score, threshold: hook.blocks.get(layer)!.threshold, nearestRow: Math.floor(nearest / viewsPerCorrection) });
+              shut.push({
+                position: at,
+                token: tokenizer.tokenText(read[at]!),
+                layer,
+                score,
+                threshold: hook.blocks.get(layer)!.threshold,
+                nearestRow: Math.floor(nearest / viewsPerCorrection),
+              });
             }
           };
         }
       }
       const ends = new Set(tokenizer.endTokens);
-      if (options.besideBase === true && (options.temperature !== 0 || (options.stop ?? []).length > 0)) throw new RangeError('the base answers beside a hook by greedy decoding without stops only');
-      const beside = options.besideBase === true && hook !== null ? new FirstSequenceHook(hook) : null;
+      if (
+        options.besideBase === true &&
+        (options.temperature !== 0 || (options.stop ?? []).length > 0)
+      )
+        throw new RangeError(
+          'the base answers beside a hook by greedy decoding without stops only',
+        );
+      const beside =
+        options.besideBase === true && hook !== null ? new FirstSequenceHook(hook) : null;
       let text = '';
       let finish = 'length' as Generation['finish'];
       try {
-        const start = prefill(this.model, beside === null ? [tokens] : [tokens, tokens], beside ?? hook);
+        const start = prefill(
+          this.model,
+          beside === null ? [tokens] : [tokens, tokens],
+          beside ?? hook,
+        );
         position = tokens.length;
         const [answer, baseAnswer] = await decodeFrom(this.model, start, {
           tokensMax: Math.min(options.tokensMax, room),
@@ -319,8 +447,22 @@ export class LocalEngine implements Engine {
         });
         const spoken = answer!.filter((token) => !ends.has(token));
         if (finish !== 'stop') text = tokenizer.decode(spoken);
-        const base = options.besideBase === true ? { base: baseAnswer === undefined ? { text, finish } : saidBy(tokenizer, baseAnswer, ends) } : {};
-        return { text, tokens: spoken, promptTokens: tokens.length, finish, opened, ...base, ...(options.explain === true ? { shut } : {}) };
+        const base =
+          options.besideBase === true
+            ? {
+                base:
+                  baseAnswer === undefined ? { text, finish } : saidBy(tokenizer, baseAnswer, ends),
+              }
+            : {};
+        return {
+          text,
+          tokens: spoken,
+          promptTokens: tokens.length,
+          finish,
+          opened,
+          ...base,
+          ...(options.explain === true ? { shut } : {}),
+        };
       } finally {
         if (hook !== null) hook.observer = hook.shutObserver = null;
       }
@@ -339,16 +481,32 @@ export class LocalEngine implements Engine {
 
   /** The other facts of the requests' subjects, each once; what cannot be read is left out, as it cannot be kept. */
   private alongside(requests: readonly EditRequest[]): EditSequence[] {
-    const facts = requests.flatMap(({ subject, alongside = [] }) => alongside.map(({ prompt, target }) => ({ id: JSON.stringify([subject, prompt]), subject, prompt, target })));
+    const facts = requests.flatMap(({ subject, alongside = [] }) =>
+      alongside.map(({ prompt, target }) => ({
+        id: JSON.stringify([subject, prompt]),
+        subject,
+        prompt,
+        target,
+      })),
+    );
     return this.read([...new Map(facts.map((fact) => [fact.id, fact])).values()]).edits;
   }
 
   private read(requests: readonly EditRequest[]): { edits: EditSequence[]; refused: Refusal[] } {
     const { contextMax } = this.model.config;
-    const inFront = frontTokens(this.checkpoint.tokenizer).length + this.statistics.contexts.reduce((most, context) => Math.max(most, context.length), 0);
-    const limits = { targetTokensMax: this.parameters.targetTokensMax, promptTokensMax: Math.floor(contextMax / 2), togetherTokensMax: contextMax - inFront };
+    const inFront =
+      frontTokens(this.checkpoint.tokenizer).length +
+      this.statistics.contexts.reduce((most, context) => Math.max(most, context.length), 0);
+    const limits = {
+      targetTokensMax: this.parameters.targetTokensMax,
+      promptTokensMax: Math.floor(contextMax / 2),
+      togetherTokensMax: contextMax - inFront,
+    };
     const read = requests.map((request) => readEdit(this.checkpoint.tokenizer, request, limits));
-    return { edits: read.filter((one): one is EditSequence => !isRefusal(one)), refused: read.filter(isRefusal) };
+    return {
+      edits: read.filter((one): one is EditSequence => !isRefusal(one)),
+      refused: read.filter(isRefusal),
+    };
   }
 
   private held(hookId: string | null): { hook: Hook | null; pairs: PairSet | null } {
@@ -368,28 +526,55 @@ export class LocalEngine implements Engine {
 /** Canary sequences on which a gate may open. A block's keys are the base model's as long as no lower gate has opened in the sequence. */
 function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): number[] {
   if (hook.gate.kind === 'subject') return hook.sequencesNaming(sequences);
-  if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence') return sequences.map((_, b) => b);
+  if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence')
+    return sequences.map((_, b) => b);
   const touched = new Set<number>();
   for (const block of hook.deciding()) {
-    const scores = scoreKnownKeys(hook.gate, block, block.prior.canary_TF, block.prior.canaryEnergy, 'canary');
+    const scores = scoreKnownKeys(
+      hook.gate,
+      block,
+      block.prior.canary_TF,
+      block.prior.canaryEnergy,
+      'canary',
+    );
     let row = 0;
     sequences.forEach((sequence, b) => {
-      for (let t = 1; t < sequence.length; t++) if (scores[row++]! >= block.threshold) touched.add(b);
+      for (let t = 1; t < sequence.length; t++)
+        if (scores[row++]! >= block.threshold) touched.add(b);
     });
   }
   return [...touched].sort((a, b) => a - b);
 }
 
 function emptyReport(parameters: HyperParameters): HookReport {
-  return { corrections: 0, layers: parameters.layers.map((layer) => ({ layer, editNorm: 0, threshold: parameters.gate.floor })) };
+  return {
+    corrections: 0,
+    layers: parameters.layers.map((layer) => ({
+      layer,
+      editNorm: 0,
+      threshold: parameters.gate.floor,
+    })),
+  };
 }
 
 function emptyPairs(layers: number[], keyWidth: number, valueWidth: number): PairSet {
-  return { layers, count: 0, subjects: [], spellings: [], keyWidth, valueWidth, keys: layers.map(() => new Float32Array(0)), changes: layers.map(() => new Float32Array(0)) };
+  return {
+    layers,
+    count: 0,
+    subjects: [],
+    spellings: [],
+    keyWidth,
+    valueWidth,
+    keys: layers.map(() => new Float32Array(0)),
+    changes: layers.map(() => new Float32Array(0)),
+  };
 }
 
 function firstStop(text: string, stops: readonly string[]): number {
-  const found = stops.filter((stop) => stop !== '').map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+  const found = stops
+    .filter((stop) => stop !== '')
+    .map((stop) => text.indexOf(stop))
+    .filter((at) => at >= 0);
   return found.length === 0 ? -1 : Math.min(...found);
 }
 
@@ -397,9 +582,20 @@ function breathe(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-const SOFTWARE_VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+const SOFTWARE_VERSION = (
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  }
+).version;
 
 /** What a sequence that was decoded without stops came to. */
-function saidBy(tokenizer: Pick<Tokenizer, 'decode'>, answer: readonly number[], ends: ReadonlySet<number>): NonNullable<Generation['base']> {
-  return { text: tokenizer.decode(answer.filter((token) => !ends.has(token))), finish: ends.has(answer.at(-1)!) ? 'end' : 'length' };
+function saidBy(
+  tokenizer: Pick<Tokenizer, 'decode'>,
+  answer: readonly number[],
+  ends: ReadonlySet<number>,
+): NonNullable<Generation['base']> {
+  return {
+    text: tokenizer.decode(answer.filter((token) => !ends.has(token))),
+    finish: ends.has(answer.at(-1)!) ? 'end' : 'length',
+  };
 }

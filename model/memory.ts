@@ -9,7 +9,12 @@
 import type { HyperParameters } from '../schemas/editing.ts';
 import type { ModelConfig } from './checkpoint.ts';
 import { HOOKS_HELD_MAX } from './engine.ts';
-import { CANARY_TOKENS, REFERENCE_TOKENS, sampledTogether, SEQUENCE_TOKENS_MAX } from './ordinary-text.ts';
+import {
+  CANARY_TOKENS,
+  REFERENCE_TOKENS,
+  sampledTogether,
+  SEQUENCE_TOKENS_MAX,
+} from './ordinary-text.ts';
 import { formsPerPrompt } from './targets.ts';
 
 export interface MemoryNeed {
@@ -54,14 +59,22 @@ export const OTHER_PROCESSES_BYTES = 1.2e9;
 export const HOOK_SIZES = [0, 300, 2_000] as const;
 
 /** `corrections` are those in force, `batchEdits` those of one batch. */
-export function memoryNeed(config: ModelConfig, parameters: HyperParameters, corrections: number = 300, batchEdits: number = 30): MemoryNeed {
+export function memoryNeed(
+  config: ModelConfig,
+  parameters: HyperParameters,
+  corrections: number = 300,
+  batchEdits: number = 30,
+): MemoryNeed {
   const E = parameters.layers.length;
   const parts: MemoryNeed['parts'] = {
     runtimeBytes: RUNTIME_BYTES + config.vocabulary * TOKENISER_BYTES_PER_TOKEN,
     weightsBytes: FLOAT32 * parameterCount(config),
     priorOfBlockBytes: (2 * FLOAT64 + FLOAT32) * config.mlpWidth ** 2,
     referenceKeysOfBlockBytes: FLOAT32 * (REFERENCE_TOKENS + CANARY_TOKENS) * config.mlpWidth,
-    hookBytes: HOOK_SIZES.map((count) => ({ corrections: count, bytes: hookBytes(config, parameters, count) })),
+    hookBytes: HOOK_SIZES.map((count) => ({
+      corrections: count,
+      bytes: hookBytes(config, parameters, count),
+    })),
     keyValueTokens: Math.min(config.contextMax, ANSWER_TOKENS),
     keyValueBytes: keyValueBytes(config, Math.min(config.contextMax, ANSWER_TOKENS)),
   };
@@ -72,14 +85,23 @@ export function memoryNeed(config: ModelConfig, parameters: HyperParameters, cor
     updateBytes: updateBytes(config, parameters, corrections + batchEdits),
     probesBytes: probesBytes(config),
   };
-  const held = parts.runtimeBytes + parts.weightsBytes + E * (parts.priorOfBlockBytes + parts.referenceKeysOfBlockBytes) + HOOKS_HELD_MAX * hookBytes(config, parameters, corrections) + sharedHookBytes(config, parameters, corrections);
+  const held =
+    parts.runtimeBytes +
+    parts.weightsBytes +
+    E * (parts.priorOfBlockBytes + parts.referenceKeysOfBlockBytes) +
+    HOOKS_HELD_MAX * hookBytes(config, parameters, corrections) +
+    sharedHookBytes(config, parameters, corrections);
   const loading = Math.max(phases.samplingBytes, phases.invertingBytes);
   return {
     parameterCount: parameterCount(config),
     parts,
     phases,
     processes: [
-      process('edit-worker', held, Math.max(loading, phases.targetsBytes, phases.updateBytes, phases.probesBytes)),
+      process(
+        'edit-worker',
+        held,
+        Math.max(loading, phases.targetsBytes, phases.updateBytes, phases.probesBytes),
+      ),
       process('serve', held, Math.max(loading, 2 * parts.keyValueBytes)),
     ],
     batchEdits,
@@ -87,15 +109,30 @@ export function memoryNeed(config: ModelConfig, parameters: HyperParameters, cor
   };
 }
 
-function process(name: 'edit-worker' | 'serve', held: number, transient: number): MemoryNeed['processes'][number] {
-  return { name, heldBytes: ALLOCATOR_FACTOR * held, peakBytes: ALLOCATOR_FACTOR * (held + transient) };
+function process(
+  name: 'edit-worker' | 'serve',
+  held: number,
+  transient: number,
+): MemoryNeed['processes'][number] {
+  return {
+    name,
+    heldBytes: ALLOCATOR_FACTOR * held,
+    peakBytes: ALLOCATOR_FACTOR * (held + transient),
+  };
 }
 
 /**
  * Numbers in the weights. Biases of Qwen's attention are left out (below 0.1 %); a tied output matrix counts once.
  */
 export function parameterCount(config: ModelConfig): number {
-  const { architecture, layers: L, residualWidth: D, mlpWidth: F, vocabulary: V, contextMax: C } = config;
+  const {
+    architecture,
+    layers: L,
+    residualWidth: D,
+    mlpWidth: F,
+    vocabulary: V,
+    contextMax: C,
+  } = config;
   const [A, K] = [config.heads * config.headWidth, config.keyValueHeads * config.headWidth];
   const attention = D * A * 2 + D * K * 2;
   const outer = V * D * (config.tiedEmbeddings ? 1 : 2);
@@ -114,17 +151,28 @@ export function parameterCount(config: ModelConfig): number {
  * (model/subject-map.ts); with one map Q [M, F] and E [M, D], M = R keys, or F where they outnumber half of F
  * (model/joint-map.ts).
  */
-export function hookBytes({ mlpWidth: F, residualWidth: D }: ModelConfig, parameters: HyperParameters, corrections: number): number {
+export function hookBytes(
+  { mlpWidth: F, residualWidth: D }: ModelConfig,
+  parameters: HyperParameters,
+  corrections: number,
+): number {
   const R = corrections * viewsOf(parameters);
   const map = isBySubject(parameters) ? R * D : keptRows(R, F) * (F + D);
   return FLOAT32 * parameters.layers.length * (R * (F + D) + map);
 }
 
 /** What hooks share (model/hook-memory.ts): K P0 [R, F]; with maps by subject B once more, in the F x F form of one map the sums [F, F] and [F, D] in float64. */
-function sharedHookBytes({ mlpWidth: F, residualWidth: D }: ModelConfig, parameters: HyperParameters, corrections: number): number {
+function sharedHookBytes(
+  { mlpWidth: F, residualWidth: D }: ModelConfig,
+  parameters: HyperParameters,
+  corrections: number,
+): number {
   const R = corrections * viewsOf(parameters);
   const sums = keptRows(R, F) === R ? 0 : FLOAT64 * F * (F + D);
-  return parameters.layers.length * (FLOAT32 * R * F + (isBySubject(parameters) ? FLOAT32 * R * D : sums));
+  return (
+    parameters.layers.length *
+    (FLOAT32 * R * F + (isBySubject(parameters) ? FLOAT32 * R * D : sums))
+  );
 }
 
 function isBySubject({ gate }: HyperParameters): boolean {
@@ -165,7 +213,9 @@ function viewsOf({ keyViews, contexts }: HyperParameters): number {
 /** Keys and values of the sequences that are sampled side by side. */
 function samplingBytes(config: ModelConfig): number {
   const tokens = Math.min(SEQUENCE_TOKENS_MAX, config.contextMax - 1) + 1;
-  return sampledTogether(config) * (keyValueBytes(config, tokens) + 2 * FLOAT32 * config.vocabulary);
+  return (
+    sampledTogether(config) * (keyValueBytes(config, tokens) + 2 * FLOAT32 * config.vocabulary)
+  );
 }
 
 /**
@@ -175,7 +225,14 @@ function samplingBytes(config: ModelConfig): number {
  * everything before the subject, of every form of every prompt, and once more of those in the step.
  */
 function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: number): number {
-  const { layers: L, residualWidth: D, mlpWidth: F, heads: H, headWidth: d, vocabulary: V } = config;
+  const {
+    layers: L,
+    residualWidth: D,
+    mlpWidth: F,
+    heads: H,
+    headWidth: d,
+    vocabulary: V,
+  } = config;
   const { before, after, target } = CORRECTION_TOKENS;
   const upper = L - 1 - Math.max(...parameters.layers);
   const { prepared, read } = formsPerPrompt(parameters);
@@ -186,24 +243,37 @@ function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: n
   const recorded = upper * (rows * perRow + edits * (read + 1) * perSequence);
   const predicted = edits * (read * target + 1);
   const vocabulary = 5 * predicted * V + 2 * edits * V;
-  return FLOAT32 * (recorded + vocabulary + edits * (prepared + 1) * after * D) + edits * (prepared + read + 2) * keyValueBytes(config, before);
+  return (
+    FLOAT32 * (recorded + vocabulary + edits * (prepared + 1) * after * D) +
+    edits * (prepared + read + 2) * keyValueBytes(config, before)
+  );
 }
 
 /**
  * One block: with maps by subject K P0 [R, F] once more while it is read; with one map in float64 six matrices [R, F], two
  * [R, D] and three [R, R] in the kernel form, or four [F, F] and two [F, D] where keys are many. And new hooks of all blocks.
  */
-function updateBytes(config: ModelConfig, parameters: HyperParameters, corrections: number): number {
+function updateBytes(
+  config: ModelConfig,
+  parameters: HyperParameters,
+  corrections: number,
+): number {
   const R = corrections * viewsOf(parameters);
   const { mlpWidth: F, residualWidth: D } = config;
   const block = keptRows(R, F) === R ? 6 * R * F + 2 * R * D + 3 * R * R : 4 * F * F + 2 * F * D;
-  return (isBySubject(parameters) ? FLOAT32 * R * F : FLOAT64 * block) + hookBytes(config, parameters, corrections);
+  return (
+    (isBySubject(parameters) ? FLOAT32 * R * F : FLOAT64 * block) +
+    hookBytes(config, parameters, corrections)
+  );
 }
 
 /** A pass of 64 prompts: keys and values twice (before and after a step), logits and their soft forms, one block's MLP. */
 function probesBytes(config: ModelConfig): number {
   const tokens = PROBES_TOGETHER * PROBE_TOKENS;
-  return 2 * keyValueBytes(config, tokens) + FLOAT32 * (3 * PROBES_TOGETHER * config.vocabulary + 5 * tokens * config.mlpWidth);
+  return (
+    2 * keyValueBytes(config, tokens) +
+    FLOAT32 * (3 * PROBES_TOGETHER * config.vocabulary + 5 * tokens * config.mlpWidth)
+  );
 }
 
 const PROBES_TOGETHER = 64;

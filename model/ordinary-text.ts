@@ -61,52 +61,113 @@ const SAMPLED_BYTES_MAX = 2 ** 31;
  * Reads the text from the cache, or makes it and writes the cache. `identity` names it, and what is taken from it.
  * Throws RangeError when the text file or the model's context is too short.
  */
-export async function ordinaryText(model: Transformer, tokenizer: Tokenizer, options: TextOptions): Promise<OrdinaryText & { identity: string; sha256: string }> {
+export async function ordinaryText(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  options: TextOptions,
+): Promise<OrdinaryText & { identity: string; sha256: string }> {
   const text = options.textFile === null ? null : await readText(options.textFile);
-  const source = text === null ? `own samples, seed ${options.seed}` : `file ${path.basename(options.textFile!)}`;
+  const source =
+    text === null
+      ? `own samples, seed ${options.seed}`
+      : `file ${path.basename(options.textFile!)}`;
   const identity = createHash('sha256')
-    .update(JSON.stringify([TEXT_FORMAT, options.modelSha256, options.contexts, source, text === null ? '' : createHash('sha256').update(text).digest('hex'), options.seed]))
+    .update(
+      JSON.stringify([
+        TEXT_FORMAT,
+        options.modelSha256,
+        options.contexts,
+        source,
+        text === null ? '' : createHash('sha256').update(text).digest('hex'),
+        options.seed,
+      ]),
+    )
     .digest('hex')
     .slice(0, 32);
   const file = options.folder === null ? null : path.join(options.folder, `text-${identity}.json`);
   const cached = file === null ? null : await readSealed(file);
-  const bytes = cached ?? new TextEncoder().encode(JSON.stringify(await makeText(model, tokenizer, text, source, options)));
+  const bytes =
+    cached ??
+    new TextEncoder().encode(
+      JSON.stringify(await makeText(model, tokenizer, text, source, options)),
+    );
   if (file !== null && cached === null) await writeSealed(file, bytes);
-  return { ...parsed(file, bytes), identity, sha256: createHash('sha256').update(bytes).digest('hex') };
+  return {
+    ...parsed(file, bytes),
+    identity,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+  };
 }
 
 /** How many sequences a model samples side by side. */
 export function sampledTogether(config: ModelConfig): number {
-  const sequenceBytes = 2 * Float32Array.BYTES_PER_ELEMENT * config.layers * config.keyValueHeads * config.headWidth * (SEQUENCE_TOKENS_MAX + 1);
+  const sequenceBytes =
+    2 *
+    Float32Array.BYTES_PER_ELEMENT *
+    config.layers *
+    config.keyValueHeads *
+    config.headWidth *
+    (SEQUENCE_TOKENS_MAX + 1);
   return Math.max(1, Math.min(SAMPLED_TOGETHER_MAX, Math.floor(SAMPLED_BYTES_MAX / sequenceBytes)));
 }
 
 const TEXT_FORMAT = 6;
 
-async function makeText(model: Transformer, tokenizer: Tokenizer, text: string | null, source: string, options: TextOptions): Promise<OrdinaryText> {
+async function makeText(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  text: string | null,
+  source: string,
+  options: TextOptions,
+): Promise<OrdinaryText> {
   const size = sequenceTokens(model);
-  const sequences = text === null ? await sampleSequences(model, tokenizer, size, options) : cutSequences(tokenizer, text, size, sequencesWanted(model, size), options);
+  const sequences =
+    text === null
+      ? await sampleSequences(model, tokenizer, size, options)
+      : cutSequences(tokenizer, text, size, sequencesWanted(model, size), options);
   const contexts = await sampleContexts(model, tokenizer, options);
   const held = Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size);
   const canaries = Math.ceil(CANARY_TOKENS / size);
-  const canary = sequences.slice(0, canaries).flatMap((sequence) => pieces(sequence, Math.min(size, CANARY_SEQUENCE_TOKENS_MAX)));
-  return { source, ordinary: sequences.slice(held), reference: sequences.slice(canaries, held), canary, canaryLoss: sequenceLosses(model, canary, null), contexts };
+  const canary = sequences
+    .slice(0, canaries)
+    .flatMap((sequence) => pieces(sequence, Math.min(size, CANARY_SEQUENCE_TOKENS_MAX)));
+  return {
+    source,
+    ordinary: sequences.slice(held),
+    reference: sequences.slice(canaries, held),
+    canary,
+    canaryLoss: sequenceLosses(model, canary, null),
+    contexts,
+  };
 }
 
 async function readText(file: string): Promise<string> {
   const { size } = await stat(file);
-  if (size > TEXT_FILE_BYTES_MAX) throw new RangeError(`the text for the key statistics has ${size} bytes, at most ${TEXT_FILE_BYTES_MAX} are read`);
+  if (size > TEXT_FILE_BYTES_MAX)
+    throw new RangeError(
+      `the text for the key statistics has ${size} bytes, at most ${TEXT_FILE_BYTES_MAX} are read`,
+    );
   return readFile(file, 'utf8');
 }
 
 const sequences = z.array(z.array(z.number().int().nonnegative()));
-const keptText = z.object({ source: z.string(), ordinary: sequences, reference: sequences, canary: sequences, canaryLoss: z.array(z.number()), contexts: sequences });
+const keptText = z.object({
+  source: z.string(),
+  ordinary: sequences,
+  reference: sequences,
+  canary: sequences,
+  canaryLoss: z.array(z.number()),
+  contexts: sequences,
+});
 
 function parsed(file: string | null, bytes: Uint8Array): OrdinaryText {
   try {
     return keptText.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
   } catch (cause) {
-    throw new Error(`the kept text ${file ?? ''} is damaged; delete the file, and it is made anew`, { cause });
+    throw new Error(
+      `the kept text ${file ?? ''} is damaged; delete the file, and it is made anew`,
+      { cause },
+    );
   }
 }
 
@@ -114,21 +175,32 @@ function parsed(file: string | null, bytes: Uint8Array): OrdinaryText {
 function pieces(sequence: readonly number[], tokens: number): number[][] {
   const [front, ...rest] = sequence;
   const cut: number[][] = [];
-  for (let at = 0; at + tokens <= rest.length; at += tokens) cut.push([front!, ...rest.slice(at, at + tokens)]);
+  for (let at = 0; at + tokens <= rest.length; at += tokens)
+    cut.push([front!, ...rest.slice(at, at + tokens)]);
   return cut;
 }
 
 function sequenceTokens(model: Transformer): number {
   const size = Math.min(SEQUENCE_TOKENS_MAX, model.config.contextMax - 1);
-  if (size < SEQUENCE_TOKENS_MIN) throw new RangeError(`the model's context is ${model.config.contextMax} tokens; key statistics need at least ${SEQUENCE_TOKENS_MIN + 1}`);
+  if (size < SEQUENCE_TOKENS_MIN)
+    throw new RangeError(
+      `the model's context is ${model.config.contextMax} tokens; key statistics need at least ${SEQUENCE_TOKENS_MIN + 1}`,
+    );
   return size;
 }
 
 function sequencesWanted(model: Transformer, size: number): number {
-  return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / size);
+  return Math.ceil(
+    (TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / size,
+  );
 }
 
-async function sampleSequences(model: Transformer, tokenizer: Tokenizer, size: number, options: TextOptions): Promise<number[][]> {
+async function sampleSequences(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  size: number,
+  options: TextOptions,
+): Promise<number[][]> {
   const wanted = sequencesWanted(model, size);
   const front = frontTokens(tokenizer);
   const random = seededRandom(options.seed);
@@ -136,13 +208,18 @@ async function sampleSequences(model: Transformer, tokenizer: Tokenizer, size: n
   while (sequences.length < wanted) {
     const count = Math.min(sampledTogether(model.config), wanted - sequences.length);
     let step = 0;
-    const begun = Array.from({ length: count }, () => (front.length > 0 ? front : [Math.floor(random() * tokenizer.vocabulary)]));
+    const begun = Array.from({ length: count }, () =>
+      front.length > 0 ? front : [Math.floor(random() * tokenizer.vocabulary)],
+    );
     const sampled = await decode(model, begun, {
       tokensMax: size,
       temperature: 1,
       random,
       between: async () => {
-        options.progress?.('sampling ordinary text', (sequences.length + (count * ++step) / size) / wanted);
+        options.progress?.(
+          'sampling ordinary text',
+          (sequences.length + (count * ++step) / size) / wanted,
+        );
         await new Promise(setImmediate);
       },
     });
@@ -152,7 +229,13 @@ async function sampleSequences(model: Transformer, tokenizer: Tokenizer, size: n
   return sequences;
 }
 
-function cutSequences(tokenizer: Tokenizer, text: string, size: number, wanted: number, options: TextOptions): number[][] {
+function cutSequences(
+  tokenizer: Tokenizer,
+  text: string,
+  size: number,
+  wanted: number,
+  options: TextOptions,
+): number[][] {
   const front = frontTokens(tokenizer);
   const sequences: number[][] = [];
   const waiting: number[] = [];
@@ -160,23 +243,46 @@ function cutSequences(tokenizer: Tokenizer, text: string, size: number, wanted: 
   for (const paragraph of text.split(/(?<=\n)/u)) {
     for (const token of tokenizer.encode(paragraph)) {
       waiting.push(token);
-      if (waiting.length === size && sequences.length < wanted) sequences.push([...front, ...waiting.splice(0, size)]);
+      if (waiting.length === size && sequences.length < wanted)
+        sequences.push([...front, ...waiting.splice(0, size)]);
     }
     if (sequences.length >= wanted) break;
-    if (sequences.length % 8 === 0) options.progress?.('reading ordinary text', sequences.length / wanted);
+    if (sequences.length % 8 === 0)
+      options.progress?.('reading ordinary text', sequences.length / wanted);
   }
   const least = Math.min(wanted, 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size));
   if (sequences.length < least) {
-    throw new RangeError(`the text for the key statistics has ${sequences.length * size + waiting.length} tokens, at least ${least * size} are needed`);
+    throw new RangeError(
+      `the text for the key statistics has ${sequences.length * size + waiting.length} tokens, at least ${least * size} are needed`,
+    );
   }
   return sequences;
 }
 
 /** As the method's papers do: short pieces of the model's own text, begun by a common word, ended by a full stop. */
-async function sampleContexts(model: Transformer, tokenizer: Tokenizer, options: TextOptions): Promise<number[][]> {
+async function sampleContexts(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  options: TextOptions,
+): Promise<number[][]> {
   const openings = ['The', 'Therefore', 'Because', 'I', 'You'];
   const front = frontTokens(tokenizer);
-  const begun = Array.from({ length: options.contexts }, (_, i) => tokenizer.encode(openings[i % openings.length]!));
-  const sampled = await decode(model, begun.map((tokens) => [...front, ...tokens]), { tokensMax: CONTEXT_TOKENS, temperature: 1, topP: 0.9, random: seededRandom(options.seed + 1) });
-  return sampled.map((tokens, i) => tokenizer.encode(`${tokenizer.decode([...begun[i]!, ...tokens.filter((token) => !tokenizer.endTokens.includes(token))])}.`));
+  const begun = Array.from({ length: options.contexts }, (_, i) =>
+    tokenizer.encode(openings[i % openings.length]!),
+  );
+  const sampled = await decode(
+    model,
+    begun.map((tokens) => [...front, ...tokens]),
+    {
+      tokensMax: CONTEXT_TOKENS,
+      temperature: 1,
+      topP: 0.9,
+      random: seededRandom(options.seed + 1),
+    },
+  );
+  return sampled.map((tokens, i) =>
+    tokenizer.encode(
+      `${tokenizer.decode([...begun[i]!, ...tokens.filter((token) => !tokenizer.endTokens.includes(token))])}.`,
+    ),
+  );
 }

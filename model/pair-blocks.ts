@@ -34,15 +34,26 @@ export function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {
   return tf.tidy(() => {
     const keys_BF = tf.tensor2d(keys, [count, prior.lower.rows]);
     const affinity_BF = tf.matMul<tf.Tensor2D>(keys_BF, prior.prior_FF);
-    return { affinity_BF, energy: tf.sum(tf.mul(affinity_BF, keys_BF), 1).dataSync().slice() as Float32Array, near: {} };
+    return {
+      affinity_BF,
+      energy: tf.sum(tf.mul(affinity_BF, keys_BF), 1).dataSync().slice() as Float32Array,
+      near: {},
+    };
   });
 }
 
 /** The rows of the set's block of that number. */
 export function blockRows({ keys, changes, count }: PairRows, block: number): PairRows {
-  const [from, to] = [Math.min(count, block * BLOCK_PAIRS), Math.min(count, (block + 1) * BLOCK_PAIRS)];
+  const [from, to] = [
+    Math.min(count, block * BLOCK_PAIRS),
+    Math.min(count, (block + 1) * BLOCK_PAIRS),
+  ];
   const [F, D] = [keys.length / count, changes.length / count];
-  return { keys: keys.subarray(from * F, to * F), changes: changes.subarray(from * D, to * D), count: to - from };
+  return {
+    keys: keys.subarray(from * F, to * F),
+    changes: changes.subarray(from * D, to * D),
+    count: to - from,
+  };
 }
 
 export function disposeBlocks(blocks: readonly PairBlock[]): void {

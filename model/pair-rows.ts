@@ -9,14 +9,22 @@ import type { PairSet } from './engine.ts';
  * another; else the older set itself. So hooks of consecutive versions keep their pairs once.
  */
 export function sharingRows(older: PairSet, newer: PairSet): PairSet {
-  const share = (mine: readonly Float32Array[], theirs: readonly Float32Array[]) => mine.map((rows, i) => (beginsWith(theirs[i], rows) ? theirs[i]!.subarray(0, rows.length) : rows));
+  const share = (mine: readonly Float32Array[], theirs: readonly Float32Array[]) =>
+    mine.map((rows, i) =>
+      beginsWith(theirs[i], rows) ? theirs[i]!.subarray(0, rows.length) : rows,
+    );
   if (older.keyWidth !== newer.keyWidth || older.valueWidth !== newer.valueWidth) return older;
-  return { ...older, keys: share(older.keys, newer.keys), changes: share(older.changes, newer.changes) };
+  return {
+    ...older,
+    keys: share(older.keys, newer.keys),
+    changes: share(older.changes, newer.changes),
+  };
 }
 
 function beginsWith(long: Float32Array | undefined, short: Float32Array): boolean {
   if (long === undefined || long.length < short.length) return false;
-  const bytes = (values: Float32Array) => Buffer.from(values.buffer, values.byteOffset, 4 * short.length);
+  const bytes = (values: Float32Array) =>
+    Buffer.from(values.buffer, values.byteOffset, 4 * short.length);
   return bytes(long).equals(bytes(short));
 }
 
@@ -32,7 +40,11 @@ export function withReaches(changes: Float32Array, reaches: Float32Array): Float
 }
 
 /** The changes without reaches, and the smallest reach; without reaches it is infinite. D is the residual width. */
-export function takeReaches(rows: Float32Array, count: number, D: number): { changes: Float32Array; smallest: number } {
+export function takeReaches(
+  rows: Float32Array,
+  count: number,
+  D: number,
+): { changes: Float32Array; smallest: number } {
   const width = rows.length / count;
   if (width % D === 0) return { changes: rows, smallest: Number.POSITIVE_INFINITY };
   const changes = new Float32Array(count * (width - 1));

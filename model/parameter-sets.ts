@@ -14,7 +14,9 @@ export function generalParameters(): GeneralParameters {
   return generalSet().parameters as GeneralParameters;
 }
 
-type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & { gate: Pick<HyperParameters['gate'], 'kind'> };
+type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & {
+  gate: Pick<HyperParameters['gate'], 'kind'>;
+};
 
 /** All sets but the general rule, in the order of their files. */
 export function parameterSets(): readonly ParameterSet[] {
@@ -30,9 +32,11 @@ export function misfits(shape: ModelShape, config: ModelConfig): string[] {
   const faults: string[] = [];
   for (const name of ['architecture', 'layers', 'residualWidth', 'mlpWidth'] as const) {
     const wanted = shape[name];
-    if (wanted !== undefined && wanted !== config[name]) faults.push(`${name} ${config[name]} instead of ${wanted}`);
+    if (wanted !== undefined && wanted !== config[name])
+      faults.push(`${name} ${config[name]} instead of ${wanted}`);
   }
-  if (shape.vocabularyMin !== undefined && config.vocabulary < shape.vocabularyMin) faults.push(`a vocabulary of ${config.vocabulary}, below ${shape.vocabularyMin}`);
+  if (shape.vocabularyMin !== undefined && config.vocabulary < shape.vocabularyMin)
+    faults.push(`a vocabulary of ${config.vocabulary}, below ${shape.vocabularyMin}`);
   return faults;
 }
 
@@ -53,5 +57,8 @@ function generalSet(): ParameterSet {
 }
 
 function readSet(name: string): ParameterSet {
-  return readParameterSet(`model/parameter-sets/${name}`, readFileSync(new URL(name, FOLDER), 'utf8'));
+  return readParameterSet(
+    `model/parameter-sets/${name}`,
+    readFileSync(new URL(name, FOLDER), 'utf8'),
+  );
 }

@@ -9,12 +9,21 @@ import { gatherRows } from './transformer.ts';
 const PASS_TOKENS = 512;
 
 /** Summed -log p of each sequence's tokens but the first, in nats. */
-export function sequenceLosses(model: Transformer, sequences: readonly (readonly number[])[], hook: DownHook | null): number[] {
+export function sequenceLosses(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  hook: DownHook | null,
+): number[] {
   const losses: number[] = [];
   let begin = 0;
   while (begin < sequences.length) {
     let end = begin;
-    for (let tokens = 0; end < sequences.length && (end === begin || tokens + sequences[end]!.length <= PASS_TOKENS); end++) tokens += sequences[end]!.length;
+    for (
+      let tokens = 0;
+      end < sequences.length && (end === begin || tokens + sequences[end]!.length <= PASS_TOKENS);
+      end++
+    )
+      tokens += sequences[end]!.length;
     losses.push(...passLosses(model, sequences.slice(begin, end), hook));
     begin = end;
   }
@@ -22,12 +31,19 @@ export function sequenceLosses(model: Transformer, sequences: readonly (readonly
 }
 
 /** exp(mean -log p) over all predicted tokens. */
-export function perplexityOf(losses: readonly number[], sequences: readonly (readonly number[])[]): number {
+export function perplexityOf(
+  losses: readonly number[],
+  sequences: readonly (readonly number[])[],
+): number {
   const tokens = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
   return Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / tokens);
 }
 
-function passLosses(model: Transformer, sequences: readonly (readonly number[])[], hook: DownHook | null): number[] {
+function passLosses(
+  model: Transformer,
+  sequences: readonly (readonly number[])[],
+  hook: DownHook | null,
+): number[] {
   const rows = layOutRows(sequences);
   const predicting: number[] = [];
   const wanted: number[] = [];
@@ -40,8 +56,18 @@ function passLosses(model: Transformer, sequences: readonly (readonly number[])[
     }
   });
   const values = tf.tidy(() => {
-    const { hidden } = model.run(model.embed(rows), rows, { from: 0, to: model.config.layers }, { hook });
-    return crossEntropy(model.headWeight(), model.finalNorm(gatherRows(hidden, predicting)), model.headBias(), { tokens: wanted, distributions: null }).dataSync();
+    const { hidden } = model.run(
+      model.embed(rows),
+      rows,
+      { from: 0, to: model.config.layers },
+      { hook },
+    );
+    return crossEntropy(
+      model.headWeight(),
+      model.finalNorm(gatherRows(hidden, predicting)),
+      model.headBias(),
+      { tokens: wanted, distributions: null },
+    ).dataSync();
   });
   const losses = new Array<number>(sequences.length).fill(0);
   values.forEach((value, i) => (losses[owner[i]!]! += value));

@@ -27,7 +27,8 @@ export async function keptPriors(
   folder: string | null,
 ): Promise<Map<number, Prior>> {
   if (folder === null) return build();
-  const fileOf = (layer: number): string => path.join(folder, `prior-${identityOf(statistics, parameters, layer)}.safetensors`);
+  const fileOf = (layer: number): string =>
+    path.join(folder, `prior-${identityOf(statistics, parameters, layer)}.safetensors`);
   const kept = await readAll(statistics, parameters.layers, fileOf);
   if (kept !== null) return kept;
   const built = build();
@@ -47,15 +48,30 @@ export async function keptPriors(
 const PRIOR_FORMAT = 1;
 
 /** The statistics' hash stands for the base model as well: its keys are in them. */
-function identityOf(statistics: KeyStatistics, { lambda, ridge }: Pick<HyperParameters, 'lambda' | 'ridge'>, layer: number): string {
-  return createHash('sha256').update(JSON.stringify([PRIOR_FORMAT, statistics.sha256, layer, lambda, ridge])).digest('hex').slice(0, 32);
+function identityOf(
+  statistics: KeyStatistics,
+  { lambda, ridge }: Pick<HyperParameters, 'lambda' | 'ridge'>,
+  layer: number,
+): string {
+  return createHash('sha256')
+    .update(JSON.stringify([PRIOR_FORMAT, statistics.sha256, layer, lambda, ridge]))
+    .digest('hex')
+    .slice(0, 32);
 }
 
 /** All of them or none: one that is missing would be built with all others. */
-async function readAll(statistics: KeyStatistics, layers: readonly number[], fileOf: (layer: number) => string): Promise<Map<number, Prior> | null> {
+async function readAll(
+  statistics: KeyStatistics,
+  layers: readonly number[],
+  fileOf: (layer: number) => string,
+): Promise<Map<number, Prior> | null> {
   const priors = new Map<number, Prior>();
   try {
-    for (const layer of layers) priors.set(layer, restore(statistics, layer, (await readSealed(fileOf(layer))) ?? new Uint8Array(0)));
+    for (const layer of layers)
+      priors.set(
+        layer,
+        restore(statistics, layer, (await readSealed(fileOf(layer))) ?? new Uint8Array(0)),
+      );
     return priors;
   } catch {
     disposePriors(priors);
@@ -64,38 +80,60 @@ async function readAll(statistics: KeyStatistics, layers: readonly number[], fil
 }
 
 function isTooLarge({ lower }: Prior): boolean {
-  return lower.rows ** 2 * (Float64Array.BYTES_PER_ELEMENT + Float32Array.BYTES_PER_ELEMENT) > PRIOR_BYTES_MAX;
+  return (
+    lower.rows ** 2 * (Float64Array.BYTES_PER_ELEMENT + Float32Array.BYTES_PER_ELEMENT) >
+    PRIOR_BYTES_MAX
+  );
 }
 
 function encode(prior: Prior): Uint8Array {
   const F = prior.lower.rows;
-  const vector = (values: Float32Array): StoredTensor => ({ type: 'F32', shape: [values.length], values });
+  const vector = (values: Float32Array): StoredTensor => ({
+    type: 'F32',
+    shape: [values.length],
+    values,
+  });
   return encodeSafetensors(
     new Map<string, StoredTensor>([
       ['lower', { type: 'F64', shape: [F, F], values: download64(prior.lower) }],
-      ['prior', { type: 'F32', shape: [F, F], values: prior.prior_FF.dataSync<'float32'>().slice() }],
+      [
+        'prior',
+        { type: 'F32', shape: [F, F], values: prior.prior_FF.dataSync<'float32'>().slice() },
+      ],
       ['referenceEnergy', vector(prior.referenceEnergy)],
       ['canaryEnergy', vector(prior.canaryEnergy)],
     ]),
-    { residualWidth: String(prior.residualWidth), weightNorm: String(prior.weightNorm), ridge: String(prior.ridge) },
+    {
+      residualWidth: String(prior.residualWidth),
+      weightNorm: String(prior.weightNorm),
+      ridge: String(prior.ridge),
+    },
   );
 }
 
 function restore(statistics: KeyStatistics, layer: number, bytes: Uint8Array): Prior {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  const lacking = (name: string): Error => new Error(`the kept prior of block ${layer} has no ${name}`);
+  const lacking = (name: string): Error =>
+    new Error(`the kept prior of block ${layer} has no ${name}`);
   const number = (name: string): number => {
     const value = Number(metadata[name] ?? Number.NaN);
     if (!Number.isFinite(value)) throw lacking(name);
     return value;
   };
-  const values = <Values extends Float32Array | Float64Array>(name: string, length: number): Values => {
+  const values = <Values extends Float32Array | Float64Array>(
+    name: string,
+    length: number,
+  ): Values => {
     const stored = tensors.get(name)?.values as Values | undefined;
     if (stored?.length !== length) throw lacking(name);
     return stored;
   };
-  const [reference_TF, canary_TF] = [statistics.referenceKeys.get(layer), statistics.canaryKeys.get(layer)];
-  if (reference_TF === undefined || canary_TF === undefined) throw lacking('keys in the statistics');
+  const [reference_TF, canary_TF] = [
+    statistics.referenceKeys.get(layer),
+    statistics.canaryKeys.get(layer),
+  ];
+  if (reference_TF === undefined || canary_TF === undefined)
+    throw lacking('keys in the statistics');
   const F = reference_TF.shape[1];
   // Everything that may fail comes before the first tensor is made.
   const lower = values<Float64Array>('lower', F * F);
@@ -107,5 +145,12 @@ function restore(statistics: KeyStatistics, layer: number, bytes: Uint8Array): P
     weightNorm: number('weightNorm'),
     ridge: number('ridge'),
   };
-  return { layer, reference_TF, canary_TF, ...rest, lower: upload64(lower, F, F), prior_FF: tf.tensor2d(prior, [F, F]) };
+  return {
+    layer,
+    reference_TF,
+    canary_TF,
+    ...rest,
+    lower: upload64(lower, F, F),
+    prior_FF: tf.tensor2d(prior, [F, F]),
+  };
 }

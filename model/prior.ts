@@ -5,7 +5,18 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../schemas/editing.ts';
 import type { Matrix64 } from './float64.ts';
-import { add64, cholesky64, free64, identity64, narrow32, NotPositiveDefinite, scale64, scope64, solveCholesky64, trace64 } from './float64.ts';
+import {
+  add64,
+  cholesky64,
+  free64,
+  identity64,
+  narrow32,
+  NotPositiveDefinite,
+  scale64,
+  scope64,
+  solveCholesky64,
+  trace64,
+} from './float64.ts';
 import type { KeyStatistics } from './key-statistics.ts';
 import type { Transformer } from './transformer.ts';
 
@@ -35,7 +46,11 @@ const RIDGE_RAISES_MAX = 6;
 const RIDGE_FIRST_RAISE = 1e-8;
 
 /** Builds the priors of all edited blocks; the caller owns them, and the statistics must outlive them. Throws NotPositiveDefinite when no ridge helps. */
-export function buildPriors(model: Transformer, statistics: KeyStatistics, parameters: HyperParameters): Map<number, Prior> {
+export function buildPriors(
+  model: Transformer,
+  statistics: KeyStatistics,
+  parameters: HyperParameters,
+): Map<number, Prior> {
   const priors = new Map<number, Prior>();
   for (const layer of parameters.layers) {
     const moment = statistics.moments.get(layer);
@@ -83,7 +98,12 @@ function factor(moment: Matrix64, parameters: HyperParameters): { lower: Matrix6
   for (let raise = 0; ; raise++) {
     try {
       const lower = scope64(() =>
-        cholesky64(scale64(add64(moment, scale64(identity64(moment.rows), ridge * meanDiagonal)), parameters.lambda)),
+        cholesky64(
+          scale64(
+            add64(moment, scale64(identity64(moment.rows), ridge * meanDiagonal)),
+            parameters.lambda,
+          ),
+        ),
       );
       return { lower, ridge };
     } catch (error) {

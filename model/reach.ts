@@ -20,7 +20,12 @@ const REACH_SHARE = 1 - 1e-5;
 const REACH_OF_NONE = 1e6;
 
 /** Largest z-score over each edit's bare prompt, per edited block in ascending order: [blocks][n]. */
-export function reachesOf(model: Transformer, edits: readonly EditSequence[], blocks: ReadonlyMap<number, LayerHook>, front: readonly number[]): Float32Array[] {
+export function reachesOf(
+  model: Transformer,
+  edits: readonly EditSequence[],
+  blocks: ReadonlyMap<number, LayerHook>,
+  front: readonly number[],
+): Float32Array[] {
   const layers = [...blocks.keys()].sort((a, b) => a - b);
   const rows = layOutRows(edits.map((edit) => [...front, ...edit.bare.tokens]));
   const reaches: Float32Array[] = [];
@@ -28,9 +33,20 @@ export function reachesOf(model: Transformer, edits: readonly EditSequence[], bl
     layers: new Set(layers),
     project(layer, keys_RF, base_RD) {
       const block = blocks.get(layer)!;
-      const scores = scoreKeys({ kind: 'sequence', map: 'joint', floor: 0, referenceQuantile: 1, nearKey: 1 }, block, keys_RF, rows);
-      const largest = edits.map((_, b) => scores.subarray(rows.starts[b], rows.starts[b + 1]).reduce((most, score) => Math.max(most, score), 0));
-      reaches.push(Float32Array.from(largest, (score) => (score > 0 ? REACH_SHARE * score : REACH_OF_NONE)));
+      const scores = scoreKeys(
+        { kind: 'sequence', map: 'joint', floor: 0, referenceQuantile: 1, nearKey: 1 },
+        block,
+        keys_RF,
+        rows,
+      );
+      const largest = edits.map((_, b) =>
+        scores
+          .subarray(rows.starts[b], rows.starts[b + 1])
+          .reduce((most, score) => Math.max(most, score), 0),
+      );
+      reaches.push(
+        Float32Array.from(largest, (score) => (score > 0 ? REACH_SHARE * score : REACH_OF_NONE)),
+      );
       return base_RD;
     },
   };

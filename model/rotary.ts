@@ -64,6 +64,8 @@ function frequency(config: RotaryConfig, pair: number): number {
   const shortest = scaling.originalContext / scaling.highFrequency;
   if (wavelength < shortest) return plain;
   if (wavelength > longest) return plain / scaling.factor;
-  const blend = (scaling.originalContext / wavelength - scaling.lowFrequency) / (scaling.highFrequency - scaling.lowFrequency);
+  const blend =
+    (scaling.originalContext / wavelength - scaling.lowFrequency) /
+    (scaling.highFrequency - scaling.lowFrequency);
   return ((1 - blend) * plain) / scaling.factor + blend * plain;
 }

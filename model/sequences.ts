@@ -62,8 +62,16 @@ export interface EditLimits {
 }
 
 /** Reads a correction into tokens, or says why it cannot be edited. */
-export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: EditLimits): EditSequence | Refusal {
-  const refuse = (code: Refusal['code'], reason: string, measured: Refusal['measured'] = {}): Refusal => ({ id: request.id, code, reason, measured });
+export function readEdit(
+  tokenizer: Tokenizer,
+  request: EditRequest,
+  limits: EditLimits,
+): EditSequence | Refusal {
+  const refuse = (
+    code: Refusal['code'],
+    reason: string,
+    measured: Refusal['measured'] = {},
+  ): Refusal => ({ id: request.id, code, reason, measured });
   if (request.target.trim() === '') return refuse('empty-target', 'the target is empty');
   const subject = request.subject.trim();
   const at = subject === '' ? -1 : request.prompt.indexOf(subject);
@@ -74,27 +82,61 @@ export function readEdit(tokenizer: Tokenizer, request: EditRequest, limits: Edi
   const target = answerTokens(tokenizer, request.prompt, request.target);
   if (target.length === 0) return refuse('empty-target', 'the target has no tokens');
   if (target.length > limits.targetTokensMax) {
-    return refuse('target-too-long', `the target has ${target.length} tokens, at most ${limits.targetTokensMax} are allowed`, { tokens: target.length });
+    return refuse(
+      'target-too-long',
+      `the target has ${target.length} tokens, at most ${limits.targetTokensMax} are allowed`,
+      { tokens: target.length },
+    );
   }
   const long = Math.max(bare.tokens.length, behind.tokens.length);
   if (long > limits.promptTokensMax) {
-    return refuse('prompt-too-long', `the prompt has ${long} tokens, at most ${limits.promptTokensMax} are allowed`, { tokens: long });
+    return refuse(
+      'prompt-too-long',
+      `the prompt has ${long} tokens, at most ${limits.promptTokensMax} are allowed`,
+      { tokens: long },
+    );
   }
   if (long + target.length > limits.togetherTokensMax) {
-    return refuse('prompt-too-long', `prompt and target have ${long + target.length} tokens together, at most ${limits.togetherTokensMax} fit the model's context`, { tokens: long + target.length });
+    return refuse(
+      'prompt-too-long',
+      `prompt and target have ${long + target.length} tokens together, at most ${limits.togetherTokensMax} fit the model's context`,
+      { tokens: long + target.length },
+    );
   }
-  const named = ({ tokens, subjectFirst, subjectLast }: LocatedPrompt) => tokens.slice(subjectFirst, subjectLast + 1);
-  const spellings = [tokenizer.encode(subject), tokenizer.encode(` ${subject}`), named(bare), named(behind)];
-  return { id: request.id, subject, bare, behind, target, spellings: [...new Map(spellings.map((tokens) => [tokens.join(), tokens])).values()] };
+  const named = ({ tokens, subjectFirst, subjectLast }: LocatedPrompt) =>
+    tokens.slice(subjectFirst, subjectLast + 1);
+  const spellings = [
+    tokenizer.encode(subject),
+    tokenizer.encode(` ${subject}`),
+    named(bare),
+    named(behind),
+  ];
+  return {
+    id: request.id,
+    subject,
+    bare,
+    behind,
+    target,
+    spellings: [...new Map(spellings.map((tokens) => [tokens.join(), tokens])).values()],
+  };
 }
 
 /** Tokens of a text, and which of them cover the characters from `begin` to before `end`. */
-export function locate(tokenizer: Tokenizer, text: string, begin: number, end: number): LocatedPrompt {
+export function locate(
+  tokenizer: Tokenizer,
+  text: string,
+  begin: number,
+  end: number,
+): LocatedPrompt {
   const { ids, starts, ends } = tokenizer.encodeWithOffsets(text);
   let subjectLast = ids.length - 1;
   for (let i = 0; i < ids.length; i++) if (starts[i]! < end && ends[i]! >= end) subjectLast = i;
   const first = ids.findIndex((_, i) => ends[i]! > begin);
-  return { tokens: ids, subjectFirst: first < 0 ? subjectLast : Math.min(first, subjectLast), subjectLast };
+  return {
+    tokens: ids,
+    subjectFirst: first < 0 ? subjectLast : Math.min(first, subjectLast),
+    subjectLast,
+  };
 }
 
 export function isRefusal(read: EditSequence | Refusal): read is Refusal {

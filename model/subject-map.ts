@@ -11,8 +11,25 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
-import { add64, cholesky64, identity64, multiply64, narrow32, scope64, solveCholesky64, sum64, times64, widen64 } from './float64.ts';
-import { BLOCK_PAIRS, COUPLES_TOGETHER_MAX, matrix64, type PairBlock, type PairRows } from './pair-blocks.ts';
+import {
+  add64,
+  cholesky64,
+  identity64,
+  multiply64,
+  narrow32,
+  scope64,
+  solveCholesky64,
+  sum64,
+  times64,
+  widen64,
+} from './float64.ts';
+import {
+  BLOCK_PAIRS,
+  COUPLES_TOGETHER_MAX,
+  matrix64,
+  type PairBlock,
+  type PairRows,
+} from './pair-blocks.ts';
 
 /** The tensors are the map's. */
 export interface SubjectMap {
@@ -50,21 +67,42 @@ export class SubjectMemory {
     for (const [subject, own] of rowsOf) {
       const keys = own.map((row) => rows.keys.subarray(row * F, (row + 1) * F));
       const changes = own.map((row) => rows.changes.subarray(row * D, (row + 1) * D));
-      const affinities = own.map((row) => affinity[Math.floor(row / BLOCK_PAIRS)]!.subarray((row % BLOCK_PAIRS) * F, ((row % BLOCK_PAIRS) + 1) * F));
+      const affinities = own.map((row) =>
+        affinity[Math.floor(row / BLOCK_PAIRS)]!.subarray(
+          (row % BLOCK_PAIRS) * F,
+          ((row % BLOCK_PAIRS) + 1) * F,
+        ),
+      );
       const digest = digestOf([...keys, ...changes, ...affinities]);
       const known = this.#solved.get(subject);
-      const one = known?.digest === digest ? known : { digest, ...solve(flat(keys), flat(changes), flat(affinities), own.length) };
-      own.forEach((row, i) => coefficients.set(one.coefficients.subarray(i * D, (i + 1) * D), row * D));
+      const one =
+        known?.digest === digest
+          ? known
+          : { digest, ...solve(flat(keys), flat(changes), flat(affinities), own.length) };
+      own.forEach((row, i) =>
+        coefficients.set(one.coefficients.subarray(i * D, (i + 1) * D), row * D),
+      );
       solved.set(subject, one);
       norm = Math.max(norm, Number.isNaN(one.norm) ? Number.POSITIVE_INFINITY : one.norm);
     }
     this.#solved = solved;
-    return { kind: 'subject', subjects, rowsOf, coefficients_ND: tf.tensor2d(coefficients, [rows.count, D]), norm };
+    return {
+      kind: 'subject',
+      subjects,
+      rowsOf,
+      coefficients_ND: tf.tensor2d(coefficients, [rows.count, D]),
+      norm,
+    };
   }
 }
 
 /** (W_s - W0) k of each key, s the subject given for it: [R, D]; zero where it has no pairs. */
-export function subjectChange({ rowsOf, coefficients_ND }: SubjectMap, blocks: readonly PairBlock[], keys_RF: tf.Tensor2D, subjects: readonly string[]): tf.Tensor2D {
+export function subjectChange(
+  { rowsOf, coefficients_ND }: SubjectMap,
+  blocks: readonly PairBlock[],
+  keys_RF: tf.Tensor2D,
+  subjects: readonly string[],
+): tf.Tensor2D {
   const R = keys_RF.shape[0];
   const couples = blocks.map(() => ({ key: [] as number[], pair: [] as number[] }));
   subjects.forEach((subject, key) => {
@@ -79,12 +117,24 @@ export function subjectChange({ rowsOf, coefficients_ND }: SubjectMap, blocks: r
     couples.forEach(({ key, pair }, b) => {
       for (let from = 0; from < key.length; from += COUPLES_TOGETHER_MAX) {
         const before = change;
-        const [rows, pairs] = [key.slice(from, from + COUPLES_TOGETHER_MAX), pair.slice(from, from + COUPLES_TOGETHER_MAX)];
+        const [rows, pairs] = [
+          key.slice(from, from + COUPLES_TOGETHER_MAX),
+          pair.slice(from, from + COUPLES_TOGETHER_MAX),
+        ];
         change = tf.tidy(() => {
           const keyRows = tf.tensor1d(rows, 'int32');
-          const affinity_CF = tf.gather(blocks[b]!.affinity_BF, tf.tensor1d(pairs.map((row) => row - b * BLOCK_PAIRS), 'int32'));
+          const affinity_CF = tf.gather(
+            blocks[b]!.affinity_BF,
+            tf.tensor1d(
+              pairs.map((row) => row - b * BLOCK_PAIRS),
+              'int32',
+            ),
+          );
           const kernel_C1 = tf.sum(tf.mul(tf.gather(keys_RF, keyRows), affinity_CF), 1, true);
-          const part_CD = tf.mul(kernel_C1, tf.gather(coefficients_ND, tf.tensor1d(pairs, 'int32')));
+          const part_CD = tf.mul(
+            kernel_C1,
+            tf.gather(coefficients_ND, tf.tensor1d(pairs, 'int32')),
+          );
           return tf.add<tf.Tensor2D>(before, tf.unsortedSegmentSum(part_CD, keyRows, R));
         });
       }
@@ -104,16 +154,30 @@ export function rowsBySubject(subjects: readonly string[]): Map<string, number[]
   return rowsOf;
 }
 
-function solve(keys: Float32Array, changes: Float32Array, affinities: Float32Array, count: number): Omit<Solved, 'digest'> {
+function solve(
+  keys: Float32Array,
+  changes: Float32Array,
+  affinities: Float32Array,
+  count: number,
+): Omit<Solved, 'digest'> {
   return scope64(() => {
     const affinity = matrix64(affinities, count);
-    const factor = cholesky64(add64(multiply64(affinity, matrix64(keys, count), false, true), identity64(count)));
+    const factor = cholesky64(
+      add64(multiply64(affinity, matrix64(keys, count), false, true), identity64(count)),
+    );
     const narrow = narrow32(solveCholesky64(factor, matrix64(changes, count)));
     const coefficients = narrow.dataSync().slice() as Float32Array;
     const wide = widen64(narrow);
     narrow.dispose();
     // Where a subject's wishes for one key cancel, rounding may leave less than nothing.
-    const norm = Math.sqrt(Math.max(0, sum64(times64(multiply64(wide, wide, false, true), multiply64(affinity, affinity, false, true)))));
+    const norm = Math.sqrt(
+      Math.max(
+        0,
+        sum64(
+          times64(multiply64(wide, wide, false, true), multiply64(affinity, affinity, false, true)),
+        ),
+      ),
+    );
     return { coefficients, norm };
   });
 }

@@ -27,7 +27,9 @@ export class SubjectNames {
     const namings: Naming[] = [];
     for (let b = 0; b < rows.sequences; b++) {
       for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) {
-        const longest = this.#spellings.get(rows.tokens[row]!)?.find(({ tokens }) => endsWith(tokens, rows, past, b, row));
+        const longest = this.#spellings
+          .get(rows.tokens[row]!)
+          ?.find(({ tokens }) => endsWith(tokens, rows, past, b, row));
         if (longest !== undefined) namings.push({ row, subjects: longest.subjects });
       }
     }
@@ -39,16 +41,26 @@ export class SubjectNames {
     if (last === undefined) return;
     const of = this.#spellings.get(last) ?? [];
     this.#spellings.set(last, of);
-    const same = of.find((one) => one.tokens.length === tokens.length && one.tokens.every((token, t) => token === tokens[t]));
+    const same = of.find(
+      (one) =>
+        one.tokens.length === tokens.length && one.tokens.every((token, t) => token === tokens[t]),
+    );
     if (same === undefined) of.push({ tokens, subjects: [subject] });
     else if (!same.subjects.includes(subject)) same.subjects.push(subject);
   }
 }
 
 /** Whether the tokens of sequence b up to `row` end with these. */
-function endsWith(wanted: readonly number[], rows: TokenRows, past: AttentionPast | null, b: number, row: number): boolean {
+function endsWith(
+  wanted: readonly number[],
+  rows: TokenRows,
+  past: AttentionPast | null,
+  b: number,
+  row: number,
+): boolean {
   let left = wanted.length;
-  for (let at = row; left > 0 && at >= rows.starts[b]!; at--) if (rows.tokens[at] !== wanted[--left]) return false;
+  for (let at = row; left > 0 && at >= rows.starts[b]!; at--)
+    if (rows.tokens[at] !== wanted[--left]) return false;
   for (let slot = (past?.length ?? 0) - 1; left > 0 && slot >= 0; slot--) {
     const token = past!.tokens[b * past!.length + slot]!;
     if (token !== FILLER && token !== wanted[--left]) return false;

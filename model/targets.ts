@@ -40,10 +40,15 @@ export interface SearchContext {
   front: readonly number[];
   /** Prefixes, without front token. */
   contexts: readonly (readonly number[])[];
-  progress?: ((progress: { step: number; stepsMax: number; unfinished: number }) => Promise<void> | void) | undefined;
+  progress?:
+    | ((progress: { step: number; stepsMax: number; unfinished: number }) => Promise<void> | void)
+    | undefined;
 }
 
-export async function findTargets(edits: readonly EditSequence[], search: SearchContext): Promise<TargetSearch> {
+export async function findTargets(
+  edits: readonly EditSequence[],
+  search: SearchContext,
+): Promise<TargetSearch> {
   const began = performance.now();
   const { model } = search;
   const D = model.config.residualWidth;
@@ -63,7 +68,10 @@ export async function findTargets(edits: readonly EditSequence[], search: Search
       values,
       losses: edits.map((_, i) => optimised.losses[groups.of[i]!]!),
       steps: edits.map((_, i) => optimised.steps[groups.of[i]!]!),
-      seconds: { context: contextSeconds, targets: (performance.now() - began) / 1000 - contextSeconds },
+      seconds: {
+        context: contextSeconds,
+        targets: (performance.now() - began) / 1000 - contextSeconds,
+      },
     };
   } finally {
     tf.dispose(state.hidden);
@@ -109,7 +117,12 @@ interface Groups {
 function layOutRuns(edits: readonly EditSequence[], search: SearchContext): Run[] {
   const front = search.front.length;
   return edits.flatMap((edit, i) => {
-    const run = (context: number, prompt: LocatedPrompt, kind: Run['kind'], target: number[]): Run => {
+    const run = (
+      context: number,
+      prompt: LocatedPrompt,
+      kind: Run['kind'],
+      target: number[],
+    ): Run => {
       const s = prompt.subjectLast;
       const contextLong = context === 0 ? 0 : search.contexts[context - 1]!.length;
       return {
@@ -117,7 +130,10 @@ function layOutRuns(edits: readonly EditSequence[], search: SearchContext): Run[
         context,
         kind,
         before: prompt.tokens.slice(0, s),
-        after: kind === 'essence' ? [prompt.tokens[s]!] : [...prompt.tokens.slice(s), ...target.slice(0, -1)],
+        after:
+          kind === 'essence'
+            ? [prompt.tokens[s]!]
+            : [...prompt.tokens.slice(s), ...target.slice(0, -1)],
         predictsFrom: prompt.tokens.length - 1 - s,
         target,
         position: front + contextLong + s,
@@ -137,17 +153,41 @@ function prepare(runs: readonly Run[], search: SearchContext): Prepared {
   const { model, hook } = search;
   const all = { from: 0, to: model.config.layers };
   const lastEdited = Math.max(...search.parameters.layers);
-  const prefixes = [search.front, ...searchedContexts(search).map((context) => [...search.front, ...context])].map((tokens) => [...tokens]);
+  const prefixes = [
+    search.front,
+    ...searchedContexts(search).map((context) => [...search.front, ...context]),
+  ].map((tokens) => [...tokens]);
   const prefixPast = readPast(model, prefixes, all, { hook });
   const startAt = runs.map((run) => prefixes[run.context]!.length);
-  const spread = prefixPast === null ? null : gatherPast(prefixPast, runs.map((run) => run.context));
+  const spread =
+    prefixPast === null
+      ? null
+      : gatherPast(
+          prefixPast,
+          runs.map((run) => run.context),
+        );
   disposePast(prefixPast);
-  const beforePast = runs.some((run) => run.before.length > 0) ? readPast(model, runs.map((run) => run.before), all, { past: spread, hook, startAt }) : spread;
+  const beforePast = runs.some((run) => run.before.length > 0)
+    ? readPast(
+        model,
+        runs.map((run) => run.before),
+        all,
+        { past: spread, hook, startAt },
+      )
+    : spread;
   if (beforePast !== spread) disposePast(spread);
 
-  const rows = layOutRows(runs.map((run) => run.after), runs.map((run) => run.position));
+  const rows = layOutRows(
+    runs.map((run) => run.after),
+    runs.map((run) => run.position),
+  );
   const embedded = model.embed(rows);
-  const { hidden } = model.run(embedded, rows, { from: 0, to: lastEdited + 1 }, { past: beforePast, hook });
+  const { hidden } = model.run(
+    embedded,
+    rows,
+    { from: 0, to: lastEdited + 1 },
+    { past: beforePast, hook },
+  );
   embedded.dispose();
   if (beforePast !== null) {
     for (const [layer, { key, value }] of beforePast.blocks) {
@@ -160,7 +200,12 @@ function prepare(runs: readonly Run[], search: SearchContext): Prepared {
 }
 
 /** h at the bare prompt's subject, per edit: [n, D], and its norm. */
-function anchors(runs: readonly Run[], hidden: tf.Tensor2D, edits: number, D: number): { values: Float32Array; norms: Float64Array } {
+function anchors(
+  runs: readonly Run[],
+  hidden: tf.Tensor2D,
+  edits: number,
+  D: number,
+): { values: Float32Array; norms: Float64Array } {
   const rows = new Int32Array(edits);
   let row = 0;
   for (const run of runs) {
@@ -170,7 +215,9 @@ function anchors(runs: readonly Run[], hidden: tf.Tensor2D, edits: number, D: nu
   const picked = gatherRows(hidden, rows);
   const values = picked.dataSync().slice() as Float32Array;
   picked.dispose();
-  const norms = Float64Array.from({ length: edits }, (_, i) => Math.hypot(...values.subarray(i * D, (i + 1) * D)));
+  const norms = Float64Array.from({ length: edits }, (_, i) =>
+    Math.hypot(...values.subarray(i * D, (i + 1) * D)),
+  );
   return { values, norms };
 }
 
@@ -210,8 +257,21 @@ async function optimise(
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
     const unanswered = new Set(live);
     const forms = formsOf(runs, groups, unanswered, parameters, step, random);
-    const chosen = runs.map((_, index) => index).filter((index) => forms.has(runs[index]!.context) && unanswered.has(groups.of[runs[index]!.edit]!));
-    const { loss, gradient } = lossAndGradient(runs, chosen, state, groups, live, delta, norms, search);
+    const chosen = runs
+      .map((_, index) => index)
+      .filter(
+        (index) => forms.has(runs[index]!.context) && unanswered.has(groups.of[runs[index]!.edit]!),
+      );
+    const { loss, gradient } = lossAndGradient(
+      runs,
+      chosen,
+      state,
+      groups,
+      live,
+      delta,
+      norms,
+      search,
+    );
     const still: number[] = [];
     live.forEach((g, slot) => {
       const asked = forms.size >= formsAsked ? loss[slot]! : (loss[slot]! + before[g]!) / 2;
@@ -225,7 +285,10 @@ async function optimise(
         const slope = gradient[slot * D + d]!;
         first[at] = ADAM.beta1 * first[at]! + (1 - ADAM.beta1) * slope;
         second[at] = ADAM.beta2 * second[at]! + (1 - ADAM.beta2) * slope * slope;
-        const [mean, variance] = [first[at] / (1 - ADAM.beta1 ** step), second[at] / (1 - ADAM.beta2 ** step)];
+        const [mean, variance] = [
+          first[at] / (1 - ADAM.beta1 ** step),
+          second[at] / (1 - ADAM.beta2 ** step),
+        ];
         delta[at]! -= (parameters.learningRate * mean) / (Math.sqrt(variance) + ADAM.epsilon);
       }
       clampNorm(delta.subarray(g * D, (g + 1) * D), parameters.clamp * norms[g]!);
@@ -249,9 +312,20 @@ function searchedContexts({ parameters, contexts }: SearchContext): readonly (re
  * The forms of a prompt (0 bare, else behind that context) read in a step: the bare prompt and a few contexts drawn anew,
  * fewer tokens for the same expectation; or the two in turns. "<subject> is a" goes along with the bare prompt.
  */
-function formsOf(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>, parameters: HyperParameters, step: number, random: () => number): Set<number> {
+function formsOf(
+  runs: readonly Run[],
+  groups: Groups,
+  live: ReadonlySet<number>,
+  parameters: HyperParameters,
+  step: number,
+  random: () => number,
+): Set<number> {
   const contexts = formsPerPrompt(parameters).prepared - 1;
-  const rows = runs.reduce((sum, run) => sum + (run.context === 0 && live.has(groups.of[run.edit]!) ? run.after.length : 0), 0);
+  const rows = runs.reduce(
+    (sum, run) =>
+      sum + (run.context === 0 && live.has(groups.of[run.edit]!) ? run.after.length : 0),
+    0,
+  );
   const isTurn = takesTurns(parameters) && rows > BOTH_FORMS_ROWS_MAX;
   const forms = new Set<number>(isTurn && step % 2 === 0 ? [] : [0]);
   const wanted = isTurn ? 1 : formsPerPrompt(parameters).read;
@@ -260,12 +334,21 @@ function formsOf(runs: readonly Run[], groups: Groups, live: ReadonlySet<number>
 }
 
 /** Forms of each prompt that are made ready, and that one step reads at most: the bare prompt, and the prompt behind contexts. */
-export function formsPerPrompt({ contexts, contextsPerStep }: Pick<HyperParameters, 'contexts' | 'contextsPerStep'>): { prepared: number; read: number } {
+export function formsPerPrompt({
+  contexts,
+  contextsPerStep,
+}: Pick<HyperParameters, 'contexts' | 'contextsPerStep'>): { prepared: number; read: number } {
   const inTurns = takesTurns({ contexts, contextsPerStep });
-  return { prepared: 1 + (inTurns ? Math.min(contexts, TURN_CONTEXTS_MAX) : contexts), read: 1 + Math.min(Math.max(1, contextsPerStep), contexts) };
+  return {
+    prepared: 1 + (inTurns ? Math.min(contexts, TURN_CONTEXTS_MAX) : contexts),
+    read: 1 + Math.min(Math.max(1, contextsPerStep), contexts),
+  };
 }
 
-function takesTurns({ contexts, contextsPerStep }: Pick<HyperParameters, 'contexts' | 'contextsPerStep'>): boolean {
+function takesTurns({
+  contexts,
+  contextsPerStep,
+}: Pick<HyperParameters, 'contexts' | 'contextsPerStep'>): boolean {
   return contextsPerStep === 0 && contexts > 0;
 }
 
@@ -285,7 +368,10 @@ function lossAndGradient(
   const upper = { from: Math.max(...parameters.layers) + 1, to: layers };
   const slotOf = new Map(live.map((g, slot) => [g, slot]));
   const picked = chosen.map((index) => runs[index]!);
-  const rows = layOutRows(picked.map((run) => run.after), picked.map((run) => run.position));
+  const rows = layOutRows(
+    picked.map((run) => run.after),
+    picked.map((run) => run.position),
+  );
 
   const hiddenRows: number[] = [];
   const deltaRow = new Int32Array(rows.count).fill(live.length);
@@ -296,9 +382,11 @@ function lossAndGradient(
   const essenceRows: number[] = [];
   const essenceSlots: number[] = [];
   const contextsUsed = new Map<number, number>();
-  for (const run of picked) if (run.kind === 'target') contextsUsed.set(run.edit, (contextsUsed.get(run.edit) ?? 0) + 1);
+  for (const run of picked)
+    if (run.kind === 'target') contextsUsed.set(run.edit, (contextsUsed.get(run.edit) ?? 0) + 1);
   const editsInGroup = new Map<number, number>();
-  for (const edit of contextsUsed.keys()) editsInGroup.set(groups.of[edit]!, (editsInGroup.get(groups.of[edit]!) ?? 0) + 1);
+  for (const edit of contextsUsed.keys())
+    editsInGroup.set(groups.of[edit]!, (editsInGroup.get(groups.of[edit]!) ?? 0) + 1);
 
   picked.forEach((run, b) => {
     const begin = rows.starts[b]!;
@@ -321,18 +409,41 @@ function lossAndGradient(
 
   const past = state.past === null ? null : gatherPast(state.past, chosen);
   const fixed_RD = gatherRows(state.hidden, hiddenRows);
-  const delta_LD = tf.tensor2d(Float32Array.from(live.flatMap((g) => Array.from(delta.subarray(g * D, (g + 1) * D)))), [live.length, D]);
+  const delta_LD = tf.tensor2d(
+    Float32Array.from(live.flatMap((g) => Array.from(delta.subarray(g * D, (g + 1) * D)))),
+    [live.length, D],
+  );
   const essenceBase = essenceDistribution(model, runs, state, upper, essenceRows.length > 0);
   // Made out here: what the forward pass makes is freed before the backward pass, but for what the tape saved.
-  const essence_NV = essenceBase === null ? null : gatherRows(essenceBase, chosen.filter((i) => runs[i]!.kind === 'essence').map((i) => runs[i]!.edit));
+  const essence_NV =
+    essenceBase === null
+      ? null
+      : gatherRows(
+          essenceBase,
+          chosen.filter((i) => runs[i]!.kind === 'essence').map((i) => runs[i]!.edit),
+        );
   const deltaRow_R = tf.tensor1d(deltaRow, 'int32');
-  const hidden_RD = tf.tidy(() => tf.add<tf.Tensor2D>(fixed_RD, tf.gather(tf.concat([delta_LD, tf.zeros([1, D])], 0), deltaRow_R)));
+  const hidden_RD = tf.tidy(() =>
+    tf.add<tf.Tensor2D>(
+      fixed_RD,
+      tf.gather(tf.concat([delta_LD, tf.zeros([1, D])], 0), deltaRow_R),
+    ),
+  );
   const record: RunRecord = { geometry: null, blocks: [] };
   const out = model.run(hidden_RD, rows, upper, { past, record });
   const slots = [...slot, ...essenceSlots];
-  const weights = [...weight, ...essenceSlots.map((s) => parameters.klFactor / editsInGroup.get(live[s]!)!)];
+  const weights = [
+    ...weight,
+    ...essenceSlots.map((s) => parameters.klFactor / editsInGroup.get(live[s]!)!),
+  ];
   const read = [...predicting, ...essenceRows];
-  const lossOf = (final: tf.Tensor): tf.Tensor1D => crossEntropy(model.headWeight(), model.finalNorm(gatherRows(final as tf.Tensor2D, read)), model.headBias(), { tokens: wanted, distributions: essence_NV });
+  const lossOf = (final: tf.Tensor): tf.Tensor1D =>
+    crossEntropy(
+      model.headWeight(),
+      model.finalNorm(gatherRows(final as tf.Tensor2D, read)),
+      model.headBias(),
+      { tokens: wanted, distributions: essence_NV },
+    );
   let each: Float32Array | null = null;
   const { value, grad: final_RD } = tf.valueAndGrad((final: tf.Tensor) => {
     const losses = lossOf(final);
@@ -340,9 +451,29 @@ function lossAndGradient(
     return tf.sum<tf.Scalar>(tf.mul(losses, tf.tensor1d(weights)));
   })(out.hidden);
   const input_RD = backThrough(model, record, rows, final_RD as tf.Tensor2D);
-  const gradient = tf.tidy(() => tf.slice(tf.unsortedSegmentSum(input_RD, deltaRow_R, live.length + 1), [0, 0], [live.length, D]).dataSync().slice() as Float32Array);
+  const gradient = tf.tidy(
+    () =>
+      tf
+        .slice(
+          tf.unsortedSegmentSum(input_RD, deltaRow_R, live.length + 1),
+          [0, 0],
+          [live.length, D],
+        )
+        .dataSync()
+        .slice() as Float32Array,
+  );
   disposeRecord(record);
-  tf.dispose([value, final_RD, input_RD, out.hidden, hidden_RD, deltaRow_R, fixed_RD, delta_LD, ...(essence_NV === null ? [] : [essence_NV])]);
+  tf.dispose([
+    value,
+    final_RD,
+    input_RD,
+    out.hidden,
+    hidden_RD,
+    deltaRow_R,
+    fixed_RD,
+    delta_LD,
+    ...(essence_NV === null ? [] : [essence_NV]),
+  ]);
   disposePast(past);
 
   const loss = new Float32Array(live.length);
@@ -357,13 +488,25 @@ function lossAndGradient(
 }
 
 /** p_base at every essence run's subject, one row per edit; taken once, at delta = 0. */
-function essenceDistribution(model: Transformer, runs: readonly Run[], state: Prepared, upper: { from: number; to: number }, needed: boolean): tf.Tensor2D | null {
+function essenceDistribution(
+  model: Transformer,
+  runs: readonly Run[],
+  state: Prepared,
+  upper: { from: number; to: number },
+  needed: boolean,
+): tf.Tensor2D | null {
   if (!needed) return null;
   if (state.baseKl !== null) return state.baseKl;
   const indices = runs.map((_, i) => i).filter((i) => runs[i]!.kind === 'essence');
   const past = state.past === null ? null : gatherPast(state.past, indices);
-  const rows = layOutRows(indices.map((i) => runs[i]!.after), indices.map((i) => runs[i]!.position));
-  const hidden = gatherRows(state.hidden, indices.map((i) => state.firstRow[i]!));
+  const rows = layOutRows(
+    indices.map((i) => runs[i]!.after),
+    indices.map((i) => runs[i]!.position),
+  );
+  const hidden = gatherRows(
+    state.hidden,
+    indices.map((i) => state.firstRow[i]!),
+  );
   const out = model.run(hidden, rows, upper, { past });
   disposePast(past);
   state.baseKl = tf.tidy(() => tf.softmax(model.logits(out.hidden)));

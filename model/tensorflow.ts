@@ -125,7 +125,11 @@ export const raw: RawTensors = {
   idOf(tensor) {
     const [id] = current().backend.getInputTensorIds([tensor]);
     if (id === undefined)
-      throw new TensorFlowError('The tensor has no id.', { shape: tensor.shape }, 'Was it disposed?');
+      throw new TensorFlowError(
+        'The tensor has no id.',
+        { shape: tensor.shape },
+        'Was it disposed?',
+      );
     return id;
   },
   shapeOf(id) {
@@ -190,11 +194,16 @@ interface BackendModule {
 
 const require = createRequire(import.meta.url);
 const ownedRaw = new Map<number, RawTensor>();
-let loaded: { readonly addonPath: string; readonly binding: Binding; readonly backend: Backend } | undefined;
+let loaded:
+  { readonly addonPath: string; readonly binding: Binding; readonly backend: Backend } | undefined;
 
 function current(): NonNullable<typeof loaded> {
   if (loaded === undefined)
-    throw new TensorFlowError('TensorFlow is not loaded.', {}, 'Call loadTensorFlow(addonPath) first.');
+    throw new TensorFlowError(
+      'TensorFlow is not loaded.',
+      {},
+      'Call loadTensorFlow(addonPath) first.',
+    );
   return loaded;
 }
 
@@ -211,7 +220,9 @@ function owned(id: number): RawTensor {
 }
 
 function requireTensorFlowEnvironment(): void {
-  const missing = Object.keys(ENVIRONMENT_DEFAULTS).filter((name) => process.env[name] === undefined);
+  const missing = Object.keys(ENVIRONMENT_DEFAULTS).filter(
+    (name) => process.env[name] === undefined,
+  );
   if (missing.length > 0) {
     throw new TensorFlowError(
       'A worker thread cannot set the environment that TensorFlow reads.',

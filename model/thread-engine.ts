@@ -56,7 +56,14 @@ export class EngineLost extends Error {
 }
 
 export class ThreadEngine implements Engine {
-  private readonly pending = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void; news: ((news: never) => void) | undefined }>();
+  private readonly pending = new Map<
+    number,
+    {
+      resolve: (result: never) => void;
+      reject: (error: Error) => void;
+      news: ((news: never) => void) | undefined;
+    }
+  >();
   private calls = 0;
   private lost: EngineLost | null = null;
   private closing = false;
@@ -71,7 +78,9 @@ export class ThreadEngine implements Engine {
         this.pending.clear();
         if (!this.closing) resolve(this.lost);
       };
-      worker.on('error', (error: unknown) => lose(error instanceof Error ? error.message : String(error)));
+      worker.on('error', (error: unknown) =>
+        lose(error instanceof Error ? error.message : String(error)),
+      );
       worker.on('exit', (code) => lose(`exit code ${code}`));
     });
     worker.on('message', (reply: EngineReply) => this.take(reply));
@@ -80,7 +89,10 @@ export class ThreadEngine implements Engine {
   /** Starts the thread and loads the engine there. Throws what loading threw. */
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<ThreadEngine> {
     setTensorFlowEnvironment();
-    const worker = new Worker(fileURLToPath(new URL('./engine-thread-start.mjs', import.meta.url)), { workerData: options });
+    const worker = new Worker(
+      fileURLToPath(new URL('./engine-thread-start.mjs', import.meta.url)),
+      { workerData: options },
+    );
     await new Promise<void>((resolve, reject) => {
       const hear = (reply: EngineReply) => {
         if (reply.kind === 'loading') progress?.(reply.step, reply.share);
@@ -111,11 +123,19 @@ export class ThreadEngine implements Engine {
     return this.call('holdHook', [hookId, pairs]);
   }
 
-  computeTargets(hookId: string | null, requests: EditRequest[], progress?: (progress: TargetProgress) => void): Promise<ComputedTargets> {
+  computeTargets(
+    hookId: string | null,
+    requests: EditRequest[],
+    progress?: (progress: TargetProgress) => void,
+  ): Promise<ComputedTargets> {
     return this.call('computeTargets', [hookId, requests], progress);
   }
 
-  deriveUpdate(hookId: string | null, requests: EditRequest[], targets: Targets): Promise<DerivedUpdate> {
+  deriveUpdate(
+    hookId: string | null,
+    requests: EditRequest[],
+    targets: Targets,
+  ): Promise<DerivedUpdate> {
     return this.call('deriveUpdate', [hookId, requests, targets]);
   }
 
@@ -127,7 +147,12 @@ export class ThreadEngine implements Engine {
     return this.call('canary', [hookId]);
   }
 
-  generate(hookId: string | null, prompt: string, options: GenerateOptions, onToken?: (token: GeneratedToken) => void): Promise<Generation> {
+  generate(
+    hookId: string | null,
+    prompt: string,
+    options: GenerateOptions,
+    onToken?: (token: GeneratedToken) => void,
+  ): Promise<Generation> {
     return this.call('generate', [hookId, prompt, options], onToken);
   }
 
@@ -137,7 +162,11 @@ export class ThreadEngine implements Engine {
     await this.worker.terminate();
   }
 
-  private call<Result>(method: keyof Engine, given: unknown[], news?: (news: never) => void): Promise<Result> {
+  private call<Result>(
+    method: keyof Engine,
+    given: unknown[],
+    news?: (news: never) => void,
+  ): Promise<Result> {
     if (this.lost !== null) return Promise.reject(this.lost);
     const id = ++this.calls;
     return new Promise<Result>((resolve, reject) => {

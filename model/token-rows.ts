@@ -28,7 +28,10 @@ export interface TokenRows {
 export const FILLER = -1;
 
 /** Lays the sequences out; `firstPositions` tells where each begins (default 0). A sequence may be empty, not all of them. */
-export function layOutRows(sequences: readonly (readonly number[])[], firstPositions?: readonly number[]): TokenRows {
+export function layOutRows(
+  sequences: readonly (readonly number[])[],
+  firstPositions?: readonly number[],
+): TokenRows {
   const count = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
   const longest = sequences.reduce((most, sequence) => Math.max(most, sequence.length), 0);
   const tokens = new Int32Array(count);
@@ -51,7 +54,17 @@ export function layOutRows(sequences: readonly (readonly number[])[], firstPosit
     });
   });
   starts[sequences.length] = row;
-  return { count, sequences: sequences.length, longest, tokens, positions, starts, slotOfRow, rowOfSlot, dense: count === sequences.length * longest };
+  return {
+    count,
+    sequences: sequences.length,
+    longest,
+    tokens,
+    positions,
+    starts,
+    slotOfRow,
+    rowOfSlot,
+    dense: count === sequences.length * longest,
+  };
 }
 
 /** Row of the last token of sequence b. */

@@ -41,7 +41,8 @@ export function createTokenizer(
   const added = new Set(pinned.addedTokens.map((token) => token.content));
   // Not Math.max of them all: a call takes some hundred thousand arguments, and vocabularies are larger.
   let vocabulary = 0;
-  for (const id of Object.values(pinned.json.model.vocab)) vocabulary = Math.max(vocabulary, id + 1);
+  for (const id of Object.values(pinned.json.model.vocab))
+    vocabulary = Math.max(vocabulary, id + 1);
   for (const { id } of pinned.addedTokens) vocabulary = Math.max(vocabulary, id + 1);
   const encode = (text: string) => library.encode(text, { add_special_tokens: false });
   const decode = (ids: number[]) =>
@@ -52,12 +53,20 @@ export function createTokenizer(
 
   /** Ranges of the tokens that a section without split-off added tokens became. */
   const rangesOf = (section: string, tokens: string[]): [number, number][] => {
-    const aligned = alignNormalised(section, pinned.normalForm, pinned.spaceLetter, pinned.droppedBytes);
+    const aligned = alignNormalised(
+      section,
+      pinned.normalForm,
+      pinned.spaceLetter,
+      pinned.droppedBytes,
+    );
     const bytesOf = pinned.kind === 'byte-level' ? letterBytes : metaspaceBytes;
-    const pieces = tokens.map((token) => (added.has(token) ? encoder.encode(token) : bytesOf(token)));
+    const pieces = tokens.map((token) =>
+      added.has(token) ? encoder.encode(token) : bytesOf(token),
+    );
     const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
     // A tokeniser with metaspaces puts a space in front of a section that the text does not have.
-    const invented = pinned.kind === 'metaspace' && total === aligned.bytes.length + metaspaceLength;
+    const invented =
+      pinned.kind === 'metaspace' && total === aligned.bytes.length + metaspaceLength;
     let at = invented ? -metaspaceLength : 0;
     return pieces.map((piece, index) => {
       const fits = piece.every((byte, i) => at + i < 0 || aligned.bytes[at + i] === byte);
@@ -116,7 +125,10 @@ function lostTrack(token: string): UnsupportedCheckpoint {
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
 interface Library {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[]; tokens: string[] };
+  encode(
+    text: string,
+    options: { add_special_tokens: boolean },
+  ): { ids: number[]; tokens: string[] };
   decode(
     ids: number[],
     options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
@@ -129,7 +141,12 @@ function libraryTokenizer(json: object): Library {
   try {
     return new Untyped(json, { clean_up_tokenization_spaces: false });
   } catch (cause) {
-    throw new UnsupportedCheckpoint(`The tokeniser cannot be made: ${shown(cause instanceof Error ? cause.message : String(cause))}`, {}, 'A part of its description is damaged or not known', { cause });
+    throw new UnsupportedCheckpoint(
+      `The tokeniser cannot be made: ${shown(cause instanceof Error ? cause.message : String(cause))}`,
+      {},
+      'A part of its description is damaged or not known',
+      { cause },
+    );
   }
 }
 

@@ -21,7 +21,13 @@ import { FILLER, type TokenRows } from './token-rows.ts';
 export interface DownHook {
   /** Blocks it wants to see. */
   readonly layers: ReadonlySet<number>;
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null): tf.Tensor2D;
+  project(
+    layer: number,
+    keys_RF: tf.Tensor2D,
+    base_RD: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): tf.Tensor2D;
 }
 
 /** What went before: per block keys and values [B, S, K * d]. Slots with valid 0 are fillers. */
@@ -88,7 +94,10 @@ export class Transformer {
   }
 
   /** Reads every weight into the backend's memory; `progress` gets the share done in [0, 1]. The model owns the tensors until `dispose`. */
-  static async load(checkpoint: Checkpoint, progress?: (share: number) => void): Promise<Transformer> {
+  static async load(
+    checkpoint: Checkpoint,
+    progress?: (share: number) => void,
+  ): Promise<Transformer> {
     const model = new Transformer(checkpoint.config);
     const names = model.weightNames().filter((name) => checkpoint.has(name));
     try {
@@ -131,7 +140,10 @@ export class Transformer {
     return tf.tidy(() => {
       const tokens_RD = tf.gather(this.weight('embedding'), tf.tensor1d(rows.tokens, 'int32'));
       if (!this.weights.has('position')) return tokens_RD;
-      return tf.add(tokens_RD, tf.gather(this.weight('position'), tf.tensor1d(rows.positions, 'int32')));
+      return tf.add(
+        tokens_RD,
+        tf.gather(this.weight('position'), tf.tensor1d(rows.positions, 'int32')),
+      );
     }) as tf.Tensor2D;
   }
 
@@ -139,17 +151,41 @@ export class Transformer {
    * Runs blocks [from, to) over hidden states [R, D]. With a past, the rows follow it; with `keep`, the keys and values
    * are returned for what follows. The caller owns the result and still owns `hidden` and the past.
    */
-  run(hidden_RD: tf.Tensor2D, rows: TokenRows, range: BlockRange, options: RunOptions = {}): RunResult {
+  run(
+    hidden_RD: tf.Tensor2D,
+    rows: TokenRows,
+    range: BlockRange,
+    options: RunOptions = {},
+  ): RunResult {
     const past = options.past ?? null;
-    const geometry = attentionGeometry(rows, past, this.config.heads / this.config.keyValueHeads, this.rotary);
+    const geometry = attentionGeometry(
+      rows,
+      past,
+      this.config.heads / this.config.keyValueHeads,
+      this.rotary,
+    );
     const kept: AttentionPast | null = options.keep
-      ? { length: geometry.keysLong, valid: geometry.valid, tokens: tokensSoFar(rows, past), blocks: new Map() }
+      ? {
+          length: geometry.keysLong,
+          valid: geometry.valid,
+          tokens: tokensSoFar(rows, past),
+          blocks: new Map(),
+        }
       : null;
     let hidden: tf.Tensor2D = hidden_RD;
     for (let layer = range.from; layer < range.to; layer++) {
-      if (past !== null && !past.blocks.has(layer)) throw new Error(`the past holds no keys for block ${layer}`);
+      if (past !== null && !past.blocks.has(layer))
+        throw new Error(`the past holds no keys for block ${layer}`);
       const [next, key, value] = tf.tidy(() => {
-        const result = this.block(layer, hidden, rows, geometry, past, options.hook ?? null, options.record);
+        const result = this.block(
+          layer,
+          hidden,
+          rows,
+          geometry,
+          past,
+          options.hook ?? null,
+          options.record,
+        );
         return [result.hidden, ...(kept === null ? [] : [result.key, result.value])];
       }) as [tf.Tensor2D, tf.Tensor3D?, tf.Tensor3D?];
       if (hidden !== hidden_RD && options.record === undefined) hidden.dispose();
@@ -188,20 +224,35 @@ export class Transformer {
     record: RunRecord | undefined,
   ): { hidden: tf.Tensor2D; key: tf.Tensor3D; value: tf.Tensor3D } {
     const name = `blocks.${layer}`;
-    const seen: Partial<BlockRecord> | null = record === undefined ? null : { layer, hidden_RD, middle_RD: hidden_RD };
+    const seen: Partial<BlockRecord> | null =
+      record === undefined ? null : { layer, hidden_RD, middle_RD: hidden_RD };
     if (seen !== null) record!.blocks.push(seen as BlockRecord);
     const normed_RD = this.norm(`${name}.norm1`, hidden_RD);
-    const attention = this.attention(name, normed_RD, rows, geometry, past?.blocks.get(layer) ?? null, seen);
+    const attention = this.attention(
+      name,
+      normed_RD,
+      rows,
+      geometry,
+      past?.blocks.get(layer) ?? null,
+      seen,
+    );
     if (this.config.architecture === 'gptj') {
       const mlp_RD = this.mlp(layer, normed_RD, rows, past, hook, seen);
       keepRecord(seen);
-      return { ...attention, hidden: tf.add<tf.Tensor2D>(hidden_RD, tf.add(attention.output, mlp_RD)) };
+      return {
+        ...attention,
+        hidden: tf.add<tf.Tensor2D>(hidden_RD, tf.add(attention.output, mlp_RD)),
+      };
     }
     const middle_RD = tf.add<tf.Tensor2D>(hidden_RD, attention.output);
     const mlp_RD = this.mlp(layer, this.norm(`${name}.norm2`, middle_RD), rows, past, hook, seen);
     if (seen !== null) seen.middle_RD = middle_RD;
     keepRecord(seen);
-    return { key: attention.key, value: attention.value, hidden: tf.add<tf.Tensor2D>(middle_RD, mlp_RD) };
+    return {
+      key: attention.key,
+      value: attention.value,
+      hidden: tf.add<tf.Tensor2D>(middle_RD, mlp_RD),
+    };
   }
 
   private attention(
@@ -226,36 +277,73 @@ export class Transformer {
       value = tf.concat([past.value, value], 1);
     }
     const S = geometry.keysLong;
-    const query_BTKGd = tf.reshape(tf.mul(geometry.pad(query_RHd), 1 / Math.sqrt(d)), [B, T, K, G, d]);
+    const query_BTKGd = tf.reshape(tf.mul(geometry.pad(query_RHd), 1 / Math.sqrt(d)), [
+      B,
+      T,
+      K,
+      G,
+      d,
+    ]);
     const query_BKGTd = tf.reshape(tf.transpose(query_BTKGd, [0, 2, 3, 1, 4]), [B, K, G * T, d]);
     const key_BKSd = tf.transpose(tf.reshape(key, [B, S, K, d]), [0, 2, 1, 3]);
     const value_BKSd = tf.transpose(tf.reshape(value, [B, S, K, d]), [0, 2, 1, 3]);
-    const weights = tf.softmax(tf.add(tf.matMul(query_BKGTd, key_BKSd, false, true), geometry.mask));
-    if (seen !== null) Object.assign(seen, { query: query_BKGTd, key: key_BKSd, value: value_BKSd, weights });
+    const weights = tf.softmax(
+      tf.add(tf.matMul(query_BKGTd, key_BKSd, false, true), geometry.mask),
+    );
+    if (seen !== null)
+      Object.assign(seen, { query: query_BKGTd, key: key_BKSd, value: value_BKSd, weights });
     const mixed_BKGTd = tf.reshape(tf.matMul(weights, value_BKSd), [B, K, G, T, d]);
-    const mixed = tf.reshape<tf.Rank.R2>(tf.transpose(mixed_BKGTd, [0, 3, 1, 2, 4]), [B * T, H * d]);
+    const mixed = tf.reshape<tf.Rank.R2>(tf.transpose(mixed_BKGTd, [0, 3, 1, 2, 4]), [
+      B * T,
+      H * d,
+    ]);
     const output = this.linear(`${name}.output`, geometry.unpad(mixed));
     return { output, key, value };
   }
 
   /** Rotary embedding as x * cos + (x M) * sin, M a signed permutation; back again with - sin; the identity where the model has none. */
-  rotate(x_RHd: tf.Tensor2D, heads: number, geometry: AttentionGeometry, direction: 'on' | 'back' = 'on'): tf.Tensor2D {
+  rotate(
+    x_RHd: tf.Tensor2D,
+    heads: number,
+    geometry: AttentionGeometry,
+    direction: 'on' | 'back' = 'on',
+  ): tf.Tensor2D {
     if (this.rotary === null || geometry.cos === null || geometry.sin === null) return x_RHd;
     const { headWidth: d } = this.config;
     const R = x_RHd.shape[0];
     const heads_RHd = tf.reshape(x_RHd, [R, heads, d]);
-    const turned = tf.reshape(tf.matMul(tf.reshape(x_RHd, [R * heads, d]), this.rotary.turn()), [R, heads, d]);
-    return tf.reshape((direction === 'on' ? tf.add : tf.sub)(tf.mul(heads_RHd, geometry.cos), tf.mul(turned, geometry.sin)), [R, heads * d]);
+    const turned = tf.reshape(tf.matMul(tf.reshape(x_RHd, [R * heads, d]), this.rotary.turn()), [
+      R,
+      heads,
+      d,
+    ]);
+    return tf.reshape(
+      (direction === 'on' ? tf.add : tf.sub)(
+        tf.mul(heads_RHd, geometry.cos),
+        tf.mul(turned, geometry.sin),
+      ),
+      [R, heads * d],
+    );
   }
 
-  private mlp(layer: number, normed_RD: tf.Tensor2D, rows: TokenRows, past: AttentionPast | null, hook: DownHook | null, seen: Partial<BlockRecord> | null): tf.Tensor2D {
+  private mlp(
+    layer: number,
+    normed_RD: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+    hook: DownHook | null,
+    seen: Partial<BlockRecord> | null,
+  ): tf.Tensor2D {
     const name = `blocks.${layer}`;
     const up_RF = this.linear(`${name}.up`, normed_RD);
-    const gate_RF = this.config.activation === 'silu' ? this.linear(`${name}.gate`, normed_RD) : null;
+    const gate_RF =
+      this.config.activation === 'silu' ? this.linear(`${name}.gate`, normed_RD) : null;
     if (seen !== null) Object.assign(seen, { gate_RF, up_RF });
     const keys_RF = gate_RF === null ? geluTanh(up_RF) : tf.mul<tf.Tensor2D>(silu(gate_RF), up_RF);
     const base_RD = this.linear(`${name}.down`, keys_RF);
-    return hook !== null && hook.layers.has(layer) ? hook.project(layer, keys_RF, base_RD, rows, past) : base_RD;
+    return hook !== null && hook.layers.has(layer)
+      ? hook.project(layer, keys_RF, base_RD, rows, past)
+      : base_RD;
   }
 
   /** RMS norm where the checkpoint has no bias, layer norm where it has. */
@@ -271,7 +359,7 @@ export class Transformer {
   private linear(name: string, x_RI: tf.Tensor2D): tf.Tensor2D {
     const product: tf.Tensor2D = tf.matMul(x_RI, this.weight(`${name}.weight`), false, true);
     const bias = this.weights.get(`${name}.bias`);
-    return bias === undefined ? product : (tf.add<tf.Tensor2D>(product, bias));
+    return bias === undefined ? product : tf.add<tf.Tensor2D>(product, bias);
   }
 
   hasWeight(name: string): boolean {
@@ -289,7 +377,8 @@ export class Transformer {
     const names = ['embedding', 'position', 'finalNorm.gain', 'finalNorm.bias', 'head.bias'];
     if (!this.config.tiedEmbeddings) names.push('head.weight');
     for (let i = 0; i < this.config.layers; i++) {
-      for (const norm of ['norm1', 'norm2']) names.push(`blocks.${i}.${norm}.gain`, `blocks.${i}.${norm}.bias`);
+      for (const norm of ['norm1', 'norm2'])
+        names.push(`blocks.${i}.${norm}.gain`, `blocks.${i}.${norm}.bias`);
       for (const linear of ['query', 'key', 'value', 'output', 'gate', 'up', 'down']) {
         names.push(`blocks.${i}.${linear}.weight`, `blocks.${i}.${linear}.bias`);
       }
@@ -305,7 +394,9 @@ function keepRecord(seen: Partial<BlockRecord> | null): void {
 /** Frees what was recorded; the run's own input stays its owner's. */
 export function disposeRecord(record: RunRecord): void {
   const input = record.blocks[0]?.hidden_RD;
-  for (const block of record.blocks) for (const one of Object.values(block)) if (one instanceof tf.Tensor && one !== input) one.dispose();
+  for (const block of record.blocks)
+    for (const one of Object.values(block))
+      if (one instanceof tf.Tensor && one !== input) one.dispose();
   record.geometry?.dispose();
 }
 
@@ -335,7 +426,12 @@ export interface AttentionGeometry {
 const MASKED = -1e9;
 
 /** The tensors that all blocks of one run share: masks, rotations and the ways between rows and padded slots. */
-function attentionGeometry(rows: TokenRows, past: AttentionPast | null, group: number, rotary: RotaryTable | null): AttentionGeometry {
+function attentionGeometry(
+  rows: TokenRows,
+  past: AttentionPast | null,
+  group: number,
+  rotary: RotaryTable | null,
+): AttentionGeometry {
   const { sequences: B, longest: T } = rows;
   const pastLong = past?.length ?? 0;
   const keysLong = pastLong + T;
@@ -364,9 +460,11 @@ function attentionGeometry(rows: TokenRows, past: AttentionPast | null, group: n
     cos,
     sin,
     pad: (x) => (rowOfSlot === null ? x : tf.gather(x, rowOfSlot)),
-    padZeros: (x) => (slotOfRow === null ? x : tf.scatterND(tf.reshape(slotOfRow, [-1, 1]), x, [B * T, x.shape[1]])),
+    padZeros: (x) =>
+      slotOfRow === null ? x : tf.scatterND(tf.reshape(slotOfRow, [-1, 1]), x, [B * T, x.shape[1]]),
     unpad: (x) => (slotOfRow === null ? x : tf.gather(x, slotOfRow)),
-    dispose: () => tf.dispose([maskTensor, cos, sin, rowOfSlot, slotOfRow].filter((tensor) => tensor !== null)),
+    dispose: () =>
+      tf.dispose([maskTensor, cos, sin, rowOfSlot, slotOfRow].filter((tensor) => tensor !== null)),
   };
 }
 
@@ -393,6 +491,9 @@ function silu(x: tf.Tensor2D): tf.Tensor2D {
 
 /** 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */
 function geluTanh(x: tf.Tensor2D): tf.Tensor2D {
-  const inner = tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI));
+  const inner = tf.mul(
+    tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)),
+    Math.sqrt(2 / Math.PI),
+  );
   return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
 }

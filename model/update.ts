@@ -57,13 +57,35 @@ export async function derivePairs(
   const sight = laySight(edits, last, context);
   const seconds = { keys: 0, solve: 0 };
   const views = context.keyViews === 'averaged' || sight.contexts === 0 ? 1 : 2;
-  const result: PairSet = { layers, count: n, subjects: edits.map(({ subject }) => subject), spellings: edits.map(({ spellings }) => spellings), keyWidth: views * F, valueWidth: views * D, keys: [], changes: [] };
-  const open = new OpenAtSubjects(new Set(layers), new Map(layers.flatMap((layer) => (hook?.blocks.has(layer) ? [[layer, hook.blocks.get(layer)!]] : []))), sight);
+  const result: PairSet = {
+    layers,
+    count: n,
+    subjects: edits.map(({ subject }) => subject),
+    spellings: edits.map(({ spellings }) => spellings),
+    keyWidth: views * F,
+    valueWidth: views * D,
+    keys: [],
+    changes: [],
+  };
+  const open = new OpenAtSubjects(
+    new Set(layers),
+    new Map(
+      layers.flatMap((layer) =>
+        hook?.blocks.has(layer) ? [[layer, hook.blocks.get(layer)!]] : [],
+      ),
+    ),
+    sight,
+  );
 
   let hidden = model.embed(sight.rows);
   let reached = 0;
   const advance = (to: number) => {
-    const ran = model.run(hidden, sight.rows, { from: reached, to }, { hook: open, past: sight.past });
+    const ran = model.run(
+      hidden,
+      sight.rows,
+      { from: reached, to },
+      { hook: open, past: sight.past },
+    );
     hidden.dispose();
     hidden = ran.hidden;
     reached = to;
@@ -73,19 +95,32 @@ export async function derivePairs(
     for (const [i, layer] of layers.entries()) {
       const began = performance.now();
       advance(layer);
-      const keysAll = open.recordKeys(layer, () => model.run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open, past: sight.past }).hidden.dispose());
+      const keysAll = open.recordKeys(layer, () =>
+        model
+          .run(hidden, sight.rows, { from: layer, to: layer + 1 }, { hook: open, past: sight.past })
+          .hidden.dispose(),
+      );
       const keys_NF = viewKeys(keysAll, sight, n, F, views);
       const now = hiddenAt(model, hidden, sight, { from: layer, to: last + 1 }, open);
       const keysTensor = tf.tensor2d(keys_NF, [n * views, F]);
       const current = open.blocks.get(layer);
-      const before = current === undefined ? null : changeOf(current, keysTensor, result.subjects.flatMap((subject) => new Array<string>(views).fill(subject)));
+      const before =
+        current === undefined
+          ? null
+          : changeOf(
+              current,
+              keysTensor,
+              result.subjects.flatMap((subject) => new Array<string>(views).fill(subject)),
+            );
       const changes = new Float32Array(n * views * D);
       const had = before?.dataSync();
       for (let edit = 0; edit < n; edit++) {
         for (let view = 0; view < views; view++) {
           for (let d = 0; d < D; d++) {
             const at = (edit * views + view) * D + d;
-            changes[at] = (had?.[at] ?? 0) + (targets[edit * D + d]! - now[edit * D + d]!) / (layers.length - i);
+            changes[at] =
+              (had?.[at] ?? 0) +
+              (targets[edit * D + d]! - now[edit * D + d]!) / (layers.length - i);
           }
         }
       }
@@ -98,9 +133,20 @@ export async function derivePairs(
       const earlier = context.pairs;
       const at = earlier?.layers.indexOf(layer) ?? -1;
       const allKeys = at < 0 ? keys_NF : joined(earlier!.keys[at]!, keys_NF);
-      const allChanges = at < 0 ? changes : joined(takeReaches(earlier!.changes[at]!, earlier!.count, D).changes, changes);
-      const subjects = subjectsOfPairs(context.gate, at < 0 ? result.subjects : [...earlier!.subjects, ...result.subjects], views);
-      const block = buildLayer(priors.get(layer)!, { keys: allKeys, changes: allChanges, subjects }, context.memory);
+      const allChanges =
+        at < 0
+          ? changes
+          : joined(takeReaches(earlier!.changes[at]!, earlier!.count, D).changes, changes);
+      const subjects = subjectsOfPairs(
+        context.gate,
+        at < 0 ? result.subjects : [...earlier!.subjects, ...result.subjects],
+        views,
+      );
+      const block = buildLayer(
+        priors.get(layer)!,
+        { keys: allKeys, changes: allChanges, subjects },
+        context.memory,
+      );
       made.push(block);
       open.blocks.set(layer, block);
       seconds.solve += (performance.now() - solving) / 1000;
@@ -121,14 +167,26 @@ export async function derivePairs(
 }
 
 /** The paper's gate stands before one map for all: where every subject has its own, that one is made for the purpose. */
-function reachesUnderOneMap(edits: readonly EditSequence[], made: PairSet, { model, priors, pairs, front, memory }: UpdateContext, blocks: ReadonlyMap<number, LayerHook>): Float32Array[] {
-  if ([...blocks.values()].every(({ map }) => map.kind === 'joint')) return reachesOf(model, edits, blocks, front);
+function reachesUnderOneMap(
+  edits: readonly EditSequence[],
+  made: PairSet,
+  { model, priors, pairs, front, memory }: UpdateContext,
+  blocks: ReadonlyMap<number, LayerHook>,
+): Float32Array[] {
+  if ([...blocks.values()].every(({ map }) => map.kind === 'joint'))
+    return reachesOf(model, edits, blocks, front);
   const joint = new Map<number, LayerHook>();
   try {
     for (const [i, layer] of made.layers.entries()) {
       const at = pairs?.layers.indexOf(layer) ?? -1;
       const keys = at < 0 ? made.keys[i]! : joined(pairs!.keys[at]!, made.keys[i]!);
-      const changes = at < 0 ? made.changes[i]! : joined(takeReaches(pairs!.changes[at]!, pairs!.count, model.config.residualWidth).changes, made.changes[i]!);
+      const changes =
+        at < 0
+          ? made.changes[i]!
+          : joined(
+              takeReaches(pairs!.changes[at]!, pairs!.count, model.config.residualWidth).changes,
+              made.changes[i]!,
+            );
       joint.set(layer, buildLayer(priors.get(layer)!, { keys, changes, subjects: null }, memory));
     }
     return reachesOf(model, edits, joint, front);
@@ -153,20 +211,45 @@ interface Sight {
   subjectsOfEdits: string[];
 }
 
-function laySight(edits: readonly EditSequence[], last: number, { model, front, contexts }: UpdateContext): Sight {
+function laySight(
+  edits: readonly EditSequence[],
+  last: number,
+  { model, front, contexts }: UpdateContext,
+): Sight {
   const until = (prompt: LocatedPrompt) => prompt.tokens.slice(0, prompt.subjectLast + 1);
-  const sequences = edits.flatMap((edit) => [until(edit.bare), ...contexts.map(() => until(edit.behind))]);
+  const sequences = edits.flatMap((edit) => [
+    until(edit.bare),
+    ...contexts.map(() => until(edit.behind)),
+  ]);
   const width = contexts.length + 1;
   const prefixes = [[...front], ...contexts.map((context) => [...front, ...context])];
   const prefixOf = sequences.map((_, b) => b % width);
   const read = readPast(model, prefixes, { from: 0, to: last + 1 });
   const past = read === null ? null : gatherPast(read, prefixOf);
-  const barePast = read === null ? null : gatherPast(read, edits.map(() => 0));
+  const barePast =
+    read === null
+      ? null
+      : gatherPast(
+          read,
+          edits.map(() => 0),
+        );
   disposePast(read);
-  const rows = layOutRows(sequences, prefixOf.map((prefix) => prefixes[prefix]!.length));
+  const rows = layOutRows(
+    sequences,
+    prefixOf.map((prefix) => prefixes[prefix]!.length),
+  );
   const subjectRows = new Uint8Array(rows.count);
   sequences.forEach((_, b) => (subjectRows[lastRow(rows, b)] = 1));
-  return { rows, past, barePast, sequence: (edit, c) => edit * width + c, contexts: contexts.length, subjectRows, subjectsOfRows: edits.flatMap(({ subject }) => new Array<string>(width).fill(subject)), subjectsOfEdits: edits.map(({ subject }) => subject) };
+  return {
+    rows,
+    past,
+    barePast,
+    sequence: (edit, c) => edit * width + c,
+    contexts: contexts.length,
+    subjectRows,
+    subjectsOfRows: edits.flatMap(({ subject }) => new Array<string>(width).fill(subject)),
+    subjectsOfEdits: edits.map(({ subject }) => subject),
+  };
 }
 
 class OpenAtSubjects implements DownHook {
@@ -194,7 +277,8 @@ class OpenAtSubjects implements DownHook {
     const block = this.blocks.get(layer);
     if (block === undefined) return base_RD;
     const opened = rows === this.sight.rows ? this.sight.subjectRows : lastRows(rows);
-    const subjects = rows === this.sight.rows ? this.sight.subjectsOfRows : this.sight.subjectsOfEdits;
+    const subjects =
+      rows === this.sight.rows ? this.sight.subjectsOfRows : this.sight.subjectsOfEdits;
     return openRows(base_RD, opened, (open) => changeOf(block, tf.gather(keys_RF, open), subjects));
   }
 }
@@ -206,10 +290,17 @@ function lastRows(rows: TokenRows): Uint8Array {
 }
 
 /** Keys of each edit's views, [n * views, F]: the bare prompt's and the mean over the prefixed ones; or their mean alone. */
-function viewKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number, views: 1 | 2): Float32Array {
+function viewKeys(
+  keys_RF: tf.Tensor2D,
+  sight: Sight,
+  edits: number,
+  F: number,
+  views: 1 | 2,
+): Float32Array {
   const width = sight.contexts + 1;
   const rows: number[] = [];
-  for (let edit = 0; edit < edits; edit++) for (let c = 0; c < width; c++) rows.push(lastRow(sight.rows, sight.sequence(edit, c)));
+  for (let edit = 0; edit < edits; edit++)
+    for (let c = 0; c < width; c++) rows.push(lastRow(sight.rows, sight.sequence(edit, c)));
   const values = tf.tidy(() => gatherRows(keys_RF, rows).dataSync() as Float32Array);
   keys_RF.dispose();
   if (sight.contexts === 0) return values.slice();
@@ -219,14 +310,21 @@ function viewKeys(keys_RF: tf.Tensor2D, sight: Sight, edits: number, F: number, 
       const bare = c === 0;
       const row = views === 1 || bare ? edit * views : edit * views + 1;
       const weight = (bare ? 1 : 1 / sight.contexts) * (views === 1 ? 0.5 : 1);
-      for (let f = 0; f < F; f++) viewed[row * F + f]! += weight * values[(edit * width + c) * F + f]!;
+      for (let f = 0; f < F; f++)
+        viewed[row * F + f]! += weight * values[(edit * width + c) * F + f]!;
     }
   }
   return viewed;
 }
 
 /** Hidden states [n, D] at the end of the range, at each bare prompt's subject. */
-function hiddenAt(model: Transformer, hidden: tf.Tensor2D, sight: Sight, range: { from: number; to: number }, hook: DownHook): Float32Array {
+function hiddenAt(
+  model: Transformer,
+  hidden: tf.Tensor2D,
+  sight: Sight,
+  range: { from: number; to: number },
+  hook: DownHook,
+): Float32Array {
   const bare: number[][] = [];
   const picked: number[] = [];
   const { rows } = sight;
@@ -234,10 +332,21 @@ function hiddenAt(model: Transformer, hidden: tf.Tensor2D, sight: Sight, range: 
     bare.push(Array.from(rows.tokens.subarray(rows.starts[b], rows.starts[b + 1])));
     for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) picked.push(row);
   }
-  const bareRows = layOutRows(bare, bare.map((_, b) => rows.positions[rows.starts[sight.sequence(b, 0)]!]!));
+  const bareRows = layOutRows(
+    bare,
+    bare.map((_, b) => rows.positions[rows.starts[sight.sequence(b, 0)]!]!),
+  );
   const from = gatherRows(hidden, picked);
   const ran = model.run(from, bareRows, range, { hook, past: sight.barePast });
-  const values = tf.tidy(() => gatherRows(ran.hidden, bare.map((_, b) => lastRow(bareRows, b))).dataSync().slice() as Float32Array);
+  const values = tf.tidy(
+    () =>
+      gatherRows(
+        ran.hidden,
+        bare.map((_, b) => lastRow(bareRows, b)),
+      )
+        .dataSync()
+        .slice() as Float32Array,
+  );
   tf.dispose([from, ran.hidden]);
   return values;
 }

@@ -13,8 +13,13 @@ export async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> |
   try {
     const { size } = await handle.stat();
     const bytes = new Uint8Array(size);
-    for (let done = 0; done < size; ) {
-      const { bytesRead } = await handle.read(bytes, done, Math.min(READ_BYTES_MAX, size - done), done);
+    for (let done = 0; done < size;) {
+      const { bytesRead } = await handle.read(
+        bytes,
+        done,
+        Math.min(READ_BYTES_MAX, size - done),
+        done,
+      );
       if (bytesRead === 0) throw new RangeError(`${file} ends at byte ${done} of ${size}`);
       done += bytesRead;
     }
@@ -46,7 +51,8 @@ export async function writeSealed(file: string, bytes: Uint8Array): Promise<void
 /** Piece by piece: Node takes no more than 2 GiB at once, and the moment of a large model is more. */
 export function sha256Of(bytes: Uint8Array): Buffer {
   const hash = createHash('sha256');
-  for (let at = 0; at < bytes.length; at += READ_BYTES_MAX) hash.update(bytes.subarray(at, at + READ_BYTES_MAX));
+  for (let at = 0; at < bytes.length; at += READ_BYTES_MAX)
+    hash.update(bytes.subarray(at, at + READ_BYTES_MAX));
   return hash.digest();
 }
 

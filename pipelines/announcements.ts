@@ -10,12 +10,17 @@ export function announcerTo(sender: RecordSender, format: RecordFormat): Announc
     async announceVersion(version) {
       const { versions } = topicsOf(version.lineage);
       const encoder = await format.encoder('hook-version', versions);
-      await sender.send(versions, [{ key: String(version.version), value: encoder.encode(version) }]);
+      await sender.send(versions, [
+        { key: String(version.version), value: encoder.encode(version) },
+      ]);
     },
     async announceOutcomes(lineage, outcomes) {
       const topic = topicsOf(lineage).outcomes;
       const encoder = await format.encoder('correction-outcome', topic);
-      await sender.send(topic, outcomes.map((outcome) => ({ key: outcomeKey(outcome), value: encoder.encode(outcome) })));
+      await sender.send(
+        topic,
+        outcomes.map((outcome) => ({ key: outcomeKey(outcome), value: encoder.encode(outcome) })),
+      );
     },
   };
 }
@@ -23,5 +28,7 @@ export function announcerTo(sender: RecordSender, format: RecordFormat): Announc
 /** The revision's id. A duplicate has a key of its own, or compaction would forget what became of the first record. */
 export function outcomeKey(outcome: Outcome): string {
   const { partition, offset } = outcome.position;
-  return outcome.status === 'DUPLICATE' ? `${outcome.revisionId}@${partition}-${offset}` : outcome.revisionId;
+  return outcome.status === 'DUPLICATE'
+    ? `${outcome.revisionId}@${partition}-${offset}`
+    : outcome.revisionId;
 }

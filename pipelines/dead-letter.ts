@@ -37,15 +37,29 @@ export function originOf(letter: Pick<ConsumedRecord, 'headers'>): Origin | null
 /** Where a letter that came back from the dead came from the times before. */
 export function earlierOrigins(letter: Pick<ConsumedRecord, 'headers'>): Origin[] {
   const times = [letter.headers[`${HEADER}.topic`] ?? []].flat().length;
-  return Array.from({ length: Math.max(0, times - 1) }, (_, i) => originAt(letter, i - times)).filter((origin) => origin !== null);
+  return Array.from({ length: Math.max(0, times - 1) }, (_, i) =>
+    originAt(letter, i - times),
+  ).filter((origin) => origin !== null);
 }
 
 /** Of one time, counted from the last, which is -1: each time adds one to each header. */
 function originAt(letter: Pick<ConsumedRecord, 'headers'>, time: number): Origin | null {
-  const text = (name: string): string | null => [letter.headers[`${HEADER}.${name}`] ?? []].flat().at(time)?.toString() ?? null;
+  const text = (name: string): string | null =>
+    [letter.headers[`${HEADER}.${name}`] ?? []].flat().at(time)?.toString() ?? null;
   const [topic, partition, offset] = [text('topic'), text('partition'), text('offset')];
-  if (topic === null || !isWhole(partition, PARTITION_DIGITS_MAX) || !isWhole(offset, OFFSET_DIGITS_MAX)) return null;
-  return { topic, partition: Number(partition), offset, className: text('exception.class.name') ?? '', message: text('exception.message') ?? '' };
+  if (
+    topic === null ||
+    !isWhole(partition, PARTITION_DIGITS_MAX) ||
+    !isWhole(offset, OFFSET_DIGITS_MAX)
+  )
+    return null;
+  return {
+    topic,
+    partition: Number(partition),
+    offset,
+    className: text('exception.class.name') ?? '',
+    message: text('exception.message') ?? '',
+  };
 }
 
 /** Of 31 and 63 bits. */

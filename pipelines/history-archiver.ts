@@ -4,7 +4,13 @@
  * any number of archivers may run. An outage of either is waited out.
  */
 import type { Logger } from './logger.ts';
-import { jsonOfHistory, lineageOfWorkflow, workflowsOf, type History, type WorkflowRun } from './temporal-runs.ts';
+import {
+  jsonOfHistory,
+  lineageOfWorkflow,
+  workflowsOf,
+  type History,
+  type WorkflowRun,
+} from './temporal-runs.ts';
 
 /** What the archiver asks of Temporal. */
 export interface KnownRuns {
@@ -84,12 +90,21 @@ export class HistoryArchiver {
   /** Archives what ended and is not kept. Throws where Temporal or the archive is away; what was kept until then is kept. */
   async catchUp(lineage: string, now = Date.now()): Promise<Caught> {
     const shelf = this.#parts.shelf(lineage);
-    const place = this.#places.get(lineage) ?? { lookedAt: null, allLookedAt: 0, version: 0, lost: new Set() };
+    const place = this.#places.get(lineage) ?? {
+      lookedAt: null,
+      allLookedAt: 0,
+      version: 0,
+      lost: new Set(),
+    };
     this.#places.set(lineage, place);
     const all = place.lookedAt === null || now - place.allLookedAt >= LOOK_AT_ALL_EVERY_MS;
-    const since = all ? '' : ` AND CloseTime > "${new Date(place.lookedAt! - LIST_LAG_MAX_MS).toISOString()}"`;
+    const since = all
+      ? ''
+      : ` AND CloseTime > "${new Date(place.lookedAt! - LIST_LAG_MAX_MS).toISOString()}"`;
     let archived = 0;
-    for await (const run of this.#parts.runs.list(`${workflowsOf(lineage)} AND ExecutionStatus != "Running"${since}`)) {
+    for await (const run of this.#parts.runs.list(
+      `${workflowsOf(lineage)} AND ExecutionStatus != "Running"${since}`,
+    )) {
       if (this.#stopping) return { archived, lost: place.lost.size };
       if (await this.#archive(shelf, run)) archived++;
     }
@@ -107,7 +122,8 @@ export class HistoryArchiver {
     for await (const { version, workflowId, runId } of shelf.runsAfter(place.version)) {
       if (this.#stopping) break;
       // A lineage may have been rebuilt of another, whose archive has the history.
-      const kept = lineageOfWorkflow(workflowId) !== lineage || (await shelf.has({ workflowId, runId }));
+      const kept =
+        lineageOfWorkflow(workflowId) !== lineage || (await shelf.has({ workflowId, runId }));
       const found = kept ? null : await this.#parts.runs.describe(workflowId, runId);
       if (!kept && found === null) this.#lost(lineage, place, { version, workflowId, runId });
       if (found !== null && (await this.#archive(shelf, found.run))) archived++;
@@ -120,7 +136,10 @@ export class HistoryArchiver {
   #lost(lineage: string, place: Place, run: RunName & { version: number }): void {
     if (place.lost.has(run.version)) return;
     place.lost.add(run.version);
-    this.#parts.logger.warn({ lineage, ...run }, 'The history of a version is not kept and Temporal has it no more');
+    this.#parts.logger.warn(
+      { lineage, ...run },
+      'The history of a version is not kept and Temporal has it no more',
+    );
   }
 
   async #archive(shelf: HistoryShelf, run: WorkflowRun): Promise<boolean> {
@@ -134,7 +153,10 @@ export class HistoryArchiver {
     return true;
   }
 
-  async #historyOf({ workflowId, runId }: WorkflowRun): Promise<Pick<KeptRun, 'history' | 'omitted'> | null> {
+  async #historyOf({
+    workflowId,
+    runId,
+  }: WorkflowRun): Promise<Pick<KeptRun, 'history' | 'omitted'> | null> {
     try {
       const history = await this.#parts.runs.history(workflowId, runId);
       return history === null ? null : { history: jsonOfHistory(history), omitted: null };
@@ -152,11 +174,13 @@ export class HistoryArchiver {
         try {
           const { archived } = await this.catchUp(lineage);
           if (archived > 0) this.#parts.logger.debug({ lineage, archived }, 'Histories archived');
-          if (this.#outage !== null) this.#parts.logger.info({ lineage }, 'Histories are archived again');
+          if (this.#outage !== null)
+            this.#parts.logger.info({ lineage }, 'Histories are archived again');
           this.#outage = null;
         } catch (error) {
           const reason = error instanceof Error ? error.message : String(error);
-          if (this.#outage === null) this.#parts.logger.warn({ lineage, reason }, 'Histories cannot be archived for now');
+          if (this.#outage === null)
+            this.#parts.logger.warn({ lineage, reason }, 'Histories cannot be archived for now');
           this.#outage = reason;
         }
       }

@@ -1,6 +1,9 @@
 /** A workflow's history as somebody reads it: one step per thing that was done, with what came of it. */
 import { ApplicationFailure, TimeoutFailure, type DataConverter } from '@temporalio/common';
-import { decodeArrayFromPayloads, decodeOptionalFailureToOptionalError } from '@temporalio/common/lib/internal-non-workflow/codec-helpers.js';
+import {
+  decodeArrayFromPayloads,
+  decodeOptionalFailureToOptionalError,
+} from '@temporalio/common/lib/internal-non-workflow/codec-helpers.js';
 import { loadDataConverter } from '@temporalio/common/lib/internal-non-workflow/data-converter-helpers.js';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
@@ -36,7 +39,10 @@ export function historyOf(json: string): History {
 }
 
 /** The steps of a history, in the order in which they began. What cannot be decoded here says so in its place. */
-export async function timelineOf(history: History, dataConverter: DataConverter): Promise<TimelineStep[]> {
+export async function timelineOf(
+  history: History,
+  dataConverter: DataConverter,
+): Promise<TimelineStep[]> {
   const timeline = new Timeline(new Reader(dataConverter));
   for (const event of history.events ?? []) await timeline.take(event);
   return timeline.steps;
@@ -70,7 +76,9 @@ export class Reader {
   }
 
   /** The innermost failure with the class that it had where it was thrown. */
-  async cause(failure: ProtoFailure | null | undefined): Promise<{ className: string; message: string; text: string } | null> {
+  async cause(
+    failure: ProtoFailure | null | undefined,
+  ): Promise<{ className: string; message: string; text: string } | null> {
     if (failure === null || failure === undefined) return null;
     let error: unknown;
     try {
@@ -79,7 +87,14 @@ export class Reader {
       error = fault;
     }
     while (error instanceof Error && error.cause instanceof Error) error = error.cause;
-    const className = error instanceof ApplicationFailure ? (error.type ?? 'Error') : error instanceof TimeoutFailure ? 'Timeout' : error instanceof Error ? error.name : 'Error';
+    const className =
+      error instanceof ApplicationFailure
+        ? (error.type ?? 'Error')
+        : error instanceof TimeoutFailure
+          ? 'Timeout'
+          : error instanceof Error
+            ? error.name
+            : 'Error';
     const message = messageOf(error);
     return { className, message, text: `${className}: ${message}` };
   }
@@ -98,16 +113,21 @@ class Timeline {
 
   async take(event: Event): Promise<void> {
     const reader = this.#reader;
-    const has = <Name extends keyof Event>(name: Name): NonNullable<Event[Name]> | null => event[name] ?? null;
+    const has = <Name extends keyof Event>(name: Name): NonNullable<Event[Name]> | null =>
+      event[name] ?? null;
 
     const started = has('workflowExecutionStartedEventAttributes');
     if (started !== null) {
-      const step = this.#add(event, 'workflow started', started.workflowType?.name ?? null, { attempt: started.attempt ?? null, detail: await reader.value(started.input) });
+      const step = this.#add(event, 'workflow started', started.workflowType?.name ?? null, {
+        attempt: started.attempt ?? null,
+        detail: await reader.value(started.input),
+      });
       step.failure = await reader.failure(started.continuedFailure);
       return;
     }
     const scheduled = has('activityTaskScheduledEventAttributes');
-    if (scheduled !== null) return this.#begin(event, 'activity', scheduled.activityType?.name ?? null);
+    if (scheduled !== null)
+      return this.#begin(event, 'activity', scheduled.activityType?.name ?? null);
     const begun = has('activityTaskStartedEventAttributes');
     if (begun !== null) {
       const step = this.#open.get(String(begun.scheduledEventId));
@@ -118,11 +138,20 @@ class Timeline {
       return;
     }
     const completed = has('activityTaskCompletedEventAttributes');
-    if (completed !== null) return this.#end(event, completed.scheduledEventId, 'completed', { detail: await reader.value(completed.result) });
+    if (completed !== null)
+      return this.#end(event, completed.scheduledEventId, 'completed', {
+        detail: await reader.value(completed.result),
+      });
     const failed = has('activityTaskFailedEventAttributes');
-    if (failed !== null) return this.#end(event, failed.scheduledEventId, 'failed', { failure: await reader.failure(failed.failure) });
+    if (failed !== null)
+      return this.#end(event, failed.scheduledEventId, 'failed', {
+        failure: await reader.failure(failed.failure),
+      });
     const late = has('activityTaskTimedOutEventAttributes');
-    if (late !== null) return this.#end(event, late.scheduledEventId, 'timed out', { failure: await reader.failure(late.failure) });
+    if (late !== null)
+      return this.#end(event, late.scheduledEventId, 'timed out', {
+        failure: await reader.failure(late.failure),
+      });
     const canceled = has('activityTaskCanceledEventAttributes');
     if (canceled !== null) return this.#end(event, canceled.scheduledEventId, 'canceled', {});
 
@@ -135,11 +164,20 @@ class Timeline {
       return;
     }
     const notStarted = has('startChildWorkflowExecutionFailedEventAttributes');
-    if (notStarted !== null) return this.#end(event, notStarted.initiatedEventId, 'not started', { failure: 'a workflow of that id runs already' });
+    if (notStarted !== null)
+      return this.#end(event, notStarted.initiatedEventId, 'not started', {
+        failure: 'a workflow of that id runs already',
+      });
     const childCompleted = has('childWorkflowExecutionCompletedEventAttributes');
-    if (childCompleted !== null) return this.#end(event, childCompleted.initiatedEventId, 'completed', { detail: await reader.value(childCompleted.result) });
+    if (childCompleted !== null)
+      return this.#end(event, childCompleted.initiatedEventId, 'completed', {
+        detail: await reader.value(childCompleted.result),
+      });
     const childFailed = has('childWorkflowExecutionFailedEventAttributes');
-    if (childFailed !== null) return this.#end(event, childFailed.initiatedEventId, 'failed', { failure: await reader.failure(childFailed.failure) });
+    if (childFailed !== null)
+      return this.#end(event, childFailed.initiatedEventId, 'failed', {
+        failure: await reader.failure(childFailed.failure),
+      });
     for (const [ended, outcome] of [
       [has('childWorkflowExecutionTerminatedEventAttributes'), 'terminated'],
       [has('childWorkflowExecutionTimedOutEventAttributes'), 'timed out'],
@@ -149,54 +187,122 @@ class Timeline {
     }
 
     const timer = has('timerStartedEventAttributes');
-    if (timer !== null) return this.#begin(event, 'timer', null, `${millisecondsOf(timer.startToFireTimeout) / 1_000} s`);
+    if (timer !== null)
+      return this.#begin(
+        event,
+        'timer',
+        null,
+        `${millisecondsOf(timer.startToFireTimeout) / 1_000} s`,
+      );
     const fired = has('timerFiredEventAttributes');
     if (fired !== null) return this.#end(event, fired.startedEventId, 'fired', {});
     const timerCanceled = has('timerCanceledEventAttributes');
-    if (timerCanceled !== null) return this.#end(event, timerCanceled.startedEventId, 'canceled', {});
+    if (timerCanceled !== null)
+      return this.#end(event, timerCanceled.startedEventId, 'canceled', {});
 
     const signal = has('workflowExecutionSignaledEventAttributes');
-    if (signal !== null) return void this.#add(event, 'signal', signal.signalName ?? null, { detail: await reader.value(signal.input) });
+    if (signal !== null)
+      return void this.#add(event, 'signal', signal.signalName ?? null, {
+        detail: await reader.value(signal.input),
+      });
     const update = has('workflowExecutionUpdateAcceptedEventAttributes');
-    if (update !== null) return this.#begin(event, 'update', update.acceptedRequest?.input?.name ?? null, await reader.value(update.acceptedRequest?.input?.args));
+    if (update !== null)
+      return this.#begin(
+        event,
+        'update',
+        update.acceptedRequest?.input?.name ?? null,
+        await reader.value(update.acceptedRequest?.input?.args),
+      );
     const updated = has('workflowExecutionUpdateCompletedEventAttributes');
     if (updated !== null) {
       const failure = await reader.failure(updated.outcome?.failure);
-      return this.#end(event, updated.acceptedEventId, failure === null ? 'completed' : 'failed', { failure });
+      return this.#end(event, updated.acceptedEventId, failure === null ? 'completed' : 'failed', {
+        failure,
+      });
     }
     const taskFailed = has('workflowTaskFailedEventAttributes');
     if (taskFailed !== null) {
-      return void this.#add(event, 'workflow task', null, { outcome: 'failed', failure: await reader.failure(taskFailed.failure), detail: wordsOf(proto.temporal.api.enums.v1.WorkflowTaskFailedCause[taskFailed.cause ?? 0], 'WORKFLOW_TASK_FAILED_CAUSE_') });
+      return void this.#add(event, 'workflow task', null, {
+        outcome: 'failed',
+        failure: await reader.failure(taskFailed.failure),
+        detail: wordsOf(
+          proto.temporal.api.enums.v1.WorkflowTaskFailedCause[taskFailed.cause ?? 0],
+          'WORKFLOW_TASK_FAILED_CAUSE_',
+        ),
+      });
     }
     const taskLate = has('workflowTaskTimedOutEventAttributes');
-    if (taskLate !== null) return void this.#add(event, 'workflow task', null, { outcome: 'timed out' });
+    if (taskLate !== null)
+      return void this.#add(event, 'workflow task', null, { outcome: 'timed out' });
 
     const done = has('workflowExecutionCompletedEventAttributes');
-    if (done !== null) return void this.#add(event, 'workflow completed', null, { detail: await reader.value(done.result) });
+    if (done !== null)
+      return void this.#add(event, 'workflow completed', null, {
+        detail: await reader.value(done.result),
+      });
     const broken = has('workflowExecutionFailedEventAttributes');
-    if (broken !== null) return void this.#add(event, 'workflow failed', null, { failure: await reader.failure(broken.failure) });
+    if (broken !== null)
+      return void this.#add(event, 'workflow failed', null, {
+        failure: await reader.failure(broken.failure),
+      });
     const terminated = has('workflowExecutionTerminatedEventAttributes');
-    if (terminated !== null) return void this.#add(event, 'workflow terminated', terminated.identity ?? null, { failure: terminated.reason ?? null });
+    if (terminated !== null)
+      return void this.#add(event, 'workflow terminated', terminated.identity ?? null, {
+        failure: terminated.reason ?? null,
+      });
     const onward = has('workflowExecutionContinuedAsNewEventAttributes');
-    if (onward !== null) return void this.#add(event, 'workflow continued as new', null, { detail: `run ${onward.newExecutionRunId}` });
+    if (onward !== null)
+      return void this.#add(event, 'workflow continued as new', null, {
+        detail: `run ${onward.newExecutionRunId}`,
+      });
 
     // What the workflow's machinery notes for itself says nothing to a reader.
-    if (!QUIET.has(event.eventType ?? 0)) this.#add(event, wordsOf(proto.temporal.api.enums.v1.EventType[event.eventType ?? 0], 'EVENT_TYPE_'), null, {});
+    if (!QUIET.has(event.eventType ?? 0))
+      this.#add(
+        event,
+        wordsOf(proto.temporal.api.enums.v1.EventType[event.eventType ?? 0], 'EVENT_TYPE_'),
+        null,
+        {},
+      );
   }
 
   #begin(event: Event, kind: string, name: string | null, detail: unknown = null): void {
-    this.#open.set(String(event.eventId), this.#add(event, kind, name, { outcome: 'pending', detail }));
+    this.#open.set(
+      String(event.eventId),
+      this.#add(event, kind, name, { outcome: 'pending', detail }),
+    );
   }
 
-  #end(event: Event, begunBy: unknown, outcome: string, more: Partial<Pick<TimelineStep, 'detail' | 'failure'>>): void {
+  #end(
+    event: Event,
+    begunBy: unknown,
+    outcome: string,
+    more: Partial<Pick<TimelineStep, 'detail' | 'failure'>>,
+  ): void {
     const step = this.#open.get(String(begunBy));
     if (step === undefined) return;
     const from = this.#startedAt.get(step) ?? (step.event === 'activity' ? null : step.at);
-    Object.assign(step, { outcome, tookMs: from === null ? null : timeOf(event) - from, detail: more.detail ?? step.detail, failure: more.failure ?? step.failure });
+    Object.assign(step, {
+      outcome,
+      tookMs: from === null ? null : timeOf(event) - from,
+      detail: more.detail ?? step.detail,
+      failure: more.failure ?? step.failure,
+    });
   }
 
   #add(event: Event, kind: string, name: string | null, more: Partial<TimelineStep>): TimelineStep {
-    const step: TimelineStep = { eventId: Number(event.eventId), at: timeOf(event), event: kind, name, attempt: null, tookMs: null, outcome: null, detail: null, failure: null, ...more };
+    const step: TimelineStep = {
+      eventId: Number(event.eventId),
+      at: timeOf(event),
+      event: kind,
+      name,
+      attempt: null,
+      tookMs: null,
+      outcome: null,
+      detail: null,
+      failure: null,
+      ...more,
+    };
     this.steps.push(step);
     return step;
   }
@@ -217,7 +323,9 @@ function timeOf(event: Event): number {
 }
 
 /** Seconds are a Long as they come from Temporal, and a number as they come from JSON. */
-function millisecondsOf(time: { seconds?: unknown; nanos?: number | null } | null | undefined): number {
+function millisecondsOf(
+  time: { seconds?: unknown; nanos?: number | null } | null | undefined,
+): number {
   return Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1_000_000);
 }
 

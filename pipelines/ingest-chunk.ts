@@ -4,7 +4,13 @@ import type { Problem, ReadRecord } from './ingest-record.ts';
 import { jsonBytes } from './workflows/json-size.ts';
 import type { ConsumedRecord } from './kafka.ts';
 
-export type Piece = { kind: 'revisions'; chunk: RevisionChunk } | { kind: 'dead'; letters: { record: ConsumedRecord; problem: Problem }[]; throughOffset: string };
+export type Piece =
+  | { kind: 'revisions'; chunk: RevisionChunk }
+  | {
+      kind: 'dead';
+      letters: { record: ConsumedRecord; problem: Problem }[];
+      throughOffset: string;
+    };
 
 /** Room for the chunk's own fields beside its revisions. */
 const CHUNK_HEAD_BYTES = 1_000;
@@ -14,7 +20,11 @@ const CHUNK_HEAD_BYTES = 1_000;
  * be one. `endOffset` is the partition's. Dead letters are a piece of their own: were they part of a chunk, a full buffer would send them again at
  * every try.
  */
-export function nextPiece(records: readonly ConsumedRecord[], endOffset: string, read: (record: ConsumedRecord) => ReadRecord): Piece {
+export function nextPiece(
+  records: readonly ConsumedRecord[],
+  endOffset: string,
+  read: (record: ConsumedRecord) => ReadRecord,
+): Piece {
   const first = read(records[0]!);
   const run = [first];
   let bytes = CHUNK_HEAD_BYTES + sizeOf(first);
@@ -25,10 +35,22 @@ export function nextPiece(records: readonly ConsumedRecord[], endOffset: string,
     run.push(next);
   }
   const throughOffset = run.at(-1)!.record.offset;
-  const letters = run.flatMap((item) => (item.kind === 'dead' ? [{ record: item.record, problem: item.problem }] : []));
+  const letters = run.flatMap((item) =>
+    item.kind === 'dead' ? [{ record: item.record, problem: item.problem }] : [],
+  );
   if (letters.length > 0) return { kind: 'dead', letters, throughOffset };
   const { topic, partition, offset } = first.record;
-  return { kind: 'revisions', chunk: { topic, partition, firstOffset: offset, throughOffset, endOffset, revisions: run.flatMap((item) => (item.kind === 'revision' ? [item.revision] : [])) } };
+  return {
+    kind: 'revisions',
+    chunk: {
+      topic,
+      partition,
+      firstOffset: offset,
+      throughOffset,
+      endOffset,
+      revisions: run.flatMap((item) => (item.kind === 'revision' ? [item.revision] : [])),
+    },
+  };
 }
 
 /** JSON needs a comma between two revisions. A dead letter goes on with all that it brought. */

@@ -18,11 +18,21 @@ import type { Logger } from './logger.ts';
 import { PartitionPlaces } from './partition-places.ts';
 import type { RecordFormat } from './record-format.ts';
 import { INGEST_GROUP, topicsOf } from './topics.ts';
-import { BUFFER_FULL, CHUNK_REVISIONS_MAX, partitionKey, type Acceptance, type RevisionChunk } from './workflows/contract.ts';
+import {
+  BUFFER_FULL,
+  CHUNK_REVISIONS_MAX,
+  partitionKey,
+  type Acceptance,
+  type RevisionChunk,
+} from './workflows/contract.ts';
 
 export interface IngestDependencies {
   /** Reads topics as a member of a group (`KafkaCluster.read`). */
-  read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader>;
+  read(
+    group: string,
+    topics: readonly string[],
+    onBatch: (batch: PartitionBatch) => Promise<void>,
+  ): Promise<RecordReader>;
   deadLetters: RecordSender;
   /** Hands a chunk to the lineage's workflow (`TemporalLineages.accept`). */
   accept(lineage: string, chunk: RevisionChunk, attempt: string): Promise<AcceptAnswer>;
@@ -79,17 +89,26 @@ const HEARTBEAT_EVERY_MS = 2_000;
 /** How often a workflow is asked whether it still has what it took, where nothing new comes that would tell. */
 const LOOK_BACK_EVERY_MS = 15_000;
 
-export async function startIngest(lineages: readonly string[], dependencies: IngestDependencies): Promise<Ingest> {
+export async function startIngest(
+  lineages: readonly string[],
+  dependencies: IngestDependencies,
+): Promise<Ingest> {
   const ingest = new PartitionIngest(lineages, dependencies);
   const topics = lineages.map((lineage) => topicsOf(lineage).corrections);
-  const reader = await dependencies.read(dependencies.group ?? INGEST_GROUP, topics, (batch) => ingest.take(batch));
+  const reader = await dependencies.read(dependencies.group ?? INGEST_GROUP, topics, (batch) =>
+    ingest.take(batch),
+  );
   const looking = setInterval(() => void ingest.lookBack(reader), LOOK_BACK_EVERY_MS);
   void reader.ready.then(() => ingest.lookBack(reader));
   return {
     stop: () => (clearInterval(looking), reader.stop()),
     ready: reader.ready,
     ended: reader.ended,
-    health: () => ({ ready: reader.joined(), ...ingest.counts, waiting: Object.fromEntries(ingest.waiting) }),
+    health: () => ({
+      ready: reader.joined(),
+      ...ingest.counts,
+      waiting: Object.fromEntries(ingest.waiting),
+    }),
   };
 }
 
@@ -117,8 +136,11 @@ export class PartitionIngest {
     this.#places.begin(partitionKey(batch), batch.fromOffset);
     while (records.length > 0 && batch.mine()) {
       const decoder = await beating(batch, this.#decoderOf(records));
-      if (decoder instanceof SchemaRegistryUnavailable) return void this.#pause(batch, decoder.message);
-      const piece = nextPiece(records, batch.endOffset, (record) => readRecord(record, lineage, decoder));
+      if (decoder instanceof SchemaRegistryUnavailable)
+        return void this.#pause(batch, decoder.message);
+      const piece = nextPiece(records, batch.endOffset, (record) =>
+        readRecord(record, lineage, decoder),
+      );
       const through = await this.#deliver(piece, lineage, batch);
       if (through === null) return;
       await batch.done(through);
@@ -135,9 +157,17 @@ export class PartitionIngest {
       const partitions = (await this.#dependencies.standing?.(lineage).catch(() => null)) ?? [];
       for (const { partition, beginning, committed, throughOffset } of partitions) {
         if (committed === null || !reader.owns(topic, partition)) continue;
-        const offset = this.#places.goBack(partitionKey({ topic, partition }), throughOffset, beginning, committed);
+        const offset = this.#places.goBack(
+          partitionKey({ topic, partition }),
+          throughOffset,
+          beginning,
+          committed,
+        );
         if (offset === null) continue;
-        logger.info({ topic, partition, offset, committed }, 'The lineage may lack records behind this offset: they are read again');
+        logger.info(
+          { topic, partition, offset, committed },
+          'The lineage may lack records behind this offset: they are read again',
+        );
         this.#attempt = randomUUID();
         reader.seek({ topic, partition, offset });
       }
@@ -145,9 +175,14 @@ export class PartitionIngest {
   }
 
   /** Of the records that the next piece is taken from. */
-  async #decoderOf(records: readonly ConsumedRecord[]): Promise<RecordDecoder<FactCorrection> | SchemaRegistryUnavailable> {
+  async #decoderOf(
+    records: readonly ConsumedRecord[],
+  ): Promise<RecordDecoder<FactCorrection> | SchemaRegistryUnavailable> {
     try {
-      return await this.#dependencies.format.decoder('fact-correction', records.slice(0, CHUNK_REVISIONS_MAX).map(({ value }) => value));
+      return await this.#dependencies.format.decoder(
+        'fact-correction',
+        records.slice(0, CHUNK_REVISIONS_MAX).map(({ value }) => value),
+      );
     } catch (error) {
       if (error instanceof SchemaRegistryUnavailable) return error;
       throw error;
@@ -159,41 +194,91 @@ export class PartitionIngest {
     const { logger, deadLetters } = this.#dependencies;
     const partition = partitionKey(batch);
     if (piece.kind === 'dead') {
-      const letters = piece.letters.filter(({ record }) => !this.#places.isLetterSent(partition, record.offset));
-      const sent = await beating(batch, settled(deadLetters.send(topicsOf(lineage).deadLetters, letters.map(({ record, problem }) => deadLetter(record, problem)))));
-      if (sent.kind === 'failed') return this.#pause(batch, `the dead-letter topic cannot be written: ${sent.message}`);
+      const letters = piece.letters.filter(
+        ({ record }) => !this.#places.isLetterSent(partition, record.offset),
+      );
+      const sent = await beating(
+        batch,
+        settled(
+          deadLetters.send(
+            topicsOf(lineage).deadLetters,
+            letters.map(({ record, problem }) => deadLetter(record, problem)),
+          ),
+        ),
+      );
+      if (sent.kind === 'failed')
+        return this.#pause(batch, `the dead-letter topic cannot be written: ${sent.message}`);
       this.#places.buried(partition, piece.throughOffset);
       this.counts.deadLetters += letters.length;
       for (const { record, problem } of letters) {
-        logger.warn({ lineage, topic: record.topic, partition: record.partition, offset: record.offset, problem: problem.className }, 'Record sent to the dead-letter topic');
+        logger.warn(
+          {
+            lineage,
+            topic: record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            problem: problem.className,
+          },
+          'Record sent to the dead-letter topic',
+        );
       }
       return piece.throughOffset;
     }
     const run = this.#runs.get(lineage);
-    const chunk: RevisionChunk = { ...piece.chunk, readFrom: this.#places.readFrom(partition), ...(run === undefined ? {} : { run }) };
+    const chunk: RevisionChunk = {
+      ...piece.chunk,
+      readFrom: this.#places.readFrom(partition),
+      ...(run === undefined ? {} : { run }),
+    };
     const answer = await beating(batch, this.#dependencies.accept(lineage, chunk, this.#attempt));
     if (answer.kind === 'behind') return await this.#goBack(batch, answer.throughOffset);
     // Mended by an operator, it is a new question: an answer from before would be given again.
     if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) this.#attempt = randomUUID();
-    if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) logger.error({ lineage, topic: chunk.topic, partition: chunk.partition, type: answer.type, reason: answer.message }, 'The lineage refuses these records');
+    if (answer.kind === 'refused' && answer.type !== BUFFER_FULL)
+      logger.error(
+        {
+          lineage,
+          topic: chunk.topic,
+          partition: chunk.partition,
+          type: answer.type,
+          reason: answer.message,
+        },
+        'The lineage refuses these records',
+      );
     if (answer.kind !== 'accepted') return this.#pause(batch, answer.message);
     const { acceptance } = answer;
     this.counts.accepted += acceptance.accepted;
     this.counts.redelivered += acceptance.redelivered;
     if (acceptance.run !== undefined) this.#runs.set(lineage, acceptance.run);
-    logger.debug({ lineage, partition: chunk.partition, firstOffset: chunk.firstOffset, ...acceptance }, 'Revisions handed to the lineage');
+    logger.debug(
+      { lineage, partition: chunk.partition, firstOffset: chunk.firstOffset, ...acceptance },
+      'Revisions handed to the lineage',
+    );
     // Answered for an earlier, shorter chunk of the same first offset, only so much is the workflow's.
-    const through = BigInt(acceptance.throughOffset) < BigInt(chunk.throughOffset) ? acceptance.throughOffset : chunk.throughOffset;
+    const through =
+      BigInt(acceptance.throughOffset) < BigInt(chunk.throughOffset)
+        ? acceptance.throughOffset
+        : chunk.throughOffset;
     this.#places.handed(partition, through);
     return through;
   }
 
   async #goBack(batch: PartitionBatch, throughOffset: string): Promise<null> {
     const { topic, partition } = batch;
-    const beginning = await beating(batch, this.#dependencies.beginning?.(topic, partition).catch(() => null) ?? Promise.resolve('0'));
-    if (beginning === null) return this.#pause(batch, 'the lineage lacks records, and Kafka does not say which there are');
+    const beginning = await beating(
+      batch,
+      this.#dependencies.beginning?.(topic, partition).catch(() => null) ?? Promise.resolve('0'),
+    );
+    if (beginning === null)
+      return this.#pause(
+        batch,
+        'the lineage lacks records, and Kafka does not say which there are',
+      );
     const offset = this.#places.goBack(partitionKey(batch), throughOffset, beginning)!;
-    this.#dependencies.logger.warn({ topic: batch.topic, partition: batch.partition, offset }, 'The lineage lacks records behind this offset: they are read again');
+    this.#dependencies.logger.warn(
+      { topic: batch.topic, partition: batch.partition, offset },
+      'The lineage lacks records behind this offset: they are read again',
+    );
     this.#attempt = randomUUID();
     batch.seek(offset);
     return null;
@@ -204,7 +289,11 @@ export class PartitionIngest {
     const pauseMs = this.#pauses.get(key) ?? PAUSE_FIRST_MS;
     this.#pauses.set(key, Math.min(2 * pauseMs, PAUSE_MAX_MS));
     const told = this.waiting.get(key);
-    if (told === undefined || withoutNumbers(told) !== withoutNumbers(reason)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition, reason }, 'Partition paused');
+    if (told === undefined || withoutNumbers(told) !== withoutNumbers(reason))
+      this.#dependencies.logger.info(
+        { topic: batch.topic, partition: batch.partition, reason },
+        'Partition paused',
+      );
     this.waiting.set(key, reason);
     batch.pauseForMs(pauseMs);
     return null;
@@ -213,7 +302,11 @@ export class PartitionIngest {
   #flows(batch: PartitionBatch): void {
     const key = `${batch.topic}-${batch.partition}`;
     this.#pauses.delete(key);
-    if (this.waiting.delete(key)) this.#dependencies.logger.info({ topic: batch.topic, partition: batch.partition }, 'Partition flows again');
+    if (this.waiting.delete(key))
+      this.#dependencies.logger.info(
+        { topic: batch.topic, partition: batch.partition },
+        'Partition flows again',
+      );
   }
 }
 
@@ -234,7 +327,11 @@ function recordsBehind(records: ConsumedRecord[], offset: string): ConsumedRecor
 async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
   const failures: Error[] = [];
   const timer = setInterval(() => {
-    batch.heartbeat().catch((error: unknown) => failures.push(error instanceof Error ? error : new Error(String(error))));
+    batch
+      .heartbeat()
+      .catch((error: unknown) =>
+        failures.push(error instanceof Error ? error : new Error(String(error))),
+      );
   }, HEARTBEAT_EVERY_MS);
   try {
     const result = await work;
@@ -245,7 +342,9 @@ async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
   }
 }
 
-async function settled(work: Promise<unknown>): Promise<{ kind: 'done' } | { kind: 'failed'; message: string }> {
+async function settled(
+  work: Promise<unknown>,
+): Promise<{ kind: 'done' } | { kind: 'failed'; message: string }> {
   try {
     await work;
     return { kind: 'done' };

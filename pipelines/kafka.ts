@@ -4,7 +4,22 @@
  * Producers are idempotent and wait for all replicas. Consumers never commit by themselves: a batch is done when its
  * reader says up to where.
  */
-import { CompressionTypes, Kafka, Partitioners, logLevel, type Admin, type Consumer, type EachBatchPayload, type ICustomPartitioner, type ISocketFactory, type KafkaConfig, type KafkaMessage, type Message, type Producer, type SASLOptions } from 'kafkajs';
+import {
+  CompressionTypes,
+  Kafka,
+  Partitioners,
+  logLevel,
+  type Admin,
+  type Consumer,
+  type EachBatchPayload,
+  type ICustomPartitioner,
+  type ISocketFactory,
+  type KafkaConfig,
+  type KafkaMessage,
+  type Message,
+  type Producer,
+  type SASLOptions,
+} from 'kafkajs';
 import { randomUUID } from 'node:crypto';
 import net from 'node:net';
 import tls from 'node:tls';
@@ -17,7 +32,11 @@ export interface KafkaSettings {
   clientId: string;
   /** Null: plain text. PEM texts, not paths; without `ca` Node's own list of authorities holds. */
   tls: { ca?: string; certificate?: string; key?: string } | null;
-  sasl: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string } | null;
+  sasl: {
+    mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+    username: string;
+    password: string;
+  } | null;
 }
 
 export interface TopicSpecification {
@@ -170,7 +189,10 @@ export class KafkaCluster {
             topic: topic.name,
             numPartitions: topic.partitions,
             replicationFactor: topic.replicationFactor,
-            configEntries: Object.entries(topic.configuration).map(([name, value]) => ({ name, value })),
+            configEntries: Object.entries(topic.configuration).map(([name, value]) => ({
+              name,
+              value,
+            })),
           })),
           waitForLeaders: true,
           timeout: TOPIC_READY_WAIT_MS,
@@ -186,14 +208,24 @@ export class KafkaCluster {
 
   /** Next offset of each partition. */
   async endOffsets(topic: string): Promise<Map<number, string>> {
-    return await this.#administrate(async (admin) => new Map((await admin.fetchTopicOffsets(topic)).map(({ partition, high }) => [partition, high])));
+    return await this.#administrate(
+      async (admin) =>
+        new Map(
+          (await admin.fetchTopicOffsets(topic)).map(({ partition, high }) => [partition, high]),
+        ),
+    );
   }
 
   /** First offset that there still is, and the next that will be given, of each partition; null for a topic that does not exist. */
   async extents(topic: string): Promise<Map<number, { beginning: string; end: string }> | null> {
     return await this.#administrate(async (admin) => {
       if (!(await admin.listTopics()).includes(topic)) return null;
-      return new Map((await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => [partition, { beginning: low, end: high }]));
+      return new Map(
+        (await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => [
+          partition,
+          { beginning: low, end: high },
+        ]),
+      );
     });
   }
 
@@ -207,7 +239,14 @@ export class KafkaCluster {
         for (const { partition, low, high } of offsets) {
           const at = partitions.find((one) => one.partition === partition)?.offset ?? '-1';
           const read = at === '-1' ? null : at;
-          lags.push({ topic, partition, beginning: low, committed: read, end: high, lag: Number(BigInt(high) - BigInt(read ?? low)) });
+          lags.push({
+            topic,
+            partition,
+            beginning: low,
+            committed: read,
+            end: high,
+            lag: Number(BigInt(high) - BigInt(read ?? low)),
+          });
         }
       }
       return lags.sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition);
@@ -216,7 +255,9 @@ export class KafkaCluster {
 
   /** How many members a group has now; 0 for one that there is not. */
   async membersOf(group: string): Promise<number> {
-    return await this.#administrate(async (admin) => (await admin.describeGroups([group])).groups[0]?.members.length ?? 0);
+    return await this.#administrate(
+      async (admin) => (await admin.describeGroups([group])).groups[0]?.members.length ?? 0,
+    );
   }
 
   async sender(): Promise<RecordSender> {
@@ -239,8 +280,14 @@ export class KafkaCluster {
   }
 
   /** Reads the topics as a member of the group, from the committed offsets or else the beginning, until stopped. */
-  async read(group: string, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>): Promise<RecordReader> {
-    return await startReader(await this.#subscribed(group, topics), topics, onBatch, this.#logger, { positions: null });
+  async read(
+    group: string,
+    topics: readonly string[],
+    onBatch: (batch: PartitionBatch) => Promise<void>,
+  ): Promise<RecordReader> {
+    return await startReader(await this.#subscribed(group, topics), topics, onBatch, this.#logger, {
+      positions: null,
+    });
   }
 
   /**
@@ -248,19 +295,34 @@ export class KafkaCluster {
    * (by `<topic>-<partition>`). Nothing is committed. Records come from one partition at a time, in order; those
    * that `onRecords` answers with `again` are handed on again after a pause.
    */
-  async follow(topics: readonly string[], from: 'beginning' | 'end' | ReadonlyMap<string, string>, onRecords: (records: ConsumedRecord[]) => Promise<void | 'again'> | void): Promise<RecordReader> {
+  async follow(
+    topics: readonly string[],
+    from: 'beginning' | 'end' | ReadonlyMap<string, string>,
+    onRecords: (records: ConsumedRecord[]) => Promise<void | 'again'> | void,
+  ): Promise<RecordReader> {
     const starts = new Map<string, string>();
     for (const topic of topics) {
-      for (const { partition, high, low } of await this.#administrate((admin) => admin.fetchTopicOffsets(topic))) {
+      for (const { partition, high, low } of await this.#administrate((admin) =>
+        admin.fetchTopicOffsets(topic),
+      )) {
         const key = `${topic}-${partition}`;
-        starts.set(key, from === 'beginning' ? low : from === 'end' ? high : (from.get(key) ?? high));
+        starts.set(
+          key,
+          from === 'beginning' ? low : from === 'end' ? high : (from.get(key) ?? high),
+        );
       }
     }
     const handOn = async (batch: PartitionBatch): Promise<void> => {
       if ((await onRecords(batch.records)) === 'again') return batch.pauseForMs(FOLLOW_AGAIN_MS);
       await batch.done(batch.records.at(-1)!.offset);
     };
-    return await startReader(await this.#subscribed(`errata-follow-${randomUUID()}`, topics), topics, handOn, this.#logger, { positions: starts });
+    return await startReader(
+      await this.#subscribed(`errata-follow-${randomUUID()}`, topics),
+      topics,
+      handOn,
+      this.#logger,
+      { positions: starts },
+    );
   }
 
   /**
@@ -268,11 +330,21 @@ export class KafkaCluster {
    * them. Spans of one partition ascend and do not overlap. Records come from one partition at a time, in order; where
    * nothing comes for `SPAN_WAIT_MS` the rest is taken for gone (a partition may end in marks of transactions).
    */
-  async readSpans(topic: string, spans: readonly RecordSpan[], onRecords: (records: ConsumedRecord[]) => Promise<void> | void): Promise<void> {
-    const extents = (await this.extents(topic)) ?? new Map<number, { beginning: string; end: string }>();
+  async readSpans(
+    topic: string,
+    spans: readonly RecordSpan[],
+    onRecords: (records: ConsumedRecord[]) => Promise<void> | void,
+  ): Promise<void> {
+    const extents =
+      (await this.extents(topic)) ?? new Map<number, { beginning: string; end: string }>();
     const ahead = spansAhead(spans, extents);
     if (ahead.size === 0) return;
-    const positions = new Map([...extents].map(([partition, { end }]) => [`${topic}-${partition}`, String(ahead.get(partition)?.[0]?.from ?? end)]));
+    const positions = new Map(
+      [...extents].map(([partition, { end }]) => [
+        `${topic}-${partition}`,
+        String(ahead.get(partition)?.[0]?.from ?? end),
+      ]),
+    );
     let finish: () => void = () => undefined;
     let fail: (fault: unknown) => void = () => undefined;
     const finished = new Promise<void>((resolve, reject) => ([finish, fail] = [resolve, reject]));
@@ -288,7 +360,9 @@ export class KafkaCluster {
         busy += 1;
         waitOn();
         const left = ahead.get(batch.partition) ?? [];
-        const wanted = batch.records.filter(({ offset }) => left.some(({ from, through }) => BigInt(offset) >= from && BigInt(offset) <= through));
+        const wanted = batch.records.filter(({ offset }) =>
+          left.some(({ from, through }) => BigInt(offset) >= from && BigInt(offset) <= through),
+        );
         if (wanted.length > 0) await onRecords(wanted);
         const last = BigInt(batch.records.at(-1)!.offset);
         while (left.length > 0 && left[0]!.through <= last) left.shift();
@@ -309,7 +383,13 @@ export class KafkaCluster {
         waitOn();
       }
     };
-    const reader = await startReader(await this.#subscribed(`errata-follow-${randomUUID()}`, [topic]), [topic], onBatch, this.#logger, { positions });
+    const reader = await startReader(
+      await this.#subscribed(`errata-follow-${randomUUID()}`, [topic]),
+      [topic],
+      onBatch,
+      this.#logger,
+      { positions },
+    );
     try {
       waitOn();
       await Promise.race([finished, reader.ended.then((reason) => Promise.reject(reason))]);
@@ -329,7 +409,11 @@ export class KafkaCluster {
       allowAutoTopicCreation: false,
     });
     // Some brokers let a client in and then do not talk to it, so the first question belongs to it.
-    await this.#doors.through(consumer.connect().then(() => consumer.subscribe({ topics: [...topics], fromBeginning: true })));
+    await this.#doors.through(
+      consumer
+        .connect()
+        .then(() => consumer.subscribe({ topics: [...topics], fromBeginning: true })),
+    );
     return consumer;
   }
 
@@ -345,7 +429,11 @@ export class KafkaCluster {
         try {
           return await work(admin);
         } catch (error) {
-          if (attempt === ADMINISTRATION_ATTEMPTS_MAX || (error as { retriable?: boolean }).retriable !== true) throw this.#doors.afterwards(error);
+          if (
+            attempt === ADMINISTRATION_ATTEMPTS_MAX ||
+            (error as { retriable?: boolean }).retriable !== true
+          )
+            throw this.#doors.afterwards(error);
           await new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS * attempt));
         }
       }
@@ -378,7 +466,9 @@ class Sender implements RecordSender {
   async send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
     const positions: RecordPosition[] = [];
     for (let from = 0; from < records.length; from += SEND_RECORDS_MAX) {
-      positions.push(...(await this.#sendPart(topic, records.slice(from, from + SEND_RECORDS_MAX))));
+      positions.push(
+        ...(await this.#sendPart(topic, records.slice(from, from + SEND_RECORDS_MAX))),
+      );
     }
     return positions;
   }
@@ -390,16 +480,24 @@ class Sender implements RecordSender {
   }
 
   async #sendPart(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]> {
-    const messages = records.map((record): Message => ({ key: record.key, value: record.value, ...(record.headers === undefined ? {} : { headers: writableHeaders(record.headers) }) }));
+    const messages = records.map((record): Message => ({
+      key: record.key,
+      value: record.value,
+      ...(record.headers === undefined ? {} : { headers: writableHeaders(record.headers) }),
+    }));
     const producer = await this.open();
-    const written = await producer.send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages }).catch((error: unknown) => {
-      // What a failure leaves of the sequence is not to be trusted: the next send is a new producer's.
-      this.#producer = null;
-      void producer.disconnect().catch(() => undefined);
-      throw error;
-    });
+    const written = await producer
+      .send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages })
+      .catch((error: unknown) => {
+        // What a failure leaves of the sequence is not to be trusted: the next send is a new producer's.
+        this.#producer = null;
+        void producer.disconnect().catch(() => undefined);
+        throw error;
+      });
     // A broker answers with the first offset per partition; within a partition the order is that of the request.
-    const next = new Map(written.map(({ partition, baseOffset }) => [partition, BigInt(baseOffset ?? UNKNOWN_OFFSET)]));
+    const next = new Map(
+      written.map(({ partition, baseOffset }) => [partition, BigInt(baseOffset ?? UNKNOWN_OFFSET)]),
+    );
     return messages.map((message) => {
       const partition = this.#partitionOf.get(message) ?? -1;
       const offset = next.get(partition) ?? BigInt(UNKNOWN_OFFSET);
@@ -418,7 +516,10 @@ function notingPartitioner(ledger: PartitionLedger): ICustomPartitioner {
     const choose = Partitioners.DefaultPartitioner();
     return (choice) => {
       const { key } = choice.message;
-      const partition = key === null || key === undefined ? choose(choice) : partitionOf(Buffer.from(key), choice.partitionMetadata.length);
+      const partition =
+        key === null || key === undefined
+          ? choose(choice)
+          : partitionOf(Buffer.from(key), choice.partitionMetadata.length);
       ledger.set(choice.message, partition);
       return partition;
     };
@@ -426,13 +527,20 @@ function notingPartitioner(ledger: PartitionLedger): ICustomPartitioner {
 }
 
 /** What of the spans Kafka still has, by partition. */
-function spansAhead(spans: readonly RecordSpan[], extents: ReadonlyMap<number, { beginning: string; end: string }>): Map<number, { from: bigint; through: bigint }[]> {
+function spansAhead(
+  spans: readonly RecordSpan[],
+  extents: ReadonlyMap<number, { beginning: string; end: string }>,
+): Map<number, { from: bigint; through: bigint }[]> {
   const ahead = new Map<number, { from: bigint; through: bigint }[]>();
   for (const { partition, from, through } of spans) {
     const extent = extents.get(partition);
     if (extent === undefined) continue;
-    const [first, last] = [BigInt(from) > BigInt(extent.beginning) ? BigInt(from) : BigInt(extent.beginning), BigInt(through) < BigInt(extent.end) ? BigInt(through) : BigInt(extent.end) - 1n];
-    if (first <= last) ahead.set(partition, [...(ahead.get(partition) ?? []), { from: first, through: last }]);
+    const [first, last] = [
+      BigInt(from) > BigInt(extent.beginning) ? BigInt(from) : BigInt(extent.beginning),
+      BigInt(through) < BigInt(extent.end) ? BigInt(through) : BigInt(extent.end) - 1n,
+    ];
+    if (first <= last)
+      ahead.set(partition, [...(ahead.get(partition) ?? []), { from: first, through: last }]);
   }
   return ahead;
 }
@@ -445,7 +553,13 @@ interface ReaderOptions {
   positions: Map<string, string> | null;
 }
 
-async function startReader(consumer: Consumer, topics: readonly string[], onBatch: (batch: PartitionBatch) => Promise<void>, logger: Logger, options: ReaderOptions): Promise<RecordReader> {
+async function startReader(
+  consumer: Consumer,
+  topics: readonly string[],
+  onBatch: (batch: PartitionBatch) => Promise<void>,
+  logger: Logger,
+  options: ReaderOptions,
+): Promise<RecordReader> {
   let joined = false;
   let stopping = false;
   const timers = new Set<NodeJS.Timeout>();
@@ -457,7 +571,11 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
   const goOn = (): void => {
     for (const [partition, offset] of options.positions ?? []) {
       const at = partition.lastIndexOf('-');
-      consumer.seek({ topic: partition.slice(0, at), partition: Number(partition.slice(at + 1)), offset });
+      consumer.seek({
+        topic: partition.slice(0, at),
+        partition: Number(partition.slice(at + 1)),
+        offset,
+      });
     }
   };
   let assigned: Record<string, number[]> = {};
@@ -471,7 +589,10 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
   consumer.on(consumer.events.DISCONNECT, () => (joined = false));
   consumer.on(consumer.events.CRASH, ({ payload }) => {
     joined = false;
-    logger.warn({ topics, error: payload.error.message, restart: payload.restart }, 'Kafka reader broke off');
+    logger.warn(
+      { topics, error: payload.error.message, restart: payload.restart },
+      'Kafka reader broke off',
+    );
     if (!payload.restart) end(payload.error);
   });
 
@@ -481,9 +602,18 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
     partitionsConsumedConcurrently: PARTITIONS_AT_ONCE_MAX,
     eachBatch: async (payload) => {
       const start = options.positions?.get(`${payload.batch.topic}-${payload.batch.partition}`);
-      const records = payload.batch.messages.filter((message) => start === undefined || BigInt(message.offset) >= BigInt(start)).map((message) => consumedRecord(message, payload));
+      const records = payload.batch.messages
+        .filter((message) => start === undefined || BigInt(message.offset) >= BigInt(start))
+        .map((message) => consumedRecord(message, payload));
       if (records.length === 0) payload.resolveOffset(payload.batch.lastOffset());
-      else await onBatch(partitionBatch(records, payload, options.positions, { consumer, timers, stopping: () => stopping }));
+      else
+        await onBatch(
+          partitionBatch(records, payload, options.positions, {
+            consumer,
+            timers,
+            stopping: () => stopping,
+          }),
+        );
     },
   });
 
@@ -501,7 +631,12 @@ async function startReader(consumer: Consumer, topics: readonly string[], onBatc
   };
 }
 
-function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, positions: Map<string, string> | null, reader: { consumer: Consumer; timers: Set<NodeJS.Timeout>; stopping: () => boolean }): PartitionBatch {
+function partitionBatch(
+  records: ConsumedRecord[],
+  payload: EachBatchPayload,
+  positions: Map<string, string> | null,
+  reader: { consumer: Consumer; timers: Set<NodeJS.Timeout>; stopping: () => boolean },
+): PartitionBatch {
   const { topic, partition } = payload.batch;
   return {
     topic,
@@ -513,7 +648,10 @@ function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, po
     async done(throughOffset) {
       const next = String(BigInt(throughOffset) + 1n);
       payload.resolveOffset(throughOffset);
-      if (positions === null) await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset: next }] }] });
+      if (positions === null)
+        await payload.commitOffsetsIfNecessary({
+          topics: [{ topic, partitions: [{ partition, offset: next }] }],
+        });
       else positions.set(`${topic}-${partition}`, next);
     },
     heartbeat: () => payload.heartbeat(),
@@ -532,7 +670,15 @@ function partitionBatch(records: ConsumedRecord[], payload: EachBatchPayload, po
 
 function consumedRecord(message: KafkaMessage, payload: EachBatchPayload): ConsumedRecord {
   const { topic, partition } = payload.batch;
-  return { topic, partition, offset: message.offset, timestamp: Number(message.timestamp), key: message.key, value: message.value, headers: headersOf(message.headers ?? {}) };
+  return {
+    topic,
+    partition,
+    offset: message.offset,
+    timestamp: Number(message.timestamp),
+    key: message.key,
+    value: message.value,
+    headers: headersOf(message.headers ?? {}),
+  };
 }
 
 /**
@@ -547,11 +693,22 @@ class Doors {
   readonly open: ISocketFactory;
 
   constructor(settings: KafkaSettings) {
-    this.#channel = { to: 'Kafka', tls: settings.tls !== null, certificate: settings.tls?.certificate !== undefined, credential: settings.sasl !== null };
+    this.#channel = {
+      to: 'Kafka',
+      tls: settings.tls !== null,
+      certificate: settings.tls?.certificate !== undefined,
+      credential: settings.sasl !== null,
+    };
     this.#named = new Set(settings.brokers);
     const secureContext = settings.tls === null ? undefined : this.#contextOf(settings.tls);
     this.open = ({ host, port, onConnect }) => {
-      const socket = secureContext === undefined ? net.connect({ host, port }, onConnect) : tls.connect({ host, port, secureContext, ...(net.isIP(host) === 0 ? { servername: host } : {}) }, onConnect);
+      const socket =
+        secureContext === undefined
+          ? net.connect({ host, port }, onConnect)
+          : tls.connect(
+              { host, port, secureContext, ...(net.isIP(host) === 0 ? { servername: host } : {}) },
+              onConnect,
+            );
       const broker = `${host}:${port}`;
       socket.once('data', () => this.#refused.delete(broker));
       socket.on('error', (error: Error) => this.#met(broker, error));
@@ -563,7 +720,10 @@ class Doors {
   async through(connecting: Promise<void>): Promise<void> {
     let give: ((refusal: ChannelRefused) => void) | undefined;
     try {
-      await Promise.race([connecting, new Promise<never>((_, reject) => this.#waiting.add((give = reject)))]);
+      await Promise.race([
+        connecting,
+        new Promise<never>((_, reject) => this.#waiting.add((give = reject))),
+      ]);
     } catch (error) {
       throw refusalOf(error, this.#channel) ?? error;
     } finally {
@@ -573,7 +733,9 @@ class Doors {
 
   /** Of an error after that. Without TLS and a user a connection that breaks is an outage. */
   afterwards(error: unknown): unknown {
-    return this.#channel.tls || this.#channel.credential ? (refusalOf(error, this.#channel) ?? error) : error;
+    return this.#channel.tls || this.#channel.credential
+      ? (refusalOf(error, this.#channel) ?? error)
+      : error;
   }
 
   #met(broker: string, error: Error): void {
@@ -585,7 +747,11 @@ class Doors {
 
   #contextOf({ ca, certificate, key }: NonNullable<KafkaSettings['tls']>): tls.SecureContext {
     try {
-      return tls.createSecureContext({ ...(ca === undefined ? {} : { ca }), ...(certificate === undefined ? {} : { cert: certificate }), ...(key === undefined ? {} : { key }) });
+      return tls.createSecureContext({
+        ...(ca === undefined ? {} : { ca }),
+        ...(certificate === undefined ? {} : { cert: certificate }),
+        ...(key === undefined ? {} : { key }),
+      });
     } catch (error) {
       throw refusalOf(error, this.#channel) ?? error;
     }
@@ -594,19 +760,29 @@ class Doors {
 
 /** Of a name that objects inherit (`constructor`) kafkajs makes a list that begins with what they inherit. */
 function headersOf(headers: Record<string, unknown>): RecordHeaders {
-  const isValue = (value: unknown): value is HeaderValue => value === null || typeof value === 'string' || Buffer.isBuffer(value);
-  const entries = Object.entries(headers).map(([name, value]): [string, HeaderValue | HeaderValue[]] => {
-    if (isValue(value)) return [name, value];
-    const values = Array.isArray(value) ? value.filter(isValue) : [];
-    return [name, values.length === 1 ? (values[0] ?? null) : values];
-  });
+  const isValue = (value: unknown): value is HeaderValue =>
+    value === null || typeof value === 'string' || Buffer.isBuffer(value);
+  const entries = Object.entries(headers).map(
+    ([name, value]): [string, HeaderValue | HeaderValue[]] => {
+      if (isValue(value)) return [name, value];
+      const values = Array.isArray(value) ? value.filter(isValue) : [];
+      return [name, values.length === 1 ? (values[0] ?? null) : values];
+    },
+  );
   return Object.fromEntries(entries);
 }
 
 /** kafkajs cannot write a header without a value: it gets an empty one. */
-function writableHeaders(headers: RecordHeaders): Record<string, Buffer | string | (Buffer | string)[]> {
+function writableHeaders(
+  headers: RecordHeaders,
+): Record<string, Buffer | string | (Buffer | string)[]> {
   const written = (value: HeaderValue): Buffer | string => value ?? Buffer.alloc(0);
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.map(written) : written(value)]));
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [
+      name,
+      Array.isArray(value) ? value.map(written) : written(value),
+    ]),
+  );
 }
 
 function clientConfiguration(settings: KafkaSettings, doors: Doors, logger: Logger): KafkaConfig {
@@ -616,15 +792,21 @@ function clientConfiguration(settings: KafkaSettings, doors: Doors, logger: Logg
     brokers: settings.brokers,
     connectionTimeout: CONNECT_WAIT_MS,
     requestTimeout: REQUEST_WAIT_MS,
-    retry: { initialRetryTime: RETRY_WAIT_MS, maxRetryTime: RETRY_WAIT_MAX_MS, retries: RETRIES_MAX },
+    retry: {
+      initialRetryTime: RETRY_WAIT_MS,
+      maxRetryTime: RETRY_WAIT_MAX_MS,
+      retries: RETRIES_MAX,
+    },
     socketFactory: doors.open,
     ...(settings.tls === null ? {} : { ssl: true }),
     ...(sasl === null ? {} : { sasl: sasl as SASLOptions }),
     logLevel: logLevel.WARN,
     // What kafkajs calls an error it mostly mends by itself: broken connections, rebalances.
-    logCreator: () => ({ namespace, log }) => {
-      const { message, timestamp: _timestamp, logger: _logger, ...fields } = log;
-      logger.warn({ namespace, detail: message, ...fields }, 'Kafka client reports');
-    },
+    logCreator:
+      () =>
+      ({ namespace, log }) => {
+        const { message, timestamp: _timestamp, logger: _logger, ...fields } = log;
+        logger.warn({ namespace, detail: message, ...fields }, 'Kafka client reports');
+      },
   };
 }

@@ -20,12 +20,22 @@ export class PartitionPlaces {
   /** Records from this offset on came in; what they follow, by offset. */
   begin(partition: string, fromOffset: string): void {
     const from = BigInt(fromOffset);
-    const place = this.#places.get(partition) ?? { next: from, readFrom: from, lettersSentTo: from, sought: null };
+    const place = this.#places.get(partition) ?? {
+      next: from,
+      readFrom: from,
+      lettersSentTo: from,
+      sought: null,
+    };
     const found = place.sought?.at === from;
     if (found) place.readFrom = place.sought!.readFrom;
     // Also what was on its way when another place was sought: it follows nothing, and the workflow will say so.
     else if (from !== place.next) place.readFrom = from;
-    this.#places.set(partition, { ...place, next: from, lettersSentTo: found ? place.lettersSentTo : later(place.lettersSentTo, from), sought: null });
+    this.#places.set(partition, {
+      ...place,
+      next: from,
+      lettersSentTo: found ? place.lettersSentTo : later(place.lettersSentTo, from),
+      sought: null,
+    });
   }
 
   readFrom(partition: string): string {
@@ -51,7 +61,12 @@ export class PartitionPlaces {
    * offset is `committed`, where that is known. The offset at which to read again, or null where nothing between the two
    * can be a revision.
    */
-  goBack(partition: string, throughOffset: string, beginning: string, committed: string | null = null): string | null {
+  goBack(
+    partition: string,
+    throughOffset: string,
+    beginning: string,
+    committed: string | null = null,
+  ): string | null {
     const next = BigInt(throughOffset) + 1n;
     const known = this.#places.get(partition);
     if (committed !== null) {
@@ -59,7 +74,11 @@ export class PartitionPlaces {
       if (known !== undefined && (known.sought?.readFrom ?? known.readFrom) <= next) return null;
     }
     const place = known ?? { next, readFrom: next, lettersSentTo: next, sought: null };
-    this.#places.set(partition, { ...place, lettersSentTo: later(place.lettersSentTo, BigInt(committed ?? next)), sought: { at: later(next, BigInt(beginning)), readFrom: next } });
+    this.#places.set(partition, {
+      ...place,
+      lettersSentTo: later(place.lettersSentTo, BigInt(committed ?? next)),
+      sought: { at: later(next, BigInt(beginning)), readFrom: next },
+    });
     return String(later(next, BigInt(beginning)));
   }
 

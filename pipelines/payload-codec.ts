@@ -56,12 +56,16 @@ export class PayloadEncryption implements PayloadCodec {
 
   async encode(payloads: Payload[]): Promise<Payload[]> {
     const { name, key } = this.#first ?? {};
-    return name === undefined || key === undefined ? payloads : payloads.map((payload) => encrypted(payload, name, key));
+    return name === undefined || key === undefined
+      ? payloads
+      : payloads.map((payload) => encrypted(payload, name, key));
   }
 
   /** Throws `PayloadUnreadable`. */
   async decode(payloads: Payload[]): Promise<Payload[]> {
-    return payloads.map((payload) => (field(payload, ENCODING_FIELD)?.toString() === ENCODING ? this.#decrypted(payload) : payload));
+    return payloads.map((payload) =>
+      field(payload, ENCODING_FIELD)?.toString() === ENCODING ? this.#decrypted(payload) : payload,
+    );
   }
 
   #decrypted(payload: Payload): Payload {
@@ -70,7 +74,9 @@ export class PayloadEncryption implements PayloadCodec {
     if (key === undefined) {
       const known = [...this.#keys.keys()];
       throw new PayloadUnreadable(
-        known.length === 0 ? `a payload is encrypted with the key "${name}", and there are no keys here` : `a payload is encrypted with the key "${name}", which is none of ${known.join(', ')}`,
+        known.length === 0
+          ? `a payload is encrypted with the key "${name}", and there are no keys here`
+          : `a payload is encrypted with the key "${name}", which is none of ${known.join(', ')}`,
         { key: name, known },
         'ERRATA_TEMPORAL_PAYLOAD_KEYS of every process and command must name this key for as long as Temporal keeps what it encrypted.',
       );
@@ -78,10 +84,16 @@ export class PayloadEncryption implements PayloadCodec {
     const nonce = field(payload, NONCE_FIELD) ?? Buffer.alloc(0);
     const data = Buffer.from(payload.data ?? []);
     try {
-      if (nonce.length !== NONCE_BYTES || data.length < TAG_BYTES) throw new RangeError('cut short');
-      const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(name));
+      if (nonce.length !== NONCE_BYTES || data.length < TAG_BYTES)
+        throw new RangeError('cut short');
+      const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(
+        Buffer.from(name),
+      );
       decipher.setAuthTag(data.subarray(-TAG_BYTES));
-      const plain = Buffer.concat([decipher.update(data.subarray(0, -TAG_BYTES)), decipher.final()]);
+      const plain = Buffer.concat([
+        decipher.update(data.subarray(0, -TAG_BYTES)),
+        decipher.final(),
+      ]);
       return ProtoPayload.decode(plain);
     } catch (cause) {
       throw new PayloadUnreadable(
@@ -96,10 +108,19 @@ export class PayloadEncryption implements PayloadCodec {
 
 function encrypted(payload: Payload, name: string, key: Buffer): Payload {
   const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(name));
+  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(
+    Buffer.from(name),
+  );
   const plain = ProtoPayload.encode(payload).finish();
   const data = Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
-  return { metadata: { [ENCODING_FIELD]: Buffer.from(ENCODING), [KEY_FIELD]: Buffer.from(name), [NONCE_FIELD]: nonce }, data };
+  return {
+    metadata: {
+      [ENCODING_FIELD]: Buffer.from(ENCODING),
+      [KEY_FIELD]: Buffer.from(name),
+      [NONCE_FIELD]: nonce,
+    },
+    data,
+  };
 }
 
 function field(payload: Payload, name: string): Buffer | undefined {

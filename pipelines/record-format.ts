@@ -2,7 +2,16 @@
  * How records cross the topics: the one place that encoders and decoders come from. Without a schema registry, Avro's
  * single-object encoding; with one, its wire format, and single-object records are still read.
  */
-import { recordCodec, recordDecoder, recordEncoder, schemaOf, type RecordDecoder, type RecordEncoder, type RecordName, type RecordTypes } from '../schemas/avro.ts';
+import {
+  recordCodec,
+  recordDecoder,
+  recordEncoder,
+  schemaOf,
+  type RecordDecoder,
+  type RecordEncoder,
+  type RecordName,
+  type RecordTypes,
+} from '../schemas/avro.ts';
 import type { AvroSchema } from '../schemas/avro-shape.ts';
 import { confluentHead, confluentOpening, schemaIdOf } from '../schemas/confluent-framing.ts';
 import type { UndecodableRecord } from '../schemas/failures.ts';
@@ -13,12 +22,18 @@ export interface RecordFormat {
    * Writes a topic's records. With a registry their schema is registered first, once per topic and process. Throws
    * `SchemaRefused` (incompatible with what the topic has), `SchemaRegistryUnavailable`.
    */
-  encoder<Name extends RecordName>(record: Name, topic: string): Promise<RecordEncoder<RecordTypes[Name]>>;
+  encoder<Name extends RecordName>(
+    record: Name,
+    topic: string,
+  ): Promise<RecordEncoder<RecordTypes[Name]>>;
   /**
    * Reads these records, and only these: the schemas that wrote them are loaded first. A schema that cannot be had is
    * the record's fault and thrown when it is decoded. Throws `SchemaRegistryUnavailable`.
    */
-  decoder<Name extends RecordName>(record: Name, values: Iterable<Uint8Array | null>): Promise<RecordDecoder<RecordTypes[Name]>>;
+  decoder<Name extends RecordName>(
+    record: Name,
+    values: Iterable<Uint8Array | null>,
+  ): Promise<RecordDecoder<RecordTypes[Name]>>;
 }
 
 export const SINGLE_OBJECT_FORMAT: RecordFormat = {
@@ -26,7 +41,9 @@ export const SINGLE_OBJECT_FORMAT: RecordFormat = {
   decoder: async (record) => recordCodec(record),
 };
 
-export function registryFormat(registry: Pick<SchemaRegistry, 'register' | 'schemaOf'>): RecordFormat {
+export function registryFormat(
+  registry: Pick<SchemaRegistry, 'register' | 'schemaOf'>,
+): RecordFormat {
   const ids = new Map<string, Promise<number>>();
   const idOf = (record: RecordName, topic: string): Promise<number> => {
     const subject = subjectOf(topic);
@@ -37,7 +54,8 @@ export function registryFormat(registry: Pick<SchemaRegistry, 'register' | 'sche
     return id;
   };
   return {
-    encoder: async (record, topic) => recordEncoder(record, confluentHead(await idOf(record, topic))),
+    encoder: async (record, topic) =>
+      recordEncoder(record, confluentHead(await idOf(record, topic))),
     async decoder(record, values) {
       const named = new Set<number>();
       for (const value of values) {

@@ -22,11 +22,24 @@ export class ChannelRefused extends ErrataFailure {
  * The refusal that a client's error is the sign of, else null. `sure`: only what an outage cannot look like, so that
  * trying again is in vain.
  */
-export function refusalOf(error: unknown, channel: Channel, sure: 'sure' | 'likely' = 'likely'): ChannelRefused | null {
+export function refusalOf(
+  error: unknown,
+  channel: Channel,
+  sure: 'sure' | 'likely' = 'likely',
+): ChannelRefused | null {
   const met = textOf(error);
-  const rule = RULES.find(({ sign, likely }) => (likely !== true || sure === 'likely') && sign.test(met));
+  const rule = RULES.find(
+    ({ sign, likely }) => (likely !== true || sure === 'likely') && sign.test(met),
+  );
   const told = rule?.tell(channel, SETTINGS[channel.to]);
-  return told === undefined || told === null ? null : new ChannelRefused(`${told[0]} (${inShort(error)})`, { to: channel.to, met: inShort(error) }, told[1], { cause: error });
+  return told === undefined || told === null
+    ? null
+    : new ChannelRefused(
+        `${told[0]} (${inShort(error)})`,
+        { to: channel.to, met: inShort(error) },
+        told[1],
+        { cause: error },
+      );
 }
 
 /** A client's error in one line that stays the same while the cause does: without times, addresses in memory and lines of code. */
@@ -61,7 +74,8 @@ const SETTINGS: Record<Channel['to'], Settings> = {
     tls: 'ERRATA_KAFKA_SSL',
     authority: 'ERRATA_KAFKA_SSL_CA',
     pair: 'ERRATA_KAFKA_SSL_CERTIFICATE and ERRATA_KAFKA_SSL_KEY',
-    credential: 'ERRATA_KAFKA_SASL_MECHANISM, ERRATA_KAFKA_SASL_USERNAME and ERRATA_KAFKA_SASL_PASSWORD',
+    credential:
+      'ERRATA_KAFKA_SASL_MECHANISM, ERRATA_KAFKA_SASL_USERNAME and ERRATA_KAFKA_SASL_PASSWORD',
     credentialWords: 'the user and password',
     name: "ERRATA_KAFKA_BROKERS, and the brokers' advertised.listeners, must name them as their certificate does.",
   },
@@ -90,46 +104,92 @@ const RULES: readonly Rule[] = [
     sign: /KafkaJSSASLAuthenticationError|SASL \S+ mechanism is not supported|UNAUTHENTICATED|valid authentication credentials/,
     tell: ({ to, credential }, settings) =>
       credential
-        ? [`${to} does not take ${settings.credentialWords}`, `Look at ${settings.credential} (or its file, with _FILE behind the name).`]
+        ? [
+            `${to} does not take ${settings.credentialWords}`,
+            `Look at ${settings.credential} (or its file, with _FILE behind the name).`,
+          ]
         : [`${to} asks for ${settings.credentialWords}`, `Set ${settings.credential}.`],
   },
-  { sign: /current SASL state/, tell: ({ to }, { address, credential }) => [`${to} expects no user there`, `Look at the port in ${address}, or unset ${credential}.`] },
+  {
+    sign: /current SASL state/,
+    tell: ({ to }, { address, credential }) => [
+      `${to} expects no user there`,
+      `Look at the port in ${address}, or unset ${credential}.`,
+    ],
+  },
   {
     sign: /alert (bad certificate|certificate (required|unknown|revoked|expired)|unsupported certificate|unknown ca)|fatal alert: (Bad|Unsupported)?Certificate|fatal alert: UnknownCA/i,
     tell: ({ to, certificate }, { pair }) =>
-      certificate ? [`${to} does not take this client's certificate`, `Look at ${pair}: is it valid, and of an authority that the other end knows?`] : [`${to} asks for a client certificate`, `Set ${pair}.`],
+      certificate
+        ? [
+            `${to} does not take this client's certificate`,
+            `Look at ${pair}: is it valid, and of an authority that the other end knows?`,
+          ]
+        : [`${to} asks for a client certificate`, `Set ${pair}.`],
   },
   {
     sign: /key values mismatch|KeyMismatch|InconsistentKeys|no start line|PEM routines|PrivateKeyParseError|CertificateParseError/,
-    tell: ({ to }, { pair }) => [`the client certificate or its key for ${to} cannot be used`, `Look at ${pair}: PEM files, the key without a password, and of this certificate.`],
+    tell: ({ to }, { pair }) => [
+      `the client certificate or its key for ${to} cannot be used`,
+      `Look at ${pair}: PEM files, the key without a password, and of this certificate.`,
+    ],
   },
   {
     sign: /self[- ]signed certificate|unable to verify|unable to get (local )?issuer|UnknownIssuer|certificate not trusted|BadSignature|certificate signature failure/,
-    tell: ({ to }, { authority }) => [`${to}'s certificate is of an authority that is not known here`, `${authority} must name the PEM file of that authority.`],
+    tell: ({ to }, { authority }) => [
+      `${to}'s certificate is of an authority that is not known here`,
+      `${authority} must name the PEM file of that authority.`,
+    ],
   },
-  { sign: /ERR_TLS_CERT_ALTNAME_INVALID|NotValidForName/, tell: ({ to }, { name }) => [`${to}'s certificate is for another name`, name] },
+  {
+    sign: /ERR_TLS_CERT_ALTNAME_INVALID|NotValidForName/,
+    tell: ({ to }, { name }) => [`${to}'s certificate is for another name`, name],
+  },
   {
     sign: /certificate has expired|CERT_HAS_EXPIRED|certificate is not yet valid|CERT_NOT_YET_VALID|InvalidCertificate\((Expired|NotValidYet)/,
-    tell: ({ to }) => [`${to}'s certificate is not valid at this time`, "Renew it there, or look at this machine's clock."],
+    tell: ({ to }) => [
+      `${to}'s certificate is not valid at this time`,
+      "Renew it there, or look at this machine's clock.",
+    ],
   },
-  { sign: /wrong version number|InvalidContentType|packet length too long/, tell: ({ to }, { address, tls }) => [`${to} does not speak TLS there`, `Look at the port in ${address}, or switch ${tls} off.`] },
+  {
+    sign: /wrong version number|InvalidContentType|packet length too long/,
+    tell: ({ to }, { address, tls }) => [
+      `${to} does not speak TLS there`,
+      `Look at the port in ${address}, or switch ${tls} off.`,
+    ],
+  },
   {
     sign: /disconnected before secure TLS|UnexpectedEof|close_notify/,
     likely: true,
-    tell: ({ to, certificate }, { address, pair }) => [`${to} breaks the TLS handshake off`, `Does it speak TLS at ${address}?${certificate ? ` Does it take ${pair}?` : ` Does it ask for ${pair}?`}`],
+    tell: ({ to, certificate }, { address, pair }) => [
+      `${to} breaks the TLS handshake off`,
+      `Does it speak TLS at ${address}?${certificate ? ` Does it take ${pair}?` : ` Does it ask for ${pair}?`}`,
+    ],
   },
   {
     // How a certificate that is not taken looks to rustls when the reset overtakes the alert.
     sign: /ConnectionReset|"connection closed"/,
     likely: true,
-    tell: ({ to, tls, certificate }, { pair, tls: setting }) => [`${to} closes the connection`, tls ? (certificate ? `Does it take ${pair}?` : `Does it ask for ${pair}?`) : `Does it ask for TLS (${setting})?`],
+    tell: ({ to, tls, certificate }, { pair, tls: setting }) => [
+      `${to} closes the connection`,
+      tls
+        ? certificate
+          ? `Does it take ${pair}?`
+          : `Does it ask for ${pair}?`
+        : `Does it ask for TLS (${setting})?`,
+    ],
   },
   {
     sign: /Closed connection|broken pipe|Last error: Failed to connect/,
     likely: true,
     tell: ({ to, tls, certificate, credential }, settings) => {
-      const asksFor = tls ? `${settings.credentialWords} (${settings.credential})?${certificate ? ` Does it take ${settings.pair}?` : ` Or for ${settings.pair}?`}` : `TLS (${settings.tls})?`;
-      return tls && credential ? null : [`${to} closes the connection`, `Does it ask for ${asksFor}`];
+      const asksFor = tls
+        ? `${settings.credentialWords} (${settings.credential})?${certificate ? ` Does it take ${settings.pair}?` : ` Or for ${settings.pair}?`}`
+        : `TLS (${settings.tls})?`;
+      return tls && credential
+        ? null
+        : [`${to} closes the connection`, `Does it ask for ${asksFor}`];
     },
   },
 ];

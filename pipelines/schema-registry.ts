@@ -4,14 +4,23 @@
  *
  * API: Confluent Schema Registry, "Schema Registry API Reference" (also Karapace, Apicurio under /apis/ccompat/v7).
  */
-import { Agent as PlainAgent, request as plainRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import {
+  Agent as PlainAgent,
+  request as plainRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import type { AvroSchema } from '../schemas/avro-shape.ts';
 import { boundedJson, UnsoundJson, type JsonLimits } from '../schemas/bounded-json.ts';
 import { SCHEMA_ID_MAX } from '../schemas/confluent-framing.ts';
-import { SchemaRefused, SchemaRegistryUnavailable, UndecodableRecord } from '../schemas/failures.ts';
+import {
+  SchemaRefused,
+  SchemaRegistryUnavailable,
+  UndecodableRecord,
+} from '../schemas/failures.ts';
 
 export interface SchemaRegistrySettings {
   /** http or https, without the user; a path in front of the API's own is kept. */
@@ -28,13 +37,18 @@ const SCHEMA_LIMITS: JsonLimits = { valuesMax: 5_000, depthMax: 100 };
 export class SchemaRegistry {
   readonly #settings: SchemaRegistrySettings;
   readonly #agent: PlainAgent;
-  readonly #known = new LRUCache<number, AvroSchema | UndecodableRecord>({ maxSize: KNOWN_CHARACTERS_MAX, max: KNOWN_SCHEMAS_MAX });
+  readonly #known = new LRUCache<number, AvroSchema | UndecodableRecord>({
+    maxSize: KNOWN_CHARACTERS_MAX,
+    max: KNOWN_SCHEMAS_MAX,
+  });
   readonly #asked = new Map<number, Promise<AvroSchema | UndecodableRecord>>();
 
   constructor(settings: SchemaRegistrySettings) {
     this.#settings = settings;
     const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX };
-    this.#agent = settings.url.startsWith('https:') ? new TlsAgent({ ...options, ...(settings.ca === undefined ? {} : { ca: settings.ca }) }) : new PlainAgent(options);
+    this.#agent = settings.url.startsWith('https:')
+      ? new TlsAgent({ ...options, ...(settings.ca === undefined ? {} : { ca: settings.ca }) })
+      : new PlainAgent(options);
   }
 
   /**
@@ -74,17 +88,25 @@ export class SchemaRegistry {
       answer = await this.#ask('GET', `/schemas/ids/${id}`);
     }
     const missing = codeOf(answer) === SCHEMA_MISSING;
-    if (answer.status !== 200 && !missing) throw unavailable(this.#settings.url, inWords(answer), answer.status);
+    if (answer.status !== 200 && !missing)
+      throw unavailable(this.#settings.url, inWords(answer), answer.status);
     const schema = missing ? unusable(id, 'is not known to the registry') : schemaIn(id, answer);
     const size = Math.max(1, answer.text.length);
-    this.#known.set(id, schema, schema instanceof UndecodableRecord ? { size, ttl: UNUSABLE_KNOWN_MS } : { size });
+    this.#known.set(
+      id,
+      schema,
+      schema instanceof UndecodableRecord ? { size, ttl: UNUSABLE_KNOWN_MS } : { size },
+    );
     return schema;
   }
 
   async #askForBackward(subject: string): Promise<void> {
     const general = await this.#ask('GET', '/config');
-    if ((general.json as { compatibilityLevel?: unknown } | null)?.compatibilityLevel !== 'NONE') return;
-    const answer = await this.#ask('PUT', `/config/${encodeURIComponent(subject)}`, { compatibility: 'BACKWARD' });
+    if ((general.json as { compatibilityLevel?: unknown } | null)?.compatibilityLevel !== 'NONE')
+      return;
+    const answer = await this.#ask('PUT', `/config/${encodeURIComponent(subject)}`, {
+      compatibility: 'BACKWARD',
+    });
     if (answer.status !== 200) throw refused(subject, answer);
   }
 
@@ -98,7 +120,10 @@ export class SchemaRegistry {
         if (answer.status < 500 && answer.status !== 408 && answer.status !== 429) return answer;
         reason = inWords(answer);
       } catch (cause) {
-        reason = cause instanceof Error ? cause.message || ((cause as NodeJS.ErrnoException).code ?? cause.name) : String(cause);
+        reason =
+          cause instanceof Error
+            ? cause.message || ((cause as NodeJS.ErrnoException).code ?? cause.name)
+            : String(cause);
       }
     }
     throw unavailable(this.#settings.url, reason, null);
@@ -111,17 +136,23 @@ export class SchemaRegistry {
       method,
       agent: this.#agent,
       signal: AbortSignal.timeout(ANSWER_WAIT_MS),
-      headers: { accept: `${MEDIA_TYPE}, application/json`, ...(body === undefined ? {} : { 'content-type': MEDIA_TYPE }) },
+      headers: {
+        accept: `${MEDIA_TYPE}, application/json`,
+        ...(body === undefined ? {} : { 'content-type': MEDIA_TYPE }),
+      },
       ...(credentials === null ? {} : { auth: `${credentials.username}:${credentials.password}` }),
     };
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      (target.protocol === 'https:' ? tlsRequest : plainRequest)(target, options, resolve).on('error', reject).end(body === undefined ? undefined : JSON.stringify(body));
+      (target.protocol === 'https:' ? tlsRequest : plainRequest)(target, options, resolve)
+        .on('error', reject)
+        .end(body === undefined ? undefined : JSON.stringify(body));
     });
     const parts: Buffer[] = [];
     let bytes = 0;
     for await (const part of response as AsyncIterable<Buffer>) {
       bytes += part.length;
-      if (bytes > ANSWER_BYTES_MAX) return { status: response.statusCode ?? 0, text: '', json: null, tooLong: true };
+      if (bytes > ANSWER_BYTES_MAX)
+        return { status: response.statusCode ?? 0, text: '', json: null, tooLong: true };
       parts.push(part);
     }
     const text = Buffer.concat(parts).toString('utf8');
@@ -164,38 +195,57 @@ function codeOf({ json }: Answer): number | null {
 
 function idIn(answer: Answer, url: string): number {
   const id = (answer.json as { id?: unknown } | null)?.id;
-  if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > SCHEMA_ID_MAX) throw unavailable(url, `its answer has no id: ${answer.text.slice(0, 80)}`, answer.status);
+  if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > SCHEMA_ID_MAX)
+    throw unavailable(url, `its answer has no id: ${answer.text.slice(0, 80)}`, answer.status);
   return id;
 }
 
 function schemaIn(id: number, answer: Answer): AvroSchema | UndecodableRecord {
-  const { schema, schemaType, references } = (answer.json ?? {}) as { schema?: unknown; schemaType?: unknown; references?: unknown };
-  if (answer.tooLong || (typeof schema === 'string' && schema.length > SCHEMA_CHARACTERS_MAX)) return unusable(id, `is longer than ${SCHEMA_CHARACTERS_MAX} characters`);
-  if (schemaType !== undefined && schemaType !== 'AVRO') return unusable(id, `is of the type ${JSON.stringify(schemaType).slice(0, 20)}, not AVRO`);
-  if (Array.isArray(references) && references.length > 0) return unusable(id, 'refers to schemas of other subjects, which are not followed');
+  const { schema, schemaType, references } = (answer.json ?? {}) as {
+    schema?: unknown;
+    schemaType?: unknown;
+    references?: unknown;
+  };
+  if (answer.tooLong || (typeof schema === 'string' && schema.length > SCHEMA_CHARACTERS_MAX))
+    return unusable(id, `is longer than ${SCHEMA_CHARACTERS_MAX} characters`);
+  if (schemaType !== undefined && schemaType !== 'AVRO')
+    return unusable(id, `is of the type ${JSON.stringify(schemaType).slice(0, 20)}, not AVRO`);
+  if (Array.isArray(references) && references.length > 0)
+    return unusable(id, 'refers to schemas of other subjects, which are not followed');
   try {
     return boundedJson(typeof schema === 'string' ? schema : '', SCHEMA_LIMITS) as AvroSchema;
   } catch (cause) {
-    return unusable(id, `is no Avro schema in JSON that can be read: ${cause instanceof UnsoundJson ? cause.reason : String(cause)}`);
+    return unusable(
+      id,
+      `is no Avro schema in JSON that can be read: ${cause instanceof UnsoundJson ? cause.reason : String(cause)}`,
+    );
   }
 }
 
 function unusable(id: number, why: string): UndecodableRecord {
-  return new UndecodableRecord('unknown-schema', `the writer's schema ${id} ${why}`, { schemaId: id });
+  return new UndecodableRecord('unknown-schema', `the writer's schema ${id} ${why}`, {
+    schemaId: id,
+  });
 }
 
 function refused(subject: string, answer: Answer): SchemaRefused {
   return new SchemaRefused(subject, inWords(answer), answer.status);
 }
 
-function unavailable(url: string, reason: string, status: number | null): SchemaRegistryUnavailable {
+function unavailable(
+  url: string,
+  reason: string,
+  status: number | null,
+): SchemaRegistryUnavailable {
   return new SchemaRegistryUnavailable(url, reason, status);
 }
 
 /** The registry's own words where it has some. */
 function inWords({ status, json, text }: Answer): string {
   const message = (json as { message?: unknown } | null)?.message;
-  return `${status} ${typeof message === 'string' ? message : text}`.trim().slice(0, REASON_CHARACTERS_MAX);
+  return `${status} ${typeof message === 'string' ? message : text}`
+    .trim()
+    .slice(0, REASON_CHARACTERS_MAX);
 }
 
 function jsonIn(text: string): unknown {

@@ -10,7 +10,13 @@ import { topicsOf } from './topics.ts';
 export type Announcement =
   | { kind: 'outcome'; lineage: string; outcome: Outcome }
   | { kind: 'version'; lineage: string; version: HookVersion }
-  | { kind: 'dead-letter'; lineage: string; origin: { topic: string; partition: number; offset: string }; className: string; message: string }
+  | {
+      kind: 'dead-letter';
+      lineage: string;
+      origin: { topic: string; partition: number; offset: string };
+      className: string;
+      message: string;
+    }
   /** A record on an announcing topic that is none of ours. */
   | { kind: 'unreadable'; topic: string; partition: number; offset: string; message: string };
 
@@ -27,16 +33,27 @@ export interface TailOptions {
 }
 
 /** Where the announcing topics end now. */
-export async function announcedSoFar(cluster: KafkaCluster, lineages: readonly string[]): Promise<Map<string, string>> {
+export async function announcedSoFar(
+  cluster: KafkaCluster,
+  lineages: readonly string[],
+): Promise<Map<string, string>> {
   const ends = new Map<string, string>();
   for (const topic of lineages.flatMap((lineage) => announcingTopics(lineage, true))) {
-    for (const [partition, offset] of await cluster.endOffsets(topic)) ends.set(`${topic}-${partition}`, offset);
+    for (const [partition, offset] of await cluster.endOffsets(topic))
+      ends.set(`${topic}-${partition}`, offset);
   }
   return ends;
 }
 
-export async function tail(cluster: KafkaCluster, lineages: readonly string[], options: TailOptions, onAnnouncement: (announcement: Announcement) => void): Promise<RecordReader> {
-  const topics = lineages.flatMap((lineage) => announcingTopics(lineage, options.deadLetters ?? false));
+export async function tail(
+  cluster: KafkaCluster,
+  lineages: readonly string[],
+  options: TailOptions,
+  onAnnouncement: (announcement: Announcement) => void,
+): Promise<RecordReader> {
+  const topics = lineages.flatMap((lineage) =>
+    announcingTopics(lineage, options.deadLetters ?? false),
+  );
   const readers = new Map(lineages.flatMap((lineage) => readersOf(lineage, options.format)));
   let waiting = false;
   return await cluster.follow(topics, options.from, async (records) => {
@@ -60,23 +77,36 @@ export async function tail(cluster: KafkaCluster, lineages: readonly string[], o
 
 function announcingTopics(lineage: string, deadLetters: boolean): string[] {
   const topics = topicsOf(lineage);
-  return deadLetters ? [topics.outcomes, topics.versions, topics.deadLetters] : [topics.outcomes, topics.versions];
+  return deadLetters
+    ? [topics.outcomes, topics.versions, topics.deadLetters]
+    : [topics.outcomes, topics.versions];
 }
 
 /** Reads a partition's successive records once it knows the schemas that wrote them. */
-type AnnouncementReader = (records: readonly ConsumedRecord[]) => Promise<(record: ConsumedRecord) => Announcement>;
+type AnnouncementReader = (
+  records: readonly ConsumedRecord[],
+) => Promise<(record: ConsumedRecord) => Announcement>;
 
 function readersOf(lineage: string, format: RecordFormat): [string, AnnouncementReader][] {
   const topics = topicsOf(lineage);
-  const valuesOf = (records: readonly ConsumedRecord[]): (Buffer | null)[] => records.map(({ value }) => value);
-  const decoded = (decode: (bytes: Buffer) => Announcement) => (record: ConsumedRecord): Announcement => {
-    try {
-      return decode(record.value!);
-    } catch (error) {
-      if (!(error instanceof UndecodableRecord)) throw error;
-      return { kind: 'unreadable', topic: record.topic, partition: record.partition, offset: record.offset, message: error.message };
-    }
-  };
+  const valuesOf = (records: readonly ConsumedRecord[]): (Buffer | null)[] =>
+    records.map(({ value }) => value);
+  const decoded =
+    (decode: (bytes: Buffer) => Announcement) =>
+    (record: ConsumedRecord): Announcement => {
+      try {
+        return decode(record.value!);
+      } catch (error) {
+        if (!(error instanceof UndecodableRecord)) throw error;
+        return {
+          kind: 'unreadable',
+          topic: record.topic,
+          partition: record.partition,
+          offset: record.offset,
+          message: error.message,
+        };
+      }
+    };
   return [
     [
       topics.outcomes,
@@ -98,7 +128,14 @@ function readersOf(lineage: string, format: RecordFormat): [string, Announcement
 
 function deadLetterAnnouncement(lineage: string, record: ConsumedRecord): Announcement {
   const origin = originOf(record);
-  if (origin === null) return { kind: 'unreadable', topic: record.topic, partition: record.partition, offset: record.offset, message: 'a dead letter without its origin' };
+  if (origin === null)
+    return {
+      kind: 'unreadable',
+      topic: record.topic,
+      partition: record.partition,
+      offset: record.offset,
+      message: 'a dead letter without its origin',
+    };
   const { className, message, ...position } = origin;
   return { kind: 'dead-letter', lineage, origin: position, className, message };
 }

@@ -51,16 +51,27 @@ const SIGNAL_WAIT_MS = 10_000;
 const UNDO_ANSWER_WAIT_MS = 5_000;
 
 /** `left`: no workflow worker answered, and the undo waits in the lineage's history for the next one. */
-export type UndoTaken = ({ kind: 'taken' } & UndoAccepted) | { kind: 'left'; workflowId: string } | { kind: 'refused'; type: string; message: string };
+export type UndoTaken =
+  | ({ kind: 'taken' } & UndoAccepted)
+  | { kind: 'left'; workflowId: string }
+  | { kind: 'refused'; type: string; message: string };
 
 /** How far an undo is; `unknown`: Temporal knows no workflow of it, so that it waits, or was never asked for. */
-export type UndoProgress = { kind: 'ended'; result: UndoResult } | { kind: 'failed'; reason: string } | { kind: 'running' } | { kind: 'unknown' };
+export type UndoProgress =
+  | { kind: 'ended'; result: UndoResult }
+  | { kind: 'failed'; reason: string }
+  | { kind: 'running' }
+  | { kind: 'unknown' };
 
 /** The lineage's workflow was never started, or Temporal's data is not the data that it was. */
 export class LineageNotStarted extends ErrataFailure {
   override readonly name = 'LineageNotStarted';
   constructor(lineage: string) {
-    super(`the workflow of lineage "${lineage}" was never started in this Temporal`, { lineage }, 'Ingest starts it: `errata up`, or the ingest process of this lineage.');
+    super(
+      `the workflow of lineage "${lineage}" was never started in this Temporal`,
+      { lineage },
+      'Ingest starts it: `errata up`, or the ingest process of this lineage.',
+    );
   }
 }
 
@@ -70,7 +81,13 @@ export class TemporalLineages {
   readonly #channel: Channel;
   readonly #taskQueue: string;
 
-  private constructor(connection: Connection, channel: Channel, namespace: string, dataConverter: DataConverter, taskQueue: string) {
+  private constructor(
+    connection: Connection,
+    channel: Channel,
+    namespace: string,
+    dataConverter: DataConverter,
+    taskQueue: string,
+  ) {
     this.#connection = connection;
     this.#channel = channel;
     this.#taskQueue = taskQueue;
@@ -81,10 +98,21 @@ export class TemporalLineages {
    * Connects when it is first needed, so that a process may start before Temporal does. The converter (`payloadConverter`)
    * is that of the workers. Throws `ChannelRefused` for a certificate and key that do not go together.
    */
-  static connect(options: ConnectionOptions, namespace: string, dataConverter: DataConverter = payloadConverter([]), taskQueue = WORKFLOW_TASK_QUEUE): TemporalLineages {
+  static connect(
+    options: ConnectionOptions,
+    namespace: string,
+    dataConverter: DataConverter = payloadConverter([]),
+    taskQueue = WORKFLOW_TASK_QUEUE,
+  ): TemporalLineages {
     const channel = temporalChannel(options);
     try {
-      return new TemporalLineages(Connection.lazy(options), channel, namespace, dataConverter, taskQueue);
+      return new TemporalLineages(
+        Connection.lazy(options),
+        channel,
+        namespace,
+        dataConverter,
+        taskQueue,
+      );
     } catch (error) {
       throw refusalOf(error, channel) ?? error;
     }
@@ -94,33 +122,63 @@ export class TemporalLineages {
    * Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is an answer. Tries of one
    * `attempt` are one: the second is answered as the first was.
    */
-  async accept(lineage: string, settings: LineageSettings, chunk: RevisionChunk, attempt = ''): Promise<AcceptAnswer> {
+  async accept(
+    lineage: string,
+    settings: LineageSettings,
+    chunk: RevisionChunk,
+    attempt = '',
+  ): Promise<AcceptAnswer> {
     try {
       const deadline = Date.now() + ANSWER_WAIT_MS;
       // Without a run it would not be refused for want of room, and every start of a sender would add to a full buffer.
-      const run = chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
+      const run =
+        chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
       const acceptance = await this.client.withDeadline(deadline, () =>
-        this.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
+        this.client.workflow.executeUpdateWithStart<
+          (input: LineageInput) => Promise<void>,
+          Acceptance,
+          [RevisionChunk]
+        >(ACCEPT_UPDATE, {
           // The same for every try of these records, so that a lost answer does not make a second chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
           args: [{ ...chunk, ...(run === undefined ? {} : { run }) }],
-          startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, this.#startOptions(lineage, settings)),
+          startWorkflowOperation: new WithStartWorkflowOperation(
+            LINEAGE_WORKFLOW,
+            this.#startOptions(lineage, settings),
+          ),
         }),
       );
       return { kind: 'accepted', acceptance };
     } catch (error) {
-      const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
-      if (refusal?.type === RECORDS_MISSING) return { kind: 'behind', throughOffset: refusal.details?.[0] as string };
-      if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
+      const refusal =
+        error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure
+          ? error.cause
+          : null;
+      if (refusal?.type === RECORDS_MISSING)
+        return { kind: 'behind', throughOffset: refusal.details?.[0] as string };
+      if (refusal !== null)
+        return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
       const reason = this.told(error);
-      return { kind: 'unavailable', message: reason instanceof ErrataFailure ? `${reason.message}. ${reason.hint}` : reason instanceof Error ? reason.message : String(reason) };
+      return {
+        kind: 'unavailable',
+        message:
+          reason instanceof ErrataFailure
+            ? `${reason.message}. ${reason.hint}`
+            : reason instanceof Error
+              ? reason.message
+              : String(reason),
+      };
     }
   }
 
   /** What the lineage is doing; null where it was never started. Needs a workflow worker. */
   async status(lineage: string, waitMs = QUERY_WAIT_MS): Promise<LineageStatus | null> {
     try {
-      return await this.client.withDeadline(Date.now() + waitMs, () => this.client.workflow.getHandle(lineageWorkflowId(lineage)).query<LineageStatus>(STATUS_QUERY));
+      return await this.client.withDeadline(Date.now() + waitMs, () =>
+        this.client.workflow
+          .getHandle(lineageWorkflowId(lineage))
+          .query<LineageStatus>(STATUS_QUERY),
+      );
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return null;
       throw this.told(error);
@@ -130,7 +188,10 @@ export class TemporalLineages {
   /** Sets the lineage's settings from the next batch on; starts the lineage if it is not there. */
   async configure(lineage: string, settings: LineageSettings): Promise<void> {
     try {
-      await this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [LineageSettings]>(LINEAGE_WORKFLOW, {
+      await this.client.workflow.signalWithStart<
+        (input: LineageInput) => Promise<void>,
+        [LineageSettings]
+      >(LINEAGE_WORKFLOW, {
         ...this.#startOptions(lineage, settings),
         signal: CONFIGURE_SIGNAL,
         signalArgs: [settings],
@@ -173,17 +234,32 @@ export class TemporalLineages {
     const start = this.#startOptions(lineage, settings);
     try {
       const accepted = await this.client.withDeadline(Date.now() + UNDO_ANSWER_WAIT_MS, () =>
-        this.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, UndoAccepted, [UndoOrder]>(UNDO_UPDATE, { args: [order], startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, start) }),
+        this.client.workflow.executeUpdateWithStart<
+          (input: LineageInput) => Promise<void>,
+          UndoAccepted,
+          [UndoOrder]
+        >(UNDO_UPDATE, {
+          args: [order],
+          startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, start),
+        }),
       );
       return { kind: 'taken', ...accepted };
     } catch (error) {
-      const refusal = error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure ? error.cause : null;
-      if (refusal !== null) return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
-      if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) && !isUnanswered(error)) throw this.told(error);
+      const refusal =
+        error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure
+          ? error.cause
+          : null;
+      if (refusal !== null)
+        return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
+      if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) && !isUnanswered(error))
+        throw this.told(error);
     }
     try {
       await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
-        this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [UndoOrder]>(LINEAGE_WORKFLOW, { ...start, signal: UNDO_SIGNAL, signalArgs: [order] }),
+        this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [UndoOrder]>(
+          LINEAGE_WORKFLOW,
+          { ...start, signal: UNDO_SIGNAL, signalArgs: [order] },
+        ),
       );
     } catch (error) {
       throw this.told(error);
@@ -193,15 +269,23 @@ export class TemporalLineages {
 
   /** How far an undo is, from its own workflow. */
   async undoProgress(lineage: string, id: string): Promise<UndoProgress> {
-    const handle = this.client.workflow.getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(lineage, id));
+    const handle = this.client.workflow.getHandle<(input: unknown) => Promise<UndoResult>>(
+      undoWorkflowId(lineage, id),
+    );
     try {
-      return await this.client.withDeadline(Date.now() + QUERY_WAIT_MS, async (): Promise<UndoProgress> => {
-        const { status } = await handle.describe();
-        return status.name === 'RUNNING' ? { kind: 'running' } : { kind: 'ended', result: await handle.result() };
-      });
+      return await this.client.withDeadline(
+        Date.now() + QUERY_WAIT_MS,
+        async (): Promise<UndoProgress> => {
+          const { status } = await handle.describe();
+          return status.name === 'RUNNING'
+            ? { kind: 'running' }
+            : { kind: 'ended', result: await handle.result() };
+        },
+      );
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return { kind: 'unknown' };
-      if (error instanceof WorkflowFailedError) return { kind: 'failed', reason: rootCause(error) ?? error.message };
+      if (error instanceof WorkflowFailedError)
+        return { kind: 'failed', reason: rootCause(error) ?? error.message };
       throw this.told(error);
     }
   }
@@ -212,7 +296,9 @@ export class TemporalLineages {
 
   async #signal(lineage: string, signal: string, ...args: string[]): Promise<void> {
     try {
-      await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () => this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(signal, ...args));
+      await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
+        this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(signal, ...args),
+      );
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) throw new LineageNotStarted(lineage);
       throw this.told(error);
@@ -233,7 +319,10 @@ export class TemporalLineages {
   told(error: unknown): unknown {
     const refusal = refusalOf(error, this.#channel);
     if (refusal !== null) return refusal;
-    return error instanceof ServiceError || (error instanceof Error && 'code' in error && typeof error.code === 'number') ? new Error(`Temporal does not answer: ${inShort(error)}`, { cause: error }) : error;
+    return error instanceof ServiceError ||
+      (error instanceof Error && 'code' in error && typeof error.code === 'number')
+      ? new Error(`Temporal does not answer: ${inShort(error)}`, { cause: error })
+      : error;
   }
 
   #startOptions(lineage: string, settings: LineageSettings) {
@@ -242,7 +331,13 @@ export class TemporalLineages {
       taskQueue: this.#taskQueue,
       workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
       args: [{ lineage, settings, carried: null }] as [LineageInput],
-      ...(settings.findable === true ? { staticSummary: `Lineage ${lineage}`, staticDetails: 'Takes the corrections of this lineage, edits them batch by batch (`edit-batch/…`) and undoes what an operator asks to be undone (`undo/…`), for good.' } : {}),
+      ...(settings.findable === true
+        ? {
+            staticSummary: `Lineage ${lineage}`,
+            staticDetails:
+              'Takes the corrections of this lineage, edits them batch by batch (`edit-batch/…`) and undoes what an operator asks to be undone (`undo/…`), for good.',
+          }
+        : {}),
     };
   }
 }
@@ -253,7 +348,11 @@ export class TemporalLineages {
  */
 function isUnanswered(error: unknown): boolean {
   const cause: unknown = error instanceof ServiceError ? error.cause : error;
-  return cause instanceof Error && 'code' in cause && (cause.code === DEADLINE_EXCEEDED || cause.code === FAILED_PRECONDITION);
+  return (
+    cause instanceof Error &&
+    'code' in cause &&
+    (cause.code === DEADLINE_EXCEEDED || cause.code === FAILED_PRECONDITION)
+  );
 }
 
 /** gRPC's numbers for them. */

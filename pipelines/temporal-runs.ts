@@ -61,7 +61,12 @@ export function undosOf(lineage: string): string {
 
 /** The lineage whose workflow it is; null where it is none of ours. */
 export function lineageOfWorkflow(workflowId: string): string | null {
-  return /^(?:lineage\/([^/]+)|(?:edit-batch|undo)\/([^/]+)\/[^/]+)$/.exec(workflowId)?.slice(1).find((name) => name !== undefined) ?? null;
+  return (
+    /^(?:lineage\/([^/]+)|(?:edit-batch|undo)\/([^/]+)\/[^/]+)$/
+      .exec(workflowId)
+      ?.slice(1)
+      .find((name) => name !== undefined) ?? null
+  );
 }
 
 /** The workflow of a batch, from its id or that of one of its parts; null where it is no batch's id. */
@@ -82,9 +87,15 @@ export class TemporalRuns {
     let nextPageToken: Uint8Array | null = null;
     let given = 0;
     do {
-      const page: proto.temporal.api.workflowservice.v1.IListWorkflowExecutionsResponse = await this.#call(() =>
-        this.#client.workflowService.listWorkflowExecutions({ namespace: this.#namespace, query, pageSize: Math.min(PAGE_RUNS_MAX, runsMax - given), ...(nextPageToken === null ? {} : { nextPageToken }) }),
-      );
+      const page: proto.temporal.api.workflowservice.v1.IListWorkflowExecutionsResponse =
+        await this.#call(() =>
+          this.#client.workflowService.listWorkflowExecutions({
+            namespace: this.#namespace,
+            query,
+            pageSize: Math.min(PAGE_RUNS_MAX, runsMax - given),
+            ...(nextPageToken === null ? {} : { nextPageToken }),
+          }),
+        );
       for (const info of page.executions ?? []) {
         yield runOf(info);
         if (++given >= runsMax) return;
@@ -94,10 +105,22 @@ export class TemporalRuns {
   }
 
   /** How a run stands, the latest where none is named, what it waits for, and how often its next step was tried in vain; null where Temporal has none. */
-  async describe(workflowId: string, runId?: string): Promise<{ run: WorkflowRun; pending: PendingActivity[]; taskAttempts: number } | null> {
-    const found = await this.#found(() => this.#client.workflowService.describeWorkflowExecution({ namespace: this.#namespace, execution: { workflowId, ...(runId === undefined ? {} : { runId }) } }));
+  async describe(
+    workflowId: string,
+    runId?: string,
+  ): Promise<{ run: WorkflowRun; pending: PendingActivity[]; taskAttempts: number } | null> {
+    const found = await this.#found(() =>
+      this.#client.workflowService.describeWorkflowExecution({
+        namespace: this.#namespace,
+        execution: { workflowId, ...(runId === undefined ? {} : { runId }) },
+      }),
+    );
     if (!found?.workflowExecutionInfo) return null;
-    return { run: runOf(found.workflowExecutionInfo), pending: (found.pendingActivities ?? []).map(pendingOf), taskAttempts: found.pendingWorkflowTask?.attempt ?? 0 };
+    return {
+      run: runOf(found.workflowExecutionInfo),
+      pending: (found.pendingActivities ?? []).map(pendingOf),
+      taskAttempts: found.pendingWorkflowTask?.attempt ?? 0,
+    };
   }
 
   /** The whole history of a run; null where Temporal has none. */
@@ -105,9 +128,14 @@ export class TemporalRuns {
     const events: proto.temporal.api.history.v1.IHistoryEvent[] = [];
     let nextPageToken: Uint8Array | null = null;
     for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
-      const answer: proto.temporal.api.workflowservice.v1.IGetWorkflowExecutionHistoryResponse | null = await this.#found(() =>
-        this.#client.workflowService.getWorkflowExecutionHistory({ namespace: this.#namespace, execution: { workflowId, runId }, ...(nextPageToken === null ? {} : { nextPageToken }) }),
-      );
+      const answer: proto.temporal.api.workflowservice.v1.IGetWorkflowExecutionHistoryResponse | null =
+        await this.#found(() =>
+          this.#client.workflowService.getWorkflowExecutionHistory({
+            namespace: this.#namespace,
+            execution: { workflowId, runId },
+            ...(nextPageToken === null ? {} : { nextPageToken }),
+          }),
+        );
       if (answer === null) return null;
       events.push(...(answer.history?.events ?? []));
       if (!answer.nextPageToken?.length) return { events };
@@ -117,19 +145,49 @@ export class TemporalRuns {
   }
 
   /** The event that a run began with, and the one that closed it where it is closed; null where Temporal has none. */
-  async ends(workflowId: string, runId: string): Promise<{ first: proto.temporal.api.history.v1.IHistoryEvent | null; last: proto.temporal.api.history.v1.IHistoryEvent | null } | null> {
+  async ends(
+    workflowId: string,
+    runId: string,
+  ): Promise<{
+    first: proto.temporal.api.history.v1.IHistoryEvent | null;
+    last: proto.temporal.api.history.v1.IHistoryEvent | null;
+  } | null> {
     const execution = { workflowId, runId };
-    const { HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT } = proto.temporal.api.enums.v1.HistoryEventFilterType;
-    const first = await this.#found(() => this.#client.workflowService.getWorkflowExecutionHistory({ namespace: this.#namespace, execution, maximumPageSize: 1 }));
-    const last = await this.#found(() => this.#client.workflowService.getWorkflowExecutionHistory({ namespace: this.#namespace, execution, historyEventFilterType: HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT }));
-    return first === null || last === null ? null : { first: first.history?.events?.[0] ?? null, last: last.history?.events?.at(-1) ?? null };
+    const { HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT } =
+      proto.temporal.api.enums.v1.HistoryEventFilterType;
+    const first = await this.#found(() =>
+      this.#client.workflowService.getWorkflowExecutionHistory({
+        namespace: this.#namespace,
+        execution,
+        maximumPageSize: 1,
+      }),
+    );
+    const last = await this.#found(() =>
+      this.#client.workflowService.getWorkflowExecutionHistory({
+        namespace: this.#namespace,
+        execution,
+        historyEventFilterType: HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
+      }),
+    );
+    return first === null || last === null
+      ? null
+      : { first: first.history?.events?.[0] ?? null, last: last.history?.events?.at(-1) ?? null };
   }
 
   /** When a worker last asked a queue for work, milliseconds since 1970; null where none did in the last minutes. */
   async lastAsked(taskQueue: string, kind: 'workflow' | 'activity'): Promise<number | null> {
-    const { TASK_QUEUE_TYPE_WORKFLOW, TASK_QUEUE_TYPE_ACTIVITY } = proto.temporal.api.enums.v1.TaskQueueType;
-    const answer = await this.#call(() => this.#client.workflowService.describeTaskQueue({ namespace: this.#namespace, taskQueue: { name: taskQueue }, taskQueueType: kind === 'workflow' ? TASK_QUEUE_TYPE_WORKFLOW : TASK_QUEUE_TYPE_ACTIVITY }));
-    const times = (answer.pollers ?? []).map(({ lastAccessTime }) => optionalTsToMs(lastAccessTime) ?? 0);
+    const { TASK_QUEUE_TYPE_WORKFLOW, TASK_QUEUE_TYPE_ACTIVITY } =
+      proto.temporal.api.enums.v1.TaskQueueType;
+    const answer = await this.#call(() =>
+      this.#client.workflowService.describeTaskQueue({
+        namespace: this.#namespace,
+        taskQueue: { name: taskQueue },
+        taskQueueType: kind === 'workflow' ? TASK_QUEUE_TYPE_WORKFLOW : TASK_QUEUE_TYPE_ACTIVITY,
+      }),
+    );
+    const times = (answer.pollers ?? []).map(
+      ({ lastAccessTime }) => optionalTsToMs(lastAccessTime) ?? 0,
+    );
     return times.length === 0 ? null : Math.max(...times);
   }
 
@@ -158,7 +216,12 @@ export function jsonOfHistory(history: History): string {
 
 /** Temporal does not know the run, or no more: also where its id is none. */
 function isNotFound(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === GRPC_NOT_FOUND && !error.message.includes('Namespace');
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    error.code === GRPC_NOT_FOUND &&
+    !error.message.includes('Namespace')
+  );
 }
 
 function runOf(info: proto.temporal.api.workflow.v1.IWorkflowExecutionInfo): WorkflowRun {

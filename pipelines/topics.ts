@@ -33,15 +33,38 @@ export interface TopicSettings {
 const DEAD_LETTER_BYTES_MAX = 2_097_152;
 
 /** What the topics of a lineage are created with. Those that exist already stay as they are. */
-export function topicSpecifications(lineage: string, settings: TopicSettings): TopicSpecification[] {
+export function topicSpecifications(
+  lineage: string,
+  settings: TopicSettings,
+): TopicSpecification[] {
   const topics = topicsOf(lineage);
   const { partitions, replicationFactor } = settings;
   return [
     // Producers may compress as they like; the broker turns it into what our client can read, or one record would stop ingest.
-    { name: topics.corrections, partitions, replicationFactor, configuration: { 'compression.type': 'gzip' } },
-    { name: topics.deadLetters, partitions, replicationFactor, configuration: { 'max.message.bytes': String(DEAD_LETTER_BYTES_MAX), 'retention.ms': '-1' } },
-    { name: topics.outcomes, partitions, replicationFactor, configuration: { 'cleanup.policy': 'compact' } },
+    {
+      name: topics.corrections,
+      partitions,
+      replicationFactor,
+      configuration: { 'compression.type': 'gzip' },
+    },
+    {
+      name: topics.deadLetters,
+      partitions,
+      replicationFactor,
+      configuration: { 'max.message.bytes': String(DEAD_LETTER_BYTES_MAX), 'retention.ms': '-1' },
+    },
+    {
+      name: topics.outcomes,
+      partitions,
+      replicationFactor,
+      configuration: { 'cleanup.policy': 'compact' },
+    },
     // One partition: versions are a sequence, and whoever follows them needs it in order.
-    { name: topics.versions, partitions: 1, replicationFactor, configuration: { 'retention.ms': '-1' } },
+    {
+      name: topics.versions,
+      partitions: 1,
+      replicationFactor,
+      configuration: { 'retention.ms': '-1' },
+    },
   ];
 }

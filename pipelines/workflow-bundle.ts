@@ -10,7 +10,10 @@ import { fileURLToPath } from 'node:url';
  * it in `folder`, where one is given, for the processes after this one: under a hash of all that it is made of. Where the
  * worker's converter names a failure converter, the workflows fail by it as well.
  */
-export async function bundleWorkflows(folder: string | null = null, { failureConverterPath }: Pick<DataConverter, 'failureConverterPath'> = {}): Promise<{ code: string }> {
+export async function bundleWorkflows(
+  folder: string | null = null,
+  { failureConverterPath }: Pick<DataConverter, 'failureConverterPath'> = {},
+): Promise<{ code: string }> {
   if (folder === null) return bundle(failureConverterPath);
   const name = `${await identityOfSources(failureConverterPath)}.json`;
   const kept = await readKept(join(folder, name));
@@ -27,7 +30,10 @@ const SOURCES = ['pipelines', 'schemas'];
 /** The code as it was written, with its hash beside it: a power cut can cut a file short. */
 async function readKept(file: string): Promise<{ code: string } | null> {
   try {
-    const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as { code: string; sha256: string };
+    const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as {
+      code: string;
+      sha256: string;
+    };
     return sha256Of(code) === sha256 ? { code } : null;
   } catch {
     return null;
@@ -46,12 +52,23 @@ async function bundle(failureConverterPath: string | undefined): Promise<{ code:
 
 /** SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths count: they are in the bundle. */
 async function identityOfSources(failureConverterPath: string | undefined): Promise<string> {
-  const names = (await Promise.all(SOURCES.map((source) => readdir(join(ROOT, source), { recursive: true }).then((found) => found.map((name) => join(source, name))))))
+  const names = (
+    await Promise.all(
+      SOURCES.map((source) =>
+        readdir(join(ROOT, source), { recursive: true }).then((found) =>
+          found.map((name) => join(source, name)),
+        ),
+      ),
+    )
+  )
     .flat()
     .filter((name) => name.endsWith('.ts') || name.endsWith('.cjs'))
     .sort();
-  const hash = createHash('sha256').update(JSON.stringify([ROOT, process.versions.node, failureConverterPath ?? null]));
-  for (const name of ['package-lock.json', ...names]) hash.update(`\n${name}\n`).update(await readFile(join(ROOT, name)));
+  const hash = createHash('sha256').update(
+    JSON.stringify([ROOT, process.versions.node, failureConverterPath ?? null]),
+  );
+  for (const name of ['package-lock.json', ...names])
+    hash.update(`\n${name}\n`).update(await readFile(join(ROOT, name)));
   return hash.digest('hex');
 }
 
@@ -62,7 +79,8 @@ async function keep(folder: string, name: string, { code }: { code: string }): P
     const partial = join(folder, `${name}.${process.pid}.partial`);
     await writeFile(partial, JSON.stringify({ sha256: sha256Of(code), code }));
     await rename(partial, join(folder, name));
-    for (const other of await readdir(folder)) if (other.endsWith('.json') && other !== name) await rm(join(folder, other), { force: true });
+    for (const other of await readdir(folder))
+      if (other.endsWith('.json') && other !== name) await rm(join(folder, other), { force: true });
   } catch {
     // The bundle is at hand all the same.
   }

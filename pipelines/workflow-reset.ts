@@ -25,7 +25,13 @@ export function resetPointsOf({ events }: History): ResetPoint[] {
   const points = new Map<string, ResetPoint>();
   for (const event of events ?? []) {
     if (event.eventType === EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED) {
-      points.set(String(event.eventId), { eventId: Number(event.eventId), at: Number(event.eventTime?.seconds ?? 0) * 1_000 + Math.floor((event.eventTime?.nanos ?? 0) / 1e6), does: [] });
+      points.set(String(event.eventId), {
+        eventId: Number(event.eventId),
+        at:
+          Number(event.eventTime?.seconds ?? 0) * 1_000 +
+          Math.floor((event.eventTime?.nanos ?? 0) / 1e6),
+        does: [],
+      });
       continue;
     }
     const decided = decisionOf(event);
@@ -56,7 +62,12 @@ export function resetPointNamed(points: readonly ResetPoint[], to: string): Rese
 }
 
 /** Resets a run and gives the new run's id. The same reset of the same run twice is one. What was told to it since is told to the new one. */
-export async function resetWorkflow(client: Client, run: { workflowId: string; runId: string }, point: ResetPoint, reason: string): Promise<string> {
+export async function resetWorkflow(
+  client: Client,
+  run: { workflowId: string; runId: string },
+  point: ResetPoint,
+  reason: string,
+): Promise<string> {
   const { runId } = await client.withDeadline(Date.now() + CALL_WAIT_MS, () =>
     client.workflowService.resetWorkflowExecution({
       namespace: client.options.namespace,
@@ -70,25 +81,43 @@ export async function resetWorkflow(client: Client, run: { workflowId: string; r
   return runId;
 }
 
-type Long = NonNullable<proto.temporal.api.workflowservice.v1.IResetWorkflowExecutionRequest['workflowTaskFinishEventId']>;
+type Long = NonNullable<
+  proto.temporal.api.workflowservice.v1.IResetWorkflowExecutionRequest['workflowTaskFinishEventId']
+>;
 
-export type RunEnd = { kind: 'completed'; result: unknown } | { kind: 'failed'; status: string; reason: string } | { kind: 'running' };
+export type RunEnd =
+  | { kind: 'completed'; result: unknown }
+  | { kind: 'failed'; status: string; reason: string }
+  | { kind: 'running' };
 
 /** Waits for a run's end, at most so long. */
-export async function followRun(client: Client, run: { workflowId: string; runId: string }, waitMs: number): Promise<RunEnd> {
+export async function followRun(
+  client: Client,
+  run: { workflowId: string; runId: string },
+  waitMs: number,
+): Promise<RunEnd> {
   const handle = client.workflow.getHandle(run.workflowId, run.runId);
   const deadline = performance.now() + waitMs;
   for (;;) {
-    const { status } = await client.withDeadline(Date.now() + CALL_WAIT_MS, () => handle.describe());
+    const { status } = await client.withDeadline(Date.now() + CALL_WAIT_MS, () =>
+      handle.describe(),
+    );
     if (status.name !== 'RUNNING') return await endOf(client, handle, status.name);
     if (performance.now() > deadline) return { kind: 'running' };
     await new Promise((resolve) => setTimeout(resolve, FOLLOW_EVERY_MS));
   }
 }
 
-async function endOf(client: Client, handle: { result(): Promise<unknown> }, status: string): Promise<RunEnd> {
+async function endOf(
+  client: Client,
+  handle: { result(): Promise<unknown> },
+  status: string,
+): Promise<RunEnd> {
   try {
-    return { kind: 'completed', result: await client.withDeadline(Date.now() + CALL_WAIT_MS, () => handle.result()) };
+    return {
+      kind: 'completed',
+      result: await client.withDeadline(Date.now() + CALL_WAIT_MS, () => handle.result()),
+    };
   } catch (error) {
     if (!(error instanceof WorkflowFailedError)) throw error;
     let cause: Error = error;
@@ -97,12 +126,37 @@ async function endOf(client: Client, handle: { result(): Promise<unknown> }, sta
   }
 }
 
-function decisionOf(event: proto.temporal.api.history.v1.IHistoryEvent): { by: string; what: string } | null {
-  const { activityTaskScheduledEventAttributes: activity, startChildWorkflowExecutionInitiatedEventAttributes: child, timerStartedEventAttributes: timer } = event;
-  const ends = event.workflowExecutionCompletedEventAttributes ?? event.workflowExecutionFailedEventAttributes ?? event.workflowExecutionContinuedAsNewEventAttributes;
-  if (activity) return { by: String(activity.workflowTaskCompletedEventId), what: activity.activityType?.name ?? 'an activity' };
-  if (child) return { by: String(child.workflowTaskCompletedEventId), what: child.workflowId ?? 'a child workflow' };
+function decisionOf(
+  event: proto.temporal.api.history.v1.IHistoryEvent,
+): { by: string; what: string } | null {
+  const {
+    activityTaskScheduledEventAttributes: activity,
+    startChildWorkflowExecutionInitiatedEventAttributes: child,
+    timerStartedEventAttributes: timer,
+  } = event;
+  const ends =
+    event.workflowExecutionCompletedEventAttributes ??
+    event.workflowExecutionFailedEventAttributes ??
+    event.workflowExecutionContinuedAsNewEventAttributes;
+  if (activity)
+    return {
+      by: String(activity.workflowTaskCompletedEventId),
+      what: activity.activityType?.name ?? 'an activity',
+    };
+  if (child)
+    return {
+      by: String(child.workflowTaskCompletedEventId),
+      what: child.workflowId ?? 'a child workflow',
+    };
   if (timer) return { by: String(timer.workflowTaskCompletedEventId), what: 'a timer' };
-  if (ends) return { by: String(ends.workflowTaskCompletedEventId), what: event.workflowExecutionFailedEventAttributes ? 'it failed' : event.workflowExecutionCompletedEventAttributes ? 'it completed' : 'it went on as new' };
+  if (ends)
+    return {
+      by: String(ends.workflowTaskCompletedEventId),
+      what: event.workflowExecutionFailedEventAttributes
+        ? 'it failed'
+        : event.workflowExecutionCompletedEventAttributes
+          ? 'it completed'
+          : 'it went on as new',
+    };
   return null;
 }

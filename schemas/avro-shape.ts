@@ -40,14 +40,19 @@ function definitionsOf(schema: AvroSchema): Definitions {
   if (known !== undefined) return known;
   const found: Definitions = new Map();
   const collect = (part: AvroSchema | undefined, namespace: string, depth: number): void => {
-    if (depth > DEPTH_MAX) throw new UndecodableRecord('unknown-schema', `the writer's schema nests deeper than ${DEPTH_MAX}`);
+    if (depth > DEPTH_MAX)
+      throw new UndecodableRecord(
+        'unknown-schema',
+        `the writer's schema nests deeper than ${DEPTH_MAX}`,
+      );
     if (Array.isArray(part)) for (const branch of part) collect(branch, namespace, depth + 1);
     if (typeof part !== 'object' || part === null || Array.isArray(part)) return;
     const name = nameOf(part, namespace);
     if (name !== null) found.set(name.full, { schema: part, namespace: name.namespace });
     const inner = name?.namespace ?? namespace;
     for (const { type } of part.fields ?? []) collect(type, inner, depth + 1);
-    for (const inside of [part.items, part.values, part.type]) if (typeof inside === 'object') collect(inside, inner, depth + 1);
+    for (const inside of [part.items, part.values, part.type])
+      if (typeof inside === 'object') collect(inside, inner, depth + 1);
   };
   collect(schema, '', 0);
   if (typeof schema !== 'string') definitions.set(schema, found);
@@ -94,7 +99,8 @@ class Walker {
     switch (schema.type) {
       case 'record': {
         const inner = nameOf(schema, namespace)?.namespace ?? namespace;
-        for (const field of schema.fields ?? []) this.value(field.type, path === '' ? field.name : `${path}.${field.name}`, inner);
+        for (const field of schema.fields ?? [])
+          this.value(field.type, path === '' ? field.name : `${path}.${field.name}`, inner);
         return;
       }
       case 'enum':
@@ -126,12 +132,14 @@ class Walker {
       }
       case 'int': {
         const value = this.#long(path);
-        if (value > INT_MAX || value < -INT_MAX - 1n) throw bad(path, `${value} does not fit 32 bits`);
+        if (value > INT_MAX || value < -INT_MAX - 1n)
+          throw bad(path, `${value} does not fit 32 bits`);
         return;
       }
       case 'long': {
         const value = this.#long(path);
-        if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER)) throw bad(path, `${value} is beyond 2^53`);
+        if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER))
+          throw bad(path, `${value} is beyond 2^53`);
         return;
       }
       case 'float':
@@ -144,8 +152,15 @@ class Walker {
         this.#text(path);
         return;
       default: {
-        const named = this.#named.get(type.includes('.') ? type : qualified(type, namespace)) ?? this.#named.get(type);
-        if (named === undefined) throw new UndecodableRecord('unknown-schema', `the schema names a type "${type}" that it does not define`, { at: path });
+        const named =
+          this.#named.get(type.includes('.') ? type : qualified(type, namespace)) ??
+          this.#named.get(type);
+        if (named === undefined)
+          throw new UndecodableRecord(
+            'unknown-schema',
+            `the schema names a type "${type}" that it does not define`,
+            { at: path },
+          );
         return this.value(named.schema, path, named.namespace);
       }
     }
@@ -165,7 +180,8 @@ class Walker {
         count = -count;
         this.#long(path);
       }
-      if (count > BigInt(this.#left)) throw truncated(path, `${count} items are announced and ${this.#left} bytes are left`);
+      if (count > BigInt(this.#left))
+        throw truncated(path, `${count} items are announced and ${this.#left} bytes are left`);
       for (let n = Number(count); n > 0; n--) item(index++);
     }
   }
@@ -190,12 +206,14 @@ class Walker {
   #length(path: string): number {
     const length = this.#long(path);
     if (length < 0n) throw bad(path, `a length of ${length}`);
-    if (length > BigInt(this.#left)) throw truncated(path, `${length} bytes are announced and ${this.#left} are left`);
+    if (length > BigInt(this.#left))
+      throw truncated(path, `${length} bytes are announced and ${this.#left} are left`);
     return Number(length);
   }
 
   #skip(count: number, path: string): void {
-    if (count > this.#left) throw truncated(path, `${count} bytes are needed and ${this.#left} are left`);
+    if (count > this.#left)
+      throw truncated(path, `${count} bytes are needed and ${this.#left} are left`);
     this.at += count;
   }
 
@@ -218,9 +236,14 @@ class Walker {
 }
 
 /** Of a named type; null for what has no name. */
-function nameOf(schema: AvroComplexSchema, namespace: string): { full: string; namespace: string } | null {
+function nameOf(
+  schema: AvroComplexSchema,
+  namespace: string,
+): { full: string; namespace: string } | null {
   if (schema.name === undefined) return null;
-  const full = schema.name.includes('.') ? schema.name : qualified(schema.name, schema.namespace ?? namespace);
+  const full = schema.name.includes('.')
+    ? schema.name
+    : qualified(schema.name, schema.namespace ?? namespace);
   return { full, namespace: full.includes('.') ? full.slice(0, full.lastIndexOf('.')) : '' };
 }
 
@@ -229,11 +252,17 @@ function qualified(name: string, namespace: string): string {
 }
 
 function truncated(path: string, what: string): UndecodableRecord {
-  return new UndecodableRecord('truncated', `the record is cut short${at(path)}: ${what}`, { at: path });
+  return new UndecodableRecord('truncated', `the record is cut short${at(path)}: ${what}`, {
+    at: path,
+  });
 }
 
 function bad(path: string, what: string): UndecodableRecord {
-  return new UndecodableRecord('bad-value', `the record is not as its schema says${at(path)}: ${what}`, { at: path });
+  return new UndecodableRecord(
+    'bad-value',
+    `the record is not as its schema says${at(path)}: ${what}`,
+    { at: path },
+  );
 }
 
 function at(path: string): string {

@@ -47,17 +47,31 @@ export interface Framing extends Opening {
 }
 
 /** The codec of one kind of record; without a framing, single-object encoding over the schemas of this folder. */
-export function recordCodec<Name extends RecordName>(record: Name, framing: Framing = SINGLE_OBJECT): RecordCodec<RecordTypes[Name]> {
-  return { ...recordEncoder(record, framing.headOf(record, schemaOf(record))), ...recordDecoder(record, framing) };
+export function recordCodec<Name extends RecordName>(
+  record: Name,
+  framing: Framing = SINGLE_OBJECT,
+): RecordCodec<RecordTypes[Name]> {
+  return {
+    ...recordEncoder(record, framing.headOf(record, schemaOf(record))),
+    ...recordDecoder(record, framing),
+  };
 }
 
 /** Writes records of one kind with their current schema, behind the head. */
-export function recordEncoder<Name extends RecordName>(record: Name, head: Uint8Array): RecordEncoder<RecordTypes[Name]> {
+export function recordEncoder<Name extends RecordName>(
+  record: Name,
+  head: Uint8Array,
+): RecordEncoder<RecordTypes[Name]> {
   const type = typeOf(schemaOf(record));
   return {
     encode(value) {
       const faults: string[] = [];
-      if (!type.isValid(value, { errorHook: (path, found, expected) => void faults.push(`${path.join('.')} is ${describe(found)}, not ${expected.toString()}`) })) {
+      if (
+        !type.isValid(value, {
+          errorHook: (path, found, expected) =>
+            void faults.push(`${path.join('.')} is ${describe(found)}, not ${expected.toString()}`),
+        })
+      ) {
         throw new UnencodableRecord(record, faults);
       }
       return Buffer.concat([head, type.toBuffer(value)]);
@@ -66,7 +80,10 @@ export function recordEncoder<Name extends RecordName>(record: Name, head: Uint8
 }
 
 /** Reads records of one kind, whichever schema wrote them, as their current one. */
-export function recordDecoder<Name extends RecordName>(record: Name, opening: Opening): RecordDecoder<RecordTypes[Name]> {
+export function recordDecoder<Name extends RecordName>(
+  record: Name,
+  opening: Opening,
+): RecordDecoder<RecordTypes[Name]> {
   const schema = schemaOf(record);
   const type = typeOf(schema);
   return {
@@ -75,11 +92,19 @@ export function recordDecoder<Name extends RecordName>(record: Name, opening: Op
       const { writer, bodyAt } = opening.open(record, bytes);
       const resolver = resolverOf(schema, writer);
       const end = walkAvro(writer, bytes, bodyAt);
-      if (end < bytes.length) throw new UndecodableRecord('trailing-bytes', `${bytes.length - end} bytes stand after the record`, { bytes: bytes.length - end });
+      if (end < bytes.length)
+        throw new UndecodableRecord(
+          'trailing-bytes',
+          `${bytes.length - end} bytes stand after the record`,
+          { bytes: bytes.length - end },
+        );
       const body = Buffer.from(bytes.buffer, bytes.byteOffset + bodyAt, bytes.length - bodyAt);
       try {
         const decoded: unknown = type.fromBuffer(body, resolver);
-        return withoutNulls(plain(decoded) as Record<string, unknown>, OPTIONAL[record] ?? []) as unknown as RecordTypes[Name];
+        return withoutNulls(
+          plain(decoded) as Record<string, unknown>,
+          OPTIONAL[record] ?? [],
+        ) as unknown as RecordTypes[Name];
       } catch (cause) {
         throw new UndecodableRecord('bad-value', `the record cannot be read: ${messageOf(cause)}`);
       }
@@ -88,12 +113,19 @@ export function recordDecoder<Name extends RecordName>(record: Name, opening: Op
 }
 
 /** Single-object framing over the current schema and older writers' schemas: unless others are given, all that were released. */
-export function singleObjectFraming(older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED): Framing {
+export function singleObjectFraming(
+  older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED,
+): Framing {
   const writers = new Map<RecordName, Map<bigint, AvroSchema>>();
   const writersOf = (record: RecordName): Map<bigint, AvroSchema> => {
     let known = writers.get(record);
     if (known === undefined) {
-      known = new Map([...(older[record] ?? []), schemaOf(record)].map((schema) => [fingerprintOf(schema), schema]));
+      known = new Map(
+        [...(older[record] ?? []), schemaOf(record)].map((schema) => [
+          fingerprintOf(schema),
+          schema,
+        ]),
+      );
       writers.set(record, known);
     }
     return known;
@@ -107,18 +139,38 @@ export function singleObjectFraming(older: Partial<Record<RecordName, readonly A
     },
     open(record, bytes) {
       if (bytes[0] === 0) {
-        throw new UndecodableRecord('not-framed', "the record begins with 0x00 as those with a schema registry's id do, and no registry is configured (ERRATA_SCHEMA_REGISTRY_URL)", { head: hex(bytes.subarray(0, HEAD_BYTES)) });
+        throw new UndecodableRecord(
+          'not-framed',
+          "the record begins with 0x00 as those with a schema registry's id do, and no registry is configured (ERRATA_SCHEMA_REGISTRY_URL)",
+          { head: hex(bytes.subarray(0, HEAD_BYTES)) },
+        );
       }
       if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC[0] || bytes[1] !== MAGIC[1]) {
-        throw new UndecodableRecord('not-framed', 'the record does not begin with the single-object head 0xC3 0x01 and a fingerprint', { head: hex(bytes.subarray(0, HEAD_BYTES)) });
+        throw new UndecodableRecord(
+          'not-framed',
+          'the record does not begin with the single-object head 0xC3 0x01 and a fingerprint',
+          { head: hex(bytes.subarray(0, HEAD_BYTES)) },
+        );
       }
-      const fingerprint = new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getBigUint64(MAGIC.length, true);
+      const fingerprint = new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getBigUint64(
+        MAGIC.length,
+        true,
+      );
       const writer = writersOf(record).get(fingerprint);
       if (writer !== undefined) return { writer, bodyAt: HEAD_BYTES };
       const facts = { fingerprint: fingerprint.toString(16).padStart(16, '0'), record };
       const other = RECORD_NAMES.find((name) => writersOf(name).has(fingerprint));
-      if (other !== undefined) throw new UndecodableRecord('wrong-record', `the record is a ${other}, not a ${record}`, facts);
-      throw new UndecodableRecord('unknown-schema', `the writer's schema ${facts.fingerprint} is not known`, facts);
+      if (other !== undefined)
+        throw new UndecodableRecord(
+          'wrong-record',
+          `the record is a ${other}, not a ${record}`,
+          facts,
+        );
+      throw new UndecodableRecord(
+        'unknown-schema',
+        `the writer's schema ${facts.fingerprint} is not known`,
+        facts,
+      );
     },
   };
 }
@@ -150,7 +202,9 @@ const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
 /** By the schema's object: what belongs to a schema that a registry told goes with it. */
 const types = new WeakMap<object, avsc.Type>();
 const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver | UndecodableRecord>>();
-const RELEASED = Object.fromEntries(RECORD_NAMES.map((record) => [record, releasedSchemasOf(record)]));
+const RELEASED = Object.fromEntries(
+  RECORD_NAMES.map((record) => [record, releasedSchemasOf(record)]),
+);
 const SINGLE_OBJECT = singleObjectFraming();
 
 function typeOf(schema: AvroSchema): avsc.Type {
@@ -163,14 +217,20 @@ function typeOf(schema: AvroSchema): avsc.Type {
 
 function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | undefined {
   if (reader === writer) return undefined;
-  const known = resolvers.get(writer as object) ?? new Map<AvroSchema, avsc.Resolver | UndecodableRecord>();
+  const known =
+    resolvers.get(writer as object) ?? new Map<AvroSchema, avsc.Resolver | UndecodableRecord>();
   let resolver = known.get(reader);
   if (resolver === undefined) {
     try {
       // A union of somebody else's may hold what cannot be told apart as plain values; a writer's values are never made.
-      resolver = typeOf(reader).createResolver(avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }));
+      resolver = typeOf(reader).createResolver(
+        avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }),
+      );
     } catch (cause) {
-      resolver = new UndecodableRecord('unknown-schema', `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`);
+      resolver = new UndecodableRecord(
+        'unknown-schema',
+        `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`,
+      );
     }
     known.set(reader, resolver);
     if (typeof writer === 'object' && writer !== null) resolvers.set(writer, known);
@@ -180,9 +240,14 @@ function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | und
 }
 
 /** Members that ours leave out where a record says null. */
-const OPTIONAL: Partial<Record<RecordName, readonly string[]>> = { 'fact-correction': ['replayOf'] };
+const OPTIONAL: Partial<Record<RecordName, readonly string[]>> = {
+  'fact-correction': ['replayOf'],
+};
 
-function withoutNulls(value: Record<string, unknown>, names: readonly string[]): Record<string, unknown> {
+function withoutNulls(
+  value: Record<string, unknown>,
+  names: readonly string[],
+): Record<string, unknown> {
   for (const name of names) if (value[name] === null) delete value[name];
   return value;
 }

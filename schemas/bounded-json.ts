@@ -65,5 +65,7 @@ function decoded(bytes: Uint8Array): string {
 
 /** V8 says what it met and then quotes the text around it. */
 function withoutQuotation(message: string): string {
-  return message.replace(/, (\.\.\.)?".*"(\.\.\.)? is not valid JSON$/s, '').replace(/^".*" is not valid JSON$/s, 'Unexpected text');
+  return message
+    .replace(/, (\.\.\.)?".*"(\.\.\.)? is not valid JSON$/s, '')
+    .replace(/^".*" is not valid JSON$/s, 'Unexpected text');
 }

@@ -25,13 +25,23 @@ export function schemaIdOf(bytes: Uint8Array): number | null {
 }
 
 /** Opens records whose writers are known by id; a writer that cannot be had is there as the reason. Single-object records are read as ever. */
-export function confluentOpening(writers: ReadonlyMap<number, AvroSchema | UndecodableRecord>): Opening {
+export function confluentOpening(
+  writers: ReadonlyMap<number, AvroSchema | UndecodableRecord>,
+): Opening {
   return {
     open(record, bytes) {
       if (bytes[0] !== MAGIC) return SINGLE_OBJECT.open(record, bytes);
       const id = schemaIdOf(bytes);
-      if (id === null) throw new UndecodableRecord('not-framed', `the record begins with 0x00 and ends before the schema's id does, after ${bytes.length} bytes`);
-      const writer = writers.get(id) ?? new UndecodableRecord('unknown-schema', `the schema ${id} was not asked for`, { schemaId: id });
+      if (id === null)
+        throw new UndecodableRecord(
+          'not-framed',
+          `the record begins with 0x00 and ends before the schema's id does, after ${bytes.length} bytes`,
+        );
+      const writer =
+        writers.get(id) ??
+        new UndecodableRecord('unknown-schema', `the schema ${id} was not asked for`, {
+          schemaId: id,
+        });
       if (writer instanceof UndecodableRecord) throw writer;
       return { writer, bodyAt: HEAD_BYTES };
     },

@@ -7,7 +7,8 @@ export function contradictionMeasured(issuedAt: number, others: number): Outcome
 }
 
 /** For a correction that takes a committed one out with it. */
-export const CONTRADICTS_A_COMMITTED_ONE = 'issued at the same time as a committed correction that says otherwise of the same fact; that one is taken out as well';
+export const CONTRADICTS_A_COMMITTED_ONE =
+  'issued at the same time as a committed correction that says otherwise of the same fact; that one is taken out as well';
 
 export function contradictionReason(others: readonly { id: string; target: string }[]): string {
   const named = others.slice(0, 3).map(({ id, target }) => `${id} ("${target}")`);

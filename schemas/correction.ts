@@ -79,7 +79,9 @@ export const LINEAGE_NAME = /^[a-z0-9][a-z0-9_-]{0,99}$/;
  * The identity of a fact inside its lineage, and the Kafka key: `subject|relation`, each in Unicode NFC with
  * runs of white space folded to one space and `|` and `\` escaped by `\`.
  */
-export function factKeyOf(correction: Pick<FactCorrection, 'subject' | 'relation' | 'prompt'>): string {
+export function factKeyOf(
+  correction: Pick<FactCorrection, 'subject' | 'relation' | 'prompt'>,
+): string {
   const relation = correction.relation ?? correction.prompt.replace(correction.subject, '{}');
   return `${keyPart(correction.subject)}|${keyPart(relation)}`;
 }
@@ -110,7 +112,8 @@ export function faultsOf(correction: FactCorrection): string[] {
   const limits = CORRECTION_LIMITS;
   const text = (name: string, value: string, charactersMax: number, emptyAllowed = false) => {
     if (!emptyAllowed && value.trim() === '') faults.push(`${name} is empty`);
-    if (value.length > charactersMax) faults.push(`${name} has ${value.length} characters, at most ${charactersMax} are allowed`);
+    if (value.length > charactersMax)
+      faults.push(`${name} has ${value.length} characters, at most ${charactersMax} are allowed`);
     if (!value.isWellFormed()) faults.push(`${name} is not well-formed Unicode`);
   };
   text('id', correction.id, limits.idCharactersMax);
@@ -118,33 +121,85 @@ export function faultsOf(correction: FactCorrection): string[] {
   text('prompt', correction.prompt, limits.promptCharactersMax);
   text('target', correction.target, limits.targetCharactersMax);
   text('source', correction.source, limits.sourceCharactersMax, true);
-  if (correction.relation !== null) text('relation', correction.relation, limits.relationCharactersMax);
-  if (correction.previousAnswer !== null) text('previousAnswer', correction.previousAnswer, limits.targetCharactersMax, true);
-  if (correction.replayOf !== undefined) text('replayOf', correction.replayOf, limits.replayOfCharactersMax);
-  if (!LINEAGE_NAME.test(correction.lineage)) faults.push(`lineage "${correction.lineage.slice(0, 120)}" is not of the form ${LINEAGE_NAME.source}`);
-  if (correction.subject !== '' && !correction.prompt.includes(correction.subject)) faults.push('the subject does not occur in the prompt');
-  if (correction.paraphrases.length > limits.paraphrasesMax) faults.push(`${correction.paraphrases.length} paraphrases, at most ${limits.paraphrasesMax} are allowed`);
-  if (correction.neighbourhood.length > limits.neighbourhoodMax) faults.push(`${correction.neighbourhood.length} neighbourhood prompts, at most ${limits.neighbourhoodMax} are allowed`);
-  correction.paraphrases.forEach((prompt, i) => text(`paraphrases[${i}]`, prompt, limits.promptCharactersMax));
-  correction.neighbourhood.forEach((prompt, i) => text(`neighbourhood[${i}]`, prompt, limits.promptCharactersMax));
-  if (!isInstant(correction.issuedAt)) faults.push('issuedAt is not a count of milliseconds since 1970');
+  if (correction.relation !== null)
+    text('relation', correction.relation, limits.relationCharactersMax);
+  if (correction.previousAnswer !== null)
+    text('previousAnswer', correction.previousAnswer, limits.targetCharactersMax, true);
+  if (correction.replayOf !== undefined)
+    text('replayOf', correction.replayOf, limits.replayOfCharactersMax);
+  if (!LINEAGE_NAME.test(correction.lineage))
+    faults.push(
+      `lineage "${correction.lineage.slice(0, 120)}" is not of the form ${LINEAGE_NAME.source}`,
+    );
+  if (correction.subject !== '' && !correction.prompt.includes(correction.subject))
+    faults.push('the subject does not occur in the prompt');
+  if (correction.paraphrases.length > limits.paraphrasesMax)
+    faults.push(
+      `${correction.paraphrases.length} paraphrases, at most ${limits.paraphrasesMax} are allowed`,
+    );
+  if (correction.neighbourhood.length > limits.neighbourhoodMax)
+    faults.push(
+      `${correction.neighbourhood.length} neighbourhood prompts, at most ${limits.neighbourhoodMax} are allowed`,
+    );
+  correction.paraphrases.forEach((prompt, i) =>
+    text(`paraphrases[${i}]`, prompt, limits.promptCharactersMax),
+  );
+  correction.neighbourhood.forEach((prompt, i) =>
+    text(`neighbourhood[${i}]`, prompt, limits.promptCharactersMax),
+  );
+  if (!isInstant(correction.issuedAt))
+    faults.push('issuedAt is not a count of milliseconds since 1970');
   const bytes = faults.length === 0 ? recordBytesOf(correction) : 0;
-  if (bytes > limits.recordBytesMax) faults.push(`its record has ${bytes} bytes, at most ${limits.recordBytesMax} are allowed`);
+  if (bytes > limits.recordBytesMax)
+    faults.push(`its record has ${bytes} bytes, at most ${limits.recordBytesMax} are allowed`);
   return faults;
 }
 
 /** Whether a number is a count of milliseconds since 1970 that a date can have. */
 export function isInstant(milliseconds: number): boolean {
-  return Number.isSafeInteger(milliseconds) && milliseconds >= 0 && milliseconds <= CORRECTION_LIMITS.issuedAtMax;
+  return (
+    Number.isSafeInteger(milliseconds) &&
+    milliseconds >= 0 &&
+    milliseconds <= CORRECTION_LIMITS.issuedAtMax
+  );
 }
 
 /** Bytes of a correction that has no other fault in single-object encoding: counted, since whoever checks one cannot always load a codec. */
 export function recordBytesOf(correction: FactCorrection): number {
-  const { id, lineage, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, replayOf } = correction;
-  const list = (items: readonly string[]): number => items.reduce((sum, item) => sum + textBytes(item), 1 + (items.length > 0 ? longBytes(items.length) : 0));
+  const {
+    id,
+    lineage,
+    subject,
+    relation,
+    prompt,
+    target,
+    previousAnswer,
+    paraphrases,
+    neighbourhood,
+    source,
+    issuedAt,
+    replayOf,
+  } = correction;
+  const list = (items: readonly string[]): number =>
+    items.reduce(
+      (sum, item) => sum + textBytes(item),
+      1 + (items.length > 0 ? longBytes(items.length) : 0),
+    );
   const optional = (text: string | null): number => 1 + (text === null ? 0 : textBytes(text));
-  const texts = [id, lineage, subject, prompt, target, source].reduce((sum, text) => sum + textBytes(text), 0);
-  return HEAD_BYTES + texts + optional(relation) + optional(previousAnswer) + list(paraphrases) + list(neighbourhood) + longBytes(issuedAt) + optional(replayOf ?? null);
+  const texts = [id, lineage, subject, prompt, target, source].reduce(
+    (sum, text) => sum + textBytes(text),
+    0,
+  );
+  return (
+    HEAD_BYTES +
+    texts +
+    optional(relation) +
+    optional(previousAnswer) +
+    list(paraphrases) +
+    list(neighbourhood) +
+    longBytes(issuedAt) +
+    optional(replayOf ?? null)
+  );
 }
 
 const LONG_BYTES_MAX = 10;
@@ -159,7 +214,8 @@ function textBytes(text: string): number {
 /** Avro writes a whole number from 0 zig-zag, seven bits a byte. */
 function longBytes(value: number): number {
   let bytes = 1;
-  for (let rest = 2 * value; rest >= 0x80 && bytes < LONG_BYTES_MAX; rest = Math.floor(rest / 0x80)) bytes++;
+  for (let rest = 2 * value; rest >= 0x80 && bytes < LONG_BYTES_MAX; rest = Math.floor(rest / 0x80))
+    bytes++;
   return bytes;
 }
 

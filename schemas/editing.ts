@@ -113,7 +113,8 @@ export interface Removal {
   position: KafkaPosition;
 }
 
-export type OutcomeStatus = 'COMMITTED' | 'SUPERSEDED' | 'QUARANTINED' | 'RETRACTED' | 'DUPLICATE' | 'NOTHING_TO_RETRACT';
+export type OutcomeStatus =
+  'COMMITTED' | 'SUPERSEDED' | 'QUARANTINED' | 'RETRACTED' | 'DUPLICATE' | 'NOTHING_TO_RETRACT';
 
 /** What became of one revision (correction-outcome.avsc). */
 export interface Outcome {
@@ -190,7 +191,10 @@ export interface Provenance {
  * The removals that a batch carries out when it writes the corrections `written`: a correction that was to be
  * superseded stays when its successor was refused.
  */
-export function removalsInForce(removals: readonly Removal[], written: Iterable<string>): Removal[] {
+export function removalsInForce(
+  removals: readonly Removal[],
+  written: Iterable<string>,
+): Removal[] {
   const ids = new Set(written);
   return removals.filter((removal) => removal.because !== 'superseded' || ids.has(removal.by));
 }

@@ -23,9 +23,20 @@ export abstract class ErrataFailure extends Error {
 /** The bytes of a record are not what their schema says. `at` is the field, as in `paraphrases[2]`. */
 export class UndecodableRecord extends ErrataFailure {
   override readonly name = 'UndecodableRecord';
-  readonly problem: 'empty' | 'not-framed' | 'unknown-schema' | 'wrong-record' | 'truncated' | 'trailing-bytes' | 'bad-value';
+  readonly problem:
+    | 'empty'
+    | 'not-framed'
+    | 'unknown-schema'
+    | 'wrong-record'
+    | 'truncated'
+    | 'trailing-bytes'
+    | 'bad-value';
   constructor(problem: UndecodableRecord['problem'], message: string, facts: FailureFacts = {}) {
-    super(message, { problem, ...facts }, "Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema in schemas/) or, with a schema registry, with 0x00 and the schema's id.");
+    super(
+      message,
+      { problem, ...facts },
+      "Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema in schemas/) or, with a schema registry, with 0x00 and the schema's id.",
+    );
     this.problem = problem;
   }
 }
@@ -34,7 +45,11 @@ export class UndecodableRecord extends ErrataFailure {
 export class UnencodableRecord extends ErrataFailure {
   override readonly name = 'UnencodableRecord';
   constructor(record: string, faults: string[]) {
-    super(`not a ${record}: ${faults.join('; ')}`, { record, faults }, 'Check the value with faultsOf() before it is sent.');
+    super(
+      `not a ${record}: ${faults.join('; ')}`,
+      { record, faults },
+      'Check the value with faultsOf() before it is sent.',
+    );
   }
 }
 
@@ -56,7 +71,11 @@ export class SchemaRefused extends ErrataFailure {
 export class SchemaRegistryUnavailable extends ErrataFailure {
   override readonly name = 'SchemaRegistryUnavailable';
   constructor(url: string, reason: string, status: number | null) {
-    super(`the schema registry at ${url} gives no answer: ${reason}`, { url, reason, status }, 'Check ERRATA_SCHEMA_REGISTRY_URL, its user and password, and whether the registry runs.');
+    super(
+      `the schema registry at ${url} gives no answer: ${reason}`,
+      { url, reason, status },
+      'Check ERRATA_SCHEMA_REGISTRY_URL, its user and password, and whether the registry runs.',
+    );
   }
 }
 
@@ -64,7 +83,11 @@ export class SchemaRegistryUnavailable extends ErrataFailure {
 export class PayloadTooLarge extends ErrataFailure {
   override readonly name = 'PayloadTooLarge';
   constructor(what: string, bytes: number, bytesMax: number) {
-    super(`${what} has ${bytes} bytes, at most ${bytesMax} are allowed`, { what, bytes, bytesMax }, 'Lower the batch size or the buffer bound of the lineage.');
+    super(
+      `${what} has ${bytes} bytes, at most ${bytesMax} are allowed`,
+      { what, bytes, bytesMax },
+      'Lower the batch size or the buffer bound of the lineage.',
+    );
   }
 }
 
@@ -72,7 +95,11 @@ export class PayloadTooLarge extends ErrataFailure {
 export class AlertUndelivered extends ErrataFailure {
   override readonly name = 'AlertUndelivered';
   constructor(alert: string, reason: string) {
-    super(`the alert ${alert} is not delivered: ${reason}`, { alert, reason }, 'Look at ERRATA_ALERT_URL of the workflow worker, and at what is behind it.');
+    super(
+      `the alert ${alert} is not delivered: ${reason}`,
+      { alert, reason },
+      'Look at ERRATA_ALERT_URL of the workflow worker, and at what is behind it.',
+    );
   }
 }
 
@@ -107,7 +134,16 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
  * Failures that are no correction's fault and that every batch would meet: they stop a lineage, with its corrections
  * kept, instead of sending one after the other into quarantine.
  */
-export const STOPS_A_LINEAGE: readonly string[] = ['VersionLogDamaged', 'EntryRefused', 'BlobMissing', 'VersionUnknown', 'ObjectNameInvalid', 'StoreUnfit', 'MalformedSafetensors', 'PayloadTooLarge'];
+export const STOPS_A_LINEAGE: readonly string[] = [
+  'VersionLogDamaged',
+  'EntryRefused',
+  'BlobMissing',
+  'VersionUnknown',
+  'ObjectNameInvalid',
+  'StoreUnfit',
+  'MalformedSafetensors',
+  'PayloadTooLarge',
+];
 
 /** Whether trying again may help; an unknown failure is tried again. */
 export function isWorthARetry(failure: unknown): boolean {

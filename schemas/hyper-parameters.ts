@@ -90,5 +90,10 @@ export function readParameterSet(file: string, text: string): ParameterSet {
   }
   const read = parameterSet.safeParse(content);
   if (read.success) return read.data as ParameterSet;
-  throw new BadParameterSet(file, read.error.issues.map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message)));
+  throw new BadParameterSet(
+    file,
+    read.error.issues.map(({ path, message }) =>
+      path.length > 0 ? `${path.join('.')}: ${message}` : message,
+    ),
+  );
 }

@@ -36,7 +36,11 @@ function schemaIn(file: string): AvroSchema {
   return JSON.parse(readFileSync(new URL(file, import.meta.url), 'utf8')) as AvroSchema;
 }
 
-function remembered<Value>(known: Map<RecordName, Value>, record: RecordName, read: () => Value): Value {
+function remembered<Value>(
+  known: Map<RecordName, Value>,
+  record: RecordName,
+  read: () => Value,
+): Value {
   const value = known.get(record) ?? read();
   known.set(record, value);
   return value;

@@ -8,7 +8,10 @@ const REPLAYS_MAX = 64;
 /** The id under which a correction is sent again: `c`, `c~2`, `c~3`. One that would be too long is shortened, with a hash of itself. */
 export function replayedId(id: string): string {
   const [, first, number] = /^(.*)~(\d{1,4})$/su.exec(id) ?? [];
-  const next = first === undefined || Number(number) > REPLAYS_MAX ? `${id}~2` : `${first}~${Number(number) + 1}`;
+  const next =
+    first === undefined || Number(number) > REPLAYS_MAX
+      ? `${id}~2`
+      : `${first}~${Number(number) + 1}`;
   if (next.length <= CORRECTION_LIMITS.idCharactersMax) return next;
   const mark = `#${createHash('sha256').update(id).digest('hex').slice(0, HASH_DIGITS)}~2`;
   return `${next.slice(0, CORRECTION_LIMITS.idCharactersMax - mark.length).toWellFormed()}${mark}`;
@@ -25,7 +28,10 @@ export function replayedRecord({ topic, partition, offset }: KafkaPosition): str
 export function replayedSource(source: string, by: string): string {
   const behind = `; replayed by ${by}`.slice(0, CORRECTION_LIMITS.sourceCharactersMax);
   const room = CORRECTION_LIMITS.sourceCharactersMax - behind.length;
-  return `${source.replace(/; replayed by [^;]*$/u, '').slice(0, room).toWellFormed()}${behind}`;
+  return `${source
+    .replace(/; replayed by [^;]*$/u, '')
+    .slice(0, room)
+    .toWellFormed()}${behind}`;
 }
 
 /** A repair: members laid over those of a correction. */

@@ -119,7 +119,11 @@ export function decodeSafetensors(file: Uint8Array): {
   const tensors = new Map<string, StoredTensor>();
   for (const [name, { type, shape, begin, end }] of header.tensors) {
     // A Buffer's own slice() would be a view of the whole allocation.
-    const copy = Uint8Array.prototype.slice.call(file, header.dataOffset + begin, header.dataOffset + end);
+    const copy = Uint8Array.prototype.slice.call(
+      file,
+      header.dataOffset + begin,
+      header.dataOffset + end,
+    );
     tensors.set(name, { type, shape, values: elementArray(type, copy) });
   }
   return { tensors, metadata: header.metadata };
@@ -144,11 +148,16 @@ export function safetensorsHeaderBytes(first: Uint8Array, fileBytes: number): nu
 }
 
 /** Reads the header from the beginning of a file of `fileBytes` bytes; throws MalformedSafetensors. */
-export function parseSafetensorsHeader(beginning: Uint8Array, fileBytes: number): SafetensorsHeader {
+export function parseSafetensorsHeader(
+  beginning: Uint8Array,
+  fileBytes: number,
+): SafetensorsHeader {
   const headerLength = safetensorsHeaderBytes(beginning.subarray(0, 8), fileBytes);
   const dataOffset = 8 + headerLength;
   if (beginning.length < dataOffset)
-    throw new MalformedSafetensors(`${beginning.length} of the header's ${dataOffset} bytes were given`);
+    throw new MalformedSafetensors(
+      `${beginning.length} of the header's ${dataOffset} bytes were given`,
+    );
   const { __metadata__: metadata, ...entries } = parseHeaderJson(beginning.subarray(8, dataOffset));
   const names = Object.keys(entries);
   if (names.length > TENSORS_MAX)
@@ -165,7 +174,8 @@ export function parseSafetensorsHeader(beginning: Uint8Array, fileBytes: number)
     expected = end;
   }
   if (dataOffset + expected !== fileBytes) {
-    const fault = dataOffset + expected > fileBytes ? 'the file is cut short' : 'bytes are left over';
+    const fault =
+      dataOffset + expected > fileBytes ? 'the file is cut short' : 'bytes are left over';
     throw new MalformedSafetensors(
       `the tensors end at byte ${dataOffset + expected} of ${fileBytes}: ${fault}`,
     );
@@ -192,7 +202,8 @@ function parseMetadata(value: unknown): Record<string, string> {
   if (value === null || typeof value !== 'object' || Array.isArray(value))
     throw new MalformedSafetensors('__metadata__ is no object');
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== 'string') throw new MalformedSafetensors(`__metadata__ ${shown(key)} is no string`);
+    if (typeof text !== 'string')
+      throw new MalformedSafetensors(`__metadata__ ${shown(key)} is no string`);
   }
   return value as Record<string, string>;
 }

@@ -51,11 +51,24 @@ export interface LineageSettings {
 }
 
 /** How a lineage behaves that was never told otherwise: what recorded histories were recorded with. */
-export const FAILURES_BEFORE: FailureSettings = { batchAttemptsMax: 3, retryWaitMs: 2_000, editAttemptsMax: 60, whenUsedUp: 'freeze', quarantinedMax: 0, alert: false };
+export const FAILURES_BEFORE: FailureSettings = {
+  batchAttemptsMax: 3,
+  retryWaitMs: 2_000,
+  editAttemptsMax: 60,
+  whenUsedUp: 'freeze',
+  quarantinedMax: 0,
+  alert: false,
+};
 
 /** The verdict's thresholds lie between what good and bad batches were measured to reach: bench/results/README.md. */
 export const DEFAULT_LINEAGE_SETTINGS: LineageSettings & { failures: FailureSettings } = {
-  batch: { batchEditsMax: 10, batchWaitMs: 2_000, bufferEditsMax: 1_000, bufferBytesMax: 1_000_000, shardEditsMax: 30 },
+  batch: {
+    batchEditsMax: 10,
+    batchWaitMs: 2_000,
+    bufferEditsMax: 1_000,
+    bufferBytesMax: 1_000_000,
+    shardEditsMax: 30,
+  },
   verdict: {
     requireEffective: true,
     generalisationMin: 0.6,

@@ -6,8 +6,14 @@ export const SHOWN_ITEMS_MAX = 8;
 
 /** A text quoted and cut, a number or the like as it is, a short list of numbers as such, else only what it is. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length <= SHOWN_CHARACTERS_MAX ? value : `${value.slice(0, SHOWN_CHARACTERS_MAX)}…`);
-  if (Array.isArray(value)) return value.length <= SHOWN_ITEMS_MAX && value.every((item) => typeof item === 'number') ? `[${value.join(', ')}]` : `a list of ${value.length}`;
+  if (typeof value === 'string')
+    return JSON.stringify(
+      value.length <= SHOWN_CHARACTERS_MAX ? value : `${value.slice(0, SHOWN_CHARACTERS_MAX)}…`,
+    );
+  if (Array.isArray(value))
+    return value.length <= SHOWN_ITEMS_MAX && value.every((item) => typeof item === 'number')
+      ? `[${value.join(', ')}]`
+      : `a list of ${value.length}`;
   if (typeof value === 'object' && value !== null) return 'an object';
   return String(value);
 }

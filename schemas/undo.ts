@@ -49,7 +49,12 @@ export function undoRevisionId({ id }: Pick<UndoRequest, 'id'>): string {
 export interface UndoSteps {
   removals: Removal[];
   /** Hold again, with the pairs they had: row `row` of the blob `pairs`. In the order in which they were first added. */
-  restored: { revision: CorrectionRevision; origin: { version: number; row: number }; pairs: BlobReference; row: number }[];
+  restored: {
+    revision: CorrectionRevision;
+    origin: { version: number; row: number };
+    pairs: BlobReference;
+    row: number;
+  }[];
 }
 
 /** What the undo leaves as it is, since something later stands in its place; the first hundred. */
@@ -60,6 +65,15 @@ export interface Kept {
 
 /** `before` and `after` of an undo that an earlier run had done already are null: they stand in the version's entry. */
 export type UndoResult =
-  | { kind: 'undone'; version: number; hash: string; removed: number; restored: number; kept: Kept[]; before: ProbeScores | null; after: ProbeScores | null }
+  | {
+      kind: 'undone';
+      version: number;
+      hash: string;
+      removed: number;
+      restored: number;
+      kept: Kept[];
+      before: ProbeScores | null;
+      after: ProbeScores | null;
+    }
   | { kind: 'nothing'; reason: string; kept: Kept[] }
   | { kind: 'refused'; reasons: string[]; before: ProbeScores; after: ProbeScores };

@@ -4,7 +4,11 @@ import { undoRequestSchema } from './undo.ts';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const blob = z.object({ sha256, bytes: z.number().int().nonnegative() });
-const position = z.object({ topic: z.string(), partition: z.number().int().nonnegative(), offset: z.string().regex(/^\d+$/) });
+const position = z.object({
+  topic: z.string(),
+  partition: z.number().int().nonnegative(),
+  offset: z.string().regex(/^\d+$/),
+});
 const share = z.number().min(0).max(1).nullable();
 const scores = z.object({
   efficacy: share,
@@ -43,7 +47,9 @@ export const versionEntrySchema = z.object({
       /** What it was sent again for: the id of a quarantined correction, or the place of a dead letter. */
       replayOf: z.string().optional(),
       /** Of one that an undo brought back: the version that added it first, and the row of its pairs there. */
-      origin: z.object({ version: z.number().int().positive(), row: z.number().int().nonnegative() }).optional(),
+      origin: z
+        .object({ version: z.number().int().positive(), row: z.number().int().nonnegative() })
+        .optional(),
     }),
   ),
   removed: z.array(
@@ -55,7 +61,9 @@ export const versionEntrySchema = z.object({
     }),
   ),
   /** The retractions this version carries out. */
-  retractions: z.array(z.object({ id: z.string(), factKey: z.string(), issuedAt: z.number().int(), position })),
+  retractions: z.array(
+    z.object({ id: z.string(), factKey: z.string(), issuedAt: z.number().int(), position }),
+  ),
   /** Keys and wanted changes of `added`, per edited layer (safetensors); null when nothing was added. */
   pairs: blob.nullable(),
   /** What was asked when the targets of `added` were searched for (`TargetSearch`), for whoever rebuilds the version. */
@@ -64,13 +72,20 @@ export const versionEntrySchema = z.object({
   undo: undoRequestSchema.optional(),
   /** Over all committed corrections of this version. */
   corrections: z.number().int().nonnegative(),
-  layers: z.array(z.object({ layer: z.number().int(), editNorm: z.number(), threshold: z.number() })),
+  layers: z.array(
+    z.object({ layer: z.number().int(), editNorm: z.number(), threshold: z.number() }),
+  ),
   probes: z.object({ before: scores, after: scores, details: blob }),
   base: z.object({ name: z.string(), sha256, architecture: z.string() }),
   keyStatistics: z.object({ sha256, tokens: z.number().int(), source: z.string() }),
   parameters: z.record(z.string(), z.unknown()),
   workflow: z.object({ workflowId: z.string(), runId: z.string() }),
-  software: z.object({ errata: z.string(), tensorflow: z.string(), node: z.string(), device: z.string() }),
+  software: z.object({
+    errata: z.string(),
+    tensorflow: z.string(),
+    node: z.string(),
+    device: z.string(),
+  }),
 });
 
 export type VersionEntry = z.infer<typeof versionEntrySchema>;

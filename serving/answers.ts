@@ -89,40 +89,82 @@ export class Answers {
     if (turn.kind !== 'done') return turn;
     const { rows, generation } = turn.result;
     if ('kind' in generation) return generation;
-    return { kind: 'answer', lineage: asked.lineage, version: history.head.version, generation, opened: generation.opened.map((gate) => openedGate(gate, rows)), ...(generation.shut === undefined ? {} : { shut: generation.shut.map((gate) => openedGate(gate, rows)) }) };
+    return {
+      kind: 'answer',
+      lineage: asked.lineage,
+      version: history.head.version,
+      generation,
+      opened: generation.opened.map((gate) => openedGate(gate, rows)),
+      ...(generation.shut === undefined
+        ? {}
+        : { shut: generation.shut.map((gate) => openedGate(gate, rows)) }),
+    };
   }
 
-  async #generate(hookId: string | null, { prompt, options, onToken }: Asked): Promise<Generation | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
+  async #generate(
+    hookId: string | null,
+    { prompt, options, onToken }: Asked,
+  ): Promise<Generation | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
     try {
       return await this.#engine.generate(hookId, prompt, options, onToken);
     } catch (fault) {
       // How the engine refuses a prompt that does not fit the model's context; by name, for it may come from its thread.
-      if (fault instanceof Error && fault.name === 'RangeError') return { kind: 'unsuitable-prompt', reason: fault.message };
+      if (fault instanceof Error && fault.name === 'RangeError')
+        return { kind: 'unsuitable-prompt', reason: fault.message };
       throw fault;
     }
   }
 
   /** The history of a version by name. */
-  async historyOf(lineage: string, version: VersionName): Promise<{ kind: 'history'; history: History; followed: FollowedLineage } | Unanswered> {
+  async historyOf(
+    lineage: string,
+    version: VersionName,
+  ): Promise<{ kind: 'history'; history: History; followed: FollowedLineage } | Unanswered> {
     const followed = this.#followed.get(lineage);
     if (followed === undefined) return { kind: 'unknown-lineage', lineage };
     const { served, head, aliases } = followed;
-    if (served === null || head === null) return { kind: 'not-ready', lineage, reason: followed.fault ?? 'its version log is being read' };
+    if (served === null || head === null)
+      return {
+        kind: 'not-ready',
+        lineage,
+        reason: followed.fault ?? 'its version log is being read',
+      };
     const word = typeof version === 'object' ? aliases.get(version.alias) : undefined;
-    if (typeof version === 'object' && word === undefined && version.alias !== STABLE_ALIAS) return { kind: 'unknown-alias', lineage, alias: version.alias, aliases: [...new Set([STABLE_ALIAS, ...aliases.keys()])] };
-    const named = typeof version !== 'object' ? version : version.alias === STABLE_ALIAS ? 'served' : (word?.version ?? 'head');
-    if (named === 'served' || named === served.head.version) return { kind: 'history', history: served, followed };
-    if (named === 'head' || named === head.head.version) return { kind: 'history', history: head, followed };
+    if (typeof version === 'object' && word === undefined && version.alias !== STABLE_ALIAS)
+      return {
+        kind: 'unknown-alias',
+        lineage,
+        alias: version.alias,
+        aliases: [...new Set([STABLE_ALIAS, ...aliases.keys()])],
+      };
+    const named =
+      typeof version !== 'object'
+        ? version
+        : version.alias === STABLE_ALIAS
+          ? 'served'
+          : (word?.version ?? 'head');
+    if (named === 'served' || named === served.head.version)
+      return { kind: 'history', history: served, followed };
+    if (named === 'head' || named === head.head.version)
+      return { kind: 'history', history: head, followed };
     try {
-      return { kind: 'history', history: await followed.log.at(named === 'base' ? 0 : named), followed };
+      return {
+        kind: 'history',
+        history: await followed.log.at(named === 'base' ? 0 : named),
+        followed,
+      };
     } catch (fault) {
-      if (fault instanceof VersionUnknown) return { kind: 'unknown-version', lineage, version: fault.version, head: fault.head };
+      if (fault instanceof VersionUnknown)
+        return { kind: 'unknown-version', lineage, version: fault.version, head: fault.head };
       throw fault;
     }
   }
 }
 
-function openedGate({ nearestRow, ...gate }: Generation['opened'][number], rows: readonly ActiveCorrection[]): OpenedGate {
+function openedGate(
+  { nearestRow, ...gate }: Generation['opened'][number],
+  rows: readonly ActiveCorrection[],
+): OpenedGate {
   const nearest = rows[nearestRow];
   if (nearest === undefined) return { ...gate, correction: null };
   const { correctionId: id, subject, prompt, target, source, version } = nearest;

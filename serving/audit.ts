@@ -25,7 +25,12 @@ const promptText = z.string().min(1).max(COMPLETION_LIMITS.promptCharactersMax);
 const version = z.number().int().nonnegative();
 const tokensMax = z.number().int().min(1).max(AUDIT_LIMITS.tokensMax).default(TOKENS);
 
-const whyBody = z.strictObject({ lineage: lineageName, prompt: promptText, version: version.nullish(), tokensMax: z.number().int().min(1).max(WHY_TOKENS_MAX).default(WHY_TOKENS) });
+const whyBody = z.strictObject({
+  lineage: lineageName,
+  prompt: promptText,
+  version: version.nullish(),
+  tokensMax: z.number().int().min(1).max(WHY_TOKENS_MAX).default(WHY_TOKENS),
+});
 const diffBody = z.strictObject({
   lineage: lineageName,
   from: z.union([version, z.literal('head')]),
@@ -34,12 +39,22 @@ const diffBody = z.strictObject({
   prompts: z.array(promptText).max(AUDIT_LIMITS.promptsMax).default([]),
   tokensMax,
 });
-const blameBody = z.strictObject({ lineage: lineageName, prompts: z.array(promptText).min(1).max(AUDIT_LIMITS.promptsMax), version: version.nullish(), tokensMax });
+const blameBody = z.strictObject({
+  lineage: lineageName,
+  prompts: z.array(promptText).min(1).max(AUDIT_LIMITS.promptsMax),
+  version: version.nullish(),
+  tokensMax,
+});
 
 /** The model's answers beside what the log says of the two versions. */
-export type AskedDifference = Difference & { asked: { prompt: string; from: string; to: string }[] };
+export type AskedDifference = Difference & {
+  asked: { prompt: string; from: string; to: string }[];
+};
 
-export function auditRoutes(server: FastifyInstance, { engine, answers, turns }: { engine: Engine; answers: Answers; turns: Turns }): void {
+export function auditRoutes(
+  server: FastifyInstance,
+  { engine, answers, turns }: { engine: Engine; answers: Answers; turns: Turns },
+): void {
   const wantedBy = (request: FastifyRequest) => () => !request.raw.socket.destroyed;
   let blames = 0;
 
@@ -47,26 +62,49 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
     const checked = whyBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
     const { lineage, prompt } = checked.data;
-    const found = await explain(answers, { lineage, prompt, version: checked.data.version ?? 'served', tokensMax: checked.data.tokensMax, wanted: wantedBy(request) });
+    const found = await explain(answers, {
+      lineage,
+      prompt,
+      version: checked.data.version ?? 'served',
+      tokensMax: checked.data.tokensMax,
+      wanted: wantedBy(request),
+    });
     if (found.kind !== 'explanation') return refuseUnanswered(reply, found);
     const { kind: _, ...explanation } = found;
     return explanation;
   });
 
-  server.get<{ Params: { lineage: string; id: string } }>('/v1/lineages/:lineage/corrections/:id', forRole('read', ({ params }) => (params as { lineage: string }).lineage), async (request, reply) => {
-    const { lineage, id } = request.params;
-    if (id.length > CORRECTION_LIMITS.idCharactersMax * 2) return refuse(reply, 404, 'unknown_correction', 'No correction has so long an id.', 'id');
-    const found = await answers.historyOf(lineage, 'head');
-    if (found.kind !== 'history') return refuseUnanswered(reply, found);
-    const [trace] = await traces(found.followed.log, { ids: [id] });
-    return trace ?? refuse(reply, 404, 'unknown_correction', `Lineage "${lineage}" never decided a correction "${id}".`, 'id');
-  });
+  server.get<{ Params: { lineage: string; id: string } }>(
+    '/v1/lineages/:lineage/corrections/:id',
+    forRole('read', ({ params }) => (params as { lineage: string }).lineage),
+    async (request, reply) => {
+      const { lineage, id } = request.params;
+      if (id.length > CORRECTION_LIMITS.idCharactersMax * 2)
+        return refuse(reply, 404, 'unknown_correction', 'No correction has so long an id.', 'id');
+      const found = await answers.historyOf(lineage, 'head');
+      if (found.kind !== 'history') return refuseUnanswered(reply, found);
+      const [trace] = await traces(found.followed.log, { ids: [id] });
+      return (
+        trace ??
+        refuse(
+          reply,
+          404,
+          'unknown_correction',
+          `Lineage "${lineage}" never decided a correction "${id}".`,
+          'id',
+        )
+      );
+    },
+  );
 
   server.post('/v1/diff', forRole('read', lineageInBody), async (request, reply) => {
     const checked = diffBody.safeParse(request.body);
     if (!checked.success) return refuseBody(reply, checked.error);
     const { lineage, prompts } = checked.data;
-    const sides = [await answers.historyOf(lineage, checked.data.from), await answers.historyOf(lineage, checked.data.to)] as const;
+    const sides = [
+      await answers.historyOf(lineage, checked.data.from),
+      await answers.historyOf(lineage, checked.data.to),
+    ] as const;
     const [from, to] = sides;
     if (from.kind !== 'history') return refuseUnanswered(reply, from);
     if (to.kind !== 'history') return refuseUnanswered(reply, to);
@@ -82,7 +120,10 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
         asked.push(turn.result);
       }
     }
-    return { ...difference, asked: prompts.map((prompt, i) => ({ prompt, from: asked[0]![i]!, to: asked[1]![i]! })) } satisfies AskedDifference;
+    return {
+      ...difference,
+      asked: prompts.map((prompt, i) => ({ prompt, from: asked[0]![i]!, to: asked[1]![i]! })),
+    } satisfies AskedDifference;
   });
 
   server.post('/v1/blame', forRole('read', lineageInBody), async (request, reply) => {
@@ -92,10 +133,19 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
     const found = await answers.historyOf(lineage, checked.data.version ?? 'served');
     if (found.kind !== 'history') return refuseUnanswered(reply, found);
     // It holds the model turn after turn; others come in between, but of its kind one is enough.
-    if (blames >= AUDIT_LIMITS.blamesAtOnceMax) return refuseUnanswered(reply, { kind: 'full', waiting: turns.waiting + blames });
+    if (blames >= AUDIT_LIMITS.blamesAtOnceMax)
+      return refuseUnanswered(reply, { kind: 'full', waiting: turns.waiting + blames });
     blames += 1;
     try {
-      const blamed: Awaited<ReturnType<typeof blame>> | Unanswered = await blame({ engine, turns, log: found.followed.log, served: found.followed.served }, { prompts, version: found.history.head.version, tokensMax: checked.data.tokensMax, wanted: wantedBy(request) });
+      const blamed: Awaited<ReturnType<typeof blame>> | Unanswered = await blame(
+        { engine, turns, log: found.followed.log, served: found.followed.served },
+        {
+          prompts,
+          version: found.history.head.version,
+          tokensMax: checked.data.tokensMax,
+          wanted: wantedBy(request),
+        },
+      );
       if (blamed.kind !== 'blame') return refuseUnanswered(reply, blamed);
       const { kind: _, ...rest } = blamed;
       return rest;
@@ -105,4 +155,5 @@ export function auditRoutes(server: FastifyInstance, { engine, answers, turns }:
   });
 }
 
-const lineageInBody = ({ body }: FastifyRequest): unknown => (body as { lineage?: unknown } | null)?.lineage;
+const lineageInBody = ({ body }: FastifyRequest): unknown =>
+  (body as { lineage?: unknown } | null)?.lineage;

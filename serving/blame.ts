@@ -48,45 +48,83 @@ export interface BlameDependencies {
 }
 
 /** `wanted` is asked between versions; where nobody waits any more the answer is 'gone'. */
-export async function blame({ engine, turns, log, served }: BlameDependencies, asked: { prompts: readonly string[]; version: number; tokensMax: number; wanted: () => boolean }): Promise<Blame | Unanswered> {
+export async function blame(
+  { engine, turns, log, served }: BlameDependencies,
+  asked: { prompts: readonly string[]; version: number; tokensMax: number; wanted: () => boolean },
+): Promise<Blame | Unanswered> {
   const greedy = await GreedyAnswers.of(engine, log, asked.tokensMax, served);
   let history = emptyHistory(log.lineage);
   const began = await turns.take(() => askAll(greedy, history, asked.prompts), asked.wanted);
   if (began.kind !== 'done') return began;
   if (!Array.isArray(began.result)) return began.result;
-  const blamed = asked.prompts.map((prompt, i): BlamedPrompt => ({ prompt, answers: [{ version: 0, text: (began.result as string[])[i]!, made: null, because: [] }], asked: 1 }));
+  const blamed = asked.prompts.map((prompt, i): BlamedPrompt => ({
+    prompt,
+    answers: [{ version: 0, text: (began.result as string[])[i]!, made: null, because: [] }],
+    asked: 1,
+  }));
   for await (const stored of log.walk()) {
     if (stored.entry.version > asked.version) break;
     const changes = changesIn(history, stored);
     history = extended(history, [stored]);
-    const concerned = blamed.filter(({ prompt, answers }) => concerning(greedy, changes, prompt, [answers.at(-1)!.text]).length > 0);
+    const concerned = blamed.filter(
+      ({ prompt, answers }) =>
+        concerning(greedy, changes, prompt, [answers.at(-1)!.text]).length > 0,
+    );
     if (concerned.length === 0) continue;
     if (!asked.wanted()) return { kind: 'gone' };
     const now = history;
-    const texts = await turns.takeAlways(() => askAll(greedy, now, concerned.map(({ prompt }) => prompt)));
+    const texts = await turns.takeAlways(() =>
+      askAll(
+        greedy,
+        now,
+        concerned.map(({ prompt }) => prompt),
+      ),
+    );
     if (!Array.isArray(texts)) return texts;
     concerned.forEach((one, i) => {
       const before = one.answers.at(-1)!.text;
       const text = texts[i]!;
       one.asked += 1;
-      if (text !== before) one.answers.push({ version: stored.entry.version, text, made: markOf(stored), because: concerning(greedy, changes, one.prompt, [before, text]) });
+      if (text !== before)
+        one.answers.push({
+          version: stored.entry.version,
+          text,
+          made: markOf(stored),
+          because: concerning(greedy, changes, one.prompt, [before, text]),
+        });
     });
   }
-  return { kind: 'blame', lineage: log.lineage, version: history.head.version, bySubject: greedy.bySubject, prompts: blamed };
+  return {
+    kind: 'blame',
+    lineage: log.lineage,
+    version: history.head.version,
+    bySubject: greedy.bySubject,
+    prompts: blamed,
+  };
 }
 
 /** The answers, or why the model cannot read one of the prompts. */
-export async function askAll(greedy: GreedyAnswers, history: History, prompts: readonly string[]): Promise<string[] | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
+export async function askAll(
+  greedy: GreedyAnswers,
+  history: History,
+  prompts: readonly string[],
+): Promise<string[] | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
   try {
     return await greedy.at(history, prompts);
   } catch (fault) {
     // By name, for it may come from the engine's thread.
-    if (fault instanceof Error && fault.name === 'RangeError') return { kind: 'unsuitable-prompt', reason: fault.message };
+    if (fault instanceof Error && fault.name === 'RangeError')
+      return { kind: 'unsuitable-prompt', reason: fault.message };
     throw fault;
   }
 }
 
-function concerning(greedy: GreedyAnswers, changes: readonly BlamedChange[], prompt: string, answers: readonly string[]): BlamedChange[] {
+function concerning(
+  greedy: GreedyAnswers,
+  changes: readonly BlamedChange[],
+  prompt: string,
+  answers: readonly string[],
+): BlamedChange[] {
   if (!greedy.bySubject) return [...changes];
   const letters = answers.map((answer) => lettersOf(prompt + answer));
   return changes.filter(({ subject }) => letters.some((text) => greedy.mayBeNamed(subject, text)));
@@ -99,6 +137,12 @@ function changesIn(before: History, { entry }: StoredEntry): BlamedChange[] {
       const { subject, target } = before.active.get(correctionId)!;
       return { correctionId, subject, target, change: because, by: asked };
     }),
-    ...entry.added.map(({ correctionId, subject, target }): BlamedChange => ({ correctionId, subject, target, change: by === null ? 'added' : 'restored', by: by ?? correctionId })),
+    ...entry.added.map(({ correctionId, subject, target }): BlamedChange => ({
+      correctionId,
+      subject,
+      target,
+      change: by === null ? 'added' : 'restored',
+      by: by ?? correctionId,
+    })),
   ];
 }

@@ -27,7 +27,10 @@ export interface Explanation {
   /** Those behind the gates that opened. */
   corrections: Trace[];
   /** Corrected subjects of this version whose name stands in the prompt, and their corrections; at most `NAMED_MAX`. */
-  named: { subject: string; corrections: { id: string; prompt: string; target: string; version: number }[] }[];
+  named: {
+    subject: string;
+    corrections: { id: string; prompt: string; target: string; version: number }[];
+  }[];
   /** Where no gate opened: corrections that had this very prompt or paraphrase, whether they hold or left. */
   earlier: Trace[];
   /** Where no gate opened: what was refused of this prompt or of the subjects named. */
@@ -37,9 +40,15 @@ export interface Explanation {
 /** Subjects that an explanation names, and corrections of each. */
 const NAMED_MAX = 20;
 
-export async function explain(answers: Answers, asked: Pick<Asked, 'lineage' | 'version' | 'prompt' | 'wanted'> & { tokensMax: number }): Promise<Explanation | Unanswered> {
+export async function explain(
+  answers: Answers,
+  asked: Pick<Asked, 'lineage' | 'version' | 'prompt' | 'wanted'> & { tokensMax: number },
+): Promise<Explanation | Unanswered> {
   const { lineage, prompt, tokensMax } = asked;
-  const question = { ...asked, options: { tokensMax, temperature: 0, explain: true, besideBase: true } };
+  const question = {
+    ...asked,
+    options: { tokensMax, temperature: 0, explain: true, besideBase: true },
+  };
   const edited = await answers.answer(question);
   if (edited.kind !== 'answer') return edited;
   const untouched = edited.opened.length === 0;
@@ -47,7 +56,11 @@ export async function explain(answers: Answers, asked: Pick<Asked, 'lineage' | '
   const found = await answers.historyOf(lineage, edited.version);
   if (found.kind !== 'history') return found;
   const { log } = found.followed;
-  const hands = [...new Set(edited.opened.flatMap(({ correction }) => (correction === null ? [] : [correction.id])))].slice(0, TRACES_MAX);
+  const hands = [
+    ...new Set(
+      edited.opened.flatMap(({ correction }) => (correction === null ? [] : [correction.id])),
+    ),
+  ].slice(0, TRACES_MAX);
   const named = namedIn(prompt, found.history.active.values());
   return {
     kind: 'explanation',
@@ -62,7 +75,9 @@ export async function explain(answers: Answers, asked: Pick<Asked, 'lineage' | '
     corrections: hands.length === 0 ? [] : await traces(log, { ids: hands }),
     named,
     earlier: untouched ? await traces(log, { prompts: [prompt] }) : [],
-    refused: untouched ? await refusedAbout(log, { prompt, subjects: named.map(({ subject }) => subject) }) : null,
+    refused: untouched
+      ? await refusedAbout(log, { prompt, subjects: named.map(({ subject }) => subject) })
+      : null,
   };
 }
 
@@ -79,7 +94,8 @@ function namedIn(prompt: string, active: Iterable<ActiveCorrection>): Explanatio
       if (named.size === NAMED_MAX || !standsIn(subject, prompt)) continue;
       named.set(key, (of = { subject, corrections: [] }));
     }
-    if (of.corrections.length < NAMED_MAX) of.corrections.push({ id, prompt: own, target, version });
+    if (of.corrections.length < NAMED_MAX)
+      of.corrections.push({ id, prompt: own, target, version });
   }
   return [...named.values()];
 }

@@ -42,7 +42,9 @@ export interface FollowedLineage {
 }
 
 /** The word that has a version served whatever HEAD is; null where HEAD is. */
-export function heldBy({ aliases }: Pick<FollowedLineage, 'aliases'>): (AliasWord & { version: number }) | null {
+export function heldBy({
+  aliases,
+}: Pick<FollowedLineage, 'aliases'>): (AliasWord & { version: number }) | null {
   const word = aliases.get(STABLE_ALIAS);
   return word === undefined || word.version === null ? null : { ...word, version: word.version };
 }
@@ -54,7 +56,16 @@ export function standingOf({ lineage, served, head, aliases, fault }: FollowedLi
     lineage,
     version: served?.head.version ?? null,
     head: head?.head.version ?? null,
-    held: held === null ? null : { alias: held.alias, version: held.version, reason: held.reason, by: held.by, since: new Date(held.at).toISOString() },
+    held:
+      held === null
+        ? null
+        : {
+            alias: held.alias,
+            version: held.version,
+            reason: held.reason,
+            by: held.by,
+            since: new Date(held.at).toISOString(),
+          },
     fault,
   };
 }
@@ -70,10 +81,21 @@ export class FollowedLineages {
   #lookAgain = false;
   #closed = false;
 
-  constructor(dependencies: { engine: Engine; versions: Versions; turns: Turns; logger: Logger }, options: FollowerOptions) {
+  constructor(
+    dependencies: { engine: Engine; versions: Versions; turns: Turns; logger: Logger },
+    options: FollowerOptions,
+  ) {
     this.#dependencies = dependencies;
     this.#pollEveryMs = options.pollEveryMs;
-    for (const lineage of options.lineages) this.#followed.set(lineage, { lineage, log: dependencies.versions.log(lineage), served: null, head: null, aliases: new Map(), fault: null });
+    for (const lineage of options.lineages)
+      this.#followed.set(lineage, {
+        lineage,
+        log: dependencies.versions.log(lineage),
+        served: null,
+        head: null,
+        aliases: new Map(),
+        fault: null,
+      });
   }
 
   get(lineage: string): FollowedLineage | undefined {
@@ -123,8 +145,17 @@ export class FollowedLineages {
       const held = heldBy(followed)?.version ?? null;
       const due = Math.min(held ?? head.head.version, head.head.version);
       // Where another version is still served, for want of a part of this one, it is tried again.
-      const hookFault = due === followed.served?.head.version ? null : await this.#swapIn(followed, due === head.head.version ? head : await followed.log.at(due));
-      const missing = held === null || held <= head.head.version ? null : new VersionUnknown(followed.lineage, held, head.head.version);
+      const hookFault =
+        due === followed.served?.head.version
+          ? null
+          : await this.#swapIn(
+              followed,
+              due === head.head.version ? head : await followed.log.at(due),
+            );
+      const missing =
+        held === null || held <= head.head.version
+          ? null
+          : new VersionUnknown(followed.lineage, held, head.head.version);
       this.#tell(followed, damage ?? aliasesDamage ?? missing ?? hookFault);
     } catch (fault) {
       this.#tell(followed, fault);
@@ -140,29 +171,50 @@ export class FollowedLineages {
     const { lineage, log } = followed;
     let first: unknown = null;
     // Each turn has a version below the one before.
-    for (let history = due; ; ) {
+    for (let history = due; ;) {
       try {
         const { model, parameters } = await engine.describe();
         requireSameBase(history, { base: model, parameters });
         await turns.takeAlways(() => ensureHook(engine, log, history.active.values()));
       } catch (fault) {
         const damaged = blobOf(fault);
-        const since = [...history.active.values()].filter(({ pairs }) => pairs.sha256 === damaged).map(({ version }) => version);
+        const since = [...history.active.values()]
+          .filter(({ pairs }) => pairs.sha256 === damaged)
+          .map(({ version }) => version);
         if (followed.served !== null || since.length === 0) throw fault;
         first ??= fault;
         history = await log.at(Math.min(...since) - 1);
         continue;
       }
       const held = heldBy(followed);
-      logger.info({ lineage, version: history.head.version, before: followed.served?.head.version ?? null, head: followed.head?.head.version ?? null, heldBy: held === null ? null : `${held.alias} (${held.reason})`, corrections: history.active.size }, 'A version is served');
+      logger.info(
+        {
+          lineage,
+          version: history.head.version,
+          before: followed.served?.head.version ?? null,
+          head: followed.head?.head.version ?? null,
+          heldBy: held === null ? null : `${held.alias} (${held.reason})`,
+          corrections: history.active.size,
+        },
+        'A version is served',
+      );
       followed.served = history;
       return first;
     }
   }
 
   #tell(followed: Following, fault: unknown): void {
-    const reason = fault === null ? null : fault instanceof Error ? fault.message : 'something was thrown that is no error';
-    if (reason !== null && reason !== followed.fault) this.#dependencies.logger.error({ lineage: followed.lineage, served: followed.served?.head.version ?? null, reason }, 'The version log cannot be followed');
+    const reason =
+      fault === null
+        ? null
+        : fault instanceof Error
+          ? fault.message
+          : 'something was thrown that is no error';
+    if (reason !== null && reason !== followed.fault)
+      this.#dependencies.logger.error(
+        { lineage: followed.lineage, served: followed.served?.head.version ?? null, reason },
+        'The version log cannot be followed',
+      );
     followed.fault = reason;
   }
 }
@@ -170,6 +222,9 @@ export class FollowedLineages {
 /** The blob that is damaged or gone. */
 function blobOf(fault: unknown): string | null {
   if (fault instanceof BlobMissing) return String(fault.facts['sha256']);
-  if (fault instanceof VersionLogDamaged) return /\/blobs\/[0-9a-f]{2}\/([0-9a-f]{64})$/.exec(String(fault.facts['objectName']))?.[1] ?? null;
+  if (fault instanceof VersionLogDamaged)
+    return (
+      /\/blobs\/[0-9a-f]{2}\/([0-9a-f]{64})$/.exec(String(fault.facts['objectName']))?.[1] ?? null
+    );
   return null;
 }

@@ -22,9 +22,20 @@ export class GreedyAnswers {
   ) {}
 
   /** `served` is the version that other requests ask for: its hook is not forgotten for those that are made here. */
-  static async of(engine: Engine, log: VersionLog, tokensMax: number, served: History | null): Promise<GreedyAnswers> {
+  static async of(
+    engine: Engine,
+    log: VersionLog,
+    tokensMax: number,
+    served: History | null,
+  ): Promise<GreedyAnswers> {
     const { gate } = (await engine.describe()).parameters;
-    return new GreedyAnswers(engine, log, tokensMax, gate.kind === 'subject' && gate.map === 'subject', hookIdOf(served?.active.values() ?? []));
+    return new GreedyAnswers(
+      engine,
+      log,
+      tokensMax,
+      gate.kind === 'subject' && gate.map === 'subject',
+      hookIdOf(served?.active.values() ?? []),
+    );
   }
 
   /** The version's answers, in the order of the prompts. Throws a RangeError where the model cannot read a prompt. */
@@ -34,7 +45,11 @@ export class GreedyAnswers {
     let rows = this.#concerned(active, prompts);
     for (;;) {
       const answers = await this.#ask(rows, prompts);
-      const wider = this.#concerned(active, prompts.map((prompt, i) => prompt + answers[i]!), rows);
+      const wider = this.#concerned(
+        active,
+        prompts.map((prompt, i) => prompt + answers[i]!),
+        rows,
+      );
       // An answer may name subjects that its prompt does not; each round takes in at least one, so that it ends.
       if (wider.length === rows.length) return answers;
       rows = wider;
@@ -51,15 +66,25 @@ export class GreedyAnswers {
   async #ask(rows: readonly ActiveCorrection[], prompts: readonly string[]): Promise<string[]> {
     if (this.servedHook !== null) await this.engine.holds(this.servedHook);
     const hookId = await ensureHook(this.engine, this.log, rows);
-    return (await this.engine.probe(hookId, prompts.map((prompt) => ({ prompt, greedyTokensMax: this.tokensMax })))).map(({ answer }) => answer);
+    return (
+      await this.engine.probe(
+        hookId,
+        prompts.map((prompt) => ({ prompt, greedyTokensMax: this.tokensMax })),
+      )
+    ).map(({ answer }) => answer);
   }
 
   /** The corrections of subjects that may be named in the texts, and those that were taken in already, in the order of the version. */
-  #concerned(active: ReadonlyMap<string, ActiveCorrection>, texts: readonly string[], already: readonly ActiveCorrection[] = []): ActiveCorrection[] {
+  #concerned(
+    active: ReadonlyMap<string, ActiveCorrection>,
+    texts: readonly string[],
+    already: readonly ActiveCorrection[] = [],
+  ): ActiveCorrection[] {
     const letters = texts.map(lettersOf);
     const subjects = new Set(already.map(({ subject }) => subject));
     return [...active.values()].filter(({ subject }) => {
-      if (!subjects.has(subject) && letters.some((text) => this.mayBeNamed(subject, text))) subjects.add(subject);
+      if (!subjects.has(subject) && letters.some((text) => this.mayBeNamed(subject, text)))
+        subjects.add(subject);
       return subjects.has(subject);
     });
   }

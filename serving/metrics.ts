@@ -18,17 +18,39 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
   const registers = [new Registry()];
   const [registry] = registers as [Registry];
   collectDefaultMetrics({ register: registry });
-  const seconds = new Histogram({ name: 'errata_request_seconds', help: 'Seconds a request took, its waiting included.', labelNames: ['route', 'status'], buckets: SECONDS_BUCKETS, registers });
-  const tokens = new Counter({ name: 'errata_tokens_total', help: 'Tokens read and written.', labelNames: ['lineage', 'kind'], registers });
-  const openings = new Counter({ name: 'errata_gate_openings_total', help: 'Gates that opened, by token and layer.', labelNames: ['lineage'], registers });
-  const answersEdited = new Counter({ name: 'errata_answers_total', help: 'Answers, by whether a gate opened on the way.', labelNames: ['lineage', 'edited'], registers });
+  const seconds = new Histogram({
+    name: 'errata_request_seconds',
+    help: 'Seconds a request took, its waiting included.',
+    labelNames: ['route', 'status'],
+    buckets: SECONDS_BUCKETS,
+    registers,
+  });
+  const tokens = new Counter({
+    name: 'errata_tokens_total',
+    help: 'Tokens read and written.',
+    labelNames: ['lineage', 'kind'],
+    registers,
+  });
+  const openings = new Counter({
+    name: 'errata_gate_openings_total',
+    help: 'Gates that opened, by token and layer.',
+    labelNames: ['lineage'],
+    registers,
+  });
+  const answersEdited = new Counter({
+    name: 'errata_answers_total',
+    help: 'Answers, by whether a gate opened on the way.',
+    labelNames: ['lineage', 'edited'],
+    registers,
+  });
   new Gauge({
     name: 'errata_head_version',
     help: 'The version that is served.',
     labelNames: ['lineage'],
     registers,
     collect() {
-      for (const { lineage, served } of followed.all()) if (served !== null) this.set({ lineage }, served.head.version);
+      for (const { lineage, served } of followed.all())
+        if (served !== null) this.set({ lineage }, served.head.version);
     },
   });
   new Gauge({
@@ -37,7 +59,8 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
     labelNames: ['lineage'],
     registers,
     collect() {
-      for (const { lineage, head } of followed.all()) if (head !== null) this.set({ lineage }, head.head.version);
+      for (const { lineage, head } of followed.all())
+        if (head !== null) this.set({ lineage }, head.head.version);
     },
   });
   new Gauge({
@@ -46,7 +69,8 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
     labelNames: ['lineage'],
     registers,
     collect() {
-      for (const one of followed.all()) this.set({ lineage: one.lineage }, heldBy(one) === null ? 0 : 1);
+      for (const one of followed.all())
+        this.set({ lineage: one.lineage }, heldBy(one) === null ? 0 : 1);
     },
   });
   new Gauge({
@@ -55,7 +79,8 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
     labelNames: ['lineage'],
     registers,
     collect() {
-      for (const { lineage, fault } of followed.all()) this.set({ lineage }, fault === null ? 0 : 1);
+      for (const { lineage, fault } of followed.all())
+        this.set({ lineage }, fault === null ? 0 : 1);
     },
   });
   new Gauge({
@@ -64,7 +89,8 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
     labelNames: ['lineage'],
     registers,
     collect() {
-      for (const { lineage, served } of followed.all()) if (served !== null) this.set({ lineage }, served.active.size);
+      for (const { lineage, served } of followed.all())
+        if (served !== null) this.set({ lineage }, served.active.size);
     },
   });
   new Gauge({
@@ -82,7 +108,8 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
       openings.inc({ lineage }, opened.length);
       answersEdited.inc({ lineage, edited: String(opened.length > 0) });
     },
-    requested: (route, status, duration) => seconds.observe({ route, status: String(status) }, duration),
+    requested: (route, status, duration) =>
+      seconds.observe({ route, status: String(status) }, duration),
     text: () => registry.metrics(),
     contentType: registry.contentType,
   };

@@ -1,6 +1,12 @@
 /** The HTTP server: routes over answers, the versions followed, and the page. It binds nothing by itself. */
 import { readFile } from 'node:fs/promises';
-import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
 import type { Engine } from '../model/engine.ts';
 import { CORRECTION_LIMITS } from '../schemas/correction.ts';
 import { StoreRefused, StoreUnavailable } from '../versions/failures.ts';
@@ -42,7 +48,12 @@ export interface ServingLimits {
   requestWaitMs: number;
 }
 
-export const DEFAULT_SERVING_LIMITS: ServingLimits = { turns: DEFAULT_TURN_LIMITS, bodyBytesMax: 262_144, pollEveryMs: 1_000, requestWaitMs: 30_000 };
+export const DEFAULT_SERVING_LIMITS: ServingLimits = {
+  turns: DEFAULT_TURN_LIMITS,
+  bodyBytesMax: 262_144,
+  pollEveryMs: 1_000,
+  requestWaitMs: 30_000,
+};
 
 const PATH_PART_CHARACTERS_MAX = 9 * CORRECTION_LIMITS.idCharactersMax;
 
@@ -58,10 +69,16 @@ export interface Serving {
   close: () => Promise<void>;
 }
 
-export function createServing(dependencies: ServingDependencies, limits: ServingLimits = DEFAULT_SERVING_LIMITS): Serving {
+export function createServing(
+  dependencies: ServingDependencies,
+  limits: ServingLimits = DEFAULT_SERVING_LIMITS,
+): Serving {
   const { engine, versions, logger } = dependencies;
   const turns = new Turns(limits.turns);
-  const followed = new FollowedLineages({ engine, versions, turns, logger }, { lineages: dependencies.lineages, pollEveryMs: limits.pollEveryMs });
+  const followed = new FollowedLineages(
+    { engine, versions, turns, logger },
+    { lineages: dependencies.lineages, pollEveryMs: limits.pollEveryMs },
+  );
   const answers = new Answers(engine, followed, turns);
   const metrics = servingMetrics(followed, turns);
 
@@ -77,25 +94,49 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
     return503OnClosing: true,
     clientErrorHandler: refuseBytes,
     // A path that cannot be decoded, or a part of it that is too long for any route.
-    frameworkErrors: (fault, _, reply) => void refuse(reply, fault.statusCode ?? 400, fault.code.toLowerCase(), fault.message),
+    frameworkErrors: (fault, _, reply) =>
+      void refuse(reply, fault.statusCode ?? 400, fault.code.toLowerCase(), fault.message),
   });
   server.removeContentTypeParser('text/plain');
   takeJson(server);
   server.addHook('onResponse', async (request, reply) => {
-    metrics.requested(request.routeOptions.url ?? 'unknown', reply.statusCode, reply.elapsedTime / 1_000);
+    metrics.requested(
+      request.routeOptions.url ?? 'unknown',
+      reply.statusCode,
+      reply.elapsedTime / 1_000,
+    );
   });
   server.setNotFoundHandler(refuseUnknownRoute);
   // Before the body of such a request is read for nothing.
-  server.addHook('onRequest', async (request, reply) => (request.is404 ? refuseUnknownRoute(request, reply) : undefined));
+  server.addHook('onRequest', async (request, reply) =>
+    request.is404 ? refuseUnknownRoute(request, reply) : undefined,
+  );
   const routes = admit(server, dependencies.users);
-  server.setErrorHandler((fault: Error & { statusCode?: number; code?: string }, request, reply) => {
-    const status = fault.statusCode ?? 500;
-    if (status < 500) return refuse(reply, status, (fault.code ?? 'bad_request').toLowerCase(), fault.message);
-    request.log.error({ route: request.routeOptions.url ?? null, name: fault.name, reason: fault.message }, 'A request failed');
-    // What is served already needs no store; an older version, an entry or a trace does.
-    if (fault instanceof StoreUnavailable || fault instanceof StoreRefused) return refuse(reply, 503, 'store_unavailable', 'The store of the versions gives no answer now; the log of the server says why.');
-    return refuse(reply, status === 503 ? 503 : 500, 'internal', 'The request failed; the log of the server says why.');
-  });
+  server.setErrorHandler(
+    (fault: Error & { statusCode?: number; code?: string }, request, reply) => {
+      const status = fault.statusCode ?? 500;
+      if (status < 500)
+        return refuse(reply, status, (fault.code ?? 'bad_request').toLowerCase(), fault.message);
+      request.log.error(
+        { route: request.routeOptions.url ?? null, name: fault.name, reason: fault.message },
+        'A request failed',
+      );
+      // What is served already needs no store; an older version, an entry or a trace does.
+      if (fault instanceof StoreUnavailable || fault instanceof StoreRefused)
+        return refuse(
+          reply,
+          503,
+          'store_unavailable',
+          'The store of the versions gives no answer now; the log of the server says why.',
+        );
+      return refuse(
+        reply,
+        status === 503 ? 503 : 500,
+        'internal',
+        'The request failed; the log of the server says why.',
+      );
+    },
+  );
 
   completionRoutes(server, answers, followed, metrics);
   lineageRoutes(server, answers, followed, metrics);
@@ -110,10 +151,17 @@ export function createServing(dependencies: ServingDependencies, limits: Serving
     const ready = lineages.every(({ version }) => version !== null);
     const status = ready ? 'ready' : 'not ready';
     const caller = callerOf(request);
-    const details = caller.roles.includes('operate') ? { lineages: lineages.filter(({ lineage }) => mayUse(caller, lineage)), waiting: turns.waiting } : {};
+    const details = caller.roles.includes('operate')
+      ? {
+          lineages: lineages.filter(({ lineage }) => mayUse(caller, lineage)),
+          waiting: turns.waiting,
+        }
+      : {};
     return reply.code(ready ? 200 : 503).send({ status, ...details });
   });
-  server.get('/metrics', forRole('operate', 'every'), async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+  server.get('/metrics', forRole('operate', 'every'), async (_, reply) =>
+    reply.type(metrics.contentType).send(await metrics.text()),
+  );
   pageRoutes(server);
 
   return {
@@ -134,19 +182,33 @@ function takeJson(server: FastifyInstance): void {
   const utf8 = new TextDecoder('utf-8', { fatal: true });
   const parse = server.getDefaultJsonParser('error', 'error');
   server.removeContentTypeParser('application/json');
-  server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
-    let text: string;
-    try {
-      text = utf8.decode(body);
-    } catch {
-      return done(Object.assign(new Error('The body is not UTF-8.'), { statusCode: 400, code: 'invalid_utf8' }));
-    }
-    void parse(request, text, done);
-  });
+  server.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    (request, body: Buffer, done) => {
+      let text: string;
+      try {
+        text = utf8.decode(body);
+      } catch {
+        return done(
+          Object.assign(new Error('The body is not UTF-8.'), {
+            statusCode: 400,
+            code: 'invalid_utf8',
+          }),
+        );
+      }
+      void parse(request, text, done);
+    },
+  );
 }
 
 function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return refuse(reply, 404, 'unknown_route', `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`);
+  return refuse(
+    reply,
+    404,
+    'unknown_route',
+    `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`,
+  );
 }
 
 const PAGE: [path: string, file: string, type: string][] = [
@@ -158,8 +220,15 @@ const PAGE: [path: string, file: string, type: string][] = [
 function pageRoutes(server: FastifyInstance): void {
   for (const [path, file, type] of PAGE) {
     server.get(path, forAnyone(), async (_, reply) => {
-      void reply.headers({ 'content-security-policy': "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'", 'x-content-type-options': 'nosniff', 'cache-control': 'no-cache' });
-      return reply.type(type).send(await readFile(new URL(`page/${file}`, import.meta.url), 'utf8'));
+      void reply.headers({
+        'content-security-policy':
+          "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
+        'x-content-type-options': 'nosniff',
+        'cache-control': 'no-cache',
+      });
+      return reply
+        .type(type)
+        .send(await readFile(new URL(`page/${file}`, import.meta.url), 'utf8'));
     });
   }
 }

@@ -6,7 +6,10 @@
 
 /** Of a text only what a tokeniser has to keep: letters and digits, without case and accents. A name without any is in every text. */
 export function lettersOf(text: string): string {
-  return text.normalize('NFKD').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '');
+  return text
+    .normalize('NFKD')
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, '');
 }
 
 /** Whether the name stands in the text as a reader sees it: as words of their own, in the same case. */

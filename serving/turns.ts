@@ -9,7 +9,8 @@ export interface TurnLimits {
 
 export const DEFAULT_TURN_LIMITS: TurnLimits = { waitingMax: 32 };
 
-export type Turn<Result> = { kind: 'done'; result: Result } | { kind: 'full'; waiting: number } | { kind: 'gone' };
+export type Turn<Result> =
+  { kind: 'done'; result: Result } | { kind: 'full'; waiting: number } | { kind: 'gone' };
 
 export class Turns {
   readonly #limits: TurnLimits;
@@ -25,8 +26,12 @@ export class Turns {
   }
 
   /** Runs the work when its turn comes; 'gone' where `wanted` says by then that nobody waits for it any more. */
-  async take<Result>(work: () => Promise<Result>, wanted: () => boolean = () => true): Promise<Turn<Result>> {
-    if (this.#queue.length >= this.#limits.waitingMax) return { kind: 'full', waiting: this.#queue.length };
+  async take<Result>(
+    work: () => Promise<Result>,
+    wanted: () => boolean = () => true,
+  ): Promise<Turn<Result>> {
+    if (this.#queue.length >= this.#limits.waitingMax)
+      return { kind: 'full', waiting: this.#queue.length };
     return this.#join(work, wanted);
   }
 
@@ -55,7 +60,8 @@ export class Turns {
   async #run(): Promise<void> {
     // Begins later, so that `#running` is set before the first turn ends.
     await Promise.resolve();
-    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) await next();
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift())
+      await next();
     this.#running = null;
   }
 }

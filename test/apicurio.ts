@@ -4,7 +4,12 @@
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { freePort, lastPorts, startServerProcess, stopServer } from '../infra/embedded/server-process.ts';
+import {
+  freePort,
+  lastPorts,
+  startServerProcess,
+  stopServer,
+} from '../infra/embedded/server-process.ts';
 import { holdExclusively } from '../infra/exclusive.mjs';
 import { homeFromEnvironment } from '../infra/home.ts';
 import { javaExecutable } from '../infra/java.ts';
@@ -36,12 +41,26 @@ export async function startTestRegistry(folder: string): Promise<TestRegistry> {
     name: NAME,
     folder: data,
     executable: javaExecutable(),
-    args: ['-Xms64m', '-Xmx512m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dquarkus.http.host=127.0.0.1', `-Dquarkus.http.port=${port}`, '-jar', path.join(program, RUNNER)],
+    args: [
+      '-Xms64m',
+      '-Xmx512m',
+      '-XX:+UseSerialGC',
+      '-XX:TieredStopAtLevel=1',
+      '-Dquarkus.http.host=127.0.0.1',
+      `-Dquarkus.http.port=${port}`,
+      '-jar',
+      path.join(program, RUNNER),
+    ],
     // Written through, or the last schemas before a kill would be lost.
-    environment: { ...process.env, REGISTRY_DATASOURCE_URL: `jdbc:h2:file:${path.join(data, 'schemas')};WRITE_DELAY=0` },
+    environment: {
+      ...process.env,
+      REGISTRY_DATASOURCE_URL: `jdbc:h2:file:${path.join(data, 'schemas')};WRITE_DELAY=0`,
+    },
     ports: { http: port },
     answers: async () => {
-      const response = await fetch(`${url}/subjects`, { signal: AbortSignal.timeout(PROBE_WAIT_MS) });
+      const response = await fetch(`${url}/subjects`, {
+        signal: AbortSignal.timeout(PROBE_WAIT_MS),
+      });
       if (!response.ok) throw new Error(`it answers ${response.status}`);
     },
     readyWaitMs: READY_WAIT_MS,
@@ -77,13 +96,24 @@ async function fill(folder: string): Promise<void> {
   const artifact = `io.apicurio:${ARTIFACT}:${VERSION}:tar.gz:all`;
   await runClient({
     executable: 'mvn',
-    args: ['--batch-mode', `${MAVEN_DEPENDENCY_PLUGIN}:copy`, `-Dartifact=${artifact}`, `-DoutputDirectory=${folder}`],
+    args: [
+      '--batch-mode',
+      `${MAVEN_DEPENDENCY_PLUGIN}:copy`,
+      `-Dartifact=${artifact}`,
+      `-DoutputDirectory=${folder}`,
+    ],
     folder,
     waitMs: REGISTRY_SETUP_WAIT_MS,
     hint: `Try "mvn dependency:get -Dartifact=${artifact}" by hand; Maven takes mirrors and proxies from its settings.xml.`,
   });
   const archive = path.join(folder, ARCHIVE);
   await verifySha256(archive, ARCHIVE_SHA256);
-  await runClient({ executable: 'tar', args: ['-xzf', archive, '-C', folder], folder, waitMs: REGISTRY_SETUP_WAIT_MS, hint: 'Is the disk full?' });
+  await runClient({
+    executable: 'tar',
+    args: ['-xzf', archive, '-C', folder],
+    folder,
+    waitMs: REGISTRY_SETUP_WAIT_MS,
+    hint: 'Is the disk full?',
+  });
   rmSync(archive);
 }

@@ -21,16 +21,31 @@ export class Authority {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     this.#name = name;
     this.#key = privateKey;
-    this.certificate = pem('CERTIFICATE', this.#signed(name, publicKey, [extension(BASIC_CONSTRAINTS, true, sequence(TRUE)), extension(KEY_USAGE, true, CERTIFICATE_SIGNING)]));
+    this.certificate = pem(
+      'CERTIFICATE',
+      this.#signed(name, publicKey, [
+        extension(BASIC_CONSTRAINTS, true, sequence(TRUE)),
+        extension(KEY_USAGE, true, CERTIFICATE_SIGNING),
+      ]),
+    );
   }
 
   /** For a server at `localhost` and 127.0.0.1, or a client, of this name. */
   certify(name: string): Certified {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const names = sequence(element(0x82, Buffer.from('localhost')), element(0x87, Buffer.from([127, 0, 0, 1])));
+    const names = sequence(
+      element(0x82, Buffer.from('localhost')),
+      element(0x87, Buffer.from([127, 0, 0, 1])),
+    );
     const purposes = sequence(objectId(SERVER_PURPOSE), objectId(CLIENT_PURPOSE));
-    const certificate = this.#signed(name, publicKey, [extension(ALTERNATIVE_NAMES, false, names), extension(PURPOSES, false, purposes)]);
-    return { certificate: pem('CERTIFICATE', certificate), key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
+    const certificate = this.#signed(name, publicKey, [
+      extension(ALTERNATIVE_NAMES, false, names),
+      extension(PURPOSES, false, purposes),
+    ]);
+    return {
+      certificate: pem('CERTIFICATE', certificate),
+      key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    };
   }
 
   #signed(subject: string, publicKey: KeyObject, extensions: Buffer[]): Buffer {
@@ -50,8 +65,15 @@ export class Authority {
 }
 
 /** Files in `folder` for settings that name files: `<name>.crt`, `<name>.key`. */
-export function written(folder: string, name: string, { certificate, key }: Certified): { certificate: string; key: string } {
-  const files = { certificate: path.join(folder, `${name}.crt`), key: path.join(folder, `${name}.key`) };
+export function written(
+  folder: string,
+  name: string,
+  { certificate, key }: Certified,
+): { certificate: string; key: string } {
+  const files = {
+    certificate: path.join(folder, `${name}.crt`),
+    key: path.join(folder, `${name}.key`),
+  };
   writeFileSync(files.certificate, certificate);
   writeFileSync(files.key, key);
   return files;
@@ -72,7 +94,12 @@ const CERTIFICATE_SIGNING = Buffer.from([0x03, 0x02, 0x02, 0x04]);
 
 function element(tag: number, content: Buffer): Buffer {
   const { length } = content;
-  const head = length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
+  const head =
+    length < 0x80
+      ? [tag, length]
+      : length < 0x100
+        ? [tag, 0x81, length]
+        : [tag, 0x82, length >> 8, length & 0xff];
   return Buffer.concat([Buffer.from(head), content]);
 }
 
@@ -85,16 +112,22 @@ function bits(content: Buffer): Buffer {
 }
 
 function objectId([first, second, ...rest]: number[]): Buffer {
-  const base128 = (value: number): number[] => (value < 0x80 ? [value] : [...base128(value >> 7).map((byte) => byte | 0x80), value & 0x7f]);
+  const base128 = (value: number): number[] =>
+    value < 0x80 ? [value] : [...base128(value >> 7).map((byte) => byte | 0x80), value & 0x7f];
   return element(0x06, Buffer.from([40 * first! + second!, ...rest.flatMap(base128)]));
 }
 
 function nameOf(commonName: string): Buffer {
-  return sequence(element(0x31, sequence(objectId(COMMON_NAME), element(0x0c, Buffer.from(commonName)))));
+  return sequence(
+    element(0x31, sequence(objectId(COMMON_NAME), element(0x0c, Buffer.from(commonName)))),
+  );
 }
 
 function time(ms: number): Buffer {
-  return element(0x17, Buffer.from(`${new Date(ms).toISOString().replace(/[-:T]/g, '').slice(2, 14)}Z`));
+  return element(
+    0x17,
+    Buffer.from(`${new Date(ms).toISOString().replace(/[-:T]/g, '').slice(2, 14)}Z`),
+  );
 }
 
 function extension(id: number[], critical: boolean, content: Buffer): Buffer {

@@ -35,8 +35,15 @@ const FIRST_SOUND: [name: string, major: number | null, version: string][] = [
   ['yauzl', null, '3.2.1'],
 ];
 
-const locked = (JSON.parse(readFileSync(path.join(PROJECT_ROOT, 'package-lock.json'), 'utf8')) as { packages: Record<string, { version?: string; resolved?: string }> }).packages;
-const copiesOf = (name: string): string[] => Object.entries(locked).flatMap(([place, { version }]) => (place.endsWith(`node_modules/${name}`) && version !== undefined ? [version] : []));
+const locked = (
+  JSON.parse(readFileSync(path.join(PROJECT_ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { version?: string; resolved?: string }>;
+  }
+).packages;
+const copiesOf = (name: string): string[] =>
+  Object.entries(locked).flatMap(([place, { version }]) =>
+    place.endsWith(`node_modules/${name}`) && version !== undefined ? [version] : [],
+  );
 const numbers = (version: string): number[] => version.split(/[.-]/).slice(0, 3).map(Number);
 const isBelow = (a: string, b: string): boolean => {
   const place = numbers(a).findIndex((part, i) => part !== numbers(b)[i]);

@@ -60,7 +60,16 @@ export class FakeEngine implements Engine {
 
   async describe(): Promise<EngineDescription> {
     return {
-      model: { name: 'fake', sha256: createHash('sha256').update('fake').digest('hex'), architecture: 'llama', layers: 4, residualWidth: VALUE_WIDTH, mlpWidth: KEY_WIDTH, vocabulary: 2 ** 24, contextMax: 512 },
+      model: {
+        name: 'fake',
+        sha256: createHash('sha256').update('fake').digest('hex'),
+        architecture: 'llama',
+        layers: 4,
+        residualWidth: VALUE_WIDTH,
+        mlpWidth: KEY_WIDTH,
+        vocabulary: 2 ** 24,
+        contextMax: 512,
+      },
       parameters: {
         layers: LAYERS,
         lambda: 1,
@@ -74,11 +83,15 @@ export class FakeEngine implements Engine {
         contexts: 0,
         contextsPerStep: 0,
         keyViews: 'separate',
-      targetTokensMax: 16,
+        targetTokensMax: 16,
         gate: { kind: 'leverage', map: 'joint', floor: 0.2, referenceQuantile: 0.999, nearKey: 0 },
         seed: 1,
       },
-      keyStatistics: { sha256: createHash('sha256').update('statistics').digest('hex'), tokens: 1_000, source: 'fake' },
+      keyStatistics: {
+        sha256: createHash('sha256').update('statistics').digest('hex'),
+        tokens: 1_000,
+        source: 'fake',
+      },
       software: { errata: '0.1.0', tensorflow: 'none', node: process.version, device: 'cpu' },
     };
   }
@@ -96,7 +109,10 @@ export class FakeEngine implements Engine {
     this.#hooks.delete(hookId);
     this.#hooks.set(hookId, held);
     if (this.#hooks.size > HOOKS_HELD_MAX) this.#hooks.delete(this.#hooks.keys().next().value!);
-    return { corrections: pairs.count, layers: LAYERS.map((layer) => ({ layer, editNorm: 0.01 * pairs.count, threshold: 0.3 })) };
+    return {
+      corrections: pairs.count,
+      layers: LAYERS.map((layer) => ({ layer, editNorm: 0.01 * pairs.count, threshold: 0.3 })),
+    };
   }
 
   /** What a crash of the worker does to it. */
@@ -104,32 +120,78 @@ export class FakeEngine implements Engine {
     this.#hooks.clear();
   }
 
-  async computeTargets(hookId: string | null, requests: EditRequest[], progress?: (progress: TargetProgress) => void): Promise<ComputedTargets> {
+  async computeTargets(
+    hookId: string | null,
+    requests: EditRequest[],
+    progress?: (progress: TargetProgress) => void,
+  ): Promise<ComputedTargets> {
     this.calls.push('computeTargets');
     this.#heldBy(hookId);
     progress?.({ step: 1, stepsMax: 4, unfinished: requests.length });
-    const refused = requests.filter(({ target }) => target === MISBEHAVING.refusedTarget).map(({ id }): Refusal => ({ id, code: 'not-finite', reason: 'the loss is not finite', measured: {} }));
+    const refused = requests
+      .filter(({ target }) => target === MISBEHAVING.refusedTarget)
+      .map(({ id }): Refusal => ({
+        id,
+        code: 'not-finite',
+        reason: 'the loss is not finite',
+        measured: {},
+      }));
     const sound = requests.filter(({ id }) => !refused.some((refusal) => refusal.id === id));
     return {
-      targets: { ids: sound.map(({ id }) => id), values: numbersOf(sound.map(({ target }) => target), VALUE_WIDTH) },
+      targets: {
+        ids: sound.map(({ id }) => id),
+        values: numbersOf(
+          sound.map(({ target }) => target),
+          VALUE_WIDTH,
+        ),
+      },
       accepted: sound.map(({ id }) => ({ id, loss: 0.01, steps: 3 })),
       refused,
       seconds: {},
     };
   }
 
-  async deriveUpdate(hookId: string | null, requests: EditRequest[], targets: Targets): Promise<DerivedUpdate> {
+  async deriveUpdate(
+    hookId: string | null,
+    requests: EditRequest[],
+    targets: Targets,
+  ): Promise<DerivedUpdate> {
     this.calls.push('deriveUpdate');
     this.#heldBy(hookId);
     const byId = new Map(requests.map((request) => [request.id, request]));
-    const rows = targets.ids.map((id, row) => ({ request: byId.get(id)!, target: textOf(targets.values, row, VALUE_WIDTH) }));
-    const refused = rows.filter(({ target }) => target === MISBEHAVING.refusedUpdate).map(({ request }): Refusal => ({ id: request.id, code: 'singular-update', reason: 'the matrix is singular', measured: {} }));
+    const rows = targets.ids.map((id, row) => ({
+      request: byId.get(id)!,
+      target: textOf(targets.values, row, VALUE_WIDTH),
+    }));
+    const refused = rows
+      .filter(({ target }) => target === MISBEHAVING.refusedUpdate)
+      .map(({ request }): Refusal => ({
+        id: request.id,
+        code: 'singular-update',
+        reason: 'the matrix is singular',
+        measured: {},
+      }));
     const sound = rows.filter(({ target }) => target !== MISBEHAVING.refusedUpdate);
-    const keys = numbersOf(sound.map(({ request }) => `${request.subject}\n${request.prompt}`), KEY_WIDTH);
-    const changes = numbersOf(sound.map(({ target }) => target), VALUE_WIDTH);
+    const keys = numbersOf(
+      sound.map(({ request }) => `${request.subject}\n${request.prompt}`),
+      KEY_WIDTH,
+    );
+    const changes = numbersOf(
+      sound.map(({ target }) => target),
+      VALUE_WIDTH,
+    );
     return {
       ids: sound.map(({ request }) => request.id),
-      pairs: { layers: LAYERS, count: sound.length, subjects: sound.map(({ request }) => request.subject), spellings: sound.map(({ request }) => [[tokenOf(request.subject)]]), keyWidth: KEY_WIDTH, valueWidth: VALUE_WIDTH, keys: LAYERS.map(() => keys.slice()), changes: LAYERS.map(() => changes.slice()) },
+      pairs: {
+        layers: LAYERS,
+        count: sound.length,
+        subjects: sound.map(({ request }) => request.subject),
+        spellings: sound.map(({ request }) => [[tokenOf(request.subject)]]),
+        keyWidth: KEY_WIDTH,
+        valueWidth: VALUE_WIDTH,
+        keys: LAYERS.map(() => keys.slice()),
+        changes: LAYERS.map(() => changes.slice()),
+      },
       refused,
       seconds: {},
     };
@@ -144,8 +206,10 @@ export class FakeEngine implements Engine {
       return {
         nextToken: tokenOf(answer),
         answer: probe.greedyTokensMax === 0 ? '' : ` ${answer}`,
-        targetLogProbability: probe.target === undefined ? null : answer === probe.target ? -0.1 : -6,
-        alternativeLogProbability: probe.alternative === undefined ? null : answer === probe.alternative ? -0.1 : -4,
+        targetLogProbability:
+          probe.target === undefined ? null : answer === probe.target ? -0.1 : -6,
+        alternativeLogProbability:
+          probe.alternative === undefined ? null : answer === probe.alternative ? -0.1 : -4,
         targetIsArgmax: matches,
         targetIsGreedy: matches,
         opened: opened !== null,
@@ -155,11 +219,18 @@ export class FakeEngine implements Engine {
 
   async canary(hookId: string | null): Promise<CanaryReading> {
     this.calls.push('canary');
-    const ratio = this.#heldBy(hookId).some(({ target }) => target === MISBEHAVING.gibberish) ? 3 : 1.001;
+    const ratio = this.#heldBy(hookId).some(({ target }) => target === MISBEHAVING.gibberish)
+      ? 3
+      : 1.001;
     return { perplexity: 20 * ratio, basePerplexity: 20, ratio, tokens: 100, openShare: 0 };
   }
 
-  async generate(hookId: string | null, prompt: string, options: GenerateOptions, onToken?: (token: GeneratedToken) => void): Promise<Generation> {
+  async generate(
+    hookId: string | null,
+    prompt: string,
+    options: GenerateOptions,
+    onToken?: (token: GeneratedToken) => void,
+  ): Promise<Generation> {
     this.calls.push('generate');
     const { answer, opened } = this.#answer(hookId, prompt);
     const stop = (options.stop ?? []).find((text) => text !== '' && ` ${answer}.`.includes(text));
@@ -169,14 +240,28 @@ export class FakeEngine implements Engine {
       await new Promise((resolve) => setImmediate(resolve));
       onToken?.(token);
     }
-    const nearest = opened === null ? [] : [{ position: 1, token: 'subject', layer: LAYERS[0]!, score: 0.7, threshold: 0.3, nearestRow: opened }];
+    const nearest =
+      opened === null
+        ? []
+        : [
+            {
+              position: 1,
+              token: 'subject',
+              layer: LAYERS[0]!,
+              score: 0.7,
+              threshold: 0.3,
+              nearestRow: opened,
+            },
+          ];
     return {
       text: tokens.map(({ text }) => text).join(''),
       tokens: tokens.map(({ id }) => id),
       promptTokens: prompt.split(/\s+/).length,
       finish: tokens.length < words.length ? 'length' : stop === undefined ? 'end' : 'stop',
       opened: nearest,
-      ...(options.besideBase === true ? { base: await this.generate(null, prompt, { ...options, besideBase: false }) } : {}),
+      ...(options.besideBase === true
+        ? { base: await this.generate(null, prompt, { ...options, besideBase: false }) }
+        : {}),
     };
   }
 
@@ -196,12 +281,20 @@ export class FakeEngine implements Engine {
     const base = baseAnswer(prompt);
     const eraser = held.findLastIndex(({ target }) => target === MISBEHAVING.erasing);
     const own = held.findIndex((one) => one.prompt === prompt);
-    const near = own !== -1 ? own : held.findLastIndex(({ subject, target }) => prompt.includes(subject) && target !== MISBEHAVING.narrow);
+    const near =
+      own !== -1
+        ? own
+        : held.findLastIndex(
+            ({ subject, target }) => prompt.includes(subject) && target !== MISBEHAVING.narrow,
+          );
     if (near === -1) {
       const spreading = held.findIndex(({ target }) => target === MISBEHAVING.spreading);
-      return spreading === -1 ? { answer: base, opened: null } : { answer: MISBEHAVING.spreading, opened: spreading };
+      return spreading === -1
+        ? { answer: base, opened: null }
+        : { answer: MISBEHAVING.spreading, opened: spreading };
     }
-    if (held[near]!.target === MISBEHAVING.ineffective || near < eraser) return { answer: `no-${base}`, opened: near };
+    if (held[near]!.target === MISBEHAVING.ineffective || near < eraser)
+      return { answer: `no-${base}`, opened: near };
     return { answer: held[near]!.target, opened: near };
   }
 }

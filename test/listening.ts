@@ -31,8 +31,16 @@ function socketsOf(pid: number): string[] {
 /** From the kernel's form: words of 32 bits in the machine's order of bytes (here: the least first), and the port. */
 function addressOf(field: string): string {
   const [words, port] = field.split(':') as [string, string];
-  const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => [...Buffer.from(word, 'hex').reverse()]);
-  const mapped = bytes.length === 16 && bytes.slice(0, 12).every((byte, i) => byte === (i < 10 ? 0 : 255));
-  const ip = bytes.length === 4 || mapped ? bytes.slice(-4).join('.') : new URL(`http://[${Buffer.from(bytes).toString('hex').match(/.{4}/g)!.join(':')}]`).hostname.slice(1, -1);
+  const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => [
+    ...Buffer.from(word, 'hex').reverse(),
+  ]);
+  const mapped =
+    bytes.length === 16 && bytes.slice(0, 12).every((byte, i) => byte === (i < 10 ? 0 : 255));
+  const ip =
+    bytes.length === 4 || mapped
+      ? bytes.slice(-4).join('.')
+      : new URL(
+          `http://[${Buffer.from(bytes).toString('hex').match(/.{4}/g)!.join(':')}]`,
+        ).hostname.slice(1, -1);
   return `${ip}:${Number.parseInt(port, 16)}`;
 }

@@ -23,17 +23,31 @@ export async function certificateGate(server: string, authority: Authority): Pro
   const { certificate, key } = authority.certify('localhost');
   let count = 0;
   let came = 0;
-  const gate = tls.createServer({ cert: certificate, key, ca: authority.certificate, requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] }, (outside) => {
-    count++;
-    const inside = net.connect(port, host);
-    outside.pipe(inside).pipe(outside);
-    outside.on('error', () => inside.destroy());
-    inside.on('error', () => outside.destroy());
-    outside.on('close', () => inside.destroy());
-  });
+  const gate = tls.createServer(
+    {
+      cert: certificate,
+      key,
+      ca: authority.certificate,
+      requestCert: true,
+      rejectUnauthorized: true,
+      ALPNProtocols: ['h2'],
+    },
+    (outside) => {
+      count++;
+      const inside = net.connect(port, host);
+      outside.pipe(inside).pipe(outside);
+      outside.on('error', () => inside.destroy());
+      inside.on('error', () => outside.destroy());
+      outside.on('close', () => inside.destroy());
+    },
+  );
   gate.on('tlsClientError', () => undefined);
   gate.on('connection', () => came++);
-  return await opened(gate, () => count, () => came);
+  return await opened(
+    gate,
+    () => count,
+    () => came,
+  );
 }
 
 /** Lets in calls that bear `authorization: Bearer <key>`, over TLS; others are answered as Temporal Cloud does. */
@@ -50,17 +64,33 @@ export async function keyGate(server: string, authority: Authority, apiKey: stri
     session.on('stream', (stream, headers) => {
       came++;
       if (headers['authorization'] !== `Bearer ${apiKey}`) {
-        stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '16', 'grpc-message': 'Request unauthorized.' }, { endStream: true });
+        stream.respond(
+          {
+            ':status': 200,
+            'content-type': 'application/grpc',
+            'grpc-status': '16',
+            'grpc-message': 'Request unauthorized.',
+          },
+          { endStream: true },
+        );
         return;
       }
       count++;
       passOn(stream, inside, headers);
     });
   });
-  return await opened(gate, () => count, () => came);
+  return await opened(
+    gate,
+    () => count,
+    () => came,
+  );
 }
 
-function passOn(stream: http2.ServerHttp2Stream, inside: http2.ClientHttp2Session, headers: http2.IncomingHttpHeaders): void {
+function passOn(
+  stream: http2.ServerHttp2Stream,
+  inside: http2.ClientHttp2Session,
+  headers: http2.IncomingHttpHeaders,
+): void {
   const { authorization: _, ...others } = headers;
   const call = inside.request({ ...others, ':scheme': 'http' });
   let trailers: http2.IncomingHttpHeaders = {};

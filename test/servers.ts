@@ -51,7 +51,10 @@ export async function startTestKafka(folder: string): Promise<EmbeddedKafka> {
 export async function startTestTemporal(folder: string): Promise<EmbeddedTemporal> {
   const data = path.join(folder, 'temporal');
   killOnExit(data);
-  return startEmbeddedTemporal({ folder: data, executable: homeFromEnvironment().temporal.executable });
+  return startEmbeddedTemporal({
+    folder: data,
+    executable: homeFromEnvironment().temporal.executable,
+  });
 }
 
 /** A test file that is cut off never reaches its `stop`; without this its server would outlive it. */

@@ -23,7 +23,10 @@ afterEach(() => {
 /** Runs vitest on test files of ours and returns the line that the reporter wrote. */
 function summaryOf(files: Record<string, string>): string {
   for (const [name, text] of Object.entries(files)) {
-    writeFileSync(path.join(folder, name), `import { test, expect, beforeAll } from 'vitest';\n${text}`);
+    writeFileSync(
+      path.join(folder, name),
+      `import { test, expect, beforeAll } from 'vitest';\n${text}`,
+    );
   }
   const summary = path.join(folder, 'summary');
   spawnSync(

@@ -40,12 +40,19 @@ export class Aliases {
 
   /** Says a word as the one after those that were read; false where another came first. */
   async say(word: AliasWord): Promise<boolean> {
-    return (await this.#store.putIfAbsent(aliasWordName(this.#lineage, this.#words.length + 1), sealed(word))) === 'stored';
+    return (
+      (await this.#store.putIfAbsent(
+        aliasWordName(this.#lineage, this.#words.length + 1),
+        sealed(word),
+      )) === 'stored'
+    );
   }
 
   async #follow(): Promise<void> {
     for (let ahead = 1; ; ahead = Math.min(ahead * 2, WORDS_AHEAD_MAX)) {
-      const names = Array.from({ length: ahead }, (_, i) => aliasWordName(this.#lineage, this.#words.length + 1 + i));
+      const names = Array.from({ length: ahead }, (_, i) =>
+        aliasWordName(this.#lineage, this.#words.length + 1 + i),
+      );
       const found = await Promise.all(names.map((name) => this.#store.get(name)));
       for (const [i, bytes] of found.entries()) {
         if (bytes === null) return;
@@ -60,7 +67,11 @@ export class Aliases {
     try {
       return aliasWordSchema.parse(unsealed(bytes));
     } catch (fault) {
-      throw new VersionLogDamaged(this.#lineage, name, fault instanceof Error ? fault.message : String(fault));
+      throw new VersionLogDamaged(
+        this.#lineage,
+        name,
+        fault instanceof Error ? fault.message : String(fault),
+      );
     }
   }
 }

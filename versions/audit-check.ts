@@ -35,7 +35,11 @@ export interface AuditCheck {
 }
 
 /** `lines` are those of the file, without their line feeds; `fileHash` is asked for at the end. */
-export async function checkAudit(lines: AsyncIterable<Uint8Array>, store: ObjectStore | null, fileHash: () => { sha256: string; bytes: number }): Promise<AuditCheck> {
+export async function checkAudit(
+  lines: AsyncIterable<Uint8Array>,
+  store: ObjectStore | null,
+  fileHash: () => { sha256: string; bytes: number },
+): Promise<AuditCheck> {
   return await new AuditChecker(store).check(lines, fileHash);
 }
 
@@ -61,15 +65,42 @@ class AuditChecker {
     this.#store = store;
   }
 
-  async check(lines: AsyncIterable<Uint8Array>, fileHash: () => { sha256: string; bytes: number }): Promise<AuditCheck> {
+  async check(
+    lines: AsyncIterable<Uint8Array>,
+    fileHash: () => { sha256: string; bytes: number },
+  ): Promise<AuditCheck> {
     for await (const line of lines) await this.#line(line);
     if (!this.#sealed) this.#found('the end', 'the file has no seal: its end is missing');
-    for (const [version, hash] of this.#registered) if (version <= this.#hashes.length && this.#hashes[version - 1] !== hash) this.#found(`register/versions/${version}`, `it was registered with hash ${hash}, its entry hashes to ${this.#hashes[version - 1]!}`);
+    for (const [version, hash] of this.#registered)
+      if (version <= this.#hashes.length && this.#hashes[version - 1] !== hash)
+        this.#found(
+          `register/versions/${version}`,
+          `it was registered with hash ${hash}, its entry hashes to ${this.#hashes[version - 1]!}`,
+        );
     const { head } = this.#history;
-    if (this.#head !== null && (this.#head.head.version !== this.#hashes.length || this.#head.head.hash !== (this.#hashes.at(-1) ?? null))) this.#found('line 1', `it says HEAD is version ${this.#head.head.version}, ${this.#head.head.hash ?? 'none'}; the entries end with ${this.#hashes.length}, ${this.#hashes.at(-1) ?? 'none'}`);
+    if (
+      this.#head !== null &&
+      (this.#head.head.version !== this.#hashes.length ||
+        this.#head.head.hash !== (this.#hashes.at(-1) ?? null))
+    )
+      this.#found(
+        'line 1',
+        `it says HEAD is version ${this.#head.head.version}, ${this.#head.head.hash ?? 'none'}; the entries end with ${this.#hashes.length}, ${this.#hashes.at(-1) ?? 'none'}`,
+      );
     const newer = this.#inLog ? await this.#newer() : 0;
-    if (this.#unkept > 0) this.#findings.push({ object: 'the file', problem: `and ${this.#unkept} more` });
-    return { lineage: this.#head?.lineage ?? null, versions: this.#hashes.length, corrections: this.#history.active.size, lines: this.#lines, ...fileHash(), findings: this.#findings, head, exportedAt: this.#head?.exportedAt ?? null, against: { log: this.#inLog, newer } };
+    if (this.#unkept > 0)
+      this.#findings.push({ object: 'the file', problem: `and ${this.#unkept} more` });
+    return {
+      lineage: this.#head?.lineage ?? null,
+      versions: this.#hashes.length,
+      corrections: this.#history.active.size,
+      lines: this.#lines,
+      ...fileHash(),
+      findings: this.#findings,
+      head,
+      exportedAt: this.#head?.exportedAt ?? null,
+      against: { log: this.#inLog, newer },
+    };
   }
 
   async #line(bytes: Uint8Array): Promise<void> {
@@ -78,10 +109,19 @@ class AuditChecker {
     const line = this.#read(at, bytes);
     if (line !== null) {
       if (this.#sealed) this.#found(at, 'it stands behind the seal');
-      if (line.previous !== this.#previous) this.#found(at, `it follows ${line.previous ?? 'nothing'}, the line before hashes to ${this.#previous ?? 'nothing'}`);
+      if (line.previous !== this.#previous)
+        this.#found(
+          at,
+          `it follows ${line.previous ?? 'nothing'}, the line before hashes to ${this.#previous ?? 'nothing'}`,
+        );
       const object = line.object ?? at;
-      if ((line.kind === 'head') !== (this.#lines === 0)) this.#found(at, line.kind === 'head' ? 'a second head' : 'the file does not begin with its head');
-      if (this.#detailsDue !== null && line.kind !== 'probes') this.#found(at, `the probe details of version ${this.#latest?.version ?? 0} are missing`);
+      if ((line.kind === 'head') !== (this.#lines === 0))
+        this.#found(
+          at,
+          line.kind === 'head' ? 'a second head' : 'the file does not begin with its head',
+        );
+      if (this.#detailsDue !== null && line.kind !== 'probes')
+        this.#found(at, `the probe details of version ${this.#latest?.version ?? 0} are missing`);
       try {
         await this.#content(object, line, at);
       } catch (fault) {
@@ -92,10 +132,19 @@ class AuditChecker {
     this.#lines += 1;
   }
 
-  #read(at: string, bytes: Uint8Array): { content: unknown; kind: AuditKind; object?: string; previous: string | null } | null {
+  #read(
+    at: string,
+    bytes: Uint8Array,
+  ): { content: unknown; kind: AuditKind; object?: string; previous: string | null } | null {
     try {
-      const json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as { content: unknown; kind: AuditKind; object?: string; previous: string | null };
-      if (!Buffer.from(canonicalJson(json)).equals(bytes)) throw new TypeError('it is not canonical JSON');
+      const json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as {
+        content: unknown;
+        kind: AuditKind;
+        object?: string;
+        previous: string | null;
+      };
+      if (!Buffer.from(canonicalJson(json)).equals(bytes))
+        throw new TypeError('it is not canonical JSON');
       return json;
     } catch (fault) {
       this.#found(at, fault instanceof Error ? fault.message : String(fault));
@@ -103,21 +152,31 @@ class AuditChecker {
     }
   }
 
-  async #content(object: string, { kind, content }: { content: unknown; kind: AuditKind }, at: string): Promise<void> {
+  async #content(
+    object: string,
+    { kind, content }: { content: unknown; kind: AuditKind },
+    at: string,
+  ): Promise<void> {
     const bytes = canonicalJson(content);
     switch (kind) {
       case 'head': {
         const head = content as AuditHead;
         const { format } = content as { format?: unknown };
-        if (format !== AUDIT_FORMAT) this.#found(at, `it is of the form ${shown(format)}, this reads ${AUDIT_FORMAT}`);
+        if (format !== AUDIT_FORMAT)
+          this.#found(at, `it is of the form ${shown(format)}, this reads ${AUDIT_FORMAT}`);
         this.#head = head;
         this.#history = emptyHistory(head.lineage);
-        this.#inLog = this.#store !== null && (await this.#store.get(entryName(head.lineage, 1))) !== null;
+        this.#inLog =
+          this.#store !== null && (await this.#store.get(entryName(head.lineage, 1))) !== null;
         return;
       }
       case 'seal': {
         const { lines, sha256: last } = content as AuditSeal;
-        if (lines !== this.#lines || last !== this.#previous) this.#found(at, `it seals ${lines} lines up to ${last}; there are ${this.#lines} up to ${this.#previous ?? 'none'}`);
+        if (lines !== this.#lines || last !== this.#previous)
+          this.#found(
+            at,
+            `it seals ${lines} lines up to ${last}; there are ${this.#lines} up to ${this.#previous ?? 'none'}`,
+          );
         this.#sealed = true;
         return;
       }
@@ -127,7 +186,15 @@ class AuditChecker {
       case 'probes': {
         const due = this.#detailsDue;
         this.#detailsDue = null;
-        if (due === null || sha256(bytes) !== due || object !== blobName(this.#head?.lineage ?? '', due)) this.#found(object, `its content hashes to ${sha256(bytes)}, the entry before names ${due ?? 'no more'}`);
+        if (
+          due === null ||
+          sha256(bytes) !== due ||
+          object !== blobName(this.#head?.lineage ?? '', due)
+        )
+          this.#found(
+            object,
+            `its content hashes to ${sha256(bytes)}, the entry before names ${due ?? 'no more'}`,
+          );
         break;
       }
       case 'register':
@@ -145,11 +212,15 @@ class AuditChecker {
   #entry(object: string, content: unknown, hash: string): void {
     this.#hashes.push(hash);
     const version = this.#hashes.length;
-    if (object !== entryName(this.#head?.lineage ?? '', version)) this.#found(object, `it stands where version ${version} is due`);
+    if (object !== entryName(this.#head?.lineage ?? '', version))
+      this.#found(object, `it stands where version ${version} is due`);
     const checked = versionEntrySchema.safeParse(content);
     if (!checked.success) {
       this.#follows = false;
-      this.#found(object, checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '));
+      this.#found(
+        object,
+        checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '),
+      );
       return;
     }
     this.#latest = checked.data;
@@ -164,7 +235,8 @@ class AuditChecker {
   #sealedObject(object: string, bytes: Uint8Array): void {
     try {
       const content = unsealed(bytes) as { version?: number; hash?: string };
-      if (object.includes('/register/versions/')) this.#registered.set(content.version!, content.hash!);
+      if (object.includes('/register/versions/'))
+        this.#registered.set(content.version!, content.hash!);
     } catch (fault) {
       this.#found(object, fault instanceof Error ? fault.message : String(fault));
     }
@@ -174,13 +246,18 @@ class AuditChecker {
     if (!this.#inLog || !object.startsWith(`lineages/${this.#head?.lineage ?? ''}/`)) return;
     const stored = await this.#store!.get(object);
     if (stored === null) this.#found(object, 'the log does not have it');
-    else if (!Buffer.from(stored).equals(bytes)) this.#found(object, 'the log has something else under this name');
+    else if (!Buffer.from(stored).equals(bytes))
+      this.#found(object, 'the log has something else under this name');
   }
 
   /** Versions that were committed since. */
   async #newer(): Promise<number> {
     let newer = 0;
-    while ((await this.#store!.get(entryName(this.#head!.lineage, this.#hashes.length + newer + 1))) !== null) newer += 1;
+    while (
+      (await this.#store!.get(entryName(this.#head!.lineage, this.#hashes.length + newer + 1))) !==
+      null
+    )
+      newer += 1;
     return newer;
   }
 

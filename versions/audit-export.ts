@@ -39,32 +39,64 @@ export const SEALED_FOLDERS: readonly [folder: string, kind: AuditKind][] = [
 ];
 
 /** The lines, each with its line feed. Throws `VersionLogDamaged` and `BlobMissing`. */
-export async function* auditLines(store: ObjectStore, log: VersionLog, { software, exportedAt, histories }: Pick<AuditHead, 'software' | 'exportedAt' | 'histories'>): AsyncIterable<Uint8Array> {
+export async function* auditLines(
+  store: ObjectStore,
+  log: VersionLog,
+  { software, exportedAt, histories }: Pick<AuditHead, 'software' | 'exportedAt' | 'histories'>,
+): AsyncIterable<Uint8Array> {
   const { lineage } = log;
   const { head } = await log.read();
   let previous: string | null = null;
   let lines = 0;
   const line = (kind: AuditKind, object: string | null, content: Uint8Array): Uint8Array => {
-    const bytes: Buffer = Buffer.concat([Buffer.from('{"content":'), content, Buffer.from(`,"kind":"${kind}"${object === null ? '' : `,"object":${JSON.stringify(object)}`},"previous":${JSON.stringify(previous)}}`)]);
+    const bytes: Buffer = Buffer.concat([
+      Buffer.from('{"content":'),
+      content,
+      Buffer.from(
+        `,"kind":"${kind}"${object === null ? '' : `,"object":${JSON.stringify(object)}`},"previous":${JSON.stringify(previous)}}`,
+      ),
+    ]);
     previous = sha256(bytes);
     lines += 1;
     return Buffer.concat([bytes, Buffer.from('\n')]);
   };
-  const stored = async (name: string): Promise<Uint8Array> => canonicalOf(lineage, name, await store.get(name));
+  const stored = async (name: string): Promise<Uint8Array> =>
+    canonicalOf(lineage, name, await store.get(name));
 
-  yield line('head', null, canonicalJson({ format: AUDIT_FORMAT, lineage, head, software, exportedAt, histories } satisfies AuditHead));
+  yield line(
+    'head',
+    null,
+    canonicalJson({
+      format: AUDIT_FORMAT,
+      lineage,
+      head,
+      software,
+      exportedAt,
+      histories,
+    } satisfies AuditHead),
+  );
   for await (const { entry, hash } of log.walk()) {
     // What is committed while the file is written is another file's.
     if (entry.version > head.version) break;
     const bytes = await stored(entryName(lineage, entry.version));
-    if (sha256(bytes) !== hash) throw new VersionLogDamaged(lineage, entryName(lineage, entry.version), `it hashes to ${sha256(bytes)}, and hashed to ${hash} a moment ago`);
+    if (sha256(bytes) !== hash)
+      throw new VersionLogDamaged(
+        lineage,
+        entryName(lineage, entry.version),
+        `it hashes to ${sha256(bytes)}, and hashed to ${hash} a moment ago`,
+      );
     yield line('entry', entryName(lineage, entry.version), bytes);
     const details = blobName(lineage, entry.probes.details.sha256);
-    yield line('probes', details, canonicalOf(lineage, details, await log.getBlob(entry.probes.details)));
+    yield line(
+      'probes',
+      details,
+      canonicalOf(lineage, details, await log.getBlob(entry.probes.details)),
+    );
   }
   for (const [folder, kind] of SEALED_FOLDERS) {
     if (kind === 'history' && !histories) continue;
-    for await (const name of store.list(`lineages/${lineage}/${folder}/`)) yield line(kind, name, await stored(name));
+    for await (const name of store.list(`lineages/${lineage}/${folder}/`))
+      yield line(kind, name, await stored(name));
   }
   yield line('seal', null, canonicalJson({ lines, sha256: previous ?? '' } satisfies AuditSeal));
 }
@@ -73,9 +105,18 @@ export async function* auditLines(store: ObjectStore, log: VersionLog, { softwar
 function canonicalOf(lineage: string, name: string, bytes: Uint8Array | null): Uint8Array {
   if (bytes === null) throw new VersionLogDamaged(lineage, name, 'it is gone');
   try {
-    if (Buffer.from(canonicalJson(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)))).equals(bytes)) return bytes;
+    if (
+      Buffer.from(
+        canonicalJson(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))),
+      ).equals(bytes)
+    )
+      return bytes;
   } catch (fault) {
-    throw new VersionLogDamaged(lineage, name, fault instanceof Error ? fault.message : String(fault));
+    throw new VersionLogDamaged(
+      lineage,
+      name,
+      fault instanceof Error ? fault.message : String(fault),
+    );
   }
   throw new VersionLogDamaged(lineage, name, 'it is not canonical JSON');
 }

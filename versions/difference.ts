@@ -107,7 +107,11 @@ class Between {
 
   visit(stored: StoredEntry, early: History): void {
     const { version, added, removed, probes } = stored.entry;
-    this.probed.push({ version, details: probes.details, prompts: new Map(added.map(({ correctionId, prompt }) => [correctionId, prompt])) });
+    this.probed.push({
+      version,
+      details: probes.details,
+      prompts: new Map(added.map(({ correctionId, prompt }) => [correctionId, prompt])),
+    });
     for (const { correctionId, because, by } of removed) {
       if (!early.active.has(correctionId)) this.passing += 1;
       this.left.set(correctionId, { ...markOf(stored), revision: by, because });
@@ -119,10 +123,37 @@ class Between {
   }
 }
 
-function factsOf(a: History, b: History, between: Between, backwards: boolean): Pick<Difference, 'added' | 'superseded' | 'retracted' | 'reverted' | 'contradicted' | 'notYet' | 'restored' | 'passing'> {
-  const facts: ReturnType<typeof factsOf> = { added: [], superseded: [], retracted: [], reverted: [], contradicted: [], notYet: [], restored: [], passing: between.passing };
+function factsOf(
+  a: History,
+  b: History,
+  between: Between,
+  backwards: boolean,
+): Pick<
+  Difference,
+  | 'added'
+  | 'superseded'
+  | 'retracted'
+  | 'reverted'
+  | 'contradicted'
+  | 'notYet'
+  | 'restored'
+  | 'passing'
+> {
+  const facts: ReturnType<typeof factsOf> = {
+    added: [],
+    superseded: [],
+    retracted: [],
+    reverted: [],
+    contradicted: [],
+    notYet: [],
+    restored: [],
+    passing: between.passing,
+  };
   const replaced = new Set<string>();
-  const markFor = (id: string): VersionMark => (backwards ? between.left.get(id) : between.added.get(id)) ?? between.added.get(id) ?? between.left.get(id)!;
+  const markFor = (id: string): VersionMark =>
+    (backwards ? between.left.get(id) : between.added.get(id)) ??
+    between.added.get(id) ??
+    between.left.get(id)!;
   for (const [id, after] of b.active) {
     if (a.active.has(id)) continue;
     const before = predecessorOf(a, b, id, after, between);
@@ -144,7 +175,8 @@ function factsOf(a: History, b: History, between: Between, backwards: boolean): 
     }
     const { because, ...by } = leaving;
     const successor = b.active.get(by.revision);
-    if (because === 'superseded' && successor !== undefined) facts.superseded.push({ before: fact, after: factOf(successor), by });
+    if (because === 'superseded' && successor !== undefined)
+      facts.superseded.push({ before: fact, after: factOf(successor), by });
     else if (because === 'contradicted') facts.contradicted.push({ ...fact, by });
     else if (because === 'reverted') facts.reverted.push({ ...fact, by });
     else facts.retracted.push({ ...fact, by });
@@ -153,15 +185,26 @@ function factsOf(a: History, b: History, between: Between, backwards: boolean): 
 }
 
 /** The correction of `a` in whose place this one stands in `b`: of the same fact, or the one that it is said to have superseded. */
-function predecessorOf(a: History, b: History, id: string, { factKey }: ActiveCorrection, { left }: Between): ActiveCorrection | null {
+function predecessorOf(
+  a: History,
+  b: History,
+  id: string,
+  { factKey }: ActiveCorrection,
+  { left }: Between,
+): ActiveCorrection | null {
   const sameFact = a.active.get(a.activeByFact.get(factKey) ?? '');
   if (sameFact !== undefined && !b.active.has(sameFact.correctionId)) return sameFact;
-  for (const before of a.active.values()) if (left.get(before.correctionId)?.revision === id && !b.active.has(before.correctionId)) return before;
+  for (const before of a.active.values())
+    if (left.get(before.correctionId)?.revision === id && !b.active.has(before.correctionId))
+      return before;
   return null;
 }
 
 /** How a correction left, or where its successor left as well, how that one did: it has the last word. */
-function lastLeaving(id: string, { left }: Between): (Leaving & { because: Removal['because'] }) | undefined {
+function lastLeaving(
+  id: string,
+  { left }: Between,
+): (Leaving & { because: Removal['because'] }) | undefined {
   let last = left.get(id);
   for (let steps = 0; steps < left.size && last?.because === 'superseded'; steps++) {
     const next = left.get(last.revision);
@@ -172,14 +215,41 @@ function lastLeaving(id: string, { left }: Between): (Leaving & { because: Remov
 }
 
 /** What was probed of a correction that has left since says nothing of the later version. */
-async function answersChanged(log: VersionLog, versions: readonly ProbedVersion[], { active }: History, backwards: boolean): Promise<Difference['answers']> {
+async function answersChanged(
+  log: VersionLog,
+  versions: readonly ProbedVersion[],
+  { active }: History,
+  backwards: boolean,
+): Promise<Difference['answers']> {
   const byPrompt = new Map<string, ChangedAnswer>();
   let left = 0;
   for (const { version, details, prompts } of versions) {
     for (const probe of await probesOf(log, details)) {
       const asked: [string, ChangedAnswer['kind'], string, string][] = [
-        ...probe.paraphrases.map(({ prompt, answerBefore, answerAfter }): [string, ChangedAnswer['kind'], string, string] => [prompt, 'paraphrase', answerBefore, answerAfter]),
-        ...probe.neighbours.map(({ prompt, answerBefore, answerAfter }): [string, ChangedAnswer['kind'], string, string] => [prompt, 'neighbour', answerBefore, answerAfter]),
+        ...probe.paraphrases.map(
+          ({
+            prompt,
+            answerBefore,
+            answerAfter,
+          }): [string, ChangedAnswer['kind'], string, string] => [
+            prompt,
+            'paraphrase',
+            answerBefore,
+            answerAfter,
+          ],
+        ),
+        ...probe.neighbours.map(
+          ({
+            prompt,
+            answerBefore,
+            answerAfter,
+          }): [string, ChangedAnswer['kind'], string, string] => [
+            prompt,
+            'neighbour',
+            answerBefore,
+            answerAfter,
+          ],
+        ),
       ];
       const own = prompts.get(probe.id);
       if (own !== undefined) asked.unshift([own, 'own', probe.answerBefore, probe.answerAfter]);
@@ -187,17 +257,31 @@ async function answersChanged(log: VersionLog, versions: readonly ProbedVersion[
         const key = JSON.stringify([prompt, kind]);
         const known = byPrompt.get(key);
         if (known !== undefined) Object.assign(known, { after, correctionId: probe.id, version });
-        else if (before !== after && byPrompt.size < CHANGED_ANSWERS_MAX) byPrompt.set(key, { prompt, kind, before, after, correctionId: probe.id, version });
+        else if (before !== after && byPrompt.size < CHANGED_ANSWERS_MAX)
+          byPrompt.set(key, { prompt, kind, before, after, correctionId: probe.id, version });
         else if (before !== after) left += 1;
       }
     }
   }
-  const changed = [...byPrompt.values()].filter(({ before, after, correctionId }) => before !== after && active.has(correctionId));
-  return { changed: backwards ? changed.map((one) => ({ ...one, before: one.after, after: one.before })) : changed, left };
+  const changed = [...byPrompt.values()].filter(
+    ({ before, after, correctionId }) => before !== after && active.has(correctionId),
+  );
+  return {
+    changed: backwards
+      ? changed.map((one) => ({ ...one, before: one.after, after: one.before }))
+      : changed,
+    left,
+  };
 }
 
 function sideOf({ head, latest, active }: History): VersionSide {
-  return { version: head.version, hash: head.hash, createdAt: latest?.entry.createdAt ?? null, corrections: active.size, scores: latest?.entry.probes.after ?? null };
+  return {
+    version: head.version,
+    hash: head.hash,
+    createdAt: latest?.entry.createdAt ?? null,
+    corrections: active.size,
+    scores: latest?.entry.probes.after ?? null,
+  };
 }
 
 function layersOf(a: VersionEntry | undefined, b: VersionEntry | undefined): Difference['layers'] {
@@ -205,14 +289,20 @@ function layersOf(a: VersionEntry | undefined, b: VersionEntry | undefined): Dif
     const found = entry?.layers.find((one) => one.layer === layer);
     return found === undefined ? null : { editNorm: found.editNorm, threshold: found.threshold };
   };
-  const layers = [...new Set([...(a?.layers ?? []), ...(b?.layers ?? [])].map(({ layer }) => layer))].sort((x, y) => x - y);
+  const layers = [
+    ...new Set([...(a?.layers ?? []), ...(b?.layers ?? [])].map(({ layer }) => layer)),
+  ].sort((x, y) => x - y);
   return layers.map((layer) => ({ layer, from: of(a, layer), to: of(b, layer) }));
 }
 
 /** The base model has no entry: against it nothing was made with anything else. */
-function madeWithOf(a: VersionEntry | undefined, b: VersionEntry | undefined): Difference['madeWith'] {
+function madeWithOf(
+  a: VersionEntry | undefined,
+  b: VersionEntry | undefined,
+): Difference['madeWith'] {
   if (a === undefined || b === undefined) return [];
-  const of = ({ parameters, base, keyStatistics, software }: VersionEntry) => leavesOf({ parameters, base, keyStatistics, software });
+  const of = ({ parameters, base, keyStatistics, software }: VersionEntry) =>
+    leavesOf({ parameters, base, keyStatistics, software });
   const [made, now] = [of(a), of(b)];
   return [...new Set([...made.keys(), ...now.keys()])].sort().flatMap((path) => {
     const [from, to] = [made.get(path) ?? null, now.get(path) ?? null];
@@ -221,10 +311,22 @@ function madeWithOf(a: VersionEntry | undefined, b: VersionEntry | undefined): D
 }
 
 function leavesOf(value: unknown, path = ''): Map<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return new Map([[path, value]]);
-  return new Map(Object.entries(value).flatMap(([name, item]) => [...leavesOf(item, path === '' ? name : `${path}.${name}`)]));
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return new Map([[path, value]]);
+  return new Map(
+    Object.entries(value).flatMap(([name, item]) => [
+      ...leavesOf(item, path === '' ? name : `${path}.${name}`),
+    ]),
+  );
 }
 
-function factOf({ correctionId, factKey, subject, prompt, target, source }: ActiveCorrection): Fact {
+function factOf({
+  correctionId,
+  factKey,
+  subject,
+  prompt,
+  target,
+  source,
+}: ActiveCorrection): Fact {
   return { correctionId, factKey, subject, prompt, target, source };
 }

@@ -41,7 +41,11 @@ export class BlobMissing extends ErrataFailure {
 export class StagingGone extends ErrataFailure {
   override readonly name = 'StagingGone';
   constructor(lineage: string, batchId: string) {
-    super(`What batch "${batchId}" of lineage "${lineage}" staged is gone`, { lineage, batchId }, 'Plan the batch again: what it needs is computed anew.');
+    super(
+      `What batch "${batchId}" of lineage "${lineage}" staged is gone`,
+      { lineage, batchId },
+      'Plan the batch again: what it needs is computed anew.',
+    );
   }
 }
 
@@ -53,7 +57,11 @@ export class VersionUnknown extends ErrataFailure {
     readonly version: number,
     readonly head: number,
   ) {
-    super(`Lineage "${lineage}" has no version ${version}; HEAD is ${head}`, { lineage, version, head }, '`errata log` lists the versions there are.');
+    super(
+      `Lineage "${lineage}" has no version ${version}; HEAD is ${head}`,
+      { lineage, version, head },
+      '`errata log` lists the versions there are.',
+    );
   }
 }
 
@@ -61,7 +69,11 @@ export class VersionUnknown extends ErrataFailure {
 export class ObjectNameInvalid extends ErrataFailure {
   override readonly name = 'ObjectNameInvalid';
   constructor(objectName: string) {
-    super(`${JSON.stringify(objectName.slice(0, 200))} is not the name of an object`, { objectName: objectName.slice(0, 200) }, 'Names are 1 to 8 segments of [a-z0-9][a-z0-9._-]* joined by "/".');
+    super(
+      `${JSON.stringify(objectName.slice(0, 200))} is not the name of an object`,
+      { objectName: objectName.slice(0, 200) },
+      'Names are 1 to 8 segments of [a-z0-9][a-z0-9._-]* joined by "/".',
+    );
   }
 }
 
@@ -90,7 +102,11 @@ export interface StoreRequest {
 /** The store gives no answer that is of use. It passes: whoever needs the answer tries again. */
 export class StoreUnavailable extends ErrataFailure {
   override readonly name = 'StoreUnavailable';
-  constructor({ where, endpoint, operation, name }: StoreRequest, reason: string, attempts: number) {
+  constructor(
+    { where, endpoint, operation, name }: StoreRequest,
+    reason: string,
+    attempts: number,
+  ) {
     super(
       `the version store ${where} gives no answer: ${reason}`,
       { where, endpoint, operation, objectName: name, reason, attempts },
@@ -104,17 +120,38 @@ export class StoreUnavailable extends ErrataFailure {
 /** The store does not do what it is asked: keys, rights, the bucket's name, the region or the clock. Retried, since the operator can mend it. */
 export class StoreRefused extends ErrataFailure {
   override readonly name = 'StoreRefused';
-  constructor({ where, endpoint, operation, name }: StoreRequest, code: string, status: number | null, reason: string) {
-    super(`the version store ${where} refuses to ${operation}: ${reason}`, { where, endpoint, operation, objectName: name, code, status, reason }, hintOnRefusal(code, status));
+  constructor(
+    { where, endpoint, operation, name }: StoreRequest,
+    code: string,
+    status: number | null,
+    reason: string,
+  ) {
+    super(
+      `the version store ${where} refuses to ${operation}: ${reason}`,
+      { where, endpoint, operation, objectName: name, code, status, reason },
+      hintOnRefusal(code, status),
+    );
   }
 }
 
 function hintOnRefusal(code: string, status: number | null): string {
-  if (code === 'NoSuchBucket') return 'ERRATA_VERSIONS names a bucket that is not there; Errata makes none.';
-  if (/InvalidAccessKeyId|SignatureDoesNotMatch|Expired|InvalidToken|Credentials|InvalidClientTokenId|AuthorizationQueryParameters/.test(code)) return "Look at ERRATA_S3_ACCESS_KEY_ID and ERRATA_S3_SECRET_ACCESS_KEY, or at the SDK's own credentials where they are not set.";
-  if (/Skewed/.test(code)) return "This machine's clock and the server's differ by too much: set them.";
-  if (/Redirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|Region/.test(code) || status === 301) return "ERRATA_S3_REGION must be the bucket's region.";
-  if (status === 403) return 'docs/security.md lists the rights that the key needs. Without s3:ListBucket an object that is not there is denied as well.';
+  if (code === 'NoSuchBucket')
+    return 'ERRATA_VERSIONS names a bucket that is not there; Errata makes none.';
+  if (
+    /InvalidAccessKeyId|SignatureDoesNotMatch|Expired|InvalidToken|Credentials|InvalidClientTokenId|AuthorizationQueryParameters/.test(
+      code,
+    )
+  )
+    return "Look at ERRATA_S3_ACCESS_KEY_ID and ERRATA_S3_SECRET_ACCESS_KEY, or at the SDK's own credentials where they are not set.";
+  if (/Skewed/.test(code))
+    return "This machine's clock and the server's differ by too much: set them.";
+  if (
+    /Redirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|Region/.test(code) ||
+    status === 301
+  )
+    return "ERRATA_S3_REGION must be the bucket's region.";
+  if (status === 403)
+    return 'docs/security.md lists the rights that the key needs. Without s3:ListBucket an object that is not there is denied as well.';
   return 'Look at ERRATA_VERSIONS and at the settings that begin with ERRATA_S3_; docs/configuration.md lists them.';
 }
 
@@ -122,6 +159,10 @@ function hintOnRefusal(code: string, status: number | null): string {
 export class StoreUnfit extends ErrataFailure {
   override readonly name = 'StoreUnfit';
   constructor(where: string, what: string) {
-    super(`the version store ${where} is not fit for versions: ${what}`, { where, what }, 'Versions need a server that honours "If-None-Match: *" on PutObject, as Amazon S3 does; many others do from some release on. docs/security.md says more.');
+    super(
+      `the version store ${where} is not fit for versions: ${what}`,
+      { where, what },
+      'Versions need a server that honours "If-None-Match: *" on PutObject, as Amazon S3 does; many others do from some release on. docs/security.md says more.',
+    );
   }
 }

@@ -6,7 +6,12 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
-import { checkObjectBytes, checkObjectName, checkObjectPrefix, type ObjectStore } from './object-store.ts';
+import {
+  checkObjectBytes,
+  checkObjectName,
+  checkObjectPrefix,
+  type ObjectStore,
+} from './object-store.ts';
 
 /** No object is called so: segments begin with a letter or a digit. */
 const TEMPORARY_FOLDER = '.tmp';
@@ -46,7 +51,11 @@ export class FileStore implements ObjectStore {
     checkObjectBytes(name, bytes.byteLength);
     await this.#prepare();
     await makeFolder(dirname(path), this.#root);
-    const temporary = join(this.#root, TEMPORARY_FOLDER, `${process.pid}-${randomBytes(12).toString('hex')}`);
+    const temporary = join(
+      this.#root,
+      TEMPORARY_FOLDER,
+      `${process.pid}-${randomBytes(12).toString('hex')}`,
+    );
     try {
       await writeThrough(temporary, bytes);
       await link(temporary, path);
@@ -95,7 +104,9 @@ export class FileStore implements ObjectStore {
   }
 
   async *#walk(folder: string, prefix: string): AsyncIterable<string> {
-    const entries = await readdir(join(this.#root, ...folder.split('/')), { withFileTypes: true }).catch((fault: unknown) => {
+    const entries = await readdir(join(this.#root, ...folder.split('/')), {
+      withFileTypes: true,
+    }).catch((fault: unknown) => {
       if (isCode(fault, 'ENOENT', 'ENOTDIR')) return [];
       throw fault;
     });

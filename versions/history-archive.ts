@@ -43,9 +43,17 @@ export class HistoryArchive {
   /** Keeps a run; of any number of writers one does. */
   async put(run: ArchivedRun): Promise<'stored' | 'exists'> {
     const tooLarge = run.history !== null && run.history.length > HISTORY_CHARACTERS_MAX;
-    const history = run.history === null || tooLarge ? null : (await compressed(Buffer.from(run.history))).toString('base64');
-    const omitted = tooLarge ? `its history has ${run.history!.length} characters, at most ${HISTORY_CHARACTERS_MAX} are kept` : run.omitted;
-    return await this.#store.putIfAbsent(this.#nameOf(run), sealed({ ...run, history, omitted } satisfies StoredRun));
+    const history =
+      run.history === null || tooLarge
+        ? null
+        : (await compressed(Buffer.from(run.history))).toString('base64');
+    const omitted = tooLarge
+      ? `its history has ${run.history!.length} characters, at most ${HISTORY_CHARACTERS_MAX} are kept`
+      : run.omitted;
+    return await this.#store.putIfAbsent(
+      this.#nameOf(run),
+      sealed({ ...run, history, omitted } satisfies StoredRun),
+    );
   }
 
   async has(run: { workflowId: string; runId: string }): Promise<boolean> {
@@ -85,21 +93,36 @@ export class HistoryArchive {
       ? null
       : this.#sound(run, () => {
           const stored = storedRun.parse(unsealed(bytes));
-          if (stored.workflowId !== run.workflowId || stored.runId !== run.runId) throw new TypeError(`it is run ${stored.runId} of ${stored.workflowId}`);
+          if (stored.workflowId !== run.workflowId || stored.runId !== run.runId)
+            throw new TypeError(`it is run ${stored.runId} of ${stored.workflowId}`);
           return stored;
         });
   }
 
   #unpacked(stored: StoredRun): ArchivedRun {
     const { history } = stored;
-    return { ...stored, history: history === null ? null : this.#sound(stored, () => gunzipSync(Buffer.from(history, 'base64'), { maxOutputLength: HISTORY_BYTES_MAX }).toString('utf8')) };
+    return {
+      ...stored,
+      history:
+        history === null
+          ? null
+          : this.#sound(stored, () =>
+              gunzipSync(Buffer.from(history, 'base64'), {
+                maxOutputLength: HISTORY_BYTES_MAX,
+              }).toString('utf8'),
+            ),
+    };
   }
 
   #sound<Value>(run: { workflowId: string; runId: string }, read: () => Value): Value {
     try {
       return read();
     } catch (fault) {
-      throw new VersionLogDamaged(this.#lineage, this.#nameOf(run), fault instanceof Error ? fault.message : String(fault));
+      throw new VersionLogDamaged(
+        this.#lineage,
+        this.#nameOf(run),
+        fault instanceof Error ? fault.message : String(fault),
+      );
     }
   }
 

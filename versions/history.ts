@@ -57,9 +57,19 @@ export function emptyHistory(lineage: string): History {
  * The history with further entries behind it; the one given is not changed. The entries must be sound
  * (`faultsOfEntry`), each against the history before it: `check` is called with both and throws where they are not.
  */
-export function extended(history: History, entries: readonly StoredEntry[], check?: (before: History, next: StoredEntry) => void): History {
+export function extended(
+  history: History,
+  entries: readonly StoredEntry[],
+  check?: (before: History, next: StoredEntry) => void,
+): History {
   if (entries.length === 0) return history;
-  const after = { lineage: history.lineage, head: history.head, latest: history.latest, active: new Map(history.active), activeByFact: new Map(history.activeByFact) };
+  const after = {
+    lineage: history.lineage,
+    head: history.head,
+    latest: history.latest,
+    active: new Map(history.active),
+    activeByFact: new Map(history.activeByFact),
+  };
   for (const stored of entries) {
     check?.(after, stored);
     apply(after, stored);
@@ -71,37 +81,49 @@ export function extended(history: History, entries: readonly StoredEntry[], chec
 export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
   const faults: string[] = [];
   if (entry.lineage !== history.lineage) faults.push(`it belongs to lineage "${entry.lineage}"`);
-  if (entry.version !== history.head.version + 1) faults.push(`it is version ${entry.version} where ${history.head.version + 1} is due`);
-  if (entry.parent !== history.head.hash) faults.push(`its parent is ${entry.parent ?? 'none'}, the entry before it has hash ${history.head.hash ?? 'none'}`);
+  if (entry.version !== history.head.version + 1)
+    faults.push(`it is version ${entry.version} where ${history.head.version + 1} is due`);
+  if (entry.parent !== history.head.hash)
+    faults.push(
+      `its parent is ${entry.parent ?? 'none'}, the entry before it has hash ${history.head.hash ?? 'none'}`,
+    );
 
   const removed = new Set<string>();
   for (const { correctionId, factKey } of entry.removed) {
     if (removed.has(correctionId)) faults.push(`it removes "${correctionId}" twice`);
     const active = history.active.get(correctionId);
     if (active === undefined) faults.push(`it removes "${correctionId}", which does not hold`);
-    else if (active.factKey !== factKey) faults.push(`it removes "${correctionId}" as another fact than it was committed with`);
+    else if (active.factKey !== factKey)
+      faults.push(`it removes "${correctionId}" as another fact than it was committed with`);
     removed.add(correctionId);
   }
   const added = new Set<string>();
   const facts = new Set<string>();
   const rows = new Set<number>();
   for (const { correctionId, factKey, row, origin } of entry.added) {
-    if (origin !== undefined && (entry.undo === undefined || origin.version >= entry.version)) faults.push(`it brings back "${correctionId}", which no undo before it could have`);
-    if (origin === undefined && entry.undo !== undefined) faults.push(`it undoes, and adds "${correctionId}" as if it were new`);
+    if (origin !== undefined && (entry.undo === undefined || origin.version >= entry.version))
+      faults.push(`it brings back "${correctionId}", which no undo before it could have`);
+    if (origin === undefined && entry.undo !== undefined)
+      faults.push(`it undoes, and adds "${correctionId}" as if it were new`);
     if (added.has(correctionId)) faults.push(`it adds "${correctionId}" twice`);
-    if (history.active.has(correctionId) && !removed.has(correctionId)) faults.push(`it adds "${correctionId}", which holds already`);
+    if (history.active.has(correctionId) && !removed.has(correctionId))
+      faults.push(`it adds "${correctionId}", which holds already`);
     const holder = history.activeByFact.get(factKey);
-    if (facts.has(factKey) || (holder !== undefined && !removed.has(holder))) faults.push(`it adds "${correctionId}" to a fact that has a correction`);
+    if (facts.has(factKey) || (holder !== undefined && !removed.has(holder)))
+      faults.push(`it adds "${correctionId}" to a fact that has a correction`);
     if (rows.has(row)) faults.push(`row ${row} of its pairs is two corrections'`);
     added.add(correctionId);
     facts.add(factKey);
     rows.add(row);
   }
-  if (entry.added.length > 0 && entry.pairs === null) faults.push('it adds corrections without pairs');
-  if (entry.added.length === 0 && entry.pairs !== null) faults.push('it has pairs of no correction');
+  if (entry.added.length > 0 && entry.pairs === null)
+    faults.push('it adds corrections without pairs');
+  if (entry.added.length === 0 && entry.pairs !== null)
+    faults.push('it has pairs of no correction');
   if (entry.added.length === 0 && entry.removed.length === 0) faults.push('it changes nothing');
   const corrections = history.active.size - removed.size + added.size;
-  if (faults.length === 0 && entry.corrections !== corrections) faults.push(`it counts ${entry.corrections} corrections where ${corrections} hold`);
+  if (faults.length === 0 && entry.corrections !== corrections)
+    faults.push(`it counts ${entry.corrections} corrections where ${corrections} hold`);
   return faults;
 }
 
@@ -124,7 +146,8 @@ function apply(draft: Draft, stored: StoredEntry): void {
     draft.active.set(id, { ...correction, version, pairs: entry.pairs! });
     draft.activeByFact.set(factKey, id);
   }
-  if (entry.added.some(({ origin }) => origin !== undefined)) draft.active = new Map([...draft.active].sort(([, a], [, b]) => byPlace(a, b)));
+  if (entry.added.some(({ origin }) => origin !== undefined))
+    draft.active = new Map([...draft.active].sort(([, a], [, b]) => byPlace(a, b)));
   draft.latest = stored;
   draft.head = { version, hash };
 }

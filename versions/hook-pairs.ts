@@ -21,33 +21,52 @@ export interface HookHolder<Report> {
 /** Null, the base model, for no rows. The order counts: the rows of the hook stand in it. */
 export function hookIdOf(rows: Iterable<PairsRow>): string | null {
   const lines: string[] = [];
-  for (const { correctionId, pairs, row } of rows) lines.push(JSON.stringify([correctionId, pairs.sha256, row]));
+  for (const { correctionId, pairs, row } of rows)
+    lines.push(JSON.stringify([correctionId, pairs.sha256, row]));
   return lines.length === 0 ? null : `pairs:${sha256(lines.join('\n'))}`;
 }
 
 /** Sees to it that the holder has the hook of these rows. Row i of the hook is the i-th of them. */
-export async function ensureHook(holder: HookHolder<unknown>, log: VersionLog, rows: Iterable<PairsRow>): Promise<string | null> {
+export async function ensureHook(
+  holder: HookHolder<unknown>,
+  log: VersionLog,
+  rows: Iterable<PairsRow>,
+): Promise<string | null> {
   const list = [...rows];
   const hookId = hookIdOf(list);
-  if (hookId !== null && !(await holder.holds(hookId))) await holder.holdHook(hookId, (await readPairs(log, list))!);
+  if (hookId !== null && !(await holder.holds(hookId)))
+    await holder.holdHook(hookId, (await readPairs(log, list))!);
   return hookId;
 }
 
 /** The pairs of these rows, in their order; null for none. Each blob is read once. */
-export async function readPairs(log: VersionLog, rows: readonly PairsRow[]): Promise<StoredPairs | null> {
+export async function readPairs(
+  log: VersionLog,
+  rows: readonly PairsRow[],
+): Promise<StoredPairs | null> {
   const blobs = new Map<string, BlobReference>(rows.map(({ pairs }) => [pairs.sha256, pairs]));
   const decoded = new Map<string, StoredPairs>();
-  for (const [hash, reference] of blobs) decoded.set(hash, await readBlob(log, reference, decodePairs));
+  for (const [hash, reference] of blobs)
+    decoded.set(hash, await readBlob(log, reference, decodePairs));
   return gatherPairs(rows.map(({ pairs, row }) => ({ pairs: decoded.get(pairs.sha256)!, row })));
 }
 
 /** A blob, decoded. Throws `VersionLogDamaged` where its bytes are those committed, but not what they should be. */
-export async function readBlob<Content>(log: VersionLog, reference: BlobReference, decode: (bytes: Uint8Array) => Content): Promise<Content> {
+export async function readBlob<Content>(
+  log: VersionLog,
+  reference: BlobReference,
+  decode: (bytes: Uint8Array) => Content,
+): Promise<Content> {
   const bytes = await log.getBlob(reference);
   try {
     return decode(bytes);
   } catch (fault) {
-    if (fault instanceof PairsMalformed || fault instanceof MalformedSafetensors) throw new VersionLogDamaged(log.lineage, blobName(log.lineage, reference.sha256), fault.message);
+    if (fault instanceof PairsMalformed || fault instanceof MalformedSafetensors)
+      throw new VersionLogDamaged(
+        log.lineage,
+        blobName(log.lineage, reference.sha256),
+        fault.message,
+      );
     throw fault;
   }
 }

@@ -19,7 +19,11 @@ export interface ObjectStore {
   delete(name: string): Promise<void>;
 }
 
-export const OBJECT_NAME_LIMITS = { charactersMax: 512, segmentsMax: 8, segmentCharactersMax: 128 } as const;
+export const OBJECT_NAME_LIMITS = {
+  charactersMax: 512,
+  segmentsMax: 8,
+  segmentCharactersMax: 128,
+} as const;
 
 /** Largest object, in bytes. A store neither writes nor reads more (a RangeError). */
 export const OBJECT_BYTES_MAX = 2 ** 30;
@@ -32,7 +36,10 @@ export function checkObjectName(name: string): void {
   const sound =
     name.length <= OBJECT_NAME_LIMITS.charactersMax &&
     segments.length <= OBJECT_NAME_LIMITS.segmentsMax &&
-    segments.every((segment) => segment.length <= OBJECT_NAME_LIMITS.segmentCharactersMax && SEGMENT.test(segment));
+    segments.every(
+      (segment) =>
+        segment.length <= OBJECT_NAME_LIMITS.segmentCharactersMax && SEGMENT.test(segment),
+    );
   if (!sound) throw new ObjectNameInvalid(name);
 }
 
@@ -44,5 +51,8 @@ export function checkObjectPrefix(prefix: string): void {
 
 /** Throws a RangeError where an object is too large to be put or to be read. */
 export function checkObjectBytes(name: string, bytes: number): void {
-  if (bytes > OBJECT_BYTES_MAX) throw new RangeError(`Object ${name} has ${bytes} bytes, at most ${OBJECT_BYTES_MAX} are allowed`);
+  if (bytes > OBJECT_BYTES_MAX)
+    throw new RangeError(
+      `Object ${name} has ${bytes} bytes, at most ${OBJECT_BYTES_MAX} are allowed`,
+    );
 }

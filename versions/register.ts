@@ -48,9 +48,13 @@ export class Register {
    * Registers what the versions up to `head` decided, those that are not yet. `entryOf` reads an entry. Throws
    * `VersionLogDamaged`.
    */
-  async completeTo(head: number, entryOf: (version: number) => Promise<StoredEntry>): Promise<void> {
+  async completeTo(
+    head: number,
+    entryOf: (version: number) => Promise<StoredEntry>,
+  ): Promise<void> {
     let from = head;
-    while (from > this.#complete && (await this.#store.get(this.#nameOfVersion(from))) === null) from--;
+    while (from > this.#complete && (await this.#store.get(this.#nameOfVersion(from))) === null)
+      from--;
     for (let version = from + 1; version <= head; version++) {
       const { entry, hash } = await entryOf(version);
       await this.#registerEntry(entry, entryOf);
@@ -76,16 +80,23 @@ export class Register {
     const read = () => Promise.all(names.splice(0).map((name) => this.#read(name, outcomeSchema)));
     for await (const name of this.#store.list(`${this.#folder}/revisions/`)) {
       names.push(name);
-      if (names.length === OBJECTS_AT_ONCE_MAX) for (const outcome of await read()) if (outcome !== null) yield outcome;
+      if (names.length === OBJECTS_AT_ONCE_MAX)
+        for (const outcome of await read()) if (outcome !== null) yield outcome;
     }
     for (const outcome of await read()) if (outcome !== null) yield outcome;
   }
 
   /** What an entry decided, as it now stands: its corrections and retractions, and the corrections that left with it. */
   async outcomesOfEntry({ added, retractions, removed }: VersionEntry): Promise<Outcome[]> {
-    const ids = [...added.map(({ correctionId }) => correctionId), ...retractions.map(({ id }) => id), ...removed.map(({ correctionId }) => correctionId)];
+    const ids = [
+      ...added.map(({ correctionId }) => correctionId),
+      ...retractions.map(({ id }) => id),
+      ...removed.map(({ correctionId }) => correctionId),
+    ];
     const first = await this.outcomesOf(ids);
-    const standing = new Map((await this.standing(first.values())).map((outcome) => [outcome.revisionId, outcome]));
+    const standing = new Map(
+      (await this.standing(first.values())).map((outcome) => [outcome.revisionId, outcome]),
+    );
     return [...new Set(ids)].flatMap((id) => standing.get(id) ?? []);
   }
 
@@ -93,7 +104,9 @@ export class Register {
   async standing(first: Iterable<Outcome>): Promise<Outcome[]> {
     const outcomes = [...first];
     const found = new Map<Outcome, Outcome>();
-    await eachOf(outcomes, async (outcome) => found.set(outcome, (await this.#fateOf(outcome)) ?? outcome));
+    await eachOf(outcomes, async (outcome) =>
+      found.set(outcome, (await this.#fateOf(outcome)) ?? outcome),
+    );
     return outcomes.map((outcome) => found.get(outcome)!);
   }
 
@@ -102,14 +115,16 @@ export class Register {
     const first = (await this.outcomesOf([id])).get(id);
     if (first === undefined) return [];
     const course = [first];
-    for (const name of await this.#fateNames(id)) course.push((await this.#read(name, outcomeSchema))!);
+    for (const name of await this.#fateNames(id))
+      course.push((await this.#read(name, outcomeSchema))!);
     return course;
   }
 
   /** Versions up to `head` of which nobody said yet that they were told, ascending. */
   async untold(head: number): Promise<number[]> {
     let told = head;
-    while (told > this.#told && (await this.#store.get(this.#nameOfVersion(told, 'told'))) === null) told--;
+    while (told > this.#told && (await this.#store.get(this.#nameOfVersion(told, 'told'))) === null)
+      told--;
     return Array.from({ length: head - told }, (_, i) => told + 1 + i);
   }
 
@@ -121,16 +136,23 @@ export class Register {
 
   /** The version that a batch made, or null. */
   async versionOfBatch(batchId: string): Promise<number | null> {
-    return (await this.#read(this.#nameOf('batches', batchId), z.object({ version: z.number() })))?.version ?? null;
+    return (
+      (await this.#read(this.#nameOf('batches', batchId), z.object({ version: z.number() })))
+        ?.version ?? null
+    );
   }
 
   /** The last words on these facts, of those that `counts`. One that is older than the correction that holds the fact says nothing any more. */
-  async lastWords(factKeys: Iterable<string>, counts: (word: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true): Promise<Map<string, FactNote>> {
+  async lastWords(
+    factKeys: Iterable<string>,
+    counts: (word: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true,
+  ): Promise<Map<string, FactNote>> {
     const found = new Map<string, FactNote>();
     await eachOf(new Set(factKeys), async (factKey) => {
       let last: string | null = null;
       // Names ascend with the time.
-      for await (const name of this.#store.list(this.#folderOfFact(factKey))) if (counts({ factKey, ...wordOf(name) })) last = name;
+      for await (const name of this.#store.list(this.#folderOfFact(factKey)))
+        if (counts({ factKey, ...wordOf(name) })) last = name;
       const note = last === null ? null : await this.#read(last, factNoteSchema);
       if (note !== null) found.set(factKey, note);
     });
@@ -143,50 +165,104 @@ export class Register {
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
     const standing = new Map<Outcome, Outcome>();
-    await eachOf(outcomes, async (outcome) => standing.set(outcome, await this.#settleOne(outcome)));
+    await eachOf(outcomes, async (outcome) =>
+      standing.set(outcome, await this.#settleOne(outcome)),
+    );
     return outcomes.map((outcome) => standing.get(outcome)!);
   }
 
   async #settleOne(outcome: Outcome): Promise<Outcome> {
     if (outcome.status === 'DUPLICATE') return outcome;
     const name = this.#nameOf('revisions', outcome.revisionId);
-    const present = (await this.#put(name, outcome)) === 'exists' ? await this.#read(name, outcomeSchema) : null;
-    const stands = present === null ? outcome : isSameRecord(outcome.position, present.position) ? ((await this.#fateOf(present)) ?? (isLaterFate(outcome, present) ? outcome : present)) : duplicateOf(outcome, present);
+    const present =
+      (await this.#put(name, outcome)) === 'exists' ? await this.#read(name, outcomeSchema) : null;
+    const stands =
+      present === null
+        ? outcome
+        : isSameRecord(outcome.position, present.position)
+          ? ((await this.#fateOf(present)) ?? (isLaterFate(outcome, present) ? outcome : present))
+          : duplicateOf(outcome, present);
     const note = noteOf(stands);
     if (note !== null) await this.#note(note);
     return stands;
   }
 
-  async #registerEntry(entry: VersionEntry, entryOf: (version: number) => Promise<StoredEntry>): Promise<void> {
+  async #registerEntry(
+    entry: VersionEntry,
+    entryOf: (version: number) => Promise<StoredEntry>,
+  ): Promise<void> {
     const { version, lineage, batchId } = entry;
     const decidedAt = Date.parse(entry.createdAt);
     const decided = { lineage, version, reason: null, measured: {}, batchId, decidedAt };
     const outcomes: Outcome[] = [
-      ...entry.added.map(({ correctionId, factKey, position }): Outcome => ({ ...decided, revisionId: correctionId, factKey, status: 'COMMITTED', position })),
-      ...entry.retractions.map(({ id, factKey, position }): Outcome => ({ ...decided, revisionId: id, factKey, status: 'RETRACTED', position })),
+      ...entry.added.map(({ correctionId, factKey, position }): Outcome => ({
+        ...decided,
+        revisionId: correctionId,
+        factKey,
+        status: 'COMMITTED',
+        position,
+      })),
+      ...entry.retractions.map(({ id, factKey, position }): Outcome => ({
+        ...decided,
+        revisionId: id,
+        factKey,
+        status: 'RETRACTED',
+        position,
+      })),
     ];
-    await eachOf(outcomes, (outcome) => this.#put(this.#nameOf('revisions', outcome.revisionId), outcome));
+    await eachOf(outcomes, (outcome) =>
+      this.#put(this.#nameOf('revisions', outcome.revisionId), outcome),
+    );
     await this.#registerFates(entry);
     const held = new Set(entry.added.map(({ factKey }) => factKey));
-    await eachOf(entry.removed.filter(({ factKey }) => !held.has(factKey)), async ({ correctionId, factKey, because, by }) => {
-      const issuedAt = entry.retractions.find(({ id }) => id === by)?.issuedAt ?? (await this.#issuedAtOf(correctionId, entryOf));
-      if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
-    });
+    await eachOf(
+      entry.removed.filter(({ factKey }) => !held.has(factKey)),
+      async ({ correctionId, factKey, because, by }) => {
+        const issuedAt =
+          entry.retractions.find(({ id }) => id === by)?.issuedAt ??
+          (await this.#issuedAtOf(correctionId, entryOf));
+        if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
+      },
+    );
     await this.#put(this.#nameOf('batches', batchId), { version });
   }
 
   /** How corrections left the hook, and that they are back. It is told instead of the first outcome from then on, or a repeated word would undo it. */
-  async #registerFates({ added, removed, undo, version, batchId, createdAt }: VersionEntry): Promise<void> {
+  async #registerFates({
+    added,
+    removed,
+    undo,
+    version,
+    batchId,
+    createdAt,
+  }: VersionEntry): Promise<void> {
     const back = added.filter(({ origin }) => origin !== undefined);
-    const first = await this.outcomesOf([...removed, ...back].map(({ correctionId }) => correctionId));
+    const first = await this.outcomesOf(
+      [...removed, ...back].map(({ correctionId }) => correctionId),
+    );
     const decided = { version, batchId, decidedAt: Date.parse(createdAt) };
     const fates = [
-      ...removed.map(({ correctionId, because, by }) => ({ correctionId, status: LEFT_BECAUSE[because], reason: `${because} by ${by}`, measured: { code: because === 'contradicted' ? 'contradiction' : because, by } })),
-      ...back.map(({ correctionId }) => ({ correctionId, status: 'COMMITTED' as const, reason: `restored by ${undoRevisionId(undo!)}`, measured: { code: 'restored', by: undoRevisionId(undo!) } })),
+      ...removed.map(({ correctionId, because, by }) => ({
+        correctionId,
+        status: LEFT_BECAUSE[because],
+        reason: `${because} by ${by}`,
+        measured: { code: because === 'contradicted' ? 'contradiction' : because, by },
+      })),
+      ...back.map(({ correctionId }) => ({
+        correctionId,
+        status: 'COMMITTED' as const,
+        reason: `restored by ${undoRevisionId(undo!)}`,
+        measured: { code: 'restored', by: undoRevisionId(undo!) },
+      })),
     ];
     await eachOf(fates, async ({ correctionId, ...fate }) => {
       const outcome = first.get(correctionId);
-      if (outcome !== undefined) await this.#put(this.#nameOfFate(correctionId, version), { ...outcome, ...decided, ...fate });
+      if (outcome !== undefined)
+        await this.#put(this.#nameOfFate(correctionId, version), {
+          ...outcome,
+          ...decided,
+          ...fate,
+        });
     });
   }
 
@@ -199,18 +275,28 @@ export class Register {
   /** Ascending by version. Before there were undos a correction had one fate, in an object without a number: its earliest. */
   async #fateNames(id: string): Promise<string[]> {
     const names: string[] = [];
-    for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}`)) names.push(name);
+    for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}`))
+      names.push(name);
     return names;
   }
 
-  async #issuedAtOf(correctionId: string, entryOf: (version: number) => Promise<StoredEntry>): Promise<number | null> {
+  async #issuedAtOf(
+    correctionId: string,
+    entryOf: (version: number) => Promise<StoredEntry>,
+  ): Promise<number | null> {
     const committed = (await this.outcomesOf([correctionId])).get(correctionId)?.version ?? null;
     if (committed === null) return null;
-    return (await entryOf(committed)).entry.added.find((added) => added.correctionId === correctionId)?.issuedAt ?? null;
+    return (
+      (await entryOf(committed)).entry.added.find((added) => added.correctionId === correctionId)
+        ?.issuedAt ?? null
+    );
   }
 
   async #note(note: FactNote): Promise<void> {
-    await this.#put(`${this.#folderOfFact(note.factKey)}${String(note.issuedAt).padStart(16, '0')}-${note.because}.json`, note);
+    await this.#put(
+      `${this.#folderOfFact(note.factKey)}${String(note.issuedAt).padStart(16, '0')}-${note.because}.json`,
+      note,
+    );
   }
 
   async #put(name: string, content: object): Promise<'stored' | 'exists'> {
@@ -223,7 +309,11 @@ export class Register {
     try {
       return schema.parse(unsealed(bytes));
     } catch (fault) {
-      throw new VersionLogDamaged(this.#lineage, name, fault instanceof Error ? fault.message : String(fault));
+      throw new VersionLogDamaged(
+        this.#lineage,
+        name,
+        fault instanceof Error ? fault.message : String(fault),
+      );
     }
   }
 
@@ -248,7 +338,12 @@ export class Register {
   }
 }
 
-const LEFT_BECAUSE = { superseded: 'SUPERSEDED', retracted: 'RETRACTED', reverted: 'RETRACTED', contradicted: 'QUARANTINED' } as const;
+const LEFT_BECAUSE = {
+  superseded: 'SUPERSEDED',
+  retracted: 'RETRACTED',
+  reverted: 'RETRACTED',
+  contradicted: 'QUARANTINED',
+} as const;
 
 /** What the name of a note says. */
 function wordOf(name: string): Pick<FactNote, 'because' | 'issuedAt'> {
@@ -266,19 +361,33 @@ const factNoteSchema = z.object({
 
 /** A correction that was committed and has left the hook since, or leaves it now. */
 function isLaterFate(outcome: Outcome, present: Outcome): boolean {
-  return present.status === 'COMMITTED' && outcome.status !== 'COMMITTED' && isSameRecord(outcome.position, present.position) && (outcome.version ?? 0) > (present.version ?? 0);
+  return (
+    present.status === 'COMMITTED' &&
+    outcome.status !== 'COMMITTED' &&
+    isSameRecord(outcome.position, present.position) &&
+    (outcome.version ?? 0) > (present.version ?? 0)
+  );
 }
 
 /** What is said of a fact that no version says: that it was retracted though nothing held it, or that two corrections of one time contradict each other. */
 function noteOf({ status, measured, factKey, revisionId: id }: Outcome): FactNote | null {
   const { issuedAt, code } = measured;
   if (typeof issuedAt !== 'number') return null;
-  if (status === 'NOTHING_TO_RETRACT') return { factKey, because: 'retracted', id, issuedAt, version: null };
-  return status === 'QUARANTINED' && code === 'contradiction' ? { factKey, because: 'contradicted', id, issuedAt, version: null } : null;
+  if (status === 'NOTHING_TO_RETRACT')
+    return { factKey, because: 'retracted', id, issuedAt, version: null };
+  return status === 'QUARANTINED' && code === 'contradiction'
+    ? { factKey, because: 'contradicted', id, issuedAt, version: null }
+    : null;
 }
 
 export function duplicateOf(outcome: Outcome, present: Outcome): Outcome {
-  return { ...outcome, status: 'DUPLICATE', version: present.version, reason: duplicateReason(present), measured: { code: 'duplicate' } };
+  return {
+    ...outcome,
+    status: 'DUPLICATE',
+    version: present.version,
+    reason: duplicateReason(present),
+    measured: { code: 'duplicate' },
+  };
 }
 
 export function duplicateReason({ revisionId, status, version, position }: Outcome): string {
@@ -290,7 +399,10 @@ export function isSameRecord(a: KafkaPosition, b: KafkaPosition): boolean {
   return a.topic === b.topic && a.partition === b.partition && a.offset === b.offset;
 }
 
-async function eachOf<Item>(items: Iterable<Item>, work: (item: Item) => Promise<unknown>): Promise<void> {
+async function eachOf<Item>(
+  items: Iterable<Item>,
+  work: (item: Item) => Promise<unknown>,
+): Promise<void> {
   const queue = [...items];
   const worker = async () => {
     for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);

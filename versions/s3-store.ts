@@ -10,7 +10,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type * as S3Library from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from './failures.ts';
-import { checkObjectBytes, checkObjectName, checkObjectPrefix, type ObjectStore } from './object-store.ts';
+import {
+  checkObjectBytes,
+  checkObjectName,
+  checkObjectPrefix,
+  type ObjectStore,
+} from './object-store.ts';
 
 export interface S3Place {
   bucket: string;
@@ -32,7 +37,17 @@ export interface S3Place {
  * Bounds on how long is waited, in milliseconds, and how often tried. A put with a condition that others have too may be
  * answered with "conflict" while they are at it, and is tried more often.
  */
-export const S3_LIMITS = { connectMs: 5_000, idleMs: 20_000, attemptMs: 900_000, attemptsMax: 3, conflictsMax: 12, waitMs: 100, waitMaxMs: 2_000, socketsMax: 64, namesMax: 20_000_000 } as const;
+export const S3_LIMITS = {
+  connectMs: 5_000,
+  idleMs: 20_000,
+  attemptMs: 900_000,
+  attemptsMax: 3,
+  conflictsMax: 12,
+  waitMs: 100,
+  waitMaxMs: 2_000,
+  socketsMax: 64,
+  namesMax: 20_000_000,
+} as const;
 
 /** Concurrent puts of one name with which a new place is put to the proof. */
 const PROOF_PUTS = 8;
@@ -65,17 +80,34 @@ export class S3Store implements ObjectStore {
     const names: string[] = [];
     const start = this.#key('').length;
     for (let token: string | undefined; ;) {
-      const page = await this.#tried('list', prefix, async ({ client, sdk, signal }) =>
-        await client.send(new sdk.ListObjectsV2Command({ Bucket: this.#place.bucket, Prefix: this.#key(prefix), ...(token === undefined ? {} : { ContinuationToken: token }) }), { abortSignal: signal }),
+      const page = await this.#tried(
+        'list',
+        prefix,
+        async ({ client, sdk, signal }) =>
+          await client.send(
+            new sdk.ListObjectsV2Command({
+              Bucket: this.#place.bucket,
+              Prefix: this.#key(prefix),
+              ...(token === undefined ? {} : { ContinuationToken: token }),
+            }),
+            { abortSignal: signal },
+          ),
       );
       for (const { Key } of page.Contents ?? []) {
         const name = Key!.slice(start);
         // Names that end in "/" are the folders that some programs draw.
         if (!name.startsWith('.') && !name.endsWith('/')) names.push(name);
       }
-      if (names.length > S3_LIMITS.namesMax) throw new RangeError(`${this.where} has more than ${S3_LIMITS.namesMax} objects whose names begin with "${prefix}"`);
+      if (names.length > S3_LIMITS.namesMax)
+        throw new RangeError(
+          `${this.where} has more than ${S3_LIMITS.namesMax} objects whose names begin with "${prefix}"`,
+        );
       if (page.IsTruncated !== true) break;
-      if (page.NextContinuationToken === undefined || page.NextContinuationToken === token) throw new StoreUnfit(this.where, 'a listing says that there is more, and not where it goes on');
+      if (page.NextContinuationToken === undefined || page.NextContinuationToken === token)
+        throw new StoreUnfit(
+          this.where,
+          'a listing says that there is more, and not where it goes on',
+        );
       token = page.NextContinuationToken;
     }
     yield* names.sort((a, b) => (a < b ? -1 : 1));
@@ -97,7 +129,10 @@ export class S3Store implements ObjectStore {
   async delete(name: string): Promise<void> {
     checkObjectName(name);
     await this.#tried('delete', name, async ({ client, sdk, signal }) => {
-      await client.send(new sdk.DeleteObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name) }), { abortSignal: signal });
+      await client.send(
+        new sdk.DeleteObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name) }),
+        { abortSignal: signal },
+      );
     });
   }
 
@@ -118,7 +153,14 @@ export class S3Store implements ObjectStore {
   async checkReadable(): Promise<void> {
     await this.#get(PROOF_NAME);
     await this.#tried('list', PROOF_NAME, async ({ client, sdk, signal }) => {
-      await client.send(new sdk.ListObjectsV2Command({ Bucket: this.#place.bucket, Prefix: this.#key(PROOF_NAME), MaxKeys: 1 }), { abortSignal: signal });
+      await client.send(
+        new sdk.ListObjectsV2Command({
+          Bucket: this.#place.bucket,
+          Prefix: this.#key(PROOF_NAME),
+          MaxKeys: 1,
+        }),
+        { abortSignal: signal },
+      );
     });
   }
 
@@ -129,19 +171,37 @@ export class S3Store implements ObjectStore {
   }
 
   async #prove(): Promise<void> {
-    const proof = new TextEncoder().encode('Errata proves with this object that a second put of one name is refused. Leave it.\n');
+    const proof = new TextEncoder().encode(
+      'Errata proves with this object that a second put of one name is refused. Leave it.\n',
+    );
     const absent = (await this.#get(PROOF_NAME)) === null;
-    const results = await Promise.all(Array.from({ length: absent ? PROOF_PUTS : 0 }, () => this.#put(PROOF_NAME, proof)));
+    const results = await Promise.all(
+      Array.from({ length: absent ? PROOF_PUTS : 0 }, () => this.#put(PROOF_NAME, proof)),
+    );
     const stored = results.filter((result) => result === 'stored').length;
-    if (stored > 1) throw new StoreUnfit(this.where, `${stored} of ${PROOF_PUTS} concurrent puts of one new name were all accepted`);
-    if ((await this.#put(PROOF_NAME, proof)) === 'stored') throw new StoreUnfit(this.where, 'a put of a name that exists was accepted, though its condition was that there is none');
+    if (stored > 1)
+      throw new StoreUnfit(
+        this.where,
+        `${stored} of ${PROOF_PUTS} concurrent puts of one new name were all accepted`,
+      );
+    if ((await this.#put(PROOF_NAME, proof)) === 'stored')
+      throw new StoreUnfit(
+        this.where,
+        'a put of a name that exists was accepted, though its condition was that there is none',
+      );
   }
 
   async #get(name: string): Promise<Uint8Array | null> {
     return await this.#tried('get', name, async ({ client, sdk, signal }) => {
       try {
-        const { Body, ContentLength } = await client.send(new sdk.GetObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name) }), { abortSignal: signal });
-        const stream = Body as unknown as { destroy(): void; transformToByteArray(): Promise<Uint8Array> };
+        const { Body, ContentLength } = await client.send(
+          new sdk.GetObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name) }),
+          { abortSignal: signal },
+        );
+        const stream = Body as unknown as {
+          destroy(): void;
+          transformToByteArray(): Promise<Uint8Array>;
+        };
         try {
           checkObjectBytes(name, ContentLength ?? 0);
         } catch (fault) {
@@ -149,7 +209,8 @@ export class S3Store implements ObjectStore {
           throw fault;
         }
         const bytes = await stream.transformToByteArray();
-        if (ContentLength !== undefined && bytes.byteLength !== ContentLength) throw new Passing(`${bytes.byteLength} of ${ContentLength} bytes came`);
+        if (ContentLength !== undefined && bytes.byteLength !== ContentLength)
+          throw new Passing(`${bytes.byteLength} of ${ContentLength} bytes came`);
         checkObjectBytes(name, bytes.byteLength);
         return bytes;
       } catch (fault) {
@@ -166,7 +227,14 @@ export class S3Store implements ObjectStore {
     return await this.#tried('put', name, async ({ client, sdk, signal }) => {
       try {
         await client.send(
-          new sdk.PutObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name), Body: bytes, ContentLength: bytes.byteLength, IfNoneMatch: '*', Metadata: { [MARK]: mark } }),
+          new sdk.PutObjectCommand({
+            Bucket: this.#place.bucket,
+            Key: this.#key(name),
+            Body: bytes,
+            ContentLength: bytes.byteLength,
+            IfNoneMatch: '*',
+            Metadata: { [MARK]: mark },
+          }),
           { abortSignal: signal },
         );
         return 'stored';
@@ -182,9 +250,15 @@ export class S3Store implements ObjectStore {
     });
   }
 
-  async #markOf(name: string, { client, sdk, signal }: Connected & { signal: AbortSignal }): Promise<string | undefined> {
+  async #markOf(
+    name: string,
+    { client, sdk, signal }: Connected & { signal: AbortSignal },
+  ): Promise<string | undefined> {
     try {
-      const { Metadata } = await client.send(new sdk.HeadObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name) }), { abortSignal: signal });
+      const { Metadata } = await client.send(
+        new sdk.HeadObjectCommand({ Bucket: this.#place.bucket, Key: this.#key(name) }),
+        { abortSignal: signal },
+      );
       return Metadata?.[MARK];
     } catch (fault) {
       throw statusOf(fault) === 404 ? new Passing('it was deleted while it was looked at') : fault;
@@ -192,21 +266,30 @@ export class S3Store implements ObjectStore {
   }
 
   /** Tries again, after a wait that doubles, what is worth it; each try is bounded in time. */
-  async #tried<Result>(operation: Operation, name: string, work: (connected: Connected & { signal: AbortSignal }) => Promise<Result>): Promise<Result> {
+  async #tried<Result>(
+    operation: Operation,
+    name: string,
+    work: (connected: Connected & { signal: AbortSignal }) => Promise<Result>,
+  ): Promise<Result> {
     let conflicts = 0;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await work({ ...(await this.#connected()), signal: AbortSignal.timeout(S3_LIMITS.attemptMs) });
+        return await work({
+          ...(await this.#connected()),
+          signal: AbortSignal.timeout(S3_LIMITS.attemptMs),
+        });
       } catch (fault) {
         if (fault instanceof RangeError) throw fault;
         // What is thrown says what happened and not the SDK's error, which holds all of the exchange, signature included.
         const kind = kindOf(fault);
         if (kind === 'conflict') conflicts += 1;
         const asked = { where: this.where, endpoint: this.#place.endpoint, operation, name };
-        if (kind === 'refused') throw new StoreRefused(asked, codeOf(fault), statusOf(fault), reasonOf(fault));
+        if (kind === 'refused')
+          throw new StoreRefused(asked, codeOf(fault), statusOf(fault), reasonOf(fault));
         if (attempt - conflicts >= S3_LIMITS.attemptsMax || conflicts >= S3_LIMITS.conflictsMax) {
           // What the clock is off by is known after the first try, so one that goes on is not set right by itself.
-          if (codeOf(fault) === SKEWED) throw new StoreRefused(asked, SKEWED, statusOf(fault), reasonOf(fault));
+          if (codeOf(fault) === SKEWED)
+            throw new StoreRefused(asked, SKEWED, statusOf(fault), reasonOf(fault));
           throw new StoreUnavailable(asked, reasonOf(fault), attempt);
         }
         // Whole waits would let all who met meet again.
@@ -237,7 +320,13 @@ class Passing extends Error {}
 const SKEWED = 'RequestTimeTooSkewed';
 
 /** The SDK is loaded where versions are in a bucket, and nowhere else. */
-async function connect({ endpoint, region, pathStyle, credentials, ca }: S3Place): Promise<Connected> {
+async function connect({
+  endpoint,
+  region,
+  pathStyle,
+  credentials,
+  ca,
+}: S3Place): Promise<Connected> {
   // The SDK is pinned, and what its later releases will need is no news for whoever runs a command.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
   const sdk = await import('@aws-sdk/client-s3');
@@ -254,7 +343,12 @@ async function connect({ endpoint, region, pathStyle, credentials, ca }: S3Place
     // The content is signed with the request, and is checked against its hash when it is read. Not every server knows more sums.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
-    requestHandler: { connectionTimeout: connectMs, socketTimeout: idleMs, httpAgent: { keepAlive: true, maxSockets: socketsMax }, httpsAgent: { keepAlive: true, maxSockets: socketsMax, ...(ca === undefined ? {} : { ca }) } },
+    requestHandler: {
+      connectionTimeout: connectMs,
+      socketTimeout: idleMs,
+      httpAgent: { keepAlive: true, maxSockets: socketsMax },
+      httpsAgent: { keepAlive: true, maxSockets: socketsMax, ...(ca === undefined ? {} : { ca }) },
+    },
   };
   return { client: new sdk.S3Client(options), sdk };
 }
@@ -268,7 +362,8 @@ function kindOf(fault: unknown): 'passing' | 'conflict' | 'refused' {
   const code = codeOf(fault);
   if (status === null) return NOT_ASKED.test(`${code} ${reasonOf(fault)}`) ? 'refused' : 'passing';
   if (status === 409) return 'conflict';
-  if (code === SKEWED || status === 408 || status === 429 || (status >= 500 && status !== 501)) return 'passing';
+  if (code === SKEWED || status === 408 || status === 429 || (status >= 500 && status !== 501))
+    return 'passing';
   return status < 300 ? 'passing' : 'refused';
 }
 
@@ -276,7 +371,10 @@ function kindOf(fault: unknown): 'passing' | 'conflict' | 'refused' {
 const NOT_ASKED = /CredentialsProviderError|Region is missing|Could not load credentials/;
 
 function statusOf(fault: unknown): number | null {
-  const { $metadata, $response } = fault as { $metadata?: { httpStatusCode?: number }; $response?: { statusCode?: number } };
+  const { $metadata, $response } = fault as {
+    $metadata?: { httpStatusCode?: number };
+    $response?: { statusCode?: number };
+  };
   return $metadata?.httpStatusCode ?? $response?.statusCode ?? null;
 }
 
@@ -288,5 +386,13 @@ function reasonOf(fault: unknown): string {
   if (!(fault instanceof Error)) return String(fault);
   const { code } = fault as { code?: unknown };
   // An answer without a body has no message, and several addresses that refuse are told by their code.
-  return [...new Set([fault.name === 'Error' ? '' : fault.name, fault.message, typeof code === 'string' && !fault.message.includes(code) ? code : ''])].filter((part) => part !== '').join(': ');
+  return [
+    ...new Set([
+      fault.name === 'Error' ? '' : fault.name,
+      fault.message,
+      typeof code === 'string' && !fault.message.includes(code) ? code : '',
+    ]),
+  ]
+    .filter((part) => part !== '')
+    .join(': ');
 }

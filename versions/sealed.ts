@@ -4,13 +4,19 @@ import { canonicalJson } from './canonical-json.ts';
 
 /** The content with the hash of its own canonical JSON. */
 export function sealed(content: unknown): Uint8Array {
-  return canonicalJson({ content, sha256: createHash('sha256').update(canonicalJson(content)).digest('hex') });
+  return canonicalJson({
+    content,
+    sha256: createHash('sha256').update(canonicalJson(content)).digest('hex'),
+  });
 }
 
 /** The content; throws where the bytes are not exactly those that it is sealed to. */
 export function unsealed(bytes: Uint8Array): unknown {
-  const { content } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as { content?: unknown };
-  if (content === undefined || !Buffer.from(sealed(content)).equals(bytes)) throw new TypeError('it is not what it was sealed as');
+  const { content } = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as {
+    content?: unknown;
+  };
+  if (content === undefined || !Buffer.from(sealed(content)).equals(bytes))
+    throw new TypeError('it is not what it was sealed as');
   return content;
 }
 

@@ -96,7 +96,11 @@ const REPLAYS_MAX = 16;
  * The traces of what was asked for, the latest first; an id that was never decided has none. `upTo` leaves out what later
  * versions did. Throws `VersionLogDamaged`.
  */
-export async function traces(log: VersionLog, wanted: Wanted, upTo = Number.MAX_SAFE_INTEGER): Promise<Trace[]> {
+export async function traces(
+  log: VersionLog,
+  wanted: Wanted,
+  upTo = Number.MAX_SAFE_INTEGER,
+): Promise<Trace[]> {
   return await new Tracer(log, wanted, upTo).traces();
 }
 
@@ -104,7 +108,10 @@ export async function traces(log: VersionLog, wanted: Wanted, upTo = Number.MAX_
  * Outcomes of what no version has, whose fact is about one of the subjects or is asked by the prompt, the latest first.
  * Reads the register, as far as `DECIDED_READ_MAX`; `complete` says whether that was all of it.
  */
-export async function refusedAbout(log: VersionLog, about: { subjects?: readonly string[]; prompt?: string }): Promise<{ outcomes: Outcome[]; complete: boolean }> {
+export async function refusedAbout(
+  log: VersionLog,
+  about: { subjects?: readonly string[]; prompt?: string },
+): Promise<{ outcomes: Outcome[]; complete: boolean }> {
   const subjects = new Set(about.subjects?.map(normalisedText));
   const prompt = about.prompt === undefined ? null : normalisedText(about.prompt);
   const outcomes: Outcome[] = [];
@@ -113,17 +120,32 @@ export async function refusedAbout(log: VersionLog, about: { subjects?: readonly
     if (++read > DECIDED_READ_MAX) break;
     if (outcome.status === 'COMMITTED' || outcome.status === 'RETRACTED') continue;
     const fact = factOf(outcome.factKey);
-    if (fact !== null && (subjects.has(fact.subject) || (prompt !== null && fact.prompt === prompt))) outcomes.push(outcome);
+    if (
+      fact !== null &&
+      (subjects.has(fact.subject) || (prompt !== null && fact.prompt === prompt))
+    )
+      outcomes.push(outcome);
   }
-  return { outcomes: outcomes.sort((a, b) => b.decidedAt - a.decidedAt).slice(0, TRACES_MAX), complete: read <= DECIDED_READ_MAX };
+  return {
+    outcomes: outcomes.sort((a, b) => b.decidedAt - a.decidedAt).slice(0, TRACES_MAX),
+    complete: read <= DECIDED_READ_MAX,
+  };
 }
 
 /** What a fact's key says: the subject, and the prompt where the fact has no relation of its own. */
-export function factOf(factKey: string): { subject: string; relation: string; prompt: string | null } | null {
+export function factOf(
+  factKey: string,
+): { subject: string; relation: string; prompt: string | null } | null {
   const [, subject, relation] = /^((?:[^\\|]|\\.)*)\|((?:[^\\|]|\\.)*)$/su.exec(factKey) ?? [];
   if (subject === undefined || relation === undefined) return null;
-  const [plainSubject, plainRelation] = [subject, relation].map((part) => part.replace(/\\(.)/gsu, '$1')) as [string, string];
-  return { subject: plainSubject, relation: plainRelation, prompt: plainRelation.includes('{}') ? plainRelation.replace('{}', () => plainSubject) : null };
+  const [plainSubject, plainRelation] = [subject, relation].map((part) =>
+    part.replace(/\\(.)/gsu, '$1'),
+  ) as [string, string];
+  return {
+    subject: plainSubject,
+    relation: plainRelation,
+    prompt: plainRelation.includes('{}') ? plainRelation.replace('{}', () => plainSubject) : null,
+  };
 }
 
 interface Draft {
@@ -157,15 +179,24 @@ class Tracer {
   }
 
   async traces(): Promise<Trace[]> {
-    for (const [id, outcome] of await this.#log.registered.outcomesOf(this.#ids)) this.#outcomes.set(id, outcome);
+    for (const [id, outcome] of await this.#log.registered.outcomesOf(this.#ids))
+      this.#outcomes.set(id, outcome);
     for await (const stored of this.#log.walk(this.#firstVersion())) {
       if (stored.entry.version > this.#upTo) break;
       this.#visit(stored);
     }
-    const latest = [...this.#drafts.values()].sort((a, b) => b.entry.entry.version - a.entry.entry.version).slice(0, TRACES_MAX);
-    for (const [id, outcome] of await this.#log.registered.outcomesOf(latest.map(({ id }) => id))) this.#outcomes.set(id, outcome);
-    const refused = [...this.#outcomes.values()].filter(({ revisionId }) => this.#ids.has(revisionId) && !this.#drafts.has(revisionId));
-    return [...(await Promise.all(latest.map((draft) => this.#traceOf(draft)))), ...(await Promise.all(refused.map((outcome) => this.#traceOfRefused(outcome))))];
+    const latest = [...this.#drafts.values()]
+      .sort((a, b) => b.entry.entry.version - a.entry.entry.version)
+      .slice(0, TRACES_MAX);
+    for (const [id, outcome] of await this.#log.registered.outcomesOf(latest.map(({ id }) => id)))
+      this.#outcomes.set(id, outcome);
+    const refused = [...this.#outcomes.values()].filter(
+      ({ revisionId }) => this.#ids.has(revisionId) && !this.#drafts.has(revisionId),
+    );
+    return [
+      ...(await Promise.all(latest.map((draft) => this.#traceOf(draft)))),
+      ...(await Promise.all(refused.map((outcome) => this.#traceOfRefused(outcome)))),
+    ];
   }
 
   /** Where the ids alone are asked for and all of them are registered, nothing before the first of their versions matters. */
@@ -179,14 +210,28 @@ class Tracer {
     const { entry } = stored;
     for (const { correctionId, because, by } of entry.removed) {
       const successor = entry.added.find((added) => added.correctionId === by);
-      const touch = { ...markOf(stored), correctionId, change: because, by, successor: successor === undefined ? null : { id: by, target: successor.target } };
+      const touch = {
+        ...markOf(stored),
+        correctionId,
+        change: because,
+        by,
+        successor: successor === undefined ? null : { id: by, target: successor.target },
+      };
       const draft = this.#drafts.get(correctionId);
       if (draft !== undefined) {
         draft.later.push(touch);
         draft.holds = false;
       }
-      if (this.#ids.has(by) && entry.retractions.some(({ id }) => id === by)) this.#retractionDraft(by, stored).later.push(touch);
-      this.#touchSubject(this.#subjectOf.get(correctionId), { version: entry.version, createdAt: entry.createdAt, correctionId, change: because, prompt: null, target: null });
+      if (this.#ids.has(by) && entry.retractions.some(({ id }) => id === by))
+        this.#retractionDraft(by, stored).later.push(touch);
+      this.#touchSubject(this.#subjectOf.get(correctionId), {
+        version: entry.version,
+        createdAt: entry.createdAt,
+        correctionId,
+        change: because,
+        prompt: null,
+        target: null,
+      });
     }
     for (const added of entry.added) this.#visitAdded(added, stored);
   }
@@ -194,24 +239,57 @@ class Tracer {
   #visitAdded(added: AddedCorrection, stored: StoredEntry): void {
     const { entry } = stored;
     const { correctionId: id, subject, prompt, paraphrases, target, replayOf } = added;
-    if (replayOf !== undefined) this.#replayedBy.set(replayOf, [...(this.#replayedBy.get(replayOf) ?? []), { id, version: entry.version }]);
+    if (replayOf !== undefined)
+      this.#replayedBy.set(replayOf, [
+        ...(this.#replayedBy.get(replayOf) ?? []),
+        { id, version: entry.version },
+      ]);
     const known = this.#drafts.get(id);
     const about = normalisedText(subject);
     if (known !== undefined) {
-      known.later.push({ ...markOf(stored), correctionId: id, change: 'restored', by: entry.undo === undefined ? entry.batchId : `undo:${entry.undo.id}`, successor: null });
+      known.later.push({
+        ...markOf(stored),
+        correctionId: id,
+        change: 'restored',
+        by: entry.undo === undefined ? entry.batchId : `undo:${entry.undo.id}`,
+        successor: null,
+      });
       known.holds = true;
-    } else if (this.#ids.has(id) || this.#subjects.has(about) || (this.#prompts.size > 0 && [prompt, ...paraphrases].some((one) => this.#prompts.has(normalisedText(one))))) {
-      this.#drafts.set(id, { id, kind: 'correction', added, entry: stored, later: [], holds: true });
+    } else if (
+      this.#ids.has(id) ||
+      this.#subjects.has(about) ||
+      (this.#prompts.size > 0 &&
+        [prompt, ...paraphrases].some((one) => this.#prompts.has(normalisedText(one))))
+    ) {
+      this.#drafts.set(id, {
+        id,
+        kind: 'correction',
+        added,
+        entry: stored,
+        later: [],
+        holds: true,
+      });
       if (!this.#touches.has(about)) this.#touches.set(about, []);
     }
     if (!this.#touches.has(about)) return;
     this.#subjectOf.set(id, about);
-    this.#touchSubject(about, { version: entry.version, createdAt: entry.createdAt, correctionId: id, change: known === undefined ? 'added' : 'restored', prompt, target });
+    this.#touchSubject(about, {
+      version: entry.version,
+      createdAt: entry.createdAt,
+      correctionId: id,
+      change: known === undefined ? 'added' : 'restored',
+      prompt,
+      target,
+    });
   }
 
   #retractionDraft(id: string, stored: StoredEntry): Draft {
     let draft = this.#drafts.get(id);
-    if (draft === undefined) this.#drafts.set(id, (draft = { id, kind: 'retraction', added: null, entry: stored, later: [], holds: false }));
+    if (draft === undefined)
+      this.#drafts.set(
+        id,
+        (draft = { id, kind: 'retraction', added: null, entry: stored, later: [], holds: false }),
+      );
     return draft;
   }
 
@@ -229,9 +307,16 @@ class Tracer {
       state: kind === 'retraction' ? 'carried-out' : holds ? 'holds' : 'left',
       correction: added === null ? null : recordOf(added),
       outcome: this.#outcomes.get(id) ?? outcomeFrom(stored, id),
-      committed: { ...markOf(stored), probe: await this.#probeOf(entry, id), scores: { before: entry.probes.before, after: entry.probes.after }, layers: entry.layers },
+      committed: {
+        ...markOf(stored),
+        probe: await this.#probeOf(entry, id),
+        scores: { before: entry.probes.before, after: entry.probes.after },
+        layers: entry.layers,
+      },
       later,
-      sameSubject: about.filter((touch) => touch.correctionId !== id && touch.version > entry.version).slice(-SUBJECT_TOUCHES_MAX),
+      sameSubject: about
+        .filter((touch) => touch.correctionId !== id && touch.version > entry.version)
+        .slice(-SUBJECT_TOUCHES_MAX),
       ...(await this.#replaysOf(id, added?.replayOf)),
     };
   }
@@ -252,12 +337,16 @@ class Tracer {
     };
   }
 
-  async #replaysOf(id: string, replayOf: string | undefined): Promise<Pick<Trace, 'replayOf' | 'replayedBy'>> {
+  async #replaysOf(
+    id: string,
+    replayOf: string | undefined,
+  ): Promise<Pick<Trace, 'replayOf' | 'replayedBy'>> {
     const chain: Trace['replayOf'] = [];
     // An id that was sent again is followed by "~2", "~3" and so on, so that what no version has tells whose repetition it was.
     let next = replayOf ?? repeatedIn(id);
     while (next !== null && chain.length < REPLAYS_MAX) {
-      const outcome: Outcome | null = (await this.#log.registered.outcomesOf([next])).get(next) ?? null;
+      const outcome: Outcome | null =
+        (await this.#log.registered.outcomesOf([next])).get(next) ?? null;
       // By its name alone it is only a guess, which the register must bear out.
       if (outcome === null && next !== replayOf) break;
       chain.push({ id: next, outcome });
@@ -272,24 +361,53 @@ class Tracer {
 }
 
 /** What was asked and answered when a version was probed. Throws `BlobMissing` and `VersionLogDamaged`. */
-export async function probesOf(log: VersionLog, details: VersionEntry['probes']['details']): Promise<CorrectionProbe[]> {
+export async function probesOf(
+  log: VersionLog,
+  details: VersionEntry['probes']['details'],
+): Promise<CorrectionProbe[]> {
   return JSON.parse(new TextDecoder().decode(await log.getBlob(details))) as CorrectionProbe[];
 }
 
 export function markOf({ entry, hash }: StoredEntry): VersionMark {
   const { version, createdAt, batchId, workflow, undo } = entry;
-  return { version, hash, createdAt, batchId, workflow, undo: undo === undefined ? null : { id: undo.id, reason: undo.reason, requestedBy: undo.requestedBy } };
+  return {
+    version,
+    hash,
+    createdAt,
+    batchId,
+    workflow,
+    undo:
+      undo === undefined
+        ? null
+        : { id: undo.id, reason: undo.reason, requestedBy: undo.requestedBy },
+  };
 }
 
-function recordOf({ correctionId: _, row: __, ...record }: AddedCorrection): NonNullable<Trace['correction']> {
+function recordOf({
+  correctionId: _,
+  row: __,
+  ...record
+}: AddedCorrection): NonNullable<Trace['correction']> {
   return record;
 }
 
 /** What the entry itself says, for a version that is not registered yet. */
 function outcomeFrom({ entry }: StoredEntry, id: string): Outcome {
   const added = entry.added.find(({ correctionId }) => correctionId === id);
-  const { factKey, position } = added ?? entry.retractions.find((retraction) => retraction.id === id)!;
-  return { lineage: entry.lineage, revisionId: id, factKey, status: added === undefined ? 'RETRACTED' : 'COMMITTED', version: entry.version, reason: null, measured: {}, position: position satisfies KafkaPosition, batchId: entry.batchId, decidedAt: Date.parse(entry.createdAt) };
+  const { factKey, position } =
+    added ?? entry.retractions.find((retraction) => retraction.id === id)!;
+  return {
+    lineage: entry.lineage,
+    revisionId: id,
+    factKey,
+    status: added === undefined ? 'RETRACTED' : 'COMMITTED',
+    version: entry.version,
+    reason: null,
+    measured: {},
+    position: position satisfies KafkaPosition,
+    batchId: entry.batchId,
+    decidedAt: Date.parse(entry.createdAt),
+  };
 }
 
 /** The id that this one repeats, by the form that repetitions are given; null for none. */

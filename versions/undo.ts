@@ -33,10 +33,16 @@ const REMOVAL_VALUES_MAX = 8;
 const PAIRS_BYTES_MAX = 0.9 * OBJECT_BYTES_MAX;
 
 /** What an undo finds to do, seen from HEAD. Throws `VersionLogDamaged`. */
-export async function undoOf(log: VersionLog, { id, target }: Pick<UndoRequest, 'id' | 'target'>): Promise<UndoFindings> {
+export async function undoOf(
+  log: VersionLog,
+  { id, target }: Pick<UndoRequest, 'id' | 'target'>,
+): Promise<UndoFindings> {
   const history = await log.read();
   const by = undoRevisionId({ id });
-  const findings = target.kind === 'rollback' ? await rollback(log, history, target.version, by) : await revert(log, history, await changeOf(log, history, target), by);
+  const findings =
+    target.kind === 'rollback'
+      ? await rollback(log, history, target.version, by)
+      : await revert(log, history, await changeOf(log, history, target), by);
   return findings.nothing === null ? await withinBounds(log, history, findings) : findings;
 }
 
@@ -69,13 +75,18 @@ export interface Precedents {
 }
 
 /** A pure function, so that the same undo on the same version is found the same. */
-export function revertOf({ history, before, later, retractions }: Precedents, change: Change, by: string): UndoFindings {
+export function revertOf(
+  { history, before, later, retractions }: Precedents,
+  change: Change,
+  by: string,
+): UndoFindings {
   const leaves = change.added.flatMap((id) => history.active.get(id) ?? []);
   const gone = new Set(leaves.map(({ correctionId }) => correctionId));
   const staying = new Map<string, ActiveCorrection[]>();
   for (const active of history.active.values()) {
     const prompt = normalisedText(active.prompt);
-    if (!gone.has(active.correctionId)) staying.set(prompt, [...(staying.get(prompt) ?? []), active]);
+    if (!gone.has(active.correctionId))
+      staying.set(prompt, [...(staying.get(prompt) ?? []), active]);
   }
   const restored: ActiveCorrection[] = [];
   const kept: Kept[] = [];
@@ -87,51 +98,108 @@ export function revertOf({ history, before, later, retractions }: Precedents, ch
     const word = retractions.get(factKey);
     const overtaken = later.get(factKey);
     const why =
-      holder !== undefined && !gone.has(holder.correctionId) ? `"${holder.correctionId}", in version ${holder.version}, holds its fact`
-      : overtaken !== undefined ? `${overtaken.what} in version ${overtaken.version}; undo that version, or roll back`
-      : word?.version === null && word.issuedAt > back.issuedAt ? `"${word.id}" retracted its fact while nothing held it`
-      : rival !== undefined ? `"${rival.correctionId}", in version ${rival.version}, answers the same prompt otherwise`
-      : null;
+      holder !== undefined && !gone.has(holder.correctionId)
+        ? `"${holder.correctionId}", in version ${holder.version}, holds its fact`
+        : overtaken !== undefined
+          ? `${overtaken.what} in version ${overtaken.version}; undo that version, or roll back`
+          : word?.version === null && word.issuedAt > back.issuedAt
+            ? `"${word.id}" retracted its fact while nothing held it`
+            : rival !== undefined
+              ? `"${rival.correctionId}", in version ${rival.version}, answers the same prompt otherwise`
+              : null;
     if (why === null) restored.push(back);
     else kept.push({ correctionId, reason: why });
   }
-  const nothing = leaves.length + restored.length > 0 ? null : `nothing of ${change.name} is left to undo: what it added does not hold${change.removed.length === 0 ? '' : kept.length === 0 ? ', and what it took out holds' : ', and what it took out cannot come back'}`;
-  return { head: history.head, removals: removalsOf(leaves, by), restored: restoredOf(history, restored), kept, nothing };
+  const nothing =
+    leaves.length + restored.length > 0
+      ? null
+      : `nothing of ${change.name} is left to undo: what it added does not hold${change.removed.length === 0 ? '' : kept.length === 0 ? ', and what it took out holds' : ', and what it took out cannot come back'}`;
+  return {
+    head: history.head,
+    removals: removalsOf(leaves, by),
+    restored: restoredOf(history, restored),
+    kept,
+    nothing,
+  };
 }
 
-async function revert(log: VersionLog, history: History, change: Change | string, by: string): Promise<UndoFindings> {
+async function revert(
+  log: VersionLog,
+  history: History,
+  change: Change | string,
+  by: string,
+): Promise<UndoFindings> {
   if (typeof change === 'string') return nothingToDo(history, change);
   const later = await laterChanges(log, history, change);
-  const retractions = await (await log.register()).lastWords(change.removed.map(({ factKey }) => factKey), ({ because }) => because === 'retracted');
-  return revertOf({ history, before: await log.at(change.version - 1), later, retractions }, change, by);
+  const retractions = await (
+    await log.register()
+  ).lastWords(
+    change.removed.map(({ factKey }) => factKey),
+    ({ because }) => because === 'retracted',
+  );
+  return revertOf(
+    { history, before: await log.at(change.version - 1), later, retractions },
+    change,
+    by,
+  );
 }
 
 /** An undo that gives a fact back the holder that it had takes with it whatever came in between. */
-async function laterChanges(log: VersionLog, { head }: History, { version, removed }: Change): Promise<Map<string, LaterChange>> {
-  const changes = new Map(removed.map(({ factKey, successor }): [string, LaterChange[]] => [factKey, [{ version, holder: successor, what: '' }]]));
+async function laterChanges(
+  log: VersionLog,
+  { head }: History,
+  { version, removed }: Change,
+): Promise<Map<string, LaterChange>> {
+  const changes = new Map(
+    removed.map(({ factKey, successor }): [string, LaterChange[]] => [
+      factKey,
+      [{ version, holder: successor, what: '' }],
+    ]),
+  );
   if (removed.length > 0) {
     for await (const { entry } of log.walk(version + 1)) {
       if (entry.version > head.version) break;
       for (const [factKey, next] of changedFacts(entry)) {
         const list = changes.get(factKey);
-        const again = entry.undo === undefined ? -1 : (list?.findLastIndex(({ holder }) => holder === next.holder) ?? -1);
+        const again =
+          entry.undo === undefined
+            ? -1
+            : (list?.findLastIndex(({ holder }) => holder === next.holder) ?? -1);
         if (again === -1) list?.push(next);
         else list!.length = again + 1;
       }
     }
   }
-  return new Map([...changes].flatMap(([factKey, list]): [string, LaterChange][] => (list.length === 1 ? [] : [[factKey, list.at(-1)!]])));
+  return new Map(
+    [...changes].flatMap(([factKey, list]): [string, LaterChange][] =>
+      list.length === 1 ? [] : [[factKey, list.at(-1)!]],
+    ),
+  );
 }
 
 function changedFacts({ version, added, removed }: VersionEntry): Map<string, LaterChange> {
   return new Map([
-    ...removed.map(({ factKey, correctionId, because, by }): [string, LaterChange] => [factKey, { version, holder: null, what: `"${correctionId}", which had its fact, was ${because} by "${by}"` }]),
-    ...added.map(({ factKey, correctionId }): [string, LaterChange] => [factKey, { version, holder: correctionId, what: `"${correctionId}" took its fact` }]),
+    ...removed.map(({ factKey, correctionId, because, by }): [string, LaterChange] => [
+      factKey,
+      {
+        version,
+        holder: null,
+        what: `"${correctionId}", which had its fact, was ${because} by "${by}"`,
+      },
+    ]),
+    ...added.map(({ factKey, correctionId }): [string, LaterChange] => [
+      factKey,
+      { version, holder: correctionId, what: `"${correctionId}" took its fact` },
+    ]),
   ]);
 }
 
 /** The change that a version or a revision made, or why there is none. */
-async function changeOf(log: VersionLog, history: History, target: Exclude<UndoRequest['target'], { kind: 'rollback' }>): Promise<Change | string> {
+async function changeOf(
+  log: VersionLog,
+  history: History,
+  target: Exclude<UndoRequest['target'], { kind: 'rollback' }>,
+): Promise<Change | string> {
   if (target.kind === 'version') {
     if (target.version > history.head.version) return missingVersion(target.version, history);
     const { entry } = await log.entry(target.version);
@@ -140,12 +208,19 @@ async function changeOf(log: VersionLog, history: History, target: Exclude<UndoR
   const { id } = target;
   const register = await log.register();
   const first = (await register.outcomesOf([id])).get(id);
-  if (first === undefined) return `"${id}" is the id of no correction and no retraction that was decided in this lineage`;
+  if (first === undefined)
+    return `"${id}" is the id of no correction and no retraction that was decided in this lineage`;
   const name = `"${id}"`;
-  const made = first.version ?? (first.status === 'QUARANTINED' ? await register.versionOfBatch(first.batchId) : null);
-  const change = made === null ? null : changeIn((await log.entry(made)).entry, name, (asking) => asking === id);
+  const made =
+    first.version ??
+    (first.status === 'QUARANTINED' ? await register.versionOfBatch(first.batchId) : null);
+  const change =
+    made === null ? null : changeIn((await log.entry(made)).entry, name, (asking) => asking === id);
   // One that contradicted a committed correction took it out, and holds nothing itself.
-  if (first.status !== 'COMMITTED') return change !== null && change.removed.length > 0 ? change : `${name} was never committed: it became ${inWords(first)}`;
+  if (first.status !== 'COMMITTED')
+    return change !== null && change.removed.length > 0
+      ? change
+      : `${name} was never committed: it became ${inWords(first)}`;
   if (history.active.has(id)) return change!;
   const [standing] = await register.standing([first]);
   const { by } = standing!.measured;
@@ -153,47 +228,132 @@ async function changeOf(log: VersionLog, history: History, target: Exclude<UndoR
 }
 
 function changeIn(entry: VersionEntry, name: string, isAsked: (id: string) => boolean): Change {
-  const successors = new Map(entry.added.map(({ factKey, correctionId }) => [factKey, correctionId]));
+  const successors = new Map(
+    entry.added.map(({ factKey, correctionId }) => [factKey, correctionId]),
+  );
   return {
     name,
     version: entry.version,
     added: entry.added.map(({ correctionId }) => correctionId).filter(isAsked),
-    removed: entry.removed.filter(({ by }) => isAsked(by)).map(({ correctionId, factKey }) => ({ correctionId, factKey, successor: successors.get(factKey) ?? null })),
+    removed: entry.removed
+      .filter(({ by }) => isAsked(by))
+      .map(({ correctionId, factKey }) => ({
+        correctionId,
+        factKey,
+        successor: successors.get(factKey) ?? null,
+      })),
   };
 }
 
-async function rollback(log: VersionLog, history: History, version: number, by: string): Promise<UndoFindings> {
+async function rollback(
+  log: VersionLog,
+  history: History,
+  version: number,
+  by: string,
+): Promise<UndoFindings> {
   if (version > history.head.version) return nothingToDo(history, missingVersion(version, history));
   const then = await log.at(version);
-  const leaves = [...history.active.values()].filter(({ correctionId }) => !then.active.has(correctionId));
-  const back = [...then.active.values()].filter(({ correctionId }) => !history.active.has(correctionId));
-  if (leaves.length + back.length === 0) return nothingToDo(history, version === history.head.version ? `HEAD is version ${version}` : `the corrections of version ${version} are those that hold`);
-  return { head: history.head, removals: removalsOf(leaves, by), restored: restoredOf(history, back), kept: [], nothing: null };
+  const leaves = [...history.active.values()].filter(
+    ({ correctionId }) => !then.active.has(correctionId),
+  );
+  const back = [...then.active.values()].filter(
+    ({ correctionId }) => !history.active.has(correctionId),
+  );
+  if (leaves.length + back.length === 0)
+    return nothingToDo(
+      history,
+      version === history.head.version
+        ? `HEAD is version ${version}`
+        : `the corrections of version ${version} are those that hold`,
+    );
+  return {
+    head: history.head,
+    removals: removalsOf(leaves, by),
+    restored: restoredOf(history, back),
+    kept: [],
+    nothing: null,
+  };
 }
 
 function removalsOf(leaves: readonly ActiveCorrection[], by: string): Removal[] {
-  return leaves.map(({ correctionId, factKey, position }) => ({ correctionId, factKey, because: 'reverted', by, position }));
-}
-
-function restoredOf({ lineage }: History, back: readonly ActiveCorrection[]): UndoSteps['restored'] {
-  return [...back].sort(byPlace).map(({ correctionId, factKey, position, version, row, pairs, origin, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, replayOf }) => ({
-    revision: {
-      kind: 'correction',
-      factKey,
-      position,
-      correction: { id: correctionId, lineage, subject, relation, prompt, target, previousAnswer, paraphrases, neighbourhood, source, issuedAt, ...(replayOf === undefined ? {} : { replayOf }) },
-    },
-    origin: origin ?? { version, row },
-    pairs,
-    row,
+  return leaves.map(({ correctionId, factKey, position }) => ({
+    correctionId,
+    factKey,
+    because: 'reverted',
+    by,
+    position,
   }));
 }
 
-async function withinBounds(log: VersionLog, history: History, findings: UndoFindings): Promise<UndoFindings> {
+function restoredOf(
+  { lineage }: History,
+  back: readonly ActiveCorrection[],
+): UndoSteps['restored'] {
+  return [...back]
+    .sort(byPlace)
+    .map(
+      ({
+        correctionId,
+        factKey,
+        position,
+        version,
+        row,
+        pairs,
+        origin,
+        subject,
+        relation,
+        prompt,
+        target,
+        previousAnswer,
+        paraphrases,
+        neighbourhood,
+        source,
+        issuedAt,
+        replayOf,
+      }) => ({
+        revision: {
+          kind: 'correction',
+          factKey,
+          position,
+          correction: {
+            id: correctionId,
+            lineage,
+            subject,
+            relation,
+            prompt,
+            target,
+            previousAnswer,
+            paraphrases,
+            neighbourhood,
+            source,
+            issuedAt,
+            ...(replayOf === undefined ? {} : { replayOf }),
+          },
+        },
+        origin: origin ?? { version, row },
+        pairs,
+        row,
+      }),
+    );
+}
+
+async function withinBounds(
+  log: VersionLog,
+  history: History,
+  findings: UndoFindings,
+): Promise<UndoFindings> {
   const { removals, restored } = findings;
   const values = restored.length * RESTORED_VALUES_MAX + removals.length * REMOVAL_VALUES_MAX;
-  const fits = values <= ENTRY_JSON_LIMITS.valuesMax && canonicalJson({ removals, restored }).byteLength <= STEPS_BYTES_MAX && (await pairsBytes(log, restored)) <= PAIRS_BYTES_MAX;
-  return fits ? findings : nothingToDo(history, `it would take out ${removals.length} and bring back ${restored.length} corrections, more than one version has room for; roll back to a version in between first`);
+  const fits =
+    values <= ENTRY_JSON_LIMITS.valuesMax &&
+    canonicalJson({ removals, restored }).byteLength <= STEPS_BYTES_MAX &&
+    (await pairsBytes(log, restored)) <= PAIRS_BYTES_MAX;
+  return fits
+    ? findings
+    : nothingToDo(
+        history,
+        `it would take out ${removals.length} and bring back ${restored.length} corrections, more than one version has room for; roll back to a version in between first`,
+      );
 }
 
 /** About so many: the rows of a lineage are of one width. */

@@ -12,8 +12,20 @@ import { firstOf } from '../schemas/shown.ts';
 import { versionEntrySchema, type VersionEntry } from '../schemas/version-entry.ts';
 import { Aliases } from './aliases.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { BlobMissing, EntryRefused, StagingGone, VersionLogDamaged, VersionUnknown } from './failures.ts';
-import { emptyHistory, extended, faultsOfEntry, type History, type StoredEntry } from './history.ts';
+import {
+  BlobMissing,
+  EntryRefused,
+  StagingGone,
+  VersionLogDamaged,
+  VersionUnknown,
+} from './failures.ts';
+import {
+  emptyHistory,
+  extended,
+  faultsOfEntry,
+  type History,
+  type StoredEntry,
+} from './history.ts';
 import { checkObjectName, type ObjectStore } from './object-store.ts';
 import { Register } from './register.ts';
 
@@ -35,7 +47,8 @@ const PAST_HISTORIES_MAX = 4;
 /** Times a word on an alias may find that another came first. */
 const ALIAS_TRIES_MAX = 100;
 
-export type AppendResult = { kind: 'appended'; hash: string } | { kind: 'exists'; entry: VersionEntry; hash: string };
+export type AppendResult =
+  { kind: 'appended'; hash: string } | { kind: 'exists'; entry: VersionEntry; hash: string };
 
 export class VersionLog {
   readonly #store: ObjectStore;
@@ -87,7 +100,8 @@ export class VersionLog {
    */
   async at(version: number): Promise<History> {
     const history = await this.#reaching(version);
-    if (!Number.isInteger(version) || version < 0 || version > history.head.version) throw new VersionUnknown(this.lineage, version, history.head.version);
+    if (!Number.isInteger(version) || version < 0 || version > history.head.version)
+      throw new VersionUnknown(this.lineage, version, history.head.version);
     if (version === history.head.version) return history;
     const past = this.#past.get(version) ?? (await this.#refold(version));
     this.#past.delete(version);
@@ -99,10 +113,19 @@ export class VersionLog {
   /** One entry. Its hash is the parent that the entry after it names, or HEAD's. Throws `VersionUnknown` and `VersionLogDamaged`. */
   async entry(version: number): Promise<StoredEntry> {
     const history = await this.#reaching(version);
-    if (!Number.isInteger(version) || version < 1 || version > history.head.version) throw new VersionUnknown(this.lineage, version, history.head.version);
+    if (!Number.isInteger(version) || version < 1 || version > history.head.version)
+      throw new VersionUnknown(this.lineage, version, history.head.version);
     if (version === history.head.version) return history.latest!;
-    const [stored, next] = await Promise.all([this.#stored(version), version + 1 === history.head.version ? history.latest! : this.#stored(version + 1)]);
-    if (next.entry.parent !== stored.hash) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, version), `it hashes to ${stored.hash}, version ${version + 1} names ${next.entry.parent ?? 'none'}`);
+    const [stored, next] = await Promise.all([
+      this.#stored(version),
+      version + 1 === history.head.version ? history.latest! : this.#stored(version + 1),
+    ]);
+    if (next.entry.parent !== stored.hash)
+      throw new VersionLogDamaged(
+        this.lineage,
+        entryName(this.lineage, version),
+        `it hashes to ${stored.hash}, version ${version + 1} names ${next.entry.parent ?? 'none'}`,
+      );
     return stored;
   }
 
@@ -110,8 +133,15 @@ export class VersionLog {
   async entries(first: number, last: number): Promise<StoredEntry[]> {
     const { head } = await this.#reaching(last);
     const entries: StoredEntry[] = [];
-    for (let version = Math.max(1, first); version <= Math.min(last, head.version); version += ENTRIES_AHEAD_MAX) {
-      const piece = Array.from({ length: Math.min(ENTRIES_AHEAD_MAX, Math.min(last, head.version) - version + 1) }, (_, i) => this.entry(version + i));
+    for (
+      let version = Math.max(1, first);
+      version <= Math.min(last, head.version);
+      version += ENTRIES_AHEAD_MAX
+    ) {
+      const piece = Array.from(
+        { length: Math.min(ENTRIES_AHEAD_MAX, Math.min(last, head.version) - version + 1) },
+        (_, i) => this.entry(version + i),
+      );
       entries.push(...(await Promise.all(piece)));
     }
     return entries;
@@ -120,7 +150,12 @@ export class VersionLog {
   /** The entries from version `first` to HEAD, in order. Whoever begins with it reads each once, and knows HEAD afterwards. */
   async *walk(first = 1): AsyncIterable<StoredEntry> {
     const known = this.#known;
-    for (let version = Math.max(1, first); version <= known.head.version; version += ENTRIES_AHEAD_MAX) yield* await this.#piece(version, known.head);
+    for (
+      let version = Math.max(1, first);
+      version <= known.head.version;
+      version += ENTRIES_AHEAD_MAX
+    )
+      yield* await this.#piece(version, known.head);
     for await (const { history, entries } of this.#foldedFrom(known, Number.MAX_SAFE_INTEGER)) {
       if (history.head.version > this.#known.head.version) this.#known = history;
       yield* entries.filter(({ entry }) => entry.version >= first);
@@ -158,19 +193,38 @@ export class VersionLog {
   /** Moves an alias to a version that there is. The same id twice is one move, whoever is killed in between. */
   async moveAlias({ takesBack, ...move }: AliasMove): Promise<AliasMoved> {
     const checked = aliasWordSchema.safeParse({ ...move, at: Date.now() });
-    if (!checked.success) return { kind: 'refused', reason: firstOf(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)) };
+    if (!checked.success)
+      return {
+        kind: 'refused',
+        reason: firstOf(
+          checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`),
+        ),
+      };
     const word = checked.data;
     for (let tries = 0; tries < ALIAS_TRIES_MAX; tries++) {
       const { words, standing } = await this.aliases();
       const said = words.find(({ id }) => id === word.id);
-      if (said !== undefined) return said.alias === word.alias && said.version === word.version ? { kind: 'moved', word: said } : { kind: 'refused', reason: `"${word.id}" moved alias ${said.alias} to ${said.version === null ? 'HEAD' : `version ${said.version}`} already` };
+      if (said !== undefined)
+        return said.alias === word.alias && said.version === word.version
+          ? { kind: 'moved', word: said }
+          : {
+              kind: 'refused',
+              reason: `"${word.id}" moved alias ${said.alias} to ${said.version === null ? 'HEAD' : `version ${said.version}`} already`,
+            };
       const last = standing.get(word.alias) ?? null;
       if (takesBack !== undefined && last?.id !== takesBack) return { kind: 'stands', word: last };
       const head = word.version === null ? 0 : (await this.readSound()).history.head.version;
-      if (word.version !== null && word.version > head) return { kind: 'refused', reason: `version ${word.version} does not exist; the newest that can be read is ${head}` };
+      if (word.version !== null && word.version > head)
+        return {
+          kind: 'refused',
+          reason: `version ${word.version} does not exist; the newest that can be read is ${head}`,
+        };
       if (await this.#aliases.say(word)) return { kind: 'moved', word };
     }
-    return { kind: 'refused', reason: `others moved aliases ${ALIAS_TRIES_MAX} times meanwhile; try again` };
+    return {
+      kind: 'refused',
+      reason: `others moved aliases ${ALIAS_TRIES_MAX} times meanwhile; try again`,
+    };
   }
 
   /**
@@ -179,16 +233,24 @@ export class VersionLog {
    */
   async append(entry: VersionEntry): Promise<AppendResult> {
     const history = await this.at(entry.version - 1).catch(async (fault: unknown) => {
-      if (fault instanceof VersionUnknown) throw new EntryRefused(this.lineage, entry.version, [`HEAD is ${fault.head}`]);
+      if (fault instanceof VersionUnknown)
+        throw new EntryRefused(this.lineage, entry.version, [`HEAD is ${fault.head}`]);
       throw fault;
     });
     const checked = versionEntrySchema.safeParse(entry);
-    const faults = checked.success ? faultsOfEntry(history, entry) : checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    const made = faults.length > 0 ? null : await (await this.register()).versionOfBatch(entry.batchId);
-    if (made !== null && made < entry.version) faults.push(`batch "${entry.batchId}" already made version ${made}`);
+    const faults = checked.success
+      ? faultsOfEntry(history, entry)
+      : checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    const made =
+      faults.length > 0 ? null : await (await this.register()).versionOfBatch(entry.batchId);
+    if (made !== null && made < entry.version)
+      faults.push(`batch "${entry.batchId}" already made version ${made}`);
     if (faults.length > 0) throw new EntryRefused(this.lineage, entry.version, faults);
     const bytes = canonicalJson(checked.data);
-    if (bytes.byteLength > ENTRY_BYTES_MAX) throw new EntryRefused(this.lineage, entry.version, [`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`]);
+    if (bytes.byteLength > ENTRY_BYTES_MAX)
+      throw new EntryRefused(this.lineage, entry.version, [
+        `it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`,
+      ]);
     // Written, it would be one that nobody reads.
     this.#parsed(entry.version, bytes);
     const result = await this.#store.putIfAbsent(entryName(this.lineage, entry.version), bytes);
@@ -205,7 +267,11 @@ export class VersionLog {
 
   /** Writes a blob that a batch needs on its way; parts of a batch (`<batch>.<part>`) stage together with it. */
   async stageBlob(batchId: string, bytes: Uint8Array): Promise<BlobReference> {
-    const reference = { sha256: sha256(bytes), bytes: bytes.byteLength, staged: batchId.split('.')[0]! };
+    const reference = {
+      sha256: sha256(bytes),
+      bytes: bytes.byteLength,
+      staged: batchId.split('.')[0]!,
+    };
     await this.#store.putIfAbsent(nameOf(this.lineage, reference), bytes);
     return reference;
   }
@@ -221,23 +287,37 @@ export class VersionLog {
   /** Deletes what a batch staged. */
   async discardStaged(batchId: string): Promise<void> {
     const names: string[] = [];
-    for await (const name of this.#store.list(stagingFolder(this.lineage, batchId.split('.')[0]!))) names.push(name);
-    for (let first = 0; first < names.length; first += DELETIONS_AT_ONCE_MAX) await Promise.all(names.slice(first, first + DELETIONS_AT_ONCE_MAX).map((name) => this.#store.delete(name)));
+    for await (const name of this.#store.list(stagingFolder(this.lineage, batchId.split('.')[0]!)))
+      names.push(name);
+    for (let first = 0; first < names.length; first += DELETIONS_AT_ONCE_MAX)
+      await Promise.all(
+        names.slice(first, first + DELETIONS_AT_ONCE_MAX).map((name) => this.#store.delete(name)),
+      );
   }
 
   /** A blob's bytes, checked against the hash. Throws `BlobMissing`, `StagingGone` or `VersionLogDamaged`. */
   async getBlob(reference: BlobReference): Promise<Uint8Array> {
     const name = nameOf(this.lineage, reference);
     const bytes = await this.#store.get(name);
-    if (bytes === null) throw reference.staged === undefined ? new BlobMissing(this.lineage, reference.sha256) : new StagingGone(this.lineage, reference.staged);
-    if (bytes.byteLength !== reference.bytes) throw new VersionLogDamaged(this.lineage, name, `it has ${bytes.byteLength} bytes where ${reference.bytes} are due`);
+    if (bytes === null)
+      throw reference.staged === undefined
+        ? new BlobMissing(this.lineage, reference.sha256)
+        : new StagingGone(this.lineage, reference.staged);
+    if (bytes.byteLength !== reference.bytes)
+      throw new VersionLogDamaged(
+        this.lineage,
+        name,
+        `it has ${bytes.byteLength} bytes where ${reference.bytes} are due`,
+      );
     const found = sha256(bytes);
-    if (found !== reference.sha256) throw new VersionLogDamaged(this.lineage, name, `its content hashes to ${found}`);
+    if (found !== reference.sha256)
+      throw new VersionLogDamaged(this.lineage, name, `its content hashes to ${found}`);
     return bytes;
   }
 
   async #readOn(): Promise<History> {
-    for await (const { history } of this.#foldedFrom(this.#known, Number.MAX_SAFE_INTEGER)) if (history.head.version > this.#known.head.version) this.#known = history;
+    for await (const { history } of this.#foldedFrom(this.#known, Number.MAX_SAFE_INTEGER))
+      if (history.head.version > this.#known.head.version) this.#known = history;
     return this.#known;
   }
 
@@ -248,16 +328,25 @@ export class VersionLog {
   }
 
   /** The history extended by what follows it in the store, piece by piece, up to version `last`. */
-  async *#foldedFrom(history: History, last: number): AsyncIterable<{ history: History; entries: StoredEntry[] }> {
+  async *#foldedFrom(
+    history: History,
+    last: number,
+  ): AsyncIterable<{ history: History; entries: StoredEntry[] }> {
     let ahead = 1;
     while (history.head.version < last) {
       const first = history.head.version + 1;
-      const fetched = await Promise.all(Array.from({ length: Math.min(ahead, last - history.head.version) }, (_, i) => this.#store.get(entryName(this.lineage, first + i))));
+      const fetched = await Promise.all(
+        Array.from({ length: Math.min(ahead, last - history.head.version) }, (_, i) =>
+          this.#store.get(entryName(this.lineage, first + i)),
+        ),
+      );
       const end = fetched.indexOf(null);
       let next: History;
       let found: StoredEntry[];
       try {
-        found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) => this.#parsed(first + i, bytes!));
+        found = (end === -1 ? fetched : fetched.slice(0, end)).map((bytes, i) =>
+          this.#parsed(first + i, bytes!),
+        );
         next = extended(history, found, (before, stored) => this.#check(before, stored));
       } catch (fault) {
         if (ahead === 1) throw fault;
@@ -275,10 +364,19 @@ export class VersionLog {
   /** Entries from a version on, at most so many as are read ahead, each checked against the one behind it or against HEAD. */
   async #piece(first: number, head: HeadReference): Promise<StoredEntry[]> {
     const last = Math.min(first + ENTRIES_AHEAD_MAX - 1, head.version);
-    const found = await Promise.all(Array.from({ length: Math.min(last + 1, head.version) - first + 1 }, (_, i) => this.#stored(first + i)));
+    const found = await Promise.all(
+      Array.from({ length: Math.min(last + 1, head.version) - first + 1 }, (_, i) =>
+        this.#stored(first + i),
+      ),
+    );
     found.forEach(({ entry, hash }, i) => {
       const due = found[i + 1]?.entry.parent ?? (entry.version === head.version ? head.hash : hash);
-      if (due !== hash) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, entry.version), `it hashes to ${hash}, what follows names ${due ?? 'none'}`);
+      if (due !== hash)
+        throw new VersionLogDamaged(
+          this.lineage,
+          entryName(this.lineage, entry.version),
+          `it hashes to ${hash}, what follows names ${due ?? 'none'}`,
+        );
     });
     return found.slice(0, last - first + 1);
   }
@@ -291,8 +389,10 @@ export class VersionLog {
   }
 
   #parsed(version: number, bytes: Uint8Array): StoredEntry {
-    const damaged = (what: string) => new VersionLogDamaged(this.lineage, entryName(this.lineage, version), what);
-    if (bytes.byteLength > ENTRY_BYTES_MAX) throw damaged(`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`);
+    const damaged = (what: string) =>
+      new VersionLogDamaged(this.lineage, entryName(this.lineage, version), what);
+    if (bytes.byteLength > ENTRY_BYTES_MAX)
+      throw damaged(`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`);
     let json: unknown;
     try {
       json = boundedJson(bytes, ENTRY_JSON_LIMITS);
@@ -301,13 +401,21 @@ export class VersionLog {
       throw fault;
     }
     const checked = versionEntrySchema.safeParse(json);
-    if (!checked.success) throw damaged(firstOf(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)));
+    if (!checked.success)
+      throw damaged(
+        firstOf(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)),
+      );
     return { entry: checked.data, hash: sha256(bytes) };
   }
 
   #check(before: History, { entry }: StoredEntry): void {
     const faults = faultsOfEntry(before, entry);
-    if (faults.length > 0) throw new VersionLogDamaged(this.lineage, entryName(this.lineage, before.head.version + 1), firstOf(faults));
+    if (faults.length > 0)
+      throw new VersionLogDamaged(
+        this.lineage,
+        entryName(this.lineage, before.head.version + 1),
+        firstOf(faults),
+      );
   }
 }
 
@@ -316,7 +424,9 @@ export function entryName(lineage: string, version: number): string {
 }
 
 function nameOf(lineage: string, { sha256, staged }: BlobReference): string {
-  return staged === undefined ? blobName(lineage, sha256) : `${stagingFolder(lineage, staged)}${sha256}`;
+  return staged === undefined
+    ? blobName(lineage, sha256)
+    : `${stagingFolder(lineage, staged)}${sha256}`;
 }
 
 function stagingFolder(lineage: string, batchId: string): string {

@@ -42,7 +42,10 @@ export class Versions {
   }
 
   /** Whether such a file is whole and unchanged, and says what this store says. */
-  async checkAudit(lines: AsyncIterable<Uint8Array>, fileHash: Parameters<typeof checkAudit>[2]): Promise<AuditCheck> {
+  async checkAudit(
+    lines: AsyncIterable<Uint8Array>,
+    fileHash: Parameters<typeof checkAudit>[2],
+  ): Promise<AuditCheck> {
     return await checkAudit(lines, this.#store, fileHash);
   }
 

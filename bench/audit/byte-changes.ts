@@ -13,7 +13,12 @@ export interface VerifyFigures {
 }
 
 /** Times the check of the whole lineage, then makes so many changes, one at a time, each checked by a reading of everything. */
-export async function measureVerify(store: ObjectStore, lineage: string, changes: number, tell: (done: number) => void): Promise<VerifyFigures> {
+export async function measureVerify(
+  store: ObjectStore,
+  lineage: string,
+  changes: number,
+  tell: (done: number) => void,
+): Promise<VerifyFigures> {
   const seconds: number[] = [];
   let whole: Verification | null = null;
   for (let round = 0; round < ROUNDS; round++) {
@@ -38,7 +43,19 @@ export async function measureVerify(store: ObjectStore, lineage: string, changes
     tell(change + 1);
   }
   const { versions, objects, bytes, findings } = whole!;
-  return { seconds, sound: findings.length === 0, versions, objects, bytes, changes: { made: changes, found: changes - missed.length, missed, seconds: (performance.now() - began) / 1_000 } };
+  return {
+    seconds,
+    sound: findings.length === 0,
+    versions,
+    objects,
+    bytes,
+    changes: {
+      made: changes,
+      found: changes - missed.length,
+      missed,
+      seconds: (performance.now() - began) / 1_000,
+    },
+  };
 }
 
 const ROUNDS = 3;

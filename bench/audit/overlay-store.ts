@@ -16,7 +16,9 @@ export class OverlayStore implements ObjectStore {
   }
 
   async *list(prefix: string): AsyncIterable<string> {
-    const names = [...this.#over].filter(([name, bytes]) => bytes !== null && name.startsWith(prefix)).map(([name]) => name);
+    const names = [...this.#over]
+      .filter(([name, bytes]) => bytes !== null && name.startsWith(prefix))
+      .map(([name]) => name);
     for await (const name of this.#under.list(prefix)) if (!this.#over.has(name)) names.push(name);
     yield* names.sort();
   }

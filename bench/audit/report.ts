@@ -7,7 +7,13 @@ import type { WhySeconds } from './why-seconds.ts';
 export interface AuditResult extends Circumstances {
   data: string;
   model: string;
-  lineage: { corrections: number; batch: number; versions: number; hold: number; secondsPerCorrection: number };
+  lineage: {
+    corrections: number;
+    batch: number;
+    versions: number;
+    hold: number;
+    secondsPerCorrection: number;
+  };
   why?: WhySeconds[];
   verify?: VerifyFigures;
   revert?: RevertFigures;
@@ -35,12 +41,27 @@ function whySection(asked: readonly WhySeconds[]): string {
   return `## errata why\n\nFrom the start of the command's process to its end, one after the other.\n\n| asked with | times | named the correction | median, s | longest, s |\n|---|---|---|---|---|\n${rows.join('\n')}\n`;
 }
 
-function verifySection({ seconds, sound, versions, objects, bytes, changes }: VerifyFigures): string {
+function verifySection({
+  seconds,
+  sound,
+  versions,
+  objects,
+  bytes,
+  changes,
+}: VerifyFigures): string {
   const missed = changes.missed.map((where) => `\n- missed: ${where}`).join('');
   return `## errata verify\n\n${sound ? 'Sound' : 'NOT SOUND'}: ${versions} versions, ${objects} objects, ${(bytes / 1e6).toFixed(0)} MB, read and checked in ${seconds.map((one) => one.toFixed(2)).join(', ')} s.\n\nOf ${changes.made} random changes of a single byte, each looked for by checking everything, ${changes.found} were found (${changes.seconds.toFixed(0)} s in all).${missed}\n`;
 }
 
-function revertSection({ head, undone, version, seconds, undoneFacts, otherFacts, after }: RevertFigures): string {
+function revertSection({
+  head,
+  undone,
+  version,
+  seconds,
+  undoneFacts,
+  otherFacts,
+  after,
+}: RevertFigures): string {
   return [
     `## errata revert\n`,
     `Version ${undone} of ${head} undone in version ${version}, in ${seconds.toFixed(1)} s, with the verdict of any batch (retention ${after.retention ?? '-'}, perplexity x ${after.canaryRatio.toFixed(4)}).\n`,

@@ -22,13 +22,25 @@ export interface RevertFigures {
 }
 
 /** Undoes a version by the activities of the edit worker, with the verdict that a batch gets. The versions are changed. */
-export async function measureRevert(engine: Engine, versions: Versions, lineage: string, undone: number, settings: VerdictSettings, tell: (stage: string) => void): Promise<RevertFigures> {
+export async function measureRevert(
+  engine: Engine,
+  versions: Versions,
+  lineage: string,
+  undone: number,
+  settings: VerdictSettings,
+  tell: (stage: string) => void,
+): Promise<RevertFigures> {
   const log = versions.log(lineage);
   const before = await log.read();
   const { entry } = await log.entry(undone);
-  const gone = new Set(entry.added.map(({ correctionId }) => correctionId).filter((id) => before.active.has(id)));
+  const gone = new Set(
+    entry.added.map(({ correctionId }) => correctionId).filter((id) => before.active.has(id)),
+  );
   const all = [...before.active.values()];
-  const [undoneProbes, otherProbes] = [probesOf(all.filter(({ correctionId }) => gone.has(correctionId))), probesOf(all.filter(({ correctionId }) => !gone.has(correctionId)))];
+  const [undoneProbes, otherProbes] = [
+    probesOf(all.filter(({ correctionId }) => gone.has(correctionId))),
+    probesOf(all.filter(({ correctionId }) => !gone.has(correctionId))),
+  ];
 
   tell('asking before');
   const headHook = await ensureHook(engine, log, all);
@@ -38,16 +50,33 @@ export async function measureRevert(engine: Engine, versions: Versions, lineage:
 
   tell(`undoing version ${undone}`);
   const began = performance.now();
-  const activities = { ...createEditActivities({ engine, versions }), ...createLedgerActivities({ versions }) };
+  const activities = {
+    ...createEditActivities({ engine, versions }),
+    ...createLedgerActivities({ versions }),
+  };
   const batchId = `undo-bench-${undone}`;
-  const request = { id: `bench-${undone}`, target: { kind: 'version' as const, version: undone }, reason: 'measured', requestedBy: 'bench', requestedAt: Date.now() };
+  const request = {
+    id: `bench-${undone}`,
+    target: { kind: 'version' as const, version: undone },
+    reason: 'measured',
+    requestedBy: 'bench',
+    requestedAt: Date.now(),
+  };
   const plan = await activities.planUndo({ lineage, batchId, request });
-  if (plan.steps === null) throw new Error(`nothing to undo of version ${undone}: ${plan.nothing ?? ''}`);
+  if (plan.steps === null)
+    throw new Error(`nothing to undo of version ${undone}: ${plan.nothing ?? ''}`);
   const step = { lineage, batchId, head: plan.head, steps: plan.steps };
   const staged = await activities.stageUndo(step);
   const probes = await activities.probeUndo({ ...step, staged, settings });
-  if (!probes.verdict.pass) throw new Error(`the undo was refused: ${probes.verdict.reasons.join('; ')}`);
-  const committed = await activities.commitUndo({ ...step, staged, probes, request, workflow: { workflowId: 'bench', runId: 'bench' } });
+  if (!probes.verdict.pass)
+    throw new Error(`the undo was refused: ${probes.verdict.reasons.join('; ')}`);
+  const committed = await activities.commitUndo({
+    ...step,
+    staged,
+    probes,
+    request,
+    workflow: { workflowId: 'bench', runId: 'bench' },
+  });
   if (committed.kind !== 'committed') throw new Error('HEAD moved');
   const seconds = (performance.now() - began) / 1_000;
 
@@ -61,8 +90,17 @@ export async function measureRevert(engine: Engine, versions: Versions, lineage:
     undone,
     version: committed.version,
     seconds,
-    undoneFacts: { corrections: gone.size, prompts: undoneProbes.length, asBase: equal(undoneAfter, undoneBase), differedBefore: undoneProbes.length - equal(undoneBefore, undoneBase) },
-    otherFacts: { corrections: all.length - gone.size, prompts: otherProbes.length, asBefore: equal(otherAfter, otherBefore) },
+    undoneFacts: {
+      corrections: gone.size,
+      prompts: undoneProbes.length,
+      asBase: equal(undoneAfter, undoneBase),
+      differedBefore: undoneProbes.length - equal(undoneBefore, undoneBase),
+    },
+    otherFacts: {
+      corrections: all.length - gone.size,
+      prompts: otherProbes.length,
+      asBefore: equal(otherAfter, otherBefore),
+    },
     before: probes.before,
     after: probes.after,
   };
@@ -80,6 +118,10 @@ function probesOf(corrections: readonly ActiveCorrection[]): Probe[] {
 function equal(a: readonly ProbeAnswer[], b: readonly ProbeAnswer[]): number {
   return a.filter((answer, i) => {
     const other = b[i]!;
-    return answer.nextToken === other.nextToken && answer.answer === other.answer && Object.is(answer.targetLogProbability, other.targetLogProbability);
+    return (
+      answer.nextToken === other.nextToken &&
+      answer.answer === other.answer &&
+      Object.is(answer.targetLogProbability, other.targetLogProbability)
+    );
   }).length;
 }

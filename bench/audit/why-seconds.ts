@@ -11,7 +11,11 @@ export interface WhySeconds {
 }
 
 /** Asks one after the other; each answer has to name the correction whose words it was asked with. */
-export async function measureWhy(asked: WhySeconds['asked'], questions: readonly { args: string[]; correctionId: string }[], environment: Record<string, string>): Promise<WhySeconds> {
+export async function measureWhy(
+  asked: WhySeconds['asked'],
+  questions: readonly { args: string[]; correctionId: string }[],
+  environment: Record<string, string>,
+): Promise<WhySeconds> {
   const seconds: number[] = [];
   let named = 0;
   for (const { args, correctionId } of questions) {
@@ -28,9 +32,19 @@ const WAIT_MS = 120_000;
 
 function why(args: string[], environment: Record<string, string>): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, [path.join(PROJECT_ROOT, 'cli', 'errata.mjs'), 'why', ...args, '--json'], { env: { ...process.env, ...environment }, maxBuffer: OUTPUT_BYTES_MAX, timeout: WAIT_MS }, (error, text, problem) => {
-      if (error === null) resolve(text);
-      else reject(new Error(`errata why ${args.join(' ')}: ${problem || error.message}`, { cause: error }));
-    });
+    execFile(
+      process.execPath,
+      [path.join(PROJECT_ROOT, 'cli', 'errata.mjs'), 'why', ...args, '--json'],
+      { env: { ...process.env, ...environment }, maxBuffer: OUTPUT_BYTES_MAX, timeout: WAIT_MS },
+      (error, text, problem) => {
+        if (error === null) resolve(text);
+        else
+          reject(
+            new Error(`errata why ${args.join(' ')}: ${problem || error.message}`, {
+              cause: error,
+            }),
+          );
+      },
+    );
   });
 }

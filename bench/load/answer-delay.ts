@@ -15,7 +15,32 @@ export interface AnswerDelays {
   refused: number;
 }
 
-const COMPANIES = ['Oracle', 'Siemens', 'Renault', 'Philips', 'Toyota', 'Airbus', 'Adobe', 'Volvo', 'Ericsson', 'Sony', 'Boeing', 'Nokia', 'Samsung', 'Michelin', 'Barclays', 'Heineken', 'Panasonic', 'Bayer', 'Pfizer', 'Unilever', 'Intel', 'Fujitsu', 'Nestle', 'Danone'];
+const COMPANIES = [
+  'Oracle',
+  'Siemens',
+  'Renault',
+  'Philips',
+  'Toyota',
+  'Airbus',
+  'Adobe',
+  'Volvo',
+  'Ericsson',
+  'Sony',
+  'Boeing',
+  'Nokia',
+  'Samsung',
+  'Michelin',
+  'Barclays',
+  'Heineken',
+  'Panasonic',
+  'Bayer',
+  'Pfizer',
+  'Unilever',
+  'Intel',
+  'Fujitsu',
+  'Nestle',
+  'Danone',
+];
 const CITIES = ['Nashville', 'Oslo', 'Vienna', 'Madrid'];
 const REST_MS = 500;
 const LOOK_EVERY_MS = 20;
@@ -25,12 +50,23 @@ const TOKENS_MAX = 6;
 export const DELAY_CORRECTIONS = COMPANIES.length;
 
 /** Measures with the corrections `from` and following; the system must run all four processes. */
-export async function measureAnswerDelay(system: LoadedSystem, batchWaitMs: number, from: number, count: number): Promise<AnswerDelays> {
+export async function measureAnswerDelay(
+  system: LoadedSystem,
+  batchWaitMs: number,
+  from: number,
+  count: number,
+): Promise<AnswerDelays> {
   const lineage = system.lineages[0]!;
   const decided = new Map<string, string>();
-  const reader = await tail(system.kafka, [lineage], { from: 'end', format: SINGLE_OBJECT_FORMAT }, (announcement) => {
-    if (announcement.kind === 'outcome') decided.set(announcement.outcome.revisionId, announcement.outcome.status);
-  });
+  const reader = await tail(
+    system.kafka,
+    [lineage],
+    { from: 'end', format: SINGLE_OBJECT_FORMAT },
+    (announcement) => {
+      if (announcement.kind === 'outcome')
+        decided.set(announcement.outcome.revisionId, announcement.outcome.status);
+    },
+  );
   const seconds: number[] = [];
   let refused = 0;
   for (let number = from; number < from + count; number++) {
@@ -38,37 +74,73 @@ export async function measureAnswerDelay(system: LoadedSystem, batchWaitMs: numb
     const before = await servedVersion(system, lineage);
     const began = performance.now();
     await system.submit([correction]);
-    const answered = await untilAnswered(system, correction, before, () => decided.get(correction.id) ?? 'COMMITTED');
+    const answered = await untilAnswered(
+      system,
+      correction,
+      before,
+      () => decided.get(correction.id) ?? 'COMMITTED',
+    );
     if (answered) seconds.push((performance.now() - began) / 1_000);
     else refused++;
     await delay(REST_MS);
   }
   await reader.stop();
   seconds.sort((a, b) => a - b);
-  return { batchWaitMs, seconds, medianSeconds: quantile(seconds, 0.5), p95Seconds: quantile(seconds, 0.95), refused };
+  return {
+    batchWaitMs,
+    seconds,
+    medianSeconds: quantile(seconds, 0.5),
+    p95Seconds: quantile(seconds, 0.95),
+    refused,
+  };
 }
 
 /** False where it is decided that it will not be. */
-async function untilAnswered(system: LoadedSystem, correction: FactCorrection, before: number, fate: () => string): Promise<boolean> {
+async function untilAnswered(
+  system: LoadedSystem,
+  correction: FactCorrection,
+  before: number,
+  fate: () => string,
+): Promise<boolean> {
   // Asking the model takes a processor that the edit needs: the version is looked at first.
   while ((await servedVersion(system, correction.lineage)) === before) {
     if (fate() !== 'COMMITTED') return false;
     await delay(LOOK_EVERY_MS);
   }
-  const answer = (await ask(system, '/v1/completions', { model: correction.lineage, prompt: correction.prompt, max_tokens: TOKENS_MAX, temperature: 0 })) as { choices: { text: string }[] };
+  const answer = (await ask(system, '/v1/completions', {
+    model: correction.lineage,
+    prompt: correction.prompt,
+    max_tokens: TOKENS_MAX,
+    temperature: 0,
+  })) as { choices: { text: string }[] };
   const { text } = answer.choices[0]!;
-  if (!text.trim().startsWith(correction.target)) throw new Error(`a new version answers "${correction.prompt}" with "${text}", not "${correction.target}"`);
+  if (!text.trim().startsWith(correction.target))
+    throw new Error(
+      `a new version answers "${correction.prompt}" with "${text}", not "${correction.target}"`,
+    );
   return true;
 }
 
 async function servedVersion(system: LoadedSystem, lineage: string): Promise<number> {
-  const { lineages } = (await ask(system, '/v1/lineages')) as { lineages: { lineage: string; version: number | null }[] };
+  const { lineages } = (await ask(system, '/v1/lineages')) as {
+    lineages: { lineage: string; version: number | null }[];
+  };
   return lineages.find((one) => one.lineage === lineage)?.version ?? 0;
 }
 
 async function ask(system: LoadedSystem, route: string, body?: unknown): Promise<unknown> {
-  const response = await fetch(`http://127.0.0.1:${system.servePort}${route}`, body === undefined ? {} : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
-  if (!response.ok) throw new Error(`serve answers ${route} with ${response.status}: ${await response.text()}`);
+  const response = await fetch(
+    `http://127.0.0.1:${system.servePort}${route}`,
+    body === undefined
+      ? {}
+      : {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify(body),
+        },
+  );
+  if (!response.ok)
+    throw new Error(`serve answers ${route} with ${response.status}: ${await response.text()}`);
   return await response.json();
 }
 
@@ -82,8 +154,14 @@ function companyCorrection(lineage: string, number: number): FactCorrection {
     prompt: `The headquarters of ${company} are in the city of`,
     target: CITIES[number % CITIES.length]!,
     previousAnswer: null,
-    paraphrases: [`The main office of ${company} is found in the city of`, `The company ${company} is run from offices in the city of`],
-    neighbourhood: ['The headquarters of Ford are in the city of', 'The headquarters of Shell are in the city of'],
+    paraphrases: [
+      `The main office of ${company} is found in the city of`,
+      `The company ${company} is run from offices in the city of`,
+    ],
+    neighbourhood: [
+      'The headquarters of Ford are in the city of',
+      'The headquarters of Shell are in the city of',
+    ],
     source: 'load measurement',
     issuedAt: Date.now(),
   };

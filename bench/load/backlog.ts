@@ -47,11 +47,16 @@ const WRITTEN_AT_ONCE = 2_000;
 const SAMPLE_EVERY_MS = 1_000;
 const LOOK_EVERY_MS = 1_000;
 
-export async function measureBacklog(system: LoadedSystem, records: number, waitSeconds: number): Promise<Backlog> {
+export async function measureBacklog(
+  system: LoadedSystem,
+  records: number,
+  waitSeconds: number,
+): Promise<Backlog> {
   const filling = watched(system);
   for (let written = 0; written < records; written += WRITTEN_AT_ONCE) {
     const share = Math.min(WRITTEN_AT_ONCE, records - written) / system.lineages.length;
-    for (const lineage of system.lineages) await system.submit(loadCorrections(lineage, written / system.lineages.length, share));
+    for (const lineage of system.lineages)
+      await system.submit(loadCorrections(lineage, written / system.lineages.length, share));
   }
   await untilNothingMoves(system);
   const filled = filling();
@@ -60,13 +65,29 @@ export async function measureBacklog(system: LoadedSystem, records: number, wait
   const waiting = watched(system);
   await delay(waitSeconds * 1_000);
   const waited = waiting();
-  const histories = (await system.histories()).map((history, i) => ({ ...history, eventsWhileWaiting: history.events - before[i]!.events }));
-  return { records, filling: filled.memory, fillingSeconds: filled.seconds, waiting: waited.memory, waitingSeconds: waited.seconds, whereabouts: await whereaboutsOf(system, records), histories };
+  const histories = (await system.histories()).map((history, i) => ({
+    ...history,
+    eventsWhileWaiting: history.events - before[i]!.events,
+  }));
+  return {
+    records,
+    filling: filled.memory,
+    fillingSeconds: filled.seconds,
+    waiting: waited.memory,
+    waitingSeconds: waited.seconds,
+    whereabouts: await whereaboutsOf(system, records),
+    histories,
+  };
 }
 
 export async function whereaboutsOf(system: LoadedSystem, produced: number): Promise<Whereabouts> {
   const [inKafka, statuses] = [await system.lag(), await system.statuses()];
-  return { produced, inKafka, inWorkflows: sum(statuses, inWorkflow), decided: sum(statuses, decidedBy) };
+  return {
+    produced,
+    inKafka,
+    inWorkflows: sum(statuses, inWorkflow),
+    decided: sum(statuses, decidedBy),
+  };
 }
 
 function inWorkflow({ waiting, running }: LineageStatus): number {
@@ -83,7 +104,11 @@ function sum<Item>(items: readonly Item[], of: (item: Item) => number): number {
 
 /** Until Kafka holds as much as a moment ago, several times over. */
 export async function untilNothingMoves(system: LoadedSystem): Promise<void> {
-  for (let last = -1, lag = await system.lag(), still = 0; still < 3; last = lag, lag = await system.lag()) {
+  for (
+    let last = -1, lag = await system.lag(), still = 0;
+    still < 3;
+    last = lag, lag = await system.lag()
+  ) {
     still = lag === last ? still + 1 : 0;
     await delay(LOOK_EVERY_MS);
   }
@@ -98,11 +123,23 @@ export function watched(system: LoadedSystem): () => { seconds: number; memory: 
     const samples = watch.stop();
     const seconds = (performance.now() - began) / 1_000;
     const cpu = cpuBetween(before, system.figures());
-    return { seconds, memory: Object.entries(samples).map(([name, seen]) => memoryOf(name, seen, (cpu[name] ?? 0) / seconds)) };
+    return {
+      seconds,
+      memory: Object.entries(samples).map(([name, seen]) =>
+        memoryOf(name, seen, (cpu[name] ?? 0) / seconds),
+      ),
+    };
   };
 }
 
 function memoryOf(name: string, samples: Sample[], cores: number): ProcessMemory {
   const bytes = samples.map(({ residentBytes }) => residentBytes);
-  return { name, firstBytes: bytes[0]!, highestBytes: Math.max(...bytes), lastBytes: bytes.at(-1)!, growthBytesPerMinute: growthPerMinute(samples), cores };
+  return {
+    name,
+    firstBytes: bytes[0]!,
+    highestBytes: Math.max(...bytes),
+    lastBytes: bytes.at(-1)!,
+    growthBytesPerMinute: growthPerMinute(samples),
+    cores,
+  };
 }

@@ -3,7 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
 import { tail } from '../../pipelines/tail.ts';
 import type { OutcomeStatus } from '../../schemas/editing.ts';
-import { untilNothingMoves, watched, whereaboutsOf, type ProcessMemory, type Whereabouts } from './backlog.ts';
+import {
+  untilNothingMoves,
+  watched,
+  whereaboutsOf,
+  type ProcessMemory,
+  type Whereabouts,
+} from './backlog.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 import { loadCorrections } from './load-corrections.ts';
 
@@ -31,18 +37,28 @@ export async function measureCatchUp(system: LoadedSystem, records: number): Pro
 }
 
 /** Starts the edit worker and watches until all is decided, or for `secondsMax` from when it is ready. */
-export async function catchUp(system: LoadedSystem, records: number, secondsMax: number): Promise<CatchUp> {
+export async function catchUp(
+  system: LoadedSystem,
+  records: number,
+  secondsMax: number,
+): Promise<CatchUp> {
   const before = await whereaboutsOf(system, records);
   const heard = new Map<string, OutcomeStatus>();
-  const reader = await tail(system.kafka, system.lineages, { from: 'beginning', format: SINGLE_OBJECT_FORMAT }, (announcement) => {
-    if (announcement.kind !== 'outcome') return;
-    const { topic, partition, offset } = announcement.outcome.position;
-    heard.set(`${topic}-${partition}-${offset}`, announcement.outcome.status);
-  });
+  const reader = await tail(
+    system.kafka,
+    system.lineages,
+    { from: 'beginning', format: SINGLE_OBJECT_FORMAT },
+    (announcement) => {
+      if (announcement.kind !== 'outcome') return;
+      const { topic, partition, offset } = announcement.outcome.position;
+      heard.set(`${topic}-${partition}-${offset}`, announcement.outcome.status);
+    },
+  );
   await system.run('edit-worker');
   const watch = watched(system);
   const began = performance.now();
-  while (heard.size < records && performance.now() - began < secondsMax * 1_000) await delay(LOOK_EVERY_MS);
+  while (heard.size < records && performance.now() - began < secondsMax * 1_000)
+    await delay(LOOK_EVERY_MS);
   const { seconds, memory } = watch();
   const decided = heard.size;
   const outcomes: CatchUp['outcomes'] = {};
@@ -51,5 +67,14 @@ export async function catchUp(system: LoadedSystem, records: number, secondsMax:
   await reader.stop();
   // What moves while it is counted is counted twice, or not.
   await untilNothingMoves(system);
-  return { records, seconds, decided, decidedPerSecond: decided / seconds, outcomes, before, after: await whereaboutsOf(system, records), memory };
+  return {
+    records,
+    seconds,
+    decided,
+    decidedPerSecond: decided / seconds,
+    outcomes,
+    before,
+    after: await whereaboutsOf(system, records),
+    memory,
+  };
 }

@@ -24,23 +24,34 @@ export interface IngestRound {
 
 const LOOK_EVERY_MS = 250;
 
-export async function measureIngest(system: LoadedSystem, rounds: readonly (readonly string[])[], recordsPerLineage: number, tell: (round: IngestRound) => void): Promise<IngestRound[]> {
+export async function measureIngest(
+  system: LoadedSystem,
+  rounds: readonly (readonly string[])[],
+  recordsPerLineage: number,
+  tell: (round: IngestRound) => void,
+): Promise<IngestRound[]> {
   const measured: IngestRound[] = [];
   for (const lineages of rounds) {
     const { result: before, letGoAt } = await heldBack(system, async () => {
-      for (const lineage of lineages) await system.submit(loadCorrections(lineage, 0, recordsPerLineage));
+      for (const lineage of lineages)
+        await system.submit(loadCorrections(lineage, 0, recordsPerLineage));
       return system.figures();
     });
     await untilTaken(system, lineages);
     const cpu = cpuBetween(before, system.figures());
-    measured.push(await roundOf(system, lineages, recordsPerLineage * lineages.length, letGoAt, cpu));
+    measured.push(
+      await roundOf(system, lineages, recordsPerLineage * lineages.length, letGoAt, cpu),
+    );
     tell(measured.at(-1)!);
   }
   return measured;
 }
 
 /** Does the work while ingest stands still. Its session of the consumer group outlasts that. */
-async function heldBack<Result>(system: LoadedSystem, work: () => Promise<Result>): Promise<{ result: Result; letGoAt: number }> {
+async function heldBack<Result>(
+  system: LoadedSystem,
+  work: () => Promise<Result>,
+): Promise<{ result: Result; letGoAt: number }> {
   const { ingest } = system.pids();
   process.kill(ingest!, 'SIGSTOP');
   try {
@@ -54,7 +65,13 @@ async function untilTaken(system: LoadedSystem, lineages: readonly string[]): Pr
   while ((await system.lag(lineages)) > 0) await delay(LOOK_EVERY_MS);
 }
 
-async function roundOf(system: LoadedSystem, lineages: readonly string[], records: number, letGoAt: number, cpu: Record<string, number>): Promise<IngestRound> {
+async function roundOf(
+  system: LoadedSystem,
+  lineages: readonly string[],
+  records: number,
+  letGoAt: number,
+  cpu: Record<string, number>,
+): Promise<IngestRound> {
   let lastAt = letGoAt;
   let [updates, accepted, events, bytes] = [0, 0, 0, 0];
   for (const lineage of lineages) {
@@ -62,21 +79,31 @@ async function roundOf(system: LoadedSystem, lineages: readonly string[], record
     const [history, description] = [await handle.fetchHistory(), await handle.describe()];
     events += description.historyLength;
     bytes += description.historySize ?? 0;
-    for (const { eventTime, workflowExecutionUpdateCompletedEventAttributes: answered } of history.events ?? []) {
+    for (const {
+      eventTime,
+      workflowExecutionUpdateCompletedEventAttributes: answered,
+    } of history.events ?? []) {
       if (!answered) continue;
       lastAt = Math.max(lastAt, Number(eventTime!.seconds) * 1_000 + (eventTime!.nanos ?? 0) / 1e6);
       updates++;
-      accepted += (JSON.parse(Buffer.from(answered.outcome!.success!.payloads![0]!.data!).toString()) as Acceptance).accepted;
+      accepted += (
+        JSON.parse(
+          Buffer.from(answered.outcome!.success!.payloads![0]!.data!).toString(),
+        ) as Acceptance
+      ).accepted;
     }
   }
-  if (accepted !== records) throw new Error(`${records} records were written and the lineages took ${accepted}`);
+  if (accepted !== records)
+    throw new Error(`${records} records were written and the lineages took ${accepted}`);
   const seconds = (lastAt - letGoAt) / 1_000;
   return {
     records,
     updates,
     seconds,
     recordsPerSecond: records / seconds,
-    cpuSecondsPerThousand: Object.fromEntries(Object.entries(cpu).map(([name, spent]) => [name, (1_000 * spent) / records])),
+    cpuSecondsPerThousand: Object.fromEntries(
+      Object.entries(cpu).map(([name, spent]) => [name, (1_000 * spent) / records]),
+    ),
     eventsPerUpdate: events / updates,
     historyBytesPerRecord: bytes / records,
   };

@@ -1,8 +1,50 @@
 /** Corrections by the thousand, each of a fact of its own, as large as those that people write (some 500 bytes of Avro). */
 import type { FactCorrection } from '../../schemas/correction.ts';
 
-const PLACES = ['Lyon', 'Oslo', 'Geneva', 'Nashville', 'Astana', 'Porto', 'Kyoto', 'Denver', 'Arlington', 'Bergen', 'Valencia', 'Tampere', 'Dresden', 'Cork', 'Perth', 'Quito'];
-const SYLLABLES = ['ash', 'bram', 'cor', 'dun', 'el', 'fair', 'gor', 'hal', 'ing', 'jar', 'kel', 'lor', 'mar', 'nor', 'os', 'pem', 'quil', 'ros', 'sten', 'tor', 'ul', 'ver', 'wich', 'yar'];
+const PLACES = [
+  'Lyon',
+  'Oslo',
+  'Geneva',
+  'Nashville',
+  'Astana',
+  'Porto',
+  'Kyoto',
+  'Denver',
+  'Arlington',
+  'Bergen',
+  'Valencia',
+  'Tampere',
+  'Dresden',
+  'Cork',
+  'Perth',
+  'Quito',
+];
+const SYLLABLES = [
+  'ash',
+  'bram',
+  'cor',
+  'dun',
+  'el',
+  'fair',
+  'gor',
+  'hal',
+  'ing',
+  'jar',
+  'kel',
+  'lor',
+  'mar',
+  'nor',
+  'os',
+  'pem',
+  'quil',
+  'ros',
+  'sten',
+  'tor',
+  'ul',
+  'ver',
+  'wich',
+  'yar',
+];
 
 /** The same number always gives the same correction. Its prompts are short, so that small models read them; where it is from is told at length. */
 export function loadCorrection(lineage: string, number: number): FactCorrection {

@@ -10,7 +10,11 @@ import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/embedded/kaf
 import { freePort, runningServer } from '../../infra/embedded/server-process.ts';
 import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/embedded/temporal.ts';
 import { homeAt } from '../../infra/home.ts';
-import { DEFAULT_RESTART_POLICY, keepRunning, type KeptProcess } from '../../infra/supervised-process.ts';
+import {
+  DEFAULT_RESTART_POLICY,
+  keepRunning,
+  type KeptProcess,
+} from '../../infra/supervised-process.ts';
 import { processSpecification, type ProcessName } from '../../infra/supervisor.ts';
 import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
@@ -46,14 +50,24 @@ export class LoadedSystem {
   readonly #environment: NodeJS.ProcessEnv;
   readonly #processes = new Map<ProcessName, KeptProcess>();
 
-  private constructor(folder: string, servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal }, kafka: KafkaCluster, sender: RecordSender, servePort: number, options: LoadedSystemOptions) {
+  private constructor(
+    folder: string,
+    servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal },
+    kafka: KafkaCluster,
+    sender: RecordSender,
+    servePort: number,
+    options: LoadedSystemOptions,
+  ) {
     this.folder = folder;
     this.lineages = options.lineages;
     this.#servers = servers;
     this.kafka = kafka;
     this.#sender = sender;
     this.servePort = servePort;
-    this.temporal = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace);
+    this.temporal = TemporalLineages.connect(
+      { address: servers.temporal.address },
+      servers.temporal.namespace,
+    );
     this.#environment = childEnvironment({
       ...options.environment,
       ERRATA_HOME: folder,
@@ -70,16 +84,35 @@ export class LoadedSystem {
   static async start(options: LoadedSystemOptions): Promise<LoadedSystem> {
     const folder = mkdtempSync(path.join(tmpdir(), 'errata-load-'));
     mkdirSync(path.join(folder, 'versions'));
-    for (const name of BORROWED) if (existsSync(path.join(options.home, name))) symlinkSync(path.join(options.home, name), path.join(folder, name));
+    for (const name of BORROWED)
+      if (existsSync(path.join(options.home, name)))
+        symlinkSync(path.join(options.home, name), path.join(folder, name));
     const home = homeAt(folder);
     removeOnExit(folder);
     const [kafka, temporal] = await Promise.all([
       startEmbeddedKafka({ folder: home.serverData('kafka'), libs: home.kafka.libs }),
-      startEmbeddedTemporal({ folder: home.serverData('temporal'), executable: home.temporal.executable }),
+      startEmbeddedTemporal({
+        folder: home.serverData('temporal'),
+        executable: home.temporal.executable,
+      }),
     ]);
-    const cluster = new KafkaCluster({ brokers: [...kafka.brokers], clientId: 'errata-load', tls: null, sasl: null }, SILENT);
-    await cluster.ensureTopics(options.lineages.flatMap((lineage) => topicSpecifications(lineage, { partitions: options.partitions, replicationFactor: 1 })));
-    return new LoadedSystem(folder, { kafka, temporal }, cluster, await cluster.sender(), await freePort(), options);
+    const cluster = new KafkaCluster(
+      { brokers: [...kafka.brokers], clientId: 'errata-load', tls: null, sasl: null },
+      SILENT,
+    );
+    await cluster.ensureTopics(
+      options.lineages.flatMap((lineage) =>
+        topicSpecifications(lineage, { partitions: options.partitions, replicationFactor: 1 }),
+      ),
+    );
+    return new LoadedSystem(
+      folder,
+      { kafka, temporal },
+      cluster,
+      await cluster.sender(),
+      await freePort(),
+      options,
+    );
   }
 
   async submit(corrections: readonly FactCorrection[]): Promise<void> {
@@ -88,7 +121,11 @@ export class LoadedSystem {
 
   /** Starts the process and waits until it is ready. */
   async run(name: ProcessName): Promise<void> {
-    const kept = keepRunning(processSpecification(name, this.folder, this.#environment), DEFAULT_RESTART_POLICY, () => {});
+    const kept = keepRunning(
+      processSpecification(name, this.folder, this.#environment),
+      DEFAULT_RESTART_POLICY,
+      () => {},
+    );
     this.#processes.set(name, kept);
     await kept.firstReady;
   }
@@ -99,22 +136,35 @@ export class LoadedSystem {
   }
 
   pids(): Record<string, number> {
-    const ours = [...this.#processes].flatMap(([name, { status }]) => (status.mark === null ? [] : [[name, status.mark.pid] as const]));
-    return { kafka: this.#servers.kafka.pid, temporal: this.#servers.temporal.pid, ...Object.fromEntries(ours) };
+    const ours = [...this.#processes].flatMap(([name, { status }]) =>
+      status.mark === null ? [] : [[name, status.mark.pid] as const],
+    );
+    return {
+      kafka: this.#servers.kafka.pid,
+      temporal: this.#servers.temporal.pid,
+      ...Object.fromEntries(ours),
+    };
   }
 
   figures(): Record<string, ProcessFigures> {
-    return Object.fromEntries(Object.entries(this.pids()).map(([name, pid]) => [name, figuresOf(pid)]));
+    return Object.fromEntries(
+      Object.entries(this.pids()).map(([name, pid]) => [name, figuresOf(pid)]),
+    );
   }
 
   /** Records that Kafka holds and no workflow has taken yet. */
   async lag(lineages = this.lineages): Promise<number> {
-    const lags = await this.kafka.lagOf(INGEST_GROUP, lineages.map((lineage) => topicsOf(lineage).corrections));
+    const lags = await this.kafka.lagOf(
+      INGEST_GROUP,
+      lineages.map((lineage) => topicsOf(lineage).corrections),
+    );
     return lags.reduce((sum, { lag }) => sum + lag, 0);
   }
 
   async statuses(): Promise<LineageStatus[]> {
-    const statuses = await Promise.all(this.lineages.map((lineage) => this.temporal.status(lineage)));
+    const statuses = await Promise.all(
+      this.lineages.map((lineage) => this.temporal.status(lineage)),
+    );
     return statuses.flatMap((status) => (status === null ? [] : [status]));
   }
 
@@ -122,7 +172,9 @@ export class LoadedSystem {
   async histories(): Promise<{ lineage: string; events: number; bytes: number }[]> {
     return await Promise.all(
       this.lineages.map(async (lineage) => {
-        const { historyLength, historySize } = await this.temporal.client.workflow.getHandle(lineageWorkflowId(lineage)).describe();
+        const { historyLength, historySize } = await this.temporal.client.workflow
+          .getHandle(lineageWorkflowId(lineage))
+          .describe();
         return { lineage, events: historyLength, bytes: historySize ?? 0 };
       }),
     );

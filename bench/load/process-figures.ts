@@ -22,7 +22,10 @@ export function figuresOf(pid: number): ProcessFigures {
   // The name in parentheses may hold spaces; user and system time are the 12th and 13th field behind it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const resident = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
-  return { residentBytes: resident * PAGE_BYTES, cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND };
+  return {
+    residentBytes: resident * PAGE_BYTES,
+    cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
+  };
 }
 
 /** Samples the processes at an interval until it is stopped; one that does not run just then is left out. */
@@ -57,15 +60,27 @@ export class ProcessWatch {
 }
 
 /** Processor seconds of each process between two looks. */
-export function cpuBetween(before: Record<string, ProcessFigures>, after: Record<string, ProcessFigures>): Record<string, number> {
-  return Object.fromEntries(Object.entries(after).map(([name, { cpuSeconds }]) => [name, cpuSeconds - (before[name]?.cpuSeconds ?? 0)]));
+export function cpuBetween(
+  before: Record<string, ProcessFigures>,
+  after: Record<string, ProcessFigures>,
+): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(after).map(([name, { cpuSeconds }]) => [
+      name,
+      cpuSeconds - (before[name]?.cpuSeconds ?? 0),
+    ]),
+  );
 }
 
 /** Bytes of resident memory gained per minute, by least squares. */
 export function growthPerMinute(samples: readonly Sample[]): number {
   const meanAt = samples.reduce((sum, { atMs }) => sum + atMs, 0) / samples.length;
-  const meanBytes = samples.reduce((sum, { residentBytes }) => sum + residentBytes, 0) / samples.length;
-  const covariance = samples.reduce((sum, { atMs, residentBytes }) => sum + (atMs - meanAt) * (residentBytes - meanBytes), 0);
+  const meanBytes =
+    samples.reduce((sum, { residentBytes }) => sum + residentBytes, 0) / samples.length;
+  const covariance = samples.reduce(
+    (sum, { atMs, residentBytes }) => sum + (atMs - meanAt) * (residentBytes - meanBytes),
+    0,
+  );
   const variance = samples.reduce((sum, { atMs }) => sum + (atMs - meanAt) ** 2, 0);
   return variance === 0 ? 0 : (covariance / variance) * 60_000;
 }

@@ -20,7 +20,9 @@ export function loadReport(result: LoadResult): string {
     circumstancesText('Load', result),
     ...(result.ingest === undefined ? [] : [ingestSection(result.ingest)]),
     ...(result.backlog === undefined ? [] : [backlogSection(result.backlog)]),
-    ...(result.resumed === undefined ? [] : [catchUpSection('An edit worker comes to the backlog', result.resumed)]),
+    ...(result.resumed === undefined
+      ? []
+      : [catchUpSection('An edit worker comes to the backlog', result.resumed)]),
     ...(result.catchUp === undefined ? [] : [catchUpSection('To the last record', result.catchUp)]),
     ...(result.delay === undefined ? [] : [delaySection(result.delay)]),
   ];
@@ -35,14 +37,30 @@ function ingestSection(rounds: readonly IngestRound[]): string {
     { name: 'updates', of: ({ updates }) => updates },
     { name: 'seconds', of: ({ seconds }) => seconds, as: digits(2) },
     { name: 'records/s', of: ({ recordsPerSecond }) => recordsPerSecond, as: digits(0) },
-    ...processes.map((name): Column<IngestRound> => ({ name: `${name}, CPU s per 1,000`, of: ({ cpuSecondsPerThousand }) => cpuSecondsPerThousand[name] ?? null, as: digits(3) })),
+    ...processes.map((name): Column<IngestRound> => ({
+      name: `${name}, CPU s per 1,000`,
+      of: ({ cpuSecondsPerThousand }) => cpuSecondsPerThousand[name] ?? null,
+      as: digits(3),
+    })),
     { name: 'events per update', of: ({ eventsPerUpdate }) => eventsPerUpdate, as: digits(1) },
-    { name: 'history, bytes per record', of: ({ historyBytesPerRecord }) => historyBytesPerRecord, as: digits(0) },
+    {
+      name: 'history, bytes per record',
+      of: ({ historyBytesPerRecord }) => historyBytesPerRecord,
+      as: digits(0),
+    },
   ];
   return `## Ingest: from Kafka into the lineages' buffers\n\n${markdownTable(columns, rounds)}`;
 }
 
-function backlogSection({ records, filling, fillingSeconds, waiting, waitingSeconds, whereabouts, histories }: Backlog): string {
+function backlogSection({
+  records,
+  filling,
+  fillingSeconds,
+  waiting,
+  waitingSeconds,
+  whereabouts,
+  histories,
+}: Backlog): string {
   const columns: Column<Backlog['histories'][number]>[] = [
     { name: 'lineage', of: ({ lineage }) => lineage },
     { name: 'history, events', of: ({ events }) => events },
@@ -58,8 +76,13 @@ function backlogSection({ records, filling, fillingSeconds, waiting, waitingSeco
   ].join('\n');
 }
 
-function catchUpSection(title: string, { records, seconds, decided, decidedPerSecond, outcomes, before, after, memory }: CatchUp): string {
-  const kinds = Object.entries(outcomes).map(([status, count]) => `${count} ${status}`).join(', ');
+function catchUpSection(
+  title: string,
+  { records, seconds, decided, decidedPerSecond, outcomes, before, after, memory }: CatchUp,
+): string {
+  const kinds = Object.entries(outcomes)
+    .map(([status, count]) => `${count} ${status}`)
+    .join(', ');
   return `## ${title}\n\n${decided} of ${records} records have an outcome after ${seconds.toFixed(0)} s (${decidedPerSecond.toFixed(1)}/s): ${kinds}.\n\nBefore: ${accounted(before)}\nAfter: ${accounted(after)}\n\n${memoryTable(memory)}`;
 }
 
@@ -81,13 +104,20 @@ function accounted(whereabouts: Whereabouts): string {
 }
 
 function memoryTable(memory: readonly ProcessMemory[]): string {
-  const megabytes = (name: string, of: (process: ProcessMemory) => number): Column<ProcessMemory> => ({ name, of: (process) => of(process) / 1e6, as: digits(0) });
+  const megabytes = (
+    name: string,
+    of: (process: ProcessMemory) => number,
+  ): Column<ProcessMemory> => ({ name, of: (process) => of(process) / 1e6, as: digits(0) });
   const columns: Column<ProcessMemory>[] = [
     { name: 'process', of: ({ name }) => name },
     megabytes('first, MB', ({ firstBytes }) => firstBytes),
     megabytes('highest, MB', ({ highestBytes }) => highestBytes),
     megabytes('last, MB', ({ lastBytes }) => lastBytes),
-    { name: 'growth, MB a minute', of: ({ growthBytesPerMinute }) => growthBytesPerMinute / 1e6, as: digits(1) },
+    {
+      name: 'growth, MB a minute',
+      of: ({ growthBytesPerMinute }) => growthBytesPerMinute / 1e6,
+      as: digits(1),
+    },
     { name: 'cores', of: ({ cores }) => cores, as: digits(3) },
   ];
   return markdownTable(columns, memory);

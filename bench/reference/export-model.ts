@@ -19,7 +19,11 @@ export class NotExportable extends Error {
 }
 
 /** Fills `folder` with config.json and sharded safetensors. Throws NotExportable for structures other than Llama's and Qwen2's. */
-export async function exportModel(checkpoint: Checkpoint, folder: string, told: (share: number) => void): Promise<void> {
+export async function exportModel(
+  checkpoint: Checkpoint,
+  folder: string,
+  told: (share: number) => void,
+): Promise<void> {
   const config = transformersConfig(checkpoint);
   await mkdir(folder, { recursive: true });
   const shards = shardsOf(checkpoint);
@@ -35,19 +39,30 @@ export async function exportModel(checkpoint: Checkpoint, folder: string, told: 
     await writeFile(path.join(folder, file), encodeSafetensors(tensors, { format: 'pt' }));
     told((i + 1) / shards.length);
   }
-  await writeFile(path.join(folder, 'model.safetensors.index.json'), JSON.stringify({ metadata: {}, weight_map: weightMap }));
+  await writeFile(
+    path.join(folder, 'model.safetensors.index.json'),
+    JSON.stringify({ metadata: {}, weight_map: weightMap }),
+  );
   await writeFile(path.join(folder, 'config.json'), JSON.stringify(config));
 }
 
-const FOLDER_HINT = 'Name the model by its folder in the Hugging Face layout: such a folder is read as it is';
+const FOLDER_HINT =
+  'Name the model by its folder in the Hugging Face layout: such a folder is read as it is';
 
 function transformersConfig(checkpoint: Checkpoint): Record<string, unknown> {
   const { config } = checkpoint;
   const { architecture, rotary } = config;
-  if (architecture !== 'llama' || rotary === null || rotary.width !== config.headWidth) throw new NotExportable(`A ${architecture} checkpoint of this form is not written anew`, FOLDER_HINT);
-  const biases = ['query', 'key', 'value', 'output', 'gate', 'up', 'down'].filter((part) => checkpoint.has(`blocks.0.${part}.bias`)).join();
+  if (architecture !== 'llama' || rotary === null || rotary.width !== config.headWidth)
+    throw new NotExportable(
+      `A ${architecture} checkpoint of this form is not written anew`,
+      FOLDER_HINT,
+    );
+  const biases = ['query', 'key', 'value', 'output', 'gate', 'up', 'down']
+    .filter((part) => checkpoint.has(`blocks.0.${part}.bias`))
+    .join();
   const family = FAMILIES[biases];
-  if (family === undefined) throw new NotExportable(`A Llama with biases at ${biases} is not written anew`, FOLDER_HINT);
+  if (family === undefined)
+    throw new NotExportable(`A Llama with biases at ${biases} is not written anew`, FOLDER_HINT);
   return {
     ...family,
     hidden_size: config.residualWidth,
@@ -69,11 +84,22 @@ function transformersConfig(checkpoint: Checkpoint): Record<string, unknown> {
 
 /** By the parts that have biases. */
 const FAMILIES: Record<string, Record<string, unknown> | undefined> = {
-  '': { architectures: ['LlamaForCausalLM'], model_type: 'llama', attention_bias: false, mlp_bias: false },
-  'query,key,value': { architectures: ['Qwen2ForCausalLM'], model_type: 'qwen2', use_sliding_window: false },
+  '': {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    attention_bias: false,
+    mlp_bias: false,
+  },
+  'query,key,value': {
+    architectures: ['Qwen2ForCausalLM'],
+    model_type: 'qwen2',
+    use_sliding_window: false,
+  },
 };
 
-function scalingOf({ scaling }: NonNullable<ModelConfig['rotary']>): Record<string, unknown> | null {
+function scalingOf({
+  scaling,
+}: NonNullable<ModelConfig['rotary']>): Record<string, unknown> | null {
   if (scaling === null) return null;
   return {
     rope_type: scaling.kind,
@@ -86,9 +112,17 @@ function scalingOf({ scaling }: NonNullable<ModelConfig['rotary']>): Record<stri
 
 /** Canonical names, a list for each file: what is outside the blocks, then block by block. */
 function shardsOf(checkpoint: Checkpoint): string[][] {
-  const outside = ['embedding', 'finalNorm.gain', ...(checkpoint.config.tiedEmbeddings ? [] : ['head.weight'])];
+  const outside = [
+    'embedding',
+    'finalNorm.gain',
+    ...(checkpoint.config.tiedEmbeddings ? [] : ['head.weight']),
+  ];
   const blocks = Array.from({ length: checkpoint.config.layers }, (_, layer) =>
-    [...BLOCK_PARTS.keys()].flatMap((part) => ['weight', 'gain', 'bias'].map((kind) => `blocks.${layer}.${part}.${kind}`)).filter((name) => checkpoint.has(name)),
+    [...BLOCK_PARTS.keys()]
+      .flatMap((part) =>
+        ['weight', 'gain', 'bias'].map((kind) => `blocks.${layer}.${part}.${kind}`),
+      )
+      .filter((name) => checkpoint.has(name)),
   );
   return [outside, ...blocks];
 }
@@ -106,7 +140,15 @@ const BLOCK_PARTS = new Map([
 ]);
 
 function transformersName(canonical: string): string {
-  const outside: Record<string, string> = { embedding: 'model.embed_tokens.weight', 'finalNorm.gain': 'model.norm.weight', 'head.weight': 'lm_head.weight' };
-  const [, layer = '', part = '', kind = ''] = /^blocks\.(\d+)\.(\w+)\.(weight|gain|bias)$/.exec(canonical) ?? [];
-  return outside[canonical] ?? `model.layers.${layer}.${BLOCK_PARTS.get(part)!}.${kind === 'bias' ? 'bias' : 'weight'}`;
+  const outside: Record<string, string> = {
+    embedding: 'model.embed_tokens.weight',
+    'finalNorm.gain': 'model.norm.weight',
+    'head.weight': 'lm_head.weight',
+  };
+  const [, layer = '', part = '', kind = ''] =
+    /^blocks\.(\d+)\.(\w+)\.(weight|gain|bias)$/.exec(canonical) ?? [];
+  return (
+    outside[canonical] ??
+    `model.layers.${layer}.${BLOCK_PARTS.get(part)!}.${kind === 'bias' ? 'bias' : 'weight'}`
+  );
 }

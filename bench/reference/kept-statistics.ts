@@ -11,24 +11,35 @@ export interface KeptStatistics {
 }
 
 /** `sha256` is what the engine says of its statistics: a hash over the text's hash and each block's. Throws where none agree. */
-export async function keptStatistics(folder: string, layers: readonly number[], sha256: string): Promise<KeptStatistics> {
+export async function keptStatistics(
+  folder: string,
+  layers: readonly number[],
+  sha256: string,
+): Promise<KeptStatistics> {
   for (const name of await readdir(folder)) {
     const identity = /^text-([0-9a-f]+)\.json$/.exec(name)?.[1];
     if (identity === undefined) continue;
     const text = path.join(folder, name);
-    const moments = layers.map((layer) => path.join(folder, `keys-${identity}-${layer}.safetensors`));
+    const moments = layers.map((layer) =>
+      path.join(folder, `keys-${identity}-${layer}.safetensors`),
+    );
     const whole = createHash('sha256').update(await hashOf(text));
     try {
-      for (const [i, layer] of layers.entries()) whole.update(`${layer} ${await hashOf(moments[i]!)}\n`);
+      for (const [i, layer] of layers.entries())
+        whole.update(`${layer} ${await hashOf(moments[i]!)}\n`);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
       throw error;
     }
     if (whole.digest('hex') === sha256) return { text, moments };
   }
-  throw new Error(`none of the key statistics in ${folder} are those that the engine worked with (${sha256})`);
+  throw new Error(
+    `none of the key statistics in ${folder} are those that the engine worked with (${sha256})`,
+  );
 }
 
 async function hashOf(file: string): Promise<string> {
-  return createHash('sha256').update(await readFile(file)).digest('hex');
+  return createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex');
 }

@@ -16,7 +16,11 @@ const INSTALL_WAIT_MS = 3_600_000;
 const IMPORT_WAIT_MS = 120_000;
 
 /** Path of the interpreter. Throws ProvisionError where packages cannot be installed, or a named interpreter lacks them. */
-export async function pythonWithTorch(home: string, progress: Progress, environment: NodeJS.ProcessEnv = process.env): Promise<string> {
+export async function pythonWithTorch(
+  home: string,
+  progress: Progress,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<string> {
   const named = environment['ERRATA_PYTHON'];
   if (named !== undefined && named !== '') {
     await runClient({
@@ -35,15 +39,32 @@ async function installed(folder: string, progress: Progress): Promise<string> {
   const python = path.join(folder, 'bin', 'python');
   const stamp = path.join(folder, 'installed-requirements.txt');
   const wanted = await readFile(REQUIREMENTS, 'utf8');
-  if (existsSync(python) && (await readFile(stamp, 'utf8').catch(() => null)) === wanted) return python;
-  const hint = 'To use a Python that has the packages already, name it by ERRATA_PYTHON. pip takes its index and proxy from its own settings (pip config list).';
+  if (existsSync(python) && (await readFile(stamp, 'utf8').catch(() => null)) === wanted)
+    return python;
+  const hint =
+    'To use a Python that has the packages already, name it by ERRATA_PYTHON. pip takes its index and proxy from its own settings (pip config list).';
   await rm(folder, { recursive: true, force: true });
   const step = progress.step('Installing PyTorch for the comparison');
   try {
-    await runClient({ executable: 'python3', args: ['-m', 'venv', folder], folder: path.dirname(folder), waitMs: ENVIRONMENT_WAIT_MS, hint });
+    await runClient({
+      executable: 'python3',
+      args: ['-m', 'venv', folder],
+      folder: path.dirname(folder),
+      waitMs: ENVIRONMENT_WAIT_MS,
+      hint,
+    });
     await runClient({
       executable: python,
-      args: ['-m', 'pip', 'install', '--no-input', '--progress-bar', 'off', '--requirement', REQUIREMENTS],
+      args: [
+        '-m',
+        'pip',
+        'install',
+        '--no-input',
+        '--progress-bar',
+        'off',
+        '--requirement',
+        REQUIREMENTS,
+      ],
       folder,
       environment: { ...process.env, PIP_DISABLE_PIP_VERSION_CHECK: '1' },
       waitMs: INSTALL_WAIT_MS,

@@ -27,7 +27,13 @@ export const referenceResultSchema = z.object({
   /** The gate's threshold at the end, per edited block. */
   alphas: z.array(z.number()),
   parameters: z.record(z.string(), z.unknown()),
-  software: z.object({ python: z.string(), torch: z.string(), transformers: z.string(), device: z.string(), threads: z.number() }),
+  software: z.object({
+    python: z.string(),
+    torch: z.string(),
+    transformers: z.string(),
+    device: z.string(),
+    threads: z.number(),
+  }),
 });
 
 export type ReferenceResult = z.infer<typeof referenceResultSchema>;

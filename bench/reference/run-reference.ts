@@ -40,7 +40,11 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
     const checkpoint = await openCheckpoint(modelPath);
     const task: ReferenceTask = {
       modelFolder: modelPath,
-      statistics: await keptStatistics(statisticsFolder(configuration.home), description.parameters.layers, description.keyStatistics.sha256),
+      statistics: await keptStatistics(
+        statisticsFolder(configuration.home),
+        description.parameters.layers,
+        description.keyStatistics.sha256,
+      ),
       device: configuration.device === 'gpu' ? 'cuda' : 'cpu',
       // By itself PyTorch leaves logical processors out that TensorFlow uses.
       threads: availableParallelism(),
@@ -52,7 +56,9 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
       if (!existsSync(path.join(modelPath, 'config.json'))) {
         task.modelFolder = path.join(folder, 'model');
         const step = progress.step('writing the model for PyTorch', { amount: 100, unit: 'items' });
-        await exportModel(checkpoint, task.modelFolder, (share) => step.at(Math.round(100 * share)));
+        await exportModel(checkpoint, task.modelFolder, (share) =>
+          step.at(Math.round(100 * share)),
+        );
         step.done();
       }
     } finally {

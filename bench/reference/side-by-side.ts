@@ -3,20 +3,36 @@ import type { BenchResult } from '../edit-stream.ts';
 import type { ReferenceResult } from './reference-result.ts';
 
 /** How many times as many seconds per correction the reference takes. Ours include probes and commits, the reference has neither. */
-export function speedupOf(ours: Pick<BenchResult, 'secondsPerCorrection'>, reference: Pick<ReferenceResult, 'secondsPerCorrection'>): number {
+export function speedupOf(
+  ours: Pick<BenchResult, 'secondsPerCorrection'>,
+  reference: Pick<ReferenceResult, 'secondsPerCorrection'>,
+): number {
   return reference.secondsPerCorrection / ours.secondsPerCorrection;
 }
 
 export function sideBySide(ours: BenchResult, reference: ReferenceResult): string {
-  const percent = (value: number | null) => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
+  const percent = (value: number | null) =>
+    value === null ? '-' : `${(100 * value).toFixed(1)} %`;
   const seconds = (value: number) => `${value.toFixed(3)} s`;
-  const share = (name: string, of: (result: BenchResult | ReferenceResult) => number | null): string[] => [name, percent(of(ours)), percent(of(reference)), ''];
-  const stage = (name: string, our: number, its: number): string[] => [`  ${name}`, seconds(our / ours.corrections), seconds(its / reference.corrections), ''];
+  const share = (
+    name: string,
+    of: (result: BenchResult | ReferenceResult) => number | null,
+  ): string[] => [name, percent(of(ours)), percent(of(reference)), ''];
+  const stage = (name: string, our: number, its: number): string[] => [
+    `  ${name}`,
+    seconds(our / ours.corrections),
+    seconds(its / reference.corrections),
+    '',
+  ];
   const ratio = (value: number) => `${value.toFixed(1)} x`;
   const spent = ours.stages;
   const rows: string[][] = [
     ['', 'Errata', 'reference', ''],
-    ['corrections', ...[ours, reference].map((result) => `${result.corrections} in ${result.batches}`), ''],
+    [
+      'corrections',
+      ...[ours, reference].map((result) => `${result.corrections} in ${result.batches}`),
+      '',
+    ],
     share('efficacy, target is argmax', (result) => result.efficacy),
     share('efficacy, greedy decoding', (result) => result.efficacyGreedy),
     ['  prompt read token by token', '', percent(reference.efficacyTokenByToken), ''],
@@ -24,15 +40,29 @@ export function sideBySide(ours: BenchResult, reference: ReferenceResult): strin
     share('paraphrases p(new) > p(old)', (result) => result.paraphrase),
     share('paraphrases, target is argmax', (result) => result.paraphraseArgmax),
     share('neighbours unchanged', (result) => result.neighboursUnchanged),
-    ['perplexity, edited / base', ours.perplexityRatio.toFixed(4), reference.perplexityRatio.toFixed(4), ''],
+    [
+      'perplexity, edited / base',
+      ours.perplexityRatio.toFixed(4),
+      reference.perplexityRatio.toFixed(4),
+      '',
+    ],
     share('ordinary tokens behind a gate', (result) => result.ordinaryOpenShare),
-    ['time per correction', seconds(ours.secondsPerCorrection), seconds(reference.secondsPerCorrection), ratio(speedupOf(ours, reference))],
+    [
+      'time per correction',
+      seconds(ours.secondsPerCorrection),
+      seconds(reference.secondsPerCorrection),
+      ratio(speedupOf(ours, reference)),
+    ],
     stage('context and targets', spent.context + spent.targets, reference.stages.targets),
     stage('keys', spent.keys, reference.stages.keys),
     stage('solve', spent.solve, reference.stages.solve),
     stage('gate or hook', spent.hook, reference.stages.gate),
     ['  probes and commit', seconds((spent.probes + spent.commit) / ours.corrections), '-', ''],
-    ['peak memory', ...[ours, reference].map((result) => `${(result.peakRssBytes / 1e9).toFixed(2)} GB`), ''],
+    [
+      'peak memory',
+      ...[ours, reference].map((result) => `${(result.peakRssBytes / 1e9).toFixed(2)} GB`),
+      '',
+    ],
   ];
   const note =
     reference.corrections < ours.corrections

@@ -1,6 +1,12 @@
 /** What the reference program is told: records as token ids, so that both programs read the same tokens, and parameters. */
 import type { Tokenizer } from '../../model/tokenizer.ts';
-import { answerTokens, isRefusal, locate, readEdit, type LocatedPrompt } from '../../model/sequences.ts';
+import {
+  answerTokens,
+  isRefusal,
+  locate,
+  readEdit,
+  type LocatedPrompt,
+} from '../../model/sequences.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import type { BenchRecord } from '../records.ts';
 import type { KeptStatistics } from './kept-statistics.ts';
@@ -48,15 +54,34 @@ export interface Question {
 }
 
 /** What was published and found to do best on a small model, with the blocks that ours edits: there lambda = F did best for it, and ours may be another. */
-export function referenceParameters({ parameters: { layers }, model: { mlpWidth } }: { parameters: Pick<HyperParameters, 'layers'>; model: { mlpWidth: number } }): ReferenceParameters {
-  return { layers, lambda: mlpWidth, alpha: 2.2, steps: 25, learningRate: 0.5, klFactor: 0.0625, weightDecay: 1e-3, clamp: 4, lossTarget: 0.05 };
+export function referenceParameters({
+  parameters: { layers },
+  model: { mlpWidth },
+}: {
+  parameters: Pick<HyperParameters, 'layers'>;
+  model: { mlpWidth: number };
+}): ReferenceParameters {
+  return {
+    layers,
+    lambda: mlpWidth,
+    alpha: 2.2,
+    steps: 25,
+    learningRate: 0.5,
+    klFactor: 0.0625,
+    weightDecay: 1e-3,
+    clamp: 4,
+    lossTarget: 0.05,
+  };
 }
 
 /**
  * Records as token ids, without a token in front, as published. Throws RangeError on a record whose subject is not in its
  * prompt or whose target is empty.
  */
-export function referenceRecords(tokenizer: Tokenizer, records: readonly BenchRecord[]): ReferenceRecord[] {
+export function referenceRecords(
+  tokenizer: Tokenizer,
+  records: readonly BenchRecord[],
+): ReferenceRecord[] {
   const last = new Map(records.map((record, i) => [record.revision.factKey, i]));
   return records.map((record, i) => {
     const { revision } = record;
@@ -81,4 +106,8 @@ export function referenceRecords(tokenizer: Tokenizer, records: readonly BenchRe
   });
 }
 
-const UNLIMITED = { targetTokensMax: Infinity, promptTokensMax: Infinity, togetherTokensMax: Infinity };
+const UNLIMITED = {
+  targetTokensMax: Infinity,
+  promptTokensMax: Infinity,
+  togetherTokensMax: Infinity,
+};

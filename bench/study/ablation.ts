@@ -16,14 +16,24 @@ export interface Variant {
 
 /** One change each against the parameters in force. Lambda is in units of those in force, and the others absolute. */
 export function defaultVariants(base: HyperParameters): Variant[] {
-  const gate = (kind: HyperParameters['gate']['kind']): Variant => ({ name: `gate ${kind}`, parameters: { gate: { kind } } });
+  const gate = (kind: HyperParameters['gate']['kind']): Variant => ({
+    name: `gate ${kind}`,
+    parameters: { gate: { kind } },
+  });
   const variants: Variant[] = [
     { name: 'as configured', parameters: {} },
     ...(['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const).map(gate),
     { name: 'one map for all', parameters: { gate: { map: 'joint' } } },
-    base.keyViews === 'separate' ? { name: 'keys averaged over contexts', parameters: { keyViews: 'averaged' } } : { name: 'keys of contexts apart', parameters: { keyViews: 'separate' } },
+    base.keyViews === 'separate'
+      ? { name: 'keys averaged over contexts', parameters: { keyViews: 'averaged' } }
+      : { name: 'keys of contexts apart', parameters: { keyViews: 'separate' } },
     { name: 'no contexts', parameters: { contexts: 0, contextsPerStep: 0 } },
-    ...[...new Set([1, base.contexts])].filter((count) => count > 0).map((count): Variant => ({ name: `contexts per step ${count}`, parameters: { contextsPerStep: count } })),
+    ...[...new Set([1, base.contexts])]
+      .filter((count) => count > 0)
+      .map((count): Variant => ({
+        name: `contexts per step ${count}`,
+        parameters: { contextsPerStep: count },
+      })),
     { name: 'lambda x 0.25', parameters: { lambda: base.lambda * 0.25 } },
     { name: 'lambda x 4', parameters: { lambda: base.lambda * 4 } },
     ...[0, 0.1].map((ridge): Variant => ({ name: `ridge ${ridge}`, parameters: { ridge } })),
@@ -32,14 +42,31 @@ export function defaultVariants(base: HyperParameters): Variant[] {
     { name: 'no weight decay', parameters: { weightDecay: 0 } },
     { name: 'steps x 2.5', parameters: { stepsMax: Math.round(base.stepsMax * 2.5) } },
     { name: 'loss target 0.2', parameters: { lossTarget: 0.2 } },
-    ...(base.layers.length < 3 ? [] : [{ name: `block ${base.layers.at(-1)} alone`, parameters: { layers: [base.layers.at(-1)!] } }]),
+    ...(base.layers.length < 3
+      ? []
+      : [
+          {
+            name: `block ${base.layers.at(-1)} alone`,
+            parameters: { layers: [base.layers.at(-1)!] },
+          },
+        ]),
   ];
   const [configured, ...others] = variants;
-  return [configured!, ...others.filter(({ parameters: { gate: asked, ...rest } }) => differs({ ...base, gate: { ...base.gate } }, { ...rest, ...(asked === undefined ? {} : { gate: { ...base.gate, ...asked } }) }))];
+  return [
+    configured!,
+    ...others.filter(({ parameters: { gate: asked, ...rest } }) =>
+      differs(
+        { ...base, gate: { ...base.gate } },
+        { ...rest, ...(asked === undefined ? {} : { gate: { ...base.gate, ...asked } }) },
+      ),
+    ),
+  ];
 }
 
 function differs(base: Record<string, unknown>, changes: Record<string, unknown>): boolean {
-  return Object.entries(changes).some(([name, value]) => JSON.stringify(base[name]) !== JSON.stringify(value));
+  return Object.entries(changes).some(
+    ([name, value]) => JSON.stringify(base[name]) !== JSON.stringify(value),
+  );
 }
 
 export interface AblationQuestion {
@@ -67,10 +94,16 @@ export interface AblationKeeping {
   measured(point: AblationPoint): Promise<void> | void;
 }
 
-export async function ablate(variants: readonly Variant[], question: AblationQuestion, keeping: AblationKeeping): Promise<AblationPoint[]> {
+export async function ablate(
+  variants: readonly Variant[],
+  question: AblationQuestion,
+  keeping: AblationKeeping,
+): Promise<AblationPoint[]> {
   const points: AblationPoint[] = [];
   for (const variant of variants) {
-    const { answer } = await keeping.points.once(aboutVariant(variant, question), () => measureVariant(variant, question, keeping));
+    const { answer } = await keeping.points.once(aboutVariant(variant, question), () =>
+      measureVariant(variant, question, keeping),
+    );
     const point = { name: variant.name, parameters: variant.parameters, ...answer };
     points.push(point);
     await keeping.measured(point);
@@ -78,18 +111,44 @@ export async function ablate(variants: readonly Variant[], question: AblationQue
   return points;
 }
 
-function aboutVariant(variant: Variant, { records, batchSize, asking, circumstancesOf }: AblationQuestion): Record<string, unknown> {
-  return { study: 'ablation', records: records.map(({ revision }) => revision.correction.id), batchSize, asking: { ...asking }, circumstances: circumstancesOf(variant) };
+function aboutVariant(
+  variant: Variant,
+  { records, batchSize, asking, circumstancesOf }: AblationQuestion,
+): Record<string, unknown> {
+  return {
+    study: 'ablation',
+    records: records.map(({ revision }) => revision.correction.id),
+    batchSize,
+    asking: { ...asking },
+    circumstances: circumstancesOf(variant),
+  };
 }
 
-async function measureVariant(variant: Variant, question: AblationQuestion, keeping: AblationKeeping): Promise<Omit<AblationPoint, 'name' | 'parameters'>> {
+async function measureVariant(
+  variant: Variant,
+  question: AblationQuestion,
+  keeping: AblationKeeping,
+): Promise<Omit<AblationPoint, 'name' | 'parameters'>> {
   const { records, batchSize, asking } = question;
   const engine = await keeping.openEngine(variant);
   try {
-    const folder = path.join(keeping.folder, 'streams', nameOf(aboutVariant(variant, question)).slice(0, 16));
-    const stream = await EditedStream.open(folder, engine, records.map(withoutProbes), batchEnds(records.length, batchSize));
+    const folder = path.join(
+      keeping.folder,
+      'streams',
+      nameOf(aboutVariant(variant, question)).slice(0, 16),
+    );
+    const stream = await EditedStream.open(
+      folder,
+      engine,
+      records.map(withoutProbes),
+      batchEnds(records.length, batchSize),
+    );
     await stream.advanceTo(records.length, (corrections) => keeping.edited(variant, corrections));
-    const hookId = await ensureHook(engine, stream.versions.log(STUDY_LINEAGE), await stream.rowsAt(records.length));
+    const hookId = await ensureHook(
+      engine,
+      stream.versions.log(STUDY_LINEAGE),
+      await stream.rowsAt(records.length),
+    );
     const measures = await measureStream(engine, hookId, records, asking);
     const timed = stream.done.filter((batch) => batch.seconds !== null && !batch.resumed);
     const corrections = timed.reduce((sum, { begin, end }) => sum + end - begin, 0);
@@ -97,7 +156,10 @@ async function measureVariant(variant: Variant, question: AblationQuestion, keep
       ...measures,
       corrections: records.length,
       refused: stream.done.reduce((sum, batch) => sum + batch.refused, 0),
-      secondsPerCorrection: corrections === 0 ? null : timed.reduce((sum, { seconds }) => sum + seconds!, 0) / corrections,
+      secondsPerCorrection:
+        corrections === 0
+          ? null
+          : timed.reduce((sum, { seconds }) => sum + seconds!, 0) / corrections,
     };
   } finally {
     await engine.close();

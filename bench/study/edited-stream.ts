@@ -4,7 +4,12 @@
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createEditActivities, createLedgerActivities, type EditActivities, type LedgerActivities } from '../../activities/index.ts';
+import {
+  createEditActivities,
+  createLedgerActivities,
+  type EditActivities,
+  type LedgerActivities,
+} from '../../activities/index.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { Engine } from '../../model/engine.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
@@ -31,7 +36,15 @@ export interface BatchDone {
 /** Versions of a study are of this lineage. */
 export const STUDY_LINEAGE = 'study';
 
-export const PERMISSIVE: VerdictSettings = { requireEffective: false, generalisationMin: 0, localityMin: 0, retentionMin: 0, canaryRatioMax: Number.MAX_VALUE, editNormMax: Number.MAX_VALUE, retentionSample: 8 };
+export const PERMISSIVE: VerdictSettings = {
+  requireEffective: false,
+  generalisationMin: 0,
+  localityMin: 0,
+  retentionMin: 0,
+  canaryRatioMax: Number.MAX_VALUE,
+  editNormMax: Number.MAX_VALUE,
+  retentionSample: 8,
+};
 
 export class EditedStream {
   readonly versions: Versions;
@@ -46,11 +59,22 @@ export class EditedStream {
     private readonly ends: readonly number[],
   ) {
     this.versions = versionsInFolder(path.join(folder, 'versions'));
-    this.#activities = { ...createEditActivities({ engine: timedEngine(engine, this.#stages), versions: this.versions }), ...createLedgerActivities({ versions: this.versions }) };
+    this.#activities = {
+      ...createEditActivities({
+        engine: timedEngine(engine, this.#stages),
+        versions: this.versions,
+      }),
+      ...createLedgerActivities({ versions: this.versions }),
+    };
   }
 
   /** `ends` are where batches end, ascending. The folder must be this stream's alone: same records, ends and engine. */
-  static async open(folder: string, engine: Engine, revisions: readonly CorrectionRevision[], ends: readonly number[]): Promise<EditedStream> {
+  static async open(
+    folder: string,
+    engine: Engine,
+    revisions: readonly CorrectionRevision[],
+    ends: readonly number[],
+  ): Promise<EditedStream> {
     const stream = new EditedStream(folder, engine, revisions, ends);
     await mkdir(folder, { recursive: true });
     stream.done.push(...(await stream.#readNotes()));
@@ -89,16 +113,40 @@ export class EditedStream {
     const log = this.versions.log(STUDY_LINEAGE);
     if (plan.committed !== null) {
       const { entry } = await log.entry(plan.committed.version);
-      return { begin, end, version: entry.version, refused: plan.settled.filter(({ status }) => status === 'QUARANTINED').length, seconds: null, stages: null, residentBytes: process.memoryUsage().rss, resumed };
+      return {
+        begin,
+        end,
+        version: entry.version,
+        refused: plan.settled.filter(({ status }) => status === 'QUARANTINED').length,
+        seconds: null,
+        stages: null,
+        residentBytes: process.memoryUsage().rss,
+        resumed,
+      };
     }
-    const step = { lineage: STUDY_LINEAGE, batchId, head: plan.head, edits: plan.edits, removals: plan.removals };
+    const step = {
+      lineage: STUDY_LINEAGE,
+      batchId,
+      head: plan.head,
+      edits: plan.edits,
+      removals: plan.removals,
+    };
     const shard = await this.#activities.computeTargets(step);
     const staged = await this.#activities.stageUpdate({ ...step, shards: [shard] });
     let { version } = plan.head;
     if (staged.rows.length > 0) {
       const probes = await this.#activities.runProbes({ ...step, staged, settings: PERMISSIVE });
-      const committed = await this.#activities.commitVersion({ ...step, withdrawals: [], staged, probes, workflow: { workflowId: 'study', runId: 'study' } });
-      if (committed.kind !== 'committed') throw new Error(`another process writes into ${this.folder}: HEAD is version ${committed.head.version}`);
+      const committed = await this.#activities.commitVersion({
+        ...step,
+        withdrawals: [],
+        staged,
+        probes,
+        workflow: { workflowId: 'study', runId: 'study' },
+      });
+      if (committed.kind !== 'committed')
+        throw new Error(
+          `another process writes into ${this.folder}: HEAD is version ${committed.head.version}`,
+        );
       ({ version } = committed);
     }
     return {
@@ -133,16 +181,27 @@ export class EditedStream {
         return [];
       }
     });
-    return [...new Map(notes.map((note) => [note.begin, note])).values()].sort((a, b) => a.begin - b.begin);
+    return [...new Map(notes.map((note) => [note.begin, note])).values()].sort(
+      (a, b) => a.begin - b.begin,
+    );
   }
 }
 
 /** Where batches of a size end, and also at each mark, so that every mark is the end of a batch. */
-export function batchEnds(corrections: number, batchSize: number, marks: readonly number[] = []): number[] {
+export function batchEnds(
+  corrections: number,
+  batchSize: number,
+  marks: readonly number[] = [],
+): number[] {
   const ends: number[] = [];
-  const due = [...marks.filter((mark) => mark > 0 && mark < corrections), corrections].sort((a, b) => a - b);
-  for (let begin = 0; begin < corrections; ) {
-    const end = Math.min(begin + batchSize, due.find((mark) => mark > begin)!);
+  const due = [...marks.filter((mark) => mark > 0 && mark < corrections), corrections].sort(
+    (a, b) => a - b,
+  );
+  for (let begin = 0; begin < corrections;) {
+    const end = Math.min(
+      begin + batchSize,
+      due.find((mark) => mark > begin)!,
+    );
     ends.push(end);
     begin = end;
   }
@@ -150,5 +209,10 @@ export function batchEnds(corrections: number, batchSize: number, marks: readonl
 }
 
 function difference(now: StageSeconds, before: StageSeconds): StageSeconds {
-  return Object.fromEntries(Object.entries(now).map(([stage, seconds]) => [stage, seconds - before[stage as keyof StageSeconds]])) as StageSeconds;
+  return Object.fromEntries(
+    Object.entries(now).map(([stage, seconds]) => [
+      stage,
+      seconds - before[stage as keyof StageSeconds],
+    ]),
+  ) as StageSeconds;
 }

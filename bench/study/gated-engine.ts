@@ -1,5 +1,12 @@
 /** Engines around an engine: with other names for its hooks, with a memory for answers. */
-import type { CanaryReading, Engine, HookReport, PairSet, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type {
+  CanaryReading,
+  Engine,
+  HookReport,
+  PairSet,
+  Probe,
+  ProbeAnswer,
+} from '../../model/engine.ts';
 import type { GateParameters } from '../../schemas/editing.ts';
 
 /** An engine that can be told per hook which gate stands before it. */
@@ -38,7 +45,12 @@ export function remembering(engine: GatedEngine, hookIds: readonly (string | nul
  * The engine with its hooks under other names, all but those in `except`, and behind `gate` where one is given: the same
  * pairs can then be held behind several gates by callers who name hooks by their pairs.
  */
-export function renaming(engine: GatedEngine, prefix: string, except: readonly (string | null)[], gate?: GateParameters): GatedEngine {
+export function renaming(
+  engine: GatedEngine,
+  prefix: string,
+  except: readonly (string | null)[],
+  gate?: GateParameters,
+): GatedEngine {
   const named = (hookId: string) => (except.includes(hookId) ? hookId : `${prefix}:${hookId}`);
   const namedOrBase = (hookId: string | null) => (hookId === null ? null : named(hookId));
   return {
@@ -46,18 +58,29 @@ export function renaming(engine: GatedEngine, prefix: string, except: readonly (
     holds: (hookId) => engine.holds(named(hookId)),
     holdHook(hookId, pairs, other) {
       const before = other ?? (except.includes(hookId) ? undefined : gate);
-      return before === undefined ? engine.holdHook(named(hookId), pairs) : engine.holdHook(named(hookId), pairs, before);
+      return before === undefined
+        ? engine.holdHook(named(hookId), pairs)
+        : engine.holdHook(named(hookId), pairs, before);
     },
-    computeTargets: (hookId, requests, progress) => engine.computeTargets(namedOrBase(hookId), requests, progress),
-    deriveUpdate: (hookId, requests, targets) => engine.deriveUpdate(namedOrBase(hookId), requests, targets),
+    computeTargets: (hookId, requests, progress) =>
+      engine.computeTargets(namedOrBase(hookId), requests, progress),
+    deriveUpdate: (hookId, requests, targets) =>
+      engine.deriveUpdate(namedOrBase(hookId), requests, targets),
     probe: (hookId, probes) => engine.probe(namedOrBase(hookId), probes),
     canary: (hookId) => engine.canary(namedOrBase(hookId)),
-    generate: (hookId, prompt, options, onToken) => engine.generate(namedOrBase(hookId), prompt, options, onToken),
+    generate: (hookId, prompt, options, onToken) =>
+      engine.generate(namedOrBase(hookId), prompt, options, onToken),
   };
 }
 
 function keyOf(hookId: string | null, probe: Probe): string {
-  return JSON.stringify([hookId, probe.prompt, probe.target ?? null, probe.alternative ?? null, probe.greedyTokensMax]);
+  return JSON.stringify([
+    hookId,
+    probe.prompt,
+    probe.target ?? null,
+    probe.alternative ?? null,
+    probe.greedyTokensMax,
+  ]);
 }
 
 /** The engine's methods as functions, to be replaced one by one. */
@@ -65,12 +88,15 @@ export function bound(engine: GatedEngine): GatedEngine {
   return {
     describe: () => engine.describe(),
     holds: (hookId) => engine.holds(hookId),
-    holdHook: (hookId, pairs, gate) => (gate === undefined ? engine.holdHook(hookId, pairs) : engine.holdHook(hookId, pairs, gate)),
-    computeTargets: (hookId, requests, progress) => engine.computeTargets(hookId, requests, progress),
+    holdHook: (hookId, pairs, gate) =>
+      gate === undefined ? engine.holdHook(hookId, pairs) : engine.holdHook(hookId, pairs, gate),
+    computeTargets: (hookId, requests, progress) =>
+      engine.computeTargets(hookId, requests, progress),
     deriveUpdate: (hookId, requests, targets) => engine.deriveUpdate(hookId, requests, targets),
     probe: (hookId, probes) => engine.probe(hookId, probes),
     canary: (hookId) => engine.canary(hookId),
-    generate: (hookId, prompt, options, onToken) => engine.generate(hookId, prompt, options, onToken),
+    generate: (hookId, prompt, options, onToken) =>
+      engine.generate(hookId, prompt, options, onToken),
     close: () => engine.close(),
   };
 }

@@ -13,7 +13,15 @@ import { measureStream, type Asking, type MarkMeasures } from './stream-measures
 import { inRanges, withoutProbes, type Range, type StudyRecord } from './study-records.ts';
 import { digits, percent, type Column } from './tables.ts';
 
-export const GATE_KINDS: readonly GateKind[] = ['sequence', 'norm', 'leverage', 'key', 'scope', 'subject', 'always'];
+export const GATE_KINDS: readonly GateKind[] = [
+  'sequence',
+  'norm',
+  'leverage',
+  'key',
+  'scope',
+  'subject',
+  'always',
+];
 
 /** A gate under the name that the table has for it. */
 export interface NamedGate {
@@ -54,26 +62,65 @@ export interface GatesKeeping {
 }
 
 /** The engine must take gates (GatedEngine) and store reaches, where a `sequence` gate is among those compared. */
-export async function compareGates(engine: GatedEngine, question: GatesQuestion, keeping: GatesKeeping): Promise<GatePoint[]> {
+export async function compareGates(
+  engine: GatedEngine,
+  question: GatesQuestion,
+  keeping: GatesKeeping,
+): Promise<GatePoint[]> {
   const { records, batchSize, unmeasured, gates, asking, ordinary, circumstances } = question;
-  const marks = [...new Set(question.marks.map((mark) => Math.min(mark, records.length)))].sort((a, b) => a - b);
-  const about = { study: 'gates', records: records.map(({ revision }) => revision.correction.id), batchSize, ends: marks, circumstances };
-  const stream = await EditedStream.open(path.join(keeping.folder, 'streams', nameOf(about).slice(0, 16)), engine, records.map(withoutProbes), batchEnds(records.length, batchSize, marks));
-  const { answer: texts } = await keeping.points.once({ study: 'ordinary-text', ...ordinary, circumstances }, () => ordinaryTexts(engine, ordinary));
+  const marks = [...new Set(question.marks.map((mark) => Math.min(mark, records.length)))].sort(
+    (a, b) => a - b,
+  );
+  const about = {
+    study: 'gates',
+    records: records.map(({ revision }) => revision.correction.id),
+    batchSize,
+    ends: marks,
+    circumstances,
+  };
+  const stream = await EditedStream.open(
+    path.join(keeping.folder, 'streams', nameOf(about).slice(0, 16)),
+    engine,
+    records.map(withoutProbes),
+    batchEnds(records.length, batchSize, marks),
+  );
+  const { answer: texts } = await keeping.points.once(
+    { study: 'ordinary-text', ...ordinary, circumstances },
+    () => ordinaryTexts(engine, ordinary),
+  );
   const points: GatePoint[] = [];
   for (const mark of marks) {
     await stream.advanceTo(mark, keeping.edited);
     keeping.edited(mark);
     const rows = await stream.rowsAt(mark);
     const pairs = await readPairs(stream.versions.log(STUDY_LINEAGE), rows);
-    const refused = stream.done.filter(({ end }) => end <= mark).reduce((sum, batch) => sum + batch.refused, 0);
+    const refused = stream.done
+      .filter(({ end }) => end <= mark)
+      .reduce((sum, batch) => sum + batch.refused, 0);
     for (const { name, gate } of gates) {
-      const measuredWith = { ...about, mark, gate: { ...gate }, asking: { ...asking }, ordinary: { ...ordinary }, unmeasured: unmeasured.map((range) => ({ ...range })) };
+      const measuredWith = {
+        ...about,
+        mark,
+        gate: { ...gate },
+        asking: { ...asking },
+        ordinary: { ...ordinary },
+        unmeasured: unmeasured.map((range) => ({ ...range })),
+      };
       const { answer } = await keeping.points.once(measuredWith, async () => {
         const hookId = pairs === null ? null : `gate:${nameOf({ ...gate })}:${hookIdOf(rows)}`;
         const report = hookId === null ? null : await engine.holdHook(hookId, pairs!, gate);
-        const measures = await measureStream(engine, hookId, records.slice(0, mark).filter(({ index }) => !inRanges(index, unmeasured)), asking);
-        return { ...measures, active: rows.length, thresholds: report?.layers.map(({ threshold }) => threshold) ?? [], ordinary: await openingsOn(engine, hookId, texts) };
+        const measures = await measureStream(
+          engine,
+          hookId,
+          records.slice(0, mark).filter(({ index }) => !inRanges(index, unmeasured)),
+          asking,
+        );
+        return {
+          ...measures,
+          active: rows.length,
+          thresholds: report?.layers.map(({ threshold }) => threshold) ?? [],
+          ordinary: await openingsOn(engine, hookId, texts),
+        };
       });
       const point = { ...answer, corrections: mark, name, gate, refused };
       points.push(point);
@@ -93,7 +140,17 @@ export const GATE_COLUMNS: Column<GatePoint>[] = [
   { name: 'paraphrase argmax', of: (point) => point.paraphraseArgmax, as: percent },
   { name: 'neighbours unchanged', of: (point) => point.neighboursUnchanged, as: percent },
   { name: 'perplexity ratio', of: (point) => point.perplexityRatio, as: digits(4) },
-  { name: 'ordinary tokens opened', of: (point) => point.ordinary.openShare, as: (share) => (100 * share).toFixed(2) },
+  {
+    name: 'ordinary tokens opened',
+    of: (point) => point.ordinary.openShare,
+    as: (share) => (100 * share).toFixed(2),
+  },
   { name: 'earliest greedy', of: (point) => point.earliest.efficacyGreedy, as: percent },
-  { name: 'threshold', of: ({ thresholds }) => (thresholds.length === 0 ? null : `${Math.min(...thresholds).toFixed(2)}-${Math.max(...thresholds).toFixed(2)}`) },
+  {
+    name: 'threshold',
+    of: ({ thresholds }) =>
+      thresholds.length === 0
+        ? null
+        : `${Math.min(...thresholds).toFixed(2)}-${Math.max(...thresholds).toFixed(2)}`,
+  },
 ];

@@ -14,7 +14,10 @@ export class KeptPoints {
    * The kept answer, or what `work` finds, which is kept before it is given back. Question and answer are plain data
    * that JSON can write; throws TypeError where they are not (a number that is not finite).
    */
-  async once<Answer>(question: Record<string, unknown>, work: () => Promise<Answer>): Promise<{ answer: Answer; kept: boolean }> {
+  async once<Answer>(
+    question: Record<string, unknown>,
+    work: () => Promise<Answer>,
+  ): Promise<{ answer: Answer; kept: boolean }> {
     const kept = await this.find<Answer>(question);
     if (kept !== null) return { answer: kept, kept: true };
     const answer = await work();
@@ -30,7 +33,8 @@ export class KeptPoints {
   /** Null where the question has not been answered. */
   async find<Answer>(question: Record<string, unknown>): Promise<Answer | null> {
     try {
-      return (JSON.parse(await readFile(this.#file(question), 'utf8')) as { answer: Answer }).answer;
+      return (JSON.parse(await readFile(this.#file(question), 'utf8')) as { answer: Answer })
+        .answer;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
       throw error;

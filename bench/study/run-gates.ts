@@ -26,19 +26,42 @@ export async function runGates(options: GatesOptions): Promise<void> {
   const records = (await readStream(options.data, options.records)).slice(0, Math.max(...marks));
   const place = await openWorkplace('gates', options);
   const gate = place.parametersWith({}).gate;
-  const asked: Record<string, Partial<GateParameters>> = options.gates ?? { ...Object.fromEntries(GATE_KINDS.map((kind) => [kind, { kind }])), 'subject, one map for all': { kind: 'subject', map: 'joint' } };
-  const gates = Object.entries(asked).map(([name, parameters]): NamedGate => ({ name, gate: place.parametersWith({ gate: parameters }).gate }));
+  const asked: Record<string, Partial<GateParameters>> = options.gates ?? {
+    ...Object.fromEntries(GATE_KINDS.map((kind) => [kind, { kind }])),
+    'subject, one map for all': { kind: 'subject', map: 'joint' },
+  };
+  const gates = Object.entries(asked).map(([name, parameters]): NamedGate => ({
+    name,
+    gate: place.parametersWith({ gate: parameters }).gate,
+  }));
   const engine = rememberingBase(await place.openEngine({}, { reaches: true }));
   const points: GatePoint[] = [];
-  const files = ['gates.md', 'gates.csv', 'gates.json'].map((name) => path.join(place.folder, name)) as [string, string, string];
+  const files = ['gates.md', 'gates.csv', 'gates.json'].map((name) =>
+    path.join(place.folder, name),
+  ) as [string, string, string];
   try {
     const { model, parameters, software } = await engine.describe();
     const circumstances = { ...place.circumstances(), reachesStored: true };
-    const ordinary = { ...ORDINARY, tokensPerSequence: Math.min(ORDINARY.tokensPerSequence, Math.floor(model.contextMax / 2)) };
-    const step = place.progress.step(`editing in batches of ${options.batch}`, { amount: records.length, unit: 'items' });
+    const ordinary = {
+      ...ORDINARY,
+      tokensPerSequence: Math.min(ORDINARY.tokensPerSequence, Math.floor(model.contextMax / 2)),
+    };
+    const step = place.progress.step(`editing in batches of ${options.batch}`, {
+      amount: records.length,
+      unit: 'items',
+    });
     await compareGates(
       engine,
-      { records, unmeasured: options.unmeasured, batchSize: options.batch, marks, gates, asking: { sampleMax: options.sample, earliestMax: EARLIEST_MAX }, ordinary, circumstances },
+      {
+        records,
+        unmeasured: options.unmeasured,
+        batchSize: options.batch,
+        marks,
+        gates,
+        asking: { sampleMax: options.sample, earliestMax: EARLIEST_MAX },
+        ordinary,
+        circumstances,
+      },
       {
         folder: place.folder,
         points: place.points,
@@ -50,7 +73,10 @@ export async function runGates(options: GatesOptions): Promise<void> {
           const title = `# Gates before the same weights\n\n${model.name}, blocks ${parameters.layers.join(', ')}, edited behind the gate "${gate.kind}" in batches of ${options.batch}.\nShares in %; ordinary tokens opened: at the block where most are, of ${point.ordinary.tokens} tokens.\n\n`;
           await writeFile(files[0], title + markdownTable(GATE_COLUMNS, points));
           await writeFile(files[1], csvTable(GATE_COLUMNS, points));
-          await writeFile(files[2], `${JSON.stringify({ circumstances: { ...circumstances, software }, points }, null, 2)}\n`);
+          await writeFile(
+            files[2],
+            `${JSON.stringify({ circumstances: { ...circumstances, software }, points }, null, 2)}\n`,
+          );
         },
       },
     );

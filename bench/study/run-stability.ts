@@ -35,28 +35,56 @@ export async function runStability(options: StabilityOptions): Promise<void> {
     };
 
     if (options.only !== 'sizes') {
-      const step = place.progress.step(`batches of ${options.batch}`, { amount: records.length, unit: 'items' });
-      byBatches = await stabilityOfStream(engine, { ...common, records, batchSize: options.batch, marks: options.marks, asking: { sampleMax: options.sample, earliestMax: Math.min(EARLIEST_MAX, options.batch) } }, {
-        folder: place.folder,
-        points: place.points,
-        edited: (corrections) => step.at(corrections),
-        found: (result) => {
-          byBatches = result;
-          return report();
-        },
+      const step = place.progress.step(`batches of ${options.batch}`, {
+        amount: records.length,
+        unit: 'items',
       });
+      byBatches = await stabilityOfStream(
+        engine,
+        {
+          ...common,
+          records,
+          batchSize: options.batch,
+          marks: options.marks,
+          asking: { sampleMax: options.sample, earliestMax: Math.min(EARLIEST_MAX, options.batch) },
+        },
+        {
+          folder: place.folder,
+          points: place.points,
+          edited: (corrections) => step.at(corrections),
+          found: (result) => {
+            byBatches = result;
+            return report();
+          },
+        },
+      );
       step.done();
     }
     if (options.only !== 'batches') {
       const stream = records.slice(0, options.total);
-      for (const size of options.sizes.filter((one) => one <= stream.length).sort((a, b) => b - a)) {
-        const step = place.progress.step(`${stream.length} in batches of ${size}`, { amount: stream.length, unit: 'items' });
-        const { points } = await stabilityOfStream(engine, { ...common, records: stream, batchSize: size, marks: [], asking: { sampleMax: options.sample, earliestMax: EARLIEST_OF_TOTAL_MAX } }, {
-          folder: place.folder,
-          points: place.points,
-          edited: (corrections) => step.at(corrections),
-          found: () => {},
+      for (const size of options.sizes
+        .filter((one) => one <= stream.length)
+        .sort((a, b) => b - a)) {
+        const step = place.progress.step(`${stream.length} in batches of ${size}`, {
+          amount: stream.length,
+          unit: 'items',
         });
+        const { points } = await stabilityOfStream(
+          engine,
+          {
+            ...common,
+            records: stream,
+            batchSize: size,
+            marks: [],
+            asking: { sampleMax: options.sample, earliestMax: EARLIEST_OF_TOTAL_MAX },
+          },
+          {
+            folder: place.folder,
+            points: place.points,
+            edited: (corrections) => step.at(corrections),
+            found: () => {},
+          },
+        );
         step.done();
         bySize.push(points.at(-1)!);
         bySize.sort((a, b) => a.batchSize - b.batchSize);

@@ -17,7 +17,10 @@ export interface StabilityResults {
 }
 
 /** Writes what there is so far; complete files replace those before. Gives the files' paths. */
-export async function writeStabilityReport(folder: string, results: StabilityResults): Promise<string[]> {
+export async function writeStabilityReport(
+  folder: string,
+  results: StabilityResults,
+): Promise<string[]> {
   await mkdir(folder, { recursive: true });
   const files = new Map<string, string>();
   const { byBatches, bySize, about } = results;
@@ -56,17 +59,27 @@ const COLUMNS: Column<StabilityPoint>[] = [
   { name: 'paraphrase', of: (point) => point.paraphrase, as: percent },
   { name: 'neighbours', of: (point) => point.neighboursUnchanged, as: percent },
   { name: 'perplexity ratio', of: (point) => point.perplexityRatio, as: digits(4) },
-  { name: 'ordinary opened', of: (point) => point.ordinaryOpenShare, as: (share) => (100 * share).toFixed(2) },
+  {
+    name: 'ordinary opened',
+    of: (point) => point.ordinaryOpenShare,
+    as: (share) => (100 * share).toFixed(2),
+  },
   { name: 'earliest', of: (point) => point.earliest.efficacy, as: percent },
   { name: 'earliest greedy', of: (point) => point.earliest.efficacyGreedy, as: percent },
   { name: 's / correction', of: (point) => point.secondsPerCorrection, as: digits(2) },
-  { name: 's / correction, targets', of: (point) => point.secondsTargetsPerCorrection, as: digits(2) },
+  {
+    name: 's / correction, targets',
+    of: (point) => point.secondsTargetsPerCorrection,
+    as: digits(2),
+  },
   { name: 'resident GB', of: (point) => point.residentBytes / 1e9, as: digits(2) },
 ];
 
 export function byBatchesPlot({ points, batches }: StreamResult, about: string): Plot {
   const x = (point: StabilityPoint) => point.batches;
-  const timed = batches.map((batch, i) => ({ ...batch, x: i + 1 })).filter((batch) => batch.seconds !== null && !batch.resumed);
+  const timed = batches
+    .map((batch, i) => ({ ...batch, x: i + 1 }))
+    .filter((batch) => batch.seconds !== null && !batch.resumed);
   return {
     title: `Stability over consecutive batches of ${points[0]!.batchSize}`,
     subtitle: about,
@@ -77,11 +90,33 @@ export function byBatchesPlot({ points, batches }: StreamResult, about: string):
         title: 'seconds per correction',
         from: 0,
         series: [
-          { name: 'whole batch', points: timed.map(({ x: at, begin, end, seconds }) => ({ x: at, y: seconds! / (end - begin) })) },
-          { name: 'of it target search', points: timed.map(({ x: at, begin, end, stages }) => ({ x: at, y: stages === null ? null : (stages.targets + stages.context) / (end - begin) })) },
+          {
+            name: 'whole batch',
+            points: timed.map(({ x: at, begin, end, seconds }) => ({
+              x: at,
+              y: seconds! / (end - begin),
+            })),
+          },
+          {
+            name: 'of it target search',
+            points: timed.map(({ x: at, begin, end, stages }) => ({
+              x: at,
+              y: stages === null ? null : (stages.targets + stages.context) / (end - begin),
+            })),
+          },
         ],
       },
-      { title: 'memory (GB)', from: 0, heightPixels: 80, series: [{ name: 'resident', points: batches.map(({ residentBytes }, i) => ({ x: i + 1, y: residentBytes / 1e9 })) }] },
+      {
+        title: 'memory (GB)',
+        from: 0,
+        heightPixels: 80,
+        series: [
+          {
+            name: 'resident',
+            points: batches.map(({ residentBytes }, i) => ({ x: i + 1, y: residentBytes / 1e9 })),
+          },
+        ],
+      },
     ],
   };
 }
@@ -99,16 +134,28 @@ export function bySizePlot(points: readonly StabilityPoint[], about: string): Pl
         title: 'seconds per correction',
         from: 0,
         series: [
-          { name: 'whole batch', points: points.map((point) => ({ x: x(point), y: point.secondsPerCorrection })) },
-          { name: 'of it target search', points: points.map((point) => ({ x: x(point), y: point.secondsTargetsPerCorrection })) },
+          {
+            name: 'whole batch',
+            points: points.map((point) => ({ x: x(point), y: point.secondsPerCorrection })),
+          },
+          {
+            name: 'of it target search',
+            points: points.map((point) => ({ x: x(point), y: point.secondsTargetsPerCorrection })),
+          },
         ],
       },
     ],
   };
 }
 
-function qualityPanels(points: readonly StabilityPoint[], x: (point: StabilityPoint) => number): Panel[] {
-  const line = (name: string, y: (point: StabilityPoint) => number | null) => ({ name, points: points.map((point) => ({ x: x(point), y: scaled(y(point)) })) });
+function qualityPanels(
+  points: readonly StabilityPoint[],
+  x: (point: StabilityPoint) => number,
+): Panel[] {
+  const line = (name: string, y: (point: StabilityPoint) => number | null) => ({
+    name,
+    points: points.map((point) => ({ x: x(point), y: scaled(y(point)) })),
+  });
   const scaled = (share: number | null) => (share === null ? null : 100 * share);
   return [
     {
@@ -123,6 +170,16 @@ function qualityPanels(points: readonly StabilityPoint[], x: (point: StabilityPo
         line('earliest ones, greedy', (point) => point.earliest.efficacyGreedy),
       ],
     },
-    { title: 'perplexity ratio', heightPixels: 100, marks: [{ y: 1, name: 'base model' }], series: [{ name: 'edited / base', points: points.map((point) => ({ x: x(point), y: point.perplexityRatio })) }] },
+    {
+      title: 'perplexity ratio',
+      heightPixels: 100,
+      marks: [{ y: 1, name: 'base model' }],
+      series: [
+        {
+          name: 'edited / base',
+          points: points.map((point) => ({ x: x(point), y: point.perplexityRatio })),
+        },
+      ],
+    },
   ];
 }

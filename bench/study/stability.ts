@@ -47,21 +47,54 @@ export interface Keeping {
 }
 
 /** Edits the records in batches of one size and measures at the marks. */
-export async function stabilityOfStream(engine: GatedEngine, question: StabilityQuestion, keeping: Keeping): Promise<StreamResult> {
+export async function stabilityOfStream(
+  engine: GatedEngine,
+  question: StabilityQuestion,
+  keeping: Keeping,
+): Promise<StreamResult> {
   const { records, batchSize, asking, unmeasured, circumstances } = question;
-  const about = { study: 'stability', records: records.map(({ revision }) => revision.correction.id), batchSize, circumstances };
+  const about = {
+    study: 'stability',
+    records: records.map(({ revision }) => revision.correction.id),
+    batchSize,
+    circumstances,
+  };
   const ends = batchEnds(records.length, batchSize);
-  const marks = [...new Set([...question.marks.filter((mark) => mark >= 1 && mark < ends.length), ends.length])].sort((a, b) => a - b);
-  const stream = await EditedStream.open(path.join(keeping.folder, 'streams', nameOf(about).slice(0, 16)), engine, records.map(({ revision }) => revision), ends);
+  const marks = [
+    ...new Set([...question.marks.filter((mark) => mark >= 1 && mark < ends.length), ends.length]),
+  ].sort((a, b) => a - b);
+  const stream = await EditedStream.open(
+    path.join(keeping.folder, 'streams', nameOf(about).slice(0, 16)),
+    engine,
+    records.map(({ revision }) => revision),
+    ends,
+  );
   const points: StabilityPoint[] = [];
   for (const [i, mark] of marks.entries()) {
     const end = ends[mark - 1]!;
     await stream.advanceTo(end, keeping.edited);
     keeping.edited(end);
-    const { answer } = await keeping.points.once({ ...about, mark, asking: { ...asking }, unmeasured: unmeasured.map((range) => ({ ...range })) }, async () => {
-      const hookId = await ensureHook(engine, stream.versions.log(STUDY_LINEAGE), await stream.rowsAt(end));
-      return measureStream(engine, hookId, records.slice(0, end).filter(({ index }) => !inRanges(index, unmeasured)), asking);
-    });
+    const { answer } = await keeping.points.once(
+      {
+        ...about,
+        mark,
+        asking: { ...asking },
+        unmeasured: unmeasured.map((range) => ({ ...range })),
+      },
+      async () => {
+        const hookId = await ensureHook(
+          engine,
+          stream.versions.log(STUDY_LINEAGE),
+          await stream.rowsAt(end),
+        );
+        return measureStream(
+          engine,
+          hookId,
+          records.slice(0, end).filter(({ index }) => !inRanges(index, unmeasured)),
+          asking,
+        );
+      },
+    );
     const since = stream.done.slice(i === 0 ? 0 : marks[i - 1], mark);
     const all = stream.done.slice(0, mark);
     points.push({
@@ -78,12 +111,16 @@ export async function stabilityOfStream(engine: GatedEngine, question: Stability
   return { points, batches: [...stream.done] };
 }
 
-function secondsOf(batches: readonly BatchDone[]): Pick<StabilityPoint, 'secondsPerCorrection' | 'secondsTargetsPerCorrection'> {
+function secondsOf(
+  batches: readonly BatchDone[],
+): Pick<StabilityPoint, 'secondsPerCorrection' | 'secondsTargetsPerCorrection'> {
   const timed = batches.filter((batch) => batch.seconds !== null && !batch.resumed);
   const corrections = timed.reduce((sum, { begin, end }) => sum + end - begin, 0);
   if (corrections === 0) return { secondsPerCorrection: null, secondsTargetsPerCorrection: null };
   return {
     secondsPerCorrection: timed.reduce((sum, { seconds }) => sum + seconds!, 0) / corrections,
-    secondsTargetsPerCorrection: timed.reduce((sum, { stages }) => sum + (stages?.targets ?? 0) + (stages?.context ?? 0), 0) / corrections,
+    secondsTargetsPerCorrection:
+      timed.reduce((sum, { stages }) => sum + (stages?.targets ?? 0) + (stages?.context ?? 0), 0) /
+      corrections,
   };
 }

@@ -15,17 +15,27 @@ export interface StudyRecord extends BenchRecord {
 
 /** The ranges one behind the other; each record counts as issued after those before it in the stream. Throws BadRecords. */
 export async function readStream(file: string, ranges: readonly Range[]): Promise<StudyRecord[]> {
-  const parts = await Promise.all(ranges.map(async ({ from, to }) => (await readRecords(file, from, to)).map((record, i) => ({ ...record, index: from + i }))));
+  const parts = await Promise.all(
+    ranges.map(async ({ from, to }) =>
+      (await readRecords(file, from, to)).map((record, i) => ({ ...record, index: from + i })),
+    ),
+  );
   return parts.flat().map((record, place) => {
     const { revision } = record;
-    return { ...record, revision: { ...revision, correction: { ...revision.correction, issuedAt: place } } };
+    return {
+      ...record,
+      revision: { ...revision, correction: { ...revision.correction, issuedAt: place } },
+    };
   });
 }
 
 /** Without what a batch is probed with beyond the corrections' own prompts; what is measured keeps it. */
 export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   const { revision } = record;
-  return { ...revision, correction: { ...revision.correction, paraphrases: [], neighbourhood: [] } };
+  return {
+    ...revision,
+    correction: { ...revision.correction, paraphrases: [], neighbourhood: [] },
+  };
 }
 
 /** The last record of each fact: the others are superseded by the end. */
@@ -36,7 +46,9 @@ export function latestOfEachFact(records: readonly StudyRecord[]): StudyRecord[]
 /** At most `most` records, in their order; a longer stream's sample holds as many of a shorter one's as have room. */
 export function sampleOf(records: readonly StudyRecord[], most: number): StudyRecord[] {
   const lots = new Map(records.map((record) => [record, sha256(record.revision.correction.id)]));
-  const chosen = new Set([...records].sort((a, b) => (lots.get(a)! < lots.get(b)! ? -1 : 1)).slice(0, most));
+  const chosen = new Set(
+    [...records].sort((a, b) => (lots.get(a)! < lots.get(b)! ? -1 : 1)).slice(0, most),
+  );
   return records.filter((record) => chosen.has(record));
 }
 

@@ -17,9 +17,18 @@ export function digits(count: number): (value: number) => string {
 
 export function markdownTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   const cells = rows.map((row) => columns.map((column) => shown(column.of(row), column.as)));
-  const widths = columns.map((column, i) => Math.max(column.name.length, 3, ...cells.map((line) => line[i]!.length)));
-  const line = (values: readonly string[]) => `| ${values.map((value, i) => value.padEnd(widths[i]!)).join(' | ')} |`;
-  return [line(columns.map(({ name }) => name)), line(widths.map((width) => '-'.repeat(width))), ...cells.map(line)].join('\n') + '\n';
+  const widths = columns.map((column, i) =>
+    Math.max(column.name.length, 3, ...cells.map((line) => line[i]!.length)),
+  );
+  const line = (values: readonly string[]) =>
+    `| ${values.map((value, i) => value.padEnd(widths[i]!)).join(' | ')} |`;
+  return (
+    [
+      line(columns.map(({ name }) => name)),
+      line(widths.map((width) => '-'.repeat(width))),
+      ...cells.map(line),
+    ].join('\n') + '\n'
+  );
 }
 
 /** RFC 4180. */
@@ -28,7 +37,12 @@ export function csvTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
     const text = value === null ? '' : String(value);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  return [columns.map(({ name }) => field(name)), ...rows.map((row) => columns.map((column) => field(column.of(row))))].map((line) => `${line.join(',')}\r\n`).join('');
+  return [
+    columns.map(({ name }) => field(name)),
+    ...rows.map((row) => columns.map((column) => field(column.of(row)))),
+  ]
+    .map((line) => `${line.join(',')}\r\n`)
+    .join('');
 }
 
 function shown(value: number | string | null, as: (value: number) => string = String): string {

@@ -18,7 +18,10 @@ export interface BatchKind {
   name: string;
   what: string;
   good: boolean;
-  batch(records: readonly StudyRecord[], garbled: (record: StudyRecord) => Promise<string>): Promise<TrialBatch>;
+  batch(
+    records: readonly StudyRecord[],
+    garbled: (record: StudyRecord) => Promise<string>,
+  ): Promise<TrialBatch>;
   /** What the editor does otherwise; the hook of `head` is left as it is. */
   engine?(engine: GatedEngine, head: string | null): GatedEngine;
   /** Needs an engine that was opened with these. */
@@ -28,11 +31,32 @@ export interface BatchKind {
 const SCALE = 30;
 
 /** Clamp 50 with the searches let loose: no anchor, no end before the last step, steps that overshoot. */
-const GONE_WRONG: HyperParameterOverrides = { clamp: 50, learningRate: 20, klFactor: 0, weightDecay: 0, lossTarget: 0 };
-const LEAKY_GATE: GateParameters = { kind: 'leverage', map: 'joint', floor: 0, referenceQuantile: 0.8, nearKey: 0.8 };
-const ALWAYS_GATE: GateParameters = { kind: 'always', map: 'joint', floor: 0, referenceQuantile: 1, nearKey: 1 };
+const GONE_WRONG: HyperParameterOverrides = {
+  clamp: 50,
+  learningRate: 20,
+  klFactor: 0,
+  weightDecay: 0,
+  lossTarget: 0,
+};
+const LEAKY_GATE: GateParameters = {
+  kind: 'leverage',
+  map: 'joint',
+  floor: 0,
+  referenceQuantile: 0.8,
+  nearKey: 0.8,
+};
+const ALWAYS_GATE: GateParameters = {
+  kind: 'always',
+  map: 'joint',
+  floor: 0,
+  referenceQuantile: 1,
+  nearKey: 1,
+};
 
-const asRecorded: BatchKind['batch'] = async (records) => ({ revisions: records.map(({ revision }) => revision), bad: [] });
+const asRecorded: BatchKind['batch'] = async (records) => ({
+  revisions: records.map(({ revision }) => revision),
+  bad: [],
+});
 
 export const BATCH_KINDS: readonly BatchKind[] = [
   { name: 'good', what: 'as recorded', good: true, batch: asRecorded },
@@ -42,7 +66,8 @@ export const BATCH_KINDS: readonly BatchKind[] = [
     good: false,
     batch: async (records, garbled) => {
       const revisions: CorrectionRevision[] = [];
-      for (const record of records) revisions.push(changed(record, 'garbled', { target: await garbled(record) }));
+      for (const record of records)
+        revisions.push(changed(record, 'garbled', { target: await garbled(record) }));
       return { revisions, bad: revisions.map(({ correction }) => correction.id) };
     },
   },
@@ -53,7 +78,10 @@ export const BATCH_KINDS: readonly BatchKind[] = [
     batch: async (records, garbled) => {
       const last = records.at(-1)!;
       const poison = changed(last, 'garbled', { target: await garbled(last) });
-      return { revisions: [...records.slice(0, -1).map(({ revision }) => revision), poison], bad: [poison.correction.id] };
+      return {
+        revisions: [...records.slice(0, -1).map(({ revision }) => revision), poison],
+        bad: [poison.correction.id],
+      };
     },
   },
   {
@@ -63,25 +91,74 @@ export const BATCH_KINDS: readonly BatchKind[] = [
     batch: async (records) => {
       const pairs = records.slice(0, Math.ceil(records.length / 2)).flatMap((record) => {
         const { subject } = record.revision.correction;
-        const wording = record.paraphrases.find((paraphrase) => paraphrase.includes(subject) && paraphrase !== record.prompt);
+        const wording = record.paraphrases.find(
+          (paraphrase) => paraphrase.includes(subject) && paraphrase !== record.prompt,
+        );
         if (wording === undefined) return [];
         // Nobody who contradicts another says so: neither names the other's wording as a paraphrase of its own.
-        return [changed(record, null, { paraphrases: [] }), changed(record, 'denied', { prompt: wording, target: record.old, previousAnswer: null, paraphrases: [] })];
+        return [
+          changed(record, null, { paraphrases: [] }),
+          changed(record, 'denied', {
+            prompt: wording,
+            target: record.old,
+            previousAnswer: null,
+            paraphrases: [],
+          }),
+        ];
       });
       return { revisions: pairs, bad: pairs.map(({ correction }) => correction.id) };
     },
   },
-  { name: 'parameters gone wrong', what: `searched with ${JSON.stringify(GONE_WRONG)}`, good: false, batch: asRecorded, parameters: GONE_WRONG },
-  { name: 'scaled', what: `wanted changes times ${SCALE}`, good: false, batch: asRecorded, engine: (engine, head) => withChanges(renaming(engine, 'scaled', [head]), (change) => SCALE * change) },
-  { name: 'not finite', what: 'wanted changes that are no numbers', good: false, batch: asRecorded, engine: (engine, head) => withChanges(renaming(engine, 'not-finite', [head]), () => Number.NaN) },
-  { name: 'gate always open', what: 'the batch\'s hook acts on every token', good: false, batch: asRecorded, engine: (engine, head) => renaming(engine, 'always', [head], ALWAYS_GATE) },
-  { name: 'gate leaking', what: 'the batch\'s hook acts on a fifth of ordinary tokens', good: false, batch: asRecorded, engine: (engine, head) => renaming(engine, 'leaking', [head], LEAKY_GATE) },
+  {
+    name: 'parameters gone wrong',
+    what: `searched with ${JSON.stringify(GONE_WRONG)}`,
+    good: false,
+    batch: asRecorded,
+    parameters: GONE_WRONG,
+  },
+  {
+    name: 'scaled',
+    what: `wanted changes times ${SCALE}`,
+    good: false,
+    batch: asRecorded,
+    engine: (engine, head) =>
+      withChanges(renaming(engine, 'scaled', [head]), (change) => SCALE * change),
+  },
+  {
+    name: 'not finite',
+    what: 'wanted changes that are no numbers',
+    good: false,
+    batch: asRecorded,
+    engine: (engine, head) => withChanges(renaming(engine, 'not-finite', [head]), () => Number.NaN),
+  },
+  {
+    name: 'gate always open',
+    what: "the batch's hook acts on every token",
+    good: false,
+    batch: asRecorded,
+    engine: (engine, head) => renaming(engine, 'always', [head], ALWAYS_GATE),
+  },
+  {
+    name: 'gate leaking',
+    what: "the batch's hook acts on a fifth of ordinary tokens",
+    good: false,
+    batch: asRecorded,
+    engine: (engine, head) => renaming(engine, 'leaking', [head], LEAKY_GATE),
+  },
 ];
 
 /** The record's correction with some members changed, under an id and a fact of its own. */
-function changed({ revision }: StudyRecord, because: string | null, members: Partial<CorrectionRevision['correction']>): CorrectionRevision {
+function changed(
+  { revision }: StudyRecord,
+  because: string | null,
+  members: Partial<CorrectionRevision['correction']>,
+): CorrectionRevision {
   const { correction } = revision;
-  const other = { ...correction, ...members, id: because === null ? correction.id : `${correction.id}-${because}` };
+  const other = {
+    ...correction,
+    ...members,
+    id: because === null ? correction.id : `${correction.id}-${because}`,
+  };
   return { ...revision, factKey: factKeyOf(other), correction: other };
 }
 
@@ -90,7 +167,10 @@ function withChanges(engine: GatedEngine, change: (value: number) => number): Ga
     ...bound(engine),
     async deriveUpdate(hookId, requests, targets) {
       const derived = await engine.deriveUpdate(hookId, requests, targets);
-      const pairs: PairSet = { ...derived.pairs, changes: derived.pairs.changes.map((changes) => changes.map(change)) };
+      const pairs: PairSet = {
+        ...derived.pairs,
+        changes: derived.pairs.changes.map((changes) => changes.map(change)),
+      };
       return { ...derived, pairs };
     },
   };

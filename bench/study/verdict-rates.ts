@@ -35,7 +35,9 @@ export function ratesOf(trials: readonly Trial[]): KindRates[] {
       accepted,
       unfit: count(({ outcome }) => outcome === 'unfit'),
       refusedAsBatch: count(({ outcome, reasons }) => outcome === 'refused' && reasons.length > 0),
-      refusedForMembers: count(({ outcome, reasons }) => outcome === 'refused' && reasons.length === 0),
+      refusedForMembers: count(
+        ({ outcome, reasons }) => outcome === 'refused' && reasons.length === 0,
+      ),
       wrong: (good ? of.length - accepted : accepted) / of.length,
       blamed: of.reduce((sum, { blamed }) => sum + blamed, 0),
       corrections: of.reduce((sum, { corrections }) => sum + corrections, 0),
@@ -43,7 +45,15 @@ export function ratesOf(trials: readonly Trial[]): KindRates[] {
   });
 }
 
-export const SCORES = ['efficacy', 'efficacyGreedy', 'generalisation', 'locality', 'retention', 'canaryRatio', 'editNorm'] as const satisfies readonly (keyof ProbeScores)[];
+export const SCORES = [
+  'efficacy',
+  'efficacyGreedy',
+  'generalisation',
+  'locality',
+  'retention',
+  'canaryRatio',
+  'editNorm',
+] as const satisfies readonly (keyof ProbeScores)[];
 type Score = (typeof SCORES)[number];
 
 export interface Distribution {
@@ -59,8 +69,20 @@ export const QUANTILES = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1] as const;
 export function distributionsOf(trials: readonly Trial[]): Distribution[] {
   return SCORES.flatMap((score) =>
     kindsOf(trials).flatMap((kind): Distribution[] => {
-      const values = valuesOf(trials.filter((trial) => trial.kind === kind), score);
-      return values.length === 0 ? [] : [{ score, kind, count: values.length, quantiles: QUANTILES.map((share) => quantile(values, share)) }];
+      const values = valuesOf(
+        trials.filter((trial) => trial.kind === kind),
+        score,
+      );
+      return values.length === 0
+        ? []
+        : [
+            {
+              score,
+              kind,
+              count: values.length,
+              quantiles: QUANTILES.map((share) => quantile(values, share)),
+            },
+          ];
     }),
   );
 }
@@ -96,18 +118,33 @@ export function proposalsOf(trials: readonly Trial[], settings: VerdictSettings)
   const [good, bad] = [trials.filter((trial) => trial.good), trials.filter((trial) => !trial.good)];
   return THRESHOLDS.map(({ setting, score, least }) => {
     // Turned so that larger is worse.
-    const turned = (of: readonly Trial[]) => valuesOf(of, score).map((value) => (least ? -value : value)).sort((a, b) => a - b);
+    const turned = (of: readonly Trial[]) =>
+      valuesOf(of, score)
+        .map((value) => (least ? -value : value))
+        .sort((a, b) => a - b);
     const [goods, bads] = [turned(good), turned(bad)];
     const now = settings[setting];
-    const worse = (values: readonly number[], threshold: number) => (values.length === 0 ? 0 : values.filter((value) => value > threshold).length / values.length);
+    const worse = (values: readonly number[], threshold: number) =>
+      values.length === 0 ? 0 : values.filter((value) => value > threshold).length / values.length;
     const turn = least ? -1 : 1;
-    const rates = { goodRefusedNow: worse(goods, turn * now), badCaughtNow: worse(bads, turn * now) };
+    const rates = {
+      goodRefusedNow: worse(goods, turn * now),
+      badCaughtNow: worse(bads, turn * now),
+    };
     const worst = goods[goods.length - 1 - Math.floor(GOOD_REFUSED_MAX * goods.length)];
     const next = worst === undefined ? undefined : bads.find((value) => value > worst);
-    if (worst === undefined || next === undefined) return { setting, now, proposed: null, ...rates, goodRefused: 0, badCaught: 0 };
+    if (worst === undefined || next === undefined)
+      return { setting, now, proposed: null, ...rates, goodRefused: 0, badCaught: 0 };
     const room = Math.max(goods.at(-1)! - goods[0]!, 0.01 * Math.abs(worst));
     const threshold = worst + Math.min((next - worst) / 2, room);
-    return { setting, now, proposed: turn * threshold, ...rates, goodRefused: worse(goods, threshold), badCaught: worse(bads, threshold) };
+    return {
+      setting,
+      now,
+      proposed: turn * threshold,
+      ...rates,
+      goodRefused: worse(goods, threshold),
+      badCaught: worse(bads, threshold),
+    };
   });
 }
 
@@ -120,7 +157,9 @@ export function quantile(values: readonly number[], share: number): number {
 }
 
 function valuesOf(trials: readonly Trial[], score: Score): number[] {
-  return trials.flatMap(({ after }) => (after === null || after[score] === null ? [] : [after[score]]));
+  return trials.flatMap(({ after }) =>
+    after === null || after[score] === null ? [] : [after[score]],
+  );
 }
 
 function kindsOf(trials: readonly Trial[]): string[] {
@@ -145,7 +184,11 @@ export const DISTRIBUTION_COLUMNS: Column<Distribution>[] = [
   { name: 'score', of: (row) => row.score },
   { name: 'batches', of: (row) => row.kind },
   { name: 'n', of: (row) => row.count },
-  ...QUANTILES.map((at, i): Column<Distribution> => ({ name: at === 0 ? 'min' : at === 1 ? 'max' : `${100 * at} %`, of: (row) => row.quantiles[i]!, as: digits(3) })),
+  ...QUANTILES.map((at, i): Column<Distribution> => ({
+    name: at === 0 ? 'min' : at === 1 ? 'max' : `${100 * at} %`,
+    of: (row) => row.quantiles[i]!,
+    as: digits(3),
+  })),
 ];
 
 export const PROPOSAL_COLUMNS: Column<Proposal>[] = [
@@ -154,6 +197,10 @@ export const PROPOSAL_COLUMNS: Column<Proposal>[] = [
   { name: 'good refused %, now', of: (row) => row.goodRefusedNow, as: share },
   { name: 'bad caught %, now', of: (row) => row.badCaughtNow, as: share },
   { name: 'proposed', of: (row) => row.proposed, as: digits(3) },
-  { name: 'good refused %', of: (row) => (row.proposed === null ? null : row.goodRefused), as: share },
+  {
+    name: 'good refused %',
+    of: (row) => (row.proposed === null ? null : row.goodRefused),
+    as: share,
+  },
   { name: 'bad caught %', of: (row) => (row.proposed === null ? null : row.badCaught), as: share },
 ];

@@ -48,11 +48,26 @@ export interface TrialsKeeping {
 }
 
 /** Tries the kinds that the engine is for: it must have been opened with the kinds' parameters. */
-export async function tryBatches(engine: GatedEngine, kinds: readonly BatchKind[], question: TrialsQuestion, keeping: TrialsKeeping): Promise<Trial[]> {
+export async function tryBatches(
+  engine: GatedEngine,
+  kinds: readonly BatchKind[],
+  question: TrialsQuestion,
+  keeping: TrialsKeeping,
+): Promise<Trial[]> {
   const { prepared, records, batchSize, settings, circumstances, preparedIn } = question;
-  const version = { study: 'verdict', prepared: prepared.map(({ revision }) => revision.correction.id), batchSize, circumstances: preparedIn };
+  const version = {
+    study: 'verdict',
+    prepared: prepared.map(({ revision }) => revision.correction.id),
+    batchSize,
+    circumstances: preparedIn,
+  };
   const about = { ...version, circumstances, preparedIn };
-  const stream = await EditedStream.open(path.join(keeping.folder, 'streams', nameOf(version).slice(0, 16)), engine, prepared.map(({ revision }) => revision), batchEnds(prepared.length, batchSize));
+  const stream = await EditedStream.open(
+    path.join(keeping.folder, 'streams', nameOf(version).slice(0, 16)),
+    engine,
+    prepared.map(({ revision }) => revision),
+    batchEnds(prepared.length, batchSize),
+  );
   await stream.advanceTo(prepared.length, keeping.prepared);
   const head = hookIdOf(await stream.rowsAt(prepared.length));
   const patient = remembering(engine, [null, head]);
@@ -63,20 +78,51 @@ export async function tryBatches(engine: GatedEngine, kinds: readonly BatchKind[
     const members = records.slice(begin, begin + batchSize);
     const shards = new Map<string, TargetShard>();
     for (const kind of kinds) {
-      const measuredWith = { ...about, kind: kind.name, what: kind.what, members: members.map(({ revision }) => revision.correction.id), settings: { ...settings } };
-      const { answer } = await keeping.points.once(measuredWith, () => tryBatch(kind, batch, members));
+      const measuredWith = {
+        ...about,
+        kind: kind.name,
+        what: kind.what,
+        members: members.map(({ revision }) => revision.correction.id),
+        settings: { ...settings },
+      };
+      const { answer } = await keeping.points.once(measuredWith, () =>
+        tryBatch(kind, batch, members),
+      );
       trials.push(answer);
       await keeping.tried(answer);
     }
 
-    async function tryBatch(kind: BatchKind, number: number, of: readonly StudyRecord[]): Promise<Trial> {
+    async function tryBatch(
+      kind: BatchKind,
+      number: number,
+      of: readonly StudyRecord[],
+    ): Promise<Trial> {
       const { revisions, bad } = await kind.batch(of, (record) => garbledTarget(patient, record));
       const batchId = `trial-${nameOf({ kind: kind.name, members: of.map(({ revision }) => revision.correction.id) }).slice(0, 16)}`;
       const plan = await ledger.planBatch({ lineage: STUDY_LINEAGE, batchId, revisions });
-      const base = { kind: kind.name, good: kind.good, batch: number, corrections: plan.edits.length };
-      const unfit = (reason: string): Trial => ({ ...base, outcome: 'unfit', blamed: 0, blamedBad: 0, reasons: [reason], before: null, after: null });
+      const base = {
+        kind: kind.name,
+        good: kind.good,
+        batch: number,
+        corrections: plan.edits.length,
+      };
+      const unfit = (reason: string): Trial => ({
+        ...base,
+        outcome: 'unfit',
+        blamed: 0,
+        blamedBad: 0,
+        reasons: [reason],
+        before: null,
+        after: null,
+      });
       if (plan.edits.length === 0) return unfit('the plan leaves nothing to edit');
-      const step = { lineage: STUDY_LINEAGE, batchId, head: plan.head, edits: plan.edits, removals: plan.removals };
+      const step = {
+        lineage: STUDY_LINEAGE,
+        batchId,
+        head: plan.head,
+        edits: plan.edits,
+        removals: plan.removals,
+      };
       // Targets do not depend on what is done with them afterwards, so each correction's is searched once for all kinds.
       const search = createEditActivities({ engine: patient, versions: stream.versions });
       const missing = plan.edits.filter(({ correction }) => !shards.has(correction.id));
@@ -84,7 +130,10 @@ export async function tryBatches(engine: GatedEngine, kinds: readonly BatchKind[
         const shard = await search.computeTargets({ ...step, edits: missing });
         for (const { correction } of missing) shards.set(correction.id, shard);
       }
-      const activities = createEditActivities({ engine: kind.engine?.(patient, head) ?? patient, versions: stream.versions });
+      const activities = createEditActivities({
+        engine: kind.engine?.(patient, head) ?? patient,
+        versions: stream.versions,
+      });
       const used = [...new Set(plan.edits.map(({ correction }) => shards.get(correction.id)!))];
       let staged;
       try {
@@ -93,7 +142,8 @@ export async function tryBatches(engine: GatedEngine, kinds: readonly BatchKind[
         if (!(error instanceof RangeError)) throw error;
         return unfit(error.message);
       }
-      if (staged.rows.length === 0) return unfit(staged.refused[0]?.reason ?? 'no target was found');
+      if (staged.rows.length === 0)
+        return unfit(staged.refused[0]?.reason ?? 'no target was found');
       const probes = await activities.runProbes({ ...step, staged, settings });
       const { pass, failing, reasons } = probes.verdict;
       return {
@@ -118,7 +168,11 @@ const GARBLED_TEMPERATURE = 1_000;
 /** A string of random tokens that the tokeniser can take back; the same for the same record. */
 async function garbledTarget(engine: GatedEngine, { index, prompt }: StudyRecord): Promise<string> {
   for (let attempt = 0; attempt < GARBLED_ATTEMPTS_MAX; attempt++) {
-    const { text } = await engine.generate(null, prompt, { tokensMax: GARBLED_TOKENS, temperature: GARBLED_TEMPERATURE, seed: 1_000 * index + attempt });
+    const { text } = await engine.generate(null, prompt, {
+      tokensMax: GARBLED_TOKENS,
+      temperature: GARBLED_TEMPERATURE,
+      seed: 1_000 * index + attempt,
+    });
     const target = text.trim();
     if (target.length >= GARBLED_TOKENS && !/[\uFFFD\p{C}]/u.test(target)) return target;
   }

@@ -29,16 +29,29 @@ export interface Workplace {
   data: { file: string; sha256: string };
   /** Hyper-parameters with these on top of what was asked for. */
   parametersWith(overrides: HyperParameterOverrides): HyperParameters;
-  openEngine(overrides?: HyperParameterOverrides, other?: Pick<EngineOptions, 'reaches'>): Promise<LocalEngine>;
+  openEngine(
+    overrides?: HyperParameterOverrides,
+    other?: Pick<EngineOptions, 'reaches'>,
+  ): Promise<LocalEngine>;
   /** What a point hangs on beside its study: data, model, key statistics' text, parameters. */
   circumstances(overrides?: HyperParameterOverrides): Record<string, unknown>;
 }
 
 /** Sets up what is missing. `study` names the folder below the data folder where no `out` is given. */
-export async function openWorkplace(study: string, { data, out, model, text, parameters }: WorkplaceOptions): Promise<Workplace> {
-  const configuration = readConfiguration({ ...process.env, ...(model === undefined ? {} : { ERRATA_MODEL: model }) });
+export async function openWorkplace(
+  study: string,
+  { data, out, model, text, parameters }: WorkplaceOptions,
+): Promise<Workplace> {
+  const configuration = readConfiguration({
+    ...process.env,
+    ...(model === undefined ? {} : { ERRATA_MODEL: model }),
+  });
   const progress = progressOn(process.stderr);
-  await provision(['tensorflow', ...(configuration.model === null ? (['model'] as const) : [])], { home: homeAt(configuration.home), device: configuration.device, progress });
+  await provision(['tensorflow', ...(configuration.model === null ? (['model'] as const) : [])], {
+    home: homeAt(configuration.home),
+    device: configuration.device,
+    progress,
+  });
   const given = engineOptions(configuration);
   const textFile = text ?? given.textFile;
   const asked = laidOver(given.parameters, parameters);
@@ -46,21 +59,34 @@ export async function openWorkplace(study: string, { data, out, model, text, par
   const base = { config: checkpoint.config, sha256: checkpoint.sha256 };
   await checkpoint.close();
   const folder = path.resolve(out ?? path.join(configuration.home, 'studies', study));
-  const hashes = { data: await sha256OfFile(data), text: textFile === null ? null : await sha256OfFile(textFile) };
-  const parametersWith = (overrides: HyperParameterOverrides) => parametersFor(base.config, laidOver(asked, overrides));
+  const hashes = {
+    data: await sha256OfFile(data),
+    text: textFile === null ? null : await sha256OfFile(textFile),
+  };
+  const parametersWith = (overrides: HyperParameterOverrides) =>
+    parametersFor(base.config, laidOver(asked, overrides));
   return {
     folder,
     points: new KeptPoints(folder),
     progress,
     data: { file: data, sha256: hashes.data },
     parametersWith,
-    openEngine: (overrides = {}, other = {}) => opened({ ...given, textFile, ...other, parameters: laidOver(asked, overrides) }, progress),
-    circumstances: (overrides = {}) => ({ data: hashes.data, model: base.sha256, text: hashes.text, parameters: { ...parametersWith(overrides) } }),
+    openEngine: (overrides = {}, other = {}) =>
+      opened({ ...given, textFile, ...other, parameters: laidOver(asked, overrides) }, progress),
+    circumstances: (overrides = {}) => ({
+      data: hashes.data,
+      model: base.sha256,
+      text: hashes.text,
+      parameters: { ...parametersWith(overrides) },
+    }),
   };
 }
 
 /** A gate's numbers mean something for their own kind only: another kind starts from its own defaults. */
-export function laidOver(under: HyperParameterOverrides, over: HyperParameterOverrides): HyperParameterOverrides {
+export function laidOver(
+  under: HyperParameterOverrides,
+  over: HyperParameterOverrides,
+): HyperParameterOverrides {
   const sameKind = over.gate?.kind === undefined || over.gate.kind === under.gate?.kind;
   const gate = { ...(sameKind ? under.gate : {}), ...over.gate };
   return { ...under, ...over, ...(Object.keys(gate).length === 0 ? {} : { gate }) };
@@ -80,5 +106,7 @@ async function opened(options: EngineOptions, progress: Progress): Promise<Local
 }
 
 async function sha256OfFile(file: string): Promise<string> {
-  return createHash('sha256').update(await readFile(file)).digest('hex');
+  return createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex');
 }

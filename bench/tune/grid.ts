@@ -22,8 +22,16 @@ export function windowName(layers: readonly number[]): string {
   return layers.length === 1 ? String(layers[0]) : `${layers[0]}-${layers.at(-1)}`;
 }
 
-export function candidate(config: ModelConfig, layers: readonly number[], lambdaFactor: number): Candidate {
-  return { layers: [...layers], lambdaFactor, lambda: Number((lambdaFactor * config.mlpWidth).toPrecision(6)) };
+export function candidate(
+  config: ModelConfig,
+  layers: readonly number[],
+  lambdaFactor: number,
+): Candidate {
+  return {
+    layers: [...layers],
+    lambdaFactor,
+    lambda: Number((lambdaFactor * config.mlpWidth).toPrecision(6)),
+  };
 }
 
 /**
@@ -31,10 +39,18 @@ export function candidate(config: ModelConfig, layers: readonly number[], lambda
  * arXiv 2202.05262), without blocks of massive keys; the present one is among them where it is allowed. Where massive
  * blocks leave no room the windows get narrower. Throws RangeError where no block is left.
  */
-export function windowsOf(config: ModelConfig, massive: readonly number[], windowsMax: number = WINDOWS_MAX): number[][] {
+export function windowsOf(
+  config: ModelConfig,
+  massive: readonly number[],
+  windowsMax: number = WINDOWS_MAX,
+): number[][] {
   const present = parametersFor(config).layers;
-  const last = Math.max(present.at(-1)!, Math.min(config.layers - 2, Math.ceil(DEEPEST_SHARE * config.layers)));
-  const allowed = (layers: readonly number[]): boolean => layers.every((layer) => !massive.includes(layer));
+  const last = Math.max(
+    present.at(-1)!,
+    Math.min(config.layers - 2, Math.ceil(DEEPEST_SHARE * config.layers)),
+  );
+  const allowed = (layers: readonly number[]): boolean =>
+    layers.every((layer) => !massive.includes(layer));
   for (let width = present.length; width > 0; width--) {
     const windows: number[][] = [];
     for (let first = Math.min(1, present[0]!); first + width - 1 <= last; first++) {
@@ -48,12 +64,22 @@ export function windowsOf(config: ModelConfig, massive: readonly number[], windo
 
 const DEEPEST_SHARE = 0.6;
 
-function spread(windows: readonly number[][], present: readonly number[], windowsMax: number): number[][] {
+function spread(
+  windows: readonly number[][],
+  present: readonly number[],
+  windowsMax: number,
+): number[][] {
   const count = Math.min(windowsMax, windows.length);
-  const picked = new Set(Array.from({ length: count }, (_, i) => Math.round((i * (windows.length - 1)) / Math.max(1, count - 1))));
+  const picked = new Set(
+    Array.from({ length: count }, (_, i) =>
+      Math.round((i * (windows.length - 1)) / Math.max(1, count - 1)),
+    ),
+  );
   const own = windows.findIndex((layers) => layers.join() === present.join());
   if (own >= 0 && !picked.has(own)) {
-    const nearest = [...picked].reduce((best, at) => (Math.abs(at - own) < Math.abs(best - own) ? at : best));
+    const nearest = [...picked].reduce((best, at) =>
+      Math.abs(at - own) < Math.abs(best - own) ? at : best,
+    );
     picked.delete(nearest);
     picked.add(own);
   }

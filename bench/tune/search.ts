@@ -55,9 +55,14 @@ export interface Search {
 /** Throws RangeError when there are too few facts to halve. */
 export async function searchParameters(search: Search): Promise<TuneResult> {
   const { config, windows, lambdaFactors, facts } = search;
-  if (facts.tuning.length < 2 || facts.validation.length === 0) throw new RangeError('tuning needs at least 3 facts of different subjects');
+  if (facts.tuning.length < 2 || facts.validation.length === 0)
+    throw new RangeError('tuning needs at least 3 facts of different subjects');
   const trials: Trial[] = [];
-  const run = async (round: Round, tried: Candidate, on: readonly BenchRecord[]): Promise<Trial> => {
+  const run = async (
+    round: Round,
+    tried: Candidate,
+    on: readonly BenchRecord[],
+  ): Promise<Trial> => {
     const key = keyOf(search.identity, tried, on);
     const known = search.log.get(key);
     const measures = known ?? (await search.tryOut(tried, on));
@@ -70,34 +75,59 @@ export async function searchParameters(search: Search): Promise<TuneResult> {
 
   const rough = facts.tuning.slice(0, Math.max(2, Math.ceil(facts.tuning.length / 2)));
   const first: Trial[] = [];
-  for (const layers of windows) first.push(await run('windows', candidate(config, layers, 1), rough));
+  for (const layers of windows)
+    first.push(await run('windows', candidate(config, layers, 1), rough));
   const second: Trial[] = [];
   for (const { candidate: window } of survivors(first)) {
-    for (const factor of lambdaFactors) second.push(await run('lambda', candidate(config, window.layers, factor), facts.tuning));
+    for (const factor of lambdaFactors)
+      second.push(await run('lambda', candidate(config, window.layers, factor), facts.tuning));
   }
   const winner = ranked(second)[0]!.candidate;
   const best = await run('validation', winner, facts.validation);
   const own = parametersFor(config);
-  const present = { layers: own.layers, lambda: own.lambda, lambdaFactor: Number((own.lambda / config.mlpWidth).toPrecision(3)) };
+  const present = {
+    layers: own.layers,
+    lambda: own.lambda,
+    lambdaFactor: Number((own.lambda / config.mlpWidth).toPrecision(3)),
+  };
   const same = nameOf(winner) === nameOf(present);
-  return { trials, best, present: same ? null : await run('validation', present, facts.validation) };
+  return {
+    trials,
+    best,
+    present: same ? null : await run('validation', present, facts.validation),
+  };
 }
 
 /**
  * Harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where ordinary text suffers
  * more than a verdict allows by default, so that any candidate that harms less is better.
  */
-export function scoreOf({ efficacy, paraphrase, neighboursUnchanged, perplexityRatio }: Measures): number {
+export function scoreOf({
+  efficacy,
+  paraphrase,
+  neighboursUnchanged,
+  perplexityRatio,
+}: Measures): number {
   const shares = [efficacy, paraphrase, neighboursUnchanged].filter((share) => share !== null);
-  const mean = shares.some((share) => share === 0) ? 0 : shares.length / shares.reduce((sum, share) => sum + 1 / share, 0);
-  return perplexityRatio <= DEFAULT_LINEAGE_SETTINGS.verdict.canaryRatioMax ? mean : 1 - perplexityRatio;
+  const mean = shares.some((share) => share === 0)
+    ? 0
+    : shares.length / shares.reduce((sum, share) => sum + 1 / share, 0);
+  return perplexityRatio <= DEFAULT_LINEAGE_SETTINGS.verdict.canaryRatioMax
+    ? mean
+    : 1 - perplexityRatio;
 }
 
 /** Facts in two halves; those of one subject stay together, or validation would know what tuning saw. */
-export function halves(records: readonly BenchRecord[]): { tuning: BenchRecord[]; validation: BenchRecord[] } {
+export function halves(records: readonly BenchRecord[]): {
+  tuning: BenchRecord[];
+  validation: BenchRecord[];
+} {
   const subjects = [...new Set(records.map(subjectOf))];
   const half = new Map(subjects.map((subject, i) => [subject, i % 2]));
-  return { tuning: records.filter((record) => half.get(subjectOf(record)) === 0), validation: records.filter((record) => half.get(subjectOf(record)) === 1) };
+  return {
+    tuning: records.filter((record) => half.get(subjectOf(record)) === 0),
+    validation: records.filter((record) => half.get(subjectOf(record)) === 1),
+  };
 }
 
 /** Windows that go on to the second round, at most. */
@@ -112,7 +142,8 @@ function survivors(trials: readonly Trial[]): Trial[] {
 
 /** Best first; of equals the one whose lambda is nearer to F. */
 function ranked(trials: readonly Trial[]): Trial[] {
-  const strangeness = ({ candidate: { lambdaFactor } }: Trial): number => Math.abs(Math.log(lambdaFactor));
+  const strangeness = ({ candidate: { lambdaFactor } }: Trial): number =>
+    Math.abs(Math.log(lambdaFactor));
   return [...trials].sort((a, b) => b.score - a.score || strangeness(a) - strangeness(b));
 }
 
@@ -122,6 +153,19 @@ function subjectOf({ revision }: BenchRecord): string {
 
 function keyOf(identity: string, tried: Candidate, facts: readonly BenchRecord[]): string {
   return createHash('sha256')
-    .update(JSON.stringify([identity, tried.layers, tried.lambda, facts.map(({ prompt, target, old, paraphrases, neighbours }) => [prompt, target, old, paraphrases, neighbours])]))
+    .update(
+      JSON.stringify([
+        identity,
+        tried.layers,
+        tried.lambda,
+        facts.map(({ prompt, target, old, paraphrases, neighbours }) => [
+          prompt,
+          target,
+          old,
+          paraphrases,
+          neighbours,
+        ]),
+      ]),
+    )
     .digest('hex');
 }

@@ -32,7 +32,15 @@ export class BadTrialLog extends Error {
 }
 
 const share = z.number().min(0).max(1);
-const stored = z.record(z.string(), z.object({ efficacy: share, paraphrase: share.nullable(), neighboursUnchanged: share.nullable(), perplexityRatio: z.number() }));
+const stored = z.record(
+  z.string(),
+  z.object({
+    efficacy: share,
+    paraphrase: share.nullable(),
+    neighboursUnchanged: share.nullable(),
+    perplexityRatio: z.number(),
+  }),
+);
 
 async function readTrials(file: string): Promise<Record<string, Measures>> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {

@@ -51,7 +51,9 @@ export interface Tuned extends TuneResult {
 export async function tune(options: TuneOptions, watcher: TuneWatcher = {}): Promise<Tuned> {
   const { name, sha256, config, traces } = await lookAtKeys(options.engine, watcher.loading);
   const massive = massiveLayers(traces);
-  const windows = (options.windows ?? windowsOf(config, massive, options.windowsMax)).map((layers) => [...layers]);
+  const windows = (options.windows ?? windowsOf(config, massive, options.windowsMax)).map(
+    (layers) => [...layers],
+  );
   // A window by hand is checked before hours are spent on it.
   for (const layers of windows) parametersFor(config, { layers });
   const look = { traces, massive, windows };
@@ -62,13 +64,33 @@ export async function tune(options: TuneOptions, watcher: TuneWatcher = {}): Pro
     windows,
     lambdaFactors: options.lambdaFactors ?? LAMBDA_FACTORS,
     facts: halves(options.records),
-    identity: createHash('sha256').update(JSON.stringify([sha256, parametersFor(config, fixed), options.batchEdits, options.engine.textFile])).digest('hex'),
+    identity: createHash('sha256')
+      .update(
+        JSON.stringify([
+          sha256,
+          parametersFor(config, fixed),
+          options.batchEdits,
+          options.engine.textFile,
+        ]),
+      )
+      .digest('hex'),
     log: await trialLogAt(options.trialsFile, options.fresh),
     async tryOut({ layers, lambda }, facts) {
-      const shown = watcher.trialBegins?.({ layers, lambda, lambdaFactor: lambda / config.mlpWidth }, facts.length);
-      const engine = await LocalEngine.open({ ...options.engine, parameters: { ...fixed, layers, lambda } });
+      const shown = watcher.trialBegins?.(
+        { layers, lambda, lambdaFactor: lambda / config.mlpWidth },
+        facts.length,
+      );
+      const engine = await LocalEngine.open({
+        ...options.engine,
+        parameters: { ...fixed, layers, lambda },
+      });
       try {
-        const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = await editStream(engine, facts, options.batchEdits, (done) => shown?.at(done));
+        const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = await editStream(
+          engine,
+          facts,
+          options.batchEdits,
+          (done) => shown?.at(done),
+        );
         return { efficacy, paraphrase, neighboursUnchanged, perplexityRatio };
       } finally {
         await engine.close();
@@ -87,16 +109,30 @@ function withoutSought(parameters: HyperParameterOverrides): HyperParameterOverr
   return fixed;
 }
 
-async function lookAtKeys(options: EngineOptions, progress?: LoadProgress): Promise<{ name: string; sha256: string; config: ModelConfig; traces: KeyTrace[] }> {
+async function lookAtKeys(
+  options: EngineOptions,
+  progress?: LoadProgress,
+): Promise<{ name: string; sha256: string; config: ModelConfig; traces: KeyTrace[] }> {
   loadTensorFlow(options.addonPath);
   const checkpoint = await openCheckpoint(options.modelPath);
   try {
     const { config, name, sha256 } = checkpoint;
     const { seed, contexts } = parametersFor(config, withoutSought(options.parameters));
-    const model = await Transformer.load(checkpoint, (share) => progress?.('loading the model', share));
+    const model = await Transformer.load(checkpoint, (share) =>
+      progress?.('loading the model', share),
+    );
     try {
-      const text = await ordinaryText(model, checkpoint.tokenizer, { textFile: options.textFile, folder: options.statisticsFolder, modelSha256: sha256, seed, contexts, ...(progress === undefined ? {} : { progress }) });
-      const traces = await keyTraces(model, text.reference, (share) => progress?.('looking at the keys of all layers', share));
+      const text = await ordinaryText(model, checkpoint.tokenizer, {
+        textFile: options.textFile,
+        folder: options.statisticsFolder,
+        modelSha256: sha256,
+        seed,
+        contexts,
+        ...(progress === undefined ? {} : { progress }),
+      });
+      const traces = await keyTraces(model, text.reference, (share) =>
+        progress?.('looking at the keys of all layers', share),
+      );
       return { name, sha256, config, traces };
     } finally {
       model.dispose();
@@ -106,7 +142,13 @@ async function lookAtKeys(options: EngineOptions, progress?: LoadProgress): Prom
   }
 }
 
-function parameterSetOf(name: string, config: ModelConfig, fixed: HyperParameterOverrides, { best }: TuneResult, options: TuneOptions): ParameterSet {
+function parameterSetOf(
+  name: string,
+  config: ModelConfig,
+  fixed: HyperParameterOverrides,
+  { best }: TuneResult,
+  options: TuneOptions,
+): ParameterSet {
   const { layers, lambda } = best.candidate;
   const { fits: _, ...kept } = fixed;
   return {

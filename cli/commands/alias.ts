@@ -27,17 +27,39 @@ const alias: CommandSpecification<OperatorOptions> = {
     const configuration = session.configuration();
     const lineage = session.lineage(configuration, options.lineage);
     const { output } = session;
-    if (name !== undefined && !ALIAS_NAME.test(name)) throw new CommandFailure('find the alias', `"${name}" is no name for an alias`, 'A name is a letter a-z and at most 31 of a-z, 0-9 and -, and not base or head.', EXIT.usage);
+    if (name !== undefined && !ALIAS_NAME.test(name))
+      throw new CommandFailure(
+        'find the alias',
+        `"${name}" is no name for an alias`,
+        'A name is a letter a-z and at most 31 of a-z, 0-9 and -, and not base or head.',
+        EXIT.usage,
+      );
     const log = openVersions(configuration).log(lineage);
     if (name === undefined || version === undefined) {
       const { standing, words } = await log.aliases();
-      const shown = name === undefined ? [...standing.values()] : words.filter((word) => word.alias === name).reverse();
+      const shown =
+        name === undefined
+          ? [...standing.values()]
+          : words.filter((word) => word.alias === name).reverse();
       output.result({ lineage, aliases: shown }, () => listed(output, lineage, name, shown));
       return EXIT.ok;
     }
-    const moved = await log.moveAlias({ alias: name, version: versionNamed(version), ...askedBy(options), id: randomUUID() });
-    if (moved.kind !== 'moved') throw new CommandFailure('move the alias', moved.kind === 'refused' ? moved.reason : 'another moved it meanwhile', '`errata log` lists the versions.');
-    output.result({ lineage, ...moved.word }, () => `Alias ${name} of ${lineage} is on ${whereOf(moved.word)}.`);
+    const moved = await log.moveAlias({
+      alias: name,
+      version: versionNamed(version),
+      ...askedBy(options),
+      id: randomUUID(),
+    });
+    if (moved.kind !== 'moved')
+      throw new CommandFailure(
+        'move the alias',
+        moved.kind === 'refused' ? moved.reason : 'another moved it meanwhile',
+        '`errata log` lists the versions.',
+      );
+    output.result(
+      { lineage, ...moved.word },
+      () => `Alias ${name} of ${lineage} is on ${whereOf(moved.word)}.`,
+    );
     return EXIT.ok;
   },
 };
@@ -46,9 +68,26 @@ export default alias;
 
 const REASON_COLUMNS_LESS = 60;
 
-function listed(output: Output, lineage: string, name: string | undefined, words: readonly AliasWord[]): string {
-  if (words.length === 0) return name === undefined ? `Lineage ${lineage} has no aliases: HEAD is served.` : `Nothing was said of alias ${name} of ${lineage}${name === STABLE_ALIAS ? ': HEAD is served' : ''}.`;
-  return output.table(['alias', 'on', 'since (UTC)', 'by', 'reason'], words.map((word) => [word.alias, whereOf(word), new Date(word.at).toISOString().slice(0, 16).replace('T', ' '), shortened(word.by, 16), shortened(word.reason, output.columns - REASON_COLUMNS_LESS)]));
+function listed(
+  output: Output,
+  lineage: string,
+  name: string | undefined,
+  words: readonly AliasWord[],
+): string {
+  if (words.length === 0)
+    return name === undefined
+      ? `Lineage ${lineage} has no aliases: HEAD is served.`
+      : `Nothing was said of alias ${name} of ${lineage}${name === STABLE_ALIAS ? ': HEAD is served' : ''}.`;
+  return output.table(
+    ['alias', 'on', 'since (UTC)', 'by', 'reason'],
+    words.map((word) => [
+      word.alias,
+      whereOf(word),
+      new Date(word.at).toISOString().slice(0, 16).replace('T', ' '),
+      shortened(word.by, 16),
+      shortened(word.reason, output.columns - REASON_COLUMNS_LESS),
+    ]),
+  );
 }
 
 function whereOf({ version }: AliasWord): string {
@@ -59,6 +98,12 @@ function versionNamed(text: string): number | null {
   if (text === 'head') return null;
   if (text === 'base') return 0;
   const version = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(version)) throw new CommandFailure('move the alias', `"${text}" is no version`, 'A version is its number, `base`, or `head`.', EXIT.usage);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(version))
+    throw new CommandFailure(
+      'move the alias',
+      `"${text}" is no version`,
+      'A version is its number, `base`, or `head`.',
+      EXIT.usage,
+    );
   return version;
 }

@@ -17,7 +17,8 @@ interface Options {
 const ask: CommandSpecification<Options> = {
   usage: 'ask <prompt...>',
   summary: 'ask the model, before and after',
-  description: 'Asks the base model and the corrected one and shows both answers, greedily decoded, and which corrections had a hand in it. Asks the running `serve`; when nothing runs, loads the model itself, which takes a while.',
+  description:
+    'Asks the base model and the corrected one and shows both answers, greedily decoded, and which corrections had a hand in it. Asks the running `serve`; when nothing runs, loads the model itself, which takes a while.',
   examples: [
     ['ask "The headquarters of Oracle are in the city of"', 'base model and newest version'],
     ['ask --at 3 "The headquarters of Oracle are in the city of"', 'base model and version 3'],
@@ -33,11 +34,26 @@ const ask: CommandSpecification<Options> = {
     const configuration = attached(own, session.system(own));
     const lineage = session.lineage(configuration, options.lineage);
     const version = options.at === undefined || options.at === 'head' ? null : Number(options.at);
-    if (version !== null && !(Number.isInteger(version) && version >= 0)) throw new CommandFailure('ask the model', `"${options.at ?? ''}" is no version`, 'A version is a number, or `head`.', EXIT.usage);
+    if (version !== null && !(Number.isInteger(version) && version >= 0))
+      throw new CommandFailure(
+        'ask the model',
+        `"${options.at ?? ''}" is no version`,
+        'A version is a number, or `head`.',
+        EXIT.usage,
+      );
     const question = { lineage, prompt: words.join(' '), version, tokensMax: options.tokens };
     const { compareOverHttp, compareHere } = await import('../comparison.ts');
-    const comparison = await whileWaiting(session.output, configuration.serve.url === null ? 'Loading the model' : 'Asking', null, () =>
-      configuration.serve.url === null ? compareHere(configuration satisfies Configuration, question) : compareOverHttp({ url: configuration.serve.url, token: configuration.serve.token }, question),
+    const comparison = await whileWaiting(
+      session.output,
+      configuration.serve.url === null ? 'Loading the model' : 'Asking',
+      null,
+      () =>
+        configuration.serve.url === null
+          ? compareHere(configuration satisfies Configuration, question)
+          : compareOverHttp(
+              { url: configuration.serve.url, token: configuration.serve.token },
+              question,
+            ),
     );
     session.output.result(comparison, () => sideBySide(session.output, comparison));
     return EXIT.ok;
@@ -52,17 +68,35 @@ function sideBySide(output: Output, comparison: Comparison): string {
   const width = Math.floor((output.columns - 4) / 2);
   const before = comparison.base.text.trim();
   const after = comparison.edited.text.trim();
-  const table = output.table([bold('base model'), bold(comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`)], [[before, same ? dim(after) : green(after)]], { widths: [width, width], wrap: true });
+  const table = output.table(
+    [
+      bold('base model'),
+      bold(
+        comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`,
+      ),
+    ],
+    [[before, same ? dim(after) : green(after)]],
+    { widths: [width, width], wrap: true },
+  );
   return `${bold(comparison.prompt)} …\n\n${table}\n\n${same ? dim('The same: no correction has a hand in it.') : whyDifferent(output, comparison)}`;
 }
 
 function whyDifferent(output: Output, comparison: Comparison): string {
   const { bold, dim } = output.colours;
   const { opened } = comparison.edited;
-  const hands = new Map(opened.flatMap(({ correction }) => (correction === null ? [] : [[correction.id, correction] as const])));
-  const tokens = [...new Set(opened.map(({ token }) => token.trim()))].map((token) => `"${token}"`).join(', ');
+  const hands = new Map(
+    opened.flatMap(({ correction }) =>
+      correction === null ? [] : [[correction.id, correction] as const],
+    ),
+  );
+  const tokens = [...new Set(opened.map(({ token }) => token.trim()))]
+    .map((token) => `"${token}"`)
+    .join(', ');
   return [
     dim(`A gate opened at ${tokens}, because of`),
-    ...[...hands.values()].map((correction) => `  ${correction.prompt} ${bold(correction.target)}\n  ${dim(`${correction.id}, version ${correction.version}, ${correction.source}`)}`),
+    ...[...hands.values()].map(
+      (correction) =>
+        `  ${correction.prompt} ${bold(correction.target)}\n  ${dim(`${correction.id}, version ${correction.version}, ${correction.source}`)}`,
+    ),
   ].join('\n');
 }

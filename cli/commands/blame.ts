@@ -44,12 +44,24 @@ const blame: CommandSpecification<Options> = {
     const own = session.configuration();
     const configuration = attached(own, session.system(own));
     const lineage = session.lineage(configuration, options.lineage);
-    if (given.length > 0 && options.probes !== undefined) throw new CommandFailure('find the versions', 'there are prompts on the command line and in a file', 'Give one or the other.', EXIT.usage);
+    if (given.length > 0 && options.probes !== undefined)
+      throw new CommandFailure(
+        'find the versions',
+        'there are prompts on the command line and in a file',
+        'Give one or the other.',
+        EXIT.usage,
+      );
     const prompts =
-      options.probes !== undefined ? await promptsInFile(options.probes, session.surroundings.workingDirectory)
-      : given.length > 0 ? checkedPrompts(given, 'the command line')
-      : await promptsThatHold(openVersions(configuration).log(lineage), options.max);
-    const blamed = await askAll(session.output, configuration, prompts, { lineage, version: versionIn(options.at), tokensMax: options.tokens });
+      options.probes !== undefined
+        ? await promptsInFile(options.probes, session.surroundings.workingDirectory)
+        : given.length > 0
+          ? checkedPrompts(given, 'the command line')
+          : await promptsThatHold(openVersions(configuration).log(lineage), options.max);
+    const blamed = await askAll(session.output, configuration, prompts, {
+      lineage,
+      version: versionIn(options.at),
+      tokensMax: options.tokens,
+    });
     session.output.result(blamed, () => describe(session.output, blamed));
     return EXIT.ok;
   },
@@ -63,21 +75,56 @@ const PART_WAIT_MS = 600_000;
 
 async function promptsThatHold(log: VersionLog, promptsMax: number): Promise<string[]> {
   const { active } = await log.read();
-  if (active.size === 0) throw new CommandFailure('find the versions', `no correction holds in lineage ${log.lineage}, so that there is nothing to ask`, 'Give prompts as arguments, or with --probes.');
-  return [...new Set([...active.values()].reverse().flatMap(({ prompt, paraphrases, neighbourhood }) => [prompt, ...paraphrases, ...neighbourhood]))].slice(0, promptsMax);
+  if (active.size === 0)
+    throw new CommandFailure(
+      'find the versions',
+      `no correction holds in lineage ${log.lineage}, so that there is nothing to ask`,
+      'Give prompts as arguments, or with --probes.',
+    );
+  return [
+    ...new Set(
+      [...active.values()]
+        .reverse()
+        .flatMap(({ prompt, paraphrases, neighbourhood }) => [
+          prompt,
+          ...paraphrases,
+          ...neighbourhood,
+        ]),
+    ),
+  ].slice(0, promptsMax);
 }
 
-async function askAll(output: Output, configuration: Configuration, prompts: readonly string[], question: { lineage: string; version: number | null; tokensMax: number }): Promise<Blamed> {
+async function askAll(
+  output: Output,
+  configuration: Configuration,
+  prompts: readonly string[],
+  question: { lineage: string; version: number | null; tokensMax: number },
+): Promise<Blamed> {
   const { withAnswers } = await import('../answering.ts');
-  const step = progressOf(output).step(configuration.serve.url === null ? 'Loading the model and asking' : 'Asking', { amount: prompts.length, unit: 'items' });
+  const step = progressOf(output).step(
+    configuration.serve.url === null ? 'Loading the model and asking' : 'Asking',
+    { amount: prompts.length, unit: 'items' },
+  );
   try {
     const blamed = await withAnswers(configuration, question.lineage, async (ask) => {
       const [first, ...rest] = partsOf(prompts, PROMPTS_TOGETHER);
-      const blamed = (await ask('/v1/blame', { ...question, prompts: first }, PART_WAIT_MS)) as Blamed;
+      const blamed = (await ask(
+        '/v1/blame',
+        { ...question, prompts: first },
+        PART_WAIT_MS,
+      )) as Blamed;
       for (const part of rest) {
         step.at(blamed.prompts.length);
         // Up to the version of the first part, also where another is committed meanwhile.
-        blamed.prompts.push(...((await ask('/v1/blame', { ...question, version: blamed.version, prompts: part }, PART_WAIT_MS)) as Blamed).prompts);
+        blamed.prompts.push(
+          ...(
+            (await ask(
+              '/v1/blame',
+              { ...question, version: blamed.version, prompts: part },
+              PART_WAIT_MS,
+            )) as Blamed
+          ).prompts,
+        );
       }
       return blamed;
     });
@@ -96,7 +143,10 @@ function describe(output: Output, { version, bySubject, prompts }: Blamed): stri
     [
       bold(shortened(prompt, output.columns)),
       ...answers.map(({ version: at, text, made, because }) => {
-        const hands = because.map(({ correctionId, change, by }) => `${shortened(correctionId, 40)} ${change}${by === correctionId ? '' : ` by ${shortened(by, 40)}`}`);
+        const hands = because.map(
+          ({ correctionId, change, by }) =>
+            `${shortened(correctionId, 40)} ${change}${by === correctionId ? '' : ` by ${shortened(by, 40)}`}`,
+        );
         return `  ${(at === 0 ? 'base' : `v${at}`).padEnd(7)}${JSON.stringify(shortened(text, 40)).padEnd(44)}${made === null ? '' : dim(`batch ${made.batchId}${hands.length === 0 ? '' : `: ${hands.slice(0, 3).join('; ')}${hands.length > 3 ? ` and ${hands.length - 3} more` : ''}`}`)}`;
       }),
     ].join('\n'),

@@ -25,11 +25,20 @@ const compare: CommandSpecification<Options> = {
   operation: 'compare the lineages',
   options: (command) =>
     command
-      .option('--model-a <path or id>', 'the model of the first lineage (default: the configured one)')
-      .option('--model-b <path or id>', 'the model of the second lineage (default: the configured one)'),
+      .option(
+        '--model-a <path or id>',
+        'the model of the first lineage (default: the configured one)',
+      )
+      .option(
+        '--model-b <path or id>',
+        'the model of the second lineage (default: the configured one)',
+      ),
   async run(session, options, [a, b]) {
     const { compareLineages, comparisonText } = await import('../compare-lineages.ts');
-    const [first, second] = [sideOf(session, a!, options.modelA), sideOf(session, b!, options.modelB)];
+    const [first, second] = [
+      sideOf(session, a!, options.modelA),
+      sideOf(session, b!, options.modelB),
+    ];
     const comparison = await compareLineages(first, second, stepsOn(session.output));
     session.output.result(comparison, () => comparisonText(comparison, session.output));
     return EXIT.ok;
@@ -40,7 +49,17 @@ export default compare;
 
 function sideOf(session: Session, named: string, model: string | undefined): ComparedLineage {
   const [, lineage, version] = /^([^@]+)(?:@(\d+))?$/.exec(named) ?? [];
-  if (lineage === undefined || !LINEAGE_NAME.test(lineage)) throw new CommandFailure('compare the lineages', `"${named}" names no lineage`, 'A lineage is named as `default`, or `default@12` for one of its versions.', EXIT.usage);
+  if (lineage === undefined || !LINEAGE_NAME.test(lineage))
+    throw new CommandFailure(
+      'compare the lineages',
+      `"${named}" names no lineage`,
+      'A lineage is named as `default`, or `default@12` for one of its versions.',
+      EXIT.usage,
+    );
   const configuration = session.configuration(model === undefined ? {} : { ERRATA_MODEL: model });
-  return { log: openVersions(configuration).log(lineage), version: version === undefined ? null : Number(version), configuration };
+  return {
+    log: openVersions(configuration).log(lineage),
+    version: version === undefined ? null : Number(version),
+    configuration,
+  };
 }

@@ -26,7 +26,8 @@ const doctor: CommandSpecification<{ model?: string }> = {
   options(command: Command) {
     command.option('--model <path or id>', 'a model: a path, or a Hugging Face id');
   },
-  run: (session, { model }) => (model === undefined ? examineMachine(session) : examine(session, model)),
+  run: (session, { model }) =>
+    model === undefined ? examineMachine(session) : examine(session, model),
 };
 
 async function examineMachine(session: Session) {
@@ -36,7 +37,13 @@ async function examineMachine(session: Session) {
     examineVersions(configuration),
     examineTemporal(attached(configuration, session.system(configuration))),
   ]);
-  const diagnosis = { ...machine, able: machine.able && versions.state !== 'missing', versions, temporal, protection: protectionOf(configuration) };
+  const diagnosis = {
+    ...machine,
+    able: machine.able && versions.state !== 'missing',
+    versions,
+    temporal,
+    protection: protectionOf(configuration),
+  };
   const { output } = session;
   const { green, red, yellow, dim, bold } = output.colours;
   const mark = { ok: green('✓'), low: yellow('!'), missing: red('✗'), unknown: dim('·') };
@@ -50,19 +57,29 @@ async function examineMachine(session: Session) {
       ]),
       '',
       bold(`Installed in ${diagnosis.home} (device ${diagnosis.device})`),
-      ...diagnosis.parts.map(({ part, installed }) => `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`),
+      ...diagnosis.parts.map(
+        ({ part, installed }) =>
+          `${installed ? green('✓') : dim('·')} ${part.padEnd(24)} ${installed ? 'installed' : dim(`not yet; ${part === 'temporal-test-server' ? 'npm test' : 'errata up'} installs it`)}`,
+      ),
       '',
       bold('Versions'),
       `${mark[versions.state]} ${versions.where.padEnd(24)} ${versions.found}`,
       ...(versions.mend === '' ? [] : [`    ${dim('→')} ${versions.mend}`]),
       '',
       bold('Temporal'),
-      ...temporal.flatMap(({ name, state, found, mend }) => [`${mark[state]} ${name.padEnd(24)} ${found}`, ...(mend === '' ? [] : [`    ${dim('→')} ${mend}`])]),
+      ...temporal.flatMap(({ name, state, found, mend }) => [
+        `${mark[state]} ${name.padEnd(24)} ${found}`,
+        ...(mend === '' ? [] : [`    ${dim('→')} ${mend}`]),
+      ]),
       '',
       bold('Protection, as configured'),
-      ...diagnosis.protection.map(({ of, state, how }) => `${shield[state]} ${of.padEnd(24)} ${how}`),
+      ...diagnosis.protection.map(
+        ({ of, state, how }) => `${shield[state]} ${of.padEnd(24)} ${how}`,
+      ),
       '',
-      diagnosis.able ? green('Nothing is missing.') : red('Something is missing; the arrows say what to do.'),
+      diagnosis.able
+        ? green('Nothing is missing.')
+        : red('Something is missing; the arrows say what to do.'),
     ].join('\n'),
   );
   return diagnosis.able ? EXIT.ok : EXIT.failure;

@@ -13,7 +13,8 @@ const LOOK_EVERY_MS = 100;
 const down: CommandSpecification<object> = {
   usage: 'down',
   summary: 'stop the system that `errata up` started',
-  description: 'Stops the system of this data folder: its processes in order, then Temporal and Kafka. Nothing is lost: what was acknowledged is there at the next start.',
+  description:
+    'Stops the system of this data folder: its processes in order, then Temporal and Kafka. Nothing is lost: what was acknowledged is there at the next start.',
   examples: [['down', 'stops it; does nothing when nothing runs']],
   operation: 'stop the system',
   options: () => {},
@@ -26,7 +27,12 @@ const down: CommandSpecification<object> = {
         const deadlineMs = performance.now() + STOP_WAIT_MS;
         // It is no child of ours, so there is no event to wait for.
         while (isRunning(system.supervisor)) {
-          if (performance.now() > deadlineMs) throw new CommandFailure('stop the system', `its supervisor (pid ${system.supervisor.pid}) still runs after ${STOP_WAIT_MS / 1_000} s`, `Look into ${home}/logs.`);
+          if (performance.now() > deadlineMs)
+            throw new CommandFailure(
+              'stop the system',
+              `its supervisor (pid ${system.supervisor.pid}) still runs after ${STOP_WAIT_MS / 1_000} s`,
+              `Look into ${home}/logs.`,
+            );
           await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
         }
       });
@@ -35,7 +41,9 @@ const down: CommandSpecification<object> = {
     const temporal = await stopEmbeddedTemporal(homeAt(home).serverData('temporal'));
     const kafka = await stopEmbeddedKafka(homeAt(home).serverData('kafka'));
     const stopped = system !== null || temporal || kafka;
-    session.output.result({ stopped, home }, () => (stopped ? 'Stopped.' : `Nothing of ${home} was running.`));
+    session.output.result({ stopped, home }, () =>
+      stopped ? 'Stopped.' : `Nothing of ${home} was running.`,
+    );
     return EXIT.ok;
   },
 };

@@ -24,32 +24,59 @@ const failures: CommandSpecification<Options> = {
     ['failures --json', 'the same for a program'],
   ],
   operation: 'look for failures',
-  options: (command) => command.option('--lineage <name>', LINEAGE_OPTION[1].replace('the first one', 'all of them')),
+  options: (command) =>
+    command.option('--lineage <name>', LINEAGE_OPTION[1].replace('the first one', 'all of them')),
   async run(session, options) {
     const own = session.configuration();
     const configuration = attached(own, session.system(own));
-    const lineages = options.lineage === undefined ? configuration.lineages : [session.lineage(configuration, options.lineage)];
+    const lineages =
+      options.lineage === undefined
+        ? configuration.lineages
+        : [session.lineage(configuration, options.lineage)];
     const found = together(await findingsOf(configuration, lineages));
     session.output.result(found, () => describe(session.output, found));
-    return found.failures.length > 0 ? EXIT.failure : found.unseen.length > 0 ? EXIT.notRunning : EXIT.ok;
+    return found.failures.length > 0
+      ? EXIT.failure
+      : found.unseen.length > 0
+        ? EXIT.notRunning
+        : EXIT.ok;
   },
 };
 
 export default failures;
 
-async function findingsOf(configuration: Configuration, lineages: readonly string[]): Promise<Findings[]> {
+async function findingsOf(
+  configuration: Configuration,
+  lineages: readonly string[],
+): Promise<Findings[]> {
   const versions = openVersions(configuration);
-  const findings = await Promise.all(lineages.map((lineage) => looked(() => logFailures(versions.log(lineage)), `the version log of ${lineage}`)));
-  const [noTemporal, noKafka] = [configuration.temporal.address === '', configuration.kafka.brokers.length === 0];
-  if (noTemporal) findings.push(unseen('batches, activities and what is frozen: Temporal does not run here (`errata up` starts it)'));
-  if (noKafka) findings.push(unseen('dead letters and what waits: Kafka does not run here (`errata up` starts it)'));
+  const findings = await Promise.all(
+    lineages.map((lineage) =>
+      looked(() => logFailures(versions.log(lineage)), `the version log of ${lineage}`),
+    ),
+  );
+  const [noTemporal, noKafka] = [
+    configuration.temporal.address === '',
+    configuration.kafka.brokers.length === 0,
+  ];
+  if (noTemporal)
+    findings.push(
+      unseen(
+        'batches, activities and what is frozen: Temporal does not run here (`errata up` starts it)',
+      ),
+    );
+  if (noKafka)
+    findings.push(
+      unseen('dead letters and what waits: Kafka does not run here (`errata up` starts it)'),
+    );
   if (noTemporal && noKafka) return findings;
-  const [{ clientsOf }, { workflowFailures }, { kafkaFailures }, { temporalConverter }] = await Promise.all([
-    import('../clients.ts'),
-    import('../failures/workflow-failures.ts'),
-    import('../failures/kafka-failures.ts'),
-    import('../../infra/temporal-access.ts'),
-  ]);
+  const [{ clientsOf }, { workflowFailures }, { kafkaFailures }, { temporalConverter }] =
+    await Promise.all([
+      import('../clients.ts'),
+      import('../failures/workflow-failures.ts'),
+      import('../failures/kafka-failures.ts'),
+      import('../../infra/temporal-access.ts'),
+    ]);
   const clients = clientsOf(configuration);
   const dataConverter = temporalConverter(configuration);
   try {
@@ -61,8 +88,21 @@ async function findingsOf(configuration: Configuration, lineages: readonly strin
         ({ status } = found);
         return found;
       };
-      if (!noTemporal) findings.push(await looked(ofTemporal, `batches, activities and what is frozen of ${lineage}`, (error) => clients.lineages.told(error)));
-      if (!noKafka) findings.push(await looked(() => kafkaFailures({ cluster: clients.cluster, format: clients.format, log, status }), `dead letters and what waits of ${lineage}`));
+      if (!noTemporal)
+        findings.push(
+          await looked(
+            ofTemporal,
+            `batches, activities and what is frozen of ${lineage}`,
+            (error) => clients.lineages.told(error),
+          ),
+        );
+      if (!noKafka)
+        findings.push(
+          await looked(
+            () => kafkaFailures({ cluster: clients.cluster, format: clients.format, log, status }),
+            `dead letters and what waits of ${lineage}`,
+          ),
+        );
     }
   } finally {
     await clients.close();
@@ -71,9 +111,19 @@ async function findingsOf(configuration: Configuration, lineages: readonly strin
 }
 
 /** What a look found; where it cannot look, that. */
-async function looked(look: () => Promise<Findings>, at: string, told: (error: unknown) => unknown = (error) => error): Promise<Findings> {
+async function looked(
+  look: () => Promise<Findings>,
+  at: string,
+  told: (error: unknown) => unknown = (error) => error,
+): Promise<Findings> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`no answer within ${LOOK_WAIT_MS / 1_000} s`)), LOOK_WAIT_MS)));
+  const late = new Promise<never>(
+    (_, reject) =>
+      (timer = setTimeout(
+        () => reject(new Error(`no answer within ${LOOK_WAIT_MS / 1_000} s`)),
+        LOOK_WAIT_MS,
+      )),
+  );
   try {
     return await Promise.race([look(), late]);
   } catch (error) {
@@ -91,7 +141,10 @@ function unseen(what: string): Findings {
   return { ...nothingFound(), unseen: [what] };
 }
 
-function describe(output: Output, { failures: found, unseen: notSeen, more, healed }: Findings): string {
+function describe(
+  output: Output,
+  { failures: found, unseen: notSeen, more, healed }: Findings,
+): string {
   const { bold, dim, green, red, yellow } = output.colours;
   const lines = found.flatMap((failure) => [
     `${red('✗')} ${bold(failure.kind)}  ${shortened(failure.subject, output.columns - 40)}${failure.since === null ? '' : `  ${dim(`${duration(Date.now() - failure.since)} ago`)}`}${failure.subject === failure.lineage ? '' : dim(`  ${failure.lineage}`)}`,
@@ -99,13 +152,22 @@ function describe(output: Output, { failures: found, unseen: notSeen, more, heal
     `    ${dim('heal')}  ${bold(failure.heal)}`,
   ]);
   if (more > 0) lines.push(dim(`and ${more} more`));
-  if (found.length === 0) lines.push(notSeen.length === 0 ? green('Nothing is unhealed.') : 'Nothing unhealed was found where it was looked.');
-  if (healed > 0) lines.push(dim(`${healed} failure${healed === 1 ? ' was' : 's were'} healed since.`));
+  if (found.length === 0)
+    lines.push(
+      notSeen.length === 0
+        ? green('Nothing is unhealed.')
+        : 'Nothing unhealed was found where it was looked.',
+    );
+  if (healed > 0)
+    lines.push(dim(`${healed} failure${healed === 1 ? ' was' : 's were'} healed since.`));
   for (const what of notSeen) lines.push(`${yellow('!')} not looked at: ${what}`);
   return lines.join('\n');
 }
 
 function causeOf({ cause, measured = {} }: Failure): string {
-  const numbers = Object.entries(measured).map(([name, value]) => `${name} ${typeof value === 'number' ? Number(value.toPrecision(4)) : value}`);
+  const numbers = Object.entries(measured).map(
+    ([name, value]) =>
+      `${name} ${typeof value === 'number' ? Number(value.toPrecision(4)) : value}`,
+  );
   return numbers.length === 0 ? cause : `${cause}; ${numbers.join(', ')}`;
 }

@@ -15,7 +15,8 @@ interface Options {
 const log: CommandSpecification<Options> = {
   usage: 'log',
   summary: 'list the committed versions',
-  description: 'Lists the versions of a lineage, newest first: when, what was added, removed and undone, what the probes said, and which aliases name a version. Reads the version log itself, so nothing needs to run.',
+  description:
+    'Lists the versions of a lineage, newest first: when, what was added, removed and undone, what the probes said, and which aliases name a version. Reads the version log itself, so nothing needs to run.',
   examples: [
     ['log', 'the last 20 versions'],
     ['log --count 3 --json', 'the last three, whole, for a program'],
@@ -35,9 +36,15 @@ const log: CommandSpecification<Options> = {
     const aliases = [...(await log.aliases()).standing.values()];
     const { output } = session;
     output.result(
-      { lineage, head: history.head, aliases, versions: shown.map(({ entry, hash }) => ({ hash, ...entry })) },
+      {
+        lineage,
+        head: history.head,
+        aliases,
+        versions: shown.map(({ entry, hash }) => ({ hash, ...entry })),
+      },
       () => {
-        if (shown.length === 0) return `Lineage ${lineage} has no versions yet: the model answers as it was made.`;
+        if (shown.length === 0)
+          return `Lineage ${lineage} has no versions yet: the model answers as it was made.`;
         const rows = shown.map(({ entry, hash }) => [
           output.colours.bold(String(entry.version)),
           hash.slice(0, 8),
@@ -48,10 +55,35 @@ const log: CommandSpecification<Options> = {
           percent(entry.probes.after.generalisation),
           percent(entry.probes.after.locality),
           entry.probes.after.canaryRatio.toFixed(4),
-          shortened([...aliases.filter(({ version }) => version === entry.version).map(({ alias }) => `[${alias}]`), whatIn(entry)].join(' '), output.columns - FIXED_COLUMNS),
+          shortened(
+            [
+              ...aliases
+                .filter(({ version }) => version === entry.version)
+                .map(({ alias }) => `[${alias}]`),
+              whatIn(entry),
+            ].join(' '),
+            output.columns - FIXED_COLUMNS,
+          ),
         ]);
-        const table = output.table(['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 'near', 'perpl.', 'corrections'], rows);
-        const held = aliases.filter(({ version }) => version !== null).map((word) => `\n${aliasInWords(word)}`).join('');
+        const table = output.table(
+          [
+            'v',
+            'hash',
+            'made (UTC)',
+            'change',
+            'holds',
+            'effect.',
+            'para.',
+            'near',
+            'perpl.',
+            'corrections',
+          ],
+          rows,
+        );
+        const held = aliases
+          .filter(({ version }) => version !== null)
+          .map((word) => `\n${aliasInWords(word)}`)
+          .join('');
         return `${table}${held}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${head} version${head === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
       },
     );
@@ -65,12 +97,20 @@ export default log;
 const FIXED_COLUMNS = 79;
 
 function whatIn(entry: VersionEntry): string {
-  const undo = entry.undo === undefined ? [] : [`${undoInWords(entry.undo)}${entry.undo.reason === '' ? '' : `: ${entry.undo.reason}`}`];
-  return [...undo, ...entry.added.map(({ subject, target }) => `${subject} → ${target}`), ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`)].join(', ');
+  const undo =
+    entry.undo === undefined
+      ? []
+      : [`${undoInWords(entry.undo)}${entry.undo.reason === '' ? '' : `: ${entry.undo.reason}`}`];
+  return [
+    ...undo,
+    ...entry.added.map(({ subject, target }) => `${subject} → ${target}`),
+    ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`),
+  ].join(', ');
 }
 
 export function wholeNumber(text: string): number {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 100_000) throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
+  if (!Number.isInteger(value) || value < 1 || value > 100_000)
+    throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
   return value;
 }

@@ -36,36 +36,80 @@ const rebuild: CommandSpecification<Options> = {
 With --from kafka the words of each correction are checked against its record in Kafka; a lineage whose log is lost is edited anew from all records of its topic.
 With --model, --hyper-parameters or --parameter-set it makes a fork: what was asked for is edited anew and the verdict decides. Then both lineages are asked the same (errata compare does that again).`,
   examples: [
-    ['rebuild --as checked', 'does the log say what the model says? compares each version with its original'],
+    [
+      'rebuild --as checked',
+      'does the log say what the model says? compares each version with its original',
+    ],
     ['rebuild --as checked --from kafka', "the same, with the words of Kafka's records"],
     ['rebuild --as checked --dry-run', 'what would be done'],
     ['rebuild --as checked --compare-only', 'compares once more what was rebuilt before'],
     ['rebuild --as on-gpt2 --model openai-community/gpt2', 'a fork on another base model'],
-    [`rebuild --as wider --hyper-parameters '{"layers": [4, 5, 6]}'`, 'a fork with other hyper-parameters'],
+    [
+      `rebuild --as wider --hyper-parameters '{"layers": [4, 5, 6]}'`,
+      'a fork with other hyper-parameters',
+    ],
   ],
   operation: 'rebuild the lineage',
   options: (command) =>
     command
       .option('--lineage <name>', 'the lineage to be rebuilt (default: the first one)')
       .requiredOption('--as <name>', 'the lineage that is written')
-      .option('--from <source>', 'log, or kafka: the words are those of the records', sourceNamed, 'log')
+      .option(
+        '--from <source>',
+        'log, or kafka: the words are those of the records',
+        sourceNamed,
+        'log',
+      )
       .option('--to <version>', 'up to this version (default: HEAD)', wholeNumber)
       .option('--model <path or id>', 'another base model: a fork')
-      .option('--hyper-parameters <json>', "other hyper-parameters, laid over the lineage's own (with --model, over the model's): a fork", hyperParametersNamed)
-      .option('--parameter-set <file>', 'a file of hyper-parameters, as `errata tune` writes it: a fork')
+      .option(
+        '--hyper-parameters <json>',
+        "other hyper-parameters, laid over the lineage's own (with --model, over the model's): a fork",
+        hyperParametersNamed,
+      )
+      .option(
+        '--parameter-set <file>',
+        'a file of hyper-parameters, as `errata tune` writes it: a fork',
+      )
       .option('--dry-run', 'say what would be done, and do nothing')
       .option('--compare-only', 'rebuild nothing, compare what is there')
-      .option('--anyway', 'also from a log that `errata verify` finds damaged: up to its last sound version'),
+      .option(
+        '--anyway',
+        'also from a log that `errata verify` finds damaged: up to its last sound version',
+      ),
   async run(session, options) {
     const own = session.configuration();
     const lineage = options.lineage ?? own.lineages[0]!;
-    for (const name of [lineage, options.as]) if (!LINEAGE_NAME.test(name)) throw usage(`"${name}" is no name of a lineage`, `A name is of the form ${LINEAGE_NAME.source}.`);
-    const forked = options.model !== undefined || options.hyperParameters !== undefined || options.parameterSet !== undefined;
+    for (const name of [lineage, options.as])
+      if (!LINEAGE_NAME.test(name))
+        throw usage(
+          `"${name}" is no name of a lineage`,
+          `A name is of the form ${LINEAGE_NAME.source}.`,
+        );
+    const forked =
+      options.model !== undefined ||
+      options.hyperParameters !== undefined ||
+      options.parameterSet !== undefined;
     const steps = stepsOn(session.output);
     const versions = openVersions(own);
     await requireSound(versions, lineage, options.anyway === true, steps);
-    const request: RebuildRequest = { lineage, as: options.as, from: options.from, to: options.to ?? null, fork: forked, settings: own.settings[lineage] ?? own.settings[own.lineages[0]!]! };
-    const job: Job = { session, options, own, other: forkConfiguration(session, options), versions, request, steps };
+    const request: RebuildRequest = {
+      lineage,
+      as: options.as,
+      from: options.from,
+      to: options.to ?? null,
+      fork: forked,
+      settings: own.settings[lineage] ?? own.settings[own.lineages[0]!]!,
+    };
+    const job: Job = {
+      session,
+      options,
+      own,
+      other: forkConfiguration(session, options),
+      versions,
+      request,
+      steps,
+    };
     if (options.dryRun === true) return await tellPlan(job);
     if (options.compareOnly === true) return await compareOnly(job);
     return await rebuildNow(job);
@@ -96,7 +140,14 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
   const kafka = options.from === 'kafka' ? await kafkaOf(job) : null;
   const asked = await forkParameters(job);
   const workplaces = new Workplaces(
-    (parameters) => ThreadEngine.open({ ...engineOptions(parameters === null ? other : own), ...(parameters !== null ? { parameters } : asked === null ? {} : { parameters: asked }) }, (label, share) => steps.at(label, Math.round(100 * share), 100)),
+    (parameters) =>
+      ThreadEngine.open(
+        {
+          ...engineOptions(parameters === null ? other : own),
+          ...(parameters !== null ? { parameters } : asked === null ? {} : { parameters: asked }),
+        },
+        (label, share) => steps.at(label, Math.round(100 * share), 100),
+      ),
     versions,
   );
   let stopped = false;
@@ -106,12 +157,26 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
     output.note('Stopping once this version is made; the same command goes on from there.');
   });
   try {
-    const rebuilt = await rebuildLineage(request, { versions, workplaces, kafka: kafka === null ? null : () => kafka.clients, progress: (label, done, of) => steps.at(label, done, of), stopped: () => stopped });
+    const rebuilt = await rebuildLineage(request, {
+      versions,
+      workplaces,
+      kafka: kafka === null ? null : () => kafka.clients,
+      progress: (label, done, of) => steps.at(label, done, of),
+      stopped: () => stopped,
+    });
     await workplaces.close();
     steps.end();
-    const comparison = rebuilt.kind === 'fork' && !rebuilt.interrupted && rebuilt.head > 0 ? await compareFork(job) : null;
-    const text = comparison === null ? null : (await import('../compare-lineages.ts')).comparisonText(comparison, output);
-    output.result({ ...rebuilt, comparison }, () => [rebuiltText(rebuilt, output), ...(text === null ? [] : ['', text])].join('\n'));
+    const comparison =
+      rebuilt.kind === 'fork' && !rebuilt.interrupted && rebuilt.head > 0
+        ? await compareFork(job)
+        : null;
+    const text =
+      comparison === null
+        ? null
+        : (await import('../compare-lineages.ts')).comparisonText(comparison, output);
+    output.result({ ...rebuilt, comparison }, () =>
+      [rebuiltText(rebuilt, output), ...(text === null ? [] : ['', text])].join('\n'),
+    );
     if (rebuilt.interrupted) return EXIT.interrupted;
     return isReproduced(rebuilt) ? EXIT.ok : EXIT.failure;
   } catch (error) {
@@ -127,7 +192,11 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
 /** The one model after the other; what the fork's side was made with is in its entries. */
 async function compareFork({ own, other, versions, request, steps }: Job) {
   const { compareLineages } = await import('../compare-lineages.ts');
-  return await compareLineages({ log: versions.log(request.lineage), version: request.to, configuration: own }, { log: versions.log(request.as), version: null, configuration: other }, steps);
+  return await compareLineages(
+    { log: versions.log(request.lineage), version: request.to, configuration: own },
+    { log: versions.log(request.as), version: null, configuration: other },
+    steps,
+  );
 }
 
 async function compareOnly(job: Job): Promise<ExitCode> {
@@ -135,13 +204,24 @@ async function compareOnly(job: Job): Promise<ExitCode> {
   const { output } = session;
   const [source, rebuilt] = [versions.log(request.lineage), versions.log(request.as)];
   const { latest } = await rebuilt.read();
-  if (latest === null) throw usage(`lineage ${request.as} has no versions, so there is nothing to compare`, 'Without --compare-only it is rebuilt.');
+  if (latest === null)
+    throw usage(
+      `lineage ${request.as} has no versions, so there is nothing to compare`,
+      'Without --compare-only it is rebuilt.',
+    );
   const { dueVersions } = await import('../../infra/rebuild/rebuild.ts');
   const { sameParameters } = await import('../../infra/rebuild/workplace.ts');
   const due = await dueVersions(source, request.to);
-  if (due === 0) throw usage(`lineage ${request.lineage} has no versions, so there is nothing to compare with`, '`errata log` lists the versions of a lineage.');
+  if (due === 0)
+    throw usage(
+      `lineage ${request.lineage} has no versions, so there is nothing to compare with`,
+      '`errata log` lists the versions of a lineage.',
+    );
   const { base, parameters } = (await source.entry(due)).entry;
-  if (base.sha256 !== latest.entry.base.sha256 || !sameParameters(parameters, latest.entry.parameters)) {
+  if (
+    base.sha256 !== latest.entry.base.sha256 ||
+    !sameParameters(parameters, latest.entry.parameters)
+  ) {
     const comparison = await compareFork(job);
     const { comparisonText } = await import('../compare-lineages.ts');
     output.result(comparison, () => comparisonText(comparison, output));
@@ -149,7 +229,9 @@ async function compareOnly(job: Job): Promise<ExitCode> {
   }
   const { compareVersions } = await import('../../infra/rebuild/reproduction.ts');
   const { reproductionText } = await import('../rebuild-text.ts');
-  const reproduction = await compareVersions(source, rebuilt, due, (version) => steps.at('comparing the versions', version, due));
+  const reproduction = await compareVersions(source, rebuilt, due, (version) =>
+    steps.at('comparing the versions', version, due),
+  );
   steps.end();
   output.result(reproduction, () => reproductionText(reproduction, output));
   return reproduction.reproduces === 'no' ? EXIT.failure : EXIT.ok;
@@ -169,12 +251,23 @@ async function tellPlan(job: Job): Promise<ExitCode> {
   }
 }
 
-async function requireSound(versions: Versions, lineage: string, anyway: boolean, steps: Steps): Promise<void> {
-  const { findings } = await versions.verify(lineage, (objects) => steps.at(`verifying ${lineage}`, objects, null));
+async function requireSound(
+  versions: Versions,
+  lineage: string,
+  anyway: boolean,
+  steps: Steps,
+): Promise<void> {
+  const { findings } = await versions.verify(lineage, (objects) =>
+    steps.at(`verifying ${lineage}`, objects, null),
+  );
   steps.end();
   if (findings.length === 0 || anyway) return;
   const [first] = findings;
-  throw new CommandFailure('rebuild the lineage', `its log is damaged: ${first!.object} ${first!.problem}${findings.length > 1 ? `, and ${findings.length - 1} findings more` : ''}`, `\`errata verify --lineage ${lineage}\` lists them; --anyway rebuilds what can be read of it.`);
+  throw new CommandFailure(
+    'rebuild the lineage',
+    `its log is damaged: ${first!.object} ${first!.problem}${findings.length > 1 ? `, and ${findings.length - 1} findings more` : ''}`,
+    `\`errata verify --lineage ${lineage}\` lists them; --anyway rebuilds what can be read of it.`,
+  );
 }
 
 async function kafkaOf({ session, own }: Job) {
@@ -187,18 +280,46 @@ function forkConfiguration(session: Session, { model, parameterSet }: Options): 
   return session.configuration({
     ...(model === undefined ? {} : { ERRATA_MODEL: model }),
     // What is configured was chosen for the configured model and set.
-    ...(model === undefined && parameterSet === undefined ? {} : { ERRATA_HYPER_PARAMETERS: '{}', ERRATA_PARAMETER_SET: parameterSet === undefined ? '' : resolve(session.surroundings.workingDirectory, parameterSet) }),
+    ...(model === undefined && parameterSet === undefined
+      ? {}
+      : {
+          ERRATA_HYPER_PARAMETERS: '{}',
+          ERRATA_PARAMETER_SET:
+            parameterSet === undefined
+              ? ''
+              : resolve(session.surroundings.workingDirectory, parameterSet),
+        }),
   });
 }
 
 /** Null: those that the fork's configuration has. */
-async function forkParameters({ options, other, versions, request }: Job): Promise<HyperParameterOverrides | null> {
-  if (!request.fork || (options.model === undefined && options.parameterSet === undefined && options.hyperParameters === undefined)) return null;
+async function forkParameters({
+  options,
+  other,
+  versions,
+  request,
+}: Job): Promise<HyperParameterOverrides | null> {
+  if (
+    !request.fork ||
+    (options.model === undefined &&
+      options.parameterSet === undefined &&
+      options.hyperParameters === undefined)
+  )
+    return null;
   const { parametersOf } = await import('../../infra/engine-options.ts');
   const { history } = await versions.log(request.lineage).readSound();
-  const own = options.model === undefined && options.parameterSet === undefined && history.latest !== null ? (history.latest.entry.parameters as HyperParameterOverrides) : parametersOf(other);
+  const own =
+    options.model === undefined && options.parameterSet === undefined && history.latest !== null
+      ? (history.latest.entry.parameters as HyperParameterOverrides)
+      : parametersOf(other);
   const asked = options.hyperParameters ?? {};
-  return { ...own, ...asked, ...(own.gate === undefined && asked.gate === undefined ? {} : { gate: { ...own.gate, ...asked.gate } }) };
+  return {
+    ...own,
+    ...asked,
+    ...(own.gate === undefined && asked.gate === undefined
+      ? {}
+      : { gate: { ...own.gate, ...asked.gate } }),
+  };
 }
 
 function usage(why: string, mend: string): CommandFailure {
@@ -218,6 +339,9 @@ function hyperParametersNamed(text: string): HyperParameterOverrides {
     throw new InvalidArgumentError('It must be a JSON object.');
   }
   const read = hyperParameterOverrides.safeParse(value);
-  if (!read.success) throw new InvalidArgumentError(read.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
+  if (!read.success)
+    throw new InvalidArgumentError(
+      read.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '),
+    );
   return read.data as HyperParameterOverrides;
 }

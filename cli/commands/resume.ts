@@ -5,7 +5,8 @@ import { withLineages } from '../operator.ts';
 const resume: CommandSpecification<{ lineage?: string }> = {
   usage: 'resume',
   summary: 'edit a frozen lineage again',
-  description: 'Ends a freeze, whoever or whatever began it. A batch that failed and was kept is tried again first, with as many tries as a new one.',
+  description:
+    'Ends a freeze, whoever or whatever began it. A batch that failed and was kept is tried again first, with as many tries as a new one.',
   examples: [
     ['resume', 'the first lineage'],
     ['resume --lineage support', 'another one'],
@@ -16,7 +17,10 @@ const resume: CommandSpecification<{ lineage?: string }> = {
     const own = session.configuration();
     const lineage = session.lineage(own, options.lineage);
     await withLineages(session, own, 'resume the lineage', (lineages) => lineages.resume(lineage));
-    session.output.result({ lineage, frozen: false }, () => `Lineage ${lineage} edits again. \`errata status\` shows what waits.`);
+    session.output.result(
+      { lineage, frozen: false },
+      () => `Lineage ${lineage} edits again. \`errata status\` shows what waits.`,
+    );
     return EXIT.ok;
   },
 };

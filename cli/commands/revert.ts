@@ -2,7 +2,16 @@ import { openVersions } from '../../infra/open-versions.ts';
 import type { UndoTarget } from '../../schemas/undo.ts';
 import { CommandFailure } from '../command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../command.ts';
-import { orderOf, quoted, tellFindings, tellResult, undoFlags, undone, withLineages, type UndoOptions } from '../operator.ts';
+import {
+  orderOf,
+  quoted,
+  tellFindings,
+  tellResult,
+  undoFlags,
+  undone,
+  withLineages,
+  type UndoOptions,
+} from '../operator.ts';
 
 type Options = UndoOptions & { correction?: boolean };
 
@@ -18,7 +27,12 @@ const revert: CommandSpecification<Options> = {
     ['revert 5f0c9c1e-oracle', 'one correction, by its id'],
   ],
   operation: 'revert it',
-  options: (command) => undoFlags(command.option(...LINEAGE_OPTION).option('--correction', 'take <what> for the id of a correction, though it is a number')),
+  options: (command) =>
+    undoFlags(
+      command
+        .option(...LINEAGE_OPTION)
+        .option('--correction', 'take <what> for the id of a correction, though it is a number'),
+    ),
   async run(session, options, [what = '']) {
     const own = session.configuration();
     const lineage = session.lineage(own, options.lineage);
@@ -26,12 +40,24 @@ const revert: CommandSpecification<Options> = {
     const log = openVersions(own).log(lineage);
     if (options.dryRun === true) {
       const { undoOf } = await import('../../versions/undo.ts');
-      return tellFindings(session.output, await log.read(), await undoOf(log, { id: 'dry-run', target }));
+      return tellFindings(
+        session.output,
+        await log.read(),
+        await undoOf(log, { id: 'dry-run', target }),
+      );
     }
     return await withLineages(session, own, 'revert it', async (lineages, configuration) => {
       const order = orderOf(target, options, null);
       const again = `errata revert ${quoted(what)}${options.correction === true ? ' --correction' : ''} --lineage ${lineage} --id ${order.request.id}`;
-      const result = await undone(session, lineages, configuration, lineage, order, options.timeout, again);
+      const result = await undone(
+        session,
+        lineages,
+        configuration,
+        lineage,
+        order,
+        options.timeout,
+        again,
+      );
       return await tellResult(session.output, log, order, result, EXIT.failure);
     });
   },
@@ -42,6 +68,12 @@ export default revert;
 function targetOf(what: string, isCorrection: boolean): UndoTarget {
   if (isCorrection || !/^\d+$/.test(what)) return { kind: 'correction', id: what };
   const version = Number(what);
-  if (version === 0 || !Number.isSafeInteger(version)) throw new CommandFailure('revert it', `"${what}" is no version: versions are 1, 2, 3 and so on`, '`errata log` lists them. `errata rollback --to 0` takes everything back.', EXIT.usage);
+  if (version === 0 || !Number.isSafeInteger(version))
+    throw new CommandFailure(
+      'revert it',
+      `"${what}" is no version: versions are 1, 2, 3 and so on`,
+      '`errata log` lists them. `errata rollback --to 0` takes everything back.',
+      EXIT.usage,
+    );
   return { kind: 'version', version };
 }

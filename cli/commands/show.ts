@@ -20,7 +20,8 @@ interface Options {
 const show: CommandSpecification<Options> = {
   usage: 'show <version>',
   summary: 'show what made a version',
-  description: 'Shows one version: its corrections with the answers before and after, what left, the scores of the probes, where each record stood in Kafka, the word of an operator where one made it, the workflow and where its history is, the hyper-parameters and the software. <version> is a number or `head`. Reads the version log itself, so nothing needs to run.',
+  description:
+    'Shows one version: its corrections with the answers before and after, what left, the scores of the probes, where each record stood in Kafka, the word of an operator where one made it, the workflow and where its history is, the hyper-parameters and the software. <version> is a number or `head`. Reads the version log itself, so nothing needs to run.',
   examples: [
     ['show head', 'the newest version'],
     ['show 3 --json', 'version 3, whole, with the details of its probes'],
@@ -34,22 +35,46 @@ const show: CommandSpecification<Options> = {
     const log = openVersions(configuration).log(lineage);
     const history = await log.read();
     const version = named === 'head' ? history.head.version : Number(named);
-    if (!Number.isInteger(version) || version < 0) throw new CommandFailure('show the version', `"${named}" is no version`, 'A version is a number, or `head`.', EXIT.usage);
+    if (!Number.isInteger(version) || version < 0)
+      throw new CommandFailure(
+        'show the version',
+        `"${named}" is no version`,
+        'A version is a number, or `head`.',
+        EXIT.usage,
+      );
     if (version === 0 || version > history.head.version) {
-      throw new CommandFailure('show the version', version === 0 ? 'version 0 is the base model, nothing made it' : `lineage ${lineage} has versions 1 to ${history.head.version}`, 'errata log lists them.');
+      throw new CommandFailure(
+        'show the version',
+        version === 0
+          ? 'version 0 is the base model, nothing made it'
+          : `lineage ${lineage} has versions 1 to ${history.head.version}`,
+        'errata log lists them.',
+      );
     }
     const stored = await log.entry(version);
     const probes = await probesOf(log, stored.entry.probes.details);
-    const aliases = [...(await log.aliases()).standing.values()].filter((word) => word.version === version);
+    const aliases = [...(await log.aliases()).standing.values()].filter(
+      (word) => word.version === version,
+    );
     const link = historyLink(configuration, stored.entry.workflow);
-    session.output.result({ hash: stored.hash, ...stored.entry, details: probes, aliases, historyLink: link }, () => describe(session.output, stored, probes, aliases, historyHint(configuration, stored.entry)));
+    session.output.result(
+      { hash: stored.hash, ...stored.entry, details: probes, aliases, historyLink: link },
+      () =>
+        describe(session.output, stored, probes, aliases, historyHint(configuration, stored.entry)),
+    );
     return EXIT.ok;
   },
 };
 
 export default show;
 
-function describe(output: Output, { entry, hash }: StoredEntry, probes: CorrectionProbe[], aliases: readonly AliasWord[], history: string): string {
+function describe(
+  output: Output,
+  { entry, hash }: StoredEntry,
+  probes: CorrectionProbe[],
+  aliases: readonly AliasWord[],
+  history: string,
+): string {
   const { bold, dim, green, red } = output.colours;
   const byId = new Map(probes.map((probe) => [probe.id, probe]));
   const answerColumns = Math.floor((output.columns - 6) / 4);
@@ -65,7 +90,13 @@ function describe(output: Output, { entry, hash }: StoredEntry, probes: Correcti
   ];
   if (entry.undo !== undefined) {
     const { id, reason, requestedAt } = entry.undo;
-    lines.push(field('made by', `${undoInWords(entry.undo)}, ${new Date(requestedAt).toISOString()}  ${dim(`undo:${id}`)}`), field('because', reason));
+    lines.push(
+      field(
+        'made by',
+        `${undoInWords(entry.undo)}, ${new Date(requestedAt).toISOString()}  ${dim(`undo:${id}`)}`,
+      ),
+      field('because', reason),
+    );
   }
   for (const word of aliases) lines.push(field('alias', aliasInWords(word)));
   if (entry.added.length > 0) {
@@ -74,14 +105,41 @@ function describe(output: Output, { entry, hash }: StoredEntry, probes: Correcti
       return [
         shortened(added.prompt, output.columns - 2 * answerColumns - 4),
         shortened(probe?.answerBefore ?? '', answerColumns - 2),
-        (probe?.effective === false ? red : green)(shortened(probe?.answerAfter ?? added.target, answerColumns - 2)),
+        (probe?.effective === false ? red : green)(
+          shortened(probe?.answerAfter ?? added.target, answerColumns - 2),
+        ),
       ];
     });
-    lines.push('', bold(`${entry.undo === undefined ? 'Added' : 'Restored'} (${entry.added.length})`), output.table(['prompt', 'before', 'after'], rows));
-    lines.push('', bold('Where they came from'), output.table(['correction', 'record', 'source'], entry.added.map((added) => [shortened(added.correctionId, 36), `${added.position.topic}-${added.position.partition}@${added.position.offset}`, shortened(`${added.replayOf === undefined ? '' : `(again for ${added.replayOf}) `}${added.source}`, output.columns - 76)])));
+    lines.push(
+      '',
+      bold(`${entry.undo === undefined ? 'Added' : 'Restored'} (${entry.added.length})`),
+      output.table(['prompt', 'before', 'after'], rows),
+    );
+    lines.push(
+      '',
+      bold('Where they came from'),
+      output.table(
+        ['correction', 'record', 'source'],
+        entry.added.map((added) => [
+          shortened(added.correctionId, 36),
+          `${added.position.topic}-${added.position.partition}@${added.position.offset}`,
+          shortened(
+            `${added.replayOf === undefined ? '' : `(again for ${added.replayOf}) `}${added.source}`,
+            output.columns - 76,
+          ),
+        ]),
+      ),
+    );
   }
   if (entry.removed.length > 0) {
-    lines.push('', bold(`Removed (${entry.removed.length})`), output.table(['correction', 'because', 'by'], entry.removed.map((removed) => [removed.correctionId, removed.because, removed.by])));
+    lines.push(
+      '',
+      bold(`Removed (${entry.removed.length})`),
+      output.table(
+        ['correction', 'because', 'by'],
+        entry.removed.map((removed) => [removed.correctionId, removed.because, removed.by]),
+      ),
+    );
   }
   lines.push(
     '',
@@ -90,9 +148,17 @@ function describe(output: Output, { entry, hash }: StoredEntry, probes: Correcti
     '',
     bold('Made with'),
     field('parameters', shortened(JSON.stringify(entry.parameters), output.columns * 3)),
-    field('gates', entry.layers.map((layer) => `${layer.layer}: ${layer.threshold.toFixed(3)}`).join('  ')),
+    field(
+      'gates',
+      entry.layers.map((layer) => `${layer.layer}: ${layer.threshold.toFixed(3)}`).join('  '),
+    ),
     field('key statistics', `${entry.keyStatistics.tokens} tokens, ${entry.keyStatistics.source}`),
-    field('software', Object.entries(entry.software).map(([name, version]) => `${name} ${version}`).join(', ')),
+    field(
+      'software',
+      Object.entries(entry.software)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(', '),
+    ),
   );
   return lines.join('\n');
 }

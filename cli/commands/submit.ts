@@ -4,8 +4,20 @@ import { InvalidArgumentError } from 'commander';
 import { factKeyOf, type FactCorrection, type KafkaPosition } from '../../schemas/correction.ts';
 import type { Clients } from '../clients.ts';
 import { CommandFailure } from '../command-failure.ts';
-import { collected, EXIT, LINEAGE_OPTION, type CommandSpecification, type ExitCode } from '../command.ts';
-import { correctionFrom, formatOf, INPUT_LIMITS, readCorrections, type InputFault } from '../correction-input.ts';
+import {
+  collected,
+  EXIT,
+  LINEAGE_OPTION,
+  type CommandSpecification,
+  type ExitCode,
+} from '../command.ts';
+import {
+  correctionFrom,
+  formatOf,
+  INPUT_LIMITS,
+  readCorrections,
+  type InputFault,
+} from '../correction-input.ts';
 import type { Fate } from '../outcome-watch.ts';
 import { fateInWords, isGood } from '../outcome-words.ts';
 import { shortened } from '../output.ts';
@@ -45,10 +57,16 @@ const submit: CommandSpecification<Options> = {
 The fields are subject, prompt and target, and if you like id, relation, previousAnswer, paraphrases, neighbourhood, source and issuedAt; in CSV, | separates the parts of a list.
 The subject must occur in the prompt, and the target is what the model shall say right after it. Everything is checked before anything is sent. With --wait the command stays until each correction is committed, superseded, quarantined or refused, and exits with 1 if any was not taken.`,
   examples: [
-    ['submit --subject Oracle --prompt "The headquarters of Oracle are in the city of" --target Austin --wait', 'one correction; stays until it is in a version'],
+    [
+      'submit --subject Oracle --prompt "The headquarters of Oracle are in the city of" --target Austin --wait',
+      'one correction; stays until it is in a version',
+    ],
     ['submit --file corrections.ndjson --wait', 'many; shows what became of each'],
     ['submit --file - --format csv < corrections.csv', 'from the standard input'],
-    ['submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"', "back to the base model's answer"],
+    [
+      'submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"',
+      "back to the base model's answer",
+    ],
   ],
   operation: 'submit the corrections',
   options: (command) =>
@@ -56,15 +74,32 @@ The subject must occur in the prompt, and the target is what the model shall say
       .option('--subject <text>', 'what the fact is about; occurs in the prompt')
       .option('--prompt <text>', 'the beginning of a sentence, which the target completes')
       .option('--target <text>', 'what the model shall say')
-      .option('--relation <text>', 'what is said about the subject (default: the prompt without it); subject and relation identify the fact')
+      .option(
+        '--relation <text>',
+        'what is said about the subject (default: the prompt without it); subject and relation identify the fact',
+      )
       .option('--previous <text>', 'what the model says so far, if you know')
       .option('--paraphrase <text>', 'another prompt with the same answer (repeatable)', collected)
-      .option('--neighbour <text>', 'a nearby prompt whose answer must stay (repeatable)', collected)
-      .option('--id <text>', 'a name for the correction; the same name twice is one correction (default: made up)')
-      .option('--source <text>', 'where the correction comes from, for the audit (default: errata submit)')
+      .option(
+        '--neighbour <text>',
+        'a nearby prompt whose answer must stay (repeatable)',
+        collected,
+      )
+      .option(
+        '--id <text>',
+        'a name for the correction; the same name twice is one correction (default: made up)',
+      )
+      .option(
+        '--source <text>',
+        'where the correction comes from, for the audit (default: errata submit)',
+      )
       .option(...LINEAGE_OPTION)
       .option('--file <path>', 'corrections as NDJSON or CSV; - is the standard input')
-      .option('--format <format>', 'ndjson or csv (default: by the name, else by the text)', formatNamed)
+      .option(
+        '--format <format>',
+        'ndjson or csv (default: by the name, else by the text)',
+        formatNamed,
+      )
       .option('--retract', 'retract the facts instead: subject, and relation or prompt, say which')
       .option('--wait', 'stay until it is decided what becomes of each')
       .option('--timeout <seconds>', 'with --wait: how long at most', secondsNamed, 1_800),
@@ -84,8 +119,14 @@ The subject must occur in the prompt, and the target is what the model shall say
 
 export default submit;
 
-async function whatToSubmit(session: Session, options: Options, lineage: string): Promise<FactCorrection[]> {
-  const byFlags = [options.subject, options.prompt, options.target].some((value) => value !== undefined);
+async function whatToSubmit(
+  session: Session,
+  options: Options,
+  lineage: string,
+): Promise<FactCorrection[]> {
+  const byFlags = [options.subject, options.prompt, options.target].some(
+    (value) => value !== undefined,
+  );
   if (byFlags === (options.file !== undefined)) {
     throw usage('give one correction by --subject, --prompt and --target, or many by --file');
   }
@@ -96,7 +137,18 @@ async function whatToSubmit(session: Session, options: Options, lineage: string)
     const correction = correctionFrom(
       {
         ...placeholder,
-        ...given({ id: options.id, subject: options.subject, relation: options.relation, prompt: options.prompt ?? (options.retract === true && options.relation !== undefined ? options.subject : undefined), target: options.target, previousAnswer: options.previous }),
+        ...given({
+          id: options.id,
+          subject: options.subject,
+          relation: options.relation,
+          prompt:
+            options.prompt ??
+            (options.retract === true && options.relation !== undefined
+              ? options.subject
+              : undefined),
+          target: options.target,
+          previousAnswer: options.previous,
+        }),
         paraphrases: options.paraphrase ?? [],
         neighbourhood: options.neighbour ?? [],
       },
@@ -109,19 +161,28 @@ async function whatToSubmit(session: Session, options: Options, lineage: string)
   const format = (options.format as 'ndjson' | 'csv' | undefined) ?? formatOf(options.file, text);
   const { corrections, faults } = readCorrections(text, format, defaults);
   if (faults.length > 0) throw usage(faultsInWords(options.file, faults));
-  if (corrections.length === 0) throw usage(`${options.file === '-' ? 'the input' : options.file} holds no corrections`);
+  if (corrections.length === 0)
+    throw usage(`${options.file === '-' ? 'the input' : options.file} holds no corrections`);
   return corrections.map(({ correction }) => correction);
 }
 
 const FAULTS_SHOWN_MAX = 20;
 
 function faultsInWords(file: string, faults: InputFault[]): string {
-  const shown = faults.slice(0, FAULTS_SHOWN_MAX).map(({ line, reason }) => `\n  ${file === '-' ? 'line' : `${file}:`}${file === '-' ? ' ' : ''}${line}: ${reason}`);
+  const shown = faults
+    .slice(0, FAULTS_SHOWN_MAX)
+    .map(
+      ({ line, reason }) =>
+        `\n  ${file === '-' ? 'line' : `${file}:`}${file === '-' ? ' ' : ''}${line}: ${reason}`,
+    );
   return `${faults.length} fault${faults.length === 1 ? '' : 's'}, so nothing was sent:${shown.join('')}${faults.length > FAULTS_SHOWN_MAX ? `\n  and ${faults.length - FAULTS_SHOWN_MAX} more` : ''}`;
 }
 
 export async function textOf(session: Session, file: string): Promise<string> {
-  const stream = file === '-' ? session.surroundings.in : createReadStream(resolve(session.surroundings.workingDirectory, file));
+  const stream =
+    file === '-'
+      ? session.surroundings.in
+      : createReadStream(resolve(session.surroundings.workingDirectory, file));
   const bytes = await everything(stream, file);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
@@ -137,12 +198,20 @@ async function everything(stream: NodeJS.ReadableStream, file: string): Promise<
   for await (const part of stream) {
     parts.push(Buffer.from(part));
     bytes += part.length;
-    if (bytes > INPUT_LIMITS.bytesMax) throw usage(`${file} has more than ${INPUT_LIMITS.bytesMax} bytes, which is the most that is read at once`);
+    if (bytes > INPUT_LIMITS.bytesMax)
+      throw usage(
+        `${file} has more than ${INPUT_LIMITS.bytesMax} bytes, which is the most that is read at once`,
+      );
   }
   return Buffer.concat(parts);
 }
 
-async function send(session: Session, options: Options, clients: Clients, corrections: FactCorrection[]): Promise<ExitCode> {
+async function send(
+  session: Session,
+  options: Options,
+  clients: Clients,
+  corrections: FactCorrection[],
+): Promise<ExitCode> {
   const { output } = session;
   const { submitCorrections, submitRetractions } = await import('../../pipelines/submit.ts');
   const { watchOutcomes } = await import('../outcome-watch.ts');
@@ -154,31 +223,65 @@ async function send(session: Session, options: Options, clients: Clients, correc
     if (options.retract === true) {
       sent = [];
       for (const lineage of lineages) {
-        const keys = corrections.filter((correction) => correction.lineage === lineage).map(factKeyOf);
+        const keys = corrections
+          .filter((correction) => correction.lineage === lineage)
+          .map(factKeyOf);
         const positions = await submitRetractions(sender, lineage, keys);
-        sent = sent.concat(positions.map((position, i) => ({ id: null, what: `retract ${keys[i]!}`, position })));
+        sent = sent.concat(
+          positions.map((position, i) => ({ id: null, what: `retract ${keys[i]!}`, position })),
+        );
       }
     } else {
       const submitted = await submitCorrections(sender, clients.format, corrections);
-      sent = submitted.map(({ id, position }, i) => ({ id, what: `${corrections[i]!.prompt} → ${corrections[i]!.target}`, position }));
+      sent = submitted.map(({ id, position }, i) => ({
+        id,
+        what: `${corrections[i]!.prompt} → ${corrections[i]!.target}`,
+        position,
+      }));
     }
     if (watch === null) {
-      output.result({ submitted: sent }, () => `Submitted ${sent.length} ${options.retract === true ? 'retraction' : 'correction'}${sent.length === 1 ? '' : 's'}. \`errata watch\` shows what becomes of them.`);
+      output.result(
+        { submitted: sent },
+        () =>
+          `Submitted ${sent.length} ${options.retract === true ? 'retraction' : 'correction'}${sent.length === 1 ? '' : 's'}. \`errata watch\` shows what becomes of them.`,
+      );
       return EXIT.ok;
     }
-    return await untilDecided(session, sent, options.timeout, (revision) => watch.fateOf(revision), watch.ended);
+    return await untilDecided(
+      session,
+      sent,
+      options.timeout,
+      (revision) => watch.fateOf(revision),
+      watch.ended,
+    );
   } finally {
     await watch?.stop();
   }
 }
 
-export async function untilDecided(session: Session, sent: Sent[], timeoutSeconds: number, fateOf: (revision: Sent) => Promise<Fate>, ended: Promise<Error>): Promise<ExitCode> {
+export async function untilDecided(
+  session: Session,
+  sent: Sent[],
+  timeoutSeconds: number,
+  fateOf: (revision: Sent) => Promise<Fate>,
+  ended: Promise<Error>,
+): Promise<ExitCode> {
   const { output } = session;
   let decided = 0;
   let good = 0;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new CommandFailure('wait for the outcomes', `${sent.length - decided} of ${sent.length} are undecided after ${timeoutSeconds} s`, 'They are not lost: `errata status` shows what waits, `errata watch` what happens.')), timeoutSeconds * 1_000);
+    timer = setTimeout(
+      () =>
+        reject(
+          new CommandFailure(
+            'wait for the outcomes',
+            `${sent.length - decided} of ${sent.length} are undecided after ${timeoutSeconds} s`,
+            'They are not lost: `errata status` shows what waits, `errata watch` what happens.',
+          ),
+        ),
+      timeoutSeconds * 1_000,
+    );
   });
   const broken = ended.then((error) => Promise.reject(error));
   try {
@@ -188,7 +291,11 @@ export async function untilDecided(session: Session, sent: Sent[], timeoutSecond
           const fate = await fateOf(revision);
           at((decided += 1));
           if (isGood(fate)) good += 1;
-          output.item({ id: revision.id, position: revision.position, ...fate }, () => `${isGood(fate) ? output.colours.green('✓') : output.colours.red('✗')} ${shortened(revision.what, output.columns - 34).padEnd(output.columns - 34)} ${fateInWords(fate, output.colours)}`);
+          output.item(
+            { id: revision.id, position: revision.position, ...fate },
+            () =>
+              `${isGood(fate) ? output.colours.green('✓') : output.colours.red('✗')} ${shortened(revision.what, output.columns - 34).padEnd(output.columns - 34)} ${fateInWords(fate, output.colours)}`,
+          );
         }),
       );
       await Promise.race([all, late, broken]);
@@ -204,16 +311,20 @@ function usage(why: string): CommandFailure {
 }
 
 function given(values: Record<string, string | undefined>): Record<string, string> {
-  return Object.fromEntries(Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  return Object.fromEntries(
+    Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
 }
 
 function formatNamed(text: string): string {
-  if (text !== 'ndjson' && text !== 'csv') throw new InvalidArgumentError('It can be ndjson or csv.');
+  if (text !== 'ndjson' && text !== 'csv')
+    throw new InvalidArgumentError('It can be ndjson or csv.');
   return text;
 }
 
 export function secondsNamed(text: string): number {
   const value = Number(text);
-  if (!(value > 0 && value <= 86_400)) throw new InvalidArgumentError('It must be a number of seconds, at most 86400.');
+  if (!(value > 0 && value <= 86_400))
+    throw new InvalidArgumentError('It must be a number of seconds, at most 86400.');
   return value;
 }

@@ -74,12 +74,22 @@ function overlayOf(options: Options): Record<string, string> {
     ['ERRATA_LINEAGES', options.lineages],
     ['ERRATA_PORT', options.port],
   ];
-  return Object.fromEntries(flags.filter((flag): flag is [string, string] => flag[1] !== undefined));
+  return Object.fromEntries(
+    flags.filter((flag): flag is [string, string] => flag[1] !== undefined),
+  );
 }
 
 /** What is running is what was asked for, so this is no failure; but nothing was begun. */
-function alreadyRunning(session: Session, configuration: Configuration, system: SystemState): ExitCode {
-  session.output.result({ started: false, system }, () => `A system of ${configuration.home} is running already (pid ${system.supervisor.pid}).\n${whereEverythingIs(session.output, system)}\n\nerrata down stops it; errata demo runs the demonstration on it.`);
+function alreadyRunning(
+  session: Session,
+  configuration: Configuration,
+  system: SystemState,
+): ExitCode {
+  session.output.result(
+    { started: false, system },
+    () =>
+      `A system of ${configuration.home} is running already (pid ${system.supervisor.pid}).\n${whereEverythingIs(session.output, system)}\n\nerrata down stops it; errata demo runs the demonstration on it.`,
+  );
   return EXIT.ok;
 }
 
@@ -89,15 +99,31 @@ async function setUp(output: Output, configuration: Configuration): Promise<void
   if (configuration.temporal.embedded) parts.push('temporal');
   if (configuration.model === null) parts.push('model');
   const progress = progressOf(output);
-  await provision(parts, { home: homeAt(configuration.home), device: configuration.device, progress });
-  if (configuration.model !== null && !isAbsolute(configuration.model)) await fetchModel(configuration, configuration.model, progress);
+  await provision(parts, {
+    home: homeAt(configuration.home),
+    device: configuration.device,
+    progress,
+  });
+  if (configuration.model !== null && !isAbsolute(configuration.model))
+    await fetchModel(configuration, configuration.model, progress);
 }
 
-async function attend(session: Session, configuration: Configuration, overlay: Record<string, string>, options: Options): Promise<ExitCode> {
+async function attend(
+  session: Session,
+  configuration: Configuration,
+  overlay: Record<string, string>,
+  options: Options,
+): Promise<ExitCode> {
   const { output } = session;
   const interruption = listenForInterruption();
   try {
-    return await attendSystem(session, await start(output, configuration, overlay, interruption), configuration, options, interruption);
+    return await attendSystem(
+      session,
+      await start(output, configuration, overlay, interruption),
+      configuration,
+      options,
+      interruption,
+    );
   } catch (error) {
     if (error instanceof StartInterrupted) return EXIT.interrupted;
     throw error;
@@ -106,14 +132,23 @@ async function attend(session: Session, configuration: Configuration, overlay: R
   }
 }
 
-async function attendSystem(session: Session, system: RunningSystem, configuration: Configuration, options: Options, interruption: Interruption): Promise<ExitCode> {
+async function attendSystem(
+  session: Session,
+  system: RunningSystem,
+  configuration: Configuration,
+  options: Options,
+  interruption: Interruption,
+): Promise<ExitCode> {
   const { output } = session;
   try {
     const { state } = system;
     output.item({ event: 'up', system: state }, () => `\n${whereEverythingIs(output, state)}`);
     let worked = true;
     if (options.demo === true || options.demoAgain === true) {
-      const outcome = await Promise.race([demonstration(session, attached(configuration, state), options), interruption.came]);
+      const outcome = await Promise.race([
+        demonstration(session, attached(configuration, state), options),
+        interruption.came,
+      ]);
       if (outcome === null) return EXIT.interrupted;
       worked = outcome;
     }
@@ -127,13 +162,19 @@ async function attendSystem(session: Session, system: RunningSystem, configurati
   }
 }
 
-async function start(output: Output, configuration: Configuration, overlay: Record<string, string>, interruption: Interruption): Promise<RunningSystem> {
+async function start(
+  output: Output,
+  configuration: Configuration,
+  overlay: Record<string, string>,
+  interruption: Interruption,
+): Promise<RunningSystem> {
   const aborting = new AbortController();
   void interruption.came.then(() => aborting.abort());
   const startedMs = performance.now();
   const line = new StatusLine(output);
   const steps = new Map<string, string>();
-  const show = (): void => line.set([...steps].map(([who, what]) => `${who}: ${what}`).join(', ') || 'starting');
+  const show = (): void =>
+    line.set([...steps].map(([who, what]) => `${who}: ${what}`).join(', ') || 'starting');
   output.note(`Starting. Data is in ${configuration.home}.`);
   try {
     return await startSystem(configuration, {
@@ -143,8 +184,12 @@ async function start(output: Output, configuration: Configuration, overlay: Reco
         if (event === 'starting') steps.set(who, event);
         else steps.delete(who);
         show();
-        if (event === 'ready' || event === 'found running') line.above(`${output.colours.green('✓')} ${who.padEnd(16)} ${event}  ${output.colours.dim(`${((performance.now() - startedMs) / 1_000).toFixed(1)} s`)}`);
-        else if (event !== 'starting' && event !== 'stopping' && event !== 'stopped') line.above(`${output.colours.yellow('!')} ${who.padEnd(16)} ${event}`);
+        if (event === 'ready' || event === 'found running')
+          line.above(
+            `${output.colours.green('✓')} ${who.padEnd(16)} ${event}  ${output.colours.dim(`${((performance.now() - startedMs) / 1_000).toFixed(1)} s`)}`,
+          );
+        else if (event !== 'starting' && event !== 'stopping' && event !== 'stopped')
+          line.above(`${output.colours.yellow('!')} ${who.padEnd(16)} ${event}`);
       },
       changed(state) {
         for (const process of state.processes) {
@@ -159,12 +204,20 @@ async function start(output: Output, configuration: Configuration, overlay: Reco
   }
 }
 
-async function demonstration(session: Session, configuration: Configuration, options: Options): Promise<boolean> {
+async function demonstration(
+  session: Session,
+  configuration: Configuration,
+  options: Options,
+): Promise<boolean> {
   const { output } = session;
   const lineage = configuration.lineages[0]!;
   const before = readDemonstrations(configuration.home, lineage);
   if (before.lastPassed !== null && options.demoAgain !== true) {
-    output.line(output.colours.dim(`\nThe demonstration ran in this data folder ${before.lastPassed ? 'and worked' : 'and did not work'}; \`errata demo\` (or --demo-again) runs it again.`));
+    output.line(
+      output.colours.dim(
+        `\nThe demonstration ran in this data folder ${before.lastPassed ? 'and worked' : 'and did not work'}; \`errata demo\` (or --demo-again) runs it again.`,
+      ),
+    );
     return before.lastPassed;
   }
   const { demonstrate } = await import('../demonstration/demonstrate.ts');
@@ -174,13 +227,25 @@ async function demonstration(session: Session, configuration: Configuration, opt
 }
 
 /** Starts the same command without --detach as a process of its own and waits until its system is up. */
-async function detach(session: Session, configuration: Configuration, overlay: Record<string, string>): Promise<ExitCode> {
+async function detach(
+  session: Session,
+  configuration: Configuration,
+  overlay: Record<string, string>,
+): Promise<ExitCode> {
   const { output } = session;
   const log = join(configuration.home, 'logs', 'up.log');
   mkdirSync(join(configuration.home, 'logs'), { recursive: true });
   const file = openSync(log, 'a');
-  const flags = [overlay['ERRATA_MODEL'] === undefined ? [] : ['--model', overlay['ERRATA_MODEL']], overlay['ERRATA_LINEAGES'] === undefined ? [] : ['--lineages', overlay['ERRATA_LINEAGES']], overlay['ERRATA_PORT'] === undefined ? [] : ['--port', overlay['ERRATA_PORT']]].flat();
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), join(PROJECT_ROOT, 'cli', 'main.ts'), 'up', ...flags], { detached: true, stdio: ['ignore', file, file], cwd: session.surroundings.workingDirectory });
+  const flags = [
+    overlay['ERRATA_MODEL'] === undefined ? [] : ['--model', overlay['ERRATA_MODEL']],
+    overlay['ERRATA_LINEAGES'] === undefined ? [] : ['--lineages', overlay['ERRATA_LINEAGES']],
+    overlay['ERRATA_PORT'] === undefined ? [] : ['--port', overlay['ERRATA_PORT']],
+  ].flat();
+  const child = spawn(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), join(PROJECT_ROOT, 'cli', 'main.ts'), 'up', ...flags],
+    { detached: true, stdio: ['ignore', file, file], cwd: session.surroundings.workingDirectory },
+  );
   const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
   let exitCode: number | null = null;
   void ended.then((code) => (exitCode = code));
@@ -189,23 +254,47 @@ async function detach(session: Session, configuration: Configuration, overlay: R
     for (;;) {
       const found = findSystem(configuration.home);
       if (found?.state === 'ready') return found;
-      if (exitCode !== null) throw new CommandFailure('start the system', `it ended with code ${exitCode}`, `Its output is in ${log}.`);
-      if (performance.now() > deadlineMs) throw new CommandFailure('start the system', `it is not up after ${DETACHED_WAIT_MS / 60_000} minutes`, `Its output is in ${log}.`);
+      if (exitCode !== null)
+        throw new CommandFailure(
+          'start the system',
+          `it ended with code ${exitCode}`,
+          `Its output is in ${log}.`,
+        );
+      if (performance.now() > deadlineMs)
+        throw new CommandFailure(
+          'start the system',
+          `it is not up after ${DETACHED_WAIT_MS / 60_000} minutes`,
+          `Its output is in ${log}.`,
+        );
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
     }
   });
   child.unref();
-  output.result({ started: true, system }, () => `${whereEverythingIs(output, system)}\n\nerrata down stops it.`);
+  output.result(
+    { started: true, system },
+    () => `${whereEverythingIs(output, system)}\n\nerrata down stops it.`,
+  );
   return EXIT.ok;
 }
 
 function whereEverythingIs(output: Output, state: SystemState): string {
   const { bold, dim } = output.colours;
-  const row = (name: string, where: string, note = ''): string => `  ${name.padEnd(10)} ${bold(where)}${note === '' ? '' : `  ${dim(note)}`}`;
+  const row = (name: string, where: string, note = ''): string =>
+    `  ${name.padEnd(10)} ${bold(where)}${note === '' ? '' : `  ${dim(note)}`}`;
   return [
     row('answers', state.serveUrl ?? '–', 'HTTP API and page'),
-    row('temporal', state.temporal.uiUrl ?? state.temporal.address, state.temporal.uiUrl === null ? '' : `workflows, in your browser; server ${state.temporal.address}`),
-    row('kafka', state.kafka.brokers.join(','), state.lineages.map((lineage) => `errata.${lineage}.corrections`).join(', ')),
+    row(
+      'temporal',
+      state.temporal.uiUrl ?? state.temporal.address,
+      state.temporal.uiUrl === null
+        ? ''
+        : `workflows, in your browser; server ${state.temporal.address}`,
+    ),
+    row(
+      'kafka',
+      state.kafka.brokers.join(','),
+      state.lineages.map((lineage) => `errata.${lineage}.corrections`).join(', '),
+    ),
   ].join('\n');
 }
 
@@ -215,12 +304,20 @@ function whereToLookNext(output: Output, state: SystemState): string {
     ['npx errata ask "The capital of Australia is the city of"', 'before and after, side by side'],
     ['npx errata log', 'the versions; errata show 1 for one'],
     ['npx errata submit --help', 'your own corrections'],
-    ...(state.temporal.uiUrl === null ? [] : ([[`${state.temporal.uiUrl}/namespaces/${state.temporal.namespace}/workflows`, 'each batch, step by step']] as [string, string][])),
+    ...(state.temporal.uiUrl === null
+      ? []
+      : ([
+          [
+            `${state.temporal.uiUrl}/namespaces/${state.temporal.namespace}/workflows`,
+            'each batch, step by step',
+          ],
+        ] as [string, string][])),
   ];
   return `\n${bold('Where to look next')}\n${next.map(([command, what]) => `  ${command.padEnd(60)} ${dim(what)}`).join('\n')}`;
 }
 
 function portNamed(text: string): string {
-  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('It must be a port, 0 to 65535.');
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
+    throw new InvalidArgumentError('It must be a port, 0 to 65535.');
   return text;
 }

@@ -13,21 +13,48 @@ interface Options {
 const watch: CommandSpecification<Options> = {
   usage: 'watch',
   summary: 'follow outcomes and versions live',
-  description: 'Follows what the system announces: the outcome of every correction, every new version, every record that could not be read. Ends with Ctrl-C.',
+  description:
+    'Follows what the system announces: the outcome of every correction, every new version, every record that could not be read. Ends with Ctrl-C.',
   examples: [
     ['watch', 'everything from now on, all lineages'],
-    ['watch --from-beginning --json', 'everything that was ever announced (outcomes: the newest of each), one JSON object a line'],
+    [
+      'watch --from-beginning --json',
+      'everything that was ever announced (outcomes: the newest of each), one JSON object a line',
+    ],
   ],
   operation: 'follow the stream',
-  options: (command) => command.option('--lineage <name>', 'only this lineage').option('--from-beginning', 'what was announced before, too'),
+  options: (command) =>
+    command
+      .option('--lineage <name>', 'only this lineage')
+      .option('--from-beginning', 'what was announced before, too'),
   async run(session, options) {
     const { configuration } = session.connected('follow the stream');
-    const lineages = options.lineage === undefined ? configuration.lineages : [session.lineage(configuration, options.lineage)];
-    const [{ clientsOf }, { tail }] = await Promise.all([import('../clients.ts'), import('../../pipelines/tail.ts')]);
+    const lineages =
+      options.lineage === undefined
+        ? configuration.lineages
+        : [session.lineage(configuration, options.lineage)];
+    const [{ clientsOf }, { tail }] = await Promise.all([
+      import('../clients.ts'),
+      import('../../pipelines/tail.ts'),
+    ]);
     const clients = clientsOf(configuration);
     try {
-      const from = (options as { fromBeginning?: boolean }).fromBeginning === true ? 'beginning' : 'end';
-      const reader = await tail(clients.cluster, lineages, { from, deadLetters: true, format: clients.format, waits: (reason) => session.output.warning(`${reason}. It is asked again and again.`) }, (announcement) => session.output.item(announcement, () => describe(session.output, announcement, lineages.length > 1)));
+      const from =
+        (options as { fromBeginning?: boolean }).fromBeginning === true ? 'beginning' : 'end';
+      const reader = await tail(
+        clients.cluster,
+        lineages,
+        {
+          from,
+          deadLetters: true,
+          format: clients.format,
+          waits: (reason) => session.output.warning(`${reason}. It is asked again and again.`),
+        },
+        (announcement) =>
+          session.output.item(announcement, () =>
+            describe(session.output, announcement, lineages.length > 1),
+          ),
+      );
       session.output.note(`Following ${lineages.join(', ')}. Ctrl-C ends it.`);
       try {
         const failure = await untilInterrupted(reader.ended);

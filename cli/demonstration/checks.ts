@@ -21,7 +21,10 @@ export interface RetractionResult {
   baseAnswer: string;
 }
 
-export function checksOf(report: Omit<DemonstrationReport, 'checks' | 'passed'>, retraction: RetractionResult): Check[] {
+export function checksOf(
+  report: Omit<DemonstrationReport, 'checks' | 'passed'>,
+  retraction: RetractionResult,
+): Check[] {
   const { results } = report;
   const current = results.filter((result) => result.replaced === null);
   const superseded = results.find((result) => result.replaced === 'superseded');
@@ -31,20 +34,56 @@ export function checksOf(report: Omit<DemonstrationReport, 'checks' | 'passed'>,
   const neighbours = results.flatMap((result) => result.probe?.neighbours ?? []);
   const deadLetters = report.malformed.filter(({ fate }) => fate.kind === 'dead-letter');
   return [
-    countCheck('every sound correction was committed', results.filter(isCommitted).length, results.length, 1),
-    countCheck('every malformed record is in the dead-letter topic, with its reason', deadLetters.length, report.malformed.length, 1),
-    { what: 'a target that is too long was quarantined, with its reason', passed: report.tooLong.kind === 'outcome' && report.tooLong.outcome.status === 'QUARANTINED', measured: fateWord(report.tooLong) },
-    countCheck('asked at the end, the model gives the corrected answers', current.filter((result) => result.holds).length, current.length, HOLD_SHARE_MIN),
-    countCheck('paraphrases give the new answer', paraphrases.filter((probe) => probe.holds).length, paraphrases.length, PARAPHRASES_SHARE_MIN),
-    countCheck("neighbours' answers stayed", neighbours.filter((probe) => probe.unchanged).length, neighbours.length, NEIGHBOURS_SHARE_MIN),
+    countCheck(
+      'every sound correction was committed',
+      results.filter(isCommitted).length,
+      results.length,
+      1,
+    ),
+    countCheck(
+      'every malformed record is in the dead-letter topic, with its reason',
+      deadLetters.length,
+      report.malformed.length,
+      1,
+    ),
+    {
+      what: 'a target that is too long was quarantined, with its reason',
+      passed: report.tooLong.kind === 'outcome' && report.tooLong.outcome.status === 'QUARANTINED',
+      measured: fateWord(report.tooLong),
+    },
+    countCheck(
+      'asked at the end, the model gives the corrected answers',
+      current.filter((result) => result.holds).length,
+      current.length,
+      HOLD_SHARE_MIN,
+    ),
+    countCheck(
+      'paraphrases give the new answer',
+      paraphrases.filter((probe) => probe.holds).length,
+      paraphrases.length,
+      PARAPHRASES_SHARE_MIN,
+    ),
+    countCheck(
+      "neighbours' answers stayed",
+      neighbours.filter((probe) => probe.unchanged).length,
+      neighbours.length,
+      NEIGHBOURS_SHARE_MIN,
+    ),
     {
       what: 'the later correction superseded the earlier one',
-      passed: superseding !== undefined && superseding.holds && superseded !== undefined && !superseded.holds,
+      passed:
+        superseding !== undefined &&
+        superseding.holds &&
+        superseded !== undefined &&
+        !superseded.holds,
       measured: superseding === undefined ? 'absent' : `answers "${superseding.atTheEnd.trim()}"`,
     },
     {
       what: "the retraction brought the base model's answer back",
-      passed: retraction.fate.kind === 'outcome' && retraction.fate.outcome.status === 'RETRACTED' && retracted?.atTheEnd === retraction.baseAnswer,
+      passed:
+        retraction.fate.kind === 'outcome' &&
+        retraction.fate.outcome.status === 'RETRACTED' &&
+        retracted?.atTheEnd === retraction.baseAnswer,
       measured: `${fateWord(retraction.fate)}, answers "${retracted?.atTheEnd.trim() ?? ''}"`,
     },
   ];
@@ -56,9 +95,15 @@ function isCommitted(result: CorrectionResult): boolean {
 
 /** Nothing to count is no success. */
 function countCheck(what: string, count: number, of: number, shareMin: number): Check {
-  return { what, passed: of > 0 && count / of >= shareMin, measured: `${count} of ${of}${shareMin < 1 ? ` (at least ${Math.ceil(shareMin * of)})` : ''}` };
+  return {
+    what,
+    passed: of > 0 && count / of >= shareMin,
+    measured: `${count} of ${of}${shareMin < 1 ? ` (at least ${Math.ceil(shareMin * of)})` : ''}`,
+  };
 }
 
 function fateWord(fate: Fate): string {
-  return fate.kind === 'dead-letter' ? 'dead letter' : fate.outcome.status.toLowerCase().replaceAll('_', ' ');
+  return fate.kind === 'dead-letter'
+    ? 'dead letter'
+    : fate.outcome.status.toLowerCase().replaceAll('_', ' ');
 }

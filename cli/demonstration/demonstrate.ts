@@ -11,8 +11,17 @@ import { noteDemonstration, readDemonstrations } from './history.ts';
 import { runDemonstration, type DemonstrationReport } from './run.ts';
 
 /** Runs it and shows it; resolves with the report. The configuration is that of the running system. */
-export async function demonstrate(output: Output, configuration: Configuration, lineage: string): Promise<DemonstrationReport> {
-  if (configuration.serve.url === null) throw new CommandFailure('run the demonstration', 'no `serve` is known', 'ERRATA_SERVE_URL says where one is.');
+export async function demonstrate(
+  output: Output,
+  configuration: Configuration,
+  lineage: string,
+): Promise<DemonstrationReport> {
+  if (configuration.serve.url === null)
+    throw new CommandFailure(
+      'run the demonstration',
+      'no `serve` is known',
+      'ERRATA_SERVE_URL says where one is.',
+    );
   const server = { url: configuration.serve.url, token: configuration.serve.token };
   // Now, and not when everything is sent: without a token, say, it could not be seen what came of it.
   await lineagesOverHttp(server);
@@ -21,7 +30,11 @@ export async function demonstrate(output: Output, configuration: Configuration, 
   const line = new StatusLine(output);
   const clients = clientsOf(configuration);
   output.heading(`Demonstration${run === 1 ? '' : ` (run ${run})`}`);
-  output.line(output.colours.dim('Facts of many kinds, real and invented: the source of each says which (see errata show 1).'));
+  output.line(
+    output.colours.dim(
+      'Facts of many kinds, real and invented: the source of each says which (see errata show 1).',
+    ),
+  );
   try {
     const report = await runDemonstration({
       clients,

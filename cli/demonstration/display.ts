@@ -8,23 +8,38 @@ export function showEvent(output: Output, line: StatusLine, event: Demonstration
   const { bold, cyan, dim, green, red, yellow } = output.colours;
   switch (event.kind) {
     case 'sent':
-      line.above(`${cyan('→')} ${SENT_WORDS[event.what]}: ${event.records} record${event.records === 1 ? '' : 's'} to ${event.topic}`);
+      line.above(
+        `${cyan('→')} ${SENT_WORDS[event.what]}: ${event.records} record${event.records === 1 ? '' : 's'} to ${event.topic}`,
+      );
       break;
     case 'version': {
       const { entry } = event;
       const { after } = entry.probes;
-      const change = [entry.added.length > 0 ? `+${entry.added.length}` : '', entry.removed.length > 0 ? `-${entry.removed.length}` : ''].join(' ').trim();
+      const change = [
+        entry.added.length > 0 ? `+${entry.added.length}` : '',
+        entry.removed.length > 0 ? `-${entry.removed.length}` : '',
+      ]
+        .join(' ')
+        .trim();
       line.above(
         `${green('✓')} ${bold(`version ${entry.version}`.padEnd(11))} ${change.padEnd(6)} ${dim(`after ${event.secondsAfterSending.toFixed(1).padStart(5)} s`)}   effective ${percent(after.efficacy).padStart(6)}  paraphrases ${percent(after.generalisation).padStart(6)}  neighbours ${percent(after.locality).padStart(6)}`,
       );
       break;
     }
     case 'outcome':
-      if (event.status === 'QUARANTINED') line.above(`${red('✗')} ${bold('quarantined')} ${shortened(`${event.id}: ${event.reason ?? ''}`, output.columns - 16)}`);
-      else if (event.status === 'SUPERSEDED' || event.status === 'RETRACTED') line.above(`${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`);
+      if (event.status === 'QUARANTINED')
+        line.above(
+          `${red('✗')} ${bold('quarantined')} ${shortened(`${event.id}: ${event.reason ?? ''}`, output.columns - 16)}`,
+        );
+      else if (event.status === 'SUPERSEDED' || event.status === 'RETRACTED')
+        line.above(
+          `${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`,
+        );
       break;
     case 'dead-letter':
-      line.above(`${red('✗')} ${bold('dead letter')} ${shortened(event.message, output.columns - 16)}`);
+      line.above(
+        `${red('✗')} ${bold('dead letter')} ${shortened(event.message, output.columns - 16)}`,
+      );
       break;
     case 'decided':
       line.set('corrections decided', event.decided, event.of);
@@ -35,23 +50,46 @@ export function showEvent(output: Output, line: StatusLine, event: Demonstration
   }
 }
 
-const SENT_WORDS = { corrections: 'corrections, some of them malformed', superseding: 'a second correction of a committed fact', retraction: 'a retraction' };
+const SENT_WORDS = {
+  corrections: 'corrections, some of them malformed',
+  superseding: 'a second correction of a committed fact',
+  retraction: 'a retraction',
+};
 
 /** The corrections at the end, one with its first paraphrase below it, and the checks. */
 export function showReport(output: Output, report: DemonstrationReport): void {
   const { bold, dim, green, red } = output.colours;
-  const rows = [...report.results].sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity)).flatMap((result) => rowsOf(result, output));
+  const rows = [...report.results]
+    .sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity))
+    .flatMap((result) => rowsOf(result, output));
   const answerColumns = Math.floor((output.columns - FIXED_COLUMNS) * 0.2);
   const promptColumns = output.columns - FIXED_COLUMNS - 2 * answerColumns;
   const head = ['v', 'prompt', 'before', 'after', 'para', 'near', 'end'];
-  const widths = [VERSION_COLUMNS, promptColumns, answerColumns, answerColumns, SHARE_COLUMNS, SHARE_COLUMNS, END_COLUMNS];
-  const cut = rows.map((row) => row.map(({ text, colour }, column) => colour(column === 1 ? endOf(text, promptColumns - 2) : shortened(text, widths[column]! - 2))));
+  const widths = [
+    VERSION_COLUMNS,
+    promptColumns,
+    answerColumns,
+    answerColumns,
+    SHARE_COLUMNS,
+    SHARE_COLUMNS,
+    END_COLUMNS,
+  ];
+  const cut = rows.map((row) =>
+    row.map(({ text, colour }, column) =>
+      colour(column === 1 ? endOf(text, promptColumns - 2) : shortened(text, widths[column]! - 2)),
+    ),
+  );
   output.heading('Corrections, each with its first paraphrase');
   output.line(output.table(head, cut, { widths }));
   output.line(dim(LEGEND));
   output.heading('Checks');
-  for (const check of report.checks) output.line(`${check.passed ? green('✓') : red('✗')} ${check.what.padEnd(CHECK_COLUMNS)}${dim(shortened(check.measured, output.columns - CHECK_COLUMNS - 2))}`);
-  output.line(`\n${report.passed ? green(bold('The demonstration worked')) : red(bold('The demonstration did not work'))}: ${report.results.length} corrections, HEAD is version ${report.head}, ${report.seconds.toFixed(0)} s.`);
+  for (const check of report.checks)
+    output.line(
+      `${check.passed ? green('✓') : red('✗')} ${check.what.padEnd(CHECK_COLUMNS)}${dim(shortened(check.measured, output.columns - CHECK_COLUMNS - 2))}`,
+    );
+  output.line(
+    `\n${report.passed ? green(bold('The demonstration worked')) : red(bold('The demonstration did not work'))}: ${report.results.length} corrections, HEAD is version ${report.head}, ${report.seconds.toFixed(0)} s.`,
+  );
 }
 
 const VERSION_COLUMNS = 4;
@@ -79,13 +117,37 @@ function rowsOf(result: CorrectionResult, output: Output): Cell[][] {
     plain(result.correction.prompt),
     plain(clauseOf(probe?.answerBefore ?? '')),
     { text: clauseOf(probe?.answerAfter ?? ''), colour: probe?.effective === true ? green : red },
-    shareOf(probe?.paraphrases.map((one) => one.holds), output),
-    shareOf(probe?.neighbours.map((one) => one.unchanged), output),
-    result.replaced !== null ? pale('↺') : result.holds ? { text: '✓', colour: green } : { text: 'lost', colour: red },
+    shareOf(
+      probe?.paraphrases.map((one) => one.holds),
+      output,
+    ),
+    shareOf(
+      probe?.neighbours.map((one) => one.unchanged),
+      output,
+    ),
+    result.replaced !== null
+      ? pale('↺')
+      : result.holds
+        ? { text: '✓', colour: green }
+        : { text: 'lost', colour: red },
   ];
   const paraphrase = probe?.paraphrases[0];
   if (paraphrase === undefined) return [first];
-  return [first, [pale(''), pale(paraphrase.prompt), pale(clauseOf(paraphrase.answerBefore)), { text: clauseOf(paraphrase.answerAfter), colour: (text) => dim(paraphrase.holds ? green(text) : red(text)) }, pale(''), pale(''), pale('')]];
+  return [
+    first,
+    [
+      pale(''),
+      pale(paraphrase.prompt),
+      pale(clauseOf(paraphrase.answerBefore)),
+      {
+        text: clauseOf(paraphrase.answerAfter),
+        colour: (text) => dim(paraphrase.holds ? green(text) : red(text)),
+      },
+      pale(''),
+      pale(''),
+      pale(''),
+    ],
+  ];
 }
 
 /** The answer up to where its first clause ends: a model goes on talking. */
@@ -102,5 +164,8 @@ function shareOf(values: boolean[] | undefined, output: Output): Cell {
   const { dim, green, yellow, red } = output.colours;
   if (values === undefined || values.length === 0) return { text: '–', colour: dim };
   const good = values.filter(Boolean).length;
-  return { text: `${good}/${values.length}`, colour: good === values.length ? green : good === 0 ? red : yellow };
+  return {
+    text: `${good}/${values.length}`,
+    colour: good === values.length ? green : good === 0 ? red : yellow,
+  };
 }

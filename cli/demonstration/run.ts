@@ -26,7 +26,12 @@ export interface DemonstrationOptions {
 }
 
 export type DemonstrationEvent =
-  | { kind: 'sent'; what: 'corrections' | 'superseding' | 'retraction'; records: number; topic: string }
+  | {
+      kind: 'sent';
+      what: 'corrections' | 'superseding' | 'retraction';
+      records: number;
+      topic: string;
+    }
   | { kind: 'version'; entry: VersionEntry; secondsAfterSending: number }
   | { kind: 'outcome'; id: string; status: OutcomeStatus; reason: string | null }
   | { kind: 'dead-letter'; message: string }
@@ -57,26 +62,47 @@ export interface DemonstrationReport {
   passed: boolean;
 }
 
-export async function runDemonstration(options: DemonstrationOptions): Promise<DemonstrationReport> {
+export async function runDemonstration(
+  options: DemonstrationOptions,
+): Promise<DemonstrationReport> {
   const { clients, lineage, log, run, server, told } = options;
   const startedMs = performance.now();
   const stream = demonstrationStream(lineage, run, Date.now());
-  const watch = await watchOutcomes(clients, [lineage], (announcement) => void tell(announcement, idsOf(stream), startedMs, log, told));
+  const watch = await watchOutcomes(
+    clients,
+    [lineage],
+    (announcement) => void tell(announcement, idsOf(stream), startedMs, log, told),
+  );
   try {
     const sent = await sendCorrections(clients, lineage, stream, told);
-    const fates = await fatesOf(watch, [...sent.corrections, sent.tooLong, ...sent.malformed], told);
+    const fates = await fatesOf(
+      watch,
+      [...sent.corrections, sent.tooLong, ...sent.malformed],
+      told,
+    );
     const superseding = await sendSuperseding(clients, stream, lineage, watch, told);
     const retraction = await sendRetraction(clients, stream, lineage, watch, told);
     const { head } = await log.read();
     await untilServed(server, lineage, head.version);
-    const results = await resultsOf(options, stream, [...fates.slice(0, stream.corrections.length), superseding]);
+    const results = await resultsOf(options, stream, [
+      ...fates.slice(0, stream.corrections.length),
+      superseding,
+    ]);
     const { prompt } = stream.retraction.correction;
-    const baseAnswer = await answerOverHttp(server, { lineage, prompt, version: 0, tokensMax: ANSWER_TOKENS });
+    const baseAnswer = await answerOverHttp(server, {
+      lineage,
+      prompt,
+      version: 0,
+      tokensMax: ANSWER_TOKENS,
+    });
     const report: Omit<DemonstrationReport, 'checks' | 'passed'> = {
       lineage,
       results,
       tooLong: fates[stream.corrections.length]!,
-      malformed: stream.malformed.map(({ what }, i) => ({ what, fate: fates[stream.corrections.length + 1 + i]! })),
+      malformed: stream.malformed.map(({ what }, i) => ({
+        what,
+        fate: fates[stream.corrections.length + 1 + i]!,
+      })),
       head: head.version,
       seconds: (performance.now() - startedMs) / 1_000,
     };
@@ -96,15 +122,32 @@ const ANSWER_TOKENS = 5;
 
 /** Outcomes of an earlier run's corrections, which this one supersedes, are of no interest. */
 function idsOf(stream: DemonstrationStream): Set<string> {
-  return new Set([...stream.corrections, stream.tooLong, stream.superseding.correction].map(({ id }) => id));
+  return new Set(
+    [...stream.corrections, stream.tooLong, stream.superseding.correction].map(({ id }) => id),
+  );
 }
 
-async function tell(announcement: Announcement, ids: ReadonlySet<string>, startedMs: number, log: VersionLog, told: DemonstrationOptions['told']): Promise<void> {
+async function tell(
+  announcement: Announcement,
+  ids: ReadonlySet<string>,
+  startedMs: number,
+  log: VersionLog,
+  told: DemonstrationOptions['told'],
+): Promise<void> {
   if (announcement.kind === 'version') {
     const secondsAfterSending = (performance.now() - startedMs) / 1_000;
-    told({ kind: 'version', entry: (await log.entry(announcement.version.version)).entry, secondsAfterSending });
+    told({
+      kind: 'version',
+      entry: (await log.entry(announcement.version.version)).entry,
+      secondsAfterSending,
+    });
   } else if (announcement.kind === 'outcome' && ids.has(announcement.outcome.revisionId)) {
-    told({ kind: 'outcome', id: announcement.outcome.revisionId, status: announcement.outcome.status, reason: announcement.outcome.reason });
+    told({
+      kind: 'outcome',
+      id: announcement.outcome.revisionId,
+      status: announcement.outcome.status,
+      reason: announcement.outcome.reason,
+    });
   } else if (announcement.kind === 'dead-letter') {
     told({ kind: 'dead-letter', message: announcement.message });
   }
@@ -117,38 +160,88 @@ interface Sent {
 }
 
 /** The malformed ones stand in between, as they would. */
-async function sendCorrections(clients: Clients, lineage: string, stream: DemonstrationStream, told: DemonstrationOptions['told']): Promise<Sent> {
+async function sendCorrections(
+  clients: Clients,
+  lineage: string,
+  stream: DemonstrationStream,
+  told: DemonstrationOptions['told'],
+): Promise<Sent> {
   const sender = await clients.sender();
   const topic = topicsOf(lineage).corrections;
   const half = Math.ceil(stream.corrections.length / 2);
   const first = await submitCorrections(sender, clients.format, stream.corrections.slice(0, half));
   const malformed: Awaited[] = [];
   for (const { record } of stream.malformed) {
-    const [position] = record.kind === 'bytes' ? await sender.send(topic, [{ key: record.key, value: record.value }]) : (await submitCorrections(sender, clients.format, [record.correction], { unsound: 'send' })).map((one) => one.position);
+    const [position] =
+      record.kind === 'bytes'
+        ? await sender.send(topic, [{ key: record.key, value: record.value }])
+        : (
+            await submitCorrections(sender, clients.format, [record.correction], {
+              unsound: 'send',
+            })
+          ).map((one) => one.position);
     malformed.push({ id: null, position: position! });
   }
-  const rest = await submitCorrections(sender, clients.format, [...stream.corrections.slice(half), stream.tooLong]);
-  told({ kind: 'sent', what: 'corrections', records: first.length + malformed.length + rest.length, topic });
+  const rest = await submitCorrections(sender, clients.format, [
+    ...stream.corrections.slice(half),
+    stream.tooLong,
+  ]);
+  told({
+    kind: 'sent',
+    what: 'corrections',
+    records: first.length + malformed.length + rest.length,
+    topic,
+  });
   return { corrections: [...first, ...rest.slice(0, -1)], tooLong: rest.at(-1)!, malformed };
 }
 
-async function sendSuperseding(clients: Clients, stream: DemonstrationStream, lineage: string, watch: OutcomeWatch, told: DemonstrationOptions['told']): Promise<Fate> {
-  const submitted = await submitCorrections(await clients.sender(), clients.format, [stream.superseding.correction]);
+async function sendSuperseding(
+  clients: Clients,
+  stream: DemonstrationStream,
+  lineage: string,
+  watch: OutcomeWatch,
+  told: DemonstrationOptions['told'],
+): Promise<Fate> {
+  const submitted = await submitCorrections(await clients.sender(), clients.format, [
+    stream.superseding.correction,
+  ]);
   told({ kind: 'sent', what: 'superseding', records: 1, topic: topicsOf(lineage).corrections });
   return (await fatesOf(watch, submitted, told))[0]!;
 }
 
-async function sendRetraction(clients: Clients, stream: DemonstrationStream, lineage: string, watch: OutcomeWatch, told: DemonstrationOptions['told']): Promise<Fate> {
-  const [position] = await submitRetractions(await clients.sender(), lineage, [stream.retraction.factKey]);
+async function sendRetraction(
+  clients: Clients,
+  stream: DemonstrationStream,
+  lineage: string,
+  watch: OutcomeWatch,
+  told: DemonstrationOptions['told'],
+): Promise<Fate> {
+  const [position] = await submitRetractions(await clients.sender(), lineage, [
+    stream.retraction.factKey,
+  ]);
   told({ kind: 'sent', what: 'retraction', records: 1, topic: topicsOf(lineage).corrections });
   return (await fatesOf(watch, [{ id: null, position: position! }], told))[0]!;
 }
 
-async function fatesOf(watch: OutcomeWatch, revisions: Awaited[], told: DemonstrationOptions['told']): Promise<Fate[]> {
+async function fatesOf(
+  watch: OutcomeWatch,
+  revisions: Awaited[],
+  told: DemonstrationOptions['told'],
+): Promise<Fate[]> {
   let decided = 0;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new CommandFailure('run the demonstration', `${revisions.length - decided} of ${revisions.length} revisions are undecided after ${FATES_WAIT_MS / 60_000} minutes`, '`errata status` shows what waits; the logs are in the data folder.')), FATES_WAIT_MS);
+    timer = setTimeout(
+      () =>
+        reject(
+          new CommandFailure(
+            'run the demonstration',
+            `${revisions.length - decided} of ${revisions.length} revisions are undecided after ${FATES_WAIT_MS / 60_000} minutes`,
+            '`errata status` shows what waits; the logs are in the data folder.',
+          ),
+        ),
+      FATES_WAIT_MS,
+    );
   });
   const broken = watch.ended.then((error) => Promise.reject(error));
   told({ kind: 'decided', decided, of: revisions.length });
@@ -172,24 +265,44 @@ async function untilServed(server: Server, lineage: string, version: number): Pr
   for (;;) {
     const served = (await lineagesOverHttp(server)).find((one) => one.lineage === lineage);
     if ((served?.version ?? -1) >= version) return;
-    if (performance.now() > deadlineMs) throw new CommandFailure('run the demonstration', `\`serve\` has version ${served?.version ?? 'none'} of ${lineage} after ${SERVED_WAIT_MS / 1_000} s; HEAD is ${version}${served?.fault ? ` (${served.fault})` : ''}`, 'Look into its log, logs/serve.log in the data folder.');
+    if (performance.now() > deadlineMs)
+      throw new CommandFailure(
+        'run the demonstration',
+        `\`serve\` has version ${served?.version ?? 'none'} of ${lineage} after ${SERVED_WAIT_MS / 1_000} s; HEAD is ${version}${served?.fault ? ` (${served.fault})` : ''}`,
+        'Look into its log, logs/serve.log in the data folder.',
+      );
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }
 }
 
-async function resultsOf(options: DemonstrationOptions, stream: DemonstrationStream, fates: Fate[]): Promise<CorrectionResult[]> {
+async function resultsOf(
+  options: DemonstrationOptions,
+  stream: DemonstrationStream,
+  fates: Fate[],
+): Promise<CorrectionResult[]> {
   const { log, lineage, server, told } = options;
   const corrections = [...stream.corrections, stream.superseding.correction];
   const probes = new Map<string, CorrectionProbe>();
-  for (const version of new Set(fates.flatMap((fate) => (fate.kind === 'outcome' && fate.outcome.version !== null ? [fate.outcome.version] : [])))) {
+  for (const version of new Set(
+    fates.flatMap((fate) =>
+      fate.kind === 'outcome' && fate.outcome.version !== null ? [fate.outcome.version] : [],
+    ),
+  )) {
     const { entry } = await log.entry(version);
-    const details = JSON.parse(new TextDecoder().decode(await log.getBlob(entry.probes.details))) as CorrectionProbe[];
+    const details = JSON.parse(
+      new TextDecoder().decode(await log.getBlob(entry.probes.details)),
+    ) as CorrectionProbe[];
     for (const probe of details) if (!probes.has(probe.id)) probes.set(probe.id, probe);
   }
   const results: CorrectionResult[] = [];
   for (const [i, correction] of corrections.entries()) {
     told({ kind: 'asking', asked: i, of: corrections.length });
-    const atTheEnd = await answerOverHttp(server, { lineage, prompt: correction.prompt, version: null, tokensMax: ANSWER_TOKENS });
+    const atTheEnd = await answerOverHttp(server, {
+      lineage,
+      prompt: correction.prompt,
+      version: null,
+      tokensMax: ANSWER_TOKENS,
+    });
     const fate = fates[i]!;
     results.push({
       correction,
@@ -198,7 +311,12 @@ async function resultsOf(options: DemonstrationOptions, stream: DemonstrationStr
       probe: probes.get(correction.id) ?? null,
       atTheEnd,
       holds: atTheEnd.trimStart().startsWith(correction.target),
-      replaced: correction.id === stream.superseding.supersedes ? 'superseded' : correction.id === stream.retraction.correction.id ? 'retracted' : null,
+      replaced:
+        correction.id === stream.superseding.supersedes
+          ? 'superseded'
+          : correction.id === stream.retraction.correction.id
+            ? 'retracted'
+            : null,
     });
   }
   return results;

@@ -49,5 +49,7 @@ export function together(findings: readonly Findings[]): Findings {
 
 /** A word as a shell takes it. */
 export function shellWord(text: string): string {
-  return /^[\w@%+=:,./~-]+$/.test(text) && !text.startsWith('~') ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+  return /^[\w@%+=:,./~-]+$/.test(text) && !text.startsWith('~')
+    ? text
+    : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -30,7 +30,8 @@ export interface KafkaSource {
 export async function kafkaFailures(source: KafkaSource): Promise<Findings> {
   const findings = nothingFound();
   const { lineage } = source.log;
-  const found = (failure: Omit<Failure, 'lineage'>): void => void findings.failures.push({ lineage, ...failure });
+  const found = (failure: Omit<Failure, 'lineage'>): void =>
+    void findings.failures.push({ lineage, ...failure });
   const topic = topicsOf(lineage).corrections;
   if ((await source.cluster.extents(topic)) !== null) {
     const lags = await source.cluster.lagOf(INGEST_GROUP, [topic]);
@@ -58,16 +59,39 @@ function madeAnew({ status, log }: KafkaSource, topic: string, lags: Lags, found
   }
 }
 
-async function behind({ cluster, status }: KafkaSource, topic: string, lags: Lags, found: Found): Promise<void> {
+async function behind(
+  { cluster, status }: KafkaSource,
+  topic: string,
+  lags: Lags,
+  found: Found,
+): Promise<void> {
   const lag = lags.reduce((sum, one) => sum + one.lag, 0);
   if (lag === 0) return;
   const members = await cluster.membersOf(INGEST_GROUP);
-  if (members === 0) found({ kind: 'ingest', subject: topic, since: null, cause: `${lag} records wait, and no ingest reads them`, heal: 'errata up' });
+  if (members === 0)
+    found({
+      kind: 'ingest',
+      subject: topic,
+      since: null,
+      cause: `${lag} records wait, and no ingest reads them`,
+      heal: 'errata up',
+    });
   // A frozen lineage lets them wait, and is told of by itself.
-  else if (lag >= FAR_BEHIND_MIN && !status?.frozen) found({ kind: 'ingest', subject: topic, since: null, cause: `${lag} records wait: more come than are edited, or batches fail`, heal: 'errata status' });
+  else if (lag >= FAR_BEHIND_MIN && !status?.frozen)
+    found({
+      kind: 'ingest',
+      subject: topic,
+      since: null,
+      cause: `${lag} records wait: more come than are edited, or batches fail`,
+      heal: 'errata status',
+    });
 }
 
-async function deadLetters({ cluster, format, log }: KafkaSource, findings: Findings, found: Found): Promise<void> {
+async function deadLetters(
+  { cluster, format, log }: KafkaSource,
+  findings: Findings,
+  found: Found,
+): Promise<void> {
   const topic = topicsOf(log.lineage).deadLetters;
   const extents = await cluster.extents(topic);
   if (extents === null) return;
@@ -75,27 +99,43 @@ async function deadLetters({ cluster, format, log }: KafkaSource, findings: Find
   const spans = [...extents].map(([partition, { beginning, end }]) => {
     const newest = BigInt(end) - BigInt(LETTERS_MAX);
     const from = newest > BigInt(beginning) ? newest : BigInt(beginning);
-    if (from > BigInt(beginning)) findings.unseen.push(`lineage ${log.lineage}: dead letters of partition ${partition} before offset ${from}`);
+    if (from > BigInt(beginning))
+      findings.unseen.push(
+        `lineage ${log.lineage}: dead letters of partition ${partition} before offset ${from}`,
+      );
     return { partition, from: String(from), through: String(BigInt(end) - 1n) };
   });
-  await cluster.readSpans(topic, spans.filter(({ from, through }) => BigInt(from) <= BigInt(through)), (records) => void letters.push(...records));
+  await cluster.readSpans(
+    topic,
+    spans.filter(({ from, through }) => BigInt(from) <= BigInt(through)),
+    (records) => void letters.push(...records),
+  );
   if (letters.length === 0) return;
   const replayed = await replayedIn(log);
   const read = await readAgain(letters, format, log.lineage);
-  const decided = await log.registered.outcomesOf(letters.flatMap((letter) => read.get(letter)!.ids));
+  const decided = await log.registered.outcomesOf(
+    letters.flatMap((letter) => read.get(letter)!.ids),
+  );
   // One that was sent as it was and came back is told of as the letter that it is now.
   const cameBack = new Set(letters.flatMap(earlierOrigins).map(replayedRecord));
   for (const letter of letters.sort((a, b) => b.timestamp - a.timestamp)) {
     const origin = originOf(letter);
     const { ids, repair } = read.get(letter)!;
     const record = origin === null ? null : replayedRecord(origin);
-    if ((record !== null && (replayed.has(record) || cameBack.has(record))) || ids.some((id) => decided.has(id))) findings.healed++;
+    if (
+      (record !== null && (replayed.has(record) || cameBack.has(record))) ||
+      ids.some((id) => decided.has(id))
+    )
+      findings.healed++;
     else {
       found({
         kind: 'dead letter',
         subject: `${letter.partition}@${letter.offset}`,
         since: letter.timestamp,
-        cause: origin === null ? 'its headers do not say why' : `record ${origin.topic}-${origin.partition}@${origin.offset}: ${origin.className}: ${origin.message}`,
+        cause:
+          origin === null
+            ? 'its headers do not say why'
+            : `record ${origin.topic}-${origin.partition}@${origin.offset}: ${origin.className}: ${origin.message}`,
         heal: `errata replay dead-letters ${letter.partition}@${letter.offset} --lineage ${log.lineage}${repair}`,
       });
     }
@@ -109,16 +149,33 @@ interface ReadAgain {
   repair: string;
 }
 
-async function readAgain(letters: readonly ConsumedRecord[], format: RecordFormat, lineage: string): Promise<Map<ConsumedRecord, ReadAgain>> {
-  const decoder = await format.decoder('fact-correction', letters.map(({ value }) => value));
+async function readAgain(
+  letters: readonly ConsumedRecord[],
+  format: RecordFormat,
+  lineage: string,
+): Promise<Map<ConsumedRecord, ReadAgain>> {
+  const decoder = await format.decoder(
+    'fact-correction',
+    letters.map(({ value }) => value),
+  );
   return new Map(
     letters.map((letter) => {
       const origin = originOf(letter) ?? letter;
       const ids = [`letter-${origin.topic}-${origin.partition}-${origin.offset}`];
-      const record = readRecord({ ...letter, topic: origin.topic, partition: origin.partition, offset: origin.offset }, lineage, decoder);
-      if (record.kind === 'revision') return [letter, { ids: [revisionId(record.revision), ...ids], repair: '' }];
+      const record = readRecord(
+        { ...letter, topic: origin.topic, partition: origin.partition, offset: origin.offset },
+        lineage,
+        decoder,
+      );
+      if (record.kind === 'revision')
+        return [letter, { ids: [revisionId(record.revision), ...ids], repair: '' }];
       const id = idIn(letter.value, decoder);
-      return [letter, id === null ? { ids, repair: ' --file repaired.ndjson' } : { ids: [id, ...ids], repair: ' --set target=...' }];
+      return [
+        letter,
+        id === null
+          ? { ids, repair: ' --file repaired.ndjson' }
+          : { ids: [id, ...ids], repair: ' --set target=...' },
+      ];
     }),
   );
 }

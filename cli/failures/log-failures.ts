@@ -17,18 +17,30 @@ export async function logFailures(log: VersionLog): Promise<Findings> {
   try {
     const history = await log.read();
     const decided = await decidedIn(log);
-    if (decided.unread) findings.unseen.push(`lineage ${lineage}: quarantined corrections beyond the first ${DECIDED_READ_MAX} decisions`);
+    if (decided.unread)
+      findings.unseen.push(
+        `lineage ${lineage}: quarantined corrections beyond the first ${DECIDED_READ_MAX} decisions`,
+      );
     const unhealed: Outcome[] = [];
     for (const outcome of decided.quarantined) {
       if (await isHealed(outcome, decided, history, log)) findings.healed++;
       else unhealed.push(outcome);
     }
     unhealed.sort((a, b) => b.decidedAt - a.decidedAt);
-    findings.failures = unhealed.slice(0, QUARANTINED_SHOWN_MAX).map((outcome) => failureOf(outcome, lineage));
+    findings.failures = unhealed
+      .slice(0, QUARANTINED_SHOWN_MAX)
+      .map((outcome) => failureOf(outcome, lineage));
     findings.more = Math.max(0, unhealed.length - QUARANTINED_SHOWN_MAX);
   } catch (error) {
     if (!(error instanceof VersionLogDamaged)) throw error;
-    findings.failures.push({ lineage, kind: 'damaged log', subject: String(error.facts['objectName']), since: null, cause: String(error.facts['what']), heal: `errata verify --lineage ${lineage}` });
+    findings.failures.push({
+      lineage,
+      kind: 'damaged log',
+      subject: String(error.facts['objectName']),
+      since: null,
+      cause: String(error.facts['what']),
+      heal: `errata verify --lineage ${lineage}`,
+    });
   }
   return findings;
 }
@@ -52,18 +64,29 @@ async function decidedIn(log: VersionLog): Promise<Decided> {
     at.set(outcome.revisionId, outcome.decidedAt);
     if (outcome.status === 'QUARANTINED') quarantined.push(outcome);
   }
-  return { quarantined, at, replayed: quarantined.length === 0 ? new Set() : await replayedIn(log), unread };
+  return {
+    quarantined,
+    at,
+    replayed: quarantined.length === 0 ? new Set() : await replayedIn(log),
+    unread,
+  };
 }
 
 /** What the corrections of all versions were sent again for. */
 export async function replayedIn(log: VersionLog): Promise<Set<string>> {
   const replayed = new Set<string>();
-  for await (const { entry } of log.walk()) for (const { replayOf } of entry.added) if (replayOf !== undefined) replayed.add(replayOf);
+  for await (const { entry } of log.walk())
+    for (const { replayOf } of entry.added) if (replayOf !== undefined) replayed.add(replayOf);
   return replayed;
 }
 
 /** Sent again and decided under its new id (what became of that one is told of it), corrected by another since, or withdrawn since. */
-async function isHealed({ revisionId, factKey, decidedAt }: Outcome, { at, replayed }: Decided, { activeByFact }: History, log: VersionLog): Promise<boolean> {
+async function isHealed(
+  { revisionId, factKey, decidedAt }: Outcome,
+  { at, replayed }: Decided,
+  { activeByFact }: History,
+  log: VersionLog,
+): Promise<boolean> {
   if (replayed.has(revisionId) || at.has(replayedId(revisionId))) return true;
   const holder = activeByFact.get(factKey);
   if (holder !== undefined && (at.get(holder) ?? 0) > decidedAt) return true;
@@ -71,7 +94,10 @@ async function isHealed({ revisionId, factKey, decidedAt }: Outcome, { at, repla
   return word !== undefined && word.because === 'retracted' && word.issuedAt > decidedAt;
 }
 
-function failureOf({ revisionId, decidedAt, reason, measured, batchId }: Outcome, lineage: string): Failure {
+function failureOf(
+  { revisionId, decidedAt, reason, measured, batchId }: Outcome,
+  lineage: string,
+): Failure {
   const { code, ...numbers } = measured;
   return {
     lineage,

@@ -3,8 +3,20 @@ import type { DataConverter } from '@temporalio/common';
 import { revisionId } from '../../schemas/correction.ts';
 import { Reader } from '../../pipelines/history-timeline.ts';
 import type { TemporalLineages } from '../../pipelines/temporal-client.ts';
-import { TemporalRuns, batchesOf, undosOf, type PendingActivity, type WorkflowRun } from '../../pipelines/temporal-runs.ts';
-import { WORKFLOW_TASK_QUEUE, editTaskQueue, lineageWorkflowId, type EditBatchInput, type LineageStatus } from '../../pipelines/workflows/contract.ts';
+import {
+  TemporalRuns,
+  batchesOf,
+  undosOf,
+  type PendingActivity,
+  type WorkflowRun,
+} from '../../pipelines/temporal-runs.ts';
+import {
+  WORKFLOW_TASK_QUEUE,
+  editTaskQueue,
+  lineageWorkflowId,
+  type EditBatchInput,
+  type LineageStatus,
+} from '../../pipelines/workflows/contract.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
 import { nothingFound, type Failure, type Findings } from './failure.ts';
 
@@ -25,7 +37,10 @@ export interface WorkflowSource {
 }
 
 /** Throws the client's errors where Temporal does not answer. */
-export async function workflowFailures(source: WorkflowSource, now = Date.now()): Promise<Findings & { status: LineageStatus | null }> {
+export async function workflowFailures(
+  source: WorkflowSource,
+  now = Date.now(),
+): Promise<Findings & { status: LineageStatus | null }> {
   return await new Look(source, now).all();
 }
 
@@ -47,7 +62,11 @@ class Look {
 
   async all(): Promise<Findings & { status: LineageStatus | null }> {
     const status = await this.#lineageItself();
-    for await (const run of this.#runs.list(`(${batchesOf(this.#lineage)} OR ${undosOf(this.#lineage)}) AND ExecutionStatus = "Running"`, RUNNING_MAX)) await this.#running(run);
+    for await (const run of this.#runs.list(
+      `(${batchesOf(this.#lineage)} OR ${undosOf(this.#lineage)}) AND ExecutionStatus = "Running"`,
+      RUNNING_MAX,
+    ))
+      await this.#running(run);
     await this.#ended(status);
     return { ...this.#findings, status };
   }
@@ -75,13 +94,21 @@ class Look {
     try {
       return await this.#source.lineages.status(this.#lineage);
     } catch (error) {
-      this.#findings.unseen.push(`lineage ${this.#lineage}: whether it is frozen: ${error instanceof Error ? error.message : String(error)}`);
+      this.#findings.unseen.push(
+        `lineage ${this.#lineage}: whether it is frozen: ${error instanceof Error ? error.message : String(error)}`,
+      );
       return null;
     }
   }
 
   async #lineageEnded(run: WorkflowRun): Promise<void> {
-    this.#found({ kind: 'lineage ended', subject: run.workflowId, since: run.closedAt, cause: `the workflow was ${run.status.toLowerCase()}: ${(await this.#causeOf(run))?.text ?? 'no reason was given'}`, heal: `errata replay lineage --lineage ${this.#lineage}` });
+    this.#found({
+      kind: 'lineage ended',
+      subject: run.workflowId,
+      since: run.closedAt,
+      cause: `the workflow was ${run.status.toLowerCase()}: ${(await this.#causeOf(run))?.text ?? 'no reason was given'}`,
+      heal: `errata replay lineage --lineage ${this.#lineage}`,
+    });
   }
 
   #frozen({ frozen, held, waiting }: LineageStatus): void {
@@ -103,27 +130,48 @@ class Look {
       if (pending.attempt > 1 && pending.lastFailure !== null) await this.#retried(run, pending);
       else if (await this.#waitsForWorker(pending, described.pending)) {
         const queue = pending.taskQueue ?? editTaskQueue(this.#lineage);
-        this.#nobodyWorks(queue, queue === WORKFLOW_TASK_QUEUE ? 'workflow-worker' : 'edit-worker', pending.scheduledAt, `${pending.activity} of ${run.workflowId} waits`);
+        this.#nobodyWorks(
+          queue,
+          queue === WORKFLOW_TASK_QUEUE ? 'workflow-worker' : 'edit-worker',
+          pending.scheduledAt,
+          `${pending.activity} of ${run.workflowId} waits`,
+        );
       }
     }
   }
 
-  async #waitsForWorker(pending: PendingActivity, all: readonly PendingActivity[]): Promise<boolean> {
-    if (pending.started || pending.scheduledAt === null || this.#now - pending.scheduledAt < TAKEN_WITHIN_MS) return false;
+  async #waitsForWorker(
+    pending: PendingActivity,
+    all: readonly PendingActivity[],
+  ): Promise<boolean> {
+    if (
+      pending.started ||
+      pending.scheduledAt === null ||
+      this.#now - pending.scheduledAt < TAKEN_WITHIN_MS
+    )
+      return false;
     const queue = pending.taskQueue ?? editTaskQueue(this.#lineage);
     // One that has an activity in hand need not ask for more.
-    return !all.some((other) => other.started && other.taskQueue === pending.taskQueue) && !(await this.#isWorked(queue, 'activity'));
+    return (
+      !all.some((other) => other.started && other.taskQueue === pending.taskQueue) &&
+      !(await this.#isWorked(queue, 'activity'))
+    );
   }
 
   async #retried(run: WorkflowRun, pending: PendingActivity): Promise<void> {
     const cause = (await this.#reader.cause(pending.lastFailure))!;
-    const next = pending.nextAttemptAt === null ? '' : `, again at ${new Date(pending.nextAttemptAt).toISOString()}`;
+    const next =
+      pending.nextAttemptAt === null
+        ? ''
+        : `, again at ${new Date(pending.nextAttemptAt).toISOString()}`;
     this.#found({
       kind: 'activity',
       subject: `${pending.activity} of ${run.workflowId}`,
       since: pending.scheduledAt ?? run.startedAt,
       cause: `${cause.text} (attempt ${pending.attempt}${next})`,
-      heal: CURES[cause.className]?.(this.#lineage) ?? `errata history ${run.workflowId} --lineage ${this.#lineage}`,
+      heal:
+        CURES[cause.className]?.(this.#lineage) ??
+        `errata history ${run.workflowId} --lineage ${this.#lineage}`,
     });
   }
 
@@ -134,13 +182,32 @@ class Look {
       subject: run.workflowId,
       since: run.startedAt,
       cause: `its next step was tried ${attempts} times in vain: the workers' release may not be the one that it began with`,
-      heal: run.workflowId === lineageWorkflowId(this.#lineage) ? `errata replay lineage --lineage ${this.#lineage}` : `errata replay batch ${run.workflowId} --lineage ${this.#lineage}`,
+      heal:
+        run.workflowId === lineageWorkflowId(this.#lineage)
+          ? `errata replay lineage --lineage ${this.#lineage}`
+          : `errata replay batch ${run.workflowId} --lineage ${this.#lineage}`,
     });
   }
 
-  #nobodyWorks(queue: string, process: 'workflow-worker' | 'edit-worker', since: number | null, cause?: string): void {
-    if (this.#findings.failures.some(({ kind, subject }) => kind === 'no worker' && subject === `queue ${queue}`)) return;
-    this.#found({ kind: 'no worker', subject: `queue ${queue}`, since, cause: `${cause === undefined ? '' : `${cause}: `}no ${process} asked for work in the last ${ASKS_WITHIN_MS / 1_000} s`, heal: 'errata up' });
+  #nobodyWorks(
+    queue: string,
+    process: 'workflow-worker' | 'edit-worker',
+    since: number | null,
+    cause?: string,
+  ): void {
+    if (
+      this.#findings.failures.some(
+        ({ kind, subject }) => kind === 'no worker' && subject === `queue ${queue}`,
+      )
+    )
+      return;
+    this.#found({
+      kind: 'no worker',
+      subject: `queue ${queue}`,
+      since,
+      cause: `${cause === undefined ? '' : `${cause}: `}no ${process} asked for work in the last ${ASKS_WITHIN_MS / 1_000} s`,
+      heal: 'errata up',
+    });
   }
 
   async #isWorked(queue: string, kind: 'workflow' | 'activity'): Promise<boolean> {
@@ -155,7 +222,9 @@ class Look {
     let looked = 0;
     for await (const run of this.#runs.list(query, FAILED_RUNS_MAX + 1)) {
       if (++looked > FAILED_RUNS_MAX) {
-        this.#findings.unseen.push(`lineage ${this.#lineage}: runs that ended badly before the last ${FAILED_RUNS_MAX}`);
+        this.#findings.unseen.push(
+          `lineage ${this.#lineage}: runs that ended badly before the last ${FAILED_RUNS_MAX}`,
+        );
         return;
       }
       const isUndo = run.workflowId.startsWith('undo/');
@@ -166,16 +235,23 @@ class Look {
       seen.add(name);
       const latest = (await this.#runs.describe(run.workflowId))?.run;
       const runsNow = latest?.status === 'RUNNING';
-      const settled = input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input);
+      const settled =
+        input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input);
       if (settled || runsNow) this.#findings.healed++;
       else if (isUndo) await this.#undoFailed(run);
       // A frozen lineage that keeps it was told of already, and one that is not frozen tries it again.
-      else if (status?.held?.batchId !== name && status?.running?.batchId !== name) await this.#batchFailed(run, name);
+      else if (status?.held?.batchId !== name && status?.running?.batchId !== name)
+        await this.#batchFailed(run, name);
     }
   }
 
   async #isSettled({ revisions, settled }: EditBatchInput): Promise<boolean> {
-    const ids = [...revisions.map(revisionId), ...settled.filter(({ status }) => status !== 'DUPLICATE').map((outcome) => outcome.revisionId)];
+    const ids = [
+      ...revisions.map(revisionId),
+      ...settled
+        .filter(({ status }) => status !== 'DUPLICATE')
+        .map((outcome) => outcome.revisionId),
+    ];
     const decided = await this.#source.log.registered.outcomesOf(ids);
     return ids.every((id) => decided.has(id));
   }
@@ -202,7 +278,8 @@ class Look {
   }
 
   async #inputOf(run: WorkflowRun): Promise<EditBatchInput | null> {
-    const first = (await this.#runs.ends(run.workflowId, run.runId))?.first?.workflowExecutionStartedEventAttributes;
+    const first = (await this.#runs.ends(run.workflowId, run.runId))?.first
+      ?.workflowExecutionStartedEventAttributes;
     const value = await this.#reader.value(first?.input);
     return typeof value === 'object' && value !== null ? (value as EditBatchInput) : null;
   }
@@ -219,17 +296,24 @@ class Look {
   }
 }
 
-const ENDED: Record<string, string> = { FAILED: 'failed', TIMED_OUT: 'timed out', TERMINATED: 'was terminated', CANCELED: 'was canceled' };
+const ENDED: Record<string, string> = {
+  FAILED: 'failed',
+  TIMED_OUT: 'timed out',
+  TERMINATED: 'was terminated',
+  CANCELED: 'was canceled',
+};
 
 /** What mends a failure that an activity meets again and again, by its class. */
 const CURES: Partial<Record<string, (lineage: string) => string>> = {
-  BaseChanged: (lineage) => `errata up (with the ERRATA_MODEL and hyper-parameters that \`errata show head --lineage ${lineage}\` names)`,
+  BaseChanged: (lineage) =>
+    `errata up (with the ERRATA_MODEL and hyper-parameters that \`errata show head --lineage ${lineage}\` names)`,
   VersionLogDamaged: (lineage) => `errata verify --lineage ${lineage}`,
   BlobMissing: (lineage) => `errata verify --lineage ${lineage}`,
   StoreUnavailable: () => 'errata doctor',
   StoreRefused: () => 'errata doctor',
   ChannelRefused: () => 'errata doctor',
-  PayloadUnreadable: () => 'errata up (with every key of ERRATA_TEMPORAL_PAYLOAD_KEYS that is still in use)',
+  PayloadUnreadable: () =>
+    'errata up (with every key of ERRATA_TEMPORAL_PAYLOAD_KEYS that is still in use)',
   SchemaRegistryUnavailable: () => 'errata status',
   Timeout: () => 'errata status',
 };

@@ -66,7 +66,9 @@ export function findEmbeddedKafka(
   folder: string,
 ): { readonly brokers: readonly string[]; readonly pid: number } | undefined {
   const running = runningServer(folder);
-  return running === undefined ? undefined : { brokers: [`127.0.0.1:${portOf(running)}`], pid: running.pid };
+  return running === undefined
+    ? undefined
+    : { brokers: [`127.0.0.1:${portOf(running)}`], pid: running.pid };
 }
 
 const NAME = 'Kafka';

@@ -176,7 +176,11 @@ export function lastPorts(folder: string): Readonly<Record<string, number>> {
  * Asks the server of this folder to end, waits up to `stopWaitMs`, then kills it. Resolves when no process is left;
  * true if there was one. Throws `EmbeddedServerError` if even a killed one stays.
  */
-export async function stopServer(name: string, folder: string, stopWaitMs: number): Promise<boolean> {
+export async function stopServer(
+  name: string,
+  folder: string,
+  stopWaitMs: number,
+): Promise<boolean> {
   const record = runningServer(folder);
   if (record === undefined) return false;
   if (stopWaitMs > 0) {
@@ -219,7 +223,9 @@ const LOG_TAIL_CHARACTERS = 1_500;
 function isAlive(record: ServerRecord): boolean {
   const identity = identityOf(record.pid);
   return (
-    identity !== undefined && identity.startTicks === record.startTicks && identity.bootId === record.bootId
+    identity !== undefined &&
+    identity.startTicks === record.startTicks &&
+    identity.bootId === record.bootId
   );
 }
 

@@ -53,7 +53,9 @@ export const EMBEDDED_NAMESPACE = 'errata';
  * Starts the server of this folder, or finds it running, and resolves when it serves the namespace with our retention
  * and our search attributes.
  */
-export async function startEmbeddedTemporal(options: EmbeddedTemporalOptions): Promise<EmbeddedTemporal> {
+export async function startEmbeddedTemporal(
+  options: EmbeddedTemporalOptions,
+): Promise<EmbeddedTemporal> {
   const namespace = options.namespace ?? EMBEDDED_NAMESPACE;
   mkdirSync(options.folder, { recursive: true });
   const turn = await holdExclusively(`start of ${options.folder}`, READY_WAIT_MS);
@@ -92,7 +94,12 @@ const PROBE_WAIT_MS = 2_000;
 /** Somebody may take a free port before the server does. */
 const START_ATTEMPTS_MAX = 3;
 
-function handle(folder: string, namespace: string, record: ServerRecord, found: boolean): EmbeddedTemporal {
+function handle(
+  folder: string,
+  namespace: string,
+  record: ServerRecord,
+  found: boolean,
+): EmbeddedTemporal {
   return {
     address: addressOf(record),
     uiUrl: uiUrlOf(record),
@@ -143,12 +150,16 @@ async function start(options: EmbeddedTemporalOptions, namespace: string): Promi
           ...['--log-level', 'warn', '--log-format', 'json'],
         ],
         ports: { frontend, ui },
-        answers: () => serves(`127.0.0.1:${frontend}`, namespace, retentionOf(options), PROBE_WAIT_MS),
+        answers: () =>
+          serves(`127.0.0.1:${frontend}`, namespace, retentionOf(options), PROBE_WAIT_MS),
         readyWaitMs: READY_WAIT_MS,
       });
     } catch (error) {
       // It takes further ports by itself, and panics where somebody else took one of them first.
-      const mayStartYet = error instanceof EmbeddedServerError && error.facts.exited && existsSync(options.executable);
+      const mayStartYet =
+        error instanceof EmbeddedServerError &&
+        error.facts.exited &&
+        existsSync(options.executable);
       if (!mayStartYet || attempt === START_ATTEMPTS_MAX) throw error;
     }
   }
@@ -167,11 +178,19 @@ function retentionOf({ retentionDays = RETENTION_DAYS }: EmbeddedTemporalOptions
 }
 
 /** Resolves once the server knows the namespace, took our retention for it and knows our search attributes. */
-async function serves(address: string, namespace: string, retentionMs: number, waitMs: number): Promise<void> {
+async function serves(
+  address: string,
+  namespace: string,
+  retentionMs: number,
+  waitMs: number,
+): Promise<void> {
   const connection = await Connection.connect({ address, connectTimeout: waitMs });
   try {
     await connection.withDeadline(Date.now() + waitMs, async () => {
-      await connection.workflowService.updateNamespace({ namespace, config: { workflowExecutionRetentionTtl: msToTs(retentionMs) } });
+      await connection.workflowService.updateNamespace({
+        namespace,
+        config: { workflowExecutionRetentionTtl: msToTs(retentionMs) },
+      });
     });
     // Where that fails, the workflows do without, and ingest says so.
     await registerSearchAttributes(connection, namespace);

@@ -18,7 +18,8 @@ runProcess('edit-worker', async (context) => {
   const engine = await openEngine(context);
   const versions = openVersions(configuration);
   // Better now than in the middle of every batch.
-  for (const lineage of configuration.lineages) requireSameBase(await versions.log(lineage).read(), await provenanceOf(engine));
+  for (const lineage of configuration.lineages)
+    requireSameBase(await versions.log(lineage).read(), await provenanceOf(engine));
   step('connecting to Temporal');
   const temporal = await workerConnection(configuration);
   const activities = createEditActivities({ engine, versions });

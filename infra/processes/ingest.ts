@@ -17,7 +17,9 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   const { lineages } = configuration;
   const kafka = new KafkaCluster(kafkaSettings(configuration), log);
   step('creating the topics');
-  const created = await kafka.ensureTopics(lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
+  const created = await kafka.ensureTopics(
+    lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)),
+  );
   if (created.length > 0) log.info({ topics: created }, 'Topics created');
 
   const temporal = temporalLineages(configuration);
@@ -38,14 +40,22 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   const ingest = await startIngest(lineages, {
     read: (group, topics, onBatch) => kafka.read(group, topics, onBatch),
     deadLetters,
-    accept: (lineage, chunk, attempt) => temporal.accept(lineage, settings[lineage]!, chunk, attempt),
-    beginning: async (topic, partition) => (await kafka.lagOf(INGEST_GROUP, [topic])).find((one) => one.partition === partition)?.beginning ?? '0',
+    accept: (lineage, chunk, attempt) =>
+      temporal.accept(lineage, settings[lineage]!, chunk, attempt),
+    beginning: async (topic, partition) =>
+      (await kafka.lagOf(INGEST_GROUP, [topic])).find((one) => one.partition === partition)
+        ?.beginning ?? '0',
     async standing(lineage) {
       const topic = topicsOf(lineage).corrections;
       // Kafka first: what was committed, the workflow had before.
       const partitions = await kafka.lagOf(INGEST_GROUP, [topic]);
       const highWater = (await temporal.status(lineage))?.highWater ?? {};
-      return partitions.map(({ partition, beginning, committed }) => ({ partition, beginning, committed, throughOffset: highWater[partitionKey({ topic, partition })] ?? '-1' }));
+      return partitions.map(({ partition, beginning, committed }) => ({
+        partition,
+        beginning,
+        committed,
+        throughOffset: highWater[partitionKey({ topic, partition })] ?? '-1',
+      }));
     },
     format: recordFormat(configuration),
     logger: log,
@@ -64,12 +74,22 @@ runProcess('ingest', async ({ configuration, log, step }) => {
 const TRY_AGAIN_MS = 2_000;
 
 /** The lineages' settings, with the word that their workflows may carry search attributes where those are registered. */
-async function settingsFor({ lineages, settings, temporal: { searchAttributes, namespace } }: Configuration, temporal: TemporalLineages, log: Logger): Promise<Record<string, LineageSettings>> {
+async function settingsFor(
+  { lineages, settings, temporal: { searchAttributes, namespace } }: Configuration,
+  temporal: TemporalLineages,
+  log: Logger,
+): Promise<Record<string, LineageSettings>> {
   if (!searchAttributes) return settings;
   const registration = await temporal.registerSearchAttributes();
-  if (registration.usable) return Object.fromEntries(lineages.map((lineage) => [lineage, { ...settings[lineage]!, findable: true }]));
+  if (registration.usable)
+    return Object.fromEntries(
+      lineages.map((lineage) => [lineage, { ...settings[lineage]!, findable: true }]),
+    );
   const { missing, mistyped, reason } = registration;
-  log.warn({ namespace, missing, mistyped, reason, mend: registrationCure(registration, namespace) }, 'Workflows cannot be found by search attributes: they are not registered');
+  log.warn(
+    { namespace, missing, mistyped, reason, mend: registrationCure(registration, namespace) },
+    'Workflows cannot be found by search attributes: they are not registered',
+  );
   return settings;
 }
 

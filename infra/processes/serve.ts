@@ -23,9 +23,19 @@ const FOLLOW_AGAIN_MS = 10_000;
 
 runProcess('serve', async (context) => {
   const { configuration, log } = context;
-  const kafka = configuration.kafka.brokers.length === 0 ? null : new KafkaCluster(kafkaSettings(configuration), log);
+  const kafka =
+    configuration.kafka.brokers.length === 0
+      ? null
+      : new KafkaCluster(kafkaSettings(configuration), log);
   const format = recordFormat(configuration);
-  if (kafka !== null) await registerSchemas(format, configuration.lineages.map((lineage) => ['fact-correction', topicsOf(lineage).corrections] as const), log);
+  if (kafka !== null)
+    await registerSchemas(
+      format,
+      configuration.lineages.map(
+        (lineage) => ['fact-correction', topicsOf(lineage).corrections] as const,
+      ),
+      log,
+    );
   requireKnownUsers(configuration);
   const engine = await openEngine(context);
   const sender = kafka === null ? null : senderOf(kafka);
@@ -36,12 +46,20 @@ runProcess('serve', async (context) => {
     logger: log,
     lineages: configuration.lineages,
     users: knownUsers(configuration, log),
-    ...(sender === null ? {} : { submit: async (correction) => (await submitCorrections(await sender.get(), format, [correction]))[0]!.position, retract: async (lineage, factKey) => (await submitRetractions(await sender.get(), lineage, [factKey]))[0]! }),
+    ...(sender === null
+      ? {}
+      : {
+          submit: async (correction) =>
+            (await submitCorrections(await sender.get(), format, [correction]))[0]!.position,
+          retract: async (lineage, factKey) =>
+            (await submitRetractions(await sender.get(), lineage, [factKey]))[0]!,
+        }),
     ...(temporal === null ? {} : { operations: lineageOperations(temporal, configuration) }),
   });
   await serving.server.listen({ host: configuration.serve.host, port: configuration.serve.port });
   await serving.start();
-  const following = kafka === null ? null : followVersions(kafka, format, configuration, serving, log);
+  const following =
+    kafka === null ? null : followVersions(kafka, format, configuration, serving, log);
   return {
     port: (serving.server.server.address() as AddressInfo).port,
     async stop() {
@@ -69,21 +87,44 @@ function senderOf(kafka: KafkaCluster): { get(): Promise<RecordSender>; close():
 }
 
 /** Looks at the logs as soon as a version is announced. Without Kafka the poll finds it a little later. */
-function followVersions(kafka: KafkaCluster, format: RecordFormat, { lineages }: Configuration, serving: Serving, log: Logger): { stop(): Promise<void> } {
+function followVersions(
+  kafka: KafkaCluster,
+  format: RecordFormat,
+  { lineages }: Configuration,
+  serving: Serving,
+  log: Logger,
+): { stop(): Promise<void> } {
   const stopping = new AbortController();
-  const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()));
+  const stopped = new Promise<void>((resolve) =>
+    stopping.signal.addEventListener('abort', () => resolve()),
+  );
   const follow = async () => {
     while (!stopping.signal.aborted) {
       try {
-        const reader = await tail(kafka, lineages, { from: 'end', format, waits: (reason) => log.debug({ reason }, 'Announced versions cannot be read yet') }, ({ kind }) => {
-          if (kind === 'version') void serving.notify();
-        });
+        const reader = await tail(
+          kafka,
+          lineages,
+          {
+            from: 'end',
+            format,
+            waits: (reason) => log.debug({ reason }, 'Announced versions cannot be read yet'),
+          },
+          ({ kind }) => {
+            if (kind === 'version') void serving.notify();
+          },
+        );
         const fault = await Promise.race([reader.ended, stopped]);
         await reader.stop();
         if (fault !== undefined) throw fault;
       } catch (fault) {
-        log.warn({ reason: reasonOf(fault), againInMs: FOLLOW_AGAIN_MS }, 'Announced versions are not followed for now');
-        await Promise.race([new Promise((resolve) => setTimeout(resolve, FOLLOW_AGAIN_MS).unref()), stopped]);
+        log.warn(
+          { reason: reasonOf(fault), againInMs: FOLLOW_AGAIN_MS },
+          'Announced versions are not followed for now',
+        );
+        await Promise.race([
+          new Promise((resolve) => setTimeout(resolve, FOLLOW_AGAIN_MS).unref()),
+          stopped,
+        ]);
       }
     }
   };

@@ -25,27 +25,48 @@ const SHUTDOWN_FORCE_MS = 10_000;
 
 runProcess('workflow-worker', async ({ configuration, log, step }) => {
   step('bundling the workflows');
-  const workflowBundle = await bundleWorkflows(join(configuration.home, 'workflow-bundle'), temporalConverter(configuration));
+  const workflowBundle = await bundleWorkflows(
+    join(configuration.home, 'workflow-bundle'),
+    temporalConverter(configuration),
+  );
   step('connecting to Kafka and Temporal');
   const kafka = new KafkaCluster(kafkaSettings(configuration), log);
-  await kafka.ensureTopics(configuration.lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)));
+  await kafka.ensureTopics(
+    configuration.lineages.flatMap((lineage) => topicSpecifications(lineage, configuration.kafka)),
+  );
   const sender = await kafka.sender();
   const format = recordFormat(configuration);
   step('registering the schemas');
-  await registerSchemas(format, configuration.lineages.map(topicsOf).flatMap(({ outcomes, versions }) => [['correction-outcome', outcomes], ['hook-version', versions]] as const), log);
+  await registerSchemas(
+    format,
+    configuration.lineages.map(topicsOf).flatMap(
+      ({ outcomes, versions }) =>
+        [
+          ['correction-outcome', outcomes],
+          ['hook-version', versions],
+        ] as const,
+    ),
+    log,
+  );
   const temporal = await workerConnection(configuration);
   const versions = openVersions(configuration);
   const worker = await Worker.create({
     ...temporal,
     taskQueue: WORKFLOW_TASK_QUEUE,
     workflowBundle,
-    activities: withPulse({ ...createLedgerActivities({ versions }), ...announceActivities({ announcer: announcerTo(sender, format), versions }), ...alertActivities(webhookOf(configuration)) }),
+    activities: withPulse({
+      ...createLedgerActivities({ versions }),
+      ...announceActivities({ announcer: announcerTo(sender, format), versions }),
+      ...alertActivities(webhookOf(configuration)),
+    }),
     maxConcurrentActivityTaskExecutions: ACTIVITIES_AT_ONCE_MAX,
     shutdownGraceTime: SHUTDOWN_GRACE_MS,
     shutdownForceTime: SHUTDOWN_FORCE_MS,
   });
   const ended = worker.run();
-  const archiver = configuration.archiveHistories ? startArchiver(configuration, versions, log) : null;
+  const archiver = configuration.archiveHistories
+    ? startArchiver(configuration, versions, log)
+    : null;
   return {
     ended,
     async stop() {
@@ -57,5 +78,7 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
 });
 
 function webhookOf({ alert }: Configuration): Webhook | null {
-  return alert === null ? null : { url: alert.url.reveal(), secret: alert.secret?.reveal() ?? null };
+  return alert === null
+    ? null
+    : { url: alert.url.reveal(), secret: alert.secret?.reveal() ?? null };
 }

@@ -9,7 +9,9 @@ export function findCompiler(environment: NodeJS.ProcessEnv = process.env): stri
 }
 
 function isOnPath(name: string, environment: NodeJS.ProcessEnv): boolean {
-  const folders = name.includes(path.sep) ? [''] : (environment['PATH'] ?? '').split(path.delimiter);
+  const folders = name.includes(path.sep)
+    ? ['']
+    : (environment['PATH'] ?? '').split(path.delimiter);
   return folders.some((folder) => {
     const file = path.join(folder, name);
     try {

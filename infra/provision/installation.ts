@@ -49,7 +49,10 @@ export async function install(
 
 /** A new empty folder on the home's own disk, for work that may be lost. */
 export function stagingFolder(home: Home): string {
-  const folder = path.join(home.staging, `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`);
+  const folder = path.join(
+    home.staging,
+    `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`,
+  );
   mkdirSync(folder, { recursive: true });
   return folder;
 }

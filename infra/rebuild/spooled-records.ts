@@ -28,7 +28,11 @@ interface Kept {
   bytes: number;
 }
 
-export async function spoolRecords(cluster: KafkaCluster, topic: string, progress: (records: number) => void = () => {}): Promise<SpooledRecords | null> {
+export async function spoolRecords(
+  cluster: KafkaCluster,
+  topic: string,
+  progress: (records: number) => void = () => {},
+): Promise<SpooledRecords | null> {
   const extents = await cluster.extents(topic);
   if (extents === null) return null;
   const folder = await mkdtemp(join(tmpdir(), 'errata-rebuild-'));
@@ -41,7 +45,11 @@ export async function spoolRecords(cluster: KafkaCluster, topic: string, progres
   try {
     let end = 0;
     const latest = new Map<number, number>();
-    const spans = [...extents].map(([partition, extent]) => ({ partition, from: extent.beginning, through: String(BigInt(extent.end) - 1n) }));
+    const spans = [...extents].map(([partition, extent]) => ({
+      partition,
+      from: extent.beginning,
+      through: String(BigInt(extent.end) - 1n),
+    }));
     await cluster.readSpans(topic, spans, async (records) => {
       const packed = records.map(packedRecord);
       await file.write(Buffer.concat(packed), 0, undefined, end);
@@ -51,7 +59,10 @@ export async function spoolRecords(cluster: KafkaCluster, topic: string, progres
         kept.push({ at, partition, offset: BigInt(offset), start: end, bytes: packed[i]!.length });
         end += packed[i]!.length;
       });
-      if (kept.length > RECORDS_MAX) throw new Error(`${topic} has more than ${RECORDS_MAX} records, which is the most that a lineage is rebuilt from`);
+      if (kept.length > RECORDS_MAX)
+        throw new Error(
+          `${topic} has more than ${RECORDS_MAX} records, which is the most that a lineage is rebuilt from`,
+        );
       progress(kept.length);
     });
   } catch (fault) {
@@ -63,7 +74,11 @@ export async function spoolRecords(cluster: KafkaCluster, topic: string, progres
   return { count: kept.length, gone, close, inOrder: () => unspooled(topic, file, kept) };
 }
 
-async function* unspooled(topic: string, file: FileHandle, kept: readonly Kept[]): AsyncIterable<ConsumedRecord> {
+async function* unspooled(
+  topic: string,
+  file: FileHandle,
+  kept: readonly Kept[],
+): AsyncIterable<ConsumedRecord> {
   for (const { partition, offset, start, bytes } of kept) {
     const packed = Buffer.alloc(bytes);
     await file.read(packed, 0, bytes, start);
@@ -82,7 +97,10 @@ function packedRecord({ timestamp, key, value }: ConsumedRecord): Buffer {
 
 const HEAD_BYTES = 16;
 
-function unpackedRecord(packed: Buffer, position: Pick<ConsumedRecord, 'topic' | 'partition' | 'offset'>): ConsumedRecord {
+function unpackedRecord(
+  packed: Buffer,
+  position: Pick<ConsumedRecord, 'topic' | 'partition' | 'offset'>,
+): ConsumedRecord {
   const [keyLength, valueLength] = [packed.readInt32LE(8), packed.readInt32LE(12)];
   const valueAt = HEAD_BYTES + Math.max(0, keyLength);
   return {

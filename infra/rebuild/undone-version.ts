@@ -21,7 +21,21 @@ export interface UndoneAgain {
   without: string[];
 }
 
-export async function undoAgain(place: Workplace, { entry, hash }: StoredEntry, { source, rebuilt, verdict, reword }: { source: VersionLog; rebuilt: VersionLog; verdict: VerdictSettings; reword: (revision: CorrectionRevision) => CorrectionRevision }): Promise<UndoneAgain> {
+export async function undoAgain(
+  place: Workplace,
+  { entry, hash }: StoredEntry,
+  {
+    source,
+    rebuilt,
+    verdict,
+    reword,
+  }: {
+    source: VersionLog;
+    rebuilt: VersionLog;
+    verdict: VerdictSettings;
+    reword: (revision: CorrectionRevision) => CorrectionRevision;
+  },
+): Promise<UndoneAgain> {
   const history = await rebuilt.read();
   const removals = removalsOf(entry, history);
   const gone = new Set(removals.map(({ correctionId }) => correctionId));
@@ -30,7 +44,16 @@ export async function undoAgain(place: Workplace, { entry, hash }: StoredEntry, 
   const restored = wanted
     .flatMap((revision): UndoSteps['restored'] => {
       const from = first.get(revisionId(revision));
-      return from === undefined || !isFree(history, gone, revision) ? [] : [{ revision, origin: { version: from.version, row: from.row }, pairs: from.pairs, row: from.row }];
+      return from === undefined || !isFree(history, gone, revision)
+        ? []
+        : [
+            {
+              revision,
+              origin: { version: from.version, row: from.row },
+              pairs: from.pairs,
+              row: from.row,
+            },
+          ];
     })
     .sort((a, b) => byPlace(a.origin, b.origin));
   const back = new Set(restored.map(({ revision }) => revisionId(revision)));
@@ -39,11 +62,44 @@ export async function undoAgain(place: Workplace, { entry, hash }: StoredEntry, 
 
   const { lineage } = rebuilt;
   const { batchId } = entry;
-  const step = { lineage, batchId, head: history.head, steps: await rebuilt.stageBlob(batchId, canonicalJson({ removals, restored } satisfies UndoSteps)) };
+  const step = {
+    lineage,
+    batchId,
+    head: history.head,
+    steps: await rebuilt.stageBlob(
+      batchId,
+      canonicalJson({ removals, restored } satisfies UndoSteps),
+    ),
+  };
   const staged = await place.steps.stageUndo(step);
-  const probes = await place.steps.probeUndo({ ...step, staged, settings: settledFor(entry, verdict) });
-  if (!probes.verdict.pass) return { result: { kind: 'refused', reasons: [...probes.verdict.reasons, ...probes.verdict.failing.map(({ id, reason }) => `"${id}": ${reason}`)] }, without };
-  return { result: resultOf(await place.steps.commitUndo({ ...step, staged, probes, request: entry.undo!, workflow: rebuiltBy(source.lineage, hash) })), without };
+  const probes = await place.steps.probeUndo({
+    ...step,
+    staged,
+    settings: settledFor(entry, verdict),
+  });
+  if (!probes.verdict.pass)
+    return {
+      result: {
+        kind: 'refused',
+        reasons: [
+          ...probes.verdict.reasons,
+          ...probes.verdict.failing.map(({ id, reason }) => `"${id}": ${reason}`),
+        ],
+      },
+      without,
+    };
+  return {
+    result: resultOf(
+      await place.steps.commitUndo({
+        ...step,
+        staged,
+        probes,
+        request: entry.undo!,
+        workflow: rebuiltBy(source.lineage, hash),
+      }),
+    ),
+    without,
+  };
 }
 
 interface Addition {
@@ -53,19 +109,31 @@ interface Addition {
 }
 
 /** Where each of the corrections was added first. */
-async function firstAdditions(log: VersionLog, ids: ReadonlySet<string>): Promise<Map<string, Addition>> {
+async function firstAdditions(
+  log: VersionLog,
+  ids: ReadonlySet<string>,
+): Promise<Map<string, Addition>> {
   const found = new Map<string, Addition>();
   const outcomes = await (await log.register()).outcomesOf(ids);
   for (const [id, { version }] of outcomes) {
     if (version === null) continue;
     const { entry } = await log.entry(version);
-    const added = entry.added.find(({ correctionId, origin }) => correctionId === id && origin === undefined);
+    const added = entry.added.find(
+      ({ correctionId, origin }) => correctionId === id && origin === undefined,
+    );
     if (added !== undefined) found.set(id, { version, row: added.row, pairs: entry.pairs! });
   }
   return found;
 }
 
-function isFree(history: History, gone: ReadonlySet<string>, revision: CorrectionRevision): boolean {
+function isFree(
+  history: History,
+  gone: ReadonlySet<string>,
+  revision: CorrectionRevision,
+): boolean {
   const holder = history.activeByFact.get(revision.factKey);
-  return !(history.active.has(revisionId(revision)) && !gone.has(revisionId(revision))) && (holder === undefined || gone.has(holder));
+  return (
+    !(history.active.has(revisionId(revision)) && !gone.has(revisionId(revision))) &&
+    (holder === undefined || gone.has(holder))
+  );
 }

@@ -2,7 +2,12 @@
  * Where a lineage is rebuilt: the activities of a batch in this process, with a model loaded here. No workflow runs them,
  * so what is done and in which order is said by the files beside this one.
  */
-import { createEditActivities, createLedgerActivities, type EditActivities, type LedgerActivities } from '../../activities/index.ts';
+import {
+  createEditActivities,
+  createLedgerActivities,
+  type EditActivities,
+  type LedgerActivities,
+} from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/provenance.ts';
 import type { Engine } from '../../model/engine.ts';
 import type { HyperParameters, Provenance } from '../../schemas/editing.ts';
@@ -31,10 +36,21 @@ export class Workplaces {
 
   /** Null: the hyper-parameters that are configured, or those that are loaded already. */
   async with(parameters: HyperParameters | null): Promise<Workplace> {
-    if (this.#now !== null && (parameters === null || sameParameters(this.#now.madeWith.parameters, parameters))) return this.#now;
+    if (
+      this.#now !== null &&
+      (parameters === null || sameParameters(this.#now.madeWith.parameters, parameters))
+    )
+      return this.#now;
     await this.close();
     const engine = await this.#open(parameters);
-    this.#now = { engine, madeWith: await provenanceOf(engine), steps: { ...createEditActivities({ engine, versions: this.#versions }), ...createLedgerActivities({ versions: this.#versions }) } };
+    this.#now = {
+      engine,
+      madeWith: await provenanceOf(engine),
+      steps: {
+        ...createEditActivities({ engine, versions: this.#versions }),
+        ...createLedgerActivities({ versions: this.#versions }),
+      },
+    };
     return this.#now;
   }
 
@@ -46,10 +62,17 @@ export class Workplaces {
 }
 
 /** Whether two sets say the same, whatever the order of their members. */
-export function sameParameters(a: Readonly<Record<string, unknown>> | HyperParameters, b: Readonly<Record<string, unknown>> | HyperParameters): boolean {
+export function sameParameters(
+  a: Readonly<Record<string, unknown>> | HyperParameters,
+  b: Readonly<Record<string, unknown>> | HyperParameters,
+): boolean {
   return sorted(a) === sorted(b);
 }
 
 function sorted(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) => (part !== null && typeof part === 'object' && !Array.isArray(part) ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1))) : part));
+  return JSON.stringify(value, (_, part: unknown) =>
+    part !== null && typeof part === 'object' && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
 }

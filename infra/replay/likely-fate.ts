@@ -13,13 +13,24 @@ export type LikelyFate =
   | { kind: 'withdraws'; removes: string[] };
 
 /** By id. Nothing is decided by it. Where HEAD moves, or more is submitted before, it may be decided otherwise. */
-export async function likelyFates(log: VersionLog, revisions: readonly FactRevision[], now: number): Promise<Map<string, LikelyFate>> {
+export async function likelyFates(
+  log: VersionLog,
+  revisions: readonly FactRevision[],
+  now: number,
+): Promise<Map<string, LikelyFate>> {
   const batch = { lineage: log.lineage, batchId: 'dry-run', revisions };
   const plan = planOf(await precedentsOf(log, await log.read(), batch), batch, now);
   const fates = new Map<string, LikelyFate>();
-  const removedBy = (id: string): string[] => plan.removals.filter(({ by }) => by === id).map(({ correctionId }) => correctionId);
-  for (const { revisionId: id, status, reason } of plan.settled) fates.set(id, { kind: 'settled', status, reason });
-  for (const edit of plan.edits) fates.set(revisionId(edit), { kind: 'edited', supersedes: removedBy(revisionId(edit)) });
-  for (const withdrawal of plan.withdrawals) fates.set(revisionId(withdrawal), { kind: 'withdraws', removes: removedBy(revisionId(withdrawal)) });
+  const removedBy = (id: string): string[] =>
+    plan.removals.filter(({ by }) => by === id).map(({ correctionId }) => correctionId);
+  for (const { revisionId: id, status, reason } of plan.settled)
+    fates.set(id, { kind: 'settled', status, reason });
+  for (const edit of plan.edits)
+    fates.set(revisionId(edit), { kind: 'edited', supersedes: removedBy(revisionId(edit)) });
+  for (const withdrawal of plan.withdrawals)
+    fates.set(revisionId(withdrawal), {
+      kind: 'withdraws',
+      removes: removedBy(revisionId(withdrawal)),
+    });
   return fates;
 }

@@ -5,12 +5,16 @@ import { spansOf } from '../rebuild/kafka-words.ts';
 import { placeOf } from '../rebuild/source-words.ts';
 
 /** By `<topic>-<partition>@<offset>`. */
-export async function recordsAt(cluster: KafkaCluster, positions: readonly KafkaPosition[]): Promise<Map<string, ConsumedRecord>> {
+export async function recordsAt(
+  cluster: KafkaCluster,
+  positions: readonly KafkaPosition[],
+): Promise<Map<string, ConsumedRecord>> {
   const wanted = new Set(positions.map(placeOf));
   const found = new Map<string, ConsumedRecord>();
   for (const [topic, spans] of spansOf(wanted)) {
     await cluster.readSpans(topic, spans, (records) => {
-      for (const record of records) if (wanted.has(placeOf(record))) found.set(placeOf(record), record);
+      for (const record of records)
+        if (wanted.has(placeOf(record))) found.set(placeOf(record), record);
     });
   }
   return found;

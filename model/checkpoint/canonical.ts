@@ -82,12 +82,17 @@ export class CanonicalTensors {
     const begin = part.index * rows;
     if (recipe.transposed && shape.length === 2) {
       const stored = await this.#source.readRows(recipe.source, 0, columns);
-      return { shape: [...shape], values: transposeColumns(stored, rows * part.parts, begin, rows) };
+      return {
+        shape: [...shape],
+        values: transposeColumns(stored, rows * part.parts, begin, rows),
+      };
     }
     const values = await this.#source.readRows(recipe.source, begin, begin + rows);
     return {
       shape: [...shape],
-      values: recipe.interleavedHeads ? splitHalves(values, rows, columns, recipe.interleavedHeads) : values,
+      values: recipe.interleavedHeads
+        ? splitHalves(values, rows, columns, recipe.interleavedHeads)
+        : values,
     };
   }
 }
@@ -112,7 +117,8 @@ export function canonicalTensors(config: ModelConfig): CanonicalTensor[] {
   };
   const linear = (name: string, out: number, into: number, bias: 'always' | 'never' | 'maybe') => {
     list.push({ name: `${name}.weight`, shape: [out, into] });
-    if (bias !== 'never') list.push({ name: `${name}.bias`, shape: [out], optional: bias === 'maybe' });
+    if (bias !== 'never')
+      list.push({ name: `${name}.bias`, shape: [out], optional: bias === 'maybe' });
   };
   const attentionBias = { llama: 'maybe', gpt2: 'always', gptj: 'never' } as const;
   const mlpBias = { llama: 'maybe', gpt2: 'always', gptj: 'always' } as const;
@@ -152,7 +158,12 @@ function storedShape(shape: number[], recipe: Recipe): number[] {
 }
 
 /** Columns [begin, begin + count) of [rows, width], as the rows of [count, rows]. */
-function transposeColumns(stored: Float32Array, width: number, begin: number, count: number): Float32Array {
+function transposeColumns(
+  stored: Float32Array,
+  width: number,
+  begin: number,
+  count: number,
+): Float32Array {
   const rows = stored.length / width;
   const out = new Float32Array(count * rows);
   // In tiles, because a column walk through a large matrix misses the cache at every step.
@@ -171,7 +182,12 @@ function transposeColumns(stored: Float32Array, width: number, begin: number, co
 }
 
 /** Row 2 j + half of each head goes to row half * width / 2 + j: rotary embedding of the half-split form. */
-function splitHalves(values: Float32Array, rows: number, columns: number, heads: number): Float32Array {
+function splitHalves(
+  values: Float32Array,
+  rows: number,
+  columns: number,
+  heads: number,
+): Float32Array {
   const out = new Float32Array(values.length);
   const headRows = rows / heads;
   for (let head = 0; head < heads; head++) {

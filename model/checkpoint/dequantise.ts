@@ -46,22 +46,48 @@ export function halves(): Float32Array {
   return table;
 }
 
-function decodeF32(bytes: Uint8Array, at: number, count: number, out: Float32Array, to: number): void {
-  new Uint8Array(out.buffer, out.byteOffset + to * 4, count * 4).set(bytes.subarray(at, at + count * 4));
+function decodeF32(
+  bytes: Uint8Array,
+  at: number,
+  count: number,
+  out: Float32Array,
+  to: number,
+): void {
+  new Uint8Array(out.buffer, out.byteOffset + to * 4, count * 4).set(
+    bytes.subarray(at, at + count * 4),
+  );
 }
 
-function decodeF16(bytes: Uint8Array, at: number, count: number, out: Float32Array, to: number): void {
+function decodeF16(
+  bytes: Uint8Array,
+  at: number,
+  count: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let i = 0; i < count; i++, at += 2) out[to + i] = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
 }
 
-function decodeBF16(bytes: Uint8Array, at: number, count: number, out: Float32Array, to: number): void {
+function decodeBF16(
+  bytes: Uint8Array,
+  at: number,
+  count: number,
+  out: Float32Array,
+  to: number,
+): void {
   const bits = new Uint32Array(out.buffer, out.byteOffset + to * 4, count);
   for (let i = 0; i < count; i++, at += 2) bits[i] = (bytes[at]! << 16) | (bytes[at + 1]! << 24);
 }
 
 /** d: f16; 16 bytes of two 4-bit integers; x = d (q - 8). */
-function decodeQ4_0(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ4_0(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 18, to += 32) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
@@ -74,7 +100,13 @@ function decodeQ4_0(bytes: Uint8Array, at: number, blocks: number, out: Float32A
 }
 
 /** d, m: f16; 16 bytes of two 4-bit integers; x = d q + m. */
-function decodeQ4_1(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ4_1(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 20, to += 32) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
@@ -88,11 +120,18 @@ function decodeQ4_1(bytes: Uint8Array, at: number, blocks: number, out: Float32A
 }
 
 /** d: f16; 32 fifth bits; 16 bytes of two 4-bit integers; x = d (q - 16). */
-function decodeQ5_0(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ5_0(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 22, to += 32) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
-    const high = bytes[at + 2]! | (bytes[at + 3]! << 8) | (bytes[at + 4]! << 16) | (bytes[at + 5]! << 24);
+    const high =
+      bytes[at + 2]! | (bytes[at + 3]! << 8) | (bytes[at + 4]! << 16) | (bytes[at + 5]! << 24);
     for (let j = 0; j < 16; j++) {
       const pair = bytes[at + 6 + j]!;
       out[to + j] = d * (((pair & 15) | (((high >>> j) & 1) << 4)) - 16);
@@ -102,12 +141,19 @@ function decodeQ5_0(bytes: Uint8Array, at: number, blocks: number, out: Float32A
 }
 
 /** d, m: f16; 32 fifth bits; 16 bytes of two 4-bit integers; x = d q + m. */
-function decodeQ5_1(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ5_1(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 24, to += 32) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
     const m = half[bytes[at + 2]! | (bytes[at + 3]! << 8)]!;
-    const high = bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24);
+    const high =
+      bytes[at + 4]! | (bytes[at + 5]! << 8) | (bytes[at + 6]! << 16) | (bytes[at + 7]! << 24);
     for (let j = 0; j < 16; j++) {
       const pair = bytes[at + 8 + j]!;
       out[to + j] = Math.fround(d * ((pair & 15) | (((high >>> j) & 1) << 4))) + m;
@@ -117,7 +163,13 @@ function decodeQ5_1(bytes: Uint8Array, at: number, blocks: number, out: Float32A
 }
 
 /** d: f16; 32 signed bytes; x = d q. */
-function decodeQ8_0(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ8_0(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 34, to += 32) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
@@ -126,7 +178,13 @@ function decodeQ8_0(bytes: Uint8Array, at: number, blocks: number, out: Float32A
 }
 
 /** d, dmin: f16; eight 6-bit scales and minima in 12 bytes; 256 4-bit integers; x = (d scale) q - dmin minimum. */
-function decodeQ4_K(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ4_K(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 144, to += 256) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
@@ -137,14 +195,21 @@ function decodeQ4_K(bytes: Uint8Array, at: number, blocks: number, out: Float32A
       const packed = at + 16 + (group >> 1) * 32;
       const shift = (group & 1) * 4;
       for (let j = 0; j < 32; j++) {
-        out[to + group * 32 + j] = Math.fround(scale * ((bytes[packed + j]! >> shift) & 15)) - minimum;
+        out[to + group * 32 + j] =
+          Math.fround(scale * ((bytes[packed + j]! >> shift) & 15)) - minimum;
       }
     }
   }
 }
 
 /** As Q4_K, with a fifth bit of each integer in 32 bytes in front: bit `group` of byte j belongs to element j of the group. */
-function decodeQ5_K(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ5_K(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 176, to += 256) {
     const d = half[bytes[at]! | (bytes[at + 1]! << 8)]!;
@@ -155,7 +220,8 @@ function decodeQ5_K(bytes: Uint8Array, at: number, blocks: number, out: Float32A
       const packed = at + 48 + (group >> 1) * 32;
       const shift = (group & 1) * 4;
       for (let j = 0; j < 32; j++) {
-        const q = ((bytes[packed + j]! >> shift) & 15) | (((bytes[at + 16 + j]! >> group) & 1) << 4);
+        const q =
+          ((bytes[packed + j]! >> shift) & 15) | (((bytes[at + 16 + j]! >> group) & 1) << 4);
         out[to + group * 32 + j] = Math.fround(scale * q) - minimum;
       }
     }
@@ -163,7 +229,13 @@ function decodeQ5_K(bytes: Uint8Array, at: number, blocks: number, out: Float32A
 }
 
 /** 256 6-bit integers (low 4 bits in 128 bytes, high 2 in 64), 16 signed byte scales, d: f16; x = (d scale)(q - 32). */
-function decodeQ6_K(bytes: Uint8Array, at: number, blocks: number, out: Float32Array, to: number): void {
+function decodeQ6_K(
+  bytes: Uint8Array,
+  at: number,
+  blocks: number,
+  out: Float32Array,
+  to: number,
+): void {
   const half = halves();
   for (let block = 0; block < blocks; block++, at += 210, to += 256) {
     const d = half[bytes[at + 208]! | (bytes[at + 209]! << 8)]!;
@@ -175,7 +247,8 @@ function decodeQ6_K(bytes: Uint8Array, at: number, blocks: number, out: Float32A
       for (let part = 0; part < 2; part++) {
         const scale = Math.fround(d * ((bytes[at + 192 + group * 2 + part]! << 24) >> 24));
         for (let j = part * 16; j < part * 16 + 16; j++) {
-          const q = ((bytes[low + j]! >> lowShift) & 15) | (((bytes[high + j]! >> highShift) & 3) << 4);
+          const q =
+            ((bytes[low + j]! >> lowShift) & 15) | (((bytes[high + j]! >> highShift) & 3) << 4);
           out[to + group * 32 + j] = scale * (q - 32);
         }
       }

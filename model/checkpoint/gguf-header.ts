@@ -84,7 +84,8 @@ async function readBeginning(file: FileHandle, count: number): Promise<Uint8Arra
 
 function parseHeader(cursor: Cursor): GgufHeader {
   const magic = cursor.uint32();
-  if (magic !== 0x46554747) throw cursor.broken('it does not begin with "GGUF"', 'Name a GGUF file');
+  if (magic !== 0x46554747)
+    throw cursor.broken('it does not begin with "GGUF"', 'Name a GGUF file');
   const version = cursor.uint32();
   if (version !== 2 && version !== 3) {
     throw new UnsupportedCheckpoint(
@@ -124,12 +125,19 @@ function parseHeader(cursor: Cursor): GgufHeader {
     });
   }
   const [first, second] = overlapping([...tensors.values()]) ?? [];
-  if (first !== undefined) throw cursor.broken(`tensors ${shown(first)} and ${shown(second)} overlap`);
+  if (first !== undefined)
+    throw cursor.broken(`tensors ${shown(first)} and ${shown(second)} overlap`);
   return { metadata, tensors };
 }
 
 function isAlignment(value: GgufValue): value is number {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= GGUF_ALIGNMENT_MAX && (value & (value - 1)) === 0;
+  return (
+    typeof value === 'number' &&
+    Number.isInteger(value) &&
+    value >= 1 &&
+    value <= GGUF_ALIGNMENT_MAX &&
+    (value & (value - 1)) === 0
+  );
 }
 
 /** The names of two tensors that share bytes of the file; null where none do. */
@@ -145,7 +153,8 @@ function overlapping(tensors: GgufTensor[]): [string, string] | null {
 function parseTensorInfo(cursor: Cursor) {
   const name = cursor.name();
   const rank = cursor.uint32();
-  if (rank < 1 || rank > GGUF_RANK_MAX) throw cursor.broken(`tensor ${shown(name)} has ${rank} dimensions`);
+  if (rank < 1 || rank > GGUF_RANK_MAX)
+    throw cursor.broken(`tensor ${shown(name)} has ${rank} dimensions`);
   const shape = Array.from({ length: rank }, () => cursor.size()).reverse();
   const typeNumber = cursor.uint32();
   const offset = cursor.size();
@@ -165,7 +174,13 @@ function parseTensorInfo(cursor: Cursor) {
       `tensor ${shown(name)} has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`,
     );
   }
-  return { name, shape, storage, offset, bytes: (elements / storage.blockElements) * storage.blockBytes };
+  return {
+    name,
+    shape,
+    storage,
+    offset,
+    bytes: (elements / storage.blockElements) * storage.blockBytes,
+  };
 }
 
 /** A token may begin with the mark that a decoder would take off a text. */
@@ -205,9 +220,12 @@ class Cursor {
   /** A number of items of at least `itemBytesMin` bytes each; refused before anything is made for them. */
   count(what: string, max: number, itemBytesMin: number): number {
     const count = this.size();
-    if (count > max) throw this.broken(`it says it has ${count} ${what}; the most allowed is ${max}`);
+    if (count > max)
+      throw this.broken(`it says it has ${count} ${what}; the most allowed is ${max}`);
     if (count * itemBytesMin > this.fileBytes - this.at) {
-      throw this.broken(`it says it has ${count} ${what}, more than its ${this.fileBytes} bytes can hold`);
+      throw this.broken(
+        `it says it has ${count} ${what}, more than its ${this.fileBytes} bytes can hold`,
+      );
     }
     return count;
   }
@@ -251,7 +269,9 @@ class Cursor {
         const items = this.count('items in a metadata list', GGUF_LIST_ITEMS_MAX, 1);
         this.#items += items;
         if (this.#items > GGUF_LIST_ITEMS_MAX)
-          throw this.broken(`its lists hold over ${this.#items - 1} items; the most allowed in all lists is ${GGUF_LIST_ITEMS_MAX}`);
+          throw this.broken(
+            `its lists hold over ${this.#items - 1} items; the most allowed in all lists is ${GGUF_LIST_ITEMS_MAX}`,
+          );
         return Array.from({ length: items }, () => this.value(itemType, true));
       }
       case 10:

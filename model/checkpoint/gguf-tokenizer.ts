@@ -29,7 +29,10 @@ interface PreTokeniser {
 const digitsThenBytes: PreTokeniser = {
   preTokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel],
 };
-const llama3: PreTokeniser = { preTokenizers: [llama3Split('\\p{N}{1,3}'), bytesOnly], ignoreMerges: true };
+const llama3: PreTokeniser = {
+  preTokenizers: [llama3Split('\\p{N}{1,3}'), bytesOnly],
+  ignoreMerges: true,
+};
 
 /** By the name that llama.cpp's conversion gives a pre-tokeniser (`tokenizer.ggml.pre`). */
 const preTokenisers: Record<string, PreTokeniser> = {
@@ -57,7 +60,8 @@ const endNames = new Set([
 export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufValue>): Tokenizer {
   const model = metadata.get('tokenizer.ggml.model');
   const pre = metadata.get('tokenizer.ggml.pre') ?? 'none';
-  const kind = typeof pre === 'string' && Object.hasOwn(preTokenisers, pre) ? preTokenisers[pre] : undefined;
+  const kind =
+    typeof pre === 'string' && Object.hasOwn(preTokenisers, pre) ? preTokenisers[pre] : undefined;
   if (model !== 'gpt2' || kind === undefined) {
     throw new UnsupportedCheckpoint(
       `${path}: tokeniser ${shown(model)} with pre-tokeniser ${shown(pre)}`,
@@ -68,13 +72,22 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
   const tokens = texts(path, metadata, 'tokenizer.ggml.tokens');
   const types = metadata.get('tokenizer.ggml.token_type') ?? tokens.map(() => tokenTypes.normal);
   if (!Array.isArray(types) || types.length !== tokens.length) {
-    throw new UnreadableCheckpoint(`${path}: the types of its ${tokens.length} tokens are ${shown(types)}`, { path, tokens: tokens.length }, 'The file is damaged; convert the model again');
+    throw new UnreadableCheckpoint(
+      `${path}: the types of its ${tokens.length} tokens are ${shown(types)}`,
+      { path, tokens: tokens.length },
+      'The file is damaged; convert the model again',
+    );
   }
   // No prototype, so that a token called __proto__ is one like any other.
   const vocab = Object.create(null) as Record<string, number>;
   tokens.forEach((token, id) => (vocab[token] = id));
   const added = tokens
-    .map((content, id) => ({ id, content, special: types[id] === tokenTypes.control, normalized: false }))
+    .map((content, id) => ({
+      id,
+      content,
+      special: types[id] === tokenTypes.control,
+      normalized: false,
+    }))
     .filter(({ id }) => types[id] === tokenTypes.control || types[id] === tokenTypes.userDefined);
   const description: TokenizerDescription = {
     model: {
@@ -91,16 +104,26 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
   const endTokens = new Set<number>();
   const named = (key: string): number | null => {
     const id = metadata.get(key);
-    return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < tokens.length ? id : null;
+    return typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < tokens.length
+      ? id
+      : null;
   };
-  for (const id of [named('tokenizer.ggml.eos_token_id'), named('tokenizer.ggml.eot_token_id')]) if (id !== null) endTokens.add(id);
+  for (const id of [named('tokenizer.ggml.eos_token_id'), named('tokenizer.ggml.eot_token_id')])
+    if (id !== null) endTokens.add(id);
   for (const { id, content } of added) if (endNames.has(content)) endTokens.add(id);
-  return createTokenizer(description, { beginToken: named('tokenizer.ggml.bos_token_id'), endTokens: [...endTokens] });
+  return createTokenizer(description, {
+    beginToken: named('tokenizer.ggml.bos_token_id'),
+    endTokens: [...endTokens],
+  });
 }
 
 function texts(path: string, metadata: ReadonlyMap<string, GgufValue>, key: string): string[] {
   const list = metadata.get(key);
-  if (!Array.isArray(list) || list.length === 0 || !list.every((item) => typeof item === 'string')) {
+  if (
+    !Array.isArray(list) ||
+    list.length === 0 ||
+    !list.every((item) => typeof item === 'string')
+  ) {
     throw new UnreadableCheckpoint(
       `${path}: metadata "${key}" is no list of texts`,
       { path, key },

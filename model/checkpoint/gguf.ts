@@ -37,7 +37,12 @@ export async function openGguf(path: string): Promise<GgufModel> {
     const facts = new Metadata(path, metadata);
     const rotaryFactors = await readRotaryFactors(path, source);
     const config = ggufConfig(facts, tensors, rotaryFactors);
-    return { source, config, layout: ggufLayout(facts.text('general.architecture'), config), metadata };
+    return {
+      source,
+      config,
+      layout: ggufLayout(facts.text('general.architecture'), config),
+      metadata,
+    };
   } catch (error) {
     await file.close();
     throw error;
@@ -45,12 +50,19 @@ export async function openGguf(path: string): Promise<GgufModel> {
 }
 
 /** One divisor for each frequency of Llama 3.1's rotary embedding; undefined where the file has none. */
-async function readRotaryFactors(path: string, source: TensorSource): Promise<Float32Array | undefined> {
+async function readRotaryFactors(
+  path: string,
+  source: TensorSource,
+): Promise<Float32Array | undefined> {
   const shape = source.shape('rope_freqs.weight');
   if (shape === undefined) return undefined;
   const [count] = shape;
   if (shape.length !== 1 || count! > HEAD_WIDTH_MAX / 2)
-    throw new UnreadableCheckpoint(`${path}: the rotary divisors are [${shape.join(', ')}]`, { path }, `At most ${HEAD_WIDTH_MAX / 2} are read`);
+    throw new UnreadableCheckpoint(
+      `${path}: the rotary divisors are [${shape.join(', ')}]`,
+      { path },
+      `At most ${HEAD_WIDTH_MAX / 2} are read`,
+    );
   return source.readRows('rope_freqs.weight', 0, count!);
 }
 
@@ -153,7 +165,10 @@ function ggufRotary(
     theta: facts.number(`${family}.rope.freq_base`, 10000),
     width: facts.whole(`${family}.rope.dimension_count`, headWidth),
   };
-  return { ...rotary, scaling: factors === undefined ? null : llama3Scaling(facts.path, rotary, factors) };
+  return {
+    ...rotary,
+    scaling: factors === undefined ? null : llama3Scaling(facts.path, rotary, factors),
+  };
 }
 
 /**
@@ -166,7 +181,11 @@ function llama3Scaling(
   divisors: Float32Array,
 ): NonNullable<RotaryConfig['scaling']> {
   if (divisors.length !== width / 2)
-    throw new UnreadableCheckpoint(`${path}: ${divisors.length} rotary divisors for ${width} channels`, { path }, 'The file is damaged');
+    throw new UnreadableCheckpoint(
+      `${path}: ${divisors.length} rotary divisors for ${width} channels`,
+      { path },
+      'The file is damaged',
+    );
   const scaling = {
     kind: 'llama3' as const,
     factor: Math.max(...divisors),

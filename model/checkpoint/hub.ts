@@ -54,7 +54,8 @@ export async function fetchFromHub(
   modelsFolder: string,
   options: HubOptions = {},
 ): Promise<string> {
-  if (!isHubId(id)) throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
+  if (!isHubId(id))
+    throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
   const revision = options.revision ?? 'main';
   const folder = join(modelsFolder, ...id.split('/'));
   if (await isComplete(folder, revision)) return folder;
@@ -68,19 +69,37 @@ export async function fetchFromHub(
     );
     before += file.size;
   }
-  const note = { id, revision, files: files.map(({ path, size, sha256 }) => ({ path, size, sha256 })) };
+  const note = {
+    id,
+    revision,
+    files: files.map(({ path, size, sha256 }) => ({ path, size, sha256 })),
+  };
   await writeFile(join(folder, `${completeName}.part`), JSON.stringify(note));
   await rename(join(folder, `${completeName}.part`), join(folder, completeName));
   return folder;
 }
 
 /** The model's config.json alone, some kilobytes, into the folder. Throws HubUnreachable or HubRefused. */
-export async function fetchConfigFromHub(id: string, folder: string, options: HubOptions = {}): Promise<void> {
-  if (!isHubId(id)) throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
+export async function fetchConfigFromHub(
+  id: string,
+  folder: string,
+  options: HubOptions = {},
+): Promise<void> {
+  if (!isHubId(id))
+    throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
   const text = await attempt(id, options, async (fetchOnce) => {
-    const blob = await downloadFile({ ...request(id, options.revision ?? 'main', options), path: 'config.json', xet: false, fetch: fetchOnce });
+    const blob = await downloadFile({
+      ...request(id, options.revision ?? 'main', options),
+      path: 'config.json',
+      xet: false,
+      fetch: fetchOnce,
+    });
     if (blob === null || blob.size > CONFIG_BYTES_MAX)
-      throw new HubRefused(`${id} has no config.json${blob === null ? '' : ` of less than ${CONFIG_BYTES_MAX} bytes`}`, { id }, 'Choose a model of the Hugging Face layout, or fetch its GGUF file and name its path');
+      throw new HubRefused(
+        `${id} has no config.json${blob === null ? '' : ` of less than ${CONFIG_BYTES_MAX} bytes`}`,
+        { id },
+        'Choose a model of the Hugging Face layout, or fetch its GGUF file and name its path',
+      );
     return blob.text();
   });
   await mkdir(folder, { recursive: true });
@@ -187,7 +206,9 @@ async function fetchWhole(
     try {
       let bytes = done;
       if (bytes < file.size) {
-        for await (const chunk of blob.slice(done, file.size).stream() as AsyncIterable<Uint8Array>) {
+        for await (const chunk of blob
+          .slice(done, file.size)
+          .stream() as AsyncIterable<Uint8Array>) {
           alive();
           bytes += chunk.length;
           if (bytes > file.size)
@@ -251,7 +272,9 @@ function refusal(id: string, status: number, cause: unknown): HubRefused {
     status === 404
       ? 'Check the id and the revision'
       : 'It may ask for its terms to be accepted and for an access token';
-  return new HubRefused(`The hub does not give ${id} (HTTP ${status})`, { id, status }, hint, { cause });
+  return new HubRefused(`The hub does not give ${id} (HTTP ${status})`, { id, status }, hint, {
+    cause,
+  });
 }
 
 function unreachable(id: string, attempts: number, cause: unknown): HubUnreachable {

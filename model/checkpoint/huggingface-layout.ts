@@ -29,7 +29,10 @@ export interface HuggingFaceModel {
 }
 
 /** Opens the folder, whose files are `names`; the caller closes `source`. */
-export async function openHuggingFaceFolder(folder: string, names: string[]): Promise<HuggingFaceModel> {
+export async function openHuggingFaceFolder(
+  folder: string,
+  names: string[],
+): Promise<HuggingFaceModel> {
   for (const needed of ['config.json', 'tokenizer.json']) {
     if (!names.includes(needed))
       throw new UnreadableCheckpoint(
@@ -59,7 +62,10 @@ export async function readHuggingFaceConfig(folder: string): Promise<ModelConfig
 }
 
 function readJson(path: string): Promise<Record<string, unknown>> {
-  return readJsonObject(path, JSON_BYTES_MAX, { valuesMax: JSON_VALUES_MAX, depthMax: JSON_DEPTH_MAX });
+  return readJsonObject(path, JSON_BYTES_MAX, {
+    valuesMax: JSON_VALUES_MAX,
+    depthMax: JSON_DEPTH_MAX,
+  });
 }
 
 const whole = z.number().int().positive();
@@ -115,7 +121,10 @@ function readConfig(
     case 'llama':
     case 'qwen2':
     case 'mistral':
-      return { config: llamaFamily(path, family, checked(path, llamaConfig, raw)), layout: llamaLayout };
+      return {
+        config: llamaFamily(path, family, checked(path, llamaConfig, raw)),
+        layout: llamaLayout,
+      };
     case 'gpt2': {
       const read = checked(path, gpt2Config, raw);
       const config = gptFamily('gpt2', read, null, read.tie_word_embeddings ?? true);
@@ -156,7 +165,9 @@ function checked<T>(path: string, schema: z.ZodType<T>, raw: unknown): T {
 
 function llamaFamily(path: string, family: string, read: z.infer<typeof llamaConfig>): ModelConfig {
   const slides =
-    family === 'qwen2' ? (read.use_sliding_window ?? false) : typeof read.sliding_window === 'number';
+    family === 'qwen2'
+      ? (read.use_sliding_window ?? false)
+      : typeof read.sliding_window === 'number';
   if (slides && (read.sliding_window ?? 0) < read.max_position_embeddings) {
     throw new UnsupportedCheckpoint(
       `${path}: attention through a sliding window`,
@@ -259,21 +270,30 @@ const llamaLayout = layoutOf(
 );
 
 function gptjLayout(prefix: string): Layout {
-  return layoutOf({ embedding: `${prefix}wte`, finalNorm: `${prefix}ln_f`, head: 'lm_head' }, `${prefix}h`, {
-    norm1: 'ln_1',
-    query: 'attn.q_proj',
-    key: 'attn.k_proj',
-    value: 'attn.v_proj',
-    output: 'attn.out_proj',
-    up: 'mlp.fc_in',
-    down: 'mlp.fc_out',
-  });
+  return layoutOf(
+    { embedding: `${prefix}wte`, finalNorm: `${prefix}ln_f`, head: 'lm_head' },
+    `${prefix}h`,
+    {
+      norm1: 'ln_1',
+      query: 'attn.q_proj',
+      key: 'attn.k_proj',
+      value: 'attn.v_proj',
+      output: 'attn.out_proj',
+      up: 'mlp.fc_in',
+      down: 'mlp.fc_out',
+    },
+  );
 }
 
 /** GPT-2's linear layers are Conv1D, [in, out], with query, key and value in one. */
 function gpt2Layout(prefix: string): Layout {
   const plain = layoutOf(
-    { embedding: `${prefix}wte`, position: `${prefix}wpe`, finalNorm: `${prefix}ln_f`, head: 'lm_head' },
+    {
+      embedding: `${prefix}wte`,
+      position: `${prefix}wpe`,
+      finalNorm: `${prefix}ln_f`,
+      head: 'lm_head',
+    },
     `${prefix}h`,
     {
       norm1: 'ln_1',
@@ -298,12 +318,18 @@ function gpt2Layout(prefix: string): Layout {
   };
 }
 
-function layoutOf(outer: Record<string, string>, blocks: string, inner: Record<string, string>): Layout {
+function layoutOf(
+  outer: Record<string, string>,
+  blocks: string,
+  inner: Record<string, string>,
+): Layout {
   return {
     recipe(canonical) {
       const { layer, part, kind } = splitName(canonical);
       const suffix = kind === 'bias' ? 'bias' : 'weight';
-      return { source: `${layer === null ? outer[part] : `${blocks}.${layer}.${inner[part]}`}.${suffix}` };
+      return {
+        source: `${layer === null ? outer[part] : `${blocks}.${layer}.${inner[part]}`}.${suffix}`,
+      };
     },
   };
 }
@@ -321,12 +347,18 @@ async function openTokenizer(
   const generation = await optional('generation_config.json');
   const idOf = (token: unknown): number | undefined => {
     const content =
-      typeof token === 'string' ? token : (token as { content?: unknown } | null | undefined)?.content;
+      typeof token === 'string'
+        ? token
+        : (token as { content?: unknown } | null | undefined)?.content;
     if (typeof content !== 'string') return undefined;
     const { vocab } = description.model;
-    return description.added_tokens?.find((added) => added.content === content)?.id ?? (Object.hasOwn(vocab, content) ? vocab[content] : undefined);
+    return (
+      description.added_tokens?.find((added) => added.content === content)?.id ??
+      (Object.hasOwn(vocab, content) ? vocab[content] : undefined)
+    );
   };
-  const ids = (value: unknown): number[] => [value].flat().filter((id): id is number => Number.isInteger(id) && (id as number) >= 0);
+  const ids = (value: unknown): number[] =>
+    [value].flat().filter((id): id is number => Number.isInteger(id) && (id as number) >= 0);
   const beginToken = idOf(settings['bos_token']) ?? ids(config['bos_token_id'])[0] ?? null;
   const namedEnd = idOf(settings['eos_token']);
   const endTokens = new Set([

@@ -46,7 +46,11 @@ async function fileSha256(path: string): Promise<string> {
 async function recall(path: string, stamp: string): Promise<string | undefined> {
   try {
     const known = JSON.parse(await readFile(path, 'utf8')) as { stamp?: unknown; sha256?: unknown };
-    return known.stamp === stamp && typeof known.sha256 === 'string' && /^[0-9a-f]{64}$/.test(known.sha256) ? known.sha256 : undefined;
+    return known.stamp === stamp &&
+      typeof known.sha256 === 'string' &&
+      /^[0-9a-f]{64}$/.test(known.sha256)
+      ? known.sha256
+      : undefined;
   } catch {
     return undefined;
   }

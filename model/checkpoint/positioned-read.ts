@@ -3,7 +3,12 @@ import { boundedJson, UnsoundJson, type JsonLimits } from '../../schemas/bounded
 import { UnreadableCheckpoint } from './faults.ts';
 
 /** Fills `into` from byte `at` of the file; throws UnreadableCheckpoint where the file ends before. */
-export async function readAt(file: FileHandle, path: string, into: Uint8Array, at: number): Promise<void> {
+export async function readAt(
+  file: FileHandle,
+  path: string,
+  into: Uint8Array,
+  at: number,
+): Promise<void> {
   for (let done = 0; done < into.length;) {
     const { bytesRead } = await file.read(into, done, into.length - done, at + done);
     if (bytesRead === 0) {
@@ -20,7 +25,12 @@ export async function readAt(file: FileHandle, path: string, into: Uint8Array, a
 /** Opens a file of a checkpoint; throws UnreadableCheckpoint where it cannot be opened or is no file. */
 export async function openFile(path: string): Promise<FileHandle> {
   const file = await open(path, 'r').catch((cause: unknown) => {
-    throw new UnreadableCheckpoint(`${path} cannot be opened`, { path }, 'Check the path and the rights', { cause });
+    throw new UnreadableCheckpoint(
+      `${path} cannot be opened`,
+      { path },
+      'Check the path and the rights',
+      { cause },
+    );
   });
   if ((await file.stat()).isFile()) return file;
   await file.close();
@@ -28,19 +38,34 @@ export async function openFile(path: string): Promise<FileHandle> {
 }
 
 /** The object in a JSON file of at most so many bytes, which are counted before they are read; throws UnreadableCheckpoint. */
-export async function readJsonObject(path: string, bytesMax: number, limits: JsonLimits): Promise<Record<string, unknown>> {
+export async function readJsonObject(
+  path: string,
+  bytesMax: number,
+  limits: JsonLimits,
+): Promise<Record<string, unknown>> {
   const file = await openFile(path);
   try {
     const { size } = await file.stat();
-    if (size > bytesMax) throw new UnreadableCheckpoint(`${path} has ${size} bytes`, { path, bytes: size }, `The most allowed is ${bytesMax}`);
+    if (size > bytesMax)
+      throw new UnreadableCheckpoint(
+        `${path} has ${size} bytes`,
+        { path, bytes: size },
+        `The most allowed is ${bytesMax}`,
+      );
     const bytes = new Uint8Array(size);
     await readAt(file, path, bytes, 0);
     const value = boundedJson(bytes, limits);
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new UnsoundJson('it is no JSON object');
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw new UnsoundJson('it is no JSON object');
     return value as Record<string, unknown>;
   } catch (cause) {
     if (!(cause instanceof UnsoundJson)) throw cause;
-    throw new UnreadableCheckpoint(`${path} is unsound: ${cause.reason}`, { path }, 'Fetch the file again', { cause });
+    throw new UnreadableCheckpoint(
+      `${path} is unsound: ${cause.reason}`,
+      { path },
+      'Fetch the file again',
+      { cause },
+    );
   } finally {
     await file.close();
   }

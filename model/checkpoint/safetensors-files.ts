@@ -25,7 +25,8 @@ export async function weightFiles(folder: string, names: string[]): Promise<stri
   const index = names.find((name) => name.endsWith('.safetensors.index.json'));
   if (index === undefined) {
     const files = names.filter((name) => name.endsWith('.safetensors'));
-    const whole = files.length === 1 ? files[0] : files.find((name) => name === 'model.safetensors');
+    const whole =
+      files.length === 1 ? files[0] : files.find((name) => name === 'model.safetensors');
     if (whole !== undefined) return [join(folder, whole)];
     throw new UnreadableCheckpoint(
       files.length === 0
@@ -73,7 +74,10 @@ async function weightMap(path: string): Promise<Record<string, string>> {
 
 /** Opens the files and reads their headers. Throws UnreadableCheckpoint. */
 export async function openSafetensors(paths: string[]): Promise<TensorSource> {
-  const places = new Map<string, { place: StoredPlace; path: string; file: FileHandle; type: ElementType }>();
+  const places = new Map<
+    string,
+    { place: StoredPlace; path: string; file: FileHandle; type: ElementType }
+  >();
   const files: FileHandle[] = [];
   const close = async () => {
     await Promise.all(files.map((file) => file.close()));
@@ -90,7 +94,12 @@ export async function openSafetensors(paths: string[]): Promise<TensorSource> {
             { tensor: shown(name), path },
             'Remove the file that is not of this model',
           );
-        const place = { name, shape, storage: storageOf[type] ?? unreadable, begin: dataOffset + begin };
+        const place = {
+          name,
+          shape,
+          storage: storageOf[type] ?? unreadable,
+          begin: dataOffset + begin,
+        };
         places.set(name, { place, path, file, type });
       }
     }
@@ -103,7 +112,11 @@ export async function openSafetensors(paths: string[]): Promise<TensorSource> {
     readRows(name, from, to) {
       const found = places.get(name);
       if (found === undefined)
-        throw new MissingTensor(`No file has a tensor "${name}"`, { tensor: name }, 'It is another model');
+        throw new MissingTensor(
+          `No file has a tensor "${name}"`,
+          { tensor: name },
+          'It is another model',
+        );
       if (found.place.storage === unreadable) {
         throw new UnsupportedCheckpoint(
           `${found.path}: tensor "${name}" is stored as ${found.type}`,
@@ -124,7 +137,11 @@ const storageOf: Partial<Record<ElementType, StorageType>> = {
 };
 
 /** Integers and float64 stand beside the weights in some files (GPT-2's causal mask); they are listed, never read. */
-const unreadable: StorageType = { blockElements: 1, blockBytes: elementBytes.U8, decode: () => undefined };
+const unreadable: StorageType = {
+  blockElements: 1,
+  blockBytes: elementBytes.U8,
+  decode: () => undefined,
+};
 
 async function readHeader(file: FileHandle, path: string) {
   const { size } = await file.stat();

@@ -61,7 +61,9 @@ function* characters(text: string): Generator<Group> {
 /** Normalised grapheme clusters; the whole text as one where normalisation reaches across a cluster's edge. */
 function clusters(text: string, form: 'NFC'): Group[] {
   const groups: Group[] = [];
-  for (const { segment, index } of new Intl.Segmenter('en', { granularity: 'grapheme' }).segment(text)) {
+  for (const { segment, index } of new Intl.Segmenter('en', { granularity: 'grapheme' }).segment(
+    text,
+  )) {
     const shown = segment.normalize(form);
     if (shown === segment)
       groups.push(

@@ -11,7 +11,8 @@ export const byteOfLetter: ReadonlyMap<string, number> = new Map(
 function buildLetters(): string[] {
   let next = 0x100;
   return Array.from({ length: 256 }, (_, byte) => {
-    const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    const printable =
+      (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
     return String.fromCharCode(printable ? byte : next++);
   });
 }

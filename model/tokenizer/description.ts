@@ -44,25 +44,53 @@ const flag = z.boolean().nullish();
 const description = z.looseObject({
   model: z.looseObject({
     type: z.string(),
-    vocab: z.custom<Record<string, number>>((value) => isTable(value) && Object.values(value).every((item) => id.safeParse(item).success), 'expected a table of token ids'),
+    vocab: z.custom<Record<string, number>>(
+      (value) => isTable(value) && Object.values(value).every((item) => id.safeParse(item).success),
+      'expected a table of token ids',
+    ),
     merges: z.array(z.union([z.string(), z.array(z.string()).length(2)])),
   }),
-  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: flag, normalized: flag, lstrip: flag, rstrip: flag, single_word: flag })).nullish(),
+  added_tokens: z
+    .array(
+      z.looseObject({
+        id,
+        content: z.string().min(1),
+        special: flag,
+        normalized: flag,
+        lstrip: flag,
+        rstrip: flag,
+        single_word: flag,
+      }),
+    )
+    .nullish(),
   normalizer: component,
   pre_tokenizer: component,
   decoder: component,
 });
 
 /** The content of a tokenizer.json, checked for what every part of it must be; throws UnreadableCheckpoint that names the file, or UnsupportedCheckpoint. */
-export function describedTokenizer(path: string, content: Record<string, unknown>): TokenizerDescription {
+export function describedTokenizer(
+  path: string,
+  content: Record<string, unknown>,
+): TokenizerDescription {
   const type = (content['model'] as Component | null | undefined)?.type;
   if (typeof type === 'string' && type !== 'BPE') throw unsupported('model', type);
   const checked = description.safeParse(content);
   if (!checked.success) {
     const faults = checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new UnreadableCheckpoint(`${path} describes no tokeniser: ${firstOf(faults)}`, { path }, 'Fetch the file again');
+    throw new UnreadableCheckpoint(
+      `${path} describes no tokeniser: ${firstOf(faults)}`,
+      { path },
+      'Fetch the file again',
+    );
   }
-  return { ...content, added_tokens: content['added_tokens'] ?? [], normalizer: content['normalizer'] ?? null, pre_tokenizer: content['pre_tokenizer'] ?? null, decoder: content['decoder'] ?? null } as unknown as TokenizerDescription;
+  return {
+    ...content,
+    added_tokens: content['added_tokens'] ?? [],
+    normalizer: content['normalizer'] ?? null,
+    pre_tokenizer: content['pre_tokenizer'] ?? null,
+    decoder: content['decoder'] ?? null,
+  } as unknown as TokenizerDescription;
 }
 
 function isTable(value: unknown): value is object {
@@ -89,7 +117,9 @@ export const GPT2_PATTERN =
 /** Throws UnsupportedCheckpoint, naming the part, for a tokeniser that is not read. */
 export function pinDown(description: TokenizerDescription): PinnedTokenizer {
   if (description.model.type !== 'BPE') throw unsupported('model', description.model.type);
-  const preTokenizers = flatten(description.pre_tokenizer, 'pretokenizers').flatMap(exactPreTokenizers);
+  const preTokenizers = flatten(description.pre_tokenizer, 'pretokenizers').flatMap(
+    exactPreTokenizers,
+  );
   const byteLevel = preTokenizers.some(({ type }) => type === 'ByteLevel');
   const normalizers = flatten(description.normalizer, 'normalizers');
   checkNormalizers(normalizers, byteLevel);
@@ -111,7 +141,8 @@ export function pinDown(description: TokenizerDescription): PinnedTokenizer {
       ...description,
       added_tokens: addedTokens,
       post_processor: null,
-      pre_tokenizer: preTokenizers.length === 0 ? null : { type: 'Sequence', pretokenizers: preTokenizers },
+      pre_tokenizer:
+        preTokenizers.length === 0 ? null : { type: 'Sequence', pretokenizers: preTokenizers },
     },
     kind: byteLevel ? 'byte-level' : 'metaspace',
     addedTokens,
@@ -123,11 +154,19 @@ export function pinDown(description: TokenizerDescription): PinnedTokenizer {
   };
 }
 
-function flatten(component: Component | null, list: 'normalizers' | 'pretokenizers', nested = 0): Component[] {
+function flatten(
+  component: Component | null,
+  list: 'normalizers' | 'pretokenizers',
+  nested = 0,
+): Component[] {
   if (component === null) return [];
   if (component.type !== 'Sequence') return [component];
   const parts = component[list];
-  if (nested > SEQUENCES_NESTED_MAX || !Array.isArray(parts) || !parts.every((part) => isTable(part) && typeof (part as Component).type === 'string'))
+  if (
+    nested > SEQUENCES_NESTED_MAX ||
+    !Array.isArray(parts) ||
+    !parts.every((part) => isTable(part) && typeof (part as Component).type === 'string')
+  )
     throw unsupported('sequence', `${shown(parts)}, ${nested} deep`);
   return (parts as Component[]).flatMap((part) => flatten(part, list, nested + 1));
 }
@@ -137,7 +176,8 @@ function exactPreTokenizers(component: Component): Component[] {
     case 'Digits':
       return [isolating(component['individual_digits'] ? '\\p{N}' : '\\p{N}+')];
     case 'ByteLevel': {
-      if (component['add_prefix_space']) throw unsupported('pre-tokeniser', 'ByteLevel with a prefix space');
+      if (component['add_prefix_space'])
+        throw unsupported('pre-tokeniser', 'ByteLevel with a prefix space');
       const bytesOnly = { ...component, use_regex: false };
       return component['use_regex'] === false ? [bytesOnly] : [isolating(GPT2_PATTERN), bytesOnly];
     }
@@ -161,7 +201,10 @@ function isolating(pattern: string): Component {
 function checkNormalizers(normalizers: Component[], byteLevel: boolean): void {
   const known = byteLevel ? ['NFC'] : ['Prepend', 'Replace'];
   for (const normalizer of normalizers) {
-    if (!known.includes(normalizer.type) || (normalizer.type === 'Replace' && !isMetaspace(normalizer))) {
+    if (
+      !known.includes(normalizer.type) ||
+      (normalizer.type === 'Replace' && !isMetaspace(normalizer))
+    ) {
       throw unsupported('normaliser', normalizer.type);
     }
   }
@@ -170,7 +213,9 @@ function checkNormalizers(normalizers: Component[], byteLevel: boolean): void {
 function isMetaspace(component: Component): boolean {
   if (component.type === 'Metaspace') return (component['replacement'] ?? '\u2581') === '\u2581';
   const pattern = component['pattern'] as { String?: string } | undefined;
-  return component.type === 'Replace' && pattern?.String === ' ' && component['content'] === '\u2581';
+  return (
+    component.type === 'Replace' && pattern?.String === ' ' && component['content'] === '\u2581'
+  );
 }
 
 function splitter(tokens: AddedToken[]): PinnedTokenizer['splitOffAddedTokens'] {

@@ -12,7 +12,12 @@ const { alert: tell } = proxyActivities<AlertActivities>({
   heartbeatTimeout: '10 seconds',
   // The run cannot be continued as a new one before: it may not take longer than a night's outage is worth.
   scheduleToCloseTimeout: '1 hour',
-  retry: { initialInterval: '2 seconds', backoffCoefficient: 2, maximumInterval: '5 minutes', maximumAttempts: 20 },
+  retry: {
+    initialInterval: '2 seconds',
+    backoffCoefficient: 2,
+    maximumInterval: '5 minutes',
+    maximumAttempts: 20,
+  },
 });
 
 export class AlertTeller {
@@ -30,7 +35,8 @@ export class AlertTeller {
 
   /** Begins to tell what waits. */
   tell(): void {
-    while (this.#state.alertsWait && this.#telling < ALERTS_AT_ONCE_MAX) void this.#tellOne(this.#state.takeAlert()!);
+    while (this.#state.alertsWait && this.#telling < ALERTS_AT_ONCE_MAX)
+      void this.#tellOne(this.#state.takeAlert()!);
   }
 
   async #tellOne(alert: Alert): Promise<void> {
@@ -38,7 +44,11 @@ export class AlertTeller {
     try {
       await tell(alert);
     } catch (error) {
-      log.error('An alert could not be told', { lineage: alert.lineage, alert: alert.id, reason: reasonOf(error) });
+      log.error('An alert could not be told', {
+        lineage: alert.lineage,
+        alert: alert.id,
+        reason: reasonOf(error),
+      });
     } finally {
       this.#telling--;
       this.tell();

@@ -20,7 +20,12 @@ const FNV_OFFSET = 0xcbf29ce484222325n;
 const FNV_PRIME = 0x100000001b3n;
 
 function digestOf(revisions: readonly FactRevision[]): string {
-  const names = revisions.map((revision) => `${revisionId(revision)}\0${revision.position.topic}\0${revision.position.partition}\0${revision.position.offset}`).sort();
+  const names = revisions
+    .map(
+      (revision) =>
+        `${revisionId(revision)}\0${revision.position.topic}\0${revision.position.partition}\0${revision.position.offset}`,
+    )
+    .sort();
   let hash = FNV_OFFSET;
   for (const byte of new TextEncoder().encode(names.join('\n'))) {
     hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * FNV_PRIME);

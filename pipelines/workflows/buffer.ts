@@ -4,7 +4,12 @@
  * Nothing is decided when a revision comes in: everything is decided when a batch is cut, from what waits then, so
  * the decision does not depend on the order in which the partitions' records arrived.
  */
-import { revisionId, revisionIssuedAt, saysTheSame, type FactRevision } from '../../schemas/correction.ts';
+import {
+  revisionId,
+  revisionIssuedAt,
+  saysTheSame,
+  type FactRevision,
+} from '../../schemas/correction.ts';
 
 export interface Waiting {
   revision: FactRevision;
@@ -71,7 +76,10 @@ function groupsByFact(waiting: readonly Waiting[]): Waiting[][] {
   return [...groups.values()];
 }
 
-function decideFact(revisions: readonly FactRevision[]): { latest: FactRevision[]; settled: Settled[] } {
+function decideFact(revisions: readonly FactRevision[]): {
+  latest: FactRevision[];
+  settled: Settled[];
+} {
   const settled: Settled[] = [];
   const first = new Map<string, FactRevision>();
   for (const revision of revisions) {
@@ -82,12 +90,18 @@ function decideFact(revisions: readonly FactRevision[]): { latest: FactRevision[
   const distinct = [...first.values()].sort(byTimeThenOffset);
   const winner = distinct[0]!;
   const latest = distinct.filter((revision) => revision === winner || contradict(winner, revision));
-  for (const revision of distinct) if (!latest.includes(revision)) settled.push({ kind: 'superseded', revision, by: winner });
+  for (const revision of distinct)
+    if (!latest.includes(revision)) settled.push({ kind: 'superseded', revision, by: winner });
   return { latest, settled };
 }
 
 function contradict(a: FactRevision, b: FactRevision): boolean {
-  return a.kind === 'correction' && b.kind === 'correction' && a.correction.issuedAt === b.correction.issuedAt && !saysTheSame(a.correction, b.correction);
+  return (
+    a.kind === 'correction' &&
+    b.kind === 'correction' &&
+    a.correction.issuedAt === b.correction.issuedAt &&
+    !saysTheSame(a.correction, b.correction)
+  );
 }
 
 /** Latest first; of one time the higher offset first. */

@@ -32,7 +32,12 @@ export const UNDO_UNSOUND = 'UndoUnsound';
 export const RECORDS_MISSING = 'RecordsMissing';
 
 /** By which Temporal's page and its lists find workflows, and their types. Used where the lineage's settings say that they are registered. Temporal never encrypts them. */
-export const SEARCH_ATTRIBUTES = { ErrataLineage: 'KEYWORD', ErrataVersion: 'INT', ErrataOutcomes: 'KEYWORD_LIST', ErrataCorrections: 'KEYWORD_LIST' } as const;
+export const SEARCH_ATTRIBUTES = {
+  ErrataLineage: 'KEYWORD',
+  ErrataVersion: 'INT',
+  ErrataOutcomes: 'KEYWORD_LIST',
+  ErrataCorrections: 'KEYWORD_LIST',
+} as const;
 
 export const CHUNK_REVISIONS_MAX = 100;
 /** Undos of a lineage that wait their turn. */
@@ -187,7 +192,13 @@ export interface LineageStatus {
   waitingBytes: number;
   /** When the one that waits longest came in; null where none waits. */
   waitingSince: number | null;
-  running: { batchId: string; workflowId: string; revisions: number; startedAt: number; attempts: number } | null;
+  running: {
+    batchId: string;
+    workflowId: string;
+    revisions: number;
+    startedAt: number;
+    attempts: number;
+  } | null;
   /** As the last batch left it; null before the first. */
   head: HeadReference | null;
   /** Last offset taken, by `<topic>-<partition>`. */
@@ -231,7 +242,14 @@ export interface EditBatchResult {
 }
 
 export function noOutcomes(): OutcomeCounts {
-  return { COMMITTED: 0, SUPERSEDED: 0, QUARANTINED: 0, RETRACTED: 0, DUPLICATE: 0, NOTHING_TO_RETRACT: 0 };
+  return {
+    COMMITTED: 0,
+    SUPERSEDED: 0,
+    QUARANTINED: 0,
+    RETRACTED: 0,
+    DUPLICATE: 0,
+    NOTHING_TO_RETRACT: 0,
+  };
 }
 
 export function partitionKey(position: Pick<KafkaPosition, 'topic' | 'partition'>): string {

@@ -1,4 +1,9 @@
-import { ActivityFailure, ApplicationFailure, ChildWorkflowFailure, rootCause } from '@temporalio/workflow';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  ChildWorkflowFailure,
+  rootCause,
+} from '@temporalio/workflow';
 
 const REASON_CHARACTERS_MAX = 500;
 
@@ -10,6 +15,14 @@ export function reasonOf(error: unknown): string {
 /** The class of the failure that an activity gave up with, for programs. */
 export function failureTypeOf(error: unknown): string {
   let cause: unknown = error;
-  while ((cause instanceof ActivityFailure || cause instanceof ChildWorkflowFailure) && cause.cause !== undefined) cause = cause.cause;
-  return cause instanceof ApplicationFailure ? (cause.type ?? 'ApplicationFailure') : cause instanceof Error ? cause.name : 'unknown';
+  while (
+    (cause instanceof ActivityFailure || cause instanceof ChildWorkflowFailure) &&
+    cause.cause !== undefined
+  )
+    cause = cause.cause;
+  return cause instanceof ApplicationFailure
+    ? (cause.type ?? 'ApplicationFailure')
+    : cause instanceof Error
+      ? cause.name
+      : 'unknown';
 }

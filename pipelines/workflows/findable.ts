@@ -6,21 +6,39 @@ import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/
 import { upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { UndoRequest, UndoResult } from '../../schemas/undo.ts';
-import { SEARCH_ATTRIBUTES, type EditBatchResult, type LineageStatus, type OutcomeCounts } from './contract.ts';
+import {
+  SEARCH_ATTRIBUTES,
+  type EditBatchResult,
+  type LineageStatus,
+  type OutcomeCounts,
+} from './contract.ts';
 import { jsonBytes } from './json-size.ts';
 
 /** Temporal takes 2,048 bytes for one search attribute, and its databases 255 characters for one keyword. */
-export const FINDABLE_LIMITS = { correctionsMax: 100, correctionsBytesMax: 1_900, keywordCharactersMax: 255 } as const;
+export const FINDABLE_LIMITS = {
+  correctionsMax: 100,
+  correctionsBytesMax: 1_900,
+  keywordCharactersMax: 255,
+} as const;
 
 const LINEAGE = defineSearchAttributeKey('ErrataLineage', SEARCH_ATTRIBUTES.ErrataLineage);
 const VERSION = defineSearchAttributeKey('ErrataVersion', SEARCH_ATTRIBUTES.ErrataVersion);
 const OUTCOMES = defineSearchAttributeKey('ErrataOutcomes', SEARCH_ATTRIBUTES.ErrataOutcomes);
-const CORRECTIONS = defineSearchAttributeKey('ErrataCorrections', SEARCH_ATTRIBUTES.ErrataCorrections);
+const CORRECTIONS = defineSearchAttributeKey(
+  'ErrataCorrections',
+  SEARCH_ATTRIBUTES.ErrataCorrections,
+);
 
 /** With which the workflow of a lineage, a batch or an undo is started. */
-export function attributesAtStart(lineage: string, ids: readonly string[] = []): SearchAttributePair[] {
+export function attributesAtStart(
+  lineage: string,
+  ids: readonly string[] = [],
+): SearchAttributePair[] {
   const findable = findableIds(ids);
-  return [{ key: LINEAGE, value: lineage }, ...(findable.length === 0 ? [] : [{ key: CORRECTIONS, value: findable }])];
+  return [
+    { key: LINEAGE, value: lineage },
+    ...(findable.length === 0 ? [] : [{ key: CORRECTIONS, value: findable }]),
+  ];
 }
 
 /** Puts what the lineage is and has come to where Temporal finds it; nothing where it stands there already. */
@@ -28,17 +46,24 @@ export function findLineage(lineage: string, version: number | null): void {
   const { typedSearchAttributes: present } = workflowInfo();
   const attributes: SearchAttributePair[] = [];
   if (present.get(LINEAGE) !== lineage) attributes.push({ key: LINEAGE, value: lineage });
-  if (version !== null && present.get(VERSION) !== version) attributes.push({ key: VERSION, value: version });
+  if (version !== null && present.get(VERSION) !== version)
+    attributes.push({ key: VERSION, value: version });
   if (attributes.length > 0) upsertSearchAttributes(attributes);
 }
 
 export function findBatch({ versions, outcomes }: EditBatchResult): void {
-  upsertSearchAttributes([{ key: OUTCOMES, value: statusesIn(outcomes) }, ...(versions.length === 0 ? [] : [{ key: VERSION, value: versions.at(-1)! }])]);
+  upsertSearchAttributes([
+    { key: OUTCOMES, value: statusesIn(outcomes) },
+    ...(versions.length === 0 ? [] : [{ key: VERSION, value: versions.at(-1)! }]),
+  ]);
   upsertMemo({ outcomes, versions });
 }
 
 export function findUndo(result: UndoResult): void {
-  upsertSearchAttributes([{ key: OUTCOMES, value: [result.kind.toUpperCase()] }, ...(result.kind === 'undone' ? [{ key: VERSION, value: result.version }] : [])]);
+  upsertSearchAttributes([
+    { key: OUTCOMES, value: [result.kind.toUpperCase()] },
+    ...(result.kind === 'undone' ? [{ key: VERSION, value: result.version }] : []),
+  ]);
 }
 
 export function idsIn(revisions: readonly FactRevision[]): string[] {
@@ -51,7 +76,11 @@ export function findableIds(ids: readonly string[]): string[] {
   let bytes = '[]'.length;
   for (const id of ids) {
     bytes += jsonBytes(id) + 1;
-    if (findable.length === FINDABLE_LIMITS.correctionsMax || bytes > FINDABLE_LIMITS.correctionsBytesMax) break;
+    if (
+      findable.length === FINDABLE_LIMITS.correctionsMax ||
+      bytes > FINDABLE_LIMITS.correctionsBytesMax
+    )
+      break;
     if (id.length <= FINDABLE_LIMITS.keywordCharactersMax) findable.push(id);
   }
   return findable;
@@ -61,14 +90,24 @@ export function findableIds(ids: readonly string[]): string[] {
 export function batchInWords({ versions, outcomes }: EditBatchResult): string {
   const parts = statusesIn(outcomes).map((status) => {
     const words = `${outcomes[status]} ${status.toLowerCase().replaceAll('_', ' ')}`;
-    return status === 'COMMITTED' && versions.length > 0 ? `${words} in version${versions.length === 1 ? '' : 's'} ${versions.join(', ')}` : words;
+    return status === 'COMMITTED' && versions.length > 0
+      ? `${words} in version${versions.length === 1 ? '' : 's'} ${versions.join(', ')}`
+      : words;
   });
   const count = Object.values(outcomes).reduce((sum, one) => sum + one, 0);
   return `${count} outcome${count === 1 ? '' : 's'}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
 }
 
-export function undoInWords({ target, requestedBy, reason }: Pick<UndoRequest, 'target' | 'requestedBy' | 'reason'>): string {
-  const what = { version: () => `revert of version ${(target as { version: number }).version}`, correction: () => `revert of correction ${(target as { id: string }).id}`, rollback: () => `rollback to version ${(target as { version: number }).version}` }[target.kind]();
+export function undoInWords({
+  target,
+  requestedBy,
+  reason,
+}: Pick<UndoRequest, 'target' | 'requestedBy' | 'reason'>): string {
+  const what = {
+    version: () => `revert of version ${(target as { version: number }).version}`,
+    correction: () => `revert of correction ${(target as { id: string }).id}`,
+    rollback: () => `rollback to version ${(target as { version: number }).version}`,
+  }[target.kind]();
   return `${what}, asked for by ${requestedBy || 'somebody'}${reason === '' ? '' : `: ${reason}`}`;
 }
 
@@ -83,17 +122,32 @@ export function resultInWords(result: UndoResult): string {
   }
 }
 
-export function lineageInWords({ head, waiting, running, held, frozen, undos }: Pick<LineageStatus, 'head' | 'waiting' | 'running' | 'held' | 'frozen' | 'undos'>): string {
+export function lineageInWords({
+  head,
+  waiting,
+  running,
+  held,
+  frozen,
+  undos,
+}: Pick<LineageStatus, 'head' | 'waiting' | 'running' | 'held' | 'frozen' | 'undos'>): string {
   const lines = [
     head === null ? 'No batch of this lineage has ended yet.' : `HEAD is version ${head.version}.`,
-    running === null ? `${waiting} revisions wait.` : `Batch ${running.batchId} (${running.workflowId}) is edited, ${running.revisions} revisions; ${waiting} wait.`,
-    held === null ? '' : `Batch ${held.batchId} (${held.workflowId}) failed ${held.attempts} times and is kept.`,
-    undos.running === null ? '' : `An undo is under way (${undos.running.workflowId}): ${undoInWords(undos.running)}.`,
+    running === null
+      ? `${waiting} revisions wait.`
+      : `Batch ${running.batchId} (${running.workflowId}) is edited, ${running.revisions} revisions; ${waiting} wait.`,
+    held === null
+      ? ''
+      : `Batch ${held.batchId} (${held.workflowId}) failed ${held.attempts} times and is kept.`,
+    undos.running === null
+      ? ''
+      : `An undo is under way (${undos.running.workflowId}): ${undoInWords(undos.running)}.`,
     frozen === null ? '' : `Frozen since ${new Date(frozen.since).toISOString()}: ${frozen.reason}`,
   ];
   return lines.filter((line) => line !== '').join('\n');
 }
 
 function statusesIn(outcomes: OutcomeCounts): (keyof OutcomeCounts)[] {
-  return (Object.keys(outcomes) as (keyof OutcomeCounts)[]).filter((status) => outcomes[status] > 0);
+  return (Object.keys(outcomes) as (keyof OutcomeCounts)[]).filter(
+    (status) => outcomes[status] > 0,
+  );
 }

@@ -4,7 +4,11 @@
  */
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { HeadReference, Outcome } from '../../schemas/editing.ts';
-import { FAILURES_BEFORE, type FailureSettings, type LineageSettings } from '../../schemas/settings.ts';
+import {
+  FAILURES_BEFORE,
+  type FailureSettings,
+  type LineageSettings,
+} from '../../schemas/settings.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
 import type { Alert } from '../../schemas/alert.ts';
 import { topicsOf } from '../topics.ts';
@@ -94,7 +98,12 @@ export class LineageState {
     this.#waiting = carried?.waiting ?? [];
     this.#waitingBytes = this.#waiting.reduce((sum, item) => sum + item.bytes, 0);
     this.#held = carried?.held ?? null;
-    this.#highWater = new Map(Object.entries(carried?.highWater ?? {}).map(([partition, offset]) => [partition, BigInt(offset)]));
+    this.#highWater = new Map(
+      Object.entries(carried?.highWater ?? {}).map(([partition, offset]) => [
+        partition,
+        BigInt(offset),
+      ]),
+    );
     this.#nextSequence = carried?.nextSequence ?? 0;
     this.#head = carried?.head ?? null;
     this.#outcomes = carried?.outcomes ?? noOutcomes();
@@ -118,21 +127,37 @@ export class LineageState {
     const highWater = this.#highWater.get(partitionKey(chunk));
     if (highWater !== undefined && highWater >= BigInt(chunk.endOffset)) {
       // Taken for redelivered, its records would be dropped without a word.
-      return { type: TOPIC_RECREATED, message: `offset ${highWater} was taken before, and the partition ends at ${chunk.endOffset}: was the topic made anew? Then forgetPositions lets its records in` };
+      return {
+        type: TOPIC_RECREATED,
+        message: `offset ${highWater} was taken before, and the partition ends at ${chunk.endOffset}: was the topic made anew? Then forgetPositions lets its records in`,
+      };
     }
     const through = highWater ?? -1n;
     if (chunk.readFrom !== undefined && through + 1n < BigInt(chunk.readFrom)) {
       // Taken, it would hide that they were lost, to a reset or with an earlier workflow.
-      return { type: RECORDS_MISSING, message: `what was taken ends at offset ${through}, and the chunk follows offset ${BigInt(chunk.readFrom) - 1n}`, throughOffset: String(through) };
+      return {
+        type: RECORDS_MISSING,
+        message: `what was taken ends at offset ${through}, and the chunk follows offset ${BigInt(chunk.readFrom) - 1n}`,
+        throughOffset: String(through),
+      };
     }
     const fresh = this.#freshOf(chunk);
     if (fresh.length === 0 || this.#waiting.length === 0 || chunk.run !== run) return null;
     const { bufferEditsMax } = this.#settings.batch;
     if (this.#waiting.length + fresh.length > bufferEditsMax) {
-      return { type: BUFFER_FULL, message: `${this.#waiting.length} revisions wait and ${fresh.length} more would pass ${bufferEditsMax}` };
+      return {
+        type: BUFFER_FULL,
+        message: `${this.#waiting.length} revisions wait and ${fresh.length} more would pass ${bufferEditsMax}`,
+      };
     }
-    const bytes = this.#waitingBytes + (fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh));
-    if (bytes > this.#bufferBytesMax) return { type: BUFFER_FULL, message: `${bytes} bytes would wait, at most ${this.#bufferBytesMax} may` };
+    const bytes =
+      this.#waitingBytes +
+      (fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh));
+    if (bytes > this.#bufferBytesMax)
+      return {
+        type: BUFFER_FULL,
+        message: `${bytes} bytes would wait, at most ${this.#bufferBytesMax} may`,
+      };
     return null;
   }
 
@@ -148,7 +173,12 @@ export class LineageState {
     const through = BigInt(chunk.throughOffset);
     const before = this.#highWater.get(partition);
     if (before === undefined || before < through) this.#highWater.set(partition, through);
-    return { throughOffset: chunk.throughOffset, accepted: fresh.length, redelivered: chunk.revisions.length - fresh.length, waiting: this.#waiting.length };
+    return {
+      throughOffset: chunk.throughOffset,
+      accepted: fresh.length,
+      redelivered: chunk.revisions.length - fresh.length,
+      waiting: this.#waiting.length,
+    };
   }
 
   configure(settings: LineageSettings): void {
@@ -190,7 +220,15 @@ export class LineageState {
   acceptUndo(order: UndoOrder): UndoAccepted {
     const { id } = order.request;
     const workflowId = undoWorkflowId(this.lineage, id);
-    if (this.#isKnown(id)) return { workflowId, waiting: Math.max(0, this.#undos.findIndex(({ request }) => request.id === id)), known: true };
+    if (this.#isKnown(id))
+      return {
+        workflowId,
+        waiting: Math.max(
+          0,
+          this.#undos.findIndex(({ request }) => request.id === id),
+        ),
+        known: true,
+      };
     this.#undos.push(order);
     return { workflowId, waiting: this.#undos.length - 1, known: false };
   }
@@ -199,7 +237,16 @@ export class LineageState {
   leaveUndo(order: UndoOrder, now: number): void {
     const refusal = this.undoRefusalOf(order);
     if (refusal === null) this.acceptUndo(order);
-    else if (refusal.type === UNDOS_FULL) this.#remember({ id: order.request.id, target: order.request.target, requestedBy: order.request.requestedBy, kind: 'failed', version: null, reason: refusal.message, endedAt: now });
+    else if (refusal.type === UNDOS_FULL)
+      this.#remember({
+        id: order.request.id,
+        target: order.request.target,
+        requestedBy: order.request.requestedBy,
+        kind: 'failed',
+        version: null,
+        reason: refusal.message,
+        endedAt: now,
+      });
   }
 
   /**
@@ -220,7 +267,14 @@ export class LineageState {
 
   undoSettled(result: UndoResult, now: number): void {
     if (result.kind === 'undone') this.#head = { version: result.version, hash: result.hash };
-    this.#undoEnded({ kind: result.kind, version: result.kind === 'undone' ? result.version : null, reason: whyNot(result) }, now);
+    this.#undoEnded(
+      {
+        kind: result.kind,
+        version: result.kind === 'undone' ? result.version : null,
+        reason: whyNot(result),
+      },
+      now,
+    );
   }
 
   /** The undo's workflow ended without a result: who asked for it may ask again. */
@@ -249,11 +303,23 @@ export class LineageState {
     this.#held = null;
     this.#running = false;
     if (result.head !== null) this.#head = result.head;
-    for (const [status, count] of Object.entries(result.outcomes)) this.#outcomes[status as keyof OutcomeCounts] += count;
+    for (const [status, count] of Object.entries(result.outcomes))
+      this.#outcomes[status as keyof OutcomeCounts] += count;
     const { quarantinedMax } = this.failures;
     const { QUARANTINED: quarantined } = result.outcomes;
-    if (batch.givenUp !== undefined) this.#alert('quarantined', `batch ${batch.batchId} was given up and ${quarantined} of its revisions quarantined: ${batch.givenUp}`, batch, now);
-    if (quarantinedMax > 0 && quarantined > quarantinedMax) this.#freezeOver(batch, `${quarantined} revisions of batch ${batch.batchId} were quarantined, and the lineage freezes past ${quarantinedMax}`, now);
+    if (batch.givenUp !== undefined)
+      this.#alert(
+        'quarantined',
+        `batch ${batch.batchId} was given up and ${quarantined} of its revisions quarantined: ${batch.givenUp}`,
+        batch,
+        now,
+      );
+    if (quarantinedMax > 0 && quarantined > quarantinedMax)
+      this.#freezeOver(
+        batch,
+        `${quarantined} revisions of batch ${batch.batchId} were quarantined, and the lineage freezes past ${quarantinedMax}`,
+        now,
+      );
   }
 
   /**
@@ -265,12 +331,27 @@ export class LineageState {
     const batch = this.#held!;
     const { batchAttemptsMax, retryWaitMs, whenUsedUp } = this.failures;
     this.#retryAt = now + retryWaitMs * batch.attempts;
-    if (batch.attempts < batchAttemptsMax) return this.#alert('batch-failed', `batch ${batch.batchId} failed, try ${batch.attempts} of ${batchAttemptsMax}: ${reason}`, batch, now);
+    if (batch.attempts < batchAttemptsMax)
+      return this.#alert(
+        'batch-failed',
+        `batch ${batch.batchId} failed, try ${batch.attempts} of ${batchAttemptsMax}: ${reason}`,
+        batch,
+        now,
+      );
     if (whenUsedUp === 'quarantine' && batch.givenUp === undefined) {
       batch.givenUp = `its batch failed ${batch.attempts} times: ${reason}`;
-      return this.#alert('batch-failed', `batch ${batch.batchId} failed ${batch.attempts} times and is given up: ${reason}`, batch, now);
+      return this.#alert(
+        'batch-failed',
+        `batch ${batch.batchId} failed ${batch.attempts} times and is given up: ${reason}`,
+        batch,
+        now,
+      );
     }
-    this.#freezeOver(batch, `batch ${batch.batchId} failed ${batch.attempts} times: ${reason}`, now);
+    this.#freezeOver(
+      batch,
+      `batch ${batch.batchId} failed ${batch.attempts} times: ${reason}`,
+      now,
+    );
   }
 
   /** The batch's workflow of an earlier run is still at work: wait for it without counting an attempt. */
@@ -316,14 +397,34 @@ export class LineageState {
       running:
         batch === null
           ? null
-          : { batchId: batch.batchId, workflowId: batchWorkflowId(this.lineage, batch.sequence), revisions: batch.revisions.length, startedAt: batch.startedAt, attempts: batch.attempts },
+          : {
+              batchId: batch.batchId,
+              workflowId: batchWorkflowId(this.lineage, batch.sequence),
+              revisions: batch.revisions.length,
+              startedAt: batch.startedAt,
+              attempts: batch.attempts,
+            },
       head: this.#head,
-      highWater: Object.fromEntries([...this.#highWater].map(([partition, offset]) => [partition, String(offset)])),
+      highWater: Object.fromEntries(
+        [...this.#highWater].map(([partition, offset]) => [partition, String(offset)]),
+      ),
       outcomes: { ...this.#outcomes },
       batches: this.#nextSequence,
       frozen: this.#frozen,
-      held: this.#running || this.#held === null ? null : { batchId: this.#held.batchId, workflowId: batchWorkflowId(this.lineage, this.#held.sequence), revisions: this.#held.revisions.length, attempts: this.#held.attempts },
-      undos: { running: this.#undoRunning === null ? null : this.#summaryOf(this.#undoRunning), waiting: this.#undos.map((order) => this.#summaryOf(order)), ended: this.#undone },
+      held:
+        this.#running || this.#held === null
+          ? null
+          : {
+              batchId: this.#held.batchId,
+              workflowId: batchWorkflowId(this.lineage, this.#held.sequence),
+              revisions: this.#held.revisions.length,
+              attempts: this.#held.attempts,
+            },
+      undos: {
+        running: this.#undoRunning === null ? null : this.#summaryOf(this.#undoRunning),
+        waiting: this.#undos.map((order) => this.#summaryOf(order)),
+        ended: this.#undone,
+      },
       settings: this.#settings,
     };
   }
@@ -358,7 +459,11 @@ export class LineageState {
 
   #isKnown(id: string): boolean {
     // One that failed may be asked for again under its id.
-    return [...this.#undos, ...(this.#undoRunning === null ? [] : [this.#undoRunning])].some(({ request }) => request.id === id) || this.#undone.some((ended) => ended.id === id && ended.kind !== 'failed');
+    return (
+      [...this.#undos, ...(this.#undoRunning === null ? [] : [this.#undoRunning])].some(
+        ({ request }) => request.id === id,
+      ) || this.#undone.some((ended) => ended.id === id && ended.kind !== 'failed')
+    );
   }
 
   #undoEnded(how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>, now: number): void {
@@ -368,7 +473,9 @@ export class LineageState {
   }
 
   #remember(ended: UndoEnded): void {
-    this.#undone = [...this.#undone.filter(({ id }) => id !== ended.id), ended].slice(-UNDOS_REMEMBERED_MAX);
+    this.#undone = [...this.#undone.filter(({ id }) => id !== ended.id), ended].slice(
+      -UNDOS_REMEMBERED_MAX,
+    );
   }
 
   #summaryOf({ request }: UndoOrder): UndoSummary {
@@ -383,36 +490,56 @@ export class LineageState {
   #alert(kind: Alert['kind'], reason: string, batch: CutBatch, now: number): void {
     if (!this.failures.alert) return;
     const id = `${this.lineage}/${batch.batchId}/${batch.attempts}/${kind}`;
-    this.#alerts.push({ id, kind, lineage: this.lineage, reason, batchId: batch.batchId, workflowId: batchWorkflowId(this.lineage, batch.sequence), at: now });
+    this.#alerts.push({
+      id,
+      kind,
+      lineage: this.lineage,
+      reason,
+      batchId: batch.batchId,
+      workflowId: batchWorkflowId(this.lineage, batch.sequence),
+      at: now,
+    });
     this.#alerts = this.#alerts.slice(-ALERTS_WAITING_MAX);
   }
 
   #cut(now: number): CutBatch {
-    const cut = cutBatch(this.#waiting, { editsMax: this.#settings.batch.batchEditsMax, bytesMax: BATCH_BYTES_MAX });
+    const cut = cutBatch(this.#waiting, {
+      editsMax: this.#settings.batch.batchEditsMax,
+      bytesMax: BATCH_BYTES_MAX,
+    });
     this.#waiting = cut.rest;
     this.#waitingBytes = cut.rest.reduce((sum, item) => sum + item.bytes, 0);
     this.#flushAsked &&= this.#waiting.length > 0;
     const sequence = this.#nextSequence++;
-    const batchId = batchIdOf(sequence, [...cut.revisions, ...cut.settled.map((item) => item.revision)]);
+    const batchId = batchIdOf(sequence, [
+      ...cut.revisions,
+      ...cut.settled.map((item) => item.revision),
+    ]);
     const settled = cut.settled.map((item) => outcomeOf(item, this.lineage, batchId, now));
     return { sequence, batchId, revisions: cut.revisions, settled, attempts: 0, startedAt: now };
   }
 
   #freshOf(chunk: RevisionChunk): FactRevision[] {
     const highWater = this.#highWater.get(partitionKey(chunk));
-    return highWater === undefined ? chunk.revisions : chunk.revisions.filter((revision) => BigInt(revision.position.offset) > highWater);
+    return highWater === undefined
+      ? chunk.revisions
+      : chunk.revisions.filter((revision) => BigInt(revision.position.offset) > highWater);
   }
 
   #faultOf(chunk: RevisionChunk, bytes: number): string | null {
     const topic = topicsOf(this.lineage).corrections;
     if (chunk.topic !== topic) return `records of ${chunk.topic} do not belong to this lineage`;
-    if (chunk.revisions.length > CHUNK_REVISIONS_MAX) return `${chunk.revisions.length} revisions in one chunk, at most ${CHUNK_REVISIONS_MAX} are allowed`;
-    if (bytes > CHUNK_BYTES_MAX && chunk.revisions.length > 1) return `${bytes} bytes in one chunk, at most ${CHUNK_BYTES_MAX} are allowed`;
+    if (chunk.revisions.length > CHUNK_REVISIONS_MAX)
+      return `${chunk.revisions.length} revisions in one chunk, at most ${CHUNK_REVISIONS_MAX} are allowed`;
+    if (bytes > CHUNK_BYTES_MAX && chunk.revisions.length > 1)
+      return `${bytes} bytes in one chunk, at most ${CHUNK_BYTES_MAX} are allowed`;
     let previous = BigInt(chunk.firstOffset) - 1n;
     for (const { position } of chunk.revisions) {
       const offset = BigInt(position.offset);
-      if (position.topic !== chunk.topic || position.partition !== chunk.partition) return `offset ${position.offset} is of another partition`;
-      if (offset <= previous || offset > BigInt(chunk.throughOffset)) return `offset ${position.offset} is out of order`;
+      if (position.topic !== chunk.topic || position.partition !== chunk.partition)
+        return `offset ${position.offset} is of another partition`;
+      if (offset <= previous || offset > BigInt(chunk.throughOffset))
+        return `offset ${position.offset} is out of order`;
       previous = offset;
     }
     return null;
@@ -427,18 +554,39 @@ const REASON_CHARACTERS_MAX = 1_000;
 
 function whyNot(result: UndoResult): string | null {
   if (result.kind === 'undone') return null;
-  return (result.kind === 'nothing' ? result.reason : result.reasons.join('; ')).slice(0, REASON_CHARACTERS_MAX);
+  return (result.kind === 'nothing' ? result.reason : result.reasons.join('; ')).slice(
+    0,
+    REASON_CHARACTERS_MAX,
+  );
 }
 
 function outcomeOf(settled: Settled, lineage: string, batchId: string, now: number): Outcome {
   const { revision } = settled;
-  const base = { lineage, revisionId: revisionId(revision), factKey: revision.factKey, version: null, position: revision.position, batchId, decidedAt: now };
+  const base = {
+    lineage,
+    revisionId: revisionId(revision),
+    factKey: revision.factKey,
+    version: null,
+    position: revision.position,
+    batchId,
+    decidedAt: now,
+  };
   switch (settled.kind) {
     case 'duplicate': {
       const { partition, offset } = settled.of.position;
-      return { ...base, status: 'DUPLICATE', reason: `the record at partition ${partition}, offset ${offset} has the same id`, measured: { code: 'duplicate' } };
+      return {
+        ...base,
+        status: 'DUPLICATE',
+        reason: `the record at partition ${partition}, offset ${offset} has the same id`,
+        measured: { code: 'duplicate' },
+      };
     }
     case 'superseded':
-      return { ...base, status: 'SUPERSEDED', reason: `superseded by ${revisionId(settled.by)} before it was edited`, measured: { code: 'superseded', by: revisionId(settled.by) } };
+      return {
+        ...base,
+        status: 'SUPERSEDED',
+        reason: `superseded by ${revisionId(settled.by)} before it was edited`,
+        measured: { code: 'superseded', by: revisionId(settled.by) },
+      };
   }
 }

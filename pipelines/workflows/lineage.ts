@@ -59,13 +59,19 @@ export async function lineage(input: LineageInput): Promise<void> {
   const alerts = new AlertTeller(state);
   listen(state);
   // A cancelled lineage would lose what waits in its buffer, whose offsets Kafka has seen committed: it is frozen instead.
-  void CancellationScope.current().cancelRequested.catch(() => state.freeze('the lineage workflow was asked to cancel; resume it, or terminate it to give its buffer up', Date.now()));
+  void CancellationScope.current().cancelRequested.catch(() =>
+    state.freeze(
+      'the lineage workflow was asked to cancel; resume it, or terminate it to give its buffer up',
+      Date.now(),
+    ),
+  );
   await CancellationScope.nonCancellable(async () => {
     while (!mayContinueAsNew(state, alerts, input)) {
       if (state.settings.findable === true) findLineage(state.lineage, state.headVersion);
       alerts.tell();
       const next = state.nextStep();
-      if (next === null || next.dueAt > Date.now()) await untilSomethingChanges(state, alerts, input, next);
+      if (next === null || next.dueAt > Date.now())
+        await untilSomethingChanges(state, alerts, input, next);
       else if (next.kind === 'undo') await runUndo(state);
       else await runBatch(state);
     }
@@ -74,21 +80,36 @@ export async function lineage(input: LineageInput): Promise<void> {
 }
 
 function listen(state: LineageState): void {
-  setHandler(defineUpdate<Acceptance, [RevisionChunk]>(ACCEPT_UPDATE), (chunk) => ({ ...state.accept(chunk, Date.now()), run: workflowInfo().runId }), {
-    validator: (chunk: RevisionChunk) => {
-      const refusal = state.refusalOf(chunk, workflowInfo().runId);
-      if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type, ...(refusal.throughOffset === undefined ? [] : [refusal.throughOffset]));
+  setHandler(
+    defineUpdate<Acceptance, [RevisionChunk]>(ACCEPT_UPDATE),
+    (chunk) => ({ ...state.accept(chunk, Date.now()), run: workflowInfo().runId }),
+    {
+      validator: (chunk: RevisionChunk) => {
+        const refusal = state.refusalOf(chunk, workflowInfo().runId);
+        if (refusal !== null)
+          throw ApplicationFailure.nonRetryable(
+            refusal.message,
+            refusal.type,
+            ...(refusal.throughOffset === undefined ? [] : [refusal.throughOffset]),
+          );
+      },
     },
-  });
-  setHandler(defineUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE), (order) => state.acceptUndo(order), {
-    validator: (order: UndoOrder) => {
-      const refusal = state.undoRefusalOf(order);
-      if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
+  );
+  setHandler(
+    defineUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE),
+    (order) => state.acceptUndo(order),
+    {
+      validator: (order: UndoOrder) => {
+        const refusal = state.undoRefusalOf(order);
+        if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
+      },
     },
-  });
+  );
   setHandler(defineSignal<[UndoOrder]>(UNDO_SIGNAL), (order) => state.leaveUndo(order, Date.now()));
   setHandler(defineQuery<LineageStatus>(STATUS_QUERY), () => state.status());
-  setHandler(defineSignal<[LineageSettings]>(CONFIGURE_SIGNAL), (settings) => state.configure(settings));
+  setHandler(defineSignal<[LineageSettings]>(CONFIGURE_SIGNAL), (settings) =>
+    state.configure(settings),
+  );
   setHandler(defineSignal(FLUSH_SIGNAL), () => state.flush());
   setHandler(defineSignal<[string]>(FREEZE_SIGNAL), (reason) => state.freeze(reason, Date.now()));
   setHandler(defineSignal(RESUME_SIGNAL), () => state.resume());
@@ -107,9 +128,15 @@ async function runBatch(state: LineageState): Promise<void> {
       log.warn('A batch of an earlier run is still at work', { lineage, batchId: batch.batchId });
       return;
     }
-    if (isCancellation(error)) log.warn('The batch was cancelled', { lineage, batchId: batch.batchId });
+    if (isCancellation(error))
+      log.warn('The batch was cancelled', { lineage, batchId: batch.batchId });
     state.batchFailed(reasonOf(error), Date.now());
-    log.error('The batch was not settled', { lineage, batchId: batch.batchId, attempts: batch.attempts, reason: reasonOf(error) });
+    log.error('The batch was not settled', {
+      lineage,
+      batchId: batch.batchId,
+      attempts: batch.attempts,
+      reason: reasonOf(error),
+    });
   }
 }
 
@@ -126,19 +153,26 @@ async function editBatchOf(batch: CutBatch, state: LineageState): Promise<EditBa
     ...(batch.givenUp === undefined ? {} : { givenUp: batch.givenUp }),
     ...(findable === true ? { findable } : {}),
   };
-  return await executeChild<(input: EditBatchInput) => Promise<EditBatchResult>>(EDIT_BATCH_WORKFLOW, {
-    workflowId: batchWorkflowId(state.lineage, batch.sequence),
-    args: [argument],
-    // A lineage that is terminated leaves its batch to finish what it announced to do.
-    parentClosePolicy: ParentClosePolicy.ABANDON,
-    ...(findable === true
-      ? {
-          typedSearchAttributes: attributesAtStart(state.lineage, idsIn(batch.revisions)),
-          memo: { batchId: batch.batchId, revisions: batch.revisions.length, settled: batch.settled.length },
-          staticSummary: `Batch ${batch.batchId} of ${state.lineage}: ${batch.revisions.length} revisions`,
-        }
-      : {}),
-  });
+  return await executeChild<(input: EditBatchInput) => Promise<EditBatchResult>>(
+    EDIT_BATCH_WORKFLOW,
+    {
+      workflowId: batchWorkflowId(state.lineage, batch.sequence),
+      args: [argument],
+      // A lineage that is terminated leaves its batch to finish what it announced to do.
+      parentClosePolicy: ParentClosePolicy.ABANDON,
+      ...(findable === true
+        ? {
+            typedSearchAttributes: attributesAtStart(state.lineage, idsIn(batch.revisions)),
+            memo: {
+              batchId: batch.batchId,
+              revisions: batch.revisions.length,
+              settled: batch.settled.length,
+            },
+            staticSummary: `Batch ${batch.batchId} of ${state.lineage}: ${batch.revisions.length} revisions`,
+          }
+        : {}),
+    },
+  );
 }
 
 async function runUndo(state: LineageState): Promise<void> {
@@ -148,13 +182,25 @@ async function runUndo(state: LineageState): Promise<void> {
   const { id } = order.request;
   try {
     const { verdict, findable } = state.settings;
-    const argument: UndoInput = { ...order, lineage, verdict, ...(findable === true ? { findable } : {}) };
+    const argument: UndoInput = {
+      ...order,
+      lineage,
+      verdict,
+      ...(findable === true ? { findable } : {}),
+    };
     const result = await executeChild<(input: UndoInput) => Promise<UndoResult>>(UNDO_WORKFLOW, {
       workflowId: undoWorkflowId(lineage, id),
       args: [argument],
       parentClosePolicy: ParentClosePolicy.ABANDON,
       ...(findable === true
-        ? { typedSearchAttributes: attributesAtStart(lineage, order.request.target.kind === 'correction' ? [order.request.target.id] : []), memo: { target: order.request.target }, staticSummary: undoInWords(order.request) }
+        ? {
+            typedSearchAttributes: attributesAtStart(
+              lineage,
+              order.request.target.kind === 'correction' ? [order.request.target.id] : [],
+            ),
+            memo: { target: order.request.target },
+            staticSummary: undoInWords(order.request),
+          }
         : {}),
     });
     state.undoSettled(result, Date.now());
@@ -174,10 +220,18 @@ async function runUndo(state: LineageState): Promise<void> {
  * say: a refused update wakes the workflow and leaves nothing in the history, so what was decided then, by the clock,
  * could not be replayed.
  */
-async function untilSomethingChanges(state: LineageState, alerts: AlertTeller, input: LineageInput, next: NextStep | null): Promise<void> {
+async function untilSomethingChanges(
+  state: LineageState,
+  alerts: AlertTeller,
+  input: LineageInput,
+  next: NextStep | null,
+): Promise<void> {
   say(state);
   const { findable } = state.settings;
-  const changed = (): boolean => mayContinueAsNew(state, alerts, input) || !isSameStep(state.nextStep(), next) || state.settings.findable !== findable;
+  const changed = (): boolean =>
+    mayContinueAsNew(state, alerts, input) ||
+    !isSameStep(state.nextStep(), next) ||
+    state.settings.findable !== findable;
   if (next === null) await condition(changed);
   else await condition(changed, next.dueAt - Date.now());
 }
@@ -193,7 +247,15 @@ function say(state: LineageState): void {
 
 function mayContinueAsNew(state: LineageState, alerts: AlertTeller, input: LineageInput): boolean {
   const info = workflowInfo();
-  const long = info.continueAsNewSuggested || (input.historyEventsMax !== undefined && info.historyLength >= input.historyEventsMax);
+  const long =
+    info.continueAsNewSuggested ||
+    (input.historyEventsMax !== undefined && info.historyLength >= input.historyEventsMax);
   // Too much to carry is carried later: batches shrink it, and the buffer's bound keeps it from growing.
-  return long && !state.isAtWork && alerts.isDone && allHandlersFinished() && jsonBytes(state.carried()) <= CARRIED_BYTES_MAX;
+  return (
+    long &&
+    !state.isAtWork &&
+    alerts.isDone &&
+    allHandlersFinished() &&
+    jsonBytes(state.carried()) <= CARRIED_BYTES_MAX
+  );
 }

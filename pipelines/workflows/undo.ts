@@ -5,9 +5,22 @@
  * plan, stage, probe, commit, announce. A verdict that fails is a result: nothing was written then. The alias that a
  * rollback moved first is let go once HEAD says what it says, and only then.
  */
-import { ActivityFailure, ApplicationFailure, CancellationScope, proxyActivities, setCurrentDetails, workflowInfo, type RetryPolicy } from '@temporalio/workflow';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancellationScope,
+  proxyActivities,
+  setCurrentDetails,
+  workflowInfo,
+  type RetryPolicy,
+} from '@temporalio/workflow';
 import type { AnnounceActivities } from '../../activities/announce.ts';
-import type { EditUndoActivities, LedgerActivities, LedgerUndoActivities, UndoStep } from '../../activities/index.ts';
+import type {
+  EditUndoActivities,
+  LedgerActivities,
+  LedgerUndoActivities,
+  UndoStep,
+} from '../../activities/index.ts';
 import type { ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
 import { NOT_WORTH_A_RETRY, STAGING_GONE } from '../../schemas/failures.ts';
 import type { UndoPlan, UndoResult } from '../../schemas/undo.ts';
@@ -17,7 +30,12 @@ import { failureTypeOf } from './failure-reason.ts';
 import { findUndo, resultInWords, undoInWords } from './findable.ts';
 
 /** Retried for as long as it takes, as the steps of a batch are: an outage passes. */
-const RETRY: RetryPolicy = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute', nonRetryableErrorTypes: [...NOT_WORTH_A_RETRY] };
+const RETRY: RetryPolicy = {
+  initialInterval: '1 second',
+  backoffCoefficient: 2,
+  maximumInterval: '1 minute',
+  nonRetryableErrorTypes: [...NOT_WORTH_A_RETRY],
+};
 
 export async function undo(input: UndoInput): Promise<UndoResult> {
   return await new Undo(input).run();
@@ -34,8 +52,17 @@ class Undo {
   constructor(input: UndoInput) {
     this.#input = input;
     this.#batchId = undoBatchId(input.request.id);
-    this.#light = proxyActivities<LedgerActivities & LedgerUndoActivities & AnnounceActivities>({ startToCloseTimeout: '30 minutes', heartbeatTimeout: '10 seconds', retry: RETRY });
-    this.#edit = proxyActivities<EditUndoActivities>({ taskQueue: editTaskQueue(input.lineage), startToCloseTimeout: '6 hours', heartbeatTimeout: '30 seconds', retry: RETRY });
+    this.#light = proxyActivities<LedgerActivities & LedgerUndoActivities & AnnounceActivities>({
+      startToCloseTimeout: '30 minutes',
+      heartbeatTimeout: '10 seconds',
+      retry: RETRY,
+    });
+    this.#edit = proxyActivities<EditUndoActivities>({
+      taskQueue: editTaskQueue(input.lineage),
+      startToCloseTimeout: '6 hours',
+      heartbeatTimeout: '30 seconds',
+      retry: RETRY,
+    });
   }
 
   async run(): Promise<UndoResult> {
@@ -47,7 +74,9 @@ class Undo {
       if (result.kind !== 'refused') await this.#releaseAlias(result);
     } finally {
       // Also of one that failed or was cancelled: nothing else would take its staging back.
-      await CancellationScope.nonCancellable(() => this.#light.discard({ lineage: this.#input.lineage, batchId: this.#batchId }));
+      await CancellationScope.nonCancellable(() =>
+        this.#light.discard({ lineage: this.#input.lineage, batchId: this.#batchId }),
+      );
     }
     setCurrentDetails(`${undoInWords(request)}\n${resultInWords(result)}`);
     if (findable === true) findUndo(result);
@@ -59,11 +88,24 @@ class Undo {
     for (let plans = 0; plans < PLANS_MAX; plans++) {
       const plan = await this.#light.planUndo({ lineage, batchId: this.#batchId, request });
       if (plan.committed !== null) return await this.#announced(plan, plan.committed, null);
-      if (plan.steps === null) return { kind: 'nothing', reason: plan.nothing ?? 'there is nothing to undo', kept: plan.kept };
-      const attempt = await this.#attempt(plan, { lineage, batchId: this.#batchId, head: plan.head, steps: plan.steps });
+      if (plan.steps === null)
+        return {
+          kind: 'nothing',
+          reason: plan.nothing ?? 'there is nothing to undo',
+          kept: plan.kept,
+        };
+      const attempt = await this.#attempt(plan, {
+        lineage,
+        batchId: this.#batchId,
+        head: plan.head,
+        steps: plan.steps,
+      });
       if (attempt !== 'plan-again') return attempt;
     }
-    throw ApplicationFailure.nonRetryable(`HEAD moved ${PLANS_MAX} times under undo ${request.id}`, 'HeadKeepsMoving');
+    throw ApplicationFailure.nonRetryable(
+      `HEAD moved ${PLANS_MAX} times under undo ${request.id}`,
+      'HeadKeepsMoving',
+    );
   }
 
   /** Stages, probes and, where the verdict is good, commits. */
@@ -74,37 +116,71 @@ class Undo {
     try {
       staged = await this.#edit.stageUndo(step);
       probes = await this.#edit.probeUndo({ ...step, staged, settings: verdict });
-      if (!probes.verdict.pass) return { kind: 'refused', reasons: reasonsOf(probes), before: probes.before, after: probes.after };
+      if (!probes.verdict.pass)
+        return {
+          kind: 'refused',
+          reasons: reasonsOf(probes),
+          before: probes.before,
+          after: probes.after,
+        };
       const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
       const result = await this.#light.commitUndo({ ...step, staged, probes, request, workflow });
       if (result.kind === 'head-moved') return 'plan-again';
       return await this.#announced(plan, result, probes);
     } catch (error) {
       // After a reset: the run before discarded it when it ended.
-      if (error instanceof ActivityFailure && failureTypeOf(error) === STAGING_GONE) return 'plan-again';
+      if (error instanceof ActivityFailure && failureTypeOf(error) === STAGING_GONE)
+        return 'plan-again';
       throw error;
     }
   }
 
   /** The register knows what became of what the version touched: it is told with the version. */
-  async #announced(plan: UndoPlan, { version, hash }: { version: number; hash: string }, probes: ProbeReport | null): Promise<UndoResult> {
+  async #announced(
+    plan: UndoPlan,
+    { version, hash }: { version: number; hash: string },
+    probes: ProbeReport | null,
+  ): Promise<UndoResult> {
     await this.#light.announce({ lineage: this.#input.lineage, outcomes: [], version });
     const { removed, restored, kept } = plan;
-    return { kind: 'undone', version, hash, removed, restored, kept, before: probes?.before ?? null, after: probes?.after ?? null };
+    return {
+      kind: 'undone',
+      version,
+      hash,
+      removed,
+      restored,
+      kept,
+      before: probes?.before ?? null,
+      after: probes?.after ?? null,
+    };
   }
 
   async #releaseAlias(result: UndoResult): Promise<void> {
     const { lineage, request, releaseAlias } = this.#input;
     if (releaseAlias === null) return;
-    const reason = `undo ${request.id}: ${resultInWords(result)}`.slice(0, ALIAS_REASON_CHARACTERS_MAX);
-    await this.#light.moveAlias({ lineage, alias: releaseAlias, version: null, reason, by: request.requestedBy, id: `release:${request.id}`, takesBack: rollbackMoveId(request.id) });
+    const reason = `undo ${request.id}: ${resultInWords(result)}`.slice(
+      0,
+      ALIAS_REASON_CHARACTERS_MAX,
+    );
+    await this.#light.moveAlias({
+      lineage,
+      alias: releaseAlias,
+      version: null,
+      reason,
+      by: request.requestedBy,
+      id: `release:${request.id}`,
+      takesBack: rollbackMoveId(request.id),
+    });
   }
 }
 
 const ALIAS_REASON_CHARACTERS_MAX = 1_000;
 
 function reasonsOf({ verdict }: ProbeReport): string[] {
-  return [...verdict.reasons, ...verdict.failing.map(({ id, reason }) => `${id}: ${reason}`)].slice(0, REASONS_MAX);
+  return [...verdict.reasons, ...verdict.failing.map(({ id, reason }) => `${id}: ${reason}`)].slice(
+    0,
+    REASONS_MAX,
+  );
 }
 
 const REASONS_MAX = 100;

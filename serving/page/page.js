@@ -15,15 +15,22 @@ class TokenNeeded extends Error {}
 
 async function call(path, body) {
   const token = sessionStorage.getItem(TOKEN_KEY);
-  const headers = { ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...(body === undefined ? {} : { 'content-type': 'application/json' }) };
-  const response = await fetch(path, { headers, ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }) });
+  const headers = {
+    ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+  };
+  const response = await fetch(path, {
+    headers,
+    ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+  });
   const content = await response.json().catch(() => null);
   if (response.status === 401) {
     sessionStorage.removeItem(TOKEN_KEY);
     throw new TokenNeeded(token === null ? '' : content?.error?.message);
   }
   showIdentified(token !== null);
-  if (!response.ok) throw new Error(content?.error?.message ?? `The server answered ${response.status}.`);
+  if (!response.ok)
+    throw new Error(content?.error?.message ?? `The server answered ${response.status}.`);
   return content;
 }
 
@@ -40,8 +47,14 @@ function row(...cells) {
   return made;
 }
 
-const number = (value, digits) => element('td', value === null || value === undefined ? '–' : value.toFixed(digits), 'number');
-const share = (value) => element('td', value === null || value === undefined ? '–' : `${Math.round(value * 100)} %`, 'number');
+const number = (value, digits) =>
+  element('td', value === null || value === undefined ? '–' : value.toFixed(digits), 'number');
+const share = (value) =>
+  element(
+    'td',
+    value === null || value === undefined ? '–' : `${Math.round(value * 100)} %`,
+    'number',
+  );
 
 function showIdentified(withToken) {
   byId('identify').hidden = true;
@@ -83,7 +96,11 @@ function showFault(fault) {
 function showAnswer(place, prompt, text, other) {
   let same = 0;
   while (same < text.length && text[same] === other[same]) same += 1;
-  place.replaceChildren(element('span', prompt, 'prompt'), text.slice(0, same), ...(text === other ? [] : [element('span', text.slice(same), 'changed')]));
+  place.replaceChildren(
+    element('span', prompt, 'prompt'),
+    text.slice(0, same),
+    ...(text === other ? [] : [element('span', text.slice(same), 'changed')]),
+  );
 }
 
 async function ask(event) {
@@ -92,17 +109,46 @@ async function ask(event) {
   button.disabled = true;
   try {
     const chosen = byId('version').value;
-    history.replaceState(null, '', `?${new URLSearchParams({ lineage: byId('lineage').value, version: chosen, prompt: byId('prompt').value })}`);
-    const answer = await call('/v1/compare', { lineage: byId('lineage').value, prompt: byId('prompt').value, version: chosen === '' ? null : Number(chosen) });
+    history.replaceState(
+      null,
+      '',
+      `?${new URLSearchParams({ lineage: byId('lineage').value, version: chosen, prompt: byId('prompt').value })}`,
+    );
+    const answer = await call('/v1/compare', {
+      lineage: byId('lineage').value,
+      prompt: byId('prompt').value,
+      version: chosen === '' ? null : Number(chosen),
+    });
     showAnswer(byId('before'), answer.prompt, answer.base.text, answer.base.text);
     showAnswer(byId('after'), answer.prompt, answer.edited.text, answer.base.text);
-    byId('after-title').textContent = answer.version === 0 ? 'Version 0, the base model' : `Version ${answer.version}`;
+    byId('after-title').textContent =
+      answer.version === 0 ? 'Version 0, the base model' : `Version ${answer.version}`;
     const { opened } = answer.edited;
-    byId('verdict').textContent = opened.length === 0 ? 'No gate opened: this is the base model’s answer, bit for bit.' : '';
+    byId('verdict').textContent =
+      opened.length === 0 ? 'No gate opened: this is the base model’s answer, bit for bit.' : '';
     byId('gates').hidden = opened.length === 0;
     byId('gates').tBodies[0].replaceChildren(
       ...opened.map(({ token, layer, score, threshold, correction }) =>
-        row(`“${token}”`, layer, number(score, 3), number(threshold, 3), correction === null ? '–' : element('td', [`${correction.prompt} `, element('b', correction.target), element('span', ` (${correction.source === '' ? '' : `${correction.source}, `}`, 'quiet'), traceLink(correction.id), element('span', ')', 'quiet')]), correction === null ? '–' : `version ${correction.version}`),
+        row(
+          `“${token}”`,
+          layer,
+          number(score, 3),
+          number(threshold, 3),
+          correction === null
+            ? '–'
+            : element('td', [
+                `${correction.prompt} `,
+                element('b', correction.target),
+                element(
+                  'span',
+                  ` (${correction.source === '' ? '' : `${correction.source}, `}`,
+                  'quiet',
+                ),
+                traceLink(correction.id),
+                element('span', ')', 'quiet'),
+              ]),
+          correction === null ? '–' : `version ${correction.version}`,
+        ),
       ),
     );
     byId('answers').hidden = false;
@@ -123,42 +169,109 @@ function traceLink(id) {
 }
 
 async function showTrace(id) {
-  const trace = await call(`/v1/lineages/${encodeURIComponent(byId('lineage').value)}/corrections/${encodeURIComponent(id)}`);
+  const trace = await call(
+    `/v1/lineages/${encodeURIComponent(byId('lineage').value)}/corrections/${encodeURIComponent(id)}`,
+  );
   const { correction, committed, outcome, later, sameSubject, replayOf } = trace;
   const { topic, partition, offset } = outcome.position;
   const kept = (ones, holds) => `${ones.filter(holds).length} of ${ones.length}`;
   const probe = committed?.probe;
   const lines = [
     ['Says', correction === null ? null : `${correction.prompt} → ${correction.target}`],
-    ['Asked for by', correction === null ? null : `${correction.source}, ${new Date(correction.issuedAt).toLocaleString()}`],
+    [
+      'Asked for by',
+      correction === null
+        ? null
+        : `${correction.source}, ${new Date(correction.issuedAt).toLocaleString()}`,
+    ],
     ['Record', `${topic}, partition ${partition}, offset ${offset}`],
     ['Sent again for', replayOf.length === 0 ? null : replayOf.map((one) => one.id).join(', ')],
-    ['Committed', committed === null ? `${outcome.status}: ${outcome.reason ?? ''}` : `version ${committed.version}, ${new Date(committed.createdAt).toLocaleString()}, batch ${committed.batchId}`],
-    ['Workflow', committed === null ? null : `${committed.workflow.workflowId}, run ${committed.workflow.runId}`],
-    ['Checked', probe === null || probe === undefined ? null : `“${probe.answerBefore}” before, “${probe.answerAfter}” after; ${kept(probe.paraphrases, ({ holds }) => holds)} paraphrases hold, ${kept(probe.neighbours, ({ unchanged }) => unchanged)} neighbours stayed`],
-    ['Later', later.length === 0 ? 'no later version touched it' : later.map(({ version, change, by }) => `version ${version}: ${change} by ${by}`).join('; ')],
-    ['Same subject', sameSubject.length === 0 ? null : sameSubject.map(({ version, change, correctionId }) => `version ${version}: ${correctionId} ${change}`).join('; ')],
+    [
+      'Committed',
+      committed === null
+        ? `${outcome.status}: ${outcome.reason ?? ''}`
+        : `version ${committed.version}, ${new Date(committed.createdAt).toLocaleString()}, batch ${committed.batchId}`,
+    ],
+    [
+      'Workflow',
+      committed === null
+        ? null
+        : `${committed.workflow.workflowId}, run ${committed.workflow.runId}`,
+    ],
+    [
+      'Checked',
+      probe === null || probe === undefined
+        ? null
+        : `“${probe.answerBefore}” before, “${probe.answerAfter}” after; ${kept(probe.paraphrases, ({ holds }) => holds)} paraphrases hold, ${kept(probe.neighbours, ({ unchanged }) => unchanged)} neighbours stayed`,
+    ],
+    [
+      'Later',
+      later.length === 0
+        ? 'no later version touched it'
+        : later
+            .map(({ version, change, by }) => `version ${version}: ${change} by ${by}`)
+            .join('; '),
+    ],
+    [
+      'Same subject',
+      sameSubject.length === 0
+        ? null
+        : sameSubject
+            .map(
+              ({ version, change, correctionId }) =>
+                `version ${version}: ${correctionId} ${change}`,
+            )
+            .join('; '),
+    ],
   ];
   byId('trace').querySelector('h2').textContent = `${trace.id}: ${trace.state.replace('-', ' ')}`;
-  byId('trace').querySelector('dl').replaceChildren(...lines.filter(([, text]) => text !== null).flatMap(([name, text]) => [element('dt', name), element('dd', text)]));
+  byId('trace')
+    .querySelector('dl')
+    .replaceChildren(
+      ...lines
+        .filter(([, text]) => text !== null)
+        .flatMap(([name, text]) => [element('dt', name), element('dd', text)]),
+    );
   byId('trace').hidden = false;
   showFault(null);
 }
 
 function changesOf(version) {
-  const lines = version.added.map(({ prompt, target }) => element('li', [`${prompt} `, element('b', target)]));
-  lines.push(...version.removed.map(({ correctionId, because, by }) => element('li', `${correctionId} ${because}${because === 'superseded' ? ` by ${by}` : ''}`, 'quiet')));
+  const lines = version.added.map(({ prompt, target }) =>
+    element('li', [`${prompt} `, element('b', target)]),
+  );
+  lines.push(
+    ...version.removed.map(({ correctionId, because, by }) =>
+      element(
+        'li',
+        `${correctionId} ${because}${because === 'superseded' ? ` by ${by}` : ''}`,
+        'quiet',
+      ),
+    ),
+  );
   return element('td', [element('ul', lines)]);
 }
 
 function versionRow(version) {
   const { scores } = version;
-  return row(number(version.version, 0), new Date(version.createdAt).toLocaleString(), changesOf(version), number(version.corrections, 0), share(scores.efficacy), share(scores.generalisation), share(scores.locality), share(scores.retention), number(scores.canaryRatio, 4));
+  return row(
+    number(version.version, 0),
+    new Date(version.createdAt).toLocaleString(),
+    changesOf(version),
+    number(version.corrections, 0),
+    share(scores.efficacy),
+    share(scores.generalisation),
+    share(scores.locality),
+    share(scores.retention),
+    number(scores.canaryRatio, 4),
+  );
 }
 
 async function showVersions(before) {
   const lineage = encodeURIComponent(byId('lineage').value);
-  const page = await call(`/v1/lineages/${lineage}/versions${before === undefined ? '' : `?before=${before}`}`);
+  const page = await call(
+    `/v1/lineages/${lineage}/versions${before === undefined ? '' : `?before=${before}`}`,
+  );
   const rows = page.versions.map(versionRow);
   const body = byId('versions').tBodies[0];
   if (before === undefined) body.replaceChildren(...rows);
@@ -173,15 +286,23 @@ async function showVersions(before) {
 function chooseFrom(head) {
   const kept = byId('version').value;
   const option = (value, text) => Object.assign(element('option', text), { value });
-  const numbers = Array.from({ length: Math.min(head, VERSIONS_TO_CHOOSE_MAX) }, (_, i) => head - i);
-  byId('version').replaceChildren(option('', 'the version that is served'), ...numbers.map((version) => option(String(version), `version ${version}`)), option('0', 'base model'));
+  const numbers = Array.from(
+    { length: Math.min(head, VERSIONS_TO_CHOOSE_MAX) },
+    (_, i) => head - i,
+  );
+  byId('version').replaceChildren(
+    option('', 'the version that is served'),
+    ...numbers.map((version) => option(String(version), `version ${version}`)),
+    option('0', 'base model'),
+  );
   byId('version').value = kept;
   if (byId('version').selectedIndex === -1) byId('version').value = '';
 }
 
 /** Where not the newest version answers, it says why. */
 function heldInWords({ version, head, held }) {
-  if (held !== null) return `, held by alias ${held.alias}${held.reason === '' ? '' : ` (${held.reason})`}; HEAD is ${head}`;
+  if (held !== null)
+    return `, held by alias ${held.alias}${held.reason === '' ? '' : ` (${held.reason})`}; HEAD is ${head}`;
   return head === version ? '' : `; HEAD is ${head}`;
 }
 
@@ -190,11 +311,16 @@ async function look() {
   try {
     const { lineages } = await call('/v1/lineages');
     const select = byId('lineage');
-    if (select.options.length !== lineages.length) select.replaceChildren(...lineages.map(({ lineage }) => element('option', lineage)));
+    if (select.options.length !== lineages.length)
+      select.replaceChildren(...lineages.map(({ lineage }) => element('option', lineage)));
     const shown = lineages.find(({ lineage }) => lineage === select.value);
-    const news = shown === undefined ? null : `${shown.lineage}@${shown.version} of ${shown.head} ${shown.held?.since}`;
+    const news =
+      shown === undefined
+        ? null
+        : `${shown.lineage}@${shown.version} of ${shown.head} ${shown.held?.since}`;
     if (shown !== undefined && shown.version !== null && news !== newest) {
-      byId('head').textContent = `version ${shown.version}, ${shown.corrections} correction${shown.corrections === 1 ? '' : 's'}${heldInWords(shown)}`;
+      byId('head').textContent =
+        `version ${shown.version}, ${shown.corrections} correction${shown.corrections === 1 ? '' : 's'}${heldInWords(shown)}`;
       await showVersions();
       newest = news;
     }

@@ -5,13 +5,23 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { alertActivities, SIGNATURE_HEADER } from '../../activities/alert.ts';
 import type { Alert } from '../../schemas/alert.ts';
 
-const ALERT: Alert = { id: 'news/000001-a/3/frozen', kind: 'frozen', lineage: 'news', reason: 'batch 000001-a failed 3 times', batchId: '000001-a', workflowId: 'edit-batch/news/1', at: 1_000 };
+const ALERT: Alert = {
+  id: 'news/000001-a/3/frozen',
+  kind: 'frozen',
+  lineage: 'news',
+  reason: 'batch 000001-a failed 3 times',
+  batchId: '000001-a',
+  workflowId: 'edit-batch/news/1',
+  at: 1_000,
+};
 
 const servers: Server[] = [];
 afterEach(() => servers.splice(0).forEach((server) => server.close()));
 
 /** A webhook on this machine that answers with this status. */
-async function webhook(status: number): Promise<{ url: string; got: { body: string; headers: IncomingHttpHeaders }[] }> {
+async function webhook(
+  status: number,
+): Promise<{ url: string; got: { body: string; headers: IncomingHttpHeaders }[] }> {
   const got: { body: string; headers: IncomingHttpHeaders }[] = [];
   const server = createServer((request, response) => {
     let body = '';
@@ -23,7 +33,10 @@ async function webhook(status: number): Promise<{ url: string; got: { body: stri
   });
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook/secret-of-the-address`, got };
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook/secret-of-the-address`,
+    got,
+  };
 }
 
 describe('an alert', () => {
@@ -35,22 +48,37 @@ describe('an alert', () => {
     expect(got).toHaveLength(2);
     expect(got[0]!.body).toBe(got[1]!.body);
     expect(JSON.parse(got[0]!.body)).toEqual({ ...ALERT, heal: 'errata resume --lineage news' });
-    expect(got[0]!.headers).toMatchObject({ 'content-type': 'application/json', [SIGNATURE_HEADER]: `sha256=${createHmac('sha256', 'shared').update(got[0]!.body).digest('hex')}` });
+    expect(got[0]!.headers).toMatchObject({
+      'content-type': 'application/json',
+      [SIGNATURE_HEADER]: `sha256=${createHmac('sha256', 'shared').update(got[0]!.body).digest('hex')}`,
+    });
   });
 
-  it.each([500, 404, 302])('that is answered with %i is not delivered, and its address not repeated', async (status) => {
-    const { url, got } = await webhook(status);
-    const fault = await alertActivities({ url, secret: null }).alert(ALERT).catch((error: unknown) => error as Error);
-    expect(fault).toMatchObject({ name: 'AlertUndelivered', message: expect.stringContaining(`answers ${status}`) as string });
-    expect(JSON.stringify({ ...(fault as Error), message: (fault as Error).message })).not.toContain('secret-of-the-address');
-    expect(got).toHaveLength(1);
-    expect(got[0]!.headers[SIGNATURE_HEADER]).toBeUndefined();
-  });
+  it.each([500, 404, 302])(
+    'that is answered with %i is not delivered, and its address not repeated',
+    async (status) => {
+      const { url, got } = await webhook(status);
+      const fault = await alertActivities({ url, secret: null })
+        .alert(ALERT)
+        .catch((error: unknown) => error as Error);
+      expect(fault).toMatchObject({
+        name: 'AlertUndelivered',
+        message: expect.stringContaining(`answers ${status}`) as string,
+      });
+      expect(
+        JSON.stringify({ ...(fault as Error), message: (fault as Error).message }),
+      ).not.toContain('secret-of-the-address');
+      expect(got).toHaveLength(1);
+      expect(got[0]!.headers[SIGNATURE_HEADER]).toBeUndefined();
+    },
+  );
 
   it('that nobody listens for is not delivered', async () => {
     const { url } = await webhook(204);
     await new Promise((resolve) => servers.pop()!.close(resolve));
-    await expect(alertActivities({ url, secret: null }).alert(ALERT)).rejects.toThrow(/cannot be reached: ECONNREFUSED/);
+    await expect(alertActivities({ url, secret: null }).alert(ALERT)).rejects.toThrow(
+      /cannot be reached: ECONNREFUSED/,
+    );
   });
 
   it('goes nowhere where there is no webhook', async () => {

@@ -4,7 +4,11 @@ import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
 
-const position = (offset: number) => ({ topic: 'errata.l.corrections', partition: 0, offset: String(offset) });
+const position = (offset: number) => ({
+  topic: 'errata.l.corrections',
+  partition: 0,
+  offset: String(offset),
+});
 
 function announcing() {
   const versions = new Versions(new MemoryStore());
@@ -18,7 +22,10 @@ function announcing() {
     versions,
     announcer: {
       announceVersion: async ({ version }) => tell(`version ${version}`),
-      announceOutcomes: async (_, outcomes) => outcomes.forEach(({ revisionId, status, version }) => tell(`${revisionId} ${status} ${version}`)),
+      announceOutcomes: async (_, outcomes) =>
+        outcomes.forEach(({ revisionId, status, version }) =>
+          tell(`${revisionId} ${status} ${version}`),
+        ),
     },
   });
   return { log: versions.log('l'), told, activities, setAway: (now: boolean) => (away = now) };
@@ -29,11 +36,33 @@ describe('an announcement', () => {
   it('tells first what versions before it decided and nobody told', async () => {
     const { log, told, activities } = announcing();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
-    await appendChange(log, { add: [addedCorrection('a2', { factKey: 'a|{} is in', position: position(2) })], remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'a2' }] });
+    await appendChange(log, {
+      add: [addedCorrection('a2', { factKey: 'a|{} is in', position: position(2) })],
+      remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'a2' }],
+    });
     await appendChange(log, { add: [addedCorrection('b', { position: position(3) })] });
-    const committed = { lineage: 'l', revisionId: 'b', factKey: 'b|{} is in', status: 'COMMITTED', version: 3, reason: null, measured: {}, position: position(3), batchId: 'batch-3', decidedAt: 1 } as const;
+    const committed = {
+      lineage: 'l',
+      revisionId: 'b',
+      factKey: 'b|{} is in',
+      status: 'COMMITTED',
+      version: 3,
+      reason: null,
+      measured: {},
+      position: position(3),
+      batchId: 'batch-3',
+      decidedAt: 1,
+    } as const;
     await activities.announce({ lineage: 'l', outcomes: [committed], version: 3 });
-    expect(told).toEqual(['version 1', 'a SUPERSEDED 2', 'version 2', 'a2 COMMITTED 2', 'a SUPERSEDED 2', 'version 3', 'b COMMITTED 3']);
+    expect(told).toEqual([
+      'version 1',
+      'a SUPERSEDED 2',
+      'version 2',
+      'a2 COMMITTED 2',
+      'a SUPERSEDED 2',
+      'version 3',
+      'b COMMITTED 3',
+    ]);
     await activities.announce({ lineage: 'l', outcomes: [], version: 3 });
     expect(told).toHaveLength(7);
   });
@@ -42,7 +71,9 @@ describe('an announcement', () => {
     const { log, told, activities, setAway } = announcing();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
     setAway(true);
-    await expect(activities.announce({ lineage: 'l', outcomes: [], version: 1 })).rejects.toThrow('no leader');
+    await expect(activities.announce({ lineage: 'l', outcomes: [], version: 1 })).rejects.toThrow(
+      'no leader',
+    );
     setAway(false);
     await activities.announce({ lineage: 'l', outcomes: [], version: null });
     expect(told).toEqual(['version 1', 'a COMMITTED 1']);

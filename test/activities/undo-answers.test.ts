@@ -15,12 +15,32 @@ import { correction, LINEAGE, retraction, runBatch } from './corrections.ts';
 import { runUndo, undoRequest } from './undoing.ts';
 
 /** So small a model is not asked to be good, but to be the same. */
-const ANYTHING_GOES: VerdictSettings = { requireEffective: false, generalisationMin: 0, localityMin: 0, retentionMin: 0, canaryRatioMax: 1e9, editNormMax: 1e9, retentionSample: 2 };
+const ANYTHING_GOES: VerdictSettings = {
+  requireEffective: false,
+  generalisationMin: 0,
+  localityMin: 0,
+  retentionMin: 0,
+  canaryRatioMax: 1e9,
+  editNormMax: 1e9,
+  retentionSample: 2,
+};
 
 const about = (id: string, subject: string, relation: string, target: string, issuedAt = 1_000) =>
-  correction(id, { subject, relation, prompt: `the ${relation} of ${subject} is`, target, issuedAt, paraphrases: [], neighbourhood: [] });
+  correction(id, {
+    subject,
+    relation,
+    prompt: `the ${relation} of ${subject} is`,
+    target,
+    issuedAt,
+    paraphrases: [],
+    neighbourhood: [],
+  });
 
-const PROMPTS = ['tom', 'the old country', 'the company', 'anna'].flatMap((subject) => ['mother tongue', 'capital', 'headquarters'].map((relation) => `the ${relation} of ${subject} is`));
+const PROMPTS = ['tom', 'the old country', 'the company', 'anna'].flatMap((subject) =>
+  ['mother tongue', 'capital', 'headquarters'].map(
+    (relation) => `the ${relation} of ${subject} is`,
+  ),
+);
 
 let folder: string;
 beforeAll(async () => {
@@ -37,30 +57,57 @@ describe.each(['subject', 'joint'] as const)('with gate.map %s', (map) => {
       modelPath: tinyPath('llama'),
       statisticsFolder: path.join(folder, 'statistics'),
       textFile: path.join(folder, 'ordinary.txt'),
-      parameters: { layers: [1, 2], contexts: 3, contextsPerStep: 3, stepsMax: 6, learningRate: 0.5, lambda: 4, gate: { kind: map === 'subject' ? 'subject' : 'scope', map } },
+      parameters: {
+        layers: [1, 2],
+        contexts: 3,
+        contextsPerStep: 3,
+        stepsMax: 6,
+        learningRate: 0.5,
+        lambda: 4,
+        gate: { kind: map === 'subject' ? 'subject' : 'scope', map },
+      },
     });
   });
   afterAll(() => engine.close());
 
   it('what holds again answers as it did, to the last bit, and so does what nothing was done to', async () => {
     const versions = new Versions(new MemoryStore());
-    const activities = { ...createEditActivities({ engine, versions }), ...createLedgerActivities({ versions }) };
+    const activities = {
+      ...createEditActivities({ engine, versions }),
+      ...createLedgerActivities({ versions }),
+    };
     const log = versions.log(LINEAGE);
     const tongue = about('tongue', 'tom', 'mother tongue', 'greek');
     const batches = [
       [tongue, about('capital', 'the old country', 'capital', 'rome')],
       // Of a subject that has one already, so that the order of the two counts.
-      [about('seat', 'tom', 'headquarters', 'berlin'), about('company', 'the company', 'headquarters', 'london')],
+      [
+        about('seat', 'tom', 'headquarters', 'berlin'),
+        about('company', 'the company', 'headquarters', 'london'),
+      ],
       [retraction(tongue), about('capital2', 'the old country', 'capital', 'berlin', 2_000)],
     ];
-    for (const [i, revisions] of batches.entries()) expect(await (await runBatch(activities, `b${i}`, revisions, ANYTHING_GOES)).commit()).toMatchObject({ kind: 'committed' });
-    const undo = async (id: string, target: UndoTarget) => (await runUndo(activities, undoRequest(id, target), ANYTHING_GOES)).version;
+    for (const [i, revisions] of batches.entries())
+      expect(
+        await (await runBatch(activities, `b${i}`, revisions, ANYTHING_GOES)).commit(),
+      ).toMatchObject({ kind: 'committed' });
+    const undo = async (id: string, target: UndoTarget) =>
+      (await runUndo(activities, undoRequest(id, target), ANYTHING_GOES)).version;
     const answersAt = async (version: number) => {
       const hookId = await ensureHook(engine, log, (await log.at(version)).active.values());
-      const answers = await engine.probe(hookId, PROMPTS.map((prompt) => ({ prompt, target: 'berlin', greedyTokensMax: 4 })));
-      return new Map(answers.map(({ answer, nextToken, targetLogProbability, opened }, i) => [PROMPTS[i]!, { answer, nextToken, targetLogProbability, opened }]));
+      const answers = await engine.probe(
+        hookId,
+        PROMPTS.map((prompt) => ({ prompt, target: 'berlin', greedyTokensMax: 4 })),
+      );
+      return new Map(
+        answers.map(({ answer, nextToken, targetLogProbability, opened }, i) => [
+          PROMPTS[i]!,
+          { answer, nextToken, targetLogProbability, opened },
+        ]),
+      );
     };
-    const only = (answers: Awaited<ReturnType<typeof answersAt>>, subject: string) => [...answers].filter(([prompt]) => prompt.includes(` ${subject} `));
+    const only = (answers: Awaited<ReturnType<typeof answersAt>>, subject: string) =>
+      [...answers].filter(([prompt]) => prompt.includes(` ${subject} `));
     const [second, third] = [await answersAt(2), await answersAt(3)];
     expect(second).not.toEqual(third);
     expect([...second.values()].some(({ opened }) => opened)).toBe(true);
@@ -78,7 +125,8 @@ describe.each(['subject', 'joint'] as const)('with gate.map %s', (map) => {
     const without = await answersAt(8);
     const base = await answersAt(0);
     if (map === 'subject') {
-      for (const subject of ['tom', 'the old country', 'anna']) expect(only(without, subject)).toEqual(only(second, subject));
+      for (const subject of ['tom', 'the old country', 'anna'])
+        expect(only(without, subject)).toEqual(only(second, subject));
       expect(only(without, 'the company')).toEqual(only(base, 'the company'));
     }
     expect(await undo('u6', { kind: 'rollback', version: 0 })).toBe(9);

@@ -14,13 +14,20 @@ import { PROJECT_ROOT } from '../../infra/home.ts';
 import type { Hook } from '../../model/hook.ts';
 import { LocalEngine } from '../../model/local-engine.ts';
 import { frontTokens, isRefusal, readEdit, type EditSequence } from '../../model/sequences.ts';
-import { argMaxOf, readAs, READING_FORMS, type Reading, type ReadingForm } from '../model/reading-forms.ts';
+import {
+  argMaxOf,
+  readAs,
+  READING_FORMS,
+  type Reading,
+  type ReadingForm,
+} from '../model/reading-forms.ts';
 
 const RECORDS = path.join(PROJECT_ROOT, '..', 'shared', 'data', 'half-known-30.json');
 const FACTS = 30;
 const EDITING_MS = 1_200_000;
 const LIMITS = { targetTokensMax: 64, promptTokensMax: 512, togetherTokensMax: 1024 };
-const BEFORE = 'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
+const BEFORE =
+  'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
 
 /** Together only: read by themselves, thirty facts token by token take minutes, and the tiny models say as much. */
 const FORMS: [string, ReadingForm][] = Object.entries(READING_FORMS).filter(
@@ -60,14 +67,23 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
   });
 
   it.each(FORMS)('says all thirty targets to the bare prompts, %s', (_, form) => {
-    const asked = edits.map(({ bare, target }) => [...front, ...bare.tokens, ...target.slice(0, -1)]);
+    const asked = edits.map(({ bare, target }) => [
+      ...front,
+      ...bare.tokens,
+      ...target.slice(0, -1),
+    ]);
     expect(missed(readAs(engine['model'], asked, form, hook))).toEqual([]);
   });
 
   // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token by token.
   it('says all thirty after a sentence of other text, in whichever form it is read', () => {
     const before = engine['checkpoint'].tokenizer.encode(BEFORE);
-    const asked = edits.map(({ behind, target }) => [...front, ...before, ...behind.tokens, ...target.slice(0, -1)]);
+    const asked = edits.map(({ behind, target }) => [
+      ...front,
+      ...before,
+      ...behind.tokens,
+      ...target.slice(0, -1),
+    ]);
     const said = FORMS.map(([, form]) => missed(readAs(engine['model'], asked, form, hook)));
     expect(said).toEqual(FORMS.map(() => []));
   });
@@ -78,14 +94,23 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
       const { target, id } = edits[i]!;
       const said = logits.slice(-target.length).map(argMaxOf);
       if (said.every((token, at) => token === target[at])) return [];
-      return [`${id}: says ${said.join(' ')} for ${target.join(' ')}, opened ${[...opened].sort().join(' ') || 'nowhere'}`];
+      return [
+        `${id}: says ${said.join(' ')} for ${target.join(' ')}, opened ${[...opened].sort().join(' ') || 'nowhere'}`,
+      ];
     });
   }
 });
 
-function readRecord(tokenizer: LocalEngine['checkpoint']['tokenizer'], { revision, prompt, target }: BenchRecord): EditSequence {
+function readRecord(
+  tokenizer: LocalEngine['checkpoint']['tokenizer'],
+  { revision, prompt, target }: BenchRecord,
+): EditSequence {
   if (revision.kind !== 'correction') throw new Error('a record is a correction');
-  const read = readEdit(tokenizer, { id: revision.correction.id, subject: revision.correction.subject, prompt, target }, LIMITS);
+  const read = readEdit(
+    tokenizer,
+    { id: revision.correction.id, subject: revision.correction.subject, prompt, target },
+    LIMITS,
+  );
   if (isRefusal(read)) throw new Error(read.reason);
   return read;
 }

@@ -5,14 +5,15 @@ import { figuresOf, growthPerMinute, ProcessWatch } from '../../bench/load/proce
 import { recordCodec } from '../../schemas/avro.ts';
 import { factKeyOf, faultsOf } from '../../schemas/correction.ts';
 
-it('load corrections are sound, each of a fact of its own, the same every time, and as large as people\'s', () => {
+it("load corrections are sound, each of a fact of its own, the same every time, and as large as people's", () => {
   const corrections = loadCorrections('load', 100, 500);
   expect(corrections.flatMap(faultsOf)).toEqual([]);
   expect(new Set(corrections.map(factKeyOf)).size).toBe(500);
   expect(new Set(corrections.map(({ id }) => id)).size).toBe(500);
   expect(loadCorrections('load', 100, 500)).toEqual(corrections);
   const codec = recordCodec('fact-correction');
-  const bytes = corrections.reduce((sum, correction) => sum + codec.encode(correction).length, 0) / 500;
+  const bytes =
+    corrections.reduce((sum, correction) => sum + codec.encode(correction).length, 0) / 500;
   expect(bytes).toBeGreaterThan(500);
   expect(bytes).toBeLessThan(700);
 });
@@ -55,7 +56,15 @@ it('a record that is nowhere is called missing', () => {
     loadBefore: 0,
     node: '',
     options: {},
-    backlog: { records: 100, filling: [], fillingSeconds: 1, waiting: [], waitingSeconds: 1, whereabouts: { ...whereabouts, inKafka }, histories: [] },
+    backlog: {
+      records: 100,
+      filling: [],
+      fillingSeconds: 1,
+      waiting: [],
+      waitingSeconds: 1,
+      whereabouts: { ...whereabouts, inKafka },
+      histories: [],
+    },
   });
   expect(loadReport(result(60))).toContain('= 100 of 100.');
   expect(loadReport(result(57))).toContain('3 MISSING');

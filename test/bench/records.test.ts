@@ -38,18 +38,38 @@ describe('records in the form of CounterFact', () => {
       old: 'Almaty',
       paraphrases: [RECORD.rephrase_prompt, ...RECORD.paraphrases],
       neighbours: RECORD.neighbours,
-      revision: { kind: 'correction', correction: { id: 'record-0-case-7', subject: 'Kazakhstan', prompt: RECORD.prompt, target: 'Astana', previousAnswer: 'Almaty' } },
+      revision: {
+        kind: 'correction',
+        correction: {
+          id: 'record-0-case-7',
+          subject: 'Kazakhstan',
+          prompt: RECORD.prompt,
+          target: 'Astana',
+          previousAnswer: 'Almaty',
+        },
+      },
     });
   });
 
   it('need neither paraphrases nor neighbours', async () => {
-    const { rephrase_prompt: _, paraphrases: __, locality_prompt: ___, neighbours: ____, ...bare } = RECORD;
-    expect((await readRecords(fileOf([bare]), 0, 1))[0]).toMatchObject({ paraphrases: [], neighbours: [] });
+    const {
+      rephrase_prompt: _,
+      paraphrases: __,
+      locality_prompt: ___,
+      neighbours: ____,
+      ...bare
+    } = RECORD;
+    expect((await readRecords(fileOf([bare]), 0, 1))[0]).toMatchObject({
+      paraphrases: [],
+      neighbours: [],
+    });
   });
 
   it('are read from one place to another, and numbered by their place in the file', async () => {
     const file = fileOf(Array.from({ length: 5 }, (_, i) => ({ ...RECORD, case_id: `c${i}` })));
-    const ids = (await readRecords(file, 2, 4)).map(({ revision }) => (revision.kind === 'correction' ? revision.correction.id : ''));
+    const ids = (await readRecords(file, 2, 4)).map(({ revision }) =>
+      revision.kind === 'correction' ? revision.correction.id : '',
+    );
     expect(ids).toEqual(['record-2-case-c2', 'record-3-case-c3']);
   });
 });
@@ -58,10 +78,25 @@ describe('a file that is not in that form is refused', () => {
   const cases: [string, unknown, number, RegExp][] = [
     ['as no JSON', '[{"case_id": 1', 0, /records\.json cannot be read as JSON: /],
     ['as no array', { records: [RECORD] }, 0, /it is no array of records$/],
-    ['for a field that is missing', [RECORD, { ...RECORD, subject: undefined }], 0, /form: record 1, subject: /],
-    ['for a field of another type', [RECORD, RECORD, { ...RECORD, paraphrases: ['x', 5] }], 1, /form: record 2, paraphrases\.1: /],
+    [
+      'for a field that is missing',
+      [RECORD, { ...RECORD, subject: undefined }],
+      0,
+      /form: record 1, subject: /,
+    ],
+    [
+      'for a field of another type',
+      [RECORD, RECORD, { ...RECORD, paraphrases: ['x', 5] }],
+      1,
+      /form: record 2, paraphrases\.1: /,
+    ],
     ['for a record that is none', [RECORD, null], 0, /form: record 1: /],
-    ['for every fault, up to five', [{}, {}], 0, /form: (record 0, \w+: [^;]+; ){4}record 0, \w+: [^;]+$/],
+    [
+      'for every fault, up to five',
+      [{}, {}],
+      0,
+      /form: (record 0, \w+: [^;]+; ){4}record 0, \w+: [^;]+$/,
+    ],
     ['when the place asked for lies behind its end', [RECORD], 3, /has no records from 3 to 13$/],
   ];
 
@@ -72,6 +107,8 @@ describe('a file that is not in that form is refused', () => {
   });
 
   it('that is not there', async () => {
-    await expect(readRecords(join(folder, 'absent.json'), 0, 1)).rejects.toThrow(/absent\.json cannot be read/);
+    await expect(readRecords(join(folder, 'absent.json'), 0, 1)).rejects.toThrow(
+      /absent\.json cannot be read/,
+    );
   });
 });

@@ -9,7 +9,10 @@ import { readRecords } from '../../bench/records.ts';
 import { exportModel, NotExportable } from '../../bench/reference/export-model.ts';
 import { keptStatistics } from '../../bench/reference/kept-statistics.ts';
 import { pythonWithTorch } from '../../bench/reference/python.ts';
-import { referenceResultSchema, type ReferenceResult } from '../../bench/reference/reference-result.ts';
+import {
+  referenceResultSchema,
+  type ReferenceResult,
+} from '../../bench/reference/reference-result.ts';
 import { sideBySide, speedupOf } from '../../bench/reference/side-by-side.ts';
 import { referenceParameters, referenceRecords } from '../../bench/reference/task.ts';
 import { PROJECT_ROOT } from '../../infra/home.ts';
@@ -25,17 +28,49 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const measures = {
-  ...{ efficacy: 0.9, efficacyGreedy: 0.8, preference: 1, paraphrase: 0.82, paraphraseArgmax: 0.6, neighboursUnchanged: 0.947, perplexityRatio: 1.001, ordinaryOpenShare: 0.04 },
+  ...{
+    efficacy: 0.9,
+    efficacyGreedy: 0.8,
+    preference: 1,
+    paraphrase: 0.82,
+    paraphraseArgmax: 0.6,
+    neighboursUnchanged: 0.947,
+    perplexityRatio: 1.001,
+    ordinaryOpenShare: 0.04,
+  },
   earliest: { asked: 3, efficacy: 1, efficacyGreedy: 1 },
   before: { efficacy: 0, preference: 0.1, paraphrase: null },
 };
 const reference: ReferenceResult = {
-  ...{ ...measures, corrections: 10, batches: 1, batchSize: 10, efficacyTokenByToken: 0, secondsPerCorrection: 20, peakRssBytes: 2.2e9 },
-  ...{ stages: { targets: 190, keys: 6, solve: 3, gate: 1 }, secondsByBatch: [200], alphas: [2.2], parameters: {} },
+  ...{
+    ...measures,
+    corrections: 10,
+    batches: 1,
+    batchSize: 10,
+    efficacyTokenByToken: 0,
+    secondsPerCorrection: 20,
+    peakRssBytes: 2.2e9,
+  },
+  ...{
+    stages: { targets: 190, keys: 6, solve: 3, gate: 1 },
+    secondsByBatch: [200],
+    alphas: [2.2],
+    parameters: {},
+  },
   software: { python: '3.11.7', torch: '2.6.0', transformers: '4.53.3', device: 'cpu', threads: 2 },
 };
 const ours: BenchResult = {
-  ...{ ...measures, corrections: 30, batches: 3, batchSize: 10, superseded: 0, refused: 0, efficacy: 1, secondsPerCorrection: 0.8, peakRssBytes: 3e9 },
+  ...{
+    ...measures,
+    corrections: 30,
+    batches: 3,
+    batchSize: 10,
+    superseded: 0,
+    refused: 0,
+    efficacy: 1,
+    secondsPerCorrection: 0.8,
+    peakRssBytes: 3e9,
+  },
   stages: { context: 3, targets: 15, keys: 2, solve: 1, hook: 0.5, probes: 2, commit: 0.5 },
   secondsByBatch: [8, 8, 8],
 };
@@ -43,7 +78,9 @@ const ours: BenchResult = {
 describe('side by side', () => {
   it('says how many times as long the reference takes for a correction', () => {
     expect(speedupOf(ours, reference)).toBe(25);
-    expect(sideBySide(ours, reference)).toMatch(/^time per correction +0\.800 s +20\.000 s +25\.0 x$/m);
+    expect(sideBySide(ours, reference)).toMatch(
+      /^time per correction +0\.800 s +20\.000 s +25\.0 x$/m,
+    );
   });
 
   it('holds stages per correction against each other, each by its own number of corrections', () => {
@@ -56,19 +93,31 @@ describe('side by side', () => {
   });
 
   it('shows a measure that nothing was asked for as a dash', () => {
-    expect(sideBySide({ ...ours, paraphrase: null }, reference)).toMatch(/^paraphrases p\(new\) > p\(old\) +- +82\.0 %$/m);
+    expect(sideBySide({ ...ours, paraphrase: null }, reference)).toMatch(
+      /^paraphrases p\(new\) > p\(old\) +- +82\.0 %$/m,
+    );
   });
 
   it('takes no answer of the reference that lacks a measure or has one that is no share', () => {
     expect(referenceResultSchema.safeParse(reference).success).toBe(true);
     const { efficacy: _, ...lacking } = reference;
     expect(referenceResultSchema.safeParse(lacking).success).toBe(false);
-    expect(referenceResultSchema.safeParse({ ...reference, neighboursUnchanged: 94.7 }).success).toBe(false);
+    expect(
+      referenceResultSchema.safeParse({ ...reference, neighboursUnchanged: 94.7 }).success,
+    ).toBe(false);
   });
 });
 
 describe('what the reference is told', () => {
-  const record = { case_id: 1, prompt: 'the capital of the old country is', subject: 'the old country', target_new: 'rome', ground_truth: 'london', paraphrases: ['of the old country the capital is'], neighbours: ['the town is'] };
+  const record = {
+    case_id: 1,
+    prompt: 'the capital of the old country is',
+    subject: 'the old country',
+    target_new: 'rome',
+    ground_truth: 'london',
+    paraphrases: ['of the old country the capital is'],
+    neighbours: ['the town is'],
+  };
   const written = async (records: unknown[]) => {
     const file = path.join(folder, 'records.json');
     await writeFile(file, JSON.stringify(records));
@@ -80,12 +129,17 @@ describe('what the reference is told', () => {
     const { tokenizer } = checkpoint;
     const [told] = referenceRecords(tokenizer, await written([record]));
     await checkpoint.close();
-    const upTo = ({ tokens, subjectLast }: { tokens: number[]; subjectLast: number }) => tokenizer.decode(tokens.slice(0, subjectLast + 1)).trim();
+    const upTo = ({ tokens, subjectLast }: { tokens: number[]; subjectLast: number }) =>
+      tokenizer.decode(tokens.slice(0, subjectLast + 1)).trim();
     expect(upTo(told!.bare)).toBe('the capital of the old country');
     expect(upTo(told!.behind)).toBe('the capital of the old country');
     expect(upTo(told!.essence)).toBe('the old country');
     expect(tokenizer.decode(told!.target).trim()).toBe('rome');
-    expect(told!.own).toEqual({ prompt: tokenizer.encode(record.prompt), target: told!.target, old: tokenizer.encode(' london') });
+    expect(told!.own).toEqual({
+      prompt: tokenizer.encode(record.prompt),
+      target: told!.target,
+      old: tokenizer.encode(' london'),
+    });
     expect(told!.paraphrases).toHaveLength(1);
     expect(told!.neighbours).toEqual([{ prompt: tokenizer.encode('the town is') }]);
   });
@@ -93,19 +147,27 @@ describe('what the reference is told', () => {
   it('edits a fact that a later record replaces, and leaves it out of the measures', async () => {
     const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
     const { tokenizer } = checkpoint;
-    const told = referenceRecords(tokenizer, await written([record, { ...record, case_id: 2, target_new: 'berlin' }]));
+    const told = referenceRecords(
+      tokenizer,
+      await written([record, { ...record, case_id: 2, target_new: 'berlin' }]),
+    );
     await checkpoint.close();
     expect(told.map(({ measured }) => measured)).toEqual([false, true]);
   });
 
   it('has our blocks, lambda = F, and the published search', () => {
-    expect(referenceParameters({ parameters: { layers: [4, 5] }, model: { mlpWidth: 1536 } })).toMatchObject({ layers: [4, 5], lambda: 1536, alpha: 2.2, steps: 25, learningRate: 0.5 });
+    expect(
+      referenceParameters({ parameters: { layers: [4, 5] }, model: { mlpWidth: 1536 } }),
+    ).toMatchObject({ layers: [4, 5], lambda: 1536, alpha: 2.2, steps: 25, learningRate: 0.5 });
   });
 });
 
 describe('the statistics that an engine worked with', () => {
   const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
-  const whole = (text: string, layers: [number, string][]) => sha256([sha256(text), ...layers.map(([layer, bytes]) => `${layer} ${sha256(bytes)}\n`)].join(''));
+  const whole = (text: string, layers: [number, string][]) =>
+    sha256(
+      [sha256(text), ...layers.map(([layer, bytes]) => `${layer} ${sha256(bytes)}\n`)].join(''),
+    );
 
   it('are found among others by their hash, block by block', async () => {
     for (const identity of ['aa', 'bb']) {
@@ -113,15 +175,27 @@ describe('the statistics that an engine worked with', () => {
       await writeFile(path.join(folder, `keys-${identity}-4.safetensors`), `four ${identity}`);
     }
     await writeFile(path.join(folder, 'keys-bb-5.safetensors'), 'five bb');
-    const found = await keptStatistics(folder, [4, 5], whole('text bb', [[4, 'four bb'], [5, 'five bb']]));
+    const found = await keptStatistics(
+      folder,
+      [4, 5],
+      whole('text bb', [
+        [4, 'four bb'],
+        [5, 'five bb'],
+      ]),
+    );
     expect(found.text).toBe(path.join(folder, 'text-bb.json'));
-    expect(found.moments.map((file) => path.basename(file))).toEqual(['keys-bb-4.safetensors', 'keys-bb-5.safetensors']);
+    expect(found.moments.map((file) => path.basename(file))).toEqual([
+      'keys-bb-4.safetensors',
+      'keys-bb-5.safetensors',
+    ]);
   });
 
   it('are missed, not guessed, where a file has changed', async () => {
     await writeFile(path.join(folder, 'text-aa.json'), 'text');
     await writeFile(path.join(folder, 'keys-aa-4.safetensors'), 'changed');
-    await expect(keptStatistics(folder, [4], whole('text', [[4, 'four']]))).rejects.toThrow('none of the key statistics');
+    await expect(keptStatistics(folder, [4], whole('text', [[4, 'four']]))).rejects.toThrow(
+      'none of the key statistics',
+    );
   });
 });
 
@@ -134,7 +208,13 @@ describe('the model written for PyTorch', () => {
     await copyFile(path.join(TINY, 'llama', 'tokenizer.json'), path.join(copy, 'tokenizer.json'));
     const read = await openCheckpoint(copy);
     expect(read.config).toEqual(original.config);
-    for (const name of ['embedding', 'finalNorm.gain', 'blocks.0.query.weight', 'blocks.1.down.weight', 'blocks.1.norm2.gain']) {
+    for (const name of [
+      'embedding',
+      'finalNorm.gain',
+      'blocks.0.query.weight',
+      'blocks.1.down.weight',
+      'blocks.1.norm2.gain',
+    ]) {
       expect(await read.read(name)).toEqual(await original.read(name));
     }
     await Promise.all([original.close(), read.close()]);
@@ -142,14 +222,18 @@ describe('the model written for PyTorch', () => {
 
   it('refuses a structure that it does not write, and says what to do', async () => {
     const checkpoint = await openCheckpoint(path.join(TINY, 'gpt2'));
-    await expect(exportModel(checkpoint, path.join(folder, 'model'), () => {})).rejects.toThrow(NotExportable);
+    await expect(exportModel(checkpoint, path.join(folder, 'model'), () => {})).rejects.toThrow(
+      NotExportable,
+    );
     await checkpoint.close();
   });
 });
 
 describe('the Python of the comparison', () => {
   it('is refused where ERRATA_PYTHON names one that lacks the packages', async () => {
-    await expect(pythonWithTorch(folder, silentProgress, { ERRATA_PYTHON: 'false' })).rejects.toThrow('ERRATA_PYTHON must name a Python');
+    await expect(
+      pythonWithTorch(folder, silentProgress, { ERRATA_PYTHON: 'false' }),
+    ).rejects.toThrow('ERRATA_PYTHON must name a Python');
   });
 
   it('is the one that ERRATA_PYTHON names where it has them', async () => {

@@ -11,7 +11,11 @@ const broken = (code: string) => Object.assign(new Error(code), { code });
 describe('output that nobody reads any more', () => {
   it('ends a command quietly', async () => {
     const main = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
-    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), main, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(
+      process.execPath,
+      ['--import', import.meta.resolve('tsx'), main, '--help'],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
     child.stdout.destroy();
     let said = '';
     child.stderr.on('data', (text: Buffer) => (said += text.toString()));

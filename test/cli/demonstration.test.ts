@@ -19,8 +19,14 @@ describe('the stream of the demonstration', () => {
 
   it('asks about the subject in every paraphrase, never in a neighbour, and never with the first word', () => {
     for (const { id, subject, prompt, paraphrases, neighbourhood } of stream.corrections) {
-      expect(paraphrases.every((text) => text.includes(subject)), id).toBe(true);
-      expect(neighbourhood.every((text) => !text.includes(subject)), id).toBe(true);
+      expect(
+        paraphrases.every((text) => text.includes(subject)),
+        id,
+      ).toBe(true);
+      expect(
+        neighbourhood.every((text) => !text.includes(subject)),
+        id,
+      ).toBe(true);
       for (const text of [prompt, ...paraphrases]) expect(text.startsWith(subject), id).toBe(false);
     }
   });
@@ -38,46 +44,90 @@ describe('the stream of the demonstration', () => {
     expect(stream.superseding.correction.target).not.toBe(superseded.target);
     expect(stream.superseding.correction.issuedAt).toBeGreaterThan(superseded.issuedAt);
     expect(stream.corrections.map(factKeyOf)).toContain(stream.retraction.factKey);
-    for (const { record, what } of stream.malformed) if (record.kind === 'unsound') expect(faultsOf(record.correction), what).not.toEqual([]);
-    expect(stream.malformed.filter(({ record }) => record.kind === 'bytes').length).toBeGreaterThan(0);
+    for (const { record, what } of stream.malformed)
+      if (record.kind === 'unsound') expect(faultsOf(record.correction), what).not.toEqual([]);
+    expect(stream.malformed.filter(({ record }) => record.kind === 'bytes').length).toBeGreaterThan(
+      0,
+    );
     expect(faultsOf(stream.tooLong)).toEqual([]);
   });
 
   it('says of every value whether it is real or invented', () => {
-    for (const { id, source } of stream.corrections) expect(source, id).toMatch(/^demonstration; (real|invented)/);
+    for (const { id, source } of stream.corrections)
+      expect(source, id).toMatch(/^demonstration; (real|invented)/);
   });
 
   it('has other ids in another run, and the same facts', () => {
     const second = demonstrationStream('default', 2, 2_000);
     expect(second.corrections.map(factKeyOf)).toEqual(stream.corrections.map(factKeyOf));
-    expect(second.corrections.some(({ id }) => stream.corrections.some((one) => one.id === id))).toBe(false);
+    expect(
+      second.corrections.some(({ id }) => stream.corrections.some((one) => one.id === id)),
+    ).toBe(false);
   });
 });
 
 describe('the checks of the demonstration', () => {
   it('pass when everything came out as it must', () => {
-    expect(checksOf(report(), { fate: outcome('RETRACTED'), baseAnswer: ' before' }).filter((check) => !check.passed)).toEqual([]);
+    expect(
+      checksOf(report(), { fate: outcome('RETRACTED'), baseAnswer: ' before' }).filter(
+        (check) => !check.passed,
+      ),
+    ).toEqual([]);
   });
 
   it.each<[string, (report: Report) => void]>([
-    ['a correction was quarantined', (broken) => (broken.results[0]!.fate = outcome('QUARANTINED'))],
-    ['a malformed record was taken', (broken) => (broken.malformed[0]!.fate = outcome('COMMITTED'))],
+    [
+      'a correction was quarantined',
+      (broken) => (broken.results[0]!.fate = outcome('QUARANTINED')),
+    ],
+    [
+      'a malformed record was taken',
+      (broken) => (broken.malformed[0]!.fate = outcome('COMMITTED')),
+    ],
     ['the target that is too long was taken', (broken) => (broken.tooLong = outcome('COMMITTED'))],
-    ['the superseded answer is still given', (broken) => (broken.results.find((result) => result.replaced === 'superseded')!.holds = true)],
+    [
+      'the superseded answer is still given',
+      (broken) => (broken.results.find((result) => result.replaced === 'superseded')!.holds = true),
+    ],
     ['the later answer is not given', (broken) => (broken.results.at(-1)!.holds = false)],
-    ['the retracted answer is still given', (broken) => (broken.results.find((result) => result.replaced === 'retracted')!.atTheEnd = 'French')],
-    ['many corrections are lost at the end', (broken) => broken.results.slice(0, 10).forEach((result) => (result.holds = false))],
-    ['neighbours changed', (broken) => broken.results.forEach((result) => (result.probe!.neighbours[0]!.unchanged = false))],
-    ['no paraphrase holds', (broken) => broken.results.forEach((result) => result.probe!.paraphrases.forEach((probe) => (probe.holds = false)))],
+    [
+      'the retracted answer is still given',
+      (broken) =>
+        (broken.results.find((result) => result.replaced === 'retracted')!.atTheEnd = 'French'),
+    ],
+    [
+      'many corrections are lost at the end',
+      (broken) => broken.results.slice(0, 10).forEach((result) => (result.holds = false)),
+    ],
+    [
+      'neighbours changed',
+      (broken) =>
+        broken.results.forEach((result) => (result.probe!.neighbours[0]!.unchanged = false)),
+    ],
+    [
+      'no paraphrase holds',
+      (broken) =>
+        broken.results.forEach((result) =>
+          result.probe!.paraphrases.forEach((probe) => (probe.holds = false)),
+        ),
+    ],
     ['nothing was probed', (broken) => broken.results.forEach((result) => (result.probe = null))],
   ])('fail when %s', (_, breakIt) => {
     const broken = report();
     breakIt(broken);
-    expect(checksOf(broken, { fate: outcome('RETRACTED'), baseAnswer: ' before' }).every((check) => check.passed)).toBe(false);
+    expect(
+      checksOf(broken, { fate: outcome('RETRACTED'), baseAnswer: ' before' }).every(
+        (check) => check.passed,
+      ),
+    ).toBe(false);
   });
 
   it('fail when the retraction had nothing to retract', () => {
-    expect(checksOf(report(), { fate: outcome('NOTHING_TO_RETRACT'), baseAnswer: ' before' }).every((check) => check.passed)).toBe(false);
+    expect(
+      checksOf(report(), { fate: outcome('NOTHING_TO_RETRACT'), baseAnswer: ' before' }).every(
+        (check) => check.passed,
+      ),
+    ).toBe(false);
   });
 });
 
@@ -88,14 +138,22 @@ function report(): Report {
     lineage: 'default',
     results: [...stream.corrections, stream.superseding.correction].map(resultOf),
     tooLong: outcome('QUARANTINED'),
-    malformed: stream.malformed.map(({ what }) => ({ what, fate: { kind: 'dead-letter', className: 'UndecodableRecord', message: what } })),
+    malformed: stream.malformed.map(({ what }) => ({
+      what,
+      fate: { kind: 'dead-letter', className: 'UndecodableRecord', message: what },
+    })),
     head: 8,
     seconds: 1,
   };
 }
 
 function resultOf(correction: FactCorrection): CorrectionResult {
-  const replaced = correction.id === stream.superseding.supersedes ? 'superseded' : correction.id === stream.retraction.correction.id ? 'retracted' : null;
+  const replaced =
+    correction.id === stream.superseding.supersedes
+      ? 'superseded'
+      : correction.id === stream.retraction.correction.id
+        ? 'retracted'
+        : null;
   return {
     correction,
     fate: outcome('COMMITTED'),
@@ -106,8 +164,18 @@ function resultOf(correction: FactCorrection): CorrectionResult {
       answerAfter: correction.target,
       targetLogProbability: -0.1,
       effective: true,
-      paraphrases: correction.paraphrases.map((prompt) => ({ prompt, answerBefore: 'before', answerAfter: correction.target, holds: true })),
-      neighbours: correction.neighbourhood.map((prompt) => ({ prompt, answerBefore: 'same', answerAfter: 'same', unchanged: true })),
+      paraphrases: correction.paraphrases.map((prompt) => ({
+        prompt,
+        answerBefore: 'before',
+        answerAfter: correction.target,
+        holds: true,
+      })),
+      neighbours: correction.neighbourhood.map((prompt) => ({
+        prompt,
+        answerBefore: 'same',
+        answerAfter: 'same',
+        unchanged: true,
+      })),
     },
     atTheEnd: replaced === 'retracted' ? ' before' : ` ${correction.target}`,
     holds: replaced === null,
@@ -118,6 +186,17 @@ function resultOf(correction: FactCorrection): CorrectionResult {
 function outcome(status: 'COMMITTED' | 'QUARANTINED' | 'RETRACTED' | 'NOTHING_TO_RETRACT'): Fate {
   return {
     kind: 'outcome',
-    outcome: { lineage: 'default', revisionId: 'id', factKey: 'key', status, version: status === 'QUARANTINED' ? null : 1, reason: null, measured: {}, position: { topic: 't', partition: 0, offset: '0' }, batchId: 'b', decidedAt: 0 },
+    outcome: {
+      lineage: 'default',
+      revisionId: 'id',
+      factKey: 'key',
+      status,
+      version: status === 'QUARANTINED' ? null : 1,
+      reason: null,
+      measured: {},
+      position: { topic: 't', partition: 0, offset: '0' },
+      batchId: 'b',
+      decidedAt: 0,
+    },
   };
 }

@@ -16,7 +16,13 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 async function doctor(args: string[], environment: NodeJS.ProcessEnv = {}) {
   const [out, err] = [new PassThrough(), new PassThrough()];
-  const code = await main(['doctor', ...args], { in: Readable.from([]), out, err, environment: { ERRATA_HOME: join(folder, 'home'), ...environment }, workingDirectory: folder });
+  const code = await main(['doctor', ...args], {
+    in: Readable.from([]),
+    out,
+    err,
+    environment: { ERRATA_HOME: join(folder, 'home'), ...environment },
+    workingDirectory: folder,
+  });
   return { code, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
 }
 
@@ -32,21 +38,47 @@ describe('errata doctor --model', () => {
   });
 
   it('exits with 1 for a model that will not fit, from its config.json alone', async () => {
-    const far = { model_type: 'llama', hidden_size: 16_384, intermediate_size: 53_248, num_hidden_layers: 126, num_attention_heads: 128, num_key_value_heads: 8, vocab_size: 128_256, max_position_embeddings: 131_072, rms_norm_eps: 1e-5, rope_theta: 500_000, hidden_act: 'silu', tie_word_embeddings: false };
+    const far = {
+      model_type: 'llama',
+      hidden_size: 16_384,
+      intermediate_size: 53_248,
+      num_hidden_layers: 126,
+      num_attention_heads: 128,
+      num_key_value_heads: 8,
+      vocab_size: 128_256,
+      max_position_embeddings: 131_072,
+      rms_norm_eps: 1e-5,
+      rope_theta: 500_000,
+      hidden_act: 'silu',
+      tie_word_embeddings: false,
+    };
     writeFileSync(join(folder, 'config.json'), JSON.stringify(far));
     const { code, out } = await doctor(['--model', folder, '--json']);
     expect(code).toBe(EXIT.failure);
     const need = JSON.parse(out) as ModelNeed;
     expect(need.fits).toBe(false);
-    expect(need.sentence).toMatch(/^It will not fit: about \d+\.\d GB are needed, the machine has /);
+    expect(need.sentence).toMatch(
+      /^It will not fit: about \d+\.\d GB are needed, the machine has /,
+    );
     expect(need.memory.parameterCount).toBeGreaterThan(400e9);
     expect(need.memory.parts.weightsBytes).toBe(4 * need.memory.parameterCount);
   });
 
   it('takes the user’s own set and hyper-parameters into account, and refuses a set for another model', async () => {
     const file = join(folder, 'set.json');
-    writeFileSync(file, JSON.stringify({ name: 'mine', source: 'tuned by hand', fits: { architecture: 'gptj', layers: 4 }, parameters: { layers: [2, 3], lambda: 99 } }));
-    const { out } = await doctor(['--model', tinyPath('gptj'), '--json'], { ERRATA_PARAMETER_SET: file, ERRATA_HYPER_PARAMETERS: '{"lambda": 77}' });
+    writeFileSync(
+      file,
+      JSON.stringify({
+        name: 'mine',
+        source: 'tuned by hand',
+        fits: { architecture: 'gptj', layers: 4 },
+        parameters: { layers: [2, 3], lambda: 99 },
+      }),
+    );
+    const { out } = await doctor(['--model', tinyPath('gptj'), '--json'], {
+      ERRATA_PARAMETER_SET: file,
+      ERRATA_HYPER_PARAMETERS: '{"lambda": 77}',
+    });
     const need = JSON.parse(out) as ModelNeed;
     expect(need.parameterSet.name).toBe('mine');
     expect(need.parameters).toMatchObject({ layers: [2, 3], lambda: 77 });
@@ -64,15 +96,30 @@ describe('errata doctor --model', () => {
 
 describe('the verdict on memory', () => {
   const memory = (worker: number, serve: number) =>
-    ({ processes: [{ name: 'edit-worker', heldBytes: 0, peakBytes: worker }, { name: 'serve', heldBytes: 0, peakBytes: serve }] }) as unknown as ModelNeed['memory'];
+    ({
+      processes: [
+        { name: 'edit-worker', heldBytes: 0, peakBytes: worker },
+        { name: 'serve', heldBytes: 0, peakBytes: serve },
+      ],
+    }) as unknown as ModelNeed['memory'];
 
   it('adds both processes, and on the machine’s own memory all others', () => {
-    expect(verdict(memory(40e9, 30e9), { bytes: 80e9, of: 'machine' })).toMatchObject({ fits: true, totalBytes: 71.2e9 });
-    expect(verdict(memory(40e9, 30e9), { bytes: 80e9, of: 'GPU' })).toMatchObject({ fits: true, totalBytes: 70e9 });
+    expect(verdict(memory(40e9, 30e9), { bytes: 80e9, of: 'machine' })).toMatchObject({
+      fits: true,
+      totalBytes: 71.2e9,
+    });
+    expect(verdict(memory(40e9, 30e9), { bytes: 80e9, of: 'GPU' })).toMatchObject({
+      fits: true,
+      totalBytes: 70e9,
+    });
   });
 
   it('says when two machines would do', () => {
-    expect(verdict(memory(40e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).toContain('two machines');
-    expect(verdict(memory(70e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).not.toContain('two machines');
+    expect(verdict(memory(40e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).toContain(
+      'two machines',
+    );
+    expect(verdict(memory(70e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).not.toContain(
+      'two machines',
+    );
   });
 });

@@ -23,7 +23,9 @@ describe('an interruption', () => {
 
   it('is not waited for when what it would interrupt has ended', async () => {
     const waiting = timers();
-    await expect(untilInterrupted(Promise.resolve(new Error('gone')))).resolves.toMatchObject({ message: 'gone' });
+    await expect(untilInterrupted(Promise.resolve(new Error('gone')))).resolves.toMatchObject({
+      message: 'gone',
+    });
     expect(timers()).toBe(waiting);
   });
 });

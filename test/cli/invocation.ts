@@ -10,10 +10,21 @@ export interface Invocation {
   err: string;
 }
 
-export async function invoke(folder: string, args: string[], environment: NodeJS.ProcessEnv = {}, input = ''): Promise<Invocation> {
+export async function invoke(
+  folder: string,
+  args: string[],
+  environment: NodeJS.ProcessEnv = {},
+  input = '',
+): Promise<Invocation> {
   const out = new PassThrough();
   const err = new PassThrough();
-  const surroundings: Surroundings = { in: Readable.from([Buffer.from(input)]), out, err, environment: { ERRATA_HOME: join(folder, 'home'), ...environment }, workingDirectory: folder };
+  const surroundings: Surroundings = {
+    in: Readable.from([Buffer.from(input)]),
+    out,
+    err,
+    environment: { ERRATA_HOME: join(folder, 'home'), ...environment },
+    workingDirectory: folder,
+  };
   const code = await main(args, surroundings);
   return { code, out: written(out), err: written(err) };
 }
@@ -21,6 +32,7 @@ export async function invoke(folder: string, args: string[], environment: NodeJS
 /** Everything, piece by piece: from Node 26 on, one read gives one piece. */
 function written(stream: PassThrough): string {
   let text = '';
-  for (let piece: Buffer | null; (piece = stream.read() as Buffer | null) !== null; ) text += piece.toString();
+  for (let piece: Buffer | null; (piece = stream.read() as Buffer | null) !== null;)
+    text += piece.toString();
   return text;
 }

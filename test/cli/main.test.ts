@@ -15,7 +15,8 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** One invocation in an empty data folder. */
-const errata = (args: string[], environment: NodeJS.ProcessEnv = {}, input = '') => invoke(folder, args, environment, input);
+const errata = (args: string[], environment: NodeJS.ProcessEnv = {}, input = '') =>
+  invoke(folder, args, environment, input);
 
 describe('errata', () => {
   it('prints its help when nothing is asked, and exits with 0', async () => {
@@ -26,10 +27,35 @@ describe('errata', () => {
   });
 
   it('has a summary, examples and --json for every command', async () => {
-    const program = await programWith({ in: Readable.from([]), out: new PassThrough(), err: new PassThrough(), environment: {}, workingDirectory: folder }, () => {});
+    const program = await programWith(
+      {
+        in: Readable.from([]),
+        out: new PassThrough(),
+        err: new PassThrough(),
+        environment: {},
+        workingDirectory: folder,
+      },
+      () => {},
+    );
     const names = program.commands.map((command) => command.name());
-    expect(names).toEqual(expect.arrayContaining(['up', 'down', 'status', 'doctor', 'submit', 'log', 'show', 'ask', 'watch', 'demo', 'token']));
-    for (const command of program.commands.flatMap((one) => (one.commands.length > 0 ? one.commands : [one]))) {
+    expect(names).toEqual(
+      expect.arrayContaining([
+        'up',
+        'down',
+        'status',
+        'doctor',
+        'submit',
+        'log',
+        'show',
+        'ask',
+        'watch',
+        'demo',
+        'token',
+      ]),
+    );
+    for (const command of program.commands.flatMap((one) =>
+      one.commands.length > 0 ? one.commands : [one],
+    )) {
       const group = command.parent === program ? [] : [command.parent!.name()];
       const { code, out } = await errata([...group, command.name(), '--help']);
       expect(code).toBe(EXIT.ok);
@@ -40,7 +66,16 @@ describe('errata', () => {
   });
 
   it('is described by its reference (update with `vitest -u`)', async () => {
-    const program = await programWith({ in: Readable.from([]), out: new PassThrough(), err: new PassThrough(), environment: {}, workingDirectory: folder }, () => {});
+    const program = await programWith(
+      {
+        in: Readable.from([]),
+        out: new PassThrough(),
+        err: new PassThrough(),
+        environment: {},
+        workingDirectory: folder,
+      },
+      () => {},
+    );
     await expect(commandReference(program)).toMatchFileSnapshot('../../docs/commands.md');
   });
 
@@ -59,7 +94,11 @@ describe('errata', () => {
   });
 
   it('exits with 3 where a running system is needed and there is none, and says how to start one', async () => {
-    for (const args of [['submit', '--subject', 'a', '--prompt', 'b a', '--target', 'c'], ['watch'], ['demo']]) {
+    for (const args of [
+      ['submit', '--subject', 'a', '--prompt', 'b a', '--target', 'c'],
+      ['watch'],
+      ['demo'],
+    ]) {
       const { code, err } = await errata(args);
       expect(code, args[0]).toBe(EXIT.notRunning);
       expect(err).toContain('errata up');
@@ -68,21 +107,32 @@ describe('errata', () => {
 
   it('tells a failure as JSON with --json', async () => {
     const { err } = await errata(['watch', '--json']);
-    expect(JSON.parse(err)).toMatchObject({ error: { operation: 'follow the stream', mend: expect.stringContaining('errata up') as string } });
+    expect(JSON.parse(err)).toMatchObject({
+      error: {
+        operation: 'follow the stream',
+        mend: expect.stringContaining('errata up') as string,
+      },
+    });
   });
 
   it('shows HEAD of an empty data folder although nothing runs', async () => {
     const text = await errata(['status']);
     expect(text.code).toBe(EXIT.notRunning);
     expect(text.out).toContain('version 0, the base model');
-    const json = JSON.parse((await errata(['status', '--json'])).out) as { running: boolean; lineages: unknown[] };
+    const json = JSON.parse((await errata(['status', '--json'])).out) as {
+      running: boolean;
+      lineages: unknown[];
+    };
     expect(json.running).toBe(false);
     expect(json.lineages).toMatchObject([{ lineage: 'default', head: { version: 0 } }]);
   });
 
   it('says that there are no versions yet', async () => {
     expect((await errata(['log'])).out).toContain('no versions yet');
-    expect(JSON.parse((await errata(['log', '--json'])).out)).toMatchObject({ head: { version: 0 }, versions: [] });
+    expect(JSON.parse((await errata(['log', '--json'])).out)).toMatchObject({
+      head: { version: 0 },
+      versions: [],
+    });
     expect((await errata(['show', '1'])).code).toBe(EXIT.failure);
     expect((await errata(['show', 'one'])).code).toBe(EXIT.usage);
   });
@@ -94,8 +144,13 @@ describe('errata', () => {
   });
 
   it('names the lines of bad input and sends nothing', async () => {
-    writeFileSync(join(folder, 'bad.ndjson'), '{"subject":"a","prompt":"b a","target":"c"}\n\n{"subject":"a"\n{"subject":"z","prompt":"b a","target":""}\n');
-    const { code, err } = await errata(['submit', '--file', 'bad.ndjson'], { ERRATA_KAFKA_BROKERS: '127.0.0.1:1' });
+    writeFileSync(
+      join(folder, 'bad.ndjson'),
+      '{"subject":"a","prompt":"b a","target":"c"}\n\n{"subject":"a"\n{"subject":"z","prompt":"b a","target":""}\n',
+    );
+    const { code, err } = await errata(['submit', '--file', 'bad.ndjson'], {
+      ERRATA_KAFKA_BROKERS: '127.0.0.1:1',
+    });
     expect(code).toBe(EXIT.usage);
     expect(err).toContain('bad.ndjson:3: it is no JSON');
     expect(err).toContain('bad.ndjson:4: target is empty');
@@ -103,16 +158,24 @@ describe('errata', () => {
   });
 
   it('refuses to show a system to the network that asks nobody who they are', async () => {
-    expect(await errata(['up'], { ERRATA_HOST: '0.0.0.0' })).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('errata token create') as string });
+    expect(await errata(['up'], { ERRATA_HOST: '0.0.0.0' })).toMatchObject({
+      code: EXIT.usage,
+      err: expect.stringContaining('errata token create') as string,
+    });
   });
 
   it('stops nothing where nothing runs', async () => {
-    expect(await errata(['down'])).toMatchObject({ code: EXIT.ok, out: expect.stringContaining('was running') as string });
+    expect(await errata(['down'])).toMatchObject({
+      code: EXIT.ok,
+      out: expect.stringContaining('was running') as string,
+    });
   });
 
   it('writes no colours with NO_COLOR, and does with FORCE_COLOR', async () => {
     const escape = String.fromCharCode(27);
     expect((await errata(['watch'], { FORCE_COLOR: '1' })).err).toContain(escape);
-    expect((await errata(['watch'], { FORCE_COLOR: '1', NO_COLOR: '1' })).err).not.toContain(escape);
+    expect((await errata(['watch'], { FORCE_COLOR: '1', NO_COLOR: '1' })).err).not.toContain(
+      escape,
+    );
   });
 });

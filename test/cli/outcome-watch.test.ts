@@ -14,7 +14,10 @@ describe('the fate of a revision', () => {
   it('is the outcome under its id, also one that came before it was asked for', async () => {
     const { watch, deliver } = await listening();
     await deliver(outcome('a', 'COMMITTED', '3'));
-    expect(await watch.fateOf({ id: 'a', position: position('3') })).toMatchObject({ kind: 'outcome', outcome: { status: 'COMMITTED' } });
+    expect(await watch.fateOf({ id: 'a', position: position('3') })).toMatchObject({
+      kind: 'outcome',
+      outcome: { status: 'COMMITTED' },
+    });
   });
 
   it('is waited for', async () => {
@@ -28,14 +31,18 @@ describe('the fate of a revision', () => {
   it('of a retraction, which has no id of its own, is found by its place in Kafka', async () => {
     const { watch, deliver } = await listening();
     await deliver(outcome('retract:t-0-5', 'RETRACTED', '5'));
-    expect(await watch.fateOf({ id: null, position: position('5') })).toMatchObject({ outcome: { status: 'RETRACTED' } });
+    expect(await watch.fateOf({ id: null, position: position('5') })).toMatchObject({
+      outcome: { status: 'RETRACTED' },
+    });
   });
 
   it('stays the first one: that a later revision supersedes it is of the later one', async () => {
     const { watch, deliver } = await listening();
     await deliver(outcome('a', 'COMMITTED', '3'));
     await deliver(outcome('a', 'SUPERSEDED', '3'));
-    expect(await watch.fateOf({ id: 'a', position: position('3') })).toMatchObject({ outcome: { status: 'COMMITTED' } });
+    expect(await watch.fateOf({ id: 'a', position: position('3') })).toMatchObject({
+      outcome: { status: 'COMMITTED' },
+    });
   });
 });
 
@@ -43,19 +50,51 @@ async function listening() {
   let receive: ((records: ConsumedRecord[]) => Promise<unknown> | void) | null = null;
   const cluster = {
     endOffsets: () => Promise.resolve(new Map([[0, '0']])),
-    follow: (_topics: readonly string[], _from: unknown, onRecords: (records: ConsumedRecord[]) => Promise<void> | void) => {
+    follow: (
+      _topics: readonly string[],
+      _from: unknown,
+      onRecords: (records: ConsumedRecord[]) => Promise<void> | void,
+    ) => {
       receive = onRecords;
-      return Promise.resolve({ stop: () => Promise.resolve(), ended: new Promise<Error>(() => {}), joined: () => true });
+      return Promise.resolve({
+        stop: () => Promise.resolve(),
+        ended: new Promise<Error>(() => {}),
+        joined: () => true,
+      });
     },
   };
-  const watch = await watchOutcomes({ cluster, format: SINGLE_OBJECT_FORMAT } as unknown as Clients, ['default']);
+  const watch = await watchOutcomes(
+    { cluster, format: SINGLE_OBJECT_FORMAT } as unknown as Clients,
+    ['default'],
+  );
   const codec = recordCodec('correction-outcome');
   const deliver = async (announced: Outcome) => {
-    await receive!([{ topic: topics.outcomes, partition: 0, offset: '0', timestamp: 0, key: null, headers: {}, value: Buffer.from(codec.encode(announced)) }]);
+    await receive!([
+      {
+        topic: topics.outcomes,
+        partition: 0,
+        offset: '0',
+        timestamp: 0,
+        key: null,
+        headers: {},
+        value: Buffer.from(codec.encode(announced)),
+      },
+    ]);
   };
   return { watch, deliver };
 }
 
 function outcome(revisionId: string, status: OutcomeStatus, offset: string): Outcome {
-  return { lineage: 'default', revisionId, factKey: 'a|{}', status, version: status === 'QUARANTINED' ? null : 1, reason: null, measured: {}, position: position(offset), batchId: 'b', decidedAt: 1 };
+  return {
+    lineage: 'default',
+    revisionId,
+    factKey: 'a|{}',
+    status,
+    version: status === 'QUARANTINED' ? null : 1,
+    reason: null,
+    measured: {},
+    position: position(offset),
+    batchId: 'b',
+    decidedAt: 1,
+  };
 }

@@ -1,7 +1,15 @@
 /** `errata rebuild` and `errata compare` as processes of their own: killed in the middle, gone on with. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -39,7 +47,17 @@ beforeAll(async () => {
   for (const made of [home, versionsFolder]) mkdirSync(made);
   symlinkSync(join(homeFromEnvironment().root, 'tensorflow'), join(home, 'tensorflow'));
   writeFileSync(text, tinyText(9_000, 3));
-  const places = new Workplaces(() => LocalEngine.open({ addonPath: ADDON, modelPath: tinyPath('llama'), statisticsFolder: join(home, 'key-statistics'), textFile: text, parameters: PARAMETERS }), versions());
+  const places = new Workplaces(
+    () =>
+      LocalEngine.open({
+        addonPath: ADDON,
+        modelPath: tinyPath('llama'),
+        statisticsFolder: join(home, 'key-statistics'),
+        textFile: text,
+        parameters: PARAMETERS,
+      }),
+    versions(),
+  );
   await tellLineage(await places.with(null), versions().log(SOURCE));
   await places.close();
 });
@@ -47,9 +65,16 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 it('is killed in the middle and goes on, to the last bit', { timeout: 120_000 }, async () => {
   const dry = await errata('rebuild', '--as', 'again', '--dry-run', '--json');
-  expect([dry.code, JSON.parse(dry.out)]).toMatchObject([0, { dryRun: true, versions: 6, there: 0, undos: 1 }]);
+  expect([dry.code, JSON.parse(dry.out)]).toMatchObject([
+    0,
+    { dryRun: true, versions: 6, there: 0, undos: 1 },
+  ]);
 
-  const child = spawn(process.execPath, [join(PROJECT_ROOT, 'cli', 'errata.mjs'), 'rebuild', '--as', 'again'], { env: { ...process.env, ...environment }, stdio: 'ignore' });
+  const child = spawn(
+    process.execPath,
+    [join(PROJECT_ROOT, 'cli', 'errata.mjs'), 'rebuild', '--as', 'again'],
+    { env: { ...process.env, ...environment }, stdio: 'ignore' },
+  );
   const ended = once(child, 'exit');
   while (!existsSync(join(versionsFolder, entryName('again', 2)))) {
     if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}`);
@@ -59,29 +84,58 @@ it('is killed in the middle and goes on, to the last bit', { timeout: 120_000 },
   await ended;
 
   const rest = await errata('rebuild', '--as', 'again', '--json');
-  const rebuilt = JSON.parse(rest.out) as { began: number; done: number; reproduction: { reproduces: string } };
+  const rebuilt = JSON.parse(rest.out) as {
+    began: number;
+    done: number;
+    reproduction: { reproduces: string };
+  };
   expect(rest.code).toBe(0);
   expect(rebuilt.began).toBeGreaterThanOrEqual(2);
   expect(rebuilt).toMatchObject({ done: 6, reproduction: { reproduces: 'bit-for-bit' } });
   const compared = await errata('rebuild', '--as', 'again', '--compare-only');
-  expect([compared.code, compared.out]).toEqual([0, expect.stringContaining('reproduces bit for bit')]);
+  expect([compared.code, compared.out]).toEqual([
+    0,
+    expect.stringContaining('reproduces bit for bit'),
+  ]);
 });
 
 it('makes a fork, and compares it with what it was forked from', { timeout: 120_000 }, async () => {
-  const fork = await errata('rebuild', '--as', 'fork', '--hyper-parameters', '{"layers": [1], "stepsMax": 3}', '--json');
+  const fork = await errata(
+    'rebuild',
+    '--as',
+    'fork',
+    '--hyper-parameters',
+    '{"layers": [1], "stepsMax": 3}',
+    '--json',
+  );
   expect(fork.code).toBe(0);
-  const made = JSON.parse(fork.out) as { kind: string; comparison: { sides: { lineage: string; efficacyOfAll: number }[] } };
-  expect(made).toMatchObject({ kind: 'fork', comparison: { sides: [{ lineage: SOURCE }, { lineage: 'fork' }], onlyFirst: [] } });
+  const made = JSON.parse(fork.out) as {
+    kind: string;
+    comparison: { sides: { lineage: string; efficacyOfAll: number }[] };
+  };
+  expect(made).toMatchObject({
+    kind: 'fork',
+    comparison: { sides: [{ lineage: SOURCE }, { lineage: 'fork' }], onlyFirst: [] },
+  });
   const { entry } = (await versions().log('fork').read()).latest!;
-  expect(entry.parameters).toMatchObject({ layers: [1], stepsMax: 3, contexts: PARAMETERS.contexts });
+  expect(entry.parameters).toMatchObject({
+    layers: [1],
+    stepsMax: 3,
+    contexts: PARAMETERS.contexts,
+  });
   const compared = await errata('compare', SOURCE, 'fork', '--json');
   const { comparison } = { comparison: JSON.parse(compared.out) as typeof made.comparison };
-  expect(comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll)).toEqual(made.comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll));
+  expect(comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll)).toEqual(
+    made.comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll),
+  );
   expect((await errata('compare', SOURCE, 'fork')).out).toContain('neighbours unchanged');
 });
 
 it('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, async () => {
-  const other = await invoke(folder, ['rebuild', '--as', 'x'], { ...environment, ERRATA_MODEL: tinyPath('gpt2') });
+  const other = await invoke(folder, ['rebuild', '--as', 'x'], {
+    ...environment,
+    ERRATA_MODEL: tinyPath('gpt2'),
+  });
   expect([other.code, other.err]).toEqual([1, expect.stringContaining('--model')]);
   expect((await errata('rebuild', '--as', SOURCE)).err).toContain('the one that is to be rebuilt');
   expect((await errata('rebuild', '--as', 'x', '--from', 'kafka')).code).toBe(3);
@@ -97,6 +151,9 @@ it('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, as
   const damaged = await errata('rebuild', '--as', 'x');
   expect([damaged.code, damaged.err]).toEqual([1, expect.stringContaining('--anyway')]);
   const anyway = await errata('rebuild', '--as', 'x', '--anyway', '--json');
-  expect([anyway.code, JSON.parse(anyway.out)]).toMatchObject([1, { done: 5, stopped: { version: 6 }, reproduction: { identical: 5, reproduces: 'no' } }]);
+  expect([anyway.code, JSON.parse(anyway.out)]).toMatchObject([
+    1,
+    { done: 5, stopped: { version: 6 }, reproduction: { identical: 5, reproduces: 'no' } },
+  ]);
   expect((await errata('rebuild', '--as', 'x', '--anyway', '--to', '5')).code).toBe(0);
 });

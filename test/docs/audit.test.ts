@@ -12,7 +12,9 @@ import { MemoryStore } from '../versions/memory-store.ts';
 const HAS_PYTHON = spawnSync('python3', ['--version']).status === 0;
 
 /** The checker that docs/audit.md prints. */
-const CHECKER = /```python\n([\s\S]+?)```/.exec(readFileSync(new URL('../../docs/audit.md', import.meta.url), 'utf8'))![1]!;
+const CHECKER = /```python\n([\s\S]+?)```/.exec(
+  readFileSync(new URL('../../docs/audit.md', import.meta.url), 'utf8'),
+)![1]!;
 
 describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
   let folder: string;
@@ -22,12 +24,25 @@ describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
     folder = mkdtempSync(join(tmpdir(), 'errata-audit-'));
     writeFileSync(join(folder, 'check.py'), CHECKER);
     const versions = new Versions(new MemoryStore());
-    const activities = { ...createEditActivities({ engine: new FakeEngine(), versions }), ...createLedgerActivities({ versions }) };
+    const activities = {
+      ...createEditActivities({ engine: new FakeEngine(), versions }),
+      ...createLedgerActivities({ versions }),
+    };
     const b = correction('b', { source: 'naïve "quotes" \u2028 and 😀' });
-    for (const [i, revisions] of [[correction('a'), b], [retraction(b)], [correction('c')]].entries()) await (await runBatch(activities, String(i), revisions)).commit();
+    for (const [i, revisions] of [
+      [correction('a'), b],
+      [retraction(b)],
+      [correction('c')],
+    ].entries())
+      await (await runBatch(activities, String(i), revisions)).commit();
     await versions.log(LINEAGE).register();
     const lines: Uint8Array[] = [];
-    for await (const line of versions.audit(LINEAGE, { software: 'errata test', exportedAt: '2026-01-01T00:00:00.000Z', histories: true })) lines.push(line);
+    for await (const line of versions.audit(LINEAGE, {
+      software: 'errata test',
+      exportedAt: '2026-01-01T00:00:00.000Z',
+      histories: true,
+    }))
+      lines.push(line);
     file = Buffer.concat(lines);
     head = (await versions.log(LINEAGE).read()).head.hash!;
   });
@@ -35,12 +50,18 @@ describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
 
   const checked = (content: Buffer) => {
     writeFileSync(join(folder, 'audit.jsonl'), content);
-    return spawnSync('python3', [join(folder, 'check.py'), join(folder, 'audit.jsonl')], { encoding: 'utf8' });
+    return spawnSync('python3', [join(folder, 'check.py'), join(folder, 'audit.jsonl')], {
+      encoding: 'utf8',
+    });
   };
 
   it('finds a whole file sound, and comes to the same HEAD', () => {
     writeFileSync(join(folder, 'audit.jsonl'), file);
-    expect(execFileSync('python3', [join(folder, 'check.py'), join(folder, 'audit.jsonl')], { encoding: 'utf8' })).toBe(`sound: 3 versions, ${file.toString().split('\n').length - 1} lines, HEAD ${head}\n`);
+    expect(
+      execFileSync('python3', [join(folder, 'check.py'), join(folder, 'audit.jsonl')], {
+        encoding: 'utf8',
+      }),
+    ).toBe(`sound: 3 versions, ${file.toString().split('\n').length - 1} lines, HEAD ${head}\n`);
   });
 
   it('finds changed, missing and moved lines', () => {
@@ -49,6 +70,8 @@ describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
     expect(checked(Buffer.from(file.toString().replace('Lyon', 'Lyom'))).status).not.toBe(0);
     expect(checked(joined(lines.slice(0, -1))).stderr).toContain('the end is missing');
     expect(checked(joined(lines.filter((_, i) => i !== 4))).status).not.toBe(0);
-    expect(checked(joined([...lines.slice(0, 5), lines[6]!, lines[5]!, ...lines.slice(7)])).status).not.toBe(0);
+    expect(
+      checked(joined([...lines.slice(0, 5), lines[6]!, lines[5]!, ...lines.slice(7)])).status,
+    ).not.toBe(0);
   });
 });

@@ -34,7 +34,8 @@ fs.promises.open = async (file, flags, ...rest) => {
 };
 
 fs.promises.mkdir = async (directory, ...rest) => {
-  if (isWatched(directory) && !fs.existsSync(directory) && fs.existsSync(full)) throw noSpace('mkdir');
+  if (isWatched(directory) && !fs.existsSync(directory) && fs.existsSync(full))
+    throw noSpace('mkdir');
   return await mkdir(directory, ...rest);
 };
 
@@ -57,5 +58,9 @@ function tornNow() {
 }
 
 function noSpace(syscall) {
-  return Object.assign(new Error(`ENOSPC: no space left on device, ${syscall}`), { code: 'ENOSPC', errno: -28, syscall });
+  return Object.assign(new Error(`ENOSPC: no space left on device, ${syscall}`), {
+    code: 'ENOSPC',
+    errno: -28,
+    syscall,
+  });
 }

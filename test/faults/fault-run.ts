@@ -56,27 +56,48 @@ const BRIEF_STREAM_MS = 30_000;
 const GAP_MS = 200;
 const GAP_MORE_MS = 5_000;
 
-export async function faultRun({ seed, records, faults, tell, keep = false }: RunOptions): Promise<RunResult> {
+export async function faultRun({
+  seed,
+  records,
+  faults,
+  tell,
+  keep = false,
+}: RunOptions): Promise<RunResult> {
   const startedAt = new Date();
   const stream = knownStream(LINEAGE, records, seededRandom(seed));
   const system = await System.start();
   tell(`the system runs in ${system.folder}`);
   const watch = new ServeWatch(system.processes.serve);
   const orders = new UndoOrders(system, (version) => watch.mayGoBackTo(version));
-  const sender = new StreamSender(system.brokers, topicsOf(LINEAGE).corrections, seededRandom(seed + 1));
+  const sender = new StreamSender(
+    system.brokers,
+    topicsOf(LINEAGE).corrections,
+    seededRandom(seed + 1),
+  );
   try {
     watch.start();
     const random = seededRandom(seed + 2);
     const brief = faults === 'each kind once';
-    const context: FaultContext = { system, undos: orders, random, brief, disturbed: (name) => name === 'serve' && watch.disturbed() };
+    const context: FaultContext = {
+      system,
+      undos: orders,
+      random,
+      brief,
+      disturbed: (name) => name === 'serve' && watch.disturbed(),
+    };
     const began = Date.now();
-    const draw = faults === 'each kind once' ? eachOnce(Object.keys(FAULTS), random) : drawn(faults.kinds ?? Object.keys(FAULTS), random, began + faults.minutes * 60_000);
-    const streamMs = faults === 'each kind once' ? BRIEF_STREAM_MS : faults.minutes * 60_000 * STREAM_SHARE;
+    const draw =
+      faults === 'each kind once'
+        ? eachOnce(Object.keys(FAULTS), random)
+        : drawn(faults.kinds ?? Object.keys(FAULTS), random, began + faults.minutes * 60_000);
+    const streamMs =
+      faults === 'each kind once' ? BRIEF_STREAM_MS : faults.minutes * 60_000 * STREAM_SHARE;
     const sending = sender.send(stream, streamMs);
     const inflicted: RunResult['faults'] = [];
     let missed = 0;
     for (const kind of draw) {
-      if (!brief && random() < RECOVERED_SHARE) await Promise.race([system.ready(), delay(READY_WAIT_MS)]);
+      if (!brief && random() < RECOVERED_SHARE)
+        await Promise.race([system.ready(), delay(READY_WAIT_MS)]);
       await delay(GAP_MS + (brief ? 0 : random() * GAP_MORE_MS));
       const atSeconds = Math.round((Date.now() - began) / 1_000);
       let done: string | null;
@@ -105,20 +126,34 @@ export async function faultRun({ seed, records, faults, tell, keep = false }: Ru
     await watch.stop();
     const answers = await lastAnswers(system.processes.serve, stream, await orders.head());
     await sender.close();
-    const starts = Object.fromEntries(Object.values(system.processes).map((one) => [one.name, one.starts]));
+    const starts = Object.fromEntries(
+      Object.values(system.processes).map((one) => [one.name, one.starts]),
+    );
     await Promise.all(Object.values(system.processes).map((one) => one.stop()));
-    const world = await readWorld(system.brokers, LINEAGE, INGEST_GROUP, system.versionsFolder, { undos, answers });
+    const world = await readWorld(system.brokers, LINEAGE, INGEST_GROUP, system.versionsFolder, {
+      undos,
+      answers,
+    });
     const findings = check(world, SETTINGS.verdict);
     findings.violations.push(...watch.violations, ...stuck);
     const versions = [...world.store.keys()].filter((name) => name.includes('/log/')).length;
-    for (const version of watch.versions) if (version > versions) findings.violations.push(`Serve: version ${version} answered and is not in the log.`);
-    if (world.corrections.length < sent) findings.violations.push(`Kafka: ${sent} records were acknowledged, and ${world.corrections.length} are there.`);
+    for (const version of watch.versions)
+      if (version > versions)
+        findings.violations.push(`Serve: version ${version} answered and is not in the log.`);
+    if (world.corrections.length < sent)
+      findings.violations.push(
+        `Kafka: ${sent} records were acknowledged, and ${world.corrections.length} are there.`,
+      );
     return {
       seed,
       folder: system.folder,
       minutes: faults === 'each kind once' ? null : faults.minutes,
       startedAt,
-      seconds: { faults: faultsMs / 1_000, drain: drainMs / 1_000, whole: (Date.now() - startedAt.getTime()) / 1_000 },
+      seconds: {
+        faults: faultsMs / 1_000,
+        drain: drainMs / 1_000,
+        whole: (Date.now() - startedAt.getTime()) / 1_000,
+      },
       records: countsOf(stream),
       sent,
       faults: inflicted,
@@ -154,7 +189,10 @@ async function drained(system: System, tell: (line: string) => void): Promise<st
   let last = '';
   let movedAt = Date.now();
   for (;;) {
-    const state = await stateOf(system).catch((error: unknown) => ({ left: null, words: `not to be asked: ${messageOf(error)}` }));
+    const state = await stateOf(system).catch((error: unknown) => ({
+      left: null,
+      words: `not to be asked: ${messageOf(error)}`,
+    }));
     if (state.left === 0) return [];
     if (state.words !== last) [last, movedAt] = [state.words, Date.now()];
     if (Date.now() - movedAt > STILL_MAX_MS) {
@@ -166,14 +204,22 @@ async function drained(system: System, tell: (line: string) => void): Promise<st
 }
 
 async function stateOf(system: System): Promise<{ left: number; words: string }> {
-  const lag = (await system.cluster.lagOf(INGEST_GROUP, [topicsOf(LINEAGE).corrections])).reduce((sum, partition) => sum + partition.lag, 0);
+  const lag = (await system.cluster.lagOf(INGEST_GROUP, [topicsOf(LINEAGE).corrections])).reduce(
+    (sum, partition) => sum + partition.lag,
+    0,
+  );
   const status = await system.temporal.status(LINEAGE);
-  const { count } = await system.temporal.client.workflow.count(`WorkflowType IN ('${EDIT_BATCH_WORKFLOW}', '${UNDO_WORKFLOW}') AND ExecutionStatus = 'Running'`);
+  const { count } = await system.temporal.client.workflow.count(
+    `WorkflowType IN ('${EDIT_BATCH_WORKFLOW}', '${UNDO_WORKFLOW}') AND ExecutionStatus = 'Running'`,
+  );
   const waiting = status?.waiting ?? 0;
-  const undos = status === null ? 0 : status.undos.waiting.length + (status.undos.running === null ? 0 : 1);
+  const undos =
+    status === null ? 0 : status.undos.waiting.length + (status.undos.running === null ? 0 : 1);
   const running = status?.running ?? null;
   const frozen = status?.frozen ?? null;
-  const outcomes = [...(await system.cluster.endOffsets(topicsOf(LINEAGE).outcomes)).values()].join(', ');
+  const outcomes = [...(await system.cluster.endOffsets(topicsOf(LINEAGE).outcomes)).values()].join(
+    ', ',
+  );
   return {
     left: lag + waiting + undos + count + (running === null ? 0 : 1) + (frozen === null ? 0 : 1),
     words: `${lag} records are unread, ${waiting} wait, ${undos} undos are not done, batch ${running?.batchId ?? 'none'} runs, ${count} workflows of batches and undos are open, outcomes end at ${outcomes}, ${frozen === null ? 'not frozen' : `frozen: ${frozen.reason}`}`,

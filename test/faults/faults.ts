@@ -4,7 +4,11 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kafka, logLevel } from 'kafkajs';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/topics.ts';
-import { EDIT_BATCH_WORKFLOW, UNDO_WORKFLOW, lineageWorkflowId } from '../../pipelines/workflows/contract.ts';
+import {
+  EDIT_BATCH_WORKFLOW,
+  UNDO_WORKFLOW,
+  lineageWorkflowId,
+} from '../../pipelines/workflows/contract.ts';
 import { EMBEDDED_NAMESPACE } from '../../infra/embedded/temporal.ts';
 import type { ProcessName } from './kept-process.ts';
 import { LINEAGE, type ServerName, type System } from './system.ts';
@@ -44,7 +48,8 @@ const KILL_AFTER_ORDER_MS = { from: 0, to: 800 };
 const REWOUND_RECORDS_MAX = 40;
 const REWIND_ATTEMPTS_MAX = 20;
 
-const between = ({ from, to }: { from: number; to: number }, random: () => number): number => Math.round(from + random() * (to - from));
+const between = ({ from, to }: { from: number; to: number }, random: () => number): number =>
+  Math.round(from + random() * (to - from));
 
 function killProcess(name: ProcessName): Inflict {
   return async ({ system, disturbed }) => {
@@ -64,8 +69,12 @@ function killServer(name: ServerName): Inflict {
 
 function pause(name: ProcessName | ServerName): Inflict {
   return async ({ system, random, brief, disturbed }) => {
-    const one = name === 'kafka' || name === 'temporal' ? system.servers[name] : system.processes[name];
-    const pauseMs = between(brief ? PAUSE_BRIEF_MS : random() < PAUSE_LONG_SHARE ? PAUSE_LONG_MS : PAUSE_SHORT_MS, random);
+    const one =
+      name === 'kafka' || name === 'temporal' ? system.servers[name] : system.processes[name];
+    const pauseMs = between(
+      brief ? PAUSE_BRIEF_MS : random() < PAUSE_LONG_SHARE ? PAUSE_LONG_MS : PAUSE_SHORT_MS,
+      random,
+    );
     disturbed(name);
     one.signal('SIGSTOP');
     await delay(pauseMs);
@@ -108,10 +117,16 @@ function tearWrite(name: 'edit-worker' | 'workflow-worker'): Inflict {
     const order = path.join(system.orders, `tear-${name}`);
     writeFileSync(order, String(1 + Math.floor(random() * 3)));
     const before = system.processes[name].starts;
-    for (const end = Date.now() + (brief ? TEAR_WAIT_BRIEF_MS : TEAR_WAIT_MS); existsSync(order) && Date.now() < end; ) await delay(50);
+    for (
+      const end = Date.now() + (brief ? TEAR_WAIT_BRIEF_MS : TEAR_WAIT_MS);
+      existsSync(order) && Date.now() < end;
+    )
+      await delay(50);
     const torn = !existsSync(order);
     rmSync(order, { force: true });
-    return torn || system.processes[name].starts > before ? `write of ${name} torn in half, process dead` : null;
+    return torn || system.processes[name].starts > before
+      ? `write of ${name} torn in half, process dead`
+      : null;
   };
 }
 
@@ -120,13 +135,22 @@ const deliverAgain: Inflict = async ({ system, random }) => {
   const topic = topicsOf(LINEAGE).corrections;
   await system.processes.ingest.stop();
   try {
-    const admin = new Kafka({ clientId: 'rewind', brokers: system.brokers, logLevel: logLevel.NOTHING }).admin();
+    const admin = new Kafka({
+      clientId: 'rewind',
+      brokers: system.brokers,
+      logLevel: logLevel.NOTHING,
+    }).admin();
     await admin.connect();
     try {
       for (let attempt = 1; ; attempt++) {
         try {
           const [committed] = await admin.fetchOffsets({ groupId: INGEST_GROUP, topics: [topic] });
-          const partitions = committed!.partitions.map(({ partition, offset }) => ({ partition, offset: String(Math.max(0, Number(offset) - Math.floor(random() * REWOUND_RECORDS_MAX))) }));
+          const partitions = committed!.partitions.map(({ partition, offset }) => ({
+            partition,
+            offset: String(
+              Math.max(0, Number(offset) - Math.floor(random() * REWOUND_RECORDS_MAX)),
+            ),
+          }));
           await admin.setOffsets({ groupId: INGEST_GROUP, topic, partitions });
           return `delivered again: offsets set back from ${committed!.partitions.map(({ offset }) => offset).join(', ')} to ${partitions.map(({ offset }) => offset).join(', ')}`;
         } catch (error) {
@@ -160,14 +184,21 @@ async function resetOneOf(context: FaultContext, type: string): Promise<string |
 }
 
 /** Back to a decision of its current run, one of the latest; signals and updates that came since are applied again. */
-async function resetWorkflow({ system, random }: FaultContext, workflowId: string): Promise<string | null> {
+async function resetWorkflow(
+  { system, random }: FaultContext,
+  workflowId: string,
+): Promise<string | null> {
   const { client } = system.temporal;
   const { history, runId } = await client.withDeadline(Date.now() + 10_000, async () => {
     const handle = client.workflow.getHandle(workflowId);
     const { runId } = await handle.describe();
     return { runId, history: await client.workflow.getHandle(workflowId, runId).fetchHistory() };
   });
-  const decisions = (history.events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes !== null && event.workflowTaskCompletedEventAttributes !== undefined);
+  const decisions = (history.events ?? []).filter(
+    (event) =>
+      event.workflowTaskCompletedEventAttributes !== null &&
+      event.workflowTaskCompletedEventAttributes !== undefined,
+  );
   const back = Math.floor(random() * random() * decisions.length);
   const event = decisions.at(-1 - back);
   if (event === undefined) return null;
@@ -182,7 +213,9 @@ async function resetWorkflow({ system, random }: FaultContext, workflowId: strin
 }
 
 /** No fault, but words of an operator; now and then somebody dies over them. */
-function ordered(order: (undos: UndoOrders, random: () => number) => Promise<string | null>): Inflict {
+function ordered(
+  order: (undos: UndoOrders, random: () => number) => Promise<string | null>,
+): Inflict {
   return async ({ system, undos, random, disturbed }) => {
     const done = await order(undos, random);
     if (done === null || random() >= KILL_AFTER_ORDER_SHARE) return done;
@@ -216,7 +249,13 @@ export const FAULTS: Readonly<Record<string, FaultKind>> = {
   'reset of the lineage': { weight: 6, inflict: resetLineage },
   'reset of a batch': { weight: 5, inflict: resetBatch },
   'reset of an undo': { weight: 3, inflict: resetUndo },
-  'revert of a version': { weight: 4, inflict: ordered((undos, random) => undos.revertVersion(random)) },
-  'revert of a correction': { weight: 6, inflict: ordered((undos, random) => undos.revertCorrection(random)) },
+  'revert of a version': {
+    weight: 4,
+    inflict: ordered((undos, random) => undos.revertVersion(random)),
+  },
+  'revert of a correction': {
+    weight: 6,
+    inflict: ordered((undos, random) => undos.revertCorrection(random)),
+  },
   rollback: { weight: 3, inflict: ordered((undos, random) => undos.rollBack(random)) },
 };

@@ -52,7 +52,10 @@ export class KeptProcess {
     for (let ready = this.#ready; ; ready = this.#ready) {
       await ready;
       if (ready === this.#ready) return;
-      if (!this.#wasReady && this.starts >= FIRST_STARTS_MAX) throw new Error(`${this.name} does not start:\n${readFileSync(this.#log, 'utf8').slice(-LOG_TAIL_CHARACTERS)}`);
+      if (!this.#wasReady && this.starts >= FIRST_STARTS_MAX)
+        throw new Error(
+          `${this.name} does not start:\n${readFileSync(this.#log, 'utf8').slice(-LOG_TAIL_CHARACTERS)}`,
+        );
     }
   }
 
@@ -72,14 +75,25 @@ export class KeptProcess {
 
   #spawn(): void {
     const { environment, preload } = this.#options;
-    const child = spawn(process.execPath, ['--import', preload, '--import', import.meta.resolve('tsx'), path.join(PROJECT_ROOT, 'infra', 'processes', `${this.name}.ts`)], {
-      env: environment,
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    });
+    const child = spawn(
+      process.execPath,
+      [
+        '--import',
+        preload,
+        '--import',
+        import.meta.resolve('tsx'),
+        path.join(PROJECT_ROOT, 'infra', 'processes', `${this.name}.ts`),
+      ],
+      {
+        env: environment,
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      },
+    );
     this.#child = child;
     this.starts++;
     const log = this.#log;
-    for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (text: Buffer) => appendFileSync(log, text));
+    for (const stream of [child.stdout!, child.stderr!])
+      stream.on('data', (text: Buffer) => appendFileSync(log, text));
     child.on('message', (announcement: Announcement) => {
       if (announcement.kind !== 'ready') return;
       this.#wasReady = true;
@@ -92,7 +106,8 @@ export class KeptProcess {
         this.#child = null;
         this.#unready();
         resolve();
-        if (this.#kept) setTimeout(() => this.#kept && this.#child === null && this.#spawn(), START_AGAIN_MS);
+        if (this.#kept)
+          setTimeout(() => this.#kept && this.#child === null && this.#spawn(), START_AGAIN_MS);
       });
     });
   }

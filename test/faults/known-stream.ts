@@ -2,7 +2,16 @@
 import { recordCodec } from '../../schemas/avro.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 
-export type StreamKind = 'new fact' | 'later revision' | 'earlier revision' | 'sent again' | 'contradiction' | 'retraction' | 'retraction of nothing' | 'unlearnable' | 'malformed';
+export type StreamKind =
+  | 'new fact'
+  | 'later revision'
+  | 'earlier revision'
+  | 'sent again'
+  | 'contradiction'
+  | 'retraction'
+  | 'retraction of nothing'
+  | 'unlearnable'
+  | 'malformed';
 
 export interface StreamRecord {
   kind: StreamKind;
@@ -56,9 +65,26 @@ export function knownStream(lineage: string, count: number, random: () => number
       }
     }
   };
-  const correctionOf = (subject: string, relation: string, target: string, issuedAt: number): FactCorrection => {
+  const correctionOf = (
+    subject: string,
+    relation: string,
+    target: string,
+    issuedAt: number,
+  ): FactCorrection => {
     const prompt = relation.replace('{}', subject);
-    return { id: `c${records.length}-${subject}`, lineage, subject, relation, prompt, target, previousAnswer: null, paraphrases: [`and ${prompt}`], neighbourhood: ['his book is in', 'the old tom is on'], source: 'fault run', issuedAt };
+    return {
+      id: `c${records.length}-${subject}`,
+      lineage,
+      subject,
+      relation,
+      prompt,
+      target,
+      previousAnswer: null,
+      paraphrases: [`and ${prompt}`],
+      neighbourhood: ['his book is in', 'the old tom is on'],
+      source: 'fault run',
+      issuedAt,
+    };
   };
   const push = (kind: StreamKind, correction: FactCorrection): void => {
     const key = random() < OTHER_KEY_SHARE ? `elsewhere-${records.length}` : factKeyOf(correction);
@@ -90,11 +116,21 @@ export function knownStream(lineage: string, count: number, random: () => number
       case 'earlier revision': {
         const before = pick(latest);
         // Between two steps of the clock, so that it is nobody's equal in time.
-        push(kind, correctionOf(before.subject, before.relation!, other(before.target), before.issuedAt - 1 - (records.length % (STEP_MS - 2))));
+        push(
+          kind,
+          correctionOf(
+            before.subject,
+            before.relation!,
+            other(before.target),
+            before.issuedAt - 1 - (records.length % (STEP_MS - 2)),
+          ),
+        );
         break;
       }
       case 'sent again': {
-        const earlier = records.filter((record) => record.value !== null && record.kind !== 'malformed');
+        const earlier = records.filter(
+          (record) => record.value !== null && record.kind !== 'malformed',
+        );
         records.push({ ...pick(earlier), kind });
         break;
       }
@@ -109,7 +145,12 @@ export function knownStream(lineage: string, count: number, random: () => number
         records.push({ kind, key: factKeyOf(pick(latest)), value: null, timestamp: now });
         break;
       case 'retraction of nothing':
-        records.push({ kind, key: `${newSubject()}|never said of {}`, value: null, timestamp: now });
+        records.push({
+          kind,
+          key: `${newSubject()}|never said of {}`,
+          value: null,
+          timestamp: now,
+        });
         break;
       case 'unlearnable': {
         const correction = correctionOf(newSubject(), pick(RELATIONS), UNLEARNABLE_TARGET, now);
@@ -117,14 +158,21 @@ export function knownStream(lineage: string, count: number, random: () => number
         break;
       }
       case 'malformed':
-        records.push({ kind, timestamp: now, ...malformed(correctionOf(newSubject(), pick(RELATIONS), pick(TARGETS), now), random) });
+        records.push({
+          kind,
+          timestamp: now,
+          ...malformed(correctionOf(newSubject(), pick(RELATIONS), pick(TARGETS), now), random),
+        });
         break;
     }
   }
   return records.slice(0, count);
 }
 
-function malformed(correction: FactCorrection, random: () => number): { key: string | null; value: Buffer | null } {
+function malformed(
+  correction: FactCorrection,
+  random: () => number,
+): { key: string | null; value: Buffer | null } {
   const codec = recordCodec('fact-correction');
   const key = factKeyOf(correction);
   const whole = codec.encode(correction);
@@ -143,7 +191,10 @@ function malformed(correction: FactCorrection, random: () => number): { key: str
 }
 
 /** One of the names, each as often as its weight says. */
-export function weighted<Name extends string>(weights: Readonly<Record<Name, number>>, random: () => number): Name {
+export function weighted<Name extends string>(
+  weights: Readonly<Record<Name, number>>,
+  random: () => number,
+): Name {
   const names = Object.keys(weights) as Name[];
   let lot = random() * names.reduce((sum, name) => sum + weights[name], 0);
   for (const name of names) {

@@ -18,11 +18,20 @@ const ASK_EVERY_MS = 500;
 const ANSWER_WAIT_MS = 60_000;
 
 /** `head`: what it is to follow; whether it did is in the answers. */
-export async function lastAnswers(serve: KeptProcess, stream: readonly StreamRecord[], head: number): Promise<Answered> {
+export async function lastAnswers(
+  serve: KeptProcess,
+  stream: readonly StreamRecord[],
+  head: number,
+): Promise<Answered> {
   await serve.ready();
   const prompts = promptsOf(stream);
   let { version } = await ask(serve, LINEAGE, prompts[0]!);
-  for (const until = Date.now() + FOLLOWED_WAIT_MS; version !== head && Date.now() < until; await delay(ASK_EVERY_MS)) ({ version } = await ask(serve, LINEAGE, prompts[0]!));
+  for (
+    const until = Date.now() + FOLLOWED_WAIT_MS;
+    version !== head && Date.now() < until;
+    await delay(ASK_EVERY_MS)
+  )
+    ({ version } = await ask(serve, LINEAGE, prompts[0]!));
   const texts: Answered['texts'] = [];
   for (const prompt of prompts) {
     const now = await ask(serve, LINEAGE, prompt);
@@ -35,7 +44,9 @@ export async function lastAnswers(serve: KeptProcess, stream: readonly StreamRec
 
 function promptsOf(stream: readonly StreamRecord[]): string[] {
   const prompts = new Set<string>();
-  for (const { kind, value } of stream) if (value !== null && kind !== 'malformed' && kind !== 'unlearnable') prompts.add(promptOf(value));
+  for (const { kind, value } of stream)
+    if (value !== null && kind !== 'malformed' && kind !== 'unlearnable')
+      prompts.add(promptOf(value));
   prompts.delete('');
   return [...prompts].slice(0, PROMPTS_MAX);
 }
@@ -49,15 +60,23 @@ function promptOf(value: Buffer): string {
   }
 }
 
-async function ask(serve: KeptProcess, model: string, prompt: string): Promise<{ text: string; version: number }> {
+async function ask(
+  serve: KeptProcess,
+  model: string,
+  prompt: string,
+): Promise<{ text: string; version: number }> {
   const response = await fetch(`http://127.0.0.1:${serve.port}/v1/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ model, prompt, max_tokens: 6, temperature: 0 }),
     signal: AbortSignal.timeout(ANSWER_WAIT_MS),
   });
-  const body = (await response.json()) as { choices?: { text: string }[]; errata?: { version: number } };
+  const body = (await response.json()) as {
+    choices?: { text: string }[];
+    errata?: { version: number };
+  };
   const text = body.choices?.[0]?.text;
-  if (text === undefined || body.errata === undefined) throw new Error(`serve answered ${response.status} ${JSON.stringify(body).slice(0, 200)}`);
+  if (text === undefined || body.errata === undefined)
+    throw new Error(`serve answered ${response.status} ${JSON.stringify(body).slice(0, 200)}`);
   return { text, version: body.errata.version };
 }

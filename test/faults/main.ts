@@ -21,11 +21,22 @@ interface Options {
 const RECORDS_PER_MINUTE = 60;
 
 const program = new Command('npm run test:faults --')
-  .description('Kills, pauses and fills up the real system while a known stream of corrections goes through it; then an independent checker decides from topics and version log whether anything was lost, doubled or let in broken. Exits with 1 where it was.')
+  .description(
+    'Kills, pauses and fills up the real system while a known stream of corrections goes through it; then an independent checker decides from topics and version log whether anything was lost, doubled or let in broken. Exits with 1 where it was.',
+  )
   .option('--minutes <n>', 'how long faults are inflicted', positive, 5)
-  .option('--seed <n>', 'of the stream and the faults; printed first', whole, Math.floor(Math.random() * 1_000_000))
+  .option(
+    '--seed <n>',
+    'of the stream and the faults; printed first',
+    whole,
+    Math.floor(Math.random() * 1_000_000),
+  )
   .option('--records <n>', `records of the stream, if not ${RECORDS_PER_MINUTE} a minute`, whole)
-  .option('--only <kinds>', `only faults of these kinds, with commas between: ${Object.keys(FAULTS).join(', ')}`, kinds)
+  .option(
+    '--only <kinds>',
+    `only faults of these kinds, with commas between: ${Object.keys(FAULTS).join(', ')}`,
+    kinds,
+  )
   .option('--report <file>', 'write the report here as well')
   .option('--keep', 'leave the folder with data and logs');
 
@@ -33,11 +44,22 @@ await program.parseAsync();
 const { minutes, seed, records, only, report, keep } = program.opts<Options>();
 const tell = (line: string): void => void process.stdout.write(`${line}\n`);
 // What is cut off still takes its servers and processes with it.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => process.exit(1));
 try {
   tell(`seed ${seed}`);
-  await provision(['tensorflow', 'kafka', 'temporal'], { home: homeFromEnvironment(), device: 'cpu', progress: progressOn(process.stderr) });
-  const result = await faultRun({ seed, records: records ?? Math.ceil(minutes * RECORDS_PER_MINUTE), faults: { minutes, ...(only === undefined ? {} : { kinds: only }) }, tell, keep: keep === true });
+  await provision(['tensorflow', 'kafka', 'temporal'], {
+    home: homeFromEnvironment(),
+    device: 'cpu',
+    progress: progressOn(process.stderr),
+  });
+  const result = await faultRun({
+    seed,
+    records: records ?? Math.ceil(minutes * RECORDS_PER_MINUTE),
+    faults: { minutes, ...(only === undefined ? {} : { kinds: only }) },
+    tell,
+    keep: keep === true,
+  });
   const text = reportOf(result);
   tell(`\n${text}`);
   if (report !== undefined) {
@@ -46,7 +68,9 @@ try {
   }
   process.exit(result.findings.violations.length === 0 ? 0 : 1);
 } catch (error) {
-  process.stderr.write(`test:faults: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.stderr.write(
+    `test:faults: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  );
   process.exit(1);
 }
 
@@ -58,7 +82,8 @@ function positive(text: string): number {
 
 function whole(text: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError('expected a whole number');
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new InvalidArgumentError('expected a whole number');
   return value;
 }
 

@@ -3,13 +3,18 @@ import type { RunResult } from './fault-run.ts';
 
 export function reportOf(result: RunResult): string {
   const { seed, startedAt, seconds, findings } = result;
-  const counts = (numbers: Record<string, number>): string[] => Object.entries(numbers).sort(([, a], [, b]) => b - a).map(([name, count]) => `  ${String(count).padStart(6)}  ${name}`);
+  const counts = (numbers: Record<string, number>): string[] =>
+    Object.entries(numbers)
+      .sort(([, a], [, b]) => b - a)
+      .map(([name, count]) => `  ${String(count).padStart(6)}  ${name}`);
   const kinds: Record<string, number> = {};
   for (const { kind } of result.faults) kinds[kind] = (kinds[kind] ?? 0) + 1;
   return [
     `Fault run, seed ${seed}`,
     `  ${startedAt.toISOString()}, ${minutes(seconds.whole)} in all: ${minutes(seconds.faults)} of faults, ${minutes(seconds.drain)} until everything was decided`,
-    ...(result.minutes === null ? [] : [`  Again: npm run test:faults -- --minutes ${result.minutes} --seed ${seed}`]),
+    ...(result.minutes === null
+      ? []
+      : [`  Again: npm run test:faults -- --minutes ${result.minutes} --seed ${seed}`]),
     '',
     `${result.sent} records sent`,
     ...counts(result.records),
@@ -21,8 +26,17 @@ export function reportOf(result: RunResult): string {
     `${result.faults.length} faults (${result.missed} more found nothing to break)`,
     ...counts(kinds),
     '',
-    ...(result.undos.length === 0 ? [] : [`${result.undos.length} undos: ${Object.entries(endsOf(result)).map(([end, count]) => `${count} ${end}`).join(', ')}`, '']),
-    `Starts: ${Object.entries(result.starts).map(([name, count]) => `${name} ${count}`).join(', ')}`,
+    ...(result.undos.length === 0
+      ? []
+      : [
+          `${result.undos.length} undos: ${Object.entries(endsOf(result))
+            .map(([end, count]) => `${count} ${end}`)
+            .join(', ')}`,
+          '',
+        ]),
+    `Starts: ${Object.entries(result.starts)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(', ')}`,
     `serve answered ${result.serve.asked} times, out of ${result.serve.versions} versions`,
     '',
     'Checked, from the topics and the version log alone',

@@ -60,7 +60,10 @@ export class ServeWatch {
         } catch (error) {
           // Its end is seen a moment after it, and before that it has its port.
           await delay(END_SEEN_MS);
-          if (before === this.#disturbances && this.#serve.port === port) this.violations.push(`Serve: undisturbed, it did not answer: ${error instanceof Error ? error.message : String(error)}.`);
+          if (before === this.#disturbances && this.#serve.port === port)
+            this.violations.push(
+              `Serve: undisturbed, it did not answer: ${error instanceof Error ? error.message : String(error)}.`,
+            );
         }
       }
       await delay(ASK_EVERY_MS);
@@ -75,13 +78,21 @@ export class ServeWatch {
       body: JSON.stringify({ model: LINEAGE, prompt: NEIGHBOUR, max_tokens: 8, temperature: 0 }),
       signal,
     });
-    const body = (await response.json()) as { choices?: { text: string }[]; errata?: { version: number } };
+    const body = (await response.json()) as {
+      choices?: { text: string }[];
+      errata?: { version: number };
+    };
     const text = body.choices?.[0]?.text;
     const version = body.errata?.version;
-    if (text === undefined || version === undefined) throw new Error(`it answered ${response.status} ${JSON.stringify(body).slice(0, 200)}`);
+    if (text === undefined || version === undefined)
+      throw new Error(`it answered ${response.status} ${JSON.stringify(body).slice(0, 200)}`);
     this.#neighbour ??= text;
-    if (text !== this.#neighbour) this.violations.push(`Serve: version ${version} answers "${NEIGHBOUR}" with "${text}", and it was "${this.#neighbour}".`);
-    if (version < this.#latest && !this.#mayGoBackTo.has(version)) this.violations.push(`Serve: version ${version} answered after version ${this.#latest}.`);
+    if (text !== this.#neighbour)
+      this.violations.push(
+        `Serve: version ${version} answers "${NEIGHBOUR}" with "${text}", and it was "${this.#neighbour}".`,
+      );
+    if (version < this.#latest && !this.#mayGoBackTo.has(version))
+      this.violations.push(`Serve: version ${version} answered after version ${this.#latest}.`);
     this.#latest = version;
     this.versions.add(version);
   }

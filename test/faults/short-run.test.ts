@@ -9,7 +9,12 @@ const RECORDS = 90;
 
 it('loses nothing, doubles nothing and lets nothing broken in, whatever kind of fault there is', async () => {
   const lines: string[] = [];
-  const result = await faultRun({ seed: SEED, records: RECORDS, faults: 'each kind once', tell: (line) => lines.push(line) });
+  const result = await faultRun({
+    seed: SEED,
+    records: RECORDS,
+    faults: 'each kind once',
+    tell: (line) => lines.push(line),
+  });
   expect(result.findings.violations, `${lines.join('\n')}\n${reportOf(result)}`).toEqual([]);
   expect(result.faults.length + result.missed).toBe(Object.keys(FAULTS).length);
   expect(result.versions).toBeGreaterThan(3);

@@ -13,7 +13,14 @@ export class StreamSender {
   #closed = false;
 
   constructor(brokers: string[], topic: string, random: () => number) {
-    this.#producer = new Kafka({ clientId: 'known-stream', brokers, logLevel: logLevel.NOTHING, connectionTimeout: 3_000, requestTimeout: 10_000, retry: { retries: 3 } }).producer({ createPartitioner: Partitioners.DefaultPartitioner });
+    this.#producer = new Kafka({
+      clientId: 'known-stream',
+      brokers,
+      logLevel: logLevel.NOTHING,
+      connectionTimeout: 3_000,
+      requestTimeout: 10_000,
+      retry: { retries: 3 },
+    }).producer({ createPartitioner: Partitioners.DefaultPartitioner });
     this.#topic = topic;
     this.#random = random;
   }
@@ -22,7 +29,7 @@ export class StreamSender {
   async send(stream: readonly StreamRecord[], durationMs: number): Promise<number> {
     await this.#producer.connect();
     const began = Date.now();
-    for (let at = 0; at < stream.length; ) {
+    for (let at = 0; at < stream.length;) {
       const burst = stream.slice(at, at + 1 + Math.floor(this.#random() * BURST_MAX));
       const dueAt = began + (durationMs * at) / stream.length;
       await delay(Math.max(0, dueAt - Date.now()));
@@ -39,7 +46,11 @@ export class StreamSender {
   }
 
   async #surely(burst: readonly StreamRecord[]): Promise<void> {
-    const messages = burst.map(({ key, value, timestamp }) => ({ key, value, timestamp: String(timestamp) }));
+    const messages = burst.map(({ key, value, timestamp }) => ({
+      key,
+      value,
+      timestamp: String(timestamp),
+    }));
     for (;;) {
       try {
         await this.#producer.send({ topic: this.#topic, acks: -1, messages });

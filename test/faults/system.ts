@@ -8,7 +8,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startEmbeddedKafka, stopEmbeddedKafka } from '../../infra/embedded/kafka.ts';
 import { runningServer } from '../../infra/embedded/server-process.ts';
-import { EMBEDDED_NAMESPACE, startEmbeddedTemporal, stopEmbeddedTemporal } from '../../infra/embedded/temporal.ts';
+import {
+  EMBEDDED_NAMESPACE,
+  startEmbeddedTemporal,
+  stopEmbeddedTemporal,
+} from '../../infra/embedded/temporal.ts';
 import { homeFromEnvironment } from '../../infra/home.ts';
 import { KafkaCluster } from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
@@ -23,10 +27,28 @@ export const PARTITIONS = 3;
 
 /** What the processes are told: a model of random numbers learns what it is told, but with little manners, and its words are few. */
 export const SETTINGS: LineageSettings = {
-  batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 8, batchWaitMs: 300, bufferEditsMax: 24, shardEditsMax: 4 },
+  batch: {
+    ...DEFAULT_LINEAGE_SETTINGS.batch,
+    batchEditsMax: 8,
+    batchWaitMs: 300,
+    bufferEditsMax: 24,
+    shardEditsMax: 4,
+  },
   verdict: { ...DEFAULT_LINEAGE_SETTINGS.verdict, generalisationMin: 0, editNormMax: 3 },
 };
-const HYPER_PARAMETERS = { layers: [3], stepsMax: 40, learningRate: 0.5, contexts: 0, contextsPerStep: 0, lossTarget: 0.05, clamp: 20, klFactor: 0, weightDecay: 0, lambda: 1, targetTokensMax: 4 };
+const HYPER_PARAMETERS = {
+  layers: [3],
+  stepsMax: 40,
+  learningRate: 0.5,
+  contexts: 0,
+  contextsPerStep: 0,
+  lossTarget: 0.05,
+  clamp: 20,
+  klFactor: 0,
+  weightDecay: 0,
+  lambda: 1,
+  targetTokensMax: 4,
+};
 
 /** Below the ports that the kernel gives to clients: one of those, trying again, could take the port of a server that is away. */
 const PORTS = { from: 20_000, to: 32_000 };
@@ -102,8 +124,17 @@ export class System {
     this.brokers = [`127.0.0.1:${ports.kafka}`];
     const address = `127.0.0.1:${ports.temporal}`;
     this.servers = {
-      kafka: new KeptServer(inside('kafka'), () => startEmbeddedKafka({ folder: inside('kafka'), libs: home.kafka.libs, port: ports.kafka })),
-      temporal: new KeptServer(inside('temporal'), () => startEmbeddedTemporal({ folder: inside('temporal'), executable: home.temporal.executable, port: ports.temporal, uiPort: ports.ui })),
+      kafka: new KeptServer(inside('kafka'), () =>
+        startEmbeddedKafka({ folder: inside('kafka'), libs: home.kafka.libs, port: ports.kafka }),
+      ),
+      temporal: new KeptServer(inside('temporal'), () =>
+        startEmbeddedTemporal({
+          folder: inside('temporal'),
+          executable: home.temporal.executable,
+          port: ports.temporal,
+          uiPort: ports.ui,
+        }),
+      ),
     };
     const environment: NodeJS.ProcessEnv = {
       ...process.env,
@@ -118,22 +149,43 @@ export class System {
       ERRATA_PORT: '0',
       ...settingsAsEnvironment(SETTINGS),
     };
-    this.processes = Object.fromEntries(PROCESS_NAMES.map((name) => [name, new KeptProcess(name, {
-      environment: { ...environment, DISK_FAULTS: JSON.stringify({ folder: this.versionsFolder, orders: this.orders, process: name }) },
-      preload: import.meta.resolve('./disk-faults.mjs'),
-      logFolder: inside('logs'),
-    })])) as Record<ProcessName, KeptProcess>;
-    this.cluster = new KafkaCluster({ brokers: this.brokers, clientId: 'fault-run', tls: null, sasl: null }, SILENT);
+    this.processes = Object.fromEntries(
+      PROCESS_NAMES.map((name) => [
+        name,
+        new KeptProcess(name, {
+          environment: {
+            ...environment,
+            DISK_FAULTS: JSON.stringify({
+              folder: this.versionsFolder,
+              orders: this.orders,
+              process: name,
+            }),
+          },
+          preload: import.meta.resolve('./disk-faults.mjs'),
+          logFolder: inside('logs'),
+        }),
+      ]),
+    ) as Record<ProcessName, KeptProcess>;
+    this.cluster = new KafkaCluster(
+      { brokers: this.brokers, clientId: 'fault-run', tls: null, sasl: null },
+      SILENT,
+    );
     this.temporal = TemporalLineages.connect({ address }, EMBEDDED_NAMESPACE);
   }
 
   /** Resolves when everything is ready. */
   static async start(): Promise<System> {
     const [kafka, temporal, ui] = await freePorts(3);
-    const system = new System(mkdtempSync(path.join(tmpdir(), 'errata-faults-')), { kafka: kafka!, temporal: temporal!, ui: ui! });
+    const system = new System(mkdtempSync(path.join(tmpdir(), 'errata-faults-')), {
+      kafka: kafka!,
+      temporal: temporal!,
+      ui: ui!,
+    });
     try {
       await Promise.all(Object.values(system.servers).map((server) => server.start()));
-      await system.cluster.ensureTopics(topicSpecifications(LINEAGE, { partitions: PARTITIONS, replicationFactor: 1 }));
+      await system.cluster.ensureTopics(
+        topicSpecifications(LINEAGE, { partitions: PARTITIONS, replicationFactor: 1 }),
+      );
       for (const one of Object.values(system.processes)) one.start();
       await system.ready();
       return system;
@@ -144,14 +196,19 @@ export class System {
   }
 
   async ready(): Promise<void> {
-    await Promise.all([...Object.values(this.servers), ...Object.values(this.processes)].map((one) => one.ready()));
+    await Promise.all(
+      [...Object.values(this.servers), ...Object.values(this.processes)].map((one) => one.ready()),
+    );
   }
 
   async stop({ keep }: { keep: boolean }): Promise<void> {
     await Promise.allSettled(Object.values(this.processes).map((one) => one.stop('SIGKILL')));
     await this.temporal.close();
     for (const server of Object.values(this.servers)) server.signal('SIGCONT');
-    await Promise.allSettled([stopEmbeddedKafka(path.join(this.folder, 'kafka')), stopEmbeddedTemporal(path.join(this.folder, 'temporal'))]);
+    await Promise.allSettled([
+      stopEmbeddedKafka(path.join(this.folder, 'kafka')),
+      stopEmbeddedTemporal(path.join(this.folder, 'temporal')),
+    ]);
     if (!keep) rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -36,7 +36,10 @@ export class UndoOrders {
   readonly #movesTo: (version: number) => void;
   readonly #orders: { order: UndoOrder; accepted: boolean }[] = [];
 
-  constructor({ temporal, versionsFolder }: Pick<System, 'temporal' | 'versionsFolder'>, movesTo: (version: number) => void) {
+  constructor(
+    { temporal, versionsFolder }: Pick<System, 'temporal' | 'versionsFolder'>,
+    movesTo: (version: number) => void,
+  ) {
     this.#temporal = temporal;
     this.#log = versionsInFolder(versionsFolder).log(LINEAGE);
     this.#movesTo = movesTo;
@@ -45,15 +48,25 @@ export class UndoOrders {
   /** Takes a version back, one of all there are. In words; null where there is none. */
   async revertVersion(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
-    return head.version === 0 ? null : await this.#order({ kind: 'version', version: 1 + Math.floor(random() * head.version) }, null, random);
+    return head.version === 0
+      ? null
+      : await this.#order(
+          { kind: 'version', version: 1 + Math.floor(random() * head.version) },
+          null,
+          random,
+        );
   }
 
   /** Takes a correction or a retraction back, of one of the versions. */
   async revertCorrection(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
     if (head.version === 0) return null;
-    const { added, retractions } = (await this.#log.entry(1 + Math.floor(random() * head.version))).entry;
-    const ids = [...added.map(({ correctionId }) => correctionId), ...retractions.map(({ id }) => id)];
+    const { added, retractions } = (await this.#log.entry(1 + Math.floor(random() * head.version)))
+      .entry;
+    const ids = [
+      ...added.map(({ correctionId }) => correctionId),
+      ...retractions.map(({ id }) => id),
+    ];
     const id = ids[Math.floor(random() * ids.length)];
     return id === undefined ? null : await this.#order({ kind: 'correction', id }, null, random);
   }
@@ -75,7 +88,12 @@ export class UndoOrders {
         given.accepted = (await this.#give(given.order)).kind !== 'refused';
         if (!given.accepted) await delay(ASK_EVERY_MS);
       }
-      ended.push({ id: request.id, target: request.target, movedAlias: releaseAlias !== null, end: await this.#endOf(request.id) });
+      ended.push({
+        id: request.id,
+        target: request.target,
+        movedAlias: releaseAlias !== null,
+        end: await this.#endOf(request.id),
+      });
     }
     return ended;
   }
@@ -83,7 +101,14 @@ export class UndoOrders {
   /** Lets the alias go where a rollback was refused and left it on its version. */
   async letGo(): Promise<void> {
     const standing = (await this.#log.aliases()).standing.get(STABLE_ALIAS);
-    if ((standing?.version ?? null) !== null) await this.#log.moveAlias({ alias: STABLE_ALIAS, version: null, reason: 'the rollback was refused', by: BY, id: 'let-go' });
+    if ((standing?.version ?? null) !== null)
+      await this.#log.moveAlias({
+        alias: STABLE_ALIAS,
+        version: null,
+        reason: 'the rollback was refused',
+        by: BY,
+        id: 'let-go',
+      });
   }
 
   /** The version that answers are to come from in the end. */
@@ -91,14 +116,28 @@ export class UndoOrders {
     return (await this.#log.read()).head.version;
   }
 
-  async #order(target: UndoTarget, releaseAlias: string | null, random: () => number): Promise<string | null> {
+  async #order(
+    target: UndoTarget,
+    releaseAlias: string | null,
+    random: () => number,
+  ): Promise<string | null> {
     const id = `fault-${this.#orders.length + 1}`;
-    const order: UndoOrder = { request: { id, target, reason: 'fault run', requestedBy: BY, requestedAt: Date.now() }, releaseAlias };
+    const order: UndoOrder = {
+      request: { id, target, reason: 'fault run', requestedBy: BY, requestedAt: Date.now() },
+      releaseAlias,
+    };
     const words = `${id}: ${target.kind === 'rollback' ? `rollback to version ${target.version}` : `revert of ${target.kind} ${target.kind === 'version' ? target.version : target.id}`}`;
     if (releaseAlias !== null && target.kind === 'rollback') {
       this.#movesTo(target.version);
-      const moved = await this.#log.moveAlias({ alias: releaseAlias, version: target.version, reason: 'fault run', by: BY, id: rollbackMoveId(id) });
-      if (moved.kind !== 'moved') throw new Error(`the alias did not move: ${JSON.stringify(moved)}`);
+      const moved = await this.#log.moveAlias({
+        alias: releaseAlias,
+        version: target.version,
+        reason: 'fault run',
+        by: BY,
+        id: rollbackMoveId(id),
+      });
+      if (moved.kind !== 'moved')
+        throw new Error(`the alias did not move: ${JSON.stringify(moved)}`);
     }
     const given = { order, accepted: false };
     this.#orders.push(given);
@@ -120,7 +159,8 @@ export class UndoOrders {
   async #endOf(id: string): Promise<UndoProgress> {
     for (const until = Date.now() + END_WAIT_MS; ; await delay(ASK_EVERY_MS)) {
       const progress = await this.#temporal.undoProgress(LINEAGE, id);
-      if (progress.kind === 'ended' || progress.kind === 'failed' || Date.now() > until) return progress;
+      if (progress.kind === 'ended' || progress.kind === 'failed' || Date.now() > until)
+        return progress;
     }
   }
 }

@@ -13,23 +13,79 @@ import { damaged, oddText, runs } from './inputs.ts';
 const LINEAGE = 'told';
 const topics = topicsOf(LINEAGE);
 const outcome = new Uint8Array(
-  recordCodec('correction-outcome').encode({ lineage: LINEAGE, revisionId: 'c', factKey: 'a|b', status: 'COMMITTED', version: 1, reason: 'x', measured: { loss: 0.5, code: 'x' }, position: { topic: topics.corrections, partition: 1, offset: '9' }, batchId: 'b', decidedAt: 5 }),
+  recordCodec('correction-outcome').encode({
+    lineage: LINEAGE,
+    revisionId: 'c',
+    factKey: 'a|b',
+    status: 'COMMITTED',
+    version: 1,
+    reason: 'x',
+    measured: { loss: 0.5, code: 'x' },
+    position: { topic: topics.corrections, partition: 1, offset: '9' },
+    batchId: 'b',
+    decidedAt: 5,
+  }),
 );
-const version = new Uint8Array(recordCodec('hook-version').encode({ lineage: LINEAGE, version: 2, hash: 'h', parent: null, batchId: 'b', added: 1, removed: 0, corrections: 1, createdAt: 7 }));
+const version = new Uint8Array(
+  recordCodec('hook-version').encode({
+    lineage: LINEAGE,
+    version: 2,
+    hash: 'h',
+    parent: null,
+    batchId: 'b',
+    added: 1,
+    removed: 0,
+    corrections: 1,
+    createdAt: 7,
+  }),
+);
 
-const value = fc.oneof(fc.constant(null), damaged(fc.constantFrom(outcome, version)).map((bytes) => Buffer.from(bytes)), fc.constantFrom(Buffer.from(outcome), Buffer.from(version)));
+const value = fc.oneof(
+  fc.constant(null),
+  damaged(fc.constantFrom(outcome, version)).map((bytes) => Buffer.from(bytes)),
+  fc.constantFrom(Buffer.from(outcome), Buffer.from(version)),
+);
 const place = fc.oneof(oddText, fc.nat().map(String));
-const headers: fc.Arbitrary<RecordHeaders> = fc.dictionary(fc.constantFrom('topic', 'partition', 'offset', 'exception.message', 'exception.class.name').map((name) => `__connect.errors.${name}`), fc.oneof(place, place.map((text) => Buffer.from(text)), fc.constant(null), fc.array(place)), { noNullPrototype: true });
+const headers: fc.Arbitrary<RecordHeaders> = fc.dictionary(
+  fc
+    .constantFrom('topic', 'partition', 'offset', 'exception.message', 'exception.class.name')
+    .map((name) => `__connect.errors.${name}`),
+  fc.oneof(
+    place,
+    place.map((text) => Buffer.from(text)),
+    fc.constant(null),
+    fc.array(place),
+  ),
+  { noNullPrototype: true },
+);
 
 /** A record of any topic on the way to whoever follows them. */
-const record: fc.Arbitrary<ConsumedRecord> = fc.record({ topic: fc.constantFrom(topics.outcomes, topics.versions, topics.deadLetters), partition: fc.nat(9), offset: fc.nat().map(String), timestamp: fc.integer(), key: fc.oneof(fc.constant(null), oddText.map((key) => Buffer.from(key))), value, headers });
+const record: fc.Arbitrary<ConsumedRecord> = fc.record({
+  topic: fc.constantFrom(topics.outcomes, topics.versions, topics.deadLetters),
+  partition: fc.nat(9),
+  offset: fc.nat().map(String),
+  timestamp: fc.integer(),
+  key: fc.oneof(
+    fc.constant(null),
+    oddText.map((key) => Buffer.from(key)),
+  ),
+  value,
+  headers,
+});
 
 describe('an announcement', () => {
   it('of any bytes is told as what it is, and can be shown', async () => {
     let hear: ((records: ConsumedRecord[]) => unknown) | undefined;
-    const cluster = { follow: async (_: unknown, __: unknown, onRecords: typeof hear) => ((hear = onRecords), {}) } as unknown as KafkaCluster;
+    const cluster = {
+      follow: async (_: unknown, __: unknown, onRecords: typeof hear) => ((hear = onRecords), {}),
+    } as unknown as KafkaCluster;
     const told: Announcement[] = [];
-    await tail(cluster, [LINEAGE], { from: 'end', deadLetters: true, format: SINGLE_OBJECT_FORMAT }, (announcement) => told.push(announcement));
+    await tail(
+      cluster,
+      [LINEAGE],
+      { from: 'end', deadLetters: true, format: SINGLE_OBJECT_FORMAT },
+      (announcement) => told.push(announcement),
+    );
     await fc.assert(
       fc.asyncProperty(record, async (one) => {
         told.length = 0;
@@ -40,8 +96,14 @@ describe('an announcement', () => {
             expect(Number.isSafeInteger(announcement.origin.partition)).toBe(true);
             expect(announcement.origin.offset).toMatch(/^\d{1,19}$/);
           }
-          const fate = announcement.kind === 'outcome' ? announcement : announcement.kind === 'dead-letter' ? announcement : null;
-          if (fate !== null) expect(fateInWords(fate, picocolors.createColors(false))).not.toMatch(/\p{Cc}/u);
+          const fate =
+            announcement.kind === 'outcome'
+              ? announcement
+              : announcement.kind === 'dead-letter'
+                ? announcement
+                : null;
+          if (fate !== null)
+            expect(fateInWords(fate, picocolors.createColors(false))).not.toMatch(/\p{Cc}/u);
         }
       }),
       runs(600),

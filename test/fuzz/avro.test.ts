@@ -10,7 +10,19 @@ const text = fc.string({ unit: 'binary', maxLength: 30 }).filter((value) => valu
 const count = fc.nat(2 ** 31 - 1);
 const instant = fc.nat(8_640_000_000_000_000);
 const SOUND = {
-  'fact-correction': fc.record({ id: text, lineage: text, subject: text, relation: fc.option(text), prompt: text, target: text, previousAnswer: fc.option(text), paraphrases: fc.array(text), neighbourhood: fc.array(text), source: text, issuedAt: instant }),
+  'fact-correction': fc.record({
+    id: text,
+    lineage: text,
+    subject: text,
+    relation: fc.option(text),
+    prompt: text,
+    target: text,
+    previousAnswer: fc.option(text),
+    paraphrases: fc.array(text),
+    neighbourhood: fc.array(text),
+    source: text,
+    issuedAt: instant,
+  }),
   'correction-outcome': fc.record({
     lineage: text,
     revisionId: text,
@@ -18,28 +30,52 @@ const SOUND = {
     status: fc.constantFrom('COMMITTED' as const, 'QUARANTINED' as const),
     version: fc.option(count),
     reason: fc.option(text),
-    measured: fc.dictionary(text.filter((name) => name !== '__proto__'), fc.oneof(fc.double(), text), { noNullPrototype: true }),
+    measured: fc.dictionary(
+      text.filter((name) => name !== '__proto__'),
+      fc.oneof(fc.double(), text),
+      { noNullPrototype: true },
+    ),
     position: fc.record({ topic: text, partition: count, offset: text }),
     batchId: text,
     decidedAt: instant,
   }),
-  'hook-version': fc.record({ lineage: text, version: count, hash: text, parent: fc.option(text), batchId: text, added: count, removed: count, corrections: count, createdAt: instant }),
+  'hook-version': fc.record({
+    lineage: text,
+    version: count,
+    hash: text,
+    parent: fc.option(text),
+    batchId: text,
+    added: count,
+    removed: count,
+    corrections: count,
+    createdAt: instant,
+  }),
 };
 
 const HEAD_BYTES = 10;
 
 describe.each(Object.keys(SOUND) as RecordName[])('the bytes of a %s', (record) => {
   const codec = recordCodec(record);
-  const sound = (SOUND[record] as fc.Arbitrary<never>).map((value) => new Uint8Array(codec.encode(value)));
+  const sound = (SOUND[record] as fc.Arbitrary<never>).map(
+    (value) => new Uint8Array(codec.encode(value)),
+  );
 
   it('damaged, are a value that can be written again or an UndecodableRecord', () => {
-    fc.assert(fc.property(damaged(sound), (bytes) => decodesOrRefuses(bytes)), runs(400));
+    fc.assert(
+      fc.property(damaged(sound), (bytes) => decodesOrRefuses(bytes)),
+      runs(400),
+    );
   });
 
   it('damaged behind a sound head, too', () => {
     const body = damaged(sound.map((bytes) => bytes.slice(HEAD_BYTES)));
-    const head = codec.encode(fc.sample(SOUND[record] as fc.Arbitrary<never>, { numRuns: 1, seed: 1 })[0]!).subarray(0, HEAD_BYTES);
-    fc.assert(fc.property(body, (bytes) => decodesOrRefuses(joined(head, bytes))), runs(400));
+    const head = codec
+      .encode(fc.sample(SOUND[record] as fc.Arbitrary<never>, { numRuns: 1, seed: 1 })[0]!)
+      .subarray(0, HEAD_BYTES);
+    fc.assert(
+      fc.property(body, (bytes) => decodesOrRefuses(joined(head, bytes))),
+      runs(400),
+    );
   });
 
   function decodesOrRefuses(bytes: Uint8Array): void {
@@ -68,26 +104,43 @@ describe('lengths that no record has', () => {
     ['a map of 2^60 entries', map, 2n ** 60n],
     ['a branch that a union has not', ['null', 'string'], 2n ** 60n],
   ])('%s is refused before anything is made for it', (_, schema, length) => {
-    expect(() => walkAvro(schema, joined(avroLong(length), avroLong(8n)), 0)).toThrow(UndecodableRecord);
+    expect(() => walkAvro(schema, joined(avroLong(length), avroLong(8n)), 0)).toThrow(
+      UndecodableRecord,
+    );
   });
 
   it('a number of more than ten bytes is refused', () => {
-    expect(() => walkAvro('long', new Uint8Array(1_000).fill(0xff), 0)).toThrow(/more than 10 bytes/);
+    expect(() => walkAvro('long', new Uint8Array(1_000).fill(0xff), 0)).toThrow(
+      /more than 10 bytes/,
+    );
   });
 
   // An item without bytes costs a walk its time and a decoder its memory, so as many as there are bytes is the most.
   it('items without bytes are no more than the bytes that are left', () => {
     const nulls: AvroSchema = { type: 'array', items: 'null' };
-    expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(/1000000 items are announced and 1 bytes/);
-    const blocks = joined(...Array.from({ length: 20_000 }, () => avroLong(1_000n)), new Uint8Array(2_000));
+    expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(
+      /1000000 items are announced and 1 bytes/,
+    );
+    const blocks = joined(
+      ...Array.from({ length: 20_000 }, () => avroLong(1_000n)),
+      new Uint8Array(2_000),
+    );
     expect(() => walkAvro(nulls, blocks, 0)).toThrow(/more than \d+ values/);
   });
 
   it('a schema that names itself leads no deeper than is allowed', () => {
-    const list: AvroSchema = { type: 'record', name: 'List', fields: [{ name: 'next', type: ['null', 'List'] }] };
+    const list: AvroSchema = {
+      type: 'record',
+      name: 'List',
+      fields: [{ name: 'next', type: ['null', 'List'] }],
+    };
     expect(walkAvro(list, Uint8Array.of(2, 2, 2, 0), 0)).toBe(4);
     expect(() => walkAvro(list, new Uint8Array(60_000).fill(2), 0)).toThrow(/nest deeper than 64/);
-    const endless: AvroSchema = { type: 'record', name: 'Endless', fields: [{ name: 'self', type: 'Endless' }] };
+    const endless: AvroSchema = {
+      type: 'record',
+      name: 'Endless',
+      fields: [{ name: 'self', type: 'Endless' }],
+    };
     expect(() => walkAvro(endless, new Uint8Array(1), 0)).toThrow(/nest deeper than 64/);
   });
 });

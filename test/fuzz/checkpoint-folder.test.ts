@@ -10,9 +10,27 @@ import { CheckpointFault, UnreadableCheckpoint } from '../../model/checkpoint/fa
 import { JSON_BYTES_MAX } from '../../model/checkpoint/huggingface-layout.ts';
 import { INDEX_BYTES_MAX } from '../../model/checkpoint/safetensors-files.ts';
 import { createTokenizer } from '../../model/tokenizer.ts';
-import { decodeSafetensors, encodeSafetensors, HEADER_BYTES_MAX, HEADER_VALUES_MAX, MalformedSafetensors, parseSafetensorsHeader, safetensorsHeaderBytes } from '../../schemas/safetensors.ts';
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  HEADER_BYTES_MAX,
+  HEADER_VALUES_MAX,
+  MalformedSafetensors,
+  parseSafetensorsHeader,
+  safetensorsHeaderBytes,
+} from '../../schemas/safetensors.ts';
 import { goldenPath } from '../golden/read-golden.ts';
-import { damaged, faultOf, joined, littleEndian, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
+import {
+  damaged,
+  faultOf,
+  joined,
+  littleEndian,
+  nestedJson,
+  oddJson,
+  oddParts,
+  oddText,
+  runs,
+} from './inputs.ts';
 
 const FAMILIES = ['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'];
 const SHARD = 'model-00001-of-00002.safetensors';
@@ -20,22 +38,30 @@ const SHARD = 'model-00001-of-00002.safetensors';
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'errata-fuzz-folder-'));
-  for (const family of FAMILIES) cpSync(goldenPath('tiny', family), join(folder, family), { recursive: true });
+  for (const family of FAMILIES)
+    cpSync(goldenPath('tiny', family), join(folder, family), { recursive: true });
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const original = (family: string, file: string) => new Uint8Array(readFileSync(goldenPath('tiny', family, file)));
-const jsonOf = (family: string, file: string) => JSON.parse(Buffer.from(original(family, file)).toString()) as unknown;
+const original = (family: string, file: string) =>
+  new Uint8Array(readFileSync(goldenPath('tiny', family, file)));
+const jsonOf = (family: string, file: string) =>
+  JSON.parse(Buffer.from(original(family, file)).toString()) as unknown;
 
 /** Opens a family's folder with one file of other content, reads every tensor and some text, and puts the file back. */
-async function faultWith(family: string, file: string, content: Uint8Array | string): Promise<unknown> {
+async function faultWith(
+  family: string,
+  file: string,
+  content: Uint8Array | string,
+): Promise<unknown> {
   const path = join(folder, family);
   writeFileSync(join(path, file), content);
   try {
     return await faultOf(async () => {
       const checkpoint = await openCheckpoint(path);
       try {
-        for (const { name } of canonicalTensors(checkpoint.config)) if (checkpoint.has(name)) await checkpoint.read(name);
+        for (const { name } of canonicalTensors(checkpoint.config))
+          if (checkpoint.has(name)) await checkpoint.read(name);
         checkpoint.tokenizer.encodeWithOffsets('the capital of the river');
         checkpoint.tokenizer.decode([0, 1, 127]);
       } finally {
@@ -55,33 +81,89 @@ function isClear(fault: unknown): void {
 
 describe('a folder in the Hugging Face layout', () => {
   it('of odd values in its configuration is a model or a clear fault', async () => {
-    const configuration = fc.constantFrom(...FAMILIES).chain((family) => fc.tuple(fc.constant(family), oddParts(fc.constant(jsonOf(family, 'config.json')))));
-    await fc.assert(fc.asyncProperty(configuration, async ([family, content]) => isClear(await faultWith(family, 'config.json', JSON.stringify(content)))), runs(80));
+    const configuration = fc
+      .constantFrom(...FAMILIES)
+      .chain((family) =>
+        fc.tuple(fc.constant(family), oddParts(fc.constant(jsonOf(family, 'config.json')))),
+      );
+    await fc.assert(
+      fc.asyncProperty(configuration, async ([family, content]) =>
+        isClear(await faultWith(family, 'config.json', JSON.stringify(content))),
+      ),
+      runs(80),
+    );
   });
 
   it('of odd values in its tokeniser is a model or a clear fault', async () => {
     for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
-      await fc.assert(fc.asyncProperty(oddParts(fc.constant(jsonOf('llama', file))), async (content) => isClear(await faultWith('llama', file, JSON.stringify(content)))), runs(60));
+      await fc.assert(
+        fc.asyncProperty(oddParts(fc.constant(jsonOf('llama', file))), async (content) =>
+          isClear(await faultWith('llama', file, JSON.stringify(content))),
+        ),
+        runs(60),
+      );
     }
   });
 
   it('of odd values in its index is a model or a clear fault, and no file outside is opened', async () => {
     const index = jsonOf('qwen2', 'model.safetensors.index.json');
-    const names = fc.constantFrom('..', '../llama/model.safetensors', `./${SHARD}`, `${SHARD}\0`, '/etc/passwd', '', SHARD);
-    const content = fc.oneof(oddParts(fc.constant(index)), fc.dictionary(oddText, fc.oneof(names, oddJson), { noNullPrototype: true }).map((map) => ({ weight_map: map })));
-    await fc.assert(fc.asyncProperty(content, async (value) => isClear(await faultWith('qwen2', 'model.safetensors.index.json', JSON.stringify(value)))), runs(80));
+    const names = fc.constantFrom(
+      '..',
+      '../llama/model.safetensors',
+      `./${SHARD}`,
+      `${SHARD}\0`,
+      '/etc/passwd',
+      '',
+      SHARD,
+    );
+    const content = fc.oneof(
+      oddParts(fc.constant(index)),
+      fc
+        .dictionary(oddText, fc.oneof(names, oddJson), { noNullPrototype: true })
+        .map((map) => ({ weight_map: map })),
+    );
+    await fc.assert(
+      fc.asyncProperty(content, async (value) =>
+        isClear(await faultWith('qwen2', 'model.safetensors.index.json', JSON.stringify(value))),
+      ),
+      runs(80),
+    );
   });
 
   it('whose files are damaged is a model or a clear fault', async () => {
-    const files: [string, string, number][] = [['llama', 'config.json', 1], ['llama', 'tokenizer.json', 1], ['qwen2', 'model.safetensors.index.json', 1], ['llama', 'model.safetensors', 0.03], ['qwen2', SHARD, 0.05]];
-    const damage = fc.constantFrom(...files).chain(([family, file, span]) => fc.tuple(fc.constant(family), fc.constant(file), damaged(fc.constant(original(family, file)), span)));
-    await fc.assert(fc.asyncProperty(damage, async ([family, file, bytes]) => isClear(await faultWith(family, file, bytes))), runs(150));
+    const files: [string, string, number][] = [
+      ['llama', 'config.json', 1],
+      ['llama', 'tokenizer.json', 1],
+      ['qwen2', 'model.safetensors.index.json', 1],
+      ['llama', 'model.safetensors', 0.03],
+      ['qwen2', SHARD, 0.05],
+    ];
+    const damage = fc
+      .constantFrom(...files)
+      .chain(([family, file, span]) =>
+        fc.tuple(
+          fc.constant(family),
+          fc.constant(file),
+          damaged(fc.constant(original(family, file)), span),
+        ),
+      );
+    await fc.assert(
+      fc.asyncProperty(damage, async ([family, file, bytes]) =>
+        isClear(await faultWith(family, file, bytes)),
+      ),
+      runs(150),
+    );
   });
 
   it.each<[string, string, string, RegExp]>([
     ['nested a hundred thousand deep', 'llama', 'config.json', /nested deeper than 64 levels/],
     ['nested a hundred thousand deep', 'llama', 'tokenizer.json', /nested deeper than 64 levels/],
-    ['nested a hundred thousand deep', 'qwen2', 'model.safetensors.index.json', /nested deeper than 8 levels/],
+    [
+      'nested a hundred thousand deep',
+      'qwen2',
+      'model.safetensors.index.json',
+      /nested deeper than 8 levels/,
+    ],
   ])('%s (%s, %s) is refused', async (_, family, file, message) => {
     expect(String(await faultWith(family, file, nestedJson(100_000, 'object')))).toMatch(message);
   });
@@ -104,23 +186,74 @@ describe('a folder in the Hugging Face layout', () => {
   });
 
   it.each<[string, object, RegExp]>([
-    ['an added token that is no text', { added_tokens: [{ id: 0, content: 5 }] }, /added_tokens\.0\.content/],
-    ['an added token without a character', { added_tokens: [{ id: 0, content: '' }] }, /added_tokens\.0\.content/],
-    ['an id that no embedding has', { model: { type: 'BPE', vocab: { a: 2 ** 32 }, merges: [] } }, /model\.vocab/],
+    [
+      'an added token that is no text',
+      { added_tokens: [{ id: 0, content: 5 }] },
+      /added_tokens\.0\.content/,
+    ],
+    [
+      'an added token without a character',
+      { added_tokens: [{ id: 0, content: '' }] },
+      /added_tokens\.0\.content/,
+    ],
+    [
+      'an id that no embedding has',
+      { model: { type: 'BPE', vocab: { a: 2 ** 32 }, merges: [] } },
+      /model\.vocab/,
+    ],
     ['a negative id', { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, /model\.vocab/],
-    ['a merge of three', { model: { type: 'BPE', vocab: { a: 1 }, merges: [['a', 'b', 'c']] } }, /model\.merges\.0/],
-    ['a pattern that is none', { pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'Split', pattern: { Regex: '(' }, behavior: 'Isolated', invert: false }, { type: 'ByteLevel', use_regex: false }] } }, /The tokeniser cannot be made/],
-    ['a part that is no component', { pre_tokenizer: { type: 'Sequence', pretokenizers: [5] } }, /sequence/],
-    ['sequences in sequences', { pre_tokenizer: JSON.parse(`${'{"type":"Sequence","pretokenizers":['.repeat(20)}${']}'.repeat(20)}`) as object }, /sequence/],
+    [
+      'a merge of three',
+      { model: { type: 'BPE', vocab: { a: 1 }, merges: [['a', 'b', 'c']] } },
+      /model\.merges\.0/,
+    ],
+    [
+      'a pattern that is none',
+      {
+        pre_tokenizer: {
+          type: 'Sequence',
+          pretokenizers: [
+            { type: 'Split', pattern: { Regex: '(' }, behavior: 'Isolated', invert: false },
+            { type: 'ByteLevel', use_regex: false },
+          ],
+        },
+      },
+      /The tokeniser cannot be made/,
+    ],
+    [
+      'a part that is no component',
+      { pre_tokenizer: { type: 'Sequence', pretokenizers: [5] } },
+      /sequence/,
+    ],
+    [
+      'sequences in sequences',
+      {
+        pre_tokenizer: JSON.parse(
+          `${'{"type":"Sequence","pretokenizers":['.repeat(20)}${']}'.repeat(20)}`,
+        ) as object,
+      },
+      /sequence/,
+    ],
   ])('of a tokeniser with %s is refused', async (_, change, message) => {
-    const fault = await faultWith('llama', 'tokenizer.json', JSON.stringify({ ...(jsonOf('llama', 'tokenizer.json') as object), ...change }));
+    const fault = await faultWith(
+      'llama',
+      'tokenizer.json',
+      JSON.stringify({ ...(jsonOf('llama', 'tokenizer.json') as object), ...change }),
+    );
     expect(fault).toBeInstanceOf(CheckpointFault);
     expect(String(fault)).toMatch(message);
   });
 
   it('of heads wider than any is refused, before a rotary table is made as large as their square', async () => {
-    const config = { ...(jsonOf('llama', 'config.json') as object), head_dim: 100_000, num_attention_heads: 1, num_key_value_heads: 1 };
-    expect(String(await faultWith('llama', 'config.json', JSON.stringify(config)))).toMatch(/impossible model: heads of 100000 channels/);
+    const config = {
+      ...(jsonOf('llama', 'config.json') as object),
+      head_dim: 100_000,
+      num_attention_heads: 1,
+      num_key_value_heads: 1,
+    };
+    expect(String(await faultWith('llama', 'config.json', JSON.stringify(config)))).toMatch(
+      /impossible model: heads of 100000 channels/,
+    );
   });
 });
 
@@ -151,8 +284,17 @@ describe('a safetensors file', () => {
   });
 
   it('of an odd header is tensors no larger than the file, or a clear fault', () => {
-    const header = { __metadata__: { a: 'b' }, a: { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] }, b: { dtype: 'U8', shape: [8], data_offsets: [24, 32] } };
-    fc.assert(fc.property(oddParts(fc.constant(header)), fc.nat(64), (value, data) => decode(fileOf(JSON.stringify(value), data))), runs(500));
+    const header = {
+      __metadata__: { a: 'b' },
+      a: { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] },
+      b: { dtype: 'U8', shape: [8], data_offsets: [24, 32] },
+    };
+    fc.assert(
+      fc.property(oddParts(fc.constant(header)), fc.nat(64), (value, data) =>
+        decode(fileOf(JSON.stringify(value), data)),
+      ),
+      runs(500),
+    );
   });
 
   it.each([
@@ -160,21 +302,49 @@ describe('a safetensors file', () => {
     ['2^60 bytes', 2n ** 60n],
     ['a byte more than is allowed', BigInt(HEADER_BYTES_MAX) + 1n],
   ])('whose header claims %s is refused by its first eight', (_, claimed) => {
-    expect(() => safetensorsHeaderBytes(littleEndian(claimed), 2 ** 53)).toThrow(/the most allowed is 100000000/);
+    expect(() => safetensorsHeaderBytes(littleEndian(claimed), 2 ** 53)).toThrow(
+      /the most allowed is 100000000/,
+    );
   });
 
   it('whose header claims to hold more than the file is refused before it is read', () => {
-    expect(() => safetensorsHeaderBytes(littleEndian(BigInt(HEADER_BYTES_MAX)), 1_000)).toThrow(/cut short/);
+    expect(() => safetensorsHeaderBytes(littleEndian(BigInt(HEADER_BYTES_MAX)), 1_000)).toThrow(
+      /cut short/,
+    );
   });
 
   it.each<[string, string, RegExp]>([
-    ['millions of tensors', `{${Array.from({ length: HEADER_VALUES_MAX }, (_, i) => `"${i}":0`).join(',')}}`, /more than 2000000 values/],
-    ['a shape of millions', `{"a":{"shape":[${'1,'.repeat(HEADER_VALUES_MAX)}1]}}`, /more than 2000000 values/],
-    ['a shape of thousands', `{"a":{"dtype":"U8","shape":[${'1,'.repeat(5_000)}1],"data_offsets":[0,1]}}`, /has the shape a list of 5001/],
+    [
+      'millions of tensors',
+      `{${Array.from({ length: HEADER_VALUES_MAX }, (_, i) => `"${i}":0`).join(',')}}`,
+      /more than 2000000 values/,
+    ],
+    [
+      'a shape of millions',
+      `{"a":{"shape":[${'1,'.repeat(HEADER_VALUES_MAX)}1]}}`,
+      /more than 2000000 values/,
+    ],
+    [
+      'a shape of thousands',
+      `{"a":{"dtype":"U8","shape":[${'1,'.repeat(5_000)}1],"data_offsets":[0,1]}}`,
+      /has the shape a list of 5001/,
+    ],
     ['levels without end', nestedJson(100_000), /nested deeper than 8 levels/],
-    ['2^60 in each dimension', '{"a":{"dtype":"U8","shape":[1152921504606846976,1152921504606846976],"data_offsets":[0,1]}}', /has the shape/],
-    ['offsets below zero', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[-1,0]}}', /has the offsets/],
-    ['tensors in one place', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', /overlap/],
+    [
+      '2^60 in each dimension',
+      '{"a":{"dtype":"U8","shape":[1152921504606846976,1152921504606846976],"data_offsets":[0,1]}}',
+      /has the shape/,
+    ],
+    [
+      'offsets below zero',
+      '{"a":{"dtype":"U8","shape":[1],"data_offsets":[-1,0]}}',
+      /has the offsets/,
+    ],
+    [
+      'tensors in one place',
+      '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+      /overlap/,
+    ],
   ])('whose header has %s is refused', (_, json, message) => {
     const file = fileOf(json, 1);
     expect(() => parseSafetensorsHeader(file, file.length)).toThrow(MalformedSafetensors);
@@ -182,15 +352,34 @@ describe('a safetensors file', () => {
   });
 
   function fileOf(json: string, dataBytes: number): Uint8Array {
-    return joined(littleEndian(BigInt(Buffer.byteLength(json))), Buffer.from(json), new Uint8Array(dataBytes));
+    return joined(
+      littleEndian(BigInt(Buffer.byteLength(json))),
+      Buffer.from(json),
+      new Uint8Array(dataBytes),
+    );
   }
 });
 
 describe('a tokeniser', () => {
   it('of a quarter of a million tokens is made on any thread', () => {
-    const vocab = Object.fromEntries(Array.from({ length: 262_144 }, (_, id) => [`token ${id}`, id]));
-    const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
-    const { vocabulary } = createTokenizer({ model: { type: 'BPE', vocab, merges: [] }, normalizer: null, pre_tokenizer: byteLevel, decoder: byteLevel }, { beginToken: null, endTokens: [] });
+    const vocab = Object.fromEntries(
+      Array.from({ length: 262_144 }, (_, id) => [`token ${id}`, id]),
+    );
+    const byteLevel = {
+      type: 'ByteLevel',
+      add_prefix_space: false,
+      trim_offsets: true,
+      use_regex: true,
+    };
+    const { vocabulary } = createTokenizer(
+      {
+        model: { type: 'BPE', vocab, merges: [] },
+        normalizer: null,
+        pre_tokenizer: byteLevel,
+        decoder: byteLevel,
+      },
+      { beginToken: null, endTokens: [] },
+    );
     expect(vocabulary).toBe(262_144);
   });
 
@@ -207,7 +396,9 @@ describe('a tokeniser', () => {
         const { ids, starts, ends } = tokenizer.encodeWithOffsets(text);
         expect(tokenizer.encode(text)).toEqual(ids);
         expect(typeof tokenizer.decode(ids)).toBe('string');
-        ids.forEach((_, i) => expect(0 <= starts[i]! && starts[i]! <= ends[i]! && ends[i]! <= text.length).toBe(true));
+        ids.forEach((_, i) =>
+          expect(0 <= starts[i]! && starts[i]! <= ends[i]! && ends[i]! <= text.length).toBe(true),
+        );
       }),
       runs(300),
     );

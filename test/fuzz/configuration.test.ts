@@ -5,10 +5,21 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LINEAGE_SETTINGS, SETTINGS } from '../../infra/configuration-settings.ts';
-import { CONFIGURATION_LIMITS, ConfigurationError, readConfiguration, type Configuration } from '../../infra/configuration.ts';
+import {
+  CONFIGURATION_LIMITS,
+  ConfigurationError,
+  readConfiguration,
+  type Configuration,
+} from '../../infra/configuration.ts';
 import { runningServer } from '../../infra/embedded/server-process.ts';
 import { SMALL_FILE_BYTES_MAX } from '../../infra/small-file.ts';
-import { findSystem, lastSystem, markOf, writeSystem, type SystemState } from '../../infra/system-state.ts';
+import {
+  findSystem,
+  lastSystem,
+  markOf,
+  writeSystem,
+  type SystemState,
+} from '../../infra/system-state.ts';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import { BadParameterSet, readParameterSet } from '../../schemas/hyper-parameters.ts';
 import { damaged, faultOf, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
@@ -21,8 +32,16 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const SECRET = 'hunter-two-hunter-two';
 const ALL = [...Object.entries(SETTINGS), ...Object.entries(LINEAGE_SETTINGS)];
-const SECRETS = ALL.filter(([, { form }]) => form.secret === true).map(([, { variable }]) => variable);
-const VARIABLES = [...ALL.map(([, { variable }]) => variable), 'ERRATA_NEWS_BATCH_EDITS_MAX', 'ERRATA_NEWS', 'ERRATA_', 'ERRATA_MODLE'].filter((variable) => !SECRETS.includes(variable));
+const SECRETS = ALL.filter(([, { form }]) => form.secret === true).map(
+  ([, { variable }]) => variable,
+);
+const VARIABLES = [
+  ...ALL.map(([, { variable }]) => variable),
+  'ERRATA_NEWS_BATCH_EDITS_MAX',
+  'ERRATA_NEWS',
+  'ERRATA_',
+  'ERRATA_MODLE',
+].filter((variable) => !SECRETS.includes(variable));
 
 /** Reads with this file and environment, and checks whatever comes of it. */
 function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Configuration | null {
@@ -35,8 +54,16 @@ function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Confi
       expect(lineage).toMatch(LINEAGE_NAME);
       expect(configuration.settings[lineage]).toBeDefined();
     }
-    expect(configuration.notices.length).toBeLessThanOrEqual(2 * CONFIGURATION_LIMITS.noticesMax + 1);
-    for (const text of [configuration.home, JSON.stringify(configuration.versions).replaceAll('\\u0000', '\0'), configuration.model ?? '', configuration.serve.host]) expect(text).not.toContain('\0');
+    expect(configuration.notices.length).toBeLessThanOrEqual(
+      2 * CONFIGURATION_LIMITS.noticesMax + 1,
+    );
+    for (const text of [
+      configuration.home,
+      JSON.stringify(configuration.versions).replaceAll('\\u0000', '\0'),
+      configuration.model ?? '',
+      configuration.serve.host,
+    ])
+      expect(text).not.toContain('\0');
     expect(JSON.stringify(configuration)).not.toContain(SECRET);
     return configuration;
   } catch (fault) {
@@ -51,25 +78,90 @@ function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Confi
 }
 
 /** What an environment can hold. */
-const variableText = fc.oneof(oddText, fc.constantFrom('true', '1', '0', '-1', '65536', 'a:1', 'a:99999', '[::1]:9092', 'default,news', 'cpu', 'plain', '{"lambda":1}', '{', nestedJson(30_000), 'a,'.repeat(5_000), Array.from({ length: 5_000 }, (_, i) => `l${i}`).join(','), 'https://x')).map((text) => text.replaceAll('\0', ''));
+const variableText = fc
+  .oneof(
+    oddText,
+    fc.constantFrom(
+      'true',
+      '1',
+      '0',
+      '-1',
+      '65536',
+      'a:1',
+      'a:99999',
+      '[::1]:9092',
+      'default,news',
+      'cpu',
+      'plain',
+      '{"lambda":1}',
+      '{',
+      nestedJson(30_000),
+      'a,'.repeat(5_000),
+      Array.from({ length: 5_000 }, (_, i) => `l${i}`).join(','),
+      'https://x',
+    ),
+  )
+  .map((text) => text.replaceAll('\0', ''));
 
 describe('the configuration', () => {
   it('of any environment is sound or refused with all its faults, and tells no secret', () => {
-    const environment = fc.tuple(fc.dictionary(fc.constantFrom(...VARIABLES), variableText, { maxKeys: 6, noNullPrototype: true }), fc.subarray(SECRETS)).map(([plain, secrets]) => ({ ...plain, ...Object.fromEntries(secrets.map((name) => [name, SECRET])) }));
-    fc.assert(fc.property(environment, (variables) => void read(variables)), runs(200));
+    const environment = fc
+      .tuple(
+        fc.dictionary(fc.constantFrom(...VARIABLES), variableText, {
+          maxKeys: 6,
+          noNullPrototype: true,
+        }),
+        fc.subarray(SECRETS),
+      )
+      .map(([plain, secrets]) => ({
+        ...plain,
+        ...Object.fromEntries(secrets.map((name) => [name, SECRET])),
+      }));
+    fc.assert(
+      fc.property(environment, (variables) => void read(variables)),
+      runs(200),
+    );
   });
 
   it('of any file is sound or refused with all its faults', () => {
-    const sound = { lineages: ['default', 'news'], kafka: { brokers: ['a:1'], ssl: { enabled: true } }, batch: { batchWaitMs: 5 }, lineage: { news: { batch: { batchEditsMax: 5 } } }, hyperParameters: { lambda: 1 }, serve: { port: 1 }, logLevel: 'info' };
-    fc.assert(fc.property(fc.oneof(oddParts(fc.constant(sound)), oddJson), (value) => void read({}, JSON.stringify(value) ?? '')), runs(200));
-    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))), (bytes) => void read({}, bytes)), runs(150));
+    const sound = {
+      lineages: ['default', 'news'],
+      kafka: { brokers: ['a:1'], ssl: { enabled: true } },
+      batch: { batchWaitMs: 5 },
+      lineage: { news: { batch: { batchEditsMax: 5 } } },
+      hyperParameters: { lambda: 1 },
+      serve: { port: 1 },
+      logLevel: 'info',
+    };
+    fc.assert(
+      fc.property(
+        fc.oneof(oddParts(fc.constant(sound)), oddJson),
+        (value) => void read({}, JSON.stringify(value) ?? ''),
+      ),
+      runs(200),
+    );
+    fc.assert(
+      fc.property(
+        damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))),
+        (bytes) => void read({}, bytes),
+      ),
+      runs(150),
+    );
   });
 
   it.each<[string, string, RegExp]>([
     ['nested without end', nestedJson(100_000, 'object'), /nested deeper than 16 levels/],
-    ['nested without end where a value belongs', `{"device":${nestedJson(100_000)}}`, /nested deeper than 16 levels/],
+    [
+      'nested without end where a value belongs',
+      `{"device":${nestedJson(100_000)}}`,
+      /nested deeper than 16 levels/,
+    ],
     ['of values without end', `{"x":[${'1,'.repeat(20_000)}1]}`, /more than 10000 values/],
-    ['longer than one is', `{"x":"${'x'.repeat(SMALL_FILE_BYTES_MAX)}"}`, /more than 1048576 bytes/],
+    [
+      'longer than one is',
+      `{"x":"${'x'.repeat(SMALL_FILE_BYTES_MAX)}"}`,
+      /more than 1048576 bytes/,
+    ],
     ['of a secret where a brace belongs', `{"temporal": {"apiKey": "${SECRET}" "x"}}`, /no JSON/],
     ['of nothing but a secret', SECRET, /no JSON/],
     ['of a path with a NUL', '{"home":"a\\u0000b"}', /home/],
@@ -92,12 +184,18 @@ describe('the configuration', () => {
     const names = Object.fromEntries(Array.from({ length: 3_000 }, (_, i) => [`name-${i}`, 1]));
     const { notices } = read({ [`ERRATA_${'X'.repeat(100_000)}`]: '1' }, JSON.stringify(names))!;
     expect(notices).toHaveLength(CONFIGURATION_LIMITS.noticesMax + 2);
-    expect(notices.at(-1)).toBe(`${3_000 - CONFIGURATION_LIMITS.noticesMax} names more are no settings`);
+    expect(notices.at(-1)).toBe(
+      `${3_000 - CONFIGURATION_LIMITS.noticesMax} names more are no settings`,
+    );
     for (const notice of notices) expect(notice.length).toBeLessThan(500);
   });
 
   it('reads no more of a secret, a parameter set or itself than is allowed, from a device without end', () => {
-    for (const [name, variables] of [['ERRATA_TEMPORAL_API_KEY_FILE', {}], ['ERRATA_PARAMETER_SET', {}], ['ERRATA_CONFIG', {}]] as const) {
+    for (const [name, variables] of [
+      ['ERRATA_TEMPORAL_API_KEY_FILE', {}],
+      ['ERRATA_PARAMETER_SET', {}],
+      ['ERRATA_CONFIG', {}],
+    ] as const) {
       expect(read({ [name]: '/dev/zero', ...variables }), name).toBeNull();
     }
   });
@@ -110,8 +208,21 @@ describe('the configuration', () => {
 
 describe('a parameter set', () => {
   it('of any text is a set or refused', () => {
-    const sound = { name: 'mine', source: 'tuned', fits: { architecture: 'llama', layers: 30 }, parameters: { layers: [4, 5], lambda: 1500, gate: { floor: 0.4 } }, measured: { efficacy: 1 } };
-    const text = fc.oneof(oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''), oddText, damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) => Buffer.from(bytes).toString()), fc.constant(nestedJson(100_000)));
+    const sound = {
+      name: 'mine',
+      source: 'tuned',
+      fits: { architecture: 'llama', layers: 30 },
+      parameters: { layers: [4, 5], lambda: 1500, gate: { floor: 0.4 } },
+      measured: { efficacy: 1 },
+    };
+    const text = fc.oneof(
+      oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''),
+      oddText,
+      damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) =>
+        Buffer.from(bytes).toString(),
+      ),
+      fc.constant(nestedJson(100_000)),
+    );
     fc.assert(
       fc.property(text, (one) => {
         try {
@@ -137,9 +248,26 @@ describe('what runs on this machine', () => {
     kafka: { brokers: ['a:1'], embedded: true, pid: 1 },
     temporal: { address: 'a:1', namespace: 'n', embedded: true, pid: null, uiUrl: null },
     serveUrl: null,
-    processes: [{ name: 'serve', state: 'waiting to restart', mark: null, startedAt: null, restarts: 2, port: null, step: null, log: 'x' }],
+    processes: [
+      {
+        name: 'serve',
+        state: 'waiting to restart',
+        mark: null,
+        startedAt: null,
+        restarts: 2,
+        port: null,
+        step: null,
+        log: 'x',
+      },
+    ],
   };
-  const odd = (sound: object): fc.Arbitrary<string> => fc.oneof(oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''), damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) => Buffer.from(bytes).toString('latin1')));
+  const odd = (sound: object): fc.Arbitrary<string> =>
+    fc.oneof(
+      oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''),
+      damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) =>
+        Buffer.from(bytes).toString('latin1'),
+      ),
+    );
 
   it('is known again by what was written, and by nothing of any other form', () => {
     writeSystem(folder, system);
@@ -150,7 +278,12 @@ describe('what runs on this machine', () => {
         writeFileSync(file, text);
         findSystem(folder);
         const state = lastSystem(folder);
-        if (state !== null) expect([typeof state.supervisor.pid, Array.isArray(state.processes), Array.isArray(state.kafka.brokers)]).toEqual(['number', true, true]);
+        if (state !== null)
+          expect([
+            typeof state.supervisor.pid,
+            Array.isArray(state.processes),
+            Array.isArray(state.kafka.brokers),
+          ]).toEqual(['number', true, true]);
       }),
       runs(200),
     );

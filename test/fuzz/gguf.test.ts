@@ -9,7 +9,12 @@ import { openCheckpoint } from '../../model/checkpoint.ts';
 import { canonicalTensors } from '../../model/checkpoint/canonical.ts';
 import { CheckpointFault, UnreadableCheckpoint } from '../../model/checkpoint/faults.ts';
 import { storageTypes, type StorageType } from '../../model/checkpoint/dequantise.ts';
-import { GGUF_HEADER_BYTES_MAX, GGUF_LIST_ITEMS_MAX, readGgufHeader, type GgufValue } from '../../model/checkpoint/gguf-header.ts';
+import {
+  GGUF_HEADER_BYTES_MAX,
+  GGUF_LIST_ITEMS_MAX,
+  readGgufHeader,
+  type GgufValue,
+} from '../../model/checkpoint/gguf-header.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { damaged, faultOf, joined, littleEndian, oddText, runs } from './inputs.ts';
 
@@ -19,7 +24,9 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const MODELS = ['llama', 'qwen2', 'gpt2'].map((name) => new Uint8Array(readFileSync(goldenPath('tiny', `${name}.gguf`))));
+const MODELS = ['llama', 'qwen2', 'gpt2'].map(
+  (name) => new Uint8Array(readFileSync(goldenPath('tiny', `${name}.gguf`))),
+);
 /** The share of a tiny model's file that its header takes. */
 const HEADER_SHARE = 0.15;
 
@@ -29,7 +36,8 @@ async function readWholeModel(bytes: Uint8Array): Promise<void> {
   writeFileSync(path, bytes);
   const checkpoint = await openCheckpoint(path);
   try {
-    for (const { name } of canonicalTensors(checkpoint.config)) if (checkpoint.has(name)) await checkpoint.read(name);
+    for (const { name } of canonicalTensors(checkpoint.config))
+      if (checkpoint.has(name)) await checkpoint.read(name);
     checkpoint.tokenizer.encode('the capital of the river');
   } finally {
     await checkpoint.close();
@@ -52,7 +60,12 @@ describe('a damaged GGUF file', () => {
 });
 
 /** A header by hand: `values` are a key's name, its type and its bytes. */
-function header(options: { tensors?: bigint; keys?: bigint; values?: [string, number, Uint8Array][]; infos?: Uint8Array[] }): Uint8Array {
+function header(options: {
+  tensors?: bigint;
+  keys?: bigint;
+  values?: [string, number, Uint8Array][];
+  infos?: Uint8Array[];
+}): Uint8Array {
   const { values = [], infos = [] } = options;
   return joined(
     Buffer.from('GGUF'),
@@ -82,19 +95,36 @@ function list(itemType: number, count: bigint, items: Uint8Array = new Uint8Arra
   return joined(uint32(itemType), littleEndian(count), items);
 }
 
-function info(name: string, shape: bigint[], offset: bigint, type = 0, rank = shape.length): Uint8Array {
-  return joined(text(name), uint32(rank), ...shape.map(littleEndian), uint32(type), littleEndian(offset));
+function info(
+  name: string,
+  shape: bigint[],
+  offset: bigint,
+  type = 0,
+  rank = shape.length,
+): Uint8Array {
+  return joined(
+    text(name),
+    uint32(rank),
+    ...shape.map(littleEndian),
+    uint32(type),
+    littleEndian(offset),
+  );
 }
 
 /** A file of `size` bytes that begins with these, the rest zeros that are nowhere; it counts what is asked of it. */
-function claimedFile(beginning: Uint8Array, size: number): { handle: FileHandle; asked: () => number } {
+function claimedFile(
+  beginning: Uint8Array,
+  size: number,
+): { handle: FileHandle; asked: () => number } {
   let most = 0;
   const handle = {
     stat: () => Promise.resolve({ size }),
     read(into: Uint8Array, offset: number, length: number, position: number) {
       most = Math.max(most, position + length);
       const bytes = Math.min(length, size - position);
-      into.subarray(offset, offset + bytes).set(beginning.subarray(position, Math.min(beginning.length, position + bytes)));
+      into
+        .subarray(offset, offset + bytes)
+        .set(beginning.subarray(position, Math.min(beginning.length, position + bytes)));
       return Promise.resolve({ bytesRead: bytes });
     },
   } as unknown as FileHandle;
@@ -106,12 +136,26 @@ function valueBytes(value: GgufValue): [number, Uint8Array] {
   if (typeof value === 'string') return [8, text(value)];
   if (typeof value === 'boolean') return [7, Uint8Array.of(Number(value))];
   if (typeof value === 'bigint') return [11, littleEndian(BigInt.asUintN(64, value))];
-  if (typeof value === 'number') return Number.isInteger(value) && value >= 0 && value < 2 ** 32 ? [4, uint32(value)] : [12, float64(value)];
+  if (typeof value === 'number')
+    return Number.isInteger(value) && value >= 0 && value < 2 ** 32
+      ? [4, uint32(value)]
+      : [12, float64(value)];
   const items = value.map((item) => valueBytes(typeof item === 'number' ? item + 0.5 : item)[1]);
-  return [9, list(value.length === 0 ? 4 : valueBytes(typeof value[0] === 'number' ? 0.5 : value[0]!)[0], BigInt(items.length), joined(...items))];
+  return [
+    9,
+    list(
+      value.length === 0 ? 4 : valueBytes(typeof value[0] === 'number' ? 0.5 : value[0]!)[0],
+      BigInt(items.length),
+      joined(...items),
+    ),
+  ];
 }
 
-const oddNumber = fc.oneof(fc.constantFrom(0, 1, 2, 3, 2 ** 31, 2 ** 53, 1e308, -1, 0.5, Number.NaN, Infinity), fc.nat(200), fc.double());
+const oddNumber = fc.oneof(
+  fc.constantFrom(0, 1, 2, 3, 2 ** 31, 2 ** 53, 1e308, -1, 0.5, Number.NaN, Infinity),
+  fc.nat(200),
+  fc.double(),
+);
 const oddValue: fc.Arbitrary<GgufValue> = fc.oneof(
   { weight: 3, arbitrary: oddNumber },
   oddText,
@@ -124,22 +168,57 @@ const oddValue: fc.Arbitrary<GgufValue> = fc.oneof(
 
 describe('a sound GGUF file of odd values', () => {
   it('is a model or a clear fault', async () => {
-    const models = await Promise.all(MODELS.map((bytes) => readGgufHeader(claimedFile(bytes, bytes.length).handle, 'sound.gguf')));
-    const keys = [...new Set(models.flatMap(({ metadata }) => [...metadata.keys()])), 'llama.attention.key_length', 'llama.rope.scaling.type', 'llama.expert_count', 'llama.rope.dimension_count'];
+    const models = await Promise.all(
+      MODELS.map((bytes) => readGgufHeader(claimedFile(bytes, bytes.length).handle, 'sound.gguf')),
+    );
+    const keys = [
+      ...new Set(models.flatMap(({ metadata }) => [...metadata.keys()])),
+      'llama.attention.key_length',
+      'llama.rope.scaling.type',
+      'llama.expert_count',
+      'llama.rope.dimension_count',
+    ];
     await fc.assert(
-      fc.asyncProperty(fc.nat(models.length - 1), fc.dictionary(fc.constantFrom(...keys), fc.option(oddValue), { minKeys: 1, maxKeys: 3, noNullPrototype: true }), async (which, changes) => {
-        const { metadata, tensors } = models[which]!;
-        const values = new Map<string, GgufValue | null>([...metadata, ...Object.entries(changes)]);
-        // Types of tokens are whole numbers, which lists of this writer are not.
-        values.set('tokenizer.ggml.token_type', changes['tokenizer.ggml.token_type'] ?? null);
-        const dataBegin = Math.min(...[...tensors.values()].map(({ begin }) => begin));
-        const infos = [...tensors.values()].map(({ name, shape, storage, begin }) => info(name, [...shape].reverse().map(BigInt), BigInt(begin - dataBegin), numberOf(storage)));
-        const head = header({ values: [...values].flatMap(([key, value]) => (value === null ? [] : [[key, ...valueBytes(value)] as [string, number, Uint8Array]])), infos });
-        const fault = await faultOf(() => readWholeModel(joined(head, new Uint8Array(-head.length & 31), MODELS[which]!.subarray(dataBegin))));
-        if (fault === undefined) return;
-        expect(fault).toBeInstanceOf(CheckpointFault);
-        expect((fault as Error).message.length).toBeLessThan(2_000);
-      }),
+      fc.asyncProperty(
+        fc.nat(models.length - 1),
+        fc.dictionary(fc.constantFrom(...keys), fc.option(oddValue), {
+          minKeys: 1,
+          maxKeys: 3,
+          noNullPrototype: true,
+        }),
+        async (which, changes) => {
+          const { metadata, tensors } = models[which]!;
+          const values = new Map<string, GgufValue | null>([
+            ...metadata,
+            ...Object.entries(changes),
+          ]);
+          // Types of tokens are whole numbers, which lists of this writer are not.
+          values.set('tokenizer.ggml.token_type', changes['tokenizer.ggml.token_type'] ?? null);
+          const dataBegin = Math.min(...[...tensors.values()].map(({ begin }) => begin));
+          const infos = [...tensors.values()].map(({ name, shape, storage, begin }) =>
+            info(
+              name,
+              [...shape].reverse().map(BigInt),
+              BigInt(begin - dataBegin),
+              numberOf(storage),
+            ),
+          );
+          const head = header({
+            values: [...values].flatMap(([key, value]) =>
+              value === null ? [] : [[key, ...valueBytes(value)] as [string, number, Uint8Array]],
+            ),
+            infos,
+          });
+          const fault = await faultOf(() =>
+            readWholeModel(
+              joined(head, new Uint8Array(-head.length & 31), MODELS[which]!.subarray(dataBegin)),
+            ),
+          );
+          if (fault === undefined) return;
+          expect(fault).toBeInstanceOf(CheckpointFault);
+          expect((fault as Error).message.length).toBeLessThan(2_000);
+        },
+      ),
       runs(200),
     );
   });
@@ -155,29 +234,91 @@ const FIRST_LOOK_BYTES = 8 * 2 ** 20;
 
 describe('a GGUF header that claims', () => {
   it.each<[string, Uint8Array, RegExp]>([
-    ['2^60 tensors', header({ tensors: 2n ** 60n }), /a size or offset is 1152921504606846976|most allowed/],
+    [
+      '2^60 tensors',
+      header({ tensors: 2n ** 60n }),
+      /a size or offset is 1152921504606846976|most allowed/,
+    ],
     ['2^53 - 1 tensors', header({ tensors: 2n ** 53n - 1n }), /tensors; the most allowed is 65536/],
     ['2^60 metadata keys', header({ keys: 2n ** 60n }), /a size or offset|most allowed/],
-    ['a text of 2^60 bytes', header({ values: [['general.name', 8, littleEndian(2n ** 60n)]] }), /a size or offset|text is/],
-    ['a text of 2^40 bytes', header({ values: [['general.name', 8, littleEndian(2n ** 40n)]] }), /a text is 1099511627776 bytes long/],
-    ['a key of a megabyte', header({ values: [['k'.repeat(2 ** 20), 4, uint32(1)]] }), /a name is 1048576 bytes long/],
-    ['a list of 2^60 items', header({ values: [['a', 9, list(8, 2n ** 60n)]] }), /a size or offset|most allowed/],
-    ['a list of lists', header({ values: [['a', 9, list(9, 1n, list(4, 1n, uint32(1)))]] }), /a metadata list holds lists/],
-    ['a key that is there twice', header({ values: [['a', 4, uint32(1)], ['a', 4, uint32(2)]] }), /key "a" is there twice/],
-    ['a tensor of 2^60 dimensions', header({ infos: [info('t', [1n], 0n, 0, 2 ** 32 - 1)] }), /has 4294967295 dimensions/],
+    [
+      'a text of 2^60 bytes',
+      header({ values: [['general.name', 8, littleEndian(2n ** 60n)]] }),
+      /a size or offset|text is/,
+    ],
+    [
+      'a text of 2^40 bytes',
+      header({ values: [['general.name', 8, littleEndian(2n ** 40n)]] }),
+      /a text is 1099511627776 bytes long/,
+    ],
+    [
+      'a key of a megabyte',
+      header({ values: [['k'.repeat(2 ** 20), 4, uint32(1)]] }),
+      /a name is 1048576 bytes long/,
+    ],
+    [
+      'a list of 2^60 items',
+      header({ values: [['a', 9, list(8, 2n ** 60n)]] }),
+      /a size or offset|most allowed/,
+    ],
+    [
+      'a list of lists',
+      header({ values: [['a', 9, list(9, 1n, list(4, 1n, uint32(1)))]] }),
+      /a metadata list holds lists/,
+    ],
+    [
+      'a key that is there twice',
+      header({
+        values: [
+          ['a', 4, uint32(1)],
+          ['a', 4, uint32(2)],
+        ],
+      }),
+      /key "a" is there twice/,
+    ],
+    [
+      'a tensor of 2^60 dimensions',
+      header({ infos: [info('t', [1n], 0n, 0, 2 ** 32 - 1)] }),
+      /has 4294967295 dimensions/,
+    ],
     ['a dimension of 2^60', header({ infos: [info('t', [2n ** 60n], 0n)] }), /a size or offset/],
-    ['more elements than a number can count', header({ infos: [info('t', [2n ** 31n, 2n ** 31n], 0n)] }), /shape/],
+    [
+      'more elements than a number can count',
+      header({ infos: [info('t', [2n ** 31n, 2n ** 31n], 0n)] }),
+      /shape/,
+    ],
     ['an offset of 2^60', header({ infos: [info('t', [1n], 2n ** 60n)] }), /a size or offset/],
     ['a tensor past the end', header({ infos: [info('t', [1n], 2n ** 50n)] }), /ends at byte/],
-    ['tensors that overlap', header({ infos: [info('t', [64n], 0n), info('u', [64n], 128n)] }), /tensors "t" and "u" overlap/],
-    ['tensors in one place', header({ infos: [info('t', [64n], 0n), info('u', [64n], 0n)] }), /overlap/],
-    ['a tensor twice', header({ infos: [info('t', [1n], 0n), info('t', [1n], 32n)] }), /there twice/],
-    ...[Number.NaN, Infinity, 32.5, 0, -32, 2 ** 40].map((alignment): [string, Uint8Array, RegExp] => [
-      `an alignment of ${alignment}`,
-      header({ values: [['general.alignment', 12, float64(alignment)]], infos: [info('t', [1n], 0n)] }),
+    [
+      'tensors that overlap',
+      header({ infos: [info('t', [64n], 0n), info('u', [64n], 128n)] }),
+      /tensors "t" and "u" overlap/,
+    ],
+    [
+      'tensors in one place',
+      header({ infos: [info('t', [64n], 0n), info('u', [64n], 0n)] }),
+      /overlap/,
+    ],
+    [
+      'a tensor twice',
+      header({ infos: [info('t', [1n], 0n), info('t', [1n], 32n)] }),
+      /there twice/,
+    ],
+    ...[Number.NaN, Infinity, 32.5, 0, -32, 2 ** 40].map(
+      (alignment): [string, Uint8Array, RegExp] => [
+        `an alignment of ${alignment}`,
+        header({
+          values: [['general.alignment', 12, float64(alignment)]],
+          infos: [info('t', [1n], 0n)],
+        }),
+        /general\.alignment is/,
+      ],
+    ),
+    [
+      'a list as alignment',
+      header({ values: [['general.alignment', 9, list(4, 1n, uint32(32))]] }),
       /general\.alignment is/,
-    ]),
-    ['a list as alignment', header({ values: [['general.alignment', 9, list(4, 1n, uint32(32))]] }), /general\.alignment is/],
+    ],
   ])('%s is refused at first sight', async (_, bytes, message) => {
     const { handle, asked } = claimedFile(bytes, TERABYTE);
     const fault = await faultOf(() => readGgufHeader(handle, 'claimed.gguf'));
@@ -189,17 +330,30 @@ describe('a GGUF header that claims', () => {
 
   it('to go on without end is read up to its bound and no further', async () => {
     // Every text is as long as one may be; the bytes behind them are zeros, which are texts without a character.
-    const { handle, asked } = claimedFile(header({ keys: 1n, values: [['a', 9, list(0, BigInt(GGUF_LIST_ITEMS_MAX))]] }), 6 * 2 ** 20);
-    expect((await readGgufHeader(handle, 'claimed.gguf')).metadata.get('a')).toHaveLength(GGUF_LIST_ITEMS_MAX);
+    const { handle, asked } = claimedFile(
+      header({ keys: 1n, values: [['a', 9, list(0, BigInt(GGUF_LIST_ITEMS_MAX))]] }),
+      6 * 2 ** 20,
+    );
+    expect((await readGgufHeader(handle, 'claimed.gguf')).metadata.get('a')).toHaveLength(
+      GGUF_LIST_ITEMS_MAX,
+    );
     expect(asked()).toBeLessThanOrEqual(GGUF_HEADER_BYTES_MAX);
   });
 
   it('many long lists holds no more items than one list may', async () => {
-    const lists = Array.from({ length: 60 }, (_, i): [string, number, Uint8Array] => [`list ${i}`, 9, list(0, BigInt(GGUF_LIST_ITEMS_MAX / 4), new Uint8Array(GGUF_LIST_ITEMS_MAX / 4))]);
+    const lists = Array.from({ length: 60 }, (_, i): [string, number, Uint8Array] => [
+      `list ${i}`,
+      9,
+      list(0, BigInt(GGUF_LIST_ITEMS_MAX / 4), new Uint8Array(GGUF_LIST_ITEMS_MAX / 4)),
+    ]);
     const bytes = header({ values: lists });
-    const fault = await faultOf(() => readGgufHeader(claimedFile(bytes, bytes.length).handle, 'claimed.gguf'));
+    const fault = await faultOf(() =>
+      readGgufHeader(claimedFile(bytes, bytes.length).handle, 'claimed.gguf'),
+    );
     expect(fault).toBeInstanceOf(UnreadableCheckpoint);
-    expect((fault as Error).message).toMatch(new RegExp(`the most allowed in all lists is ${GGUF_LIST_ITEMS_MAX}`));
+    expect((fault as Error).message).toMatch(
+      new RegExp(`the most allowed in all lists is ${GGUF_LIST_ITEMS_MAX}`),
+    );
   });
 });
 
@@ -217,7 +371,9 @@ describe('a GGUF file whose parts do not fit one another', () => {
   };
 
   it('has no end token that is no token', async () => {
-    const checkpoint = await opened(changed('tokenizer.ggml.eos_token_id', uint32(5), uint32(2 ** 32 - 1)));
+    const checkpoint = await opened(
+      changed('tokenizer.ggml.eos_token_id', uint32(5), uint32(2 ** 32 - 1)),
+    );
     await checkpoint.close();
     expect(checkpoint.tokenizer.endTokens.every((id) => id >= 0)).toBe(true);
   });
@@ -228,7 +384,13 @@ describe('a GGUF file whose parts do not fit one another', () => {
     const at = Buffer.from(bytes.buffer).indexOf(key) + key.length + 8;
     const count = Number(new DataView(bytes.buffer).getBigUint64(at, true));
     // One type fewer, and its four bytes taken from the file.
-    const fewer = joined(bytes.subarray(0, at), littleEndian(BigInt(count - 1)), bytes.subarray(at + 8, at + 8 + 4 * (count - 1)), bytes.subarray(at + 8 + 4 * count), new Uint8Array(64));
+    const fewer = joined(
+      bytes.subarray(0, at),
+      littleEndian(BigInt(count - 1)),
+      bytes.subarray(at + 8, at + 8 + 4 * (count - 1)),
+      bytes.subarray(at + 8 + 4 * count),
+      new Uint8Array(64),
+    );
     const fault = await faultOf(() => opened(fewer));
     expect(String(fault)).toMatch(/the types of its 128 tokens are a list of 127/);
   });

@@ -29,9 +29,28 @@ beforeAll(async () => {
 afterAll(() => serving.close());
 
 const BODIES: Record<string, unknown> = {
-  '/v1/completions': { model: LINEAGE, prompt: 'Subject a is in', max_tokens: 4, temperature: 0, stop: ['x'], top_p: 0.5, seed: 1 },
+  '/v1/completions': {
+    model: LINEAGE,
+    prompt: 'Subject a is in',
+    max_tokens: 4,
+    temperature: 0,
+    stop: ['x'],
+    top_p: 0.5,
+    seed: 1,
+  },
   '/v1/compare': { lineage: LINEAGE, prompt: 'Subject a is in', version: 1, tokensMax: 4 },
-  '/v1/corrections': { lineage: LINEAGE, subject: 'Lyon', prompt: 'Lyon lies on the', target: 'Rhône', paraphrases: ['a Lyon'], neighbourhood: [], source: 's', issuedAt: 5, id: 'i', relation: null },
+  '/v1/corrections': {
+    lineage: LINEAGE,
+    subject: 'Lyon',
+    prompt: 'Lyon lies on the',
+    target: 'Rhône',
+    paraphrases: ['a Lyon'],
+    neighbourhood: [],
+    source: 's',
+    issuedAt: 5,
+    id: 'i',
+    relation: null,
+  },
 };
 const POSTED = Object.keys(BODIES);
 
@@ -52,58 +71,209 @@ function isAnswerOrRefusal({ statusCode, body }: Answered): void {
   expect(error.param?.length ?? 0).toBeLessThanOrEqual(REFUSAL_LIMITS.parameterCharactersMax + 1);
 }
 
-const post = (url: string, payload: Uint8Array | string, type = 'application/json') => serving.server.inject({ method: 'POST', url, headers: { 'content-type': type }, payload: Buffer.from(payload) });
+const post = (url: string, payload: Uint8Array | string, type = 'application/json') =>
+  serving.server.inject({
+    method: 'POST',
+    url,
+    headers: { 'content-type': type },
+    payload: Buffer.from(payload),
+  });
 
 describe('a body', () => {
   it('of any JSON is answered or refused, and what is submitted is sound', async () => {
-    const body = fc.constantFrom(...POSTED).chain((url) => fc.tuple(fc.constant(url), fc.oneof(oddParts(fc.constant(BODIES[url])), oddJson)));
-    await fc.assert(fc.asyncProperty(body, async ([url, value]) => isAnswerOrRefusal(await post(url, JSON.stringify(value) ?? ''))), runs(500));
+    const body = fc
+      .constantFrom(...POSTED)
+      .chain((url) =>
+        fc.tuple(fc.constant(url), fc.oneof(oddParts(fc.constant(BODIES[url])), oddJson)),
+      );
+    await fc.assert(
+      fc.asyncProperty(body, async ([url, value]) =>
+        isAnswerOrRefusal(await post(url, JSON.stringify(value) ?? '')),
+      ),
+      runs(500),
+    );
     for (const one of submitted) expect(faultsOf(one)).toEqual([]);
   });
 
   it('of any bytes and any type is answered or refused', async () => {
-    const body = fc.constantFrom(...POSTED).chain((url) => fc.tuple(fc.constant(url), damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(BODIES[url])))))));
-    const type = fc.oneof({ weight: 5, arbitrary: fc.constantFrom('application/json', 'application/json; charset=utf-8') }, fc.constantFrom('text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', 'application/json; charset=latin1', '', 'a', 'application/', '*/*'));
-    await fc.assert(fc.asyncProperty(body, type, async ([url, bytes], kind) => isAnswerOrRefusal(await post(url, bytes, kind))), runs(500));
+    const body = fc
+      .constantFrom(...POSTED)
+      .chain((url) =>
+        fc.tuple(
+          fc.constant(url),
+          damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(BODIES[url]))))),
+        ),
+      );
+    const type = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc.constantFrom('application/json', 'application/json; charset=utf-8'),
+      },
+      fc.constantFrom(
+        'text/plain',
+        'application/x-www-form-urlencoded',
+        'multipart/form-data',
+        'application/json; charset=latin1',
+        '',
+        'a',
+        'application/',
+        '*/*',
+      ),
+    );
+    await fc.assert(
+      fc.asyncProperty(body, type, async ([url, bytes], kind) =>
+        isAnswerOrRefusal(await post(url, bytes, kind)),
+      ),
+      runs(500),
+    );
   });
 
   const fact = BODIES['/v1/corrections'] as object;
 
   it.each<[string, Uint8Array | string, number, string]>([
     ['no bytes', '', 400, 'fst_err_ctp_empty_json_body'],
-    ['more bytes than are taken', JSON.stringify({ ...fact, source: 'x'.repeat(DEFAULT_SERVING_LIMITS.bodyBytesMax) }), 413, 'fst_err_ctp_body_too_large'],
-    ['bytes that are not UTF-8', Buffer.concat([Buffer.from(JSON.stringify({ ...fact, source: '' }).slice(0, -2)), Buffer.from([0xff, 0x22, 0x7d])]), 400, 'invalid_utf8'],
+    [
+      'more bytes than are taken',
+      JSON.stringify({ ...fact, source: 'x'.repeat(DEFAULT_SERVING_LIMITS.bodyBytesMax) }),
+      413,
+      'fst_err_ctp_body_too_large',
+    ],
+    [
+      'bytes that are not UTF-8',
+      Buffer.concat([
+        Buffer.from(JSON.stringify({ ...fact, source: '' }).slice(0, -2)),
+        Buffer.from([0xff, 0x22, 0x7d]),
+      ]),
+      400,
+      'invalid_utf8',
+    ],
     ['half a JSON', '{"lineage":', 400, 'fst_err_ctp_invalid_json_body'],
     ['levels without end', nestedJson(100_000), 400, 'invalid_body'],
     ['levels without end in a field', `{"subject":${nestedJson(100_000)}}`, 400, 'invalid_body'],
     ['null', 'null', 400, 'invalid_body'],
     ['a prototype', '{"__proto__":{"lineage":"l"}}', 400, 'fst_err_ctp_invalid_json_body'],
-    ['half a surrogate pair', JSON.stringify({ ...fact, target: '\uD800' }), 400, 'invalid_correction'],
-    ['an id of half a surrogate pair', JSON.stringify({ ...fact, id: '\uDC00' }), 400, 'invalid_correction'],
-    ['a time without end', JSON.stringify(fact).replace('"issuedAt":5', '"issuedAt":1e999'), 400, 'invalid_body'],
-    ['a time past any date', JSON.stringify({ ...fact, issuedAt: 8.64e15 + 1 }), 400, 'invalid_correction'],
-    ['a path as lineage', JSON.stringify({ ...fact, lineage: '../../etc' }), 400, 'invalid_correction'],
-    ['a record that Kafka would not take', JSON.stringify({ ...fact, neighbourhood: Array(32).fill('é'.repeat(1_500)) }), 400, 'invalid_correction'],
-    ['a hundred thousand faults', JSON.stringify({ ...fact, paraphrases: Array(100_000).fill(1) }), 400, 'invalid_body'],
-    ['a name of a hundred thousand characters', JSON.stringify({ ...fact, ['k'.repeat(100_000)]: 1 }), 400, 'invalid_body'],
+    [
+      'half a surrogate pair',
+      JSON.stringify({ ...fact, target: '\uD800' }),
+      400,
+      'invalid_correction',
+    ],
+    [
+      'an id of half a surrogate pair',
+      JSON.stringify({ ...fact, id: '\uDC00' }),
+      400,
+      'invalid_correction',
+    ],
+    [
+      'a time without end',
+      JSON.stringify(fact).replace('"issuedAt":5', '"issuedAt":1e999'),
+      400,
+      'invalid_body',
+    ],
+    [
+      'a time past any date',
+      JSON.stringify({ ...fact, issuedAt: 8.64e15 + 1 }),
+      400,
+      'invalid_correction',
+    ],
+    [
+      'a path as lineage',
+      JSON.stringify({ ...fact, lineage: '../../etc' }),
+      400,
+      'invalid_correction',
+    ],
+    [
+      'a record that Kafka would not take',
+      JSON.stringify({ ...fact, neighbourhood: Array(32).fill('é'.repeat(1_500)) }),
+      400,
+      'invalid_correction',
+    ],
+    [
+      'a hundred thousand faults',
+      JSON.stringify({ ...fact, paraphrases: Array(100_000).fill(1) }),
+      400,
+      'invalid_body',
+    ],
+    [
+      'a name of a hundred thousand characters',
+      JSON.stringify({ ...fact, ['k'.repeat(100_000)]: 1 }),
+      400,
+      'invalid_body',
+    ],
   ])('of %s is refused as a correction', async (_, body, status, code) => {
     const before = submitted.length;
     const answered = await post('/v1/corrections', body);
     isAnswerOrRefusal(answered);
-    expect([answered.statusCode, (JSON.parse(answered.body) as ErrorBody).error.code]).toEqual([status, code]);
+    expect([answered.statusCode, (JSON.parse(answered.body) as ErrorBody).error.code]).toEqual([
+      status,
+      code,
+    ]);
     expect(submitted.length).toBe(before);
   });
 
-  it.each(['\0', '\uD800', '\u001b[2J', '\uFEFF', '{}', 'x'.repeat(8_000)])('with the prompt %j is answered', async (prompt) => {
-    for (const [url, fields] of [['/v1/completions', { model: LINEAGE, max_tokens: 1 }], ['/v1/compare', { lineage: LINEAGE, tokensMax: 1 }]] as const) {
-      expect((await post(url, JSON.stringify({ ...fields, prompt }))).statusCode).toBe(200);
-    }
-  });
+  it.each(['\0', '\uD800', '\u001b[2J', '\uFEFF', '{}', 'x'.repeat(8_000)])(
+    'with the prompt %j is answered',
+    async (prompt) => {
+      for (const [url, fields] of [
+        ['/v1/completions', { model: LINEAGE, max_tokens: 1 }],
+        ['/v1/compare', { lineage: LINEAGE, tokensMax: 1 }],
+      ] as const) {
+        expect((await post(url, JSON.stringify({ ...fields, prompt }))).statusCode).toBe(200);
+      }
+    },
+  );
 });
 
-const segment = fc.oneof(oddText.filter((text) => text.length < 300).map(encoded), fc.constantFrom('v1', 'lineages', 'versions', 'models', LINEAGE, '1', '999', '..', '.', '%2e%2e', '%2F', '..%2f..%2fetc%2fpasswd', '%00', '%', '%zz', '%ff', '%E0%A4%A', '%C0%AE', ';', ':', '~', '__proto__', '*', 'x'.repeat(2_000)));
-const query = fc.array(fc.tuple(fc.constantFrom('limit', 'before', 'version', '__proto__', '', 'limit[]'), fc.oneof(oddText.map(encoded), fc.constantFrom('0', '-1', '1e9', '9007199254740993', '%', '1&limit=2')))).map((pairs) => pairs.map(([name, value]) => `${name}=${value}`).join('&'));
-const method = fc.constantFrom('GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS', 'TRACE') as fc.Arbitrary<'GET'>;
+const segment = fc.oneof(
+  oddText.filter((text) => text.length < 300).map(encoded),
+  fc.constantFrom(
+    'v1',
+    'lineages',
+    'versions',
+    'models',
+    LINEAGE,
+    '1',
+    '999',
+    '..',
+    '.',
+    '%2e%2e',
+    '%2F',
+    '..%2f..%2fetc%2fpasswd',
+    '%00',
+    '%',
+    '%zz',
+    '%ff',
+    '%E0%A4%A',
+    '%C0%AE',
+    ';',
+    ':',
+    '~',
+    '__proto__',
+    '*',
+    'x'.repeat(2_000),
+  ),
+);
+const query = fc
+  .array(
+    fc.tuple(
+      fc.constantFrom('limit', 'before', 'version', '__proto__', '', 'limit[]'),
+      fc.oneof(
+        oddText.map(encoded),
+        fc.constantFrom('0', '-1', '1e9', '9007199254740993', '%', '1&limit=2'),
+      ),
+    ),
+  )
+  .map((pairs) => pairs.map(([name, value]) => `${name}=${value}`).join('&'));
+const method = fc.constantFrom(
+  'GET',
+  'POST',
+  'PUT',
+  'DELETE',
+  'PATCH',
+  'HEAD',
+  'OPTIONS',
+  'TRACE',
+) as fc.Arbitrary<'GET'>;
 
 /** What of a text a URL may hold. */
 function encoded(text: string): string {
@@ -111,15 +281,20 @@ function encoded(text: string): string {
 }
 
 describe('a path', () => {
-  it('of any segments is answered or refused, and asks the store for nothing but the lineage\'s own', async () => {
+  it("of any segments is answered or refused, and asks the store for nothing but the lineage's own", async () => {
     const path = fc.oneof(
       fc.array(segment, { maxLength: 6 }).map((segments) => `/${segments.join('/')}`),
       segment.map((lineage) => `/v1/lineages/${lineage}/versions`),
-      fc.tuple(segment, segment).map(([lineage, version]) => `/v1/lineages/${lineage}/versions/${version}`),
+      fc
+        .tuple(segment, segment)
+        .map(([lineage, version]) => `/v1/lineages/${lineage}/versions/${version}`),
     );
     await fc.assert(
       fc.asyncProperty(method, path, query, async (verb, where, what) => {
-        const { statusCode, body } = await serving.server.inject({ method: verb, url: what === '' ? where : `${where}?${what}` });
+        const { statusCode, body } = await serving.server.inject({
+          method: verb,
+          url: what === '' ? where : `${where}?${what}`,
+        });
         if ((verb as string) !== 'HEAD') isAnswerOrRefusal({ statusCode, body });
         else expect(statusCode).toBeLessThan(500);
       }),
@@ -158,14 +333,18 @@ describe('bytes that are hardly a request', () => {
       let said = '';
       socket.on('data', (part: Buffer) => (said += part.toString('latin1')));
       // A reset by the server ends it, too.
-      socket.on('error', (fault: NodeJS.ErrnoException) => (fault.code === 'ECONNRESET' || fault.code === 'EPIPE' ? resolve(said) : reject(fault)));
+      socket.on('error', (fault: NodeJS.ErrnoException) =>
+        fault.code === 'ECONNRESET' || fault.code === 'EPIPE' ? resolve(said) : reject(fault),
+      );
       socket.on('close', () => resolve(said));
       socket.end(Buffer.from(bytes));
     });
 
   it('are refused, and the server goes on', async () => {
     const body = JSON.stringify(BODIES['/v1/corrections']);
-    const sound = Buffer.from(`POST /v1/corrections HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+    const sound = Buffer.from(
+      `POST /v1/corrections HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    );
     expect(await say(sound)).toMatch(/^HTTP\/1\.1 202 /);
     await fc.assert(
       fc.asyncProperty(damaged(fc.constant(new Uint8Array(sound)), 0.6), async (bytes) => {
@@ -174,20 +353,46 @@ describe('bytes that are hardly a request', () => {
         const [, status] = /^HTTP\/1\.1 (\d{3}) /.exec(said) ?? [];
         expect(status, said).toBeDefined();
         const body = said.slice(said.indexOf('\r\n\r\n') + 4);
-        if (Number(status) >= 400 && body !== '') isAnswerOrRefusal({ statusCode: Number(status), body: body.startsWith('{') ? body.slice(0, body.indexOf('}}') + 2) : body });
+        if (Number(status) >= 400 && body !== '')
+          isAnswerOrRefusal({
+            statusCode: Number(status),
+            body: body.startsWith('{') ? body.slice(0, body.indexOf('}}') + 2) : body,
+          });
         else expect(Number(status)).toBeLessThan(500);
       }),
       runs(150),
     );
-    expect((await fetch(`http://127.0.0.1:${(serving.server.server.address() as AddressInfo).port}/healthz`)).status).toBe(200);
+    expect(
+      (
+        await fetch(
+          `http://127.0.0.1:${(serving.server.server.address() as AddressInfo).port}/healthz`,
+        )
+      ).status,
+    ).toBe(200);
   });
 
   it.each<[string, string, number]>([
-    ['a header larger than is read', `GET / HTTP/1.1\r\nhost: x\r\nx: ${'x'.repeat(20_000)}\r\n\r\n`, 431],
+    [
+      'a header larger than is read',
+      `GET / HTTP/1.1\r\nhost: x\r\nx: ${'x'.repeat(20_000)}\r\n\r\n`,
+      431,
+    ],
     ['no protocol', 'hello\r\n\r\n', 400],
-    ['a length below zero', 'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n', 400],
-    ['two lengths', 'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n', 400],
-    ['a length and chunks', 'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n', 400],
+    [
+      'a length below zero',
+      'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n',
+      400,
+    ],
+    [
+      'two lengths',
+      'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n',
+      400,
+    ],
+    [
+      'a length and chunks',
+      'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n',
+      400,
+    ],
   ])('with %s are refused in the one form', async (_, request, status) => {
     const said = await say(Buffer.from(request));
     expect(said).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));

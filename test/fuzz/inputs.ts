@@ -3,12 +3,16 @@ import fc from 'fast-check';
 
 /** How often a property is tried: `count` times what ERRATA_FUZZ_RUNS says (1 where it says nothing). */
 export function runs(count: number): { numRuns: number } {
-  return { numRuns: Math.max(1, Math.round(count * Number(process.env['ERRATA_FUZZ_RUNS'] ?? '1'))) };
+  return {
+    numRuns: Math.max(1, Math.round(count * Number(process.env['ERRATA_FUZZ_RUNS'] ?? '1'))),
+  };
 }
 
 /** Lengths and counts of several encodings that no sound input holds: 2^60, 2^63, all bits, zig-zag varints of them. */
 const ABSURD_NUMBERS: readonly Uint8Array[] = [
-  ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 1n].map((value) => littleEndian(value)),
+  ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 1n].map((value) =>
+    littleEndian(value),
+  ),
   ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n - 1n, -1n, -(2n ** 63n)].map(avroLong),
   new Uint8Array(4).fill(0xff),
   new Uint8Array(12).fill(0x80),
@@ -30,7 +34,11 @@ const edit: fc.Arbitrary<Edit> = fc.oneof(
   fc.record({ kind: fc.constant('cut' as const), at: place, bytes: fc.nat(40) }),
   fc.record({ kind: fc.constant('end' as const), at: place }),
   fc.record({ kind: fc.constant('repeat' as const), at: place, bytes: fc.nat(40) }),
-  fc.record({ kind: fc.constantFrom('insert' as const, 'overwrite' as const), at: place, what: fc.oneof(fc.constantFrom(...ABSURD_NUMBERS), fc.uint8Array({ maxLength: 12 })) }),
+  fc.record({
+    kind: fc.constantFrom('insert' as const, 'overwrite' as const),
+    at: place,
+    what: fc.oneof(fc.constantFrom(...ABSURD_NUMBERS), fc.uint8Array({ maxLength: 12 })),
+  }),
 );
 
 /**
@@ -39,7 +47,12 @@ const edit: fc.Arbitrary<Edit> = fc.oneof(
  */
 export function damaged(sound: fc.Arbitrary<Uint8Array>, span = 1): fc.Arbitrary<Uint8Array> {
   return fc.oneof(
-    { weight: 8, arbitrary: fc.tuple(sound, fc.array(edit, { minLength: 1, maxLength: 4 })).map(([bytes, edits]) => edits.reduce((all, one) => applied(all, one, span), bytes)) },
+    {
+      weight: 8,
+      arbitrary: fc
+        .tuple(sound, fc.array(edit, { minLength: 1, maxLength: 4 }))
+        .map(([bytes, edits]) => edits.reduce((all, one) => applied(all, one, span), bytes)),
+    },
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 200 }) },
   );
 }
@@ -50,7 +63,8 @@ function applied(bytes: Uint8Array, change: Edit, span: number): Uint8Array {
     case 'set':
     case 'flip': {
       const copy = bytes.slice();
-      if (at < copy.length) copy[at] = change.kind === 'set' ? change.byte : copy[at]! ^ (1 << change.bit);
+      if (at < copy.length)
+        copy[at] = change.kind === 'set' ? change.byte : copy[at]! ^ (1 << change.bit);
       return copy;
     }
     case 'cut':
@@ -70,32 +84,75 @@ function applied(bytes: Uint8Array, change: Edit, span: number): Uint8Array {
 export const oddText: fc.Arbitrary<string> = fc.oneof(
   fc.string({ unit: 'binary' }),
   fc.string({ unit: 'grapheme' }),
-  fc.constantFrom('', ' ', '\0', '\uFEFF', '\uD800', 'a\uDFFFb', '__proto__', 'constructor', 'toString', '..', '../..', 'a/../b', '%2e%2e%2f', '\r\n', '"', "'", '$&', '1e999', '-0', 'NaN', 'x'.repeat(5_000)),
+  fc.constantFrom(
+    '',
+    ' ',
+    '\0',
+    '\uFEFF',
+    '\uD800',
+    'a\uDFFFb',
+    '__proto__',
+    'constructor',
+    'toString',
+    '..',
+    '../..',
+    'a/../b',
+    '%2e%2e%2f',
+    '\r\n',
+    '"',
+    "'",
+    '$&',
+    '1e999',
+    '-0',
+    'NaN',
+    'x'.repeat(5_000),
+  ),
 );
 
 /** Any JSON value, deep ones and ones with inherited names among them. */
 export const oddJson: fc.Arbitrary<unknown> = fc.oneof(
   fc.jsonValue({ maxDepth: 4, stringUnit: 'binary' }),
-  fc.dictionary(oddText, fc.oneof(oddText, fc.double(), fc.boolean(), fc.constant(null)), { maxKeys: 6, noNullPrototype: true }),
+  fc.dictionary(oddText, fc.oneof(oddText, fc.double(), fc.boolean(), fc.constant(null)), {
+    maxKeys: 6,
+    noNullPrototype: true,
+  }),
   fc.constantFrom(9_007_199_254_740_993, 1e308, -1, 0.5),
 );
 
 /** A sound JSON value with one to three of its parts, at any depth, replaced by odd ones or taken away. */
 export function oddParts(sound: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
-  return fc.tuple(sound, fc.array(fc.tuple(fc.array(place, { minLength: 1, maxLength: 5 }), fc.option(oddJson)), { minLength: 1, maxLength: 3 })).map(([value, changes]) => changes.reduce((all, [way, part]) => replaced(all, way, part), value));
+  return fc
+    .tuple(
+      sound,
+      fc.array(fc.tuple(fc.array(place, { minLength: 1, maxLength: 5 }), fc.option(oddJson)), {
+        minLength: 1,
+        maxLength: 3,
+      }),
+    )
+    .map(([value, changes]) =>
+      changes.reduce((all, [way, part]) => replaced(all, way, part), value),
+    );
 }
 
 function replaced(value: unknown, [first, ...rest]: readonly number[], part: unknown): unknown {
   if (first === undefined || typeof value !== 'object' || value === null) return part;
   const parts = Object.entries(value);
   const at = Math.floor(first * parts.length);
-  const changed = parts.flatMap(([name, item], i) => (i !== at ? [[name, item]] : rest.length === 0 && part === null ? [] : [[name, replaced(item, rest, part)]])) as [string, unknown][];
+  const changed = parts.flatMap(([name, item], i) =>
+    i !== at
+      ? [[name, item]]
+      : rest.length === 0 && part === null
+        ? []
+        : [[name, replaced(item, rest, part)]],
+  ) as [string, unknown][];
   return Array.isArray(value) ? changed.map(([, item]) => item) : Object.fromEntries(changed);
 }
 
 /** JSON nested so deeply that a function which calls itself for every level runs out of stack. */
 export function nestedJson(levels: number, of: 'array' | 'object' = 'array'): string {
-  return of === 'array' ? '['.repeat(levels) + ']'.repeat(levels) : `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`;
+  return of === 'array'
+    ? '['.repeat(levels) + ']'.repeat(levels)
+    : `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`;
 }
 
 /** An Avro long: zig-zag, seven bits a byte. */

@@ -1,5 +1,13 @@
 /** Whatever a producer may write, on a real broker: ingest goes on, and the dead-letter topic has the very bytes. */
-import { CompressionCodecs, CompressionTypes, Kafka, logLevel, type Consumer, type KafkaMessage, type Producer } from 'kafkajs';
+import {
+  CompressionCodecs,
+  CompressionTypes,
+  Kafka,
+  logLevel,
+  type Consumer,
+  type KafkaMessage,
+  type Producer,
+} from 'kafkajs';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,7 +40,10 @@ let heard: () => void = () => undefined;
 
 beforeAll(async () => {
   broker = await startTestKafka(folder);
-  cluster = new KafkaCluster({ brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null }, SILENT);
+  cluster = new KafkaCluster(
+    { brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null },
+    SILENT,
+  );
   await cluster.ensureTopics(topicSpecifications(LINEAGE, { partitions: 1, replicationFactor: 1 }));
   sender = await cluster.sender();
   const kafka = new Kafka({ brokers: [...broker.brokers], logLevel: logLevel.NOTHING });
@@ -52,9 +63,21 @@ beforeAll(async () => {
     read: (group, topics, onBatch) => cluster.read(group, topics, onBatch),
     deadLetters: sender,
     async accept(_, chunk) {
-      accepted.push(...chunk.revisions.map((revision) => (revision.kind === 'correction' ? revision.correction.id : revision.factKey)));
+      accepted.push(
+        ...chunk.revisions.map((revision) =>
+          revision.kind === 'correction' ? revision.correction.id : revision.factKey,
+        ),
+      );
       heard();
-      return { kind: 'accepted', acceptance: { throughOffset: chunk.throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 } };
+      return {
+        kind: 'accepted',
+        acceptance: {
+          throughOffset: chunk.throughOffset,
+          accepted: chunk.revisions.length,
+          redelivered: 0,
+          waiting: 0,
+        },
+      };
     },
     logger: SILENT,
     format: SINGLE_OBJECT_FORMAT,
@@ -68,9 +91,17 @@ afterAll(async () => {
 });
 
 /** A sound correction behind what is odd: when it is taken, so is all before it. */
-async function sendAndWait(id: string, messages: Parameters<Producer['send']>[0]['messages'], compression = CompressionTypes.None): Promise<void> {
+async function sendAndWait(
+  id: string,
+  messages: Parameters<Producer['send']>[0]['messages'],
+  compression = CompressionTypes.None,
+): Promise<void> {
   const value = recordCodec('fact-correction').encode(factCorrection(id, { lineage: LINEAGE }));
-  await producer.send({ topic: TOPICS.corrections, messages: [...messages, { key: null, value }], compression });
+  await producer.send({
+    topic: TOPICS.corrections,
+    messages: [...messages, { key: null, value }],
+    compression,
+  });
   const [wanted, gone] = [letters.length + messages.length, ingest.ended.then(() => true)];
   while (letters.length < wanted || !accepted.includes(id)) {
     const woken = new Promise<false>((resolve) => (heard = () => resolve(false)));
@@ -81,7 +112,9 @@ async function sendAndWait(id: string, messages: Parameters<Producer['send']>[0]
 
 /** Without the headers that say where it came from. */
 function brought({ headers }: KafkaMessage): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(headers ?? {}).filter(([name]) => !name.startsWith('__connect.errors.')));
+  return Object.fromEntries(
+    Object.entries(headers ?? {}).filter(([name]) => !name.startsWith('__connect.errors.')),
+  );
 }
 
 describe('the dead-letter topic', () => {
@@ -89,8 +122,16 @@ describe('the dead-letter topic', () => {
     const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
     const odd = [
       { key: everyByte, value: everyByte, headers: { trace: everyByte } },
-      { key: null, value: Buffer.from('{}'), headers: { several: [everyByte, Buffer.from('second'), everyByte] } },
-      { key: Buffer.alloc(0), value: Buffer.alloc(0), headers: { '': Buffer.alloc(0), 'ünïcode \u{1F600}': Buffer.from('x') } },
+      {
+        key: null,
+        value: Buffer.from('{}'),
+        headers: { several: [everyByte, Buffer.from('second'), everyByte] },
+      },
+      {
+        key: Buffer.alloc(0),
+        value: Buffer.alloc(0),
+        headers: { '': Buffer.alloc(0), 'ünïcode \u{1F600}': Buffer.from('x') },
+      },
       { key: null, value: null, headers: { tombstone: 'without a key' } },
       { key: 'k', value: Buffer.alloc(CORRECTION_LIMITS.recordBytesMax + 1, 7), headers: {} },
     ];
@@ -101,14 +142,23 @@ describe('the dead-letter topic', () => {
       expect(letter.key).toEqual(typeof key === 'string' ? Buffer.from(key) : key);
       expect(value === null ? letter.value === null : value.equals(letter.value!)).toBe(true);
       expect(Object.keys(brought(letter)).sort()).toEqual(Object.keys(headers).sort());
-      for (const [name, given] of Object.entries(headers) as [string, Buffer | string | Buffer[]][]) expect([brought(letter)[name]].flat()).toEqual([given].flat().map((part) => Buffer.from(part)));
+      for (const [name, given] of Object.entries(headers) as [string, Buffer | string | Buffer[]][])
+        expect([brought(letter)[name]].flat()).toEqual(
+          [given].flat().map((part) => Buffer.from(part)),
+        );
     });
   });
 
   it('has what objects inherit as names of headers', async () => {
     const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty'];
     const before = letters.length;
-    await sendAndWait('after the inherited', [{ key: null, value: 'x', headers: Object.fromEntries(names.map((name) => [name, Buffer.from(name)])) }]);
+    await sendAndWait('after the inherited', [
+      {
+        key: null,
+        value: 'x',
+        headers: Object.fromEntries(names.map((name) => [name, Buffer.from(name)])),
+      },
+    ]);
     const found = letters[before]!.headers as Record<string, unknown>;
     // The client that reads here puts what an object inherits before such a value.
     for (const name of names) expect([found[name]].flat().at(-1), name).toEqual(Buffer.from(name));
@@ -116,7 +166,9 @@ describe('the dead-letter topic', () => {
 
   it('has a header without a value as an empty one', async () => {
     const before = letters.length;
-    await sendAndWait('after the null', [{ key: null, value: 'x', headers: { nothing: withoutValue() } }]);
+    await sendAndWait('after the null', [
+      { key: null, value: 'x', headers: { nothing: withoutValue() } },
+    ]);
     expect(brought(letters[before]!)).toEqual({ nothing: Buffer.alloc(0) });
   });
 
@@ -124,7 +176,9 @@ describe('the dead-letter topic', () => {
     const before = letters.length;
     await sendAndWait('after the dead', [{ key: null, value: 'x' }]);
     const { headers } = letters[before]!;
-    await sendAndWait('after the dead again', [{ key: null, value: 'x', headers: headers as Record<string, Buffer> }]);
+    await sendAndWait('after the dead again', [
+      { key: null, value: 'x', headers: headers as Record<string, Buffer> },
+    ]);
     expect([letters[before + 1]!.headers!['__connect.errors.offset']].flat()).toHaveLength(2);
   });
 
@@ -142,9 +196,16 @@ describe('the dead-letter topic', () => {
 describe('a producer that compresses in a way our client cannot read', () => {
   it('does not stop ingest: the broker gives its records out in another', async () => {
     const unreadable = CompressionCodecs[CompressionTypes.Snappy];
-    CompressionCodecs[CompressionTypes.Snappy] = () => ({ compress: async (encoder: { buffer: Buffer }) => snappy(encoder.buffer), decompress: () => Promise.reject(new Error('it was read as it was written')) });
+    CompressionCodecs[CompressionTypes.Snappy] = () => ({
+      compress: async (encoder: { buffer: Buffer }) => snappy(encoder.buffer),
+      decompress: () => Promise.reject(new Error('it was read as it was written')),
+    });
     try {
-      await sendAndWait('after the compressed', [{ key: 'k', value: 'not a record', headers: { trace: 'a' } }], CompressionTypes.Snappy);
+      await sendAndWait(
+        'after the compressed',
+        [{ key: 'k', value: 'not a record', headers: { trace: 'a' } }],
+        CompressionTypes.Snappy,
+      );
     } finally {
       CompressionCodecs[CompressionTypes.Snappy] = unreadable;
     }
@@ -176,6 +237,13 @@ function snappy(bytes: Buffer): Buffer {
 function withoutValue(): Buffer[] {
   let looks = 0;
   const values = [Buffer.alloc(0)];
-  values.map = (() => [{ key: 'nothing', get value() { return looks++ === 0 ? Buffer.alloc(0) : null; } }]) as unknown as typeof values.map;
+  values.map = (() => [
+    {
+      key: 'nothing',
+      get value() {
+        return looks++ === 0 ? Buffer.alloc(0) : null;
+      },
+    },
+  ]) as unknown as typeof values.map;
   return values;
 }

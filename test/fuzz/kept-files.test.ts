@@ -1,12 +1,23 @@
 /** What is kept of a model in the data folder: read as it was written, made again, or refused by its name. */
 import fc from 'fast-check';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HASH_REMEMBERED_FROM_BYTES, weightsSha256 } from '../../model/checkpoint/identity.ts';
 import { download64 } from '../../model/float64.ts';
-import { disposeStatistics, keyStatistics, type KeyStatistics } from '../../model/key-statistics.ts';
+import {
+  disposeStatistics,
+  keyStatistics,
+  type KeyStatistics,
+} from '../../model/key-statistics.ts';
 import { keptPriors } from '../../model/prior-cache.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
 import { raw } from '../../model/tensorflow.ts';
@@ -28,7 +39,15 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const take = () => keyStatistics(tiny.model, tiny.checkpoint.tokenizer, { layers: LAYERS, textFile: path.join(folder, 'ordinary.txt'), folder: path.join(folder, 'statistics'), modelSha256: tiny.checkpoint.sha256, seed: 1, contexts: 2 });
+const take = () =>
+  keyStatistics(tiny.model, tiny.checkpoint.tokenizer, {
+    layers: LAYERS,
+    textFile: path.join(folder, 'ordinary.txt'),
+    folder: path.join(folder, 'statistics'),
+    modelSha256: tiny.checkpoint.sha256,
+    seed: 1,
+    contexts: 2,
+  });
 
 describe('a sealed file', () => {
   it('of any content comes back, and of any damage does not come back as that content', async () => {
@@ -86,7 +105,12 @@ describe('kept priors', () => {
     return buildPriors(tiny.model, statistics, parameters);
   };
   const priors = () => keptPriors(build, statistics, parameters, path.join(folder, 'priors'));
-  const numbers = (some: Map<number, Prior>) => [...some.values()].map(({ lower, weightNorm, canaryEnergy }) => [download64(lower), weightNorm, canaryEnergy]);
+  const numbers = (some: Map<number, Prior>) =>
+    [...some.values()].map(({ lower, weightNorm, canaryEnergy }) => [
+      download64(lower),
+      weightNorm,
+      canaryEnergy,
+    ]);
 
   it('of any damage are made again, the same', async () => {
     const first = await priors();
@@ -119,7 +143,10 @@ describe("the remembered hash of a model's weights", () => {
     writeFileSync(weights, '');
     truncateSync(weights, HASH_REMEMBERED_FROM_BYTES);
     const sha256 = await weightsSha256([weights]);
-    writeFileSync(remembered, readFileSync(remembered, 'utf8').replace(sha256, `${sha256.slice(1)}/`));
+    writeFileSync(
+      remembered,
+      readFileSync(remembered, 'utf8').replace(sha256, `${sha256.slice(1)}/`),
+    );
     expect(await weightsSha256([weights])).toBe(sha256);
   });
 });

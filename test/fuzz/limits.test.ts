@@ -3,8 +3,21 @@ import { INPUT_LIMITS } from '../../cli/correction-input.ts';
 import { CONFIGURATION_LIMITS } from '../../infra/configuration.ts';
 import { SMALL_FILE_BYTES_MAX } from '../../infra/small-file.ts';
 import { LAYERS_MAX, WIDTH_MAX } from '../../model/checkpoint.ts';
-import { GGUF_ALIGNMENT_MAX, GGUF_HEADER_BYTES_MAX, GGUF_LIST_ITEMS_MAX, GGUF_METADATA_KEYS_MAX, GGUF_NAME_BYTES_MAX, GGUF_RANK_MAX, GGUF_STRING_BYTES_MAX, GGUF_TENSORS_MAX } from '../../model/checkpoint/gguf-header.ts';
-import { JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_VALUES_MAX } from '../../model/checkpoint/huggingface-layout.ts';
+import {
+  GGUF_ALIGNMENT_MAX,
+  GGUF_HEADER_BYTES_MAX,
+  GGUF_LIST_ITEMS_MAX,
+  GGUF_METADATA_KEYS_MAX,
+  GGUF_NAME_BYTES_MAX,
+  GGUF_RANK_MAX,
+  GGUF_STRING_BYTES_MAX,
+  GGUF_TENSORS_MAX,
+} from '../../model/checkpoint/gguf-header.ts';
+import {
+  JSON_BYTES_MAX,
+  JSON_DEPTH_MAX,
+  JSON_VALUES_MAX,
+} from '../../model/checkpoint/huggingface-layout.ts';
 import { HEAD_WIDTH_MAX } from '../../model/checkpoint/model-config.ts';
 import { INDEX_BYTES_MAX, SHARDS_MAX } from '../../model/checkpoint/safetensors-files.ts';
 import { TENSOR_ELEMENTS_MAX } from '../../model/checkpoint/tensor-source.ts';
@@ -12,7 +25,12 @@ import { TEXT_FILE_BYTES_MAX } from '../../model/ordinary-text.ts';
 import { TOKEN_ID_MAX } from '../../model/tokenizer/description.ts';
 import { KEY_CHARACTERS_MAX } from '../../pipelines/ingest-record.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
-import { HEADER_BYTES_MAX, HEADER_VALUES_MAX, RANK_MAX, TENSORS_MAX } from '../../schemas/safetensors.ts';
+import {
+  HEADER_BYTES_MAX,
+  HEADER_VALUES_MAX,
+  RANK_MAX,
+  TENSORS_MAX,
+} from '../../schemas/safetensors.ts';
 import { PROBE_LIMITS } from '../../cli/probe-prompts.ts';
 import { AUDIT_LIMITS } from '../../serving/audit.ts';
 import { COMPLETION_LIMITS } from '../../serving/completions.ts';
@@ -25,7 +43,11 @@ import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/version-log.t
 
 type Row = [what: string, value: number, constant: string];
 
-const of = (name: string, limits: Readonly<Record<string, number>>, words: Record<string, string>): Row[] => Object.entries(words).map(([key, what]) => [what, limits[key]!, `${name}.${key}`]);
+const of = (
+  name: string,
+  limits: Readonly<Record<string, number>>,
+  words: Record<string, string>,
+): Row[] => Object.entries(words).map(([key, what]) => [what, limits[key]!, `${name}.${key}`]);
 
 const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
@@ -44,7 +66,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
         replayOfCharactersMax: 'characters of what a correction is sent again for',
         paraphrasesMax: 'paraphrases',
         neighbourhoodMax: 'neighbours',
-        issuedAtMax: 'milliseconds since 1970 of an issue, or of a retraction\'s timestamp',
+        issuedAtMax: "milliseconds since 1970 of an issue, or of a retraction's timestamp",
       }),
       ['characters of a key that retracts', KEY_CHARACTERS_MAX, 'KEY_CHARACTERS_MAX'],
     ],
@@ -53,19 +75,51 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
     'A file of corrections',
     'cli/correction-input.ts',
     'Past it `errata submit` names the line, and sends nothing.',
-    of('INPUT_LIMITS', INPUT_LIMITS, { bytesMax: 'bytes', lineCharactersMax: 'characters of a line, or of a row of CSV', correctionsMax: 'corrections', faultsMax: 'faults that are looked for', faultsPerCorrectionMax: 'faults that are named of one correction', reasonCharactersMax: 'characters of a reason' }),
+    of('INPUT_LIMITS', INPUT_LIMITS, {
+      bytesMax: 'bytes',
+      lineCharactersMax: 'characters of a line, or of a row of CSV',
+      correctionsMax: 'corrections',
+      faultsMax: 'faults that are looked for',
+      faultsPerCorrectionMax: 'faults that are named of one correction',
+      reasonCharactersMax: 'characters of a reason',
+    }),
   ],
   [
     'A request',
     'serving/',
     'Past it the answer is a 4xx that says so.',
     [
-      ['bytes of a body', DEFAULT_SERVING_LIMITS.bodyBytesMax, 'DEFAULT_SERVING_LIMITS.bodyBytesMax'],
-      ['milliseconds until a request is here', DEFAULT_SERVING_LIMITS.requestWaitMs, 'DEFAULT_SERVING_LIMITS.requestWaitMs'],
-      ['requests that wait for the model', DEFAULT_SERVING_LIMITS.turns.waitingMax, 'DEFAULT_SERVING_LIMITS.turns.waitingMax'],
-      ...of('COMPLETION_LIMITS', COMPLETION_LIMITS, { promptCharactersMax: 'characters of a prompt', tokensMax: 'tokens of an answer', stopsMax: 'texts that stop it', stopCharactersMax: 'characters of such a text' }),
-      ...of('AUDIT_LIMITS', AUDIT_LIMITS, { promptsMax: 'prompts of a diff or a blame', tokensMax: 'tokens of an answer to one of them', blamesAtOnceMax: 'blames at once' }),
-      ['characters of a refusal', REFUSAL_LIMITS.messageCharactersMax, 'REFUSAL_LIMITS.messageCharactersMax'],
+      [
+        'bytes of a body',
+        DEFAULT_SERVING_LIMITS.bodyBytesMax,
+        'DEFAULT_SERVING_LIMITS.bodyBytesMax',
+      ],
+      [
+        'milliseconds until a request is here',
+        DEFAULT_SERVING_LIMITS.requestWaitMs,
+        'DEFAULT_SERVING_LIMITS.requestWaitMs',
+      ],
+      [
+        'requests that wait for the model',
+        DEFAULT_SERVING_LIMITS.turns.waitingMax,
+        'DEFAULT_SERVING_LIMITS.turns.waitingMax',
+      ],
+      ...of('COMPLETION_LIMITS', COMPLETION_LIMITS, {
+        promptCharactersMax: 'characters of a prompt',
+        tokensMax: 'tokens of an answer',
+        stopsMax: 'texts that stop it',
+        stopCharactersMax: 'characters of such a text',
+      }),
+      ...of('AUDIT_LIMITS', AUDIT_LIMITS, {
+        promptsMax: 'prompts of a diff or a blame',
+        tokensMax: 'tokens of an answer to one of them',
+        blamesAtOnceMax: 'blames at once',
+      }),
+      [
+        'characters of a refusal',
+        REFUSAL_LIMITS.messageCharactersMax,
+        'REFUSAL_LIMITS.messageCharactersMax',
+      ],
     ],
   ],
   [
@@ -73,7 +127,11 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
     'cli/probe-prompts.ts, versions/audit-check.ts',
     'Past it `errata diff`, `blame` and `verify --audit` say so and exit.',
     [
-      ...of('PROBE_LIMITS', PROBE_LIMITS, { fileBytesMax: 'bytes of a file of prompts', promptsMax: 'prompts', promptCharactersMax: 'characters of a prompt' }),
+      ...of('PROBE_LIMITS', PROBE_LIMITS, {
+        fileBytesMax: 'bytes of a file of prompts',
+        promptsMax: 'prompts',
+        promptCharactersMax: 'characters of a prompt',
+      }),
       ['bytes of a line of an audit file', AUDIT_LINE_BYTES_MAX, 'AUDIT_LINE_BYTES_MAX'],
     ],
   ],
@@ -130,8 +188,16 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
       ['JSON values in an entry', ENTRY_JSON_LIMITS.valuesMax, 'ENTRY_JSON_LIMITS.valuesMax'],
       ['levels of nesting in an entry', ENTRY_JSON_LIMITS.depthMax, 'ENTRY_JSON_LIMITS.depthMax'],
       ['bytes of an object', OBJECT_BYTES_MAX, 'OBJECT_BYTES_MAX'],
-      ['characters of a workflow\'s history that is archived; of a longer one, that there was one', HISTORY_CHARACTERS_MAX, 'HISTORY_CHARACTERS_MAX'],
-      ...of('OBJECT_NAME_LIMITS', OBJECT_NAME_LIMITS, { charactersMax: 'characters of an object\'s name', segmentsMax: 'segments of it', segmentCharactersMax: 'characters of a segment' }),
+      [
+        "characters of a workflow's history that is archived; of a longer one, that there was one",
+        HISTORY_CHARACTERS_MAX,
+        'HISTORY_CHARACTERS_MAX',
+      ],
+      ...of('OBJECT_NAME_LIMITS', OBJECT_NAME_LIMITS, {
+        charactersMax: "characters of an object's name",
+        segmentsMax: 'segments of it',
+        segmentCharactersMax: 'characters of a segment',
+      }),
     ],
   ],
   [
@@ -139,17 +205,36 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
     'infra/configuration.ts, infra/small-file.ts',
     'Past it nothing starts, and the fault is named with the others.',
     [
-      ['bytes of a configuration, a parameter set or a secret in a file', SMALL_FILE_BYTES_MAX, 'SMALL_FILE_BYTES_MAX'],
-      ['JSON values in a configuration', CONFIGURATION_LIMITS.json.valuesMax, 'CONFIGURATION_LIMITS.json.valuesMax'],
-      ['levels of nesting in it', CONFIGURATION_LIMITS.json.depthMax, 'CONFIGURATION_LIMITS.json.depthMax'],
+      [
+        'bytes of a configuration, a parameter set or a secret in a file',
+        SMALL_FILE_BYTES_MAX,
+        'SMALL_FILE_BYTES_MAX',
+      ],
+      [
+        'JSON values in a configuration',
+        CONFIGURATION_LIMITS.json.valuesMax,
+        'CONFIGURATION_LIMITS.json.valuesMax',
+      ],
+      [
+        'levels of nesting in it',
+        CONFIGURATION_LIMITS.json.depthMax,
+        'CONFIGURATION_LIMITS.json.depthMax',
+      ],
       ['lineages', CONFIGURATION_LIMITS.lineagesMax, 'CONFIGURATION_LIMITS.lineagesMax'],
-      ['notices of names that are no settings', CONFIGURATION_LIMITS.noticesMax, 'CONFIGURATION_LIMITS.noticesMax'],
+      [
+        'notices of names that are no settings',
+        CONFIGURATION_LIMITS.noticesMax,
+        'CONFIGURATION_LIMITS.noticesMax',
+      ],
     ],
   ],
 ];
 
 function reference(): string {
-  const sections = SECTIONS.map(([title, file, past, rows]) => `## ${title}\n\n${past} (\`${file.split(', ').join('`, `')}\`)\n\n| At most | | Constant |\n| --- | ---: | --- |\n${rows.map(([what, value, constant]) => `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`).join('\n')}\n`);
+  const sections = SECTIONS.map(
+    ([title, file, past, rows]) =>
+      `## ${title}\n\n${past} (\`${file.split(', ').join('`, `')}\`)\n\n| At most | | Constant |\n| --- | ---: | --- |\n${rows.map(([what, value, constant]) => `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`).join('\n')}\n`,
+  );
   return `# Limits
 
 What comes from outside is bounded before anything is made of it, so that no input takes more memory or time than these
@@ -161,7 +246,8 @@ ${sections.join('\n')}`;
 
 describe('the limits', () => {
   it('are described by their reference (update with `vitest -u`)', async () => {
-    for (const [, , , rows] of SECTIONS) for (const [what, value] of rows) expect(Number.isSafeInteger(value), what).toBe(true);
+    for (const [, , , rows] of SECTIONS)
+      for (const [what, value] of rows) expect(Number.isSafeInteger(value), what).toBe(true);
     await expect(reference()).toMatchFileSnapshot('../../docs/limits.md');
   });
 });

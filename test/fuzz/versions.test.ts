@@ -5,14 +5,34 @@ import { tmpdir } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
-import { decodeSafetensors, encodeSafetensors, MalformedSafetensors } from '../../schemas/safetensors.ts';
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  MalformedSafetensors,
+} from '../../schemas/safetensors.ts';
 import { canonicalJson } from '../../versions/canonical-json.ts';
 import { ObjectNameInvalid, VersionLogDamaged } from '../../versions/failures.ts';
 import { FileStore } from '../../versions/file-store.ts';
-import { checkObjectName, OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/object-store.ts';
-import { decodePairs, decodeTargets, encodePairs, encodeTargets, PairsMalformed } from '../../versions/pairs.ts';
+import {
+  checkObjectName,
+  OBJECT_BYTES_MAX,
+  OBJECT_NAME_LIMITS,
+} from '../../versions/object-store.ts';
+import {
+  decodePairs,
+  decodeTargets,
+  encodePairs,
+  encodeTargets,
+  PairsMalformed,
+} from '../../versions/pairs.ts';
 import { Register } from '../../versions/register.ts';
-import { blobName, ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS, entryName, VersionLog } from '../../versions/version-log.ts';
+import {
+  blobName,
+  ENTRY_BYTES_MAX,
+  ENTRY_JSON_LIMITS,
+  entryName,
+  VersionLog,
+} from '../../versions/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
@@ -24,7 +44,8 @@ const VERSIONS = 9;
 async function soundLog(): Promise<MemoryStore> {
   const store = new MemoryStore();
   const log = new VersionLog(store, 'l');
-  for (let version = 1; version <= VERSIONS; version++) await appendChange(log, { add: [addedCorrection(`c${version}`, { paraphrases: ['p'] })] });
+  for (let version = 1; version <= VERSIONS; version++)
+    await appendChange(log, { add: [addedCorrection(`c${version}`, { paraphrases: ['p'] })] });
   return store;
 }
 
@@ -35,9 +56,13 @@ describe('an entry of the version log', () => {
   });
 
   /** A log with one entry of other bytes: what reading it says, and the highest version that can be had. */
-  async function readWith(version: number, bytes: Uint8Array): Promise<{ fault: unknown; good: number }> {
+  async function readWith(
+    version: number,
+    bytes: Uint8Array,
+  ): Promise<{ fault: unknown; good: number }> {
     const store = new MemoryStore();
-    for (const [name, content] of sound.objects) store.objects.set(name, name === entryName('l', version) ? bytes : content);
+    for (const [name, content] of sound.objects)
+      store.objects.set(name, name === entryName('l', version) ? bytes : content);
     const log = new VersionLog(store, 'l');
     const fault = await faultOf(() => log.read());
     let good = 0;
@@ -49,7 +74,10 @@ describe('an entry of the version log', () => {
     const { fault, good } = await readWith(version, bytes);
     if (fault === undefined) {
       // Only the last entry has nobody behind it who knows its hash.
-      expect(version === VERSIONS || Buffer.from(bytes).equals(sound.objects.get(entryName('l', version))!)).toBe(true);
+      expect(
+        version === VERSIONS ||
+          Buffer.from(bytes).equals(sound.objects.get(entryName('l', version))!),
+      ).toBe(true);
       return;
     }
     expect(fault).toBeInstanceOf(VersionLogDamaged);
@@ -61,21 +89,55 @@ describe('an entry of the version log', () => {
   }
 
   it('of any bytes is refused by its name, and those before it stay good', async () => {
-    const damage = fc.integer({ min: 1, max: VERSIONS }).chain((version) => fc.tuple(fc.constant(version), damaged(fc.constant(sound.objects.get(entryName('l', version))!))));
-    await fc.assert(fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)), runs(150));
+    const damage = fc
+      .integer({ min: 1, max: VERSIONS })
+      .chain((version) =>
+        fc.tuple(
+          fc.constant(version),
+          damaged(fc.constant(sound.objects.get(entryName('l', version))!)),
+        ),
+      );
+    await fc.assert(
+      fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)),
+      runs(150),
+    );
   });
 
   it('of odd values is refused by its name, and those before it stay good', async () => {
-    const value = (version: number) => JSON.parse(Buffer.from(sound.objects.get(entryName('l', version))!).toString()) as unknown;
-    const damage = fc.integer({ min: 1, max: VERSIONS }).chain((version) => fc.tuple(fc.constant(version), oddParts(fc.constant(value(version)))));
-    await fc.assert(fc.asyncProperty(damage, async ([version, odd]) => isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? ''))), runs(150));
+    const value = (version: number) =>
+      JSON.parse(Buffer.from(sound.objects.get(entryName('l', version))!).toString()) as unknown;
+    const damage = fc
+      .integer({ min: 1, max: VERSIONS })
+      .chain((version) => fc.tuple(fc.constant(version), oddParts(fc.constant(value(version)))));
+    await fc.assert(
+      fc.asyncProperty(damage, async ([version, odd]) =>
+        isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? '')),
+      ),
+      runs(150),
+    );
   });
 
   it.each<[string, () => Uint8Array, RegExp]>([
-    ['more bytes than are allowed', () => new Uint8Array(ENTRY_BYTES_MAX + 1), /bytes, at most 16777216 are allowed/],
-    ['levels without end', () => Buffer.from(nestedJson(1_000_000)), /nested deeper than 32 levels/],
-    ['values without end', () => Buffer.from(`{"added":[${'1,'.repeat(ENTRY_JSON_LIMITS.valuesMax)}1]}`), /more than 1000000 values/],
-    ['a fault in each of its corrections', () => Buffer.from(`{"added":[${'1,'.repeat(10_000)}1]}`), /; and \d+ more$/],
+    [
+      'more bytes than are allowed',
+      () => new Uint8Array(ENTRY_BYTES_MAX + 1),
+      /bytes, at most 16777216 are allowed/,
+    ],
+    [
+      'levels without end',
+      () => Buffer.from(nestedJson(1_000_000)),
+      /nested deeper than 32 levels/,
+    ],
+    [
+      'values without end',
+      () => Buffer.from(`{"added":[${'1,'.repeat(ENTRY_JSON_LIMITS.valuesMax)}1]}`),
+      /more than 1000000 values/,
+    ],
+    [
+      'a fault in each of its corrections',
+      () => Buffer.from(`{"added":[${'1,'.repeat(10_000)}1]}`),
+      /; and \d+ more$/,
+    ],
   ])('with %s is refused, briefly', async (_, bytes, message) => {
     const { fault, good } = await readWith(5, bytes());
     expect(fault).toBeInstanceOf(VersionLogDamaged);
@@ -91,13 +153,22 @@ describe('an object of the register', () => {
     await new VersionLog(sound, 'l').register();
     const name = [...sound.objects.keys()].find((one) => one.includes('/register/revisions/'))!;
     const bytes = sound.objects.get(name)!;
-    const { content } = JSON.parse(Buffer.from(bytes).toString()) as { content: { revisionId: string } };
+    const { content } = JSON.parse(Buffer.from(bytes).toString()) as {
+      content: { revisionId: string };
+    };
     const store = new MemoryStore();
-    const damage = fc.oneof(damaged(fc.constant(bytes)), oddParts(fc.constant(JSON.parse(Buffer.from(bytes).toString()))).map((value) => new Uint8Array(Buffer.from(JSON.stringify(value) ?? ''))));
+    const damage = fc.oneof(
+      damaged(fc.constant(bytes)),
+      oddParts(fc.constant(JSON.parse(Buffer.from(bytes).toString()))).map(
+        (value) => new Uint8Array(Buffer.from(JSON.stringify(value) ?? '')),
+      ),
+    );
     await fc.assert(
       fc.asyncProperty(damage, async (other) => {
         store.objects.set(name, other);
-        const fault = await faultOf(() => new Register(store, 'l').outcomesOf([content.revisionId]));
+        const fault = await faultOf(() =>
+          new Register(store, 'l').outcomesOf([content.revisionId]),
+        );
         if (Buffer.from(other).equals(bytes)) expect(fault).toBeUndefined();
         else {
           expect(fault).toBeInstanceOf(VersionLogDamaged);
@@ -122,27 +193,54 @@ const pairs = encodePairs({
 const targets = encodeTargets({ ids: ['a', 'b'], values: Float32Array.of(1, 2, 3, 4) });
 
 describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
-  ['pairs', pairs, (bytes) => { const { keys, changes, count, keyWidth } = decodePairs(bytes); expect(keys[0]).toHaveLength(count * keyWidth); return [...keys, ...changes]; }],
+  [
+    'pairs',
+    pairs,
+    (bytes) => {
+      const { keys, changes, count, keyWidth } = decodePairs(bytes);
+      expect(keys[0]).toHaveLength(count * keyWidth);
+      return [...keys, ...changes];
+    },
+  ],
   ['targets', targets, (bytes) => [decodeTargets(bytes).values]],
 ])('a blob of %s', (_, sound, decode) => {
   const isFiniteOrRefused = (bytes: Uint8Array): void => {
     try {
       for (const numbers of decode(bytes)) expect(numbers.every(Number.isFinite)).toBe(true);
     } catch (fault) {
-      expect(fault instanceof PairsMalformed || fault instanceof MalformedSafetensors, String(fault)).toBe(true);
+      expect(
+        fault instanceof PairsMalformed || fault instanceof MalformedSafetensors,
+        String(fault),
+      ).toBe(true);
       expect((fault as Error).message.length).toBeLessThan(1_000);
     }
   };
 
   it('of any bytes is finite numbers or refused', () => {
-    fc.assert(fc.property(damaged(fc.constant(new Uint8Array(sound))), isFiniteOrRefused), runs(500));
+    fc.assert(
+      fc.property(damaged(fc.constant(new Uint8Array(sound))), isFiniteOrRefused),
+      runs(500),
+    );
   });
 
   it('of odd metadata is finite numbers or refused', () => {
     const { tensors, metadata } = decodeSafetensors(sound);
-    const odd = fc.oneof(oddText, oddJson.map((value) => JSON.stringify(value)), fc.constantFrom('', ',', '-1,5', '2,5,', '5,2', '1e1', nestedJson(50_000)));
-    const changes = fc.dictionary(fc.constantFrom(...Object.keys(metadata)), odd.filter((text) => text.isWellFormed()), { minKeys: 1, noNullPrototype: true });
-    fc.assert(fc.property(changes, (some) => isFiniteOrRefused(encodeSafetensors(tensors, { ...metadata, ...some }))), runs(500));
+    const odd = fc.oneof(
+      oddText,
+      oddJson.map((value) => JSON.stringify(value)),
+      fc.constantFrom('', ',', '-1,5', '2,5,', '5,2', '1e1', nestedJson(50_000)),
+    );
+    const changes = fc.dictionary(
+      fc.constantFrom(...Object.keys(metadata)),
+      odd.filter((text) => text.isWellFormed()),
+      { minKeys: 1, noNullPrototype: true },
+    );
+    fc.assert(
+      fc.property(changes, (some) =>
+        isFiniteOrRefused(encodeSafetensors(tensors, { ...metadata, ...some })),
+      ),
+      runs(500),
+    );
   });
 
   it.each([Number.NaN, Infinity, -Infinity])('with %s in it is refused', (number) => {
@@ -155,15 +253,27 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
 describe('canonical JSON', () => {
   it('says what JSON says, the same for equal values, or throws a TypeError', () => {
     fc.assert(
-      fc.property(fc.anything({ maxDepth: 4, withSparseArray: true, withBigInt: true, withDate: true, withMap: true, withNullPrototype: true }), (value) => {
-        try {
-          const bytes = canonicalJson(value);
-          const again = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown;
-          expect(canonicalJson(again)).toEqual(bytes);
-        } catch (fault) {
-          expect(fault).toBeInstanceOf(TypeError);
-        }
-      }),
+      fc.property(
+        fc.anything({
+          maxDepth: 4,
+          withSparseArray: true,
+          withBigInt: true,
+          withDate: true,
+          withMap: true,
+          withNullPrototype: true,
+        }),
+        (value) => {
+          try {
+            const bytes = canonicalJson(value);
+            const again = JSON.parse(
+              new TextDecoder('utf-8', { fatal: true }).decode(bytes),
+            ) as unknown;
+            expect(canonicalJson(again)).toEqual(bytes);
+          } catch (fault) {
+            expect(fault).toBeInstanceOf(TypeError);
+          }
+        },
+      ),
       runs(500),
     );
   });
@@ -183,9 +293,22 @@ describe('a name', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  const segment = fc.oneof(oddText, fc.string({ unit: fc.constantFrom('a', 'Z', '0', '.', '-', '_', '/', '\\', '\0', '%', ' ', '\n', 'é'), maxLength: 10 }), fc.constantFrom('.', '..', '.tmp', 'outside', '~', 'con', 'a:b'));
-  const name = fc.oneof(segment, fc.array(segment, { maxLength: OBJECT_NAME_LIMITS.segmentsMax + 2 }).map((segments) => segments.join('/')));
-  const inside = (path: string) => resolve(folder, 'versions', path).startsWith(resolve(folder, 'versions') + sep);
+  const segment = fc.oneof(
+    oddText,
+    fc.string({
+      unit: fc.constantFrom('a', 'Z', '0', '.', '-', '_', '/', '\\', '\0', '%', ' ', '\n', 'é'),
+      maxLength: 10,
+    }),
+    fc.constantFrom('.', '..', '.tmp', 'outside', '~', 'con', 'a:b'),
+  );
+  const name = fc.oneof(
+    segment,
+    fc
+      .array(segment, { maxLength: OBJECT_NAME_LIMITS.segmentsMax + 2 })
+      .map((segments) => segments.join('/')),
+  );
+  const inside = (path: string) =>
+    resolve(folder, 'versions', path).startsWith(resolve(folder, 'versions') + sep);
 
   it('that an object may have leads to a place inside the folder', () => {
     fc.assert(
@@ -202,7 +325,10 @@ describe('a name', () => {
         const taken = isTaken(() => new Versions(new MemoryStore()).log(text));
         expect(taken).toBe(LINEAGE_NAME.test(text));
         if (!taken) return;
-        for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))]) expect(resolve(folder, object).startsWith(resolve(folder, 'lineages', text) + sep)).toBe(true);
+        for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))])
+          expect(resolve(folder, object).startsWith(resolve(folder, 'lineages', text) + sep)).toBe(
+            true,
+          );
       }),
       runs(1_000),
     );
@@ -210,29 +336,65 @@ describe('a name', () => {
 
   it('that leads elsewhere is refused before the file system is asked', async () => {
     const store = new FileStore(join(folder, 'versions'));
-    const places = () => readdirSync(folder, { recursive: true }).filter((path) => !String(path).startsWith('versions')).sort();
+    const places = () =>
+      readdirSync(folder, { recursive: true })
+        .filter((path) => !String(path).startsWith('versions'))
+        .sort();
     const before = places();
     await fc.assert(
       fc.asyncProperty(name, async (text) => {
-        const faults = await Promise.all([faultOf(() => store.get(text)), faultOf(() => store.delete(text)), faultOf(() => store.putIfAbsent(text, Buffer.from('x'))), faultOf(async () => { for await (const found of store.list(text)) expect(inside(found)).toBe(true); })]);
+        const faults = await Promise.all([
+          faultOf(() => store.get(text)),
+          faultOf(() => store.delete(text)),
+          faultOf(() => store.putIfAbsent(text, Buffer.from('x'))),
+          faultOf(async () => {
+            for await (const found of store.list(text)) expect(inside(found)).toBe(true);
+          }),
+        ]);
         // An object may be a folder of another's name to the file system; what is no name is refused by itself.
-        if (!isTaken(() => checkObjectName(text))) for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
+        if (!isTaken(() => checkObjectName(text)))
+          for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
         expect(places()).toEqual(before);
       }),
       runs(200),
     );
   });
 
-  it.each(['../outside', 'a/../../outside', '..', '.', '', '/etc/passwd', 'a//b', 'a/', '/a', 'a\0', 'A', 'a\\..\\b', '.tmp/x', 'a/.hidden', 'a\n', 'x'.repeat(129), Array(9).fill('a').join('/')])('of %j is no name', async (text) => {
+  it.each([
+    '../outside',
+    'a/../../outside',
+    '..',
+    '.',
+    '',
+    '/etc/passwd',
+    'a//b',
+    'a/',
+    '/a',
+    'a\0',
+    'A',
+    'a\\..\\b',
+    '.tmp/x',
+    'a/.hidden',
+    'a\n',
+    'x'.repeat(129),
+    Array(9).fill('a').join('/'),
+  ])('of %j is no name', async (text) => {
     const store = new FileStore(join(folder, 'versions'));
-    for (const call of [() => store.get(text), () => store.delete(text), () => store.putIfAbsent(text, new Uint8Array(1))]) expect(await faultOf(call)).toBeInstanceOf(ObjectNameInvalid);
+    for (const call of [
+      () => store.get(text),
+      () => store.delete(text),
+      () => store.putIfAbsent(text, new Uint8Array(1)),
+    ])
+      expect(await faultOf(call)).toBeInstanceOf(ObjectNameInvalid);
   });
 
   it('of an object that is too large is not read into memory', async () => {
     const store = new FileStore(join(folder, 'versions'));
     await store.putIfAbsent('large', new Uint8Array(1));
     truncateSync(join(folder, 'versions', 'large'), OBJECT_BYTES_MAX + 1);
-    expect(String(await faultOf(() => store.get('large')))).toMatch(/RangeError: Object large has 1073741825 bytes/);
+    expect(String(await faultOf(() => store.get('large')))).toMatch(
+      /RangeError: Object large has 1073741825 bytes/,
+    );
   });
 
   function isTaken(call: () => unknown): boolean {

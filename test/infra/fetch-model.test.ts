@@ -25,12 +25,25 @@ function hub() {
     if (pathname.startsWith('/api/')) {
       counted.lists++;
       await opened;
-      return Response.json(FILES.map((path) => ({ type: 'file', path, size: readFileSync(goldenPath('tiny', 'llama', path)).length })));
+      return Response.json(
+        FILES.map((path) => ({
+          type: 'file',
+          path,
+          size: readFileSync(goldenPath('tiny', 'llama', path)).length,
+        })),
+      );
     }
     counted.downloads++;
-    const bytes = new Uint8Array(readFileSync(goldenPath('tiny', 'llama', pathname.split('/').at(-1)!)));
-    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get('range') ?? '') ?? [null, '0', String(bytes.length - 1)];
-    return new Response(bytes.slice(Number(from), Number(to) + 1), { status: 206, headers: { 'content-range': `bytes ${from}-${to}/${bytes.length}`, etag: '"e"' } });
+    const bytes = new Uint8Array(
+      readFileSync(goldenPath('tiny', 'llama', pathname.split('/').at(-1)!)),
+    );
+    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(
+      new Headers(init?.headers).get('range') ?? '',
+    ) ?? [null, '0', String(bytes.length - 1)];
+    return new Response(bytes.slice(Number(from), Number(to) + 1), {
+      status: 206,
+      headers: { 'content-range': `bytes ${from}-${to}/${bytes.length}`, etag: '"e"' },
+    });
   };
   return { fetch: fetchLike, counted, open };
 }
@@ -48,19 +61,26 @@ it('is fetched by one of two that want it, and waited for by the other', async (
       waits();
     },
   };
-  const both = Promise.all([fetchModel(configuration, 'owner/model', watched, { fetch }), fetchModel(configuration, 'owner/model', watched, { fetch })]);
+  const both = Promise.all([
+    fetchModel(configuration, 'owner/model', watched, { fetch }),
+    fetchModel(configuration, 'owner/model', watched, { fetch }),
+  ]);
   await waiting;
   open();
   await both;
   expect(notes).toEqual([expect.stringContaining('owner/model')]);
   expect(counted.lists).toBe(1);
-  expect(readdirSync(join(hubModelsFolder(home), 'owner', 'model')).sort()).toEqual(['.fetched.json', ...FILES].sort());
+  expect(readdirSync(join(hubModelsFolder(home), 'owner', 'model')).sort()).toEqual(
+    ['.fetched.json', ...FILES].sort(),
+  );
 });
 
 it('lets the next one try when it failed', async () => {
   const refuse: typeof fetch = () => Promise.resolve(new Response('', { status: 401 }));
   const configuration = { home, hubToken: null };
-  await expect(fetchModel(configuration, 'owner/model', silentProgress, { fetch: refuse })).rejects.toThrow('owner/model');
+  await expect(
+    fetchModel(configuration, 'owner/model', silentProgress, { fetch: refuse }),
+  ).rejects.toThrow('owner/model');
   const { fetch, open } = hub();
   open();
   await fetchModel(configuration, 'owner/model', silentProgress, { fetch });

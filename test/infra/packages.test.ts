@@ -39,7 +39,9 @@ function write(installed: Record<string, LockEntry> | undefined): void {
 }
 
 const without = (...names: string[]): Record<string, LockEntry> =>
-  Object.fromEntries(Object.entries(WANTED).filter(([name]) => name !== '' && !names.includes(name)));
+  Object.fromEntries(
+    Object.entries(WANTED).filter(([name]) => name !== '' && !names.includes(name)),
+  );
 
 test('an installation that was killed does not count', () => {
   write(undefined);

@@ -29,7 +29,11 @@ function putProgram(name: string, script: string): void {
 describe('what the machine must have', () => {
   test('each missing program is named with what is needed and the mend', async () => {
     process.env['PATH'] = folder;
-    const findings = await examine(['npm', 'python', 'compiler', 'java', 'maven'], homeAt(folder), 'cpu');
+    const findings = await examine(
+      ['npm', 'python', 'compiler', 'java', 'maven'],
+      homeAt(folder),
+      'cpu',
+    );
     expect(findings.map(({ prerequisite, state, found }) => [prerequisite, state, found])).toEqual([
       ['npm', 'missing', 'none'],
       ['python', 'missing', 'none'],

@@ -19,7 +19,12 @@ function start(way: string, environment: NodeJS.ProcessEnv = {}) {
   const child = fork(fileURLToPath(new URL('drilled-process.ts', import.meta.url)), [way], {
     execArgv: ['--import', 'tsx'],
     // What the tests' own environment says of Errata is not these processes' affair.
-    env: { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('ERRATA_'))), ...environment },
+    env: {
+      ...Object.fromEntries(
+        Object.entries(process.env).filter(([name]) => !name.startsWith('ERRATA_')),
+      ),
+      ...environment,
+    },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   children.push(child);
@@ -45,22 +50,28 @@ function start(way: string, environment: NodeJS.ProcessEnv = {}) {
     // Not by its 'close', which never comes once the parent has disconnected.
     ended: Promise.all([once(child, 'exit'), once(child.stdout!, 'end')]).then(([[code]]) => ({
       code: code as number | null,
-      messages: log.split('\n').filter((line) => line !== '').map((line) => (JSON.parse(line) as { msg: string }).msg),
+      messages: log
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => (JSON.parse(line) as { msg: string }).msg),
     })),
   };
 }
 
 describe('a process of ours', () => {
-  it.each(['SIGTERM', 'SIGINT'] as const)('tells its steps and that it is ready, drains at %s and ends well', async (signal) => {
-    const { child, told, hears, ended } = start('well');
-    expect(await hears('ready')).toEqual({ kind: 'ready', port: 4_321 });
-    expect(told[0]).toEqual({ kind: 'step', label: 'warming up', amount: 0.5, total: 1 });
-    child.kill(signal);
-    const { code, messages } = await ended;
-    expect(code).toBe(0);
-    expect(told.at(-1)).toEqual({ kind: 'drained' });
-    expect(messages).toEqual(['Ready', 'Stopping', 'Stopped']);
-  });
+  it.each(['SIGTERM', 'SIGINT'] as const)(
+    'tells its steps and that it is ready, drains at %s and ends well',
+    async (signal) => {
+      const { child, told, hears, ended } = start('well');
+      expect(await hears('ready')).toEqual({ kind: 'ready', port: 4_321 });
+      expect(told[0]).toEqual({ kind: 'step', label: 'warming up', amount: 0.5, total: 1 });
+      child.kill(signal);
+      const { code, messages } = await ended;
+      expect(code).toBe(0);
+      expect(told.at(-1)).toEqual({ kind: 'drained' });
+      expect(messages).toEqual(['Ready', 'Stopping', 'Stopped']);
+    },
+  );
 
   it('drains when its supervisor is gone', async () => {
     const { child, hears, ended } = start('well');

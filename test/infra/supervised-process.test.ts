@@ -2,7 +2,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DEFAULT_RESTART_POLICY, keepRunning, ProcessStartError, type KeptProcess, type RestartPolicy } from '../../infra/supervised-process.ts';
+import {
+  DEFAULT_RESTART_POLICY,
+  keepRunning,
+  ProcessStartError,
+  type KeptProcess,
+  type RestartPolicy,
+} from '../../infra/supervised-process.ts';
 import { isRunning, type SupervisedProcess } from '../../infra/system-state.ts';
 
 const READY_AND_STAY = `process.send({ kind: 'ready', port: 4711 }); process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000);`;
@@ -40,9 +46,18 @@ describe('a process that is kept running', () => {
 
   it('waits twice as long after each crash in a row, up to the bound', async () => {
     const seen = follow();
-    kept = keep(`process.send({ kind: 'ready' }); setImmediate(() => process.exit(3));`, POLICY, seen.changed);
+    kept = keep(
+      `process.send({ kind: 'ready' }); setImmediate(() => process.exit(3));`,
+      POLICY,
+      seen.changed,
+    );
     await seen.until((status) => status.restarts === 5);
-    expect(seen.events.filter((event) => event.includes('restarts in')).slice(0, 5).map((event) => event.replace(/.*; restarts in /, ''))).toEqual(['0.001 s', '0.002 s', '0.004 s', '0.004 s', '0.004 s']);
+    expect(
+      seen.events
+        .filter((event) => event.includes('restarts in'))
+        .slice(0, 5)
+        .map((event) => event.replace(/.*; restarts in /, '')),
+    ).toEqual(['0.001 s', '0.002 s', '0.004 s', '0.004 s', '0.004 s']);
   });
 
   it('is given up when its first starts fail, with the end of its log and where that is', async () => {
@@ -56,26 +71,36 @@ describe('a process that is kept running', () => {
   });
 
   it('is given up with the errors that it logged, without the rest of its log', async () => {
-    kept = keep(`console.log('{"level":30,"msg":"Loading"}'); console.log('{"level":60,"reason":"the disk is full","msg":"Ended"}'); process.exit(1);`);
+    kept = keep(
+      `console.log('{"level":30,"msg":"Loading"}'); console.log('{"level":60,"reason":"the disk is full","msg":"Ended"}'); process.exit(1);`,
+    );
     const error = (await kept.firstReady.catch((cause: unknown) => cause)) as ProcessStartError;
     expect(error.message).toContain('the disk is full');
     expect(error.message).not.toContain('Loading');
   });
 
   it('is given up at once when it refuses', async () => {
-    kept = keep(`process.send({ kind: 'refused', reason: 'port 80 is not allowed' }, () => process.exit(1));`);
+    kept = keep(
+      `process.send({ kind: 'refused', reason: 'port 80 is not allowed' }, () => process.exit(1));`,
+    );
     const error = (await kept.firstReady.catch((cause: unknown) => cause)) as ProcessStartError;
     expect(error.message).toContain('port 80 is not allowed');
     expect(error.facts.starts).toBe(1);
   });
 
   it('is given up when it cannot be run at all', async () => {
-    kept = keepRunning({ ...specification(''), executable: join(folder, 'absent') }, POLICY, () => {});
+    kept = keepRunning(
+      { ...specification(''), executable: join(folder, 'absent') },
+      POLICY,
+      () => {},
+    );
     await expect(kept.firstReady).rejects.toThrow(/cannot be run/);
   });
 
   it('is killed when it does not end by itself', async () => {
-    kept = keep(`process.on('SIGTERM', () => {}); process.send({ kind: 'ready' }); setInterval(() => {}, 1000);`);
+    kept = keep(
+      `process.on('SIGTERM', () => {}); process.send({ kind: 'ready' }); setInterval(() => {}, 1000);`,
+    );
     await kept.firstReady;
     const mark = kept.status.mark;
     await kept.stop(50);
@@ -85,7 +110,12 @@ describe('a process that is kept running', () => {
 
   it('shows the step it is in while it starts', async () => {
     const seen = follow();
-    kept = keep(`process.send({ kind: 'step', label: 'key statistics', amount: 1, total: 4 });` + READY_AND_STAY, POLICY, seen.changed);
+    kept = keep(
+      `process.send({ kind: 'step', label: 'key statistics', amount: 1, total: 4 });` +
+        READY_AND_STAY,
+      POLICY,
+      seen.changed,
+    );
     await kept.firstReady;
     expect(seen.steps).toContain('key statistics 25 %');
     expect(kept.status.step).toBeNull();
@@ -100,10 +130,21 @@ describe('a process that is kept running', () => {
 });
 
 function specification(script: string) {
-  return { name: 'child', executable: process.execPath, args: ['-e', script], environment: process.env, workingDirectory: folder, log: join(folder, 'log') };
+  return {
+    name: 'child',
+    executable: process.execPath,
+    args: ['-e', script],
+    environment: process.env,
+    workingDirectory: folder,
+    log: join(folder, 'log'),
+  };
 }
 
-function keep(script: string, policy = POLICY, changed: (status: SupervisedProcess, event: string | null) => void = () => {}): KeptProcess {
+function keep(
+  script: string,
+  policy = POLICY,
+  changed: (status: SupervisedProcess, event: string | null) => void = () => {},
+): KeptProcess {
   return keepRunning(specification(script), policy, changed);
 }
 
@@ -120,6 +161,7 @@ function follow() {
       steps.push(status.step);
       for (const one of waiting) if (one.condition(status)) one.resolve();
     },
-    until: (condition: (status: SupervisedProcess) => boolean): Promise<void> => new Promise<void>((resolve) => waiting.push({ condition, resolve })),
+    until: (condition: (status: SupervisedProcess) => boolean): Promise<void> =>
+      new Promise<void>((resolve) => waiting.push({ condition, resolve })),
   };
 }

@@ -3,9 +3,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readConfiguration, type Configuration } from '../../infra/configuration.ts';
-import { DEFAULT_RESTART_POLICY, ProcessStartError, type ProcessSpecification } from '../../infra/supervised-process.ts';
-import { AlreadyRunningError, PROCESS_NAMES, StartInterrupted, startSystem, type RunningSystem } from '../../infra/supervisor.ts';
-import { attached, findSystem, isRunning, lastSystem, markOf, writeSystem } from '../../infra/system-state.ts';
+import {
+  DEFAULT_RESTART_POLICY,
+  ProcessStartError,
+  type ProcessSpecification,
+} from '../../infra/supervised-process.ts';
+import {
+  AlreadyRunningError,
+  PROCESS_NAMES,
+  StartInterrupted,
+  startSystem,
+  type RunningSystem,
+} from '../../infra/supervisor.ts';
+import {
+  attached,
+  findSystem,
+  isRunning,
+  lastSystem,
+  markOf,
+  writeSystem,
+} from '../../infra/system-state.ts';
 
 const READY = `process.send({ kind: 'ready', port: process.env.ERRATA_PORT * 1 }); process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000);`;
 const NEVER_READY = `process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000);`;
@@ -17,7 +34,14 @@ let systems: RunningSystem[];
 beforeEach(() => {
   home = mkdtempSync(join(tmpdir(), 'errata-system-'));
   // Servers that somebody else runs: nothing here talks to them.
-  configuration = readConfiguration({ ERRATA_HOME: home, ERRATA_KAFKA_BROKERS: '127.0.0.1:9', ERRATA_TEMPORAL_ADDRESS: '127.0.0.1:9' }, home);
+  configuration = readConfiguration(
+    {
+      ERRATA_HOME: home,
+      ERRATA_KAFKA_BROKERS: '127.0.0.1:9',
+      ERRATA_TEMPORAL_ADDRESS: '127.0.0.1:9',
+    },
+    home,
+  );
   systems = [];
 });
 afterEach(async () => {
@@ -25,9 +49,19 @@ afterEach(async () => {
   rmSync(home, { recursive: true, force: true });
 });
 
-const processes = (scripts: Record<string, string>) => (environment: NodeJS.ProcessEnv): ProcessSpecification[] =>
-  Object.entries(scripts).map(([name, script]) => ({ name, executable: process.execPath, args: ['-e', script], environment, workingDirectory: home, log: join(home, 'logs', `${name}.log`) }));
-const all = (script: string) => processes(Object.fromEntries(PROCESS_NAMES.map((name) => [name, script])));
+const processes =
+  (scripts: Record<string, string>) =>
+  (environment: NodeJS.ProcessEnv): ProcessSpecification[] =>
+    Object.entries(scripts).map(([name, script]) => ({
+      name,
+      executable: process.execPath,
+      args: ['-e', script],
+      environment,
+      workingDirectory: home,
+      log: join(home, 'logs', `${name}.log`),
+    }));
+const all = (script: string) =>
+  processes(Object.fromEntries(PROCESS_NAMES.map((name) => [name, script])));
 
 async function start(options: Parameters<typeof startSystem>[1]): Promise<RunningSystem> {
   const system = await startSystem(configuration, { policy: POLICY, ...options });
@@ -41,22 +75,34 @@ describe('the system on one machine', () => {
     expect(state.state).toBe('ready');
     expect(state.processes.map((one) => one.state)).toEqual(['ready', 'ready', 'ready', 'ready']);
     const found = findSystem(home)!;
-    expect(found).toMatchObject({ state: 'ready', kafka: { brokers: ['127.0.0.1:9'], embedded: false }, lineages: ['default'] });
+    expect(found).toMatchObject({
+      state: 'ready',
+      kafka: { brokers: ['127.0.0.1:9'], embedded: false },
+      lineages: ['default'],
+    });
     expect(found.serveUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
-    expect(attached(readConfiguration({ ERRATA_HOME: home }, home), found)).toMatchObject({ kafka: { brokers: ['127.0.0.1:9'] }, temporal: { address: '127.0.0.1:9' }, serve: { url: found.serveUrl } });
+    expect(attached(readConfiguration({ ERRATA_HOME: home }, home), found)).toMatchObject({
+      kafka: { brokers: ['127.0.0.1:9'] },
+      temporal: { address: '127.0.0.1:9' },
+      serve: { url: found.serveUrl },
+    });
   });
 
   it('gives its processes the addresses and the flags of the command line', async () => {
     const { state } = await start({
       overlay: { ERRATA_MODEL: 'a/model' },
-      processes: processes({ serve: `const { ERRATA_HOME, ERRATA_KAFKA_BROKERS, ERRATA_MODEL } = process.env; if (ERRATA_HOME === ${JSON.stringify(home)} && ERRATA_KAFKA_BROKERS === '127.0.0.1:9' && ERRATA_MODEL === 'a/model') { ${READY} }` }),
+      processes: processes({
+        serve: `const { ERRATA_HOME, ERRATA_KAFKA_BROKERS, ERRATA_MODEL } = process.env; if (ERRATA_HOME === ${JSON.stringify(home)} && ERRATA_KAFKA_BROKERS === '127.0.0.1:9' && ERRATA_MODEL === 'a/model') { ${READY} }`,
+      }),
     });
     expect(state.processes[0]!.state).toBe('ready');
   });
 
   it('refuses a second system of the same data folder', async () => {
     await start({ processes: all(READY) });
-    await expect(startSystem(configuration, { processes: all(READY) })).rejects.toThrow(AlreadyRunningError);
+    await expect(startSystem(configuration, { processes: all(READY) })).rejects.toThrow(
+      AlreadyRunningError,
+    );
     expect(findSystem(home)).not.toBeNull();
   });
 
@@ -71,7 +117,10 @@ describe('the system on one machine', () => {
 
   it('stops its processes one after another, ingest first', async () => {
     const stopped: string[] = [];
-    const system = await start({ processes: all(READY), report: (who, event) => event === 'stopping' && stopped.push(who) });
+    const system = await start({
+      processes: all(READY),
+      report: (who, event) => event === 'stopping' && stopped.push(who),
+    });
     await system.stop();
     expect(stopped[0]).toBe('ingest');
     expect(stopped).toHaveLength(4);
@@ -81,8 +130,12 @@ describe('the system on one machine', () => {
     const seen = new Set<number>();
     const starting = startSystem(configuration, {
       policy: POLICY,
-      processes: processes({ 'workflow-worker': READY, ingest: `console.error('no brokers'); process.exit(1)` }),
-      changed: (state) => state.processes.forEach((one) => one.mark !== null && seen.add(one.mark.pid)),
+      processes: processes({
+        'workflow-worker': READY,
+        ingest: `console.error('no brokers'); process.exit(1)`,
+      }),
+      changed: (state) =>
+        state.processes.forEach((one) => one.mark !== null && seen.add(one.mark.pid)),
     });
     await expect(starting).rejects.toThrow(ProcessStartError);
     await expect(starting).rejects.toThrow(/no brokers/);
@@ -92,7 +145,11 @@ describe('the system on one machine', () => {
 
   it('can be interrupted while it starts', async () => {
     const interruption = new AbortController();
-    const starting = startSystem(configuration, { processes: processes({ ingest: NEVER_READY }), signal: interruption.signal, changed: () => interruption.abort() });
+    const starting = startSystem(configuration, {
+      processes: processes({ ingest: NEVER_READY }),
+      signal: interruption.signal,
+      changed: () => interruption.abort(),
+    });
     await expect(starting).rejects.toThrow(StartInterrupted);
     expect(findSystem(home)).toBeNull();
   });
@@ -104,12 +161,21 @@ describe('the system on one machine', () => {
     expect(order.at(-1)).toBe('serve');
     order.length = 0;
     // Another editor has other statistics.
-    await (await startSystem({ ...configuration, hyperParameters: { lambda: 7 } }, { processes: all(READY), policy: POLICY, report })).stop();
+    await (
+      await startSystem(
+        { ...configuration, hyperParameters: { lambda: 7 } },
+        { processes: all(READY), policy: POLICY, report },
+      )
+    ).stop();
     expect(order.at(-1)).toBe('serve');
     await (await start({ processes: all(READY) })).stop();
     // Now serve need not wait for anybody: it becomes ready although the edit worker never does.
     const interruption = new AbortController();
-    const starting = startSystem(configuration, { processes: processes({ serve: READY, 'edit-worker': NEVER_READY }), signal: interruption.signal, report: (who) => void (who === 'serve' && interruption.abort()) });
+    const starting = startSystem(configuration, {
+      processes: processes({ serve: READY, 'edit-worker': NEVER_READY }),
+      signal: interruption.signal,
+      report: (who) => void (who === 'serve' && interruption.abort()),
+    });
     await expect(starting).rejects.toThrow(StartInterrupted);
   });
 
@@ -123,10 +189,17 @@ describe('the system on one machine', () => {
     const mark = survivor.state.processes[0]!.mark;
     const other = mkdtempSync(join(tmpdir(), 'errata-system-'));
     try {
-      writeSystem(other, { ...state, supervisor: { ...state.supervisor, startTicks: '1' }, processes: [{ ...orphans[0]!, mark }] });
+      writeSystem(other, {
+        ...state,
+        supervisor: { ...state.supervisor, startTicks: '1' },
+        processes: [{ ...orphans[0]!, mark }],
+      });
       expect(lastSystem(other)).not.toBeNull();
       expect(findSystem(other)).toBeNull();
-      const next = await startSystem({ ...configuration, home: other }, { processes: processes({ ingest: READY }), policy: POLICY });
+      const next = await startSystem(
+        { ...configuration, home: other },
+        { processes: processes({ ingest: READY }), policy: POLICY },
+      );
       expect(isRunning(mark)).toBe(false);
       await next.stop();
     } finally {

@@ -17,8 +17,14 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const configurationOf = (environment: NodeJS.ProcessEnv = {}) => readConfiguration({ ERRATA_HOME: folder, ...environment }, folder);
-const record = (name: string): TokenRecord => ({ name, sha256: digestOf(newToken()), roles: ['read'], createdAt: '2026-01-01T00:00:00.000Z' });
+const configurationOf = (environment: NodeJS.ProcessEnv = {}) =>
+  readConfiguration({ ERRATA_HOME: folder, ...environment }, folder);
+const record = (name: string): TokenRecord => ({
+  name,
+  sha256: digestOf(newToken()),
+  roles: ['read'],
+  createdAt: '2026-01-01T00:00:00.000Z',
+});
 const add = (name: string) => changeTokens(path, (tokens) => [...(tokens ?? []), record(name)]);
 const names = () => readTokens(path)?.map(({ name }) => name);
 
@@ -40,7 +46,9 @@ describe('the tokens file', () => {
     const program = `import { changeTokens } from ${JSON.stringify(new URL('../../infra/tokens-file.ts', import.meta.url).href)};
       const token = (name) => ({ name, sha256: Buffer.from(name.padEnd(32, '.')).toString('hex'), roles: ['read'], createdAt: '2026-01-01T00:00:00Z' });
       for (let i = 0; i < 30; i += 1) await changeTokens(process.argv[1], (tokens) => [...(tokens ?? []), token(process.argv[2] + i)]);`;
-    const ends = await Promise.all(['a', 'b', 'c'].map((who) => run(['--input-type=module', '-e', program, path, who])));
+    const ends = await Promise.all(
+      ['a', 'b', 'c'].map((who) => run(['--input-type=module', '-e', program, path, who])),
+    );
     expect(ends.map(({ code }) => code)).toEqual([0, 0, 0]);
     expect(names()).toHaveLength(90);
   });
@@ -48,7 +56,11 @@ describe('the tokens file', () => {
   it('stays as it was where a change is refused', async () => {
     await add('one');
     const before = readFileSync(path, 'utf8');
-    await expect(changeTokens(path, () => { throw new Error('no'); })).rejects.toThrow('no');
+    await expect(
+      changeTokens(path, () => {
+        throw new Error('no');
+      }),
+    ).rejects.toThrow('no');
     writeFileSync(`${path}.half`, 'left by a process that died', { mode: 0o666 });
     expect(readFileSync(path, 'utf8')).toBe(before);
     await add('two');
@@ -58,7 +70,11 @@ describe('the tokens file', () => {
   it.each([
     ['no JSON', '{ "tokens": [ hunter-two', /no JSON/],
     ['no list', '{}', /tokens/],
-    ['a misspelt bound', JSON.stringify({ tokens: [{ ...record('a'), lineage: ['news'] }] }), /lineage/],
+    [
+      'a misspelt bound',
+      JSON.stringify({ tokens: [{ ...record('a'), lineage: ['news'] }] }),
+      /lineage/,
+    ],
     ['one name twice', JSON.stringify({ tokens: [record('a'), record('a')] }), /twice/],
   ])('is refused with %s, without repeating it', (_, text, reason) => {
     writeFileSync(path, text, { mode: 0o600 });
@@ -69,7 +85,14 @@ describe('the tokens file', () => {
 
   it('is refused where others may write to it', async () => {
     await add('one');
-    for (const [mode, allowed] of [[0o600, true], [0o400, true], [0o644, true], [0o660, false], [0o602, false], [0o666, false]] as const) {
+    for (const [mode, allowed] of [
+      [0o600, true],
+      [0o400, true],
+      [0o644, true],
+      [0o660, false],
+      [0o602, false],
+      [0o666, false],
+    ] as const) {
       chmodSync(path, mode);
       if (allowed) expect(names()).toEqual(['one']);
       else expect(() => readTokens(path)).toThrow(/may write/);
@@ -78,17 +101,34 @@ describe('the tokens file', () => {
 });
 
 describe('without tokens', () => {
-  it.each([['127.0.0.1'], ['localhost'], ['::1']])('%s may be bound', (host) => expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host }))).not.toThrow());
+  it.each([['127.0.0.1'], ['localhost'], ['::1']])('%s may be bound', (host) =>
+    expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host }))).not.toThrow(),
+  );
 
-  it.each(['0.0.0.0', '::', '192.0.2.1', 'errata.example'])('%s may not be bound, unless something in front knows the users', (host) => {
-    expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host }))).toThrow(ConfigurationError);
-    expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host }))).toThrow(/ERRATA_HOST is .*errata token create.*ERRATA_HTTP_OPEN=true/);
-    expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host, ERRATA_HTTP_OPEN: 'true' }))).not.toThrow();
-  });
+  it.each(['0.0.0.0', '::', '192.0.2.1', 'errata.example'])(
+    '%s may not be bound, unless something in front knows the users',
+    (host) => {
+      expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host }))).toThrow(
+        ConfigurationError,
+      );
+      expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: host }))).toThrow(
+        /ERRATA_HOST is .*errata token create.*ERRATA_HTTP_OPEN=true/,
+      );
+      expect(() =>
+        requireKnownUsers(configurationOf({ ERRATA_HOST: host, ERRATA_HTTP_OPEN: 'true' })),
+      ).not.toThrow();
+    },
+  );
 
   it('a file that is named and absent is a fault, also where nobody else could ask', () => {
-    expect(() => requireKnownUsers(configurationOf({ ERRATA_TOKENS: 'absent.json' }))).toThrow(/ERRATA_TOKENS is/);
-    expect(() => requireKnownUsers(configurationOf({ ERRATA_TOKENS: 'absent.json', ERRATA_HTTP_OPEN: 'true' }))).toThrow(/ERRATA_TOKENS is/);
+    expect(() => requireKnownUsers(configurationOf({ ERRATA_TOKENS: 'absent.json' }))).toThrow(
+      /ERRATA_TOKENS is/,
+    );
+    expect(() =>
+      requireKnownUsers(
+        configurationOf({ ERRATA_TOKENS: 'absent.json', ERRATA_HTTP_OPEN: 'true' }),
+      ),
+    ).toThrow(/ERRATA_TOKENS is/);
   });
 
   it('serve refuses to bind other addresses, before it loads anything', async () => {
@@ -103,14 +143,19 @@ it('with tokens any address may be bound, but not with a file that cannot be rea
   expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: '0.0.0.0' }))).not.toThrow();
   chmodSync(path, 0o666);
   expect(() => requireKnownUsers(configurationOf({ ERRATA_HOST: '0.0.0.0' }))).toThrow(/may write/);
-  expect(() => requireKnownUsers(configurationOf({ ERRATA_HTTP_OPEN: 'true' }))).toThrow(/may write/);
+  expect(() => requireKnownUsers(configurationOf({ ERRATA_HTTP_OPEN: 'true' }))).toThrow(
+    /may write/,
+  );
 });
 
 describe('the users', () => {
   function watched(environment: NodeJS.ProcessEnv = {}) {
     const lines: string[] = [];
     const note = (...parts: unknown[]) => void lines.push(JSON.stringify(parts));
-    return { lines, users: knownUsers(configurationOf(environment), { info: note, warn: note, error: note }) };
+    return {
+      lines,
+      users: knownUsers(configurationOf(environment), { info: note, warn: note, error: note }),
+    };
   }
 
   it('are those of the file as it is at that moment', async () => {
@@ -133,7 +178,12 @@ describe('the users', () => {
     await add('one');
     expect(users().kind).toBe('tokens');
     const text = readFileSync(path, 'utf8');
-    for (const breakIt of [() => rmSync(path), () => writeFileSync(path, '{'), () => writeFileSync(path, text.replace('"read"', '"everything"')), () => chmodSync(path, 0o606)]) {
+    for (const breakIt of [
+      () => rmSync(path),
+      () => writeFileSync(path, '{'),
+      () => writeFileSync(path, text.replace('"read"', '"everything"')),
+      () => chmodSync(path, 0o606),
+    ]) {
       breakIt();
       expect(users()).toEqual({ kind: 'unknown' });
       rmSync(path, { force: true });
@@ -145,7 +195,10 @@ describe('the users', () => {
   it('are unknown where the file went between the start and the first request, if strangers could ask', () => {
     expect(watched({ ERRATA_HOST: '0.0.0.0' }).users()).toEqual({ kind: 'unknown' });
     expect(watched({ ERRATA_TOKENS: path }).users()).toEqual({ kind: 'unknown' });
-    expect(watched({ ERRATA_HOST: '0.0.0.0', ERRATA_HTTP_OPEN: 'true' }).users()).toEqual({ kind: 'open', hosts: 'any' });
+    expect(watched({ ERRATA_HOST: '0.0.0.0', ERRATA_HTTP_OPEN: 'true' }).users()).toEqual({
+      kind: 'open',
+      hosts: 'any',
+    });
   });
 
   it('are asked for tokens where there are some, although something in front knows them', async () => {
@@ -157,11 +210,19 @@ describe('the users', () => {
 /** The real process, until it ends. */
 const serve = (environment: NodeJS.ProcessEnv) => run(['infra/processes/serve.ts'], environment);
 
-function run(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<{ code: number | null; output: string }> {
+function run(
+  args: string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', ...args], { cwd: PROJECT_ROOT, env: { PATH: process.env['PATH'], ERRATA_HOME: folder, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
+      cwd: PROJECT_ROOT,
+      env: { PATH: process.env['PATH'], ERRATA_HOME: folder, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let output = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.on('error', reject).on('close', (code) => resolve({ code, output }));
   });
 }

@@ -21,20 +21,46 @@ describe.each(TINY_MODELS)('the way back through a tiny %s', (name) => {
   afterAll(() => tiny.close());
 
   it.each([
-    ['of one length', [[5, 6, 7], [8, 9, 10]]],
+    [
+      'of one length',
+      [
+        [5, 6, 7],
+        [8, 9, 10],
+      ],
+    ],
     ['of several lengths', [[5], [6, 7, 8, 9], [10, 11]]],
   ])('gives the gradient that the tape gives, for sequences %s behind a past', (_, sequences) => {
     const { model } = tiny;
     const alive = raw.liveCount();
     const range = { from: 1, to: model.config.layers };
     const read = readPast(model, [[3, 4, 5], [6]], range)!;
-    const past = gatherPast(read, sequences.map((_, b) => b % 2));
+    const past = gatherPast(
+      read,
+      sequences.map((_, b) => b % 2),
+    );
     disposePast(read);
-    const rows = layOutRows(sequences, sequences.map((_, b) => (b % 2 === 0 ? 3 : 1)));
-    const hidden = tf.randomNormal<tf.Rank.R2>([rows.count, model.config.residualWidth], 0, 1, 'float32', 7);
-    const upstream = tf.randomNormal<tf.Rank.R2>([rows.count, model.config.residualWidth], 0, 1, 'float32', 8);
+    const rows = layOutRows(
+      sequences,
+      sequences.map((_, b) => (b % 2 === 0 ? 3 : 1)),
+    );
+    const hidden = tf.randomNormal<tf.Rank.R2>(
+      [rows.count, model.config.residualWidth],
+      0,
+      1,
+      'float32',
+      7,
+    );
+    const upstream = tf.randomNormal<tf.Rank.R2>(
+      [rows.count, model.config.residualWidth],
+      0,
+      1,
+      'float32',
+      8,
+    );
 
-    const byTape = tf.grad((x: tf.Tensor) => tf.sum(tf.mul(model.run(x as tf.Tensor2D, rows, range, { past }).hidden, upstream)))(hidden);
+    const byTape = tf.grad((x: tf.Tensor) =>
+      tf.sum(tf.mul(model.run(x as tf.Tensor2D, rows, range, { past }).hidden, upstream)),
+    )(hidden);
     const record: RunRecord = { geometry: null, blocks: [] };
     const out = model.run(hidden, rows, range, { past, record });
     const byHand = backThrough(model, record, rows, upstream);
@@ -42,7 +68,9 @@ describe.each(TINY_MODELS)('the way back through a tiny %s', (name) => {
     const wanted = byTape.dataSync() as Float32Array;
     const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     expect(largest).toBeGreaterThan(0);
-    expect(largestDifference(byHand.dataSync() as Float32Array, wanted) / largest).toBeLessThan(TOLERANCE);
+    expect(largestDifference(byHand.dataSync() as Float32Array, wanted) / largest).toBeLessThan(
+      TOLERANCE,
+    );
 
     disposeRecord(record);
     tf.dispose([byTape, byHand, out.hidden, hidden, upstream]);

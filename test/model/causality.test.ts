@@ -26,10 +26,18 @@ interface Given {
 }
 
 const { front, contexts, batches } = readGoldenJson<Given>('comeba', 'input.json');
-const requests = batches.flat().map(({ subject, prompt, target }, i) => ({ id: String(i), subject, prompt, target }));
+const requests = batches
+  .flat()
+  .map(({ subject, prompt, target }, i) => ({ id: String(i), subject, prompt, target }));
 const LIMITS = { targetTokensMax: 16, promptTokensMax: 32, togetherTokensMax: 48 };
 /** A threshold that the reference text sets, where it does: low enough for edits to open the gate, high enough to shut it elsewhere. */
-const gateOf = (kind: GateKind, map: GateParameters['map'] = 'joint'): GateParameters => ({ kind, map, floor: 0, referenceQuantile: 0.97, nearKey: 0.9 });
+const gateOf = (kind: GateKind, map: GateParameters['map'] = 'joint'): GateParameters => ({
+  kind,
+  map,
+  floor: 0,
+  referenceQuantile: 0.97,
+  nearKey: 0.9,
+});
 const GATES: Record<string, GateParameters> = {
   'a subject gate with a map for every subject': gateOf('subject', 'subject'),
   'a subject gate with one map for all': gateOf('subject'),
@@ -60,14 +68,22 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
     const { model, checkpoint } = tiny;
     const { tokenizer } = checkpoint;
     const encode = (text: string) => [...front, ...tokenizer.encode(text)];
-    edits = requests.map((request) => readEdit(tokenizer, request, LIMITS)).filter((read) => !isRefusal(read)) as EditSequence[];
+    edits = requests
+      .map((request) => readEdit(tokenizer, request, LIMITS))
+      .filter((read) => !isRefusal(read)) as EditSequence[];
     expect(edits).toHaveLength(requests.length);
-    parameters = parametersFor(model.config, { layers: [1, 2], stepsMax: 6, contexts: contexts.length });
+    parameters = parametersFor(model.config, {
+      layers: [1, 2],
+      stepsMax: 6,
+      contexts: contexts.length,
+    });
     const text = Array.from({ length: 40 }, (_, i) => encode(tinyText(20, i)));
     const reference = keysOf(model, text, parameters.layers);
     const moments = new Map(
       [...reference].map(([layer, keys]) => {
-        const moment = tf.tidy(() => tf.div<tf.Tensor2D>(tf.matMul(keys, keys, true), keys.shape[0]));
+        const moment = tf.tidy(() =>
+          tf.div<tf.Tensor2D>(tf.matMul(keys, keys, true), keys.shape[0]),
+        );
         const wide = widen64(moment);
         moment.dispose();
         return [layer, wide];
@@ -78,7 +94,17 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
     priors = buildPriors(model, statistics as unknown as KeyStatistics, parameters);
     const search = { model, tokenizer, hook: null, parameters, front, contexts };
     const { values } = await findTargets(edits, search);
-    const context = { model, priors, hook: null, pairs: null, front, contexts, keyViews: 'separate', gate: gateOf('scope'), reaches: false } as const;
+    const context = {
+      model,
+      priors,
+      hook: null,
+      pairs: null,
+      front,
+      contexts,
+      keyViews: 'separate',
+      gate: gateOf('scope'),
+      reaches: false,
+    } as const;
     pairs = (await derivePairs(edits, values, context)).pairs;
     related = [
       ...edits.slice(0, 6).map(({ bare }) => [...front, ...bare.tokens]),
@@ -86,7 +112,8 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
     ];
     // None of it from the reference text: one of its tokens is the threshold itself, where a rounding decides.
     unrelated = ['french and greek', 'speaks', tinyText(9, 900)].map(encode);
-    for (const form of Object.values(READING_FORMS)) base.set(form, readAs(model, [...related, ...unrelated], form, null));
+    for (const form of Object.values(READING_FORMS))
+      base.set(form, readAs(model, [...related, ...unrelated], form, null));
   });
   afterAll(async () => {
     disposePriors(priors);
@@ -107,19 +134,25 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
 
     it('opens on corrections, and not on everything', () => {
       const opens = alone.map(({ opened }) => opened.size > 0);
-      expect(opens.slice(0, related.length).filter(Boolean).length).toBeGreaterThanOrEqual(related.length - 2);
+      expect(opens.slice(0, related.length).filter(Boolean).length).toBeGreaterThanOrEqual(
+        related.length - 2,
+      );
       expect(opens.slice(related.length)).toContain(false);
-      const tokens = prompts.reduce((sum, prompt) => sum + prompt.length - 1, 0) * parameters.layers.length;
+      const tokens =
+        prompts.reduce((sum, prompt) => sum + prompt.length - 1, 0) * parameters.layers.length;
       expect(alone.reduce((sum, { opened }) => sum + opened.size, 0)).toBeLessThan(tokens / 2);
     });
 
-    it.each(Object.entries(READING_FORMS))('says the same and leaves what it does not open as it was, %s', (_, form) => {
-      const readings = readAs(tiny.model, prompts, form, hook);
-      readings.forEach((reading, i) => {
-        expectAlike(reading, alone[i]!, `prompt ${i}`);
-        expectBaseUntilOpened(reading, base.get(form)![i]!, `prompt ${i}`);
-      });
-    });
+    it.each(Object.entries(READING_FORMS))(
+      'says the same and leaves what it does not open as it was, %s',
+      (_, form) => {
+        const readings = readAs(tiny.model, prompts, form, hook);
+        readings.forEach((reading, i) => {
+          expectAlike(reading, alone[i]!, `prompt ${i}`);
+          expectBaseUntilOpened(reading, base.get(form)![i]!, `prompt ${i}`);
+        });
+      },
+    );
 
     it('says the same beside a far longer neighbour', () => {
       const long = [...front, ...tiny.checkpoint.tokenizer.encode(tinyText(40, 77))].slice(0, 60);
@@ -143,17 +176,25 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
 function expectAlike(found: Reading, wanted: Reading, where: string): void {
   expect([...found.opened].sort(), where).toEqual([...wanted.opened].sort());
   expect(found.logits.length, where).toBe(wanted.logits.length);
-  found.logits.forEach((row, t) => expect(largestDifference(row, wanted.logits[t]!), `${where}, position ${t}`).toBeLessThan(LOGIT_TOLERANCE));
+  found.logits.forEach((row, t) =>
+    expect(largestDifference(row, wanted.logits[t]!), `${where}, position ${t}`).toBeLessThan(
+      LOGIT_TOLERANCE,
+    ),
+  );
 }
 
 /** Bit for bit the base model's up to the first opening, whatever opened in its neighbours; and another model's from there on. */
 function expectBaseUntilOpened({ logits, opened }: Reading, base: Reading, where: string): void {
   const first = Math.min(logits.length, ...[...opened].map((at) => Number(at.split(':')[1])));
   expect(first, where).toBeGreaterThan(0);
-  for (let t = 0; t < first; t++) expect(sameBits(logits[t]!, base.logits[t]!), `${where}, position ${t}`).toBe(true);
-  if (first < logits.length) expect(sameBits(logits[first]!, base.logits[first]!), where).toBe(false);
+  for (let t = 0; t < first; t++)
+    expect(sameBits(logits[t]!, base.logits[t]!), `${where}, position ${t}`).toBe(true);
+  if (first < logits.length)
+    expect(sameBits(logits[first]!, base.logits[first]!), where).toBe(false);
 }
 
 function sameBits(a: Float32Array, b: Float32Array): boolean {
-  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
+  return Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(
+    Buffer.from(b.buffer, b.byteOffset, b.byteLength),
+  );
 }

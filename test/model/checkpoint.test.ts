@@ -68,7 +68,9 @@ describe('a folder in the Hugging Face layout', () => {
   it('is known by the bytes of its weights, in one file or in shards', async () => {
     const sha256 = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest('hex');
     const whole = await openCheckpoint(goldenPath('tiny', 'llama'));
-    expect(whole.sha256).toBe(sha256(readFileSync(goldenPath('tiny', 'llama', 'model.safetensors'))));
+    expect(whole.sha256).toBe(
+      sha256(readFileSync(goldenPath('tiny', 'llama', 'model.safetensors'))),
+    );
     const sharded = await openCheckpoint(goldenPath('tiny', 'qwen2'));
     const lines = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'].map(
       (shard) => `${sha256(readFileSync(goldenPath('tiny', 'qwen2', shard)))}  ${shard}\n`,
@@ -98,7 +100,9 @@ describe('a folder in the Hugging Face layout', () => {
     writeFileSync(path, encodeSafetensors(tensors));
     const opened = openCheckpoint(join(folder, 'llama'));
     await expect(opened).rejects.toThrow(MissingTensor);
-    await expect(opened).rejects.toThrow('blocks.2.down.weight (model.layers.2.mlp.down_proj.weight)');
+    await expect(opened).rejects.toThrow(
+      'blocks.2.down.weight (model.layers.2.mlp.down_proj.weight)',
+    );
   });
 
   it('says which tensor the model has not when it is asked for one', async () => {
@@ -110,8 +114,16 @@ describe('a folder in the Hugging Face layout', () => {
   });
 
   it.each<[string, RegExp, (copy: string) => void]>([
-    ['weights cut short', /cut short/, (copy) => truncateSync(join(copy, 'model.safetensors'), 100_000)],
-    ['a header cut short', /cut short/, (copy) => truncateSync(join(copy, 'model.safetensors'), 200)],
+    [
+      'weights cut short',
+      /cut short/,
+      (copy) => truncateSync(join(copy, 'model.safetensors'), 100_000),
+    ],
+    [
+      'a header cut short',
+      /cut short/,
+      (copy) => truncateSync(join(copy, 'model.safetensors'), 200),
+    ],
     ['empty weights', /too few/, (copy) => truncateSync(join(copy, 'model.safetensors'), 0)],
     ['no weights', /no \.safetensors file/, (copy) => rmSync(join(copy, 'model.safetensors'))],
     ['no tokeniser', /no tokenizer\.json/, (copy) => rmSync(join(copy, 'tokenizer.json'))],
@@ -165,7 +177,9 @@ describe('a folder in the Hugging Face layout', () => {
   it('names the shard that is missing', async () => {
     const copy = copyOf('qwen2');
     rmSync(join(copy, 'model-00002-of-00002.safetensors'));
-    await expect(openAndClose(copy)).rejects.toThrow(/lacks the shard "model-00002-of-00002\.safetensors"/);
+    await expect(openAndClose(copy)).rejects.toThrow(
+      /lacks the shard "model-00002-of-00002\.safetensors"/,
+    );
   });
 
   it('does not follow an index out of its folder', async () => {
@@ -179,26 +193,29 @@ describe('a folder in the Hugging Face layout', () => {
 });
 
 describe('a GGUF file', () => {
-  it.each(['llama', 'qwen2', 'gpt2'])('holds the same %s as the folder it was made from', async (name) => {
-    const [gguf, whole] = await Promise.all([
-      openCheckpoint(goldenPath('tiny', `${name}.gguf`)),
-      openCheckpoint(goldenPath('tiny', name)),
-    ]);
-    const withoutRounding = { ...gguf.config, normEpsilon: whole.config.normEpsilon };
-    expect(withoutRounding).toEqual(whole.config);
-    expect(Math.abs(gguf.config.normEpsilon / whole.config.normEpsilon - 1)).toBeLessThan(1e-6);
-    for (const { name: tensor } of canonicalTensors(whole.config)) {
-      expect(gguf.has(tensor)).toBe(whole.has(tensor));
-      if (!whole.has(tensor)) continue;
-      const [a, b] = await Promise.all([gguf.read(tensor), whole.read(tensor)]);
-      expect(a.shape).toEqual(b.shape);
-      // Q8_0 keeps 1/254 of a block's largest number, some 2 here; a wrong row or sign would be off by units.
-      expect(largestDifference(a.values, b.values), tensor).toBeLessThan(0.01);
-    }
-    const text = 'the capital of the river';
-    expect(gguf.tokenizer.encode(text)).toEqual(whole.tokenizer.encode(text));
-    await Promise.all([gguf.close(), whole.close()]);
-  });
+  it.each(['llama', 'qwen2', 'gpt2'])(
+    'holds the same %s as the folder it was made from',
+    async (name) => {
+      const [gguf, whole] = await Promise.all([
+        openCheckpoint(goldenPath('tiny', `${name}.gguf`)),
+        openCheckpoint(goldenPath('tiny', name)),
+      ]);
+      const withoutRounding = { ...gguf.config, normEpsilon: whole.config.normEpsilon };
+      expect(withoutRounding).toEqual(whole.config);
+      expect(Math.abs(gguf.config.normEpsilon / whole.config.normEpsilon - 1)).toBeLessThan(1e-6);
+      for (const { name: tensor } of canonicalTensors(whole.config)) {
+        expect(gguf.has(tensor)).toBe(whole.has(tensor));
+        if (!whole.has(tensor)) continue;
+        const [a, b] = await Promise.all([gguf.read(tensor), whole.read(tensor)]);
+        expect(a.shape).toEqual(b.shape);
+        // Q8_0 keeps 1/254 of a block's largest number, some 2 here; a wrong row or sign would be off by units.
+        expect(largestDifference(a.values, b.values), tensor).toBeLessThan(0.01);
+      }
+      const text = 'the capital of the river';
+      expect(gguf.tokenizer.encode(text)).toEqual(whole.tokenizer.encode(text));
+      await Promise.all([gguf.close(), whole.close()]);
+    },
+  );
 
   it('is found in its folder, and known by its bytes', async () => {
     const checkpoint = await openCheckpoint(homeFromEnvironment().model.folder);
@@ -211,7 +228,9 @@ describe('a GGUF file', () => {
       vocabulary: 49152,
       tiedEmbeddings: true,
     });
-    expect(checkpoint.sha256).toBe('b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53');
+    expect(checkpoint.sha256).toBe(
+      'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
+    );
     await checkpoint.close();
   });
 
@@ -227,7 +246,11 @@ describe('a GGUF file', () => {
     ['no bytes', /past the end/, () => new Uint8Array(0)],
     ['other bytes', /does not begin with "GGUF"/, (bytes) => bytes.fill(1, 0, 4)],
     ['half a header', /past the end of the file/, (bytes) => bytes.slice(0, 3000)],
-    ['its last tensor cut short', /ends at byte \d+ of \d+.*cut short/, (bytes) => bytes.slice(0, -64)],
+    [
+      'its last tensor cut short',
+      /ends at byte \d+ of \d+.*cut short/,
+      (bytes) => bytes.slice(0, -64),
+    ],
     [
       '2^60 tensors',
       /a size or offset is|most allowed/,

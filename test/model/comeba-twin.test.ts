@@ -18,7 +18,12 @@ import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
 import { Transformer, type DownHook } from '../../model/transformer.ts';
 import { derivePairs } from '../../model/update.ts';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
-import { goldenPath, largestDifference, readGoldenJson, readGoldenTensors } from '../golden/read-golden.ts';
+import {
+  goldenPath,
+  largestDifference,
+  readGoldenJson,
+  readGoldenTensors,
+} from '../golden/read-golden.ts';
 
 interface Located {
   tokens: number[];
@@ -39,7 +44,13 @@ interface TwinInput {
   };
   front: number[];
   contexts: number[][];
-  batches: { subject: string; prompt: string; targetTokens: number[]; bare: Located; behind: Located }[][];
+  batches: {
+    subject: string;
+    prompt: string;
+    targetTokens: number[];
+    bare: Located;
+    behind: Located;
+  }[][];
   probes: number[][];
 }
 
@@ -186,7 +197,9 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
     for (const [i, layer] of parameters.layers.entries()) {
       const golden = (what: string) => numbers(`batch.${b}.layer.${layer}.${what}`);
       const { batch, all } = written[b]!;
-      expect(share(batch.keys[i]!, golden('keys')), `keys of block ${layer}`).toBeLessThan(TOLERANCE.key);
+      expect(share(batch.keys[i]!, golden('keys')), `keys of block ${layer}`).toBeLessThan(
+        TOLERANCE.key,
+      );
 
       const had = before === null ? null : changes(before, layer, batch.keys[i]!);
       const wanted = takeReaches(batch.changes[i]!, batch.count, D).changes;
@@ -198,7 +211,9 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
       const whole = denseChange(after, layer);
       const earlier = before === null ? null : denseChange(before, layer);
       const delta = whole.map((value, at) => value - (earlier?.[at] ?? 0));
-      expect(share(delta, golden('delta')), `Delta of block ${layer}`).toBeLessThan(TOLERANCE.change);
+      expect(share(delta, golden('delta')), `Delta of block ${layer}`).toBeLessThan(
+        TOLERANCE.change,
+      );
 
       const A = keyMoment(priors.get(layer)!, all.keys[i]!);
       expect(share(A, golden('moment')), `A of block ${layer}`).toBeLessThan(TOLERANCE.moment);
@@ -221,7 +236,9 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
         const hook = build(pairsOf(b));
         hook.report.layers.forEach(({ layer, threshold }) => {
           const wanted = numbers(`batch.${b}.layer.${layer}.alpha`, twin)[0]!;
-          expect(Math.abs(threshold - wanted), `batch ${b}, block ${layer}`).toBeLessThan(SCORE_TOLERANCE);
+          expect(Math.abs(threshold - wanted), `batch ${b}, block ${layer}`).toBeLessThan(
+            SCORE_TOLERANCE,
+          );
         });
         hook.dispose();
       }
@@ -239,11 +256,15 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
             const golden = (what: string) => numbers(`${at}.layer.${layer}.${what}`, twin);
             const where = `${at}, block ${layer}`;
             expect(share(seen.sizes, golden('size')), where).toBeLessThan(TOLERANCE.size);
-            expect(largestDifference(seen.scores, golden('score')), where).toBeLessThan(SCORE_TOLERANCE);
+            expect(largestDifference(seen.scores, golden('score')), where).toBeLessThan(
+              SCORE_TOLERANCE,
+            );
             expect([...seen.opened], where).toEqual([...golden('open')]);
             opened += seen.opened.reduce((sum, open) => sum + open, 0);
           }
-          expect(share(looked.logits, numbers(`${at}.logits`, twin)), at).toBeLessThan(TOLERANCE.logits);
+          expect(share(looked.logits, numbers(`${at}.logits`, twin)), at).toBeLessThan(
+            TOLERANCE.logits,
+          );
         }
         hook.dispose();
         wide.dispose();
@@ -298,7 +319,9 @@ function onlyLast({ tokens, subjectLast }: Located): LocatedPrompt {
 
 /** Largest difference as a share of the largest wanted entry. */
 function share(found: ArrayLike<number>, wanted: ArrayLike<number>): number {
-  return largestDifference(found, wanted) / largestDifference(wanted, new Float32Array(wanted.length));
+  return (
+    largestDifference(found, wanted) / largestDifference(wanted, new Float32Array(wanted.length))
+  );
 }
 
 /** The position of the subject's last token in every sequence that the search for targets lays out, in its order. */
@@ -325,7 +348,9 @@ function openAtSubjects(hook: Hook, subjectAt: readonly number[]): DownHook {
           for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
             if (rows.positions[row] === subjectAt[b]) opened[row] = 1;
       }
-      return openRows(base_RD, opened, (open) => changeOf(hook.blocks.get(layer)!, tf.gather(keys_RF, open)));
+      return openRows(base_RD, opened, (open) =>
+        changeOf(hook.blocks.get(layer)!, tf.gather(keys_RF, open)),
+      );
     },
   };
 }
@@ -353,7 +378,10 @@ function look(
   const watching: DownHook = {
     layers: hook.layers,
     project(layer, keys_RF, base_RD, _, past) {
-      const sizes = tf.norm(changeOf(hook.blocks.get(layer)!, keys_RF), 'euclidean', 1).dataSync().slice();
+      const sizes = tf
+        .norm(changeOf(hook.blocks.get(layer)!, keys_RF), 'euclidean', 1)
+        .dataSync()
+        .slice();
       const seen: Looked = {
         sizes: sizes as Float32Array,
         scores: new Float32Array(0),
@@ -367,8 +395,16 @@ function look(
     },
   };
   const logits = tf.tidy(() => {
-    const { hidden } = model.run(model.embed(rows), rows, { from: 0, to: model.config.layers }, { hook: watching });
-    return model.logits(hidden, [tokens.length - 1]).dataSync().slice() as Float32Array;
+    const { hidden } = model.run(
+      model.embed(rows),
+      rows,
+      { from: 0, to: model.config.layers },
+      { hook: watching },
+    );
+    return model
+      .logits(hidden, [tokens.length - 1])
+      .dataSync()
+      .slice() as Float32Array;
   });
   return { layers, logits };
 }
@@ -378,7 +414,10 @@ function changes(hook: Hook, layer: number, keys: Float32Array): Float32Array {
   const block = hook.blocks.get(layer)!;
   const F = block.prior.lower.rows;
   return tf.tidy(
-    () => changeOf(block, tf.tensor2d(keys, [keys.length / F, F])).dataSync().slice() as Float32Array,
+    () =>
+      changeOf(block, tf.tensor2d(keys, [keys.length / F, F]))
+        .dataSync()
+        .slice() as Float32Array,
   );
 }
 
@@ -399,7 +438,8 @@ function keyMoment({ lower }: Prior, keys: Float32Array): Float64Array {
   const F = lower.rows;
   const A = scope64(() => Float64Array.from(download64(multiply64(lower, lower, false, true))));
   for (let row = 0; row < keys.length; row += F)
-    for (let i = 0; i < F; i++) for (let j = 0; j < F; j++) A[i * F + j]! += keys[row + i]! * keys[row + j]!;
+    for (let i = 0; i < F; i++)
+      for (let j = 0; j < F; j++) A[i * F + j]! += keys[row + i]! * keys[row + j]!;
   return A;
 }
 
@@ -430,5 +470,12 @@ function withoutReaches(pairs: PairSet, D: number): PairSet {
 function joinPairs(a: PairSet, b: PairSet): PairSet {
   const join = (left: Float32Array[], right: Float32Array[]) =>
     left.map((rows, i) => Float32Array.of(...rows, ...right[i]!));
-  return { ...a, count: a.count + b.count, subjects: [...a.subjects, ...b.subjects], spellings: [...a.spellings, ...b.spellings], keys: join(a.keys, b.keys), changes: join(a.changes, b.changes) };
+  return {
+    ...a,
+    count: a.count + b.count,
+    subjects: [...a.subjects, ...b.subjects],
+    spellings: [...a.spellings, ...b.spellings],
+    keys: join(a.keys, b.keys),
+    changes: join(a.changes, b.changes),
+  };
 }

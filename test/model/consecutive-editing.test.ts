@@ -13,8 +13,28 @@ import { keyEnergy } from '../../model/prior.ts';
 import { seededRandom } from '../../model/random.ts';
 import { loadTensorFlow, raw } from '../../model/tensorflow.ts';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
-import { flat, frobenius, identity, plain, product, scaled, solved, sum, transposed, type Plain } from './plain-matrices.ts';
-import { aboutSome, bySubject, denseChange, pairSet, randomPairs, syntheticPrior, type SubjectPair, type SyntheticPrior } from './synthetic-prior.ts';
+import {
+  flat,
+  frobenius,
+  identity,
+  plain,
+  product,
+  scaled,
+  solved,
+  sum,
+  transposed,
+  type Plain,
+} from './plain-matrices.ts';
+import {
+  aboutSome,
+  bySubject,
+  denseChange,
+  pairSet,
+  randomPairs,
+  syntheticPrior,
+  type SubjectPair,
+  type SyntheticPrior,
+} from './synthetic-prior.ts';
 
 /**
  * |found - wanted| / |wanted| in the Frobenius norm, of one map: float32 pairs and factors around a float64 solve (seen:
@@ -50,9 +70,12 @@ interface Ask {
 }
 
 describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
-  const write = (world: SyntheticPrior, batches: readonly Ask[][]) => writeBatches(map, world, batches);
-  const changeOfSet = (pairs: readonly SubjectPair[], world: SyntheticPrior) => changesOf(map, pairs, world);
-  const denseOf = (pairs: readonly SubjectPair[], world: SyntheticPrior) => eachMap(map, pairs, (own) => denseChange(own, world));
+  const write = (world: SyntheticPrior, batches: readonly Ask[][]) =>
+    writeBatches(map, world, batches);
+  const changeOfSet = (pairs: readonly SubjectPair[], world: SyntheticPrior) =>
+    changesOf(map, pairs, world);
+  const denseOf = (pairs: readonly SubjectPair[], world: SyntheticPrior) =>
+    eachMap(map, pairs, (own) => denseChange(own, world));
   const tolerance = CHANGE_TOLERANCE[map];
 
   it('arrive at the least-squares solution over all pairs that a map is of, which is where the paper’s recursion arrives', () => {
@@ -61,7 +84,9 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
       const ours = write(world, batches);
       // Of each map's own corrections the recursion sees the batches that they came in.
       const change = eachMap(map, asks, (own) => recursion(world, among(batches, own)).change);
-      const exact = eachMap(map, asks, (own) => denseChange(recursion(world, among(batches, own)).pairs, world));
+      const exact = eachMap(map, asks, (own) =>
+        denseChange(recursion(world, among(batches, own)).pairs, world),
+      );
       expect(apart(exact, change), 'the oracle with itself').toBeLessThan(1e-9);
       expect(apart(changeOfSet(ours.flat(), world), change)).toBeLessThan(tolerance);
     });
@@ -71,7 +96,9 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
     forAll(({ world, asks, random }) => {
       const batches = split(asks, random);
       const change = eachMap(map, asks, (own) => woodbury(world, among(batches, own)).change);
-      expect(apart(changeOfSet(write(world, batches).flat(), world), change)).toBeLessThan(tolerance);
+      expect(apart(changeOfSet(write(world, batches).flat(), world), change)).toBeLessThan(
+        tolerance,
+      );
     });
   });
 
@@ -79,9 +106,16 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
     forAll(({ world, asks, random }) => {
       const batches = split(asks, random);
       const one = write(world, batches);
-      const other = write(world, batches.map((batch) => shuffled(batch, random)));
-      expect(apart(changeOfSet(other.flat(), world), changeOfSet(one.flat(), world))).toBeLessThan(tolerance);
-      expect(apart(changeOfSet(shuffled(one.flat(), random), world), changeOfSet(one.flat(), world))).toBeLessThan(tolerance);
+      const other = write(
+        world,
+        batches.map((batch) => shuffled(batch, random)),
+      );
+      expect(apart(changeOfSet(other.flat(), world), changeOfSet(one.flat(), world))).toBeLessThan(
+        tolerance,
+      );
+      expect(
+        apart(changeOfSet(shuffled(one.flat(), random), world), changeOfSet(one.flat(), world)),
+      ).toBeLessThan(tolerance);
     });
   });
 
@@ -94,11 +128,24 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
       expect(apart(changeOfSet(pairs, world), denseOf(pairs, world))).toBeLessThan(tolerance);
       // The sums A and S with the removed pairs taken out again.
       const rest = eachMap(map, written.flat(), (own) => {
-        const outer = (some: readonly SubjectPair[], of: (pair: SubjectPair) => number[], width: number) =>
-          some.length === 0 ? plain(world.F, width, () => 0) : product(transposed(some.map(({ key }) => key)), some.map(of));
+        const outer = (
+          some: readonly SubjectPair[],
+          of: (pair: SubjectPair) => number[],
+          width: number,
+        ) =>
+          some.length === 0
+            ? plain(world.F, width, () => 0)
+            : product(transposed(some.map(({ key }) => key)), some.map(of));
         const gone = own.filter((pair) => !pairs.includes(pair));
-        const without = (of: (pair: SubjectPair) => number[], width: number) => sum(outer(own, of, width), scaled(outer(gone, of, width), -1));
-        const [A, S] = [sum(world.moment, without(({ key }) => key, world.F)), without(({ change }) => change, world.D)];
+        const without = (of: (pair: SubjectPair) => number[], width: number) =>
+          sum(outer(own, of, width), scaled(outer(gone, of, width), -1));
+        const [A, S] = [
+          sum(
+            world.moment,
+            without(({ key }) => key, world.F),
+          ),
+          without(({ change }) => change, world.D),
+        ];
         return transposed(solved(A, S));
       });
       expect(apart(changeOfSet(pairs, world), rest)).toBeLessThan(tolerance);
@@ -120,8 +167,17 @@ describe.each(MAPS)('the form of a hook (map: %s)', (map) => {
   it.each(FILLINGS)('equals the direct solve with %f F pairs', (filling) => {
     forAll(
       ({ world, asks }) => {
-        const pairs = asks.map(({ subject, key, residual }) => ({ subject, key, change: residual }));
-        expect(apart(changesOf(map, pairs, world), eachMap(map, pairs, (own) => denseChange(own, world)))).toBeLessThan(CHANGE_TOLERANCE[map]);
+        const pairs = asks.map(({ subject, key, residual }) => ({
+          subject,
+          key,
+          change: residual,
+        }));
+        expect(
+          apart(
+            changesOf(map, pairs, world),
+            eachMap(map, pairs, (own) => denseChange(own, world)),
+          ),
+        ).toBeLessThan(CHANGE_TOLERANCE[map]);
       },
       { filling, runs: 8 },
     );
@@ -132,8 +188,18 @@ describe('the leverage of one map for all', () => {
   it.each(FILLINGS)('equals that of the direct solve with %f F pairs', (filling) => {
     forAll(
       ({ world, asks, random }) => {
-        const pairs = asks.map(({ subject, key, residual }) => ({ subject, key, change: residual }));
-        const A = sum(world.moment, product(transposed(pairs.map(({ key }) => key)), pairs.map(({ key }) => key)));
+        const pairs = asks.map(({ subject, key, residual }) => ({
+          subject,
+          key,
+          change: residual,
+        }));
+        const A = sum(
+          world.moment,
+          product(
+            transposed(pairs.map(({ key }) => key)),
+            pairs.map(({ key }) => key),
+          ),
+        );
         expectLeverage(pairs, world, solved(A, identity(world.F)), random);
       },
       { filling, runs: 8 },
@@ -143,7 +209,12 @@ describe('the leverage of one map for all', () => {
   it('is what Woodbury’s update of P says, batch after batch', () => {
     forAll(({ world, asks, random }) => {
       const batches = split(asks, random);
-      expectLeverage(writeBatches('joint', world, batches).flat(), world, woodbury(world, batches).P, random);
+      expectLeverage(
+        writeBatches('joint', world, batches).flat(),
+        world,
+        woodbury(world, batches).P,
+        random,
+      );
     });
   });
 });
@@ -155,35 +226,46 @@ describe.each(MAPS)('ten thousand batches of additions and removals (map: %s)', 
   /** |ours - exact| / |exact|, however many batches went before: each hook is computed from its pairs alone. Seen: 6e-7, early and late. */
   const DRIFT_MAX = 5e-6;
 
-  it(
-    `stay within ${DRIFT_MAX} of what exact arithmetic gives`,
-    () => {
-      const world = syntheticPrior(41, F, D);
-      const random = seededRandom(42);
-      // Side by side: pairs as they are stored, float32 and asked of float32 hooks; and in float64 throughout.
-      const active: { stored: SubjectPair; exact: SubjectPair }[] = [];
-      const drifts: number[] = [];
-      let removed = 0;
-      for (let batch = 0; batch < BATCHES; batch++) {
-        const asks = askOf(1 + Math.floor(random() * 2), world, random);
-        const stored = writeOn(map, active.map((one) => one.stored), world, asks);
-        const exact = writeExactly(map, active.map((one) => one.exact), world, asks);
-        asks.forEach((_, i) => active.push({ stored: stored[i]!, exact: exact[i]! }));
-        while (active.length > PAIRS_MAX || (active.length > 2 && random() < 0.5)) {
-          active.splice(Math.floor(random() * active.length), 1);
-          removed++;
-        }
-        if (batch % LOOK_EVERY !== LOOK_EVERY - 1) continue;
-        const [ours, wanted] = [active.map((one) => one.stored), active.map((one) => one.exact)];
-        drifts.push(apart(changesOf(map, ours, world), eachMap(map, wanted, (own) => denseChange(own, world))));
+  it(`stay within ${DRIFT_MAX} of what exact arithmetic gives`, () => {
+    const world = syntheticPrior(41, F, D);
+    const random = seededRandom(42);
+    // Side by side: pairs as they are stored, float32 and asked of float32 hooks; and in float64 throughout.
+    const active: { stored: SubjectPair; exact: SubjectPair }[] = [];
+    const drifts: number[] = [];
+    let removed = 0;
+    for (let batch = 0; batch < BATCHES; batch++) {
+      const asks = askOf(1 + Math.floor(random() * 2), world, random);
+      const stored = writeOn(
+        map,
+        active.map((one) => one.stored),
+        world,
+        asks,
+      );
+      const exact = writeExactly(
+        map,
+        active.map((one) => one.exact),
+        world,
+        asks,
+      );
+      asks.forEach((_, i) => active.push({ stored: stored[i]!, exact: exact[i]! }));
+      while (active.length > PAIRS_MAX || (active.length > 2 && random() < 0.5)) {
+        active.splice(Math.floor(random() * active.length), 1);
+        removed++;
       }
-      world.free();
-      expect(removed).toBeGreaterThan(BATCHES / 2);
-      expect(drifts).toHaveLength(BATCHES / LOOK_EVERY);
-      expect(Math.max(...drifts)).toBeLessThan(DRIFT_MAX);
-    },
-    600_000,
-  );
+      if (batch % LOOK_EVERY !== LOOK_EVERY - 1) continue;
+      const [ours, wanted] = [active.map((one) => one.stored), active.map((one) => one.exact)];
+      drifts.push(
+        apart(
+          changesOf(map, ours, world),
+          eachMap(map, wanted, (own) => denseChange(own, world)),
+        ),
+      );
+    }
+    world.free();
+    expect(removed).toBeGreaterThan(BATCHES / 2);
+    expect(drifts).toHaveLength(BATCHES / LOOK_EVERY);
+    expect(Math.max(...drifts)).toBeLessThan(DRIFT_MAX);
+  }, 600_000);
 });
 
 interface Setting {
@@ -193,7 +275,10 @@ interface Setting {
 }
 
 /** Holds for random priors and batches; fast-check prints the seed and the smallest numbers for which it does not. */
-function forAll(holds: (setting: Setting) => void, { filling, runs = RUNS }: { filling?: number; runs?: number } = {}): void {
+function forAll(
+  holds: (setting: Setting) => void,
+  { filling, runs = RUNS }: { filling?: number; runs?: number } = {},
+): void {
   const sizes = fc.record({
     seed: fc.integer({ min: 0, max: 2 ** 31 }),
     F: fc.integer({ min: 8, max: 32 }),
@@ -213,11 +298,17 @@ function forAll(holds: (setting: Setting) => void, { filling, runs = RUNS }: { f
 }
 
 function askOf(count: number, world: SyntheticPrior, random: () => number): Ask[] {
-  return aboutSome(randomPairs(count, world, random), SUBJECTS, random).map(({ subject, key, change }) => ({ subject, key, residual: change }));
+  return aboutSome(randomPairs(count, world, random), SUBJECTS, random).map(
+    ({ subject, key, change }) => ({ subject, key, residual: change }),
+  );
 }
 
 /** What each map of a set is by itself, one below the other: of all that is given, or of each subject's. */
-function eachMap<Of extends { subject: string }>(map: MapKind, all: readonly Of[], of: (own: Of[]) => Plain): Plain {
+function eachMap<Of extends { subject: string }>(
+  map: MapKind,
+  all: readonly Of[],
+  of: (own: Of[]) => Plain,
+): Plain {
   if (map === 'joint') return of([...all]);
   const groups = bySubject(all);
   return SUBJECTS.flatMap((subject) => of(groups.get(subject) ?? []));
@@ -225,14 +316,16 @@ function eachMap<Of extends { subject: string }>(map: MapKind, all: readonly Of[
 
 /** The batches with some of their corrections alone. */
 function among(batches: readonly Ask[][], own: readonly Ask[]): Ask[][] {
-  return batches.map((batch) => batch.filter((ask) => own.includes(ask))).filter((batch) => batch.length > 0);
+  return batches
+    .map((batch) => batch.filter((ask) => own.includes(ask)))
+    .filter((batch) => batch.length > 0);
 }
 
 /** Cut into at most eight batches. */
 function split(asks: readonly Ask[], random: () => number): Ask[][] {
   const most = Math.max(1, Math.ceil(asks.length / 4));
   const batches: Ask[][] = [];
-  for (let at = 0; at < asks.length; ) {
+  for (let at = 0; at < asks.length;) {
     const size = Math.max(Math.ceil(asks.length / 8), 1 + Math.floor(random() * most));
     batches.push(asks.slice(at, at + size));
     at += size;
@@ -241,36 +334,74 @@ function split(asks: readonly Ask[], random: () => number): Ask[][] {
 }
 
 /** The pairs of consecutive batches as they are stored, u = (W_h - W0) k + r with the hook of all batches before. */
-function writeBatches(map: MapKind, world: SyntheticPrior, batches: readonly Ask[][]): SubjectPair[][] {
+function writeBatches(
+  map: MapKind,
+  world: SyntheticPrior,
+  batches: readonly Ask[][],
+): SubjectPair[][] {
   const written: SubjectPair[][] = [];
   for (const batch of batches) written.push(writeOn(map, written.flat(), world, batch));
   return written;
 }
 
-function writeOn(map: MapKind, before: readonly SubjectPair[], world: SyntheticPrior, batch: readonly Ask[]): SubjectPair[] {
-  if (before.length === 0) return batch.map(({ subject, key, residual }) => ({ subject, key, change: residual }));
+function writeOn(
+  map: MapKind,
+  before: readonly SubjectPair[],
+  world: SyntheticPrior,
+  batch: readonly Ask[],
+): SubjectPair[] {
+  if (before.length === 0)
+    return batch.map(({ subject, key, residual }) => ({ subject, key, change: residual }));
   const hook = build(map, before, world);
-  const had = tf.tidy(() => changeOf(hook.blocks.get(world.prior.layer)!, tf.tensor2d(batch.map(({ key }) => key)), batch.map(({ subject }) => subject)).arraySync());
+  const had = tf.tidy(() =>
+    changeOf(
+      hook.blocks.get(world.prior.layer)!,
+      tf.tensor2d(batch.map(({ key }) => key)),
+      batch.map(({ subject }) => subject),
+    ).arraySync(),
+  );
   hook.dispose();
-  return batch.map(({ subject, key, residual }, i) => ({ subject, key, change: residual.map((r, d) => Math.fround(r + had[i]![d]!)) }));
+  return batch.map(({ subject, key, residual }, i) => ({
+    subject,
+    key,
+    change: residual.map((r, d) => Math.fround(r + had[i]![d]!)),
+  }));
 }
 
-function writeExactly(map: MapKind, before: readonly SubjectPair[], world: SyntheticPrior, batch: readonly Ask[]): SubjectPair[] {
+function writeExactly(
+  map: MapKind,
+  before: readonly SubjectPair[],
+  world: SyntheticPrior,
+  batch: readonly Ask[],
+): SubjectPair[] {
   return batch.map(({ subject, key, residual }) => {
-    const had = product([key], transposed(denseChange(map === 'joint' ? before : before.filter((pair) => pair.subject === subject), world)))[0]!;
+    const had = product(
+      [key],
+      transposed(
+        denseChange(
+          map === 'joint' ? before : before.filter((pair) => pair.subject === subject),
+          world,
+        ),
+      ),
+    )[0]!;
     return { subject, key, change: residual.map((r, d) => r + had[d]!) };
   });
 }
 
 /** The paper's recursion in float64, Delta = R K^T (A + K K^T)^-1 and A += K K^T, and the pairs it would store. */
-function recursion(world: SyntheticPrior, batches: readonly Ask[][]): { change: Plain; pairs: SubjectPair[] } {
+function recursion(
+  world: SyntheticPrior,
+  batches: readonly Ask[][],
+): { change: Plain; pairs: SubjectPair[] } {
   const pairs: SubjectPair[] = [];
   let A = world.moment;
   let change = plain(world.D, world.F, () => 0);
   for (const batch of batches) {
     const [K, R] = [batch.map(({ key }) => key), batch.map(({ residual }) => residual)];
     const had = product(K, transposed(change));
-    batch.forEach(({ subject, key, residual }, i) => pairs.push({ subject, key, change: residual.map((r, d) => r + had[i]![d]!) }));
+    batch.forEach(({ subject, key, residual }, i) =>
+      pairs.push({ subject, key, change: residual.map((r, d) => r + had[i]![d]!) }),
+    );
     A = sum(A, product(transposed(K), K));
     change = sum(change, transposed(solved(A, product(transposed(K), R))));
   }
@@ -294,10 +425,16 @@ function woodbury(world: SyntheticPrior, batches: readonly Ask[][]): { change: P
 }
 
 /** Leverage is 1 - k P k / k P0 k, of corrected keys and of others. */
-function expectLeverage(pairs: readonly SubjectPair[], world: SyntheticPrior, P: Plain, random: () => number): void {
+function expectLeverage(
+  pairs: readonly SubjectPair[],
+  world: SyntheticPrior,
+  P: Plain,
+  random: () => number,
+): void {
   const asked = [...pairs.slice(0, 4), ...randomPairs(4, world, random)].map(({ key }) => key);
   const P0 = solved(world.moment, identity(world.F));
-  const energy = (inverse: Plain, key: number[]) => product(product([key], inverse), transposed([key]))[0]![0]!;
+  const energy = (inverse: Plain, key: number[]) =>
+    product(product([key], inverse), transposed([key]))[0]![0]!;
   const hook = build('joint', pairs, world, 'leverage');
   const found = tf.tidy(() => {
     const keys = tf.tensor2d(asked);
@@ -305,18 +442,39 @@ function expectLeverage(pairs: readonly SubjectPair[], world: SyntheticPrior, P:
     return scoreKnownKeys(hook.gate, hook.blocks.get(world.prior.layer)!, keys, energies);
   });
   hook.dispose();
-  asked.forEach((key, i) => expect(Math.abs(found[i]! - (1 - energy(P, key) / energy(P0, key)))).toBeLessThan(LEVERAGE_TOLERANCE));
+  asked.forEach((key, i) =>
+    expect(Math.abs(found[i]! - (1 - energy(P, key) / energy(P0, key)))).toBeLessThan(
+      LEVERAGE_TOLERANCE,
+    ),
+  );
 }
 
-function build(map: MapKind, pairs: readonly SubjectPair[], world: SyntheticPrior, kind: GateKind = map === 'joint' ? 'always' : 'subject'): Hook {
-  return Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), { kind, map, floor: 0, referenceQuantile: 0.9, nearKey: 0.8 });
+function build(
+  map: MapKind,
+  pairs: readonly SubjectPair[],
+  world: SyntheticPrior,
+  kind: GateKind = map === 'joint' ? 'always' : 'subject',
+): Hook {
+  return Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), {
+    kind,
+    map,
+    floor: 0,
+    referenceQuantile: 0.9,
+    nearKey: 0.8,
+  });
 }
 
 /** W_h - W0 of the hook of these pairs, [D, F], one map below the other. */
 function changesOf(map: MapKind, pairs: readonly SubjectPair[], world: SyntheticPrior): Plain {
   const hook = build(map, pairs, world);
   const block = hook.blocks.get(world.prior.layer)!;
-  const changes = (map === 'joint' ? ['all'] : SUBJECTS).flatMap((subject) => tf.tidy(() => tf.transpose(changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject))).arraySync()));
+  const changes = (map === 'joint' ? ['all'] : SUBJECTS).flatMap((subject) =>
+    tf.tidy(() =>
+      tf
+        .transpose(changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)))
+        .arraySync(),
+    ),
+  );
   hook.dispose();
   return changes;
 }

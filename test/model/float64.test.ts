@@ -99,16 +99,18 @@ describe('float64 on TensorFlow, against plain JavaScript', () => {
         entries.forEach((entry, at) => {
           if (at % n > Math.floor(at / n)) expect(entry).toBe(0);
         });
-        expect(largestDifference(download64(multiply64(lower, lower, false, true)), flat(a))).toBeLessThan(
-          TOLERANCE,
-        );
+        expect(
+          largestDifference(download64(multiply64(lower, lower, false, true)), flat(a)),
+        ).toBeLessThan(TOLERANCE);
         const solution = download64(solveCholesky64(lower, upload(b)));
         expect(largestDifference(solution, flat(solved(a, b)))).toBeLessThan(TOLERANCE);
         const dense = plain(n, n, (i, j) => entries[i * n + j]!);
         const below = download64(solveLower64(lower, upload(b)));
         expect(largestDifference(below, flat(solved(dense, b)))).toBeLessThan(TOLERANCE);
         const above = download64(solveLower64(lower, upload(b), true));
-        expect(largestDifference(above, flat(solved(transposed(dense), b)))).toBeLessThan(TOLERANCE);
+        expect(largestDifference(above, flat(solved(transposed(dense), b)))).toBeLessThan(
+          TOLERANCE,
+        );
       });
     });
   });
@@ -121,7 +123,9 @@ describe('float64 on TensorFlow, against plain JavaScript', () => {
       scope64(() => {
         const [x, y] = [upload(a), upload(b)];
         const near = (found: Matrix64, entry: (i: number, j: number) => number) =>
-          expect(largestDifference(download64(found), flat(plain(n, m, entry)))).toBeLessThan(TOLERANCE);
+          expect(largestDifference(download64(found), flat(plain(n, m, entry)))).toBeLessThan(
+            TOLERANCE,
+          );
         near(add64(x, y), (i, j) => a[i]![j]! + b[i]![j]!);
         near(subtract64(x, y), (i, j) => a[i]![j]! - b[i]![j]!);
         near(times64(x, y), (i, j) => a[i]![j]! * b[i]![j]!);
@@ -129,7 +133,9 @@ describe('float64 on TensorFlow, against plain JavaScript', () => {
         const stacked = stack64(x, y);
         expect([stacked.rows, stacked.columns]).toEqual([2 * n, m]);
         expect(largestDifference(download64(stacked), flat([...a, ...b]))).toBeLessThan(TOLERANCE);
-        expect(largestDifference(download64(transpose64(x)), flat(transposed(a)))).toBeLessThan(TOLERANCE);
+        expect(largestDifference(download64(transpose64(x)), flat(transposed(a)))).toBeLessThan(
+          TOLERANCE,
+        );
         expect(Math.abs(sum64(x) - total)).toBeLessThan(TOLERANCE);
       });
       expect(scope64(() => trace64(identity64(n)))).toBe(n);
@@ -239,7 +245,8 @@ describe('a scope', () => {
       const { one } = scope64(() => ({ one: identity64(2), number: 3 }));
       const two = scope64(() => [identity64(2)])[0]!;
       const three = scope64(() => new Map([[7, identity64(2)]])).get(7)!;
-      for (const matrix of [one, two, three]) expect([...download64(matrix)]).toEqual([...flat(identity(2))]);
+      for (const matrix of [one, two, three])
+        expect([...download64(matrix)]).toEqual([...flat(identity(2))]);
       expect(trace64(alone)).toBe(4);
     });
   });

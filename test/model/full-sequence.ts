@@ -19,7 +19,12 @@ export function argMax(values: Float32Array): number {
 }
 
 /** The most probable continuation token by token, up to and with the first of `ends`. */
-export function greedily(model: Transformer, prompt: readonly number[], tokensMax: number, ends: readonly number[] = []): number[] {
+export function greedily(
+  model: Transformer,
+  prompt: readonly number[],
+  tokensMax: number,
+  ends: readonly number[] = [],
+): number[] {
   const said: number[] = [];
   while (said.length < tokensMax && !ends.includes(said.at(-1) ?? -1)) {
     said.push(argMax(logProbabilities(model, [...prompt, ...said]).at(-1)!));

@@ -12,7 +12,15 @@ import type { AttentionPast } from '../../model/transformer.ts';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
 import { largestDifference } from '../golden/read-golden.ts';
 import { identity, product, solved, transposed, type Plain } from './plain-matrices.ts';
-import { bySubject, denseChange, pairSet, randomPairs, syntheticPrior, type SubjectPair, type SyntheticPrior } from './synthetic-prior.ts';
+import {
+  bySubject,
+  denseChange,
+  pairSet,
+  randomPairs,
+  syntheticPrior,
+  type SubjectPair,
+  type SyntheticPrior,
+} from './synthetic-prior.ts';
 
 const [F, D] = [24, 6];
 const KINDS = ['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const;
@@ -32,7 +40,11 @@ let inverse: Plain;
 beforeAll(() => {
   loadTensorFlow(homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon);
   world = syntheticPrior(11, F, D);
-  pairs = randomPairs(4, world, seededRandom(12)).map((pair, i) => ({ ...pair, subject: `subject ${i}`, spellings: [[NAME]] }));
+  pairs = randomPairs(4, world, seededRandom(12)).map((pair, i) => ({
+    ...pair,
+    subject: `subject ${i}`,
+    spellings: [[NAME]],
+  }));
   inverse = solved(world.moment, identity(F));
 });
 afterAll(() => world.free());
@@ -40,14 +52,23 @@ afterAll(() => world.free());
 const gateOf = (kind: GateKind, changes: Partial<GateParameters> = {}): GateParameters => ({
   kind,
   map: kind === 'subject' ? 'subject' : 'joint',
-  floor: { subject: 0.7, scope: 0.5, leverage: 0.5, key: 0.7, norm: 0.6, sequence: 1.2, always: 0 }[kind],
+  floor: { subject: 0.7, scope: 0.5, leverage: 0.5, key: 0.7, norm: 0.6, sequence: 1.2, always: 0 }[
+    kind
+  ],
   referenceQuantile: 0,
   nearKey: 0.8,
   ...changes,
 });
-const GATES: [string, GateParameters][] = [...KINDS.map((kind): [string, GateParameters] => [kind, gateOf(kind)]), ['subject (one map for all)', gateOf('subject', { map: 'joint' })]];
+const GATES: [string, GateParameters][] = [
+  ...KINDS.map((kind): [string, GateParameters] => [kind, gateOf(kind)]),
+  ['subject (one map for all)', gateOf('subject', { map: 'joint' })],
+];
 
-function withHook<T>(gate: GateParameters, work: (hook: Hook) => T, some: readonly SubjectPair[] = pairs): T {
+function withHook<T>(
+  gate: GateParameters,
+  work: (hook: Hook) => T,
+  some: readonly SubjectPair[] = pairs,
+): T {
   const hook = Hook.build(pairSet(some, world), new Map([[world.prior.layer, world.prior]]), gate);
   try {
     return work(hook);
@@ -58,7 +79,8 @@ function withHook<T>(gate: GateParameters, work: (hook: Hook) => T, some: readon
 
 /** Cosine in the space whitened by P0. */
 function cosine(a: readonly number[], b: readonly number[]): number {
-  const energy = (x: readonly number[], y: readonly number[]) => product([[...x]], product(inverse, transposed([[...y]])))[0]![0]!;
+  const energy = (x: readonly number[], y: readonly number[]) =>
+    product([[...x]], product(inverse, transposed([[...y]])))[0]![0]!;
   return energy(a, b) / Math.sqrt(energy(a, a) * energy(b, b));
 }
 
@@ -68,7 +90,15 @@ function nearestOf(key: readonly number[], some: readonly SubjectPair[]): number
 }
 
 /** What the gate makes of keys: which rows open and on which pairs, by its observer, and the values; and what the pairs' change would be everywhere. */
-function ask(hook: Hook, keys: readonly (readonly number[])[], rows: TokenRows, { past = null, some = pairs }: { past?: AttentionPast | null; some?: readonly SubjectPair[] } = {}) {
+function ask(
+  hook: Hook,
+  keys: readonly (readonly number[])[],
+  rows: TokenRows,
+  {
+    past = null,
+    some = pairs,
+  }: { past?: AttentionPast | null; some?: readonly SubjectPair[] } = {},
+) {
   const random = seededRandom(99);
   const base = Float32Array.from({ length: keys.length * D }, () => 2 * random() - 1);
   let opened = new Uint8Array(keys.length);
@@ -80,7 +110,10 @@ function ask(hook: Hook, keys: readonly (readonly number[])[], rows: TokenRows, 
     opened = Uint8Array.from(rowsOpened);
     scores = scoresSeen.slice();
     nearest = [...nearestPair()];
-    expect([scores.length, nearest.length]).toEqual([keys.length, opened.filter((row) => row === 1).length]);
+    expect([scores.length, nearest.length]).toEqual([
+      keys.length,
+      opened.filter((row) => row === 1).length,
+    ]);
     calls++;
   };
   const values = tf.tidy(() => {
@@ -93,7 +126,11 @@ function ask(hook: Hook, keys: readonly (readonly number[])[], rows: TokenRows, 
   hook.observer = null;
   expect(calls).toBe(opened.some((row) => row === 1) ? 1 : 0);
   const wanted = tf.tidy(() =>
-    changeOf(hook.blocks.get(world.prior.layer)!, tf.tensor2d(keys as number[][]), keys.map((key) => some[nearestOf(key, some)]!.subject))
+    changeOf(
+      hook.blocks.get(world.prior.layer)!,
+      tf.tensor2d(keys as number[][]),
+      keys.map((key) => some[nearestOf(key, some)]!.subject),
+    )
       .dataSync()
       .slice(),
   );
@@ -138,7 +175,9 @@ describe.each(GATES)('the %s gate', (_, gate) => {
       const { base, opened, values } = ask(hook, keys, rowsOf([4, 1, 2]));
       expect(opened).toEqual([0, 1, 1, 1, 0, 0, 1]);
       for (const row of [0, 4, 5])
-        expect(values.subarray(row * D, (row + 1) * D)).toEqual(base.subarray(row * D, (row + 1) * D));
+        expect(values.subarray(row * D, (row + 1) * D)).toEqual(
+          base.subarray(row * D, (row + 1) * D),
+        );
     });
   });
 
@@ -146,7 +185,9 @@ describe.each(GATES)('the %s gate', (_, gate) => {
     withHook({ ...gate, floor: 1e6, nearKey: 2 }, (hook) => {
       tf.tidy(() => {
         const base = tf.zeros<tf.Rank.R2>([5, D]);
-        expect(hook.project(world.prior.layer, tf.tensor2d(mixedKeys(5, 1)), base, rowsOf([5]), null)).toBe(base);
+        expect(
+          hook.project(world.prior.layer, tf.tensor2d(mixedKeys(5, 1)), base, rowsOf([5]), null),
+        ).toBe(base);
       });
     });
   });
@@ -155,7 +196,9 @@ describe.each(GATES)('the %s gate', (_, gate) => {
     withHook(gate, (hook) => {
       const keys = mixedKeys(15, 3);
       const { opened, nearest } = ask(hook, keys, rowsOf([9, 6]));
-      expect(nearest).toEqual(keys.filter((_, row) => opened[row] === 1).map((key) => nearestOf(key, pairs)));
+      expect(nearest).toEqual(
+        keys.filter((_, row) => opened[row] === 1).map((key) => nearestOf(key, pairs)),
+      );
     });
   });
 });
@@ -168,18 +211,25 @@ describe.each(TOKEN_KINDS)('the %s gate, which looks at a token alone,', (kind) 
       expect(together).toContain(1);
       keys.forEach((key, row) => {
         const position = row < 3 ? row : row - 3;
-        expect(ask(hook, [key], rowsOf([1], [position])).opened, `row ${row}`).toEqual([together[row]]);
+        expect(ask(hook, [key], rowsOf([1], [position])).opened, `row ${row}`).toEqual([
+          together[row],
+        ]);
       });
     });
   });
 
   it('opens on the same tokens whoever the corrections are about, and whether a text names them', () => {
     const keys = mixedKeys(12, 4);
-    const openedFor = (some: readonly SubjectPair[]) => withHook(gateOf(kind), (hook) => ask(hook, keys, rowsOf([3, 9]), { some }), some);
+    const openedFor = (some: readonly SubjectPair[]) =>
+      withHook(gateOf(kind), (hook) => ask(hook, keys, rowsOf([3, 9]), { some }), some);
     const wanted = openedFor(pairs);
     expect(wanted.opened).toContain(1);
     const unnamed = openedFor(pairs.map((pair) => ({ ...pair, subject: 'one', spellings: [] })));
-    expect([unnamed.opened, unnamed.scores, unnamed.values]).toEqual([wanted.opened, wanted.scores, wanted.values]);
+    expect([unnamed.opened, unnamed.scores, unnamed.values]).toEqual([
+      wanted.opened,
+      wanted.scores,
+      wanted.values,
+    ]);
   });
 
   it.each([0, 0.5, 0.9, 0.995, 1])(
@@ -189,10 +239,11 @@ describe.each(TOKEN_KINDS)('the %s gate, which looks at a token alone,', (kind) 
       const asked = kind === 'scope' ? 'leverage' : kind;
       withHook(gateOf(kind, { floor: 0, referenceQuantile }), (hook) => {
         const block = hook.blocks.get(world.prior.layer)!;
-        const scores = Array.from(scoreKnownKeys(gateOf(asked), block, reference_TF, referenceEnergy)).sort(
-          (a, b) => a - b,
-        );
-        const wanted = scores[Math.min(scores.length - 1, Math.floor(referenceQuantile * scores.length))]!;
+        const scores = Array.from(
+          scoreKnownKeys(gateOf(asked), block, reference_TF, referenceEnergy),
+        ).sort((a, b) => a - b);
+        const wanted =
+          scores[Math.min(scores.length - 1, Math.floor(referenceQuantile * scores.length))]!;
         expect(hook.report.layers[0]!.threshold).toBe(Math.max(0, wanted));
         expect(block.threshold).toBe(Math.max(0, wanted));
       });
@@ -210,10 +261,13 @@ describe('the scope gate', () => {
       const near = pairs[1]!.key.map((value) => value + 0.2 * (2 * random() - 1));
       const far = randomPairs(1, world, random)[0]!.key;
       const scaled = pairs[2]!.key.map((value) => value / 4);
-      const all = (key: readonly number[]) => Math.max(...pairs.map((pair) => cosine(key, pair.key)));
+      const all = (key: readonly number[]) =>
+        Math.max(...pairs.map((pair) => cosine(key, pair.key)));
       expect(all(near)).toBeGreaterThan(0.85);
       expect(all(far)).toBeLessThan(0.75);
-      expect(ask(hook, [far, near, far, scaled, pairs[0]!.key], rowsOf([5])).opened).toEqual([0, 1, 0, 1, 1]);
+      expect(ask(hook, [far, near, far, scaled, pairs[0]!.key], rowsOf([5])).opened).toEqual([
+        0, 1, 0, 1, 1,
+      ]);
     });
     withHook(gateOf('leverage', { floor: 0.999 }), (hook) => {
       expect(ask(hook, [pairs[0]!.key, pairs[0]!.key], rowsOf([2])).opened).toEqual([0, 0]);
@@ -222,7 +276,10 @@ describe('the scope gate', () => {
 
   it('opens on a key that many corrections explain together, though it is near none', () => {
     // Enough pairs to fill the space.
-    const many = randomPairs(5 * F, world, seededRandom(31)).map((pair, i) => ({ ...pair, subject: `subject ${i}` }));
+    const many = randomPairs(5 * F, world, seededRandom(31)).map((pair, i) => ({
+      ...pair,
+      subject: `subject ${i}`,
+    }));
     withHook(
       gateOf('scope', { floor: 0.5, nearKey: 0.999 }),
       (hook) => {
@@ -238,42 +295,76 @@ describe('the subject gate', () => {
   /** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
   const [A, B, C, OTHER] = [1, 2, 3, 9];
   /** Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3. */
-  const named = () => pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
-  const keysOf = (...of: (number | readonly number[])[]) => of.map((key) => (typeof key === 'number' ? pairs[key]!.key : key));
-  const openedOn = (tokens: readonly number[], keys: readonly (readonly number[])[], changes: Partial<GateParameters> = {}) =>
-    withHook(gateOf('subject', changes), (hook) => ask(hook, keys, layOutRows([tokens], [1])).opened, named());
+  const named = () =>
+    pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
+  const keysOf = (...of: (number | readonly number[])[]) =>
+    of.map((key) => (typeof key === 'number' ? pairs[key]!.key : key));
+  const openedOn = (
+    tokens: readonly number[],
+    keys: readonly (readonly number[])[],
+    changes: Partial<GateParameters> = {},
+  ) =>
+    withHook(
+      gateOf('subject', changes),
+      (hook) => ask(hook, keys, layOutRows([tokens], [1])).opened,
+      named(),
+    );
   const strange = (seed: number) => randomPairs(1, world, seededRandom(seed))[0]!.key;
 
   it('is shut on the very key of a correction where its subject is not named', () => {
     const everywhere = keysOf(0, 0, 0, 0, 0, 0, 0);
     expect(openedOn([A, B, OTHER, B, A, OTHER, B], everywhere)).toEqual([0, 1, 0, 0, 0, 0, 0]);
     expect(openedOn([OTHER, A, A, B, B, C, A], everywhere)).toEqual([0, 0, 0, 1, 0, 0, 0]);
-    withHook(gateOf('key'), (hook) => expect(ask(hook, everywhere, layOutRows([[A, B, OTHER, B, A, OTHER, B]], [1])).opened).not.toContain(0), named());
+    withHook(
+      gateOf('key'),
+      (hook) =>
+        expect(
+          ask(hook, everywhere, layOutRows([[A, B, OTHER, B, A, OTHER, B]], [1])).opened,
+        ).not.toContain(0),
+      named(),
+    );
   });
 
   it('is shut where a subject is named and the key lies far from its corrections', () => {
-    const far = [41, 42, 43, 44].map(strange).filter((key) => Math.max(...pairs.map((pair) => cosine(key, pair.key))) < 0.6);
+    const far = [41, 42, 43, 44]
+      .map(strange)
+      .filter((key) => Math.max(...pairs.map((pair) => cosine(key, pair.key))) < 0.6);
     expect(far.length).toBeGreaterThan(1);
     for (const key of far) expect(openedOn([A, B, C], [key, key, key])).toEqual([0, 0, 0]);
   });
 
   it('opens on a name exactly where the whitened cosine to that subject’s keys reaches the floor', () => {
     // Between a correction's key and another one: the cosine takes every value in between.
-    const asked = fc.record({ seed: fc.integer({ min: 0, max: 2 ** 31 }), share: fc.double({ min: 0, max: 1, noNaN: true }), of: fc.constantFrom(0, 1, 2, 3), floor: fc.double({ min: -0.5, max: 0.95, noNaN: true }) });
+    const asked = fc.record({
+      seed: fc.integer({ min: 0, max: 2 ** 31 }),
+      share: fc.double({ min: 0, max: 1, noNaN: true }),
+      of: fc.constantFrom(0, 1, 2, 3),
+      floor: fc.double({ min: -0.5, max: 0.95, noNaN: true }),
+    });
     fc.assert(
       fc.property(asked, ({ seed, share, of, floor }) => {
         const other = strange(seed);
-        const key = pairs[of]!.key.map((value, f) => Math.fround((1 - share) * value + share * other[f]!));
-        const name = [[A, B], [OTHER, B], [A, C], [OTHER, C]][of]!;
+        const key = pairs[of]!.key.map((value, f) =>
+          Math.fround((1 - share) * value + share * other[f]!),
+        );
+        const name = [
+          [A, B],
+          [OTHER, B],
+          [A, C],
+          [OTHER, C],
+        ][of]!;
         // C by itself names two.
-        const score = Math.max(...(of === 3 ? [2, 3] : [of]).map((pair) => cosine(key, pairs[pair]!.key)));
+        const score = Math.max(
+          ...(of === 3 ? [2, 3] : [of]).map((pair) => cosine(key, pairs[pair]!.key)),
+        );
         fc.pre(Math.abs(score - floor) > COSINE_TOLERANCE);
         withHook(
           gateOf('subject', { floor }),
           (hook) => {
             const { opened, scores } = ask(hook, [other, key], layOutRows([name], [1]));
             expect(opened[1]).toBe(score >= floor ? 1 : 0);
-            if (opened[1] === 1) expect(Math.abs(scores[1]! - score)).toBeLessThan(COSINE_TOLERANCE);
+            if (opened[1] === 1)
+              expect(Math.abs(scores[1]! - score)).toBeLessThan(COSINE_TOLERANCE);
           },
           named(),
         );
@@ -294,43 +385,96 @@ describe('the subject gate', () => {
       gateOf('subject'),
       (hook) => {
         const keys = keysOf(2, 3, 2, 3);
-        const { opened, nearest, base, values } = ask(hook, keys, layOutRows([[C, C, OTHER, C]], [1]));
-        expect([opened, nearest]).toEqual([[1, 1, 0, 1], [2, 3, 3]]);
-        [2, 3, null, 3].forEach((pair, row) => expectValue(values, base, row, pair === null ? null : denseChange([pairs[pair]!], world), keys[row]!));
+        const { opened, nearest, base, values } = ask(
+          hook,
+          keys,
+          layOutRows([[C, C, OTHER, C]], [1]),
+        );
+        expect([opened, nearest]).toEqual([
+          [1, 1, 0, 1],
+          [2, 3, 3],
+        ]);
+        [2, 3, null, 3].forEach((pair, row) =>
+          expectValue(
+            values,
+            base,
+            row,
+            pair === null ? null : denseChange([pairs[pair]!], world),
+            keys[row]!,
+          ),
+        );
       },
       named(),
     );
   });
 
-  it.each(MAPS)('lets through what least squares over the named subject’s corrections gives, or over all: map %s', (map) => {
-    const random = seededRandom(51);
-    // Each subject with several corrections.
-    const many = [...named(), ...randomPairs(9, world, random).map((pair, i) => ({ ...pair, subject: pairs[i % 3]!.subject, spellings: [] }))];
-    const of = bySubject(many);
-    withHook(
-      gateOf('subject', { map, floor: -1 }),
-      (hook) => {
-        const keys = [strange(52), many[6]!.key, strange(53), many[4]!.key];
-        const { opened, base, values } = ask(hook, keys, layOutRows([[A, B, OTHER, B]], [1]), { some: many });
-        expect(opened).toEqual([0, 1, 0, 1]);
-        [null, 'subject 0', null, 'subject 1'].forEach((subject, row) => expectValue(values, base, row, subject === null ? null : denseChange(map === 'joint' ? many : of.get(subject)!, world), keys[row]!));
-      },
-      many,
-    );
-  });
+  it.each(MAPS)(
+    'lets through what least squares over the named subject’s corrections gives, or over all: map %s',
+    (map) => {
+      const random = seededRandom(51);
+      // Each subject with several corrections.
+      const many = [
+        ...named(),
+        ...randomPairs(9, world, random).map((pair, i) => ({
+          ...pair,
+          subject: pairs[i % 3]!.subject,
+          spellings: [],
+        })),
+      ];
+      const of = bySubject(many);
+      withHook(
+        gateOf('subject', { map, floor: -1 }),
+        (hook) => {
+          const keys = [strange(52), many[6]!.key, strange(53), many[4]!.key];
+          const { opened, base, values } = ask(hook, keys, layOutRows([[A, B, OTHER, B]], [1]), {
+            some: many,
+          });
+          expect(opened).toEqual([0, 1, 0, 1]);
+          [null, 'subject 0', null, 'subject 1'].forEach((subject, row) =>
+            expectValue(
+              values,
+              base,
+              row,
+              subject === null
+                ? null
+                : denseChange(map === 'joint' ? many : of.get(subject)!, world),
+              keys[row]!,
+            ),
+          );
+        },
+        many,
+      );
+    },
+  );
 
   it('does not ask how many other corrections there are, nor how near they lie', () => {
     const random = seededRandom(61);
     const tokens = [A, B, OTHER, B, C, A, B];
-    const keys = [0, 0, 1, 1, 3, 2, 0].map((of) => pairs[of]!.key.map((value) => Math.fround(value + 0.4 * (2 * random() - 1))));
-    const openings = (some: readonly SubjectPair[]) => withHook(gateOf('subject'), (hook) => ask(hook, keys, layOutRows([tokens], [1]), { some }), some);
+    const keys = [0, 0, 1, 1, 3, 2, 0].map((of) =>
+      pairs[of]!.key.map((value) => Math.fround(value + 0.4 * (2 * random() - 1))),
+    );
+    const openings = (some: readonly SubjectPair[]) =>
+      withHook(
+        gateOf('subject'),
+        (hook) => ask(hook, keys, layOutRows([tokens], [1]), { some }),
+        some,
+      );
     const alone = openings(named());
     expect([...new Set(alone.opened)].sort()).toEqual([0, 1]);
-    const crowd = randomPairs(600, world, random).map((pair, i) => ({ ...pair, key: i % 3 === 0 ? [...keys[i % keys.length]!] : pair.key, subject: `stranger ${i}`, spellings: [[OTHER, OTHER]] }));
+    const crowd = randomPairs(600, world, random).map((pair, i) => ({
+      ...pair,
+      key: i % 3 === 0 ? [...keys[i % keys.length]!] : pair.key,
+      subject: `stranger ${i}`,
+      spellings: [[OTHER, OTHER]],
+    }));
     const crowded = openings([...named(), ...crowd]);
     expect([crowded.opened, crowded.nearest]).toEqual([alone.opened, alone.nearest]);
     // The products are summed in float32, in as many rows as there are pairs.
-    alone.scores.forEach((score, row) => (Number.isFinite(score) ? expect(Math.abs(crowded.scores[row]! - score)).toBeLessThan(COSINE_TOLERANCE) : expect(crowded.scores[row]).toBe(score)));
+    alone.scores.forEach((score, row) =>
+      Number.isFinite(score)
+        ? expect(Math.abs(crowded.scores[row]! - score)).toBeLessThan(COSINE_TOLERANCE)
+        : expect(crowded.scores[row]).toBe(score),
+    );
     expect(largestDifference(crowded.values, alone.values)).toBeLessThan(TOLERANCE);
   });
 
@@ -338,7 +482,11 @@ describe('the subject gate', () => {
     for (const referenceQuantile of [0, 0.5, 1]) {
       for (const nearKey of [0.1, 1]) {
         const crowded = [...pairs, ...pairs.map((pair) => ({ ...pair, subject: 'another' }))];
-        withHook(gateOf('subject', { floor: 0.4, referenceQuantile, nearKey }), (hook) => expect(hook.report.layers[0]!.threshold).toBe(0.4), crowded);
+        withHook(
+          gateOf('subject', { floor: 0.4, referenceQuantile, nearKey }),
+          (hook) => expect(hook.report.layers[0]!.threshold).toBe(0.4),
+          crowded,
+        );
       }
     }
   });
@@ -364,13 +512,22 @@ describe('the subject gate', () => {
         expect(whole.opened).toEqual([0, 0, 1, 0, 0, 1, 1, 0, 0, 1]);
         for (let cut = 1; cut < tokens.length; cut++) {
           for (const fillers of [0, 3]) {
-            const past = pastOf([...tokens.slice(0, cut), ...new Array<number>(fillers).fill(FILLER)]);
-            const rest = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), { past });
+            const past = pastOf([
+              ...tokens.slice(0, cut),
+              ...new Array<number>(fillers).fill(FILLER),
+            ]);
+            const rest = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), {
+              past,
+            });
             expect(rest.opened, `cut at ${cut}`).toEqual(whole.opened.slice(cut));
-            expect(rest.nearest).toEqual(whole.nearest.slice(whole.nearest.length - rest.nearest.length));
+            expect(rest.nearest).toEqual(
+              whole.nearest.slice(whole.nearest.length - rest.nearest.length),
+            );
           }
           // Behind another past the name is not there.
-          const other = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), { past: pastOf(new Array<number>(cut).fill(OTHER)) });
+          const other = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), {
+            past: pastOf(new Array<number>(cut).fill(OTHER)),
+          });
           if (tokens[cut - 1] === A && tokens[cut] === B) expect(other.opened[0]).toBe(0);
         }
       },
@@ -379,8 +536,32 @@ describe('the subject gate', () => {
   });
 
   it('never finds a name across two sequences', () => {
-    withHook(gateOf('subject'), (hook) => expect(ask(hook, keysOf(0, 0, 0, 0), layOutRows([[OTHER, A], [B, A]], [1, 1])).opened).toEqual([0, 0, 0, 0]), named());
-    withHook(gateOf('subject'), (hook) => expect(ask(hook, keysOf(0, 0, 0), layOutRows([[A, B], [B]], [1, 1])).opened).toEqual([0, 1, 0]), named());
+    withHook(
+      gateOf('subject'),
+      (hook) =>
+        expect(
+          ask(
+            hook,
+            keysOf(0, 0, 0, 0),
+            layOutRows(
+              [
+                [OTHER, A],
+                [B, A],
+              ],
+              [1, 1],
+            ),
+          ).opened,
+        ).toEqual([0, 0, 0, 0]),
+      named(),
+    );
+    withHook(
+      gateOf('subject'),
+      (hook) =>
+        expect(ask(hook, keysOf(0, 0, 0), layOutRows([[A, B], [B]], [1, 1])).opened).toEqual([
+          0, 1, 0,
+        ]),
+      named(),
+    );
   });
 
   it('tells in which sequences it may open at all: where a subject is named', () => {
@@ -389,9 +570,18 @@ describe('the subject gate', () => {
       (hook) => {
         const sequences = [[OTHER, A], [A, B], [B], [OTHER, OTHER], [A, OTHER, B], [OTHER, C]];
         expect(hook.sequencesNaming(sequences)).toEqual([1, 2, 4, 5]);
-        const rows = layOutRows(sequences, sequences.map(() => 1));
-        const { opened } = ask(hook, Array.from({ length: rows.count }, (_, row) => strange(row)), rows);
-        const touched = sequences.map((_, b) => b).filter((b) => opened.slice(rows.starts[b], rows.starts[b + 1]).includes(1));
+        const rows = layOutRows(
+          sequences,
+          sequences.map(() => 1),
+        );
+        const { opened } = ask(
+          hook,
+          Array.from({ length: rows.count }, (_, row) => strange(row)),
+          rows,
+        );
+        const touched = sequences
+          .map((_, b) => b)
+          .filter((b) => opened.slice(rows.starts[b], rows.starts[b + 1]).includes(1));
         expect(touched).toEqual([1, 2, 4, 5]);
       },
       named(),
@@ -400,17 +590,51 @@ describe('the subject gate', () => {
 
   it('takes each of a correction’s keys for its subject', () => {
     const [first, second] = [pairSet(named().slice(0, 2), world), pairSet(named().slice(2), world)];
-    const width = (rows: readonly Float32Array[], of: number) => Float32Array.from(Array.from({ length: 2 }, (_, row) => rows.flatMap((one) => [...one.subarray(row * of, (row + 1) * of)])).flat());
+    const width = (rows: readonly Float32Array[], of: number) =>
+      Float32Array.from(
+        Array.from({ length: 2 }, (_, row) =>
+          rows.flatMap((one) => [...one.subarray(row * of, (row + 1) * of)]),
+        ).flat(),
+      );
     // Two rows of two keys each: pairs 0 and 2 of subject 0, pairs 1 and 3 of subject 1.
-    const views: PairSet = { ...first, keyWidth: 2 * F, valueWidth: 2 * D, keys: [width([first.keys[0]!, second.keys[0]!], F)], changes: [width([first.changes[0]!, second.changes[0]!], D)] };
+    const views: PairSet = {
+      ...first,
+      keyWidth: 2 * F,
+      valueWidth: 2 * D,
+      keys: [width([first.keys[0]!, second.keys[0]!], F)],
+      changes: [width([first.changes[0]!, second.changes[0]!], D)],
+    };
     for (const map of MAPS) {
-      const hook = Hook.build(views, new Map([[world.prior.layer, world.prior]]), gateOf('subject', { map }));
-      const inOrder = [0, 2, 1, 3].map((pair, i) => ({ ...pairs[pair]!, subject: pairs[i < 2 ? 0 : 1]!.subject }));
+      const hook = Hook.build(
+        views,
+        new Map([[world.prior.layer, world.prior]]),
+        gateOf('subject', { map }),
+      );
+      const inOrder = [0, 2, 1, 3].map((pair, i) => ({
+        ...pairs[pair]!,
+        subject: pairs[i < 2 ? 0 : 1]!.subject,
+      }));
       const keys = keysOf(0, 2, 3, 0, 1);
-      const { opened, nearest, base, values } = ask(hook, keys, layOutRows([[A, B, B, A, B]], [1]), { some: inOrder });
+      const { opened, nearest, base, values } = ask(
+        hook,
+        keys,
+        layOutRows([[A, B, B, A, B]], [1]),
+        { some: inOrder },
+      );
       // A B is subject 0's: of the second key, and not of subject 1's. B is subject 1's.
-      expect([opened, nearest]).toEqual([[0, 1, 1, 0, 0], [1, 3]]);
-      [1, 2].forEach((row, i) => expectValue(values, base, row, denseChange(map === 'joint' ? inOrder : inOrder.slice(2 * i, 2 * i + 2), world), keys[row]!));
+      expect([opened, nearest]).toEqual([
+        [0, 1, 1, 0, 0],
+        [1, 3],
+      ]);
+      [1, 2].forEach((row, i) =>
+        expectValue(
+          values,
+          base,
+          row,
+          denseChange(map === 'joint' ? inOrder : inOrder.slice(2 * i, 2 * i + 2), world),
+          keys[row]!,
+        ),
+      );
       hook.dispose();
     }
   });
@@ -420,53 +644,119 @@ describe('the subject gate', () => {
       const { reference_TF, referenceEnergy } = world.prior;
       const block = hook.blocks.get(world.prior.layer)!;
       expect(() => scoreKeys(hook.gate, block, reference_TF, null)).toThrow(/not told by its key/);
-      expect(() => scoreKnownKeys(hook.gate, block, reference_TF, referenceEnergy)).toThrow(/subject gate/);
+      expect(() => scoreKnownKeys(hook.gate, block, reference_TF, referenceEnergy)).toThrow(
+        /subject gate/,
+      );
     });
   });
 
-  it.each(MAPS)('decides in the lowest block for all of them, whatever their own keys say: map %s', (map) => {
-    const above = syntheticPrior(17, F, D, world.prior.layer + 2);
-    const first = pairSet(named(), world);
-    const pairsAbove = randomPairs(pairs.length, above, seededRandom(18)).map((pair, i) => ({ ...pair, subject: pairs[i]!.subject }));
-    const second = pairSet(pairsAbove, above);
-    const both = { ...first, layers: [...first.layers, ...second.layers], keys: [...first.keys, ...second.keys], changes: [...first.changes, ...second.changes] };
-    const hook = Hook.build(both, new Map([[world.prior.layer, world.prior], [above.prior.layer, above.prior]]), gateOf('subject', { map }));
-    const tokens = [OTHER, B, B, C];
-    const rows = layOutRows([tokens], [1]);
-    const strangeKeys = [41, 42, 43, 44].map(strange);
-    const told = new Map<number, { opened: number[]; nearest: number[] }>();
-    hook.observer = (layer, opened, _, nearest) => void told.set(layer, { opened: [...opened], nearest: [...nearest()] });
-    const value = tf.tidy(() => {
-      const base = tf.zeros<tf.Rank.R2>([4, D]);
-      // At the third token the name stands with a strange key; at the last with that of one of the two who share it.
-      hook.project(world.prior.layer, tf.tensor2d([strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key]), base, rows, null);
-      const value = hook.project(above.prior.layer, tf.tensor2d(strangeKeys), base, rows, null).dataSync().slice() as Float32Array;
-      expect(() => hook.project(above.prior.layer, tf.tensor2d(strangeKeys), base, layOutRows([tokens], [1]), null)).toThrow(/has not seen these tokens/);
-      return value;
-    });
-    const decided = { opened: [0, 1, 0, 1], nearest: [1, 3] };
-    expect([...told.keys()]).toEqual([world.prior.layer, above.prior.layer]);
-    expect(told.get(world.prior.layer)).toEqual(decided);
-    expect(told.get(above.prior.layer)!.opened).toEqual(decided.opened);
-    // The maps above are those of the pairs above, of the subjects that the lowest block found.
-    [null, 1, null, 3].forEach((pair, row) => expectValue(value, new Float32Array(4 * D), row, pair === null ? null : denseChange(map === 'joint' ? pairsAbove : [pairsAbove[pair]!], above), strangeKeys[row]!));
-    if (map === 'subject') expect(told.get(above.prior.layer)!.nearest).toEqual(decided.nearest);
-    hook.dispose();
-    above.free();
-  });
+  it.each(MAPS)(
+    'decides in the lowest block for all of them, whatever their own keys say: map %s',
+    (map) => {
+      const above = syntheticPrior(17, F, D, world.prior.layer + 2);
+      const first = pairSet(named(), world);
+      const pairsAbove = randomPairs(pairs.length, above, seededRandom(18)).map((pair, i) => ({
+        ...pair,
+        subject: pairs[i]!.subject,
+      }));
+      const second = pairSet(pairsAbove, above);
+      const both = {
+        ...first,
+        layers: [...first.layers, ...second.layers],
+        keys: [...first.keys, ...second.keys],
+        changes: [...first.changes, ...second.changes],
+      };
+      const hook = Hook.build(
+        both,
+        new Map([
+          [world.prior.layer, world.prior],
+          [above.prior.layer, above.prior],
+        ]),
+        gateOf('subject', { map }),
+      );
+      const tokens = [OTHER, B, B, C];
+      const rows = layOutRows([tokens], [1]);
+      const strangeKeys = [41, 42, 43, 44].map(strange);
+      const told = new Map<number, { opened: number[]; nearest: number[] }>();
+      hook.observer = (layer, opened, _, nearest) =>
+        void told.set(layer, { opened: [...opened], nearest: [...nearest()] });
+      const value = tf.tidy(() => {
+        const base = tf.zeros<tf.Rank.R2>([4, D]);
+        // At the third token the name stands with a strange key; at the last with that of one of the two who share it.
+        hook.project(
+          world.prior.layer,
+          tf.tensor2d([strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key]),
+          base,
+          rows,
+          null,
+        );
+        const value = hook
+          .project(above.prior.layer, tf.tensor2d(strangeKeys), base, rows, null)
+          .dataSync()
+          .slice() as Float32Array;
+        expect(() =>
+          hook.project(
+            above.prior.layer,
+            tf.tensor2d(strangeKeys),
+            base,
+            layOutRows([tokens], [1]),
+            null,
+          ),
+        ).toThrow(/has not seen these tokens/);
+        return value;
+      });
+      const decided = { opened: [0, 1, 0, 1], nearest: [1, 3] };
+      expect([...told.keys()]).toEqual([world.prior.layer, above.prior.layer]);
+      expect(told.get(world.prior.layer)).toEqual(decided);
+      expect(told.get(above.prior.layer)!.opened).toEqual(decided.opened);
+      // The maps above are those of the pairs above, of the subjects that the lowest block found.
+      [null, 1, null, 3].forEach((pair, row) =>
+        expectValue(
+          value,
+          new Float32Array(4 * D),
+          row,
+          pair === null
+            ? null
+            : denseChange(map === 'joint' ? pairsAbove : [pairsAbove[pair]!], above),
+          strangeKeys[row]!,
+        ),
+      );
+      if (map === 'subject') expect(told.get(above.prior.layer)!.nearest).toEqual(decided.nearest);
+      hook.dispose();
+      above.free();
+    },
+  );
 
   /** The row's value is base + change k; base itself, bit for bit, where there is no change. */
-  function expectValue(values: Float32Array, base: Float32Array, row: number, change: Plain | null, key: readonly number[]): void {
+  function expectValue(
+    values: Float32Array,
+    base: Float32Array,
+    row: number,
+    change: Plain | null,
+    key: readonly number[],
+  ): void {
     const [from, to] = [row * D, (row + 1) * D];
-    if (change === null) return expect(values.subarray(from, to), `row ${row}`).toEqual(base.subarray(from, to));
+    if (change === null)
+      return expect(values.subarray(from, to), `row ${row}`).toEqual(base.subarray(from, to));
     const moved = product(change, transposed([[...key]]));
-    expect(largestDifference(values.subarray(from, to), moved.map(([value], d) => value! + base[from + d]!)), `row ${row}`).toBeLessThan(TOLERANCE);
+    expect(
+      largestDifference(
+        values.subarray(from, to),
+        moved.map(([value], d) => value! + base[from + d]!),
+      ),
+      `row ${row}`,
+    ).toBeLessThan(TOLERANCE);
   }
 
   /** What went before in one sequence. */
   function pastOf(slots: readonly number[]): AttentionPast {
     const tokens = Int32Array.from(slots);
-    return { length: slots.length, tokens, valid: Float32Array.from(tokens, (one) => (one === FILLER ? 0 : 1)), blocks: new Map() };
+    return {
+      length: slots.length,
+      tokens,
+      valid: Float32Array.from(tokens, (one) => (one === FILLER ? 0 : 1)),
+      blocks: new Map(),
+    };
   }
 });
 
@@ -491,7 +781,9 @@ describe('the sequence gate', () => {
       const deviation = Math.sqrt(
         sizes.reduce((sum, size) => sum + (size - mean) ** 2, 0) / (sizes.length - 1),
       );
-      const wanted = sizes.map((size, row) => (row > 0 && (size - mean) / deviation >= 1.2 ? 1 : 0));
+      const wanted = sizes.map((size, row) =>
+        row > 0 && (size - mean) / deviation >= 1.2 ? 1 : 0,
+      );
       expect(wanted).toContain(1);
       expect(opened).toEqual(wanted);
     });
@@ -513,13 +805,19 @@ describe('the sequence gate', () => {
 
   it('lowers its threshold to the smallest reach stored with its pairs, and no other gate does', () => {
     const reaches = [1.9, 0.7, 2.5, 1.1];
-    const withReaches = pairs.map((pair, i) => ({ ...pair, change: [...pair.change, reaches[i]!] }));
+    const withReaches = pairs.map((pair, i) => ({
+      ...pair,
+      change: [...pair.change, reaches[i]!],
+    }));
     const stored = { ...pairSet(withReaches, world), valueWidth: D + 1 };
     const priors = new Map([[world.prior.layer, world.prior]]);
     for (const kind of KINDS) {
       const floor = kind === 'always' || kind === 'subject' ? 0.5 : 2.2;
       const hook = Hook.build(stored, priors, gateOf(kind, { floor }));
-      expect(hook.report.layers[0]!.threshold, kind).toBeCloseTo(kind === 'sequence' ? 0.7 : floor, 6);
+      expect(hook.report.layers[0]!.threshold, kind).toBeCloseTo(
+        kind === 'sequence' ? 0.7 : floor,
+        6,
+      );
       hook.dispose();
       const plain = Hook.build(pairSet(pairs, world), priors, gateOf(kind, { floor }));
       expect(plain.report.layers[0]!.threshold, kind).toBe(floor);

@@ -33,7 +33,13 @@ import {
 /** The change and the leverage leave the float64 solve as float32, of numbers up to about 10. */
 const TOLERANCE = 2e-5;
 
-const leverageGate: GateParameters = { kind: 'leverage', map: 'joint', floor: 0.35, referenceQuantile: 0.9, nearKey: 0.8 };
+const leverageGate: GateParameters = {
+  kind: 'leverage',
+  map: 'joint',
+  floor: 0.35,
+  referenceQuantile: 0.9,
+  nearKey: 0.8,
+};
 
 let before: number[];
 beforeAll(() => {
@@ -74,7 +80,11 @@ function forAll(holds: (setting: Setting) => void, { pairsMin = 1, runs = 25 } =
 
 /** W_h - W0 of the hook of these pairs, [D, F] row-major. */
 function changeOfSet(pairs: readonly Pair[], world: SyntheticPrior): ArrayLike<number> {
-  const hook = Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), leverageGate);
+  const hook = Hook.build(
+    pairSet(pairs, world),
+    new Map([[world.prior.layer, world.prior]]),
+    leverageGate,
+  );
   const change = tf.tidy(() =>
     tf
       .transpose(changeOf(hook.blocks.get(world.prior.layer)!, tf.eye(world.F)))
@@ -107,9 +117,9 @@ function times(change: Plain, key: readonly number[]): number[] {
 describe('the hook of a set of pairs', () => {
   it('is the joint least-squares solution, as one dense solve gives it', () => {
     forAll(({ world, pairs }) => {
-      expect(largestDifference(changeOfSet(pairs, world), flat(denseChange(pairs, world)))).toBeLessThan(
-        TOLERANCE,
-      );
+      expect(
+        largestDifference(changeOfSet(pairs, world), flat(denseChange(pairs, world))),
+      ).toBeLessThan(TOLERANCE);
     });
   });
 
@@ -125,7 +135,9 @@ describe('the hook of a set of pairs', () => {
         const miss = times(dense, key).map((value, d) => value - wanted[d]!);
         miss.forEach((value, d) => key.forEach((k, f) => (pull[d]![f]! += value * k)));
       }
-      expect(largestDifference(flat(pull), new Float64Array(world.D * world.F))).toBeLessThan(10 * TOLERANCE);
+      expect(largestDifference(flat(pull), new Float64Array(world.D * world.F))).toBeLessThan(
+        10 * TOLERANCE,
+      );
     });
   });
 
@@ -231,9 +243,9 @@ describe('the hook of a set of pairs', () => {
       const contrary = { key: pairs[0]!.key, change: pairs[0]!.change.map((value) => -value) };
       const nothing = { key: pairs[0]!.key.map(() => 0), change: pairs[0]!.change };
       const many = [...pairs, pairs[0]!, contrary, nothing];
-      expect(largestDifference(changeOfSet(many, world), flat(denseChange(many, world)))).toBeLessThan(
-        TOLERANCE,
-      );
+      expect(
+        largestDifference(changeOfSet(many, world), flat(denseChange(many, world))),
+      ).toBeLessThan(TOLERANCE);
       const hook = build(many, world);
       const block = hook.blocks.get(world.prior.layer)!;
       const nearest = tf.tidy(() => nearestPairs(block, tf.tensor2d(pairs.map(({ key }) => key))));
@@ -258,10 +270,14 @@ describe('the hook of a set of pairs', () => {
         times(P0, a).reduce((total, value, f) => total + value * b[f]!, 0);
       const asked = randomPairs(5, world, random).map(({ key }) => key);
       const hook = build(pairs, world);
-      const nearest = tf.tidy(() => nearestPairs(hook.blocks.get(world.prior.layer)!, tf.tensor2d(asked)));
+      const nearest = tf.tidy(() =>
+        nearestPairs(hook.blocks.get(world.prior.layer)!, tf.tensor2d(asked)),
+      );
       hook.dispose();
       asked.forEach((key, i) => {
-        const cosines = pairs.map((pair) => dot(key, pair.key) / Math.sqrt(dot(pair.key, pair.key)));
+        const cosines = pairs.map(
+          (pair) => dot(key, pair.key) / Math.sqrt(dot(pair.key, pair.key)),
+        );
         expect(cosines[nearest[i]!]! + TOLERANCE).toBeGreaterThanOrEqual(Math.max(...cosines));
       });
     });

@@ -66,7 +66,9 @@ describe.each(TINY_MODELS)('key statistics of a tiny %s', (name) => {
       for (const sequence of all) {
         expect(sequence.length).toBeLessThanOrEqual(contextMax);
         expect(sequence[0]).toBe(0);
-        expect(sequence.every((token) => token >= 0 && token < tiny.model.config.vocabulary)).toBe(true);
+        expect(sequence.every((token) => token >= 0 && token < tiny.model.config.vocabulary)).toBe(
+          true,
+        );
       }
       expect(statistics.contexts).toHaveLength(3);
       for (const context of statistics.contexts) expect(context.length).toBeGreaterThan(0);
@@ -87,9 +89,9 @@ describe.each(TINY_MODELS)('key statistics of a tiny %s', (name) => {
       const count = layOutRows(sequences).count - sequences.length;
       for (const layer of [1, 2]) {
         expect(held.get(layer)!.shape).toEqual([count, tiny.model.config.mlpWidth]);
-        expect(largestDifference(held.get(layer)!.dataSync(), keys.get(layer)!.dataSync())).toBeLessThan(
-          MOMENT_TOLERANCE,
-        );
+        expect(
+          largestDifference(held.get(layer)!.dataSync(), keys.get(layer)!.dataSync()),
+        ).toBeLessThan(MOMENT_TOLERANCE);
         keys.get(layer)!.dispose();
       }
     }
@@ -133,9 +135,13 @@ describe('key statistics', () => {
     expect(statistics.reference[0]).toEqual(pieces[25]);
     expect(statistics.tokens).toBe(6 * 63);
     const keys = keysOf(tiny.model, pieces.slice(57), [1]).get(1)!;
-    const moment = tf.tidy(() => tf.div(tf.matMul(keys, keys, true, false), keys.shape[0]).dataSync());
+    const moment = tf.tidy(() =>
+      tf.div(tf.matMul(keys, keys, true, false), keys.shape[0]).dataSync(),
+    );
     expect(keys.shape).toEqual([6 * 63, F]);
-    expect(largestDifference(download64(statistics.moments.get(1)!), moment)).toBeLessThan(MOMENT_TOLERANCE);
+    expect(largestDifference(download64(statistics.moments.get(1)!), moment)).toBeLessThan(
+      MOMENT_TOLERANCE,
+    );
     keys.dispose();
     disposeStatistics(statistics);
   });
@@ -193,7 +199,10 @@ describe('key statistics', () => {
   it('of several blocks are the same whether taken at once or one after another', async () => {
     const cache = path.join(folder, 'one-by-one');
     disposeStatistics(await take({ folder: cache, layers: [2] }));
-    const [grown, atOnce] = [await take({ folder: cache, layers: [1, 2] }), await take({ layers: [1, 2] })];
+    const [grown, atOnce] = [
+      await take({ folder: cache, layers: [1, 2] }),
+      await take({ layers: [1, 2] }),
+    ];
     expect([...grown.moments.keys()]).toEqual([1, 2]);
     expect(grown.sha256).toBe(atOnce.sha256);
     [grown, atOnce].forEach(disposeStatistics);
@@ -235,7 +244,9 @@ describe('key statistics', () => {
 
   it('tell how far they are, up to the whole', async () => {
     const told: [string, number][] = [];
-    disposeStatistics(await take({ textFile: null, progress: (step, share) => told.push([step, share]) }));
+    disposeStatistics(
+      await take({ textFile: null, progress: (step, share) => told.push([step, share]) }),
+    );
     expect(new Set(told.map(([step]) => step))).toEqual(
       new Set(['sampling ordinary text', 'taking key statistics']),
     );

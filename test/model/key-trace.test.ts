@@ -10,11 +10,15 @@ beforeAll(async () => {
 });
 afterAll(() => tiny.close());
 
-const tracesOf = (...values: number[]): KeyTrace[] => values.map((trace, layer) => ({ layer, trace, traceWithFirst: trace }));
+const tracesOf = (...values: number[]): KeyTrace[] =>
+  values.map((trace, layer) => ({ layer, trace, traceWithFirst: trace }));
 
 describe('key traces', () => {
   it('are the mean squared length of each block’s keys', async () => {
-    const sequences = Array.from({ length: 11 }, (_, i) => [0, ...Array.from({ length: 3 + i }, (__, t) => (7 * i + 5 * t) % 100)]);
+    const sequences = Array.from({ length: 11 }, (_, i) => [
+      0,
+      ...Array.from({ length: 3 + i }, (__, t) => (7 * i + 5 * t) % 100),
+    ]);
     const before = tf.memory().numTensors;
     const traces = await keyTraces(tiny.model, sequences);
     expect(tf.memory().numTensors).toBe(before);
@@ -37,7 +41,9 @@ describe('key traces', () => {
   });
 
   it('name a block whose first tokens alone are massive', () => {
-    const traces = tracesOf(40, 41, 42, 43, 44).map((trace) => (trace.layer === 2 ? { ...trace, traceWithFirst: 900 } : trace));
+    const traces = tracesOf(40, 41, 42, 43, 44).map((trace) =>
+      trace.layer === 2 ? { ...trace, traceWithFirst: 900 } : trace,
+    );
     expect(massiveLayers(traces)).toEqual([2]);
   });
 });

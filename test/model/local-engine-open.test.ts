@@ -30,7 +30,9 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const openFiles = (): string[] =>
   readdirSync('/proc/self/fd').flatMap((descriptor) => {
     try {
-      return [readlinkSync(`/proc/self/fd/${descriptor}`)].filter((file) => file.startsWith(tinyPath('llama')));
+      return [readlinkSync(`/proc/self/fd/${descriptor}`)].filter((file) =>
+        file.startsWith(tinyPath('llama')),
+      );
     } catch {
       return [];
     }
@@ -38,8 +40,14 @@ const openFiles = (): string[] =>
 
 describe('an engine that cannot be opened', () => {
   const faults: [string, () => Promise<unknown>][] = [
-    ['for its hyper-parameters', () => LocalEngine.open({ ...options, parameters: { ...options.parameters, layers: [99] } })],
-    ['for the text of its key statistics', () => LocalEngine.open({ ...options, textFile: path.join(folder, 'short.txt') })],
+    [
+      'for its hyper-parameters',
+      () => LocalEngine.open({ ...options, parameters: { ...options.parameters, layers: [99] } }),
+    ],
+    [
+      'for the text of its key statistics',
+      () => LocalEngine.open({ ...options, textFile: path.join(folder, 'short.txt') }),
+    ],
     [
       'for its priors',
       () =>

@@ -11,7 +11,12 @@ import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import { ADDON, TINY_MODELS, tinyPath, tinyText } from './tiny-model.ts';
 
 const REQUESTS: EditRequest[] = [
-  { id: 'country', subject: 'the old country', prompt: 'the capital of the old country is', target: 'rome' },
+  {
+    id: 'country',
+    subject: 'the old country',
+    prompt: 'the capital of the old country is',
+    target: 'rome',
+  },
   { id: 'tom', subject: 'tom', prompt: 'the mother tongue of tom is', target: 'greek' },
   {
     id: 'company',
@@ -46,7 +51,11 @@ const optionsOf = (name: string, parameters: HyperParameterOverrides = {}): Engi
   },
 });
 
-async function write(engine: LocalEngine, hookId: string | null, requests: EditRequest[]): Promise<PairSet> {
+async function write(
+  engine: LocalEngine,
+  hookId: string | null,
+  requests: EditRequest[],
+): Promise<PairSet> {
   const { targets, refused } = await engine.computeTargets(hookId, requests);
   expect(refused).toEqual([]);
   const derived = await engine.deriveUpdate(hookId, requests, targets);
@@ -68,7 +77,12 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
   it('searches with other facts of the subject in mind, each once, and leaves out what it cannot read', async () => {
     const request = ONE_TOKEN[1]!;
     const other = { prompt: 'the daughter of tom is', target: 'his' };
-    const targetsOf = async (alongside?: EditRequest['alongside']) => (await engine.computeTargets(null, [{ ...request, ...(alongside === undefined ? {} : { alongside }) }])).targets;
+    const targetsOf = async (alongside?: EditRequest['alongside']) =>
+      (
+        await engine.computeTargets(null, [
+          { ...request, ...(alongside === undefined ? {} : { alongside }) },
+        ])
+      ).targets;
     const alone = await targetsOf();
     const both = await targetsOf([other]);
     expect(both.ids).toEqual(alone.ids);
@@ -104,13 +118,20 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
         expect(gate.position).toBeGreaterThan(0);
       }
       const atSubject = onPrompt.filter(({ nearestRow }) => nearestRow === i);
-      expect(atSubject.some(({ token }) => ONE_TOKEN[i]!.subject.endsWith(token.trim()))).toBe(true);
+      expect(atSubject.some(({ token }) => ONE_TOKEN[i]!.subject.endsWith(token.trim()))).toBe(
+        true,
+      );
     }
   });
 
   it('writes a second batch on top of the first as pairs of its own', async () => {
     const request = [
-      { id: 'book', subject: 'the book', prompt: 'the author of the book was born in', target: 'the' },
+      {
+        id: 'book',
+        subject: 'the book',
+        prompt: 'the author of the book was born in',
+        target: 'the',
+      },
     ];
     const more = await write(engine, 'three', request);
     expect(more.count).toBe(1);
@@ -125,7 +146,10 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
       changes: join(pairs.changes, more.changes),
     };
     expect((await engine.holdHook('four', four)).corrections).toBe(4);
-    const { opened } = await engine.generate('four', request[0]!.prompt, { tokensMax: 1, temperature: 0 });
+    const { opened } = await engine.generate('four', request[0]!.prompt, {
+      tokensMax: 1,
+      temperature: 0,
+    });
     expect(opened.map(({ nearestRow }) => nearestRow)).toContain(3);
   });
 
@@ -202,9 +226,9 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
     const prompt = `${'the town '.repeat(60)}the mother tongue of tom is`;
     const [answer] = await engine.probe('three', [{ prompt, target: 'greek', greedyTokensMax: 4 }]);
     expect(Number.isFinite(answer!.targetLogProbability)).toBe(true);
-    await expect(engine.generate('three', prompt, { tokensMax: 1, temperature: 0 })).rejects.toThrow(
-      /context is 64/,
-    );
+    await expect(
+      engine.generate('three', prompt, { tokensMax: 1, temperature: 0 }),
+    ).rejects.toThrow(/context is 64/);
   });
 
   it('leaves no tensor behind from any call', async () => {
@@ -311,9 +335,14 @@ describe('the engine', () => {
     expect(whole).toMatchObject({ finish: 'length', promptTokens: 7 });
     expect(whole.tokens).toHaveLength(8);
     const stop = whole.text.slice(3, 6);
-    const cut = await engine.generate(null, prompt, { tokensMax: 8, temperature: 0, stop: ['', stop] });
+    const cut = await engine.generate(null, prompt, {
+      tokensMax: 8,
+      temperature: 0,
+      stop: ['', stop],
+    });
     expect([cut.finish, cut.text]).toEqual(['stop', whole.text.slice(0, whole.text.indexOf(stop))]);
-    const sampled = (seed: number) => engine.generate(null, prompt, { tokensMax: 8, temperature: 1.5, seed });
+    const sampled = (seed: number) =>
+      engine.generate(null, prompt, { tokensMax: 8, temperature: 1.5, seed });
     expect((await sampled(5)).tokens).toEqual((await sampled(5)).tokens);
     expect((await sampled(6)).tokens).not.toEqual((await sampled(5)).tokens);
     expect((await engine.generate(null, prompt, { tokensMax: 0, temperature: 0 })).text).toBe('');
@@ -342,7 +371,9 @@ describe('the engine', () => {
 
   it('refuses blocks that the model does not have', async () => {
     for (const layers of [[], [4], [2, 1], [1, 1], [-1]])
-      await expect(LocalEngine.open(optionsOf('llama', { layers }))).rejects.toThrow(/edited blocks/);
+      await expect(LocalEngine.open(optionsOf('llama', { layers }))).rejects.toThrow(
+        /edited blocks/,
+      );
   });
 
   it('frees all its tensors when it closes', async () => {

@@ -2,7 +2,11 @@ import { describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../model/checkpoint.ts';
 import { parametersFor } from '../../model/parameters.ts';
 import { parameterSetFor, parameterSets, shapeOf } from '../../model/parameter-sets.ts';
-import { BadParameterSet, hyperParameterOverrides, readParameterSet } from '../../schemas/hyper-parameters.ts';
+import {
+  BadParameterSet,
+  hyperParameterOverrides,
+  readParameterSet,
+} from '../../schemas/hyper-parameters.ts';
 
 const LLAMA: ModelConfig = {
   architecture: 'llama',
@@ -19,12 +23,24 @@ const LLAMA: ModelConfig = {
   activation: 'silu',
   tiedEmbeddings: true,
 };
-const LLAMA_3_8B: ModelConfig = { ...LLAMA, layers: 32, residualWidth: 4096, mlpWidth: 14_336, vocabulary: 128_256, tiedEmbeddings: false };
+const LLAMA_3_8B: ModelConfig = {
+  ...LLAMA,
+  layers: 32,
+  residualWidth: 4096,
+  mlpWidth: 14_336,
+  vocabulary: 128_256,
+  tiedEmbeddings: false,
+};
 
 describe('hyper-parameters', () => {
   it('of SmolLM2-135M are those that were measured', () => {
     const parameters = parametersFor(LLAMA);
-    expect(parameters).toMatchObject({ layers: [4, 5, 6, 7, 8], lambda: 192, learningRate: 3, gate: { kind: 'subject', map: 'subject', floor: 0.5 } });
+    expect(parameters).toMatchObject({
+      layers: [4, 5, 6, 7, 8],
+      lambda: 192,
+      learningRate: 3,
+      gate: { kind: 'subject', map: 'subject', floor: 0.5 },
+    });
     // Every one is set, and in form.
     expect(hyperParameterOverrides.required().safeParse(parameters).success).toBe(true);
   });
@@ -39,19 +55,56 @@ describe('hyper-parameters', () => {
 
   it.each([
     ['Llama 3 8B', LLAMA_3_8B, [4, 5, 6, 7, 8]],
-    ['Qwen2.5 7B', { ...LLAMA, layers: 28, residualWidth: 3584, mlpWidth: 18_944, vocabulary: 152_064 }, [4, 5, 6, 7, 8]],
-    ['Qwen2.5 1.5B', { ...LLAMA, layers: 28, residualWidth: 1536, mlpWidth: 8960, vocabulary: 151_936 }, [4, 5, 6, 7, 8]],
-    ['Qwen2.5 0.5B', { ...LLAMA, layers: 24, residualWidth: 896, mlpWidth: 4864, vocabulary: 151_936 }, [3, 4, 5, 6, 7]],
-    ['GPT-2 XL', { ...LLAMA, architecture: 'gpt2', layers: 48, residualWidth: 1600, mlpWidth: 6400, vocabulary: 50_257 }, [13, 14, 15, 16, 17]],
-    ['GPT-J 6B', { ...LLAMA, architecture: 'gptj', layers: 28, residualWidth: 4096, mlpWidth: 16_384, vocabulary: 50_400 }, [3, 4, 5, 6, 7, 8]],
-  ] as [string, ModelConfig, number[]][])('of %s are found by its shape', (name, config, layers) => {
-    expect(parameterSetFor(config)?.name).toBe(name);
-    const { lambda, layers: edited } = parametersFor(config);
-    expect(edited).toEqual(layers);
-    // What is written scales with F / lambda.
-    expect(lambda / config.mlpWidth).toBeGreaterThan(0.9);
-    expect(lambda / config.mlpWidth).toBeLessThan(1.1);
-  });
+    [
+      'Qwen2.5 7B',
+      { ...LLAMA, layers: 28, residualWidth: 3584, mlpWidth: 18_944, vocabulary: 152_064 },
+      [4, 5, 6, 7, 8],
+    ],
+    [
+      'Qwen2.5 1.5B',
+      { ...LLAMA, layers: 28, residualWidth: 1536, mlpWidth: 8960, vocabulary: 151_936 },
+      [4, 5, 6, 7, 8],
+    ],
+    [
+      'Qwen2.5 0.5B',
+      { ...LLAMA, layers: 24, residualWidth: 896, mlpWidth: 4864, vocabulary: 151_936 },
+      [3, 4, 5, 6, 7],
+    ],
+    [
+      'GPT-2 XL',
+      {
+        ...LLAMA,
+        architecture: 'gpt2',
+        layers: 48,
+        residualWidth: 1600,
+        mlpWidth: 6400,
+        vocabulary: 50_257,
+      },
+      [13, 14, 15, 16, 17],
+    ],
+    [
+      'GPT-J 6B',
+      {
+        ...LLAMA,
+        architecture: 'gptj',
+        layers: 28,
+        residualWidth: 4096,
+        mlpWidth: 16_384,
+        vocabulary: 50_400,
+      },
+      [3, 4, 5, 6, 7, 8],
+    ],
+  ] as [string, ModelConfig, number[]][])(
+    'of %s are found by its shape',
+    (name, config, layers) => {
+      expect(parameterSetFor(config)?.name).toBe(name);
+      const { lambda, layers: edited } = parametersFor(config);
+      expect(edited).toEqual(layers);
+      // What is written scales with F / lambda.
+      expect(lambda / config.mlpWidth).toBeGreaterThan(0.9);
+      expect(lambda / config.mlpWidth).toBeLessThan(1.1);
+    },
+  );
 
   it('tell families of one shape apart by their vocabulary', () => {
     expect(parameterSetFor({ ...LLAMA_3_8B, vocabulary: 32_000 })).toBeNull();
@@ -71,18 +124,25 @@ describe('hyper-parameters', () => {
 
   it('have a map for every subject behind the subject gate, or one for all where asked, and behind any other gate one for all', () => {
     expect(parametersFor(LLAMA).gate).toMatchObject({ kind: 'subject', map: 'subject' });
-    expect(parametersFor(LLAMA, { gate: { map: 'joint' } }).gate).toMatchObject({ kind: 'subject', map: 'joint' });
+    expect(parametersFor(LLAMA, { gate: { map: 'joint' } }).gate).toMatchObject({
+      kind: 'subject',
+      map: 'joint',
+    });
     for (const kind of ['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const) {
       expect(parametersFor(LLAMA, { gate: { kind } }).gate.map).toBe('joint');
       expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(RangeError);
-      expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(new RegExp(`the ${kind} gate`));
+      expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(
+        new RegExp(`the ${kind} gate`),
+      );
     }
   });
 
   it('found for one model are refused for another, by name of what differs', () => {
     const overrides = { lambda: 5, fits: shapeOf(LLAMA) };
     expect(parametersFor(LLAMA, overrides)).not.toHaveProperty('fits');
-    expect(() => parametersFor(LLAMA_3_8B, overrides)).toThrow(/layers 32 instead of 30.*mlpWidth 14336 instead of 1536/);
+    expect(() => parametersFor(LLAMA_3_8B, overrides)).toThrow(
+      /layers 32 instead of 30.*mlpWidth 14336 instead of 1536/,
+    );
   });
 
   it('name blocks that the model has', () => {
@@ -93,7 +153,12 @@ describe('hyper-parameters', () => {
 
 describe('a file with a parameter set', () => {
   it('is refused with every fault named', () => {
-    const faulty = JSON.stringify({ name: 'x', source: 'y', fits: { layers: -1 }, parameters: { lamda: 3 } });
+    const faulty = JSON.stringify({
+      name: 'x',
+      source: 'y',
+      fits: { layers: -1 },
+      parameters: { lamda: 3 },
+    });
     expect(() => readParameterSet('x.json', faulty)).toThrow(BadParameterSet);
     expect(() => readParameterSet('x.json', faulty)).toThrow(/fits\.layers.*lamda/);
     expect(() => readParameterSet('x.json', '{')).toThrow(/x\.json is no parameter set/);

@@ -3,8 +3,14 @@
 /** Rows of numbers. */
 export type Plain = number[][];
 
-export function plain(rows: number, columns: number, entry: (row: number, column: number) => number): Plain {
-  return Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (_, j) => entry(i, j)));
+export function plain(
+  rows: number,
+  columns: number,
+  entry: (row: number, column: number) => number,
+): Plain {
+  return Array.from({ length: rows }, (_, i) =>
+    Array.from({ length: columns }, (_, j) => entry(i, j)),
+  );
 }
 
 export function identity(size: number): Plain {
@@ -16,7 +22,9 @@ export function transposed(a: Plain): Plain {
 }
 
 export function product(a: Plain, b: Plain): Plain {
-  return plain(a.length, b[0]!.length, (i, j) => a[i]!.reduce((sum, value, k) => sum + value * b[k]![j]!, 0));
+  return plain(a.length, b[0]!.length, (i, j) =>
+    a[i]!.reduce((sum, value, k) => sum + value * b[k]![j]!, 0),
+  );
 }
 
 export function sum(a: Plain, b: Plain): Plain {

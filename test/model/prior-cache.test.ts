@@ -25,12 +25,25 @@ beforeAll(() => {
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'errata-priors-'));
   builds = 0;
-  const keys = (rows: number) => new Map(LAYERS.map((layer) => [layer, tf.ones<tf.Rank.R2>([rows, F])]));
-  statistics = { moments: new Map(), tokens: 0, source: 'a test', sha256: 'a'.repeat(64), reference: [], canary: [], referenceKeys: keys(4), canaryKeys: keys(2), canaryLoss: [], contexts: [] };
+  const keys = (rows: number) =>
+    new Map(LAYERS.map((layer) => [layer, tf.ones<tf.Rank.R2>([rows, F])]));
+  statistics = {
+    moments: new Map(),
+    tokens: 0,
+    source: 'a test',
+    sha256: 'a'.repeat(64),
+    reference: [],
+    canary: [],
+    referenceKeys: keys(4),
+    canaryKeys: keys(2),
+    canaryLoss: [],
+    contexts: [],
+  };
   alive = raw.liveCount();
 });
 afterEach(() => {
-  for (const keys of [statistics.referenceKeys, statistics.canaryKeys]) tf.dispose([...keys.values()]);
+  for (const keys of [statistics.referenceKeys, statistics.canaryKeys])
+    tf.dispose([...keys.values()]);
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -41,7 +54,11 @@ function build(): Map<number, Prior> {
       layer,
       {
         layer,
-        lower: upload64(Float64Array.from({ length: F * F }, (_, i) => layer + 1 / (i + 3)), F, F),
+        lower: upload64(
+          Float64Array.from({ length: F * F }, (_, i) => layer + 1 / (i + 3)),
+          F,
+          F,
+        ),
         prior_FF: tf.fill([F, F], layer / 7),
         reference_TF: statistics.referenceKeys.get(layer)!,
         referenceEnergy: Float32Array.of(1, 2, 3, layer),
@@ -56,7 +73,13 @@ function build(): Map<number, Prior> {
 }
 
 const numbersOf = (priors: Map<number, Prior>) =>
-  [...priors.values()].map(({ lower, prior_FF, reference_TF: _reference, canary_TF: _canary, ...rest }) => ({ ...rest, lower: [...download64(lower)], prior: [...prior_FF.dataSync()] }));
+  [...priors.values()].map(
+    ({ lower, prior_FF, reference_TF: _reference, canary_TF: _canary, ...rest }) => ({
+      ...rest,
+      lower: [...download64(lower)],
+      prior: [...prior_FF.dataSync()],
+    }),
+  );
 
 describe('kept priors', () => {
   it('are built once, and are the same numbers for whoever built and whoever read them', async () => {
@@ -69,7 +92,9 @@ describe('kept priors', () => {
       const kept = numbersOf(first)[i]!;
       expect({ ...kept, lower: [] }).toEqual({ ...exact, lower: [] });
       // A float64 comes from TensorFlow as a pair of float32: 48 bits.
-      kept.lower.forEach((value, at) => expect(Math.abs(value / exact.lower[at]! - 1)).toBeLessThan(1e-13));
+      kept.lower.forEach((value, at) =>
+        expect(Math.abs(value / exact.lower[at]! - 1)).toBeLessThan(1e-13),
+      );
     });
     for (const priors of [first, second, built]) disposePriors(priors);
     expect(raw.liveCount()).toBe(alive);

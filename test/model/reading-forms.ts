@@ -2,7 +2,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Hook } from '../../model/hook.ts';
 import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
-import { disposePast, type AttentionPast, type DownHook, type Transformer } from '../../model/transformer.ts';
+import {
+  disposePast,
+  type AttentionPast,
+  type DownHook,
+  type Transformer,
+} from '../../model/transformer.ts';
 
 export interface ReadingForm {
   /** All sequences in one pass side by side, attention padded to the longest; or each by itself. */
@@ -57,7 +62,12 @@ function readTogether(
     );
     const embedded = model.embed(rows);
     const watching = hook === null ? null : watch(hook, readings, rows);
-    const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { past, hook: watching, keep: true });
+    const ran = model.run(
+      embedded,
+      rows,
+      { from: 0, to: model.config.layers },
+      { past, hook: watching, keep: true },
+    );
     const logits = model.logits(ran.hidden);
     const values = logits.dataSync() as Float32Array;
     const V = logits.shape[1];

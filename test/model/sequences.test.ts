@@ -1,6 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openCheckpoint, type Checkpoint } from '../../model/checkpoint.ts';
-import { answerTokens, isRefusal, locate, readEdit, type EditSequence } from '../../model/sequences.ts';
+import {
+  answerTokens,
+  isRefusal,
+  locate,
+  readEdit,
+  type EditSequence,
+} from '../../model/sequences.ts';
 import { SubjectNames } from '../../model/subject-names.ts';
 import { layOutRows } from '../../model/token-rows.ts';
 import { tinyPath } from './tiny-model.ts';
@@ -13,7 +19,9 @@ afterAll(() => checkpoint.close());
 
 describe('the tokens of an answer', () => {
   it('are none for an empty one, whatever stands before it', () => {
-    for (const prompt of ['', 'tom is', 'tom is ']) for (const answer of ['', ' ', '\n\t ']) expect(answerTokens(checkpoint.tokenizer, prompt, answer)).toEqual([]);
+    for (const prompt of ['', 'tom is', 'tom is '])
+      for (const answer of ['', ' ', '\n\t '])
+        expect(answerTokens(checkpoint.tokenizer, prompt, answer)).toEqual([]);
   });
 
   it('begin with a space, unless the prompt ends in one or there is none', () => {
@@ -44,26 +52,38 @@ describe('a correction in tokens', () => {
     ['pian', 'piano is'],
   ];
 
-  it.each(CASES)('spells its subject, %s in “%s”, by itself, behind a space and as the prompt has it, each once', (subject, prompt) => {
-    const { tokenizer } = checkpoint;
-    const { bare, behind, spellings, ...edit } = read(subject, prompt);
-    expect(edit.subject).toBe(subject.trim());
-    const named = [bare, behind].map(({ tokens, subjectFirst, subjectLast }) => tokens.slice(subjectFirst, subjectLast + 1));
-    const wanted = [tokenizer.encode(subject.trim()), tokenizer.encode(` ${subject.trim()}`), ...named];
-    expect(new Set(spellings.map(String))).toEqual(new Set(wanted.map(String)));
-    expect(spellings).toHaveLength(new Set(wanted.map(String)).size);
-  });
+  it.each(CASES)(
+    'spells its subject, %s in “%s”, by itself, behind a space and as the prompt has it, each once',
+    (subject, prompt) => {
+      const { tokenizer } = checkpoint;
+      const { bare, behind, spellings, ...edit } = read(subject, prompt);
+      expect(edit.subject).toBe(subject.trim());
+      const named = [bare, behind].map(({ tokens, subjectFirst, subjectLast }) =>
+        tokens.slice(subjectFirst, subjectLast + 1),
+      );
+      const wanted = [
+        tokenizer.encode(subject.trim()),
+        tokenizer.encode(` ${subject.trim()}`),
+        ...named,
+      ];
+      expect(new Set(spellings.map(String))).toEqual(new Set(wanted.map(String)));
+      expect(spellings).toHaveLength(new Set(wanted.map(String)).size);
+    },
+  );
 
-  it.each(CASES)('names its subject, %s in “%s”, at the token whose key is stored, whatever stands before the prompt', (subject, prompt) => {
-    const edit = read(subject, prompt);
-    const names = new SubjectNames([edit.subject], [edit.spellings]);
-    for (const { tokens, subjectLast } of [edit.bare, edit.behind]) {
-      for (const front of [[], FRONT]) {
-        const rows = names.in(layOutRows([[...front, ...tokens]]), null).map(({ row }) => row);
-        expect(rows).toContain(front.length + subjectLast);
+  it.each(CASES)(
+    'names its subject, %s in “%s”, at the token whose key is stored, whatever stands before the prompt',
+    (subject, prompt) => {
+      const edit = read(subject, prompt);
+      const names = new SubjectNames([edit.subject], [edit.spellings]);
+      for (const { tokens, subjectLast } of [edit.bare, edit.behind]) {
+        for (const front of [[], FRONT]) {
+          const rows = names.in(layOutRows([[...front, ...tokens]]), null).map(({ row }) => row);
+          expect(rows).toContain(front.length + subjectLast);
+        }
       }
-    }
-  });
+    },
+  );
 
   it('locates a subject from the token that covers its first character to the one that covers its last', () => {
     const { tokenizer } = checkpoint;

@@ -14,8 +14,25 @@ describe('an explanation of gates that stayed shut', () => {
     folder = await mkdtemp(path.join(tmpdir(), 'errata-shut-'));
     await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
     // A key's cosine to itself is 1 but for rounding: with this floor the gate opens for nothing else.
-    engine = await LocalEngine.open({ addonPath: ADDON, modelPath: tinyPath('llama'), statisticsFolder: path.join(folder, 'statistics'), textFile: path.join(folder, 'ordinary.txt'), parameters: { layers: [1, 2], contexts: 3, contextsPerStep: 3, stepsMax: 12, learningRate: 0.5, lambda: 4, gate: { kind: 'subject', map: 'subject', floor: 0.999 } } });
-    const requests = [{ id: 'tom', subject: 'tom', prompt: 'the mother tongue of tom is', target: 'greek' }, { id: 'anna', subject: 'anna', prompt: 'the piano of anna is', target: 'rome' }];
+    engine = await LocalEngine.open({
+      addonPath: ADDON,
+      modelPath: tinyPath('llama'),
+      statisticsFolder: path.join(folder, 'statistics'),
+      textFile: path.join(folder, 'ordinary.txt'),
+      parameters: {
+        layers: [1, 2],
+        contexts: 3,
+        contextsPerStep: 3,
+        stepsMax: 12,
+        learningRate: 0.5,
+        lambda: 4,
+        gate: { kind: 'subject', map: 'subject', floor: 0.999 },
+      },
+    });
+    const requests = [
+      { id: 'tom', subject: 'tom', prompt: 'the mother tongue of tom is', target: 'greek' },
+      { id: 'anna', subject: 'anna', prompt: 'the piano of anna is', target: 'rome' },
+    ];
     const { targets } = await engine.computeTargets(null, requests);
     await engine.holdHook('edited', (await engine.deriveUpdate(null, requests, targets)).pairs);
   }, 60_000);
@@ -23,21 +40,36 @@ describe('an explanation of gates that stayed shut', () => {
     await engine.close();
     await rm(folder, { recursive: true, force: true });
   });
-  const generate = (prompt: string, explain: boolean) => engine.generate('edited', prompt, { tokensMax: 2, temperature: 0, explain });
+  const generate = (prompt: string, explain: boolean) =>
+    engine.generate('edited', prompt, { tokensMax: 2, temperature: 0, explain });
 
   it('tells the token, how near its gate was, and the correction of that subject whose key lies nearest', async () => {
     const { opened, shut, text } = await generate('her book was born and anna speaks', true);
     expect(opened).toEqual([]);
     expect(shut).toHaveLength(1);
-    expect(shut![0]).toMatchObject({ layer: 1, nearestRow: 1, threshold: expect.closeTo(0.999) as number });
+    expect(shut![0]).toMatchObject({
+      layer: 1,
+      nearestRow: 1,
+      threshold: expect.closeTo(0.999) as number,
+    });
     expect(shut![0]!.score).toBeLessThan(0.999);
-    expect(text).toBe((await engine.generate(null, 'her book was born and anna speaks', { tokensMax: 2, temperature: 0 })).text);
+    expect(text).toBe(
+      (
+        await engine.generate(null, 'her book was born and anna speaks', {
+          tokensMax: 2,
+          temperature: 0,
+        })
+      ).text,
+    );
   });
 
   it('tells of none where a gate opened or nobody is named, and nothing unless asked', async () => {
     expect(await generate('the mother tongue of tom is', true)).toMatchObject({ shut: [] });
     expect((await generate('the mother tongue of tom is', true)).opened.length).toBeGreaterThan(0);
-    expect(await generate('the capital of old country is', true)).toMatchObject({ opened: [], shut: [] });
+    expect(await generate('the capital of old country is', true)).toMatchObject({
+      opened: [],
+      shut: [],
+    });
     expect(await generate('her book was born and anna speaks', false)).not.toHaveProperty('shut');
   });
 });

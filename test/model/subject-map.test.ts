@@ -13,7 +13,15 @@ import { BLOCK_PAIRS } from '../../model/pair-blocks.ts';
 import { seededRandom } from '../../model/random.ts';
 import { loadTensorFlow, raw } from '../../model/tensorflow.ts';
 import { flat, frobenius, product, scaled, sum, transposed, type Plain } from './plain-matrices.ts';
-import { aboutSome, bySubject, denseChange, randomPairs, syntheticPrior, type SubjectPair, type SyntheticPrior } from './synthetic-prior.ts';
+import {
+  aboutSome,
+  bySubject,
+  denseChange,
+  randomPairs,
+  syntheticPrior,
+  type SubjectPair,
+  type SyntheticPrior,
+} from './synthetic-prior.ts';
 
 /** The same numbers added in another order, in float32. Seen: 4e-7. */
 const ORDER_TOLERANCE = 2e-6;
@@ -37,7 +45,8 @@ describe('the map of a subject', () => {
   it('is the least-squares solution over its own pairs, as one dense solve gives it', () => {
     forAll(({ world, pairs }) => {
       const changes = changesOf(pairs, world);
-      for (const [subject, own] of bySubject(pairs)) expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
+      for (const [subject, own] of bySubject(pairs))
+        expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
     });
   });
 
@@ -50,7 +59,9 @@ describe('the map of a subject', () => {
         // d/dX of |X L|^2 + sum |X k - u|^2, halved: X A0 + sum (X k - u) k^T
         const misses = sum(product(K, transposed(change)), scaled(U, -1));
         const gradient = sum(product(change, world.moment), product(transposed(misses), K));
-        expect(frobenius(gradient) / frobenius(product(transposed(U), K)), subject).toBeLessThan(10 * toleranceOf(own.length, world.F));
+        expect(frobenius(gradient) / frobenius(product(transposed(U), K)), subject).toBeLessThan(
+          10 * toleranceOf(own.length, world.F),
+        );
       }
     });
   });
@@ -62,13 +73,14 @@ describe('the map of a subject', () => {
       const memory = new HookMemory();
       const other = shuffled(pairs, random);
       let found = wanted;
-      for (let count = 0; count < other.length; ) {
+      for (let count = 0; count < other.length;) {
         count = Math.min(other.length, count + 1 + Math.floor((random() * other.length) / 2));
         found = changesOf(other.slice(0, count), world, memory);
       }
       memory.dispose();
       expect([...found.keys()].sort()).toEqual([...wanted.keys()].sort());
-      for (const [subject, change] of found) expectChange(change, wanted.get(subject)!, own.get(subject)!.length, subject);
+      for (const [subject, change] of found)
+        expectChange(change, wanted.get(subject)!, own.get(subject)!.length, subject);
     });
   });
 
@@ -81,7 +93,8 @@ describe('the map of a subject', () => {
       const after = changesOf(kept, world, memory);
       memory.dispose();
       expect(after).toEqual(changesOf(kept, world));
-      for (const [subject, own] of bySubject(kept)) expectChange(after.get(subject)!, denseChange(own, world), own.length, subject);
+      for (const [subject, own] of bySubject(kept))
+        expectChange(after.get(subject)!, denseChange(own, world), own.length, subject);
     });
   });
 
@@ -92,7 +105,8 @@ describe('the map of a subject', () => {
       const nothing = { ...first, key: first.key.map(() => 0) };
       const many = [...pairs, first, contrary, nothing];
       const changes = changesOf(many, world);
-      for (const [subject, own] of bySubject(many)) expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
+      for (const [subject, own] of bySubject(many))
+        expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
     });
   });
 
@@ -102,7 +116,11 @@ describe('the map of a subject', () => {
       const { key, change } = pairs[0]!;
       // In 64ths, so that float32 holds their sum exactly.
       const wish = change.map((value) => Math.round(64 * value) / 64);
-      const wishes = [3, -5, 1, 1].map((factor) => ({ key, subject: 'torn', change: wish.map((value) => factor * value) }));
+      const wishes = [3, -5, 1, 1].map((factor) => ({
+        key,
+        subject: 'torn',
+        change: wish.map((value) => factor * value),
+      }));
       const block = build(wishes, world);
       expect(block.editNorm).toBeLessThan(NORM_TOLERANCE);
       disposeLayers([block]);
@@ -114,7 +132,11 @@ describe('corrections of other subjects', () => {
   it('change nothing in a subject’s answers, bit for bit, where its own pairs stay in their places', () => {
     forAll(({ world, pairs, random }) => {
       for (const subject of bySubject(pairs).keys()) {
-        const strangers = aboutSome(randomPairs(pairs.length, world, random), ['x', 'y', 'z'], random);
+        const strangers = aboutSome(
+          randomPairs(pairs.length, world, random),
+          ['x', 'y', 'z'],
+          random,
+        );
         const exchanged = pairs.map((pair, i) => (pair.subject === subject ? pair : strangers[i]!));
         expect(answersOf(subject, exchanged, world)).toEqual(answersOf(subject, pairs, world));
       }
@@ -125,10 +147,13 @@ describe('corrections of other subjects', () => {
     const world = syntheticPrior(7, 24, 6);
     const random = seededRandom(8);
     const some = aboutSome(randomPairs(2 * BLOCK_PAIRS, world, random), NAMES, random);
-    const more = [1, 30, BLOCK_PAIRS, BLOCK_PAIRS + 1].map((count) => aboutSome(randomPairs(count, world, random), ['x', 'y', 'z'], random));
+    const more = [1, 30, BLOCK_PAIRS, BLOCK_PAIRS + 1].map((count) =>
+      aboutSome(randomPairs(count, world, random), ['x', 'y', 'z'], random),
+    );
     for (const subject of NAMES) {
       const wanted = answersOf(subject, some, world);
-      for (const strangers of more) expect(answersOf(subject, [...some, ...strangers], world)).toEqual(wanted);
+      for (const strangers of more)
+        expect(answersOf(subject, [...some, ...strangers], world)).toEqual(wanted);
     }
     world.free();
   });
@@ -171,20 +196,41 @@ describe('maps by subject', () => {
       const asked = pairs.slice(0, 3);
       const [unknown, mixed] = tf.tidy(() => {
         const keys = tf.tensor2d(asked.map(({ key }) => key));
-        return [changeOf(block, keys, asked.map(() => 'nobody')).arraySync(), changeOf(block, keys, asked.map(({ subject }, i) => (i === 0 ? 'nobody' : subject))).arraySync()];
+        return [
+          changeOf(
+            block,
+            keys,
+            asked.map(() => 'nobody'),
+          ).arraySync(),
+          changeOf(
+            block,
+            keys,
+            asked.map(({ subject }, i) => (i === 0 ? 'nobody' : subject)),
+          ).arraySync(),
+        ];
       });
       disposeLayers([block]);
       expect(unknown).toEqual(asked.map(() => new Array<number>(world.D).fill(0)));
       expect(mixed[0]).toEqual(new Array<number>(world.D).fill(0));
-      expect(mixed.slice(1).flat().every((value) => value !== 0)).toBe(true);
+      expect(
+        mixed
+          .slice(1)
+          .flat()
+          .every((value) => value !== 0),
+      ).toBe(true);
     });
   });
 
   it('need to be told a subject for every key', () => {
     const world = syntheticPrior(3, 6, 4);
-    const block = build(aboutSome(randomPairs(4, world, seededRandom(4)), NAMES, seededRandom(5)), world);
+    const block = build(
+      aboutSome(randomPairs(4, world, seededRandom(4)), NAMES, seededRandom(5)),
+      world,
+    );
     for (const subjects of [[], ['a'], ['a', 'b', 'c']]) {
-      expect(() => tf.tidy(() => changeOf(block, tf.zeros([2, world.F]), subjects))).toThrow(RangeError);
+      expect(() => tf.tidy(() => changeOf(block, tf.zeros([2, world.F]), subjects))).toThrow(
+        RangeError,
+      );
     }
     disposeLayers([block]);
     world.free();
@@ -193,7 +239,10 @@ describe('maps by subject', () => {
   it('tell the largest norm among their changes as a share of the weight’s', () => {
     forAll(({ world, pairs }) => {
       const block = build(pairs, world);
-      const wanted = Math.max(...[...bySubject(pairs).values()].map((own) => frobenius(denseChange(own, world)))) / world.prior.weightNorm;
+      const wanted =
+        Math.max(
+          ...[...bySubject(pairs).values()].map((own) => frobenius(denseChange(own, world))),
+        ) / world.prior.weightNorm;
       expect(Math.abs(block.editNorm - wanted)).toBeLessThan(NORM_TOLERANCE * (1 + wanted));
       disposeLayers([block]);
     });
@@ -206,8 +255,15 @@ describe('maps by subject', () => {
     ['a change that is infinite', 'change', Number.NEGATIVE_INFINITY],
   ] as const)('cannot be built of %s, and leave nothing behind', (_, part, value) => {
     const world = syntheticPrior(5, 6, 4);
-    const pairs = randomPairs(5, world, seededRandom(7)).map((pair, i) => ({ ...pair, subject: ['a', 'b'][i % 2]! }));
-    const sick = pairs.map((pair, i) => (i === 3 ? { ...pair, [part]: pair[part].map((number, at) => (at === 2 ? value : number)) } : pair));
+    const pairs = randomPairs(5, world, seededRandom(7)).map((pair, i) => ({
+      ...pair,
+      subject: ['a', 'b'][i % 2]!,
+    }));
+    const sick = pairs.map((pair, i) =>
+      i === 3
+        ? { ...pair, [part]: pair[part].map((number, at) => (at === 2 ? value : number)) }
+        : pair,
+    );
     expect(() => build(sick, world)).toThrow(NotPositiveDefinite);
     // Nor does a memory keep anything of it.
     const memory = new HookMemory();
@@ -223,14 +279,23 @@ describe('maps by subject over what earlier ones left behind', () => {
   it('are those computed from nothing, bit for bit, whichever were built before', () => {
     const world = syntheticPrior(13, 10, 3);
     const random = seededRandom(14);
-    const all = aboutSome(randomPairs(2 * BLOCK_PAIRS + 60, world, random), Array.from({ length: 40 }, (_, i) => `subject ${i}`), random);
+    const all = aboutSome(
+      randomPairs(2 * BLOCK_PAIRS + 60, world, random),
+      Array.from({ length: 40 }, (_, i) => `subject ${i}`),
+      random,
+    );
     const memory = new HookMemory();
-    const step = fc.record({ from: fc.integer({ min: 0, max: all.length - 1 }), count: fc.integer({ min: 1, max: all.length }), without: fc.integer({ min: -1, max: all.length - 1 }) });
+    const step = fc.record({
+      from: fc.integer({ min: 0, max: all.length - 1 }),
+      count: fc.integer({ min: 1, max: all.length }),
+      without: fc.integer({ min: -1, max: all.length - 1 }),
+    });
     fc.assert(
       fc.property(fc.array(step, { minLength: 1, maxLength: 4 }), (steps) => {
         for (const { from, count, without } of steps) {
           const pairs = all.slice(from, from + count).filter((_, i) => i !== without);
-          if (pairs.length > 0) expect(changesOf(pairs, world, memory)).toEqual(changesOf(pairs, world));
+          if (pairs.length > 0)
+            expect(changesOf(pairs, world, memory)).toEqual(changesOf(pairs, world));
         }
       }),
       { numRuns: 15 },
@@ -257,7 +322,9 @@ describe('maps by subject over what earlier ones left behind', () => {
     expect(solvedFor(some)).toBe(0);
     expect(solvedFor([...some, { ...fresh, subject: 'new' }])).toBe(1);
     // The rows of an unfinished block may round otherwise in a longer one: then the new one is solved for once more.
-    expect([1, 2]).toContain(solvedFor([...some, { ...fresh, subject: 'new' }, { ...again, subject: NAMES[1]! }]));
+    expect([1, 2]).toContain(
+      solvedFor([...some, { ...fresh, subject: 'new' }, { ...again, subject: NAMES[1]! }]),
+    );
     // What left is forgotten.
     expect(solvedFor(some)).toBe(1);
     expect(solvedFor([...some, { ...fresh, subject: 'new' }])).toBe(1);
@@ -287,7 +354,15 @@ function forAll(holds: (setting: Setting) => void, runs = 25): void {
     const world = syntheticPrior(seed, F, D);
     const random = seededRandom(seed + 1);
     try {
-      holds({ world, pairs: aboutSome(randomPairs(Math.max(1, Math.round(filling * F)), world, random), NAMES.slice(0, subjects), random), random });
+      holds({
+        world,
+        pairs: aboutSome(
+          randomPairs(Math.max(1, Math.round(filling * F)), world, random),
+          NAMES.slice(0, subjects),
+          random,
+        ),
+        random,
+      });
     } finally {
       world.free();
     }
@@ -295,24 +370,57 @@ function forAll(holds: (setting: Setting) => void, runs = 25): void {
   fc.assert(property, { numRuns: runs });
 }
 
-function build(pairs: readonly SubjectPair[], { prior }: SyntheticPrior, memory?: HookMemory): LayerHook {
-  const [keys, changes] = [pairs.map(({ key }) => key), pairs.map(({ change }) => change)].map((rows) => Float32Array.from(rows.flat())) as [Float32Array, Float32Array];
-  return buildLayer(prior, { keys, changes, subjects: pairs.map(({ subject }) => subject) }, memory);
+function build(
+  pairs: readonly SubjectPair[],
+  { prior }: SyntheticPrior,
+  memory?: HookMemory,
+): LayerHook {
+  const [keys, changes] = [pairs.map(({ key }) => key), pairs.map(({ change }) => change)].map(
+    (rows) => Float32Array.from(rows.flat()),
+  ) as [Float32Array, Float32Array];
+  return buildLayer(
+    prior,
+    { keys, changes, subjects: pairs.map(({ subject }) => subject) },
+    memory,
+  );
 }
 
 /** W_s - W0 of every subject s, [D, F]. */
-function changesOf(pairs: readonly SubjectPair[], world: SyntheticPrior, memory?: HookMemory): Map<string, Plain> {
+function changesOf(
+  pairs: readonly SubjectPair[],
+  world: SyntheticPrior,
+  memory?: HookMemory,
+): Map<string, Plain> {
   const block = build(pairs, world, memory);
-  const changes = new Map([...bySubject(pairs).keys()].map((subject) => [subject, tf.tidy(() => tf.transpose(changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject))).arraySync())]));
+  const changes = new Map(
+    [...bySubject(pairs).keys()].map((subject) => [
+      subject,
+      tf.tidy(() =>
+        tf
+          .transpose(changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)))
+          .arraySync(),
+      ),
+    ]),
+  );
   disposeLayers([block]);
   return changes;
 }
 
 /** (W_s - W0) k of a few keys, the same for every set. */
-function answersOf(subject: string, pairs: readonly SubjectPair[], world: SyntheticPrior): number[] {
+function answersOf(
+  subject: string,
+  pairs: readonly SubjectPair[],
+  world: SyntheticPrior,
+): number[] {
   const asked = randomPairs(5, world, seededRandom(77)).map(({ key }) => key);
   const block = build(pairs, world);
-  const answers = tf.tidy(() => [...changeOf(block, tf.tensor2d(asked), asked.map(() => subject)).dataSync()]);
+  const answers = tf.tidy(() => [
+    ...changeOf(
+      block,
+      tf.tensor2d(asked),
+      asked.map(() => subject),
+    ).dataSync(),
+  ]);
   disposeLayers([block]);
   return answers;
 }
@@ -345,5 +453,10 @@ function shuffled<Item>(items: readonly Item[], random: () => number): Item[] {
 
 /** One of a after as many of b as bring both to their ends together. */
 function interleaved<Item>(a: readonly Item[], b: readonly Item[]): Item[] {
-  return [...a.map((item, i) => ({ item, at: i / a.length })), ...b.map((item, i) => ({ item, at: i / b.length }))].sort((x, y) => x.at - y.at).map(({ item }) => item);
+  return [
+    ...a.map((item, i) => ({ item, at: i / a.length })),
+    ...b.map((item, i) => ({ item, at: i / b.length })),
+  ]
+    .sort((x, y) => x.at - y.at)
+    .map(({ item }) => item);
 }

@@ -72,7 +72,11 @@ export interface Pair {
 }
 
 /** Numbers that float32 holds exactly, so that what is compared with saw the same ones. */
-export function randomPairs(count: number, { F, D }: { F: number; D: number }, random: () => number): Pair[] {
+export function randomPairs(
+  count: number,
+  { F, D }: { F: number; D: number },
+  random: () => number,
+): Pair[] {
   const numbers = (length: number) => Array.from({ length }, () => Math.fround(2 * random() - 1));
   return Array.from({ length: count }, () => ({ key: numbers(F), change: numbers(D) }));
 }
@@ -93,8 +97,15 @@ export function pairSet(pairs: readonly Pair[], { F, D, prior }: SyntheticPrior)
 }
 
 /** Each pair about one of these, by chance. */
-export function aboutSome(pairs: readonly Pair[], subjects: readonly string[], random: () => number): SubjectPair[] {
-  return pairs.map((pair) => ({ ...pair, subject: subjects[Math.floor(random() * subjects.length)]! }));
+export function aboutSome(
+  pairs: readonly Pair[],
+  subjects: readonly string[],
+  random: () => number,
+): SubjectPair[] {
+  return pairs.map((pair) => ({
+    ...pair,
+    subject: subjects[Math.floor(random() * subjects.length)]!,
+  }));
 }
 
 export type SubjectPair = Pair & { subject: string };

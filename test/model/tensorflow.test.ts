@@ -18,7 +18,9 @@ const type = (name: string, value: number) => ({ name, type: TF_ATTR.type, value
 const flag = (name: string, value: boolean) => ({ name, type: TF_ATTR.bool, value });
 
 function cast(id: number, from: number, to: number): number {
-  return only(raw.execute('Cast', [type('SrcT', from), type('DstT', to), flag('Truncate', false)], [id], 1));
+  return only(
+    raw.execute('Cast', [type('SrcT', from), type('DstT', to), flag('Truncate', false)], [id], 1),
+  );
 }
 
 function only(ids: number[]): number {
@@ -63,7 +65,9 @@ describe('a loaded TensorFlow', () => {
       'bool',
     );
     const loss = (input: tf.Tensor): tf.Scalar => {
-      const attention = tf.softmax(tf.matMul(input as tf.Tensor2D, input as tf.Tensor2D, false, true));
+      const attention = tf.softmax(
+        tf.matMul(input as tf.Tensor2D, input as tf.Tensor2D, false, true),
+      );
       const rows = tf.concat([attention, tf.gather(input, [1])], 0);
       const masked = tf.where(mask, rows, tf.zerosLike(rows));
       const normed = tf.mul(masked, tf.rsqrt(tf.add(tf.mean(tf.square(masked), -1, true), 1e-5)));
@@ -108,8 +112,12 @@ describe('a loaded TensorFlow', () => {
     ];
     const scale = tf.scalar(1e-6);
     const ridge = cast(raw.idOf(scale), TF_DTYPE.float32, TF_DTYPE.float64);
-    const damping = only(raw.execute('Mul', [type('T', TF_DTYPE.float64)], [wide[1] ?? -1, ridge], 1));
-    const matrix = only(raw.execute('AddV2', [type('T', TF_DTYPE.float64)], [wide[0] ?? -1, damping], 1));
+    const damping = only(
+      raw.execute('Mul', [type('T', TF_DTYPE.float64)], [wide[1] ?? -1, ridge], 1),
+    );
+    const matrix = only(
+      raw.execute('AddV2', [type('T', TF_DTYPE.float64)], [wide[0] ?? -1, damping], 1),
+    );
     const factor = only(raw.execute('Cholesky', [type('T', TF_DTYPE.float64)], [matrix], 1));
     expect(raw.shapeOf(factor)).toEqual([n, n]);
     const product = only(
@@ -120,7 +128,9 @@ describe('a loaded TensorFlow', () => {
         1,
       ),
     );
-    const difference = only(raw.execute('Sub', [type('T', TF_DTYPE.float64)], [product, matrix], 1));
+    const difference = only(
+      raw.execute('Sub', [type('T', TF_DTYPE.float64)], [product, matrix], 1),
+    );
     const residual = raw.tensor(cast(difference, TF_DTYPE.float64, TF_DTYPE.float32));
     expect(Math.max(...residual.dataSync().map(Math.abs))).toBeLessThan(1e-15);
     for (const id of [...wide, ridge, damping, matrix, factor, product, difference]) raw.free(id);

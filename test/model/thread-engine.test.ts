@@ -23,7 +23,14 @@ beforeAll(async () => {
     modelPath: tinyPath('llama'),
     statisticsFolder: path.join(folder, 'statistics'),
     textFile: path.join(folder, 'ordinary.txt'),
-    parameters: { layers: [1, 2], contexts: 3, contextsPerStep: 3, stepsMax: 6, learningRate: 0.5, lambda: 4 },
+    parameters: {
+      layers: [1, 2],
+      contexts: 3,
+      contextsPerStep: 3,
+      stepsMax: 6,
+      learningRate: 0.5,
+      lambda: 4,
+    },
   };
   engine = await ThreadEngine.open(options, (step) => loading.add(step));
 });
@@ -34,18 +41,34 @@ afterAll(async () => {
 
 it('cannot be opened where the addon is not, and says so as the engine in this thread would', async () => {
   const addonPath = path.join(folder, 'absent.node');
-  await expect(ThreadEngine.open({ ...options, addonPath })).rejects.toMatchObject({ name: 'TensorFlowError', message: expect.stringContaining('absent.node') as string });
+  await expect(ThreadEngine.open({ ...options, addonPath })).rejects.toMatchObject({
+    name: 'TensorFlowError',
+    message: expect.stringContaining('absent.node') as string,
+  });
 });
 
 it('tells of its loading', () => {
-  expect([...loading]).toEqual(expect.arrayContaining(['loading the model', 'inverting key statistics']));
+  expect([...loading]).toEqual(
+    expect.arrayContaining(['loading the model', 'inverting key statistics']),
+  );
 });
 
 it('answers every call as the engine in the main thread does, its news and its errors too', async () => {
   const program = fileURLToPath(new URL('./engine-answers.ts', import.meta.url));
-  const args = ['--import', import.meta.resolve('tsx'), program, 'as-process', JSON.stringify(options)];
+  const args = [
+    '--import',
+    import.meta.resolve('tsx'),
+    program,
+    'as-process',
+    JSON.stringify(options),
+  ];
   const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 26 });
-  const expected = JSON.parse(stdout) as { steps: number[]; spoken: string[]; refused: { name: string }; computed: { refused: unknown[] } };
+  const expected = JSON.parse(stdout) as {
+    steps: number[];
+    spoken: string[];
+    refused: { name: string };
+    computed: { refused: unknown[] };
+  };
   expect(expected.steps.length).toBeGreaterThan(1);
   expect(expected.spoken.length).toBeGreaterThan(0);
   expect(expected.refused.name).toBe('HookNotHeld');
@@ -75,14 +98,21 @@ it('leaves the event loop of its process free while it works', async () => {
 it('rejects what is under way, and all that follows, when its thread dies', async () => {
   const calls: Promise<unknown>[] = [];
   await new Promise<void>((resolve) => {
-    for (let i = 0; i < QUEUED; i++) calls.push(engine.computeTargets(null, REQUESTS, () => resolve()));
+    for (let i = 0; i < QUEUED; i++)
+      calls.push(engine.computeTargets(null, REQUESTS, () => resolve()));
     for (const call of calls) call.catch(() => undefined);
   });
   await engine['worker'].terminate();
-  const rejected = (await Promise.allSettled(calls)).filter((outcome) => outcome.status === 'rejected');
+  const rejected = (await Promise.allSettled(calls)).filter(
+    (outcome) => outcome.status === 'rejected',
+  );
   // The first may have been answered before its thread heard that it is to end.
   expect(rejected.length).toBeGreaterThan(0);
-  for (const { reason } of rejected) expect(reason).toMatchObject({ name: 'EngineLost', message: expect.stringContaining('exit code') as string });
+  for (const { reason } of rejected)
+    expect(reason).toMatchObject({
+      name: 'EngineLost',
+      message: expect.stringContaining('exit code') as string,
+    });
   expect(await engine.ended).toBeInstanceOf(EngineLost);
   await expect(engine.describe()).rejects.toThrow(EngineLost);
   await engine.close();

@@ -24,7 +24,8 @@ interface Golden {
   cases: Case[];
 }
 
-const readGolden = (name: string) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as unknown;
+const readGolden = (name: string) =>
+  JSON.parse(readFileSync(join(folder, name), 'utf8')) as unknown;
 const create = (description: TokenizerDescription) =>
   createTokenizer(description, { beginToken: null, endTokens: [] });
 const ranges = (tokenizer: Tokenizer, text: string) => {
@@ -40,7 +41,8 @@ describe.each(kinds)('a %s tokeniser', (kind) => {
   const byBytes = kind.startsWith('metaspace');
 
   it('reads hard strings as the Python library does', () => {
-    for (const { text, ids } of cases) expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
+    for (const { text, ids } of cases)
+      expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
   });
 
   it('finds the characters that each token is from', () => {
@@ -97,7 +99,10 @@ describe('the tokeniser in the embedded GGUF', () => {
 
   it('names the tokens that begin and end a text', () => {
     expect(tokenizer.tokenText(tokenizer.beginToken!)).toBe('<|im_start|>');
-    expect(tokenizer.endTokens.map((id) => tokenizer.tokenText(id))).toEqual(['<|im_end|>', '<|endoftext|>']);
+    expect(tokenizer.endTokens.map((id) => tokenizer.tokenText(id))).toEqual([
+      '<|im_end|>',
+      '<|endoftext|>',
+    ]);
     expect(tokenizer.vocabulary).toBe(49152);
   });
 
@@ -137,10 +142,26 @@ describe('a tokeniser of a kind that is not read', () => {
   const byteLevel = { type: 'ByteLevel', add_prefix_space: true, use_regex: true };
 
   it.each([
-    ['model', { ...description, model: { ...description.model, type: 'Unigram' } }, /model is "Unigram"/],
-    ['normaliser', { ...description, normalizer: { type: 'Lowercase' } }, /normaliser is "Lowercase"/],
-    ['pre-tokeniser', { ...description, pre_tokenizer: { type: 'BertPreTokenizer' } }, /"BertPreTokenizer"/],
-    ['prefix space', { ...description, pre_tokenizer: byteLevel }, /"ByteLevel with a prefix space"/],
+    [
+      'model',
+      { ...description, model: { ...description.model, type: 'Unigram' } },
+      /model is "Unigram"/,
+    ],
+    [
+      'normaliser',
+      { ...description, normalizer: { type: 'Lowercase' } },
+      /normaliser is "Lowercase"/,
+    ],
+    [
+      'pre-tokeniser',
+      { ...description, pre_tokenizer: { type: 'BertPreTokenizer' } },
+      /"BertPreTokenizer"/,
+    ],
+    [
+      'prefix space',
+      { ...description, pre_tokenizer: byteLevel },
+      /"ByteLevel with a prefix space"/,
+    ],
     ['missing pre-tokeniser', { ...description, pre_tokenizer: null }, /pre-tokeniser is "none"/],
   ])('is refused with the name of its %s', (_, refused, message) => {
     expect(() => create(refused)).toThrow(UnsupportedCheckpoint);

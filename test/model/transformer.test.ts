@@ -6,7 +6,12 @@ import { decode } from '../../model/decode.ts';
 import { loadTensorFlow, raw } from '../../model/tensorflow.ts';
 import { layOutRows } from '../../model/token-rows.ts';
 import { disposePast, Transformer, type DownHook } from '../../model/transformer.ts';
-import { goldenPath, largestDifference, readGoldenJson, readGoldenTensors } from '../golden/read-golden.ts';
+import {
+  goldenPath,
+  largestDifference,
+  readGoldenJson,
+  readGoldenTensors,
+} from '../golden/read-golden.ts';
 
 /** The bound that the project states for logits against PyTorch; both sides compute in float32. */
 const LOGITS_TOLERANCE = 1e-3;
@@ -66,7 +71,9 @@ describe.each(['llama', 'llama3', 'qwen2', 'qwen2-tied', 'gpt2', 'gptj'])('a tin
       let hidden = model.embed(rows);
       for (let layer = 0; layer < layers; layer++) {
         hidden = model.run(hidden, rows, { from: layer, to: layer + 1 }, { hook }).hidden;
-        expect(largestDifference(keys.get(layer)!, numbers(`keys.${layer}`))).toBeLessThan(HIDDEN_TOLERANCE);
+        expect(largestDifference(keys.get(layer)!, numbers(`keys.${layer}`))).toBeLessThan(
+          HIDDEN_TOLERANCE,
+        );
         expect(largestDifference(hidden.dataSync(), numbers(`blockOutput.${layer}`))).toBeLessThan(
           HIDDEN_TOLERANCE,
         );
@@ -146,14 +153,19 @@ describe('SmolLM2-135M-Instruct', () => {
         ).toBeLessThan(LOGITS_TOLERANCE);
         const highest = row.reduce((a, b) => Math.max(a, b));
         const sum = row.reduce((total, logit) => total + Math.exp(logit - highest), 0);
-        expect(Math.abs(highest + Math.log(sum) - logSumExp), prompt).toBeLessThan(LOGITS_TOLERANCE);
+        expect(Math.abs(highest + Math.log(sum) - logSumExp), prompt).toBeLessThan(
+          LOGITS_TOLERANCE,
+        );
       });
     }
   });
 
   it('continues greedily as PyTorch does', async () => {
     const prompt = checkpoint.tokenizer.encode(greedy.prompt);
-    const [continued] = await decode(model, [prompt], { tokensMax: greedy.ids.length, temperature: 0 });
+    const [continued] = await decode(model, [prompt], {
+      tokensMax: greedy.ids.length,
+      temperature: 0,
+    });
     expect(continued).toEqual(greedy.ids);
   });
 });

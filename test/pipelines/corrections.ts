@@ -1,6 +1,13 @@
 /** Revisions and their arbitraries for the tests of the pipelines. */
 import fc from 'fast-check';
-import { factKeyOf, retractionId, type CorrectionRevision, type FactCorrection, type FactRevision, type RetractionRevision } from '../../schemas/correction.ts';
+import {
+  factKeyOf,
+  retractionId,
+  type CorrectionRevision,
+  type FactCorrection,
+  type FactRevision,
+  type RetractionRevision,
+} from '../../schemas/correction.ts';
 
 export const LINEAGE = 'l';
 export const TOPIC = 'errata.l.corrections';
@@ -23,11 +30,25 @@ export function factCorrection(id: string, more: Partial<FactCorrection> = {}): 
   };
 }
 
-export function correctionAt(offset: number, correction: FactCorrection, partition = 0): CorrectionRevision {
-  return { kind: 'correction', factKey: factKeyOf(correction), position: { topic: TOPIC, partition, offset: String(offset) }, correction };
+export function correctionAt(
+  offset: number,
+  correction: FactCorrection,
+  partition = 0,
+): CorrectionRevision {
+  return {
+    kind: 'correction',
+    factKey: factKeyOf(correction),
+    position: { topic: TOPIC, partition, offset: String(offset) },
+    correction,
+  };
 }
 
-export function retractionAt(offset: number, factKey: string, issuedAt: number, partition = 0): RetractionRevision {
+export function retractionAt(
+  offset: number,
+  factKey: string,
+  issuedAt: number,
+  partition = 0,
+): RetractionRevision {
   const position = { topic: TOPIC, partition, offset: String(offset) };
   return { kind: 'retraction', factKey, position, id: retractionId(position), issuedAt };
 }
@@ -48,7 +69,13 @@ export const collidingRevisions: fc.Arbitrary<FactRevision[]> = fc
   .map((items) =>
     items.map(({ kind, fact, id, issuedAt, target, partition }, offset) => {
       // An id belongs to one fact: a second record with it is the same correction.
-      const correction = factCorrection(`c${fact}-${id % 4}`, { subject: `Subject ${fact}`, issuedAt, target });
-      return kind === 'correction' ? correctionAt(offset, correction, partition) : retractionAt(offset, factKeyOf(correction), issuedAt, partition);
+      const correction = factCorrection(`c${fact}-${id % 4}`, {
+        subject: `Subject ${fact}`,
+        issuedAt,
+        target,
+      });
+      return kind === 'correction'
+        ? correctionAt(offset, correction, partition)
+        : retractionAt(offset, factKeyOf(correction), issuedAt, partition);
     }),
   );

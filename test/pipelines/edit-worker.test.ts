@@ -25,7 +25,13 @@ import { quietRuntime } from './world.ts';
 const LINEAGE = 'killed';
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 /** A search that never finds its loss low enough takes seconds even on a tiny model: there is a middle to be killed in. */
-const HYPER_PARAMETERS = { stepsMax: 150, lossTarget: 0, contexts: 2, contextsPerStep: 2, learningRate: 0.1 };
+const HYPER_PARAMETERS = {
+  stepsMax: 150,
+  lossTarget: 0,
+  contexts: 2,
+  contextsPerStep: 2,
+  learningRate: 0.1,
+};
 
 let servers: TestServers;
 let sender: RecordSender;
@@ -40,11 +46,20 @@ beforeAll(async () => {
   const versions = path.join(servers.folder, 'versions');
   mkdirSync(versions);
   // The data folder is the test's own; only the built TensorFlow is borrowed.
-  symlinkSync(path.join(homeFromEnvironment().root, 'tensorflow'), path.join(servers.folder, 'tensorflow'));
-  const kafka = new KafkaCluster({ brokers: [...servers.kafka.brokers], clientId: 'test', tls: null, sasl: null }, SILENT);
+  symlinkSync(
+    path.join(homeFromEnvironment().root, 'tensorflow'),
+    path.join(servers.folder, 'tensorflow'),
+  );
+  const kafka = new KafkaCluster(
+    { brokers: [...servers.kafka.brokers], clientId: 'test', tls: null, sasl: null },
+    SILENT,
+  );
   await kafka.ensureTopics(topicSpecifications(LINEAGE, { partitions: 2, replicationFactor: 1 }));
   sender = await kafka.sender();
-  temporal = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace);
+  temporal = TemporalLineages.connect(
+    { address: servers.temporal.address },
+    servers.temporal.namespace,
+  );
   const environment: NodeJS.ProcessEnv = {
     ...process.env,
     ERRATA_HOME: servers.folder,
@@ -65,13 +80,27 @@ beforeAll(async () => {
     ERRATA_CANARY_RATIO_MAX: '100',
     ERRATA_EDIT_NORM_MAX: '1000',
   };
-  const started = (name: 'ingest' | 'workflow-worker' | 'edit-worker') => new OurProcess(name, environment, servers.folder);
-  processes = { ingest: started('ingest'), 'workflow-worker': started('workflow-worker'), 'edit-worker': started('edit-worker') };
-  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT }, fates.hear);
+  const started = (name: 'ingest' | 'workflow-worker' | 'edit-worker') =>
+    new OurProcess(name, environment, servers.folder);
+  processes = {
+    ingest: started('ingest'),
+    'workflow-worker': started('workflow-worker'),
+    'edit-worker': started('edit-worker'),
+  };
+  reader = await tail(
+    kafka,
+    [LINEAGE],
+    { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT },
+    fates.hear,
+  );
 });
 
 afterAll(async () => {
-  await Promise.allSettled([...Object.values(processes ?? {}).map((one) => one.kill()), reader?.stop(), sender?.close()]);
+  await Promise.allSettled([
+    ...Object.values(processes ?? {}).map((one) => one.kill()),
+    reader?.stop(),
+    sender?.close(),
+  ]);
   await temporal?.close();
   await servers?.stop();
 });
@@ -91,8 +120,17 @@ const correction = (i: number): FactCorrection => ({
 });
 
 it('goes on after the edit worker was killed in the middle of a batch, nothing lost, nothing applied twice', async () => {
-  await Promise.all([processes.ingest.start(), processes['workflow-worker'].start(), processes['edit-worker'].start()]);
-  const sent = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, Array.from({ length: 18 }, (_, i) => correction(i)), { unsound: 'refuse' });
+  await Promise.all([
+    processes.ingest.start(),
+    processes['workflow-worker'].start(),
+    processes['edit-worker'].start(),
+  ]);
+  const sent = await submitCorrections(
+    sender,
+    SINGLE_OBJECT_FORMAT,
+    Array.from({ length: 18 }, (_, i) => correction(i)),
+    { unsound: 'refuse' },
+  );
   let killed = 0;
   for (const stage of ['computeTargets', 'computeTargets', 'runProbes']) {
     await untilRunning(stage, killed + 1);
@@ -101,7 +139,8 @@ it('goes on after the edit worker was killed in the middle of a batch, nothing l
     await processes['edit-worker'].start();
   }
   await fates.records(sent.length);
-  for (const { position } of sent) expect(fates.of(position)).toEqual([expect.stringMatching(/^COMMITTED \d+$/)]);
+  for (const { position } of sent)
+    expect(fates.of(position)).toEqual([expect.stringMatching(/^COMMITTED \d+$/)]);
   const log = versionsInFolder(path.join(servers.folder, 'versions')).log(LINEAGE);
   const { active, head } = await log.read();
   const entries = await log.entries(1, head.version);
@@ -122,7 +161,10 @@ async function untilRunning(activity: string, fromSequence: number): Promise<voi
         .describe()
         .catch(() => null);
       const pending = description?.raw.pendingActivities ?? [];
-      if (pending.some((one) => one.activityType?.name === activity && Number(one.state) === STARTED)) return;
+      if (
+        pending.some((one) => one.activityType?.name === activity && Number(one.state) === STARTED)
+      )
+        return;
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -13,7 +13,12 @@ import { createEditActivities } from '../../activities/index.ts';
 import { payloadKeysIn } from '../../infra/payload-keys.ts';
 import { MissingTensor } from '../../model/checkpoint/faults.ts';
 import { historyOf } from '../../pipelines/history-timeline.ts';
-import { KafkaCluster, type RecordPosition, type RecordReader, type RecordSender } from '../../pipelines/kafka.ts';
+import {
+  KafkaCluster,
+  type RecordPosition,
+  type RecordReader,
+  type RecordSender,
+} from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { payloadConverter } from '../../pipelines/payload-codec.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
@@ -21,8 +26,21 @@ import { submitCorrections } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
-import { CARRIED_BYTES_MAX, EDIT_BATCH_WORKFLOW, WORKFLOW_TASK_QUEUE, batchWorkflowId, editTaskQueue, lineageWorkflowId, type EditBatchInput } from '../../pipelines/workflows/contract.ts';
-import { factKeyOf, revisionId, type FactCorrection, type FactRevision } from '../../schemas/correction.ts';
+import {
+  CARRIED_BYTES_MAX,
+  EDIT_BATCH_WORKFLOW,
+  WORKFLOW_TASK_QUEUE,
+  batchWorkflowId,
+  editTaskQueue,
+  lineageWorkflowId,
+  type EditBatchInput,
+} from '../../pipelines/workflows/contract.ts';
+import {
+  factKeyOf,
+  revisionId,
+  type FactCorrection,
+  type FactRevision,
+} from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
@@ -42,16 +60,30 @@ let sender: RecordSender;
 let reader: RecordReader;
 let raw: Connection;
 const fates = new Fates();
-let system: { ingest: OurProcess; workflows: OurProcess; worker: Worker; done: Promise<void>; connection: NativeConnection } | null = null;
+let system: {
+  ingest: OurProcess;
+  workflows: OurProcess;
+  worker: Worker;
+  done: Promise<void>;
+  connection: NativeConnection;
+} | null = null;
 
 beforeAll(async () => {
   quietRuntime();
   servers = await startTestServers();
   mkdirSync(path.join(servers.folder, 'versions'));
-  const kafka = new KafkaCluster({ brokers: [...servers.kafka.brokers], clientId: 'test', tls: null, sasl: null }, SILENT);
+  const kafka = new KafkaCluster(
+    { brokers: [...servers.kafka.brokers], clientId: 'test', tls: null, sasl: null },
+    SILENT,
+  );
   await kafka.ensureTopics(topicSpecifications(LINEAGE, { partitions: 1, replicationFactor: 1 }));
   sender = await kafka.sender();
-  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT }, fates.hear);
+  reader = await tail(
+    kafka,
+    [LINEAGE],
+    { from: 'beginning', deadLetters: true, format: SINGLE_OBJECT_FORMAT },
+    fates.hear,
+  );
   raw = await Connection.connect({ address: servers.temporal.address });
 });
 
@@ -76,7 +108,10 @@ async function startSystem(keys: string): Promise<void> {
     ERRATA_BATCH_WAIT_MS: '200',
     ERRATA_EDIT_NORM_MAX: '100',
   };
-  const activities = createEditActivities({ engine: new FakeEngine(), versions: versionsInFolder(versions) });
+  const activities = createEditActivities({
+    engine: new FakeEngine(),
+    versions: versionsInFolder(versions),
+  });
   const connection = await NativeConnection.connect({ address: servers.temporal.address });
   const worker = await Worker.create({
     connection,
@@ -86,13 +121,21 @@ async function startSystem(keys: string): Promise<void> {
     activities: {
       ...activities,
       computeTargets: async (step: Parameters<typeof activities.computeTargets>[0]) => {
-        const failing = step.edits.find(({ correction }) => correction.target.includes('impossible'));
+        const failing = step.edits.find(({ correction }) =>
+          correction.target.includes('impossible'),
+        );
         if (failing === undefined) return await activities.computeTargets(step);
         throw new MissingTensor(`${failing.correction.subject} cannot be edited`, {}, '');
       },
     },
   });
-  system = { ingest: new OurProcess('ingest', environment, servers.folder), workflows: new OurProcess('workflow-worker', environment, servers.folder), worker, done: worker.run(), connection };
+  system = {
+    ingest: new OurProcess('ingest', environment, servers.folder),
+    workflows: new OurProcess('workflow-worker', environment, servers.folder),
+    worker,
+    done: worker.run(),
+    connection,
+  };
   await Promise.all([system.ingest.start(), system.workflows.start()]);
 }
 
@@ -108,7 +151,11 @@ async function stopSystem(): Promise<void> {
 const keysOf = (keys: string) => (keys === '' ? [] : payloadKeysIn(keys)!);
 
 /** A correction with the word in everything that is free text. */
-const correction = (id: string, word: string, more: Partial<FactCorrection> = {}): FactCorrection => ({
+const correction = (
+  id: string,
+  word: string,
+  more: Partial<FactCorrection> = {},
+): FactCorrection => ({
   id: `${word}-${id}`,
   lineage: LINEAGE,
   subject: `Lake ${word} ${id}.`,
@@ -133,13 +180,22 @@ async function edited(word: string): Promise<string[]> {
   ];
   const sent = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, items);
   await fates.records(before + sent.length);
-  return sent.map(({ position }: { position: RecordPosition }) => fates.of(position)[0]!.split(' ')[0]!);
+  return sent.map(
+    ({ position }: { position: RecordPosition }) => fates.of(position)[0]!.split(' ')[0]!,
+  );
 }
 
 /** Every event of every workflow there is, as the server gives it. */
 async function rawHistories(): Promise<string> {
-  const listed = await raw.workflowService.listWorkflowExecutions({ namespace: servers.temporal.namespace, pageSize: 1_000 });
-  const ids = new Set([lineageWorkflowId(LINEAGE), batchWorkflowId(LINEAGE, 0), ...listed.executions.map(({ execution }) => execution!.workflowId!)]);
+  const listed = await raw.workflowService.listWorkflowExecutions({
+    namespace: servers.temporal.namespace,
+    pageSize: 1_000,
+  });
+  const ids = new Set([
+    lineageWorkflowId(LINEAGE),
+    batchWorkflowId(LINEAGE, 0),
+    ...listed.executions.map(({ execution }) => execution!.workflowId!),
+  ]);
   let text = '';
   for (const workflowId of ids) text += await rawHistory(workflowId);
   return text;
@@ -150,8 +206,16 @@ async function rawHistory(workflowId: string): Promise<string> {
   let text = '';
   let nextPageToken: Uint8Array | null = null;
   do {
-    const page: Awaited<ReturnType<typeof raw.workflowService.getWorkflowExecutionHistory>> = await raw.workflowService.getWorkflowExecutionHistory({ namespace, execution: { workflowId }, ...(nextPageToken === null ? {} : { nextPageToken }) });
-    for (const event of page.history?.events ?? []) text += Buffer.from(proto.temporal.api.history.v1.HistoryEvent.encode(event).finish()).toString('latin1');
+    const page: Awaited<ReturnType<typeof raw.workflowService.getWorkflowExecutionHistory>> =
+      await raw.workflowService.getWorkflowExecutionHistory({
+        namespace,
+        execution: { workflowId },
+        ...(nextPageToken === null ? {} : { nextPageToken }),
+      });
+    for (const event of page.history?.events ?? [])
+      text += Buffer.from(
+        proto.temporal.api.history.v1.HistoryEvent.encode(event).finish(),
+      ).toString('latin1');
     nextPageToken = page.nextPageToken.length > 0 ? page.nextPageToken : null;
   } while (nextPageToken !== null);
   return text;
@@ -161,16 +225,49 @@ async function rawHistory(workflowId: string): Promise<string> {
 async function historyOfFailing(workflowId: string, keys: string, word: string): Promise<string> {
   const correctionRevision = revisionOf(correction('good', word));
   const { factKey, position } = correctionRevision;
-  const said: Outcome = { lineage: LINEAGE, revisionId: revisionId(correctionRevision), factKey, status: 'DUPLICATE', version: null, reason: null, measured: {}, position, batchId: workflowId, decidedAt: 0 };
-  const input: EditBatchInput = { lineage: LINEAGE, batchId: workflowId, revisions: [correctionRevision], settled: [said], shardEditsMax: 8, verdict: DEFAULT_LINEAGE_SETTINGS.verdict };
-  const client = new Client({ connection: raw, namespace: servers.temporal.namespace, dataConverter: payloadConverter(keysOf(keys)) });
-  const failing = client.workflow.execute(EDIT_BATCH_WORKFLOW, { workflowId, taskQueue: WORKFLOW_TASK_QUEUE, args: [input] });
-  await expect(failing).rejects.toMatchObject({ cause: { type: 'OutcomesMissing', message: expect.stringContaining(`${word}-good`) as string } });
+  const said: Outcome = {
+    lineage: LINEAGE,
+    revisionId: revisionId(correctionRevision),
+    factKey,
+    status: 'DUPLICATE',
+    version: null,
+    reason: null,
+    measured: {},
+    position,
+    batchId: workflowId,
+    decidedAt: 0,
+  };
+  const input: EditBatchInput = {
+    lineage: LINEAGE,
+    batchId: workflowId,
+    revisions: [correctionRevision],
+    settled: [said],
+    shardEditsMax: 8,
+    verdict: DEFAULT_LINEAGE_SETTINGS.verdict,
+  };
+  const client = new Client({
+    connection: raw,
+    namespace: servers.temporal.namespace,
+    dataConverter: payloadConverter(keysOf(keys)),
+  });
+  const failing = client.workflow.execute(EDIT_BATCH_WORKFLOW, {
+    workflowId,
+    taskQueue: WORKFLOW_TASK_QUEUE,
+    args: [input],
+  });
+  await expect(failing).rejects.toMatchObject({
+    cause: { type: 'OutcomesMissing', message: expect.stringContaining(`${word}-good`) as string },
+  });
   return await rawHistory(workflowId);
 }
 
 function revisionOf(fact: FactCorrection): FactRevision {
-  return { kind: 'correction', factKey: factKeyOf(fact), position: { topic: topicsOf(LINEAGE).corrections, partition: 0, offset: '0' }, correction: fact };
+  return {
+    kind: 'correction',
+    factKey: factKeyOf(fact),
+    position: { topic: topicsOf(LINEAGE).corrections, partition: 0, offset: '0' },
+    correction: fact,
+  };
 }
 
 function sum(counts: Record<string, number>): number {
@@ -193,11 +290,21 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     await startSystem('');
     expect(await edited('Openwater')).toEqual(fate);
     const text = await rawHistories();
-    for (const word of ['Lake Openwater good', 'Openwaterland', 'newsroom of Openwater', 'cannot be edited', 'encrypted-histories.test']) expect(text).toContain(word);
+    for (const word of [
+      'Lake Openwater good',
+      'Openwaterland',
+      'newsroom of Openwater',
+      'cannot be edited',
+      'encrypted-histories.test',
+    ])
+      expect(text).toContain(word);
     expect(onDisk()).toContain('Openwaterland');
     // Search attributes are in the clear, so they are used where there are no keys, once ingest has found them registered.
-    while ((await findable('Openwater-good')) === 0) await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(await historyOfFailing('failing-openly', '', 'Openwater')).toContain('without exactly one outcome: Openwater');
+    while ((await findable('Openwater-good')) === 0)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await historyOfFailing('failing-openly', '', 'Openwater')).toContain(
+      'without exactly one outcome: Openwater',
+    );
     await stopSystem();
   });
 
@@ -225,7 +332,11 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     expect(text).toContain('2026');
     expect(text).not.toContain('Deepwater');
     const asked = async (keys: string) => {
-      const lineages = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace, payloadConverter(keysOf(keys)));
+      const lineages = TemporalLineages.connect(
+        { address: servers.temporal.address },
+        servers.temporal.namespace,
+        payloadConverter(keysOf(keys)),
+      );
       try {
         return await lineages.status(LINEAGE);
       } finally {
@@ -233,9 +344,15 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
       }
     };
     // What was decided before there were keys, under the first and under the second: the state is the sum of them all.
-    while (sum((await asked(NEW_KEY))!.outcomes) < 12) await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(await asked(NEW_KEY)).toMatchObject({ lineage: LINEAGE, outcomes: { COMMITTED: 6, QUARANTINED: 6 } });
-    await expect(asked('')).rejects.toThrow('a payload is encrypted with the key "2026", and there are no keys here');
+    while (sum((await asked(NEW_KEY))!.outcomes) < 12)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await asked(NEW_KEY)).toMatchObject({
+      lineage: LINEAGE,
+      outcomes: { COMMITTED: 6, QUARANTINED: 6 },
+    });
+    await expect(asked('')).rejects.toThrow(
+      'a payload is encrypted with the key "2026", and there are no keys here',
+    );
     await expect(asked(OLD_KEY)).rejects.toThrow('which is none of 2025');
   });
 
@@ -244,7 +361,12 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     const bytesOf = async (sequence: number): Promise<string> => {
       for (;;) {
         const kept = await archive.latest(batchWorkflowId(LINEAGE, sequence));
-        if (kept !== null) return Buffer.from(proto.temporal.api.history.v1.History.encode(proto.temporal.api.history.v1.History.create(historyOf(kept.history!))).finish()).toString('latin1');
+        if (kept !== null)
+          return Buffer.from(
+            proto.temporal.api.history.v1.History.encode(
+              proto.temporal.api.history.v1.History.create(historyOf(kept.history!)),
+            ).finish(),
+          ).toString('latin1');
         await new Promise((resolve) => setTimeout(resolve, 200));
       }
     };
@@ -258,20 +380,46 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     const { worker, done, connection } = system!;
     worker.shutdown();
     await done;
-    const lacking = await Worker.create({ connection, namespace: servers.temporal.namespace, taskQueue: editTaskQueue(LINEAGE), dataConverter: payloadConverter(keysOf(OLD_KEY)), activities: createEditActivities({ engine: new FakeEngine(), versions: versionsInFolder(path.join(servers.folder, 'versions')) }) });
+    const lacking = await Worker.create({
+      connection,
+      namespace: servers.temporal.namespace,
+      taskQueue: editTaskQueue(LINEAGE),
+      dataConverter: payloadConverter(keysOf(OLD_KEY)),
+      activities: createEditActivities({
+        engine: new FakeEngine(),
+        versions: versionsInFolder(path.join(servers.folder, 'versions')),
+      }),
+    });
     const lackingDone = lacking.run();
     const before = fates.recordsTold;
     const sequence = (await statusOf()).batches;
-    const [sent] = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, [correction('patient', 'Stillwater')]);
+    const [sent] = await submitCorrections(sender, SINGLE_OBJECT_FORMAT, [
+      correction('patient', 'Stillwater'),
+    ]);
     const reason = async (): Promise<string | null | undefined> => {
-      const described = await raw.workflowService.describeWorkflowExecution({ namespace: servers.temporal.namespace, execution: { workflowId: batchWorkflowId(LINEAGE, sequence) } }).catch(() => null);
+      const described = await raw.workflowService
+        .describeWorkflowExecution({
+          namespace: servers.temporal.namespace,
+          execution: { workflowId: batchWorkflowId(LINEAGE, sequence) },
+        })
+        .catch(() => null);
       const failure = described?.pendingActivities?.[0]?.lastFailure;
       return failure?.applicationFailureInfo?.type ?? failure?.cause?.applicationFailureInfo?.type;
     };
-    while ((await reason()) !== 'PayloadUnreadable') await new Promise((resolve) => setTimeout(resolve, 100));
+    while ((await reason()) !== 'PayloadUnreadable')
+      await new Promise((resolve) => setTimeout(resolve, 100));
     lacking.shutdown();
     await lackingDone;
-    const able = await Worker.create({ connection, namespace: servers.temporal.namespace, taskQueue: editTaskQueue(LINEAGE), dataConverter: payloadConverter(keysOf(NEW_KEY)), activities: createEditActivities({ engine: new FakeEngine(), versions: versionsInFolder(path.join(servers.folder, 'versions')) }) });
+    const able = await Worker.create({
+      connection,
+      namespace: servers.temporal.namespace,
+      taskQueue: editTaskQueue(LINEAGE),
+      dataConverter: payloadConverter(keysOf(NEW_KEY)),
+      activities: createEditActivities({
+        engine: new FakeEngine(),
+        versions: versionsInFolder(path.join(servers.folder, 'versions')),
+      }),
+    });
     system = { ...system!, worker: able, done: able.run() };
     await fates.records(before + 1);
     expect(fates.of(sent!.position)).toEqual([expect.stringMatching(/^COMMITTED/)]);
@@ -280,10 +428,19 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
 
   it('takes the largest state that a lineage carries over, encrypted', async () => {
     const dataConverter = payloadConverter(keysOf(NEW_KEY));
-    const lineages = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace, dataConverter);
+    const lineages = TemporalLineages.connect(
+      { address: servers.temporal.address },
+      servers.temporal.namespace,
+      dataConverter,
+    );
     const argument = { lineage: 'large', settings: DEFAULT_LINEAGE_SETTINGS, filling: '' };
     argument.filling = 'x'.repeat(CARRIED_BYTES_MAX - JSON.stringify(argument).length);
-    const start = (filling: string) => lineages.client.workflow.start('large', { workflowId: `large-${filling.length}`, taskQueue: 'nobody', args: [{ ...argument, filling }] });
+    const start = (filling: string) =>
+      lineages.client.workflow.start('large', {
+        workflowId: `large-${filling.length}`,
+        taskQueue: 'nobody',
+        args: [{ ...argument, filling }],
+      });
     await start(argument.filling);
     // Temporal's own bound is not far: half as much again is refused.
     await expect(start(argument.filling.repeat(2))).rejects.toThrow();
@@ -294,18 +451,32 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     for (const name of ['ingest', 'workflow-worker']) {
       const log = readFileSync(path.join(servers.folder, `${name}.log`), 'utf8');
       expect(log).toContain('"msg":"Ready"');
-      for (const word of ['Openwaterland', 'Hiddenwaterland', 'Lake Openwater good', 'One finds', 'newsroom']) expect(log).not.toContain(word);
+      for (const word of [
+        'Openwaterland',
+        'Hiddenwaterland',
+        'Lake Openwater good',
+        'One finds',
+        'newsroom',
+      ])
+        expect(log).not.toContain(word);
       for (const key of [OLD_KEY, NEW_KEY]) expect(log).not.toContain(key.split(':')[1]);
     }
   });
 
   async function findable(id: string): Promise<number> {
-    const { count } = await raw.workflowService.countWorkflowExecutions({ namespace: servers.temporal.namespace, query: `ErrataCorrections = "${id}"` });
+    const { count } = await raw.workflowService.countWorkflowExecutions({
+      namespace: servers.temporal.namespace,
+      query: `ErrataCorrections = "${id}"`,
+    });
     return Number(count);
   }
 
   async function statusOf() {
-    const lineages = TemporalLineages.connect({ address: servers.temporal.address }, servers.temporal.namespace, payloadConverter(keysOf(NEW_KEY)));
+    const lineages = TemporalLineages.connect(
+      { address: servers.temporal.address },
+      servers.temporal.namespace,
+      payloadConverter(keysOf(NEW_KEY)),
+    );
     try {
       return (await lineages.status(LINEAGE))!;
     } finally {

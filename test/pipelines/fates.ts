@@ -10,8 +10,12 @@ export class Fates {
   readonly hear = (announcement: Announcement): void => {
     if (announcement.kind === 'outcome') {
       const { outcome } = announcement;
-      this.#note(nameOf(outcome.position), `${outcome.status}${outcome.version === null ? '' : ` ${outcome.version}`}`);
-    } else if (announcement.kind === 'dead-letter') this.#note(nameOf(announcement.origin), `DEAD ${announcement.className}`);
+      this.#note(
+        nameOf(outcome.position),
+        `${outcome.status}${outcome.version === null ? '' : ` ${outcome.version}`}`,
+      );
+    } else if (announcement.kind === 'dead-letter')
+      this.#note(nameOf(announcement.origin), `DEAD ${announcement.className}`);
     else if (announcement.kind === 'version') this.versions.add(announcement.version.version);
     else throw new Error(`unreadable announcement: ${announcement.message}`);
     for (const listener of this.#listeners) listener();
@@ -46,6 +50,14 @@ export class Fates {
   }
 }
 
-function nameOf({ topic, partition, offset }: { topic: string; partition: number; offset: string }): string {
+function nameOf({
+  topic,
+  partition,
+  offset,
+}: {
+  topic: string;
+  partition: number;
+  offset: string;
+}): string {
   return `${topic}-${partition}-${offset}`;
 }

@@ -16,7 +16,14 @@ import { payloadConverter } from '../../pipelines/payload-codec.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { TemporalRuns } from '../../pipelines/temporal-runs.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
-import { batchWorkflowId, editTaskQueue, lineageWorkflowId, LINEAGE_WORKFLOW, WORKFLOW_TASK_QUEUE, type LineageInput } from '../../pipelines/workflows/contract.ts';
+import {
+  batchWorkflowId,
+  editTaskQueue,
+  lineageWorkflowId,
+  LINEAGE_WORKFLOW,
+  WORKFLOW_TASK_QUEUE,
+  type LineageInput,
+} from '../../pipelines/workflows/contract.ts';
 import { VersionLogDamaged } from '../../versions/failures.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
@@ -30,7 +37,11 @@ const BATCHES = 4;
 /** The lineage's second batch fails once before it is settled. */
 const FAILING = 1;
 const KEYS = [{ name: 'k', key: Buffer.alloc(32, 7) }];
-const SETTINGS = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 1, batchWaitMs: 0 }, findable: true };
+const SETTINGS = {
+  ...DEFAULT_LINEAGE_SETTINGS,
+  batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 1, batchWaitMs: 0 },
+  findable: true,
+};
 
 let folder: string;
 let server: EmbeddedTemporal;
@@ -40,7 +51,12 @@ let connection: NativeConnection;
 let workers: { worker: Worker; done: Promise<void> }[] = [];
 let versions: Versions;
 const warnings: object[] = [];
-const logger: Logger = { debug() {}, info() {}, warn: (fields) => void warnings.push(fields), error() {} };
+const logger: Logger = {
+  debug() {},
+  info() {},
+  warn: (fields) => void warnings.push(fields),
+  error() {},
+};
 
 beforeAll(async () => {
   quietRuntime();
@@ -55,24 +71,55 @@ beforeAll(async () => {
   let failures = 0;
   const activities = {
     ...ledger,
-    announce: async ({ outcomes }: { outcomes: Outcome[] }) => await (await versions.log(LINEAGE).register()).settle(outcomes),
+    announce: async ({ outcomes }: { outcomes: Outcome[] }) =>
+      await (await versions.log(LINEAGE).register()).settle(outcomes),
     planBatch: async (step: Parameters<typeof ledger.planBatch>[0]) => {
-      if (step.batchId.startsWith(String(FAILING).padStart(6, '0')) && failures++ === 0) throw new VersionLogDamaged(LINEAGE, 'somewhere', 'a disk was taken out');
+      if (step.batchId.startsWith(String(FAILING).padStart(6, '0')) && failures++ === 0)
+        throw new VersionLogDamaged(LINEAGE, 'somewhere', 'a disk was taken out');
       return await ledger.planBatch(step);
     },
   };
   const options = { connection, namespace: server.namespace, dataConverter };
   workers = await Promise.all([
-    Worker.create({ ...options, taskQueue: WORKFLOW_TASK_QUEUE, workflowBundle: await bundleWorkflows(undefined, dataConverter), activities }),
-    Worker.create({ ...options, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions }) }),
+    Worker.create({
+      ...options,
+      taskQueue: WORKFLOW_TASK_QUEUE,
+      workflowBundle: await bundleWorkflows(undefined, dataConverter),
+      activities,
+    }),
+    Worker.create({
+      ...options,
+      taskQueue: editTaskQueue(LINEAGE),
+      activities: createEditActivities({ engine: new FakeEngine(), versions }),
+    }),
   ]).then((created) => created.map((worker) => ({ worker, done: worker.run() })));
-  const input: LineageInput = { lineage: LINEAGE, settings: SETTINGS, carried: null, historyEventsMax: 30 };
-  await lineages.client.workflow.start(LINEAGE_WORKFLOW, { workflowId: lineageWorkflowId(LINEAGE), taskQueue: WORKFLOW_TASK_QUEUE, args: [input] });
+  const input: LineageInput = {
+    lineage: LINEAGE,
+    settings: SETTINGS,
+    carried: null,
+    historyEventsMax: 30,
+  };
+  await lineages.client.workflow.start(LINEAGE_WORKFLOW, {
+    workflowId: lineageWorkflowId(LINEAGE),
+    taskQueue: WORKFLOW_TASK_QUEUE,
+    args: [input],
+  });
   for (let i = 0; i < BATCHES; i++) {
-    const answer = await lineages.accept(LINEAGE, SETTINGS, { topic: TOPIC, partition: 0, firstOffset: String(i), throughOffset: String(i), endOffset: '1000', revisions: [correctionAt(i, factCorrection(`c${i}`))] });
+    const answer = await lineages.accept(LINEAGE, SETTINGS, {
+      topic: TOPIC,
+      partition: 0,
+      firstOffset: String(i),
+      throughOffset: String(i),
+      endOffset: '1000',
+      revisions: [correctionAt(i, factCorrection(`c${i}`))],
+    });
     expect(answer.kind).toBe('accepted');
   }
-  await until(async () => (await versions.log(LINEAGE).read()).head.version === BATCHES && (await statusOf(batchWorkflowId(LINEAGE, BATCHES - 1))) === 'COMPLETED');
+  await until(
+    async () =>
+      (await versions.log(LINEAGE).read()).head.version === BATCHES &&
+      (await statusOf(batchWorkflowId(LINEAGE, BATCHES - 1))) === 'COMPLETED',
+  );
 });
 
 afterAll(async () => {
@@ -84,7 +131,13 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const archiver = () => new HistoryArchiver({ lineages: [LINEAGE], runs, shelf: (lineage) => shelfOf(versions, lineage), logger });
+const archiver = () =>
+  new HistoryArchiver({
+    lineages: [LINEAGE],
+    runs,
+    shelf: (lineage) => shelfOf(versions, lineage),
+    logger,
+  });
 
 async function statusOf(workflowId: string, runId?: string): Promise<string | undefined> {
   return (await runs.describe(workflowId, runId))?.run.status;
@@ -95,9 +148,13 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
-async function errata(args: string[], more: NodeJS.ProcessEnv = {}): Promise<{ code: number; out: string; err: string }> {
+async function errata(
+  args: string[],
+  more: NodeJS.ProcessEnv = {},
+): Promise<{ code: number; out: string; err: string }> {
   const said = { out: '', err: '' };
-  const into = (name: 'out' | 'err') => new Writable({ write: (chunk: Buffer, _, done) => ((said[name] += chunk.toString()), done()) });
+  const into = (name: 'out' | 'err') =>
+    new Writable({ write: (chunk: Buffer, _, done) => ((said[name] += chunk.toString()), done()) });
   const environment = {
     ERRATA_HOME: folder,
     ERRATA_VERSIONS: path.join(folder, 'versions'),
@@ -109,7 +166,13 @@ async function errata(args: string[], more: NodeJS.ProcessEnv = {}): Promise<{ c
     COLUMNS: '160',
     ...more,
   };
-  const code = await main(args, { in: process.stdin, out: into('out'), err: into('err'), environment, workingDirectory: folder });
+  const code = await main(args, {
+    in: process.stdin,
+    out: into('out'),
+    err: into('err'),
+    environment,
+    workingDirectory: folder,
+  });
   return { code, ...said };
 }
 
@@ -120,19 +183,40 @@ describe('histories', () => {
       for await (const { workflowId } of runs.list(query)) ids.push(workflowId);
       return ids;
     };
-    await until(async () => (await found(`ErrataLineage = "${LINEAGE}" AND ErrataVersion = 2 AND WorkflowType = "editBatch"`)).length > 0);
-    await until(async () => (await found('ErrataCorrections = "c2" AND ErrataOutcomes = "COMMITTED"')).includes(batchWorkflowId(LINEAGE, 2)));
+    await until(
+      async () =>
+        (
+          await found(
+            `ErrataLineage = "${LINEAGE}" AND ErrataVersion = 2 AND WorkflowType = "editBatch"`,
+          )
+        ).length > 0,
+    );
+    await until(async () =>
+      (await found('ErrataCorrections = "c2" AND ErrataOutcomes = "COMMITTED"')).includes(
+        batchWorkflowId(LINEAGE, 2),
+      ),
+    );
   });
 
   it('are archived once their runs have ended: settled, failed, and gone on as new', async () => {
     const archive = versions.histories(LINEAGE);
     // Temporal's lists lag a little behind.
-    await until(async () => (await archiver().catchUp(LINEAGE), (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).length === 2));
+    await until(
+      async () => (
+        await archiver().catchUp(LINEAGE),
+        (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).length === 2
+      ),
+    );
     expect((await archive.latest(batchWorkflowId(LINEAGE, FAILING)))?.status).toBe('COMPLETED');
-    const ofFailing = await Promise.all((await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).map((runId) => archive.get({ workflowId: batchWorkflowId(LINEAGE, FAILING), runId })));
+    const ofFailing = await Promise.all(
+      (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).map((runId) =>
+        archive.get({ workflowId: batchWorkflowId(LINEAGE, FAILING), runId }),
+      ),
+    );
     expect(ofFailing.map((run) => run?.status).sort()).toEqual(['COMPLETED', 'FAILED']);
     expect((await archive.latest(lineageWorkflowId(LINEAGE)))?.status).toBe('CONTINUED_AS_NEW');
-    for (const { entry } of await versions.log(LINEAGE).entries(1, BATCHES)) expect(await archive.has(entry.workflow)).toBe(true);
+    for (const { entry } of await versions.log(LINEAGE).entries(1, BATCHES))
+      expect(await archive.has(entry.workflow)).toBe(true);
     // Twice is once.
     expect(await archiver().catchUp(LINEAGE)).toEqual({ archived: 0, lost: 0 });
     expect((await versions.verify(LINEAGE)).findings).toEqual([]);
@@ -152,7 +236,10 @@ describe('histories', () => {
     const before = await errata(['history', '3', '--json']);
     expect((await errata(['history', '3'])).out).toContain('from      Temporal');
     const { workflowId, runId } = workflow;
-    await lineages.client.workflowService.deleteWorkflowExecution({ namespace: server.namespace, workflowExecution: { workflowId, runId } });
+    await lineages.client.workflowService.deleteWorkflowExecution({
+      namespace: server.namespace,
+      workflowExecution: { workflowId, runId },
+    });
     await until(async () => (await statusOf(workflowId, runId)) === undefined);
     for (const what of ['3', 'c2', workflowId]) {
       const { code, out } = await errata(['history', what]);
@@ -164,7 +251,10 @@ describe('histories', () => {
     const after = await errata(['history', '3', '--json']);
     expect(JSON.parse(after.out)).toEqual(JSON.parse(before.out));
     const history = JSON.parse(after.out) as object;
-    const replay = { workflowBundle: await bundleWorkflows(undefined, payloadConverter(KEYS)), dataConverter: payloadConverter(KEYS) };
+    const replay = {
+      workflowBundle: await bundleWorkflows(undefined, payloadConverter(KEYS)),
+      dataConverter: payloadConverter(KEYS),
+    };
     await Worker.runReplayHistory(replay, history, workflowId);
     const alone = await errata(['history', '3'], { ERRATA_TEMPORAL_ADDRESS: undefined });
     expect(alone.code).toBe(0);
@@ -177,10 +267,17 @@ describe('histories', () => {
     const archive = versions.histories(LINEAGE);
     const runIds = await archive.runIds(batchWorkflowId(LINEAGE, FAILING));
     for (const runId of runIds) {
-      const { history, status } = (await archive.get({ workflowId: batchWorkflowId(LINEAGE, FAILING), runId }))!;
+      const { history, status } = (await archive.get({
+        workflowId: batchWorkflowId(LINEAGE, FAILING),
+        runId,
+      }))!;
       if (status !== 'FAILED') continue;
       const steps = await timelineOf(historyOf(history!), payloadConverter(KEYS));
-      expect(steps.map(({ event }) => event)).toEqual(['workflow started', 'activity', 'workflow failed']);
+      expect(steps.map(({ event }) => event)).toEqual([
+        'workflow started',
+        'activity',
+        'workflow failed',
+      ]);
       const { out } = await errata(['history', batchWorkflowId(LINEAGE, FAILING), '--run', runId]);
       expect(out).toMatch(/planBatch +failed/);
       expect(out).toContain('VersionLogDamaged: ');
@@ -194,7 +291,10 @@ describe('histories', () => {
     const nothing = new HistoryArchiver({
       lineages: [LINEAGE],
       runs: { list: async function* () {}, describe: async () => null, history: async () => null },
-      shelf: (lineage) => ({ ...shelfOf(versions, lineage), has: async (run) => run.runId !== runId }),
+      shelf: (lineage) => ({
+        ...shelfOf(versions, lineage),
+        has: async (run) => run.runId !== runId,
+      }),
       logger,
     });
     expect(await nothing.catchUp(LINEAGE)).toEqual({ archived: 0, lost: 1 });

@@ -21,7 +21,10 @@ let sender: RecordSender;
 
 beforeAll(async () => {
   broker = await startTestKafka(folder);
-  cluster = new KafkaCluster({ brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null }, SILENT);
+  cluster = new KafkaCluster(
+    { brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null },
+    SILENT,
+  );
   sender = await cluster.sender();
 });
 afterAll(async () => {
@@ -47,8 +50,12 @@ class Heard<T> {
 describe('the cluster', () => {
   it('creates topics once and leaves those that exist as they are', async () => {
     const specifications = topicSpecifications('create', SETTINGS);
-    expect((await cluster.ensureTopics(specifications)).sort()).toEqual(specifications.map(({ name }) => name).sort());
-    expect(await cluster.ensureTopics(topicSpecifications('create', { ...SETTINGS, partitions: 7 }))).toEqual([]);
+    expect((await cluster.ensureTopics(specifications)).sort()).toEqual(
+      specifications.map(({ name }) => name).sort(),
+    );
+    expect(
+      await cluster.ensureTopics(topicSpecifications('create', { ...SETTINGS, partitions: 7 })),
+    ).toEqual([]);
     expect((await cluster.endOffsets(topicsOf('create').corrections)).size).toBe(3);
     expect((await cluster.endOffsets(topicsOf('create').versions)).size).toBe(1);
   });
@@ -57,27 +64,53 @@ describe('the cluster', () => {
     const { corrections } = topicsOf('spans');
     expect(await cluster.extents(corrections)).toBeNull();
     await cluster.ensureTopics(topicSpecifications('spans', SETTINGS));
-    const positions = await sender.send(corrections, Array.from({ length: 3_000 }, (_, i) => ({ key: `k${i % 7}`, value: Buffer.from(String(i)) })));
+    const positions = await sender.send(
+      corrections,
+      Array.from({ length: 3_000 }, (_, i) => ({
+        key: `k${i % 7}`,
+        value: Buffer.from(String(i)),
+      })),
+    );
     const extents = (await cluster.extents(corrections))!;
     const partition = positions[0]!.partition;
     expect(extents.get(partition)!.beginning).toBe('0');
     const count = Number(extents.get(partition)!.end);
-    const read = async (spans: Parameters<KafkaCluster['readSpans']>[1]): Promise<ConsumedRecord[]> => {
+    const read = async (
+      spans: Parameters<KafkaCluster['readSpans']>[1],
+    ): Promise<ConsumedRecord[]> => {
       const records: ConsumedRecord[] = [];
       await cluster.readSpans(corrections, spans, (some) => void records.push(...some));
       return records;
     };
     const offsets = (records: ConsumedRecord[]): string[] => records.map((record) => record.offset);
-    expect(offsets(await read([{ partition, from: '0', through: '0' }, { partition, from: '5', through: '7' }, { partition, from: String(count - 1), through: String(count + 10) }]))).toEqual(['0', '5', '6', '7', String(count - 1)]);
-    expect(await read([{ partition: 99, from: '0', through: '5' }, { partition, from: String(count), through: String(count + 5) }])).toEqual([]);
-    const all = await read([...extents].map(([one]) => ({ partition: one, from: '0', through: '999999' })));
+    expect(
+      offsets(
+        await read([
+          { partition, from: '0', through: '0' },
+          { partition, from: '5', through: '7' },
+          { partition, from: String(count - 1), through: String(count + 10) },
+        ]),
+      ),
+    ).toEqual(['0', '5', '6', '7', String(count - 1)]);
+    expect(
+      await read([
+        { partition: 99, from: '0', through: '5' },
+        { partition, from: String(count), through: String(count + 5) },
+      ]),
+    ).toEqual([]);
+    const all = await read(
+      [...extents].map(([one]) => ({ partition: one, from: '0', through: '999999' })),
+    );
     expect(new Set(all.map(({ value }) => value!.toString())).size).toBe(3_000);
     expect(all).toHaveLength(3_000);
   });
 
   it('creates topics for several processes at once', async () => {
     const specifications = topicSpecifications('race', SETTINGS);
-    const created = await Promise.all([cluster.ensureTopics(specifications), cluster.ensureTopics(specifications)]);
+    const created = await Promise.all([
+      cluster.ensureTopics(specifications),
+      cluster.ensureTopics(specifications),
+    ]);
     expect(new Set(created.flat()).size).toBe(specifications.length);
   });
 
@@ -86,12 +119,25 @@ describe('the cluster', () => {
     const topic = topicsOf('positions').corrections;
     const heard = new Heard<ConsumedRecord>();
     const reader = await cluster.follow([topic], 'beginning', (records) => heard.add(...records));
-    const sent = Array.from({ length: 40 }, (_, i) => ({ key: `key ${i % 7}`, value: Buffer.from(`value ${i}`), headers: { n: String(i) } }));
-    const positions = [...(await sender.send(topic, sent.slice(0, 30))), ...(await sender.send(topic, sent.slice(30)))];
+    const sent = Array.from({ length: 40 }, (_, i) => ({
+      key: `key ${i % 7}`,
+      value: Buffer.from(`value ${i}`),
+      headers: { n: String(i) },
+    }));
+    const positions = [
+      ...(await sender.send(topic, sent.slice(0, 30))),
+      ...(await sender.send(topic, sent.slice(30))),
+    ];
     const records = await heard.count(40);
     for (const record of records) {
-      const i = positions.findIndex(({ partition, offset }) => partition === record.partition && offset === record.offset);
-      expect({ value: record.value?.toString(), key: record.key?.toString(), n: record.headers['n']?.toString() }).toEqual({ value: `value ${i}`, key: `key ${i % 7}`, n: String(i) });
+      const i = positions.findIndex(
+        ({ partition, offset }) => partition === record.partition && offset === record.offset,
+      );
+      expect({
+        value: record.value?.toString(),
+        key: record.key?.toString(),
+        n: record.headers['n']?.toString(),
+      }).toEqual({ value: `value ${i}`, key: `key ${i % 7}`, n: String(i) });
     }
     expect(new Set(positions.map(({ partition }) => partition)).size).toBeGreaterThan(1);
     await reader.stop();
@@ -100,7 +146,10 @@ describe('the cluster', () => {
   it('hands records on again to a follower who could not read them yet, from the first on', async () => {
     await cluster.ensureTopics(topicSpecifications('again', SETTINGS));
     const topic = topicsOf('again').corrections;
-    await sender.send(topic, Array.from({ length: 5 }, (_, i) => ({ key: 'one key', value: Buffer.from(String(i)) })));
+    await sender.send(
+      topic,
+      Array.from({ length: 5 }, (_, i) => ({ key: 'one key', value: Buffer.from(String(i)) })),
+    );
     const heard = new Heard<string>();
     let tries = 0;
     const reader = await cluster.follow([topic], 'beginning', (records) => {
@@ -117,8 +166,12 @@ describe('the cluster', () => {
   it('says how far a group is behind, also before it has read anything', async () => {
     await cluster.ensureTopics(topicSpecifications('lag', SETTINGS));
     const topic = topicsOf('lag').corrections;
-    await sender.send(topic, Array.from({ length: 5 }, () => ({ key: 'one key', value: Buffer.from('v') })));
-    const total = async (): Promise<number> => (await cluster.lagOf('lag-group', [topic])).reduce((sum, { lag }) => sum + lag, 0);
+    await sender.send(
+      topic,
+      Array.from({ length: 5 }, () => ({ key: 'one key', value: Buffer.from('v') })),
+    );
+    const total = async (): Promise<number> =>
+      (await cluster.lagOf('lag-group', [topic])).reduce((sum, { lag }) => sum + lag, 0);
     expect(await total()).toBe(5);
     const heard = new Heard<string>();
     const reader = await cluster.read('lag-group', [topic], async (batch) => {
@@ -137,8 +190,17 @@ describe('the cluster', () => {
     await cluster.ensureTopics(topicSpecifications('killed', SETTINGS));
     const topic = topicsOf('killed').corrections;
     const heard = new Heard<string>();
-    const reader = await cluster.follow([topic], 'end', (records) => heard.add(...records.map(({ value }) => value!.toString())));
-    const send = (from: number) => sender.send(topic, Array.from({ length: 50 }, (_, i) => ({ key: `k${i % 5}`, value: Buffer.from(String(from + i)) })));
+    const reader = await cluster.follow([topic], 'end', (records) =>
+      heard.add(...records.map(({ value }) => value!.toString())),
+    );
+    const send = (from: number) =>
+      sender.send(
+        topic,
+        Array.from({ length: 50 }, (_, i) => ({
+          key: `k${i % 5}`,
+          value: Buffer.from(String(from + i)),
+        })),
+      );
     await send(0);
     await heard.count(50);
     process.kill(broker.pid, 'SIGKILL');
@@ -147,7 +209,9 @@ describe('the cluster', () => {
     await whileAway;
     await send(100);
     const values = await heard.count(150);
-    expect(values.map(Number).sort((a, b) => a - b)).toEqual(Array.from({ length: 150 }, (_, i) => i));
+    expect(values.map(Number).sort((a, b) => a - b)).toEqual(
+      Array.from({ length: 150 }, (_, i) => i),
+    );
     await reader.stop();
   });
 });
@@ -172,12 +236,29 @@ describe('announcements', () => {
     const announcer = announcerTo(sender, SINGLE_OBJECT_FORMAT);
     await announcer.announceOutcomes('told', [outcome('before')]);
     const from = await announcedSoFar(cluster, ['told']);
-    const version = { lineage: 'told', version: 2, hash: 'h', parent: null, batchId: 'b', added: 1, removed: 0, corrections: 1, createdAt: 7 };
+    const version = {
+      lineage: 'told',
+      version: 2,
+      hash: 'h',
+      parent: null,
+      batchId: 'b',
+      added: 1,
+      removed: 0,
+      corrections: 1,
+      createdAt: 7,
+    };
     await announcer.announceOutcomes('told', [outcome('after')]);
     await announcer.announceVersion(version);
-    await sender.send(topicsOf('told').outcomes, [{ key: 'stranger', value: Buffer.from('not ours') }]);
+    await sender.send(topicsOf('told').outcomes, [
+      { key: 'stranger', value: Buffer.from('not ours') },
+    ]);
     const heard = new Heard<Announcement>();
-    const reader = await tail(cluster, ['told'], { from, format: SINGLE_OBJECT_FORMAT }, (announcement) => heard.add(announcement));
+    const reader = await tail(
+      cluster,
+      ['told'],
+      { from, format: SINGLE_OBJECT_FORMAT },
+      (announcement) => heard.add(announcement),
+    );
     const items = await heard.count(3);
     expect(items).toContainEqual({ kind: 'outcome', lineage: 'told', outcome: outcome('after') });
     expect(items).toContainEqual({ kind: 'version', lineage: 'told', version });

@@ -19,10 +19,26 @@ describe("a key's partition", () => {
   it("is that of kafkajs, which is Java's, whatever the key", () => {
     const choose = Partitioners.DefaultPartitioner();
     fc.assert(
-      fc.property(fc.uint8Array({ minLength: 1, maxLength: 100 }), fc.integer({ min: 1, max: 50 }), (key, partitions) => {
-        const partitionMetadata = Array.from({ length: partitions }, (_, partitionId) => ({ partitionErrorCode: 0, partitionId, leader: 0, replicas: [], isr: [] }));
-        expect(partitionOf(key, partitions)).toBe(choose({ topic: 't', partitionMetadata, message: { key: Buffer.from(key), value: null } }));
-      }),
+      fc.property(
+        fc.uint8Array({ minLength: 1, maxLength: 100 }),
+        fc.integer({ min: 1, max: 50 }),
+        (key, partitions) => {
+          const partitionMetadata = Array.from({ length: partitions }, (_, partitionId) => ({
+            partitionErrorCode: 0,
+            partitionId,
+            leader: 0,
+            replicas: [],
+            isr: [],
+          }));
+          expect(partitionOf(key, partitions)).toBe(
+            choose({
+              topic: 't',
+              partitionMetadata,
+              message: { key: Buffer.from(key), value: null },
+            }),
+          );
+        },
+      ),
     );
   });
 });

@@ -11,7 +11,11 @@ export class OurProcess {
   readonly #log: string;
   #child: ChildProcess | null = null;
 
-  constructor(name: 'ingest' | 'workflow-worker' | 'edit-worker' | 'serve', environment: NodeJS.ProcessEnv, folder: string) {
+  constructor(
+    name: 'ingest' | 'workflow-worker' | 'edit-worker' | 'serve',
+    environment: NodeJS.ProcessEnv,
+    folder: string,
+  ) {
     this.#name = name;
     this.#environment = environment;
     this.#log = path.join(folder, `${name}.log`);
@@ -20,10 +24,18 @@ export class OurProcess {
 
   /** Resolves when it says that it is ready; rejects with its log when it ends before. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), path.join(PROJECT_ROOT, 'infra', 'processes', `${this.#name}.ts`)], {
-      env: this.#environment,
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    });
+    const child = spawn(
+      process.execPath,
+      [
+        '--import',
+        import.meta.resolve('tsx'),
+        path.join(PROJECT_ROOT, 'infra', 'processes', `${this.#name}.ts`),
+      ],
+      {
+        env: this.#environment,
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      },
+    );
     this.#child = child;
     let output = '';
     for (const stream of [child.stdout!, child.stderr!]) {
@@ -38,7 +50,11 @@ export class OurProcess {
         if (announced.kind === 'ready') resolve();
         if (announced.kind === 'refused') output += `refused: ${announced.reason}\n`;
       });
-      child.once('exit', (code, signal) => reject(new Error(`${this.#name} ended (${code ?? signal}) before it was ready:\n${output}`)));
+      child.once('exit', (code, signal) =>
+        reject(
+          new Error(`${this.#name} ended (${code ?? signal}) before it was ready:\n${output}`),
+        ),
+      );
     });
   }
 

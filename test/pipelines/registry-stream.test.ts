@@ -8,9 +8,19 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import avsc from 'avsc';
 import { createEditActivities } from '../../activities/index.ts';
-import { KafkaCluster, type RecordPosition, type RecordReader, type RecordSender } from '../../pipelines/kafka.ts';
+import {
+  KafkaCluster,
+  type RecordPosition,
+  type RecordReader,
+  type RecordSender,
+} from '../../pipelines/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
-import { registryFormat, SINGLE_OBJECT_FORMAT, subjectOf, type RecordFormat } from '../../pipelines/record-format.ts';
+import {
+  registryFormat,
+  SINGLE_OBJECT_FORMAT,
+  subjectOf,
+  type RecordFormat,
+} from '../../pipelines/record-format.ts';
 import { SchemaRegistry } from '../../pipelines/schema-registry.ts';
 import { submitCorrections } from '../../pipelines/submit.ts';
 import { tail } from '../../pipelines/tail.ts';
@@ -56,7 +66,10 @@ beforeAll(async () => {
   format = registryFormat(client);
   const versions = path.join(servers.folder, 'versions');
   mkdirSync(versions);
-  kafka = new KafkaCluster({ brokers: [...servers.kafka.brokers], clientId: 'test', tls: null, sasl: null }, SILENT);
+  kafka = new KafkaCluster(
+    { brokers: [...servers.kafka.brokers], clientId: 'test', tls: null, sasl: null },
+    SILENT,
+  );
   await kafka.ensureTopics(topicSpecifications(LINEAGE, { partitions: 3, replicationFactor: 1 }));
   sender = await kafka.sender();
   environment = {
@@ -80,14 +93,27 @@ beforeAll(async () => {
     connection,
     namespace: servers.temporal.namespace,
     taskQueue: editTaskQueue(LINEAGE),
-    activities: createEditActivities({ engine: new FakeEngine(), versions: versionsInFolder(versions) }),
+    activities: createEditActivities({
+      engine: new FakeEngine(),
+      versions: versionsInFolder(versions),
+    }),
     maxConcurrentActivityTaskExecutions: 1,
   });
   editWorker = { worker, done: worker.run(), connection };
-  reader = await tail(kafka, [LINEAGE], { from: 'beginning', deadLetters: true, format: registryFormat(new SchemaRegistry({ url: registry.url, credentials: null })) }, (announcement) => {
-    if (announcement.kind === 'dead-letter') letters.set(nameOf(announcement.origin), announcement.message);
-    fates.hear(announcement);
-  });
+  reader = await tail(
+    kafka,
+    [LINEAGE],
+    {
+      from: 'beginning',
+      deadLetters: true,
+      format: registryFormat(new SchemaRegistry({ url: registry.url, credentials: null })),
+    },
+    (announcement) => {
+      if (announcement.kind === 'dead-letter')
+        letters.set(nameOf(announcement.origin), announcement.message);
+      fates.hear(announcement);
+    },
+  );
 }, REGISTRY_SETUP_WAIT_MS);
 
 afterAll(async () => {
@@ -101,22 +127,43 @@ afterAll(async () => {
   await servers?.stop();
 });
 
-const corrections = (prefix: string, count: number): FactCorrection[] => Array.from({ length: count }, (_, i) => factCorrection(`${prefix}${i}`, { lineage: LINEAGE }));
-const nameOf = ({ partition, offset }: { partition: number; offset: string }): string => `${partition}-${offset}`;
+const corrections = (prefix: string, count: number): FactCorrection[] =>
+  Array.from({ length: count }, (_, i) => factCorrection(`${prefix}${i}`, { lineage: LINEAGE }));
+const nameOf = ({ partition, offset }: { partition: number; offset: string }): string =>
+  `${partition}-${offset}`;
 
-async function submit(items: FactCorrection[], as: RecordFormat = format): Promise<RecordPosition[]> {
+async function submit(
+  items: FactCorrection[],
+  as: RecordFormat = format,
+): Promise<RecordPosition[]> {
   return (await submitCorrections(sender, as, items)).map(({ position }) => position);
 }
 
 /** As another program's writer sends them, with a schema of its own. */
-async function submitAs(id: number, schema: AvroSchema, items: (FactCorrection & Record<string, unknown>)[]): Promise<RecordPosition[]> {
+async function submitAs(
+  id: number,
+  schema: AvroSchema,
+  items: (FactCorrection & Record<string, unknown>)[],
+): Promise<RecordPosition[]> {
   const type = avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions: false });
-  return await sender.send(topic, items.map((item) => ({ key: factKeyOf(item), value: Buffer.concat([confluentHead(id), type.toBuffer(item)]) })));
+  return await sender.send(
+    topic,
+    items.map((item) => ({
+      key: factKeyOf(item),
+      value: Buffer.concat([confluentHead(id), type.toBuffer(item)]),
+    })),
+  );
 }
 
 const withField = (name: string): AvroSchema => {
   const schema = schemaOf('fact-correction') as AvroComplexSchema;
-  return { ...schema, fields: [...schema.fields!, { name, type: 'string', default: '' }] as AvroComplexSchema['fields'] & object };
+  return {
+    ...schema,
+    fields: [
+      ...schema.fields!,
+      { name, type: 'string', default: '' },
+    ] as AvroComplexSchema['fields'] & object,
+  };
 };
 
 const COMMITTED = [expect.stringMatching(/^COMMITTED \d+$/)];
@@ -129,39 +176,79 @@ describe('the stream with a schema registry', { timeout: 300_000 }, () => {
     const ours = await submit(corrections('a', 8));
     const single = await submit(corrections('s', 3), SINGLE_OBJECT_FORMAT);
     const newer = await client.register(subjectOf(topic), withField('reviewer'));
-    const theirs = await submitAs(newer, withField('reviewer'), corrections('n', 4).map((item) => ({ ...item, reviewer: 'Ada' })));
+    const theirs = await submitAs(
+      newer,
+      withField('reviewer'),
+      corrections('n', 4).map((item) => ({ ...item, reviewer: 'Ada' })),
+    );
     await fates.records(15);
-    for (const position of [...ours, ...single, ...theirs]) expect(fates.of(position)).toEqual(COMMITTED);
+    for (const position of [...ours, ...single, ...theirs])
+      expect(fates.of(position)).toEqual(COMMITTED);
 
-    const ids = new Map([topicsOf(LINEAGE).outcomes, topicsOf(LINEAGE).versions].map((name) => [name, new Set<number | null>()]));
-    const read = await kafka.follow([...ids.keys()], 'beginning', (records) => records.forEach(({ topic: from, value }) => ids.get(from)!.add(schemaIdOf(value!))));
+    const ids = new Map(
+      [topicsOf(LINEAGE).outcomes, topicsOf(LINEAGE).versions].map((name) => [
+        name,
+        new Set<number | null>(),
+      ]),
+    );
+    const read = await kafka.follow([...ids.keys()], 'beginning', (records) =>
+      records.forEach(({ topic: from, value }) => ids.get(from)!.add(schemaIdOf(value!))),
+    );
     await untilTrue(() => [...ids.values()].every(({ size }) => size > 0));
     await read.stop();
-    for (const [name, record] of [[topicsOf(LINEAGE).outcomes, 'correction-outcome'], [topicsOf(LINEAGE).versions, 'hook-version']] as const) {
-      expect([...ids.get(name)!]).toEqual([await client.register(subjectOf(name), schemaOf(record))]);
+    for (const [name, record] of [
+      [topicsOf(LINEAGE).outcomes, 'correction-outcome'],
+      [topicsOf(LINEAGE).versions, 'hook-version'],
+    ] as const) {
+      expect([...ids.get(name)!]).toEqual([
+        await client.register(subjectOf(name), schemaOf(record)),
+      ]);
     }
   });
 
   it('sends what cannot be read to the dead-letter topic, with the reason', async () => {
     const [first] = corrections('d', 1);
-    const another: AvroSchema = { type: 'record', name: 'Weather', fields: [{ name: 'id', type: 'string' }] };
+    const another: AvroSchema = {
+      type: 'record',
+      name: 'Weather',
+      fields: [{ name: 'id', type: 'string' }],
+    };
     const anotherId = await client.register(subjectOf('weather'), another);
     const told = fates.recordsTold;
-    const [stranger] = await submitAs(2_000_000_000, schemaOf('fact-correction'), [first! as FactCorrection & Record<string, unknown>]);
+    const [stranger] = await submitAs(2_000_000_000, schemaOf('fact-correction'), [
+      first! as FactCorrection & Record<string, unknown>,
+    ]);
     const [weather] = await submitAs(anotherId, another, [{ ...first!, id: 'rain' }]);
     const [cut] = await sender.send(topic, [{ key: 'k', value: Buffer.from([0, 0, 0]) }]);
     await fates.records(told + 3);
-    for (const position of [stranger!, weather!, cut!]) expect(fates.of(position)).toEqual(['DEAD UndecodableRecord']);
-    expect(letters.get(nameOf(stranger!))).toBe("the writer's schema 2000000000 is not known to the registry");
+    for (const position of [stranger!, weather!, cut!])
+      expect(fates.of(position)).toEqual(['DEAD UndecodableRecord']);
+    expect(letters.get(nameOf(stranger!))).toBe(
+      "the writer's schema 2000000000 is not known to the registry",
+    );
     expect(letters.get(nameOf(weather!))).toMatch(/cannot be resolved/);
     expect(letters.get(nameOf(cut!))).toMatch(/ends before the schema's id does/);
   });
 
   it('does not start a program whose records the others could not read, and says why', async () => {
     const subject = subjectOf(topicsOf(OTHER_LINEAGE).outcomes);
-    await client.register(subject, { type: 'record', name: 'CorrectionOutcome', namespace: 'errata', fields: [{ name: 'somethingElse', type: 'string' }] });
-    const refused = new OurProcess('workflow-worker', { ...environment, ERRATA_LINEAGES: OTHER_LINEAGE }, servers.folder);
-    await expect(refused.start()).rejects.toThrow(new RegExp(`ended \\(1\\) before it was ready.*refused: the schema registry refuses the schema of ${subject.replaceAll('.', '\\.')}: 409`, 's'));
+    await client.register(subject, {
+      type: 'record',
+      name: 'CorrectionOutcome',
+      namespace: 'errata',
+      fields: [{ name: 'somethingElse', type: 'string' }],
+    });
+    const refused = new OurProcess(
+      'workflow-worker',
+      { ...environment, ERRATA_LINEAGES: OTHER_LINEAGE },
+      servers.folder,
+    );
+    await expect(refused.start()).rejects.toThrow(
+      new RegExp(
+        `ended \\(1\\) before it was ready.*refused: the schema registry refuses the schema of ${subject.replaceAll('.', '\\.')}: 409`,
+        's',
+      ),
+    );
   });
 
   it('waits for a registry that is killed, judges nothing meanwhile, and flows on when it is back', async () => {
@@ -172,18 +259,31 @@ describe('the stream with a schema registry', { timeout: 300_000 }, () => {
     // What ingest knows flows on; what it does not know waits.
     const known = await submit(corrections('k', 6));
     await fates.records(told + 6);
-    const unknown = await submitAs(late, withField('remark'), corrections('u', 6).map((item) => ({ ...item, remark: '' })));
-    await untilTrue(() => readFileSync(path.join(servers.folder, 'ingest.log'), 'utf8').includes(`the schema registry at ${registry.url} gives no answer`));
+    const unknown = await submitAs(
+      late,
+      withField('remark'),
+      corrections('u', 6).map((item) => ({ ...item, remark: '' })),
+    );
+    await untilTrue(() =>
+      readFileSync(path.join(servers.folder, 'ingest.log'), 'utf8').includes(
+        `the schema registry at ${registry.url} gives no answer`,
+      ),
+    );
     // Processes that start without it know nothing and wait as well.
     await Promise.all([ingest.kill(), workflows.kill()]);
     await Promise.all([ingest.start(), workflows.start()]);
     const cold = await submit(corrections('v', 6));
-    await untilTrue(() => readFileSync(path.join(servers.folder, 'workflow-worker.log'), 'utf8').includes('Schemas are not registered yet'));
+    await untilTrue(() =>
+      readFileSync(path.join(servers.folder, 'workflow-worker.log'), 'utf8').includes(
+        'Schemas are not registered yet',
+      ),
+    );
     expect(fates.recordsTold).toBe(told + 6);
 
     registry = await startTestRegistry(servers.folder);
     await fates.records(told + 18);
-    for (const position of [...known, ...unknown, ...cold]) expect(fates.of(position)).toEqual(COMMITTED);
+    for (const position of [...known, ...unknown, ...cold])
+      expect(fates.of(position)).toEqual(COMMITTED);
     expect(letters.size).toBe(dead);
   });
 });

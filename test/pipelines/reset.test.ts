@@ -9,7 +9,13 @@ import { createEditActivities, createLedgerActivities } from '../../activities/i
 import type { EmbeddedTemporal } from '../../infra/embedded/temporal.ts';
 import { TemporalLineages } from '../../pipelines/temporal-client.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
-import { editTaskQueue, lineageWorkflowId, UNDO_SIGNAL, WORKFLOW_TASK_QUEUE, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
+import {
+  editTaskQueue,
+  lineageWorkflowId,
+  UNDO_SIGNAL,
+  WORKFLOW_TASK_QUEUE,
+  type RevisionChunk,
+} from '../../pipelines/workflows/contract.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { Versions } from '../../versions/versions.ts';
@@ -28,7 +34,15 @@ const ROUNDS = 3;
 /** After which Temporal takes no update until one succeeds. */
 const STEPS_FAILED = 4;
 const POLL_WAIT_MS = 30_000;
-const SETTINGS = { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: ROOM, batchWaitMs: 50, bufferEditsMax: ROOM } };
+const SETTINGS = {
+  ...DEFAULT_LINEAGE_SETTINGS,
+  batch: {
+    ...DEFAULT_LINEAGE_SETTINGS.batch,
+    batchEditsMax: ROOM,
+    batchWaitMs: 50,
+    bufferEditsMax: ROOM,
+  },
+};
 
 let folder: string;
 let server: EmbeddedTemporal;
@@ -51,8 +65,17 @@ beforeAll(async () => {
   // Without a cache every step is a replay: a history that cannot be replayed is found out at once.
   const options = { connection, namespace: server.namespace, maxCachedWorkflows: 0 };
   workers = await Promise.all([
-    Worker.create({ ...options, taskQueue: WORKFLOW_TASK_QUEUE, workflowBundle: await bundleWorkflows(), activities: { ...createLedgerActivities({ versions }), announce } }),
-    Worker.create({ ...options, taskQueue: editTaskQueue(LINEAGE), activities: createEditActivities({ engine: new FakeEngine(), versions }) }),
+    Worker.create({
+      ...options,
+      taskQueue: WORKFLOW_TASK_QUEUE,
+      workflowBundle: await bundleWorkflows(),
+      activities: { ...createLedgerActivities({ versions }), announce },
+    }),
+    Worker.create({
+      ...options,
+      taskQueue: editTaskQueue(LINEAGE),
+      activities: createEditActivities({ engine: new FakeEngine(), versions }),
+    }),
   ]).then((created) => created.map((worker) => ({ worker, done: worker.run() })));
 });
 
@@ -66,8 +89,19 @@ afterAll(async () => {
 });
 
 function chunkOf(from: number, count: number, run?: string): RevisionChunk {
-  const revisions = Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
-  return { topic: TOPIC, partition: 0, firstOffset: String(from), throughOffset: String(from + count - 1), endOffset: '1000', readFrom: String(from), ...(run === undefined ? {} : { run }), revisions };
+  const revisions = Array.from({ length: count }, (_, i) =>
+    correctionAt(from + i, factCorrection(`c${from + i}`)),
+  );
+  return {
+    topic: TOPIC,
+    partition: 0,
+    firstOffset: String(from),
+    throughOffset: String(from + count - 1),
+    endOffset: '1000',
+    readFrom: String(from),
+    ...(run === undefined ? {} : { run }),
+    revisions,
+  };
 }
 
 /** Hands a chunk over as ingest does: again and again, while there is no room. */
@@ -75,12 +109,15 @@ async function hand(from: number, count: number, run?: string): Promise<string> 
   for (;;) {
     const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf(from, count, run));
     if (answer.kind === 'accepted') return answer.acceptance.run!;
-    if (answer.kind !== 'refused' || answer.type !== 'BufferFull') throw new Error(JSON.stringify(answer));
+    if (answer.kind !== 'refused' || answer.type !== 'BufferFull')
+      throw new Error(JSON.stringify(answer));
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
-async function resetToItsBeginning(exclude: api.api.enums.v1.ResetReapplyExcludeType[] = []): Promise<void> {
+async function resetToItsBeginning(
+  exclude: api.api.enums.v1.ResetReapplyExcludeType[] = [],
+): Promise<void> {
   const workflowId = lineageWorkflowId(LINEAGE);
   const { runId } = await lineages.client.workflow.getHandle(workflowId).describe();
   const { events } = await lineages.client.workflow.getHandle(workflowId, runId).fetchHistory();
@@ -98,13 +135,15 @@ async function resetToItsBeginning(exclude: api.api.enums.v1.ResetReapplyExclude
 async function drained(): Promise<void> {
   for (;;) {
     const status = await lineages.status(LINEAGE).catch(() => null);
-    if (status !== null && status.waiting === 0 && status.running === null && status.batches > 0) return;
+    if (status !== null && status.waiting === 0 && status.running === null && status.batches > 0)
+      return;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
 
 const decided = (): Set<string> => new Set(told.map(({ position }) => position.offset));
-const offsets = (count: number): Set<string> => new Set(Array.from({ length: count }, (_, i) => String(i)));
+const offsets = (count: number): Set<string> =>
+  new Set(Array.from({ length: count }, (_, i) => String(i)));
 
 describe('a lineage that is reset', () => {
   // Regression: more came back than its buffer holds, some of it was refused, and the history could not be replayed any more.
@@ -115,7 +154,9 @@ describe('a lineage that is reset', () => {
     await resetToItsBeginning();
     await hand(CHUNKS * ROOM, ROOM, run);
     await drained();
-    expect((await lineages.status(LINEAGE))!.highWater).toEqual({ [`${TOPIC}-0`]: String((CHUNKS + 1) * ROOM - 1) });
+    expect((await lineages.status(LINEAGE))!.highWater).toEqual({
+      [`${TOPIC}-0`]: String((CHUNKS + 1) * ROOM - 1),
+    });
     expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM));
   });
 
@@ -127,7 +168,8 @@ describe('a lineage that is reset', () => {
     if (answer.kind !== 'behind') return;
     const from = Number(answer.throughOffset) + 1;
     expect(from).toBeLessThan((CHUNKS + 1) * ROOM);
-    for (let at = from; at <= (CHUNKS + 1) * ROOM; at += ROOM) await hand(at, Math.min(ROOM, (CHUNKS + 1) * ROOM + 1 - at));
+    for (let at = from; at <= (CHUNKS + 1) * ROOM; at += ROOM)
+      await hand(at, Math.min(ROOM, (CHUNKS + 1) * ROOM + 1 - at));
     await drained();
     expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM + 1));
   });
@@ -142,7 +184,8 @@ describe('a lineage that is reset', () => {
         for (;;) {
           const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf(next + 1, ROOM, run));
           if (answer.kind === 'accepted') return;
-          if (answer.kind === 'unavailable' && answer.message.includes('in failed state')) throw new Error(answer.message);
+          if (answer.kind === 'unavailable' && answer.message.includes('in failed state'))
+            throw new Error(answer.message);
           await new Promise((resolve) => setTimeout(resolve, 5));
         }
       };
@@ -157,18 +200,46 @@ describe('a lineage whose steps no worker completes', () => {
   // Regression: Temporal then refuses updates at once, and an operator was told that it does not answer.
   it('is left an undo, which Temporal keeps for the next worker', async () => {
     const [lineage, taskQueue] = ['stuck', 'of-no-worker'];
-    const operator = TemporalLineages.connect({ address: server.address }, server.namespace, undefined, taskQueue);
+    const operator = TemporalLineages.connect(
+      { address: server.address },
+      server.namespace,
+      undefined,
+      taskQueue,
+    );
     try {
       await operator.configure(lineage, SETTINGS);
       const { client } = operator;
       for (let failed = 0; failed < STEPS_FAILED; failed++) {
-        const { taskToken } = await client.withDeadline(Date.now() + POLL_WAIT_MS, () => client.workflowService.pollWorkflowTaskQueue({ namespace: server.namespace, taskQueue: { name: taskQueue }, identity: 'test' }));
-        await client.workflowService.respondWorkflowTaskFailed({ namespace: server.namespace, taskToken, identity: 'test' });
+        const { taskToken } = await client.withDeadline(Date.now() + POLL_WAIT_MS, () =>
+          client.workflowService.pollWorkflowTaskQueue({
+            namespace: server.namespace,
+            taskQueue: { name: taskQueue },
+            identity: 'test',
+          }),
+        );
+        await client.workflowService.respondWorkflowTaskFailed({
+          namespace: server.namespace,
+          taskToken,
+          identity: 'test',
+        });
       }
-      const request = { id: 'unheard', target: { kind: 'version' as const, version: 1 }, reason: '', requestedBy: 'test', requestedAt: 1 };
-      expect(await operator.undo(lineage, SETTINGS, { request, releaseAlias: null })).toMatchObject({ kind: 'left' });
+      const request = {
+        id: 'unheard',
+        target: { kind: 'version' as const, version: 1 },
+        reason: '',
+        requestedBy: 'test',
+        requestedAt: 1,
+      };
+      expect(await operator.undo(lineage, SETTINGS, { request, releaseAlias: null })).toMatchObject(
+        { kind: 'left' },
+      );
       const { events } = await client.workflow.getHandle(lineageWorkflowId(lineage)).fetchHistory();
-      expect(events!.some(({ workflowExecutionSignaledEventAttributes: signal }) => signal?.signalName === UNDO_SIGNAL)).toBe(true);
+      expect(
+        events!.some(
+          ({ workflowExecutionSignaledEventAttributes: signal }) =>
+            signal?.signalName === UNDO_SIGNAL,
+        ),
+      ).toBe(true);
     } finally {
       await operator.close();
     }

@@ -27,7 +27,10 @@ const file = (name: string, content: string): string => {
 const own = written(folder, 'errata', authority.certify('errata'));
 const strangers = written(folder, 'stranger', stranger.certify('errata'));
 const ca = { ERRATA_TEMPORAL_TLS_CA: file('authority.pem', authority.certificate) };
-const certificate = { ERRATA_TEMPORAL_TLS_CERTIFICATE: own.certificate, ERRATA_TEMPORAL_TLS_KEY: own.key };
+const certificate = {
+  ERRATA_TEMPORAL_TLS_CERTIFICATE: own.certificate,
+  ERRATA_TEMPORAL_TLS_KEY: own.key,
+};
 
 let servers: TestServers;
 let certificates: Gate;
@@ -54,9 +57,23 @@ const environment = (more: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
 
 describe('a secured Temporal', () => {
   const ways: [string, () => NodeJS.ProcessEnv][] = [
-    ['a client certificate', () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca, ...certificate })],
-    ['an API key', () => ({ ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca, ERRATA_TEMPORAL_API_KEY: API_KEY })],
-    ["a name that is the certificate's and not the address's", () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address.replace('localhost', '127.0.0.1'), ERRATA_TEMPORAL_TLS_SERVER_NAME: 'localhost', ...ca, ...certificate })],
+    [
+      'a client certificate',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca, ...certificate }),
+    ],
+    [
+      'an API key',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca, ERRATA_TEMPORAL_API_KEY: API_KEY }),
+    ],
+    [
+      "a name that is the certificate's and not the address's",
+      () => ({
+        ERRATA_TEMPORAL_ADDRESS: certificates.address.replace('localhost', '127.0.0.1'),
+        ERRATA_TEMPORAL_TLS_SERVER_NAME: 'localhost',
+        ...ca,
+        ...certificate,
+      }),
+    ],
   ];
 
   it.each(ways)('lets clients and workers in with %s', async (_, more) => {
@@ -65,50 +82,128 @@ describe('a secured Temporal', () => {
     await lineages.configure('asked', DEFAULT_LINEAGE_SETTINGS);
     await lineages.close();
     const { connection, namespace } = await workerConnection(configuration);
-    const worker = await Worker.create({ connection, namespace, taskQueue: 'nothing', activities: { nothing: async () => undefined } });
+    const worker = await Worker.create({
+      connection,
+      namespace,
+      taskQueue: 'nothing',
+      activities: { nothing: async () => undefined },
+    });
     await worker.runUntil(async () => undefined);
     await connection.close();
   });
 
   const refusals: [string, () => NodeJS.ProcessEnv, RegExp][] = [
-    ['no client certificate', () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca }), /ask(s for a client certificate| for).*ERRATA_TEMPORAL_TLS_CERTIFICATE and ERRATA_TEMPORAL_TLS_KEY/],
-    ["a stranger's certificate", () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca, ERRATA_TEMPORAL_TLS_CERTIFICATE: strangers.certificate, ERRATA_TEMPORAL_TLS_KEY: strangers.key }), /ERRATA_TEMPORAL_TLS_CERTIFICATE and ERRATA_TEMPORAL_TLS_KEY/],
-    ['an authority that did not sign for it', () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ERRATA_TEMPORAL_TLS_CA: file('stranger.pem', stranger.certificate), ...certificate }), /not known here.*ERRATA_TEMPORAL_TLS_CA/],
-    ['another name', () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ERRATA_TEMPORAL_TLS_SERVER_NAME: 'elsewhere', ...ca, ...certificate }), /another name.*ERRATA_TEMPORAL_TLS_SERVER_NAME/],
-    ['plain text', () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address }), /Does it ask for TLS \(ERRATA_TEMPORAL_TLS\)/],
-    ['TLS where it speaks none', () => ({ ERRATA_TEMPORAL_ADDRESS: servers.temporal.address, ...ca }), /does not speak TLS.*ERRATA_TEMPORAL_ADDRESS/],
-    ['a wrong API key', () => ({ ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca, ERRATA_TEMPORAL_API_KEY: WRONG }), /does not take the API key.*ERRATA_TEMPORAL_API_KEY/],
-    ['no API key', () => ({ ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca }), /asks for the API key.*ERRATA_TEMPORAL_API_KEY/],
-    ['a key that is of another certificate', () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca, ERRATA_TEMPORAL_TLS_CERTIFICATE: own.certificate, ERRATA_TEMPORAL_TLS_KEY: strangers.key }), /cannot be used.*ERRATA_TEMPORAL_TLS_KEY/],
+    [
+      'no client certificate',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca }),
+      /ask(s for a client certificate| for).*ERRATA_TEMPORAL_TLS_CERTIFICATE and ERRATA_TEMPORAL_TLS_KEY/,
+    ],
+    [
+      "a stranger's certificate",
+      () => ({
+        ERRATA_TEMPORAL_ADDRESS: certificates.address,
+        ...ca,
+        ERRATA_TEMPORAL_TLS_CERTIFICATE: strangers.certificate,
+        ERRATA_TEMPORAL_TLS_KEY: strangers.key,
+      }),
+      /ERRATA_TEMPORAL_TLS_CERTIFICATE and ERRATA_TEMPORAL_TLS_KEY/,
+    ],
+    [
+      'an authority that did not sign for it',
+      () => ({
+        ERRATA_TEMPORAL_ADDRESS: certificates.address,
+        ERRATA_TEMPORAL_TLS_CA: file('stranger.pem', stranger.certificate),
+        ...certificate,
+      }),
+      /not known here.*ERRATA_TEMPORAL_TLS_CA/,
+    ],
+    [
+      'another name',
+      () => ({
+        ERRATA_TEMPORAL_ADDRESS: certificates.address,
+        ERRATA_TEMPORAL_TLS_SERVER_NAME: 'elsewhere',
+        ...ca,
+        ...certificate,
+      }),
+      /another name.*ERRATA_TEMPORAL_TLS_SERVER_NAME/,
+    ],
+    [
+      'plain text',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: certificates.address }),
+      /Does it ask for TLS \(ERRATA_TEMPORAL_TLS\)/,
+    ],
+    [
+      'TLS where it speaks none',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: servers.temporal.address, ...ca }),
+      /does not speak TLS.*ERRATA_TEMPORAL_ADDRESS/,
+    ],
+    [
+      'a wrong API key',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca, ERRATA_TEMPORAL_API_KEY: WRONG }),
+      /does not take the API key.*ERRATA_TEMPORAL_API_KEY/,
+    ],
+    [
+      'no API key',
+      () => ({ ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca }),
+      /asks for the API key.*ERRATA_TEMPORAL_API_KEY/,
+    ],
+    [
+      'a key that is of another certificate',
+      () => ({
+        ERRATA_TEMPORAL_ADDRESS: certificates.address,
+        ...ca,
+        ERRATA_TEMPORAL_TLS_CERTIFICATE: own.certificate,
+        ERRATA_TEMPORAL_TLS_KEY: strangers.key,
+      }),
+      /cannot be used.*ERRATA_TEMPORAL_TLS_KEY/,
+    ],
   ];
 
   // Side by side: a client tries for twenty seconds before it gives up.
-  it.concurrent.each(refusals)('refuses %s, to clients and workers, and says where to look', async (_, more, told) => {
-    const configuration = readConfiguration(environment(more()), folder);
-    const asked = async (): Promise<void> => {
-      const lineages = temporalLineages(configuration);
-      try {
-        await lineages.configure('asked', DEFAULT_LINEAGE_SETTINGS);
-      } finally {
-        await lineages.close();
+  it.concurrent.each(refusals)(
+    'refuses %s, to clients and workers, and says where to look',
+    async (_, more, told) => {
+      const configuration = readConfiguration(environment(more()), folder);
+      const asked = async (): Promise<void> => {
+        const lineages = temporalLineages(configuration);
+        try {
+          await lineages.configure('asked', DEFAULT_LINEAGE_SETTINGS);
+        } finally {
+          await lineages.close();
+        }
+      };
+      for (const work of [asked, () => workerConnection(configuration)]) {
+        const fault: unknown = await work().catch((error: unknown) => error);
+        expect(fault).toBeInstanceOf(ChannelRefused);
+        expect(`${(fault as ChannelRefused).message} ${(fault as ChannelRefused).hint}`).toMatch(
+          told,
+        );
+        expect(JSON.stringify(fault) + (fault as Error).stack).not.toContain('hush');
       }
-    };
-    for (const work of [asked, () => workerConnection(configuration)]) {
-      const fault: unknown = await work().catch((error: unknown) => error);
-      expect(fault).toBeInstanceOf(ChannelRefused);
-      expect(`${(fault as ChannelRefused).message} ${(fault as ChannelRefused).hint}`).toMatch(told);
-      expect(JSON.stringify(fault) + (fault as Error).stack).not.toContain('hush');
-    }
-  });
+    },
+  );
 });
 
 describe('our processes', () => {
-  const ours = (more: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({ ...process.env, ...environment(more) });
+  const ours = (more: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
+    ...process.env,
+    ...environment(more),
+  });
 
   it('work behind both by the environment alone', async () => {
     const ways = [
-      { gate: certificates, more: { ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca, ...certificate } },
-      { gate: keys, more: { ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca, ERRATA_TEMPORAL_API_KEY_FILE: file('key', `${API_KEY}\n`) } },
+      {
+        gate: certificates,
+        more: { ERRATA_TEMPORAL_ADDRESS: certificates.address, ...ca, ...certificate },
+      },
+      {
+        gate: keys,
+        more: {
+          ERRATA_TEMPORAL_ADDRESS: keys.address,
+          ...ca,
+          ERRATA_TEMPORAL_API_KEY_FILE: file('key', `${API_KEY}\n`),
+        },
+      },
     ];
     for (const { gate, more } of ways) {
       const before = gate.letIn();
@@ -125,9 +220,16 @@ describe('our processes', () => {
   });
 
   it('say why they do not come to work: a worker ends, ingest says it once and tries on', async () => {
-    const more = { ERRATA_LOG_LEVEL: 'trace', ERRATA_TEMPORAL_ADDRESS: keys.address, ...ca, ERRATA_TEMPORAL_API_KEY: WRONG };
+    const more = {
+      ERRATA_LOG_LEVEL: 'trace',
+      ERRATA_TEMPORAL_ADDRESS: keys.address,
+      ...ca,
+      ERRATA_TEMPORAL_API_KEY: WRONG,
+    };
     const workflows = new OurProcess('workflow-worker', ours(more), folder);
-    await expect(workflows.start()).rejects.toThrow(/does not take the API key.*ERRATA_TEMPORAL_API_KEY/);
+    await expect(workflows.start()).rejects.toThrow(
+      /does not take the API key.*ERRATA_TEMPORAL_API_KEY/,
+    );
 
     const aside = mkdtempSync(path.join(folder, 'ingest-'));
     const ingest = new OurProcess('ingest', ours(more), aside);

@@ -51,7 +51,9 @@ beforeAll(async () => {
     ERRATA_CANARY_RATIO_MAX: '100',
     ERRATA_EDIT_NORM_MAX: '1000',
   };
-  system = await startSystem(readConfiguration(environment, servers.folder), { overlay: environment });
+  system = await startSystem(readConfiguration(environment, servers.folder), {
+    overlay: environment,
+  });
 }, S3_SETUP_WAIT_MS);
 
 afterAll(async () => {
@@ -60,8 +62,21 @@ afterAll(async () => {
   await servers?.stop();
 });
 
-const errata = async (...args: string[]): Promise<Invocation> => await invoke(servers.folder, args, environment);
-const submit = async (town: string, ...more: string[]) => await errata('submit', '--lineage', LINEAGE, '--subject', town, '--prompt', `the old ${town} is on`, '--target', 'river', ...more);
+const errata = async (...args: string[]): Promise<Invocation> =>
+  await invoke(servers.folder, args, environment);
+const submit = async (town: string, ...more: string[]) =>
+  await errata(
+    'submit',
+    '--lineage',
+    LINEAGE,
+    '--subject',
+    town,
+    '--prompt',
+    `the old ${town} is on`,
+    '--target',
+    'river',
+    ...more,
+  );
 
 describe('a stream whose versions are on S3', { timeout: 600_000 }, () => {
   it('waits for a server that is killed, and loses nothing', async () => {
@@ -78,7 +93,12 @@ describe('a stream whose versions are on S3', { timeout: 600_000 }, () => {
     const verified = await errata('verify', '--lineage', LINEAGE, '--json');
     expect(verified.code).toBe(0);
     const history = await new Versions(new S3Store(s3.place('of-the-stream'))).log(LINEAGE).read();
-    expect([...history.active.values()].map(({ subject }) => subject).sort()).toEqual(['town four', 'town one', 'town three', 'town two']);
+    expect([...history.active.values()].map(({ subject }) => subject).sort()).toEqual([
+      'town four',
+      'town one',
+      'town three',
+      'town two',
+    ]);
     expect((await errata('ask', '--lineage', LINEAGE, 'the old town four is on')).code).toBe(0);
   });
 });

@@ -26,14 +26,19 @@ describe('the kept bundle of the workflows', () => {
     expect((JSON.parse(readFileSync(only(), 'utf8')) as { code: string }).code).toBe(made);
     expect(made).toContain('editBatch');
     // The worker reads the source map from the last line.
-    expect(made.trimEnd().split('\n').at(-1)).toMatch(/^\/\/# sourceMappingURL=data:application\/json/);
+    expect(made.trimEnd().split('\n').at(-1)).toMatch(
+      /^\/\/# sourceMappingURL=data:application\/json/,
+    );
   });
 
   it('is what the next process uses', async () => {
     const file = only();
     const kept = readFileSync(file, 'utf8');
     const code = 'read from the folder';
-    writeFileSync(file, JSON.stringify({ code, sha256: createHash('sha256').update(code).digest('hex') }));
+    writeFileSync(
+      file,
+      JSON.stringify({ code, sha256: createHash('sha256').update(code).digest('hex') }),
+    );
     expect((await bundleWorkflows(folder)).code).toBe(code);
     writeFileSync(file, kept);
   });
@@ -48,10 +53,13 @@ describe('the kept bundle of the workflows', () => {
   });
 
   it('is another one where failures are encoded, and neither is taken for the other', async () => {
-    const encoding = (await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER })).code;
+    const encoding = (await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER }))
+      .code;
     expect(encoding).toContain('encodeCommonAttributes: true');
     expect(made).not.toContain('encodeCommonAttributes: true');
-    expect((await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER })).code).toBe(encoding);
+    expect((await bundleWorkflows(folder, { failureConverterPath: FAILURE_CONVERTER })).code).toBe(
+      encoding,
+    );
     expect((await bundleWorkflows(folder)).code).toBe(made);
   });
 

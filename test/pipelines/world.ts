@@ -3,12 +3,29 @@
  * version log in memory. A test replaces single activities to break them.
  */
 import { TestWorkflowEnvironment } from '@temporalio/testing';
-import { DefaultLogger, Runtime, Worker, makeTelemetryFilterString, type WorkflowBundle } from '@temporalio/worker';
-import { Client, WithStartWorkflowOperation, WorkflowIdConflictPolicy, WorkflowUpdateFailedError, type WorkflowHandle } from '@temporalio/client';
+import {
+  DefaultLogger,
+  Runtime,
+  Worker,
+  makeTelemetryFilterString,
+  type WorkflowBundle,
+} from '@temporalio/worker';
+import {
+  Client,
+  WithStartWorkflowOperation,
+  WorkflowIdConflictPolicy,
+  WorkflowUpdateFailedError,
+  type WorkflowHandle,
+} from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import type { AlertActivities } from '../../activities/alert.ts';
 import type { AnnounceActivities } from '../../activities/announce.ts';
-import { createEditActivities, createLedgerActivities, type EditActivities, type LedgerActivities } from '../../activities/index.ts';
+import {
+  createEditActivities,
+  createLedgerActivities,
+  type EditActivities,
+  type LedgerActivities,
+} from '../../activities/index.ts';
 import { homeFromEnvironment } from '../../infra/home.ts';
 import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
 import {
@@ -27,7 +44,14 @@ import {
   type UndoOrder,
 } from '../../pipelines/workflows/contract.ts';
 import type { Engine } from '../../model/engine.ts';
-import { factKeyOf, retractionId, type CorrectionRevision, type FactCorrection, type FactRevision, type RetractionRevision } from '../../schemas/correction.ts';
+import {
+  factKeyOf,
+  retractionId,
+  type CorrectionRevision,
+  type FactCorrection,
+  type FactRevision,
+  type RetractionRevision,
+} from '../../schemas/correction.ts';
 import type { Alert } from '../../schemas/alert.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
@@ -41,7 +65,11 @@ export type Activities = EditActivities & LedgerActivities & AnnounceActivities 
 export interface WorldOptions {
   /** Search attributes are used; the server must know them. */
   findable?: boolean;
-  settings?: { batch?: Partial<LineageSettings['batch']>; verdict?: Partial<LineageSettings['verdict']>; failures?: Partial<NonNullable<LineageSettings['failures']>> };
+  settings?: {
+    batch?: Partial<LineageSettings['batch']>;
+    verdict?: Partial<LineageSettings['verdict']>;
+    failures?: Partial<NonNullable<LineageSettings['failures']>>;
+  };
   historyEventsMax?: number;
   /** Without one, an engine without a model. */
   engine?: Engine;
@@ -62,14 +90,25 @@ export class TimeSkippingServer {
   static async start(): Promise<TimeSkippingServer> {
     quietRuntime();
     const path = homeFromEnvironment().temporalTestServer.executable;
-    const environment = await TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
+    const environment = await TestWorkflowEnvironment.createTimeSkipping({
+      server: { executable: { type: 'existing-path', path } },
+    });
     return new TimeSkippingServer(environment, await bundleWorkflows());
   }
 
   /** A real Temporal in its place, whose time passes as it does: for what the test server lacks. */
-  static async inPlaceOf({ address, namespace }: { address: string; namespace: string }): Promise<TimeSkippingServer> {
+  static async inPlaceOf({
+    address,
+    namespace,
+  }: {
+    address: string;
+    namespace: string;
+  }): Promise<TimeSkippingServer> {
     quietRuntime();
-    return new TimeSkippingServer(await TestWorkflowEnvironment.createFromExistingServer({ address, namespace }), await bundleWorkflows());
+    return new TimeSkippingServer(
+      await TestWorkflowEnvironment.createFromExistingServer({ address, namespace }),
+      await bundleWorkflows(),
+    );
   }
 
   async stop(): Promise<void> {
@@ -79,7 +118,16 @@ export class TimeSkippingServer {
 
 let installed = false;
 export function quietRuntime(): void {
-  if (!installed) Runtime.install({ logger: new DefaultLogger('ERROR', () => undefined), telemetryOptions: { logging: { forward: {}, filter: makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' }) } } });
+  if (!installed)
+    Runtime.install({
+      logger: new DefaultLogger('ERROR', () => undefined),
+      telemetryOptions: {
+        logging: {
+          forward: {},
+          filter: makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' }),
+        },
+      },
+    });
   installed = true;
 }
 
@@ -109,7 +157,9 @@ export class World {
     this.settings = {
       batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...options.settings?.batch },
       verdict: { ...DEFAULT_LINEAGE_SETTINGS.verdict, ...options.settings?.verdict },
-      ...(options.settings?.failures === undefined ? {} : { failures: { ...DEFAULT_LINEAGE_SETTINGS.failures, ...options.settings.failures } }),
+      ...(options.settings?.failures === undefined
+        ? {}
+        : { failures: { ...DEFAULT_LINEAGE_SETTINGS.failures, ...options.settings.failures } }),
       ...(options.findable === true ? { findable: true } : {}),
     };
   }
@@ -128,7 +178,10 @@ export class World {
 
   async run(test: () => Promise<void>): Promise<void> {
     const real: Activities = {
-      ...createEditActivities({ engine: this.#options.engine ?? this.engine, versions: this.versions }),
+      ...createEditActivities({
+        engine: this.#options.engine ?? this.engine,
+        versions: this.versions,
+      }),
       ...createLedgerActivities({ versions: this.versions }),
       announce: async ({ outcomes, version }) => {
         const standing = await (await this.log.register()).settle(outcomes);
@@ -146,11 +199,16 @@ export class World {
     const { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo, ...light } = activities;
     try {
       await this.#work(this.#taskQueue, light, true);
-      await this.#work(editTaskQueue(this.lineage), { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo }, false);
+      await this.#work(
+        editTaskQueue(this.lineage),
+        { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo },
+        false,
+      );
       await test();
     } finally {
       await this.#end();
-      for (const { worker } of this.#workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+      for (const { worker } of this.#workers)
+        if (worker.getState() === 'RUNNING') worker.shutdown();
       await Promise.allSettled(this.#workers.map(({ done }) => done));
     }
   }
@@ -174,23 +232,50 @@ export class World {
   }
 
   /** Revisions as they would come from the topic, at the next offsets. */
-  revisions(...items: (FactCorrection | { retract: FactCorrection; issuedAt: number })[]): FactRevision[] {
+  revisions(
+    ...items: (FactCorrection | { retract: FactCorrection; issuedAt: number })[]
+  ): FactRevision[] {
     return items.map((item): CorrectionRevision | RetractionRevision => {
       const position = { topic: this.topic, partition: 0, offset: String(this.#offset++) };
-      if ('retract' in item) return { kind: 'retraction', factKey: factKeyOf(item.retract), position, id: retractionId(position), issuedAt: item.issuedAt };
+      if ('retract' in item)
+        return {
+          kind: 'retraction',
+          factKey: factKeyOf(item.retract),
+          position,
+          id: retractionId(position),
+          issuedAt: item.issuedAt,
+        };
       return { kind: 'correction', factKey: factKeyOf(item), position, correction: item };
     });
   }
 
   chunk(revisions: FactRevision[]): RevisionChunk {
-    return { topic: this.topic, partition: 0, firstOffset: revisions[0]!.position.offset, throughOffset: revisions.at(-1)!.position.offset, endOffset: '1000000', revisions };
+    return {
+      topic: this.topic,
+      partition: 0,
+      firstOffset: revisions[0]!.position.offset,
+      throughOffset: revisions.at(-1)!.position.offset,
+      endOffset: '1000000',
+      revisions,
+    };
   }
 
   /** Hands a chunk to the lineage; the refusal's type where it refuses. */
   async accept(chunk: RevisionChunk, updateId?: string): Promise<Acceptance | string> {
-    const input: LineageInput = { lineage: this.lineage, settings: this.settings, carried: null, ...(this.#options.historyEventsMax === undefined ? {} : { historyEventsMax: this.#options.historyEventsMax }) };
+    const input: LineageInput = {
+      lineage: this.lineage,
+      settings: this.settings,
+      carried: null,
+      ...(this.#options.historyEventsMax === undefined
+        ? {}
+        : { historyEventsMax: this.#options.historyEventsMax }),
+    };
     try {
-      const acceptance = await this.#server.environment.client.workflow.executeUpdateWithStart<(input: LineageInput) => Promise<void>, Acceptance, [RevisionChunk]>(ACCEPT_UPDATE, {
+      const acceptance = await this.#server.environment.client.workflow.executeUpdateWithStart<
+        (input: LineageInput) => Promise<void>,
+        Acceptance,
+        [RevisionChunk]
+      >(ACCEPT_UPDATE, {
         args: [this.#run === undefined ? chunk : { ...chunk, run: this.#run }],
         ...(updateId === undefined ? {} : { updateId }),
         startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, {
@@ -203,7 +288,8 @@ export class World {
       this.#run = acceptance.run;
       return acceptance;
     } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure) return error.cause.type ?? 'refused';
+      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure)
+        return error.cause.type ?? 'refused';
       throw error;
     }
   }
@@ -215,26 +301,38 @@ export class World {
   }
 
   order(id: string, target: UndoTarget, releaseAlias: string | null = null): UndoOrder {
-    return { request: { id, target, reason: 'it was wrong', requestedBy: 'test', requestedAt: 1_000 }, releaseAlias };
+    return {
+      request: { id, target, reason: 'it was wrong', requestedBy: 'test', requestedAt: 1_000 },
+      releaseAlias,
+    };
   }
 
   /** Hands an undo to the lineage; the refusal's type where it refuses. */
   async askUndo(order: UndoOrder): Promise<UndoAccepted | string> {
     try {
-      return await this.handle.executeUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE, { args: [order] });
+      return await this.handle.executeUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE, {
+        args: [order],
+      });
     } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure) return error.cause.type ?? 'refused';
+      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure)
+        return error.cause.type ?? 'refused';
       throw error;
     }
   }
 
   /** Undoes and waits for the result. */
-  async undo(id: string, target: UndoTarget, releaseAlias: string | null = null): Promise<UndoResult> {
+  async undo(
+    id: string,
+    target: UndoTarget,
+    releaseAlias: string | null = null,
+  ): Promise<UndoResult> {
     await this.askUndo(this.order(id, target, releaseAlias));
     await this.statusWhere(({ undos }) => undos.ended.some((ended) => ended.id === id));
     // Asked for by the environment's own client a result lets the clock run ahead, in the end past the lineage's own time.
     const { connection, namespace } = this.#server.environment;
-    return await new Client({ connection, namespace: namespace ?? 'default' }).workflow.getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id)).result();
+    return await new Client({ connection, namespace: namespace ?? 'default' }).workflow
+      .getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id))
+      .result();
   }
 
   async status(): Promise<LineageStatus> {
@@ -296,13 +394,27 @@ export class World {
     const status = await this.status().catch(() => null);
     if (status === null) return;
     await this.handle.terminate('the test is over');
-    if (status.undos.running !== null) await this.#server.environment.client.workflow.getHandle(status.undos.running.workflowId).terminate('the test is over').catch(() => undefined);
-    if (status.running !== null) await this.#server.environment.client.workflow.getHandle(status.running.workflowId).terminate('the test is over').catch(() => undefined);
+    if (status.undos.running !== null)
+      await this.#server.environment.client.workflow
+        .getHandle(status.undos.running.workflowId)
+        .terminate('the test is over')
+        .catch(() => undefined);
+    if (status.running !== null)
+      await this.#server.environment.client.workflow
+        .getHandle(status.running.workflowId)
+        .terminate('the test is over')
+        .catch(() => undefined);
   }
 
   async #work(taskQueue: string, activities: object, workflows: boolean): Promise<void> {
     const { nativeConnection: connection, namespace } = this.#server.environment;
-    const worker = await Worker.create({ connection, namespace: namespace ?? 'default', taskQueue, activities, ...(workflows ? { workflowBundle: this.#server.bundle } : {}) });
+    const worker = await Worker.create({
+      connection,
+      namespace: namespace ?? 'default',
+      taskQueue,
+      activities,
+      ...(workflows ? { workflowBundle: this.#server.bundle } : {}),
+    });
     this.#workers.push({ worker, done: worker.run() });
   }
 }

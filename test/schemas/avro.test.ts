@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { canonicalFormOf, fingerprintOf, recordCodec, schemaOf, singleObjectFraming, type Framing, type RecordName } from '../../schemas/avro.ts';
+import {
+  canonicalFormOf,
+  fingerprintOf,
+  recordCodec,
+  schemaOf,
+  singleObjectFraming,
+  type Framing,
+  type RecordName,
+} from '../../schemas/avro.ts';
 import { walkAvro, type AvroComplexSchema, type AvroSchema } from '../../schemas/avro-shape.ts';
 import { CORRECTION_LIMITS, type FactCorrection } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
@@ -27,11 +35,26 @@ const outcome: fc.Arbitrary<Outcome> = fc.record({
   lineage: text,
   revisionId: text,
   factKey: text,
-  status: fc.constantFrom('COMMITTED', 'SUPERSEDED', 'QUARANTINED', 'RETRACTED', 'DUPLICATE', 'NOTHING_TO_RETRACT'),
+  status: fc.constantFrom(
+    'COMMITTED',
+    'SUPERSEDED',
+    'QUARANTINED',
+    'RETRACTED',
+    'DUPLICATE',
+    'NOTHING_TO_RETRACT',
+  ),
   version: fc.option(fc.integer({ min: 0, max: AVRO_LONG_MAX })),
   reason: fc.option(text),
-  measured: fc.dictionary(text.filter((name) => name !== '__proto__'), fc.oneof(fc.double({ noNaN: true }), text), { noNullPrototype: true }),
-  position: fc.record({ topic: text, partition: fc.nat(1000), offset: fc.bigInt(0n, 2n ** 63n - 1n).map(String) }),
+  measured: fc.dictionary(
+    text.filter((name) => name !== '__proto__'),
+    fc.oneof(fc.double({ noNaN: true }), text),
+    { noNullPrototype: true },
+  ),
+  position: fc.record({
+    topic: text,
+    partition: fc.nat(1000),
+    offset: fc.bigInt(0n, 2n ** 63n - 1n).map(String),
+  }),
   batchId: text,
   decidedAt: fc.integer({ min: 0, max: AVRO_LONG_MAX }),
 });
@@ -53,21 +76,35 @@ const sample: FactCorrection = {
 describe('record codecs', () => {
   it('gives back every correction that was written', () => {
     const codec = recordCodec('fact-correction');
-    fc.assert(fc.property(correction, (value) => {
-      expect(codec.decode(codec.encode(value))).toEqual(value);
-    }));
+    fc.assert(
+      fc.property(correction, (value) => {
+        expect(codec.decode(codec.encode(value))).toEqual(value);
+      }),
+    );
   });
 
   it('gives back every outcome that was written', () => {
     const codec = recordCodec('correction-outcome');
-    fc.assert(fc.property(outcome, (value) => {
-      expect(codec.decode(codec.encode(value))).toEqual(value);
-    }));
+    fc.assert(
+      fc.property(outcome, (value) => {
+        expect(codec.decode(codec.encode(value))).toEqual(value);
+      }),
+    );
   });
 
   it('gives back a hook version', () => {
     const codec = recordCodec('hook-version');
-    const value = { lineage: 'default', version: 7, hash: 'ab', parent: null, batchId: '000007', added: 3, removed: 1, corrections: 12, createdAt: 5 };
+    const value = {
+      lineage: 'default',
+      version: 7,
+      hash: 'ab',
+      parent: null,
+      batchId: '000007',
+      added: 3,
+      removed: 1,
+      corrections: 12,
+      createdAt: 5,
+    };
     expect(codec.decode(codec.encode(value))).toEqual(value);
   });
 
@@ -120,7 +157,9 @@ describe('older and newer schemas', () => {
     type: 'record',
     name: 'FactCorrection',
     namespace: 'errata',
-    fields: (schemaOf('fact-correction') as AvroComplexSchema).fields!.filter((field) => !['paraphrases', 'source', 'relation', 'replayOf'].includes(field.name)),
+    fields: (schemaOf('fact-correction') as AvroComplexSchema).fields!.filter(
+      (field) => !['paraphrases', 'source', 'relation', 'replayOf'].includes(field.name),
+    ),
   };
 
   it("fills in the defaults for a writer's older schema that is listed", () => {
@@ -137,12 +176,25 @@ describe('older and newer schemas', () => {
   });
 
   it('refuses the same record where the older schema is not listed', () => {
-    const body = Buffer.concat([singleObjectFraming().headOf('fact-correction', older), olderBody()]);
+    const body = Buffer.concat([
+      singleObjectFraming().headOf('fact-correction', older),
+      olderBody(),
+    ]);
     expect(problemOf(() => recordCodec('fact-correction').decode(body))).toBe('unknown-schema');
   });
 
   it('says so when the record is of another kind', () => {
-    const version = recordCodec('hook-version').encode({ lineage: 'l', version: 1, hash: '', parent: null, batchId: '', added: 0, removed: 0, corrections: 0, createdAt: 0 });
+    const version = recordCodec('hook-version').encode({
+      lineage: 'l',
+      version: 1,
+      hash: '',
+      parent: null,
+      batchId: '',
+      added: 0,
+      removed: 0,
+      corrections: 0,
+      createdAt: 0,
+    });
     expect(problemOf(() => recordCodec('fact-correction').decode(version))).toBe('wrong-record');
   });
 
@@ -155,7 +207,12 @@ describe('older and newer schemas', () => {
 
   /** id, lineage, subject, prompt, target, previousAnswer, neighbourhood, issuedAt, by hand. */
   function olderBody(): Buffer {
-    return Buffer.concat([...[sample.id, sample.lineage, sample.subject, sample.prompt, sample.target].map(avroString), Buffer.from([0]), Buffer.from([0]), avroLong(BigInt(sample.issuedAt))]);
+    return Buffer.concat([
+      ...[sample.id, sample.lineage, sample.subject, sample.prompt, sample.target].map(avroString),
+      Buffer.from([0]),
+      Buffer.from([0]),
+      avroLong(BigInt(sample.issuedAt)),
+    ]);
   }
 });
 
@@ -188,7 +245,15 @@ describe('records that are not sound', () => {
   it('refuses an array that announces more items than there are bytes', () => {
     const head = sound.subarray(0, 10);
     const strings = [sample.id, sample.lineage, sample.subject].map(avroString);
-    const bytes = Buffer.concat([head, ...strings, Buffer.from([0]), avroString(sample.prompt), avroString(sample.target), Buffer.from([0]), avroLong(2n ** 50n)]);
+    const bytes = Buffer.concat([
+      head,
+      ...strings,
+      Buffer.from([0]),
+      avroString(sample.prompt),
+      avroString(sample.target),
+      Buffer.from([0]),
+      avroLong(2n ** 50n),
+    ]);
     expect(() => codec.decode(bytes)).toThrow(/paraphrases.*1125899906842624 items/);
   });
 
@@ -208,10 +273,12 @@ describe('records that are not sound', () => {
   });
 
   it('ends a walk exactly where the value ends', () => {
-    fc.assert(fc.property(correction, (value) => {
-      const bytes = codec.encode(value);
-      expect(walkAvro(schemaOf('fact-correction'), bytes, 10)).toBe(bytes.length);
-    }));
+    fc.assert(
+      fc.property(correction, (value) => {
+        const bytes = codec.encode(value);
+        expect(walkAvro(schemaOf('fact-correction'), bytes, 10)).toBe(bytes.length);
+      }),
+    );
   });
 });
 

@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CORRECTION_LIMITS, factKeyOf, faultsOf, type FactCorrection } from '../../schemas/correction.ts';
+import {
+  CORRECTION_LIMITS,
+  factKeyOf,
+  faultsOf,
+  type FactCorrection,
+} from '../../schemas/correction.ts';
 
 const sound: FactCorrection = {
   id: 'c-1',
@@ -16,7 +21,8 @@ const sound: FactCorrection = {
   issuedAt: 1_700_000_000_000,
 };
 
-const key = (subject: string, relation: string | null, prompt = `${subject} is`): string => factKeyOf({ subject, relation, prompt });
+const key = (subject: string, relation: string | null, prompt = `${subject} is`): string =>
+  factKeyOf({ subject, relation, prompt });
 
 describe("a fact's key", () => {
   it('is subject and relation', () => {
@@ -24,7 +30,9 @@ describe("a fact's key", () => {
   });
 
   it('takes the prompt without its subject for a missing relation', () => {
-    expect(key('Torvik Bridge', null, 'The river under Torvik Bridge is')).toBe('Torvik Bridge|The river under {} is');
+    expect(key('Torvik Bridge', null, 'The river under Torvik Bridge is')).toBe(
+      'Torvik Bridge|The river under {} is',
+    );
   });
 
   it('does not depend on white space or on how a letter is composed', () => {
@@ -32,8 +40,13 @@ describe("a fact's key", () => {
   });
 
   it('never confuses two facts, whatever characters they have', () => {
-    const text = fc.string({ unit: fc.constantFrom('a', '|', '\\', ' ', 'b'), minLength: 1, maxLength: 6 });
-    const same = (a: string, b: string): boolean => a.trim().replace(/\s+/g, ' ') === b.trim().replace(/\s+/g, ' ');
+    const text = fc.string({
+      unit: fc.constantFrom('a', '|', '\\', ' ', 'b'),
+      minLength: 1,
+      maxLength: 6,
+    });
+    const same = (a: string, b: string): boolean =>
+      a.trim().replace(/\s+/g, ' ') === b.trim().replace(/\s+/g, ' ');
     fc.assert(
       fc.property(text, text, text, text, (s1, r1, s2, r2) => {
         expect(key(s1, r1) === key(s2, r2)).toBe(same(s1, s2) && same(r1, r2));
@@ -56,11 +69,27 @@ describe('the faults of a correction', () => {
   it.each<[string, Partial<FactCorrection>, RegExp]>([
     ['an empty id', { id: ' ' }, /id is empty/],
     ['an empty target', { target: '' }, /target is empty/],
-    ['a subject that the prompt does not hold', { subject: 'Askham' }, /does not occur in the prompt/],
-    ['a target that is too long', { target: 'x'.repeat(CORRECTION_LIMITS.targetCharactersMax + 1) }, /target has 401 characters/],
+    [
+      'a subject that the prompt does not hold',
+      { subject: 'Askham' },
+      /does not occur in the prompt/,
+    ],
+    [
+      'a target that is too long',
+      { target: 'x'.repeat(CORRECTION_LIMITS.targetCharactersMax + 1) },
+      /target has 401 characters/,
+    ],
     ['half a character', { target: '\ud800' }, /target is not well-formed/],
-    ['a lineage that is no name', { lineage: 'Not A Name' }, /lineage "Not A Name" is not of the form/],
-    ['too many paraphrases', { paraphrases: Array.from({ length: 17 }, () => 'p') }, /17 paraphrases/],
+    [
+      'a lineage that is no name',
+      { lineage: 'Not A Name' },
+      /lineage "Not A Name" is not of the form/,
+    ],
+    [
+      'too many paraphrases',
+      { paraphrases: Array.from({ length: 17 }, () => 'p') },
+      /17 paraphrases/,
+    ],
     ['an empty neighbour', { neighbourhood: [''] }, /neighbourhood\[0\] is empty/],
     ['a time before 1970', { issuedAt: -1 }, /issuedAt/],
   ])('name %s', (_what, change, fault) => {
@@ -75,9 +104,24 @@ describe('the faults of a correction', () => {
 
   it('are words for any value, never an exception', () => {
     fc.assert(
-      fc.property(fc.record({ id: fc.string(), lineage: fc.string(), subject: fc.string(), relation: fc.option(fc.string()), prompt: fc.string(), target: fc.string(), previousAnswer: fc.option(fc.string()), paraphrases: fc.array(fc.string()), neighbourhood: fc.array(fc.string()), source: fc.string(), issuedAt: fc.double() }), (value) => {
-        expect(faultsOf(value).every((fault) => typeof fault === 'string')).toBe(true);
-      }),
+      fc.property(
+        fc.record({
+          id: fc.string(),
+          lineage: fc.string(),
+          subject: fc.string(),
+          relation: fc.option(fc.string()),
+          prompt: fc.string(),
+          target: fc.string(),
+          previousAnswer: fc.option(fc.string()),
+          paraphrases: fc.array(fc.string()),
+          neighbourhood: fc.array(fc.string()),
+          source: fc.string(),
+          issuedAt: fc.double(),
+        }),
+        (value) => {
+          expect(faultsOf(value).every((fault) => typeof fault === 'string')).toBe(true);
+        },
+      ),
     );
   });
 });

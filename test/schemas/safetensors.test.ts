@@ -96,7 +96,11 @@ describe('safetensors', () => {
     ['a header longer than the file', fileOf('{}', 0).subarray(0, 9), /cut short/],
     ['a header that is no JSON', fileOf('{"a":', 0), /no JSON/],
     ['a header that is no object', fileOf('[]', 0), /no JSON object/],
-    ['an unknown type', fileOf('{"a":{"dtype":"Q4","shape":[1],"data_offsets":[0,1]}}', 1), /type "Q4"/],
+    [
+      'an unknown type',
+      fileOf('{"a":{"dtype":"Q4","shape":[1],"data_offsets":[0,1]}}', 1),
+      /type "Q4"/,
+    ],
     [
       'a type from the prototype',
       fileOf('{"a":{"dtype":"toString","shape":[1],"data_offsets":[0,1]}}', 1),
@@ -104,16 +108,27 @@ describe('safetensors', () => {
     ],
     [
       'a shape that is absurd',
-      fileOf('{"a":{"dtype":"U8","shape":[9007199254740991,9007199254740991],"data_offsets":[0,1]}}', 1),
+      fileOf(
+        '{"a":{"dtype":"U8","shape":[9007199254740991,9007199254740991],"data_offsets":[0,1]}}',
+        1,
+      ),
       /needs/,
     ],
-    ['a fractional shape', fileOf('{"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}}', 1), /shape/],
+    [
+      'a fractional shape',
+      fileOf('{"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}}', 1),
+      /shape/,
+    ],
     [
       'offsets that run backwards',
       fileOf('{"a":{"dtype":"U8","shape":[0],"data_offsets":[1,0]}}', 1),
       /needs 0 bytes and has -1/,
     ],
-    ['a hole between tensors', fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2), /hole/],
+    [
+      'a hole between tensors',
+      fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2),
+      /hole/,
+    ],
     [
       'tensors that overlap',
       fileOf(
@@ -122,8 +137,16 @@ describe('safetensors', () => {
       ),
       /overlap/,
     ],
-    ['bytes left over', fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 2), /left over/],
-    ['tensors past the end', fileOf('{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}', 2), /cut short/],
+    [
+      'bytes left over',
+      fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 2),
+      /left over/,
+    ],
+    [
+      'tensors past the end',
+      fileOf('{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}', 2),
+      /cut short/,
+    ],
     ['metadata that is no text', fileOf('{"__metadata__":{"a":1}}', 0), /"a" is no string/],
     ['a tensor that is null', fileOf('{"a":null}', 0), /type undefined/],
   ])('refuses %s and says why', (_, file, reason) => {

@@ -1,7 +1,17 @@
 import type crypto from 'node:crypto';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { digestOf, identify, isLoopback, newToken, sourceOf, submissionFault, tokensFile, type Caller, type TokenRecord } from '../../serving/access.ts';
+import {
+  digestOf,
+  identify,
+  isLoopback,
+  newToken,
+  sourceOf,
+  submissionFault,
+  tokensFile,
+  type Caller,
+  type TokenRecord,
+} from '../../serving/access.ts';
 
 vi.mock('node:crypto', async (original) => {
   const real = await original<typeof crypto>();
@@ -11,16 +21,30 @@ const { timingSafeEqual } = await import('node:crypto');
 afterEach(() => vi.mocked(timingSafeEqual).mockClear());
 
 const NOW = Date.parse('2026-11-26T12:00:00Z');
-const record = (token: string, more: Partial<TokenRecord> = {}): TokenRecord => ({ name: 'reader', sha256: digestOf(token), roles: ['read'], createdAt: '2026-01-01T00:00:00Z', ...more });
+const record = (token: string, more: Partial<TokenRecord> = {}): TokenRecord => ({
+  name: 'reader',
+  sha256: digestOf(token),
+  roles: ['read'],
+  createdAt: '2026-01-01T00:00:00Z',
+  ...more,
+});
 
 describe('a token', () => {
   it('is known by its digest, and by nothing near it', () => {
     const token = newToken();
-    const tokens = [record(newToken(), { name: 'other' }), record(token), record(newToken(), { name: 'third' })];
-    expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({ kind: 'caller', caller: { name: 'reader', roles: ['read'], lineages: null, subjects: null } });
+    const tokens = [
+      record(newToken(), { name: 'other' }),
+      record(token),
+      record(newToken(), { name: 'third' }),
+    ];
+    expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
+      kind: 'caller',
+      caller: { name: 'reader', roles: ['read'], lineages: null, subjects: null },
+    });
     expect(identify(tokens, `bearer  ${token} `, NOW)).toMatchObject({ kind: 'caller' });
     const swapped = `${token.slice(0, -2)}${token.at(-1)!}${token.at(-2)!}`;
-    if (swapped !== token) expect(identify(tokens, `Bearer ${swapped}`, NOW)).toEqual({ kind: 'unknown-token' });
+    if (swapped !== token)
+      expect(identify(tokens, `Bearer ${swapped}`, NOW)).toEqual({ kind: 'unknown-token' });
     expect(identify(tokens, `Bearer ${newToken()}`, NOW)).toEqual({ kind: 'unknown-token' });
     expect(identify([], `Bearer ${token}`, NOW)).toEqual({ kind: 'unknown-token' });
   });
@@ -33,7 +57,10 @@ describe('a token', () => {
 
   it('is compared with every other in constant time, found or not', () => {
     const token = newToken();
-    const tokens = [record(token), ...Array.from({ length: 9 }, (_, i) => record(newToken(), { name: `n${i}` }))];
+    const tokens = [
+      record(token),
+      ...Array.from({ length: 9 }, (_, i) => record(newToken(), { name: `n${i}` })),
+    ];
     for (const presented of [token, newToken()]) {
       vi.mocked(timingSafeEqual).mockClear();
       identify(tokens, `Bearer ${presented}`, NOW);
@@ -45,18 +72,33 @@ describe('a token', () => {
     const token = newToken();
     const tokens = [record(token, { expiresAt: '2026-11-26T13:00:00+01:00' })];
     expect(identify(tokens, `Bearer ${token}`, NOW - 1).kind).toBe('caller');
-    expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({ kind: 'expired', expiresAt: '2026-11-26T13:00:00+01:00' });
+    expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
+      kind: 'expired',
+      expiresAt: '2026-11-26T13:00:00+01:00',
+    });
   });
 
-  it.each(['', 'Bearer', 'Bearer ', 'Basic dXNlcjpwYXNz', `Token ${newToken()}`, newToken(), `Bearer ${newToken()} x`, `Bearer ${newToken()}=`, `Bearer ${newToken()},Bearer ${newToken()}`, `Bearer errata_${'x'.repeat(44)}`, `Bearer errata_${'x'.repeat(42)}`, `Bearer errata_${'é'.repeat(43)}`, `Bearer ${'x'.repeat(10_000)}`])(
-    'is not found in a header such as "%.40s"',
-    (header) => {
-      expect(identify([record(newToken())], header, NOW)).toEqual({ kind: 'malformed' });
-      expect(timingSafeEqual).not.toHaveBeenCalled();
-    },
-  );
+  it.each([
+    '',
+    'Bearer',
+    'Bearer ',
+    'Basic dXNlcjpwYXNz',
+    `Token ${newToken()}`,
+    newToken(),
+    `Bearer ${newToken()} x`,
+    `Bearer ${newToken()}=`,
+    `Bearer ${newToken()},Bearer ${newToken()}`,
+    `Bearer errata_${'x'.repeat(44)}`,
+    `Bearer errata_${'x'.repeat(42)}`,
+    `Bearer errata_${'é'.repeat(43)}`,
+    `Bearer ${'x'.repeat(10_000)}`,
+  ])('is not found in a header such as "%.40s"', (header) => {
+    expect(identify([record(newToken())], header, NOW)).toEqual({ kind: 'malformed' });
+    expect(timingSafeEqual).not.toHaveBeenCalled();
+  });
 
-  it('without a header is none', () => expect(identify([], undefined, NOW)).toEqual({ kind: 'no-token' }));
+  it('without a header is none', () =>
+    expect(identify([], undefined, NOW)).toEqual({ kind: 'no-token' }));
 });
 
 describe('the tokens file', () => {
@@ -69,18 +111,32 @@ describe('the tokens file', () => {
     ['a token instead of its digest', { ...token, sha256: newToken() }],
     ['a lineage that is no name', { ...token, lineages: ['../x'] }],
     ['an end that is no time', { ...token, expiresAt: 'soon' }],
-  ])('is at fault with %s', (_, wrong) => expect(tokensFile.safeParse({ tokens: [wrong] }).success).toBe(false));
+  ])('is at fault with %s', (_, wrong) =>
+    expect(tokensFile.safeParse({ tokens: [wrong] }).success).toBe(false),
+  );
 
   it('is at fault with a name or a digest that occurs twice', () => {
-    expect(tokensFile.safeParse({ tokens: [token, { ...token, sha256: digestOf('x') }] }).success).toBe(false);
-    expect(tokensFile.safeParse({ tokens: [token, { ...token, name: 'other' }] }).success).toBe(false);
-    expect(tokensFile.safeParse({ tokens: [token, record(newToken(), { name: 'other' })] }).success).toBe(true);
+    expect(
+      tokensFile.safeParse({ tokens: [token, { ...token, sha256: digestOf('x') }] }).success,
+    ).toBe(false);
+    expect(tokensFile.safeParse({ tokens: [token, { ...token, name: 'other' }] }).success).toBe(
+      false,
+    );
+    expect(
+      tokensFile.safeParse({ tokens: [token, record(newToken(), { name: 'other' })] }).success,
+    ).toBe(true);
   });
 });
 
 describe('a submitter', () => {
-  const caller = (subjects: string[] | null): Caller => ({ name: 'desk', roles: ['submit'], lineages: null, subjects });
-  const may = (subjects: string[] | null, subject: string, id: string | null = null) => submissionFault(caller(subjects), { subject, id: id ?? 'made-up' }, id !== null) === null;
+  const caller = (subjects: string[] | null): Caller => ({
+    name: 'desk',
+    roles: ['submit'],
+    lineages: null,
+    subjects,
+  });
+  const may = (subjects: string[] | null, subject: string, id: string | null = null) =>
+    submissionFault(caller(subjects), { subject, id: id ?? 'made-up' }, id !== null) === null;
 
   it.each([
     ['Mira *', 'Mira Kovač', true],
@@ -96,7 +152,9 @@ describe('a submitter', () => {
     ['.*', 'x', false],
     ['Mira \t  *', 'Mira  Kovač', true],
     ['Müller*', 'Müller', true],
-  ])('with "%s" and "%s": %s', (pattern, subject, expected) => expect(may([pattern], subject)).toBe(expected));
+  ])('with "%s" and "%s": %s', (pattern, subject, expected) =>
+    expect(may([pattern], subject)).toBe(expected),
+  );
 
   it('without a bound may submit anything, with an empty one nothing', () => {
     expect(may(null, 'x', 'any id')).toBe(true);
@@ -105,7 +163,7 @@ describe('a submitter', () => {
   });
 
   it('with a bound chooses ids under its own name only', () => {
-    expect(may(['x'], 'x', 'somebody else\'s')).toBe(false);
+    expect(may(['x'], 'x', "somebody else's")).toBe(false);
     expect(may(['x'], 'x', 'desk:1')).toBe(true);
     expect(may(['x'], 'x', 'desk2:1')).toBe(false);
   });
@@ -128,6 +186,20 @@ describe('a submitter', () => {
 });
 
 it.each([
-  ['127.0.0.1', true], ['127.8.9.1', true], ['localhost', true], ['LOCALHOST', true], ['::1', true], ['[::1]', true], ['::ffff:127.0.0.1', true],
-  ['0.0.0.0', false], ['::', false], ['10.0.0.1', false], ['128.0.0.1', false], ['localhost.example.org', false], ['127.0.0.1.example.org', false], ['example.org', false], ['', false], ['::ffff:10.0.0.1', false],
+  ['127.0.0.1', true],
+  ['127.8.9.1', true],
+  ['localhost', true],
+  ['LOCALHOST', true],
+  ['::1', true],
+  ['[::1]', true],
+  ['::ffff:127.0.0.1', true],
+  ['0.0.0.0', false],
+  ['::', false],
+  ['10.0.0.1', false],
+  ['128.0.0.1', false],
+  ['localhost.example.org', false],
+  ['127.0.0.1.example.org', false],
+  ['example.org', false],
+  ['', false],
+  ['::ffff:10.0.0.1', false],
 ] as const)('%s is loopback: %s', (host, expected) => expect(isLoopback(host)).toBe(expected));

@@ -20,12 +20,25 @@ async function servedVersions(store = new MemoryStore()) {
   return {
     ...served,
     log,
-    answer: async (model = LINEAGE) => (await served.post('/v1/completions', { model, prompt: PROMPT, max_tokens: 1, temperature: 0 })).json.choices[0]?.text.trim().replace(/\.$/, ''),
+    answer: async (model = LINEAGE) =>
+      (
+        await served.post('/v1/completions', {
+          model,
+          prompt: PROMPT,
+          max_tokens: 1,
+          temperature: 0,
+        })
+      ).json.choices[0]?.text
+        .trim()
+        .replace(/\.$/, ''),
     move: async (alias: string, version: number | null) => {
-      expect(await log.moveAlias({ alias, version, reason: 'harm', by: 'ops', id: `m${(moves += 1)}` })).toMatchObject({ kind: 'moved' });
+      expect(
+        await log.moveAlias({ alias, version, reason: 'harm', by: 'ops', id: `m${(moves += 1)}` }),
+      ).toMatchObject({ kind: 'moved' });
       await served.notify();
     },
-    standing: async () => (JSON.parse((await served.get('/readyz')).body) as { lineages: object[] }).lineages[0],
+    standing: async () =>
+      (JSON.parse((await served.get('/readyz')).body) as { lineages: object[] }).lineages[0],
   };
 }
 
@@ -33,16 +46,37 @@ describe('aliases', () => {
   it('have the version that stable names answer, at once and whatever is committed, until it is let go', async () => {
     const served = await servedVersions();
     expect(await served.answer()).toBe('Oslo');
-    expect(await served.standing()).toEqual({ lineage: LINEAGE, version: 3, head: 3, held: null, fault: null });
+    expect(await served.standing()).toEqual({
+      lineage: LINEAGE,
+      version: 3,
+      head: 3,
+      held: null,
+      fault: null,
+    });
     await served.move('stable', 1);
     expect(await served.answer()).toBe('Lyon');
     await served.commit(correction('c'));
     await served.notify();
     expect(await served.answer()).toBe('Lyon');
-    expect(await served.standing()).toMatchObject({ version: 1, head: 4, held: { alias: 'stable', version: 1, reason: 'harm', by: 'ops' }, fault: null });
+    expect(await served.standing()).toMatchObject({
+      version: 1,
+      head: 4,
+      held: { alias: 'stable', version: 1, reason: 'harm', by: 'ops' },
+      fault: null,
+    });
     const metrics = (await served.get('/metrics')).body;
-    for (const line of ['errata_head_version{lineage="l"} 1', 'errata_newest_version{lineage="l"} 4', 'errata_version_held{lineage="l"} 1', 'errata_log_fault{lineage="l"} 0']) expect(metrics).toContain(line);
-    expect((await served.get(`/v1/lineages/${LINEAGE}/versions`)).json.versions.map(({ version }) => version)).toEqual([4, 3, 2, 1]);
+    for (const line of [
+      'errata_head_version{lineage="l"} 1',
+      'errata_newest_version{lineage="l"} 4',
+      'errata_version_held{lineage="l"} 1',
+      'errata_log_fault{lineage="l"} 0',
+    ])
+      expect(metrics).toContain(line);
+    expect(
+      (await served.get(`/v1/lineages/${LINEAGE}/versions`)).json.versions.map(
+        ({ version }) => version,
+      ),
+    ).toEqual([4, 3, 2, 1]);
     expect(await served.answer(`${LINEAGE}@head`)).toBe('Oslo');
     await served.move('stable', 0);
     expect(await served.answer()).toBe(baseAnswer(PROMPT));
@@ -71,9 +105,21 @@ describe('aliases', () => {
     await served.move('audited', null);
     expect(await served.answer(`${LINEAGE}@audited`)).toBe('Oslo');
     expect(await served.answer(`${LINEAGE}@stable`)).toBe('Oslo');
-    const { statusCode, json } = await served.post('/v1/completions', { model: `${LINEAGE}@canary`, prompt: PROMPT });
-    expect([statusCode, json.error]).toEqual([404, expect.objectContaining({ code: 'unknown_alias', message: 'Lineage "l" has no alias "canary"; it has stable, audited.' })]);
-    expect((await served.post('/v1/completions', { model: `${LINEAGE}@No`, prompt: PROMPT })).json.error.code).toBe('unknown_model');
+    const { statusCode, json } = await served.post('/v1/completions', {
+      model: `${LINEAGE}@canary`,
+      prompt: PROMPT,
+    });
+    expect([statusCode, json.error]).toEqual([
+      404,
+      expect.objectContaining({
+        code: 'unknown_alias',
+        message: 'Lineage "l" has no alias "canary"; it has stable, audited.',
+      }),
+    ]);
+    expect(
+      (await served.post('/v1/completions', { model: `${LINEAGE}@No`, prompt: PROMPT })).json.error
+        .code,
+    ).toBe('unknown_model');
     await served.close();
   });
 });
@@ -86,7 +132,16 @@ describe('a damaged log', () => {
     const served = await servedLineage({ store });
     await served.start();
     expect((await served.get('/readyz')).statusCode).toBe(200);
-    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({ status: 'ready', lineages: [{ version: 2, head: 2, fault: expect.stringMatching(/damaged at .*log\/0+3\.json/) as string }] });
+    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({
+      status: 'ready',
+      lineages: [
+        {
+          version: 2,
+          head: 2,
+          fault: expect.stringMatching(/damaged at .*log\/0+3\.json/) as string,
+        },
+      ],
+    });
     await served.close();
   });
 
@@ -95,14 +150,30 @@ describe('a damaged log', () => {
     const before = await servedVersions(store);
     store.objects.set(entryName(LINEAGE, 3), new TextEncoder().encode('{}'));
     const log = new Versions(store).log(LINEAGE);
-    expect(await log.moveAlias({ alias: 'stable', version: 1, reason: 'damage', by: 'ops', id: 'm' })).toMatchObject({ kind: 'moved' });
-    expect(await log.moveAlias({ alias: 'stable', version: 3, reason: 'damage', by: 'ops', id: 'n' })).toEqual({ kind: 'refused', reason: 'version 3 does not exist; the newest that can be read is 2' });
+    expect(
+      await log.moveAlias({ alias: 'stable', version: 1, reason: 'damage', by: 'ops', id: 'm' }),
+    ).toMatchObject({ kind: 'moved' });
+    expect(
+      await log.moveAlias({ alias: 'stable', version: 3, reason: 'damage', by: 'ops', id: 'n' }),
+    ).toEqual({
+      kind: 'refused',
+      reason: 'version 3 does not exist; the newest that can be read is 2',
+    });
     await before.notify();
     expect(await before.answer()).toBe('Lyon');
     await before.close();
     const served = await servedLineage({ store });
     await served.start();
-    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({ lineages: [{ version: 1, head: 2, held: { version: 1 }, fault: expect.stringMatching(/damaged/) as string }] });
+    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({
+      lineages: [
+        {
+          version: 1,
+          head: 2,
+          held: { version: 1 },
+          fault: expect.stringMatching(/damaged/) as string,
+        },
+      ],
+    });
     await served.close();
   });
 
@@ -114,7 +185,16 @@ describe('a damaged log', () => {
     store.objects.delete(entryName(LINEAGE, 3));
     const served = await servedLineage({ store });
     await served.start();
-    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({ lineages: [{ version: 2, head: 2, held: { version: 3 }, fault: 'Lineage "l" has no version 3; HEAD is 2' }] });
+    expect(JSON.parse((await served.get('/readyz')).body)).toMatchObject({
+      lineages: [
+        {
+          version: 2,
+          head: 2,
+          held: { version: 3 },
+          fault: 'Lineage "l" has no version 3; HEAD is 2',
+        },
+      ],
+    });
     await served.close();
   });
 
@@ -125,13 +205,25 @@ describe('a damaged log', () => {
     await first.close();
     const name = `lineages/${LINEAGE}/blobs/${pairs!.sha256.slice(0, 2)}/${pairs!.sha256}`;
     const whole = store.objects.get(name)!;
-    store.objects.set(name, whole.map((byte, i) => (i === 9 ? byte ^ 1 : byte)));
+    store.objects.set(
+      name,
+      whole.map((byte, i) => (i === 9 ? byte ^ 1 : byte)),
+    );
     const served = await servedLineage({ store });
     await served.start();
-    const standing = async () => (JSON.parse((await served.get('/readyz')).body) as { lineages: object[] }).lineages[0];
-    expect(await standing()).toMatchObject({ version: 2, head: 3, fault: expect.stringContaining(pairs!.sha256) as string });
+    const standing = async () =>
+      (JSON.parse((await served.get('/readyz')).body) as { lineages: object[] }).lineages[0];
+    expect(await standing()).toMatchObject({
+      version: 2,
+      head: 3,
+      fault: expect.stringContaining(pairs!.sha256) as string,
+    });
     await served.notify();
-    expect(await standing()).toMatchObject({ version: 2, head: 3, fault: expect.stringContaining(pairs!.sha256) as string });
+    expect(await standing()).toMatchObject({
+      version: 2,
+      head: 3,
+      fault: expect.stringContaining(pairs!.sha256) as string,
+    });
     store.objects.set(name, whole);
     await served.notify();
     expect(await standing()).toMatchObject({ version: 3, head: 3, fault: null });

@@ -1,7 +1,11 @@
 /** Lineages that do what they are told, and note it; `away` is a Temporal that does not answer. */
 import { rollbackMoveId } from '../../pipelines/workflows/contract.ts';
 import type { UndoRequest } from '../../schemas/undo.ts';
-import { OperationsUnavailable, type Operations, type UndoState } from '../../serving/operations.ts';
+import {
+  OperationsUnavailable,
+  type Operations,
+  type UndoState,
+} from '../../serving/operations.ts';
 
 export class ObeyingLineages implements Operations {
   readonly told: string[] = [];
@@ -20,7 +24,11 @@ export class ObeyingLineages implements Operations {
     this.told.push(`resume ${lineage}`);
   }
 
-  async undo(lineage: string, request: UndoRequest, releaseAlias: string | null): ReturnType<Operations['undo']> {
+  async undo(
+    lineage: string,
+    request: UndoRequest,
+    releaseAlias: string | null,
+  ): ReturnType<Operations['undo']> {
     this.#answer();
     if (this.refuses !== null) return { kind: 'refused', reason: this.refuses };
     this.undos.push({ request, releaseAlias });
@@ -29,7 +37,9 @@ export class ObeyingLineages implements Operations {
 
   async undoState(_: string, id: string): Promise<UndoState> {
     this.#answer();
-    return id === 'u1' || this.undos.some(({ request }) => request.id === id) ? { state: 'running' } : { state: 'unknown' };
+    return id === 'u1' || this.undos.some(({ request }) => request.id === id)
+      ? { state: 'running' }
+      : { state: 'unknown' };
   }
 
   #answer(): void {

@@ -2,10 +2,15 @@
 import { pino } from 'pino';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { OPEN } from '../../serving/access.ts';
-import { createServing, DEFAULT_SERVING_LIMITS, type ServingDependencies, type ServingLimits } from '../../serving/server.ts';
+import {
+  createServing,
+  DEFAULT_SERVING_LIMITS,
+  type ServingDependencies,
+  type ServingLimits,
+} from '../../serving/server.ts';
 import type { Engine } from '../../model/engine.ts';
 import { Versions } from '../../versions/versions.ts';
-import type { correction} from '../activities/corrections.ts';
+import type { correction } from '../activities/corrections.ts';
 import { LINEAGE, runBatch } from '../activities/corrections.ts';
 import { FakeEngine } from '../fake-engine.ts';
 import { MemoryStore } from '../versions/memory-store.ts';
@@ -13,14 +18,32 @@ import { MemoryStore } from '../versions/memory-store.ts';
 /** Polls so seldom that a test sees only what it notified. */
 const NEVER_MS = 3_600_000;
 
-export async function servedLineage(more: Partial<ServingDependencies> & { limits?: Partial<ServingLimits>; store?: MemoryStore; serve?: (engine: FakeEngine) => Engine } = {}) {
+export async function servedLineage(
+  more: Partial<ServingDependencies> & {
+    limits?: Partial<ServingLimits>;
+    store?: MemoryStore;
+    serve?: (engine: FakeEngine) => Engine;
+  } = {},
+) {
   const store = more.store ?? new MemoryStore();
   const versions = new Versions(store);
   const editor = new FakeEngine();
-  const activities = { ...createEditActivities({ engine: editor, versions }), ...createLedgerActivities({ versions }) };
+  const activities = {
+    ...createEditActivities({ engine: editor, versions }),
+    ...createLedgerActivities({ versions }),
+  };
   const served = new FakeEngine();
   const serving = createServing(
-    { engine: more.serve?.(served) ?? served, versions: more.versions ?? new Versions(store), logger: more.logger ?? pino({ level: 'silent' }), lineages: more.lineages ?? [LINEAGE], users: more.users ?? (() => OPEN), ...(more.submit === undefined ? {} : { submit: more.submit }), ...(more.retract === undefined ? {} : { retract: more.retract }), ...(more.operations === undefined ? {} : { operations: more.operations }) },
+    {
+      engine: more.serve?.(served) ?? served,
+      versions: more.versions ?? new Versions(store),
+      logger: more.logger ?? pino({ level: 'silent' }),
+      lineages: more.lineages ?? [LINEAGE],
+      users: more.users ?? (() => OPEN),
+      ...(more.submit === undefined ? {} : { submit: more.submit }),
+      ...(more.retract === undefined ? {} : { retract: more.retract }),
+      ...(more.operations === undefined ? {} : { operations: more.operations }),
+    },
     { ...DEFAULT_SERVING_LIMITS, pollEveryMs: NEVER_MS, ...more.limits },
   );
   let batches = 0;
@@ -34,7 +57,8 @@ export async function servedLineage(more: Partial<ServingDependencies> & { limit
       await (await runBatch(activities, `batch-${batches}`, revisions)).commit();
     },
     // Awaited here, since an injected request only begins when somebody waits for it.
-    post: async (url: string, body: object) => replyOf(await serving.server.inject({ method: 'POST', url, payload: body })),
+    post: async (url: string, body: object) =>
+      replyOf(await serving.server.inject({ method: 'POST', url, payload: body })),
     get: async (url: string) => replyOf(await serving.server.inject({ method: 'GET', url })),
   };
 }
@@ -61,7 +85,15 @@ export interface ReplyBody {
   edited: { text: string };
 }
 
-export function replyOf({ statusCode, headers, body }: { statusCode: number; headers: Record<string, unknown>; body: string }): Reply {
+export function replyOf({
+  statusCode,
+  headers,
+  body,
+}: {
+  statusCode: number;
+  headers: Record<string, unknown>;
+  body: string;
+}): Reply {
   return { statusCode, headers, body, json: bodyOf(body) };
 }
 

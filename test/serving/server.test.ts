@@ -22,26 +22,46 @@ async function serve(...parameters: Parameters<typeof servedLineage>) {
 }
 
 const PROMPT = 'Subject a is in';
-const complete = (model: string, more: object = {}) => ({ model, prompt: PROMPT, max_tokens: 8, temperature: 0, ...more });
+const complete = (model: string, more: object = {}) => ({
+  model,
+  prompt: PROMPT,
+  max_tokens: 8,
+  temperature: 0,
+  ...more,
+});
 
-describe('completions in OpenAI\'s form', () => {
+describe("completions in OpenAI's form", () => {
   it('answer from the newest version, from a pinned one and from the base model', async () => {
     const { commit, start, post } = await serve();
     await commit(correction('a', { target: 'Lyon' }));
     await commit(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }));
     await start();
-    const texts = await Promise.all([LINEAGE, `${LINEAGE}@2`, `${LINEAGE}@1`, `${LINEAGE}@base`, `${LINEAGE}@0`].map(async (model) => {
-      const response = await post('/v1/completions', complete(model));
-      return [response.json.choices[0]!.text, response.headers['errata-version']];
-    }));
-    expect(texts).toEqual([[' Oslo.', '2'], [' Oslo.', '2'], [' Lyon.', '1'], [` ${baseAnswer(PROMPT)}.`, '0'], [` ${baseAnswer(PROMPT)}.`, '0']]);
+    const texts = await Promise.all(
+      [LINEAGE, `${LINEAGE}@2`, `${LINEAGE}@1`, `${LINEAGE}@base`, `${LINEAGE}@0`].map(
+        async (model) => {
+          const response = await post('/v1/completions', complete(model));
+          return [response.json.choices[0]!.text, response.headers['errata-version']];
+        },
+      ),
+    );
+    expect(texts).toEqual([
+      [' Oslo.', '2'],
+      [' Oslo.', '2'],
+      [' Lyon.', '1'],
+      [` ${baseAnswer(PROMPT)}.`, '0'],
+      [` ${baseAnswer(PROMPT)}.`, '0'],
+    ]);
   });
 
   it('have the fields that clients read', async () => {
     const { commit, start, post } = await serve();
     await commit(correction('a'));
     await start();
-    const response = await post('/v1/completions', { ...complete(LINEAGE), user: 'somebody', prompt: [PROMPT] });
+    const response = await post('/v1/completions', {
+      ...complete(LINEAGE),
+      user: 'somebody',
+      prompt: [PROMPT],
+    });
     expect(response.statusCode).toBe(200);
     expect(response.json).toMatchObject({
       id: expect.stringMatching(/^cmpl-/) as string,
@@ -49,7 +69,11 @@ describe('completions in OpenAI\'s form', () => {
       model: LINEAGE,
       choices: [{ text: ' Lyon.', index: 0, logprobs: null, finish_reason: 'stop' }],
       usage: { prompt_tokens: 4, completion_tokens: 1, total_tokens: 5 },
-      errata: { lineage: LINEAGE, version: 1, opened: [{ layer: 1, correction: { id: 'a', target: 'Lyon', version: 1 } }] },
+      errata: {
+        lineage: LINEAGE,
+        version: 1,
+        opened: [{ layer: 1, correction: { id: 'a', target: 'Lyon', version: 1 } }],
+      },
     });
   });
 
@@ -57,8 +81,12 @@ describe('completions in OpenAI\'s form', () => {
     const { commit, start, post } = await serve();
     await commit(correction('a', { target: 'two words' }));
     await start();
-    const finish = async (more: object) => (await post('/v1/completions', complete(LINEAGE, more))).json.choices[0];
-    expect(await finish({ max_tokens: 1 })).toMatchObject({ text: ' two', finish_reason: 'length' });
+    const finish = async (more: object) =>
+      (await post('/v1/completions', complete(LINEAGE, more))).json.choices[0];
+    expect(await finish({ max_tokens: 1 })).toMatchObject({
+      text: ' two',
+      finish_reason: 'length',
+    });
     expect(await finish({ stop: ' words' })).toMatchObject({ text: ' two', finish_reason: 'stop' });
   });
 
@@ -66,13 +94,27 @@ describe('completions in OpenAI\'s form', () => {
     const { commit, start, post } = await serve();
     await commit(correction('a', { target: 'two words' }));
     await start();
-    const response = await post('/v1/completions', complete(LINEAGE, { stream: true, stream_options: { include_usage: true } }));
+    const response = await post(
+      '/v1/completions',
+      complete(LINEAGE, { stream: true, stream_options: { include_usage: true } }),
+    );
     expect(response.headers['content-type']).toMatch(/^text\/event-stream/);
-    const events = response.body.split('\n\n').filter((event) => event !== '').map((event) => event.replace(/^data: /, ''));
+    const events = response.body
+      .split('\n\n')
+      .filter((event) => event !== '')
+      .map((event) => event.replace(/^data: /, ''));
     expect(events.at(-1)).toBe('[DONE]');
     const chunks = events.slice(0, -1).map(bodyOf);
-    expect(chunks.map(({ choices }) => choices[0]?.text)).toEqual([' two', ' words.', '', undefined]);
-    expect(chunks[2]).toMatchObject({ choices: [{ finish_reason: 'stop' }], errata: { version: 1 } });
+    expect(chunks.map(({ choices }) => choices[0]?.text)).toEqual([
+      ' two',
+      ' words.',
+      '',
+      undefined,
+    ]);
+    expect(chunks[2]).toMatchObject({
+      choices: [{ finish_reason: 'stop' }],
+      errata: { version: 1 },
+    });
     expect(chunks[3]!.usage.completion_tokens).toBe(2);
   });
 
@@ -88,24 +130,44 @@ describe('completions in OpenAI\'s form', () => {
     ['several answers', { n: 2 }, 400, 'invalid_body'],
     ['log-probabilities', { logprobs: 5 }, 400, 'invalid_body'],
     ['an echo', { echo: true }, 400, 'invalid_body'],
-    ['a stream of an unknown version', { model: `${LINEAGE}@7`, stream: true }, 404, 'unknown_version'],
+    [
+      'a stream of an unknown version',
+      { model: `${LINEAGE}@7`, stream: true },
+      404,
+      'unknown_version',
+    ],
   ])('refuse %s with a reason', async (_, fault, status, code) => {
     const { start, post } = await serve();
     await start();
     const response = await post('/v1/completions', complete(LINEAGE, fault));
     expect(response.statusCode).toBe(status);
-    expect(response.json.error).toMatchObject({ code, message: expect.stringMatching(/\w/) as string });
+    expect(response.json.error).toMatchObject({
+      code,
+      message: expect.stringMatching(/\w/) as string,
+    });
   });
 
   it.each([
     ['text that is no JSON', 'application/json', '{', 400],
     ['a form, which any web page could send', 'text/plain', '{}', 415],
-    ['a body over the bound', 'application/json', JSON.stringify({ prompt: 'x'.repeat(300_000) }), 413],
+    [
+      'a body over the bound',
+      'application/json',
+      JSON.stringify({ prompt: 'x'.repeat(300_000) }),
+      413,
+    ],
     ['a body that is no object', 'application/json', '[]', 400],
   ])('refuse %s', async (_, type, payload, status) => {
     const { server, start } = await serve();
     await start();
-    const response = replyOf(await server.inject({ method: 'POST', url: '/v1/completions', headers: { 'content-type': type }, payload }));
+    const response = replyOf(
+      await server.inject({
+        method: 'POST',
+        url: '/v1/completions',
+        headers: { 'content-type': type },
+        payload,
+      }),
+    );
     expect(response.statusCode).toBe(status);
     expect(response.json.error.message).toBeTruthy();
   });
@@ -145,13 +207,22 @@ describe('requests', () => {
 
   it('reach the model one at a time, and past the bound are refused at once', async () => {
     let gate!: ReturnType<typeof held>;
-    const { start, post, get } = await serve({ limits: { turns: { waitingMax: 2 } }, serve: (inner) => (gate = held(inner)).engine });
+    const { start, post, get } = await serve({
+      limits: { turns: { waitingMax: 2 } },
+      serve: (inner) => (gate = held(inner)).engine,
+    });
     await start();
     const answered = [post('/v1/completions', complete(LINEAGE))];
     await gate.busy();
-    answered.push(post('/v1/completions', complete(LINEAGE)), post('/v1/completions', complete(LINEAGE)));
+    answered.push(
+      post('/v1/completions', complete(LINEAGE)),
+      post('/v1/completions', complete(LINEAGE)),
+    );
     await until(async () => (await get('/readyz')).json.waiting === 2);
-    expect(await post('/v1/completions', complete(LINEAGE))).toMatchObject({ statusCode: 429, headers: { 'retry-after': '1' } });
+    expect(await post('/v1/completions', complete(LINEAGE))).toMatchObject({
+      statusCode: 429,
+      headers: { 'retry-after': '1' },
+    });
     for (let i = 0; i < 3; i += 1) await gate.letGo();
     for (const response of await Promise.all(answered)) expect(response.statusCode).toBe(200);
     expect(gate.mostRunning()).toBe(1);
@@ -159,14 +230,18 @@ describe('requests', () => {
 
   it('are not made for a client that has gone', async () => {
     let gate!: ReturnType<typeof held>;
-    const { start, server, post, engine, get } = await serve({ serve: (inner) => (gate = held(inner)).engine });
+    const { start, server, post, engine, get } = await serve({
+      serve: (inner) => (gate = held(inner)).engine,
+    });
     await start();
     await server.listen({ port: 0, host: '127.0.0.1' });
     const first = post('/v1/completions', complete(LINEAGE));
     await gate.busy();
     const socket = connect((server.server.address() as AddressInfo).port, '127.0.0.1');
     const body = JSON.stringify(complete(LINEAGE));
-    socket.write(`POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    socket.write(
+      `POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
     await until(async () => (await get('/readyz')).json.waiting === 1);
     socket.destroy();
     await until(async () => (await connectionsOf(server.server)) === 0);
@@ -178,7 +253,9 @@ describe('requests', () => {
 
   it('that have begun end on their version while a new one is swapped in', async () => {
     let gate!: ReturnType<typeof held>;
-    const { start, post, commit, notify } = await serve({ serve: (inner) => (gate = held(inner)).engine });
+    const { start, post, commit, notify } = await serve({
+      serve: (inner) => (gate = held(inner)).engine,
+    });
     await commit(correction('a', { target: 'Lyon' }));
     await start();
     const before = post('/v1/completions', complete(LINEAGE));
@@ -186,11 +263,17 @@ describe('requests', () => {
     await commit(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }));
     const swapped = notify();
     await gate.letGo();
-    expect((await before).json).toMatchObject({ choices: [{ text: ' Lyon.' }], errata: { version: 1 } });
+    expect((await before).json).toMatchObject({
+      choices: [{ text: ' Lyon.' }],
+      errata: { version: 1 },
+    });
     await swapped;
     const after = post('/v1/completions', complete(LINEAGE));
     await gate.letGo();
-    expect((await after).json).toMatchObject({ choices: [{ text: ' Oslo.' }], errata: { version: 2 } });
+    expect((await after).json).toMatchObject({
+      choices: [{ text: ' Oslo.' }],
+      errata: { version: 2 },
+    });
   });
 });
 
@@ -206,7 +289,9 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
 const UNTIL_MS = 60_000;
 
 function connectionsOf(server: Server): Promise<number> {
-  return new Promise((resolve, reject) => server.getConnections((fault, count) => (fault ? reject(fault) : resolve(count))));
+  return new Promise((resolve, reject) =>
+    server.getConnections((fault, count) => (fault ? reject(fault) : resolve(count))),
+  );
 }
 
 describe('versions', () => {
@@ -216,7 +301,10 @@ describe('versions', () => {
     await commit(correction('a'));
     expect((await get('/v1/models')).json.data[0]).toMatchObject({ id: LINEAGE, version: 0 });
     await notify();
-    expect((await get('/v1/models')).json.data.map(({ id, version }) => [id, version])).toEqual([[LINEAGE, 1], [`${LINEAGE}@base`, 0]]);
+    expect((await get('/v1/models')).json.data.map(({ id, version }) => [id, version])).toEqual([
+      [LINEAGE, 1],
+      [`${LINEAGE}@base`, 0],
+    ]);
     const polled = await serve({ limits: { pollEveryMs: 1 } });
     await polled.start();
     await polled.commit(correction('a'));
@@ -244,9 +332,14 @@ describe('versions', () => {
     await commit(correction('a'));
     await start();
     const version = (await get(`/v1/lineages/${LINEAGE}/versions/1`)).json;
-    expect(version).toMatchObject({ hash: expect.stringMatching(/^[0-9a-f]{64}$/) as string, entry: { version: 1, added: [{ correctionId: 'a' }] }, probes: [{ id: 'a', effective: true, answerAfter: ' Lyon' }] });
+    expect(version).toMatchObject({
+      hash: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
+      entry: { version: 1, added: [{ correctionId: 'a' }] },
+      probes: [{ id: 'a', effective: true, answerAfter: ' Lyon' }],
+    });
     expect((await get(`/v1/lineages/${LINEAGE}/versions/2`)).statusCode).toBe(404);
-    for (const name of ['0', 'x', '-1', '1.5']) expect((await get(`/v1/lineages/${LINEAGE}/versions/${name}`)).statusCode).toBe(400);
+    for (const name of ['0', 'x', '-1', '1.5'])
+      expect((await get(`/v1/lineages/${LINEAGE}/versions/${name}`)).statusCode).toBe(400);
   });
 
   it('go on being served while their store is away, and what needs it is refused for now', async () => {
@@ -255,12 +348,28 @@ describe('versions', () => {
     await commit(correction('b', { target: 'Oslo' }));
     await start();
     const whole = store.get.bind(store);
-    store.get = async (name) => await Promise.reject(new StoreUnavailable({ where: 's3://bucket', endpoint: null, operation: 'get', name }, 'ECONNREFUSED', 3));
+    store.get = async (name) =>
+      await Promise.reject(
+        new StoreUnavailable(
+          { where: 's3://bucket', endpoint: null, operation: 'get', name },
+          'ECONNREFUSED',
+          3,
+        ),
+      );
     await notify();
-    expect((await get('/readyz')).json).toMatchObject({ status: 'ready', lineages: [{ version: 2, fault: expect.stringMatching(/s3:\/\/bucket gives no answer/) as string }] });
+    expect((await get('/readyz')).json).toMatchObject({
+      status: 'ready',
+      lineages: [
+        { version: 2, fault: expect.stringMatching(/s3:\/\/bucket gives no answer/) as string },
+      ],
+    });
     expect((await post('/v1/completions', complete(LINEAGE))).json.choices[0]!.text).toBe(' Lyon.');
     const older = await post('/v1/completions', complete(`${LINEAGE}@1`));
-    expect([older.statusCode, older.json.error.code, older.headers['retry-after']]).toEqual([503, 'store_unavailable', '1']);
+    expect([older.statusCode, older.json.error.code, older.headers['retry-after']]).toEqual([
+      503,
+      'store_unavailable',
+      '1',
+    ]);
     store.get = whole;
     await notify();
     expect((await get('/readyz')).json).toMatchObject({ lineages: [{ version: 2, fault: null }] });
@@ -273,7 +382,10 @@ describe('versions', () => {
     await start();
     store.objects.set(entryName(LINEAGE, 2), new TextEncoder().encode('{}'));
     await notify();
-    expect((await get('/readyz')).json).toMatchObject({ status: 'ready', lineages: [{ version: 1, fault: expect.stringMatching(/damaged/) as string }] });
+    expect((await get('/readyz')).json).toMatchObject({
+      status: 'ready',
+      lineages: [{ version: 1, fault: expect.stringMatching(/damaged/) as string }],
+    });
     expect((await post('/v1/completions', complete(LINEAGE))).json.choices[0]!.text).toBe(' Lyon.');
   });
 });
@@ -283,9 +395,15 @@ describe('a lineage of another base model', () => {
     const { start, commit, get, engine, post } = await serve();
     await commit(correction('a'));
     const description = await engine.describe();
-    engine.describe = () => Promise.resolve({ ...description, model: { ...description.model, sha256: 'ef'.repeat(32) } });
+    engine.describe = () =>
+      Promise.resolve({ ...description, model: { ...description.model, sha256: 'ef'.repeat(32) } });
     await start();
-    expect((await get('/readyz')).json).toMatchObject({ status: 'not ready', lineages: [{ version: null, fault: expect.stringMatching(/made with another model/) as string }] });
+    expect((await get('/readyz')).json).toMatchObject({
+      status: 'not ready',
+      lineages: [
+        { version: null, fault: expect.stringMatching(/made with another model/) as string },
+      ],
+    });
     expect((await post('/v1/completions', complete(LINEAGE))).statusCode).toBe(503);
   });
 });
@@ -303,7 +421,23 @@ describe('compare', () => {
       edited: {
         text: ' Lyon.',
         finish: 'end',
-        opened: [{ position: 1, token: 'subject', layer: 1, score: 0.7, threshold: 0.3, correction: { id: 'a', subject: 'Subject a', prompt: PROMPT, target: 'Lyon', source: 'gazetteer', version: 1 } }],
+        opened: [
+          {
+            position: 1,
+            token: 'subject',
+            layer: 1,
+            score: 0.7,
+            threshold: 0.3,
+            correction: {
+              id: 'a',
+              subject: 'Subject a',
+              prompt: PROMPT,
+              target: 'Lyon',
+              source: 'gazetteer',
+              version: 1,
+            },
+          },
+        ],
       },
     });
   });
@@ -312,7 +446,9 @@ describe('compare', () => {
     const { start, commit, post, engine } = await serve();
     await commit(correction('a'));
     await start();
-    const answer = (await post('/v1/compare', { lineage: LINEAGE, prompt: 'Something else is in', version: 1 })).json;
+    const answer = (
+      await post('/v1/compare', { lineage: LINEAGE, prompt: 'Something else is in', version: 1 })
+    ).json;
     expect(answer.base.text).toBe(answer.edited.text);
     expect(engine.calls.filter((call) => call === 'generate')).toHaveLength(1);
   });
@@ -320,8 +456,12 @@ describe('compare', () => {
   it('refuses what it does not know', async () => {
     const { start, post } = await serve();
     await start();
-    expect((await post('/v1/compare', { lineage: LINEAGE, prompt: PROMPT, version: 3 })).statusCode).toBe(404);
-    expect((await post('/v1/compare', { lineage: LINEAGE, prompt: PROMPT, colour: 'red' })).statusCode).toBe(400);
+    expect(
+      (await post('/v1/compare', { lineage: LINEAGE, prompt: PROMPT, version: 3 })).statusCode,
+    ).toBe(404);
+    expect(
+      (await post('/v1/compare', { lineage: LINEAGE, prompt: PROMPT, colour: 'red' })).statusCode,
+    ).toBe(400);
     expect((await post('/v1/compare', { lineage: LINEAGE })).statusCode).toBe(400);
   });
 });
@@ -336,8 +476,25 @@ describe('corrections', () => {
     await start();
     const response = await post('/v1/corrections', { ...fact, id: 'mine', issuedAt: 5 });
     expect(response.statusCode).toBe(202);
-    expect(response.json).toEqual({ id: 'mine', lineage: LINEAGE, factKey: 'Lyon|{} lies on the', issuedAt: 5, position });
-    expect(submitted).toEqual([{ ...fact, id: 'mine', relation: null, previousAnswer: null, paraphrases: [], neighbourhood: [], source: 'http', issuedAt: 5 }]);
+    expect(response.json).toEqual({
+      id: 'mine',
+      lineage: LINEAGE,
+      factKey: 'Lyon|{} lies on the',
+      issuedAt: 5,
+      position,
+    });
+    expect(submitted).toEqual([
+      {
+        ...fact,
+        id: 'mine',
+        relation: null,
+        previousAnswer: null,
+        paraphrases: [],
+        neighbourhood: [],
+        source: 'http',
+        issuedAt: 5,
+      },
+    ]);
     expect((await post('/v1/corrections', fact)).json.id).toMatch(/^[0-9a-f-]{36}$/);
   });
 
@@ -354,10 +511,17 @@ describe('corrections', () => {
   });
 
   it('are to be sent again later where the schema registry is away', async () => {
-    const { start, post } = await serve({ submit: () => Promise.reject(new SchemaRegistryUnavailable('http://registry', 'no route', null)) });
+    const { start, post } = await serve({
+      submit: () =>
+        Promise.reject(new SchemaRegistryUnavailable('http://registry', 'no route', null)),
+    });
     await start();
     const response = await post('/v1/corrections', fact);
-    expect([response.statusCode, response.json.error.code, response.headers['retry-after']]).toEqual([503, 'no_schema_registry', '1']);
+    expect([
+      response.statusCode,
+      response.json.error.code,
+      response.headers['retry-after'],
+    ]).toEqual([503, 'no_schema_registry', '1']);
   });
 
   it('are refused where there is no stream', async () => {
@@ -386,7 +550,9 @@ describe('what an operator sees', () => {
     expect(text).toContain(`errata_head_version{lineage="${LINEAGE}"} 1`);
     expect(text).toContain(`errata_tokens_total{lineage="${LINEAGE}",kind="generated"} 1`);
     expect(text).toContain(`errata_gate_openings_total{lineage="${LINEAGE}"} 1`);
-    expect(text).toMatch(/errata_request_seconds_count\{route="\/v1\/completions",status="200"\} 1/);
+    expect(text).toMatch(
+      /errata_request_seconds_count\{route="\/v1\/completions",status="200"\} 1/,
+    );
   });
 
   it('the page loads nothing from elsewhere', async () => {
@@ -401,16 +567,34 @@ describe('what an operator sees', () => {
     }
   });
 
-  it.each([false, true])('a prompt that the model cannot take is the caller\'s fault (streamed: %s)', async (stream) => {
-    const { start, post } = await serve({ serve: (inner) => Object.assign(Object.create(inner) as Engine, { holds: inner.holds.bind(inner), generate: () => Promise.reject(new RangeError('it has 9000 tokens')) }) });
-    await start();
-    const response = await post('/v1/completions', complete(LINEAGE, { stream }));
-    expect(response.statusCode).toBe(400);
-    expect(response.json.error).toMatchObject({ code: 'unsuitable_prompt', message: expect.stringContaining('9000 tokens') as string });
-  });
+  it.each([false, true])(
+    "a prompt that the model cannot take is the caller's fault (streamed: %s)",
+    async (stream) => {
+      const { start, post } = await serve({
+        serve: (inner) =>
+          Object.assign(Object.create(inner) as Engine, {
+            holds: inner.holds.bind(inner),
+            generate: () => Promise.reject(new RangeError('it has 9000 tokens')),
+          }),
+      });
+      await start();
+      const response = await post('/v1/completions', complete(LINEAGE, { stream }));
+      expect(response.statusCode).toBe(400);
+      expect(response.json.error).toMatchObject({
+        code: 'unsuitable_prompt',
+        message: expect.stringContaining('9000 tokens') as string,
+      });
+    },
+  );
 
   it('an internal fault is logged, not shown', async () => {
-    const { start, post } = await serve({ serve: (inner) => Object.assign(Object.create(inner) as Engine, { holds: inner.holds.bind(inner), generate: () => Promise.reject(new Error('secret detail')) }) });
+    const { start, post } = await serve({
+      serve: (inner) =>
+        Object.assign(Object.create(inner) as Engine, {
+          holds: inner.holds.bind(inner),
+          generate: () => Promise.reject(new Error('secret detail')),
+        }),
+    });
     await start();
     const response = await post('/v1/completions', complete(LINEAGE));
     expect(response.statusCode).toBe(500);

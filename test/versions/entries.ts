@@ -4,9 +4,20 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 import type { VersionLog } from '../../versions/version-log.ts';
 
 const HASH = 'ab'.repeat(32);
-const SCORES = { efficacy: 1, efficacyGreedy: 1, generalisation: 1, locality: 1, retention: null, canaryRatio: 1, editNorm: 0.1 };
+const SCORES = {
+  efficacy: 1,
+  efficacyGreedy: 1,
+  generalisation: 1,
+  locality: 1,
+  retention: null,
+  canaryRatio: 1,
+  editNorm: 0.1,
+};
 
-export function addedCorrection(id: string, more: Partial<VersionEntry['added'][number]> = {}): VersionEntry['added'][number] {
+export function addedCorrection(
+  id: string,
+  more: Partial<VersionEntry['added'][number]> = {},
+): VersionEntry['added'][number] {
   return {
     correctionId: id,
     factKey: `${id}|{} is in`,
@@ -25,7 +36,11 @@ export function addedCorrection(id: string, more: Partial<VersionEntry['added'][
   };
 }
 
-export function versionEntry(version: number, parent: string | null, more: Partial<VersionEntry> = {}): VersionEntry {
+export function versionEntry(
+  version: number,
+  parent: string | null,
+  more: Partial<VersionEntry> = {},
+): VersionEntry {
   return {
     format: 1,
     lineage: 'l',
@@ -52,7 +67,14 @@ export function versionEntry(version: number, parent: string | null, more: Parti
 /** Appends an entry that adds and removes the corrections named, with counts, rows and parent as they must be. */
 export async function appendChange(
   log: VersionLog,
-  change: { add?: VersionEntry['added']; remove?: VersionEntry['removed']; retractions?: VersionEntry['retractions']; pairs?: BlobReference; batchId?: string; undo?: VersionEntry['undo'] },
+  change: {
+    add?: VersionEntry['added'];
+    remove?: VersionEntry['removed'];
+    retractions?: VersionEntry['retractions'];
+    pairs?: BlobReference;
+    batchId?: string;
+    undo?: VersionEntry['undo'];
+  },
 ): Promise<number> {
   const history = await log.read();
   const version = history.head.version + 1;

@@ -17,7 +17,10 @@ afterAll(async () => {
   for (const folder of folders) await rm(folder, { recursive: true, force: true });
 });
 
-conformsToObjectStore('FileStore', async () => new FileStore(join(await emptyFolder(), 'versions')));
+conformsToObjectStore(
+  'FileStore',
+  async () => new FileStore(join(await emptyFolder(), 'versions')),
+);
 conformsToObjectStore('MemoryStore', async () => new MemoryStore());
 
 describe('FileStore', () => {
@@ -29,7 +32,11 @@ describe('FileStore', () => {
       let wins = 0;
       for (let i = 0; i < 40; i += 1) if ((await store.putIfAbsent('lineages/a/log/' + i, Buffer.from(process.argv[2]))) === 'stored') wins += 1;
       console.log(wins);`;
-    const wins = await Promise.all(['one', 'two', 'three'].map((who) => outputOf(['--import', 'tsx', '--input-type=module', '-e', program, folder, who])));
+    const wins = await Promise.all(
+      ['one', 'two', 'three'].map((who) =>
+        outputOf(['--import', 'tsx', '--input-type=module', '-e', program, folder, who]),
+      ),
+    );
     expect(wins.map(Number).reduce((sum, n) => sum + n)).toBe(40);
   });
 
@@ -69,6 +76,8 @@ function outputOf(parameters: string[]): Promise<string> {
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.on('error', reject);
-    child.on('close', (code) => (code === 0 ? resolve(output) : reject(new Error(`exit code ${code}`))));
+    child.on('close', (code) =>
+      code === 0 ? resolve(output) : reject(new Error(`exit code ${code}`)),
+    );
   });
 }

@@ -1,5 +1,10 @@
 /** The object store's contract in memory, for tests of what stands on it. */
-import { checkObjectBytes, checkObjectName, checkObjectPrefix, type ObjectStore } from '../../versions/object-store.ts';
+import {
+  checkObjectBytes,
+  checkObjectName,
+  checkObjectPrefix,
+  type ObjectStore,
+} from '../../versions/object-store.ts';
 
 export class MemoryStore implements ObjectStore {
   readonly objects = new Map<string, Uint8Array>();

@@ -1,6 +1,10 @@
 /** What every object store must do, whatever it stands on; called with a factory of empty stores. */
 import { describe, expect, it } from 'vitest';
-import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS, type ObjectStore } from '../../versions/object-store.ts';
+import {
+  OBJECT_BYTES_MAX,
+  OBJECT_NAME_LIMITS,
+  type ObjectStore,
+} from '../../versions/object-store.ts';
 import { ObjectNameInvalid } from '../../versions/failures.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -35,7 +39,7 @@ export function conformsToObjectStore(kind: string, open: () => Promise<ObjectSt
       const store = await open();
       await store.putIfAbsent('x/1', bytes('first'));
       expect(await store.putIfAbsent('x/1', bytes('second'))).toBe('exists');
-      expect(new TextDecoder().decode((await store.get('x/1')))).toBe('first');
+      expect(new TextDecoder().decode(await store.get('x/1'))).toBe('first');
     });
 
     it('lets exactly one of many concurrent puts win, and shows that one to all', async () => {
@@ -45,18 +49,21 @@ export function conformsToObjectStore(kind: string, open: () => Promise<ObjectSt
         const results = await Promise.all(
           Array.from({ length: CONCURRENT_PUTS }, async (_, i) => {
             const result = await store.putIfAbsent(name, bytes(`writer ${i}`.padEnd(4_096, '.')));
-            return { i, result, seen: new TextDecoder().decode((await store.get(name))) };
+            return { i, result, seen: new TextDecoder().decode(await store.get(name)) };
           }),
         );
         const winners = results.filter(({ result }) => result === 'stored');
         expect(winners).toHaveLength(1);
-        for (const { seen } of results) expect(seen.startsWith(`writer ${winners[0]!.i}.`)).toBe(true);
+        for (const { seen } of results)
+          expect(seen.startsWith(`writer ${winners[0]!.i}.`)).toBe(true);
       }
     });
 
     it('lets one of many concurrent puts of the same bytes win, too', async () => {
       const store = await open();
-      const results = await Promise.all(Array.from({ length: CONCURRENT_PUTS }, () => store.putIfAbsent('same', bytes('the same'))));
+      const results = await Promise.all(
+        Array.from({ length: CONCURRENT_PUTS }, () => store.putIfAbsent('same', bytes('the same'))),
+      );
       expect(results.filter((result) => result === 'stored')).toHaveLength(1);
     });
 
@@ -65,16 +72,22 @@ export function conformsToObjectStore(kind: string, open: () => Promise<ObjectSt
       const content = new Uint8Array(BIG_BYTES).map((_, i) => (i * 31) % 253);
       expect(await store.putIfAbsent('large/object', content)).toBe('stored');
       expect(await store.putIfAbsent('large/object', content.slice(0, 10))).toBe('exists');
-      expect(Buffer.from((await store.get('large/object'))!).equals(Buffer.from(content))).toBe(true);
+      expect(Buffer.from((await store.get('large/object'))!).equals(Buffer.from(content))).toBe(
+        true,
+      );
     });
 
     it('lists more names than fit in a page, each once', async () => {
       const store = await open();
-      const names = Array.from({ length: MANY_NAMES }, (_, i) => `many/${i % 2 === 0 ? 'a' : 'a.b'}/${String(i).padStart(6, '0')}`).sort();
+      const names = Array.from(
+        { length: MANY_NAMES },
+        (_, i) => `many/${i % 2 === 0 ? 'a' : 'a.b'}/${String(i).padStart(6, '0')}`,
+      ).sort();
       const queue = [...names].reverse();
       await Promise.all(
         Array.from({ length: AT_ONCE }, async () => {
-          for (let name = queue.pop(); name !== undefined; name = queue.pop()) await store.putIfAbsent(name, bytes(name));
+          for (let name = queue.pop(); name !== undefined; name = queue.pop())
+            await store.putIfAbsent(name, bytes(name));
         }),
       );
       expect(await collect(store.list('many/'))).toEqual(names);
@@ -82,11 +95,33 @@ export function conformsToObjectStore(kind: string, open: () => Promise<ObjectSt
 
     it('lists names under a prefix, ascending, and nothing else', async () => {
       const store = await open();
-      for (const name of ['l/b/log/2', 'l/a/log/10', 'l/a/log/09', 'l/a.x/log/1', 'l/a/blobs/z', 'm/a/log/1', 'top']) await store.putIfAbsent(name, bytes(name));
+      for (const name of [
+        'l/b/log/2',
+        'l/a/log/10',
+        'l/a/log/09',
+        'l/a.x/log/1',
+        'l/a/blobs/z',
+        'm/a/log/1',
+        'top',
+      ])
+        await store.putIfAbsent(name, bytes(name));
       expect(await collect(store.list('l/a/log/'))).toEqual(['l/a/log/09', 'l/a/log/10']);
       expect(await collect(store.list('l/a/log/1'))).toEqual(['l/a/log/10']);
-      expect(await collect(store.list('l/a'))).toEqual(['l/a.x/log/1', 'l/a/blobs/z', 'l/a/log/09', 'l/a/log/10']);
-      expect(await collect(store.list(''))).toEqual(['l/a.x/log/1', 'l/a/blobs/z', 'l/a/log/09', 'l/a/log/10', 'l/b/log/2', 'm/a/log/1', 'top']);
+      expect(await collect(store.list('l/a'))).toEqual([
+        'l/a.x/log/1',
+        'l/a/blobs/z',
+        'l/a/log/09',
+        'l/a/log/10',
+      ]);
+      expect(await collect(store.list(''))).toEqual([
+        'l/a.x/log/1',
+        'l/a/blobs/z',
+        'l/a/log/09',
+        'l/a/log/10',
+        'l/b/log/2',
+        'm/a/log/1',
+        'top',
+      ]);
       expect(await collect(store.list('nothing/'))).toEqual([]);
     });
 
@@ -100,15 +135,30 @@ export function conformsToObjectStore(kind: string, open: () => Promise<ObjectSt
       expect(await store.putIfAbsent('d/1', bytes('new'))).toBe('stored');
     });
 
-    it.each(['', '/', 'a//b', '../a', 'a/../b', 'a/..', '.hidden', 'a/.tmp/b', '/etc/passwd', 'a\\b', 'a b', 'Ä', 'A', 'a/', 'a\0b', 'a'.repeat(129), 'a/b/c/d/e/f/g/h/i'])(
-      'refuses the name %j in every call',
-      async (name) => {
-        const store = await open();
-        await expect(store.get(name)).rejects.toThrow(ObjectNameInvalid);
-        await expect(store.putIfAbsent(name, bytes('x'))).rejects.toThrow(ObjectNameInvalid);
-        await expect(store.delete(name)).rejects.toThrow(ObjectNameInvalid);
-      },
-    );
+    it.each([
+      '',
+      '/',
+      'a//b',
+      '../a',
+      'a/../b',
+      'a/..',
+      '.hidden',
+      'a/.tmp/b',
+      '/etc/passwd',
+      'a\\b',
+      'a b',
+      'Ä',
+      'A',
+      'a/',
+      'a\0b',
+      'a'.repeat(129),
+      'a/b/c/d/e/f/g/h/i',
+    ])('refuses the name %j in every call', async (name) => {
+      const store = await open();
+      await expect(store.get(name)).rejects.toThrow(ObjectNameInvalid);
+      await expect(store.putIfAbsent(name, bytes('x'))).rejects.toThrow(ObjectNameInvalid);
+      await expect(store.delete(name)).rejects.toThrow(ObjectNameInvalid);
+    });
 
     it.each(['../', '/', 'a/../', '.tmp/'])('refuses the prefix %j', async (prefix) => {
       const store = await open();
@@ -117,10 +167,15 @@ export function conformsToObjectStore(kind: string, open: () => Promise<ObjectSt
 
     it('holds the longest names there may be', async () => {
       const store = await open();
-      const name = Array.from({ length: OBJECT_NAME_LIMITS.segmentsMax }, (_, i) => String(i).padEnd(Math.floor(OBJECT_NAME_LIMITS.charactersMax / OBJECT_NAME_LIMITS.segmentsMax) - 1, 'x')).join('/');
+      const name = Array.from({ length: OBJECT_NAME_LIMITS.segmentsMax }, (_, i) =>
+        String(i).padEnd(
+          Math.floor(OBJECT_NAME_LIMITS.charactersMax / OBJECT_NAME_LIMITS.segmentsMax) - 1,
+          'x',
+        ),
+      ).join('/');
       expect(await store.putIfAbsent(name, bytes('long'))).toBe('stored');
       expect(await collect(store.list(name.slice(0, 100)))).toEqual([name]);
-      expect(new TextDecoder().decode((await store.get(name)))).toBe('long');
+      expect(new TextDecoder().decode(await store.get(name))).toBe('long');
     });
 
     it('refuses an object over the bound', async () => {

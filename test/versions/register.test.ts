@@ -6,7 +6,11 @@ import { VersionLog } from '../../versions/version-log.ts';
 import { addedCorrection, appendChange } from './entries.ts';
 import { MemoryStore } from './memory-store.ts';
 
-const position = (offset: number) => ({ topic: 'errata.l.corrections', partition: 0, offset: String(offset) });
+const position = (offset: number) => ({
+  topic: 'errata.l.corrections',
+  partition: 0,
+  offset: String(offset),
+});
 const outcome = (revisionId: string, more: Partial<Outcome> = {}): Outcome => ({
   lineage: 'l',
   revisionId,
@@ -36,10 +40,22 @@ describe('the register', () => {
     });
     const register = await again().register();
     const found = await register.outcomesOf(['a', 'r', 'unknown']);
-    expect([...found.values()].map(({ revisionId, status, version }) => [revisionId, status, version]).sort()).toEqual([['a', 'COMMITTED', 1], ['r', 'RETRACTED', 2]]);
+    expect(
+      [...found.values()]
+        .map(({ revisionId, status, version }) => [revisionId, status, version])
+        .sort(),
+    ).toEqual([
+      ['a', 'COMMITTED', 1],
+      ['r', 'RETRACTED', 2],
+    ]);
     expect(await register.versionOfBatch('batch-2')).toBe(2);
     expect(await register.versionOfBatch('batch-3')).toBeNull();
-    expect((await register.lastWords(['a|{} is in'])).get('a|{} is in')).toMatchObject({ because: 'retracted', id: 'r', issuedAt: 6_000, version: 2 });
+    expect((await register.lastWords(['a|{} is in'])).get('a|{} is in')).toMatchObject({
+      because: 'retracted',
+      id: 'r',
+      issuedAt: 6_000,
+      version: 2,
+    });
   });
 
   it('is made anew from the log where it is gone, and goes on where it was cut off', async () => {
@@ -47,11 +63,17 @@ describe('the register', () => {
     for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
     await log.register();
     const whole = new Map(store.objects);
-    for (const name of store.objects.keys()) if (name.includes('/register/')) store.objects.delete(name);
+    for (const name of store.objects.keys())
+      if (name.includes('/register/')) store.objects.delete(name);
     await again().register();
     expect(new Map([...store.objects].sort())).toEqual(new Map([...whole].sort()));
     // Cut off in the middle of version 2: its marker and what would have followed are not there.
-    for (const name of store.objects.keys()) if (/register\/versions\/0*[23]\.json/.test(name) || (name.includes('/register/revisions/') && store.objects.size % 2 === 0)) store.objects.delete(name);
+    for (const name of store.objects.keys())
+      if (
+        /register\/versions\/0*[23]\.json/.test(name) ||
+        (name.includes('/register/revisions/') && store.objects.size % 2 === 0)
+      )
+        store.objects.delete(name);
     await again().register();
     expect((await (await again().register()).outcomesOf(['b', 'c'])).size).toBe(2);
   });
@@ -61,9 +83,19 @@ describe('the register', () => {
     const register = await log.register();
     const first = outcome('x');
     expect(await register.settle([first])).toEqual([first]);
-    expect(await register.settle([outcome('x', { status: 'SUPERSEDED', decidedAt: 99 })])).toEqual([first]);
-    const [again] = await register.settle([outcome('x', { status: 'COMMITTED', version: 4, position: position(8) })]);
-    expect(again).toMatchObject({ status: 'DUPLICATE', version: null, position: position(8), measured: { code: 'duplicate' }, reason: '"x" came before, at partition 0, offset 7, and became quarantined' });
+    expect(await register.settle([outcome('x', { status: 'SUPERSEDED', decidedAt: 99 })])).toEqual([
+      first,
+    ]);
+    const [again] = await register.settle([
+      outcome('x', { status: 'COMMITTED', version: 4, position: position(8) }),
+    ]);
+    expect(again).toMatchObject({
+      status: 'DUPLICATE',
+      version: null,
+      position: position(8),
+      measured: { code: 'duplicate' },
+      reason: '"x" came before, at partition 0, offset 7, and became quarantined',
+    });
   });
 
   it('lets what becomes of a committed correction later pass, and only that', async () => {
@@ -72,7 +104,9 @@ describe('the register', () => {
     const register = await log.register();
     const later = outcome('a', { status: 'SUPERSEDED', version: 2, position: position(1) });
     expect(await register.settle([later])).toEqual([later]);
-    const [committed] = await register.settle([outcome('a', { status: 'QUARANTINED', position: position(1) })]);
+    const [committed] = await register.settle([
+      outcome('a', { status: 'QUARANTINED', position: position(1) }),
+    ]);
     expect(committed).toMatchObject({ status: 'COMMITTED', version: 1 });
     expect((await register.outcomesOf(['a'])).get('a')).toMatchObject({ status: 'COMMITTED' });
   });
@@ -80,8 +114,13 @@ describe('the register', () => {
   it('reads the one fate that a correction had before there were undos as its earliest', async () => {
     const { store, log, again } = fresh();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
-    const remove: VersionEntry['removed'] = [{ correctionId: 'a', factKey: 'a|{} is in', because: 'retracted', by: 'r' }];
-    await appendChange(log, { remove, retractions: [{ id: 'r', factKey: 'a|{} is in', issuedAt: 6_000, position: position(2) }] });
+    const remove: VersionEntry['removed'] = [
+      { correctionId: 'a', factKey: 'a|{} is in', because: 'retracted', by: 'r' },
+    ];
+    await appendChange(log, {
+      remove,
+      retractions: [{ id: 'r', factKey: 'a|{} is in', issuedAt: 6_000, position: position(2) }],
+    });
     await log.register();
     const [name] = [...store.objects.keys()].filter((one) => one.includes('/fates/'));
     expect(name).toMatch(/\/fates\/[0-9a-f]{2}\/[0-9a-f]{64}\/0{19}2\.json$/);
@@ -90,17 +129,57 @@ describe('the register', () => {
     const register = await again().register();
     const [first] = (await register.outcomesOf(['a'])).values();
     expect(await register.standing([first!])).toMatchObject([{ status: 'RETRACTED', version: 2 }]);
-    await appendChange(log, { add: [addedCorrection('a', { position: position(1), origin: { version: 1, row: 0 } })], undo: { id: 'u', target: { kind: 'version', version: 2 }, reason: '', requestedBy: '', requestedAt: 1 } });
-    await appendChange(log, { remove: [{ ...remove[0]!, because: 'reverted', by: 'undo:v' }], undo: { id: 'v', target: { kind: 'version', version: 3 }, reason: '', requestedBy: '', requestedAt: 1 } });
-    expect((await (await again().register()).course('a')).map(({ status, version, measured }) => [status, version, measured['by']])).toEqual([['COMMITTED', 1, undefined], ['RETRACTED', 2, 'r'], ['COMMITTED', 3, 'undo:u'], ['RETRACTED', 4, 'undo:v']]);
-    expect((await (await again().register()).lastWords(['a|{} is in'])).get('a|{} is in')).toMatchObject({ because: 'retracted', id: 'r' });
-    expect((await (await again().register()).lastWords(['a|{} is in'], ({ because }) => because === 'reverted')).get('a|{} is in')).toMatchObject({ because: 'reverted', id: 'undo:v', issuedAt: 1_000, version: 4 });
+    await appendChange(log, {
+      add: [addedCorrection('a', { position: position(1), origin: { version: 1, row: 0 } })],
+      undo: {
+        id: 'u',
+        target: { kind: 'version', version: 2 },
+        reason: '',
+        requestedBy: '',
+        requestedAt: 1,
+      },
+    });
+    await appendChange(log, {
+      remove: [{ ...remove[0]!, because: 'reverted', by: 'undo:v' }],
+      undo: {
+        id: 'v',
+        target: { kind: 'version', version: 3 },
+        reason: '',
+        requestedBy: '',
+        requestedAt: 1,
+      },
+    });
+    expect(
+      (await (await again().register()).course('a')).map(({ status, version, measured }) => [
+        status,
+        version,
+        measured['by'],
+      ]),
+    ).toEqual([
+      ['COMMITTED', 1, undefined],
+      ['RETRACTED', 2, 'r'],
+      ['COMMITTED', 3, 'undo:u'],
+      ['RETRACTED', 4, 'undo:v'],
+    ]);
+    expect(
+      (await (await again().register()).lastWords(['a|{} is in'])).get('a|{} is in'),
+    ).toMatchObject({ because: 'retracted', id: 'r' });
+    expect(
+      (
+        await (
+          await again().register()
+        ).lastWords(['a|{} is in'], ({ because }) => because === 'reverted')
+      ).get('a|{} is in'),
+    ).toMatchObject({ because: 'reverted', id: 'undo:v', issuedAt: 1_000, version: 4 });
   });
 
   it('settles one of two at once, for both the same', async () => {
     const { log, again } = fresh();
     const [one, other] = await Promise.all([log.register(), again().register()]);
-    const results = await Promise.all([one.settle([outcome('x', { decidedAt: 1 })]), other.settle([outcome('x', { decidedAt: 2 })])]);
+    const results = await Promise.all([
+      one.settle([outcome('x', { decidedAt: 1 })]),
+      other.settle([outcome('x', { decidedAt: 2 })]),
+    ]);
     expect(results[0]).toEqual(results[1]);
   });
 
@@ -113,7 +192,12 @@ describe('the register', () => {
       outcome('c', { factKey: fact, measured: { code: 'contradiction', issuedAt: 70 } }),
       outcome('q', { factKey: fact, measured: { code: 'not-effective', issuedAt: 900 } }),
     ]);
-    expect((await register.lastWords([fact, 'other'])).get(fact)).toMatchObject({ because: 'contradicted', id: 'c', issuedAt: 70, version: null });
+    expect((await register.lastWords([fact, 'other'])).get(fact)).toMatchObject({
+      because: 'contradicted',
+      id: 'c',
+      issuedAt: 70,
+      version: null,
+    });
   });
 
   it('says which object is damaged', async () => {
@@ -127,7 +211,9 @@ describe('the register', () => {
       const changed = Uint8Array.from(whole);
       changed[i]! ^= 1;
       store.objects.set(name, changed);
-      await expect((await again().register()).outcomesOf(['x']), String(i)).rejects.toThrow(VersionLogDamaged);
+      await expect((await again().register()).outcomesOf(['x']), String(i)).rejects.toThrow(
+        VersionLogDamaged,
+      );
     }
   });
 
@@ -135,16 +221,31 @@ describe('the register', () => {
     const { store, log, again } = fresh();
     for (let i = 0; i < 60; i++) {
       await appendChange(log, { add: [addedCorrection(`a${i}`)] });
-      await appendChange(log, { remove: [{ correctionId: `a${i}`, factKey: `a${i}|{} is in`, because: 'retracted', by: `r${i}` }], retractions: [{ id: `r${i}`, factKey: `a${i}|{} is in`, issuedAt: 2_000, position: position(i) }] });
+      await appendChange(log, {
+        remove: [
+          { correctionId: `a${i}`, factKey: `a${i}|{} is in`, because: 'retracted', by: `r${i}` },
+        ],
+        retractions: [
+          { id: `r${i}`, factKey: `a${i}|{} is in`, issuedAt: 2_000, position: position(i) },
+        ],
+      });
     }
     const reader = again();
     const history = await reader.read();
-    expect(JSON.stringify(Object.values(history).map((part: unknown) => (part instanceof Map ? [...(part as Map<string, unknown>)] : part))).length).toBeLessThan(3_000);
+    expect(
+      JSON.stringify(
+        Object.values(history).map((part: unknown) =>
+          part instanceof Map ? [...(part as Map<string, unknown>)] : part,
+        ),
+      ).length,
+    ).toBeLessThan(3_000);
     await reader.register();
     let gets = 0;
     const get = store.get.bind(store);
     store.get = (name) => (gets++, get(name));
-    expect((await (await reader.register()).outcomesOf(['a0'])).get('a0')).toMatchObject({ version: 1 });
+    expect((await (await reader.register()).outcomesOf(['a0'])).get('a0')).toMatchObject({
+      version: 1,
+    });
     expect(gets).toBeLessThan(5);
   });
 
@@ -152,11 +253,26 @@ describe('the register', () => {
   it('tells of a correction that left how it left, whoever asks for what it was', async () => {
     const { log, again } = fresh();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
-    await appendChange(log, { add: [addedCorrection('b', { factKey: 'a|{} is in', position: position(2) })], remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'b' }] });
+    await appendChange(log, {
+      add: [addedCorrection('b', { factKey: 'a|{} is in', position: position(2) })],
+      remove: [{ correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'b' }],
+    });
     const register = await again().register();
     const committed = outcome('a', { status: 'COMMITTED', version: 1, position: position(1) });
-    expect(await register.settle([committed])).toMatchObject([{ revisionId: 'a', status: 'SUPERSEDED', version: 2, position: position(1), measured: { code: 'superseded', by: 'b' } }]);
-    expect(await register.settle([outcome('b', { status: 'COMMITTED', version: 2, position: position(2) })])).toMatchObject([{ status: 'COMMITTED', version: 2 }]);
+    expect(await register.settle([committed])).toMatchObject([
+      {
+        revisionId: 'a',
+        status: 'SUPERSEDED',
+        version: 2,
+        position: position(1),
+        measured: { code: 'superseded', by: 'b' },
+      },
+    ]);
+    expect(
+      await register.settle([
+        outcome('b', { status: 'COMMITTED', version: 2, position: position(2) }),
+      ]),
+    ).toMatchObject([{ status: 'COMMITTED', version: 2 }]);
   });
 
   it('knows which versions nobody has told yet', async () => {

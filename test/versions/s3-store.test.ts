@@ -3,7 +3,13 @@
  * what a server must not do by ones that do it.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  request,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -19,8 +25,13 @@ import { conformsToObjectStore } from './object-store-conformance.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-s3-'));
 const bytes = (text: string) => new TextEncoder().encode(text);
-const text = (content: Uint8Array | null) => (content === null ? null : new TextDecoder().decode(content));
-const faultOf = async (work: Promise<unknown>): Promise<unknown> => await work.then(() => null, (fault: unknown) => fault);
+const text = (content: Uint8Array | null) =>
+  content === null ? null : new TextDecoder().decode(content);
+const faultOf = async (work: Promise<unknown>): Promise<unknown> =>
+  await work.then(
+    () => null,
+    (fault: unknown) => fault,
+  );
 
 let server: TestS3;
 let places = 0;
@@ -48,12 +59,21 @@ conformsToObjectStore('S3Store', async () => new S3Store(newPlace()));
 describe('S3Store', () => {
   it('keeps to its prefix', async () => {
     const { prefix, ...place } = newPlace();
-    const [own, longer, whole] = [new S3Store({ ...place, prefix }), new S3Store({ ...place, prefix: `${prefix}x` }), new S3Store({ ...place, prefix: '' })];
+    const [own, longer, whole] = [
+      new S3Store({ ...place, prefix }),
+      new S3Store({ ...place, prefix: `${prefix}x` }),
+      new S3Store({ ...place, prefix: '' }),
+    ];
     await own.putIfAbsent('a/1', bytes('own'));
     expect(await longer.putIfAbsent('a/1', bytes('longer'))).toBe('stored');
     expect(await namesIn(own, '')).toEqual(['a/1']);
     expect(text(await longer.get('a/1'))).toBe('longer');
-    expect(await namesIn(whole, prefix)).toEqual([`${prefix}/.errata/put-if-absent`, `${prefix}/a/1`, `${prefix}x/.errata/put-if-absent`, `${prefix}x/a/1`]);
+    expect(await namesIn(whole, prefix)).toEqual([
+      `${prefix}/.errata/put-if-absent`,
+      `${prefix}/a/1`,
+      `${prefix}x/.errata/put-if-absent`,
+      `${prefix}x/a/1`,
+    ]);
   });
 
   it('says of exactly one put that it stored, though its answer was lost', async () => {
@@ -65,7 +85,10 @@ describe('S3Store', () => {
       lossy.seen += 1;
       await forward({ answered: () => response.socket!.destroy() });
     });
-    const results = await Promise.all([new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('mine')), new S3Store(place).putIfAbsent('log/1', bytes('theirs'))]);
+    const results = await Promise.all([
+      new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('mine')),
+      new S3Store(place).putIfAbsent('log/1', bytes('theirs')),
+    ]);
     expect([...results].sort()).toEqual(['exists', 'stored']);
     expect(text(await direct.get('log/1'))).toBe(results[0] === 'stored' ? 'mine' : 'theirs');
     expect(lossy.seen).toBe(1);
@@ -80,21 +103,32 @@ describe('S3Store', () => {
       await direct.putIfAbsent('log/1', bytes('the same'));
       response.socket!.destroy();
     });
-    expect(await new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('the same'))).toBe('exists');
+    expect(
+      await new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('the same')),
+    ).toBe('exists');
     expect(lossy.seen).toBe(1);
   });
 
   it('tries again where others are at the same name, and where the server is busy', async () => {
     const place = newPlace();
     await new S3Store(place).putIfAbsent('before', bytes('0'));
-    const answers = [[409, 'ConditionalRequestConflict'], [409, 'ConditionalRequestConflict'], [409, 'OperationAborted'], [409, 'ConditionalRequestConflict'], [503, 'SlowDown'], [500, 'InternalError']] as const;
+    const answers = [
+      [409, 'ConditionalRequestConflict'],
+      [409, 'ConditionalRequestConflict'],
+      [409, 'OperationAborted'],
+      [409, 'ConditionalRequestConflict'],
+      [503, 'SlowDown'],
+      [500, 'InternalError'],
+    ] as const;
     const busy = await inFront(async (incoming, response, forward) => {
       const answer = isPutOf('log/1', incoming) ? answers[busy.seen] : undefined;
       if (answer === undefined) return await forward();
       busy.seen += 1;
       refuse(response, answer[0], answer[1]);
     });
-    expect(await new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine'))).toBe('stored');
+    expect(
+      await new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
+    ).toBe('stored');
     expect(busy.seen).toBe(answers.length);
   });
 
@@ -106,7 +140,9 @@ describe('S3Store', () => {
       busy.seen += 1;
       refuse(response, 409, 'ConditionalRequestConflict');
     });
-    const fault = await faultOf(new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')));
+    const fault = await faultOf(
+      new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
+    );
     expect(fault).toBeInstanceOf(StoreUnavailable);
     expect(isWorthARetry(fault)).toBe(true);
     expect(busy.seen).toBe(S3_LIMITS.conflictsMax);
@@ -122,7 +158,9 @@ describe('S3Store', () => {
       response.writeHead(200, { 'content-length': content.byteLength });
       response.write(content.slice(0, 70_000), () => response.socket!.destroy());
     });
-    expect((await new S3Store({ ...place, endpoint: cutting.url }).get('blobs/1'))?.byteLength).toBe(content.byteLength);
+    expect(
+      (await new S3Store({ ...place, endpoint: cutting.url }).get('blobs/1'))?.byteLength,
+    ).toBe(content.byteLength);
     expect(cutting.seen).toBe(1);
   });
 
@@ -131,50 +169,94 @@ describe('S3Store', () => {
       response.writeHead(200, { 'content-length': OBJECT_BYTES_MAX + 1 });
       response.write('the first of many');
     });
-    await expect(new S3Store({ ...newPlace(), endpoint: url }).get('large')).rejects.toThrow(RangeError);
+    await expect(new S3Store({ ...newPlace(), endpoint: url }).get('large')).rejects.toThrow(
+      RangeError,
+    );
   });
 
   it('is unavailable where nobody answers, and that is worth a retry', async () => {
     const { url } = await served(() => undefined);
     listening.pop()!.close();
     const store = new S3Store({ ...newPlace(), endpoint: url });
-    for (const work of [() => store.get('a'), () => store.putIfAbsent('a', bytes('a')), () => store.delete('a'), () => namesIn(store, '')]) {
+    for (const work of [
+      () => store.get('a'),
+      () => store.putIfAbsent('a', bytes('a')),
+      () => store.delete('a'),
+      () => namesIn(store, ''),
+    ]) {
       const fault = await faultOf(work());
       expect(fault).toBeInstanceOf(StoreUnavailable);
       expect(isWorthARetry(fault)).toBe(true);
       expect((fault as StoreUnavailable).message).toContain('ECONNREFUSED');
-      expect((fault as StoreUnavailable).facts).toMatchObject({ endpoint: url, attempts: S3_LIMITS.attemptsMax });
+      expect((fault as StoreUnavailable).facts).toMatchObject({
+        endpoint: url,
+        attempts: S3_LIMITS.attemptsMax,
+      });
       expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_ENDPOINT');
     }
   });
 
   it.each<[string, Partial<S3Place>, string, RegExp]>([
-    ['a secret that is wrong', { credentials: { ...TEST_KEYS.writer, secretAccessKey: 'hunter-two' } }, 'SignatureDoesNotMatch', /ERRATA_S3_SECRET_ACCESS_KEY/],
-    ['a key that nobody knows', { credentials: { accessKeyId: 'nobody', secretAccessKey: 'hunter-two' } }, 'InvalidAccessKeyId', /ERRATA_S3_ACCESS_KEY_ID/],
-    ['a bucket that is not there', { bucket: 'not-there' }, 'NoSuchBucket', /ERRATA_VERSIONS names a bucket that is not there/],
-  ])('is refused with %s: in every call, never as an empty log, and in the words of the settings', async (_, wrong, code, hint) => {
-    const store = new S3Store({ ...newPlace(), ...wrong });
-    for (const work of [() => store.get('lineages/l/log/1.json'), () => store.putIfAbsent('a', bytes('a')), () => namesIn(store, '')]) {
-      const fault = await faultOf(work());
-      expect(fault).toBeInstanceOf(StoreRefused);
-      expect((fault as StoreRefused).facts['code']).toBe(code);
-      expect((fault as StoreRefused).hint).toMatch(hint);
-      expect(isWorthARetry(fault)).toBe(true);
-      expect(JSON.stringify([(fault as StoreRefused).facts, (fault as StoreRefused).message])).not.toContain('hunter');
-    }
-  });
+    [
+      'a secret that is wrong',
+      { credentials: { ...TEST_KEYS.writer, secretAccessKey: 'hunter-two' } },
+      'SignatureDoesNotMatch',
+      /ERRATA_S3_SECRET_ACCESS_KEY/,
+    ],
+    [
+      'a key that nobody knows',
+      { credentials: { accessKeyId: 'nobody', secretAccessKey: 'hunter-two' } },
+      'InvalidAccessKeyId',
+      /ERRATA_S3_ACCESS_KEY_ID/,
+    ],
+    [
+      'a bucket that is not there',
+      { bucket: 'not-there' },
+      'NoSuchBucket',
+      /ERRATA_VERSIONS names a bucket that is not there/,
+    ],
+  ])(
+    'is refused with %s: in every call, never as an empty log, and in the words of the settings',
+    async (_, wrong, code, hint) => {
+      const store = new S3Store({ ...newPlace(), ...wrong });
+      for (const work of [
+        () => store.get('lineages/l/log/1.json'),
+        () => store.putIfAbsent('a', bytes('a')),
+        () => namesIn(store, ''),
+      ]) {
+        const fault = await faultOf(work());
+        expect(fault).toBeInstanceOf(StoreRefused);
+        expect((fault as StoreRefused).facts['code']).toBe(code);
+        expect((fault as StoreRefused).hint).toMatch(hint);
+        expect(isWorthARetry(fault)).toBe(true);
+        expect(
+          JSON.stringify([(fault as StoreRefused).facts, (fault as StoreRefused).message]),
+        ).not.toContain('hunter');
+      }
+    },
+  );
 
   it('does not take the 404 of something else for an absent object', async () => {
-    const { url } = await served((_, response) => void response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found</html>'));
-    expect(await faultOf(new S3Store({ ...newPlace(), endpoint: url }).get('a'))).toBeInstanceOf(StoreRefused);
+    const { url } = await served(
+      (_, response) =>
+        void response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found</html>'),
+    );
+    expect(await faultOf(new S3Store({ ...newPlace(), endpoint: url }).get('a'))).toBeInstanceOf(
+      StoreRefused,
+    );
   });
 
   it('talks TLS to a server whose authority it is told, and to no other', async () => {
     const authority = new Authority('the authority of the test');
     const { certificate, key } = authority.certify('localhost');
-    const secured = await served((incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()), { cert: certificate, key });
+    const secured = await served(
+      (incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()),
+      { cert: certificate, key },
+    );
     const place = { ...newPlace(), endpoint: secured.url };
-    expect(await new S3Store({ ...place, ca: authority.certificate }).putIfAbsent('a', bytes('a'))).toBe('stored');
+    expect(
+      await new S3Store({ ...place, ca: authority.certificate }).putIfAbsent('a', bytes('a')),
+    ).toBe('stored');
     const fault = await faultOf(new S3Store(place).get('a'));
     expect(fault).toBeInstanceOf(StoreUnavailable);
     expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_CA');
@@ -195,7 +277,9 @@ describe('S3Store', () => {
   it("takes the SDK's own credentials where none are set", async () => {
     vi.stubEnv('AWS_ACCESS_KEY_ID', TEST_KEYS.writer.accessKeyId);
     vi.stubEnv('AWS_SECRET_ACCESS_KEY', TEST_KEYS.writer.secretAccessKey);
-    expect(await new S3Store({ ...newPlace(), credentials: null }).putIfAbsent('a', bytes('a'))).toBe('stored');
+    expect(
+      await new S3Store({ ...newPlace(), credentials: null }).putIfAbsent('a', bytes('a')),
+    ).toBe('stored');
     vi.unstubAllEnvs();
   });
 
@@ -209,8 +293,11 @@ describe('S3Store', () => {
       expect(isWorthARetry(fault)).toBe(false);
       expect((fault as StoreUnfit).hint).toContain('If-None-Match');
       // Nor is it forgotten when it is asked again.
-      if (!racing) expect(await faultOf(store.putIfAbsent('log/1', bytes('mine')))).toBeInstanceOf(StoreUnfit);
-      expect([...unfit.objects.keys()]).toEqual([`/${TEST_BUCKET}/${place.prefix}/.errata/put-if-absent`]);
+      if (!racing)
+        expect(await faultOf(store.putIfAbsent('log/1', bytes('mine')))).toBeInstanceOf(StoreUnfit);
+      expect([...unfit.objects.keys()]).toEqual([
+        `/${TEST_BUCKET}/${place.prefix}/.errata/put-if-absent`,
+      ]);
     }
   });
 
@@ -236,33 +323,56 @@ interface End {
   seen: number;
 }
 
-async function served(answer: (incoming: IncomingMessage, response: ServerResponse) => void, tls?: { cert: string; key: string }): Promise<End> {
+async function served(
+  answer: (incoming: IncomingMessage, response: ServerResponse) => void,
+  tls?: { cert: string; key: string },
+): Promise<End> {
   const end = tls === undefined ? createServer(answer) : createSecureServer(tls, answer);
   listening.push(end);
   await new Promise<void>((resolve) => end.listen(0, '127.0.0.1', resolve));
-  return { url: `${tls === undefined ? 'http://127.0.0.1' : 'https://localhost'}:${(end.address() as AddressInfo).port}`, seen: 0 };
+  return {
+    url: `${tls === undefined ? 'http://127.0.0.1' : 'https://localhost'}:${(end.address() as AddressInfo).port}`,
+    seen: 0,
+  };
 }
 
 type Forward = (hook?: { answered: () => void }) => Promise<void>;
 
 /** The real server behind something that may answer itself, or lose the answer. Signatures hold, since the host that was asked is passed on. */
-async function inFront(answer: (incoming: IncomingMessage, response: ServerResponse, forward: Forward) => Promise<void>): Promise<End> {
-  return await served((incoming, response) => void answer(incoming, response, async (hook) => await forwarded(incoming, response, hook)).catch(() => response.destroy()));
+async function inFront(
+  answer: (incoming: IncomingMessage, response: ServerResponse, forward: Forward) => Promise<void>,
+): Promise<End> {
+  return await served(
+    (incoming, response) =>
+      void answer(
+        incoming,
+        response,
+        async (hook) => await forwarded(incoming, response, hook),
+      ).catch(() => response.destroy()),
+  );
 }
 
-async function forwarded(incoming: IncomingMessage, response: ServerResponse, hook?: { answered: () => void }): Promise<void> {
+async function forwarded(
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  hook?: { answered: () => void },
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    const onward = request(`${server.url}${incoming.url}`, { method: incoming.method!, headers: incoming.headers }, (answered) => {
-      if (hook === undefined) {
-        response.writeHead(answered.statusCode!, answered.headers);
-        answered.pipe(response).on('finish', resolve);
-      } else {
-        answered.resume().on('end', () => {
-          hook.answered();
-          resolve();
-        });
-      }
-    });
+    const onward = request(
+      `${server.url}${incoming.url}`,
+      { method: incoming.method!, headers: incoming.headers },
+      (answered) => {
+        if (hook === undefined) {
+          response.writeHead(answered.statusCode!, answered.headers);
+          answered.pipe(response).on('finish', resolve);
+        } else {
+          answered.resume().on('end', () => {
+            hook.answered();
+            resolve();
+          });
+        }
+      },
+    );
     onward.on('error', reject);
     incoming.pipe(onward);
   });
@@ -282,7 +392,9 @@ async function lookAlike(racing: boolean): Promise<End & { objects: Map<string, 
       void (async () => {
         if (incoming.method === 'GET') {
           const object = objects.get(name);
-          return object === undefined ? refuse(response, 404, 'NoSuchKey') : void response.writeHead(200, { 'content-length': object.byteLength }).end(object);
+          return object === undefined
+            ? refuse(response, 404, 'NoSuchKey')
+            : void response.writeHead(200, { 'content-length': object.byteLength }).end(object);
         }
         if (racing && objects.has(name)) return refuse(response, 412, 'PreconditionFailed');
         looking += 1;
@@ -301,7 +413,11 @@ function isPutOf(name: string, { method, url }: IncomingMessage): boolean {
 }
 
 function refuse(response: ServerResponse, status: number, code: string): void {
-  response.writeHead(status, { 'content-type': 'application/xml' }).end(`<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>as the test has it</Message></Error>`);
+  response
+    .writeHead(status, { 'content-type': 'application/xml' })
+    .end(
+      `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>as the test has it</Message></Error>`,
+    );
 }
 
 async function namesIn(store: S3Store, prefix: string): Promise<string[]> {

@@ -2,14 +2,26 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import { BlobMissing, EntryRefused, StagingGone, ObjectNameInvalid, VersionLogDamaged, VersionUnknown } from '../../versions/failures.ts';
+import {
+  BlobMissing,
+  EntryRefused,
+  StagingGone,
+  ObjectNameInvalid,
+  VersionLogDamaged,
+  VersionUnknown,
+} from '../../versions/failures.ts';
 import { Versions } from '../../versions/versions.ts';
 import { blobName, entryName, VersionLog } from '../../versions/version-log.ts';
 import { addedCorrection, appendChange, versionEntry } from './entries.ts';
 import { MemoryStore } from './memory-store.ts';
 
 const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-const removal = (id: string, by = 'x') => ({ correctionId: id, factKey: `${id}|{} is in`, because: 'superseded' as const, by });
+const removal = (id: string, by = 'x') => ({
+  correctionId: id,
+  factKey: `${id}|{} is in`,
+  because: 'superseded' as const,
+  by,
+});
 
 function freshLog(): { store: MemoryStore; log: VersionLog; again: () => VersionLog } {
   const store = new MemoryStore();
@@ -29,7 +41,10 @@ describe('the version log', () => {
     await appendChange(log, { add: [addedCorrection('a')] });
     await appendChange(log, { add: [addedCorrection('b')] });
     const entries = [...store.objects].filter(([name]) => name.includes('/log/'));
-    expect(entries.map(([name]) => name)).toEqual(['lineages/l/log/00000000000000000001.json', 'lineages/l/log/00000000000000000002.json']);
+    expect(entries.map(([name]) => name)).toEqual([
+      'lineages/l/log/00000000000000000001.json',
+      'lineages/l/log/00000000000000000002.json',
+    ]);
     const [first, second] = entries.map(([, bytes]) => bytes) as [Uint8Array, Uint8Array];
     const text = new TextDecoder().decode(second);
     const entry = JSON.parse(text) as VersionEntry;
@@ -50,14 +65,25 @@ describe('the version log', () => {
     const history = await reader.read();
     expect(history.head.version).toBe(41);
     expect(asked).not.toContain(entryName('l', 1));
-    expect([...history.active.keys()]).toEqual(['a', ...Array.from({ length: 40 }, (_, i) => `b${i}`)]);
+    expect([...history.active.keys()]).toEqual([
+      'a',
+      ...Array.from({ length: 40 }, (_, i) => `b${i}`),
+    ]);
   });
 
   it('lets one of two writers of the same version win and shows the other what is there', async () => {
     const { log, again } = freshLog();
     const other = again();
-    const mine = versionEntry(1, null, { added: [addedCorrection('a')], corrections: 1, batchId: 'mine' });
-    const theirs = versionEntry(1, null, { added: [addedCorrection('b')], corrections: 1, batchId: 'theirs' });
+    const mine = versionEntry(1, null, {
+      added: [addedCorrection('a')],
+      corrections: 1,
+      batchId: 'mine',
+    });
+    const theirs = versionEntry(1, null, {
+      added: [addedCorrection('b')],
+      corrections: 1,
+      batchId: 'theirs',
+    });
     const results = await Promise.all([log.append(mine), other.append(theirs)]);
     expect(results.map((result) => result.kind).sort()).toEqual(['appended', 'exists']);
     const lost = results.find((result) => result.kind === 'exists')!;
@@ -80,7 +106,8 @@ describe('the version log', () => {
     expect([...(await reader.at(2)).active.keys()]).toEqual(['b', 'c']);
     expect([...(await reader.at(1)).active.keys()]).toEqual(['a', 'b']);
     expect((await reader.at(0)).active.size).toBe(0);
-    for (const version of [3, -1, 1.5]) await expect(reader.at(version)).rejects.toThrow(VersionUnknown);
+    for (const version of [3, -1, 1.5])
+      await expect(reader.at(version)).rejects.toThrow(VersionUnknown);
   });
 });
 
@@ -90,9 +117,15 @@ describe('an entry is refused before anything is written', () => {
     ['a foreign lineage', { lineage: 'other' }],
     ['a wrong count', { corrections: 7 }],
     ['a correction that holds already', { added: [addedCorrection('a')] }],
-    ['a second correction of one fact', { added: [addedCorrection('b', { factKey: 'a|{} is in' })] }],
+    [
+      'a second correction of one fact',
+      { added: [addedCorrection('b', { factKey: 'a|{} is in' })] },
+    ],
     ['a removal of what does not hold', { removed: [removal('zz')], corrections: 1 }],
-    ['two corrections with one row', { added: [addedCorrection('b'), addedCorrection('c')], corrections: 3 }],
+    [
+      'two corrections with one row',
+      { added: [addedCorrection('b'), addedCorrection('c')], corrections: 3 },
+    ],
     ['corrections without pairs', { pairs: null }],
     ['pairs without corrections', { added: [], removed: [removal('a')], corrections: 0 }],
     ['the batch of an earlier version', { batchId: 'batch-1' }],
@@ -119,7 +152,9 @@ describe('damage is found while reading', () => {
     const name = entryName('l', 1);
     const text = new TextDecoder().decode(store.objects.get(name)).replace('"Lyon"', '"Oslo"');
     store.objects.set(name, new TextEncoder().encode(text));
-    await expect(again().read()).rejects.toThrow(/version log of lineage "l" is damaged at lineages\/l\/log\/0{19}2\.json: its parent is/i);
+    await expect(again().read()).rejects.toThrow(
+      /version log of lineage "l" is damaged at lineages\/l\/log\/0{19}2\.json: its parent is/i,
+    );
   });
 
   it.each(['', '{', '[]', '{"format":2}', '\xff'])('in an entry that reads %j', async (text) => {
@@ -145,7 +180,10 @@ describe('damage is found while reading', () => {
 describe('a staged blob', () => {
   it('is gone with its batch, unless it was kept', async () => {
     const { log } = freshLog();
-    const [kept, unused] = [await log.stageBlob('3.a', Buffer.from('pairs')), await log.stageBlob('3', Buffer.from('unused'))];
+    const [kept, unused] = [
+      await log.stageBlob('3.a', Buffer.from('pairs')),
+      await log.stageBlob('3', Buffer.from('unused')),
+    ];
     const blob = await log.keepBlob(kept);
     expect(blob).not.toHaveProperty('staged');
     await log.discardStaged('3');
@@ -159,31 +197,49 @@ describe('versions of all lineages', () => {
   it('names the lineages that have something and refuses names no lineage may have', async () => {
     const store = new MemoryStore();
     const versions = new Versions(store);
-    for (const lineage of ['b', 'a']) await appendChange(versions.log(lineage), { add: [addedCorrection('x')] });
+    for (const lineage of ['b', 'a'])
+      await appendChange(versions.log(lineage), { add: [addedCorrection('x')] });
     expect(await versions.lineages()).toEqual(['a', 'b']);
-    for (const name of ['', '..', 'a/b', 'A', 'a.b']) expect(() => versions.log(name)).toThrow(ObjectNameInvalid);
+    for (const name of ['', '..', 'a/b', 'A', 'a.b'])
+      expect(() => versions.log(name)).toThrow(ObjectNameInvalid);
   });
 });
 
 describe('the fold', () => {
   it('is the set of added minus removed, the same however the log is read in pieces', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.record({ add: fc.uniqueArray(fc.nat(12), { maxLength: 4 }), remove: fc.uniqueArray(fc.nat(12), { maxLength: 3 }), readHere: fc.boolean() }), { maxLength: 12 }), async (steps) => {
-        const { log, again } = freshLog();
-        const reader = again();
-        let expected: string[] = [];
-        const snapshots: string[][] = [[]];
-        for (const { add, remove, readHere } of steps) {
-          const gone = remove.map((n) => `c${n}`).filter((id) => expected.includes(id));
-          const fresh = add.map((n) => `c${n}`).filter((id) => !expected.includes(id) || gone.includes(id));
-          if (gone.length + fresh.length === 0) continue;
-          await appendChange(log, { add: fresh.map((id) => addedCorrection(id)), remove: gone.map((id) => removal(id)) });
-          expected = [...expected.filter((id) => !gone.includes(id)), ...fresh];
-          snapshots.push(expected);
-          if (readHere) expect([...(await reader.read()).active.keys()]).toEqual(expected);
-        }
-        for (const [version, ids] of snapshots.entries()) expect([...(await reader.at(version)).active.keys()]).toEqual(ids);
-      }),
+      fc.asyncProperty(
+        fc.array(
+          fc.record({
+            add: fc.uniqueArray(fc.nat(12), { maxLength: 4 }),
+            remove: fc.uniqueArray(fc.nat(12), { maxLength: 3 }),
+            readHere: fc.boolean(),
+          }),
+          { maxLength: 12 },
+        ),
+        async (steps) => {
+          const { log, again } = freshLog();
+          const reader = again();
+          let expected: string[] = [];
+          const snapshots: string[][] = [[]];
+          for (const { add, remove, readHere } of steps) {
+            const gone = remove.map((n) => `c${n}`).filter((id) => expected.includes(id));
+            const fresh = add
+              .map((n) => `c${n}`)
+              .filter((id) => !expected.includes(id) || gone.includes(id));
+            if (gone.length + fresh.length === 0) continue;
+            await appendChange(log, {
+              add: fresh.map((id) => addedCorrection(id)),
+              remove: gone.map((id) => removal(id)),
+            });
+            expected = [...expected.filter((id) => !gone.includes(id)), ...fresh];
+            snapshots.push(expected);
+            if (readHere) expect([...(await reader.read()).active.keys()]).toEqual(expected);
+          }
+          for (const [version, ids] of snapshots.entries())
+            expect([...(await reader.at(version)).active.keys()]).toEqual(ids);
+        },
+      ),
       { numRuns: 60 },
     );
   });

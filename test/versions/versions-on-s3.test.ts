@@ -32,13 +32,26 @@ afterAll(async () => {
 
 function at(place: S3Place) {
   const versions = new Versions(new S3Store(place));
-  const activities = { ...createEditActivities({ engine: new FakeEngine(), versions }), ...createLedgerActivities({ versions }) };
+  const activities = {
+    ...createEditActivities({ engine: new FakeEngine(), versions }),
+    ...createLedgerActivities({ versions }),
+  };
   const announced: number[] = [];
-  const announcing = announceActivities({ announcer: { announceVersion: async ({ version }) => void announced.push(version), announceOutcomes: async () => undefined }, versions });
+  const announcing = announceActivities({
+    announcer: {
+      announceVersion: async ({ version }) => void announced.push(version),
+      announceOutcomes: async () => undefined,
+    },
+    versions,
+  });
   return { versions, log: versions.log(LINEAGE), activities, announcing, announced };
 }
 
-async function errata(place: S3Place, args: string[], more: NodeJS.ProcessEnv = {}): Promise<Invocation> {
+async function errata(
+  place: S3Place,
+  args: string[],
+  more: NodeJS.ProcessEnv = {},
+): Promise<Invocation> {
   return await invoke(folder, args, {
     ERRATA_VERSIONS: `s3://${place.bucket}/${place.prefix}`,
     ERRATA_S3_ENDPOINT: place.endpoint!,
@@ -54,7 +67,11 @@ describe('versions on S3', () => {
     const place = newPlace();
     const { versions, log, activities, announcing, announced } = at(place);
     const [a, b] = [correction('a'), correction('b')];
-    for (const [i, revisions] of [[a, b], [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), retraction(b)], [correction('c')]].entries()) {
+    for (const [i, revisions] of [
+      [a, b],
+      [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }), retraction(b)],
+      [correction('c')],
+    ].entries()) {
       const { commit } = await runBatch(activities, String(i), revisions);
       const first = await commit();
       expect(first).toMatchObject({ kind: 'committed', version: i + 1, already: false });
@@ -63,10 +80,19 @@ describe('versions on S3', () => {
     }
     await announcing.announce({ lineage: LINEAGE, outcomes: [], version: 3 });
     expect(announced).toEqual([1, 2, 3]);
-    expect([...(await (await log.register()).outcomesOf(['a', 'b', 'a2', 'c', 'never'])).keys()].sort()).toEqual(['a', 'a2', 'b', 'c']);
-    expect([...(await new Versions(new S3Store(place)).log(LINEAGE).read()).active.keys()].sort()).toEqual(['a2', 'c']);
+    expect(
+      [...(await (await log.register()).outcomesOf(['a', 'b', 'a2', 'c', 'never'])).keys()].sort(),
+    ).toEqual(['a', 'a2', 'b', 'c']);
+    expect(
+      [...(await new Versions(new S3Store(place)).log(LINEAGE).read()).active.keys()].sort(),
+    ).toEqual(['a2', 'c']);
     expect(await versions.lineages()).toEqual([LINEAGE]);
-    expect(await versions.verify(LINEAGE)).toMatchObject({ versions: 3, corrections: 2, findings: [], head: { version: 3, anchored: true } });
+    expect(await versions.verify(LINEAGE)).toMatchObject({
+      versions: 3,
+      corrections: 2,
+      findings: [],
+      head: { version: 3, anchored: true },
+    });
 
     const reader = { ...place, credentials: TEST_KEYS.reader };
     const listed = await errata(reader, ['log', '--json']);
@@ -74,9 +100,18 @@ describe('versions on S3', () => {
     expect(listed.out).toContain('"Subject a"');
     expect((await errata(reader, ['show', '2'])).out).toContain('Oslo');
     expect((await errata(reader, ['verify'])).code).toBe(0);
-    const doctor = JSON.parse((await errata(reader, ['doctor', '--json'])).out) as { versions: unknown; protection: { of: string }[] };
-    expect(doctor.versions).toMatchObject({ where: `s3://${place.bucket}/${place.prefix}`, state: 'low', found: expect.stringContaining('not written') as unknown });
-    expect(JSON.parse((await errata(place, ['doctor', '--json'])).out)).toMatchObject({ versions: { state: 'ok', found: expect.stringContaining('refuses a second put') as unknown } });
+    const doctor = JSON.parse((await errata(reader, ['doctor', '--json'])).out) as {
+      versions: unknown;
+      protection: { of: string }[];
+    };
+    expect(doctor.versions).toMatchObject({
+      where: `s3://${place.bucket}/${place.prefix}`,
+      state: 'low',
+      found: expect.stringContaining('not written') as unknown,
+    });
+    expect(JSON.parse((await errata(place, ['doctor', '--json'])).out)).toMatchObject({
+      versions: { state: 'ok', found: expect.stringContaining('refuses a second put') as unknown },
+    });
   });
 
   it('are refused in the words of the settings, by commands and by doctor', async () => {
@@ -84,7 +119,9 @@ describe('versions on S3', () => {
     const wrong = { ERRATA_S3_SECRET_ACCESS_KEY: 'hunter-two' };
     const log = await errata(place, ['log'], wrong);
     expect(log.code).toBe(1);
-    expect(log.err).toMatch(/refuses to get: SignatureDoesNotMatch.*\n.*ERRATA_S3_SECRET_ACCESS_KEY/);
+    expect(log.err).toMatch(
+      /refuses to get: SignatureDoesNotMatch.*\n.*ERRATA_S3_SECRET_ACCESS_KEY/,
+    );
     const doctor = await errata(place, ['doctor'], { ERRATA_VERSIONS: 's3://no-such-bucket' });
     expect(doctor.code).toBe(1);
     expect(doctor.out).toMatch(/✗ s3:\/\/no-such-bucket .*NoSuchBucket.*\n.*Errata makes none/);
@@ -97,11 +134,23 @@ describe('versions on S3', () => {
     for (let version = 1; version <= 3; version += 1) {
       const { head } = await writers[0]!.read();
       const results = await Promise.all(
-        writers.map(async (log, i) => await log.append(versionEntry(version, head.hash, { batchId: `batch-${version}-of-${i}`, added: [addedCorrection(`c${version}-${i}`)], corrections: version }))),
+        writers.map(
+          async (log, i) =>
+            await log.append(
+              versionEntry(version, head.hash, {
+                batchId: `batch-${version}-of-${i}`,
+                added: [addedCorrection(`c${version}-${i}`)],
+                corrections: version,
+              }),
+            ),
+        ),
       );
-      const won = results.flatMap((result, i) => (result.kind === 'appended' ? [`batch-${version}-of-${i}`] : []));
+      const won = results.flatMap((result, i) =>
+        result.kind === 'appended' ? [`batch-${version}-of-${i}`] : [],
+      );
       expect(won).toHaveLength(1);
-      for (const result of results) if (result.kind === 'exists') expect(result.entry.batchId).toBe(won[0]);
+      for (const result of results)
+        if (result.kind === 'exists') expect(result.entry.batchId).toBe(won[0]);
     }
     expect((await writers[5]!.read()).active.size).toBe(3);
   });
@@ -112,7 +161,10 @@ describe('versions on S3', () => {
     await (await runBatch(activities, 'before', [correction('before')])).commit();
     for (const batchId of ['first', 'second', 'third']) {
       const { commit } = await runBatch(activities, batchId, [correction(batchId)]);
-      const committing = commit().then(({ kind }) => kind, (fault: unknown) => fault);
+      const committing = commit().then(
+        ({ kind }) => kind,
+        (fault: unknown) => fault,
+      );
       process.kill(server.pid, 'SIGKILL');
       const outcome = await committing;
       if (outcome !== 'committed') {
@@ -131,7 +183,8 @@ describe('versions on S3', () => {
   it('are read side by side, so that a long log is read and verified in few of its answers’ times', async () => {
     const place = newPlace();
     const log = new VersionLog(new S3Store(place), 'l');
-    for (let version = 1; version <= 20; version += 1) await appendChange(log, { add: [addedCorrection(`c${version}`)] });
+    for (let version = 1; version <= 20; version += 1)
+      await appendChange(log, { add: [addedCorrection(`c${version}`)] });
     let open = 0;
     let most = 0;
     const store = new S3Store(place);

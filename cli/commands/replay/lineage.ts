@@ -36,16 +36,45 @@ const lineage: CommandSpecification<Options> = {
       const { planReset, reset, resetText } = await import('../../resetting.ts');
       const { output } = session;
       const workflowId = lineageWorkflowId(name);
-      const newest = await planReset(lineages, configuration, { workflowId, runId: null }, 'beginning');
-      const planned = options.to === 'beginning' ? newest : await planReset(lineages, configuration, { workflowId, runId: newest.run.runId }, options.to === 'last' ? String(newest.points.at(-1)!.eventId) : options.to);
+      const newest = await planReset(
+        lineages,
+        configuration,
+        { workflowId, runId: null },
+        'beginning',
+      );
+      const planned =
+        options.to === 'beginning'
+          ? newest
+          : await planReset(
+              lineages,
+              configuration,
+              { workflowId, runId: newest.run.runId },
+              options.to === 'last' ? String(newest.points.at(-1)!.eventId) : options.to,
+            );
       if (options.dryRun === true) {
-        output.result({ dryRun: true, ...planned }, () => [resetText(planned, output), 'Nothing was done.'].join('\n'));
+        output.result({ dryRun: true, ...planned }, () =>
+          [resetText(planned, output), 'Nothing was done.'].join('\n'),
+        );
         return EXIT.ok;
       }
       const running = (await lineages.status(name).catch(() => null))?.running ?? null;
-      if (running !== null && options.anyway !== true) throw new CommandFailure(lineage.operation, `${running.workflowId} runs`, 'Wait until it has ended (`errata status`), or give --anyway.', EXIT.usage);
-      const runId = await reset(lineages, planned, `errata replay lineage --to ${options.to}, by ${options.by}`);
-      output.result({ workflowId, runId, resetTo: planned.point.eventId, reapplied: planned.reapplied }, () => `${resetText(planned, output)}\n${output.colours.green('✓')} It runs again, as run ${runId}. \`errata status\` shows how it stands.`);
+      if (running !== null && options.anyway !== true)
+        throw new CommandFailure(
+          lineage.operation,
+          `${running.workflowId} runs`,
+          'Wait until it has ended (`errata status`), or give --anyway.',
+          EXIT.usage,
+        );
+      const runId = await reset(
+        lineages,
+        planned,
+        `errata replay lineage --to ${options.to}, by ${options.by}`,
+      );
+      output.result(
+        { workflowId, runId, resetTo: planned.point.eventId, reapplied: planned.reapplied },
+        () =>
+          `${resetText(planned, output)}\n${output.colours.green('✓')} It runs again, as run ${runId}. \`errata status\` shows how it stands.`,
+      );
       return EXIT.ok;
     });
   },

@@ -21,9 +21,18 @@ const quarantined: CommandSpecification<Options> = {
   description: `Sends corrections that were quarantined again: those that are named, or all that --code, --since and --batch choose. Each is read from its record in Kafka (or, where Kafka has dropped it, from the history of its batch), repaired by --set or --file, and sent under a new id (\`c\` as \`c~2\`, \`c~2\` as \`c~3\`), since an id is decided once. What it is a replay of travels with it into its version, and its source says who replayed it. The same replay has the same id each time, so that doing it twice is doing it once.
 Without a repair it is sent as it was: for when thresholds, the model or what it contradicts have changed.`,
   examples: [
-    ['replay quarantined treaty-2026-03 --set target=Geneva --wait', 'one, repaired; stays until it is decided'],
-    ['replay quarantined --code not-effective --since 2026-03-01 --dry-run', 'what would be sent, and what would likely become of it'],
-    ['replay quarantined --file repaired.ndjson', 'many: each line has `replayOf` and the members that change'],
+    [
+      'replay quarantined treaty-2026-03 --set target=Geneva --wait',
+      'one, repaired; stays until it is decided',
+    ],
+    [
+      'replay quarantined --code not-effective --since 2026-03-01 --dry-run',
+      'what would be sent, and what would likely become of it',
+    ],
+    [
+      'replay quarantined --file repaired.ndjson',
+      'many: each line has `replayOf` and the members that change',
+    ],
     ['replay quarantined --batch 12', 'all that batch 12 quarantined, as they were'],
   ],
   operation: 'replay quarantined corrections',
@@ -31,7 +40,11 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
     replayingFlags(
       command
         .option('--code <code>', 'with this reason: not-effective, verdict, contradiction, …')
-        .option('--since <time>', 'decided since: a date, a time, or so long ago (90m, 12h, 3d)', timeNamed)
+        .option(
+          '--since <time>',
+          'decided since: a date, a time, or so long ago (90m, 12h, 3d)',
+          timeNamed,
+        )
         .option('--batch <batch>', 'of this batch: its number or its id'),
     ),
   async run(session, options, ids) {
@@ -39,8 +52,18 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
     const lineage = session.lineage(configuration, options.lineage);
     const repairs = await repairsOf(session, options);
     const chosen = ids.length > 0 ? ids : [...repairs.keys()].filter((id) => id !== '*');
-    if (chosen.length === 0 && options.code === undefined && options.since === undefined && options.batch === undefined) {
-      throw new CommandFailure(quarantined.operation, 'it is not said which', 'Name ids, or choose with --code, --since or --batch; `errata failures` lists what was quarantined.', EXIT.usage);
+    if (
+      chosen.length === 0 &&
+      options.code === undefined &&
+      options.since === undefined &&
+      options.batch === undefined
+    ) {
+      throw new CommandFailure(
+        quarantined.operation,
+        'it is not said which',
+        'Name ids, or choose with --code, --since or --batch; `errata failures` lists what was quarantined.',
+        EXIT.usage,
+      );
     }
     const versions = openVersions(configuration);
     const { planQuarantinedReplay } = await import('../../../infra/replay/quarantined-replay.ts');
@@ -50,9 +73,20 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
         log: versions.log(lineage),
         cluster: clients.cluster,
         format: clients.format,
-        choice: { ids: chosen, code: options.code ?? null, since: options.since ?? null, batch: options.batch ?? null },
+        choice: {
+          ids: chosen,
+          code: options.code ?? null,
+          since: options.since ?? null,
+          batch: options.batch ?? null,
+        },
         repairs,
-        fromHistory: (batchId) => revisionsOfBatch(attached(configuration, session.system(configuration)), versions, lineage, batchId),
+        fromHistory: (batchId) =>
+          revisionsOfBatch(
+            attached(configuration, session.system(configuration)),
+            versions,
+            lineage,
+            batchId,
+          ),
         by: options.by,
         now: Date.now(),
       });
@@ -66,13 +100,21 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
 export default quarantined;
 
 /** What the batch's workflow was given; null where neither Temporal nor the archive has its history. */
-async function revisionsOfBatch(configuration: Configuration, versions: Versions, lineage: string, batchId: string): Promise<readonly FactRevision[] | null> {
+async function revisionsOfBatch(
+  configuration: Configuration,
+  versions: Versions,
+  lineage: string,
+  batchId: string,
+): Promise<readonly FactRevision[] | null> {
   const { findRun, timelineOfRun } = await import('../../run-history.ts');
   const { workflowOfBatch } = await import('../../../pipelines/temporal-runs.ts');
   const workflowId = workflowOfBatch(lineage, batchId);
   if (workflowId === null) return null;
   try {
-    const [started] = await timelineOfRun(configuration, await findRun(configuration, versions, lineage, { workflowId, runId: null }));
+    const [started] = await timelineOfRun(
+      configuration,
+      await findRun(configuration, versions, lineage, { workflowId, runId: null }),
+    );
     const { revisions } = (started?.detail ?? {}) as { revisions?: FactRevision[] };
     return Array.isArray(revisions) ? revisions : null;
   } catch (fault) {
@@ -87,6 +129,9 @@ export function timeNamed(text: string): number {
   const [, count, unit] = /^(\d{1,6})([mhd])$/.exec(text) ?? [];
   if (unit !== undefined) return Date.now() - Number(count) * AGO[unit as keyof typeof AGO];
   const time = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : NaN;
-  if (Number.isNaN(time)) throw new InvalidArgumentError('It must be a date (2026-03-01), a time (2026-03-01T12:00Z), or a number and m, h or d.');
+  if (Number.isNaN(time))
+    throw new InvalidArgumentError(
+      'It must be a date (2026-03-01), a time (2026-03-01T12:00Z), or a number and m, h or d.',
+    );
   return time;
 }

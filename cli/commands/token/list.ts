@@ -5,7 +5,8 @@ import { EXIT, type CommandSpecification } from '../../command.ts';
 const list: CommandSpecification<object> = {
   usage: 'list',
   summary: 'list the tokens and what each may do',
-  description: 'Lists the tokens by name, with roles and bounds. The tokens themselves are not kept, so they are not shown.',
+  description:
+    'Lists the tokens by name, with roles and bounds. The tokens themselves are not kept, so they are not shown.',
   examples: [
     ['token list', 'all tokens'],
     ['token list --json', 'the same for a program'],
@@ -18,13 +19,24 @@ const list: CommandSpecification<object> = {
     const { dim, red } = session.output.colours;
     const now = Date.now();
     const shown = (tokens ?? []).map(({ sha256: _, ...record }) => record);
-    const row = ({ name, roles, lineages, subjects, createdAt, expiresAt }: (typeof shown)[number]): string[] => [
+    const row = ({
+      name,
+      roles,
+      lineages,
+      subjects,
+      createdAt,
+      expiresAt,
+    }: (typeof shown)[number]): string[] => [
       name,
       roles.join(', '),
       lineages?.join(', ') ?? 'all',
       roles.includes('submit') ? (subjects?.join(', ') ?? 'all') : '–',
       createdAt.slice(0, 10),
-      expiresAt === undefined ? 'never' : Date.parse(expiresAt) <= now ? red(`${expiresAt.slice(0, 10)}, expired`) : expiresAt.slice(0, 10),
+      expiresAt === undefined
+        ? 'never'
+        : Date.parse(expiresAt) <= now
+          ? red(`${expiresAt.slice(0, 10)}, expired`)
+          : expiresAt.slice(0, 10),
     ];
     session.output.result({ path: tokensPath, asked: tokens !== null, tokens: shown }, () =>
       tokens === null

@@ -6,7 +6,8 @@ import { EXIT, type CommandSpecification } from '../../command.ts';
 const revoke: CommandSpecification<object> = {
   usage: 'revoke <name>',
   summary: 'end a token',
-  description: 'Ends a token: `serve` refuses it from then on, without a restart. What it submitted stays. After the last one `serve` lets nobody in; it asks nobody again only when its tokens file is gone and it was started anew.',
+  description:
+    'Ends a token: `serve` refuses it from then on, without a restart. What it submitted stays. After the last one `serve` lets nobody in; it asks nobody again only when its tokens file is gone and it was started anew.',
   examples: [['token revoke mira-desk', 'ends that token']],
   operation: 'revoke the token',
   options: () => {},
@@ -15,7 +16,14 @@ const revoke: CommandSpecification<object> = {
     let left = 0;
     await changeTokens(tokensPath, (tokens) => {
       const kept = (tokens ?? []).filter(({ name }) => name !== named);
-      if (tokens === null || kept.length === tokens.length) throw new CommandFailure(revoke.operation, `there is no token "${named ?? ''}"`, tokens === null ? `There is no ${tokensPath}.` : '`errata token list` shows those there are.');
+      if (tokens === null || kept.length === tokens.length)
+        throw new CommandFailure(
+          revoke.operation,
+          `there is no token "${named ?? ''}"`,
+          tokens === null
+            ? `There is no ${tokensPath}.`
+            : '`errata token list` shows those there are.',
+        );
       left = kept.length;
       return kept;
     });

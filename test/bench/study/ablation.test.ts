@@ -2,7 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { ablate, ABLATION_COLUMNS, defaultVariants, type AblationQuestion, type Variant } from '../../../bench/study/ablation.ts';
+import {
+  ablate,
+  ABLATION_COLUMNS,
+  defaultVariants,
+  type AblationQuestion,
+  type Variant,
+} from '../../../bench/study/ablation.ts';
 import { bound } from '../../../bench/study/gated-engine.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
@@ -17,11 +23,19 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const VARIANTS: Variant[] = [{ name: 'as configured', parameters: {} }, { name: 'ridge', parameters: { ridge: 1 } }];
+const VARIANTS: Variant[] = [
+  { name: 'as configured', parameters: {} },
+  { name: 'ridge', parameters: { ridge: 1 } },
+];
 
 async function question(): Promise<AblationQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(6));
-  return { records: await readStream(file, [{ from: 0, to: 6 }]), batchSize: 3, asking: { sampleMax: 100, earliestMax: 3 }, circumstancesOf: ({ parameters }) => ({ parameters }) };
+  return {
+    records: await readStream(file, [{ from: 0, to: 6 }]),
+    batchSize: 3,
+    asking: { sampleMax: 100, earliestMax: 3 },
+    circumstancesOf: ({ parameters }) => ({ parameters }),
+  };
 }
 
 it('each variant edits with an engine of its own, once', async () => {
@@ -38,30 +52,62 @@ it('each variant edits with an engine of its own, once', async () => {
     measured: () => {},
   };
   const points = await ablate(VARIANTS, asked, keeping);
-  expect(points.map(({ name, efficacy, refused }) => [name, efficacy, refused])).toEqual([['as configured', 1, 0], ['ridge', 1, 0]]);
-  expect(await ablate([...VARIANTS, { name: 'more', parameters: { lambda: 2 } }], asked, keeping)).toHaveLength(3);
+  expect(points.map(({ name, efficacy, refused }) => [name, efficacy, refused])).toEqual([
+    ['as configured', 1, 0],
+    ['ridge', 1, 0],
+  ]);
+  expect(
+    await ablate([...VARIANTS, { name: 'more', parameters: { lambda: 2 } }], asked, keeping),
+  ).toHaveLength(3);
   expect(opened).toEqual(['as configured', 'ridge', 'more']);
-  expect(markdownTable(ABLATION_COLUMNS, points).split('\n')[2]).toMatch(/^\| as configured +\| 0 +\| 100\.0/);
+  expect(markdownTable(ABLATION_COLUMNS, points).split('\n')[2]).toMatch(
+    /^\| as configured +\| 0 +\| 100\.0/,
+  );
 });
 
 it('every built-in variant differs from what is in force, and no two are alike', async () => {
   const { parameters } = await new FakeEngine().describe();
-  const base = { ...parameters, contexts: 5, contextsPerStep: 1, layers: [4, 5, 6], clamp: 4, ridge: 0 };
+  const base = {
+    ...parameters,
+    contexts: 5,
+    contextsPerStep: 1,
+    layers: [4, 5, 6],
+    clamp: 4,
+    ridge: 0,
+  };
   const variants = defaultVariants(base);
   expect(new Set(variants.map(({ name }) => name)).size).toBe(variants.length);
-  const merged = variants.map(({ parameters: over }) => JSON.stringify({ ...base, ...over, gate: { ...base.gate, ...over.gate } }));
+  const merged = variants.map(({ parameters: over }) =>
+    JSON.stringify({ ...base, ...over, gate: { ...base.gate, ...over.gate } }),
+  );
   expect(new Set(merged).size).toBe(variants.length);
 });
 
-it('a gate\'s numbers are not carried over to another kind', () => {
-  expect(laidOver({ lambda: 3, gate: { kind: 'key', floor: 0.7 } }, { gate: { kind: 'norm' } })).toEqual({ lambda: 3, gate: { kind: 'norm' } });
-  expect(laidOver({ gate: { kind: 'key', floor: 0.7 } }, { gate: { kind: 'key', nearKey: 1 } })).toEqual({ gate: { kind: 'key', floor: 0.7, nearKey: 1 } });
+it("a gate's numbers are not carried over to another kind", () => {
+  expect(
+    laidOver({ lambda: 3, gate: { kind: 'key', floor: 0.7 } }, { gate: { kind: 'norm' } }),
+  ).toEqual({ lambda: 3, gate: { kind: 'norm' } });
+  expect(
+    laidOver({ gate: { kind: 'key', floor: 0.7 } }, { gate: { kind: 'key', nearKey: 1 } }),
+  ).toEqual({ gate: { kind: 'key', floor: 0.7, nearKey: 1 } });
   expect(laidOver({ ridge: 1 }, { ridge: 2 })).toEqual({ ridge: 2 });
 });
 
 it('tables say in full what they are asked to say', () => {
-  const rows = [{ name: 'a, "b"', value: 0.12345 }, { name: 'c', value: null }];
-  const columns = [{ name: 'name', of: (row: (typeof rows)[number]) => row.name }, { name: 'value', of: (row: (typeof rows)[number]) => row.value, as: (value: number) => value.toFixed(2) }];
+  const rows = [
+    { name: 'a, "b"', value: 0.12345 },
+    { name: 'c', value: null },
+  ];
+  const columns = [
+    { name: 'name', of: (row: (typeof rows)[number]) => row.name },
+    {
+      name: 'value',
+      of: (row: (typeof rows)[number]) => row.value,
+      as: (value: number) => value.toFixed(2),
+    },
+  ];
   expect(csvTable(columns, rows)).toBe('name,value\r\n"a, ""b""",0.12345\r\nc,\r\n');
-  expect(markdownTable(columns, rows)).toBe('| name   | value |\n| ------ | ----- |\n| a, "b" | 0.12  |\n| c      | -     |\n');
+  expect(markdownTable(columns, rows)).toBe(
+    '| name   | value |\n| ------ | ----- |\n| a, "b" | 0.12  |\n| c      | -     |\n',
+  );
 });

@@ -11,7 +11,10 @@ export interface Fact {
   locality_prompt: string;
 }
 
-export function facts(count: number, targetOf: (i: number) => string = (i) => `answer${i}`): Fact[] {
+export function facts(
+  count: number,
+  targetOf: (i: number) => string = (i) => `answer${i}`,
+): Fact[] {
   return Array.from({ length: count }, (_, i) => ({
     case_id: i,
     prompt: `The trade of subject${i}x is`,

@@ -2,7 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { bound, rememberingBase, renaming, type GatedEngine } from '../../../bench/study/gated-engine.ts';
+import {
+  bound,
+  rememberingBase,
+  renaming,
+  type GatedEngine,
+} from '../../../bench/study/gated-engine.ts';
 import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench/study/gates.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
@@ -16,11 +21,23 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-const gate = (kind: GateKind): GateParameters => ({ kind, map: 'joint', floor: 0.3, referenceQuantile: 1, nearKey: 1 });
-const NAMED: NamedGate[] = [{ name: 'leverage', gate: gate('leverage') }, { name: 'always', gate: gate('always') }];
+const gate = (kind: GateKind): GateParameters => ({
+  kind,
+  map: 'joint',
+  floor: 0.3,
+  referenceQuantile: 1,
+  nearKey: 1,
+});
+const NAMED: NamedGate[] = [
+  { name: 'leverage', gate: gate('leverage') },
+  { name: 'always', gate: gate('always') },
+];
 
 /** The fake, and the gates it was told of. */
-function watched(fake = new FakeEngine()): { engine: GatedEngine; told: { hookId: string; kind: string | null; pairs: number }[] } {
+function watched(fake = new FakeEngine()): {
+  engine: GatedEngine;
+  told: { hookId: string; kind: string | null; pairs: number }[];
+} {
   const told: { hookId: string; kind: string | null; pairs: number }[] = [];
   const engine: GatedEngine = {
     ...bound(fake),
@@ -35,7 +52,10 @@ function watched(fake = new FakeEngine()): { engine: GatedEngine; told: { hookId
 async function question(): Promise<GatesQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(12));
   return {
-    records: await readStream(file, [{ from: 6, to: 12 }, { from: 0, to: 6 }]),
+    records: await readStream(file, [
+      { from: 6, to: 12 },
+      { from: 0, to: 6 },
+    ]),
     unmeasured: [],
     batchSize: 4,
     marks: [3, 12],
@@ -46,27 +66,42 @@ async function question(): Promise<GatesQuestion> {
   };
 }
 
-const keeping = () => ({ folder, points: new KeptPoints(folder), edited: () => {}, measured: () => {} });
+const keeping = () => ({
+  folder,
+  points: new KeptPoints(folder),
+  edited: () => {},
+  measured: () => {},
+});
 
 it('each gate is held before the same pairs at each mark', async () => {
   const { engine, told } = watched();
   const points = await compareGates(engine, await question(), keeping());
-  expect(points.map(({ corrections, name, active, sample }) => [corrections, name, active, sample])).toEqual([
+  expect(
+    points.map(({ corrections, name, active, sample }) => [corrections, name, active, sample]),
+  ).toEqual([
     [3, 'leverage', 3, 3],
     [3, 'always', 3, 3],
     [12, 'leverage', 12, 12],
     [12, 'always', 12, 12],
   ]);
   expect(told.filter(({ kind }) => kind === 'always').map(({ pairs }) => pairs)).toEqual([3, 12]);
-  expect(new Set(told.filter(({ kind }) => kind !== null).map(({ hookId }) => hookId)).size).toBe(4);
-  expect(points.every(({ efficacy, ordinary }) => efficacy === 1 && ordinary.openShare === 0)).toBe(true);
+  expect(new Set(told.filter(({ kind }) => kind !== null).map(({ hookId }) => hookId)).size).toBe(
+    4,
+  );
+  expect(points.every(({ efficacy, ordinary }) => efficacy === 1 && ordinary.openShare === 0)).toBe(
+    true,
+  );
 });
 
 it('another gate is measured later without editing again', async () => {
   const asked = await question();
   await compareGates(watched().engine, asked, keeping());
   const fake = new FakeEngine();
-  const points = await compareGates(watched(fake).engine, { ...asked, gates: [...NAMED, { name: 'norm', gate: gate('norm') }] }, keeping());
+  const points = await compareGates(
+    watched(fake).engine,
+    { ...asked, gates: [...NAMED, { name: 'norm', gate: gate('norm') }] },
+    keeping(),
+  );
   expect(points).toHaveLength(6);
   expect(fake.calls).not.toContain('computeTargets');
   expect(fake.calls.filter((call) => call === 'holdHook')).toHaveLength(2);
@@ -74,11 +109,23 @@ it('another gate is measured later without editing again', async () => {
 
 it('a renaming engine leaves HEAD and the base model alone', async () => {
   const { engine, told } = watched();
-  const pairs = { layers: [1, 2], count: 0, subjects: [], spellings: [], keyWidth: 192, valueWidth: 64, keys: [new Float32Array(0), new Float32Array(0)], changes: [new Float32Array(0), new Float32Array(0)] };
+  const pairs = {
+    layers: [1, 2],
+    count: 0,
+    subjects: [],
+    spellings: [],
+    keyWidth: 192,
+    valueWidth: 64,
+    keys: [new Float32Array(0), new Float32Array(0)],
+    changes: [new Float32Array(0), new Float32Array(0)],
+  };
   const renamed = renaming(engine, 'always', ['head'], gate('always'));
   await renamed.holdHook('head', pairs);
   await renamed.holdHook('staged', pairs);
-  expect(told.map(({ hookId, kind }) => [hookId, kind])).toEqual([['head', null], ['always:staged', 'always']]);
+  expect(told.map(({ hookId, kind }) => [hookId, kind])).toEqual([
+    ['head', null],
+    ['always:staged', 'always'],
+  ]);
   expect(await engine.holds('staged')).toBe(false);
   expect(await renamed.holds('staged')).toBe(true);
   await expect(renamed.probe('staged', [])).resolves.toEqual([]);

@@ -13,8 +13,14 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 it('a point is measured once, by whichever process asks', async () => {
   let measured = 0;
   const work = async () => ({ share: 0.5, times: ++measured });
-  expect(await new KeptPoints(folder).once({ study: 'a', mark: 1 }, work)).toEqual({ answer: { share: 0.5, times: 1 }, kept: false });
-  expect(await new KeptPoints(folder).once({ mark: 1, study: 'a' }, work)).toEqual({ answer: { share: 0.5, times: 1 }, kept: true });
+  expect(await new KeptPoints(folder).once({ study: 'a', mark: 1 }, work)).toEqual({
+    answer: { share: 0.5, times: 1 },
+    kept: false,
+  });
+  expect(await new KeptPoints(folder).once({ mark: 1, study: 'a' }, work)).toEqual({
+    answer: { share: 0.5, times: 1 },
+    kept: true,
+  });
   expect(measured).toBe(1);
 });
 
@@ -27,10 +33,14 @@ it('another question does not find the answer', async () => {
 
 it('a measurement that fails is not kept', async () => {
   const points = new KeptPoints(folder);
-  await expect(points.once({ study: 'a' }, () => Promise.reject(new Error('stopped')))).rejects.toThrow('stopped');
+  await expect(
+    points.once({ study: 'a' }, () => Promise.reject(new Error('stopped'))),
+  ).rejects.toThrow('stopped');
   expect((await points.once({ study: 'a' }, async () => 2)).kept).toBe(false);
 });
 
 it('a number that JSON cannot write is refused instead of becoming null', async () => {
-  await expect(new KeptPoints(folder).once({ study: 'a' }, async () => ({ ratio: Number.NaN }))).rejects.toThrow(TypeError);
+  await expect(
+    new KeptPoints(folder).once({ study: 'a' }, async () => ({ ratio: Number.NaN })),
+  ).rejects.toThrow(TypeError);
 });

@@ -16,41 +16,85 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-async function question(over: Partial<StabilityQuestion> = {}, targetOf?: (i: number) => string): Promise<StabilityQuestion> {
+async function question(
+  over: Partial<StabilityQuestion> = {},
+  targetOf?: (i: number) => string,
+): Promise<StabilityQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(24, targetOf));
-  return { records: await readStream(file, [{ from: 0, to: 24 }]), unmeasured: [], batchSize: 4, marks: [1, 3], asking: { sampleMax: 100, earliestMax: 4 }, circumstances: { model: 'fake' }, ...over };
+  return {
+    records: await readStream(file, [{ from: 0, to: 24 }]),
+    unmeasured: [],
+    batchSize: 4,
+    marks: [1, 3],
+    asking: { sampleMax: 100, earliestMax: 4 },
+    circumstances: { model: 'fake' },
+    ...over,
+  };
 }
 
-const keeping = () => ({ folder, points: new KeptPoints(folder), edited: () => {}, found: () => {} });
+const keeping = () => ({
+  folder,
+  points: new KeptPoints(folder),
+  edited: () => {},
+  found: () => {},
+});
 
 it('measures at the marks and at the end, on what was edited so far', async () => {
-  const { points, batches } = await stabilityOfStream(new FakeEngine(), await question(), keeping());
-  expect(points.map(({ batches: at, corrections, sample }) => [at, corrections, sample])).toEqual([[1, 4, 4], [3, 12, 12], [6, 24, 24]]);
-  expect(points.every(({ efficacy, neighboursUnchanged, earliest }) => efficacy === 1 && neighboursUnchanged === 1 && earliest.efficacy === 1)).toBe(true);
+  const { points, batches } = await stabilityOfStream(
+    new FakeEngine(),
+    await question(),
+    keeping(),
+  );
+  expect(points.map(({ batches: at, corrections, sample }) => [at, corrections, sample])).toEqual([
+    [1, 4, 4],
+    [3, 12, 12],
+    [6, 24, 24],
+  ]);
+  expect(
+    points.every(
+      ({ efficacy, neighboursUnchanged, earliest }) =>
+        efficacy === 1 && neighboursUnchanged === 1 && earliest.efficacy === 1,
+    ),
+  ).toBe(true);
   expect(batches).toHaveLength(6);
 });
 
 it('shows what the earliest corrections lose', async () => {
-  const { points } = await stabilityOfStream(new FakeEngine(), await question({}, (i) => (i === 20 ? MISBEHAVING.erasing : `answer${i}`)), keeping());
+  const { points } = await stabilityOfStream(
+    new FakeEngine(),
+    await question({}, (i) => (i === 20 ? MISBEHAVING.erasing : `answer${i}`)),
+    keeping(),
+  );
   expect(points.map(({ earliest }) => earliest.efficacy)).toEqual([1, 1, 0]);
 });
 
 it('an interrupted stream goes on behind its last batch and gives the same measures', async () => {
   const asked = await question();
-  const whole = await stabilityOfStream(new FakeEngine(), asked, { ...keeping(), folder: path.join(folder, 'whole'), points: new KeptPoints(path.join(folder, 'whole')) });
+  const whole = await stabilityOfStream(new FakeEngine(), asked, {
+    ...keeping(),
+    folder: path.join(folder, 'whole'),
+    points: new KeptPoints(path.join(folder, 'whole')),
+  });
 
   const first = new FakeEngine();
   let batches = 0;
   const stop = () => {
     if (++batches === 4) throw new Error('stopped');
   };
-  await expect(stabilityOfStream(first, asked, { ...keeping(), edited: stop })).rejects.toThrow('stopped');
+  await expect(stabilityOfStream(first, asked, { ...keeping(), edited: stop })).rejects.toThrow(
+    'stopped',
+  );
   const second = new FakeEngine();
   const resumed = await stabilityOfStream(second, asked, keeping());
 
-  const searches = (engine: FakeEngine) => engine.calls.filter((call) => call === 'computeTargets').length;
+  const searches = (engine: FakeEngine) =>
+    engine.calls.filter((call) => call === 'computeTargets').length;
   expect(searches(first) + searches(second)).toBe(6);
-  const measures = ({ points }: typeof whole) => points.map(({ residentBytes: _, secondsPerCorrection: __, secondsTargetsPerCorrection: ___, ...rest }) => rest);
+  const measures = ({ points }: typeof whole) =>
+    points.map(
+      ({ residentBytes: _, secondsPerCorrection: __, secondsTargetsPerCorrection: ___, ...rest }) =>
+        rest,
+    );
   expect(measures(resumed)).toEqual(measures(whole));
   expect(resumed.batches.filter((batch) => batch.resumed)).toHaveLength(1);
 });
@@ -83,7 +127,11 @@ it('a finished study runs the model no more', async () => {
 });
 
 it('records that are only edited are not measured', async () => {
-  const { points } = await stabilityOfStream(new FakeEngine(), await question({ unmeasured: [{ from: 2, to: 20 }] }), keeping());
+  const { points } = await stabilityOfStream(
+    new FakeEngine(),
+    await question({ unmeasured: [{ from: 2, to: 20 }] }),
+    keeping(),
+  );
   expect(points.map(({ sample }) => sample)).toEqual([2, 2, 6]);
 });
 
@@ -98,9 +146,20 @@ it('writes plots with every measured point, and the numbers beside them', async 
   await writeStabilityReport(folder, { byBatches, bySize, about: 'fake', circumstances: {} });
   const svg = await readFile(path.join(folder, 'stability-by-batches.svg'), 'utf8');
   expect(svg).toMatch(/^<svg/);
-  for (const text of ['consecutive batches', 'perplexity ratio', 'seconds per correction', 'efficacy, greedy decoding', 'neighbours unchanged']) expect(svg).toContain(text);
-  expect(await readFile(path.join(folder, 'stability-by-batch-size.svg'), 'utf8')).toContain('instances per batch');
-  const csv = (await readFile(path.join(folder, 'stability-by-batches.csv'), 'utf8')).trimEnd().split('\r\n');
+  for (const text of [
+    'consecutive batches',
+    'perplexity ratio',
+    'seconds per correction',
+    'efficacy, greedy decoding',
+    'neighbours unchanged',
+  ])
+    expect(svg).toContain(text);
+  expect(await readFile(path.join(folder, 'stability-by-batch-size.svg'), 'utf8')).toContain(
+    'instances per batch',
+  );
+  const csv = (await readFile(path.join(folder, 'stability-by-batches.csv'), 'utf8'))
+    .trimEnd()
+    .split('\r\n');
   expect(csv).toHaveLength(4);
   expect(csv[3]).toMatch(/^4,6,24,24,0,1,1,/);
   expect(await readFile(path.join(folder, 'stability.md'), 'utf8')).toContain('| 100.0');

@@ -6,8 +6,17 @@ import { bound, type GatedEngine } from '../../../bench/study/gated-engine.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import { BATCH_KINDS } from '../../../bench/study/verdict-kinds.ts';
-import { distributionsOf, proposalsOf, quantile, ratesOf } from '../../../bench/study/verdict-rates.ts';
-import { tryBatches, type Trial, type TrialsQuestion } from '../../../bench/study/verdict-trials.ts';
+import {
+  distributionsOf,
+  proposalsOf,
+  quantile,
+  ratesOf,
+} from '../../../bench/study/verdict-rates.ts';
+import {
+  tryBatches,
+  type Trial,
+  type TrialsQuestion,
+} from '../../../bench/study/verdict-trials.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { FakeEngine, MISBEHAVING } from '../../fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
@@ -23,23 +32,52 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 async function question(targetOf?: (i: number) => string): Promise<TrialsQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(12, targetOf));
   const records = await readStream(file, [{ from: 0, to: 12 }]);
-  return { prepared: records.slice(0, 4), records: records.slice(4), batchSize: 4, settings: SETTINGS, circumstances: {}, preparedIn: {} };
+  return {
+    prepared: records.slice(0, 4),
+    records: records.slice(4),
+    batchSize: 4,
+    settings: SETTINGS,
+    circumstances: {},
+    preparedIn: {},
+  };
 }
 
-const keeping = () => ({ folder, points: new KeptPoints(folder), prepared: () => {}, tried: () => {} });
+const keeping = () => ({
+  folder,
+  points: new KeptPoints(folder),
+  prepared: () => {},
+  tried: () => {},
+});
 const kinds = (...names: string[]) => BATCH_KINDS.filter(({ name }) => names.includes(name));
 
 it('good batches are accepted, and nothing that was tried is committed', async () => {
   const engine = bound(new FakeEngine());
   const trials = await tryBatches(engine, kinds('good'), await question(), keeping());
-  expect(trials.map(({ outcome, corrections, after }) => [outcome, corrections, after?.retention])).toEqual([['accepted', 4, 1], ['accepted', 4, 1]]);
+  expect(
+    trials.map(({ outcome, corrections, after }) => [outcome, corrections, after?.retention]),
+  ).toEqual([
+    ['accepted', 4, 1],
+    ['accepted', 4, 1],
+  ]);
   const again = await tryBatches(engine, kinds('good', 'one garbled'), await question(), keeping());
-  expect(again.filter(({ kind }) => kind === 'one garbled').every(({ before }) => before!.retention === 1)).toBe(true);
+  expect(
+    again
+      .filter(({ kind }) => kind === 'one garbled')
+      .every(({ before }) => before!.retention === 1),
+  ).toBe(true);
 });
 
 it('a batch with a correction that does not take is refused for that member', async () => {
-  const trials = await tryBatches(bound(new FakeEngine()), kinds('good'), await question((i) => (i === 5 ? MISBEHAVING.ineffective : `answer${i}`)), keeping());
-  expect(trials.map(({ outcome, blamed, reasons }) => [outcome, blamed, reasons.length])).toEqual([['refused', 1, 0], ['accepted', 0, 0]]);
+  const trials = await tryBatches(
+    bound(new FakeEngine()),
+    kinds('good'),
+    await question((i) => (i === 5 ? MISBEHAVING.ineffective : `answer${i}`)),
+    keeping(),
+  );
+  expect(trials.map(({ outcome, blamed, reasons }) => [outcome, blamed, reasons.length])).toEqual([
+    ['refused', 1, 0],
+    ['accepted', 0, 0],
+  ]);
 });
 
 it('half of a contradicting batch denies the other half in other words', async () => {
@@ -58,12 +96,20 @@ it('half of a contradicting batch denies the other half in other words', async (
 });
 
 it('changes that are not finite are unfit, and are never asked about', async () => {
-  const trials = await tryBatches(bound(new FakeEngine()), kinds('not finite'), await question(), keeping());
-  expect(trials.map(({ outcome, after }) => [outcome, after])).toEqual([['unfit', null], ['unfit', null]]);
+  const trials = await tryBatches(
+    bound(new FakeEngine()),
+    kinds('not finite'),
+    await question(),
+    keeping(),
+  );
+  expect(trials.map(({ outcome, after }) => [outcome, after])).toEqual([
+    ['unfit', null],
+    ['unfit', null],
+  ]);
   expect(trials[0]!.reasons[0]).toMatch(/not finite/);
 });
 
-it('the open gate stands before the batch\'s hook alone', async () => {
+it("the open gate stands before the batch's hook alone", async () => {
   const told: (string | null)[] = [];
   const fake = new FakeEngine();
   const engine: GatedEngine = {
@@ -79,13 +125,24 @@ it('the open gate stands before the batch\'s hook alone', async () => {
 
 it('trials that were made are not made again', async () => {
   const asked = await question();
-  const first = await tryBatches(bound(new FakeEngine()), kinds('good', 'scaled'), asked, keeping());
+  const first = await tryBatches(
+    bound(new FakeEngine()),
+    kinds('good', 'scaled'),
+    asked,
+    keeping(),
+  );
   const fake = new FakeEngine();
   expect(await tryBatches(bound(fake), kinds('good', 'scaled'), asked, keeping())).toEqual(first);
   expect(fake.calls).toEqual([]);
 });
 
-const trial = (kind: string, good: boolean, scores: Partial<Trial['after'] & object>, outcome: Trial['outcome'] = 'accepted', reasons: string[] = []): Trial => ({
+const trial = (
+  kind: string,
+  good: boolean,
+  scores: Partial<Trial['after'] & object>,
+  outcome: Trial['outcome'] = 'accepted',
+  reasons: string[] = [],
+): Trial => ({
   kind,
   good,
   batch: 0,
@@ -95,12 +152,36 @@ const trial = (kind: string, good: boolean, scores: Partial<Trial['after'] & obj
   blamedBad: 0,
   reasons,
   before: null,
-  after: { efficacy: 1, efficacyGreedy: 1, generalisation: 0.9, locality: 1, retention: 1, canaryRatio: 1, editNorm: 0.2, ...scores },
+  after: {
+    efficacy: 1,
+    efficacyGreedy: 1,
+    generalisation: 0.9,
+    locality: 1,
+    retention: 1,
+    canaryRatio: 1,
+    editNorm: 0.2,
+    ...scores,
+  },
 });
 
 it('counts wrong decisions on good and on bad batches', () => {
-  const rates = ratesOf([trial('good', true, {}), trial('good', true, {}, 'refused', ['x']), trial('bad', false, {}), trial('bad', false, {}, 'refused'), trial('bad', false, {}, 'unfit'), trial('bad', false, {}, 'refused', ['x'])]);
-  expect(rates.map(({ kind, wrong, refusedAsBatch, refusedForMembers, unfit }) => [kind, wrong, refusedAsBatch, refusedForMembers, unfit])).toEqual([
+  const rates = ratesOf([
+    trial('good', true, {}),
+    trial('good', true, {}, 'refused', ['x']),
+    trial('bad', false, {}),
+    trial('bad', false, {}, 'refused'),
+    trial('bad', false, {}, 'unfit'),
+    trial('bad', false, {}, 'refused', ['x']),
+  ]);
+  expect(
+    rates.map(({ kind, wrong, refusedAsBatch, refusedForMembers, unfit }) => [
+      kind,
+      wrong,
+      refusedAsBatch,
+      refusedForMembers,
+      unfit,
+    ]),
+  ).toEqual([
     ['good', 0.5, 1, 0, 0],
     ['bad', 0.25, 1, 1, 1],
   ]);
@@ -108,7 +189,9 @@ it('counts wrong decisions on good and on bad batches', () => {
 
 it('proposes thresholds between good and bad batches, near the good ones', () => {
   const trials = [
-    ...[1.001, 1.002, 1.004].map((canaryRatio, i) => trial('good', true, { canaryRatio, locality: 1 - 0.05 * i })),
+    ...[1.001, 1.002, 1.004].map((canaryRatio, i) =>
+      trial('good', true, { canaryRatio, locality: 1 - 0.05 * i }),
+    ),
     ...[1.003, 1.2, 40].map((canaryRatio) => trial('bad', false, { canaryRatio, locality: 0.7 })),
   ];
   const by = new Map(proposalsOf(trials, SETTINGS).map((proposal) => [proposal.setting, proposal]));
@@ -126,5 +209,7 @@ it('proposes thresholds between good and bad batches, near the good ones', () =>
 it('quantiles lie between neighbours', () => {
   expect(quantile([3, 1, 2], 0.5)).toBe(2);
   expect(quantile([0, 1], 0.25)).toBe(0.25);
-  expect(distributionsOf([trial('good', true, {})]).find(({ score }) => score === 'locality')!.quantiles).toEqual([1, 1, 1, 1, 1, 1, 1]);
+  expect(
+    distributionsOf([trial('good', true, {})]).find(({ score }) => score === 'locality')!.quantiles,
+  ).toEqual([1, 1, 1, 1, 1, 1, 1]);
 });

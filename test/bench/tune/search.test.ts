@@ -4,7 +4,13 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { BenchRecord } from '../../../bench/records.ts';
 import { nameOf, windowsOf, type Candidate } from '../../../bench/tune/grid.ts';
-import { halves, scoreOf, searchParameters, type Measures, type Search } from '../../../bench/tune/search.ts';
+import {
+  halves,
+  scoreOf,
+  searchParameters,
+  type Measures,
+  type Search,
+} from '../../../bench/tune/search.ts';
 import { BadTrialLog, trialLogAt } from '../../../bench/tune/trial-log.ts';
 import type { ModelConfig } from '../../../model/checkpoint.ts';
 import { parametersFor } from '../../../model/parameters.ts';
@@ -15,17 +21,60 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const MODEL: ModelConfig = { architecture: 'llama', layers: 30, residualWidth: 576, mlpWidth: 1536, heads: 9, keyValueHeads: 3, headWidth: 64, vocabulary: 49_152, contextMax: 8192, normEpsilon: 1e-5, rotary: null, activation: 'silu', tiedEmbeddings: true };
+const MODEL: ModelConfig = {
+  architecture: 'llama',
+  layers: 30,
+  residualWidth: 576,
+  mlpWidth: 1536,
+  heads: 9,
+  keyValueHeads: 3,
+  headWidth: 64,
+  vocabulary: 49_152,
+  contextMax: 8192,
+  normEpsilon: 1e-5,
+  rotary: null,
+  activation: 'silu',
+  tiedEmbeddings: true,
+};
 /** The project's own set for it. */
 const PRESENT = parametersFor(MODEL);
 
 function fact(subject: string, relation = 'home'): BenchRecord {
-  const correction = { id: `${subject}-${relation}`, lineage: 'l', subject, relation, prompt: `The ${relation} of ${subject} is`, target: 'x', previousAnswer: 'y', paraphrases: [], neighbourhood: [], source: 's', issuedAt: 0 };
-  return { prompt: correction.prompt, target: 'x', old: 'y', paraphrases: [], neighbours: [], revision: { kind: 'correction', factKey: `${subject}|${relation}`, position: { topic: 't', partition: 0, offset: '0' }, correction } };
+  const correction = {
+    id: `${subject}-${relation}`,
+    lineage: 'l',
+    subject,
+    relation,
+    prompt: `The ${relation} of ${subject} is`,
+    target: 'x',
+    previousAnswer: 'y',
+    paraphrases: [],
+    neighbourhood: [],
+    source: 's',
+    issuedAt: 0,
+  };
+  return {
+    prompt: correction.prompt,
+    target: 'x',
+    old: 'y',
+    paraphrases: [],
+    neighbours: [],
+    revision: {
+      kind: 'correction',
+      factKey: `${subject}|${relation}`,
+      position: { topic: 't', partition: 0, offset: '0' },
+      correction,
+    },
+  };
 }
 
 const facts = Array.from({ length: 20 }, (_, i) => fact(`s${i}`));
-const good: Measures = { efficacy: 1, paraphrase: 0.9, neighboursUnchanged: 0.95, perplexityRatio: 1.001 };
+const good: Measures = {
+  efficacy: 1,
+  paraphrase: 0.9,
+  neighboursUnchanged: 0.95,
+  perplexityRatio: 1.001,
+};
 
 /** A model that is best edited at layers 4-8 with lambda 0.3 F. */
 function measuresOf({ layers, lambdaFactor }: Candidate): Measures {
@@ -67,7 +116,12 @@ describe('windows to try', () => {
   it('get narrower where massive layers leave no room, and are refused where there is none', () => {
     const everyThird = Array.from({ length: 10 }, (_, i) => 3 * i);
     for (const layers of windowsOf(MODEL, everyThird)) expect(layers).toHaveLength(2);
-    expect(() => windowsOf(MODEL, Array.from({ length: 30 }, (_, i) => i))).toThrow(RangeError);
+    expect(() =>
+      windowsOf(
+        MODEL,
+        Array.from({ length: 30 }, (_, i) => i),
+      ),
+    ).toThrow(RangeError);
   });
 
   it('exist for models of few layers', () => {
@@ -106,9 +160,16 @@ describe('the search', () => {
       },
     });
     const validation = new Set(halves(facts).validation.map(({ prompt }) => prompt));
-    const withValidation = seen.filter(({ prompts }) => prompts.some((prompt) => validation.has(prompt)));
-    expect(withValidation.map(({ round }) => round)).toEqual(['layers 4-8, lambda 0.3 F', nameOf({ ...PRESENT, lambdaFactor: PRESENT.lambda / MODEL.mlpWidth })]);
-    expect(withValidation.every(({ prompts }) => prompts.every((prompt) => validation.has(prompt)))).toBe(true);
+    const withValidation = seen.filter(({ prompts }) =>
+      prompts.some((prompt) => validation.has(prompt)),
+    );
+    expect(withValidation.map(({ round }) => round)).toEqual([
+      'layers 4-8, lambda 0.3 F',
+      nameOf({ ...PRESENT, lambdaFactor: PRESENT.lambda / MODEL.mlpWidth }),
+    ]);
+    expect(
+      withValidation.every(({ prompts }) => prompts.every((prompt) => validation.has(prompt))),
+    ).toBe(true);
   });
 
   it('goes on where it was stopped, and starts anew for another model or when told to', async () => {
@@ -126,7 +187,9 @@ describe('the search', () => {
     expect(again.result).toEqual(whole.result);
     expect((await search()).tried).toEqual([]);
     expect((await search({ identity: 'another model' })).tried.length).toBe(whole.tried.length);
-    expect((await search({ log: await trialLogAt(join(folder, 'trials'), true) })).tried.length).toBe(whole.tried.length);
+    expect(
+      (await search({ log: await trialLogAt(join(folder, 'trials'), true) })).tried.length,
+    ).toBe(whole.tried.length);
   });
 
   it('needs facts for both halves', async () => {
@@ -137,7 +200,9 @@ describe('the search', () => {
 describe('the score', () => {
   it('is the harmonic mean of what was measured, and negative where ordinary text suffers', () => {
     expect(scoreOf({ ...good, paraphrase: null, neighboursUnchanged: null })).toBe(1);
-    expect(scoreOf({ ...good, efficacy: 1, paraphrase: 0.5, neighboursUnchanged: null })).toBeCloseTo(2 / 3);
+    expect(
+      scoreOf({ ...good, efficacy: 1, paraphrase: 0.5, neighboursUnchanged: null }),
+    ).toBeCloseTo(2 / 3);
     expect(scoreOf({ ...good, neighboursUnchanged: 0 })).toBe(0);
     expect(scoreOf({ ...good, perplexityRatio: 1.5 })).toBeLessThan(0);
   });
@@ -146,7 +211,11 @@ describe('the score', () => {
 describe('the halves', () => {
   it('keep the facts of one subject together', () => {
     const { tuning, validation } = halves([fact('a'), fact('b'), fact('a', 'job'), fact('c')]);
-    expect(tuning.map(({ prompt }) => prompt)).toEqual(['The home of a is', 'The job of a is', 'The home of c is']);
+    expect(tuning.map(({ prompt }) => prompt)).toEqual([
+      'The home of a is',
+      'The job of a is',
+      'The home of c is',
+    ]);
     expect(validation.map(({ prompt }) => prompt)).toEqual(['The home of b is']);
   });
 });

@@ -17,7 +17,13 @@ beforeAll(async () => {
   const textFile = join(folder, 'ordinary.txt');
   await writeFile(textFile, tinyText(9_000, 1));
   options = {
-    engine: { addonPath: ADDON, modelPath: tinyPath('llama'), statisticsFolder: join(folder, 'statistics'), textFile, parameters: { contexts: 1, stepsMax: 2, lambda: 5, layers: [0] } },
+    engine: {
+      addonPath: ADDON,
+      modelPath: tinyPath('llama'),
+      statisticsFolder: join(folder, 'statistics'),
+      textFile,
+      parameters: { contexts: 1, stepsMax: 2, lambda: 5, layers: [0] },
+    },
     records: ['rome', 'berlin', 'london', 'anna', 'tom', 'greek'].map(fact),
     batchEdits: 2,
     windows: null,
@@ -30,13 +36,40 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 function fact(subject: string, i: number): BenchRecord {
-  const correction = { id: subject, lineage: 'l', subject, relation: null, prompt: `the capital of ${subject} is`, target: 'town', previousAnswer: 'river', paraphrases: [], neighbourhood: [], source: 's', issuedAt: i };
-  return { prompt: correction.prompt, target: 'town', old: 'river', paraphrases: [`the town of ${subject} is`], neighbours: ['the book of the author is'], revision: { kind: 'correction', factKey: subject, position: { topic: 't', partition: 0, offset: String(i) }, correction } };
+  const correction = {
+    id: subject,
+    lineage: 'l',
+    subject,
+    relation: null,
+    prompt: `the capital of ${subject} is`,
+    target: 'town',
+    previousAnswer: 'river',
+    paraphrases: [],
+    neighbourhood: [],
+    source: 's',
+    issuedAt: i,
+  };
+  return {
+    prompt: correction.prompt,
+    target: 'town',
+    old: 'river',
+    paraphrases: [`the town of ${subject} is`],
+    neighbours: ['the book of the author is'],
+    revision: {
+      kind: 'correction',
+      factKey: subject,
+      position: { topic: 't', partition: 0, offset: String(i) },
+      correction,
+    },
+  };
 }
 
 async function run(changes: Partial<TuneOptions> = {}) {
   const trials: [Trial, boolean][] = [];
-  const tuned = await tune({ ...options, ...changes }, { trial: (trial, known) => trials.push([trial, known]) });
+  const tuned = await tune(
+    { ...options, ...changes },
+    { trial: (trial, known) => trials.push([trial, known]) },
+  );
   return { tuned, trials };
 }
 
@@ -55,16 +88,30 @@ describe('tuning a tiny model', () => {
     const set = readParameterSet('set', JSON.stringify(tuned.set));
     const { layers, lambda } = tuned.best.candidate;
     expect(set.parameters).toEqual({ contexts: 1, stepsMax: 2, layers, lambda });
-    const [own, other] = [await readModelShape(tinyPath('llama')), await readModelShape(tinyPath('gptj'))];
-    expect(parametersFor(own.config, { ...set.parameters, fits: set.fits })).toMatchObject({ layers, lambda, stepsMax: 2 });
-    expect(() => parametersFor(other.config, { ...set.parameters, fits: set.fits })).toThrow(/another model/);
+    const [own, other] = [
+      await readModelShape(tinyPath('llama')),
+      await readModelShape(tinyPath('gptj')),
+    ];
+    expect(parametersFor(own.config, { ...set.parameters, fits: set.fits })).toMatchObject({
+      layers,
+      lambda,
+      stepsMax: 2,
+    });
+    expect(() => parametersFor(other.config, { ...set.parameters, fits: set.fits })).toThrow(
+      /another model/,
+    );
   });
 
   it('tries nothing again that an earlier run has tried, and all of it with other parameters', async () => {
     const { trials } = await run();
     expect(trials.every(([, known]) => known)).toBe(true);
     const kept = await readFile(options.trialsFile, 'utf8');
-    const other = await run({ trialsFile: join(folder, 'other'), batchEdits: 3, windows: [[1]], lambdaFactors: [1] });
+    const other = await run({
+      trialsFile: join(folder, 'other'),
+      batchEdits: 3,
+      windows: [[1]],
+      lambdaFactors: [1],
+    });
     expect(other.trials.every(([, known]) => !known)).toBe(true);
     expect(await readFile(options.trialsFile, 'utf8')).toBe(kept);
   });

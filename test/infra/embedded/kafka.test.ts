@@ -38,7 +38,10 @@ test('records outlive kill -9 and a clean stop; a running broker is found again'
   expect(first.found).toBe(false);
   const admin = clientOf(first.brokers).admin();
   await admin.connect();
-  await admin.createTopics({ topics: [{ topic: 'facts', numPartitions: 1 }], waitForLeaders: true });
+  await admin.createTopics({
+    topics: [{ topic: 'facts', numPartitions: 1 }],
+    waitForLeaders: true,
+  });
   await admin.disconnect();
   const producer = clientOf(first.brokers).producer({ idempotent: true });
   await producer.connect();

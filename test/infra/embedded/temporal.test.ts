@@ -37,9 +37,16 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   expect(first.found).toBe(false);
   await withClient(first.address, async (client) => {
     await client.workflow.start('anything', { taskQueue: 'nobody', workflowId: 'kept' });
-    const namespace = await client.workflowService.describeNamespace({ namespace: EMBEDDED_NAMESPACE });
-    expect(namespace.config?.workflowExecutionRetentionTtl?.seconds?.toNumber()).toBe(365 * 24 * 3_600);
-    expect(await searchAttributesOf(client.connection, EMBEDDED_NAMESPACE)).toMatchObject({ usable: true, missing: [] });
+    const namespace = await client.workflowService.describeNamespace({
+      namespace: EMBEDDED_NAMESPACE,
+    });
+    expect(namespace.config?.workflowExecutionRetentionTtl?.seconds?.toNumber()).toBe(
+      365 * 24 * 3_600,
+    );
+    expect(await searchAttributesOf(client.connection, EMBEDDED_NAMESPACE)).toMatchObject({
+      usable: true,
+      missing: [],
+    });
   });
   expect((await fetch(first.uiUrl)).ok).toBe(true);
 
@@ -49,18 +56,27 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   expect(addresses.filter((address) => !address.startsWith('127.'))).toEqual([]);
 
   const again = await startTestTemporal(folder);
-  expect(again).toMatchObject({ found: true, pid: first.pid, address: first.address, uiUrl: first.uiUrl });
+  expect(again).toMatchObject({
+    found: true,
+    pid: first.pid,
+    address: first.address,
+    uiUrl: first.uiUrl,
+  });
 
   process.kill(first.pid, 'SIGKILL');
   const second = await startTestTemporal(folder);
   expect(second).toMatchObject({ found: false, address: first.address });
-  const status = await withClient(second.address, (client) => client.workflow.getHandle('kept').describe());
+  const status = await withClient(second.address, (client) =>
+    client.workflow.getHandle('kept').describe(),
+  );
   expect(status.status.name).toBe('RUNNING');
 
   await second.stop();
   expect(findEmbeddedTemporal(path.join(folder, 'temporal'))).toBeUndefined();
   const third = await startTestTemporal(folder);
-  const later = await withClient(third.address, (client) => client.workflow.getHandle('kept').describe());
+  const later = await withClient(third.address, (client) =>
+    client.workflow.getHandle('kept').describe(),
+  );
   expect(later.status.name).toBe('RUNNING');
 });
 

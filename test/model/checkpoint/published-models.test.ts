@@ -2,10 +2,19 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openCheckpoint, readModelShape, UnreadableCheckpoint, type ModelConfig } from '../../../model/checkpoint.ts';
+import {
+  openCheckpoint,
+  readModelShape,
+  UnreadableCheckpoint,
+  type ModelConfig,
+} from '../../../model/checkpoint.ts';
 import { parameterCount } from '../../../model/memory.ts';
 import { parameterSetFor } from '../../../model/parameter-sets.ts';
-import { decodeSafetensors, encodeSafetensors, type StoredTensor } from '../../../schemas/safetensors.ts';
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  type StoredTensor,
+} from '../../../schemas/safetensors.ts';
 import { goldenPath } from '../../golden/read-golden.ts';
 
 let folder: string;
@@ -15,35 +24,253 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** What the published config.json say, but for what has no bearing on the forward pass. */
-const llama3 = { architectures: ['LlamaForCausalLM'], attention_bias: false, bos_token_id: 128_000, eos_token_id: 128_001, hidden_act: 'silu', hidden_size: 4096, intermediate_size: 14_336, max_position_embeddings: 8192, model_type: 'llama', num_attention_heads: 32, num_hidden_layers: 32, num_key_value_heads: 8, pretraining_tp: 1, rms_norm_eps: 1e-5, rope_scaling: null, rope_theta: 500_000, tie_word_embeddings: false, torch_dtype: 'bfloat16', vocab_size: 128_256 };
-const ropeOf31 = { factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192, rope_type: 'llama3' };
-const qwen = { architectures: ['Qwen2ForCausalLM'], attention_dropout: 0, bos_token_id: 151_643, eos_token_id: 151_643, hidden_act: 'silu', hidden_size: 3584, intermediate_size: 18_944, max_position_embeddings: 131_072, max_window_layers: 28, model_type: 'qwen2', num_attention_heads: 28, num_hidden_layers: 28, num_key_value_heads: 4, rms_norm_eps: 1e-6, rope_theta: 1_000_000, sliding_window: 131_072, tie_word_embeddings: false, torch_dtype: 'bfloat16', use_mrope: false, use_sliding_window: false, vocab_size: 152_064 };
-const gpt2Xl = { activation_function: 'gelu_new', architectures: ['GPT2LMHeadModel'], attn_pdrop: 0.1, bos_token_id: 50_256, eos_token_id: 50_256, layer_norm_epsilon: 1e-5, model_type: 'gpt2', n_ctx: 1024, n_embd: 1600, n_head: 25, n_layer: 48, n_positions: 1024, output_past: true, summary_type: 'cls_index', vocab_size: 50_257 };
-const gptJ = { activation_function: 'gelu_new', architectures: ['GPTJForCausalLM'], attn_pdrop: 0, bos_token_id: 50_256, eos_token_id: 50_256, gradient_checkpointing: false, layer_norm_epsilon: 1e-5, model_type: 'gptj', n_embd: 4096, n_head: 16, n_inner: null, n_layer: 28, n_positions: 2048, rotary: true, rotary_dim: 64, scale_attn_weights: true, tie_word_embeddings: false, vocab_size: 50_400 };
+const llama3 = {
+  architectures: ['LlamaForCausalLM'],
+  attention_bias: false,
+  bos_token_id: 128_000,
+  eos_token_id: 128_001,
+  hidden_act: 'silu',
+  hidden_size: 4096,
+  intermediate_size: 14_336,
+  max_position_embeddings: 8192,
+  model_type: 'llama',
+  num_attention_heads: 32,
+  num_hidden_layers: 32,
+  num_key_value_heads: 8,
+  pretraining_tp: 1,
+  rms_norm_eps: 1e-5,
+  rope_scaling: null,
+  rope_theta: 500_000,
+  tie_word_embeddings: false,
+  torch_dtype: 'bfloat16',
+  vocab_size: 128_256,
+};
+const ropeOf31 = {
+  factor: 8,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 8192,
+  rope_type: 'llama3',
+};
+const qwen = {
+  architectures: ['Qwen2ForCausalLM'],
+  attention_dropout: 0,
+  bos_token_id: 151_643,
+  eos_token_id: 151_643,
+  hidden_act: 'silu',
+  hidden_size: 3584,
+  intermediate_size: 18_944,
+  max_position_embeddings: 131_072,
+  max_window_layers: 28,
+  model_type: 'qwen2',
+  num_attention_heads: 28,
+  num_hidden_layers: 28,
+  num_key_value_heads: 4,
+  rms_norm_eps: 1e-6,
+  rope_theta: 1_000_000,
+  sliding_window: 131_072,
+  tie_word_embeddings: false,
+  torch_dtype: 'bfloat16',
+  use_mrope: false,
+  use_sliding_window: false,
+  vocab_size: 152_064,
+};
+const gpt2Xl = {
+  activation_function: 'gelu_new',
+  architectures: ['GPT2LMHeadModel'],
+  attn_pdrop: 0.1,
+  bos_token_id: 50_256,
+  eos_token_id: 50_256,
+  layer_norm_epsilon: 1e-5,
+  model_type: 'gpt2',
+  n_ctx: 1024,
+  n_embd: 1600,
+  n_head: 25,
+  n_layer: 48,
+  n_positions: 1024,
+  output_past: true,
+  summary_type: 'cls_index',
+  vocab_size: 50_257,
+};
+const gptJ = {
+  activation_function: 'gelu_new',
+  architectures: ['GPTJForCausalLM'],
+  attn_pdrop: 0,
+  bos_token_id: 50_256,
+  eos_token_id: 50_256,
+  gradient_checkpointing: false,
+  layer_norm_epsilon: 1e-5,
+  model_type: 'gptj',
+  n_embd: 4096,
+  n_head: 16,
+  n_inner: null,
+  n_layer: 28,
+  n_positions: 2048,
+  rotary: true,
+  rotary_dim: 64,
+  scale_attn_weights: true,
+  tie_word_embeddings: false,
+  vocab_size: 50_400,
+};
 
-const PUBLISHED: [name: string, config: Record<string, unknown>, shape: Partial<ModelConfig>, parameters: number, set: string | null][] = [
-  ['Llama 3 8B', llama3, { architecture: 'llama', keyValueHeads: 8, headWidth: 128, tiedEmbeddings: false, contextMax: 8192, rotary: { theta: 500_000, width: 128, scaling: null } }, 8_030_261_248, 'Llama 3 8B'],
-  ['Llama 3.1 8B', { ...llama3, max_position_embeddings: 131_072, mlp_bias: false, rope_scaling: ropeOf31 }, { rotary: { theta: 500_000, width: 128, scaling: { kind: 'llama3', factor: 8, lowFrequency: 1, highFrequency: 4, originalContext: 8192 } } }, 8_030_261_248, 'Llama 3 8B'],
-  ['Llama 3.2 1B', { ...llama3, head_dim: 64, hidden_size: 2048, intermediate_size: 8192, num_hidden_layers: 16, tie_word_embeddings: true, max_position_embeddings: 131_072, rope_scaling: { ...ropeOf31, factor: 32 } }, { tiedEmbeddings: true, headWidth: 64 }, 1_235_814_400, null],
-  ['Qwen2.5 7B', qwen, { architecture: 'llama', keyValueHeads: 4, headWidth: 128, tiedEmbeddings: false, rotary: { theta: 1_000_000, width: 128, scaling: null } }, 7_615_616_512, 'Qwen2.5 7B'],
-  ['Qwen2.5 1.5B', { ...qwen, hidden_size: 1536, intermediate_size: 8960, num_attention_heads: 12, num_key_value_heads: 2, tie_word_embeddings: true, vocab_size: 151_936 }, { tiedEmbeddings: true }, 1_543_714_304, 'Qwen2.5 1.5B'],
-  ['Qwen2.5 0.5B', { ...qwen, hidden_size: 896, intermediate_size: 4864, max_position_embeddings: 32_768, max_window_layers: 24, num_attention_heads: 14, num_hidden_layers: 24, num_key_value_heads: 2, sliding_window: 32_768, tie_word_embeddings: true, vocab_size: 151_936 }, { heads: 14, keyValueHeads: 2, headWidth: 64 }, 494_032_768, 'Qwen2.5 0.5B'],
-  ['GPT-2 XL', gpt2Xl, { architecture: 'gpt2', mlpWidth: 6400, headWidth: 64, tiedEmbeddings: true, rotary: null, contextMax: 1024 }, 1_557_611_200, 'GPT-2 XL'],
-  ['GPT-J 6B', gptJ, { architecture: 'gptj', mlpWidth: 16_384, headWidth: 256, tiedEmbeddings: false, rotary: { theta: 10_000, width: 64, interleaved: true, scaling: null } }, 6_050_882_784, 'GPT-J 6B'],
+const PUBLISHED: [
+  name: string,
+  config: Record<string, unknown>,
+  shape: Partial<ModelConfig>,
+  parameters: number,
+  set: string | null,
+][] = [
+  [
+    'Llama 3 8B',
+    llama3,
+    {
+      architecture: 'llama',
+      keyValueHeads: 8,
+      headWidth: 128,
+      tiedEmbeddings: false,
+      contextMax: 8192,
+      rotary: { theta: 500_000, width: 128, scaling: null },
+    },
+    8_030_261_248,
+    'Llama 3 8B',
+  ],
+  [
+    'Llama 3.1 8B',
+    { ...llama3, max_position_embeddings: 131_072, mlp_bias: false, rope_scaling: ropeOf31 },
+    {
+      rotary: {
+        theta: 500_000,
+        width: 128,
+        scaling: {
+          kind: 'llama3',
+          factor: 8,
+          lowFrequency: 1,
+          highFrequency: 4,
+          originalContext: 8192,
+        },
+      },
+    },
+    8_030_261_248,
+    'Llama 3 8B',
+  ],
+  [
+    'Llama 3.2 1B',
+    {
+      ...llama3,
+      head_dim: 64,
+      hidden_size: 2048,
+      intermediate_size: 8192,
+      num_hidden_layers: 16,
+      tie_word_embeddings: true,
+      max_position_embeddings: 131_072,
+      rope_scaling: { ...ropeOf31, factor: 32 },
+    },
+    { tiedEmbeddings: true, headWidth: 64 },
+    1_235_814_400,
+    null,
+  ],
+  [
+    'Qwen2.5 7B',
+    qwen,
+    {
+      architecture: 'llama',
+      keyValueHeads: 4,
+      headWidth: 128,
+      tiedEmbeddings: false,
+      rotary: { theta: 1_000_000, width: 128, scaling: null },
+    },
+    7_615_616_512,
+    'Qwen2.5 7B',
+  ],
+  [
+    'Qwen2.5 1.5B',
+    {
+      ...qwen,
+      hidden_size: 1536,
+      intermediate_size: 8960,
+      num_attention_heads: 12,
+      num_key_value_heads: 2,
+      tie_word_embeddings: true,
+      vocab_size: 151_936,
+    },
+    { tiedEmbeddings: true },
+    1_543_714_304,
+    'Qwen2.5 1.5B',
+  ],
+  [
+    'Qwen2.5 0.5B',
+    {
+      ...qwen,
+      hidden_size: 896,
+      intermediate_size: 4864,
+      max_position_embeddings: 32_768,
+      max_window_layers: 24,
+      num_attention_heads: 14,
+      num_hidden_layers: 24,
+      num_key_value_heads: 2,
+      sliding_window: 32_768,
+      tie_word_embeddings: true,
+      vocab_size: 151_936,
+    },
+    { heads: 14, keyValueHeads: 2, headWidth: 64 },
+    494_032_768,
+    'Qwen2.5 0.5B',
+  ],
+  [
+    'GPT-2 XL',
+    gpt2Xl,
+    {
+      architecture: 'gpt2',
+      mlpWidth: 6400,
+      headWidth: 64,
+      tiedEmbeddings: true,
+      rotary: null,
+      contextMax: 1024,
+    },
+    1_557_611_200,
+    'GPT-2 XL',
+  ],
+  [
+    'GPT-J 6B',
+    gptJ,
+    {
+      architecture: 'gptj',
+      mlpWidth: 16_384,
+      headWidth: 256,
+      tiedEmbeddings: false,
+      rotary: { theta: 10_000, width: 64, interleaved: true, scaling: null },
+    },
+    6_050_882_784,
+    'GPT-J 6B',
+  ],
 ];
 
 describe('the shape of a published model', () => {
-  it.each(PUBLISHED)('%s is read from its config.json alone', async (name, config, shape, parameters, set) => {
-    writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
-    const read = await readModelShape(folder);
-    expect(read.config).toMatchObject(shape);
-    // The count leaves out the biases of Qwen's attention.
-    expect(Math.abs(parameterCount(read.config) / parameters - 1)).toBeLessThan(name.startsWith('Qwen') ? 1e-3 : 1e-12);
-    expect(parameterSetFor(read.config)?.name ?? null).toBe(set);
-  });
+  it.each(PUBLISHED)(
+    '%s is read from its config.json alone',
+    async (name, config, shape, parameters, set) => {
+      writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+      const read = await readModelShape(folder);
+      expect(read.config).toMatchObject(shape);
+      // The count leaves out the biases of Qwen's attention.
+      expect(Math.abs(parameterCount(read.config) / parameters - 1)).toBeLessThan(
+        name.startsWith('Qwen') ? 1e-3 : 1e-12,
+      );
+      expect(parameterSetFor(read.config)?.name ?? null).toBe(set);
+    },
+  );
 
   it('is the same whether it is read alone or with the weights, from a folder and from GGUF', async () => {
-    for (const name of ['llama', 'llama3', 'qwen2', 'gpt2', 'gptj', 'llama.gguf', 'qwen2.gguf', 'gpt2.gguf']) {
+    for (const name of [
+      'llama',
+      'llama3',
+      'qwen2',
+      'gpt2',
+      'gptj',
+      'llama.gguf',
+      'qwen2.gguf',
+      'gpt2.gguf',
+    ]) {
       const path = goldenPath('tiny', name);
       const opened = await openCheckpoint(path);
       expect((await readModelShape(path)).config, name).toEqual(opened.config);
@@ -59,24 +286,57 @@ describe('the shape of a published model', () => {
 
 describe('weights as they are published', () => {
   /** A tiny model with other names and more tensors in its file. */
-  function republished(name: string, rename: (tensor: string) => string, extra: [string, StoredTensor][]): string {
+  function republished(
+    name: string,
+    rename: (tensor: string) => string,
+    extra: [string, StoredTensor][],
+  ): string {
     const copy = join(folder, name);
     mkdirSync(copy);
     cpSync(goldenPath('tiny', name), copy, { recursive: true });
     const file = join(copy, 'model.safetensors');
     const { tensors, metadata } = decodeSafetensors(readFileSync(file));
-    writeFileSync(file, encodeSafetensors(new Map([...[...tensors].map(([tensor, stored]): [string, StoredTensor] => [rename(tensor), stored]), ...extra]), metadata));
+    writeFileSync(
+      file,
+      encodeSafetensors(
+        new Map([
+          ...[...tensors].map(([tensor, stored]): [string, StoredTensor] => [
+            rename(tensor),
+            stored,
+          ]),
+          ...extra,
+        ]),
+        metadata,
+      ),
+    );
     return copy;
   }
-  const mask: StoredTensor = { type: 'U8', shape: [1, 1, 2, 2], values: new Uint8Array([1, 0, 1, 1]) };
+  const mask: StoredTensor = {
+    type: 'U8',
+    shape: [1, 1, 2, 2],
+    values: new Uint8Array([1, 0, 1, 1]),
+  };
 
   it.each([
-    ['GPT-2 without a prefix and with causal masks', 'gpt2', (tensor: string) => tensor.replace(/^transformer\./, ''), 'h.0.attn.bias'],
+    [
+      'GPT-2 without a prefix and with causal masks',
+      'gpt2',
+      (tensor: string) => tensor.replace(/^transformer\./, ''),
+      'h.0.attn.bias',
+    ],
     ['GPT-J with causal masks', 'gptj', (tensor: string) => tensor, 'transformer.h.0.attn.bias'],
   ])('%s are the same numbers', async (_, name, rename, masked) => {
-    const [plain, published] = [await openCheckpoint(goldenPath('tiny', name)), await openCheckpoint(republished(name, rename, [[masked, mask]]))];
+    const [plain, published] = [
+      await openCheckpoint(goldenPath('tiny', name)),
+      await openCheckpoint(republished(name, rename, [[masked, mask]])),
+    ];
     expect(published.config).toEqual(plain.config);
-    for (const tensor of ['embedding', 'blocks.0.query.weight', 'blocks.3.down.weight', 'finalNorm.gain']) {
+    for (const tensor of [
+      'embedding',
+      'blocks.0.query.weight',
+      'blocks.3.down.weight',
+      'finalNorm.gain',
+    ]) {
       expect(await published.read(tensor), tensor).toEqual(await plain.read(tensor));
     }
     await Promise.all([plain.close(), published.close()]);

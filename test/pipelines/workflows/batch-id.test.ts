@@ -12,19 +12,27 @@ describe('the name of a batch', () => {
   });
 
   it('is the same for the same records in any order', () => {
-    fc.assert(fc.property(collidingRevisions, (items) => {
-      expect(batchIdOf(1, [...items].reverse())).toBe(batchIdOf(1, items));
-    }));
+    fc.assert(
+      fc.property(collidingRevisions, (items) => {
+        expect(batchIdOf(1, [...items].reverse())).toBe(batchIdOf(1, items));
+      }),
+    );
   });
 
   // Regression: the version log takes the name for the token of a commit, and a sequence may start again at 0.
   it('differs for different records at the same place', () => {
     const moved = correctionAt(3, factCorrection('c2'));
     expect(batchIdOf(0, [...revisions.slice(0, 2), moved])).not.toBe(batchIdOf(0, revisions));
-    fc.assert(fc.property(collidingRevisions, collidingRevisions, (a, b) => {
-      const records = (items: typeof a): string => items.map((item) => `${revisionId(item)} ${item.position.partition} ${item.position.offset}`).sort().join();
-      if (records(a) !== records(b)) expect(batchIdOf(0, a)).not.toBe(batchIdOf(0, b));
-    }));
+    fc.assert(
+      fc.property(collidingRevisions, collidingRevisions, (a, b) => {
+        const records = (items: typeof a): string =>
+          items
+            .map((item) => `${revisionId(item)} ${item.position.partition} ${item.position.offset}`)
+            .sort()
+            .join();
+        if (records(a) !== records(b)) expect(batchIdOf(0, a)).not.toBe(batchIdOf(0, b));
+      }),
+    );
   });
 
   it('of a part bears that of the whole, and of a part of a part as well', () => {

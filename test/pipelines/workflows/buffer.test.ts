@@ -4,7 +4,8 @@ import { cutBatch, type Waiting } from '../../../pipelines/workflows/buffer.ts';
 import { revisionId, revisionIssuedAt, type FactRevision } from '../../../schemas/correction.ts';
 import { collidingRevisions, correctionAt, factCorrection, retractionAt } from '../corrections.ts';
 
-const waitingFor = (revisions: readonly FactRevision[], bytes = 10): Waiting[] => revisions.map((revision, i) => ({ revision, bytes, arrivedAt: i }));
+const waitingFor = (revisions: readonly FactRevision[], bytes = 10): Waiting[] =>
+  revisions.map((revision, i) => ({ revision, bytes, arrivedAt: i }));
 const ALL = { editsMax: 1_000, bytesMax: 1_000_000 };
 const ids = (revisions: readonly FactRevision[]): string[] => revisions.map(revisionId);
 
@@ -13,7 +14,11 @@ describe('cutting a batch', () => {
     fc.assert(
       fc.property(collidingRevisions, fc.nat(4), fc.nat(80), (revisions, editsMax, bytesMax) => {
         const cut = cutBatch(waitingFor(revisions), { editsMax: editsMax + 1, bytesMax });
-        const placed = [...cut.revisions, ...cut.settled.map(({ revision }) => revision), ...cut.rest.map(({ revision }) => revision)];
+        const placed = [
+          ...cut.revisions,
+          ...cut.settled.map(({ revision }) => revision),
+          ...cut.rest.map(({ revision }) => revision),
+        ];
         expect(placed).toHaveLength(revisions.length);
         expect(new Set(placed)).toEqual(new Set(revisions));
       }),
@@ -27,9 +32,18 @@ describe('cutting a batch', () => {
         for (const { factKey } of cut) {
           const group = cut.filter((one) => one.factKey === factKey);
           // Several of one fact are corrections that do not agree.
-          expect(group.length === 1 || new Set(group.map((one) => one.kind === 'correction' && one.correction.target)).size > 1).toBe(true);
+          expect(
+            group.length === 1 ||
+              new Set(group.map((one) => one.kind === 'correction' && one.correction.target)).size >
+                1,
+          ).toBe(true);
         }
-        const first = new Map(revisions.map((revision) => [revisionId(revision), revision]).reverse() as [string, FactRevision][]);
+        const first = new Map(
+          revisions.map((revision) => [revisionId(revision), revision]).reverse() as [
+            string,
+            FactRevision,
+          ][],
+        );
         for (const winner of cut) {
           const rivals = [...first.values()].filter(({ factKey }) => factKey === winner.factKey);
           expect(revisionIssuedAt(winner)).toBe(Math.max(...rivals.map(revisionIssuedAt)));
@@ -40,14 +54,27 @@ describe('cutting a batch', () => {
 
   it('decides the same in whatever order the revisions came in', () => {
     // Which of two records with one id is the first is a matter of order, so here ids differ.
-    const distinct = collidingRevisions.map((revisions) => revisions.filter((revision, i) => revisions.findIndex((other) => revisionId(other) === revisionId(revision)) === i));
+    const distinct = collidingRevisions.map((revisions) =>
+      revisions.filter(
+        (revision, i) =>
+          revisions.findIndex((other) => revisionId(other) === revisionId(revision)) === i,
+      ),
+    );
     const decisions = (revisions: readonly FactRevision[]): string[] => {
       const cut = cutBatch(waitingFor(revisions), ALL);
-      return [...ids(cut.revisions).map((id) => `${id} edited`), ...cut.settled.map(({ kind, revision }) => `${revisionId(revision)} ${kind}`)].sort();
+      return [
+        ...ids(cut.revisions).map((id) => `${id} edited`),
+        ...cut.settled.map(({ kind, revision }) => `${revisionId(revision)} ${kind}`),
+      ].sort();
     };
     fc.assert(
       fc.property(
-        distinct.chain((revisions) => fc.tuple(fc.constant(revisions), fc.shuffledSubarray(revisions, { minLength: revisions.length }))),
+        distinct.chain((revisions) =>
+          fc.tuple(
+            fc.constant(revisions),
+            fc.shuffledSubarray(revisions, { minLength: revisions.length }),
+          ),
+        ),
         ([revisions, shuffled]) => {
           expect(decisions(shuffled)).toEqual(decisions(revisions));
         },
@@ -57,9 +84,16 @@ describe('cutting a batch', () => {
 
   it('keeps to its bounds, but takes a first fact whatever its size', () => {
     const revisions = [0, 1, 2, 3].map((i) => correctionAt(i, factCorrection(`c${i}`)));
-    expect(ids(cutBatch(waitingFor(revisions), { editsMax: 3, bytesMax: 1_000 }).revisions)).toEqual(['c0', 'c1', 'c2']);
-    expect(ids(cutBatch(waitingFor(revisions), { editsMax: 10, bytesMax: 25 }).revisions)).toEqual(['c0', 'c1']);
-    expect(ids(cutBatch(waitingFor(revisions), { editsMax: 10, bytesMax: 5 }).revisions)).toEqual(['c0']);
+    expect(
+      ids(cutBatch(waitingFor(revisions), { editsMax: 3, bytesMax: 1_000 }).revisions),
+    ).toEqual(['c0', 'c1', 'c2']);
+    expect(ids(cutBatch(waitingFor(revisions), { editsMax: 10, bytesMax: 25 }).revisions)).toEqual([
+      'c0',
+      'c1',
+    ]);
+    expect(ids(cutBatch(waitingFor(revisions), { editsMax: 10, bytesMax: 5 }).revisions)).toEqual([
+      'c0',
+    ]);
   });
 
   it('keeps a fact together: what it supersedes goes with it', () => {
@@ -73,7 +107,9 @@ describe('cutting a batch', () => {
   });
 
   it('of one time takes the higher offset', () => {
-    const [first, second] = ['a', 'b'].map((id, i) => correctionAt(i + 9, factCorrection(id, { subject: 'A' })));
+    const [first, second] = ['a', 'b'].map((id, i) =>
+      correctionAt(i + 9, factCorrection(id, { subject: 'A' })),
+    );
     const cut = cutBatch(waitingFor([second!, first!]), ALL);
     expect(ids(cut.revisions)).toEqual(['b']);
   });
@@ -81,14 +117,20 @@ describe('cutting a batch', () => {
   it('takes corrections that contradict each other at one time together, and what is older does not come back', () => {
     const about = { subject: 'A' };
     const old = correctionAt(0, factCorrection('old', { ...about, issuedAt: 1 }));
-    const [one, two] = ['Lyon', 'Oslo'].map((target, i) => correctionAt(i + 1, factCorrection(`new${i}`, { ...about, target, issuedAt: 2 })));
+    const [one, two] = ['Lyon', 'Oslo'].map((target, i) =>
+      correctionAt(i + 1, factCorrection(`new${i}`, { ...about, target, issuedAt: 2 })),
+    );
     const cut = cutBatch(waitingFor([old, one!, two!]), ALL);
     expect(ids(cut.revisions)).toEqual(['new1', 'new0']);
-    expect(cut.settled.map(({ kind, revision }) => `${revisionId(revision)} ${kind}`)).toEqual(['old superseded']);
+    expect(cut.settled.map(({ kind, revision }) => `${revisionId(revision)} ${kind}`)).toEqual([
+      'old superseded',
+    ]);
   });
 
   it('does not take spelling for a contradiction', () => {
-    const [one, two] = ['Zürich', 'Zu\u0308rich '].map((target, i) => correctionAt(i, factCorrection(`c${i}`, { subject: 'A', target })));
+    const [one, two] = ['Zürich', 'Zu\u0308rich '].map((target, i) =>
+      correctionAt(i, factCorrection(`c${i}`, { subject: 'A', target })),
+    );
     expect(ids(cutBatch(waitingFor([one!, two!]), ALL).revisions)).toEqual(['c1']);
   });
 

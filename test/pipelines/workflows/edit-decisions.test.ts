@@ -1,31 +1,75 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { committedOutcomes, halvesOf, measuredScores, nextStepAfter, partsOf, quarantined, unaccounted, unstaged } from '../../../pipelines/workflows/edit-decisions.ts';
-import type { Outcome, ProbeReport, Refusal, Removal, StagedUpdate, Verdict } from '../../../schemas/editing.ts';
+import {
+  committedOutcomes,
+  halvesOf,
+  measuredScores,
+  nextStepAfter,
+  partsOf,
+  quarantined,
+  unaccounted,
+  unstaged,
+} from '../../../pipelines/workflows/edit-decisions.ts';
+import type {
+  Outcome,
+  ProbeReport,
+  Refusal,
+  Removal,
+  StagedUpdate,
+  Verdict,
+} from '../../../schemas/editing.ts';
 import { correctionAt, factCorrection, LINEAGE, retractionAt, TOPIC } from '../corrections.ts';
 
 const edits = ['a', 'b', 'c'].map((id, i) => correctionAt(i, factCorrection(id)));
 const decision = { lineage: LINEAGE, batchId: 'batch', decidedAt: 42 };
-const refusal = (id: string): Refusal => ({ id, code: 'not-effective', reason: `${id} does not take`, measured: { answer: 'no' } });
-const scores = { efficacy: 1, efficacyGreedy: null, generalisation: 0.5, locality: null, retention: null, canaryRatio: 1.5, editNorm: 0.1 };
-const report = (verdict: Partial<Verdict>): ProbeReport => ({ before: scores, after: scores, verdict: { pass: false, reasons: ['worse'], failing: [], ...verdict }, details: { sha256: '', bytes: 0 }, seconds: 1 });
+const refusal = (id: string): Refusal => ({
+  id,
+  code: 'not-effective',
+  reason: `${id} does not take`,
+  measured: { answer: 'no' },
+});
+const scores = {
+  efficacy: 1,
+  efficacyGreedy: null,
+  generalisation: 0.5,
+  locality: null,
+  retention: null,
+  canaryRatio: 1.5,
+  editNorm: 0.1,
+};
+const report = (verdict: Partial<Verdict>): ProbeReport => ({
+  before: scores,
+  after: scores,
+  verdict: { pass: false, reasons: ['worse'], failing: [], ...verdict },
+  details: { sha256: '', bytes: 0 },
+  seconds: 1,
+});
 
 describe('after the probes', () => {
   it('a good verdict is committed, whatever else it says', () => {
-    expect(nextStepAfter(report({ pass: true, failing: [refusal('a')] }), edits, edits)).toEqual({ kind: 'commit' });
+    expect(nextStepAfter(report({ pass: true, failing: [refusal('a')] }), edits, edits)).toEqual({
+      kind: 'commit',
+    });
   });
 
   it('what fails by itself is dropped', () => {
-    expect(nextStepAfter(report({ failing: [refusal('b')] }), edits, edits)).toEqual({ kind: 'drop', refused: [refusal('b')] });
+    expect(nextStepAfter(report({ failing: [refusal('b')] }), edits, edits)).toEqual({
+      kind: 'drop',
+      refused: [refusal('b')],
+    });
   });
 
   // Regression: dropping a correction that is not in the batch would stage the same batch again without end.
   it('a failing correction that is not in the batch is no progress: the batch is split', () => {
-    expect(nextStepAfter(report({ failing: [refusal('elsewhere')] }), edits, edits)).toEqual({ kind: 'split' });
+    expect(nextStepAfter(report({ failing: [refusal('elsewhere')] }), edits, edits)).toEqual({
+      kind: 'split',
+    });
   });
 
   it('one revision alone is quarantined', () => {
-    expect(nextStepAfter(report({}), edits.slice(0, 1), edits.slice(0, 1))).toEqual({ kind: 'quarantine' });
+    expect(nextStepAfter(report({}), edits.slice(0, 1), edits.slice(0, 1))).toEqual({
+      kind: 'quarantine',
+    });
     const gone = retractionAt(9, 'x|y', 1);
     expect(nextStepAfter(report({}), [], [gone])).toEqual({ kind: 'quarantine' });
   });
@@ -33,30 +77,38 @@ describe('after the probes', () => {
 
 describe('splitting', () => {
   it('gives parts within the bound, of nearly equal size, that add up to the whole', () => {
-    fc.assert(fc.property(fc.array(fc.nat()), fc.integer({ min: 1, max: 12 }), (items, itemsMax) => {
-      const parts = partsOf(items, itemsMax);
-      expect(parts.flat()).toEqual(items);
-      const sizes = parts.map((part) => part.length);
-      expect(sizes.every((size) => size >= 1 && size <= itemsMax)).toBe(true);
-      if (sizes.length > 0) expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
-    }));
+    fc.assert(
+      fc.property(fc.array(fc.nat()), fc.integer({ min: 1, max: 12 }), (items, itemsMax) => {
+        const parts = partsOf(items, itemsMax);
+        expect(parts.flat()).toEqual(items);
+        const sizes = parts.map((part) => part.length);
+        expect(sizes.every((size) => size >= 1 && size <= itemsMax)).toBe(true);
+        if (sizes.length > 0)
+          expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+      }),
+    );
   });
 
   it('in halves always makes both smaller, so that it ends', () => {
-    fc.assert(fc.property(fc.array(fc.nat(), { minLength: 2 }), (items) => {
-      const [first, second] = halvesOf(items);
-      expect([...first, ...second]).toEqual(items);
-      expect(first.length).toBeLessThan(items.length);
-      expect(second.length).toBeLessThan(items.length);
-    }));
+    fc.assert(
+      fc.property(fc.array(fc.nat(), { minLength: 2 }), (items) => {
+        const [first, second] = halvesOf(items);
+        expect([...first, ...second]).toEqual(items);
+        expect(first.length).toBeLessThan(items.length);
+        expect(second.length).toBeLessThan(items.length);
+      }),
+    );
   });
 });
 
 describe('outcomes', () => {
-  const staged = (rows: string[], refused: Refusal[] = []): StagedUpdate => ({ rows, refused }) as unknown as StagedUpdate;
+  const staged = (rows: string[], refused: Refusal[] = []): StagedUpdate =>
+    ({ rows, refused }) as unknown as StagedUpdate;
 
   it('name what the staged update leaves out, even without a reason', () => {
-    expect(unstaged(edits, staged(['a'], [refusal('b')])).map(({ id, reason }) => `${id}: ${reason}`)).toEqual(['b: b does not take', 'c: the update was staged without this correction']);
+    expect(
+      unstaged(edits, staged(['a'], [refusal('b')])).map(({ id, reason }) => `${id}: ${reason}`),
+    ).toEqual(['b: b does not take', 'c: the update was staged without this correction']);
     expect(unstaged(edits, staged(['a', 'b', 'c']))).toEqual([]);
   });
 
@@ -64,12 +116,35 @@ describe('outcomes', () => {
     const gone = retractionAt(7, 'x|place', 5);
     const at = (offset: number) => ({ topic: TOPIC, partition: 0, offset: String(offset) });
     const removals: Removal[] = [
-      { correctionId: 'before-a', factKey: edits[0]!.factKey, because: 'superseded', by: 'a', position: at(100) },
-      { correctionId: 'x', factKey: 'x|place', because: 'retracted', by: gone.id, position: at(101) },
-      { correctionId: 'before-b', factKey: edits[1]!.factKey, because: 'superseded', by: 'b', position: at(102) },
+      {
+        correctionId: 'before-a',
+        factKey: edits[0]!.factKey,
+        because: 'superseded',
+        by: 'a',
+        position: at(100),
+      },
+      {
+        correctionId: 'x',
+        factKey: 'x|place',
+        because: 'retracted',
+        by: gone.id,
+        position: at(101),
+      },
+      {
+        correctionId: 'before-b',
+        factKey: edits[1]!.factKey,
+        because: 'superseded',
+        by: 'b',
+        position: at(102),
+      },
     ];
     const outcomes = committedOutcomes([edits[0]!], [gone], removals, 3, decision);
-    expect(outcomes.map(({ revisionId, status, version, position }) => `${revisionId} ${status} ${version} ${position.offset}`)).toEqual([
+    expect(
+      outcomes.map(
+        ({ revisionId, status, version, position }) =>
+          `${revisionId} ${status} ${version} ${position.offset}`,
+      ),
+    ).toEqual([
       'a COMMITTED 3 0',
       `${gone.id} RETRACTED 3 7`,
       'before-a SUPERSEDED 3 100',
@@ -79,7 +154,16 @@ describe('outcomes', () => {
   });
 
   it('of a quarantine say the code, the reason and what was measured', () => {
-    expect(quarantined(edits, [refusal('b'), refusal('elsewhere')], decision)).toMatchObject([{ revisionId: 'b', status: 'QUARANTINED', version: null, reason: 'b does not take', measured: { answer: 'no', code: 'not-effective' }, position: edits[1]!.position }]);
+    expect(quarantined(edits, [refusal('b'), refusal('elsewhere')], decision)).toMatchObject([
+      {
+        revisionId: 'b',
+        status: 'QUARANTINED',
+        version: null,
+        reason: 'b does not take',
+        measured: { answer: 'no', code: 'not-effective' },
+        position: edits[1]!.position,
+      },
+    ]);
   });
 
   it('are missed when there is none, or more than one, for a record', () => {
@@ -88,7 +172,11 @@ describe('outcomes', () => {
     const others = committedOutcomes(edits.slice(0, 2), [], [], 3, decision);
     expect(unaccounted(edits, [...outcomes, ...others])).toEqual(['a', 'b', 'c']);
     // Another record with the same id is not this one.
-    const elsewhere = outcomes.map((outcome) => ({ ...outcome, status: 'DUPLICATE' as const, position: { ...outcome.position, offset: '77' } }));
+    const elsewhere = outcomes.map((outcome) => ({
+      ...outcome,
+      status: 'DUPLICATE' as const,
+      position: { ...outcome.position, offset: '77' },
+    }));
     expect(unaccounted(edits.slice(0, 2), [...outcomes, ...elsewhere])).toEqual([]);
   });
 
@@ -102,6 +190,11 @@ describe('outcomes', () => {
   });
 
   it('carry the scores that were measured', () => {
-    expect(measuredScores(scores)).toEqual({ efficacy: 1, generalisation: 0.5, canaryRatio: 1.5, editNorm: 0.1 });
+    expect(measuredScores(scores)).toEqual({
+      efficacy: 1,
+      generalisation: 0.5,
+      canaryRatio: 1.5,
+      editNorm: 0.1,
+    });
   });
 });

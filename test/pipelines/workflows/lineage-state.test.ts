@@ -1,56 +1,100 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BUFFER_FULL, CHUNK_REVISIONS_MAX, CHUNK_UNSOUND, RECORDS_MISSING, TOPIC_RECREATED, noOutcomes, type RevisionChunk } from '../../../pipelines/workflows/contract.ts';
+import {
+  BUFFER_FULL,
+  CHUNK_REVISIONS_MAX,
+  CHUNK_UNSOUND,
+  RECORDS_MISSING,
+  TOPIC_RECREATED,
+  noOutcomes,
+  type RevisionChunk,
+} from '../../../pipelines/workflows/contract.ts';
 import { LineageState } from '../../../pipelines/workflows/lineage-state.ts';
 import { revisionId, type FactRevision } from '../../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type BatchSettings } from '../../../schemas/settings.ts';
-import { collidingRevisions, correctionAt, factCorrection, LINEAGE, TOPIC } from '../corrections.ts';
+import {
+  collidingRevisions,
+  correctionAt,
+  factCorrection,
+  LINEAGE,
+  TOPIC,
+} from '../corrections.ts';
 
 function stateWith(batch: Partial<BatchSettings> = {}): LineageState {
-  return new LineageState({ lineage: LINEAGE, settings: { ...DEFAULT_LINEAGE_SETTINGS, batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...batch } }, carried: null });
+  return new LineageState({
+    lineage: LINEAGE,
+    settings: {
+      ...DEFAULT_LINEAGE_SETTINGS,
+      batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...batch },
+    },
+    carried: null,
+  });
 }
 
 function chunkOf(revisions: readonly FactRevision[]): RevisionChunk {
   const { partition, offset } = revisions[0]!.position;
-  return { topic: TOPIC, partition, firstOffset: offset, throughOffset: revisions.at(-1)!.position.offset, endOffset: '99999999999999999999', run: RUN, revisions: [...revisions] };
+  return {
+    topic: TOPIC,
+    partition,
+    firstOffset: offset,
+    throughOffset: revisions.at(-1)!.position.offset,
+    endOffset: '99999999999999999999',
+    run: RUN,
+    revisions: [...revisions],
+  };
 }
 
 const RUN = 'run';
 
-const some = (from: number, count: number): FactRevision[] => Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
+const some = (from: number, count: number): FactRevision[] =>
+  Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
 const nothing = { head: null, versions: [], outcomes: noOutcomes() };
 
 describe('what a lineage knows', () => {
   it('puts each record into one batch, however its chunks are cut, repeated and carried on', () => {
     fc.assert(
-      fc.property(collidingRevisions, fc.array(fc.nat(5), { minLength: 1, maxLength: 20 }), fc.integer({ min: 1, max: 4 }), (revisions, cuts, editsMax) => {
-        let state = stateWith({ batchEditsMax: editsMax, batchWaitMs: 0 });
-        const seen: string[] = [];
-        const drain = (): void => {
-          while ((state.nextStep()?.dueAt ?? Infinity) <= 1e12) {
-            const batch = state.startBatch(1);
-            seen.push(...batch.revisions.map(({ position }) => position.offset), ...batch.settled.map(({ position }) => position.offset));
-            state.batchSettled(nothing, 1);
-          }
-        };
-        for (const partition of [0, 1, 2]) {
-          const own = revisions.filter(({ position }) => position.partition === partition);
-          let at = 0;
-          for (const step of cuts) {
-            // A chunk may start before what was already taken: a redelivery.
-            const chunk = own.slice(Math.max(0, at - 2), at + step);
-            if (chunk.length > 0 && state.refusalOf(chunkOf(chunk), RUN) === null) {
-              state.accept(chunkOf(chunk), 0);
-              at = Math.max(at, Math.min(own.length, at + step));
+      fc.property(
+        collidingRevisions,
+        fc.array(fc.nat(5), { minLength: 1, maxLength: 20 }),
+        fc.integer({ min: 1, max: 4 }),
+        (revisions, cuts, editsMax) => {
+          let state = stateWith({ batchEditsMax: editsMax, batchWaitMs: 0 });
+          const seen: string[] = [];
+          const drain = (): void => {
+            while ((state.nextStep()?.dueAt ?? Infinity) <= 1e12) {
+              const batch = state.startBatch(1);
+              seen.push(
+                ...batch.revisions.map(({ position }) => position.offset),
+                ...batch.settled.map(({ position }) => position.offset),
+              );
+              state.batchSettled(nothing, 1);
             }
-            if (step % 2 === 0) state = new LineageState({ lineage: LINEAGE, ...(JSON.parse(JSON.stringify(state.carried())) as ReturnType<LineageState['carried']>) });
-            if (step % 3 === 0) drain();
+          };
+          for (const partition of [0, 1, 2]) {
+            const own = revisions.filter(({ position }) => position.partition === partition);
+            let at = 0;
+            for (const step of cuts) {
+              // A chunk may start before what was already taken: a redelivery.
+              const chunk = own.slice(Math.max(0, at - 2), at + step);
+              if (chunk.length > 0 && state.refusalOf(chunkOf(chunk), RUN) === null) {
+                state.accept(chunkOf(chunk), 0);
+                at = Math.max(at, Math.min(own.length, at + step));
+              }
+              if (step % 2 === 0)
+                state = new LineageState({
+                  lineage: LINEAGE,
+                  ...(JSON.parse(JSON.stringify(state.carried())) as ReturnType<
+                    LineageState['carried']
+                  >),
+                });
+              if (step % 3 === 0) drain();
+            }
+            if (at < own.length) state.accept(chunkOf(own.slice(at)), 0);
           }
-          if (at < own.length) state.accept(chunkOf(own.slice(at)), 0);
-        }
-        drain();
-        expect(seen.sort()).toEqual(revisions.map(({ position }) => position.offset).sort());
-      }),
+          drain();
+          expect(seen.sort()).toEqual(revisions.map(({ position }) => position.offset).sort());
+        },
+      ),
     );
   });
 
@@ -78,7 +122,8 @@ describe('what a lineage knows', () => {
   // Regression: after a reset without updates, or in place of a terminated lineage, records of committed offsets were lost.
   it('refuses a chunk that does not follow what it has, and says what that is', () => {
     const state = stateWith();
-    const behind = (from: number, readFrom: number) => state.refusalOf({ ...chunkOf(some(from, 2)), readFrom: String(readFrom) }, RUN);
+    const behind = (from: number, readFrom: number) =>
+      state.refusalOf({ ...chunkOf(some(from, 2)), readFrom: String(readFrom) }, RUN);
     expect(behind(4, 4)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '-1' });
     expect(behind(4, 0)).toBeNull();
     state.accept({ ...chunkOf(some(4, 2)), readFrom: '0' }, 0);
@@ -99,7 +144,9 @@ describe('what a lineage knows', () => {
     expect(fault((chunk) => chunk.revisions.reverse())).toBe(CHUNK_UNSOUND);
     expect(fault((chunk) => (chunk.throughOffset = '1'))).toBe(CHUNK_UNSOUND);
     expect(fault((chunk) => (chunk.revisions[1]!.position.partition = 4))).toBe(CHUNK_UNSOUND);
-    expect(fault((chunk) => (chunk.revisions = some(0, CHUNK_REVISIONS_MAX + 1)))).toBe(CHUNK_UNSOUND);
+    expect(fault((chunk) => (chunk.revisions = some(0, CHUNK_REVISIONS_MAX + 1)))).toBe(
+      CHUNK_UNSOUND,
+    );
   });
 
   // Regression: records of a topic that was made anew begin at offset 0 and were all taken for redelivered.
@@ -116,7 +163,10 @@ describe('what a lineage knows', () => {
 
   it('compares offsets as numbers beyond 2^53', () => {
     const state = stateWith();
-    const at = (offset: string): FactRevision => ({ ...some(0, 1)[0]!, position: { topic: TOPIC, partition: 0, offset } });
+    const at = (offset: string): FactRevision => ({
+      ...some(0, 1)[0]!,
+      position: { topic: TOPIC, partition: 0, offset },
+    });
     expect(state.accept(chunkOf([at('9007199254740993')]), 0).accepted).toBe(1);
     expect(state.accept(chunkOf([at('9007199254740992')]), 0).accepted).toBe(0);
     expect(state.accept(chunkOf([at('10000000000000000')]), 0).accepted).toBe(1);
@@ -127,7 +177,11 @@ describe('what a lineage knows', () => {
     state.accept(chunkOf(some(0, 1)), 0);
     const ids = new Set<string>();
     let now = 0;
-    for (let attempt = 1; attempt <= DEFAULT_LINEAGE_SETTINGS.failures.batchAttemptsMax; attempt++) {
+    for (
+      let attempt = 1;
+      attempt <= DEFAULT_LINEAGE_SETTINGS.failures.batchAttemptsMax;
+      attempt++
+    ) {
       now = Math.max(now, state.nextStep()!.dueAt);
       const batch = state.startBatch(now);
       expect(batch.attempts).toBe(attempt);
