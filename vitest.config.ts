@@ -11,6 +11,6 @@ export default defineConfig({
     testTimeout: 180_000,
     hookTimeout: 180_000,
     teardownTimeout: 30_000,
-    reporters: ['default', './test/summary-reporter.ts'],
+    reporters: ['default', './test/harness/summary-reporter.ts'],
   },
 });

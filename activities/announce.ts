@@ -4,7 +4,7 @@
  */
 import type { Outcome } from '../schemas/editing.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
-import type { StoredEntry } from '../versions/history.ts';
+import type { StoredEntry } from '../versions/log/history.ts';
 import type { Versions } from '../versions/versions.ts';
 
 export interface AnnounceActivities {

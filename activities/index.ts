@@ -18,19 +18,19 @@ import type { VerdictSettings } from '../schemas/settings.ts';
 import type { UndoPlan, UndoRequest } from '../schemas/undo.ts';
 import type { Engine } from '../model/engine.ts';
 import type { Versions } from '../versions/versions.ts';
-import { Asked } from './asked.ts';
-import { commitUndo } from './commit-undo.ts';
-import { commitVersion } from './commit-version.ts';
-import { computeTargets } from './compute-targets.ts';
+import { Asked } from './batch/probe-cache.ts';
+import { commitUndo } from './undo/commit-undo.ts';
+import { commitVersion } from './batch/commit-version.ts';
+import { computeTargets } from './batch/compute-targets.ts';
 import { discard } from './discard.ts';
 import { moveAlias } from './move-alias.ts';
-import { planBatch } from './plan-batch.ts';
-import { planUndo } from './plan-undo.ts';
-import { probeUndo } from './probe-undo.ts';
-import { pulseOfThisStep } from './pulse.ts';
-import { runProbes } from './run-probes.ts';
-import { stageUndo } from './stage-undo.ts';
-import { stageUpdate } from './stage-update.ts';
+import { planBatch } from './batch/plan-batch.ts';
+import { planUndo } from './undo/plan-undo.ts';
+import { probeUndo } from './undo/probe-undo.ts';
+import { pulseOfThisStep } from './heartbeat.ts';
+import { runProbes } from './batch/run-probes.ts';
+import { stageUndo } from './undo/stage-undo.ts';
+import { stageUpdate } from './batch/stage-update.ts';
 
 /** Need the model: they run on the task queue `edit-<lineage>`, one at a time. */
 export interface EditActivities extends EditUndoActivities {

@@ -1,7 +1,7 @@
 /** Under which circumstances something was measured, as every report says them. */
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, loadavg } from 'node:os';
-import { PROJECT_ROOT } from '../infra/home.ts';
+import { PROJECT_ROOT } from '../infra/config/home.ts';
 
 export interface Circumstances {
   command: string;

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { createEditActivities, createLedgerActivities } from '../activities/index.ts';
 import type { Engine, Probe } from '../model/engine.ts';
 import type { VerdictSettings } from '../schemas/settings.ts';
-import { ensureHook, hookIdOf } from '../versions/hook-pairs.ts';
+import { ensureHook, hookIdOf } from '../versions/log/hook-pairs.ts';
 import { versionsInFolder } from '../versions/versions.ts';
 import type { BenchRecord } from './records.ts';
 import { noSeconds, timed, timedEngine, type StageSeconds } from './stages.ts';

@@ -1,12 +1,12 @@
 /** `npm run bench`: edits records of a file through the editor's own steps and prints quality, time and memory. */
 import { writeFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import { readConfiguration } from '../infra/configuration.ts';
-import { engineOptions } from '../infra/engine-options.ts';
-import { homeAt } from '../infra/home.ts';
-import { progressOn } from '../infra/progress.ts';
-import { provision } from '../infra/provision/index.ts';
-import { LocalEngine } from '../model/local-engine.ts';
+import { readConfiguration } from '../infra/config/configuration.ts';
+import { engineOptions } from '../infra/config/engine-options.ts';
+import { homeAt } from '../infra/config/home.ts';
+import { progressOn } from '../infra/setup/progress.ts';
+import { provision } from '../infra/setup/provision/index.ts';
+import { LocalEngine } from '../model/engine/local-engine.ts';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import { editStream, type BenchResult } from './edit-stream.ts';
 import { readRecords } from './records.ts';

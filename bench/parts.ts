@@ -1,6 +1,6 @@
 /** A benchmark in parts: which were asked for, and each with its progress. */
 import { InvalidArgumentError } from 'commander';
-import type { Progress } from '../infra/progress.ts';
+import type { Progress } from '../infra/setup/progress.ts';
 
 export async function during<Result>(
   progress: Progress,

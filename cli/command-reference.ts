@@ -1,6 +1,6 @@
 /** The reference of all commands as Markdown (docs/commands.md), made from the commands' own help. */
 import { Help, type Command } from 'commander';
-import { EXIT_MEANINGS } from './exit-code.ts';
+import { EXIT_MEANINGS } from './terminal/exit-code.ts';
 
 export function commandReference(program: Command): string {
   const commands = leavesOf(program);

@@ -1,11 +1,16 @@
 /** The command line: `errata <command>`. Reads arguments, picks the command, answers with the exit code. */
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
-import { endWithReader } from './closed-output.ts';
-import { addCommand, addGroup, type CommandGroup, type CommandSpecification } from './command.ts';
-import { EXIT, EXIT_MEANINGS, type ExitCode } from './exit-code.ts';
-import type { Surroundings } from './session.ts';
-import { softwareVersion } from './software-version.ts';
+import { endWithReader } from './terminal/closed-output.ts';
+import {
+  addCommand,
+  addGroup,
+  type CommandGroup,
+  type CommandSpecification,
+} from './session/command.ts';
+import { EXIT, EXIT_MEANINGS, type ExitCode } from './terminal/exit-code.ts';
+import type { Surroundings } from './session/session.ts';
+import { softwareVersion } from './session/software-version.ts';
 
 /**
  * Runs one invocation and resolves with its exit code; `args` without the program's name. Without surroundings it is this
@@ -75,32 +80,32 @@ const COMMANDS: Record<
   string,
   () => Promise<{ default: CommandSpecification<never> | CommandGroup }>
 > = {
-  up: () => import('./commands/up.ts'),
-  down: () => import('./commands/down.ts'),
-  status: () => import('./commands/status.ts'),
-  doctor: () => import('./commands/doctor.ts'),
-  tune: () => import('./commands/tune.ts'),
-  submit: () => import('./commands/submit.ts'),
-  ask: () => import('./commands/ask.ts'),
-  log: () => import('./commands/log.ts'),
-  show: () => import('./commands/show.ts'),
-  why: () => import('./commands/why.ts'),
-  diff: () => import('./commands/diff.ts'),
-  blame: () => import('./commands/blame.ts'),
-  failures: () => import('./commands/failures.ts'),
-  history: () => import('./commands/history.ts'),
-  verify: () => import('./commands/verify.ts'),
-  export: () => import('./commands/export.ts'),
+  up: () => import('./commands/system/up.ts'),
+  down: () => import('./commands/system/down.ts'),
+  status: () => import('./commands/system/status.ts'),
+  doctor: () => import('./commands/system/doctor.ts'),
+  tune: () => import('./commands/system/tune.ts'),
+  submit: () => import('./commands/corrections/submit.ts'),
+  ask: () => import('./commands/corrections/ask.ts'),
+  log: () => import('./commands/audit/log.ts'),
+  show: () => import('./commands/audit/show.ts'),
+  why: () => import('./commands/audit/why.ts'),
+  diff: () => import('./commands/audit/diff.ts'),
+  blame: () => import('./commands/audit/blame.ts'),
+  failures: () => import('./commands/corrections/failures.ts'),
+  history: () => import('./commands/audit/history.ts'),
+  verify: () => import('./commands/audit/verify.ts'),
+  export: () => import('./commands/audit/export.ts'),
   replay: () => import('./commands/replay/index.ts'),
-  rebuild: () => import('./commands/rebuild.ts'),
-  compare: () => import('./commands/compare.ts'),
-  freeze: () => import('./commands/freeze.ts'),
-  resume: () => import('./commands/resume.ts'),
-  revert: () => import('./commands/revert.ts'),
-  rollback: () => import('./commands/rollback.ts'),
-  alias: () => import('./commands/alias.ts'),
-  watch: () => import('./commands/watch.ts'),
-  demo: () => import('./commands/demo.ts'),
+  rebuild: () => import('./commands/operate/rebuild.ts'),
+  compare: () => import('./commands/operate/compare.ts'),
+  freeze: () => import('./commands/operate/freeze.ts'),
+  resume: () => import('./commands/operate/resume.ts'),
+  revert: () => import('./commands/operate/revert.ts'),
+  rollback: () => import('./commands/operate/rollback.ts'),
+  alias: () => import('./commands/operate/alias.ts'),
+  watch: () => import('./commands/corrections/watch.ts'),
+  demo: () => import('./commands/system/demo.ts'),
   token: () => import('./commands/token/index.ts'),
 };
 

@@ -8,7 +8,7 @@
  * the base model.
  */
 import type { HyperParameters, Refusal } from '../schemas/editing.ts';
-import type { Architecture } from './checkpoint.ts';
+import type { Architecture } from './checkpoint/checkpoint.ts';
 
 export const HOOKS_HELD_MAX = 4;
 

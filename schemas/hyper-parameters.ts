@@ -1,8 +1,8 @@
 /** Hyper-parameters as data from outside: what a user lays over a model's own set, and a whole set in a file. */
 import { z } from 'zod';
-import { boundedJson, UnsoundJson } from './bounded-json.ts';
+import { boundedJson, UnsoundJson } from './encoding/bounded-json.ts';
 import type { HyperParameterOverrides, HyperParameters, ModelShape } from './editing.ts';
-import { firstOf, onOneLine } from './shown.ts';
+import { firstOf, onOneLine } from './encoding/shown.ts';
 
 const hyperParameters = z.strictObject({
   layers: z.array(z.number().int().nonnegative()).min(1),

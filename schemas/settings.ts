@@ -1,4 +1,4 @@
-/** What an operator sets per lineage; the environment's names and defaults are in infra/configuration.ts. */
+/** What an operator sets per lineage; the environment's names and defaults are in infra/config/configuration.ts. */
 
 export interface BatchSettings {
   /** A batch starts when so many corrections wait. */

@@ -9,21 +9,21 @@ import fastify, {
 } from 'fastify';
 import type { Engine } from '../model/engine.ts';
 import { CORRECTION_LIMITS } from '../schemas/correction.ts';
-import { StoreRefused, StoreUnavailable } from '../versions/failures.ts';
+import { StoreRefused, StoreUnavailable } from '../versions/log/failures.ts';
 import type { Versions } from '../versions/versions.ts';
-import { mayUse, type Users } from './access.ts';
-import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './admission.ts';
-import { Answers } from './answers.ts';
-import { auditRoutes } from './audit.ts';
-import { completionRoutes } from './completions.ts';
-import { correctionRoutes, type SubmitCorrection } from './corrections.ts';
-import { FollowedLineages, standingOf } from './followed-lineages.ts';
-import { lineageRoutes } from './lineages.ts';
-import { servingMetrics } from './metrics.ts';
-import { operationRoutes, type Operations } from './operations.ts';
-import { retractionRoutes, type SubmitRetraction } from './retractions.ts';
-import { refuse, refuseBytes } from './refusals.ts';
-import { DEFAULT_TURN_LIMITS, Turns, type TurnLimits } from './turns.ts';
+import { mayUse, type Users } from './access/access.ts';
+import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './access/admission.ts';
+import { Answers } from './answers/answers.ts';
+import { auditRoutes } from './api/audit.ts';
+import { completionRoutes } from './api/completions.ts';
+import { correctionRoutes, type SubmitCorrection } from './api/corrections.ts';
+import { FollowedLineages, standingOf } from './answers/followed-lineages.ts';
+import { lineageRoutes } from './api/lineages.ts';
+import { servingMetrics } from './api/metrics.ts';
+import { operationRoutes, type Operations } from './api/operations.ts';
+import { retractionRoutes, type SubmitRetraction } from './api/retractions.ts';
+import { refuse, refuseBytes } from './api/refusals.ts';
+import { DEFAULT_TURN_LIMITS, Turns, type TurnLimits } from './answers/turns.ts';
 
 export interface ServingDependencies {
   engine: Engine;

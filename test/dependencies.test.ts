@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { PROJECT_ROOT } from '../infra/home.ts';
+import { PROJECT_ROOT } from '../infra/config/home.ts';
 
 /** Per package and major version the first that no known advisory names; where no major is given, all below are named. */
 const FIRST_SOUND: [name: string, major: number | null, version: string][] = [

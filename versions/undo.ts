@@ -10,11 +10,11 @@ import { normalisedText, saysTheSame } from '../schemas/correction.ts';
 import type { HeadReference, Outcome, Removal } from '../schemas/editing.ts';
 import { undoRevisionId, type Kept, type UndoRequest, type UndoSteps } from '../schemas/undo.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
-import { canonicalJson } from './canonical-json.ts';
-import { byPlace, type ActiveCorrection, type History } from './history.ts';
-import { OBJECT_BYTES_MAX } from './object-store.ts';
-import type { FactNote } from './register.ts';
-import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS, type VersionLog } from './version-log.ts';
+import { canonicalJson } from './log/canonical-json.ts';
+import { byPlace, type ActiveCorrection, type History } from './log/history.ts';
+import { OBJECT_BYTES_MAX } from './stores/object-store.ts';
+import type { FactNote } from './log/register.ts';
+import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS, type VersionLog } from './log/version-log.ts';
 
 export interface UndoFindings extends UndoSteps {
   /** What it was found on. */

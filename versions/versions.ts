@@ -1,12 +1,12 @@
 /** The version logs of all lineages in one object store. */
 import { LINEAGE_NAME } from '../schemas/correction.ts';
-import { checkAudit, type AuditCheck } from './audit-check.ts';
-import { auditLines } from './audit-export.ts';
-import { FileStore } from './file-store.ts';
-import { HistoryArchive } from './history-archive.ts';
-import type { ObjectStore } from './object-store.ts';
-import { verifyLineage, type Verification } from './verify.ts';
-import { VersionLog } from './version-log.ts';
+import { checkAudit, type AuditCheck } from './audit/audit-check.ts';
+import { auditLines } from './audit/audit-export.ts';
+import { FileStore } from './stores/file-store.ts';
+import { HistoryArchive } from './audit/history-archive.ts';
+import type { ObjectStore } from './stores/object-store.ts';
+import { verifyLineage, type Verification } from './audit/verify.ts';
+import { VersionLog } from './log/version-log.ts';
 
 export class Versions {
   readonly #store: ObjectStore;

@@ -1,6 +1,6 @@
 /** Whether `verify` finds a change of one byte, wherever it is made. */
-import type { ObjectStore } from '../../versions/object-store.ts';
-import { verifyLineage, type Verification } from '../../versions/verify.ts';
+import type { ObjectStore } from '../../versions/stores/object-store.ts';
+import { verifyLineage, type Verification } from '../../versions/audit/verify.ts';
 import { OverlayStore } from './overlay-store.ts';
 
 export interface VerifyFigures {

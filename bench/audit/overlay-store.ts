@@ -1,5 +1,5 @@
 /** A store over another that is never written: what is put, deleted or damaged here is seen here alone. */
-import type { ObjectStore } from '../../versions/object-store.ts';
+import type { ObjectStore } from '../../versions/stores/object-store.ts';
 
 export class OverlayStore implements ObjectStore {
   readonly #under: ObjectStore;

@@ -3,8 +3,8 @@ import { createEditActivities, createLedgerActivities } from '../../activities/i
 import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
 import type { ProbeScores } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
-import type { ActiveCorrection } from '../../versions/history.ts';
-import { ensureHook } from '../../versions/hook-pairs.ts';
+import type { ActiveCorrection } from '../../versions/log/history.ts';
+import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { Versions } from '../../versions/versions.ts';
 
 export interface RevertFigures {

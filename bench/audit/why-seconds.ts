@@ -1,7 +1,7 @@
 /** How long `errata why` takes, from the start of its process to its end. */
 import { execFile } from 'node:child_process';
 import path from 'node:path';
-import { PROJECT_ROOT } from '../../infra/home.ts';
+import { PROJECT_ROOT } from '../../infra/config/home.ts';
 
 export interface WhySeconds {
   asked: 'correction id' | 'subject' | 'prompt, of a running serve';

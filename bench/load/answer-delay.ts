@@ -1,7 +1,7 @@
 /** From a correction's submission until `serve` answers with it, one correction at a time on a system at rest. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { tail } from '../../pipelines/tail.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import { tail } from '../../pipelines/kafka/tail.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 

@@ -1,7 +1,7 @@
 /** What the system does when an edit worker comes to a backlog: until every record has an outcome, or for so long. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { tail } from '../../pipelines/tail.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import { tail } from '../../pipelines/kafka/tail.ts';
 import type { OutcomeStatus } from '../../schemas/editing.ts';
 import {
   untilNothingMoves,

@@ -5,23 +5,23 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { childEnvironment } from '../../infra/configuration.ts';
-import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/embedded/kafka.ts';
-import { freePort, runningServer } from '../../infra/embedded/server-process.ts';
-import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/embedded/temporal.ts';
-import { homeAt } from '../../infra/home.ts';
+import { childEnvironment } from '../../infra/config/configuration.ts';
+import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/local/kafka.ts';
+import { freePort, runningServer } from '../../infra/local/server-process.ts';
+import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/temporal.ts';
+import { homeAt } from '../../infra/config/home.ts';
 import {
   DEFAULT_RESTART_POLICY,
   keepRunning,
   type KeptProcess,
-} from '../../infra/supervised-process.ts';
-import { processSpecification, type ProcessName } from '../../infra/supervisor.ts';
-import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
+} from '../../infra/local/supervised-process.ts';
+import { processSpecification, type ProcessName } from '../../infra/local/supervisor.ts';
+import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { submitCorrections } from '../../pipelines/submit.ts';
-import { TemporalLineages } from '../../pipelines/temporal-client.ts';
-import { INGEST_GROUP, topicsOf, topicSpecifications } from '../../pipelines/topics.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import { submitCorrections } from '../../pipelines/kafka/submit.ts';
+import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { INGEST_GROUP, topicsOf, topicSpecifications } from '../../pipelines/kafka/topics.ts';
 import { lineageWorkflowId, type LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { figuresOf, type ProcessFigures } from './process-figures.ts';

@@ -2,10 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { readConfiguration, type Configuration } from '../../infra/configuration.ts';
-import { homeAt, PROJECT_ROOT } from '../../infra/home.ts';
-import { progressOn } from '../../infra/progress.ts';
-import { provision } from '../../infra/provision/index.ts';
+import { readConfiguration, type Configuration } from '../../infra/config/configuration.ts';
+import { homeAt, PROJECT_ROOT } from '../../infra/config/home.ts';
+import { progressOn } from '../../infra/setup/progress.ts';
+import { provision } from '../../infra/setup/provision/index.ts';
 import { BUFFER_BYTES_CEILING } from '../../pipelines/workflows/contract.ts';
 import { circumstances } from '../circumstances.ts';
 import { during, partsIn, positive } from '../parts.ts';

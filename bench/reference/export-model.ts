@@ -4,8 +4,8 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Checkpoint, ModelConfig } from '../../model/checkpoint.ts';
-import { encodeSafetensors, type StoredTensor } from '../../schemas/safetensors.ts';
+import type { Checkpoint, ModelConfig } from '../../model/checkpoint/checkpoint.ts';
+import { encodeSafetensors, type StoredTensor } from '../../schemas/encoding/safetensors.ts';
 
 /** The checkpoint has a structure that is not written; `hint` says what to do. */
 export class NotExportable extends Error {

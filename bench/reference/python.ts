@@ -6,8 +6,8 @@ import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Progress } from '../../infra/progress.ts';
-import { runClient } from '../../infra/provision/client-process.ts';
+import type { Progress } from '../../infra/setup/progress.ts';
+import { runClient } from '../../infra/setup/provision/client-process.ts';
 
 const REQUIREMENTS = fileURLToPath(new URL('requirements.txt', import.meta.url));
 const ENVIRONMENT_WAIT_MS = 120_000;

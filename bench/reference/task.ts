@@ -1,12 +1,12 @@
 /** What the reference program is told: records as token ids, so that both programs read the same tokens, and parameters. */
-import type { Tokenizer } from '../../model/tokenizer.ts';
+import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
 import {
   answerTokens,
   isRefusal,
   locate,
   readEdit,
   type LocatedPrompt,
-} from '../../model/sequences.ts';
+} from '../../model/network/sequences.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import type { BenchRecord } from '../records.ts';
 import type { KeptStatistics } from './kept-statistics.ts';

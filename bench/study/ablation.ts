@@ -1,7 +1,7 @@
 /** What each part of the editor brings: the same records edited by named variants of its parameters, measured at the end. */
 import path from 'node:path';
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
-import { ensureHook } from '../../versions/hook-pairs.ts';
+import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import { EditedStream, STUDY_LINEAGE, batchEnds } from './edited-stream.ts';
 import type { GatedEngine } from './gated-engine.ts';
 import { nameOf, type KeptPoints } from './kept-points.ts';

@@ -13,7 +13,7 @@ import {
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { Engine } from '../../model/engine.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
-import type { ActiveCorrection } from '../../versions/history.ts';
+import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { noSeconds, timedEngine, type StageSeconds } from '../stages.ts';
 

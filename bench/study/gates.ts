@@ -4,7 +4,7 @@
  */
 import path from 'node:path';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
-import { hookIdOf, readPairs } from '../../versions/hook-pairs.ts';
+import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
 import { EditedStream, STUDY_LINEAGE, batchEnds } from './edited-stream.ts';
 import type { GatedEngine } from './gated-engine.ts';
 import { nameOf, type KeptPoints } from './kept-points.ts';

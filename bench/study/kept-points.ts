@@ -4,8 +4,8 @@
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { canonicalJson } from '../../versions/canonical-json.ts';
-import { sha256 } from '../../versions/version-log.ts';
+import { canonicalJson } from '../../versions/log/canonical-json.ts';
+import { sha256 } from '../../versions/log/version-log.ts';
 
 export class KeptPoints {
   constructor(private readonly folder: string) {}

@@ -3,7 +3,7 @@
  * one size, and against the number of instances per batch for one total.
  */
 import path from 'node:path';
-import { ensureHook } from '../../versions/hook-pairs.ts';
+import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import { EditedStream, STUDY_LINEAGE, batchEnds, type BatchDone } from './edited-stream.ts';
 import type { GatedEngine } from './gated-engine.ts';
 import { nameOf, type KeptPoints } from './kept-points.ts';

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import type { ProbeScores, TargetShard } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
-import { hookIdOf } from '../../versions/hook-pairs.ts';
+import { hookIdOf } from '../../versions/log/hook-pairs.ts';
 import { EditedStream, STUDY_LINEAGE, batchEnds } from './edited-stream.ts';
 import { remembering, type GatedEngine } from './gated-engine.ts';
 import { nameOf, type KeptPoints } from './kept-points.ts';

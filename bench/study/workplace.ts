@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readConfiguration } from '../../infra/configuration.ts';
-import { engineOptions } from '../../infra/engine-options.ts';
-import { homeAt } from '../../infra/home.ts';
-import { progressOn, type Progress } from '../../infra/progress.ts';
-import { provision } from '../../infra/provision/index.ts';
-import { openCheckpoint } from '../../model/checkpoint.ts';
-import { LocalEngine, type EngineOptions } from '../../model/local-engine.ts';
-import { parametersFor } from '../../model/parameters.ts';
+import { readConfiguration } from '../../infra/config/configuration.ts';
+import { engineOptions } from '../../infra/config/engine-options.ts';
+import { homeAt } from '../../infra/config/home.ts';
+import { progressOn, type Progress } from '../../infra/setup/progress.ts';
+import { provision } from '../../infra/setup/provision/index.ts';
+import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
+import { LocalEngine, type EngineOptions } from '../../model/engine/local-engine.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
 import { KeptPoints } from './kept-points.ts';
 

@@ -1,6 +1,6 @@
 /** What is tried for a model that nobody has tuned: windows of consecutive blocks, and lambda around F. */
-import { parametersFor } from '../../model/parameters.ts';
-import type { ModelConfig } from '../../model/checkpoint.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
+import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 
 export interface Candidate {
   layers: number[];

@@ -5,8 +5,8 @@
  * which nothing was chosen on.
  */
 import { createHash } from 'node:crypto';
-import type { ModelConfig } from '../../model/checkpoint.ts';
-import { parametersFor } from '../../model/parameters.ts';
+import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import type { BenchRecord } from '../records.ts';
 import { candidate, nameOf, type Candidate } from './grid.ts';

@@ -1,13 +1,17 @@
 /** Tuning of one model with the real editor: key traces, grid, search, and the parameter set that comes of it. */
 import { createHash } from 'node:crypto';
-import { openCheckpoint, type ModelConfig } from '../../model/checkpoint.ts';
-import { keyTraces, massiveLayers, type KeyTrace } from '../../model/key-trace.ts';
-import { LocalEngine, type EngineOptions, type LoadProgress } from '../../model/local-engine.ts';
-import { ordinaryText } from '../../model/ordinary-text.ts';
-import { parametersFor } from '../../model/parameters.ts';
-import { shapeOf } from '../../model/parameter-sets.ts';
-import { loadTensorFlow } from '../../model/tensorflow.ts';
-import { Transformer } from '../../model/transformer.ts';
+import { openCheckpoint, type ModelConfig } from '../../model/checkpoint/checkpoint.ts';
+import { keyTraces, massiveLayers, type KeyTrace } from '../../model/statistics/key-trace.ts';
+import {
+  LocalEngine,
+  type EngineOptions,
+  type LoadProgress,
+} from '../../model/engine/local-engine.ts';
+import { ordinaryText } from '../../model/statistics/ordinary-text.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
+import { shapeOf } from '../../model/engine/parameter-sets.ts';
+import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
+import { Transformer } from '../../model/network/transformer.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import type { ParameterSet } from '../../schemas/hyper-parameters.ts';
 import { editStream } from '../edit-stream.ts';

@@ -1,6 +1,6 @@
 /** Whether the demonstration worked: what must be so, and what was measured. */
 import type { CorrectionResult, DemonstrationReport } from './run.ts';
-import type { Fate } from '../outcome-watch.ts';
+import type { Fate } from '../session/outcome-watch.ts';
 
 export interface Check {
   what: string;

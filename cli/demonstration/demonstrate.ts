@@ -1,11 +1,11 @@
 /** The demonstration as `errata up --demo` and `errata demo` run it. */
-import { openVersions } from '../../infra/open-versions.ts';
-import type { Configuration } from '../../infra/configuration.ts';
-import { clientsOf } from '../clients.ts';
-import { CommandFailure } from '../command-failure.ts';
-import { lineagesOverHttp } from '../comparison.ts';
-import type { Output } from '../output.ts';
-import { StatusLine } from '../status-line.ts';
+import { openVersions } from '../../infra/processes/open-versions.ts';
+import type { Configuration } from '../../infra/config/configuration.ts';
+import { clientsOf } from '../session/clients.ts';
+import { CommandFailure } from '../session/command-failure.ts';
+import { lineagesOverHttp } from '../session/comparison.ts';
+import type { Output } from '../terminal/output.ts';
+import { StatusLine } from '../terminal/status-line.ts';
 import { showEvent, showReport } from './display.ts';
 import { noteDemonstration, readDemonstrations } from './history.ts';
 import { runDemonstration, type DemonstrationReport } from './run.ts';

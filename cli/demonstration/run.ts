@@ -2,15 +2,20 @@
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { CorrectionProbe, OutcomeStatus } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import type { Announcement } from '../../pipelines/tail.ts';
-import { submitCorrections, submitRetractions } from '../../pipelines/submit.ts';
-import { topicsOf } from '../../pipelines/topics.ts';
-import type { VersionLog } from '../../versions/version-log.ts';
-import type { Clients } from '../clients.ts';
-import { CommandFailure } from '../command-failure.ts';
-import type { Server } from '../answering.ts';
-import { answerOverHttp, lineagesOverHttp } from '../comparison.ts';
-import { watchOutcomes, type Awaited, type Fate, type OutcomeWatch } from '../outcome-watch.ts';
+import type { Announcement } from '../../pipelines/kafka/tail.ts';
+import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
+import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import type { VersionLog } from '../../versions/log/version-log.ts';
+import type { Clients } from '../session/clients.ts';
+import { CommandFailure } from '../session/command-failure.ts';
+import type { Server } from '../session/answering.ts';
+import { answerOverHttp, lineagesOverHttp } from '../session/comparison.ts';
+import {
+  watchOutcomes,
+  type Awaited,
+  type Fate,
+  type OutcomeWatch,
+} from '../session/outcome-watch.ts';
 import { checksOf, type Check } from './checks.ts';
 import { demonstrationStream, type DemonstrationStream } from './stream.ts';
 

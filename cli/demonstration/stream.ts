@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
-import { readCorrections } from '../correction-input.ts';
+import { readCorrections } from '../input/correction-input.ts';
 
 export interface DemonstrationStream {
   corrections: FactCorrection[];

@@ -1,13 +1,13 @@
 /** The process that edits: it owns a model and takes the steps that need one, one at a time, from `edit-<lineage>`. */
 import { Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
-import { provenanceOf } from '../../activities/provenance.ts';
+import { provenanceOf } from '../../activities/batch/provenance.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
-import { requireSameBase } from '../../versions/same-base.ts';
-import { openVersions } from '../open-versions.ts';
-import { openEngine } from '../open-engine.ts';
-import { runProcess } from '../run-process.ts';
-import { workerConnection } from '../worker-connection.ts';
+import { requireSameBase } from '../../versions/log/same-base.ts';
+import { openVersions } from './open-versions.ts';
+import { openEngine } from './open-engine.ts';
+import { runProcess } from './run-process.ts';
+import { workerConnection } from './worker-connection.ts';
 
 /** A step that is cancelled ends at once; what is left of this time is for telling Temporal. */
 const SHUTDOWN_GRACE_MS = 1_000;

@@ -1,17 +1,17 @@
 /** The process that reads the corrections topics and hands what it reads to the lineages' workflows. */
 import type { Logger } from 'pino';
-import { startIngest } from '../../pipelines/ingest.ts';
-import { KafkaCluster } from '../../pipelines/kafka.ts';
-import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
+import { startIngest } from '../../pipelines/ingest/ingest.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { partitionKey } from '../../pipelines/workflows/contract.ts';
-import { registrationCure } from '../../pipelines/search-attributes.ts';
-import type { TemporalLineages } from '../../pipelines/temporal-client.ts';
+import { registrationCure } from '../../pipelines/temporal/search-attributes.ts';
+import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
-import type { Configuration } from '../configuration.ts';
-import { kafkaSettings, recordFormat } from '../connections.ts';
-import { reasonAndHint } from '../process-log.ts';
-import { runProcess } from '../run-process.ts';
-import { temporalLineages } from '../temporal-access.ts';
+import type { Configuration } from '../config/configuration.ts';
+import { kafkaSettings, recordFormat } from '../config/connections.ts';
+import { reasonAndHint } from './process-log.ts';
+import { runProcess } from './run-process.ts';
+import { temporalLineages } from './temporal-access.ts';
 
 runProcess('ingest', async ({ configuration, log, step }) => {
   const { lineages } = configuration;

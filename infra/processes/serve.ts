@@ -1,22 +1,22 @@
 /** The process that answers: the HTTP server over a model of its own and the versions as they are committed. */
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
-import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
-import type { RecordFormat } from '../../pipelines/record-format.ts';
-import { submitCorrections, submitRetractions } from '../../pipelines/submit.ts';
-import { tail } from '../../pipelines/tail.ts';
-import { topicsOf } from '../../pipelines/topics.ts';
+import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
+import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
+import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
+import { tail } from '../../pipelines/kafka/tail.ts';
+import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { createServing, type Serving } from '../../serving/server.ts';
-import { openVersions } from '../open-versions.ts';
-import type { Configuration } from '../configuration.ts';
-import { kafkaSettings, recordFormat } from '../connections.ts';
-import { lineageOperations } from '../lineage-operations.ts';
-import { openEngine } from '../open-engine.ts';
-import { reasonOf } from '../process-log.ts';
-import { registerSchemas } from '../register-schemas.ts';
-import { runProcess } from '../run-process.ts';
-import { temporalLineages } from '../temporal-access.ts';
-import { knownUsers, requireKnownUsers } from '../users.ts';
+import { openVersions } from './open-versions.ts';
+import type { Configuration } from '../config/configuration.ts';
+import { kafkaSettings, recordFormat } from '../config/connections.ts';
+import { lineageOperations } from './lineage-operations.ts';
+import { openEngine } from './open-engine.ts';
+import { reasonOf } from './process-log.ts';
+import { registerSchemas } from './register-schemas.ts';
+import { runProcess } from './run-process.ts';
+import { temporalLineages } from './temporal-access.ts';
+import { knownUsers, requireKnownUsers } from './users.ts';
 
 /** Between two attempts to follow the versions topic; the log itself is asked all the while. */
 const FOLLOW_AGAIN_MS = 10_000;

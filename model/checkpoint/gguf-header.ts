@@ -7,7 +7,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { GGMLQuantizationType } from '@huggingface/gguf';
-import { shown } from '../../schemas/shown.ts';
+import { shown } from '../../schemas/encoding/shown.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { storageTypes, type StorageType } from './dequantise.ts';
 

@@ -1,7 +1,7 @@
 /** The tokeniser in a GGUF's metadata, as the tokenizer.json it was converted from. */
 import type { Component, TokenizerDescription } from '../tokenizer/description.ts';
-import { createTokenizer, type Tokenizer } from '../tokenizer.ts';
-import { shown } from '../../schemas/shown.ts';
+import { createTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { shown } from '../../schemas/encoding/shown.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import type { GgufValue } from './gguf-header.ts';
 

@@ -1,5 +1,5 @@
 /** A model in one GGUF file: its tensors by ggml's names, its configuration and its layout. */
-import { shown } from '../../schemas/shown.ts';
+import { shown } from '../../schemas/encoding/shown.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { readGgufHeader, type GgufHeader, type GgufValue } from './gguf-header.ts';
 import { HEAD_WIDTH_MAX, type ModelConfig, type RotaryConfig } from './model-config.ts';

@@ -5,8 +5,8 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { describedTokenizer } from '../tokenizer/description.ts';
-import { createTokenizer, type Tokenizer } from '../tokenizer.ts';
-import { firstOf, shown, SHOWN_ITEMS_MAX } from '../../schemas/shown.ts';
+import { createTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { firstOf, shown, SHOWN_ITEMS_MAX } from '../../schemas/encoding/shown.ts';
 import { splitName, type Layout, type Recipe } from './canonical.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import type { ModelConfig, RotaryConfig } from './model-config.ts';

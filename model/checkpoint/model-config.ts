@@ -11,7 +11,7 @@
  *   blocks.<i>.gate.weight [F, D] (llama) blocks.<i>.up.weight [F, D], .bias      blocks.<i>.down.weight [D, F], .bias
  *   finalNorm.gain|bias [D]               head.weight [V, D] (only if untied), head.bias [V] (gptj)
  */
-import type { Tokenizer } from '../tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
 /** The structures this project can run. Qwen2 loads as llama with attention biases. */
 export type Architecture = 'llama' | 'gpt2' | 'gptj';

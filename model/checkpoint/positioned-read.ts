@@ -1,5 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises';
-import { boundedJson, UnsoundJson, type JsonLimits } from '../../schemas/bounded-json.ts';
+import { boundedJson, UnsoundJson, type JsonLimits } from '../../schemas/encoding/bounded-json.ts';
 import { UnreadableCheckpoint } from './faults.ts';
 
 /** Fills `into` from byte `at` of the file; throws UnreadableCheckpoint where the file ends before. */

@@ -8,8 +8,8 @@ import {
   safetensorsHeaderBytes,
   TENSORS_MAX,
   type ElementType,
-} from '../../schemas/safetensors.ts';
-import { shown } from '../../schemas/shown.ts';
+} from '../../schemas/encoding/safetensors.ts';
+import { shown } from '../../schemas/encoding/shown.ts';
 import { storageTypes, type StorageType } from './dequantise.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { openFile, readAt, readJsonObject } from './positioned-read.ts';

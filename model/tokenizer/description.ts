@@ -4,7 +4,7 @@
  * GPT-2's pattern) written as the patterns they stand for.
  */
 import { z } from 'zod';
-import { firstOf, shown } from '../../schemas/shown.ts';
+import { firstOf, shown } from '../../schemas/encoding/shown.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../checkpoint/faults.ts';
 import { letterOfByte } from './byte-letters.ts';
 

@@ -11,7 +11,7 @@ import {
 } from '../../schemas/settings.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
 import type { Alert } from '../../schemas/alert.ts';
-import { topicsOf } from '../topics.ts';
+import { topicsOf } from '../kafka/topics.ts';
 import { batchIdOf } from './batch-id.ts';
 import { cutBatch, type Settled, type Waiting } from './buffer.ts';
 import {

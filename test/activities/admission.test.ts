@@ -1,12 +1,12 @@
 /** What holds in the end hangs on what was said and when, not on the order of arrival or on where batches were cut. */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { planBatch } from '../../activities/plan-batch.ts';
+import { planBatch } from '../../activities/batch/plan-batch.ts';
 import { revisionId, revisionIssuedAt, type FactRevision } from '../../schemas/correction.ts';
 import { removalsInForce, type Outcome } from '../../schemas/editing.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
-import { MemoryStore } from '../versions/memory-store.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
 import { correction, LINEAGE, retraction } from './corrections.ts';
 
 interface Said {

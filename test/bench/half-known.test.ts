@@ -8,12 +8,17 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { editStream, type BenchResult } from '../../bench/edit-stream.ts';
 import { readRecords, type BenchRecord } from '../../bench/records.ts';
-import { readConfiguration } from '../../infra/configuration.ts';
-import { engineOptions } from '../../infra/engine-options.ts';
-import { PROJECT_ROOT } from '../../infra/home.ts';
-import type { Hook } from '../../model/hook.ts';
-import { LocalEngine } from '../../model/local-engine.ts';
-import { frontTokens, isRefusal, readEdit, type EditSequence } from '../../model/sequences.ts';
+import { readConfiguration } from '../../infra/config/configuration.ts';
+import { engineOptions } from '../../infra/config/engine-options.ts';
+import { PROJECT_ROOT } from '../../infra/config/home.ts';
+import type { Hook } from '../../model/hook/hook.ts';
+import { LocalEngine } from '../../model/engine/local-engine.ts';
+import {
+  frontTokens,
+  isRefusal,
+  readEdit,
+  type EditSequence,
+} from '../../model/network/sequences.ts';
 import {
   argMaxOf,
   readAs,

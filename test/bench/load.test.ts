@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { loadReport, type LoadResult } from '../../bench/load/report.ts';
 import { loadCorrections } from '../../bench/load/load-corrections.ts';
 import { figuresOf, growthPerMinute, ProcessWatch } from '../../bench/load/process-figures.ts';
-import { recordCodec } from '../../schemas/avro.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
 import { factKeyOf, faultsOf } from '../../schemas/correction.ts';
 
 it("load corrections are sound, each of a fact of its own, the same every time, and as large as people's", () => {

@@ -15,9 +15,9 @@ import {
 } from '../../bench/reference/reference-result.ts';
 import { sideBySide, speedupOf } from '../../bench/reference/side-by-side.ts';
 import { referenceParameters, referenceRecords } from '../../bench/reference/task.ts';
-import { PROJECT_ROOT } from '../../infra/home.ts';
-import { silentProgress } from '../../infra/progress.ts';
-import { openCheckpoint } from '../../model/checkpoint.ts';
+import { PROJECT_ROOT } from '../../infra/config/home.ts';
+import { silentProgress } from '../../infra/setup/progress.ts';
+import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
 
 const TINY = path.join(PROJECT_ROOT, 'test', 'golden', 'tiny');
 

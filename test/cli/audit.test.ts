@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { EXIT } from '../../cli/exit-code.ts';
-import type { AskedDifference } from '../../serving/audit.ts';
-import type { Blame } from '../../serving/blame.ts';
-import type { Trace } from '../../versions/trace.ts';
+import { EXIT } from '../../cli/terminal/exit-code.ts';
+import type { AskedDifference } from '../../serving/api/audit.ts';
+import type { Blame } from '../../serving/answers/blame.ts';
+import type { Trace } from '../../versions/audit/trace.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
-import { FakeEngine } from '../fake-engine.ts';
+import { FakeEngine } from '../harness/fake-engine.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
 import { invoke } from './invocation.ts';
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { checksOf } from '../../cli/demonstration/checks.ts';
 import type { CorrectionResult, DemonstrationReport } from '../../cli/demonstration/run.ts';
 import { demonstrationStream } from '../../cli/demonstration/stream.ts';
-import type { Fate } from '../../cli/outcome-watch.ts';
+import type { Fate } from '../../cli/session/outcome-watch.ts';
 import { factKeyOf, faultsOf, type FactCorrection } from '../../schemas/correction.ts';
 
 const stream = demonstrationStream('default', 1, 1_000);

@@ -5,19 +5,19 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import type { Findings } from '../../cli/failures/failure.ts';
-import { shellWord } from '../../cli/failures/failure.ts';
-import { workflowFailures } from '../../cli/failures/workflow-failures.ts';
+import type { Findings } from '../../operations/failures/failure.ts';
+import { shellWord } from '../../operations/failures/failure.ts';
+import { workflowFailures } from '../../operations/failures/workflow-failures.ts';
 import { main } from '../../cli/main.ts';
-import { deadLetter } from '../../pipelines/dead-letter.ts';
-import { KafkaCluster, type RecordSender } from '../../pipelines/kafka.ts';
+import { deadLetter } from '../../pipelines/kafka/dead-letter.ts';
+import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
-import { payloadConverter } from '../../pipelines/payload-codec.ts';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { submitCorrections } from '../../pipelines/submit.ts';
-import { TemporalLineages } from '../../pipelines/temporal-client.ts';
-import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
-import { bundleWorkflows } from '../../pipelines/workflow-bundle.ts';
+import { payloadConverter } from '../../pipelines/temporal/payload-codec.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import { submitCorrections } from '../../pipelines/kafka/submit.ts';
+import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
+import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
 import {
   batchWorkflowId,
   editTaskQueue,
@@ -26,12 +26,12 @@ import {
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
-import { BaseChanged, VersionLogDamaged } from '../../versions/failures.ts';
+import { BaseChanged, VersionLogDamaged } from '../../versions/log/failures.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
-import { FakeEngine } from '../fake-engine.ts';
-import { factCorrection } from '../pipelines/corrections.ts';
-import { quietRuntime } from '../pipelines/world.ts';
-import { startTestServers, type TestServers } from '../servers.ts';
+import { FakeEngine } from '../harness/fake-engine.ts';
+import { factCorrection } from '../harness/corrections.ts';
+import { quietRuntime } from '../harness/world.ts';
+import { startTestServers, type TestServers } from '../harness/servers.ts';
 
 const LINEAGES = [
   'quiet',

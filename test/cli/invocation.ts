@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { main } from '../../cli/main.ts';
-import type { Surroundings } from '../../cli/session.ts';
+import type { Surroundings } from '../../cli/session/session.ts';
 
 export interface Invocation {
   code: number;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { commandReference } from '../../cli/command-reference.ts';
-import { EXIT } from '../../cli/exit-code.ts';
+import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { programWith } from '../../cli/main.ts';
 import { invoke } from './invocation.ts';
 

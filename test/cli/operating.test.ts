@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { EXIT } from '../../cli/exit-code.ts';
+import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { correction, LINEAGE, runBatch } from '../activities/corrections.ts';
-import { FakeEngine } from '../fake-engine.ts';
+import { FakeEngine } from '../harness/fake-engine.ts';
 import { invoke } from './invocation.ts';
 
 let folder: string;

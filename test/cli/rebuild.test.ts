@@ -13,12 +13,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { homeFromEnvironment, PROJECT_ROOT } from '../../infra/home.ts';
-import { Workplaces } from '../../infra/rebuild/workplace.ts';
-import { LocalEngine } from '../../model/local-engine.ts';
+import { homeFromEnvironment, PROJECT_ROOT } from '../../infra/config/home.ts';
+import { Workplaces } from '../../operations/rebuild/workplace.ts';
+import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import { blobName, entryName } from '../../versions/version-log.ts';
-import { PARAMETERS, SOURCE, tellLineage } from '../infra/rebuild/told-lineage.ts';
+import { blobName, entryName } from '../../versions/log/version-log.ts';
+import { PARAMETERS, SOURCE, tellLineage } from '../operations/rebuild/told-lineage.ts';
 import { ADDON, tinyPath, tinyText } from '../model/tiny-model.ts';
 import { invoke } from './invocation.ts';
 

@@ -10,21 +10,21 @@ import {
   type RecordPosition,
   type RecordReader,
   type RecordSender,
-} from '../../pipelines/kafka.ts';
+} from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { submitCorrections } from '../../pipelines/submit.ts';
-import { tail } from '../../pipelines/tail.ts';
-import { TemporalLineages } from '../../pipelines/temporal-client.ts';
-import { topicSpecifications, topicsOf } from '../../pipelines/topics.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import { submitCorrections } from '../../pipelines/kafka/submit.ts';
+import { tail } from '../../pipelines/kafka/tail.ts';
+import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
-import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
-import { Fates } from '../pipelines/fates.ts';
-import { OurProcess } from '../pipelines/our-process.ts';
-import { quietRuntime } from '../pipelines/world.ts';
-import { startTestServers, type TestServers } from '../servers.ts';
+import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
+import { Fates } from '../harness/outcomes.ts';
+import { OurProcess } from '../harness/our-process.ts';
+import { quietRuntime } from '../harness/world.ts';
+import { startTestServers, type TestServers } from '../harness/servers.ts';
 import { invoke } from './invocation.ts';
 
 const LINEAGE = 'replayed';

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
-import { FakeEngine } from '../fake-engine.ts';
-import { MemoryStore } from '../versions/memory-store.ts';
+import { FakeEngine } from '../harness/fake-engine.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
 
 const HAS_PYTHON = spawnSync('python3', ['--version']).status === 0;
 

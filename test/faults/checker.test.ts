@@ -1,8 +1,8 @@
 /** Bugs planted in a sound world, one of each kind: the checker has to find each, and to call it by its name. */
 import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { canonicalJson } from '../../versions/canonical-json.ts';
-import { recordCodec } from '../../schemas/avro.ts';
+import { canonicalJson } from '../../versions/log/canonical-json.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';

@@ -2,7 +2,7 @@
  * Decides from the topics and the version log alone whether anything was lost, doubled or let in broken. It knows what
  * was asked (the corrections topic), and reads everything else for itself; of the project it takes the schemas only.
  */
-import { recordCodec } from '../../schemas/avro.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
 import {
   CORRECTION_LIMITS,
   factKeyOf,

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { seededRandom } from '../../model/random.ts';
-import { INGEST_GROUP, topicsOf } from '../../pipelines/topics.ts';
+import { seededRandom } from '../../model/tensor/random.ts';
+import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { EDIT_BATCH_WORKFLOW, UNDO_WORKFLOW } from '../../pipelines/workflows/contract.ts';
 import { check, type Findings } from './checker.ts';
 import { FAULTS, type FaultContext } from './faults.ts';

@@ -3,13 +3,13 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kafka, logLevel } from 'kafkajs';
-import { INGEST_GROUP, topicsOf } from '../../pipelines/topics.ts';
+import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import {
   EDIT_BATCH_WORKFLOW,
   UNDO_WORKFLOW,
   lineageWorkflowId,
 } from '../../pipelines/workflows/contract.ts';
-import { EMBEDDED_NAMESPACE } from '../../infra/embedded/temporal.ts';
+import { EMBEDDED_NAMESPACE } from '../../infra/local/temporal.ts';
 import type { ProcessName } from './kept-process.ts';
 import { LINEAGE, type ServerName, type System } from './system.ts';
 import type { UndoOrders } from './undo-orders.ts';

@@ -1,5 +1,5 @@
 /** A stream of records from a seed: corrections, later and earlier ones of the same facts, repeats, contradictions, retractions, and what no codec can read. */
-import { recordCodec } from '../../schemas/avro.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 
 export type StreamKind =

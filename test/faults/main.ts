@@ -2,9 +2,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { provision } from '../../infra/provision/index.ts';
-import { homeFromEnvironment } from '../../infra/home.ts';
-import { progressOn } from '../../infra/progress.ts';
+import { provision } from '../../infra/setup/provision/index.ts';
+import { homeFromEnvironment } from '../../infra/config/home.ts';
+import { progressOn } from '../../infra/setup/progress.ts';
 import { FAULTS } from './faults.ts';
 import { faultRun } from './fault-run.ts';
 import { reportOf } from './report.ts';

@@ -1,9 +1,9 @@
 /** A world as a run leaves it, made in a moment: the real steps of a batch on an engine without a model, and topics that are lists. */
 import { announceActivities } from '../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { deadLetter } from '../../pipelines/dead-letter.ts';
+import { deadLetter } from '../../pipelines/kafka/dead-letter.ts';
 import { committedOutcomes, quarantined } from '../../pipelines/workflows/edit-decisions.ts';
-import { recordCodec } from '../../schemas/avro.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
 import {
   revisionIssuedAt,
   type CorrectionRevision,
@@ -13,9 +13,9 @@ import {
 import type { Outcome } from '../../schemas/editing.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction, runBatch, TOPIC } from '../activities/corrections.ts';
-import { runUndo, undoRequest } from '../activities/undoing.ts';
-import { FakeEngine, MISBEHAVING } from '../fake-engine.ts';
-import { MemoryStore } from '../versions/memory-store.ts';
+import { runUndo, undoRequest } from '../activities/undo/undoing.ts';
+import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
 import type { TopicRecord, World } from './read-world.ts';
 
 /** `undone`: an operator undid the second version, and undid that, and moved an alias. `rolledBack`: and went back to the first, alias first. */
@@ -120,16 +120,14 @@ export async function smallWorld({
       .moveAlias({ alias: 'stable', version: 1, reason: 'why', by: 'ops', id: 'rollback:u4' });
     await runUndo(activities, undoRequest('u4', { kind: 'rollback', version: 1 }));
     await announcing.announce({ lineage: LINEAGE, outcomes: [], version: 5 });
-    await versions
-      .log(LINEAGE)
-      .moveAlias({
-        alias: 'stable',
-        version: null,
-        reason: 'why',
-        by: 'ops',
-        id: 'release:u4',
-        takesBack: 'rollback:u4',
-      });
+    await versions.log(LINEAGE).moveAlias({
+      alias: 'stable',
+      version: null,
+      reason: 'why',
+      by: 'ops',
+      id: 'release:u4',
+      takesBack: 'rollback:u4',
+    });
   }
   const garbage: TopicRecord = {
     partition: 1,

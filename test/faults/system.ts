@@ -6,18 +6,18 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { startEmbeddedKafka, stopEmbeddedKafka } from '../../infra/embedded/kafka.ts';
-import { runningServer } from '../../infra/embedded/server-process.ts';
+import { startEmbeddedKafka, stopEmbeddedKafka } from '../../infra/local/kafka.ts';
+import { runningServer } from '../../infra/local/server-process.ts';
 import {
   EMBEDDED_NAMESPACE,
   startEmbeddedTemporal,
   stopEmbeddedTemporal,
-} from '../../infra/embedded/temporal.ts';
-import { homeFromEnvironment } from '../../infra/home.ts';
-import { KafkaCluster } from '../../pipelines/kafka.ts';
+} from '../../infra/local/temporal.ts';
+import { homeFromEnvironment } from '../../infra/config/home.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
-import { TemporalLineages } from '../../pipelines/temporal-client.ts';
-import { topicSpecifications } from '../../pipelines/topics.ts';
+import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { topicSpecifications } from '../../pipelines/kafka/topics.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { KeptProcess, PROCESS_NAMES, type ProcessName } from './kept-process.ts';

@@ -3,12 +3,12 @@
  * whatever happened to the order, and is asked for in the end.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { UndoProgress, UndoTaken } from '../../pipelines/temporal-client.ts';
+import type { UndoProgress, UndoTaken } from '../../pipelines/temporal/temporal-client.ts';
 import { rollbackMoveId, type UndoOrder } from '../../pipelines/workflows/contract.ts';
 import { STABLE_ALIAS } from '../../schemas/alias.ts';
 import type { UndoTarget } from '../../schemas/undo.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import type { VersionLog } from '../../versions/version-log.ts';
+import type { VersionLog } from '../../versions/log/version-log.ts';
 import { LINEAGE, SETTINGS, type System } from './system.ts';
 
 /** An undo as it was ordered and as it ended. */

@@ -1,12 +1,12 @@
 /** Records on the topics that announce: each is told as what it is, or as unreadable; nothing throws. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka.ts';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/record-format.ts';
-import { tail, type Announcement } from '../../pipelines/tail.ts';
-import { topicsOf } from '../../pipelines/topics.ts';
-import { recordCodec } from '../../schemas/avro.ts';
-import { fateInWords } from '../../cli/outcome-words.ts';
+import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import { tail, type Announcement } from '../../pipelines/kafka/tail.ts';
+import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
+import { fateInWords } from '../../cli/words/outcome-words.ts';
 import picocolors from 'picocolors';
 import { damaged, oddText, runs } from './inputs.ts';
 

@@ -1,8 +1,8 @@
 /** Avro bytes of all three records: a sound value or an `UndecodableRecord`, whatever the bytes are. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { recordCodec, type RecordName } from '../../schemas/avro.ts';
-import { walkAvro, type AvroSchema } from '../../schemas/avro-shape.ts';
+import { recordCodec, type RecordName } from '../../schemas/records/avro.ts';
+import { walkAvro, type AvroSchema } from '../../schemas/records/avro-shape.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
 import { avroLong, damaged, joined, runs } from './inputs.ts';
 

@@ -4,12 +4,12 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openCheckpoint } from '../../model/checkpoint.ts';
+import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
 import { canonicalTensors } from '../../model/checkpoint/canonical.ts';
 import { CheckpointFault, UnreadableCheckpoint } from '../../model/checkpoint/faults.ts';
 import { JSON_BYTES_MAX } from '../../model/checkpoint/huggingface-layout.ts';
 import { INDEX_BYTES_MAX } from '../../model/checkpoint/safetensors-files.ts';
-import { createTokenizer } from '../../model/tokenizer.ts';
+import { createTokenizer } from '../../model/tokenizer/tokenizer.ts';
 import {
   decodeSafetensors,
   encodeSafetensors,
@@ -18,7 +18,7 @@ import {
   MalformedSafetensors,
   parseSafetensorsHeader,
   safetensorsHeaderBytes,
-} from '../../schemas/safetensors.ts';
+} from '../../schemas/encoding/safetensors.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import {
   damaged,

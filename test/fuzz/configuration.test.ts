@@ -4,22 +4,22 @@ import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LINEAGE_SETTINGS, SETTINGS } from '../../infra/configuration-settings.ts';
+import { LINEAGE_SETTINGS, SETTINGS } from '../../infra/config/configuration-settings.ts';
 import {
   CONFIGURATION_LIMITS,
   ConfigurationError,
   readConfiguration,
   type Configuration,
-} from '../../infra/configuration.ts';
-import { runningServer } from '../../infra/embedded/server-process.ts';
-import { SMALL_FILE_BYTES_MAX } from '../../infra/small-file.ts';
+} from '../../infra/config/configuration.ts';
+import { runningServer } from '../../infra/local/server-process.ts';
+import { SMALL_FILE_BYTES_MAX } from '../../infra/config/small-file.ts';
 import {
   findSystem,
   lastSystem,
   markOf,
   writeSystem,
   type SystemState,
-} from '../../infra/system-state.ts';
+} from '../../infra/local/system-state.ts';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import { BadParameterSet, readParameterSet } from '../../schemas/hyper-parameters.ts';
 import { damaged, faultOf, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';

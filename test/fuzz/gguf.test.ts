@@ -5,7 +5,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openCheckpoint } from '../../model/checkpoint.ts';
+import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
 import { canonicalTensors } from '../../model/checkpoint/canonical.ts';
 import { CheckpointFault, UnreadableCheckpoint } from '../../model/checkpoint/faults.ts';
 import { storageTypes, type StorageType } from '../../model/checkpoint/dequantise.ts';

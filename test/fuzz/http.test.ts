@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { connect, type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { REFUSAL_LIMITS, type ErrorBody } from '../../serving/refusals.ts';
+import { REFUSAL_LIMITS, type ErrorBody } from '../../serving/api/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { faultsOf, type FactCorrection } from '../../schemas/correction.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';

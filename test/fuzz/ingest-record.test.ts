@@ -1,13 +1,13 @@
 /** Records on the corrections topic: revisions or dead letters; nothing throws, and a dead letter is what came in, byte for byte. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { deadLetter, originOf } from '../../pipelines/dead-letter.ts';
-import { nextPiece } from '../../pipelines/ingest-chunk.ts';
-import { KEY_CHARACTERS_MAX, readRecord } from '../../pipelines/ingest-record.ts';
-import type { ConsumedRecord, HeaderValue, RecordHeaders } from '../../pipelines/kafka.ts';
+import { deadLetter, originOf } from '../../pipelines/kafka/dead-letter.ts';
+import { nextPiece } from '../../pipelines/ingest/ingest-chunk.ts';
+import { KEY_CHARACTERS_MAX, readRecord } from '../../pipelines/ingest/ingest-record.ts';
+import type { ConsumedRecord, HeaderValue, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
 import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX } from '../../pipelines/workflows/contract.ts';
 import { jsonBytes } from '../../pipelines/workflows/json-size.ts';
-import { recordCodec } from '../../schemas/avro.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
 import {
   CORRECTION_LIMITS,
   factKeyOf,
@@ -15,7 +15,7 @@ import {
   recordBytesOf,
   type FactCorrection,
 } from '../../schemas/correction.ts';
-import { factCorrection, LINEAGE, TOPIC } from '../pipelines/corrections.ts';
+import { factCorrection, LINEAGE, TOPIC } from '../harness/corrections.ts';
 import { damaged, oddText, runs } from './inputs.ts';
 
 const codec = recordCodec('fact-correction');

@@ -12,16 +12,16 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { HASH_REMEMBERED_FROM_BYTES, weightsSha256 } from '../../model/checkpoint/identity.ts';
-import { download64 } from '../../model/float64.ts';
+import { download64 } from '../../model/tensor/float64.ts';
 import {
   disposeStatistics,
   keyStatistics,
   type KeyStatistics,
-} from '../../model/key-statistics.ts';
-import { keptPriors } from '../../model/prior-cache.ts';
-import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
-import { raw } from '../../model/tensorflow.ts';
-import { readSealed, writeSealed } from '../../model/whole-file.ts';
+} from '../../model/statistics/key-statistics.ts';
+import { keptPriors } from '../../model/statistics/prior-cache.ts';
+import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
+import { raw } from '../../model/tensor/tensorflow.ts';
+import { readSealed, writeSealed } from '../../model/tensor/whole-file.ts';
 import { loadTiny, tinyText, type TinyModel } from '../model/tiny-model.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import { damaged, faultOf, runs } from './inputs.ts';

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { INPUT_LIMITS } from '../../cli/correction-input.ts';
-import { CONFIGURATION_LIMITS } from '../../infra/configuration.ts';
-import { SMALL_FILE_BYTES_MAX } from '../../infra/small-file.ts';
-import { LAYERS_MAX, WIDTH_MAX } from '../../model/checkpoint.ts';
+import { INPUT_LIMITS } from '../../cli/input/correction-input.ts';
+import { CONFIGURATION_LIMITS } from '../../infra/config/configuration.ts';
+import { SMALL_FILE_BYTES_MAX } from '../../infra/config/small-file.ts';
+import { LAYERS_MAX, WIDTH_MAX } from '../../model/checkpoint/checkpoint.ts';
 import {
   GGUF_ALIGNMENT_MAX,
   GGUF_HEADER_BYTES_MAX,
@@ -21,25 +21,25 @@ import {
 import { HEAD_WIDTH_MAX } from '../../model/checkpoint/model-config.ts';
 import { INDEX_BYTES_MAX, SHARDS_MAX } from '../../model/checkpoint/safetensors-files.ts';
 import { TENSOR_ELEMENTS_MAX } from '../../model/checkpoint/tensor-source.ts';
-import { TEXT_FILE_BYTES_MAX } from '../../model/ordinary-text.ts';
+import { TEXT_FILE_BYTES_MAX } from '../../model/statistics/ordinary-text.ts';
 import { TOKEN_ID_MAX } from '../../model/tokenizer/description.ts';
-import { KEY_CHARACTERS_MAX } from '../../pipelines/ingest-record.ts';
+import { KEY_CHARACTERS_MAX } from '../../pipelines/ingest/ingest-record.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
 import {
   HEADER_BYTES_MAX,
   HEADER_VALUES_MAX,
   RANK_MAX,
   TENSORS_MAX,
-} from '../../schemas/safetensors.ts';
-import { PROBE_LIMITS } from '../../cli/probe-prompts.ts';
-import { AUDIT_LIMITS } from '../../serving/audit.ts';
-import { COMPLETION_LIMITS } from '../../serving/completions.ts';
-import { AUDIT_LINE_BYTES_MAX } from '../../versions/audit-check.ts';
-import { REFUSAL_LIMITS } from '../../serving/refusals.ts';
+} from '../../schemas/encoding/safetensors.ts';
+import { PROBE_LIMITS } from '../../cli/input/probe-prompts.ts';
+import { AUDIT_LIMITS } from '../../serving/api/audit.ts';
+import { COMPLETION_LIMITS } from '../../serving/api/completions.ts';
+import { AUDIT_LINE_BYTES_MAX } from '../../versions/audit/audit-check.ts';
+import { REFUSAL_LIMITS } from '../../serving/api/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
-import { HISTORY_CHARACTERS_MAX } from '../../versions/history-archive.ts';
-import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/object-store.ts';
-import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/version-log.ts';
+import { HISTORY_CHARACTERS_MAX } from '../../versions/audit/history-archive.ts';
+import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/stores/object-store.ts';
+import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/version-log.ts';
 
 type Row = [what: string, value: number, constant: string];
 
@@ -73,7 +73,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'A file of corrections',
-    'cli/correction-input.ts',
+    'cli/input/correction-input.ts',
     'Past it `errata submit` names the line, and sends nothing.',
     of('INPUT_LIMITS', INPUT_LIMITS, {
       bytesMax: 'bytes',
@@ -124,7 +124,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'Prompts and audit files',
-    'cli/probe-prompts.ts, versions/audit-check.ts',
+    'cli/input/probe-prompts.ts, versions/audit/audit-check.ts',
     'Past it `errata diff`, `blame` and `verify --audit` say so and exit.',
     [
       ...of('PROBE_LIMITS', PROBE_LIMITS, {
@@ -152,7 +152,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'A safetensors file',
-    'schemas/safetensors.ts',
+    'schemas/encoding/safetensors.ts',
     'Past it the file is refused by its header; also a blob of pairs or of targets.',
     [
       ['bytes of the header', HEADER_BYTES_MAX, 'HEADER_BYTES_MAX'],
@@ -163,7 +163,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'A model',
-    'model/checkpoint.ts, model/checkpoint/, model/tokenizer/',
+    'model/checkpoint/checkpoint.ts, model/checkpoint/, model/tokenizer/',
     'Past it the model is refused before its weights are read.',
     [
       ['bytes of config.json or tokenizer.json', JSON_BYTES_MAX, 'JSON_BYTES_MAX'],
@@ -202,7 +202,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'The configuration',
-    'infra/configuration.ts, infra/small-file.ts',
+    'infra/config/configuration.ts, infra/config/small-file.ts',
     'Past it nothing starts, and the fault is named with the others.',
     [
       [

@@ -9,33 +9,33 @@ import {
   decodeSafetensors,
   encodeSafetensors,
   MalformedSafetensors,
-} from '../../schemas/safetensors.ts';
-import { canonicalJson } from '../../versions/canonical-json.ts';
-import { ObjectNameInvalid, VersionLogDamaged } from '../../versions/failures.ts';
-import { FileStore } from '../../versions/file-store.ts';
+} from '../../schemas/encoding/safetensors.ts';
+import { canonicalJson } from '../../versions/log/canonical-json.ts';
+import { ObjectNameInvalid, VersionLogDamaged } from '../../versions/log/failures.ts';
+import { FileStore } from '../../versions/stores/file-store.ts';
 import {
   checkObjectName,
   OBJECT_BYTES_MAX,
   OBJECT_NAME_LIMITS,
-} from '../../versions/object-store.ts';
+} from '../../versions/stores/object-store.ts';
 import {
   decodePairs,
   decodeTargets,
   encodePairs,
   encodeTargets,
   PairsMalformed,
-} from '../../versions/pairs.ts';
-import { Register } from '../../versions/register.ts';
+} from '../../versions/log/pairs.ts';
+import { Register } from '../../versions/log/register.ts';
 import {
   blobName,
   ENTRY_BYTES_MAX,
   ENTRY_JSON_LIMITS,
   entryName,
   VersionLog,
-} from '../../versions/version-log.ts';
+} from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
-import { MemoryStore } from '../versions/memory-store.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
 import { damaged, faultOf, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
 
 const VERSIONS = 9;

@@ -1,7 +1,7 @@
 /** What the Python scripts beside this file left behind. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decodeSafetensors, type StoredTensor } from '../../schemas/safetensors.ts';
+import { decodeSafetensors, type StoredTensor } from '../../schemas/encoding/safetensors.ts';
 
 export function goldenPath(...parts: string[]): string {
   return join(import.meta.dirname, ...parts);

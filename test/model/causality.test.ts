@@ -4,16 +4,16 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { decode } from '../../model/decode.ts';
-import { Hook } from '../../model/hook.ts';
+import { decode } from '../../model/network/decode.ts';
+import { Hook } from '../../model/hook/hook.ts';
 import type { PairSet } from '../../model/engine.ts';
-import { widen64 } from '../../model/float64.ts';
-import { keysOf, type KeyStatistics } from '../../model/key-statistics.ts';
-import { parametersFor } from '../../model/parameters.ts';
-import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
-import { isRefusal, readEdit, type EditSequence } from '../../model/sequences.ts';
-import { findTargets } from '../../model/targets.ts';
-import { derivePairs } from '../../model/update.ts';
+import { widen64 } from '../../model/tensor/float64.ts';
+import { keysOf, type KeyStatistics } from '../../model/statistics/key-statistics.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
+import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
+import { isRefusal, readEdit, type EditSequence } from '../../model/network/sequences.ts';
+import { findTargets } from '../../model/editing/targets.ts';
+import { derivePairs } from '../../model/editing/update.ts';
 import type { GateKind, GateParameters, HyperParameters } from '../../schemas/editing.ts';
 import { largestDifference, readGoldenJson } from '../golden/read-golden.ts';
 import { readAs, READING_FORMS, type Reading, type ReadingForm } from './reading-forms.ts';

@@ -1,22 +1,22 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/home.ts';
-import { openCheckpoint, type Checkpoint } from '../../model/checkpoint.ts';
+import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
+import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
 import type { PairSet } from '../../model/engine.ts';
-import { download64, multiply64, scope64, widen64 } from '../../model/float64.ts';
-import { changeOf, Hook, openRows } from '../../model/hook.ts';
-import { keysOf, type KeyStatistics } from '../../model/key-statistics.ts';
-import { takeReaches, withReaches } from '../../model/pair-rows.ts';
-import { parametersFor } from '../../model/parameters.ts';
-import { buildPriors, disposePriors, type Prior } from '../../model/prior.ts';
-import { reachesOf } from '../../model/reach.ts';
-import type { EditSequence, LocatedPrompt } from '../../model/sequences.ts';
-import { locate } from '../../model/sequences.ts';
-import { findTargets } from '../../model/targets.ts';
-import { loadTensorFlow } from '../../model/tensorflow.ts';
-import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
-import { Transformer, type DownHook } from '../../model/transformer.ts';
-import { derivePairs } from '../../model/update.ts';
+import { download64, multiply64, scope64, widen64 } from '../../model/tensor/float64.ts';
+import { changeOf, Hook, openRows } from '../../model/hook/hook.ts';
+import { keysOf, type KeyStatistics } from '../../model/statistics/key-statistics.ts';
+import { takeReaches, withReaches } from '../../model/hook/pair-rows.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
+import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
+import { reachesOf } from '../../model/editing/reach.ts';
+import type { EditSequence, LocatedPrompt } from '../../model/network/sequences.ts';
+import { locate } from '../../model/network/sequences.ts';
+import { findTargets } from '../../model/editing/targets.ts';
+import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
+import { layOutRows, type TokenRows } from '../../model/network/token-rows.ts';
+import { Transformer, type DownHook } from '../../model/network/transformer.ts';
+import { derivePairs } from '../../model/editing/update.ts';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
 import {
   goldenPath,

@@ -6,12 +6,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/home.ts';
-import { scoreKnownKeys } from '../../model/gate.ts';
-import { changeOf, Hook } from '../../model/hook.ts';
-import { keyEnergy } from '../../model/prior.ts';
-import { seededRandom } from '../../model/random.ts';
-import { loadTensorFlow, raw } from '../../model/tensorflow.ts';
+import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
+import { scoreKnownKeys } from '../../model/hook/gate.ts';
+import { changeOf, Hook } from '../../model/hook/hook.ts';
+import { keyEnergy } from '../../model/statistics/prior.ts';
+import { seededRandom } from '../../model/tensor/random.ts';
+import { loadTensorFlow, raw } from '../../model/tensor/tensorflow.ts';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
 import {
   flat,

@@ -1,6 +1,6 @@
 /** What the engine in the main thread answers, as a process: two threads of one process cannot own TensorFlow. */
 import type { EditRequest, Engine } from '../../model/engine.ts';
-import { LocalEngine, type EngineOptions } from '../../model/local-engine.ts';
+import { LocalEngine, type EngineOptions } from '../../model/engine/local-engine.ts';
 
 export const REQUESTS: EditRequest[] = [
   {
@@ -36,13 +36,11 @@ export async function answersOf(engine: Engine): Promise<unknown> {
     { tokensMax: 5, temperature: 1, seed: 1 },
     ({ text }) => spoken.push(text),
   );
-  const refused = await engine
-    .probe('none', [])
-    .catch((error: Error) => ({
-      name: error.name,
-      message: error.message,
-      hookId: (error as Error & { hookId?: string }).hookId,
-    }));
+  const refused = await engine.probe('none', []).catch((error: Error) => ({
+    name: error.name,
+    message: error.message,
+    hookId: (error as Error & { hookId?: string }).hookId,
+  }));
   const answers = {
     described,
     heldBefore,

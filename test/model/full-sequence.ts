@@ -1,7 +1,7 @@
 /** What a model says next by running the whole sequence anew: no cache, no batch. What the faster ways are held against. */
 import * as tf from '@tensorflow/tfjs-core';
-import { layOutRows } from '../../model/token-rows.ts';
-import type { Transformer } from '../../model/transformer.ts';
+import { layOutRows } from '../../model/network/token-rows.ts';
+import type { Transformer } from '../../model/network/transformer.ts';
 
 /** log p [T, V] of what follows each token. */
 export function logProbabilities(model: Transformer, tokens: readonly number[]): Float32Array[] {

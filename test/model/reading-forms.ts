@@ -1,13 +1,13 @@
 /** The ways in which a model may be given the same text: in one pass, among others, in chunks, or token by token. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Hook } from '../../model/hook.ts';
-import { layOutRows, type TokenRows } from '../../model/token-rows.ts';
+import type { Hook } from '../../model/hook/hook.ts';
+import { layOutRows, type TokenRows } from '../../model/network/token-rows.ts';
 import {
   disposePast,
   type AttentionPast,
   type DownHook,
   type Transformer,
-} from '../../model/transformer.ts';
+} from '../../model/network/transformer.ts';
 
 export interface ReadingForm {
   /** All sequences in one pass side by side, attention padded to the longest; or each by itself. */

@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LocalEngine } from '../../model/local-engine.ts';
-import { loadTensorFlow } from '../../model/tensorflow.ts';
+import { LocalEngine } from '../../model/engine/local-engine.ts';
+import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
 import { ADDON, tinyPath, tinyText } from './tiny-model.ts';
 
 describe('an explanation of gates that stayed shut', () => {

@@ -1,9 +1,9 @@
 /** A prior without a model: an arbitrary moment, text keys drawn from it, and pairs to build hooks of. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { PairSet } from '../../model/engine.ts';
-import { cholesky64, free64, scope64, upload64 } from '../../model/float64.ts';
-import { keyEnergy, type Prior } from '../../model/prior.ts';
-import { seededRandom } from '../../model/random.ts';
+import { cholesky64, free64, scope64, upload64 } from '../../model/tensor/float64.ts';
+import { keyEnergy, type Prior } from '../../model/statistics/prior.ts';
+import { seededRandom } from '../../model/tensor/random.ts';
 import {
   flat,
   identity,

@@ -1,9 +1,9 @@
 /** The tiny checkpoints under test/golden/tiny, loaded, and text in the words that their tokeniser knows. */
-import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/home.ts';
-import { openCheckpoint, type Checkpoint } from '../../model/checkpoint.ts';
-import { seededRandom } from '../../model/random.ts';
-import { loadTensorFlow } from '../../model/tensorflow.ts';
-import { Transformer } from '../../model/transformer.ts';
+import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
+import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
+import { seededRandom } from '../../model/tensor/random.ts';
+import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
+import { Transformer } from '../../model/network/transformer.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 
 export const ADDON = homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon;

@@ -11,16 +11,16 @@ import {
   schemaOf,
   singleObjectFraming,
   type RecordName,
-} from '../../schemas/avro.ts';
-import type { AvroComplexSchema, AvroSchema } from '../../schemas/avro-shape.ts';
+} from '../../schemas/records/avro.ts';
+import type { AvroComplexSchema, AvroSchema } from '../../schemas/records/avro-shape.ts';
 import {
   confluentHead,
   confluentOpening,
   SCHEMA_ID_MAX,
   schemaIdOf,
-} from '../../schemas/confluent-framing.ts';
+} from '../../schemas/records/confluent-framing.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
-import { RECORD_NAMES, releasedSchemasOf } from '../../schemas/released-schemas.ts';
+import { RECORD_NAMES, releasedSchemasOf } from '../../schemas/records/released-schemas.ts';
 
 /** Fingerprints of what was released, in order. A line is added with a new schema; none is ever changed. */
 const RELEASED: Record<RecordName, string[]> = {

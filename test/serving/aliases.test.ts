@@ -1,10 +1,10 @@
 /** Which version answers: HEAD, or the one that the alias `stable` holds; and of a damaged log the last sound one. */
 import { describe, expect, it } from 'vitest';
-import { entryName } from '../../versions/version-log.ts';
+import { entryName } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';
-import { baseAnswer } from '../fake-engine.ts';
-import { MemoryStore } from '../versions/memory-store.ts';
+import { baseAnswer } from '../harness/fake-engine.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
 import { servedLineage } from './served-lineage.ts';
 
 const PROMPT = 'Subject a is in';

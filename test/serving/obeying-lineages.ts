@@ -5,7 +5,7 @@ import {
   OperationsUnavailable,
   type Operations,
   type UndoState,
-} from '../../serving/operations.ts';
+} from '../../serving/api/operations.ts';
 
 export class ObeyingLineages implements Operations {
   readonly told: string[] = [];

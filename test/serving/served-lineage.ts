@@ -1,7 +1,7 @@
 /** A server over a fake engine and a log in memory, with a lineage that corrections were committed to. */
 import { pino } from 'pino';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { OPEN } from '../../serving/access.ts';
+import { OPEN } from '../../serving/access/access.ts';
 import {
   createServing,
   DEFAULT_SERVING_LIMITS,
@@ -12,8 +12,8 @@ import type { Engine } from '../../model/engine.ts';
 import { Versions } from '../../versions/versions.ts';
 import type { correction } from '../activities/corrections.ts';
 import { LINEAGE, runBatch } from '../activities/corrections.ts';
-import { FakeEngine } from '../fake-engine.ts';
-import { MemoryStore } from '../versions/memory-store.ts';
+import { FakeEngine } from '../harness/fake-engine.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
 
 /** Polls so seldom that a test sees only what it notified. */
 const NEVER_MS = 3_600_000;

@@ -4,11 +4,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import type { Engine, Generation } from '../../model/engine.ts';
-import { StoreUnavailable } from '../../versions/failures.ts';
-import { entryName } from '../../versions/version-log.ts';
+import { StoreUnavailable } from '../../versions/log/failures.ts';
+import { entryName } from '../../versions/log/version-log.ts';
 import { correction, LINEAGE } from '../activities/corrections.ts';
-import type { FakeEngine } from '../fake-engine.ts';
-import { baseAnswer } from '../fake-engine.ts';
+import type { FakeEngine } from '../harness/fake-engine.ts';
+import { baseAnswer } from '../harness/fake-engine.ts';
 import { bodyOf, replyOf, servedLineage } from './served-lineage.ts';
 
 const open: { close(): Promise<void> }[] = [];

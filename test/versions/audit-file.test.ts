@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { entryName } from '../../versions/version-log.ts';
+import { entryName } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
-import { FakeEngine } from '../fake-engine.ts';
-import { MemoryStore } from './memory-store.ts';
+import { FakeEngine } from '../harness/fake-engine.ts';
+import { MemoryStore } from './stores/memory-store.ts';
 
 const ABOUT = { software: 'errata test', exportedAt: '2026-01-01T00:00:00.000Z', histories: false };
 

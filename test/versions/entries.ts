@@ -1,7 +1,7 @@
 /** Version entries with plausible content for tests; what matters to a test it sets itself. */
 import type { BlobReference } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import type { VersionLog } from '../../versions/version-log.ts';
+import type { VersionLog } from '../../versions/log/version-log.ts';
 
 const HASH = 'ab'.repeat(32);
 const SCORES = {

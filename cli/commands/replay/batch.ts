@@ -1,10 +1,10 @@
-import type { RunEnd } from '../../../pipelines/workflow-reset.ts';
+import type { RunEnd } from '../../../pipelines/temporal/workflow-reset.ts';
 import { batchWorkflowId, type EditBatchResult } from '../../../pipelines/workflows/contract.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../command.ts';
-import { BY_OPTION, withLineages } from '../../operator.ts';
-import type { Output } from '../../output.ts';
-import { secondsNamed } from '../submit.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
+import { BY_OPTION, withLineages } from '../../session/operator.ts';
+import type { Output } from '../../terminal/output.ts';
+import { secondsNamed } from '../corrections/submit.ts';
 
 interface Options {
   lineage?: string;
@@ -51,7 +51,7 @@ const batch: CommandSpecification<Options> = {
     const own = session.configuration();
     const lineage = session.lineage(own, options.lineage);
     return await withLineages(session, own, batch.operation, async (lineages, configuration) => {
-      const { followed, planReset, reset, resetText } = await import('../../resetting.ts');
+      const { followed, planReset, reset, resetText } = await import('../../session/resetting.ts');
       const { output } = session;
       const workflowId = await workflowNamed(lineage, named!);
       const planned = await planReset(
@@ -107,7 +107,7 @@ export default batch;
 
 async function workflowNamed(lineage: string, named: string): Promise<string> {
   const { lineageOfWorkflow, workflowOfBatch } =
-    await import('../../../pipelines/temporal-runs.ts');
+    await import('../../../pipelines/temporal/temporal-runs.ts');
   if (/^\d{1,15}$/.test(named)) return batchWorkflowId(lineage, Number(named));
   const workflowId = workflowOfBatch(lineage, named) ?? named;
   const of = lineageOfWorkflow(workflowId);

@@ -1,7 +1,12 @@
-import { openVersions } from '../../../infra/open-versions.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { EXIT, type CommandSpecification } from '../../command.ts';
-import { replayingFlags, replayItems, repairsOf, type ReplayingOptions } from '../../replaying.ts';
+import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { EXIT, type CommandSpecification } from '../../session/command.ts';
+import {
+  replayingFlags,
+  replayItems,
+  repairsOf,
+  type ReplayingOptions,
+} from '../../session/replaying.ts';
 
 interface Options extends ReplayingOptions {
   all?: boolean;
@@ -47,8 +52,9 @@ const deadLetters: CommandSpecification<Options> = {
         EXIT.usage,
       );
     const letters = options.all === true || ofRecords ? null : places.map(letterNamed);
-    const { planDeadLetterReplay } = await import('../../../infra/replay/dead-letter-replay.ts');
-    const clients = (await import('../../clients.ts')).clientsOf(configuration);
+    const { planDeadLetterReplay } =
+      await import('../../../operations/resubmit/dead-letter-replay.ts');
+    const clients = (await import('../../session/clients.ts')).clientsOf(configuration);
     try {
       const planned = await planDeadLetterReplay({
         log: openVersions(configuration).log(lineage),

@@ -1,6 +1,6 @@
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../command.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { withLineages } from '../../operator.ts';
+import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { withLineages } from '../../session/operator.ts';
 
 interface Options {
   lineage?: string;
@@ -31,7 +31,7 @@ const forgetPositions: CommandSpecification<Options> = {
       configuration,
       forgetPositions.operation,
       async (lineages) => {
-        const clients = (await import('../../clients.ts')).clientsOf(configuration);
+        const clients = (await import('../../session/clients.ts')).clientsOf(configuration);
         try {
           const taken = (await lineages.status(lineage))?.highWater ?? {};
           const ends = await clients.lag(lineage);

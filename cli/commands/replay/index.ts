@@ -1,4 +1,4 @@
-import type { CommandGroup } from '../../command.ts';
+import type { CommandGroup } from '../../session/command.ts';
 import batch from './batch.ts';
 import deadLetters from './dead-letters.ts';
 import forgetPositions from './forget-positions.ts';

@@ -1,7 +1,7 @@
 import { lineageWorkflowId } from '../../../pipelines/workflows/contract.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../command.ts';
-import { BY_OPTION, withLineages } from '../../operator.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
+import { BY_OPTION, withLineages } from '../../session/operator.ts';
 
 interface Options {
   lineage?: string;
@@ -33,7 +33,7 @@ const lineage: CommandSpecification<Options> = {
     const own = session.configuration();
     const name = session.lineage(own, options.lineage);
     return await withLineages(session, own, lineage.operation, async (lineages, configuration) => {
-      const { planReset, reset, resetText } = await import('../../resetting.ts');
+      const { planReset, reset, resetText } = await import('../../session/resetting.ts');
       const { output } = session;
       const workflowId = lineageWorkflowId(name);
       const newest = await planReset(

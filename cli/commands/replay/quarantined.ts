@@ -1,11 +1,16 @@
 import { InvalidArgumentError } from 'commander';
-import { attached } from '../../../infra/system-state.ts';
-import { openVersions } from '../../../infra/open-versions.ts';
-import type { Configuration } from '../../../infra/configuration.ts';
+import { attached } from '../../../infra/local/system-state.ts';
+import { openVersions } from '../../../infra/processes/open-versions.ts';
+import type { Configuration } from '../../../infra/config/configuration.ts';
 import type { FactRevision } from '../../../schemas/correction.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { EXIT, type CommandSpecification } from '../../command.ts';
-import { replayingFlags, replayItems, repairsOf, type ReplayingOptions } from '../../replaying.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { EXIT, type CommandSpecification } from '../../session/command.ts';
+import {
+  replayingFlags,
+  replayItems,
+  repairsOf,
+  type ReplayingOptions,
+} from '../../session/replaying.ts';
 import type { Versions } from '../../../versions/versions.ts';
 
 interface Options extends ReplayingOptions {
@@ -66,8 +71,9 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
       );
     }
     const versions = openVersions(configuration);
-    const { planQuarantinedReplay } = await import('../../../infra/replay/quarantined-replay.ts');
-    const clients = (await import('../../clients.ts')).clientsOf(configuration);
+    const { planQuarantinedReplay } =
+      await import('../../../operations/resubmit/quarantined-replay.ts');
+    const clients = (await import('../../session/clients.ts')).clientsOf(configuration);
     try {
       const items = await planQuarantinedReplay({
         log: versions.log(lineage),
@@ -106,8 +112,8 @@ async function revisionsOfBatch(
   lineage: string,
   batchId: string,
 ): Promise<readonly FactRevision[] | null> {
-  const { findRun, timelineOfRun } = await import('../../run-history.ts');
-  const { workflowOfBatch } = await import('../../../pipelines/temporal-runs.ts');
+  const { findRun, timelineOfRun } = await import('../../session/run-history.ts');
+  const { workflowOfBatch } = await import('../../../pipelines/temporal/temporal-runs.ts');
   const workflowId = workflowOfBatch(lineage, batchId);
   if (workflowId === null) return null;
   try {

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { changeTokens } from '../../../infra/tokens-file.ts';
+import { changeTokens } from '../../../infra/config/tokens-file.ts';
 import { LINEAGE_NAME } from '../../../schemas/correction.ts';
 import {
   digestOf,
@@ -9,9 +9,9 @@ import {
   TOKEN_NAME,
   type Role,
   type TokenRecord,
-} from '../../../serving/access.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { collected, EXIT, type CommandSpecification } from '../../command.ts';
+} from '../../../serving/access/access.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { collected, EXIT, type CommandSpecification } from '../../session/command.ts';
 
 interface Options {
   name: string;

@@ -1,4 +1,4 @@
-import type { CommandGroup } from '../../command.ts';
+import type { CommandGroup } from '../../session/command.ts';
 import create from './create.ts';
 import list from './list.ts';
 import revoke from './revoke.ts';

@@ -1,5 +1,5 @@
-import { readTokens } from '../../../infra/tokens-file.ts';
-import { EXIT, type CommandSpecification } from '../../command.ts';
+import { readTokens } from '../../../infra/config/tokens-file.ts';
+import { EXIT, type CommandSpecification } from '../../session/command.ts';
 
 /** `errata token list`: what each token may do. */
 const list: CommandSpecification<object> = {

@@ -1,6 +1,6 @@
-import { changeTokens } from '../../../infra/tokens-file.ts';
-import { CommandFailure } from '../../command-failure.ts';
-import { EXIT, type CommandSpecification } from '../../command.ts';
+import { changeTokens } from '../../../infra/config/tokens-file.ts';
+import { CommandFailure } from '../../session/command-failure.ts';
+import { EXIT, type CommandSpecification } from '../../session/command.ts';
 
 /** `errata token revoke <name>`: the end of a token. */
 const revoke: CommandSpecification<object> = {

@@ -14,7 +14,7 @@ import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import { csvTable, markdownTable } from '../../../bench/study/tables.ts';
 import { laidOver } from '../../../bench/study/workplace.ts';
-import { FakeEngine } from '../../fake-engine.ts';
+import { FakeEngine } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 let folder: string;

@@ -1,7 +1,7 @@
 /** The study of gates asks of the real engine what the fake cannot show: that a hook is held behind the gate it is told. */
 import { expect, it } from 'vitest';
 import { openingsOn, ordinaryTexts } from '../../../bench/study/ordinary-text.ts';
-import { LocalEngine } from '../../../model/local-engine.ts';
+import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import type { GateParameters } from '../../../schemas/editing.ts';
 import { ADDON, tinyPath } from '../../model/tiny-model.ts';
 

@@ -12,7 +12,7 @@ import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
-import { FakeEngine } from '../../fake-engine.ts';
+import { FakeEngine } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 let folder: string;

@@ -7,7 +7,7 @@ import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { stabilityOfStream, type StabilityQuestion } from '../../../bench/study/stability.ts';
 import { writeStabilityReport } from '../../../bench/study/stability-report.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
-import { FakeEngine, MISBEHAVING } from '../../fake-engine.ts';
+import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 let folder: string;

@@ -18,7 +18,7 @@ import {
   type TrialsQuestion,
 } from '../../../bench/study/verdict-trials.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
-import { FakeEngine, MISBEHAVING } from '../../fake-engine.ts';
+import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 const SETTINGS = DEFAULT_LINEAGE_SETTINGS.verdict;

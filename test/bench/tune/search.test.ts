@@ -12,8 +12,8 @@ import {
   type Search,
 } from '../../../bench/tune/search.ts';
 import { BadTrialLog, trialLogAt } from '../../../bench/tune/trial-log.ts';
-import type { ModelConfig } from '../../../model/checkpoint.ts';
-import { parametersFor } from '../../../model/parameters.ts';
+import type { ModelConfig } from '../../../model/checkpoint/checkpoint.ts';
+import { parametersFor } from '../../../model/engine/parameters.ts';
 
 let folder: string;
 beforeEach(() => {

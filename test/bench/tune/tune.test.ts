@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BenchRecord } from '../../../bench/records.ts';
 import { tune, type TuneOptions } from '../../../bench/tune/tune.ts';
 import type { Trial } from '../../../bench/tune/search.ts';
-import { readModelShape } from '../../../model/checkpoint.ts';
-import { parametersFor } from '../../../model/parameters.ts';
+import { readModelShape } from '../../../model/checkpoint/checkpoint.ts';
+import { parametersFor } from '../../../model/engine/parameters.ts';
 import { readParameterSet } from '../../../schemas/hyper-parameters.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 

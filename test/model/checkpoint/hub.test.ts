@@ -7,7 +7,7 @@ import {
   openCheckpoint,
   readModelShape,
   UnsupportedCheckpoint,
-} from '../../../model/checkpoint.ts';
+} from '../../../model/checkpoint/checkpoint.ts';
 import {
   fetchConfigFromHub,
   fetchFromHub,

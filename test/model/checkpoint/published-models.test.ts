@@ -7,14 +7,14 @@ import {
   readModelShape,
   UnreadableCheckpoint,
   type ModelConfig,
-} from '../../../model/checkpoint.ts';
-import { parameterCount } from '../../../model/memory.ts';
-import { parameterSetFor } from '../../../model/parameter-sets.ts';
+} from '../../../model/checkpoint/checkpoint.ts';
+import { parameterCount } from '../../../model/engine/memory.ts';
+import { parameterSetFor } from '../../../model/engine/parameter-sets.ts';
 import {
   decodeSafetensors,
   encodeSafetensors,
   type StoredTensor,
-} from '../../../schemas/safetensors.ts';
+} from '../../../schemas/encoding/safetensors.ts';
 import { goldenPath } from '../../golden/read-golden.ts';
 
 let folder: string;

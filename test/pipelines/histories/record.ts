@@ -12,9 +12,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
-import { MISBEHAVING } from '../../fake-engine.ts';
-import { startTestTemporal } from '../../servers.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../world.ts';
+import { MISBEHAVING } from '../../harness/fake-engine.ts';
+import { startTestTemporal } from '../../harness/servers.ts';
+import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 const target = new URL(`./${version}/`, import.meta.url);

@@ -4,8 +4,8 @@ import { Worker, type WorkflowBundle } from '@temporalio/worker';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { bundleWorkflows } from '../../../pipelines/workflow-bundle.ts';
-import { quietRuntime } from '../world.ts';
+import { bundleWorkflows } from '../../../pipelines/temporal/workflow-bundle.ts';
+import { quietRuntime } from '../../harness/world.ts';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const releases = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name).sort();

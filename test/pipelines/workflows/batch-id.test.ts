@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { batchIdOf, partIdOf } from '../../../pipelines/workflows/batch-id.ts';
 import { revisionId } from '../../../schemas/correction.ts';
-import { collidingRevisions, correctionAt, factCorrection } from '../corrections.ts';
+import { collidingRevisions, correctionAt, factCorrection } from '../../harness/corrections.ts';
 
 describe('the name of a batch', () => {
   const revisions = [0, 1, 2].map((i) => correctionAt(i, factCorrection(`c${i}`)));

@@ -2,7 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { cutBatch, type Waiting } from '../../../pipelines/workflows/buffer.ts';
 import { revisionId, revisionIssuedAt, type FactRevision } from '../../../schemas/correction.ts';
-import { collidingRevisions, correctionAt, factCorrection, retractionAt } from '../corrections.ts';
+import {
+  collidingRevisions,
+  correctionAt,
+  factCorrection,
+  retractionAt,
+} from '../../harness/corrections.ts';
 
 const waitingFor = (revisions: readonly FactRevision[], bytes = 10): Waiting[] =>
   revisions.map((revision, i) => ({ revision, bytes, arrivedAt: i }));

@@ -1,8 +1,13 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { VersionLogDamaged } from '../../../versions/failures.ts';
-import { MISBEHAVING } from '../../fake-engine.ts';
-import { TimeSkippingServer, World, type Activities, type WorldOptions } from '../world.ts';
+import { VersionLogDamaged } from '../../../versions/log/failures.ts';
+import { MISBEHAVING } from '../../harness/fake-engine.ts';
+import {
+  TimeSkippingServer,
+  World,
+  type Activities,
+  type WorldOptions,
+} from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {

@@ -18,7 +18,13 @@ import type {
   StagedUpdate,
   Verdict,
 } from '../../../schemas/editing.ts';
-import { correctionAt, factCorrection, LINEAGE, retractionAt, TOPIC } from '../corrections.ts';
+import {
+  correctionAt,
+  factCorrection,
+  LINEAGE,
+  retractionAt,
+  TOPIC,
+} from '../../harness/corrections.ts';
 
 const edits = ['a', 'b', 'c'].map((id, i) => correctionAt(i, factCorrection(id)));
 const decision = { lineage: LINEAGE, batchId: 'batch', decidedAt: 42 };

@@ -1,8 +1,8 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FailureSettings } from '../../../schemas/settings.ts';
-import { MISBEHAVING } from '../../fake-engine.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../world.ts';
+import { MISBEHAVING } from '../../harness/fake-engine.ts';
+import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {

@@ -18,7 +18,7 @@ import {
   factCorrection,
   LINEAGE,
   TOPIC,
-} from '../corrections.ts';
+} from '../../harness/corrections.ts';
 
 function stateWith(batch: Partial<BatchSettings> = {}): LineageState {
   return new LineageState({

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BUFFER_FULL, CHUNK_UNSOUND } from '../../../pipelines/workflows/contract.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../world.ts';
+import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {

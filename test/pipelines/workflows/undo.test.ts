@@ -10,7 +10,7 @@ import {
   type UndoOrder,
 } from '../../../pipelines/workflows/contract.ts';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../world.ts';
+import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {

@@ -1,0 +1,65 @@
+/** Finds the target of each correction on top of HEAD: most of the work, and no correction needs another's. */
+import type { EditRequest, Engine } from '../../model/engine.ts';
+import type { CorrectionRevision } from '../../schemas/correction.ts';
+import type { TargetSearch, TargetShard } from '../../schemas/editing.ts';
+import { canonicalJson } from '../../versions/log/canonical-json.ts';
+import { ensureHook } from '../../versions/log/hook-pairs.ts';
+import { encodeTargets } from '../../versions/log/pairs.ts';
+import type { Versions } from '../../versions/versions.ts';
+import { requireSameBase } from '../../versions/log/same-base.ts';
+import type { EditStep } from '../index.ts';
+import { provenanceOf } from './provenance.ts';
+import { pulseOfThisStep } from '../heartbeat.ts';
+import { aboutSubject, historyOfHead, remaining } from './step-rows.ts';
+
+export async function computeTargets(
+  engine: Engine,
+  versions: Versions,
+  step: EditStep,
+): Promise<TargetShard> {
+  const began = performance.now();
+  const pulse = pulseOfThisStep();
+  const log = versions.log(step.lineage);
+  if (step.edits.length === 0) return { targets: null, accepted: [], refused: [], seconds: 0 };
+  const history = await historyOfHead(log, step.head);
+  requireSameBase(history, await provenanceOf(engine));
+  const computed = await pulse.during({ stage: 'hook' }, async (tell) => {
+    const inForce = remaining(history, step.removals);
+    const hookId = await ensureHook(engine, log, inForce);
+    const requests = step.edits.map((edit): EditRequest => ({
+      ...requestOf(edit),
+      alongside: aboutSubject(inForce, edit.correction.subject)
+        .slice(-ALONGSIDE_MAX)
+        .map(({ prompt, target }) => ({ prompt, target })),
+    }));
+    return engine.computeTargets(hookId, requests, (progress) =>
+      tell({ stage: 'targets', ...progress }),
+    );
+  });
+  const { targets, accepted, refused } = computed;
+  const { head, edits, removals } = step;
+  return {
+    targets:
+      targets.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodeTargets(targets)),
+    search: await log.stageBlob(
+      step.batchId,
+      canonicalJson({
+        head: { version: head.version, hash: head.hash },
+        edits,
+        removals,
+      } satisfies TargetSearch),
+    ),
+    accepted,
+    refused,
+    seconds: (performance.now() - began) / 1_000,
+  };
+}
+
+/** Of the facts about one subject that are in force, a search minds the latest so many. */
+const ALONGSIDE_MAX = 8;
+
+export function requestOf({
+  correction: { id, subject, prompt, target },
+}: CorrectionRevision): EditRequest {
+  return { id, subject, prompt, target };
+}

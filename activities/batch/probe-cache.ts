@@ -1,0 +1,103 @@
+/**
+ * Asks the model and remembers the answers: a hook's name stands for one hook for good, so no question needs asking
+ * twice. The answers before a batch are those after the batch before it, and a batch that is halved asks HEAD nothing new.
+ */
+import { LRUCache } from 'lru-cache';
+import type { CanaryReading, Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type { Pulse } from '../heartbeat.ts';
+
+/** Remembered answers; one is a few hundred bytes. */
+const ANSWERS_MAX = 20_000;
+const CANARY_READINGS_MAX = 64;
+
+/** Questions in one call of the engine; between calls the step can be cancelled. */
+const PROBES_PER_CALL_MAX = 64;
+
+export class Asked {
+  readonly #engine: Engine;
+  readonly #answers = new LRUCache<string, ProbeAnswer>({ max: ANSWERS_MAX });
+  readonly #canaries = new LRUCache<string, CanaryReading>({ max: CANARY_READINGS_MAX });
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** One answer per probe, in their order. `ensure` is called where something must be asked, to see that the hook is held. */
+  async probe(
+    hookId: string | null,
+    probes: readonly Probe[],
+    pulse: Pulse,
+    ensure: () => Promise<unknown>,
+  ): Promise<ProbeAnswer[]> {
+    const keys = probes.map((probe) => keyOf(hookId, probe));
+    const found = new Map<string, ProbeAnswer>();
+    const missing = new Map<string, Probe>();
+    probes.forEach((probe, i) => {
+      const known = this.#answers.get(keys[i]!);
+      if (known === undefined) missing.set(keys[i]!, probe);
+      else found.set(keys[i]!, known);
+    });
+    // Those that are decoded furthest come together: every call that decodes pays for its steps.
+    const list = [...missing].sort(([, a], [, b]) => b.greedyTokensMax - a.greedyTokensMax);
+    if (list.length > 0) await pulse.during({ stage: 'hook' }, ensure);
+    for (let from = 0; from < list.length; from += PROBES_PER_CALL_MAX) {
+      const part = list.slice(from, from + PROBES_PER_CALL_MAX);
+      const answers = await pulse.during({ stage: 'probes', asked: from, of: list.length }, () =>
+        this.#engine.probe(
+          hookId,
+          part.map(([, probe]) => probe),
+        ),
+      );
+      if (answers.length !== part.length)
+        throw new RangeError(`${answers.length} answers to ${part.length} probes`);
+      part.forEach(([key, probe], i) => {
+        found.set(key, answers[i]!);
+        this.#answers.set(key, answers[i]);
+        if (isBaseAnswer(probe, answers[i]!)) this.#answers.set(keyOf(null, probe), answers[i]);
+      });
+    }
+    return keys.map((key) => found.get(key)!);
+  }
+
+  /** The canary's perplexity over the base model's; 1 for the base model itself. */
+  async canaryRatio(
+    hookId: string | null,
+    pulse: Pulse,
+    ensure: () => Promise<unknown>,
+  ): Promise<number> {
+    if (hookId === null) return 1;
+    let reading = this.#canaries.get(hookId);
+    if (reading === undefined) {
+      reading = await pulse.during({ stage: 'canary' }, async () => {
+        await ensure();
+        return this.#engine.canary(hookId);
+      });
+      this.#canaries.set(hookId, reading);
+    }
+    // A model that no longer gives numbers is as bad as can be written.
+    return Number.isFinite(reading.ratio) ? reading.ratio : Number.MAX_VALUE;
+  }
+}
+
+function keyOf(hookId: string | null, probe: Probe): string {
+  return JSON.stringify([
+    hookId,
+    probe.prompt,
+    probe.target ?? null,
+    probe.alternative ?? null,
+    probe.greedyTokensMax,
+  ]);
+}
+
+/**
+ * With every gate shut on the prompt, the next token is the base model's, bit for bit. What is scored or decoded after
+ * it may open a gate of its own, so a probe that goes further says nothing about the base.
+ */
+function isBaseAnswer(probe: Probe, answer: ProbeAnswer): boolean {
+  return (
+    !answer.opened &&
+    probe.greedyTokensMax <= 1 &&
+    probe.target === undefined &&
+    probe.alternative === undefined
+  );
+}

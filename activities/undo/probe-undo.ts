@@ -1,0 +1,37 @@
+/** The probes of an undo: what comes back is asked as if a batch had added it. */
+import type { Engine } from '../../model/engine.ts';
+import type { ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
+import type { VerdictSettings } from '../../schemas/settings.ts';
+import type { Versions } from '../../versions/versions.ts';
+import type { Asked } from '../batch/probe-cache.ts';
+import type { UndoStep } from '../index.ts';
+import { probeUpdate } from '../batch/run-probes.ts';
+import { historyOfHead } from '../batch/step-rows.ts';
+import { readSteps, rowsAfter } from './undo-steps.ts';
+
+export async function probeUndo(
+  engine: Engine,
+  versions: Versions,
+  asked: Asked,
+  step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings },
+): Promise<ProbeReport> {
+  const log = versions.log(step.lineage);
+  const history = await historyOfHead(log, step.head);
+  const steps = await readSteps(log, step.steps);
+  const report = await probeUpdate(engine, log, asked, {
+    batchId: step.batchId,
+    history,
+    added: steps.restored.map(({ revision }) => revision.correction),
+    removals: steps.removals,
+    rows: rowsAfter(history, steps, step.staged.pairs),
+    layers: step.staged.layers,
+    settings: step.settings,
+  });
+  return {
+    ...report,
+    verdict: { ...report.verdict, failing: report.verdict.failing.slice(0, FAILING_TOLD_MAX) },
+  };
+}
+
+/** Refusals that are told: an undo may bring back thousands, and a report is one payload. All are in the details. */
+const FAILING_TOLD_MAX = 100;

@@ -1,0 +1,55 @@
+/**
+ * Copies the pairs of what comes back, bit for bit, and builds the hook without what leaves. Nothing of it can be seen
+ * until commit-undo.
+ */
+import type { Engine } from '../../model/engine.ts';
+import type { StagedUpdate } from '../../schemas/editing.ts';
+import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
+import { encodePairs } from '../../versions/log/pairs.ts';
+import { requireSameBase } from '../../versions/log/same-base.ts';
+import type { Versions } from '../../versions/versions.ts';
+import type { UndoStep } from '../index.ts';
+import { provenanceOf } from '../batch/provenance.ts';
+import { pulseOfThisStep } from '../heartbeat.ts';
+import { historyOfHead } from '../batch/step-rows.ts';
+import { readSteps, rowsAfter } from './undo-steps.ts';
+
+export async function stageUndo(
+  engine: Engine,
+  versions: Versions,
+  step: UndoStep,
+): Promise<StagedUpdate> {
+  const began = performance.now();
+  const pulse = pulseOfThisStep();
+  const log = versions.log(step.lineage);
+  const history = await historyOfHead(log, step.head);
+  const madeWith = await provenanceOf(engine);
+  requireSameBase(history, madeWith);
+  const steps = await readSteps(log, step.steps);
+  const copied = await pulse.during({ stage: 'update' }, () =>
+    readPairs(
+      log,
+      steps.restored.map(({ revision, pairs, row }) => ({
+        correctionId: revision.correction.id,
+        pairs,
+        row,
+      })),
+    ),
+  );
+  const pairs = copied === null ? null : await log.stageBlob(step.batchId, encodePairs(copied));
+  const rows = rowsAfter(history, steps, pairs);
+  const layers = await pulse.during({ stage: 'hook' }, async () => {
+    const hookId = hookIdOf(rows);
+    return hookId === null
+      ? []
+      : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
+  });
+  return {
+    pairs,
+    rows: [],
+    refused: [],
+    layers,
+    madeWith,
+    seconds: (performance.now() - began) / 1_000,
+  };
+}

@@ -1,0 +1,97 @@
+/** What all our processes do alike: read the configuration, log, tell the supervisor, work until told to stop, drain. */
+import { logTemporalTo, processLog, reasonAndHint, reasonOf } from './process-log.ts';
+import { announce, onStop } from './announce.ts';
+import {
+  ConfigurationError,
+  readConfiguration,
+  type Configuration,
+} from '../config/configuration.ts';
+import { watchLoop, type LoopWatch } from './loop-watch.ts';
+import type { Logger } from 'pino';
+import { SchemaRefused } from '../../schemas/failures.ts';
+import { BaseChanged } from '../../versions/log/failures.ts';
+
+export interface ProcessContext {
+  configuration: Configuration;
+  log: Logger;
+  /** Told while something long is under way before the process is ready. `share` is in [0, 1]. */
+  step: (label: string, share?: number) => void;
+}
+
+export interface Running {
+  /** Where it listens, if it does. */
+  port?: number;
+  /** Ends what has begun and takes nothing new. */
+  stop: () => Promise<void>;
+  /** Settles when it ended by itself, which it should not. */
+  ended?: Promise<unknown>;
+}
+
+/** Bound of the drain; the supervisor waits a little longer before it kills. */
+const DRAIN_WAIT_MS = 15_000;
+
+/** Runs until SIGTERM, SIGINT or the supervisor's end, then exits: 0 when drained, 1 otherwise. */
+export function runProcess(
+  name: string,
+  start: (context: ProcessContext) => Promise<Running>,
+): void {
+  void run(name, start).catch((fault: unknown) => {
+    const reason = reasonAndHint(fault);
+    if (
+      fault instanceof ConfigurationError ||
+      fault instanceof BaseChanged ||
+      fault instanceof SchemaRefused
+    )
+      announce({ kind: 'refused', reason });
+    processLog(name, 'info').fatal(
+      { reason, stack: fault instanceof Error ? fault.stack : undefined },
+      'The process cannot go on',
+    );
+    process.exit(1);
+  });
+}
+
+async function run(
+  name: string,
+  start: (context: ProcessContext) => Promise<Running>,
+): Promise<void> {
+  const stopAsked = new Promise<string>((resolve) => onStop(resolve));
+  const configuration = readConfiguration();
+  const log = processLog(name, configuration.logLevel);
+  for (const notice of configuration.notices) log.warn({ notice }, 'A setting means nothing');
+  logTemporalTo(log);
+  const step = (label: string, share?: number) =>
+    announce({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
+  const started = await Promise.race([start({ configuration, log, step }), stopAsked]);
+  // Before it was ready it had taken nothing on.
+  if (typeof started === 'string') return exit(log, 0, started, null);
+  const loop = watchLoop(log);
+  log.info({ port: started.port ?? null }, 'Ready');
+  announce({ kind: 'ready', ...(started.port === undefined ? {} : { port: started.port }) });
+
+  const ended = started.ended?.then(() => Promise.reject(new Error('it ended by itself')));
+  const reason = await Promise.race(ended === undefined ? [stopAsked] : [stopAsked, ended]);
+  log.info({ reason }, 'Stopping');
+  ended?.catch(() => {});
+  const drained = await Promise.race([
+    started.stop().then(
+      () => true,
+      (fault: unknown) => (log.error({ reason: reasonOf(fault) }, 'The drain failed'), false),
+    ),
+    new Promise<false>((resolve) => setTimeout(resolve, DRAIN_WAIT_MS, false)),
+  ]);
+  exit(log, drained ? 0 : 1, reason, loop);
+}
+
+function exit(log: Logger, code: number, reason: string, loop: LoopWatch | null): void {
+  log.info(
+    {
+      code,
+      reason,
+      ...(loop === null ? {} : { longestLoopDelayMs: Math.round(loop.longestMs()) }),
+    },
+    'Stopped',
+  );
+  // What the model's thread still computes is nobody's any more.
+  process.exit(code);
+}

@@ -1,0 +1,94 @@
+/** `errata doctor --model` as data: what a model is, which parameters apply to it and whether it fits this machine. */
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { readModelShape, type ModelConfig } from '../../model/checkpoint/checkpoint.ts';
+import { memoryNeed, OTHER_PROCESSES_BYTES, type MemoryNeed } from '../../model/engine/memory.ts';
+import { parameterSetFor } from '../../model/engine/parameter-sets.ts';
+import { parametersFor } from '../../model/engine/parameters.ts';
+import type { HyperParameters } from '../../schemas/editing.ts';
+import type { Configuration } from '../config/configuration.ts';
+import { modelPathOf, parametersOf } from '../config/engine-options.ts';
+import { machineMemory, type MachineMemory } from './machine-memory.ts';
+
+export interface ModelNeed {
+  name: string;
+  config: ModelConfig;
+  parameterSet: { name: string; source: string };
+  parameters: HyperParameters;
+  memory: MemoryNeed;
+  /** Both processes with a model, and on the machine's own memory all others. */
+  totalBytes: number;
+  machine: MachineMemory;
+  /** Whether the total fits; one sentence says by how much. */
+  fits: boolean;
+  sentence: string;
+}
+
+/** Reads config.json or the GGUF header of the configured model, no weights; a model of the hub need not be fetched. */
+export async function examineModel(configuration: Configuration): Promise<ModelNeed> {
+  const { name, config } = await shapeOfModel(configuration);
+  const parameters = parametersFor(config, parametersOf(configuration));
+  const set = configuration.parameterSet ?? parameterSetFor(config) ?? GENERAL_RULE;
+  const memory = memoryNeed(config, parameters);
+  const machine = await machineMemory(configuration.device);
+  return {
+    name,
+    config,
+    parameterSet: { name: set.name, source: set.source },
+    parameters,
+    memory,
+    machine,
+    ...verdict(memory, machine),
+  };
+}
+
+/** Whether the processes fit beside one another, in a sentence. */
+export function verdict(
+  memory: MemoryNeed,
+  machine: MachineMemory,
+): { totalBytes: number; fits: boolean; sentence: string } {
+  const others = machine.of === 'machine' ? OTHER_PROCESSES_BYTES : 0;
+  const totalBytes = memory.processes.reduce((sum, { peakBytes }) => sum + peakBytes, others);
+  const fits = totalBytes <= machine.bytes;
+  const alone = memory.processes.find(({ peakBytes }) => peakBytes + others > machine.bytes);
+  const [need, has] = [gigabytes(totalBytes), gigabytes(machine.bytes)];
+  const sentence = fits
+    ? `It fits: about ${need} of the ${machine.of}'s ${has}.`
+    : `It will not fit: about ${need} are needed, the ${machine.of} has ${has}.${alone === undefined ? ' Either process alone would fit: run edit-worker and serve on two machines.' : ''}`;
+  return { totalBytes, fits, sentence };
+}
+
+export function gigabytes(bytes: number): string {
+  return bytes >= 1e8
+    ? `${(bytes / 1e9).toFixed(1)} GB`
+    : `${(bytes / 1e6).toFixed(bytes >= 1e7 ? 0 : 1)} MB`;
+}
+
+const GENERAL_RULE = {
+  name: 'general rule',
+  source:
+    'no set fits this model: layers at 13 to 28 % of the depth, lambda = F; `errata tune` finds better ones',
+};
+
+async function shapeOfModel(
+  configuration: Configuration,
+): Promise<{ name: string; config: ModelConfig }> {
+  const path = modelPathOf(configuration);
+  const { model, hubToken } = configuration;
+  if (model === null || isAbsolute(model) || existsSync(join(path, 'config.json')))
+    return readModelShape(path);
+  const { fetchConfigFromHub } = await import('../../model/checkpoint/hub.ts');
+  const folder = await mkdtemp(join(tmpdir(), 'errata-shape-'));
+  try {
+    await fetchConfigFromHub(
+      model,
+      folder,
+      hubToken === null ? {} : { accessToken: hubToken.reveal() },
+    );
+    return { name: model, config: (await readModelShape(folder)).config };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,234 @@
+/** Asks the model many prompts at once: what it says next, how likely given answers are, and whether a gate opened. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Probe, ProbeAnswer } from '../engine.ts';
+import type { Prefilled } from '../network/decode.ts';
+import { decodeFrom, gatherPast, prefill } from '../network/decode.ts';
+import type { Hook } from '../hook/hook.ts';
+import { answerTokens, frontTokens, promptTokens } from '../network/sequences.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { TokenRows } from '../network/token-rows.ts';
+import { layOutRows } from '../network/token-rows.ts';
+import type { AttentionPast, DownHook, Transformer } from '../network/transformer.ts';
+import { gatherRows } from '../network/transformer.ts';
+
+/** Prompts per pass: bounds the [prompts, V] logits and the keys and values held. */
+const PASS_PROMPTS = 64;
+/** Prompts of a pass times its longest: bounds attention, which is padded. */
+const PASS_SLOTS = 8_192;
+
+export async function probeModel(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  hook: Hook | null,
+  probes: readonly Probe[],
+  between: () => Promise<void>,
+): Promise<ProbeAnswer[]> {
+  const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
+  // Those that are decoded further together, so that few passes decode; then those of like length: attention is padded.
+  const tokens = probes.map((probe) => fittedPrompt(tokenizer, probe, model.config.contextMax));
+  const order = probes
+    .map((_, i) => i)
+    .sort(
+      (a, b) =>
+        probes[b]!.greedyTokensMax - probes[a]!.greedyTokensMax ||
+        tokens[a]!.length - tokens[b]!.length,
+    );
+  for (let begin = 0, end = 0; begin < order.length; begin = end) {
+    let longest = 0;
+    do longest = Math.max(longest, tokens[order[end++]!]!.length);
+    while (
+      end < order.length &&
+      end - begin < PASS_PROMPTS &&
+      (end + 1 - begin) * Math.max(longest, tokens[order[end]!]!.length) <= PASS_SLOTS
+    );
+    const indices = order.slice(begin, end);
+    const answered = await probePass(
+      model,
+      tokenizer,
+      hook,
+      indices.map((i) => probes[i]!),
+      indices.map((i) => tokens[i]!),
+      between,
+    );
+    indices.forEach((i, slot) => (answers[i] = answered[slot]!));
+    await between();
+  }
+  return answers;
+}
+
+/** The prompt's tokens; of one that leaves no room for its answers in the model's context, the front and its end. */
+function fittedPrompt(tokenizer: Tokenizer, probe: Probe, contextMax: number): number[] {
+  const tokens = promptTokens(tokenizer, probe.prompt);
+  const answers = [probe.target, probe.alternative].map((text) =>
+    text === undefined ? 0 : answerTokens(tokenizer, probe.prompt, text).length,
+  );
+  const room = Math.max(1, contextMax - Math.max(1, probe.greedyTokensMax, ...answers));
+  if (tokens.length <= room) return tokens;
+  const front = frontTokens(tokenizer);
+  return [
+    ...front,
+    ...tokens.slice(Math.min(tokens.length - 1, tokens.length - room + front.length)),
+  ];
+}
+
+async function probePass(
+  model: Transformer,
+  tokenizer: Tokenizer,
+  hook: Hook | null,
+  probes: readonly Probe[],
+  prompts: readonly number[][],
+  between: () => Promise<void>,
+): Promise<ProbeAnswer[]> {
+  const watched = hook === null ? null : new Watched(hook, probes.length);
+  const start = prefill(model, prompts, watched);
+  const nextTokens = tf.tidy(() => tf.argMax(start.logits, 1).dataSync().slice());
+  const scored = probes
+    .flatMap((probe, sequence) =>
+      [probe.target, probe.alternative].flatMap((text, which) =>
+        text === undefined
+          ? []
+          : [{ sequence, which, tokens: answerTokens(tokenizer, probe.prompt, text) }],
+      ),
+    )
+    .filter((one) => one.tokens.length > 0);
+  const scores = scoreAnswers(model, hook, start, scored);
+  const wanted = probes.map((probe, sequence) =>
+    Math.max(
+      probe.greedyTokensMax,
+      scored.find((one) => one.sequence === sequence && one.which === 0)?.tokens.length ?? 0,
+    ),
+  );
+  const ends = new Set(tokenizer.endTokens);
+  const greedy = await decodeFrom(model, start, {
+    tokensMax: Math.max(1, ...wanted),
+    temperature: 0,
+    hook,
+    stop: (sequence, soFar) => soFar.length >= wanted[sequence]! || ends.has(soFar.at(-1)!),
+    between,
+  });
+  return probes.map((probe, sequence) => {
+    const target = scored.findIndex((one) => one.sequence === sequence && one.which === 0);
+    const alternative = scored.findIndex((one) => one.sequence === sequence && one.which === 1);
+    const said = greedy[sequence]!;
+    return {
+      nextToken: nextTokens[sequence]!,
+      answer: tokenizer.decode(
+        said.slice(0, probe.greedyTokensMax).filter((token) => !ends.has(token)),
+      ),
+      targetLogProbability: target < 0 ? null : scores[target]!.mean,
+      alternativeLogProbability: alternative < 0 ? null : scores[alternative]!.mean,
+      targetIsArgmax: target < 0 ? null : scores[target]!.argmax,
+      targetIsGreedy:
+        target < 0 ? null : scored[target]!.tokens.every((token, i) => said[i] === token),
+      opened: watched?.opened[sequence] === 1,
+    };
+  });
+}
+
+/** A hook that notes in which sequences a gate opened. */
+class Watched implements DownHook {
+  readonly layers: ReadonlySet<number>;
+  readonly opened: Uint8Array;
+  constructor(
+    private readonly hook: Hook,
+    sequences: number,
+  ) {
+    this.layers = hook.layers;
+    this.opened = new Uint8Array(sequences);
+  }
+  project(
+    layer: number,
+    keys_RF: tf.Tensor2D,
+    base_RD: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): tf.Tensor2D {
+    this.hook.observer = (_, openRows) => {
+      for (let b = 0; b < rows.sequences; b++) {
+        for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
+          if (openRows[row] === 1) this.opened[b] = 1;
+      }
+    };
+    try {
+      return this.hook.project(layer, keys_RF, base_RD, rows, past);
+    } finally {
+      this.hook.observer = null;
+    }
+  }
+}
+
+/** Mean log-probability per token of answers behind prefilled prompts, and whether every token is the argmax. */
+function scoreAnswers(
+  model: Transformer,
+  hook: DownHook | null,
+  start: Prefilled,
+  scored: readonly { sequence: number; tokens: readonly number[] }[],
+): { mean: number; argmax: boolean }[] {
+  if (scored.length === 0) return [];
+  const first = tokenScores(
+    gatherRows(
+      start.logits,
+      scored.map((one) => one.sequence),
+    ),
+    scored.map((one) => one.tokens[0] ?? 0),
+  );
+  const sums = scored.map((one, i) => ({
+    sum: one.tokens.length > 0 ? first.logProbability[i]! : 0,
+    argmax: one.tokens.length > 0 && first.argmax[i]!,
+  }));
+  const longer = scored.map((_, i) => i).filter((i) => scored[i]!.tokens.length > 1);
+  if (longer.length > 0) {
+    const past = gatherPast(
+      start.past,
+      longer.map((i) => scored[i]!.sequence),
+    );
+    const rows = layOutRows(
+      longer.map((i) => scored[i]!.tokens.slice(0, -1)),
+      longer.map((i) => start.lengths[scored[i]!.sequence]!),
+    );
+    const embedded = model.embed(rows);
+    const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { past, hook });
+    const logits = model.logits(ran.hidden);
+    const rest = tokenScores(
+      logits,
+      longer.flatMap((i) => scored[i]!.tokens.slice(1)),
+    );
+    let row = 0;
+    for (const i of longer) {
+      for (let t = 1; t < scored[i]!.tokens.length; t++, row++) {
+        sums[i]!.sum += rest.logProbability[row]!;
+        sums[i]!.argmax &&= rest.argmax[row]!;
+      }
+    }
+    tf.dispose([embedded, ran.hidden]);
+    for (const { key, value } of past.blocks.values()) tf.dispose([key, value]);
+  }
+  return sums.map(({ sum, argmax }, i) => ({
+    mean: sum / Math.max(1, scored[i]!.tokens.length),
+    argmax,
+  }));
+}
+
+/** log p of one token per row; takes (and frees) the logits [N, V]. */
+function tokenScores(
+  logits_NV: tf.Tensor2D,
+  tokens: readonly number[],
+): { logProbability: Float32Array; argmax: boolean[] } {
+  const { values, best } = tf.tidy(() => {
+    const picked = tf.gatherND(
+      logits_NV,
+      tf.tensor2d(
+        tokens.map((token, row) => [row, token]),
+        [tokens.length, 2],
+        'int32',
+      ),
+    );
+    return { values: tf.sub(picked, tf.logSumExp(logits_NV, 1)), best: tf.argMax(logits_NV, 1) };
+  });
+  const result = {
+    logProbability: values.dataSync().slice() as Float32Array,
+    argmax: Array.from(best.dataSync()).map((token, row) => token === tokens[row]),
+  };
+  tf.dispose([values, best, logits_NV]);
+  return result;
+}

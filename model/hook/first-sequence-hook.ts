@@ -1,0 +1,67 @@
+/**
+ * A hook for the first of the sequences that are read together: the others get the base model's values, bit for bit. So a
+ * version and its base decode the same prompt in the same passes, and what a pass costs, which is reading the weights, is
+ * paid once.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { layOutRows, type TokenRows } from '../network/token-rows.ts';
+import type { AttentionPast, DownHook } from '../network/transformer.ts';
+
+export class FirstSequenceHook implements DownHook {
+  /** Set once the first sequence is finished: those that are left are all the base model's. */
+  ended = false;
+  readonly #hook: DownHook;
+  /** Of the pass under way: blocks know a pass by its rows. */
+  #pass: { rows: TokenRows; first: TokenRows } | null = null;
+
+  constructor(hook: DownHook) {
+    this.#hook = hook;
+  }
+
+  get layers(): ReadonlySet<number> {
+    return this.#hook.layers;
+  }
+
+  project(
+    layer: number,
+    keys_RF: tf.Tensor2D,
+    base_RD: tf.Tensor2D,
+    rows: TokenRows,
+    past: AttentionPast | null,
+  ): tf.Tensor2D {
+    if (this.ended) return base_RD;
+    const count = rows.starts[1]!;
+    const [firstKeys, firstBase] = [tf.slice(keys_RF, 0, count), tf.slice(base_RD, 0, count)];
+    const first = this.#hook.project(
+      layer,
+      firstKeys,
+      firstBase,
+      this.#firstOf(rows),
+      past === null ? null : firstPast(past),
+    );
+    if (first === firstBase) return base_RD;
+    return count === rows.count ? first : tf.concat([first, tf.slice(base_RD, count)], 0);
+  }
+
+  #firstOf(rows: TokenRows): TokenRows {
+    if (this.#pass?.rows !== rows)
+      this.#pass = {
+        rows,
+        first: layOutRows(
+          [Array.from(rows.tokens.subarray(0, rows.starts[1]))],
+          [rows.positions[0]!],
+        ),
+      };
+    return this.#pass.first;
+  }
+}
+
+/** A hook asks what was read, not what the blocks kept of it. */
+function firstPast({ length, valid, tokens }: AttentionPast): AttentionPast {
+  return {
+    length,
+    valid: valid.subarray(0, length),
+    tokens: tokens.subarray(0, length),
+    blocks: new Map(),
+  };
+}

@@ -1,0 +1,196 @@
+/**
+ * A map for every corrected subject: the least-squares solution over that subject's pairs alone, behind a gate that
+ * tells which subject a token ends. With the keys K_s [m, F] and wanted changes U_s [m, D] of subject s as rows,
+ *   W_s - W0 = B_s^T K_s P0,     B_s = (I + K_s P0 K_s^T)^-1 U_s                        [m, D], in float64.
+ * This is the joint least squares (joint-map.ts) under the kernel k^T P0 k' [s = s'], so all of its algebra holds: any
+ * order and grouping of batches gives the same map, and what is taken out was never there. What it brings: corrections of
+ * different subjects do not meet. None crowds another out however many there are, a new one changes no answer about
+ * another subject, and a version costs what is new in it.
+ * Here the identity of the subject does what GRACE's nearest codebook entry does (arXiv 2211.11031), and the closed form
+ * of COMEBA-HK (arXiv 2403.05330) stays for the corrections of one.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { createHash } from 'node:crypto';
+import {
+  add64,
+  cholesky64,
+  identity64,
+  multiply64,
+  narrow32,
+  scope64,
+  solveCholesky64,
+  sum64,
+  times64,
+  widen64,
+} from '../tensor/float64.ts';
+import {
+  BLOCK_PAIRS,
+  COUPLES_TOGETHER_MAX,
+  matrix64,
+  type PairBlock,
+  type PairRows,
+} from './pair-blocks.ts';
+
+/** The tensors are the map's. */
+export interface SubjectMap {
+  readonly kind: 'subject';
+  /** Whose each pair is, [N]. */
+  readonly subjects: readonly string[];
+  /** Rows of each subject's pairs, ascending. */
+  readonly rowsOf: ReadonlyMap<string, readonly number[]>;
+  /** B, every subject's rows in their place: [N, D]. */
+  readonly coefficients_ND: tf.Tensor2D;
+  /** Largest |W_s - W0|_F. */
+  readonly norm: number;
+}
+
+/** What was solved for a subject, under the hash of all it came from. */
+interface Solved {
+  digest: string;
+  /** [m, D] */
+  coefficients: Float32Array;
+  norm: number;
+}
+
+/** Keeps what was solved of the last map's subjects, so that a map costs what is new in it; the numbers are the same without. */
+export class SubjectMemory {
+  #solved = new Map<string, Solved>();
+
+  /** `subjects` names whose each pair is; `blocks` are these rows' own. Throws NotPositiveDefinite on keys that are not finite. */
+  map(rows: PairRows, subjects: readonly string[], blocks: readonly PairBlock[]): SubjectMap {
+    const rowsOf = rowsBySubject(subjects);
+    const affinity = blocks.map(({ affinity_BF }) => affinity_BF.dataSync() as Float32Array);
+    const [F, D] = [rows.keys.length / rows.count, rows.changes.length / rows.count];
+    const coefficients = new Float32Array(rows.count * D);
+    const solved = new Map<string, Solved>();
+    let norm = 0;
+    for (const [subject, own] of rowsOf) {
+      const keys = own.map((row) => rows.keys.subarray(row * F, (row + 1) * F));
+      const changes = own.map((row) => rows.changes.subarray(row * D, (row + 1) * D));
+      const affinities = own.map((row) =>
+        affinity[Math.floor(row / BLOCK_PAIRS)]!.subarray(
+          (row % BLOCK_PAIRS) * F,
+          ((row % BLOCK_PAIRS) + 1) * F,
+        ),
+      );
+      const digest = digestOf([...keys, ...changes, ...affinities]);
+      const known = this.#solved.get(subject);
+      const one =
+        known?.digest === digest
+          ? known
+          : { digest, ...solve(flat(keys), flat(changes), flat(affinities), own.length) };
+      own.forEach((row, i) =>
+        coefficients.set(one.coefficients.subarray(i * D, (i + 1) * D), row * D),
+      );
+      solved.set(subject, one);
+      norm = Math.max(norm, Number.isNaN(one.norm) ? Number.POSITIVE_INFINITY : one.norm);
+    }
+    this.#solved = solved;
+    return {
+      kind: 'subject',
+      subjects,
+      rowsOf,
+      coefficients_ND: tf.tensor2d(coefficients, [rows.count, D]),
+      norm,
+    };
+  }
+}
+
+/** (W_s - W0) k of each key, s the subject given for it: [R, D]; zero where it has no pairs. */
+export function subjectChange(
+  { rowsOf, coefficients_ND }: SubjectMap,
+  blocks: readonly PairBlock[],
+  keys_RF: tf.Tensor2D,
+  subjects: readonly string[],
+): tf.Tensor2D {
+  const R = keys_RF.shape[0];
+  const couples = blocks.map(() => ({ key: [] as number[], pair: [] as number[] }));
+  subjects.forEach((subject, key) => {
+    for (const pair of rowsOf.get(subject) ?? []) {
+      const of = couples[Math.floor(pair / BLOCK_PAIRS)]!;
+      of.key.push(key);
+      of.pair.push(pair);
+    }
+  });
+  return tf.tidy(() => {
+    let change = tf.zeros<tf.Rank.R2>([R, coefficients_ND.shape[1]]);
+    couples.forEach(({ key, pair }, b) => {
+      for (let from = 0; from < key.length; from += COUPLES_TOGETHER_MAX) {
+        const before = change;
+        const [rows, pairs] = [
+          key.slice(from, from + COUPLES_TOGETHER_MAX),
+          pair.slice(from, from + COUPLES_TOGETHER_MAX),
+        ];
+        change = tf.tidy(() => {
+          const keyRows = tf.tensor1d(rows, 'int32');
+          const affinity_CF = tf.gather(
+            blocks[b]!.affinity_BF,
+            tf.tensor1d(
+              pairs.map((row) => row - b * BLOCK_PAIRS),
+              'int32',
+            ),
+          );
+          const kernel_C1 = tf.sum(tf.mul(tf.gather(keys_RF, keyRows), affinity_CF), 1, true);
+          const part_CD = tf.mul(
+            kernel_C1,
+            tf.gather(coefficients_ND, tf.tensor1d(pairs, 'int32')),
+          );
+          return tf.add<tf.Tensor2D>(before, tf.unsortedSegmentSum(part_CD, keyRows, R));
+        });
+      }
+    });
+    return change;
+  });
+}
+
+/** Rows of each subject's pairs, ascending. */
+export function rowsBySubject(subjects: readonly string[]): Map<string, number[]> {
+  const rowsOf = new Map<string, number[]>();
+  subjects.forEach((subject, row) => {
+    const of = rowsOf.get(subject);
+    if (of === undefined) rowsOf.set(subject, [row]);
+    else of.push(row);
+  });
+  return rowsOf;
+}
+
+function solve(
+  keys: Float32Array,
+  changes: Float32Array,
+  affinities: Float32Array,
+  count: number,
+): Omit<Solved, 'digest'> {
+  return scope64(() => {
+    const affinity = matrix64(affinities, count);
+    const factor = cholesky64(
+      add64(multiply64(affinity, matrix64(keys, count), false, true), identity64(count)),
+    );
+    const narrow = narrow32(solveCholesky64(factor, matrix64(changes, count)));
+    const coefficients = narrow.dataSync().slice() as Float32Array;
+    const wide = widen64(narrow);
+    narrow.dispose();
+    // Where a subject's wishes for one key cancel, rounding may leave less than nothing.
+    const norm = Math.sqrt(
+      Math.max(
+        0,
+        sum64(
+          times64(multiply64(wide, wide, false, true), multiply64(affinity, affinity, false, true)),
+        ),
+      ),
+    );
+    return { coefficients, norm };
+  });
+}
+
+function flat(rows: readonly Float32Array[]): Float32Array {
+  const width = rows[0]!.length;
+  const all = new Float32Array(rows.length * width);
+  rows.forEach((row, i) => all.set(row, i * width));
+  return all;
+}
+
+function digestOf(rows: readonly Float32Array[]): string {
+  const hash = createHash('sha256');
+  for (const row of rows) hash.update(new Uint8Array(row.buffer, row.byteOffset, row.byteLength));
+  return hash.digest('base64');
+}

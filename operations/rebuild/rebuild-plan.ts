@@ -1,0 +1,84 @@
+/** What a rebuild would do, seen from what is stored: no model is loaded and nothing is written. */
+import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import type { Versions } from '../../versions/versions.ts';
+import { dueVersions, type RebuildRequest } from './rebuild.ts';
+import { rebuiltBy } from './reproduced-version.ts';
+
+export interface RebuildPlan {
+  lineage: string;
+  as: string;
+  /** A fork that turns out to be of the same model and hyper-parameters is made as a reproduction. */
+  kind: 'reproduction' | 'fork' | 'from-records';
+  /** Versions of the lineage that are to be made again; 0 where its log is lost. */
+  versions: number;
+  /** Of those, how many the new lineage has already. */
+  there: number;
+  corrections: number;
+  searches: number;
+  undos: number;
+  /** Versions of before searches were kept: their corrections are searched for together. */
+  withoutSearches: number;
+  /** Records in Kafka, and those that it no longer has, of the lineage's topic; null where it was not asked. */
+  records: { there: string; gone: string } | null;
+  /** What stands against it, in words. */
+  obstacles: string[];
+}
+
+export async function planRebuild(
+  versions: Versions,
+  request: RebuildRequest,
+  cluster: KafkaCluster | null,
+): Promise<RebuildPlan> {
+  const source = versions.log(request.lineage);
+  const due = await dueVersions(source, request.to);
+  const rebuilt = await versions.log(request.as).read();
+  const plan: RebuildPlan = {
+    lineage: request.lineage,
+    as: request.as,
+    kind: due === 0 ? 'from-records' : request.fork ? 'fork' : 'reproduction',
+    versions: due,
+    there: rebuilt.head.version,
+    corrections: 0,
+    searches: 0,
+    undos: 0,
+    withoutSearches: 0,
+    records: null,
+    obstacles: [],
+  };
+  const searches = new Set<string>();
+  for await (const { entry } of source.walk()) {
+    if (entry.version > due) break;
+    plan.corrections += entry.undo === undefined ? entry.added.length : 0;
+    plan.undos += entry.undo === undefined ? 0 : 1;
+    plan.withoutSearches += entry.searches === undefined && entry.added.length > 0 ? 1 : 0;
+    for (const { sha256 } of entry.searches ?? []) searches.add(sha256);
+  }
+  plan.searches = searches.size;
+  if (request.lineage === request.as)
+    plan.obstacles.push(
+      `lineage ${request.as} is the one that is to be rebuilt; name a new one with --as`,
+    );
+  else if (
+    rebuilt.latest !== null &&
+    rebuilt.latest.entry.workflow.workflowId !== rebuiltBy(request.lineage, '').workflowId
+  )
+    plan.obstacles.push(
+      `lineage ${request.as} exists and is no rebuild of ${request.lineage}; name another one with --as`,
+    );
+  if (cluster !== null) {
+    const extents = await cluster.extents(topicsOf(request.lineage).corrections);
+    const sum = (of: (extent: { beginning: string; end: string }) => bigint): string =>
+      String([...(extents?.values() ?? [])].reduce((total, extent) => total + of(extent), 0n));
+    plan.records = {
+      there: sum(({ beginning, end }) => BigInt(end) - BigInt(beginning)),
+      gone: sum(({ beginning }) => BigInt(beginning)),
+    };
+    if (due === 0 && plan.records.there === '0')
+      plan.obstacles.push(`${topicsOf(request.lineage).corrections} holds no records`);
+  } else if (due === 0)
+    plan.obstacles.push(
+      `lineage ${request.lineage} has no versions; if its log is lost, --from kafka takes the records of its topic`,
+    );
+  return plan;
+}

@@ -1,0 +1,284 @@
+/** Two lineages beside one another, version by version: whether the one says, bit for bit, what the other says. Needs no model. */
+import type { BlobReference, CorrectionProbe, ProbeScores } from '../../schemas/editing.ts';
+import type { VersionEntry } from '../../schemas/version-entry.ts';
+import { canonicalJson } from '../../versions/log/canonical-json.ts';
+import { hookIdOf, readBlob } from '../../versions/log/hook-pairs.ts';
+import { decodePairs, type StoredPairs } from '../../versions/log/pairs.ts';
+import { sha256, type VersionLog } from '../../versions/log/version-log.ts';
+
+export type Agreement = 'identical' | 'within-tolerance' | 'different';
+
+/**
+ * On another machine, or with another number of threads, sums are rounded otherwise. Pairs then differ by some 1e-4 of
+ * their largest number; log-probabilities by less than this many nats.
+ */
+export const TOLERANCE = { pairs: 1e-3, logProbability: 1e-2, measured: 1e-3 } as const;
+
+export interface VersionComparison {
+  version: number;
+  /** What it adds, removes and retracts, in words. */
+  changes: 'identical' | 'different';
+  pairs: Agreement | 'none';
+  /** Of pairs that are not identical: the largest difference of two numbers over the largest number of their matrix. */
+  pairsDifference: number | null;
+  probes: Agreement;
+  scores: Agreement;
+  /** What is not identical, in words. */
+  notes: string[];
+}
+
+export interface LineageReproduction {
+  source: string;
+  rebuilt: string;
+  /** Versions that both have. */
+  versions: number;
+  /** Versions of the source that were to be rebuilt. */
+  due: number;
+  identical: number;
+  within: number;
+  different: number;
+  largestPairsDifference: number;
+  /** The versions that are not identical, the first `COMPARISONS_KEPT_MAX`. */
+  comparisons: VersionComparison[];
+  head: { sameCorrections: boolean; sameHook: boolean; hooks: [string | null, string | null] };
+  reproduces: 'bit-for-bit' | 'within-tolerance' | 'no';
+}
+
+const COMPARISONS_KEPT_MAX = 1_000;
+
+export async function compareVersions(
+  source: VersionLog,
+  rebuilt: VersionLog,
+  due: number,
+  progress: (versions: number) => void = () => {},
+): Promise<LineageReproduction> {
+  const versions = Math.min(due, (await rebuilt.read()).head.version);
+  const counts = { identical: 0, 'within-tolerance': 0, different: 0 };
+  const comparisons: VersionComparison[] = [];
+  let largest = 0;
+  for (let version = 1; version <= versions; version++) {
+    const comparison = await compareVersion(source, rebuilt, version);
+    const agreement = worst([
+      comparison.changes,
+      comparison.pairs === 'none' ? 'identical' : comparison.pairs,
+      comparison.probes,
+      comparison.scores,
+    ]);
+    counts[agreement]++;
+    largest = Math.max(largest, comparison.pairsDifference ?? 0);
+    if (agreement !== 'identical' && comparisons.length < COMPARISONS_KEPT_MAX)
+      comparisons.push(comparison);
+    progress(version);
+  }
+  const [one, other] = [
+    [...(await source.at(versions)).active.values()],
+    [...(await rebuilt.at(versions)).active.values()],
+  ];
+  const hooks: [string | null, string | null] = [hookIdOf(one), hookIdOf(other)];
+  const sameCorrections =
+    one.map(({ correctionId }) => correctionId).join('\n') ===
+    other.map(({ correctionId }) => correctionId).join('\n');
+  const whole = versions === due && sameCorrections && counts.different === 0;
+  return {
+    source: source.lineage,
+    rebuilt: rebuilt.lineage,
+    versions,
+    due,
+    identical: counts.identical,
+    within: counts['within-tolerance'],
+    different: counts.different,
+    largestPairsDifference: largest,
+    comparisons,
+    head: { sameCorrections, sameHook: hooks[0] === hooks[1], hooks },
+    reproduces: !whole
+      ? 'no'
+      : counts['within-tolerance'] === 0 && hooks[0] === hooks[1]
+        ? 'bit-for-bit'
+        : 'within-tolerance',
+  };
+}
+
+async function compareVersion(
+  source: VersionLog,
+  rebuilt: VersionLog,
+  version: number,
+): Promise<VersionComparison> {
+  const [{ entry: one }, { entry: other }] = await Promise.all([
+    source.entry(version),
+    rebuilt.entry(version),
+  ]);
+  const notes: string[] = [];
+  const changes = changesOf(one) === changesOf(other) ? 'identical' : 'different';
+  if (changes === 'different') notes.push(...changeNotes(one, other));
+  const pairs = await comparePairs(source, rebuilt, one.pairs, other.pairs, notes);
+  const probes = await compareProbes(source, rebuilt, one, other, notes);
+  const scores = compareScores(one, other, notes);
+  return { version, changes, ...pairs, probes, scores, notes };
+}
+
+function changesOf({ added, removed, retractions }: VersionEntry): string {
+  return sha256(canonicalJson({ added, removed, retractions }));
+}
+
+function changeNotes(one: VersionEntry, other: VersionEntry): string[] {
+  const byId = new Map(
+    other.added.map((added) => [added.correctionId, sha256(canonicalJson(added))]),
+  );
+  const differing = one.added
+    .filter((added) => byId.get(added.correctionId) !== sha256(canonicalJson(added)))
+    .map(({ correctionId }) =>
+      byId.has(correctionId) ? `"${correctionId}" has other words` : `"${correctionId}" is missing`,
+    );
+  return differing.length > 0 ? differing : ['it removes or retracts something else'];
+}
+
+async function comparePairs(
+  source: VersionLog,
+  rebuilt: VersionLog,
+  one: BlobReference | null,
+  other: BlobReference | null,
+  notes: string[],
+): Promise<Pick<VersionComparison, 'pairs' | 'pairsDifference'>> {
+  if (one === null && other === null) return { pairs: 'none', pairsDifference: null };
+  if (one?.sha256 === other?.sha256) return { pairs: 'identical', pairsDifference: null };
+  if (one === null || other === null) return { pairs: 'different', pairsDifference: null };
+  const [a, b] = await Promise.all([pairsAt(source, one, notes), pairsAt(rebuilt, other, notes)]);
+  if (a === null || b === null) return { pairs: 'different', pairsDifference: null };
+  const difference = differenceOf(a, b);
+  if (difference === null)
+    notes.push('its pairs are of another form: other blocks, widths, rows or spellings');
+  const within = difference !== null && difference <= TOLERANCE.pairs;
+  return { pairs: within ? 'within-tolerance' : 'different', pairsDifference: difference };
+}
+
+async function pairsAt(
+  log: VersionLog,
+  reference: BlobReference,
+  notes: string[],
+): Promise<StoredPairs | null> {
+  try {
+    return await readBlob(log, reference, decodePairs);
+  } catch (fault) {
+    notes.push(fault instanceof Error ? fault.message : String(fault));
+    return null;
+  }
+}
+
+function differenceOf(a: StoredPairs, b: StoredPairs): number | null {
+  const form = ({
+    layers,
+    count,
+    subjects,
+    spellings,
+    keyWidth,
+    valueWidth,
+  }: StoredPairs): string =>
+    JSON.stringify([layers, count, subjects, spellings, keyWidth, valueWidth]);
+  if (form(a) !== form(b)) return null;
+  const matrices = [
+    ...a.keys.map((one, i) => [one, b.keys[i]!] as const),
+    ...a.changes.map((one, i) => [one, b.changes[i]!] as const),
+  ];
+  return matrices.reduce((most, [one, other]) => Math.max(most, relativeDifference(one, other)), 0);
+}
+
+function relativeDifference(one: Float32Array, other: Float32Array): number {
+  let [largest, difference] = [0, 0];
+  for (let i = 0; i < one.length; i++) {
+    largest = Math.max(largest, Math.abs(one[i]!));
+    difference = Math.max(difference, Math.abs(one[i]! - other[i]!));
+  }
+  return difference === 0 ? 0 : difference / Math.max(largest, Number.MIN_VALUE);
+}
+
+async function compareProbes(
+  source: VersionLog,
+  rebuilt: VersionLog,
+  one: VersionEntry,
+  other: VersionEntry,
+  notes: string[],
+): Promise<Agreement> {
+  if (one.probes.details.sha256 === other.probes.details.sha256) return 'identical';
+  const [a, b] = await Promise.all([
+    detailsAt(source, one, notes),
+    detailsAt(rebuilt, other, notes),
+  ]);
+  if (a === null || b === null) return 'different';
+  const answers = (probes: CorrectionProbe[]): string =>
+    JSON.stringify(probes.map(({ targetLogProbability: _, ...rest }) => rest));
+  const apart = Math.max(
+    0,
+    ...a.map(({ targetLogProbability }, i) =>
+      Math.abs(targetLogProbability - (b[i]?.targetLogProbability ?? Number.NEGATIVE_INFINITY)),
+    ),
+  );
+  if (answers(a) === answers(b) && apart <= TOLERANCE.logProbability) return 'within-tolerance';
+  const changed = a
+    .filter((probe, i) => b[i]?.answerAfter !== probe.answerAfter)
+    .map(({ id }) => `"${id}"`);
+  notes.push(
+    changed.length > 0
+      ? `other answers to ${changed.slice(0, NAMED_MAX).join(', ')}${changed.length > NAMED_MAX ? ` and ${changed.length - NAMED_MAX} more` : ''}`
+      : 'its probes came out otherwise',
+  );
+  return 'different';
+}
+
+const NAMED_MAX = 5;
+
+async function detailsAt(
+  log: VersionLog,
+  { probes }: VersionEntry,
+  notes: string[],
+): Promise<CorrectionProbe[] | null> {
+  try {
+    return JSON.parse(
+      new TextDecoder().decode(await log.getBlob(probes.details)),
+    ) as CorrectionProbe[];
+  } catch (fault) {
+    notes.push(fault instanceof Error ? fault.message : String(fault));
+    return null;
+  }
+}
+
+/** How many earlier corrections are asked again is a setting that may have changed, so their share is left out. */
+function compareScores(one: VersionEntry, other: VersionEntry, notes: string[]): Agreement {
+  const sides = (['before', 'after'] as const).map((side): Agreement => {
+    const [a, b] = [one.probes[side], other.probes[side]];
+    const shares = (scores: ProbeScores): string =>
+      JSON.stringify([
+        scores.efficacy,
+        scores.efficacyGreedy,
+        scores.generalisation,
+        scores.locality,
+      ]);
+    return shares(a) === shares(b)
+      ? worst([numbersAgree(a.canaryRatio, b.canaryRatio), numbersAgree(a.editNorm, b.editNorm)])
+      : 'different';
+  });
+  const layers =
+    one.layers.length === other.layers.length
+      ? one.layers.map((layer, i) =>
+          worst([
+            layer.layer === other.layers[i]!.layer ? 'identical' : 'different',
+            numbersAgree(layer.editNorm, other.layers[i]!.editNorm),
+            numbersAgree(layer.threshold, other.layers[i]!.threshold),
+          ]),
+        )
+      : (['different'] as const);
+  const agreement = worst([...sides, ...layers]);
+  if (agreement === 'different') notes.push('its scores, norms or thresholds are others');
+  return agreement;
+}
+
+function numbersAgree(a: number, b: number): Agreement {
+  if (a === b) return 'identical';
+  return Math.abs(a - b) <= TOLERANCE.measured * Math.max(Math.abs(a), Math.abs(b))
+    ? 'within-tolerance'
+    : 'different';
+}
+
+function worst(agreements: readonly Agreement[]): Agreement {
+  if (agreements.includes('different')) return 'different';
+  return agreements.includes('within-tolerance') ? 'within-tolerance' : 'identical';
+}

@@ -1,0 +1,79 @@
+/**
+ * How records cross the topics: the one place that encoders and decoders come from. Without a schema registry, Avro's
+ * single-object encoding; with one, its wire format, and single-object records are still read.
+ */
+import {
+  recordCodec,
+  recordDecoder,
+  recordEncoder,
+  schemaOf,
+  type RecordDecoder,
+  type RecordEncoder,
+  type RecordName,
+  type RecordTypes,
+} from '../../schemas/records/avro.ts';
+import type { AvroSchema } from '../../schemas/records/avro-shape.ts';
+import {
+  confluentHead,
+  confluentOpening,
+  schemaIdOf,
+} from '../../schemas/records/confluent-framing.ts';
+import type { UndecodableRecord } from '../../schemas/failures.ts';
+import type { SchemaRegistry } from './schema-registry.ts';
+
+export interface RecordFormat {
+  /**
+   * Writes a topic's records. With a registry their schema is registered first, once per topic and process. Throws
+   * `SchemaRefused` (incompatible with what the topic has), `SchemaRegistryUnavailable`.
+   */
+  encoder<Name extends RecordName>(
+    record: Name,
+    topic: string,
+  ): Promise<RecordEncoder<RecordTypes[Name]>>;
+  /**
+   * Reads these records, and only these: the schemas that wrote them are loaded first. A schema that cannot be had is
+   * the record's fault and thrown when it is decoded. Throws `SchemaRegistryUnavailable`.
+   */
+  decoder<Name extends RecordName>(
+    record: Name,
+    values: Iterable<Uint8Array | null>,
+  ): Promise<RecordDecoder<RecordTypes[Name]>>;
+}
+
+export const SINGLE_OBJECT_FORMAT: RecordFormat = {
+  encoder: async (record) => recordCodec(record),
+  decoder: async (record) => recordCodec(record),
+};
+
+export function registryFormat(
+  registry: Pick<SchemaRegistry, 'register' | 'schemaOf'>,
+): RecordFormat {
+  const ids = new Map<string, Promise<number>>();
+  const idOf = (record: RecordName, topic: string): Promise<number> => {
+    const subject = subjectOf(topic);
+    const id = ids.get(subject) ?? registry.register(subject, schemaOf(record));
+    ids.set(subject, id);
+    // What failed is asked again the next time.
+    id.catch(() => ids.delete(subject));
+    return id;
+  };
+  return {
+    encoder: async (record, topic) =>
+      recordEncoder(record, confluentHead(await idOf(record, topic))),
+    async decoder(record, values) {
+      const named = new Set<number>();
+      for (const value of values) {
+        const id = value === null ? null : schemaIdOf(value);
+        if (id !== null) named.add(id);
+      }
+      const writers = new Map<number, AvroSchema | UndecodableRecord>();
+      await Promise.all([...named].map(async (id) => writers.set(id, await registry.schemaOf(id))));
+      return recordDecoder(record, confluentOpening(writers));
+    },
+  };
+}
+
+/** Confluent's TopicNameStrategy, for values. */
+export function subjectOf(topic: string): string {
+  return `${topic}-value`;
+}

@@ -1,0 +1,207 @@
+/**
+ * Keeps the history of every run that ended, before Temporal forgets it. What is kept is asked of the archive, what
+ * ended of Temporal and of the version log, so that it catches up after any downtime, whoever archived meanwhile, and
+ * any number of archivers may run. An outage of either is waited out.
+ */
+import type { Logger } from '../logger.ts';
+import {
+  jsonOfHistory,
+  lineageOfWorkflow,
+  workflowsOf,
+  type History,
+  type WorkflowRun,
+} from './temporal-runs.ts';
+
+/** What the archiver asks of Temporal. */
+export interface KnownRuns {
+  list(query: string): AsyncIterable<WorkflowRun>;
+  describe(workflowId: string, runId: string): Promise<{ run: WorkflowRun } | null>;
+  history(workflowId: string, runId: string): Promise<History | null>;
+}
+
+/** The histories of a lineage where they are kept, and the runs that its versions name. */
+export interface HistoryShelf {
+  has(run: RunName): Promise<boolean>;
+  put(run: KeptRun): Promise<unknown>;
+  /** The runs that made the versions after `version`, ascending. */
+  runsAfter(version: number): AsyncIterable<RunName & { version: number }>;
+}
+
+export interface RunName {
+  workflowId: string;
+  runId: string;
+}
+
+export interface KeptRun extends RunName {
+  type: string;
+  status: string;
+  startedAt: number;
+  closedAt: number;
+  history: string | null;
+  omitted: string | null;
+}
+
+export interface ArchiverParts {
+  lineages: readonly string[];
+  runs: KnownRuns;
+  shelf(lineage: string): HistoryShelf;
+  logger: Logger;
+}
+
+export interface Caught {
+  archived: number;
+  /** Runs that a version names and that neither Temporal nor the archive has. */
+  lost: number;
+}
+
+/** From one look for what ended to the next. */
+const LOOK_EVERY_MS = 15_000;
+/** From one look at everything to the next; looks in between go back to the one before. */
+const LOOK_AT_ALL_EVERY_MS = 6 * 3_600_000;
+/** Temporal's lists may lag behind by so much. */
+const LIST_LAG_MAX_MS = 10 * 60_000;
+/** Histories are read one after the other, with a pause: the batches come first. */
+const PAUSE_MS = 20;
+
+export class HistoryArchiver {
+  readonly #parts: ArchiverParts;
+  readonly #places = new Map<string, Place>();
+  #outage: string | null = null;
+  #stopping = false;
+  #wake: () => void = () => {};
+  #ended: Promise<void> = Promise.resolve();
+
+  constructor(parts: ArchiverParts) {
+    this.#parts = parts;
+  }
+
+  /** Archives from now on. */
+  start(): void {
+    this.#ended = this.#run();
+  }
+
+  /** Waits for the history in hand. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake();
+    await this.#ended;
+  }
+
+  /** Archives what ended and is not kept. Throws where Temporal or the archive is away; what was kept until then is kept. */
+  async catchUp(lineage: string, now = Date.now()): Promise<Caught> {
+    const shelf = this.#parts.shelf(lineage);
+    const place = this.#places.get(lineage) ?? {
+      lookedAt: null,
+      allLookedAt: 0,
+      version: 0,
+      lost: new Set(),
+    };
+    this.#places.set(lineage, place);
+    const all = place.lookedAt === null || now - place.allLookedAt >= LOOK_AT_ALL_EVERY_MS;
+    const since = all
+      ? ''
+      : ` AND CloseTime > "${new Date(place.lookedAt! - LIST_LAG_MAX_MS).toISOString()}"`;
+    let archived = 0;
+    for await (const run of this.#parts.runs.list(
+      `${workflowsOf(lineage)} AND ExecutionStatus != "Running"${since}`,
+    )) {
+      if (this.#stopping) return { archived, lost: place.lost.size };
+      if (await this.#archive(shelf, run)) archived++;
+    }
+    archived += await this.#ofVersions(lineage, shelf, place);
+    if (this.#stopping) return { archived, lost: place.lost.size };
+    place.lookedAt = now;
+    if (all) place.allLookedAt = now;
+    return { archived, lost: place.lost.size };
+  }
+
+  /** Lists may miss what the log knows: every version names the run that made it. */
+  async #ofVersions(lineage: string, shelf: HistoryShelf, place: Place): Promise<number> {
+    let archived = 0;
+    let open = false;
+    for await (const { version, workflowId, runId } of shelf.runsAfter(place.version)) {
+      if (this.#stopping) break;
+      // A lineage may have been rebuilt of another, whose archive has the history.
+      const kept =
+        lineageOfWorkflow(workflowId) !== lineage || (await shelf.has({ workflowId, runId }));
+      const found = kept ? null : await this.#parts.runs.describe(workflowId, runId);
+      if (!kept && found === null) this.#lost(lineage, place, { version, workflowId, runId });
+      if (found !== null && (await this.#archive(shelf, found.run))) archived++;
+      open ||= found !== null && found.run.closedAt === null;
+      if (!open) place.version = version;
+    }
+    return archived;
+  }
+
+  #lost(lineage: string, place: Place, run: RunName & { version: number }): void {
+    if (place.lost.has(run.version)) return;
+    place.lost.add(run.version);
+    this.#parts.logger.warn(
+      { lineage, ...run },
+      'The history of a version is not kept and Temporal has it no more',
+    );
+  }
+
+  async #archive(shelf: HistoryShelf, run: WorkflowRun): Promise<boolean> {
+    const { workflowId, runId, type, status, startedAt, closedAt } = run;
+    if (closedAt === null || (await shelf.has(run))) return false;
+    const history = await this.#historyOf(run);
+    // Forgotten between the list and now.
+    if (history === null) return false;
+    await shelf.put({ workflowId, runId, type, status, startedAt, closedAt, ...history });
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    return true;
+  }
+
+  async #historyOf({
+    workflowId,
+    runId,
+  }: WorkflowRun): Promise<Pick<KeptRun, 'history' | 'omitted'> | null> {
+    try {
+      const history = await this.#parts.runs.history(workflowId, runId);
+      return history === null ? null : { history: jsonOfHistory(history), omitted: null };
+    } catch (error) {
+      // One that no text can hold must not keep the others from being archived.
+      if (error instanceof RangeError) return { history: null, omitted: error.message };
+      throw error;
+    }
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
+      for (const lineage of this.#parts.lineages) {
+        if (this.#stopping) return;
+        try {
+          const { archived } = await this.catchUp(lineage);
+          if (archived > 0) this.#parts.logger.debug({ lineage, archived }, 'Histories archived');
+          if (this.#outage !== null)
+            this.#parts.logger.info({ lineage }, 'Histories are archived again');
+          this.#outage = null;
+        } catch (error) {
+          const reason = error instanceof Error ? error.message : String(error);
+          if (this.#outage === null)
+            this.#parts.logger.warn({ lineage, reason }, 'Histories cannot be archived for now');
+          this.#outage = reason;
+        }
+      }
+      if (!this.#stopping) await this.#pause(LOOK_EVERY_MS);
+    }
+  }
+
+  async #pause(milliseconds: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#wake = () => (clearTimeout(timer), resolve());
+    });
+  }
+}
+
+/** How far one lineage was looked through. Forgotten, all of it is looked through again. */
+interface Place {
+  lookedAt: number | null;
+  allLookedAt: number;
+  /** The runs of the versions up to here are kept, or lost. */
+  version: number;
+  /** Versions whose run is lost, told once. */
+  lost: Set<number>;
+}

@@ -1,0 +1,129 @@
+/**
+ * What Temporal keeps of a correction, encrypted: every payload (arguments, results, heartbeats, failures) as AES-256-GCM
+ * of the whole payload, its own metadata included. Temporal, its page and its database see which step ran and when,
+ * and nothing of what it was about.
+ *
+ * The first key encrypts, all of them decrypt. Payloads from before there was a key are read as they are.
+ */
+import type { DataConverter, Payload, PayloadCodec } from '@temporalio/common';
+import proto from '@temporalio/proto';
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { ErrataFailure } from '../../schemas/failures.ts';
+
+export interface PayloadKey {
+  /** Stands in the clear beside what it encrypted. */
+  name: string;
+  /** 32 bytes. */
+  key: Buffer;
+}
+
+/** A payload cannot be read here: its key is not known, or its bytes are not those that were encrypted. */
+export class PayloadUnreadable extends ErrataFailure {
+  override readonly name = 'PayloadUnreadable';
+}
+
+/** What every client and worker is given, with keys or without: a reader without keys says what it lacks. */
+export function payloadConverter(keys: readonly PayloadKey[]): DataConverter {
+  return {
+    payloadCodecs: [new PayloadEncryption(keys)],
+    // Messages and stack traces of failures become payloads, so that they are encrypted as well.
+    ...(keys.length === 0 ? {} : { failureConverterPath: FAILURE_CONVERTER }),
+  };
+}
+
+/** A module that Temporal loads by its path, also into the workflows' sandbox. */
+export const FAILURE_CONVERTER = fileURLToPath(new URL('./failure-converter.cjs', import.meta.url));
+
+const { Payload: ProtoPayload } = proto.temporal.api.common.v1;
+
+const ENCODING = 'binary/encrypted';
+const CIPHER = 'aes-256-gcm';
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const ENCODING_FIELD = 'encoding';
+const KEY_FIELD = 'encryption-key-name';
+const NONCE_FIELD = 'encryption-nonce';
+
+export class PayloadEncryption implements PayloadCodec {
+  readonly #first: PayloadKey | undefined;
+  readonly #keys: ReadonlyMap<string, Buffer>;
+
+  constructor(keys: readonly PayloadKey[]) {
+    this.#first = keys[0];
+    this.#keys = new Map(keys.map(({ name, key }) => [name, key]));
+  }
+
+  async encode(payloads: Payload[]): Promise<Payload[]> {
+    const { name, key } = this.#first ?? {};
+    return name === undefined || key === undefined
+      ? payloads
+      : payloads.map((payload) => encrypted(payload, name, key));
+  }
+
+  /** Throws `PayloadUnreadable`. */
+  async decode(payloads: Payload[]): Promise<Payload[]> {
+    return payloads.map((payload) =>
+      field(payload, ENCODING_FIELD)?.toString() === ENCODING ? this.#decrypted(payload) : payload,
+    );
+  }
+
+  #decrypted(payload: Payload): Payload {
+    const name = field(payload, KEY_FIELD)?.toString() ?? '';
+    const key = this.#keys.get(name);
+    if (key === undefined) {
+      const known = [...this.#keys.keys()];
+      throw new PayloadUnreadable(
+        known.length === 0
+          ? `a payload is encrypted with the key "${name}", and there are no keys here`
+          : `a payload is encrypted with the key "${name}", which is none of ${known.join(', ')}`,
+        { key: name, known },
+        'ERRATA_TEMPORAL_PAYLOAD_KEYS of every process and command must name this key for as long as Temporal keeps what it encrypted.',
+      );
+    }
+    const nonce = field(payload, NONCE_FIELD) ?? Buffer.alloc(0);
+    const data = Buffer.from(payload.data ?? []);
+    try {
+      if (nonce.length !== NONCE_BYTES || data.length < TAG_BYTES)
+        throw new RangeError('cut short');
+      const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(
+        Buffer.from(name),
+      );
+      decipher.setAuthTag(data.subarray(-TAG_BYTES));
+      const plain = Buffer.concat([
+        decipher.update(data.subarray(0, -TAG_BYTES)),
+        decipher.final(),
+      ]);
+      return ProtoPayload.decode(plain);
+    } catch (cause) {
+      throw new PayloadUnreadable(
+        `a payload encrypted with the key "${name}" is damaged, or was encrypted with other bytes under that name`,
+        { key: name, bytes: data.length },
+        'A key keeps its name for good: give new bytes a new name in ERRATA_TEMPORAL_PAYLOAD_KEYS.',
+        { cause },
+      );
+    }
+  }
+}
+
+function encrypted(payload: Payload, name: string, key: Buffer): Payload {
+  const nonce = randomBytes(NONCE_BYTES);
+  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(
+    Buffer.from(name),
+  );
+  const plain = ProtoPayload.encode(payload).finish();
+  const data = Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+  return {
+    metadata: {
+      [ENCODING_FIELD]: Buffer.from(ENCODING),
+      [KEY_FIELD]: Buffer.from(name),
+      [NONCE_FIELD]: nonce,
+    },
+    data,
+  };
+}
+
+function field(payload: Payload, name: string): Buffer | undefined {
+  const value = payload.metadata?.[name];
+  return value === undefined || value === null ? undefined : Buffer.from(value);
+}

@@ -1,0 +1,149 @@
+/**
+ * The search attributes by which Temporal's page and lists find our workflows, in a namespace. One that is not registered
+ * would stop a workflow for good, so they are looked for before any is used.
+ */
+import type { ConnectionLike } from '@temporalio/client';
+import proto from '@temporalio/proto';
+import { SEARCH_ATTRIBUTES } from '../workflows/contract.ts';
+
+export interface Registration {
+  /** Whether all are there, with the types that they must have. */
+  usable: boolean;
+  /** Names of those that are not. */
+  missing: string[];
+  /** Names that are registered with another type: another name holds there, or another namespace is needed. */
+  mistyped: string[];
+  /** Why the missing ones could not be added; null where nobody tried or nothing is missing. */
+  reason: string | null;
+}
+
+const CALL_WAIT_MS = 10_000;
+/** What was just added may be in the list a moment later. */
+const EFFECT_WAIT_MS = 10_000;
+const EFFECT_LOOK_MS = 100;
+
+const { IndexedValueType } = proto.temporal.api.enums.v1;
+const TYPES: Record<string, number> = Object.fromEntries(
+  Object.entries(SEARCH_ATTRIBUTES).map(([name, type]) => [
+    name,
+    IndexedValueType[`INDEXED_VALUE_TYPE_${type}`],
+  ]),
+);
+
+/** Whether they are registered; changes nothing. Throws the client's errors where Temporal does not say. */
+export async function searchAttributesOf(
+  connection: ConnectionLike,
+  namespace: string,
+  waitMs = CALL_WAIT_MS,
+): Promise<Registration> {
+  const registered = await registeredIn(connection, namespace, waitMs);
+  const missing = Object.keys(TYPES).filter((name) => registered[name] === undefined);
+  const mistyped = Object.keys(TYPES).filter(
+    (name) => registered[name] !== undefined && registered[name] !== TYPES[name],
+  );
+  return { usable: missing.length + mistyped.length === 0, missing, mistyped, reason: null };
+}
+
+/**
+ * Adds those that are missing and resolves when they can be used, or with the reason why they cannot: not everybody may
+ * add any. Throws the client's errors where Temporal does not say which there are.
+ */
+export async function registerSearchAttributes(
+  connection: ConnectionLike,
+  namespace: string,
+): Promise<Registration> {
+  const before = await searchAttributesOf(connection, namespace);
+  if (before.missing.length === 0) return before;
+  try {
+    await asked(connection, () =>
+      connection.operatorService.addSearchAttributes({
+        namespace,
+        searchAttributes: Object.fromEntries(before.missing.map((name) => [name, TYPES[name]!])),
+      }),
+    );
+  } catch (error) {
+    // Another process may have been first.
+    const after = await searchAttributesOf(connection, namespace);
+    return after.missing.length === 0
+      ? after
+      : { ...after, reason: error instanceof Error ? error.message : String(error) };
+  }
+  const until = Date.now() + EFFECT_WAIT_MS;
+  for (;;) {
+    const after = await searchAttributesOf(connection, namespace);
+    if (after.missing.length === 0) return after;
+    if (Date.now() >= until)
+      return {
+        ...after,
+        reason: `they were added and are not there after ${EFFECT_WAIT_MS / 1_000} s`,
+      };
+    await new Promise((resolve) => setTimeout(resolve, EFFECT_LOOK_MS));
+  }
+}
+
+/** What an operator does about a registration that is not usable. */
+export function registrationCure({ missing, mistyped }: Registration, namespace: string): string {
+  if (mistyped.length > 0)
+    return `${mistyped.join(', ')} ${mistyped.length === 1 ? 'has' : 'have'} another type in namespace ${namespace}: give Errata a namespace of its own, or set ERRATA_TEMPORAL_SEARCH_ATTRIBUTES=false.`;
+  const typed = missing.map(
+    (name) =>
+      [name, WRITTEN_TYPES[SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES]]] as const,
+  );
+  const cluster = `temporal operator search-attribute create --namespace ${namespace} ${typed.map(([name, type]) => `--name ${name} --type ${type}`).join(' ')}`;
+  const cloud = `tcld namespace search-attributes add --namespace ${namespace} ${typed.map(([name, type]) => `--sa ${name}=${type}`).join(' ')}`;
+  return `${cluster} (on Temporal Cloud: ${cloud}), then start ingest again.`;
+}
+
+const WRITTEN_TYPES = { KEYWORD: 'Keyword', INT: 'Int', KEYWORD_LIST: 'KeywordList' } as const;
+
+/** By name. Who may not ask for the list sees by questions that name them which there are. */
+async function registeredIn(
+  connection: ConnectionLike,
+  namespace: string,
+  waitMs: number,
+): Promise<Partial<Record<string, number>>> {
+  try {
+    return (
+      (
+        await asked(
+          connection,
+          () => connection.operatorService.listSearchAttributes({ namespace }),
+          waitMs,
+        )
+      ).customAttributes ?? {}
+    );
+  } catch (error) {
+    if (!hasCode(error, GRPC_PERMISSION_DENIED, GRPC_UNIMPLEMENTED)) throw error;
+  }
+  const found: Partial<Record<string, number>> = {};
+  for (const [name, type] of Object.entries(TYPES)) {
+    const query = `${name} = ${SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES] === 'INT' ? '0' : '"-"'}`;
+    try {
+      await asked(
+        connection,
+        () => connection.workflowService.countWorkflowExecutions({ namespace, query }),
+        waitMs,
+      );
+      found[name] = type!;
+    } catch (error) {
+      if (!hasCode(error, GRPC_INVALID_ARGUMENT)) throw error;
+    }
+  }
+  return found;
+}
+
+const GRPC_INVALID_ARGUMENT = 3;
+const GRPC_PERMISSION_DENIED = 7;
+const GRPC_UNIMPLEMENTED = 12;
+
+function hasCode(error: unknown, ...codes: number[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(Number(error.code));
+}
+
+async function asked<Answer>(
+  connection: ConnectionLike,
+  ask: () => Promise<Answer>,
+  waitMs = CALL_WAIT_MS,
+): Promise<Answer> {
+  return await connection.withDeadline(Date.now() + waitMs, ask);
+}

@@ -1,0 +1,91 @@
+import { DefaultLogger, bundleWorkflowCode } from '@temporalio/worker';
+import type { DataConverter } from '@temporalio/common';
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * The workflows as one script for their sandbox. Making it takes a second or two, so make it once per process, and keep
+ * it in `folder`, where one is given, for the processes after this one: under a hash of all that it is made of. Where the
+ * worker's converter names a failure converter, the workflows fail by it as well.
+ */
+export async function bundleWorkflows(
+  folder: string | null = null,
+  { failureConverterPath }: Pick<DataConverter, 'failureConverterPath'> = {},
+): Promise<{ code: string }> {
+  if (folder === null) return bundle(failureConverterPath);
+  const name = `${await identityOfSources(failureConverterPath)}.json`;
+  const kept = await readKept(join(folder, name));
+  if (kept !== null) return kept;
+  const made = await bundle(failureConverterPath);
+  await keep(folder, name, made);
+  return made;
+}
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** Folders that the workflows may import from; the import rules of the project say so. */
+const SOURCES = ['pipelines', 'schemas'];
+
+/** The code as it was written, with its hash beside it: a power cut can cut a file short. */
+async function readKept(file: string): Promise<{ code: string } | null> {
+  try {
+    const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as {
+      code: string;
+      sha256: string;
+    };
+    return sha256Of(code) === sha256 ? { code } : null;
+  } catch {
+    return null;
+  }
+}
+
+async function bundle(failureConverterPath: string | undefined): Promise<{ code: string }> {
+  const { code } = await bundleWorkflowCode({
+    ...(failureConverterPath === undefined ? {} : { failureConverterPath }),
+    workflowsPath: fileURLToPath(new URL('../workflows/index.ts', import.meta.url)),
+    // The bundler says at length what it put in.
+    logger: new DefaultLogger('WARN'),
+  });
+  return { code };
+}
+
+/** SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths count: they are in the bundle. */
+async function identityOfSources(failureConverterPath: string | undefined): Promise<string> {
+  const names = (
+    await Promise.all(
+      SOURCES.map((source) =>
+        readdir(join(ROOT, source), { recursive: true }).then((found) =>
+          found.map((name) => join(source, name)),
+        ),
+      ),
+    )
+  )
+    .flat()
+    .filter((name) => name.endsWith('.ts') || name.endsWith('.cjs'))
+    .sort();
+  const hash = createHash('sha256').update(
+    JSON.stringify([ROOT, process.versions.node, failureConverterPath ?? null]),
+  );
+  for (const name of ['package-lock.json', ...names])
+    hash.update(`\n${name}\n`).update(await readFile(join(ROOT, name)));
+  return hash.digest('hex');
+}
+
+/** What cannot be written is made again next time, no more; earlier sources' bundles go. */
+async function keep(folder: string, name: string, { code }: { code: string }): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+    const partial = join(folder, `${name}.${process.pid}.partial`);
+    await writeFile(partial, JSON.stringify({ sha256: sha256Of(code), code }));
+    await rename(partial, join(folder, name));
+    for (const other of await readdir(folder))
+      if (other.endsWith('.json') && other !== name) await rm(join(folder, other), { force: true });
+  } catch {
+    // The bundle is at hand all the same.
+  }
+}
+
+function sha256Of(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

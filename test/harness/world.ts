@@ -1,0 +1,420 @@
+/**
+ * The workflows in Temporal's time-skipping test server, with the real activities on an engine without a model and a
+ * version log in memory. A test replaces single activities to break them.
+ */
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import {
+  DefaultLogger,
+  Runtime,
+  Worker,
+  makeTelemetryFilterString,
+  type WorkflowBundle,
+} from '@temporalio/worker';
+import {
+  Client,
+  WithStartWorkflowOperation,
+  WorkflowIdConflictPolicy,
+  WorkflowUpdateFailedError,
+  type WorkflowHandle,
+} from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import type { AlertActivities } from '../../activities/alert.ts';
+import type { AnnounceActivities } from '../../activities/announce.ts';
+import {
+  createEditActivities,
+  createLedgerActivities,
+  type EditActivities,
+  type LedgerActivities,
+} from '../../activities/index.ts';
+import { homeFromEnvironment } from '../../infra/config/home.ts';
+import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
+import {
+  ACCEPT_UPDATE,
+  LINEAGE_WORKFLOW,
+  STATUS_QUERY,
+  UNDO_UPDATE,
+  editTaskQueue,
+  lineageWorkflowId,
+  undoWorkflowId,
+  type Acceptance,
+  type LineageInput,
+  type LineageStatus,
+  type RevisionChunk,
+  type UndoAccepted,
+  type UndoOrder,
+} from '../../pipelines/workflows/contract.ts';
+import type { Engine } from '../../model/engine.ts';
+import {
+  factKeyOf,
+  retractionId,
+  type CorrectionRevision,
+  type FactCorrection,
+  type FactRevision,
+  type RetractionRevision,
+} from '../../schemas/correction.ts';
+import type { Alert } from '../../schemas/alert.ts';
+import type { Outcome } from '../../schemas/editing.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
+import type { UndoResult, UndoTarget } from '../../schemas/undo.ts';
+import { Versions } from '../../versions/versions.ts';
+import { FakeEngine } from './fake-engine.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
+
+export type Activities = EditActivities & LedgerActivities & AnnounceActivities & AlertActivities;
+
+export interface WorldOptions {
+  /** Search attributes are used; the server must know them. */
+  findable?: boolean;
+  settings?: {
+    batch?: Partial<LineageSettings['batch']>;
+    verdict?: Partial<LineageSettings['verdict']>;
+    failures?: Partial<NonNullable<LineageSettings['failures']>>;
+  };
+  historyEventsMax?: number;
+  /** Without one, an engine without a model. */
+  engine?: Engine;
+  /** Activities in place of the real ones, which they get to call. */
+  replace?: (real: Activities, world: World) => Partial<Activities>;
+}
+
+/** One Temporal test server and one bundle for all the tests of a file. */
+export class TimeSkippingServer {
+  readonly environment: TestWorkflowEnvironment;
+  readonly bundle: WorkflowBundle;
+
+  private constructor(environment: TestWorkflowEnvironment, bundle: WorkflowBundle) {
+    this.environment = environment;
+    this.bundle = bundle;
+  }
+
+  static async start(): Promise<TimeSkippingServer> {
+    quietRuntime();
+    const path = homeFromEnvironment().temporalTestServer.executable;
+    const environment = await TestWorkflowEnvironment.createTimeSkipping({
+      server: { executable: { type: 'existing-path', path } },
+    });
+    return new TimeSkippingServer(environment, await bundleWorkflows());
+  }
+
+  /** A real Temporal in its place, whose time passes as it does: for what the test server lacks. */
+  static async inPlaceOf({
+    address,
+    namespace,
+  }: {
+    address: string;
+    namespace: string;
+  }): Promise<TimeSkippingServer> {
+    quietRuntime();
+    return new TimeSkippingServer(
+      await TestWorkflowEnvironment.createFromExistingServer({ address, namespace }),
+      await bundleWorkflows(),
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.environment.teardown();
+  }
+}
+
+let installed = false;
+export function quietRuntime(): void {
+  if (!installed)
+    Runtime.install({
+      logger: new DefaultLogger('ERROR', () => undefined),
+      telemetryOptions: {
+        logging: {
+          forward: {},
+          filter: makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' }),
+        },
+      },
+    });
+  installed = true;
+}
+
+let worlds = 0;
+
+/** A lineage of its own on the server, with its workers; `run` ends them. */
+export class World {
+  readonly lineage: string;
+  readonly settings: LineageSettings;
+  /** Edits, unless the test brought an engine of its own. */
+  readonly engine = new FakeEngine();
+  readonly store = new MemoryStore();
+  readonly versions = new Versions(this.store);
+  readonly alerts: Alert[] = [];
+  readonly announced: { outcomes: Outcome[]; version: number | null }[] = [];
+  readonly #server: TimeSkippingServer;
+  readonly #options: WorldOptions;
+  readonly #listeners = new Set<() => void>();
+  readonly #workers: { worker: Worker; done: Promise<void> }[] = [];
+  #offset = 0;
+  #run: string | undefined;
+
+  constructor(server: TimeSkippingServer, options: WorldOptions = {}) {
+    this.#server = server;
+    this.#options = options;
+    this.lineage = `l${(worlds++).toString()}`;
+    this.settings = {
+      batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...options.settings?.batch },
+      verdict: { ...DEFAULT_LINEAGE_SETTINGS.verdict, ...options.settings?.verdict },
+      ...(options.settings?.failures === undefined
+        ? {}
+        : { failures: { ...DEFAULT_LINEAGE_SETTINGS.failures, ...options.settings.failures } }),
+      ...(options.findable === true ? { findable: true } : {}),
+    };
+  }
+
+  get topic(): string {
+    return `errata.${this.lineage}.corrections`;
+  }
+
+  get handle(): WorkflowHandle {
+    return this.#server.environment.client.workflow.getHandle(lineageWorkflowId(this.lineage));
+  }
+
+  get log() {
+    return this.versions.log(this.lineage);
+  }
+
+  async run(test: () => Promise<void>): Promise<void> {
+    const real: Activities = {
+      ...createEditActivities({
+        engine: this.#options.engine ?? this.engine,
+        versions: this.versions,
+      }),
+      ...createLedgerActivities({ versions: this.versions }),
+      announce: async ({ outcomes, version }) => {
+        const standing = await (await this.log.register()).settle(outcomes);
+        this.announced.push({ outcomes: standing, version });
+        for (const listener of this.#listeners) listener();
+        return standing;
+      },
+      alert: async (alert) => {
+        this.alerts.push(alert);
+        for (const listener of this.#listeners) listener();
+        return { told: true };
+      },
+    };
+    const activities: Activities = { ...real, ...this.#options.replace?.(real, this) };
+    const { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo, ...light } = activities;
+    try {
+      await this.#work(this.#taskQueue, light, true);
+      await this.#work(
+        editTaskQueue(this.lineage),
+        { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo },
+        false,
+      );
+      await test();
+    } finally {
+      await this.#end();
+      for (const { worker } of this.#workers)
+        if (worker.getState() === 'RUNNING') worker.shutdown();
+      await Promise.allSettled(this.#workers.map(({ done }) => done));
+    }
+  }
+
+  correction(id: string, more: Partial<FactCorrection> = {}): FactCorrection {
+    const subject = more.subject ?? `Subject ${id}.`;
+    return {
+      id,
+      lineage: this.lineage,
+      subject,
+      relation: null,
+      prompt: `${subject} is in`,
+      target: 'Lyon',
+      previousAnswer: null,
+      paraphrases: [`One finds ${subject} in`],
+      neighbourhood: [`Neighbour of ${id} is in`],
+      source: 'test',
+      issuedAt: 1_000,
+      ...more,
+    };
+  }
+
+  /** Revisions as they would come from the topic, at the next offsets. */
+  revisions(
+    ...items: (FactCorrection | { retract: FactCorrection; issuedAt: number })[]
+  ): FactRevision[] {
+    return items.map((item): CorrectionRevision | RetractionRevision => {
+      const position = { topic: this.topic, partition: 0, offset: String(this.#offset++) };
+      if ('retract' in item)
+        return {
+          kind: 'retraction',
+          factKey: factKeyOf(item.retract),
+          position,
+          id: retractionId(position),
+          issuedAt: item.issuedAt,
+        };
+      return { kind: 'correction', factKey: factKeyOf(item), position, correction: item };
+    });
+  }
+
+  chunk(revisions: FactRevision[]): RevisionChunk {
+    return {
+      topic: this.topic,
+      partition: 0,
+      firstOffset: revisions[0]!.position.offset,
+      throughOffset: revisions.at(-1)!.position.offset,
+      endOffset: '1000000',
+      revisions,
+    };
+  }
+
+  /** Hands a chunk to the lineage; the refusal's type where it refuses. */
+  async accept(chunk: RevisionChunk, updateId?: string): Promise<Acceptance | string> {
+    const input: LineageInput = {
+      lineage: this.lineage,
+      settings: this.settings,
+      carried: null,
+      ...(this.#options.historyEventsMax === undefined
+        ? {}
+        : { historyEventsMax: this.#options.historyEventsMax }),
+    };
+    try {
+      const acceptance = await this.#server.environment.client.workflow.executeUpdateWithStart<
+        (input: LineageInput) => Promise<void>,
+        Acceptance,
+        [RevisionChunk]
+      >(ACCEPT_UPDATE, {
+        args: [this.#run === undefined ? chunk : { ...chunk, run: this.#run }],
+        ...(updateId === undefined ? {} : { updateId }),
+        startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, {
+          workflowId: lineageWorkflowId(this.lineage),
+          taskQueue: this.#taskQueue,
+          workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
+          args: [input],
+        }),
+      });
+      this.#run = acceptance.run;
+      return acceptance;
+    } catch (error) {
+      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure)
+        return error.cause.type ?? 'refused';
+      throw error;
+    }
+  }
+
+  async submit(...items: Parameters<World['revisions']>): Promise<FactRevision[]> {
+    const revisions = this.revisions(...items);
+    await this.accept(this.chunk(revisions));
+    return revisions;
+  }
+
+  order(id: string, target: UndoTarget, releaseAlias: string | null = null): UndoOrder {
+    return {
+      request: { id, target, reason: 'it was wrong', requestedBy: 'test', requestedAt: 1_000 },
+      releaseAlias,
+    };
+  }
+
+  /** Hands an undo to the lineage; the refusal's type where it refuses. */
+  async askUndo(order: UndoOrder): Promise<UndoAccepted | string> {
+    try {
+      return await this.handle.executeUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE, {
+        args: [order],
+      });
+    } catch (error) {
+      if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure)
+        return error.cause.type ?? 'refused';
+      throw error;
+    }
+  }
+
+  /** Undoes and waits for the result. */
+  async undo(
+    id: string,
+    target: UndoTarget,
+    releaseAlias: string | null = null,
+  ): Promise<UndoResult> {
+    await this.askUndo(this.order(id, target, releaseAlias));
+    await this.statusWhere(({ undos }) => undos.ended.some((ended) => ended.id === id));
+    // Asked for by the environment's own client a result lets the clock run ahead, in the end past the lineage's own time.
+    const { connection, namespace } = this.#server.environment;
+    return await new Client({ connection, namespace: namespace ?? 'default' }).workflow
+      .getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id))
+      .result();
+  }
+
+  async status(): Promise<LineageStatus> {
+    return await this.handle.query<LineageStatus>(STATUS_QUERY);
+  }
+
+  /** Asks until the status is as wanted; the test's own bound ends it otherwise. */
+  async statusWhere(wanted: (status: LineageStatus) => boolean): Promise<LineageStatus> {
+    for (;;) {
+      const status = await this.status();
+      if (wanted(status)) return status;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** Lets the server's clock run ahead. */
+  async skip(milliseconds: number): Promise<void> {
+    await this.#server.environment.sleep(milliseconds);
+  }
+
+  get outcomes(): Outcome[] {
+    return this.announced.flatMap((announcement) => announcement.outcomes);
+  }
+
+  /** `<id> <status>` of every outcome, sorted. */
+  get told(): string[] {
+    return this.outcomes.map((outcome) => `${outcome.revisionId} ${outcome.status}`).sort();
+  }
+
+  get toldVersions(): number[] {
+    return this.announced.flatMap(({ version }) => (version === null ? [] : [version]));
+  }
+
+  /** Resolves once so many outcomes were announced. */
+  async outcomesCount(count: number): Promise<Outcome[]> {
+    await this.until(() => this.outcomes.length >= count);
+    return this.outcomes;
+  }
+
+  /** Resolves once the condition holds; it is asked after every announcement. */
+  async until(condition: () => boolean): Promise<void> {
+    if (condition()) return;
+    await new Promise<void>((resolve) => {
+      const listener = (): void => {
+        if (!condition()) return;
+        this.#listeners.delete(listener);
+        resolve();
+      };
+      this.#listeners.add(listener);
+    });
+  }
+
+  get #taskQueue(): string {
+    return `workflows-${this.lineage}`;
+  }
+
+  /** What is left running would hold the server's clock back for the tests that follow. */
+  async #end(): Promise<void> {
+    const status = await this.status().catch(() => null);
+    if (status === null) return;
+    await this.handle.terminate('the test is over');
+    if (status.undos.running !== null)
+      await this.#server.environment.client.workflow
+        .getHandle(status.undos.running.workflowId)
+        .terminate('the test is over')
+        .catch(() => undefined);
+    if (status.running !== null)
+      await this.#server.environment.client.workflow
+        .getHandle(status.running.workflowId)
+        .terminate('the test is over')
+        .catch(() => undefined);
+  }
+
+  async #work(taskQueue: string, activities: object, workflows: boolean): Promise<void> {
+    const { nativeConnection: connection, namespace } = this.#server.environment;
+    const worker = await Worker.create({
+      connection,
+      namespace: namespace ?? 'default',
+      taskQueue,
+      activities,
+      ...(workflows ? { workflowBundle: this.#server.bundle } : {}),
+    });
+    this.#workers.push({ worker, done: worker.run() });
+  }
+}

@@ -1,0 +1,175 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Probe, ProbeAnswer } from '../../../model/engine.ts';
+import { probeModel } from '../../../model/editing/probe.ts';
+import { answerTokens, promptTokens } from '../../../model/network/sequences.ts';
+import { raw } from '../../../model/tensor/tensorflow.ts';
+import { argMax, greedily, logProbabilities } from '../full-sequence.ts';
+import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
+
+/** float32 sums in another order; log-probabilities are of the size of 1 to 10. */
+const LOG_PROBABILITY_TOLERANCE = 1e-4;
+const DECODED = 5;
+/** More than are asked in one pass. */
+const MANY = 70;
+
+const PROMPTS = [
+  'the mother tongue of tom is',
+  'rome',
+  'the capital of the old country is',
+  'his english author was born in the town on the river in',
+  'anna plays',
+];
+const TARGETS = ['greek', 'the capital of the old country', 'in', 'a', 'french and english'];
+
+describe.each(TINY_MODELS)('a tiny %s', (name) => {
+  let tiny: TinyModel;
+  let probes: Probe[];
+  let answers: ProbeAnswer[];
+  const ask = (asked: readonly Probe[], between: () => Promise<void> = async () => {}) =>
+    probeModel(tiny.model, tiny.checkpoint.tokenizer, null, asked, between);
+  const tokensOf = (probe: Probe) => promptTokens(tiny.checkpoint.tokenizer, probe.prompt);
+
+  beforeAll(async () => {
+    tiny = await loadTiny(name);
+    const { tokenizer } = tiny.checkpoint;
+    probes = PROMPTS.map((prompt, i) => ({
+      prompt,
+      target: TARGETS[i]!,
+      alternative: TARGETS[(i + 1) % TARGETS.length]!,
+      greedyTokensMax: DECODED,
+    }));
+    // What the model says anyway, as a target: of some prompts it reads as the tokens that it said.
+    for (const prompt of PROMPTS) {
+      const said = greedily(tiny.model, promptTokens(tokenizer, prompt), 2, tokenizer.endTokens);
+      for (const tokens of [said, said.slice(0, 1)])
+        probes.push({
+          prompt,
+          target: tokenizer.decode(tokens.filter((token) => !tokenizer.endTokens.includes(token))),
+          greedyTokensMax: 1,
+        });
+    }
+    answers = await ask(probes);
+  });
+  afterAll(() => tiny.close());
+
+  it('says next, and decodes, what the whole sequence run anew finds most probable', () => {
+    const { tokenizer } = tiny.checkpoint;
+    probes.forEach((probe, i) => {
+      const said = greedily(
+        tiny.model,
+        tokensOf(probe),
+        probe.greedyTokensMax,
+        tokenizer.endTokens,
+      );
+      expect(answers[i]!.nextToken).toBe(said[0]);
+      expect(answers[i]!.answer).toBe(
+        tokenizer.decode(said.filter((token) => !tokenizer.endTokens.includes(token))),
+      );
+    });
+    expect(new Set(answers.map(({ answer }) => answer)).size).toBeGreaterThan(1);
+  });
+
+  it('scores answers as the whole sequence does, by mean log-probability and by argmax', () => {
+    const { tokenizer } = tiny.checkpoint;
+    const scored = (probe: Probe, text: string) => {
+      const prompt = tokensOf(probe);
+      const answer = answerTokens(tokenizer, probe.prompt, text);
+      if (answer.length === 0) return null;
+      const read = logProbabilities(tiny.model, [...prompt, ...answer]).slice(
+        prompt.length - 1,
+        -1,
+      );
+      return {
+        mean: answer.reduce((sum, token, t) => sum + read[t]![token]!, 0) / answer.length,
+        argmax: answer.every((token, t) => token === argMax(read[t]!)),
+        answer,
+      };
+    };
+    const seen = {
+      argmax: new Set<boolean | null>(),
+      greedy: new Set<boolean | null>(),
+      longest: 0,
+    };
+    probes.forEach((probe, i) => {
+      const { targetLogProbability, alternativeLogProbability, targetIsArgmax, targetIsGreedy } =
+        answers[i]!;
+      const target = scored(probe, probe.target!);
+      if (target === null)
+        return expect([targetLogProbability, targetIsArgmax, targetIsGreedy]).toEqual([
+          null,
+          null,
+          null,
+        ]);
+      expect(Math.abs(targetLogProbability! - target.mean)).toBeLessThan(LOG_PROBABILITY_TOLERANCE);
+      expect(targetIsArgmax).toBe(target.argmax);
+      const said = greedily(tiny.model, tokensOf(probe), target.answer.length, tokenizer.endTokens);
+      expect(targetIsGreedy).toBe(target.answer.every((token, t) => said[t] === token));
+      if (probe.alternative !== undefined)
+        expect(
+          Math.abs(alternativeLogProbability! - scored(probe, probe.alternative)!.mean),
+        ).toBeLessThan(LOG_PROBABILITY_TOLERANCE);
+      else expect(alternativeLogProbability).toBeNull();
+      seen.argmax.add(targetIsArgmax);
+      seen.greedy.add(targetIsGreedy);
+      seen.longest = Math.max(seen.longest, target.answer.length);
+    });
+    // Else the comparison would say little.
+    for (const values of [seen.argmax, seen.greedy])
+      expect(values.has(true) && values.has(false)).toBe(true);
+    expect(seen.longest).toBeGreaterThan(1);
+  });
+
+  it('answers many at once, in passes, as it answers each alone', async () => {
+    const many = Array.from({ length: MANY }, (_, i) => probes[i % probes.length]!);
+    let between = 0;
+    const together = await ask(many, async () => void between++);
+    expect(between).toBeGreaterThan(1);
+    const alone: ProbeAnswer[] = [];
+    for (const probe of probes) alone.push((await ask([probe]))[0]!);
+    together.forEach((answer, i) => expectSame(answer, alone[i % probes.length]!));
+  });
+
+  it('scores nothing where no answer is given, or an empty one', async () => {
+    const prompt = PROMPTS[0]!;
+    const [bare, empty] = await ask([
+      { prompt, greedyTokensMax: 0 },
+      { prompt, target: ' ', alternative: '', greedyTokensMax: 0 },
+    ]);
+    for (const answer of [bare!, empty!]) {
+      expect(answer).toMatchObject({
+        answer: '',
+        targetLogProbability: null,
+        alternativeLogProbability: null,
+        targetIsArgmax: null,
+        targetIsGreedy: null,
+        opened: false,
+      });
+      expect(answer.nextToken).toBe(answers[0]!.nextToken);
+    }
+    expect(await ask([])).toEqual([]);
+  });
+
+  it('leaves no tensor behind, even where the caller throws', async () => {
+    await ask(probes);
+    const before = [raw.liveCount(), tf.memory().numTensors];
+    await ask(probes);
+    await expect(ask(probes, () => Promise.reject(new Error('no more')))).rejects.toThrow(
+      'no more',
+    );
+    expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
+  });
+});
+
+function expectSame(one: ProbeAnswer, other: ProbeAnswer): void {
+  const { targetLogProbability: p, alternativeLogProbability: q, ...rest } = one;
+  const { targetLogProbability, alternativeLogProbability, ...otherRest } = other;
+  expect(rest).toEqual(otherRest);
+  for (const [a, b] of [
+    [p, targetLogProbability],
+    [q, alternativeLogProbability],
+  ] as const) {
+    if (a === null || b === null) expect(a).toBe(b);
+    else expect(Math.abs(a - b)).toBeLessThan(LOG_PROBABILITY_TOLERANCE);
+  }
+}

@@ -1,0 +1,97 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { LocalEngine } from '../../../model/engine/local-engine.ts';
+import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
+import { ADDON, tinyPath, tinyText } from '../tiny-model.ts';
+
+const EDITED = ['the mother tongue of tom is', 'the piano of anna is'];
+const PROMPTS = [
+  ...EDITED,
+  'her book was born and anna speaks',
+  'tom',
+  'the capital of old country is',
+  'anna and tom and anna went to the old',
+];
+
+describe.each(['llama', 'gpt2', 'gptj'] as const)(
+  "the base model's answer beside a version's, %s",
+  (model) => {
+    let folder: string;
+    let engine: LocalEngine;
+    beforeAll(async () => {
+      loadTensorFlow(ADDON);
+      folder = await mkdtemp(path.join(tmpdir(), 'errata-beside-'));
+      await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
+      engine = await LocalEngine.open({
+        addonPath: ADDON,
+        modelPath: tinyPath(model),
+        statisticsFolder: path.join(folder, 'statistics'),
+        textFile: path.join(folder, 'ordinary.txt'),
+        parameters: {
+          layers: [1, 2],
+          contexts: 3,
+          contextsPerStep: 3,
+          stepsMax: 12,
+          learningRate: 0.5,
+          lambda: 4,
+        },
+      });
+      const requests = [
+        { id: 'tom', subject: 'tom', prompt: EDITED[0]!, target: 'greek' },
+        { id: 'anna', subject: 'anna', prompt: EDITED[1]!, target: 'rome' },
+      ];
+      const { targets } = await engine.computeTargets(null, requests);
+      await engine.holdHook('edited', (await engine.deriveUpdate(null, requests, targets)).pairs);
+    }, 60_000);
+    afterAll(async () => {
+      await engine.close();
+      await rm(folder, { recursive: true, force: true });
+    });
+
+    it('is what either says alone, with the same gates, and frees what it took', async () => {
+      const options = { tokensMax: 12, temperature: 0 };
+      const tensors = tf.memory().numTensors;
+      let opened = 0;
+      for (const prompt of PROMPTS) {
+        const alone = await engine.generate('edited', prompt, { ...options, explain: true });
+        const base = await engine.generate(null, prompt, options);
+        const both = await engine.generate('edited', prompt, {
+          ...options,
+          explain: true,
+          besideBase: true,
+        });
+        expect({ ...both, opened: [], shut: [] }).toEqual({
+          ...alone,
+          opened: [],
+          shut: [],
+          base: { text: base.text, finish: base.finish },
+        });
+        const places = (of: typeof both) =>
+          [...of.opened, ...of.shut!].map(({ position, layer, nearestRow }) => [
+            position,
+            layer,
+            nearestRow,
+          ]);
+        expect(places(both)).toEqual(places(alone));
+        opened += both.opened.length;
+      }
+      expect(opened).toBeGreaterThan(0);
+      expect(tf.memory().numTensors).toBe(tensors);
+    });
+
+    it('is the answer itself of the base model, and refused where it would not be greedy', async () => {
+      const { text, finish, base } = await engine.generate(null, PROMPTS[0]!, {
+        tokensMax: 3,
+        temperature: 0,
+        besideBase: true,
+      });
+      expect(base).toEqual({ text, finish });
+      await expect(
+        engine.generate('edited', PROMPTS[0]!, { tokensMax: 3, temperature: 1, besideBase: true }),
+      ).rejects.toThrow(RangeError);
+    });
+  },
+);

@@ -1,0 +1,124 @@
+import * as tf from '@tensorflow/tfjs-core';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { deviceFromEnvironment, homeFromEnvironment } from '../../../infra/config/home.ts';
+import { changeOf, Hook } from '../../../model/hook/hook.ts';
+import { HookMemory } from '../../../model/hook/hook-memory.ts';
+import { scoreKnownKeys, whitenedCosines } from '../../../model/hook/gate.ts';
+import { BLOCK_PAIRS } from '../../../model/hook/pair-blocks.ts';
+import { seededRandom } from '../../../model/tensor/random.ts';
+import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
+import type { GateParameters } from '../../../schemas/editing.ts';
+import {
+  aboutSome,
+  bySubject,
+  denseChange,
+  pairSet,
+  randomPairs,
+  syntheticPrior,
+  type SubjectPair,
+  type SyntheticPrior,
+} from '../synthetic-prior.ts';
+
+const NAMES = Array.from({ length: 30 }, (_, i) => `subject ${i}`);
+const GATES: [string, GateParameters][] = [
+  [
+    'one map for all, a gate that looks at all keys',
+    { kind: 'scope', map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  ],
+  [
+    'one map for all, a gate that looks at one subject’s keys',
+    { kind: 'subject', map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  ],
+  [
+    'a map for every subject',
+    { kind: 'subject', map: 'subject', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
+  ],
+];
+
+let world: SyntheticPrior;
+beforeAll(() => {
+  loadTensorFlow(homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon);
+  world = syntheticPrior(5, 12, 4);
+});
+afterAll(() => world.free());
+
+const somePairs = (count: number, seed: number) =>
+  aboutSome(randomPairs(count, world, seededRandom(seed)), NAMES, seededRandom(seed + 1));
+
+describe.each(GATES)('a hook built on what earlier hooks left behind, with %s,', (_, gate) => {
+  /** All that a hook says, as numbers: the change of every direction, of every subject where it has a map, first. */
+  function numbersOf(pairs: readonly SubjectPair[], memory?: HookMemory): number[] {
+    const hook = Hook.build(
+      pairSet(pairs, world),
+      new Map([[world.prior.layer, world.prior]]),
+      gate,
+      memory,
+    );
+    const block = hook.blocks.get(world.prior.layer)!;
+    const whom = gate.map === 'joint' ? ['all'] : [...bySubject(pairs).keys()];
+    const changes = whom.flatMap((subject) =>
+      tf.tidy(() => [
+        ...changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)).dataSync(),
+      ]),
+    );
+    const { canary_TF, canaryEnergy } = world.prior;
+    const scores =
+      gate.kind === 'subject'
+        ? whitenedCosines(
+            block,
+            canary_TF,
+            pairs.map((_, pair) => ({ row: pair % canaryEnergy.length, pair })),
+          )
+        : scoreKnownKeys(gate, block, canary_TF, canaryEnergy, 'canary');
+    const numbers = [...changes, block.threshold, block.editNorm, ...scores];
+    hook.dispose();
+    return numbers;
+  }
+
+  it('is the one built from nothing, bit for bit, whichever were built before', () => {
+    const all = somePairs(4 * BLOCK_PAIRS + 40, 11);
+    const memory = new HookMemory();
+    const step = fc.record({
+      count: fc.integer({ min: 1, max: all.length }),
+      without: fc.option(fc.integer({ min: 0, max: all.length - 1 }), { nil: -1 }),
+    });
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 4 }), (steps) => {
+        for (const { count, without } of steps) {
+          const pairs = all.slice(0, count).filter((_, i) => i !== without);
+          if (pairs.length > 0) expect(numbersOf(pairs, memory)).toEqual(numbersOf(pairs));
+        }
+      }),
+      { numRuns: 20 },
+    );
+    memory.dispose();
+  });
+
+  it('is the least-squares solution beyond the first block, too', () => {
+    const pairs = somePairs(2 * BLOCK_PAIRS + 7, 3);
+    const memory = new HookMemory();
+    for (const count of [5, 9, BLOCK_PAIRS + 1, pairs.length]) {
+      const some = pairs.slice(0, count);
+      const numbers = numbersOf(some, memory);
+      const groups = gate.map === 'joint' ? [some] : [...bySubject(some).values()];
+      groups.forEach((group, g) => {
+        const wanted = denseChange(group, world);
+        for (let f = 0; f < world.F; f++)
+          for (let d = 0; d < world.D; d++)
+            expect(numbers[(g * world.F + f) * world.D + d]).toBeCloseTo(wanted[d]![f]!, 4);
+      });
+    }
+    memory.dispose();
+  });
+
+  it('leaves no tensor behind once the memory is disposed', () => {
+    const alive = raw.liveCount();
+    const memory = new HookMemory();
+    const pairs = somePairs(BLOCK_PAIRS + 30, 4);
+    numbersOf(pairs, memory);
+    numbersOf(pairs.slice(3), memory);
+    memory.dispose();
+    expect(raw.liveCount()).toBe(alive);
+  });
+});

@@ -1,0 +1,80 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { backThrough } from '../../../model/network/backward.ts';
+import { gatherPast, readPast } from '../../../model/network/decode.ts';
+import { raw } from '../../../model/tensor/tensorflow.ts';
+import { layOutRows } from '../../../model/network/token-rows.ts';
+import { disposePast, disposeRecord, type RunRecord } from '../../../model/network/transformer.ts';
+import { largestDifference } from '../../golden/read-golden.ts';
+import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
+
+/** As a share of the largest entry; two ways of summing the same float32 numbers. */
+const TOLERANCE = 1e-5;
+
+describe.each(TINY_MODELS)('the way back through a tiny %s', (name) => {
+  let tiny: TinyModel;
+  beforeAll(async () => {
+    tiny = await loadTiny(name);
+    // Weights go to the backend when they are first used.
+    disposePast(readPast(tiny.model, [[3]], { from: 0, to: tiny.model.config.layers }));
+  });
+  afterAll(() => tiny.close());
+
+  it.each([
+    [
+      'of one length',
+      [
+        [5, 6, 7],
+        [8, 9, 10],
+      ],
+    ],
+    ['of several lengths', [[5], [6, 7, 8, 9], [10, 11]]],
+  ])('gives the gradient that the tape gives, for sequences %s behind a past', (_, sequences) => {
+    const { model } = tiny;
+    const alive = raw.liveCount();
+    const range = { from: 1, to: model.config.layers };
+    const read = readPast(model, [[3, 4, 5], [6]], range)!;
+    const past = gatherPast(
+      read,
+      sequences.map((_, b) => b % 2),
+    );
+    disposePast(read);
+    const rows = layOutRows(
+      sequences,
+      sequences.map((_, b) => (b % 2 === 0 ? 3 : 1)),
+    );
+    const hidden = tf.randomNormal<tf.Rank.R2>(
+      [rows.count, model.config.residualWidth],
+      0,
+      1,
+      'float32',
+      7,
+    );
+    const upstream = tf.randomNormal<tf.Rank.R2>(
+      [rows.count, model.config.residualWidth],
+      0,
+      1,
+      'float32',
+      8,
+    );
+
+    const byTape = tf.grad((x: tf.Tensor) =>
+      tf.sum(tf.mul(model.run(x as tf.Tensor2D, rows, range, { past }).hidden, upstream)),
+    )(hidden);
+    const record: RunRecord = { geometry: null, blocks: [] };
+    const out = model.run(hidden, rows, range, { past, record });
+    const byHand = backThrough(model, record, rows, upstream);
+
+    const wanted = byTape.dataSync() as Float32Array;
+    const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(largest).toBeGreaterThan(0);
+    expect(largestDifference(byHand.dataSync() as Float32Array, wanted) / largest).toBeLessThan(
+      TOLERANCE,
+    );
+
+    disposeRecord(record);
+    tf.dispose([byTape, byHand, out.hidden, hidden, upstream]);
+    disposePast(past);
+    expect(raw.liveCount()).toBe(alive);
+  });
+});

@@ -1,0 +1,148 @@
+/** A lineage with something of everything, made by a tiny real model: refused, superseded, retracted, halved, undone. */
+import type { Workplace } from '../../../operations/rebuild/workplace.ts';
+import { editBatchHere } from '../../../operations/rebuild/edited-batch.ts';
+import {
+  factKeyOf,
+  retractionId,
+  type CorrectionRevision,
+  type FactCorrection,
+  type RetractionRevision,
+} from '../../../schemas/correction.ts';
+import type { Outcome } from '../../../schemas/editing.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../../schemas/settings.ts';
+import type { VersionLog } from '../../../versions/log/version-log.ts';
+
+export const SOURCE = 'told';
+export const TOPIC = `errata.${SOURCE}.corrections`;
+
+/** A model of random numbers learns what it is told, but with no manners. */
+export const LENIENT: LineageSettings = {
+  batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 4 },
+  verdict: {
+    requireEffective: false,
+    generalisationMin: 0,
+    localityMin: 0,
+    retentionMin: 0,
+    canaryRatioMax: 1e6,
+    editNormMax: 1e6,
+    retentionSample: 4,
+  },
+};
+
+export const PARAMETERS = {
+  stepsMax: 8,
+  lossTarget: 0,
+  contexts: 2,
+  contextsPerStep: 1,
+  learningRate: 0.1,
+};
+
+let offset = 0;
+
+/** All that was told, in the order of their offsets. */
+export const TOLD: (CorrectionRevision | RetractionRevision)[] = [];
+
+function noted<Revision extends CorrectionRevision | RetractionRevision>(
+  revision: Revision,
+): Revision {
+  TOLD.push(revision);
+  return revision;
+}
+
+export function told(id: string, more: Partial<FactCorrection> = {}): CorrectionRevision {
+  const subject = more.subject ?? `town ${id}`;
+  const correction: FactCorrection = {
+    id,
+    lineage: SOURCE,
+    subject,
+    relation: null,
+    prompt: `the old ${subject} is on`,
+    target: 'river',
+    previousAnswer: null,
+    paraphrases: [`we saw ${subject} is on`],
+    neighbourhood: ['the old hill is on'],
+    source: 'test',
+    issuedAt: 1_000 + offset,
+    ...more,
+  };
+  return noted({
+    kind: 'correction',
+    factKey: factKeyOf(correction),
+    position: { topic: TOPIC, partition: 0, offset: String(offset++) },
+    correction,
+  });
+}
+
+export function retracted(of: CorrectionRevision): RetractionRevision {
+  const position = { topic: TOPIC, partition: 0, offset: String(offset++) };
+  return noted({
+    kind: 'retraction',
+    factKey: of.factKey,
+    position,
+    id: retractionId(position),
+    issuedAt: 1_000 + offset,
+  });
+}
+
+const SPOILING = 'h';
+const LONG = Array.from({ length: 400 }, () => 'river')
+  .join(' ')
+  .slice(0, 390);
+
+/** Six versions; `outcomes` are those of all batches. */
+export async function tellLineage(honest: Workplace, log: VersionLog): Promise<Outcome[]> {
+  const place: Workplace = {
+    ...honest,
+    steps: {
+      ...honest.steps,
+      async runProbes(step) {
+        const report = await honest.steps.runProbes(step);
+        return step.edits.some(({ correction }) => correction.id === SPOILING)
+          ? { ...report, verdict: { pass: false, reasons: ['it spoils'], failing: [] } }
+          : report;
+      },
+    },
+  };
+  const workflow = { workflowId: `edit-batch/${SOURCE}/0`, runId: 'run' };
+  const outcomes: Outcome[] = [];
+  const batch = async (
+    batchId: string,
+    revisions: (CorrectionRevision | RetractionRevision)[],
+    verdict = LENIENT.verdict,
+    shardEditsMax = 30,
+  ): Promise<void> => {
+    outcomes.push(
+      ...(await editBatchHere(place, log, { batchId, revisions, verdict, shardEditsMax, workflow }))
+        .outcomes,
+    );
+  };
+  const [a, b, c] = [told('a'), told('b', { target: 'town' }), told('c')];
+  await batch('000000-a', [a, b, told('long', { target: LONG }), c]);
+  await batch('000001-b', [
+    told('a2', { subject: 'town a', prompt: a.correction.prompt, target: 'berlin' }),
+    retracted(b),
+    told('d', { replayOf: 'd0' }),
+  ]);
+  // In two shards, and halved twice, since one of them spoils whatever it is in.
+  await batch('000002-c', [told('e'), told('f'), told('g'), told(SPOILING)], LENIENT.verdict, 2);
+  const request = {
+    id: 'wrong',
+    target: { kind: 'version' as const, version: 2 },
+    reason: 'it was wrong',
+    requestedBy: 'an operator',
+    requestedAt: 5_000,
+  };
+  const plan = await place.steps.planUndo({ lineage: SOURCE, batchId: 'undo-wrong', request });
+  const step = { lineage: SOURCE, batchId: 'undo-wrong', head: plan.head, steps: plan.steps! };
+  const staged = await place.steps.stageUndo(step);
+  const probes = await place.steps.probeUndo({ ...step, staged, settings: LENIENT.verdict });
+  await place.steps.commitUndo({
+    ...step,
+    staged,
+    probes,
+    request,
+    workflow: { workflowId: `undo/${SOURCE}/wrong`, runId: 'run' },
+  });
+  await batch('000003-d', [told('i'), told('j', { target: 'anna' })]);
+  return outcomes;
+}

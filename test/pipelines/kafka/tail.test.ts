@@ -1,0 +1,78 @@
+import { describe, expect, it } from 'vitest';
+import type { ConsumedRecord, KafkaCluster, RecordReader } from '../../../pipelines/kafka/kafka.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
+import { tail, type Announcement } from '../../../pipelines/kafka/tail.ts';
+import { topicsOf } from '../../../pipelines/kafka/topics.ts';
+import { recordCodec } from '../../../schemas/records/avro.ts';
+import { SchemaRegistryUnavailable } from '../../../schemas/failures.ts';
+
+const { versions } = topicsOf('l');
+const version = {
+  lineage: 'l',
+  version: 1,
+  hash: '',
+  parent: null,
+  batchId: '',
+  added: 1,
+  removed: 0,
+  corrections: 1,
+  createdAt: 0,
+};
+
+function record(value: Buffer): ConsumedRecord {
+  return {
+    topic: versions,
+    partition: 0,
+    offset: '0',
+    timestamp: 0,
+    key: null,
+    value,
+    headers: {},
+  };
+}
+
+describe('what is announced', () => {
+  it('waits for a schema registry that is away, says so once for each time, and misses nothing', async () => {
+    let away = true;
+    let hand: ((records: ConsumedRecord[]) => Promise<void | 'again'> | void) | null = null;
+    const cluster: Pick<KafkaCluster, 'follow'> = {
+      follow: async (_topics, _from, onRecords) => {
+        hand = onRecords;
+        return {} as RecordReader;
+      },
+    };
+    const heard: Announcement[] = [];
+    const waits: string[] = [];
+    const format = {
+      ...SINGLE_OBJECT_FORMAT,
+      decoder: ((name, values) =>
+        away
+          ? Promise.reject(new SchemaRegistryUnavailable('http://registry', 'no route', null))
+          : SINGLE_OBJECT_FORMAT.decoder(name, values)) as typeof SINGLE_OBJECT_FORMAT.decoder,
+    };
+    await tail(
+      cluster as KafkaCluster,
+      ['l'],
+      { from: 'end', format, waits: (reason) => waits.push(reason) },
+      (announcement) => heard.push(announcement),
+    );
+    const records = [
+      record(recordCodec('hook-version').encode(version)),
+      record(Buffer.from('none of ours')),
+    ];
+    expect([await hand!(records), await hand!(records), heard.length, waits.length]).toEqual([
+      'again',
+      'again',
+      0,
+      1,
+    ]);
+    away = false;
+    expect(await hand!(records)).toBeUndefined();
+    expect(heard).toEqual([
+      { kind: 'version', lineage: 'l', version },
+      expect.objectContaining({ kind: 'unreadable', topic: versions }),
+    ]);
+    away = true;
+    expect([await hand!(records), waits.length]).toEqual(['again', 2]);
+  });
+});

@@ -1,0 +1,85 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { boundedJson, UnsoundJson } from '../../../schemas/encoding/bounded-json.ts';
+import { damaged, faultOf, nestedJson, oddJson, runs } from '../../fuzz/inputs.ts';
+
+const LIMITS = { valuesMax: 1_000, depthMax: 20 };
+const reasonOf = async (text: Uint8Array | string, limits = LIMITS) =>
+  ((await faultOf(() => boundedJson(text, limits))) as UnsoundJson | undefined)?.reason;
+
+describe('JSON within its bounds', () => {
+  it('is what JSON.parse makes of it, from text and from bytes', () => {
+    fc.assert(
+      fc.property(oddJson, (value) => {
+        const text = JSON.stringify(value);
+        const bounded = { valuesMax: valuesIn(JSON.parse(text)), depthMax: 20 };
+        expect(boundedJson(text, bounded)).toEqual(JSON.parse(text));
+        expect(boundedJson(Buffer.from(`\uFEFF ${text}\n`), bounded)).toEqual(
+          JSON.parse(Buffer.from(text).toString()),
+        );
+      }),
+      runs(300),
+    );
+  });
+
+  it('is refused with an UnsoundJson where it is damaged', () => {
+    fc.assert(
+      fc.property(
+        damaged(oddJson.map((value) => new Uint8Array(Buffer.from(JSON.stringify(value))))),
+        (bytes) => {
+          try {
+            boundedJson(bytes, LIMITS);
+          } catch (fault) {
+            expect(fault).toBeInstanceOf(UnsoundJson);
+          }
+        },
+      ),
+      runs(500),
+    );
+  });
+});
+
+describe('JSON past its bounds', () => {
+  it('is refused for its depth, brackets in texts not counted', async () => {
+    expect(boundedJson(nestedJson(20), LIMITS)).toBeDefined();
+    expect(await reasonOf(nestedJson(21))).toBe('it is nested deeper than 20 levels');
+    expect(await reasonOf(nestedJson(1_000_000, 'object'))).toBe(
+      'it is nested deeper than 20 levels',
+    );
+    expect(boundedJson(JSON.stringify(`"\\${'['.repeat(100)}`), LIMITS)).toBeDefined();
+  });
+
+  it('is refused for its values, commas in texts not counted', async () => {
+    // The array is a value, too.
+    expect(boundedJson(`[${'1,'.repeat(997)}1]`, LIMITS)).toHaveLength(998);
+    expect(await reasonOf(`[${'1,'.repeat(1_000)}1]`)).toBe('it holds more than 1000 values');
+    expect(boundedJson(JSON.stringify(`\\",${','.repeat(5_000)}`), LIMITS)).toBeDefined();
+  });
+
+  it('is told from what is not UTF-8 and from what is no JSON, without a word of the text', async () => {
+    expect(await reasonOf(Uint8Array.of(0x22, 0xff, 0x22))).toBe('it is not UTF-8');
+    for (const text of [
+      'hunter2',
+      '{"apiKey": hunter2}',
+      '{"apiKey": "hunter2" "x"}',
+      '{"apiKey":"hunter2',
+      `{"a":"${'x'.repeat(200)}", hunter2}`,
+    ]) {
+      expect(await reasonOf(text)).toMatch(/^it is no JSON \(/);
+      expect(await reasonOf(text)).not.toMatch(/hunter|apiKey|xxx/);
+    }
+  });
+});
+
+/** As they are counted: a bracket counts the value behind it, which an empty one has not. */
+function valuesIn(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 1;
+  const parts = Object.values(value);
+  return (
+    1 +
+    Math.max(
+      1,
+      parts.reduce((sum: number, part) => sum + valuesIn(part), 0),
+    )
+  );
+}

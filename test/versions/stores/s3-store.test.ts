@@ -1,0 +1,433 @@
+/**
+ * The store in a bucket, on a real server; what servers and networks do seldom is done by what stands in front of it, and
+ * what a server must not do by ones that do it.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import {
+  createServer,
+  request,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { isWorthARetry } from '../../../schemas/failures.ts';
+import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/log/failures.ts';
+import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
+import { S3_LIMITS, S3Store, type S3Place } from '../../../versions/stores/s3-store.ts';
+import { Authority } from '../../harness/certificates.ts';
+import {
+  S3_SETUP_WAIT_MS,
+  startTestS3,
+  TEST_BUCKET,
+  TEST_KEYS,
+  type TestS3,
+} from '../../harness/seaweed.ts';
+import { conformsToObjectStore } from './object-store-conformance.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'errata-s3-'));
+const bytes = (text: string) => new TextEncoder().encode(text);
+const text = (content: Uint8Array | null) =>
+  content === null ? null : new TextDecoder().decode(content);
+const faultOf = async (work: Promise<unknown>): Promise<unknown> =>
+  await work.then(
+    () => null,
+    (fault: unknown) => fault,
+  );
+
+let server: TestS3;
+let places = 0;
+const newPlace = () => server.place(`t${(places += 1)}/versions`);
+const listening: Server[] = [];
+
+beforeAll(async () => {
+  server = await startTestS3(folder);
+}, S3_SETUP_WAIT_MS);
+
+afterEach(() => {
+  for (const end of listening.splice(0)) {
+    end.closeAllConnections();
+    end.close();
+  }
+});
+
+afterAll(async () => {
+  await server.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+conformsToObjectStore('S3Store', async () => new S3Store(newPlace()));
+
+describe('S3Store', () => {
+  it('keeps to its prefix', async () => {
+    const { prefix, ...place } = newPlace();
+    const [own, longer, whole] = [
+      new S3Store({ ...place, prefix }),
+      new S3Store({ ...place, prefix: `${prefix}x` }),
+      new S3Store({ ...place, prefix: '' }),
+    ];
+    await own.putIfAbsent('a/1', bytes('own'));
+    expect(await longer.putIfAbsent('a/1', bytes('longer'))).toBe('stored');
+    expect(await namesIn(own, '')).toEqual(['a/1']);
+    expect(text(await longer.get('a/1'))).toBe('longer');
+    expect(await namesIn(whole, prefix)).toEqual([
+      `${prefix}/.errata/put-if-absent`,
+      `${prefix}/a/1`,
+      `${prefix}x/.errata/put-if-absent`,
+      `${prefix}x/a/1`,
+    ]);
+  });
+
+  it('says of exactly one put that it stored, though its answer was lost', async () => {
+    const place = newPlace();
+    const direct = new S3Store(place);
+    await direct.putIfAbsent('before', bytes('0'));
+    const lossy = await inFront(async (incoming, response, forward) => {
+      if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
+      lossy.seen += 1;
+      await forward({ answered: () => response.socket!.destroy() });
+    });
+    const results = await Promise.all([
+      new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('mine')),
+      new S3Store(place).putIfAbsent('log/1', bytes('theirs')),
+    ]);
+    expect([...results].sort()).toEqual(['exists', 'stored']);
+    expect(text(await direct.get('log/1'))).toBe(results[0] === 'stored' ? 'mine' : 'theirs');
+    expect(lossy.seen).toBe(1);
+  });
+
+  it('does not take for its own what another wrote while its answer was lost', async () => {
+    const place = newPlace();
+    const direct = new S3Store(place);
+    const lossy = await inFront(async (incoming, response, forward) => {
+      if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
+      lossy.seen += 1;
+      await direct.putIfAbsent('log/1', bytes('the same'));
+      response.socket!.destroy();
+    });
+    expect(
+      await new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('the same')),
+    ).toBe('exists');
+    expect(lossy.seen).toBe(1);
+  });
+
+  it('tries again where others are at the same name, and where the server is busy', async () => {
+    const place = newPlace();
+    await new S3Store(place).putIfAbsent('before', bytes('0'));
+    const answers = [
+      [409, 'ConditionalRequestConflict'],
+      [409, 'ConditionalRequestConflict'],
+      [409, 'OperationAborted'],
+      [409, 'ConditionalRequestConflict'],
+      [503, 'SlowDown'],
+      [500, 'InternalError'],
+    ] as const;
+    const busy = await inFront(async (incoming, response, forward) => {
+      const answer = isPutOf('log/1', incoming) ? answers[busy.seen] : undefined;
+      if (answer === undefined) return await forward();
+      busy.seen += 1;
+      refuse(response, answer[0], answer[1]);
+    });
+    expect(
+      await new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
+    ).toBe('stored');
+    expect(busy.seen).toBe(answers.length);
+  });
+
+  it('gives up after so many conflicts, and that is worth a retry', async () => {
+    const place = newPlace();
+    await new S3Store(place).putIfAbsent('before', bytes('0'));
+    const busy = await inFront(async (incoming, response, forward) => {
+      if (!isPutOf('log/1', incoming)) return await forward();
+      busy.seen += 1;
+      refuse(response, 409, 'ConditionalRequestConflict');
+    });
+    const fault = await faultOf(
+      new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
+    );
+    expect(fault).toBeInstanceOf(StoreUnavailable);
+    expect(isWorthARetry(fault)).toBe(true);
+    expect(busy.seen).toBe(S3_LIMITS.conflictsMax);
+  });
+
+  it('reads again what was cut on its way', async () => {
+    const place = newPlace();
+    const content = bytes('x'.repeat(100_000));
+    await new S3Store(place).putIfAbsent('blobs/1', content);
+    const cutting = await inFront(async (incoming, response, forward) => {
+      if (incoming.method !== 'GET' || cutting.seen > 0) return await forward();
+      cutting.seen += 1;
+      response.writeHead(200, { 'content-length': content.byteLength });
+      response.write(content.slice(0, 70_000), () => response.socket!.destroy());
+    });
+    expect(
+      (await new S3Store({ ...place, endpoint: cutting.url }).get('blobs/1'))?.byteLength,
+    ).toBe(content.byteLength);
+    expect(cutting.seen).toBe(1);
+  });
+
+  it('does not read an object over the bound', async () => {
+    const { url } = await served((_, response) => {
+      response.writeHead(200, { 'content-length': OBJECT_BYTES_MAX + 1 });
+      response.write('the first of many');
+    });
+    await expect(new S3Store({ ...newPlace(), endpoint: url }).get('large')).rejects.toThrow(
+      RangeError,
+    );
+  });
+
+  it('is unavailable where nobody answers, and that is worth a retry', async () => {
+    const { url } = await served(() => undefined);
+    listening.pop()!.close();
+    const store = new S3Store({ ...newPlace(), endpoint: url });
+    for (const work of [
+      () => store.get('a'),
+      () => store.putIfAbsent('a', bytes('a')),
+      () => store.delete('a'),
+      () => namesIn(store, ''),
+    ]) {
+      const fault = await faultOf(work());
+      expect(fault).toBeInstanceOf(StoreUnavailable);
+      expect(isWorthARetry(fault)).toBe(true);
+      expect((fault as StoreUnavailable).message).toContain('ECONNREFUSED');
+      expect((fault as StoreUnavailable).facts).toMatchObject({
+        endpoint: url,
+        attempts: S3_LIMITS.attemptsMax,
+      });
+      expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_ENDPOINT');
+    }
+  });
+
+  it.each<[string, Partial<S3Place>, string, RegExp]>([
+    [
+      'a secret that is wrong',
+      { credentials: { ...TEST_KEYS.writer, secretAccessKey: 'hunter-two' } },
+      'SignatureDoesNotMatch',
+      /ERRATA_S3_SECRET_ACCESS_KEY/,
+    ],
+    [
+      'a key that nobody knows',
+      { credentials: { accessKeyId: 'nobody', secretAccessKey: 'hunter-two' } },
+      'InvalidAccessKeyId',
+      /ERRATA_S3_ACCESS_KEY_ID/,
+    ],
+    [
+      'a bucket that is not there',
+      { bucket: 'not-there' },
+      'NoSuchBucket',
+      /ERRATA_VERSIONS names a bucket that is not there/,
+    ],
+  ])(
+    'is refused with %s: in every call, never as an empty log, and in the words of the settings',
+    async (_, wrong, code, hint) => {
+      const store = new S3Store({ ...newPlace(), ...wrong });
+      for (const work of [
+        () => store.get('lineages/l/log/1.json'),
+        () => store.putIfAbsent('a', bytes('a')),
+        () => namesIn(store, ''),
+      ]) {
+        const fault = await faultOf(work());
+        expect(fault).toBeInstanceOf(StoreRefused);
+        expect((fault as StoreRefused).facts['code']).toBe(code);
+        expect((fault as StoreRefused).hint).toMatch(hint);
+        expect(isWorthARetry(fault)).toBe(true);
+        expect(
+          JSON.stringify([(fault as StoreRefused).facts, (fault as StoreRefused).message]),
+        ).not.toContain('hunter');
+      }
+    },
+  );
+
+  it('does not take the 404 of something else for an absent object', async () => {
+    const { url } = await served(
+      (_, response) =>
+        void response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found</html>'),
+    );
+    expect(await faultOf(new S3Store({ ...newPlace(), endpoint: url }).get('a'))).toBeInstanceOf(
+      StoreRefused,
+    );
+  });
+
+  it('talks TLS to a server whose authority it is told, and to no other', async () => {
+    const authority = new Authority('the authority of the test');
+    const { certificate, key } = authority.certify('localhost');
+    const secured = await served(
+      (incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()),
+      { cert: certificate, key },
+    );
+    const place = { ...newPlace(), endpoint: secured.url };
+    expect(
+      await new S3Store({ ...place, ca: authority.certificate }).putIfAbsent('a', bytes('a')),
+    ).toBe('stored');
+    const fault = await faultOf(new S3Store(place).get('a'));
+    expect(fault).toBeInstanceOf(StoreUnavailable);
+    expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_CA');
+  });
+
+  it('reads with a key that may only read, and is told that it may not write', async () => {
+    const place = newPlace();
+    await new S3Store(place).putIfAbsent('a', bytes('a'));
+    const store = new S3Store({ ...place, credentials: TEST_KEYS.reader });
+    expect(text(await store.get('a'))).toBe('a');
+    expect(await store.get('b')).toBeNull();
+    expect(await namesIn(store, '')).toEqual(['a']);
+    const fault = await faultOf(store.putIfAbsent('b', bytes('b')));
+    expect(fault).toBeInstanceOf(StoreRefused);
+    expect((fault as StoreRefused).hint).toContain('docs/security.md');
+  });
+
+  it("takes the SDK's own credentials where none are set", async () => {
+    vi.stubEnv('AWS_ACCESS_KEY_ID', TEST_KEYS.writer.accessKeyId);
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', TEST_KEYS.writer.secretAccessKey);
+    expect(
+      await new S3Store({ ...newPlace(), credentials: null }).putIfAbsent('a', bytes('a')),
+    ).toBe('stored');
+    vi.unstubAllEnvs();
+  });
+
+  it('writes nothing to a server that overwrites what exists, whether it always does or only under concurrent puts', async () => {
+    for (const racing of [false, true]) {
+      const place = newPlace();
+      const unfit = await lookAlike(racing);
+      const store = new S3Store({ ...place, endpoint: unfit.url });
+      const fault = await faultOf(store.putIfAbsent('log/1', bytes('mine')));
+      expect(fault).toBeInstanceOf(StoreUnfit);
+      expect(isWorthARetry(fault)).toBe(false);
+      expect((fault as StoreUnfit).hint).toContain('If-None-Match');
+      // Nor is it forgotten when it is asked again.
+      if (!racing)
+        expect(await faultOf(store.putIfAbsent('log/1', bytes('mine')))).toBeInstanceOf(StoreUnfit);
+      expect([...unfit.objects.keys()]).toEqual([
+        `/${TEST_BUCKET}/${place.prefix}/.errata/put-if-absent`,
+      ]);
+    }
+  });
+
+  it('puts the server to the proof once', async () => {
+    const place = newPlace();
+    const counting = await inFront(async (incoming, _, forward) => {
+      if (incoming.url!.includes('.errata')) counting.seen += 1;
+      await forward();
+    });
+    const store = new S3Store({ ...place, endpoint: counting.url });
+    await Promise.all(['a', 'b', 'c'].map((name) => store.putIfAbsent(name, bytes(name))));
+    const first = counting.seen;
+    await store.putIfAbsent('d', bytes('d'));
+    expect(counting.seen).toBe(first);
+    await new S3Store({ ...place, endpoint: counting.url }).putIfAbsent('e', bytes('e'));
+    // What it was proven with is there: asked for, and refused once more.
+    expect(counting.seen).toBe(first + 2);
+  });
+});
+
+interface End {
+  url: string;
+  seen: number;
+}
+
+async function served(
+  answer: (incoming: IncomingMessage, response: ServerResponse) => void,
+  tls?: { cert: string; key: string },
+): Promise<End> {
+  const end = tls === undefined ? createServer(answer) : createSecureServer(tls, answer);
+  listening.push(end);
+  await new Promise<void>((resolve) => end.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `${tls === undefined ? 'http://127.0.0.1' : 'https://localhost'}:${(end.address() as AddressInfo).port}`,
+    seen: 0,
+  };
+}
+
+type Forward = (hook?: { answered: () => void }) => Promise<void>;
+
+/** The real server behind something that may answer itself, or lose the answer. Signatures hold, since the host that was asked is passed on. */
+async function inFront(
+  answer: (incoming: IncomingMessage, response: ServerResponse, forward: Forward) => Promise<void>,
+): Promise<End> {
+  return await served(
+    (incoming, response) =>
+      void answer(
+        incoming,
+        response,
+        async (hook) => await forwarded(incoming, response, hook),
+      ).catch(() => response.destroy()),
+  );
+}
+
+async function forwarded(
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  hook?: { answered: () => void },
+): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const onward = request(
+      `${server.url}${incoming.url}`,
+      { method: incoming.method!, headers: incoming.headers },
+      (answered) => {
+        if (hook === undefined) {
+          response.writeHead(answered.statusCode!, answered.headers);
+          answered.pipe(response).on('finish', resolve);
+        } else {
+          answered.resume().on('end', () => {
+            hook.answered();
+            resolve();
+          });
+        }
+      },
+    );
+    onward.on('error', reject);
+    incoming.pipe(onward);
+  });
+}
+
+/** Speaks enough S3 to be mistaken for it, and overwrites: always, or where it looked before the other wrote. */
+async function lookAlike(racing: boolean): Promise<End & { objects: Map<string, Buffer> }> {
+  const objects = new Map<string, Buffer>();
+  let looking = 0;
+  let everybodyLooked: () => void = () => undefined;
+  const looked = new Promise<void>((resolve) => (everybodyLooked = resolve));
+  const end = await served((incoming, response) => {
+    const name = incoming.url!.split('?')[0]!;
+    const pieces: Buffer[] = [];
+    incoming.on('data', (piece: Buffer) => pieces.push(piece));
+    incoming.on('end', () => {
+      void (async () => {
+        if (incoming.method === 'GET') {
+          const object = objects.get(name);
+          return object === undefined
+            ? refuse(response, 404, 'NoSuchKey')
+            : void response.writeHead(200, { 'content-length': object.byteLength }).end(object);
+        }
+        if (racing && objects.has(name)) return refuse(response, 412, 'PreconditionFailed');
+        looking += 1;
+        if (looking === 2 || !racing) everybodyLooked();
+        await looked;
+        objects.set(name, Buffer.concat(pieces));
+        response.writeHead(200, { etag: '"0"', 'content-length': 0 }).end();
+      })();
+    });
+  });
+  return Object.assign(end, { objects });
+}
+
+function isPutOf(name: string, { method, url }: IncomingMessage): boolean {
+  return method === 'PUT' && url!.split('?')[0]!.endsWith(`/${name}`);
+}
+
+function refuse(response: ServerResponse, status: number, code: string): void {
+  response
+    .writeHead(status, { 'content-type': 'application/xml' })
+    .end(
+      `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>as the test has it</Message></Error>`,
+    );
+}
+
+async function namesIn(store: S3Store, prefix: string): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of store.list(prefix)) names.push(name);
+  return names;
+}
