@@ -1,6 +1,6 @@
 /**
- * The arrows between the rooms, and which files may know which library. What is not drawn here is not allowed.
- * ARCHITECTURE.md says why.
+ * The arrows between the rooms, and which files may know which library. What is not drawn here is
+ * not allowed. ARCHITECTURE.md says why.
  */
 /** Each room and the rooms that it may import from, lowest first: an import runs downwards. */
 const ARROWS = {

@@ -1,6 +1,7 @@
 /**
- * Tells a webhook what an unattended lineage did: one POST, JSON, the same bytes each time. Whoever receives it may drop
- * doubles by `id`, and know it for ours by the signature: HMAC-SHA256 of the body under a secret that both know.
+ * Tells a webhook what an unattended lineage did: one POST, JSON, the same bytes each time. Whoever
+ * receives it may drop doubles by `id`, and know it for ours by the signature: HMAC-SHA256 of the
+ * body under a secret that both know.
  */
 import { createHmac } from 'node:crypto';
 import type { Alert } from '../schemas/alert.ts';

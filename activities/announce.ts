@@ -1,6 +1,7 @@
 /**
- * Registers what was decided and tells the topics: a version first, so that whoever hears of a correction finds its
- * version. A version whose batch was cut off before it was told is told by whoever announces next.
+ * Registers what was decided and tells the topics: a version first, so that whoever hears of a
+ * correction finds its version. A version whose batch was cut off before it was told is told by
+ * whoever announces next.
  */
 import type { Outcome } from '../schemas/editing.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
@@ -9,8 +10,8 @@ import type { Versions } from '../versions/versions.ts';
 
 export interface AnnounceActivities {
   /**
-   * Gives the outcomes as they stand: an id that was decided before keeps what it became. May tell the same thing twice;
-   * an outcome and a version are the same bytes under the same key each time.
+   * Gives the outcomes as they stand: an id that was decided before keeps what it became. May tell
+   * the same thing twice; an outcome and a version are the same bytes under the same key each time.
    */
   announce(step: {
     lineage: string;
@@ -19,7 +20,9 @@ export interface AnnounceActivities {
   }): Promise<Outcome[]>;
 }
 
-/** Where announcements go: the outcomes and versions topics, whose writing is the pipelines' affair. */
+/**
+ * Where announcements go: the outcomes and versions topics, whose writing is the pipelines' affair.
+ */
 export interface Announcer {
   announceVersion(version: HookVersion): Promise<void>;
   announceOutcomes(lineage: string, outcomes: readonly Outcome[]): Promise<void>;

@@ -1,4 +1,7 @@
-/** Takes back what a batch staged, once all of it is decided. What a version names was kept when it was committed. */
+/**
+ * Takes back what a batch staged, once all of it is decided. What a version names was kept when it
+ * was committed.
+ */
 import type { Versions } from '../versions/versions.ts';
 
 export async function discard(

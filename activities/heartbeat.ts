@@ -1,6 +1,7 @@
 /**
- * The heartbeat of a long step, so that Temporal learns soon when the worker died, and the worker when the step was
- * cancelled. The model works in a thread of its own, so the process's event loop is free to beat meanwhile.
+ * The heartbeat of a long step, so that Temporal learns soon when the worker died, and the worker
+ * when the step was cancelled. The model works in a thread of its own, so the process's event loop
+ * is free to beat meanwhile.
  */
 import { asyncLocalStorage, type Context } from '@temporalio/activity';
 
@@ -9,8 +10,9 @@ const BEAT_EVERY_MS = 2_000;
 
 export interface Pulse {
   /**
-   * Waits for the work, beating all the while with the latest details. Throws `CancelledFailure` as soon as the step is
-   * cancelled, or its worker is to stop: the model may work on for a while, but Temporal can already try elsewhere.
+   * Waits for the work, beating all the while with the latest details. Throws `CancelledFailure` as
+   * soon as the step is cancelled, or its worker is to stop: the model may work on for a while, but
+   * Temporal can already try elsewhere.
    */
   during<Result>(
     details: unknown,

@@ -1,6 +1,6 @@
 /**
- * What is done to a batch, step by step; in which order is the workflows' affair. Every activity is idempotent and
- * may run twice, be retried after a crash, or be run again by a reset.
+ * What is done to a batch, step by step; in which order is the workflows' affair. Every activity is
+ * idempotent and may run twice, be retried after a crash, or be run again by a reset.
  */
 import type { CorrectionRevision, FactRevision } from '../schemas/correction.ts';
 import type {
@@ -37,8 +37,9 @@ export interface EditActivities extends EditUndoActivities {
   /** `edits` may be a part of the batch (a shard); `removals` is always the whole batch's. */
   computeTargets: (step: EditStep) => Promise<TargetShard>;
   /**
-   * Corrections that no shard accepted are left out; `rows` names those that were staged. With no rows and no removal
-   * in force the batch changes nothing, and there is nothing to probe or to commit.
+   * Corrections that no shard accepted are left out; `rows` names those that were staged. With no
+   * rows and no removal in force the batch changes nothing, and there is nothing to probe or to
+   * commit.
    */
   stageUpdate: (step: EditStep & { shards: TargetShard[] }) => Promise<StagedUpdate>;
   runProbes: (
@@ -68,8 +69,9 @@ export interface LedgerActivities extends LedgerUndoActivities {
 /** Need the model, as `EditActivities` do. */
 export interface EditUndoActivities {
   /**
-   * Copies the pairs of what comes back, bit for bit, and builds the hook. Nothing is refused, and `rows` is empty: the
-   * steps say whose each row is, and there may be more of them than a payload holds.
+   * Copies the pairs of what comes back, bit for bit, and builds the hook. Nothing is refused, and
+   * `rows` is empty: the steps say whose each row is, and there may be more of them than a payload
+   * holds.
    */
   stageUndo: (step: UndoStep) => Promise<StagedUpdate>;
   /** Asks what a batch that adds the restored corrections is asked, with the same verdict. */
@@ -80,9 +82,15 @@ export interface EditUndoActivities {
 
 /** Need the version log only. */
 export interface LedgerUndoActivities {
-  /** `batchId` is the undo's own, derived from `request.id`: what it made before is found by it. The steps are staged under it; `discard` takes them back. */
+  /**
+   * `batchId` is the undo's own, derived from `request.id`: what it made before is found by it. The
+   * steps are staged under it; `discard` takes them back.
+   */
   planUndo: (step: { lineage: string; batchId: string; request: UndoRequest }) => Promise<UndoPlan>;
-  /** To be called with a verdict that passed. The outcomes are the register's: `announce` with none and the version tells them. */
+  /**
+   * To be called with a verdict that passed. The outcomes are the register's: `announce` with none
+   * and the version tells them.
+   */
   commitUndo: (
     step: UndoStep & {
       staged: StagedUpdate;
@@ -108,13 +116,16 @@ export interface EditStep {
   batchId: string;
   head: HeadReference;
   edits: CorrectionRevision[];
-  /** As planned; those whose successor was refused are left out by the activities themselves (`removalsInForce`). */
+  /**
+   * As planned; those whose successor was refused are left out by the activities themselves
+   * (`removalsInForce`).
+   */
   removals: Removal[];
 }
 
 /**
- * The steps of an edit worker. They run one at a time, even those of different lineages: a step holds several hooks in
- * the engine while it works, and another's would push them out.
+ * The steps of an edit worker. They run one at a time, even those of different lineages: a step
+ * holds several hooks in the engine while it works, and another's would push them out.
  */
 export function createEditActivities({
   engine,

@@ -1,8 +1,8 @@
 /**
- * Edits records in consecutive batches by the very activities of the edit worker, on a version log in a temporary
- * folder, and measures at the end of the stream. Nothing is judged on the way: whatever a verdict would say is
- * committed, so that the figures are the editor's and not the gatekeeper's; a correction that the editor refuses counts
- * as one that failed.
+ * Edits records in consecutive batches by the very activities of the edit worker, on a version log
+ * in a temporary folder, and measures at the end of the stream. Nothing is judged on the way:
+ * whatever a verdict would say is committed, so that the figures are the editor's and not the
+ * gatekeeper's; a correction that the editor refuses counts as one that failed.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

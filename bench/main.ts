@@ -1,4 +1,7 @@
-/** `npm run bench`: edits records of a file through the editor's own steps and prints quality, time and memory. */
+/**
+ * `npm run bench`: edits records of a file through the editor's own steps and prints quality, time
+ * and memory.
+ */
 import { writeFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import { readConfiguration } from '../infra/config/configuration.ts';

@@ -1,4 +1,6 @@
-/** The reference of all commands as Markdown (docs/commands.md), made from the commands' own help. */
+/**
+ * The reference of all commands as Markdown (docs/commands.md), made from the commands' own help.
+ */
 import { Help, type Command } from 'commander';
 import { EXIT_MEANINGS } from './terminal/exit-code.ts';
 

@@ -1,4 +1,7 @@
-/** The command line: `errata <command>`. Reads arguments, picks the command, answers with the exit code. */
+/**
+ * The command line: `errata <command>`. Reads arguments, picks the command, answers with the exit
+ * code.
+ */
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { endWithReader } from './terminal/closed-output.ts';
@@ -13,8 +16,9 @@ import type { Surroundings } from './session/session.ts';
 import { softwareVersion } from './session/software-version.ts';
 
 /**
- * Runs one invocation and resolves with its exit code; `args` without the program's name. Without surroundings it is this
- * process's own command: then the process ends soon after, whatever a client that was cut short still waits for.
+ * Runs one invocation and resolves with its exit code; `args` without the program's name. Without
+ * surroundings it is this process's own command: then the process ends soon after, whatever a
+ * client that was cut short still waits for.
  */
 export async function main(args: string[], surroundings?: Surroundings): Promise<ExitCode> {
   if (surroundings !== undefined) return invoke(args, surroundings);
@@ -42,7 +46,10 @@ async function invoke(args: string[], surroundings: Surroundings): Promise<ExitC
   return exitCode;
 }
 
-/** The command tree, whole unless one command is named; the reference in docs/commands.md is made from it. */
+/**
+ * The command tree, whole unless one command is named; the reference in docs/commands.md is made
+ * from it.
+ */
 export async function programWith(
   surroundings: Surroundings,
   exited: (code: ExitCode) => void,
@@ -75,7 +82,10 @@ export async function programWith(
   return program;
 }
 
-/** In the order of the help. Each is loaded when it is asked for, since what some of them need takes long to load. */
+/**
+ * In the order of the help. Each is loaded when it is asked for, since what some of them need takes
+ * long to load.
+ */
 const COMMANDS: Record<
   string,
   () => Promise<{ default: CommandSpecification<never> | CommandGroup }>

@@ -1,11 +1,11 @@
 /**
- * The loaded model as its users see it: an asynchronous interface over plain data, so that the same calls work
- * in one thread (tests, benchmarks) and across a thread boundary (edit worker, serve), where the model has a
- * thread of its own and the process's event loop stays free.
+ * The loaded model as its users see it: an asynchronous interface over plain data, so that the same
+ * calls work in one thread (tests, benchmarks) and across a thread boundary (edit worker, serve),
+ * where the model has a thread of its own and the process's event loop stays free.
  *
- * Hooks are held by name. A hook is a pure function of the base model and a set of pairs, so a name stands for
- * a set of pairs for good; the engine keeps the last few (`HOOKS_HELD_MAX`) and forgets the oldest. `null` names
- * the base model.
+ * Hooks are held by name. A hook is a pure function of the base model and a set of pairs, so a name
+ * stands for a set of pairs for good; the engine keeps the last few (`HOOKS_HELD_MAX`) and forgets
+ * the oldest. `null` names the base model.
  */
 import type { HyperParameters, Refusal } from '../schemas/editing.ts';
 import type { Architecture } from './checkpoint/checkpoint.ts';
@@ -27,7 +27,10 @@ export interface Engine {
     requests: EditRequest[],
     progress?: (progress: TargetProgress) => void,
   ): Promise<ComputedTargets>;
-  /** The pairs that make the hook answer with the targets; `targets.ids` names the rows of `requests` used. */
+  /**
+   * The pairs that make the hook answer with the targets; `targets.ids` names the rows of
+   * `requests` used.
+   */
   deriveUpdate(
     hookId: string | null,
     requests: EditRequest[],
@@ -66,14 +69,17 @@ export interface EditRequest {
   subject: string;
   prompt: string;
   target: string;
-  /** Other facts about the subject that are in force: the target is searched such that they keep being answered. */
+  /**
+   * Other facts about the subject that are in force: the target is searched such that they keep
+   * being answered.
+   */
   alongside?: { prompt: string; target: string }[];
 }
 
 /**
- * Rows of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and wanted changes
- * [count, valueWidth]. A correction has one key of F numbers, or several side by side in its row (`keyViews`), and as
- * many changes of D numbers.
+ * Rows of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and
+ * wanted changes [count, valueWidth]. A correction has one key of F numbers, or several side by
+ * side in its row (`keyViews`), and as many changes of D numbers.
  */
 export interface PairSet {
   layers: number[];
@@ -139,7 +145,10 @@ export interface ProbeAnswer {
   targetIsArgmax: boolean | null;
   /** Greedy decoding with the cache begins with the target. */
   targetIsGreedy: boolean | null;
-  /** Whether any gate opened on the prompt; where none did the answer is the base model's, bit for bit. */
+  /**
+   * Whether any gate opened on the prompt; where none did the answer is the base model's, bit for
+   * bit.
+   */
   opened: boolean;
 }
 
@@ -160,7 +169,10 @@ export interface GenerateOptions {
   stop?: string[];
   /** Tells of gates that stayed shut as well, where the gate can tell how near it was. */
   explain?: boolean;
-  /** Decodes the base model's own answer beside the hook's, in the same passes; greedy decoding only. Rounding may differ from either alone. */
+  /**
+   * Decodes the base model's own answer beside the hook's, in the same passes; greedy decoding
+   * only. Rounding may differ from either alone.
+   */
   besideBase?: boolean;
 }
 
@@ -174,7 +186,10 @@ export interface Generation {
   tokens: number[];
   promptTokens: number;
   finish: 'length' | 'stop' | 'end';
-  /** Gates that opened: the token's position in prompt + answer, its layer, score and threshold, and the correction whose key lies nearest. */
+  /**
+   * Gates that opened: the token's position in prompt + answer, its layer, score and threshold, and
+   * the correction whose key lies nearest.
+   */
   opened: {
     position: number;
     token: string;
@@ -185,6 +200,9 @@ export interface Generation {
   }[];
   /** Asked for with `besideBase`. */
   base?: { text: string; finish: 'length' | 'stop' | 'end' };
-  /** Asked to explain: tokens that end a corrected subject's name and did not open its gate. Missing where the engine cannot tell. */
+  /**
+   * Asked to explain: tokens that end a corrected subject's name and did not open its gate. Missing
+   * where the engine cannot tell.
+   */
   shut?: Generation['opened'];
 }

@@ -1,6 +1,7 @@
 /**
- * Why a channel to Kafka or Temporal does not come about, in the words of the settings that mend it. Their clients tell
- * it in the words of OpenSSL, rustls, gRPC and SASL; none of those texts holds a secret.
+ * Why a channel to Kafka or Temporal does not come about, in the words of the settings that mend
+ * it. Their clients tell it in the words of OpenSSL, rustls, gRPC and SASL; none of those texts
+ * holds a secret.
  */
 import { ErrataFailure } from '../schemas/failures.ts';
 
@@ -13,14 +14,17 @@ export interface Channel {
   credential: boolean;
 }
 
-/** The other end does not let this client in, or this client does not trust it: a setting is wrong, here or there. */
+/**
+ * The other end does not let this client in, or this client does not trust it: a setting is wrong,
+ * here or there.
+ */
 export class ChannelRefused extends ErrataFailure {
   override readonly name = 'ChannelRefused';
 }
 
 /**
- * The refusal that a client's error is the sign of, else null. `sure`: only what an outage cannot look like, so that
- * trying again is in vain.
+ * The refusal that a client's error is the sign of, else null. `sure`: only what an outage cannot
+ * look like, so that trying again is in vain.
  */
 export function refusalOf(
   error: unknown,
@@ -42,7 +46,10 @@ export function refusalOf(
       );
 }
 
-/** A client's error in one line that stays the same while the cause does: without times, addresses in memory and lines of code. */
+/**
+ * A client's error in one line that stays the same while the cause does: without times, addresses
+ * in memory and lines of code.
+ */
 export function inShort(error: unknown): string {
   const messages = chainOf(error).map(({ message }) => message);
   // What gRPC met is the last of the chain; what it was asked says nothing about why.
@@ -94,7 +101,9 @@ interface Rule {
   sign: RegExp;
   /** An outage may look the same. */
   likely?: true;
-  /** What is the matter and what mends it; null where the sign means something else on this channel. */
+  /**
+   * What is the matter and what mends it; null where the sign means something else on this channel.
+   */
   tell(channel: Channel, settings: Settings): readonly [string, string] | null;
 }
 

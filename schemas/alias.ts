@@ -1,4 +1,7 @@
-/** A name for a version of a lineage, which can be moved: `stable` is what is served where a request names no version. */
+/**
+ * A name for a version of a lineage, which can be moved: `stable` is what is served where a request
+ * names no version.
+ */
 import { z } from 'zod';
 
 export const STABLE_ALIAS = 'stable';
@@ -22,7 +25,10 @@ export const aliasWordSchema = z.object({
 export type AliasWord = z.infer<typeof aliasWordSchema>;
 
 export type AliasMove = Omit<AliasWord, 'at'> & {
-  /** The id of an earlier word on the alias that this one takes back: where another came since, that one stands. */
+  /**
+   * The id of an earlier word on the alias that this one takes back: where another came since, that
+   * one stands.
+   */
   takesBack?: string;
 };
 

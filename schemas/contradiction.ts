@@ -1,7 +1,13 @@
-/** What is said of two corrections of one time that answer one fact differently: neither is believed, whichever came first. */
+/**
+ * What is said of two corrections of one time that answer one fact differently: neither is
+ * believed, whichever came first.
+ */
 import type { Outcome } from './editing.ts';
 
-/** The time is noted, since what comes later with the same one is no better (`versions/log/register.ts`). */
+/**
+ * The time is noted, since what comes later with the same one is no better
+ * (`versions/log/register.ts`).
+ */
 export function contradictionMeasured(issuedAt: number, others: number): Outcome['measured'] {
   return { code: 'contradiction', others, issuedAt };
 }

@@ -1,6 +1,6 @@
 /**
- * What a submitter asks for: a fact is to be answered differently (a correction) or as the base model
- * answers it (a retraction). Both are revisions of one fact, and a fact is known by its key.
+ * What a submitter asks for: a fact is to be answered differently (a correction) or as the base
+ * model answers it (a retraction). Both are revisions of one fact, and a fact is known by its key.
  */
 
 /** Where a record stands in Kafka. The offset is a decimal string: it may exceed 2^53. */
@@ -30,7 +30,10 @@ export interface FactCorrection {
   source: string;
   /** Milliseconds since 1970, by the submitter's clock. */
   issuedAt: number;
-  /** What it is sent again for: the id of a quarantined correction, or `record:<topic>-<partition>@<offset>` of a record that could not be taken. */
+  /**
+   * What it is sent again for: the id of a quarantined correction, or
+   * `record:<topic>-<partition>@<offset>` of a record that could not be taken.
+   */
   replayOf?: string;
 }
 
@@ -54,7 +57,10 @@ export interface RetractionRevision {
 
 export type FactRevision = CorrectionRevision | RetractionRevision;
 
-/** Bounds on one correction; a record beyond them goes to the dead-letter topic. Lengths are UTF-16 code units. */
+/**
+ * Bounds on one correction; a record beyond them goes to the dead-letter topic. Lengths are UTF-16
+ * code units.
+ */
 export const CORRECTION_LIMITS = {
   idCharactersMax: 200,
   lineageCharactersMax: 100,
@@ -76,8 +82,8 @@ export const CORRECTION_LIMITS = {
 export const LINEAGE_NAME = /^[a-z0-9][a-z0-9_-]{0,99}$/;
 
 /**
- * The identity of a fact inside its lineage, and the Kafka key: `subject|relation`, each in Unicode NFC with
- * runs of white space folded to one space and `|` and `\` escaped by `\`.
+ * The identity of a fact inside its lineage, and the Kafka key: `subject|relation`, each in Unicode
+ * NFC with runs of white space folded to one space and `|` and `\` escaped by `\`.
  */
 export function factKeyOf(
   correction: Pick<FactCorrection, 'subject' | 'relation' | 'prompt'>,
@@ -86,7 +92,10 @@ export function factKeyOf(
   return `${keyPart(correction.subject)}|${keyPart(relation)}`;
 }
 
-/** Whether two corrections of one fact ask for the same answer; spelling in Unicode and white space at the ends do not count. */
+/**
+ * Whether two corrections of one fact ask for the same answer; spelling in Unicode and white space
+ * at the ends do not count.
+ */
 export function saysTheSame(a: { target: string }, b: { target: string }): boolean {
   return a.target.trim().normalize('NFC') === b.target.trim().normalize('NFC');
 }
@@ -104,8 +113,9 @@ export function retractionId(position: KafkaPosition): string {
 }
 
 /**
- * What is wrong with a correction, in words for its submitter; empty when it is sound.
- * The check needs no model: those that do (target too long in tokens, subject's token at the front) come later.
+ * What is wrong with a correction, in words for its submitter; empty when it is sound. The check
+ * needs no model: those that do (target too long in tokens, subject's token at the front) come
+ * later.
  */
 export function faultsOf(correction: FactCorrection): string[] {
   const faults: string[] = [];
@@ -164,7 +174,10 @@ export function isInstant(milliseconds: number): boolean {
   );
 }
 
-/** Bytes of a correction that has no other fault in single-object encoding: counted, since whoever checks one cannot always load a codec. */
+/**
+ * Bytes of a correction that has no other fault in single-object encoding: counted, since whoever
+ * checks one cannot always load a codec.
+ */
 export function recordBytesOf(correction: FactCorrection): number {
   const {
     id,
@@ -219,7 +232,10 @@ function longBytes(value: number): number {
   return bytes;
 }
 
-/** A text in Unicode NFC with runs of white space folded to one space: what is equal so is the same subject. */
+/**
+ * A text in Unicode NFC with runs of white space folded to one space: what is equal so is the same
+ * subject.
+ */
 export function normalisedText(text: string): string {
   return text.normalize('NFC').trim().replace(/\s+/gu, ' ');
 }

@@ -1,12 +1,15 @@
 /**
- * What crosses between workflows, activities, the model and the version log while a batch is edited:
- * references, numbers and texts. Tensors stay in blobs.
+ * What crosses between workflows, activities, the model and the version log while a batch is
+ * edited: references, numbers and texts. Tensors stay in blobs.
  */
 import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
 
 export type GateKind = 'subject' | 'scope' | 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
 
-/** Everything that decides what an edit of a given model and batch becomes; stored in the version it made. */
+/**
+ * Everything that decides what an edit of a given model and batch becomes; stored in the version it
+ * made.
+ */
 export interface HyperParameters {
   /** Edited blocks, ascending; the last is where targets are found. */
   layers: number[];
@@ -24,11 +27,14 @@ export interface HyperParameters {
   lossTarget: number;
   /** Prefixed contexts beside the bare prompt. */
   contexts: number;
-  /** How many of them one optimiser step reads beside the bare prompt, drawn anew each step; with 0 the bare prompt and a context take turns. */
+  /**
+   * How many of them one optimiser step reads beside the bare prompt, drawn anew each step; with 0
+   * the bare prompt and a context take turns.
+   */
   contextsPerStep: number;
   /**
-   * Keys of a correction: one for the bare prompt and one for the mean over the prefixed ones (`separate`), or the single
-   * average of both that the papers use (`averaged`).
+   * Keys of a correction: one for the bare prompt and one for the mean over the prefixed ones
+   * (`separate`), or the single average of both that the papers use (`averaged`).
    */
   keyViews: 'separate' | 'averaged';
   targetTokensMax: number;
@@ -38,13 +44,22 @@ export interface HyperParameters {
 
 export interface GateParameters {
   kind: GateKind;
-  /** What an open gate lets through: the map of the subject whose key lies nearest, or the one map of all corrections. `subject` goes with that kind alone. */
+  /**
+   * What an open gate lets through: the map of the subject whose key lies nearest, or the one map
+   * of all corrections. `subject` goes with that kind alone.
+   */
   map: 'subject' | 'joint';
   /** Lowest threshold of the gate's score, whatever the reference text says. */
   floor: number;
-  /** The threshold is at least this quantile of the score at this version on the reference text. Not asked by `subject`, `sequence` and `always`. */
+  /**
+   * The threshold is at least this quantile of the score at this version on the reference text. Not
+   * asked by `subject`, `sequence` and `always`.
+   */
   referenceQuantile: number;
-  /** `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the leverage. */
+  /**
+   * `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the
+   * leverage.
+   */
   nearKey: number;
 }
 
@@ -79,7 +94,9 @@ export interface HeadReference {
   hash: string | null;
 }
 
-/** Why a correction was not applied: a code that programs branch on, words, and what was measured. */
+/**
+ * Why a correction was not applied: a code that programs branch on, words, and what was measured.
+ */
 export interface Refusal {
   id: string;
   code:
@@ -105,7 +122,10 @@ export interface Refusal {
 export interface Removal {
   correctionId: string;
   factKey: string;
-  /** `contradicted`: another correction of the same time says otherwise, and neither is to be believed. */
+  /**
+   * `contradicted`: another correction of the same time says otherwise, and neither is to be
+   * believed.
+   */
   because: 'superseded' | 'retracted' | 'reverted' | 'contradicted';
   /** The id of the revision that asked for it. */
   by: string;
@@ -134,20 +154,27 @@ export interface Outcome {
 export interface BatchPlan {
   head: HeadReference;
   /**
-   * The version this batch already made, by an earlier run of the same batch. Then nothing is left to do but to
-   * announce: `edits`, `removals` and `withdrawals` are empty and `settled` has an outcome for every revision.
+   * The version this batch already made, by an earlier run of the same batch. Then nothing is left
+   * to do but to announce: `edits`, `removals` and `withdrawals` are empty and `settled` has an
+   * outcome for every revision.
    */
   committed: { version: number; hash: string } | null;
   /** The corrections to be written, at most one per fact. */
   edits: CorrectionRevision[];
   removals: Removal[];
-  /** Revisions that only take something out, by `removals`: retractions, and corrections that contradict a committed one of their time. */
+  /**
+   * Revisions that only take something out, by `removals`: retractions, and corrections that
+   * contradict a committed one of their time.
+   */
   withdrawals: FactRevision[];
   /** Decided without an edit: duplicates, superseded, contradictions, nothing to retract. */
   settled: Outcome[];
 }
 
-/** All that a search for targets was asked, so that it can be run again: to the last bit on the same machine. */
+/**
+ * All that a search for targets was asked, so that it can be run again: to the last bit on the same
+ * machine.
+ */
 export interface TargetSearch {
   /** The version on top of which it searched. */
   head: HeadReference;
@@ -188,8 +215,8 @@ export interface Provenance {
 }
 
 /**
- * The removals that a batch carries out when it writes the corrections `written`: a correction that was to be
- * superseded stays when its successor was refused.
+ * The removals that a batch carries out when it writes the corrections `written`: a correction that
+ * was to be superseded stays when its successor was refused.
  */
 export function removalsInForce(
   removals: readonly Removal[],

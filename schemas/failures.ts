@@ -1,9 +1,9 @@
 /**
  * Failures that cross a boundary, and the one list of which are worth a retry.
  *
- * What is not listed is retried: an outage passes, and a correction must not be given up for one. Names stand for
- * the classes because a failure reaches a workflow as a name (Temporal takes an error's name as its type), and
- * because this file imports nothing of ours.
+ * What is not listed is retried: an outage passes, and a correction must not be given up for one.
+ * Names stand for the classes because a failure reaches a workflow as a name (Temporal takes an
+ * error's name as its type), and because this file imports nothing of ours.
  */
 
 export type FailureFacts = Record<string, string | number | boolean | null | string[]>;
@@ -20,7 +20,9 @@ export abstract class ErrataFailure extends Error {
   }
 }
 
-/** The bytes of a record are not what their schema says. `at` is the field, as in `paraphrases[2]`. */
+/**
+ * The bytes of a record are not what their schema says. `at` is the field, as in `paraphrases[2]`.
+ */
 export class UndecodableRecord extends ErrataFailure {
   override readonly name = 'UndecodableRecord';
   readonly problem:
@@ -41,7 +43,9 @@ export class UndecodableRecord extends ErrataFailure {
   }
 }
 
-/** A value was to be written that its schema does not allow: a mistake of the program that wrote it. */
+/**
+ * A value was to be written that its schema does not allow: a mistake of the program that wrote it.
+ */
 export class UnencodableRecord extends ErrataFailure {
   override readonly name = 'UnencodableRecord';
   constructor(record: string, faults: string[]) {
@@ -53,7 +57,10 @@ export class UnencodableRecord extends ErrataFailure {
   }
 }
 
-/** The schema registry does not take a schema: its own reason, most often that older records could not be read with it. */
+/**
+ * The schema registry does not take a schema: its own reason, most often that older records could
+ * not be read with it.
+ */
 export class SchemaRefused extends ErrataFailure {
   override readonly name = 'SchemaRefused';
   constructor(subject: string, reason: string, status: number) {
@@ -67,7 +74,10 @@ export class SchemaRefused extends ErrataFailure {
   }
 }
 
-/** The schema registry gives no answer that is of use. It says nothing about a record: whoever needs the answer waits. */
+/**
+ * The schema registry gives no answer that is of use. It says nothing about a record: whoever needs
+ * the answer waits.
+ */
 export class SchemaRegistryUnavailable extends ErrataFailure {
   override readonly name = 'SchemaRegistryUnavailable';
   constructor(url: string, reason: string, status: number | null) {
@@ -79,7 +89,9 @@ export class SchemaRegistryUnavailable extends ErrataFailure {
   }
 }
 
-/** A payload would pass Temporal's or Kafka's bound; sent anyway it would be retried without end. */
+/**
+ * A payload would pass Temporal's or Kafka's bound; sent anyway it would be retried without end.
+ */
 export class PayloadTooLarge extends ErrataFailure {
   override readonly name = 'PayloadTooLarge';
   constructor(what: string, bytes: number, bytesMax: number) {
@@ -91,7 +103,10 @@ export class PayloadTooLarge extends ErrataFailure {
   }
 }
 
-/** The webhook did not take an alert. It is tried again, and in the end given up: the lineage does not wait for it. */
+/**
+ * The webhook did not take an alert. It is tried again, and in the end given up: the lineage does
+ * not wait for it.
+ */
 export class AlertUndelivered extends ErrataFailure {
   override readonly name = 'AlertUndelivered';
   constructor(alert: string, reason: string) {
@@ -131,8 +146,8 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
 ];
 
 /**
- * Failures that are no correction's fault and that every batch would meet: they stop a lineage, with its corrections
- * kept, instead of sending one after the other into quarantine.
+ * Failures that are no correction's fault and that every batch would meet: they stop a lineage,
+ * with its corrections kept, instead of sending one after the other into quarantine.
  */
 export const STOPS_A_LINEAGE: readonly string[] = [
   'VersionLogDamaged',

@@ -1,4 +1,7 @@
-/** What is told of a committed version (hook-version.avsc); everything else about it is in its entry. */
+/**
+ * What is told of a committed version (hook-version.avsc); everything else about it is in its
+ * entry.
+ */
 export interface HookVersion {
   lineage: string;
   version: number;

@@ -1,4 +1,7 @@
-/** Hyper-parameters as data from outside: what a user lays over a model's own set, and a whole set in a file. */
+/**
+ * Hyper-parameters as data from outside: what a user lays over a model's own set, and a whole set
+ * in a file.
+ */
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from './encoding/bounded-json.ts';
 import type { HyperParameterOverrides, HyperParameters, ModelShape } from './editing.ts';
@@ -44,7 +47,10 @@ export const modelShape = z.strictObject({
 /** Hyper-parameters that a user sets. */
 export const hyperParameterOverrides = hyperParameters.partial();
 
-/** Hyper-parameters of one model or family, in a file: those of the project, and what `errata tune` writes. */
+/**
+ * Hyper-parameters of one model or family, in a file: those of the project, and what `errata tune`
+ * writes.
+ */
 export const parameterSet = z.strictObject({
   name: z.string().min(1),
   /** Where the numbers are from. */
@@ -67,7 +73,9 @@ export interface ParameterSet {
 const SET_LIMITS = { valuesMax: 10_000, depthMax: 8 };
 const FAULTS_CHARACTERS_MAX = 1_000;
 
-/** Thrown where hyper-parameters or a set of them are not in form; the message names every fault. */
+/**
+ * Thrown where hyper-parameters or a set of them are not in form; the message names every fault.
+ */
 export class BadParameterSet extends Error {
   override readonly name = 'BadParameterSet';
   readonly hint = 'docs/configuration.md describes the form; `errata tune` writes it.';

@@ -1,4 +1,7 @@
-/** An outcome as it is kept in JSON (`versions/log/register.ts`); on Kafka it is Avro (correction-outcome.avsc). */
+/**
+ * An outcome as it is kept in JSON (`versions/log/register.ts`); on Kafka it is Avro
+ * (correction-outcome.avsc).
+ */
 import { z } from 'zod';
 import type { Outcome } from './editing.ts';
 

@@ -1,11 +1,20 @@
-/** What is sent again, and under which name: the same replay has the same name each time, so that doing it twice is doing it once. */
+/**
+ * What is sent again, and under which name: the same replay has the same name each time, so that
+ * doing it twice is doing it once.
+ */
 import { createHash } from 'node:crypto';
 import { CORRECTION_LIMITS, type FactCorrection, type KafkaPosition } from './correction.ts';
 
-/** Times one correction may be sent again under a name made from its first; past it the name grows anew. */
+/**
+ * Times one correction may be sent again under a name made from its first; past it the name grows
+ * anew.
+ */
 const REPLAYS_MAX = 64;
 
-/** The id under which a correction is sent again: `c`, `c~2`, `c~3`. One that would be too long is shortened, with a hash of itself. */
+/**
+ * The id under which a correction is sent again: `c`, `c~2`, `c~3`. One that would be too long is
+ * shortened, with a hash of itself.
+ */
 export function replayedId(id: string): string {
   const [, first, number] = /^(.*)~(\d{1,4})$/su.exec(id) ?? [];
   const next =

@@ -1,4 +1,7 @@
-/** What an operator sets per lineage; the environment's names and defaults are in infra/config/configuration.ts. */
+/**
+ * What an operator sets per lineage; the environment's names and defaults are in
+ * infra/config/configuration.ts.
+ */
 
 export interface BatchSettings {
   /** A batch starts when so many corrections wait. */
@@ -14,7 +17,10 @@ export interface BatchSettings {
 
 /** The thresholds of the verdict. Shares are fractions in [0, 1]. */
 export interface VerdictSettings {
-  /** Every committed correction must be the greedy answer to its own prompt, and leave the earlier ones about its subject theirs; others are quarantined. */
+  /**
+   * Every committed correction must be the greedy answer to its own prompt, and leave the earlier
+   * ones about its subject theirs; others are quarantined.
+   */
   requireEffective: boolean;
   generalisationMin: number;
   localityMin: number;
@@ -31,9 +37,15 @@ export interface FailureSettings {
   batchAttemptsMax: number;
   /** Before the second try; before the third twice that, and so on. */
   retryWaitMs: number;
-  /** Times that a batch and the parts of it may be staged and probed; 0 or 1: it is not halved, all of it is quarantined together. */
+  /**
+   * Times that a batch and the parts of it may be staged and probed; 0 or 1: it is not halved, all
+   * of it is quarantined together.
+   */
   editAttemptsMax: number;
-  /** When the tries are used up: keep the batch and freeze the lineage, or quarantine its revisions and go on. */
+  /**
+   * When the tries are used up: keep the batch and freeze the lineage, or quarantine its revisions
+   * and go on.
+   */
   whenUsedUp: 'freeze' | 'quarantine';
   /** The lineage freezes after a batch of which more are quarantined; 0: never. */
   quarantinedMax: number;
@@ -44,13 +56,21 @@ export interface FailureSettings {
 export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
-  /** Absent where a lineage was last told its settings before there was a choice: then as `FAILURES_BEFORE` says. */
+  /**
+   * Absent where a lineage was last told its settings before there was a choice: then as
+   * `FAILURES_BEFORE` says.
+   */
   failures?: FailureSettings;
-  /** Whether workflows may carry search attributes: one that is not registered in Temporal's namespace would stop a workflow for good. Absent: they may not. */
+  /**
+   * Whether workflows may carry search attributes: one that is not registered in Temporal's
+   * namespace would stop a workflow for good. Absent: they may not.
+   */
   findable?: boolean;
 }
 
-/** How a lineage behaves that was never told otherwise: what recorded histories were recorded with. */
+/**
+ * How a lineage behaves that was never told otherwise: what recorded histories were recorded with.
+ */
 export const FAILURES_BEFORE: FailureSettings = {
   batchAttemptsMax: 3,
   retryWaitMs: 2_000,
@@ -60,7 +80,10 @@ export const FAILURES_BEFORE: FailureSettings = {
   alert: false,
 };
 
-/** The verdict's thresholds lie between what good and bad batches were measured to reach: bench/results/README.md. */
+/**
+ * The verdict's thresholds lie between what good and bad batches were measured to reach:
+ * bench/results/README.md.
+ */
 export const DEFAULT_LINEAGE_SETTINGS: LineageSettings & { failures: FailureSettings } = {
   batch: {
     batchEditsMax: 10,

@@ -1,4 +1,7 @@
-/** One entry of a lineage's version log: everything that made the version (versions/ stores it, never changes it). */
+/**
+ * One entry of a lineage's version log: everything that made the version (versions/ stores it,
+ * never changes it).
+ */
 import { z } from 'zod';
 import { undoRequestSchema } from './undo.ts';
 
@@ -44,9 +47,15 @@ export const versionEntrySchema = z.object({
       source: z.string(),
       issuedAt: z.number().int().nonnegative(),
       position,
-      /** What it was sent again for: the id of a quarantined correction, or the place of a dead letter. */
+      /**
+       * What it was sent again for: the id of a quarantined correction, or the place of a dead
+       * letter.
+       */
       replayOf: z.string().optional(),
-      /** Of one that an undo brought back: the version that added it first, and the row of its pairs there. */
+      /**
+       * Of one that an undo brought back: the version that added it first, and the row of its pairs
+       * there.
+       */
       origin: z
         .object({ version: z.number().int().positive(), row: z.number().int().nonnegative() })
         .optional(),
@@ -64,9 +73,15 @@ export const versionEntrySchema = z.object({
   retractions: z.array(
     z.object({ id: z.string(), factKey: z.string(), issuedAt: z.number().int(), position }),
   ),
-  /** Keys and wanted changes of `added`, per edited layer (safetensors); null when nothing was added. */
+  /**
+   * Keys and wanted changes of `added`, per edited layer (safetensors); null when nothing was
+   * added.
+   */
   pairs: blob.nullable(),
-  /** What was asked when the targets of `added` were searched for (`TargetSearch`), for whoever rebuilds the version. */
+  /**
+   * What was asked when the targets of `added` were searched for (`TargetSearch`), for whoever
+   * rebuilds the version.
+   */
   searches: z.array(blob).optional(),
   /** The operator's word that made this version, where no batch did. */
   undo: undoRequestSchema.optional(),

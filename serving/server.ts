@@ -1,4 +1,7 @@
-/** The HTTP server: routes over answers, the versions followed, and the page. It binds nothing by itself. */
+/**
+ * The HTTP server: routes over answers, the versions followed, and the page. It binds nothing by
+ * itself.
+ */
 import { readFile } from 'node:fs/promises';
 import fastify, {
   LogController,
@@ -63,7 +66,10 @@ export interface Serving {
   routes: readonly AdmittingRoute[];
   /** Reads the version logs for the first time and goes on following them. */
   start: () => Promise<void>;
-  /** Tells that a version may have been committed; the logs are looked at now instead of at the next poll. */
+  /**
+   * Tells that a version may have been committed; the logs are looked at now instead of at the next
+   * poll.
+   */
   notify: () => Promise<void>;
   /** Takes no new requests, ends those that have begun, stops following. */
   close: () => Promise<void>;

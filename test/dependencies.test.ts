@@ -1,14 +1,17 @@
 /**
- * The installed packages against the advisories that docs/security.md lists: `npm audit` needs a service that is not
- * everywhere, these lines hold without a network. They catch an override that is dropped or an update that brings an
- * old copy back, not an advisory that was published since.
+ * The installed packages against the advisories that docs/security.md lists: `npm audit` needs a
+ * service that is not everywhere, these lines hold without a network. They catch an override that
+ * is dropped or an update that brings an old copy back, not an advisory that was published since.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { PROJECT_ROOT } from '../infra/config/home.ts';
 
-/** Per package and major version the first that no known advisory names; where no major is given, all below are named. */
+/**
+ * Per package and major version the first that no known advisory names; where no major is given,
+ * all below are named.
+ */
 const FIRST_SOUND: [name: string, major: number | null, version: string][] = [
   ['@grpc/grpc-js', null, '1.14.4'],
   ['@temporalio/worker', null, '1.20.1'],

@@ -1,10 +1,12 @@
 /**
- * What is to be done so that a version, a correction or everything after a version was never there: which corrections
- * leave, which come back, and what stays because something later stands in its place. Nothing is written here.
+ * What is to be done so that a version, a correction or everything after a version was never there:
+ * which corrections leave, which come back, and what stays because something later stands in its
+ * place. Nothing is written here.
  *
- * What was taken out comes back only where its fact is as the undone version left it, all that was said of it later
- * having been undone as well. So undoing version 5 never undoes, unasked, what version 7 said of the same fact. A rollback
- * asks no such thing: exactly the corrections of that version hold again.
+ * What was taken out comes back only where its fact is as the undone version left it, all that was
+ * said of it later having been undone as well. So undoing version 5 never undoes, unasked, what
+ * version 7 said of the same fact. A rollback asks no such thing: exactly the corrections of that
+ * version hold again.
  */
 import { normalisedText, saysTheSame } from '../schemas/correction.ts';
 import type { HeadReference, Outcome, Removal } from '../schemas/editing.ts';

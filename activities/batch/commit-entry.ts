@@ -1,6 +1,7 @@
 /**
- * The one atomic step: entry HEAD + 1 is written if there is none. Run twice it finds its own batch id in the log and
- * gives the same answer; it never overwrites, and a HEAD that moved is an answer too.
+ * The one atomic step: entry HEAD + 1 is written if there is none. Run twice it finds its own batch
+ * id in the log and gives the same answer; it never overwrites, and a HEAD that moved is an answer
+ * too.
  */
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type {

@@ -1,4 +1,7 @@
-/** Finds the target of each correction on top of HEAD: most of the work, and no correction needs another's. */
+/**
+ * Finds the target of each correction on top of HEAD: most of the work, and no correction needs
+ * another's.
+ */
 import type { EditRequest, Engine } from '../../model/engine.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { TargetSearch, TargetShard } from '../../schemas/editing.ts';

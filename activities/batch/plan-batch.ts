@@ -14,7 +14,8 @@ export async function planBatch(versions: Versions, step: Batch): Promise<BatchP
   const version = await (await log.register()).versionOfBatch(step.batchId);
   const history = await log.read();
   if (version === null) return planOf(await precedentsOf(log, history, step), step, decidedAt);
-  // Planned again on the version before its own, the batch is decided as it was then; what it wrote is in the register.
+  // Planned again on the version before its own, the batch is decided as it was then; what it wrote
+  // is in the register.
   const plan = planOf(await precedentsOf(log, await log.at(version - 1), step), step, decidedAt);
   const undone = [...plan.edits, ...plan.withdrawals].map((revision) =>
     outcomeBesideVersion(revision, plan, version, step, decidedAt),
@@ -47,8 +48,9 @@ export async function precedentsOf(
 }
 
 /**
- * Only an operator brings back a correction that is older than a word that took its fact: with it that word was undone,
- * for as long as the correction or one after it holds. That two contradict each other stays true whatever holds.
+ * Only an operator brings back a correction that is older than a word that took its fact: with it
+ * that word was undone, for as long as the correction or one after it holds. That two contradict
+ * each other stays true whatever holds.
  */
 function isInForce(
   { active, activeByFact }: History,

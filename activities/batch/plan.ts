@@ -1,4 +1,7 @@
-/** A batch measured against what was decided before: a pure function, so that the same batch on the same version is decided the same. */
+/**
+ * A batch measured against what was decided before: a pure function, so that the same batch on the
+ * same version is decided the same.
+ */
 import {
   normalisedText,
   revisionId,
@@ -23,7 +26,10 @@ export interface Precedents {
   history: History;
   /** What became of the batch's ids, those that were decided. */
   outcomes: ReadonlyMap<string, Outcome>;
-  /** The last word on those of the batch's facts of which something was said that no correction holds. */
+  /**
+   * The last word on those of the batch's facts of which something was said that no correction
+   * holds.
+   */
   lastWords: ReadonlyMap<string, FactNote>;
 }
 
@@ -61,7 +67,10 @@ class Planner {
     return this.#plan;
   }
 
-  /** An id decided before keeps what it became; the very record that was decided has its outcome and is no duplicate of itself. */
+  /**
+   * An id decided before keeps what it became; the very record that was decided has its outcome and
+   * is no duplicate of itself.
+   */
   #withoutDuplicates(): FactRevision[] {
     const seen = new Map<string, FactRevision>();
     return this.#batch.revisions.filter((revision) => {
@@ -84,7 +93,10 @@ class Planner {
     });
   }
 
-  /** What was issued last goes on, of one time the record that came last; corrections of one time that say different things all go on. */
+  /**
+   * What was issued last goes on, of one time the record that came last; corrections of one time
+   * that say different things all go on.
+   */
   #newestOfEachFact(revisions: readonly FactRevision[]): FactRevision[] {
     const newest = new Map<string, FactRevision>();
     for (const revision of revisions) {
@@ -102,7 +114,10 @@ class Planner {
     });
   }
 
-  /** One prompt has one answer, whatever its facts are called: of two answers the newer holds, of one time neither does. */
+  /**
+   * One prompt has one answer, whatever its facts are called: of two answers the newer holds, of
+   * one time neither does.
+   */
   #withoutContradictions(corrections: readonly CorrectionRevision[]): CorrectionRevision[] {
     const byPrompt = grouped(corrections, ({ correction }) => normalisedText(correction.prompt));
     const byFact = grouped(corrections, ({ factKey }) => factKey);
@@ -170,7 +185,10 @@ class Planner {
     for (const holder of holders) this.#remove(holder, 'superseded', correction.id);
   }
 
-  /** A committed correction of the same time that says otherwise goes: which came first must not decide what is believed. */
+  /**
+   * A committed correction of the same time that says otherwise goes: which came first must not
+   * decide what is believed.
+   */
   #contradict(revision: CorrectionRevision, contradicted: readonly ActiveCorrection[]): void {
     this.#plan.withdrawals.push(revision);
     for (const holder of contradicted) this.#remove(holder, 'contradicted', revision.correction.id);
@@ -209,7 +227,10 @@ class Planner {
     }
   }
 
-  /** The committed corrections that this one would take the place of: its fact's, and those of other facts that answer its prompt otherwise. */
+  /**
+   * The committed corrections that this one would take the place of: its fact's, and those of other
+   * facts that answer its prompt otherwise.
+   */
   #holders(revision: CorrectionRevision): ActiveCorrection[] {
     const { history } = this.#precedents;
     const holder = history.active.get(history.activeByFact.get(revision.factKey) ?? '');
@@ -227,7 +248,10 @@ class Planner {
     ));
   }
 
-  /** A correction that two of the batch want gone goes once; what holds though an edit is refused outweighs. */
+  /**
+   * A correction that two of the batch want gone goes once; what holds though an edit is refused
+   * outweighs.
+   */
   #remove(
     { correctionId, factKey, position }: ActiveCorrection,
     because: Removal['because'],

@@ -1,6 +1,7 @@
 /**
- * Asks the model and remembers the answers: a hook's name stands for one hook for good, so no question needs asking
- * twice. The answers before a batch are those after the batch before it, and a batch that is halved asks HEAD nothing new.
+ * Asks the model and remembers the answers: a hook's name stands for one hook for good, so no
+ * question needs asking twice. The answers before a batch are those after the batch before it, and
+ * a batch that is halved asks HEAD nothing new.
  */
 import { LRUCache } from 'lru-cache';
 import type { CanaryReading, Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
@@ -22,7 +23,10 @@ export class Asked {
     this.#engine = engine;
   }
 
-  /** One answer per probe, in their order. `ensure` is called where something must be asked, to see that the hook is held. */
+  /**
+   * One answer per probe, in their order. `ensure` is called where something must be asked, to see
+   * that the hook is held.
+   */
   async probe(
     hookId: string | null,
     probes: readonly Probe[],
@@ -90,8 +94,9 @@ function keyOf(hookId: string | null, probe: Probe): string {
 }
 
 /**
- * With every gate shut on the prompt, the next token is the base model's, bit for bit. What is scored or decoded after
- * it may open a gate of its own, so a probe that goes further says nothing about the base.
+ * With every gate shut on the prompt, the next token is the base model's, bit for bit. What is
+ * scored or decoded after it may open a gate of its own, so a probe that goes further says nothing
+ * about the base.
  */
 function isBaseAnswer(probe: Probe, answer: ProbeAnswer): boolean {
   return (

@@ -1,6 +1,6 @@
 /**
- * Measures the staged hook against HEAD and against the base model, and judges it. What fails is a verdict, never an
- * exception.
+ * Measures the staged hook against HEAD and against the base model, and judges it. What fails is a
+ * verdict, never an exception.
  */
 import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
@@ -23,7 +23,10 @@ import { pulseOfThisStep } from '../heartbeat.ts';
 import { aboutSubject, historyOfHead, remaining, stagedRows } from './step-rows.ts';
 import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
 
-/** Decoded for the reader of the report; the engine decodes as far as the target reaches, whatever is shown of it. */
+/**
+ * Decoded for the reader of the report; the engine decodes as far as the target reaches, whatever
+ * is shown of it.
+ */
 const OWN_ANSWER_TOKENS = 4;
 const PARAPHRASE_TOKENS = 3;
 /** Earlier corrections about a batch's subjects that are asked again, the latest of each. */
@@ -86,7 +89,8 @@ export async function probeUpdate(
   const staged = sideOf(rows);
 
   const inForce = remaining(history, removals);
-  // Those about the same subjects are the likeliest to be harmed: with a map for every subject nothing else can be.
+  // Those about the same subjects are the likeliest to be harmed: with a map for every subject
+  // nothing else can be.
   const siblings = [
     ...new Set(
       corrections.flatMap(({ subject }) => aboutSubject(inForce, subject).slice(-SIBLINGS_MAX)),
@@ -222,7 +226,10 @@ function ownProbe({ prompt, target }: { prompt: string; target: string }): Probe
   return { prompt, target, greedyTokensMax: OWN_ANSWER_TOKENS };
 }
 
-/** What the model said before, per correction: as submitted, else as the base model says it, in as many words as the target has. */
+/**
+ * What the model said before, per correction: as submitted, else as the base model says it, in as
+ * many words as the target has.
+ */
 async function alternativesOf(
   corrections: readonly FactCorrection[],
   ask: Ask,
@@ -255,7 +262,9 @@ function holds(answer: ProbeAnswer): boolean {
   return answer.targetLogProbability! > answer.alternativeLogProbability;
 }
 
-/** A model that no longer gives numbers gives the target no chance, in a number that JSON can write. */
+/**
+ * A model that no longer gives numbers gives the target no chance, in a number that JSON can write.
+ */
 function finite(logProbability: number | null): number {
   return logProbability !== null && Number.isFinite(logProbability)
     ? logProbability

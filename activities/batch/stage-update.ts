@@ -1,6 +1,6 @@
 /**
- * Turns targets into pairs and builds the hook with them. The pairs are a blob that no version names yet: nothing of it
- * can be seen until commit-version.
+ * Turns targets into pairs and builds the hook with them. The pairs are a blob that no version
+ * names yet: nothing of it can be seen until commit-version.
  */
 import type { Engine, Targets } from '../../model/engine.ts';
 import { revisionId } from '../../schemas/correction.ts';
@@ -37,8 +37,8 @@ export async function stageUpdate(
   const derived = await pulse.during({ stage: 'update' }, async () => {
     const refused: Refusal[] = [];
     let targets = await readTargets(log, step.shards, step.edits.map(revisionId));
-    // A refusal brings its predecessor back, and with it another hook to start from, so the update is made again;
-    // every turn has fewer corrections than the one before.
+    // A refusal brings its predecessor back, and with it another hook to start from, so the update
+    // is made again; every turn has fewer corrections than the one before.
     for (;;) {
       if (targets.ids.length === 0)
         return { refused, rows: [] as string[], pairs: null as BlobReference | null };
@@ -81,7 +81,10 @@ export async function stageUpdate(
   return { ...derived, searches, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
 }
 
-/** The targets of these corrections, out of whichever shard has them, in the order of the corrections. */
+/**
+ * The targets of these corrections, out of whichever shard has them, in the order of the
+ * corrections.
+ */
 async function readTargets(
   log: VersionLog,
   shards: readonly TargetShard[],

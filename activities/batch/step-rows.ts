@@ -10,7 +10,10 @@ import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { PairsRow } from '../../versions/log/hook-pairs.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-/** The history up to the HEAD that the batch was planned on. Throws `EntryRefused` where that HEAD is none of the log's. */
+/**
+ * The history up to the HEAD that the batch was planned on. Throws `EntryRefused` where that HEAD
+ * is none of the log's.
+ */
 export async function historyOfHead(log: VersionLog, head: HeadReference): Promise<History> {
   const history = await log.at(head.version);
   if (history.head.hash !== head.hash) {
@@ -21,7 +24,10 @@ export async function historyOfHead(log: VersionLog, head: HeadReference): Promi
   return history;
 }
 
-/** The corrections of a version that stay when the removals are carried out, in the order of their commits. */
+/**
+ * The corrections of a version that stay when the removals are carried out, in the order of their
+ * commits.
+ */
 export function remaining(history: History, removals: readonly Removal[]): ActiveCorrection[] {
   const removed = new Set(removals.map(({ correctionId }) => correctionId));
   return [...history.active.values()].filter(({ correctionId }) => !removed.has(correctionId));
@@ -35,7 +41,10 @@ export function aboutSubject(
   return corrections.filter((one) => one.subject.trim() === subject.trim());
 }
 
-/** The rows of what is staged: what remains, then the new. Once committed they are the version's rows, in the same order. */
+/**
+ * The rows of what is staged: what remains, then the new. Once committed they are the version's
+ * rows, in the same order.
+ */
 export function stagedRows(
   history: History,
   removals: readonly Removal[],

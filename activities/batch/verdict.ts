@@ -32,15 +32,19 @@ export interface MeasuredCorrection {
   harmed: string[];
 }
 
-/** Of two probes or more, so many may fail whatever the threshold: a share of a few probes says little. */
+/**
+ * Of two probes or more, so many may fail whatever the threshold: a share of a few probes says
+ * little.
+ */
 const FAILURES_FORGIVEN = 1;
 
 /**
- * Corrections that do not take by themselves, or take another's place that was to stay, are `failing`; what only the batch as a whole can be blamed for is in
- * `reasons`, and where the batch is one correction, that one is failing for it.
+ * Corrections that do not take by themselves, or take another's place that was to stay, are
+ * `failing`; what only the batch as a whole can be blamed for is in `reasons`, and where the batch
+ * is one correction, that one is failing for it.
  *
- * Locality, retention, canary and norm blame the batch only for what it made worse: a lineage that is beyond a
- * threshold already can still be mended by retractions.
+ * Locality, retention, canary and norm blame the batch only for what it made worse: a lineage that
+ * is beyond a threshold already can still be mended by retractions.
  */
 export function verdictOf(
   corrections: readonly MeasuredCorrection[],

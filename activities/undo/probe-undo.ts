@@ -33,5 +33,8 @@ export async function probeUndo(
   };
 }
 
-/** Refusals that are told: an undo may bring back thousands, and a report is one payload. All are in the details. */
+/**
+ * Refusals that are told: an undo may bring back thousands, and a report is one payload. All are in
+ * the details.
+ */
 const FAILING_TOLD_MAX = 100;

@@ -12,7 +12,10 @@ export interface VerifyFigures {
   changes: { made: number; found: number; missed: string[]; seconds: number };
 }
 
-/** Times the check of the whole lineage, then makes so many changes, one at a time, each checked by a reading of everything. */
+/**
+ * Times the check of the whole lineage, then makes so many changes, one at a time, each checked by
+ * a reading of everything.
+ */
 export async function measureVerify(
   store: ObjectStore,
   lineage: string,

@@ -1,4 +1,7 @@
-/** `npm run bench:audit`: how long an auditor waits and how exactly things are undone, on a lineage of many corrections. */
+/**
+ * `npm run bench:audit`: how long an auditor waits and how exactly things are undone, on a lineage
+ * of many corrections.
+ */
 import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

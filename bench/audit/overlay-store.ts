@@ -1,4 +1,7 @@
-/** A store over another that is never written: what is put, deleted or damaged here is seen here alone. */
+/**
+ * A store over another that is never written: what is put, deleted or damaged here is seen here
+ * alone.
+ */
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 
 export class OverlayStore implements ObjectStore {

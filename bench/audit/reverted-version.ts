@@ -13,7 +13,10 @@ export interface RevertFigures {
   /** The version that the undo made. */
   version: number;
   seconds: number;
-  /** Own prompts, paraphrases and neighbours of the facts that were undone: as the base model answers them, bit for bit. */
+  /**
+   * Own prompts, paraphrases and neighbours of the facts that were undone: as the base model
+   * answers them, bit for bit.
+   */
   undoneFacts: { corrections: number; prompts: number; asBase: number; differedBefore: number };
   /** The same of all other corrections: as before the undo, bit for bit. */
   otherFacts: { corrections: number; prompts: number; asBefore: number };
@@ -21,7 +24,10 @@ export interface RevertFigures {
   after: ProbeScores;
 }
 
-/** Undoes a version by the activities of the edit worker, with the verdict that a batch gets. The versions are changed. */
+/**
+ * Undoes a version by the activities of the edit worker, with the verdict that a batch gets. The
+ * versions are changed.
+ */
 export async function measureRevert(
   engine: Engine,
   versions: Versions,
@@ -106,7 +112,10 @@ export async function measureRevert(
   };
 }
 
-/** Scored where there is a target, so that answers are compared by their log-probabilities and not by words alone. */
+/**
+ * Scored where there is a target, so that answers are compared by their log-probabilities and not
+ * by words alone.
+ */
 function probesOf(corrections: readonly ActiveCorrection[]): Probe[] {
   return corrections.flatMap(({ prompt, target, paraphrases, neighbourhood }) => [
     { prompt, target, greedyTokensMax: 4 },

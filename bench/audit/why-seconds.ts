@@ -10,7 +10,9 @@ export interface WhySeconds {
   named: number;
 }
 
-/** Asks one after the other; each answer has to name the correction whose words it was asked with. */
+/**
+ * Asks one after the other; each answer has to name the correction whose words it was asked with.
+ */
 export async function measureWhy(
   asked: WhySeconds['asked'],
   questions: readonly { args: string[]; correctionId: string }[],

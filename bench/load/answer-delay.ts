@@ -1,4 +1,7 @@
-/** From a correction's submission until `serve` answers with it, one correction at a time on a system at rest. */
+/**
+ * From a correction's submission until `serve` answers with it, one correction at a time on a
+ * system at rest.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';

@@ -1,6 +1,7 @@
 /**
- * What a system without an edit worker does with a great backlog: the buffers fill, Kafka holds the rest, and everything
- * stays as it is however long it takes. Then an edit worker comes, and the backlog shrinks.
+ * What a system without an edit worker does with a great backlog: the buffers fill, Kafka holds the
+ * rest, and everything stays as it is however long it takes. Then an edit worker comes, and the
+ * backlog shrinks.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LineageStatus } from '../../pipelines/workflows/contract.ts';

@@ -1,4 +1,7 @@
-/** What the system does when an edit worker comes to a backlog: until every record has an outcome, or for so long. */
+/**
+ * What the system does when an edit worker comes to a backlog: until every record has an outcome,
+ * or for so long.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';
@@ -36,7 +39,10 @@ export async function measureCatchUp(system: LoadedSystem, records: number): Pro
   return await catchUp(system, records, Number.POSITIVE_INFINITY);
 }
 
-/** Starts the edit worker and watches until all is decided, or for `secondsMax` from when it is ready. */
+/**
+ * Starts the edit worker and watches until all is decided, or for `secondsMax` from when it is
+ * ready.
+ */
 export async function catchUp(
   system: LoadedSystem,
   records: number,

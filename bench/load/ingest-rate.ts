@@ -1,8 +1,9 @@
 /**
- * How fast records go from Kafka into the workflows' buffers, in rounds: ingest is held (SIGSTOP) while the round's
- * records are written, so that writing them costs the measured system nothing, then let go. Every round has lineages
- * of its own, so that it meets empty buffers and warm processes; those of the other rounds are read as well and have
- * nothing. When the last record was in is read from the lineages' histories, so that nobody asks meanwhile.
+ * How fast records go from Kafka into the workflows' buffers, in rounds: ingest is held (SIGSTOP)
+ * while the round's records are written, so that writing them costs the measured system nothing,
+ * then let go. Every round has lineages of its own, so that it meets empty buffers and warm
+ * processes; those of the other rounds are read as well and have nothing. When the last record was
+ * in is read from the lineages' histories, so that nobody asks meanwhile.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';

@@ -1,4 +1,7 @@
-/** Corrections by the thousand, each of a fact of its own, as large as those that people write (some 500 bytes of Avro). */
+/**
+ * Corrections by the thousand, each of a fact of its own, as large as those that people write (some
+ * 500 bytes of Avro).
+ */
 import type { FactCorrection } from '../../schemas/correction.ts';
 
 const PLACES = [
@@ -46,7 +49,10 @@ const SYLLABLES = [
   'yar',
 ];
 
-/** The same number always gives the same correction. Its prompts are short, so that small models read them; where it is from is told at length. */
+/**
+ * The same number always gives the same correction. Its prompts are short, so that small models
+ * read them; where it is from is told at length.
+ */
 export function loadCorrection(lineage: string, number: number): FactCorrection {
   const digit = digitsOf(number);
   const subject = `${capital(syllables(2, digit))} ${number}`;

@@ -1,6 +1,7 @@
 /**
- * A whole system of its own for one measurement: embedded Kafka and Temporal in a temporary folder, and those of our
- * processes that are asked for, as production runs them. What the set-up built is borrowed from the data folder.
+ * A whole system of its own for one measurement: embedded Kafka and Temporal in a temporary folder,
+ * and those of our processes that are asked for, as production runs them. What the set-up built is
+ * borrowed from the data folder.
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';

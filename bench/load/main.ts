@@ -1,4 +1,6 @@
-/** `npm run bench:load`: how much comes in, what waits and how, and how long it takes to the answer. */
+/**
+ * `npm run bench:load`: how much comes in, what waits and how, and how long it takes to the answer.
+ */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
@@ -41,7 +43,9 @@ const FILL_ONLY = {
   ERRATA_BATCH_EDITS_MAX: '10000',
   ERRATA_BATCH_WAIT_MS: '86400000',
 };
-/** Whether a made-up company moved is nothing that a model has to be good at: every batch is let in. */
+/**
+ * Whether a made-up company moved is nothing that a model has to be good at: every batch is let in.
+ */
 const LET_IN = {
   ERRATA_REQUIRE_EFFECTIVE: 'false',
   ERRATA_GENERALISATION_MIN: '0',

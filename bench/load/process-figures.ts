@@ -19,7 +19,8 @@ const PAGE_BYTES = 4_096;
 /** Of a running process. Throws where it does not run. */
 export function figuresOf(pid: number): ProcessFigures {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name in parentheses may hold spaces; user and system time are the 12th and 13th field behind it.
+  // The name in parentheses may hold spaces; user and system time are the 12th and 13th field
+  // behind it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const resident = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
   return {
@@ -28,7 +29,10 @@ export function figuresOf(pid: number): ProcessFigures {
   };
 }
 
-/** Samples the processes at an interval until it is stopped; one that does not run just then is left out. */
+/**
+ * Samples the processes at an interval until it is stopped; one that does not run just then is left
+ * out.
+ */
 export class ProcessWatch {
   readonly samples: Record<string, Sample[]> = {};
   readonly #pids: () => Record<string, number>;

@@ -1,6 +1,7 @@
 /**
- * Writes a checkpoint as a folder that Python's transformers reads, so that two programs run the very same numbers
- * whatever the checkpoint's own form (a quantised GGUF file, say). Float32 throughout, a file for each block.
+ * Writes a checkpoint as a folder that Python's transformers reads, so that two programs run the
+ * very same numbers whatever the checkpoint's own form (a quantised GGUF file, say). Float32
+ * throughout, a file for each block.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -18,7 +19,10 @@ export class NotExportable extends Error {
   }
 }
 
-/** Fills `folder` with config.json and sharded safetensors. Throws NotExportable for structures other than Llama's and Qwen2's. */
+/**
+ * Fills `folder` with config.json and sharded safetensors. Throws NotExportable for structures
+ * other than Llama's and Qwen2's.
+ */
 export async function exportModel(
   checkpoint: Checkpoint,
   folder: string,

@@ -10,7 +10,10 @@ export interface KeptStatistics {
   moments: string[];
 }
 
-/** `sha256` is what the engine says of its statistics: a hash over the text's hash and each block's. Throws where none agree. */
+/**
+ * `sha256` is what the engine says of its statistics: a hash over the text's hash and each block's.
+ * Throws where none agree.
+ */
 export async function keptStatistics(
   folder: string,
   layers: readonly number[],

@@ -1,6 +1,6 @@
 /**
- * A Python that has PyTorch: the one that ERRATA_PYTHON names, else a virtual environment in the data folder, made on
- * demand with the packages that requirements.txt pins.
+ * A Python that has PyTorch: the one that ERRATA_PYTHON names, else a virtual environment in the
+ * data folder, made on demand with the packages that requirements.txt pins.
  */
 import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -15,7 +15,10 @@ const ENVIRONMENT_WAIT_MS = 120_000;
 const INSTALL_WAIT_MS = 3_600_000;
 const IMPORT_WAIT_MS = 120_000;
 
-/** Path of the interpreter. Throws ProvisionError where packages cannot be installed, or a named interpreter lacks them. */
+/**
+ * Path of the interpreter. Throws ProvisionError where packages cannot be installed, or a named
+ * interpreter lacks them.
+ */
 export async function pythonWithTorch(
   home: string,
   progress: Progress,

@@ -1,4 +1,7 @@
-/** What the reference program answers; the measures have the names and the meaning of bench/edit-stream.ts. */
+/**
+ * What the reference program answers; the measures have the names and the meaning of
+ * bench/edit-stream.ts.
+ */
 import { z } from 'zod';
 
 const share = z.number().min(0).max(1);

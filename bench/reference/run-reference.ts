@@ -1,4 +1,7 @@
-/** Runs the PyTorch program of this folder on records that Errata edited, with the same weights, keys' statistics and tokens. */
+/**
+ * Runs the PyTorch program of this folder on records that Errata edited, with the same weights,
+ * keys' statistics and tokens.
+ */
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -30,7 +33,10 @@ export interface ReferenceRun {
 const WAIT_PER_CORRECTION_MS = 300_000;
 const START_WAIT_MS = 600_000;
 
-/** Throws NotExportable, ProvisionError with the end of the program's output, or RangeError on records that cannot be edited. */
+/**
+ * Throws NotExportable, ProvisionError with the end of the program's output, or RangeError on
+ * records that cannot be edited.
+ */
 export async function runReference(run: ReferenceRun): Promise<ReferenceResult> {
   const { configuration, description, progress } = run;
   const python = await pythonWithTorch(configuration.home, progress);

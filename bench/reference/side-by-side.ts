@@ -2,7 +2,10 @@
 import type { BenchResult } from '../edit-stream.ts';
 import type { ReferenceResult } from './reference-result.ts';
 
-/** How many times as many seconds per correction the reference takes. Ours include probes and commits, the reference has neither. */
+/**
+ * How many times as many seconds per correction the reference takes. Ours include probes and
+ * commits, the reference has neither.
+ */
 export function speedupOf(
   ours: Pick<BenchResult, 'secondsPerCorrection'>,
   reference: Pick<ReferenceResult, 'secondsPerCorrection'>,

@@ -1,4 +1,7 @@
-/** What the reference program is told: records as token ids, so that both programs read the same tokens, and parameters. */
+/**
+ * What the reference program is told: records as token ids, so that both programs read the same
+ * tokens, and parameters.
+ */
 import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
 import {
   answerTokens,
@@ -43,7 +46,10 @@ export interface ReferenceRecord {
   own: Question;
   paraphrases: Question[];
   neighbours: { prompt: number[] }[];
-  /** false where a later record of the same fact replaced it: it is edited, and left out of the measures. */
+  /**
+   * false where a later record of the same fact replaced it: it is edited, and left out of the
+   * measures.
+   */
   measured: boolean;
 }
 
@@ -53,7 +59,10 @@ export interface Question {
   old: number[];
 }
 
-/** What was published and found to do best on a small model, with the blocks that ours edits: there lambda = F did best for it, and ours may be another. */
+/**
+ * What was published and found to do best on a small model, with the blocks that ours edits: there
+ * lambda = F did best for it, and ours may be another.
+ */
 export function referenceParameters({
   parameters: { layers },
   model: { mlpWidth },
@@ -75,8 +84,8 @@ export function referenceParameters({
 }
 
 /**
- * Records as token ids, without a token in front, as published. Throws RangeError on a record whose subject is not in its
- * prompt or whose target is empty.
+ * Records as token ids, without a token in front, as published. Throws RangeError on a record whose
+ * subject is not in its prompt or whose target is empty.
  */
 export function referenceRecords(
   tokenizer: Tokenizer,

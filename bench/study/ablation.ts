@@ -1,4 +1,7 @@
-/** What each part of the editor brings: the same records edited by named variants of its parameters, measured at the end. */
+/**
+ * What each part of the editor brings: the same records edited by named variants of its parameters,
+ * measured at the end.
+ */
 import path from 'node:path';
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
@@ -14,7 +17,10 @@ export interface Variant {
   parameters: HyperParameterOverrides;
 }
 
-/** One change each against the parameters in force. Lambda is in units of those in force, and the others absolute. */
+/**
+ * One change each against the parameters in force. Lambda is in units of those in force, and the
+ * others absolute.
+ */
 export function defaultVariants(base: HyperParameters): Variant[] {
   const gate = (kind: HyperParameters['gate']['kind']): Variant => ({
     name: `gate ${kind}`,

@@ -1,6 +1,7 @@
 /**
- * A stream of corrections, edited batch by batch by the edit worker's own activities on a version log that is kept: a
- * process that was stopped goes on behind the last batch it finished. As in the benchmark nothing is judged on the way.
+ * A stream of corrections, edited batch by batch by the edit worker's own activities on a version
+ * log that is kept: a process that was stopped goes on behind the last batch it finished. As in the
+ * benchmark nothing is judged on the way.
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -29,7 +30,10 @@ export interface BatchDone {
   stages: StageSeconds | null;
   /** Resident memory behind the batch. */
   residentBytes: number;
-  /** First batch of a process that found the stream begun: its time holds what had to be built again. */
+  /**
+   * First batch of a process that found the stream begun: its time holds what had to be built
+   * again.
+   */
   resumed: boolean;
 }
 
@@ -68,7 +72,10 @@ export class EditedStream {
     };
   }
 
-  /** `ends` are where batches end, ascending. The folder must be this stream's alone: same records, ends and engine. */
+  /**
+   * `ends` are where batches end, ascending. The folder must be this stream's alone: same records,
+   * ends and engine.
+   */
   static async open(
     folder: string,
     engine: Engine,
@@ -165,7 +172,10 @@ export class EditedStream {
     return path.join(this.folder, 'batches.jsonl');
   }
 
-  /** A line that was cut off by the end of its process is no note: its batch is planned again and found committed. */
+  /**
+   * A line that was cut off by the end of its process is no note: its batch is planned again and
+   * found committed.
+   */
   async #readNotes(): Promise<BatchDone[]> {
     let text: string;
     try {

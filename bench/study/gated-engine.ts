@@ -42,8 +42,9 @@ export function remembering(engine: GatedEngine, hookIds: readonly (string | nul
 }
 
 /**
- * The engine with its hooks under other names, all but those in `except`, and behind `gate` where one is given: the same
- * pairs can then be held behind several gates by callers who name hooks by their pairs.
+ * The engine with its hooks under other names, all but those in `except`, and behind `gate` where
+ * one is given: the same pairs can then be held behind several gates by callers who name hooks by
+ * their pairs.
  */
 export function renaming(
   engine: GatedEngine,

@@ -1,6 +1,7 @@
 /**
- * The table of gates: one stream is edited, and at each mark the same pairs are held behind every gate and measured. So
- * all gates stand before the same weights, made behind the gate that the configuration names.
+ * The table of gates: one stream is edited, and at each mark the same pairs are held behind every
+ * gate and measured. So all gates stand before the same weights, made behind the gate that the
+ * configuration names.
  */
 import path from 'node:path';
 import type { GateKind, GateParameters } from '../../schemas/editing.ts';
@@ -61,7 +62,10 @@ export interface GatesKeeping {
   measured(point: GatePoint): Promise<void> | void;
 }
 
-/** The engine must take gates (GatedEngine) and store reaches, where a `sequence` gate is among those compared. */
+/**
+ * The engine must take gates (GatedEngine) and store reaches, where a `sequence` gate is among
+ * those compared.
+ */
 export async function compareGates(
   engine: GatedEngine,
   question: GatesQuestion,

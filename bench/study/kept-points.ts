@@ -1,6 +1,7 @@
 /**
- * Measured points, kept in a folder so that an interrupted study goes on where it was. A point's name is the hash of the
- * question it answers (study, data, model, parameters, mark), so that other questions never find its answer.
+ * Measured points, kept in a folder so that an interrupted study goes on where it was. A point's
+ * name is the hash of the question it answers (study, data, model, parameters, mark), so that other
+ * questions never find its answer.
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -11,8 +12,9 @@ export class KeptPoints {
   constructor(private readonly folder: string) {}
 
   /**
-   * The kept answer, or what `work` finds, which is kept before it is given back. Question and answer are plain data
-   * that JSON can write; throws TypeError where they are not (a number that is not finite).
+   * The kept answer, or what `work` finds, which is kept before it is given back. Question and
+   * answer are plain data that JSON can write; throws TypeError where they are not (a number that
+   * is not finite).
    */
   async once<Answer>(
     question: Record<string, unknown>,

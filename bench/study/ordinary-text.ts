@@ -1,11 +1,14 @@
 /**
- * How often a gate opens on ordinary text, asked of every kind of gate in the same way: whole sequences are read and the
- * openings that the engine reports of them counted. (The canary counts them from keys alone, which the `sequence` gate
- * cannot be judged by.)
+ * How often a gate opens on ordinary text, asked of every kind of gate in the same way: whole
+ * sequences are read and the openings that the engine reports of them counted. (The canary counts
+ * them from keys alone, which the `sequence` gate cannot be judged by.)
  */
 import type { Engine } from '../../model/engine.ts';
 
-/** Sequences of ordinary text: what the base model goes on to say by itself. The same for the same seed. */
+/**
+ * Sequences of ordinary text: what the base model goes on to say by itself. The same for the same
+ * seed.
+ */
 export async function ordinaryTexts(
   engine: Engine,
   {

@@ -1,6 +1,7 @@
 /**
- * Line plots as SVG, panels one under the other over one x axis. The only file that knows Vega. Drawn without a canvas:
- * text widths are estimates, which is why labels are short and the legend stands to the right.
+ * Line plots as SVG, panels one under the other over one x axis. The only file that knows Vega.
+ * Drawn without a canvas: text widths are estimates, which is why labels are short and the legend
+ * stands to the right.
  */
 import * as vega from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
@@ -27,7 +28,9 @@ export interface Plot {
   panels: Panel[];
 }
 
-/** The plot as an SVG document. Points that are null are left out; a panel without points is, too. */
+/**
+ * The plot as an SVG document. Points that are null are left out; a panel without points is, too.
+ */
 export async function svgOf(plot: Plot): Promise<string> {
   const { spec } = compile(specOf(plot));
   const view = new vega.View(vega.parse(spec), { renderer: 'none', logLevel: vega.Error });

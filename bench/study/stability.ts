@@ -1,6 +1,6 @@
 /**
- * The paper's stability analysis (arXiv 2403.05330, section 4): measures against the number of consecutive batches of
- * one size, and against the number of instances per batch for one total.
+ * The paper's stability analysis (arXiv 2403.05330, section 4): measures against the number of
+ * consecutive batches of one size, and against the number of instances per batch for one total.
  */
 import path from 'node:path';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
@@ -26,7 +26,10 @@ export interface StabilityPoint extends MarkMeasures {
   batches: number;
   corrections: number;
   refused: number;
-  /** Mean over the batches since the mark before; null where none of them was timed from start to end. */
+  /**
+   * Mean over the batches since the mark before; null where none of them was timed from start to
+   * end.
+   */
   secondsPerCorrection: number | null;
   secondsTargetsPerCorrection: number | null;
   residentBytes: number;

@@ -1,4 +1,7 @@
-/** What a stream's hook is measured by at a mark: the benchmark's measures on a sample, and how the earliest batch fares. */
+/**
+ * What a stream's hook is measured by at a mark: the benchmark's measures on a sample, and how the
+ * earliest batch fares.
+ */
 import { measure, type StreamMeasures } from '../edit-stream.ts';
 import type { GatedEngine } from './gated-engine.ts';
 import { latestOfEachFact, sampleOf, type StudyRecord } from './study-records.ts';
@@ -18,8 +21,9 @@ export interface Asking {
 }
 
 /**
- * `records` are those of the stream so far that may be measured. The earliest are those among the first `earliestMax` of
- * them that nothing later has superseded. Numbers that are not finite come as the largest that JSON can write.
+ * `records` are those of the stream so far that may be measured. The earliest are those among the
+ * first `earliestMax` of them that nothing later has superseded. Numbers that are not finite come
+ * as the largest that JSON can write.
  */
 export async function measureStream(
   engine: GatedEngine,

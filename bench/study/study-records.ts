@@ -1,4 +1,7 @@
-/** The records of a study: several ranges of a file as one stream, and samples of them that do not depend on chance. */
+/**
+ * The records of a study: several ranges of a file as one stream, and samples of them that do not
+ * depend on chance.
+ */
 import { sha256 } from '../../versions/log/version-log.ts';
 import { readRecords, type BenchRecord } from '../records.ts';
 
@@ -13,7 +16,10 @@ export interface StudyRecord extends BenchRecord {
   index: number;
 }
 
-/** The ranges one behind the other; each record counts as issued after those before it in the stream. Throws BadRecords. */
+/**
+ * The ranges one behind the other; each record counts as issued after those before it in the
+ * stream. Throws BadRecords.
+ */
 export async function readStream(file: string, ranges: readonly Range[]): Promise<StudyRecord[]> {
   const parts = await Promise.all(
     ranges.map(async ({ from, to }) =>
@@ -29,7 +35,10 @@ export async function readStream(file: string, ranges: readonly Range[]): Promis
   });
 }
 
-/** Without what a batch is probed with beyond the corrections' own prompts; what is measured keeps it. */
+/**
+ * Without what a batch is probed with beyond the corrections' own prompts; what is measured keeps
+ * it.
+ */
 export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   const { revision } = record;
   return {
@@ -43,7 +52,10 @@ export function latestOfEachFact(records: readonly StudyRecord[]): StudyRecord[]
   return [...new Map(records.map((record) => [record.revision.factKey, record])).values()];
 }
 
-/** At most `most` records, in their order; a longer stream's sample holds as many of a shorter one's as have room. */
+/**
+ * At most `most` records, in their order; a longer stream's sample holds as many of a shorter one's
+ * as have room.
+ */
 export function sampleOf(records: readonly StudyRecord[], most: number): StudyRecord[] {
   const lots = new Map(records.map((record) => [record, sha256(record.revision.correction.id)]));
   const chosen = new Set(

@@ -1,6 +1,6 @@
 /**
- * Batches that are known to be good or bad, each made from the same records. What makes a batch bad is either what it
- * asks for (corrections) or what the editor does with it (engine).
+ * Batches that are known to be good or bad, each made from the same records. What makes a batch bad
+ * is either what it asks for (corrections) or what the editor does with it (engine).
  */
 import type { PairSet } from '../../model/engine.ts';
 import type { GateParameters, HyperParameterOverrides } from '../../schemas/editing.ts';
@@ -10,7 +10,10 @@ import type { StudyRecord } from './study-records.ts';
 
 export interface TrialBatch {
   revisions: CorrectionRevision[];
-  /** Ids of the corrections that should not get in; empty where the batch is bad as a whole, or good. */
+  /**
+   * Ids of the corrections that should not get in; empty where the batch is bad as a whole, or
+   * good.
+   */
   bad: string[];
 }
 
@@ -30,7 +33,10 @@ export interface BatchKind {
 
 const SCALE = 30;
 
-/** Clamp 50 with the searches let loose: no anchor, no end before the last step, steps that overshoot. */
+/**
+ * Clamp 50 with the searches let loose: no anchor, no end before the last step, steps that
+ * overshoot.
+ */
 const GONE_WRONG: HyperParameterOverrides = {
   clamp: 50,
   learningRate: 20,
@@ -95,7 +101,8 @@ export const BATCH_KINDS: readonly BatchKind[] = [
           (paraphrase) => paraphrase.includes(subject) && paraphrase !== record.prompt,
         );
         if (wording === undefined) return [];
-        // Nobody who contradicts another says so: neither names the other's wording as a paraphrase of its own.
+        // Nobody who contradicts another says so: neither names the other's wording as a paraphrase
+        // of its own.
         return [
           changed(record, null, { paraphrases: [] }),
           changed(record, 'denied', {

@@ -1,4 +1,7 @@
-/** What the trials say of the verdict: rates of wrong decisions, distributions of every score, and thresholds from them. */
+/**
+ * What the trials say of the verdict: rates of wrong decisions, distributions of every score, and
+ * thresholds from them.
+ */
 import type { ProbeScores } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 import { digits, type Column } from './tables.ts';
@@ -111,8 +114,9 @@ const THRESHOLDS = [
 ] as const;
 
 /**
- * Thresholds that refuse at most one good batch in twenty: half way from the worst good batch to the bad batch that is
- * next to it, but no further from the former than the good batches lie apart (or a hundredth of it, if that is more).
+ * Thresholds that refuse at most one good batch in twenty: half way from the worst good batch to
+ * the bad batch that is next to it, but no further from the former than the good batches lie apart
+ * (or a hundredth of it, if that is more).
  */
 export function proposalsOf(trials: readonly Trial[], settings: VerdictSettings): Proposal[] {
   const [good, bad] = [trials.filter((trial) => trial.good), trials.filter((trial) => !trial.good)];

@@ -1,6 +1,7 @@
 /**
- * Batches of known kinds tried on one version: each goes through the steps of an edit batch up to its verdict under the
- * default thresholds, and none is committed, so that all stand before the same HEAD.
+ * Batches of known kinds tried on one version: each goes through the steps of an edit batch up to
+ * its verdict under the default thresholds, and none is committed, so that all stand before the
+ * same HEAD.
  */
 import path from 'node:path';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
@@ -20,7 +21,10 @@ export interface Trial {
   /** `unfit`: refused by the editor or the plan before anything could be measured. */
   outcome: 'accepted' | 'refused' | 'unfit';
   corrections: number;
-  /** Corrections that the verdict blames by themselves, and of these the bad ones; where a batch is bad as a whole, none is. */
+  /**
+   * Corrections that the verdict blames by themselves, and of these the bad ones; where a batch is
+   * bad as a whole, none is.
+   */
   blamed: number;
   blamedBad: number;
   /** What the batch as a whole is blamed for. */
@@ -123,7 +127,8 @@ export async function tryBatches(
         edits: plan.edits,
         removals: plan.removals,
       };
-      // Targets do not depend on what is done with them afterwards, so each correction's is searched once for all kinds.
+      // Targets do not depend on what is done with them afterwards, so each correction's is
+      // searched once for all kinds.
       const search = createEditActivities({ engine: patient, versions: stream.versions });
       const missing = plan.edits.filter(({ correction }) => !shards.has(correction.id));
       if (missing.length > 0) {

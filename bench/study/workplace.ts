@@ -1,4 +1,7 @@
-/** What every study stands on: the model and the data as the command line and the configuration name them. */
+/**
+ * What every study stands on: the model and the data as the command line and the configuration name
+ * them.
+ */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -37,7 +40,9 @@ export interface Workplace {
   circumstances(overrides?: HyperParameterOverrides): Record<string, unknown>;
 }
 
-/** Sets up what is missing. `study` names the folder below the data folder where no `out` is given. */
+/**
+ * Sets up what is missing. `study` names the folder below the data folder where no `out` is given.
+ */
 export async function openWorkplace(
   study: string,
   { data, out, model, text, parameters }: WorkplaceOptions,
@@ -82,7 +87,10 @@ export async function openWorkplace(
   };
 }
 
-/** A gate's numbers mean something for their own kind only: another kind starts from its own defaults. */
+/**
+ * A gate's numbers mean something for their own kind only: another kind starts from its own
+ * defaults.
+ */
 export function laidOver(
   under: HyperParameterOverrides,
   over: HyperParameterOverrides,

@@ -1,4 +1,7 @@
-/** What is tried for a model that nobody has tuned: windows of consecutive blocks, and lambda around F. */
+/**
+ * What is tried for a model that nobody has tuned: windows of consecutive blocks, and lambda around
+ * F.
+ */
 import { parametersFor } from '../../model/engine/parameters.ts';
 import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 
@@ -9,7 +12,10 @@ export interface Candidate {
   lambdaFactor: number;
 }
 
-/** From F downwards: with a map for every subject lambda only keeps what is written short of what is wanted. */
+/**
+ * From F downwards: with a map for every subject lambda only keeps what is written short of what is
+ * wanted.
+ */
 export const LAMBDA_FACTORS = [0.1, 0.3, 1] as const;
 export const WINDOWS_MAX = 5;
 
@@ -35,9 +41,10 @@ export function candidate(
 }
 
 /**
- * Windows as wide as the model's present set, spread evenly over the first 60 % of the depth (facts are recalled there,
- * arXiv 2202.05262), without blocks of massive keys; the present one is among them where it is allowed. Where massive
- * blocks leave no room the windows get narrower. Throws RangeError where no block is left.
+ * Windows as wide as the model's present set, spread evenly over the first 60 % of the depth (facts
+ * are recalled there, arXiv 2202.05262), without blocks of massive keys; the present one is among
+ * them where it is allowed. Where massive blocks leave no room the windows get narrower. Throws
+ * RangeError where no block is left.
  */
 export function windowsOf(
   config: ModelConfig,

@@ -1,8 +1,8 @@
 /**
- * The search for layers and lambda. Three rounds, each on more facts than the one before, and what is clearly worse than
- * the best stops early (successive halving, arXiv 1502.07943): all windows at lambda = F on some of the tuning facts; the
- * best windows with every lambda on all of them; then the winner, and what the model had before, on the validation facts,
- * which nothing was chosen on.
+ * The search for layers and lambda. Three rounds, each on more facts than the one before, and what
+ * is clearly worse than the best stops early (successive halving, arXiv 1502.07943): all windows at
+ * lambda = F on some of the tuning facts; the best windows with every lambda on all of them; then
+ * the winner, and what the model had before, on the validation facts, which nothing was chosen on.
  */
 import { createHash } from 'node:crypto';
 import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
@@ -99,8 +99,9 @@ export async function searchParameters(search: Search): Promise<TuneResult> {
 }
 
 /**
- * Harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where ordinary text suffers
- * more than a verdict allows by default, so that any candidate that harms less is better.
+ * Harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where
+ * ordinary text suffers more than a verdict allows by default, so that any candidate that harms
+ * less is better.
  */
 export function scoreOf({
   efficacy,
@@ -117,7 +118,10 @@ export function scoreOf({
     : 1 - perplexityRatio;
 }
 
-/** Facts in two halves; those of one subject stay together, or validation would know what tuning saw. */
+/**
+ * Facts in two halves; those of one subject stay together, or validation would know what tuning
+ * saw.
+ */
 export function halves(records: readonly BenchRecord[]): {
   tuning: BenchRecord[];
   validation: BenchRecord[];

@@ -8,7 +8,10 @@ export interface TrialLog {
   put(key: string, measures: Measures): Promise<void>;
 }
 
-/** The log in a file; `fresh` forgets what is there. Throws BadTrialLog on a file that is something else. */
+/**
+ * The log in a file; `fresh` forgets what is there. Throws BadTrialLog on a file that is something
+ * else.
+ */
 export async function trialLogAt(file: string, fresh: boolean): Promise<TrialLog> {
   if (fresh) await rm(file, { force: true });
   const trials = new Map(Object.entries(await readTrials(file)));

@@ -1,4 +1,7 @@
-/** Tuning of one model with the real editor: key traces, grid, search, and the parameter set that comes of it. */
+/**
+ * Tuning of one model with the real editor: key traces, grid, search, and the parameter set that
+ * comes of it.
+ */
 import { createHash } from 'node:crypto';
 import { openCheckpoint, type ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 import { keyTraces, massiveLayers, type KeyTrace } from '../../model/statistics/key-trace.ts';

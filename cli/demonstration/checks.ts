@@ -8,14 +8,20 @@ export interface Check {
   measured: string;
 }
 
-/** Of the corrections that should hold at the end of the stream. A small model loses one now and then. */
+/**
+ * Of the corrections that should hold at the end of the stream. A small model loses one now and
+ * then.
+ */
 export const HOLD_SHARE_MIN = 0.95;
 /** Of the neighbourhood prompts, by the probes of the version that made the correction. */
 export const NEIGHBOURS_SHARE_MIN = 0.9;
 /** Of the paraphrases, likewise. */
 export const PARAPHRASES_SHARE_MIN = 0.5;
 
-/** What became of the retraction, and what the base model answers to the retracted correction's prompt. */
+/**
+ * What became of the retraction, and what the base model answers to the retracted correction's
+ * prompt.
+ */
 export interface RetractionResult {
   fate: Fate;
   baseAnswer: string;

@@ -10,7 +10,9 @@ import { showEvent, showReport } from './display.ts';
 import { noteDemonstration, readDemonstrations } from './history.ts';
 import { runDemonstration, type DemonstrationReport } from './run.ts';
 
-/** Runs it and shows it; resolves with the report. The configuration is that of the running system. */
+/**
+ * Runs it and shows it; resolves with the report. The configuration is that of the running system.
+ */
 export async function demonstrate(
   output: Output,
   configuration: Configuration,
@@ -23,7 +25,8 @@ export async function demonstrate(
       'ERRATA_SERVE_URL says where one is.',
     );
   const server = { url: configuration.serve.url, token: configuration.serve.token };
-  // Now, and not when everything is sent: without a token, say, it could not be seen what came of it.
+  // Now, and not when everything is sent: without a token, say, it could not be seen what came of
+  // it.
   await lineagesOverHttp(server);
   const run = readDemonstrations(configuration.home, lineage).runs + 1;
   noteDemonstration(configuration.home, lineage, run, null);

@@ -1,4 +1,7 @@
-/** The demonstration as a terminal shows it: the stream as it passes, the corrections at the end, the checks. */
+/**
+ * The demonstration as a terminal shows it: the stream as it passes, the corrections at the end,
+ * the checks.
+ */
 import { percent, shortened, type Output } from '../terminal/output.ts';
 import type { StatusLine } from '../terminal/status-line.ts';
 import type { CorrectionResult, DemonstrationEvent, DemonstrationReport } from './run.ts';

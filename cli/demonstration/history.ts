@@ -21,7 +21,10 @@ export function readDemonstrations(home: string, lineage: string): Demonstration
   }
 }
 
-/** Written before a run with `passed` null, so that a run which was cut short is not taken up under the same ids. */
+/**
+ * Written before a run with `passed` null, so that a run which was cut short is not taken up under
+ * the same ids.
+ */
 export function noteDemonstration(
   home: string,
   lineage: string,

@@ -1,4 +1,7 @@
-/** Runs the demonstration against a running system: sends its stream, waits for every fate, checks what came of it. */
+/**
+ * Runs the demonstration against a running system: sends its stream, waits for every fate, checks
+ * what came of it.
+ */
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { CorrectionProbe, OutcomeStatus } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -43,7 +46,10 @@ export type DemonstrationEvent =
   | { kind: 'decided'; decided: number; of: number }
   | { kind: 'asking'; asked: number; of: number };
 
-/** What became of one correction, in the version that made it, and what the newest version says at the end. */
+/**
+ * What became of one correction, in the version that made it, and what the newest version says at
+ * the end.
+ */
 export interface CorrectionResult {
   correction: FactCorrection;
   fate: Fate;
@@ -118,7 +124,10 @@ export async function runDemonstration(
   }
 }
 
-/** For one record: it may be retried by the system for as long as an outage lasts, but nobody watches that long. */
+/**
+ * For one record: it may be retried by the system for as long as an outage lasts, but nobody
+ * watches that long.
+ */
 const FATES_WAIT_MS = 1_800_000;
 const SERVED_WAIT_MS = 120_000;
 const LOOK_EVERY_MS = 250;

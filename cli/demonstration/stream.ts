@@ -1,6 +1,7 @@
 /**
- * What the demonstration sends, and what must become of it. The corrections are in facts.ndjson, the form that
- * `errata submit --file` reads; their sources say which values are real and which invented.
+ * What the demonstration sends, and what must become of it. The corrections are in facts.ndjson,
+ * the form that `errata submit --file` reads; their sources say which values are real and which
+ * invented.
  */
 import { readFileSync } from 'node:fs';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
@@ -28,8 +29,8 @@ export const SUPERSEDED_ID = 'demo-oracle-headquarters';
 export const RETRACTED_ID = 'demo-switzerland-language';
 
 /**
- * The stream of the `run`-th run in a data folder (from 1). Ids of a further run differ, or everything would be known
- * already; its corrections supersede those of the run before.
+ * The stream of the `run`-th run in a data folder (from 1). Ids of a further run differ, or
+ * everything would be known already; its corrections supersede those of the run before.
  */
 export function demonstrationStream(
   lineage: string,

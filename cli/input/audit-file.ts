@@ -1,4 +1,7 @@
-/** The audit file on disk: written whole or not at all, with its hash beside it, and read line by line. */
+/**
+ * The audit file on disk: written whole or not at all, with its hash beside it, and read line by
+ * line.
+ */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -63,7 +66,10 @@ export async function writeLines(
   return { ...written, sha256: hash.digest('hex') };
 }
 
-/** The lines of a file without their line feeds, and what it hashes to once all were read. Throws `CommandFailure`. */
+/**
+ * The lines of a file without their line feeds, and what it hashes to once all were read. Throws
+ * `CommandFailure`.
+ */
 export function readAuditFile(
   file: string,
   read: (bytes: number) => void,

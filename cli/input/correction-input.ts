@@ -1,6 +1,7 @@
 /**
- * Corrections as people and programs write them, one JSON object a line or a CSV table, turned into records. Faults are
- * collected with their line numbers; nothing is sent while there are any, unless the caller says so.
+ * Corrections as people and programs write them, one JSON object a line or a CSV table, turned into
+ * records. Faults are collected with their line numbers; nothing is sent while there are any,
+ * unless the caller says so.
  */
 import { randomUUID } from 'node:crypto';
 import { CsvError, parse } from 'csv-parse/sync';
@@ -20,7 +21,9 @@ export interface ReadCorrections {
   faults: InputFault[];
 }
 
-/** What one input may hold: a larger one is refused, and more faults than these are not looked for. */
+/**
+ * What one input may hold: a larger one is refused, and more faults than these are not looked for.
+ */
 export const INPUT_LIMITS = {
   bytesMax: 256 * 2 ** 20,
   /** Of a line of NDJSON, or a row of CSV. A record of 64 KiB is at most 394 KB of JSON. */
@@ -99,8 +102,9 @@ export function correctionFrom(value: unknown, defaults: InputDefaults): FactCor
 }
 
 /**
- * A whole text in the format, within INPUT_LIMITS; blank lines are passed over. What is past a limit is a fault of its
- * line, and where there are too many corrections or faults the last fault says that reading stopped there.
+ * A whole text in the format, within INPUT_LIMITS; blank lines are passed over. What is past a
+ * limit is a fault of its line, and where there are too many corrections or faults the last fault
+ * says that reading stopped there.
  */
 export function readCorrections(
   text: string,
@@ -139,7 +143,8 @@ class Reading implements ReadCorrections {
   }
 
   value(line: number, value: unknown): void {
-    // Within one text the order of the lines is the order of issue, also where a fact is given twice.
+    // Within one text the order of the lines is the order of issue, also where a fact is given
+    // twice.
     const correction = correctionFrom(value, {
       ...this.#defaults,
       now: this.#defaults.now + this.#values++,

@@ -1,4 +1,7 @@
-/** Prompts that a person gives to be asked: as arguments, or in a file, one a line, as text or as JSON. */
+/**
+ * Prompts that a person gives to be asked: as arguments, or in a file, one a line, as text or as
+ * JSON.
+ */
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
@@ -15,9 +18,10 @@ export const PROBE_LIMITS = {
 const LINE_LIMITS = { valuesMax: 1_000, depthMax: 8 };
 
 /**
- * The prompts of a file, each once. A line that is a JSON object gives its `prompt`, and `paraphrases` and `neighbourhood`
- * where it has them, as corrections do; a JSON string is itself; every other line is a prompt as it stands. Throws
- * `CommandFailure` that names the lines that are none.
+ * The prompts of a file, each once. A line that is a JSON object gives its `prompt`, and
+ * `paraphrases` and `neighbourhood` where it has them, as corrections do; a JSON string is itself;
+ * every other line is a prompt as it stands. Throws `CommandFailure` that names the lines that are
+ * none.
  */
 export async function promptsInFile(file: string, workingDirectory: string): Promise<string[]> {
   const operation = 'read the prompts';
@@ -61,7 +65,10 @@ export async function promptsInFile(file: string, workingDirectory: string): Pro
   return checkedPrompts(prompts, file);
 }
 
-/** Each prompt once. Throws `CommandFailure` where there are none, too many, or one that is too long. */
+/**
+ * Each prompt once. Throws `CommandFailure` where there are none, too many, or one that is too
+ * long.
+ */
 export function checkedPrompts(prompts: readonly string[], from: string): string[] {
   const once = [...new Set(prompts)];
   const refuse = (why: string) => new CommandFailure('read the prompts', why, null, EXIT.usage);

@@ -1,4 +1,7 @@
-/** Repairs of what is replayed: members named by --set for one or all, or lines of a file that each say what they repair. */
+/**
+ * Repairs of what is replayed: members named by --set for one or all, or lines of a file that each
+ * say what they repair.
+ */
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
@@ -26,7 +29,10 @@ const repair = z.strictObject({
   issuedAt: instant.optional(),
 });
 
-/** `lineage` is taken and passed over: a correction that `submit` takes can be made a repair by adding what it repairs. */
+/**
+ * `lineage` is taken and passed over: a correction that `submit` takes can be made a repair by
+ * adding what it repairs.
+ */
 const line = repair.extend({
   replayOf: z.string().min(1),
   id: z.string().optional(),
@@ -36,7 +42,10 @@ const line = repair.extend({
 const MEMBERS = Object.keys(repair.shape);
 const LISTS = new Set(['paraphrases', 'neighbourhood']);
 
-/** For `--set name=value`, which may stand several times: null and an empty relation are the same; lists are separated by a bar; `issuedAt=now` is the time of the call. */
+/**
+ * For `--set name=value`, which may stand several times: null and an empty relation are the same;
+ * lists are separated by a bar; `issuedAt=now` is the time of the call.
+ */
 export function setNamed(text: string, before: Repair | undefined): Repair {
   const [, name, value] = /^(\w+)=(.*)$/su.exec(text) ?? [];
   if (name === undefined || value === undefined || !MEMBERS.includes(name))
@@ -60,7 +69,9 @@ function valueOf(name: string, value: string): unknown {
   return value === '' && (name === 'relation' || name === 'previousAnswer') ? null : value;
 }
 
-/** By what each repairs. Every line is a JSON object with `replayOf`; the faults say which is not. */
+/**
+ * By what each repairs. Every line is a JSON object with `replayOf`; the faults say which is not.
+ */
 export function readRepairs(text: string): {
   repairs: Map<string, Repair & { id?: string }>;
   faults: InputFault[];

@@ -1,4 +1,7 @@
-/** Answers of the model, from a `serve` that runs, or from a model loaded here behind the same routes. */
+/**
+ * Answers of the model, from a `serve` that runs, or from a model loaded here behind the same
+ * routes.
+ */
 import type { Configuration, Secret } from '../../infra/config/configuration.ts';
 import { openVersions } from '../../infra/processes/open-versions.ts';
 import { CommandFailure } from './command-failure.ts';
@@ -10,12 +13,16 @@ export interface Server {
   token: Secret | null;
 }
 
-/** Asks a route, by GET where there is no body. Throws `CommandFailure` with what the server says. */
+/**
+ * Asks a route, by GET where there is no body. Throws `CommandFailure` with what the server says.
+ */
 export type Ask = (route: string, body?: unknown, waitMs?: number) => Promise<unknown>;
 
 const ANSWER_WAIT_MS = 120_000;
 
-/** Lets the work ask: the running `serve`, or where there is none, a model that is loaded for it. */
+/**
+ * Lets the work ask: the running `serve`, or where there is none, a model that is loaded for it.
+ */
 export async function withAnswers<T>(
   configuration: Configuration,
   lineage: string,

@@ -1,4 +1,7 @@
-/** Kafka and Temporal, for commands that talk to a running system. Loaded by those commands alone: it takes a while. */
+/**
+ * Kafka and Temporal, for commands that talk to a running system. Loaded by those commands alone:
+ * it takes a while.
+ */
 import { kafkaSettings, recordFormat } from '../../infra/config/connections.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { temporalLineages } from '../../infra/processes/temporal-access.ts';
@@ -15,7 +18,10 @@ export interface Clients {
   lineages: TemporalLineages;
   /** One sender for the whole command; closed by `close`. */
   sender(): Promise<RecordSender>;
-  /** Waits itself: a call that its caller gives up is tried again by the client, also after `close`, and then fails where nobody listens. */
+  /**
+   * Waits itself: a call that its caller gives up is tried again by the client, also after `close`,
+   * and then fails where nobody listens.
+   */
   lineageStatus(lineage: string, waitMs?: number): Promise<LineageStatus | null>;
   /** How far ingest is behind on the lineage's corrections. */
   lag(lineage: string): Promise<PartitionLag[]>;
@@ -40,5 +46,8 @@ export function clientsOf(configuration: Configuration): Clients {
   };
 }
 
-/** A command tells of a failed operation itself; what a client logs on the way would only be in the way. */
+/**
+ * A command tells of a failed operation itself; what a client logs on the way would only be in the
+ * way.
+ */
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };

@@ -1,4 +1,7 @@
-/** A command that cannot go on, as its user reads it: what was being done, why it failed, what mends it. */
+/**
+ * A command that cannot go on, as its user reads it: what was being done, why it failed, what mends
+ * it.
+ */
 import { ConfigurationError } from '../../infra/config/configuration.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
 

@@ -1,4 +1,7 @@
-/** How a command is written: a description for the help, and what it does, which answers with the exit code. */
+/**
+ * How a command is written: a description for the help, and what it does, which answers with the
+ * exit code.
+ */
 import type { Command } from 'commander';
 import { failureOf } from './command-failure.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';

@@ -1,4 +1,7 @@
-/** An answer before and after, from a `serve` that runs, or from a model loaded here by the same code. */
+/**
+ * An answer before and after, from a `serve` that runs, or from a model loaded here by the same
+ * code.
+ */
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { askOf, withModelHere, type Server } from './answering.ts';
 
@@ -55,7 +58,10 @@ export async function answerOverHttp(
   return answer.choices[0]!.text;
 }
 
-/** The lineages that the server shows, with the version that it serves of each. Throws `CommandFailure` with what the server says. */
+/**
+ * The lineages that the server shows, with the version that it serves of each. Throws
+ * `CommandFailure` with what the server says.
+ */
 export async function lineagesOverHttp(
   server: Server,
 ): Promise<{ lineage: string; version: number | null; fault: string | null }[]> {

@@ -1,4 +1,7 @@
-/** What the commands of an operator share: who asks, whom they ask, and how an undo is followed to its end. */
+/**
+ * What the commands of an operator share: who asks, whom they ask, and how an undo is followed to
+ * its end.
+ */
 import { randomBytes } from 'node:crypto';
 import { userInfo } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
@@ -82,7 +85,10 @@ export function orderOf(
   return { request, releaseAlias };
 }
 
-/** The lineages' workflows of what runs, for as long as `work` takes; a failure where no Temporal is known. */
+/**
+ * The lineages' workflows of what runs, for as long as `work` takes; a failure where no Temporal is
+ * known.
+ */
 export async function withLineages<T>(
   session: Session,
   own: Configuration,
@@ -100,7 +106,9 @@ export async function withLineages<T>(
   }
 }
 
-/** Hands the undo over and stays until it is decided. `again` is the command that goes on waiting. */
+/**
+ * Hands the undo over and stays until it is decided. `again` is the command that goes on waiting.
+ */
 export async function undone(
   session: Session,
   lineages: TemporalLineages,

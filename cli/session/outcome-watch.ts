@@ -21,7 +21,10 @@ export interface OutcomeWatch {
   stop(): Promise<void>;
 }
 
-/** Starts to listen: what is announced from now on is not missed. `heard` is called with everything, in order. */
+/**
+ * Starts to listen: what is announced from now on is not missed. `heard` is called with everything,
+ * in order.
+ */
 export async function watchOutcomes(
   clients: Clients,
   lineages: readonly string[],

@@ -1,4 +1,7 @@
-/** What the commands that replay records share: their flags, how what would be sent is shown, and the sending. */
+/**
+ * What the commands that replay records share: their flags, how what would be sent is shown, and
+ * the sending.
+ */
 import type { Command } from 'commander';
 import { onOneLine } from '../../schemas/encoding/shown.ts';
 import type { Repair } from '../../schemas/replay.ts';
@@ -46,7 +49,10 @@ export function replayingFlags(command: Command): Command {
     .option('--timeout <seconds>', 'with --wait: how long at most', secondsNamed, 1_800);
 }
 
-/** The repairs by what they repair; those of --set under `*`. Throws a `CommandFailure` that names every fault of the file. */
+/**
+ * The repairs by what they repair; those of --set under `*`. Throws a `CommandFailure` that names
+ * every fault of the file.
+ */
 export async function repairsOf(
   session: Session,
   { set, file }: Pick<ReplayingOptions, 'set' | 'file'>,
@@ -78,7 +84,10 @@ export async function repairsOf(
 
 const FAULTS_SHOWN_MAX = 20;
 
-/** Shows what would be sent, or sends it. Exits with 1 where something that was asked for is not sent. */
+/**
+ * Shows what would be sent, or sends it. Exits with 1 where something that was asked for is not
+ * sent.
+ */
 export async function replayItems(
   session: Session,
   clients: Clients,

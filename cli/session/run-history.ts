@@ -1,4 +1,7 @@
-/** The history of a run, from wherever it is: Temporal while it has it, else the archive beside the versions. */
+/**
+ * The history of a run, from wherever it is: Temporal while it has it, else the archive beside the
+ * versions.
+ */
 import type { DataConverter } from '@temporalio/common';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { historyLink } from '../../infra/processes/history-link.ts';
@@ -40,7 +43,10 @@ export interface FoundRun {
 
 const OPERATION = 'show the history';
 
-/** The run that `what` names: a version or `head`, a workflow's id, or a revision's id. Throws a `CommandFailure` for what there is not. */
+/**
+ * The run that `what` names: a version or `head`, a workflow's id, or a revision's id. Throws a
+ * `CommandFailure` for what there is not.
+ */
 export async function namedRun(
   versions: Versions,
   lineage: string,

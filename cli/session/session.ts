@@ -1,4 +1,7 @@
-/** What every command is given: where to write, how it is configured, what runs. Made anew for each invocation. */
+/**
+ * What every command is given: where to write, how it is configured, what runs. Made anew for each
+ * invocation.
+ */
 import { readConfiguration, type Configuration } from '../../infra/config/configuration.ts';
 import { attached, findSystem, type SystemState } from '../../infra/local/system-state.ts';
 import { CommandFailure, notRunning } from './command-failure.ts';
@@ -35,7 +38,10 @@ export class Session {
     return findSystem(configuration.home);
   }
 
-  /** The configuration with the addresses of what runs; a failure when nothing runs and no brokers are named. */
+  /**
+   * The configuration with the addresses of what runs; a failure when nothing runs and no brokers
+   * are named.
+   */
   connected(
     operation: string,
     overlay: Record<string, string> = {},
@@ -47,7 +53,9 @@ export class Session {
     return { configuration, system };
   }
 
-  /** The lineage that `--lineage` names, else the first; a failure when there is no such lineage. */
+  /**
+   * The lineage that `--lineage` names, else the first; a failure when there is no such lineage.
+   */
   lineage(configuration: Configuration, named: string | undefined): string {
     const lineage = named ?? configuration.lineages[0]!;
     if (!configuration.lineages.includes(lineage)) {

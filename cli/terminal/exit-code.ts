@@ -1,4 +1,6 @@
-/** What a command's exit status says. They are documented in docs/commands.md and by `errata help`. */
+/**
+ * What a command's exit status says. They are documented in docs/commands.md and by `errata help`.
+ */
 export const EXIT = {
   ok: 0,
   /** The command did not do what it was asked, or a check failed. */

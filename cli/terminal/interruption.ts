@@ -1,4 +1,7 @@
-/** Ctrl-C (SIGINT), SIGTERM or SIGHUP while a command works. A second one takes the signal's ordinary way. */
+/**
+ * Ctrl-C (SIGINT), SIGTERM or SIGHUP while a command works. A second one takes the signal's
+ * ordinary way.
+ */
 export interface Interruption {
   /** Resolves with null when it comes. */
   readonly came: Promise<null>;

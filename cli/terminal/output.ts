@@ -1,6 +1,7 @@
 /**
- * Where a command writes. Results go to the standard output, everything else (progress, notes, failures) to the error
- * output, so that a result can be piped. With `--json` the result is JSON: one value, or one per line where it is a stream.
+ * Where a command writes. Results go to the standard output, everything else (progress, notes,
+ * failures) to the error output, so that a result can be piped. With `--json` the result is JSON:
+ * one value, or one per line where it is a stream.
  */
 import Table from 'cli-table3';
 import picocolors from 'picocolors';
@@ -122,7 +123,9 @@ export class Output {
   }
 }
 
-/** The text in at most so many characters, on one line, without characters that steer a terminal. */
+/**
+ * The text in at most so many characters, on one line, without characters that steer a terminal.
+ */
 export function shortened(text: string, charactersMax: number): string {
   const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
   return line.length <= charactersMax

@@ -1,6 +1,6 @@
 /**
- * Progress of a command's own waits. Nothing is shown for what takes less than two seconds; after that a bar on a
- * terminal, plain lines elsewhere, nothing with `--json`.
+ * Progress of a command's own waits. Nothing is shown for what takes less than two seconds; after
+ * that a bar on a terminal, plain lines elsewhere, nothing with `--json`.
  */
 import {
   progressOn,

@@ -1,6 +1,7 @@
 /**
- * One line at the bottom of a terminal that tells how far something is, with ordinary lines written above it. Where the
- * output is no terminal, how far it is is an ordinary line too, every few seconds.
+ * One line at the bottom of a terminal that tells how far something is, with ordinary lines written
+ * above it. Where the output is no terminal, how far it is is an ordinary line too, every few
+ * seconds.
  */
 import type { Output } from './output.ts';
 

@@ -1,4 +1,7 @@
-/** Successive steps of one long command, each with a bar of its own; a step begins when it is first told of. */
+/**
+ * Successive steps of one long command, each with a bar of its own; a step begins when it is first
+ * told of.
+ */
 import type { ProgressStep } from '../../infra/setup/progress.ts';
 import type { Output } from './output.ts';
 import { progressOf } from './progress.ts';

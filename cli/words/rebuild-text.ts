@@ -1,10 +1,16 @@
-/** What `errata rebuild` prints: what would be done, what was done, and how it compares with what it was made after. */
+/**
+ * What `errata rebuild` prints: what would be done, what was done, and how it compares with what it
+ * was made after.
+ */
 import type { RebuildPlan } from '../../operations/rebuild/rebuild-plan.ts';
 import type { Rebuilt } from '../../operations/rebuild/rebuild.ts';
 import { TOLERANCE, type LineageReproduction } from '../../operations/rebuild/reproduction.ts';
 import { shortened, type Output } from '../terminal/output.ts';
 
-/** Whether what was asked for came out: of a reproduction that it reproduces, of records that they say what the log says. */
+/**
+ * Whether what was asked for came out: of a reproduction that it reproduces, of records that they
+ * say what the log says.
+ */
 export function isReproduced({ stopped, reproduction, words }: Rebuilt): boolean {
   return (
     stopped === null && reproduction?.reproduces !== 'no' && (words?.differences.length ?? 0) === 0

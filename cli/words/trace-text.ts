@@ -111,7 +111,10 @@ export function outcomeInWords({ status, version, reason, measured }: Outcome): 
   return `${status.toLowerCase().replaceAll('_', ' ')}${version === null ? '' : ` in version ${version}`}${code}${reason === null ? '' : `: ${shortened(reason, 300)}`}`;
 }
 
-/** Where a version's history is to be seen: in Temporal's page, where one is known, and by a command that also reads the archive. */
+/**
+ * Where a version's history is to be seen: in Temporal's page, where one is known, and by a command
+ * that also reads the archive.
+ */
 export function historyHint(
   configuration: Configuration,
   { workflow, version }: Pick<VersionMark, 'workflow' | 'version'>,

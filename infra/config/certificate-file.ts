@@ -3,7 +3,10 @@ import { readFileSync } from 'node:fs';
 import { ConfigurationError } from './configuration.ts';
 import { SETTINGS } from './configuration-settings.ts';
 
-/** The PEM text; undefined where no file is named. Throws `ConfigurationError` in the setting's words. */
+/**
+ * The PEM text; undefined where no file is named. Throws `ConfigurationError` in the setting's
+ * words.
+ */
 export function certificateIn(path: string | null, setting: string): string | undefined {
   try {
     return path === null ? undefined : readFileSync(path, 'utf8');

@@ -1,4 +1,7 @@
-/** The reference of all settings as Markdown (docs/configuration.md), made from the settings themselves. */
+/**
+ * The reference of all settings as Markdown (docs/configuration.md), made from the settings
+ * themselves.
+ */
 import { LINEAGE_SETTINGS, SETTINGS, type Setting } from './configuration-settings.ts';
 
 export function configurationReference(): string {

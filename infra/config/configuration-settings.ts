@@ -1,6 +1,7 @@
 /**
- * Every setting there is: its environment variable, its form, its default and what it means. The path is the setting's
- * place in errata.config.json. docs/configuration.md is checked against this list.
+ * Every setting there is: its environment variable, its form, its default and what it means. The
+ * path is the setting's place in errata.config.json. docs/configuration.md is checked against this
+ * list.
  */
 import { z } from 'zod';
 import { hyperParameterOverrides } from '../../schemas/hyper-parameters.ts';
@@ -19,7 +20,10 @@ export interface Setting {
 export interface Form {
   /** In words, for faults and the reference. */
   expected: string;
-  /** The value as an environment variable writes it; what cannot be read comes back unchanged, for the schema to refuse. */
+  /**
+   * The value as an environment variable writes it; what cannot be read comes back unchanged, for
+   * the schema to refuse.
+   */
   fromText(text: string): unknown;
   schema: z.ZodType;
   secret?: boolean;
@@ -532,7 +536,10 @@ export const SETTINGS: Record<string, Setting> = {
 
 const { batch, verdict, failures } = DEFAULT_LINEAGE_SETTINGS;
 
-/** Settings of a lineage; `ERRATA_X` holds for all, `ERRATA_<LINEAGE>_X` for one. In the file: at the top for all, under `lineage.<name>` for one. */
+/**
+ * Settings of a lineage; `ERRATA_X` holds for all, `ERRATA_<LINEAGE>_X` for one. In the file: at
+ * the top for all, under `lineage.<name>` for one.
+ */
 export const LINEAGE_SETTINGS: Record<string, Setting> = {
   'batch.batchEditsMax': {
     variable: 'ERRATA_BATCH_EDITS_MAX',

@@ -1,9 +1,10 @@
 /**
- * The configuration of every process and command: what the environment and an optional file say, checked once, with all
- * faults reported together. No other file reads the environment.
+ * The configuration of every process and command: what the environment and an optional file say,
+ * checked once, with all faults reported together. No other file reads the environment.
  *
- * An environment variable beats the file, the file beats the default. The names, forms, defaults and meanings are data
- * (`configuration-settings.ts`), from which the reference in docs/configuration.md is checked.
+ * An environment variable beats the file, the file beats the default. The names, forms, defaults
+ * and meanings are data (`configuration-settings.ts`), from which the reference in
+ * docs/configuration.md is checked.
  */
 import { existsSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
@@ -145,7 +146,10 @@ export interface ConfigurationFault {
   expected: string;
 }
 
-/** Bounds on what is read: lineages of one system, JSON in a file or a variable, and notices of what means nothing. */
+/**
+ * Bounds on what is read: lineages of one system, JSON in a file or a variable, and notices of what
+ * means nothing.
+ */
 export const CONFIGURATION_LIMITS = {
   lineagesMax: 100,
   json: { valuesMax: 10_000, depthMax: 16 },
@@ -171,8 +175,9 @@ export class ConfigurationError extends Error {
 }
 
 /**
- * Reads and checks the configuration. Throws `ConfigurationError` with all faults at once.
- * Relative paths in the environment are taken from the working directory, those in a file from the file's folder.
+ * Reads and checks the configuration. Throws `ConfigurationError` with all faults at once. Relative
+ * paths in the environment are taken from the working directory, those in a file from the file's
+ * folder.
  */
 export function readConfiguration(
   environment: NodeJS.ProcessEnv = process.env,
@@ -281,7 +286,10 @@ export function readConfiguration(
   return configuration;
 }
 
-/** The environment of a child process: this one's, with the given settings laid over it; undefined takes a name away. */
+/**
+ * The environment of a child process: this one's, with the given settings laid over it; undefined
+ * takes a name away.
+ */
 export function childEnvironment(settings: Record<string, string | undefined>): NodeJS.ProcessEnv {
   return { ...process.env, ...settings };
 }
@@ -362,7 +370,10 @@ function parameterSetIn(path: string | null, faults: ConfigurationFault[]): Para
   }
 }
 
-/** The value of one setting: environment, else file, else default. A fault is noted and the default stands in. */
+/**
+ * The value of one setting: environment, else file, else default. A fault is noted and the default
+ * stands in.
+ */
 function resolveSetting(
   setting: Setting,
   path: string,
@@ -411,7 +422,10 @@ function withoutUser(text: string): string {
   return text.replaceAll(/:\/\/[^/]*@/g, '://[secret]@');
 }
 
-/** The variable's text; a secret may stand in a file that `<variable>_FILE` names. An empty variable counts as absent. */
+/**
+ * The variable's text; a secret may stand in a file that `<variable>_FILE` names. An empty variable
+ * counts as absent.
+ */
 function textOf(setting: Setting, variable: string, sources: Sources): string | undefined {
   const text = sources.environment[variable];
   if (setting.form.secret) {

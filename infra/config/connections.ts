@@ -1,4 +1,7 @@
-/** The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets given out. */
+/**
+ * The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets
+ * given out.
+ */
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../../pipelines/kafka/kafka.ts';
 import {
@@ -31,7 +34,10 @@ export function kafkaSettings(configuration: Configuration): KafkaSettings {
   };
 }
 
-/** Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` when a named certificate file cannot be read. */
+/**
+ * Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` when
+ * a named certificate file cannot be read.
+ */
 export function temporalConnection(configuration: Configuration): {
   address: string;
   tls?: TLSConfig;
@@ -59,7 +65,10 @@ export function temporalConnection(configuration: Configuration): {
   };
 }
 
-/** How records cross the topics: as the schema registry says where one is configured. Throws `ConfigurationError` when a named certificate file cannot be read. */
+/**
+ * How records cross the topics: as the schema registry says where one is configured. Throws
+ * `ConfigurationError` when a named certificate file cannot be read.
+ */
 export function recordFormat({ registry }: Configuration): RecordFormat {
   if (registry === null) return SINGLE_OBJECT_FORMAT;
   const { url, credentials, caPath } = registry;

@@ -1,4 +1,7 @@
-/** What the configuration says about the model and the editor, in the form in which the engine takes it. */
+/**
+ * What the configuration says about the model and the editor, in the form in which the engine takes
+ * it.
+ */
 import { isAbsolute, join } from 'node:path';
 import type { EngineOptions } from '../../model/engine/local-engine.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';

@@ -1,13 +1,18 @@
 /**
- * The one folder that everything which is not source lives in: what the set-up provisioned, the embedded servers' data,
- * the version log. `ERRATA_HOME` names it; without it, it is `.errata` beside the code.
+ * The one folder that everything which is not source lives in: what the set-up provisioned, the
+ * embedded servers' data, the version log. `ERRATA_HOME` names it; without it, it is `.errata`
+ * beside the code.
  *
- * Provisioned things carry their version in their path, so two versions of this project can share one home.
+ * Provisioned things carry their version in their path, so two versions of this project can share
+ * one home.
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Where TensorFlow runs. `gpu` needs the CUDA build, which also runs (on the processor) where there is no GPU. */
+/**
+ * Where TensorFlow runs. `gpu` needs the CUDA build, which also runs (on the processor) where there
+ * is no GPU.
+ */
 export type Device = 'cpu' | 'gpu';
 
 export const TENSORFLOW_VERSION = '2.18.1';

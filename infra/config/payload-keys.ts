@@ -1,4 +1,6 @@
-/** The setting with the keys for Temporal's payloads: `name:base64`, several separated by commas. */
+/**
+ * The setting with the keys for Temporal's payloads: `name:base64`, several separated by commas.
+ */
 import type { PayloadKey } from '../../pipelines/temporal/payload-codec.ts';
 
 export const PAYLOAD_KEYS_FORM =

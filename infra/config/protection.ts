@@ -1,10 +1,16 @@
-/** How a configuration protects the ways to Kafka and Temporal, and what stays there; read from the settings alone. */
+/**
+ * How a configuration protects the ways to Kafka and Temporal, and what stays there; read from the
+ * settings alone.
+ */
 import type { Configuration } from './configuration.ts';
 import { payloadKeysIn } from './payload-keys.ts';
 
 export interface Protection {
   readonly of: 'Kafka' | 'Temporal' | 'Temporal payloads' | 'Version log';
-  /** `weak`: a password in plain text. `local`: a server of this machine that `errata up` starts, on the loopback interface. */
+  /**
+   * `weak`: a password in plain text. `local`: a server of this machine that `errata up` starts, on
+   * the loopback interface.
+   */
   readonly state: 'protected' | 'local' | 'open' | 'weak';
   /** In words; names keys and users, never a secret. */
   readonly how: string;

@@ -1,10 +1,15 @@
-/** Files that a person writes, read no further than such a file is long; also from a pipe, which has no size to ask for. */
+/**
+ * Files that a person writes, read no further than such a file is long; also from a pipe, which has
+ * no size to ask for.
+ */
 import { closeSync, openSync, readSync } from 'node:fs';
 
 /** Largest configuration, parameter set or secret, in bytes. */
 export const SMALL_FILE_BYTES_MAX = 2 ** 20;
 
-/** A small file's text. Throws what opening and reading throw, and RangeError where it is longer. */
+/**
+ * A small file's text. Throws what opening and reading throw, and RangeError where it is longer.
+ */
 export function readSmallFile(path: string): string {
   const file = openSync(path, 'r');
   try {

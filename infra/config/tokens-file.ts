@@ -1,6 +1,7 @@
 /**
- * The file of the tokens that `serve` asks for: JSON with what is kept of each (`serving/access/access.ts`), never a token
- * itself. It is written whole and gets its name at once, so that a reader sees the old list or the new one.
+ * The file of the tokens that `serve` asks for: JSON with what is kept of each
+ * (`serving/access/access.ts`), never a token itself. It is written whole and gets its name at
+ * once, so that a reader sees the old list or the new one.
  */
 import {
   chmodSync,
@@ -77,7 +78,10 @@ export function readTokens(path: string): TokenRecord[] | null {
   return checked.data.tokens;
 }
 
-/** Changes the file, one change after another whoever makes them; `change` sees the tokens there are. Throws `TokensUnreadable`. */
+/**
+ * Changes the file, one change after another whoever makes them; `change` sees the tokens there
+ * are. Throws `TokensUnreadable`.
+ */
 export async function changeTokens(
   path: string,
   change: (tokens: TokenRecord[] | null) => TokenRecord[],

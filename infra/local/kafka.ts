@@ -1,6 +1,6 @@
 /**
- * A real Kafka broker on this machine: one node that is broker and controller (KRaft), on the loopback interface, with
- * its data in one folder. Made for one machine: nothing is replicated.
+ * A real Kafka broker on this machine: one node that is broker and controller (KRaft), on the
+ * loopback interface, with its data in one folder. Made for one machine: nothing is replicated.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -41,7 +41,10 @@ export interface EmbeddedKafka {
   stop(): Promise<void>;
 }
 
-/** Starts the broker of this folder, or finds it running, and resolves when it answers a metadata request. */
+/**
+ * Starts the broker of this folder, or finds it running, and resolves when it answers a metadata
+ * request.
+ */
 export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
   mkdirSync(options.folder, { recursive: true });
   const turn = await holdExclusively(`start of ${options.folder}`, READY_WAIT_MS);
@@ -113,7 +116,8 @@ async function start(options: EmbeddedKafkaOptions): Promise<ServerRecord> {
     );
   }
   for (let attempt = 1; ; attempt++) {
-    // Only the first attempt goes for the ports of the last time: if they were the trouble, others are not.
+    // Only the first attempt goes for the ports of the last time: if they were the trouble, others
+    // are not.
     const last = attempt === 1 ? lastPorts(options.folder) : {};
     const broker = wanted !== 0 ? wanted : await freePort(last['broker']);
     const controller = await freePort(last['controller']);
@@ -170,14 +174,18 @@ async function answers(port: number): Promise<void> {
   }
 }
 
-/** Gives the data folder its cluster id. A killed attempt leaves no mark, and no broker ran on it: it is done over. */
+/**
+ * Gives the data folder its cluster id. A killed attempt leaves no mark, and no broker ran on it:
+ * it is done over.
+ */
 async function formatOnce(options: EmbeddedKafkaOptions): Promise<void> {
   const mark = path.join(options.folder, 'formatted');
   if (existsSync(mark)) return;
   rmSync(dataOf(options.folder), { recursive: true, force: true });
   writeLogSettings(options.folder);
   writeSettings(options.folder, await freePort(), await freePort());
-  // 16 random bytes in URL-safe base64; an id must not begin with a dash, which the tool takes for an option.
+  // 16 random bytes in URL-safe base64; an id must not begin with a dash, which the tool takes for
+  // an option.
   const clusterId = Buffer.concat([Buffer.from([0x45]), randomBytes(15)]).toString('base64url');
   const tool = java(options, 'kafka.tools.StorageTool', [
     'format',
@@ -231,7 +239,8 @@ function writeSettings(folder: string, brokerPort: number, controllerPort: numbe
     'log.dirs': dataOf(folder),
     // Topics are made on purpose, with their settings; a typing error should not make one.
     'auto.create.topics.enable': false,
-    // Corrections are the record of what was asked for: they stay until somebody decides otherwise for a topic.
+    // Corrections are the record of what was asked for: they stay until somebody decides otherwise
+    // for a topic.
     'log.retention.ms': -1,
     'offsets.topic.replication.factor': 1,
     'offsets.topic.num.partitions': 8,
@@ -241,7 +250,8 @@ function writeSettings(folder: string, brokerPort: number, controllerPort: numbe
     'share.coordinator.state.topic.replication.factor': 1,
     'share.coordinator.state.topic.min.isr': 1,
     'group.initial.rebalance.delay.ms': 0,
-    // With the defaults a broker that was killed waits out its old session: 14 to 17 s instead of 5.
+    // With the defaults a broker that was killed waits out its old session: 14 to 17 s instead of
+    // 5.
     'broker.session.timeout.ms': 3_000,
     'broker.heartbeat.interval.ms': 500,
     'num.network.threads': 2,

@@ -1,8 +1,10 @@
 /**
- * A server that runs beside us as a process of its own: started, found again after we were killed, stopped by its pid.
+ * A server that runs beside us as a process of its own: started, found again after we were killed,
+ * stopped by its pid.
  *
- * Its folder holds `server.json`, which says which process it is. A pid alone is not an identity (the kernel gives it
- * out again), so the record carries the process's start time and the boot it was started in.
+ * Its folder holds `server.json`, which says which process it is. A pid alone is not an identity
+ * (the kernel gives it out again), so the record carries the process's start time and the boot it
+ * was started in.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -31,7 +33,10 @@ export interface ServerCommand {
   readonly environment?: NodeJS.ProcessEnv;
   /** Ports it was given; remembered, so that a restart takes the same ones where it can. */
   readonly ports: Readonly<Record<string, number>>;
-  /** Resolves if the server answers, rejects while it does not. Called again and again until it does. */
+  /**
+   * Resolves if the server answers, rejects while it does not. Called again and again until it
+   * does.
+   */
   readonly answers: () => Promise<void>;
   readonly readyWaitMs: number;
 }
@@ -67,8 +72,8 @@ export class EmbeddedServerError extends Error {
 }
 
 /**
- * Starts the server and waits until it answers. Throws `EmbeddedServerError` (with the end of its log) when it exits or
- * does not answer within `readyWaitMs`; then nothing of it is left running.
+ * Starts the server and waits until it answers. Throws `EmbeddedServerError` (with the end of its
+ * log) when it exits or does not answer within `readyWaitMs`; then nothing of it is left running.
  */
 export async function startServerProcess(command: ServerCommand): Promise<ServerRecord> {
   const log = logOf(command.folder);
@@ -131,15 +136,19 @@ export async function startServerProcess(command: ServerCommand): Promise<Server
   );
 }
 
-/** The server of this folder if it runs, whoever started it; forgets the record of one that does not. */
+/**
+ * The server of this folder if it runs, whoever started it; forgets the record of one that does
+ * not.
+ */
 export function runningServer(folder: string): ServerRecord | undefined {
   const record = readRecord(folder);
   return record !== undefined && isAlive(record) ? record : undefined;
 }
 
 /**
- * The server of this folder once it answers; undefined if none runs, or if it ends while we wait (after a kill that was
- * only just sent, for example). Throws `EmbeddedServerError` if it runs and does not answer within `waitMs`.
+ * The server of this folder once it answers; undefined if none runs, or if it ends while we wait
+ * (after a kill that was only just sent, for example). Throws `EmbeddedServerError` if it runs and
+ * does not answer within `waitMs`.
  */
 export async function answeringServer(
   name: string,
@@ -173,8 +182,8 @@ export function lastPorts(folder: string): Readonly<Record<string, number>> {
 }
 
 /**
- * Asks the server of this folder to end, waits up to `stopWaitMs`, then kills it. Resolves when no process is left;
- * true if there was one. Throws `EmbeddedServerError` if even a killed one stays.
+ * Asks the server of this folder to end, waits up to `stopWaitMs`, then kills it. Resolves when no
+ * process is left; true if there was one. Throws `EmbeddedServerError` if even a killed one stays.
  */
 export async function stopServer(
   name: string,
@@ -261,7 +270,8 @@ export function identityOf(pid: number): { startTicks: string; bootId: string } 
   // The second field is the command in brackets and may hold blanks: count from the last bracket.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state, startTicks] = [fields[0], fields[19]];
-  // A process whose first thread has ended is dead only when the others have: until then they hold its ports and files.
+  // A process whose first thread has ended is dead only when the others have: until then they hold
+  // its ports and files.
   const dead = (state === 'Z' || state === 'X') && threads <= 1;
   if (startTicks === undefined || dead) return undefined;
   return { startTicks, bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() };

@@ -1,4 +1,7 @@
-/** A child process that is kept running: started, started again after a crash with a growing wait, stopped in the end. */
+/**
+ * A child process that is kept running: started, started again after a crash with a growing wait,
+ * stopped in the end.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import {
   closeSync,
@@ -24,7 +27,9 @@ export interface ProcessSpecification {
 }
 
 export interface RestartPolicy {
-  /** Wait before the first restart; each further one in a row waits twice as long, up to the bound. */
+  /**
+   * Wait before the first restart; each further one in a row waits twice as long, up to the bound.
+   */
   waitMsMin: number;
   waitMsMax: number;
   /** After so long in a row its earlier crashes are forgotten. */
@@ -202,14 +207,19 @@ function describeStep(step: Extract<Announcement, { kind: 'step' }>): string {
   return `${step.label} ${Math.floor((100 * step.amount) / step.total)} %`;
 }
 
-/** Opens the log for adding; a large one becomes the old log first, so that there are two at most. */
+/**
+ * Opens the log for adding; a large one becomes the old log first, so that there are two at most.
+ */
 function openLog(log: string): number {
   mkdirSync(dirname(log), { recursive: true });
   if (existsSync(log) && statSync(log).size > LOG_BYTES_MAX) renameSync(log, `${log}.1`);
   return openSync(log, 'a');
 }
 
-/** Why it ended, by its log: its last errors if it logs JSON as ours do, else the end of what it wrote. */
+/**
+ * Why it ended, by its log: its last errors if it logs JSON as ours do, else the end of what it
+ * wrote.
+ */
 function logTail(log: string): string {
   let tail: string;
   try {

@@ -1,6 +1,7 @@
 /**
- * The whole system on one machine: an embedded Kafka and Temporal where the configuration names none, and the four
- * processes, each kept running. In production a container platform does this instead.
+ * The whole system on one machine: an embedded Kafka and Temporal where the configuration names
+ * none, and the four processes, each kept running. In production a container platform does this
+ * instead.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -72,8 +73,9 @@ export class StartInterrupted extends Error {
 }
 
 /**
- * Starts everything and resolves when all of it works. Throws `AlreadyRunningError`, `EmbeddedServerError`,
- * `ProcessStartError` or `StartInterrupted`; then nothing of it is left running.
+ * Starts everything and resolves when all of it works. Throws `AlreadyRunningError`,
+ * `EmbeddedServerError`, `ProcessStartError` or `StartInterrupted`; then nothing of it is left
+ * running.
  */
 export async function startSystem(
   configuration: Configuration,
@@ -176,7 +178,8 @@ export async function startSystem(
       .forEach(keep);
     current.kafka = await startingKafka;
     const rest = specifications().filter(({ name }) => name !== 'edit-worker');
-    // On a first start both would take the key statistics, which is minutes of work: one does, the other reads them.
+    // On a first start both would take the key statistics, which is minutes of work: one does, the
+    // other reads them.
     const later = statisticsAreThere(configuration)
       ? []
       : rest.filter(({ name }) => name === 'serve');
@@ -344,7 +347,8 @@ export function processSpecification(
   return {
     name,
     executable: process.execPath,
-    // By address, not by name: a name is looked up from the working directory, which may be anywhere.
+    // By address, not by name: a name is looked up from the working directory, which may be
+    // anywhere.
     args: [
       '--import',
       import.meta.resolve('tsx'),
@@ -357,7 +361,10 @@ export function processSpecification(
   };
 }
 
-/** The servers are not our children, so nobody tells us when one dies: look, and start it again where it was. */
+/**
+ * The servers are not our children, so nobody tells us when one dies: look, and start it again
+ * where it was.
+ */
 function watchServers(
   configuration: Configuration,
   state: SystemState,

@@ -1,6 +1,6 @@
 /**
- * What `errata up` runs on this machine, as a file in the data folder that other commands read: where the servers
- * listen, which processes there are, since when. Only the supervisor writes it.
+ * What `errata up` runs on this machine, as a file in the data folder that other commands read:
+ * where the servers listen, which processes there are, since when. Only the supervisor writes it.
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -75,7 +75,10 @@ export function findSystem(home: string): SystemState | null {
   return state !== null && isRunning(state.supervisor) ? state : null;
 }
 
-/** What was last written, whether it still runs or not; null where there is nothing, or nothing that can be read. */
+/**
+ * What was last written, whether it still runs or not; null where there is nothing, or nothing that
+ * can be read.
+ */
 export function lastSystem(home: string): SystemState | null {
   try {
     if (statSync(stateFile(home)).size > STATE_BYTES_MAX) return null;

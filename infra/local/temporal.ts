@@ -1,6 +1,6 @@
 /**
- * A real Temporal server on this machine: the command line's development server with its history in a SQLite file, on
- * the loopback interface, web page included.
+ * A real Temporal server on this machine: the command line's development server with its history in
+ * a SQLite file, on the loopback interface, web page included.
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
@@ -50,8 +50,8 @@ export interface EmbeddedTemporal {
 export const EMBEDDED_NAMESPACE = 'errata';
 
 /**
- * Starts the server of this folder, or finds it running, and resolves when it serves the namespace with our retention
- * and our search attributes.
+ * Starts the server of this folder, or finds it running, and resolves when it serves the namespace
+ * with our retention and our search attributes.
  */
 export async function startEmbeddedTemporal(
   options: EmbeddedTemporalOptions,
@@ -145,7 +145,8 @@ async function start(options: EmbeddedTemporalOptions, namespace: string): Promi
             String(ui),
           ],
           ...['--db-filename', path.join(options.folder, 'history.db'), '--namespace', namespace],
-          // With a write-ahead log signals are taken 3.5 times as fast; a kill loses nothing, only a power cut could.
+          // With a write-ahead log signals are taken 3.5 times as fast; a kill loses nothing, only
+          // a power cut could.
           ...['--sqlite-pragma', 'journal_mode=WAL', '--sqlite-pragma', 'synchronous=NORMAL'],
           ...['--log-level', 'warn', '--log-format', 'json'],
         ],
@@ -177,7 +178,10 @@ function retentionOf({ retentionDays = RETENTION_DAYS }: EmbeddedTemporalOptions
   return retentionDays * DAY_MS;
 }
 
-/** Resolves once the server knows the namespace, took our retention for it and knows our search attributes. */
+/**
+ * Resolves once the server knows the namespace, took our retention for it and knows our search
+ * attributes.
+ */
 async function serves(
   address: string,
   namespace: string,

@@ -1,6 +1,6 @@
 /**
- * What a process tells the supervisor that started it. A process that nobody supervises (in production, under a
- * container platform) announces to no one, and nothing else changes.
+ * What a process tells the supervisor that started it. A process that nobody supervises (in
+ * production, under a container platform) announces to no one, and nothing else changes.
  */
 
 export type Announcement =
@@ -8,7 +8,10 @@ export type Announcement =
   | { kind: 'ready'; port?: number }
   /** In a long step of its start. `amount` of `total`, where they are known. */
   | { kind: 'step'; label: string; amount?: number; total?: number }
-  /** Cannot start, and would not the next time either: a wrong configuration, not a broken connection. */
+  /**
+   * Cannot start, and would not the next time either: a wrong configuration, not a broken
+   * connection.
+   */
   | { kind: 'refused'; reason: string };
 
 export function announce(announcement: Announcement): void {
@@ -16,8 +19,8 @@ export function announce(announcement: Announcement): void {
 }
 
 /**
- * Calls `stop` once, on SIGTERM, SIGINT, or when the supervisor is gone. A process of ours that outlives its supervisor
- * would compete with its successor's.
+ * Calls `stop` once, on SIGTERM, SIGINT, or when the supervisor is gone. A process of ours that
+ * outlives its supervisor would compete with its successor's.
  */
 export function onStop(stop: (reason: 'signal' | 'supervisor-gone') => void): void {
   let stopped = false;

@@ -1,4 +1,7 @@
-/** The process that edits: it owns a model and takes the steps that need one, one at a time, from `edit-<lineage>`. */
+/**
+ * The process that edits: it owns a model and takes the steps that need one, one at a time, from
+ * `edit-<lineage>`.
+ */
 import { Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/batch/provenance.ts';

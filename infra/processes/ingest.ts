@@ -1,4 +1,6 @@
-/** The process that reads the corrections topics and hands what it reads to the lineages' workflows. */
+/**
+ * The process that reads the corrections topics and hands what it reads to the lineages' workflows.
+ */
 import type { Logger } from 'pino';
 import { startIngest } from '../../pipelines/ingest/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
@@ -73,7 +75,10 @@ runProcess('ingest', async ({ configuration, log, step }) => {
 
 const TRY_AGAIN_MS = 2_000;
 
-/** The lineages' settings, with the word that their workflows may carry search attributes where those are registered. */
+/**
+ * The lineages' settings, with the word that their workflows may carry search attributes where
+ * those are registered.
+ */
 async function settingsFor(
   { lineages, settings, temporal: { searchAttributes, namespace } }: Configuration,
   temporal: TemporalLineages,
@@ -93,7 +98,10 @@ async function settingsFor(
   return settings;
 }
 
-/** Tries until it works: a Temporal that is away at our start comes back like one that goes away later. A reason is told once. */
+/**
+ * Tries until it works: a Temporal that is away at our start comes back like one that goes away
+ * later. A reason is told once.
+ */
 async function patiently<T>(work: () => Promise<T>, failed: (reason: string) => void): Promise<T> {
   let told: string | null = null;
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * How long the event loop of this process was ever held up. Heartbeats to Temporal and Kafka flow only while it turns,
- * so nothing may hold it for over a second; a process that is held up says so.
+ * How long the event loop of this process was ever held up. Heartbeats to Temporal and Kafka flow
+ * only while it turns, so nothing may hold it for over a second; a process that is held up says so.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from 'pino';

@@ -1,4 +1,6 @@
-/** The model of a process, in the thread it has for itself, with its loading told to the supervisor. */
+/**
+ * The model of a process, in the thread it has for itself, with its loading told to the supervisor.
+ */
 import type { Engine } from '../../model/engine.ts';
 import { ThreadEngine } from '../../model/engine/thread-engine.ts';
 import { engineOptions } from '../config/engine-options.ts';

@@ -6,7 +6,10 @@ import { Versions } from '../../versions/versions.ts';
 import { certificateIn } from '../config/certificate-file.ts';
 import type { Configuration } from '../config/configuration.ts';
 
-/** Nothing is opened or asked before the first use. Throws `ConfigurationError` where a named certificate file cannot be read. */
+/**
+ * Nothing is opened or asked before the first use. Throws `ConfigurationError` where a named
+ * certificate file cannot be read.
+ */
 export function openVersions(configuration: Pick<Configuration, 'versions'>): Versions {
   return new Versions(openStore(configuration));
 }

@@ -1,4 +1,7 @@
-/** The log of a process: one JSON object per line on standard output, a constant message and its fields. */
+/**
+ * The log of a process: one JSON object per line on standard output, a constant message and its
+ * fields.
+ */
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { inspect } from 'node:util';
 import { pino, type Logger } from 'pino';
@@ -6,7 +9,8 @@ import { ErrataFailure } from '../../schemas/failures.ts';
 import type { LogLevel } from '../config/configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
-  // Written at once: a line must not be lost with a process that is killed, nor come after those that follow it.
+  // Written at once: a line must not be lost with a process that is killed, nor come after those
+  // that follow it.
   return pino(
     { name, level, timestamp: pino.stdTimeFunctions.isoTime },
     pino.destination({ fd: 1, sync: true }),

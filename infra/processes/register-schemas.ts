@@ -5,8 +5,8 @@ import type { RecordName } from '../../schemas/records/avro.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 
 /**
- * Has the schemas registered, so that a program whose records the others could not read does not start: throws
- * `SchemaRefused`. A registry that is away is asked again with the first record.
+ * Has the schemas registered, so that a program whose records the others could not read does not
+ * start: throws `SchemaRefused`. A registry that is away is asked again with the first record.
  */
 export async function registerSchemas(
   format: RecordFormat,

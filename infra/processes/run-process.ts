@@ -1,4 +1,7 @@
-/** What all our processes do alike: read the configuration, log, tell the supervisor, work until told to stop, drain. */
+/**
+ * What all our processes do alike: read the configuration, log, tell the supervisor, work until
+ * told to stop, drain.
+ */
 import { logTemporalTo, processLog, reasonAndHint, reasonOf } from './process-log.ts';
 import { announce, onStop } from './announce.ts';
 import {

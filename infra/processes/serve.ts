@@ -1,4 +1,7 @@
-/** The process that answers: the HTTP server over a model of its own and the versions as they are committed. */
+/**
+ * The process that answers: the HTTP server over a model of its own and the versions as they are
+ * committed.
+ */
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
@@ -69,7 +72,10 @@ runProcess('serve', async (context) => {
   };
 });
 
-/** A producer made with the first correction; where Kafka was out of reach the next correction tries again. */
+/**
+ * A producer made with the first correction; where Kafka was out of reach the next correction tries
+ * again.
+ */
 function senderOf(kafka: KafkaCluster): { get(): Promise<RecordSender>; close(): Promise<void> } {
   let sender: Promise<RecordSender> | null = null;
   return {
@@ -86,7 +92,10 @@ function senderOf(kafka: KafkaCluster): { get(): Promise<RecordSender>; close():
   };
 }
 
-/** Looks at the logs as soon as a version is announced. Without Kafka the poll finds it a little later. */
+/**
+ * Looks at the logs as soon as a version is announced. Without Kafka the poll finds it a little
+ * later.
+ */
 function followVersions(
   kafka: KafkaCluster,
   format: RecordFormat,

@@ -1,4 +1,6 @@
-/** Temporal for those who ask it something: the lineages, and what is needed to read their answers. */
+/**
+ * Temporal for those who ask it something: the lineages, and what is needed to read their answers.
+ */
 import type { DataConverter } from '@temporalio/common';
 import { payloadConverter } from '../../pipelines/temporal/payload-codec.ts';
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';

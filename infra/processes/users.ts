@@ -1,4 +1,7 @@
-/** Who is known to `serve`: the tokens of its file as it is now; where there is none, anybody on this machine. */
+/**
+ * Who is known to `serve`: the tokens of its file as it is now; where there is none, anybody on
+ * this machine.
+ */
 import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { isLoopback, type Users } from '../../serving/access/access.ts';
@@ -32,8 +35,9 @@ export function requireKnownUsers(configuration: Configuration): void {
 }
 
 /**
- * The users at the moment of each call. The file is looked at every time and read when it changed, so that a token that
- * was revoked is refused from then on. A file that was there once and is gone, or cannot be read, lets nobody in.
+ * The users at the moment of each call. The file is looked at every time and read when it changed,
+ * so that a token that was revoked is refused from then on. A file that was there once and is gone,
+ * or cannot be read, lets nobody in.
  */
 export function knownUsers(
   configuration: Configuration,
@@ -71,12 +75,18 @@ export function knownUsers(
   };
 }
 
-/** Whether a missing file means that anybody may ask: not where other machines could, unless told so, nor where one is named. */
+/**
+ * Whether a missing file means that anybody may ask: not where other machines could, unless told
+ * so, nor where one is named.
+ */
 function mayBeOpen({ serve, given }: Configuration): boolean {
   return !given.has('serve.tokens') && (serve.open || isLoopback(serve.host));
 }
 
-/** Changes whenever the file does, also where two writes fall into one tick of a coarse clock: each makes a new file. */
+/**
+ * Changes whenever the file does, also where two writes fall into one tick of a coarse clock: each
+ * makes a new file.
+ */
 function signatureOf(path: string): string {
   try {
     const { dev, ino, size, mode, mtimeNs, ctimeNs } = statSync(path, { bigint: true });

@@ -7,7 +7,10 @@ import type { Configuration } from '../config/configuration.ts';
 import { temporalConnection } from '../config/connections.ts';
 import { temporalConverter } from './temporal-access.ts';
 
-/** What all workers of a process share, as their options name it. Throws `ChannelRefused` where Temporal does not let them in. */
+/**
+ * What all workers of a process share, as their options name it. Throws `ChannelRefused` where
+ * Temporal does not let them in.
+ */
 export async function workerConnection(
   configuration: Configuration,
 ): Promise<{ connection: NativeConnection; namespace: string; dataConverter: DataConverter }> {

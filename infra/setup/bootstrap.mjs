@@ -1,6 +1,7 @@
 /**
- * What the npm scripts call: makes sure that this machine's Node.js and the npm packages are right, then becomes the
- * program that was asked for. Plain JavaScript that any Node.js can read, because nothing is installed yet.
+ * What the npm scripts call: makes sure that this machine's Node.js and the npm packages are right,
+ * then becomes the program that was asked for. Plain JavaScript that any Node.js can read, because
+ * nothing is installed yet.
  *
  *   node infra/setup/bootstrap.mjs start|errata|bench|bench-audit|bench-load|study|test|test-faults|test-gpu-build [arguments]
  */
@@ -73,7 +74,10 @@ function checkNode() {
   process.stderr.write(`${text} Going on.\n`);
 }
 
-/** Runs a TypeScript program in this very process, so that signals and its exit code need nobody to pass them on. */
+/**
+ * Runs a TypeScript program in this very process, so that signals and its exit code need nobody to
+ * pass them on.
+ */
 async function become(program, programArgs) {
   const file = path.join(ROOT, program);
   process.argv = [process.execPath, file, ...programArgs];
@@ -82,7 +86,10 @@ async function become(program, programArgs) {
   await import(pathToFileURL(file).href);
 }
 
-/** Sets up what the tests use, runs them, and ends the output with the count of the tests. Resolves to the exit code. */
+/**
+ * Sets up what the tests use, runs them, and ends the output with the count of the tests. Resolves
+ * to the exit code.
+ */
 async function test(vitestArgs) {
   const setUp = await runChild(
     process.execPath,
@@ -108,7 +115,8 @@ async function test(vitestArgs) {
       rmSync(folder, { recursive: true, force: true });
     }
   }
-  // No test that passed is no success, and neither is a failure that vitest did not report by its exit code.
+  // No test that passed is no success, and neither is a failure that vitest did not report by its
+  // exit code.
   if (code === 0 && !/^[1-9]\d* passed, 0 failed, /.test(summary)) code = 1;
   process.stdout.write(`${summary}\n`);
   return code;

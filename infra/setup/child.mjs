@@ -1,8 +1,14 @@
-/** Runs a child in our place: what we are told to do, it is told, and what it ends with, we end with. */
+/**
+ * Runs a child in our place: what we are told to do, it is told, and what it ends with, we end
+ * with.
+ */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 
-/** Resolves to the exit code, as a shell counts it (128 + number for a signal); throws if the child cannot be started. */
+/**
+ * Resolves to the exit code, as a shell counts it (128 + number for a signal); throws if the child
+ * cannot be started.
+ */
 export function runChild(executable, args, options = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(executable, args, { stdio: 'inherit', ...options });

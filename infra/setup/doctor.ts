@@ -1,4 +1,7 @@
-/** `errata doctor` as data: is this machine able to run the system, and what of it is set up already? */
+/**
+ * `errata doctor` as data: is this machine able to run the system, and what of it is set up
+ * already?
+ */
 import type { Device, Home } from '../config/home.ts';
 import { examine, PREREQUISITES, type Finding } from './prerequisites.ts';
 import { missingParts, PARTS, type Part } from './provision/index.ts';

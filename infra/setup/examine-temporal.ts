@@ -1,4 +1,7 @@
-/** What Temporal's namespace does with workflows that have ended, and whether workflows can be found in it. Changes nothing. */
+/**
+ * What Temporal's namespace does with workflows that have ended, and whether workflows can be found
+ * in it. Changes nothing.
+ */
 import { tsToMs } from '@temporalio/common/lib/time.js';
 import {
   registrationCure,

@@ -14,7 +14,10 @@ export interface VersionsFinding {
   mend: string;
 }
 
-/** Leaves nothing behind but, in a bucket that versions were never written to, the object that its server is put to the proof with. */
+/**
+ * Leaves nothing behind but, in a bucket that versions were never written to, the object that its
+ * server is put to the proof with.
+ */
 export async function examineVersions({
   versions,
 }: Pick<Configuration, 'versions'>): Promise<VersionsFinding> {

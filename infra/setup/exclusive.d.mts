@@ -4,8 +4,8 @@ export interface Exclusive {
 }
 
 /**
- * Takes the lock called `purpose`, waiting up to `waitMs` for whoever holds it. `onWait` is called once if there is
- * somebody to wait for. Throws `ExclusiveTimeout`.
+ * Takes the lock called `purpose`, waiting up to `waitMs` for whoever holds it. `onWait` is called
+ * once if there is somebody to wait for. Throws `ExclusiveTimeout`.
  */
 export function holdExclusively(
   purpose: string,

@@ -1,11 +1,13 @@
 /**
- * A lock between processes of one machine, for work that two of them must not do at the same time. Plain JavaScript,
- * because the bootstrap needs it before any package is there; its types are in `exclusive.d.mts`.
+ * A lock between processes of one machine, for work that two of them must not do at the same time.
+ * Plain JavaScript, because the bootstrap needs it before any package is there; its types are in
+ * `exclusive.d.mts`.
  *
- * It is a listening socket in Linux's abstract namespace: it has no file that could be left behind, and the kernel lets
- * go of it when its holder dies, however it dies. Who waits holds a connection to it, so that the end of the holder
- * wakes them without polling. Processes in different containers do not see each other's sockets: what this protects
- * must be safe without it, and merely wasteful.
+ * It is a listening socket in Linux's abstract namespace: it has no file that could be left behind,
+ * and the kernel lets go of it when its holder dies, however it dies. Who waits holds a connection
+ * to it, so that the end of the holder wakes them without polling. Processes in different
+ * containers do not see each other's sockets: what this protects must be safe without it, and
+ * merely wasteful.
  */
 import { createHash } from 'node:crypto';
 import { connect, createServer } from 'node:net';
@@ -38,7 +40,10 @@ export class ExclusiveTimeout extends Error {
   }
 }
 
-/** Between finding no holder and listening, somebody else may; and a holder that is closing refuses for a moment. */
+/**
+ * Between finding no holder and listening, somebody else may; and a holder that is closing refuses
+ * for a moment.
+ */
 const RETRY_MS = 20;
 
 /** Resolves to what lets go again; to undefined where somebody else listens. */

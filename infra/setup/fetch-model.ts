@@ -6,8 +6,9 @@ import { holdExclusively } from './exclusive.mjs';
 import type { Progress, ProgressStep } from './progress.ts';
 
 /**
- * Brings a model of the Hugging Face hub into the data folder; at once when it is there. Of two processes that want it,
- * one fetches and the other waits. Throws what the hub's adapter throws, and `ExclusiveTimeout`.
+ * Brings a model of the Hugging Face hub into the data folder; at once when it is there. Of two
+ * processes that want it, one fetches and the other waits. Throws what the hub's adapter throws,
+ * and `ExclusiveTimeout`.
  */
 export async function fetchModel(
   configuration: Pick<Configuration, 'home' | 'hubToken'>,

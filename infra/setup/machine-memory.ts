@@ -1,4 +1,7 @@
-/** How much memory there is for models: the machine's (or its container's), or the GPU's where tensors live there. */
+/**
+ * How much memory there is for models: the machine's (or its container's), or the GPU's where
+ * tensors live there.
+ */
 import { execFile } from 'node:child_process';
 import { totalmem } from 'node:os';
 import { promisify } from 'node:util';
@@ -9,7 +12,9 @@ export interface MachineMemory {
   of: 'machine' | 'GPU';
 }
 
-/** In all, whatever is in use now. Without a GPU that answers, the machine's memory also for `gpu`. */
+/**
+ * In all, whatever is in use now. Without a GPU that answers, the machine's memory also for `gpu`.
+ */
 export async function machineMemory(device: Device): Promise<MachineMemory> {
   const gpuBytes = device === 'gpu' ? await gpuMemory() : null;
   if (gpuBytes !== null) return { bytes: gpuBytes, of: 'GPU' };

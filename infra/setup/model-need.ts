@@ -1,4 +1,7 @@
-/** `errata doctor --model` as data: what a model is, which parameters apply to it and whether it fits this machine. */
+/**
+ * `errata doctor --model` as data: what a model is, which parameters apply to it and whether it
+ * fits this machine.
+ */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -26,7 +29,10 @@ export interface ModelNeed {
   sentence: string;
 }
 
-/** Reads config.json or the GGUF header of the configured model, no weights; a model of the hub need not be fetched. */
+/**
+ * Reads config.json or the GGUF header of the configured model, no weights; a model of the hub need
+ * not be fetched.
+ */
 export async function examineModel(configuration: Configuration): Promise<ModelNeed> {
   const { name, config } = await shapeOfModel(configuration);
   const parameters = parametersFor(config, parametersOf(configuration));

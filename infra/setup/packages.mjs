@@ -1,4 +1,7 @@
-/** Installs the npm packages that package-lock.json names, unless they are there. Plain JavaScript: it runs before them. */
+/**
+ * Installs the npm packages that package-lock.json names, unless they are there. Plain JavaScript:
+ * it runs before them.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,8 +22,8 @@ export async function ensurePackages({ development }) {
 }
 
 /**
- * npm writes what it installed into node_modules/.package-lock.json as its last act, so that file is the proof: an
- * installation that was killed has none.
+ * npm writes what it installed into node_modules/.package-lock.json as its last act, so that file
+ * is the proof: an installation that was killed has none.
  */
 export function packagesAreThere(development, root = ROOT) {
   let wanted;
@@ -38,7 +41,8 @@ export function packagesAreThere(development, root = ROOT) {
     const there = installed[folder];
     if (there !== undefined)
       return there.version === entry.version && there.integrity === entry.integrity;
-    // Packages for other platforms are left out on purpose; those for development matter only to developers.
+    // Packages for other platforms are left out on purpose; those for development matter only to
+    // developers.
     return (
       entry.optional === true || entry.devOptional === true || (entry.dev === true && !development)
     );

@@ -1,6 +1,7 @@
 /**
- * What this machine must have before anything can be installed or run, each with what was found, what is needed and how
- * to mend it. Nothing here changes the machine, and nothing throws because something is missing.
+ * What this machine must have before anything can be installed or run, each with what was found,
+ * what is needed and how to mend it. Nothing here changes the machine, and nothing throws because
+ * something is missing.
  */
 import { spawn } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -76,7 +77,10 @@ interface Check {
 const NODE_MINIMUM: Readonly<Record<string, number>> = nodeMinimum;
 const LOOK_WAIT_MS = 30_000;
 const GIGABYTE = 1_000_000_000;
-/** What a whole set-up leaves (1.0 GB, with the CUDA build 4.2 GB) and its biggest download with pip's copy, rounded up. */
+/**
+ * What a whole set-up leaves (1.0 GB, with the CUDA build 4.2 GB) and its biggest download with
+ * pip's copy, rounded up.
+ */
 const DISK_BYTES: Readonly<Record<Device, number>> = { cpu: 2 * GIGABYTE, gpu: 7 * GIGABYTE };
 /** The embedded model with gradients, the broker, Temporal and the processes around them. */
 const MEMORY_BYTES = 6 * GIGABYTE;
@@ -178,7 +182,8 @@ const CHECKS: Readonly<Record<Prerequisite, (home: Home, device: Device) => Chec
     needed: `${MEMORY_BYTES / GIGABYTE} GB`,
     mend: 'The system may be killed while it edits: give the machine or container more.',
     look: async () => {
-      // A container's limit counts where it is lower than the machine's memory; without one, Node answers 0 or a huge number.
+      // A container's limit counts where it is lower than the machine's memory; without one, Node
+      // answers 0 or a huge number.
       const limit = process.constrainedMemory?.() ?? 0;
       const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
       return {

@@ -1,6 +1,6 @@
 /**
- * Progress of long steps on a terminal: a bar where someone watches, plain lines where a log is written. The only file
- * that knows cli-progress.
+ * Progress of long steps on a terminal: a bar where someone watches, plain lines where a log is
+ * written. The only file that knows cli-progress.
  */
 import { SingleBar } from 'cli-progress';
 
@@ -26,7 +26,10 @@ export interface Progress {
   note(text: string): void;
 }
 
-/** Bars if `stream` is a terminal, else a line at the start, one every few seconds, and one at the end. */
+/**
+ * Bars if `stream` is a terminal, else a line at the start, one every few seconds, and one at the
+ * end.
+ */
 export function progressOn(stream: NodeJS.WriteStream = process.stderr): Progress {
   return stream.isTTY ? bars(stream) : lines(stream);
 }

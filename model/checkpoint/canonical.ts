@@ -1,6 +1,6 @@
 /**
- * From the files' tensors to the canonical ones (model-config.ts): which tensors an architecture has, of which shape,
- * and how each is made from a tensor of the files.
+ * From the files' tensors to the canonical ones (model-config.ts): which tensors an architecture
+ * has, of which shape, and how each is made from a tensor of the files.
  */
 import { MissingTensor, UnreadableCheckpoint } from './faults.ts';
 import type { ModelConfig, WeightTensor } from './model-config.ts';
@@ -10,11 +10,15 @@ import type { TensorSource } from './tensor-source.ts';
 export interface Recipe {
   /** The files' name of the tensor. */
   source: string;
-  /** Part `index` of `parts` equal parts along the output dimension: a fused query, key and value. */
+  /**
+   * Part `index` of `parts` equal parts along the output dimension: a fused query, key and value.
+   */
   part?: { index: number; parts: number };
   /** The file has [in, out] (GPT-2's Conv1D). */
   transposed?: boolean;
-  /** The rows of each of so many heads are interleaved (2 j + half) and are put back to (half, j). */
+  /**
+   * The rows of each of so many heads are interleaved (2 j + half) and are put back to (half, j).
+   */
   interleavedHeads?: number;
 }
 
@@ -29,7 +33,10 @@ export class CanonicalTensors {
   readonly #layout: Layout;
   readonly #shapes: Map<string, number[]>;
 
-  /** Throws MissingTensor and UnreadableCheckpoint where the files do not hold what the configuration asks for. */
+  /**
+   * Throws MissingTensor and UnreadableCheckpoint where the files do not hold what the
+   * configuration asks for.
+   */
   constructor(path: string, config: ModelConfig, source: TensorSource, layout: Layout) {
     this.#source = source;
     this.#layout = layout;
@@ -140,7 +147,10 @@ export function canonicalTensors(config: ModelConfig): CanonicalTensor[] {
   return list;
 }
 
-/** `blocks.3.query.weight` is layer 3, part query, kind weight; `embedding` has neither layer nor kind. */
+/**
+ * `blocks.3.query.weight` is layer 3, part query, kind weight; `embedding` has neither layer nor
+ * kind.
+ */
 export function splitName(canonical: string): {
   layer: number | null;
   part: string;
@@ -181,7 +191,10 @@ function transposeColumns(
   return out;
 }
 
-/** Row 2 j + half of each head goes to row half * width / 2 + j: rotary embedding of the half-split form. */
+/**
+ * Row 2 j + half of each head goes to row half * width / 2 + j: rotary embedding of the half-split
+ * form.
+ */
 function splitHalves(
   values: Float32Array,
   rows: number,

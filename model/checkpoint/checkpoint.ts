@@ -18,9 +18,10 @@ export type {
 } from './model-config.ts';
 
 /**
- * Opens a model on disk: a `.gguf` file, a folder with one `.gguf` in it, or a folder in the Hugging Face layout
- * (config.json, tokenizer.json and *.safetensors, sharded or not). Tensors are read one by one, on demand.
- * Throws UnreadableCheckpoint, UnsupportedCheckpoint or MissingTensor, each naming the file.
+ * Opens a model on disk: a `.gguf` file, a folder with one `.gguf` in it, or a folder in the
+ * Hugging Face layout (config.json, tokenizer.json and *.safetensors, sharded or not). Tensors are
+ * read one by one, on demand. Throws UnreadableCheckpoint, UnsupportedCheckpoint or MissingTensor,
+ * each naming the file.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const whole = resolve(path);
@@ -45,8 +46,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 /**
- * Name and shape of a model on disk, from its config.json or GGUF header alone: the weights need not be there. Throws as
- * openCheckpoint does.
+ * Name and shape of a model on disk, from its config.json or GGUF header alone: the weights need
+ * not be there. Throws as openCheckpoint does.
  */
 export async function readModelShape(path: string): Promise<{ name: string; config: ModelConfig }> {
   const whole = resolve(path);

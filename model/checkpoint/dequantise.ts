@@ -1,7 +1,8 @@
 /**
- * GGML's storage types turned into float32. A quantised tensor is a row of blocks, each a few scales and 32 or 256
- * packed integers; the layouts are those of ggml (ggml-quants.c and the `gguf` Python package, whose results these
- * loops reproduce bit for bit, products rounded to float32 before the sum).
+ * GGML's storage types turned into float32. A quantised tensor is a row of blocks, each a few
+ * scales and 32 or 256 packed integers; the layouts are those of ggml (ggml-quants.c and the `gguf`
+ * Python package, whose results these loops reproduce bit for bit, products rounded to float32
+ * before the sum).
  */
 
 export interface StorageType {
@@ -30,7 +31,9 @@ export const storageTypes: ReadonlyMap<number, StorageType> = new Map([
 
 let halfTable: Float32Array | undefined;
 
-/** All 65,536 half-precision numbers as float32, indexed by their bits (256 KiB, made on first use). */
+/**
+ * All 65,536 half-precision numbers as float32, indexed by their bits (256 KiB, made on first use).
+ */
 export function halves(): Float32Array {
   if (halfTable !== undefined) return halfTable;
   const table = new Float32Array(65536);
@@ -177,7 +180,10 @@ function decodeQ8_0(
   }
 }
 
-/** d, dmin: f16; eight 6-bit scales and minima in 12 bytes; 256 4-bit integers; x = (d scale) q - dmin minimum. */
+/**
+ * d, dmin: f16; eight 6-bit scales and minima in 12 bytes; 256 4-bit integers; x = (d scale) q -
+ * dmin minimum.
+ */
 function decodeQ4_K(
   bytes: Uint8Array,
   at: number,
@@ -202,7 +208,10 @@ function decodeQ4_K(
   }
 }
 
-/** As Q4_K, with a fifth bit of each integer in 32 bytes in front: bit `group` of byte j belongs to element j of the group. */
+/**
+ * As Q4_K, with a fifth bit of each integer in 32 bytes in front: bit `group` of byte j belongs to
+ * element j of the group.
+ */
 function decodeQ5_K(
   bytes: Uint8Array,
   at: number,
@@ -228,7 +237,10 @@ function decodeQ5_K(
   }
 }
 
-/** 256 6-bit integers (low 4 bits in 128 bytes, high 2 in 64), 16 signed byte scales, d: f16; x = (d scale)(q - 32). */
+/**
+ * 256 6-bit integers (low 4 bits in 128 bytes, high 2 in 64), 16 signed byte scales, d: f16; x = (d
+ * scale)(q - 32).
+ */
 function decodeQ6_K(
   bytes: Uint8Array,
   at: number,

@@ -2,8 +2,9 @@
  * The header of a GGUF file: metadata and the places of its tensors
  * (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian).
  *
- * Read here and not with `gguf()` of @huggingface/gguf because that one fills a file that ends early with zeros and may
- * cut the last string of a list at a chunk's edge; a wrong weight or token must be an error. Its names of types are used.
+ * Read here and not with `gguf()` of @huggingface/gguf because that one fills a file that ends
+ * early with zeros and may cut the last string of a list at a chunk's edge; a wrong weight or token
+ * must be an error. Its names of types are used.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { GGMLQuantizationType } from '@huggingface/gguf';
@@ -44,8 +45,9 @@ export interface GgufHeader {
 }
 
 /**
- * Reads and checks the header; the tensors it names lie inside the file and beside one another, so that all of them
- * together are no larger than it. Throws UnreadableCheckpoint, UnsupportedCheckpoint.
+ * Reads and checks the header; the tensors it names lie inside the file and beside one another, so
+ * that all of them together are no larger than it. Throws UnreadableCheckpoint,
+ * UnsupportedCheckpoint.
  */
 export async function readGgufHeader(file: FileHandle, path: string): Promise<GgufHeader> {
   const { size } = await file.stat();
@@ -217,7 +219,10 @@ class Cursor {
     return Number(value);
   }
 
-  /** A number of items of at least `itemBytesMin` bytes each; refused before anything is made for them. */
+  /**
+   * A number of items of at least `itemBytesMin` bytes each; refused before anything is made for
+   * them.
+   */
   count(what: string, max: number, itemBytesMin: number): number {
     const count = this.size();
     if (count > max)

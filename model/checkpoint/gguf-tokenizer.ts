@@ -46,7 +46,10 @@ const preTokenisers: Record<string, PreTokeniser> = {
 };
 
 const tokenTypes = { normal: 1, control: 3, userDefined: 4 };
-/** Tokens that end a turn or a text under these names in the published models, beside the one the metadata names. */
+/**
+ * Tokens that end a turn or a text under these names in the published models, beside the one the
+ * metadata names.
+ */
 const endNames = new Set([
   '<|endoftext|>',
   '<|im_end|>',
@@ -56,7 +59,10 @@ const endNames = new Set([
   '</s>',
 ]);
 
-/** Throws UnsupportedCheckpoint for a tokeniser that is not read, UnreadableCheckpoint for one that is incomplete. */
+/**
+ * Throws UnsupportedCheckpoint for a tokeniser that is not read, UnreadableCheckpoint for one that
+ * is incomplete.
+ */
 export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufValue>): Tokenizer {
   const model = metadata.get('tokenizer.ggml.model');
   const pre = metadata.get('tokenizer.ggml.pre') ?? 'none';

@@ -15,7 +15,10 @@ export interface GgufModel {
   metadata: ReadonlyMap<string, GgufValue>;
 }
 
-/** Opens the file and reads its header; the caller closes `source`. Throws UnreadableCheckpoint, UnsupportedCheckpoint. */
+/**
+ * Opens the file and reads its header; the caller closes `source`. Throws UnreadableCheckpoint,
+ * UnsupportedCheckpoint.
+ */
 export async function openGguf(path: string): Promise<GgufModel> {
   const file = await openFile(path);
   try {
@@ -49,7 +52,10 @@ export async function openGguf(path: string): Promise<GgufModel> {
   }
 }
 
-/** One divisor for each frequency of Llama 3.1's rotary embedding; undefined where the file has none. */
+/**
+ * One divisor for each frequency of Llama 3.1's rotary embedding; undefined where the file has
+ * none.
+ */
 async function readRotaryFactors(
   path: string,
   source: TensorSource,
@@ -66,7 +72,10 @@ async function readRotaryFactors(
   return source.readRows('rope_freqs.weight', 0, count!);
 }
 
-/** Metadata with types asked for by key; throws UnreadableCheckpoint where a key is missing or of another type. */
+/**
+ * Metadata with types asked for by key; throws UnreadableCheckpoint where a key is missing or of
+ * another type.
+ */
 class Metadata {
   constructor(
     readonly path: string,
@@ -172,8 +181,8 @@ function ggufRotary(
 }
 
 /**
- * A GGUF keeps of Llama 3.1's scaling only its result, one divisor per frequency. The published models differ in
- * `factor` alone, so that is read off and the whole is checked against the file.
+ * A GGUF keeps of Llama 3.1's scaling only its result, one divisor per frequency. The published
+ * models differ in `factor` alone, so that is read off and the whole is checked against the file.
  */
 function llama3Scaling(
   path: string,

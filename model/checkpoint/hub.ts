@@ -1,8 +1,9 @@
 /**
- * A model fetched from the Hugging Face hub into a folder that openCheckpoint reads; this file alone knows
+ * A model fetched from the Hugging Face hub into a folder that openCheckpoint reads; this file
+ * alone knows
  * @huggingface/hub. Each file grows as `<name>.part`, which a later call continues, and gets its name when it is whole
- * and its checksum right; `.fetched.json` is written last, so a folder that has it is complete. Two calls for one
- * folder at the same time are the caller's to prevent.
+ * and its checksum right; `.fetched.json` is written last, so a folder that has it is complete. Two
+ * calls for one folder at the same time are the caller's to prevent.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -31,11 +32,17 @@ export interface HubOptions {
   fetch?: typeof fetch;
   /** Milliseconds without a byte after which an attempt is given up; HUB_STALL_MS by default. */
   stallMs?: number;
-  /** Wait before the second attempt, twice as long before each further one; HUB_RETRY_WAIT_MS by default. */
+  /**
+   * Wait before the second attempt, twice as long before each further one; HUB_RETRY_WAIT_MS by
+   * default.
+   */
   retryWaitMs?: number;
 }
 
-/** The hub could not be reached, or the way to it broke too often. Trying again may help, and goes on where it broke. */
+/**
+ * The hub could not be reached, or the way to it broke too often. Trying again may help, and goes
+ * on where it broke.
+ */
 export class HubUnreachable extends CheckpointFault {
   override readonly name = 'HubUnreachable';
 }
@@ -79,7 +86,10 @@ export async function fetchFromHub(
   return folder;
 }
 
-/** The model's config.json alone, some kilobytes, into the folder. Throws HubUnreachable or HubRefused. */
+/**
+ * The model's config.json alone, some kilobytes, into the folder. Throws HubUnreachable or
+ * HubRefused.
+ */
 export async function fetchConfigFromHub(
   id: string,
   folder: string,
@@ -147,7 +157,10 @@ async function list(id: string, revision: string, options: HubOptions): Promise<
   });
 }
 
-/** Configuration and tokeniser, and the weights: the index's shards, or `model.safetensors`, or the only file. */
+/**
+ * Configuration and tokeniser, and the weights: the index's shards, or `model.safetensors`, or the
+ * only file.
+ */
 function selectFiles(id: string, files: HubFile[]): HubFile[] {
   const here = files.filter(({ path }) => !path.includes('/') && !path.includes('\\'));
   const index = here.find(({ path }) => path === 'model.safetensors.index.json');
@@ -238,7 +251,10 @@ async function fetchWhole(
   await rename(part, path);
 }
 
-/** Tries until it works, is refused, or has failed HUB_ATTEMPTS_MAX times; `alive` puts off the end of an attempt. */
+/**
+ * Tries until it works, is refused, or has failed HUB_ATTEMPTS_MAX times; `alive` puts off the end
+ * of an attempt.
+ */
 async function attempt<T>(
   id: string,
   options: HubOptions,

@@ -1,6 +1,7 @@
 /**
- * A model in a folder of the Hugging Face layout: config.json, tokenizer.json, *.safetensors, and for the tokeniser's
- * special tokens tokenizer_config.json and generation_config.json where they are.
+ * A model in a folder of the Hugging Face layout: config.json, tokenizer.json, *.safetensors, and
+ * for the tokeniser's special tokens tokenizer_config.json and generation_config.json where they
+ * are.
  */
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -14,7 +15,10 @@ import { readJsonObject } from './positioned-read.ts';
 import { openSafetensors, weightFiles } from './safetensors-files.ts';
 import type { TensorSource } from './tensor-source.ts';
 
-/** Of a tokenizer.json, the largest of the JSON files; those of a quarter of a million tokens have some 30 MiB. */
+/**
+ * Of a tokenizer.json, the largest of the JSON files; those of a quarter of a million tokens have
+ * some 30 MiB.
+ */
 export const JSON_BYTES_MAX = 256 * 2 ** 20;
 /** Tokens and merges, three values each, are most of a tokenizer.json. */
 export const JSON_VALUES_MAX = 8_000_000;
@@ -200,7 +204,10 @@ const llama3Scaling = z.object({
   original_max_position_embeddings: whole,
 });
 
-/** `rope_theta` and `rope_scaling`, or both in one `rope_parameters` as later versions of transformers write them. */
+/**
+ * `rope_theta` and `rope_scaling`, or both in one `rope_parameters` as later versions of
+ * transformers write them.
+ */
 function llamaRotary(path: string, width: number, read: z.infer<typeof llamaConfig>): RotaryConfig {
   const parameters: Record<string, unknown> = { ...read.rope_scaling, ...read.rope_parameters };
   const theta = z

@@ -3,7 +3,10 @@ import { createReadStream } from 'node:fs';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-/** Weight files of this size together are hashed once and remembered beside them, as it takes seconds. */
+/**
+ * Weight files of this size together are hashed once and remembered beside them, as it takes
+ * seconds.
+ */
 export const HASH_REMEMBERED_FROM_BYTES = 512 * 2 ** 20;
 const rememberedName = '.weights-sha256.json';
 const readBytes = 2 ** 20;

@@ -1,5 +1,6 @@
 /**
- * What a checkpoint on disk is to the rest of the model: its shape, and its tensors by canonical name.
+ * What a checkpoint on disk is to the rest of the model: its shape, and its tensors by canonical
+ * name.
  *
  * Letters of the shapes: V vocabulary, D residual width, F MLP width, C longest context.
  * Every linear weight is [out, in], as torch.nn.Linear has it, whatever the file's own layout.
@@ -16,7 +17,9 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 /** The structures this project can run. Qwen2 loads as llama with attention biases. */
 export type Architecture = 'llama' | 'gpt2' | 'gptj';
 
-/** Channels of one head; what is larger is no model, and the rotary table is as large as its square. */
+/**
+ * Channels of one head; what is larger is no model, and the rotary table is as large as its square.
+ */
 export const HEAD_WIDTH_MAX = 1_024;
 
 export interface RotaryConfig {
@@ -24,7 +27,10 @@ export interface RotaryConfig {
   theta: number;
   /** Leading channels of each head that are rotated; even, at most the head width. */
   width: number;
-  /** true: channels (2i, 2i + 1) rotate together (GPT-J). Absent or false: (i, i + width / 2), the half-split form. */
+  /**
+   * true: channels (2i, 2i + 1) rotate together (GPT-J). Absent or false: (i, i + width / 2), the
+   * half-split form.
+   */
   interleaved?: boolean;
   scaling: null | {
     kind: 'llama3';

@@ -2,7 +2,9 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { boundedJson, UnsoundJson, type JsonLimits } from '../../schemas/encoding/bounded-json.ts';
 import { UnreadableCheckpoint } from './faults.ts';
 
-/** Fills `into` from byte `at` of the file; throws UnreadableCheckpoint where the file ends before. */
+/**
+ * Fills `into` from byte `at` of the file; throws UnreadableCheckpoint where the file ends before.
+ */
 export async function readAt(
   file: FileHandle,
   path: string,
@@ -22,7 +24,10 @@ export async function readAt(
   }
 }
 
-/** Opens a file of a checkpoint; throws UnreadableCheckpoint where it cannot be opened or is no file. */
+/**
+ * Opens a file of a checkpoint; throws UnreadableCheckpoint where it cannot be opened or is no
+ * file.
+ */
 export async function openFile(path: string): Promise<FileHandle> {
   const file = await open(path, 'r').catch((cause: unknown) => {
     throw new UnreadableCheckpoint(
@@ -37,7 +42,10 @@ export async function openFile(path: string): Promise<FileHandle> {
   throw new UnreadableCheckpoint(`${path} is no file`, { path }, 'Fetch the model again');
 }
 
-/** The object in a JSON file of at most so many bytes, which are counted before they are read; throws UnreadableCheckpoint. */
+/**
+ * The object in a JSON file of at most so many bytes, which are counted before they are read;
+ * throws UnreadableCheckpoint.
+ */
 export async function readJsonObject(
   path: string,
   bytesMax: number,

@@ -20,7 +20,10 @@ export const SHARDS_MAX = 1024;
 export const INDEX_BYTES_MAX = 64 * 2 ** 20;
 const INDEX_LIMITS = { valuesMax: 2 * TENSORS_MAX, depthMax: 8 };
 
-/** Paths of a folder's weight files: those the index names, or `model.safetensors`, or the one there is. */
+/**
+ * Paths of a folder's weight files: those the index names, or `model.safetensors`, or the one there
+ * is.
+ */
 export async function weightFiles(folder: string, names: string[]): Promise<string[]> {
   const index = names.find((name) => name.endsWith('.safetensors.index.json'));
   if (index === undefined) {
@@ -136,7 +139,10 @@ const storageOf: Partial<Record<ElementType, StorageType>> = {
   BF16: storageTypes.get(30)!,
 };
 
-/** Integers and float64 stand beside the weights in some files (GPT-2's causal mask); they are listed, never read. */
+/**
+ * Integers and float64 stand beside the weights in some files (GPT-2's causal mask); they are
+ * listed, never read.
+ */
 const unreadable: StorageType = {
   blockElements: 1,
   blockBytes: elementBytes.U8,

@@ -1,8 +1,14 @@
-/** Tensors of files under the files' own names, read by rows; gguf.ts and safetensors-files.ts implement it. */
+/**
+ * Tensors of files under the files' own names, read by rows; gguf.ts and safetensors-files.ts
+ * implement it.
+ */
 export interface TensorSource {
   /** Shape of a tensor, outermost dimension first; undefined where there is none of that name. */
   shape(name: string): number[] | undefined;
-  /** Elements of rows [from, to) of the outermost dimension, as float32. The event loop gets a turn every few MiB. */
+  /**
+   * Elements of rows [from, to) of the outermost dimension, as float32. The event loop gets a turn
+   * every few MiB.
+   */
   readRows(name: string, from: number, to: number): Promise<Float32Array>;
   close(): Promise<void>;
 }

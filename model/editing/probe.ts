@@ -1,4 +1,7 @@
-/** Asks the model many prompts at once: what it says next, how likely given answers are, and whether a gate opened. */
+/**
+ * Asks the model many prompts at once: what it says next, how likely given answers are, and whether
+ * a gate opened.
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Probe, ProbeAnswer } from '../engine.ts';
 import type { Prefilled } from '../network/decode.ts';
@@ -24,7 +27,8 @@ export async function probeModel(
   between: () => Promise<void>,
 ): Promise<ProbeAnswer[]> {
   const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
-  // Those that are decoded further together, so that few passes decode; then those of like length: attention is padded.
+  // Those that are decoded further together, so that few passes decode; then those of like length:
+  // attention is padded.
   const tokens = probes.map((probe) => fittedPrompt(tokenizer, probe, model.config.contextMax));
   const order = probes
     .map((_, i) => i)
@@ -56,7 +60,10 @@ export async function probeModel(
   return answers;
 }
 
-/** The prompt's tokens; of one that leaves no room for its answers in the model's context, the front and its end. */
+/**
+ * The prompt's tokens; of one that leaves no room for its answers in the model's context, the front
+ * and its end.
+ */
 function fittedPrompt(tokenizer: Tokenizer, probe: Probe, contextMax: number): number[] {
   const tokens = promptTokens(tokenizer, probe.prompt);
   const answers = [probe.target, probe.alternative].map((text) =>
@@ -157,7 +164,10 @@ class Watched implements DownHook {
   }
 }
 
-/** Mean log-probability per token of answers behind prefilled prompts, and whether every token is the argmax. */
+/**
+ * Mean log-probability per token of answers behind prefilled prompts, and whether every token is
+ * the argmax.
+ */
 function scoreAnswers(
   model: Transformer,
   hook: DownHook | null,

@@ -1,11 +1,12 @@
 /**
- * The paper's alpha rule, for the `sequence` gate alone: after each batch alpha becomes min(alpha, the smallest over the
- * batch's prompts of the largest z-score in the prompt) (arXiv 2403.05330). The largest z-score of a prompt is its
- * reach; it is stored beside the correction's change as one more number of its row, so that alpha, too, is a function
- * of the set of corrections and not of the order in which they came.
+ * The paper's alpha rule, for the `sequence` gate alone: after each batch alpha becomes min(alpha,
+ * the smallest over the batch's prompts of the largest z-score in the prompt) (arXiv 2403.05330).
+ * The largest z-score of a prompt is its reach; it is stored beside the correction's change as one
+ * more number of its row, so that alpha, too, is a function of the set of corrections and not of
+ * the order in which they came.
  *
- * As in the reference, reaches are taken on the activations of the unedited model, though the gate then stands behind
- * edited lower blocks: what an edit below does to the sequence is not in them.
+ * As in the reference, reaches are taken on the activations of the unedited model, though the gate
+ * then stands behind edited lower blocks: what an edit below does to the sequence is not in them.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { scoreKeys } from '../hook/gate.ts';
@@ -14,12 +15,20 @@ import type { EditSequence } from '../network/sequences.ts';
 import { layOutRows } from '../network/token-rows.ts';
 import type { DownHook, Transformer } from '../network/transformer.ts';
 
-/** The prompt that sets alpha must still reach it when its float32 sums are taken among other prompts, in another order. */
+/**
+ * The prompt that sets alpha must still reach it when its float32 sums are taken among other
+ * prompts, in another order.
+ */
 const REACH_SHARE = 1 - 1e-5;
-/** Of a prompt whose tokens do not differ or that is one token long: it lowers no alpha (in the reference, not a number). */
+/**
+ * Of a prompt whose tokens do not differ or that is one token long: it lowers no alpha (in the
+ * reference, not a number).
+ */
 const REACH_OF_NONE = 1e6;
 
-/** Largest z-score over each edit's bare prompt, per edited block in ascending order: [blocks][n]. */
+/**
+ * Largest z-score over each edit's bare prompt, per edited block in ascending order: [blocks][n].
+ */
 export function reachesOf(
   model: Transformer,
   edits: readonly EditSequence[],

@@ -1,14 +1,16 @@
 /**
- * What each correction wants at the output of the last edited block L, at its subject's last token: z = h + delta, with
+ * What each correction wants at the output of the last edited block L, at its subject's last token:
+ * z = h + delta, with
  *   delta = argmin  mean over contexts of -log p(target | context + prompt)
  *                 + klFactor * KL(p_base || p_edited) on "<subject> is a" at the subject's last token
  *                 + weightDecay * |delta| / |h|^2,      |delta| <= clamp * |h|,
- * by Adam (arXiv 2403.05330, after MEMIT, arXiv 2210.07229). All corrections of a batch are found at once, and nothing
- * is computed twice: blocks up to L do not depend on delta and run once; tokens before the subject's last one never
- * change, so their keys and values are kept per block; the shared prefixes are run once for all corrections; only
- * positions that predict a target token meet the vocabulary; finished corrections leave.
- * Corrections of one subject share one delta: their keys are (nearly) the same key, and two wishes for one key fight
- * (MEMIT-Merge, arXiv 2502.07322). So do those in force already, which a caller adds as edits of their own.
+ * by Adam (arXiv 2403.05330, after MEMIT, arXiv 2210.07229). All corrections of a batch are found
+ * at once, and nothing is computed twice: blocks up to L do not depend on delta and run once;
+ * tokens before the subject's last one never change, so their keys and values are kept per block;
+ * the shared prefixes are run once for all corrections; only positions that predict a target token
+ * meet the vocabulary; finished corrections leave. Corrections of one subject share one delta:
+ * their keys are (nearly) the same key, and two wishes for one key fight (MEMIT-Merge, arXiv
+ * 2502.07322). So do those in force already, which a caller adds as edits of their own.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../../schemas/editing.ts';
@@ -251,7 +253,8 @@ async function optimise(
   const norms = groupNorms(groups, anchor.norms);
   let live = Array.from({ length: groups.count }, (_, g) => g);
 
-  // Where the forms of a prompt take turns, a step's loss is half of what is asked about: the step before has the other half.
+  // Where the forms of a prompt take turns, a step's loss is half of what is asked about: the step
+  // before has the other half.
   const formsAsked = takesTurns(parameters) ? 2 : 1;
   const before = new Array<number>(groups.count).fill(Number.POSITIVE_INFINITY);
   for (let step = 1; step <= parameters.stepsMax && live.length > 0; step++) {
@@ -309,8 +312,9 @@ function searchedContexts({ parameters, contexts }: SearchContext): readonly (re
 }
 
 /**
- * The forms of a prompt (0 bare, else behind that context) read in a step: the bare prompt and a few contexts drawn anew,
- * fewer tokens for the same expectation; or the two in turns. "<subject> is a" goes along with the bare prompt.
+ * The forms of a prompt (0 bare, else behind that context) read in a step: the bare prompt and a
+ * few contexts drawn anew, fewer tokens for the same expectation; or the two in turns. "<subject>
+ * is a" goes along with the bare prompt.
  */
 function formsOf(
   runs: readonly Run[],
@@ -333,7 +337,10 @@ function formsOf(
   return forms;
 }
 
-/** Forms of each prompt that are made ready, and that one step reads at most: the bare prompt, and the prompt behind contexts. */
+/**
+ * Forms of each prompt that are made ready, and that one step reads at most: the bare prompt, and
+ * the prompt behind contexts.
+ */
 export function formsPerPrompt({
   contexts,
   contextsPerStep,
@@ -414,7 +421,8 @@ function lossAndGradient(
     [live.length, D],
   );
   const essenceBase = essenceDistribution(model, runs, state, upper, essenceRows.length > 0);
-  // Made out here: what the forward pass makes is freed before the backward pass, but for what the tape saved.
+  // Made out here: what the forward pass makes is freed before the backward pass, but for what the
+  // tape saved.
   const essence_NV =
     essenceBase === null
       ? null

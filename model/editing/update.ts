@@ -1,13 +1,15 @@
 /**
- * From targets to pairs: the closed-form update of one batch, edited block by edited block, lowest first (i of m):
- * keys K_i at the subject's last token (one of the bare prompt and the mean of the prefixed ones: a key averaged over
- * both, as in the papers, explains neither well enough for a gate to tell own prompts from near ones), current hidden state h at block L, residual R = (Z - H) / (m - i), and in joint least squares over all
- * corrections the hook that takes each key to its wanted change u = (W_h - W0) k + r. What is kept of a correction is
- * its (k, u) per block: F + D numbers each (hook.ts turns any set of them into W_h).
+ * From targets to pairs: the closed-form update of one batch, edited block by edited block, lowest
+ * first (i of m): keys K_i at the subject's last token (one of the bare prompt and the mean of the
+ * prefixed ones: a key averaged over both, as in the papers, explains neither well enough for a
+ * gate to tell own prompts from near ones), current hidden state h at block L, residual R = (Z - H)
+ * / (m - i), and in joint least squares over all corrections the hook that takes each key to its
+ * wanted change u = (W_h - W0) k + r. What is kept of a correction is its (k, u) per block: F + D
+ * numbers each (hook.ts turns any set of them into W_h).
  *
- * While a batch is written the hooks stand open at the subjects' last tokens and shut elsewhere, as the gates of the
- * finished version will have them.
- * Source: arXiv 2403.05330 section 3; MEMIT (arXiv 2210.07229) for the spreading over blocks.
+ * While a batch is written the hooks stand open at the subjects' last tokens and shut elsewhere, as
+ * the gates of the finished version will have them. Source: arXiv 2403.05330 section 3; MEMIT
+ * (arXiv 2210.07229) for the spreading over blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
@@ -166,7 +168,10 @@ export async function derivePairs(
   }
 }
 
-/** The paper's gate stands before one map for all: where every subject has its own, that one is made for the purpose. */
+/**
+ * The paper's gate stands before one map for all: where every subject has its own, that one is made
+ * for the purpose.
+ */
 function reachesUnderOneMap(
   edits: readonly EditSequence[],
   made: PairSet,
@@ -195,7 +200,9 @@ function reachesUnderOneMap(
   }
 }
 
-/** The prompts as they are looked at: up to the subject's last token, bare and behind each context. */
+/**
+ * The prompts as they are looked at: up to the subject's last token, bare and behind each context.
+ */
 interface Sight {
   rows: TokenRows;
   /** What stands before each sequence, read once for all: gates are shut on it. */
@@ -289,7 +296,10 @@ function lastRows(rows: TokenRows): Uint8Array {
   return opened;
 }
 
-/** Keys of each edit's views, [n * views, F]: the bare prompt's and the mean over the prefixed ones; or their mean alone. */
+/**
+ * Keys of each edit's views, [n * views, F]: the bare prompt's and the mean over the prefixed ones;
+ * or their mean alone.
+ */
 function viewKeys(
   keys_RF: tf.Tensor2D,
   sight: Sight,

@@ -1,4 +1,7 @@
-/** The engine in this thread: model, key statistics, priors and the hooks held, behind the Engine interface. */
+/**
+ * The engine in this thread: model, key statistics, priors and the hooks held, behind the Engine
+ * interface.
+ */
 import { readFileSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import type {
@@ -59,7 +62,10 @@ export interface EngineOptions {
   /** Ordinary text for the key statistics; null: the model's own samples. */
   textFile: string | null;
   parameters: HyperParameterOverrides;
-  /** Whether pairs come with what the `sequence` gate needs whatever the gate is, to be held behind that one later. */
+  /**
+   * Whether pairs come with what the `sequence` gate needs whatever the gate is, to be held behind
+   * that one later.
+   */
   reaches?: boolean;
 }
 
@@ -479,7 +485,10 @@ export class LocalEngine implements Engine {
     await this.checkpoint.close();
   }
 
-  /** The other facts of the requests' subjects, each once; what cannot be read is left out, as it cannot be kept. */
+  /**
+   * The other facts of the requests' subjects, each once; what cannot be read is left out, as it
+   * cannot be kept.
+   */
   private alongside(requests: readonly EditRequest[]): EditSequence[] {
     const facts = requests.flatMap(({ subject, alongside = [] }) =>
       alongside.map(({ prompt, target }) => ({
@@ -523,7 +532,10 @@ export class LocalEngine implements Engine {
   }
 }
 
-/** Canary sequences on which a gate may open. A block's keys are the base model's as long as no lower gate has opened in the sequence. */
+/**
+ * Canary sequences on which a gate may open. A block's keys are the base model's as long as no
+ * lower gate has opened in the sequence.
+ */
 function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): number[] {
   if (hook.gate.kind === 'subject') return hook.sequencesNaming(sequences);
   if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence')

@@ -1,10 +1,12 @@
 /**
- * What memory a model will take, worked out from its shape alone, before anything of it is loaded. In bytes.
+ * What memory a model will take, worked out from its shape alone, before anything of it is loaded.
+ * In bytes.
  *
- * Letters: L blocks, D residual width, F MLP width, A = heads * head width, K = key-value heads * head width, V vocabulary,
- * E edited blocks, N corrections, R = N * views keys. Tensors are float32 (4 bytes) but where float64 is said. A tensor that
- * is made and freed again counts in the phase that makes it; a process needs what it holds and the largest phase.
- * Counted are tensors; the factors at the end of the file make them a process, measured on SmolLM2-135M.
+ * Letters: L blocks, D residual width, F MLP width, A = heads * head width, K = key-value heads *
+ * head width, V vocabulary, E edited blocks, N corrections, R = N * views keys. Tensors are float32
+ * (4 bytes) but where float64 is said. A tensor that is made and freed again counts in the phase
+ * that makes it; a process needs what it holds and the largest phase. Counted are tensors; the
+ * factors at the end of the file make them a process, measured on SmolLM2-135M.
  */
 import type { HyperParameters } from '../../schemas/editing.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
@@ -52,7 +54,10 @@ export interface MemoryNeed {
   corrections: number;
 }
 
-/** Of the embedded broker and server, `errata up`, `ingest` and `workflow-worker` together, as seen on Linux. */
+/**
+ * Of the embedded broker and server, `errata up`, `ingest` and `workflow-worker` together, as seen
+ * on Linux.
+ */
 export const OTHER_PROCESSES_BYTES = 1.2e9;
 
 /** Corrections for which a hook's size is told. */
@@ -122,7 +127,8 @@ function process(
 }
 
 /**
- * Numbers in the weights. Biases of Qwen's attention are left out (below 0.1 %); a tied output matrix counts once.
+ * Numbers in the weights. Biases of Qwen's attention are left out (below 0.1 %); a tied output
+ * matrix counts once.
  */
 export function parameterCount(config: ModelConfig): number {
   const {
@@ -147,9 +153,9 @@ export function parameterCount(config: ModelConfig): number {
 }
 
 /**
- * One hook: per edited block the pairs it was built from, R * (F + D), and its map. With maps by subject that is B [R, D]
- * (model/hook/subject-map.ts); with one map Q [M, F] and E [M, D], M = R keys, or F where they outnumber half of F
- * (model/hook/joint-map.ts).
+ * One hook: per edited block the pairs it was built from, R * (F + D), and its map. With maps by
+ * subject that is B [R, D] (model/hook/subject-map.ts); with one map Q [M, F] and E [M, D], M = R
+ * keys, or F where they outnumber half of F (model/hook/joint-map.ts).
  */
 export function hookBytes(
   { mlpWidth: F, residualWidth: D }: ModelConfig,
@@ -161,7 +167,10 @@ export function hookBytes(
   return FLOAT32 * parameters.layers.length * (R * (F + D) + map);
 }
 
-/** What hooks share (model/hook/hook-memory.ts): K P0 [R, F]; with maps by subject B once more, in the F x F form of one map the sums [F, F] and [F, D] in float64. */
+/**
+ * What hooks share (model/hook/hook-memory.ts): K P0 [R, F]; with maps by subject B once more, in
+ * the F x F form of one map the sums [F, F] and [F, D] in float64.
+ */
 function sharedHookBytes(
   { mlpWidth: F, residualWidth: D }: ModelConfig,
   parameters: HyperParameters,
@@ -193,17 +202,23 @@ const FLOAT64 = 8;
 /** Of a process with the addon loaded and nothing else, measured on Linux with the CPU build. */
 const RUNTIME_BYTES = 420e6;
 /**
- * What a process takes over what its tensors need: measured 1.08 (loaded) to 1.2 (editing in batches of 10) with
- * SmolLM2-135M on the CPU build.
+ * What a process takes over what its tensors need: measured 1.08 (loaded) to 1.2 (editing in
+ * batches of 10) with SmolLM2-135M on the CPU build.
  */
 const ALLOCATOR_FACTOR = 1.15;
 /** Strings and maps of the vocabulary and its merges. */
 const TOKENISER_BYTES_PER_TOKEN = 800;
-/** [F, F] float64 that exist at once beside C0 while one block's factor and inverse are made or read. */
+/**
+ * [F, F] float64 that exist at once beside C0 while one block's factor and inverse are made or
+ * read.
+ */
 const INVERTING_MATRICES = 5;
 /** One question and its answer. */
 const ANSWER_TOKENS = 2_048;
-/** A usual correction in tokens: context and prompt up to the subject's last token, from there to the end, the target. */
+/**
+ * A usual correction in tokens: context and prompt up to the subject's last token, from there to
+ * the end, the target.
+ */
 const CORRECTION_TOKENS = { before: 20, after: 8, target: 2 } as const;
 
 function viewsOf({ keyViews, contexts }: HyperParameters): number {
@@ -219,10 +234,11 @@ function samplingBytes(config: ModelConfig): number {
 }
 
 /**
- * Finding targets: what one step records for the way back (model/network/backward.ts), per row and block above the last edited one
- * 2 D (the block's input and middle), 2 F (gate and up), H d (queries) and the attention weights, per sequence keys and
- * values; [N, V] five times where tokens are predicted, and the base's distribution twice. Beside it the keys and values of
- * everything before the subject, of every form of every prompt, and once more of those in the step.
+ * Finding targets: what one step records for the way back (model/network/backward.ts), per row and
+ * block above the last edited one 2 D (the block's input and middle), 2 F (gate and up), H d
+ * (queries) and the attention weights, per sequence keys and values; [N, V] five times where tokens
+ * are predicted, and the base's distribution twice. Beside it the keys and values of everything
+ * before the subject, of every form of every prompt, and once more of those in the step.
  */
 function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: number): number {
   const {
@@ -250,8 +266,9 @@ function targetsBytes(config: ModelConfig, parameters: HyperParameters, edits: n
 }
 
 /**
- * One block: with maps by subject K P0 [R, F] once more while it is read; with one map in float64 six matrices [R, F], two
- * [R, D] and three [R, R] in the kernel form, or four [F, F] and two [F, D] where keys are many. And new hooks of all blocks.
+ * One block: with maps by subject K P0 [R, F] once more while it is read; with one map in float64
+ * six matrices [R, F], two [R, D] and three [R, R] in the kernel form, or four [F, F] and two [F,
+ * D] where keys are many. And new hooks of all blocks.
  */
 function updateBytes(
   config: ModelConfig,
@@ -267,7 +284,10 @@ function updateBytes(
   );
 }
 
-/** A pass of 64 prompts: keys and values twice (before and after a step), logits and their soft forms, one block's MLP. */
+/**
+ * A pass of 64 prompts: keys and values twice (before and after a step), logits and their soft
+ * forms, one block's MLP.
+ */
 function probesBytes(config: ModelConfig): number {
   const tokens = PROBES_TOGETHER * PROBE_TOKENS;
   return (

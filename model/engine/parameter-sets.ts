@@ -1,10 +1,16 @@
-/** The project's hyper-parameters by model, as data: model/parameter-sets/*.json, each with its source named. */
+/**
+ * The project's hyper-parameters by model, as data: model/parameter-sets/*.json, each with its
+ * source named.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { HyperParameters, ModelShape } from '../../schemas/editing.ts';
 import { readParameterSet, type ParameterSet } from '../../schemas/hyper-parameters.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 
-/** The set for a model of this shape; null where the general rule has to do. Throws BadParameterSet on a file out of form. */
+/**
+ * The set for a model of this shape; null where the general rule has to do. Throws BadParameterSet
+ * on a file out of form.
+ */
 export function parameterSetFor(config: ModelConfig): ParameterSet | null {
   return parameterSets().find(({ fits }) => misfits(fits, config).length === 0) ?? null;
 }

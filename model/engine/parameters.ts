@@ -1,4 +1,7 @@
-/** Hyper-parameters by model: the set of its family (model/parameter-sets), and a rule for models nobody has tuned yet. */
+/**
+ * Hyper-parameters by model: the set of its family (model/parameter-sets), and a rule for models
+ * nobody has tuned yet.
+ */
 import type {
   GateKind,
   GateParameters,
@@ -9,10 +12,10 @@ import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { generalParameters, misfits, parameterSetFor } from './parameter-sets.ts';
 
 /**
- * Parameters for a model of this shape: the general rule, the model's set over it, `overrides` on top. The general rule
- * edits blocks at 13 to 28 % of the depth (where the method's papers edit GPT-2 XL and GPT-J) with lambda = F (what is
- * written scales with F / lambda). Throws RangeError on blocks that the model does not have, and on overrides that were
- * found for another model.
+ * Parameters for a model of this shape: the general rule, the model's set over it, `overrides` on
+ * top. The general rule edits blocks at 13 to 28 % of the depth (where the method's papers edit
+ * GPT-2 XL and GPT-J) with lambda = F (what is written scales with F / lambda). Throws RangeError
+ * on blocks that the model does not have, and on overrides that were found for another model.
  */
 export function parametersFor(
   config: ModelConfig,
@@ -72,8 +75,9 @@ function checkLayers(layers: readonly number[], blocks: number): void {
 }
 
 /**
- * By kind. Floors: leverage and cosines as shares, `sequence` the paper's alpha, `norm` in units of the values. Those of
- * `subject` were chosen on keys of CounterFact's prompts at 30 to 2,000 corrections.
+ * By kind. Floors: leverage and cosines as shares, `sequence` the paper's alpha, `norm` in units of
+ * the values. Those of `subject` were chosen on keys of CounterFact's prompts at 30 to 2,000
+ * corrections.
  */
 const GATE_DEFAULTS: Record<GateKind, Omit<GateParameters, 'kind'>> = {
   subject: { map: 'subject', floor: 0.5, referenceQuantile: 1, nearKey: 1 },

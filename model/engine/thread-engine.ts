@@ -1,6 +1,6 @@
 /**
- * The engine in a thread of its own, behind the same interface: TensorFlow's calls are synchronous, and a process that
- * answers heartbeats and requests must keep its own event loop free.
+ * The engine in a thread of its own, behind the same interface: TensorFlow's calls are synchronous,
+ * and a process that answers heartbeats and requests must keep its own event loop free.
  */
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -47,7 +47,10 @@ export interface ThrownInThread {
   facts: Record<string, unknown>;
 }
 
-/** The engine's thread is gone; nothing it held can be had back, so its process should end and start anew. */
+/**
+ * The engine's thread is gone; nothing it held can be had back, so its process should end and start
+ * anew.
+ */
 export class EngineLost extends Error {
   override readonly name = 'EngineLost';
   constructor(cause: string) {

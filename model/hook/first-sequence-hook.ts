@@ -1,7 +1,7 @@
 /**
- * A hook for the first of the sequences that are read together: the others get the base model's values, bit for bit. So a
- * version and its base decode the same prompt in the same passes, and what a pass costs, which is reading the weights, is
- * paid once.
+ * A hook for the first of the sequences that are read together: the others get the base model's
+ * values, bit for bit. So a version and its base decode the same prompt in the same passes, and
+ * what a pass costs, which is reading the weights, is paid once.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows, type TokenRows } from '../network/token-rows.ts';

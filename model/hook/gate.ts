@@ -1,7 +1,8 @@
 /**
- * Whether a token is in a correction's scope. Each kind gives every row a score; the gate opens where the score reaches
- * the block's threshold. All but `sequence` look at the token alone, so that an answer depends neither on padding nor
- * on neighbours, and decoding with a cache sees what the full sequence would.
+ * Whether a token is in a correction's scope. Each kind gives every row a score; the gate opens
+ * where the score reaches the block's threshold. All but `sequence` look at the token alone, so
+ * that an answer depends neither on padding nor on neighbours, and decoding with a cache sees what
+ * the full sequence would.
  *
  *   subject   of a token that ends a corrected subject's name (subject-names.ts): largest cosine between k and that
  *             subject's corrected keys, whitened by P0, in the lowest edited block; the blocks above follow it. No edit lies
@@ -59,12 +60,16 @@ export function scoreKeys(
   }
 }
 
-/** The block's threshold at this version: the gate's floor, or the asked quantile of the score on ordinary text if that is higher. */
+/**
+ * The block's threshold at this version: the gate's floor, or the asked quantile of the score on
+ * ordinary text if that is higher.
+ */
 export function thresholdOf(block: LayerHook, gate: GateParameters): number {
   if (gate.kind === 'always' || gate.kind === 'sequence' || gate.kind === 'subject')
     return gate.floor;
   const { reference_TF, referenceEnergy } = block.prior;
-  // A scope's threshold is one of leverage; nearness to a corrected key is asked against a constant.
+  // A scope's threshold is one of leverage; nearness to a corrected key is asked against a
+  // constant.
   const kind = gate.kind === 'scope' ? 'leverage' : gate.kind;
   const scores = scoreKnownKeys(
     { ...gate, kind },
@@ -81,8 +86,9 @@ function quantile(values: Float32Array, share: number): number {
 }
 
 /**
- * Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. Where they are all keys of a
- * text that the prior holds, naming it spares what the hooks before found out.
+ * Scores of keys whose k^T P0 k is known already, for the gates that look at a token alone. Where
+ * they are all keys of a text that the prior holds, naming it spares what the hooks before found
+ * out.
  */
 export function scoreKnownKeys(
   gate: GateParameters,
@@ -142,7 +148,10 @@ function nearness(
   return near;
 }
 
-/** k^T P0 k_i / |k_i|, |k_i| whitened, of keys [R, F] and the block's pairs: [R, B]; 0 for a pair whose key is zero, which is like no other. */
+/**
+ * k^T P0 k_i / |k_i|, |k_i| whitened, of keys [R, F] and the block's pairs: [R, B]; 0 for a pair
+ * whose key is zero, which is like no other.
+ */
 export function scaledAffinity(
   { affinity_BF, energy }: PairBlock,
   keys_RF: tf.Tensor2D,
@@ -208,7 +217,10 @@ function changeNorm({ map }: LayerHook, keys_RF: tf.Tensor2D): Float32Array {
   );
 }
 
-/** Standardised inside each sequence; one whose values do not differ, or that is one token long, scores 0 (the reference divides 0 by 0). */
+/**
+ * Standardised inside each sequence; one whose values do not differ, or that is one token long,
+ * scores 0 (the reference divides 0 by 0).
+ */
 function zScores(values: Float32Array, rows: TokenRows): Float32Array {
   const scores = new Float32Array(values.length);
   for (let b = 0; b < rows.sequences; b++) {

@@ -1,10 +1,11 @@
 /**
- * What stays of one hook for the next. A version shares all but its last few pairs with the version before it, so pairs
- * are taken in blocks of `BLOCK_PAIRS` in the order of the set, and what was computed of whole blocks is kept under the
- * hash of all pairs up to there. A hook then costs what its last, unfinished block costs, however many pairs came before.
+ * What stays of one hook for the next. A version shares all but its last few pairs with the version
+ * before it, so pairs are taken in blocks of `BLOCK_PAIRS` in the order of the set, and what was
+ * computed of whole blocks is kept under the hash of all pairs up to there. A hook then costs what
+ * its last, unfinished block costs, however many pairs came before.
  *
- * Nothing depends on what happened to be kept: sums run over the same blocks in the same order either way, so a hook is
- * the same numbers, bit for bit, as when it is computed from nothing.
+ * Nothing depends on what happened to be kept: sums run over the same blocks in the same order
+ * either way, so a hook is the same numbers, bit for bit, as when it is computed from nothing.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -67,7 +68,8 @@ export class LayerMemory {
   /** Works on the sums over these rows, which are the memory's. */
   withMoments<T>(rows: PairRows, work: (moments: Moments) => T): T {
     const whole = this.#recall(rows);
-    // What is kept reaches further than these rows where an older version is built: its sums are made from nothing.
+    // What is kept reaches further than these rows where an older version is built: its sums are
+    // made from nothing.
     const isOlder = this.#moments !== null && this.#moments.blocks > whole;
     let sums =
       this.#moments !== null && !isOlder ? this.#moments : { ...this.#nothing(), blocks: 0 };

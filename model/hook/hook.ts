@@ -1,11 +1,13 @@
 /**
- * The memory-friendly hook of one version: at each edited block a second weight W_h beside the untouched W0, and a gate
- * that chooses per token between W_h k and W0 k. W_h is a pure function of the corrections' pairs, keys K [N, F] and
- * wanted changes U [N, D]: one map for all of them (joint-map.ts), or one for every subject (subject-map.ts). Nothing
- * drifts: every version is computed from its pairs, and no W_h is ever formed. Off the gate the value is the W0 k that the
+ * The memory-friendly hook of one version: at each edited block a second weight W_h beside the
+ * untouched W0, and a gate that chooses per token between W_h k and W0 k. W_h is a pure function of
+ * the corrections' pairs, keys K [N, F] and wanted changes U [N, D]: one map for all of them
+ * (joint-map.ts), or one for every subject (subject-map.ts). Nothing drifts: every version is
+ * computed from its pairs, and no W_h is ever formed. Off the gate the value is the W0 k that the
  * block computed, bit for bit.
  *
- * Sources: COMEBA-HK (arXiv 2403.05330) for hooks and gates; recursive least squares for the set form.
+ * Sources: COMEBA-HK (arXiv 2403.05330) for hooks and gates; recursive least squares for the set
+ * form.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../../schemas/editing.ts';
@@ -49,7 +51,10 @@ export class Hook implements DownHook {
   observer:
     | ((layer: number, opened: Uint8Array, scores: Float32Array, nearest: () => Int32Array) => void)
     | null = null;
-  /** Told of rows that end a corrected subject's name and whose gate stayed shut, by the gate that asks for names: how near it was. */
+  /**
+   * Told of rows that end a corrected subject's name and whose gate stayed shut, by the gate that
+   * asks for names: how near it was.
+   */
   shutObserver:
     | ((layer: number, shut: readonly { row: number; score: number; nearest: number }[]) => void)
     | null = null;
@@ -81,7 +86,10 @@ export class Hook implements DownHook {
     );
   }
 
-  /** Computes the hook of a set of one or more pairs; the caller owns it. With a memory it costs what is new in the set. Throws NotPositiveDefinite on pairs that are not finite. */
+  /**
+   * Computes the hook of a set of one or more pairs; the caller owns it. With a memory it costs
+   * what is new in the set. Throws NotPositiveDefinite on pairs that are not finite.
+   */
   static build(
     pairs: PairSet,
     priors: ReadonlyMap<number, Prior>,
@@ -193,7 +201,10 @@ export class Hook implements DownHook {
     return this.decided;
   }
 
-  /** Sequences in which a corrected subject is named: where none is, no gate that asks for the name opens. */
+  /**
+   * Sequences in which a corrected subject is named: where none is, no gate that asks for the name
+   * opens.
+   */
   sequencesNaming(sequences: readonly (readonly number[])[]): number[] {
     const rows = layOutRows(sequences);
     const namings = this.names.in(rows, null);
@@ -204,7 +215,10 @@ export class Hook implements DownHook {
       );
   }
 
-  /** Of rows that end a subject's name the largest cosine to that subject's keys, and to which; -infinity where nobody is named. */
+  /**
+   * Of rows that end a subject's name the largest cosine to that subject's keys, and to which;
+   * -infinity where nobody is named.
+   */
   private scoreNamings(
     block: LayerHook,
     keys_RF: tf.Tensor2D,
@@ -233,7 +247,10 @@ interface Decision {
   rows: TokenRows;
   opened: Uint8Array;
   scores: Float32Array;
-  /** Of each opened row its subject's pair whose key lies nearest; null where the gate does not tell subjects apart. */
+  /**
+   * Of each opened row its subject's pair whose key lies nearest; null where the gate does not tell
+   * subjects apart.
+   */
   nearest: Int32Array | null;
 }
 
@@ -248,7 +265,10 @@ export function disposeLayers(blocks: Iterable<LayerHook>): void {
   }
 }
 
-/** base + change in the opened rows, base itself, bit for bit, elsewhere. `changeOf` gets the opened rows' indices [O] and gives [O, D]. */
+/**
+ * base + change in the opened rows, base itself, bit for bit, elsewhere. `changeOf` gets the opened
+ * rows' indices [O] and gives [O, D].
+ */
 export function openRows(
   base_RD: tf.Tensor2D,
   opened: Uint8Array,
@@ -263,7 +283,10 @@ export function openRows(
   });
 }
 
-/** (W_h - W0) k of each key, [R, D], whatever the gate says; with maps by subject, by that of the subject given for each. */
+/**
+ * (W_h - W0) k of each key, [R, D], whatever the gate says; with maps by subject, by that of the
+ * subject given for each.
+ */
 export function changeOf(
   { map, pairBlocks }: LayerHook,
   keys_RF: tf.Tensor2D,
@@ -295,14 +318,20 @@ export function nearestPairs(block: LayerHook, keys_RF: tf.Tensor2D): Int32Array
   return nearest;
 }
 
-/** Pairs of one edited block: keys [N, F] and changes [N, D], row-major, and whose each is where every subject has a map of its own. */
+/**
+ * Pairs of one edited block: keys [N, F] and changes [N, D], row-major, and whose each is where
+ * every subject has a map of its own.
+ */
 export interface BlockPairs {
   keys: Float32Array;
   changes: Float32Array;
   subjects: readonly string[] | null;
 }
 
-/** A block's hook before its gate is set (threshold +infinity). Throws NotPositiveDefinite on numbers that are not finite. */
+/**
+ * A block's hook before its gate is set (threshold +infinity). Throws NotPositiveDefinite on
+ * numbers that are not finite.
+ */
 export function buildLayer(prior: Prior, pairs: BlockPairs, memory?: HookMemory): LayerHook {
   if (memory !== undefined) return buildOn(memory.layer(prior), prior, pairs);
   const own = new HookMemory();
@@ -313,7 +342,10 @@ export function buildLayer(prior: Prior, pairs: BlockPairs, memory?: HookMemory)
   }
 }
 
-/** Whose each pair of a set is, where the gate asks for maps by subject: `views` pairs in a row are one correction's. */
+/**
+ * Whose each pair of a set is, where the gate asks for maps by subject: `views` pairs in a row are
+ * one correction's.
+ */
 export function subjectsOfPairs(
   { map }: GateParameters,
   subjects: readonly string[],

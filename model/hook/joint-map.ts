@@ -1,15 +1,15 @@
 /**
- * One linear map for all corrections of a version, as the papers have it. With the keys K [N, F] and wanted changes
- * U [N, D] as rows, W_h - W0 is the least-squares solution over all of them:
+ * One linear map for all corrections of a version, as the papers have it. With the keys K [N, F]
+ * and wanted changes U [N, D] as rows, W_h - W0 is the least-squares solution over all of them:
  *   W_h - W0 = U^T K (A0 + K^T K)^-1 = U^T (I + K P0 K^T)^-1 K P0          (push-through identity, P0 = A0^-1)
- * kept as two factors, (W_h - W0) k = E^T (Q k), such that the product Q k tells the leverage as well. Which ones
- * depends on what there is less of:
+ * kept as two factors, (W_h - W0) k = E^T (Q k), such that the product Q k tells the leverage as
+ * well. Which ones depends on what there is less of:
  *   few pairs (the kernel form of Woodbury's update): R R^T = I + K P0 K^T, N x N;
  *     Q = R^-1 K P0 [N, F],  E = R^-1 U [N, D],          leverage h(k) = |Q k|^2 / (k^T P0 k);
  *   many pairs: R R^T = A0 + K^T K, F x F;
  *     Q = R^-1 [F, F],       E = R^-1 K^T U [F, D],      leverage h(k) = 1 - |Q k|^2 / (k^T P0 k).
- * Both in float64; no W_h is ever formed. One map has F directions: past F / 2 pairs or so the corrections crowd one
- * another out, which is why it is not the default (subject-map.ts).
+ * Both in float64; no W_h is ever formed. One map has F directions: past F / 2 pairs or so the
+ * corrections crowd one another out, which is why it is not the default (subject-map.ts).
  */
 import * as tf from '@tensorflow/tfjs-core';
 import {

@@ -1,4 +1,7 @@
-/** Pairs in blocks of a fixed length, in the order of their set: what is worked out of a block stays as long as nothing before its end changes. */
+/**
+ * Pairs in blocks of a fixed length, in the order of their set: what is worked out of a block stays
+ * as long as nothing before its end changes.
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Matrix64 } from '../tensor/float64.ts';
 import { widen64 } from '../tensor/float64.ts';
@@ -15,7 +18,10 @@ export interface PairBlock {
   readonly affinity_BF: tf.Tensor2D;
   /** k^T P0 k of each, [B]. */
   readonly energy: Float32Array;
-  /** Largest whitened cosine of each token of a known text to a pair of the block; filled when first asked. */
+  /**
+   * Largest whitened cosine of each token of a known text to a pair of the block; filled when first
+   * asked.
+   */
   readonly near: Partial<Record<KnownText, Float32Array>>;
 }
 

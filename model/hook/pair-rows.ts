@@ -1,12 +1,13 @@
 /**
- * The rows of a PairSet. The changes of a correction lie in its row as one change of D numbers per key and, where the
- * `sequence` gate is used, the correction's reach (reach.ts) as one number more.
+ * The rows of a PairSet. The changes of a correction lie in its row as one change of D numbers per
+ * key and, where the `sequence` gate is used, the correction's reach (reach.ts) as one number more.
  */
 import type { PairSet } from '../engine.ts';
 
 /**
- * The older set on the newer one's memory where its rows are how the newer begins, as when a version was committed on
- * another; else the older set itself. So hooks of consecutive versions keep their pairs once.
+ * The older set on the newer one's memory where its rows are how the newer begins, as when a
+ * version was committed on another; else the older set itself. So hooks of consecutive versions
+ * keep their pairs once.
  */
 export function sharingRows(older: PairSet, newer: PairSet): PairSet {
   const share = (mine: readonly Float32Array[], theirs: readonly Float32Array[]) =>
@@ -39,7 +40,10 @@ export function withReaches(changes: Float32Array, reaches: Float32Array): Float
   return rows;
 }
 
-/** The changes without reaches, and the smallest reach; without reaches it is infinite. D is the residual width. */
+/**
+ * The changes without reaches, and the smallest reach; without reaches it is infinite. D is the
+ * residual width.
+ */
 export function takeReaches(
   rows: Float32Array,
   count: number,

@@ -1,13 +1,15 @@
 /**
- * A map for every corrected subject: the least-squares solution over that subject's pairs alone, behind a gate that
- * tells which subject a token ends. With the keys K_s [m, F] and wanted changes U_s [m, D] of subject s as rows,
+ * A map for every corrected subject: the least-squares solution over that subject's pairs alone,
+ * behind a gate that tells which subject a token ends. With the keys K_s [m, F] and wanted changes
+ * U_s [m, D] of subject s as rows,
  *   W_s - W0 = B_s^T K_s P0,     B_s = (I + K_s P0 K_s^T)^-1 U_s                        [m, D], in float64.
- * This is the joint least squares (joint-map.ts) under the kernel k^T P0 k' [s = s'], so all of its algebra holds: any
- * order and grouping of batches gives the same map, and what is taken out was never there. What it brings: corrections of
- * different subjects do not meet. None crowds another out however many there are, a new one changes no answer about
- * another subject, and a version costs what is new in it.
- * Here the identity of the subject does what GRACE's nearest codebook entry does (arXiv 2211.11031), and the closed form
- * of COMEBA-HK (arXiv 2403.05330) stays for the corrections of one.
+ * This is the joint least squares (joint-map.ts) under the kernel k^T P0 k' [s = s'], so all of its
+ * algebra holds: any order and grouping of batches gives the same map, and what is taken out was
+ * never there. What it brings: corrections of different subjects do not meet. None crowds another
+ * out however many there are, a new one changes no answer about another subject, and a version
+ * costs what is new in it. Here the identity of the subject does what GRACE's nearest codebook
+ * entry does (arXiv 2211.11031), and the closed form of COMEBA-HK (arXiv 2403.05330) stays for the
+ * corrections of one.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -52,11 +54,17 @@ interface Solved {
   norm: number;
 }
 
-/** Keeps what was solved of the last map's subjects, so that a map costs what is new in it; the numbers are the same without. */
+/**
+ * Keeps what was solved of the last map's subjects, so that a map costs what is new in it; the
+ * numbers are the same without.
+ */
 export class SubjectMemory {
   #solved = new Map<string, Solved>();
 
-  /** `subjects` names whose each pair is; `blocks` are these rows' own. Throws NotPositiveDefinite on keys that are not finite. */
+  /**
+   * `subjects` names whose each pair is; `blocks` are these rows' own. Throws NotPositiveDefinite
+   * on keys that are not finite.
+   */
   map(rows: PairRows, subjects: readonly string[], blocks: readonly PairBlock[]): SubjectMap {
     const rowsOf = rowsBySubject(subjects);
     const affinity = blocks.map(({ affinity_BF }) => affinity_BF.dataSync() as Float32Array);

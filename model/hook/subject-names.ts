@@ -1,7 +1,8 @@
 /**
- * Where a corrected subject is named: the rows whose token ends one of the subject's spellings. A spelling is a sequence of
- * tokens: the name by itself, behind a space, and as it stands in the correction's own prompt. Only tokens up to the row are
- * looked at, those of the past included, so that what is found does not depend on how a text is read.
+ * Where a corrected subject is named: the rows whose token ends one of the subject's spellings. A
+ * spelling is a sequence of tokens: the name by itself, behind a space, and as it stands in the
+ * correction's own prompt. Only tokens up to the row are looked at, those of the past included, so
+ * that what is found does not depend on how a text is read.
  */
 import { FILLER, type TokenRows } from '../network/token-rows.ts';
 import type { AttentionPast } from '../network/transformer.ts';

@@ -1,13 +1,17 @@
 /**
- * The way back through recorded blocks: the gradient of a loss with respect to the hidden states that a run began with.
- * No weight's gradient is ever wanted here, so much of what a tape keeps and computes is not: 3,300 kernel calls a step
- * instead of 4,400 with SmolLM2-135M, and nothing held but the record. Held against the tape in test/model/network/backward.test.ts.
+ * The way back through recorded blocks: the gradient of a loss with respect to the hidden states
+ * that a run began with. No weight's gradient is ever wanted here, so much of what a tape keeps and
+ * computes is not: 3,300 kernel calls a step instead of 4,400 with SmolLM2-135M, and nothing held
+ * but the record. Held against the tape in test/model/network/backward.test.ts.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { TokenRows } from './token-rows.ts';
 import type { AttentionGeometry, BlockRecord, RunRecord, Transformer } from './transformer.ts';
 
-/** d loss / d (the run's input) [R, D], from d loss / d (its output) [R, D]. The caller owns the result and still owns the record. */
+/**
+ * d loss / d (the run's input) [R, D], from d loss / d (its output) [R, D]. The caller owns the
+ * result and still owns the record.
+ */
 export function backThrough(
   model: Transformer,
   record: RunRecord,
@@ -87,7 +91,10 @@ function geluSlope(x: tf.Tensor2D): tf.Tensor2D {
   return tf.mul(0.5, tf.add(tf.add(1, t), tf.mul(tf.mul(x, tf.sub(1, tf.square(t))), inner)));
 }
 
-/** x^ = (x - mean) s or x s, y = x^ gain: dx = s (g - [mean g] - x^ mean(g x^)), g = dy gain; the bracket where the norm centres. */
+/**
+ * x^ = (x - mean) s or x s, y = x^ gain: dx = s (g - [mean g] - x^ mean(g x^)), g = dy gain; the
+ * bracket where the norm centres.
+ */
 function backNorm(
   model: Transformer,
   name: string,

@@ -19,7 +19,10 @@ export interface DecodeOptions {
   between?: () => Promise<void>;
 }
 
-/** Prompts read: the keys and values so far, and the logits [B, V] of what comes next. Its taker frees both. */
+/**
+ * Prompts read: the keys and values so far, and the logits [B, V] of what comes next. Its taker
+ * frees both.
+ */
 export interface Prefilled {
   past: AttentionPast;
   logits: tf.Tensor2D;
@@ -27,7 +30,10 @@ export interface Prefilled {
   lengths: number[];
 }
 
-/** Continues each prompt by at most `tokensMax` tokens; returns the new tokens only, the stopping one included. */
+/**
+ * Continues each prompt by at most `tokensMax` tokens; returns the new tokens only, the stopping
+ * one included.
+ */
 export async function decode(
   model: Transformer,
   prompts: readonly (readonly number[])[],
@@ -103,7 +109,10 @@ export async function decodeFrom(
   return answers;
 }
 
-/** Keys and values of some blocks for sequences that others are to follow, behind a past of their own; null when there are no tokens at all. */
+/**
+ * Keys and values of some blocks for sequences that others are to follow, behind a past of their
+ * own; null when there are no tokens at all.
+ */
 export function readPast(
   model: Transformer,
   sequences: readonly (readonly number[])[],
@@ -122,7 +131,10 @@ export function readPast(
   return ran.kept;
 }
 
-/** The past of some sequences, in that order, an index may come twice. The caller owns the result and keeps `past`. */
+/**
+ * The past of some sequences, in that order, an index may come twice. The caller owns the result
+ * and keeps `past`.
+ */
 export function gatherPast(
   past: AttentionPast,
   sequences: readonly number[],

@@ -1,7 +1,8 @@
 /**
- * Rotary position embedding (arXiv 2104.09864) as tables: the rotation of a head vector x at position p is
- * x * cos(p) + (x M) * sin(p), with M the signed permutation that swaps the two channels of each pair. One form for the
- * half-split pairing (Llama), the interleaved one (GPT-J) and rotations of part of a head.
+ * Rotary position embedding (arXiv 2104.09864) as tables: the rotation of a head vector x at
+ * position p is x * cos(p) + (x M) * sin(p), with M the signed permutation that swaps the two
+ * channels of each pair. One form for the half-split pairing (Llama), the interleaved one (GPT-J)
+ * and rotations of part of a head.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { RotaryConfig } from '../checkpoint/checkpoint.ts';

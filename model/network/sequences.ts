@@ -1,7 +1,8 @@
 /**
- * Texts as the model reads them. Every sequence begins with the beginning-of-text token where the model has one: the
- * first position of a transformer is an attention sink whose key is the same whatever stands there (METHOD of the
- * project: a correction written at such a key would open the gate on every prompt), so the sink is kept off the text.
+ * Texts as the model reads them. Every sequence begins with the beginning-of-text token where the
+ * model has one: the first position of a transformer is an attention sink whose key is the same
+ * whatever stands there (METHOD of the project: a correction written at such a key would open the
+ * gate on every prompt), so the sink is kept off the text.
  */
 import type { EditRequest } from '../engine.ts';
 import type { Refusal } from '../../schemas/editing.ts';
@@ -13,10 +14,11 @@ export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
 }
 
 /**
- * What stands before every text: the token that separates documents where the model has one, else its
- * beginning-of-text token, else nothing. Not the beginning token of a chat model: behind `<|im_start|>` SmolLM2's first
- * token is itself a sink (22 % of first tokens' keys have a whitened cosine above 0.6 with one another, against 2 %
- * behind `<|endoftext|>`), and its loss on plain text is higher.
+ * What stands before every text: the token that separates documents where the model has one, else
+ * its beginning-of-text token, else nothing. Not the beginning token of a chat model: behind
+ * `<|im_start|>` SmolLM2's first token is itself a sink (22 % of first tokens' keys have a whitened
+ * cosine above 0.6 with one another, against 2 % behind `<|endoftext|>`), and its loss on plain
+ * text is higher.
  */
 export function frontTokens(tokenizer: Tokenizer): number[] {
   const separator = tokenizer.encode(DOCUMENT_SEPARATOR);
@@ -26,7 +28,10 @@ export function frontTokens(tokenizer: Tokenizer): number[] {
 
 const DOCUMENT_SEPARATOR = '<|endoftext|>';
 
-/** Tokens of an answer after the prompt, none for an empty one: a space stands between them unless the prompt ends in white space. */
+/**
+ * Tokens of an answer after the prompt, none for an empty one: a space stands between them unless
+ * the prompt ends in white space.
+ */
 export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: string): number[] {
   const text = answer.trim();
   if (text === '') return [];

@@ -1,7 +1,8 @@
 /**
- * The tokens of several sequences laid out row after row, without padding: linear layers work on [R, ...] and
- * spend nothing on fillers, and a sequence's numbers do not depend on how long its neighbours are. Only attention
- * needs the padded form [B, T, ...]; the index lists here lead there and back.
+ * The tokens of several sequences laid out row after row, without padding: linear layers work on
+ * [R, ...] and spend nothing on fillers, and a sequence's numbers do not depend on how long its
+ * neighbours are. Only attention needs the padded form [B, T, ...]; the index lists here lead there
+ * and back.
  */
 export interface TokenRows {
   /** R: tokens in all. */
@@ -27,7 +28,10 @@ export interface TokenRows {
 /** In padded token ids: a slot that holds none. */
 export const FILLER = -1;
 
-/** Lays the sequences out; `firstPositions` tells where each begins (default 0). A sequence may be empty, not all of them. */
+/**
+ * Lays the sequences out; `firstPositions` tells where each begins (default 0). A sequence may be
+ * empty, not all of them.
+ */
 export function layOutRows(
   sequences: readonly (readonly number[])[],
   firstPositions?: readonly number[],

@@ -1,12 +1,15 @@
 /**
- * The network: Llama (with Qwen2's biases), GPT-2 and GPT-J in one structure, float32, with one hook point at the
- * MLP's down-projection. It is the plain forward pass; training, sampling and editing are elsewhere.
+ * The network: Llama (with Qwen2's biases), GPT-2 and GPT-J in one structure, float32, with one
+ * hook point at the MLP's down-projection. It is the plain forward pass; training, sampling and
+ * editing are elsewhere.
  *
- * Letters of the shapes: R rows (tokens of all sequences, no padding), B sequences, T longest of them, S past tokens,
- * D residual width, F MLP width, H heads, K key-value heads, G = H / K, d head width, V vocabulary.
+ * Letters of the shapes: R rows (tokens of all sequences, no padding), B sequences, T longest of
+ * them, S past tokens, D residual width, F MLP width, H heads, K key-value heads, G = H / K, d head
+ * width, V vocabulary.
  *
- * Sources: Llama (arXiv 2302.13971), rotary embedding (arXiv 2104.09864), GPT-2's and GPT-J's published code for the
- * order of operations; parity with PyTorch transformers is tested in test/model/network/transformer.test.ts.
+ * Sources: Llama (arXiv 2302.13971), rotary embedding (arXiv 2104.09864), GPT-2's and GPT-J's
+ * published code for the order of operations; parity with PyTorch transformers is tested in
+ * test/model/network/transformer.test.ts.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Checkpoint, ModelConfig } from '../checkpoint/checkpoint.ts';
@@ -15,8 +18,9 @@ import { rotaryTable } from './rotary.ts';
 import { FILLER, type TokenRows } from './token-rows.ts';
 
 /**
- * What stands at the down-projection of a block: gets the keys [R, F], the block's own W0 k [R, D], whose they are and what
- * went before, and returns the value [R, D] to be used. Runs inside the block's tidy.
+ * What stands at the down-projection of a block: gets the keys [R, F], the block's own W0 k [R, D],
+ * whose they are and what went before, and returns the value [R, D] to be used. Runs inside the
+ * block's tidy.
  */
 export interface DownHook {
   /** Blocks it wants to see. */
@@ -52,7 +56,10 @@ export interface RunOptions {
   hook?: DownHook | null | undefined;
   /** Keep the new keys and values of these blocks (past included) in `kept`. */
   keep?: boolean;
-  /** Gets what each block computed on the way, lowest first, for whoever goes back through it (backward.ts). */
+  /**
+   * Gets what each block computed on the way, lowest first, for whoever goes back through it
+   * (backward.ts).
+   */
   record?: RunRecord | undefined;
 }
 
@@ -93,7 +100,10 @@ export class Transformer {
     this.rotary = config.rotary === null ? null : rotaryTable(config.rotary, config.headWidth);
   }
 
-  /** Reads every weight into the backend's memory; `progress` gets the share done in [0, 1]. The model owns the tensors until `dispose`. */
+  /**
+   * Reads every weight into the backend's memory; `progress` gets the share done in [0, 1]. The
+   * model owns the tensors until `dispose`.
+   */
   static async load(
     checkpoint: Checkpoint,
     progress?: (share: number) => void,
@@ -148,8 +158,9 @@ export class Transformer {
   }
 
   /**
-   * Runs blocks [from, to) over hidden states [R, D]. With a past, the rows follow it; with `keep`, the keys and values
-   * are returned for what follows. The caller owns the result and still owns `hidden` and the past.
+   * Runs blocks [from, to) over hidden states [R, D]. With a past, the rows follow it; with `keep`,
+   * the keys and values are returned for what follows. The caller owns the result and still owns
+   * `hidden` and the past.
    */
   run(
     hidden_RD: tf.Tensor2D,
@@ -301,7 +312,10 @@ export class Transformer {
     return { output, key, value };
   }
 
-  /** Rotary embedding as x * cos + (x M) * sin, M a signed permutation; back again with - sin; the identity where the model has none. */
+  /**
+   * Rotary embedding as x * cos + (x M) * sin, M a signed permutation; back again with - sin; the
+   * identity where the model has none.
+   */
   rotate(
     x_RHd: tf.Tensor2D,
     heads: number,
@@ -425,7 +439,10 @@ export interface AttentionGeometry {
 /** Large enough to vanish in a softmax, small enough to stay finite in float32. */
 const MASKED = -1e9;
 
-/** The tensors that all blocks of one run share: masks, rotations and the ways between rows and padded slots. */
+/**
+ * The tensors that all blocks of one run share: masks, rotations and the ways between rows and
+ * padded slots.
+ */
 function attentionGeometry(
   rows: TokenRows,
   past: AttentionPast | null,

@@ -1,10 +1,11 @@
 /**
- * What the base model's keys look like on ordinary text: the second moment C0 = E[k k^T] of each edited block, and the
- * keys of the texts that gates and canaries are measured on. 10 F tokens suffice (arXiv 2506.04226); 6 F did for
- * SmolLM2. The first token of a sequence is left out: its key is the attention sink's.
+ * What the base model's keys look like on ordinary text: the second moment C0 = E[k k^T] of each
+ * edited block, and the keys of the texts that gates and canaries are measured on. 10 F tokens
+ * suffice (arXiv 2506.04226); 6 F did for SmolLM2. The first token of a sequence is left out: its
+ * key is the attention sink's.
  *
- * They are kept on disk block by block, so that editing other blocks takes the new ones alone, and so that no file is
- * larger than one block's: F^2 float64, 1.6 GB for Llama 3 8B.
+ * They are kept on disk block by block, so that editing other blocks takes the new ones alone, and
+ * so that no file is larger than one block's: F^2 float64, 1.6 GB for Llama 3 8B.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -39,7 +40,10 @@ export interface KeyStatistics {
   tokens: number;
   source: string;
   sha256: string;
-  /** Token sequences, front token included: gates are set on `reference`, perplexity is measured on `canary`. */
+  /**
+   * Token sequences, front token included: gates are set on `reference`, perplexity is measured on
+   * `canary`.
+   */
   reference: number[][];
   canary: number[][];
   /** The base model's keys [T, F] of either text per edited block, first tokens left out. */
@@ -60,9 +64,9 @@ export interface StatisticsOptions extends TextOptions {
 const PASS_TOKENS = 1_024;
 
 /**
- * Reads the statistics from the cache, or takes them and writes the cache. Either way they are what the cache's bytes say,
- * so that a first start and a later one work with the same numbers. Throws RangeError when the text file or the model's
- * context is too short.
+ * Reads the statistics from the cache, or takes them and writes the cache. Either way they are what
+ * the cache's bytes say, so that a first start and a later one work with the same numbers. Throws
+ * RangeError when the text file or the model's context is too short.
  */
 export async function keyStatistics(
   model: Transformer,
@@ -183,7 +187,10 @@ async function takeMoments(
   return sums;
 }
 
-/** The base model's keys [R, F] of whole sequences at some blocks, their first tokens left out. The caller owns them. */
+/**
+ * The base model's keys [R, F] of whole sequences at some blocks, their first tokens left out. The
+ * caller owns them.
+ */
 export function keysOf(
   model: Transformer,
   sequences: readonly (readonly number[])[],

@@ -1,7 +1,8 @@
 /**
- * How large each block's keys are on ordinary text, E|k|^2, the trace of their second moment. In some blocks a few tokens,
- * mostly the first, have keys hundreds of times larger than all others (an attention sink is made there): least squares
- * over such keys is about those tokens and little else, so edits keep off these blocks.
+ * How large each block's keys are on ordinary text, E|k|^2, the trace of their second moment. In
+ * some blocks a few tokens, mostly the first, have keys hundreds of times larger than all others
+ * (an attention sink is made there): least squares over such keys is about those tokens and little
+ * else, so edits keep off these blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows } from '../network/token-rows.ts';
@@ -50,7 +51,10 @@ export async function keyTraces(
   }));
 }
 
-/** Blocks whose keys are far larger than the median of their neighbours', with the first tokens or without. */
+/**
+ * Blocks whose keys are far larger than the median of their neighbours', with the first tokens or
+ * without.
+ */
 export function massiveLayers(traces: readonly KeyTrace[]): number[] {
   const stands = (of: (trace: KeyTrace) => number): number[] =>
     traces.flatMap((trace, i) => {
@@ -72,8 +76,8 @@ export function massiveLayers(traces: readonly KeyTrace[]): number[] {
 const SEQUENCES_PER_PASS = 8;
 const NEIGHBOURS_EACH_SIDE = 3;
 /**
- * In SmolLM2-135M block 11 stands out 400 times and block 28 35 times; block 2, 12 times with the first tokens and 8 times
- * without them, can be edited.
+ * In SmolLM2-135M block 11 stands out 400 times and block 28 35 times; block 2, 12 times with the
+ * first tokens and 8 times without them, can be edited.
  */
 const MASSIVE_FACTOR = 20;
 

@@ -1,7 +1,7 @@
 /**
- * Ordinary text as token sequences: what key statistics are taken from, and what gates and canaries are measured on. It
- * is a file that the user names, or the model's own samples. Which blocks are edited does not matter to it, so that
- * other blocks can be looked at without sampling again.
+ * Ordinary text as token sequences: what key statistics are taken from, and what gates and canaries
+ * are measured on. It is a file that the user names, or the model's own samples. Which blocks are
+ * edited does not matter to it, so that other blocks can be looked at without sampling again.
  */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
@@ -19,7 +19,10 @@ import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 export interface OrdinaryText {
   /** Where the text is from, in words. */
   source: string;
-  /** Token sequences, front token included: statistics are taken from `ordinary`, gates are set on `reference`, perplexity is measured on `canary`. */
+  /**
+   * Token sequences, front token included: statistics are taken from `ordinary`, gates are set on
+   * `reference`, perplexity is measured on `canary`.
+   */
   ordinary: number[][];
   reference: number[][];
   canary: number[][];
@@ -58,8 +61,8 @@ const SAMPLED_TOGETHER_MAX = 128;
 const SAMPLED_BYTES_MAX = 2 ** 31;
 
 /**
- * Reads the text from the cache, or makes it and writes the cache. `identity` names it, and what is taken from it.
- * Throws RangeError when the text file or the model's context is too short.
+ * Reads the text from the cache, or makes it and writes the cache. `identity` names it, and what is
+ * taken from it. Throws RangeError when the text file or the model's context is too short.
  */
 export async function ordinaryText(
   model: Transformer,
@@ -259,7 +262,10 @@ function cutSequences(
   return sequences;
 }
 
-/** As the method's papers do: short pieces of the model's own text, begun by a common word, ended by a full stop. */
+/**
+ * As the method's papers do: short pieces of the model's own text, begun by a common word, ended by
+ * a full stop.
+ */
 async function sampleContexts(
   model: Transformer,
   tokenizer: Tokenizer,

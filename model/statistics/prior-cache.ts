@@ -1,6 +1,7 @@
 /**
- * Priors kept on disk. Building them takes longer than all else that loading a small model does, and every process that
- * owns one needs them before it is ready. What they are made from never changes, so its hash names them.
+ * Priors kept on disk. Building them takes longer than all else that loading a small model does,
+ * and every process that owns one needs them before it is ready. What they are made from never
+ * changes, so its hash names them.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -16,13 +17,16 @@ import type { KeyStatistics } from './key-statistics.ts';
 import { disposePriors, type Prior } from './prior.ts';
 import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 
-/** Largest file of one block, in bytes: a larger prior is built each time. Node.js 20 has no larger arrays. */
+/**
+ * Largest file of one block, in bytes: a larger prior is built each time. Node.js 20 has no larger
+ * arrays.
+ */
 export const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
 
 /**
- * The priors of all edited blocks: read from the folder, or else built and written there; null keeps nothing. A file
- * that cannot be read counts as absent. The caller owns them, and the statistics must outlive them. Throws what `build`
- * throws.
+ * The priors of all edited blocks: read from the folder, or else built and written there; null
+ * keeps nothing. A file that cannot be read counts as absent. The caller owns them, and the
+ * statistics must outlive them. Throws what `build` throws.
  */
 export async function keptPriors(
   build: () => Map<number, Prior>,
@@ -38,7 +42,8 @@ export async function keptPriors(
   const built = build();
   for (const [layer, prior] of [...built]) {
     if (isTooLarge(prior)) continue;
-    // A float64 loses its last bits on the way to a file: whoever built it uses the same numbers as whoever reads it.
+    // A float64 loses its last bits on the way to a file: whoever built it uses the same numbers as
+    // whoever reads it.
     const bytes = encode(prior);
     // One after another, so that two of all blocks never exist at once.
     built.delete(layer);

@@ -1,6 +1,7 @@
 /**
- * What an edited block knows before any correction: P0 = (lambda C0 + ridge I)^-1, the inverse of the key moment that
- * consecutive least squares starts from, and the keys of the reference text that gates are held against.
+ * What an edited block knows before any correction: P0 = (lambda C0 + ridge I)^-1, the inverse of
+ * the key moment that consecutive least squares starts from, and the keys of the reference text
+ * that gates are held against.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../../schemas/editing.ts';
@@ -37,7 +38,10 @@ export interface Prior {
   readonly residualWidth: number;
   /** |W0|_F. */
   readonly weightNorm: number;
-  /** What was added to the diagonal, in units of C0's mean diagonal; larger than asked where the factorisation needed it. */
+  /**
+   * What was added to the diagonal, in units of C0's mean diagonal; larger than asked where the
+   * factorisation needed it.
+   */
   readonly ridge: number;
 }
 
@@ -45,7 +49,10 @@ export interface Prior {
 const RIDGE_RAISES_MAX = 6;
 const RIDGE_FIRST_RAISE = 1e-8;
 
-/** Builds the priors of all edited blocks; the caller owns them, and the statistics must outlive them. Throws NotPositiveDefinite when no ridge helps. */
+/**
+ * Builds the priors of all edited blocks; the caller owns them, and the statistics must outlive
+ * them. Throws NotPositiveDefinite when no ridge helps.
+ */
 export function buildPriors(
   model: Transformer,
   statistics: KeyStatistics,

@@ -1,6 +1,7 @@
 /**
- * Float64 matrices on TensorFlow's kernels, for the closed-form update: tfjs itself has float32 only and neither
- * Cholesky nor triangular solves. Everything made inside `scope64` is freed at its end but what it returns.
+ * Float64 matrices on TensorFlow's kernels, for the closed-form update: tfjs itself has float32
+ * only and neither Cholesky nor triangular solves. Everything made inside `scope64` is freed at its
+ * end but what it returns.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { raw, TF_ATTR, TF_DTYPE } from './tensorflow.ts';
@@ -12,7 +13,10 @@ export interface Matrix64 {
   readonly columns: number;
 }
 
-/** A Cholesky factorisation met a matrix that is not positive definite, or an entry that is not finite. */
+/**
+ * A Cholesky factorisation met a matrix that is not positive definite, or an entry that is not
+ * finite.
+ */
 export class NotPositiveDefinite extends Error {
   override readonly name = 'NotPositiveDefinite';
   constructor(readonly facts: { size: number }) {
@@ -22,7 +26,10 @@ export class NotPositiveDefinite extends Error {
   }
 }
 
-/** Runs `work` and frees what it made, but the matrices found in its result (an object's, array's or map's own values). */
+/**
+ * Runs `work` and frees what it made, but the matrices found in its result (an object's, array's or
+ * map's own values).
+ */
 export function scope64<T>(work: () => T): T {
   const outer = open;
   const mine = new Set<number>();
@@ -148,7 +155,10 @@ export function stack64(a: Matrix64, b: Matrix64): Matrix64 {
   });
 }
 
-/** Lower Cholesky factor L of a symmetric positive definite matrix, L L^T = a. Throws NotPositiveDefinite. */
+/**
+ * Lower Cholesky factor L of a symmetric positive definite matrix, L L^T = a. Throws
+ * NotPositiveDefinite.
+ */
 export function cholesky64(a: Matrix64): Matrix64 {
   return scope64(() => {
     let id: number;
@@ -158,7 +168,8 @@ export function cholesky64(a: Matrix64): Matrix64 {
       throw new NotPositiveDefinite({ size: a.rows });
     }
     const factor = made(id, a.rows, a.columns);
-    // TensorFlow's GPU kernel returns NaN where the CPU's throws, and so does the CPU's where the matrix holds NaN.
+    // TensorFlow's GPU kernel returns NaN where the CPU's throws, and so does the CPU's where the
+    // matrix holds NaN.
     if (!Number.isFinite(trace64(factor))) throw new NotPositiveDefinite({ size: a.rows });
     return factor;
   });

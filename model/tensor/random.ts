@@ -1,4 +1,7 @@
-/** A seeded stream of numbers in [0, 1): mulberry32 (Tommy Ettinger, public domain), 32 bits of state. */
+/**
+ * A seeded stream of numbers in [0, 1): mulberry32 (Tommy Ettinger, public domain), 32 bits of
+ * state.
+ */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

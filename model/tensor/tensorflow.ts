@@ -1,12 +1,15 @@
 /**
- * The one place that knows the TensorFlow addon: it loads TensorFlow's shared library under tfjs and hands out the tfjs
- * namespace, plus a door to the kernels tfjs has no function for (float64, Cholesky, triangular solve).
+ * The one place that knows the TensorFlow addon: it loads TensorFlow's shared library under tfjs
+ * and hands out the tfjs namespace, plus a door to the kernels tfjs has no function for (float64,
+ * Cholesky, triangular solve).
  *
- * It does by hand what `@tensorflow/tfjs-node-gpu/dist/index.js` does on import, with one difference: the addon comes from
- * the path it is given instead of from inside node_modules, where that package's install script would have put one built
- * for an older TensorFlow. Nothing here provisions; `addonPath` is the work of the set-up.
+ * It does by hand what `@tensorflow/tfjs-node-gpu/dist/index.js` does on import, with one
+ * difference: the addon comes from the path it is given instead of from inside node_modules, where
+ * that package's install script would have put one built for an older TensorFlow. Nothing here
+ * provisions; `addonPath` is the work of the set-up.
  *
- * One thread of a process may own the addon. tfjs calls are synchronous: the owner yields between its steps.
+ * One thread of a process may own the addon. tfjs calls are synchronous: the owner yields between
+ * its steps.
  */
 import { constants } from 'node:os';
 import { createRequire } from 'node:module';
@@ -20,7 +23,10 @@ export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, int64: 9, bool: 10 }
 /** The numbers TensorFlow's C interface gives to kinds of attribute (`TF_AttrType`). */
 export const TF_ATTR = { string: 0, int: 1, float: 2, bool: 3, type: 4, shape: 5 } as const;
 
-/** One attribute of a kernel call, for example `{ name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 }`. */
+/**
+ * One attribute of a kernel call, for example `{ name: 'T', type: TF_ATTR.type, value:
+ * TF_DTYPE.float64 }`.
+ */
 export interface OpAttribute {
   readonly name: string;
   readonly type: number;
@@ -28,24 +34,34 @@ export interface OpAttribute {
 }
 
 /**
- * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: whoever executes frees.
- * `liveCount` counts every tensor that the addon holds, those of tfjs included, so that tests can prove ownership.
+ * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: whoever executes
+ * frees. `liveCount` counts every tensor that the addon holds, those of tfjs included, so that
+ * tests can prove ownership.
  */
 export interface RawTensors {
-  /** Runs a TensorFlow kernel; the caller owns the ids it returns. Throws TensorFlow's own message on a failing kernel. */
+  /**
+   * Runs a TensorFlow kernel; the caller owns the ids it returns. Throws TensorFlow's own message
+   * on a failing kernel.
+   */
   execute(
     op: string,
     attributes: readonly OpAttribute[],
     inputIds: readonly number[],
     outputs: number,
   ): number[];
-  /** The id behind a tfjs tensor. It stays the tensor's: valid until the tensor is disposed, and never to be freed here. */
+  /**
+   * The id behind a tfjs tensor. It stays the tensor's: valid until the tensor is disposed, and
+   * never to be freed here.
+   */
   idOf(tensor: tf.Tensor): number;
   /** Shape of a tensor that `execute` returned and that has been neither freed nor adopted. */
   shapeOf(id: number): readonly number[];
   /** Frees a tensor that `execute` returned. */
   free(id: number): void;
-  /** Hands a float32, int32 or bool tensor that `execute` returned to tfjs, which owns (and tidies) it from then on. */
+  /**
+   * Hands a float32, int32 or bool tensor that `execute` returned to tfjs, which owns (and tidies)
+   * it from then on.
+   */
   tensor(id: number): tf.Tensor;
   /** Number of tensors alive in the addon. */
   liveCount(): number;
@@ -64,8 +80,9 @@ export class TensorFlowError extends Error {
 }
 
 /**
- * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace. Calling it again is free.
- * In a worker thread, the main thread must have called {@link setTensorFlowEnvironment} before it started the thread.
+ * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace.
+ * Calling it again is free. In a worker thread, the main thread must have called {@link
+ * setTensorFlowEnvironment} before it started the thread.
  *
  * Throws `TensorFlowError` when the addon does not load, or when another addon is already loaded.
  */
@@ -95,25 +112,33 @@ export function loadTensorFlow(addonPath: string): typeof tf {
 }
 
 /**
- * Gives defaults to the environment variables that TensorFlow reads: quiet logs, no TF32 rounding on GPUs (float32 means
- * float32), GPU memory taken as needed. Only the main thread can: a worker's `process.env` is a copy which native code
- * does not see. `loadTensorFlow` calls it where it can.
+ * Gives defaults to the environment variables that TensorFlow reads: quiet logs, no TF32 rounding
+ * on GPUs (float32 means float32), GPU memory taken as needed. Only the main thread can: a worker's
+ * `process.env` is a copy which native code does not see. `loadTensorFlow` calls it where it can.
  */
 export function setTensorFlowEnvironment(): void {
   for (const [name, value] of Object.entries(ENVIRONMENT_DEFAULTS)) process.env[name] ??= value;
 }
 
-/** Version of the TensorFlow library that is loaded, for example `2.18.1`. Throws `TensorFlowError` before `loadTensorFlow`. */
+/**
+ * Version of the TensorFlow library that is loaded, for example `2.18.1`. Throws `TensorFlowError`
+ * before `loadTensorFlow`.
+ */
 export function tensorflowVersion(): string {
   return current().binding.TF_Version;
 }
 
-/** The device that TensorFlow's kernels run on. Throws `TensorFlowError` before `loadTensorFlow`. */
+/**
+ * The device that TensorFlow's kernels run on. Throws `TensorFlowError` before `loadTensorFlow`.
+ */
 export function deviceSeen(): 'cpu' | 'gpu' {
   return current().binding.isUsingGpuDevice() ? 'gpu' : 'cpu';
 }
 
-/** Kernel calls on raw tensors; see {@link RawTensors}. Every call throws `TensorFlowError` before `loadTensorFlow`. */
+/**
+ * Kernel calls on raw tensors; see {@link RawTensors}. Every call throws `TensorFlowError` before
+ * `loadTensorFlow`.
+ */
 export const raw: RawTensors = {
   execute(op, attributes, inputIds, outputs) {
     const produced = current().binding.executeOp(op, attributes, inputIds, outputs);
@@ -253,7 +278,10 @@ function openAddon(addonPath: string): Binding {
   return addonModule.exports;
 }
 
-/** Registers every kernel and gradient with tfjs-core; loading `@tensorflow/tfjs` underneath is what brings the gradients. */
+/**
+ * Registers every kernel and gradient with tfjs-core; loading `@tensorflow/tfjs` underneath is what
+ * brings the gradients.
+ */
 function registerKernels(): BackendModule {
   require(`${TFJS_PACKAGE}/dist/register_all_kernels.js`);
   return require(`${TFJS_PACKAGE}/dist/nodejs_kernel_backend.js`) as BackendModule;

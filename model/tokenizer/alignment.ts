@@ -1,4 +1,7 @@
-/** UTF-8 bytes of a text as the tokeniser sees it, each with the range of the original's UTF-16 units it is from. */
+/**
+ * UTF-8 bytes of a text as the tokeniser sees it, each with the range of the original's UTF-16
+ * units it is from.
+ */
 export interface Alignment {
   bytes: Uint8Array;
   /** Offset at which the character of byte `at` begins; the text's length for `at` past the end. */
@@ -8,8 +11,9 @@ export interface Alignment {
 }
 
 /**
- * Aligns the bytes of `text`, in Unicode's normal form where one is given and with spaces written as `spaceLetter`, to
- * the text, leaving out the bytes that are dropped. A group of characters that normalisation changes is one here.
+ * Aligns the bytes of `text`, in Unicode's normal form where one is given and with spaces written
+ * as `spaceLetter`, to the text, leaving out the bytes that are dropped. A group of characters that
+ * normalisation changes is one here.
  */
 export function alignNormalised(
   text: string,
@@ -49,7 +53,10 @@ interface Group {
 
 const encoder = new TextEncoder();
 
-/** Code points; half a surrogate pair by itself is one, and its bytes are those of U+FFFD, as TextEncoder writes it. */
+/**
+ * Code points; half a surrogate pair by itself is one, and its bytes are those of U+FFFD, as
+ * TextEncoder writes it.
+ */
 function* characters(text: string): Generator<Group> {
   let start = 0;
   for (const shown of text) {
@@ -58,7 +65,10 @@ function* characters(text: string): Generator<Group> {
   }
 }
 
-/** Normalised grapheme clusters; the whole text as one where normalisation reaches across a cluster's edge. */
+/**
+ * Normalised grapheme clusters; the whole text as one where normalisation reaches across a
+ * cluster's edge.
+ */
 function clusters(text: string, form: 'NFC'): Group[] {
   const groups: Group[] = [];
   for (const { segment, index } of new Intl.Segmenter('en', { granularity: 'grapheme' }).segment(

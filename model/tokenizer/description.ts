@@ -1,5 +1,6 @@
 /**
- * A tokenizer.json made exact: checked for kinds whose behaviour is known here, and with the two pre-tokenisers that
+ * A tokenizer.json made exact: checked for kinds whose behaviour is known here, and with the two
+ * pre-tokenisers that
  * @huggingface/tokenizers treats differently from the Rust library (digits beyond ASCII; what counts as white space in
  * GPT-2's pattern) written as the patterns they stand for.
  */
@@ -68,7 +69,10 @@ const description = z.looseObject({
   decoder: component,
 });
 
-/** The content of a tokenizer.json, checked for what every part of it must be; throws UnreadableCheckpoint that names the file, or UnsupportedCheckpoint. */
+/**
+ * The content of a tokenizer.json, checked for what every part of it must be; throws
+ * UnreadableCheckpoint that names the file, or UnsupportedCheckpoint.
+ */
 export function describedTokenizer(
   path: string,
   content: Record<string, unknown>,

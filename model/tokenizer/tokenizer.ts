@@ -1,5 +1,6 @@
 /**
- * Byte-pair-encoding tokenisers, byte-level (GPT-2, Llama 3, Qwen2, SmolLM2) and with metaspaces (Llama 2, Mistral), on
+ * Byte-pair-encoding tokenisers, byte-level (GPT-2, Llama 3, Qwen2, SmolLM2) and with metaspaces
+ * (Llama 2, Mistral), on
  * @huggingface/tokenizers; this file alone knows that library. The offsets are ours: it gives none.
  */
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
@@ -13,25 +14,37 @@ import { pinDown, type TokenizerDescription } from './description.ts';
 export interface Tokenizer {
   /** Number of ids the tokeniser knows; the model's embedding may have more rows. */
   vocabulary: number;
-  /** Id of the beginning-of-text token, or null where the model has none. It is never added by `encode`. */
+  /**
+   * Id of the beginning-of-text token, or null where the model has none. It is never added by
+   * `encode`.
+   */
   beginToken: number | null;
   /** Ids after which generated text is over. */
   endTokens: number[];
-  /** Ids of the text; no special tokens are added, special tokens written out in the text are recognised. */
+  /**
+   * Ids of the text; no special tokens are added, special tokens written out in the text are
+   * recognised.
+   */
   encode(text: string): number[];
-  /** Text of the ids; bytes that are no valid UTF-8 become U+FFFD. Special tokens are written out. */
+  /**
+   * Text of the ids; bytes that are no valid UTF-8 become U+FFFD. Special tokens are written out.
+   */
   decode(ids: number[]): string;
   /**
-   * Ids of the text with each token's half-open range [start, end) of UTF-16 offsets into `text`.
-   * A token that holds only part of a character's bytes covers that whole character, so neighbours may overlap there;
-   * so does one that holds part of what Unicode normalisation made of several characters.
+   * Ids of the text with each token's half-open range [start, end) of UTF-16 offsets into `text`. A
+   * token that holds only part of a character's bytes covers that whole character, so neighbours
+   * may overlap there; so does one that holds part of what Unicode normalisation made of several
+   * characters.
    */
   encodeWithOffsets(text: string): { ids: number[]; starts: number[]; ends: number[] };
   /** The text of one token by itself, for showing it to a person. */
   tokenText(id: number): string;
 }
 
-/** A tokeniser from the content of a tokenizer.json; throws UnsupportedCheckpoint for kinds that are not read. */
+/**
+ * A tokeniser from the content of a tokenizer.json; throws UnsupportedCheckpoint for kinds that are
+ * not read.
+ */
 export function createTokenizer(
   description: TokenizerDescription,
   special: { beginToken: number | null; endTokens: number[] },
@@ -39,7 +52,8 @@ export function createTokenizer(
   const pinned = pinDown(description);
   const library = libraryTokenizer(pinned.json);
   const added = new Set(pinned.addedTokens.map((token) => token.content));
-  // Not Math.max of them all: a call takes some hundred thousand arguments, and vocabularies are larger.
+  // Not Math.max of them all: a call takes some hundred thousand arguments, and vocabularies are
+  // larger.
   let vocabulary = 0;
   for (const id of Object.values(pinned.json.model.vocab))
     vocabulary = Math.max(vocabulary, id + 1);
@@ -107,7 +121,10 @@ export function createTokenizer(
   };
 }
 
-/** Letters without a token are dropped before the merges, as the Rust library does, and not after them. */
+/**
+ * Letters without a token are dropped before the merges, as the Rust library does, and not after
+ * them.
+ */
 function dropBeforeMerging(model: Library['model'], dropped: ReadonlySet<number>): void {
   const merge = model.encode.bind(model);
   const kept = (word: string) =>

@@ -1,4 +1,7 @@
-/** Something that went wrong and is not healed: what, since when, why, and the one command that heals it. */
+/**
+ * Something that went wrong and is not healed: what, since when, why, and the one command that
+ * heals it.
+ */
 export interface Failure {
   lineage: string;
   kind:

@@ -1,4 +1,7 @@
-/** What Kafka tells: records that could not be taken, corrections that nobody reads, a topic that was made anew. */
+/**
+ * What Kafka tells: records that could not be taken, corrections that nobody reads, a topic that
+ * was made anew.
+ */
 import { UndecodableRecord } from '../../schemas/failures.ts';
 import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import { revisionId, type FactCorrection } from '../../schemas/correction.ts';
@@ -143,9 +146,15 @@ async function deadLetters(
 }
 
 interface ReadAgain {
-  /** Under which its record may have been decided since: its own id, or the one that its place gives a repaired one. */
+  /**
+   * Under which its record may have been decided since: its own id, or the one that its place gives
+   * a repaired one.
+   */
   ids: string[];
-  /** What a replay needs: nothing where the cause is gone, members where a correction can be read, else a whole correction. */
+  /**
+   * What a replay needs: nothing where the cause is gone, members where a correction can be read,
+   * else a whole correction.
+   */
   repair: string;
 }
 

@@ -1,4 +1,7 @@
-/** What the version log tells: whether it is sound, and which corrections were quarantined and never came right. */
+/**
+ * What the version log tells: whether it is sound, and which corrections were quarantined and never
+ * came right.
+ */
 import type { Outcome } from '../../schemas/editing.ts';
 import { replayedId } from '../../schemas/replay.ts';
 import { VersionLogDamaged } from '../../versions/log/failures.ts';
@@ -80,7 +83,10 @@ export async function replayedIn(log: VersionLog): Promise<Set<string>> {
   return replayed;
 }
 
-/** Sent again and decided under its new id (what became of that one is told of it), corrected by another since, or withdrawn since. */
+/**
+ * Sent again and decided under its new id (what became of that one is told of it), corrected by
+ * another since, or withdrawn since.
+ */
 async function isHealed(
   { revisionId, factKey, decidedAt }: Outcome,
   { at, replayed }: Decided,

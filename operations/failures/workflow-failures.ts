@@ -1,4 +1,7 @@
-/** What Temporal tells: lineages that stand still, batches and undos that ended badly, activities that try in vain, queues that nobody works. */
+/**
+ * What Temporal tells: lineages that stand still, batches and undos that ended badly, activities
+ * that try in vain, queues that nobody works.
+ */
 import type { DataConverter } from '@temporalio/common';
 import { revisionId } from '../../schemas/correction.ts';
 import { Reader } from '../../pipelines/temporal/history-timeline.ts';
@@ -239,7 +242,8 @@ class Look {
         input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input);
       if (settled || runsNow) this.#findings.healed++;
       else if (isUndo) await this.#undoFailed(run);
-      // A frozen lineage that keeps it was told of already, and one that is not frozen tries it again.
+      // A frozen lineage that keeps it was told of already, and one that is not frozen tries it
+      // again.
       else if (status?.held?.batchId !== name && status?.running?.batchId !== name)
         await this.#batchFailed(run, name);
     }

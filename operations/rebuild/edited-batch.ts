@@ -1,8 +1,9 @@
 /**
- * A batch edited in this process, by the decisions that the edit-batch workflow takes (`edit-decisions.ts`): planned,
- * searched for, staged, probed; what fails by itself is dropped, what fails together is halved, and what is left alone
- * and fails is quarantined. Without a workflow there is nobody to try again: a broken assumption ends it, and the next
- * run goes on from what is in the log.
+ * A batch edited in this process, by the decisions that the edit-batch workflow takes
+ * (`edit-decisions.ts`): planned, searched for, staged, probed; what fails by itself is dropped,
+ * what fails together is halved, and what is left alone and fails is quarantined. Without a
+ * workflow there is nobody to try again: a broken assumption ends it, and the next run goes on from
+ * what is in the log.
  */
 import {
   revisionId,
@@ -117,7 +118,10 @@ class BatchHere {
     );
   }
 
-  /** Stages and probes with fewer and fewer corrections, until a version is made, or halves are tried, or nothing is left. */
+  /**
+   * Stages and probes with fewer and fewer corrections, until a version is made, or halves are
+   * tried, or nothing is left.
+   */
   async #untilDecided(
     part: Part,
     plan: BatchPlan,

@@ -1,6 +1,7 @@
 /**
- * What Kafka's records say, beside what the log says they said. Every position that the entries and their searches name is
- * read once; what is kept in memory is a hash per record, and the words of those records that say something else.
+ * What Kafka's records say, beside what the log says they said. Every position that the entries and
+ * their searches name is read once; what is kept in memory is a hash per record, and the words of
+ * those records that say something else.
  */
 import {
   revisionId,
@@ -34,7 +35,9 @@ export interface CheckedWords {
   reword: <Revision extends CorrectionRevision>(revision: Revision) => Revision;
 }
 
-/** Records that say something else are kept, so many at most; a log with more is of other records. */
+/**
+ * Records that say something else are kept, so many at most; a log with more is of other records.
+ */
 const DIFFERENCES_MAX = 10_000;
 const EXAMPLES_MAX = 10;
 /** Records read in vain between two that are asked for, rather than looked up anew. */
@@ -45,7 +48,10 @@ interface Named {
   words: string;
 }
 
-/** Reads what the versions up to `last` name. Throws where the log names too many records that say something else. */
+/**
+ * Reads what the versions up to `last` name. Throws where the log names too many records that say
+ * something else.
+ */
 export async function checkWords(
   cluster: KafkaCluster,
   format: RecordFormat,

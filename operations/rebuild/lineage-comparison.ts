@@ -1,6 +1,7 @@
 /**
- * Two lineages on the same probes: every correction that holds in either is asked of both, each measured against its own
- * base model. Whatever they were made with, a fork and what it was forked from can so be told apart in one table.
+ * Two lineages on the same probes: every correction that holds in either is asked of both, each
+ * measured against its own base model. Whatever they were made with, a fork and what it was forked
+ * from can so be told apart in one table.
  */
 import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
@@ -63,7 +64,9 @@ const DIFFERING_MAX = 1_000;
 const CORRECTIONS_AT_ONCE = 16;
 const ANSWER_TOKENS = 4;
 
-/** The corrections that hold in either, those of the first before those that only the second has. */
+/**
+ * The corrections that hold in either, those of the first before those that only the second has.
+ */
 export function probedCorrections(first: History, second: History): ActiveCorrection[] {
   return [
     ...first.active.values(),
@@ -224,7 +227,10 @@ async function compareCorrections(
   });
 }
 
-/** As the verdict sees it: where there is nothing to prefer it to, it must be the model's own answer. */
+/**
+ * As the verdict sees it: where there is nothing to prefer it to, it must be the model's own
+ * answer.
+ */
 function prefersTarget(answer: ProbeAnswer): boolean {
   if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
   return answer.targetLogProbability! > answer.alternativeLogProbability;

@@ -8,7 +8,9 @@ import { rebuiltBy } from './reproduced-version.ts';
 export interface RebuildPlan {
   lineage: string;
   as: string;
-  /** A fork that turns out to be of the same model and hyper-parameters is made as a reproduction. */
+  /**
+   * A fork that turns out to be of the same model and hyper-parameters is made as a reproduction.
+   */
   kind: 'reproduction' | 'fork' | 'from-records';
   /** Versions of the lineage that are to be made again; 0 where its log is lost. */
   versions: number;
@@ -19,7 +21,10 @@ export interface RebuildPlan {
   undos: number;
   /** Versions of before searches were kept: their corrections are searched for together. */
   withoutSearches: number;
-  /** Records in Kafka, and those that it no longer has, of the lineage's topic; null where it was not asked. */
+  /**
+   * Records in Kafka, and those that it no longer has, of the lineage's topic; null where it was
+   * not asked.
+   */
   records: { there: string; gone: string } | null;
   /** What stands against it, in words. */
   obstacles: string[];

@@ -1,10 +1,10 @@
 /**
- * A lineage rebuilt by this process alone, version by version, as a lineage of its own in the same version log. The
- * state of a rebuild is the log of the new lineage: killed, it goes on from there.
+ * A lineage rebuilt by this process alone, version by version, as a lineage of its own in the same
+ * version log. The state of a rebuild is the log of the new lineage: killed, it goes on from there.
  *
- * On the same base and with the same hyper-parameters each version is made again as it was (`reproduced-version.ts`).
- * With others it is a fork: the same revisions are edited anew and the verdict decides. Where the log is lost, the
- * revisions come from the records of the topic.
+ * On the same base and with the same hyper-parameters each version is made again as it was
+ * (`reproduced-version.ts`). With others it is a fork: the same revisions are edited anew and the
+ * verdict decides. Where the log is lost, the revisions come from the records of the topic.
  */
 import {
   revisionId,
@@ -95,7 +95,10 @@ export class RebuildRefused extends ErrataFailure {
   }
 }
 
-/** What the source no longer has ends a rebuild that was asked for anyway, with what could be made before it. */
+/**
+ * What the source no longer has ends a rebuild that was asked for anyway, with what could be made
+ * before it.
+ */
 function unreadable(fault: unknown): Reproduced {
   if (fault instanceof VersionLogDamaged || fault instanceof BlobMissing)
     return { kind: 'refused', reasons: [fault.message] };
@@ -284,7 +287,10 @@ class Rebuild {
     await this.#tellMissing();
   }
 
-  /** Everything that the version was asked for once more: what was refused then may be taken by another model. */
+  /**
+   * Everything that the version was asked for once more: what was refused then may be taken by
+   * another model.
+   */
   async #forkVersion(place: Workplace, stored: StoredEntry): Promise<void> {
     const { entry, hash } = stored;
     const register = await this.#rebuilt.register();
@@ -409,7 +415,10 @@ class Rebuild {
       this.#result.refused.push({ id, status, reason });
   }
 
-  /** What was refused beside the version is remembered as refused, so that its ids are decided in the rebuilt lineage too. */
+  /**
+   * What was refused beside the version is remembered as refused, so that its ids are decided in
+   * the rebuilt lineage too.
+   */
   async #carryRefusals({ entry }: StoredEntry): Promise<void> {
     const added = new Set(entry.added.map(({ correctionId }) => correctionId));
     const beside = ((await searchesOf(this.#source, entry)) ?? [])
@@ -424,7 +433,9 @@ class Rebuild {
     await (await this.#rebuilt.register()).settle(refused);
   }
 
-  /** What batches before this one staged is thrown away; parts of one batch share what was found. */
+  /**
+   * What batches before this one staged is thrown away; parts of one batch share what was found.
+   */
   async #stagesFor(batchId: string, known: KnownTargets): Promise<void> {
     const folder = batchId.split('.')[0]!;
     if (this.#staged === folder) return;

@@ -1,6 +1,7 @@
 /**
- * One version made again on the base that it was made on: its searches run again as they were asked, its pairs derived
- * again from what they find, its probes asked again. The same machine gives the same bits.
+ * One version made again on the base that it was made on: its searches run again as they were
+ * asked, its pairs derived again from what they find, its probes asked again. The same machine
+ * gives the same bits.
  */
 import { revisionId, type CorrectionRevision } from '../../schemas/correction.ts';
 import type { CommitResult, Refusal, TargetShard } from '../../schemas/editing.ts';
@@ -28,7 +29,10 @@ export interface Reproduction {
   reword: <Revision extends CorrectionRevision>(revision: Revision) => Revision;
 }
 
-/** Targets that were found already, by the search that asked for them; two parts of a batch may come of one search. */
+/**
+ * Targets that were found already, by the search that asked for them; two parts of a batch may come
+ * of one search.
+ */
 export type KnownTargets = Map<string, TargetShard>;
 
 /** Makes the entry's version in the rebuilt lineage, whose HEAD is the version before. */
@@ -89,7 +93,10 @@ export async function reproduceVersion(
   return resultOf(result);
 }
 
-/** Who made a rebuilt version: instead of a workflow and its run, the lineage and the hash of the entry that it is made after. */
+/**
+ * Who made a rebuilt version: instead of a workflow and its run, the lineage and the hash of the
+ * entry that it is made after.
+ */
 export function rebuiltBy(lineage: string, hash: string): { workflowId: string; runId: string } {
   return { workflowId: `rebuild/${lineage}`, runId: hash };
 }
@@ -106,8 +113,9 @@ export function resultOf(result: CommitResult): Reproduced {
 }
 
 /**
- * The thresholds as configured, but none that the version did not meet when it was made: which thresholds held then is
- * not in the log, and that they have changed since is not for a rebuild to judge.
+ * The thresholds as configured, but none that the version did not meet when it was made: which
+ * thresholds held then is not in the log, and that they have changed since is not for a rebuild to
+ * judge.
  */
 export function settledFor(
   { probes: { after } }: Pick<VersionEntry, 'probes'>,
@@ -131,7 +139,10 @@ export function settledFor(
 /** Perplexity and norm, measured again on another machine, relative. */
 const MEASURED_AGAIN_WITHIN = 1e-3;
 
-/** Of before searches were kept: what was written is searched for together, without what was refused beside it. */
+/**
+ * Of before searches were kept: what was written is searched for together, without what was refused
+ * beside it.
+ */
 function searchOfOld(
   entry: VersionEntry,
   edits: CorrectionRevision[],

@@ -1,4 +1,7 @@
-/** Two lineages beside one another, version by version: whether the one says, bit for bit, what the other says. Needs no model. */
+/**
+ * Two lineages beside one another, version by version: whether the one says, bit for bit, what the
+ * other says. Needs no model.
+ */
 import type { BlobReference, CorrectionProbe, ProbeScores } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
@@ -9,8 +12,8 @@ import { sha256, type VersionLog } from '../../versions/log/version-log.ts';
 export type Agreement = 'identical' | 'within-tolerance' | 'different';
 
 /**
- * On another machine, or with another number of threads, sums are rounded otherwise. Pairs then differ by some 1e-4 of
- * their largest number; log-probabilities by less than this many nats.
+ * On another machine, or with another number of threads, sums are rounded otherwise. Pairs then
+ * differ by some 1e-4 of their largest number; log-probabilities by less than this many nats.
  */
 export const TOLERANCE = { pairs: 1e-3, logProbability: 1e-2, measured: 1e-3 } as const;
 
@@ -19,7 +22,10 @@ export interface VersionComparison {
   /** What it adds, removes and retracts, in words. */
   changes: 'identical' | 'different';
   pairs: Agreement | 'none';
-  /** Of pairs that are not identical: the largest difference of two numbers over the largest number of their matrix. */
+  /**
+   * Of pairs that are not identical: the largest difference of two numbers over the largest number
+   * of their matrix.
+   */
   pairsDifference: number | null;
   probes: Agreement;
   scores: Agreement;
@@ -241,7 +247,10 @@ async function detailsAt(
   }
 }
 
-/** How many earlier corrections are asked again is a setting that may have changed, so their share is left out. */
+/**
+ * How many earlier corrections are asked again is a setting that may have changed, so their share
+ * is left out.
+ */
 function compareScores(one: VersionEntry, other: VersionEntry, notes: string[]): Agreement {
   const sides = (['before', 'after'] as const).map((side): Agreement => {
     const [a, b] = [one.probes[side], other.probes[side]];

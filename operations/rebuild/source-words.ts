@@ -1,4 +1,7 @@
-/** The revisions that an entry and its searches name, as they are in the log: whom a rebuild hands to the steps. */
+/**
+ * The revisions that an entry and its searches name, as they are in the log: whom a rebuild hands
+ * to the steps.
+ */
 import {
   revisionId,
   type CorrectionRevision,
@@ -19,7 +22,10 @@ export interface NamedSearch {
   search: TargetSearch;
 }
 
-/** The searches that the entry names; null for one of before they were kept. Throws `VersionLogDamaged`, `BlobMissing`. */
+/**
+ * The searches that the entry names; null for one of before they were kept. Throws
+ * `VersionLogDamaged`, `BlobMissing`.
+ */
 export async function searchesOf(
   log: VersionLog,
   entry: VersionEntry,
@@ -105,7 +111,10 @@ export function removalsOf(entry: VersionEntry, before: History): Removal[] {
   });
 }
 
-/** What a record says, without where it stands and which lineage it was sent to; equal for two that say the same. */
+/**
+ * What a record says, without where it stands and which lineage it was sent to; equal for two that
+ * say the same.
+ */
 export function wordsOf(revision: FactRevision): string {
   if (revision.kind === 'retraction')
     return sha256(canonicalJson({ factKey: revision.factKey, issuedAt: revision.issuedAt }));

@@ -1,6 +1,7 @@
 /**
- * All records of a topic in the order in which they came, for a lineage whose log is lost. They are written to a file as
- * they are read, so that memory holds some thirty bytes a record, whatever the records weigh.
+ * All records of a topic in the order in which they came, for a lineage whose log is lost. They are
+ * written to a file as they are read, so that memory holds some thirty bytes a record, whatever the
+ * records weigh.
  */
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -86,7 +87,10 @@ async function* unspooled(
   }
 }
 
-/** Timestamp, length of the key, key, value; a length of -1 is null. Headers say nothing about a correction. */
+/**
+ * Timestamp, length of the key, key, value; a length of -1 is null. Headers say nothing about a
+ * correction.
+ */
 function packedRecord({ timestamp, key, value }: ConsumedRecord): Buffer {
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeDoubleLE(timestamp, 0);

@@ -1,6 +1,7 @@
 /**
- * An undo done again in the rebuilt lineage: what left leaves, and what came back comes back with the pairs that it has
- * there, bit for bit. Nothing is searched for, so that a fork does the same as far as it has what was undone.
+ * An undo done again in the rebuilt lineage: what left leaves, and what came back comes back with
+ * the pairs that it has there, bit for bit. Nothing is searched for, so that a fork does the same
+ * as far as it has what was undone.
  */
 import { revisionId, type CorrectionRevision } from '../../schemas/correction.ts';
 import type { BlobReference } from '../../schemas/editing.ts';
@@ -17,7 +18,10 @@ export type Undone = Reproduced | { kind: 'nothing' };
 
 export interface UndoneAgain {
   result: Undone;
-  /** Ids that came back in the source and were never committed here, or whose fact another correction holds here. */
+  /**
+   * Ids that came back in the source and were never committed here, or whose fact another
+   * correction holds here.
+   */
   without: string[];
 }
 

@@ -1,6 +1,6 @@
 /**
- * Where a lineage is rebuilt: the activities of a batch in this process, with a model loaded here. No workflow runs them,
- * so what is done and in which order is said by the files beside this one.
+ * Where a lineage is rebuilt: the activities of a batch in this process, with a model loaded here.
+ * No workflow runs them, so what is done and in which order is said by the files beside this one.
  */
 import {
   createEditActivities,
@@ -23,7 +23,10 @@ export interface Workplace {
 /** Loads the model; with hyper-parameters, those and no others. */
 export type OpenEngine = (parameters: HyperParameters | null) => Promise<Engine>;
 
-/** Keeps one workplace open: the model is loaded when it is first needed, and again where other hyper-parameters are asked for. */
+/**
+ * Keeps one workplace open: the model is loaded when it is first needed, and again where other
+ * hyper-parameters are asked for.
+ */
 export class Workplaces {
   readonly #open: OpenEngine;
   readonly #versions: Versions;

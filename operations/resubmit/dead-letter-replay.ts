@@ -1,4 +1,6 @@
-/** Dead letters, as they would be sent again: repaired, or as they are for when their cause is gone. */
+/**
+ * Dead letters, as they would be sent again: repaired, or as they are for when their cause is gone.
+ */
 import {
   factKeyOf,
   faultsOf,
@@ -30,7 +32,10 @@ export interface DeadLetterReplay {
   letters: readonly { partition: number; offset: string }[] | null;
   /** Where all are read for those that a file names by their records: only those; null: all. */
   only: ReadonlySet<string> | null;
-  /** What is laid over a letter's correction; by `<partition>@<offset>` or by `record:...`, and `*` for all. */
+  /**
+   * What is laid over a letter's correction; by `<partition>@<offset>` or by `record:...`, and `*`
+   * for all.
+   */
   repairs: ReadonlyMap<string, Repair & { id?: string }>;
   /** Letters that would die again are sent all the same. */
   asIs: boolean;
@@ -177,7 +182,8 @@ async function plannedLetter(
   } as Repair & { id?: string };
   const own = decoded(letter, decoder);
   if (Object.keys(repair).length > 0) {
-    // What was never decided keeps its id; what could not be read has none, and gets the one that its place gives it.
+    // What was never decided keeps its id; what could not be read has none, and gets the one that
+    // its place gives it.
     const id = idGiven ?? own?.id ?? `letter-${origin.topic}-${origin.partition}-${origin.offset}`;
     const correction = repairedCorrection(own, repair, {
       id,

@@ -1,4 +1,7 @@
-/** What would become of revisions if they were taken now: the plan of a batch of them all, by the same pure function. */
+/**
+ * What would become of revisions if they were taken now: the plan of a batch of them all, by the
+ * same pure function.
+ */
 import { precedentsOf } from '../../activities/batch/plan-batch.ts';
 import { planOf } from '../../activities/batch/plan.ts';
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
@@ -12,7 +15,10 @@ export type LikelyFate =
   /** It would take others out and not be taken itself, or be a retraction that is carried out. */
   | { kind: 'withdraws'; removes: string[] };
 
-/** By id. Nothing is decided by it. Where HEAD moves, or more is submitted before, it may be decided otherwise. */
+/**
+ * By id. Nothing is decided by it. Where HEAD moves, or more is submitted before, it may be decided
+ * otherwise.
+ */
 export async function likelyFates(
   log: VersionLog,
   revisions: readonly FactRevision[],

@@ -1,4 +1,7 @@
-/** Quarantined corrections, as they would be sent again: under a new id, since an id is decided once, with what they were named. */
+/**
+ * Quarantined corrections, as they would be sent again: under a new id, since an id is decided
+ * once, with what they were named.
+ */
 import {
   factKeyOf,
   faultsOf,
@@ -38,7 +41,10 @@ export interface QuarantinedReplay {
   choice: QuarantinedChoice;
   /** What is laid over a correction; by its id, and `*` for all. */
   repairs: ReadonlyMap<string, Repair>;
-  /** The revisions of a batch from its workflow's history, where Kafka has dropped a record; null where there is none. */
+  /**
+   * The revisions of a batch from its workflow's history, where Kafka has dropped a record; null
+   * where there is none.
+   */
   fromHistory: (batchId: string) => Promise<readonly FactRevision[] | null>;
   by: string;
   /** Milliseconds since 1970. */
@@ -226,7 +232,10 @@ async function sendable(
   );
 }
 
-/** The correction as it is sent again; null where there is none to repair and the repair is no whole one. */
+/**
+ * The correction as it is sent again; null where there is none to repair and the repair is no whole
+ * one.
+ */
 export function repairedCorrection(
   base: FactCorrection | null,
   repair: Repair,

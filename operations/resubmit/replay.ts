@@ -38,7 +38,9 @@ export interface ReplayKept {
 /** Corrections or letters in one replay. */
 export const REPLAYS_AT_ONCE_MAX = 10_000;
 
-/** A position that nothing has, for a revision that is not sent yet; the later of two is sent later. */
+/**
+ * A position that nothing has, for a revision that is not sent yet; the later of two is sent later.
+ */
 export function positionToBe(topic: string, i: number): KafkaPosition {
   return { topic, partition: 0, offset: String(2n ** 62n + BigInt(i)) };
 }

@@ -1,4 +1,7 @@
-/** The next piece of a partition's records: successive revisions for the workflow, or successive dead letters. */
+/**
+ * The next piece of a partition's records: successive revisions for the workflow, or successive
+ * dead letters.
+ */
 import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type RevisionChunk } from '../workflows/contract.ts';
 import type { Problem, ReadRecord } from './ingest-record.ts';
 import { jsonBytes } from '../workflows/json-size.ts';
@@ -16,9 +19,9 @@ export type Piece =
 const CHUNK_HEAD_BYTES = 1_000;
 
 /**
- * Takes the longest run of one kind off the front, within the chunk's bounds; at least one record, of which there must
- * be one. `endOffset` is the partition's. Dead letters are a piece of their own: were they part of a chunk, a full buffer would send them again at
- * every try.
+ * Takes the longest run of one kind off the front, within the chunk's bounds; at least one record,
+ * of which there must be one. `endOffset` is the partition's. Dead letters are a piece of their
+ * own: were they part of a chunk, a full buffer would send them again at every try.
  */
 export function nextPiece(
   records: readonly ConsumedRecord[],

@@ -1,4 +1,7 @@
-/** What a record on the corrections topic is: a revision of a fact, or a dead letter with its reason. */
+/**
+ * What a record on the corrections topic is: a revision of a fact, or a dead letter with its
+ * reason.
+ */
 import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import {
   CORRECTION_LIMITS,
@@ -27,16 +30,20 @@ export interface Problem {
   message: string;
 }
 
-/** Longest key of a fact: Unicode's NFC makes at most three of a character of the subject or the relation, an escape two. */
+/**
+ * Longest key of a fact: Unicode's NFC makes at most three of a character of the subject or the
+ * relation, an escape two.
+ */
 export const KEY_CHARACTERS_MAX =
   3 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax) + 1;
 
 /**
  * Reads one record of a lineage's corrections topic; never throws.
  *
- * A null value retracts the fact that the key names. A correction's own fact key counts, whatever the record's key is:
- * a key that differs only costs the order among the partitions, which the time of issue settles, and refusing the
- * record would lose a sound correction to a producer's partitioner.
+ * A null value retracts the fact that the key names. A correction's own fact key counts, whatever
+ * the record's key is: a key that differs only costs the order among the partitions, which the time
+ * of issue settles, and refusing the record would lose a sound correction to a producer's
+ * partitioner.
  */
 export function readRecord(
   record: ConsumedRecord,

@@ -1,10 +1,11 @@
 /**
- * From the corrections topics into the lineage workflows. A record's offset is committed only after the workflow, or
- * the dead-letter topic, has the record; what is read twice is recognised by its offset in the workflow. A workflow that
- * has less than that (`partition-places.ts`) gets it again.
+ * From the corrections topics into the lineage workflows. A record's offset is committed only after
+ * the workflow, or the dead-letter topic, has the record; what is read twice is recognised by its
+ * offset in the workflow. A workflow that has less than that (`partition-places.ts`) gets it again.
  *
- * A full buffer, an absent Temporal or an absent schema registry pauses the partition and nothing else: its reader
- * returns at once, so other partitions and lineages flow on and the group's heartbeat is kept.
+ * A full buffer, an absent Temporal or an absent schema registry pauses the partition and nothing
+ * else: its reader returns at once, so other partitions and lineages flow on and the group's
+ * heartbeat is kept.
  */
 import { randomUUID } from 'node:crypto';
 import type { RecordDecoder } from '../../schemas/records/avro.ts';
@@ -56,7 +57,9 @@ export interface PartitionStanding {
 
 export type AcceptAnswer =
   | { kind: 'accepted'; acceptance: Acceptance }
-  /** The workflow's buffer is full; or it finds something wrong, which an operator has to look at. */
+  /**
+   * The workflow's buffer is full; or it finds something wrong, which an operator has to look at.
+   */
   | { kind: 'refused'; type: string; message: string }
   /** The workflow lacks what came before: it has everything up to here, -1 for nothing. */
   | { kind: 'behind'; throughOffset: string }
@@ -86,7 +89,10 @@ export const PAUSE_FIRST_MS = 250;
 export const PAUSE_MAX_MS = 5_000;
 /** Kafka's session is 30 s; while an answer is waited for the heartbeat goes on. */
 const HEARTBEAT_EVERY_MS = 2_000;
-/** How often a workflow is asked whether it still has what it took, where nothing new comes that would tell. */
+/**
+ * How often a workflow is asked whether it still has what it took, where nothing new comes that
+ * would tell.
+ */
 const LOOK_BACK_EVERY_MS = 15_000;
 
 export async function startIngest(
@@ -128,7 +134,10 @@ export class PartitionIngest {
     this.#dependencies = dependencies;
   }
 
-  /** Deals with a partition's records in order, as far as it can; what is left is read again after a pause. */
+  /**
+   * Deals with a partition's records in order, as far as it can; what is left is read again after a
+   * pause.
+   */
   async take(batch: PartitionBatch): Promise<void> {
     const lineage = this.#lineageOf.get(batch.topic)!;
     let { records } = batch;
@@ -189,7 +198,10 @@ export class PartitionIngest {
     }
   }
 
-  /** The offset up to which the piece is in safe hands, or null where the partition pauses or is read again. */
+  /**
+   * The offset up to which the piece is in safe hands, or null where the partition pauses or is
+   * read again.
+   */
   async #deliver(piece: Piece, lineage: string, batch: PartitionBatch): Promise<string | null> {
     const { logger, deadLetters } = this.#dependencies;
     const partition = partitionKey(batch);
@@ -254,7 +266,8 @@ export class PartitionIngest {
       { lineage, partition: chunk.partition, firstOffset: chunk.firstOffset, ...acceptance },
       'Revisions handed to the lineage',
     );
-    // Answered for an earlier, shorter chunk of the same first offset, only so much is the workflow's.
+    // Answered for an earlier, shorter chunk of the same first offset, only so much is the
+    // workflow's.
     const through =
       BigInt(acceptance.throughOffset) < BigInt(chunk.throughOffset)
         ? acceptance.throughOffset
@@ -321,8 +334,8 @@ function recordsBehind(records: ConsumedRecord[], offset: string): ConsumedRecor
 }
 
 /**
- * Waits for the work and keeps the group's heartbeat meanwhile. A heartbeat that fails (the partition moved) is thrown
- * once the work has settled, so that no call is left behind.
+ * Waits for the work and keeps the group's heartbeat meanwhile. A heartbeat that fails (the
+ * partition moved) is thrown once the work has settled, so that no call is left behind.
  */
 async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
   const failures: Error[] = [];

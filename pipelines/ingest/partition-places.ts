@@ -1,12 +1,16 @@
 /**
- * Where ingest stands in each partition, and since where it left no revision out. The workflow's high-water mark is the
- * truth about what was taken; the group's offset in Kafka only says where to begin. So each chunk says what it follows,
- * and where the workflow has less (after a reset, or in place of one that was terminated) ingest goes back.
+ * Where ingest stands in each partition, and since where it left no revision out. The workflow's
+ * high-water mark is the truth about what was taken; the group's offset in Kafka only says where to
+ * begin. So each chunk says what it follows, and where the workflow has less (after a reset, or in
+ * place of one that was terminated) ingest goes back.
  */
 interface Place {
   /** Offset behind the last one dealt with. */
   next: bigint;
-  /** From here to `next` there are dead letters at most: everything before is the workflow's, as far as ingest knows. */
+  /**
+   * From here to `next` there are dead letters at most: everything before is the workflow's, as far
+   * as ingest knows.
+   */
   readFrom: bigint;
   /** Dead letters before this offset are in their topic. */
   lettersSentTo: bigint;
@@ -28,7 +32,8 @@ export class PartitionPlaces {
     };
     const found = place.sought?.at === from;
     if (found) place.readFrom = place.sought!.readFrom;
-    // Also what was on its way when another place was sought: it follows nothing, and the workflow will say so.
+    // Also what was on its way when another place was sought: it follows nothing, and the workflow
+    // will say so.
     else if (from !== place.next) place.readFrom = from;
     this.#places.set(partition, {
       ...place,
@@ -57,9 +62,9 @@ export class PartitionPlaces {
   }
 
   /**
-   * The workflow has everything up to `throughOffset` (-1: nothing), Kafka everything from `beginning` on, and the group's
-   * offset is `committed`, where that is known. The offset at which to read again, or null where nothing between the two
-   * can be a revision.
+   * The workflow has everything up to `throughOffset` (-1: nothing), Kafka everything from
+   * `beginning` on, and the group's offset is `committed`, where that is known. The offset at which
+   * to read again, or null where nothing between the two can be a revision.
    */
   goBack(
     partition: string,

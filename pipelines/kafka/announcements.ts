@@ -25,7 +25,10 @@ export function announcerTo(sender: RecordSender, format: RecordFormat): Announc
   };
 }
 
-/** The revision's id. A duplicate has a key of its own, or compaction would forget what became of the first record. */
+/**
+ * The revision's id. A duplicate has a key of its own, or compaction would forget what became of
+ * the first record.
+ */
 export function outcomeKey(outcome: Outcome): string {
   const { partition, offset } = outcome.position;
   return outcome.status === 'DUPLICATE'

@@ -1,11 +1,17 @@
-/** A record that cannot be taken, as it goes to the dead-letter topic: its own bytes, and headers as Kafka Connect writes them. */
+/**
+ * A record that cannot be taken, as it goes to the dead-letter topic: its own bytes, and headers as
+ * Kafka Connect writes them.
+ */
 import type { ConsumedRecord, OutgoingRecord } from './kafka.ts';
 import type { Problem } from '../ingest/ingest-record.ts';
 
 const HEADER = '__connect.errors';
 const MESSAGE_CHARACTERS_MAX = 2_000;
 
-/** A letter that comes back from the dead keeps what was said of it before; the last of each header is of this time. */
+/**
+ * A letter that comes back from the dead keeps what was said of it before; the last of each header
+ * is of this time.
+ */
 export function deadLetter(record: ConsumedRecord, problem: Problem): OutgoingRecord {
   const headers = new Map(Object.entries(record.headers));
   const add = (name: string, value: string) => {

@@ -1,8 +1,8 @@
 /**
  * Kafka, as the rest of the project sees it. The one file that knows kafkajs.
  *
- * Producers are idempotent and wait for all replicas. Consumers never commit by themselves: a batch is done when its
- * reader says up to where.
+ * Producers are idempotent and wait for all replicas. Consumers never commit by themselves: a batch
+ * is done when its reader says up to where.
  */
 import {
   CompressionTypes,
@@ -115,7 +115,10 @@ export interface RecordReader {
 }
 
 export interface RecordSender {
-  /** Resolves when all replicas in sync have the records; their positions, in order (offset -1 where a broker did not say). */
+  /**
+   * Resolves when all replicas in sync have the records; their positions, in order (offset -1 where
+   * a broker did not say).
+   */
   send(topic: string, records: readonly OutgoingRecord[]): Promise<RecordPosition[]>;
   close(): Promise<void>;
 }
@@ -145,13 +148,17 @@ const FETCH_WAIT_MS = 250;
 const FOLLOW_AGAIN_MS = 1_000;
 const TOPIC_READY_WAIT_MS = 15_000;
 /**
- * Of one partition in one fetch, as the broker stores it; a larger batch of a producer comes whole. kafkajs fetches
- * again only when all of a fetch is dealt with, and a partition that paused is fetched again from its place: more would
- * hold up the others longer, and be unpacked in vain at every try.
+ * Of one partition in one fetch, as the broker stores it; a larger batch of a producer comes whole.
+ * kafkajs fetches again only when all of a fetch is dealt with, and a partition that paused is
+ * fetched again from its place: more would hold up the others longer, and be unpacked in vain at
+ * every try.
  */
 const FETCH_PARTITION_BYTES_MAX = 65_536;
 const KEEP_ALIVE_MS = 60_000;
-/** Of silence, before what is left of a span is taken for gone; a group's first meeting is well within it. */
+/**
+ * Of silence, before what is left of a span is taken for gone; a group's first meeting is well
+ * within it.
+ */
 const SPAN_WAIT_MS = 30_000;
 /** Longer than anybody reads spans. */
 const SPANS_MS_MAX = 86_400_000;
@@ -162,9 +169,9 @@ const PARTITIONS_AT_ONCE_MAX = 16;
 const UNKNOWN_OFFSET = '-1';
 
 /**
- * One client of one cluster. Connections are made as they are needed. What asks for one throws `ChannelRefused` where
- * the brokers do not let this client in, or are not those that it trusts; the constructor does for a certificate and
- * key that do not go together.
+ * One client of one cluster. Connections are made as they are needed. What asks for one throws
+ * `ChannelRefused` where the brokers do not let this client in, or are not those that it trusts;
+ * the constructor does for a certificate and key that do not go together.
  */
 export class KafkaCluster {
   readonly #kafka: Kafka;
@@ -177,7 +184,10 @@ export class KafkaCluster {
     this.#kafka = new Kafka(clientConfiguration(settings, this.#doors, logger));
   }
 
-  /** Creates the topics that do not exist; those that do stay as they are. Returns the names of the created ones. */
+  /**
+   * Creates the topics that do not exist; those that do stay as they are. Returns the names of the
+   * created ones.
+   */
   async ensureTopics(specifications: readonly TopicSpecification[]): Promise<string[]> {
     return await this.#administrate(async (admin) => {
       const existing = new Set(await admin.listTopics());
@@ -216,7 +226,10 @@ export class KafkaCluster {
     );
   }
 
-  /** First offset that there still is, and the next that will be given, of each partition; null for a topic that does not exist. */
+  /**
+   * First offset that there still is, and the next that will be given, of each partition; null for
+   * a topic that does not exist.
+   */
   async extents(topic: string): Promise<Map<number, { beginning: string; end: string }> | null> {
     return await this.#administrate(async (admin) => {
       if (!(await admin.listTopics()).includes(topic)) return null;
@@ -268,8 +281,8 @@ export class KafkaCluster {
         maxInFlightRequests: 1,
         allowAutoTopicCreation: false,
         createPartitioner: notingPartitioner(ledger),
-        // Given up in between, a request that the broker did get would lend its sequence number to the next one's
-        // records, which the broker would then take for repeated and drop.
+        // Given up in between, a request that the broker did get would lend its sequence number to
+        // the next one's records, which the broker would then take for repeated and drop.
         retry: { retries: Number.MAX_SAFE_INTEGER },
       });
       await this.#doors.through(producer.connect());
@@ -279,7 +292,10 @@ export class KafkaCluster {
     return sender;
   }
 
-  /** Reads the topics as a member of the group, from the committed offsets or else the beginning, until stopped. */
+  /**
+   * Reads the topics as a member of the group, from the committed offsets or else the beginning,
+   * until stopped.
+   */
   async read(
     group: string,
     topics: readonly string[],
@@ -291,9 +307,10 @@ export class KafkaCluster {
   }
 
   /**
-   * Follows topics outside of any lasting group: from the end as it is when this resolves, or from the given offsets
-   * (by `<topic>-<partition>`). Nothing is committed. Records come from one partition at a time, in order; those
-   * that `onRecords` answers with `again` are handed on again after a pause.
+   * Follows topics outside of any lasting group: from the end as it is when this resolves, or from
+   * the given offsets (by `<topic>-<partition>`). Nothing is committed. Records come from one
+   * partition at a time, in order; those that `onRecords` answers with `again` are handed on again
+   * after a pause.
    */
   async follow(
     topics: readonly string[],
@@ -326,9 +343,10 @@ export class KafkaCluster {
   }
 
   /**
-   * Reads spans of a topic, each once, outside of any lasting group; resolves when all is read that Kafka still has of
-   * them. Spans of one partition ascend and do not overlap. Records come from one partition at a time, in order; where
-   * nothing comes for `SPAN_WAIT_MS` the rest is taken for gone (a partition may end in marks of transactions).
+   * Reads spans of a topic, each once, outside of any lasting group; resolves when all is read that
+   * Kafka still has of them. Spans of one partition ascend and do not overlap. Records come from
+   * one partition at a time, in order; where nothing comes for `SPAN_WAIT_MS` the rest is taken for
+   * gone (a partition may end in marks of transactions).
    */
   async readSpans(
     topic: string,
@@ -418,8 +436,9 @@ export class KafkaCluster {
   }
 
   /**
-   * Questions and idempotent changes only: where kafkajs says that a failure passes (a topic just made, a broker just
-   * back: no leader yet) but does not try again by itself, the work is done again.
+   * Questions and idempotent changes only: where kafkajs says that a failure passes (a topic just
+   * made, a broker just back: no leader yet) but does not try again by itself, the work is done
+   * again.
    */
   async #administrate<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
     const admin = this.#kafka.admin();
@@ -489,12 +508,14 @@ class Sender implements RecordSender {
     const written = await producer
       .send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages })
       .catch((error: unknown) => {
-        // What a failure leaves of the sequence is not to be trusted: the next send is a new producer's.
+        // What a failure leaves of the sequence is not to be trusted: the next send is a new
+        // producer's.
         this.#producer = null;
         void producer.disconnect().catch(() => undefined);
         throw error;
       });
-    // A broker answers with the first offset per partition; within a partition the order is that of the request.
+    // A broker answers with the first offset per partition; within a partition the order is that of
+    // the request.
     const next = new Map(
       written.map(({ partition, baseOffset }) => [partition, BigInt(baseOffset ?? UNKNOWN_OFFSET)]),
     );
@@ -547,8 +568,8 @@ function spansAhead(
 
 interface ReaderOptions {
   /**
-   * Next offset by `<topic>-<partition>`, kept up to date. Where it is given, nothing before is handed on and nothing
-   * is committed.
+   * Next offset by `<topic>-<partition>`, kept up to date. Where it is given, nothing before is
+   * handed on and nothing is committed.
    */
   positions: Map<string, string> | null;
 }
@@ -567,7 +588,8 @@ async function startReader(
   const ended = new Promise<Error>((resolve) => (end = resolve));
   let enter: () => void = () => undefined;
   const ready = new Promise<void>((resolve) => (enter = resolve));
-  // Also after a break: a follower commits nothing, so the group would begin it at the beginning again.
+  // Also after a break: a follower commits nothing, so the group would begin it at the beginning
+  // again.
   const goOn = (): void => {
     for (const [partition, offset] of options.positions ?? []) {
       const at = partition.lastIndexOf('-');
@@ -682,8 +704,9 @@ function consumedRecord(message: KafkaMessage, payload: EachBatchPayload): Consu
 }
 
 /**
- * The ways to the brokers that the settings name. kafkajs takes every broken connection for an outage and tries for
- * minutes; a certificate that is refused at all of them will be refused the next time as well.
+ * The ways to the brokers that the settings name. kafkajs takes every broken connection for an
+ * outage and tries for minutes; a certificate that is refused at all of them will be refused the
+ * next time as well.
  */
 class Doors {
   readonly #channel: Channel;
@@ -758,7 +781,10 @@ class Doors {
   }
 }
 
-/** Of a name that objects inherit (`constructor`) kafkajs makes a list that begins with what they inherit. */
+/**
+ * Of a name that objects inherit (`constructor`) kafkajs makes a list that begins with what they
+ * inherit.
+ */
 function headersOf(headers: Record<string, unknown>): RecordHeaders {
   const isValue = (value: unknown): value is HeaderValue =>
     value === null || typeof value === 'string' || Buffer.isBuffer(value);

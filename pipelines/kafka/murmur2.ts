@@ -1,7 +1,8 @@
 /**
- * The hash by which Java's producer chooses a key's partition (org.apache.kafka.common.utils.Utils.murmur2): MurmurHash2
- * of 32 bits, signed, with a seed of its own. kafkajs has it too, but there the time it takes grows with the square of
- * the key's length, and a key of a megabyte would stop a process for a minute.
+ * The hash by which Java's producer chooses a key's partition
+ * (org.apache.kafka.common.utils.Utils.murmur2): MurmurHash2 of 32 bits, signed, with a seed of its
+ * own. kafkajs has it too, but there the time it takes grows with the square of the key's length,
+ * and a key of a megabyte would stop a process for a minute.
  */
 export function murmur2(key: Uint8Array): number {
   const whole = key.length & ~3;

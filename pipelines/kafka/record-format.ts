@@ -1,6 +1,7 @@
 /**
- * How records cross the topics: the one place that encoders and decoders come from. Without a schema registry, Avro's
- * single-object encoding; with one, its wire format, and single-object records are still read.
+ * How records cross the topics: the one place that encoders and decoders come from. Without a
+ * schema registry, Avro's single-object encoding; with one, its wire format, and single-object
+ * records are still read.
  */
 import {
   recordCodec,
@@ -23,16 +24,18 @@ import type { SchemaRegistry } from './schema-registry.ts';
 
 export interface RecordFormat {
   /**
-   * Writes a topic's records. With a registry their schema is registered first, once per topic and process. Throws
-   * `SchemaRefused` (incompatible with what the topic has), `SchemaRegistryUnavailable`.
+   * Writes a topic's records. With a registry their schema is registered first, once per topic and
+   * process. Throws `SchemaRefused` (incompatible with what the topic has),
+   * `SchemaRegistryUnavailable`.
    */
   encoder<Name extends RecordName>(
     record: Name,
     topic: string,
   ): Promise<RecordEncoder<RecordTypes[Name]>>;
   /**
-   * Reads these records, and only these: the schemas that wrote them are loaded first. A schema that cannot be had is
-   * the record's fault and thrown when it is decoded. Throws `SchemaRegistryUnavailable`.
+   * Reads these records, and only these: the schemas that wrote them are loaded first. A schema
+   * that cannot be had is the record's fault and thrown when it is decoded. Throws
+   * `SchemaRegistryUnavailable`.
    */
   decoder<Name extends RecordName>(
     record: Name,

@@ -1,8 +1,9 @@
 /**
- * A schema registry that speaks Confluent's protocol, over HTTP. It alone decides which schemas go together; what it
- * refuses is not written.
+ * A schema registry that speaks Confluent's protocol, over HTTP. It alone decides which schemas go
+ * together; what it refuses is not written.
  *
- * API: Confluent Schema Registry, "Schema Registry API Reference" (also Karapace, Apicurio under /apis/ccompat/v7).
+ * API: Confluent Schema Registry, "Schema Registry API Reference" (also Karapace, Apicurio under
+ * /apis/ccompat/v7).
  */
 import {
   Agent as PlainAgent,
@@ -30,7 +31,9 @@ export interface SchemaRegistrySettings {
   ca?: string;
 }
 
-/** Longest schema text that is taken from a registry, and the most in it: to compile one takes time. */
+/**
+ * Longest schema text that is taken from a registry, and the most in it: to compile one takes time.
+ */
 export const SCHEMA_CHARACTERS_MAX = 65_536;
 const SCHEMA_LIMITS: JsonLimits = { valuesMax: 5_000, depthMax: 100 };
 
@@ -52,9 +55,10 @@ export class SchemaRegistry {
   }
 
   /**
-   * The id of the schema under the subject: looked up, and registered where it is not there yet. A subject that is made
-   * by this is BACKWARD compatible where the registry itself asks for nothing; a level that somebody chose is left.
-   * Throws `SchemaRefused` with the registry's reason, `SchemaRegistryUnavailable`.
+   * The id of the schema under the subject: looked up, and registered where it is not there yet. A
+   * subject that is made by this is BACKWARD compatible where the registry itself asks for nothing;
+   * a level that somebody chose is left. Throws `SchemaRefused` with the registry's reason,
+   * `SchemaRegistryUnavailable`.
    */
   async register(subject: string, schema: AvroSchema): Promise<number> {
     const path = `/subjects/${encodeURIComponent(subject)}`;
@@ -69,8 +73,8 @@ export class SchemaRegistry {
   }
 
   /**
-   * The schema of this id, or why it cannot be had: the registry does not know it, or it is none that a record of ours
-   * can be read with. Throws `SchemaRegistryUnavailable`.
+   * The schema of this id, or why it cannot be had: the registry does not know it, or it is none
+   * that a record of ours can be read with. Throws `SchemaRegistryUnavailable`.
    */
   async schemaOf(id: number): Promise<AvroSchema | UndecodableRecord> {
     const known = this.#known.get(id) ?? this.#asked.get(id);
@@ -82,7 +86,8 @@ export class SchemaRegistry {
 
   async #fetchSchema(id: number): Promise<AvroSchema | UndecodableRecord> {
     let answer = await this.#ask('GET', `/schemas/ids/${id}`);
-    // A registry of several nodes may not have told all of them yet what was registered a moment ago.
+    // A registry of several nodes may not have told all of them yet what was registered a moment
+    // ago.
     for (let again = 1; codeOf(answer) === SCHEMA_MISSING && again < ATTEMPTS_MAX; again++) {
       await delay(RETRY_WAIT_MS * 2 ** again);
       answer = await this.#ask('GET', `/schemas/ids/${id}`);
@@ -169,7 +174,10 @@ const RETRY_WAIT_MS = 100;
 const CONNECTIONS_MAX = 4;
 const KNOWN_SCHEMAS_MAX = 1_000;
 const KNOWN_CHARACTERS_MAX = 128 * SCHEMA_CHARACTERS_MAX;
-/** So that a flood of records with one unknown id is one question, and a schema that is registered late is found. */
+/**
+ * So that a flood of records with one unknown id is one question, and a schema that is registered
+ * late is found.
+ */
 const UNUSABLE_KNOWN_MS = 30_000;
 const REASON_CHARACTERS_MAX = 500;
 

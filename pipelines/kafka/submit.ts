@@ -17,10 +17,11 @@ export interface Submitted {
 }
 
 /**
- * Sends corrections, each to its own lineage's topic, under its fact's key; resolves when Kafka has them for good.
- * Throws `UnencodableRecord` and sends nothing when one is not sound (`faultsOf`), unless `unsound` allows it: then
- * it will come out of the dead-letter topic. Nothing is sent either where the schema registry refuses the schema or gives
- * no answer (`SchemaRefused`, `SchemaRegistryUnavailable`).
+ * Sends corrections, each to its own lineage's topic, under its fact's key; resolves when Kafka has
+ * them for good. Throws `UnencodableRecord` and sends nothing when one is not sound (`faultsOf`),
+ * unless `unsound` allows it: then it will come out of the dead-letter topic. Nothing is sent
+ * either where the schema registry refuses the schema or gives no answer (`SchemaRefused`,
+ * `SchemaRegistryUnavailable`).
  */
 export async function submitCorrections(
   sender: RecordSender,

@@ -22,13 +22,17 @@ export type Announcement =
 
 export interface TailOptions {
   /**
-   * `end`: what is announced from now on; positions by `<topic>-<partition>` as `announcedSoFar` gave them: what was
-   * announced since then. Take them before submitting, and no outcome is missed.
+   * `end`: what is announced from now on; positions by `<topic>-<partition>` as `announcedSoFar`
+   * gave them: what was announced since then. Take them before submitting, and no outcome is
+   * missed.
    */
   from: 'beginning' | 'end' | ReadonlyMap<string, string>;
   deadLetters?: boolean;
   format: RecordFormat;
-  /** Told why what was announced cannot be read for now, once until it can: the schema registry is away. Nothing is missed. */
+  /**
+   * Told why what was announced cannot be read for now, once until it can: the schema registry is
+   * away. Nothing is missed.
+   */
   waits?: (reason: string) => void;
 }
 

@@ -29,7 +29,10 @@ export interface TopicSettings {
   replicationFactor: number;
 }
 
-/** Larger than the corrections topic's bound by what the headers add, so that nothing which came in fails to go out. */
+/**
+ * Larger than the corrections topic's bound by what the headers add, so that nothing which came in
+ * fails to go out.
+ */
 const DEAD_LETTER_BYTES_MAX = 2_097_152;
 
 /** What the topics of a lineage are created with. Those that exist already stay as they are. */
@@ -40,7 +43,8 @@ export function topicSpecifications(
   const topics = topicsOf(lineage);
   const { partitions, replicationFactor } = settings;
   return [
-    // Producers may compress as they like; the broker turns it into what our client can read, or one record would stop ingest.
+    // Producers may compress as they like; the broker turns it into what our client can read, or
+    // one record would stop ingest.
     {
       name: topics.corrections,
       partitions,

@@ -1,7 +1,8 @@
 /**
- * Keeps the history of every run that ended, before Temporal forgets it. What is kept is asked of the archive, what
- * ended of Temporal and of the version log, so that it catches up after any downtime, whoever archived meanwhile, and
- * any number of archivers may run. An outage of either is waited out.
+ * Keeps the history of every run that ended, before Temporal forgets it. What is kept is asked of
+ * the archive, what ended of Temporal and of the version log, so that it catches up after any
+ * downtime, whoever archived meanwhile, and any number of archivers may run. An outage of either is
+ * waited out.
  */
 import type { Logger } from '../logger.ts';
 import {
@@ -87,7 +88,10 @@ export class HistoryArchiver {
     await this.#ended;
   }
 
-  /** Archives what ended and is not kept. Throws where Temporal or the archive is away; what was kept until then is kept. */
+  /**
+   * Archives what ended and is not kept. Throws where Temporal or the archive is away; what was
+   * kept until then is kept.
+   */
   async catchUp(lineage: string, now = Date.now()): Promise<Caught> {
     const shelf = this.#parts.shelf(lineage);
     const place = this.#places.get(lineage) ?? {

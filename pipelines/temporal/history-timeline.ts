@@ -1,4 +1,7 @@
-/** A workflow's history as somebody reads it: one step per thing that was done, with what came of it. */
+/**
+ * A workflow's history as somebody reads it: one step per thing that was done, with what came of
+ * it.
+ */
 import { ApplicationFailure, TimeoutFailure, type DataConverter } from '@temporalio/common';
 import {
   decodeArrayFromPayloads,
@@ -20,7 +23,9 @@ export interface TimelineStep {
   name: string | null;
   /** Of an activity that began; more than 1 after failures. */
   attempt: number | null;
-  /** From the start of the last attempt, or of the child, to its end; null where that is not known. */
+  /**
+   * From the start of the last attempt, or of the child, to its end; null where that is not known.
+   */
   tookMs: number | null;
   /** completed, failed, timed out, canceled, pending, ... */
   outcome: string | null;
@@ -38,7 +43,10 @@ export function historyOf(json: string): History {
   return historyFromJSON(JSON.parse(json));
 }
 
-/** The steps of a history, in the order in which they began. What cannot be decoded here says so in its place. */
+/**
+ * The steps of a history, in the order in which they began. What cannot be decoded here says so in
+ * its place.
+ */
 export async function timelineOf(
   history: History,
   dataConverter: DataConverter,

@@ -1,9 +1,10 @@
 /**
- * What Temporal keeps of a correction, encrypted: every payload (arguments, results, heartbeats, failures) as AES-256-GCM
- * of the whole payload, its own metadata included. Temporal, its page and its database see which step ran and when,
- * and nothing of what it was about.
+ * What Temporal keeps of a correction, encrypted: every payload (arguments, results, heartbeats,
+ * failures) as AES-256-GCM of the whole payload, its own metadata included. Temporal, its page and
+ * its database see which step ran and when, and nothing of what it was about.
  *
- * The first key encrypts, all of them decrypt. Payloads from before there was a key are read as they are.
+ * The first key encrypts, all of them decrypt. Payloads from before there was a key are read as
+ * they are.
  */
 import type { DataConverter, Payload, PayloadCodec } from '@temporalio/common';
 import proto from '@temporalio/proto';
@@ -18,12 +19,18 @@ export interface PayloadKey {
   key: Buffer;
 }
 
-/** A payload cannot be read here: its key is not known, or its bytes are not those that were encrypted. */
+/**
+ * A payload cannot be read here: its key is not known, or its bytes are not those that were
+ * encrypted.
+ */
 export class PayloadUnreadable extends ErrataFailure {
   override readonly name = 'PayloadUnreadable';
 }
 
-/** What every client and worker is given, with keys or without: a reader without keys says what it lacks. */
+/**
+ * What every client and worker is given, with keys or without: a reader without keys says what it
+ * lacks.
+ */
 export function payloadConverter(keys: readonly PayloadKey[]): DataConverter {
   return {
     payloadCodecs: [new PayloadEncryption(keys)],

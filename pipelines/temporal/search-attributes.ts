@@ -1,6 +1,6 @@
 /**
- * The search attributes by which Temporal's page and lists find our workflows, in a namespace. One that is not registered
- * would stop a workflow for good, so they are looked for before any is used.
+ * The search attributes by which Temporal's page and lists find our workflows, in a namespace. One
+ * that is not registered would stop a workflow for good, so they are looked for before any is used.
  */
 import type { ConnectionLike } from '@temporalio/client';
 import proto from '@temporalio/proto';
@@ -11,7 +11,10 @@ export interface Registration {
   usable: boolean;
   /** Names of those that are not. */
   missing: string[];
-  /** Names that are registered with another type: another name holds there, or another namespace is needed. */
+  /**
+   * Names that are registered with another type: another name holds there, or another namespace is
+   * needed.
+   */
   mistyped: string[];
   /** Why the missing ones could not be added; null where nobody tried or nothing is missing. */
   reason: string | null;
@@ -30,7 +33,10 @@ const TYPES: Record<string, number> = Object.fromEntries(
   ]),
 );
 
-/** Whether they are registered; changes nothing. Throws the client's errors where Temporal does not say. */
+/**
+ * Whether they are registered; changes nothing. Throws the client's errors where Temporal does not
+ * say.
+ */
 export async function searchAttributesOf(
   connection: ConnectionLike,
   namespace: string,
@@ -45,8 +51,9 @@ export async function searchAttributesOf(
 }
 
 /**
- * Adds those that are missing and resolves when they can be used, or with the reason why they cannot: not everybody may
- * add any. Throws the client's errors where Temporal does not say which there are.
+ * Adds those that are missing and resolves when they can be used, or with the reason why they
+ * cannot: not everybody may add any. Throws the client's errors where Temporal does not say which
+ * there are.
  */
 export async function registerSearchAttributes(
   connection: ConnectionLike,

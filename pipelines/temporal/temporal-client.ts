@@ -1,4 +1,7 @@
-/** The lineage workflows, as their callers see them. It connects to Temporal's front end; `temporal-runs.ts` asks it about runs. */
+/**
+ * The lineage workflows, as their callers see them. It connects to Temporal's front end;
+ * `temporal-runs.ts` asks it about runs.
+ */
 import {
   Client,
   Connection,
@@ -47,16 +50,25 @@ import {
 const ANSWER_WAIT_MS = 20_000;
 const QUERY_WAIT_MS = 10_000;
 const SIGNAL_WAIT_MS = 10_000;
-/** Without a workflow worker nobody answers an update: after this the undo is left for it as a signal, which Temporal keeps. */
+/**
+ * Without a workflow worker nobody answers an update: after this the undo is left for it as a
+ * signal, which Temporal keeps.
+ */
 const UNDO_ANSWER_WAIT_MS = 5_000;
 
-/** `left`: no workflow worker answered, and the undo waits in the lineage's history for the next one. */
+/**
+ * `left`: no workflow worker answered, and the undo waits in the lineage's history for the next
+ * one.
+ */
 export type UndoTaken =
   | ({ kind: 'taken' } & UndoAccepted)
   | { kind: 'left'; workflowId: string }
   | { kind: 'refused'; type: string; message: string };
 
-/** How far an undo is; `unknown`: Temporal knows no workflow of it, so that it waits, or was never asked for. */
+/**
+ * How far an undo is; `unknown`: Temporal knows no workflow of it, so that it waits, or was never
+ * asked for.
+ */
 export type UndoProgress =
   | { kind: 'ended'; result: UndoResult }
   | { kind: 'failed'; reason: string }
@@ -95,8 +107,9 @@ export class TemporalLineages {
   }
 
   /**
-   * Connects when it is first needed, so that a process may start before Temporal does. The converter (`payloadConverter`)
-   * is that of the workers. Throws `ChannelRefused` for a certificate and key that do not go together.
+   * Connects when it is first needed, so that a process may start before Temporal does. The
+   * converter (`payloadConverter`) is that of the workers. Throws `ChannelRefused` for a
+   * certificate and key that do not go together.
    */
   static connect(
     options: ConnectionOptions,
@@ -119,8 +132,8 @@ export class TemporalLineages {
   }
 
   /**
-   * Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is an answer. Tries of one
-   * `attempt` are one: the second is answered as the first was.
+   * Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is
+   * an answer. Tries of one `attempt` are one: the second is answered as the first was.
    */
   async accept(
     lineage: string,
@@ -130,7 +143,8 @@ export class TemporalLineages {
   ): Promise<AcceptAnswer> {
     try {
       const deadline = Date.now() + ANSWER_WAIT_MS;
-      // Without a run it would not be refused for want of room, and every start of a sender would add to a full buffer.
+      // Without a run it would not be refused for want of room, and every start of a sender would
+      // add to a full buffer.
       const run =
         chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
       const acceptance = await this.client.withDeadline(deadline, () =>
@@ -139,7 +153,8 @@ export class TemporalLineages {
           Acceptance,
           [RevisionChunk]
         >(ACCEPT_UPDATE, {
-          // The same for every try of these records, so that a lost answer does not make a second chunk.
+          // The same for every try of these records, so that a lost answer does not make a second
+          // chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
           args: [{ ...chunk, ...(run === undefined ? {} : { run }) }],
           startWorkflowOperation: new WithStartWorkflowOperation(
@@ -201,7 +216,10 @@ export class TemporalLineages {
     }
   }
 
-  /** Registers the search attributes in the namespace, where this client may, and says whether workflows may carry them. */
+  /**
+   * Registers the search attributes in the namespace, where this client may, and says whether
+   * workflows may carry them.
+   */
   async registerSearchAttributes(): Promise<Registration> {
     try {
       return await registerSearchAttributes(this.#connection, this.client.options.namespace);
@@ -229,7 +247,10 @@ export class TemporalLineages {
     await this.#signal(lineage, FORGET_POSITIONS_SIGNAL);
   }
 
-  /** Hands an undo to the lineage, which is started if it is not there. What is handed over twice is done once. */
+  /**
+   * Hands an undo to the lineage, which is started if it is not there. What is handed over twice is
+   * done once.
+   */
   async undo(lineage: string, settings: LineageSettings, order: UndoOrder): Promise<UndoTaken> {
     const start = this.#startOptions(lineage, settings);
     try {
@@ -315,7 +336,9 @@ export class TemporalLineages {
     }
   }
 
-  /** What the client met, where it says only what it was asked for; for errors of `client` as well. */
+  /**
+   * What the client met, where it says only what it was asked for; for errors of `client` as well.
+   */
   told(error: unknown): unknown {
     const refusal = refusalOf(error, this.#channel);
     if (refusal !== null) return refusal;
@@ -343,8 +366,8 @@ export class TemporalLineages {
 }
 
 /**
- * Whether an update found Temporal, and no worker that answers it: it took too long, or Temporal holds updates back until
- * a worker has taken up the workflow again, after a reset for one.
+ * Whether an update found Temporal, and no worker that answers it: it took too long, or Temporal
+ * holds updates back until a worker has taken up the workflow again, after a reset for one.
  */
 function isUnanswered(error: unknown): boolean {
   const cause: unknown = error instanceof ServiceError ? error.cause : error;

@@ -1,6 +1,7 @@
 /**
- * Runs of workflows, as Temporal knows them: which there are, how they stand, what their histories say. Everything is
- * asked without decoding payloads, so that it can be told and kept by who has no keys. Throws the client's own errors.
+ * Runs of workflows, as Temporal knows them: which there are, how they stand, what their histories
+ * say. Everything is asked without decoding payloads, so that it can be told and kept by who has no
+ * keys. Throws the client's own errors.
  */
 import type { Client } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
@@ -42,7 +43,10 @@ export interface PendingActivity {
 const CALL_WAIT_MS = 10_000;
 /** Runs in one page of a list. */
 const PAGE_RUNS_MAX = 100;
-/** Pages of one history: Temporal ends a run at some 50,000 events, and gives at least a hundred a page. */
+/**
+ * Pages of one history: Temporal ends a run at some 50,000 events, and gives at least a hundred a
+ * page.
+ */
 const HISTORY_PAGES_MAX = 1_000;
 const GRPC_NOT_FOUND = 5;
 
@@ -69,7 +73,9 @@ export function lineageOfWorkflow(workflowId: string): string | null {
   );
 }
 
-/** The workflow of a batch, from its id or that of one of its parts; null where it is no batch's id. */
+/**
+ * The workflow of a batch, from its id or that of one of its parts; null where it is no batch's id.
+ */
 export function workflowOfBatch(lineage: string, batchId: string): string | null {
   const sequence = /^(\d{6,})-[0-9a-f]+(\..*)?$/.exec(batchId)?.[1];
   return sequence === undefined ? null : batchWorkflowId(lineage, Number(sequence));
@@ -82,7 +88,9 @@ export class TemporalRuns {
     this.#client = client;
   }
 
-  /** Runs that a query of Temporal's visibility finds, those that ended last first; at most so many. */
+  /**
+   * Runs that a query of Temporal's visibility finds, those that ended last first; at most so many.
+   */
   async *list(query: string, runsMax = Number.MAX_SAFE_INTEGER): AsyncIterable<WorkflowRun> {
     let nextPageToken: Uint8Array | null = null;
     let given = 0;
@@ -104,7 +112,10 @@ export class TemporalRuns {
     } while (nextPageToken !== null);
   }
 
-  /** How a run stands, the latest where none is named, what it waits for, and how often its next step was tried in vain; null where Temporal has none. */
+  /**
+   * How a run stands, the latest where none is named, what it waits for, and how often its next
+   * step was tried in vain; null where Temporal has none.
+   */
   async describe(
     workflowId: string,
     runId?: string,
@@ -144,7 +155,10 @@ export class TemporalRuns {
     throw new RangeError(`the history of ${workflowId} has more than ${HISTORY_PAGES_MAX} pages`);
   }
 
-  /** The event that a run began with, and the one that closed it where it is closed; null where Temporal has none. */
+  /**
+   * The event that a run began with, and the one that closed it where it is closed; null where
+   * Temporal has none.
+   */
   async ends(
     workflowId: string,
     runId: string,
@@ -174,7 +188,10 @@ export class TemporalRuns {
       : { first: first.history?.events?.[0] ?? null, last: last.history?.events?.at(-1) ?? null };
   }
 
-  /** When a worker last asked a queue for work, milliseconds since 1970; null where none did in the last minutes. */
+  /**
+   * When a worker last asked a queue for work, milliseconds since 1970; null where none did in the
+   * last minutes.
+   */
   async lastAsked(taskQueue: string, kind: 'workflow' | 'activity'): Promise<number | null> {
     const { TASK_QUEUE_TYPE_WORKFLOW, TASK_QUEUE_TYPE_ACTIVITY } =
       proto.temporal.api.enums.v1.TaskQueueType;

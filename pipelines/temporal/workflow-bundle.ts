@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /**
- * The workflows as one script for their sandbox. Making it takes a second or two, so make it once per process, and keep
- * it in `folder`, where one is given, for the processes after this one: under a hash of all that it is made of. Where the
- * worker's converter names a failure converter, the workflows fail by it as well.
+ * The workflows as one script for their sandbox. Making it takes a second or two, so make it once
+ * per process, and keep it in `folder`, where one is given, for the processes after this one: under
+ * a hash of all that it is made of. Where the worker's converter names a failure converter, the
+ * workflows fail by it as well.
  */
 export async function bundleWorkflows(
   folder: string | null = null,
@@ -50,7 +51,10 @@ async function bundle(failureConverterPath: string | undefined): Promise<{ code:
   return { code };
 }
 
-/** SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths count: they are in the bundle. */
+/**
+ * SHA-256, hexadecimal, of the sources' names and contents and of every package's version. Paths
+ * count: they are in the bundle.
+ */
 async function identityOfSources(failureConverterPath: string | undefined): Promise<string> {
   const names = (
     await Promise.all(

@@ -1,6 +1,7 @@
 /**
- * A workflow that is run again from a point of its history: what came before keeps its results, what came after is done
- * again. Every activity of ours is idempotent, so what was done already is found and told, not done twice.
+ * A workflow that is run again from a point of its history: what came before keeps its results,
+ * what came after is done again. Every activity of ours is idempotent, so what was done already is
+ * found and told, not done twice.
  */
 import { WorkflowFailedError, type Client } from '@temporalio/client';
 import proto from '@temporalio/proto';
@@ -50,8 +51,8 @@ export const RESET_STEPS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * The point that is named: by an event's id, or by a step. `plan` is where all of it begins; of the other steps it is the
- * last that was done. Null where there is none.
+ * The point that is named: by an event's id, or by a step. `plan` is where all of it begins; of the
+ * other steps it is the last that was done. Null where there is none.
  */
 export function resetPointNamed(points: readonly ResetPoint[], to: string): ResetPoint | null {
   if (to === 'beginning') return points[0] ?? null;
@@ -61,7 +62,10 @@ export function resetPointNamed(points: readonly ResetPoint[], to: string): Rese
   return (to === 'plan' ? doing[0] : doing.at(-1)) ?? null;
 }
 
-/** Resets a run and gives the new run's id. The same reset of the same run twice is one. What was told to it since is told to the new one. */
+/**
+ * Resets a run and gives the new run's id. The same reset of the same run twice is one. What was
+ * told to it since is told to the new one.
+ */
 export async function resetWorkflow(
   client: Client,
   run: { workflowId: string; runId: string },

@@ -10,7 +10,8 @@ const ALERTS_AT_ONCE_MAX = 4;
 const { alert: tell } = proxyActivities<AlertActivities>({
   startToCloseTimeout: '1 minute',
   heartbeatTimeout: '10 seconds',
-  // The run cannot be continued as a new one before: it may not take longer than a night's outage is worth.
+  // The run cannot be continued as a new one before: it may not take longer than a night's outage
+  // is worth.
   scheduleToCloseTimeout: '1 hour',
   retry: {
     initialInterval: '2 seconds',

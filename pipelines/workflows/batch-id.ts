@@ -1,11 +1,12 @@
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 
 /**
- * The name of a batch: its place in the lineage and a digest of what is in it (64-bit FNV-1a over ids and positions).
+ * The name of a batch: its place in the lineage and a digest of what is in it (64-bit FNV-1a over
+ * ids and positions).
  *
- * The version log takes a batch's name as the token that makes a repeated commit a no-op. So two batches of different
- * content must never share one, not even after Temporal's data was lost and the sequence starts again at 0, or after
- * a reset that cuts the buffer elsewhere.
+ * The version log takes a batch's name as the token that makes a repeated commit a no-op. So two
+ * batches of different content must never share one, not even after Temporal's data was lost and
+ * the sequence starts again at 0, or after a reset that cuts the buffer elsewhere.
  */
 export function batchIdOf(sequence: number, revisions: readonly FactRevision[]): string {
   return `${String(sequence).padStart(6, '0')}-${digestOf(revisions)}`;

@@ -1,8 +1,10 @@
 /**
- * Which of the waiting revisions become the next batch, and what the others of the same facts become.
+ * Which of the waiting revisions become the next batch, and what the others of the same facts
+ * become.
  *
- * Nothing is decided when a revision comes in: everything is decided when a batch is cut, from what waits then, so
- * the decision does not depend on the order in which the partitions' records arrived.
+ * Nothing is decided when a revision comes in: everything is decided when a batch is cut, from what
+ * waits then, so the decision does not depend on the order in which the partitions' records
+ * arrived.
  */
 import {
   revisionId,
@@ -25,7 +27,10 @@ export interface CutLimits {
 }
 
 export interface Cut {
-  /** At most one per fact, in order of arrival; several where corrections of one time contradict each other, which the plan decides. */
+  /**
+   * At most one per fact, in order of arrival; several where corrections of one time contradict
+   * each other, which the plan decides.
+   */
   revisions: FactRevision[];
   settled: Settled[];
   rest: Waiting[];
@@ -37,11 +42,13 @@ export type Settled =
   | { kind: 'superseded'; revision: FactRevision; by: FactRevision };
 
 /**
- * Cuts a batch of at most `editsMax` facts and `bytesMax` bytes off the waiting revisions, oldest fact first.
+ * Cuts a batch of at most `editsMax` facts and `bytesMax` bytes off the waiting revisions, oldest
+ * fact first.
  *
- * Of the revisions of one fact the one issued last is edited and the others are superseded; of those issued at the
- * same time the one with the higher offset, and with it the corrections that contradict it. A fact's revisions are taken
- * together or not at all; a first fact is taken whatever its size.
+ * Of the revisions of one fact the one issued last is edited and the others are superseded; of
+ * those issued at the same time the one with the higher offset, and with it the corrections that
+ * contradict it. A fact's revisions are taken together or not at all; a first fact is taken
+ * whatever its size.
  */
 export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   const revisions: FactRevision[] = [];
@@ -61,7 +68,10 @@ export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   return { revisions, settled, rest: waiting.filter((item) => !taken.has(item)) };
 }
 
-/** The groups in order of their oldest member. Revisions with the same id belong together even under different facts. */
+/**
+ * The groups in order of their oldest member. Revisions with the same id belong together even under
+ * different facts.
+ */
 function groupsByFact(waiting: readonly Waiting[]): Waiting[][] {
   const groups = new Map<string, Waiting[]>();
   const factOfId = new Map<string, string>();

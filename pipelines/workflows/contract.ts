@@ -1,4 +1,7 @@
-/** What a lineage workflow and its batches are asked and answer: the names and types both sides share. */
+/**
+ * What a lineage workflow and its batches are asked and answer: the names and types both sides
+ * share.
+ */
 import type { FactRevision, KafkaPosition } from '../../schemas/correction.ts';
 import type { HeadReference, Outcome, OutcomeStatus } from '../../schemas/editing.ts';
 import type { LineageSettings, VerdictSettings } from '../../schemas/settings.ts';
@@ -23,15 +26,23 @@ export const FORGET_POSITIONS_SIGNAL = 'forgetPositions';
 /** Failure types with which `accept` refuses; nothing is written to the history then. */
 export const BUFFER_FULL = 'BufferFull';
 export const CHUNK_UNSOUND = 'ChunkUnsound';
-/** The partition ends before offsets that were taken from it: it is not the partition that it was. */
+/**
+ * The partition ends before offsets that were taken from it: it is not the partition that it was.
+ */
 export const TOPIC_RECREATED = 'TopicRecreated';
 /** So many undos wait already. */
 export const UNDOS_FULL = 'UndosFull';
 export const UNDO_UNSOUND = 'UndoUnsound';
-/** Records lie between what the workflow has and the chunk. The failure's detail is the last offset it has, -1 for none. */
+/**
+ * Records lie between what the workflow has and the chunk. The failure's detail is the last offset
+ * it has, -1 for none.
+ */
 export const RECORDS_MISSING = 'RecordsMissing';
 
-/** By which Temporal's page and its lists find workflows, and their types. Used where the lineage's settings say that they are registered. Temporal never encrypts them. */
+/**
+ * By which Temporal's page and its lists find workflows, and their types. Used where the lineage's
+ * settings say that they are registered. Temporal never encrypts them.
+ */
 export const SEARCH_ATTRIBUTES = {
   ErrataLineage: 'KEYWORD',
   ErrataVersion: 'INT',
@@ -44,10 +55,15 @@ export const CHUNK_REVISIONS_MAX = 100;
 export const UNDOS_WAITING_MAX = 10;
 /** Results of undos that a lineage remembers. */
 export const UNDOS_REMEMBERED_MAX = 10;
-/** Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it. */
+/**
+ * Bytes are those of the JSON that Temporal stores. One record of 64 KiB is at most 394 KB of it.
+ */
 export const CHUNK_BYTES_MAX = 400_000;
 export const BATCH_BYTES_MAX = 400_000;
-/** Whatever the settings say; together with a held batch it stays below Temporal's 2 MB for one payload. */
+/**
+ * Whatever the settings say; together with a held batch it stays below Temporal's 2 MB for one
+ * payload.
+ */
 export const BUFFER_BYTES_CEILING = 1_500_000;
 export const CARRIED_BYTES_MAX = 1_950_000;
 
@@ -68,7 +84,9 @@ export function undoBatchId(requestId: string): string {
   return `undo-${requestId}`;
 }
 
-/** The word on the alias with which a rollback begins, and that its undo takes back when it is done. */
+/**
+ * The word on the alias with which a rollback begins, and that its undo takes back when it is done.
+ */
 export function rollbackMoveId(requestId: string): string {
   return `rollback:${requestId}`;
 }
@@ -89,17 +107,24 @@ export interface RevisionChunk {
   throughOffset: string;
   /** Next offset that the broker will give, when the records were read. */
   endOffset: string;
-  /** From here to `firstOffset` there is no other revision: it follows what was handed over before, or was read from here on. */
+  /**
+   * From here to `firstOffset` there is no other revision: it follows what was handed over before,
+   * or was read from here on.
+   */
   readFrom?: string;
-  /** The run that answered the sender last, or that it found at first. Another one does not refuse for want of room. */
+  /**
+   * The run that answered the sender last, or that it found at first. Another one does not refuse
+   * for want of room.
+   */
   run?: string;
   revisions: FactRevision[];
 }
 
 export interface Acceptance {
   /**
-   * Everything of the partition up to here is the workflow's. It may be less than the chunk's own end: a chunk that
-   * is sent again under the same update id gets the first one's answer, and by then it may have grown.
+   * Everything of the partition up to here is the workflow's. It may be less than the chunk's own
+   * end: a chunk that is sent again under the same update id gets the first one's answer, and by
+   * then it may have grown.
    */
   throughOffset: string;
   accepted: number;
@@ -113,7 +138,10 @@ export interface LineageInput {
   lineage: string;
   settings: LineageSettings;
   carried: Carried | null;
-  /** Continue as new after so many events, if the server does not suggest it before. For drills and tests. */
+  /**
+   * Continue as new after so many events, if the server does not suggest it before. For drills and
+   * tests.
+   */
   historyEventsMax?: number;
 }
 
@@ -127,14 +155,19 @@ export interface CutBatch {
   /** Times it was started; more than one after a failure. */
   attempts: number;
   startedAt: number;
-  /** Its tries are used up and the policy is to go on without it: why its revisions are quarantined. */
+  /**
+   * Its tries are used up and the policy is to go on without it: why its revisions are quarantined.
+   */
   givenUp?: string;
 }
 
 /** What an operator hands to a lineage: done by a workflow of its own, between two batches. */
 export interface UndoOrder {
   request: UndoRequest;
-  /** The alias that was moved first (`rollbackMoveId`) and follows HEAD again when the undo is done; null: none. */
+  /**
+   * The alias that was moved first (`rollbackMoveId`) and follows HEAD again when the undo is done;
+   * null: none.
+   */
   releaseAlias: string | null;
 }
 

@@ -1,10 +1,11 @@
 /**
- * `edit-batch/<lineage>/<seq>`: makes a version of a batch, or of the parts of it that pass the probes, and gives
- * every revision its one outcome. The order of steps is here, the decisions are in `edit-decisions.ts`.
+ * `edit-batch/<lineage>/<seq>`: makes a version of a batch, or of the parts of it that pass the
+ * probes, and gives every revision its one outcome. The order of steps is here, the decisions are
+ * in `edit-decisions.ts`.
  *
- * A part that fails the verdict without a correction that fails by itself is split, and its halves are tried alone,
- * each planned on HEAD as it then is and each with a batch id of its own, since a commit is idempotent by that id.
- * Targets found before are used again.
+ * A part that fails the verdict without a correction that fails by itself is split, and its halves
+ * are tried alone, each planned on HEAD as it then is and each with a batch id of its own, since a
+ * commit is idempotent by that id. Targets found before are used again.
  */
 import {
   ApplicationFailure,
@@ -56,7 +57,9 @@ import {
 import { failureTypeOf, reasonOf } from './failure-reason.ts';
 import { batchInWords, findBatch } from './findable.ts';
 
-/** Retried for as long as it takes: an outage passes, and a correction must not be given up for one. */
+/**
+ * Retried for as long as it takes: an outage passes, and a correction must not be given up for one.
+ */
 const RETRY: RetryPolicy = {
   initialInterval: '1 second',
   backoffCoefficient: 2,
@@ -137,7 +140,10 @@ class EditBatch {
     return result;
   }
 
-  /** Planned once more, since parts of it may have been committed or decided before it failed; what is left is quarantined. */
+  /**
+   * Planned once more, since parts of it may have been committed or decided before it failed; what
+   * is left is quarantined.
+   */
   async #giveUp(reason: string): Promise<void> {
     const { lineage, batchId, revisions } = this.#input;
     const plan = await this.#light.planBatch({ lineage, batchId, revisions });
@@ -192,10 +198,12 @@ class EditBatch {
             edits = withoutRefused(edits, attempt.refused);
             break;
           case 'plan-again':
-            // An earlier run committed this very part: what it decided holds, not what was decided here since.
+            // An earlier run committed this very part: what it decided holds, not what was decided
+            // here since.
             if (attempt.already) decided = [];
             undecided = attempt.already ? part.revisions : [...edits, ...plan.withdrawals];
-            // Another's version changes what the model says; the targets are to be found on top of it.
+            // Another's version changes what the model says; the targets are to be found on top of
+            // it.
             shards = [];
             moved = true;
             break;
@@ -281,7 +289,10 @@ class EditBatch {
     }
   }
 
-  /** Targets for the corrections that have none yet. A shard that fails for good is halved until one correction is left. */
+  /**
+   * Targets for the corrections that have none yet. A shard that fails for good is halved until one
+   * correction is left.
+   */
   async #targetsFor(
     plan: BatchPlan,
     batchId: string,
@@ -348,7 +359,9 @@ class EditBatch {
     }
   }
 
-  /** Corrections that a shard neither accepted nor refused: none should be, but none may be lost. */
+  /**
+   * Corrections that a shard neither accepted nor refused: none should be, but none may be lost.
+   */
   #unfound(
     planned: CorrectionRevision[],
     accepted: CorrectionRevision[],
@@ -393,9 +406,9 @@ class EditBatch {
 }
 
 /**
- * An edit that gave up for good, as a failed attempt whose halves are to be tried alone; null for what is no edit's
- * fault: a cancellation, a bug of the workflow, or a failure of the version log, which would take every batch after
- * this one with it and so stops the lineage instead.
+ * An edit that gave up for good, as a failed attempt whose halves are to be tried alone; null for
+ * what is no edit's fault: a cancellation, a bug of the workflow, or a failure of the version log,
+ * which would take every batch after this one with it and so stops the lineage instead.
  */
 function editFailure(error: unknown): Extract<Attempt, { kind: 'failed' }> | null {
   if (!(error instanceof ActivityFailure) || isCancellation(error)) return null;

@@ -1,6 +1,6 @@
 /**
- * What an edit-batch workflow decides, without waiting for anything: how a batch is sharded and split, which edits go
- * on, and what each revision's outcome is.
+ * What an edit-batch workflow decides, without waiting for anything: how a batch is sharded and
+ * split, which edits go on, and what each revision's outcome is.
  */
 import {
   revisionId,
@@ -22,7 +22,10 @@ import {
 } from '../../schemas/editing.ts';
 import { noOutcomes, type OutcomeCounts } from './contract.ts';
 
-/** Times a batch may be staged and probed, parts of it included; what is undecided then is quarantined. */
+/**
+ * Times a batch may be staged and probed, parts of it included; what is undecided then is
+ * quarantined.
+ */
 export const EDIT_ATTEMPTS_MAX = 60;
 /** Times a part of a batch may be planned anew because HEAD moved under it. */
 export const PLANS_MAX = 8;
@@ -37,8 +40,9 @@ export interface Decision {
 }
 
 /**
- * What the probes' report asks for next. `drop` leaves out the corrections that fail by themselves and stages the rest
- * again; without any, `split` tries the halves alone; a single revision that fails is to be quarantined.
+ * What the probes' report asks for next. `drop` leaves out the corrections that fail by themselves
+ * and stages the rest again; without any, `split` tries the halves alone; a single revision that
+ * fails is to be quarantined.
  */
 export type NextStep =
   | { kind: 'commit' }
@@ -92,7 +96,10 @@ export function withoutRefused(
   return edits.filter((edit) => !ids.has(revisionId(edit)));
 }
 
-/** The corrections that the staged update does not contain although it was meant to: refused, or gone without a word. */
+/**
+ * The corrections that the staged update does not contain although it was meant to: refused, or
+ * gone without a word.
+ */
 export function unstaged(edits: readonly CorrectionRevision[], staged: StagedUpdate): Refusal[] {
   const rows = new Set(staged.rows);
   const named = new Map(staged.refused.map((refusal) => [refusal.id, refusal]));
@@ -110,7 +117,10 @@ export function unstaged(edits: readonly CorrectionRevision[], staged: StagedUpd
     );
 }
 
-/** Outcomes of a version: its corrections and withdrawals, and the earlier corrections that left the hook with it. */
+/**
+ * Outcomes of a version: its corrections and withdrawals, and the earlier corrections that left the
+ * hook with it.
+ */
 export function committedOutcomes(
   edits: readonly CorrectionRevision[],
   withdrawals: readonly FactRevision[],
@@ -201,10 +211,11 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
 }
 
 /**
- * The revisions that have not exactly one outcome; a batch must not end while there is one. An outcome is of a record
- * if it bears its id and its position: a duplicate of it has a position of its own. One that was committed before and is
- * delivered again may leave in this very batch, or an undo between two runs of it take it out or bring it back: then the
- * last of these is its outcome, however often each is said.
+ * The revisions that have not exactly one outcome; a batch must not end while there is one. An
+ * outcome is of a record if it bears its id and its position: a duplicate of it has a position of
+ * its own. One that was committed before and is delivered again may leave in this very batch, or an
+ * undo between two runs of it take it out or bring it back: then the last of these is its outcome,
+ * however often each is said.
  */
 export function unaccounted(
   revisions: readonly FactRevision[],

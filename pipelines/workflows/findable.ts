@@ -1,6 +1,7 @@
 /**
- * What Temporal's own page and lists show of a workflow, and by what they find it. Search attributes and memo are written
- * only where the settings say `findable`; words about what goes on are no part of a history and always told.
+ * What Temporal's own page and lists show of a workflow, and by what they find it. Search
+ * attributes and memo are written only where the settings say `findable`; words about what goes on
+ * are no part of a history and always told.
  */
 import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
 import { upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
@@ -14,7 +15,10 @@ import {
 } from './contract.ts';
 import { jsonBytes } from './json-size.ts';
 
-/** Temporal takes 2,048 bytes for one search attribute, and its databases 255 characters for one keyword. */
+/**
+ * Temporal takes 2,048 bytes for one search attribute, and its databases 255 characters for one
+ * keyword.
+ */
 export const FINDABLE_LIMITS = {
   correctionsMax: 100,
   correctionsBytesMax: 1_900,
@@ -41,7 +45,10 @@ export function attributesAtStart(
   ];
 }
 
-/** Puts what the lineage is and has come to where Temporal finds it; nothing where it stands there already. */
+/**
+ * Puts what the lineage is and has come to where Temporal finds it; nothing where it stands there
+ * already.
+ */
 export function findLineage(lineage: string, version: number | null): void {
   const { typedSearchAttributes: present } = workflowInfo();
   const attributes: SearchAttributePair[] = [];

@@ -1,6 +1,6 @@
 /**
- * All that a lineage workflow knows, and what it decides. No waiting and no calls: the workflow does those.
- * Times are milliseconds since 1970 by the workflow's clock.
+ * All that a lineage workflow knows, and what it decides. No waiting and no calls: the workflow
+ * does those. Times are milliseconds since 1970 by the workflow's clock.
  */
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { HeadReference, Outcome } from '../../schemas/editing.ts';
@@ -114,11 +114,12 @@ export class LineageState {
   }
 
   /**
-   * Why a chunk is not taken now by this run, or null. An empty buffer takes any sound chunk, so that nothing is refused
-   * for ever.
+   * Why a chunk is not taken now by this run, or null. An empty buffer takes any sound chunk, so
+   * that nothing is refused for ever.
    *
-   * What a run took is given to it again when the workflow is reset, and a refusal then would leave a history that
-   * cannot be replayed. So for want of room it refuses only who knows this run: that is nobody before a reset.
+   * What a run took is given to it again when the workflow is reset, and a refusal then would leave
+   * a history that cannot be replayed. So for want of room it refuses only who knows this run: that
+   * is nobody before a reset.
    */
   refusalOf(chunk: RevisionChunk, run: string): ChunkRefusal | null {
     const chunkBytes = jsonBytes(chunk);
@@ -204,12 +205,17 @@ export class LineageState {
     }
   }
 
-  /** After the topic was made anew its offsets begin again. What was taken from the old one stays. */
+  /**
+   * After the topic was made anew its offsets begin again. What was taken from the old one stays.
+   */
   forgetPositions(): void {
     this.#highWater.clear();
   }
 
-  /** Why an undo is not taken, or null. One that the lineage has, or had lately, is taken again and not done again. */
+  /**
+   * Why an undo is not taken, or null. One that the lineage has, or had lately, is taken again and
+   * not done again.
+   */
   undoRefusalOf(order: UndoOrder): UndoRefusal | null {
     const fault = undoFaultOf(order);
     if (fault !== null) return { type: UNDO_UNSOUND, message: fault };
@@ -233,7 +239,10 @@ export class LineageState {
     return { workflowId, waiting: this.#undos.length - 1, known: false };
   }
 
-  /** An undo that nobody waits to hear about: one that is refused is remembered as failed, so that its status says why. */
+  /**
+   * An undo that nobody waits to hear about: one that is refused is remembered as failed, so that
+   * its status says why.
+   */
   leaveUndo(order: UndoOrder, now: number): void {
     const refusal = this.undoRefusalOf(order);
     if (refusal === null) this.acceptUndo(order);
@@ -250,8 +259,9 @@ export class LineageState {
   }
 
   /**
-   * What is to be done next; null: nothing before something comes in or an operator speaks. While nothing happens it stays
-   * the same, whatever time it is. Undos go first, and also while the lineage is frozen: that stops batches, not operators.
+   * What is to be done next; null: nothing before something comes in or an operator speaks. While
+   * nothing happens it stays the same, whatever time it is. Undos go first, and also while the
+   * lineage is frozen: that stops batches, not operators.
    */
   nextStep(): NextStep | null {
     if (this.#running || this.#undoRunning !== null) return null;
@@ -323,8 +333,9 @@ export class LineageState {
   }
 
   /**
-   * The batch's workflow ended without settling it: it is kept whole and tried again. When its tries are used up the
-   * lineage is frozen, or its revisions are quarantined, which is one try more; when that fails as well it is frozen.
+   * The batch's workflow ended without settling it: it is kept whole and tried again. When its
+   * tries are used up the lineage is frozen, or its revisions are quarantined, which is one try
+   * more; when that fails as well it is frozen.
    */
   batchFailed(reason: string, now: number): void {
     this.#running = false;
@@ -354,7 +365,10 @@ export class LineageState {
     );
   }
 
-  /** The batch's workflow of an earlier run is still at work: wait for it without counting an attempt. */
+  /**
+   * The batch's workflow of an earlier run is still at work: wait for it without counting an
+   * attempt.
+   */
   batchBusy(now: number): void {
     this.#running = false;
     this.#held!.attempts--;

@@ -1,6 +1,7 @@
 /**
- * `lineage/<name>`: takes the revisions of one edited model, buffers them and edits them batch by batch, for good.
- * Exactly one batch runs at a time. What is decided here is decided in `LineageState`.
+ * `lineage/<name>`: takes the revisions of one edited model, buffers them and edits them batch by
+ * batch, for good. Exactly one batch runs at a time. What is decided here is decided in
+ * `LineageState`.
  */
 import {
   ApplicationFailure,
@@ -58,7 +59,8 @@ export async function lineage(input: LineageInput): Promise<void> {
   const state = new LineageState(input);
   const alerts = new AlertTeller(state);
   listen(state);
-  // A cancelled lineage would lose what waits in its buffer, whose offsets Kafka has seen committed: it is frozen instead.
+  // A cancelled lineage would lose what waits in its buffer, whose offsets Kafka has seen
+  // committed: it is frozen instead.
   void CancellationScope.current().cancelRequested.catch(() =>
     state.freeze(
       'the lineage workflow was asked to cancel; resume it, or terminate it to give its buffer up',
@@ -216,9 +218,9 @@ async function runUndo(state: LineageState): Promise<void> {
 }
 
 /**
- * Waits for the time the next step is due, or for anything that moves it. That time has come is for the timer alone to
- * say: a refused update wakes the workflow and leaves nothing in the history, so what was decided then, by the clock,
- * could not be replayed.
+ * Waits for the time the next step is due, or for anything that moves it. That time has come is for
+ * the timer alone to say: a refused update wakes the workflow and leaves nothing in the history, so
+ * what was decided then, by the clock, could not be replayed.
  */
 async function untilSomethingChanges(
   state: LineageState,
@@ -250,7 +252,8 @@ function mayContinueAsNew(state: LineageState, alerts: AlertTeller, input: Linea
   const long =
     info.continueAsNewSuggested ||
     (input.historyEventsMax !== undefined && info.historyLength >= input.historyEventsMax);
-  // Too much to carry is carried later: batches shrink it, and the buffer's bound keeps it from growing.
+  // Too much to carry is carried later: batches shrink it, and the buffer's bound keeps it from
+  // growing.
   return (
     long &&
     !state.isAtWork &&

@@ -1,4 +1,7 @@
-/** Whether an undo is one that can be asked for. By hand: the workflows' sandbox is spared a library for five fields. */
+/**
+ * Whether an undo is one that can be asked for. By hand: the workflows' sandbox is spared a library
+ * for five fields.
+ */
 import type { UndoOrder } from './contract.ts';
 
 const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/;
@@ -8,7 +11,9 @@ const REQUESTED_BY_CHARACTERS_MAX = 200;
 const CORRECTION_ID_CHARACTERS_MAX = 400;
 const ALIAS_CHARACTERS_MAX = 32;
 
-/** What is wrong with the order, or null. It may come from anybody who may write to the namespace. */
+/**
+ * What is wrong with the order, or null. It may come from anybody who may write to the namespace.
+ */
 export function undoFaultOf(order: UndoOrder): string | null {
   const { request, releaseAlias } = (order ?? {}) as Partial<UndoOrder>;
   if (typeof request !== 'object' || request === null) return 'it has no request';

@@ -1,9 +1,10 @@
 /**
- * `undo/<lineage>/<id>`: takes a version, a correction or everything after a version back, by a version of its own that
- * passes the same probes as a batch. The lineage runs it between two batches.
+ * `undo/<lineage>/<id>`: takes a version, a correction or everything after a version back, by a
+ * version of its own that passes the same probes as a batch. The lineage runs it between two
+ * batches.
  *
- * plan, stage, probe, commit, announce. A verdict that fails is a result: nothing was written then. The alias that a
- * rollback moved first is let go once HEAD says what it says, and only then.
+ * plan, stage, probe, commit, announce. A verdict that fails is a result: nothing was written then.
+ * The alias that a rollback moved first is let go once HEAD says what it says, and only then.
  */
 import {
   ActivityFailure,

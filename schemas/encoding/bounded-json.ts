@@ -1,6 +1,7 @@
 /**
- * JSON from outside, bounded before anything is made of it: a byte of `[{},{},…]` becomes some fifty in memory, and a
- * function that calls itself for every level runs out of stack on JSON that is nested deeply enough.
+ * JSON from outside, bounded before anything is made of it: a byte of `[{},{},…]` becomes some
+ * fifty in memory, and a function that calls itself for every level runs out of stack on JSON that
+ * is nested deeply enough.
  */
 
 export interface JsonLimits {
@@ -10,7 +11,10 @@ export interface JsonLimits {
   depthMax: number;
 }
 
-/** No JSON, or more of it than is allowed. The reason does not quote the text, which may hold a secret. */
+/**
+ * No JSON, or more of it than is allowed. The reason does not quote the text, which may hold a
+ * secret.
+ */
 export class UnsoundJson extends Error {
   override readonly name = 'UnsoundJson';
   constructor(readonly reason: string) {

@@ -1,10 +1,10 @@
 /**
- * The safetensors format: an 8-byte little-endian length, a JSON header of that length, then the tensors' bytes
- * (https://github.com/huggingface/safetensors, "Format"). Bytes in, bytes out; no files. Little-endian machines only,
- * as everything that Node runs TensorFlow on is.
+ * The safetensors format: an 8-byte little-endian length, a JSON header of that length, then the
+ * tensors' bytes (https://github.com/huggingface/safetensors, "Format"). Bytes in, bytes out; no
+ * files. Little-endian machines only, as everything that Node runs TensorFlow on is.
  *
- * The writer is deterministic: tensors stand by falling element size, then by name, and the metadata by key, so that
- * equal content has equal bytes and a hash of them can be its name.
+ * The writer is deterministic: tensors stand by falling element size, then by name, and the
+ * metadata by key, so that equal content has equal bytes and a hash of them can be its name.
  */
 import { boundedJson, UnsoundJson } from './bounded-json.ts';
 import { ErrataFailure } from '../failures.ts';
@@ -67,7 +67,8 @@ export class MalformedSafetensors extends ErrataFailure {
 }
 
 /**
- * Bytes of a file holding these tensors. Throws RangeError where a tensor's values do not fit its type and shape.
+ * Bytes of a file holding these tensors. Throws RangeError where a tensor's values do not fit its
+ * type and shape.
  */
 export function encodeSafetensors(
   tensors: ReadonlyMap<string, StoredTensor>,
@@ -147,7 +148,9 @@ export function safetensorsHeaderBytes(first: Uint8Array, fileBytes: number): nu
   return Number(length);
 }
 
-/** Reads the header from the beginning of a file of `fileBytes` bytes; throws MalformedSafetensors. */
+/**
+ * Reads the header from the beginning of a file of `fileBytes` bytes; throws MalformedSafetensors.
+ */
 export function parseSafetensorsHeader(
   beginning: Uint8Array,
   fileBytes: number,

@@ -1,10 +1,15 @@
-/** How values from outside stand in messages, which must stay short and may be read on a terminal. */
+/**
+ * How values from outside stand in messages, which must stay short and may be read on a terminal.
+ */
 
 /** Characters of a stranger's value that a message shows, and items of a list. */
 export const SHOWN_CHARACTERS_MAX = 120;
 export const SHOWN_ITEMS_MAX = 8;
 
-/** A text quoted and cut, a number or the like as it is, a short list of numbers as such, else only what it is. */
+/**
+ * A text quoted and cut, a number or the like as it is, a short list of numbers as such, else only
+ * what it is.
+ */
 export function shown(value: unknown): string {
   if (typeof value === 'string')
     return JSON.stringify(

@@ -1,10 +1,12 @@
 /**
- * Records as bytes: Avro bodies behind a head that names the writer's schema. The one file that knows avsc.
+ * Records as bytes: Avro bodies behind a head that names the writer's schema. The one file that
+ * knows avsc.
  *
- * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the CRC-64-AVRO fingerprint of
- * the writer's schema, little-endian), which needs no registry; `confluent-framing.ts` has the one with a registry's
- * ids. A record written with another schema is resolved to the current one by Avro's rules, as long as the writer's is
- * known: every released one is, and those that a registry tells.
+ * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the
+ * CRC-64-AVRO fingerprint of the writer's schema, little-endian), which needs no registry;
+ * `confluent-framing.ts` has the one with a registry's ids. A record written with another schema is
+ * resolved to the current one by Avro's rules, as long as the writer's is known: every released one
+ * is, and those that a registry tells.
  */
 import avsc from 'avsc';
 import { walkAvro, type AvroSchema } from './avro-shape.ts';
@@ -46,7 +48,10 @@ export interface Framing extends Opening {
   headOf(record: RecordName, schema: AvroSchema): Uint8Array;
 }
 
-/** The codec of one kind of record; without a framing, single-object encoding over the schemas of this folder. */
+/**
+ * The codec of one kind of record; without a framing, single-object encoding over the schemas of
+ * this folder.
+ */
 export function recordCodec<Name extends RecordName>(
   record: Name,
   framing: Framing = SINGLE_OBJECT,
@@ -112,7 +117,10 @@ export function recordDecoder<Name extends RecordName>(
   };
 }
 
-/** Single-object framing over the current schema and older writers' schemas: unless others are given, all that were released. */
+/**
+ * Single-object framing over the current schema and older writers' schemas: unless others are
+ * given, all that were released.
+ */
 export function singleObjectFraming(
   older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED,
 ): Framing {
@@ -175,7 +183,9 @@ export function singleObjectFraming(
   };
 }
 
-/** CRC-64-AVRO of the schema's Parsing Canonical Form (Avro specification, "Schema Fingerprints"). */
+/**
+ * CRC-64-AVRO of the schema's Parsing Canonical Form (Avro specification, "Schema Fingerprints").
+ */
 export function fingerprintOf(schema: AvroSchema): bigint {
   let fingerprint = CRC64_EMPTY;
   for (const byte of Buffer.from(canonicalFormOf(schema), 'utf8')) {
@@ -184,7 +194,10 @@ export function fingerprintOf(schema: AvroSchema): bigint {
   return fingerprint;
 }
 
-/** The Parsing Canonical Form: names in full, attributes that do not matter to a reader left out, in a fixed order. */
+/**
+ * The Parsing Canonical Form: names in full, attributes that do not matter to a reader left out, in
+ * a fixed order.
+ */
 export function canonicalFormOf(schema: AvroSchema): string {
   return JSON.stringify(typeOf(schema).schema());
 }
@@ -222,7 +235,8 @@ function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | und
   let resolver = known.get(reader);
   if (resolver === undefined) {
     try {
-      // A union of somebody else's may hold what cannot be told apart as plain values; a writer's values are never made.
+      // A union of somebody else's may hold what cannot be told apart as plain values; a writer's
+      // values are never made.
       resolver = typeOf(reader).createResolver(
         avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }),
       );

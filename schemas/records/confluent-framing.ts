@@ -1,6 +1,7 @@
 /**
- * The head of records whose schemas a registry keeps, as Confluent's clients write it: 0x00, the schema's id as a
- * 4-byte big-endian number, the Avro body (Confluent, "Wire format"). Asking the registry is the caller's affair.
+ * The head of records whose schemas a registry keeps, as Confluent's clients write it: 0x00, the
+ * schema's id as a 4-byte big-endian number, the Avro body (Confluent, "Wire format"). Asking the
+ * registry is the caller's affair.
  */
 import { singleObjectFraming, type Opening } from './avro.ts';
 import type { AvroSchema } from './avro-shape.ts';
@@ -24,7 +25,10 @@ export function schemaIdOf(bytes: Uint8Array): number | null {
   return new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getUint32(1);
 }
 
-/** Opens records whose writers are known by id; a writer that cannot be had is there as the reason. Single-object records are read as ever. */
+/**
+ * Opens records whose writers are known by id; a writer that cannot be had is there as the reason.
+ * Single-object records are read as ever.
+ */
 export function confluentOpening(
   writers: ReadonlyMap<number, AvroSchema | UndecodableRecord>,
 ): Opening {

@@ -1,8 +1,10 @@
 /**
- * The Avro schemas of this folder: what each record is written with now, and everything it was ever written with.
+ * The Avro schemas of this folder: what each record is written with now, and everything it was ever
+ * written with.
  *
- * `history/<record>.<n>.avsc` holds the released schemas, the first one with n = 1; the last is the current one. Whoever
- * changes an .avsc adds a file there and changes none: records in Kafka outlive the program that wrote them.
+ * `history/<record>.<n>.avsc` holds the released schemas, the first one with n = 1; the last is the
+ * current one. Whoever changes an .avsc adds a file there and changes none: records in Kafka
+ * outlive the program that wrote them.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { AvroSchema } from './avro-shape.ts';

@@ -1,16 +1,20 @@
 /**
- * Who may do what over HTTP: tokens with roles, perhaps limited to lineages and to subjects. It decides and nothing else:
- * where tokens are kept is `infra/config/tokens-file.ts`, which request needs what is told by its route (`admission.ts`).
+ * Who may do what over HTTP: tokens with roles, perhaps limited to lineages and to subjects. It
+ * decides and nothing else: where tokens are kept is `infra/config/tokens-file.ts`, which request
+ * needs what is told by its route (`admission.ts`).
  *
- * Of a token only its SHA-256 is known. That is enough for 256 random bits, which nobody can guess; a slow hash is for
- * passwords.
+ * Of a token only its SHA-256 is known. That is enough for 256 random bits, which nobody can guess;
+ * a slow hash is for passwords.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { LINEAGE_NAME, normalisedText, type FactCorrection } from '../../schemas/correction.ts';
 
-/** `read`: answers and versions. `submit`: corrections. `operate`: what shows or changes the operation. None contains another. */
+/**
+ * `read`: answers and versions. `submit`: corrections. `operate`: what shows or changes the
+ * operation. None contains another.
+ */
 export const ROLES = ['read', 'submit', 'operate'] as const;
 export type Role = (typeof ROLES)[number];
 
@@ -60,7 +64,10 @@ export const tokensFile = z
     }
   });
 
-/** What is known of the users at this moment. `unknown`: tokens are asked for and cannot be read, so nobody is let in. */
+/**
+ * What is known of the users at this moment. `unknown`: tokens are asked for and cannot be read, so
+ * nobody is let in.
+ */
 export type Users =
   | { kind: 'open'; hosts: 'loopback' | 'any' }
   | { kind: 'tokens'; tokens: readonly TokenRecord[] }
@@ -93,7 +100,10 @@ export function digestOf(token: string): string {
   return createHash('sha256').update(token).digest('hex');
 }
 
-/** Whose token the Authorization header bears, `now` being milliseconds since 1970. Every token is compared, in constant time. */
+/**
+ * Whose token the Authorization header bears, `now` being milliseconds since 1970. Every token is
+ * compared, in constant time.
+ */
 export function identify(
   tokens: readonly TokenRecord[],
   authorization: string | undefined,
@@ -121,8 +131,9 @@ export function mayUse(caller: Caller, lineage: string): boolean {
 }
 
 /**
- * Why a caller may not submit this correction; null where it may. The whole subject must match a pattern, case sensitive,
- * `*` being any run of characters, both normalised as subjects are for the fact's key.
+ * Why a caller may not submit this correction; null where it may. The whole subject must match a
+ * pattern, case sensitive, `*` being any run of characters, both normalised as subjects are for the
+ * fact's key.
  */
 export function submissionFault(
   { name, subjects }: Caller,
@@ -137,7 +148,8 @@ export function submissionFault(
   ) {
     return `The token "${name ?? ''}" is for the subjects ${subjects.map((pattern) => `"${pattern}"`).join(', ')}; "${correction.subject.slice(0, 100)}" is none of them.`;
   }
-  // Whose id comes first counts: without this, ids of other submitters could be taken, and their corrections dropped as duplicates.
+  // Whose id comes first counts: without this, ids of other submitters could be taken, and their
+  // corrections dropped as duplicates.
   if (idGiven && !correction.id.startsWith(`${name ?? ''}:`))
     return `The ids that the token "${name ?? ''}" may choose begin with "${name ?? ''}:".`;
   return null;
@@ -148,7 +160,10 @@ export function sourceOf({ name }: Caller, source: string): string {
   return name === null ? source : `${name}: ${source}`;
 }
 
-/** Whether only this machine reaches the host: `localhost`, 127.0.0.0/8 or ::1, as a name or as a URL writes it. */
+/**
+ * Whether only this machine reaches the host: `localhost`, 127.0.0.0/8 or ::1, as a name or as a
+ * URL writes it.
+ */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
   if (bare === 'localhost') return true;

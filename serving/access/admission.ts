@@ -1,6 +1,7 @@
 /**
- * Lets a request in or refuses it, before its body is read. Every route says whom it is for, or the server does not
- * start; what a route says of its lineage is checked here, so that no handler can forget it.
+ * Lets a request in or refuses it, before its body is read. Every route says whom it is for, or the
+ * server does not start; what a route says of its lineage is checked here, so that no handler can
+ * forget it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import {
@@ -17,8 +18,9 @@ import {
 import { refuse } from '../api/refusals.ts';
 
 /**
- * Whom a route is for. The lineage is where the request names it (what is no text is left to the handler to refuse), or
- * `own`: the handler shows the caller's lineages alone, or `every`: it tells of all, to callers that may see all.
+ * Whom a route is for. The lineage is where the request names it (what is no text is left to the
+ * handler to refuse), or `own`: the handler shows the caller's lineages alone, or `every`: it tells
+ * of all, to callers that may see all.
  */
 export type Admission =
   'anyone' | { role: Role; lineage: 'own' | 'every' | ((request: FastifyRequest) => unknown) };
@@ -56,7 +58,9 @@ export interface AdmittingRoute {
   admission: Admission;
 }
 
-/** To be called before the routes are declared, which it gathers. `users` is asked at every request. */
+/**
+ * To be called before the routes are declared, which it gathers. `users` is asked at every request.
+ */
 export function admit(server: FastifyInstance, users: () => Users): readonly AdmittingRoute[] {
   const routes: AdmittingRoute[] = [];
   server.addHook('onRoute', ({ method, url, config }) => {
@@ -115,7 +119,8 @@ function whoAsks(
 ): { kind: 'caller'; caller: Caller } | Stranger {
   switch (users.kind) {
     case 'open':
-      // A web page elsewhere can have its own name lead to this machine and so ask in a visitor's browser; it cannot choose the Host.
+      // A web page elsewhere can have its own name lead to this machine and so ask in a visitor's
+      // browser; it cannot choose the Host.
       return users.hosts === 'any' || isLoopback(request.hostname)
         ? { kind: 'caller', caller: ANYBODY }
         : { kind: 'foreign-host' };

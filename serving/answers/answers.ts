@@ -1,4 +1,7 @@
-/** Answers of a version of a lineage, with the gates that opened on the way and the corrections behind them. */
+/**
+ * Answers of a version of a lineage, with the gates that opened on the way and the corrections
+ * behind them.
+ */
 import type { Engine, GeneratedToken, GenerateOptions, Generation } from '../../model/engine.ts';
 import { STABLE_ALIAS } from '../../schemas/alias.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
@@ -8,8 +11,9 @@ import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
 import type { Turns } from './turns.ts';
 
 /**
- * A version by its number or by name: `base` is the model as it was, `served` what answers where nobody names a version,
- * `head` the newest; they differ where the alias `stable` holds an older one.
+ * A version by its number or by name: `base` is the model as it was, `served` what answers where
+ * nobody names a version, `head` the newest; they differ where the alias `stable` holds an older
+ * one.
  */
 export type VersionName = number | 'base' | 'served' | 'head' | { alias: string };
 
@@ -108,7 +112,8 @@ export class Answers {
     try {
       return await this.#engine.generate(hookId, prompt, options, onToken);
     } catch (fault) {
-      // How the engine refuses a prompt that does not fit the model's context; by name, for it may come from its thread.
+      // How the engine refuses a prompt that does not fit the model's context; by name, for it may
+      // come from its thread.
       if (fault instanceof Error && fault.name === 'RangeError')
         return { kind: 'unsuitable-prompt', reason: fault.message };
       throw fault;

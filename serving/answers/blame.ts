@@ -1,7 +1,8 @@
 /**
- * Which version changed the answer to a prompt, from the base model on. Where every subject has a map of its own behind a
- * gate that asks for its name, only a version that adds or takes out a correction of a subject named in the prompt, or in
- * what is answered so far, can change the answer; only those are asked. By other gates every version is asked.
+ * Which version changed the answer to a prompt, from the base model on. Where every subject has a
+ * map of its own behind a gate that asks for its name, only a version that adds or takes out a
+ * correction of a subject named in the prompt, or in what is answered so far, can change the
+ * answer; only those are asked. By other gates every version is asked.
  */
 import type { Engine } from '../../model/engine.ts';
 import {
@@ -35,7 +36,10 @@ export interface BlamedPrompt {
   asked: number;
 }
 
-/** A correction that came or went in the version, about a subject that the text names; by gates that do not ask for names every one. */
+/**
+ * A correction that came or went in the version, about a subject that the text names; by gates that
+ * do not ask for names every one.
+ */
 export interface BlamedChange {
   correctionId: string;
   subject: string;

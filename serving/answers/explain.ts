@@ -1,7 +1,8 @@
 /**
- * Why a version answers a prompt as it does: both answers, the gates that opened on the way and how far over their
- * thresholds they were, and all that is stored of each correction behind them. Where no gate opened the answer is the base
- * model's own; then it is told what was ever said about this prompt, and how near a gate came.
+ * Why a version answers a prompt as it does: both answers, the gates that opened on the way and how
+ * far over their thresholds they were, and all that is stored of each correction behind them. Where
+ * no gate opened the answer is the base model's own; then it is told what was ever said about this
+ * prompt, and how near a gate came.
  */
 import type { Generation } from '../../model/engine.ts';
 import { normalisedText } from '../../schemas/correction.ts';
@@ -22,16 +23,25 @@ export interface Explanation {
   untouched: boolean;
   /** In the order of the text, per layer; `margin` is the score less the threshold. */
   gates: (OpenedGate & { margin: number })[];
-  /** Tokens that end a corrected subject's name and whose gate stayed shut; null where this gate or engine cannot tell. */
+  /**
+   * Tokens that end a corrected subject's name and whose gate stayed shut; null where this gate or
+   * engine cannot tell.
+   */
   shut: (OpenedGate & { margin: number })[] | null;
   /** Those behind the gates that opened. */
   corrections: Trace[];
-  /** Corrected subjects of this version whose name stands in the prompt, and their corrections; at most `NAMED_MAX`. */
+  /**
+   * Corrected subjects of this version whose name stands in the prompt, and their corrections; at
+   * most `NAMED_MAX`.
+   */
   named: {
     subject: string;
     corrections: { id: string; prompt: string; target: string; version: number }[];
   }[];
-  /** Where no gate opened: corrections that had this very prompt or paraphrase, whether they hold or left. */
+  /**
+   * Where no gate opened: corrections that had this very prompt or paraphrase, whether they hold or
+   * left.
+   */
   earlier: Trace[];
   /** Where no gate opened: what was refused of this prompt or of the subjects named. */
   refused: { outcomes: Outcome[]; complete: boolean } | null;

@@ -1,8 +1,9 @@
 /**
- * Follows the version logs and swaps each new HEAD in when its hook is built: until then the version before it answers,
- * and a request that has begun ends on the version it began with. Where the alias `stable` names a version, that one
- * answers instead of HEAD, as soon as the word is read and for as long as it stands. Of a damaged log the last sound
- * version answers, and the damage is told.
+ * Follows the version logs and swaps each new HEAD in when its hook is built: until then the
+ * version before it answers, and a request that has begun ends on the version it began with. Where
+ * the alias `stable` names a version, that one answers instead of HEAD, as soon as the word is read
+ * and for as long as it stands. Of a damaged log the last sound version answers, and the damage is
+ * told.
  */
 import type { Engine } from '../../model/engine.ts';
 import { STABLE_ALIAS, type AliasWord } from '../../schemas/alias.ts';
@@ -37,7 +38,10 @@ export interface FollowedLineage {
   readonly head: History | null;
   /** The last word on each alias. */
   readonly aliases: ReadonlyMap<string, AliasWord>;
-  /** Why the log, the aliases or the hook that is due could not be read the last time; null where they could. */
+  /**
+   * Why the log, the aliases or the hook that is due could not be read the last time; null where
+   * they could.
+   */
   readonly fault: string | null;
 }
 
@@ -106,12 +110,18 @@ export class FollowedLineages {
     return [...this.#followed.values()];
   }
 
-  /** Looks for the first time; resolves when every lineage was looked at, whether it could be read or not. */
+  /**
+   * Looks for the first time; resolves when every lineage was looked at, whether it could be read
+   * or not.
+   */
   async start(): Promise<void> {
     await this.look();
   }
 
-  /** Looks for news now: after a notification, or by the clock. While it looks, further calls make it look once more. */
+  /**
+   * Looks for news now: after a notification, or by the clock. While it looks, further calls make
+   * it look once more.
+   */
   look(): Promise<void> {
     if (this.#closed) return Promise.resolve();
     this.#lookAgain = true;
@@ -163,8 +173,8 @@ export class FollowedLineages {
   }
 
   /**
-   * Serves a version. Where a blob of it is damaged or gone, and nothing is served yet, the last version before the blob
-   * came in is, and the damage is returned.
+   * Serves a version. Where a blob of it is damaged or gone, and nothing is served yet, the last
+   * version before the blob came in is, and the damage is returned.
    */
   async #swapIn(followed: Following, due: History): Promise<unknown> {
     const { engine, turns, logger } = this.#dependencies;

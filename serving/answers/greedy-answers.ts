@@ -1,7 +1,8 @@
 /**
- * Greedy answers of any version to many prompts, with no larger hook than they need. Where every subject has a map of its
- * own behind a gate that asks for its name, a correction has no say in a text that does not name its subject; so the
- * hook is made of the corrections whose subject may be named in the prompts or in what is answered, and of no others.
+ * Greedy answers of any version to many prompts, with no larger hook than they need. Where every
+ * subject has a map of its own behind a gate that asks for its name, a correction has no say in a
+ * text that does not name its subject; so the hook is made of the corrections whose subject may be
+ * named in the prompts or in what is answered, and of no others.
  */
 import type { Engine } from '../../model/engine.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
@@ -21,7 +22,10 @@ export class GreedyAnswers {
     private readonly servedHook: string | null,
   ) {}
 
-  /** `served` is the version that other requests ask for: its hook is not forgotten for those that are made here. */
+  /**
+   * `served` is the version that other requests ask for: its hook is not forgotten for those that
+   * are made here.
+   */
   static async of(
     engine: Engine,
     log: VersionLog,
@@ -38,7 +42,10 @@ export class GreedyAnswers {
     );
   }
 
-  /** The version's answers, in the order of the prompts. Throws a RangeError where the model cannot read a prompt. */
+  /**
+   * The version's answers, in the order of the prompts. Throws a RangeError where the model cannot
+   * read a prompt.
+   */
   async at({ active }: History, prompts: readonly string[]): Promise<string[]> {
     if (prompts.length === 0) return [];
     if (!this.bySubject) return await this.#ask([...active.values()], prompts);
@@ -50,7 +57,8 @@ export class GreedyAnswers {
         prompts.map((prompt, i) => prompt + answers[i]!),
         rows,
       );
-      // An answer may name subjects that its prompt does not; each round takes in at least one, so that it ends.
+      // An answer may name subjects that its prompt does not; each round takes in at least one, so
+      // that it ends.
       if (wider.length === rows.length) return answers;
       rows = wider;
     }
@@ -74,7 +82,10 @@ export class GreedyAnswers {
     ).map(({ answer }) => answer);
   }
 
-  /** The corrections of subjects that may be named in the texts, and those that were taken in already, in the order of the version. */
+  /**
+   * The corrections of subjects that may be named in the texts, and those that were taken in
+   * already, in the order of the version.
+   */
   #concerned(
     active: ReadonlyMap<string, ActiveCorrection>,
     texts: readonly string[],

@@ -1,10 +1,14 @@
 /**
- * Whether a subject is named in a text, without tokens. What is asked of letters alone is wider than what a gate asks that
- * opens at names, so that nothing is missed whatever the tokeniser does with case, white space and accents: a text in
- * whose letters those of a name do not follow one another has no tokens that spell it.
+ * Whether a subject is named in a text, without tokens. What is asked of letters alone is wider
+ * than what a gate asks that opens at names, so that nothing is missed whatever the tokeniser does
+ * with case, white space and accents: a text in whose letters those of a name do not follow one
+ * another has no tokens that spell it.
  */
 
-/** Of a text only what a tokeniser has to keep: letters and digits, without case and accents. A name without any is in every text. */
+/**
+ * Of a text only what a tokeniser has to keep: letters and digits, without case and accents. A name
+ * without any is in every text.
+ */
 export function lettersOf(text: string): string {
   return text
     .normalize('NFKD')
@@ -12,7 +16,9 @@ export function lettersOf(text: string): string {
     .replace(/[^\p{L}\p{N}]+/gu, '');
 }
 
-/** Whether the name stands in the text as a reader sees it: as words of their own, in the same case. */
+/**
+ * Whether the name stands in the text as a reader sees it: as words of their own, in the same case.
+ */
 export function standsIn(subject: string, text: string): boolean {
   const name = subject.normalize('NFC').trim().replace(/\s+/gu, ' ');
   const within = text.normalize('NFC').replace(/\s+/gu, ' ');

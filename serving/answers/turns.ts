@@ -1,6 +1,7 @@
 /**
- * One request at a time reaches the model; the others wait their turn in a queue with a bound. Past it a request is
- * refused at once, which its sender can act on, instead of waiting for longer than it would.
+ * One request at a time reaches the model; the others wait their turn in a queue with a bound. Past
+ * it a request is refused at once, which its sender can act on, instead of waiting for longer than
+ * it would.
  */
 export interface TurnLimits {
   /** Requests that may wait. */
@@ -25,7 +26,10 @@ export class Turns {
     return this.#queue.length;
   }
 
-  /** Runs the work when its turn comes; 'gone' where `wanted` says by then that nobody waits for it any more. */
+  /**
+   * Runs the work when its turn comes; 'gone' where `wanted` says by then that nobody waits for it
+   * any more.
+   */
   async take<Result>(
     work: () => Promise<Result>,
     wanted: () => boolean = () => true,
@@ -35,7 +39,10 @@ export class Turns {
     return this.#join(work, wanted);
   }
 
-  /** For our own affairs (a hook to be swapped in), of which there are few: they wait, but are never refused. */
+  /**
+   * For our own affairs (a hook to be swapped in), of which there are few: they wait, but are never
+   * refused.
+   */
   async takeAlways<Result>(work: () => Promise<Result>): Promise<Result> {
     const turn = await this.#join(work, () => true);
     if (turn.kind !== 'done') throw new Error(`a turn that cannot be refused was ${turn.kind}`);

@@ -1,4 +1,7 @@
-/** What an auditor asks over HTTP: why a version answers so, what became of a correction, what differs, which version changed an answer. */
+/**
+ * What an auditor asks over HTTP: why a version answers so, what became of a correction, what
+ * differs, which version changed an answer.
+ */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Engine } from '../../model/engine.ts';

@@ -1,7 +1,8 @@
 /**
- * `POST /v1/completions` and `GET /v1/models` in OpenAI's form, so that existing clients can ask an edited model. The
- * model's name chooses the version: `<lineage>` is what is served, `<lineage>@<version>` a version by its number,
- * `<lineage>@<alias>` by an alias, `<lineage>@head` the newest and `<lineage>@base` the model as it was.
+ * `POST /v1/completions` and `GET /v1/models` in OpenAI's form, so that existing clients can ask an
+ * edited model. The model's name chooses the version: `<lineage>` is what is served,
+ * `<lineage>@<version>` a version by its number, `<lineage>@<alias>` by an alias, `<lineage>@head`
+ * the newest and `<lineage>@base` the model as it was.
  */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -31,7 +32,10 @@ const promptText = z.string().min(1).max(COMPLETION_LIMITS.promptCharactersMax);
 const only = <Value extends string | number | boolean>(value: Value, why: string) =>
   z.literal(value, { error: why }).nullish();
 
-/** Fields that change nothing here (`user`, `store`, …) are accepted and left alone; those that would are refused. */
+/**
+ * Fields that change nothing here (`user`, `store`, …) are accepted and left alone; those that
+ * would are refused.
+ */
 const completionBody = z.looseObject({
   model: z.string(),
   prompt: z.union(
@@ -178,7 +182,8 @@ async function stream(
   let version = 0;
   const send = (event: object | '[DONE]') => {
     if (!raw.headersSent) {
-      // Not before there is something to tell: once the status is told, a fault can only end the stream.
+      // Not before there is something to tell: once the status is told, a fault can only end the
+      // stream.
       reply.hijack();
       raw.writeHead(200, {
         'content-type': 'text/event-stream; charset=utf-8',

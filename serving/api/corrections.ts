@@ -1,4 +1,7 @@
-/** `POST /v1/corrections`: a correction into the stream. What becomes of it is told on the outcomes topic. */
+/**
+ * `POST /v1/corrections`: a correction into the stream. What becomes of it is told on the outcomes
+ * topic.
+ */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
@@ -21,7 +24,10 @@ export type SubmitCorrection = (correction: FactCorrection) => Promise<KafkaPosi
 const prompts = (countMax: number) => z.array(z.string()).max(countMax).default([]);
 
 const correctionBody = z.strictObject({
-  /** Chosen by the submitter, so that sending it again is no second correction; without one it gets a new id. */
+  /**
+   * Chosen by the submitter, so that sending it again is no second correction; without one it gets
+   * a new id.
+   */
   id: z.string().optional(),
   lineage: z.string(),
   subject: z.string(),

@@ -1,4 +1,7 @@
-/** What an auditor and an editor ask: the versions there are, one of them whole, and an answer before and after. */
+/**
+ * What an auditor and an editor ask: the versions there are, one of them whole, and an answer
+ * before and after.
+ */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
@@ -102,7 +105,8 @@ export function lineageRoutes(
       const after = await answers.answer({ ...asked, version: version ?? 'served' });
       if (after.kind !== 'answer') return refuseUnanswered(reply, after);
       metrics.answered(after);
-      // Where no gate opened the answer is the base model's, bit for bit, and need not be asked for again.
+      // Where no gate opened the answer is the base model's, bit for bit, and need not be asked for
+      // again.
       const before =
         after.generation.opened.length === 0
           ? after

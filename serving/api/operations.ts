@@ -1,7 +1,8 @@
 /**
- * What an operator does to a lineage over HTTP: freeze, resume, revert, rollback, and what became of it. Who carries it out
- * is not known here; an undo is asked for and goes on by itself. A rollback moves the alias first, in the version log, so
- * that this server answers with the version at once whatever else is down.
+ * What an operator does to a lineage over HTTP: freeze, resume, revert, rollback, and what became
+ * of it. Who carries it out is not known here; an undo is asked for and goes on by itself. A
+ * rollback moves the alias first, in the version log, so that this server answers with the version
+ * at once whatever else is down.
  */
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';

@@ -1,4 +1,7 @@
-/** What a caller is told when there is no answer, in the form that clients of OpenAI's interface read. */
+/**
+ * What a caller is told when there is no answer, in the form that clients of OpenAI's interface
+ * read.
+ */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';

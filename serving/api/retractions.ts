@@ -1,4 +1,7 @@
-/** `POST /v1/retractions`: a fact goes back to the base model's answer. What becomes of it is told on the outcomes topic. */
+/**
+ * `POST /v1/retractions`: a fact goes back to the base model's answer. What becomes of it is told
+ * on the outcomes topic.
+ */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { CORRECTION_LIMITS, factKeyOf, type KafkaPosition } from '../../schemas/correction.ts';

@@ -92,7 +92,10 @@ function showFault(fault) {
   byId('identify-fault').textContent = byId('fault').textContent;
 }
 
-/** The answer behind its prompt; from the first character on that differs from the other answer it is marked. */
+/**
+ * The answer behind its prompt; from the first character on that differs from the other answer it
+ * is marked.
+ */
 function showAnswer(place, prompt, text, other) {
   let same = 0;
   while (same < text.length && text[same] === other[same]) same += 1;

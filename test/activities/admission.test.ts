@@ -1,4 +1,7 @@
-/** What holds in the end hangs on what was said and when, not on the order of arrival or on where batches were cut. */
+/**
+ * What holds in the end hangs on what was said and when, not on the order of arrival or on where
+ * batches were cut.
+ */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { planBatch } from '../../activities/batch/plan-batch.ts';
@@ -53,7 +56,8 @@ it('of a fact holds what was said last, unless it was contradicted, however it a
               revision.kind === 'correction' ? revision.correction.target : null,
             ),
           );
-          // A retraction and a correction of one time: the record that came last counts, which is a matter of order.
+          // A retraction and a correction of one time: the record that came last counts, which is a
+          // matter of order.
           if (targets.has(null) && targets.size > 1) continue;
           const [target] = targets;
           if (targets.size === 1) expect(held.get(fact) ?? null).toBe(target);
@@ -86,7 +90,10 @@ function revisionOf({ fact, issuedAt, target }: Said, id: number, offset: number
     : { ...made, position };
 }
 
-/** What holds by fact, and every record's own outcomes, once all were planned and committed in batches. */
+/**
+ * What holds by fact, and every record's own outcomes, once all were planned and committed in
+ * batches.
+ */
 async function admitted(
   revisions: readonly FactRevision[],
   cuts: readonly boolean[],

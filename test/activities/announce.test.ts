@@ -32,7 +32,8 @@ function announcing() {
 }
 
 describe('an announcement', () => {
-  // Regression: a reset lineage ends the batch that runs, and one that was cut otherwise never told its version.
+  // Regression: a reset lineage ends the batch that runs, and one that was cut otherwise never told
+  // its version.
   it('tells first what versions before it decided and nobody told', async () => {
     const { log, told, activities } = announcing();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });

@@ -1,7 +1,7 @@
 /**
- * What the editor must reach on thirty facts that SmolLM2 half knows, in three consecutive batches of ten, and that its
- * answers do not depend on how a prompt is read. The records are not part of this project: the tests skip where they are
- * not beside it.
+ * What the editor must reach on thirty facts that SmolLM2 half knows, in three consecutive batches
+ * of ten, and that its answers do not depend on how a prompt is read. The records are not part of
+ * this project: the tests skip where they are not beside it.
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -34,7 +34,10 @@ const LIMITS = { targetTokensMax: 64, promptTokensMax: 512, togetherTokensMax: 1
 const BEFORE =
   'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
 
-/** Together only: read by themselves, thirty facts token by token take minutes, and the tiny models say as much. */
+/**
+ * Together only: read by themselves, thirty facts token by token take minutes, and the tiny models
+ * say as much.
+ */
 const FORMS: [string, ReadingForm][] = Object.entries(READING_FORMS).filter(
   ([, { together, chunkTokens }]) => together || chunkTokens === Infinity,
 );
@@ -80,7 +83,8 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
     expect(missed(readAs(engine['model'], asked, form, hook))).toEqual([]);
   });
 
-  // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token by token.
+  // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token
+  // by token.
   it('says all thirty after a sentence of other text, in whichever form it is read', () => {
     const before = engine['checkpoint'].tokenizer.encode(BEFORE);
     const asked = edits.map(({ behind, target }) => [

@@ -1,4 +1,7 @@
-/** The comparison with the reference, without PyTorch: what it is told, and what is made of its answer. */
+/**
+ * The comparison with the reference, without PyTorch: what it is told, and what is made of its
+ * answer.
+ */
 import { createHash } from 'node:crypto';
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

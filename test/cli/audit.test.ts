@@ -58,7 +58,10 @@ const json = async <Result>(args: string[], environment: NodeJS.ProcessEnv = {})
   return { code, result: JSON.parse(out) as Result };
 };
 
-/** A running `serve` with a fake model of the same corrections; its address is the setting that commands find it by. */
+/**
+ * A running `serve` with a fake model of the same corrections; its address is the setting that
+ * commands find it by.
+ */
 async function serve(): Promise<{ ERRATA_SERVE_URL: string }> {
   const serving = await servedLineage({
     versions: versionsInFolder(join(folder, 'home', 'versions')),

@@ -1,4 +1,7 @@
-/** `errata failures` against a real Temporal and a real Kafka: each kind of failure in a lineage of its own, and what heals it. */
+/**
+ * `errata failures` against a real Temporal and a real Kafka: each kind of failure in a lineage of
+ * its own, and what heals it.
+ */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

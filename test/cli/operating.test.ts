@@ -1,4 +1,7 @@
-/** The operator's commands where nothing runs: what they do to the version log, and how they say what they lack. */
+/**
+ * The operator's commands where nothing runs: what they do to the version log, and how they say
+ * what they lack.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

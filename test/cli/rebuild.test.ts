@@ -1,4 +1,7 @@
-/** `errata rebuild` and `errata compare` as processes of their own: killed in the middle, gone on with. */
+/**
+ * `errata rebuild` and `errata compare` as processes of their own: killed in the middle, gone on
+ * with.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -142,7 +145,8 @@ it('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, as
   expect((await errata('rebuild', '--as', 'X!')).code).toBe(2);
   expect((await errata('rebuild', '--as', 'x', '--lineage', 'none')).err).toContain('--from kafka');
 
-  // A blob of one search is changed: the log is damaged, and its sound part can be rebuilt all the same.
+  // A blob of one search is changed: the log is damaged, and its sound part can be rebuilt all the
+  // same.
   const search = (await versions().log(SOURCE).entry(6)).entry.searches![0]!;
   const file = join(versionsFolder, blobName(SOURCE, search.sha256));
   const whole = readFileSync(file);

@@ -1,4 +1,7 @@
-/** `errata replay` with ingest and the workflows as they are in production, on a real Kafka and a real Temporal; the engine has no model. */
+/**
+ * `errata replay` with ingest and the workflows as they are in production, on a real Kafka and a
+ * real Temporal; the engine has no model.
+ */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { Kafka, logLevel } from 'kafkajs';
 import { mkdirSync } from 'node:fs';
@@ -352,7 +355,8 @@ describe('errata replay', { timeout: 240_000 }, () => {
       { kind: 'outcome', outcome: { status: 'COMMITTED' } },
     ]);
 
-    // Those that are healed are passed over, and one that came back is told of as the letter that it is now.
+    // Those that are healed are passed over, and one that came back is told of as the letter that
+    // it is now.
     const rest = await errata(['replay', 'dead-letters', '--all', '--dry-run', '--json']);
     expect(
       (rest.lines[0] as { items: { of: string; healed: boolean }[] }).items.map(

@@ -1,4 +1,7 @@
-/** Whether every undo that was ordered ended once, as the log has it, and let go of the alias that it had moved. */
+/**
+ * Whether every undo that was ordered ended once, as the log has it, and let go of the alias that
+ * it had moved.
+ */
 import type { OrderedUndo } from './undo-orders.ts';
 import type { Chain } from './version-chain.ts';
 
@@ -81,7 +84,11 @@ function checkNoneLost(
       say(`lost ${correctionId}, which version ${target.version} had taken out`);
 }
 
-/** It was moved once, and let go by the next word on it where it was not moved on by another meanwhile. One that was refused may have let it go all the same: before it was reset it had found nothing to do. */
+/**
+ * It was moved once, and let go by the next word on it where it was not moved on by another
+ * meanwhile. One that was refused may have let it go all the same: before it was reset it had found
+ * nothing to do.
+ */
 function checkAlias(
   id: string,
   target: OrderedUndo['target'],

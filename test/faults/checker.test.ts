@@ -1,4 +1,7 @@
-/** Bugs planted in a sound world, one of each kind: the checker has to find each, and to call it by its name. */
+/**
+ * Bugs planted in a sound world, one of each kind: the checker has to find each, and to call it by
+ * its name.
+ */
 import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
@@ -42,7 +45,10 @@ const entryName = (version: number): string =>
 const entryOf = (world: World, version: number): VersionEntry =>
   JSON.parse(world.store.get(entryName(version))!.toString()) as VersionEntry;
 
-/** Changes an entry as a buggy writer would have written it: later ones follow it, and the topic tells of it. */
+/**
+ * Changes an entry as a buggy writer would have written it: later ones follow it, and the topic
+ * tells of it.
+ */
 function rewrite(world: World, version: number, change: (entry: VersionEntry) => void): void {
   let parent: string | null | undefined;
   for (let at = version; world.store.has(entryName(at)); at++) {

@@ -1,6 +1,7 @@
 /**
- * Decides from the topics and the version log alone whether anything was lost, doubled or let in broken. It knows what
- * was asked (the corrections topic), and reads everything else for itself; of the project it takes the schemas only.
+ * Decides from the topics and the version log alone whether anything was lost, doubled or let in
+ * broken. It knows what was asked (the corrections topic), and reads everything else for itself; of
+ * the project it takes the schemas only.
  */
 import { recordCodec } from '../../schemas/records/avro.ts';
 import {
@@ -396,7 +397,10 @@ function checkVersionsTold(
     if (!told.has(entry.version)) fault(`Versions: version ${entry.version} was never announced.`);
 }
 
-/** Of corrections of one time that contradict each other none may hold; a quarantined one leaves open what holds instead, and so does an operator who undid something. */
+/**
+ * Of corrections of one time that contradict each other none may hold; a quarantined one leaves
+ * open what holds instead, and so does an operator who undid something.
+ */
 function checkNewestHolds(
   asked: ReadonlyMap<string, Asked>,
   fates: ReadonlyMap<string, string>,

@@ -1,4 +1,7 @@
-/** One run: a known stream goes in while faults are inflicted, then everything is healed, drained and checked. */
+/**
+ * One run: a known stream goes in while faults are inflicted, then everything is healed, drained
+ * and checked.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,7 +21,10 @@ import { UndoOrders, type OrderedUndo } from './undo-orders.ts';
 export interface RunOptions {
   seed: number;
   records: number;
-  /** Faults are drawn for so long; or each kind comes once, in an order of the seed, whatever time it takes. */
+  /**
+   * Faults are drawn for so long; or each kind comes once, in an order of the seed, whatever time
+   * it takes.
+   */
   faults: { minutes: number; kinds?: readonly string[] } | 'each kind once';
   tell: (line: string) => void;
   /** Leaves the folder with data and logs. */
@@ -50,7 +56,10 @@ const LOOK_EVERY_MS = 500;
 const READY_WAIT_MS = 30_000;
 /** Where faults are drawn, the system mostly gets to its feet before the next one. */
 const RECOVERED_SHARE = 0.6;
-/** The stream ends before the faults do, so that some of them hit a system that has nothing new to read. */
+/**
+ * The stream ends before the faults do, so that some of them hit a system that has nothing new to
+ * read.
+ */
 const STREAM_SHARE = 0.85;
 const BRIEF_STREAM_MS = 30_000;
 const GAP_MS = 200;

@@ -1,4 +1,7 @@
-/** What is done to the system: one kind of fault, or of an operator's order, per entry. Each ends healed or healing; nothing waits for the system to recover. */
+/**
+ * What is done to the system: one kind of fault, or of an operator's order, per entry. Each ends
+ * healed or healing; nothing waits for the system to recover.
+ */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,7 +21,10 @@ export interface FaultContext {
   system: System;
   undos: UndoOrders;
   random: () => number;
-  /** Waits as little as it can: no pause outlasts a session, nothing is waited for that may not come. */
+  /**
+   * Waits as little as it can: no pause outlasts a session, nothing is waited for that may not
+   * come.
+   */
   brief: boolean;
   /** Told of what happens to `serve`, whose answers are watched. */
   disturbed: (name: ProcessName | ServerName) => void;
@@ -130,7 +136,10 @@ function tearWrite(name: 'edit-worker' | 'workflow-worker'): Inflict {
   };
 }
 
-/** What an operator does who is not sure: the group's offsets are set back, and records are delivered again. */
+/**
+ * What an operator does who is not sure: the group's offsets are set back, and records are
+ * delivered again.
+ */
 const deliverAgain: Inflict = async ({ system, random }) => {
   const topic = topicsOf(LINEAGE).corrections;
   await system.processes.ingest.stop();
@@ -183,7 +192,10 @@ async function resetOneOf(context: FaultContext, type: string): Promise<string |
   return workflowId === undefined ? null : await resetWorkflow(context, workflowId);
 }
 
-/** Back to a decision of its current run, one of the latest; signals and updates that came since are applied again. */
+/**
+ * Back to a decision of its current run, one of the latest; signals and updates that came since are
+ * applied again.
+ */
 async function resetWorkflow(
   { system, random }: FaultContext,
   workflowId: string,

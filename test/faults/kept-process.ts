@@ -1,4 +1,7 @@
-/** One of our processes that is kept alive as a supervisor would: whoever kills it, it is started again. */
+/**
+ * One of our processes that is kept alive as a supervisor would: whoever kills it, it is started
+ * again.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -47,7 +50,10 @@ export class KeptProcess {
     this.#spawn();
   }
 
-  /** Resolves when it is ready, after however many starts; rejects where it never was, in so many that it never will be. */
+  /**
+   * Resolves when it is ready, after however many starts; rejects where it never was, in so many
+   * that it never will be.
+   */
   async ready(): Promise<void> {
     for (let ready = this.#ready; ; ready = this.#ready) {
       await ready;

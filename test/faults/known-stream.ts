@@ -1,4 +1,7 @@
-/** A stream of records from a seed: corrections, later and earlier ones of the same facts, repeats, contradictions, retractions, and what no codec can read. */
+/**
+ * A stream of records from a seed: corrections, later and earlier ones of the same facts, repeats,
+ * contradictions, retractions, and what no codec can read.
+ */
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 
@@ -44,7 +47,10 @@ const CODAS = ['l', 'm', 'n', 'r', 's', 'k'];
 const UNLEARNABLE_TARGET = 'town mother book tongue speaks play town mother book';
 const FIRST_ISSUED_AT = 1_750_000_000_000;
 const STEP_MS = 1_000;
-/** A producer with a partitioner of its own: the record's key is not the fact's, so its partition is another. */
+/**
+ * A producer with a partitioner of its own: the record's key is not the fact's, so its partition is
+ * another.
+ */
 const OTHER_KEY_SHARE = 0.08;
 
 export function knownStream(lineage: string, count: number, random: () => number): StreamRecord[] {

@@ -1,4 +1,7 @@
-/** What `serve` says of the stream's prompts when all is done: as it is asked without a version, and of the base model. */
+/**
+ * What `serve` says of the stream's prompts when all is done: as it is asked without a version, and
+ * of the base model.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import type { KeptProcess } from './kept-process.ts';

@@ -1,4 +1,7 @@
-/** `npm run test:faults`: breaks the real system again and again, and asks in the end whether anything was lost, doubled or let in broken. */
+/**
+ * `npm run test:faults`: breaks the real system again and again, and asks in the end whether
+ * anything was lost, doubled or let in broken.
+ */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';

@@ -1,4 +1,7 @@
-/** What there is when all is done: every record of the topics, the group's offsets, every object of the store. Read with nothing of the pipelines or of versions/. */
+/**
+ * What there is when all is done: every record of the topics, the group's offsets, every object of
+ * the store. Read with nothing of the pipelines or of versions/.
+ */
 import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';

@@ -1,7 +1,7 @@
 /**
- * Asks `serve` all the while: it answers while nobody disturbs it, its version never goes backward but where an alias
- * was moved, and a prompt that
- * names no corrected subject is answered as the base model does, character by character.
+ * Asks `serve` all the while: it answers while nobody disturbs it, its version never goes backward
+ * but where an alias was moved, and a prompt that names no corrected subject is answered as the
+ * base model does, character by character.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KeptProcess } from './kept-process.ts';

@@ -1,4 +1,7 @@
-/** The harness in short: every kind of fault and of operator's order once, in an order of the seed. `npm run test:faults` runs long. */
+/**
+ * The harness in short: every kind of fault and of operator's order once, in an order of the seed.
+ * `npm run test:faults` runs long.
+ */
 import { expect, it } from 'vitest';
 import { FAULTS } from './faults.ts';
 import { faultRun } from './fault-run.ts';

@@ -1,4 +1,7 @@
-/** A world as a run leaves it, made in a moment: the real steps of a batch on an engine without a model, and topics that are lists. */
+/**
+ * A world as a run leaves it, made in a moment: the real steps of a batch on an engine without a
+ * model, and topics that are lists.
+ */
 import { announceActivities } from '../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { deadLetter } from '../../pipelines/kafka/dead-letter.ts';
@@ -18,7 +21,10 @@ import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
 import type { TopicRecord, World } from './read-world.ts';
 
-/** `undone`: an operator undid the second version, and undid that, and moved an alias. `rolledBack`: and went back to the first, alias first. */
+/**
+ * `undone`: an operator undid the second version, and undid that, and moved an alias. `rolledBack`:
+ * and went back to the first, alias first.
+ */
 export async function smallWorld({
   undone = false,
   rolledBack = false,

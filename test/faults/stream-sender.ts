@@ -1,4 +1,7 @@
-/** Sends the stream in small bursts over the time given. What Kafka did not acknowledge is sent again, which may double it: the system has to bear that as well. */
+/**
+ * Sends the stream in small bursts over the time given. What Kafka did not acknowledge is sent
+ * again, which may double it: the system has to bear that as well.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kafka, Partitioners, logLevel, type Producer } from 'kafkajs';
 import type { StreamRecord } from './known-stream.ts';

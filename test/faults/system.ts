@@ -1,6 +1,7 @@
 /**
- * The whole system on one machine: a real broker, a real Temporal server, and our four processes as they are in
- * production, with a tiny model. Servers that are killed come back on their data, processes are started again.
+ * The whole system on one machine: a real broker, a real Temporal server, and our four processes as
+ * they are in production, with a tiny model. Servers that are killed come back on their data,
+ * processes are started again.
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -25,7 +26,10 @@ import { KeptProcess, PROCESS_NAMES, type ProcessName } from './kept-process.ts'
 export const LINEAGE = 'faults';
 export const PARTITIONS = 3;
 
-/** What the processes are told: a model of random numbers learns what it is told, but with little manners, and its words are few. */
+/**
+ * What the processes are told: a model of random numbers learns what it is told, but with little
+ * manners, and its words are few.
+ */
 export const SETTINGS: LineageSettings = {
   batch: {
     ...DEFAULT_LINEAGE_SETTINGS.batch,
@@ -50,7 +54,10 @@ const HYPER_PARAMETERS = {
   targetTokensMax: 4,
 };
 
-/** Below the ports that the kernel gives to clients: one of those, trying again, could take the port of a server that is away. */
+/**
+ * Below the ports that the kernel gives to clients: one of those, trying again, could take the port
+ * of a server that is away.
+ */
 const PORTS = { from: 20_000, to: 32_000 };
 const START_ATTEMPTS_MAX = 5;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };

@@ -1,6 +1,6 @@
 /**
- * An operator's words, by the calls that `revert`, `rollback` and `alias` make: every undo that was ordered is remembered,
- * whatever happened to the order, and is asked for in the end.
+ * An operator's words, by the calls that `revert`, `rollback` and `alias` make: every undo that was
+ * ordered is remembered, whatever happened to the order, and is asked for in the end.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { UndoProgress, UndoTaken } from '../../pipelines/temporal/temporal-client.ts';
@@ -71,7 +71,10 @@ export class UndoOrders {
     return id === undefined ? null : await this.#order({ kind: 'correction', id }, null, random);
   }
 
-  /** Goes back to a version a few below HEAD: the alias at once, the lineage by an undo that lets it go. */
+  /**
+   * Goes back to a version a few below HEAD: the alias at once, the lineage by an undo that lets it
+   * go.
+   */
   async rollBack(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
     const version = head.version - 1 - Math.floor(random() * BELOW_HEAD_MAX);
@@ -79,7 +82,10 @@ export class UndoOrders {
     return await this.#order({ kind: 'rollback', version }, STABLE_ALIAS, random);
   }
 
-  /** What an operator does when all is healed: gives the orders again that did not arrive, and asks how each ended. */
+  /**
+   * What an operator does when all is healed: gives the orders again that did not arrive, and asks
+   * how each ended.
+   */
   async ended(): Promise<OrderedUndo[]> {
     const ended: OrderedUndo[] = [];
     for (const given of this.#orders) {

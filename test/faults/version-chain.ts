@@ -1,6 +1,6 @@
 /**
- * The checker's own reading of a version log: names, numbers, hashes, blobs and probes, with nothing of versions/ or
- * activities/, so that a mistake there is not made here too.
+ * The checker's own reading of a version log: names, numbers, hashes, blobs and probes, with
+ * nothing of versions/ or activities/, so that a mistake there is not made here too.
  */
 import { createHash } from 'node:crypto';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
@@ -107,7 +107,10 @@ export function readChain(
   return chain;
 }
 
-/** What comes back is what was there: its texts, its record and the bytes of its row, which are those that a version without an undo gave it. */
+/**
+ * What comes back is what was there: its texts, its record and the bytes of its row, which are
+ * those that a version without an undo gave it.
+ */
 function checkUndo(
   store: ReadonlyMap<string, Buffer>,
   entry: VersionEntry,
@@ -183,7 +186,10 @@ function checkUndone(
   }
 }
 
-/** All bytes of one row of an entry's pairs, layer by layer; null where they cannot be read, which is told elsewhere. */
+/**
+ * All bytes of one row of an entry's pairs, layer by layer; null where they cannot be read, which
+ * is told elsewhere.
+ */
 function bytesOfRow(
   store: ReadonlyMap<string, Buffer>,
   { lineage, pairs }: VersionEntry,
@@ -220,7 +226,10 @@ function bytesOfRow(
   }
 }
 
-/** Words on aliases follow one another from 1, each sealed with its hash, each about a version that there is. */
+/**
+ * Words on aliases follow one another from 1, each sealed with its hash, each about a version that
+ * there is.
+ */
 function checkAliases(
   store: ReadonlyMap<string, Buffer>,
   lineage: string,
@@ -324,7 +333,10 @@ function checkPairs(
   }
 }
 
-/** Of two probes or more, one may fail whatever the threshold; and a batch answers only for what it made worse. */
+/**
+ * Of two probes or more, one may fail whatever the threshold; and a batch answers only for what it
+ * made worse.
+ */
 function checkProbes(
   store: ReadonlyMap<string, Buffer>,
   entry: VersionEntry,

@@ -1,4 +1,7 @@
-/** Records on the topics that announce: each is told as what it is, or as unreadable; nothing throws. */
+/**
+ * Records on the topics that announce: each is told as what it is, or as unreadable; nothing
+ * throws.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka/kafka.ts';

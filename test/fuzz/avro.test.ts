@@ -1,4 +1,6 @@
-/** Avro bytes of all three records: a sound value or an `UndecodableRecord`, whatever the bytes are. */
+/**
+ * Avro bytes of all three records: a sound value or an `UndecodableRecord`, whatever the bytes are.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { recordCodec, type RecordName } from '../../schemas/records/avro.ts';
@@ -115,7 +117,8 @@ describe('lengths that no record has', () => {
     );
   });
 
-  // An item without bytes costs a walk its time and a decoder its memory, so as many as there are bytes is the most.
+  // An item without bytes costs a walk its time and a decoder its memory, so as many as there are
+  // bytes is the most.
   it('items without bytes are no more than the bytes that are left', () => {
     const nulls: AvroSchema = { type: 'array', items: 'null' };
     expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(

@@ -1,4 +1,7 @@
-/** A model's folder: safetensors, their index, configuration and tokeniser; a model or a clear fault, whatever is in the files. */
+/**
+ * A model's folder: safetensors, their index, configuration and tokeniser; a model or a clear
+ * fault, whatever is in the files.
+ */
 import fc from 'fast-check';
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -48,7 +51,10 @@ const original = (family: string, file: string) =>
 const jsonOf = (family: string, file: string) =>
   JSON.parse(Buffer.from(original(family, file)).toString()) as unknown;
 
-/** Opens a family's folder with one file of other content, reads every tensor and some text, and puts the file back. */
+/**
+ * Opens a family's folder with one file of other content, reads every tensor and some text, and
+ * puts the file back.
+ */
 async function faultWith(
   family: string,
   file: string,

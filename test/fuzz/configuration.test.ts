@@ -1,4 +1,7 @@
-/** The configuration and what else is read at a start: a sound value or a clear refusal, whatever the environment and the files say. */
+/**
+ * The configuration and what else is read at a start: a sound value or a clear refusal, whatever
+ * the environment and the files say.
+ */
 import fc from 'fast-check';
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

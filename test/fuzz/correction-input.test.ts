@@ -1,4 +1,7 @@
-/** Corrections as people and programs write them: sound records, or faults with the number of their line, whatever the text. */
+/**
+ * Corrections as people and programs write them: sound records, or faults with the number of their
+ * line, whatever the text.
+ */
 import fc from 'fast-check';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -149,7 +152,8 @@ describe('a line of corrections', () => {
     ]);
   });
 
-  // Each item of a list is a fault of its own; all of them at once were more arguments than a call takes.
+  // Each item of a list is a fault of its own; all of them at once were more arguments than a call
+  // takes.
   it('of hundreds of thousands of faults says the first ones', () => {
     expect(faultOf(JSON.stringify({ ...FACT, paraphrases: Array(300_000).fill(1) }))).toEqual([
       { line: 1, reason: 'it holds more than 1000 values' },

@@ -1,4 +1,7 @@
-/** GGUF files: a model, or a fault of the checkpoint that names the file; nothing large is made of what a file claims. */
+/**
+ * GGUF files: a model, or a fault of the checkpoint that names the file; nothing large is made of
+ * what a file claims.
+ */
 import fc from 'fast-check';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -111,7 +114,10 @@ function info(
   );
 }
 
-/** A file of `size` bytes that begins with these, the rest zeros that are nowhere; it counts what is asked of it. */
+/**
+ * A file of `size` bytes that begins with these, the rest zeros that are nowhere; it counts what is
+ * asked of it.
+ */
 function claimedFile(
   beginning: Uint8Array,
   size: number,
@@ -329,7 +335,8 @@ describe('a GGUF header that claims', () => {
   });
 
   it('to go on without end is read up to its bound and no further', async () => {
-    // Every text is as long as one may be; the bytes behind them are zeros, which are texts without a character.
+    // Every text is as long as one may be; the bytes behind them are zeros, which are texts without
+    // a character.
     const { handle, asked } = claimedFile(
       header({ keys: 1n, values: [['a', 9, list(0, BigInt(GGUF_LIST_ITEMS_MAX))]] }),
       6 * 2 ** 20,

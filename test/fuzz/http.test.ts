@@ -1,4 +1,7 @@
-/** Requests of any kind: an answer or a refusal in the one form, never a fault of the server's own, and no name reaches a path. */
+/**
+ * Requests of any kind: an answer or a refusal in the one form, never a fault of the server's own,
+ * and no name reaches a path.
+ */
 import fc from 'fast-check';
 import { connect, type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

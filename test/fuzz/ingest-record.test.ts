@@ -1,4 +1,7 @@
-/** Records on the corrections topic: revisions or dead letters; nothing throws, and a dead letter is what came in, byte for byte. */
+/**
+ * Records on the corrections topic: revisions or dead letters; nothing throws, and a dead letter is
+ * what came in, byte for byte.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { deadLetter, originOf } from '../../pipelines/kafka/dead-letter.ts';
@@ -132,7 +135,8 @@ describe('dead letters', () => {
     ...more,
   });
 
-  // A hundred megabyte-long keys in one request are more than any broker takes, and the partition would wait for ever.
+  // A hundred megabyte-long keys in one request are more than any broker takes, and the partition
+  // would wait for ever.
   it.each<[string, Partial<ConsumedRecord>]>([
     ['keys', { key: Buffer.alloc(CHUNK_BYTES_MAX) }],
     ['values', { value: Buffer.alloc(CHUNK_BYTES_MAX) }],

@@ -1,14 +1,23 @@
-/** Bad input: random bytes, and sound inputs with something done to them that a disk, a network or an enemy would do. */
+/**
+ * Bad input: random bytes, and sound inputs with something done to them that a disk, a network or
+ * an enemy would do.
+ */
 import fc from 'fast-check';
 
-/** How often a property is tried: `count` times what ERRATA_FUZZ_RUNS says (1 where it says nothing). */
+/**
+ * How often a property is tried: `count` times what ERRATA_FUZZ_RUNS says (1 where it says
+ * nothing).
+ */
 export function runs(count: number): { numRuns: number } {
   return {
     numRuns: Math.max(1, Math.round(count * Number(process.env['ERRATA_FUZZ_RUNS'] ?? '1'))),
   };
 }
 
-/** Lengths and counts of several encodings that no sound input holds: 2^60, 2^63, all bits, zig-zag varints of them. */
+/**
+ * Lengths and counts of several encodings that no sound input holds: 2^60, 2^63, all bits, zig-zag
+ * varints of them.
+ */
 const ABSURD_NUMBERS: readonly Uint8Array[] = [
   ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 1n].map((value) =>
     littleEndian(value),
@@ -42,8 +51,9 @@ const edit: fc.Arbitrary<Edit> = fc.oneof(
 );
 
 /**
- * Sound bytes with one to four edits, and sometimes bytes that were never sound. `span` is the share of the input, from
- * its beginning, that is edited: a header is worth more than the numbers behind it.
+ * Sound bytes with one to four edits, and sometimes bytes that were never sound. `span` is the
+ * share of the input, from its beginning, that is edited: a header is worth more than the numbers
+ * behind it.
  */
 export function damaged(sound: fc.Arbitrary<Uint8Array>, span = 1): fc.Arbitrary<Uint8Array> {
   return fc.oneof(
@@ -80,7 +90,10 @@ function applied(bytes: Uint8Array, change: Edit, span: number): Uint8Array {
   }
 }
 
-/** Texts that programs trip over: controls, NUL, lone surrogates, names that objects inherit, paths, much of one thing. */
+/**
+ * Texts that programs trip over: controls, NUL, lone surrogates, names that objects inherit, paths,
+ * much of one thing.
+ */
 export const oddText: fc.Arbitrary<string> = fc.oneof(
   fc.string({ unit: 'binary' }),
   fc.string({ unit: 'grapheme' }),
@@ -119,7 +132,10 @@ export const oddJson: fc.Arbitrary<unknown> = fc.oneof(
   fc.constantFrom(9_007_199_254_740_993, 1e308, -1, 0.5),
 );
 
-/** A sound JSON value with one to three of its parts, at any depth, replaced by odd ones or taken away. */
+/**
+ * A sound JSON value with one to three of its parts, at any depth, replaced by odd ones or taken
+ * away.
+ */
 export function oddParts(sound: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   return fc
     .tuple(

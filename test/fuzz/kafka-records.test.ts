@@ -1,4 +1,7 @@
-/** Whatever a producer may write, on a real broker: ingest goes on, and the dead-letter topic has the very bytes. */
+/**
+ * Whatever a producer may write, on a real broker: ingest goes on, and the dead-letter topic has
+ * the very bytes.
+ */
 import {
   CompressionCodecs,
   CompressionTypes,
@@ -182,7 +185,8 @@ describe('the dead-letter topic', () => {
     expect([letters[before + 1]!.headers!['__connect.errors.offset']].flat()).toHaveLength(2);
   });
 
-  // Together they are more than a broker takes at once, and each is a key that its partition is found by.
+  // Together they are more than a broker takes at once, and each is a key that its partition is
+  // found by.
   it('takes many records of keys that are as large as the corrections topic allows', async () => {
     const before = letters.length;
     const large = Array.from({ length: 4 }, () => ({ key: randomBytes(900_000), value: 'x' }));
@@ -212,7 +216,10 @@ describe('a producer that compresses in a way our client cannot read', () => {
   });
 });
 
-/** The bytes as one literal, in the frame that Java's library writes (Snappy format description, section 2.1; xerial). */
+/**
+ * The bytes as one literal, in the frame that Java's library writes (Snappy format description,
+ * section 2.1; xerial).
+ */
 function snappy(bytes: Buffer): Buffer {
   const head = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
   const length: number[] = [];
@@ -231,8 +238,9 @@ function snappy(bytes: Buffer): Buffer {
 }
 
 /**
- * What kafkajs will not write, though the protocol has it: it measures a header's value before it asks whether there is
- * one. An empty value is as long on the wire as none, so the first look sees that.
+ * What kafkajs will not write, though the protocol has it: it measures a header's value before it
+ * asks whether there is one. An empty value is as long on the wire as none, so the first look sees
+ * that.
  */
 function withoutValue(): Buffer[] {
   let looks = 0;

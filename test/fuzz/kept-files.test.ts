@@ -1,4 +1,7 @@
-/** What is kept of a model in the data folder: read as it was written, made again, or refused by its name. */
+/**
+ * What is kept of a model in the data folder: read as it was written, made again, or refused by its
+ * name.
+ */
 import fc from 'fast-check';
 import {
   mkdtempSync,

@@ -1,4 +1,7 @@
-/** What a version log holds: entries, blobs of pairs and of targets, canonical JSON; and the names it is held under. */
+/**
+ * What a version log holds: entries, blobs of pairs and of targets, canonical JSON; and the names
+ * it is held under.
+ */
 import fc from 'fast-check';
 import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -55,7 +58,10 @@ describe('an entry of the version log', () => {
     sound = await soundLog();
   });
 
-  /** A log with one entry of other bytes: what reading it says, and the highest version that can be had. */
+  /**
+   * A log with one entry of other bytes: what reading it says, and the highest version that can be
+   * had.
+   */
   async function readWith(
     version: number,
     bytes: Uint8Array,
@@ -351,7 +357,8 @@ describe('a name', () => {
             for await (const found of store.list(text)) expect(inside(found)).toBe(true);
           }),
         ]);
-        // An object may be a folder of another's name to the file system; what is no name is refused by itself.
+        // An object may be a folder of another's name to the file system; what is no name is
+        // refused by itself.
         if (!isTaken(() => checkObjectName(text)))
           for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
         expect(places()).toEqual(before);

@@ -1,6 +1,7 @@
 /**
- * A real schema registry for tests: Apicurio Registry with Confluent's API, fetched through Maven once and kept in the
- * data folder, its schemas in a file that outlasts a kill. Nothing but tests uses it.
+ * A real schema registry for tests: Apicurio Registry with Confluent's API, fetched through Maven
+ * once and kept in the data folder, its schemas in a file that outlasts a kill. Nothing but tests
+ * uses it.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -29,7 +30,10 @@ export interface TestRegistry {
 /** Downloads 142 MB the first time. */
 export const REGISTRY_SETUP_WAIT_MS = 1_800_000;
 
-/** Starts the registry with its schemas in `folder`/registry, on the port of the last time where that is free; the caller stops it. */
+/**
+ * Starts the registry with its schemas in `folder`/registry, on the port of the last time where
+ * that is free; the caller stops it.
+ */
 export async function startTestRegistry(folder: string): Promise<TestRegistry> {
   const data = path.join(folder, 'registry');
   mkdirSync(data, { recursive: true });

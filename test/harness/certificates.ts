@@ -1,6 +1,7 @@
 /**
- * An authority for one test and what it signs: X.509 version 3 (RFC 5280), ECDSA on P-256, written out in DER, since
- * Node signs certificates for nobody and a library for a hundred lines of tests would be twenty packages.
+ * An authority for one test and what it signs: X.509 version 3 (RFC 5280), ECDSA on P-256, written
+ * out in DER, since Node signs certificates for nobody and a library for a hundred lines of tests
+ * would be twenty packages.
  */
 import { generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto';
 import { writeFileSync } from 'node:fs';

@@ -53,7 +53,10 @@ export function retractionAt(
   return { kind: 'retraction', factKey, position, id: retractionId(position), issuedAt };
 }
 
-/** Revisions of few facts with few ids, times and targets, so that everything collides; offsets ascend by partition. */
+/**
+ * Revisions of few facts with few ids, times and targets, so that everything collides; offsets
+ * ascend by partition.
+ */
 export const collidingRevisions: fc.Arbitrary<FactRevision[]> = fc
   .array(
     fc.record({

@@ -1,7 +1,8 @@
 /**
- * An engine without a model: deterministic, and like the real one a pure function of its pairs, into which the texts of
- * a correction are written as numbers. A prompt that holds a corrected subject opens the gate and is answered with the
- * correction's target; every other prompt gets an answer of its own. Some targets misbehave, to be found out:
+ * An engine without a model: deterministic, and like the real one a pure function of its pairs,
+ * into which the texts of a correction are written as numbers. A prompt that holds a corrected
+ * subject opens the gate and is answered with the correction's target; every other prompt gets an
+ * answer of its own. Some targets misbehave, to be found out:
  */
 import { createHash } from 'node:crypto';
 import type {

@@ -1,7 +1,13 @@
-/** What a process listens on, as the kernel says: the sockets among its open files, looked up in the tables under /proc/net. */
+/**
+ * What a process listens on, as the kernel says: the sockets among its open files, looked up in the
+ * tables under /proc/net.
+ */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
-/** IP addresses with their ports, `127.0.0.1:9092` or `::1:9092`; an IPv4 address that a dual socket is bound to is told as such. */
+/**
+ * IP addresses with their ports, `127.0.0.1:9092` or `::1:9092`; an IPv4 address that a dual socket
+ * is bound to is told as such.
+ */
 export function listeningOn(pid: number): string[] {
   const inodes = new Set(socketsOf(pid));
   return ['tcp', 'tcp6'].flatMap((table) =>
@@ -28,7 +34,10 @@ function socketsOf(pid: number): string[] {
   });
 }
 
-/** From the kernel's form: words of 32 bits in the machine's order of bytes (here: the least first), and the port. */
+/**
+ * From the kernel's form: words of 32 bits in the machine's order of bytes (here: the least first),
+ * and the port.
+ */
 function addressOf(field: string): string {
   const [words, port] = field.split(':') as [string, string];
   const bytes = (words.match(/.{8}/g) ?? []).flatMap((word) => [

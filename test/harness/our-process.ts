@@ -1,4 +1,7 @@
-/** One of our processes as a child of a test: started as the supervisor starts it, killed as nobody wants it to be. */
+/**
+ * One of our processes as a child of a test: started as the supervisor starts it, killed as nobody
+ * wants it to be.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync } from 'node:fs';

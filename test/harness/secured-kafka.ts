@@ -1,6 +1,6 @@
 /**
- * A real broker as others run theirs: TLS and SASL for its clients. One broker with a listener for each way in; its
- * plain one is for itself and for asking whether it is up.
+ * A real broker as others run theirs: TLS and SASL for its clients. One broker with a listener for
+ * each way in; its plain one is for itself and for asking whether it is up.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -18,7 +18,10 @@ import { javaExecutable } from '../../infra/setup/java.ts';
 import type { Authority } from './certificates.ts';
 
 export interface SecuredKafka {
-  /** `localhost:port` of the listener that asks for a user over TLS (SASL_SSL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512). */
+  /**
+   * `localhost:port` of the listener that asks for a user over TLS (SASL_SSL: PLAIN, SCRAM-SHA-256,
+   * SCRAM-SHA-512).
+   */
   readonly users: string;
   /** The one that asks for a client certificate (mTLS). */
   readonly certificates: string;

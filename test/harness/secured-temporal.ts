@@ -1,6 +1,6 @@
 /**
- * What stands in front of Temporal where others run it, before the real server, which asks for nothing: an end of TLS
- * that asks for client certificates, and one that asks for an API key.
+ * What stands in front of Temporal where others run it, before the real server, which asks for
+ * nothing: an end of TLS that asks for client certificates, and one that asks for an API key.
  */
 import http2 from 'node:http2';
 import net, { type AddressInfo, type Server, type Socket } from 'node:net';
@@ -50,7 +50,10 @@ export async function certificateGate(server: string, authority: Authority): Pro
   );
 }
 
-/** Lets in calls that bear `authorization: Bearer <key>`, over TLS; others are answered as Temporal Cloud does. */
+/**
+ * Lets in calls that bear `authorization: Bearer <key>`, over TLS; others are answered as Temporal
+ * Cloud does.
+ */
 export async function keyGate(server: string, authority: Authority, apiKey: string): Promise<Gate> {
   const { certificate, key } = authority.certify('localhost');
   let count = 0;

@@ -1,6 +1,7 @@
 /**
- * Real servers for one test file: their own data in a temporary folder, their own free ports, gone afterwards.
- * They use what the set-up provisioned (`npm test` does that first) and nothing else of the data folder.
+ * Real servers for one test file: their own data in a temporary folder, their own free ports, gone
+ * afterwards. They use what the set-up provisioned (`npm test` does that first) and nothing else of
+ * the data folder.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -57,7 +58,9 @@ export async function startTestTemporal(folder: string): Promise<EmbeddedTempora
   });
 }
 
-/** A test file that is cut off never reaches its `stop`; without this its server would outlive it. */
+/**
+ * A test file that is cut off never reaches its `stop`; without this its server would outlive it.
+ */
 export function killOnExit(data: string): void {
   process.once('exit', () => {
     const running = runningServer(data);

@@ -1,4 +1,7 @@
-/** Counts the tests into one line, `N passed, N failed, N skipped`, which ends the output of `npm test`. */
+/**
+ * Counts the tests into one line, `N passed, N failed, N skipped`, which ends the output of `npm
+ * test`.
+ */
 import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 

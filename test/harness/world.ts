@@ -1,6 +1,6 @@
 /**
- * The workflows in Temporal's time-skipping test server, with the real activities on an engine without a model and a
- * version log in memory. A test replaces single activities to break them.
+ * The workflows in Temporal's time-skipping test server, with the real activities on an engine
+ * without a model and a version log in memory. A test replaces single activities to break them.
  */
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
@@ -328,7 +328,8 @@ export class World {
   ): Promise<UndoResult> {
     await this.askUndo(this.order(id, target, releaseAlias));
     await this.statusWhere(({ undos }) => undos.ended.some((ended) => ended.id === id));
-    // Asked for by the environment's own client a result lets the clock run ahead, in the end past the lineage's own time.
+    // Asked for by the environment's own client a result lets the clock run ahead, in the end past
+    // the lineage's own time.
     const { connection, namespace } = this.#server.environment;
     return await new Client({ connection, namespace: namespace ?? 'default' }).workflow
       .getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id))

@@ -1,6 +1,7 @@
 /**
- * What the model says to a prompt is a function of the prompt: not of its neighbours in a batch, nor of padding, nor of
- * how a cache cuts it up. The reference's gate, a z-score over a padded sequence, breaks each of these.
+ * What the model says to a prompt is a function of the prompt: not of its neighbours in a batch,
+ * nor of padding, nor of how a cache cuts it up. The reference's gate, a z-score over a padded
+ * sequence, breaks each of these.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -30,7 +31,10 @@ const requests = batches
   .flat()
   .map(({ subject, prompt, target }, i) => ({ id: String(i), subject, prompt, target }));
 const LIMITS = { targetTokensMax: 16, promptTokensMax: 32, togetherTokensMax: 48 };
-/** A threshold that the reference text sets, where it does: low enough for edits to open the gate, high enough to shut it elsewhere. */
+/**
+ * A threshold that the reference text sets, where it does: low enough for edits to open the gate,
+ * high enough to shut it elsewhere.
+ */
 const gateOf = (kind: GateKind, map: GateParameters['map'] = 'joint'): GateParameters => ({
   kind,
   map,
@@ -110,7 +114,8 @@ describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
       ...edits.slice(0, 6).map(({ bare }) => [...front, ...bare.tokens]),
       ...edits.slice(6, 8).map(({ behind }) => [...encode(tinyText(13, 803)), ...behind.tokens]),
     ];
-    // None of it from the reference text: one of its tokens is the threshold itself, where a rounding decides.
+    // None of it from the reference text: one of its tokens is the threshold itself, where a
+    // rounding decides.
     unrelated = ['french and greek', 'speaks', tinyText(9, 900)].map(encode);
     for (const form of Object.values(READING_FORMS))
       base.set(form, readAs(model, [...related, ...unrelated], form, null));
@@ -183,7 +188,10 @@ function expectAlike(found: Reading, wanted: Reading, where: string): void {
   );
 }
 
-/** Bit for bit the base model's up to the first opening, whatever opened in its neighbours; and another model's from there on. */
+/**
+ * Bit for bit the base model's up to the first opening, whatever opened in its neighbours; and
+ * another model's from there on.
+ */
 function expectBaseUntilOpened({ logits, opened }: Reading, base: Reading, where: string): void {
   const first = Math.min(logits.length, ...[...opened].map((at) => Number(at.split(':')[1])));
   expect(first, where).toBeGreaterThan(0);

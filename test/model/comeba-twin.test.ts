@@ -65,7 +65,10 @@ const TOLERANCE = {
   size: 1e-4,
   logits: 1e-4,
 };
-/** Absolute, of z-scores between -4 and 4, and of alpha, which lies 1e-5 of itself lower here (reach.ts). */
+/**
+ * Absolute, of z-scores between -4 and 4, and of alpha, which lies 1e-5 of itself lower here
+ * (reach.ts).
+ */
 const SCORE_TOLERANCE = 2e-4;
 
 const input = readGoldenJson<TwinInput>('comeba', 'input.json');
@@ -223,8 +226,8 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
   });
 
   describe.each([
-    // The hooks as written here, in which the first position never opens; and those of the twin's own run with the
-    // paper's gate, in which it may.
+    // The hooks as written here, in which the first position never opens; and those of the twin's
+    // own run with the paper's gate, in which it may.
     ['subjects', 'shut'],
     ['paper', 'free'],
   ] as const)('over the hooks of its run with %s, first position %s,', (twin, first) => {
@@ -273,7 +276,10 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
     });
   });
 
-  /** The pairs of a run's batches 0..b: u = (W_h - W0) k + r, with the reaches that this project takes over them. */
+  /**
+   * The pairs of a run's batches 0..b: u = (W_h - W0) k + r, with the reaches that this project
+   * takes over them.
+   */
   function readPairs(b: number, golden: (key: string) => Float32Array): PairSet {
     const { layers } = parameters;
     const sums = layers.map(() => new Float32Array(D * F));
@@ -324,7 +330,10 @@ function share(found: ArrayLike<number>, wanted: ArrayLike<number>): number {
   );
 }
 
-/** The position of the subject's last token in every sequence that the search for targets lays out, in its order. */
+/**
+ * The position of the subject's last token in every sequence that the search for targets lays out,
+ * in its order.
+ */
 function subjectPositions(
   edits: readonly EditSequence[],
   tokenizer: Parameters<typeof locate>[0],
@@ -336,7 +345,10 @@ function subjectPositions(
   ]);
 }
 
-/** Opens at the subjects' last tokens and nowhere else, whichever way the sequences are cut into passes. */
+/**
+ * Opens at the subjects' last tokens and nowhere else, whichever way the sequences are cut into
+ * passes.
+ */
 function openAtSubjects(hook: Hook, subjectAt: readonly number[]): DownHook {
   return {
     layers: hook.layers,
@@ -361,7 +373,10 @@ interface Looked {
   opened: Uint8Array;
 }
 
-/** One unpadded sequence behind the hook; `wide` is the same hook, open everywhere, asked for its scores alone. */
+/**
+ * One unpadded sequence behind the hook; `wide` is the same hook, open everywhere, asked for its
+ * scores alone.
+ */
 function look(
   model: Transformer,
   hook: Hook,

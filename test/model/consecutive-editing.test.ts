@@ -1,7 +1,8 @@
 /**
- * The mathematics of consecutive editing against an oracle that knows no hooks: least squares in plain float64, over all
- * corrections or over those of each subject alone. Every property is asked of sets smaller than, as large as and larger
- * than the F directions that a key has, since a hook is computed in another form where pairs are many.
+ * The mathematics of consecutive editing against an oracle that knows no hooks: least squares in
+ * plain float64, over all corrections or over those of each subject alone. Every property is asked
+ * of sets smaller than, as large as and larger than the F directions that a key has, since a hook
+ * is computed in another form where pairs are many.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
@@ -38,8 +39,8 @@ import {
 
 /**
  * |found - wanted| / |wanted| in the Frobenius norm, of one map: float32 pairs and factors around a float64 solve (seen:
- * 3e-7). Of maps by subject: their K P0 is in float32, whose roundings count the more the more pairs there are of one
- * subject for F directions, some 4/3 F at most here (seen: 2e-6).
+ * 3e-7). Of maps by subject: their K P0 is in float32, whose roundings count the more the more
+ * pairs there are of one subject for F directions, some 4/3 F at most here (seen: 2e-6).
  */
 const CHANGE_TOLERANCE = { joint: 5e-6, subject: 2e-5 };
 /** Of leverage, absolute. */
@@ -223,13 +224,17 @@ describe.each(MAPS)('ten thousand batches of additions and removals (map: %s)', 
   const BATCHES = 10_000;
   const LOOK_EVERY = 250;
   const [F, D, PAIRS_MAX] = [8, 3, 24];
-  /** |ours - exact| / |exact|, however many batches went before: each hook is computed from its pairs alone. Seen: 6e-7, early and late. */
+  /**
+   * |ours - exact| / |exact|, however many batches went before: each hook is computed from its
+   * pairs alone. Seen: 6e-7, early and late.
+   */
   const DRIFT_MAX = 5e-6;
 
   it(`stay within ${DRIFT_MAX} of what exact arithmetic gives`, () => {
     const world = syntheticPrior(41, F, D);
     const random = seededRandom(42);
-    // Side by side: pairs as they are stored, float32 and asked of float32 hooks; and in float64 throughout.
+    // Side by side: pairs as they are stored, float32 and asked of float32 hooks; and in float64
+    // throughout.
     const active: { stored: SubjectPair; exact: SubjectPair }[] = [];
     const drifts: number[] = [];
     let removed = 0;
@@ -274,7 +279,10 @@ interface Setting {
   random: () => number;
 }
 
-/** Holds for random priors and batches; fast-check prints the seed and the smallest numbers for which it does not. */
+/**
+ * Holds for random priors and batches; fast-check prints the seed and the smallest numbers for
+ * which it does not.
+ */
 function forAll(
   holds: (setting: Setting) => void,
   { filling, runs = RUNS }: { filling?: number; runs?: number } = {},
@@ -303,7 +311,10 @@ function askOf(count: number, world: SyntheticPrior, random: () => number): Ask[
   );
 }
 
-/** What each map of a set is by itself, one below the other: of all that is given, or of each subject's. */
+/**
+ * What each map of a set is by itself, one below the other: of all that is given, or of each
+ * subject's.
+ */
 function eachMap<Of extends { subject: string }>(
   map: MapKind,
   all: readonly Of[],
@@ -333,7 +344,10 @@ function split(asks: readonly Ask[], random: () => number): Ask[][] {
   return batches;
 }
 
-/** The pairs of consecutive batches as they are stored, u = (W_h - W0) k + r with the hook of all batches before. */
+/**
+ * The pairs of consecutive batches as they are stored, u = (W_h - W0) k + r with the hook of all
+ * batches before.
+ */
 function writeBatches(
   map: MapKind,
   world: SyntheticPrior,
@@ -388,7 +402,10 @@ function writeExactly(
   });
 }
 
-/** The paper's recursion in float64, Delta = R K^T (A + K K^T)^-1 and A += K K^T, and the pairs it would store. */
+/**
+ * The paper's recursion in float64, Delta = R K^T (A + K K^T)^-1 and A += K K^T, and the pairs it
+ * would store.
+ */
 function recursion(
   world: SyntheticPrior,
   batches: readonly Ask[][],

@@ -1,4 +1,7 @@
-/** What the engine in the main thread answers, as a process: two threads of one process cannot own TensorFlow. */
+/**
+ * What the engine in the main thread answers, as a process: two threads of one process cannot own
+ * TensorFlow.
+ */
 import type { EditRequest, Engine } from '../../model/engine.ts';
 import { LocalEngine, type EngineOptions } from '../../model/engine/local-engine.ts';
 

@@ -1,4 +1,7 @@
-/** What a model says next by running the whole sequence anew: no cache, no batch. What the faster ways are held against. */
+/**
+ * What a model says next by running the whole sequence anew: no cache, no batch. What the faster
+ * ways are held against.
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows } from '../../model/network/token-rows.ts';
 import type { Transformer } from '../../model/network/transformer.ts';

@@ -1,4 +1,6 @@
-/** Dense float64 matrices in plain JavaScript, the slow and obvious way, for tests to compare with. */
+/**
+ * Dense float64 matrices in plain JavaScript, the slow and obvious way, for tests to compare with.
+ */
 
 /** Rows of numbers. */
 export type Plain = number[][];

@@ -1,4 +1,7 @@
-/** The ways in which a model may be given the same text: in one pass, among others, in chunks, or token by token. */
+/**
+ * The ways in which a model may be given the same text: in one pass, among others, in chunks, or
+ * token by token.
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Hook } from '../../model/hook/hook.ts';
 import { layOutRows, type TokenRows } from '../../model/network/token-rows.ts';

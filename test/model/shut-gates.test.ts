@@ -13,7 +13,8 @@ describe('an explanation of gates that stayed shut', () => {
     loadTensorFlow(ADDON);
     folder = await mkdtemp(path.join(tmpdir(), 'errata-shut-'));
     await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
-    // A key's cosine to itself is 1 but for rounding: with this floor the gate opens for nothing else.
+    // A key's cosine to itself is 1 but for rounding: with this floor the gate opens for nothing
+    // else.
     engine = await LocalEngine.open({
       addonPath: ADDON,
       modelPath: tinyPath('llama'),

@@ -1,4 +1,7 @@
-/** A prior without a model: an arbitrary moment, text keys drawn from it, and pairs to build hooks of. */
+/**
+ * A prior without a model: an arbitrary moment, text keys drawn from it, and pairs to build hooks
+ * of.
+ */
 import * as tf from '@tensorflow/tfjs-core';
 import type { PairSet } from '../../model/engine.ts';
 import { cholesky64, free64, scope64, upload64 } from '../../model/tensor/float64.ts';

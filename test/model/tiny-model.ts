@@ -1,4 +1,7 @@
-/** The tiny checkpoints under test/golden/tiny, loaded, and text in the words that their tokeniser knows. */
+/**
+ * The tiny checkpoints under test/golden/tiny, loaded, and text in the words that their tokeniser
+ * knows.
+ */
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
 import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
 import { seededRandom } from '../../model/tensor/random.ts';
@@ -8,7 +11,10 @@ import { goldenPath } from '../golden/read-golden.ts';
 
 export const ADDON = homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon;
 
-/** One of each architecture, each with a context of 64 tokens, 4 blocks and `<|endoftext|>` in front. */
+/**
+ * One of each architecture, each with a context of 64 tokens, 4 blocks and `<|endoftext|>` in
+ * front.
+ */
 export const TINY_MODELS = ['llama', 'gpt2', 'gptj'] as const;
 
 export function tinyPath(name: string): string {

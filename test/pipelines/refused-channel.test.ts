@@ -41,7 +41,8 @@ describe('a refusal', () => {
       for (const channel of [KAFKA, TEMPORAL])
         expect(refusalOf(new Error(text), channel)).toBeNull();
     }
-    // Over plain text a closed connection may be a broker that ends; only who waits until the end is asked about TLS.
+    // Over plain text a closed connection may be a broker that ends; only who waits until the end
+    // is asked about TLS.
     expect(refusalOf(new Error('Closed connection'), { ...KAFKA, tls: false }, 'sure')).toBeNull();
     expect(refusalOf(new Error('Closed connection'), KAFKA)).toBeNull();
   });

@@ -1,6 +1,7 @@
 /**
- * A backlog far larger than a lineage's buffer, on a real broker and a real Temporal server: it waits in Kafka, costs
- * nothing while it waits, holds up no other lineage, and is edited to the last record once there is an edit worker.
+ * A backlog far larger than a lineage's buffer, on a real broker and a real Temporal server: it
+ * waits in Kafka, costs nothing while it waits, holds up no other lineage, and is edited to the
+ * last record once there is an edit worker.
  */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { createHash } from 'node:crypto';
@@ -128,7 +129,8 @@ it(
     expect(later.buffered).toBeGreaterThan(0);
     expect(later.inBatch).toBe(SETTINGS.batch.batchEditsMax);
     expect(later.inKafka + later.buffered + later.inBatch).toBe(BACKLOG);
-    // A partition holds a thousand records; a reader that cannot get rid of them must not be given them all.
+    // A partition holds a thousand records; a reader that cannot get rid of them must not be given
+    // them all.
     expect(seen.recordsInHandMax).toBeLessThan(BACKLOG / PARTITIONS / 2);
 
     // A reader that has just started knows nothing of the buffer, and does not overfill it.

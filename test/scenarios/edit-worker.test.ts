@@ -1,6 +1,6 @@
 /**
- * The edit worker as it is in production, with a real (tiny) model, killed in the middle of a batch: it goes on after a
- * restart, and nothing is lost or applied twice.
+ * The edit worker as it is in production, with a real (tiny) model, killed in the middle of a
+ * batch: it goes on after a restart, and nothing is lost or applied twice.
  */
 import { mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
@@ -24,7 +24,10 @@ import { quietRuntime } from '../harness/world.ts';
 
 const LINEAGE = 'killed';
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-/** A search that never finds its loss low enough takes seconds even on a tiny model: there is a middle to be killed in. */
+/**
+ * A search that never finds its loss low enough takes seconds even on a tiny model: there is a
+ * middle to be killed in.
+ */
 const HYPER_PARAMETERS = {
   stepsMax: 150,
   lossTarget: 0,
@@ -150,7 +153,10 @@ it('goes on after the edit worker was killed in the middle of a batch, nothing l
   expect(active.size).toBe(sent.length);
 }, 300_000);
 
-/** Until a batch, the given or a later one, is in this step on a worker; a batch that got past it unseen is let go. */
+/**
+ * Until a batch, the given or a later one, is in this step on a worker; a batch that got past it
+ * unseen is let go.
+ */
 async function untilRunning(activity: string, fromSequence: number): Promise<void> {
   for (;;) {
     const status = await temporal.status(LINEAGE);

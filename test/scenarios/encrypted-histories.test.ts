@@ -1,7 +1,7 @@
 /**
- * What a real Temporal keeps of corrections, without keys and with them: the raw histories and the bytes of its
- * database are searched for words that stand in the corrections. One lineage all the while, as when keys are
- * introduced and changed in operation.
+ * What a real Temporal keeps of corrections, without keys and with them: the raw histories and the
+ * bytes of its database are searched for words that stand in the corrections. One lineage all the
+ * while, as when keys are introduced and changed in operation.
  */
 import { Client, Connection } from '@temporalio/client';
 import proto from '@temporalio/proto';
@@ -93,7 +93,10 @@ afterAll(async () => {
   await servers?.stop();
 });
 
-/** The processes as they are in production, configured by the environment; the edit worker has an engine without a model. */
+/**
+ * The processes as they are in production, configured by the environment; the edit worker has an
+ * engine without a model.
+ */
 async function startSystem(keys: string): Promise<void> {
   const versions = path.join(servers.folder, 'versions');
   const environment: NodeJS.ProcessEnv = {
@@ -221,7 +224,10 @@ async function rawHistory(workflowId: string): Promise<string> {
   return text;
 }
 
-/** The history of a workflow that fails by its own word, in the sandbox: a record of its batch was said to be a duplicate already, and gets two outcomes. */
+/**
+ * The history of a workflow that fails by its own word, in the sandbox: a record of its batch was
+ * said to be a duplicate already, and gets two outcomes.
+ */
 async function historyOfFailing(workflowId: string, keys: string, word: string): Promise<string> {
   const correctionRevision = revisionOf(correction('good', word));
   const { factKey, position } = correctionRevision;
@@ -299,7 +305,8 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
     ])
       expect(text).toContain(word);
     expect(onDisk()).toContain('Openwaterland');
-    // Search attributes are in the clear, so they are used where there are no keys, once ingest has found them registered.
+    // Search attributes are in the clear, so they are used where there are no keys, once ingest has
+    // found them registered.
     while ((await findable('Openwater-good')) === 0)
       await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await historyOfFailing('failing-openly', '', 'Openwater')).toContain(
@@ -343,7 +350,8 @@ describe('what Temporal keeps of corrections', { timeout: 600_000 }, () => {
         await lineages.close();
       }
     };
-    // What was decided before there were keys, under the first and under the second: the state is the sum of them all.
+    // What was decided before there were keys, under the first and under the second: the state is
+    // the sum of them all.
     while (sum((await asked(NEW_KEY))!.outcomes) < 12)
       await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await asked(NEW_KEY)).toMatchObject({

@@ -1,7 +1,8 @@
 /**
- * The four processes with a real (tiny) model, a real broker and a real Temporal, operated by the command line: a version is
- * taken back, a rollback serves the earlier version at once though nobody works, and both go on after kill -9. What was
- * done is found in Temporal by its search attributes.
+ * The four processes with a real (tiny) model, a real broker and a real Temporal, operated by the
+ * command line: a version is taken back, a rollback serves the earlier version at once though
+ * nobody works, and both go on after kill -9. What was done is found in Temporal by its search
+ * attributes.
  */
 import { mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';

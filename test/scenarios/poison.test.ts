@@ -1,6 +1,7 @@
 /**
- * A stream with adversarial corrections among sound ones, through the workflows and the real model: what is harmful is
- * found and kept out with what was measured, the rest is committed, and nothing harmful is ever visible.
+ * A stream with adversarial corrections among sound ones, through the workflows and the real model:
+ * what is harmful is found and kept out with what was measured, the rest is committed, and nothing
+ * harmful is ever visible.
  */
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -116,7 +117,8 @@ it(
       expect(measured['canaryRatio']).toBeGreaterThan(1.02);
       expect(reason).toContain("perplexity over the base model's on ordinary text");
 
-      // Each target was searched once, however often its correction was tried again; about two tries for each halving.
+      // Each target was searched once, however often its correction was tried again; about two
+      // tries for each halving.
       expect(searched.sort()).toEqual([...sound, ...poison].map(({ id }) => id).sort());
       expect(staged).toBeLessThanOrEqual(2 + 2 * Math.ceil(Math.log2(sound.length + 1)));
       const { head } = await world.log.read();
@@ -126,7 +128,8 @@ it(
         expect(entry.probes.after.locality ?? 1).toBeGreaterThanOrEqual(0.8);
       }
 
-      // A null value takes a fact out again: the base model's answer to the last bit, and the others' as they were.
+      // A null value takes a fact out again: the base model's answer to the last bit, and the
+      // others' as they were.
       const [retracted, kept] = sound as [FactCorrection, FactCorrection];
       const answersOf = async (hookId: string | null) =>
         await engine.probe(

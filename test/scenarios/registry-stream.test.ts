@@ -1,6 +1,7 @@
 /**
- * The stream with a schema registry: a real broker, a real Temporal server and a real registry, with the processes of
- * ingest and of the workflows as they are in production; only the edit worker has an engine without a model.
+ * The stream with a schema registry: a real broker, a real Temporal server and a real registry,
+ * with the processes of ingest and of the workflows as they are in production; only the edit worker
+ * has an engine without a model.
  */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { mkdirSync, readFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** A lineage workflow that is reset on a real server, as an operator does it: what it took is given to it again, and nothing of it is lost. */
+/**
+ * A lineage workflow that is reset on a real server, as an operator does it: what it took is given
+ * to it again, and nothing of it is lost.
+ */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { temporal as api } from '@temporalio/proto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -146,7 +149,8 @@ const offsets = (count: number): Set<string> =>
   new Set(Array.from({ length: count }, (_, i) => String(i)));
 
 describe('a lineage that is reset', () => {
-  // Regression: more came back than its buffer holds, some of it was refused, and the history could not be replayed any more.
+  // Regression: more came back than its buffer holds, some of it was refused, and the history could
+  // not be replayed any more.
   it('takes again all that it took, whatever its buffer holds', async () => {
     let run: string | undefined;
     for (let from = 0; from < CHUNKS * ROOM; from += ROOM) run = await hand(from, ROOM, run);
@@ -160,7 +164,8 @@ describe('a lineage that is reset', () => {
     expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM));
   });
 
-  // Regression: what came since was not given to it again, Kafka's offset was committed, and the next chunk hid that.
+  // Regression: what came since was not given to it again, Kafka's offset was committed, and the
+  // next chunk hid that.
   it('says what it no longer has, where the reset leaves the updates out', async () => {
     await resetToItsBeginning([ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE]);
     const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf((CHUNKS + 1) * ROOM, 1));
@@ -174,7 +179,8 @@ describe('a lineage that is reset', () => {
     expect(decided()).toEqual(offsets((CHUNKS + 1) * ROOM + 1));
   });
 
-  // Regression: a refused chunk wakes the workflow and leaves no trace. What it then did by the clock could not be replayed.
+  // Regression: a refused chunk wakes the workflow and leaves no trace. What it then did by the
+  // clock could not be replayed.
   it('starts no batch by the clock when a chunk is refused', async () => {
     let next = (CHUNKS + 1) * ROOM + 1;
     for (let round = 0; round < ROUNDS; round++, next += 1 + ROOM) {
@@ -197,7 +203,8 @@ describe('a lineage that is reset', () => {
 });
 
 describe('a lineage whose steps no worker completes', () => {
-  // Regression: Temporal then refuses updates at once, and an operator was told that it does not answer.
+  // Regression: Temporal then refuses updates at once, and an operator was told that it does not
+  // answer.
   it('is left an undo, which Temporal keeps for the next worker', async () => {
     const [lineage, taskQueue] = ['stuck', 'of-no-worker'];
     const operator = TemporalLineages.connect(

@@ -1,7 +1,8 @@
 /**
- * Every secret setting is given a value that stands nowhere else, and the whole system runs with them at level trace:
- * let in by a secured broker, a secured Temporal and an S3 server, and refused by them. The values are looked for in all that is
- * written: logs, the system's state, the commands' output, version entries, workflow histories.
+ * Every secret setting is given a value that stands nowhere else, and the whole system runs with
+ * them at level trace: let in by a secured broker, a secured Temporal and an S3 server, and refused
+ * by them. The values are looked for in all that is written: logs, the system's state, the
+ * commands' output, version entries, workflow histories.
  */
 import { Connection } from '@temporalio/client';
 import proto from '@temporalio/proto';
@@ -44,7 +45,9 @@ const authority = new Authority('the authority of the test');
 const client = authority.certify('errata');
 const clientFiles = written(folder, 'errata', client);
 
-/** By environment variable. A new secret setting whose form is another must be given a value here. */
+/**
+ * By environment variable. A new secret setting whose form is another must be given a value here.
+ */
 const SECRETS: Record<string, string> = {
   ...Object.fromEntries(
     Object.values(SETTINGS).flatMap(({ variable, form }) =>
@@ -56,7 +59,9 @@ const SECRETS: Record<string, string> = {
   ERRATA_TEMPORAL_PAYLOAD_KEYS: `first:${randomBytes(32).toString('base64')},second:${randomBytes(32).toString('base64')}`,
 };
 const REGISTRY = 'ERRATA_SCHEMA_REGISTRY_PASSWORD';
-/** All that must be nowhere: the values, what they are made of, and the forms in which they travel. */
+/**
+ * All that must be nowhere: the values, what they are made of, and the forms in which they travel.
+ */
 const HIDDEN = [
   ...Object.values(SECRETS).flatMap((secret) => [
     secret,

@@ -1,4 +1,7 @@
-/** The way to a real broker over TLS, with users and with client certificates; and what is told when it does not let one in. */
+/**
+ * The way to a real broker over TLS, with users and with client certificates; and what is told when
+ * it does not let one in.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,4 +1,7 @@
-/** The way to a real Temporal behind an end of TLS that asks for client certificates, and one that asks for an API key. */
+/**
+ * The way to a real Temporal behind an end of TLS that asks for client certificates, and one that
+ * asks for an API key.
+ */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

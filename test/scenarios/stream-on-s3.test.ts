@@ -1,6 +1,7 @@
 /**
- * The four processes with a real Kafka, a real Temporal and their versions on a real S3 server, which is killed while
- * corrections come in: they wait for it, and all of them are committed once it is back.
+ * The four processes with a real Kafka, a real Temporal and their versions on a real S3 server,
+ * which is killed while corrections come in: they wait for it, and all of them are committed once
+ * it is back.
  */
 import { mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';

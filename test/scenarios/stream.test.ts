@@ -1,6 +1,6 @@
 /**
- * The whole stream on a real broker and a real Temporal server, with the processes of ingest and of the workflows as
- * they are in production; only the edit worker has an engine without a model.
+ * The whole stream on a real broker and a real Temporal server, with the processes of ingest and of
+ * the workflows as they are in production; only the edit worker has an engine without a model.
  */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { mkdirSync } from 'node:fs';
@@ -139,7 +139,8 @@ async function submit(
   );
 }
 
-// Each kill costs a session of the consumer group or a task's timeout; a loaded machine multiplies them.
+// Each kill costs a session of the consumer group or a task's timeout; a loaded machine multiplies
+// them.
 describe('the stream', { timeout: 600_000 }, () => {
   it('gives each record exactly one fate, whatever it is and whoever is killed', async () => {
     const { corrections: topic } = topicsOf(LINEAGE);
@@ -190,7 +191,8 @@ describe('the stream', { timeout: 600_000 }, () => {
     ]);
     for (const position of ineffective) expect(fates.of(position)).toEqual(['QUARANTINED']);
 
-    // Now that the first ones are committed: the same again, later ones of the same fact, older ones, and retractions.
+    // Now that the first ones are committed: the same again, later ones of the same fact, older
+    // ones, and retractions.
     const [again] = await submit([correction('a0')]);
     const [later] = await submit([
       correction('a1-later', { subject: 'Subject a1.', target: 'Oslo', issuedAt: 2_000 }),

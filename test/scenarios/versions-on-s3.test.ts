@@ -1,4 +1,7 @@
-/** Everything that stands on the object store, on a real S3 server: batches, register, aliases, races, and a server that is killed. */
+/**
+ * Everything that stands on the object store, on a real S3 server: batches, register, aliases,
+ * races, and a server that is killed.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Writers and readers of different ages: the released schemas among one another; the rules for the next ones, and what
- * the decoder makes of them, are shown with schemas made up here.
+ * Writers and readers of different ages: the released schemas among one another; the rules for the
+ * next ones, and what the decoder makes of them, are shown with schemas made up here.
  */
 import avsc from 'avsc';
 import fc from 'fast-check';
@@ -22,7 +22,10 @@ import {
 import { UndecodableRecord } from '../../schemas/failures.ts';
 import { RECORD_NAMES, releasedSchemasOf } from '../../schemas/records/released-schemas.ts';
 
-/** Fingerprints of what was released, in order. A line is added with a new schema; none is ever changed. */
+/**
+ * Fingerprints of what was released, in order. A line is added with a new schema; none is ever
+ * changed.
+ */
 const RELEASED: Record<RecordName, string[]> = {
   'fact-correction': ['7abde12a308350db', '733a44fb2dea916f'],
   'correction-outcome': ['734f816f1f176af8'],
@@ -91,7 +94,8 @@ describe('a schema that changes', () => {
   const withField = (schema: AvroComplexSchema, field: Field): AvroComplexSchema =>
     withFields(schema, [...fieldsOf(schema), field]);
 
-  // What each change means: the newer writer before today's reader, today's writer before the newer reader.
+  // What each change means: the newer writer before today's reader, today's writer before the newer
+  // reader.
   it.each<[string, AvroSchema, AvroSchema, boolean, boolean]>([
     [
       'a field added with a default',

@@ -1,4 +1,7 @@
-/** Which version answers: HEAD, or the one that the alias `stable` holds; and of a damaged log the last sound one. */
+/**
+ * Which version answers: HEAD, or the one that the alias `stable` holds; and of a damaged log the
+ * last sound one.
+ */
 import { describe, expect, it } from 'vitest';
 import { entryName } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';

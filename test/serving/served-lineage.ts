@@ -1,4 +1,7 @@
-/** A server over a fake engine and a log in memory, with a lineage that corrections were committed to. */
+/**
+ * A server over a fake engine and a log in memory, with a lineage that corrections were committed
+ * to.
+ */
 import { pino } from 'pino';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { OPEN } from '../../serving/access/access.ts';

@@ -64,7 +64,10 @@ export function versionEntry(
   };
 }
 
-/** Appends an entry that adds and removes the corrections named, with counts, rows and parent as they must be. */
+/**
+ * Appends an entry that adds and removes the corrections named, with counts, rows and parent as
+ * they must be.
+ */
 export async function appendChange(
   log: VersionLog,
   change: {

@@ -1,7 +1,8 @@
 /**
- * Whether an audit file (audit-export.ts) is whole and unchanged: the chain of its lines, its seal, the chain of the entries
- * and what they say of one another, and the seal or hash of every other object. Where the lineage's log is at hand the file
- * is held against it as well. It believes nothing that it has not computed.
+ * Whether an audit file (audit-export.ts) is whole and unchanged: the chain of its lines, its seal,
+ * the chain of the entries and what they say of one another, and the seal or hash of every other
+ * object. Where the lineage's log is at hand the file is held against it as well. It believes
+ * nothing that it has not computed.
  */
 import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
 import { shown } from '../../schemas/encoding/shown.ts';
@@ -30,7 +31,10 @@ export interface AuditCheck {
   findings: Finding[];
   head: { version: number; hash: string | null };
   exportedAt: string | null;
-  /** Whether there is a log of this lineage to hold the file against; the versions that it has on top. */
+  /**
+   * Whether there is a log of this lineage to hold the file against; the versions that it has on
+   * top.
+   */
   against: { log: boolean; newer: number };
 }
 

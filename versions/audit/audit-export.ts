@@ -1,7 +1,8 @@
 /**
- * One lineage as one file that can be checked without us: a line for everything that the log, the register and the aliases
- * say, in its stored bytes, each line holding the hash of the line before, the last one their number. docs/audit.md has
- * the form. It is written as it is read; nothing but one object is in memory.
+ * One lineage as one file that can be checked without us: a line for everything that the log, the
+ * register and the aliases say, in its stored bytes, each line holding the hash of the line before,
+ * the last one their number. docs/audit.md has the form. It is written as it is read; nothing but
+ * one object is in memory.
  */
 import { VersionLogDamaged } from '../log/failures.ts';
 import { canonicalJson } from '../log/canonical-json.ts';

@@ -1,6 +1,7 @@
 /**
- * What is different between two versions of a lineage, from the log and the stored probe details alone: facts, answers
- * that the probes saw change, norms, thresholds, scores, and what the versions were made with. Either may be the later one.
+ * What is different between two versions of a lineage, from the log and the stored probe details
+ * alone: facts, answers that the probes saw change, norms, thresholds, scores, and what the
+ * versions were made with. Either may be the later one.
  */
 import type { ProbeScores, Removal } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -12,11 +13,20 @@ export interface Difference {
   lineage: string;
   from: VersionSide;
   to: VersionSide;
-  /** Facts of which `to` alone has a correction. `by`: the version that brought it, and where an undo did, its word. */
+  /**
+   * Facts of which `to` alone has a correction. `by`: the version that brought it, and where an
+   * undo did, its word.
+   */
   added: (Fact & { by: VersionMark })[];
-  /** Facts that both have, with another correction each, and prompts that are answered by another one now. */
+  /**
+   * Facts that both have, with another correction each, and prompts that are answered by another
+   * one now.
+   */
   superseded: { before: Fact; after: Fact; by: VersionMark }[];
-  /** Facts of which `from` alone has a correction; how it left. Where `to` is the earlier version: `not yet`. */
+  /**
+   * Facts of which `from` alone has a correction; how it left. Where `to` is the earlier version:
+   * `not yet`.
+   */
   retracted: (Fact & { by: Leaving })[];
   reverted: (Fact & { by: Leaving })[];
   contradicted: (Fact & { by: Leaving })[];
@@ -25,11 +35,19 @@ export interface Difference {
   restored: Fact[];
   /** Corrections that came and left again between the two. */
   passing: number;
-  /** Answers that the probes of the versions between saw change, as far as they did not change back and the correction that was probed holds in the later version; `left` says how many more. */
+  /**
+   * Answers that the probes of the versions between saw change, as far as they did not change back
+   * and the correction that was probed holds in the later version; `left` says how many more.
+   */
   answers: { changed: ChangedAnswer[]; left: number };
-  /** Layers in either: the edit's relative norm and the gate's threshold; null for the base model, which has neither. */
+  /**
+   * Layers in either: the edit's relative norm and the gate's threshold; null for the base model,
+   * which has neither.
+   */
   layers: { layer: number; from: LayerFigures | null; to: LayerFigures | null }[];
-  /** Parameters, base model, key statistics and software that differ, by the path of what differs. */
+  /**
+   * Parameters, base model, key statistics and software that differ, by the path of what differs.
+   */
   madeWith: { path: string; from: unknown; to: unknown }[];
 }
 
@@ -184,7 +202,10 @@ function factsOf(
   return facts;
 }
 
-/** The correction of `a` in whose place this one stands in `b`: of the same fact, or the one that it is said to have superseded. */
+/**
+ * The correction of `a` in whose place this one stands in `b`: of the same fact, or the one that it
+ * is said to have superseded.
+ */
 function predecessorOf(
   a: History,
   b: History,
@@ -200,7 +221,10 @@ function predecessorOf(
   return null;
 }
 
-/** How a correction left, or where its successor left as well, how that one did: it has the last word. */
+/**
+ * How a correction left, or where its successor left as well, how that one did: it has the last
+ * word.
+ */
 function lastLeaving(
   id: string,
   { left }: Between,

@@ -1,7 +1,8 @@
 /**
- * The histories of workflows that have ended, kept beside the versions that they made: Temporal forgets a run when its
- * namespace's retention is over, and an audit asks later than that. Each run is a sealed object, written once, whoever
- * writes it. The bytes of a history are those that Temporal had: payloads that are encrypted there are encrypted here.
+ * The histories of workflows that have ended, kept beside the versions that they made: Temporal
+ * forgets a run when its namespace's retention is over, and an audit asks later than that. Each run
+ * is a sealed object, written once, whoever writes it. The bytes of a history are those that
+ * Temporal had: payloads that are encrypted there are encrypted here.
  */
 import { gunzipSync, gzip } from 'node:zlib';
 import { promisify } from 'node:util';
@@ -20,15 +21,24 @@ export interface ArchivedRun {
   /** Milliseconds since 1970. */
   startedAt: number;
   closedAt: number;
-  /** JSON as Temporal's own tools read and write it; null where it was larger than is kept, as `omitted` says. */
+  /**
+   * JSON as Temporal's own tools read and write it; null where it was larger than is kept, as
+   * `omitted` says.
+   */
   history: string | null;
   omitted: string | null;
 }
 
-/** Largest history that is kept, in characters of its JSON. Temporal ends a run whose history has 50 MB; JSON writes their bytes in base64. */
+/**
+ * Largest history that is kept, in characters of its JSON. Temporal ends a run whose history has 50
+ * MB; JSON writes their bytes in base64.
+ */
 export const HISTORY_CHARACTERS_MAX = 128 * 2 ** 20;
 
-/** Runs of one workflow that are looked at for the latest one. A lineage goes on as new every few thousand events. */
+/**
+ * Runs of one workflow that are looked at for the latest one. A lineage goes on as new every few
+ * thousand events.
+ */
 const RUNS_MAX = 10_000;
 
 export class HistoryArchive {
@@ -77,7 +87,10 @@ export class HistoryArchive {
     return ids;
   }
 
-  /** The kept run of a workflow that was started last; null where none is. Throws `VersionLogDamaged`. */
+  /**
+   * The kept run of a workflow that was started last; null where none is. Throws
+   * `VersionLogDamaged`.
+   */
   async latest(workflowId: string): Promise<ArchivedRun | null> {
     let latest: StoredRun | null = null;
     for (const runId of await this.runIds(workflowId)) {

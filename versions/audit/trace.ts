@@ -1,10 +1,11 @@
 /**
- * Everything that is stored about one correction, put side by side: the record that asked for it, what became of it, the
- * version that committed it and what was asked of the model then, and what later versions did to it. It is read and
- * nothing is written, so that an auditor who may only read can ask.
+ * Everything that is stored about one correction, put side by side: the record that asked for it,
+ * what became of it, the version that committed it and what was asked of the model then, and what
+ * later versions did to it. It is read and nothing is written, so that an auditor who may only read
+ * can ask.
  *
- * The entries are walked once, from the version of the correction on: what they say is what happened. The register tells
- * where to begin, and of what no version carries.
+ * The entries are walked once, from the version of the correction on: what they say is what
+ * happened. The register tells where to begin, and of what no version carries.
  */
 import { normalisedText, type KafkaPosition } from '../../schemas/correction.ts';
 import type { CorrectionProbe, Outcome, ProbeScores, Removal } from '../../schemas/editing.ts';
@@ -12,7 +13,10 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 import type { AddedCorrection, StoredEntry } from '../log/history.ts';
 import type { VersionLog } from '../log/version-log.ts';
 
-/** `holds`: the model answers with it now. `left`: it did. `carried-out`: a retraction of which a version says so. `never-held`: no version ever had it. */
+/**
+ * `holds`: the model answers with it now. `left`: it did. `carried-out`: a retraction of which a
+ * version says so. `never-held`: no version ever had it.
+ */
 export type TraceState = 'holds' | 'left' | 'carried-out' | 'never-held';
 
 export interface Trace {
@@ -20,7 +24,10 @@ export interface Trace {
   id: string;
   kind: 'correction' | 'retraction';
   state: TraceState;
-  /** The record as the version has it; null for a retraction and for what no version has: the outcome tells its place in Kafka. */
+  /**
+   * The record as the version has it; null for a retraction and for what no version has: the
+   * outcome tells its place in Kafka.
+   */
   correction: Omit<AddedCorrection, 'correctionId' | 'row'> | null;
   /** Its first outcome, which names its place in Kafka. */
   outcome: Outcome;
@@ -75,7 +82,10 @@ export interface SubjectTouch {
   target: string | null;
 }
 
-/** Whom or what a trace is asked of. Subjects and prompts are equal as facts are: in Unicode NFC, runs of white space as one. */
+/**
+ * Whom or what a trace is asked of. Subjects and prompts are equal as facts are: in Unicode NFC,
+ * runs of white space as one.
+ */
 export interface Wanted {
   ids?: readonly string[];
   subjects?: readonly string[];
@@ -93,8 +103,8 @@ const DECIDED_READ_MAX = 20_000;
 const REPLAYS_MAX = 16;
 
 /**
- * The traces of what was asked for, the latest first; an id that was never decided has none. `upTo` leaves out what later
- * versions did. Throws `VersionLogDamaged`.
+ * The traces of what was asked for, the latest first; an id that was never decided has none. `upTo`
+ * leaves out what later versions did. Throws `VersionLogDamaged`.
  */
 export async function traces(
   log: VersionLog,
@@ -105,8 +115,9 @@ export async function traces(
 }
 
 /**
- * Outcomes of what no version has, whose fact is about one of the subjects or is asked by the prompt, the latest first.
- * Reads the register, as far as `DECIDED_READ_MAX`; `complete` says whether that was all of it.
+ * Outcomes of what no version has, whose fact is about one of the subjects or is asked by the
+ * prompt, the latest first. Reads the register, as far as `DECIDED_READ_MAX`; `complete` says
+ * whether that was all of it.
  */
 export async function refusedAbout(
   log: VersionLog,
@@ -132,7 +143,9 @@ export async function refusedAbout(
   };
 }
 
-/** What a fact's key says: the subject, and the prompt where the fact has no relation of its own. */
+/**
+ * What a fact's key says: the subject, and the prompt where the fact has no relation of its own.
+ */
 export function factOf(
   factKey: string,
 ): { subject: string; relation: string; prompt: string | null } | null {
@@ -199,7 +212,10 @@ class Tracer {
     ];
   }
 
-  /** Where the ids alone are asked for and all of them are registered, nothing before the first of their versions matters. */
+  /**
+   * Where the ids alone are asked for and all of them are registered, nothing before the first of
+   * their versions matters.
+   */
   #firstVersion(): number {
     if (this.#subjects.size > 0 || this.#prompts.size > 0) return 1;
     const versions = [...this.#ids].map((id) => this.#outcomes.get(id)?.version ?? null);
@@ -342,7 +358,8 @@ class Tracer {
     replayOf: string | undefined,
   ): Promise<Pick<Trace, 'replayOf' | 'replayedBy'>> {
     const chain: Trace['replayOf'] = [];
-    // An id that was sent again is followed by "~2", "~3" and so on, so that what no version has tells whose repetition it was.
+    // An id that was sent again is followed by "~2", "~3" and so on, so that what no version has
+    // tells whose repetition it was.
     let next = replayOf ?? repeatedIn(id);
     while (next !== null && chain.length < REPLAYS_MAX) {
       const outcome: Outcome | null =
@@ -360,7 +377,10 @@ class Tracer {
   }
 }
 
-/** What was asked and answered when a version was probed. Throws `BlobMissing` and `VersionLogDamaged`. */
+/**
+ * What was asked and answered when a version was probed. Throws `BlobMissing` and
+ * `VersionLogDamaged`.
+ */
 export async function probesOf(
   log: VersionLog,
   details: VersionEntry['probes']['details'],

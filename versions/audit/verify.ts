@@ -1,7 +1,8 @@
 /**
- * Reads a lineage's log, blobs, register, aliases and archived histories and says everything that is not as SPECIFICATION.md has it. Nothing else is
- * read or believed: hashes are computed anew, the fold is folded anew. A single changed byte shows, for everything is
- * named by its hash, holds its own, or is named by what follows it.
+ * Reads a lineage's log, blobs, register, aliases and archived histories and says everything that
+ * is not as SPECIFICATION.md has it. Nothing else is read or believed: hashes are computed anew,
+ * the fold is folded anew. A single changed byte shows, for everything is named by its hash, holds
+ * its own, or is named by what follows it.
  */
 import { createHash } from 'node:crypto';
 import { aliasWordSchema } from '../../schemas/alias.ts';
@@ -35,7 +36,10 @@ export interface Verification {
   objects: number;
   bytes: number;
   findings: Finding[];
-  /** The hash of the last entry, which nothing but the register vouches for; `anchored` says whether it does. */
+  /**
+   * The hash of the last entry, which nothing but the register vouches for; `anchored` says whether
+   * it does.
+   */
   head: { version: number; hash: string | null; anchored: boolean };
 }
 
@@ -114,7 +118,8 @@ class Verifier {
   async #log(names: readonly string[], hashes: string[]): Promise<History> {
     let history = emptyHistory(this.#lineage);
     const batches = new Map<string, number>();
-    // Piece by piece: what an entry follows is a matter of one after the other, what is read for it is not.
+    // Piece by piece: what an entry follows is a matter of one after the other, what is read for it
+    // is not.
     for (let first = 0, whole = true; whole && first < names.length; first += OBJECTS_AT_ONCE_MAX) {
       const piece = names.slice(first, first + OBJECTS_AT_ONCE_MAX);
       const fetched = await Promise.all(piece.map((name) => this.#get(name)));
@@ -135,7 +140,9 @@ class Verifier {
     return history;
   }
 
-  /** The entry, where it is sound and follows; its hash is noted wherever it stands in its place. */
+  /**
+   * The entry, where it is sound and follows; its hash is noted wherever it stands in its place.
+   */
   #entryAfter(
     history: History,
     name: string,
@@ -182,7 +189,10 @@ class Verifier {
     return null;
   }
 
-  /** That the blobs of an entry are there and say what the entry has them say; their hashes are checked with all blobs. */
+  /**
+   * That the blobs of an entry are there and say what the entry has them say; their hashes are
+   * checked with all blobs.
+   */
   async #blobsOf(name: string, entry: VersionEntry): Promise<void> {
     const { pairs, probes, added, searches = [] } = entry;
     const read = async (
@@ -238,7 +248,10 @@ class Verifier {
     });
   }
 
-  /** That what an undo brought back is what was added first, in its texts and to the last bit of its pairs. */
+  /**
+   * That what an undo brought back is what was added first, in its texts and to the last bit of its
+   * pairs.
+   */
   async #restored(name: string, { added, pairs }: VersionEntry): Promise<void> {
     const origins = new Set(added.flatMap(({ origin }) => origin?.version ?? []));
     const copies = origins.size > 0 ? await this.#pairsAt(pairs) : null;

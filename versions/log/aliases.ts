@@ -1,6 +1,7 @@
 /**
- * The aliases of a lineage: names for versions that can be moved. Every move is a sealed object of its own, numbered from
- * 1 without a hole, put if absent; the last word on an alias says where it stands. Rules 27 to 29 of SPECIFICATION.md.
+ * The aliases of a lineage: names for versions that can be moved. Every move is a sealed object of
+ * its own, numbered from 1 without a hole, put if absent; the last word on an alias says where it
+ * stands. Rules 27 to 29 of SPECIFICATION.md.
  */
 import { aliasWordSchema, type AliasWord } from '../../schemas/alias.ts';
 import { VersionLogDamaged } from './failures.ts';
@@ -32,7 +33,10 @@ export class Aliases {
     return this.#standing;
   }
 
-  /** Reads what was said since. Where nothing was, that is one look-up. Throws `VersionLogDamaged`; what was read before stays. */
+  /**
+   * Reads what was said since. Where nothing was, that is one look-up. Throws `VersionLogDamaged`;
+   * what was read before stays.
+   */
   async readOn(): Promise<void> {
     this.#reading ??= this.#follow().finally(() => (this.#reading = null));
     await this.#reading;

@@ -1,7 +1,8 @@
 /**
- * The one way an entry is written, so that equal entries have equal bytes: RFC 8785 (JSON Canonicalization Scheme).
- * Members sorted by UTF-16 code unit, no white space, numbers as ECMAScript writes them, UTF-8. Throws a TypeError at
- * anything JSON has no value for (undefined, NaN, a lone surrogate, a function), instead of writing something else.
+ * The one way an entry is written, so that equal entries have equal bytes: RFC 8785 (JSON
+ * Canonicalization Scheme). Members sorted by UTF-16 code unit, no white space, numbers as
+ * ECMAScript writes them, UTF-8. Throws a TypeError at anything JSON has no value for (undefined,
+ * NaN, a lone surrogate, a function), instead of writing something else.
  */
 export function canonicalJson(value: unknown): Uint8Array {
   return new TextEncoder().encode(written(value, '$'));

@@ -77,7 +77,10 @@ export class ObjectNameInvalid extends ErrataFailure {
   }
 }
 
-/** A lineage's versions were made for another model than the one at hand. Retried, since the operator can mend it. */
+/**
+ * A lineage's versions were made for another model than the one at hand. Retried, since the
+ * operator can mend it.
+ */
 export class BaseChanged extends ErrataFailure {
   override readonly name = 'BaseChanged';
   constructor(lineage: string, version: number, differences: string[]) {
@@ -117,7 +120,10 @@ export class StoreUnavailable extends ErrataFailure {
   }
 }
 
-/** The store does not do what it is asked: keys, rights, the bucket's name, the region or the clock. Retried, since the operator can mend it. */
+/**
+ * The store does not do what it is asked: keys, rights, the bucket's name, the region or the clock.
+ * Retried, since the operator can mend it.
+ */
 export class StoreRefused extends ErrataFailure {
   override readonly name = 'StoreRefused';
   constructor(
@@ -155,7 +161,10 @@ function hintOnRefusal(code: string, status: number | null): string {
   return 'Look at ERRATA_VERSIONS and at the settings that begin with ERRATA_S3_; docs/configuration.md lists them.';
 }
 
-/** A server that speaks S3 and lacks what versions need. Writing to it could lose versions, so nothing is written. */
+/**
+ * A server that speaks S3 and lacks what versions need. Writing to it could lose versions, so
+ * nothing is written.
+ */
 export class StoreUnfit extends ErrataFailure {
   override readonly name = 'StoreUnfit';
   constructor(where: string, what: string) {

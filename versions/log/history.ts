@@ -1,6 +1,7 @@
 /**
- * What a lineage's entries add up to: which corrections hold. A fold over the entries in order, so that a longer log only
- * costs its new entries. It is as large as what holds; what was decided long ago is found in the register.
+ * What a lineage's entries add up to: which corrections hold. A fold over the entries in order, so
+ * that a longer log only costs its new entries. It is as large as what holds; what was decided long
+ * ago is found in the register.
  */
 import type { BlobReference, HeadReference } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -25,18 +26,24 @@ export interface StoredEntry {
 export type AddedCorrection = VersionEntry['added'][number];
 
 export type ActiveCorrection = AddedCorrection & {
-  /** Since when it holds: what an undo brought back has a version and a row that are not its first ones. */
+  /**
+   * Since when it holds: what an undo brought back has a version and a row that are not its first
+   * ones.
+   */
   version: number;
   /** The blob whose row `row` holds its pairs. */
   pairs: BlobReference;
 };
 
-/** Where a correction stands among those that hold: by the version that added it first, and by its row there. */
+/**
+ * Where a correction stands among those that hold: by the version that added it first, and by its
+ * row there.
+ */
 export type Place = Pick<ActiveCorrection, 'version' | 'row' | 'origin'>;
 
 /**
- * What an undo brings back stands where it stood. Sums are rounded by the order of their terms, so only then is what it
- * says the same to the last bit.
+ * What an undo brings back stands where it stood. Sums are rounded by the order of their terms, so
+ * only then is what it says the same to the last bit.
  */
 export function byPlace(a: Place, b: Place): number {
   const [one, other] = [a.origin ?? a, b.origin ?? b];
@@ -54,8 +61,9 @@ export function emptyHistory(lineage: string): History {
 }
 
 /**
- * The history with further entries behind it; the one given is not changed. The entries must be sound
- * (`faultsOfEntry`), each against the history before it: `check` is called with both and throws where they are not.
+ * The history with further entries behind it; the one given is not changed. The entries must be
+ * sound (`faultsOfEntry`), each against the history before it: `check` is called with both and
+ * throws where they are not.
  */
 export function extended(
   history: History,
@@ -77,7 +85,10 @@ export function extended(
   return after;
 }
 
-/** What an entry says that cannot follow this history, in words; empty when it can. The parent hash is among them. */
+/**
+ * What an entry says that cannot follow this history, in words; empty when it can. The parent hash
+ * is among them.
+ */
 export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
   const faults: string[] = [];
   if (entry.lineage !== history.lineage) faults.push(`it belongs to lineage "${entry.lineage}"`);

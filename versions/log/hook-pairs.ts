@@ -1,6 +1,7 @@
 /**
- * From corrections to the hook they make together. A hook is a pure function of the base model and of its pairs, so a
- * name taken from the pairs stands for one hook for good: a worker that holds the name need not build it again.
+ * From corrections to the hook they make together. A hook is a pure function of the base model and
+ * of its pairs, so a name taken from the pairs stands for one hook for good: a worker that holds
+ * the name need not build it again.
  */
 import type { BlobReference } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from './history.ts';
@@ -51,7 +52,10 @@ export async function readPairs(
   return gatherPairs(rows.map(({ pairs, row }) => ({ pairs: decoded.get(pairs.sha256)!, row })));
 }
 
-/** A blob, decoded. Throws `VersionLogDamaged` where its bytes are those committed, but not what they should be. */
+/**
+ * A blob, decoded. Throws `VersionLogDamaged` where its bytes are those committed, but not what
+ * they should be.
+ */
 export async function readBlob<Content>(
   log: VersionLog,
   reference: BlobReference,

@@ -1,6 +1,7 @@
 /**
- * The blobs of numbers: pairs (per edited layer a key k_i [F] and a wanted change u_i [D] for every correction) and
- * targets (z_i [D]), as safetensors. What the numbers mean is the editor's affair; here they are rows.
+ * The blobs of numbers: pairs (per edited layer a key k_i [F] and a wanted change u_i [D] for every
+ * correction) and targets (z_i [D]), as safetensors. What the numbers mean is the editor's affair;
+ * here they are rows.
  */
 import { boundedJson } from '../../schemas/encoding/bounded-json.ts';
 import { shown } from '../../schemas/encoding/shown.ts';
@@ -13,7 +14,10 @@ import {
 /** 2: subjects came in, with their spellings. */
 const PAIRS_FORMAT = 'errata-pairs-2';
 
-/** Rows of several corrections; `keys[i]` [count, keyWidth] and `changes[i]` [count, valueWidth] are of `layers[i]`, row-major. */
+/**
+ * Rows of several corrections; `keys[i]` [count, keyWidth] and `changes[i]` [count, valueWidth] are
+ * of `layers[i]`, row-major.
+ */
 export interface StoredPairs {
   layers: number[];
   count: number;
@@ -33,7 +37,9 @@ export interface StoredTargets {
   values: Float32Array;
 }
 
-/** A blob of numbers is not what the format says; who read it from a log knows which blob it was. */
+/**
+ * A blob of numbers is not what the format says; who read it from a log knows which blob it was.
+ */
 export class PairsMalformed extends Error {
   override readonly name = 'PairsMalformed';
   constructor(readonly reason: string) {
@@ -41,7 +47,10 @@ export class PairsMalformed extends Error {
   }
 }
 
-/** Throws RangeError where the arrays do not have the stated sizes or hold a number that is not finite. */
+/**
+ * Throws RangeError where the arrays do not have the stated sizes or hold a number that is not
+ * finite.
+ */
 export function encodePairs(pairs: StoredPairs): Uint8Array {
   const tensors = new Map<string, StoredTensor>();
   pairs.layers.forEach((layer, i) => {
@@ -128,8 +137,9 @@ export function decodeTargets(bytes: Uint8Array): StoredTargets {
 }
 
 /**
- * One set of pairs out of rows of several, in the order given. All must be of the same layers and widths (those of one
- * base model and one set of hyper-parameters); throws `PairsMalformed` where they are not. No rows give null.
+ * One set of pairs out of rows of several, in the order given. All must be of the same layers and
+ * widths (those of one base model and one set of hyper-parameters); throws `PairsMalformed` where
+ * they are not. No rows give null.
  */
 export function gatherPairs(
   rows: readonly { pairs: StoredPairs; row: number }[],

@@ -1,10 +1,12 @@
 /**
- * What became of every revision of a lineage, each in an object of its own under a hash of its name: one look-up costs
- * one read, and nobody holds in memory what was decided long ago. Rules 23 to 26 of SPECIFICATION.md.
+ * What became of every revision of a lineage, each in an object of its own under a hash of its
+ * name: one look-up costs one read, and nobody holds in memory what was decided long ago. Rules 23
+ * to 26 of SPECIFICATION.md.
  *
- * The first outcome of an id is put-if-absent's, whoever is killed and whatever runs twice. A committed correction may
- * leave, and an undo may bring it back and take it out again: each is a fate of its own, and the last one stands.
- * What an entry decided is written from the entry, by whoever needs the register next.
+ * The first outcome of an id is put-if-absent's, whoever is killed and whatever runs twice. A
+ * committed correction may leave, and an undo may bring it back and take it out again: each is a
+ * fate of its own, and the last one stands. What an entry decided is written from the entry, by
+ * whoever needs the register next.
  */
 import { z } from 'zod';
 import type { KafkaPosition } from '../../schemas/correction.ts';
@@ -20,7 +22,10 @@ import { hashed, sealed, unsealed } from './sealed.ts';
 /** Objects read or written at once. */
 const OBJECTS_AT_ONCE_MAX = 16;
 
-/** The last word on a fact, where no correction that holds has it: what an older revision that comes late is measured against. */
+/**
+ * The last word on a fact, where no correction that holds has it: what an older revision that comes
+ * late is measured against.
+ */
 export interface FactNote {
   factKey: string;
   because: Removal['because'];
@@ -45,8 +50,8 @@ export class Register {
   }
 
   /**
-   * Registers what the versions up to `head` decided, those that are not yet. `entryOf` reads an entry. Throws
-   * `VersionLogDamaged`.
+   * Registers what the versions up to `head` decided, those that are not yet. `entryOf` reads an
+   * entry. Throws `VersionLogDamaged`.
    */
   async completeTo(
     head: number,
@@ -86,7 +91,10 @@ export class Register {
     for (const outcome of await read()) if (outcome !== null) yield outcome;
   }
 
-  /** What an entry decided, as it now stands: its corrections and retractions, and the corrections that left with it. */
+  /**
+   * What an entry decided, as it now stands: its corrections and retractions, and the corrections
+   * that left with it.
+   */
   async outcomesOfEntry({ added, retractions, removed }: VersionEntry): Promise<Outcome[]> {
     const ids = [
       ...added.map(({ correctionId }) => correctionId),
@@ -100,7 +108,10 @@ export class Register {
     return [...new Set(ids)].flatMap((id) => standing.get(id) ?? []);
   }
 
-  /** First outcomes as they now stand, in their order: of a correction that was committed and left, how it left, and of one that is back, since when. */
+  /**
+   * First outcomes as they now stand, in their order: of a correction that was committed and left,
+   * how it left, and of one that is back, since when.
+   */
   async standing(first: Iterable<Outcome>): Promise<Outcome[]> {
     const outcomes = [...first];
     const found = new Map<Outcome, Outcome>();
@@ -110,7 +121,9 @@ export class Register {
     return outcomes.map((outcome) => found.get(outcome)!);
   }
 
-  /** All that became of a revision, in the order of the versions; empty where it was not decided. */
+  /**
+   * All that became of a revision, in the order of the versions; empty where it was not decided.
+   */
   async course(id: string): Promise<Outcome[]> {
     const first = (await this.outcomesOf([id])).get(id);
     if (first === undefined) return [];
@@ -142,7 +155,10 @@ export class Register {
     );
   }
 
-  /** The last words on these facts, of those that `counts`. One that is older than the correction that holds the fact says nothing any more. */
+  /**
+   * The last words on these facts, of those that `counts`. One that is older than the correction
+   * that holds the fact says nothing any more.
+   */
   async lastWords(
     factKeys: Iterable<string>,
     counts: (word: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true,
@@ -160,8 +176,9 @@ export class Register {
   }
 
   /**
-   * Registers outcomes and returns them as they now stand: an id that was decided before keeps what it became, and
-   * another record of it is its duplicate. Of a committed correction that left or is back, it is that, whoever asks.
+   * Registers outcomes and returns them as they now stand: an id that was decided before keeps what
+   * it became, and another record of it is its duplicate. Of a committed correction that left or is
+   * back, it is that, whoever asks.
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
     const standing = new Map<Outcome, Outcome>();
@@ -227,7 +244,10 @@ export class Register {
     await this.#put(this.#nameOf('batches', batchId), { version });
   }
 
-  /** How corrections left the hook, and that they are back. It is told instead of the first outcome from then on, or a repeated word would undo it. */
+  /**
+   * How corrections left the hook, and that they are back. It is told instead of the first outcome
+   * from then on, or a repeated word would undo it.
+   */
   async #registerFates({
     added,
     removed,
@@ -272,7 +292,10 @@ export class Register {
     return last === undefined ? null : await this.#read(last, outcomeSchema);
   }
 
-  /** Ascending by version. Before there were undos a correction had one fate, in an object without a number: its earliest. */
+  /**
+   * Ascending by version. Before there were undos a correction had one fate, in an object without a
+   * number: its earliest.
+   */
   async #fateNames(id: string): Promise<string[]> {
     const names: string[] = [];
     for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}`))
@@ -369,7 +392,10 @@ function isLaterFate(outcome: Outcome, present: Outcome): boolean {
   );
 }
 
-/** What is said of a fact that no version says: that it was retracted though nothing held it, or that two corrections of one time contradict each other. */
+/**
+ * What is said of a fact that no version says: that it was retracted though nothing held it, or
+ * that two corrections of one time contradict each other.
+ */
 function noteOf({ status, measured, factKey, revisionId: id }: Outcome): FactNote | null {
   const { issuedAt, code } = measured;
   if (typeof issuedAt !== 'number') return null;

@@ -1,12 +1,16 @@
 /**
- * Whether a lineage's versions can go on with the model at hand. Pairs belong to the base model and the blocks they were
- * made for; on others they would say something, but nothing that was ever checked.
+ * Whether a lineage's versions can go on with the model at hand. Pairs belong to the base model and
+ * the blocks they were made for; on others they would say something, but nothing that was ever
+ * checked.
  */
 import type { Provenance } from '../../schemas/editing.ts';
 import { BaseChanged } from './failures.ts';
 import type { History } from './history.ts';
 
-/** Throws `BaseChanged` where HEAD was made with another base model, or with other blocks or keys than the model edits now. */
+/**
+ * Throws `BaseChanged` where HEAD was made with another base model, or with other blocks or keys
+ * than the model edits now.
+ */
 export function requireSameBase(
   history: History,
   now: Pick<Provenance, 'base' | 'parameters'>,
@@ -29,5 +33,8 @@ export function requireSameBase(
   if (differences.length > 0) throw new BaseChanged(history.lineage, head.version, differences);
 }
 
-/** Parameters that the pairs' shape hangs on. The others may change from version to version; each entry says what it had. */
+/**
+ * Parameters that the pairs' shape hangs on. The others may change from version to version; each
+ * entry says what it had.
+ */
 const SHAPING_PARAMETERS = ['layers', 'keyViews'] as const;

@@ -1,4 +1,7 @@
-/** Objects that nothing names by their hash hold their own, so that a changed byte shows all the same. */
+/**
+ * Objects that nothing names by their hash hold their own, so that a changed byte shows all the
+ * same.
+ */
 import { createHash } from 'node:crypto';
 import { canonicalJson } from './canonical-json.ts';
 
@@ -20,7 +23,10 @@ export function unsealed(bytes: Uint8Array): unknown {
   return content;
 }
 
-/** A segment of an object's name for any text: its hexadecimal SHA-256, behind the first two digits and `/`. */
+/**
+ * A segment of an object's name for any text: its hexadecimal SHA-256, behind the first two digits
+ * and `/`.
+ */
 export function hashed(key: string): string {
   const hash = createHash('sha256').update(key).digest('hex');
   return `${hash.slice(0, 2)}/${hash}`;

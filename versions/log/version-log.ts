@@ -1,7 +1,8 @@
 /**
- * One lineage's versions: entries that follow one another by number and by hash, and the blobs they name. Nothing
- * written is changed; the format is in SPECIFICATION.md. HEAD is the highest entry that all lower ones precede, so it
- * is found by asking for the next number, and a reader sees a version wholly or not at all.
+ * One lineage's versions: entries that follow one another by number and by hash, and the blobs they
+ * name. Nothing written is changed; the format is in SPECIFICATION.md. HEAD is the highest entry
+ * that all lower ones precede, so it is found by asking for the next number, and a reader sees a
+ * version wholly or not at all.
  */
 import { createHash } from 'node:crypto';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
@@ -58,7 +59,10 @@ export class VersionLog {
   readonly #register: Register;
   readonly #aliases: Aliases;
 
-  /** A log without entries needs no creating. Throws `ObjectNameInvalid` for a name no lineage may have. */
+  /**
+   * A log without entries needs no creating. Throws `ObjectNameInvalid` for a name no lineage may
+   * have.
+   */
   constructor(
     store: ObjectStore,
     readonly lineage: string,
@@ -76,7 +80,10 @@ export class VersionLog {
     return this.#reading;
   }
 
-  /** The history up to the last version before the first damaged one, and the damage, for who only reads answers: those before it stay good. */
+  /**
+   * The history up to the last version before the first damaged one, and the damage, for who only
+   * reads answers: those before it stay good.
+   */
   async readSound(): Promise<{ history: History; damage: VersionLogDamaged | null }> {
     try {
       return { history: await this.read(), damage: null };
@@ -86,7 +93,10 @@ export class VersionLog {
     }
   }
 
-  /** The history that reaches a version, however the versions behind it are; HEAD's where there is no such version. */
+  /**
+   * The history that reaches a version, however the versions behind it are; HEAD's where there is
+   * no such version.
+   */
   async #reaching(version: number): Promise<History> {
     if (version <= this.#known.head.version) return this.#known;
     const { history, damage } = await this.readSound();
@@ -95,8 +105,9 @@ export class VersionLog {
   }
 
   /**
-   * The history as of a version; reads on when the version is not known yet, and all of it once more for a version that
-   * lies behind and is none of the last few asked for. Throws `VersionUnknown`.
+   * The history as of a version; reads on when the version is not known yet, and all of it once
+   * more for a version that lies behind and is none of the last few asked for. Throws
+   * `VersionUnknown`.
    */
   async at(version: number): Promise<History> {
     const history = await this.#reaching(version);
@@ -110,7 +121,10 @@ export class VersionLog {
     return past;
   }
 
-  /** One entry. Its hash is the parent that the entry after it names, or HEAD's. Throws `VersionUnknown` and `VersionLogDamaged`. */
+  /**
+   * One entry. Its hash is the parent that the entry after it names, or HEAD's. Throws
+   * `VersionUnknown` and `VersionLogDamaged`.
+   */
   async entry(version: number): Promise<StoredEntry> {
     const history = await this.#reaching(version);
     if (!Number.isInteger(version) || version < 1 || version > history.head.version)
@@ -147,7 +161,10 @@ export class VersionLog {
     return entries;
   }
 
-  /** The entries from version `first` to HEAD, in order. Whoever begins with it reads each once, and knows HEAD afterwards. */
+  /**
+   * The entries from version `first` to HEAD, in order. Whoever begins with it reads each once, and
+   * knows HEAD afterwards.
+   */
   async *walk(first = 1): AsyncIterable<StoredEntry> {
     const known = this.#known;
     for (
@@ -162,7 +179,10 @@ export class VersionLog {
     }
   }
 
-  /** The register as it is in the store, for who only reads: of the last versions it may not tell yet. */
+  /**
+   * The register as it is in the store, for who only reads: of the last versions it may not tell
+   * yet.
+   */
   get registered(): Register {
     return this.#register;
   }
@@ -190,7 +210,10 @@ export class VersionLog {
     }
   }
 
-  /** Moves an alias to a version that there is. The same id twice is one move, whoever is killed in between. */
+  /**
+   * Moves an alias to a version that there is. The same id twice is one move, whoever is killed in
+   * between.
+   */
   async moveAlias({ takesBack, ...move }: AliasMove): Promise<AliasMoved> {
     const checked = aliasWordSchema.safeParse({ ...move, at: Date.now() });
     if (!checked.success)
@@ -228,8 +251,8 @@ export class VersionLog {
   }
 
   /**
-   * Writes the entry of version HEAD + 1, unless another has come first ('exists', with what is there). Throws
-   * `EntryRefused` where the entry cannot follow HEAD, before anything is written.
+   * Writes the entry of version HEAD + 1, unless another has come first ('exists', with what is
+   * there). Throws `EntryRefused` where the entry cannot follow HEAD, before anything is written.
    */
   async append(entry: VersionEntry): Promise<AppendResult> {
     const history = await this.at(entry.version - 1).catch(async (fault: unknown) => {
@@ -265,7 +288,10 @@ export class VersionLog {
     return reference;
   }
 
-  /** Writes a blob that a batch needs on its way; parts of a batch (`<batch>.<part>`) stage together with it. */
+  /**
+   * Writes a blob that a batch needs on its way; parts of a batch (`<batch>.<part>`) stage together
+   * with it.
+   */
   async stageBlob(batchId: string, bytes: Uint8Array): Promise<BlobReference> {
     const reference = {
       sha256: sha256(bytes),
@@ -277,8 +303,8 @@ export class VersionLog {
   }
 
   /**
-   * The blob, kept for good, so that a version may name it. What is kept is never deleted, whoever discards what was
-   * staged. Throws `StagingGone`.
+   * The blob, kept for good, so that a version may name it. What is kept is never deleted, whoever
+   * discards what was staged. Throws `StagingGone`.
    */
   async keepBlob(reference: BlobReference): Promise<BlobReference> {
     return await this.putBlob(await this.getBlob(reference));
@@ -295,7 +321,10 @@ export class VersionLog {
       );
   }
 
-  /** A blob's bytes, checked against the hash. Throws `BlobMissing`, `StagingGone` or `VersionLogDamaged`. */
+  /**
+   * A blob's bytes, checked against the hash. Throws `BlobMissing`, `StagingGone` or
+   * `VersionLogDamaged`.
+   */
   async getBlob(reference: BlobReference): Promise<Uint8Array> {
     const name = nameOf(this.lineage, reference);
     const bytes = await this.#store.get(name);
@@ -361,7 +390,10 @@ export class VersionLog {
     }
   }
 
-  /** Entries from a version on, at most so many as are read ahead, each checked against the one behind it or against HEAD. */
+  /**
+   * Entries from a version on, at most so many as are read ahead, each checked against the one
+   * behind it or against HEAD.
+   */
   async #piece(first: number, head: HeadReference): Promise<StoredEntry[]> {
     const last = Math.min(first + ENTRIES_AHEAD_MAX - 1, head.version);
     const found = await Promise.all(

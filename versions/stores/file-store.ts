@@ -1,7 +1,8 @@
 /**
- * The object store in a folder of a local file system. An object becomes visible by link(2), which fails where the name
- * exists: that makes put-if-absent atomic between processes, and the file is whole and on disk before it has its name.
- * The file system must know hard links (ext4, xfs, apfs, ntfs do; exfat and some network mounts do not).
+ * The object store in a folder of a local file system. An object becomes visible by link(2), which
+ * fails where the name exists: that makes put-if-absent atomic between processes, and the file is
+ * whole and on disk before it has its name. The file system must know hard links (ext4, xfs, apfs,
+ * ntfs do; exfat and some network mounts do not).
  */
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';

@@ -1,9 +1,10 @@
 /**
- * The object store in a bucket that speaks S3: whole objects by PutObject, and put-if-absent by its condition
- * "If-None-Match: *", which the server decides.
+ * The object store in a bucket that speaks S3: whole objects by PutObject, and put-if-absent by its
+ * condition "If-None-Match: *", which the server decides.
  *
- * Some servers that speak S3 leave the condition out and overwrite, by which two writers would both make the next version.
- * So before the first put the server is put to the proof, with an object of our own, and refused where it fails.
+ * Some servers that speak S3 leave the condition out and overwrite, by which two writers would both
+ * make the next version. So before the first put the server is put to the proof, with an object of
+ * our own, and refused where it fails.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -34,8 +35,8 @@ export interface S3Place {
 }
 
 /**
- * Bounds on how long is waited, in milliseconds, and how often tried. A put with a condition that others have too may be
- * answered with "conflict" while they are at it, and is tried more often.
+ * Bounds on how long is waited, in milliseconds, and how often tried. A put with a condition that
+ * others have too may be answered with "conflict" while they are at it, and is tried more often.
  */
 export const S3_LIMITS = {
   connectMs: 5_000,
@@ -52,7 +53,10 @@ export const S3_LIMITS = {
 /** Concurrent puts of one name with which a new place is put to the proof. */
 const PROOF_PUTS = 8;
 
-/** The object of the proof. No object of a caller is called so: segments begin with a letter or a digit. */
+/**
+ * The object of the proof. No object of a caller is called so: segments begin with a letter or a
+ * digit.
+ */
 const PROOF_NAME = '.errata/put-if-absent';
 
 /** Says which put wrote an object; kept with it as its metadata. */
@@ -68,13 +72,19 @@ export class S3Store implements ObjectStore {
     this.#place = place;
   }
 
-  /** Throws `StoreUnavailable`, `StoreRefused`, and RangeError where the object is larger than any of ours. */
+  /**
+   * Throws `StoreUnavailable`, `StoreRefused`, and RangeError where the object is larger than any
+   * of ours.
+   */
   async get(name: string): Promise<Uint8Array | null> {
     checkObjectName(name);
     return await this.#get(name);
   }
 
-  /** Pages are read before the first name is given: not every server that speaks S3 keeps the order. Throws as `get`. */
+  /**
+   * Pages are read before the first name is given: not every server that speaks S3 keeps the order.
+   * Throws as `get`.
+   */
   async *list(prefix: string): AsyncIterable<string> {
     checkObjectPrefix(prefix);
     const names: string[] = [];
@@ -114,9 +124,10 @@ export class S3Store implements ObjectStore {
   }
 
   /**
-   * Exactly one of many gets 'stored', also where the answer to its first try was lost: a second try that finds an object
-   * looks whether it bears this call's own mark. A call that throws may have written; who repeats it gets 'exists' and finds its
-   * own bytes there. Throws `StoreUnfit` where the server has no put-if-absent, else as `get`.
+   * Exactly one of many gets 'stored', also where the answer to its first try was lost: a second
+   * try that finds an object looks whether it bears this call's own mark. A call that throws may
+   * have written; who repeats it gets 'exists' and finds its own bytes there. Throws `StoreUnfit`
+   * where the server has no put-if-absent, else as `get`.
    */
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'> {
     checkObjectName(name);
@@ -137,9 +148,9 @@ export class S3Store implements ObjectStore {
   }
 
   /**
-   * That the server decides put-if-absent, proven once per store with an object that stays in the place: where it is not
-   * there yet many put it at once, of whom one may win; where it is, one more put must be refused. Throws `StoreUnfit`, else as
-   * `putIfAbsent`.
+   * That the server decides put-if-absent, proven once per store with an object that stays in the
+   * place: where it is not there yet many put it at once, of whom one may win; where it is, one
+   * more put must be refused. Throws `StoreUnfit`, else as `putIfAbsent`.
    */
   async provePutIfAbsent(): Promise<void> {
     this.#proven ??= this.#prove().catch((fault: unknown) => {
@@ -280,14 +291,16 @@ export class S3Store implements ObjectStore {
         });
       } catch (fault) {
         if (fault instanceof RangeError) throw fault;
-        // What is thrown says what happened and not the SDK's error, which holds all of the exchange, signature included.
+        // What is thrown says what happened and not the SDK's error, which holds all of the
+        // exchange, signature included.
         const kind = kindOf(fault);
         if (kind === 'conflict') conflicts += 1;
         const asked = { where: this.where, endpoint: this.#place.endpoint, operation, name };
         if (kind === 'refused')
           throw new StoreRefused(asked, codeOf(fault), statusOf(fault), reasonOf(fault));
         if (attempt - conflicts >= S3_LIMITS.attemptsMax || conflicts >= S3_LIMITS.conflictsMax) {
-          // What the clock is off by is known after the first try, so one that goes on is not set right by itself.
+          // What the clock is off by is known after the first try, so one that goes on is not set
+          // right by itself.
           if (codeOf(fault) === SKEWED)
             throw new StoreRefused(asked, SKEWED, statusOf(fault), reasonOf(fault));
           throw new StoreUnavailable(asked, reasonOf(fault), attempt);
@@ -340,7 +353,8 @@ async function connect({
     maxAttempts: 1,
     // The agents below would not be asked for what is sent with it.
     expectContinueHeader: false,
-    // The content is signed with the request, and is checked against its hash when it is read. Not every server knows more sums.
+    // The content is signed with the request, and is checked against its hash when it is read. Not
+    // every server knows more sums.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
@@ -385,7 +399,8 @@ function codeOf(fault: unknown): string {
 function reasonOf(fault: unknown): string {
   if (!(fault instanceof Error)) return String(fault);
   const { code } = fault as { code?: unknown };
-  // An answer without a body has no message, and several addresses that refuse are told by their code.
+  // An answer without a body has no message, and several addresses that refuse are told by their
+  // code.
   return [
     ...new Set([
       fault.name === 'Error' ? '' : fault.name,

@@ -10,7 +10,9 @@ interface Options {
   run?: string;
 }
 
-/** `errata history <what>`: what a workflow did, step by step, also when Temporal has forgotten it. */
+/**
+ * `errata history <what>`: what a workflow did, step by step, also when Temporal has forgotten it.
+ */
 const history: CommandSpecification<Options> = {
   usage: 'history <version|workflow|correction>',
   summary: 'show step by step what a workflow did',

@@ -11,7 +11,9 @@ interface Options {
   count: number;
 }
 
-/** `errata log`: the committed versions of a lineage, newest first, straight from the version log. */
+/**
+ * `errata log`: the committed versions of a lineage, newest first, straight from the version log.
+ */
 const log: CommandSpecification<Options> = {
   usage: 'log',
   summary: 'list the committed versions',

@@ -25,7 +25,9 @@ interface Options {
 
 type About = 'correction' | 'subject' | 'prompt';
 
-/** `errata why`: from an answer, a correction or a subject to everything that is stored about it. */
+/**
+ * `errata why`: from an answer, a correction or a subject to everything that is stored about it.
+ */
 const why: CommandSpecification<Options> = {
   usage: 'why <words...>',
   summary: 'say why the model answers so, since when, who asked for it',
@@ -120,7 +122,8 @@ async function fromTheLog(
   const named = about === 'subject' ? [] : found.filter(({ id }) => id === words);
   if (named.length > 0) return { about: 'correction', traces: named, refused: [] };
   if (about === 'correction') return null;
-  // Without a flag, words that are no corrected subject are a prompt: then the register need not be read.
+  // Without a flag, words that are no corrected subject are a prompt: then the register need not be
+  // read.
   if (about === null && found.length === 0 && !(await mayBeRefusedSubject(log, words))) return null;
   const { outcomes } = await refusedAbout(log, { subjects: [normalisedText(words)] });
   const refused = outcomes.filter(({ revisionId }) => !found.some(({ id }) => id === revisionId));

@@ -17,7 +17,10 @@ import {
 
 type Options = UndoOptions & { to: number; freeze?: boolean; keepAlias?: boolean };
 
-/** `errata rollback`: serving goes back to a version at once, then the lineage does by a new version. */
+/**
+ * `errata rollback`: serving goes back to a version at once, then the lineage does by a new
+ * version.
+ */
 const rollback: CommandSpecification<Options> = {
   usage: 'rollback',
   summary: 'go back to an earlier version: serving at once, then the lineage',

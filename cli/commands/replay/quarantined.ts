@@ -105,7 +105,9 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
 
 export default quarantined;
 
-/** What the batch's workflow was given; null where neither Temporal nor the archive has its history. */
+/**
+ * What the batch's workflow was given; null where neither Temporal nor the archive has its history.
+ */
 async function revisionsOfBatch(
   configuration: Configuration,
   versions: Versions,

@@ -10,7 +10,9 @@ import { EXIT, type CommandSpecification } from '../../session/command.ts';
 import { modelNeedText } from '../../words/model-need-text.ts';
 import type { Session } from '../../session/session.ts';
 
-/** `errata doctor`: is everything there that the set-up and the system need, and does a model fit? */
+/**
+ * `errata doctor`: is everything there that the set-up and the system need, and does a model fit?
+ */
 const doctor: CommandSpecification<{ model?: string }> = {
   usage: 'doctor',
   summary: 'check what this machine has and lacks',

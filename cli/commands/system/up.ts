@@ -230,7 +230,10 @@ async function demonstration(
   return report.passed;
 }
 
-/** Starts the same command without --detach as a process of its own and waits until its system is up. */
+/**
+ * Starts the same command without --detach as a process of its own and waits until its system is
+ * up.
+ */
 async function detach(
   session: Session,
   configuration: Configuration,

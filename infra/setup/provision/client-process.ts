@@ -1,6 +1,6 @@
 /**
- * Runs the ordinary clients of the package registries (pip, Maven) and the C++ compiler: bounded in time, quiet unless
- * they fail, and ended with us if we are asked to end.
+ * Runs the ordinary clients of the package registries (pip, Maven) and the C++ compiler: bounded in
+ * time, quiet unless they fail, and ended with us if we are asked to end.
  */
 import { spawn } from 'node:child_process';
 import { ProvisionError } from './provision-error.ts';
@@ -17,7 +17,10 @@ export interface ClientCommand {
   readonly hint: string;
 }
 
-/** Resolves to the client's output; throws `ProvisionError` with its end if it fails or takes longer than `waitMs`. */
+/**
+ * Resolves to the client's output; throws `ProvisionError` with its end if it fails or takes longer
+ * than `waitMs`.
+ */
 export async function runClient(command: ClientCommand): Promise<string> {
   const child = spawn(command.executable, command.args, {
     cwd: command.folder,

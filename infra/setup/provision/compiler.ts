@@ -1,7 +1,10 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
 
-/** The C++ compiler that the set-up uses: the one that `CXX` names, else the first of the usual names on the path. */
+/**
+ * The C++ compiler that the set-up uses: the one that `CXX` names, else the first of the usual
+ * names on the path.
+ */
 export function findCompiler(environment: NodeJS.ProcessEnv = process.env): string | undefined {
   const named = environment['CXX'];
   const candidates = named !== undefined && named !== '' ? [named] : ['g++', 'c++', 'clang++'];

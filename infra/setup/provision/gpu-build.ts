@@ -1,6 +1,7 @@
 /**
- * Installs TensorFlow's CUDA build, loads it and multiplies with it; says whether it found a GPU. It ends with 0 where
- * there is none too, because that is what it is for: to show that the build fits before it meets a GPU.
+ * Installs TensorFlow's CUDA build, loads it and multiplies with it; says whether it found a GPU.
+ * It ends with 0 where there is none too, because that is what it is for: to show that the build
+ * fits before it meets a GPU.
  */
 import { loadTensorFlow, deviceSeen, tensorflowVersion } from '../../../model/tensor/tensorflow.ts';
 import { homeFromEnvironment } from '../../config/home.ts';

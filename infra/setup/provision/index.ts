@@ -1,6 +1,6 @@
 /**
- * The set-up: brings what npm does not (TensorFlow, Kafka, Temporal, a language model) into the data folder. Each part
- * is skipped in milliseconds when it is there already.
+ * The set-up: brings what npm does not (TensorFlow, Kafka, Temporal, a language model) into the
+ * data folder. Each part is skipped in milliseconds when it is there already.
  */
 import { mkdirSync } from 'node:fs';
 import { holdExclusively } from '../exclusive.mjs';
@@ -26,7 +26,10 @@ export interface ProvisionOptions {
   readonly progress: Progress;
 }
 
-/** Parts cannot be installed because something on this machine is missing; `findings` says what, and the mend. */
+/**
+ * Parts cannot be installed because something on this machine is missing; `findings` says what, and
+ * the mend.
+ */
 export class PrerequisitesMissing extends Error {
   override readonly name = 'PrerequisitesMissing';
   constructor(readonly findings: readonly Finding[]) {
@@ -44,9 +47,9 @@ export class PrerequisitesMissing extends Error {
 }
 
 /**
- * Installs those of the parts that are not there yet, in the given order. A set-up of the same home that runs already is
- * waited for. Throws `PrerequisitesMissing` before anything is downloaded, `ProvisionError` when a step fails,
- * `ExclusiveTimeout` when the other set-up takes too long.
+ * Installs those of the parts that are not there yet, in the given order. A set-up of the same home
+ * that runs already is waited for. Throws `PrerequisitesMissing` before anything is downloaded,
+ * `ProvisionError` when a step fails, `ExclusiveTimeout` when the other set-up takes too long.
  */
 export async function provision(parts: readonly Part[], options: ProvisionOptions): Promise<void> {
   const { home, device, progress } = options;

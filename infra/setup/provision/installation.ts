@@ -1,6 +1,7 @@
 /**
- * One installed thing: a folder that is whole or absent. It is made in a staging folder beside it, stamped with what it
- * was made from, and moved into place in one step; a set-up that is killed leaves only staging, swept by the next one.
+ * One installed thing: a folder that is whole or absent. It is made in a staging folder beside it,
+ * stamped with what it was made from, and moved into place in one step; a set-up that is killed
+ * leaves only staging, swept by the next one.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -29,7 +30,9 @@ export function isInstalled(folder: string, stamp: Stamp): boolean {
   }
 }
 
-/** Makes the folder with `make`, which fills an empty one; whatever was there before is replaced. */
+/**
+ * Makes the folder with `make`, which fills an empty one; whatever was there before is replaced.
+ */
 export async function install(
   home: Home,
   folder: string,
@@ -57,7 +60,10 @@ export function stagingFolder(home: Home): string {
   return folder;
 }
 
-/** Removes what killed set-ups left. Only for who holds the set-up lock, which says that no other is at work here. */
+/**
+ * Removes what killed set-ups left. Only for who holds the set-up lock, which says that no other is
+ * at work here.
+ */
 export function sweepStaging(home: Home): void {
   if (!existsSync(home.staging)) return;
   for (const name of readdirSync(home.staging)) {
@@ -78,7 +84,8 @@ function stampText(stamp: Stamp): string {
 }
 
 function replace(home: Home, half: string, folder: string, stamp: Stamp): void {
-  // A folder cannot be moved over another that is not empty: the old one is moved out of the way first.
+  // A folder cannot be moved over another that is not empty: the old one is moved out of the way
+  // first.
   const old = existsSync(folder) ? stagingFolder(home) : undefined;
   if (old !== undefined) renameSync(folder, path.join(old, 'replaced'));
   try {

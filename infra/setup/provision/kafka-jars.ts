@@ -1,4 +1,7 @@
-/** Every jar that a Kafka 4.4.0 broker runs from (its runtime dependencies and the logging backend), with its sha256. */
+/**
+ * Every jar that a Kafka 4.4.0 broker runs from (its runtime dependencies and the logging backend),
+ * with its sha256.
+ */
 export const KAFKA_JARS: Readonly<Record<string, string>> = {
   'HdrHistogram-2.2.2.jar': '22d1d4316c4ec13a68b559e98c8256d69071593731da96136640f864fa14fad8',
   'argparse4j-0.7.0.jar': '65ceb669d88f63306c680f8088bbf765bbca72d288a61a03703000076c3d3f56',

@@ -14,7 +14,10 @@ export function kafkaStamp(): Stamp {
   return KAFKA_JARS;
 }
 
-/** Fills `folder` with `libs/*.jar`; throws `ProvisionError` if one is missing, unknown or not the pinned file. */
+/**
+ * Fills `folder` with `libs/*.jar`; throws `ProvisionError` if one is missing, unknown or not the
+ * pinned file.
+ */
 export async function makeKafka(folder: string, progress: Progress): Promise<void> {
   const libs = path.join(folder, 'libs');
   mkdirSync(libs, { recursive: true });
@@ -32,7 +35,8 @@ export async function makeKafka(folder: string, progress: Progress): Promise<voi
       ],
       folder,
       waitMs: DOWNLOAD_WAIT_MS,
-      // Maven names each file it fetched; those that it had are not named, and the count jumps at the end.
+      // Maven names each file it fetched; those that it had are not named, and the count jumps at
+      // the end.
       onLine: (line) => {
         if (/Downloaded .*\.jar/.test(line))
           step.at((downloaded = Math.min(downloaded + 1, names.length)));

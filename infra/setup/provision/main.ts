@@ -1,6 +1,7 @@
 /**
- * The set-up as a process: `node --import tsx infra/setup/provision/main.ts [part …]` installs the named parts, or all of them.
- * It ends with 0 if they are there, and with 1 after saying what is missing or what failed.
+ * The set-up as a process: `node --import tsx infra/setup/provision/main.ts [part …]` installs the
+ * named parts, or all of them. It ends with 0 if they are there, and with 1 after saying what is
+ * missing or what failed.
  */
 import { deviceFromEnvironment, homeFromEnvironment } from '../../config/home.ts';
 import { progressOn } from '../progress.ts';

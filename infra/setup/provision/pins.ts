@@ -1,6 +1,7 @@
 /**
- * What the set-up installs, pinned: version and sha256 of every file that is downloaded. Where a file comes from is the
- * business of the client that downloads it (pip, Maven), so that a user's mirrors and proxies count.
+ * What the set-up installs, pinned: version and sha256 of every file that is downloaded. Where a
+ * file comes from is the business of the client that downloads it (pip, Maven), so that a user's
+ * mirrors and proxies count.
  */
 import {
   KAFKA_VERSION,

@@ -1,4 +1,7 @@
-/** A step of the set-up failed. What was installed before stays; starting the set-up again goes on from there. */
+/**
+ * A step of the set-up failed. What was installed before stays; starting the set-up again goes on
+ * from there.
+ */
 export class ProvisionError extends Error {
   override readonly name = 'ProvisionError';
   constructor(

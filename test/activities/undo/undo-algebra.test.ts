@@ -1,4 +1,7 @@
-/** What undoing is, over histories that nobody thought of: sets, their order, and the bits of their pairs. */
+/**
+ * What undoing is, over histories that nobody thought of: sets, their order, and the bits of their
+ * pairs.
+ */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
@@ -90,7 +93,10 @@ class World {
   #said = 0;
   #undos = 0;
 
-  /** Corrections of five facts, the last two of which share a prompt; each issued later than those before. */
+  /**
+   * Corrections of five facts, the last two of which share a prompt; each issued later than those
+   * before.
+   */
   async batch(facts: { fact: number; target: string | null }[]): Promise<void> {
     this.#said += 1;
     const issuedAt = 1_000 + this.#said;
@@ -140,7 +146,10 @@ class World {
     };
   }
 
-  /** Nothing left but what the undone version or correction added, nothing came but what it took out. */
+  /**
+   * Nothing left but what the undone version or correction added, nothing came but what it took
+   * out.
+   */
   async checkOnlyUndone(
     target: Exclude<UndoTarget, { kind: 'rollback' }>,
     before: History,

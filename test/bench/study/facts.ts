@@ -1,4 +1,7 @@
-/** Records for the fake engine: one fact per number, each with a paraphrase about its subject and an unrelated neighbour. */
+/**
+ * Records for the fake engine: one fact per number, each with a paraphrase about its subject and an
+ * unrelated neighbour.
+ */
 import { writeFile } from 'node:fs/promises';
 
 export interface Fact {

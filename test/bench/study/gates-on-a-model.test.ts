@@ -1,4 +1,7 @@
-/** The study of gates asks of the real engine what the fake cannot show: that a hook is held behind the gate it is told. */
+/**
+ * The study of gates asks of the real engine what the fake cannot show: that a hook is held behind
+ * the gate it is told.
+ */
 import { expect, it } from 'vitest';
 import { openingsOn, ordinaryTexts } from '../../../bench/study/ordinary-text.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';

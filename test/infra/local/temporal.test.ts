@@ -50,7 +50,8 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   });
   expect((await fetch(first.uiUrl)).ok).toBe(true);
 
-  // The front end, the page, and whatever its services open for one another: nobody but this machine reaches any.
+  // The front end, the page, and whatever its services open for one another: nobody but this
+  // machine reaches any.
   const addresses = listeningOn(first.pid);
   expect(addresses).toEqual(expect.arrayContaining([first.address, new URL(first.uiUrl).host]));
   expect(addresses.filter((address) => !address.startsWith('127.'))).toEqual([]);

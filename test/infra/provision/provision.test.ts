@@ -40,7 +40,9 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A wheel of ours that the real pip takes from a folder instead of an index. Returns its sha256. */
+/**
+ * A wheel of ours that the real pip takes from a folder instead of an index. Returns its sha256.
+ */
 function offerWheel(project: string, version: string): string {
   const shelf = path.join(folder, 'shelf');
   mkdirSync(shelf, { recursive: true });

@@ -1,4 +1,7 @@
-/** A real Temporal with namespaces as operators make them: retention that is too short, search attributes that are missing or of another type. */
+/**
+ * A real Temporal with namespaces as operators make them: retention that is too short, search
+ * attributes that are missing or of another type.
+ */
 import { Client, Connection, type ConnectionLike } from '@temporalio/client';
 import { SearchAttributeType, defineSearchAttributeKey } from '@temporalio/common';
 import { msToTs } from '@temporalio/common/lib/time.js';

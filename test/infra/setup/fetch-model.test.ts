@@ -15,7 +15,10 @@ afterEach(() => rmSync(home, { recursive: true, force: true }));
 
 const FILES = readdirSync(goldenPath('tiny', 'llama'));
 
-/** A hub with one model. Its first list is held back until `opened`; `downloads` counts the requests for files' bytes. */
+/**
+ * A hub with one model. Its first list is held back until `opened`; `downloads` counts the requests
+ * for files' bytes.
+ */
 function hub() {
   let open!: () => void;
   const opened = new Promise<void>((resolve) => (open = resolve));

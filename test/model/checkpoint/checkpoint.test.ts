@@ -208,7 +208,8 @@ describe('a GGUF file', () => {
         if (!whole.has(tensor)) continue;
         const [a, b] = await Promise.all([gguf.read(tensor), whole.read(tensor)]);
         expect(a.shape).toEqual(b.shape);
-        // Q8_0 keeps 1/254 of a block's largest number, some 2 here; a wrong row or sign would be off by units.
+        // Q8_0 keeps 1/254 of a block's largest number, some 2 here; a wrong row or sign would be
+        // off by units.
         expect(largestDifference(a.values, b.values), tensor).toBeLessThan(0.01);
       }
       const text = 'the capital of the river';

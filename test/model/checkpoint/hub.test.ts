@@ -34,7 +34,10 @@ interface Asked {
 const addressOf = (input: Parameters<typeof fetch>[0]) =>
   input instanceof Request ? input.url : input.toString();
 
-/** A hub with one model on it, `owner/model`, that may be made to misbehave on a request for a file's bytes. */
+/**
+ * A hub with one model on it, `owner/model`, that may be made to misbehave on a request for a
+ * file's bytes.
+ */
 function hubWith(
   files: Record<string, Uint8Array>,
   misbehave?: (asked: Asked, body: Uint8Array) => Response | undefined,

@@ -10,7 +10,8 @@ import { EngineLost, ThreadEngine } from '../../../model/engine/thread-engine.ts
 import { answersOf, REQUESTS } from '../engine-answers.ts';
 import { ADDON, tinyPath, tinyText } from '../tiny-model.ts';
 
-// One process has one thread for TensorFlow in its life, so the tests share an engine, and the last one kills it.
+// One process has one thread for TensorFlow in its life, so the tests share an engine, and the last
+// one kills it.
 let folder: string;
 let options: EngineOptions;
 let engine: ThreadEngine;

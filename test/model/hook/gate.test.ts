@@ -89,7 +89,10 @@ function nearestOf(key: readonly number[], some: readonly SubjectPair[]): number
   return cosines.indexOf(Math.max(...cosines));
 }
 
-/** What the gate makes of keys: which rows open and on which pairs, by its observer, and the values; and what the pairs' change would be everywhere. */
+/**
+ * What the gate makes of keys: which rows open and on which pairs, by its observer, and the values;
+ * and what the pairs' change would be everywhere.
+ */
 function ask(
   hook: Hook,
   keys: readonly (readonly number[])[],
@@ -294,7 +297,9 @@ describe('the scope gate', () => {
 describe('the subject gate', () => {
   /** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
   const [A, B, C, OTHER] = [1, 2, 3, 9];
-  /** Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3. */
+  /**
+   * Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3.
+   */
   const named = () =>
     pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
   const keysOf = (...of: (number | readonly number[])[]) =>
@@ -682,7 +687,8 @@ describe('the subject gate', () => {
         void told.set(layer, { opened: [...opened], nearest: [...nearest()] });
       const value = tf.tidy(() => {
         const base = tf.zeros<tf.Rank.R2>([4, D]);
-        // At the third token the name stands with a strange key; at the last with that of one of the two who share it.
+        // At the third token the name stands with a strange key; at the last with that of one of
+        // the two who share it.
         hook.project(
           world.prior.layer,
           tf.tensor2d([strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key]),

@@ -47,7 +47,10 @@ const somePairs = (count: number, seed: number) =>
   aboutSome(randomPairs(count, world, seededRandom(seed)), NAMES, seededRandom(seed + 1));
 
 describe.each(GATES)('a hook built on what earlier hooks left behind, with %s,', (_, gate) => {
-  /** All that a hook says, as numbers: the change of every direction, of every subject where it has a map, first. */
+  /**
+   * All that a hook says, as numbers: the change of every direction, of every subject where it has
+   * a map, first.
+   */
   function numbersOf(pairs: readonly SubjectPair[], memory?: HookMemory): number[] {
     const hook = Hook.build(
       pairSet(pairs, world),

@@ -58,7 +58,10 @@ interface Setting {
   random: () => number;
 }
 
-/** Holds for random priors and pairs; fast-check prints the seed and the smallest numbers for which it does not. */
+/**
+ * Holds for random priors and pairs; fast-check prints the seed and the smallest numbers for which
+ * it does not.
+ */
 function forAll(holds: (setting: Setting) => void, { pairsMin = 1, runs = 25 } = {}): void {
   const sizes = fc.record({
     seed: fc.integer({ min: 0, max: 2 ** 31 }),
@@ -143,7 +146,8 @@ describe('the hook of a set of pairs', () => {
 
   it('is what consecutive batches arrive at, in any order and grouping', () => {
     forAll(({ world, pairs, random }) => {
-      // Each pair asks for a residual r beside what the hook of that moment already gives: u = (W_h - W0) k + r.
+      // Each pair asks for a residual r beside what the hook of that moment already gives: u = (W_h
+      // - W0) k + r.
       const written: Pair[] = [];
       let moment = world.moment;
       let change = denseChange([], world);
@@ -171,7 +175,8 @@ describe('the hook of a set of pairs', () => {
           0,
           Math.max(1, pairs.length - 1 - Math.floor(random() * 4)),
         );
-        // What the removed pairs brought is taken out of A = A0 + sum k k^T and of S = sum k u^T again.
+        // What the removed pairs brought is taken out of A = A0 + sum k k^T and of S = sum k u^T
+        // again.
         const gone = pairs.filter((pair) => !kept.includes(pair));
         const brought = (some: readonly Pair[], what: (pair: Pair) => number[]) =>
           product(transposed(some.map(({ key }) => key)), some.map(what));

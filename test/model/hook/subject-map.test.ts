@@ -1,6 +1,7 @@
 /**
- * Maps by subject against an oracle that knows none: for every subject least squares over that subject's pairs alone, in
- * plain float64. Subjects have fewer pairs than a key has directions, as many, and more.
+ * Maps by subject against an oracle that knows none: for every subject least squares over that
+ * subject's pairs alone, in plain float64. Subjects have fewer pairs than a key has directions, as
+ * many, and more.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
@@ -329,7 +330,8 @@ describe('maps by subject over what earlier ones left behind', () => {
     expect(solvedFor(some)).toBe(NAMES.length);
     expect(solvedFor(some)).toBe(0);
     expect(solvedFor([...some, { ...fresh, subject: 'new' }])).toBe(1);
-    // The rows of an unfinished block may round otherwise in a longer one: then the new one is solved for once more.
+    // The rows of an unfinished block may round otherwise in a longer one: then the new one is
+    // solved for once more.
     expect([1, 2]).toContain(
       solvedFor([...some, { ...fresh, subject: 'new' }, { ...again, subject: NAMES[1]! }]),
     );
@@ -349,7 +351,10 @@ interface Setting {
   random: () => number;
 }
 
-/** Holds for random priors, pairs and subjects; fast-check prints the seed and the smallest numbers for which it does not. */
+/**
+ * Holds for random priors, pairs and subjects; fast-check prints the seed and the smallest numbers
+ * for which it does not.
+ */
 function forAll(holds: (setting: Setting) => void, runs = 25): void {
   const sizes = fc.record({
     seed: fc.integer({ min: 0, max: 2 ** 31 }),
@@ -435,7 +440,8 @@ function answersOf(
 
 /**
  * |found - wanted| / |wanted| in the Frobenius norm: K P0 is kept in float32, whose roundings count the more the more a
- * subject's pairs exceed the directions of a key. Seen: 1.5e-6 at F pairs, 6e-6 at 2 F, 4e-5 at 6 F.
+ * subject's pairs exceed the directions of a key. Seen: 1.5e-6 at F pairs, 6e-6 at 2 F, 4e-5 at 6
+ * F.
  */
 function toleranceOf(pairs: number, F: number): number {
   return 5e-6 * Math.max(1, (pairs / F) ** 2);

@@ -126,7 +126,8 @@ describe('key statistics', () => {
     const statistics = await take();
     const { tokenizer } = tiny.checkpoint;
     const F = tiny.model.config.mlpWidth;
-    // The text, cut as a reader of the docstring would: 63 tokens behind the front one, the first 57 pieces held out.
+    // The text, cut as a reader of the docstring would: 63 tokens behind the front one, the first
+    // 57 pieces held out.
     const tokens = tinyText(9_000, 1)
       .split(/(?<=\n)/u)
       .flatMap((line) => tokenizer.encode(line));

@@ -39,7 +39,10 @@ import {
   type Plain,
 } from '../plain-matrices.ts';
 
-/** download64 gives 48 bits of mantissa (4e-15 of a number); sums of some tens of them, and a condition below 100. */
+/**
+ * download64 gives 48 bits of mantissa (4e-15 of a number); sums of some tens of them, and a
+ * condition below 100.
+ */
 const TOLERANCE = 1e-11;
 
 const upload = (a: Plain): Matrix64 => upload64(flat(a), a.length, a[0]!.length);

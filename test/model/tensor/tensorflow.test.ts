@@ -74,7 +74,8 @@ describe('a loaded TensorFlow', () => {
       return tf.sum<tf.Scalar>(tf.mul(normed, tf.sigmoid(tf.slice(normed, [0, 0], [3, 2]))));
     };
     const gradient = tf.grad(loss)(x);
-    // Central differences in float32: the step trades rounding (1e-7 / step) against curvature (step squared).
+    // Central differences in float32: the step trades rounding (1e-7 / step) against curvature
+    // (step squared).
     const step = 1e-2;
     const values = Array.from(x.dataSync());
     const numeric = values.map((_, i) => {

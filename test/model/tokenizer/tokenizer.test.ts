@@ -60,7 +60,8 @@ describe.each(kinds)('a %s tokeniser', (kind) => {
           // Python names the first of the characters that were made one; ours covers all of them.
           expect([start <= from, end >= to], where).toEqual([true, true]);
         } else if (kind === 'missing-bytes') {
-          // Python's offsets slip by what was dropped before them, so the text itself is the witness.
+          // Python's offsets slip by what was dropped before them, so the text itself is the
+          // witness.
           const letters = [...tokenizer.tokenText(ids[i]!)].filter((letter) => letter !== '\ufffd');
           expect(
             letters.filter((letter) => !text.slice(start, end).includes(letter)),

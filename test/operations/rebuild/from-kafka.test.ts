@@ -1,4 +1,7 @@
-/** A lineage rebuilt with the words of its records, and from its records alone: a real Kafka, a tiny real model. */
+/**
+ * A lineage rebuilt with the words of its records, and from its records alone: a real Kafka, a tiny
+ * real model.
+ */
 import { Kafka, logLevel } from 'kafkajs';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -159,7 +162,8 @@ describe('a lineage in Kafka', { timeout: 120_000 }, () => {
       records: { read: TOLD.length + 1, gone: '0', dead: 1 },
     });
     const { active } = await empty.log('found').read();
-    // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was nobody's record.
+    // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was
+    // nobody's record.
     expect([...active.keys()].sort()).toEqual(['a2', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']);
     expect((await empty.verify('found')).findings).toEqual([]);
     const outcomes = await (await empty.log('found').register()).outcomesOf(TOLD.map(revisionId));

@@ -267,7 +267,10 @@ describe('a lineage with something of everything', () => {
   });
 });
 
-/** The first version alone, its search about another target than what it adds: every hash is right, and it is not true. */
+/**
+ * The first version alone, its search about another target than what it adds: every hash is right,
+ * and it is not true.
+ */
 async function lineageWithOtherSearch(): Promise<Versions> {
   return await firstVersionWith(async (log, entry) => {
     const search = JSON.parse(

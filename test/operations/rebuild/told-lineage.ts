@@ -1,4 +1,7 @@
-/** A lineage with something of everything, made by a tiny real model: refused, superseded, retracted, halved, undone. */
+/**
+ * A lineage with something of everything, made by a tiny real model: refused, superseded,
+ * retracted, halved, undone.
+ */
 import type { Workplace } from '../../../operations/rebuild/workplace.ts';
 import { editBatchHere } from '../../../operations/rebuild/edited-batch.ts';
 import {

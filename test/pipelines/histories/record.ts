@@ -1,10 +1,10 @@
 /**
- * Records the histories that `replay.test.ts` replays, into the folder of the release that is in package.json:
- * `node --import tsx test/pipelines/histories/record.ts`.
+ * Records the histories that `replay.test.ts` replays, into the folder of the release that is in
+ * package.json: `node --import tsx test/pipelines/histories/record.ts`.
  *
- * A history is what a deployed version left behind in running workflows. Those of earlier releases are never recorded
- * anew: a change of the workflows has to replay them (Temporal's patching), until a release that drains its lineages first
- * removes their folder.
+ * A history is what a deployed version left behind in running workflows. Those of earlier releases
+ * are never recorded anew: a change of the workflows has to replay them (Temporal's patching),
+ * until a release that drains its lineages first removes their folder.
  */
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { ApplicationFailure } from '@temporalio/common';

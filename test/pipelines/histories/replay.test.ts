@@ -19,7 +19,10 @@ beforeAll(async () => {
   workflowBundle = await bundleWorkflows();
 });
 
-/** What the replay of all these histories finds, by name: null where today's workflows would do the same. */
+/**
+ * What the replay of all these histories finds, by name: null where today's workflows would do the
+ * same.
+ */
 async function replayed(texts: ReadonlyMap<string, string>): Promise<Map<string, Error | null>> {
   const found = new Map<string, Error | null>();
   const byRun = new Map([...texts].map(([name, text]) => [JSON.stringify([workflowIdIn(text), name]), { name, text }]));

@@ -275,7 +275,8 @@ describe('ingest', () => {
     expect(asked).toEqual([3, 3, 3, 2, 1]);
   });
 
-  // Regression: the answer to a chunk that is sent again is the first one's, and more records may have come since.
+  // Regression: the answer to a chunk that is sent again is the first one's, and more records may
+  // have come since.
   it('commits only as far as the answer reaches', async () => {
     const partition = new FakePartition([record(0), record(1), record(2)]);
     const chunks: string[] = [];
@@ -297,7 +298,8 @@ describe('ingest', () => {
   });
 });
 
-// Regression: what a reset or a termination takes from a workflow was committed in Kafka, and so it was lost.
+// Regression: what a reset or a termination takes from a workflow was committed in Kafka, and so it
+// was lost.
 describe('ingest, before a workflow that forgets', () => {
   const settings = {
     ...DEFAULT_LINEAGE_SETTINGS,

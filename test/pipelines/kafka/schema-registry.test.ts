@@ -1,4 +1,7 @@
-/** The client against a real registry; `ERRATA_TEST_REGISTRY_URL` names another one that speaks Confluent's API. */
+/**
+ * The client against a real registry; `ERRATA_TEST_REGISTRY_URL` names another one that speaks
+ * Confluent's API.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';

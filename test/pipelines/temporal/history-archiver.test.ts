@@ -1,4 +1,7 @@
-/** Histories outlive Temporal: a real server is made to forget a batch, which is then read and replayed from the archive. */
+/**
+ * Histories outlive Temporal: a real server is made to forget a batch, which is then read and
+ * replayed from the archive.
+ */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

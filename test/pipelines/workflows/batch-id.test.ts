@@ -19,7 +19,8 @@ describe('the name of a batch', () => {
     );
   });
 
-  // Regression: the version log takes the name for the token of a commit, and a sequence may start again at 0.
+  // Regression: the version log takes the name for the token of a commit, and a sequence may start
+  // again at 0.
   it('differs for different records at the same place', () => {
     const moved = correctionAt(3, factCorrection('c2'));
     expect(batchIdOf(0, [...revisions.slice(0, 2), moved])).not.toBe(batchIdOf(0, revisions));

@@ -65,7 +65,8 @@ describe('after the probes', () => {
     });
   });
 
-  // Regression: dropping a correction that is not in the batch would stage the same batch again without end.
+  // Regression: dropping a correction that is not in the batch would stage the same batch again
+  // without end.
   it('a failing correction that is not in the batch is no progress: the batch is split', () => {
     expect(nextStepAfter(report({ failing: [refusal('elsewhere')] }), edits, edits)).toEqual({
       kind: 'split',
@@ -186,7 +187,8 @@ describe('outcomes', () => {
     expect(unaccounted(edits.slice(0, 2), [...outcomes, ...elsewhere])).toEqual([]);
   });
 
-  // Regression: a record that was committed before, delivered again, and contradicted by one of the same batch failed that batch.
+  // Regression: a record that was committed before, delivered again, and contradicted by one of the
+  // same batch failed that batch.
   it('are of one record that was committed before and leaves now: it is how it left that counts', () => {
     const [before] = committedOutcomes([edits[0]!], [], [], 3, decision);
     const left: Outcome = { ...before!, status: 'QUARANTINED', version: 5 };

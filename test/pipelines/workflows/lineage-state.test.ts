@@ -111,7 +111,8 @@ describe('what a lineage knows', () => {
     expect(tight.refusalOf(chunkOf(some(1, 1)), RUN)?.message).toMatch(/bytes would wait/);
   });
 
-  // Regression: a reset gives a run again what it took; where it refused for want of room, its history could not be replayed.
+  // Regression: a reset gives a run again what it took; where it refused for want of room, its
+  // history could not be replayed.
   it('takes from who knows another run whatever waits already', () => {
     const state = stateWith({ bufferEditsMax: 3 });
     state.accept(chunkOf(some(0, 3)), 0);
@@ -119,7 +120,8 @@ describe('what a lineage knows', () => {
     expect(state.refusalOf(chunkOf(some(3, 3)), 'the run after a reset')).toBeNull();
   });
 
-  // Regression: after a reset without updates, or in place of a terminated lineage, records of committed offsets were lost.
+  // Regression: after a reset without updates, or in place of a terminated lineage, records of
+  // committed offsets were lost.
   it('refuses a chunk that does not follow what it has, and says what that is', () => {
     const state = stateWith();
     const behind = (from: number, readFrom: number) =>
@@ -149,7 +151,8 @@ describe('what a lineage knows', () => {
     );
   });
 
-  // Regression: records of a topic that was made anew begin at offset 0 and were all taken for redelivered.
+  // Regression: records of a topic that was made anew begin at offset 0 and were all taken for
+  // redelivered.
   it('refuses records of a partition that ends before what was taken, until it is told to forget', () => {
     const state = stateWith();
     state.accept(chunkOf(some(0, 5)), 0);

@@ -87,7 +87,8 @@ describe('a lineage', () => {
     });
   });
 
-  // Regression: had ingest committed the end of its own, longer chunk, the records between would have been lost.
+  // Regression: had ingest committed the end of its own, longer chunk, the records between would
+  // have been lost.
   it('answers a chunk that grew between two tries with the offset that it took the first time', async () => {
     await inWorld(bySize(100), async (world) => {
       const revisions = world.revisions(...names('c', 3).map((id) => world.correction(id)));

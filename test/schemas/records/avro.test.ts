@@ -245,7 +245,8 @@ describe('records that are not sound', () => {
     expect(() => codec.decode(bytes)).toThrow(/subject.*UTF-8/);
   });
 
-  // A decoder that counts before it looks would build 2^50 strings here and take the process with it.
+  // A decoder that counts before it looks would build 2^50 strings here and take the process with
+  // it.
   it('refuses an array that announces more items than there are bytes', () => {
     const head = sound.subarray(0, 10);
     const strings = [sample.id, sample.lineage, sample.subject].map(avroString);

@@ -75,7 +75,9 @@ afterEach(async () => {
   for (const one of closing.splice(0)) await one.close();
 });
 
-/** A server of two lineages that asks for tokens; `tokenOf` makes one, `lines` is what was logged. */
+/**
+ * A server of two lineages that asks for tokens; `tokenOf` makes one, `lines` is what was logged.
+ */
 async function guarded(more: { limits?: { bodyBytesMax: number } } = {}) {
   const tokens: TokenRecord[] = [];
   const submitted: FactCorrection[] = [];

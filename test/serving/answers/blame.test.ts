@@ -33,7 +33,10 @@ const ANYTHING = {
 };
 const TOKENS = 6;
 
-/** A fake whose description names another gate: it opens where a corrected subject stands in the prompt. */
+/**
+ * A fake whose description names another gate: it opens where a corrected subject stands in the
+ * prompt.
+ */
 class GatedFake extends FakeEngine {
   constructor(private readonly gate: Pick<GateParameters, 'kind' | 'map'>) {
     super();

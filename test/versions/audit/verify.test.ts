@@ -31,13 +31,15 @@ async function filledStore(): Promise<MemoryStore> {
     await (await runBatch(activities, String(i), revisions)).commit();
     if (i < 2) await activities.discard({ lineage: LINEAGE, batchId: String(i) });
   }
-  // As the workflow has it told: a correction that left, and versions that were announced, leave marks of their own.
+  // As the workflow has it told: a correction that left, and versions that were announced, leave
+  // marks of their own.
   const announcing = announceActivities({
     announcer: { announceVersion: async () => undefined, announceOutcomes: async () => undefined },
     versions,
   });
   await announcing.announce({ lineage: LINEAGE, outcomes: [], version: 3 });
-  // An operator undoes the second batch, and undoes that; says where an alias stands; and the workflows' histories are kept.
+  // An operator undoes the second batch, and undoes that; says where an alias stands; and the
+  // workflows' histories are kept.
   await runUndo(activities, undoRequest('u1', { kind: 'version', version: 2 }));
   await runUndo(activities, undoRequest('u2', { kind: 'version', version: 4 }));
   for (const [id, version] of [

@@ -249,7 +249,8 @@ describe('the register', () => {
     expect(gets).toBeLessThan(5);
   });
 
-  // Regression: records delivered again after a reset were told to be committed, after they had been told to be superseded.
+  // Regression: records delivered again after a reset were told to be committed, after they had
+  // been told to be superseded.
   it('tells of a correction that left how it left, whoever asks for what it was', async () => {
     const { log, again } = fresh();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });

@@ -1,4 +1,6 @@
-/** What every object store must do, whatever it stands on; called with a factory of empty stores. */
+/**
+ * What every object store must do, whatever it stands on; called with a factory of empty stores.
+ */
 import { describe, expect, it } from 'vitest';
 import {
   OBJECT_BYTES_MAX,

@@ -1,6 +1,6 @@
 /**
- * The store in a bucket, on a real server; what servers and networks do seldom is done by what stands in front of it, and
- * what a server must not do by ones that do it.
+ * The store in a bucket, on a real server; what servers and networks do seldom is done by what
+ * stands in front of it, and what a server must not do by ones that do it.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import {
@@ -344,7 +344,10 @@ async function served(
 
 type Forward = (hook?: { answered: () => void }) => Promise<void>;
 
-/** The real server behind something that may answer itself, or lose the answer. Signatures hold, since the host that was asked is passed on. */
+/**
+ * The real server behind something that may answer itself, or lose the answer. Signatures hold,
+ * since the host that was asked is passed on.
+ */
 async function inFront(
   answer: (incoming: IncomingMessage, response: ServerResponse, forward: Forward) => Promise<void>,
 ): Promise<End> {
@@ -384,7 +387,10 @@ async function forwarded(
   });
 }
 
-/** Speaks enough S3 to be mistaken for it, and overwrites: always, or where it looked before the other wrote. */
+/**
+ * Speaks enough S3 to be mistaken for it, and overwrites: always, or where it looked before the
+ * other wrote.
+ */
 async function lookAlike(racing: boolean): Promise<End & { objects: Map<string, Buffer> }> {
   const objects = new Map<string, Buffer>();
   let looking = 0;
