@@ -11,7 +11,7 @@ import {
 import { createTokenizer, type Tokenizer } from '../../../model/tokenizer/tokenizer.ts';
 import type { TokenizerDescription } from '../../../model/tokenizer/description.ts';
 
-const folder = join(import.meta.dirname, '../golden/tokenisers');
+const folder = join(import.meta.dirname, '../../golden/tokenisers');
 const kinds = readdirSync(folder)
   .filter((name) => !name.startsWith('smollm2'))
   .map((name) => name.replace('.json', ''));
