@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from './encoding/bounded-json.ts';
 import type { HyperParameterOverrides, HyperParameters, ModelShape } from './editing.ts';
-import { firstOf, onOneLine } from './encoding/shown.ts';
+import { firstFaults, onOneLine } from './encoding/excerpt.ts';
 
 const hyperParameters = z.strictObject({
   layers: z.array(z.number().int().nonnegative()).min(1),
@@ -83,7 +83,7 @@ export class BadParameterSet extends Error {
     readonly file: string,
     readonly faults: readonly string[],
   ) {
-    super(`${file} is no parameter set: ${onOneLine(firstOf(faults), FAULTS_CHARACTERS_MAX)}`);
+    super(`${file} is no parameter set: ${onOneLine(firstFaults(faults), FAULTS_CHARACTERS_MAX)}`);
   }
 }
 

@@ -8,7 +8,7 @@ import { CsvError, parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import { faultsOf, type FactCorrection } from '../../schemas/correction.ts';
-import { onOneLine } from '../../schemas/encoding/shown.ts';
+import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 
 export interface InputFault {
   /** From 1; 0: of no line. */

@@ -5,7 +5,7 @@
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
-import { onOneLine } from '../../schemas/encoding/shown.ts';
+import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 import type { Repair } from '../../schemas/replay.ts';
 import { CSV_LIST_SEPARATOR, INPUT_LIMITS, type InputFault } from './correction-input.ts';
 

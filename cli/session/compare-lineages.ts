@@ -10,7 +10,7 @@ import {
 } from '../../operations/rebuild/lineage-comparison.ts';
 import { ThreadEngine } from '../../model/engine/thread-engine.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { CommandFailure } from './command-failure.ts';
@@ -90,7 +90,7 @@ async function requireItsModel(engine: ThreadEngine, { lineage, latest }: Histor
   if (latest === null || latest.entry.base.sha256 === model.sha256) return;
   throw new CommandFailure(
     'compare the lineages',
-    `lineage ${lineage} was made with ${latest.entry.base.name} (${latest.entry.base.sha256.slice(0, 12)}), the model here is ${shown(model.name)} (${model.sha256.slice(0, 12)})`,
+    `lineage ${lineage} was made with ${latest.entry.base.name} (${latest.entry.base.sha256.slice(0, 12)}), the model here is ${excerpt(model.name)} (${model.sha256.slice(0, 12)})`,
     'Name its model: --model-a for the first lineage, --model-b for the second.',
     EXIT.usage,
   );

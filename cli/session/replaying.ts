@@ -3,7 +3,7 @@
  * the sending.
  */
 import type { Command } from 'commander';
-import { onOneLine } from '../../schemas/encoding/shown.ts';
+import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 import type { Repair } from '../../schemas/replay.ts';
 import type { ReplayItem, ReplaySent } from '../../operations/resubmit/replay.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';

@@ -1,6 +1,6 @@
 /** How outcomes read on a terminal. */
 import type { OutcomeStatus } from '../../schemas/editing.ts';
-import { onOneLine } from '../../schemas/encoding/shown.ts';
+import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 import type { Fate } from '../session/outcome-watch.ts';
 import type { Colours } from '../terminal/output.ts';
 

@@ -14,7 +14,7 @@ import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import { readParameterSet, type ParameterSet } from '../../schemas/hyper-parameters.ts';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
-import { firstOf, onOneLine, shown } from '../../schemas/encoding/shown.ts';
+import { firstFaults, onOneLine, excerpt } from '../../schemas/encoding/excerpt.ts';
 import { PROJECT_ROOT } from './home.ts';
 import { bucketIn, SETTINGS, LINEAGE_SETTINGS, type Setting } from './configuration-settings.ts';
 import { Secret } from './secret.ts';
@@ -167,7 +167,7 @@ export class ConfigurationError extends Error {
         faults
           .map(
             (fault) =>
-              `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${shown(fault.value)}`}; expected ${fault.expected}`,
+              `  ${fault.name}${fault.value === null ? ' is missing' : ` is ${excerpt(fault.value)}`}; expected ${fault.expected}`,
           )
           .join('\n'),
     );
@@ -345,7 +345,7 @@ function readFile(
   try {
     const content = boundedJson(readSmallFile(path), CONFIGURATION_LIMITS.json);
     if (isRecord(content)) return { name: path, folder: dirname(path), content };
-    faults.push({ name: path, value: shown(content), expected: 'a JSON object' });
+    faults.push({ name: path, value: excerpt(content), expected: 'a JSON object' });
   } catch (cause) {
     faults.push({
       name: path,
@@ -472,7 +472,7 @@ function expectedOf(
   issues: readonly { path: PropertyKey[]; message: string }[],
 ): string {
   if (setting.form.compound !== true) return setting.form.expected;
-  const faults = firstOf(
+  const faults = firstFaults(
     issues.map((issue) =>
       issue.path.length > 0 ? `${issue.path.join('.')}: ${issue.message}` : issue.message,
     ),

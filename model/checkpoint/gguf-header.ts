@@ -8,7 +8,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { GGMLQuantizationType } from '@huggingface/gguf';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { storageTypes, type StorageType } from './dequantise.ts';
 
@@ -101,20 +101,20 @@ function parseHeader(cursor: Cursor): GgufHeader {
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < keyCount; i++) {
     const key = cursor.name();
-    if (metadata.has(key)) throw cursor.broken(`metadata key ${shown(key)} is there twice`);
+    if (metadata.has(key)) throw cursor.broken(`metadata key ${excerpt(key)} is there twice`);
     metadata.set(key, cursor.value(cursor.uint32()));
   }
   const infos = Array.from({ length: tensorCount }, () => parseTensorInfo(cursor));
   const alignment = metadata.get('general.alignment') ?? 32;
-  if (!isAlignment(alignment)) throw cursor.broken(`general.alignment is ${shown(alignment)}`);
+  if (!isAlignment(alignment)) throw cursor.broken(`general.alignment is ${excerpt(alignment)}`);
   const dataBegin = Math.ceil(cursor.at / alignment) * alignment;
   const tensors = new Map<string, GgufTensor>();
   for (const info of infos) {
-    if (tensors.has(info.name)) throw cursor.broken(`tensor ${shown(info.name)} is there twice`);
+    if (tensors.has(info.name)) throw cursor.broken(`tensor ${excerpt(info.name)} is there twice`);
     const begin = dataBegin + info.offset;
     if (begin + info.bytes > cursor.fileBytes) {
       throw cursor.broken(
-        `tensor ${shown(info.name)} ends at byte ${begin + info.bytes} of ${cursor.fileBytes}`,
+        `tensor ${excerpt(info.name)} ends at byte ${begin + info.bytes} of ${cursor.fileBytes}`,
         'It is cut short: fetch it again',
       );
     }
@@ -128,7 +128,7 @@ function parseHeader(cursor: Cursor): GgufHeader {
   }
   const [first, second] = overlapping([...tensors.values()]) ?? [];
   if (first !== undefined)
-    throw cursor.broken(`tensors ${shown(first)} and ${shown(second)} overlap`);
+    throw cursor.broken(`tensors ${excerpt(first)} and ${excerpt(second)} overlap`);
   return { metadata, tensors };
 }
 
@@ -156,7 +156,7 @@ function parseTensorInfo(cursor: Cursor) {
   const name = cursor.name();
   const rank = cursor.uint32();
   if (rank < 1 || rank > GGUF_RANK_MAX)
-    throw cursor.broken(`tensor ${shown(name)} has ${rank} dimensions`);
+    throw cursor.broken(`tensor ${excerpt(name)} has ${rank} dimensions`);
   const shape = Array.from({ length: rank }, () => cursor.size()).reverse();
   const typeNumber = cursor.uint32();
   const offset = cursor.size();
@@ -164,7 +164,7 @@ function parseTensorInfo(cursor: Cursor) {
   if (storage === undefined) {
     const quantisation = GGMLQuantizationType[typeNumber] ?? `number ${typeNumber}`;
     throw new UnsupportedCheckpoint(
-      `${cursor.path}: tensor ${shown(name)} is stored as ${quantisation}`,
+      `${cursor.path}: tensor ${excerpt(name)} is stored as ${quantisation}`,
       { path: cursor.path, tensor: name, quantisation },
       `Stored types that are read: ${[...storageTypes.keys()].map((number) => GGMLQuantizationType[number]).join(', ')}`,
     );
@@ -173,7 +173,7 @@ function parseTensorInfo(cursor: Cursor) {
   const innermost = shape[rank - 1]!;
   if (!Number.isSafeInteger(elements) || innermost % storage.blockElements !== 0) {
     throw cursor.broken(
-      `tensor ${shown(name)} has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`,
+      `tensor ${excerpt(name)} has the shape [${shape.join(', ')}] in blocks of ${storage.blockElements}`,
     );
   }
   return {

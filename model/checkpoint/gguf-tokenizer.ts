@@ -1,7 +1,7 @@
 /** The tokeniser in a GGUF's metadata, as the tokenizer.json it was converted from. */
 import type { Component, TokenizerDescription } from '../tokenizer/description.ts';
 import { createTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import type { GgufValue } from './gguf-header.ts';
 
@@ -70,8 +70,8 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
     typeof pre === 'string' && Object.hasOwn(preTokenisers, pre) ? preTokenisers[pre] : undefined;
   if (model !== 'gpt2' || kind === undefined) {
     throw new UnsupportedCheckpoint(
-      `${path}: tokeniser ${shown(model)} with pre-tokeniser ${shown(pre)}`,
-      { path, model: shown(model), pre: shown(pre) },
+      `${path}: tokeniser ${excerpt(model)} with pre-tokeniser ${excerpt(pre)}`,
+      { path, model: excerpt(model), pre: excerpt(pre) },
       `From GGUF files "gpt2" with ${Object.keys(preTokenisers).join(', ')} is read; a folder in the Hugging Face layout brings a tokeniser of its own`,
     );
   }
@@ -79,7 +79,7 @@ export function ggufTokenizer(path: string, metadata: ReadonlyMap<string, GgufVa
   const types = metadata.get('tokenizer.ggml.token_type') ?? tokens.map(() => tokenTypes.normal);
   if (!Array.isArray(types) || types.length !== tokens.length) {
     throw new UnreadableCheckpoint(
-      `${path}: the types of its ${tokens.length} tokens are ${shown(types)}`,
+      `${path}: the types of its ${tokens.length} tokens are ${excerpt(types)}`,
       { path, tokens: tokens.length },
       'The file is damaged; convert the model again',
     );

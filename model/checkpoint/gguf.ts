@@ -1,5 +1,5 @@
 /** A model in one GGUF file: its tensors by ggml's names, its configuration and its layout. */
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { readGgufHeader, type GgufHeader, type GgufValue } from './gguf-header.ts';
 import { HEAD_WIDTH_MAX, type ModelConfig, type RotaryConfig } from './model-config.ts';
@@ -104,7 +104,7 @@ class Metadata {
 
   #unfit(key: string, wanted: string, value: GgufValue | undefined): UnreadableCheckpoint {
     return new UnreadableCheckpoint(
-      `${this.path}: metadata "${key}" should be ${wanted} and is ${value === undefined ? 'missing' : shown(value)}`,
+      `${this.path}: metadata "${key}" should be ${wanted} and is ${value === undefined ? 'missing' : excerpt(value)}`,
       { path: this.path, key },
       'It is no language model of this architecture, or damaged',
     );
@@ -119,8 +119,8 @@ function ggufConfig(
   const family = facts.text('general.architecture');
   if (family !== 'llama' && family !== 'qwen2' && family !== 'gpt2') {
     throw new UnsupportedCheckpoint(
-      `${facts.path}: architecture ${shown(family)}`,
-      { path: facts.path, architecture: shown(family) },
+      `${facts.path}: architecture ${excerpt(family)}`,
+      { path: facts.path, architecture: excerpt(family) },
       'From GGUF files llama, qwen2 and gpt2 are read; GPT-J from a folder in the Hugging Face layout',
     );
   }
@@ -165,8 +165,8 @@ function ggufRotary(
   const scalingKind = facts.values.get(`${family}.rope.scaling.type`) ?? 'none';
   if (scalingKind !== 'none') {
     throw new UnsupportedCheckpoint(
-      `${facts.path}: rotary scaling ${shown(scalingKind)}`,
-      { path: facts.path, scaling: shown(scalingKind) },
+      `${facts.path}: rotary scaling ${excerpt(scalingKind)}`,
+      { path: facts.path, scaling: excerpt(scalingKind) },
       'No scaling and that of Llama 3.1 are read',
     );
   }

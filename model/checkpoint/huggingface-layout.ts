@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { describedTokenizer } from '../tokenizer/description.ts';
 import { createTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
-import { firstOf, shown, SHOWN_ITEMS_MAX } from '../../schemas/encoding/shown.ts';
+import { firstFaults, excerpt, EXCERPT_ITEMS_MAX } from '../../schemas/encoding/excerpt.ts';
 import { splitName, type Layout, type Recipe } from './canonical.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import type { ModelConfig, RotaryConfig } from './model-config.ts';
@@ -149,8 +149,8 @@ function readConfig(
     }
     default:
       throw new UnsupportedCheckpoint(
-        `${path}: model_type ${shown(family)}`,
-        { path, modelType: shown(family) },
+        `${path}: model_type ${excerpt(family)}`,
+        { path, modelType: excerpt(family) },
         'llama, qwen2, mistral, gpt2 and gptj are read',
       );
   }
@@ -161,8 +161,8 @@ function checked<T>(path: string, schema: z.ZodType<T>, raw: unknown): T {
   if (result.success) return result.data;
   const faults = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
   throw new UnsupportedCheckpoint(
-    `${path}: ${firstOf(faults)}`,
-    { path, faults: faults.slice(0, SHOWN_ITEMS_MAX) },
+    `${path}: ${firstFaults(faults)}`,
+    { path, faults: faults.slice(0, EXCERPT_ITEMS_MAX) },
     'The configuration asks for what is not read, or is damaged',
   );
 }
@@ -217,8 +217,8 @@ function llamaRotary(path: string, width: number, read: z.infer<typeof llamaConf
   const kind = parameters['rope_type'] ?? parameters['type'] ?? 'default';
   if (!theta.success || (kind !== 'default' && kind !== 'llama3')) {
     throw new UnsupportedCheckpoint(
-      `${path}: rotary embedding of kind ${shown(kind)}`,
-      { path, kind: shown(kind) },
+      `${path}: rotary embedding of kind ${excerpt(kind)}`,
+      { path, kind: excerpt(kind) },
       'No scaling and "llama3" are read',
     );
   }

@@ -9,7 +9,7 @@ import {
   TENSORS_MAX,
   type ElementType,
 } from '../../schemas/encoding/safetensors.ts';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { storageTypes, type StorageType } from './dequantise.ts';
 import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
 import { openFile, readAt, readJsonObject } from './positioned-read.ts';
@@ -50,8 +50,8 @@ export async function weightFiles(folder: string, names: string[]): Promise<stri
   for (const shard of shards) {
     if (basename(shard) !== shard || !names.includes(shard)) {
       throw new UnreadableCheckpoint(
-        `${folder} lacks the shard ${shown(shard)} that ${index} names`,
-        { folder, shard: shown(shard) },
+        `${folder} lacks the shard ${excerpt(shard)} that ${index} names`,
+        { folder, shard: excerpt(shard) },
         'Fetch the missing file',
       );
     }
@@ -93,8 +93,8 @@ export async function openSafetensors(paths: string[]): Promise<TensorSource> {
       for (const [name, { type, shape, begin }] of tensors) {
         if (places.has(name))
           throw new UnreadableCheckpoint(
-            `Tensor ${shown(name)} is in two files, one of them ${path}`,
-            { tensor: shown(name), path },
+            `Tensor ${excerpt(name)} is in two files, one of them ${path}`,
+            { tensor: excerpt(name), path },
             'Remove the file that is not of this model',
           );
         const place = {

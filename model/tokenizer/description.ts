@@ -5,7 +5,7 @@
  * GPT-2's pattern) written as the patterns they stand for.
  */
 import { z } from 'zod';
-import { firstOf, shown } from '../../schemas/encoding/shown.ts';
+import { firstFaults, excerpt } from '../../schemas/encoding/excerpt.ts';
 import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../checkpoint/faults.ts';
 import { letterOfByte } from './byte-letters.ts';
 
@@ -83,7 +83,7 @@ export function describedTokenizer(
   if (!checked.success) {
     const faults = checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
     throw new UnreadableCheckpoint(
-      `${path} describes no tokeniser: ${firstOf(faults)}`,
+      `${path} describes no tokeniser: ${firstFaults(faults)}`,
       { path },
       'Fetch the file again',
     );
@@ -171,7 +171,7 @@ function flatten(
     !Array.isArray(parts) ||
     !parts.every((part) => isTable(part) && typeof (part as Component).type === 'string')
   )
-    throw unsupported('sequence', `${shown(parts)}, ${nested} deep`);
+    throw unsupported('sequence', `${excerpt(parts)}, ${nested} deep`);
   return (parts as Component[]).flatMap((part) => flatten(part, list, nested + 1));
 }
 
@@ -256,8 +256,8 @@ function splitter(tokens: AddedToken[]): PinnedTokenizer['splitOffAddedTokens'] 
 
 function unsupported(part: string, found: string): UnsupportedCheckpoint {
   return new UnsupportedCheckpoint(
-    `The tokeniser's ${part} is ${shown(found)}`,
-    { part, found: shown(found) },
+    `The tokeniser's ${part} is ${excerpt(found)}`,
+    { part, found: excerpt(found) },
     'Byte-pair encoding on bytes (GPT-2, Llama 3, Qwen2, SmolLM2) or with metaspaces (Llama 2) is read',
   );
 }

@@ -4,7 +4,7 @@
  * @huggingface/tokenizers; this file alone knows that library. The offsets are ours: it gives none.
  */
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { UnsupportedCheckpoint } from '../checkpoint/faults.ts';
 import { alignNormalised } from './alignment.ts';
 import { byteOfLetter } from './byte-letters.ts';
@@ -159,7 +159,7 @@ function libraryTokenizer(json: object): Library {
     return new Untyped(json, { clean_up_tokenization_spaces: false });
   } catch (cause) {
     throw new UnsupportedCheckpoint(
-      `The tokeniser cannot be made: ${shown(cause instanceof Error ? cause.message : String(cause))}`,
+      `The tokeniser cannot be made: ${excerpt(cause instanceof Error ? cause.message : String(cause))}`,
       {},
       'A part of its description is damaged or not known',
       { cause },

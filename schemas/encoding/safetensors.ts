@@ -8,7 +8,7 @@
  */
 import { boundedJson, UnsoundJson } from './bounded-json.ts';
 import { ErrataFailure } from '../failures.ts';
-import { shown } from './shown.ts';
+import { excerpt } from './excerpt.ts';
 
 export const HEADER_BYTES_MAX = 100_000_000;
 export const TENSORS_MAX = 100_000;
@@ -171,7 +171,7 @@ export function parseSafetensorsHeader(
   for (const { name, begin, end } of places) {
     if (begin !== expected) {
       throw new MalformedSafetensors(
-        `tensor ${shown(name)} begins at ${begin} where ${expected} was due: tensors overlap or leave a hole`,
+        `tensor ${excerpt(name)} begins at ${begin} where ${expected} was due: tensors overlap or leave a hole`,
       );
     }
     expected = end;
@@ -206,7 +206,7 @@ function parseMetadata(value: unknown): Record<string, string> {
     throw new MalformedSafetensors('__metadata__ is no object');
   for (const [key, text] of Object.entries(value)) {
     if (typeof text !== 'string')
-      throw new MalformedSafetensors(`__metadata__ ${shown(key)} is no string`);
+      throw new MalformedSafetensors(`__metadata__ ${excerpt(key)} is no string`);
   }
   return value as Record<string, string>;
 }
@@ -215,21 +215,21 @@ function parsePlace(name: string, value: unknown): TensorPlace {
   const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
   if (typeof dtype !== 'string' || !Object.hasOwn(elementBytes, dtype)) {
     throw new MalformedSafetensors(
-      `tensor ${shown(name)} has the type ${shown(dtype)}; known are ${Object.keys(elementBytes).join(', ')}`,
+      `tensor ${excerpt(name)} has the type ${excerpt(dtype)}; known are ${Object.keys(elementBytes).join(', ')}`,
     );
   }
   if (!isCounts(shape) || shape.length > RANK_MAX) {
-    throw new MalformedSafetensors(`tensor ${shown(name)} has the shape ${shown(shape)}`);
+    throw new MalformedSafetensors(`tensor ${excerpt(name)} has the shape ${excerpt(shape)}`);
   }
   if (!isCounts(offsets) || offsets.length !== 2) {
-    throw new MalformedSafetensors(`tensor ${shown(name)} has the offsets ${shown(offsets)}`);
+    throw new MalformedSafetensors(`tensor ${excerpt(name)} has the offsets ${excerpt(offsets)}`);
   }
   const type = dtype as ElementType;
   const [begin, end] = offsets as [number, number];
   const bytes = elementCount(shape) * elementBytes[type];
   if (end - begin !== bytes) {
     throw new MalformedSafetensors(
-      `tensor ${shown(name)} (${type} [${shape.join(', ')}]) needs ${bytes} bytes and has ${end - begin}`,
+      `tensor ${excerpt(name)} (${type} [${shape.join(', ')}]) needs ${bytes} bytes and has ${end - begin}`,
     );
   }
   return { type, shape, begin, end };

@@ -6,7 +6,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 import type { z } from 'zod';
-import { firstOf, onOneLine } from '../../schemas/encoding/shown.ts';
+import { firstFaults, onOneLine } from '../../schemas/encoding/excerpt.ts';
 import type { Unanswered } from '../answers/answers.ts';
 
 export interface ErrorBody {
@@ -88,7 +88,7 @@ export function refuseBody(reply: FastifyReply, fault: z.ZodError): FastifyReply
     reply,
     400,
     'invalid_body',
-    firstOf(words),
+    firstFaults(words),
     fault.issues[0]?.path.join('.') || null,
   );
 }

@@ -5,7 +5,7 @@
  * nothing that it has not computed.
  */
 import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import { AUDIT_FORMAT, type AuditHead, type AuditKind, type AuditSeal } from './audit-export.ts';
 import { canonicalJson } from '../log/canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from '../log/history.ts';
@@ -167,7 +167,7 @@ class AuditChecker {
         const head = content as AuditHead;
         const { format } = content as { format?: unknown };
         if (format !== AUDIT_FORMAT)
-          this.#found(at, `it is of the form ${shown(format)}, this reads ${AUDIT_FORMAT}`);
+          this.#found(at, `it is of the form ${excerpt(format)}, this reads ${AUDIT_FORMAT}`);
         this.#head = head;
         this.#history = emptyHistory(head.lineage);
         this.#inLog =
@@ -207,7 +207,7 @@ class AuditChecker {
         this.#sealedObject(object, bytes);
         break;
       default:
-        this.#found(at, `${shown(kind)} is no kind of line`);
+        this.#found(at, `${excerpt(kind)} is no kind of line`);
         return;
     }
     await this.#heldAgainst(object, bytes);

@@ -4,7 +4,7 @@
  * here they are rows.
  */
 import { boundedJson } from '../../schemas/encoding/bounded-json.ts';
-import { shown } from '../../schemas/encoding/shown.ts';
+import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import {
   decodeSafetensors,
   encodeSafetensors,
@@ -78,7 +78,7 @@ export function encodePairs(pairs: StoredPairs): Uint8Array {
 export function decodePairs(bytes: Uint8Array): StoredPairs {
   const { tensors, metadata } = decodeSafetensors(bytes);
   if (metadata['format'] !== PAIRS_FORMAT)
-    throw new PairsMalformed(`its format is ${shown(metadata['format'])}`);
+    throw new PairsMalformed(`its format is ${excerpt(metadata['format'])}`);
   const layers = (metadata['layers'] ?? '').split(',').map(Number);
   if (
     !layers.every(
@@ -86,7 +86,7 @@ export function decodePairs(bytes: Uint8Array): StoredPairs {
         Number.isSafeInteger(layer) && layer >= 0 && (i === 0 || layer > layers[i - 1]!),
     )
   )
-    throw new PairsMalformed(`its layers are ${shown(metadata['layers'])}`);
+    throw new PairsMalformed(`its layers are ${excerpt(metadata['layers'])}`);
   if (tensors.size !== 2 * layers.length)
     throw new PairsMalformed(`${tensors.size} tensors for ${layers.length} layers`);
   const keys = layers.map((layer) => read(tensors, keyName(layer)));
@@ -128,7 +128,7 @@ export function encodeTargets(targets: StoredTargets): Uint8Array {
 export function decodeTargets(bytes: Uint8Array): StoredTargets {
   const { tensors, metadata } = decodeSafetensors(bytes);
   if (metadata['format'] !== 'errata-targets-1')
-    throw new PairsMalformed(`its format is ${shown(metadata['format'])}`);
+    throw new PairsMalformed(`its format is ${excerpt(metadata['format'])}`);
   const ids = namesOf(metadata['ids']);
   const { shape, values } = read(tensors, 'targets');
   if (ids === null || ids.length !== shape[0])

@@ -9,7 +9,7 @@ import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import { aliasWordSchema, type AliasMove, type AliasMoved } from '../../schemas/alias.ts';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import type { BlobReference, HeadReference } from '../../schemas/editing.ts';
-import { firstOf } from '../../schemas/encoding/shown.ts';
+import { firstFaults } from '../../schemas/encoding/excerpt.ts';
 import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
 import { Aliases } from './aliases.ts';
 import { canonicalJson } from './canonical-json.ts';
@@ -219,7 +219,7 @@ export class VersionLog {
     if (!checked.success)
       return {
         kind: 'refused',
-        reason: firstOf(
+        reason: firstFaults(
           checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`),
         ),
       };
@@ -435,7 +435,9 @@ export class VersionLog {
     const checked = versionEntrySchema.safeParse(json);
     if (!checked.success)
       throw damaged(
-        firstOf(checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)),
+        firstFaults(
+          checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`),
+        ),
       );
     return { entry: checked.data, hash: sha256(bytes) };
   }
@@ -446,7 +448,7 @@ export class VersionLog {
       throw new VersionLogDamaged(
         this.lineage,
         entryName(this.lineage, before.head.version + 1),
-        firstOf(faults),
+        firstFaults(faults),
       );
   }
 }
