@@ -65,7 +65,7 @@ const REQUESTS: Record<string, { url: string; body?: object }> = {
 const documented = new Map(
   [
     ...readFileSync(new URL('../../../docs/access.md', import.meta.url), 'utf8').matchAll(
-      /^\| `((?:GET|POST) \S+)` \| (\w+) \|/gm,
+      /^\| `((?:GET|POST) \S+)` +\| (\w+) +\|/gm,
     ),
   ].map(([, route, role]) => [route!, role!]),
 );
