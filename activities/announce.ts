@@ -43,14 +43,14 @@ export function announceActivities({
       const register = await log.register();
       const standing = await register.settle(outcomes);
       const told = new Set<string>();
-      for (const untold of await register.untold(
+      for (const untold of await register.unannounced(
         Math.max(version ?? 0, (await log.read()).head.version),
       )) {
         const stored = await log.entry(untold);
         const decided = await register.outcomesOfEntry(stored.entry);
         await announcer.announceVersion(hookVersionOf(stored));
         await announcer.announceOutcomes(lineage, decided);
-        await register.tellDone(untold);
+        await register.markAnnounced(untold);
         for (const outcome of decided) told.add(nameOf(outcome));
       }
       const rest = standing.filter((outcome) => !told.has(nameOf(outcome)));

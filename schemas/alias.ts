@@ -9,7 +9,7 @@ export const STABLE_ALIAS = 'stable';
 /** `base` and `head` are names of versions already. */
 export const ALIAS_NAME = /^(?!(base|head)$)[a-z][a-z0-9-]{0,31}$/;
 
-export const aliasWordSchema = z.object({
+export const aliasRecordSchema = z.object({
   alias: z.string().regex(ALIAS_NAME),
   /** Null: it follows HEAD. 0 is the base model. */
   version: z.number().int().nonnegative().nullable(),
@@ -17,24 +17,21 @@ export const aliasWordSchema = z.object({
   by: z.string().max(200),
   /** Milliseconds since 1970. */
   at: z.number().int().nonnegative(),
-  /** Chosen by who moves it: said twice it is said once. */
+  /** Chosen by the caller; repeating a move with the same id has no effect. */
   id: z.string().min(1).max(200),
 });
 
-/** One move of an alias; the last one of an alias says where it stands. */
-export type AliasWord = z.infer<typeof aliasWordSchema>;
+/** One move of an alias; an alias's last record is current. */
+export type AliasRecord = z.infer<typeof aliasRecordSchema>;
 
-export type AliasMove = Omit<AliasWord, 'at'> & {
-  /**
-   * The id of an earlier word on the alias that this one takes back: where another came since, that
-   * one stands.
-   */
+export type AliasMove = Omit<AliasRecord, 'at'> & {
+  /** The id of the record that this one withdraws, unless the alias has moved since. */
   takesBack?: string;
 };
 
 export type AliasMoved =
-  | { kind: 'moved'; word: AliasWord }
-  /** Somebody moved the alias since the word that was to be taken back. */
-  | { kind: 'stands'; word: AliasWord | null }
-  /** An alias can only name a version that there is, and has a name of its own form. */
+  | { kind: 'moved'; record: AliasRecord }
+  /** The alias has moved since the record that was to be withdrawn. */
+  | { kind: 'overtaken'; record: AliasRecord | null }
+  /** The version does not exist, or the name is malformed. */
   | { kind: 'refused'; reason: string };

@@ -15,7 +15,7 @@ import type { VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './log/canonical-json.ts';
 import { byPlace, type ActiveCorrection, type History } from './log/history.ts';
 import { OBJECT_BYTES_MAX } from './stores/object-store.ts';
-import type { FactNote } from './log/register.ts';
+import type { FactTombstone } from './log/register.ts';
 import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS, type VersionLog } from './log/version-log.ts';
 
 export interface UndoFindings extends UndoSteps {
@@ -73,7 +73,7 @@ export interface Precedents {
   /** Of the facts of what left, those that are not as the undone version left them. */
   later: ReadonlyMap<string, LaterChange>;
   /** The last retractions of these facts, those that are known. */
-  retractions: ReadonlyMap<string, FactNote>;
+  retractions: ReadonlyMap<string, FactTombstone>;
 }
 
 /** A pure function, so that the same undo on the same version is found the same. */
@@ -135,7 +135,7 @@ async function revert(
   const later = await laterChanges(log, history, change);
   const retractions = await (
     await log.register()
-  ).lastWords(
+  ).tombstones(
     change.removed.map(({ factKey }) => factKey),
     ({ because }) => because === 'retracted',
   );
@@ -224,7 +224,7 @@ async function changeOf(
       ? change
       : `${name} was never committed: it became ${inWords(first)}`;
   if (history.active.has(id)) return change!;
-  const [standing] = await register.standing([first]);
+  const [standing] = await register.current([first]);
   const { by } = standing!.measured;
   return `${name} does not hold: it became ${inWords(standing!)}; undo ${typeof by === 'string' && standing!.status === 'SUPERSEDED' ? `"${by}" or ` : ''}version ${standing!.version}`;
 }

@@ -3,7 +3,7 @@ import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../../schemas/contradiction.ts';
 import type { BatchPlan, Outcome } from '../../schemas/editing.ts';
 import type { History } from '../../versions/log/history.ts';
-import type { FactNote } from '../../versions/log/register.ts';
+import type { FactTombstone } from '../../versions/log/register.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { outcomeOf, planOf, type Batch, type Precedents } from './plan.ts';
@@ -37,14 +37,14 @@ export async function precedentsOf(
   batch: Batch,
 ): Promise<Precedents> {
   const register = await log.register();
-  const [outcomes, lastWords] = await Promise.all([
+  const [outcomes, tombstones] = await Promise.all([
     register.outcomesOf(batch.revisions.map(revisionId)),
-    register.lastWords(
+    register.tombstones(
       batch.revisions.map(({ factKey }) => factKey),
       (word) => isInForce(history, word),
     ),
   ]);
-  return { history, outcomes, lastWords };
+  return { history, outcomes, tombstones };
 }
 
 /**
@@ -54,7 +54,7 @@ export async function precedentsOf(
  */
 function isInForce(
   { active, activeByFact }: History,
-  { factKey, because, issuedAt }: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>,
+  { factKey, because, issuedAt }: Pick<FactTombstone, 'factKey' | 'because' | 'issuedAt'>,
 ): boolean {
   const holder = active.get(activeByFact.get(factKey) ?? '');
   return holder === undefined || issuedAt <= holder.issuedAt || because === 'contradicted';

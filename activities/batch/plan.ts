@@ -13,7 +13,7 @@ import {
 import { contradictionMeasured, contradictionReason } from '../../schemas/contradiction.ts';
 import type { BatchPlan, Outcome, Removal } from '../../schemas/editing.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
-import { duplicateReason, isSameRecord, type FactNote } from '../../versions/log/register.ts';
+import { duplicateReason, isSameRecord, type FactTombstone } from '../../versions/log/register.ts';
 
 export interface Batch {
   lineage: string;
@@ -30,7 +30,7 @@ export interface Precedents {
    * The last word on those of the batch's facts of which something was said that no correction
    * holds.
    */
-  lastWords: ReadonlyMap<string, FactNote>;
+  tombstones: ReadonlyMap<string, FactTombstone>;
 }
 
 export function planOf(precedents: Precedents, batch: Batch, decidedAt: number): BatchPlan {
@@ -152,11 +152,11 @@ class Planner {
   }
 
   #correct(revision: CorrectionRevision): void {
-    const { history, lastWords } = this.#precedents;
+    const { history, tombstones } = this.#precedents;
     const { correction, factKey } = revision;
     const holders = this.#holders(revision);
     const holder = history.active.get(history.activeByFact.get(factKey) ?? '');
-    const word = lastWords.get(factKey);
+    const word = tombstones.get(factKey);
     const later = holders.find(({ issuedAt }) => issuedAt > correction.issuedAt);
     if (later !== undefined)
       return this.#settle(
@@ -276,7 +276,7 @@ class Planner {
   }
 }
 
-function laterWord({ id, because }: FactNote): string {
+function laterWord({ id, because }: FactTombstone): string {
   if (because === 'reverted')
     return `"${id}", which reverted a later correction of the fact, stands`;
   return `"${id}", ${because === 'retracted' ? 'which retracted the fact' : `which was ${because}`}, was issued later`;

@@ -5,7 +5,7 @@
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { CorrectionProbe, OutcomeStatus } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import type { Announcement } from '../../pipelines/kafka/tail.ts';
+import type { LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
@@ -142,7 +142,7 @@ function idsOf(stream: DemonstrationStream): Set<string> {
 }
 
 async function tell(
-  announcement: Announcement,
+  announcement: LineageEvent,
   ids: ReadonlySet<string>,
   startedMs: number,
   log: VersionLog,

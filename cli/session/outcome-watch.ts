@@ -1,6 +1,6 @@
 /** Waits for what becomes of revisions: their outcome, or their record in the dead-letter topic. */
 import type { Outcome } from '../../schemas/editing.ts';
-import { announcedSoFar, tail, type Announcement } from '../../pipelines/kafka/tail.ts';
+import { endsOfAnnouncements, tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
 import type { Clients } from './clients.ts';
 
 export type Fate =
@@ -28,7 +28,7 @@ export interface OutcomeWatch {
 export async function watchOutcomes(
   clients: Clients,
   lineages: readonly string[],
-  heard: (announcement: Announcement) => void = () => {},
+  heard: (announcement: LineageEvent) => void = () => {},
 ): Promise<OutcomeWatch> {
   const byId = new Map<string, Fate>();
   const byPosition = new Map<string, Fate>();
@@ -36,7 +36,7 @@ export async function watchOutcomes(
   const known = (revision: Awaited): Fate | undefined =>
     byPosition.get(keyOf(revision.position)) ??
     (revision.id === null ? undefined : byId.get(revision.id));
-  const from = await announcedSoFar(clients.cluster, lineages);
+  const from = await endsOfAnnouncements(clients.cluster, lineages);
   const reader = await tail(
     clients.cluster,
     lineages,

@@ -84,7 +84,7 @@ export async function planReset(
       reapplied: after.filter(({ event }) => event === 'signal' || event === 'update').length,
     };
   } catch (error) {
-    throw lineages.told(error);
+    throw lineages.explained(error);
   }
 }
 
@@ -98,7 +98,7 @@ export async function reset(
   try {
     return await resetWorkflow(lineages.client, run, point, reason);
   } catch (error) {
-    throw lineages.told(error);
+    throw lineages.explained(error);
   }
 }
 
@@ -110,7 +110,7 @@ export async function followed(
   try {
     return await followRun(lineages.client, run, timeoutSeconds * 1_000);
   } catch (error) {
-    throw lineages.told(error);
+    throw lineages.explained(error);
   }
 }
 

@@ -166,7 +166,7 @@ async function ofTemporal(
       unasked: null,
     };
   } catch (error) {
-    const { why, mend } = failureOf('', temporal.told(error));
+    const { why, mend } = failureOf('', temporal.explained(error));
     return { found: null, unasked: mend === null ? why : `${why}. ${mend}` };
   } finally {
     await temporal.close();

@@ -56,7 +56,7 @@ export async function examineTemporal(configuration: Configuration): Promise<Tem
         name,
         state: 'unknown',
         found: `Temporal at ${address} does not say`,
-        mend: reasonAndHint(temporal.told(error)),
+        mend: reasonAndHint(temporal.explained(error)),
       };
     }
   };

@@ -96,7 +96,7 @@ async function isHealed(
   if (replayed.has(revisionId) || at.has(replayedId(revisionId))) return true;
   const holder = activeByFact.get(factKey);
   if (holder !== undefined && (at.get(holder) ?? 0) > decidedAt) return true;
-  const word = (await log.registered.lastWords([factKey])).get(factKey);
+  const word = (await log.registered.tombstones([factKey])).get(factKey);
   return word !== undefined && word.because === 'retracted' && word.issuedAt > decidedAt;
 }
 

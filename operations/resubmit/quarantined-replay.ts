@@ -61,7 +61,7 @@ export async function planQuarantinedReplay(replay: QuarantinedReplay): Promise<
   const candidates = named
     ? [...(await register.outcomesOf(choice.ids)).values()]
     : await quarantinedIn(replay);
-  const standing = await register.standing(candidates);
+  const standing = await register.current(candidates);
   const known = new Map(standing.map((outcome) => [outcome.revisionId, outcome]));
   for (const id of choice.ids)
     if (!known.has(id))

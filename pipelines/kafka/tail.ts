@@ -7,7 +7,7 @@ import type { ConsumedRecord, KafkaCluster, RecordReader } from './kafka.ts';
 import type { RecordFormat } from './record-format.ts';
 import { topicsOf } from './topics.ts';
 
-export type Announcement =
+export type LineageEvent =
   | { kind: 'outcome'; lineage: string; outcome: Outcome }
   | { kind: 'version'; lineage: string; version: HookVersion }
   | {
@@ -22,7 +22,7 @@ export type Announcement =
 
 export interface TailOptions {
   /**
-   * `end`: what is announced from now on; positions by `<topic>-<partition>` as `announcedSoFar`
+   * `end`: what is announced from now on; positions by `<topic>-<partition>` as `endsOfAnnouncements`
    * gave them: what was announced since then. Take them before submitting, and no outcome is
    * missed.
    */
@@ -37,7 +37,7 @@ export interface TailOptions {
 }
 
 /** Where the announcing topics end now. */
-export async function announcedSoFar(
+export async function endsOfAnnouncements(
   cluster: KafkaCluster,
   lineages: readonly string[],
 ): Promise<Map<string, string>> {
@@ -53,7 +53,7 @@ export async function tail(
   cluster: KafkaCluster,
   lineages: readonly string[],
   options: TailOptions,
-  onAnnouncement: (announcement: Announcement) => void,
+  onAnnouncement: (announcement: LineageEvent) => void,
 ): Promise<RecordReader> {
   const topics = lineages.flatMap((lineage) =>
     announcingTopics(lineage, options.deadLetters ?? false),
@@ -89,15 +89,15 @@ function announcingTopics(lineage: string, deadLetters: boolean): string[] {
 /** Reads a partition's successive records once it knows the schemas that wrote them. */
 type AnnouncementReader = (
   records: readonly ConsumedRecord[],
-) => Promise<(record: ConsumedRecord) => Announcement>;
+) => Promise<(record: ConsumedRecord) => LineageEvent>;
 
 function readersOf(lineage: string, format: RecordFormat): [string, AnnouncementReader][] {
   const topics = topicsOf(lineage);
   const valuesOf = (records: readonly ConsumedRecord[]): (Buffer | null)[] =>
     records.map(({ value }) => value);
   const decoded =
-    (decode: (bytes: Buffer) => Announcement) =>
-    (record: ConsumedRecord): Announcement => {
+    (decode: (bytes: Buffer) => LineageEvent) =>
+    (record: ConsumedRecord): LineageEvent => {
       try {
         return decode(record.value!);
       } catch (error) {
@@ -130,7 +130,7 @@ function readersOf(lineage: string, format: RecordFormat): [string, Announcement
   ];
 }
 
-function deadLetterAnnouncement(lineage: string, record: ConsumedRecord): Announcement {
+function deadLetterAnnouncement(lineage: string, record: ConsumedRecord): LineageEvent {
   const origin = originOf(record);
   if (origin === null)
     return {

@@ -173,7 +173,7 @@ export class TemporalLineages {
         return { kind: 'behind', throughOffset: refusal.details?.[0] as string };
       if (refusal !== null)
         return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
-      const reason = this.told(error);
+      const reason = this.explained(error);
       return {
         kind: 'unavailable',
         message:
@@ -196,7 +196,7 @@ export class TemporalLineages {
       );
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return null;
-      throw this.told(error);
+      throw this.explained(error);
     }
   }
 
@@ -212,7 +212,7 @@ export class TemporalLineages {
         signalArgs: [settings],
       });
     } catch (error) {
-      throw this.told(error);
+      throw this.explained(error);
     }
   }
 
@@ -224,7 +224,7 @@ export class TemporalLineages {
     try {
       return await registerSearchAttributes(this.#connection, this.client.options.namespace);
     } catch (error) {
-      throw this.told(error);
+      throw this.explained(error);
     }
   }
 
@@ -273,7 +273,7 @@ export class TemporalLineages {
       if (refusal !== null)
         return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
       if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) && !isUnanswered(error))
-        throw this.told(error);
+        throw this.explained(error);
     }
     try {
       await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
@@ -283,7 +283,7 @@ export class TemporalLineages {
         ),
       );
     } catch (error) {
-      throw this.told(error);
+      throw this.explained(error);
     }
     return { kind: 'left', workflowId: undoWorkflowId(lineage, order.request.id) };
   }
@@ -307,7 +307,7 @@ export class TemporalLineages {
       if (error instanceof WorkflowNotFoundError) return { kind: 'unknown' };
       if (error instanceof WorkflowFailedError)
         return { kind: 'failed', reason: rootCause(error) ?? error.message };
-      throw this.told(error);
+      throw this.explained(error);
     }
   }
 
@@ -322,7 +322,7 @@ export class TemporalLineages {
       );
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) throw new LineageNotStarted(lineage);
-      throw this.told(error);
+      throw this.explained(error);
     }
   }
 
@@ -339,7 +339,7 @@ export class TemporalLineages {
   /**
    * What the client met, where it says only what it was asked for; for errors of `client` as well.
    */
-  told(error: unknown): unknown {
+  explained(error: unknown): unknown {
     const refusal = refusalOf(error, this.#channel);
     if (refusal !== null) return refusal;
     return error instanceof ServiceError ||

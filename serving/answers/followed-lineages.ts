@@ -6,7 +6,7 @@
  * told.
  */
 import type { Engine } from '../../model/engine.ts';
-import { STABLE_ALIAS, type AliasWord } from '../../schemas/alias.ts';
+import { STABLE_ALIAS, type AliasRecord } from '../../schemas/alias.ts';
 import { BlobMissing, VersionLogDamaged, VersionUnknown } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
@@ -37,7 +37,7 @@ export interface FollowedLineage {
   /** The newest version that can be read; null before the log was read for the first time. */
   readonly head: History | null;
   /** The last word on each alias. */
-  readonly aliases: ReadonlyMap<string, AliasWord>;
+  readonly aliases: ReadonlyMap<string, AliasRecord>;
   /**
    * Why the log, the aliases or the hook that is due could not be read the last time; null where
    * they could.
@@ -48,7 +48,7 @@ export interface FollowedLineage {
 /** The word that has a version served whatever HEAD is; null where HEAD is. */
 export function heldBy({
   aliases,
-}: Pick<FollowedLineage, 'aliases'>): (AliasWord & { version: number }) | null {
+}: Pick<FollowedLineage, 'aliases'>): (AliasRecord & { version: number }) | null {
   const word = aliases.get(STABLE_ALIAS);
   return word === undefined || word.version === null ? null : { ...word, version: word.version };
 }
@@ -151,7 +151,7 @@ export class FollowedLineages {
       const { history: head, damage } = await followed.log.readSound();
       const { aliases, damage: aliasesDamage } = await followed.log.readAliases();
       followed.head = head;
-      followed.aliases = aliases.standing;
+      followed.aliases = aliases.current;
       const held = heldBy(followed)?.version ?? null;
       const due = Math.min(held ?? head.head.version, head.head.version);
       // Where another version is still served, for want of a part of this one, it is tried again.

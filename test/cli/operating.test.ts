@@ -55,7 +55,7 @@ describe('where nothing runs', () => {
       code: EXIT.failure,
       out: expect.stringContaining('"nobody"') as string,
     });
-    expect((await log.aliases()).words).toEqual([]);
+    expect((await log.aliases()).records).toEqual([]);
   });
 
   it('a rollback moves the alias and names the command that finishes it', async () => {
@@ -76,7 +76,7 @@ describe('where nothing runs', () => {
     expect(err).toContain('Serving is safe on version 1');
     expect(err).toContain(`errata rollback --to 1 --lineage ${LINEAGE} --id back`);
     await errata('rollback', '--to', '1', '--id', 'back', '--by', 'ada');
-    expect((await log.aliases()).words).toMatchObject([
+    expect((await log.aliases()).records).toMatchObject([
       { alias: 'stable', version: 1, by: 'ada', reason: 'bad feed' },
     ]);
     expect((await errata('status')).out).toContain('stable is held on version 1: bad feed (ada)');

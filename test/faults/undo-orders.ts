@@ -106,7 +106,7 @@ export class UndoOrders {
 
   /** Lets the alias go where a rollback was refused and left it on its version. */
   async letGo(): Promise<void> {
-    const standing = (await this.#log.aliases()).standing.get(STABLE_ALIAS);
+    const standing = (await this.#log.aliases()).current.get(STABLE_ALIAS);
     if ((standing?.version ?? null) !== null)
       await this.#log.moveAlias({
         alias: STABLE_ALIAS,

@@ -31,11 +31,11 @@ export interface Chain {
   /** The ids that held after each version, from 0 on. */
   holding: ReadonlySet<string>[];
   /** What was said of aliases, in order. */
-  words: AliasWord[];
+  words: AliasRecord[];
 }
 
 /** A word on an alias, as far as it is looked at. */
-export interface AliasWord {
+export interface AliasRecord {
   alias: string;
   id: string;
   version: number | null;
@@ -247,7 +247,7 @@ function checkAliases(
       /^\{"content":(\{.*\}),"sha256":"([0-9a-f]{64})"\}$/s.exec(text) ?? [];
     if (content === undefined || sha256(Buffer.from(content)) !== seal)
       return fault(`${name} is not what it was sealed as`);
-    const word = JSON.parse(content) as AliasWord;
+    const word = JSON.parse(content) as AliasRecord;
     const { id, version } = word;
     words.push(word);
     if (version !== null && version > entries.length)

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
-import { tail, type Announcement } from '../../pipelines/kafka/tail.ts';
+import { tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { fateInWords } from '../../cli/words/outcome-words.ts';
@@ -82,7 +82,7 @@ describe('an announcement', () => {
     const cluster = {
       follow: async (_: unknown, __: unknown, onRecords: typeof hear) => ((hear = onRecords), {}),
     } as unknown as KafkaCluster;
-    const told: Announcement[] = [];
+    const told: LineageEvent[] = [];
     await tail(
       cluster,
       [LINEAGE],

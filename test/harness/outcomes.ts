@@ -1,5 +1,5 @@
 /** What became of every record of a lineage, as an outsider hears it from the topics. */
-import type { Announcement } from '../../pipelines/kafka/tail.ts';
+import type { LineageEvent } from '../../pipelines/kafka/tail.ts';
 
 export class Fates {
   /**
@@ -10,7 +10,7 @@ export class Fates {
   readonly versions = new Set<number>();
   readonly #listeners = new Set<() => void>();
 
-  readonly hear = (announcement: Announcement): void => {
+  readonly hear = (announcement: LineageEvent): void => {
     if (announcement.kind === 'outcome') {
       const { outcome } = announcement;
       this.#note(

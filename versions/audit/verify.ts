@@ -5,11 +5,11 @@
  * its own, or is named by what follows it.
  */
 import { createHash } from 'node:crypto';
-import { aliasWordSchema } from '../../schemas/alias.ts';
+import { aliasRecordSchema } from '../../schemas/alias.ts';
 import type { TargetSearch } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
-import { aliasWordName } from '../log/aliases.ts';
+import { aliasRecordName } from '../log/aliases.ts';
 import { canonicalJson } from '../log/canonical-json.ts';
 import {
   emptyHistory,
@@ -305,14 +305,14 @@ class Verifier {
   async #aliases(names: readonly string[], versions: number): Promise<void> {
     const ids = new Set<string>();
     for (const [i, name] of names.entries()) {
-      if (name !== aliasWordName(this.#lineage, i + 1))
+      if (name !== aliasRecordName(this.#lineage, i + 1))
         return this.#found(
           name,
           `stands where word ${i + 1} on the aliases is due; nothing from here on can be used`,
         );
       const content = await this.#sealed(name);
       if (content === null) continue;
-      const checked = aliasWordSchema.safeParse(content);
+      const checked = aliasRecordSchema.safeParse(content);
       if (!checked.success) {
         this.#found(
           name,

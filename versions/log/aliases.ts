@@ -3,7 +3,7 @@
  * its own, numbered from 1 without a hole, put if absent; the last word on an alias says where it
  * stands. Rules 27 to 29 of SPECIFICATION.md.
  */
-import { aliasWordSchema, type AliasWord } from '../../schemas/alias.ts';
+import { aliasRecordSchema, type AliasRecord } from '../../schemas/alias.ts';
 import { VersionLogDamaged } from './failures.ts';
 import type { ObjectStore } from '../stores/object-store.ts';
 import { sealed, unsealed } from './sealed.ts';
@@ -14,8 +14,8 @@ const WORDS_AHEAD_MAX = 16;
 export class Aliases {
   readonly #store: ObjectStore;
   readonly #lineage: string;
-  readonly #words: AliasWord[] = [];
-  readonly #standing = new Map<string, AliasWord>();
+  readonly #words: AliasRecord[] = [];
+  readonly #standing = new Map<string, AliasRecord>();
   #reading: Promise<void> | null = null;
 
   constructor(store: ObjectStore, lineage: string) {
@@ -24,12 +24,12 @@ export class Aliases {
   }
 
   /** All words so far, in their order. */
-  get words(): readonly AliasWord[] {
+  get records(): readonly AliasRecord[] {
     return this.#words;
   }
 
   /** The last word on each alias. */
-  get standing(): ReadonlyMap<string, AliasWord> {
+  get current(): ReadonlyMap<string, AliasRecord> {
     return this.#standing;
   }
 
@@ -43,10 +43,10 @@ export class Aliases {
   }
 
   /** Says a word as the one after those that were read; false where another came first. */
-  async say(word: AliasWord): Promise<boolean> {
+  async say(word: AliasRecord): Promise<boolean> {
     return (
       (await this.#store.putIfAbsent(
-        aliasWordName(this.#lineage, this.#words.length + 1),
+        aliasRecordName(this.#lineage, this.#words.length + 1),
         sealed(word),
       )) === 'stored'
     );
@@ -55,7 +55,7 @@ export class Aliases {
   async #follow(): Promise<void> {
     for (let ahead = 1; ; ahead = Math.min(ahead * 2, WORDS_AHEAD_MAX)) {
       const names = Array.from({ length: ahead }, (_, i) =>
-        aliasWordName(this.#lineage, this.#words.length + 1 + i),
+        aliasRecordName(this.#lineage, this.#words.length + 1 + i),
       );
       const found = await Promise.all(names.map((name) => this.#store.get(name)));
       for (const [i, bytes] of found.entries()) {
@@ -67,9 +67,9 @@ export class Aliases {
     }
   }
 
-  #parsed(name: string, bytes: Uint8Array): AliasWord {
+  #parsed(name: string, bytes: Uint8Array): AliasRecord {
     try {
-      return aliasWordSchema.parse(unsealed(bytes));
+      return aliasRecordSchema.parse(unsealed(bytes));
     } catch (fault) {
       throw new VersionLogDamaged(
         this.#lineage,
@@ -80,6 +80,6 @@ export class Aliases {
   }
 }
 
-export function aliasWordName(lineage: string, sequence: number): string {
+export function aliasRecordName(lineage: string, sequence: number): string {
   return `lineages/${lineage}/aliases/${String(sequence).padStart(20, '0')}.json`;
 }

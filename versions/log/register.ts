@@ -26,7 +26,7 @@ const OBJECTS_AT_ONCE_MAX = 16;
  * The last word on a fact, where no correction that holds has it: what an older revision that comes
  * late is measured against.
  */
-export interface FactNote {
+export interface FactTombstone {
   factKey: string;
   because: Removal['because'];
   /** Of the revision that had the last word. */
@@ -103,7 +103,7 @@ export class Register {
     ];
     const first = await this.outcomesOf(ids);
     const standing = new Map(
-      (await this.standing(first.values())).map((outcome) => [outcome.revisionId, outcome]),
+      (await this.current(first.values())).map((outcome) => [outcome.revisionId, outcome]),
     );
     return [...new Set(ids)].flatMap((id) => standing.get(id) ?? []);
   }
@@ -112,7 +112,7 @@ export class Register {
    * First outcomes as they now stand, in their order: of a correction that was committed and left,
    * how it left, and of one that is back, since when.
    */
-  async standing(first: Iterable<Outcome>): Promise<Outcome[]> {
+  async current(first: Iterable<Outcome>): Promise<Outcome[]> {
     const outcomes = [...first];
     const found = new Map<Outcome, Outcome>();
     await eachOf(outcomes, async (outcome) =>
@@ -124,7 +124,7 @@ export class Register {
   /**
    * All that became of a revision, in the order of the versions; empty where it was not decided.
    */
-  async course(id: string): Promise<Outcome[]> {
+  async outcomeHistory(id: string): Promise<Outcome[]> {
     const first = (await this.outcomesOf([id])).get(id);
     if (first === undefined) return [];
     const course = [first];
@@ -134,7 +134,7 @@ export class Register {
   }
 
   /** Versions up to `head` of which nobody said yet that they were told, ascending. */
-  async untold(head: number): Promise<number[]> {
+  async unannounced(head: number): Promise<number[]> {
     let told = head;
     while (told > this.#told && (await this.#store.get(this.#nameOfVersion(told, 'told'))) === null)
       told--;
@@ -142,7 +142,7 @@ export class Register {
   }
 
   /** A version and all that it decided was told, and so was every version before it. */
-  async tellDone(version: number): Promise<void> {
+  async markAnnounced(version: number): Promise<void> {
     await this.#put(this.#nameOfVersion(version, 'told'), { version });
     this.#told = Math.max(this.#told, version);
   }
@@ -159,17 +159,17 @@ export class Register {
    * The last words on these facts, of those that `counts`. One that is older than the correction
    * that holds the fact says nothing any more.
    */
-  async lastWords(
+  async tombstones(
     factKeys: Iterable<string>,
-    counts: (word: Pick<FactNote, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true,
-  ): Promise<Map<string, FactNote>> {
-    const found = new Map<string, FactNote>();
+    counts: (word: Pick<FactTombstone, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true,
+  ): Promise<Map<string, FactTombstone>> {
+    const found = new Map<string, FactTombstone>();
     await eachOf(new Set(factKeys), async (factKey) => {
       let last: string | null = null;
       // Names ascend with the time.
       for await (const name of this.#store.list(this.#folderOfFact(factKey)))
         if (counts({ factKey, ...wordOf(name) })) last = name;
-      const note = last === null ? null : await this.#read(last, factNoteSchema);
+      const note = last === null ? null : await this.#read(last, tombstoneSchema);
       if (note !== null) found.set(factKey, note);
     });
     return found;
@@ -315,7 +315,7 @@ export class Register {
     );
   }
 
-  async #note(note: FactNote): Promise<void> {
+  async #note(note: FactTombstone): Promise<void> {
     await this.#put(
       `${this.#folderOfFact(note.factKey)}${String(note.issuedAt).padStart(16, '0')}-${note.because}.json`,
       note,
@@ -369,12 +369,12 @@ const LEFT_BECAUSE = {
 } as const;
 
 /** What the name of a note says. */
-function wordOf(name: string): Pick<FactNote, 'because' | 'issuedAt'> {
+function wordOf(name: string): Pick<FactTombstone, 'because' | 'issuedAt'> {
   const [, issuedAt, because] = /\/(\d{16})-([a-z]+)\.json$/.exec(name) ?? [];
-  return { issuedAt: Number(issuedAt), because: because as FactNote['because'] };
+  return { issuedAt: Number(issuedAt), because: because as FactTombstone['because'] };
 }
 
-const factNoteSchema = z.object({
+const tombstoneSchema = z.object({
   factKey: z.string(),
   because: z.enum(['superseded', 'retracted', 'reverted', 'contradicted']),
   id: z.string(),
@@ -396,7 +396,7 @@ function isLaterFate(outcome: Outcome, present: Outcome): boolean {
  * What is said of a fact that no version says: that it was retracted though nothing held it, or
  * that two corrections of one time contradict each other.
  */
-function noteOf({ status, measured, factKey, revisionId: id }: Outcome): FactNote | null {
+function noteOf({ status, measured, factKey, revisionId: id }: Outcome): FactTombstone | null {
   const { issuedAt, code } = measured;
   if (typeof issuedAt !== 'number') return null;
   if (status === 'NOTHING_TO_RETRACT')

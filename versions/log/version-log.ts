@@ -6,7 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
-import { aliasWordSchema, type AliasMove, type AliasMoved } from '../../schemas/alias.ts';
+import { aliasRecordSchema, type AliasMove, type AliasMoved } from '../../schemas/alias.ts';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import type { BlobReference, HeadReference } from '../../schemas/editing.ts';
 import { firstFaults } from '../../schemas/encoding/excerpt.ts';
@@ -215,7 +215,7 @@ export class VersionLog {
    * between.
    */
   async moveAlias({ takesBack, ...move }: AliasMove): Promise<AliasMoved> {
-    const checked = aliasWordSchema.safeParse({ ...move, at: Date.now() });
+    const checked = aliasRecordSchema.safeParse({ ...move, at: Date.now() });
     if (!checked.success)
       return {
         kind: 'refused',
@@ -225,24 +225,25 @@ export class VersionLog {
       };
     const word = checked.data;
     for (let tries = 0; tries < ALIAS_TRIES_MAX; tries++) {
-      const { words, standing } = await this.aliases();
+      const { records: words, current: standing } = await this.aliases();
       const said = words.find(({ id }) => id === word.id);
       if (said !== undefined)
         return said.alias === word.alias && said.version === word.version
-          ? { kind: 'moved', word: said }
+          ? { kind: 'moved', record: said }
           : {
               kind: 'refused',
               reason: `"${word.id}" moved alias ${said.alias} to ${said.version === null ? 'HEAD' : `version ${said.version}`} already`,
             };
       const last = standing.get(word.alias) ?? null;
-      if (takesBack !== undefined && last?.id !== takesBack) return { kind: 'stands', word: last };
+      if (takesBack !== undefined && last?.id !== takesBack)
+        return { kind: 'overtaken', record: last };
       const head = word.version === null ? 0 : (await this.readSound()).history.head.version;
       if (word.version !== null && word.version > head)
         return {
           kind: 'refused',
           reason: `version ${word.version} does not exist; the newest that can be read is ${head}`,
         };
-      if (await this.#aliases.say(word)) return { kind: 'moved', word };
+      if (await this.#aliases.say(word)) return { kind: 'moved', record: word };
     }
     return {
       kind: 'refused',

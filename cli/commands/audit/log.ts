@@ -35,7 +35,7 @@ const log: CommandSpecification<Options> = {
     const history = await log.read();
     const { version: head } = history.head;
     const shown = (await log.entries(head - options.count + 1, head)).reverse();
-    const aliases = [...(await log.aliases()).standing.values()];
+    const aliases = [...(await log.aliases()).current.values()];
     const { output } = session;
     output.result(
       {

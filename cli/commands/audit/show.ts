@@ -1,5 +1,5 @@
 import type { CorrectionProbe } from '../../../schemas/editing.ts';
-import type { AliasWord } from '../../../schemas/alias.ts';
+import type { AliasRecord } from '../../../schemas/alias.ts';
 import type { StoredEntry } from '../../../versions/log/history.ts';
 import { probesOf } from '../../../versions/audit/trace.ts';
 import { historyLink } from '../../../infra/processes/history-link.ts';
@@ -53,7 +53,7 @@ const show: CommandSpecification<Options> = {
     }
     const stored = await log.entry(version);
     const probes = await probesOf(log, stored.entry.probes.details);
-    const aliases = [...(await log.aliases()).standing.values()].filter(
+    const aliases = [...(await log.aliases()).current.values()].filter(
       (word) => word.version === version,
     );
     const link = historyLink(configuration, stored.entry.workflow);
@@ -72,7 +72,7 @@ function describe(
   output: Output,
   { entry, hash }: StoredEntry,
   probes: CorrectionProbe[],
-  aliases: readonly AliasWord[],
+  aliases: readonly AliasRecord[],
   history: string,
 ): string {
   const { bold, dim, green, red } = output.colours;

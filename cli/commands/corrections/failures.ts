@@ -98,7 +98,7 @@ async function findingsOf(
           await looked(
             ofTemporal,
             `batches, activities and what is frozen of ${lineage}`,
-            (error) => clients.lineages.told(error),
+            (error) => clients.lineages.explained(error),
           ),
         );
       if (!noKafka)

@@ -1,4 +1,4 @@
-import type { Announcement } from '../../../pipelines/kafka/tail.ts';
+import type { LineageEvent } from '../../../pipelines/kafka/tail.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 import { fateInWords } from '../../words/outcome-words.ts';
 import { shortened, type Output } from '../../terminal/output.ts';
@@ -71,7 +71,7 @@ const watch: CommandSpecification<Options> = {
 
 export default watch;
 
-function describe(output: Output, announcement: Announcement, several: boolean): string {
+function describe(output: Output, announcement: LineageEvent, several: boolean): string {
   const { bold, dim, red } = output.colours;
   const time = dim(new Date().toISOString().slice(11, 19));
   const lineage = several && 'lineage' in announcement ? `${announcement.lineage} ` : '';

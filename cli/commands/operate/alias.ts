@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { openVersions } from '../../../infra/processes/open-versions.ts';
-import { ALIAS_NAME, STABLE_ALIAS, type AliasWord } from '../../../schemas/alias.ts';
+import { ALIAS_NAME, STABLE_ALIAS, type AliasRecord } from '../../../schemas/alias.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import { askedBy, BY_OPTION, REASON_OPTION, type OperatorOptions } from '../../session/operator.ts';
@@ -36,7 +36,7 @@ const alias: CommandSpecification<OperatorOptions> = {
       );
     const log = openVersions(configuration).log(lineage);
     if (name === undefined || version === undefined) {
-      const { standing, words } = await log.aliases();
+      const { current: standing, records: words } = await log.aliases();
       const shown =
         name === undefined
           ? [...standing.values()]
@@ -57,8 +57,8 @@ const alias: CommandSpecification<OperatorOptions> = {
         '`errata log` lists the versions.',
       );
     output.result(
-      { lineage, ...moved.word },
-      () => `Alias ${name} of ${lineage} is on ${whereOf(moved.word)}.`,
+      { lineage, ...moved.record },
+      () => `Alias ${name} of ${lineage} is on ${whereOf(moved.record)}.`,
     );
     return EXIT.ok;
   },
@@ -72,7 +72,7 @@ function listed(
   output: Output,
   lineage: string,
   name: string | undefined,
-  words: readonly AliasWord[],
+  words: readonly AliasRecord[],
 ): string {
   if (words.length === 0)
     return name === undefined
@@ -90,7 +90,7 @@ function listed(
   );
 }
 
-function whereOf({ version }: AliasWord): string {
+function whereOf({ version }: AliasRecord): string {
   return version === null ? 'HEAD' : version === 0 ? 'the base model' : `version ${version}`;
 }
 

@@ -76,7 +76,7 @@ If Temporal is away, or the probes refuse, serving stays on the version; the sam
         moved.kind === 'refused' ? moved.reason : 'the alias was moved by another',
         '`errata log` lists the versions, `errata alias` the aliases.',
       );
-    const standing = (await log.aliases()).standing.get(STABLE_ALIAS);
+    const standing = (await log.aliases()).current.get(STABLE_ALIAS);
     // Said again after its undo was done it moves nothing.
     if (standing?.id === rollbackMoveId(id))
       output.line(
@@ -109,7 +109,7 @@ If Temporal is away, or the probes refuse, serving stays on the version; the sam
           );
           const code = await tellResult(output, log, order, result, EXIT.ok);
           const released =
-            (await log.aliases()).standing.get(STABLE_ALIAS)?.id !== rollbackMoveId(id);
+            (await log.aliases()).current.get(STABLE_ALIAS)?.id !== rollbackMoveId(id);
           output.line(
             released
               ? `${output.colours.green('✓')} Alias ${STABLE_ALIAS} follows HEAD again.`

@@ -1,7 +1,7 @@
 import type { PartitionLag } from '../../../pipelines/kafka/kafka.ts';
 import type { LineageStatus } from '../../../pipelines/workflows/contract.ts';
 import type { Configuration } from '../../../infra/config/configuration.ts';
-import type { AliasWord } from '../../../schemas/alias.ts';
+import type { AliasRecord } from '../../../schemas/alias.ts';
 import { undoInWords } from '../../words/undo-text.ts';
 import { attached, type SystemState } from '../../../infra/local/system-state.ts';
 import { openVersions } from '../../../infra/processes/open-versions.ts';
@@ -18,7 +18,7 @@ interface LineageReport {
   head: { version: number; hash: string | null };
   corrections: number;
   /** The last word on each alias; `stable` is what is served where a request names no version. */
-  aliases: AliasWord[];
+  aliases: AliasRecord[];
   /** Null where Temporal or the workflow does not answer; the reason is in `problems`. */
   workflow: LineageStatus | null;
   lag: PartitionLag[] | null;
@@ -74,7 +74,7 @@ async function reportOf(
       lineage,
       head: history.head,
       corrections: history.active.size,
-      aliases: [...aliases.standing.values()],
+      aliases: [...aliases.current.values()],
       workflow: asked.get(lineage)?.workflow ?? null,
       lag: asked.get(lineage)?.lag ?? null,
     });

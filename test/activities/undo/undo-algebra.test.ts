@@ -179,7 +179,7 @@ class World {
     const { active, head } = await this.log.read();
     const register = await this.log.register();
     for (const outcome of (await register.outcomesOf(this.#corrections)).values()) {
-      const course = await register.course(outcome.revisionId);
+      const course = await register.outcomeHistory(outcome.revisionId);
       const [standing] = await register.settle([outcome]);
       expect(standing).toEqual(course.at(-1));
       if (outcome.status === 'COMMITTED')

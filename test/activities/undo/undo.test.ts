@@ -355,9 +355,9 @@ describe('what is told after an undo', () => {
     expect(await announce(null, settled)).toMatchObject([
       { status: 'RETRACTED', version: 4, reason: 'reverted by undo:u2' },
     ]);
-    expect((await (await log.register()).course('a')).map(({ version: in_ }) => in_)).toEqual([
-      1, 2, 3, 4,
-    ]);
+    expect(
+      (await (await log.register()).outcomeHistory('a')).map(({ version: in_ }) => in_),
+    ).toEqual([1, 2, 3, 4]);
   });
 
   it('does not bring back by a repeated record what was undone', async () => {

@@ -9,7 +9,7 @@ import {
 } from '../../../pipelines/kafka/kafka.ts';
 import { announcerTo, outcomeKey } from '../../../pipelines/kafka/announcements.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
-import { announcedSoFar, tail, type Announcement } from '../../../pipelines/kafka/tail.ts';
+import { endsOfAnnouncements, tail, type LineageEvent } from '../../../pipelines/kafka/tail.ts';
 import { topicSpecifications, topicsOf } from '../../../pipelines/kafka/topics.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
 import type { EmbeddedKafka } from '../../../infra/local/kafka.ts';
@@ -239,7 +239,7 @@ describe('announcements', () => {
     await cluster.ensureTopics(topicSpecifications('told', SETTINGS));
     const announcer = announcerTo(sender, SINGLE_OBJECT_FORMAT);
     await announcer.announceOutcomes('told', [outcome('before')]);
-    const from = await announcedSoFar(cluster, ['told']);
+    const from = await endsOfAnnouncements(cluster, ['told']);
     const version = {
       lineage: 'told',
       version: 2,
@@ -256,7 +256,7 @@ describe('announcements', () => {
     await sender.send(topicsOf('told').outcomes, [
       { key: 'stranger', value: Buffer.from('not ours') },
     ]);
-    const heard = new Heard<Announcement>();
+    const heard = new Heard<LineageEvent>();
     const reader = await tail(
       cluster,
       ['told'],

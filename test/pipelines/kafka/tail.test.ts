@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ConsumedRecord, KafkaCluster, RecordReader } from '../../../pipelines/kafka/kafka.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
-import { tail, type Announcement } from '../../../pipelines/kafka/tail.ts';
+import { tail, type LineageEvent } from '../../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import { SchemaRegistryUnavailable } from '../../../schemas/failures.ts';
@@ -41,7 +41,7 @@ describe('what is announced', () => {
         return {} as RecordReader;
       },
     };
-    const heard: Announcement[] = [];
+    const heard: LineageEvent[] = [];
     const waits: string[] = [];
     const format = {
       ...SINGLE_OBJECT_FORMAT,

@@ -163,7 +163,7 @@ describe('an undo', () => {
         ).toMatchObject({ kind: 'refused', reasons: [expect.stringContaining('perplexity')] });
         expect((await world.log.read()).head.version).toBe(1);
         // What is served stays where it was put.
-        expect((await world.log.aliases()).standing.get(STABLE_ALIAS)).toMatchObject({
+        expect((await world.log.aliases()).current.get(STABLE_ALIAS)).toMatchObject({
           version: 0,
         });
         for await (const name of world.store.list(`lineages/${world.lineage}/staging/`))
@@ -183,7 +183,7 @@ describe('an undo', () => {
         version: 4,
       });
       expect(await holds(world)).toEqual(['a']);
-      expect((await world.log.aliases()).standing.get(STABLE_ALIAS)).toMatchObject({
+      expect((await world.log.aliases()).current.get(STABLE_ALIAS)).toMatchObject({
         version: null,
       });
       await move(0, rollbackMoveId('u2'));
@@ -192,7 +192,7 @@ describe('an undo', () => {
         kind: 'undone',
         version: 5,
       });
-      expect((await world.log.aliases()).standing.get(STABLE_ALIAS)).toMatchObject({
+      expect((await world.log.aliases()).current.get(STABLE_ALIAS)).toMatchObject({
         version: 3,
         id: 'somebody',
       });

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { announceActivities } from '../../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import { verifyLineage } from '../../../versions/audit/verify.ts';
-import { aliasWordName } from '../../../versions/log/aliases.ts';
+import { aliasRecordName } from '../../../versions/log/aliases.ts';
 import { canonicalJson } from '../../../versions/log/canonical-json.ts';
 import { decodePairs, encodePairs } from '../../../versions/log/pairs.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
@@ -163,12 +163,12 @@ describe('verifying a lineage', () => {
     expect(await problems((objects) => objects.delete(entryName(LINEAGE, 2)))).toContainEqual(
       expect.stringMatching(/^log\/0{19}3\.json: stands where version 2 is due/),
     );
-    expect(await problems((objects) => objects.delete(aliasWordName(LINEAGE, 2)))).toEqual([
+    expect(await problems((objects) => objects.delete(aliasRecordName(LINEAGE, 2)))).toEqual([
       expect.stringMatching(/^aliases\/0{19}3\.json: stands where word 2 on the aliases is due/),
     ]);
     expect(
       await problems((objects) =>
-        objects.set(aliasWordName(LINEAGE, 4), objects.get(aliasWordName(LINEAGE, 3))!),
+        objects.set(aliasRecordName(LINEAGE, 4), objects.get(aliasRecordName(LINEAGE, 3))!),
       ),
     ).toEqual([expect.stringMatching(/^aliases\/0+4\.json: "3" was said before$/)]);
     const history = [...whole.keys()].find((name) => name.includes('/histories/'))!;

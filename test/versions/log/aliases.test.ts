@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
-import { aliasWordName } from '../../../versions/log/aliases.ts';
+import { aliasRecordName } from '../../../versions/log/aliases.ts';
 import { sealed } from '../../../versions/log/sealed.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { addedCorrection, appendChange } from '../entries.ts';
@@ -25,14 +25,14 @@ const move = (id: string, version: number | null, more: object = {}) => ({
 describe('aliases', () => {
   it('stand where the last word has them, whoever reads', async () => {
     const { log, again } = await threeVersions();
-    expect((await log.aliases()).standing.size).toBe(0);
+    expect((await log.aliases()).current.size).toBe(0);
     expect(await log.moveAlias(move('1', 2))).toMatchObject({
       kind: 'moved',
-      word: { alias: 'stable', version: 2 },
+      record: { alias: 'stable', version: 2 },
     });
     await log.moveAlias(move('2', 0, { alias: 'audited' }));
     await log.moveAlias(move('3', null));
-    const { standing, words } = await again().aliases();
+    const { current: standing, records: words } = await again().aliases();
     expect([...standing].map(([alias, { version, id }]) => [alias, version, id])).toEqual([
       ['stable', null, '3'],
       ['audited', 0, '2'],
@@ -45,22 +45,22 @@ describe('aliases', () => {
     const said = await Promise.all(
       [log, again(), again()].map((one) => one.moveAlias(move('1', 2))),
     );
-    expect(new Set(said.map((one) => (one.kind === 'moved' ? one.word.id : one.kind)))).toEqual(
+    expect(new Set(said.map((one) => (one.kind === 'moved' ? one.record.id : one.kind)))).toEqual(
       new Set(['1']),
     );
     await log.moveAlias(move('2', 3));
     expect(await again().moveAlias(move('1', 2))).toMatchObject({
       kind: 'moved',
-      word: { version: 2 },
+      record: { version: 2 },
     });
-    expect((await again().aliases()).standing.get('stable')).toMatchObject({ version: 3 });
+    expect((await again().aliases()).current.get('stable')).toMatchObject({ version: 3 });
     expect(await log.moveAlias(move('1', 1))).toEqual({
       kind: 'refused',
       reason: '"1" moved alias stable to version 2 already',
     });
     expect([...store.objects.keys()].filter((name) => name.includes('/aliases/'))).toEqual([
-      aliasWordName('l', 1),
-      aliasWordName('l', 2),
+      aliasRecordName('l', 1),
+      aliasRecordName('l', 2),
     ]);
   });
 
@@ -69,7 +69,7 @@ describe('aliases', () => {
     await Promise.all(
       Array.from({ length: 20 }, (_, i) => again().moveAlias(move(`m${i}`, i % 4))),
     );
-    const { words } = await again().aliases();
+    const { records: words } = await again().aliases();
     expect(words.map(({ id }) => id).sort()).toEqual(
       Array.from({ length: 20 }, (_, i) => `m${i}`).sort(),
     );
@@ -84,9 +84,9 @@ describe('aliases', () => {
     await log.moveAlias(move('rollback-2', 1));
     await log.moveAlias(move('other', 2));
     expect(await log.moveAlias(move('release-2', null, { takesBack: 'rollback-2' }))).toMatchObject(
-      { kind: 'stands', word: { id: 'other', version: 2 } },
+      { kind: 'overtaken', record: { id: 'other', version: 2 } },
     );
-    expect((await log.aliases()).standing.get('stable')).toMatchObject({ version: 2 });
+    expect((await log.aliases()).current.get('stable')).toMatchObject({ version: 2 });
   });
 
   it.each([
@@ -106,18 +106,18 @@ describe('aliases', () => {
       kind: 'refused',
       reason: typeof reason === 'string' ? reason : (expect.stringMatching(reason) as string),
     });
-    expect((await log.aliases()).words).toEqual([]);
+    expect((await log.aliases()).records).toEqual([]);
   });
 
   it('that are damaged are told, and those before it stand', async () => {
     const { log, again, store } = await threeVersions();
     await log.moveAlias(move('1', 1));
     await log.moveAlias(move('2', 2));
-    store.objects.set(aliasWordName('l', 2), sealed({ alias: 'stable' }));
+    store.objects.set(aliasRecordName('l', 2), sealed({ alias: 'stable' }));
     const reader = again();
     await expect(reader.aliases()).rejects.toThrow(VersionLogDamaged);
     const { aliases, damage } = await reader.readAliases();
-    expect([aliases.standing.get('stable')?.version, damage?.message]).toEqual([
+    expect([aliases.current.get('stable')?.version, damage?.message]).toEqual([
       1,
       expect.stringMatching(/aliases\/0+2\.json/),
     ]);

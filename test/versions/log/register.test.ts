@@ -50,7 +50,7 @@ describe('the register', () => {
     ]);
     expect(await register.versionOfBatch('batch-2')).toBe(2);
     expect(await register.versionOfBatch('batch-3')).toBeNull();
-    expect((await register.lastWords(['a|{} is in'])).get('a|{} is in')).toMatchObject({
+    expect((await register.tombstones(['a|{} is in'])).get('a|{} is in')).toMatchObject({
       because: 'retracted',
       id: 'r',
       issuedAt: 6_000,
@@ -128,7 +128,7 @@ describe('the register', () => {
     store.objects.delete(name!);
     const register = await again().register();
     const [first] = (await register.outcomesOf(['a'])).values();
-    expect(await register.standing([first!])).toMatchObject([{ status: 'RETRACTED', version: 2 }]);
+    expect(await register.current([first!])).toMatchObject([{ status: 'RETRACTED', version: 2 }]);
     await appendChange(log, {
       add: [addedCorrection('a', { position: position(1), origin: { version: 1, row: 0 } })],
       undo: {
@@ -150,11 +150,9 @@ describe('the register', () => {
       },
     });
     expect(
-      (await (await again().register()).course('a')).map(({ status, version, measured }) => [
-        status,
-        version,
-        measured['by'],
-      ]),
+      (await (await again().register()).outcomeHistory('a')).map(
+        ({ status, version, measured }) => [status, version, measured['by']],
+      ),
     ).toEqual([
       ['COMMITTED', 1, undefined],
       ['RETRACTED', 2, 'r'],
@@ -162,13 +160,13 @@ describe('the register', () => {
       ['RETRACTED', 4, 'undo:v'],
     ]);
     expect(
-      (await (await again().register()).lastWords(['a|{} is in'])).get('a|{} is in'),
+      (await (await again().register()).tombstones(['a|{} is in'])).get('a|{} is in'),
     ).toMatchObject({ because: 'retracted', id: 'r' });
     expect(
       (
         await (
           await again().register()
-        ).lastWords(['a|{} is in'], ({ because }) => because === 'reverted')
+        ).tombstones(['a|{} is in'], ({ because }) => because === 'reverted')
       ).get('a|{} is in'),
     ).toMatchObject({ because: 'reverted', id: 'undo:v', issuedAt: 1_000, version: 4 });
   });
@@ -192,7 +190,7 @@ describe('the register', () => {
       outcome('c', { factKey: fact, measured: { code: 'contradiction', issuedAt: 70 } }),
       outcome('q', { factKey: fact, measured: { code: 'not-effective', issuedAt: 900 } }),
     ]);
-    expect((await register.lastWords([fact, 'other'])).get(fact)).toMatchObject({
+    expect((await register.tombstones([fact, 'other'])).get(fact)).toMatchObject({
       because: 'contradicted',
       id: 'c',
       issuedAt: 70,
@@ -280,11 +278,11 @@ describe('the register', () => {
     const { log, again } = fresh();
     for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
     const register = await log.register();
-    expect(await register.untold(3)).toEqual([1, 2, 3]);
-    await register.tellDone(1);
-    await register.tellDone(2);
-    expect(await (await again().register()).untold(3)).toEqual([3]);
-    await register.tellDone(3);
-    expect(await register.untold(3)).toEqual([]);
+    expect(await register.unannounced(3)).toEqual([1, 2, 3]);
+    await register.markAnnounced(1);
+    await register.markAnnounced(2);
+    expect(await (await again().register()).unannounced(3)).toEqual([3]);
+    await register.markAnnounced(3);
+    expect(await register.unannounced(3)).toEqual([]);
   });
 });
