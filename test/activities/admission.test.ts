@@ -10,7 +10,7 @@ import { removalsInForce, type Outcome } from '../../schemas/editing.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
-import { correction, LINEAGE, retraction } from './corrections.ts';
+import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 
 interface Said {
   fact: number;

@@ -9,7 +9,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import { correction, LINEAGE, runBatch } from '../activities/corrections.ts';
+import { correction, LINEAGE } from '../harness/corrections.ts';
+import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { invoke } from './invocation.ts';
 

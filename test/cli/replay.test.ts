@@ -24,10 +24,10 @@ import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
-import { Fates } from '../harness/outcomes.ts';
+import { Fates } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 import { invoke } from './invocation.ts';
 
 const LINEAGE = 'replayed';

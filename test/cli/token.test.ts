@@ -8,7 +8,7 @@ import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { readConfiguration } from '../../infra/config/configuration.ts';
 import { knownUsers } from '../../infra/processes/users.ts';
 import { digestOf } from '../../serving/access/access.ts';
-import { correction, LINEAGE } from '../activities/corrections.ts';
+import { correction, LINEAGE } from '../harness/corrections.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
 import { invoke } from './invocation.ts';
 

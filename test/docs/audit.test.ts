@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { Versions } from '../../versions/versions.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
+import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
 

@@ -15,7 +15,8 @@ import {
 } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { Versions } from '../../versions/versions.ts';
-import { correction, LINEAGE, retraction, runBatch, TOPIC } from '../activities/corrections.ts';
+import { correction, LINEAGE, retraction, TOPIC } from '../harness/corrections.ts';
+import { runBatch } from '../harness/test-lineage.ts';
 import { runUndo, undoRequest } from '../activities/undo/undoing.ts';
 import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';

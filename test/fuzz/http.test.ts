@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { REFUSAL_LIMITS, type ErrorBody } from '../../serving/api/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { faultsOf, type FactCorrection } from '../../schemas/correction.ts';
-import { correction, LINEAGE } from '../activities/corrections.ts';
+import { correction, LINEAGE } from '../harness/corrections.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
 import { damaged, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
 

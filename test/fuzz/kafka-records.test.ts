@@ -24,7 +24,7 @@ import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
 import { factCorrection } from '../harness/corrections.ts';
-import { startTestKafka } from '../harness/servers.ts';
+import { startTestKafka } from '../harness/servers/local.ts';
 
 const LINEAGE = 'odd';
 const TOPICS = topicsOf(LINEAGE);

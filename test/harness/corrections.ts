@@ -1,4 +1,4 @@
-/** Revisions and their arbitraries for the tests of the pipelines. */
+/** Corrections, their revisions and arbitraries; what matters to a test it sets itself. */
 import fc from 'fast-check';
 import {
   factKeyOf,
@@ -12,6 +12,7 @@ import {
 export const LINEAGE = 'l';
 export const TOPIC = 'errata.l.corrections';
 
+/** A correction without paraphrases and neighbours. */
 export function factCorrection(id: string, more: Partial<FactCorrection> = {}): FactCorrection {
   const subject = more.subject ?? `Subject ${id}`;
   return {
@@ -51,6 +52,25 @@ export function retractionAt(
 ): RetractionRevision {
   const position = { topic: TOPIC, partition, offset: String(offset) };
   return { kind: 'retraction', factKey, position, id: retractionId(position), issuedAt };
+}
+
+let lastOffset = 0;
+
+/** A correction with paraphrases and neighbours, at the next offset. */
+export function correction(id: string, more: Partial<FactCorrection> = {}): CorrectionRevision {
+  const subject = more.subject ?? `Subject ${id}`;
+  const probed = factCorrection(id, {
+    relation: null,
+    paraphrases: [`One finds ${subject} in`, `The place of ${subject} is`],
+    neighbourhood: [`Neighbour of ${id} one is in`, `Neighbour of ${id} two is in`],
+    ...more,
+  });
+  return correctionAt((lastOffset += 1), probed);
+}
+
+/** The retraction of a correction's fact, at the next offset. */
+export function retraction(of: CorrectionRevision, issuedAt = 2_000): RetractionRevision {
+  return retractionAt((lastOffset += 1), of.factKey, issuedAt);
 }
 
 /**

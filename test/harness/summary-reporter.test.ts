@@ -1,55 +1,39 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { testFolder } from './clean-up.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-let folder: string;
+const reporter = fileURLToPath(new URL('./summary-reporter.ts', import.meta.url));
 
-beforeEach(() => {
-  folder = mkdtempSync(path.join(tmpdir(), 'errata-summary-'));
-  mkdirSync(path.join(folder, 'node_modules'));
-  for (const name of ['vitest', 'vite']) {
-    symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name));
-  }
-});
-
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-/** Runs vitest on test files of ours and returns the line that the reporter wrote. */
+/** Runs vitest on these test files and returns the line that the reporter wrote. */
 function summaryOf(files: Record<string, string>): string {
-  for (const [name, text] of Object.entries(files)) {
+  const folder = testFolder();
+  mkdirSync(path.join(folder, 'node_modules'));
+  for (const name of ['vitest', 'vite'])
+    symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name));
+  for (const [name, text] of Object.entries(files))
     writeFileSync(
       path.join(folder, name),
       `import { test, expect, beforeAll } from 'vitest';\n${text}`,
     );
-  }
   const summary = path.join(folder, 'summary');
-  spawnSync(
-    process.execPath,
-    [
-      path.join(root, 'node_modules', 'vitest', 'vitest.mjs'),
-      ...[
-        'run',
-        '--root',
-        folder,
-        '--passWithNoTests',
-        '--reporter',
-        path.join(root, 'test', 'summary-reporter.ts'),
-      ],
-    ],
-    { cwd: folder, env: { ...process.env, ERRATA_TEST_SUMMARY: summary, VITEST: undefined } },
-  );
+  const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
+  const args = ['run', '--root', folder, '--passWithNoTests', '--reporter', reporter];
+  const env = { ...process.env, ERRATA_TEST_SUMMARY: summary, VITEST: undefined };
+  spawnSync(process.execPath, [vitest, ...args], { cwd: folder, env });
   return readFileSync(summary, 'utf8');
 }
 
 test('passed, failed and skipped tests are counted', () => {
   const line = summaryOf({
-    'a.test.ts': `test('a', () => {}); test('b', () => {}); test.skip('c', () => {}); test.todo('d');`,
+    'a.test.ts': `
+      test('a', () => {});
+      test('b', () => {});
+      test.skip('c', () => {});
+      test.todo('d');`,
     'b.test.ts': `test('e', () => { expect(1).toBe(2); });`,
   });
   expect(line).toBe('2 passed, 1 failed, 2 skipped\n');
@@ -64,6 +48,6 @@ test('a file that cannot be read and a hook that fails count as failures', () =>
   expect(line).toMatch(/^1 passed, 2 failed, /);
 });
 
-test('no tests at all are a failure', () => {
+test('a run without tests counts as a failure', () => {
   expect(summaryOf({})).toBe('0 passed, 1 failed, 0 skipped\n');
 });

@@ -25,8 +25,8 @@ import {
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
-import { Fates } from '../harness/outcomes.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
+import { Fates } from '../harness/heard-outcomes.ts';
 import { factCorrection } from '../harness/corrections.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';

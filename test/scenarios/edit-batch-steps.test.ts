@@ -10,7 +10,8 @@ import { hookIdOf } from '../../versions/log/hook-pairs.ts';
 import { Versions } from '../../versions/versions.ts';
 import { baseAnswer, FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
-import { correction, LINEAGE, retraction, runBatch, WORKFLOW } from '../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
+import { runBatch, WORKFLOW } from '../harness/test-lineage.ts';
 
 function freshWorker(store = new MemoryStore()) {
   const engine = new FakeEngine();

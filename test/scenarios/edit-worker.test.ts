@@ -17,8 +17,8 @@ import { batchWorkflowId } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { goldenPath } from '../golden/read-golden.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
-import { Fates } from '../harness/outcomes.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
+import { Fates } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 

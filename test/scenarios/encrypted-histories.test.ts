@@ -45,8 +45,8 @@ import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
-import { Fates } from '../harness/outcomes.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
+import { Fates } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 

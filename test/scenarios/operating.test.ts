@@ -13,7 +13,7 @@ import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { invoke, type Invocation } from '../cli/invocation.ts';
 import { goldenPath } from '../golden/read-golden.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 

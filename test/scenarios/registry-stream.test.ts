@@ -36,11 +36,11 @@ import {
   REGISTRY_SETUP_WAIT_MS,
   startTestRegistry,
   type TestRegistry,
-} from '../harness/apicurio.ts';
+} from '../harness/servers/apicurio.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 import { factCorrection } from '../harness/corrections.ts';
-import { Fates } from '../harness/outcomes.ts';
+import { Fates } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 

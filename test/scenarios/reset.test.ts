@@ -23,7 +23,7 @@ import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { Versions } from '../../versions/versions.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { startTestTemporal } from '../harness/servers.ts';
+import { startTestTemporal } from '../harness/servers/local.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
 import { correctionAt, factCorrection, LINEAGE, TOPIC } from '../harness/corrections.ts';
 import { quietRuntime } from '../harness/world.ts';

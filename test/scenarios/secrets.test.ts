@@ -29,14 +29,19 @@ import { homeFromEnvironment } from '../../infra/config/home.ts';
 import { startSystem, type RunningSystem } from '../../infra/local/supervisor.ts';
 import { fetchFromHub } from '../../model/checkpoint/hub.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
-import { Authority, written } from '../harness/certificates.ts';
+import { Authority, written } from '../harness/servers/certificates.ts';
 import { invoke } from '../cli/invocation.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { OurProcess } from '../harness/our-process.ts';
-import { USER, startSecuredKafka, type SecuredKafka } from '../harness/secured-kafka.ts';
-import { keyGate, type Gate } from '../harness/secured-temporal.ts';
-import { S3_SETUP_WAIT_MS, startTestS3, TEST_KEYS, type TestS3 } from '../harness/seaweed.ts';
-import { startTestTemporal } from '../harness/servers.ts';
+import { USER, startSecuredKafka, type SecuredKafka } from '../harness/servers/secured-kafka.ts';
+import { keyGate, type Gate } from '../harness/servers/secured-temporal.ts';
+import {
+  S3_SETUP_WAIT_MS,
+  startTestS3,
+  TEST_KEYS,
+  type TestS3,
+} from '../harness/servers/seaweed.ts';
+import { startTestTemporal } from '../harness/servers/local.ts';
 
 const mark = (what: string): string => `hush${what}${randomBytes(9).toString('hex')}`;
 const folder = mkdtempSync(path.join(tmpdir(), 'errata-secrets-'));

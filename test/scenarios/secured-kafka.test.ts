@@ -15,9 +15,9 @@ import {
 import type { Logger } from '../../pipelines/logger.ts';
 import { ChannelRefused } from '../../pipelines/refused-channel.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
-import { Authority, written } from '../harness/certificates.ts';
-import { USER, startSecuredKafka, type SecuredKafka } from '../harness/secured-kafka.ts';
-import { startTestTemporal } from '../harness/servers.ts';
+import { Authority, written } from '../harness/servers/certificates.ts';
+import { USER, startSecuredKafka, type SecuredKafka } from '../harness/servers/secured-kafka.ts';
+import { startTestTemporal } from '../harness/servers/local.ts';
 import { OurProcess } from '../harness/our-process.ts';
 
 const PASSWORD = 'hush-the-password';

@@ -12,9 +12,9 @@ import { temporalLineages } from '../../infra/processes/temporal-access.ts';
 import { workerConnection } from '../../infra/processes/worker-connection.ts';
 import { ChannelRefused } from '../../pipelines/refused-channel.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
-import { Authority, written } from '../harness/certificates.ts';
-import { certificateGate, keyGate, type Gate } from '../harness/secured-temporal.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
+import { Authority, written } from '../harness/servers/certificates.ts';
+import { certificateGate, keyGate, type Gate } from '../harness/servers/secured-temporal.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 

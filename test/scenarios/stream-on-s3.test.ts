@@ -13,8 +13,8 @@ import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';
 import { invoke, type Invocation } from '../cli/invocation.ts';
 import { goldenPath } from '../golden/read-golden.ts';
-import { S3_SETUP_WAIT_MS, startTestS3, type TestS3 } from '../harness/seaweed.ts';
-import { startTestServers, type TestServers } from '../harness/servers.ts';
+import { S3_SETUP_WAIT_MS, startTestS3, type TestS3 } from '../harness/servers/seaweed.ts';
+import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 
 const LINEAGE = 'bucket';
 

@@ -28,8 +28,8 @@ import {
   startTestServers,
   startTestTemporal,
   type TestServers,
-} from '../harness/servers.ts';
-import { Fates } from '../harness/outcomes.ts';
+} from '../harness/servers/local.ts';
+import { Fates } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 

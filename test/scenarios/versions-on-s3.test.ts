@@ -13,10 +13,16 @@ import { StoreUnavailable } from '../../versions/log/failures.ts';
 import { S3Store, type S3Place } from '../../versions/stores/s3-store.ts';
 import { VersionLog } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
+import { runBatch } from '../harness/test-lineage.ts';
 import { invoke, type Invocation } from '../cli/invocation.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { S3_SETUP_WAIT_MS, startTestS3, TEST_KEYS, type TestS3 } from '../harness/seaweed.ts';
+import {
+  S3_SETUP_WAIT_MS,
+  startTestS3,
+  TEST_KEYS,
+  type TestS3,
+} from '../harness/servers/seaweed.ts';
 import { addedCorrection, appendChange, versionEntry } from '../versions/entries.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-versions-on-s3-'));

@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { entryName } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
-import { correction, LINEAGE } from '../activities/corrections.ts';
+import { correction, LINEAGE } from '../harness/corrections.ts';
 import { baseAnswer } from '../harness/fake-engine.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
 import { servedLineage } from './served-lineage.ts';

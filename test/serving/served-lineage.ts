@@ -13,8 +13,9 @@ import {
 } from '../../serving/server.ts';
 import type { Engine } from '../../model/engine.ts';
 import { Versions } from '../../versions/versions.ts';
-import type { correction } from '../activities/corrections.ts';
-import { LINEAGE, runBatch } from '../activities/corrections.ts';
+import type { correction } from '../harness/corrections.ts';
+import { LINEAGE } from '../harness/corrections.ts';
+import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
 

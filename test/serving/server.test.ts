@@ -6,7 +6,7 @@ import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import type { Engine, Generation } from '../../model/engine.ts';
 import { StoreUnavailable } from '../../versions/log/failures.ts';
 import { entryName } from '../../versions/log/version-log.ts';
-import { correction, LINEAGE } from '../activities/corrections.ts';
+import { correction, LINEAGE } from '../harness/corrections.ts';
 import type { FakeEngine } from '../harness/fake-engine.ts';
 import { baseAnswer } from '../harness/fake-engine.ts';
 import { bodyOf, replyOf, servedLineage } from './served-lineage.ts';

@@ -4,7 +4,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { entryName } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
+import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { MemoryStore } from './stores/memory-store.ts';
 

@@ -12,7 +12,8 @@ import type { History } from '../../../versions/log/history.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../corrections.ts';
+import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
+import { runBatch } from '../../harness/test-lineage.ts';
 import { runUndo, undoRequest } from './undoing.ts';
 
 type Deed =

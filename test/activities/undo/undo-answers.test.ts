@@ -11,7 +11,8 @@ import { ensureHook } from '../../../versions/log/hook-pairs.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../corrections.ts';
+import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
+import { runBatch } from '../../harness/test-lineage.ts';
 import { runUndo, undoRequest } from './undoing.ts';
 
 /** So small a model is not asked to be good, but to be the same. */

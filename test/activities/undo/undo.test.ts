@@ -11,7 +11,8 @@ import { Versions } from '../../../versions/versions.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { addedCorrection, appendChange } from '../../versions/entries.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../corrections.ts';
+import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
+import { runBatch } from '../../harness/test-lineage.ts';
 import { planned, runUndo, undoRequest } from './undoing.ts';
 
 function fresh(store = new MemoryStore()) {

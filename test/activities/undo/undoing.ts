@@ -2,7 +2,7 @@
 import type { EditActivities, LedgerActivities } from '../../../activities/index.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../../schemas/settings.ts';
 import type { UndoPlan, UndoRequest, UndoTarget } from '../../../schemas/undo.ts';
-import { LINEAGE } from '../corrections.ts';
+import { LINEAGE } from '../../harness/corrections.ts';
 
 export function undoRequest(id: string, target: UndoTarget): UndoRequest {
   return { id, target, reason: 'it was wrong', requestedBy: 'an operator', requestedAt: 5_000 };

@@ -5,8 +5,8 @@ import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { findEmbeddedKafka, stopEmbeddedKafka } from '../../../infra/local/kafka.ts';
 import { isFree } from '../../../infra/local/server-process.ts';
-import { listeningOn } from '../../harness/listening.ts';
-import { startTestKafka } from '../../harness/servers.ts';
+import { listeningOn } from '../../harness/servers/listening.ts';
+import { startTestKafka } from '../../harness/servers/local.ts';
 
 let folder: string;
 

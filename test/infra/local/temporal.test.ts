@@ -9,8 +9,8 @@ import {
   stopEmbeddedTemporal,
 } from '../../../infra/local/temporal.ts';
 import { searchAttributesOf } from '../../../pipelines/temporal/search-attributes.ts';
-import { listeningOn } from '../../harness/listening.ts';
-import { startTestTemporal } from '../../harness/servers.ts';
+import { listeningOn } from '../../harness/servers/listening.ts';
+import { startTestTemporal } from '../../harness/servers/local.ts';
 
 let folder: string;
 

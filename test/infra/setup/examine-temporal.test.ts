@@ -16,7 +16,7 @@ import {
   registerSearchAttributes,
   searchAttributesOf,
 } from '../../../pipelines/temporal/search-attributes.ts';
-import { startTestTemporal } from '../../harness/servers.ts';
+import { startTestTemporal } from '../../harness/servers/local.ts';
 
 const DAY_MS = 24 * 3_600_000;
 const { INDEXED_VALUE_TYPE_KEYWORD } = proto.temporal.api.enums.v1.IndexedValueType;

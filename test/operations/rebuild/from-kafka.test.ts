@@ -23,7 +23,7 @@ import { recordCodec } from '../../../schemas/records/avro.ts';
 import { revisionId } from '../../../schemas/correction.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
-import { startTestKafka } from '../../harness/servers.ts';
+import { startTestKafka } from '../../harness/servers/local.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
 import { LENIENT, PARAMETERS, SOURCE, tellLineage, TOLD, TOPIC } from './told-lineage.ts';
 

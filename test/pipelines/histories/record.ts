@@ -13,7 +13,7 @@ import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
 import { MISBEHAVING } from '../../harness/fake-engine.ts';
-import { startTestTemporal } from '../../harness/servers.ts';
+import { startTestTemporal } from '../../harness/servers/local.ts';
 import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };

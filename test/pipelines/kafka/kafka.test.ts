@@ -13,7 +13,7 @@ import { endsOfAnnouncements, tail, type LineageEvent } from '../../../pipelines
 import { topicSpecifications, topicsOf } from '../../../pipelines/kafka/topics.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
 import type { EmbeddedKafka } from '../../../infra/local/kafka.ts';
-import { startTestKafka } from '../../harness/servers.ts';
+import { startTestKafka } from '../../harness/servers/local.ts';
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 const SETTINGS = { partitions: 3, replicationFactor: 1 };

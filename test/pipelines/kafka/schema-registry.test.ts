@@ -20,12 +20,12 @@ import {
   SchemaRegistryUnavailable,
   UndecodableRecord,
 } from '../../../schemas/failures.ts';
-import { Authority } from '../../harness/certificates.ts';
+import { Authority } from '../../harness/servers/certificates.ts';
 import {
   REGISTRY_SETUP_WAIT_MS,
   startTestRegistry,
   type TestRegistry,
-} from '../../harness/apicurio.ts';
+} from '../../harness/servers/apicurio.ts';
 import { factCorrection } from '../../harness/corrections.ts';
 
 const UNKNOWN_ID = 2_000_000_000;

@@ -14,7 +14,7 @@ import {
   type Users,
 } from '../../../serving/access/access.ts';
 import { admit, forAnyone, RouteWithoutAdmission } from '../../../serving/access/admission.ts';
-import { correction, LINEAGE } from '../../activities/corrections.ts';
+import { correction, LINEAGE } from '../../harness/corrections.ts';
 import { ObeyingLineages } from '../obeying-lineages.ts';
 import { replyOf, servedLineage, type Reply } from '../served-lineage.ts';
 

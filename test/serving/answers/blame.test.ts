@@ -14,7 +14,8 @@ import { lettersOf, standsIn } from '../../../serving/answers/subjects-in-text.t
 import { Turns } from '../../../serving/answers/turns.ts';
 import { ensureHook } from '../../../versions/log/hook-pairs.ts';
 import { Versions } from '../../../versions/versions.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
+import { runBatch } from '../../harness/test-lineage.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';

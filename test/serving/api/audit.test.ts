@@ -4,7 +4,7 @@ import { AUDIT_LIMITS } from '../../../serving/api/audit.ts';
 import type { Blame } from '../../../serving/answers/blame.ts';
 import type { Explanation } from '../../../serving/answers/explain.ts';
 import type { Trace } from '../../../versions/audit/trace.ts';
-import { correction, LINEAGE, retraction } from '../../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { baseAnswer } from '../../harness/fake-engine.ts';
 import { servedLineage } from '../served-lineage.ts';
 

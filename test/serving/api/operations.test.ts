@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { LINEAGE, correction } from '../../activities/corrections.ts';
+import { LINEAGE, correction } from '../../harness/corrections.ts';
 import { ObeyingLineages } from '../obeying-lineages.ts';
 import { servedLineage, type Reply } from '../served-lineage.ts';
 

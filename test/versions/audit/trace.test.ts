@@ -3,7 +3,8 @@ import { createEditActivities, createLedgerActivities } from '../../../activitie
 import { differenceOf } from '../../../versions/audit/difference.ts';
 import { factOf, refusedAbout, traces } from '../../../versions/audit/trace.ts';
 import { Versions } from '../../../versions/versions.ts';
-import { correction, LINEAGE, retraction, runBatch } from '../../activities/corrections.ts';
+import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
+import { runBatch } from '../../harness/test-lineage.ts';
 import { runUndo, undoRequest } from '../../activities/undo/undoing.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { addedCorrection, appendChange } from '../entries.ts';

@@ -19,14 +19,14 @@ import { isWorthARetry } from '../../../schemas/failures.ts';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/log/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
 import { S3_LIMITS, S3Store, type S3Place } from '../../../versions/stores/s3-store.ts';
-import { Authority } from '../../harness/certificates.ts';
+import { Authority } from '../../harness/servers/certificates.ts';
 import {
   S3_SETUP_WAIT_MS,
   startTestS3,
   TEST_BUCKET,
   TEST_KEYS,
   type TestS3,
-} from '../../harness/seaweed.ts';
+} from '../../harness/servers/seaweed.ts';
 import { conformsToObjectStore } from './object-store-conformance.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-s3-'));

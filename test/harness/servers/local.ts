@@ -6,10 +6,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/local/kafka.ts';
-import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/temporal.ts';
-import { runningServer } from '../../infra/local/server-process.ts';
-import { homeFromEnvironment } from '../../infra/config/home.ts';
+import { startEmbeddedKafka, type EmbeddedKafka } from '../../../infra/local/kafka.ts';
+import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../../infra/local/temporal.ts';
+import { runningServer } from '../../../infra/local/server-process.ts';
+import { homeFromEnvironment } from '../../../infra/config/home.ts';
 
 export interface TestServers {
   readonly kafka: EmbeddedKafka;

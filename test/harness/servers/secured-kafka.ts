@@ -12,9 +12,9 @@ import {
   runningServer,
   startServerProcess,
   stopServer,
-} from '../../infra/local/server-process.ts';
-import { homeFromEnvironment } from '../../infra/config/home.ts';
-import { javaExecutable } from '../../infra/setup/java.ts';
+} from '../../../infra/local/server-process.ts';
+import { homeFromEnvironment } from '../../../infra/config/home.ts';
+import { javaExecutable } from '../../../infra/setup/java.ts';
 import type { Authority } from './certificates.ts';
 
 export interface SecuredKafka {

@@ -11,15 +11,15 @@ import {
   lastPorts,
   startServerProcess,
   stopServer,
-} from '../../infra/local/server-process.ts';
-import { holdExclusively } from '../../infra/setup/exclusive.mjs';
-import { homeFromEnvironment } from '../../infra/config/home.ts';
-import { silentProgress } from '../../infra/setup/progress.ts';
-import { install, isInstalled } from '../../infra/setup/provision/installation.ts';
-import type { WheelPin } from '../../infra/setup/provision/pins.ts';
-import { makeProgram, programStamp } from '../../infra/setup/provision/temporal.ts';
-import type { S3Place } from '../../versions/stores/s3-store.ts';
-import { killOnExit } from './servers.ts';
+} from '../../../infra/local/server-process.ts';
+import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
+import { homeFromEnvironment } from '../../../infra/config/home.ts';
+import { silentProgress } from '../../../infra/setup/progress.ts';
+import { install, isInstalled } from '../../../infra/setup/provision/installation.ts';
+import type { WheelPin } from '../../../infra/setup/provision/pins.ts';
+import { makeProgram, programStamp } from '../../../infra/setup/provision/temporal.ts';
+import type { S3Place } from '../../../versions/stores/s3-store.ts';
+import { killOnExit } from './local.ts';
 
 export interface TestS3 {
   readonly url: string;

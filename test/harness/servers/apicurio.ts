@@ -10,15 +10,15 @@ import {
   lastPorts,
   startServerProcess,
   stopServer,
-} from '../../infra/local/server-process.ts';
-import { holdExclusively } from '../../infra/setup/exclusive.mjs';
-import { homeFromEnvironment } from '../../infra/config/home.ts';
-import { javaExecutable } from '../../infra/setup/java.ts';
-import { verifySha256 } from '../../infra/setup/provision/checksum.ts';
-import { runClient } from '../../infra/setup/provision/client-process.ts';
-import { install, isInstalled } from '../../infra/setup/provision/installation.ts';
-import { MAVEN_DEPENDENCY_PLUGIN } from '../../infra/setup/provision/pins.ts';
-import { killOnExit } from './servers.ts';
+} from '../../../infra/local/server-process.ts';
+import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
+import { homeFromEnvironment } from '../../../infra/config/home.ts';
+import { javaExecutable } from '../../../infra/setup/java.ts';
+import { verifySha256 } from '../../../infra/setup/provision/checksum.ts';
+import { runClient } from '../../../infra/setup/provision/client-process.ts';
+import { install, isInstalled } from '../../../infra/setup/provision/installation.ts';
+import { MAVEN_DEPENDENCY_PLUGIN } from '../../../infra/setup/provision/pins.ts';
+import { killOnExit } from './local.ts';
 
 export interface TestRegistry {
   /** Where Confluent's API is. */
