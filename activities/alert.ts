@@ -7,10 +7,7 @@ import { createHmac } from 'node:crypto';
 import type { Alert } from '../schemas/alert.ts';
 import { AlertUndelivered } from '../schemas/failures.ts';
 
-export interface AlertActivities {
-  /** `told` is false where there is no webhook. Throws `AlertUndelivered`. */
-  alert(alert: Alert): Promise<{ told: boolean }>;
-}
+export type AlertActivities = ReturnType<typeof alertActivities>;
 
 export interface Webhook {
   url: string;
@@ -23,9 +20,10 @@ const ANSWER_WAIT_MS = 10_000;
 
 export const SIGNATURE_HEADER = 'x-errata-signature';
 
-export function alertActivities(webhook: Webhook | null): AlertActivities {
+export function alertActivities(webhook: Webhook | null) {
   return {
-    async alert(alert) {
+    /** `told` is false where there is no webhook. Throws `AlertUndelivered`. */
+    async alert(alert: Alert): Promise<{ told: boolean }> {
       if (webhook === null) return { told: false };
       const body = JSON.stringify({ ...alert, heal: healOf(alert) });
       const signature =

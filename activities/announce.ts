@@ -8,16 +8,12 @@ import type { HookVersion } from '../schemas/hook-version.ts';
 import type { StoredEntry } from '../versions/log/history.ts';
 import type { Versions } from '../versions/versions.ts';
 
-export interface AnnounceActivities {
-  /**
-   * Gives the outcomes as they stand: an id that was decided before keeps what it became. May tell
-   * the same thing twice; an outcome and a version are the same bytes under the same key each time.
-   */
-  announce(step: {
-    lineage: string;
-    outcomes: Outcome[];
-    version: number | null;
-  }): Promise<Outcome[]>;
+export type AnnounceActivities = ReturnType<typeof announceActivities>;
+
+export interface AnnounceStep {
+  lineage: string;
+  outcomes: Outcome[];
+  version: number | null;
 }
 
 /**
@@ -33,12 +29,13 @@ export interface AnnounceDependencies {
   versions: Versions;
 }
 
-export function announceActivities({
-  announcer,
-  versions,
-}: AnnounceDependencies): AnnounceActivities {
+export function announceActivities({ announcer, versions }: AnnounceDependencies) {
   return {
-    async announce({ lineage, outcomes, version }) {
+    /**
+     * Returns the outcomes as registered: an id that was decided before keeps its outcome. May
+     * announce the same thing twice, each time with the same bytes under the same key.
+     */
+    async announce({ lineage, outcomes, version }: AnnounceStep): Promise<Outcome[]> {
       const log = versions.log(lineage);
       const register = await log.register();
       const standing = await register.settle(outcomes);

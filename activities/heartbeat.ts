@@ -1,37 +1,36 @@
 /**
- * The heartbeat of a long step, so that Temporal learns soon when the worker died, and the worker
- * when the step was cancelled. The model works in a thread of its own, so the process's event loop
- * is free to beat meanwhile.
+ * The heartbeat of a long step: Temporal learns soon that a worker died, and the worker that its
+ * step was cancelled. The model works in a thread of its own, so the event loop is free meanwhile.
  */
 import { asyncLocalStorage, type Context } from '@temporalio/activity';
 
-/** Far below any heartbeat timeout that a workflow would set. */
+/** Far below any heartbeat timeout that a workflow sets. */
 const BEAT_EVERY_MS = 2_000;
 
-export interface Pulse {
+export interface Heartbeat {
   /**
-   * Waits for the work, beating all the while with the latest details. Throws `CancelledFailure` as
-   * soon as the step is cancelled, or its worker is to stop: the model may work on for a while, but
+   * Waits for the work and beats meanwhile with the latest details. Throws `CancelledFailure` as
+   * soon as the step is cancelled or its worker shuts down: the model may work on for a while, but
    * Temporal can already try elsewhere.
    */
   during<Result>(
     details: unknown,
-    work: (tell: (details: unknown) => void) => Promise<Result>,
+    work: (report: (details: unknown) => void) => Promise<Result>,
   ): Promise<Result>;
 }
 
-/** The pulse of the activity that is running; outside of Temporal nobody listens to it. */
-export function pulseOfThisStep(): Pulse {
+/** The heartbeat of the running activity; outside Temporal nothing receives it. */
+export function currentHeartbeat(): Heartbeat {
   // Taken here because a callback from the model's thread no longer runs in the activity's context.
   const context: Context | undefined = asyncLocalStorage.getStore();
   return {
     async during(details, work) {
+      if (context === undefined) return await work(() => {});
       let latest = details;
-      const beat = () => context?.heartbeat(latest);
+      const beat = () => context.heartbeat(latest);
       beat();
       const timer = setInterval(beat, BEAT_EVERY_MS);
       try {
-        if (context === undefined) return await work(() => {});
         if (context.cancellationSignal.aborted) return await context.cancelled;
         const working = work((next) => {
           latest = next;
@@ -45,4 +44,19 @@ export function pulseOfThisStep(): Pulse {
       }
     },
   };
+}
+
+/**
+ * Gives each activity a heartbeat while it works. Without one Temporal would miss a worker that was
+ * killed during a short step until the step's whole timeout is over.
+ */
+export function withHeartbeat<Activities extends object>(activities: Activities): Activities {
+  const beating = Object.entries(activities).map(([name, activity]) => {
+    const step = activity as (argument: unknown) => Promise<unknown>;
+    return [
+      name,
+      (argument: unknown) => currentHeartbeat().during({ stage: name }, () => step(argument)),
+    ];
+  });
+  return Object.fromEntries(beating) as Activities;
 }

@@ -4,27 +4,15 @@
  * too.
  */
 import type { CorrectionRevision } from '../../schemas/correction.ts';
-import type {
-  CommitResult,
-  HeadReference,
-  ProbeReport,
-  StagedUpdate,
-  Verdict,
-} from '../../schemas/editing.ts';
+import type { CommitResult, HeadReference, Verdict } from '../../schemas/editing.ts';
+import type { Commitment } from '../../schemas/steps.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { EntryRefused } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-/** What is common to all that makes a version. */
-export interface Making {
-  batchId: string;
-  /** What it was planned on. */
-  head: HeadReference;
-  staged: StagedUpdate;
-  probes: ProbeReport;
-  workflow: { workflowId: string; runId: string };
-}
+/** What every commit needs, a batch's and an undo's. */
+type Making = Commitment & { batchId: string; head: HeadReference };
 
 /** What the version changes. */
 export type EntryChange = Pick<VersionEntry, 'added' | 'removed' | 'retractions' | 'undo'>;

@@ -1,24 +1,11 @@
 /** The version of a batch. */
-import type { FactRevision } from '../../schemas/correction.ts';
-import {
-  removalsInForce,
-  type CommitResult,
-  type ProbeReport,
-  type StagedUpdate,
-} from '../../schemas/editing.ts';
+import { removalsInForce, type CommitResult } from '../../schemas/editing.ts';
+import type { CommitStep } from '../../schemas/steps.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { EntryRefused } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { addedOf, commitEntry, type EntryChange } from './commit-entry.ts';
-import type { EditStep } from '../index.ts';
-
-export type CommitStep = EditStep & {
-  withdrawals: FactRevision[];
-  staged: StagedUpdate;
-  probes: ProbeReport;
-  workflow: { workflowId: string; runId: string };
-};
 
 export async function commitVersion(versions: Versions, step: CommitStep): Promise<CommitResult> {
   return await commitEntry(versions.log(step.lineage), step, async (history) =>

@@ -10,9 +10,9 @@ import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import { encodeTargets } from '../../versions/log/pairs.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
-import type { EditStep } from '../index.ts';
+import type { EditStep } from '../../schemas/steps.ts';
 import { provenanceOf } from './provenance.ts';
-import { pulseOfThisStep } from '../heartbeat.ts';
+import { currentHeartbeat } from '../heartbeat.ts';
 import { aboutSubject, historyOfHead, remaining } from './step-rows.ts';
 
 export async function computeTargets(
@@ -21,12 +21,12 @@ export async function computeTargets(
   step: EditStep,
 ): Promise<TargetShard> {
   const began = performance.now();
-  const pulse = pulseOfThisStep();
+  const heartbeat = currentHeartbeat();
   const log = versions.log(step.lineage);
   if (step.edits.length === 0) return { targets: null, accepted: [], refused: [], seconds: 0 };
   const history = await historyOfHead(log, step.head);
   requireSameBase(history, await provenanceOf(engine));
-  const computed = await pulse.during({ stage: 'hook' }, async (tell) => {
+  const computed = await heartbeat.during({ stage: 'hook' }, async (tell) => {
     const inForce = remaining(history, step.removals);
     const hookId = await ensureHook(engine, log, inForce);
     const requests = step.edits.map((edit): EditRequest => ({

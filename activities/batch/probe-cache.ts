@@ -5,7 +5,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { CanaryReading, Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
-import type { Pulse } from '../heartbeat.ts';
+import type { Heartbeat } from '../heartbeat.ts';
 
 /** Remembered answers; one is a few hundred bytes. */
 const ANSWERS_MAX = 20_000;
@@ -14,7 +14,7 @@ const CANARY_READINGS_MAX = 64;
 /** Questions in one call of the engine; between calls the step can be cancelled. */
 const PROBES_PER_CALL_MAX = 64;
 
-export class Asked {
+export class ProbeCache {
   readonly #engine: Engine;
   readonly #answers = new LRUCache<string, ProbeAnswer>({ max: ANSWERS_MAX });
   readonly #canaries = new LRUCache<string, CanaryReading>({ max: CANARY_READINGS_MAX });
@@ -30,7 +30,7 @@ export class Asked {
   async probe(
     hookId: string | null,
     probes: readonly Probe[],
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     ensure: () => Promise<unknown>,
   ): Promise<ProbeAnswer[]> {
     const keys = probes.map((probe) => keyOf(hookId, probe));
@@ -43,14 +43,16 @@ export class Asked {
     });
     // Those that are decoded furthest come together: every call that decodes pays for its steps.
     const list = [...missing].sort(([, a], [, b]) => b.greedyTokensMax - a.greedyTokensMax);
-    if (list.length > 0) await pulse.during({ stage: 'hook' }, ensure);
+    if (list.length > 0) await heartbeat.during({ stage: 'hook' }, ensure);
     for (let from = 0; from < list.length; from += PROBES_PER_CALL_MAX) {
       const part = list.slice(from, from + PROBES_PER_CALL_MAX);
-      const answers = await pulse.during({ stage: 'probes', asked: from, of: list.length }, () =>
-        this.#engine.probe(
-          hookId,
-          part.map(([, probe]) => probe),
-        ),
+      const answers = await heartbeat.during(
+        { stage: 'probes', asked: from, of: list.length },
+        () =>
+          this.#engine.probe(
+            hookId,
+            part.map(([, probe]) => probe),
+          ),
       );
       if (answers.length !== part.length)
         throw new RangeError(`${answers.length} answers to ${part.length} probes`);
@@ -66,13 +68,13 @@ export class Asked {
   /** The canary's perplexity over the base model's; 1 for the base model itself. */
   async canaryRatio(
     hookId: string | null,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     ensure: () => Promise<unknown>,
   ): Promise<number> {
     if (hookId === null) return 1;
     let reading = this.#canaries.get(hookId);
     if (reading === undefined) {
-      reading = await pulse.during({ stage: 'canary' }, async () => {
+      reading = await heartbeat.during({ stage: 'canary' }, async () => {
         await ensure();
         return this.#engine.canary(hookId);
       });

@@ -17,9 +17,9 @@ import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import { ensureHook, hookIdOf, type PairsRow } from '../../versions/log/hook-pairs.ts';
 import { sha256, type VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
-import type { Asked } from './probe-cache.ts';
-import type { EditStep } from '../index.ts';
-import { pulseOfThisStep } from '../heartbeat.ts';
+import type { ProbeCache } from './probe-cache.ts';
+import type { ProbeStep } from '../../schemas/steps.ts';
+import { currentHeartbeat } from '../heartbeat.ts';
 import { aboutSubject, historyOfHead, remaining, stagedRows } from './step-rows.ts';
 import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
 
@@ -35,13 +35,13 @@ const SIBLINGS_MAX = 32;
 export async function runProbes(
   engine: Engine,
   versions: Versions,
-  asked: Asked,
-  step: EditStep & { staged: StagedUpdate; settings: VerdictSettings },
+  cache: ProbeCache,
+  step: ProbeStep,
 ): Promise<ProbeReport> {
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const written = new Set(step.staged.rows);
-  return await probeUpdate(engine, log, asked, {
+  return await probeUpdate(engine, log, cache, {
     batchId: step.batchId,
     history,
     added: step.edits.map(({ correction }) => correction).filter(({ id }) => written.has(id)),
@@ -70,18 +70,18 @@ export interface ProbedUpdate {
 export async function probeUpdate(
   engine: Engine,
   log: VersionLog,
-  asked: Asked,
+  cache: ProbeCache,
   { batchId, history, added: corrections, removals, rows, layers, settings }: ProbedUpdate,
 ): Promise<ProbeReport> {
   const began = performance.now();
-  const pulse = pulseOfThisStep();
+  const heartbeat = currentHeartbeat();
 
   const sideOf = (rows: readonly PairsRow[]) => {
     const hookId = hookIdOf(rows);
     const ensure = () => ensureHook(engine, log, rows);
     return {
-      ask: (probes: readonly Probe[]) => asked.probe(hookId, probes, pulse, ensure),
-      canaryRatio: () => asked.canaryRatio(hookId, pulse, ensure),
+      ask: (probes: readonly Probe[]) => cache.probe(hookId, probes, heartbeat, ensure),
+      canaryRatio: () => cache.canaryRatio(hookId, heartbeat, ensure),
     };
   };
   const base = sideOf([]);
@@ -114,7 +114,7 @@ export async function probeUpdate(
   ];
   const after = answersTo(probes, await staged.ask(probes));
   const before = answersTo(probes, await head.ask(probes));
-  // Asked last: by then the answers of shut gates are known to be the base model's.
+  // ProbeCache last: by then the answers of shut gates are known to be the base model's.
   const neighbours = questions.flatMap((one) => one.neighbours);
   const unedited = answersTo(neighbours, await base.ask(neighbours));
   const isUnchanged = (probe: Probe, answers: Map<Probe, ProbeAnswer>) =>

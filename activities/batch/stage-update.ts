@@ -17,24 +17,24 @@ import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { requestOf } from './compute-targets.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
-import type { EditStep } from '../index.ts';
+import type { StageStep } from '../../schemas/steps.ts';
 import { provenanceOf } from './provenance.ts';
-import { pulseOfThisStep } from '../heartbeat.ts';
+import { currentHeartbeat } from '../heartbeat.ts';
 import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
 
 export async function stageUpdate(
   engine: Engine,
   versions: Versions,
-  step: EditStep & { shards: TargetShard[] },
+  step: StageStep,
 ): Promise<StagedUpdate> {
   const began = performance.now();
-  const pulse = pulseOfThisStep();
+  const heartbeat = currentHeartbeat();
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const madeWith = await provenanceOf(engine);
   requireSameBase(history, madeWith);
 
-  const derived = await pulse.during({ stage: 'update' }, async () => {
+  const derived = await heartbeat.during({ stage: 'update' }, async () => {
     const refused: Refusal[] = [];
     let targets = await readTargets(log, step.shards, step.edits.map(revisionId));
     // A refusal brings its predecessor back, and with it another hook to start from, so the update
@@ -68,7 +68,7 @@ export async function stageUpdate(
   });
 
   const rows = stagedRows(history, step.removals, derived);
-  const layers = await pulse.during({ stage: 'hook' }, async () => {
+  const layers = await heartbeat.during({ stage: 'hook' }, async () => {
     const hookId = hookIdOf(rows);
     return hookId === null
       ? []

@@ -1,17 +1,9 @@
 /** The version of an undo: it takes out, and adds again what had been taken out, as it was. */
-import type { CommitResult, ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
-import type { UndoRequest } from '../../schemas/undo.ts';
+import type { CommitResult } from '../../schemas/editing.ts';
+import type { CommitUndoStep } from '../../schemas/steps.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { addedOf, commitEntry } from '../batch/commit-entry.ts';
-import type { UndoStep } from '../index.ts';
 import { readSteps } from './undo-steps.ts';
-
-export type CommitUndoStep = UndoStep & {
-  staged: StagedUpdate;
-  probes: ProbeReport;
-  request: UndoRequest;
-  workflow: { workflowId: string; runId: string };
-};
 
 export async function commitUndo(versions: Versions, step: CommitUndoStep): Promise<CommitResult> {
   const log = versions.log(step.lineage);

@@ -1,5 +1,6 @@
 /** First step of an undo: what is there to do, seen from HEAD. */
-import type { UndoPlan, UndoRequest, UndoSteps } from '../../schemas/undo.ts';
+import type { PlanUndoStep } from '../../schemas/steps.ts';
+import type { UndoPlan, UndoSteps } from '../../schemas/undo.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import { undoOf } from '../../versions/undo.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
@@ -10,7 +11,7 @@ const KEPT_TOLD_MAX = 100;
 
 export async function planUndo(
   versions: Versions,
-  { lineage, batchId, request }: { lineage: string; batchId: string; request: UndoRequest },
+  { lineage, batchId, request }: PlanUndoStep,
 ): Promise<UndoPlan> {
   const log = versions.log(lineage);
   const made = await (await log.register()).versionOfBatch(batchId);

@@ -1,10 +1,9 @@
 /** The probes of an undo: what comes back is asked as if a batch had added it. */
 import type { Engine } from '../../model/engine.ts';
-import type { ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
-import type { VerdictSettings } from '../../schemas/settings.ts';
+import type { ProbeReport } from '../../schemas/editing.ts';
+import type { ProbeUndoStep } from '../../schemas/steps.ts';
 import type { Versions } from '../../versions/versions.ts';
-import type { Asked } from '../batch/probe-cache.ts';
-import type { UndoStep } from '../index.ts';
+import type { ProbeCache } from '../batch/probe-cache.ts';
 import { probeUpdate } from '../batch/run-probes.ts';
 import { historyOfHead } from '../batch/step-rows.ts';
 import { readSteps, rowsAfter } from './undo-steps.ts';
@@ -12,13 +11,13 @@ import { readSteps, rowsAfter } from './undo-steps.ts';
 export async function probeUndo(
   engine: Engine,
   versions: Versions,
-  asked: Asked,
-  step: UndoStep & { staged: StagedUpdate; settings: VerdictSettings },
+  cache: ProbeCache,
+  step: ProbeUndoStep,
 ): Promise<ProbeReport> {
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const steps = await readSteps(log, step.steps);
-  const report = await probeUpdate(engine, log, asked, {
+  const report = await probeUpdate(engine, log, cache, {
     batchId: step.batchId,
     history,
     added: steps.restored.map(({ revision }) => revision.correction),

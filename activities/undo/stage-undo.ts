@@ -8,9 +8,9 @@ import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
 import { encodePairs } from '../../versions/log/pairs.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { Versions } from '../../versions/versions.ts';
-import type { UndoStep } from '../index.ts';
+import type { UndoStep } from '../../schemas/steps.ts';
 import { provenanceOf } from '../batch/provenance.ts';
-import { pulseOfThisStep } from '../heartbeat.ts';
+import { currentHeartbeat } from '../heartbeat.ts';
 import { historyOfHead } from '../batch/step-rows.ts';
 import { readSteps, rowsAfter } from './undo-steps.ts';
 
@@ -20,13 +20,13 @@ export async function stageUndo(
   step: UndoStep,
 ): Promise<StagedUpdate> {
   const began = performance.now();
-  const pulse = pulseOfThisStep();
+  const heartbeat = currentHeartbeat();
   const log = versions.log(step.lineage);
   const history = await historyOfHead(log, step.head);
   const madeWith = await provenanceOf(engine);
   requireSameBase(history, madeWith);
   const steps = await readSteps(log, step.steps);
-  const copied = await pulse.during({ stage: 'update' }, () =>
+  const copied = await heartbeat.during({ stage: 'update' }, () =>
     readPairs(
       log,
       steps.restored.map(({ revision, pairs, row }) => ({
@@ -38,7 +38,7 @@ export async function stageUndo(
   );
   const pairs = copied === null ? null : await log.stageBlob(step.batchId, encodePairs(copied));
   const rows = rowsAfter(history, steps, pairs);
-  const layers = await pulse.during({ stage: 'hook' }, async () => {
+  const layers = await heartbeat.during({ stage: 'hook' }, async () => {
     const hookId = hookIdOf(rows);
     return hookId === null
       ? []

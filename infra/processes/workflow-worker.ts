@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { alertActivities, type Webhook } from '../../activities/alert.ts';
 import { announceActivities } from '../../activities/announce.ts';
 import { createLedgerActivities } from '../../activities/index.ts';
-import { withPulse } from '../../activities/with-heartbeat.ts';
+import { withHeartbeat } from '../../activities/heartbeat.ts';
 import { announcerTo } from '../../pipelines/kafka/announcements.ts';
 import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
@@ -54,7 +54,7 @@ runProcess('workflow-worker', async ({ configuration, log, step }) => {
     ...temporal,
     taskQueue: WORKFLOW_TASK_QUEUE,
     workflowBundle,
-    activities: withPulse({
+    activities: withHeartbeat({
       ...createLedgerActivities({ versions }),
       ...announceActivities({ announcer: announcerTo(sender, format), versions }),
       ...alertActivities(webhookOf(configuration)),

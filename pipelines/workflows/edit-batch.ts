@@ -17,7 +17,7 @@ import {
   workflowInfo,
   type RetryPolicy,
 } from '@temporalio/workflow';
-import type { EditActivities, EditStep, LedgerActivities } from '../../activities/index.ts';
+import type { EditActivities, LedgerActivities } from '../../activities/index.ts';
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import {
   revisionId,
@@ -33,6 +33,7 @@ import {
   type Refusal,
   type TargetShard,
 } from '../../schemas/editing.ts';
+import type { EditStep } from '../../schemas/steps.ts';
 import { NOT_WORTH_A_RETRY, STAGING_GONE, STOPS_A_LINEAGE } from '../../schemas/failures.ts';
 import { partIdOf } from './batch-id.ts';
 import { editTaskQueue, type EditBatchInput, type EditBatchResult } from './contract.ts';

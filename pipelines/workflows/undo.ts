@@ -16,12 +16,8 @@ import {
   type RetryPolicy,
 } from '@temporalio/workflow';
 import type { AnnounceActivities } from '../../activities/announce.ts';
-import type {
-  EditUndoActivities,
-  LedgerActivities,
-  LedgerUndoActivities,
-  UndoStep,
-} from '../../activities/index.ts';
+import type { EditActivities, LedgerActivities } from '../../activities/index.ts';
+import type { UndoStep } from '../../schemas/steps.ts';
 import type { ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
 import { NOT_WORTH_A_RETRY, STAGING_GONE } from '../../schemas/failures.ts';
 import type { UndoPlan, UndoResult } from '../../schemas/undo.ts';
@@ -47,18 +43,18 @@ type Attempt = UndoResult | 'plan-again';
 class Undo {
   readonly #input: UndoInput;
   readonly #batchId: string;
-  readonly #light: LedgerActivities & LedgerUndoActivities & AnnounceActivities;
-  readonly #edit: EditUndoActivities;
+  readonly #light: LedgerActivities & AnnounceActivities;
+  readonly #edit: EditActivities;
 
   constructor(input: UndoInput) {
     this.#input = input;
     this.#batchId = undoBatchId(input.request.id);
-    this.#light = proxyActivities<LedgerActivities & LedgerUndoActivities & AnnounceActivities>({
+    this.#light = proxyActivities<LedgerActivities & AnnounceActivities>({
       startToCloseTimeout: '30 minutes',
       heartbeatTimeout: '10 seconds',
       retry: RETRY,
     });
-    this.#edit = proxyActivities<EditUndoActivities>({
+    this.#edit = proxyActivities<EditActivities>({
       taskQueue: editTaskQueue(input.lineage),
       startToCloseTimeout: '6 hours',
       heartbeatTimeout: '30 seconds',

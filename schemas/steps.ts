@@ -1,0 +1,74 @@
+/** The arguments of the activities: what workflows, rebuilds and benchmarks hand to each step. */
+import type { CorrectionRevision, FactRevision } from './correction.ts';
+import type {
+  BlobReference,
+  HeadReference,
+  ProbeReport,
+  Removal,
+  StagedUpdate,
+  TargetShard,
+} from './editing.ts';
+import type { VerdictSettings } from './settings.ts';
+import type { UndoRequest } from './undo.ts';
+
+/** The workflow run that is written into the version it makes. */
+export interface WorkflowRun {
+  workflowId: string;
+  runId: string;
+}
+
+export interface PlanStep {
+  lineage: string;
+  batchId: string;
+  revisions: readonly FactRevision[];
+}
+
+export interface EditStep {
+  lineage: string;
+  batchId: string;
+  head: HeadReference;
+  /** For `computeTargets` possibly a shard of the batch. */
+  edits: CorrectionRevision[];
+  /**
+   * The whole batch's, as planned. Activities leave out those whose successor was refused
+   * (`removalsInForce`).
+   */
+  removals: Removal[];
+}
+
+export type StageStep = EditStep & { shards: TargetShard[] };
+
+/** What is probed, and the thresholds that it is judged by. */
+export interface Probing {
+  staged: StagedUpdate;
+  settings: VerdictSettings;
+}
+
+export type ProbeStep = EditStep & Probing;
+
+/** What is written into the version, whoever makes it. */
+export interface Commitment {
+  staged: StagedUpdate;
+  probes: ProbeReport;
+  workflow: WorkflowRun;
+}
+
+export type CommitStep = EditStep & Commitment & { withdrawals: FactRevision[] };
+
+export interface PlanUndoStep {
+  lineage: string;
+  /** Derived from `request.id`; the version that an earlier run made is found by it. */
+  batchId: string;
+  request: UndoRequest;
+}
+
+export interface UndoStep {
+  lineage: string;
+  batchId: string;
+  head: HeadReference;
+  /** `UndoSteps`, as planned on `head`. */
+  steps: BlobReference;
+}
+
+export type ProbeUndoStep = UndoStep & Probing;
+export type CommitUndoStep = UndoStep & Commitment & { request: UndoRequest };
