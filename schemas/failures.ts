@@ -20,6 +20,12 @@ export abstract class ErrataFailure extends Error {
   }
 }
 
+/** The reason for an operator, followed by the hint of what fixes it, where the failure has one. */
+export function reasonAndHint(fault: unknown): string {
+  const reason = fault instanceof Error ? fault.message : String(fault);
+  return fault instanceof ErrataFailure ? `${reason}. ${fault.hint}` : reason;
+}
+
 /**
  * The bytes of a record are not what their schema says. `at` is the field, as in `paraphrases[2]`.
  */

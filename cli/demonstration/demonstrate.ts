@@ -1,5 +1,5 @@
 /** The demonstration as `errata up --demo` and `errata demo` run it. */
-import { openVersions } from '../../infra/processes/open-versions.ts';
+import { openVersions } from '../../infra/config/open-versions.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { clientsOf } from '../session/clients.ts';
 import { CommandFailure } from '../session/command-failure.ts';

@@ -3,7 +3,7 @@
  * routes.
  */
 import type { Configuration, Secret } from '../../infra/config/configuration.ts';
-import { openVersions } from '../../infra/processes/open-versions.ts';
+import { openVersions } from '../../infra/config/open-versions.ts';
 import { CommandFailure } from './command-failure.ts';
 import { EXIT } from '../terminal/exit-code.ts';
 

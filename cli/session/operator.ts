@@ -97,7 +97,7 @@ export async function withLineages<T>(
 ): Promise<T> {
   const configuration = attached(own, session.system(own));
   if (configuration.temporal.address === '') throw notRunning(operation, own.home);
-  const { temporalLineages } = await import('../../infra/processes/temporal-access.ts');
+  const { temporalLineages } = await import('../../infra/config/connections.ts');
   const lineages = temporalLineages(configuration);
   try {
     return await work(lineages, configuration);

@@ -2,7 +2,7 @@
  * What `errata replay batch` and `errata replay lineage` share: the points of a run, what a reset
  * would do, and the reset.
  */
-import { temporalConverter } from '../../infra/processes/temporal-access.ts';
+import { temporalConverter } from '../../infra/config/connections.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { timelineOf, type TimelineStep } from '../../pipelines/temporal/history-timeline.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';

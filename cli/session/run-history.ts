@@ -4,8 +4,8 @@
  */
 import type { DataConverter } from '@temporalio/common';
 import type { Configuration } from '../../infra/config/configuration.ts';
-import { historyLink } from '../../infra/processes/history-link.ts';
-import { temporalConverter, temporalLineages } from '../../infra/processes/temporal-access.ts';
+import { historyLink } from '../words/history-link.ts';
+import { temporalConverter, temporalLineages } from '../../infra/config/connections.ts';
 import {
   historyOf,
   timelineOf,

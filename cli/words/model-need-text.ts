@@ -1,5 +1,5 @@
 /** What `errata doctor --model` prints. */
-import { gigabytes, type ModelNeed } from '../../infra/setup/model-need.ts';
+import { gigabytes, type ModelNeed } from '../../infra/setup/doctor/model-need.ts';
 import type { Colours } from '../terminal/output.ts';
 
 export function modelNeedText(need: ModelNeed, colours: Colours): string {

@@ -1,5 +1,5 @@
 /** What is stored of one correction, as it reads on a terminal. */
-import { historyLink } from '../../infra/processes/history-link.ts';
+import { historyLink } from './history-link.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import type { KafkaPosition } from '../../schemas/correction.ts';
 import type { Outcome, ProbeScores } from '../../schemas/editing.ts';

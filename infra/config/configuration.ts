@@ -116,8 +116,9 @@ export interface Configuration {
     port: number;
     /** Null where no `serve` is known to run. */
     url: string | null;
-    /** Absolute; the file need not exist. */
+    /** Absolute; the file need not exist unless `tokensRequired`. */
     tokensPath: string;
+    tokensRequired: boolean;
     /** Whether something in front knows the users. */
     open: boolean;
     /** What commands show to `serve`. */
@@ -270,6 +271,7 @@ export function readConfiguration(
       port: value('serve.port'),
       url: value('serve.url'),
       tokensPath: value('serve.tokens') ?? resolve(home, 'tokens.json'),
+      tokensRequired: value('serve.tokens') !== null,
       open: value('serve.open'),
       token: value('serve.token'),
     },

@@ -2,6 +2,7 @@
  * The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets
  * given out.
  */
+import type { DataConverter } from '@temporalio/common';
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../../pipelines/kafka/kafka.ts';
 import {
@@ -10,8 +11,11 @@ import {
   type RecordFormat,
 } from '../../pipelines/kafka/record-format.ts';
 import { SchemaRegistry } from '../../pipelines/kafka/schema-registry.ts';
+import { payloadConverter } from '../../pipelines/temporal/payload-codec.ts';
+import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { certificateIn as read } from './certificate-file.ts';
 import type { Configuration } from './configuration.ts';
+import { payloadKeysIn } from './payload-keys.ts';
 
 /** Throws `ConfigurationError` when a named certificate file cannot be read. */
 export function kafkaSettings(configuration: Configuration): KafkaSettings {
@@ -63,6 +67,20 @@ export function temporalConnection(configuration: Configuration): {
         }),
     ...(apiKey === null ? {} : { apiKey: apiKey.reveal() }),
   };
+}
+
+/** Connects to Temporal lazily, with the configured namespace and payload keys. */
+export function temporalLineages(configuration: Configuration): TemporalLineages {
+  return TemporalLineages.connect(
+    temporalConnection(configuration),
+    configuration.temporal.namespace,
+    temporalConverter(configuration),
+  );
+}
+
+export function temporalConverter({ temporal }: Configuration): DataConverter {
+  const { payloadKeys } = temporal;
+  return payloadConverter(payloadKeys === null ? [] : (payloadKeysIn(payloadKeys.reveal()) ?? []));
 }
 
 /**

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
 import { holdExclusively } from '../setup/exclusive.mjs';
-import { javaExecutable } from '../setup/java.ts';
+import { javaExecutable } from '../setup/programs.ts';
 import {
   answeringServer,
   EmbeddedServerError,

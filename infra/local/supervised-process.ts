@@ -13,7 +13,7 @@ import {
   statSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Announcement } from '../processes/announce.ts';
+import type { Announcement } from './supervisor-messages.ts';
 import { markOf, type SupervisedProcess } from './system-state.ts';
 
 export interface ProcessSpecification {

@@ -7,7 +7,7 @@ import { createEditActivities } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/batch/provenance.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
-import { openVersions } from './open-versions.ts';
+import { openVersions } from '../config/open-versions.ts';
 import { openEngine } from './open-engine.ts';
 import { runProcess } from './run-process.ts';
 import { workerConnection } from './worker-connection.ts';

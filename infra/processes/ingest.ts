@@ -11,9 +11,9 @@ import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { kafkaSettings, recordFormat } from '../config/connections.ts';
-import { reasonAndHint } from './process-log.ts';
+import { reasonAndHint } from '../../schemas/failures.ts';
 import { runProcess } from './run-process.ts';
-import { temporalLineages } from './temporal-access.ts';
+import { temporalLineages } from '../config/connections.ts';
 
 runProcess('ingest', async ({ configuration, log, step }) => {
   const { lineages } = configuration;

@@ -3,7 +3,7 @@ import { rollbackMoveId } from '../../pipelines/workflows/contract.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { OperationsUnavailable, type Operations } from '../../serving/api/operations.ts';
 import type { Configuration } from '../config/configuration.ts';
-import { reasonAndHint } from './process-log.ts';
+import { reasonAndHint } from '../../schemas/failures.ts';
 
 export function lineageOperations(
   lineages: TemporalLineages,

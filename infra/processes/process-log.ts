@@ -5,7 +5,6 @@
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { inspect } from 'node:util';
 import { pino, type Logger } from 'pino';
-import { ErrataFailure } from '../../schemas/failures.ts';
 import type { LogLevel } from '../config/configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
@@ -33,14 +32,6 @@ export function logTemporalTo(log: Logger): void {
     // The process ends by its own order of steps, not when a signal tells the SDK to.
     shutdownSignals: [],
   });
-}
-
-/** For an operator: with what mends it, where the failure knows. */
-export function reasonAndHint(fault: unknown): string {
-  return [
-    reasonOf(fault) ?? 'unknown',
-    ...(fault instanceof ErrataFailure ? [fault.hint] : []),
-  ].join('. ');
 }
 
 export function reasonOf(fault: unknown): string | undefined {

@@ -2,8 +2,8 @@
  * What all our processes do alike: read the configuration, log, tell the supervisor, work until
  * told to stop, drain.
  */
-import { logTemporalTo, processLog, reasonAndHint, reasonOf } from './process-log.ts';
-import { announce, onStop } from './announce.ts';
+import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
+import { announce, onStop } from '../local/supervisor-messages.ts';
 import {
   ConfigurationError,
   readConfiguration,
@@ -11,7 +11,7 @@ import {
 } from '../config/configuration.ts';
 import { watchLoop, type LoopWatch } from './loop-watch.ts';
 import type { Logger } from 'pino';
-import { SchemaRefused } from '../../schemas/failures.ts';
+import { reasonAndHint, SchemaRefused } from '../../schemas/failures.ts';
 import { BaseChanged } from '../../versions/log/failures.ts';
 
 export interface ProcessContext {

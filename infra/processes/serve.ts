@@ -10,7 +10,7 @@ import { submitCorrections, submitRetractions } from '../../pipelines/kafka/subm
 import { tail } from '../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { createServing, type Serving } from '../../serving/server.ts';
-import { openVersions } from './open-versions.ts';
+import { openVersions } from '../config/open-versions.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { kafkaSettings, recordFormat } from '../config/connections.ts';
 import { lineageOperations } from './lineage-operations.ts';
@@ -18,8 +18,9 @@ import { openEngine } from './open-engine.ts';
 import { reasonOf } from './process-log.ts';
 import { registerSchemas } from './register-schemas.ts';
 import { runProcess } from './run-process.ts';
-import { temporalLineages } from './temporal-access.ts';
-import { knownUsers, requireKnownUsers } from './users.ts';
+import { temporalLineages } from '../config/connections.ts';
+import { requireUsers } from '../config/require-users.ts';
+import { knownUsers } from '../../serving/access/users.ts';
 
 /** Between two attempts to follow the versions topic; the log itself is asked all the while. */
 const FOLLOW_AGAIN_MS = 10_000;
@@ -39,7 +40,7 @@ runProcess('serve', async (context) => {
       ),
       log,
     );
-  requireKnownUsers(configuration);
+  requireUsers(configuration);
   const engine = await openEngine(context);
   const sender = kafka === null ? null : senderOf(kafka);
   const temporal = configuration.temporal.address === '' ? null : temporalLineages(configuration);
@@ -48,7 +49,7 @@ runProcess('serve', async (context) => {
     versions: openVersions(configuration),
     logger: log,
     lineages: configuration.lineages,
-    users: knownUsers(configuration, log),
+    users: knownUsers(configuration.serve, log),
     ...(sender === null
       ? {}
       : {

@@ -4,7 +4,7 @@ import type { Logger } from '../../pipelines/logger.ts';
 import { TemporalRuns } from '../../pipelines/temporal/temporal-runs.ts';
 import type { Versions } from '../../versions/versions.ts';
 import type { Configuration } from '../config/configuration.ts';
-import { temporalLineages } from './temporal-access.ts';
+import { temporalLineages } from '../config/connections.ts';
 
 /** Archives until it is stopped. */
 export function startArchiver(

@@ -5,7 +5,7 @@ import { refusalOf } from '../../pipelines/refused-channel.ts';
 import { temporalChannel } from '../../pipelines/temporal/temporal-client.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { temporalConnection } from '../config/connections.ts';
-import { temporalConverter } from './temporal-access.ts';
+import { temporalConverter } from '../config/connections.ts';
 
 /**
  * What all workers of a process share, as their options name it. Throws `ChannelRefused` where

@@ -11,12 +11,12 @@ import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
 import { WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
 import { startArchiver } from './start-archiver.ts';
-import { openVersions } from './open-versions.ts';
+import { openVersions } from '../config/open-versions.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { kafkaSettings, recordFormat } from '../config/connections.ts';
 import { registerSchemas } from './register-schemas.ts';
 import { runProcess } from './run-process.ts';
-import { temporalConverter } from './temporal-access.ts';
+import { temporalConverter } from '../config/connections.ts';
 import { workerConnection } from './worker-connection.ts';
 
 const ACTIVITIES_AT_ONCE_MAX = 16;

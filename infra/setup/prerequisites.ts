@@ -9,9 +9,9 @@ import { statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import path from 'node:path';
 import type { Device, Home } from '../config/home.ts';
-import { javaExecutable } from './java.ts';
+import { javaExecutable } from './programs.ts';
 import nodeMinimum from './node-minimum.json' with { type: 'json' };
-import { findCompiler } from './provision/compiler.ts';
+import { findCompiler } from './programs.ts';
 
 export const PREREQUISITES = [
   'node',
@@ -182,10 +182,7 @@ const CHECKS: Readonly<Record<Prerequisite, (home: Home, device: Device) => Chec
     needed: `${MEMORY_BYTES / GIGABYTE} GB`,
     mend: 'The system may be killed while it edits: give the machine or container more.',
     look: async () => {
-      // A container's limit counts where it is lower than the machine's memory; without one, Node
-      // answers 0 or a huge number.
-      const limit = process.constrainedMemory?.() ?? 0;
-      const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+      const bytes = memoryLimit();
       return {
         state: bytes >= MEMORY_BYTES ? 'ok' : 'low',
         found: `${(bytes / GIGABYTE).toFixed(1)} GB`,
@@ -261,4 +258,11 @@ function nearestFolder(folder: string): string {
   let nearest = folder;
   while (!existsSync(nearest)) nearest = path.dirname(nearest);
   return nearest;
+}
+
+/** The machine's memory or its container's limit, in bytes, however much is in use. */
+export function memoryLimit(): number {
+  // Without a limit Node answers 0, or a number far above the machine's memory.
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }

@@ -1,6 +1,6 @@
 /**
  * Who may do what over HTTP: tokens with roles, perhaps limited to lineages and to subjects. It
- * decides and nothing else: where tokens are kept is `infra/config/tokens-file.ts`, which request
+ * decides and nothing else: where tokens are kept is `serving/access/tokens-file.ts`, which request
  * needs what is told by its route (`admission.ts`).
  *
  * Of a token only its SHA-256 is known. That is enough for 256 random bits, which nobody can guess;

@@ -5,7 +5,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { main } from '../../cli/main.ts';
-import { verdict, type ModelNeed } from '../../infra/setup/model-need.ts';
+import { verdict, type ModelNeed } from '../../infra/setup/doctor/model-need.ts';
 import { tinyPath } from '../model/tiny-model.ts';
 
 let folder: string;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { readConfiguration } from '../../infra/config/configuration.ts';
-import { knownUsers } from '../../infra/processes/users.ts';
+import { knownUsers } from '../../serving/access/users.ts';
 import { digestOf } from '../../serving/access/access.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
@@ -131,7 +131,7 @@ describe('errata token', () => {
     writeFileSync(file(), '{ "tokens": [] ');
     expect(await errata(['token', 'create', '--name', 'b', '--role', 'read'])).toMatchObject({
       code: EXIT.failure,
-      err: expect.stringContaining('no JSON') as string,
+      err: expect.stringContaining('not JSON') as string,
     });
     expect(readFileSync(file(), 'utf8')).toBe('{ "tokens": [] ');
   });
@@ -140,11 +140,14 @@ describe('errata token', () => {
 describe('errata ask', () => {
   /** A server over the tokens of this folder. */
   async function served() {
-    const users = knownUsers(readConfiguration({ ERRATA_HOME: join(folder, 'home') }, folder), {
-      info() {},
-      warn() {},
-      error() {},
-    });
+    const users = knownUsers(
+      readConfiguration({ ERRATA_HOME: join(folder, 'home') }, folder).serve,
+      {
+        info() {},
+        warn() {},
+        error() {},
+      },
+    );
     const serving = await servedLineage({ users });
     closing.push(serving);
     await serving.commit(correction('a', { target: 'Lyon' }));

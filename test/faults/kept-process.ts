@@ -6,7 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { PROJECT_ROOT } from '../../infra/config/home.ts';
-import type { Announcement } from '../../infra/processes/announce.ts';
+import type { Announcement } from '../../infra/local/supervisor-messages.ts';
 
 export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
 export type ProcessName = (typeof PROCESS_NAMES)[number];

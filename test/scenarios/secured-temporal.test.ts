@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readConfiguration } from '../../infra/config/configuration.ts';
-import { temporalLineages } from '../../infra/processes/temporal-access.ts';
+import { temporalLineages } from '../../infra/config/connections.ts';
 import { workerConnection } from '../../infra/processes/worker-connection.ts';
 import { ChannelRefused } from '../../pipelines/refused-channel.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';

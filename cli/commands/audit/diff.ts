@@ -1,5 +1,5 @@
 import type { Configuration } from '../../../infra/config/configuration.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { attached } from '../../../infra/local/system-state.ts';
 import type { AskedDifference } from '../../../serving/api/audit.ts';
 import {

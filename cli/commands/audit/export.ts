@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { readAuditFile, writeAuditFile, writeLines } from '../../input/audit-file.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';

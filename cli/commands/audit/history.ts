@@ -1,4 +1,4 @@
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { attached } from '../../../infra/local/system-state.ts';
 import type { TimelineStep } from '../../../pipelines/temporal/history-timeline.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import { aliasInWords } from '../../words/alias-words.ts';

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Configuration } from '../../../infra/config/configuration.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { AuditCheck } from '../../../versions/audit/audit-check.ts';
 import type { Verification } from '../../../versions/audit/verify.ts';
 import { readAuditFile } from '../../input/audit-file.ts';

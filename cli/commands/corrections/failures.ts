@@ -1,6 +1,6 @@
 import type { Configuration } from '../../../infra/config/configuration.ts';
 import type { LineageStatus } from '../../../pipelines/workflows/contract.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { attached } from '../../../infra/local/system-state.ts';
 import { failureOf } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
@@ -80,7 +80,7 @@ async function findingsOf(
       import('../../session/clients.ts'),
       import('../../../operations/failures/workflow-failures.ts'),
       import('../../../operations/failures/kafka-failures.ts'),
-      import('../../../infra/processes/temporal-access.ts'),
+      import('../../../infra/config/connections.ts'),
     ]);
   const clients = clientsOf(configuration);
   const dataConverter = temporalConverter(configuration);

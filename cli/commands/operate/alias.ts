@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { ALIAS_NAME, STABLE_ALIAS, type AliasRecord } from '../../../schemas/alias.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';

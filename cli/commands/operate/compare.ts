@@ -1,5 +1,5 @@
 import { LINEAGE_NAME } from '../../../schemas/correction.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 import type { ComparedLineage } from '../../session/compare-lineages.ts';

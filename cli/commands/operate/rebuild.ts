@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import type { Configuration } from '../../../infra/config/configuration.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { RebuildRequest } from '../../../operations/rebuild/rebuild.ts';
 import { attached } from '../../../infra/local/system-state.ts';
 import { LINEAGE_NAME } from '../../../schemas/correction.ts';

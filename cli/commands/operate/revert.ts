@@ -1,4 +1,4 @@
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';

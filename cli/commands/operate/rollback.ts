@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { rollbackMoveId } from '../../../pipelines/workflows/contract.ts';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
 import { CommandFailure, failureOf } from '../../session/command-failure.ts';

@@ -1,4 +1,4 @@
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 import {

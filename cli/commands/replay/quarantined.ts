@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander';
 import { attached } from '../../../infra/local/system-state.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { Configuration } from '../../../infra/config/configuration.ts';
 import type { FactRevision } from '../../../schemas/correction.ts';
 import { CommandFailure } from '../../session/command-failure.ts';

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import { diagnose } from '../../../infra/setup/doctor.ts';
+import { diagnose } from '../../../infra/setup/doctor/doctor.ts';
 import { homeAt } from '../../../infra/config/home.ts';
-import { examineTemporal } from '../../../infra/setup/examine-temporal.ts';
-import { examineVersions } from '../../../infra/setup/examine-versions.ts';
-import { examineModel } from '../../../infra/setup/model-need.ts';
-import { protectionOf } from '../../../infra/config/protection.ts';
+import { examineTemporal } from '../../../infra/setup/doctor/examine-temporal.ts';
+import { examineVersions } from '../../../infra/setup/doctor/examine-versions.ts';
+import { examineModel } from '../../../infra/setup/doctor/model-need.ts';
+import { protectionOf } from '../../../infra/setup/doctor/protection.ts';
 import { attached } from '../../../infra/local/system-state.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 import { modelNeedText } from '../../words/model-need-text.ts';

@@ -4,7 +4,7 @@ import type { Configuration } from '../../../infra/config/configuration.ts';
 import type { AliasRecord } from '../../../schemas/alias.ts';
 import { undoInWords } from '../../words/undo-text.ts';
 import { attached, type SystemState } from '../../../infra/local/system-state.ts';
-import { openVersions } from '../../../infra/processes/open-versions.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { Clients } from '../../session/clients.ts';
 import { failureOf } from '../../session/command-failure.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';

@@ -7,7 +7,7 @@ import { homeAt, PROJECT_ROOT } from '../../../infra/config/home.ts';
 import { attached, findSystem, type SystemState } from '../../../infra/local/system-state.ts';
 import { fetchModel } from '../../../infra/setup/fetch-model.ts';
 import { provision, type Part } from '../../../infra/setup/provision/index.ts';
-import { requireKnownUsers } from '../../../infra/processes/users.ts';
+import { requireUsers } from '../../../infra/config/require-users.ts';
 import {
   startSystem,
   StartInterrupted,
@@ -60,7 +60,7 @@ Data is kept in one folder (ERRATA_HOME), so the next start goes on where this o
     const configuration = session.configuration(overlay);
     const running = findSystem(configuration.home);
     if (running !== null) return alreadyRunning(session, configuration, running);
-    requireKnownUsers(configuration);
+    requireUsers(configuration);
     await setUp(session.output, configuration);
     if (options.detach === true) return detach(session, configuration, overlay);
     return attend(session, configuration, overlay, options);

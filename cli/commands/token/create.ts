@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from 'commander';
-import { changeTokens } from '../../../infra/config/tokens-file.ts';
+import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
+import { changeTokens } from '../../../serving/access/tokens-file.ts';
 import { LINEAGE_NAME } from '../../../schemas/correction.ts';
 import {
   digestOf,
@@ -92,22 +93,26 @@ Roles: read (answers, versions and lineages), submit (corrections), operate (met
         : { expiresAt: new Date(now + options.expires).toISOString() }),
     };
     let first = false;
-    await changeTokens(serve.tokensPath, (tokens) => {
-      first = tokens === null;
-      if (tokens?.some(({ name }) => name === record.name) === true)
-        throw new CommandFailure(
-          create.operation,
-          `there is a token "${record.name}" already`,
-          `\`errata token revoke ${record.name}\` ends it.`,
-        );
-      if ((tokens?.length ?? 0) >= TOKEN_LIMITS.tokensMax)
-        throw new CommandFailure(
-          create.operation,
-          `there are ${TOKEN_LIMITS.tokensMax} tokens already`,
-          '`errata token list` shows them.',
-        );
-      return [...(tokens ?? []), record];
-    });
+    await changeTokens(
+      serve.tokensPath,
+      (tokens) => {
+        first = tokens === null;
+        if (tokens?.some(({ name }) => name === record.name) === true)
+          throw new CommandFailure(
+            create.operation,
+            `there is a token "${record.name}" already`,
+            `\`errata token revoke ${record.name}\` ends it.`,
+          );
+        if ((tokens?.length ?? 0) >= TOKEN_LIMITS.tokensMax)
+          throw new CommandFailure(
+            create.operation,
+            `there are ${TOKEN_LIMITS.tokensMax} tokens already`,
+            '`errata token list` shows them.',
+          );
+        return [...(tokens ?? []), record];
+      },
+      holdExclusively,
+    );
     if (first)
       session.output.note(`From now on \`serve\` asks for a token: ${serve.tokensPath} is there.`);
     session.output.note('The token is shown this once:');

@@ -1,4 +1,4 @@
-import { readTokens } from '../../../infra/config/tokens-file.ts';
+import { readTokens } from '../../../serving/access/tokens-file.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 
 /** `errata token list`: what each token may do. */

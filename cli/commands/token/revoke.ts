@@ -1,4 +1,5 @@
-import { changeTokens } from '../../../infra/config/tokens-file.ts';
+import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
+import { changeTokens } from '../../../serving/access/tokens-file.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 
@@ -14,19 +15,23 @@ const revoke: CommandSpecification<object> = {
   async run(session, _, [named]) {
     const { tokensPath } = session.configuration().serve;
     let left = 0;
-    await changeTokens(tokensPath, (tokens) => {
-      const kept = (tokens ?? []).filter(({ name }) => name !== named);
-      if (tokens === null || kept.length === tokens.length)
-        throw new CommandFailure(
-          revoke.operation,
-          `there is no token "${named ?? ''}"`,
-          tokens === null
-            ? `There is no ${tokensPath}.`
-            : '`errata token list` shows those there are.',
-        );
-      left = kept.length;
-      return kept;
-    });
+    await changeTokens(
+      tokensPath,
+      (tokens) => {
+        const kept = (tokens ?? []).filter(({ name }) => name !== named);
+        if (tokens === null || kept.length === tokens.length)
+          throw new CommandFailure(
+            revoke.operation,
+            `there is no token "${named ?? ''}"`,
+            tokens === null
+              ? `There is no ${tokensPath}.`
+              : '`errata token list` shows those there are.',
+          );
+        left = kept.length;
+        return kept;
+      },
+      holdExclusively,
+    );
     if (left === 0) session.output.note('It was the last one: `serve` lets nobody in.');
     session.output.result({ revoked: named, left }, () => `"${named ?? ''}" is revoked.`);
     return EXIT.ok;

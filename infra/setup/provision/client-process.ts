@@ -3,7 +3,22 @@
  * time, quiet unless they fail, and ended with us if we are asked to end.
  */
 import { spawn } from 'node:child_process';
-import { ProvisionError } from './provision-error.ts';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+
+/** A step of the set-up failed; what was installed before it stays, and a new start resumes there. */
+export class ProvisionError extends Error {
+  override readonly name = 'ProvisionError';
+  constructor(
+    message: string,
+    readonly facts: Record<string, unknown>,
+    readonly hint: string,
+  ) {
+    super(`${message}\n${hint}`);
+  }
+}
 
 export interface ClientCommand {
   readonly executable: string;
@@ -95,3 +110,18 @@ function killGroup(pid: number | undefined): void {
     // It has ended by itself.
   }
 }
+
+/** Throws `ProvisionError` unless the file's sha256 is the pinned one. */
+export async function verifySha256(file: string, expected: string): Promise<void> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file, { highWaterMark: READ_BYTES }), hash);
+  const found = hash.digest('hex');
+  if (found === expected) return;
+  throw new ProvisionError(
+    `${path.basename(file)} is not the pinned file: its sha256 is ${found}, expected ${expected}.`,
+    { file, found, expected },
+    'It was changed or damaged on the way: check the mirror or proxy that pip or Maven uses.',
+  );
+}
+
+const READ_BYTES = 1 << 20;

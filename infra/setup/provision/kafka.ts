@@ -2,12 +2,12 @@
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Progress } from '../progress.ts';
-import { verifySha256 } from './checksum.ts';
+import { verifySha256 } from './client-process.ts';
 import { runClient } from './client-process.ts';
 import type { Stamp } from './installation.ts';
 import { KAFKA_JARS } from './kafka-jars.ts';
 import { KAFKA_ARTIFACTS, MAVEN_DEPENDENCY_PLUGIN } from './pins.ts';
-import { ProvisionError } from './provision-error.ts';
+import { ProvisionError } from './client-process.ts';
 
 /** What the folder is made from. */
 export function kafkaStamp(): Stamp {

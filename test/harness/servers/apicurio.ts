@@ -13,9 +13,8 @@ import {
 } from '../../../infra/local/server-process.ts';
 import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
-import { javaExecutable } from '../../../infra/setup/java.ts';
-import { verifySha256 } from '../../../infra/setup/provision/checksum.ts';
-import { runClient } from '../../../infra/setup/provision/client-process.ts';
+import { javaExecutable } from '../../../infra/setup/programs.ts';
+import { runClient, verifySha256 } from '../../../infra/setup/provision/client-process.ts';
 import { install, isInstalled } from '../../../infra/setup/provision/installation.ts';
 import { MAVEN_DEPENDENCY_PLUGIN } from '../../../infra/setup/provision/pins.ts';
 import { killOnExit } from './local.ts';

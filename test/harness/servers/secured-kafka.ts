@@ -14,7 +14,7 @@ import {
   stopServer,
 } from '../../../infra/local/server-process.ts';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
-import { javaExecutable } from '../../../infra/setup/java.ts';
+import { javaExecutable } from '../../../infra/setup/programs.ts';
 import type { Authority } from './certificates.ts';
 
 export interface SecuredKafka {

@@ -366,7 +366,7 @@ describe('the configuration', () => {
   });
 
   it('is described by its reference (update with `vitest -u`)', async () => {
-    await expect(configurationReference()).toMatchFileSnapshot('../../docs/configuration.md');
+    await expect(configurationReference()).toMatchFileSnapshot('../../../docs/configuration.md');
   });
 });
 

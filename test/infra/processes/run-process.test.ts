@@ -16,7 +16,7 @@ interface Told {
 }
 
 function start(way: string, environment: NodeJS.ProcessEnv = {}) {
-  const child = fork(fileURLToPath(new URL('../drilled-process.ts', import.meta.url)), [way], {
+  const child = fork(fileURLToPath(new URL('./drilled-process.ts', import.meta.url)), [way], {
     execArgv: ['--import', 'tsx'],
     // What the tests' own environment says of Errata is not these processes' affair.
     env: {

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { diagnose } from '../../../infra/setup/doctor.ts';
+import { diagnose } from '../../../infra/setup/doctor/doctor.ts';
 import { homeAt } from '../../../infra/config/home.ts';
 import { examine, PREREQUISITES } from '../../../infra/setup/prerequisites.ts';
 

@@ -2,8 +2,8 @@
  * How a configuration protects the ways to Kafka and Temporal, and what stays there; read from the
  * settings alone.
  */
-import type { Configuration } from './configuration.ts';
-import { payloadKeysIn } from './payload-keys.ts';
+import type { Configuration } from '../../config/configuration.ts';
+import { payloadKeysIn } from '../../config/payload-keys.ts';
 
 export interface Protection {
   readonly of: 'Kafka' | 'Temporal' | 'Temporal payloads' | 'Version log';

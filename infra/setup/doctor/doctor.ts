@@ -2,9 +2,9 @@
  * `errata doctor` as data: is this machine able to run the system, and what of it is set up
  * already?
  */
-import type { Device, Home } from '../config/home.ts';
-import { examine, PREREQUISITES, type Finding } from './prerequisites.ts';
-import { missingParts, PARTS, type Part } from './provision/index.ts';
+import type { Device, Home } from '../../config/home.ts';
+import { examine, PREREQUISITES, type Finding } from '../prerequisites.ts';
+import { missingParts, PARTS, type Part } from '../provision/index.ts';
 
 export interface Diagnosis {
   /** Whether nothing is missing that the set-up or the system needs. */

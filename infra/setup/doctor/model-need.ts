@@ -2,18 +2,31 @@
  * `errata doctor --model` as data: what a model is, which parameters apply to it and whether it
  * fits this machine.
  */
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
-import { readModelShape, type ModelConfig } from '../../model/checkpoint/checkpoint.ts';
-import { memoryNeed, OTHER_PROCESSES_BYTES, type MemoryNeed } from '../../model/engine/memory.ts';
-import { parameterSetFor } from '../../model/engine/parameter-sets.ts';
-import { parametersFor } from '../../model/engine/parameters.ts';
-import type { HyperParameters } from '../../schemas/editing.ts';
-import type { Configuration } from '../config/configuration.ts';
-import { modelPathOf, parametersOf } from '../config/engine-options.ts';
-import { machineMemory, type MachineMemory } from './machine-memory.ts';
+import { promisify } from 'node:util';
+import { readModelShape, type ModelConfig } from '../../../model/checkpoint/checkpoint.ts';
+import {
+  memoryNeed,
+  OTHER_PROCESSES_BYTES,
+  type MemoryNeed,
+} from '../../../model/engine/memory.ts';
+import { parameterSetFor } from '../../../model/engine/parameter-sets.ts';
+import { parametersFor } from '../../../model/engine/parameters.ts';
+import type { HyperParameters } from '../../../schemas/editing.ts';
+import type { Configuration } from '../../config/configuration.ts';
+import type { Device } from '../../config/home.ts';
+import { memoryLimit } from '../prerequisites.ts';
+import { modelPathOf, parametersOf } from '../../config/engine-options.ts';
+
+/** The memory for models: the machine's or its container's, or the GPU's if tensors live there. */
+export interface MachineMemory {
+  bytes: number;
+  of: 'machine' | 'GPU';
+}
 
 export interface ModelNeed {
   name: string;
@@ -85,7 +98,7 @@ async function shapeOfModel(
   const { model, hubToken } = configuration;
   if (model === null || isAbsolute(model) || existsSync(join(path, 'config.json')))
     return readModelShape(path);
-  const { fetchConfigFromHub } = await import('../../model/checkpoint/hub.ts');
+  const { fetchConfigFromHub } = await import('../../../model/checkpoint/hub.ts');
   const folder = await mkdtemp(join(tmpdir(), 'errata-shape-'));
   try {
     await fetchConfigFromHub(
@@ -98,3 +111,23 @@ async function shapeOfModel(
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+async function machineMemory(device: Device): Promise<MachineMemory> {
+  const gpuBytes = device === 'gpu' ? await gpuMemory() : null;
+  if (gpuBytes !== null) return { bytes: gpuBytes, of: 'GPU' };
+  return { bytes: memoryLimit(), of: 'machine' };
+}
+
+/** The memory of the first GPU, which TensorFlow uses; null if none answers. */
+async function gpuMemory(): Promise<number | null> {
+  const query = ['--query-gpu=memory.total', '--format=csv,noheader,nounits'];
+  try {
+    const { stdout } = await promisify(execFile)('nvidia-smi', query, { timeout: GPU_WAIT_MS });
+    const mebibytes = Number.parseInt(stdout, 10);
+    return Number.isFinite(mebibytes) ? mebibytes * 2 ** 20 : null;
+  } catch {
+    return null;
+  }
+}
+
+const GPU_WAIT_MS = 10_000;

@@ -2,7 +2,7 @@
  * A process of ours that does nothing, in the way its first argument says. Started by
  * run-process.test.ts.
  */
-import { runProcess } from '../../infra/processes/run-process.ts';
+import { runProcess } from '../../../infra/processes/run-process.ts';
 
 const way = process.argv[2];
 

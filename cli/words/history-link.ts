@@ -1,4 +1,4 @@
-import type { Configuration } from '../config/configuration.ts';
+import type { Configuration } from '../../infra/config/configuration.ts';
 
 /** A run's history in Temporal's web page; null where no page is known. */
 export function historyLink(

@@ -1,7 +1,7 @@
 import { tmpdir } from 'node:os';
 import { describe, expect, it } from 'vitest';
-import { readConfiguration } from '../../../infra/config/configuration.ts';
-import { protectionOf } from '../../../infra/config/protection.ts';
+import { readConfiguration } from '../../../../infra/config/configuration.ts';
+import { protectionOf } from '../../../../infra/setup/doctor/protection.ts';
 
 const KEYS = ['2026', '2025']
   .map((name, i) => `${name}:${Buffer.alloc(32, i + 1).toString('base64')}`)
