@@ -2,109 +2,97 @@
  * From the files' tensors to the canonical ones (model-config.ts): which tensors an architecture
  * has, of which shape, and how each is made from a tensor of the files.
  */
-import { MissingTensor, UnreadableCheckpoint } from './faults.ts';
-import type { ModelConfig, WeightTensor } from './model-config.ts';
-import type { TensorSource } from './tensor-source.ts';
+import { MissingTensor, UnreadableCheckpoint } from '../format/faults.ts';
+import type { TensorSource } from '../format/tensor-source.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Checkpoint, ModelConfig } from './model-config.ts';
+
+/** A model's files, opened; whoever opened them closes `source`. */
+export interface OpenModel {
+  source: TensorSource;
+  config: ModelConfig;
+  layout: Layout;
+  createTokenizer: () => Tokenizer;
+  weightFiles: string[];
+}
 
 /** How one canonical tensor is made. */
 export interface Recipe {
-  /** The files' name of the tensor. */
+  /** Name in the files. */
   source: string;
-  /**
-   * Part `index` of `parts` equal parts along the output dimension: a fused query, key and value.
-   */
+  /** Part `index` of `parts` equal parts along the output dimension: fused query, key and value. */
   part?: { index: number; parts: number };
   /** The file has [in, out] (GPT-2's Conv1D). */
   transposed?: boolean;
-  /**
-   * The rows of each of so many heads are interleaved (2 j + half) and are put back to (half, j).
-   */
+  /** Heads whose rows are interleaved (2 j + half) and are put back to (half, j). */
   interleavedHeads?: number;
 }
 
-/** Canonical name to recipe, and which of them the files may lack. */
-export interface Layout {
-  recipe(canonical: string): Recipe;
-}
-
-/** A checkpoint's tensors by canonical name. */
-export class CanonicalTensors {
-  readonly #source: TensorSource;
-  readonly #layout: Layout;
-  readonly #shapes: Map<string, number[]>;
-
-  /**
-   * Throws MissingTensor and UnreadableCheckpoint where the files do not hold what the
-   * configuration asks for.
-   */
-  constructor(path: string, config: ModelConfig, source: TensorSource, layout: Layout) {
-    this.#source = source;
-    this.#layout = layout;
-    this.#shapes = new Map();
-    const missing: string[] = [];
-    for (const { name, shape, optional } of canonicalTensors(config)) {
-      const recipe = layout.recipe(name);
-      const found = source.shape(recipe.source);
-      if (found === undefined) {
-        if (!optional) missing.push(`${name} (${recipe.source})`);
-        continue;
-      }
-      const expected = storedShape(shape, recipe);
-      if (found.join() !== expected.join()) {
-        throw new UnreadableCheckpoint(
-          `${path}: tensor "${recipe.source}" is [${found.join(', ')}] where the configuration asks for [${expected.join(', ')}]`,
-          { path, tensor: recipe.source, found: found.join('x'), expected: expected.join('x') },
-          'The configuration and the weights are not of one model',
-        );
-      }
-      this.#shapes.set(name, shape);
-    }
-    if (missing.length > 0) {
-      const shown = missing.slice(0, MISSING_SHOWN_MAX).join(', ');
-      throw new MissingTensor(
-        `${path} lacks ${missing.length} tensors: ${shown}${missing.length > MISSING_SHOWN_MAX ? ', …' : ''}`,
-        { path, missing: missing.slice(0, MISSING_SHOWN_MAX), missingCount: missing.length },
-        'A file is missing, or it is no language model of this architecture',
-      );
-    }
-  }
-
-  has(name: string): boolean {
-    return this.#shapes.has(name);
-  }
-
-  async read(name: string): Promise<WeightTensor> {
-    const shape = this.#shapes.get(name);
-    if (shape === undefined) {
-      throw new MissingTensor(
-        `The checkpoint has no tensor "${name}"`,
-        { tensor: name },
-        'Ask has() for tensors that not every model has',
-      );
-    }
-    const recipe = this.#layout.recipe(name);
-    const rows = shape[0]!;
-    const columns = shape[1] ?? 1;
-    const part = recipe.part ?? { index: 0, parts: 1 };
-    const begin = part.index * rows;
-    if (recipe.transposed && shape.length === 2) {
-      const stored = await this.#source.readRows(recipe.source, 0, columns);
-      return {
-        shape: [...shape],
-        values: transposeColumns(stored, rows * part.parts, begin, rows),
-      };
-    }
-    const values = await this.#source.readRows(recipe.source, begin, begin + rows);
-    return {
-      shape: [...shape],
-      values: recipe.interleavedHeads
-        ? splitHalves(values, rows, columns, recipe.interleavedHeads)
-        : values,
-    };
-  }
-}
+/** The recipe of a canonical name. */
+export type Layout = (canonical: string) => Recipe;
 
 const MISSING_SHOWN_MAX = 8;
+
+/**
+ * The canonical tensors of a source. Throws MissingTensor and UnreadableCheckpoint if the files do
+ * not hold what the configuration describes.
+ */
+export function canonicalReader(
+  path: string,
+  config: ModelConfig,
+  source: TensorSource,
+  layout: Layout,
+): Pick<Checkpoint, 'has' | 'read'> {
+  const shapes = new Map<string, number[]>();
+  const missing: string[] = [];
+  for (const { name, shape, optional } of canonicalTensors(config)) {
+    const recipe = layout(name);
+    const found = source.shape(recipe.source)?.join(', ');
+    const expected = storedShape(shape, recipe).join(', ');
+    if (found === expected) shapes.set(name, shape);
+    else if (found !== undefined)
+      throw new UnreadableCheckpoint(
+        path,
+        `tensor "${recipe.source}" is [${found}], the configuration says [${expected}]`,
+        'The configuration and the weights belong to different models',
+      );
+    else if (!optional) missing.push(`${name} (${recipe.source})`);
+  }
+  if (missing.length > 0) {
+    const more = missing.length > MISSING_SHOWN_MAX ? ', …' : '';
+    throw new MissingTensor(
+      path,
+      `lacks ${missing.length} tensors: ${missing.slice(0, MISSING_SHOWN_MAX).join(', ')}${more}`,
+      'A file is missing, or it is not a language model of this architecture',
+    );
+  }
+  return {
+    has: (name) => shapes.has(name),
+    async read(name) {
+      const shape = shapes.get(name);
+      if (shape === undefined)
+        throw new MissingTensor(path, `no tensor "${name}"`, 'Check with has() first');
+      return { shape: [...shape], values: await readCanonical(source, layout(name), shape) };
+    },
+  };
+}
+
+async function readCanonical(
+  source: TensorSource,
+  recipe: Recipe,
+  shape: number[],
+): Promise<Float32Array> {
+  const [rows, columns = 1] = shape as [number, number?];
+  const { index, parts } = recipe.part ?? { index: 0, parts: 1 };
+  const begin = index * rows;
+  if (recipe.transposed && shape.length === 2) {
+    const stored = await source.readRows(recipe.source, 0, columns);
+    return transposeColumns(stored, rows * parts, begin, rows);
+  }
+  const values = await source.readRows(recipe.source, begin, begin + rows);
+  const heads = recipe.interleavedHeads;
+  return heads === undefined ? values : splitHalves(values, rows, columns, heads);
+}
 
 interface CanonicalTensor {
   name: string;
@@ -124,23 +112,23 @@ export function canonicalTensors(config: ModelConfig): CanonicalTensor[] {
   };
   const linear = (name: string, out: number, into: number, bias: 'always' | 'never' | 'maybe') => {
     list.push({ name: `${name}.weight`, shape: [out, into] });
-    if (bias !== 'never')
-      list.push({ name: `${name}.bias`, shape: [out], optional: bias === 'maybe' });
+    const optional = bias === 'maybe';
+    if (bias !== 'never') list.push({ name: `${name}.bias`, shape: [out], optional });
   };
-  const attentionBias = { llama: 'maybe', gpt2: 'always', gptj: 'never' } as const;
-  const mlpBias = { llama: 'maybe', gpt2: 'always', gptj: 'always' } as const;
+  const attentionBias = ({ llama: 'maybe', gpt2: 'always', gptj: 'never' } as const)[architecture];
+  const mlpBias = architecture === 'llama' ? 'maybe' : 'always';
   if (architecture === 'gpt2') list.push({ name: 'position', shape: [config.contextMax, D] });
   for (let layer = 0; layer < layers; layer++) {
     const block = `blocks.${layer}`;
     norm(`${block}.norm1`);
     if (architecture !== 'gptj') norm(`${block}.norm2`);
-    linear(`${block}.query`, queryWidth, D, attentionBias[architecture]);
-    linear(`${block}.key`, keyWidth, D, attentionBias[architecture]);
-    linear(`${block}.value`, keyWidth, D, attentionBias[architecture]);
-    linear(`${block}.output`, D, queryWidth, attentionBias[architecture]);
+    linear(`${block}.query`, queryWidth, D, attentionBias);
+    linear(`${block}.key`, keyWidth, D, attentionBias);
+    linear(`${block}.value`, keyWidth, D, attentionBias);
+    linear(`${block}.output`, D, queryWidth, attentionBias);
     if (architecture === 'llama') linear(`${block}.gate`, F, D, 'maybe');
-    linear(`${block}.up`, F, D, mlpBias[architecture]);
-    linear(`${block}.down`, D, F, mlpBias[architecture]);
+    linear(`${block}.up`, F, D, mlpBias);
+    linear(`${block}.down`, D, F, mlpBias);
   }
   norm('finalNorm');
   if (!config.tiedEmbeddings) linear('head', V, D, architecture === 'gptj' ? 'always' : 'never');
@@ -148,17 +136,23 @@ export function canonicalTensors(config: ModelConfig): CanonicalTensor[] {
 }
 
 /**
- * `blocks.3.query.weight` is layer 3, part query, kind weight; `embedding` has neither layer nor
- * kind.
+ * Splits a canonical name: `blocks.3.query.weight` is layer 3, part query, suffix weight. The
+ * suffix is that of the files, where a gain and an embedding are called weight as well.
  */
 export function splitName(canonical: string): {
   layer: number | null;
   part: string;
-  kind: 'weight' | 'gain' | 'bias' | '';
+  suffix: 'weight' | 'bias';
+  isLinear: boolean;
 } {
-  const [, layer, part = '', kind = ''] =
+  const [, layer, part = '', kind] =
     /^(?:blocks\.(\d+)\.)?(\w+)(?:\.(weight|gain|bias))?$/.exec(canonical) ?? [];
-  return { layer: layer === undefined ? null : Number(layer), part, kind: kind as 'weight' };
+  return {
+    layer: layer === undefined ? null : Number(layer),
+    part,
+    suffix: kind === 'bias' ? 'bias' : 'weight',
+    isLinear: kind === 'weight',
+  };
 }
 
 function storedShape(shape: number[], recipe: Recipe): number[] {
@@ -182,19 +176,15 @@ function transposeColumns(
     const rowEnd = Math.min(rows, rowTile + tile);
     for (let columnTile = 0; columnTile < count; columnTile += tile) {
       const columnEnd = Math.min(count, columnTile + tile);
-      for (let column = columnTile; column < columnEnd; column++) {
+      for (let column = columnTile; column < columnEnd; column++)
         for (let row = rowTile; row < rowEnd; row++)
           out[column * rows + row] = stored[row * width + begin + column]!;
-      }
     }
   }
   return out;
 }
 
-/**
- * Row 2 j + half of each head goes to row half * width / 2 + j: rotary embedding of the half-split
- * form.
- */
+/** Moves row 2 j + half of each head to row half * width / 2 + j, for half-split rotation. */
 function splitHalves(
   values: Float32Array,
   rows: number,
@@ -203,12 +193,10 @@ function splitHalves(
 ): Float32Array {
   const out = new Float32Array(values.length);
   const headRows = rows / heads;
-  for (let head = 0; head < heads; head++) {
-    for (let row = 0; row < headRows; row++) {
-      const from = (head * headRows + row) * columns;
-      const to = (head * headRows + (row & 1) * (headRows / 2) + (row >> 1)) * columns;
-      out.set(values.subarray(from, from + columns), to);
-    }
+  for (let row = 0; row < rows; row++) {
+    const inHead = row % headRows;
+    const to = row - inHead + (inHead & 1) * (headRows / 2) + (inHead >> 1);
+    out.set(values.subarray(row * columns, (row + 1) * columns), to * columns);
   }
   return out;
 }

@@ -1,81 +1,53 @@
 /** A model in one GGUF file: its tensors by ggml's names, its configuration and its layout. */
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
-import { MissingTensor, UnreadableCheckpoint, UnsupportedCheckpoint } from './faults.ts';
-import { readGgufHeader, type GgufHeader, type GgufValue } from './gguf-header.ts';
+import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../format/faults.ts';
+import { openFile } from '../format/file-reading.ts';
+import { readGgufHeader, type GgufValue } from '../format/gguf-header.ts';
+import { tensorSource, type TensorSource } from '../format/tensor-source.ts';
+import { splitName, type Layout, type OpenModel } from './canonical.ts';
+import { ggufTokenizer } from './gguf-tokenizer.ts';
 import { HEAD_WIDTH_MAX, type ModelConfig, type RotaryConfig } from './model-config.ts';
-import { openFile } from './positioned-read.ts';
-import { readStoredRows } from './stored-rows.ts';
-import { splitName, type Layout, type Recipe } from './canonical.ts';
-import type { TensorSource } from './tensor-source.ts';
-
-export interface GgufModel {
-  source: TensorSource;
-  config: ModelConfig;
-  layout: Layout;
-  metadata: ReadonlyMap<string, GgufValue>;
-}
 
 /**
  * Opens the file and reads its header; the caller closes `source`. Throws UnreadableCheckpoint,
  * UnsupportedCheckpoint.
  */
-export async function openGguf(path: string): Promise<GgufModel> {
+export async function openGguf(path: string): Promise<OpenModel> {
   const file = await openFile(path);
   try {
-    const { metadata, tensors } = await readGgufHeader(file, path);
-    const source: TensorSource = {
-      shape: (name) => tensors.get(name)?.shape,
-      readRows(name, from, to) {
-        const place = tensors.get(name);
-        if (place === undefined)
-          throw new MissingTensor(
-            `${path} has no tensor "${name}"`,
-            { path, tensor: name },
-            'It is another model',
-          );
-        return readStoredRows(file, path, place, from, to);
-      },
-      close: () => file.close(),
-    };
+    const { metadata, tensors } = await readGgufHeader(file);
+    const places = [...tensors].map(([name, tensor]) => [name, { ...tensor, file }] as const);
+    const source = tensorSource([file], new Map(places));
     const facts = new Metadata(path, metadata);
-    const rotaryFactors = await readRotaryFactors(path, source);
-    const config = ggufConfig(facts, tensors, rotaryFactors);
+    const config = ggufConfig(facts, source, await readRotaryFactors(path, source));
     return {
       source,
       config,
       layout: ggufLayout(facts.text('general.architecture'), config),
-      metadata,
+      createTokenizer: () => ggufTokenizer(path, metadata),
+      weightFiles: [path],
     };
   } catch (error) {
-    await file.close();
+    await file.handle.close();
     throw error;
   }
 }
 
-/**
- * One divisor for each frequency of Llama 3.1's rotary embedding; undefined where the file has
- * none.
- */
-async function readRotaryFactors(
-  path: string,
-  source: TensorSource,
-): Promise<Float32Array | undefined> {
+/** One divisor for each frequency of Llama 3.1's rotary embedding; null if the file has none. */
+async function readRotaryFactors(path: string, source: TensorSource): Promise<Float32Array | null> {
   const shape = source.shape('rope_freqs.weight');
-  if (shape === undefined) return undefined;
-  const [count] = shape;
-  if (shape.length !== 1 || count! > HEAD_WIDTH_MAX / 2)
-    throw new UnreadableCheckpoint(
-      `${path}: the rotary divisors are [${shape.join(', ')}]`,
-      { path },
-      `At most ${HEAD_WIDTH_MAX / 2} are read`,
-    );
-  return source.readRows('rope_freqs.weight', 0, count!);
+  if (shape === undefined) return null;
+  const [count] = shape as [number];
+  if (shape.length === 1 && count <= HEAD_WIDTH_MAX / 2)
+    return source.readRows('rope_freqs.weight', 0, count);
+  throw new UnreadableCheckpoint(
+    path,
+    `the rotary divisors are [${shape.join(', ')}]`,
+    `At most ${HEAD_WIDTH_MAX / 2} are read`,
+  );
 }
 
-/**
- * Metadata with types asked for by key; throws UnreadableCheckpoint where a key is missing or of
- * another type.
- */
+/** Typed metadata; throws UnreadableCheckpoint if a key is missing or has another type. */
 class Metadata {
   constructor(
     readonly path: string,
@@ -103,56 +75,53 @@ class Metadata {
   }
 
   #unfit(key: string, wanted: string, value: GgufValue | undefined): UnreadableCheckpoint {
+    const found = value === undefined ? 'missing' : excerpt(value);
     return new UnreadableCheckpoint(
-      `${this.path}: metadata "${key}" should be ${wanted} and is ${value === undefined ? 'missing' : excerpt(value)}`,
-      { path: this.path, key },
-      'It is no language model of this architecture, or damaged',
+      this.path,
+      `metadata "${key}" should be ${wanted} and is ${found}`,
+      'It is damaged, or not a language model of this architecture',
     );
   }
 }
 
 function ggufConfig(
   facts: Metadata,
-  tensors: GgufHeader['tensors'],
-  rotaryFactors: Float32Array | undefined,
+  source: TensorSource,
+  rotaryFactors: Float32Array | null,
 ): ModelConfig {
   const family = facts.text('general.architecture');
-  if (family !== 'llama' && family !== 'qwen2' && family !== 'gpt2') {
+  if (family !== 'llama' && family !== 'qwen2' && family !== 'gpt2')
     throw new UnsupportedCheckpoint(
-      `${facts.path}: architecture ${excerpt(family)}`,
-      { path: facts.path, architecture: excerpt(family) },
-      'From GGUF files llama, qwen2 and gpt2 are read; GPT-J from a folder in the Hugging Face layout',
+      facts.path,
+      `architecture ${excerpt(family)}`,
+      'GGUF files are read for llama, qwen2 and gpt2; GPT-J in the Hugging Face layout',
     );
-  }
-  if (
-    family === 'llama' &&
-    facts.values.has('llama.expert_count') &&
-    facts.number('llama.expert_count', 1) > 1
-  ) {
+  const countsExperts = family === 'llama' && facts.values.has('llama.expert_count');
+  if (countsExperts && facts.number('llama.expert_count') > 1)
     throw new UnsupportedCheckpoint(
-      `${facts.path}: a mixture of experts`,
-      { path: facts.path },
+      facts.path,
+      'a mixture of experts',
       'Only dense models are read',
     );
-  }
+  const isGpt2 = family === 'gpt2';
   const residualWidth = facts.whole(`${family}.embedding_length`);
   const heads = facts.whole(`${family}.attention.head_count`);
   const headWidth = facts.whole(`${family}.attention.key_length`, residualWidth / heads);
-  const epsilonKey = family === 'gpt2' ? 'layer_norm_epsilon' : 'layer_norm_rms_epsilon';
+  const epsilonKey = isGpt2 ? 'layer_norm_epsilon' : 'layer_norm_rms_epsilon';
   return {
-    architecture: family === 'gpt2' ? 'gpt2' : 'llama',
+    architecture: isGpt2 ? 'gpt2' : 'llama',
     layers: facts.whole(`${family}.block_count`),
     residualWidth,
     mlpWidth: facts.whole(`${family}.feed_forward_length`),
     heads,
     keyValueHeads: facts.whole(`${family}.attention.head_count_kv`, heads),
     headWidth,
-    vocabulary: tensors.get('token_embd.weight')?.shape[0] ?? facts.whole(`${family}.vocab_size`),
+    vocabulary: source.shape('token_embd.weight')?.[0] ?? facts.whole(`${family}.vocab_size`),
     contextMax: facts.whole(`${family}.context_length`),
     normEpsilon: facts.number(`${family}.attention.${epsilonKey}`),
-    rotary: family === 'gpt2' ? null : ggufRotary(facts, family, headWidth, rotaryFactors),
-    activation: family === 'gpt2' ? 'gelu-tanh' : 'silu',
-    tiedEmbeddings: !tensors.has('output.weight'),
+    rotary: isGpt2 ? null : ggufRotary(facts, family, headWidth, rotaryFactors),
+    activation: isGpt2 ? 'gelu-tanh' : 'silu',
+    tiedEmbeddings: source.shape('output.weight') === undefined,
   };
 }
 
@@ -160,74 +129,62 @@ function ggufRotary(
   facts: Metadata,
   family: string,
   headWidth: number,
-  factors: Float32Array | undefined,
+  factors: Float32Array | null,
 ): RotaryConfig {
   const scalingKind = facts.values.get(`${family}.rope.scaling.type`) ?? 'none';
-  if (scalingKind !== 'none') {
+  if (scalingKind !== 'none')
     throw new UnsupportedCheckpoint(
-      `${facts.path}: rotary scaling ${excerpt(scalingKind)}`,
-      { path: facts.path, scaling: excerpt(scalingKind) },
+      facts.path,
+      `rotary scaling ${excerpt(scalingKind)}`,
       'No scaling and that of Llama 3.1 are read',
     );
-  }
-  const rotary = {
-    theta: facts.number(`${family}.rope.freq_base`, 10000),
-    width: facts.whole(`${family}.rope.dimension_count`, headWidth),
-  };
-  return {
-    ...rotary,
-    scaling: factors === undefined ? null : llama3Scaling(facts.path, rotary, factors),
-  };
+  const theta = facts.number(`${family}.rope.freq_base`, 10000);
+  const width = facts.whole(`${family}.rope.dimension_count`, headWidth);
+  const scaling = factors === null ? null : llama3Scaling(facts.path, { theta, width }, factors);
+  return { theta, width, scaling };
 }
 
 /**
- * A GGUF keeps of Llama 3.1's scaling only its result, one divisor per frequency. The published
- * models differ in `factor` alone, so that is read off and the whole is checked against the file.
+ * Llama 3.1's scaling, of which a GGUF keeps only the result, one divisor per frequency. The
+ * published models differ in `factor` alone, so that is read off and the whole is checked.
  */
 function llama3Scaling(
   path: string,
-  { theta, width }: RotaryConfig | { theta: number; width: number },
+  { theta, width }: { theta: number; width: number },
   divisors: Float32Array,
 ): NonNullable<RotaryConfig['scaling']> {
   if (divisors.length !== width / 2)
     throw new UnreadableCheckpoint(
-      `${path}: ${divisors.length} rotary divisors for ${width} channels`,
-      { path },
+      path,
+      `${divisors.length} rotary divisors for ${width} channels`,
       'The file is damaged',
     );
-  const scaling = {
-    kind: 'llama3' as const,
-    factor: Math.max(...divisors),
-    lowFrequency: 1,
-    highFrequency: 4,
-    originalContext: 8192,
-  };
+  const factor = Math.max(...divisors);
+  const scaling = { factor, lowFrequency: 1, highFrequency: 4, originalContext: 8192 };
   for (let i = 0; i < width / 2; i++) {
     const wavelength = 2 * Math.PI * theta ** ((2 * i) / width);
     const share =
       (scaling.originalContext / wavelength - scaling.lowFrequency) /
       (scaling.highFrequency - scaling.lowFrequency);
     const smooth = Math.min(1, Math.max(0, share));
-    const divisor = 1 / ((1 - smooth) / scaling.factor + smooth);
-    if (!(Math.abs(divisor / divisors[i]! - 1) <= 1e-3)) {
+    const divisor = 1 / ((1 - smooth) / factor + smooth);
+    if (!(Math.abs(divisor / divisors[i]! - 1) <= 1e-3))
       throw new UnsupportedCheckpoint(
-        `${path}: frequency ${i} is divided by ${divisors[i]}, Llama 3.1 would by ${divisor}`,
-        { path, frequency: i },
+        path,
+        `frequency ${i} is divided by ${divisors[i]} instead of Llama 3.1's ${divisor}`,
         'Other rotary scalings are not read',
       );
-    }
   }
-  return scaling;
+  return { kind: 'llama3', ...scaling };
 }
 
-const outerNames: Record<string, string> = {
+const OUTER_NAMES: Record<string, string> = {
   embedding: 'token_embd',
   position: 'position_embd',
   finalNorm: 'output_norm',
   head: 'output',
 };
-
-const blockNames: Record<string, string> = {
+const BLOCK_NAMES: Record<string, string> = {
   norm1: 'attn_norm',
   norm2: 'ffn_norm',
   query: 'attn_q',
@@ -239,24 +196,18 @@ const blockNames: Record<string, string> = {
   down: 'ffn_down',
 };
 
-function ggufLayout(family: string, config: ModelConfig): Layout {
-  const fused: Record<string, number> = family === 'gpt2' ? { query: 0, key: 1, value: 2 } : {};
-  // llama.cpp's conversion interleaves the halves of each head of these, for Llama alone.
+function ggufLayout(family: string, { heads, keyValueHeads }: ModelConfig): Layout {
+  const fused = family === 'gpt2' ? ['query', 'key', 'value'] : [];
+  // llama.cpp's conversion interleaves the halves of each head, for Llama alone.
   const interleaved: Record<string, number> =
-    family === 'llama' ? { query: config.heads, key: config.keyValueHeads } : {};
-  return {
-    recipe(canonical): Recipe {
-      const { layer, part, kind } = splitName(canonical);
-      const suffix = kind === 'bias' ? 'bias' : 'weight';
-      if (layer === null) return { source: `${outerNames[part]}.${suffix}` };
-      const index = fused[part];
-      if (index !== undefined)
-        return { source: `blk.${layer}.attn_qkv.${suffix}`, part: { index, parts: 3 } };
-      const heads = interleaved[part];
-      return {
-        source: `blk.${layer}.${blockNames[part]}.${suffix}`,
-        ...(heads === undefined ? {} : { interleavedHeads: heads }),
-      };
-    },
+    family === 'llama' ? { query: heads, key: keyValueHeads } : {};
+  return (canonical) => {
+    const { layer, part, suffix } = splitName(canonical);
+    if (layer === null) return { source: `${OUTER_NAMES[part]}.${suffix}` };
+    const index = fused.indexOf(part);
+    if (index >= 0) return { source: `blk.${layer}.attn_qkv.${suffix}`, part: { index, parts: 3 } };
+    const source = `blk.${layer}.${BLOCK_NAMES[part]}.${suffix}`;
+    const interleavedHeads = interleaved[part];
+    return interleavedHeads === undefined ? { source } : { source, interleavedHeads };
   };
 }

@@ -1,7 +1,4 @@
-/**
- * Whether a text is a hub id, `owner/name`: letters, digits, `_`, `.` and `-`. A path of the same
- * form is told apart by its being there.
- */
+/** Whether a text has the form of a hub id, `owner/name`; a path may have the same form. */
 export function isHubId(text: string): boolean {
   return (
     /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/.test(text) &&

@@ -1,133 +1,102 @@
 /**
- * A model fetched from the Hugging Face hub into a folder that openCheckpoint reads; this file
- * alone knows
- * @huggingface/hub. Each file grows as `<name>.part`, which a later call continues, and gets its name when it is whole
- * and its checksum right; `.fetched.json` is written last, so a folder that has it is complete. Two
- * calls for one folder at the same time are the caller's to prevent.
+ * A model fetched from the Hugging Face hub into a folder that openCheckpoint reads. Only this file
+ * imports @huggingface/hub. Each file grows as `<name>.part`, which a later call continues, and is
+ * renamed when it is whole and its checksum is right; `.fetched.json` is written last, so a folder
+ * that has it is complete. The caller must not fetch into one folder twice at the same time.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { downloadFile, HubApiError, listFiles } from '@huggingface/hub';
-import { CheckpointFault, UnsupportedCheckpoint } from './faults.ts';
+import { CheckpointFault, UnsupportedCheckpoint } from '../format/faults.ts';
+import { SHARDS_MAX } from '../format/safetensors-files.ts';
 import { isHubId } from './hub-id.ts';
-import { SHARDS_MAX } from './safetensors-files.ts';
+import { fileSha256 } from './identity.ts';
 
 export const HUB_LISTED_FILES_MAX = 10_000;
 export const HUB_ATTEMPTS_MAX = 4;
-export const HUB_STALL_MS = 60_000;
-export const HUB_RETRY_WAIT_MS = 1_000;
-const completeName = '.fetched.json';
-const wanted = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
+const HUB_STALL_MS = 60_000;
+const HUB_RETRY_WAIT_MS = 1_000;
+const CONFIG_BYTES_MAX = 2 ** 24;
+const COMPLETE_NAME = '.fetched.json';
+const SMALL_FILES = [
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'generation_config.json',
+];
 
 export interface HubOptions {
   /** A branch, tag or commit; `main` by default. */
   revision?: string;
-  /** Access token, for models that ask for one. */
+  /** Access token, for models that need one. */
   accessToken?: string;
-  /** Bytes done and bytes in all. */
   progress?: (doneBytes: number, totalBytes: number) => void;
   fetch?: typeof fetch;
-  /** Milliseconds without a byte after which an attempt is given up; HUB_STALL_MS by default. */
+  /** Milliseconds without a byte after which an attempt ends; HUB_STALL_MS by default. */
   stallMs?: number;
-  /**
-   * Wait before the second attempt, twice as long before each further one; HUB_RETRY_WAIT_MS by
-   * default.
-   */
+  /** Wait before the second attempt, then doubled; HUB_RETRY_WAIT_MS by default. */
   retryWaitMs?: number;
 }
 
-/**
- * The hub could not be reached, or the way to it broke too often. Trying again may help, and goes
- * on where it broke.
- */
+/** The hub was not reached, or the connection broke too often. A further call continues. */
 export class HubUnreachable extends CheckpointFault {
   override readonly name = 'HubUnreachable';
 }
 
-/** The hub answered and has not, or does not give, what was asked for. */
+/** The hub lacks the model or refuses to send it. */
 export class HubRefused extends CheckpointFault {
   override readonly name = 'HubRefused';
 }
 
 /**
- * Folder `<modelsFolder>/<owner>/<name>` with the model in it, fetched where it is not yet.
- * Throws HubUnreachable, HubRefused, or UnsupportedCheckpoint for a model without safetensors.
+ * Fetches the model into `<modelsFolder>/<owner>/<name>`, unless it is there, and returns the
+ * folder. Throws HubUnreachable, HubRefused, or UnsupportedCheckpoint for a model without
+ * safetensors.
  */
 export async function fetchFromHub(
   id: string,
   modelsFolder: string,
   options: HubOptions = {},
 ): Promise<string> {
-  if (!isHubId(id))
-    throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
-  const revision = options.revision ?? 'main';
+  const hub = new Hub(id, options);
   const folder = join(modelsFolder, ...id.split('/'));
-  if (await isComplete(folder, revision)) return folder;
-  const files = selectFiles(id, await list(id, revision, options));
+  if (await isComplete(folder, hub.revision)) return folder;
+  const files = selectFiles(id, await hub.list());
   await mkdir(folder, { recursive: true });
   const total = files.reduce((sum, file) => sum + file.size, 0);
   let before = 0;
   for (const file of files) {
-    await fetchWhole(id, revision, folder, file, options, (bytes) =>
-      options.progress?.(before + bytes, total),
-    );
+    await hub.fetchWhole(folder, file, (bytes) => options.progress?.(before + bytes, total));
     before += file.size;
   }
-  const note = {
-    id,
-    revision,
-    files: files.map(({ path, size, sha256 }) => ({ path, size, sha256 })),
-  };
-  await writeFile(join(folder, `${completeName}.part`), JSON.stringify(note));
-  await rename(join(folder, `${completeName}.part`), join(folder, completeName));
+  const note = { id, revision: hub.revision, files };
+  await writeFile(join(folder, `${COMPLETE_NAME}.part`), JSON.stringify(note));
+  await rename(join(folder, `${COMPLETE_NAME}.part`), join(folder, COMPLETE_NAME));
   return folder;
 }
 
-/**
- * The model's config.json alone, some kilobytes, into the folder. Throws HubUnreachable or
- * HubRefused.
- */
+/** Fetches only config.json, some kilobytes, into the folder; throws HubUnreachable, HubRefused. */
 export async function fetchConfigFromHub(
   id: string,
   folder: string,
   options: HubOptions = {},
 ): Promise<void> {
-  if (!isHubId(id))
-    throw new HubRefused(`"${id}" is no id of a model`, { id }, 'An id is owner/name');
-  const text = await attempt(id, options, async (fetchOnce) => {
-    const blob = await downloadFile({
-      ...request(id, options.revision ?? 'main', options),
-      path: 'config.json',
-      xet: false,
-      fetch: fetchOnce,
-    });
-    if (blob === null || blob.size > CONFIG_BYTES_MAX)
-      throw new HubRefused(
-        `${id} has no config.json${blob === null ? '' : ` of less than ${CONFIG_BYTES_MAX} bytes`}`,
-        { id },
-        'Choose a model of the Hugging Face layout, or fetch its GGUF file and name its path',
-      );
-    return blob.text();
-  });
+  const text = await new Hub(id, options).config();
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'config.json'), text);
 }
 
-const CONFIG_BYTES_MAX = 2 ** 24;
-
 interface HubFile {
   path: string;
   size: number;
-  /** null for small files, which the hub does not name a sha256 of. */
+  /** null for small files, whose sha256 the hub does not name. */
   sha256: string | null;
 }
 
 async function isComplete(folder: string, revision: string): Promise<boolean> {
   try {
-    const note = JSON.parse(await readFile(join(folder, completeName), 'utf8')) as {
+    const note = JSON.parse(await readFile(join(folder, COMPLETE_NAME), 'utf8')) as {
       revision: string;
       files: HubFile[];
     };
@@ -140,176 +109,183 @@ async function isComplete(folder: string, revision: string): Promise<boolean> {
   }
 }
 
-async function list(id: string, revision: string, options: HubOptions): Promise<HubFile[]> {
-  return attempt(id, options, async (fetchOnce) => {
-    const files: HubFile[] = [];
-    for await (const entry of listFiles({ ...request(id, revision, options), fetch: fetchOnce })) {
-      if (files.length >= HUB_LISTED_FILES_MAX)
-        throw new HubRefused(
-          `${id} lists over ${HUB_LISTED_FILES_MAX} files`,
-          { id },
-          'It is no model of the usual layout',
-        );
-      if (entry.type === 'file')
-        files.push({ path: entry.path, size: entry.size, sha256: entry.lfs?.oid ?? null });
-    }
-    return files;
-  });
-}
-
-/**
- * Configuration and tokeniser, and the weights: the index's shards, or `model.safetensors`, or the
- * only file.
- */
+/** Configuration, tokeniser, and the weights: `model.safetensors`, the only file, or the shards. */
 function selectFiles(id: string, files: HubFile[]): HubFile[] {
-  const here = files.filter(({ path }) => !path.includes('/') && !path.includes('\\'));
-  const index = here.find(({ path }) => path === 'model.safetensors.index.json');
-  const weights = here.filter(({ path }) => path.endsWith('.safetensors'));
-  const whole =
-    weights.find(({ path }) => path === 'model.safetensors') ??
-    (weights.length === 1 ? weights[0] : undefined);
+  const inRoot = files.filter(({ path }) => !/[/\\]/.test(path));
+  const named = (name: string) => inRoot.find(({ path }) => path === name);
+  const weights = inRoot.filter(({ path }) => path.endsWith('.safetensors'));
+  const whole = named('model.safetensors') ?? (weights.length === 1 ? weights[0] : undefined);
   const shards = weights.filter(({ path }) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(path));
+  const index = named('model.safetensors.index.json');
   const chosen = whole !== undefined ? [whole] : index !== undefined ? [index, ...shards] : [];
-  if (chosen.length === 0 || shards.length > SHARDS_MAX) {
+  if (chosen.length === 0 || shards.length > SHARDS_MAX)
     throw new UnsupportedCheckpoint(
-      `${id} has no weights in safetensors`,
-      { id, files: here.slice(0, 8).map(({ path }) => path) },
+      id,
+      'no weights in safetensors',
       'Choose a model that has model.safetensors, or fetch its GGUF file and name its path',
     );
-  }
-  for (const needed of ['config.json', 'tokenizer.json']) {
-    if (!here.some(({ path }) => path === needed))
+  for (const needed of ['config.json', 'tokenizer.json'])
+    if (named(needed) === undefined)
       throw new UnsupportedCheckpoint(
-        `${id} has no ${needed}`,
-        { id, missing: needed },
+        id,
+        `no ${needed}`,
         'Choose a model of the Hugging Face layout with a fast tokeniser',
       );
-  }
-  return [...here.filter(({ path }) => wanted.includes(path)), ...chosen];
+  return [...inRoot.filter(({ path }) => SMALL_FILES.includes(path)), ...chosen];
 }
 
-async function fetchWhole(
-  id: string,
-  revision: string,
-  folder: string,
-  file: HubFile,
-  options: HubOptions,
-  progress: (bytes: number) => void,
-): Promise<void> {
-  const path = join(folder, file.path);
-  if ((await sizeOf(path)) === file.size) return;
-  const part = `${path}.part`;
-  // Without a checksum a half from another revision could not be told; such files are small.
-  if (file.sha256 === null || (await sizeOf(part)) > file.size) await rm(part, { force: true });
-  await attempt(id, options, async (fetchOnce, alive) => {
-    const blob = await downloadFile({
-      ...request(id, revision, options),
-      path: file.path,
-      xet: false,
-      fetch: fetchOnce,
+/** Requests for one revision of one model. */
+class Hub {
+  readonly id: string;
+  readonly revision: string;
+  readonly #options: HubOptions;
+
+  constructor(id: string, options: HubOptions) {
+    if (!isHubId(id)) throw new HubRefused(id, 'not the id of a model', 'An id is owner/name');
+    this.id = id;
+    this.revision = options.revision ?? 'main';
+    this.#options = options;
+  }
+
+  list(): Promise<HubFile[]> {
+    return this.#attempt(async (fetchOnce) => {
+      const files: HubFile[] = [];
+      for await (const entry of listFiles({ ...this.#request(), fetch: fetchOnce })) {
+        if (files.length >= HUB_LISTED_FILES_MAX)
+          throw this.#refused(`lists over ${HUB_LISTED_FILES_MAX} files`, 'Choose another model');
+        if (entry.type === 'file')
+          files.push({ path: entry.path, size: entry.size, sha256: entry.lfs?.oid ?? null });
+      }
+      return files;
     });
-    if (blob === null)
-      throw new HubRefused(
-        `${id} lists ${file.path} and does not have it`,
-        { id, file: file.path },
-        'Try again later',
-      );
-    const done = await sizeOf(part);
+  }
+
+  config(): Promise<string> {
+    const hint =
+      'Choose a model of the Hugging Face layout, or fetch its GGUF file and name its path';
+    return this.#attempt(async (fetchOnce) => {
+      const blob = await this.#download('config.json', fetchOnce);
+      if (blob === null) throw this.#refused('no config.json', hint);
+      if (blob.size > CONFIG_BYTES_MAX)
+        throw this.#refused(`its config.json has over ${CONFIG_BYTES_MAX} bytes`, hint);
+      return blob.text();
+    });
+  }
+
+  async fetchWhole(
+    folder: string,
+    file: HubFile,
+    progress: (bytes: number) => void,
+  ): Promise<void> {
+    const path = join(folder, file.path);
+    if ((await sizeOf(path)) === file.size) return;
+    const part = `${path}.part`;
+    // Without a checksum a part of another revision would go unnoticed; such files are small.
+    if (file.sha256 === null || (await sizeOf(part)) > file.size) await rm(part, { force: true });
+    await this.#attempt(async (fetchOnce, alive) => {
+      const blob = await this.#download(file.path, fetchOnce);
+      if (blob === null) throw this.#refused(`lists ${file.path} but lacks it`, 'Try again later');
+      await this.#append(part, blob, file, (bytes) => {
+        alive();
+        progress(bytes);
+      });
+    });
+    if (file.sha256 !== null && (await fileSha256(part)) !== file.sha256) {
+      await rm(part, { force: true });
+      const hint = 'It was deleted; fetch it again';
+      throw new HubUnreachable(this.id, `${file.path} arrived damaged`, hint);
+    }
+    await rename(part, path);
+  }
+
+  /** Appends what the part still lacks of the file. */
+  async #append(
+    part: string,
+    blob: Blob,
+    { path, size }: HubFile,
+    progress: (bytes: number) => void,
+  ): Promise<void> {
+    let bytes = await sizeOf(part);
     const handle = await open(part, 'a');
     try {
-      let bytes = done;
-      if (bytes < file.size) {
-        for await (const chunk of blob
-          .slice(done, file.size)
-          .stream() as AsyncIterable<Uint8Array>) {
-          alive();
-          bytes += chunk.length;
-          if (bytes > file.size)
-            throw new HubRefused(
-              `${id}: ${file.path} is longer than its ${file.size} bytes`,
-              { id, file: file.path },
-              'Try again later',
-            );
-          await handle.writeFile(chunk);
-          progress(bytes);
-        }
+      const rest = bytes < size ? blob.slice(bytes, size).stream() : [];
+      for await (const chunk of rest as AsyncIterable<Uint8Array>) {
+        bytes += chunk.length;
+        if (bytes > size)
+          throw this.#refused(`${path} is longer than its ${size} bytes`, 'Try again later');
+        await handle.writeFile(chunk);
+        progress(bytes);
       }
-      if (bytes < file.size) throw new TypeError(`ended after ${bytes} of ${file.size} bytes`);
+      if (bytes < size) throw new TypeError(`ended after ${bytes} of ${size} bytes`);
       await handle.sync();
     } finally {
       await handle.close();
     }
-  });
-  if (file.sha256 !== null && (await fileSha256(part)) !== file.sha256) {
-    await rm(part, { force: true });
-    throw new HubUnreachable(
-      `${id}: ${file.path} arrived damaged`,
-      { id, file: file.path, sha256: file.sha256 },
-      'It was thrown away; fetch it again',
-    );
   }
-  await rename(part, path);
-}
 
-/**
- * Tries until it works, is refused, or has failed HUB_ATTEMPTS_MAX times; `alive` puts off the end
- * of an attempt.
- */
-async function attempt<T>(
-  id: string,
-  options: HubOptions,
-  work: (fetchOnce: typeof fetch, alive: () => void) => Promise<T>,
-): Promise<T> {
-  for (let tried = 1; ; tried++) {
-    const aborter = new AbortController();
-    const stalled = setTimeout(
-      () => aborter.abort(new TypeError('no byte came for too long')),
-      options.stallMs ?? HUB_STALL_MS,
-    );
-    const fetchOnce: typeof fetch = (input, init) =>
-      (options.fetch ?? fetch)(input, { ...init, signal: aborter.signal });
-    try {
-      return await work(fetchOnce, () => stalled.refresh());
-    } catch (error) {
-      if (error instanceof CheckpointFault) throw error;
-      const status = error instanceof HubApiError ? error.statusCode : null;
-      if (status !== null && status < 500 && status !== 408 && status !== 429)
-        throw refusal(id, status, error);
-      if (tried === HUB_ATTEMPTS_MAX) throw unreachable(id, tried, error);
-    } finally {
-      clearTimeout(stalled);
+  /**
+   * Tries until `work` succeeds, is refused, or has failed HUB_ATTEMPTS_MAX times; `alive`
+   * postpones the end of an attempt.
+   */
+  async #attempt<T>(work: (fetchOnce: typeof fetch, alive: () => void) => Promise<T>): Promise<T> {
+    const { stallMs = HUB_STALL_MS, retryWaitMs = HUB_RETRY_WAIT_MS } = this.#options;
+    for (let tried = 1; ; tried++) {
+      const aborter = new AbortController();
+      const stalled = setTimeout(
+        () => aborter.abort(new TypeError('no byte came for too long')),
+        stallMs,
+      );
+      const fetchOnce: typeof fetch = (input, init) =>
+        (this.#options.fetch ?? fetch)(input, { ...init, signal: aborter.signal });
+      try {
+        return await work(fetchOnce, () => stalled.refresh());
+      } catch (error) {
+        this.#giveUp(error, tried);
+      } finally {
+        clearTimeout(stalled);
+      }
+      await delay(retryWaitMs * 2 ** (tried - 1));
     }
-    await delay((options.retryWaitMs ?? HUB_RETRY_WAIT_MS) * 2 ** (tried - 1));
   }
-}
 
-function refusal(id: string, status: number, cause: unknown): HubRefused {
-  const hint =
-    status === 404
-      ? 'Check the id and the revision'
-      : 'It may ask for its terms to be accepted and for an access token';
-  return new HubRefused(`The hub does not give ${id} (HTTP ${status})`, { id, status }, hint, {
-    cause,
-  });
-}
+  /** Throws unless a further attempt may help. */
+  #giveUp(error: unknown, tried: number): void {
+    if (error instanceof CheckpointFault) throw error;
+    const status = error instanceof HubApiError ? error.statusCode : null;
+    if (status !== null && status < 500 && status !== 408 && status !== 429)
+      throw this.#refused(
+        `the hub refuses it (HTTP ${status})`,
+        status === 404
+          ? 'Check the id and the revision'
+          : 'Its terms may have to be accepted, or it may need an access token',
+        { cause: error },
+      );
+    if (tried < HUB_ATTEMPTS_MAX) return;
+    const { message, cause } = error as Error;
+    throw new HubUnreachable(
+      this.id,
+      `not fetched in ${tried} attempts: ${cause instanceof Error ? cause.message : message}`,
+      'Check the network and its proxy; or fetch the model elsewhere and name its folder',
+      { cause: error },
+    );
+  }
 
-function unreachable(id: string, attempts: number, cause: unknown): HubUnreachable {
-  const { message, cause: deeper } = cause as Error;
-  const why = deeper instanceof Error ? deeper.message : message;
-  return new HubUnreachable(
-    `${id} could not be fetched from the hub in ${attempts} attempts: ${why}`,
-    { id, attempts, why },
-    'Check the network and its proxy; or fetch the model elsewhere and name its folder',
-    { cause },
-  );
-}
+  #refused(fault: string, hint: string, options?: ErrorOptions): HubRefused {
+    return new HubRefused(this.id, fault, hint, options);
+  }
 
-function request(id: string, revision: string, { accessToken }: HubOptions) {
-  return {
-    repo: { type: 'model', name: id } as const,
-    revision,
-    ...(accessToken === undefined ? {} : { accessToken }),
-  };
+  #download(path: string, fetchOnce: typeof fetch): Promise<Blob | null> {
+    return downloadFile({ ...this.#request(), path, xet: false, fetch: fetchOnce });
+  }
+
+  #request() {
+    const { accessToken } = this.#options;
+    return {
+      repo: { type: 'model', name: this.id } as const,
+      revision: this.revision,
+      ...(accessToken === undefined ? {} : { accessToken }),
+    };
+  }
 }
 
 async function sizeOf(path: string): Promise<number> {
@@ -317,10 +293,4 @@ async function sizeOf(path: string): Promise<number> {
     ({ size }) => size,
     () => 0,
   );
-}
-
-async function fileSha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }

@@ -3,13 +3,9 @@ import { createReadStream } from 'node:fs';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-/**
- * Weight files of this size together are hashed once and remembered beside them, as it takes
- * seconds.
- */
+/** Hashes of weight files of this size together are remembered beside them: they take seconds. */
 export const HASH_REMEMBERED_FROM_BYTES = 512 * 2 ** 20;
 const rememberedName = '.weights-sha256.json';
-const readBytes = 2 ** 20;
 
 /**
  * Identity of a model's weights, in lower-case hex: sha256 of the one file's bytes, or of the lines
@@ -22,26 +18,29 @@ export async function weightsSha256(paths: string[]): Promise<string> {
       return { path, stamp: `${basename(path)} ${size} ${mtimeMs}`, size };
     }),
   );
+  const bytes = files.reduce((sum, { size }) => sum + size, 0);
+  if (bytes < HASH_REMEMBERED_FROM_BYTES) return hashTogether(files);
+  const remembered = join(dirname(files[0]!.path), rememberedName);
   const stamp = files.map((file) => file.stamp).join('\n');
-  const worthIt = files.reduce((sum, file) => sum + file.size, 0) >= HASH_REMEMBERED_FROM_BYTES;
-  const remembered = worthIt ? join(dirname(files[0]!.path), rememberedName) : null;
-  const known = remembered === null ? undefined : await recall(remembered, stamp);
+  const known = await recall(remembered, stamp);
   if (known !== undefined) return known;
-  const hashes: string[] = [];
-  for (const { path } of files) hashes.push(await fileSha256(path));
-  const sha256 =
-    files.length === 1
-      ? hashes[0]!
-      : createHash('sha256')
-          .update(files.map(({ path }, i) => `${hashes[i]}  ${basename(path)}\n`).join(''))
-          .digest('hex');
-  if (remembered !== null) await remember(remembered, stamp, sha256);
+  const sha256 = await hashTogether(files);
+  await remember(remembered, stamp, sha256);
   return sha256;
 }
 
-async function fileSha256(path: string): Promise<string> {
+async function hashTogether(files: readonly { path: string }[]): Promise<string> {
+  const hashes: string[] = [];
+  for (const { path } of files) hashes.push(await fileSha256(path));
+  if (files.length === 1) return hashes[0]!;
+  const lines = files.map(({ path }, i) => `${hashes[i]}  ${basename(path)}\n`);
+  return createHash('sha256').update(lines.join('')).digest('hex');
+}
+
+/** SHA-256 of a file's bytes, in lower-case hex. */
+export async function fileSha256(path: string): Promise<string> {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: readBytes }))
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }))
     hash.update(chunk as Buffer);
   return hash.digest('hex');
 }
@@ -49,11 +48,9 @@ async function fileSha256(path: string): Promise<string> {
 async function recall(path: string, stamp: string): Promise<string | undefined> {
   try {
     const known = JSON.parse(await readFile(path, 'utf8')) as { stamp?: unknown; sha256?: unknown };
-    return known.stamp === stamp &&
-      typeof known.sha256 === 'string' &&
-      /^[0-9a-f]{64}$/.test(known.sha256)
-      ? known.sha256
-      : undefined;
+    const { sha256 } = known;
+    const isHash = typeof sha256 === 'string' && /^[0-9a-f]{64}$/.test(sha256);
+    return known.stamp === stamp && isHash ? sha256 : undefined;
   } catch {
     return undefined;
   }
@@ -61,10 +58,10 @@ async function recall(path: string, stamp: string): Promise<string | undefined> 
 
 async function remember(path: string, stamp: string, sha256: string): Promise<void> {
   try {
-    const half = `${path}.${process.pid}`;
-    await writeFile(half, JSON.stringify({ stamp, sha256 }));
-    await rename(half, path);
+    const partial = `${path}.${process.pid}`;
+    await writeFile(partial, JSON.stringify({ stamp, sha256 }));
+    await rename(partial, path);
   } catch {
-    // A read-only folder costs the time again at the next start, no more.
+    // In a read-only folder the next start hashes again.
   }
 }

@@ -1,25 +1,25 @@
 /**
- * What a checkpoint on disk is to the rest of the model: its shape, and its tensors by canonical
- * name.
+ * A checkpoint as the rest of the model sees it: its shape, and its tensors by canonical name.
  *
- * Letters of the shapes: V vocabulary, D residual width, F MLP width, C longest context.
- * Every linear weight is [out, in], as torch.nn.Linear has it, whatever the file's own layout.
+ * Letters of the shapes: V vocabulary, D residual width, F MLP width, C longest context, H heads,
+ * K key-value heads, d head width. Every linear weight is [out, in], as in torch.nn.Linear,
+ * whatever the file's own layout.
  *
- *   embedding [V, D]                      position [C, D] (gpt2)
- *   blocks.<i>.norm1.gain|bias [D]        blocks.<i>.norm2.gain|bias [D] (absent in gptj: attention and MLP read one norm)
- *   blocks.<i>.query.weight [heads * headWidth, D]    blocks.<i>.key|value.weight [keyValueHeads * headWidth, D]
- *   blocks.<i>.output.weight [D, heads * headWidth]   each with .bias [out] where the model has one
- *   blocks.<i>.gate.weight [F, D] (llama) blocks.<i>.up.weight [F, D], .bias      blocks.<i>.down.weight [D, F], .bias
- *   finalNorm.gain|bias [D]               head.weight [V, D] (only if untied), head.bias [V] (gptj)
+ *   embedding [V, D]                        position [C, D] (gpt2)
+ *   blocks.<i>.norm1.gain|bias [D]
+ *   blocks.<i>.norm2.gain|bias [D]          (not gptj: attention and MLP read one norm)
+ *   blocks.<i>.query.weight [H d, D]        blocks.<i>.key|value.weight [K d, D]
+ *   blocks.<i>.output.weight [D, H d]       each linear with .bias [out] if the model has one
+ *   blocks.<i>.gate.weight [F, D] (llama)   blocks.<i>.up.weight [F, D]
+ *   blocks.<i>.down.weight [D, F]
+ *   finalNorm.gain|bias [D]                 head.weight [V, D] (if untied), head.bias [V] (gptj)
  */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** The structures this project can run. Qwen2 loads as llama with attention biases. */
+/** The structures that can be run. Qwen2 is a llama with attention biases. */
 export type Architecture = 'llama' | 'gpt2' | 'gptj';
 
-/**
- * Channels of one head; what is larger is no model, and the rotary table is as large as its square.
- */
+/** Most channels of one head: the rotary table is as large as its square. */
 export const HEAD_WIDTH_MAX = 1_024;
 
 export interface RotaryConfig {
@@ -27,10 +27,7 @@ export interface RotaryConfig {
   theta: number;
   /** Leading channels of each head that are rotated; even, at most the head width. */
   width: number;
-  /**
-   * true: channels (2i, 2i + 1) rotate together (GPT-J). Absent or false: (i, i + width / 2), the
-   * half-split form.
-   */
+  /** Channels (2i, 2i + 1) rotate together (GPT-J), instead of (i, i + width / 2). */
   interleaved?: boolean;
   scaling: null | {
     kind: 'llama3';
@@ -53,7 +50,7 @@ export interface ModelConfig {
   headWidth: number;
   /** V: rows of the embedding. */
   vocabulary: number;
-  /** Longest sequence, in tokens, the model was trained for. */
+  /** Longest sequence that the model was trained for, in tokens. */
   contextMax: number;
   normEpsilon: number;
   rotary: null | RotaryConfig;
@@ -70,10 +67,10 @@ export interface Checkpoint {
   name: string;
   config: ModelConfig;
   tokenizer: Tokenizer;
-  /** Identity of the weights: lower-case hex over the bytes of the weight files. */
+  /** Identity of the weights, from the bytes of the weight files; lower-case hex. */
   sha256: string;
   has(name: string): boolean;
-  /** Reads one tensor as float32; throws MissingTensor for a name the checkpoint has not. */
+  /** Reads one tensor as float32; throws MissingTensor for a name that it lacks. */
   read(name: string): Promise<WeightTensor>;
   close(): Promise<void>;
 }

@@ -1,92 +1,74 @@
-/**
- * UTF-8 bytes of a text as the tokeniser sees it, each with the range of the original's UTF-16
- * units it is from.
- */
+/** UTF-8 bytes of a text as the tokeniser sees it, each with its range of UTF-16 units. */
 export interface Alignment {
   bytes: Uint8Array;
-  /** Offset at which the character of byte `at` begins; the text's length for `at` past the end. */
+  /** Offset at which the character of byte `at` begins; the text's length past the end. */
   start(at: number): number;
   /** Offset just after the character of byte `at`. */
   end(at: number): number;
 }
 
-/**
- * Aligns the bytes of `text`, in Unicode's normal form where one is given and with spaces written
- * as `spaceLetter`, to the text, leaving out the bytes that are dropped. A group of characters that
- * normalisation changes is one here.
- */
-export function alignNormalised(
-  text: string,
-  form: 'NFC' | null,
-  spaceLetter: string,
-  dropped: ReadonlySet<number>,
-): Alignment {
+/** What a tokeniser does to a text before it looks bytes up. */
+export interface Rewriting {
+  normalForm: 'NFC' | null;
+  /** What a space is written as. */
+  spaceLetter: string;
+  /** Bytes that have no token, as some control characters in SmolLM2. */
+  droppedBytes: ReadonlySet<number>;
+}
+
+/** Aligns the rewritten text's bytes to the text. Characters that normalisation joins are one. */
+export function alignBytes(text: string, rewriting: Rewriting): Alignment {
+  const { normalForm, spaceLetter, droppedBytes } = rewriting;
   const groups =
-    form === null || text.normalize(form) === text ? [...characters(text)] : clusters(text, form);
-  const encoded = groups.map(({ shown }) =>
-    encoder.encode(shown.replaceAll(' ', spaceLetter)).filter((byte) => !dropped.has(byte)),
-  );
-  const count = encoded.reduce((sum, bytes) => sum + bytes.length, 0);
-  const bytes = new Uint8Array(count);
-  const starts = new Int32Array(count);
-  const ends = new Int32Array(count);
-  let at = 0;
-  groups.forEach(({ start, end }, index) => {
-    const group = encoded[index]!;
-    bytes.set(group, at);
-    starts.fill(start, at, at + group.length);
-    ends.fill(end, at, at + group.length);
-    at += group.length;
-  });
+    normalForm === null || text.normalize(normalForm) === text
+      ? characters(text)
+      : clusters(text, normalForm);
+  const bytes: number[] = [];
+  const starts: number[] = [];
+  const ends: number[] = [];
+  for (const { written, start, end } of groups)
+    for (const byte of encoder.encode(written.replaceAll(' ', spaceLetter))) {
+      if (droppedBytes.has(byte)) continue;
+      bytes.push(byte);
+      starts.push(start);
+      ends.push(end);
+    }
   return {
-    bytes,
+    bytes: Uint8Array.from(bytes),
     start: (index) => starts[Math.max(0, index)] ?? text.length,
     end: (index) => ends[Math.max(0, index)] ?? text.length,
   };
 }
 
 interface Group {
-  shown: string;
+  written: string;
   start: number;
   end: number;
 }
 
 const encoder = new TextEncoder();
 
-/**
- * Code points; half a surrogate pair by itself is one, and its bytes are those of U+FFFD, as
- * TextEncoder writes it.
- */
-function* characters(text: string): Generator<Group> {
-  let start = 0;
-  for (const shown of text) {
-    yield { shown, start, end: start + shown.length };
-    start += shown.length;
-  }
+/** Code points; half a surrogate pair is one, encoded as U+FFFD. */
+function characters(text: string, offset = 0): Group[] {
+  let start = offset;
+  return Array.from(text, (written) => {
+    const group = { written, start, end: start + written.length };
+    start = group.end;
+    return group;
+  });
 }
 
-/**
- * Normalised grapheme clusters; the whole text as one where normalisation reaches across a
- * cluster's edge.
- */
+/** Normalised grapheme clusters; one group if normalisation reaches across a cluster's edge. */
 function clusters(text: string, form: 'NFC'): Group[] {
-  const groups: Group[] = [];
-  for (const { segment, index } of new Intl.Segmenter('en', { granularity: 'grapheme' }).segment(
-    text,
-  )) {
-    const shown = segment.normalize(form);
-    if (shown === segment)
-      groups.push(
-        ...[...characters(segment)].map(({ shown, start, end }) => ({
-          shown,
-          start: index + start,
-          end: index + end,
-        })),
-      );
-    else groups.push({ shown, start: index, end: index + segment.length });
-  }
+  const segments = new Intl.Segmenter('en', { granularity: 'grapheme' }).segment(text);
+  const groups = [...segments].flatMap(({ segment, index }) => {
+    const written = segment.normalize(form);
+    return written === segment
+      ? characters(segment, index)
+      : [{ written, start: index, end: index + segment.length }];
+  });
   const whole = text.normalize(form);
-  return groups.map(({ shown }) => shown).join('') === whole
+  return groups.map(({ written }) => written).join('') === whole
     ? groups
-    : [{ shown: whole, start: 0, end: text.length }];
+    : [{ written: whole, start: 0, end: text.length }];
 }

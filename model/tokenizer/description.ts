@@ -1,12 +1,12 @@
 /**
- * A tokenizer.json made exact: checked for kinds whose behaviour is known here, and with the two
- * pre-tokenisers that
- * @huggingface/tokenizers treats differently from the Rust library (digits beyond ASCII; what counts as white space in
- * GPT-2's pattern) written as the patterns they stand for.
+ * A tokenizer.json made exact: only kinds whose behaviour is known are let through, and two
+ * pre-tokenisers that @huggingface/tokenizers treats differently from the Rust library (digits
+ * beyond ASCII; white space in GPT-2's pattern) become the patterns that they stand for.
  */
 import { z } from 'zod';
-import { firstFaults, excerpt } from '../../schemas/encoding/excerpt.ts';
-import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../checkpoint/faults.ts';
+import { excerpt, faultsFound, firstFaults } from '../../schemas/encoding/excerpt.ts';
+import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../format/faults.ts';
+import type { Rewriting } from './alignment.ts';
 import { letterOfByte } from './byte-letters.ts';
 
 export interface AddedToken {
@@ -24,7 +24,7 @@ export interface Component {
   [key: string]: unknown;
 }
 
-/** The parts of a tokenizer.json that matter here. */
+/** The parts of a tokenizer.json that are used. */
 export interface TokenizerDescription {
   model: Component & { vocab: Record<string, number>; merges: (string | string[])[] };
   added_tokens?: AddedToken[];
@@ -35,13 +35,13 @@ export interface TokenizerDescription {
 
 /** Highest id of a token. */
 export const TOKEN_ID_MAX = 999_999;
-/** Sequences of normalisers or pre-tokenisers in one another. */
+/** Most nested sequences of normalisers or pre-tokenisers. */
 const SEQUENCES_NESTED_MAX = 8;
 
 const id = z.number().int().min(0).max(TOKEN_ID_MAX);
 const component = z.looseObject({ type: z.string() }).nullish();
 const flag = z.boolean().nullish();
-// What is in the file is used, not what zod makes of it: a token may be called __proto__.
+// The file's content is used, not zod's copy: a token may be called __proto__.
 const description = z.looseObject({
   model: z.looseObject({
     type: z.string(),
@@ -70,8 +70,8 @@ const description = z.looseObject({
 });
 
 /**
- * The content of a tokenizer.json, checked for what every part of it must be; throws
- * UnreadableCheckpoint that names the file, or UnsupportedCheckpoint.
+ * Checks the content of the tokenizer.json at `path`; throws UnreadableCheckpoint and
+ * UnsupportedCheckpoint.
  */
 export function describedTokenizer(
   path: string,
@@ -80,14 +80,12 @@ export function describedTokenizer(
   const type = (content['model'] as Component | null | undefined)?.type;
   if (typeof type === 'string' && type !== 'BPE') throw unsupported('model', type);
   const checked = description.safeParse(content);
-  if (!checked.success) {
-    const faults = checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  if (!checked.success)
     throw new UnreadableCheckpoint(
-      `${path} describes no tokeniser: ${firstFaults(faults)}`,
-      { path },
+      path,
+      `describes no tokeniser: ${firstFaults(faultsFound(checked.error))}`,
       'Fetch the file again',
     );
-  }
   return {
     ...content,
     added_tokens: content['added_tokens'] ?? [],
@@ -101,45 +99,41 @@ function isTable(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-export interface PinnedTokenizer {
+/** A range of a text: one added token, or the text between two (`token` is null). */
+interface Section {
+  start: number;
+  end: number;
+  token: number | null;
+}
+
+/** A tokeniser of known behaviour. */
+export interface ExactTokenizer extends Rewriting {
   json: TokenizerDescription & { added_tokens: AddedToken[]; post_processor: null };
   kind: 'byte-level' | 'metaspace';
-  addedTokens: AddedToken[];
-  normalForm: 'NFC' | null;
-  /** What a space is written as before it is looked up. */
-  spaceLetter: string;
-  /** Bytes that have no token and are dropped, as SmolLM2 does with some control characters. */
-  droppedBytes: ReadonlySet<number>;
-  /** The text cut at the added tokens written out in it; `token` is null for what lies between. */
-  splitOffAddedTokens(text: string): { start: number; end: number; token: number | null }[];
+  addedContents: ReadonlySet<string>;
+  /** Cuts a text at the added tokens that are written out in it. */
+  splitOffAddedTokens(text: string): Section[];
   splitOffIds: ReadonlySet<number>;
 }
 
-export const GPT2_PATTERN =
+const GPT2_PATTERN =
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /** Throws UnsupportedCheckpoint, naming the part, for a tokeniser that is not read. */
-export function pinDown(description: TokenizerDescription): PinnedTokenizer {
-  if (description.model.type !== 'BPE') throw unsupported('model', description.model.type);
-  const preTokenizers = flatten(description.pre_tokenizer, 'pretokenizers').flatMap(
-    exactPreTokenizers,
-  );
+export function exactTokenizer(description: TokenizerDescription): ExactTokenizer {
+  const { model, added_tokens: addedTokens = [], pre_tokenizer: preTokenizer } = description;
+  if (model.type !== 'BPE') throw unsupported('model', model.type);
+  const preTokenizers = flatten(preTokenizer, 'pretokenizers').flatMap(exactPreTokenizers);
   const byteLevel = preTokenizers.some(({ type }) => type === 'ByteLevel');
   const normalizers = flatten(description.normalizer, 'normalizers');
   checkNormalizers(normalizers, byteLevel);
-  if (!byteLevel && !preTokenizers.some(isMetaspace) && !normalizers.some(isMetaspace)) {
-    throw unsupported('pre-tokeniser', description.pre_tokenizer?.type ?? 'none');
-  }
-  const addedTokens = description.added_tokens ?? [];
+  if (!byteLevel && !preTokenizers.some(isMetaspace) && !normalizers.some(isMetaspace))
+    throw unsupported('pre-tokeniser', preTokenizer?.type ?? 'none');
   const splitOff = addedTokens.filter(
     (token) => normalizers.length === 0 || !(token.normalized ?? !token.special),
   );
-  const { vocab } = description.model;
-  const dropped = new Set(
-    Array.from({ length: 256 }, (_, byte) => byte).filter(
-      (byte) => !Object.hasOwn(vocab, letterOfByte[byte]!),
-    ),
-  );
+  const bytes = byteLevel ? letterOfByte.map((letter, byte) => ({ letter, byte })) : [];
+  const dropped = bytes.filter(({ letter }) => !Object.hasOwn(model.vocab, letter));
   return {
     json: {
       ...description,
@@ -149,12 +143,12 @@ export function pinDown(description: TokenizerDescription): PinnedTokenizer {
         preTokenizers.length === 0 ? null : { type: 'Sequence', pretokenizers: preTokenizers },
     },
     kind: byteLevel ? 'byte-level' : 'metaspace',
-    addedTokens,
+    addedContents: new Set(addedTokens.map(({ content }) => content)),
     normalForm: normalizers.some(({ type }) => type === 'NFC') ? 'NFC' : null,
     spaceLetter: byteLevel ? ' ' : '\u2581',
-    droppedBytes: byteLevel ? dropped : new Set(),
+    droppedBytes: new Set(dropped.map(({ byte }) => byte)),
     splitOffAddedTokens: splitter(splitOff),
-    splitOffIds: new Set(splitOff.map((token) => token.id)),
+    splitOffIds: new Set(splitOff.map(({ id }) => id)),
   };
 }
 
@@ -222,27 +216,23 @@ function isMetaspace(component: Component): boolean {
   );
 }
 
-function splitter(tokens: AddedToken[]): PinnedTokenizer['splitOffAddedTokens'] {
-  if (tokens.length === 0)
-    return (text) => (text === '' ? [] : [{ start: 0, end: text.length, token: null }]);
+function splitter(tokens: AddedToken[]): (text: string) => Section[] {
   const byContent = new Map(tokens.map((token) => [token.content, token]));
   const longestFirst = [...byContent.keys()].sort((a, b) => b.length - a.length);
-  const pattern = new RegExp(
-    longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')).join('|'),
-    'g',
-  );
+  const escaped = longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
+  const pattern = tokens.length === 0 ? null : new RegExp(escaped.join('|'), 'g');
   return (text) => {
-    const sections: { start: number; end: number; token: number | null }[] = [];
+    const sections: Section[] = [];
     let done = 0;
     const pushText = (end: number) => {
       if (end > done) sections.push({ start: done, end, token: null });
     };
-    for (const match of text.matchAll(pattern)) {
+    for (const match of pattern === null ? [] : text.matchAll(pattern)) {
       if (match.index < done) continue;
       const token = byContent.get(match[0])!;
       let start = match.index;
       let end = start + match[0].length;
-      // White space beside such a token is the token's.
+      // White space beside such a token belongs to it.
       if (token.lstrip) start = Math.max(done, text.slice(0, start).trimEnd().length);
       if (token.rstrip) end = text.length - text.slice(end).trimStart().length;
       pushText(start);
@@ -256,8 +246,9 @@ function splitter(tokens: AddedToken[]): PinnedTokenizer['splitOffAddedTokens'] 
 
 function unsupported(part: string, found: string): UnsupportedCheckpoint {
   return new UnsupportedCheckpoint(
-    `The tokeniser's ${part} is ${excerpt(found)}`,
-    { part, found: excerpt(found) },
-    'Byte-pair encoding on bytes (GPT-2, Llama 3, Qwen2, SmolLM2) or with metaspaces (Llama 2) is read',
+    'tokeniser',
+    `its ${part} is ${excerpt(found)}`,
+    'Byte-pair encoding is read on bytes (GPT-2, Llama 3, Qwen2, SmolLM2) or with metaspaces ' +
+      '(Llama 2)',
   );
 }

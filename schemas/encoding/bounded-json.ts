@@ -29,7 +29,7 @@ export function boundedJson(text: Uint8Array | string, limits: JsonLimits): unkn
     return JSON.parse(typeof text === 'string' ? text : decoded(text)) as unknown;
   } catch (error) {
     if (error instanceof UnsoundJson) throw error;
-    throw new UnsoundJson(`it is no JSON (${withoutQuotation((error as Error).message)})`);
+    throw new UnsoundJson(`it is not JSON (${withoutQuotation((error as Error).message)})`);
   }
 }
 

@@ -152,7 +152,7 @@ describe('errata', () => {
       ERRATA_KAFKA_BROKERS: '127.0.0.1:1',
     });
     expect(code).toBe(EXIT.usage);
-    expect(err).toContain('bad.ndjson:3: it is no JSON');
+    expect(err).toContain('bad.ndjson:3: it is not JSON');
     expect(err).toContain('bad.ndjson:4: target is empty');
     expect(err).toContain('nothing was sent');
   });

@@ -12,15 +12,15 @@ import {
   GGUF_RANK_MAX,
   GGUF_STRING_BYTES_MAX,
   GGUF_TENSORS_MAX,
-} from '../../model/checkpoint/gguf-header.ts';
+} from '../../model/format/gguf-header.ts';
 import {
   JSON_BYTES_MAX,
   JSON_DEPTH_MAX,
   JSON_VALUES_MAX,
-} from '../../model/checkpoint/huggingface-layout.ts';
+} from '../../model/checkpoint/huggingface-folder.ts';
 import { HEAD_WIDTH_MAX } from '../../model/checkpoint/model-config.ts';
-import { INDEX_BYTES_MAX, SHARDS_MAX } from '../../model/checkpoint/safetensors-files.ts';
-import { TENSOR_ELEMENTS_MAX } from '../../model/checkpoint/tensor-source.ts';
+import { INDEX_BYTES_MAX, SHARDS_MAX } from '../../model/format/safetensors-files.ts';
+import { TENSOR_ELEMENTS_MAX } from '../../model/format/tensor-source.ts';
 import { TEXT_FILE_BYTES_MAX } from '../../model/statistics/ordinary-text.ts';
 import { TOKEN_ID_MAX } from '../../model/tokenizer/description.ts';
 import { KEY_CHARACTERS_MAX } from '../../pipelines/ingest/ingest-record.ts';
@@ -137,7 +137,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'A GGUF file',
-    'model/checkpoint/gguf-header.ts',
+    'model/format/gguf-header.ts',
     'Past it the file is refused by its header, before anything is made of what it claims.',
     [
       ['bytes of the header', GGUF_HEADER_BYTES_MAX, 'GGUF_HEADER_BYTES_MAX'],

@@ -11,7 +11,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities } from '../../activities/index.ts';
 import { payloadKeysIn } from '../../infra/config/payload-keys.ts';
-import { MissingTensor } from '../../model/checkpoint/faults.ts';
+import { MissingTensor } from '../../model/format/faults.ts';
 import { historyOf } from '../../pipelines/temporal/history-timeline.ts';
 import {
   KafkaCluster,
@@ -128,7 +128,7 @@ async function startSystem(keys: string): Promise<void> {
           correction.target.includes('impossible'),
         );
         if (failing === undefined) return await activities.computeTargets(step);
-        throw new MissingTensor(`${failing.correction.subject} cannot be edited`, {}, '');
+        throw new MissingTensor(failing.correction.subject, 'cannot be edited', '');
       },
     },
   });

@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import {
   openCheckpoint,
   readModelShape,
@@ -23,7 +23,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What the published config.json say, but for what has no bearing on the forward pass. */
+/** The published config.json, without what does not affect the forward pass. */
 const llama3 = {
   architectures: ['LlamaForCausalLM'],
   attention_bias: false,
@@ -117,8 +117,7 @@ const PUBLISHED: [
   name: string,
   config: Record<string, unknown>,
   shape: Partial<ModelConfig>,
-  parameters: number,
-  set: string | null,
+  counted: { parameters: number; set: string | null },
 ][] = [
   [
     'Llama 3 8B',
@@ -131,8 +130,7 @@ const PUBLISHED: [
       contextMax: 8192,
       rotary: { theta: 500_000, width: 128, scaling: null },
     },
-    8_030_261_248,
-    'Llama 3 8B',
+    { parameters: 8_030_261_248, set: 'Llama 3 8B' },
   ],
   [
     'Llama 3.1 8B',
@@ -150,8 +148,7 @@ const PUBLISHED: [
         },
       },
     },
-    8_030_261_248,
-    'Llama 3 8B',
+    { parameters: 8_030_261_248, set: 'Llama 3 8B' },
   ],
   [
     'Llama 3.2 1B',
@@ -166,8 +163,7 @@ const PUBLISHED: [
       rope_scaling: { ...ropeOf31, factor: 32 },
     },
     { tiedEmbeddings: true, headWidth: 64 },
-    1_235_814_400,
-    null,
+    { parameters: 1_235_814_400, set: null },
   ],
   [
     'Qwen2.5 7B',
@@ -179,8 +175,7 @@ const PUBLISHED: [
       tiedEmbeddings: false,
       rotary: { theta: 1_000_000, width: 128, scaling: null },
     },
-    7_615_616_512,
-    'Qwen2.5 7B',
+    { parameters: 7_615_616_512, set: 'Qwen2.5 7B' },
   ],
   [
     'Qwen2.5 1.5B',
@@ -194,8 +189,7 @@ const PUBLISHED: [
       vocab_size: 151_936,
     },
     { tiedEmbeddings: true },
-    1_543_714_304,
-    'Qwen2.5 1.5B',
+    { parameters: 1_543_714_304, set: 'Qwen2.5 1.5B' },
   ],
   [
     'Qwen2.5 0.5B',
@@ -213,8 +207,7 @@ const PUBLISHED: [
       vocab_size: 151_936,
     },
     { heads: 14, keyValueHeads: 2, headWidth: 64 },
-    494_032_768,
-    'Qwen2.5 0.5B',
+    { parameters: 494_032_768, set: 'Qwen2.5 0.5B' },
   ],
   [
     'GPT-2 XL',
@@ -227,8 +220,7 @@ const PUBLISHED: [
       rotary: null,
       contextMax: 1024,
     },
-    1_557_611_200,
-    'GPT-2 XL',
+    { parameters: 1_557_611_200, set: 'GPT-2 XL' },
   ],
   [
     'GPT-J 6B',
@@ -240,105 +232,97 @@ const PUBLISHED: [
       tiedEmbeddings: false,
       rotary: { theta: 10_000, width: 64, interleaved: true, scaling: null },
     },
-    6_050_882_784,
-    'GPT-J 6B',
+    { parameters: 6_050_882_784, set: 'GPT-J 6B' },
   ],
 ];
 
-describe('the shape of a published model', () => {
-  it.each(PUBLISHED)(
-    '%s is read from its config.json alone',
-    async (name, config, shape, parameters, set) => {
-      writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
-      const read = await readModelShape(folder);
-      expect(read.config).toMatchObject(shape);
-      // The count leaves out the biases of Qwen's attention.
-      expect(Math.abs(parameterCount(read.config) / parameters - 1)).toBeLessThan(
-        name.startsWith('Qwen') ? 1e-3 : 1e-12,
-      );
-      expect(parameterSetFor(read.config)?.name ?? null).toBe(set);
-    },
-  );
+test.each(PUBLISHED)(
+  'the shape of %s is read from its config.json alone',
+  async (name, config, shape, { parameters, set }) => {
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+    const read = await readModelShape(folder);
+    expect(read.config).toMatchObject(shape);
+    // The count leaves out the biases of Qwen's attention.
+    expect(Math.abs(parameterCount(read.config) / parameters - 1)).toBeLessThan(
+      name.startsWith('Qwen') ? 1e-3 : 1e-12,
+    );
+    expect(parameterSetFor(read.config)?.name ?? null).toBe(set);
+  },
+);
 
-  it('is the same whether it is read alone or with the weights, from a folder and from GGUF', async () => {
-    for (const name of [
-      'llama',
-      'llama3',
-      'qwen2',
-      'gpt2',
-      'gptj',
-      'llama.gguf',
-      'qwen2.gguf',
-      'gpt2.gguf',
-    ]) {
-      const path = goldenPath('tiny', name);
-      const opened = await openCheckpoint(path);
-      expect((await readModelShape(path)).config, name).toEqual(opened.config);
-      await opened.close();
-    }
-  });
-
-  it('is refused where there is none', async () => {
-    await expect(readModelShape(join(folder, 'absent'))).rejects.toThrow(UnreadableCheckpoint);
-    await expect(readModelShape(folder)).rejects.toThrow(/neither config\.json nor a \.gguf file/);
-  });
+test('a shape is the same whether it is read alone or with the weights', async () => {
+  for (const name of [
+    'llama',
+    'llama3',
+    'qwen2',
+    'gpt2',
+    'gptj',
+    'llama.gguf',
+    'qwen2.gguf',
+    'gpt2.gguf',
+  ]) {
+    const path = goldenPath('tiny', name);
+    const opened = await openCheckpoint(path);
+    expect((await readModelShape(path)).config, name).toEqual(opened.config);
+    await opened.close();
+  }
 });
 
-describe('weights as they are published', () => {
-  /** A tiny model with other names and more tensors in its file. */
-  function republished(
-    name: string,
-    rename: (tensor: string) => string,
-    extra: [string, StoredTensor][],
-  ): string {
-    const copy = join(folder, name);
-    mkdirSync(copy);
-    cpSync(goldenPath('tiny', name), copy, { recursive: true });
-    const file = join(copy, 'model.safetensors');
-    const { tensors, metadata } = decodeSafetensors(readFileSync(file));
-    writeFileSync(
-      file,
-      encodeSafetensors(
-        new Map([
-          ...[...tensors].map(([tensor, stored]): [string, StoredTensor] => [
-            rename(tensor),
-            stored,
-          ]),
-          ...extra,
-        ]),
-        metadata,
-      ),
-    );
-    return copy;
-  }
-  const mask: StoredTensor = {
-    type: 'U8',
-    shape: [1, 1, 2, 2],
-    values: new Uint8Array([1, 0, 1, 1]),
-  };
+test('a path without a model has no shape', async () => {
+  await expect(readModelShape(join(folder, 'absent'))).rejects.toThrow(UnreadableCheckpoint);
+  await expect(readModelShape(folder)).rejects.toThrow(/neither config\.json nor a \.gguf file/);
+});
 
-  it.each([
-    [
-      'GPT-2 without a prefix and with causal masks',
-      'gpt2',
-      (tensor: string) => tensor.replace(/^transformer\./, ''),
-      'h.0.attn.bias',
-    ],
-    ['GPT-J with causal masks', 'gptj', (tensor: string) => tensor, 'transformer.h.0.attn.bias'],
-  ])('%s are the same numbers', async (_, name, rename, masked) => {
-    const [plain, published] = [
-      await openCheckpoint(goldenPath('tiny', name)),
-      await openCheckpoint(republished(name, rename, [[masked, mask]])),
-    ];
-    expect(published.config).toEqual(plain.config);
-    for (const tensor of [
-      'embedding',
-      'blocks.0.query.weight',
-      'blocks.3.down.weight',
-      'finalNorm.gain',
-    ]) {
-      expect(await published.read(tensor), tensor).toEqual(await plain.read(tensor));
-    }
-    await Promise.all([plain.close(), published.close()]);
-  });
+/** A tiny model with other names and more tensors in its file. */
+function republished(
+  name: string,
+  rename: (tensor: string) => string,
+  extra: [string, StoredTensor][],
+): string {
+  const copy = join(folder, name);
+  mkdirSync(copy);
+  cpSync(goldenPath('tiny', name), copy, { recursive: true });
+  const file = join(copy, 'model.safetensors');
+  const { tensors, metadata } = decodeSafetensors(readFileSync(file));
+  writeFileSync(
+    file,
+    encodeSafetensors(
+      new Map([
+        ...[...tensors].map(([tensor, stored]): [string, StoredTensor] => [rename(tensor), stored]),
+        ...extra,
+      ]),
+      metadata,
+    ),
+  );
+  return copy;
+}
+const mask: StoredTensor = {
+  type: 'U8',
+  shape: [1, 1, 2, 2],
+  values: new Uint8Array([1, 0, 1, 1]),
+};
+
+test.each([
+  [
+    'GPT-2 without a prefix and with causal masks',
+    'gpt2',
+    (tensor: string) => tensor.replace(/^transformer\./, ''),
+    'h.0.attn.bias',
+  ],
+  ['GPT-J with causal masks', 'gptj', (tensor: string) => tensor, 'transformer.h.0.attn.bias'],
+])('%s has the same numbers', async (_, name, rename, masked) => {
+  const [plain, published] = [
+    await openCheckpoint(goldenPath('tiny', name)),
+    await openCheckpoint(republished(name, rename, [[masked, mask]])),
+  ];
+  expect(published.config).toEqual(plain.config);
+  for (const tensor of [
+    'embedding',
+    'blocks.0.query.weight',
+    'blocks.3.down.weight',
+    'finalNorm.gain',
+  ]) {
+    expect(await published.read(tensor), tensor).toEqual(await plain.read(tensor));
+  }
+  await Promise.all([plain.close(), published.close()]);
 });

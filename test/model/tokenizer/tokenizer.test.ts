@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
 import {
   openCheckpoint,
@@ -36,20 +36,20 @@ const ranges = (tokenizer: Tokenizer, text: string) => {
   const { starts, ends } = tokenizer.encodeWithOffsets(text);
   return starts.map((start, i): [number, number] => [start, ends[i]!]);
 };
-/** By bytes, the library's decoder takes U+FEFF for a byte-order mark. */
+/** The library's decoder drops U+FEFF as a byte-order mark if it decodes bytes. */
 const withoutMark = (text: string) => text.replaceAll('\ufeff', '');
 
 describe.each(kinds)('a %s tokeniser', (kind) => {
-  const { tokenizer: description, cases } = readGolden(`${kind}.json`) as Golden;
-  const tokenizer = create(description);
+  const { tokenizer: golden, cases } = readGolden(`${kind}.json`) as Golden;
+  const tokenizer = create(golden);
   const byBytes = kind.startsWith('metaspace');
 
-  it('reads hard strings as the Python library does', () => {
+  test('reads hard strings as the Python library does', () => {
     for (const { text, ids } of cases)
       expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
   });
 
-  it('finds the characters that each token is from', () => {
+  test('finds the characters of each token', () => {
     for (const { text, ids, offsets } of cases) {
       const found = ranges(tokenizer, text);
       expect(found).toHaveLength(ids.length);
@@ -57,25 +57,24 @@ describe.each(kinds)('a %s tokeniser', (kind) => {
         const [from, to] = offsets[i]!;
         const where = `token ${i} of ${JSON.stringify(text)}`;
         if (kind === 'qwen2' && text.normalize('NFC') !== text) {
-          // Python names the first of the characters that were made one; ours covers all of them.
+          // Python names the first of the joined characters; ours covers all of them.
           expect([start <= from, end >= to], where).toEqual([true, true]);
         } else if (kind === 'missing-bytes') {
-          // Python's offsets slip by what was dropped before them, so the text itself is the
-          // witness.
+          // Python's offsets are off by what was dropped before them: compare with the text.
           const letters = [...tokenizer.tokenText(ids[i]!)].filter((letter) => letter !== '\ufffd');
           expect(
             letters.filter((letter) => !text.slice(start, end).includes(letter)),
             where,
           ).toEqual([]);
         } else if (byBytes && start === end) {
-          // The space put in front covers nothing here, the first character in Python.
+          // The added space covers nothing in ours, the first character in Python's.
           expect([start, tokenizer.tokenText(ids[i]!).trim()], where).toEqual([from, '']);
         } else expect([start, end], where).toEqual([from, to]);
       });
     }
   });
 
-  it('writes them out as the Python library does', () => {
+  test('decodes as the Python library does', () => {
     for (const { ids, decoded } of cases) {
       const written = tokenizer.decode(ids);
       if (byBytes) expect(withoutMark(written)).toBe(withoutMark(decoded));
@@ -84,92 +83,84 @@ describe.each(kinds)('a %s tokeniser', (kind) => {
   });
 });
 
-describe('the tokeniser in the embedded GGUF', () => {
-  let checkpoint: Checkpoint;
-  let tokenizer: Tokenizer;
-  beforeAll(async () => {
-    checkpoint = await openCheckpoint(homeFromEnvironment().model.folder);
-    tokenizer = checkpoint.tokenizer;
-  });
-  afterAll(() => checkpoint.close());
-  const cases = readGolden('smollm2-cases.json') as Case[];
+let checkpoint: Checkpoint;
+let tokenizer: Tokenizer;
+beforeAll(async () => {
+  checkpoint = await openCheckpoint(homeFromEnvironment().model.folder);
+  tokenizer = checkpoint.tokenizer;
+});
+afterAll(() => checkpoint.close());
+const cases = readGolden('smollm2-cases.json') as Case[];
 
-  it('reads hard strings as the Python library does', () => {
-    for (const { text, ids, offsets, decoded } of cases) {
-      expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
-      expect(ranges(tokenizer, text), JSON.stringify(text)).toEqual(offsets);
-      expect(tokenizer.decode(ids)).toBe(decoded);
-    }
-  });
-
-  it('names the tokens that begin and end a text', () => {
-    expect(tokenizer.tokenText(tokenizer.beginToken!)).toBe('<|im_start|>');
-    expect(tokenizer.endTokens.map((id) => tokenizer.tokenText(id))).toEqual([
-      '<|im_end|>',
-      '<|endoftext|>',
-    ]);
-    expect(tokenizer.vocabulary).toBe(49152);
-  });
-
-  it('gives any text back, half surrogate pairs as U+FFFD, and covers it without a gap', () => {
-    const planes = fc.string({
-      unit: fc.oneof(
-        fc.constantFrom(' ', '\n', '7', 'é', 'e\u0301', '😀', 'あ', '\ud800', '\udc00', "'s"),
-        fc.integer({ min: 0x20, max: 0x3fff }).map((code) => String.fromCharCode(code)),
-      ),
-      maxLength: 40,
-    });
-    fc.assert(
-      fc.property(planes, (text) => {
-        const { ids, starts, ends } = tokenizer.encodeWithOffsets(text);
-        expect(tokenizer.decode(ids)).toBe(text.toWellFormed());
-        let covered = 0;
-        starts.forEach((start, i) => {
-          expect(start).toBeLessThanOrEqual(covered);
-          expect(ends[i]).toBeGreaterThan(start);
-          covered = Math.max(covered, ends[i]!);
-        });
-        expect(covered).toBe(text.length);
-      }),
-      { numRuns: 300 },
-    );
-  });
-
-  it('takes an empty text and an id without a token', () => {
-    expect(tokenizer.encodeWithOffsets('')).toEqual({ ids: [], starts: [], ends: [] });
-    expect(tokenizer.decode([])).toBe('');
-    expect(tokenizer.tokenText(1_000_000)).toBe('[unused 1000000]');
-  });
+test('the tokeniser in the embedded GGUF reads hard strings as the Python library does', () => {
+  for (const { text, ids, offsets, decoded } of cases) {
+    expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
+    expect(ranges(tokenizer, text), JSON.stringify(text)).toEqual(offsets);
+    expect(tokenizer.decode(ids)).toBe(decoded);
+  }
 });
 
-describe('a tokeniser of a kind that is not read', () => {
-  const { tokenizer: description } = readGolden('gpt2.json') as Golden;
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: true, use_regex: true };
+test('the tokeniser in the embedded GGUF names the tokens that begin and end a text', () => {
+  expect(tokenizer.tokenText(tokenizer.beginToken!)).toBe('<|im_start|>');
+  expect(tokenizer.endTokens.map((id) => tokenizer.tokenText(id))).toEqual([
+    '<|im_end|>',
+    '<|endoftext|>',
+  ]);
+  expect(tokenizer.vocabulary).toBe(49152);
+});
 
-  it.each([
-    [
-      'model',
-      { ...description, model: { ...description.model, type: 'Unigram' } },
-      /model is "Unigram"/,
-    ],
-    [
-      'normaliser',
-      { ...description, normalizer: { type: 'Lowercase' } },
-      /normaliser is "Lowercase"/,
-    ],
-    [
-      'pre-tokeniser',
-      { ...description, pre_tokenizer: { type: 'BertPreTokenizer' } },
-      /"BertPreTokenizer"/,
-    ],
-    [
-      'prefix space',
-      { ...description, pre_tokenizer: byteLevel },
-      /"ByteLevel with a prefix space"/,
-    ],
-    ['missing pre-tokeniser', { ...description, pre_tokenizer: null }, /pre-tokeniser is "none"/],
-  ])('is refused with the name of its %s', (_, refused, message) => {
-    expect(() => create(refused)).toThrow(UnsupportedCheckpoint);
-    expect(() => create(refused)).toThrow(message);
+test('the tokeniser in the embedded GGUF gives any text back and covers it without a gap', () => {
+  const planes = fc.string({
+    unit: fc.oneof(
+      fc.constantFrom(' ', '\n', '7', 'é', 'e\u0301', '😀', 'あ', '\ud800', '\udc00', "'s"),
+      fc.integer({ min: 0x20, max: 0x3fff }).map((code) => String.fromCharCode(code)),
+    ),
+    maxLength: 40,
   });
+  fc.assert(
+    fc.property(planes, (text) => {
+      const { ids, starts, ends } = tokenizer.encodeWithOffsets(text);
+      expect(tokenizer.decode(ids)).toBe(text.toWellFormed());
+      let covered = 0;
+      starts.forEach((start, i) => {
+        expect(start).toBeLessThanOrEqual(covered);
+        expect(ends[i]).toBeGreaterThan(start);
+        covered = Math.max(covered, ends[i]!);
+      });
+      expect(covered).toBe(text.length);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('the tokeniser in the embedded GGUF accepts an empty text and an id without a token', () => {
+  expect(tokenizer.encodeWithOffsets('')).toEqual({ ids: [], starts: [], ends: [] });
+  expect(tokenizer.decode([])).toBe('');
+  expect(tokenizer.tokenText(1_000_000)).toBe('[unused 1000000]');
+});
+
+const { tokenizer: description } = readGolden('gpt2.json') as Golden;
+const byteLevel = { type: 'ByteLevel', add_prefix_space: true, use_regex: true };
+
+test.each([
+  [
+    'model',
+    { ...description, model: { ...description.model, type: 'Unigram' } },
+    /model is "Unigram"/,
+  ],
+  [
+    'normaliser',
+    { ...description, normalizer: { type: 'Lowercase' } },
+    /normaliser is "Lowercase"/,
+  ],
+  [
+    'pre-tokeniser',
+    { ...description, pre_tokenizer: { type: 'BertPreTokenizer' } },
+    /"BertPreTokenizer"/,
+  ],
+  ['prefix space', { ...description, pre_tokenizer: byteLevel }, /"ByteLevel with a prefix space"/],
+  ['missing pre-tokeniser', { ...description, pre_tokenizer: null }, /pre-tokeniser is "none"/],
+])('an unsupported tokeniser is refused with the name of its %s', (_, refused, message) => {
+  expect(() => create(refused)).toThrow(UnsupportedCheckpoint);
+  expect(() => create(refused)).toThrow(message);
 });

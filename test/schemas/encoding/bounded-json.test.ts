@@ -65,7 +65,7 @@ describe('JSON past its bounds', () => {
       '{"apiKey":"hunter2',
       `{"a":"${'x'.repeat(200)}", hunter2}`,
     ]) {
-      expect(await reasonOf(text)).toMatch(/^it is no JSON \(/);
+      expect(await reasonOf(text)).toMatch(/^it is not JSON \(/);
       expect(await reasonOf(text)).not.toMatch(/hunter|apiKey|xxx/);
     }
   });

@@ -94,7 +94,7 @@ describe('safetensors', () => {
       new RegExp(`most allowed is ${HEADER_BYTES_MAX}`),
     ],
     ['a header longer than the file', fileOf('{}', 0).subarray(0, 9), /cut short/],
-    ['a header that is no JSON', fileOf('{"a":', 0), /no JSON/],
+    ['a header that is not JSON', fileOf('{"a":', 0), /not JSON/],
     ['a header that is no object', fileOf('[]', 0), /no JSON object/],
     [
       'an unknown type',
