@@ -3,7 +3,7 @@ import { openVersions } from '../../infra/config/open-versions.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { clientsOf } from '../session/clients.ts';
 import { CommandFailure } from '../session/command-failure.ts';
-import { lineagesOverHttp } from '../session/comparison.ts';
+import { lineagesOverHttp } from '../session/answering.ts';
 import type { Output } from '../terminal/output.ts';
 import { StatusLine } from '../terminal/status-line.ts';
 import { showEvent, showReport } from './display.ts';

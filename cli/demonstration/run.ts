@@ -11,8 +11,7 @@ import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Clients } from '../session/clients.ts';
 import { CommandFailure } from '../session/command-failure.ts';
-import type { Server } from '../session/answering.ts';
-import { answerOverHttp, lineagesOverHttp } from '../session/comparison.ts';
+import { answerOverHttp, lineagesOverHttp, type Server } from '../session/answering.ts';
 import {
   watchOutcomes,
   type Awaited,

@@ -70,6 +70,70 @@ export function askOf({ url, token }: Server): Ask {
   };
 }
 
+/** A question to one version. */
+export interface Question {
+  lineage: string;
+  prompt: string;
+  /** Null: the newest. */
+  version: number | null;
+  tokensMax: number;
+}
+
+/** An answer before and after editing. */
+export interface Comparison {
+  lineage: string;
+  version: number;
+  prompt: string;
+  base: { text: string; finish: string };
+  edited: {
+    text: string;
+    finish: string;
+    opened: {
+      position: number;
+      token: string;
+      layer: number;
+      score: number;
+      threshold: number;
+      correction: {
+        id: string;
+        prompt: string;
+        target: string;
+        source: string;
+        version: number;
+      } | null;
+    }[];
+  };
+}
+
+/** The greedy answer of one version. Throws `CommandFailure` with what the server says. */
+export async function answerOverHttp(
+  server: Server,
+  { lineage, version, prompt, tokensMax }: Question,
+): Promise<string> {
+  const model = version === null ? lineage : `${lineage}@${version === 0 ? 'base' : version}`;
+  const answer = (await askOf(server)('/v1/completions', {
+    model,
+    prompt,
+    max_tokens: tokensMax,
+    temperature: 0,
+  })) as { choices: { text: string }[] };
+  return answer.choices[0]!.text;
+}
+
+/**
+ * The lineages that the server shows, with the version that it serves of each. Throws
+ * `CommandFailure` with what the server says.
+ */
+export async function lineagesOverHttp(
+  server: Server,
+): Promise<{ lineage: string; version: number | null; fault: string | null }[]> {
+  return (
+    (await askOf(server)('/v1/lineages')) as {
+      lineages: Awaited<ReturnType<typeof lineagesOverHttp>>;
+    }
+  ).lineages;
+}
+
 /** Loads the model in this process. */
 export async function withModelHere<T>(
   configuration: Configuration,

@@ -13,7 +13,6 @@ import { createServing, type Serving } from '../../serving/server.ts';
 import { openVersions } from '../config/open-versions.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { kafkaSettings, recordFormat } from '../config/connections.ts';
-import { lineageOperations } from './lineage-operations.ts';
 import { openEngine } from './open-engine.ts';
 import { reasonOf } from './process-log.ts';
 import { registerSchemas } from './register-schemas.ts';
@@ -58,7 +57,7 @@ runProcess('serve', async (context) => {
           retract: async (lineage, factKey) =>
             (await submitRetractions(await sender.get(), lineage, [factKey]))[0]!,
         }),
-    ...(temporal === null ? {} : { operations: lineageOperations(temporal, configuration) }),
+    ...(temporal === null ? {} : { operations: { workflows: temporal, settings: configuration.settings } }),
   });
   await serving.server.listen({ host: configuration.serve.host, port: configuration.serve.port });
   await serving.start();

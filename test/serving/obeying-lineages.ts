@@ -1,48 +1,51 @@
-/** Lineages that do what they are told, and note it; `away` is a Temporal that does not answer. */
-import { rollbackMoveId } from '../../pipelines/workflows/contract.ts';
-import type { UndoRequest } from '../../schemas/undo.ts';
-import {
-  OperationsUnavailable,
-  type Operations,
-  type UndoState,
-} from '../../serving/api/operations.ts';
+/** Lineage workflows that do as they are ordered, and note it; `away`: Temporal does not answer. */
+import type { LineageWorkflows, UndoOrder } from '../../operations/undo.ts';
+import type { LineageSettings } from '../../schemas/settings.ts';
 
-export class ObeyingLineages implements Operations {
-  readonly told: string[] = [];
-  readonly undos: { request: UndoRequest; releaseAlias: string | null }[] = [];
+export class ObeyingLineages implements LineageWorkflows {
+  readonly orders: string[] = [];
+  readonly undos: UndoOrder[] = [];
   away = false;
   refuses: string | null = null;
-  readonly rollbackMoveId = rollbackMoveId;
+
+  /** `running` is the id of an undo that runs already. */
+  constructor(private readonly running?: string) {}
 
   async freeze(lineage: string, reason: string): Promise<void> {
     this.#answer();
-    this.told.push(`freeze ${lineage}: ${reason}`);
+    this.orders.push(`freeze ${lineage}: ${reason}`);
   }
 
   async resume(lineage: string): Promise<void> {
     this.#answer();
-    this.told.push(`resume ${lineage}`);
+    this.orders.push(`resume ${lineage}`);
   }
 
   async undo(
     lineage: string,
-    request: UndoRequest,
-    releaseAlias: string | null,
-  ): ReturnType<Operations['undo']> {
+    _: LineageSettings,
+    order: UndoOrder,
+  ): ReturnType<LineageWorkflows['undo']> {
     this.#answer();
-    if (this.refuses !== null) return { kind: 'refused', reason: this.refuses };
-    this.undos.push({ request, releaseAlias });
-    return { kind: 'taken', workflowId: `undo/${lineage}/${request.id}`, waiting: 0 };
+    if (this.refuses !== null) return { kind: 'refused', type: 'UndosFull', message: this.refuses };
+    this.undos.push(order);
+    const workflowId = `undo/${lineage}/${order.request.id}`;
+    return { kind: 'taken', workflowId, waiting: 0, known: false };
   }
 
-  async undoState(_: string, id: string): Promise<UndoState> {
+  async undoProgress(_: string, id: string): ReturnType<LineageWorkflows['undoProgress']> {
     this.#answer();
-    return id === 'u1' || this.undos.some(({ request }) => request.id === id)
-      ? { state: 'running' }
-      : { state: 'unknown' };
+    return id === this.running || this.undos.some(({ request }) => request.id === id)
+      ? { kind: 'running' }
+      : { kind: 'unknown' };
+  }
+
+  async status(): Promise<null> {
+    this.#answer();
+    return null;
   }
 
   #answer(): void {
-    if (this.away) throw new OperationsUnavailable('Temporal does not answer');
+    if (this.away) throw new Error('Temporal does not answer');
   }
 }

@@ -1,9 +1,8 @@
 import { attached } from '../../../infra/local/system-state.ts';
-import type { Configuration } from '../../../infra/config/configuration.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import { wholeNumber } from '../audit/log.ts';
-import type { Comparison } from '../../session/comparison.ts';
+import type { Comparison } from '../../session/answering.ts';
 import type { Output } from '../../terminal/output.ts';
 import { whileWaiting } from '../../terminal/progress.ts';
 
@@ -42,18 +41,17 @@ const ask: CommandSpecification<Options> = {
         EXIT.usage,
       );
     const question = { lineage, prompt: words.join(' '), version, tokensMax: options.tokens };
-    const { compareOverHttp, compareHere } = await import('../../session/comparison.ts');
+    const { withAnswers } = await import('../../session/answering.ts');
     const comparison = await whileWaiting(
       session.output,
       configuration.serve.url === null ? 'Loading the model' : 'Asking',
       null,
       () =>
-        configuration.serve.url === null
-          ? compareHere(configuration satisfies Configuration, question)
-          : compareOverHttp(
-              { url: configuration.serve.url, token: configuration.serve.token },
-              question,
-            ),
+        withAnswers(
+          configuration,
+          lineage,
+          async (send) => (await send('/v1/compare', question)) as Comparison,
+        ),
     );
     session.output.result(comparison, () => sideBySide(session.output, comparison));
     return EXIT.ok;

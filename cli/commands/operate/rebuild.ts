@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import type { Configuration } from '../../../infra/config/configuration.ts';
+import { engineOptions, parametersOf } from '../../../infra/config/engine-options.ts';
 import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { RebuildRequest } from '../../../operations/rebuild/rebuild.ts';
 import { attached } from '../../../infra/local/system-state.ts';
@@ -13,7 +14,9 @@ import { EXIT, type CommandSpecification, type ExitCode } from '../../session/co
 import { listenForInterruption } from '../../terminal/interruption.ts';
 import type { Session } from '../../session/session.ts';
 import { stepsOn, type Steps } from '../../terminal/steps.ts';
+import { comparisonText } from '../../words/comparison-text.ts';
 import { wholeNumber } from '../audit/log.ts';
+import { compareWithSteps } from './compare.ts';
 
 interface Options {
   lineage?: string;
@@ -134,7 +137,6 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
   const { output } = session;
   const { rebuildLineage } = await import('../../../operations/rebuild/rebuild.ts');
   const { Workplaces } = await import('../../../operations/rebuild/workplace.ts');
-  const { engineOptions } = await import('../../../infra/config/engine-options.ts');
   const { ThreadEngine } = await import('../../../model/engine/thread-engine.ts');
   const { rebuiltText, isReproduced } = await import('../../words/rebuild-text.ts');
   const kafka = options.from === 'kafka' ? await kafkaOf(job) : null;
@@ -170,12 +172,11 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
       rebuilt.kind === 'fork' && !rebuilt.interrupted && rebuilt.head > 0
         ? await compareFork(job)
         : null;
-    const text =
-      comparison === null
-        ? null
-        : (await import('../../session/compare-lineages.ts')).comparisonText(comparison, output);
     output.result({ ...rebuilt, comparison }, () =>
-      [rebuiltText(rebuilt, output), ...(text === null ? [] : ['', text])].join('\n'),
+      [
+        rebuiltText(rebuilt, output),
+        ...(comparison === null ? [] : ['', comparisonText(comparison, output)]),
+      ].join('\n'),
     );
     if (rebuilt.interrupted) return EXIT.interrupted;
     return isReproduced(rebuilt) ? EXIT.ok : EXIT.failure;
@@ -191,10 +192,9 @@ async function rebuildNow(job: Job): Promise<ExitCode> {
 
 /** The one model after the other; what the fork's side was made with is in its entries. */
 async function compareFork({ own, other, versions, request, steps }: Job) {
-  const { compareLineages } = await import('../../session/compare-lineages.ts');
-  return await compareLineages(
-    { log: versions.log(request.lineage), version: request.to, configuration: own },
-    { log: versions.log(request.as), version: null, configuration: other },
+  return await compareWithSteps(
+    { log: versions.log(request.lineage), version: request.to, model: engineOptions(own) },
+    { log: versions.log(request.as), version: null, model: engineOptions(other) },
     steps,
   );
 }
@@ -223,7 +223,6 @@ async function compareOnly(job: Job): Promise<ExitCode> {
     !sameParameters(parameters, latest.entry.parameters)
   ) {
     const comparison = await compareFork(job);
-    const { comparisonText } = await import('../../session/compare-lineages.ts');
     output.result(comparison, () => comparisonText(comparison, output));
     return EXIT.ok;
   }
@@ -306,7 +305,6 @@ async function forkParameters({
       options.hyperParameters === undefined)
   )
     return null;
-  const { parametersOf } = await import('../../../infra/config/engine-options.ts');
   const { history } = await versions.log(request.lineage).readSound();
   const own =
     options.model === undefined && options.parameterSet === undefined && history.latest !== null

@@ -1,28 +1,30 @@
+import { resumeLineage } from '../../../operations/freeze.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import { withLineages } from '../../session/operator.ts';
+import { withLineage } from '../../session/operator.ts';
 
-/** `errata resume`: a frozen lineage edits again, the batch first that was kept. */
+/** `errata resume`: a frozen lineage is edited again, the held batch first. */
 const resume: CommandSpecification<{ lineage?: string }> = {
   usage: 'resume',
   summary: 'edit a frozen lineage again',
   description:
-    'Ends a freeze, whoever or whatever began it. A batch that failed and was kept is tried again first, with as many tries as a new one.',
+    'Ends a freeze, whoever or whatever began it. A batch that failed and was held is tried ' +
+    'again first, with as many tries as a new one.',
   examples: [
     ['resume', 'the first lineage'],
     ['resume --lineage support', 'another one'],
   ],
   operation: 'resume the lineage',
   options: (command) => command.option(...LINEAGE_OPTION),
-  async run(session, options) {
-    const own = session.configuration();
-    const lineage = session.lineage(own, options.lineage);
-    await withLineages(session, own, 'resume the lineage', (lineages) => lineages.resume(lineage));
-    session.output.result(
-      { lineage, frozen: false },
-      () => `Lineage ${lineage} edits again. \`errata status\` shows what waits.`,
-    );
-    return EXIT.ok;
-  },
+  run: (session, options) =>
+    withLineage(session, { ...options, operation: resume.operation }, async (operated) => {
+      await resumeLineage(operated);
+      const { lineage } = operated.log;
+      session.output.result(
+        { lineage, frozen: false },
+        () => `Lineage ${lineage} is edited again. \`errata status\` shows what waits.`,
+      );
+      return EXIT.ok;
+    }),
 };
 
 export default resume;

@@ -1,26 +1,31 @@
 import { openVersions } from '../../../infra/config/open-versions.ts';
+import { shellWord } from '../../../operations/failures/failure.ts';
+import { previewUndo } from '../../../operations/undo.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import {
-  orderOf,
-  quoted,
-  tellFindings,
-  tellResult,
+  undoAndFollow,
   undoFlags,
-  undone,
-  withLineages,
+  undoRequestOf,
+  withLineage,
   type UndoOptions,
 } from '../../session/operator.ts';
+import { showUndoPreview, showUndoResult } from '../../words/undo-text.ts';
 
 type Options = UndoOptions & { correction?: boolean };
 
-/** `errata revert`: what a version or a correction did is taken back by a new version. */
+/** `errata revert`: a new version takes back what a version or a correction did. */
 const revert: CommandSpecification<Options> = {
   usage: 'revert <what>',
   summary: 'take a version or a correction back',
-  description: `Takes back what a version did, or one correction or retraction: what it added and still holds goes, what it removed comes back with the very pairs that it had, unless something later stands in its place. It is done by a new version that passes the same probes as a batch, and nothing else changes.
-<what> is the number of a version, or the id of a correction or retraction. Works on a frozen lineage. Exits with 1 when the probes refuse it or nothing is left to undo.`,
+  description:
+    'Takes back what a version did, or one correction or retraction. What it added and still ' +
+    'holds goes; what it removed comes back with the very pairs that it had, unless something ' +
+    'later is in its place. A new version does it, which passes the same probes as a batch; ' +
+    'nothing else changes.\n' +
+    '<what> is the number of a version, or the id of a correction or retraction. Works on a ' +
+    'frozen lineage. Exits with 1 when the probes refuse it or nothing is left to undo.',
   examples: [
     ['revert 12 --reason "the source was wrong"', 'what version 12 did'],
     ['revert 12 --dry-run', 'what that would change'],
@@ -31,34 +36,32 @@ const revert: CommandSpecification<Options> = {
     undoFlags(
       command
         .option(...LINEAGE_OPTION)
-        .option('--correction', 'take <what> for the id of a correction, though it is a number'),
+        .option('--correction', 'read <what> as the id of a correction, even if it is a number'),
     ),
   async run(session, options, [what = '']) {
-    const own = session.configuration();
-    const lineage = session.lineage(own, options.lineage);
+    const { output } = session;
     const target = targetOf(what, options.correction === true);
-    const log = openVersions(own).log(lineage);
     if (options.dryRun === true) {
-      const { undoOf } = await import('../../../versions/undo.ts');
-      return tellFindings(
-        session.output,
-        await log.read(),
-        await undoOf(log, { id: 'dry-run', target }),
-      );
+      const own = session.configuration();
+      const log = openVersions(own).log(session.lineage(own, options.lineage));
+      return showUndoPreview(output, await log.read(), await previewUndo(log, target));
     }
-    return await withLineages(session, own, 'revert it', async (lineages, configuration) => {
-      const order = orderOf(target, options, null);
-      const again = `errata revert ${quoted(what)}${options.correction === true ? ' --correction' : ''} --lineage ${lineage} --id ${order.request.id}`;
-      const result = await undone(
+    const { operation } = revert;
+    return await withLineage(session, { ...options, operation }, async (lineage) => {
+      const request = undoRequestOf(target, options);
+      const result = await undoAndFollow(
         session,
-        lineages,
-        configuration,
         lineage,
-        order,
-        options.timeout,
-        again,
+        { request, releaseAlias: null },
+        {
+          timeoutSeconds: options.timeout,
+          again:
+            `errata revert ${shellWord(what)}` +
+            (options.correction === true ? ' --correction' : '') +
+            ` --lineage ${lineage.log.lineage} --id ${request.id}`,
+        },
       );
-      return await tellResult(session.output, log, order, result, EXIT.failure);
+      return await showUndoResult(output, lineage.log, { ...result, id: request.id }, EXIT.failure);
     });
   },
 };
@@ -71,7 +74,7 @@ function targetOf(what: string, isCorrection: boolean): UndoTarget {
   if (version === 0 || !Number.isSafeInteger(version))
     throw new CommandFailure(
       'revert it',
-      `"${what}" is no version: versions are 1, 2, 3 and so on`,
+      `"${what}" is not a version: versions are 1, 2, 3 and so on`,
       '`errata log` lists them. `errata rollback --to 0` takes everything back.',
       EXIT.usage,
     );

@@ -10,11 +10,8 @@ import {
 } from '../../../operations/rebuild/rebuild.ts';
 import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
 import { compareVersions } from '../../../operations/rebuild/reproduction.ts';
-import {
-  comparisonOf,
-  measureLineage,
-  probedCorrections,
-} from '../../../operations/rebuild/lineage-comparison.ts';
+import { comparisonOf } from '../../../operations/compare/compare-lineages.ts';
+import { measureLineage, probedCorrections } from '../../../operations/compare/measured-lineage.ts';
 import { Workplaces } from '../../../operations/rebuild/workplace.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import type { HyperParameterOverrides, Outcome } from '../../../schemas/editing.ts';

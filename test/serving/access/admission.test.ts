@@ -89,7 +89,7 @@ async function guarded(more: { limits?: { bodyBytesMax: number } } = {}) {
     users: () => users,
     submit: async (one) => (submitted.push(one), { topic: 't', partition: 0, offset: '0' }),
     retract: async () => ({ topic: 't', partition: 0, offset: '1' }),
-    operations: new ObeyingLineages(),
+    operations: { workflows: new ObeyingLineages('u1'), settings: {} },
     logger: pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) }),
   });
   closing.push(serving);

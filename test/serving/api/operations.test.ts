@@ -9,10 +9,10 @@ afterEach(async () => {
 });
 
 async function operated() {
-  const operations = new ObeyingLineages();
+  const workflows = new ObeyingLineages();
   const retracted: string[] = [];
   const serving = await servedLineage({
-    operations,
+    operations: { workflows, settings: {} },
     retract: async (lineage, factKey) => (
       retracted.push(`${lineage} ${factKey}`),
       { topic: 't', partition: 0, offset: '7' }
@@ -25,31 +25,31 @@ async function operated() {
     (await serving.get('/v1/lineages')).json.lineages[0]!.version;
   const order = (what: string, body: object): Promise<Reply> =>
     serving.post(`/v1/lineages/${LINEAGE}/${what}`, body);
-  return { ...serving, operations, retracted, answeredBy, order };
+  return { ...serving, workflows, retracted, answeredBy, order };
 }
 
 const code = ({ statusCode, json }: Reply) => `${statusCode} ${json.error.code}`;
 
 describe('an operator over HTTP', () => {
   it('freezes and resumes a lineage', async () => {
-    const { order, operations } = await operated();
+    const { order, workflows } = await operated();
     expect((await order('freeze', { reason: 'looking at it' })).statusCode).toBe(202);
     expect((await order('resume', {})).statusCode).toBe(202);
-    expect(operations.told).toEqual([
+    expect(workflows.orders).toEqual([
       `freeze ${LINEAGE}: looking at it (http)`,
       `resume ${LINEAGE}`,
     ]);
   });
 
   it('reverts a version or a correction, and asks what became of it', async () => {
-    const { order, operations, get } = await operated();
+    const { order, workflows, get } = await operated();
     const first = await order('revert', { version: 2, reason: 'wrong' });
     expect(first).toMatchObject({
       statusCode: 202,
       json: { workflowId: `undo/${LINEAGE}/${first.json.id}`, waiting: 0 },
     });
     expect((await order('revert', { correctionId: 'a', id: 'mine' })).json.id).toBe('mine');
-    expect(operations.undos.map(({ request }) => request.target)).toEqual([
+    expect(workflows.undos.map(({ request }) => request.target)).toEqual([
       { kind: 'version', version: 2 },
       { kind: 'correction', id: 'a' },
     ]);
@@ -61,7 +61,7 @@ describe('an operator over HTTP', () => {
   });
 
   it('is told what would be done without anything being done', async () => {
-    const { order, operations } = await operated();
+    const { order, workflows } = await operated();
     expect((await order('revert', { version: 2, dryRun: true })).json).toMatchObject({
       head: { version: 2 },
       goes: [{ correctionId: 'b' }],
@@ -71,11 +71,11 @@ describe('an operator over HTTP', () => {
     expect((await order('rollback', { to: 0, dryRun: true })).json).toMatchObject({
       goes: [{ correctionId: 'a' }, { correctionId: 'b' }],
     });
-    expect(operations.undos).toEqual([]);
+    expect(workflows.undos).toEqual([]);
   });
 
   it('is refused what is not there, not sound or not possible', async () => {
-    const { order, operations, post } = await operated();
+    const { order, workflows, post } = await operated();
     expect(code(await order('revert', { version: 9 }))).toBe('409 nothing_to_undo');
     expect(code(await order('revert', { version: 1, correctionId: 'a' }))).toBe('400 invalid_body');
     expect(code(await order('revert', { version: 1, id: 'Ü' }))).toBe('400 invalid_body');
@@ -84,27 +84,27 @@ describe('an operator over HTTP', () => {
     );
     expect(code(await order('rollback', { to: 9 }))).toBe('409 alias_not_moved');
     expect(code(await post('/v1/lineages/other/freeze', {}))).toBe('404 unknown_lineage');
-    operations.refuses = '10 undos wait already';
+    workflows.refuses = '10 undos wait already';
     expect(code(await order('revert', { version: 1 }))).toBe('409 undo_refused');
-    operations.away = true;
+    workflows.away = true;
     expect(code(await order('resume', {}))).toBe('503 operations_unavailable');
   });
 
   it('is answered with the version that it rolls back to at once, though Temporal is away', async () => {
-    const { order, operations, answeredBy } = await operated();
-    operations.away = true;
+    const { order, workflows, answeredBy } = await operated();
+    workflows.away = true;
     const reply = await order('rollback', { to: 1, id: 'back' });
     expect(code(reply)).toBe('503 operations_unavailable');
     expect(reply.json.error.message).toMatch(
       /Answers come from version 1\. Ask again with the id "back"/,
     );
     expect(await answeredBy()).toBe(1);
-    operations.away = false;
+    workflows.away = false;
     expect((await order('rollback', { to: 1, id: 'back', freeze: true })).statusCode).toBe(202);
-    expect(operations.undos).toMatchObject([
+    expect(workflows.undos).toMatchObject([
       { request: { id: 'back', target: { kind: 'rollback', version: 1 } }, releaseAlias: 'stable' },
     ]);
-    expect(operations.told).toHaveLength(1);
+    expect(workflows.orders).toHaveLength(1);
   });
 
   it('needs a server that knows the lineages', async () => {

@@ -1,72 +1,48 @@
-/**
- * Two lineages on the same probes: every correction that holds in either is asked of both, each
- * measured against its own base model. Whatever they were made with, a fork and what it was forked
- * from can so be told apart in one table.
- */
+/** Measures one lineage on a list of corrections: what it answers, and what it leaves unchanged. */
 import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-export interface ComparedCorrection {
+export interface MeasuredCorrection {
   id: string;
   holds: boolean;
   /** Greedy continuation of its own prompt. */
   answer: string;
   effective: boolean;
   greedy: boolean;
-  /** Of `paraphrasesAsked`: prefer the target to what the base model says. */
+  /** How many of `paraphrasesAsked` prefer the target to the base model's answer. */
   paraphrases: number;
   paraphrasesAsked: number;
-  /** Of `neighboursAsked`: have the base model's next token. */
+  /** How many of `neighboursAsked` have the base model's next token. */
   neighbours: number;
   neighboursAsked: number;
 }
 
-/** One side of the comparison. Shares are fractions in [0, 1]; null where nothing was asked. */
+/** What one lineage scores. Shares are fractions in [0, 1]; null where nothing was asked. */
 export interface MeasuredLineage {
   lineage: string;
   version: number;
   base: { name: string; sha256: string };
   corrections: number;
-  /** Of those that hold here. */
+  /** Share of the lineage's own corrections. */
   efficacy: number | null;
   efficacyGreedy: number | null;
-  /** Of all that hold in either. */
+  /** Share of all that are probed. */
   efficacyOfAll: number | null;
   paraphrases: number | null;
   neighbours: number | null;
   perplexityRatio: number;
   editNorm: number;
-  /** Building the hook and asking. */
+  /** Spent on building the hook and asking. */
   seconds: number;
 }
 
-export interface LineageComparison {
-  sides: [MeasuredLineage, MeasuredLineage];
-  asked: { corrections: number; paraphrases: number; neighbours: number };
-  /** Hold in the first and not in the second, and the other way round. */
-  onlyFirst: string[];
-  onlySecond: string[];
-  /** Whose answers differ between the two; the first `DIFFERING_MAX`. */
-  differing: {
-    id: string;
-    prompt: string;
-    target: string;
-    answers: [string, string];
-    effective: [boolean, boolean];
-  }[];
-}
-
-/** Named in the comparison. */
-const DIFFERING_MAX = 1_000;
-/** Corrections asked in one go; between two the command can be stopped. */
+/** Corrections in one call of the engine; between two calls a command can be stopped. */
 const CORRECTIONS_AT_ONCE = 16;
 const ANSWER_TOKENS = 4;
 
-/**
- * The corrections that hold in either, those of the first before those that only the second has.
- */
+/** The corrections that are active in either: those of the first, then those only of the second. */
 export function probedCorrections(first: History, second: History): ActiveCorrection[] {
   return [
     ...first.active.values(),
@@ -76,10 +52,10 @@ export function probedCorrections(first: History, second: History): ActiveCorrec
 
 export interface MeasuredSide {
   measured: MeasuredLineage;
-  corrections: ComparedCorrection[];
+  corrections: MeasuredCorrection[];
 }
 
-/** Asks one lineage all of it; the engine must be of the lineage's base and hyper-parameters. */
+/** Measures a lineage; the engine must have the lineage's base model and hyper-parameters. */
 export async function measureLineage(
   engine: Engine,
   log: VersionLog,
@@ -89,13 +65,13 @@ export async function measureLineage(
 ): Promise<MeasuredSide> {
   const began = performance.now();
   const rows = [...history.active.values()];
-  const corrections: ComparedCorrection[] = [];
+  const corrections: MeasuredCorrection[] = [];
   for (let from = 0; from < probed.length; from += CORRECTIONS_AT_ONCE) {
     progress(from);
-    // Every time, since the base model's questions and another's hooks may have pushed it out.
+    // Each time, since other hooks may have pushed it out of the engine's memory.
     const hookId = await ensureHook(engine, log, rows);
     corrections.push(
-      ...(await compareCorrections(
+      ...(await measureCorrections(
         engine,
         hookId,
         history,
@@ -108,7 +84,7 @@ export async function measureLineage(
   const { ratio } = await engine.canary(hookId);
   const { model } = await engine.describe();
   const own = corrections.filter(({ holds }) => holds);
-  const sum = (pick: (one: ComparedCorrection) => number): number =>
+  const sum = (pick: (one: MeasuredCorrection) => number): number =>
     corrections.reduce((total, one) => total + pick(one), 0);
   return {
     corrections,
@@ -141,46 +117,12 @@ export async function measureLineage(
   };
 }
 
-export function comparisonOf(
-  first: MeasuredSide,
-  second: MeasuredSide,
-  probed: readonly ActiveCorrection[],
-): LineageComparison {
-  const pairs = first.corrections.map((one, i) => ({
-    one,
-    other: second.corrections[i]!,
-    correction: probed[i]!,
-  }));
-  return {
-    sides: [first.measured, second.measured],
-    asked: {
-      corrections: probed.length,
-      paraphrases: probed.reduce((sum, { paraphrases }) => sum + paraphrases.length, 0),
-      neighbours: probed.reduce((sum, { neighbourhood }) => sum + neighbourhood.length, 0),
-    },
-    onlyFirst: pairs.filter(({ one, other }) => one.holds && !other.holds).map(({ one }) => one.id),
-    onlySecond: pairs
-      .filter(({ one, other }) => !one.holds && other.holds)
-      .map(({ one }) => one.id),
-    differing: pairs
-      .filter(({ one, other }) => one.answer !== other.answer || one.effective !== other.effective)
-      .slice(0, DIFFERING_MAX)
-      .map(({ one, other, correction }) => ({
-        id: one.id,
-        prompt: correction.prompt,
-        target: correction.target,
-        answers: [one.answer, other.answer],
-        effective: [one.effective, other.effective],
-      })),
-  };
-}
-
-async function compareCorrections(
+async function measureCorrections(
   engine: Engine,
   hookId: string | null,
   history: History,
   corrections: readonly ActiveCorrection[],
-): Promise<ComparedCorrection[]> {
+): Promise<MeasuredCorrection[]> {
   const own = corrections.map(({ prompt, target }): Probe => ({
     prompt,
     target,
@@ -203,7 +145,7 @@ async function compareCorrections(
   );
   const answers = await engine.probe(hookId, [...own, ...near, ...paraphrased]);
   let [nearAt, paraphraseAt] = [own.length, own.length + near.length];
-  return corrections.map(({ correctionId, paraphrases, neighbourhood }, i): ComparedCorrection => {
+  return corrections.map(({ correctionId, paraphrases, neighbourhood }, i): MeasuredCorrection => {
     const answer = answers[i]!;
     const unchanged = neighbourhood.filter(
       (_, n) => answers[nearAt + n]!.nextToken === based[nearAt + n]!.nextToken,
@@ -227,10 +169,7 @@ async function compareCorrections(
   });
 }
 
-/**
- * As the verdict sees it: where there is nothing to prefer it to, it must be the model's own
- * answer.
- */
+/** As the verdict decides it: without an alternative the target must be the model's own answer. */
 function prefersTarget(answer: ProbeAnswer): boolean {
   if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
   return answer.targetLogProbability! > answer.alternativeLogProbability;

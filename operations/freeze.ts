@@ -1,0 +1,17 @@
+/** Freezing: no batch of a lineage starts; corrections go on to be taken, and undos to be done. */
+import type { Authorship, OperatedLineage } from './undo.ts';
+
+/** Freezes a lineage and returns the reason that its status shows. */
+export async function freezeLineage(
+  { workflows, log }: OperatedLineage,
+  { reason, by }: Authorship,
+): Promise<string> {
+  const shown = reason === '' ? `frozen by ${by}` : `${reason} (${by})`;
+  await workflows.freeze(log.lineage, shown);
+  return shown;
+}
+
+/** Ends a freeze, whoever began it; a batch that was held is tried again first. */
+export async function resumeLineage({ workflows, log }: OperatedLineage): Promise<void> {
+  await workflows.resume(log.lineage);
+}
