@@ -3,6 +3,7 @@
  * it.
  */
 import { ConfigurationError } from '../../infra/config/configuration.ts';
+import { OperationRefused } from '../../operations/operation-refused.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
 
 export class CommandFailure extends Error {
@@ -32,6 +33,8 @@ export function failureOf(operation: string, error: unknown): CommandFailure {
   if (error instanceof CommandFailure) return error;
   if (error instanceof ConfigurationError)
     return new CommandFailure('read the configuration', error.message, error.hint, EXIT.usage);
+  if (error instanceof OperationRefused)
+    return new CommandFailure(operation, error.message, error.hint, EXIT.usage);
   const message = error instanceof Error ? error.message : String(error);
   const hint =
     error instanceof Error && 'hint' in error && typeof error.hint === 'string' ? error.hint : null;

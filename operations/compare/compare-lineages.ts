@@ -5,9 +5,9 @@
 import type { EngineOptions } from '../../model/engine/local-engine.ts';
 import { ThreadEngine } from '../../model/engine/thread-engine.ts';
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
-import { ErrataFailure } from '../../schemas/failures.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
+import { OperationRefused } from '../operation-refused.ts';
 import {
   measureLineage,
   probedCorrections,
@@ -40,15 +40,11 @@ export interface LineageComparison {
   }[];
 }
 
-export class NotComparable extends ErrataFailure {
-  override readonly name = 'NotComparable';
-}
-
 const DIFFERING_MAX = 1_000;
 
 /**
  * Measures both and compares them; `report` is called with how much of a step is done. Throws
- * `NotComparable` where a version does not exist, a model is not the lineage's, or neither lineage
+ * `OperationRefused` where a version does not exist, a model is not the lineage's, or neither lineage
  * has an active correction.
  */
 export async function compareLineages(
@@ -59,7 +55,7 @@ export async function compareLineages(
   const histories = [await historyOf(first), await historyOf(second)] as const;
   const probed = probedCorrections(...histories);
   if (probed.length === 0)
-    throw new NotComparable('neither lineage has a correction', {}, '`errata log` lists versions.');
+    throw new OperationRefused('neither lineage has a correction', '`errata log` lists versions.');
   return comparisonOf(
     await measured(first, histories[0], probed, report),
     await measured(second, histories[1], probed, report),
@@ -70,9 +66,8 @@ export async function compareLineages(
 async function historyOf({ log, version }: ComparedLineage): Promise<History> {
   const { head } = await log.read();
   if (version !== null && version > head.version)
-    throw new NotComparable(
+    throw new OperationRefused(
       `lineage ${log.lineage} has versions up to ${head.version}`,
-      {},
       '`errata log` lists them.',
     );
   return await log.at(version ?? head.version);
@@ -104,10 +99,9 @@ async function requireItsModel(engine: ThreadEngine, { lineage, latest }: Histor
   const { model } = await engine.describe();
   if (latest === null || latest.entry.base.sha256 === model.sha256) return;
   const { base } = latest.entry;
-  throw new NotComparable(
+  throw new OperationRefused(
     `lineage ${lineage} was made with ${base.name} (${base.sha256.slice(0, 12)}), ` +
       `the model given is ${excerpt(model.name)} (${model.sha256.slice(0, 12)})`,
-    {},
     'Name its model: --model-a for the first lineage, --model-b for the second.',
   );
 }

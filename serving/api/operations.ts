@@ -17,7 +17,7 @@ import {
   type OperatedLineage,
   type UndoOrder,
 } from '../../operations/undo.ts';
-import { ErrataFailure } from '../../schemas/failures.ts';
+import { reasonAndHint } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import { undoRequestSchema, type UndoTarget } from '../../schemas/undo.ts';
 import { callerOf, forRole } from '../access/admission.ts';
@@ -216,9 +216,7 @@ async function orUnavailable(
   try {
     return await work();
   } catch (fault) {
-    const why = fault instanceof Error ? fault.message : String(fault);
-    const hint = fault instanceof ErrataFailure ? `. ${fault.hint}` : '';
-    const message = `${reached}${why}${hint}`.replace(/\.?$/, '.');
+    const message = `${reached}${reasonAndHint(fault)}`.replace(/\.?$/, '.');
     return refuse(reply, 503, 'operations_unavailable', message);
   }
 }

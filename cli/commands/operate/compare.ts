@@ -60,8 +60,7 @@ export async function compareWithSteps(
   second: ComparedLineage,
   steps: Steps,
 ): Promise<LineageComparison> {
-  const { compareLineages, NotComparable } =
-    await import('../../../operations/compare/compare-lineages.ts');
+  const { compareLineages } = await import('../../../operations/compare/compare-lineages.ts');
   try {
     const comparison = await compareLineages(first, second, (step, done, of) =>
       steps.at(step, done, of),
@@ -70,8 +69,7 @@ export async function compareWithSteps(
     return comparison;
   } catch (error) {
     steps.fail();
-    if (!(error instanceof NotComparable)) throw error;
-    throw new CommandFailure(compare.operation, error.message, error.hint, EXIT.usage);
+    throw error;
   }
 }
 

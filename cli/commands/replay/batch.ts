@@ -4,6 +4,7 @@ import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import { BY_OPTION, withLineages } from '../../session/operator.ts';
 import type { Output } from '../../terminal/output.ts';
+import { resetText } from '../../words/reset-text.ts';
 import { secondsNamed } from '../corrections/submit.ts';
 
 interface Options {
@@ -51,12 +52,12 @@ const batch: CommandSpecification<Options> = {
     const own = session.configuration();
     const lineage = session.lineage(own, options.lineage);
     return await withLineages(session, own, batch.operation, async (lineages, configuration) => {
-      const { followed, planReset, reset, resetText } = await import('../../session/resetting.ts');
+      const { planReset, resetRun, runEnd } = await import('../../../operations/replay/reset.ts');
+      const { temporalConverter } = await import('../../../infra/config/connections.ts');
       const { output } = session;
       const workflowId = await workflowNamed(lineage, named!);
       const planned = await planReset(
-        lineages,
-        configuration,
+        { lineages, dataConverter: temporalConverter(configuration) },
         { workflowId, runId: options.run ?? null },
         options.to,
       );
@@ -80,12 +81,12 @@ const batch: CommandSpecification<Options> = {
         );
       }
       if (!output.json) output.line(resetText(planned, output));
-      const runId = await reset(
+      const runId = await resetRun(
         lineages,
         planned,
         `errata replay batch --to ${options.to}, by ${options.by}`,
       );
-      const end = await followed(lineages, { workflowId, runId }, options.timeout);
+      const end = await runEnd(lineages, { workflowId, runId }, options.timeout);
       const status = await lineages.status(lineage).catch(() => null);
       const frozen = status?.frozen ?? null;
       output.result({ workflowId, runId, resetTo: planned.point.eventId, end, frozen }, () =>

@@ -2,6 +2,7 @@ import { lineageWorkflowId } from '../../../pipelines/workflows/contract.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import { BY_OPTION, withLineages } from '../../session/operator.ts';
+import { resetText } from '../../words/reset-text.ts';
 
 interface Options {
   lineage?: string;
@@ -33,21 +34,17 @@ const lineage: CommandSpecification<Options> = {
     const own = session.configuration();
     const name = session.lineage(own, options.lineage);
     return await withLineages(session, own, lineage.operation, async (lineages, configuration) => {
-      const { planReset, reset, resetText } = await import('../../session/resetting.ts');
+      const { planReset, resetRun } = await import('../../../operations/replay/reset.ts');
+      const { temporalConverter } = await import('../../../infra/config/connections.ts');
+      const temporal = { lineages, dataConverter: temporalConverter(configuration) };
       const { output } = session;
       const workflowId = lineageWorkflowId(name);
-      const newest = await planReset(
-        lineages,
-        configuration,
-        { workflowId, runId: null },
-        'beginning',
-      );
+      const newest = await planReset(temporal, { workflowId, runId: null }, 'beginning');
       const planned =
         options.to === 'beginning'
           ? newest
           : await planReset(
-              lineages,
-              configuration,
+              temporal,
               { workflowId, runId: newest.run.runId },
               options.to === 'last' ? String(newest.points.at(-1)!.eventId) : options.to,
             );
@@ -65,7 +62,7 @@ const lineage: CommandSpecification<Options> = {
           'Wait until it has ended (`errata status`), or give --anyway.',
           EXIT.usage,
         );
-      const runId = await reset(
+      const runId = await resetRun(
         lineages,
         planned,
         `errata replay lineage --to ${options.to}, by ${options.by}`,

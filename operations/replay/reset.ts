@@ -1,0 +1,126 @@
+/**
+ * Replays a workflow: its run is reset to a point of its history, up to which its results are kept
+ * and from which on everything is done again.
+ */
+import type { DataConverter } from '@temporalio/common';
+import { timelineOf, type TimelineStep } from '../../pipelines/temporal/history-timeline.ts';
+import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { TemporalRuns, type WorkflowRun } from '../../pipelines/temporal/temporal-runs.ts';
+import {
+  followRun,
+  resetPointNamed,
+  resetPointsOf,
+  resetWorkflow,
+  RESET_STEPS,
+  type ResetPoint,
+  type RunEnd,
+} from '../../pipelines/temporal/workflow-reset.ts';
+import { OperationRefused } from '../operation-refused.ts';
+
+export interface PlannedReset {
+  run: WorkflowRun;
+  points: ResetPoint[];
+  point: ResetPoint;
+  /** Activities, children and timers begun after the point, with how often each was. */
+  again: { name: string; times: number }[];
+  /** Versions committed after it; they stay, and the new run finds them. */
+  committed: number[];
+  /** Signals and updates received after it, which the new run receives again. */
+  reapplied: number;
+}
+
+const POINTS_NAMED_MAX = 30;
+
+/** Plans a reset. Throws `OperationRefused` for an unknown run, or an unknown point in it. */
+export async function planReset(
+  { lineages, dataConverter }: { lineages: TemporalLineages; dataConverter: DataConverter },
+  { workflowId, runId }: { workflowId: string; runId: string | null },
+  to: string,
+): Promise<PlannedReset> {
+  const runs = new TemporalRuns(lineages.client);
+  try {
+    const described = await runs.describe(workflowId, runId ?? undefined);
+    const history = described === null ? null : await runs.history(workflowId, described.run.runId);
+    if (described === null || history === null)
+      throw new OperationRefused(
+        `Temporal has no ${runId === null ? 'run' : `run ${runId}`} of ${workflowId}`,
+        'A run that Temporal has forgotten cannot be reset. `errata history` shows it, and ' +
+          '`errata resubmit quarantined --batch` sends again what it quarantined.',
+      );
+    const points = resetPointsOf(history);
+    const point = resetPointNamed(points, to);
+    if (point === null) throw noSuchPoint(workflowId, to, points);
+    const timeline = await timelineOf(history, dataConverter);
+    const after = timeline.filter(({ eventId }) => eventId > point.eventId);
+    const begun = after.filter(({ event }) =>
+      ['activity', 'child workflow', 'timer'].includes(event),
+    );
+    return {
+      run: described.run,
+      points,
+      point,
+      again: countedNames(begun.map(({ name }) => name ?? 'a timer')),
+      committed: after.flatMap(committedIn),
+      reapplied: after.filter(({ event }) => event === 'signal' || event === 'update').length,
+    };
+  } catch (error) {
+    throw lineages.explained(error);
+  }
+}
+
+function noSuchPoint(
+  workflowId: string,
+  to: string,
+  points: readonly ResetPoint[],
+): OperationRefused {
+  if (points.length === 0)
+    return new OperationRefused(
+      `${workflowId} has not decided anything yet`,
+      'Is a workflow worker running? `errata status` says.',
+    );
+  const named = points.slice(0, POINTS_NAMED_MAX).map(({ eventId }) => eventId);
+  return new OperationRefused(
+    `${workflowId} has no point "${to}"`,
+    `The points are ${named.join(', ')} (--dry-run says what each does), or one of ` +
+      `${Object.keys(RESET_STEPS).join(', ')} where it was done; --run names an earlier run.`,
+  );
+}
+
+/** Resets the run and returns the id of the new one. */
+export async function resetRun(
+  lineages: TemporalLineages,
+  { run, point }: PlannedReset,
+  reason: string,
+): Promise<string> {
+  try {
+    return await resetWorkflow(lineages.client, run, point, reason);
+  } catch (error) {
+    throw lineages.explained(error);
+  }
+}
+
+/** Waits for the end of a run, for at most `timeoutSeconds`. */
+export async function runEnd(
+  lineages: TemporalLineages,
+  run: { workflowId: string; runId: string },
+  timeoutSeconds: number,
+): Promise<RunEnd> {
+  try {
+    return await followRun(lineages.client, run, timeoutSeconds * 1_000);
+  } catch (error) {
+    throw lineages.explained(error);
+  }
+}
+
+/** Counts equal names, in the order in which each first occurs. */
+export function countedNames(names: readonly string[]): { name: string; times: number }[] {
+  const times = new Map<string, number>();
+  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  return [...times].map(([name, count]) => ({ name, times: count }));
+}
+
+function committedIn({ name, detail }: TimelineStep): number[] {
+  if (name !== 'commitVersion' && name !== 'commitUndo') return [];
+  const result = detail as { kind?: unknown; version?: unknown } | null;
+  return result?.kind === 'committed' && typeof result.version === 'number' ? [result.version] : [];
+}
