@@ -57,7 +57,9 @@ runProcess('serve', async (context) => {
           retract: async (lineage, factKey) =>
             (await submitRetractions(await sender.get(), lineage, [factKey]))[0]!,
         }),
-    ...(temporal === null ? {} : { operations: { workflows: temporal, settings: configuration.settings } }),
+    ...(temporal === null
+      ? {}
+      : { operations: { workflows: temporal, settings: configuration.settings } }),
   });
   await serving.server.listen({ host: configuration.serve.host, port: configuration.serve.port });
   await serving.start();
