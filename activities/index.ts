@@ -38,15 +38,16 @@ export type LedgerActivities = ReturnType<typeof createLedgerActivities>;
  */
 export function createEditActivities({ engine, versions }: { engine: Engine; versions: Versions }) {
   const cache = new ProbeCache(engine);
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
-    const before = last;
-    const result = currentHeartbeat()
-      .during({ stage: 'waiting' }, () => before)
-      .then(work);
-    // Settles after the one before it, even where this one was cancelled while it waited.
-    last = Promise.allSettled([before, result]).then(() => undefined);
-    return result;
+  const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    let begin = () => {};
+    const turn = new Promise<void>((resolve) => (begin = resolve));
+    const waited = currentHeartbeat().during({ stage: 'waiting' }, () => turn);
+    const worked = engine.queue.run(() => {
+      begin();
+      return waited.then(work);
+    });
+    // A step that is cancelled while it waits ends at once; its turn is skipped when it comes.
+    return (await Promise.all([worked, waited]))[0];
   };
   return {
     computeTargets: (step: EditStep) => inTurn(() => computeTargets(engine, versions, step)),

@@ -28,6 +28,7 @@ export async function timed<Result>(
 /** `seconds` grows with every call. */
 export function timedEngine(engine: Engine, seconds: StageSeconds): Engine {
   return {
+    queue: engine.queue,
     describe: () => engine.describe(),
     holds: (id) => engine.holds(id),
     holdHook: (id, pairs) => timed(seconds, 'hook', () => engine.holdHook(id, pairs)),

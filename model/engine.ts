@@ -9,6 +9,7 @@
  */
 import type { HyperParameters, Refusal } from '../schemas/editing.ts';
 import type { Architecture } from './checkpoint/checkpoint.ts';
+import type { ModelQueue } from './engine/model-queue.ts';
 
 export const HOOKS_HELD_MAX = 4;
 
@@ -16,6 +17,8 @@ export const HOOKS_HELD_MAX = 4;
 export const SHUT_GATES_MAX = 64;
 
 export interface Engine {
+  /** Whoever shares the engine takes turns here; a call outside of any turn waits for one. */
+  readonly queue: ModelQueue;
   describe(): Promise<EngineDescription>;
   /** Asking counts as a use. */
   holds(hookId: string): Promise<boolean>;

@@ -26,7 +26,6 @@ import { servingMetrics } from './api/metrics.ts';
 import { operationRoutes, type Operations } from './api/operations.ts';
 import { retractionRoutes, type SubmitRetraction } from './api/retractions.ts';
 import { refuse, refuseBytes } from './api/refusals.ts';
-import { DEFAULT_TURN_LIMITS, Turns, type TurnLimits } from './answers/turns.ts';
 
 export interface ServingDependencies {
   engine: Engine;
@@ -44,7 +43,8 @@ export interface ServingDependencies {
 }
 
 export interface ServingLimits {
-  turns: TurnLimits;
+  /** Requests that wait for the model; past it they are refused. */
+  waitingMax: number;
   bodyBytesMax: number;
   pollEveryMs: number;
   /** A request whose head and body take longer to come is cut off. */
@@ -52,7 +52,7 @@ export interface ServingLimits {
 }
 
 export const DEFAULT_SERVING_LIMITS: ServingLimits = {
-  turns: DEFAULT_TURN_LIMITS,
+  waitingMax: 32,
   bodyBytesMax: 262_144,
   pollEveryMs: 1_000,
   requestWaitMs: 30_000,
@@ -80,13 +80,12 @@ export function createServing(
   limits: ServingLimits = DEFAULT_SERVING_LIMITS,
 ): Serving {
   const { engine, versions, logger } = dependencies;
-  const turns = new Turns(limits.turns);
   const followed = new FollowedLineages(
-    { engine, versions, turns, logger },
+    { engine, versions, logger },
     { lineages: dependencies.lineages, pollEveryMs: limits.pollEveryMs },
   );
-  const answers = new Answers(engine, followed, turns);
-  const metrics = servingMetrics(followed, turns);
+  const answers = new Answers(engine, followed, limits.waitingMax);
+  const metrics = servingMetrics(followed, engine.queue);
 
   const server: FastifyInstance = fastify({
     loggerInstance: logger,
@@ -146,7 +145,7 @@ export function createServing(
 
   completionRoutes(server, answers, followed, metrics);
   lineageRoutes(server, answers, followed, metrics);
-  auditRoutes(server, { engine, answers, turns });
+  auditRoutes(server, { engine, answers });
   correctionRoutes(server, followed, dependencies.submit);
   retractionRoutes(server, followed, dependencies.retract);
   operationRoutes(server, followed, dependencies.operations);
@@ -160,7 +159,7 @@ export function createServing(
     const details = caller.roles.includes('operate')
       ? {
           lineages: lineages.filter(({ lineage }) => mayUse(caller, lineage)),
-          waiting: turns.waiting,
+          waiting: engine.queue.waiting,
         }
       : {};
     return reply.code(ready ? 200 : 503).send({ status, ...details });
@@ -178,7 +177,7 @@ export function createServing(
     async close() {
       await server.close();
       await followed.close();
-      await turns.drained();
+      await engine.queue.drained();
     },
   };
 }

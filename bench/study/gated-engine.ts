@@ -87,6 +87,7 @@ function keyOf(hookId: string | null, probe: Probe): string {
 /** The engine's methods as functions, to be replaced one by one. */
 export function bound(engine: GatedEngine): GatedEngine {
   return {
+    queue: engine.queue,
     describe: () => engine.describe(),
     holds: (hookId) => engine.holds(hookId),
     holdHook: (hookId, pairs, gate) =>

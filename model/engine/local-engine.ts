@@ -38,6 +38,7 @@ import { Hook } from '../hook/hook.ts';
 import { HookMemory } from '../hook/hook-memory.ts';
 import type { KeyStatistics } from '../statistics/key-statistics.ts';
 import { disposeStatistics, keyStatistics } from '../statistics/key-statistics.ts';
+import { ModelQueue } from './model-queue.ts';
 import { parametersFor } from './parameters.ts';
 import { sharingRows } from '../hook/pair-rows.ts';
 import { perplexityOf, sequenceLosses } from '../network/perplexity.ts';
@@ -85,8 +86,7 @@ export class LocalEngine implements Engine {
     dispose: ({ hook }) => hook?.dispose(),
   });
   private readonly memory = new HookMemory();
-  /** Calls run one after another: they share one device and the hooks held. */
-  private turn: Promise<unknown> = Promise.resolve();
+  readonly queue = new ModelQueue();
 
   private constructor(
     private readonly checkpoint: Checkpoint,
@@ -179,7 +179,7 @@ export class LocalEngine implements Engine {
     pairs: PairSet,
     gate: GateParameters = this.parameters.gate,
   ): Promise<HookReport> {
-    return this.inTurn(async () => {
+    return this.queue.call(async () => {
       const known = this.hooks.get(hookId);
       if (known === undefined) {
         const hook = pairs.count === 0 ? null : Hook.build(pairs, this.priors, gate, this.memory);
@@ -195,7 +195,7 @@ export class LocalEngine implements Engine {
     requests: EditRequest[],
     progress?: (progress: TargetProgress) => void,
   ): Promise<ComputedTargets> {
-    return this.inTurn(async () => {
+    return this.queue.call(async () => {
       const { edits, refused } = this.read(requests);
       const D = this.model.config.residualWidth;
       if (edits.length === 0)
@@ -253,7 +253,7 @@ export class LocalEngine implements Engine {
     requests: EditRequest[],
     targets: Targets,
   ): Promise<DerivedUpdate> {
-    return this.inTurn(async () => {
+    return this.queue.call(async () => {
       const byId = new Map(requests.map((request) => [request.id, request]));
       const { edits, refused } = this.read(
         targets.ids.map((id) => {
@@ -309,13 +309,13 @@ export class LocalEngine implements Engine {
   }
 
   probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]> {
-    return this.inTurn(() =>
+    return this.queue.call(() =>
       probeModel(this.model, this.checkpoint.tokenizer, this.held(hookId).hook, probes, breathe),
     );
   }
 
   canary(hookId: string | null): Promise<CanaryReading> {
-    return this.inTurn(async () => {
+    return this.queue.call(async () => {
       const { canary, canaryLoss } = this.statistics;
       const basePerplexity = perplexityOf(canaryLoss, canary);
       const tokens = canary.reduce((sum, sequence) => sum + sequence.length - 1, 0);
@@ -356,7 +356,7 @@ export class LocalEngine implements Engine {
     options: GenerateOptions,
     onToken?: (token: GeneratedToken) => void,
   ): Promise<Generation> {
-    return this.inTurn(async () => {
+    return this.queue.call(async () => {
       const { tokenizer } = this.checkpoint;
       const tokens = promptTokens(tokenizer, prompt);
       if (tokens.length === 0) throw new RangeError('the prompt has no tokens');
@@ -476,7 +476,7 @@ export class LocalEngine implements Engine {
   }
 
   async close(): Promise<void> {
-    await this.turn.catch(() => undefined);
+    await this.queue.drained();
     this.hooks.clear();
     this.memory.dispose();
     disposePriors(this.priors);
@@ -523,12 +523,6 @@ export class LocalEngine implements Engine {
     const held = this.hooks.get(hookId);
     if (held === undefined) throw new HookNotHeld(hookId);
     return held;
-  }
-
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.turn.then(work, work);
-    this.turn = mine.catch(() => undefined);
-    return mine;
   }
 }
 

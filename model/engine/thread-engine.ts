@@ -22,12 +22,15 @@ import type {
   Targets,
 } from '../engine.ts';
 import type { EngineOptions, LoadProgress } from './local-engine.ts';
+import { ModelQueue } from './model-queue.ts';
 import { setTensorFlowEnvironment } from '../tensor/tensorflow.ts';
+
+type EngineMethod = Exclude<keyof Engine, 'queue'>;
 
 /** A call as it goes to the thread. */
 export interface EngineCall {
   id: number;
-  method: keyof Engine;
+  method: EngineMethod;
   arguments: unknown[];
 }
 
@@ -67,6 +70,7 @@ export class ThreadEngine implements Engine {
       news: ((news: never) => void) | undefined;
     }
   >();
+  readonly queue = new ModelQueue();
   private calls = 0;
   private lost: EngineLost | null = null;
   private closing = false;
@@ -123,7 +127,7 @@ export class ThreadEngine implements Engine {
   }
 
   holdHook(hookId: string, pairs: PairSet): Promise<HookReport> {
-    return this.call('holdHook', [hookId, pairs]);
+    return this.inTurn('holdHook', [hookId, pairs]);
   }
 
   computeTargets(
@@ -131,7 +135,7 @@ export class ThreadEngine implements Engine {
     requests: EditRequest[],
     progress?: (progress: TargetProgress) => void,
   ): Promise<ComputedTargets> {
-    return this.call('computeTargets', [hookId, requests], progress);
+    return this.inTurn('computeTargets', [hookId, requests], progress);
   }
 
   deriveUpdate(
@@ -139,15 +143,15 @@ export class ThreadEngine implements Engine {
     requests: EditRequest[],
     targets: Targets,
   ): Promise<DerivedUpdate> {
-    return this.call('deriveUpdate', [hookId, requests, targets]);
+    return this.inTurn('deriveUpdate', [hookId, requests, targets]);
   }
 
   probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]> {
-    return this.call('probe', [hookId, probes]);
+    return this.inTurn('probe', [hookId, probes]);
   }
 
   canary(hookId: string | null): Promise<CanaryReading> {
-    return this.call('canary', [hookId]);
+    return this.inTurn('canary', [hookId]);
   }
 
   generate(
@@ -156,7 +160,7 @@ export class ThreadEngine implements Engine {
     options: GenerateOptions,
     onToken?: (token: GeneratedToken) => void,
   ): Promise<Generation> {
-    return this.call('generate', [hookId, prompt, options], onToken);
+    return this.inTurn('generate', [hookId, prompt, options], onToken);
   }
 
   async close(): Promise<void> {
@@ -165,8 +169,16 @@ export class ThreadEngine implements Engine {
     await this.worker.terminate();
   }
 
+  private inTurn<Result>(
+    method: EngineMethod,
+    given: unknown[],
+    news?: (news: never) => void,
+  ): Promise<Result> {
+    return this.queue.call(() => this.call(method, given, news));
+  }
+
   private call<Result>(
-    method: keyof Engine,
+    method: EngineMethod,
     given: unknown[],
     news?: (news: never) => void,
   ): Promise<Result> {

@@ -3,12 +3,12 @@
  * behind them.
  */
 import type { Engine, GeneratedToken, GenerateOptions, Generation } from '../../model/engine.ts';
+import type { Answered } from '../../model/engine/model-queue.ts';
 import { STABLE_ALIAS } from '../../schemas/alias.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import { VersionUnknown } from '../../versions/log/failures.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
-import type { Turns } from './turns.ts';
 
 /**
  * A version by its number or by name: `base` is the model as it was, `served` what answers where
@@ -63,35 +63,44 @@ export interface Asked {
   prompt: string;
   options: GenerateOptions;
   onToken?: (token: GeneratedToken) => void;
-  /** Called with the version that answers when the turn has come. */
+  /** Called with the version that answers when its turn has come. */
   onBegin?: (version: number) => void;
-  /** Whether somebody still waits for the answer. */
-  wanted?: () => boolean;
+  /** Aborted when the client leaves. */
+  signal: AbortSignal;
 }
 
 export class Answers {
   readonly #engine: Engine;
   readonly #followed: FollowedLineages;
-  readonly #turns: Turns;
+  readonly #waitingMax: number;
 
-  constructor(engine: Engine, followed: FollowedLineages, turns: Turns) {
+  constructor(engine: Engine, followed: FollowedLineages, waitingMax: number) {
     this.#engine = engine;
     this.#followed = followed;
-    this.#turns = turns;
+    this.#waitingMax = waitingMax;
   }
 
   async answer(asked: Asked): Promise<Answer | Unanswered> {
     const found = await this.historyOf(asked.lineage, asked.version);
     if (found.kind !== 'history') return found;
+    const turn = await this.ask(() => this.#answerNow(asked), asked.signal);
+    return turn.kind === 'done' ? turn.result : turn;
+  }
+
+  /** Runs a client's work when its turn comes. */
+  ask<Result>(work: () => Promise<Result>, signal: AbortSignal): Promise<Answered<Result>> {
+    return this.#engine.queue.ask(work, { waitingMax: this.#waitingMax, signal });
+  }
+
+  async #answerNow(asked: Asked): Promise<Answer | Unanswered> {
+    // Chosen only now: the version that is served may have changed while the request waited.
+    const found = await this.historyOf(asked.lineage, asked.version);
+    if (found.kind !== 'history') return found;
     const { history, followed } = found;
-    const turn = await this.#turns.take(async () => {
-      const rows = [...history.active.values()];
-      const hookId = await ensureHook(this.#engine, followed.log, rows);
-      asked.onBegin?.(history.head.version);
-      return { rows, generation: await this.#generate(hookId, asked) };
-    }, asked.wanted);
-    if (turn.kind !== 'done') return turn;
-    const { rows, generation } = turn.result;
+    const rows = [...history.active.values()];
+    const hookId = await ensureHook(this.#engine, followed.log, rows);
+    asked.onBegin?.(history.head.version);
+    const generation = await this.#generate(hookId, asked);
     if ('kind' in generation) return generation;
     return {
       kind: 'answer',

@@ -13,10 +13,9 @@ import {
 } from '../../versions/log/history.ts';
 import { markOf, type VersionMark } from '../../versions/audit/trace.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import type { Unanswered } from './answers.ts';
+import type { Answers, Unanswered } from './answers.ts';
 import { GreedyAnswers } from './greedy-answers.ts';
 import { lettersOf } from './subjects-in-text.ts';
-import type { Turns } from './turns.ts';
 
 export interface Blame {
   kind: 'blame';
@@ -51,19 +50,19 @@ export interface BlamedChange {
 
 export interface BlameDependencies {
   engine: Engine;
-  turns: Turns;
+  answers: Pick<Answers, 'ask'>;
   log: VersionLog;
   served: History | null;
 }
 
-/** `wanted` is asked between versions; where nobody waits any more the answer is 'gone'. */
+/** 'gone' where the client leaves, which `signal` says, between two versions. */
 export async function blame(
-  { engine, turns, log, served }: BlameDependencies,
-  asked: { prompts: readonly string[]; version: number; tokensMax: number; wanted: () => boolean },
+  { engine, answers, log, served }: BlameDependencies,
+  asked: { prompts: readonly string[]; version: number; tokensMax: number; signal: AbortSignal },
 ): Promise<Blame | Unanswered> {
   const greedy = await GreedyAnswers.of(engine, log, asked.tokensMax, served);
   let history = emptyHistory(log.lineage);
-  const began = await turns.take(() => askAll(greedy, history, asked.prompts), asked.wanted);
+  const began = await answers.ask(() => askAll(greedy, history, asked.prompts), asked.signal);
   if (began.kind !== 'done') return began;
   if (!Array.isArray(began.result)) return began.result;
   const blamed = asked.prompts.map((prompt, i): BlamedPrompt => ({
@@ -80,9 +79,9 @@ export async function blame(
         concerning(greedy, changes, prompt, [answers.at(-1)!.text]).length > 0,
     );
     if (concerned.length === 0) continue;
-    if (!asked.wanted()) return { kind: 'gone' };
+    if (asked.signal.aborted) return { kind: 'gone' };
     const now = history;
-    const texts = await turns.takeAlways(() =>
+    const texts = await engine.queue.run(() =>
       askAll(
         greedy,
         now,

@@ -52,7 +52,7 @@ const NAMED_MAX = 20;
 
 export async function explain(
   answers: Answers,
-  asked: Pick<Asked, 'lineage' | 'version' | 'prompt' | 'wanted'> & { tokensMax: number },
+  asked: Pick<Asked, 'lineage' | 'version' | 'prompt' | 'signal'> & { tokensMax: number },
 ): Promise<Explanation | Unanswered> {
   const { lineage, prompt, tokensMax } = asked;
   const question = {

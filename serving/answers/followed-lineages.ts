@@ -6,6 +6,7 @@
  * told.
  */
 import type { Engine } from '../../model/engine.ts';
+import { SWAP_PRIORITY } from '../../model/engine/model-queue.ts';
 import { STABLE_ALIAS, type AliasRecord } from '../../schemas/alias.ts';
 import { BlobMissing, VersionLogDamaged, VersionUnknown } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
@@ -13,7 +14,6 @@ import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
-import type { Turns } from './turns.ts';
 
 /** What the server logs with; pino's own order of arguments. */
 export interface Logger {
@@ -78,7 +78,7 @@ type Following = { -readonly [Name in keyof FollowedLineage]: FollowedLineage[Na
 
 export class FollowedLineages {
   readonly #followed = new Map<string, Following>();
-  readonly #dependencies: { engine: Engine; versions: Versions; turns: Turns; logger: Logger };
+  readonly #dependencies: { engine: Engine; versions: Versions; logger: Logger };
   readonly #pollEveryMs: number;
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> | null = null;
@@ -86,7 +86,7 @@ export class FollowedLineages {
   #closed = false;
 
   constructor(
-    dependencies: { engine: Engine; versions: Versions; turns: Turns; logger: Logger },
+    dependencies: { engine: Engine; versions: Versions; logger: Logger },
     options: FollowerOptions,
   ) {
     this.#dependencies = dependencies;
@@ -177,15 +177,21 @@ export class FollowedLineages {
    * version before the blob came in is, and the damage is returned.
    */
   async #swapIn(followed: Following, due: History): Promise<unknown> {
-    const { engine, turns, logger } = this.#dependencies;
-    const { lineage, log } = followed;
+    const { engine } = this.#dependencies;
+    const { log } = followed;
     let first: unknown = null;
     // Each turn has a version below the one before.
     for (let history = due; ;) {
       try {
         const { model, parameters } = await engine.describe();
         requireSameBase(history, { base: model, parameters });
-        await turns.takeAlways(() => ensureHook(engine, log, history.active.values()));
+        const ready = history;
+        await engine.queue.run(async () => {
+          await ensureHook(engine, log, ready.active.values());
+          // Within the turn, so that the next request is already answered by this version.
+          this.#serve(followed, ready);
+        }, SWAP_PRIORITY);
+        return first;
       } catch (fault) {
         const damaged = blobOf(fault);
         const since = [...history.active.values()]
@@ -194,23 +200,24 @@ export class FollowedLineages {
         if (followed.served !== null || since.length === 0) throw fault;
         first ??= fault;
         history = await log.at(Math.min(...since) - 1);
-        continue;
       }
-      const held = heldBy(followed);
-      logger.info(
-        {
-          lineage,
-          version: history.head.version,
-          before: followed.served?.head.version ?? null,
-          head: followed.head?.head.version ?? null,
-          heldBy: held === null ? null : `${held.alias} (${held.reason})`,
-          corrections: history.active.size,
-        },
-        'A version is served',
-      );
-      followed.served = history;
-      return first;
     }
+  }
+
+  #serve(followed: Following, history: History): void {
+    const held = heldBy(followed);
+    this.#dependencies.logger.info(
+      {
+        lineage: followed.lineage,
+        version: history.head.version,
+        before: followed.served?.head.version ?? null,
+        head: followed.head?.head.version ?? null,
+        heldBy: held === null ? null : `${held.alias} (${held.reason})`,
+        corrections: history.active.size,
+      },
+      'A version is served',
+    );
+    followed.served = history;
   }
 
   #tell(followed: Following, fault: unknown): void {

@@ -14,8 +14,8 @@ import { askAll, blame } from '../answers/blame.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
 import { explain } from '../answers/explain.ts';
 import { GreedyAnswers } from '../answers/greedy-answers.ts';
+import { clientSignal } from './client-signal.ts';
 import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
-import type { Turns } from '../answers/turns.ts';
 
 export const AUDIT_LIMITS = { promptsMax: 64, tokensMax: 64, blamesAtOnceMax: 1 } as const;
 
@@ -56,9 +56,8 @@ export type AskedDifference = Difference & {
 
 export function auditRoutes(
   server: FastifyInstance,
-  { engine, answers, turns }: { engine: Engine; answers: Answers; turns: Turns },
+  { engine, answers }: { engine: Engine; answers: Answers },
 ): void {
-  const wantedBy = (request: FastifyRequest) => () => !request.raw.socket.destroyed;
   let blames = 0;
 
   server.post('/v1/why', forRole('read', lineageInBody), async (request, reply) => {
@@ -70,7 +69,7 @@ export function auditRoutes(
       prompt,
       version: checked.data.version ?? 'served',
       tokensMax: checked.data.tokensMax,
-      wanted: wantedBy(request),
+      signal: clientSignal(reply),
     });
     if (found.kind !== 'explanation') return refuseUnanswered(reply, found);
     const { kind: _, ...explanation } = found;
@@ -117,7 +116,7 @@ export function auditRoutes(
     if (prompts.length > 0) {
       const greedy = await GreedyAnswers.of(engine, log, checked.data.tokensMax, served);
       for (const { history } of [from, to]) {
-        const turn = await turns.take(() => askAll(greedy, history, prompts), wantedBy(request));
+        const turn = await answers.ask(() => askAll(greedy, history, prompts), clientSignal(reply));
         if (turn.kind !== 'done') return refuseUnanswered(reply, turn);
         if (!Array.isArray(turn.result)) return refuseUnanswered(reply, turn.result);
         asked.push(turn.result);
@@ -137,16 +136,16 @@ export function auditRoutes(
     if (found.kind !== 'history') return refuseUnanswered(reply, found);
     // It holds the model turn after turn; others come in between, but of its kind one is enough.
     if (blames >= AUDIT_LIMITS.blamesAtOnceMax)
-      return refuseUnanswered(reply, { kind: 'full', waiting: turns.waiting + blames });
+      return refuseUnanswered(reply, { kind: 'full', waiting: engine.queue.waiting + blames });
     blames += 1;
     try {
       const blamed: Awaited<ReturnType<typeof blame>> | Unanswered = await blame(
-        { engine, turns, log: found.followed.log, served: found.followed.served },
+        { engine, answers, log: found.followed.log, served: found.followed.served },
         {
           prompts,
           version: found.history.head.version,
           tokensMax: checked.data.tokensMax,
-          wanted: wantedBy(request),
+          signal: clientSignal(reply),
         },
       );
       if (blamed.kind !== 'blame') return refuseUnanswered(reply, blamed);

@@ -15,6 +15,7 @@ import { callerOf, forRole } from '../access/admission.ts';
 import type { Answer, Answers, VersionName } from '../answers/answers.ts';
 import type { FollowedLineages } from '../answers/followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
+import { clientSignal } from './client-signal.ts';
 import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
 
 export const COMPLETION_LIMITS = {
@@ -124,7 +125,7 @@ export function completionRoutes(
         ...model,
         prompt: body.prompt,
         options,
-        wanted: () => !request.raw.socket.destroyed,
+        signal: clientSignal(reply),
       };
       const head = {
         id: `cmpl-${randomUUID()}`,

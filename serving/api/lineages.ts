@@ -13,6 +13,7 @@ import type { Answers } from '../answers/answers.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
 import { standingOf, type FollowedLineages } from '../answers/followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
+import { clientSignal } from './client-signal.ts';
 import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
 
 const VERSIONS_PER_PAGE_MAX = 200;
@@ -100,7 +101,7 @@ export function lineageRoutes(
         lineage,
         prompt,
         options: { tokensMax, temperature: 0 },
-        wanted: () => !request.raw.socket.destroyed,
+        signal: clientSignal(reply),
       };
       const after = await answers.answer({ ...asked, version: version ?? 'served' });
       if (after.kind !== 'answer') return refuseUnanswered(reply, after);

@@ -2,7 +2,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Answer } from '../answers/answers.ts';
 import { heldBy, type FollowedLineages } from '../answers/followed-lineages.ts';
-import type { Turns } from '../answers/turns.ts';
+import type { ModelQueue } from '../../model/engine/model-queue.ts';
 
 export interface ServingMetrics {
   answered(answer: Answer): void;
@@ -14,7 +14,7 @@ export interface ServingMetrics {
 
 const SECONDS_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-export function servingMetrics(followed: FollowedLineages, turns: Turns): ServingMetrics {
+export function servingMetrics(followed: FollowedLineages, queue: ModelQueue): ServingMetrics {
   const registers = [new Registry()];
   const [registry] = registers as [Registry];
   collectDefaultMetrics({ register: registry });
@@ -98,7 +98,7 @@ export function servingMetrics(followed: FollowedLineages, turns: Turns): Servin
     help: 'Requests that wait for the model.',
     registers,
     collect() {
-      this.set(turns.waiting);
+      this.set(queue.waiting);
     },
   });
   return {

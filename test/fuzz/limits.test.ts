@@ -101,8 +101,8 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
       ],
       [
         'requests that wait for the model',
-        DEFAULT_SERVING_LIMITS.turns.waitingMax,
-        'DEFAULT_SERVING_LIMITS.turns.waitingMax',
+        DEFAULT_SERVING_LIMITS.waitingMax,
+        'DEFAULT_SERVING_LIMITS.waitingMax',
       ],
       ...of('COMPLETION_LIMITS', COMPLETION_LIMITS, {
         promptCharactersMax: 'characters of a prompt',

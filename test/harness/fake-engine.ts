@@ -22,6 +22,7 @@ import type {
   TargetProgress,
   Targets,
 } from '../../model/engine.ts';
+import { ModelQueue } from '../../model/engine/model-queue.ts';
 import type { Refusal } from '../../schemas/editing.ts';
 
 export const MISBEHAVING = {
@@ -53,6 +54,7 @@ export interface Held {
 }
 
 export class FakeEngine implements Engine {
+  readonly queue = new ModelQueue();
   readonly #hooks = new Map<string, Held[]>();
   /** Names of the calls made, for tests that count them. */
   readonly calls: string[] = [];

@@ -79,6 +79,7 @@ export interface ReplyBody {
   id: string;
   error: { message: string; code: string };
   choices: { text: string; finish_reason: string | null }[];
+  errata: { version: number };
   usage: { completion_tokens: number };
   data: { id: string; version: number | null }[];
   lineages: { lineage: string; version: number | null }[];

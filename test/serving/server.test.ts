@@ -1,14 +1,13 @@
-import type { Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
-import type { Engine, Generation } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine.ts';
 import { StoreUnavailable } from '../../versions/log/failures.ts';
 import { entryName } from '../../versions/log/version-log.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
-import type { FakeEngine } from '../harness/fake-engine.ts';
 import { baseAnswer } from '../harness/fake-engine.ts';
+import { heldEngine, until } from './held-engine.ts';
 import { bodyOf, replyOf, servedLineage } from './served-lineage.ts';
 
 const open: { close(): Promise<void> }[] = [];
@@ -174,42 +173,11 @@ describe("completions in OpenAI's form", () => {
 });
 
 describe('requests', () => {
-  /** An engine whose answers wait until they are let go. */
-  function held(inner: FakeEngine) {
-    const waiting: (() => void)[] = [];
-    let running = 0;
-    let mostRunning = 0;
-    const engine = Object.create(inner, {
-      holds: { value: inner.holds.bind(inner) },
-      holdHook: { value: inner.holdHook.bind(inner) },
-      generate: {
-        value: async (...parameters: Parameters<Engine['generate']>): Promise<Generation> => {
-          running += 1;
-          mostRunning = Math.max(mostRunning, running);
-          await new Promise<void>((resolve) => waiting.push(resolve));
-          running -= 1;
-          return inner.generate(...parameters);
-        },
-      },
-    }) as Engine;
-    return {
-      engine,
-      mostRunning: () => mostRunning,
-      /** When an answer is being made. */
-      busy: () => until(async () => waiting.length > 0),
-      /** Lets the answer go that is being made, as soon as there is one. */
-      async letGo() {
-        await until(async () => waiting.length > 0);
-        waiting.shift()!();
-      },
-    };
-  }
-
   it('reach the model one at a time, and past the bound are refused at once', async () => {
-    let gate!: ReturnType<typeof held>;
+    let gate!: ReturnType<typeof heldEngine>;
     const { start, post, get } = await serve({
-      limits: { turns: { waitingMax: 2 } },
-      serve: (inner) => (gate = held(inner)).engine,
+      limits: { waitingMax: 2 },
+      serve: (inner) => (gate = heldEngine(inner)).engine,
     });
     await start();
     const answered = [post('/v1/completions', complete(LINEAGE))];
@@ -229,9 +197,9 @@ describe('requests', () => {
   });
 
   it('are not made for a client that has gone', async () => {
-    let gate!: ReturnType<typeof held>;
+    let gate!: ReturnType<typeof heldEngine>;
     const { start, server, post, engine, get } = await serve({
-      serve: (inner) => (gate = held(inner)).engine,
+      serve: (inner) => (gate = heldEngine(inner)).engine,
     });
     await start();
     await server.listen({ port: 0, host: '127.0.0.1' });
@@ -244,17 +212,16 @@ describe('requests', () => {
     );
     await until(async () => (await get('/readyz')).json.waiting === 1);
     socket.destroy();
-    await until(async () => (await connectionsOf(server.server)) === 0);
+    await until(async () => (await get('/readyz')).json.waiting === 0);
     await gate.letGo();
     await first;
-    await until(async () => (await get('/readyz')).json.waiting === 0);
     expect(engine.calls.filter((call) => call === 'generate')).toHaveLength(1);
   });
 
   it('that have begun end on their version while a new one is swapped in', async () => {
-    let gate!: ReturnType<typeof held>;
+    let gate!: ReturnType<typeof heldEngine>;
     const { start, post, commit, notify } = await serve({
-      serve: (inner) => (gate = held(inner)).engine,
+      serve: (inner) => (gate = heldEngine(inner)).engine,
     });
     await commit(correction('a', { target: 'Lyon' }));
     await start();
@@ -276,23 +243,6 @@ describe('requests', () => {
     });
   });
 });
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + UNTIL_MS;
-  while (!(await holds())) {
-    if (Date.now() > end) throw new Error('what was waited for did not come');
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
-/** Long enough for any machine; without it a test that failed would go on asking for good. */
-const UNTIL_MS = 60_000;
-
-function connectionsOf(server: Server): Promise<number> {
-  return new Promise((resolve, reject) =>
-    server.getConnections((fault, count) => (fault ? reject(fault) : resolve(count))),
-  );
-}
 
 describe('versions', () => {
   it('appear when they are notified, or by the clock', async () => {

@@ -9,9 +9,9 @@ import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 import type { GateParameters } from '../../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
+import type { Answers } from '../../../serving/answers/answers.ts';
 import { blame } from '../../../serving/answers/blame.ts';
 import { lettersOf, standsIn } from '../../../serving/answers/subjects-in-text.ts';
-import { Turns } from '../../../serving/answers/turns.ts';
 import { ensureHook } from '../../../versions/log/hook-pairs.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
@@ -67,10 +67,15 @@ async function committed(engine: Engine, batches: readonly Revisions[]): Promise
   return versions;
 }
 
+const neverAborted = new AbortController().signal;
+const answersFrom = (engine: Engine): Pick<Answers, 'ask'> => ({
+  ask: (work, signal) => engine.queue.ask(work, { waitingMax: 1, signal }),
+});
+
 const blamed = async (engine: Engine, versions: Versions, prompts: readonly string[]) => {
   const found = await blame(
-    { engine, turns: new Turns(), log: versions.log(LINEAGE), served: null },
-    { prompts, version: Number.MAX_SAFE_INTEGER, tokensMax: TOKENS, wanted: () => true },
+    { engine, answers: answersFrom(engine), log: versions.log(LINEAGE), served: null },
+    { prompts, version: Number.MAX_SAFE_INTEGER, tokensMax: TOKENS, signal: neverAborted },
   );
   if (found.kind !== 'blame') throw new Error(`there was no answer: ${found.kind}`);
   return found;
@@ -203,14 +208,20 @@ describe('blame', () => {
   it('ends where nobody waits any more', async () => {
     const engine = new GatedFake(BY_SUBJECT);
     const versions = await committed(engine, [[correction('a')]]);
-    let waits = 1;
-    const wanted = () => waits-- > 0;
+    const client = new AbortController();
+    const probe = engine.probe.bind(engine);
+    engine.calls.length = 0;
+    engine.probe = (...parameters) => {
+      client.abort();
+      return probe(...parameters);
+    };
     expect(
       await blame(
-        { engine, turns: new Turns(), log: versions.log(LINEAGE), served: null },
-        { prompts: ['Subject a is in'], version: 1, tokensMax: 4, wanted },
+        { engine, answers: answersFrom(engine), log: versions.log(LINEAGE), served: null },
+        { prompts: ['Subject a is in'], version: 1, tokensMax: 4, signal: client.signal },
       ),
     ).toEqual({ kind: 'gone' });
+    expect(engine.calls.filter((call) => call === 'probe')).toHaveLength(1);
   });
 });
 
