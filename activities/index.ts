@@ -65,7 +65,7 @@ export function createLedgerActivities({ versions }: { versions: Versions }) {
     commitVersion: (step: CommitStep) => commitVersion(versions, step),
     /** Deletes what the batch and its parts staged; a version's blobs were kept by its commit. */
     discard: ({ lineage, batchId }: { lineage: string; batchId: string }) =>
-      versions.log(lineage).discardStaged(batchId),
+      versions.log(lineage).blobs.discardStaged(batchId),
     planUndo: (step: PlanUndoStep) => planUndo(versions, step),
     commitUndo: (step: CommitUndoStep) => commitUndo(versions, step),
     /** Moves an alias; the same id twice is one move. */

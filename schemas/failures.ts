@@ -22,8 +22,12 @@ export abstract class ErrataFailure extends Error {
 
 /** The reason for an operator, followed by the hint of what fixes it, where the failure has one. */
 export function reasonAndHint(fault: unknown): string {
-  const reason = fault instanceof Error ? fault.message : String(fault);
+  const reason = messageOf(fault);
   return fault instanceof ErrataFailure ? `${reason}. ${fault.hint}` : reason;
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /**

@@ -82,7 +82,7 @@ export const versionEntrySchema = z.object({
    * What was asked when the targets of `added` were searched for (`TargetSearch`), for whoever
    * rebuilds the version.
    */
-  searches: z.array(blob).optional(),
+  searches: z.array(blob),
   /** The operator's word that made this version, where no batch did. */
   undo: undoRequestSchema.optional(),
   /** Over all committed corrections of this version. */

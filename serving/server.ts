@@ -12,7 +12,7 @@ import fastify, {
 } from 'fastify';
 import type { Engine } from '../model/engine.ts';
 import { CORRECTION_LIMITS } from '../schemas/correction.ts';
-import { StoreRefused, StoreUnavailable } from '../versions/log/failures.ts';
+import { StoreRefused, StoreUnavailable } from '../versions/stores/failures.ts';
 import type { Versions } from '../versions/versions.ts';
 import { mayUse, type Users } from './access/access.ts';
 import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './access/admission.ts';

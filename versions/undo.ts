@@ -15,8 +15,9 @@ import type { VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './log/canonical-json.ts';
 import { byPlace, type ActiveCorrection, type History } from './log/history.ts';
 import { OBJECT_BYTES_MAX } from './stores/object-store.ts';
-import type { FactTombstone } from './log/register.ts';
-import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS, type VersionLog } from './log/version-log.ts';
+import type { FactTombstone } from './log/entry-outcomes.ts';
+import { type VersionLog } from './log/version-log.ts';
+import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from './log/entry-reader.ts';
 
 export interface UndoFindings extends UndoSteps {
   /** What it was found on. */

@@ -34,9 +34,9 @@ export async function commitEntry(
   // A version whose blobs are gone could never be served.
   const [change, pairs, details, ...searches] = await Promise.all([
     changeOf(history),
-    staged.pairs === null ? null : log.keepBlob(staged.pairs),
-    log.keepBlob(probes.details),
-    ...(staged.searches ?? []).map((search) => log.keepBlob(search)),
+    staged.pairs === null ? null : log.blobs.keep(staged.pairs),
+    log.blobs.keep(probes.details),
+    ...(staged.searches ?? []).map((search) => log.blobs.keep(search)),
   ]);
   const entry = entryOf(history, change, {
     ...making,

@@ -43,8 +43,8 @@ export async function computeTargets(
   const { head, edits, removals } = step;
   return {
     targets:
-      targets.ids.length === 0 ? null : await log.stageBlob(step.batchId, encodeTargets(targets)),
-    search: await log.stageBlob(
+      targets.ids.length === 0 ? null : await log.blobs.stage(step.batchId, encodeTargets(targets)),
+    search: await log.blobs.stage(
       step.batchId,
       canonicalJson({
         head: { version: head.version, hash: head.hash },

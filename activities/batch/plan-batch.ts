@@ -3,7 +3,7 @@ import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../../schemas/contradiction.ts';
 import type { BatchPlan, Outcome } from '../../schemas/editing.ts';
 import type { History } from '../../versions/log/history.ts';
-import type { FactTombstone } from '../../versions/log/register.ts';
+import type { FactTombstone } from '../../versions/log/entry-outcomes.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { outcomeOf, planOf, type Batch, type Precedents } from './plan.ts';

@@ -13,7 +13,11 @@ import {
 import { contradictionMeasured, contradictionReason } from '../../schemas/contradiction.ts';
 import type { BatchPlan, Outcome, Removal } from '../../schemas/editing.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
-import { duplicateReason, isSameRecord, type FactTombstone } from '../../versions/log/register.ts';
+import {
+  duplicateReason,
+  isSameRecord,
+  type FactTombstone,
+} from '../../versions/log/entry-outcomes.ts';
 
 export interface Batch {
   lineage: string;

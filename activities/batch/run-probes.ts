@@ -15,7 +15,8 @@ import type { VerdictSettings } from '../../schemas/settings.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import { ensureHook, hookIdOf, type PairsRow } from '../../versions/log/hook-pairs.ts';
-import { sha256, type VersionLog } from '../../versions/log/version-log.ts';
+import { type VersionLog } from '../../versions/log/version-log.ts';
+import { sha256 } from '../../versions/log/object-names.ts';
 import type { Versions } from '../../versions/versions.ts';
 import type { ProbeCache } from './probe-cache.ts';
 import type { ProbeStep } from '../../schemas/steps.ts';
@@ -193,7 +194,7 @@ export async function probeUpdate(
     before: scoresOf(measuredBefore),
     after: scoresOf(measuredAfter),
     verdict: verdictOf(measuredCorrections, measuredBefore, measuredAfter, settings),
-    details: await log.stageBlob(batchId, canonicalJson(details)),
+    details: await log.blobs.stage(batchId, canonicalJson(details)),
     seconds: (performance.now() - began) / 1_000,
   };
 }

@@ -60,7 +60,7 @@ export async function stageUpdate(
         const pairs =
           update.ids.length === 0
             ? null
-            : await log.stageBlob(step.batchId, encodePairs(update.pairs));
+            : await log.blobs.stage(step.batchId, encodePairs(update.pairs));
         return { refused, rows: update.ids, pairs };
       }
       targets = without(targets, update.refused);

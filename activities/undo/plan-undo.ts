@@ -21,7 +21,7 @@ export async function planUndo(
   return {
     head,
     committed: null,
-    steps: nothing === null ? await log.stageBlob(batchId, canonicalJson(steps)) : null,
+    steps: nothing === null ? await log.blobs.stage(batchId, canonicalJson(steps)) : null,
     removed: removals.length,
     restored: restored.length,
     kept: kept.slice(0, KEPT_TOLD_MAX),

@@ -36,7 +36,7 @@ export async function stageUndo(
       })),
     ),
   );
-  const pairs = copied === null ? null : await log.stageBlob(step.batchId, encodePairs(copied));
+  const pairs = copied === null ? null : await log.blobs.stage(step.batchId, encodePairs(copied));
   const rows = rowsAfter(history, steps, pairs);
   const layers = await heartbeat.during({ stage: 'hook' }, async () => {
     const hookId = hookIdOf(rows);

@@ -8,7 +8,7 @@ import { remaining } from '../batch/step-rows.ts';
 
 /** Throws `StagingGone`. */
 export async function readSteps(log: VersionLog, steps: BlobReference): Promise<UndoSteps> {
-  return JSON.parse(new TextDecoder().decode(await log.getBlob(steps))) as UndoSteps;
+  return JSON.parse(new TextDecoder().decode(await log.blobs.get(steps))) as UndoSteps;
 }
 
 /** The rows of the version to be, in its order: what comes back stands where it stood. */

@@ -6,7 +6,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
-import { sha256 } from '../../versions/log/version-log.ts';
+import { sha256 } from '../../versions/log/object-names.ts';
 
 export class KeptPoints {
   constructor(private readonly folder: string) {}

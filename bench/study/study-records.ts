@@ -2,7 +2,7 @@
  * The records of a study: several ranges of a file as one stream, and samples of them that do not
  * depend on chance.
  */
-import { sha256 } from '../../versions/log/version-log.ts';
+import { sha256 } from '../../versions/log/object-names.ts';
 import { readRecords, type BenchRecord } from '../records.ts';
 
 /** Half-open. */

@@ -303,7 +303,7 @@ async function resultsOf(
   )) {
     const { entry } = await log.entry(version);
     const details = JSON.parse(
-      new TextDecoder().decode(await log.getBlob(entry.probes.details)),
+      new TextDecoder().decode(await log.blobs.get(entry.probes.details)),
     ) as CorrectionProbe[];
     for (const probe of details) if (!probes.has(probe.id)) probes.set(probe.id, probe);
   }

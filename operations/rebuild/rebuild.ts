@@ -174,7 +174,7 @@ class Rebuild {
       if (this.#request.fork && !(await this.#isSameAgain())) await this.#fork();
       else await this.#reproduce();
     }
-    if (this.#staged !== null) await this.#rebuilt.discardStaged(this.#staged);
+    if (this.#staged !== null) await this.#rebuilt.blobs.discardStaged(this.#staged);
     result.head = (await this.#rebuilt.read()).head.version;
     if (result.kind === 'reproduction')
       result.reproduction = await compareVersions(
@@ -302,7 +302,7 @@ class Rebuild {
         verdict: this.#request.settings.verdict,
         reword: this.#reword,
       });
-      await this.#rebuilt.discardStaged(entry.batchId.split('.')[0]!);
+      await this.#rebuilt.blobs.discardStaged(entry.batchId.split('.')[0]!);
       if (result.kind === 'refused')
         throw new RebuildRefused(
           `the undo of version ${entry.version} is refused here: ${result.reasons.join('; ')}`,
@@ -439,7 +439,7 @@ class Rebuild {
   async #stagesFor(batchId: string, known: KnownTargets): Promise<void> {
     const folder = batchId.split('.')[0]!;
     if (this.#staged === folder) return;
-    if (this.#staged !== null) await this.#rebuilt.discardStaged(this.#staged);
+    if (this.#staged !== null) await this.#rebuilt.blobs.discardStaged(this.#staged);
     known.clear();
     this.#staged = folder;
   }

@@ -7,7 +7,8 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import { hookIdOf, readBlob } from '../../versions/log/hook-pairs.ts';
 import { decodePairs, type StoredPairs } from '../../versions/log/pairs.ts';
-import { sha256, type VersionLog } from '../../versions/log/version-log.ts';
+import { type VersionLog } from '../../versions/log/version-log.ts';
+import { sha256 } from '../../versions/log/object-names.ts';
 
 export type Agreement = 'identical' | 'within-tolerance' | 'different';
 
@@ -239,7 +240,7 @@ async function detailsAt(
 ): Promise<CorrectionProbe[] | null> {
   try {
     return JSON.parse(
-      new TextDecoder().decode(await log.getBlob(probes.details)),
+      new TextDecoder().decode(await log.blobs.get(probes.details)),
     ) as CorrectionProbe[];
   } catch (fault) {
     notes.push(fault instanceof Error ? fault.message : String(fault));

@@ -14,7 +14,8 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import { VersionLogDamaged } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
-import { blobName, sha256, type VersionLog } from '../../versions/log/version-log.ts';
+import { type VersionLog } from '../../versions/log/version-log.ts';
+import { blobName, sha256 } from '../../versions/log/object-names.ts';
 
 export interface NamedSearch {
   /** Names the search, whoever asks for it. */
@@ -40,7 +41,7 @@ export async function searchesOf(
 }
 
 async function searchAt(log: VersionLog, reference: BlobReference): Promise<TargetSearch> {
-  const bytes = await log.getBlob(reference);
+  const bytes = await log.blobs.get(reference);
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TargetSearch;
   } catch (fault) {

@@ -70,7 +70,7 @@ export async function undoAgain(
     lineage,
     batchId,
     head: history.head,
-    steps: await rebuilt.stageBlob(
+    steps: await rebuilt.blobs.stage(
       batchId,
       canonicalJson({ removals, restored } satisfies UndoSteps),
     ),

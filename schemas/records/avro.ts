@@ -12,7 +12,7 @@ import avsc from 'avsc';
 import { walkAvro, type AvroSchema } from './avro-shape.ts';
 import type { FactCorrection } from '../correction.ts';
 import type { Outcome } from '../editing.ts';
-import { UndecodableRecord, UnencodableRecord } from '../failures.ts';
+import { messageOf, UndecodableRecord, UnencodableRecord } from '../failures.ts';
 import type { HookVersion } from '../hook-version.ts';
 import { RECORD_NAMES, releasedSchemasOf, schemaOf, type RecordName } from './released-schemas.ts';
 
@@ -280,8 +280,4 @@ function describe(value: unknown): string {
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
-}
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

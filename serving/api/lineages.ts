@@ -84,7 +84,7 @@ export function lineageRoutes(
       if (found.kind !== 'history') return refuseUnanswered(reply, found);
       const { entry, hash } = found.history.latest!;
       const details = new TextDecoder().decode(
-        await found.followed.log.getBlob(entry.probes.details),
+        await found.followed.log.blobs.get(entry.probes.details),
       );
       return { hash, entry, probes: JSON.parse(details) as CorrectionProbe[] };
     },

@@ -20,7 +20,7 @@ import { homeFromEnvironment, PROJECT_ROOT } from '../../infra/config/home.ts';
 import { Workplaces } from '../../operations/rebuild/workplace.ts';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
-import { blobName, entryName } from '../../versions/log/version-log.ts';
+import { blobName, entryName } from '../../versions/log/object-names.ts';
 import { PARAMETERS, SOURCE, tellLineage } from '../operations/rebuild/told-lineage.ts';
 import { ADDON, tinyPath, tinyText } from '../model/tiny-model.ts';
 import { invoke } from './invocation.ts';

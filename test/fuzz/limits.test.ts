@@ -39,7 +39,7 @@ import { REFUSAL_LIMITS } from '../../serving/api/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { HISTORY_CHARACTERS_MAX } from '../../versions/audit/history-archive.ts';
 import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/stores/object-store.ts';
-import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/version-log.ts';
+import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/entry-reader.ts';
 
 type Row = [what: string, value: number, constant: string];
 

@@ -14,7 +14,8 @@ import {
   MalformedSafetensors,
 } from '../../schemas/encoding/safetensors.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
-import { ObjectNameInvalid, VersionLogDamaged } from '../../versions/log/failures.ts';
+import { VersionLogDamaged } from '../../versions/log/failures.ts';
+import { ObjectNameInvalid } from '../../versions/stores/failures.ts';
 import { FileStore } from '../../versions/stores/file-store.ts';
 import {
   checkObjectName,
@@ -29,13 +30,9 @@ import {
   PairsMalformed,
 } from '../../versions/log/pairs.ts';
 import { Register } from '../../versions/log/register.ts';
-import {
-  blobName,
-  ENTRY_BYTES_MAX,
-  ENTRY_JSON_LIMITS,
-  entryName,
-  VersionLog,
-} from '../../versions/log/version-log.ts';
+import { VersionLog } from '../../versions/log/version-log.ts';
+import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/entry-reader.ts';
+import { blobName, entryName } from '../../versions/log/object-names.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';

@@ -68,7 +68,7 @@ describe('a batch', () => {
       ],
     });
     const details = JSON.parse(
-      new TextDecoder().decode(await log.getBlob(probes.details)),
+      new TextDecoder().decode(await log.blobs.get(probes.details)),
     ) as CorrectionProbe[];
     expect(details[1]).toMatchObject({
       id: 'b',
@@ -464,8 +464,8 @@ describe('discard', () => {
     const other = await runBatch(activities, '2', [correction('c')]);
     expect(staging().length).toBeGreaterThan(5);
     for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '1' });
-    for (const blob of [entry.pairs!, entry.probes.details]) await log.getBlob(blob);
-    await expect(log.getBlob(refused.staged.pairs!)).rejects.toThrow(StagingGone);
+    for (const blob of [entry.pairs!, entry.probes.details]) await log.blobs.get(blob);
+    await expect(log.blobs.get(refused.staged.pairs!)).rejects.toThrow(StagingGone);
     expect((await other.commit()).kind).toBe('committed');
     await activities.discard({ lineage: LINEAGE, batchId: '2' });
     expect(staging()).toEqual([]);

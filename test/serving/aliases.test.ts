@@ -3,7 +3,7 @@
  * last sound one.
  */
 import { describe, expect, it } from 'vitest';
-import { entryName } from '../../versions/log/version-log.ts';
+import { entryName } from '../../versions/log/object-names.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { baseAnswer } from '../harness/fake-engine.ts';

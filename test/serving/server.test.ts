@@ -3,8 +3,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import type { Engine } from '../../model/engine.ts';
-import { StoreUnavailable } from '../../versions/log/failures.ts';
-import { entryName } from '../../versions/log/version-log.ts';
+import { StoreUnavailable } from '../../versions/stores/failures.ts';
+import { entryName } from '../../versions/log/object-names.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { baseAnswer } from '../harness/fake-engine.ts';
 import { heldEngine, until } from './held-engine.ts';
@@ -310,7 +310,7 @@ describe('versions', () => {
     expect((await get('/readyz')).json).toMatchObject({
       status: 'ready',
       lineages: [
-        { version: 2, fault: expect.stringMatching(/s3:\/\/bucket gives no answer/) as string },
+        { version: 2, fault: expect.stringMatching(/s3:\/\/bucket does not answer/) as string },
       ],
     });
     expect((await post('/v1/completions', complete(LINEAGE))).json.choices[0]!.text).toBe(' Lyon.');

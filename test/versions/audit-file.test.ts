@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { entryName } from '../../versions/log/version-log.ts';
+import { entryName } from '../../versions/log/object-names.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';

@@ -51,6 +51,7 @@ export function versionEntry(
     added: [],
     removed: [],
     retractions: [],
+    searches: [],
     pairs: { sha256: HASH, bytes: 1 },
     corrections: 0,
     layers: [],

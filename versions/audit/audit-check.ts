@@ -11,7 +11,7 @@ import { canonicalJson } from '../log/canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from '../log/history.ts';
 import type { ObjectStore } from '../stores/object-store.ts';
 import { unsealed } from '../log/sealed.ts';
-import { blobName, entryName, sha256 } from '../log/version-log.ts';
+import { blobName, entryName, sha256 } from '../log/object-names.ts';
 import type { Finding } from './verify.ts';
 
 /** Largest line that is read, in bytes: an archived history is the largest object. */

@@ -7,7 +7,8 @@
 import { VersionLogDamaged } from '../log/failures.ts';
 import { canonicalJson } from '../log/canonical-json.ts';
 import type { ObjectStore } from '../stores/object-store.ts';
-import { blobName, entryName, sha256, type VersionLog } from '../log/version-log.ts';
+import { type VersionLog } from '../log/version-log.ts';
+import { blobName, entryName, sha256 } from '../log/object-names.ts';
 
 export const AUDIT_FORMAT = 'errata-audit-1';
 
@@ -91,7 +92,7 @@ export async function* auditLines(
     yield line(
       'probes',
       details,
-      canonicalOf(lineage, details, await log.getBlob(entry.probes.details)),
+      canonicalOf(lineage, details, await log.blobs.get(entry.probes.details)),
     );
   }
   for (const [folder, kind] of SEALED_FOLDERS) {

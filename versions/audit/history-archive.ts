@@ -9,7 +9,8 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { VersionLogDamaged } from '../log/failures.ts';
 import type { ObjectStore } from '../stores/object-store.ts';
-import { hashed, sealed, unsealed } from '../log/sealed.ts';
+import { sealed, unsealed } from '../log/sealed.ts';
+import { hashed } from '../log/object-names.ts';
 
 export interface ArchivedRun {
   workflowId: string;

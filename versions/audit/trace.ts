@@ -385,7 +385,7 @@ export async function probesOf(
   log: VersionLog,
   details: VersionEntry['probes']['details'],
 ): Promise<CorrectionProbe[]> {
-  return JSON.parse(new TextDecoder().decode(await log.getBlob(details))) as CorrectionProbe[];
+  return JSON.parse(new TextDecoder().decode(await log.blobs.get(details))) as CorrectionProbe[];
 }
 
 export function markOf({ entry, hash }: StoredEntry): VersionMark {

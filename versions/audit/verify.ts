@@ -9,7 +9,7 @@ import { aliasRecordSchema } from '../../schemas/alias.ts';
 import type { TargetSearch } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
-import { aliasRecordName } from '../log/aliases.ts';
+import { aliasRecordName } from '../log/object-names.ts';
 import { canonicalJson } from '../log/canonical-json.ts';
 import {
   emptyHistory,
@@ -20,8 +20,9 @@ import {
 } from '../log/history.ts';
 import type { ObjectStore } from '../stores/object-store.ts';
 import { decodePairs, type StoredPairs } from '../log/pairs.ts';
-import { hashed, unsealed } from '../log/sealed.ts';
-import { blobName, entryName } from '../log/version-log.ts';
+import { unsealed } from '../log/sealed.ts';
+import { hashed } from '../log/object-names.ts';
+import { blobName, entryName } from '../log/object-names.ts';
 
 export interface Finding {
   object: string;

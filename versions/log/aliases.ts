@@ -1,21 +1,27 @@
 /**
- * The aliases of a lineage: names for versions that can be moved. Every move is a sealed object of
- * its own, numbered from 1 without a hole, put if absent; the last word on an alias says where it
- * stands. Rules 27 to 29 of SPECIFICATION.md.
+ * The aliases of a lineage: movable names for versions. Every move is a sealed record, numbered from
+ * 1 without a gap and put if absent; an alias's last record is current. Rules 27 to 29 of
+ * SPECIFICATION.md.
  */
-import { aliasRecordSchema, type AliasRecord } from '../../schemas/alias.ts';
-import { VersionLogDamaged } from './failures.ts';
-import type { ObjectStore } from '../stores/object-store.ts';
-import { sealed, unsealed } from './sealed.ts';
+import {
+  aliasRecordSchema,
+  type AliasMove,
+  type AliasMoved,
+  type AliasRecord,
+} from '../../schemas/alias.ts';
+import { faultsFound, firstFaults } from '../../schemas/encoding/excerpt.ts';
+import { readAhead, type ObjectStore } from '../stores/object-store.ts';
+import { aliasRecordName } from './object-names.ts';
+import { parsedOf, sealed, unsealed } from './sealed.ts';
 
-/** Words asked for at once while a long sequence is read; whoever follows asks for one. */
-const WORDS_AHEAD_MAX = 16;
+/** How often a move may find that another record came first. */
+const MOVE_TRIES_MAX = 100;
 
 export class Aliases {
   readonly #store: ObjectStore;
   readonly #lineage: string;
-  readonly #words: AliasRecord[] = [];
-  readonly #standing = new Map<string, AliasRecord>();
+  readonly #records: AliasRecord[] = [];
+  readonly #current = new Map<string, AliasRecord>();
   #reading: Promise<void> | null = null;
 
   constructor(store: ObjectStore, lineage: string) {
@@ -23,63 +29,73 @@ export class Aliases {
     this.#lineage = lineage;
   }
 
-  /** All words so far, in their order. */
+  /** All records read so far, in their order. */
   get records(): readonly AliasRecord[] {
-    return this.#words;
+    return this.#records;
   }
 
-  /** The last word on each alias. */
+  /** The last record of each alias. */
   get current(): ReadonlyMap<string, AliasRecord> {
-    return this.#standing;
+    return this.#current;
   }
 
-  /**
-   * Reads what was said since. Where nothing was, that is one look-up. Throws `VersionLogDamaged`;
-   * what was read before stays.
-   */
+  /** Reads the new records. Throws `VersionLogDamaged`; what was read before stays. */
   async readOn(): Promise<void> {
-    this.#reading ??= this.#follow().finally(() => (this.#reading = null));
+    this.#reading ??= this.#readOn().finally(() => (this.#reading = null));
     await this.#reading;
   }
 
-  /** Says a word as the one after those that were read; false where another came first. */
-  async say(word: AliasRecord): Promise<boolean> {
-    return (
-      (await this.#store.putIfAbsent(
-        aliasRecordName(this.#lineage, this.#words.length + 1),
-        sealed(word),
-      )) === 'stored'
-    );
+  /**
+   * Moves an alias to an existing version; repeating a move with the same id has no effect.
+   * `newestVersion` returns the newest readable version.
+   */
+  async move(
+    { takesBack, ...move }: AliasMove,
+    newestVersion: () => Promise<number>,
+  ): Promise<AliasMoved> {
+    const checked = aliasRecordSchema.safeParse({ ...move, at: Date.now() });
+    if (!checked.success) return refused(firstFaults(faultsFound(checked.error)));
+    const record = checked.data;
+    const { id, alias, version } = record;
+    for (let tries = 0; tries < MOVE_TRIES_MAX; tries++) {
+      await this.readOn();
+      const earlier = this.#records.find((one) => one.id === id);
+      if (earlier !== undefined)
+        return earlier.alias === alias && earlier.version === version
+          ? { kind: 'moved', record: earlier }
+          : refused(`"${id}" already moved alias ${earlier.alias} to ${placeOf(earlier)}`);
+      const last = this.#current.get(alias) ?? null;
+      if (takesBack !== undefined && last?.id !== takesBack)
+        return { kind: 'overtaken', record: last };
+      const newest = version === null ? 0 : await newestVersion();
+      if (version !== null && version > newest)
+        return refused(
+          `version ${version} does not exist; the newest that can be read is ${newest}`,
+        );
+      const name = aliasRecordName(this.#lineage, this.#records.length + 1);
+      if ((await this.#store.putIfAbsent(name, sealed(record))) === 'stored')
+        return { kind: 'moved', record };
+    }
+    return refused(`others moved aliases ${MOVE_TRIES_MAX} times meanwhile; try again`);
   }
 
-  async #follow(): Promise<void> {
-    for (let ahead = 1; ; ahead = Math.min(ahead * 2, WORDS_AHEAD_MAX)) {
-      const names = Array.from({ length: ahead }, (_, i) =>
-        aliasRecordName(this.#lineage, this.#words.length + 1 + i),
-      );
-      const found = await Promise.all(names.map((name) => this.#store.get(name)));
-      for (const [i, bytes] of found.entries()) {
-        if (bytes === null) return;
-        const word = this.#parsed(names[i]!, bytes);
-        this.#words.push(word);
-        this.#standing.set(word.alias, word);
+  async #readOn(): Promise<void> {
+    const nameOf = (sequence: number) => aliasRecordName(this.#lineage, sequence);
+    for await (const piece of readAhead(this.#store, nameOf, this.#records.length + 1))
+      for (const bytes of piece) {
+        const record = parsedOf(this.#lineage, nameOf(this.#records.length + 1), () =>
+          aliasRecordSchema.parse(unsealed(bytes)),
+        );
+        this.#records.push(record);
+        this.#current.set(record.alias, record);
       }
-    }
-  }
-
-  #parsed(name: string, bytes: Uint8Array): AliasRecord {
-    try {
-      return aliasRecordSchema.parse(unsealed(bytes));
-    } catch (fault) {
-      throw new VersionLogDamaged(
-        this.#lineage,
-        name,
-        fault instanceof Error ? fault.message : String(fault),
-      );
-    }
   }
 }
 
-export function aliasRecordName(lineage: string, sequence: number): string {
-  return `lineages/${lineage}/aliases/${String(sequence).padStart(20, '0')}.json`;
+function refused(reason: string): AliasMoved {
+  return { kind: 'refused', reason };
+}
+
+function placeOf({ version }: AliasRecord): string {
+  return version === null ? 'HEAD' : `version ${version}`;
 }

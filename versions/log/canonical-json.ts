@@ -1,8 +1,8 @@
 /**
- * The one way an entry is written, so that equal entries have equal bytes: RFC 8785 (JSON
- * Canonicalization Scheme). Members sorted by UTF-16 code unit, no white space, numbers as
- * ECMAScript writes them, UTF-8. Throws a TypeError at anything JSON has no value for (undefined,
- * NaN, a lone surrogate, a function), instead of writing something else.
+ * Writes a value as canonical JSON (RFC 8785, JSON Canonicalization Scheme), so that equal values
+ * have equal bytes: members sorted by UTF-16 code unit, no white space, ECMAScript's numbers, UTF-8.
+ * Throws a TypeError at anything that JSON has no value for (undefined, NaN, a lone surrogate, a
+ * function).
  */
 export function canonicalJson(value: unknown): Uint8Array {
   return new TextEncoder().encode(written(value, '$'));
@@ -20,15 +20,14 @@ function written(value: unknown, path: string): string {
       throw new TypeError(`${path} has a lone surrogate, which UTF-8 cannot write`);
     return JSON.stringify(value);
   }
-  // Not value.map, which passes over what an array has no value for.
+  // Array.from, since map skips the holes of an array.
   if (Array.isArray(value))
     return `[${Array.from(value, (item: unknown, i) => written(item, `${path}[${i}]`)).join(',')}]`;
-  if (
-    typeof value === 'object' &&
-    (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null)
-  ) {
-    const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    return `{${members.map(([name, item]) => `${written(name, path)}:${written(item, `${path}.${name}`)}`).join(',')}}`;
-  }
-  throw new TypeError(`${path} is of type ${typeof value}, which JSON cannot write`);
+  const prototype: unknown = typeof value === 'object' ? Object.getPrototypeOf(value) : undefined;
+  if (prototype !== Object.prototype && prototype !== null)
+    throw new TypeError(`${path} is of type ${typeof value}, which JSON cannot write`);
+  const members = Object.entries(value as object)
+    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
+    .map(([name, item]) => `${written(name, path)}:${written(item, `${path}.${name}`)}`);
+  return `{${members.join(',')}}`;
 }

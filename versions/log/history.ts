@@ -1,7 +1,6 @@
 /**
- * What a lineage's entries add up to: which corrections hold. A fold over the entries in order, so
- * that a longer log only costs its new entries. It is as large as what holds; what was decided long
- * ago is found in the register.
+ * The corrections that hold in a lineage: a fold over its entries in order, so that a longer log
+ * costs only its new entries. Its size is that of what holds; earlier decisions are in the register.
  */
 import type { BlobReference, HeadReference } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -9,7 +8,7 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 export interface History {
   readonly lineage: string;
   readonly head: HeadReference;
-  /** HEAD's; null for the base model. */
+  /** HEAD's entry; null for the base model. */
   readonly latest: StoredEntry | null;
   /** The corrections that hold at HEAD by id, in the order in which they were first committed. */
   readonly active: ReadonlyMap<string, ActiveCorrection>;
@@ -19,31 +18,26 @@ export interface History {
 
 export interface StoredEntry {
   entry: VersionEntry;
-  /** sha256 of the stored bytes, hexadecimal. */
+  /** SHA-256 of the stored bytes, hexadecimal. */
   hash: string;
 }
 
 export type AddedCorrection = VersionEntry['added'][number];
 
 export type ActiveCorrection = AddedCorrection & {
-  /**
-   * Since when it holds: what an undo brought back has a version and a row that are not its first
-   * ones.
-   */
+  /** The version that added it last: an undo may have brought it back. */
   version: number;
   /** The blob whose row `row` holds its pairs. */
   pairs: BlobReference;
 };
 
-/**
- * Where a correction stands among those that hold: by the version that added it first, and by its
- * row there.
- */
+/** The version that added a correction first, or its `origin`, and its row there. */
 export type Place = Pick<ActiveCorrection, 'version' | 'row' | 'origin'>;
 
 /**
- * What an undo brings back stands where it stood. Sums are rounded by the order of their terms, so
- * only then is what it says the same to the last bit.
+ * Orders corrections by their first addition. A correction that an undo restores returns to its
+ * place: sums are rounded by the order of their terms, so only then are the answers the same to the
+ * last bit.
  */
 export function byPlace(a: Place, b: Place): number {
   const [one, other] = [a.origin ?? a, b.origin ?? b];
@@ -61,20 +55,16 @@ export function emptyHistory(lineage: string): History {
 }
 
 /**
- * The history with further entries behind it; the one given is not changed. The entries must be
- * sound (`faultsOfEntry`), each against the history before it: `check` is called with both and
- * throws where they are not.
+ * Returns the history with further entries behind it. The entries must follow (`faultsOfEntry`):
+ * `check` is called with each and the history before it, and throws where it does not.
  */
 export function extended(
   history: History,
   entries: readonly StoredEntry[],
   check?: (before: History, next: StoredEntry) => void,
 ): History {
-  if (entries.length === 0) return history;
-  const after = {
-    lineage: history.lineage,
-    head: history.head,
-    latest: history.latest,
+  const after: Draft = {
+    ...history,
     active: new Map(history.active),
     activeByFact: new Map(history.activeByFact),
   };
@@ -85,60 +75,71 @@ export function extended(
   return after;
 }
 
-/**
- * What an entry says that cannot follow this history, in words; empty when it can. The parent hash
- * is among them.
- */
+/** Returns why an entry cannot follow this history; an empty list when it can. */
 export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
-  const faults: string[] = [];
-  if (entry.lineage !== history.lineage) faults.push(`it belongs to lineage "${entry.lineage}"`);
-  if (entry.version !== history.head.version + 1)
-    faults.push(`it is version ${entry.version} where ${history.head.version + 1} is due`);
-  if (entry.parent !== history.head.hash)
-    faults.push(
-      `its parent is ${entry.parent ?? 'none'}, the entry before it has hash ${history.head.hash ?? 'none'}`,
-    );
-
-  const removed = new Set<string>();
-  for (const { correctionId, factKey } of entry.removed) {
-    if (removed.has(correctionId)) faults.push(`it removes "${correctionId}" twice`);
-    const active = history.active.get(correctionId);
-    if (active === undefined) faults.push(`it removes "${correctionId}", which does not hold`);
-    else if (active.factKey !== factKey)
-      faults.push(`it removes "${correctionId}" as another fact than it was committed with`);
-    removed.add(correctionId);
-  }
-  const added = new Set<string>();
-  const facts = new Set<string>();
-  const rows = new Set<number>();
-  for (const { correctionId, factKey, row, origin } of entry.added) {
-    if (origin !== undefined && (entry.undo === undefined || origin.version >= entry.version))
-      faults.push(`it brings back "${correctionId}", which no undo before it could have`);
-    if (origin === undefined && entry.undo !== undefined)
-      faults.push(`it undoes, and adds "${correctionId}" as if it were new`);
-    if (added.has(correctionId)) faults.push(`it adds "${correctionId}" twice`);
-    if (history.active.has(correctionId) && !removed.has(correctionId))
-      faults.push(`it adds "${correctionId}", which holds already`);
-    const holder = history.activeByFact.get(factKey);
-    if (facts.has(factKey) || (holder !== undefined && !removed.has(holder)))
-      faults.push(`it adds "${correctionId}" to a fact that has a correction`);
-    if (rows.has(row)) faults.push(`row ${row} of its pairs is two corrections'`);
-    added.add(correctionId);
-    facts.add(factKey);
-    rows.add(row);
-  }
-  if (entry.added.length > 0 && entry.pairs === null)
-    faults.push('it adds corrections without pairs');
-  if (entry.added.length === 0 && entry.pairs !== null)
-    faults.push('it has pairs of no correction');
-  if (entry.added.length === 0 && entry.removed.length === 0) faults.push('it changes nothing');
+  const { version, hash } = history.head;
+  const removed = new Set(entry.removed.map(({ correctionId }) => correctionId));
+  const added = new Set(entry.added.map(({ correctionId }) => correctionId));
   const corrections = history.active.size - removed.size + added.size;
+  const faults = [
+    entry.lineage !== history.lineage && `it belongs to lineage "${entry.lineage}"`,
+    entry.version !== version + 1 && `it is version ${entry.version} instead of ${version + 1}`,
+    entry.parent !== hash &&
+      `its parent is ${entry.parent ?? 'none'}, the entry before it has hash ${hash ?? 'none'}`,
+    ...faultsOfRemovals(history, entry),
+    ...faultsOfAdditions(history, entry, removed),
+    added.size > 0 && entry.pairs === null && 'it adds corrections without pairs',
+    added.size === 0 && entry.pairs !== null && 'it has pairs without corrections',
+    added.size === 0 && removed.size === 0 && 'it changes nothing',
+  ].filter((fault) => fault !== false);
   if (faults.length === 0 && entry.corrections !== corrections)
-    faults.push(`it counts ${entry.corrections} corrections where ${corrections} hold`);
+    faults.push(`it counts ${entry.corrections} corrections, but ${corrections} hold`);
   return faults;
 }
 
-interface Draft {
+function faultsOfRemovals({ active }: History, entry: VersionEntry): string[] {
+  const seen = new Set<string>();
+  return entry.removed.flatMap(({ correctionId: id, factKey }) => {
+    const holding = active.get(id);
+    const faults = [
+      seen.has(id) && `it removes "${id}" twice`,
+      holding === undefined && `it removes "${id}", which does not hold`,
+      holding !== undefined &&
+        holding.factKey !== factKey &&
+        `it removes "${id}" under another fact than it was committed with`,
+    ];
+    seen.add(id);
+    return faults.filter((fault) => fault !== false);
+  });
+}
+
+function faultsOfAdditions(
+  { active, activeByFact }: History,
+  { added, undo, version }: VersionEntry,
+  removed: ReadonlySet<string>,
+): string[] {
+  const seen = { ids: new Set<string>(), facts: new Set<string>(), rows: new Set<number>() };
+  return added.flatMap(({ correctionId: id, factKey, row, origin }) => {
+    const holder = activeByFact.get(factKey);
+    const faults = [
+      origin !== undefined &&
+        (undo === undefined || origin.version >= version) &&
+        `it restores "${id}", which no undo before it could have`,
+      origin === undefined && undo !== undefined && `it is an undo, and adds "${id}" as new`,
+      seen.ids.has(id) && `it adds "${id}" twice`,
+      active.has(id) && !removed.has(id) && `it adds "${id}", which holds already`,
+      (seen.facts.has(factKey) || (holder !== undefined && !removed.has(holder))) &&
+        `it adds "${id}" to a fact that has a correction`,
+      seen.rows.has(row) && `two corrections share row ${row} of its pairs`,
+    ];
+    seen.ids.add(id);
+    seen.facts.add(factKey);
+    seen.rows.add(row);
+    return faults.filter((fault) => fault !== false);
+  });
+}
+
+interface Draft extends History {
   head: HeadReference;
   latest: StoredEntry | null;
   active: Map<string, ActiveCorrection>;

@@ -1,33 +1,33 @@
 /**
- * From corrections to the hook they make together. A hook is a pure function of the base model and
- * of its pairs, so a name taken from the pairs stands for one hook for good: a worker that holds
- * the name need not build it again.
+ * From corrections to the hook that they make together. A hook is a pure function of the base model
+ * and its pairs, so a name derived from the pairs identifies it for good: a worker that holds the
+ * name need not build it again.
  */
 import type { BlobReference } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from './history.ts';
-import { MalformedSafetensors } from '../../schemas/encoding/safetensors.ts';
-import { VersionLogDamaged } from './failures.ts';
-import { decodePairs, gatherPairs, PairsMalformed, type StoredPairs } from './pairs.ts';
-import { blobName, sha256, type VersionLog } from './version-log.ts';
+import { blobName, sha256 } from './object-names.ts';
+import { decodePairs, gatherPairs, type StoredPairs } from './pairs.ts';
+import { parsedOf } from './sealed.ts';
+import type { VersionLog } from './version-log.ts';
 
-/** Where one correction's pairs lie. */
+/** Where one correction's pairs are stored. */
 export type PairsRow = Pick<ActiveCorrection, 'correctionId' | 'pairs' | 'row'>;
 
-/** What keeps hooks by name; the model's engine does. */
+/** Holds hooks by name, as the model's engine does. */
 export interface HookHolder<Report> {
   holds(hookId: string): Promise<boolean>;
   holdHook(hookId: string, pairs: StoredPairs): Promise<Report>;
 }
 
-/** Null, the base model, for no rows. The order counts: the rows of the hook stand in it. */
+/** Names the hook of these rows; null, the base model, for none. Their order matters. */
 export function hookIdOf(rows: Iterable<PairsRow>): string | null {
-  const lines: string[] = [];
-  for (const { correctionId, pairs, row } of rows)
-    lines.push(JSON.stringify([correctionId, pairs.sha256, row]));
+  const lines = Array.from(rows, ({ correctionId, pairs, row }) =>
+    JSON.stringify([correctionId, pairs.sha256, row]),
+  );
   return lines.length === 0 ? null : `pairs:${sha256(lines.join('\n'))}`;
 }
 
-/** Sees to it that the holder has the hook of these rows. Row i of the hook is the i-th of them. */
+/** Makes the holder hold the hook of these rows, in their order, and returns its name. */
 export async function ensureHook(
   holder: HookHolder<unknown>,
   log: VersionLog,
@@ -40,37 +40,24 @@ export async function ensureHook(
   return hookId;
 }
 
-/** The pairs of these rows, in their order; null for none. Each blob is read once. */
+/** Reads the pairs of these rows, in their order; null for none. Each blob is read once. */
 export async function readPairs(
   log: VersionLog,
   rows: readonly PairsRow[],
 ): Promise<StoredPairs | null> {
-  const blobs = new Map<string, BlobReference>(rows.map(({ pairs }) => [pairs.sha256, pairs]));
   const decoded = new Map<string, StoredPairs>();
-  for (const [hash, reference] of blobs)
-    decoded.set(hash, await readBlob(log, reference, decodePairs));
+  for (const { pairs } of rows)
+    if (!decoded.has(pairs.sha256))
+      decoded.set(pairs.sha256, await readBlob(log, pairs, decodePairs));
   return gatherPairs(rows.map(({ pairs, row }) => ({ pairs: decoded.get(pairs.sha256)!, row })));
 }
 
-/**
- * A blob, decoded. Throws `VersionLogDamaged` where its bytes are those committed, but not what
- * they should be.
- */
+/** Reads and decodes a blob. Throws `VersionLogDamaged` where it cannot be decoded. */
 export async function readBlob<Content>(
   log: VersionLog,
   reference: BlobReference,
   decode: (bytes: Uint8Array) => Content,
 ): Promise<Content> {
-  const bytes = await log.getBlob(reference);
-  try {
-    return decode(bytes);
-  } catch (fault) {
-    if (fault instanceof PairsMalformed || fault instanceof MalformedSafetensors)
-      throw new VersionLogDamaged(
-        log.lineage,
-        blobName(log.lineage, reference.sha256),
-        fault.message,
-      );
-    throw fault;
-  }
+  const bytes = await log.blobs.get(reference);
+  return parsedOf(log.lineage, blobName(log.lineage, reference.sha256), () => decode(bytes));
 }

@@ -1,7 +1,7 @@
 /**
- * The blobs of numbers: pairs (per edited layer a key k_i [F] and a wanted change u_i [D] for every
- * correction) and targets (z_i [D]), as safetensors. What the numbers mean is the editor's affair;
- * here they are rows.
+ * The blobs of numbers, as safetensors: pairs (per edited layer a key k_i [F] and a wanted change
+ * u_i [D] for every correction) and targets (z_i [D]). Their meaning is the editor's concern; this
+ * file knows rows.
  */
 import { boundedJson } from '../../schemas/encoding/bounded-json.ts';
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
@@ -11,17 +11,20 @@ import {
   type StoredTensor,
 } from '../../schemas/encoding/safetensors.ts';
 
-/** 2: subjects came in, with their spellings. */
 const PAIRS_FORMAT = 'errata-pairs-2';
+const TARGETS_FORMAT = 'errata-targets-1';
+
+/** Values in the names or spellings of a blob, and their nesting. */
+const NAMES_LIMITS = { valuesMax: 10_000_000, depthMax: 4 };
 
 /**
- * Rows of several corrections; `keys[i]` [count, keyWidth] and `changes[i]` [count, valueWidth] are
- * of `layers[i]`, row-major.
+ * Rows of several corrections; `keys[i]` [count, keyWidth] and `changes[i]` [count, valueWidth]
+ * belong to `layers[i]`, row-major.
  */
 export interface StoredPairs {
   layers: number[];
   count: number;
-  /** Whom each row is about, and that name in the base model's tokens, in every spelling. */
+  /** The subject of each row, and its name in the base model's tokens, in every spelling. */
   subjects: string[];
   spellings: number[][][];
   keyWidth: number;
@@ -37,9 +40,7 @@ export interface StoredTargets {
   values: Float32Array;
 }
 
-/**
- * A blob of numbers is not what the format says; who read it from a log knows which blob it was.
- */
+/** A blob of numbers violates its format; a reader of a log knows which blob it was. */
 export class PairsMalformed extends Error {
   override readonly name = 'PairsMalformed';
   constructor(readonly reason: string) {
@@ -47,59 +48,53 @@ export class PairsMalformed extends Error {
   }
 }
 
-/**
- * Throws RangeError where the arrays do not have the stated sizes or hold a number that is not
- * finite.
- */
+/** Throws RangeError where the arrays do not have the stated sizes or hold a non-finite number. */
 export function encodePairs(pairs: StoredPairs): Uint8Array {
+  const { layers, count, keyWidth, valueWidth, subjects, spellings } = pairs;
   const tensors = new Map<string, StoredTensor>();
-  pairs.layers.forEach((layer, i) => {
-    tensors.set(keyName(layer), matrix(pairs.keys[i], pairs.count, pairs.keyWidth, keyName(layer)));
-    tensors.set(
-      changeName(layer),
-      matrix(pairs.changes[i], pairs.count, pairs.valueWidth, changeName(layer)),
-    );
+  layers.forEach((layer, i) => {
+    const [keys, changes] = namesOfLayer(layer);
+    tensors.set(keys, matrix(pairs.keys[i], [count, keyWidth], keys));
+    tensors.set(changes, matrix(pairs.changes[i], [count, valueWidth], changes));
   });
-  if (pairs.subjects.length !== pairs.count || pairs.spellings.length !== pairs.count)
+  if (subjects.length !== count || spellings.length !== count)
     throw new RangeError(
-      `${pairs.subjects.length} subjects, ${pairs.spellings.length} with spellings, for ${pairs.count} rows`,
+      `${subjects.length} subjects, ${spellings.length} with spellings, for ${count} rows`,
     );
-  if (!pairs.spellings.every((spellings) => spellings.every(isSpelling)))
-    throw new RangeError('a spelling holds what is no token id');
+  if (!spellings.every((some) => some.every(isSpelling)))
+    throw new RangeError('a spelling holds something other than token ids');
   return encodeSafetensors(tensors, {
     format: PAIRS_FORMAT,
-    layers: pairs.layers.join(','),
-    subjects: JSON.stringify(pairs.subjects),
-    spellings: JSON.stringify(pairs.spellings),
+    layers: layers.join(','),
+    subjects: JSON.stringify(subjects),
+    spellings: JSON.stringify(spellings),
   });
 }
 
 /** Throws `PairsMalformed` or safetensors' `MalformedSafetensors`. */
 export function decodePairs(bytes: Uint8Array): StoredPairs {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  if (metadata['format'] !== PAIRS_FORMAT)
-    throw new PairsMalformed(`its format is ${excerpt(metadata['format'])}`);
+  requireFormat(metadata, PAIRS_FORMAT);
   const layers = (metadata['layers'] ?? '').split(',').map(Number);
-  if (
-    !layers.every(
-      (layer, i) =>
-        Number.isSafeInteger(layer) && layer >= 0 && (i === 0 || layer > layers[i - 1]!),
-    )
-  )
+  const isLayer = (layer: number, i: number) =>
+    Number.isSafeInteger(layer) && layer >= 0 && (i === 0 || layer > layers[i - 1]!);
+  if (!layers.every(isLayer))
     throw new PairsMalformed(`its layers are ${excerpt(metadata['layers'])}`);
   if (tensors.size !== 2 * layers.length)
     throw new PairsMalformed(`${tensors.size} tensors for ${layers.length} layers`);
-  const keys = layers.map((layer) => read(tensors, keyName(layer)));
-  const changes = layers.map((layer) => read(tensors, changeName(layer)));
+  const keys = layers.map((layer) => read(tensors, namesOfLayer(layer)[0]));
+  const changes = layers.map((layer) => read(tensors, namesOfLayer(layer)[1]));
   const [count, keyWidth] = keys[0]!.shape as [number, number];
   const valueWidth = changes[0]!.shape[1]!;
-  keys.forEach(({ shape }, i) => same(shape, [count, keyWidth], keyName(layers[i]!)));
-  changes.forEach(({ shape }, i) => same(shape, [count, valueWidth], changeName(layers[i]!)));
-  const subjects = namesOf(metadata['subjects']);
-  if (subjects === null || subjects.length !== count)
-    throw new PairsMalformed(`its subjects do not name whom its ${count} rows are about`);
-  const spellings = spellingsOf(metadata['spellings']);
-  if (spellings === null || spellings.length !== count)
+  layers.forEach((layer, i) => {
+    requireShape(keys[i]!.shape, [count, keyWidth], namesOfLayer(layer)[0]);
+    requireShape(changes[i]!.shape, [count, valueWidth], namesOfLayer(layer)[1]);
+  });
+  const subjects = namesIn(metadata['subjects']);
+  if (subjects?.length !== count)
+    throw new PairsMalformed(`it does not name the subjects of its ${count} rows`);
+  const spellings = spellingsIn(metadata['spellings']);
+  if (spellings?.length !== count)
     throw new PairsMalformed(`it does not spell the subjects of its ${count} rows`);
   return {
     layers,
@@ -108,38 +103,33 @@ export function decodePairs(bytes: Uint8Array): StoredPairs {
     spellings,
     keyWidth,
     valueWidth,
-    keys: keys.map((key) => key.values),
-    changes: changes.map((change) => change.values),
+    keys: keys.map(({ values }) => values),
+    changes: changes.map(({ values }) => values),
   };
 }
 
-export function encodeTargets(targets: StoredTargets): Uint8Array {
-  const width = targets.ids.length === 0 ? 0 : targets.values.length / targets.ids.length;
-  return encodeSafetensors(
-    new Map([['targets', matrix(targets.values, targets.ids.length, width, 'targets')]]),
-    {
-      format: 'errata-targets-1',
-      ids: JSON.stringify(targets.ids),
-    },
-  );
+export function encodeTargets({ ids, values }: StoredTargets): Uint8Array {
+  const width = ids.length === 0 ? 0 : values.length / ids.length;
+  return encodeSafetensors(new Map([['targets', matrix(values, [ids.length, width], 'targets')]]), {
+    format: TARGETS_FORMAT,
+    ids: JSON.stringify(ids),
+  });
 }
 
 /** Throws `PairsMalformed` or safetensors' `MalformedSafetensors`. */
 export function decodeTargets(bytes: Uint8Array): StoredTargets {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  if (metadata['format'] !== 'errata-targets-1')
-    throw new PairsMalformed(`its format is ${excerpt(metadata['format'])}`);
-  const ids = namesOf(metadata['ids']);
+  requireFormat(metadata, TARGETS_FORMAT);
+  const ids = namesIn(metadata['ids']);
   const { shape, values } = read(tensors, 'targets');
-  if (ids === null || ids.length !== shape[0])
+  if (ids?.length !== shape[0])
     throw new PairsMalformed(`its ids do not name its ${shape[0]} rows`);
-  return { ids, values };
+  return { ids: ids!, values };
 }
 
 /**
- * One set of pairs out of rows of several, in the order given. All must be of the same layers and
- * widths (those of one base model and one set of hyper-parameters); throws `PairsMalformed` where
- * they are not. No rows give null.
+ * Collects rows of several sets into one set, in the order given; null for no rows. Throws
+ * `PairsMalformed` where their layers or widths differ.
  */
 export function gatherPairs(
   rows: readonly { pairs: StoredPairs; row: number }[],
@@ -148,15 +138,8 @@ export function gatherPairs(
   if (first === undefined) return null;
   const { layers, keyWidth, valueWidth } = first;
   for (const { pairs, row } of rows) {
-    if (
-      pairs.layers.join() !== layers.join() ||
-      pairs.keyWidth !== keyWidth ||
-      pairs.valueWidth !== valueWidth
-    ) {
-      throw new PairsMalformed(
-        `pairs of layers ${pairs.layers.join(', ')} (${pairs.keyWidth} x ${pairs.valueWidth}) among those of layers ${layers.join(', ')} (${keyWidth} x ${valueWidth})`,
-      );
-    }
+    if (layoutOf(pairs) !== layoutOf(first))
+      throw new PairsMalformed(`pairs of ${layoutOf(pairs)} among those of ${layoutOf(first)}`);
     if (row < 0 || row >= pairs.count) throw new PairsMalformed(`row ${row} of ${pairs.count}`);
   }
   const gather = (of: (pairs: StoredPairs) => Float32Array, width: number) => {
@@ -178,17 +161,24 @@ export function gatherPairs(
   };
 }
 
-function namesOf(json: string | undefined): string[] | null {
+function layoutOf({ layers, keyWidth, valueWidth }: StoredPairs): string {
+  return `layers ${layers.join(', ')} (${keyWidth} x ${valueWidth})`;
+}
+
+function requireFormat(metadata: Record<string, string>, format: string): void {
+  if (metadata['format'] !== format)
+    throw new PairsMalformed(`its format is ${excerpt(metadata['format'])}`);
+}
+
+function namesIn(json: string | undefined): string[] | null {
   const names = parsed(json);
   return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : null;
 }
 
-function spellingsOf(json: string | undefined): number[][][] | null {
+function spellingsIn(json: string | undefined): number[][][] | null {
   const rows = parsed(json);
-  return Array.isArray(rows) &&
-    rows.every((spellings: unknown) => Array.isArray(spellings) && spellings.every(isSpelling))
-    ? (rows as number[][][])
-    : null;
+  const isRow = (row: unknown) => Array.isArray(row) && row.every(isSpelling);
+  return Array.isArray(rows) && rows.every(isRow) ? (rows as number[][][]) : null;
 }
 
 function isSpelling(tokens: unknown): boolean {
@@ -196,9 +186,6 @@ function isSpelling(tokens: unknown): boolean {
     Array.isArray(tokens) && tokens.every((token) => Number.isSafeInteger(token) && token >= 0)
   );
 }
-
-/** Values in the names or spellings of a blob, and their nesting. */
-const NAMES_LIMITS = { valuesMax: 10_000_000, depthMax: 4 };
 
 function parsed(json: string | undefined): unknown {
   try {
@@ -208,27 +195,22 @@ function parsed(json: string | undefined): unknown {
   }
 }
 
-function keyName(layer: number): string {
-  return `layers.${layer}.keys`;
-}
-
-function changeName(layer: number): string {
-  return `layers.${layer}.changes`;
+function namesOfLayer(layer: number): [keys: string, changes: string] {
+  return [`layers.${layer}.keys`, `layers.${layer}.changes`];
 }
 
 function matrix(
   values: Float32Array | undefined,
-  rows: number,
-  columns: number,
+  shape: [rows: number, columns: number],
   name: string,
 ): StoredTensor {
+  const [rows, columns] = shape;
   if (values === undefined || values.length !== rows * columns)
     throw new RangeError(
-      `${name} has ${values?.length ?? 0} numbers, ${rows} x ${columns} are due`,
+      `${name} has ${values?.length ?? 0} numbers instead of ${rows} x ${columns}`,
     );
-  if (!values.every(Number.isFinite))
-    throw new RangeError(`${name} holds a number that is not finite`);
-  return { type: 'F32', shape: [rows, columns], values };
+  if (!values.every(Number.isFinite)) throw new RangeError(`${name} holds a non-finite number`);
+  return { type: 'F32', shape, values };
 }
 
 function read(
@@ -237,16 +219,14 @@ function read(
 ): { shape: number[]; values: Float32Array } {
   const tensor = tensors.get(name);
   if (tensor === undefined) throw new PairsMalformed(`${name} is missing`);
-  if (!(tensor.values instanceof Float32Array) || tensor.shape.length !== 2)
-    throw new PairsMalformed(
-      `${name} is ${tensor.type} [${tensor.shape.join(', ')}], F32 [rows, columns] is due`,
-    );
-  if (!tensor.values.every(Number.isFinite))
-    throw new PairsMalformed(`${name} holds a number that is not finite`);
-  return { shape: tensor.shape, values: tensor.values };
+  const { type, shape, values } = tensor;
+  if (!(values instanceof Float32Array) || shape.length !== 2)
+    throw new PairsMalformed(`${name} is ${type} [${shape.join(', ')}], not F32 [rows, columns]`);
+  if (!values.every(Number.isFinite)) throw new PairsMalformed(`${name} holds a non-finite number`);
+  return { shape, values };
 }
 
-function same(shape: number[], due: number[], name: string): void {
-  if (shape.join() !== due.join())
-    throw new PairsMalformed(`${name} is [${shape.join(', ')}] where [${due.join(', ')}] is due`);
+function requireShape(shape: number[], expected: number[], name: string): void {
+  if (shape.join() !== expected.join())
+    throw new PairsMalformed(`${name} is [${shape.join(', ')}], not [${expected.join(', ')}]`);
 }

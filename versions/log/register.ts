@@ -1,358 +1,265 @@
 /**
- * What became of every revision of a lineage, each in an object of its own under a hash of its
- * name: one look-up costs one read, and nobody holds in memory what was decided long ago. Rules 23
- * to 26 of SPECIFICATION.md.
+ * The outcome history of every revision of a lineage, each in an object under a hash of its id: a
+ * look-up costs one read, and no process holds past decisions in memory. Rules 23 to 26 of
+ * SPECIFICATION.md.
  *
- * The first outcome of an id is put-if-absent's, whoever is killed and whatever runs twice. A
- * committed correction may leave, and an undo may bring it back and take it out again: each is a
- * fate of its own, and the last one stands. What an entry decided is written from the entry, by
- * whoever needs the register next.
+ * Put-if-absent decides the first outcome of an id, whatever crashes or runs twice. A committed
+ * correction may be removed, and an undo may restore it: each adds an outcome, and the last one is
+ * current. What an entry decided is written from the entry, by whoever needs the register next.
  */
 import { z } from 'zod';
-import type { KafkaPosition } from '../../schemas/correction.ts';
-import type { Outcome, Removal } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/editing.ts';
 import { outcomeSchema } from '../../schemas/outcome.ts';
-import { undoRevisionId } from '../../schemas/undo.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import { VersionLogDamaged } from './failures.ts';
+import { forEachObject, type ObjectStore } from '../stores/object-store.ts';
+import {
+  duplicateOf,
+  firstOutcomes,
+  isLaterOutcome,
+  isSameRecord,
+  laterOutcomes,
+  tombstoneOf,
+  type FactTombstone,
+} from './entry-outcomes.ts';
 import type { StoredEntry } from './history.ts';
-import type { ObjectStore } from '../stores/object-store.ts';
-import { hashed, sealed, unsealed } from './sealed.ts';
+import { hashed, twentyDigits } from './object-names.ts';
+import { readSealed, sealed } from './sealed.ts';
 
-/** Objects read or written at once. */
-const OBJECTS_AT_ONCE_MAX = 16;
+/** Outcomes read at once while all are listed. */
+const LISTED_AT_ONCE_MAX = 16;
 
-/**
- * The last word on a fact, where no correction that holds has it: what an older revision that comes
- * late is measured against.
- */
-export interface FactTombstone {
-  factKey: string;
-  because: Removal['because'];
-  /** Of the revision that had the last word. */
-  id: string;
-  issuedAt: number;
-  /** Null where no version was made. */
-  version: number | null;
-}
+type EntryOf = (version: number) => Promise<StoredEntry>;
 
 export class Register {
   readonly #store: ObjectStore;
   readonly #lineage: string;
-  /** The version up to which everything is registered. */
+  /** The version through which everything is registered. */
   #complete = 0;
-  /** The version up to which everything was told. */
-  #told = 0;
+  /** The version through which everything was announced. */
+  #announced = 0;
 
   constructor(store: ObjectStore, lineage: string) {
     this.#store = store;
     this.#lineage = lineage;
   }
 
-  /**
-   * Registers what the versions up to `head` decided, those that are not yet. `entryOf` reads an
-   * entry. Throws `VersionLogDamaged`.
-   */
-  async completeTo(
-    head: number,
-    entryOf: (version: number) => Promise<StoredEntry>,
-  ): Promise<void> {
-    let from = head;
-    while (from > this.#complete && (await this.#store.get(this.#nameOfVersion(from))) === null)
-      from--;
-    for (let version = from + 1; version <= head; version++) {
+  /** Registers what the versions through `head` decided. Throws `VersionLogDamaged`. */
+  async completeTo(head: number, entryOf: EntryOf): Promise<void> {
+    for (const version of await this.#unmarked('versions', this.#complete, head)) {
       const { entry, hash } = await entryOf(version);
       await this.#registerEntry(entry, entryOf);
-      // Last, so that it stands for all of them.
-      await this.#put(this.#nameOfVersion(version), { version, hash });
+      // Last, since the marker vouches for everything before it.
+      await this.#put(this.#markerName('versions', version), { version, hash });
     }
     this.#complete = Math.max(this.#complete, head);
   }
 
-  /** The outcomes of those of the ids that were decided. */
+  /** Returns the first outcomes of those ids that were decided. */
   async outcomesOf(ids: Iterable<string>): Promise<Map<string, Outcome>> {
     const found = new Map<string, Outcome>();
-    await eachOf(new Set(ids), async (id) => {
-      const outcome = await this.#read(this.#nameOf('revisions', id), outcomeSchema);
+    await forEachObject(new Set(ids), async (id) => {
+      const outcome = await this.#outcome(this.#nameOf('revisions', id));
       if (outcome !== null) found.set(id, outcome);
     });
     return found;
   }
 
-  /** The first outcomes of all ids that were ever decided, in no order that means anything. */
+  /** Yields the first outcomes of all ids that were ever decided, unordered. */
   async *decided(): AsyncIterable<Outcome> {
     const names: string[] = [];
-    const read = () => Promise.all(names.splice(0).map((name) => this.#read(name, outcomeSchema)));
+    const read = async () => {
+      const outcomes = await Promise.all(names.splice(0).map((name) => this.#outcome(name)));
+      return outcomes.filter((outcome) => outcome !== null);
+    };
     for await (const name of this.#store.list(`${this.#folder}/revisions/`)) {
       names.push(name);
-      if (names.length === OBJECTS_AT_ONCE_MAX)
-        for (const outcome of await read()) if (outcome !== null) yield outcome;
+      if (names.length === LISTED_AT_ONCE_MAX) yield* await read();
     }
-    for (const outcome of await read()) if (outcome !== null) yield outcome;
+    yield* await read();
   }
 
-  /**
-   * What an entry decided, as it now stands: its corrections and retractions, and the corrections
-   * that left with it.
-   */
+  /** Returns the current outcomes of everything that an entry added, retracted or removed. */
   async outcomesOfEntry({ added, retractions, removed }: VersionEntry): Promise<Outcome[]> {
-    const ids = [
+    const ids = new Set([
       ...added.map(({ correctionId }) => correctionId),
       ...retractions.map(({ id }) => id),
       ...removed.map(({ correctionId }) => correctionId),
-    ];
+    ]);
     const first = await this.outcomesOf(ids);
-    const standing = new Map(
-      (await this.current(first.values())).map((outcome) => [outcome.revisionId, outcome]),
-    );
-    return [...new Set(ids)].flatMap((id) => standing.get(id) ?? []);
+    return await this.current([...ids].flatMap((id) => first.get(id) ?? []));
   }
 
-  /**
-   * First outcomes as they now stand, in their order: of a correction that was committed and left,
-   * how it left, and of one that is back, since when.
-   */
+  /** Returns the current outcomes for these first outcomes, in their order. */
   async current(first: Iterable<Outcome>): Promise<Outcome[]> {
-    const outcomes = [...first];
-    const found = new Map<Outcome, Outcome>();
-    await eachOf(outcomes, async (outcome) =>
-      found.set(outcome, (await this.#fateOf(outcome)) ?? outcome),
-    );
-    return outcomes.map((outcome) => found.get(outcome)!);
+    return await this.#each([...first], async (outcome) => await this.#currentOf(outcome));
   }
 
-  /**
-   * All that became of a revision, in the order of the versions; empty where it was not decided.
-   */
+  /** Returns the outcome history of a revision, by version; empty where it was not decided. */
   async outcomeHistory(id: string): Promise<Outcome[]> {
     const first = (await this.outcomesOf([id])).get(id);
     if (first === undefined) return [];
-    const course = [first];
-    for (const name of await this.#fateNames(id))
-      course.push((await this.#read(name, outcomeSchema))!);
-    return course;
+    const history = [first];
+    for (const name of await this.#laterNames(id)) history.push((await this.#outcome(name))!);
+    return history;
   }
 
-  /** Versions up to `head` of which nobody said yet that they were told, ascending. */
+  /** Returns the versions through `head` that are not marked announced, ascending. */
   async unannounced(head: number): Promise<number[]> {
-    let told = head;
-    while (told > this.#told && (await this.#store.get(this.#nameOfVersion(told, 'told'))) === null)
-      told--;
-    return Array.from({ length: head - told }, (_, i) => told + 1 + i);
+    return await this.#unmarked('told', this.#announced, head);
   }
 
-  /** A version and all that it decided was told, and so was every version before it. */
+  /** Marks a version, those before it and all that they decided as announced. */
   async markAnnounced(version: number): Promise<void> {
-    await this.#put(this.#nameOfVersion(version, 'told'), { version });
-    this.#told = Math.max(this.#told, version);
+    await this.#put(this.#markerName('told', version), { version });
+    this.#announced = Math.max(this.#announced, version);
   }
 
-  /** The version that a batch made, or null. */
+  /** Returns the version that a batch made, or null. */
   async versionOfBatch(batchId: string): Promise<number | null> {
-    return (
-      (await this.#read(this.#nameOf('batches', batchId), z.object({ version: z.number() })))
-        ?.version ?? null
-    );
+    const name = this.#nameOf('batches', batchId);
+    return (await this.#read(name, z.object({ version: z.number() })))?.version ?? null;
   }
 
   /**
-   * The last words on these facts, of those that `counts`. One that is older than the correction
-   * that holds the fact says nothing any more.
+   * Returns the last tombstone of each fact among those that `counts`. A tombstone that is older
+   * than the correction that holds the fact has no effect.
    */
   async tombstones(
     factKeys: Iterable<string>,
-    counts: (word: Pick<FactTombstone, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true,
+    counts: (one: Pick<FactTombstone, 'factKey' | 'because' | 'issuedAt'>) => boolean = () => true,
   ): Promise<Map<string, FactTombstone>> {
     const found = new Map<string, FactTombstone>();
-    await eachOf(new Set(factKeys), async (factKey) => {
+    await forEachObject(new Set(factKeys), async (factKey) => {
       let last: string | null = null;
       // Names ascend with the time.
-      for await (const name of this.#store.list(this.#folderOfFact(factKey)))
-        if (counts({ factKey, ...wordOf(name) })) last = name;
-      const note = last === null ? null : await this.#read(last, tombstoneSchema);
-      if (note !== null) found.set(factKey, note);
+      for await (const name of this.#store.list(this.#factFolder(factKey)))
+        if (counts({ factKey, ...tombstoneNamed(name) })) last = name;
+      const tombstone = last === null ? null : await this.#read(last, tombstoneSchema);
+      if (tombstone !== null) found.set(factKey, tombstone);
     });
     return found;
   }
 
   /**
-   * Registers outcomes and returns them as they now stand: an id that was decided before keeps what
-   * it became, and another record of it is its duplicate. Of a committed correction that left or is
-   * back, it is that, whoever asks.
+   * Registers outcomes and returns them as they are current. An id that was decided before keeps
+   * its outcome history, and another record with the id is a duplicate.
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
-    const standing = new Map<Outcome, Outcome>();
-    await eachOf(outcomes, async (outcome) =>
-      standing.set(outcome, await this.#settleOne(outcome)),
-    );
-    return outcomes.map((outcome) => standing.get(outcome)!);
+    return await this.#each(outcomes, async (outcome) => await this.#settleOne(outcome));
   }
 
   async #settleOne(outcome: Outcome): Promise<Outcome> {
     if (outcome.status === 'DUPLICATE') return outcome;
     const name = this.#nameOf('revisions', outcome.revisionId);
-    const present =
-      (await this.#put(name, outcome)) === 'exists' ? await this.#read(name, outcomeSchema) : null;
-    const stands =
-      present === null
-        ? outcome
-        : isSameRecord(outcome.position, present.position)
-          ? ((await this.#fateOf(present)) ?? (isLaterFate(outcome, present) ? outcome : present))
-          : duplicateOf(outcome, present);
-    const note = noteOf(stands);
-    if (note !== null) await this.#note(note);
-    return stands;
+    const stored = await this.#put(name, outcome);
+    const present = stored === 'exists' ? await this.#outcome(name) : null;
+    const settled = present === null ? outcome : await this.#settledAgainst(outcome, present);
+    await this.#putTombstone(tombstoneOf(settled));
+    return settled;
   }
 
-  async #registerEntry(
-    entry: VersionEntry,
-    entryOf: (version: number) => Promise<StoredEntry>,
-  ): Promise<void> {
-    const { version, lineage, batchId } = entry;
-    const decidedAt = Date.parse(entry.createdAt);
-    const decided = { lineage, version, reason: null, measured: {}, batchId, decidedAt };
-    const outcomes: Outcome[] = [
-      ...entry.added.map(({ correctionId, factKey, position }): Outcome => ({
-        ...decided,
-        revisionId: correctionId,
-        factKey,
-        status: 'COMMITTED',
-        position,
-      })),
-      ...entry.retractions.map(({ id, factKey, position }): Outcome => ({
-        ...decided,
-        revisionId: id,
-        factKey,
-        status: 'RETRACTED',
-        position,
-      })),
-    ];
-    await eachOf(outcomes, (outcome) =>
+  async #settledAgainst(outcome: Outcome, present: Outcome): Promise<Outcome> {
+    if (!isSameRecord(outcome.position, present.position)) return duplicateOf(outcome, present);
+    const current = await this.#currentOf(present);
+    return current === present && isLaterOutcome(outcome, present) ? outcome : current;
+  }
+
+  async #registerEntry(entry: VersionEntry, entryOf: EntryOf): Promise<void> {
+    const { version, batchId, added, removed, retractions } = entry;
+    await forEachObject(firstOutcomes(entry), (outcome) =>
       this.#put(this.#nameOf('revisions', outcome.revisionId), outcome),
     );
-    await this.#registerFates(entry);
-    const held = new Set(entry.added.map(({ factKey }) => factKey));
-    await eachOf(
-      entry.removed.filter(({ factKey }) => !held.has(factKey)),
+    const later = laterOutcomes(entry);
+    const first = await this.outcomesOf(later.map(({ revisionId }) => revisionId));
+    await forEachObject(later, async (outcome) => {
+      const earlier = first.get(outcome.revisionId);
+      if (earlier !== undefined)
+        await this.#put(this.#laterName(outcome.revisionId, version), { ...earlier, ...outcome });
+    });
+    const held = new Set(added.map(({ factKey }) => factKey));
+    await forEachObject(
+      removed.filter(({ factKey }) => !held.has(factKey)),
       async ({ correctionId, factKey, because, by }) => {
         const issuedAt =
-          entry.retractions.find(({ id }) => id === by)?.issuedAt ??
+          retractions.find(({ id }) => id === by)?.issuedAt ??
           (await this.#issuedAtOf(correctionId, entryOf));
-        if (issuedAt !== null) await this.#note({ factKey, because, id: by, issuedAt, version });
+        if (issuedAt !== null)
+          await this.#putTombstone({ factKey, because, id: by, issuedAt, version });
       },
     );
     await this.#put(this.#nameOf('batches', batchId), { version });
   }
 
-  /**
-   * How corrections left the hook, and that they are back. It is told instead of the first outcome
-   * from then on, or a repeated word would undo it.
-   */
-  async #registerFates({
-    added,
-    removed,
-    undo,
-    version,
-    batchId,
-    createdAt,
-  }: VersionEntry): Promise<void> {
-    const back = added.filter(({ origin }) => origin !== undefined);
-    const first = await this.outcomesOf(
-      [...removed, ...back].map(({ correctionId }) => correctionId),
-    );
-    const decided = { version, batchId, decidedAt: Date.parse(createdAt) };
-    const fates = [
-      ...removed.map(({ correctionId, because, by }) => ({
-        correctionId,
-        status: LEFT_BECAUSE[because],
-        reason: `${because} by ${by}`,
-        measured: { code: because === 'contradicted' ? 'contradiction' : because, by },
-      })),
-      ...back.map(({ correctionId }) => ({
-        correctionId,
-        status: 'COMMITTED' as const,
-        reason: `restored by ${undoRevisionId(undo!)}`,
-        measured: { code: 'restored', by: undoRevisionId(undo!) },
-      })),
-    ];
-    await eachOf(fates, async ({ correctionId, ...fate }) => {
-      const outcome = first.get(correctionId);
-      if (outcome !== undefined)
-        await this.#put(this.#nameOfFate(correctionId, version), {
-          ...outcome,
-          ...decided,
-          ...fate,
-        });
-    });
+  async #currentOf(first: Outcome): Promise<Outcome> {
+    // Only a committed correction has later outcomes.
+    if (first.status !== 'COMMITTED') return first;
+    const last = (await this.#laterNames(first.revisionId)).at(-1);
+    return last === undefined ? first : ((await this.#outcome(last)) ?? first);
   }
 
-  /** The last one; null for what was never committed, and for what holds since it first was. */
-  async #fateOf({ revisionId, status }: Outcome): Promise<Outcome | null> {
-    const last = status === 'COMMITTED' ? (await this.#fateNames(revisionId)).at(-1) : undefined;
-    return last === undefined ? null : await this.#read(last, outcomeSchema);
-  }
-
-  /**
-   * Ascending by version. Before there were undos a correction had one fate, in an object without a
-   * number: its earliest.
-   */
-  async #fateNames(id: string): Promise<string[]> {
+  /** Ascending by version. */
+  async #laterNames(id: string): Promise<string[]> {
     const names: string[] = [];
-    for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}`))
+    for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}/`))
       names.push(name);
     return names;
   }
 
-  async #issuedAtOf(
-    correctionId: string,
-    entryOf: (version: number) => Promise<StoredEntry>,
-  ): Promise<number | null> {
-    const committed = (await this.outcomesOf([correctionId])).get(correctionId)?.version ?? null;
-    if (committed === null) return null;
-    return (
-      (await entryOf(committed)).entry.added.find((added) => added.correctionId === correctionId)
-        ?.issuedAt ?? null
-    );
+  async #issuedAtOf(correctionId: string, entryOf: EntryOf): Promise<number | null> {
+    const version = (await this.outcomesOf([correctionId])).get(correctionId)?.version ?? null;
+    if (version === null) return null;
+    const { added } = (await entryOf(version)).entry;
+    return added.find((one) => one.correctionId === correctionId)?.issuedAt ?? null;
   }
 
-  async #note(note: FactTombstone): Promise<void> {
-    await this.#put(
-      `${this.#folderOfFact(note.factKey)}${String(note.issuedAt).padStart(16, '0')}-${note.because}.json`,
-      note,
-    );
+  /** Returns the versions behind the last one with a marker, through `head`. */
+  async #unmarked(kind: 'versions' | 'told', known: number, head: number): Promise<number[]> {
+    let last = head;
+    while (last > known && (await this.#store.get(this.#markerName(kind, last))) === null) last--;
+    return Array.from({ length: head - last }, (_, i) => last + 1 + i);
+  }
+
+  async #each<Item, Result>(
+    items: readonly Item[],
+    work: (item: Item) => Promise<Result>,
+  ): Promise<Result[]> {
+    const results = new Map<Item, Result>();
+    await forEachObject(items, async (item) => results.set(item, await work(item)));
+    return items.map((item) => results.get(item)!);
+  }
+
+  async #putTombstone(tombstone: FactTombstone | null): Promise<void> {
+    if (tombstone === null) return;
+    const { factKey, issuedAt, because } = tombstone;
+    const time = String(issuedAt).padStart(16, '0');
+    await this.#put(`${this.#factFolder(factKey)}${time}-${because}.json`, tombstone);
   }
 
   async #put(name: string, content: object): Promise<'stored' | 'exists'> {
     return await this.#store.putIfAbsent(name, sealed(content));
   }
 
-  async #read<Content>(name: string, schema: z.ZodType<Content>): Promise<Content | null> {
-    const bytes = await this.#store.get(name);
-    if (bytes === null) return null;
-    try {
-      return schema.parse(unsealed(bytes));
-    } catch (fault) {
-      throw new VersionLogDamaged(
-        this.#lineage,
-        name,
-        fault instanceof Error ? fault.message : String(fault),
-      );
-    }
+  #outcome(name: string): Promise<Outcome | null> {
+    return this.#read(name, outcomeSchema);
   }
 
-  #nameOfFate(id: string, version: number): string {
-    return `${this.#folder}/fates/${hashed(id)}/${String(version).padStart(20, '0')}.json`;
+  async #read<Content>(name: string, schema: z.ZodType<Content>): Promise<Content | null> {
+    return await readSealed(this.#store, this.#lineage, name, (content) => schema.parse(content));
+  }
+
+  #laterName(id: string, version: number): string {
+    return `${this.#folder}/fates/${hashed(id)}/${twentyDigits(version)}.json`;
   }
 
   #nameOf(kind: 'revisions' | 'batches', key: string): string {
     return `${this.#folder}/${kind}/${hashed(key)}.json`;
   }
 
-  #nameOfVersion(version: number, what: 'versions' | 'told' = 'versions'): string {
-    return `${this.#folder}/${what}/${String(version).padStart(20, '0')}.json`;
+  #markerName(kind: 'versions' | 'told', version: number): string {
+    return `${this.#folder}/${kind}/${twentyDigits(version)}.json`;
   }
 
-  #folderOfFact(factKey: string): string {
+  #factFolder(factKey: string): string {
     return `${this.#folder}/facts/${hashed(factKey)}/`;
   }
 
@@ -361,15 +268,8 @@ export class Register {
   }
 }
 
-const LEFT_BECAUSE = {
-  superseded: 'SUPERSEDED',
-  retracted: 'RETRACTED',
-  reverted: 'RETRACTED',
-  contradicted: 'QUARANTINED',
-} as const;
-
-/** What the name of a note says. */
-function wordOf(name: string): Pick<FactTombstone, 'because' | 'issuedAt'> {
+/** Reads the time and reason from a tombstone's name. */
+function tombstoneNamed(name: string): Pick<FactTombstone, 'because' | 'issuedAt'> {
   const [, issuedAt, because] = /\/(\d{16})-([a-z]+)\.json$/.exec(name) ?? [];
   return { issuedAt: Number(issuedAt), because: because as FactTombstone['because'] };
 }
@@ -381,57 +281,3 @@ const tombstoneSchema = z.object({
   issuedAt: z.number(),
   version: z.number().nullable(),
 });
-
-/** A correction that was committed and has left the hook since, or leaves it now. */
-function isLaterFate(outcome: Outcome, present: Outcome): boolean {
-  return (
-    present.status === 'COMMITTED' &&
-    outcome.status !== 'COMMITTED' &&
-    isSameRecord(outcome.position, present.position) &&
-    (outcome.version ?? 0) > (present.version ?? 0)
-  );
-}
-
-/**
- * What is said of a fact that no version says: that it was retracted though nothing held it, or
- * that two corrections of one time contradict each other.
- */
-function noteOf({ status, measured, factKey, revisionId: id }: Outcome): FactTombstone | null {
-  const { issuedAt, code } = measured;
-  if (typeof issuedAt !== 'number') return null;
-  if (status === 'NOTHING_TO_RETRACT')
-    return { factKey, because: 'retracted', id, issuedAt, version: null };
-  return status === 'QUARANTINED' && code === 'contradiction'
-    ? { factKey, because: 'contradicted', id, issuedAt, version: null }
-    : null;
-}
-
-export function duplicateOf(outcome: Outcome, present: Outcome): Outcome {
-  return {
-    ...outcome,
-    status: 'DUPLICATE',
-    version: present.version,
-    reason: duplicateReason(present),
-    measured: { code: 'duplicate' },
-  };
-}
-
-export function duplicateReason({ revisionId, status, version, position }: Outcome): string {
-  const became = status.toLowerCase().replaceAll('_', ' ');
-  return `"${revisionId}" came before, at partition ${position.partition}, offset ${position.offset}, and became ${became}${version === null ? '' : ` in version ${version}`}`;
-}
-
-export function isSameRecord(a: KafkaPosition, b: KafkaPosition): boolean {
-  return a.topic === b.topic && a.partition === b.partition && a.offset === b.offset;
-}
-
-async function eachOf<Item>(
-  items: Iterable<Item>,
-  work: (item: Item) => Promise<unknown>,
-): Promise<void> {
-  const queue = [...items];
-  const worker = async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(OBJECTS_AT_ONCE_MAX, queue.length) }, worker));
-}

@@ -1,8 +1,8 @@
 /**
- * The object store in a folder of a local file system. An object becomes visible by link(2), which
- * fails where the name exists: that makes put-if-absent atomic between processes, and the file is
- * whole and on disk before it has its name. The file system must know hard links (ext4, xfs, apfs,
- * ntfs do; exfat and some network mounts do not).
+ * The object store in a local folder. An object becomes visible by link(2), which fails where the
+ * name exists: that makes put-if-absent atomic between processes, and the file is whole and on disk
+ * before it has its name. The file system must support hard links (ext4, xfs, apfs, ntfs do; exfat
+ * and some network mounts do not).
  */
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
@@ -14,17 +14,17 @@ import {
   type ObjectStore,
 } from './object-store.ts';
 
-/** No object is called so: segments begin with a letter or a digit. */
+/** Cannot collide with an object: segments begin with a letter or a digit. */
 const TEMPORARY_FOLDER = '.tmp';
 
-/** A temporary file this old was left by a process that died in the middle of a put. */
+/** A temporary file this old was left by a process that died during a put. */
 const TEMPORARY_AGE_MAX_MS = 3_600_000;
 
 export class FileStore implements ObjectStore {
   readonly #root: string;
   #prepared: Promise<void> | null = null;
 
-  /** The folder is made at the first put. */
+  /** The folder is created by the first put. */
   constructor(root: string) {
     this.#root = resolve(root);
   }
@@ -36,15 +36,14 @@ export class FileStore implements ObjectStore {
       const buffer = await readFile(path);
       return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     } catch (fault) {
-      if (isCode(fault, 'ENOENT', 'ENOTDIR', 'EISDIR')) return null;
+      if (hasCode(fault, 'ENOENT', 'ENOTDIR', 'EISDIR')) return null;
       throw fault;
     }
   }
 
   async *list(prefix: string): AsyncIterable<string> {
     checkObjectPrefix(prefix);
-    const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1);
-    yield* this.#walk(folder, prefix);
+    yield* this.#walk(prefix.slice(0, prefix.lastIndexOf('/') + 1), prefix);
   }
 
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'> {
@@ -52,21 +51,20 @@ export class FileStore implements ObjectStore {
     checkObjectBytes(name, bytes.byteLength);
     await this.#prepare();
     await makeFolder(dirname(path), this.#root);
-    const temporary = join(
-      this.#root,
-      TEMPORARY_FOLDER,
-      `${process.pid}-${randomBytes(12).toString('hex')}`,
-    );
+    const unique = `${process.pid}-${randomBytes(12).toString('hex')}`;
+    const temporary = join(this.#root, TEMPORARY_FOLDER, unique);
     try {
       await writeThrough(temporary, bytes);
-      await link(temporary, path);
+      const result = await link(temporary, path).then(
+        () => 'stored' as const,
+        (fault: unknown) => {
+          if (hasCode(fault, 'EEXIST')) return 'exists' as const;
+          throw fault;
+        },
+      );
+      // Also where the name exists: its writer may have died before it flushed the name.
       await syncFolder(dirname(path));
-      return 'stored';
-    } catch (fault) {
-      if (!isCode(fault, 'EEXIST')) throw fault;
-      // The writer that was first may have died before it flushed the name.
-      await syncFolder(dirname(path));
-      return 'exists';
+      return result;
     } finally {
       await rm(temporary, { force: true });
     }
@@ -76,7 +74,7 @@ export class FileStore implements ObjectStore {
     const path = this.#path(name);
     await rm(path, { force: true });
     await syncFolder(dirname(path)).catch((fault: unknown) => {
-      if (!isCode(fault, 'ENOENT')) throw fault;
+      if (!hasCode(fault, 'ENOENT')) throw fault;
     });
   }
 
@@ -105,18 +103,17 @@ export class FileStore implements ObjectStore {
   }
 
   async *#walk(folder: string, prefix: string): AsyncIterable<string> {
-    const entries = await readdir(join(this.#root, ...folder.split('/')), {
-      withFileTypes: true,
-    }).catch((fault: unknown) => {
-      if (isCode(fault, 'ENOENT', 'ENOTDIR')) return [];
+    const path = join(this.#root, ...folder.split('/'));
+    const entries = await readdir(path, { withFileTypes: true }).catch((fault: unknown) => {
+      if (hasCode(fault, 'ENOENT', 'ENOTDIR')) return [];
       throw fault;
     });
     // A folder sorts as "name/", so that its objects come where their full names belong.
-    const named = entries
+    const names = entries
       .filter((entry) => !entry.name.startsWith('.'))
-      .map((entry) => (entry.isDirectory() ? `${folder}${entry.name}/` : `${folder}${entry.name}`))
+      .map((entry) => `${folder}${entry.name}${entry.isDirectory() ? '/' : ''}`)
       .sort((a, b) => (a < b ? -1 : 1));
-    for (const name of named) {
+    for (const name of names) {
       if (!name.startsWith(prefix) && !(name.endsWith('/') && prefix.startsWith(name))) continue;
       if (name.endsWith('/')) yield* this.#walk(name, prefix);
       else yield name;
@@ -126,8 +123,7 @@ export class FileStore implements ObjectStore {
 
 /** Makes the folder and flushes every new name on the way down from the root. */
 async function makeFolder(folder: string, root: string): Promise<void> {
-  const first = await mkdir(folder, { recursive: true });
-  if (first === undefined) return;
+  if ((await mkdir(folder, { recursive: true })) === undefined) return;
   let path = root;
   for (const segment of ['', ...relative(root, folder).split(sep)]) {
     path = join(path, segment);
@@ -146,7 +142,7 @@ async function writeThrough(path: string, bytes: Uint8Array): Promise<void> {
 }
 
 async function syncFolder(path: string): Promise<void> {
-  // Windows cannot open a folder for this; its file systems log the name themselves.
+  // Windows cannot open a folder for this; its file systems journal names.
   if (process.platform === 'win32') return;
   const folder = await open(path, 'r');
   try {
@@ -156,6 +152,6 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-function isCode(fault: unknown, ...codes: string[]): boolean {
+function hasCode(fault: unknown, ...codes: string[]): boolean {
   return fault instanceof Error && 'code' in fault && codes.includes(String(fault.code));
 }

@@ -1,25 +1,25 @@
 /**
- * Where versions are kept, as little of it as they need: whole objects under names, written once.
- * An implementation is one file beside this one (`file-store.ts`, `s3-store.ts`) and passes the
- * conformance suite in test/versions/stores/object-store-conformance.ts.
+ * What versions need of a store: whole objects under names, written once. Each implementation
+ * (`file-store.ts`, `s3-store.ts`) passes test/versions/stores/object-store-conformance.ts.
  */
-import { ObjectNameInvalid } from '../log/failures.ts';
+import PQueue from 'p-queue';
+import { ObjectNameInvalid } from './failures.ts';
 
 export interface ObjectStore {
   /** The object's bytes, or null where there is none. */
   get(name: string): Promise<Uint8Array | null>;
   /**
-   * Names that begin with the prefix, ascending by code unit. What is put or deleted meanwhile may
-   * be in it or not.
+   * Names that begin with the prefix, ascending by code unit. Objects put or deleted during the
+   * listing may appear or not.
    */
   list(prefix: string): AsyncIterable<string>;
   /**
-   * Writes the object if there is none of the name: of any number of concurrent calls exactly one
-   * gets 'stored'. The object is seen whole or not at all, and when the call returns, either way,
-   * it outlives a power cut.
+   * Writes the object unless the name is taken: of any number of concurrent calls exactly one gets
+   * 'stored'. The object is seen whole or not at all. When the call returns, either way, the object
+   * survives a loss of power.
    */
   putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'>;
-  /** Deleting what is not there is no fault. */
+  /** Succeeds also where there is no such object. */
   delete(name: string): Promise<void>;
 }
 
@@ -34,35 +34,60 @@ export const OBJECT_BYTES_MAX = 2 ** 30;
 
 const SEGMENT = /^[a-z0-9][a-z0-9._-]*$/;
 
-/**
- * Throws `ObjectNameInvalid` unless the name is one that every store can hold and that no path can
- * be smuggled into.
- */
+/** Throws `ObjectNameInvalid` unless every store can hold the name and no path hides in it. */
 export function checkObjectName(name: string): void {
+  const { charactersMax, segmentsMax, segmentCharactersMax } = OBJECT_NAME_LIMITS;
   const segments = name.split('/');
-  const sound =
-    name.length <= OBJECT_NAME_LIMITS.charactersMax &&
-    segments.length <= OBJECT_NAME_LIMITS.segmentsMax &&
-    segments.every(
-      (segment) =>
-        segment.length <= OBJECT_NAME_LIMITS.segmentCharactersMax && SEGMENT.test(segment),
-    );
-  if (!sound) throw new ObjectNameInvalid(name);
+  const valid =
+    name.length <= charactersMax &&
+    segments.length <= segmentsMax &&
+    segments.every((segment) => segment.length <= segmentCharactersMax && SEGMENT.test(segment));
+  if (!valid) throw new ObjectNameInvalid(name);
 }
 
-/**
- * A prefix is whole segments, each followed by "/", and perhaps the beginning of one more; or
- * empty.
- */
+/** A prefix is empty, or a name, or a name followed by "/". */
 export function checkObjectPrefix(prefix: string): void {
-  if (prefix === '') return;
-  checkObjectName(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
+  if (prefix !== '') checkObjectName(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
 }
 
-/** Throws a RangeError where an object is too large to be put or to be read. */
+/** Throws a RangeError where an object is too large to be written or read. */
 export function checkObjectBytes(name: string, bytes: number): void {
   if (bytes > OBJECT_BYTES_MAX)
     throw new RangeError(
       `Object ${name} has ${bytes} bytes, at most ${OBJECT_BYTES_MAX} are allowed`,
     );
+}
+
+const OBJECTS_AT_ONCE_MAX = 16;
+
+/** Does the work for every item, a bounded number at a time. */
+export async function forEachObject<Item>(
+  items: Iterable<Item>,
+  work: (item: Item) => Promise<unknown>,
+): Promise<void> {
+  const queue = new PQueue({ concurrency: OBJECTS_AT_ONCE_MAX });
+  await queue.addAll(Array.from(items, (item) => () => work(item)));
+}
+
+/**
+ * Reads the objects numbered from `first` through `last`, up to the first that is missing, in
+ * pieces that grow, so that following a sequence costs little and reading a long one is quick.
+ */
+export async function* readAhead(
+  store: ObjectStore,
+  nameOf: (number: number) => string,
+  first: number,
+  last = Infinity,
+): AsyncGenerator<Uint8Array[]> {
+  let ahead = 1;
+  for (let next = first; next <= last; ahead = Math.min(2 * ahead, OBJECTS_AT_ONCE_MAX)) {
+    const length = Math.min(ahead, last - next + 1);
+    const from = next;
+    const found = await Promise.all(Array.from({ length }, (_, i) => store.get(nameOf(from + i))));
+    const end = found.indexOf(null);
+    const piece = (end === -1 ? found : found.slice(0, end)) as Uint8Array[];
+    if (piece.length > 0) yield piece;
+    if (end !== -1) return;
+    next += length;
+  }
 }

@@ -1,7 +1,7 @@
 /** Where versions are, and whether they can be read and written there, found out by trying. */
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/log/failures.ts';
+import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
 import { ConfigurationError, type Configuration } from '../../config/configuration.ts';
 import { openBucket } from '../../config/open-versions.ts';
 

@@ -18,7 +18,7 @@ import { silentProgress } from '../../../infra/setup/progress.ts';
 import { install, isInstalled } from '../../../infra/setup/provision/installation.ts';
 import type { WheelPin } from '../../../infra/setup/provision/pins.ts';
 import { makeProgram, programStamp } from '../../../infra/setup/provision/temporal.ts';
-import type { S3Place } from '../../../versions/stores/s3-store.ts';
+import type { S3Place } from '../../../versions/stores/s3-connection.ts';
 import { killOnExit } from './local.ts';
 
 export interface TestS3 {

@@ -3,11 +3,11 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { announceActivities } from '../../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import { verifyLineage } from '../../../versions/audit/verify.ts';
-import { aliasRecordName } from '../../../versions/log/aliases.ts';
+import { aliasRecordName } from '../../../versions/log/object-names.ts';
 import { canonicalJson } from '../../../versions/log/canonical-json.ts';
 import { decodePairs, encodePairs } from '../../../versions/log/pairs.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
-import { entryName } from '../../../versions/log/version-log.ts';
+import { entryName } from '../../../versions/log/object-names.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
@@ -221,10 +221,10 @@ it('finds what an undo brings back otherwise than it was', async () => {
   );
   pairs.changes[1]![3]! += 1;
   const bytes = encodePairs(pairs);
-  const changed = await new Versions(store).log(LINEAGE).putBlob(bytes);
+  const changed = await new Versions(store).log(LINEAGE).blobs.put(bytes);
   expect(await problems(entry.added, changed)).toEqual([
     `the pairs of "${id}" are not those that version ${first.version} gave it`,
   ]);
   const { origin: _, ...unmarked } = restored!;
-  expect((await problems([unmarked]))[0]).toBe(`it undoes, and adds "${id}" as if it were new`);
+  expect((await problems([unmarked]))[0]).toBe(`it is an undo, and adds "${id}" as new`);
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
-import { aliasRecordName } from '../../../versions/log/aliases.ts';
+import { aliasRecordName } from '../../../versions/log/object-names.ts';
 import { sealed } from '../../../versions/log/sealed.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { addedCorrection, appendChange } from '../entries.ts';
@@ -56,7 +56,7 @@ describe('aliases', () => {
     expect((await again().aliases()).current.get('stable')).toMatchObject({ version: 3 });
     expect(await log.moveAlias(move('1', 1))).toEqual({
       kind: 'refused',
-      reason: '"1" moved alias stable to version 2 already',
+      reason: '"1" already moved alias stable to version 2',
     });
     expect([...store.objects.keys()].filter((name) => name.includes('/aliases/'))).toEqual([
       aliasRecordName('l', 1),

@@ -206,7 +206,10 @@ describe('the hook of a set of corrections', () => {
   it('is built once from the blobs of its corrections', async () => {
     const log = new VersionLog(new MemoryStore(), 'l');
     const [a, b] = [pairsOf(2, 1), pairsOf(2, 9)];
-    const [blobA, blobB] = [await log.putBlob(encodePairs(a)), await log.putBlob(encodePairs(b))];
+    const [blobA, blobB] = [
+      await log.blobs.put(encodePairs(a)),
+      await log.blobs.put(encodePairs(b)),
+    ];
     const rows: PairsRow[] = [
       { correctionId: 'two', pairs: blobA, row: 1 },
       { correctionId: 'three', pairs: blobB, row: 0 },

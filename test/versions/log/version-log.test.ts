@@ -6,12 +6,13 @@ import {
   BlobMissing,
   EntryRefused,
   StagingGone,
-  ObjectNameInvalid,
   VersionLogDamaged,
   VersionUnknown,
 } from '../../../versions/log/failures.ts';
+import { ObjectNameInvalid } from '../../../versions/stores/failures.ts';
 import { Versions } from '../../../versions/versions.ts';
-import { blobName, entryName, VersionLog } from '../../../versions/log/version-log.ts';
+import { VersionLog } from '../../../versions/log/version-log.ts';
+import { blobName, entryName } from '../../../versions/log/object-names.ts';
 import { addedCorrection, appendChange, versionEntry } from '../entries.ts';
 import { MemoryStore } from '../stores/memory-store.ts';
 
@@ -165,15 +166,15 @@ describe('damage is found while reading', () => {
 
   it('in a blob whose bytes do not hash to its name', async () => {
     const { store, log } = freshLog();
-    const reference = await log.putBlob(Buffer.from('numbers'));
+    const reference = await log.blobs.put(Buffer.from('numbers'));
     const name = blobName('l', reference.sha256);
-    expect(new TextDecoder().decode(await log.getBlob(reference))).toBe('numbers');
+    expect(new TextDecoder().decode(await log.blobs.get(reference))).toBe('numbers');
     store.objects.set(name, Buffer.from('numberz'));
-    await expect(log.getBlob(reference)).rejects.toThrow(VersionLogDamaged);
+    await expect(log.blobs.get(reference)).rejects.toThrow(VersionLogDamaged);
     store.objects.set(name, Buffer.from('number'));
-    await expect(log.getBlob(reference)).rejects.toThrow(VersionLogDamaged);
+    await expect(log.blobs.get(reference)).rejects.toThrow(VersionLogDamaged);
     store.objects.delete(name);
-    await expect(log.getBlob(reference)).rejects.toThrow(BlobMissing);
+    await expect(log.blobs.get(reference)).rejects.toThrow(BlobMissing);
   });
 });
 
@@ -181,15 +182,16 @@ describe('a staged blob', () => {
   it('is gone with its batch, unless it was kept', async () => {
     const { log } = freshLog();
     const [kept, unused] = [
-      await log.stageBlob('3.a', Buffer.from('pairs')),
-      await log.stageBlob('3', Buffer.from('unused')),
+      await log.blobs.stage('3.a', Buffer.from('pairs')),
+      await log.blobs.stage('3', Buffer.from('unused')),
     ];
-    const blob = await log.keepBlob(kept);
+    const blob = await log.blobs.keep(kept);
     expect(blob).not.toHaveProperty('staged');
-    await log.discardStaged('3');
-    expect(Buffer.from(await log.getBlob(blob)).toString()).toBe('pairs');
-    for (const gone of [kept, unused]) await expect(log.getBlob(gone)).rejects.toThrow(StagingGone);
-    await expect(log.keepBlob(unused)).rejects.toThrow(StagingGone);
+    await log.blobs.discardStaged('3');
+    expect(Buffer.from(await log.blobs.get(blob)).toString()).toBe('pairs');
+    for (const gone of [kept, unused])
+      await expect(log.blobs.get(gone)).rejects.toThrow(StagingGone);
+    await expect(log.blobs.keep(unused)).rejects.toThrow(StagingGone);
   });
 });
 

@@ -7,7 +7,7 @@ import {
   OBJECT_NAME_LIMITS,
   type ObjectStore,
 } from '../../../versions/stores/object-store.ts';
-import { ObjectNameInvalid } from '../../../versions/log/failures.ts';
+import { ObjectNameInvalid } from '../../../versions/stores/failures.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const CONCURRENT_PUTS = 24;

@@ -16,9 +16,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { isWorthARetry } from '../../../schemas/failures.ts';
-import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/log/failures.ts';
+import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
-import { S3_LIMITS, S3Store, type S3Place } from '../../../versions/stores/s3-store.ts';
+import { S3Store } from '../../../versions/stores/s3-store.ts';
+import { S3_LIMITS, type S3Place } from '../../../versions/stores/s3-connection.ts';
 import { Authority } from '../../harness/servers/certificates.ts';
 import {
   S3_SETUP_WAIT_MS,
@@ -219,7 +220,7 @@ describe('S3Store', () => {
       'a bucket that is not there',
       { bucket: 'not-there' },
       'NoSuchBucket',
-      /ERRATA_VERSIONS names a bucket that is not there/,
+      /ERRATA_VERSIONS names a bucket that does not exist/,
     ],
   ])(
     'is refused with %s: in every call, never as an empty log, and in the words of the settings',

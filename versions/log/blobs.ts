@@ -1,0 +1,77 @@
+/** The blobs of a lineage: bytes under their own hash, kept for good or staged for one batch. */
+import type { BlobReference } from '../../schemas/editing.ts';
+import { forEachObject, type ObjectStore } from '../stores/object-store.ts';
+import { BlobMissing, StagingGone, VersionLogDamaged } from './failures.ts';
+import { blobName, sha256 } from './object-names.ts';
+
+export class Blobs {
+  readonly #store: ObjectStore;
+  readonly #lineage: string;
+
+  constructor(store: ObjectStore, lineage: string) {
+    this.#store = store;
+    this.#lineage = lineage;
+  }
+
+  /** Writes a blob for good; a repetition has no effect. */
+  async put(bytes: Uint8Array): Promise<BlobReference> {
+    const reference = { sha256: sha256(bytes), bytes: bytes.byteLength };
+    await this.#store.putIfAbsent(this.#nameOf(reference), bytes);
+    return reference;
+  }
+
+  /** Writes a blob for a batch that is under way; its parts (`<batch>.<part>`) stage with it. */
+  async stage(batchId: string, bytes: Uint8Array): Promise<BlobReference> {
+    const staged = batchId.split('.')[0]!;
+    const reference = { sha256: sha256(bytes), bytes: bytes.byteLength, staged };
+    await this.#store.putIfAbsent(this.#nameOf(reference), bytes);
+    return reference;
+  }
+
+  /** Copies a staged blob, so that a version may name it. Throws `StagingGone`. */
+  async keep(reference: BlobReference): Promise<BlobReference> {
+    return await this.put(await this.get(reference));
+  }
+
+  /** Deletes everything that a batch staged. */
+  async discardStaged(batchId: string): Promise<void> {
+    const names: string[] = [];
+    for await (const name of this.#store.list(this.#stagingFolder(batchId.split('.')[0]!)))
+      names.push(name);
+    await forEachObject(names, (name) => this.#store.delete(name));
+  }
+
+  /**
+   * Reads a blob and checks its length and hash. Throws `BlobMissing`, `StagingGone` or
+   * `VersionLogDamaged`.
+   */
+  async get(reference: BlobReference): Promise<Uint8Array> {
+    const name = this.#nameOf(reference);
+    const bytes = await this.#store.get(name);
+    if (bytes === null)
+      throw reference.staged === undefined
+        ? new BlobMissing(this.#lineage, reference.sha256)
+        : new StagingGone(this.#lineage, reference.staged);
+    const { byteLength } = bytes;
+    if (byteLength !== reference.bytes)
+      throw new VersionLogDamaged(
+        this.#lineage,
+        name,
+        `it has ${byteLength} bytes instead of ${reference.bytes}`,
+      );
+    const hash = sha256(bytes);
+    if (hash !== reference.sha256)
+      throw new VersionLogDamaged(this.#lineage, name, `its content hashes to ${hash}`);
+    return bytes;
+  }
+
+  #nameOf({ sha256, staged }: Pick<BlobReference, 'sha256' | 'staged'>): string {
+    return staged === undefined
+      ? blobName(this.#lineage, sha256)
+      : `${this.#stagingFolder(staged)}${sha256}`;
+  }
+
+  #stagingFolder(batchId: string): string {
+    return `lineages/${this.#lineage}/staging/${batchId}/`;
+  }
+}
