@@ -13,9 +13,8 @@ import {
 import { SchemaRegistry } from '../../pipelines/kafka/schema-registry.ts';
 import { payloadConverter } from '../../pipelines/temporal/payload-codec.ts';
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
-import { certificateIn as read } from './certificate-file.ts';
-import type { Configuration } from './configuration.ts';
-import { payloadKeysIn } from './payload-keys.ts';
+import { readCertificate as read, type Configuration } from './configuration.ts';
+import { payloadKeysIn } from './setting-forms.ts';
 
 /** Throws `ConfigurationError` when a named certificate file cannot be read. */
 export function kafkaSettings(configuration: Configuration): KafkaSettings {

@@ -2,8 +2,7 @@
 import { FileStore } from '../../versions/stores/file-store.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';
-import { certificateIn } from './certificate-file.ts';
-import type { Configuration } from './configuration.ts';
+import { readCertificate, type Configuration } from './configuration.ts';
 
 /**
  * Nothing is opened or asked before the first use. Throws `ConfigurationError` where a named
@@ -21,7 +20,7 @@ export function openBucket({
   caPath,
   ...place
 }: Extract<Configuration['versions'], { kind: 's3' }>): S3Store {
-  const ca = certificateIn(caPath, 's3.ca');
+  const ca = readCertificate(caPath, 's3.ca');
   return new S3Store({
     ...place,
     credentials:

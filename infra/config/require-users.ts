@@ -18,8 +18,8 @@ export function requireUsers({ serve }: Pick<Configuration, 'serve'>): void {
     : refusal(
         'ERRATA_HOST',
         host,
-        'a loopback address such as 127.0.0.1, because there are no tokens. To bind this address, ' +
-          'make a token with `errata token create`, or set ERRATA_HTTP_OPEN=true if a proxy in ' +
-          'front authenticates the users',
+        'a loopback address such as 127.0.0.1, because there are no tokens. To bind this ' +
+          'address, make a token with `errata token create`, or set ERRATA_HTTP_OPEN=true if a ' +
+          'proxy in front authenticates the users',
       );
 }

@@ -7,7 +7,8 @@ import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LINEAGE_SETTINGS, SETTINGS } from '../../infra/config/configuration-settings.ts';
+import { LINEAGE_SETTINGS } from '../../infra/config/lineage-settings.ts';
+import { SETTINGS, type Setting } from '../../infra/config/settings.ts';
 import {
   CONFIGURATION_LIMITS,
   ConfigurationError,
@@ -15,7 +16,7 @@ import {
   type Configuration,
 } from '../../infra/config/configuration.ts';
 import { runningServer } from '../../infra/local/server-process.ts';
-import { SMALL_FILE_BYTES_MAX } from '../../infra/config/small-file.ts';
+import { SMALL_FILE_BYTES_MAX } from '../../infra/config/secret.ts';
 import {
   findSystem,
   lastSystem,
@@ -34,12 +35,10 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const SECRET = 'hunter-two-hunter-two';
-const ALL = [...Object.entries(SETTINGS), ...Object.entries(LINEAGE_SETTINGS)];
-const SECRETS = ALL.filter(([, { form }]) => form.secret === true).map(
-  ([, { variable }]) => variable,
-);
+const ALL: Setting<unknown>[] = [...Object.values(SETTINGS), ...Object.values(LINEAGE_SETTINGS)];
+const SECRETS = ALL.flatMap(({ form, variable }) => (form.secret ? [variable] : []));
 const VARIABLES = [
-  ...ALL.map(([, { variable }]) => variable),
+  ...ALL.map(({ variable }) => variable),
   'ERRATA_NEWS_BATCH_EDITS_MAX',
   'ERRATA_NEWS',
   'ERRATA_',
@@ -188,7 +187,7 @@ describe('the configuration', () => {
     const { notices } = read({ [`ERRATA_${'X'.repeat(100_000)}`]: '1' }, JSON.stringify(names))!;
     expect(notices).toHaveLength(CONFIGURATION_LIMITS.noticesMax + 2);
     expect(notices.at(-1)).toBe(
-      `${3_000 - CONFIGURATION_LIMITS.noticesMax} names more are no settings`,
+      `${3_000 - CONFIGURATION_LIMITS.noticesMax} more names are not settings`,
     );
     for (const notice of notices) expect(notice.length).toBeLessThan(500);
   });

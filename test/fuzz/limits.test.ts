@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { INPUT_LIMITS } from '../../cli/input/correction-input.ts';
 import { CONFIGURATION_LIMITS } from '../../infra/config/configuration.ts';
-import { SMALL_FILE_BYTES_MAX } from '../../infra/config/small-file.ts';
+import { SMALL_FILE_BYTES_MAX } from '../../infra/config/secret.ts';
 import { LAYERS_MAX, WIDTH_MAX } from '../../model/checkpoint/checkpoint.ts';
 import {
   GGUF_ALIGNMENT_MAX,
@@ -202,7 +202,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   ],
   [
     'The configuration',
-    'infra/config/configuration.ts, infra/config/small-file.ts',
+    'infra/config/setting-reader.ts, infra/config/secret.ts',
     'Past it nothing starts, and the fault is named with the others.',
     [
       [

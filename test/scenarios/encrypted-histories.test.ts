@@ -10,7 +10,7 @@ import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities } from '../../activities/index.ts';
-import { payloadKeysIn } from '../../infra/config/payload-keys.ts';
+import { payloadKeysIn } from '../../infra/config/setting-forms.ts';
 import { MissingTensor } from '../../model/format/faults.ts';
 import { historyOf } from '../../pipelines/temporal/history-timeline.ts';
 import {

@@ -23,7 +23,7 @@ import path from 'node:path';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readConfiguration } from '../../infra/config/configuration.ts';
-import { SETTINGS } from '../../infra/config/configuration-settings.ts';
+import { SETTINGS } from '../../infra/config/settings.ts';
 import type { EmbeddedTemporal } from '../../infra/local/temporal.ts';
 import { homeFromEnvironment } from '../../infra/config/home.ts';
 import { startSystem, type RunningSystem } from '../../infra/local/supervisor.ts';

@@ -3,7 +3,7 @@
  * settings alone.
  */
 import type { Configuration } from '../../config/configuration.ts';
-import { payloadKeysIn } from '../../config/payload-keys.ts';
+import { payloadKeysIn } from '../../config/setting-forms.ts';
 
 export interface Protection {
   readonly of: 'Kafka' | 'Temporal' | 'Temporal payloads' | 'Version log';

@@ -149,8 +149,8 @@ describe('the configuration', () => {
   it('points out what looks like a setting and is none', () => {
     writeFile({ kafka: { broker: 'a:1' } });
     const { notices } = read({ ERRATA_MODLE: 'x' });
-    expect(notices).toContain('ERRATA_MODLE is no setting; is ERRATA_MODEL meant?');
-    expect(notices.join()).toContain('kafka.broker is no setting; is kafka.brokers meant?');
+    expect(notices).toContain('ERRATA_MODLE is not a setting; did you mean ERRATA_MODEL?');
+    expect(notices.join()).toContain('kafka.broker is not a setting; did you mean kafka.brokers?');
   });
 
   it('never shows a secret', () => {

@@ -7,7 +7,7 @@ import {
 import { temporal } from '@temporalio/proto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { payloadKeysIn } from '../../../infra/config/payload-keys.ts';
+import { payloadKeysIn } from '../../../infra/config/setting-forms.ts';
 import {
   PayloadEncryption,
   PayloadUnreadable,
