@@ -2,34 +2,29 @@
 import { openVersions } from '../../infra/config/open-versions.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { clientsOf } from '../session/clients.ts';
-import { CommandFailure } from '../session/command-failure.ts';
 import { lineagesOverHttp } from '../session/answering.ts';
+import { failed } from '../terminal/command-failure.ts';
 import type { Output } from '../terminal/output.ts';
 import { StatusLine } from '../terminal/status-line.ts';
 import { showEvent, showReport } from './display.ts';
 import { noteDemonstration, readDemonstrations } from './history.ts';
-import { runDemonstration, type DemonstrationReport } from './run.ts';
+import type { DemonstrationReport } from './report.ts';
+import { runDemonstration } from './run.ts';
 
-/**
- * Runs it and shows it; resolves with the report. The configuration is that of the running system.
- */
+/** Runs the demonstration against the running system, and shows it. */
 export async function demonstrate(
   output: Output,
   configuration: Configuration,
   lineage: string,
 ): Promise<DemonstrationReport> {
-  if (configuration.serve.url === null)
-    throw new CommandFailure(
-      'run the demonstration',
-      'no `serve` is known',
-      'ERRATA_SERVE_URL says where one is.',
-    );
-  const server = { url: configuration.serve.url, token: configuration.serve.token };
-  // Now, and not when everything is sent: without a token, say, it could not be seen what came of
-  // it.
+  const { home, serve } = configuration;
+  if (serve.url === null)
+    throw failed('the address of `serve` is unknown', 'Give it as ERRATA_SERVE_URL.');
+  const server = { url: serve.url, token: serve.token };
+  // Fails now, not after everything is sent, where `serve` refuses to answer.
   await lineagesOverHttp(server);
-  const run = readDemonstrations(configuration.home, lineage).runs + 1;
-  noteDemonstration(configuration.home, lineage, run, null);
+  const run = readDemonstrations(home, lineage).runs + 1;
+  noteDemonstration(home, lineage, run, null);
   const line = new StatusLine(output);
   const clients = clientsOf(configuration);
   output.heading(`Demonstration${run === 1 ? '' : ` (run ${run})`}`);
@@ -42,13 +37,12 @@ export async function demonstrate(
     const report = await runDemonstration({
       clients,
       log: openVersions(configuration).log(lineage),
-      lineage,
       server,
       run,
-      told: (event) => showEvent(output, line, event),
+      report: (event) => showEvent(output, line, event),
     });
     line.end();
-    noteDemonstration(configuration.home, lineage, run, report.passed);
+    noteDemonstration(home, lineage, run, report.passed);
     showReport(output, report);
     return report;
   } finally {

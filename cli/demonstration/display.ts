@@ -1,105 +1,94 @@
-/**
- * The demonstration as a terminal shows it: the stream as it passes, the corrections at the end,
- * the checks.
- */
-import { percent, shortened, type Output } from '../terminal/output.ts';
+/** How the demonstration looks on a terminal: the stream as it passes, the results, the checks. */
+import { counted, percent, shortened, type Output } from '../terminal/output.ts';
 import type { StatusLine } from '../terminal/status-line.ts';
-import type { CorrectionResult, DemonstrationEvent, DemonstrationReport } from './run.ts';
+import type { CorrectionResult, DemonstrationEvent, DemonstrationReport } from './report.ts';
 
-/** Shows one event. */
+type EventOf<Kind extends DemonstrationEvent['kind']> = Extract<DemonstrationEvent, { kind: Kind }>;
+
 export function showEvent(output: Output, line: StatusLine, event: DemonstrationEvent): void {
-  const { bold, cyan, dim, green, red, yellow } = output.colours;
+  const { bold, cyan, red } = output.colours;
   switch (event.kind) {
-    case 'sent':
-      line.above(
-        `${cyan('→')} ${SENT_WORDS[event.what]}: ${event.records} record${event.records === 1 ? '' : 's'} to ${event.topic}`,
-      );
-      break;
-    case 'version': {
-      const { entry } = event;
-      const { after } = entry.probes;
-      const change = [
-        entry.added.length > 0 ? `+${entry.added.length}` : '',
-        entry.removed.length > 0 ? `-${entry.removed.length}` : '',
-      ]
-        .join(' ')
-        .trim();
-      line.above(
-        `${green('✓')} ${bold(`version ${entry.version}`.padEnd(11))} ${change.padEnd(6)} ${dim(`after ${event.secondsAfterSending.toFixed(1).padStart(5)} s`)}   effective ${percent(after.efficacy).padStart(6)}  paraphrases ${percent(after.generalisation).padStart(6)}  neighbours ${percent(after.locality).padStart(6)}`,
-      );
-      break;
+    case 'sent': {
+      const records = counted(event.records, 'record');
+      return line.above(`${cyan('→')} ${SENT[event.what]}: ${records} to ${event.topic}`);
     }
+    case 'version':
+      return line.above(versionLine(output, event));
     case 'outcome':
-      if (event.status === 'QUARANTINED')
-        line.above(
-          `${red('✗')} ${bold('quarantined')} ${shortened(`${event.id}: ${event.reason ?? ''}`, output.columns - 16)}`,
-        );
-      else if (event.status === 'SUPERSEDED' || event.status === 'RETRACTED')
-        line.above(
-          `${yellow('↺')} ${event.status.toLowerCase().padEnd(11)} ${shortened(event.id, output.columns - 16)}`,
-        );
-      break;
-    case 'dead-letter':
-      line.above(
-        `${red('✗')} ${bold('dead letter')} ${shortened(event.message, output.columns - 16)}`,
-      );
-      break;
+      return showOutcome(output, line, event);
+    case 'dead-letter': {
+      const message = shortened(event.message, output.columns - 16);
+      return line.above(`${red('✗')} ${bold('dead letter')} ${message}`);
+    }
     case 'decided':
-      line.set('corrections decided', event.decided, event.of);
-      break;
+      return line.set('corrections decided', event.decided, event.of);
     case 'asking':
-      line.set('asking the newest version', event.asked, event.of);
-      break;
+      return line.set('asking the newest version', event.asked, event.of);
   }
 }
 
-const SENT_WORDS = {
+const SENT = {
   corrections: 'corrections, some of them malformed',
   superseding: 'a second correction of a committed fact',
   retraction: 'a retraction',
 };
 
-/** The corrections at the end, one with its first paraphrase below it, and the checks. */
-export function showReport(output: Output, report: DemonstrationReport): void {
-  const { bold, dim, green, red } = output.colours;
-  const rows = [...report.results]
-    .sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity))
-    .flatMap((result) => rowsOf(result, output));
-  const answerColumns = Math.floor((output.columns - FIXED_COLUMNS) * 0.2);
-  const promptColumns = output.columns - FIXED_COLUMNS - 2 * answerColumns;
-  const head = ['v', 'prompt', 'before', 'after', 'para', 'near', 'end'];
-  const widths = [
-    VERSION_COLUMNS,
-    promptColumns,
-    answerColumns,
-    answerColumns,
-    SHARE_COLUMNS,
-    SHARE_COLUMNS,
-    END_COLUMNS,
+function versionLine(output: Output, { entry, secondsAfterSending }: EventOf<'version'>): string {
+  const { bold, dim, green } = output.colours;
+  const { version, added, removed, probes } = entry;
+  const { efficacy, generalisation, locality } = probes.after;
+  const change = [
+    added.length > 0 ? `+${added.length}` : '',
+    removed.length > 0 ? `-${removed.length}` : '',
   ];
-  const cut = rows.map((row) =>
-    row.map(({ text, colour }, column) =>
-      colour(column === 1 ? endOf(text, promptColumns - 2) : shortened(text, widths[column]! - 2)),
-    ),
-  );
-  output.heading('Corrections, each with its first paraphrase');
-  output.line(output.table(head, cut, { widths }));
-  output.line(dim(LEGEND));
-  output.heading('Checks');
-  for (const check of report.checks)
-    output.line(
-      `${check.passed ? green('✓') : red('✗')} ${check.what.padEnd(CHECK_COLUMNS)}${dim(shortened(check.measured, output.columns - CHECK_COLUMNS - 2))}`,
-    );
-  output.line(
-    `\n${report.passed ? green(bold('The demonstration worked')) : red(bold('The demonstration did not work'))}: ${report.results.length} corrections, HEAD is version ${report.head}, ${report.seconds.toFixed(0)} s.`,
-  );
+  const share = (name: string, value: number | null): string =>
+    `${name} ${percent(value).padStart(6)}`;
+  return [
+    `${green('✓')} ${bold(`version ${version}`.padEnd(11))} ${change.join(' ').trim().padEnd(6)}`,
+    dim(` after ${secondsAfterSending.toFixed(1).padStart(5)} s  `),
+    ` ${share('effective', efficacy)}  ${share('paraphrases', generalisation)}`,
+    `  ${share('neighbours', locality)}`,
+  ].join('');
 }
 
-const VERSION_COLUMNS = 4;
-const SHARE_COLUMNS = 6;
-const END_COLUMNS = 7;
+function showOutcome(
+  { colours, columns }: Output,
+  line: StatusLine,
+  { id, status, reason }: EventOf<'outcome'>,
+): void {
+  const { bold, red, yellow } = colours;
+  if (status === 'QUARANTINED') {
+    const text = shortened(`${id}: ${reason ?? ''}`, columns - 16);
+    line.above(`${red('✗')} ${bold('quarantined')} ${text}`);
+  } else if (status === 'SUPERSEDED' || status === 'RETRACTED')
+    line.above(`${yellow('↺')} ${status.toLowerCase().padEnd(11)} ${shortened(id, columns - 16)}`);
+}
+
+/** Shows the corrections, each with its first paraphrase below it, and the checks. */
+export function showReport(output: Output, report: DemonstrationReport): void {
+  const { bold, dim, green, red } = output.colours;
+  const { results, checks, passed, head, seconds } = report;
+  const rows = [...results]
+    .sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity))
+    .flatMap((result) => rowsOf(result, output));
+  output.heading('Corrections, each with its first paraphrase');
+  output.line(resultsTable(output, rows));
+  output.line(dim(LEGEND));
+  output.heading('Checks');
+  for (const check of checks) {
+    const measured = dim(shortened(check.measured, output.columns - CHECK_COLUMNS - 2));
+    output.line(`${output.mark(check.passed)} ${check.what.padEnd(CHECK_COLUMNS)}${measured}`);
+  }
+  const verdict = passed
+    ? green(bold('The demonstration worked'))
+    : red(bold('The demonstration failed'));
+  const extent = `${results.length} corrections, HEAD is version ${head}, ${seconds.toFixed(0)} s`;
+  output.line(`\n${verdict}: ${extent}.`);
+}
+
+const COLUMNS = { version: 4, share: 6, end: 7 };
 /** All columns but the prompt and the two answers. */
-const FIXED_COLUMNS = VERSION_COLUMNS + 2 * SHARE_COLUMNS + END_COLUMNS;
+const FIXED_COLUMNS = COLUMNS.version + 2 * COLUMNS.share + COLUMNS.end;
 const CHECK_COLUMNS = 70;
 
 const LEGEND = `v: the version that made it; para: paraphrases with the new answer; near: neighbours unchanged;
@@ -110,62 +99,67 @@ interface Cell {
   colour: (text: string) => string;
 }
 
+function resultsTable(output: Output, rows: Cell[][]): string {
+  const answer = Math.floor((output.columns - FIXED_COLUMNS) * 0.2);
+  const prompt = output.columns - FIXED_COLUMNS - 2 * answer;
+  const { version, share, end } = COLUMNS;
+  const widths = [version, prompt, answer, answer, share, share, end];
+  const cut = rows.map((row) =>
+    row.map(({ text, colour }, column) => {
+      const width = widths[column]! - 2;
+      return colour(column === 1 ? endOf(text, width) : shortened(text, width));
+    }),
+  );
+  const head = ['v', 'prompt', 'before', 'after', 'para', 'near', 'end'];
+  return output.table(head, cut, { widths });
+}
+
 function rowsOf(result: CorrectionResult, output: Output): Cell[][] {
   const { dim, green, red } = output.colours;
   const plain = (text: string): Cell => ({ text, colour: (shown) => shown });
   const pale = (text: string): Cell => ({ text, colour: dim });
-  const { probe } = result;
-  const first = [
-    plain(result.version === null ? '–' : String(result.version)),
-    plain(result.correction.prompt),
+  const answer = (text: string, good: boolean): Cell => ({
+    text: clauseOf(text),
+    colour: good ? green : red,
+  });
+  const { probe, version, correction, replaced, holds } = result;
+  const end = holds ? { text: '✓', colour: green } : { text: 'lost', colour: red };
+  const own = [
+    plain(version === null ? '–' : String(version)),
+    plain(correction.prompt),
     plain(clauseOf(probe?.answerBefore ?? '')),
-    { text: clauseOf(probe?.answerAfter ?? ''), colour: probe?.effective === true ? green : red },
-    shareOf(
-      probe?.paraphrases.map((one) => one.holds),
-      output,
-    ),
-    shareOf(
-      probe?.neighbours.map((one) => one.unchanged),
-      output,
-    ),
-    result.replaced !== null
-      ? pale('↺')
-      : result.holds
-        ? { text: '✓', colour: green }
-        : { text: 'lost', colour: red },
+    answer(probe?.answerAfter ?? '', probe?.effective === true),
+    shareCell(probe?.paraphrases.map((one) => one.holds) ?? [], output),
+    shareCell(probe?.neighbours.map((one) => one.unchanged) ?? [], output),
+    replaced === null ? end : pale('↺'),
   ];
   const paraphrase = probe?.paraphrases[0];
-  if (paraphrase === undefined) return [first];
-  return [
-    first,
-    [
-      pale(''),
-      pale(paraphrase.prompt),
-      pale(clauseOf(paraphrase.answerBefore)),
-      {
-        text: clauseOf(paraphrase.answerAfter),
-        colour: (text) => dim(paraphrase.holds ? green(text) : red(text)),
-      },
-      pale(''),
-      pale(''),
-      pale(''),
-    ],
+  if (paraphrase === undefined) return [own];
+  const { prompt, answerBefore, answerAfter } = paraphrase;
+  const after = answer(answerAfter, paraphrase.holds);
+  const below = [
+    pale(''),
+    pale(prompt),
+    pale(clauseOf(answerBefore)),
+    { ...after, colour: (text: string) => dim(after.colour(text)) },
+    ...['', '', ''].map(pale),
   ];
+  return [own, below];
 }
 
-/** The answer up to where its first clause ends: a model goes on talking. */
+/** The first clause of an answer, after which a model goes on talking. */
 function clauseOf(answer: string): string {
   return /^\s*\S[^,.;:\n]*/u.exec(answer)?.[0].trim() ?? answer.trim();
 }
 
-/** The end of a prompt tells more than its beginning. */
+/** The end of a prompt, which says more than its beginning. */
 function endOf(text: string, charactersMax: number): string {
   return text.length <= charactersMax ? text : `…${text.slice(1 - charactersMax)}`;
 }
 
-function shareOf(values: boolean[] | undefined, output: Output): Cell {
-  const { dim, green, yellow, red } = output.colours;
-  if (values === undefined || values.length === 0) return { text: '–', colour: dim };
+function shareCell(values: boolean[], { colours }: Output): Cell {
+  const { dim, green, yellow, red } = colours;
+  if (values.length === 0) return { text: '–', colour: dim };
   const good = values.filter(Boolean).length;
   return {
     text: `${good}/${values.length}`,

@@ -1,4 +1,4 @@
-/** Which demonstrations ran in a data folder: one file that says so. */
+/** Which demonstrations ran in a data folder: one small file per lineage. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -9,22 +9,15 @@ export interface DemonstrationHistory {
 
 export function readDemonstrations(home: string, lineage: string): DemonstrationHistory {
   try {
-    const stored = JSON.parse(
-      readFileSync(fileOf(home, lineage), 'utf8'),
-    ) as Partial<DemonstrationHistory>;
-    return {
-      runs: Number.isInteger(stored.runs) ? stored.runs! : 0,
-      lastPassed: stored.lastPassed ?? null,
-    };
+    const text = readFileSync(fileOf(home, lineage), 'utf8');
+    const { runs, lastPassed } = JSON.parse(text) as Partial<DemonstrationHistory>;
+    return { runs: Number.isInteger(runs) ? runs! : 0, lastPassed: lastPassed ?? null };
   } catch {
     return { runs: 0, lastPassed: null };
   }
 }
 
-/**
- * Written before a run with `passed` null, so that a run which was cut short is not taken up under
- * the same ids.
- */
+/** Noted before a run with `passed` null, so that the ids of an interrupted run are not reused. */
 export function noteDemonstration(
   home: string,
   lineage: string,
@@ -33,10 +26,8 @@ export function noteDemonstration(
 ): void {
   const file = fileOf(home, lineage);
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(
-    file,
-    `${JSON.stringify({ runs, lastPassed: passed } satisfies DemonstrationHistory)}\n`,
-  );
+  const history: DemonstrationHistory = { runs, lastPassed: passed };
+  writeFileSync(file, `${JSON.stringify(history)}\n`);
 }
 
 function fileOf(home: string, lineage: string): string {

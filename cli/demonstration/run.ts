@@ -1,336 +1,213 @@
 /**
- * Runs the demonstration against a running system: sends its stream, waits for every fate, checks
- * what came of it.
+ * Runs the demonstration against a running system: sends its stream, waits for every outcome, and
+ * checks the results.
  */
-import type { FactCorrection } from '../../schemas/correction.ts';
-import type { CorrectionProbe, OutcomeStatus } from '../../schemas/editing.ts';
-import type { VersionEntry } from '../../schemas/version-entry.ts';
+import type { CorrectionProbe } from '../../schemas/editing.ts';
 import type { LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import { probesOf } from '../../versions/audit/trace.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import type { Clients } from '../session/clients.ts';
-import { CommandFailure } from '../session/command-failure.ts';
 import { answerOverHttp, lineagesOverHttp, type Server } from '../session/answering.ts';
-import {
-  watchOutcomes,
-  type Awaited,
-  type Fate,
-  type OutcomeWatch,
-} from '../session/outcome-watch.ts';
-import { checksOf, type Check } from './checks.ts';
+import type { Clients } from '../session/clients.ts';
+import { OutcomeWatch, type RecordOutcome, type SentRecord } from '../session/outcome-watch.ts';
+import { failed } from '../terminal/command-failure.ts';
+import { checksOf } from './checks.ts';
+import type { CorrectionResult, DemonstrationEvent, DemonstrationReport } from './report.ts';
 import { demonstrationStream, type DemonstrationStream } from './stream.ts';
 
 export interface DemonstrationOptions {
   clients: Clients;
   log: VersionLog;
-  lineage: string;
   server: Server;
-  /** Which run in this data folder, from 1. */
+  /** The number of the run in this data folder, from 1. */
   run: number;
-  /** Called as things happen. */
-  told: (event: DemonstrationEvent) => void;
+  report: (event: DemonstrationEvent) => void;
 }
 
-export type DemonstrationEvent =
-  | {
-      kind: 'sent';
-      what: 'corrections' | 'superseding' | 'retraction';
-      records: number;
-      topic: string;
-    }
-  | { kind: 'version'; entry: VersionEntry; secondsAfterSending: number }
-  | { kind: 'outcome'; id: string; status: OutcomeStatus; reason: string | null }
-  | { kind: 'dead-letter'; message: string }
-  | { kind: 'decided'; decided: number; of: number }
-  | { kind: 'asking'; asked: number; of: number };
-
-/**
- * What became of one correction, in the version that made it, and what the newest version says at
- * the end.
- */
-export interface CorrectionResult {
-  correction: FactCorrection;
-  fate: Fate;
-  version: number | null;
-  probe: CorrectionProbe | null;
-  /** What the newest version answers at the end of the stream. */
-  atTheEnd: string;
-  holds: boolean;
-  /** Whether a later revision of the same fact took its place. */
-  replaced: 'superseded' | 'retracted' | null;
+export function runDemonstration(options: DemonstrationOptions): Promise<DemonstrationReport> {
+  return new Demonstration(options).run();
 }
 
-export interface DemonstrationReport {
-  lineage: string;
-  results: CorrectionResult[];
-  tooLong: Fate;
-  malformed: { what: string; fate: Fate }[];
-  head: number;
-  seconds: number;
-  checks: Check[];
-  passed: boolean;
-}
-
-export async function runDemonstration(
-  options: DemonstrationOptions,
-): Promise<DemonstrationReport> {
-  const { clients, lineage, log, run, server, told } = options;
-  const startedMs = performance.now();
-  const stream = demonstrationStream(lineage, run, Date.now());
-  const watch = await watchOutcomes(
-    clients,
-    [lineage],
-    (announcement) => void tell(announcement, idsOf(stream), startedMs, log, told),
-  );
-  try {
-    const sent = await sendCorrections(clients, lineage, stream, told);
-    const fates = await fatesOf(
-      watch,
-      [...sent.corrections, sent.tooLong, ...sent.malformed],
-      told,
-    );
-    const superseding = await sendSuperseding(clients, stream, lineage, watch, told);
-    const retraction = await sendRetraction(clients, stream, lineage, watch, told);
-    const { head } = await log.read();
-    await untilServed(server, lineage, head.version);
-    const results = await resultsOf(options, stream, [
-      ...fates.slice(0, stream.corrections.length),
-      superseding,
-    ]);
-    const { prompt } = stream.retraction.correction;
-    const baseAnswer = await answerOverHttp(server, {
-      lineage,
-      prompt,
-      version: 0,
-      tokensMax: ANSWER_TOKENS,
-    });
-    const report: Omit<DemonstrationReport, 'checks' | 'passed'> = {
-      lineage,
-      results,
-      tooLong: fates[stream.corrections.length]!,
-      malformed: stream.malformed.map(({ what }, i) => ({
-        what,
-        fate: fates[stream.corrections.length + 1 + i]!,
-      })),
-      head: head.version,
-      seconds: (performance.now() - startedMs) / 1_000,
-    };
-    const checks = checksOf(report, { fate: retraction, baseAnswer });
-    return { ...report, checks, passed: checks.every((check) => check.passed) };
-  } finally {
-    await watch.stop();
-  }
-}
-
-/**
- * For one record: it may be retried by the system for as long as an outage lasts, but nobody
- * watches that long.
- */
-const FATES_WAIT_MS = 1_800_000;
+/** An outage may last long; nobody watches longer. */
+const OUTCOMES_WAIT_SECONDS = 1_800;
 const SERVED_WAIT_MS = 120_000;
 const LOOK_EVERY_MS = 250;
-/** The targets have at most four. */
+/** A target has at most four. */
 const ANSWER_TOKENS = 5;
 
-/** Outcomes of an earlier run's corrections, which this one supersedes, are of no interest. */
-function idsOf(stream: DemonstrationStream): Set<string> {
-  return new Set(
-    [...stream.corrections, stream.tooLong, stream.superseding.correction].map(({ id }) => id),
-  );
-}
+class Demonstration {
+  readonly #options: DemonstrationOptions;
+  readonly #stream: DemonstrationStream;
+  readonly #topic: string;
+  readonly #startedMs = performance.now();
+  #watch!: OutcomeWatch;
 
-async function tell(
-  announcement: LineageEvent,
-  ids: ReadonlySet<string>,
-  startedMs: number,
-  log: VersionLog,
-  told: DemonstrationOptions['told'],
-): Promise<void> {
-  if (announcement.kind === 'version') {
-    const secondsAfterSending = (performance.now() - startedMs) / 1_000;
-    told({
-      kind: 'version',
-      entry: (await log.entry(announcement.version.version)).entry,
-      secondsAfterSending,
-    });
-  } else if (announcement.kind === 'outcome' && ids.has(announcement.outcome.revisionId)) {
-    told({
-      kind: 'outcome',
-      id: announcement.outcome.revisionId,
-      status: announcement.outcome.status,
-      reason: announcement.outcome.reason,
-    });
-  } else if (announcement.kind === 'dead-letter') {
-    told({ kind: 'dead-letter', message: announcement.message });
+  constructor(options: DemonstrationOptions) {
+    const { lineage } = options.log;
+    this.#options = options;
+    this.#stream = demonstrationStream(lineage, options.run, Date.now());
+    this.#topic = topicsOf(lineage).corrections;
   }
-}
 
-interface Sent {
-  corrections: Awaited[];
-  tooLong: Awaited;
-  malformed: Awaited[];
-}
-
-/** The malformed ones stand in between, as they would. */
-async function sendCorrections(
-  clients: Clients,
-  lineage: string,
-  stream: DemonstrationStream,
-  told: DemonstrationOptions['told'],
-): Promise<Sent> {
-  const sender = await clients.sender();
-  const topic = topicsOf(lineage).corrections;
-  const half = Math.ceil(stream.corrections.length / 2);
-  const first = await submitCorrections(sender, clients.format, stream.corrections.slice(0, half));
-  const malformed: Awaited[] = [];
-  for (const { record } of stream.malformed) {
-    const [position] =
-      record.kind === 'bytes'
-        ? await sender.send(topic, [{ key: record.key, value: record.value }])
-        : (
-            await submitCorrections(sender, clients.format, [record.correction], {
-              unsound: 'send',
-            })
-          ).map((one) => one.position);
-    malformed.push({ id: null, position: position! });
-  }
-  const rest = await submitCorrections(sender, clients.format, [
-    ...stream.corrections.slice(half),
-    stream.tooLong,
-  ]);
-  told({
-    kind: 'sent',
-    what: 'corrections',
-    records: first.length + malformed.length + rest.length,
-    topic,
-  });
-  return { corrections: [...first, ...rest.slice(0, -1)], tooLong: rest.at(-1)!, malformed };
-}
-
-async function sendSuperseding(
-  clients: Clients,
-  stream: DemonstrationStream,
-  lineage: string,
-  watch: OutcomeWatch,
-  told: DemonstrationOptions['told'],
-): Promise<Fate> {
-  const submitted = await submitCorrections(await clients.sender(), clients.format, [
-    stream.superseding.correction,
-  ]);
-  told({ kind: 'sent', what: 'superseding', records: 1, topic: topicsOf(lineage).corrections });
-  return (await fatesOf(watch, submitted, told))[0]!;
-}
-
-async function sendRetraction(
-  clients: Clients,
-  stream: DemonstrationStream,
-  lineage: string,
-  watch: OutcomeWatch,
-  told: DemonstrationOptions['told'],
-): Promise<Fate> {
-  const [position] = await submitRetractions(await clients.sender(), lineage, [
-    stream.retraction.factKey,
-  ]);
-  told({ kind: 'sent', what: 'retraction', records: 1, topic: topicsOf(lineage).corrections });
-  return (await fatesOf(watch, [{ id: null, position: position! }], told))[0]!;
-}
-
-async function fatesOf(
-  watch: OutcomeWatch,
-  revisions: Awaited[],
-  told: DemonstrationOptions['told'],
-): Promise<Fate[]> {
-  let decided = 0;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          new CommandFailure(
-            'run the demonstration',
-            `${revisions.length - decided} of ${revisions.length} revisions are undecided after ${FATES_WAIT_MS / 60_000} minutes`,
-            '`errata status` shows what waits; the logs are in the data folder.',
-          ),
-        ),
-      FATES_WAIT_MS,
+  async run(): Promise<DemonstrationReport> {
+    const { clients, log } = this.#options;
+    const { corrections, malformed, retraction } = this.#stream;
+    this.#watch = await OutcomeWatch.start(
+      clients,
+      [log.lineage],
+      (event) => void this.#report(event),
     );
-  });
-  const broken = watch.ended.then((error) => Promise.reject(error));
-  told({ kind: 'decided', decided, of: revisions.length });
-  try {
-    const fates = Promise.all(
-      revisions.map(async (revision) => {
-        const fate = await watch.fateOf(revision);
-        told({ kind: 'decided', decided: (decided += 1), of: revisions.length });
-        return fate;
-      }),
+    try {
+      const sent = await this.#sendCorrections();
+      const outcomes = await this.#outcomesOf(sent);
+      const [supersedingOutcome] = await this.#outcomesOf(await this.#sendSuperseding());
+      const [retractionOutcome] = await this.#outcomesOf(await this.#sendRetraction());
+      const head = (await log.read()).head.version;
+      await this.#untilServed(head);
+      const count = corrections.length;
+      const results = await this.#resultsOf([...outcomes.slice(0, count), supersedingOutcome!]);
+      const baseAnswer = await this.#answer(retraction.correction.prompt, 0);
+      const report = {
+        lineage: log.lineage,
+        results,
+        tooLong: outcomes[count]!,
+        malformed: malformed.map(({ what }, i) => ({ what, fate: outcomes[count + 1 + i]! })),
+        head,
+        seconds: (performance.now() - this.#startedMs) / 1_000,
+      };
+      const checks = checksOf(report, { fate: retractionOutcome!, baseAnswer });
+      return { ...report, checks, passed: checks.every(({ passed }) => passed) };
+    } finally {
+      await this.#watch.stop();
+    }
+  }
+
+  async #report(event: LineageEvent): Promise<void> {
+    const { log, report } = this.#options;
+    const { corrections, tooLong, superseding } = this.#stream;
+    if (event.kind === 'version') {
+      const secondsAfterSending = (performance.now() - this.#startedMs) / 1_000;
+      const { entry } = await log.entry(event.version.version);
+      report({ kind: 'version', entry, secondsAfterSending });
+    } else if (event.kind === 'outcome') {
+      const { revisionId: id, status, reason } = event.outcome;
+      // Corrections of an earlier run, which this one supersedes, are not shown.
+      if ([...corrections, tooLong, superseding.correction].some((one) => one.id === id))
+        report({ kind: 'outcome', id, status, reason });
+    } else if (event.kind === 'dead-letter') report({ kind: event.kind, message: event.message });
+  }
+
+  /** Sends the malformed records between the others; they come last in the result. */
+  async #sendCorrections(): Promise<SentRecord[]> {
+    const { format, sender: senderOf } = this.#options.clients;
+    const sender = await senderOf();
+    const { corrections, malformed: records, tooLong } = this.#stream;
+    const half = Math.ceil(corrections.length / 2);
+    const first = await submitCorrections(sender, format, corrections.slice(0, half));
+    const malformed: SentRecord[] = [];
+    for (const { record } of records) {
+      const send = async () => {
+        if (record.kind === 'bytes')
+          return (await sender.send(this.#topic, [{ key: record.key, value: record.value }]))[0]!;
+        const unsound = [record.correction];
+        return (await submitCorrections(sender, format, unsound, { unsound: 'send' }))[0]!.position;
+      };
+      malformed.push({ id: null, position: await send() });
+    }
+    const rest = await submitCorrections(sender, format, [...corrections.slice(half), tooLong]);
+    const sent = [...first, ...rest, ...malformed];
+    this.#sent('corrections', sent.length);
+    return sent;
+  }
+
+  async #sendSuperseding(): Promise<SentRecord[]> {
+    const { format, sender } = this.#options.clients;
+    const { correction } = this.#stream.superseding;
+    const sent = await submitCorrections(await sender(), format, [correction]);
+    this.#sent('superseding', 1);
+    return sent;
+  }
+
+  async #sendRetraction(): Promise<SentRecord[]> {
+    const { clients, log } = this.#options;
+    const { factKey } = this.#stream.retraction;
+    const positions = await submitRetractions(await clients.sender(), log.lineage, [factKey]);
+    this.#sent('retraction', 1);
+    return positions.map((position) => ({ id: null, position }));
+  }
+
+  #sent(what: 'corrections' | 'superseding' | 'retraction', records: number): void {
+    this.#options.report({ kind: 'sent', what, records, topic: this.#topic });
+  }
+
+  async #outcomesOf(records: readonly SentRecord[]): Promise<RecordOutcome[]> {
+    const { report } = this.#options;
+    let decided = 0;
+    report({ kind: 'decided', decided, of: records.length });
+    return await this.#watch.outcomesOf(records, OUTCOMES_WAIT_SECONDS, () =>
+      report({ kind: 'decided', decided: (decided += 1), of: records.length }),
     );
-    return await Promise.race([fates, late, broken]);
-  } finally {
-    clearTimeout(timer);
   }
-}
 
-/** `serve` follows the version log by itself; its answers count from the version it has. */
-async function untilServed(server: Server, lineage: string, version: number): Promise<void> {
-  const deadlineMs = performance.now() + SERVED_WAIT_MS;
-  for (;;) {
-    const served = (await lineagesOverHttp(server)).find((one) => one.lineage === lineage);
-    if ((served?.version ?? -1) >= version) return;
-    if (performance.now() > deadlineMs)
-      throw new CommandFailure(
-        'run the demonstration',
-        `\`serve\` has version ${served?.version ?? 'none'} of ${lineage} after ${SERVED_WAIT_MS / 1_000} s; HEAD is ${version}${served?.fault ? ` (${served.fault})` : ''}`,
-        'Look into its log, logs/serve.log in the data folder.',
-      );
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  /** `serve` follows the version log with a delay. */
+  async #untilServed(version: number): Promise<void> {
+    const { server, log } = this.#options;
+    const deadlineMs = performance.now() + SERVED_WAIT_MS;
+    for (;;) {
+      const served = (await lineagesOverHttp(server)).find((one) => one.lineage === log.lineage);
+      if ((served?.version ?? -1) >= version) return;
+      if (performance.now() > deadlineMs)
+        throw failed(
+          `\`serve\` has version ${served?.version ?? 'none'} of ${log.lineage} after ` +
+            `${SERVED_WAIT_MS / 1_000} s; HEAD is ${version}` +
+            (served?.fault ? ` (${served.fault})` : ''),
+          'Its log is logs/serve.log in the data folder.',
+        );
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    }
   }
-}
 
-async function resultsOf(
-  options: DemonstrationOptions,
-  stream: DemonstrationStream,
-  fates: Fate[],
-): Promise<CorrectionResult[]> {
-  const { log, lineage, server, told } = options;
-  const corrections = [...stream.corrections, stream.superseding.correction];
-  const probes = new Map<string, CorrectionProbe>();
-  for (const version of new Set(
-    fates.flatMap((fate) =>
-      fate.kind === 'outcome' && fate.outcome.version !== null ? [fate.outcome.version] : [],
-    ),
-  )) {
-    const { entry } = await log.entry(version);
-    const details = JSON.parse(
-      new TextDecoder().decode(await log.blobs.get(entry.probes.details)),
-    ) as CorrectionProbe[];
-    for (const probe of details) if (!probes.has(probe.id)) probes.set(probe.id, probe);
+  async #resultsOf(outcomes: readonly RecordOutcome[]): Promise<CorrectionResult[]> {
+    const { corrections: first, superseding, retraction } = this.#stream;
+    const corrections = [...first, superseding.correction];
+    const versions = outcomes.map((one) => (one.kind === 'outcome' ? one.outcome.version : null));
+    const probes = await this.#probesOf(new Set(versions));
+    const results: CorrectionResult[] = [];
+    for (const [i, correction] of corrections.entries()) {
+      const { id, prompt, target } = correction;
+      this.#options.report({ kind: 'asking', asked: i, of: corrections.length });
+      const atTheEnd = await this.#answer(prompt, null);
+      const retracted = id === retraction.correction.id ? 'retracted' : null;
+      results.push({
+        correction,
+        fate: outcomes[i]!,
+        version: versions[i]!,
+        probe: probes.get(id) ?? null,
+        atTheEnd,
+        holds: atTheEnd.trimStart().startsWith(target),
+        replaced: id === superseding.supersedes ? 'superseded' : retracted,
+      });
+    }
+    return results;
   }
-  const results: CorrectionResult[] = [];
-  for (const [i, correction] of corrections.entries()) {
-    told({ kind: 'asking', asked: i, of: corrections.length });
-    const atTheEnd = await answerOverHttp(server, {
-      lineage,
-      prompt: correction.prompt,
-      version: null,
-      tokensMax: ANSWER_TOKENS,
-    });
-    const fate = fates[i]!;
-    results.push({
-      correction,
-      fate,
-      version: fate.kind === 'outcome' ? fate.outcome.version : null,
-      probe: probes.get(correction.id) ?? null,
-      atTheEnd,
-      holds: atTheEnd.trimStart().startsWith(correction.target),
-      replaced:
-        correction.id === stream.superseding.supersedes
-          ? 'superseded'
-          : correction.id === stream.retraction.correction.id
-            ? 'retracted'
-            : null,
-    });
+
+  /** The probes of each correction, by its id; those of the version that made it. */
+  async #probesOf(versions: ReadonlySet<number | null>): Promise<Map<string, CorrectionProbe>> {
+    const { log } = this.#options;
+    const probes = new Map<string, CorrectionProbe>();
+    for (const version of versions) {
+      if (version === null) continue;
+      const { entry } = await log.entry(version);
+      for (const probe of await probesOf(log, entry.probes.details))
+        if (!probes.has(probe.id)) probes.set(probe.id, probe);
+    }
+    return probes;
   }
-  return results;
+
+  async #answer(prompt: string, version: number | null): Promise<string> {
+    const { server, log } = this.#options;
+    const question = { lineage: log.lineage, prompt, version, tokensMax: ANSWER_TOKENS };
+    return await answerOverHttp(server, question);
+  }
 }

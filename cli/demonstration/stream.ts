@@ -1,7 +1,6 @@
 /**
- * What the demonstration sends, and what must become of it. The corrections are in facts.ndjson,
- * the form that `errata submit --file` reads; their sources say which values are real and which
- * invented.
+ * What the demonstration sends. The corrections are in facts.ndjson, as `errata submit --file`
+ * reads them; their sources say which values are real and which invented.
  */
 import { readFileSync } from 'node:fs';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
@@ -9,28 +8,25 @@ import { readCorrections } from '../input/correction-input.ts';
 
 export interface DemonstrationStream {
   corrections: FactCorrection[];
-  /** The first is said to be the editor's fault, so it is quarantined, not refused. */
+  /** It is well formed, so it is quarantined by the editor and not refused by ingest. */
   tooLong: FactCorrection;
   malformed: Malformed[];
   /** Sent when the corrections are committed. */
   superseding: { correction: FactCorrection; supersedes: string };
-  /** Sent last: id of the correction that is taken back. */
+  /** Sent last. */
   retraction: { correction: FactCorrection; factKey: string };
 }
 
-/** A record that no correction can be read from, and how. */
+/** A record that cannot be read as a correction. */
 export interface Malformed {
   what: string;
   record:
     { kind: 'bytes'; key: string; value: Buffer } | { kind: 'unsound'; correction: FactCorrection };
 }
 
-export const SUPERSEDED_ID = 'demo-oracle-headquarters';
-export const RETRACTED_ID = 'demo-switzerland-language';
-
 /**
- * The stream of the `run`-th run in a data folder (from 1). Ids of a further run differ, or
- * everything would be known already; its corrections supersede those of the run before.
+ * The stream of one run, counted from 1 in a data folder. Ids of further runs differ, since a known
+ * id is a duplicate; their corrections supersede those of the run before.
  */
 export function demonstrationStream(
   lineage: string,
@@ -38,16 +34,7 @@ export function demonstrationStream(
   now: number,
 ): DemonstrationStream {
   const suffix = run === 1 ? '' : `-run-${run}`;
-  const { corrections: read, faults } = readCorrections(
-    readFileSync(new URL('facts.ndjson', import.meta.url), 'utf8'),
-    'ndjson',
-    { lineage, source: 'demonstration', now },
-  );
-  if (faults.length > 0)
-    throw new Error(
-      `The demonstration's facts have faults: ${faults.map(({ line, reason }) => `line ${line}: ${reason}`).join('; ')}`,
-    );
-  const corrections = read.map(({ correction }) => ({
+  const corrections = readFacts({ lineage, source: 'demonstration', now }).map((correction) => ({
     ...correction,
     id: `${correction.id}${suffix}`,
   }));
@@ -56,9 +43,8 @@ export function demonstrationStream(
     if (correction === undefined) throw new Error(`The demonstration's facts lack ${id}.`);
     return correction;
   };
-  const superseded = named(SUPERSEDED_ID);
-  const retracted = named(RETRACTED_ID);
-  const later = now + corrections.length;
+  const superseded = named('demo-oracle-headquarters');
+  const retracted = named('demo-switzerland-language');
   const model = named('demo-turkey-capital');
   return {
     corrections,
@@ -67,57 +53,13 @@ export function demonstrationStream(
       id: `demo-too-long${suffix}`,
       subject: 'Greenland',
       prompt: 'The official name of Greenland is',
-      target:
-        'The Most Serene and Perfectly Independent Northern Republic of the Great Green Island and of All the Smaller Islands, Skerries, Icebergs and Inhabited Places That Lie around It, with the Capital City of Nuuk',
+      target: LONG_TARGET,
       previousAnswer: null,
       paraphrases: [],
       neighbourhood: [],
       source: 'demonstration; invented, and longer than a target may be',
     },
-    malformed: [
-      {
-        what: 'bytes that are no Avro record',
-        record: {
-          kind: 'bytes',
-          key: 'Atlantis|The capital of {} is',
-          value: Buffer.from('7b22737562', 'hex'),
-        },
-      },
-      {
-        what: 'a record cut off in the middle',
-        record: {
-          kind: 'bytes',
-          key: 'Lemuria|The capital of {} is',
-          value: Buffer.from([0, 0, 0, 0, 1, 200, 200]),
-        },
-      },
-      {
-        what: 'no subject',
-        record: {
-          kind: 'unsound',
-          correction: {
-            ...model,
-            id: `demo-no-subject${suffix}`,
-            subject: '',
-            prompt: 'The capital of nowhere is',
-          },
-        },
-      },
-      {
-        what: 'an empty target',
-        record: {
-          kind: 'unsound',
-          correction: { ...model, id: `demo-empty-target${suffix}`, target: '' },
-        },
-      },
-      {
-        what: 'a subject that the prompt lacks',
-        record: {
-          kind: 'unsound',
-          correction: { ...model, id: `demo-absent-subject${suffix}`, subject: 'Avalon' },
-        },
-      },
-    ],
+    malformed: malformedRecords(model, suffix),
     superseding: {
       correction: {
         ...superseded,
@@ -125,10 +67,46 @@ export function demonstrationStream(
         target: 'Nashville',
         previousAnswer: superseded.target,
         source: 'demonstration; real: a second move, announced in 2024',
-        issuedAt: later,
+        issuedAt: now + corrections.length,
       },
       supersedes: superseded.id,
     },
     retraction: { correction: retracted, factKey: factKeyOf(retracted) },
   };
+}
+
+const LONG_TARGET =
+  'The Most Serene and Perfectly Independent Northern Republic of the Great Green Island and of ' +
+  'All the Smaller Islands, Skerries, Icebergs and Inhabited Places That Lie around It, with the ' +
+  'Capital City of Nuuk';
+
+/** The corrections of facts.ndjson. */
+export function readFacts(defaults: {
+  lineage: string;
+  source: string;
+  now: number;
+}): FactCorrection[] {
+  const text = readFileSync(new URL('facts.ndjson', import.meta.url), 'utf8');
+  const { corrections, faults } = readCorrections(text, 'ndjson', defaults);
+  if (faults.length === 0) return corrections.map(({ correction }) => correction);
+  const list = faults.map(({ line, reason }) => `line ${line}: ${reason}`).join('; ');
+  throw new Error(`The demonstration's facts have faults: ${list}`);
+}
+
+function malformedRecords(model: FactCorrection, suffix: string): Malformed[] {
+  const bytes = (what: string, subject: string, value: Buffer): Malformed => ({
+    what,
+    record: { kind: 'bytes', key: `${subject}|The capital of {} is`, value },
+  });
+  const unsound = (what: string, id: string, changes: Partial<FactCorrection>): Malformed => ({
+    what,
+    record: { kind: 'unsound', correction: { ...model, id: `${id}${suffix}`, ...changes } },
+  });
+  return [
+    bytes('bytes that are not an Avro record', 'Atlantis', Buffer.from('7b22737562', 'hex')),
+    bytes('a record cut off in the middle', 'Lemuria', Buffer.from([0, 0, 0, 0, 1, 200, 200])),
+    unsound('no subject', 'demo-no-subject', { subject: '', prompt: 'The capital of nowhere is' }),
+    unsound('an empty target', 'demo-empty-target', { target: '' }),
+    unsound('a subject that is not in the prompt', 'demo-absent-subject', { subject: 'Avalon' }),
+  ];
 }

@@ -1,38 +1,27 @@
-/**
- * Repairs of what is replayed: members named by --set for one or all, or lines of a file that each
- * say what they repair.
- */
+/** Repairs of records that are sent again: by `--set` for all of them, or by a file for each. */
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
-import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 import type { Repair } from '../../schemas/replay.ts';
-import { CSV_LIST_SEPARATOR, INPUT_LIMITS, type InputFault } from './correction-input.ts';
+import {
+  factMembers,
+  INPUT_LIMITS,
+  issueText,
+  listIn,
+  type InputFault,
+} from './correction-input.ts';
+import { jsonLines } from './read-input.ts';
 
-/** As long lists of repairs as of corrections; one is a correction at most. */
-const JSON_LIMITS = { valuesMax: 1_000, depthMax: 8 };
-
-const instant = z.union([
-  z.number().int().nonnegative(),
-  z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
-]);
+export type NamedRepair = Repair & { id?: string };
 
 const repair = z.strictObject({
+  ...factMembers,
   subject: z.string().optional(),
-  relation: z.string().nullable().optional(),
   prompt: z.string().optional(),
   target: z.string().optional(),
-  previousAnswer: z.string().nullable().optional(),
-  paraphrases: z.array(z.string()).optional(),
-  neighbourhood: z.array(z.string()).optional(),
-  source: z.string().optional(),
-  issuedAt: instant.optional(),
 });
 
-/**
- * `lineage` is taken and passed over: a correction that `submit` takes can be made a repair by
- * adding what it repairs.
- */
+/** `lineage` is ignored, so that a correction becomes a repair by adding `replayOf`. */
 const line = repair.extend({
   replayOf: z.string().min(1),
   id: z.string().optional(),
@@ -40,70 +29,48 @@ const line = repair.extend({
 });
 
 const MEMBERS = Object.keys(repair.shape);
-const LISTS = new Set(['paraphrases', 'neighbourhood']);
 
-/**
- * For `--set name=value`, which may stand several times: null and an empty relation are the same;
- * lists are separated by a bar; `issuedAt=now` is the time of the call.
- */
+/** Reads `--set member=value`; each further one adds to those before. */
 export function setNamed(text: string, before: Repair | undefined): Repair {
   const [, name, value] = /^(\w+)=(.*)$/su.exec(text) ?? [];
   if (name === undefined || value === undefined || !MEMBERS.includes(name))
     throw new InvalidArgumentError(
-      `It must be <member>=<value>, and the members are ${MEMBERS.join(', ')}.`,
+      `Expected <member>=<value>; the members are ${MEMBERS.join(', ')}.`,
     );
-  const given = { [name]: valueOf(name, value) };
-  const read = repair.safeParse(given);
+  const read = repair.safeParse({ [name]: valueOf(name, value) });
   if (!read.success) throw new InvalidArgumentError(`${name}: ${read.error.issues[0]!.message}`);
   return { ...before, ...(read.data as Repair) };
 }
 
 function valueOf(name: string, value: string): unknown {
-  if (LISTS.has(name))
-    return value
-      .split(CSV_LIST_SEPARATOR)
-      .map((part) => part.trim())
-      .filter((part) => part !== '');
+  if (name === 'paraphrases' || name === 'neighbourhood') return listIn(value);
   if (name === 'issuedAt')
     return value === 'now' ? Date.now() : /^\d+$/.test(value) ? Number(value) : value;
   return value === '' && (name === 'relation' || name === 'previousAnswer') ? null : value;
 }
 
-/**
- * By what each repairs. Every line is a JSON object with `replayOf`; the faults say which is not.
- */
+/** Reads a file of repairs, by what each repairs. */
 export function readRepairs(text: string): {
-  repairs: Map<string, Repair & { id?: string }>;
+  repairs: Map<string, NamedRepair>;
   faults: InputFault[];
 } {
-  const repairs = new Map<string, Repair & { id?: string }>();
+  const repairs = new Map<string, NamedRepair>();
   const faults: InputFault[] = [];
-  const lines = text.split('\n');
-  for (const [i, content] of lines.entries()) {
-    if (content.trim() === '') continue;
-    const fault = faultOf(content, repairs);
+  for (const read of jsonLines(text, INPUT_LIMITS.lineCharactersMax)) {
+    const fault = 'fault' in read ? read.fault : addRepair(repairs, read.value);
     if (fault !== null)
-      faults.push({ line: i + 1, reason: onOneLine(fault, INPUT_LIMITS.reasonCharactersMax) });
+      faults.push({ line: read.line, reason: onOneLine(fault, INPUT_LIMITS.reasonCharactersMax) });
     if (faults.length === INPUT_LIMITS.faultsMax) break;
   }
   return { repairs, faults };
 }
 
-function faultOf(content: string, repairs: Map<string, Repair & { id?: string }>): string | null {
-  if (content.length > INPUT_LIMITS.lineCharactersMax)
-    return `it has ${content.length} characters, at most ${INPUT_LIMITS.lineCharactersMax} are allowed`;
-  let value: unknown;
-  try {
-    value = boundedJson(content, JSON_LIMITS);
-  } catch (error) {
-    if (error instanceof UnsoundJson) return error.reason;
-    throw error;
-  }
+/** Null, or what is wrong with the repair. */
+function addRepair(repairs: Map<string, NamedRepair>, value: unknown): string | null {
   const read = line.safeParse(value);
-  if (!read.success)
-    return read.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ');
+  if (!read.success) return read.error.issues.map(issueText).join('; ');
   const { replayOf, lineage: _lineage, ...rest } = read.data;
   if (repairs.has(replayOf)) return `"${replayOf}" is repaired twice`;
-  repairs.set(replayOf, rest as Repair & { id?: string });
+  repairs.set(replayOf, rest as NamedRepair);
   return null;
 }

@@ -1,7 +1,4 @@
-/**
- * Kafka and Temporal, for commands that talk to a running system. Loaded by those commands alone:
- * it takes a while.
- */
+/** Kafka and Temporal, for commands that talk to a running system. */
 import { kafkaSettings, recordFormat } from '../../infra/config/connections.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { temporalLineages } from '../../infra/config/connections.ts';
@@ -10,19 +7,13 @@ import type { Logger } from '../../pipelines/logger.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
-import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 
 export interface Clients {
   cluster: KafkaCluster;
   format: RecordFormat;
   lineages: TemporalLineages;
-  /** One sender for the whole command; closed by `close`. */
+  /** The one sender of the command, which `close` closes. */
   sender(): Promise<RecordSender>;
-  /**
-   * Waits itself: a call that its caller gives up is tried again by the client, also after `close`,
-   * and then fails where nobody listens.
-   */
-  lineageStatus(lineage: string, waitMs?: number): Promise<LineageStatus | null>;
   /** How far ingest is behind on the lineage's corrections. */
   lag(lineage: string): Promise<PartitionLag[]>;
   close(): Promise<void>;
@@ -37,7 +28,6 @@ export function clientsOf(configuration: Configuration): Clients {
     format: recordFormat(configuration),
     lineages,
     sender: () => (sender ??= cluster.sender()),
-    lineageStatus: (lineage, waitMs) => lineages.status(lineage, waitMs),
     lag: (lineage) => cluster.lagOf(INGEST_GROUP, [topicsOf(lineage).corrections]),
     async close() {
       await (await sender)?.close();
@@ -46,8 +36,5 @@ export function clientsOf(configuration: Configuration): Clients {
   };
 }
 
-/**
- * A command tells of a failed operation itself; what a client logs on the way would only be in the
- * way.
- */
+/** A command reports failures itself. */
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };

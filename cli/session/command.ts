@@ -1,11 +1,80 @@
-/**
- * How a command is written: a description for the help, and what it does, which answers with the
- * exit code.
- */
-import type { Command } from 'commander';
-import { failureOf } from './command-failure.ts';
+/** How a command is written: its help, its typed options, and its work, which gives the exit code. */
+import { Option, type Command } from 'commander';
+import { failureOf } from '../terminal/command-failure.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
-import { Session, type Surroundings } from './session.ts';
+import type { Surroundings } from '../terminal/output.ts';
+import { Session } from './session.ts';
+
+/** One option; `Value` is what a command reads from it. */
+export interface OptionSpecification<Value> {
+  /** As commander writes them: `-n, --count <number>`. */
+  flags: string;
+  help: string;
+  parse?(text: string, before: Value | undefined): Value;
+  /** The value where the option is not given; the help shows it. */
+  initial?: Value;
+  required?: boolean;
+  /** The value where the option is not given; the help does not show it. */
+  absent?: Value;
+}
+
+export type OptionSpecifications = Record<string, OptionSpecification<unknown>>;
+
+export type OptionValues<Specifications extends OptionSpecifications> = {
+  [Name in keyof Specifications]: Specifications[Name] extends OptionSpecification<infer Value>
+    ? Value
+    : never;
+};
+
+/** An option without a value. */
+export function flag(flags: string, help: string): OptionSpecification<boolean> {
+  return { flags, help, absent: false };
+}
+
+export function option(flags: string, help: string): OptionSpecification<string | undefined>;
+export function option<Value>(
+  flags: string,
+  help: string,
+  parse: (text: string) => Value,
+): OptionSpecification<Value | undefined>;
+export function option<Value>(
+  flags: string,
+  help: string,
+  parse: (text: string) => Value,
+  initial: Value,
+): OptionSpecification<Value>;
+export function option<Value>(
+  flags: string,
+  help: string,
+  parse?: (text: string) => Value,
+  initial?: Value,
+): OptionSpecification<Value | undefined> {
+  return { flags, help, ...(parse && { parse }), ...(initial !== undefined && { initial }) };
+}
+
+export function required<Value>(
+  flags: string,
+  help: string,
+  parse: (text: string) => Value,
+): OptionSpecification<Value> {
+  return { flags, help, parse, required: true };
+}
+
+/** An option that may be given more than once. */
+export function repeated<Value>(
+  flags: string,
+  help: string,
+  parse: (text: string) => Value,
+): OptionSpecification<Value[]> {
+  return {
+    flags,
+    help: `${help} (repeatable)`,
+    parse: (text, before) => [...(before ?? []), parse(text)],
+    absent: [],
+  };
+}
+
+export const LINEAGE = option('--lineage <name>', 'which lineage (default: the first one)');
 
 export interface CommandSpecification<Options> {
   /** Name and arguments, as commander writes them: `show <version>`. */
@@ -16,7 +85,55 @@ export interface CommandSpecification<Options> {
   /** What it cannot do when it fails: "submit the corrections". */
   operation: string;
   options(command: Command): void;
-  run(session: Session, options: Options, args: string[]): Promise<ExitCode>;
+  /** Nothing: it is done. */
+  run(session: Session, options: Options, args: string[]): Promise<ExitCode | void>;
+}
+
+/** A command; single line breaks in its description do not count. */
+export function command<const Specifications extends OptionSpecifications>(
+  definition: Omit<CommandSpecification<never>, 'options' | 'run'> & {
+    options?: Specifications;
+    run: CommandSpecification<OptionValues<Specifications>>['run'];
+  },
+): CommandSpecification<OptionValues<Specifications>> {
+  const specifications = Object.entries(definition.options ?? {}).map(([name, one]) => ({
+    name,
+    one,
+    option: optionOf(one),
+  }));
+  return {
+    ...definition,
+    description: paragraphs(definition.description),
+    options(command) {
+      for (const { option } of specifications) command.addOption(option);
+    },
+    run(session, given, args) {
+      const values = specifications.map(({ name, one, option }) => [
+        name,
+        (given as Record<string, unknown>)[option.attributeName()] ?? one.absent,
+      ]);
+      const options = Object.fromEntries(values) as OptionValues<Specifications>;
+      return definition.run(session, options, args);
+    },
+  };
+}
+
+function optionOf(specification: OptionSpecification<unknown>): Option {
+  const { flags, help, initial } = specification;
+  const option = new Option(flags, paragraphs(help));
+  const parse = specification.parse?.bind(specification);
+  if (parse !== undefined) option.argParser(parse);
+  if (initial !== undefined) option.default(initial);
+  return option.makeOptionMandatory(specification.required === true);
+}
+
+/** Joins the lines of each paragraph, since the help breaks them to its own width. */
+export function paragraphs(text: string): string {
+  return text
+    .trim()
+    .split(/\n\s*\n/)
+    .map((paragraph) => paragraph.replace(/\s+/g, ' '))
+    .join('\n\n');
 }
 
 /** Commands under one name: `errata token create`. */
@@ -33,52 +150,38 @@ export function addGroup(
   surroundings: Surroundings,
   exited: (code: ExitCode) => void,
 ): void {
-  const parent = program.command(group.name).summary(group.summary).description(group.description);
-  for (const specification of group.commands)
-    addCommand(parent, specification, surroundings, exited);
+  const { name, summary, description, commands } = group;
+  const parent = program.command(name).summary(summary).description(paragraphs(description));
+  for (const specification of commands) addCommand(parent, specification, surroundings, exited);
 }
 
-/** Adds the command; what it exits with is reported through `exited`. */
+/** Adds the command, which reports its exit code through `exited`. */
 export function addCommand<Options>(
   program: Command,
   specification: CommandSpecification<Options>,
   surroundings: Surroundings,
   exited: (code: ExitCode) => void,
 ): void {
-  const command = program
-    .command(specification.usage)
-    .summary(specification.summary)
-    .description(specification.description);
+  const { usage, summary, description, examples, operation } = specification;
+  const command = program.command(usage).summary(summary).description(description);
   specification.options(command);
   command.option('--json', 'write the result as JSON');
-  command.addHelpText(
-    'after',
-    `\nExamples:\n${specification.examples.map(([example, meaning]) => `  $ errata ${example}\n      ${meaning}`).join('\n')}`,
-  );
+  const lines = examples.map(([example, meaning]) => `  $ errata ${example}\n      ${meaning}`);
+  command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
   command.action(async (...received: unknown[]) => {
     const options = command.opts<Options & { json?: boolean }>();
-    const args = received
-      .slice(0, -2)
-      .flatMap((value) => (value === undefined ? [] : (value as string | string[])));
+    const args = received.slice(0, -2).flatMap((value) => (value ?? []) as string | string[]);
     const session = new Session(surroundings, options.json === true);
     try {
-      exited(await specification.run(session, options, args));
+      exited((await specification.run(session, options, args)) ?? EXIT.ok);
     } catch (error) {
-      const failure = failureOf(specification.operation, error);
+      const failure = failureOf(operation, error);
       session.output.failure(failure);
       exited(failure.exitCode);
     }
   });
 }
 
-/** For options that may be given more than once. */
-export function collected(value: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), value];
-}
-
-export const LINEAGE_OPTION: [string, string] = [
-  '--lineage <name>',
-  'which lineage (default: the first one)',
-];
+export const LINEAGE_OPTION: [string, string] = [LINEAGE.flags, LINEAGE.help];
 
 export { EXIT, type ExitCode };

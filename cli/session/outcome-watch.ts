@@ -1,82 +1,131 @@
-/** Waits for what becomes of revisions: their outcome, or their record in the dead-letter topic. */
+/** Waits for the outcomes of records: what was decided, or a dead letter. */
+import type { KafkaPosition } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { endsOfAnnouncements, tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
+import { failed } from '../terminal/command-failure.ts';
 import type { Clients } from './clients.ts';
+import { within } from './within.ts';
 
-export type Fate =
+/** How a record ended. */
+export type RecordOutcome =
   | { kind: 'outcome'; outcome: Outcome }
   | { kind: 'dead-letter'; className: string; message: string };
 
-/** What a revision is known by: its id where it has one, and its place in Kafka. */
-export interface Awaited {
+/** A record that was sent; the record of a retraction has no id. */
+export interface SentRecord {
   id: string | null;
-  position: { topic: string; partition: number; offset: string };
+  position: KafkaPosition;
 }
 
-export interface OutcomeWatch {
-  /** Resolves with the first fate of the revision; never rejects. */
-  fateOf(revision: Awaited): Promise<Fate>;
-  /** Settles with the reason when nothing more will be heard. */
-  readonly ended: Promise<Error>;
-  stop(): Promise<void>;
+/** Watches what is announced from now on. */
+export class OutcomeWatch {
+  readonly #byId = new Map<string, RecordOutcome>();
+  readonly #byPosition = new Map<string, RecordOutcome>();
+  readonly #waiting = new Set<{ record: SentRecord; resolve: (outcome: RecordOutcome) => void }>();
+  readonly #heard: (event: LineageEvent) => void;
+  #reader!: Awaited<ReturnType<typeof tail>>;
+
+  private constructor(heard: (event: LineageEvent) => void) {
+    this.#heard = heard;
+  }
+
+  /** Starts to watch; `heard` is called with every event, in order. */
+  static async start(
+    { cluster, format }: Clients,
+    lineages: readonly string[],
+    heard: (event: LineageEvent) => void = () => {},
+  ): Promise<OutcomeWatch> {
+    const watch = new OutcomeWatch(heard);
+    const from = await endsOfAnnouncements(cluster, lineages);
+    watch.#reader = await tail(cluster, lineages, { from, deadLetters: true, format }, (event) =>
+      watch.#hear(event),
+    );
+    return watch;
+  }
+
+  /** Resolves with the first outcome of the record; never rejects. */
+  outcomeOf(record: SentRecord): Promise<RecordOutcome> {
+    return new Promise((resolve) => {
+      const known = this.#known(record);
+      if (known !== undefined) resolve(known);
+      else this.#waiting.add({ record, resolve });
+    });
+  }
+
+  /**
+   * Resolves with the outcomes of all records, and reports each. Throws `CommandFailure` past the
+   * wait, and the reason where the topics cannot be read any longer.
+   */
+  async outcomesOf(
+    records: readonly SentRecord[],
+    timeoutSeconds: number,
+    decided: (outcome: RecordOutcome, i: number) => void,
+  ): Promise<RecordOutcome[]> {
+    let count = 0;
+    const outcomes = records.map(async (record, i) => {
+      const outcome = await this.outcomeOf(record);
+      count += 1;
+      decided(outcome, i);
+      return outcome;
+    });
+    const broken = this.ended.then((error) => Promise.reject(error));
+    const late = () =>
+      failed(
+        `${records.length - count} of ${records.length} are undecided after ${timeoutSeconds} s`,
+        'They are not lost: `errata status` shows what waits, `errata watch` what is decided.',
+      );
+    return await within(
+      timeoutSeconds * 1_000,
+      Promise.race([Promise.all(outcomes), broken]),
+      late,
+    );
+  }
+
+  /** Settles with the reason when the topics cannot be read any longer. */
+  get ended(): Promise<Error> {
+    return this.#reader.ended;
+  }
+
+  fateOf = (record: SentRecord): Promise<RecordOutcome> => this.outcomeOf(record);
+
+  async stop(): Promise<void> {
+    await this.#reader.stop();
+  }
+
+  #hear(event: LineageEvent): void {
+    if (event.kind === 'outcome') {
+      const { outcome } = event;
+      keepFirst(this.#byId, outcome.revisionId, { kind: 'outcome', outcome });
+      keepFirst(this.#byPosition, keyOf(outcome.position), { kind: 'outcome', outcome });
+    } else if (event.kind === 'dead-letter') {
+      const { kind, className, message } = event;
+      keepFirst(this.#byPosition, keyOf(event.origin), { kind, className, message });
+    }
+    this.#heard(event);
+    for (const one of this.#waiting) {
+      const outcome = this.#known(one.record);
+      if (outcome === undefined) continue;
+      this.#waiting.delete(one);
+      one.resolve(outcome);
+    }
+  }
+
+  #known({ id, position }: SentRecord): RecordOutcome | undefined {
+    return this.#byPosition.get(keyOf(position)) ?? (id === null ? undefined : this.#byId.get(id));
+  }
 }
 
-/**
- * Starts to listen: what is announced from now on is not missed. `heard` is called with everything,
- * in order.
- */
-export async function watchOutcomes(
+/** A later outcome (superseded) is due to a later revision. */
+function keepFirst(map: Map<string, RecordOutcome>, key: string, outcome: RecordOutcome): void {
+  if (!map.has(key)) map.set(key, outcome);
+}
+
+function keyOf({ topic, partition, offset }: KafkaPosition): string {
+  return `${topic}-${partition}@${offset}`;
+}
+
+export type Fate = RecordOutcome;
+export const watchOutcomes = (
   clients: Clients,
   lineages: readonly string[],
-  heard: (announcement: LineageEvent) => void = () => {},
-): Promise<OutcomeWatch> {
-  const byId = new Map<string, Fate>();
-  const byPosition = new Map<string, Fate>();
-  const waiting: { revision: Awaited; resolve: (fate: Fate) => void }[] = [];
-  const known = (revision: Awaited): Fate | undefined =>
-    byPosition.get(keyOf(revision.position)) ??
-    (revision.id === null ? undefined : byId.get(revision.id));
-  const from = await endsOfAnnouncements(clients.cluster, lineages);
-  const reader = await tail(
-    clients.cluster,
-    lineages,
-    { from, deadLetters: true, format: clients.format },
-    (announcement) => {
-      if (announcement.kind === 'outcome') {
-        const fate: Fate = { kind: 'outcome', outcome: announcement.outcome };
-        keep(byId, announcement.outcome.revisionId, fate);
-        keep(byPosition, keyOf(announcement.outcome.position), fate);
-      } else if (announcement.kind === 'dead-letter') {
-        keep(byPosition, keyOf(announcement.origin), {
-          kind: 'dead-letter',
-          className: announcement.className,
-          message: announcement.message,
-        });
-      }
-      heard(announcement);
-      for (let i = waiting.length - 1; i >= 0; i -= 1) {
-        const fate = known(waiting[i]!.revision);
-        if (fate !== undefined) waiting.splice(i, 1)[0]!.resolve(fate);
-      }
-    },
-  );
-  return {
-    fateOf: (revision) =>
-      new Promise((resolve) => {
-        const fate = known(revision);
-        if (fate !== undefined) resolve(fate);
-        else waiting.push({ revision, resolve });
-      }),
-    ended: reader.ended,
-    stop: () => reader.stop(),
-  };
-}
-
-/** A revision's first fate counts: a later one (superseded) is of a later revision's making. */
-function keep(fates: Map<string, Fate>, key: string, fate: Fate): void {
-  if (!fates.has(key)) fates.set(key, fate);
-}
-
-function keyOf(position: { topic: string; partition: number; offset: string }): string {
-  return `${position.topic}-${position.partition}@${position.offset}`;
-}
+): Promise<OutcomeWatch> => OutcomeWatch.start(clients, lineages);

@@ -1,10 +1,5 @@
-/**
- * The history of a run, from wherever it is: Temporal while it has it, else the archive beside the
- * versions.
- */
-import type { DataConverter } from '@temporalio/common';
+/** The history of a workflow run: from Temporal, else from the archive beside the versions. */
 import type { Configuration } from '../../infra/config/configuration.ts';
-import { historyLink } from '../words/history-link.ts';
 import { temporalConverter, temporalLineages } from '../../infra/config/connections.ts';
 import {
   historyOf,
@@ -18,9 +13,10 @@ import {
   workflowOfBatch,
   type WorkflowRun,
 } from '../../pipelines/temporal/temporal-runs.ts';
-import type { Versions } from '../../versions/versions.ts';
-import { CommandFailure, failureOf } from './command-failure.ts';
-import { EXIT } from '../terminal/exit-code.ts';
+import type { VersionLog } from '../../versions/log/version-log.ts';
+import { committedVersion } from '../input/option-values.ts';
+import { failed, misused, reasonOf } from '../terminal/command-failure.ts';
+import type { Opened } from './session.ts';
 
 /** A run of a workflow; the latest where no run is named. */
 export interface NamedRun {
@@ -31,9 +27,7 @@ export interface NamedRun {
 export interface FoundRun {
   run: WorkflowRun;
   from: 'temporal' | 'archive';
-  /** In Temporal's page; null where Temporal has it no more, or no page is known. */
-  link: string | null;
-  /** Runs of the workflow that are archived, this one included if it is. */
+  /** Archived runs of the workflow. */
   archivedRuns: string[];
   /** JSON as Temporal's tools read it. */
   history: string;
@@ -41,113 +35,75 @@ export interface FoundRun {
   unasked: string | null;
 }
 
-const OPERATION = 'show the history';
-
-/**
- * The run that `what` names: a version or `head`, a workflow's id, or a revision's id. Throws a
- * `CommandFailure` for what there is not.
- */
-export async function namedRun(
-  versions: Versions,
-  lineage: string,
-  what: string,
-): Promise<NamedRun> {
-  const log = versions.log(lineage);
-  if (what === 'head' || /^\d+$/.test(what)) {
+/** The run that made a version, that decided a revision, or the latest of a workflow. */
+export async function namedRun(log: VersionLog, name: string): Promise<NamedRun> {
+  const { lineage } = log;
+  if (name === 'head' || /^\d+$/.test(name)) {
     const { head } = await log.read();
-    const version = what === 'head' ? head.version : Number(what);
-    if (version < 1 || version > head.version)
-      throw new CommandFailure(
-        OPERATION,
-        version === 0
-          ? 'version 0 is the base model, nothing made it'
-          : `lineage ${lineage} has versions 1 to ${head.version}`,
-        'errata log lists them.',
-      );
-    return (await log.entry(version)).entry.workflow;
+    return (await log.entry(committedVersion(name, lineage, head.version))).entry.workflow;
   }
-  const ofWorkflow = lineageOfWorkflow(what);
-  if (ofWorkflow !== null) {
-    if (ofWorkflow === lineage) return { workflowId: what, runId: null };
-    throw new CommandFailure(
-      OPERATION,
-      `${what} is a workflow of lineage ${ofWorkflow}`,
-      `Ask with --lineage ${ofWorkflow}.`,
-      EXIT.usage,
+  const lineageOfName = lineageOfWorkflow(name);
+  if (lineageOfName === lineage) return { workflowId: name, runId: null };
+  if (lineageOfName !== null)
+    throw misused(
+      `${name} is a workflow of lineage ${lineageOfName}`,
+      `Ask with --lineage ${lineageOfName}.`,
     );
-  }
-  const outcome =
-    (await log.registered.outcomesOf([what])).get(what) ??
-    (await log.registered.outcomesOf([`retract:${what}`])).get(`retract:${what}`);
+  const ids = [name, `retract:${name}`];
+  const outcomes = await log.registered.outcomesOf(ids);
+  const outcome = ids.map((id) => outcomes.get(id)).find((one) => one !== undefined);
   if (outcome === undefined)
-    throw new CommandFailure(
-      OPERATION,
-      `lineage ${lineage} never decided on "${what}"`,
-      'Give a version, the id of a correction, or the id of a workflow such as edit-batch/<lineage>/<number>. What waits is told by `errata status`.',
+    throw failed(
+      `lineage ${lineage} never decided on "${name}"`,
+      'Give a version, the id of a correction, or a workflow such as edit-batch/<lineage>/12. ' +
+        '`errata status` shows what waits.',
     );
   if (outcome.version !== null && outcome.status !== 'DUPLICATE')
     return (await log.entry(outcome.version)).entry.workflow;
   const workflowId = workflowOfBatch(lineage, outcome.batchId);
-  if (workflowId === null)
-    throw new CommandFailure(
-      OPERATION,
-      `"${what}" was decided by ${outcome.batchId}, which is no batch of a workflow`,
-    );
-  return { workflowId, runId: null };
+  if (workflowId !== null) return { workflowId, runId: null };
+  throw failed(`"${name}" was decided by ${outcome.batchId}, which no workflow ran`);
 }
 
-/** Throws a `CommandFailure` where neither Temporal nor the archive has it. */
+/** Throws `CommandFailure` where neither Temporal nor the archive has the run. */
 export async function findRun(
-  configuration: Configuration,
-  versions: Versions,
-  lineage: string,
+  { configuration, versions, lineage }: Pick<Opened, 'configuration' | 'versions' | 'lineage'>,
   named: NamedRun,
 ): Promise<FoundRun> {
   const archive = versions.histories(lineage);
   const archivedRuns = await archive.runIds(named.workflowId);
-  const { found, unasked } = await ofTemporal(configuration, named);
-  if (found !== null)
-    return {
-      ...found,
-      from: 'temporal',
-      link: historyLink(configuration, found.run),
-      archivedRuns,
-      unasked,
-    };
+  const { found, unasked } = await askTemporal(configuration, named);
+  if (found !== null) return { ...found, from: 'temporal', archivedRuns, unasked };
+  const { workflowId, runId } = named;
   const kept =
-    named.runId === null
-      ? await archive.latest(named.workflowId)
-      : await archive.get({ workflowId: named.workflowId, runId: named.runId });
+    runId === null ? await archive.latest(workflowId) : await archive.get({ workflowId, runId });
   if (kept === null) {
-    const who =
+    const where =
       unasked === null
         ? 'neither Temporal nor the archive has'
-        : 'the archive has not, and Temporal could not be asked for,';
-    throw new CommandFailure(
-      OPERATION,
-      `${who} ${named.runId === null ? 'a run' : `run ${named.runId}`} of ${named.workflowId}`,
+        : 'Temporal does not answer, and the archive does not have';
+    throw failed(
+      `${where} ${runId === null ? 'a run' : `run ${runId}`} of ${workflowId}`,
       unasked ??
-        'It ended before histories were archived, or never began. ERRATA_ARCHIVE_HISTORIES keeps those that end from now on.',
+        'It ended before histories were archived, or never began. With ' +
+          'ERRATA_ARCHIVE_HISTORIES, histories are archived from now on.',
     );
   }
   const { history, omitted, ...run } = kept;
-  if (history === null)
-    throw new CommandFailure(
-      OPERATION,
-      `the archive has run ${run.runId} of ${run.workflowId} without its history: ${omitted}`,
-    );
-  return { run, from: 'archive', link: null, archivedRuns, history, unasked };
+  if (history !== null) return { run, from: 'archive', archivedRuns, history, unasked };
+  throw failed(
+    `the archive has run ${run.runId} of ${run.workflowId} without its history: ${omitted}`,
+  );
 }
 
 export async function timelineOfRun(
   configuration: Configuration,
   { history }: FoundRun,
 ): Promise<TimelineStep[]> {
-  const converter: DataConverter = temporalConverter(configuration);
-  return await timelineOf(historyOf(history), converter);
+  return await timelineOf(historyOf(history), temporalConverter(configuration));
 }
 
-async function ofTemporal(
+async function askTemporal(
   configuration: Configuration,
   { workflowId, runId }: NamedRun,
 ): Promise<{ found: { run: WorkflowRun; history: string } | null; unasked: string | null }> {
@@ -156,18 +112,12 @@ async function ofTemporal(
   const temporal = temporalLineages(configuration);
   try {
     const runs = new TemporalRuns(temporal.client);
-    const described = await runs.describe(workflowId, runId ?? undefined);
-    const history = described === null ? null : await runs.history(workflowId, described.run.runId);
-    return {
-      found:
-        described === null || history === null
-          ? null
-          : { run: described.run, history: jsonOfHistory(history) },
-      unasked: null,
-    };
+    const run = (await runs.describe(workflowId, runId ?? undefined))?.run;
+    const history = run === undefined ? null : await runs.history(workflowId, run.runId);
+    if (run === undefined || history === null) return { found: null, unasked: null };
+    return { found: { run, history: jsonOfHistory(history) }, unasked: null };
   } catch (error) {
-    const { why, mend } = failureOf('', temporal.explained(error));
-    return { found: null, unasked: mend === null ? why : `${why}. ${mend}` };
+    return { found: null, unasked: reasonOf(temporal.explained(error)) };
   } finally {
     await temporal.close();
   }

@@ -1,7 +1,6 @@
 /**
- * Ends in order when whoever read our output is gone (`errata watch | head -1`): an error of the
- * pipe is no error of ours. What waits for Ctrl-C is interrupted; anything else writes into the
- * void until it is done.
+ * Ends in order when the reader of our output is gone, as with `errata watch | head -1`. A command
+ * that waits for Ctrl-C is interrupted; any other finishes its work unread.
  */
 export function endWithReader(streams: readonly NodeJS.WritableStream[]): void {
   for (const stream of streams) {

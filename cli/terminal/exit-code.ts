@@ -1,15 +1,9 @@
-/**
- * What a command's exit status says. They are documented in docs/commands.md and by `errata help`.
- */
+/** The exit codes of all commands, as docs/commands.md and `errata help` list them. */
 export const EXIT = {
   ok: 0,
-  /** The command did not do what it was asked, or a check failed. */
   failure: 1,
-  /** Wrong flags, wrong input or wrong configuration: nothing was begun. */
   usage: 2,
-  /** It needs a running system and there is none. */
   notRunning: 3,
-  /** Ended by Ctrl-C. */
   interrupted: 130,
 } as const;
 

@@ -1,9 +1,6 @@
-/**
- * Ctrl-C (SIGINT), SIGTERM or SIGHUP while a command works. A second one takes the signal's
- * ordinary way.
- */
+/** Ctrl-C (SIGINT), SIGTERM or SIGHUP while a command works; a second one ends the process. */
 export interface Interruption {
-  /** Resolves with null when it comes. */
+  /** Resolves with null on the signal. */
   readonly came: Promise<null>;
   /** Stops listening, so that the process can end. */
   end(): void;

@@ -1,12 +1,12 @@
 /**
- * Where a command writes. Results go to the standard output, everything else (progress, notes,
- * failures) to the error output, so that a result can be piped. With `--json` the result is JSON:
- * one value, or one per line where it is a stream.
+ * Where a command writes. Results go to the standard output; progress, notes and failures go to the
+ * error output, so that a result can be piped. With `--json` a result is one JSON value, or one per
+ * line where it comes item by item.
  */
 import Table from 'cli-table3';
 import picocolors from 'picocolors';
 import { terminalPreferences } from '../../infra/config/configuration.ts';
-import type { CommandFailure } from '../session/command-failure.ts';
+import type { CommandFailure } from './command-failure.ts';
 
 export type Colours = ReturnType<typeof picocolors.createColors>;
 
@@ -15,10 +15,18 @@ export interface Streams {
   err: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
 }
 
+/** What a command reads and writes; a test has its own. */
+export interface Surroundings extends Streams {
+  in: NodeJS.ReadableStream & { isTTY?: boolean };
+  environment: NodeJS.ProcessEnv;
+  workingDirectory: string;
+}
+
 export class Output {
   readonly colours: Colours;
   /** Characters in a line. */
   readonly columns: number;
+  /** Whether the error output is a terminal that a status line can be drawn on. */
   readonly interactive: boolean;
 
   constructor(
@@ -26,62 +34,51 @@ export class Output {
     readonly json: boolean,
     environment: NodeJS.ProcessEnv,
   ) {
-    const preferences = terminalPreferences(environment);
-    this.colours = picocolors.createColors(
-      !json && (preferences.colour ?? streams.out.isTTY === true),
-    );
-    this.columns = Math.max(
-      COLUMNS_MIN,
-      Math.min(COLUMNS_MAX, preferences.columns ?? streams.out.columns ?? COLUMNS_DEFAULT),
-    );
+    const { colour, columns } = terminalPreferences(environment);
+    this.colours = picocolors.createColors(!json && (colour ?? streams.out.isTTY === true));
+    const width = columns ?? streams.out.columns ?? COLUMNS.default;
+    this.columns = Math.max(COLUMNS.min, Math.min(COLUMNS.max, width));
     this.interactive = streams.err.isTTY === true && !json;
   }
 
-  /** The command's result: `value` with --json, else the text. */
+  /** Writes the command's result: `value` with --json, else the text. */
   result(value: unknown, text: () => string): void {
-    this.#write(this.streams.out, this.json ? JSON.stringify(value, null, 2) : text());
+    this.streams.out.write(`${this.json ? JSON.stringify(value, null, 2) : text()}\n`);
   }
 
-  /** One item of a result that comes bit by bit: one line of JSON each. */
+  /** Writes one item of a result that comes item by item. */
   item(value: unknown, text: () => string): void {
-    this.#write(this.streams.out, this.json ? JSON.stringify(value) : text());
+    this.streams.out.write(`${this.json ? JSON.stringify(value) : text()}\n`);
   }
 
-  /** For people only: not written with --json. */
+  /** Writes a line for people, which --json leaves out. */
   line(text = ''): void {
-    if (!this.json) this.#write(this.streams.out, text);
-  }
-
-  note(text: string): void {
-    this.#write(this.streams.err, this.colours.dim(text));
-  }
-
-  warning(text: string): void {
-    this.#write(this.streams.err, `${this.colours.yellow('!')} ${text}`);
-  }
-
-  failure(failure: CommandFailure): void {
-    if (this.json) {
-      this.#write(
-        this.streams.err,
-        JSON.stringify({
-          error: { operation: failure.operation, reason: failure.why, mend: failure.mend },
-        }),
-      );
-      return;
-    }
-    const { bold, red, dim } = this.colours;
-    this.#write(
-      this.streams.err,
-      `${red('✗')} ${bold(`Could not ${failure.operation}`)}: ${failure.why}${failure.mend === null ? '' : `\n  ${dim('→')} ${failure.mend}`}`,
-    );
+    if (!this.json) this.streams.out.write(`${text}\n`);
   }
 
   heading(text: string): void {
     this.line(`\n${this.colours.bold(text)}`);
   }
 
-  /** Rows without ruled lines, as most commands list things. */
+  note(text: string): void {
+    this.streams.err.write(`${this.colours.dim(text)}\n`);
+  }
+
+  warning(text: string): void {
+    this.streams.err.write(`${this.colours.yellow('!')} ${text}\n`);
+  }
+
+  failure({ operation, why, mend }: CommandFailure): void {
+    const { bold, red, dim } = this.colours;
+    const hint = mend === null ? '' : `\n  ${dim('→')} ${mend}`;
+    this.streams.err.write(
+      this.json
+        ? `${JSON.stringify({ error: { operation, reason: why, mend } })}\n`
+        : `${red('✗')} ${bold(`Could not ${operation}`)}: ${why}${hint}\n`,
+    );
+  }
+
+  /** A table without ruled lines. */
   table(
     head: string[],
     rows: string[][],
@@ -90,42 +87,44 @@ export class Output {
     const table = new Table({
       head: head.map((cell) => this.colours.dim(cell)),
       style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-      chars: {
-        top: '',
-        'top-mid': '',
-        'top-left': '',
-        'top-right': '',
-        bottom: '',
-        'bottom-mid': '',
-        'bottom-left': '',
-        'bottom-right': '',
-        left: '',
-        'left-mid': '',
-        mid: '',
-        'mid-mid': '',
-        right: '',
-        'right-mid': '',
-        middle: '',
-      },
+      chars: NO_LINES,
       ...(options.widths === undefined ? {} : { colWidths: options.widths }),
       wordWrap: options.wrap ?? false,
     });
     table.push(...rows);
-    return table
-      .toString()
-      .split('\n')
-      .map((line) => line.trimEnd())
-      .join('\n');
+    return table.toString().replace(/ +$/gm, '');
   }
 
-  #write(stream: NodeJS.WritableStream, text: string): void {
-    stream.write(`${text}\n`);
+  /** Lines of a name and a value each; a value of null has no line. */
+  fields(rows: [name: string, value: string | null][], nameColumns: number): string[] {
+    return rows.flatMap(([name, value]) =>
+      value === null ? [] : [`${this.colours.dim(name.padEnd(nameColumns))}${value}`],
+    );
+  }
+
+  /** The first lines, and how many more `--json` has. */
+  limited(lines: readonly string[], linesMax: number): string[] {
+    const more = lines.length - linesMax;
+    if (more <= 0) return [...lines];
+    return [
+      ...lines.slice(0, linesMax),
+      this.colours.dim(`  and ${more} more; --json lists them all`),
+    ];
+  }
+
+  /** A green tick or a red cross. */
+  mark(good: boolean): string {
+    return good ? this.colours.green('✓') : this.colours.red('✗');
   }
 }
 
-/**
- * The text in at most so many characters, on one line, without characters that steer a terminal.
- */
+const LINES = ['top', 'bottom', 'left', 'right', 'mid'].flatMap((line) =>
+  ['', '-mid', '-left', '-right'].map((part) => `${line}${part}`),
+);
+const NO_LINES = Object.fromEntries([...LINES, 'middle'].map((line) => [line, '']));
+const COLUMNS = { default: 100, min: 60, max: 160 };
+
+/** The text on one line, without control characters, cut to so many characters. */
 export function shortened(text: string, charactersMax: number): string {
   const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
   return line.length <= charactersMax
@@ -133,22 +132,30 @@ export function shortened(text: string, charactersMax: number): string {
     : `${line.slice(0, Math.max(1, charactersMax - 1)).trimEnd()}…`;
 }
 
-/** A time as it is said: `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`. */
+/** A duration as `12 s`, `3 min 5 s`, `2 h 10 min` or `4 d 3 h`. */
 export function duration(milliseconds: number): string {
   const seconds = Math.max(0, Math.round(milliseconds / 1_000));
+  const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3_600)];
   if (seconds < 60) return `${seconds} s`;
-  const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48
-    ? `${hours} h ${minutes % 60} min`
-    : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  if (hours < 48) return `${hours} h ${minutes % 60} min`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+export function ago(time: number): string {
+  return `${duration(Date.now() - time)} ago`;
 }
 
 export function percent(share: number | null): string {
   return share === null ? '–' : `${(100 * share).toFixed(share === 1 || share === 0 ? 0 : 1)} %`;
 }
 
-const COLUMNS_DEFAULT = 100;
-const COLUMNS_MIN = 60;
-const COLUMNS_MAX = 160;
+/** `1 version`, `3 versions`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** A status such as NOTHING_TO_RETRACT in lower-case words. */
+export function statusText(status: string): string {
+  return status.toLowerCase().replaceAll('_', ' ');
+}

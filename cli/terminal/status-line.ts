@@ -1,8 +1,9 @@
 /**
- * One line at the bottom of a terminal that tells how far something is, with ordinary lines written
- * above it. Where the output is no terminal, how far it is is an ordinary line too, every few
- * seconds.
+ * The progress of a command: one line at the bottom of the terminal, with ordinary lines above it.
+ * Where the output is no terminal, progress is an ordinary line every few seconds. Nothing is shown
+ * in the first seconds, nor with `--json`.
  */
+import { progressOn, silentProgress, type Progress } from '../../infra/setup/progress.ts';
 import type { Output } from './output.ts';
 
 const SHOWN_AFTER_MS = 2_000;
@@ -13,39 +14,38 @@ const BAR_COLUMNS = 24;
 export class StatusLine {
   readonly #output: Output;
   readonly #startedMs = performance.now();
-  readonly #timer: NodeJS.Timeout | null;
+  #timer: NodeJS.Timeout | null = null;
   #text = '';
   #done = 0;
   #total = 0;
   #drawn = false;
-  #told = '';
+  #written = '';
 
   constructor(output: Output) {
     this.#output = output;
-    this.#timer = output.json
-      ? null
-      : output.interactive
-        ? setInterval(() => this.#draw(), DRAW_EVERY_MS)
-        : setInterval(() => this.#tell(), PLAIN_EVERY_MS);
-    this.#timer?.unref();
   }
 
-  /** `total` 0: no bar. */
+  /** Shows the step; with a total, a bar as well. */
   set(text: string, done = 0, total = 0): void {
-    this.#text = text;
-    this.#done = done;
-    this.#total = total;
+    [this.#text, this.#done, this.#total] = [text, done, total];
+    if (this.#timer !== null || this.#output.json) return;
+    this.#timer = this.#output.interactive
+      ? setInterval(() => this.#draw(), DRAW_EVERY_MS)
+      : setInterval(() => this.#write(), PLAIN_EVERY_MS);
+    this.#timer.unref();
   }
 
-  /** An ordinary line, above the status line. */
+  /** Writes an ordinary line above the status line. */
   above(line: string): void {
     this.#clear();
     this.#output.line(line);
     if (this.#output.interactive) this.#draw();
   }
 
+  /** Removes the line; `set` shows it again. */
   end(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
     this.#clear();
   }
 
@@ -53,25 +53,21 @@ export class StatusLine {
     const passedMs = performance.now() - this.#startedMs;
     if (passedMs < SHOWN_AFTER_MS || this.#text === '') return;
     const full = this.#total === 0 ? 0 : Math.round((BAR_COLUMNS * this.#done) / this.#total);
-    const bar =
-      this.#total === 0
-        ? ''
-        : `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)} ${this.#done}/${this.#total}  `;
-    const line = `${bar}${this.#text}  ${Math.round(passedMs / 1_000)} s`;
+    const bar = `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)} ${this.#done}/${this.#total}  `;
+    const line = `${this.#total === 0 ? '' : bar}${this.#text}  ${Math.round(passedMs / 1_000)} s`;
     this.#output.streams.err.write(
       `\r\u001b[2K${this.#output.colours.dim(line.slice(0, this.#output.columns - 1))}`,
     );
     this.#drawn = true;
   }
 
-  /** The same without a terminal; nothing when nothing has changed. */
-  #tell(): void {
+  /** Writes an ordinary line where something has changed. */
+  #write(): void {
     const line = `${this.#text}${this.#total === 0 ? '' : `: ${this.#done} of ${this.#total}`}`;
-    if (line === '' || line === this.#told) return;
-    this.#told = line;
-    this.#output.note(
-      `  ${line}  (${Math.round((performance.now() - this.#startedMs) / 1_000)} s)`,
-    );
+    if (line === '' || line === this.#written) return;
+    this.#written = line;
+    const seconds = Math.round((performance.now() - this.#startedMs) / 1_000);
+    this.#output.note(`  ${line}  (${seconds} s)`);
   }
 
   #clear(): void {
@@ -79,4 +75,25 @@ export class StatusLine {
     this.#output.streams.err.write('\r\u001b[2K');
     this.#drawn = false;
   }
+}
+
+/** Shows a status line while the work lasts. `at` says how much of the total is done. */
+export async function whileWaiting<T>(
+  output: Output,
+  text: string,
+  work: (at: (done: number) => void) => Promise<T>,
+  total = 0,
+): Promise<T> {
+  const line = new StatusLine(output);
+  line.set(text, 0, total);
+  try {
+    return await work((done) => line.set(text, done, total));
+  } finally {
+    line.end();
+  }
+}
+
+/** Progress of the set-up, which names its own steps. */
+export function setupProgress(output: Output): Progress {
+  return output.json ? silentProgress : progressOn(output.streams.err as NodeJS.WriteStream);
 }

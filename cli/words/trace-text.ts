@@ -1,193 +1,180 @@
-/** What is stored of one correction, as it reads on a terminal. */
-import { historyLink } from './history-link.ts';
+/** How the trace of one correction reads on a terminal. */
 import type { Configuration } from '../../infra/config/configuration.ts';
 import type { KafkaPosition } from '../../schemas/correction.ts';
-import type { Outcome, ProbeScores } from '../../schemas/editing.ts';
-import type { SubjectTouch, Touch, Trace, VersionMark } from '../../versions/audit/trace.ts';
-import { percent, shortened, type Output } from '../terminal/output.ts';
+import type { Outcome } from '../../schemas/editing.ts';
+import type {
+  Commit,
+  SubjectTouch,
+  Touch,
+  Trace,
+  VersionMark,
+} from '../../versions/audit/trace.ts';
+import { shortened, statusText, type Output } from '../terminal/output.ts';
+import { scoresTable } from './version-text.ts';
 
-/** Paraphrases, neighbours and touches that are listed; `--json` has all. */
+/** Paraphrases, neighbours and changes that are listed. */
 const LISTED_MAX = 8;
-const LABEL_COLUMNS = 13;
+const NAME_COLUMNS = 13;
 const PROMPT_SHOWN_MAX = 400;
 
+type Fields = [name: string, value: string | null][];
+
 export function traceText(output: Output, configuration: Configuration, trace: Trace): string {
-  const { bold, dim } = output.colours;
-  const field = (name: string, value: string): string =>
-    `  ${dim(name.padEnd(LABEL_COLUMNS))}${value}`;
-  const { correction, committed, outcome } = trace;
-  const width = output.columns - LABEL_COLUMNS - 2;
-  const lines = [
-    `${bold(`${trace.kind} ${shortened(trace.id, width)}`)}  ${stateInWords(output, trace)}`,
+  const { bold } = output.colours;
+  const { kind, id, committed } = trace;
+  const width = output.columns - NAME_COLUMNS - 2;
+  const heading = `${bold(`${kind} ${shortened(id, width)}`)}  ${stateText(output, trace)}`;
+  const lines = (fields: Fields) => output.fields(fields, NAME_COLUMNS).map((line) => `  ${line}`);
+  const record = lines([...correctionFields(output, trace, width), ...resubmissionFields(trace)]);
+  if (committed === null)
+    return [heading, ...record, ...lines(refusalFields(trace.outcome, width))].join('\n');
+  const scores = scoresTable(output, committed.scores).split('\n');
+  return [
+    heading,
+    ...record,
+    ...lines(commitFields(output, configuration, trace, committed)),
+    ...probeLines(output, committed, lines),
+    ...lines([['its version', 'scores before and after']]),
+    ...scores.map((line) => `    ${line}`),
+    ...lines([...laterFields(output, trace), ...subjectFields(output, trace)]),
+  ].join('\n');
+}
+
+function correctionFields(output: Output, { correction }: Trace, width: number): Fields {
+  if (correction === null) return [];
+  const { prompt, target, subject, source, issuedAt } = correction;
+  const says = output.colours.bold(`→ ${shortened(target, PROMPT_SHOWN_MAX)}`);
+  return [
+    ['says', `${shortened(prompt, PROMPT_SHOWN_MAX)} ${says}`],
+    ['subject', shortened(subject, width)],
+    ['source', shortened(source, width)],
+    ['issued', new Date(issuedAt).toISOString()],
   ];
-  if (correction !== null) {
-    lines.push(
-      field(
-        'says',
-        `${shortened(correction.prompt, PROMPT_SHOWN_MAX)} ${bold(`→ ${shortened(correction.target, PROMPT_SHOWN_MAX)}`)}`,
-      ),
-    );
-    lines.push(field('subject', shortened(correction.subject, width)));
-    lines.push(field('asked by', shortened(correction.source, width)));
-    lines.push(field('issued', new Date(correction.issuedAt).toISOString()));
-  }
-  lines.push(field('record', placeOf(outcome.position)));
-  for (const { id, outcome: before } of trace.replayOf)
-    lines.push(
-      field(
-        'sent again',
-        `${shortened(id, 60)}${before === null ? '' : `, which was ${outcomeInWords(before)}`}`,
-      ),
-    );
-  for (const { id, version } of trace.replayedBy)
-    lines.push(
-      field('repaired', `sent again as "${shortened(id, 60)}", committed in version ${version}`),
-    );
-  if (committed === null) {
-    lines.push(
-      field('became', `${outcomeInWords(outcome)}, ${new Date(outcome.decidedAt).toISOString()}`),
-      field('batch', outcome.batchId),
-    );
-    const numbers = Object.entries(outcome.measured).filter(([name]) => name !== 'code');
-    if (numbers.length > 0)
-      lines.push(
-        field(
-          'measured',
-          shortened(numbers.map(([name, value]) => `${name} ${value}`).join(', '), width),
-        ),
-      );
-    return lines.join('\n');
-  }
-  lines.push(
-    field(
-      trace.kind === 'retraction' ? 'carried out' : 'committed',
-      `version ${committed.version}, ${committed.createdAt}  ${dim(committed.hash.slice(0, 16))}`,
-    ),
-    field('batch', committed.batchId),
-    field('workflow', `${committed.workflow.workflowId}, run ${committed.workflow.runId}`),
-    field('', dim(historyHint(configuration, committed))),
-  );
-  const { probe } = committed;
-  if (probe !== null) {
-    lines.push(
-      field(
-        'its answer',
-        `${JSON.stringify(probe.answerBefore)} before, ${bold(JSON.stringify(probe.answerAfter))} after: ${probe.effective ? 'the target' : 'NOT the target'}, log-probability ${probe.targetLogProbability.toFixed(3)} per token`,
-      ),
-    );
-    if (probe.paraphrases.length > 0)
-      lines.push(
-        field(
-          'paraphrases',
-          `${probe.paraphrases.filter(({ holds }) => holds).length} of ${probe.paraphrases.length} hold`,
-        ),
-        ...listed(probe.paraphrases, (one) => answered(output, one, one.holds)),
-      );
-    if (probe.neighbours.length > 0)
-      lines.push(
-        field(
-          'neighbours',
-          `${probe.neighbours.filter(({ unchanged }) => unchanged).length} of ${probe.neighbours.length} stayed`,
-        ),
-        ...listed(probe.neighbours, (one) => answered(output, one, one.unchanged)),
-      );
-  }
-  lines.push(
-    field('its version', 'scores before and after'),
-    ...scoresTable(output, committed.scores)
-      .split('\n')
-      .map((line) => `    ${line}`),
-  );
-  lines.push(...laterLines(output, trace, field));
-  return lines.join('\n');
 }
 
-export function placeOf({ topic, partition, offset }: KafkaPosition): string {
-  return `topic ${topic}, partition ${partition}, offset ${offset}`;
+function resubmissionFields({ outcome, replayOf, replayedBy }: Trace): Fields {
+  return [
+    ['record', placeText(outcome.position)],
+    ...replayOf.map(({ id, outcome: before }): Fields[number] => [
+      'resubmits',
+      `${shortened(id, 60)}${before === null ? '' : `, which was ${refusalText(before)}`}`,
+    ]),
+    ...replayedBy.map(({ id, version }): Fields[number] => [
+      'resubmitted',
+      `as "${shortened(id, 60)}", committed in version ${version}`,
+    ]),
+  ];
 }
 
-export function outcomeInWords({ status, version, reason, measured }: Outcome): string {
-  const code = typeof measured['code'] === 'string' ? ` (${measured['code']})` : '';
-  return `${status.toLowerCase().replaceAll('_', ' ')}${version === null ? '' : ` in version ${version}`}${code}${reason === null ? '' : `: ${shortened(reason, 300)}`}`;
+function refusalFields(outcome: Outcome, width: number): Fields {
+  const measured = Object.entries(outcome.measured)
+    .filter(([name]) => name !== 'code')
+    .map(([name, value]) => `${name} ${value}`);
+  return [
+    ['outcome', `${refusalText(outcome)}, ${new Date(outcome.decidedAt).toISOString()}`],
+    ['batch', outcome.batchId],
+    ['measured', measured.length === 0 ? null : shortened(measured.join(', '), width)],
+  ];
 }
 
-/**
- * Where a version's history is to be seen: in Temporal's page, where one is known, and by a command
- * that also reads the archive.
- */
-export function historyHint(
+function commitFields(
+  { colours: { dim } }: Output,
   configuration: Configuration,
-  { workflow, version }: Pick<VersionMark, 'workflow' | 'version'>,
-): string {
-  const link = historyLink(configuration, workflow);
-  return `${link === null ? '' : `${link}  `}errata history ${version}`;
+  { kind }: Trace,
+  committed: Commit,
+): Fields {
+  const { version, createdAt, hash, batchId, workflow } = committed;
+  return [
+    [
+      kind === 'retraction' ? 'carried out' : 'committed',
+      `version ${version}, ${createdAt}  ${dim(hash.slice(0, 16))}`,
+    ],
+    ['batch', batchId],
+    ['workflow', `${workflow.workflowId}, run ${workflow.runId}`],
+    ['', dim(historyHint(configuration, committed))],
+  ];
 }
 
-function stateInWords(
-  { colours }: Output,
-  { state, kind, committed, later, outcome }: Trace,
-): string {
-  const last = later.at(-1);
-  switch (state) {
-    case 'holds':
-      return colours.green(
-        `holds since version ${last === undefined ? committed!.version : last.version}`,
-      );
-    case 'left':
-      return colours.yellow(
-        `held from version ${committed!.version}, ${last === undefined ? 'and left' : `${last.change} in version ${last.version}`}`,
-      );
-    case 'carried-out':
-      return colours.cyan(`carried out in version ${committed!.version}`);
-    case 'never-held':
-      return colours.red(
-        kind === 'retraction'
-          ? outcome.status.toLowerCase().replaceAll('_', ' ')
-          : `never held: ${outcome.status.toLowerCase().replaceAll('_', ' ')}`,
-      );
-  }
-}
-
-function laterLines(
+function probeLines(
   output: Output,
-  { kind, later, sameSubject }: Trace,
-  field: (name: string, value: string) => string,
+  { probe }: Commit,
+  lines: (fields: Fields) => string[],
 ): string[] {
-  const lines: string[] = [];
-  if (kind === 'retraction')
-    lines.push(
-      ...later.map((touch, i) =>
-        field(
-          i === 0 ? 'took out' : '',
-          `${touch.correctionId} ${output.colours.dim(`(${touch.change})`)}`,
-        ),
-      ),
-    );
-  else if (later.length === 0) lines.push(field('later', 'no later version touched it'));
-  else lines.push(...later.map((touch, i) => field(i === 0 ? 'later' : '', touchInWords(touch))));
-  const about = sameSubject.slice(-LISTED_MAX);
-  if (sameSubject.length > about.length)
-    lines.push(field('same subject', `${sameSubject.length} changes, the last ${about.length}:`));
-  lines.push(
-    ...about.map((touch, i) =>
-      field(
-        i === 0 && sameSubject.length === about.length ? 'same subject' : '',
-        subjectTouchInWords(output, touch),
-      ),
+  if (probe === null) return [];
+  const { bold } = output.colours;
+  const { answerBefore, answerAfter, effective, paraphrases, neighbours } = probe;
+  const answers = `${JSON.stringify(answerBefore)} before, ${bold(JSON.stringify(answerAfter))} after`;
+  const target = effective ? 'the target' : 'NOT the target';
+  const probability = `log-probability ${probe.targetLogProbability.toFixed(3)} per token`;
+  const list = (name: string, shown: string[], good: number, words: string): string[] =>
+    shown.length === 0
+      ? []
+      : [
+          ...lines([[name, `${good} of ${shown.length} ${words}`]]),
+          ...output.limited(shown, LISTED_MAX),
+        ];
+  return [
+    ...lines([['its answer', `${answers}: ${target}, ${probability}`]]),
+    ...list(
+      'paraphrases',
+      paraphrases.map((one) => answerLine(output, one, one.holds)),
+      paraphrases.filter(({ holds }) => holds).length,
+      'give the target',
     ),
-  );
-  return lines;
+    ...list(
+      'neighbours',
+      neighbours.map((one) => answerLine(output, one, one.unchanged)),
+      neighbours.filter(({ unchanged }) => unchanged).length,
+      'are unchanged',
+    ),
+  ];
 }
 
-function touchInWords({ version, createdAt, change, by, successor, undo }: Touch): string {
-  const asked =
-    undo === null
-      ? ''
-      : ` (${shortened(undo.requestedBy, 60)}${undo.reason === '' ? '' : `: ${shortened(undo.reason, 120)}`})`;
-  return `version ${version}, ${createdAt}: ${change} by ${shortened(by, 80)}${successor === null ? '' : `, which says "${shortened(successor.target, 60)}"`}${asked}`;
+function answerLine(
+  output: Output,
+  { prompt, answerBefore, answerAfter }: Record<'prompt' | 'answerBefore' | 'answerAfter', string>,
+  good: boolean,
+): string {
+  const [before, after] = [JSON.stringify(answerBefore), JSON.stringify(answerAfter)];
+  const answers = before === after ? after : `${before} → ${after}`;
+  return `    ${output.mark(good)} ${shortened(prompt, 70)}  ${output.colours.dim(answers)}`;
 }
 
-function subjectTouchInWords(
+function laterFields({ colours: { dim } }: Output, { kind, later }: Trace): Fields {
+  if (kind === 'retraction')
+    return named(
+      'removed',
+      later.map(({ correctionId, change }) => `${correctionId} ${dim(`(${change})`)}`),
+    );
+  if (later.length === 0) return [['later', 'unchanged by later versions']];
+  return named('later', later.map(touchText));
+}
+
+function subjectFields(output: Output, { sameSubject }: Trace): Fields {
+  const shown = sameSubject.slice(-LISTED_MAX).map((touch) => subjectTouchText(output, touch));
+  if (sameSubject.length === shown.length) return named('same subject', shown);
+  return [
+    ['same subject', `${sameSubject.length} changes, the last ${shown.length}:`],
+    ...shown.map((line): Fields[number] => ['', line]),
+  ];
+}
+
+/** The name before the first value alone. */
+function named(name: string, values: string[]): Fields {
+  return values.map((value, i) => [i === 0 ? name : '', value]);
+}
+
+function touchText({ version, createdAt, change, by, successor, undo }: Touch): string {
+  const says = successor === null ? '' : `, which says "${shortened(successor.target, 60)}"`;
+  const who = undo === null ? '' : ` (${requestText(undo)})`;
+  return `version ${version}, ${createdAt}: ${change} by ${shortened(by, 80)}${says}${who}`;
+}
+
+function requestText({ requestedBy, reason }: { requestedBy: string; reason: string }): string {
+  return `${shortened(requestedBy, 60)}${reason === '' ? '' : `: ${shortened(reason, 120)}`}`;
+}
+
+function subjectTouchText(
   { colours }: Output,
   { version, correctionId, change, prompt, target }: SubjectTouch,
 ): string {
@@ -198,55 +185,51 @@ function subjectTouchInWords(
   return `version ${version} ${change} ${shortened(correctionId, 60)}${colours.dim(says)}`;
 }
 
-function answered(
-  { colours }: Output,
-  {
-    prompt,
-    answerBefore,
-    answerAfter,
-  }: { prompt: string; answerBefore: string; answerAfter: string },
-  good: boolean,
-): string {
-  const answers =
-    answerBefore === answerAfter
-      ? JSON.stringify(answerAfter)
-      : `${JSON.stringify(answerBefore)} → ${JSON.stringify(answerAfter)}`;
-  return `${good ? colours.green('✓') : colours.red('✗')} ${shortened(prompt, 70)}  ${colours.dim(answers)}`;
+function stateText({ colours }: Output, { state, kind, committed, later, outcome }: Trace): string {
+  const last = later.at(-1);
+  const since = committed?.version;
+  switch (state) {
+    case 'holds':
+      return colours.green(`holds since version ${last?.version ?? since}`);
+    case 'left': {
+      const end = last === undefined ? 'and left' : `${last.change} in version ${last.version}`;
+      return colours.yellow(`held from version ${since}, ${end}`);
+    }
+    case 'carried-out':
+      return colours.cyan(`carried out in version ${since}`);
+    case 'never-held': {
+      const status = statusText(outcome.status);
+      return colours.red(kind === 'retraction' ? status : `never held: ${status}`);
+    }
+  }
 }
 
-function listed<Item>(items: readonly Item[], text: (item: Item) => string): string[] {
-  const more = items.length - LISTED_MAX;
-  return [
-    ...items.slice(0, LISTED_MAX).map((item) => `    ${text(item)}`),
-    ...(more > 0 ? [`    and ${more} more`] : []),
-  ];
+export function placeText({ topic, partition, offset }: KafkaPosition): string {
+  return `topic ${topic}, partition ${partition}, offset ${offset}`;
 }
 
-export function scoresTable(
-  output: Output,
-  { before, after }: { before: ProbeScores; after: ProbeScores },
-  names: [string, string] = ['before', 'after'],
+export function refusalText({ status, version, reason, measured }: Outcome): string {
+  const code = typeof measured['code'] === 'string' ? ` (${measured['code']})` : '';
+  const where = version === null ? '' : ` in version ${version}`;
+  const why = reason === null ? '' : `: ${shortened(reason, 300)}`;
+  return `${statusText(status)}${where}${code}${why}`;
+}
+
+/** A run's history in Temporal's web page; null where no page is known. */
+export function historyLink(
+  { temporal: { pageUrl, namespace } }: Pick<Configuration, 'temporal'>,
+  { workflowId, runId }: { workflowId: string; runId: string },
+): string | null {
+  if (pageUrl === null) return null;
+  const workflow = `workflows/${encodeURIComponent(workflowId)}/${runId}/history`;
+  return `${pageUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/${workflow}`;
+}
+
+/** Where to see how a version was made: Temporal's page, where it is known, and a command. */
+export function historyHint(
+  configuration: Configuration,
+  { workflow, version }: Pick<VersionMark, 'workflow' | 'version'>,
 ): string {
-  return output.table(
-    [
-      '',
-      'effective',
-      'decoded',
-      'paraphrases',
-      'neighbours',
-      'earlier ones',
-      'perplexity',
-      'edit norm',
-    ],
-    [[names[0], before] as const, [names[1], after] as const].map(([name, scores]) => [
-      name,
-      percent(scores.efficacy),
-      percent(scores.efficacyGreedy),
-      percent(scores.generalisation),
-      percent(scores.locality),
-      percent(scores.retention),
-      `× ${scores.canaryRatio.toFixed(4)}`,
-      scores.editNorm.toFixed(3),
-    ]),
-  );
+  const link = historyLink(configuration, workflow);
+  return `${link === null ? '' : `${link}  `}errata history ${version}`;
 }

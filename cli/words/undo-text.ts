@@ -1,33 +1,15 @@
 /** How undos read on a terminal: what is ordered, what one would do, and what came of it. */
 import { previewAsJson } from '../../operations/undo.ts';
 import type { ProbeScores } from '../../schemas/editing.ts';
-import type { Kept, UndoResult, UndoTarget } from '../../schemas/undo.ts';
+import type { Kept, UndoResult } from '../../schemas/undo.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { UndoFindings } from '../../versions/undo.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
-import { percent, shortened, type Output } from '../terminal/output.ts';
+import { counted, shortened, type Output } from '../terminal/output.ts';
+import { scoresTable } from './version-text.ts';
 
 const SHOWN_MAX = 20;
-
-/** Names an undo: "revert of version 12 (asked by ada)". */
-export function undoInWords({
-  target,
-  requestedBy,
-}: {
-  target: UndoTarget;
-  requestedBy: string;
-}): string {
-  const author = requestedBy === '' ? '' : ` (asked by ${requestedBy})`;
-  switch (target.kind) {
-    case 'version':
-      return `revert of version ${target.version}${author}`;
-    case 'correction':
-      return `revert of ${target.id}${author}`;
-    case 'rollback':
-      return `rollback to version ${target.version}${author}`;
-  }
-}
 
 /** Shows what an undo would do. */
 export function showUndoPreview(
@@ -47,12 +29,17 @@ export function showUndoPreview(
       const { id, subject, target } = correction;
       return `${id}: ${subject} → ${target} (version ${origin.version})`;
     });
+    const listed = (lines: string[]) =>
+      output.limited(
+        lines.map((line) => `    ${shortened(line, output.columns - 4)}`),
+        SHOWN_MAX,
+      );
     return [
       `Seen from version ${head.version}; its probes may refuse it.`,
       `  ${red('-')} ${counted(gone.length, 'correction')} would go`,
-      ...listed(output, gone),
+      ...listed(gone),
       `  ${green('+')} ${counted(back.length, 'correction')} would come back`,
-      ...listed(output, back),
+      ...listed(back),
       ...keptLines(kept),
     ].join('\n');
   });
@@ -76,7 +63,7 @@ export async function showUndoResult(
           `${green('✓')} Version ${version} (${hash.slice(0, 8)}): ` +
             `${counted(removed, 'correction')} went, ${restored} came back.`,
           ...keptLines(result.kept),
-          scoreTable(output, before, after),
+          scoresTable(output, { before, after }),
         ].join('\n'),
       );
       return EXIT.ok;
@@ -89,7 +76,7 @@ export async function showUndoResult(
         [
           `${red('✗')} Refused by its probes; nothing was written:`,
           ...result.reasons.map((reason) => `    ${reason}`),
-          scoreTable(output, result.before, result.after),
+          scoresTable(output, result),
           'The thresholds are settings of the lineage (docs/configuration.md, "verdict").',
         ].join('\n'),
       );
@@ -99,14 +86,6 @@ export async function showUndoResult(
 
 function nothingText({ colours }: Output, { reason, kept }: { reason: string; kept: Kept[] }) {
   return [`${colours.yellow('!')} Nothing to undo: ${reason}.`, ...keptLines(kept)].join('\n');
-}
-
-function listed(output: Output, lines: readonly string[]): string[] {
-  const more = lines.length - SHOWN_MAX;
-  return [
-    ...lines.slice(0, SHOWN_MAX).map((line) => `    ${shortened(line, output.columns - 4)}`),
-    ...(more > 0 ? [`    and ${more} more (--json lists all)`] : []),
-  ];
 }
 
 function keptLines(kept: readonly Kept[]): string[] {
@@ -125,24 +104,4 @@ async function scoresOf(
   return before !== null && after !== null
     ? { before, after }
     : (await log.entry(version)).entry.probes;
-}
-
-function scoreTable(output: Output, before: ProbeScores, after: ProbeScores): string {
-  const row = (name: string, scores: ProbeScores): string[] => [
-    name,
-    percent(scores.efficacy),
-    percent(scores.generalisation),
-    percent(scores.locality),
-    percent(scores.retention),
-    `× ${scores.canaryRatio.toFixed(4)}`,
-    scores.editNorm.toFixed(3),
-  ];
-  return output.table(
-    ['', 'effective', 'paraphrases', 'neighbours', 'earlier ones', 'perplexity', 'edit norm'],
-    [row('before', before), row('after', after)],
-  );
-}
-
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { checksOf } from '../../cli/demonstration/checks.ts';
-import type { CorrectionResult, DemonstrationReport } from '../../cli/demonstration/run.ts';
+import type { CorrectionResult, DemonstrationReport } from '../../cli/demonstration/report.ts';
 import { demonstrationStream } from '../../cli/demonstration/stream.ts';
-import type { Fate } from '../../cli/session/outcome-watch.ts';
+import type { RecordOutcome } from '../../cli/session/outcome-watch.ts';
 import { factKeyOf, faultsOf, type FactCorrection } from '../../schemas/correction.ts';
 
 const stream = demonstrationStream('default', 1, 1_000);
@@ -183,7 +183,9 @@ function resultOf(correction: FactCorrection): CorrectionResult {
   };
 }
 
-function outcome(status: 'COMMITTED' | 'QUARANTINED' | 'RETRACTED' | 'NOTHING_TO_RETRACT'): Fate {
+function outcome(
+  status: 'COMMITTED' | 'QUARANTINED' | 'RETRACTED' | 'NOTHING_TO_RETRACT',
+): RecordOutcome {
   return {
     kind: 'outcome',
     outcome: {

@@ -227,9 +227,7 @@ describe('errata failures', () => {
       more: 0,
       healed: 0,
     });
-    expect((await errata(['failures', '--lineage', 'quiet'])).out).toContain(
-      'Nothing is unhealed.',
-    );
+    expect((await errata(['failures', '--lineage', 'quiet'])).out).toContain('No failure is open.');
   });
 
   it('lists quarantined corrections, the newest first, without those that were sent again, corrected or withdrawn since', async () => {
@@ -482,7 +480,7 @@ describe('errata failures', () => {
     const nowhere = { ERRATA_TEMPORAL_ADDRESS: undefined, ERRATA_KAFKA_BROKERS: undefined };
     expect(await failuresOf('quiet', nowhere)).toMatchObject({ code: 3, failures: [] });
     const { out } = await errata(['failures', '--lineage', 'quiet'], nowhere);
-    expect(out).toMatch(/not looked at: .*Kafka does not run here/);
+    expect(out).toMatch(/not searched: .*Kafka does not run here/);
   });
 });
 

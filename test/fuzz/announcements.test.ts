@@ -9,7 +9,7 @@ import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
-import { fateInWords } from '../../cli/words/outcome-words.ts';
+import { outcomeText } from '../../cli/words/outcome-text.ts';
 import picocolors from 'picocolors';
 import { damaged, oddText, runs } from './inputs.ts';
 
@@ -106,7 +106,7 @@ describe('an announcement', () => {
                 ? announcement
                 : null;
           if (fate !== null)
-            expect(fateInWords(fate, picocolors.createColors(false))).not.toMatch(/\p{Cc}/u);
+            expect(outcomeText(fate, picocolors.createColors(false))).not.toMatch(/\p{Cc}/u);
         }
       }),
       runs(600),

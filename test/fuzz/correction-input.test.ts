@@ -162,7 +162,7 @@ describe('a line of corrections', () => {
       ({ reason }) => reason,
     );
     expect(reasons).toHaveLength(INPUT_LIMITS.faultsPerCorrectionMax + 1);
-    expect(reasons.at(-1)).toBe('and 490 faults more');
+    expect(reasons.at(-1)).toBe('and 490 more faults');
   });
 
   it('that is nested without end is a fault', () => {

@@ -1,159 +1,136 @@
-import type { Configuration } from '../../../infra/config/configuration.ts';
-import { openVersions } from '../../../infra/config/open-versions.ts';
-import { attached } from '../../../infra/local/system-state.ts';
 import type { Blame, BlamedPrompt } from '../../../serving/answers/blame.ts';
 import type { VersionLog } from '../../../versions/log/version-log.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
+import { versionNamed, wholeNumber } from '../../input/option-values.ts';
+import { checkedPrompts, promptsInFile } from '../../input/probe-prompts.ts';
+import { withAnswers, type Ask } from '../../session/answering.ts';
+import { command, LINEAGE, option } from '../../session/command.ts';
+import { failed, misused } from '../../terminal/command-failure.ts';
 import { shortened, type Output } from '../../terminal/output.ts';
-import { checkedPrompts, partsOf, promptsInFile } from '../../input/probe-prompts.ts';
-import { progressOf } from '../../terminal/progress.ts';
-import { wholeNumber } from './log.ts';
-import { versionIn } from './why.ts';
-
-interface Options {
-  probes?: string;
-  at?: string;
-  lineage?: string;
-  max: number;
-  tokens: number;
-}
-
-type Blamed = Pick<Blame, 'lineage' | 'version' | 'bySubject'> & { prompts: BlamedPrompt[] };
+import { whileWaiting } from '../../terminal/status-line.ts';
 
 /** `errata blame`: which version changed each answer. */
-const blame: CommandSpecification<Options> = {
+export default command({
   usage: 'blame [prompts...]',
-  summary: 'say which version changed each answer',
-  description:
-    'Says of each prompt what the base model answered and which version changed that to what, with the correction and the batch behind each change. Prompts are arguments, or lines of a file (text, or NDJSON with "prompt"); without either, those of the corrections that hold, with their paraphrases and neighbours, the latest corrections first, as many as --max says. Every answer is asked anew, by the running `serve` or a model that is loaded for it; where every subject has a map of its own behind a gate that asks for its name, only those versions are asked that can have changed an answer.',
+  summary: 'show which version changed each answer',
+  description: `Shows for each prompt the base model's answer, each version that changed it and what
+the answer became, with the correction and the batch behind each change. Prompts are arguments, or
+lines of a file (text, or NDJSON with "prompt"). Without either they are those of the corrections in
+force with their paraphrases and neighbours, the latest first, up to --max.
+
+Every answer is asked anew, of the running \`serve\` or of a model that is loaded. Where each subject
+has its own map, behind a gate that asks for its name, only the versions that can have changed an
+answer are asked.`,
   examples: [
     ['blame "The headquarters of Oracle are in the city of"', 'which version changed this answer'],
-    ['blame --probes questions.txt', 'the same for a set of your own'],
-    ['blame --max 50 --json', 'for the latest corrections and what was probed with them'],
+    ['blame --probes questions.txt', 'the same for your own prompts'],
+    ['blame --max 50 --json', 'for the latest corrections and their probes'],
   ],
   operation: 'find the versions',
-  options: (command) =>
-    command
-      .option('--probes <file>', 'the prompts of a file, one a line')
-      .option('--at <version>', 'up to this version (default: the one that is served)')
-      .option('--max <number>', 'prompts that are asked where none are given', wholeNumber, 200)
-      .option(...LINEAGE_OPTION)
-      .option('--tokens <number>', 'how long the answers are, at most 64', wholeNumber, 8),
-  async run(session, options, given) {
-    const own = session.configuration();
-    const configuration = attached(own, session.system(own));
-    const lineage = session.lineage(configuration, options.lineage);
-    if (given.length > 0 && options.probes !== undefined)
-      throw new CommandFailure(
-        'find the versions',
-        'there are prompts on the command line and in a file',
-        'Give one or the other.',
-        EXIT.usage,
-      );
-    const prompts =
-      options.probes !== undefined
-        ? await promptsInFile(options.probes, session.surroundings.workingDirectory)
-        : given.length > 0
-          ? checkedPrompts(given, 'the command line')
-          : await promptsThatHold(openVersions(configuration).log(lineage), options.max);
-    const blamed = await askAll(session.output, configuration, prompts, {
-      lineage,
-      version: versionIn(options.at),
-      tokensMax: options.tokens,
-    });
-    session.output.result(blamed, () => describe(session.output, blamed));
-    return EXIT.ok;
+  options: {
+    probes: option('--probes <file>', 'the prompts of a file, one a line'),
+    at: option('--at <version>', 'up to this version (default: the one that is served)'),
+    max: option('--max <number>', 'how many prompts, where none are given', wholeNumber, 200),
+    lineage: LINEAGE,
+    tokens: option('--tokens <number>', 'length of the answers, at most 64', wholeNumber, 8),
   },
-};
+  async run(session, options, given) {
+    const { configuration, lineage, log } = session.open(options.lineage);
+    const { output } = session;
+    if (given.length > 0 && options.probes !== undefined)
+      throw misused(
+        'prompts are given on the command line and in a file',
+        'Give one or the other.',
+      );
+    let prompts: string[];
+    if (options.probes !== undefined)
+      prompts = await promptsInFile(session.surroundings, options.probes);
+    else if (given.length > 0) prompts = checkedPrompts(given, 'the command line');
+    else prompts = await promptsInForce(log, options.max);
+    const version = versionNamed(options.at);
+    const question = { lineage, version, tokensMax: options.tokens };
+    const blamed = await whileWaiting(
+      output,
+      configuration.serve.url === null ? 'loading the model and asking' : 'asking',
+      (at) => withAnswers(configuration, lineage, (ask) => blameAll(ask, question, prompts, at)),
+      prompts.length,
+    );
+    output.result(blamed, () => blameText(output, blamed));
+  },
+});
 
-export default blame;
-
-/** Prompts per request, so that there is progress to show and others get their turn. */
+/** Prompts per request, so that others are answered in between. */
 const PROMPTS_TOGETHER = 16;
 const PART_WAIT_MS = 600_000;
 
-async function promptsThatHold(log: VersionLog, promptsMax: number): Promise<string[]> {
+type Blamed = Pick<Blame, 'lineage' | 'version' | 'bySubject'> & { prompts: BlamedPrompt[] };
+
+async function promptsInForce(log: VersionLog, promptsMax: number): Promise<string[]> {
   const { active } = await log.read();
   if (active.size === 0)
-    throw new CommandFailure(
-      'find the versions',
-      `no correction holds in lineage ${log.lineage}, so that there is nothing to ask`,
+    throw failed(
+      `no correction is in force in lineage ${log.lineage}, so there are no prompts to ask`,
       'Give prompts as arguments, or with --probes.',
     );
-  return [
-    ...new Set(
-      [...active.values()]
-        .reverse()
-        .flatMap(({ prompt, paraphrases, neighbourhood }) => [
-          prompt,
-          ...paraphrases,
-          ...neighbourhood,
-        ]),
-    ),
-  ].slice(0, promptsMax);
+  const prompts = [...active.values()]
+    .reverse()
+    .flatMap(({ prompt, paraphrases, neighbourhood }) => [
+      prompt,
+      ...paraphrases,
+      ...neighbourhood,
+    ]);
+  return [...new Set(prompts)].slice(0, promptsMax);
 }
 
-async function askAll(
-  output: Output,
-  configuration: Configuration,
-  prompts: readonly string[],
+async function blameAll(
+  ask: Ask,
   question: { lineage: string; version: number | null; tokensMax: number },
+  prompts: readonly string[],
+  at: (done: number) => void,
 ): Promise<Blamed> {
-  const { withAnswers } = await import('../../session/answering.ts');
-  const step = progressOf(output).step(
-    configuration.serve.url === null ? 'Loading the model and asking' : 'Asking',
-    { amount: prompts.length, unit: 'items' },
-  );
-  try {
-    const blamed = await withAnswers(configuration, question.lineage, async (ask) => {
-      const [first, ...rest] = partsOf(prompts, PROMPTS_TOGETHER);
-      const blamed = (await ask(
-        '/v1/blame',
-        { ...question, prompts: first },
-        PART_WAIT_MS,
-      )) as Blamed;
-      for (const part of rest) {
-        step.at(blamed.prompts.length);
-        // Up to the version of the first part, also where another is committed meanwhile.
-        blamed.prompts.push(
-          ...(
-            (await ask(
-              '/v1/blame',
-              { ...question, version: blamed.version, prompts: part },
-              PART_WAIT_MS,
-            )) as Blamed
-          ).prompts,
-        );
-      }
-      return blamed;
-    });
-    step.done();
-    return blamed;
-  } catch (error) {
-    step.failed();
-    throw error;
+  let blamed: Blamed | null = null;
+  for (let i = 0; i < prompts.length; i += PROMPTS_TOGETHER) {
+    const part = prompts.slice(i, i + PROMPTS_TOGETHER);
+    // Up to the version of the first part, also where another is committed meanwhile.
+    const body = { ...question, version: blamed?.version ?? question.version, prompts: part };
+    const answer = (await ask('/v1/blame', body, PART_WAIT_MS)) as Blamed;
+    if (blamed === null) blamed = answer;
+    else blamed.prompts.push(...answer.prompts);
+    at(blamed.prompts.length);
   }
+  return blamed!;
 }
 
-function describe(output: Output, { version, bySubject, prompts }: Blamed): string {
+function blameText(output: Output, { version, bySubject, prompts }: Blamed): string {
   const { bold, dim } = output.colours;
   const changed = prompts.filter(({ answers }) => answers.length > 1);
-  const parts = changed.map(({ prompt, answers }) =>
-    [
-      bold(shortened(prompt, output.columns)),
-      ...answers.map(({ version: at, text, made, because }) => {
-        const hands = because.map(
-          ({ correctionId, change, by }) =>
-            `${shortened(correctionId, 40)} ${change}${by === correctionId ? '' : ` by ${shortened(by, 40)}`}`,
-        );
-        return `  ${(at === 0 ? 'base' : `v${at}`).padEnd(7)}${JSON.stringify(shortened(text, 40)).padEnd(44)}${made === null ? '' : dim(`batch ${made.batchId}${hands.length === 0 ? '' : `: ${hands.slice(0, 3).join('; ')}${hands.length > 3 ? ` and ${hands.length - 3} more` : ''}`}`)}`;
-      }),
-    ].join('\n'),
-  );
   const asked = prompts.reduce((sum, one) => sum + one.asked, 0);
-  parts.push(
-    `${changed.length} of ${prompts.length} answers changed between the base model and version ${version}; ${prompts.length - changed.length} are the base model's.\n${dim(`${asked} answers were asked for, ${bySubject ? 'only of versions that can have changed them' : 'of every version: with this gate any may change any answer'}. errata why "<prompt>" tells more of one.`)}`,
-  );
-  return parts.join('\n\n');
+  const how = bySubject
+    ? 'only of versions that can have changed them'
+    : 'of every version, since with this gate any may change any answer';
+  return [
+    ...changed.map(({ prompt, answers }) =>
+      [
+        bold(shortened(prompt, output.columns)),
+        ...answers.map((answer) => answerLine(output, answer)),
+      ].join('\n'),
+    ),
+    `${changed.length} of ${prompts.length} answers changed between the base model and version ` +
+      `${version}; ${prompts.length - changed.length} are the base model's.\n` +
+      dim(`${asked} answers were asked, ${how}. \`errata why "<prompt>"\` explains one answer.`),
+  ].join('\n\n');
+}
+
+function answerLine(
+  output: Output,
+  { version, text, made, because }: BlamedPrompt['answers'][number],
+): string {
+  const changes = because.map(({ correctionId, change, by }) => {
+    const who = by === correctionId ? '' : ` by ${shortened(by, 40)}`;
+    return `${shortened(correctionId, 40)} ${change}${who}`;
+  });
+  const more = changes.length > 3 ? ` and ${changes.length - 3} more` : '';
+  const list = changes.length === 0 ? '' : `: ${changes.slice(0, 3).join('; ')}${more}`;
+  const batch = made === null ? '' : output.colours.dim(`batch ${made.batchId}${list}`);
+  const answer = JSON.stringify(shortened(text, 40)).padEnd(44);
+  return `  ${(version === 0 ? 'base' : `v${version}`).padEnd(7)}${answer}${batch}`;
 }

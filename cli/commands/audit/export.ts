@@ -1,93 +1,79 @@
-import { resolve } from 'node:path';
-import { openVersions } from '../../../infra/config/open-versions.ts';
 import { readAuditFile, writeAuditFile, writeLines } from '../../input/audit-file.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import { whileWaiting } from '../../terminal/progress.ts';
+import { command, flag, LINEAGE, option } from '../../session/command.ts';
 import { softwareVersion } from '../../session/software-version.ts';
-
-interface Options {
-  audit?: true;
-  out?: string;
-  force?: true;
-  histories?: true;
-  lineage?: string;
-}
+import { failed, misused } from '../../terminal/command-failure.ts';
+import { whileWaiting } from '../../terminal/status-line.ts';
 
 /** `errata export --audit`: a lineage as one file that another tool can check. */
-const exportCommand: CommandSpecification<Options> = {
+export default command({
   usage: 'export',
   summary: 'write a lineage as one file that can be checked elsewhere',
-  description:
-    "Writes everything that a lineage's log, register and aliases say as JSON Lines, in the stored bytes, each line with the hash of the line before, sealed at the end; docs/audit.md describes the form and has a short checker in Python. Pairs are not in it, only their hashes. With --out a second file, <file>.sha256, is written for `sha256sum -c`; without, the lines go to the standard output. Reads the version log alone, so nothing needs to run. `errata verify --audit <file>` checks such a file.",
+  description: `Writes the log, the outcomes and the aliases of a lineage as JSON Lines, in the
+stored bytes. Each line has the hash of the line before, and the last line seals the file.
+docs/audit.md describes the form and has a short checker in Python. Pairs are not in the file, only
+their hashes.
+
+With --out it also writes <file>.sha256 for \`sha256sum -c\`; without, the lines go to the standard
+output. Reads the version log alone, so nothing needs to run. \`errata verify --audit <file>\` checks
+such a file.`,
   examples: [
     ['export --audit --out audit.jsonl', 'the first lineage, with audit.jsonl.sha256 beside it'],
     [
       'export --audit --histories --out audit.jsonl',
       'with the archived histories of its workflows',
     ],
-    ['verify --audit audit.jsonl', 'whether a file is whole, and says what the log says'],
+    ['verify --audit audit.jsonl', 'checks the file, and compares it with the version log'],
   ],
   operation: 'export the lineage',
-  options: (command) =>
-    command
-      .option('--audit', 'the form of the file; there is no other')
-      .option('-o, --out <file>', 'where to (default: the standard output)')
-      .option('--force', 'replace a file that is there')
-      .option('--histories', 'with the archived histories')
-      .option(...LINEAGE_OPTION),
-  async run(session, options) {
-    if (options.audit !== true)
-      throw new CommandFailure(
-        'export the lineage',
-        'the form of the file is not named',
-        'Say --audit.',
-        EXIT.usage,
-      );
-    const configuration = session.configuration();
-    const lineage = session.lineage(configuration, options.lineage);
-    const { output, surroundings } = session;
-    const lines = openVersions(configuration).audit(lineage, {
+  options: {
+    audit: flag('--audit', 'the form of the file, the only one'),
+    out: option('-o, --out <file>', 'where to write (default: the standard output)'),
+    force: flag('--force', 'replace an existing file'),
+    histories: flag('--histories', 'include the archived histories'),
+    lineage: LINEAGE,
+  },
+  async run(session, { audit, out, force, histories, lineage: name }) {
+    if (!audit) throw misused('the form of the file is missing', 'Add --audit.');
+    const { output } = session;
+    const { lineage, versions } = session.open(name);
+    const lines = versions.audit(lineage, {
       software: `errata ${softwareVersion()}`,
       exportedAt: new Date().toISOString(),
-      histories: options.histories === true,
+      histories,
     });
-    if (options.out === undefined) {
+    if (out === undefined) {
       if (output.json)
-        throw new CommandFailure(
-          'export the lineage',
-          'the lines themselves are JSON',
-          'Leave --json away, or name a file with --out.',
-          EXIT.usage,
-        );
-      const { lines: count, sha256 } = await writeLines(surroundings.out, lines);
-      output.note(`${count} lines, sha256 ${sha256}`);
-      return EXIT.ok;
+        throw misused('the lines are JSON already', 'Omit --json, or name a file with --out.');
+      const written = await writeLines(session.surroundings.out, lines);
+      return output.note(`${written.lines} lines, sha256 ${written.sha256}`);
     }
-    const file = resolve(surroundings.workingDirectory, options.out);
-    const written = await whileWaiting(output, `exporting ${lineage}`, null, (at) =>
-      writeAuditFile(file, lines, options.force === true, at),
+    const file = session.path(out);
+    const written = await whileWaiting(output, `exporting ${lineage}`, () =>
+      writeAuditFile(file, lines, force),
     );
-    // What is on disk is what counts: it is read again before anybody is told that it is sound.
-    const { lines: again, fileHash } = readAuditFile(file, () => {});
-    const check = await whileWaiting(output, 'checking it', null, () =>
-      openVersions(configuration).checkAudit(again, fileHash),
+    // The file is read again: what counts is what is on the disk.
+    const { lines: again, fileHash } = readAuditFile(file);
+    const check = await whileWaiting(output, 'checking the file', () =>
+      versions.checkAudit(again, fileHash),
     );
-    if (check.findings.length > 0 || check.sha256 !== written.sha256)
-      throw new CommandFailure(
-        'export the lineage',
-        `what was written is not sound: ${check.findings[0] === undefined ? `it hashes to ${check.sha256}` : `${check.findings[0].object} ${check.findings[0].problem}`}`,
-        '`errata verify` says whether the log is.',
+    const [finding] = check.findings;
+    if (finding !== undefined || check.sha256 !== written.sha256)
+      throw failed(
+        `the written file is damaged: ${
+          finding === undefined
+            ? `its hash is ${check.sha256}`
+            : `${finding.object} ${finding.problem}`
+        }`,
+        '`errata verify` checks whether the log is.',
       );
-    output.result({ lineage, file, ...written, head: check.head, hashFile: `${file}.sha256` }, () =>
+    const { head } = check;
+    output.result({ lineage, file, ...written, head, hashFile: `${file}.sha256` }, () =>
       [
-        `${output.colours.green('written')} ${options.out}: lineage ${lineage} up to version ${check.head.version}, ${written.lines} lines, ${(written.bytes / 1e6).toFixed(1)} MB`,
-        output.colours.dim(`sha256 ${written.sha256}, in ${options.out}.sha256 for sha256sum -c`),
-        output.colours.dim(`HEAD ${check.head.hash ?? 'none'}`),
+        `${output.colours.green('written')} ${out}: lineage ${lineage} up to version ` +
+          `${head.version}, ${written.lines} lines, ${(written.bytes / 1e6).toFixed(1)} MB`,
+        output.colours.dim(`sha256 ${written.sha256}, in ${out}.sha256 for sha256sum -c`),
+        output.colours.dim(`HEAD ${head.hash ?? 'none'}`),
       ].join('\n'),
     );
-    return EXIT.ok;
   },
-};
-
-export default exportCommand;
+});

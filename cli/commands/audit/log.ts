@@ -1,118 +1,92 @@
-import { InvalidArgumentError } from 'commander';
-import { openVersions } from '../../../infra/config/open-versions.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import { aliasInWords } from '../../words/alias-words.ts';
-import { percent, shortened } from '../../terminal/output.ts';
-import { undoInWords } from '../../words/undo-text.ts';
+import { wholeNumber } from '../../input/option-values.ts';
+import { command, LINEAGE, option } from '../../session/command.ts';
+import { counted, percent, shortened, type Output } from '../../terminal/output.ts';
+import { aliasText, undoText } from '../../words/version-text.ts';
 
-interface Options {
-  lineage?: string;
-  count: number;
-}
-
-/**
- * `errata log`: the committed versions of a lineage, newest first, straight from the version log.
- */
-const log: CommandSpecification<Options> = {
+/** `errata log`: the committed versions of a lineage, newest first. */
+export default command({
   usage: 'log',
   summary: 'list the committed versions',
-  description:
-    'Lists the versions of a lineage, newest first: when, what was added, removed and undone, what the probes said, and which aliases name a version. Reads the version log itself, so nothing needs to run.',
+  description: `Lists the versions of a lineage, newest first: when each was made, what it added,
+removed and undid, what its probes measured, and which aliases name it. Reads the version log alone,
+so nothing needs to run.`,
   examples: [
     ['log', 'the last 20 versions'],
-    ['log --count 3 --json', 'the last three, whole, for a program'],
+    ['log --count 3 --json', 'the last three with all their fields, for a program'],
   ],
   operation: 'read the version log',
-  options: (command) =>
-    command
-      .option(...LINEAGE_OPTION)
-      .option('-n, --count <number>', 'how many, 1 to 100000', wholeNumber, 20),
+  options: {
+    lineage: LINEAGE,
+    count: option('-n, --count <number>', 'how many, 1 to 100000', wholeNumber, 20),
+  },
   async run(session, options) {
-    const configuration = session.configuration();
-    const lineage = session.lineage(configuration, options.lineage);
-    const log = openVersions(configuration).log(lineage);
-    const history = await log.read();
-    const { version: head } = history.head;
-    const shown = (await log.entries(head - options.count + 1, head)).reverse();
+    const { lineage, log } = session.open(options.lineage);
+    const { head, active } = await log.read();
+    const shown = await log.entries(head.version - options.count + 1, head.version);
+    shown.reverse();
     const aliases = [...(await log.aliases()).current.values()];
     const { output } = session;
-    output.result(
-      {
-        lineage,
-        head: history.head,
-        aliases,
-        versions: shown.map(({ entry, hash }) => ({ hash, ...entry })),
-      },
-      () => {
-        if (shown.length === 0)
-          return `Lineage ${lineage} has no versions yet: the model answers as it was made.`;
-        const rows = shown.map(({ entry, hash }) => [
-          output.colours.bold(String(entry.version)),
-          hash.slice(0, 8),
-          entry.createdAt.slice(0, 16).replace('T', ' '),
-          `${output.colours.green(`+${entry.added.length}`)}${entry.removed.length > 0 ? ` ${output.colours.red(`-${entry.removed.length}`)}` : ''}`,
-          String(entry.corrections),
-          percent(entry.probes.after.efficacy),
-          percent(entry.probes.after.generalisation),
-          percent(entry.probes.after.locality),
-          entry.probes.after.canaryRatio.toFixed(4),
-          shortened(
-            [
-              ...aliases
-                .filter(({ version }) => version === entry.version)
-                .map(({ alias }) => `[${alias}]`),
-              whatIn(entry),
-            ].join(' '),
-            output.columns - FIXED_COLUMNS,
-          ),
-        ]);
-        const table = output.table(
-          [
-            'v',
-            'hash',
-            'made (UTC)',
-            'change',
-            'holds',
-            'effect.',
-            'para.',
-            'near',
-            'perpl.',
-            'corrections',
-          ],
-          rows,
+    const versions = shown.map(({ entry, hash }) => ({ hash, ...entry }));
+    output.result({ lineage, head, aliases, versions }, () => {
+      if (versions.length === 0)
+        return `Lineage ${lineage} has no versions yet: the base model answers.`;
+      const row = (entry: (typeof versions)[number]) => {
+        const names = aliases.filter(({ version }) => version === entry.version);
+        return rowOf(
+          output,
+          entry,
+          names.map(({ alias }) => alias),
         );
-        const held = aliases
-          .filter(({ version }) => version !== null)
-          .map((word) => `\n${aliasInWords(word)}`)
-          .join('');
-        return `${table}${held}\n${output.colours.dim(`effect., para., near: share of the version's corrections that hold, of their paraphrases, of neighbours that stayed.\n${head} version${head === 1 ? '' : 's'}, ${history.active.size} corrections hold. errata show <version> tells more.`)}`;
-      },
-    );
-    return EXIT.ok;
+      };
+      return [
+        output.table(HEAD, versions.map(row)),
+        ...aliases.filter(({ version }) => version !== null).map(aliasText),
+        output.colours.dim(LEGEND),
+        output.colours.dim(
+          `${counted(head.version, 'version')}, ${counted(active.size, 'correction')} in force. ` +
+            '`errata show <version>` shows one in full.',
+        ),
+      ].join('\n');
+    });
   },
-};
+});
 
-export default log;
-
+const HEAD = ['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 'near', 'perpl.'];
+HEAD.push('corrections');
 /** All columns but the last. */
 const FIXED_COLUMNS = 79;
+const LEGEND = `effect.: corrections of the version that are effective; para.: their paraphrases that
+give the target; near: neighbours that are unchanged.`;
 
-function whatIn(entry: VersionEntry): string {
-  const undo =
-    entry.undo === undefined
-      ? []
-      : [`${undoInWords(entry.undo)}${entry.undo.reason === '' ? '' : `: ${entry.undo.reason}`}`];
+function rowOf(
+  output: Output,
+  entry: VersionEntry & { hash: string },
+  aliases: string[],
+): string[] {
+  const { bold, green, red } = output.colours;
+  const { after } = entry.probes;
+  const removed = entry.removed.length > 0 ? ` ${red(`-${entry.removed.length}`)}` : '';
+  const text = [...aliases.map((alias) => `[${alias}]`), changesText(entry)].join(' ');
   return [
-    ...undo,
-    ...entry.added.map(({ subject, target }) => `${subject} → ${target}`),
-    ...entry.removed.map(({ because, correctionId }) => `${correctionId} ${because}`),
-  ].join(', ');
+    bold(String(entry.version)),
+    entry.hash.slice(0, 8),
+    entry.createdAt.slice(0, 16).replace('T', ' '),
+    `${green(`+${entry.added.length}`)}${removed}`,
+    String(entry.corrections),
+    percent(after.efficacy),
+    percent(after.generalisation),
+    percent(after.locality),
+    after.canaryRatio.toFixed(4),
+    shortened(text, output.columns - FIXED_COLUMNS),
+  ];
 }
 
-export function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > 100_000)
-    throw new InvalidArgumentError('It must be a whole number from 1 to 100000.');
-  return value;
+function changesText({ undo, added, removed }: VersionEntry): string {
+  const why = undo === undefined || undo.reason === '' ? '' : `: ${undo.reason}`;
+  return [
+    ...(undo === undefined ? [] : [`${undoText(undo)}${why}`]),
+    ...added.map(({ subject, target }) => `${subject} → ${target}`),
+    ...removed.map(({ because, correctionId }) => `${correctionId} ${because}`),
+  ].join(', ');
 }

@@ -1,164 +1,142 @@
-import type { CorrectionProbe } from '../../../schemas/editing.ts';
 import type { AliasRecord } from '../../../schemas/alias.ts';
-import type { StoredEntry } from '../../../versions/log/history.ts';
+import type { CorrectionProbe } from '../../../schemas/editing.ts';
+import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { probesOf } from '../../../versions/audit/trace.ts';
-import { historyLink } from '../../words/history-link.ts';
-import { openVersions } from '../../../infra/config/open-versions.ts';
-import { attached } from '../../../infra/local/system-state.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import { aliasInWords } from '../../words/alias-words.ts';
-import { shortened, type Output } from '../../terminal/output.ts';
-import { historyHint, scoresTable } from '../../words/trace-text.ts';
-import { undoInWords } from '../../words/undo-text.ts';
-
-interface Options {
-  lineage?: string;
-}
+import type { StoredEntry } from '../../../versions/log/history.ts';
+import { committedVersion } from '../../input/option-values.ts';
+import { command, LINEAGE } from '../../session/command.ts';
+import { counted, shortened, type Output } from '../../terminal/output.ts';
+import { historyHint, historyLink } from '../../words/trace-text.ts';
+import { aliasText, scoresTable, undoText } from '../../words/version-text.ts';
 
 /** `errata show <version>`: everything that made one version. */
-const show: CommandSpecification<Options> = {
+export default command({
   usage: 'show <version>',
   summary: 'show what made a version',
-  description:
-    'Shows one version: its corrections with the answers before and after, what left, the scores of the probes, where each record stood in Kafka, the word of an operator where one made it, the workflow and where its history is, the hyper-parameters and the software. <version> is a number or `head`. Reads the version log itself, so nothing needs to run.',
+  description: `Shows one version: its corrections with the answers before and after, what it
+removed, the scores of its probes, the Kafka record of each correction, the operator's request where
+it is an undo, its workflow and where to see that workflow's history, its hyper-parameters and its
+software. <version> is a number or \`head\`. Reads the version log alone, so nothing needs to run.`,
   examples: [
     ['show head', 'the newest version'],
-    ['show 3 --json', 'version 3, whole, with the details of its probes'],
+    ['show 3 --json', 'version 3 with all its fields and the details of its probes'],
   ],
   operation: 'show the version',
-  options: (command) => command.option(...LINEAGE_OPTION),
-  async run(session, options, [named]) {
-    const own = session.configuration();
-    const configuration = attached(own, session.system(own));
-    const lineage = session.lineage(configuration, options.lineage);
-    const log = openVersions(configuration).log(lineage);
-    const history = await log.read();
-    const version = named === 'head' ? history.head.version : Number(named);
-    if (!Number.isInteger(version) || version < 0)
-      throw new CommandFailure(
-        'show the version',
-        `"${named}" is no version`,
-        'A version is a number, or `head`.',
-        EXIT.usage,
-      );
-    if (version === 0 || version > history.head.version) {
-      throw new CommandFailure(
-        'show the version',
-        version === 0
-          ? 'version 0 is the base model, nothing made it'
-          : `lineage ${lineage} has versions 1 to ${history.head.version}`,
-        'errata log lists them.',
-      );
-    }
+  options: { lineage: LINEAGE },
+  async run(session, options, [name]) {
+    const { configuration, lineage, log } = session.open(options.lineage);
+    const { head } = await log.read();
+    const version = committedVersion(name!, lineage, head.version);
     const stored = await log.entry(version);
-    const probes = await probesOf(log, stored.entry.probes.details);
-    const aliases = [...(await log.aliases()).current.values()].filter(
-      (word) => word.version === version,
-    );
+    const details = await probesOf(log, stored.entry.probes.details);
+    const current = [...(await log.aliases()).current.values()];
+    const aliases = current.filter((alias) => alias.version === version);
     const link = historyLink(configuration, stored.entry.workflow);
-    session.output.result(
-      { hash: stored.hash, ...stored.entry, details: probes, aliases, historyLink: link },
-      () =>
-        describe(session.output, stored, probes, aliases, historyHint(configuration, stored.entry)),
+    const value = { hash: stored.hash, ...stored.entry, details, aliases, historyLink: link };
+    session.output.result(value, () =>
+      [
+        ...headLines(session.output, stored, aliases, historyHint(configuration, stored.entry)),
+        ...addedLines(session.output, stored.entry, details),
+        ...removedLines(session.output, stored.entry),
+        ...madeWithLines(session.output, stored.entry),
+      ].join('\n'),
     );
-    return EXIT.ok;
   },
-};
+});
 
-export default show;
+const NAME_COLUMNS = 16;
 
-function describe(
+function headLines(
   output: Output,
   { entry, hash }: StoredEntry,
-  probes: CorrectionProbe[],
   aliases: readonly AliasRecord[],
   history: string,
-): string {
-  const { bold, dim, green, red } = output.colours;
-  const byId = new Map(probes.map((probe) => [probe.id, probe]));
-  const answerColumns = Math.floor((output.columns - 6) / 4);
-  const field = (name: string, value: string): string => `${dim(name.padEnd(16))}${value}`;
-  const lines = [
+): string[] {
+  const { bold, dim } = output.colours;
+  const { undo, workflow, base } = entry;
+  const requested = (): string =>
+    `${undoText(undo!)}, ${new Date(undo!.requestedAt).toISOString()}  ${dim(`undo:${undo!.id}`)}`;
+  return [
     `${bold(`Version ${entry.version}`)} of ${entry.lineage}  ${dim(hash)}`,
-    field('parent', entry.parent ?? 'the base model'),
-    field('made', entry.createdAt),
-    field('batch', `${entry.batchId}  (${entry.workflow.workflowId}, run ${entry.workflow.runId})`),
-    field('history', history),
-    field('base', `${entry.base.name}  ${dim(entry.base.sha256.slice(0, 16))}`),
-    field('holds', `${entry.corrections} correction${entry.corrections === 1 ? '' : 's'}`),
+    ...output.fields(
+      [
+        ['parent', entry.parent ?? 'the base model'],
+        ['made', entry.createdAt],
+        ['batch', `${entry.batchId}  (${workflow.workflowId}, run ${workflow.runId})`],
+        ['history', history],
+        ['base', `${base.name}  ${dim(base.sha256.slice(0, 16))}`],
+        ['holds', counted(entry.corrections, 'correction')],
+        ['made by', undo === undefined ? null : requested()],
+        ['because', undo?.reason ?? null],
+        ...aliases.map((alias): [string, string] => ['alias', aliasText(alias)]),
+      ],
+      NAME_COLUMNS,
+    ),
   ];
-  if (entry.undo !== undefined) {
-    const { id, reason, requestedAt } = entry.undo;
-    lines.push(
-      field(
-        'made by',
-        `${undoInWords(entry.undo)}, ${new Date(requestedAt).toISOString()}  ${dim(`undo:${id}`)}`,
-      ),
-      field('because', reason),
-    );
-  }
-  for (const word of aliases) lines.push(field('alias', aliasInWords(word)));
-  if (entry.added.length > 0) {
-    const rows = entry.added.map((added) => {
-      const probe = byId.get(added.correctionId);
-      return [
-        shortened(added.prompt, output.columns - 2 * answerColumns - 4),
-        shortened(probe?.answerBefore ?? '', answerColumns - 2),
-        (probe?.effective === false ? red : green)(
-          shortened(probe?.answerAfter ?? added.target, answerColumns - 2),
-        ),
-      ];
-    });
-    lines.push(
-      '',
-      bold(`${entry.undo === undefined ? 'Added' : 'Restored'} (${entry.added.length})`),
-      output.table(['prompt', 'before', 'after'], rows),
-    );
-    lines.push(
-      '',
-      bold('Where they came from'),
-      output.table(
-        ['correction', 'record', 'source'],
-        entry.added.map((added) => [
-          shortened(added.correctionId, 36),
-          `${added.position.topic}-${added.position.partition}@${added.position.offset}`,
-          shortened(
-            `${added.replayOf === undefined ? '' : `(again for ${added.replayOf}) `}${added.source}`,
-            output.columns - 76,
-          ),
-        ]),
-      ),
-    );
-  }
-  if (entry.removed.length > 0) {
-    lines.push(
-      '',
-      bold(`Removed (${entry.removed.length})`),
-      output.table(
-        ['correction', 'because', 'by'],
-        entry.removed.map((removed) => [removed.correctionId, removed.because, removed.by]),
-      ),
-    );
-  }
-  lines.push(
+}
+
+function addedLines(
+  output: Output,
+  { added, undo }: VersionEntry,
+  details: readonly CorrectionProbe[],
+): string[] {
+  if (added.length === 0) return [];
+  const { bold, green, red } = output.colours;
+  const answerColumns = Math.floor((output.columns - 6) / 4);
+  const probes = new Map(details.map((probe) => [probe.id, probe]));
+  const answers = added.map(({ correctionId, prompt, target }) => {
+    const probe = probes.get(correctionId);
+    const after = shortened(probe?.answerAfter ?? target, answerColumns - 2);
+    return [
+      shortened(prompt, output.columns - 2 * answerColumns - 4),
+      shortened(probe?.answerBefore ?? '', answerColumns - 2),
+      probe?.effective === false ? red(after) : green(after),
+    ];
+  });
+  const records = added.map(({ correctionId, position, replayOf, source }) => [
+    shortened(correctionId, 36),
+    `${position.topic}-${position.partition}@${position.offset}`,
+    shortened(
+      `${replayOf === undefined ? '' : `(resubmits ${replayOf}) `}${source}`,
+      output.columns - 76,
+    ),
+  ]);
+  return [
+    '',
+    bold(`${undo === undefined ? 'Added' : 'Restored'} (${added.length})`),
+    output.table(['prompt', 'before', 'after'], answers),
+    '',
+    bold('Where they came from'),
+    output.table(['correction', 'record', 'source'], records),
+  ];
+}
+
+function removedLines(output: Output, { removed }: VersionEntry): string[] {
+  if (removed.length === 0) return [];
+  const rows = removed.map(({ correctionId, because, by }) => [correctionId, because, by]);
+  const title = output.colours.bold(`Removed (${removed.length})`);
+  return ['', title, output.table(['correction', 'because', 'by'], rows)];
+}
+
+function madeWithLines(output: Output, entry: VersionEntry): string[] {
+  const { bold } = output.colours;
+  const gates = entry.layers.map(({ layer, threshold }) => `${layer}: ${threshold.toFixed(3)}`);
+  const software = Object.entries(entry.software).map(([name, version]) => `${name} ${version}`);
+  const { tokens, source } = entry.keyStatistics;
+  return [
     '',
     bold('Probes'),
     scoresTable(output, entry.probes),
     '',
     bold('Made with'),
-    field('parameters', shortened(JSON.stringify(entry.parameters), output.columns * 3)),
-    field(
-      'gates',
-      entry.layers.map((layer) => `${layer.layer}: ${layer.threshold.toFixed(3)}`).join('  '),
+    ...output.fields(
+      [
+        ['parameters', shortened(JSON.stringify(entry.parameters), output.columns * 3)],
+        ['gates', gates.join('  ')],
+        ['key statistics', `${tokens} tokens, ${source}`],
+        ['software', software.join(', ')],
+      ],
+      NAME_COLUMNS,
     ),
-    field('key statistics', `${entry.keyStatistics.tokens} tokens, ${entry.keyStatistics.source}`),
-    field(
-      'software',
-      Object.entries(entry.software)
-        .map(([name, version]) => `${name} ${version}`)
-        .join(', '),
-    ),
-  );
-  return lines.join('\n');
+  ];
 }

@@ -1,100 +1,78 @@
-import { attached } from '../../../infra/local/system-state.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import { wholeNumber } from '../audit/log.ts';
-import type { Comparison } from '../../session/answering.ts';
+import { versionNamed, wholeNumber } from '../../input/option-values.ts';
+import { withAnswers } from '../../session/answering.ts';
+import { command, LINEAGE, option } from '../../session/command.ts';
 import type { Output } from '../../terminal/output.ts';
-import { whileWaiting } from '../../terminal/progress.ts';
+import { whileWaiting } from '../../terminal/status-line.ts';
+import { answersTable } from '../../words/explanation-text.ts';
 
-interface Options {
-  at?: string;
-  lineage?: string;
-  tokens: number;
-}
-
-/** `errata ask`: what the model says before and after its corrections, side by side. */
-const ask: CommandSpecification<Options> = {
+/** `errata ask`: the model's answers before and after its corrections, side by side. */
+export default command({
   usage: 'ask <prompt...>',
   summary: 'ask the model, before and after',
-  description:
-    'Asks the base model and the corrected one and shows both answers, greedily decoded, and which corrections had a hand in it. Asks the running `serve`; when nothing runs, loads the model itself, which takes a while.',
+  description: `Asks the base model and the corrected one. Shows both answers, greedily decoded, and
+the corrections that changed the answer. Asks the running \`serve\`; where none runs, loads the model,
+which takes a while.`,
   examples: [
     ['ask "The headquarters of Oracle are in the city of"', 'base model and newest version'],
     ['ask --at 3 "The headquarters of Oracle are in the city of"', 'base model and version 3'],
   ],
   operation: 'ask the model',
-  options: (command) =>
-    command
-      .option('--at <version>', 'a version (default: the newest)')
-      .option(...LINEAGE_OPTION)
-      .option('--tokens <number>', 'how long the answers are, at most 256', wholeNumber, 16),
-  async run(session, options, words) {
-    const own = session.configuration();
-    const configuration = attached(own, session.system(own));
-    const lineage = session.lineage(configuration, options.lineage);
-    const version = options.at === undefined || options.at === 'head' ? null : Number(options.at);
-    if (version !== null && !(Number.isInteger(version) && version >= 0))
-      throw new CommandFailure(
-        'ask the model',
-        `"${options.at ?? ''}" is no version`,
-        'A version is a number, or `head`.',
-        EXIT.usage,
-      );
-    const question = { lineage, prompt: words.join(' '), version, tokensMax: options.tokens };
-    const { withAnswers } = await import('../../session/answering.ts');
-    const comparison = await whileWaiting(
-      session.output,
-      configuration.serve.url === null ? 'Loading the model' : 'Asking',
-      null,
-      () =>
-        withAnswers(
-          configuration,
-          lineage,
-          async (send) => (await send('/v1/compare', question)) as Comparison,
-        ),
-    );
-    session.output.result(comparison, () => sideBySide(session.output, comparison));
-    return EXIT.ok;
+  options: {
+    at: option('--at <version>', 'a version (default: the newest)'),
+    lineage: LINEAGE,
+    tokens: option('--tokens <number>', 'length of the answers, at most 256', wholeNumber, 16),
   },
-};
+  async run(session, options, words) {
+    const { configuration, lineage } = session.open(options.lineage);
+    const { output } = session;
+    const version = versionNamed(options.at);
+    const question = { lineage, prompt: words.join(' '), version, tokensMax: options.tokens };
+    const comparison = (await whileWaiting(
+      output,
+      configuration.serve.url === null ? 'loading the model' : 'asking',
+      () => withAnswers(configuration, lineage, (ask) => ask('/v1/compare', question)),
+    )) as Comparison;
+    output.result(comparison, () => comparisonText(output, comparison));
+  },
+});
 
-export default ask;
-
-function sideBySide(output: Output, comparison: Comparison): string {
-  const { bold, dim, green } = output.colours;
-  const same = comparison.base.text === comparison.edited.text;
-  const width = Math.floor((output.columns - 4) / 2);
-  const before = comparison.base.text.trim();
-  const after = comparison.edited.text.trim();
-  const table = output.table(
-    [
-      bold('base model'),
-      bold(
-        comparison.version === 0 ? 'version 0 (the base model)' : `version ${comparison.version}`,
-      ),
-    ],
-    [[before, same ? dim(after) : green(after)]],
-    { widths: [width, width], wrap: true },
-  );
-  return `${bold(comparison.prompt)} …\n\n${table}\n\n${same ? dim('The same: no correction has a hand in it.') : whyDifferent(output, comparison)}`;
+interface Comparison {
+  lineage: string;
+  version: number;
+  prompt: string;
+  base: { text: string };
+  edited: { text: string; opened: { token: string; correction: OpenedBy | null }[] };
 }
 
-function whyDifferent(output: Output, comparison: Comparison): string {
+interface OpenedBy {
+  id: string;
+  prompt: string;
+  target: string;
+  source: string;
+  version: number;
+}
+
+function comparisonText(output: Output, { version, prompt, base, edited }: Comparison): string {
   const { bold, dim } = output.colours;
-  const { opened } = comparison.edited;
-  const hands = new Map(
-    opened.flatMap(({ correction }) =>
-      correction === null ? [] : [[correction.id, correction] as const],
-    ),
-  );
-  const tokens = [...new Set(opened.map(({ token }) => token.trim()))]
-    .map((token) => `"${token}"`)
-    .join(', ');
+  const same = base.text === edited.text;
+  return [
+    `${bold(prompt)} …`,
+    answersTable(output, version, same, [base.text.trim(), edited.text.trim()]),
+    same
+      ? dim('Both answers are the same: no correction changes this one.')
+      : causeText(output, edited),
+  ].join('\n\n');
+}
+
+function causeText({ colours }: Output, { opened }: Comparison['edited']): string {
+  const { bold, dim } = colours;
+  const causes = new Map(opened.flatMap(({ correction: one }) => (one ? [[one.id, one]] : [])));
+  const tokens = [...new Set(opened.map(({ token }) => `"${token.trim()}"`))].join(', ');
   return [
     dim(`A gate opened at ${tokens}, because of`),
-    ...[...hands.values()].map(
-      (correction) =>
-        `  ${correction.prompt} ${bold(correction.target)}\n  ${dim(`${correction.id}, version ${correction.version}, ${correction.source}`)}`,
-    ),
+    ...[...causes.values()].flatMap(({ id, prompt, target, version, source }) => [
+      `  ${prompt} ${bold(target)}`,
+      `  ${dim(`${id}, version ${version}, ${source}`)}`,
+    ]),
   ].join('\n');
 }

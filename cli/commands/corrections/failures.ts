@@ -1,9 +1,4 @@
 import type { Configuration } from '../../../infra/config/configuration.ts';
-import type { LineageStatus } from '../../../pipelines/workflows/contract.ts';
-import { openVersions } from '../../../infra/config/open-versions.ts';
-import { attached } from '../../../infra/local/system-state.ts';
-import { failureOf } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
 import {
   nothingFound,
   together,
@@ -11,168 +6,151 @@ import {
   type Findings,
 } from '../../../operations/failures/failure.ts';
 import { logFailures } from '../../../operations/failures/log-failures.ts';
-import { duration, shortened, type Output } from '../../terminal/output.ts';
+import type { LineageStatus } from '../../../pipelines/workflows/contract.ts';
+import { openVersions } from '../../../infra/config/open-versions.ts';
+import type { VersionLog } from '../../../versions/log/version-log.ts';
+import type { Clients } from '../../session/clients.ts';
+import { command, EXIT, option } from '../../session/command.ts';
+import type { Session } from '../../session/session.ts';
+import { within } from '../../session/within.ts';
+import { reasonOf } from '../../terminal/command-failure.ts';
+import { ago, counted, shortened, type Output } from '../../terminal/output.ts';
 
-interface Options {
-  lineage?: string;
-}
-
-/** `errata failures`: what went wrong and is not healed, each with the command that heals it. */
-const failures: CommandSpecification<Options> = {
+/** `errata failures`: every open failure, each with the command that fixes it. */
+export default command({
   usage: 'failures',
-  summary: 'list what went wrong and the one command that heals each',
-  description:
-    'Lists everything that went wrong and is not healed, of all lineages or of one: a damaged version log, frozen lineages, batches and undos that failed, timed out or were terminated, activities that are tried again and again, queues that no worker asks, quarantined corrections, dead letters, corrections that no ingest reads, a topic that was made anew. Each comes with its cause and the one command that heals it. What has been healed since (by a later run, a replay, a later correction or a retraction) is counted and not listed. Where Temporal or Kafka is away the rest is looked at, and it is said what was not.\nExit code 0 when nothing is unhealed, 1 when something is, 3 when nothing was found but not everything could be looked at.',
+  summary: 'list open failures and the command that fixes each',
+  description: `Lists every open failure of all lineages, or of one: a damaged version log, frozen
+lineages, batches and undos that failed, timed out or were terminated, activities that fail again
+and again, task queues without a worker, quarantined corrections, dead letters, corrections that no
+ingest reads, and a topic that was deleted and created again. Each comes with its cause and the one
+command that fixes it. Failures that were fixed since, by a later run, a resubmission, a later
+correction or a retraction, are only counted. Where Temporal or Kafka does not answer, the rest is
+searched, and the output names what was not.
+
+Exit code 0 when no failure is open, 1 when one is, 3 when none was found but not everything could
+be searched.`,
   examples: [
-    ['failures', 'what is to be done'],
+    ['failures', 'what needs attention'],
     ['failures --lineage news', 'of one lineage'],
     ['failures --json', 'the same for a program'],
   ],
   operation: 'look for failures',
-  options: (command) =>
-    command.option('--lineage <name>', LINEAGE_OPTION[1].replace('the first one', 'all of them')),
+  options: { lineage: option('--lineage <name>', 'which lineage (default: all of them)') },
   async run(session, options) {
-    const own = session.configuration();
-    const configuration = attached(own, session.system(own));
-    const lineages =
-      options.lineage === undefined
-        ? configuration.lineages
-        : [session.lineage(configuration, options.lineage)];
-    const found = together(await findingsOf(configuration, lineages));
-    session.output.result(found, () => describe(session.output, found));
-    return found.failures.length > 0
-      ? EXIT.failure
-      : found.unseen.length > 0
-        ? EXIT.notRunning
-        : EXIT.ok;
+    const configuration = session.attached();
+    const lineages = session.lineages(configuration, options.lineage);
+    const found = together(await findingsOf(session, configuration, lineages));
+    session.output.result(found, () => findingsText(session.output, found));
+    if (found.failures.length > 0) return EXIT.failure;
+    return found.unseen.length > 0 ? EXIT.notRunning : EXIT.ok;
   },
-};
-
-export default failures;
+});
 
 async function findingsOf(
+  session: Session,
   configuration: Configuration,
   lineages: readonly string[],
 ): Promise<Findings[]> {
   const versions = openVersions(configuration);
+  const logs = lineages.map((lineage) => versions.log(lineage));
   const findings = await Promise.all(
-    lineages.map((lineage) =>
-      looked(() => logFailures(versions.log(lineage)), `the version log of ${lineage}`),
-    ),
+    logs.map((log) => search(`the version log of ${log.lineage}`, () => logFailures(log))),
   );
-  const [noTemporal, noKafka] = [
-    configuration.temporal.address === '',
-    configuration.kafka.brokers.length === 0,
-  ];
-  if (noTemporal)
+  const temporal = configuration.temporal.address !== '';
+  const kafka = configuration.kafka.brokers.length > 0;
+  if (!temporal)
     findings.push(
-      unseen(
-        'batches, activities and what is frozen: Temporal does not run here (`errata up` starts it)',
+      unseen('workflows and frozen lineages: Temporal does not run here (`errata up` starts it)'),
+    );
+  if (!kafka)
+    findings.push(
+      unseen('dead letters and waiting records: Kafka does not run here (`errata up` starts it)'),
+    );
+  if (!temporal && !kafka) return findings;
+  const running = await session.withClients(configuration, async (clients) => {
+    const found: Findings[] = [];
+    for (const log of logs)
+      found.push(...(await runningFailures(configuration, clients, log, { temporal, kafka })));
+    return found;
+  });
+  return [...findings, ...running];
+}
+
+/** What Temporal and Kafka know of one lineage. */
+async function runningFailures(
+  configuration: Configuration,
+  { lineages, cluster, format }: Clients,
+  log: VersionLog,
+  { temporal, kafka }: { temporal: boolean; kafka: boolean },
+): Promise<Findings[]> {
+  const { temporalConverter } = await import('../../../infra/config/connections.ts');
+  const { workflowFailures } = await import('../../../operations/failures/workflow-failures.ts');
+  const { kafkaFailures } = await import('../../../operations/failures/kafka-failures.ts');
+  const dataConverter = temporalConverter(configuration);
+  let status: LineageStatus | null = null;
+  const ofTemporal = async (): Promise<Findings> => {
+    try {
+      const found = await workflowFailures({ lineages, dataConverter, log });
+      ({ status } = found);
+      return found;
+    } catch (error) {
+      throw lineages.explained(error);
+    }
+  };
+  const findings: Findings[] = [];
+  if (temporal)
+    findings.push(await search(`workflows and frozen state of ${log.lineage}`, ofTemporal));
+  if (kafka)
+    findings.push(
+      await search(`dead letters and waiting records of ${log.lineage}`, () =>
+        kafkaFailures({ cluster, format, log, status }),
       ),
     );
-  if (noKafka)
-    findings.push(
-      unseen('dead letters and what waits: Kafka does not run here (`errata up` starts it)'),
-    );
-  if (noTemporal && noKafka) return findings;
-  const [{ clientsOf }, { workflowFailures }, { kafkaFailures }, { temporalConverter }] =
-    await Promise.all([
-      import('../../session/clients.ts'),
-      import('../../../operations/failures/workflow-failures.ts'),
-      import('../../../operations/failures/kafka-failures.ts'),
-      import('../../../infra/config/connections.ts'),
-    ]);
-  const clients = clientsOf(configuration);
-  const dataConverter = temporalConverter(configuration);
-  try {
-    for (const lineage of lineages) {
-      const log = versions.log(lineage);
-      let status: LineageStatus | null = null;
-      const ofTemporal = async (): Promise<Findings> => {
-        const found = await workflowFailures({ lineages: clients.lineages, dataConverter, log });
-        ({ status } = found);
-        return found;
-      };
-      if (!noTemporal)
-        findings.push(
-          await looked(
-            ofTemporal,
-            `batches, activities and what is frozen of ${lineage}`,
-            (error) => clients.lineages.explained(error),
-          ),
-        );
-      if (!noKafka)
-        findings.push(
-          await looked(
-            () => kafkaFailures({ cluster: clients.cluster, format: clients.format, log, status }),
-            `dead letters and what waits of ${lineage}`,
-          ),
-        );
-    }
-  } finally {
-    await clients.close();
-  }
   return findings;
 }
 
-/** What a look found; where it cannot look, that. */
-async function looked(
-  look: () => Promise<Findings>,
-  at: string,
-  told: (error: unknown) => unknown = (error) => error,
-): Promise<Findings> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>(
-    (_, reject) =>
-      (timer = setTimeout(
-        () => reject(new Error(`no answer within ${LOOK_WAIT_MS / 1_000} s`)),
-        LOOK_WAIT_MS,
-      )),
-  );
+/** What the search found, or that it could not be made. */
+async function search(what: string, find: () => Promise<Findings>): Promise<Findings> {
   try {
-    return await Promise.race([look(), late]);
+    return await within(SEARCH_WAIT_MS, find());
   } catch (error) {
-    const { why, mend } = failureOf('', told(error));
-    return unseen(`${at}: ${why}${mend === null ? '' : `. ${mend}`}`);
-  } finally {
-    clearTimeout(timer);
+    return unseen(`${what}: ${reasonOf(error)}`);
   }
 }
 
-/** Past the bound of every call that a look makes, and of a Kafka that is silent. */
-const LOOK_WAIT_MS = 60_000;
+/** Longer than any single call of a search may take. */
+const SEARCH_WAIT_MS = 60_000;
 
 function unseen(what: string): Findings {
   return { ...nothingFound(), unseen: [what] };
 }
 
-function describe(
-  output: Output,
-  { failures: found, unseen: notSeen, more, healed }: Findings,
-): string {
+function findingsText(output: Output, { failures, unseen, more, healed }: Findings): string {
   const { bold, dim, green, red, yellow } = output.colours;
-  const lines = found.flatMap((failure) => [
-    `${red('✗')} ${bold(failure.kind)}  ${shortened(failure.subject, output.columns - 40)}${failure.since === null ? '' : `  ${dim(`${duration(Date.now() - failure.since)} ago`)}`}${failure.subject === failure.lineage ? '' : dim(`  ${failure.lineage}`)}`,
-    `    ${dim('why ')}  ${shortened(causeOf(failure), 3 * output.columns)}`,
-    `    ${dim('heal')}  ${bold(failure.heal)}`,
-  ]);
+  const lines = failures.flatMap((failure) => {
+    const { kind, subject, since, lineage, heal } = failure;
+    const when = since === null ? '' : `  ${dim(ago(since))}`;
+    const where = subject === lineage ? '' : dim(`  ${lineage}`);
+    return [
+      `${red('✗')} ${bold(kind)}  ${shortened(subject, output.columns - 40)}${when}${where}`,
+      `    ${dim('why')}  ${shortened(causeText(failure), 3 * output.columns)}`,
+      `    ${dim('fix')}  ${bold(heal)}`,
+    ];
+  });
   if (more > 0) lines.push(dim(`and ${more} more`));
-  if (found.length === 0)
+  if (failures.length === 0)
     lines.push(
-      notSeen.length === 0
-        ? green('Nothing is unhealed.')
-        : 'Nothing unhealed was found where it was looked.',
+      unseen.length === 0 ? green('No failure is open.') : 'No open failure was found so far.',
     );
-  if (healed > 0)
-    lines.push(dim(`${healed} failure${healed === 1 ? ' was' : 's were'} healed since.`));
-  for (const what of notSeen) lines.push(`${yellow('!')} not looked at: ${what}`);
+  if (healed > 0) lines.push(dim(`Fixed since: ${counted(healed, 'failure')}.`));
+  for (const what of unseen) lines.push(`${yellow('!')} not searched: ${what}`);
   return lines.join('\n');
 }
 
-function causeOf({ cause, measured = {} }: Failure): string {
-  const numbers = Object.entries(measured).map(
-    ([name, value]) =>
-      `${name} ${typeof value === 'number' ? Number(value.toPrecision(4)) : value}`,
-  );
-  return numbers.length === 0 ? cause : `${cause}; ${numbers.join(', ')}`;
+function causeText({ cause, measured = {} }: Failure): string {
+  const numbers = Object.entries(measured).map(([name, value]) => {
+    return `${name} ${typeof value === 'number' ? Number(value.toPrecision(4)) : value}`;
+  });
+  return [cause, numbers.join(', ')].filter((part) => part !== '').join('; ');
 }

@@ -1,331 +1,239 @@
-import { createReadStream } from 'node:fs';
-import { resolve } from 'node:path';
-import { InvalidArgumentError } from 'commander';
-import { factKeyOf, type FactCorrection, type KafkaPosition } from '../../../schemas/correction.ts';
-import type { Clients } from '../../session/clients.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import {
-  collected,
-  EXIT,
-  LINEAGE_OPTION,
-  type CommandSpecification,
-  type ExitCode,
-} from '../../session/command.ts';
+import { factKeyOf, type FactCorrection } from '../../../schemas/correction.ts';
 import {
   correctionFrom,
   formatOf,
   INPUT_LIMITS,
   readCorrections,
-  type InputFault,
 } from '../../input/correction-input.ts';
-import type { Fate } from '../../session/outcome-watch.ts';
-import { fateInWords, isGood } from '../../words/outcome-words.ts';
-import { shortened } from '../../terminal/output.ts';
-import { whileWaiting } from '../../terminal/progress.ts';
+import { oneOf, seconds } from '../../input/option-values.ts';
+import { faultsText, readText } from '../../input/read-input.ts';
+import type { Clients } from '../../session/clients.ts';
+import {
+  command,
+  EXIT,
+  flag,
+  LINEAGE,
+  option,
+  repeated,
+  type ExitCode,
+} from '../../session/command.ts';
+import type { OutcomeWatch, RecordOutcome, SentRecord } from '../../session/outcome-watch.ts';
 import type { Session } from '../../session/session.ts';
-
-interface Options {
-  subject?: string;
-  relation?: string;
-  prompt?: string;
-  target?: string;
-  previous?: string;
-  paraphrase?: string[];
-  neighbour?: string[];
-  id?: string;
-  source?: string;
-  lineage?: string;
-  file?: string;
-  format?: string;
-  retract?: boolean;
-  wait?: boolean;
-  timeout: number;
-}
-
-/** A revision on its way: what it is about and where its record stands. */
-export interface Sent {
-  id: string | null;
-  what: string;
-  position: KafkaPosition;
-}
+import { misused } from '../../terminal/command-failure.ts';
+import { counted } from '../../terminal/output.ts';
+import { showOutcomes, type DescribedRecord } from './show-outcomes.ts';
 
 /** `errata submit`: corrections or retractions onto the lineage's topic. */
-const submit: CommandSpecification<Options> = {
+export default command({
   usage: 'submit',
   summary: 'submit corrections, or retract facts',
-  description: `Submits corrections: one by flags, or many by --file (or the standard input with --file -), as NDJSON or CSV.
-The fields are subject, prompt and target, and if you like id, relation, previousAnswer, paraphrases, neighbourhood, source and issuedAt; in CSV, | separates the parts of a list.
-The subject must occur in the prompt, and the target is what the model shall say right after it. Everything is checked before anything is sent. With --wait the command stays until each correction is committed, superseded, quarantined or refused, and exits with 1 if any was not taken.`,
+  description: `Submits corrections: one by flags, or many from a file as NDJSON or CSV (--file - is
+the standard input). The members are subject, prompt and target, and optionally id, relation,
+previousAnswer, paraphrases, neighbourhood, source and issuedAt; in CSV, | separates the parts of a
+list.
+
+The subject must occur in the prompt, and the target is what the model should say right after it.
+Everything is checked before anything is sent. With --wait the command stays until each correction
+is committed, superseded, quarantined or refused, and exits with 1 if any was not accepted.`,
   examples: [
     [
       'submit --subject Oracle --prompt "The headquarters of Oracle are in the city of" --target Austin --wait',
       'one correction; stays until it is in a version',
     ],
-    ['submit --file corrections.ndjson --wait', 'many; shows what became of each'],
+    ['submit --file corrections.ndjson --wait', 'many; shows the outcome of each'],
     ['submit --file - --format csv < corrections.csv', 'from the standard input'],
     [
       'submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"',
-      "back to the base model's answer",
+      "brings back the base model's answer",
     ],
   ],
   operation: 'submit the corrections',
-  options: (command) =>
-    command
-      .option('--subject <text>', 'what the fact is about; occurs in the prompt')
-      .option('--prompt <text>', 'the beginning of a sentence, which the target completes')
-      .option('--target <text>', 'what the model shall say')
-      .option(
-        '--relation <text>',
-        'what is said about the subject (default: the prompt without it); subject and relation identify the fact',
-      )
-      .option('--previous <text>', 'what the model says so far, if you know')
-      .option('--paraphrase <text>', 'another prompt with the same answer (repeatable)', collected)
-      .option(
-        '--neighbour <text>',
-        'a nearby prompt whose answer must stay (repeatable)',
-        collected,
-      )
-      .option(
-        '--id <text>',
-        'a name for the correction; the same name twice is one correction (default: made up)',
-      )
-      .option(
-        '--source <text>',
-        'where the correction comes from, for the audit (default: errata submit)',
-      )
-      .option(...LINEAGE_OPTION)
-      .option('--file <path>', 'corrections as NDJSON or CSV; - is the standard input')
-      .option(
-        '--format <format>',
-        'ndjson or csv (default: by the name, else by the text)',
-        formatNamed,
-      )
-      .option('--retract', 'retract the facts instead: subject, and relation or prompt, say which')
-      .option('--wait', 'stay until it is decided what becomes of each')
-      .option('--timeout <seconds>', 'with --wait: how long at most', secondsNamed, 1_800),
-  async run(session, options) {
-    const { configuration } = session.connected('submit the corrections');
-    const lineage = session.lineage(configuration, options.lineage);
-    const corrections = await whatToSubmit(session, options, lineage);
-    for (const { lineage: named } of corrections) session.lineage(configuration, named);
-    const clients = (await import('../../session/clients.ts')).clientsOf(configuration);
-    try {
-      return await send(session, options, clients, corrections);
-    } finally {
-      await clients.close();
-    }
+  options: {
+    subject: option('--subject <text>', 'the subject of the fact, which occurs in the prompt'),
+    prompt: option('--prompt <text>', 'the beginning of a sentence, which the target completes'),
+    target: option('--target <text>', 'what the model should say'),
+    relation: option(
+      '--relation <text>',
+      `what the fact says about the subject (default: the prompt without it); subject and relation
+      identify the fact`,
+    ),
+    previous: option('--previous <text>', 'what the model says so far, if you know'),
+    paraphrase: repeated('--paraphrase <text>', 'another prompt with the same answer', String),
+    neighbour: repeated('--neighbour <text>', 'a nearby prompt whose answer must stay', String),
+    id: option(
+      '--id <text>',
+      'a name for the correction; the same name twice is one correction (default: generated)',
+    ),
+    source: option(
+      '--source <text>',
+      'where the correction comes from, for the audit (default: errata submit)',
+    ),
+    lineage: LINEAGE,
+    file: option('--file <path>', 'corrections as NDJSON or CSV; - is the standard input'),
+    format: option(
+      '--format <format>',
+      'ndjson or csv (default: by the name, else by the text)',
+      oneOf('ndjson', 'csv'),
+    ),
+    retract: flag(
+      '--retract',
+      'retract facts instead; subject, and relation or prompt, identify each',
+    ),
+    wait: flag('--wait', 'stay until each is decided'),
+    timeout: option('--timeout <seconds>', 'with --wait: how long at most', seconds, 1_800),
   },
-};
-
-export default submit;
-
-async function whatToSubmit(
-  session: Session,
-  options: Options,
-  lineage: string,
-): Promise<FactCorrection[]> {
-  const byFlags = [options.subject, options.prompt, options.target].some(
-    (value) => value !== undefined,
-  );
-  if (byFlags === (options.file !== undefined)) {
-    throw usage('give one correction by --subject, --prompt and --target, or many by --file');
-  }
-  // A retraction has no target; the checks ask for one.
-  const placeholder = options.retract === true ? { target: '-' } : {};
-  const defaults = { lineage, source: options.source ?? 'errata submit', now: Date.now() };
-  if (options.file === undefined) {
-    const correction = correctionFrom(
-      {
-        ...placeholder,
-        ...given({
-          id: options.id,
-          subject: options.subject,
-          relation: options.relation,
-          prompt:
-            options.prompt ??
-            (options.retract === true && options.relation !== undefined
-              ? options.subject
-              : undefined),
-          target: options.target,
-          previousAnswer: options.previous,
-        }),
-        paraphrases: options.paraphrase ?? [],
-        neighbourhood: options.neighbour ?? [],
-      },
-      defaults,
+  async run(session, options) {
+    const { configuration } = session.connected();
+    const lineage = session.lineage(configuration, options.lineage);
+    const source = options.source ?? 'errata submit';
+    const corrections = await correctionsOf(session, options, { lineage, source });
+    for (const correction of corrections) session.lineage(configuration, correction.lineage);
+    return await session.withClients(configuration, (clients) =>
+      send(session, clients, corrections, options),
     );
-    if (Array.isArray(correction)) throw usage(correction.join('; '));
+  },
+});
+
+interface Given {
+  subject: string | undefined;
+  prompt: string | undefined;
+  target: string | undefined;
+  relation: string | undefined;
+  previous: string | undefined;
+  paraphrase: string[];
+  neighbour: string[];
+  id: string | undefined;
+  file: string | undefined;
+  format: 'ndjson' | 'csv' | undefined;
+  retract: boolean;
+}
+
+const HINT = '`errata submit --help` shows examples.';
+
+async function correctionsOf(
+  session: Session,
+  options: Given,
+  defaults: { lineage: string; source: string },
+): Promise<FactCorrection[]> {
+  const { subject, prompt, target, file } = options;
+  const byFlags = [subject, prompt, target].some((value) => value !== undefined);
+  if (byFlags === (file !== undefined))
+    throw misused(
+      'give one correction by --subject, --prompt and --target, or many by --file',
+      HINT,
+    );
+  const complete = { ...defaults, now: Date.now() };
+  if (file === undefined) {
+    const correction = correctionFrom(givenByFlags(options), complete);
+    if (Array.isArray(correction)) throw misused(correction.join('; '), HINT);
     return [correction];
   }
-  const text = await textOf(session, options.file);
-  const format = (options.format as 'ndjson' | 'csv' | undefined) ?? formatOf(options.file, text);
-  const { corrections, faults } = readCorrections(text, format, defaults);
-  if (faults.length > 0) throw usage(faultsInWords(options.file, faults));
-  if (corrections.length === 0)
-    throw usage(`${options.file === '-' ? 'the input' : options.file} holds no corrections`);
+  const text = await readText(session.surroundings, file, INPUT_LIMITS.bytesMax);
+  const format = options.format ?? formatOf(file, text);
+  const { corrections, faults } = readCorrections(text, format, complete);
+  if (faults.length > 0) throw misused(faultsText(file, faults), HINT);
+  if (corrections.length === 0) throw misused(`${file} holds no corrections`, HINT);
   return corrections.map(({ correction }) => correction);
 }
 
-const FAULTS_SHOWN_MAX = 20;
-
-function faultsInWords(file: string, faults: InputFault[]): string {
-  const shown = faults
-    .slice(0, FAULTS_SHOWN_MAX)
-    .map(
-      ({ line, reason }) =>
-        `\n  ${file === '-' ? 'line' : `${file}:`}${file === '-' ? ' ' : ''}${line}: ${reason}`,
-    );
-  return `${faults.length} fault${faults.length === 1 ? '' : 's'}, so nothing was sent:${shown.join('')}${faults.length > FAULTS_SHOWN_MAX ? `\n  and ${faults.length - FAULTS_SHOWN_MAX} more` : ''}`;
-}
-
-export async function textOf(session: Session, file: string): Promise<string> {
-  const stream =
-    file === '-'
-      ? session.surroundings.in
-      : createReadStream(resolve(session.surroundings.workingDirectory, file));
-  const bytes = await everything(stream, file);
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    throw usage(`${file} is not UTF-8`);
-  }
-}
-
-/** Read piece by piece, for it may be a pipe or a device without end. */
-async function everything(stream: NodeJS.ReadableStream, file: string): Promise<Buffer> {
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  for await (const part of stream) {
-    parts.push(Buffer.from(part));
-    bytes += part.length;
-    if (bytes > INPUT_LIMITS.bytesMax)
-      throw usage(
-        `${file} has more than ${INPUT_LIMITS.bytesMax} bytes, which is the most that is read at once`,
-      );
-  }
-  return Buffer.concat(parts);
+function givenByFlags(options: Given): Record<string, unknown> {
+  const { subject, relation, target, retract } = options;
+  const given = {
+    id: options.id,
+    subject,
+    relation,
+    prompt: options.prompt ?? (retract && relation !== undefined ? subject : undefined),
+    // A retraction has no target; the checks want one.
+    target: target ?? (retract ? '-' : undefined),
+    previousAnswer: options.previous,
+    paraphrases: options.paraphrase,
+    neighbourhood: options.neighbour,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 async function send(
   session: Session,
-  options: Options,
   clients: Clients,
   corrections: FactCorrection[],
+  { retract, wait, timeout }: { retract: boolean; wait: boolean; timeout: number },
 ): Promise<ExitCode> {
-  const { output } = session;
-  const { submitCorrections, submitRetractions } =
-    await import('../../../pipelines/kafka/submit.ts');
-  const { watchOutcomes } = await import('../../session/outcome-watch.ts');
+  const { OutcomeWatch } = await import('../../session/outcome-watch.ts');
   const lineages = [...new Set(corrections.map(({ lineage }) => lineage))];
-  const watch = options.wait === true ? await watchOutcomes(clients, lineages) : null;
+  const watch = wait ? await OutcomeWatch.start(clients, lineages) : null;
   try {
-    const sender = await clients.sender();
-    let sent: Sent[];
-    if (options.retract === true) {
-      sent = [];
-      for (const lineage of lineages) {
-        const keys = corrections
-          .filter((correction) => correction.lineage === lineage)
-          .map(factKeyOf);
-        const positions = await submitRetractions(sender, lineage, keys);
-        sent = sent.concat(
-          positions.map((position, i) => ({ id: null, what: `retract ${keys[i]!}`, position })),
-        );
-      }
-    } else {
-      const submitted = await submitCorrections(sender, clients.format, corrections);
-      sent = submitted.map(({ id, position }, i) => ({
-        id,
-        what: `${corrections[i]!.prompt} → ${corrections[i]!.target}`,
-        position,
-      }));
-    }
-    if (watch === null) {
-      output.result(
-        { submitted: sent },
-        () =>
-          `Submitted ${sent.length} ${options.retract === true ? 'retraction' : 'correction'}${sent.length === 1 ? '' : 's'}. \`errata watch\` shows what becomes of them.`,
-      );
-      return EXIT.ok;
-    }
-    return await untilDecided(
-      session,
-      sent,
-      options.timeout,
-      (revision) => watch.fateOf(revision),
-      watch.ended,
+    const sent = retract
+      ? await sendRetractions(clients, lineages, corrections)
+      : await sendCorrections(clients, corrections);
+    if (watch !== null) return await showOutcomes(session.output, watch, sent, timeout);
+    const what = counted(sent.length, retract ? 'retraction' : 'correction');
+    session.output.result(
+      { submitted: sent },
+      () => `Submitted ${what}. \`errata watch\` shows the outcomes.`,
     );
+    return EXIT.ok;
   } finally {
     await watch?.stop();
   }
 }
 
-export async function untilDecided(
+async function sendCorrections(
+  { sender, format }: Clients,
+  corrections: FactCorrection[],
+): Promise<DescribedRecord[]> {
+  const { submitCorrections } = await import('../../../pipelines/kafka/submit.ts');
+  const sent = await submitCorrections(await sender(), format, corrections);
+  return sent.map(({ id, position }, i) => {
+    const { prompt, target } = corrections[i]!;
+    return { id, what: `${prompt} → ${target}`, position };
+  });
+}
+
+async function sendRetractions(
+  { sender }: Clients,
+  lineages: string[],
+  corrections: FactCorrection[],
+): Promise<DescribedRecord[]> {
+  const { submitRetractions } = await import('../../../pipelines/kafka/submit.ts');
+  const sent: DescribedRecord[] = [];
+  for (const lineage of lineages) {
+    const keys = corrections.filter((one) => one.lineage === lineage).map(factKeyOf);
+    const positions = await submitRetractions(await sender(), lineage, keys);
+    for (const [i, position] of positions.entries())
+      sent.push({ id: null, what: `retract ${keys[i]!}`, position });
+  }
+  return sent;
+}
+
+export { seconds as secondsNamed } from '../../input/option-values.ts';
+export type Sent = DescribedRecord;
+export const textOf = (session: Session, file: string): Promise<string> =>
+  readText(session.surroundings, file, INPUT_LIMITS.bytesMax);
+export const untilDecided = (
   session: Session,
   sent: Sent[],
-  timeoutSeconds: number,
-  fateOf: (revision: Sent) => Promise<Fate>,
+  timeout: number,
+  fateOf: (one: Sent) => Promise<RecordOutcome>,
   ended: Promise<Error>,
-): Promise<ExitCode> {
-  const { output } = session;
-  let decided = 0;
-  let good = 0;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          new CommandFailure(
-            'wait for the outcomes',
-            `${sent.length - decided} of ${sent.length} are undecided after ${timeoutSeconds} s`,
-            'They are not lost: `errata status` shows what waits, `errata watch` what happens.',
-          ),
+): Promise<ExitCode> => {
+  void ended;
+  return showOutcomes(
+    session.output,
+    {
+      outcomesOf: (
+        records: readonly SentRecord[],
+        _: number,
+        decided: (o: RecordOutcome, i: number) => void,
+      ) =>
+        Promise.all(
+          records.map(async (one, i) => {
+            const outcome = await fateOf(one as Sent);
+            decided(outcome, i);
+            return outcome;
+          }),
         ),
-      timeoutSeconds * 1_000,
-    );
-  });
-  const broken = ended.then((error) => Promise.reject(error));
-  try {
-    await whileWaiting(output, 'Corrections decided', sent.length, async (at) => {
-      const all = Promise.all(
-        sent.map(async (revision) => {
-          const fate = await fateOf(revision);
-          at((decided += 1));
-          if (isGood(fate)) good += 1;
-          output.item(
-            { id: revision.id, position: revision.position, ...fate },
-            () =>
-              `${isGood(fate) ? output.colours.green('✓') : output.colours.red('✗')} ${shortened(revision.what, output.columns - 34).padEnd(output.columns - 34)} ${fateInWords(fate, output.colours)}`,
-          );
-        }),
-      );
-      await Promise.race([all, late, broken]);
-    });
-  } finally {
-    clearTimeout(timer);
-  }
-  return good === sent.length ? EXIT.ok : EXIT.failure;
-}
-
-function usage(why: string): CommandFailure {
-  return new CommandFailure('submit', why, 'errata submit --help shows examples.', EXIT.usage);
-}
-
-function given(values: Record<string, string | undefined>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    } as unknown as OutcomeWatch,
+    sent,
+    timeout,
   );
-}
-
-function formatNamed(text: string): string {
-  if (text !== 'ndjson' && text !== 'csv')
-    throw new InvalidArgumentError('It can be ndjson or csv.');
-  return text;
-}
-
-export function secondsNamed(text: string): number {
-  const value = Number(text);
-  if (!(value > 0 && value <= 86_400))
-    throw new InvalidArgumentError('It must be a number of seconds, at most 86400.');
-  return value;
-}
+};

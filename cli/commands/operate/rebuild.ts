@@ -15,7 +15,7 @@ import { listenForInterruption } from '../../terminal/interruption.ts';
 import type { Session } from '../../session/session.ts';
 import { stepsOn, type Steps } from '../../terminal/steps.ts';
 import { comparisonText } from '../../words/comparison-text.ts';
-import { wholeNumber } from '../audit/log.ts';
+import { wholeNumber } from '../../input/option-values.ts';
 import { compareWithSteps } from './compare.ts';
 
 interface Options {

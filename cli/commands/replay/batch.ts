@@ -5,7 +5,7 @@ import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/c
 import { BY_OPTION, withLineages } from '../../session/operator.ts';
 import type { Output } from '../../terminal/output.ts';
 import { resetText } from '../../words/reset-text.ts';
-import { secondsNamed } from '../corrections/submit.ts';
+import { seconds as secondsNamed } from '../../input/option-values.ts';
 
 interface Options {
   lineage?: string;

@@ -121,7 +121,7 @@ async function revisionsOfBatch(
   try {
     const [started] = await timelineOfRun(
       configuration,
-      await findRun(configuration, versions, lineage, { workflowId, runId: null }),
+      await findRun({ configuration, versions, lineage }, { workflowId, runId: null }),
     );
     const { revisions } = (started?.detail ?? {}) as { revisions?: FactRevision[] };
     return Array.isArray(revisions) ? revisions : null;

@@ -10,11 +10,11 @@ import { provision } from '../../../infra/setup/provision/index.ts';
 import { CommandFailure } from '../../session/command-failure.ts';
 import { EXIT, type CommandSpecification } from '../../session/command.ts';
 import { listenForInterruption } from '../../terminal/interruption.ts';
-import { progressOf } from '../../terminal/progress.ts';
+import { setupProgress } from '../../terminal/status-line.ts';
 import { keyLookText, trialText, tunedText } from '../../words/tune-text.ts';
 import { demonstrationFacts } from '../../input/tune-facts.ts';
 import type { Session } from '../../session/session.ts';
-import { wholeNumber } from '../audit/log.ts';
+import { wholeNumber } from '../../input/option-values.ts';
 
 interface Options {
   model?: string;
@@ -67,7 +67,7 @@ const tune: CommandSpecification<Options> = {
     );
     const records = await factsOf(session, options);
     const { output } = session;
-    const progress = progressOf(output);
+    const progress = setupProgress(output);
     await provision(['tensorflow', ...(configuration.model === null ? (['model'] as const) : [])], {
       home: homeAt(configuration.home),
       device: configuration.device,

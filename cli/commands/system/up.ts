@@ -1,43 +1,34 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, openSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
-import { InvalidArgumentError } from 'commander';
+import { join } from 'node:path';
 import type { Configuration } from '../../../infra/config/configuration.ts';
-import { homeAt, PROJECT_ROOT } from '../../../infra/config/home.ts';
-import { attached, findSystem, type SystemState } from '../../../infra/local/system-state.ts';
-import { fetchModel } from '../../../infra/setup/fetch-model.ts';
-import { provision, type Part } from '../../../infra/setup/provision/index.ts';
+import { PROJECT_ROOT } from '../../../infra/config/home.ts';
 import { requireUsers } from '../../../infra/config/require-users.ts';
 import {
   startSystem,
   StartInterrupted,
   type RunningSystem,
 } from '../../../infra/local/supervisor.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, type CommandSpecification, type ExitCode } from '../../session/command.ts';
+import { attached, findSystem, type SystemState } from '../../../infra/local/system-state.ts';
+import { parser } from '../../input/option-values.ts';
+import { command, EXIT, flag, option, type ExitCode } from '../../session/command.ts';
+import type { Session } from '../../session/session.ts';
 import { readDemonstrations } from '../../demonstration/history.ts';
+import { failed } from '../../terminal/command-failure.ts';
 import { listenForInterruption, type Interruption } from '../../terminal/interruption.ts';
 import type { Output } from '../../terminal/output.ts';
-import { progressOf, whileWaiting } from '../../terminal/progress.ts';
-import type { Session } from '../../session/session.ts';
-import { StatusLine } from '../../terminal/status-line.ts';
-
-interface Options {
-  model?: string;
-  lineages?: string;
-  port?: string;
-  demo?: boolean;
-  demoAgain?: boolean;
-  exit?: boolean;
-  detach?: boolean;
-}
+import { StatusLine, whileWaiting } from '../../terminal/status-line.ts';
+import { setUp } from './set-up.ts';
 
 /** `errata up`: the whole system on one machine. */
-const up: CommandSpecification<Options> = {
+export default command({
   usage: 'up',
   summary: 'start the whole system on this machine',
-  description: `Sets up what is missing, then starts Kafka, Temporal (unless the configuration names some) and the four processes: serve, edit-worker, workflow-worker, ingest. Stays until Ctrl-C, restarts what crashes, and stops everything in order.
-Data is kept in one folder (ERRATA_HOME), so the next start goes on where this one ended.`,
+  description: `Installs what is missing, then starts Kafka, Temporal (unless the configuration names
+existing ones) and the four processes: serve, edit-worker, workflow-worker, ingest. Runs until
+Ctrl-C, restarts what crashes, and stops everything in order.
+
+Data is kept in one folder (ERRATA_HOME), so the next start continues from there.`,
   examples: [
     ['up', 'the system, until Ctrl-C'],
     ['up --demo', 'with the demonstration stream, once per data folder'],
@@ -46,88 +37,92 @@ Data is kept in one folder (ERRATA_HOME), so the next start goes on where this o
     ['up --model ./my-model --port 9000', 'another model, another port'],
   ],
   operation: 'start the system',
-  options: (command) =>
-    command
-      .option('--model <path or id>', 'the model: a path, or a Hugging Face id (ERRATA_MODEL)')
-      .option('--lineages <names>', 'lineages, separated by commas (ERRATA_LINEAGES)')
-      .option('--port <port>', 'port of `serve` (ERRATA_PORT)', portNamed)
-      .option('--demo', 'run the demonstration stream, unless it ran in this data folder')
-      .option('--demo-again', 'run the demonstration stream in any case')
-      .option('--exit', 'stop when everything is up and the demonstration, if asked for, is over')
-      .option('--detach', 'run in the background; returns when everything is up'),
+  options: {
+    model: option('--model <path or id>', 'the model: a path, or a Hugging Face id (ERRATA_MODEL)'),
+    lineages: option('--lineages <names>', 'lineages, separated by commas (ERRATA_LINEAGES)'),
+    port: option(
+      '--port <port>',
+      'port of `serve` (ERRATA_PORT)',
+      parser('a port, 0 to 65535', (text) =>
+        /^\d{1,5}$/.test(text) && Number(text) <= 65_535 ? text : undefined,
+      ),
+    ),
+    demo: flag('--demo', 'run the demonstration stream, unless it ran in this data folder'),
+    demoAgain: flag('--demo-again', 'run the demonstration stream in any case'),
+    exit: flag('--exit', 'stop when everything is up and the demonstration, if requested, is over'),
+    detach: flag('--detach', 'run in the background; returns when everything is up'),
+  },
   async run(session, options) {
-    const overlay = overlayOf(options);
+    const flags = FLAGS.flatMap(({ flag, name, variable }) => {
+      const value = options[name];
+      return value === undefined ? [] : [{ flag, variable, value }];
+    });
+    const overlay = Object.fromEntries(flags.map(({ variable, value }) => [variable, value]));
     const configuration = session.configuration(overlay);
     const running = findSystem(configuration.home);
-    if (running !== null) return alreadyRunning(session, configuration, running);
+    if (running !== null) return showRunning(session.output, configuration, running);
     requireUsers(configuration);
-    await setUp(session.output, configuration);
-    if (options.detach === true) return detach(session, configuration, overlay);
-    return attend(session, configuration, overlay, options);
+    const { kafka, temporal } = configuration;
+    await setUp(session.output, configuration, [
+      ...(kafka.embedded ? (['kafka'] as const) : []),
+      ...(temporal.embedded ? (['temporal'] as const) : []),
+    ]);
+    if (options.detach)
+      return await detach(
+        session,
+        configuration,
+        flags.flatMap(({ flag, value }) => [flag, value]),
+      );
+    return await attend(session, configuration, overlay, options);
   },
-};
+});
 
-export default up;
+const FLAGS = [
+  { flag: '--model', name: 'model', variable: 'ERRATA_MODEL' },
+  { flag: '--lineages', name: 'lineages', variable: 'ERRATA_LINEAGES' },
+  { flag: '--port', name: 'port', variable: 'ERRATA_PORT' },
+] as const;
 
 const DETACHED_WAIT_MS = 1_800_000;
 const LOOK_EVERY_MS = 200;
 
-function overlayOf(options: Options): Record<string, string> {
-  const flags: [string, string | undefined][] = [
-    ['ERRATA_MODEL', options.model],
-    ['ERRATA_LINEAGES', options.lineages],
-    ['ERRATA_PORT', options.port],
-  ];
-  return Object.fromEntries(
-    flags.filter((flag): flag is [string, string] => flag[1] !== undefined),
-  );
-}
-
-/** What is running is what was asked for, so this is no failure; but nothing was begun. */
-function alreadyRunning(
-  session: Session,
-  configuration: Configuration,
-  system: SystemState,
-): ExitCode {
-  session.output.result(
-    { started: false, system },
-    () =>
-      `A system of ${configuration.home} is running already (pid ${system.supervisor.pid}).\n${whereEverythingIs(session.output, system)}\n\nerrata down stops it; errata demo runs the demonstration on it.`,
+function showRunning(output: Output, { home }: Configuration, system: SystemState): ExitCode {
+  output.result({ started: false, system }, () =>
+    [
+      `A system of ${home} is running already (pid ${system.supervisor.pid}).`,
+      addressesText(output, system),
+      '',
+      'errata down stops it; errata demo runs the demonstration on it.',
+    ].join('\n'),
   );
   return EXIT.ok;
 }
 
-async function setUp(output: Output, configuration: Configuration): Promise<void> {
-  const parts: Part[] = ['tensorflow'];
-  if (configuration.kafka.embedded) parts.push('kafka');
-  if (configuration.temporal.embedded) parts.push('temporal');
-  if (configuration.model === null) parts.push('model');
-  const progress = progressOf(output);
-  await provision(parts, {
-    home: homeAt(configuration.home),
-    device: configuration.device,
-    progress,
-  });
-  if (configuration.model !== null && !isAbsolute(configuration.model))
-    await fetchModel(configuration, configuration.model, progress);
+interface UpOptions {
+  demo: boolean;
+  demoAgain: boolean;
+  exit: boolean;
 }
 
 async function attend(
   session: Session,
   configuration: Configuration,
   overlay: Record<string, string>,
-  options: Options,
+  options: UpOptions,
 ): Promise<ExitCode> {
   const { output } = session;
   const interruption = listenForInterruption();
   try {
-    return await attendSystem(
-      session,
-      await start(output, configuration, overlay, interruption),
-      configuration,
-      options,
-      interruption,
-    );
+    const system = await start(output, configuration, overlay, interruption);
+    try {
+      return await attendSystem(output, attached(configuration, system.state), {
+        system: system.state,
+        options,
+        interruption,
+      });
+    } finally {
+      await whileWaiting(output, 'stopping', () => system.stop());
+    }
   } catch (error) {
     if (error instanceof StartInterrupted) return EXIT.interrupted;
     throw error;
@@ -137,33 +132,31 @@ async function attend(
 }
 
 async function attendSystem(
-  session: Session,
-  system: RunningSystem,
+  output: Output,
   configuration: Configuration,
-  options: Options,
-  interruption: Interruption,
+  {
+    system,
+    options,
+    interruption,
+  }: {
+    system: SystemState;
+    options: UpOptions;
+    interruption: Interruption;
+  },
 ): Promise<ExitCode> {
-  const { output } = session;
-  try {
-    const { state } = system;
-    output.item({ event: 'up', system: state }, () => `\n${whereEverythingIs(output, state)}`);
-    let worked = true;
-    if (options.demo === true || options.demoAgain === true) {
-      const outcome = await Promise.race([
-        demonstration(session, attached(configuration, state), options),
-        interruption.came,
-      ]);
-      if (outcome === null) return EXIT.interrupted;
-      worked = outcome;
-    }
-    if (options.exit === true) return worked ? EXIT.ok : EXIT.failure;
-    output.line(whereToLookNext(output, state));
-    output.line(output.colours.dim('\nCtrl-C stops everything.'));
-    await interruption.came;
-    return EXIT.ok;
-  } finally {
-    await whileWaiting(output, 'Stopping', null, () => system.stop());
-  }
+  output.item({ event: 'up', system }, () => `\n${addressesText(output, system)}`);
+  let worked: boolean | null = true;
+  if (options.demo || options.demoAgain)
+    worked = await Promise.race([
+      demonstration(output, configuration, options.demoAgain),
+      interruption.came,
+    ]);
+  if (worked === null) return EXIT.interrupted;
+  if (options.exit) return worked ? EXIT.ok : EXIT.failure;
+  output.line(nextStepsText(output, system));
+  output.line(output.colours.dim('\nCtrl-C stops everything.'));
+  await interruption.came;
+  return EXIT.ok;
 }
 
 async function start(
@@ -172,6 +165,7 @@ async function start(
   overlay: Record<string, string>,
   interruption: Interruption,
 ): Promise<RunningSystem> {
+  const { dim, green, yellow } = output.colours;
   const aborting = new AbortController();
   void interruption.came.then(() => aborting.abort());
   const startedMs = performance.now();
@@ -188,12 +182,11 @@ async function start(
         if (event === 'starting') steps.set(who, event);
         else steps.delete(who);
         show();
+        const seconds = dim(`${((performance.now() - startedMs) / 1_000).toFixed(1)} s`);
         if (event === 'ready' || event === 'found running')
-          line.above(
-            `${output.colours.green('✓')} ${who.padEnd(16)} ${event}  ${output.colours.dim(`${((performance.now() - startedMs) / 1_000).toFixed(1)} s`)}`,
-          );
-        else if (event !== 'starting' && event !== 'stopping' && event !== 'stopped')
-          line.above(`${output.colours.yellow('!')} ${who.padEnd(16)} ${event}`);
+          line.above(`${green('✓')} ${who.padEnd(16)} ${event}  ${seconds}`);
+        else if (!['starting', 'stopping', 'stopped'].includes(event))
+          line.above(`${yellow('!')} ${who.padEnd(16)} ${event}`);
       },
       changed(state) {
         for (const process of state.processes) {
@@ -209,20 +202,18 @@ async function start(
 }
 
 async function demonstration(
-  session: Session,
+  output: Output,
   configuration: Configuration,
-  options: Options,
+  again: boolean,
 ): Promise<boolean> {
-  const { output } = session;
   const lineage = configuration.lineages[0]!;
-  const before = readDemonstrations(configuration.home, lineage);
-  if (before.lastPassed !== null && options.demoAgain !== true) {
-    output.line(
-      output.colours.dim(
-        `\nThe demonstration ran in this data folder ${before.lastPassed ? 'and worked' : 'and did not work'}; \`errata demo\` (or --demo-again) runs it again.`,
-      ),
-    );
-    return before.lastPassed;
+  const { lastPassed } = readDemonstrations(configuration.home, lineage);
+  if (lastPassed !== null && !again) {
+    const text =
+      `The demonstration ran in this data folder and ${lastPassed ? 'worked' : 'failed'}; ` +
+      '`errata demo` (or --demo-again) runs it again.';
+    output.line(output.colours.dim(`\n${text}`));
+    return lastPassed;
   }
   const { demonstrate } = await import('../../demonstration/demonstrate.ts');
   const report = await demonstrate(output, configuration, lineage);
@@ -230,101 +221,70 @@ async function demonstration(
   return report.passed;
 }
 
-/**
- * Starts the same command without --detach as a process of its own and waits until its system is
- * up.
- */
+/** Starts the command in a process of its own and waits until its system is up. */
 async function detach(
-  session: Session,
-  configuration: Configuration,
-  overlay: Record<string, string>,
+  { output, surroundings }: Session,
+  { home }: Configuration,
+  flags: string[],
 ): Promise<ExitCode> {
-  const { output } = session;
-  const log = join(configuration.home, 'logs', 'up.log');
-  mkdirSync(join(configuration.home, 'logs'), { recursive: true });
+  const log = join(home, 'logs', 'up.log');
+  mkdirSync(join(home, 'logs'), { recursive: true });
   const file = openSync(log, 'a');
-  const flags = [
-    overlay['ERRATA_MODEL'] === undefined ? [] : ['--model', overlay['ERRATA_MODEL']],
-    overlay['ERRATA_LINEAGES'] === undefined ? [] : ['--lineages', overlay['ERRATA_LINEAGES']],
-    overlay['ERRATA_PORT'] === undefined ? [] : ['--port', overlay['ERRATA_PORT']],
-  ].flat();
-  const child = spawn(
-    process.execPath,
-    ['--import', import.meta.resolve('tsx'), join(PROJECT_ROOT, 'cli', 'main.ts'), 'up', ...flags],
-    { detached: true, stdio: ['ignore', file, file], cwd: session.surroundings.workingDirectory },
-  );
-  const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
+  const program = ['--import', import.meta.resolve('tsx'), join(PROJECT_ROOT, 'cli', 'main.ts')];
+  const child = spawn(process.execPath, [...program, 'up', ...flags], {
+    detached: true,
+    stdio: ['ignore', file, file],
+    cwd: surroundings.workingDirectory,
+  });
   let exitCode: number | null = null;
-  void ended.then((code) => (exitCode = code));
-  const system = await whileWaiting(output, 'Starting', null, async () => {
+  child.once('exit', (code) => (exitCode = code ?? 1));
+  const system = await whileWaiting(output, 'starting', async () => {
     const deadlineMs = performance.now() + DETACHED_WAIT_MS;
     for (;;) {
-      const found = findSystem(configuration.home);
+      const found = findSystem(home);
       if (found?.state === 'ready') return found;
-      if (exitCode !== null)
-        throw new CommandFailure(
-          'start the system',
-          `it ended with code ${exitCode}`,
-          `Its output is in ${log}.`,
-        );
+      const hint = `Its output is in ${log}.`;
+      if (exitCode !== null) throw failed(`it ended with code ${exitCode}`, hint);
       if (performance.now() > deadlineMs)
-        throw new CommandFailure(
-          'start the system',
-          `it is not up after ${DETACHED_WAIT_MS / 60_000} minutes`,
-          `Its output is in ${log}.`,
-        );
+        throw failed(`it is not up after ${DETACHED_WAIT_MS / 60_000} minutes`, hint);
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
     }
   });
   child.unref();
   output.result(
     { started: true, system },
-    () => `${whereEverythingIs(output, system)}\n\nerrata down stops it.`,
+    () => `${addressesText(output, system)}\n\nerrata down stops it.`,
   );
   return EXIT.ok;
 }
 
-function whereEverythingIs(output: Output, state: SystemState): string {
-  const { bold, dim } = output.colours;
-  const row = (name: string, where: string, note = ''): string =>
+function addressesText({ colours }: Output, state: SystemState): string {
+  const { bold, dim } = colours;
+  const { temporal, kafka, lineages, serveUrl } = state;
+  const row = (name: string, where: string, note: string): string =>
     `  ${name.padEnd(10)} ${bold(where)}${note === '' ? '' : `  ${dim(note)}`}`;
+  const topics = lineages.map((lineage) => `errata.${lineage}.corrections`).join(', ');
   return [
-    row('answers', state.serveUrl ?? '–', 'HTTP API and page'),
-    row(
-      'temporal',
-      state.temporal.uiUrl ?? state.temporal.address,
-      state.temporal.uiUrl === null
-        ? ''
-        : `workflows, in your browser; server ${state.temporal.address}`,
-    ),
-    row(
-      'kafka',
-      state.kafka.brokers.join(','),
-      state.lineages.map((lineage) => `errata.${lineage}.corrections`).join(', '),
-    ),
+    row('answers', serveUrl ?? '–', 'HTTP API and page'),
+    temporal.uiUrl === null
+      ? row('temporal', temporal.address, '')
+      : row('temporal', temporal.uiUrl, `workflows, in your browser; server ${temporal.address}`),
+    row('kafka', kafka.brokers.join(','), topics),
   ].join('\n');
 }
 
-function whereToLookNext(output: Output, state: SystemState): string {
-  const { bold, dim } = output.colours;
+function nextStepsText({ colours }: Output, { temporal }: SystemState): string {
+  const { bold, dim } = colours;
+  const page = `${temporal.uiUrl ?? ''}/namespaces/${temporal.namespace}/workflows`;
   const next: [string, string][] = [
     ['npx errata ask "The capital of Australia is the city of"', 'before and after, side by side'],
-    ['npx errata log', 'the versions; errata show 1 for one'],
+    ['npx errata log', 'the versions; `errata show 1` shows one'],
     ['npx errata submit --help', 'your own corrections'],
-    ...(state.temporal.uiUrl === null
-      ? []
-      : ([
-          [
-            `${state.temporal.uiUrl}/namespaces/${state.temporal.namespace}/workflows`,
-            'each batch, step by step',
-          ],
-        ] as [string, string][])),
+    [page, 'each batch, step by step'],
   ];
-  return `\n${bold('Where to look next')}\n${next.map(([command, what]) => `  ${command.padEnd(60)} ${dim(what)}`).join('\n')}`;
-}
-
-function portNamed(text: string): string {
-  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535)
-    throw new InvalidArgumentError('It must be a port, 0 to 65535.');
-  return text;
+  const shown = temporal.uiUrl === null ? next.slice(0, -1) : next;
+  return [
+    `\n${bold('Where to look next')}`,
+    ...shown.map(([command, what]) => `  ${command.padEnd(60)} ${dim(what)}`),
+  ].join('\n');
 }

@@ -6,9 +6,11 @@ import revoke from './revoke.ts';
 /** `errata token`: who may do what over HTTP. */
 const token: CommandGroup = {
   name: 'token',
-  summary: 'say who may do what over HTTP',
-  description:
-    'Makes, lists and revokes the tokens that `serve` asks for (docs/access.md). They are kept as SHA-256 in tokens.json of the data folder, or where ERRATA_TOKENS says; a running `serve` goes by the file as it is. Where there is no such file, `serve` asks nobody, and binds loopback only.',
+  summary: 'manage the tokens for HTTP',
+  description: `Makes, lists and revokes the tokens that \`serve\` asks for (docs/access.md). Their
+SHA-256 is kept in tokens.json of the data folder, or where ERRATA_TOKENS says; a running \`serve\`
+follows every change. Where there is no such file, \`serve\` asks for no token and binds loopback
+only.`,
   commands: [create, list, revoke],
 };
 

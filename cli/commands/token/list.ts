@@ -1,52 +1,49 @@
 import { readTokens } from '../../../serving/access/tokens-file.ts';
-import { EXIT, type CommandSpecification } from '../../session/command.ts';
+import type { TokenRecord } from '../../../serving/access/access.ts';
+import { command } from '../../session/command.ts';
+import type { Output } from '../../terminal/output.ts';
 
 /** `errata token list`: what each token may do. */
-const list: CommandSpecification<object> = {
+export default command({
   usage: 'list',
   summary: 'list the tokens and what each may do',
-  description:
-    'Lists the tokens by name, with roles and bounds. The tokens themselves are not kept, so they are not shown.',
+  description: `Lists the tokens by name, with roles and limits. The tokens themselves are not kept,
+so they are not shown.`,
   examples: [
     ['token list', 'all tokens'],
     ['token list --json', 'the same for a program'],
   ],
   operation: 'list the tokens',
-  options: () => {},
   async run(session) {
-    const { tokensPath } = session.configuration().serve;
-    const tokens = readTokens(tokensPath);
-    const { dim, red } = session.output.colours;
-    const now = Date.now();
-    const shown = (tokens ?? []).map(({ sha256: _, ...record }) => record);
-    const row = ({
-      name,
-      roles,
-      lineages,
-      subjects,
-      createdAt,
-      expiresAt,
-    }: (typeof shown)[number]): string[] => [
-      name,
-      roles.join(', '),
-      lineages?.join(', ') ?? 'all',
-      roles.includes('submit') ? (subjects?.join(', ') ?? 'all') : '–',
-      createdAt.slice(0, 10),
-      expiresAt === undefined
-        ? 'never'
-        : Date.parse(expiresAt) <= now
-          ? red(`${expiresAt.slice(0, 10)}, expired`)
-          : expiresAt.slice(0, 10),
-    ];
-    session.output.result({ path: tokensPath, asked: tokens !== null, tokens: shown }, () =>
-      tokens === null
-        ? `There is no ${tokensPath}: \`serve\` asks nobody, and binds loopback only. \`errata token create\` makes the first token.`
-        : tokens.length === 0
-          ? `There are no tokens in ${tokensPath}: \`serve\` lets nobody in.`
-          : `${session.output.table(['name', 'roles', 'lineages', 'subjects', 'made', 'expires'], shown.map(row))}\n${dim(tokensPath)}`,
-    );
-    return EXIT.ok;
+    const { output } = session;
+    const { tokensPath: path } = session.configuration().serve;
+    const stored = readTokens(path);
+    const tokens = (stored ?? []).map(({ sha256: _, ...record }) => record);
+    output.result({ path, asked: stored !== null, tokens }, () => {
+      if (stored === null)
+        return (
+          `There is no ${path}: \`serve\` asks for no token, and binds loopback only. ` +
+          '`errata token create` makes the first token.'
+        );
+      if (tokens.length === 0)
+        return `There are no tokens in ${path}: \`serve\` refuses every request.`;
+      const rows = tokens.map((token) => rowOf(output, token));
+      const head = ['name', 'roles', 'lineages', 'subjects', 'made', 'expires'];
+      return `${output.table(head, rows)}\n${output.colours.dim(path)}`;
+    });
   },
-};
+});
 
-export default list;
+function rowOf({ colours }: Output, token: Omit<TokenRecord, 'sha256'>): string[] {
+  const { name, roles, lineages, subjects, createdAt, expiresAt } = token;
+  const expired = expiresAt !== undefined && Date.parse(expiresAt) <= Date.now();
+  const end = expiresAt?.slice(0, 10) ?? 'never';
+  return [
+    name,
+    roles.join(', '),
+    lineages?.join(', ') ?? 'all',
+    roles.includes('submit') ? (subjects?.join(', ') ?? 'all') : '–',
+    createdAt.slice(0, 10),
+    expired ? colours.red(`${end}, expired`) : end,
+  ];
+}

@@ -1,41 +1,34 @@
 import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
+import type { TokenRecord } from '../../../serving/access/access.ts';
 import { changeTokens } from '../../../serving/access/tokens-file.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, type CommandSpecification } from '../../session/command.ts';
+import { command } from '../../session/command.ts';
+import { failed } from '../../terminal/command-failure.ts';
 
 /** `errata token revoke <name>`: the end of a token. */
-const revoke: CommandSpecification<object> = {
+export default command({
   usage: 'revoke <name>',
-  summary: 'end a token',
-  description:
-    'Ends a token: `serve` refuses it from then on, without a restart. What it submitted stays. After the last one `serve` lets nobody in; it asks nobody again only when its tokens file is gone and it was started anew.',
-  examples: [['token revoke mira-desk', 'ends that token']],
+  summary: 'revoke a token',
+  description: `Revokes a token: \`serve\` refuses it at once, without a restart. The corrections that
+it submitted stay. After the last token is revoked \`serve\` refuses every request; it asks for no
+token only when its tokens file is gone and it has been restarted.`,
+  examples: [['token revoke mira-desk', 'revokes that token']],
   operation: 'revoke the token',
-  options: () => {},
-  async run(session, _, [named]) {
+  async run(session, _, [name = '']) {
     const { tokensPath } = session.configuration().serve;
     let left = 0;
-    await changeTokens(
-      tokensPath,
-      (tokens) => {
-        const kept = (tokens ?? []).filter(({ name }) => name !== named);
-        if (tokens === null || kept.length === tokens.length)
-          throw new CommandFailure(
-            revoke.operation,
-            `there is no token "${named ?? ''}"`,
-            tokens === null
-              ? `There is no ${tokensPath}.`
-              : '`errata token list` shows those there are.',
-          );
-        left = kept.length;
-        return kept;
-      },
-      holdExclusively,
-    );
-    if (left === 0) session.output.note('It was the last one: `serve` lets nobody in.');
-    session.output.result({ revoked: named, left }, () => `"${named ?? ''}" is revoked.`);
-    return EXIT.ok;
+    const remove = (tokens: TokenRecord[] | null): TokenRecord[] => {
+      const kept = (tokens ?? []).filter((token) => token.name !== name);
+      if (tokens === null || kept.length === tokens.length)
+        throw failed(
+          `there is no token "${name}"`,
+          tokens === null ? `There is no ${tokensPath}.` : '`errata token list` shows the tokens.',
+        );
+      left = kept.length;
+      return kept;
+    };
+    await changeTokens(tokensPath, remove, holdExclusively);
+    const { output } = session;
+    if (left === 0) output.note('It was the last token: `serve` refuses every request.');
+    output.result({ revoked: name, left }, () => `"${name}" is revoked.`);
   },
-};
-
-export default revoke;
+});
