@@ -21,7 +21,7 @@ export function differenceText(output: Output, difference: AskedDifference): str
   const made = madeWith.map((one) => `${one.path}: ${shown(one.from, 60)} → ${shown(one.to, 60)}`);
   const parts = [
     `${bold(sideText(from))}  →  ${bold(sideText(to))}   lineage ${lineage}`,
-    ...(changes.length === 0 ? ['The same corrections are in force in both.'] : changes),
+    ...(changes.length === 0 ? ['The same corrections hold in both.'] : changes),
     passing > 0 ? dim(`${counted(passing, 'correction')} came and left again in between.`) : '',
     section(output, 'Answers that the probes saw change', answerLines),
     answers.left > 0 ? dim(`and ${answers.left} more that were not kept.`) : '',

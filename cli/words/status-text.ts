@@ -157,7 +157,9 @@ const UNDOS_SHOWN_MAX = 3;
 function undoFields({ colours: { dim } }: Output, undos: LineageStatus['undos']): Fields {
   const { running, waiting, ended } = undos;
   const texts = [
-    ...(running === null ? [] : [`${undoText(running)}, running ${dim(`(${running.workflowId})`)}`]),
+    ...(running === null
+      ? []
+      : [`${undoText(running)}, running ${dim(`(${running.workflowId})`)}`]),
     ...waiting.map((undo) => `${undoText(undo)}, waiting`),
     ...ended.slice(-UNDOS_SHOWN_MAX).map((undo) => {
       const reason = `${undo.kind === 'nothing' ? 'nothing to do' : undo.kind}, ${undo.reason ?? ''}`;

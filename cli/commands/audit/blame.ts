@@ -14,8 +14,8 @@ export default command({
   summary: 'show which version changed each answer',
   description: `Shows for each prompt the base model's answer, each version that changed it and what
 the answer became, with the correction and the batch behind each change. Prompts are arguments, or
-lines of a file (text, or NDJSON with "prompt"). Without either they are those of the corrections in
-force with their paraphrases and neighbours, the latest first, up to --max.
+lines of a file (text, or NDJSON with "prompt"). Without either they are those of the corrections that
+hold with their paraphrases and neighbours, the latest first, up to --max.
 
 Every answer is asked anew, of the running \`serve\` or of a model that is loaded. Where each subject
 has its own map, behind a gate that asks for its name, only the versions that can have changed an
@@ -68,7 +68,7 @@ async function promptsInForce(log: VersionLog, promptsMax: number): Promise<stri
   const { active } = await log.read();
   if (active.size === 0)
     throw failed(
-      `no correction is in force in lineage ${log.lineage}, so there are no prompts to ask`,
+      `no correction holds in lineage ${log.lineage}, so there are no prompts to ask`,
       'Give prompts as arguments, or with --probes.',
     );
   const prompts = [...active.values()]

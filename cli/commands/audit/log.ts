@@ -44,7 +44,7 @@ so nothing needs to run.`,
         ...aliases.filter(({ version }) => version !== null).map(aliasText),
         output.colours.dim(LEGEND),
         output.colours.dim(
-          `${counted(head.version, 'version')}, ${counted(active.size, 'correction')} in force. ` +
+          `${counted(head.version, 'version')}, ${counted(active.size, 'correction')} hold. ` +
             '`errata show <version>` shows one in full.',
         ),
       ].join('\n');

@@ -15,7 +15,7 @@ export default command({
   summary: 'check every byte of the version log',
   description: `Reads every entry, blob and outcome of a lineage and recomputes all hashes: version
 numbers without a gap, the hash of the entry before in each entry, the hash of each blob, pairs and
-probe details that match their entry, and the corrections in force. A single changed byte is found.
+probe details that match their entry, and the corrections that hold. A single changed byte is found.
 Nothing needs to run. Exits with 1 if anything is wrong.
 
 With --audit it checks a file that \`errata export --audit\` wrote: its chain, its seal, and whether
@@ -113,7 +113,7 @@ function damageText(
 }
 
 function extentText({ versions, corrections }: { versions: number; corrections: number }): string {
-  return `${counted(versions, 'version')}, ${counted(corrections, 'correction')} in force`;
+  return `${counted(versions, 'version')}, ${counted(corrections, 'correction')} hold`;
 }
 
 function megabytes(bytes: number): string {
