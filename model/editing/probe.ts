@@ -4,15 +4,18 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Probe, ProbeAnswer } from '../engine.ts';
-import type { Prefilled } from '../network/decode.ts';
-import { decodeFrom, gatherPast, prefill } from '../network/decode.ts';
+import { gatherPast } from '../network/attention-past.ts';
+import { decodeFrom, prefill, type Prefilled } from '../network/decode.ts';
+import {
+  type DownHook,
+  type DownProjection,
+  gatherRows,
+  type Transformer,
+} from '../network/transformer.ts';
 import type { Hook } from '../hook/hook.ts';
 import { answerTokens, frontTokens, promptTokens } from '../network/sequences.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { TokenRows } from '../network/token-rows.ts';
 import { layOutRows } from '../network/token-rows.ts';
-import type { AttentionPast, DownHook, Transformer } from '../network/transformer.ts';
-import { gatherRows } from '../network/transformer.ts';
 
 /** Prompts per pass: bounds the [prompts, V] logits and the keys and values held. */
 const PASS_PROMPTS = 64;
@@ -143,13 +146,8 @@ class Watched implements DownHook {
     this.layers = hook.layers;
     this.opened = new Uint8Array(sequences);
   }
-  project(
-    layer: number,
-    keys_RF: tf.Tensor2D,
-    base_RD: tf.Tensor2D,
-    rows: TokenRows,
-    past: AttentionPast | null,
-  ): tf.Tensor2D {
+  project(down: DownProjection): tf.Tensor2D {
+    const { rows } = down;
     this.hook.observer = (_, openRows) => {
       for (let b = 0; b < rows.sequences; b++) {
         for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
@@ -157,7 +155,7 @@ class Watched implements DownHook {
       }
     };
     try {
-      return this.hook.project(layer, keys_RF, base_RD, rows, past);
+      return this.hook.project(down);
     } finally {
       this.hook.observer = null;
     }

@@ -40,7 +40,7 @@ export function reachesOf(
   const reaches: Float32Array[] = [];
   const hook: DownHook = {
     layers: new Set(layers),
-    project(layer, keys_RF, base_RD) {
+    project({ layer, keys_RF, base_RD }) {
       const block = blocks.get(layer)!;
       const scores = scoreKeys(
         { kind: 'sequence', map: 'joint', floor: 0, referenceQuantile: 1, nearKey: 1 },

@@ -15,15 +15,21 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import { crossEntropy } from '../network/cross-entropy.ts';
-import { gatherPast, readPast } from '../network/decode.ts';
+import { type AttentionPast, disposePast, gatherPast } from '../network/attention-past.ts';
+import { readPast } from '../network/decode.ts';
+import {
+  backThrough,
+  disposeRecord,
+  type DownHook,
+  gatherRows,
+  type RunRecord,
+  type Transformer,
+} from '../network/transformer.ts';
 import { seededRandom } from '../tensor/random.ts';
 import type { EditSequence, LocatedPrompt } from '../network/sequences.ts';
 import { locate } from '../network/sequences.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { layOutRows } from '../network/token-rows.ts';
-import { backThrough } from '../network/backward.ts';
-import type { AttentionPast, DownHook, RunRecord, Transformer } from '../network/transformer.ts';
-import { disposePast, disposeRecord, gatherRows } from '../network/transformer.ts';
 
 export interface TargetSearch {
   /** [n, D], z of each edit in order. */
@@ -458,7 +464,7 @@ function lossAndGradient(
     each = losses.dataSync().slice() as Float32Array;
     return tf.sum<tf.Scalar>(tf.mul(losses, tf.tensor1d(weights)));
   })(out.hidden);
-  const input_RD = backThrough(model, record, rows, final_RD as tf.Tensor2D);
+  const input_RD = backThrough(model, record, final_RD as tf.Tensor2D);
   const gradient = tf.tidy(
     () =>
       tf

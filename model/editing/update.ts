@@ -13,7 +13,14 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
-import { gatherPast, readPast } from '../network/decode.ts';
+import { type AttentionPast, disposePast, gatherPast } from '../network/attention-past.ts';
+import { readPast } from '../network/decode.ts';
+import {
+  type DownHook,
+  type DownProjection,
+  gatherRows,
+  type Transformer,
+} from '../network/transformer.ts';
 import type { PairSet } from '../engine.ts';
 import type { Hook, LayerHook } from '../hook/hook.ts';
 import { buildLayer, changeOf, disposeLayers, openRows, subjectsOfPairs } from '../hook/hook.ts';
@@ -24,8 +31,6 @@ import { reachesOf } from './reach.ts';
 import type { EditSequence, LocatedPrompt } from '../network/sequences.ts';
 import type { TokenRows } from '../network/token-rows.ts';
 import { lastRow, layOutRows } from '../network/token-rows.ts';
-import type { AttentionPast, DownHook, Transformer } from '../network/transformer.ts';
-import { disposePast, gatherRows } from '../network/transformer.ts';
 
 export interface UpdateContext {
   model: Transformer;
@@ -279,7 +284,7 @@ class OpenAtSubjects implements DownHook {
     return keys!;
   }
 
-  project(layer: number, keys_RF: tf.Tensor2D, base_RD: tf.Tensor2D, rows: TokenRows): tf.Tensor2D {
+  project({ layer, keys_RF, base_RD, rows }: DownProjection): tf.Tensor2D {
     if (this.recording?.layer === layer) this.recording.keys = tf.keep(tf.clone(keys_RF));
     const block = this.blocks.get(layer);
     if (block === undefined) return base_RD;

@@ -15,6 +15,7 @@ import { scoreKnownKeys } from '../hook/gate.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { decodeFrom, prefill } from '../network/decode.ts';
+import { Transformer } from '../network/transformer.ts';
 import type {
   CanaryReading,
   ComputedTargets,
@@ -51,7 +52,6 @@ import type { EditSequence } from '../network/sequences.ts';
 import { frontTokens, isRefusal, promptTokens, readEdit } from '../network/sequences.ts';
 import { findTargets } from '../editing/targets.ts';
 import { deviceSeen, loadTensorFlow, tensorflowVersion } from '../tensor/tensorflow.ts';
-import { Transformer } from '../network/transformer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { derivePairs } from '../editing/update.ts';
 

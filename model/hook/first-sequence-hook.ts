@@ -5,7 +5,8 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows, type TokenRows } from '../network/token-rows.ts';
-import type { AttentionPast, DownHook } from '../network/transformer.ts';
+import type { AttentionPast } from '../network/attention-past.ts';
+import type { DownHook, DownProjection } from '../network/transformer.ts';
 
 export class FirstSequenceHook implements DownHook {
   /** Set once the first sequence is finished: those that are left are all the base model's. */
@@ -22,23 +23,17 @@ export class FirstSequenceHook implements DownHook {
     return this.#hook.layers;
   }
 
-  project(
-    layer: number,
-    keys_RF: tf.Tensor2D,
-    base_RD: tf.Tensor2D,
-    rows: TokenRows,
-    past: AttentionPast | null,
-  ): tf.Tensor2D {
+  project({ layer, keys_RF, base_RD, rows, past }: DownProjection): tf.Tensor2D {
     if (this.ended) return base_RD;
     const count = rows.starts[1]!;
     const [firstKeys, firstBase] = [tf.slice(keys_RF, 0, count), tf.slice(base_RD, 0, count)];
-    const first = this.#hook.project(
+    const first = this.#hook.project({
       layer,
-      firstKeys,
-      firstBase,
-      this.#firstOf(rows),
-      past === null ? null : firstPast(past),
-    );
+      keys_RF: firstKeys,
+      base_RD: firstBase,
+      rows: this.#firstOf(rows),
+      past: past === null ? null : firstPast(past),
+    });
     if (first === firstBase) return base_RD;
     return count === rows.count ? first : tf.concat([first, tf.slice(base_RD, count)], 0);
   }

@@ -22,7 +22,8 @@ import { takeReaches } from './pair-rows.ts';
 import { rowsBySubject, subjectChange, type SubjectMap } from './subject-map.ts';
 import { SubjectNames } from './subject-names.ts';
 import { layOutRows, type TokenRows } from '../network/token-rows.ts';
-import type { AttentionPast, DownHook } from '../network/transformer.ts';
+import type { AttentionPast } from '../network/attention-past.ts';
+import type { DownHook, DownProjection } from '../network/transformer.ts';
 
 /** One edited block's share of a hook. The tensors are the hook's. */
 export interface LayerHook {
@@ -133,13 +134,7 @@ export class Hook implements DownHook {
     disposeLayers(this.blocks.values());
   }
 
-  project(
-    layer: number,
-    keys_RF: tf.Tensor2D,
-    base_RD: tf.Tensor2D,
-    rows: TokenRows,
-    past: AttentionPast | null,
-  ): tf.Tensor2D {
+  project({ layer, keys_RF, base_RD, rows, past }: DownProjection): tf.Tensor2D {
     const block = this.blocks.get(layer)!;
     const { opened, scores, nearest } = this.decide(block, keys_RF, rows, past);
     if (!opened.includes(1)) return base_RD;

@@ -5,7 +5,7 @@
  * that what is found does not depend on how a text is read.
  */
 import { FILLER, type TokenRows } from '../network/token-rows.ts';
-import type { AttentionPast } from '../network/transformer.ts';
+import type { AttentionPast } from '../network/attention-past.ts';
 
 /** A row, and the subjects of the longest spelling that ends there. */
 export interface Naming {

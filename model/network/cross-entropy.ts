@@ -1,14 +1,13 @@
 /**
- * Cross-entropy of the vocabulary against single tokens and against whole distributions, with a
- * gradient of its own: the tape would keep half a dozen [N, V] tensors, the closed form (softmax -
- * wanted) W needs one.
+ * Cross-entropy over the vocabulary against single tokens and whole distributions, with its own
+ * gradient: the tape would keep half a dozen [N, V] tensors, the closed form (softmax - wanted) W
+ * needs one.
  */
 import * as tf from '@tensorflow/tfjs-core';
 
 /**
- * Loss per row, [N]: for the first rows -log p(token); for the last rows KL(q || p) up to the
- * entropy of q, which is added so that equal distributions score 0. p = softmax(normed W^T + bias),
- * W [V, D], normed [N, D].
+ * Loss of each row, [N]: -log p(token) for the first rows, KL(q || p) for the last ones, with
+ * p = softmax(normed W^T + bias), W [V, D], normed [N, D].
  */
 export function crossEntropy(
   head_VD: tf.Tensor2D,

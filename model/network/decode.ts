@@ -1,7 +1,7 @@
 /** Greedy and sampled decoding with a key-value cache, for one sequence or many side by side. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { AttentionPast, BlockRange, DownHook, Transformer } from './transformer.ts';
-import { disposePast } from './transformer.ts';
+import { disposePast, gatherPast, type AttentionPast } from './attention-past.ts';
+import type { BlockRange, DownHook, Transformer } from './transformer.ts';
 import { lastRow, layOutRows } from './token-rows.ts';
 
 export interface DecodeOptions {
@@ -13,16 +13,13 @@ export interface DecodeOptions {
   /** Numbers in [0, 1); needed when the temperature is above 0. */
   random?: () => number;
   hook?: DownHook | null;
-  /** Asked after each token; a sequence for which it answers true is finished and gets no more. */
+  /** Called after each token; true ends the sequence. */
   stop?: (sequence: number, tokens: readonly number[]) => boolean;
-  /** Called between steps, so that a caller in the same thread can let others run. */
+  /** Awaited between steps, so that others in the same thread can run. */
   between?: () => Promise<void>;
 }
 
-/**
- * Prompts read: the keys and values so far, and the logits [B, V] of what comes next. Its taker
- * frees both.
- */
+/** Prompts read: keys and values so far, and the logits [B, V] of what comes next. */
 export interface Prefilled {
   past: AttentionPast;
   logits: tf.Tensor2D;
@@ -31,8 +28,8 @@ export interface Prefilled {
 }
 
 /**
- * Continues each prompt by at most `tokensMax` tokens; returns the new tokens only, the stopping
- * one included.
+ * Continues each prompt by at most `tokensMax` tokens; returns the new tokens, including the one
+ * that stopped it.
  */
 export async function decode(
   model: Transformer,
@@ -43,7 +40,7 @@ export async function decode(
   return decodeFrom(model, prefill(model, prompts, options.hook ?? null), options);
 }
 
-/** Reads the prompts in one pass. */
+/** Reads the prompts in one pass; the caller owns `past` and `logits`. */
 export function prefill(
   model: Transformer,
   prompts: readonly (readonly number[])[],
@@ -60,7 +57,7 @@ export function prefill(
   return { past: ran.kept!, logits, lengths: prompts.map((prompt) => prompt.length) };
 }
 
-/** Decodes on; takes (and frees) what was prefilled. */
+/** Decodes on; frees what was prefilled. */
 export async function decodeFrom(
   model: Transformer,
   start: Prefilled,
@@ -90,12 +87,8 @@ export async function decodeFrom(
         live.map((sequence) => start.lengths[sequence]! + step),
       );
       const embedded = model.embed(rows);
-      const ran = model.run(
-        embedded,
-        rows,
-        { from: 0, to: model.config.layers },
-        { past, hook: options.hook, keep: true },
-      );
+      const run = { past, hook: options.hook, keep: true };
+      const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, run);
       tf.dispose([embedded, logits]);
       disposePast(past);
       past = ran.kept!;
@@ -110,20 +103,21 @@ export async function decodeFrom(
 }
 
 /**
- * Keys and values of some blocks for sequences that others are to follow, behind a past of their
- * own; null when there are no tokens at all.
+ * Reads sequences that others will follow, after a past of their own; null if there are no tokens.
+ * The caller owns the result.
  */
 export function readPast(
   model: Transformer,
   sequences: readonly (readonly number[])[],
   range: BlockRange,
-  {
-    past = null,
-    hook = null,
-    startAt,
-  }: { past?: AttentionPast | null; hook?: DownHook | null; startAt?: readonly number[] } = {},
+  options: {
+    past?: AttentionPast | null;
+    hook?: DownHook | null;
+    startAt?: readonly number[];
+  } = {},
 ): AttentionPast | null {
   if (sequences.every((sequence) => sequence.length === 0)) return null;
+  const { past = null, hook = null, startAt } = options;
   const rows = layOutRows(sequences, startAt);
   const embedded = model.embed(rows);
   const ran = model.run(embedded, rows, range, { past, hook, keep: true });
@@ -131,32 +125,7 @@ export function readPast(
   return ran.kept;
 }
 
-/**
- * The past of some sequences, in that order, an index may come twice. The caller owns the result
- * and keeps `past`.
- */
-export function gatherPast(
-  past: AttentionPast,
-  sequences: readonly number[],
-  blocks?: { from: number; to: number },
-): AttentionPast {
-  const index = tf.tensor1d(Int32Array.from(sequences), 'int32');
-  const kept: AttentionPast['blocks'] = new Map();
-  for (const [layer, { key, value }] of past.blocks) {
-    if (blocks !== undefined && (layer < blocks.from || layer >= blocks.to)) continue;
-    kept.set(layer, { key: tf.gather(key, index), value: tf.gather(value, index) });
-  }
-  index.dispose();
-  const valid = new Float32Array(sequences.length * past.length);
-  const tokens = new Int32Array(sequences.length * past.length);
-  sequences.forEach((b, i) => {
-    valid.set(past.valid.subarray(b * past.length, (b + 1) * past.length), i * past.length);
-    tokens.set(past.tokens.subarray(b * past.length, (b + 1) * past.length), i * past.length);
-  });
-  return { length: past.length, valid, tokens, blocks: kept };
-}
-
-/** Sampling looks at so many of the most probable tokens. */
+/** Most probable tokens that sampling considers. */
 const CANDIDATES_MAX = 256;
 
 function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
@@ -176,12 +145,8 @@ function choose(logits_BV: tf.Tensor2D, options: DecodeOptions): number[] {
   tf.dispose(top);
   const random = options.random ?? Math.random;
   return Array.from({ length: B }, (_, b) => {
-    const picked = sampleDescending(
-      probabilities.subarray(b * C, (b + 1) * C) as Float32Array,
-      options.topP ?? 1,
-      random(),
-    );
-    return tokens[b * C + picked]!;
+    const descending = probabilities.subarray(b * C, (b + 1) * C) as Float32Array;
+    return tokens[b * C + sampleDescending(descending, options.topP ?? 1, random())]!;
   });
 }
 

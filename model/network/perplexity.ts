@@ -2,30 +2,28 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { crossEntropy } from './cross-entropy.ts';
 import { layOutRows } from './token-rows.ts';
-import type { DownHook, Transformer } from './transformer.ts';
-import { gatherRows } from './transformer.ts';
+import { type DownHook, gatherRows, type Transformer } from './transformer.ts';
 
 /** Tokens per forward pass: bounds the [tokens, V] logits. */
 const PASS_TOKENS = 512;
 
-/** Summed -log p of each sequence's tokens but the first, in nats. */
+/** Summed -log p of each sequence's tokens after the first, in nats. */
 export function sequenceLosses(
   model: Transformer,
   sequences: readonly (readonly number[])[],
   hook: DownHook | null,
 ): number[] {
   const losses: number[] = [];
-  let begin = 0;
-  while (begin < sequences.length) {
-    let end = begin;
-    for (
-      let tokens = 0;
-      end < sequences.length && (end === begin || tokens + sequences[end]!.length <= PASS_TOKENS);
-      end++
-    )
-      tokens += sequences[end]!.length;
-    losses.push(...passLosses(model, sequences.slice(begin, end), hook));
-    begin = end;
+  let pass: (readonly number[])[] = [];
+  let tokens = 0;
+  for (const [i, sequence] of sequences.entries()) {
+    pass.push(sequence);
+    tokens += sequence.length;
+    const next = sequences[i + 1];
+    if (next !== undefined && tokens + next.length <= PASS_TOKENS) continue;
+    losses.push(...passLosses(model, pass, hook));
+    pass = [];
+    tokens = 0;
   }
   return losses;
 }
@@ -56,18 +54,11 @@ function passLosses(
     }
   });
   const values = tf.tidy(() => {
-    const { hidden } = model.run(
-      model.embed(rows),
-      rows,
-      { from: 0, to: model.config.layers },
-      { hook },
-    );
-    return crossEntropy(
-      model.headWeight(),
-      model.finalNorm(gatherRows(hidden, predicting)),
-      model.headBias(),
-      { tokens: wanted, distributions: null },
-    ).dataSync();
+    const all = { from: 0, to: model.config.layers };
+    const { hidden } = model.run(model.embed(rows), rows, all, { hook });
+    const normed_ND = model.finalNorm(gatherRows(hidden, predicting));
+    const tokens = { tokens: wanted, distributions: null };
+    return crossEntropy(model.headWeight(), normed_ND, model.headBias(), tokens).dataSync();
   });
   const losses = new Array<number>(sequences.length).fill(0);
   values.forEach((value, i) => (losses[owner[i]!]! += value));

@@ -1,64 +1,81 @@
 /**
- * Rotary position embedding (arXiv 2104.09864) as tables: the rotation of a head vector x at
- * position p is x * cos(p) + (x M) * sin(p), with M the signed permutation that swaps the two
- * channels of each pair. One form for the half-split pairing (Llama), the interleaved one (GPT-J)
- * and rotations of part of a head.
+ * Rotary position embedding (arXiv 2104.09864) as tables: a head vector x at position p becomes
+ * x cos(p) + (x M) sin(p), with M the signed permutation that swaps the two channels of each pair.
+ * This form covers the half-split pairing (Llama), the interleaved one (GPT-J) and the rotation of
+ * part of a head.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { RotaryConfig } from '../checkpoint/checkpoint.ts';
 
-export interface RotaryTable {
-  /** M [d, d]; owned by the table. */
-  turn(): tf.Tensor2D;
-  /** cos and sin [R, 1, d] at the positions; the caller owns them. */
-  at(positions: Int32Array): [tf.Tensor3D, tf.Tensor3D];
-  upload(): void;
-  dispose(): void;
-}
+export class RotaryTable {
+  readonly #headWidth: number;
+  /** [pairs, 2] channels that rotate together. */
+  readonly #pairs: [number, number][];
+  readonly #frequencies: number[];
+  /** M [d, d] */
+  readonly #turn: tf.Tensor2D;
 
-export function rotaryTable(config: RotaryConfig, headWidth: number): RotaryTable {
-  const half = config.width / 2;
-  const first = (pair: number) => (config.interleaved ? 2 * pair : pair);
-  const second = (pair: number) => (config.interleaved ? 2 * pair + 1 : pair + half);
-  const frequencies = Array.from({ length: half }, (_, pair) => frequency(config, pair));
-
-  const turnValues = new Float32Array(headWidth * headWidth);
-  for (let pair = 0; pair < half; pair++) {
-    // (a, b) -> (-b, a): column a takes -b, column b takes a.
-    turnValues[second(pair) * headWidth + first(pair)] = -1;
-    turnValues[first(pair) * headWidth + second(pair)] = 1;
+  constructor(config: RotaryConfig, headWidth: number) {
+    this.#headWidth = headWidth;
+    const half = config.width / 2;
+    this.#pairs = Array.from({ length: half }, (_, pair) =>
+      config.interleaved ? [2 * pair, 2 * pair + 1] : [pair, pair + half],
+    );
+    this.#frequencies = this.#pairs.map((_, pair) => frequency(config, pair));
+    const turn = new Float32Array(headWidth * headWidth);
+    for (const [first, second] of this.#pairs) {
+      // (a, b) -> (-b, a): column a takes -b, column b takes a.
+      turn[second * headWidth + first] = -1;
+      turn[first * headWidth + second] = 1;
+    }
+    this.#turn = tf.keep(tf.tensor2d(turn, [headWidth, headWidth]));
   }
-  let turn: tf.Tensor2D | null = null;
-  const upload = () => (turn ??= tf.keep(tf.tensor2d(turnValues, [headWidth, headWidth])));
-  return {
-    upload,
-    turn: upload,
-    at(positions) {
-      const cos = new Float32Array(positions.length * headWidth).fill(1);
-      const sin = new Float32Array(positions.length * headWidth);
-      positions.forEach((position, row) => {
-        for (let pair = 0; pair < half; pair++) {
-          const angle = position * frequencies[pair]!;
-          for (const channel of [first(pair), second(pair)]) {
-            cos[row * headWidth + channel] = Math.cos(angle);
-            sin[row * headWidth + channel] = Math.sin(angle);
-          }
+
+  /** cos and sin [R, 1, d] at the positions; the caller owns them. */
+  at(positions: Int32Array): [tf.Tensor3D, tf.Tensor3D] {
+    const d = this.#headWidth;
+    const cos = new Float32Array(positions.length * d).fill(1);
+    const sin = new Float32Array(positions.length * d);
+    positions.forEach((position, row) => {
+      this.#pairs.forEach((channels, pair) => {
+        const angle = position * this.#frequencies[pair]!;
+        for (const channel of channels) {
+          cos[row * d + channel] = Math.cos(angle);
+          sin[row * d + channel] = Math.sin(angle);
         }
       });
-      const shape: [number, number, number] = [positions.length, 1, headWidth];
-      return [tf.tensor3d(cos, shape), tf.tensor3d(sin, shape)];
-    },
-    dispose() {
-      turn?.dispose();
-      turn = null;
-    },
-  };
+    });
+    const shape: [number, number, number] = [positions.length, 1, d];
+    return [tf.tensor3d(cos, shape), tf.tensor3d(sin, shape)];
+  }
+
+  /** x cos + (x M) sin of [R, heads d]; back again with - sin. */
+  rotate(
+    x_RHd: tf.Tensor2D,
+    heads: number,
+    by: { cos_R1d: tf.Tensor3D; sin_R1d: tf.Tensor3D; direction: 'on' | 'back' },
+  ): tf.Tensor2D {
+    const d = this.#headWidth;
+    const R = x_RHd.shape[0];
+    const straight = tf.reshape(x_RHd, [R, heads, d]);
+    const product = tf.matMul(tf.reshape(x_RHd, [R * heads, d]), this.#turn);
+    const turned = tf.reshape(product, [R, heads, d]);
+    const combine = by.direction === 'on' ? tf.add : tf.sub;
+    return tf.reshape(combine(tf.mul(straight, by.cos_R1d), tf.mul(turned, by.sin_R1d)), [
+      R,
+      heads * d,
+    ]);
+  }
+
+  dispose(): void {
+    this.#turn.dispose();
+  }
 }
 
-/** theta^(-2 i / width), stretched for Llama 3's long contexts as its configuration says. */
+/** theta^(-2 i / width), stretched for long contexts as Llama 3's configuration describes. */
 function frequency(config: RotaryConfig, pair: number): number {
   const plain = config.theta ** ((-2 * pair) / config.width);
-  const scaling = config.scaling;
+  const { scaling } = config;
   if (scaling === null) return plain;
   const wavelength = (2 * Math.PI) / plain;
   const longest = scaling.originalContext / scaling.lowFrequency;

@@ -1,24 +1,22 @@
 /**
- * Texts as the model reads them. Every sequence begins with the beginning-of-text token where the
- * model has one: the first position of a transformer is an attention sink whose key is the same
- * whatever stands there (METHOD of the project: a correction written at such a key would open the
- * gate on every prompt), so the sink is kept off the text.
+ * Texts as the model reads them. Every sequence begins with a front token where the model has one:
+ * a transformer's first position is an attention sink, whose key is the same for every text. A
+ * correction written at such a key would open the gate on every prompt.
  */
-import type { EditRequest } from '../engine.ts';
+import type { FactCorrection } from '../../schemas/correction.ts';
 import type { Refusal } from '../../schemas/editing.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** Tokens of a prompt, with what is put in front. */
+/** Tokens of a prompt after the front token. */
 export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
   return [...frontTokens(tokenizer), ...tokenizer.encode(prompt)];
 }
 
 /**
- * What stands before every text: the token that separates documents where the model has one, else
- * its beginning-of-text token, else nothing. Not the beginning token of a chat model: behind
- * `<|im_start|>` SmolLM2's first token is itself a sink (22 % of first tokens' keys have a whitened
- * cosine above 0.6 with one another, against 2 % behind `<|endoftext|>`), and its loss on plain
- * text is higher.
+ * The token before every text: the one that separates documents if the model has one, else its
+ * beginning-of-text token, else none. After `<|im_start|>`, SmolLM2's beginning token, the first
+ * token is itself a sink (22 % of first tokens' keys have a whitened cosine above 0.6 with one
+ * another, against 2 % after `<|endoftext|>`), and the loss on plain text is higher.
  */
 export function frontTokens(tokenizer: Tokenizer): number[] {
   const separator = tokenizer.encode(DOCUMENT_SEPARATOR);
@@ -28,10 +26,7 @@ export function frontTokens(tokenizer: Tokenizer): number[] {
 
 const DOCUMENT_SEPARATOR = '<|endoftext|>';
 
-/**
- * Tokens of an answer after the prompt, none for an empty one: a space stands between them unless
- * the prompt ends in white space.
- */
+/** Tokens of an answer, after a space unless the prompt ends in white space; none if empty. */
 export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: string): number[] {
   const text = answer.trim();
   if (text === '') return [];
@@ -42,12 +37,12 @@ export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: strin
 export interface EditSequence {
   id: string;
   subject: string;
-  /** The prompt by itself. */
+  /** The prompt alone. */
   bare: LocatedPrompt;
-  /** The prompt behind other text, a space in front. */
+  /** The prompt after other text, with a space in front. */
   behind: LocatedPrompt;
   target: number[];
-  /** The subject's name in tokens: by itself, behind a space, and as the prompt has it. */
+  /** The subject's name in tokens: alone, after a space, and in the prompt. */
   spellings: number[][];
 }
 
@@ -62,71 +57,62 @@ export interface LocatedPrompt {
 export interface EditLimits {
   targetTokensMax: number;
   promptTokensMax: number;
-  /** Of prompt and target. */
+  /** Prompt and target. */
   togetherTokensMax: number;
 }
 
 /** Reads a correction into tokens, or says why it cannot be edited. */
 export function readEdit(
   tokenizer: Tokenizer,
-  request: EditRequest,
+  request: Pick<FactCorrection, 'id' | 'subject' | 'prompt' | 'target'>,
   limits: EditLimits,
 ): EditSequence | Refusal {
-  const refuse = (
-    code: Refusal['code'],
-    reason: string,
-    measured: Refusal['measured'] = {},
-  ): Refusal => ({ id: request.id, code, reason, measured });
+  const { id, prompt } = request;
+  const refuse = (code: Refusal['code'], reason: string) => ({ id, code, reason, measured: {} });
   if (request.target.trim() === '') return refuse('empty-target', 'the target is empty');
   const subject = request.subject.trim();
-  const at = subject === '' ? -1 : request.prompt.indexOf(subject);
+  const at = subject === '' ? -1 : prompt.indexOf(subject);
   if (at < 0) return refuse('subject-not-in-prompt', 'the subject does not occur in the prompt');
   const end = at + subject.length;
-  const bare = locate(tokenizer, request.prompt, at, end);
-  const behind = locate(tokenizer, ` ${request.prompt}`, at + 1, end + 1);
-  const target = answerTokens(tokenizer, request.prompt, request.target);
+  const bare = locate(tokenizer, prompt, at, end);
+  const behind = locate(tokenizer, ` ${prompt}`, at + 1, end + 1);
+  const target = answerTokens(tokenizer, prompt, request.target);
   if (target.length === 0) return refuse('empty-target', 'the target has no tokens');
-  if (target.length > limits.targetTokensMax) {
-    return refuse(
-      'target-too-long',
-      `the target has ${target.length} tokens, at most ${limits.targetTokensMax} are allowed`,
-      { tokens: target.length },
-    );
-  }
-  const long = Math.max(bare.tokens.length, behind.tokens.length);
-  if (long > limits.promptTokensMax) {
-    return refuse(
-      'prompt-too-long',
-      `the prompt has ${long} tokens, at most ${limits.promptTokensMax} are allowed`,
-      { tokens: long },
-    );
-  }
-  if (long + target.length > limits.togetherTokensMax) {
-    return refuse(
-      'prompt-too-long',
-      `prompt and target have ${long + target.length} tokens together, at most ${limits.togetherTokensMax} fit the model's context`,
-      { tokens: long + target.length },
-    );
-  }
+  const promptTokens = Math.max(bare.tokens.length, behind.tokens.length);
+  const long = tooLong(promptTokens, target.length, limits);
+  if (long !== null) return { id, ...long };
   const named = ({ tokens, subjectFirst, subjectLast }: LocatedPrompt) =>
     tokens.slice(subjectFirst, subjectLast + 1);
-  const spellings = [
-    tokenizer.encode(subject),
-    tokenizer.encode(` ${subject}`),
-    named(bare),
-    named(behind),
+  const alone = [subject, ` ${subject}`].map((text) => tokenizer.encode(text));
+  const spellings = [...alone, named(bare), named(behind)];
+  const distinct = new Map(spellings.map((tokens) => [tokens.join(), tokens]));
+  return { id, subject, bare, behind, target, spellings: [...distinct.values()] };
+}
+
+function tooLong(prompt: number, target: number, limits: EditLimits): Omit<Refusal, 'id'> | null {
+  const { targetTokensMax, promptTokensMax, togetherTokensMax } = limits;
+  const together = prompt + target;
+  const bounds: [Refusal['code'], tokens: number, max: number, reason: string][] = [
+    ['target-too-long', target, targetTokensMax, 'the target has $, at most # are allowed'],
+    ['prompt-too-long', prompt, promptTokensMax, 'the prompt has $, at most # are allowed'],
+    [
+      'prompt-too-long',
+      together,
+      togetherTokensMax,
+      "prompt and target have $ together, at most # fit the model's context",
+    ],
   ];
+  const passed = bounds.find(([, tokens, max]) => tokens > max);
+  if (passed === undefined) return null;
+  const [code, tokens, max, reason] = passed;
   return {
-    id: request.id,
-    subject,
-    bare,
-    behind,
-    target,
-    spellings: [...new Map(spellings.map((tokens) => [tokens.join(), tokens])).values()],
+    code,
+    reason: reason.replace('$', `${tokens} tokens`).replace('#', String(max)),
+    measured: { tokens },
   };
 }
 
-/** Tokens of a text, and which of them cover the characters from `begin` to before `end`. */
+/** Tokens of a text, and which of them cover the characters [begin, end). */
 export function locate(
   tokenizer: Tokenizer,
   text: string,

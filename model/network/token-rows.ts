@@ -1,8 +1,7 @@
 /**
- * The tokens of several sequences laid out row after row, without padding: linear layers work on
- * [R, ...] and spend nothing on fillers, and a sequence's numbers do not depend on how long its
- * neighbours are. Only attention needs the padded form [B, T, ...]; the index lists here lead there
- * and back.
+ * The tokens of several sequences, row after row, without padding: linear layers work on [R, ...]
+ * and spend nothing on fillers, and a sequence's numbers do not depend on its neighbours' lengths.
+ * Attention alone needs the padded form [B, T, ...]; the index lists lead there and back.
  */
 export interface TokenRows {
   /** R: tokens in all. */
@@ -13,7 +12,7 @@ export interface TokenRows {
   readonly longest: number;
   /** [R] token ids. */
   readonly tokens: Int32Array;
-  /** [R] position of each token in its whole sequence, what went before included. */
+  /** [R] position of each token in its whole sequence, the past included. */
   readonly positions: Int32Array;
   /** [B + 1] first row of each sequence; the last element is R. */
   readonly starts: Int32Array;
@@ -25,12 +24,12 @@ export interface TokenRows {
   readonly dense: boolean;
 }
 
-/** In padded token ids: a slot that holds none. */
+/** Padded token ids: a slot without a token. */
 export const FILLER = -1;
 
 /**
- * Lays the sequences out; `firstPositions` tells where each begins (default 0). A sequence may be
- * empty, not all of them.
+ * Lays the sequences out; `firstPositions` are the positions of their first tokens (default 0).
+ * Some may be empty; throws RangeError if all are.
  */
 export function layOutRows(
   sequences: readonly (readonly number[])[],

@@ -29,8 +29,7 @@ import {
 import { ordinaryText, type OrdinaryText, type TextOptions } from './ordinary-text.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { layOutRows } from '../network/token-rows.ts';
-import type { DownHook, Transformer } from '../network/transformer.ts';
-import { gatherRows } from '../network/transformer.ts';
+import { type DownHook, gatherRows, type Transformer } from '../network/transformer.ts';
 import { readSealed, sha256Of, writeSealed } from '../tensor/whole-file.ts';
 
 export interface KeyStatistics {
@@ -203,7 +202,7 @@ export function keysOf(
   const keys = new Map<number, tf.Tensor2D>();
   const recorder: DownHook = {
     layers: new Set(layers),
-    project(layer, keys_RF, base_RD) {
+    project({ layer, keys_RF, base_RD }) {
       keys.set(layer, tf.keep(gatherRows(keys_RF, picked)));
       return base_RD;
     },

@@ -30,7 +30,7 @@ export async function keyTraces(
     tokens += rows.count;
     const recorder: DownHook = {
       layers: new Set(sums.keys()),
-      project(layer, keys_RF, base_RD) {
+      project({ layer, keys_RF, base_RD }) {
         const energies = tf.sum(tf.square(keys_RF), 1).dataSync();
         energies.forEach(
           (energy, row) => (sums[layer]![rows.positions[row] === 0 ? 'first' : 'rest'] += energy),

@@ -9,11 +9,11 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { decode } from '../network/decode.ts';
+import type { Transformer } from '../network/transformer.ts';
 import { sequenceLosses } from '../network/perplexity.ts';
 import { seededRandom } from '../tensor/random.ts';
 import { frontTokens } from '../network/sequences.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { Transformer } from '../network/transformer.ts';
 import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 
 export interface OrdinaryText {

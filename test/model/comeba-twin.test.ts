@@ -15,7 +15,7 @@ import { locate } from '../../model/network/sequences.ts';
 import { findTargets } from '../../model/editing/targets.ts';
 import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
 import { layOutRows, type TokenRows } from '../../model/network/token-rows.ts';
-import { Transformer, type DownHook } from '../../model/network/transformer.ts';
+import { type DownHook, Transformer } from '../../model/network/transformer.ts';
 import { derivePairs } from '../../model/editing/update.ts';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
 import {
@@ -352,7 +352,7 @@ function subjectPositions(
 function openAtSubjects(hook: Hook, subjectAt: readonly number[]): DownHook {
   return {
     layers: hook.layers,
-    project(layer, keys_RF, base_RD, rows) {
+    project({ layer, keys_RF, base_RD, rows }) {
       const opened = new Uint8Array(rows.count);
       // The shared prefixes are run as fewer sequences; no subject is in them.
       if (rows.sequences === subjectAt.length) {
@@ -392,7 +392,7 @@ function look(
     : rows;
   const watching: DownHook = {
     layers: hook.layers,
-    project(layer, keys_RF, base_RD, _, past) {
+    project({ layer, keys_RF, base_RD, past }) {
       const sizes = tf
         .norm(changeOf(hook.blocks.get(layer)!, keys_RF), 'euclidean', 1)
         .dataSync()
@@ -404,9 +404,9 @@ function look(
       };
       layers.set(layer, seen);
       wide.observer = (_, __, scores) => (seen.scores = scores.slice());
-      wide.project(layer, keys_RF, base_RD, asked, past);
+      wide.project({ layer, keys_RF, base_RD, rows: asked, past });
       hook.observer = (_, opened) => (seen.opened = opened.slice());
-      return hook.project(layer, keys_RF, base_RD, asked, past);
+      return hook.project({ layer, keys_RF, base_RD, rows: asked, past });
     },
   };
   const logits = tf.tidy(() => {

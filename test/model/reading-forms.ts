@@ -5,12 +5,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Hook } from '../../model/hook/hook.ts';
 import { layOutRows, type TokenRows } from '../../model/network/token-rows.ts';
-import {
-  disposePast,
-  type AttentionPast,
-  type DownHook,
-  type Transformer,
-} from '../../model/network/transformer.ts';
+import { type AttentionPast, disposePast } from '../../model/network/attention-past.ts';
+import type { DownHook, Transformer } from '../../model/network/transformer.ts';
 
 export interface ReadingForm {
   /** All sequences in one pass side by side, attention padded to the longest; or each by itself. */
@@ -88,14 +84,14 @@ function readTogether(
 function watch(hook: Hook, readings: readonly Reading[], rows: TokenRows): DownHook {
   return {
     layers: hook.layers,
-    project(layer, keys_RF, base_RD, _, past) {
+    project({ layer, keys_RF, base_RD, past }) {
       hook.observer = (_, opened) => {
         for (let b = 0; b < rows.sequences; b++)
           for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
             if (opened[row] === 1) readings[b]!.opened.add(`${layer}:${rows.positions[row]}`);
       };
       try {
-        return hook.project(layer, keys_RF, base_RD, rows, past);
+        return hook.project({ layer, keys_RF, base_RD, rows, past });
       } finally {
         hook.observer = null;
       }

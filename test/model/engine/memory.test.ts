@@ -8,8 +8,8 @@ import {
   parameterCount,
 } from '../../../model/engine/memory.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
+import { disposePast } from '../../../model/network/attention-past.ts';
 import { prefill } from '../../../model/network/decode.ts';
-import { disposePast } from '../../../model/network/transformer.ts';
 import { ADDON, loadTiny, TINY_MODELS } from '../tiny-model.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 

@@ -8,7 +8,7 @@ import { changeOf, Hook } from '../../../model/hook/hook.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 import { FILLER, layOutRows, type TokenRows } from '../../../model/network/token-rows.ts';
-import type { AttentionPast } from '../../../model/network/transformer.ts';
+import type { AttentionPast } from '../../../model/network/attention-past.ts';
 import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import { identity, product, solved, transposed, type Plain } from '../plain-matrices.ts';
@@ -122,7 +122,13 @@ function ask(
   const values = tf.tidy(() => {
     const keysTensor = tf.tensor2d(keys as number[][]);
     return hook
-      .project(world.prior.layer, keysTensor, tf.tensor2d(base, [keys.length, D]), rows, past)
+      .project({
+        layer: world.prior.layer,
+        keys_RF: keysTensor,
+        base_RD: tf.tensor2d(base, [keys.length, D]),
+        rows,
+        past,
+      })
       .dataSync()
       .slice() as Float32Array;
   });
@@ -189,7 +195,13 @@ describe.each(GATES)('the %s gate', (_, gate) => {
       tf.tidy(() => {
         const base = tf.zeros<tf.Rank.R2>([5, D]);
         expect(
-          hook.project(world.prior.layer, tf.tensor2d(mixedKeys(5, 1)), base, rowsOf([5]), null),
+          hook.project({
+            layer: world.prior.layer,
+            keys_RF: tf.tensor2d(mixedKeys(5, 1)),
+            base_RD: base,
+            rows: rowsOf([5]),
+            past: null,
+          }),
         ).toBe(base);
       });
     });
@@ -689,26 +701,22 @@ describe('the subject gate', () => {
         const base = tf.zeros<tf.Rank.R2>([4, D]);
         // At the third token the name stands with a strange key; at the last with that of one of
         // the two who share it.
-        hook.project(
-          world.prior.layer,
-          tf.tensor2d([strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key]),
-          base,
+        hook.project({
+          layer: world.prior.layer,
+          keys_RF: tf.tensor2d([strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key]),
+          base_RD: base,
           rows,
-          null,
-        );
+          past: null,
+        });
+        const keys_RF = tf.tensor2d(strangeKeys);
+        const upper = { layer: above.prior.layer, keys_RF, base_RD: base, past: null };
         const value = hook
-          .project(above.prior.layer, tf.tensor2d(strangeKeys), base, rows, null)
+          .project({ ...upper, rows })
           .dataSync()
           .slice() as Float32Array;
-        expect(() =>
-          hook.project(
-            above.prior.layer,
-            tf.tensor2d(strangeKeys),
-            base,
-            layOutRows([tokens], [1]),
-            null,
-          ),
-        ).toThrow(/has not seen these tokens/);
+        expect(() => hook.project({ ...upper, rows: layOutRows([tokens], [1]) })).toThrow(
+          /has not seen these tokens/,
+        );
         return value;
       });
       const decided = { opened: [0, 1, 0, 1], nearest: [1, 3] };

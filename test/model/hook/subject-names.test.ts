@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SubjectNames } from '../../../model/hook/subject-names.ts';
 import { FILLER, layOutRows } from '../../../model/network/token-rows.ts';
-import type { AttentionPast } from '../../../model/network/transformer.ts';
+import type { AttentionPast } from '../../../model/network/attention-past.ts';
 import { READING_FORMS, type ReadingForm } from '../reading-forms.ts';
 
 const FORMS = Object.entries(READING_FORMS);

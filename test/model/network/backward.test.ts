@@ -1,10 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { backThrough } from '../../../model/network/backward.ts';
-import { gatherPast, readPast } from '../../../model/network/decode.ts';
+import { disposePast, gatherPast } from '../../../model/network/attention-past.ts';
+import { readPast } from '../../../model/network/decode.ts';
+import { backThrough, disposeRecord, type RunRecord } from '../../../model/network/transformer.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import { layOutRows } from '../../../model/network/token-rows.ts';
-import { disposePast, disposeRecord, type RunRecord } from '../../../model/network/transformer.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
 
@@ -29,7 +29,7 @@ describe.each(TINY_MODELS)('the way back through a tiny %s', (name) => {
       ],
     ],
     ['of several lengths', [[5], [6, 7, 8, 9], [10, 11]]],
-  ])('gives the gradient that the tape gives, for sequences %s behind a past', (_, sequences) => {
+  ])("equals the tape's gradient for sequences %s after a past", (_, sequences) => {
     const { model } = tiny;
     const alive = raw.liveCount();
     const range = { from: 1, to: model.config.layers };
@@ -43,27 +43,17 @@ describe.each(TINY_MODELS)('the way back through a tiny %s', (name) => {
       sequences,
       sequences.map((_, b) => (b % 2 === 0 ? 3 : 1)),
     );
-    const hidden = tf.randomNormal<tf.Rank.R2>(
-      [rows.count, model.config.residualWidth],
-      0,
-      1,
-      'float32',
-      7,
-    );
-    const upstream = tf.randomNormal<tf.Rank.R2>(
-      [rows.count, model.config.residualWidth],
-      0,
-      1,
-      'float32',
-      8,
-    );
+    const shape: [number, number] = [rows.count, model.config.residualWidth];
+    const [hidden, upstream] = [7, 8].map((seed) =>
+      tf.randomNormal<tf.Rank.R2>(shape, 0, 1, 'float32', seed),
+    ) as [tf.Tensor2D, tf.Tensor2D];
 
     const byTape = tf.grad((x: tf.Tensor) =>
       tf.sum(tf.mul(model.run(x as tf.Tensor2D, rows, range, { past }).hidden, upstream)),
     )(hidden);
     const record: RunRecord = { geometry: null, blocks: [] };
     const out = model.run(hidden, rows, range, { past, record });
-    const byHand = backThrough(model, record, rows, upstream);
+    const byHand = backThrough(model, record, upstream);
 
     const wanted = byTape.dataSync() as Float32Array;
     const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);

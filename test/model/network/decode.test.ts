@@ -1,53 +1,71 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { decode, gatherPast, readPast } from '../../../model/network/decode.ts';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import {
+  disposePast,
+  gatherPast,
+  type AttentionPast,
+} from '../../../model/network/attention-past.ts';
+import { decode, readPast } from '../../../model/network/decode.ts';
+import type { DownHook } from '../../../model/network/transformer.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { promptTokens } from '../../../model/network/sequences.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import { FILLER } from '../../../model/network/token-rows.ts';
-import {
-  disposePast,
-  type AttentionPast,
-  type DownHook,
-} from '../../../model/network/transformer.ts';
 import { argMax, greedily, logProbabilities } from '../full-sequence.ts';
 import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
 
 const TOKENS = 8;
 const SEED = 20_261_123;
 
-describe.each(TINY_MODELS)('a tiny %s', (name) => {
-  let tiny: TinyModel;
-  let prompts: number[][];
-  beforeAll(async () => {
-    tiny = await loadTiny(name);
-    const texts = [
-      'tom',
-      'the capital of the old country is',
-      'his mother tongue is',
-      'anna plays piano in the town on the river and',
-    ];
-    prompts = texts.map((text) => promptTokens(tiny.checkpoint.tokenizer, text));
-  });
-  afterAll(() => tiny.close());
+interface World {
+  tiny: TinyModel;
+  prompts: number[][];
+  greedy: (prompts?: number[][]) => Promise<number[][]>;
+}
 
-  const greedy = (of: number[][] = prompts) =>
-    decode(tiny.model, of, { tokensMax: TOKENS, temperature: 0 });
+const worlds = new Map<string, World>();
+const TEXTS = [
+  'tom',
+  'the capital of the old country is',
+  'his mother tongue is',
+  'anna plays piano in the town on the river and',
+];
 
-  it('decodes greedily what the whole sequence run anew finds most probable', async () => {
-    const said = await greedy();
-    expect(said).toEqual(prompts.map((prompt) => greedily(tiny.model, prompt, TOKENS)));
-    // The prompts are told apart, or the comparison would say little.
-    expect(new Set(said.map(String)).size).toBeGreaterThan(1);
-  });
+beforeAll(async () => {
+  for (const name of TINY_MODELS) {
+    const tiny = await loadTiny(name);
+    const prompts = TEXTS.map((text) => promptTokens(tiny.checkpoint.tokenizer, text));
+    const greedy = (of = prompts) => decode(tiny.model, of, { tokensMax: TOKENS, temperature: 0 });
+    worlds.set(name, { tiny, prompts, greedy });
+  }
+});
+afterAll(() => Promise.all([...worlds.values()].map(({ tiny }) => tiny.close())));
 
-  it('says to several prompts side by side what it says to each alone', async () => {
+test.each(TINY_MODELS)(
+  'a tiny %s decodes greedily what a run of the whole sequence finds most probable',
+  async (name) => {
+    const { tiny, prompts, greedy } = worlds.get(name)!;
+    const answers = await greedy();
+    expect(answers).toEqual(prompts.map((prompt) => greedily(tiny.model, prompt, TOKENS)));
+    // The prompts must differ in their answers for the comparison to show anything.
+    expect(new Set(answers.map(String)).size).toBeGreaterThan(1);
+  },
+);
+
+test.each(TINY_MODELS)(
+  'a tiny %s answers several prompts side by side as each alone',
+  async (name) => {
+    const { prompts, greedy } = worlds.get(name)!;
     const alone = [];
     for (const prompt of prompts) alone.push((await greedy([prompt]))[0]!);
     expect(await greedy()).toEqual(alone);
-  });
+  },
+);
 
-  it('draws from the whole distribution by inverse transform, and from a seed the same again', async () => {
+test.each(TINY_MODELS)(
+  'a tiny %s samples by inverse transform, and the same again from the same seed',
+  async (name) => {
+    const { tiny, prompts } = worlds.get(name)!;
     const draw = async (seed: number) =>
       (
         await decode(tiny.model, [prompts[1]!], {
@@ -73,31 +91,36 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
         nucleus.find(({ probability }) => (mass += probability) >= uniform) ?? nucleus.at(-1)!;
       expect(token, `seed ${SEED}, token ${i}`).toBe(expected.token);
     });
-  });
+  },
+);
 
-  it('draws from the nucleus alone: of one token it is greedy, of half the mass never outside', async () => {
-    const sampled = (topP: number) =>
-      decode(tiny.model, prompts, {
-        tokensMax: TOKENS,
-        temperature: 3,
-        topP,
-        random: seededRandom(SEED),
-      });
-    expect(await sampled(1e-6)).toEqual(await greedy());
-    const drawn = await sampled(0.5);
-    expect(drawn).not.toEqual(await greedy());
-    drawn.forEach((tokens, b) =>
-      tokens.forEach((token, i) => {
-        const nucleus = nucleusOf(tiny, [...prompts[b]!, ...tokens.slice(0, i)], 3, 0.5);
-        expect(
-          nucleus.map((one) => one.token),
-          `seed ${SEED}, prompt ${b}, token ${i}`,
-        ).toContain(token);
-      }),
-    );
-  });
+test.each(TINY_MODELS)('a tiny %s samples from the nucleus alone', async (name) => {
+  const { tiny, prompts, greedy } = worlds.get(name)!;
+  const sampled = (topP: number) =>
+    decode(tiny.model, prompts, {
+      tokensMax: TOKENS,
+      temperature: 3,
+      topP,
+      random: seededRandom(SEED),
+    });
+  expect(await sampled(1e-6)).toEqual(await greedy());
+  const drawn = await sampled(0.5);
+  expect(drawn).not.toEqual(await greedy());
+  drawn.forEach((tokens, b) =>
+    tokens.forEach((token, i) => {
+      const nucleus = nucleusOf(tiny, [...prompts[b]!, ...tokens.slice(0, i)], 3, 0.5);
+      expect(
+        nucleus.map((one) => one.token),
+        `seed ${SEED}, prompt ${b}, token ${i}`,
+      ).toContain(token);
+    }),
+  );
+});
 
-  it('ends a sequence with the token that stops it, and goes on with the others', async () => {
+test.each(TINY_MODELS)(
+  'a tiny %s ends a stopped sequence and continues the others',
+  async (name) => {
+    const { tiny, prompts, greedy } = worlds.get(name)!;
     const whole = await greedy();
     const lengths = [3, 1, TOKENS, 5];
     const stopped = await decode(tiny.model, prompts, {
@@ -106,32 +129,41 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
       stop: (sequence, soFar) => soFar.length === lengths[sequence],
     });
     expect(stopped).toEqual(whole.map((tokens, b) => tokens.slice(0, lengths[b])));
-  });
+  },
+);
 
-  it('asks about each token once, in order, and lets others run between steps', async () => {
-    const asked: string[] = [];
+test.each(TINY_MODELS)(
+  'a tiny %s calls stop once for each token, and between after each step',
+  async (name) => {
+    const { tiny, prompts } = worlds.get(name)!;
+    const calls: string[] = [];
     let between = 0;
     await decode(tiny.model, prompts.slice(0, 2), {
       tokensMax: 3,
       temperature: 0,
       stop: (sequence, soFar) => {
-        asked.push(`${sequence}:${soFar.length}`);
+        calls.push(`${sequence}:${soFar.length}`);
         return sequence === 0 && soFar.length === 2;
       },
       between: async () => void between++,
     });
-    expect(asked).toEqual(['0:1', '1:1', '0:2', '1:2', '1:3']);
+    expect(calls).toEqual(['0:1', '1:1', '0:2', '1:2', '1:3']);
     expect(between).toBe(2);
-  });
+  },
+);
 
-  it('says nothing where nothing is asked', async () => {
-    expect(await decode(tiny.model, prompts, { tokensMax: 0, temperature: 0 })).toEqual(
-      prompts.map(() => []),
-    );
-    expect(await decode(tiny.model, [], { tokensMax: 3, temperature: 0 })).toEqual([]);
-  });
+test.each(TINY_MODELS)('a tiny %s answers nothing to no prompts or no tokens', async (name) => {
+  const { tiny, prompts } = worlds.get(name)!;
+  expect(await decode(tiny.model, prompts, { tokensMax: 0, temperature: 0 })).toEqual(
+    prompts.map(() => []),
+  );
+  expect(await decode(tiny.model, [], { tokensMax: 3, temperature: 0 })).toEqual([]);
+});
 
-  it('keeps of what went before the tokens, fillers where a sequence had none, and tells a hook of them', () => {
+test.each(TINY_MODELS)(
+  'a tiny %s keeps the tokens of the past and shows them to a hook',
+  async (name) => {
+    const { tiny, prompts } = worlds.get(name)!;
     const range = { from: 0, to: 2 };
     const held = ({ tokens, valid, length }: AttentionPast) => {
       expect([...tokens].map((token) => token !== FILLER)).toEqual(
@@ -145,10 +177,10 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
     const tails = prompts.map((prompt, b) => prompt.slice(2 + b));
     const first = readPast(tiny.model, heads, range)!;
     expect(held(first)).toEqual(heads);
-    const told: string[][] = [];
+    const seen: string[][] = [];
     const hook: DownHook = {
       layers: new Set([0, 1]),
-      project: (_, __, base_RD, ___, past) => (told.push(held(past!).map(String)), base_RD),
+      project: ({ base_RD, past }) => (seen.push(held(past!).map(String)), base_RD),
     };
     const both = readPast(tiny.model, tails, range, {
       past: first,
@@ -156,13 +188,17 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
       startAt: heads.map((head) => head.length),
     })!;
     expect(held(both)).toEqual(prompts);
-    expect(told).toEqual([heads.map(String), heads.map(String)]);
+    expect(seen).toEqual([heads.map(String), heads.map(String)]);
     const gathered = gatherPast(both, [2, 0, 2]);
     expect(held(gathered)).toEqual([prompts[2], prompts[0], prompts[2]]);
     for (const past of [first, both, gathered]) disposePast(past);
-  });
+  },
+);
 
-  it('leaves no tensor behind, even where the caller throws', async () => {
+test.each(TINY_MODELS)(
+  'a tiny %s leaves no tensor behind, even if the caller throws',
+  async (name) => {
+    const { tiny, prompts, greedy } = worlds.get(name)!;
     await greedy();
     const before = [raw.liveCount(), tf.memory().numTensors];
     await greedy();
@@ -185,8 +221,8 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
       ).rejects.toThrow('no more');
     }
     expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
-  });
-});
+  },
+);
 
 /** The most probable tokens, descending, that together reach the mass, with their share of it. */
 function nucleusOf(

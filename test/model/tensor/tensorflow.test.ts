@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
 import {
   deviceSeen,
@@ -29,132 +29,134 @@ function only(ids: number[]): number {
   return id;
 }
 
+let unloaded: unknown;
+beforeAll(() => {
+  try {
+    raw.liveCount();
+  } catch (error) {
+    unloaded = error;
+  }
+  loadTensorFlow(addon);
+});
+
 test('raw kernels are refused before TensorFlow is loaded', () => {
-  expect(() => raw.liveCount()).toThrow(TensorFlowError);
+  expect(unloaded).toBeInstanceOf(TensorFlowError);
 });
 
-describe('a loaded TensorFlow', () => {
-  beforeAll(() => {
-    loadTensorFlow(addon);
-  });
+test('TensorFlow is loaded once, as the backend of the tfjs that everybody imports', () => {
+  expect(loadTensorFlow(addon)).toBe(tf);
+  expect(tf.getBackend()).toBe('tensorflow');
+  expect(tensorflowVersion()).toBe('2.18.1');
+  expect(deviceSeen()).toBe('cpu');
+});
 
-  test('is the backend of the tfjs that everybody imports, once', () => {
-    expect(loadTensorFlow(addon)).toBe(tf);
-    expect(tf.getBackend()).toBe('tensorflow');
-    expect(tensorflowVersion()).toBe('2.18.1');
-    expect(deviceSeen()).toBe('cpu');
-  });
+test('a second addon is refused', () => {
+  expect(() => loadTensorFlow('/somewhere/else.node')).toThrow(/already loaded/);
+});
 
-  test('refuses a second addon', () => {
-    expect(() => loadTensorFlow('/somewhere/else.node')).toThrow(/already loaded/);
-  });
-
-  test('has the gradients that a transformer needs', () => {
-    const before = raw.liveCount();
-    const x = tf.tensor2d([
-      [1, 2],
-      [3, 5],
-    ]);
-    const mask = tf.tensor2d(
-      [
-        [1, 0],
-        [0, 1],
-        [1, 1],
-      ],
-      [3, 2],
-      'bool',
+test('the gradients that a transformer needs equal central differences', () => {
+  const before = raw.liveCount();
+  const x = tf.tensor2d([
+    [1, 2],
+    [3, 5],
+  ]);
+  const mask = tf.tensor2d(
+    [
+      [1, 0],
+      [0, 1],
+      [1, 1],
+    ],
+    [3, 2],
+    'bool',
+  );
+  const loss = (input: tf.Tensor): tf.Scalar => {
+    const attention = tf.softmax(
+      tf.matMul(input as tf.Tensor2D, input as tf.Tensor2D, false, true),
     );
-    const loss = (input: tf.Tensor): tf.Scalar => {
-      const attention = tf.softmax(
-        tf.matMul(input as tf.Tensor2D, input as tf.Tensor2D, false, true),
+    const rows = tf.concat([attention, tf.gather(input, [1])], 0);
+    const masked = tf.where(mask, rows, tf.zerosLike(rows));
+    const normed = tf.mul(masked, tf.rsqrt(tf.add(tf.mean(tf.square(masked), -1, true), 1e-5)));
+    return tf.sum<tf.Scalar>(tf.mul(normed, tf.sigmoid(tf.slice(normed, [0, 0], [3, 2]))));
+  };
+  const gradient = tf.grad(loss)(x);
+  // Central differences in float32: the step trades rounding (1e-7 / step) against curvature
+  // (step squared).
+  const step = 1e-2;
+  const values = Array.from(x.dataSync());
+  const numeric = values.map((_, i) => {
+    const at = (delta: number): number =>
+      tf.tidy(
+        () =>
+          loss(
+            tf.tensor2d(
+              values.map((v, j) => (i === j ? v + delta : v)),
+              [2, 2],
+            ),
+          ).dataSync()[0] ?? NaN,
       );
-      const rows = tf.concat([attention, tf.gather(input, [1])], 0);
-      const masked = tf.where(mask, rows, tf.zerosLike(rows));
-      const normed = tf.mul(masked, tf.rsqrt(tf.add(tf.mean(tf.square(masked), -1, true), 1e-5)));
-      return tf.sum<tf.Scalar>(tf.mul(normed, tf.sigmoid(tf.slice(normed, [0, 0], [3, 2]))));
-    };
-    const gradient = tf.grad(loss)(x);
-    // Central differences in float32: the step trades rounding (1e-7 / step) against curvature
-    // (step squared).
-    const step = 1e-2;
-    const values = Array.from(x.dataSync());
-    const numeric = values.map((_, i) => {
-      const at = (delta: number): number =>
-        tf.tidy(
-          () =>
-            loss(
-              tf.tensor2d(
-                values.map((v, j) => (i === j ? v + delta : v)),
-                [2, 2],
-              ),
-            ).dataSync()[0] ?? NaN,
-        );
-      return (at(step) - at(-step)) / (2 * step);
-    });
-    Array.from(gradient.dataSync()).forEach((value, i) => {
-      expect(value).toBeCloseTo(numeric[i] ?? NaN, 2);
-    });
-    tf.dispose([x, mask, gradient]);
-    expect(raw.liveCount()).toBe(before);
+    return (at(step) - at(-step)) / (2 * step);
   });
-
-  test('factors in float64, and everything is freed', () => {
-    const before = raw.liveCount();
-    // A Hilbert matrix: in float32 its factor would miss by far more than float64 rounding.
-    const n = 8;
-    const hilbert = tf.tensor2d(
-      Array.from({ length: n * n }, (_, k) => 1 / (Math.floor(k / n) + (k % n) + 1)),
-      [n, n],
-    );
-    const identity = tf.eye(n);
-    const wide = [
-      cast(raw.idOf(hilbert), TF_DTYPE.float32, TF_DTYPE.float64),
-      cast(raw.idOf(identity), TF_DTYPE.float32, TF_DTYPE.float64),
-    ];
-    const scale = tf.scalar(1e-6);
-    const ridge = cast(raw.idOf(scale), TF_DTYPE.float32, TF_DTYPE.float64);
-    const damping = only(
-      raw.execute('Mul', [type('T', TF_DTYPE.float64)], [wide[1] ?? -1, ridge], 1),
-    );
-    const matrix = only(
-      raw.execute('AddV2', [type('T', TF_DTYPE.float64)], [wide[0] ?? -1, damping], 1),
-    );
-    const factor = only(raw.execute('Cholesky', [type('T', TF_DTYPE.float64)], [matrix], 1));
-    expect(raw.shapeOf(factor)).toEqual([n, n]);
-    const product = only(
-      raw.execute(
-        'MatMul',
-        [type('T', TF_DTYPE.float64), flag('transpose_a', false), flag('transpose_b', true)],
-        [factor, factor],
-        1,
-      ),
-    );
-    const difference = only(
-      raw.execute('Sub', [type('T', TF_DTYPE.float64)], [product, matrix], 1),
-    );
-    const residual = raw.tensor(cast(difference, TF_DTYPE.float64, TF_DTYPE.float32));
-    expect(Math.max(...residual.dataSync().map(Math.abs))).toBeLessThan(1e-15);
-    for (const id of [...wide, ridge, damping, matrix, factor, product, difference]) raw.free(id);
-    tf.dispose([hilbert, identity, scale, residual]);
-    expect(raw.liveCount()).toBe(before);
+  Array.from(gradient.dataSync()).forEach((value, i) => {
+    expect(value).toBeCloseTo(numeric[i] ?? NaN, 2);
   });
-
-  test("does not free what is tfjs's, nor anything twice, and hands no float64 to tfjs", () => {
-    const x = tf.scalar(1);
-    expect(() => {
-      raw.free(raw.idOf(x));
-    }).toThrow(TensorFlowError);
-    const wide = cast(raw.idOf(x), TF_DTYPE.float32, TF_DTYPE.float64);
-    expect(() => raw.tensor(wide)).toThrow(/float64/);
-    raw.free(wide);
-    expect(() => {
-      raw.free(wide);
-    }).toThrow(TensorFlowError);
-    x.dispose();
-  });
+  tf.dispose([x, mask, gradient]);
+  expect(raw.liveCount()).toBe(before);
 });
 
-test('a worker thread whose environment TensorFlow would not see is refused', async () => {
+test('raw kernels factor a matrix in float64', () => {
+  const before = raw.liveCount();
+  // A Hilbert matrix: in float32 the factor's error would be far larger.
+  const n = 8;
+  const hilbert = tf.tensor2d(
+    Array.from({ length: n * n }, (_, k) => 1 / (Math.floor(k / n) + (k % n) + 1)),
+    [n, n],
+  );
+  const identity = tf.eye(n);
+  const wide = [
+    cast(raw.idOf(hilbert), TF_DTYPE.float32, TF_DTYPE.float64),
+    cast(raw.idOf(identity), TF_DTYPE.float32, TF_DTYPE.float64),
+  ];
+  const scale = tf.scalar(1e-6);
+  const ridge = cast(raw.idOf(scale), TF_DTYPE.float32, TF_DTYPE.float64);
+  const damping = only(
+    raw.execute('Mul', [type('T', TF_DTYPE.float64)], [wide[1] ?? -1, ridge], 1),
+  );
+  const matrix = only(
+    raw.execute('AddV2', [type('T', TF_DTYPE.float64)], [wide[0] ?? -1, damping], 1),
+  );
+  const factor = only(raw.execute('Cholesky', [type('T', TF_DTYPE.float64)], [matrix], 1));
+  expect(raw.shapeOf(factor)).toEqual([n, n]);
+  const product = only(
+    raw.execute(
+      'MatMul',
+      [type('T', TF_DTYPE.float64), flag('transpose_a', false), flag('transpose_b', true)],
+      [factor, factor],
+      1,
+    ),
+  );
+  const difference = only(raw.execute('Sub', [type('T', TF_DTYPE.float64)], [product, matrix], 1));
+  const residual = raw.tensor(cast(difference, TF_DTYPE.float64, TF_DTYPE.float32));
+  expect(Math.max(...residual.dataSync().map(Math.abs))).toBeLessThan(1e-15);
+  for (const id of [...wide, ridge, damping, matrix, factor, product, difference]) raw.free(id);
+  tf.dispose([hilbert, identity, scale, residual]);
+  expect(raw.liveCount()).toBe(before);
+});
+
+test('raw kernels free only their own tensors, once, and hand no float64 to tfjs', () => {
+  const x = tf.scalar(1);
+  expect(() => {
+    raw.free(raw.idOf(x));
+  }).toThrow(TensorFlowError);
+  const wide = cast(raw.idOf(x), TF_DTYPE.float32, TF_DTYPE.float64);
+  expect(() => raw.tensor(wide)).toThrow(/float64/);
+  raw.free(wide);
+  expect(() => {
+    raw.free(wide);
+  }).toThrow(TensorFlowError);
+  x.dispose();
+});
+
+test("a worker thread without TensorFlow's environment is refused", async () => {
   const module = new URL('../../../model/tensor/tensorflow.ts', import.meta.url).href;
   const worker = new Worker(
     `import('tsx/esm/api').then(async ({ register }) => {
