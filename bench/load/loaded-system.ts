@@ -11,11 +11,7 @@ import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/local/kafka.
 import { freePort, runningServer } from '../../infra/local/server-process.ts';
 import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/temporal.ts';
 import { homeAt } from '../../infra/config/home.ts';
-import {
-  DEFAULT_RESTART_POLICY,
-  keepRunning,
-  type KeptProcess,
-} from '../../infra/local/supervised-process.ts';
+import { DEFAULT_RESTART_POLICY, KeptProcess } from '../../infra/local/supervised-process.ts';
 import { processSpecification, type ProcessName } from '../../infra/local/supervisor.ts';
 import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
@@ -122,7 +118,7 @@ export class LoadedSystem {
 
   /** Starts the process and waits until it is ready. */
   async run(name: ProcessName): Promise<void> {
-    const kept = keepRunning(
+    const kept = new KeptProcess(
       processSpecification(name, this.folder, this.#environment),
       DEFAULT_RESTART_POLICY,
       () => {},

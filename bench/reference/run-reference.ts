@@ -8,7 +8,8 @@ import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Configuration } from '../../infra/config/configuration.ts';
-import { modelPathOf, statisticsFolder } from '../../infra/config/engine-options.ts';
+import { homeAt } from '../../infra/config/home.ts';
+import { modelPathOf } from '../../infra/config/engine-options.ts';
 import type { Progress, ProgressStep } from '../../infra/setup/progress.ts';
 import { runClient } from '../../infra/setup/provision/client-process.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
@@ -47,7 +48,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
     const task: ReferenceTask = {
       modelFolder: modelPath,
       statistics: await keptStatistics(
-        statisticsFolder(configuration.home),
+        homeAt(configuration.home).keyStatistics,
         description.parameters.layers,
         description.keyStatistics.sha256,
       ),

@@ -1,7 +1,4 @@
-/**
- * What the configuration says about the model and the editor, in the form in which the engine takes
- * it.
- */
+/** The configured model and editor, as the engine's options. */
 import { isAbsolute, join } from 'node:path';
 import type { EngineOptions } from '../../model/engine/local-engine.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';
@@ -9,43 +6,29 @@ import type { Configuration } from './configuration.ts';
 import { homeAt } from './home.ts';
 
 export function engineOptions(configuration: Configuration): EngineOptions {
+  const home = homeAt(configuration.home);
   return {
-    addonPath: homeAt(configuration.home).tensorflow(configuration.device).addon,
+    addonPath: home.tensorflow(configuration.device).addon,
     modelPath: modelPathOf(configuration),
-    statisticsFolder: statisticsFolder(configuration.home),
+    statisticsFolder: home.keyStatistics,
     textFile: configuration.keyStatisticsText,
     parameters: parametersOf(configuration),
   };
 }
 
-/** What is laid over the model's own hyper-parameters: the set's, and the user's over those. */
+/** Overrides of the model's hyper-parameters: the set's, overridden by the configured ones. */
 export function parametersOf({
   parameterSet,
   hyperParameters,
 }: Pick<Configuration, 'parameterSet' | 'hyperParameters'>): HyperParameterOverrides {
   if (parameterSet === null) return hyperParameters;
   const { fits, parameters } = parameterSet;
-  return {
-    ...parameters,
-    fits,
-    ...hyperParameters,
-    gate: { ...parameters.gate, ...hyperParameters.gate },
-  };
+  const gate = { ...parameters.gate, ...hyperParameters.gate };
+  return { ...parameters, fits, ...hyperParameters, gate };
 }
 
-/** Key statistics of each model and text, taken once. */
-export function statisticsFolder(home: string): string {
-  return join(home, 'key-statistics');
-}
-
-/** Where the model lies on disk. A Hugging Face id is a folder that the set-up fills. */
-export function modelPathOf(configuration: Pick<Configuration, 'home' | 'model'>): string {
-  const { home, model } = configuration;
+/** The path of the model; for a Hugging Face id, the folder that the set-up fills. */
+export function modelPathOf({ home, model }: Pick<Configuration, 'home' | 'model'>): string {
   if (model === null) return homeAt(home).model.folder;
-  return isAbsolute(model) ? model : join(hubModelsFolder(home), ...model.split('/'));
-}
-
-/** Models of the hub lie here under their ids. */
-export function hubModelsFolder(home: string): string {
-  return join(home, 'models', 'hub');
+  return isAbsolute(model) ? model : join(homeAt(home).hubModels, ...model.split('/'));
 }

@@ -1,88 +1,42 @@
 /**
  * A real Kafka broker on this machine: one node that is broker and controller (KRaft), on the
- * loopback interface, with its data in one folder. Made for one machine: nothing is replicated.
+ * loopback interface, with its data in one folder. Nothing is replicated.
  */
-import { spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
-import { holdExclusively } from '../setup/exclusive.mjs';
 import { javaExecutable } from '../setup/programs.ts';
-import {
-  answeringServer,
-  EmbeddedServerError,
-  freePort,
-  isFree,
-  lastPorts,
-  logOf,
-  runningServer,
-  startServerProcess,
-  stopServer,
-  type ServerRecord,
-} from './server-process.ts';
+import { failure, freePort, startOrFindServer, stopServer, type Ports } from './server-process.ts';
 
 export interface EmbeddedKafkaOptions {
-  /** Folder for data, log and pid file; made if need be. */
+  /** Folder of data, log and server record. */
   readonly folder: string;
   /** Folder of Kafka's jars, as the set-up left it. */
   readonly libs: string;
-  /** Port for clients; 0 takes the one of the last time, or any free one. */
+  /** Port for clients; 0 takes the last one if it is free, else any. */
   readonly port?: number;
-  readonly javaExecutable?: string;
 }
 
 export interface EmbeddedKafka {
   /** `host:port`, as Kafka clients want it. */
   readonly brokers: readonly string[];
   readonly pid: number;
-  /** Whether it ran already, started by somebody else. */
+  /** Whether it was already running. */
   readonly found: boolean;
   stop(): Promise<void>;
 }
 
-/**
- * Starts the broker of this folder, or finds it running, and resolves when it answers a metadata
- * request.
- */
-export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
-  mkdirSync(options.folder, { recursive: true });
-  const turn = await holdExclusively(`start of ${options.folder}`, READY_WAIT_MS);
-  try {
-    const ready = (record: ServerRecord): Promise<void> => answers(portOf(record));
-    const running = await answeringServer(NAME, options.folder, ready, READY_WAIT_MS);
-    if (running !== undefined) return handle(options.folder, running, true);
-    await formatOnce(options);
-    return handle(options.folder, await start(options), false);
-  } finally {
-    await turn.release();
-  }
-}
-
-/** Stops the broker of this folder if it runs, whoever started it; true if it ran. */
-export async function stopEmbeddedKafka(folder: string): Promise<boolean> {
-  return stopServer(NAME, folder, STOP_WAIT_MS);
-}
-
-/** The broker of this folder if its process runs; it may still be starting. */
-export function findEmbeddedKafka(
-  folder: string,
-): { readonly brokers: readonly string[]; readonly pid: number } | undefined {
-  const running = runningServer(folder);
-  return running === undefined
-    ? undefined
-    : { brokers: [`127.0.0.1:${portOf(running)}`], pid: running.pid };
-}
-
 const NAME = 'Kafka';
-/** A loaded machine takes many times the 4 to 5 s that an idle one does. */
+/** A loaded machine takes many times the 4 to 5 s of an idle one. */
 const READY_WAIT_MS = 90_000;
 /** A clean stop writes the log's recovery point, which saves the next start a scan. */
 const STOP_WAIT_MS = 20_000;
 const FORMAT_WAIT_MS = 60_000;
-/** Somebody may take a free port before the broker does. */
-const PORT_ATTEMPTS_MAX = 3;
 const PROBE_WAIT_MS = 2_000;
+const OUTPUT_CHARACTERS_MAX = 1_500;
 const JVM_ARGS = [
   '-Xms128m',
   '-Xmx512m',
@@ -91,10 +45,27 @@ const JVM_ARGS = [
   '-Djava.awt.headless=true',
 ];
 
-function handle(folder: string, record: ServerRecord, found: boolean): EmbeddedKafka {
+/**
+ * Starts the broker of this folder, or finds it running, and resolves when it answers a metadata
+ * request. Throws `EmbeddedServerError`.
+ */
+export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
+  const { folder, port = 0 } = options;
+  const { pid, found, ports } = await startOrFindServer({
+    name: NAME,
+    folder,
+    ports: { broker: port, controller: 0 },
+    readyWaitMs: READY_WAIT_MS,
+    async command(ports) {
+      await formatOnce(options);
+      writeSettings(folder, ports);
+      return java(options, 'kafka.Kafka', [settingsOf(folder)]);
+    },
+    answers,
+  });
   return {
-    brokers: [`127.0.0.1:${portOf(record)}`],
-    pid: record.pid,
+    brokers: [`127.0.0.1:${ports['broker']}`],
+    pid,
     found,
     async stop() {
       await stopEmbeddedKafka(folder);
@@ -102,64 +73,24 @@ function handle(folder: string, record: ServerRecord, found: boolean): EmbeddedK
   };
 }
 
-function portOf(record: ServerRecord): number {
-  return record.ports['broker'] ?? 0;
+/** Stops the broker of this folder, whoever started it; resolves to whether it ran. */
+export async function stopEmbeddedKafka(folder: string): Promise<boolean> {
+  return stopServer(NAME, folder, STOP_WAIT_MS);
 }
 
-async function start(options: EmbeddedKafkaOptions): Promise<ServerRecord> {
-  const wanted = options.port ?? 0;
-  if (wanted !== 0 && !(await isFree(wanted))) {
-    throw new EmbeddedServerError(
-      `Port ${wanted} is taken.`,
-      { server: NAME, folder: options.folder, log: logOf(options.folder), exited: true },
-      'Choose another one, or 0 for any.',
-    );
-  }
-  for (let attempt = 1; ; attempt++) {
-    // Only the first attempt goes for the ports of the last time: if they were the trouble, others
-    // are not.
-    const last = attempt === 1 ? lastPorts(options.folder) : {};
-    const broker = wanted !== 0 ? wanted : await freePort(last['broker']);
-    const controller = await freePort(last['controller']);
-    writeSettings(options.folder, broker, controller);
-    try {
-      return await startServerProcess({
-        name: NAME,
-        folder: options.folder,
-        ...java(options, 'kafka.Kafka', [settingsOf(options.folder)]),
-        ports: { broker, controller },
-        answers: () => answers(broker),
-        readyWaitMs: READY_WAIT_MS,
-      });
-    } catch (error) {
-      const retryable =
-        error instanceof EmbeddedServerError &&
-        error.facts.exited &&
-        (!(await isFree(broker)) || !(await isFree(controller)));
-      if (!retryable || wanted !== 0 || attempt === PORT_ATTEMPTS_MAX) throw error;
-    }
-  }
-}
-
-function java(options: EmbeddedKafkaOptions, mainClass: string, args: readonly string[]) {
+function java({ folder, libs }: EmbeddedKafkaOptions, main: string, args: readonly string[]) {
+  const logging = `-Dlog4j2.configurationFile=${path.join(folder, 'log4j2.properties')}`;
   return {
-    executable: options.javaExecutable ?? javaExecutable(),
-    args: [
-      ...JVM_ARGS,
-      `-Dlog4j2.configurationFile=${path.join(options.folder, 'log4j2.properties')}`,
-      '-cp',
-      path.join(options.libs, '*'),
-      mainClass,
-      ...args,
-    ],
+    executable: javaExecutable(),
+    args: [...JVM_ARGS, logging, '-cp', path.join(libs, '*'), main, ...args],
   };
 }
 
-/** Answers to a metadata request that names a broker: from then on topics can be made. */
-async function answers(port: number): Promise<void> {
+/** Requests metadata that names a broker: from then on topics can be created. */
+async function answers({ broker = 0 }: Ports): Promise<void> {
   const admin = new Kafka({
     clientId: 'errata-readiness',
-    brokers: [`127.0.0.1:${port}`],
+    brokers: [`127.0.0.1:${broker}`],
     logLevel: logLevel.NOTHING,
     connectionTimeout: PROBE_WAIT_MS,
     requestTimeout: PROBE_WAIT_MS,
@@ -175,46 +106,27 @@ async function answers(port: number): Promise<void> {
 }
 
 /**
- * Gives the data folder its cluster id. A killed attempt leaves no mark, and no broker ran on it:
- * it is done over.
+ * Gives the data folder its cluster id. A killed attempt left no mark and ran no broker, so it is
+ * repeated from the start.
  */
 async function formatOnce(options: EmbeddedKafkaOptions): Promise<void> {
-  const mark = path.join(options.folder, 'formatted');
+  const { folder } = options;
+  const mark = path.join(folder, 'formatted');
   if (existsSync(mark)) return;
-  rmSync(dataOf(options.folder), { recursive: true, force: true });
-  writeLogSettings(options.folder);
-  writeSettings(options.folder, await freePort(), await freePort());
-  // 16 random bytes in URL-safe base64; an id must not begin with a dash, which the tool takes for
-  // an option.
+  rmSync(dataOf(folder), { recursive: true, force: true });
+  writeProperties(path.join(folder, 'log4j2.properties'), logSettings(folder));
+  writeSettings(folder, { broker: await freePort(), controller: await freePort() });
+  // 16 bytes in URL-safe base64; a leading dash would be taken for an option.
   const clusterId = Buffer.concat([Buffer.from([0x45]), randomBytes(15)]).toString('base64url');
-  const tool = java(options, 'kafka.tools.StorageTool', [
-    'format',
-    '-t',
-    clusterId,
-    '-c',
-    settingsOf(options.folder),
-  ]);
-  await new Promise<void>((resolve, reject) => {
-    const child = spawn(tool.executable, tool.args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: FORMAT_WAIT_MS,
-    });
-    let output = '';
-    child.stdout.on('data', (text: Buffer) => (output += text.toString()));
-    child.stderr.on('data', (text: Buffer) => (output += text.toString()));
-    child.once('error', reject);
-    child.once('close', (code) => {
-      if (code === 0) resolve();
-      else
-        reject(
-          new EmbeddedServerError(
-            `Kafka's data folder could not be formatted:\n${output.slice(-1_500)}`,
-            { server: NAME, folder: options.folder, log: logOf(options.folder), exited: true },
-            'errata doctor checks Java.',
-          ),
-        );
-    });
-  });
+  const format = ['format', '-t', clusterId, '-c', settingsOf(folder)];
+  const { executable, args } = java(options, 'kafka.tools.StorageTool', format);
+  await promisify(execFile)(executable, args, { timeout: FORMAT_WAIT_MS }).catch(
+    ({ message, stdout = '', stderr = '' }: Error & { stdout?: string; stderr?: string }) => {
+      const output = `${message}\n${stdout}${stderr}`.slice(-OUTPUT_CHARACTERS_MAX);
+      const reason = `Kafka's data folder could not be formatted:\n${output}`;
+      throw failure({ name: NAME, folder }, reason, '`errata doctor` checks Java.');
+    },
+  );
   writeFileSync(mark, `${clusterId}\n`);
 }
 
@@ -226,21 +138,27 @@ function settingsOf(folder: string): string {
   return path.join(folder, 'server.properties');
 }
 
-function writeSettings(folder: string, brokerPort: number, controllerPort: number): void {
-  const settings: Record<string, string | number | boolean> = {
+type Properties = Record<string, string | number | boolean>;
+
+function writeProperties(file: string, properties: Properties): void {
+  const lines = Object.entries(properties).map(([name, value]) => `${name}=${String(value)}\n`);
+  writeFileSync(file, lines.join(''));
+}
+
+function writeSettings(folder: string, { broker, controller }: Ports): void {
+  writeProperties(settingsOf(folder), {
     'process.roles': 'broker,controller',
     'node.id': 1,
-    'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-    listeners: `PLAINTEXT://127.0.0.1:${brokerPort},CONTROLLER://127.0.0.1:${controllerPort}`,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${brokerPort}`,
+    'controller.quorum.voters': `1@127.0.0.1:${controller}`,
+    listeners: `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${broker}`,
     'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
     'log.dirs': dataOf(folder),
-    // Topics are made on purpose, with their settings; a typing error should not make one.
+    // Topics are created on purpose, with their settings; a misspelt name must not create one.
     'auto.create.topics.enable': false,
-    // Corrections are the record of what was asked for: they stay until somebody decides otherwise
-    // for a topic.
+    // Corrections record what was requested: they stay unless the operator sets a topic otherwise.
     'log.retention.ms': -1,
     'offsets.topic.replication.factor': 1,
     'offsets.topic.num.partitions': 8,
@@ -250,8 +168,7 @@ function writeSettings(folder: string, brokerPort: number, controllerPort: numbe
     'share.coordinator.state.topic.replication.factor': 1,
     'share.coordinator.state.topic.min.isr': 1,
     'group.initial.rebalance.delay.ms': 0,
-    // With the defaults a broker that was killed waits out its old session: 14 to 17 s instead of
-    // 5.
+    // With the defaults a killed broker waits for its old session to end: 14 to 17 s instead of 5.
     'broker.session.timeout.ms': 3_000,
     'broker.heartbeat.interval.ms': 500,
     'num.network.threads': 2,
@@ -259,42 +176,33 @@ function writeSettings(folder: string, brokerPort: number, controllerPort: numbe
     'background.threads': 4,
     // The default takes 128 MB of heap at the start.
     'log.cleaner.dedupe.buffer.size': 16_777_216,
+  });
+}
+
+function logSettings(folder: string): Properties {
+  const pattern = '%d{ISO8601} %p %c{1}: %m%n';
+  return {
+    status: 'error',
+    'appender.file.type': 'RollingFile',
+    'appender.file.name': 'file',
+    'appender.file.fileName': path.join(folder, 'kafka.log'),
+    'appender.file.filePattern': path.join(folder, 'kafka.log.%i'),
+    'appender.file.layout.type': 'PatternLayout',
+    'appender.file.layout.pattern': pattern,
+    'appender.file.policies.type': 'Policies',
+    'appender.file.policies.size.type': 'SizeBasedTriggeringPolicy',
+    'appender.file.policies.size.size': '10MB',
+    'appender.file.strategy.type': 'DefaultRolloverStrategy',
+    'appender.file.strategy.max': 2,
+    // Errors also go to the server's own output, which is shown if it does not start.
+    'appender.console.type': 'Console',
+    'appender.console.name': 'console',
+    'appender.console.layout.type': 'PatternLayout',
+    'appender.console.layout.pattern': pattern,
+    'appender.console.filter.threshold.type': 'ThresholdFilter',
+    'appender.console.filter.threshold.level': 'error',
+    'rootLogger.level': 'info',
+    'rootLogger.appenderRef.file.ref': 'file',
+    'rootLogger.appenderRef.console.ref': 'console',
   };
-  writeFileSync(settingsOf(folder), propertyLines(settings));
-}
-
-function writeLogSettings(folder: string): void {
-  writeFileSync(
-    path.join(folder, 'log4j2.properties'),
-    propertyLines({
-      status: 'error',
-      'appender.file.type': 'RollingFile',
-      'appender.file.name': 'file',
-      'appender.file.fileName': path.join(folder, 'kafka.log'),
-      'appender.file.filePattern': path.join(folder, 'kafka.log.%i'),
-      'appender.file.layout.type': 'PatternLayout',
-      'appender.file.layout.pattern': '%d{ISO8601} %p %c{1}: %m%n',
-      'appender.file.policies.type': 'Policies',
-      'appender.file.policies.size.type': 'SizeBasedTriggeringPolicy',
-      'appender.file.policies.size.size': '10MB',
-      'appender.file.strategy.type': 'DefaultRolloverStrategy',
-      'appender.file.strategy.max': 2,
-      // What is worth a look when it does not start goes to the server's own output too.
-      'appender.console.type': 'Console',
-      'appender.console.name': 'console',
-      'appender.console.layout.type': 'PatternLayout',
-      'appender.console.layout.pattern': '%d{ISO8601} %p %c{1}: %m%n',
-      'appender.console.filter.threshold.type': 'ThresholdFilter',
-      'appender.console.filter.threshold.level': 'error',
-      'rootLogger.level': 'info',
-      'rootLogger.appenderRef.file.ref': 'file',
-      'rootLogger.appenderRef.console.ref': 'console',
-    }),
-  );
-}
-
-function propertyLines(settings: Record<string, string | number | boolean>): string {
-  return Object.entries(settings)
-    .map(([name, value]) => `${name}=${String(value)}\n`)
-    .join('');
 }

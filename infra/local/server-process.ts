@@ -1,10 +1,6 @@
 /**
- * A server that runs beside us as a process of its own: started, found again after we were killed,
- * stopped by its pid.
- *
- * Its folder holds `server.json`, which says which process it is. A pid alone is not an identity
- * (the kernel gives it out again), so the record carries the process's start time and the boot it
- * was started in.
+ * A server as a process beside ours: started, found again after we were killed, stopped by its
+ * mark. `server.json` in its folder names the process and its ports.
  */
 import { spawn } from 'node:child_process';
 import {
@@ -12,44 +8,49 @@ import {
   existsSync,
   mkdirSync,
   openSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
+import { holdExclusively } from '../setup/exclusive.mjs';
+import { endProcess, isRunning, markOf, processMark } from './process-mark.ts';
+
+export type Ports = Readonly<Record<string, number>>;
 
 export interface ServerCommand {
-  /** What it is called in messages, for example `Kafka`. */
+  /** Its name in messages, for example `Kafka`. */
   readonly name: string;
   /** Its data folder, which exists. */
   readonly folder: string;
   readonly executable: string;
   readonly args: readonly string[];
   readonly environment?: NodeJS.ProcessEnv;
-  /** Ports it was given; remembered, so that a restart takes the same ones where it can. */
-  readonly ports: Readonly<Record<string, number>>;
-  /**
-   * Resolves if the server answers, rejects while it does not. Called again and again until it
-   * does.
-   */
+  /** The ports it was given, recorded so that a restart can take the same ones. */
+  readonly ports: Ports;
+  /** Resolves if the server answers; called repeatedly until it does. */
   readonly answers: () => Promise<void>;
   readonly readyWaitMs: number;
 }
 
-/** Which process a server is. */
-const serverRecord = z
-  .object({
-    pid: z.number().int().positive(),
-    /** Clock ticks from boot to the start of the process. */
-    startTicks: z.string(),
-    bootId: z.string(),
-    ports: z.record(z.string(), z.number().int().min(0).max(65_535)).readonly(),
-  })
+export interface EmbeddedServer {
+  readonly name: string;
+  readonly folder: string;
+  /** The wanted ports; for 0 the server takes its last one if that is free, else any. */
+  readonly ports: Ports;
+  readonly readyWaitMs: number;
+  /** Prepares a start with these ports. */
+  command(ports: Ports): Promise<Pick<ServerCommand, 'executable' | 'args'>>;
+  /** Resolves if the server on these ports answers. */
+  answers(ports: Ports): Promise<void>;
+}
+
+const serverRecord = processMark
+  .extend({ ports: z.record(z.string(), z.number().int().min(0).max(65_535)).readonly() })
   .readonly();
 
 export type ServerRecord = z.infer<typeof serverRecord>;
@@ -71,119 +72,142 @@ export class EmbeddedServerError extends Error {
   }
 }
 
+/** Another program may take a free port before the server does. */
+const STARTS_MAX = 3;
+const READY_PROBE_MS = 100;
+const LOG_TAIL_CHARACTERS = 1_500;
+
 /**
- * Starts the server and waits until it answers. Throws `EmbeddedServerError` (with the end of its
- * log) when it exits or does not answer within `readyWaitMs`; then nothing of it is left running.
+ * Starts the server of this folder, or finds it running, and resolves when it answers. Throws
+ * `EmbeddedServerError`.
  */
-export async function startServerProcess(command: ServerCommand): Promise<ServerRecord> {
-  const log = logOf(command.folder);
-  keepOneOldLog(log);
-  const logFile = openSync(log, 'a');
-  // A process group of its own: Ctrl-C on our terminal is for us, and we stop servers in order.
-  const child = spawn(command.executable, command.args, {
-    cwd: command.folder,
-    env: command.environment ?? process.env,
-    stdio: ['ignore', logFile, logFile],
-    detached: true,
-  });
-  closeSync(logFile);
-  const failure = new Promise<string>((resolve) => {
-    child.once('error', (error) => {
-      resolve(error.message);
-    });
-    child.once('exit', (code, signal) => {
-      resolve(`it exited (${signal ?? String(code)})`);
-    });
-  });
-  if (child.pid === undefined) throw notStarted(command, await failure, true);
-  let record: ServerRecord;
+export async function startOrFindServer(
+  server: EmbeddedServer,
+): Promise<ServerRecord & { found: boolean }> {
+  const { folder, readyWaitMs } = server;
+  mkdirSync(folder, { recursive: true });
+  const turn = await holdExclusively(`start of ${folder}`, readyWaitMs);
   try {
-    const identity = identityOf(child.pid);
-    if (identity === undefined) throw notStarted(command, await failure, true);
-    record = { pid: child.pid, ...identity, ports: command.ports };
-    writeRecord(command.folder, record);
-  } catch (error) {
-    // Without a record nobody could ever find it again.
-    child.kill('SIGKILL');
-    throw error;
+    const running = await answeringServer(server);
+    return running === null
+      ? { ...(await startServer(server)), found: false }
+      : { ...running, found: true };
+  } finally {
+    await turn.release();
   }
-  child.unref();
+}
 
-  let exited: string | undefined;
-  void failure.then((reason) => {
-    exited = reason;
-  });
-  const deadlineMs = performance.now() + command.readyWaitMs;
-  let lastRefusal = 'no answer yet';
-  while (performance.now() < deadlineMs) {
-    if (exited !== undefined) {
-      forgetServer(command.folder);
-      throw notStarted(command, exited, true);
-    }
+async function startServer(server: EmbeddedServer): Promise<ServerRecord> {
+  for (const port of Object.values(server.ports))
+    if (port !== 0 && !(await isFree(port)))
+      throw failure(server, `Port ${port} is in use.`, 'Choose another one, or 0 for any.');
+  for (let start = 1; ; start += 1) {
+    // The last ports may be the cause of a failed start, so only the first one tries them.
+    const last = start === 1 ? lastPorts(server.folder) : {};
+    const ports: Record<string, number> = {};
+    for (const [name, port] of Object.entries(server.ports))
+      ports[name] = port !== 0 ? port : await freePort(last[name]);
     try {
-      await command.answers();
-      return record;
+      return await startServerProcess({
+        ...server,
+        ...(await server.command(ports)),
+        ports,
+        answers: () => server.answers(ports),
+      });
     } catch (error) {
-      lastRefusal = error instanceof Error ? error.message : String(error);
-      await delay(READY_PROBE_MS);
+      const exited = error instanceof EmbeddedServerError && error.facts.exited;
+      if (!exited || start === STARTS_MAX) throw error;
     }
   }
-  await stopServer(command.name, command.folder, 0);
-  throw notStarted(
-    command,
-    `it did not answer within ${command.readyWaitMs / 1000} s (${lastRefusal})`,
-    false,
-  );
 }
 
-/**
- * The server of this folder if it runs, whoever started it; forgets the record of one that does
- * not.
- */
-export function runningServer(folder: string): ServerRecord | undefined {
-  const record = readRecord(folder);
-  return record !== undefined && isAlive(record) ? record : undefined;
-}
-
-/**
- * The server of this folder once it answers; undefined if none runs, or if it ends while we wait
- * (after a kill that was only just sent, for example). Throws `EmbeddedServerError` if it runs and
- * does not answer within `waitMs`.
- */
-export async function answeringServer(
-  name: string,
-  folder: string,
-  answers: (record: ServerRecord) => Promise<void>,
-  waitMs: number,
-): Promise<ServerRecord | undefined> {
-  const deadlineMs = performance.now() + waitMs;
+/** The running server once it answers; null if none runs, or if it ends during the wait. */
+async function answeringServer(server: EmbeddedServer): Promise<ServerRecord | null> {
+  const deadlineMs = performance.now() + server.readyWaitMs;
   for (;;) {
-    const running = runningServer(folder);
-    if (running === undefined) return undefined;
+    const running = runningServer(server.folder);
+    if (running === undefined) return null;
     try {
-      await answers(running);
+      await server.answers(running.ports);
       return running;
     } catch (error) {
       if (performance.now() >= deadlineMs) {
-        throw new EmbeddedServerError(
-          `${name} (pid ${running.pid}) runs but does not answer: ${error instanceof Error ? error.message : String(error)}.`,
-          { server: name, folder, log: logOf(folder), exited: false },
-          'errata down stops it.',
-        );
+        const process = `${server.name} (pid ${running.pid})`;
+        const message = `${process} runs but does not answer: ${reasonOf(error)}.`;
+        throw failure(server, message, '`errata down` stops it.');
       }
     }
     await delay(READY_PROBE_MS);
   }
 }
 
-/** Ports that the server of this folder had last, running or not. */
-export function lastPorts(folder: string): Readonly<Record<string, number>> {
+/**
+ * Starts the server and waits until it answers. If it exits, or does not answer within
+ * `readyWaitMs`, ends it and throws `EmbeddedServerError` with the end of its log.
+ */
+export async function startServerProcess(command: ServerCommand): Promise<ServerRecord> {
+  const { folder, readyWaitMs } = command;
+  const logFile = openLog(logOf(folder));
+  // A process group of its own: Ctrl-C on our terminal is for us, and we stop servers in order.
+  const child = spawn(command.executable, command.args, {
+    cwd: folder,
+    env: command.environment ?? process.env,
+    stdio: ['ignore', logFile, logFile],
+    detached: true,
+  });
+  closeSync(logFile);
+  let end = null as string | null;
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(`it exited (${signal ?? String(code)})`));
+  }).then((how) => (end = how));
+  if (child.pid === undefined) throw notStarted(command, await ended, false);
+  const mark = markOf(child.pid);
+  if (mark === null) throw notStarted(command, await ended, true);
+  const record = { ...mark, ports: command.ports };
+  try {
+    writeRecord(folder, record);
+  } catch (error) {
+    // Without a record the process could never be found again.
+    child.kill('SIGKILL');
+    throw error;
+  }
+  child.unref();
+
+  const deadlineMs = performance.now() + readyWaitMs;
+  let refusal = 'no answer yet';
+  while (performance.now() < deadlineMs) {
+    if (end !== null) {
+      rmSync(recordOf(folder), { force: true });
+      throw notStarted(command, end, true);
+    }
+    try {
+      await command.answers();
+      return record;
+    } catch (error) {
+      refusal = reasonOf(error);
+      await delay(READY_PROBE_MS);
+    }
+  }
+  await stopServer(command.name, folder, 0);
+  const waited = `it did not answer within ${readyWaitMs / 1000} s (${refusal})`;
+  throw notStarted(command, waited, false);
+}
+
+/** The server of this folder if its process runs, whoever started it; it may still be starting. */
+export function runningServer(folder: string): ServerRecord | undefined {
+  const record = readRecord(folder);
+  return record !== undefined && isRunning(record) ? record : undefined;
+}
+
+/** The last ports of this folder's server, whether or not it runs. */
+export function lastPorts(folder: string): Ports {
   return readRecord(folder)?.ports ?? {};
 }
 
 /**
- * Asks the server of this folder to end, waits up to `stopWaitMs`, then kills it. Resolves when no
- * process is left; true if there was one. Throws `EmbeddedServerError` if even a killed one stays.
+ * Stops the server of this folder, and kills it after `stopWaitMs`. Resolves to whether one ran.
+ * Throws `EmbeddedServerError` if the process survives that.
  */
 export async function stopServer(
   name: string,
@@ -192,89 +216,36 @@ export async function stopServer(
 ): Promise<boolean> {
   const record = runningServer(folder);
   if (record === undefined) return false;
-  if (stopWaitMs > 0) {
-    signal(record.pid, 'SIGTERM');
-    if (await gone(record, stopWaitMs)) return true;
-  }
-  signal(record.pid, 'SIGKILL');
-  if (await gone(record, KILL_WAIT_MS)) return true;
-  throw new EmbeddedServerError(
+  if (await endProcess(record, stopWaitMs)) return true;
+  throw failure(
+    { name, folder },
     `${name} (pid ${record.pid}) does not end.`,
-    { server: name, folder, log: logOf(folder), exited: false },
     'It may hang on a disk or network file system.',
   );
 }
 
-/** A port on the loopback interface that was free a moment ago: `preferred` where that one is. */
+/** A port on the loopback interface that was free a moment ago: `preferred` if possible. */
 export async function freePort(preferred = 0): Promise<number> {
-  for (const port of preferred === 0 ? [0] : [preferred, 0]) {
-    const free = await listenOnce(port);
-    if (free !== undefined) return free;
-  }
-  throw new Error('No port is free on the loopback interface.');
+  const port = (await listenOnce(preferred)) ?? (await listenOnce(0));
+  if (port === null) throw new Error('No port is free on the loopback interface.');
+  return port;
 }
 
 /** Whether nothing listens on this port of the loopback interface. */
 export async function isFree(port: number): Promise<boolean> {
-  return (await listenOnce(port)) !== undefined;
+  return (await listenOnce(port)) !== null;
 }
 
-/** File that the server's output goes to. */
-export function logOf(folder: string): string {
+/** The file of the server's output. */
+function logOf(folder: string): string {
   return path.join(folder, 'server.log');
 }
 
-const READY_PROBE_MS = 100;
-const GONE_PROBE_MS = 25;
-const KILL_WAIT_MS = 10_000;
-const LOG_TAIL_CHARACTERS = 1_500;
-
-function isAlive(record: ServerRecord): boolean {
-  const identity = identityOf(record.pid);
-  return (
-    identity !== undefined &&
-    identity.startTicks === record.startTicks &&
-    identity.bootId === record.bootId
-  );
-}
-
-async function gone(record: ServerRecord, waitMs: number): Promise<boolean> {
-  const deadlineMs = performance.now() + waitMs;
-  while (isAlive(record)) {
-    if (performance.now() >= deadlineMs) return false;
-    // It need not be a child of ours, so there is no event to wait for.
-    await delay(GONE_PROBE_MS);
-  }
-  return true;
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
-}
-
-/** What tells a process from a later one with the same pid; undefined where it does not run. */
-export function identityOf(pid: number): { startTicks: string; bootId: string } | undefined {
-  let stat: string;
-  let threads: number;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    threads = readdirSync(`/proc/${pid}/task`).length;
-  } catch (error) {
-    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
-    throw error;
-  }
-  // The second field is the command in brackets and may hold blanks: count from the last bracket.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [state, startTicks] = [fields[0], fields[19]];
-  // A process whose first thread has ended is dead only when the others have: until then they hold
-  // its ports and files.
-  const dead = (state === 'Z' || state === 'X') && threads <= 1;
-  if (startTicks === undefined || dead) return undefined;
-  return { startTicks, bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() };
+/** Each start begins a new log and keeps the last one, so that logs do not grow without end. */
+function openLog(log: string): number {
+  mkdirSync(path.dirname(log), { recursive: true });
+  if (existsSync(log)) renameSync(log, `${log}.1`);
+  return openSync(log, 'a');
 }
 
 function recordOf(folder: string): string {
@@ -295,42 +266,45 @@ function writeRecord(folder: string, record: ServerRecord): void {
   renameSync(half, recordOf(folder));
 }
 
-function forgetServer(folder: string): void {
-  rmSync(recordOf(folder), { force: true });
-}
+type Named = Pick<ServerCommand, 'name' | 'folder'>;
 
-/** Logs grow without end otherwise: each start begins a new one and keeps the last. */
-function keepOneOldLog(log: string): void {
-  mkdirSync(path.dirname(log), { recursive: true });
-  if (existsSync(log)) renameSync(log, `${log}.1`);
-}
-
-function notStarted(command: ServerCommand, reason: string, exited: boolean): EmbeddedServerError {
-  const log = logOf(command.folder);
-  let tail = '';
-  try {
-    tail = readFileSync(log, 'utf8').slice(-LOG_TAIL_CHARACTERS);
-  } catch {
-    // Without a log there is only the reason.
-  }
+export function failure(
+  { name, folder }: Named,
+  message: string,
+  hint: string,
+  exited = false,
+): EmbeddedServerError {
   return new EmbeddedServerError(
-    `${command.name} did not start: ${reason}.${tail === '' ? '' : `\n${tail}`}`,
-    { server: command.name, folder: command.folder, log, exited },
-    `The whole log is in ${log}.`,
+    message,
+    { server: name, folder, log: logOf(folder), exited },
+    hint,
   );
 }
 
-function listenOnce(port: number): Promise<number | undefined> {
+function notStarted(command: Named, reason: string, exited: boolean): EmbeddedServerError {
+  const log = logOf(command.folder);
+  let tail = '';
+  try {
+    tail = `\n${readFileSync(log, 'utf8').slice(-LOG_TAIL_CHARACTERS)}`.trimEnd();
+  } catch {
+    // Without a log there is only the reason.
+  }
+  const message = `${command.name} did not start: ${reason}.${tail}`;
+  return failure(command, message, `The whole log is in ${log}.`, exited);
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Listens for a moment; resolves to the port, or to null if it is in use. */
+function listenOnce(port: number): Promise<number | null> {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', () => {
-      resolve(undefined);
-    });
+    server.once('error', () => resolve(null));
     server.listen({ port, host: '127.0.0.1' }, () => {
-      const address = server.address();
-      server.close(() => {
-        resolve(typeof address === 'object' ? address?.port : undefined);
-      });
+      const { port: free } = server.address() as AddressInfo;
+      server.close(() => resolve(free));
     });
   });
 }

@@ -1,6 +1,6 @@
 /**
- * A child process that is kept running: started, started again after a crash with a growing wait,
- * stopped in the end.
+ * A child process that is kept running: started, restarted after a crash with a growing wait, and
+ * stopped at the end.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import {
@@ -13,8 +13,9 @@ import {
   statSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Announcement } from './supervisor-messages.ts';
-import { markOf, type SupervisedProcess } from './system-state.ts';
+import { markOf } from './process-mark.ts';
+import type { SupervisorMessage } from './supervisor-messages.ts';
+import type { SupervisedProcess } from './system-state.ts';
 
 export interface ProcessSpecification {
   name: string;
@@ -22,21 +23,19 @@ export interface ProcessSpecification {
   args: string[];
   environment: NodeJS.ProcessEnv;
   workingDirectory: string;
-  /** File that its output is added to. */
+  /** File to which its output is appended. */
   log: string;
 }
 
 export interface RestartPolicy {
-  /**
-   * Wait before the first restart; each further one in a row waits twice as long, up to the bound.
-   */
+  /** Wait before the first restart; it doubles with each crash in a row, up to the bound. */
   waitMsMin: number;
   waitMsMax: number;
-  /** After so long in a row its earlier crashes are forgotten. */
+  /** After this time without a crash, earlier crashes no longer count. */
   healthyMs: number;
-  /** Failed starts in a row before it is given up, as long as it has never been ready. */
+  /** Failed starts in a row before a process that was never ready is given up. */
   firstStartsMax: number;
-  /** How long one start may take before it counts as failed. */
+  /** Time that one start may take before it counts as failed. */
   readyWaitMs: number;
 }
 
@@ -60,201 +59,198 @@ export class ProcessStartError extends Error {
   }
 }
 
-export interface KeptProcess {
-  readonly status: SupervisedProcess;
-  /** Settles when it was first ready, or was given up (`ProcessStartError`). */
-  readonly firstReady: Promise<void>;
-  /** Ends it for good: SIGTERM, after `waitMs` SIGKILL. */
-  stop(waitMs: number): Promise<void>;
+/** One start of the process. */
+interface Run {
+  child: ChildProcess;
+  startedMs: number;
+  startTimer: NodeJS.Timeout;
+  wasReady: boolean;
+  refusal: string | null;
+  over: boolean;
 }
 
-/** Starts the process and keeps it running; `changed` is called after every change of `status`. */
-export function keepRunning(
-  specification: ProcessSpecification,
-  policy: RestartPolicy,
-  changed: (status: SupervisedProcess, event: string | null) => void,
-): KeptProcess {
-  const status: SupervisedProcess = {
-    name: specification.name,
-    state: 'starting',
-    mark: null,
-    startedAt: null,
-    restarts: 0,
-    port: null,
-    step: null,
-    log: specification.log,
-  };
-  const ready = withResolvers<void>();
-  // Whoever stops before looking at it must not be met by an unhandled rejection.
-  ready.promise.catch(() => {});
-  const stopped = withResolvers<void>();
-  let child: ChildProcess | null = null;
-  let stopping = false;
-  let everReady = false;
-  let failuresInARow = 0;
-  let restartTimer: NodeJS.Timeout | undefined;
+/** Starts its process and keeps it running; calls `changed` after every change of `status`. */
+export class KeptProcess {
+  readonly status: SupervisedProcess;
+  readonly #specification: ProcessSpecification;
+  readonly #policy: RestartPolicy;
+  readonly #changed: (status: SupervisedProcess, event: string | null) => void;
+  readonly #ready = withResolvers();
+  readonly #stopped = withResolvers();
+  #run: Run | null = null;
+  #stopping = false;
+  #everReady = false;
+  #failuresInARow = 0;
+  #restartTimer: NodeJS.Timeout | undefined;
 
-  const giveUp = (reason: string): void => {
-    status.state = 'failed';
+  constructor(
+    specification: ProcessSpecification,
+    policy: RestartPolicy,
+    changed: (status: SupervisedProcess, event: string | null) => void,
+  ) {
+    this.#specification = specification;
+    this.#policy = policy;
+    this.#changed = changed;
+    const { name, log } = specification;
+    const begin = { mark: null, startedAt: null, restarts: 0, port: null, step: null };
+    this.status = { name, state: 'starting', ...begin, log };
+    // A caller that stops before it awaits this must not meet an unhandled rejection.
+    this.#ready.promise.catch(() => {});
+    this.#start();
+  }
+
+  /** Settles when the process is first ready, or is given up (`ProcessStartError`). */
+  get firstReady(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  /** Ends the process for good: SIGTERM, then SIGKILL after `waitMs`. */
+  async stop(waitMs: number): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#restartTimer);
+    if (this.#run === null) {
+      if (this.status.state !== 'failed') this.status.state = 'stopped';
+      return;
+    }
+    const { child } = this.#run;
+    child.kill('SIGTERM');
+    const killTimer = setTimeout(() => child.kill('SIGKILL'), waitMs);
+    await this.#stopped.promise;
+    clearTimeout(killTimer);
+  }
+
+  #start(): void {
+    const { executable, args, workingDirectory, environment, log } = this.#specification;
+    const logFile = openLog(log);
+    const child = spawn(executable, args, {
+      cwd: workingDirectory,
+      env: environment,
+      stdio: ['ignore', logFile, logFile, 'ipc'],
+    });
+    closeSync(logFile);
+    const startTimer = setTimeout(() => child.kill('SIGKILL'), this.#policy.readyWaitMs);
+    const startedMs = performance.now();
+    const run = { child, startedMs, startTimer, wasReady: false, refusal: null, over: false };
+    this.#run = run;
+    this.status.state = 'starting';
+    this.status.mark = child.pid === undefined ? null : markOf(child.pid);
+    this.status.startedAt = new Date().toISOString();
+    this.#changed(this.status, null);
+    child.on('message', (message) => this.#receive(run, message as SupervisorMessage));
+    child.once('error', (error) => this.#end(run, `cannot be run: ${error.message}`));
+    child.once('exit', (code, signal) =>
+      this.#end(run, signal === null ? `ended with code ${code}` : `ended by ${signal}`),
+    );
+  }
+
+  #receive(run: Run, message: SupervisorMessage): void {
+    const { status } = this;
+    if (message.kind === 'refused') {
+      run.refusal = message.reason;
+    } else if (message.kind === 'step') {
+      const { label, amount = 0, total = 0 } = message;
+      status.step = total === 0 ? label : `${label} ${Math.floor((100 * amount) / total)} %`;
+      this.#changed(status, null);
+    } else if (message.kind === 'ready') {
+      clearTimeout(run.startTimer);
+      run.wasReady = true;
+      this.#everReady = true;
+      status.state = 'ready';
+      status.port = message.port ?? status.port;
+      status.step = null;
+      this.#changed(status, 'ready');
+      this.#ready.resolve();
+    }
+  }
+
+  #end(run: Run, how: string): void {
+    if (run.over) return;
+    run.over = true;
+    clearTimeout(run.startTimer);
+    const { status } = this;
+    this.#run = null;
+    status.mark = null;
     status.step = null;
-    changed(status, reason);
-    const tail = logTail(specification.log);
-    ready.reject(
+    if (this.#stopping) {
+      status.state = 'stopped';
+      this.#changed(status, null);
+      this.#stopped.resolve();
+      return;
+    }
+    const { healthyMs, firstStartsMax, waitMsMin, waitMsMax } = this.#policy;
+    const wasHealthy = run.wasReady && performance.now() - run.startedMs >= healthyMs;
+    this.#failuresInARow = wasHealthy ? 1 : this.#failuresInARow + 1;
+    if (!this.#everReady && (run.refusal !== null || this.#failuresInARow >= firstStartsMax))
+      return this.#giveUp(run.refusal ?? how);
+    const waitMs = Math.min(waitMsMax, waitMsMin * 2 ** (this.#failuresInARow - 1));
+    status.state = 'waiting to restart';
+    status.restarts += 1;
+    this.#changed(status, `${how}; restarts in ${waitMs / 1000} s`);
+    this.#restartTimer = setTimeout(() => this.#start(), waitMs);
+  }
+
+  #giveUp(reason: string): void {
+    const { name, log } = this.#specification;
+    this.status.state = 'failed';
+    this.#changed(this.status, reason);
+    const cause = causeIn(log);
+    this.#ready.reject(
       new ProcessStartError(
-        `${specification.name} does not start: ${reason}.${tail === '' ? '' : `\n${tail}\n`}`,
-        { process: specification.name, log: specification.log, starts: failuresInARow },
-        `Its log is ${specification.log}.`,
+        `${name} does not start: ${reason}.${cause === '' ? '' : `\n${cause}\n`}`,
+        { process: name, log, starts: this.#failuresInARow },
+        `Its log is ${log}.`,
       ),
     );
-    stopped.resolve();
-  };
-
-  const start = (): void => {
-    const startedMs = performance.now();
-    let wasReady = false;
-    let refusal: string | null = null;
-    let over = false;
-    const log = openLog(specification.log);
-    const current = spawn(specification.executable, specification.args, {
-      cwd: specification.workingDirectory,
-      env: specification.environment,
-      stdio: ['ignore', log, log, 'ipc'],
-    });
-    closeSync(log);
-    child = current;
-    status.state = 'starting';
-    status.mark = current.pid === undefined ? null : markOf(current.pid);
-    status.startedAt = new Date().toISOString();
-    const startTimer = setTimeout(() => current.kill('SIGKILL'), policy.readyWaitMs);
-    changed(status, null);
-
-    current.on('message', (message) => {
-      const announcement = message as Announcement;
-      if (announcement.kind === 'ready') {
-        clearTimeout(startTimer);
-        wasReady = true;
-        everReady = true;
-        status.state = 'ready';
-        status.port = announcement.port ?? status.port;
-        status.step = null;
-        changed(status, 'ready');
-        ready.resolve();
-      } else if (announcement.kind === 'step') {
-        status.step = describeStep(announcement);
-        changed(status, null);
-      } else if (announcement.kind === 'refused') {
-        refusal = announcement.reason;
-      }
-    });
-
-    const ended = (how: string): void => {
-      if (over) return;
-      over = true;
-      clearTimeout(startTimer);
-      child = null;
-      status.mark = null;
-      status.step = null;
-      if (stopping) {
-        status.state = 'stopped';
-        changed(status, null);
-        stopped.resolve();
-        return;
-      }
-      failuresInARow =
-        wasReady && performance.now() - startedMs >= policy.healthyMs ? 1 : failuresInARow + 1;
-      if (refusal !== null && !everReady) return giveUp(refusal);
-      if (!everReady && failuresInARow >= policy.firstStartsMax) return giveUp(how);
-      const waitMs = Math.min(policy.waitMsMax, policy.waitMsMin * 2 ** (failuresInARow - 1));
-      status.state = 'waiting to restart';
-      status.restarts += 1;
-      changed(status, `${how}; restarts in ${waitMs / 1000} s`);
-      restartTimer = setTimeout(start, waitMs);
-    };
-    current.once('error', (error) => ended(`cannot be run: ${error.message}`));
-    current.once('exit', (code, signal) =>
-      ended(signal === null ? `ended with code ${code}` : `ended by ${signal}`),
-    );
-  };
-
-  start();
-  return {
-    status,
-    firstReady: ready.promise,
-    async stop(waitMs) {
-      stopping = true;
-      clearTimeout(restartTimer);
-      if (child === null) {
-        if (status.state !== 'failed') status.state = 'stopped';
-        return;
-      }
-      const victim: ChildProcess = child;
-      victim.kill('SIGTERM');
-      const killTimer = setTimeout(() => victim.kill('SIGKILL'), waitMs);
-      await stopped.promise;
-      clearTimeout(killTimer);
-    },
-  };
+    this.#stopped.resolve();
+  }
 }
 
 const LOG_BYTES_MAX = 20_000_000;
 const LOG_TAIL_CHARACTERS = 4_000;
 const LOG_ERRORS_MAX = 3;
-/** pino's. */
-const LOG_LEVEL_ERROR = 50;
+const PINO_LEVEL_ERROR = 50;
 
-function describeStep(step: Extract<Announcement, { kind: 'step' }>): string {
-  if (step.amount === undefined || step.total === undefined || step.total === 0) return step.label;
-  return `${step.label} ${Math.floor((100 * step.amount) / step.total)} %`;
-}
-
-/**
- * Opens the log for adding; a large one becomes the old log first, so that there are two at most.
- */
+/** Opens the log to append to it; a large one first replaces the old log, so there are two. */
 function openLog(log: string): number {
   mkdirSync(dirname(log), { recursive: true });
   if (existsSync(log) && statSync(log).size > LOG_BYTES_MAX) renameSync(log, `${log}.1`);
   return openSync(log, 'a');
 }
 
-/**
- * Why it ended, by its log: its last errors if it logs JSON as ours do, else the end of what it
- * wrote.
- */
-function logTail(log: string): string {
+/** The last errors in a log of JSON lines, as our processes write; else the end of the log. */
+function causeIn(log: string): string {
   let tail: string;
   try {
     tail = readFileSync(log, 'utf8').slice(-LOG_TAIL_CHARACTERS);
   } catch {
     return '';
   }
-  const errors = tail.split('\n').flatMap(errorOf).slice(-LOG_ERRORS_MAX);
+  const errors = tail.split('\n').flatMap(errorIn).slice(-LOG_ERRORS_MAX);
   return errors.length > 0 ? [...new Set(errors)].join('\n') : tail.trim();
 }
 
-function errorOf(line: string): string[] {
+function errorIn(line: string): string[] {
   try {
-    const { level, msg, reason } = JSON.parse(line) as {
+    const {
+      level = 0,
+      msg = line,
+      reason = msg,
+    } = JSON.parse(line) as {
       level?: number;
       msg?: string;
       reason?: string;
     };
-    return (level ?? 0) >= LOG_LEVEL_ERROR ? [reason ?? msg ?? line] : [];
+    return level >= PINO_LEVEL_ERROR ? [reason] : [];
   } catch {
     return [];
   }
 }
 
-interface Resolvers<T> {
-  promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: Error): void;
-}
-
 /** Node 20 has no `Promise.withResolvers`. */
-function withResolvers<T>(): Resolvers<T> {
-  let resolve!: (value: T) => void;
+function withResolvers() {
+  let resolve!: () => void;
   let reject!: (error: Error) => void;
-  const promise = new Promise<T>((resolver, rejecter) => {
+  const promise = new Promise<void>((resolver, rejecter) => {
     resolve = resolver;
     reject = rejecter;
   });

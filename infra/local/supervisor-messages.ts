@@ -1,33 +1,29 @@
 /**
- * What a process tells the supervisor that started it. A process that nobody supervises (in
- * production, under a container platform) announces to no one, and nothing else changes.
+ * The messages between a process and the supervisor that started it. A process without a supervisor
+ * (in production, under a container platform) sends none, and works the same otherwise.
  */
 
-export type Announcement =
-  /** Does its work from now on. `port` is where it listens, if it does. */
+export type SupervisorMessage =
+  /** It works from now on. `port` is where it listens, if it does. */
   | { kind: 'ready'; port?: number }
-  /** In a long step of its start. `amount` of `total`, where they are known. */
+  /** It is in a long step of its start; `amount` of `total` is done, if known. */
   | { kind: 'step'; label: string; amount?: number; total?: number }
-  /**
-   * Cannot start, and would not the next time either: a wrong configuration, not a broken
-   * connection.
-   */
+  /** It cannot start, and could not the next time: its configuration is wrong. */
   | { kind: 'refused'; reason: string };
 
-export function announce(announcement: Announcement): void {
-  if (process.connected === true) process.send?.(announcement, undefined, undefined, () => {});
+export function tellSupervisor(message: SupervisorMessage): void {
+  if (process.connected === true) process.send?.(message, undefined, undefined, () => {});
 }
 
 /**
- * Calls `stop` once, on SIGTERM, SIGINT, or when the supervisor is gone. A process of ours that
- * outlives its supervisor would compete with its successor's.
+ * Calls `stop` once, on SIGTERM, on SIGINT, or when the supervisor is gone: a process that outlives
+ * its supervisor would compete with its successor's.
  */
 export function onStop(stop: (reason: 'signal' | 'supervisor-gone') => void): void {
   let stopped = false;
   const once = (reason: 'signal' | 'supervisor-gone') => () => {
-    if (stopped) return;
+    if (!stopped) stop(reason);
     stopped = true;
-    stop(reason);
   };
   process.on('SIGTERM', once('signal'));
   process.on('SIGINT', once('signal'));

@@ -1,47 +1,42 @@
 /**
- * The whole system on one machine: an embedded Kafka and Temporal where the configuration names
- * none, and the four processes, each kept running. In production a container platform does this
- * instead.
+ * The whole system on one machine: an embedded Kafka and Temporal unless the configuration names
+ * others, and the four processes, each kept running. A container platform does this in production.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { childEnvironment, type Configuration } from '../config/configuration.ts';
-import { startEmbeddedKafka, stopEmbeddedKafka, findEmbeddedKafka } from './kafka.ts';
-import { startEmbeddedTemporal, stopEmbeddedTemporal, findEmbeddedTemporal } from './temporal.ts';
-import { freePort, isFree } from './server-process.ts';
-import { engineOptions, statisticsFolder } from '../config/engine-options.ts';
-import { ExclusiveTimeout, holdExclusively, type Exclusive } from '../setup/exclusive.mjs';
+import { engineOptions } from '../config/engine-options.ts';
 import { homeAt, PROJECT_ROOT } from '../config/home.ts';
+import { ExclusiveTimeout, holdExclusively, type Exclusive } from '../setup/exclusive.mjs';
+import { EmbeddedServers, type Report } from './embedded-servers.ts';
+import { endProcess, isRunning, markOf } from './process-mark.ts';
+import { freePort } from './server-process.ts';
 import {
   DEFAULT_RESTART_POLICY,
-  keepRunning,
-  type KeptProcess,
+  KeptProcess,
   type ProcessSpecification,
   type RestartPolicy,
 } from './supervised-process.ts';
 import {
   forgetSystem,
-  isRunning,
   lastSystem,
-  markOf,
   writeSystem,
-  type ProcessMark,
   type SupervisedProcess,
   type SystemState,
 } from './system-state.ts';
 
-/** In the order in which they are stopped, so that nothing new comes in while the rest ends. */
+/** In the order of the stop, so that no new work arrives while the rest ends. */
 export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
 export type ProcessName = (typeof PROCESS_NAMES)[number];
 
 export interface SystemOptions {
-  /** Environment laid over ours for the processes: what flags of the command line said. */
+  /** Environment for the processes, from flags of the command line. */
   overlay?: Record<string, string>;
-  /** Called on everything worth telling; `event` is in words. */
-  report?: (who: string, event: string) => void;
-  /** Called when a process changes, with the whole state. */
+  /** Receives every event worth reporting, in words. */
+  report?: Report;
+  /** Receives the whole state when a process changes. */
   changed?: (state: SystemState) => void;
-  /** Ends the start; what has begun is stopped again. */
+  /** Interrupts the start; what has begun is stopped again. */
   signal?: AbortSignal;
   /** For tests: other processes than the four. */
   processes?: (environment: NodeJS.ProcessEnv) => ProcessSpecification[];
@@ -50,7 +45,7 @@ export interface SystemOptions {
 
 export interface RunningSystem {
   readonly state: SystemState;
-  /** Stops everything in order. Safe to call twice. */
+  /** Stops everything in order. May be called twice. */
   stop(): Promise<void>;
 }
 
@@ -58,13 +53,13 @@ export interface RunningSystem {
 export class AlreadyRunningError extends Error {
   override readonly name = 'AlreadyRunningError';
   readonly hint =
-    '`errata status` shows it, `errata down` stops it. Another ERRATA_HOME is another system.';
+    '`errata status` shows it, `errata down` stops it. A second system needs another ERRATA_HOME.';
   constructor(readonly home: string) {
     super(`A system of ${home} is running.`);
   }
 }
 
-/** The start was ended by the signal of its options. */
+/** The signal of the options interrupted the start. */
 export class StartInterrupted extends Error {
   override readonly name = 'StartInterrupted';
   constructor() {
@@ -72,155 +67,182 @@ export class StartInterrupted extends Error {
   }
 }
 
+/** Long enough for an edit step to end and for consumers to leave their group. */
+const PROCESS_STOP_WAIT_MS = 20_000;
+const ORPHAN_STOP_WAIT_MS = 10_000;
+const LOCK_WAIT_MS = 300;
+
 /**
- * Starts everything and resolves when all of it works. Throws `AlreadyRunningError`,
- * `EmbeddedServerError`, `ProcessStartError` or `StartInterrupted`; then nothing of it is left
- * running.
+ * Starts everything and resolves when all of it works. On failure it stops what it started and
+ * throws `AlreadyRunningError`, `EmbeddedServerError`, `ProcessStartError` or `StartInterrupted`.
  */
 export async function startSystem(
   configuration: Configuration,
   options: SystemOptions = {},
 ): Promise<RunningSystem> {
-  const home = configuration.home;
-  const report = options.report ?? (() => {});
-  const lock = await holdHome(home);
-  const kept: KeptProcess[] = [];
-  let watch: ServerWatch | undefined;
-  let state: SystemState | null = null;
-  let stopping: Promise<void> | null = null;
-
-  const stopAll = async (): Promise<void> => {
-    await watch?.end();
-    if (state !== null) {
-      state.state = 'stopping';
-      writeSystem(home, state);
-    }
-    for (const process of [...kept].sort((a, b) => stopRank(a) - stopRank(b))) {
-      report(process.status.name, 'stopping');
-      await process.stop(PROCESS_STOP_WAIT_MS);
-    }
-    if (
-      configuration.temporal.embedded &&
-      (await stopEmbeddedTemporal(homeAt(home).serverData('temporal')))
-    )
-      report('temporal', 'stopped');
-    if (configuration.kafka.embedded && (await stopEmbeddedKafka(homeAt(home).serverData('kafka'))))
-      report('kafka', 'stopped');
-    forgetSystem(home);
-    await lock.release();
-  };
-  const stop = (): Promise<void> => (stopping ??= stopAll());
-
-  let startingKafka: Promise<SystemState['kafka']> | null = null;
+  const system = new System(configuration, options, await holdHome(configuration.home));
   try {
-    await endOrphans(home, report);
-    startingKafka = kafkaOf(configuration, report);
-    startingKafka.catch(() => {});
-    const [temporal, servePort] = await Promise.all([
-      temporalOf(configuration, report),
-      servePortOf(configuration),
-    ]);
-    const current: SystemState = {
-      format: 1,
-      state: 'starting',
-      supervisor: ownMark(),
-      startedAt: new Date().toISOString(),
-      lineages: configuration.lineages,
-      kafka: {
-        brokers: configuration.kafka.brokers,
-        embedded: configuration.kafka.embedded,
-        pid: null,
-      },
-      temporal,
-      serveUrl: null,
-      processes: [],
-    };
-    state = current;
-    writeSystem(home, current);
-    const changed = (process: SupervisedProcess, event: string | null): void => {
-      if (event !== null) report(process.name, event);
-      if (process.name === 'serve' && process.port !== null)
-        current.serveUrl = `http://${reachableHost(configuration.serve.host)}:${process.port}`;
-      if (current.state !== 'stopping') writeSystem(home, current);
-      options.changed?.(current);
-    };
-    const specifications = (): ProcessSpecification[] => {
-      const environment = childEnvironment({
-        ...options.overlay,
-        ERRATA_HOME: home,
-        ...(current.kafka.brokers.length === 0
-          ? {}
-          : { ERRATA_KAFKA_BROKERS: current.kafka.brokers.join(',') }),
-        ERRATA_TEMPORAL_ADDRESS: temporal.address,
-        ERRATA_TEMPORAL_NAMESPACE: temporal.namespace,
-        ERRATA_PORT: String(servePort),
-      });
-      return (
-        options.processes?.(environment) ??
-        PROCESS_NAMES.map((name) => processSpecification(name, home, environment))
-      );
-    };
-    const keep = (specification: ProcessSpecification): void => {
-      if (options.signal?.aborted === true) throw new StartInterrupted();
-      const process = keepRunning(specification, options.policy ?? DEFAULT_RESTART_POLICY, changed);
-      kept.push(process);
-      current.processes.push(process.status);
-    };
-    const ready = (): Promise<unknown> =>
-      Promise.race([
-        Promise.all(kept.map((process) => process.firstReady)),
-        interruption(options.signal),
-      ]);
-
-    // The edit worker does not talk to Kafka: its model loads while Kafka starts.
-    specifications()
-      .filter(({ name }) => name === 'edit-worker')
-      .forEach(keep);
-    current.kafka = await startingKafka;
-    const rest = specifications().filter(({ name }) => name !== 'edit-worker');
-    // On a first start both would take the key statistics, which is minutes of work: one does, the
-    // other reads them.
-    const later = statisticsAreThere(configuration)
-      ? []
-      : rest.filter(({ name }) => name === 'serve');
-    rest.filter((specification) => !later.includes(specification)).forEach(keep);
-    if (later.length > 0) await ready();
-    later.forEach(keep);
-    await ready();
-    noteStatistics(configuration);
-    current.serveUrl ??= current.processes.some((process) => process.name === 'serve')
-      ? `http://${reachableHost(configuration.serve.host)}:${servePort}`
-      : null;
-    current.state = 'ready';
-    writeSystem(home, current);
-    watch = watchServers(configuration, current, report);
-    return { state: current, stop };
+    await system.start();
+    return system;
   } catch (error) {
-    // A server in the middle of its start cannot be stopped cleanly.
-    await Promise.allSettled([startingKafka]);
-    await stop();
+    await system.stop();
     throw error;
   }
 }
 
-/** Long enough for an edit step to end and for consumers to leave their group. */
-const PROCESS_STOP_WAIT_MS = 20_000;
-const ORPHAN_STOP_WAIT_MS = 10_000;
-const ORPHAN_PROBE_MS = 50;
-const LOCK_WAIT_MS = 300;
-const SERVER_WATCH_MS = 2_000;
+class System implements RunningSystem {
+  readonly state: SystemState;
+  readonly #configuration: Configuration;
+  readonly #options: SystemOptions;
+  readonly #lock: Exclusive;
+  readonly #report: Report;
+  readonly #servers: EmbeddedServers;
+  readonly #kept: KeptProcess[] = [];
+  #servePort = 0;
+  #startingKafka: Promise<unknown> | null = null;
+  #stopped: Promise<void> | null = null;
 
-/** Rejects when the signal comes; else never settles. */
-function interruption(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_, reject) => {
-    const interrupt = (): void => reject(new StartInterrupted());
-    if (signal?.aborted === true) interrupt();
-    else signal?.addEventListener('abort', interrupt, { once: true });
-  });
-}
+  constructor(configuration: Configuration, options: SystemOptions, lock: Exclusive) {
+    this.#configuration = configuration;
+    this.#options = options;
+    this.#lock = lock;
+    this.#report = options.report ?? (() => {});
+    this.#servers = new EmbeddedServers(configuration, this.#report);
+    const { lineages, kafka, temporal } = configuration;
+    const supervisor = markOf(process.pid);
+    if (supervisor === null)
+      throw new Error('This process has no entry in /proc: `errata up` needs Linux.');
+    this.state = {
+      format: 1,
+      state: 'starting',
+      supervisor,
+      startedAt: new Date().toISOString(),
+      lineages,
+      kafka: { brokers: kafka.brokers, embedded: kafka.embedded, pid: null },
+      temporal: {
+        address: temporal.address,
+        namespace: temporal.namespace,
+        embedded: temporal.embedded,
+        pid: null,
+        uiUrl: null,
+      },
+      serveUrl: null,
+      processes: [],
+    };
+  }
 
-function stopRank(process: KeptProcess): number {
-  return (PROCESS_NAMES as readonly string[]).indexOf(process.status.name);
+  async start(): Promise<void> {
+    const { state } = this;
+    const { home, serve, given } = this.#configuration;
+    await endOrphans(home, this.#report);
+    const startingKafka = this.#servers.kafka();
+    startingKafka.catch(() => {});
+    this.#startingKafka = startingKafka;
+    [state.temporal, this.#servePort] = await Promise.all([
+      this.#servers.temporal(),
+      given.has('serve.port') ? serve.port : freePort(serve.port),
+    ]);
+    this.#write();
+    // The edit worker does not use Kafka: its model loads while Kafka starts.
+    this.#keep((name) => name === 'edit-worker');
+    state.kafka = await startingKafka;
+    // At the first start both would compute the key statistics, for minutes: the edit worker does,
+    // then serve reads them.
+    const statistics = statisticsAreThere(this.#configuration);
+    this.#keep((name) => name !== 'edit-worker' && (statistics || name !== 'serve'));
+    if (!statistics) {
+      await this.#ready();
+      this.#keep((name) => name === 'serve');
+    }
+    await this.#ready();
+    noteStatistics(this.#configuration);
+    if (state.processes.some(({ name }) => name === 'serve'))
+      state.serveUrl ??= this.#urlAt(this.#servePort);
+    state.state = 'ready';
+    this.#write();
+    this.#servers.watch(state, () => this.#write());
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#stopAll());
+  }
+
+  async #stopAll(): Promise<void> {
+    const { home } = this.#configuration;
+    // A server in the middle of its start cannot be stopped cleanly.
+    await Promise.allSettled([this.#startingKafka]);
+    await this.#servers.endWatch();
+    this.state.state = 'stopping';
+    if (this.#kept.length > 0) this.#write();
+    const rank = ({ status }: KeptProcess) =>
+      (PROCESS_NAMES as readonly string[]).indexOf(status.name);
+    for (const process of this.#kept.toSorted((a, b) => rank(a) - rank(b))) {
+      this.#report(process.status.name, 'stopping');
+      await process.stop(PROCESS_STOP_WAIT_MS);
+    }
+    await this.#servers.stop();
+    forgetSystem(home);
+    await this.#lock.release();
+  }
+
+  /** Starts those of the processes that `wanted` names. */
+  #keep(wanted: (name: string) => boolean): void {
+    const policy = this.#options.policy ?? DEFAULT_RESTART_POLICY;
+    for (const specification of this.#specifications()) {
+      if (!wanted(specification.name)) continue;
+      if (this.#options.signal?.aborted === true) throw new StartInterrupted();
+      const process = new KeptProcess(specification, policy, (...change) => this.#note(...change));
+      this.#kept.push(process);
+      this.state.processes.push(process.status);
+    }
+  }
+
+  #specifications(): ProcessSpecification[] {
+    const { home } = this.#configuration;
+    const { kafka, temporal } = this.state;
+    const brokers = kafka.brokers.join(',');
+    const environment = childEnvironment({
+      ...this.#options.overlay,
+      ERRATA_HOME: home,
+      ...(brokers === '' ? {} : { ERRATA_KAFKA_BROKERS: brokers }),
+      ERRATA_TEMPORAL_ADDRESS: temporal.address,
+      ERRATA_TEMPORAL_NAMESPACE: temporal.namespace,
+      ERRATA_PORT: String(this.#servePort),
+    });
+    return (
+      this.#options.processes?.(environment) ??
+      PROCESS_NAMES.map((name) => processSpecification(name, home, environment))
+    );
+  }
+
+  /** Resolves when all processes were ready; rejects on failure and on the options' signal. */
+  async #ready(): Promise<void> {
+    const { signal } = this.#options;
+    const interrupted = new Promise<never>((_, reject) => {
+      const interrupt = () => reject(new StartInterrupted());
+      if (signal?.aborted === true) interrupt();
+      else signal?.addEventListener('abort', interrupt, { once: true });
+    });
+    await Promise.race([Promise.all(this.#kept.map(({ firstReady }) => firstReady)), interrupted]);
+  }
+
+  #note({ name, port }: SupervisedProcess, event: string | null): void {
+    if (event !== null) this.#report(name, event);
+    if (name === 'serve' && port !== null) this.state.serveUrl = this.#urlAt(port);
+    if (this.state.state !== 'stopping') this.#write();
+    this.#options.changed?.(this.state);
+  }
+
+  #write(): void {
+    writeSystem(this.#configuration.home, this.state);
+  }
+
+  /** The address of `serve` from this machine, even if it binds all interfaces. */
+  #urlAt(port: number): string {
+    const { host } = this.#configuration.serve;
+    if (host === '0.0.0.0' || host === '::') return `http://127.0.0.1:${port}`;
+    return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  }
 }
 
 async function holdHome(home: string): Promise<Exclusive> {
@@ -232,200 +254,60 @@ async function holdHome(home: string): Promise<Exclusive> {
   }
 }
 
-/** Ends processes of a supervisor that was killed: they see it themselves, but one may hang. */
-async function endOrphans(
-  home: string,
-  report: (who: string, event: string) => void,
-): Promise<void> {
-  const orphans = (lastSystem(home)?.processes ?? []).flatMap((process) =>
-    isRunning(process.mark) ? [{ name: process.name, mark: process.mark! }] : [],
+/** Ends processes of a supervisor that was killed: they notice, but one may hang. */
+async function endOrphans(home: string, report: Report): Promise<void> {
+  const processes = lastSystem(home)?.processes ?? [];
+  await Promise.all(
+    processes.map(async ({ name, mark }) => {
+      if (mark === null || !isRunning(mark)) return;
+      report(name, `left over from an earlier start (pid ${mark.pid}): ending it`);
+      await endProcess(mark, ORPHAN_STOP_WAIT_MS);
+    }),
   );
-  for (const { name, mark } of orphans) {
-    report(name, `left over from an earlier start (pid ${mark.pid}): ending it`);
-    signal(mark, 'SIGTERM');
-  }
-  const deadlineMs = performance.now() + ORPHAN_STOP_WAIT_MS;
-  while (orphans.some(({ mark }) => isRunning(mark)) && performance.now() < deadlineMs)
-    await new Promise((resolve) => setTimeout(resolve, ORPHAN_PROBE_MS));
-  for (const { mark } of orphans) signal(mark, 'SIGKILL');
 }
 
-function signal(mark: ProcessMark, name: NodeJS.Signals): void {
-  if (!isRunning(mark)) return;
-  try {
-    process.kill(mark.pid, name);
-  } catch (error) {
-    // It ended in between.
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
-}
-
-async function kafkaOf(
-  configuration: Configuration,
-  report: (who: string, event: string) => void,
-): Promise<SystemState['kafka']> {
-  if (!configuration.kafka.embedded)
-    return { brokers: configuration.kafka.brokers, embedded: false, pid: null };
-  const home = homeAt(configuration.home);
-  report('kafka', 'starting');
-  const kafka = await startEmbeddedKafka({
-    folder: home.serverData('kafka'),
-    libs: home.kafka.libs,
-    port: configuration.kafka.port,
-  });
-  report('kafka', kafka.found ? 'found running' : 'ready');
-  return { brokers: [...kafka.brokers], embedded: true, pid: kafka.pid };
-}
-
-async function temporalOf(
-  configuration: Configuration,
-  report: (who: string, event: string) => void,
-): Promise<SystemState['temporal']> {
-  const { namespace, address } = configuration.temporal;
-  if (!configuration.temporal.embedded)
-    return { address, namespace, embedded: false, pid: null, uiUrl: null };
-  const home = homeAt(configuration.home);
-  const { port, uiPort, retentionDays } = configuration.temporal;
-  report('temporal', 'starting');
-  const temporal = await startEmbeddedTemporal({
-    folder: home.serverData('temporal'),
-    executable: home.temporal.executable,
-    namespace,
-    port,
-    retentionDays,
-    // The default is a wish, a port that was asked for is a demand.
-    uiPort: configuration.given.has('temporal.uiPort') || (await isFree(uiPort)) ? uiPort : 0,
-  });
-  report('temporal', temporal.found ? 'found running' : 'ready');
-  return {
-    address: temporal.address,
-    namespace: temporal.namespace,
-    embedded: true,
-    pid: temporal.pid,
-    uiUrl: temporal.uiUrl,
-  };
-}
-
-async function servePortOf(configuration: Configuration): Promise<number> {
-  const { port } = configuration.serve;
-  return configuration.given.has('serve.port') ? port : freePort(port);
-}
-
-/** Whether the last start that came to its end was of this very model and editor. */
+/** Whether the last complete start was of this very model and editor. */
 function statisticsAreThere(configuration: Configuration): boolean {
   try {
-    return readFileSync(takenForFile(configuration), 'utf8') === editorOf(configuration);
+    return readFileSync(editorFile(configuration), 'utf8') === editorOf(configuration);
   } catch {
     return false;
   }
 }
 
 function noteStatistics(configuration: Configuration): void {
-  mkdirSync(statisticsFolder(configuration.home), { recursive: true });
-  writeFileSync(takenForFile(configuration), editorOf(configuration));
+  const file = editorFile(configuration);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, editorOf(configuration));
 }
 
-function takenForFile({ home }: Configuration): string {
-  return join(statisticsFolder(home), 'taken-for.json');
+function editorFile({ home }: Configuration): string {
+  return join(homeAt(home).keyStatistics, 'taken-for.json');
 }
 
 function editorOf(configuration: Configuration): string {
   const { modelPath, textFile, parameters } = engineOptions(configuration);
-  return JSON.stringify({ errata: VERSION, modelPath, textFile, parameters });
+  const { version } = JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  return JSON.stringify({ errata: version, modelPath, textFile, parameters });
 }
 
-const VERSION = (
-  JSON.parse(readFileSync(join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }
-).version;
-
-/** How one of our processes is run; its log goes to `logs` in the home. */
+/** How one of our processes is run; its log is in `logs` of the data folder. */
 export function processSpecification(
   name: ProcessName,
   home: string,
   environment: NodeJS.ProcessEnv,
 ): ProcessSpecification {
+  const program = join(PROJECT_ROOT, 'infra', 'processes', `${name}.ts`);
   return {
     name,
     executable: process.execPath,
-    // By address, not by name: a name is looked up from the working directory, which may be
-    // anywhere.
-    args: [
-      '--import',
-      import.meta.resolve('tsx'),
-      join(PROJECT_ROOT, 'infra', 'processes', `${name}.ts`),
-    ],
+    // An address, because a name would be looked up from the working directory.
+    args: ['--import', import.meta.resolve('tsx'), program],
     environment,
-    // Relative paths in the environment are relative to where the command was typed.
+    // Relative paths in the environment start where the command was typed.
     workingDirectory: process.cwd(),
     log: join(home, 'logs', `${name}.log`),
   };
-}
-
-/**
- * The servers are not our children, so nobody tells us when one dies: look, and start it again
- * where it was.
- */
-function watchServers(
-  configuration: Configuration,
-  state: SystemState,
-  report: (who: string, event: string) => void,
-): ServerWatch {
-  const home = homeAt(configuration.home);
-  let looking: Promise<void> | null = null;
-  const look = async (): Promise<void> => {
-    if (configuration.kafka.embedded && findEmbeddedKafka(home.serverData('kafka')) === undefined) {
-      report('kafka', 'ended; starting it again');
-      const port = Number(state.kafka.brokers[0]?.split(':').at(-1) ?? 0);
-      state.kafka = await kafkaOf(
-        { ...configuration, kafka: { ...configuration.kafka, port } },
-        report,
-      );
-    }
-    if (
-      configuration.temporal.embedded &&
-      findEmbeddedTemporal(home.serverData('temporal')) === undefined
-    ) {
-      report('temporal', 'ended; starting it again');
-      const port = Number(state.temporal.address.split(':').at(-1));
-      state.temporal = await temporalOf(
-        { ...configuration, temporal: { ...configuration.temporal, port } },
-        report,
-      );
-    }
-    writeSystem(configuration.home, state);
-  };
-  const timer = setInterval(() => {
-    looking ??= look()
-      .catch((error: unknown) =>
-        report('servers', error instanceof Error ? error.message : String(error)),
-      )
-      .finally(() => (looking = null));
-  }, SERVER_WATCH_MS);
-  return {
-    // A restart in progress is awaited: a server that comes up after we stopped would stay.
-    async end() {
-      clearInterval(timer);
-      await looking;
-    },
-  };
-}
-
-interface ServerWatch {
-  end(): Promise<void>;
-}
-
-function ownMark(): ProcessMark {
-  const mark = markOf(process.pid);
-  if (mark === null)
-    throw new Error('This process is not to be found under /proc. `errata up` needs Linux.');
-  return mark;
-}
-
-/** An address that binds everywhere is reached on this machine. */
-function reachableHost(host: string): string {
-  return host === '0.0.0.0' || host === '::'
-    ? '127.0.0.1'
-    : host.includes(':')
-      ? `[${host}]`
-      : host;
 }

@@ -3,7 +3,7 @@
  * told to stop, drain.
  */
 import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
-import { announce, onStop } from '../local/supervisor-messages.ts';
+import { onStop, tellSupervisor } from '../local/supervisor-messages.ts';
 import {
   ConfigurationError,
   readConfiguration,
@@ -45,7 +45,7 @@ export function runProcess(
       fault instanceof BaseChanged ||
       fault instanceof SchemaRefused
     )
-      announce({ kind: 'refused', reason });
+      tellSupervisor({ kind: 'refused', reason });
     processLog(name, 'info').fatal(
       { reason, stack: fault instanceof Error ? fault.stack : undefined },
       'The process cannot go on',
@@ -64,13 +64,13 @@ async function run(
   for (const notice of configuration.notices) log.warn({ notice }, 'A setting means nothing');
   logTemporalTo(log);
   const step = (label: string, share?: number) =>
-    announce({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
+    tellSupervisor({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
   const started = await Promise.race([start({ configuration, log, step }), stopAsked]);
   // Before it was ready it had taken nothing on.
   if (typeof started === 'string') return exit(log, 0, started, null);
   const loop = watchLoop(log);
   log.info({ port: started.port ?? null }, 'Ready');
-  announce({ kind: 'ready', ...(started.port === undefined ? {} : { port: started.port }) });
+  tellSupervisor({ kind: 'ready', ...(started.port === undefined ? {} : { port: started.port }) });
 
   const ended = started.ended?.then(() => Promise.reject(new Error('it ended by itself')));
   const reason = await Promise.race(ended === undefined ? [stopAsked] : [stopAsked, ended]);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { HubOptions } from '../../model/checkpoint/hub.ts';
 import type { Configuration } from '../config/configuration.ts';
-import { hubModelsFolder } from '../config/engine-options.ts';
+import { homeAt } from '../config/home.ts';
 import { holdExclusively } from './exclusive.mjs';
 import type { Progress, ProgressStep } from './progress.ts';
 
@@ -17,7 +17,7 @@ export async function fetchModel(
   options: Pick<HubOptions, 'fetch'> = {},
 ): Promise<void> {
   const { fetchFromHub } = await import('../../model/checkpoint/hub.ts');
-  const folder = hubModelsFolder(configuration.home);
+  const folder = homeAt(configuration.home).hubModels;
   const turn = await holdExclusively(`fetch of ${join(folder, id)}`, OTHER_FETCH_WAIT_MS, () =>
     progress.note(`Another process fetches ${id} into the same folder: waiting for it.`),
   );

@@ -6,7 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { PROJECT_ROOT } from '../../infra/config/home.ts';
-import type { Announcement } from '../../infra/local/supervisor-messages.ts';
+import type { SupervisorMessage } from '../../infra/local/supervisor-messages.ts';
 
 export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
 export type ProcessName = (typeof PROCESS_NAMES)[number];
@@ -100,7 +100,7 @@ export class KeptProcess {
     const log = this.#log;
     for (const stream of [child.stdout!, child.stderr!])
       stream.on('data', (text: Buffer) => appendFileSync(log, text));
-    child.on('message', (announcement: Announcement) => {
+    child.on('message', (announcement: SupervisorMessage) => {
       if (announcement.kind !== 'ready') return;
       this.#wasReady = true;
       this.port = announcement.port ?? null;

@@ -1,12 +1,9 @@
-/**
- * The configuration and what else is read at a start: a sound value or a clear refusal, whatever
- * the environment and the files say.
- */
+/** The configuration and other input at a start give a sound value or a clear refusal. */
 import fc from 'fast-check';
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { LINEAGE_SETTINGS } from '../../infra/config/lineage-settings.ts';
 import { SETTINGS, type Setting } from '../../infra/config/settings.ts';
 import {
@@ -15,12 +12,12 @@ import {
   readConfiguration,
   type Configuration,
 } from '../../infra/config/configuration.ts';
+import { markOf } from '../../infra/local/process-mark.ts';
 import { runningServer } from '../../infra/local/server-process.ts';
 import { SMALL_FILE_BYTES_MAX } from '../../infra/config/secret.ts';
 import {
   findSystem,
   lastSystem,
-  markOf,
   writeSystem,
   type SystemState,
 } from '../../infra/local/system-state.ts';
@@ -45,7 +42,7 @@ const VARIABLES = [
   'ERRATA_MODLE',
 ].filter((variable) => !SECRETS.includes(variable));
 
-/** Reads with this file and environment, and checks whatever comes of it. */
+/** Reads with this file and environment, and checks the result or the refusal. */
 function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Configuration | null {
   const path = join(folder, 'errata.config.json');
   rmSync(path, { force: true });
@@ -105,214 +102,204 @@ const variableText = fc
   )
   .map((text) => text.replaceAll('\0', ''));
 
-describe('the configuration', () => {
-  it('of any environment is sound or refused with all its faults, and tells no secret', () => {
-    const environment = fc
-      .tuple(
-        fc.dictionary(fc.constantFrom(...VARIABLES), variableText, {
-          maxKeys: 6,
-          noNullPrototype: true,
-        }),
-        fc.subarray(SECRETS),
-      )
-      .map(([plain, secrets]) => ({
-        ...plain,
-        ...Object.fromEntries(secrets.map((name) => [name, SECRET])),
-      }));
-    fc.assert(
-      fc.property(environment, (variables) => void read(variables)),
-      runs(200),
-    );
-  });
-
-  it('of any file is sound or refused with all its faults', () => {
-    const sound = {
-      lineages: ['default', 'news'],
-      kafka: { brokers: ['a:1'], ssl: { enabled: true } },
-      batch: { batchWaitMs: 5 },
-      lineage: { news: { batch: { batchEditsMax: 5 } } },
-      hyperParameters: { lambda: 1 },
-      serve: { port: 1 },
-      logLevel: 'info',
-    };
-    fc.assert(
-      fc.property(
-        fc.oneof(oddParts(fc.constant(sound)), oddJson),
-        (value) => void read({}, JSON.stringify(value) ?? ''),
-      ),
-      runs(200),
-    );
-    fc.assert(
-      fc.property(
-        damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))),
-        (bytes) => void read({}, bytes),
-      ),
-      runs(150),
-    );
-  });
-
-  it.each<[string, string, RegExp]>([
-    ['nested without end', nestedJson(100_000, 'object'), /nested deeper than 16 levels/],
-    [
-      'nested without end where a value belongs',
-      `{"device":${nestedJson(100_000)}}`,
-      /nested deeper than 16 levels/,
-    ],
-    ['of values without end', `{"x":[${'1,'.repeat(20_000)}1]}`, /more than 10000 values/],
-    [
-      'longer than one is',
-      `{"x":"${'x'.repeat(SMALL_FILE_BYTES_MAX)}"}`,
-      /more than 1048576 bytes/,
-    ],
-    ['of a secret where a brace belongs', `{"temporal": {"apiKey": "${SECRET}" "x"}}`, /no JSON/],
-    ['of nothing but a secret', SECRET, /no JSON/],
-    ['of a path with a NUL', '{"home":"a\\u0000b"}', /home/],
-  ])('refuses a file %s', (_, file, message) => {
-    const fault = (() => {
-      try {
-        read({}, file);
-        writeFileSync(join(folder, 'errata.config.json'), file);
-        return readConfiguration({}, folder);
-      } catch (error) {
-        return error;
-      }
-    })();
-    expect(fault).toBeInstanceOf(ConfigurationError);
-    expect((fault as Error).message).toMatch(message);
-    expect((fault as Error).message).not.toContain(SECRET);
-  });
-
-  it('of thousands of names that mean nothing points out the first, without delay', () => {
-    const names = Object.fromEntries(Array.from({ length: 3_000 }, (_, i) => [`name-${i}`, 1]));
-    const { notices } = read({ [`ERRATA_${'X'.repeat(100_000)}`]: '1' }, JSON.stringify(names))!;
-    expect(notices).toHaveLength(CONFIGURATION_LIMITS.noticesMax + 2);
-    expect(notices.at(-1)).toBe(
-      `${3_000 - CONFIGURATION_LIMITS.noticesMax} more names are not settings`,
-    );
-    for (const notice of notices) expect(notice.length).toBeLessThan(500);
-  });
-
-  it('reads no more of a secret, a parameter set or itself than is allowed, from a device without end', () => {
-    for (const [name, variables] of [
-      ['ERRATA_TEMPORAL_API_KEY_FILE', {}],
-      ['ERRATA_PARAMETER_SET', {}],
-      ['ERRATA_CONFIG', {}],
-    ] as const) {
-      expect(read({ [name]: '/dev/zero', ...variables }), name).toBeNull();
-    }
-  });
-
-  it.each(['a:0', 'a:65536', 'a:99999', 'a:01'])('refuses the port of %s', (address) => {
-    expect(read({ ERRATA_TEMPORAL_ADDRESS: address })).toBeNull();
-    expect(read({ ERRATA_KAFKA_BROKERS: `ok:1,${address}` })).toBeNull();
-  });
-});
-
-describe('a parameter set', () => {
-  it('of any text is a set or refused', () => {
-    const sound = {
-      name: 'mine',
-      source: 'tuned',
-      fits: { architecture: 'llama', layers: 30 },
-      parameters: { layers: [4, 5], lambda: 1500, gate: { floor: 0.4 } },
-      measured: { efficacy: 1 },
-    };
-    const text = fc.oneof(
-      oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''),
-      oddText,
-      damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) =>
-        Buffer.from(bytes).toString(),
-      ),
-      fc.constant(nestedJson(100_000)),
-    );
-    fc.assert(
-      fc.property(text, (one) => {
-        try {
-          readParameterSet('set.json', one);
-        } catch (fault) {
-          expect(fault).toBeInstanceOf(BadParameterSet);
-          expect((fault as Error).message.length).toBeLessThan(1_200);
-        }
+test('the configuration of any environment is sound or refused, and shows no secret', () => {
+  const environment = fc
+    .tuple(
+      fc.dictionary(fc.constantFrom(...VARIABLES), variableText, {
+        maxKeys: 6,
+        noNullPrototype: true,
       }),
-      runs(300),
-    );
-  });
+      fc.subarray(SECRETS),
+    )
+    .map(([plain, secrets]) => ({
+      ...plain,
+      ...Object.fromEntries(secrets.map((name) => [name, SECRET])),
+    }));
+  fc.assert(
+    fc.property(environment, (variables) => void read(variables)),
+    runs(200),
+  );
 });
 
-describe('what runs on this machine', () => {
-  const mark = markOf(process.pid)!;
-  const system: SystemState = {
-    format: 1,
-    state: 'ready',
-    supervisor: mark,
-    startedAt: '2026-01-01T00:00:00.000Z',
-    lineages: ['default'],
-    kafka: { brokers: ['a:1'], embedded: true, pid: 1 },
-    temporal: { address: 'a:1', namespace: 'n', embedded: true, pid: null, uiUrl: null },
-    serveUrl: null,
-    processes: [
-      {
-        name: 'serve',
-        state: 'waiting to restart',
-        mark: null,
-        startedAt: null,
-        restarts: 2,
-        port: null,
-        step: null,
-        log: 'x',
-      },
-    ],
+test('the configuration of any file is sound or refused', () => {
+  const sound = {
+    lineages: ['default', 'news'],
+    kafka: { brokers: ['a:1'], ssl: { enabled: true } },
+    batch: { batchWaitMs: 5 },
+    lineage: { news: { batch: { batchEditsMax: 5 } } },
+    hyperParameters: { lambda: 1 },
+    serve: { port: 1 },
+    logLevel: 'info',
   };
-  const odd = (sound: object): fc.Arbitrary<string> =>
-    fc.oneof(
-      oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''),
-      damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) =>
-        Buffer.from(bytes).toString('latin1'),
-      ),
-    );
+  fc.assert(
+    fc.property(
+      fc.oneof(oddParts(fc.constant(sound)), oddJson),
+      (value) => void read({}, JSON.stringify(value) ?? ''),
+    ),
+    runs(200),
+  );
+  fc.assert(
+    fc.property(
+      damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound, null, 2))))),
+      (bytes) => void read({}, bytes),
+    ),
+    runs(150),
+  );
+});
 
-  it('is known again by what was written, and by nothing of any other form', () => {
-    writeSystem(folder, system);
-    expect(findSystem(folder)).toEqual(system);
-    const file = join(folder, 'run', 'system.json');
-    fc.assert(
-      fc.property(odd(system), (text) => {
-        writeFileSync(file, text);
-        findSystem(folder);
-        const state = lastSystem(folder);
-        if (state !== null)
-          expect([
-            typeof state.supervisor.pid,
-            Array.isArray(state.processes),
-            Array.isArray(state.kafka.brokers),
-          ]).toEqual(['number', true, true]);
-      }),
-      runs(200),
-    );
-    for (const text of ['null', '[]', '{"format":1}', '{"format":1,"supervisor":null}', '']) {
-      writeFileSync(file, text);
-      expect(findSystem(folder)).toBeNull();
+test.each<[string, string, RegExp]>([
+  ['nested without end', nestedJson(100_000, 'object'), /nested deeper than 16 levels/],
+  [
+    'with a value nested without end',
+    `{"device":${nestedJson(100_000)}}`,
+    /nested deeper than 16 levels/,
+  ],
+  ['with values without end', `{"x":[${'1,'.repeat(20_000)}1]}`, /more than 10000 values/],
+  ['that is too long', `{"x":"${'x'.repeat(SMALL_FILE_BYTES_MAX)}"}`, /more than 1048576 bytes/],
+  ['with a secret in place of a brace', `{"temporal": {"apiKey": "${SECRET}" "x"}}`, /not JSON/],
+  ['with only a secret', SECRET, /not JSON/],
+  ['with a NUL in a path', '{"home":"a\\u0000b"}', /home/],
+])('a file %s is refused', (_, file, message) => {
+  const fault = (() => {
+    try {
+      read({}, file);
+      writeFileSync(join(folder, 'errata.config.json'), file);
+      return readConfiguration({}, folder);
+    } catch (error) {
+      return error;
     }
-    truncateSync(file, 2 ** 40);
-    expect(lastSystem(folder)).toBeNull();
-  });
+  })();
+  expect(fault).toBeInstanceOf(ConfigurationError);
+  expect((fault as Error).message).toMatch(message);
+  expect((fault as Error).message).not.toContain(SECRET);
+});
 
-  it('of the embedded servers is found by its record, and by nothing of any other form', async () => {
-    const record = { ...mark, ports: { broker: 9092 } };
-    const file = join(folder, 'server', 'server.json');
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, JSON.stringify(record));
-    expect(runningServer(dirname(file))).toEqual(record);
-    await fc.assert(
-      fc.asyncProperty(odd(record), async (text) => {
-        writeFileSync(file, text);
-        expect(await faultOf(() => runningServer(dirname(file)))).toBeUndefined();
-      }),
-      runs(200),
-    );
-    for (const text of ['null', '{}', '{"pid":-1}', '[]']) {
+test('of thousands of unknown names only the first are pointed out', () => {
+  const names = Object.fromEntries(Array.from({ length: 3_000 }, (_, i) => [`name-${i}`, 1]));
+  const { notices } = read({ [`ERRATA_${'X'.repeat(100_000)}`]: '1' }, JSON.stringify(names))!;
+  expect(notices).toHaveLength(CONFIGURATION_LIMITS.noticesMax + 2);
+  expect(notices.at(-1)).toBe(
+    `${3_000 - CONFIGURATION_LIMITS.noticesMax} more names are not settings`,
+  );
+  for (const notice of notices) expect(notice.length).toBeLessThan(500);
+});
+
+test('secrets, parameter sets and configurations are read up to their bound, even from /dev/zero', () => {
+  for (const [name, variables] of [
+    ['ERRATA_TEMPORAL_API_KEY_FILE', {}],
+    ['ERRATA_PARAMETER_SET', {}],
+    ['ERRATA_CONFIG', {}],
+  ] as const) {
+    expect(read({ [name]: '/dev/zero', ...variables }), name).toBeNull();
+  }
+});
+
+test.each(['a:0', 'a:65536', 'a:99999', 'a:01'])('the port of %s is refused', (address) => {
+  expect(read({ ERRATA_TEMPORAL_ADDRESS: address })).toBeNull();
+  expect(read({ ERRATA_KAFKA_BROKERS: `ok:1,${address}` })).toBeNull();
+});
+
+test('any text is a parameter set or refused', () => {
+  const sound = {
+    name: 'mine',
+    source: 'tuned',
+    fits: { architecture: 'llama', layers: 30 },
+    parameters: { layers: [4, 5], lambda: 1500, gate: { floor: 0.4 } },
+    measured: { efficacy: 1 },
+  };
+  const text = fc.oneof(
+    oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''),
+    oddText,
+    damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) =>
+      Buffer.from(bytes).toString(),
+    ),
+    fc.constant(nestedJson(100_000)),
+  );
+  fc.assert(
+    fc.property(text, (one) => {
+      try {
+        readParameterSet('set.json', one);
+      } catch (fault) {
+        expect(fault).toBeInstanceOf(BadParameterSet);
+        expect((fault as Error).message.length).toBeLessThan(1_200);
+      }
+    }),
+    runs(300),
+  );
+});
+
+const mark = markOf(process.pid)!;
+const system: SystemState = {
+  format: 1,
+  state: 'ready',
+  supervisor: mark,
+  startedAt: '2026-01-01T00:00:00.000Z',
+  lineages: ['default'],
+  kafka: { brokers: ['a:1'], embedded: true, pid: 1 },
+  temporal: { address: 'a:1', namespace: 'n', embedded: true, pid: null, uiUrl: null },
+  serveUrl: null,
+  processes: [
+    {
+      name: 'serve',
+      state: 'waiting to restart',
+      mark: null,
+      startedAt: null,
+      restarts: 2,
+      port: null,
+      step: null,
+      log: 'x',
+    },
+  ],
+};
+const odd = (sound: object): fc.Arbitrary<string> =>
+  fc.oneof(
+    oddParts(fc.constant(sound)).map((value) => JSON.stringify(value) ?? ''),
+    damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(sound))))).map((bytes) =>
+      Buffer.from(bytes).toString('latin1'),
+    ),
+  );
+
+test('a system state is read as it was written, and other content is ignored', () => {
+  writeSystem(folder, system);
+  expect(findSystem(folder)).toEqual(system);
+  const file = join(folder, 'run', 'system.json');
+  fc.assert(
+    fc.property(odd(system), (text) => {
       writeFileSync(file, text);
-      expect(runningServer(dirname(file))).toBeUndefined();
-    }
-  });
+      findSystem(folder);
+      const state = lastSystem(folder);
+      if (state !== null)
+        expect([
+          typeof state.supervisor.pid,
+          Array.isArray(state.processes),
+          Array.isArray(state.kafka.brokers),
+        ]).toEqual(['number', true, true]);
+    }),
+    runs(200),
+  );
+  for (const text of ['null', '[]', '{"format":1}', '{"format":1,"supervisor":null}', '']) {
+    writeFileSync(file, text);
+    expect(findSystem(folder)).toBeNull();
+  }
+  truncateSync(file, 2 ** 40);
+  expect(lastSystem(folder)).toBeNull();
+});
+
+test('an embedded server is found by its record, and other content is ignored', async () => {
+  const record = { ...mark, ports: { broker: 9092 } };
+  const file = join(folder, 'server', 'server.json');
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, JSON.stringify(record));
+  expect(runningServer(dirname(file))).toEqual(record);
+  await fc.assert(
+    fc.asyncProperty(odd(record), async (text) => {
+      writeFileSync(file, text);
+      expect(await faultOf(() => runningServer(dirname(file)))).toBeUndefined();
+    }),
+    runs(200),
+  );
+  for (const text of ['null', '{}', '{"pid":-1}', '[]']) {
+    writeFileSync(file, text);
+    expect(runningServer(dirname(file))).toBeUndefined();
+  }
 });

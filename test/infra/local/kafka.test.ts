@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { findEmbeddedKafka, stopEmbeddedKafka } from '../../../infra/local/kafka.ts';
-import { isFree } from '../../../infra/local/server-process.ts';
+import { stopEmbeddedKafka } from '../../../infra/local/kafka.ts';
+import { isFree, runningServer } from '../../../infra/local/server-process.ts';
 import { listeningOn } from '../../harness/servers/listening.ts';
 import { startTestKafka } from '../../harness/servers/local.ts';
 
@@ -52,7 +52,7 @@ test('records outlive kill -9 and a clean stop; a running broker is found again'
   });
   await producer.disconnect();
 
-  // Broker and controller: nobody but this machine reaches either.
+  // Only this machine reaches the broker and the controller.
   const addresses = listeningOn(first.pid);
   expect(addresses).toContain(first.brokers[0]);
   expect(addresses.filter((address) => !address.startsWith('127.'))).toEqual([]);
@@ -68,7 +68,7 @@ test('records outlive kill -9 and a clean stop; a running broker is found again'
   expect(await topicEnd(second.brokers)).toBe('50');
 
   await second.stop();
-  expect(findEmbeddedKafka(path.join(folder, 'kafka'))).toBeUndefined();
+  expect(runningServer(path.join(folder, 'kafka'))).toBeUndefined();
   expect(await isFree(Number(second.brokers[0]?.split(':')[1]))).toBe(true);
 
   const third = await startTestKafka(folder);

@@ -3,11 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import {
-  EMBEDDED_NAMESPACE,
-  findEmbeddedTemporal,
-  stopEmbeddedTemporal,
-} from '../../../infra/local/temporal.ts';
+import { runningServer } from '../../../infra/local/server-process.ts';
+import { EMBEDDED_NAMESPACE, stopEmbeddedTemporal } from '../../../infra/local/temporal.ts';
 import { searchAttributesOf } from '../../../pipelines/temporal/search-attributes.ts';
 import { listeningOn } from '../../harness/servers/listening.ts';
 import { startTestTemporal } from '../../harness/servers/local.ts';
@@ -50,8 +47,7 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   });
   expect((await fetch(first.uiUrl)).ok).toBe(true);
 
-  // The front end, the page, and whatever its services open for one another: nobody but this
-  // machine reaches any.
+  // Only this machine reaches the front end, the page and the internal services.
   const addresses = listeningOn(first.pid);
   expect(addresses).toEqual(expect.arrayContaining([first.address, new URL(first.uiUrl).host]));
   expect(addresses.filter((address) => !address.startsWith('127.'))).toEqual([]);
@@ -73,7 +69,7 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   expect(status.status.name).toBe('RUNNING');
 
   await second.stop();
-  expect(findEmbeddedTemporal(path.join(folder, 'temporal'))).toBeUndefined();
+  expect(runningServer(path.join(folder, 'temporal'))).toBeUndefined();
   const third = await startTestTemporal(folder);
   const later = await withClient(third.address, (client) =>
     client.workflow.getHandle('kept').describe(),
@@ -81,13 +77,13 @@ test('workflows outlive kill -9 and a clean stop; a running server is found agai
   expect(later.status.name).toBe('RUNNING');
 });
 
-test('a process that was given the pid of a server that died is not taken for it', async () => {
+test('a process that reuses the pid of a dead server is not mistaken for it', async () => {
   const other = path.join(folder, 'other');
   const server = await startTestTemporal(other);
   await server.stop();
   const record = path.join(other, 'temporal', 'server.json');
   const written = JSON.parse(readFileSync(record, 'utf8')) as { pid: number };
   writeFileSync(record, JSON.stringify({ ...written, pid: process.pid }));
-  expect(findEmbeddedTemporal(path.join(other, 'temporal'))).toBeUndefined();
+  expect(runningServer(path.join(other, 'temporal'))).toBeUndefined();
   expect(await stopEmbeddedTemporal(path.join(other, 'temporal'))).toBe(false);
 });

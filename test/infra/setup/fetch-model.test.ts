@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { hubModelsFolder } from '../../../infra/config/engine-options.ts';
+import { homeAt } from '../../../infra/config/home.ts';
 import { fetchModel } from '../../../infra/setup/fetch-model.ts';
 import { silentProgress } from '../../../infra/setup/progress.ts';
 import { goldenPath } from '../../golden/read-golden.ts';
@@ -73,7 +73,7 @@ it('is fetched by one of two that want it, and waited for by the other', async (
   await both;
   expect(notes).toEqual([expect.stringContaining('owner/model')]);
   expect(counted.lists).toBe(1);
-  expect(readdirSync(join(hubModelsFolder(home), 'owner', 'model')).sort()).toEqual(
+  expect(readdirSync(join(homeAt(home).hubModels, 'owner', 'model')).sort()).toEqual(
     ['.fetched.json', ...FILES].sort(),
   );
 });
@@ -87,5 +87,5 @@ it('lets the next one try when it failed', async () => {
   const { fetch, open } = hub();
   open();
   await fetchModel(configuration, 'owner/model', silentProgress, { fetch });
-  expect(readdirSync(join(hubModelsFolder(home), 'owner', 'model'))).toContain('.fetched.json');
+  expect(readdirSync(join(homeAt(home).hubModels, 'owner', 'model'))).toContain('.fetched.json');
 });

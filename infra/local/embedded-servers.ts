@@ -1,0 +1,102 @@
+/** The embedded Kafka and Temporal of a system: started, watched and restarted, stopped. */
+import type { Configuration } from '../config/configuration.ts';
+import { homeAt, type Home } from '../config/home.ts';
+import { startEmbeddedKafka, stopEmbeddedKafka } from './kafka.ts';
+import { isFree, runningServer } from './server-process.ts';
+import type { SystemState } from './system-state.ts';
+import { startEmbeddedTemporal, stopEmbeddedTemporal } from './temporal.ts';
+
+export type Report = (who: string, event: string) => void;
+
+const WATCH_MS = 2_000;
+
+export class EmbeddedServers {
+  readonly #configuration: Configuration;
+  readonly #home: Home;
+  readonly #report: Report;
+  #timer: NodeJS.Timeout | undefined;
+  #restarting: Promise<void> | null = null;
+
+  constructor(configuration: Configuration, report: Report) {
+    this.#configuration = configuration;
+    this.#home = homeAt(configuration.home);
+    this.#report = report;
+  }
+
+  /** Starts or finds the broker, unless the configuration names another cluster. */
+  async kafka(port = this.#configuration.kafka.port): Promise<SystemState['kafka']> {
+    const { embedded, brokers } = this.#configuration.kafka;
+    if (!embedded) return { brokers, embedded, pid: null };
+    this.#report('kafka', 'starting');
+    const folder = this.#home.serverData('kafka');
+    const kafka = await startEmbeddedKafka({ folder, libs: this.#home.kafka.libs, port });
+    this.#report('kafka', kafka.found ? 'found running' : 'ready');
+    return { brokers: [...kafka.brokers], embedded, pid: kafka.pid };
+  }
+
+  /** Starts or finds the Temporal server, unless the configuration names another one. */
+  async temporal(port = this.#configuration.temporal.port): Promise<SystemState['temporal']> {
+    const { given, temporal } = this.#configuration;
+    const { embedded, address, namespace, uiPort, retentionDays } = temporal;
+    if (!embedded) return { address, namespace, embedded, pid: null, uiUrl: null };
+    this.#report('temporal', 'starting');
+    const server = await startEmbeddedTemporal({
+      folder: this.#home.serverData('temporal'),
+      executable: this.#home.temporal.executable,
+      namespace,
+      port,
+      retentionDays,
+      // The default port is a preference, a given one is required.
+      uiPort: given.has('temporal.uiPort') || (await isFree(uiPort)) ? uiPort : 0,
+    });
+    this.#report('temporal', server.found ? 'found running' : 'ready');
+    return { address: server.address, namespace, embedded, pid: server.pid, uiUrl: server.uiUrl };
+  }
+
+  /**
+   * Restarts a server that ends, on its port, and calls `changed`. The servers are not our
+   * children, so no event reports their end: it must be polled.
+   */
+  watch(state: SystemState, changed: () => void): void {
+    this.#timer = setInterval(() => {
+      this.#restarting ??= this.#restart(state)
+        .then(changed)
+        .catch((error: unknown) =>
+          this.#report('servers', error instanceof Error ? error.message : String(error)),
+        )
+        .finally(() => (this.#restarting = null));
+    }, WATCH_MS);
+  }
+
+  /** Ends the watch. Awaits a restart in progress, whose server would otherwise remain. */
+  async endWatch(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#restarting;
+  }
+
+  async stop(): Promise<void> {
+    const { kafka, temporal } = this.#configuration;
+    const folder = this.#home.serverData;
+    if (temporal.embedded && (await stopEmbeddedTemporal(folder('temporal'))))
+      this.#report('temporal', 'stopped');
+    if (kafka.embedded && (await stopEmbeddedKafka(folder('kafka'))))
+      this.#report('kafka', 'stopped');
+  }
+
+  async #restart(state: SystemState): Promise<void> {
+    if (this.#ended('kafka')) state.kafka = await this.kafka(portOf(state.kafka.brokers[0]));
+    if (this.#ended('temporal'))
+      state.temporal = await this.temporal(portOf(state.temporal.address));
+  }
+
+  #ended(name: 'kafka' | 'temporal'): boolean {
+    const { embedded } = this.#configuration[name];
+    const ended = embedded && runningServer(this.#home.serverData(name)) === undefined;
+    if (ended) this.#report(name, 'ended; restarting it');
+    return ended;
+  }
+}
+
+function portOf(address = ''): number {
+  return Number(address.split(':').at(-1));
+}
