@@ -184,7 +184,7 @@ test('of thousands of unknown names only the first are pointed out', () => {
   for (const notice of notices) expect(notice.length).toBeLessThan(500);
 });
 
-test('secrets, parameter sets and configurations are read up to their bound, even from /dev/zero', () => {
+test('secrets, parameter sets and configurations are bounded, even from /dev/zero', () => {
   for (const [name, variables] of [
     ['ERRATA_TEMPORAL_API_KEY_FILE', {}],
     ['ERRATA_PARAMETER_SET', {}],

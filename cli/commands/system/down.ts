@@ -1,6 +1,7 @@
 import { homeAt } from '../../../infra/config/home.ts';
 import { stopEmbeddedKafka } from '../../../infra/local/kafka.ts';
-import { findSystem, isRunning, type ProcessMark } from '../../../infra/local/system-state.ts';
+import { isRunning, type ProcessMark } from '../../../infra/local/process-mark.ts';
+import { findSystem } from '../../../infra/local/system-state.ts';
 import { stopEmbeddedTemporal } from '../../../infra/local/temporal.ts';
 import { command } from '../../session/command.ts';
 import { failed } from '../../terminal/command-failure.ts';
