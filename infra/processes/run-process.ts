@@ -64,7 +64,11 @@ async function run(
   for (const notice of configuration.notices) log.warn({ notice }, 'A setting means nothing');
   logTemporalTo(log);
   const step = (label: string, share?: number) =>
-    tellSupervisor({ kind: 'step', label, ...(share === undefined ? {} : { amount: share, total: 1 }) });
+    tellSupervisor({
+      kind: 'step',
+      label,
+      ...(share === undefined ? {} : { amount: share, total: 1 }),
+    });
   const started = await Promise.race([start({ configuration, log, step }), stopAsked]);
   // Before it was ready it had taken nothing on.
   if (typeof started === 'string') return exit(log, 0, started, null);
