@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { onOneLine } from '../../schemas/encoding/excerpt.ts';
-import type { Repair } from '../../schemas/replay.ts';
+import type { Repair } from '../../schemas/resubmit.ts';
 import {
   factMembers,
   INPUT_LIMITS,

@@ -4,10 +4,9 @@
  */
 import type { Command } from 'commander';
 import { onOneLine } from '../../schemas/encoding/excerpt.ts';
-import type { Repair } from '../../schemas/replay.ts';
-import type { ReplayItem, ReplaySent } from '../../operations/resubmit/replay.ts';
-import { submitCorrections } from '../../pipelines/kafka/submit.ts';
-import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import type { Repair } from '../../schemas/resubmit.ts';
+import type { ResubmitItem, ResubmitSent } from '../../operations/resubmit/resubmission.ts';
+import { sendItems } from '../../operations/resubmit/send.ts';
 import type { Clients } from './clients.ts';
 import { CommandFailure } from './command-failure.ts';
 import { secondsNamed, textOf, untilDecided, type Sent } from '../commands/corrections/submit.ts';
@@ -92,12 +91,12 @@ export async function replayItems(
   session: Session,
   clients: Clients,
   lineage: string,
-  items: readonly ReplayItem[],
+  items: readonly ResubmitItem[],
   options: ReplayingOptions,
 ): Promise<ExitCode> {
   const { output } = session;
-  const sent = items.filter((item): item is ReplaySent => item.kind !== 'kept');
-  const keptOpen = items.filter((item) => item.kind === 'kept' && !item.healed);
+  const sent = items.filter((item): item is ResubmitSent => item.kind !== 'kept');
+  const keptOpen = items.filter((item) => item.kind === 'kept' && !item.fixed);
   const refused: ExitCode = keptOpen.length > 0 ? EXIT.failure : EXIT.ok;
   if (options.dryRun === true) {
     output.result({ dryRun: true, items: items.map(shownItem) }, () =>
@@ -143,51 +142,37 @@ export async function replayItems(
 async function send(
   clients: Clients,
   lineage: string,
-  items: readonly ReplaySent[],
+  items: readonly ResubmitSent[],
 ): Promise<Sent[]> {
   const sender = await clients.sender();
-  const corrections = items.flatMap(({ correction }) => (correction === null ? [] : [correction]));
-  const submitted = new Map(
-    (await submitCorrections(sender, clients.format, corrections)).map(({ id, position }) => [
-      id,
-      position,
-    ]),
-  );
-  const records = items.filter(({ correction }) => correction === null);
-  const places = await sender.send(
-    topicsOf(lineage).corrections,
-    records.map(({ record }) => record!),
-  );
-  // A retraction is known by its place; a record as it is may be of an id that others bear as well.
-  return items.map((item): Sent => ({
+  const positions = await sendItems({ sender, format: clients.format }, lineage, items);
+  // A retraction is known by its position; a letter's id may be that of others as well.
+  return items.map((item, i) => ({
     id: item.correction === null ? null : item.id,
     what: item.what,
-    position:
-      item.correction === null
-        ? places[records.indexOf(item)]!
-        : submitted.get(item.correction.id)!,
+    position: positions[i]!,
   }));
 }
 
 /** As JSON has it. */
-function shownItem(item: ReplayItem): object {
+function shownItem(item: ResubmitItem): object {
   if (item.kind === 'kept')
-    return { sent: false, of: item.of, reason: item.reason, mend: item.mend, healed: item.healed };
+    return { sent: false, of: item.of, reason: item.reason, mend: item.fix, healed: item.fixed };
   const { kind, of, id, what, correction, repaired, from, likely } = item;
   return { kind, of, id, what, correction, repaired, from, likely };
 }
 
-function itemLine(item: ReplayItem, output: Output): string {
+function itemLine(item: ResubmitItem, output: Output): string {
   const { dim, green, yellow, red } = output.colours;
   if (item.kind === 'kept')
-    return `${item.healed ? dim('=') : red('✗')} ${shortened(item.of, 60)}: ${onOneLine(item.reason, REASON_CHARACTERS_MAX)}${item.mend === null ? '' : `\n    ${dim('→')} ${item.mend}`}`;
+    return `${item.fixed ? dim('=') : red('✗')} ${shortened(item.of, 60)}: ${onOneLine(item.reason, REASON_CHARACTERS_MAX)}${item.fix === null ? '' : `\n    ${dim('→')} ${item.fix}`}`;
   const likely = likelyWords(item);
   const repaired =
     item.repaired.length === 0 ? 'as it was' : `with another ${item.repaired.join(', ')}`;
   return `${likely.good ? green('+') : yellow('!')} ${shortened(item.of, 60)}${item.id === null || item.id === item.of ? '' : ` → ${shortened(item.id, 60)}`}  ${shortened(item.what, output.columns)}\n    ${dim(`${repaired}${item.from === 'history' ? ', from the history of its batch' : ''}; ${likely.text}`)}`;
 }
 
-function likelyWords({ likely }: ReplaySent): { text: string; good: boolean } {
+function likelyWords({ likely }: ResubmitSent): { text: string; good: boolean } {
   switch (likely.kind) {
     case 'edited':
       return {
@@ -217,9 +202,9 @@ function likelyWords({ likely }: ReplaySent): { text: string; good: boolean } {
 
 const REASON_CHARACTERS_MAX = 500;
 
-function summary(items: readonly ReplayItem[], were: string): string {
+function summary(items: readonly ResubmitItem[], were: string): string {
   const sent = items.filter(({ kind }) => kind !== 'kept').length;
-  const healed = items.filter((item) => item.kind === 'kept' && item.healed).length;
+  const healed = items.filter((item) => item.kind === 'kept' && item.fixed).length;
   const open = items.length - sent - healed;
   return (
     [

@@ -43,9 +43,9 @@ export interface LineageComparison {
 const DIFFERING_MAX = 1_000;
 
 /**
- * Measures both and compares them; `report` is called with how much of a step is done. Throws
- * `OperationRefused` where a version does not exist, a model is not the lineage's, or neither lineage
- * has an active correction.
+ * Measures both and compares them, and reports how much of each step is done. Throws
+ * `OperationRefused` where a version does not exist, a model is not the one that its lineage was
+ * made with, or neither lineage has an active correction.
  */
 export async function compareLineages(
   first: ComparedLineage,
@@ -87,7 +87,7 @@ async function measured(
   );
   try {
     await requireItsModel(engine, history);
-    return await measureLineage(engine, log, history, probed, (done) =>
+    return await measureLineage({ engine, log, history }, probed, (done) =>
       report(`asking ${lineage}`, done, probed.length),
     );
   } finally {

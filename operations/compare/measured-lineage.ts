@@ -57,9 +57,7 @@ export interface MeasuredSide {
 
 /** Measures a lineage; the engine must have the lineage's base model and hyper-parameters. */
 export async function measureLineage(
-  engine: Engine,
-  log: VersionLog,
-  history: History,
+  { engine, log, history }: { engine: Engine; log: VersionLog; history: History },
   probed: readonly ActiveCorrection[],
   progress: (done: number) => void = () => {},
 ): Promise<MeasuredSide> {

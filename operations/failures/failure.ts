@@ -1,39 +1,44 @@
-/**
- * Something that went wrong and is not healed: what, since when, why, and the one command that
- * heals it.
- */
+/** Every kind of failure: its facts, how its cause reads, and the command that fixes it. */
+
+/** `ended` says how a workflow ended, and why. */
+export interface FailureFacts {
+  'damaged log': { problem: string };
+  frozen: { reason: string; held: { revisions: number; attempts: number } | null; waiting: number };
+  'lineage ended': { ended: string };
+  batch: { workflowId: string; ended: string };
+  undo: { workflowId: string; ended: string };
+  activity: { workflowId: string; className: string; problem: string };
+  'no worker': { waiting: string | null; process: string; seconds: number };
+  'workflow step': { workflowId: string; attempts: number };
+  quarantined: { id: string; reason: string | null; code?: number | string; batchId: string };
+  'dead letter': { letter: string; problem: string; repair: string };
+  'topic made anew': { taken: string; end: string };
+  ingest: { lag: number; isRead: boolean };
+}
+
+export type FailureKind = keyof FailureFacts;
+
 export interface Failure {
   lineage: string;
-  kind:
-    | 'damaged log'
-    | 'frozen'
-    | 'lineage ended'
-    | 'batch'
-    | 'undo'
-    | 'activity'
-    | 'no worker'
-    | 'workflow step'
-    | 'quarantined'
-    | 'dead letter'
-    | 'topic made anew'
-    | 'ingest';
-  /** The correction, batch, activity or position that it is about. */
+  kind: FailureKind;
+  /** The correction, batch, activity or position that failed. */
   subject: string;
-  /** Milliseconds since 1970; null where nobody noted it. */
+  /** Milliseconds since 1970; null where it is not known. */
   since: number | null;
   cause: string;
   measured?: Record<string, number | string>;
+  /** The command that fixes it. */
   heal: string;
 }
 
-/** What one source had to say. */
+/** What was found in one place. */
 export interface Findings {
   failures: Failure[];
-  /** What could not be looked at, and why. */
+  /** What could not be searched, and why. */
   unseen: string[];
-  /** Failures that were found and are not listed, for there are too many. */
+  /** Failures found beyond those that are listed. */
   more: number;
-  /** Failures that were found and have been healed since. */
+  /** Failures found that were fixed since. */
   healed: number;
 }
 
@@ -50,7 +55,111 @@ export function together(findings: readonly Findings[]): Findings {
   };
 }
 
-/** A word as a shell takes it. */
+/** Makes a failure of what is known of it. */
+export function failure<Kind extends FailureKind>(
+  about: Pick<Failure, 'lineage' | 'subject' | 'since' | 'measured'>,
+  kind: Kind,
+  facts: FailureFacts[Kind],
+): Failure {
+  const { lineage, subject, since, ...measured } = about;
+  return { lineage, kind, subject, since, ...KINDS[kind](facts, lineage), ...measured };
+}
+
+const KINDS: {
+  [Kind in FailureKind]: (
+    facts: FailureFacts[Kind],
+    lineage: string,
+  ) => Pick<Failure, 'cause' | 'heal'>;
+} = {
+  'damaged log': ({ problem }, lineage) => ({
+    cause: problem,
+    heal: `errata verify --lineage ${lineage}`,
+  }),
+  frozen: ({ reason, held, waiting }, lineage) => ({
+    cause: [
+      reason,
+      ...(held === null
+        ? []
+        : [`the batch is held, with ${held.revisions} revisions, after ${held.attempts} attempts`]),
+      `${waiting} wait`,
+    ].join('; '),
+    heal: `errata resume --lineage ${lineage}`,
+  }),
+  'lineage ended': ({ ended }, lineage) => ({
+    cause: `the workflow ${ended}`,
+    heal: `errata replay lineage --lineage ${lineage}`,
+  }),
+  batch: ({ workflowId, ended }, lineage) => ({
+    cause: `${workflowId} ${ended}`,
+    heal: `errata replay batch ${workflowId.split('/').at(-1)!} --lineage ${lineage}`,
+  }),
+  undo: ({ workflowId, ended }, lineage) => ({
+    cause: ended,
+    heal: `errata replay batch ${workflowId} --lineage ${lineage}`,
+  }),
+  activity: ({ workflowId, className, problem }, lineage) => ({
+    cause: problem,
+    heal: FIXES[className]?.(lineage) ?? `errata history ${workflowId} --lineage ${lineage}`,
+  }),
+  'no worker': ({ waiting, process, seconds }) => ({
+    cause:
+      (waiting === null ? '' : `${waiting}: `) +
+      `no ${process} asked for work in the last ${seconds} s`,
+    heal: 'errata up',
+  }),
+  'workflow step': ({ workflowId, attempts }, lineage) => ({
+    cause:
+      `its next step failed ${attempts} times: ` +
+      "the workers' release may not be the one that it began with",
+    heal: workflowId.startsWith('lineage/')
+      ? `errata replay lineage --lineage ${lineage}`
+      : `errata replay batch ${workflowId} --lineage ${lineage}`,
+  }),
+  quarantined: ({ id, reason, code, batchId }, lineage) => ({
+    cause:
+      (reason ?? 'no reason was given') +
+      `${code === undefined ? '' : ` (${code})`}, in batch ${batchId}`,
+    heal:
+      `errata resubmit quarantined ${shellWord(id)} --lineage ${lineage}` +
+      // A retraction has nothing to repair.
+      (id.startsWith('retract:') ? '' : ' --set target=...'),
+  }),
+  'dead letter': ({ letter, problem, repair }, lineage) => ({
+    cause: problem,
+    heal: `errata resubmit dead-letters ${letter} --lineage ${lineage}${repair}`,
+  }),
+  'topic made anew': ({ taken, end }, lineage) => ({
+    cause:
+      `offset ${taken} was taken, and the partition ends at ${end}: the topic was deleted and ` +
+      'created again, and its new records are refused',
+    heal: `errata replay forget-positions --lineage ${lineage}`,
+  }),
+  ingest: ({ lag, isRead }) =>
+    isRead
+      ? {
+          cause: `${lag} records wait: more arrive than are edited, or batches fail`,
+          heal: 'errata status',
+        }
+      : { cause: `${lag} records wait, and no ingest reads them`, heal: 'errata up' },
+};
+
+/** Commands that fix what an activity fails at again and again, by the failure's class. */
+const FIXES: Partial<Record<string, (lineage: string) => string>> = {
+  BaseChanged: (lineage) =>
+    'errata up (with the ERRATA_MODEL and hyper-parameters that ' +
+    `\`errata show head --lineage ${lineage}\` names)`,
+  VersionLogDamaged: (lineage) => `errata verify --lineage ${lineage}`,
+  BlobMissing: (lineage) => `errata verify --lineage ${lineage}`,
+  StoreUnavailable: () => 'errata doctor',
+  StoreRefused: () => 'errata doctor',
+  ChannelRefused: () => 'errata doctor',
+  PayloadUnreadable: () =>
+    'errata up (with every key of ERRATA_TEMPORAL_PAYLOAD_KEYS that is still in use)',
+  SchemaRegistryUnavailable: () => 'errata status',
+  Timeout: () => 'errata status',
+};
+
+/** Quotes a text where a shell would not read it as one word. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./~-]+$/.test(text) && !text.startsWith('~')
     ? text

@@ -1,24 +1,19 @@
-/**
- * What Kafka tells: records that could not be taken, corrections that nobody reads, a topic that
- * was made anew.
- */
-import { UndecodableRecord } from '../../schemas/failures.ts';
-import type { RecordDecoder } from '../../schemas/records/avro.ts';
-import { revisionId, type FactCorrection } from '../../schemas/correction.ts';
-import { replayedRecord } from '../../schemas/replay.ts';
-import { earlierOrigins, originOf } from '../../pipelines/kafka/dead-letter.ts';
+/** Failures that Kafka tells of: dead letters, records that no ingest reads, a recreated topic. */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
+import { earlierOrigins, originOf } from '../../pipelines/kafka/dead-letter.ts';
 import type { ConsumedRecord, KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { partitionKey, type LineageStatus } from '../../pipelines/workflows/contract.ts';
+import { revisionId } from '../../schemas/correction.ts';
+import { letterId, recordReference } from '../../schemas/resubmit.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import { nothingFound, type Failure, type Findings } from './failure.ts';
-import { replayedIn } from './log-failures.ts';
+import { decoded, resubmittedIn } from '../resubmit/dead-letters.ts';
+import { failure, nothingFound, type Failure, type Findings } from './failure.ts';
 
-/** Dead letters of one partition that are looked at, the newest. */
+/** Dead letters of one partition that are read, the newest. */
 const LETTERS_MAX = 200;
-/** Records behind which ingest is far. */
+/** Records by which ingest is far behind. */
 const FAR_BEHIND_MIN = 10_000;
 
 export interface KafkaSource {
@@ -29,132 +24,110 @@ export interface KafkaSource {
   status: LineageStatus | null;
 }
 
-/** Throws the client's errors where Kafka does not answer. */
+/** Finds the open failures. Throws the client's errors where Kafka does not answer. */
 export async function kafkaFailures(source: KafkaSource): Promise<Findings> {
+  const { cluster, log } = source;
   const findings = nothingFound();
-  const { lineage } = source.log;
-  const found = (failure: Omit<Failure, 'lineage'>): void =>
-    void findings.failures.push({ lineage, ...failure });
-  const topic = topicsOf(lineage).corrections;
-  if ((await source.cluster.extents(topic)) !== null) {
-    const lags = await source.cluster.lagOf(INGEST_GROUP, [topic]);
-    madeAnew(source, topic, lags, found);
-    await behind(source, topic, lags, found);
+  const topic = topicsOf(log.lineage).corrections;
+  if ((await cluster.extents(topic)) !== null) {
+    const lags = await cluster.lagOf(INGEST_GROUP, [topic]);
+    findings.failures.push(
+      ...recreated(source, topic, lags),
+      ...(await waiting(source, topic, lags)),
+    );
   }
-  await deadLetters(source, findings, found);
+  await addDeadLetters(source, findings);
   return findings;
 }
 
-type Found = (failure: Omit<Failure, 'lineage'>) => void;
 type Lags = Awaited<ReturnType<KafkaCluster['lagOf']>>;
 
-function madeAnew({ status, log }: KafkaSource, topic: string, lags: Lags, found: Found): void {
-  for (const { partition, end } of lags) {
+function recreated({ status, log: { lineage } }: KafkaSource, topic: string, lags: Lags) {
+  return lags.flatMap(({ partition, end }): Failure[] => {
     const taken = status?.highWater[partitionKey({ topic, partition })];
-    if (taken === undefined || BigInt(taken) < BigInt(end)) continue;
-    found({
-      kind: 'topic made anew',
-      subject: `${topic}-${partition}`,
-      since: null,
-      cause: `offset ${taken} was taken, and the partition ends at ${end}: the topic was deleted and made anew, and its new records are refused`,
-      heal: `errata replay forget-positions --lineage ${log.lineage}`,
-    });
-  }
+    if (taken === undefined || BigInt(taken) < BigInt(end)) return [];
+    const about = { lineage, subject: `${topic}-${partition}`, since: null };
+    return [failure(about, 'topic made anew', { taken, end })];
+  });
 }
 
-async function behind(
-  { cluster, status }: KafkaSource,
+async function waiting(
+  { cluster, status, log: { lineage } }: KafkaSource,
   topic: string,
   lags: Lags,
-  found: Found,
-): Promise<void> {
+): Promise<Failure[]> {
   const lag = lags.reduce((sum, one) => sum + one.lag, 0);
-  if (lag === 0) return;
-  const members = await cluster.membersOf(INGEST_GROUP);
-  if (members === 0)
-    found({
-      kind: 'ingest',
-      subject: topic,
-      since: null,
-      cause: `${lag} records wait, and no ingest reads them`,
-      heal: 'errata up',
-    });
-  // A frozen lineage lets them wait, and is told of by itself.
-  else if (lag >= FAR_BEHIND_MIN && !status?.frozen)
-    found({
-      kind: 'ingest',
-      subject: topic,
-      since: null,
-      cause: `${lag} records wait: more come than are edited, or batches fail`,
-      heal: 'errata status',
-    });
+  if (lag === 0) return [];
+  const isRead = (await cluster.membersOf(INGEST_GROUP)) > 0;
+  // A frozen lineage lets them wait, which is a failure of its own.
+  if (isRead && (lag < FAR_BEHIND_MIN || status?.frozen)) return [];
+  return [failure({ lineage, subject: topic, since: null }, 'ingest', { lag, isRead })];
 }
 
-async function deadLetters(
+async function addDeadLetters(
   { cluster, format, log }: KafkaSource,
   findings: Findings,
-  found: Found,
 ): Promise<void> {
-  const topic = topicsOf(log.lineage).deadLetters;
-  const extents = await cluster.extents(topic);
-  if (extents === null) return;
-  const letters: ConsumedRecord[] = [];
-  const spans = [...extents].map(([partition, { beginning, end }]) => {
-    const newest = BigInt(end) - BigInt(LETTERS_MAX);
-    const from = newest > BigInt(beginning) ? newest : BigInt(beginning);
-    if (from > BigInt(beginning))
-      findings.unseen.push(
-        `lineage ${log.lineage}: dead letters of partition ${partition} before offset ${from}`,
-      );
-    return { partition, from: String(from), through: String(BigInt(end) - 1n) };
-  });
-  await cluster.readSpans(
-    topic,
-    spans.filter(({ from, through }) => BigInt(from) <= BigInt(through)),
-    (records) => void letters.push(...records),
-  );
+  const { lineage } = log;
+  const letters = await newestLetters(cluster, lineage, findings.unseen);
   if (letters.length === 0) return;
-  const replayed = await replayedIn(log);
-  const read = await readAgain(letters, format, log.lineage);
+  const resubmitted = await resubmittedIn(log);
+  const read = await readAgain(letters, format, lineage);
   const decided = await log.registered.outcomesOf(
     letters.flatMap((letter) => read.get(letter)!.ids),
   );
-  // One that was sent as it was and came back is told of as the letter that it is now.
-  const cameBack = new Set(letters.flatMap(earlierOrigins).map(replayedRecord));
+  // One that was sent as it was and came back is the later letter now.
+  const returned = new Set(letters.flatMap(earlierOrigins).map(recordReference));
   for (const letter of letters.sort((a, b) => b.timestamp - a.timestamp)) {
     const origin = originOf(letter);
     const { ids, repair } = read.get(letter)!;
-    const record = origin === null ? null : replayedRecord(origin);
+    const record = origin === null ? null : recordReference(origin);
     if (
-      (record !== null && (replayed.has(record) || cameBack.has(record))) ||
+      (record !== null && (resubmitted.has(record) || returned.has(record))) ||
       ids.some((id) => decided.has(id))
-    )
+    ) {
       findings.healed++;
-    else {
-      found({
-        kind: 'dead letter',
-        subject: `${letter.partition}@${letter.offset}`,
-        since: letter.timestamp,
-        cause:
-          origin === null
-            ? 'its headers do not say why'
-            : `record ${origin.topic}-${origin.partition}@${origin.offset}: ${origin.className}: ${origin.message}`,
-        heal: `errata replay dead-letters ${letter.partition}@${letter.offset} --lineage ${log.lineage}${repair}`,
-      });
+      continue;
     }
+    const subject = `${letter.partition}@${letter.offset}`;
+    const problem =
+      origin === null
+        ? 'its headers do not say why'
+        : `record ${origin.topic}-${origin.partition}@${origin.offset}: ` +
+          `${origin.className}: ${origin.message}`;
+    const about = { lineage, subject, since: letter.timestamp };
+    findings.failures.push(failure(about, 'dead letter', { letter: subject, problem, repair }));
   }
 }
 
+async function newestLetters(
+  cluster: KafkaCluster,
+  lineage: string,
+  unseen: string[],
+): Promise<ConsumedRecord[]> {
+  const topic = topicsOf(lineage).deadLetters;
+  const letters: ConsumedRecord[] = [];
+  const spans = [...((await cluster.extents(topic)) ?? [])].map(
+    ([partition, { beginning, end }]) => {
+      const newest = BigInt(end) - BigInt(LETTERS_MAX);
+      const from = newest > BigInt(beginning) ? newest : BigInt(beginning);
+      if (from > BigInt(beginning))
+        unseen.push(
+          `lineage ${lineage}: dead letters of partition ${partition} before offset ${from}`,
+        );
+      return { partition, from: String(from), through: String(BigInt(end) - 1n) };
+    },
+  );
+  const filled = spans.filter(({ from, through }) => BigInt(from) <= BigInt(through));
+  if (filled.length > 0)
+    await cluster.readSpans(topic, filled, (records) => void letters.push(...records));
+  return letters;
+}
+
 interface ReadAgain {
-  /**
-   * Under which its record may have been decided since: its own id, or the one that its place gives
-   * a repaired one.
-   */
+  /** Ids under which it may have been decided since: its own, and that of a repaired one. */
   ids: string[];
-  /**
-   * What a replay needs: nothing where the cause is gone, members where a correction can be read,
-   * else a whole correction.
-   */
+  /** The flags with which it is resubmitted. */
   repair: string;
 }
 
@@ -163,38 +136,19 @@ async function readAgain(
   format: RecordFormat,
   lineage: string,
 ): Promise<Map<ConsumedRecord, ReadAgain>> {
-  const decoder = await format.decoder(
-    'fact-correction',
-    letters.map(({ value }) => value),
-  );
-  return new Map(
-    letters.map((letter) => {
-      const origin = originOf(letter) ?? letter;
-      const ids = [`letter-${origin.topic}-${origin.partition}-${origin.offset}`];
-      const record = readRecord(
-        { ...letter, topic: origin.topic, partition: origin.partition, offset: origin.offset },
-        lineage,
-        decoder,
-      );
-      if (record.kind === 'revision')
-        return [letter, { ids: [revisionId(record.revision), ...ids], repair: '' }];
-      const id = idIn(letter.value, decoder);
-      return [
-        letter,
-        id === null
-          ? { ids, repair: ' --file repaired.ndjson' }
-          : { ids: [id, ...ids], repair: ' --set target=...' },
-      ];
-    }),
-  );
-}
-
-/** The id in a correction that can be decoded, sound or not. */
-function idIn(value: Buffer | null, decoder: RecordDecoder<FactCorrection>): string | null {
-  try {
-    return value === null ? null : decoder.decode(value).id;
-  } catch (error) {
-    if (error instanceof UndecodableRecord) return null;
-    throw error;
-  }
+  const values = letters.map(({ value }) => value);
+  const decoder = await format.decoder('fact-correction', values);
+  const read = (letter: ConsumedRecord): ReadAgain => {
+    const { topic, partition, offset } = originOf(letter) ?? letter;
+    const ids = [letterId({ topic, partition, offset })];
+    const record = readRecord({ ...letter, topic, partition, offset }, lineage, decoder);
+    // The cause is gone.
+    if (record.kind === 'revision')
+      return { ids: [revisionId(record.revision), ...ids], repair: '' };
+    const id = decoded(letter, decoder)?.id;
+    return id === undefined
+      ? { ids, repair: ' --file repaired.ndjson' }
+      : { ids: [id, ...ids], repair: ' --set target=...' };
+  };
+  return new Map(letters.map((letter) => [letter, read(letter)]));
 }

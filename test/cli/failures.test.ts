@@ -258,7 +258,7 @@ describe('errata failures', () => {
         cause:
           'the model does not give it as its answer (verdict), in batch 000000-0000000000000000',
         measured: { efficacy: 0.25 },
-        heal: "errata replay quarantined 'o'\\''brien' --lineage quarantined --set target=...",
+        heal: "errata resubmit quarantined 'o'\\''brien' --lineage quarantined --set target=...",
       },
       expect.objectContaining({ subject: 'older' }),
     ]);
@@ -302,7 +302,7 @@ describe('errata failures', () => {
       {
         subject: '0@0',
         cause: `record ${topic}-0@7: UndecodableRecord: these bytes are no record`,
-        heal: 'errata replay dead-letters 0@0 --lineage letters --file repaired.ndjson',
+        heal: 'errata resubmit dead-letters 0@0 --lineage letters --file repaired.ndjson',
       },
     ]);
   });

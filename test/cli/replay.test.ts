@@ -257,7 +257,7 @@ describe('errata replay', { timeout: 240_000 }, () => {
       ['q3~2', 'COMMITTED'],
     ]);
     const refused = await errata(['replay', 'quarantined', 'q2']);
-    expect([refused.code, refused.out]).toEqual([1, expect.stringContaining('Replay "q2~2"')]);
+    expect([refused.code, refused.out]).toEqual([1, expect.stringContaining('Resubmit "q2~2"')]);
     const next = await errata([
       'replay',
       'quarantined',

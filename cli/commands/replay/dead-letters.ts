@@ -52,11 +52,10 @@ const deadLetters: CommandSpecification<Options> = {
         EXIT.usage,
       );
     const letters = options.all === true || ofRecords ? null : places.map(letterNamed);
-    const { planDeadLetterReplay } =
-      await import('../../../operations/resubmit/dead-letter-replay.ts');
+    const { planDeadLetters } = await import('../../../operations/resubmit/dead-letters.ts');
     const clients = (await import('../../session/clients.ts')).clientsOf(configuration);
     try {
-      const planned = await planDeadLetterReplay({
+      const planned = await planDeadLetters({
         log: openVersions(configuration).log(lineage),
         cluster: clients.cluster,
         format: clients.format,

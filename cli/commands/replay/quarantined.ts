@@ -71,11 +71,10 @@ Without a repair it is sent as it was: for when thresholds, the model or what it
       );
     }
     const versions = openVersions(configuration);
-    const { planQuarantinedReplay } =
-      await import('../../../operations/resubmit/quarantined-replay.ts');
+    const { planQuarantined } = await import('../../../operations/resubmit/quarantined.ts');
     const clients = (await import('../../session/clients.ts')).clientsOf(configuration);
     try {
-      const items = await planQuarantinedReplay({
+      const items = await planQuarantined({
         log: versions.log(lineage),
         cluster: clients.cluster,
         format: clients.format,

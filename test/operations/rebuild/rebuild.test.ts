@@ -216,9 +216,11 @@ describe('a lineage with something of everything', () => {
       const places = workplaces(parameters);
       sides.push(
         await measureLineage(
-          (await places.with(null)).engine,
-          versions.log(lineage),
-          await versions.log(lineage).read(),
+          {
+            engine: (await places.with(null)).engine,
+            log: versions.log(lineage),
+            history: await versions.log(lineage).read(),
+          },
           probed,
         ),
       );
