@@ -1,12 +1,11 @@
 /**
- * What is to be done so that a version, a correction or everything after a version was never there:
- * which corrections leave, which come back, and what stays because something later stands in its
- * place. Nothing is written here.
+ * Plans an undo: which corrections leave, which are restored, and which stay out because something
+ * later decided their fact. Writes nothing.
  *
- * What was taken out comes back only where its fact is as the undone version left it, all that was
- * said of it later having been undone as well. So undoing version 5 never undoes, unasked, what
- * version 7 said of the same fact. A rollback asks no such thing: exactly the corrections of that
- * version hold again.
+ * A correction that was taken out is restored only if its fact is as the undone version left it, or
+ * everything later about it was undone as well. So undoing version 5 never also undoes what version
+ * 7 did to the same fact. A rollback has no such condition: exactly the corrections of that version
+ * hold again.
  */
 import { normalisedText, saysTheSame } from '../schemas/correction.ts';
 import type { HeadReference, Outcome, Removal } from '../schemas/editing.ts';
@@ -20,22 +19,22 @@ import { type VersionLog } from './log/version-log.ts';
 import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from './log/entry-reader.ts';
 
 export interface UndoFindings extends UndoSteps {
-  /** What it was found on. */
+  /** The version that the undo was planned on. */
   head: HeadReference;
   kept: Kept[];
-  /** Why there is nothing to do; null where there is something. */
+  /** Why there is nothing to do, or null. */
   nothing: string | null;
 }
 
-/** Steps that an entry has room for beside the rest of it. */
+/** Room for the steps in an entry. */
 const STEPS_BYTES_MAX = ENTRY_BYTES_MAX - 2 ** 20;
-/** JSON values of a restored correction at most, texts counted. */
+/** JSON values of a restored correction, texts included. */
 const RESTORED_VALUES_MAX = 80;
 const REMOVAL_VALUES_MAX = 8;
-/** Pairs that are copied into one blob, with room for what is about them. */
+/** Pairs that are copied into one blob, with room for its metadata. */
 const PAIRS_BYTES_MAX = 0.9 * OBJECT_BYTES_MAX;
 
-/** What an undo finds to do, seen from HEAD. Throws `VersionLogDamaged`. */
+/** Plans an undo on HEAD. Throws `VersionLogDamaged`. */
 export async function undoOf(
   log: VersionLog,
   { id, target }: Pick<UndoRequest, 'id' | 'target'>,
@@ -49,35 +48,35 @@ export async function undoOf(
   return findings.nothing === null ? await withinBounds(log, history, findings) : findings;
 }
 
-/** What one version did, or what one revision did in it. */
+/** The changes of one version, or of one revision in it. */
 export interface Change {
-  /** In words. */
+  /** For messages. */
   name: string;
   version: number;
   added: readonly string[];
-  /** Corrections that left, with the one that took their fact in the same version. */
+  /** Corrections that left, with the one that took their fact in that version. */
   removed: readonly { correctionId: string; factKey: string; successor: string | null }[];
 }
 
-/** What a version made of a fact, where that was not undone since. */
+/** The last change of a fact that was not undone. */
 export interface LaterChange {
   version: number;
   holder: string | null;
-  /** In words. */
+  /** For messages. */
   what: string;
 }
 
 export interface Precedents {
   history: History;
-  /** The version before the one that is undone. */
+  /** The history before the undone version. */
   before: History;
-  /** Of the facts of what left, those that are not as the undone version left them. */
+  /** Facts that are not as the undone version left them. */
   later: ReadonlyMap<string, LaterChange>;
-  /** The last retractions of these facts, those that are known. */
+  /** The last retractions of these facts. */
   retractions: ReadonlyMap<string, FactTombstone>;
 }
 
-/** A pure function, so that the same undo on the same version is found the same. */
+/** Plans the undo of a change; a pure function, so that a repetition finds the same. */
 export function revertOf(
   { history, before, later, retractions }: Precedents,
   change: Change,
@@ -93,37 +92,43 @@ export function revertOf(
   }
   const restored: ActiveCorrection[] = [];
   const kept: Kept[] = [];
+  const reasonToKeepOut = (factKey: string, back: ActiveCorrection): string | null => {
+    const holder = history.active.get(history.activeByFact.get(factKey) ?? '');
+    if (holder !== undefined && !gone.has(holder.correctionId))
+      return `"${holder.correctionId}", in version ${holder.version}, holds its fact`;
+    const overtaken = later.get(factKey);
+    if (overtaken !== undefined)
+      return `${overtaken.what} in version ${overtaken.version}; undo that version, or roll back`;
+    const retraction = retractions.get(factKey);
+    if (retraction?.version === null && retraction.issuedAt > back.issuedAt)
+      return `"${retraction.id}" retracted its fact while nothing held it`;
+    const rival = staying.get(normalisedText(back.prompt))?.find((one) => !saysTheSame(one, back));
+    return rival === undefined
+      ? null
+      : `"${rival.correctionId}", in version ${rival.version}, answers the same prompt differently`;
+  };
   for (const { correctionId, factKey } of change.removed) {
     if (history.active.has(correctionId)) continue;
     const back = before.active.get(correctionId)!;
-    const holder = history.active.get(history.activeByFact.get(factKey) ?? '');
-    const rival = staying.get(normalisedText(back.prompt))?.find((one) => !saysTheSame(one, back));
-    const word = retractions.get(factKey);
-    const overtaken = later.get(factKey);
-    const why =
-      holder !== undefined && !gone.has(holder.correctionId)
-        ? `"${holder.correctionId}", in version ${holder.version}, holds its fact`
-        : overtaken !== undefined
-          ? `${overtaken.what} in version ${overtaken.version}; undo that version, or roll back`
-          : word?.version === null && word.issuedAt > back.issuedAt
-            ? `"${word.id}" retracted its fact while nothing held it`
-            : rival !== undefined
-              ? `"${rival.correctionId}", in version ${rival.version}, answers the same prompt otherwise`
-              : null;
-    if (why === null) restored.push(back);
-    else kept.push({ correctionId, reason: why });
+    const reason = reasonToKeepOut(factKey, back);
+    if (reason === null) restored.push(back);
+    else kept.push({ correctionId, reason });
   }
-  const nothing =
-    leaves.length + restored.length > 0
-      ? null
-      : `nothing of ${change.name} is left to undo: what it added does not hold${change.removed.length === 0 ? '' : kept.length === 0 ? ', and what it took out holds' : ', and what it took out cannot come back'}`;
   return {
     head: history.head,
     removals: removalsOf(leaves, by),
     restored: restoredOf(history, restored),
     kept,
-    nothing,
+    nothing: leaves.length + restored.length > 0 ? null : nothingLeft(change, kept),
   };
+}
+
+function nothingLeft({ name, removed }: Change, kept: readonly Kept[]): string {
+  const rest =
+    removed.length === 0
+      ? ''
+      : `, and what it took out ${kept.length === 0 ? 'holds' : 'cannot come back'}`;
+  return `nothing of ${name} is left to undo: what it added does not hold${rest}`;
 }
 
 async function revert(
@@ -147,7 +152,7 @@ async function revert(
   );
 }
 
-/** An undo that gives a fact back the holder that it had takes with it whatever came in between. */
+/** An undo that restores a fact's former holder cancels every change in between. */
 async function laterChanges(
   log: VersionLog,
   { head }: History,
@@ -197,7 +202,7 @@ function changedFacts({ version, added, removed }: VersionEntry): Map<string, La
   ]);
 }
 
-/** The change that a version or a revision made, or why there is none. */
+/** Returns the change that a version or revision made, or why there is none. */
 async function changeOf(
   log: VersionLog,
   history: History,
@@ -211,35 +216,38 @@ async function changeOf(
   const { id } = target;
   const register = await log.register();
   const first = (await register.outcomesOf([id])).get(id);
-  if (first === undefined)
-    return `"${id}" is the id of no correction and no retraction that was decided in this lineage`;
+  if (first === undefined) return `no correction or retraction "${id}" was decided in this lineage`;
   const name = `"${id}"`;
   const made =
     first.version ??
     (first.status === 'QUARANTINED' ? await register.versionOfBatch(first.batchId) : null);
   const change =
-    made === null ? null : changeIn((await log.entry(made)).entry, name, (asking) => asking === id);
-  // One that contradicted a committed correction took it out, and holds nothing itself.
+    made === null ? null : changeIn((await log.entry(made)).entry, name, (asker) => asker === id);
+  // A correction that contradicted a committed one took it out without holding itself.
   if (first.status !== 'COMMITTED')
     return change !== null && change.removed.length > 0
       ? change
       : `${name} was never committed: it became ${inWords(first)}`;
   if (history.active.has(id)) return change!;
-  const [standing] = await register.current([first]);
-  const { by } = standing!.measured;
-  return `${name} does not hold: it became ${inWords(standing!)}; undo ${typeof by === 'string' && standing!.status === 'SUPERSEDED' ? `"${by}" or ` : ''}version ${standing!.version}`;
+  const [current] = await register.current([first]);
+  const { measured, status, version } = current!;
+  const bySuccessor = typeof measured['by'] === 'string' && status === 'SUPERSEDED';
+  return (
+    `${name} does not hold: it became ${inWords(current!)}; ` +
+    `undo ${bySuccessor ? `"${measured['by']}" or ` : ''}version ${version}`
+  );
 }
 
-function changeIn(entry: VersionEntry, name: string, isAsked: (id: string) => boolean): Change {
+function changeIn(entry: VersionEntry, name: string, isMeant: (id: string) => boolean): Change {
   const successors = new Map(
     entry.added.map(({ factKey, correctionId }) => [factKey, correctionId]),
   );
   return {
     name,
     version: entry.version,
-    added: entry.added.map(({ correctionId }) => correctionId).filter(isAsked),
+    added: entry.added.map(({ correctionId }) => correctionId).filter(isMeant),
     removed: entry.removed
-      .filter(({ by }) => isAsked(by))
+      .filter(({ by }) => isMeant(by))
       .map(({ correctionId, factKey }) => ({
         correctionId,
         factKey,
@@ -292,52 +300,27 @@ function restoredOf(
   { lineage }: History,
   back: readonly ActiveCorrection[],
 ): UndoSteps['restored'] {
-  return [...back]
-    .sort(byPlace)
-    .map(
-      ({
-        correctionId,
-        factKey,
-        position,
-        version,
-        row,
-        pairs,
-        origin,
-        subject,
-        relation,
-        prompt,
-        target,
-        previousAnswer,
-        paraphrases,
-        neighbourhood,
-        source,
-        issuedAt,
-        replayOf,
-      }) => ({
-        revision: {
-          kind: 'correction',
-          factKey,
-          position,
-          correction: {
-            id: correctionId,
-            lineage,
-            subject,
-            relation,
-            prompt,
-            target,
-            previousAnswer,
-            paraphrases,
-            neighbourhood,
-            source,
-            issuedAt,
-            ...(replayOf === undefined ? {} : { replayOf }),
-          },
-        },
-        origin: origin ?? { version, row },
-        pairs,
-        row,
-      }),
-    );
+  return [...back].sort(byPlace).map((active) => {
+    const {
+      correctionId: id,
+      factKey,
+      position,
+      version,
+      row,
+      pairs,
+      origin,
+      replayOf,
+      ...texts
+    } = active;
+    const resubmitted = replayOf === undefined ? {} : { replayOf };
+    const correction = { id, lineage, ...texts, ...resubmitted };
+    return {
+      revision: { kind: 'correction', factKey, position, correction },
+      origin: origin ?? { version, row },
+      pairs,
+      row,
+    };
+  });
 }
 
 async function withinBounds(
@@ -351,15 +334,15 @@ async function withinBounds(
     values <= ENTRY_JSON_LIMITS.valuesMax &&
     canonicalJson({ removals, restored }).byteLength <= STEPS_BYTES_MAX &&
     (await pairsBytes(log, restored)) <= PAIRS_BYTES_MAX;
-  return fits
-    ? findings
-    : nothingToDo(
-        history,
-        `it would take out ${removals.length} and bring back ${restored.length} corrections, more than one version has room for; roll back to a version in between first`,
-      );
+  if (fits) return findings;
+  return nothingToDo(
+    history,
+    `it would take out ${removals.length} and restore ${restored.length} corrections, ` +
+      'more than one version has room for; roll back to a version in between first',
+  );
 }
 
-/** About so many: the rows of a lineage are of one width. */
+/** Estimates the size of the pairs: all rows of a lineage have one width. */
 async function pairsBytes(log: VersionLog, restored: UndoSteps['restored']): Promise<number> {
   const [first] = restored;
   if (first === undefined) return 0;
@@ -376,5 +359,7 @@ function missingVersion(version: number, { head }: History): string {
 }
 
 function inWords({ status, reason, version }: Outcome): string {
-  return `${status.toLowerCase().replaceAll('_', ' ')}${version === null ? '' : ` in version ${version}`}${reason === null ? '' : ` (${reason})`}`;
+  const place = version === null ? '' : ` in version ${version}`;
+  const why = reason === null ? '' : ` (${reason})`;
+  return `${status.toLowerCase().replaceAll('_', ' ')}${place}${why}`;
 }

@@ -16,7 +16,7 @@ export class Versions {
     this.#store = store;
   }
 
-  /** The log of a lineage; the same object every time, so that what it has read is read once. */
+  /** The log of a lineage; always the same object, so that everything is read only once. */
   log(lineage: string): VersionLog {
     let log = this.#logs.get(lineage);
     if (log === undefined) {
@@ -26,22 +26,22 @@ export class Versions {
     return log;
   }
 
-  /** The histories of a lineage's workflows that have ended. */
+  /** The histories of a lineage's closed workflows. */
   histories(lineage: string): HistoryArchive {
     return new HistoryArchive(this.#store, lineage);
   }
 
-  /** Everything about a lineage that is not as the specification has it. */
+  /** Reports everything in a lineage that violates the specification. */
   async verify(lineage: string, progress?: (objects: number) => void): Promise<Verification> {
     return await verifyLineage(this.#store, lineage, progress);
   }
 
-  /** The lines of the file with which a lineage is audited elsewhere. */
+  /** Yields the lines of a lineage's audit file. */
   audit(lineage: string, about: Parameters<typeof auditLines>[2]): AsyncIterable<Uint8Array> {
     return auditLines(this.#store, this.log(lineage), about);
   }
 
-  /** Whether such a file is whole and unchanged, and says what this store says. */
+  /** Checks that an audit file is whole, unchanged and in agreement with this store. */
   async checkAudit(
     lines: AsyncIterable<Uint8Array>,
     fileHash: Parameters<typeof checkAudit>[2],
@@ -49,7 +49,7 @@ export class Versions {
     return await checkAudit(lines, this.#store, fileHash);
   }
 
-  /** Lineages that have at least one version or blob, ascending. Walks the whole store. */
+  /** Lists the lineages that have any object, ascending. Walks the whole store. */
   async lineages(): Promise<string[]> {
     const names = new Set<string>();
     for await (const name of this.#store.list('lineages/')) {
@@ -60,7 +60,6 @@ export class Versions {
   }
 }
 
-/** Versions in a folder of this machine. */
 export function versionsInFolder(folder: string): Versions {
   return new Versions(new FileStore(folder));
 }

@@ -6,7 +6,7 @@ import type { CorrectionProbe } from '../../schemas/editing.ts';
 import type { LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
-import { probesOf } from '../../versions/audit/trace.ts';
+import { probesOf } from '../../versions/audit/version-mark.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { answerOverHttp, lineagesOverHttp, type Server } from '../session/answering.ts';
 import type { Clients } from '../session/clients.ts';

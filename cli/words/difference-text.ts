@@ -1,7 +1,7 @@
 /** How the difference of two versions reads on a terminal. */
 import type { AskedDifference } from '../../serving/api/audit.ts';
 import type { Difference, Fact, VersionSide } from '../../versions/audit/difference.ts';
-import type { VersionMark } from '../../versions/audit/trace.ts';
+import type { VersionMark } from '../../versions/audit/version-mark.ts';
 import { counted, shortened, type Output } from '../terminal/output.ts';
 import { scoresTable } from './version-text.ts';
 

@@ -2,13 +2,8 @@
 import type { Configuration } from '../../infra/config/configuration.ts';
 import type { KafkaPosition } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
-import type {
-  Commit,
-  SubjectTouch,
-  Touch,
-  Trace,
-  VersionMark,
-} from '../../versions/audit/trace.ts';
+import type { Commit, SubjectTouch, Touch, Trace } from '../../versions/audit/trace.ts';
+import type { VersionMark } from '../../versions/audit/version-mark.ts';
 import { shortened, statusText, type Output } from '../terminal/output.ts';
 import { scoresTable } from './version-text.ts';
 

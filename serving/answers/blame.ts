@@ -11,7 +11,7 @@ import {
   type History,
   type StoredEntry,
 } from '../../versions/log/history.ts';
-import { markOf, type VersionMark } from '../../versions/audit/trace.ts';
+import { markOf, type VersionMark } from '../../versions/audit/version-mark.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Answers, Unanswered } from './answers.ts';
 import { GreedyAnswers } from './greedy-answers.ts';

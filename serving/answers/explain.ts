@@ -8,7 +8,8 @@ import type { Generation } from '../../model/engine.ts';
 import { normalisedText } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
-import { refusedAbout, traces, TRACES_MAX, type Trace } from '../../versions/audit/trace.ts';
+import { traces, TRACES_MAX, type Trace } from '../../versions/audit/trace.ts';
+import { refusedAbout } from '../../versions/audit/refused.ts';
 import type { Answers, Asked, OpenedGate, Unanswered } from './answers.ts';
 import { standsIn } from './subjects-in-text.ts';
 

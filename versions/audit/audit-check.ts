@@ -1,24 +1,22 @@
 /**
- * Whether an audit file (audit-export.ts) is whole and unchanged: the chain of its lines, its seal,
- * the chain of the entries and what they say of one another, and the seal or hash of every other
- * object. Where the lineage's log is at hand the file is held against it as well. It believes
- * nothing that it has not computed.
+ * Checks that an audit file (audit-export.ts) is whole and unchanged: the chain of its lines, its
+ * seal, the chain of the entries, and the seal or hash of every other object. Where the lineage's
+ * log is available the file is compared with it as well. Nothing is trusted that is not computed
+ * here.
  */
-import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
-import { excerpt } from '../../schemas/encoding/excerpt.ts';
-import { AUDIT_FORMAT, type AuditHead, type AuditKind, type AuditSeal } from './audit-export.ts';
+import { excerpt, faultsFound } from '../../schemas/encoding/excerpt.ts';
+import { messageOf } from '../../schemas/failures.ts';
+import { versionEntrySchema } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../log/canonical-json.ts';
 import { emptyHistory, extended, faultsOfEntry, type History } from '../log/history.ts';
-import type { ObjectStore } from '../stores/object-store.ts';
-import { unsealed } from '../log/sealed.ts';
 import { blobName, entryName, sha256 } from '../log/object-names.ts';
-import type { Finding } from './verify.ts';
+import { canonicalJsonOf, unsealed } from '../log/sealed.ts';
+import type { ObjectStore } from '../stores/object-store.ts';
+import { AUDIT_FORMAT, type AuditHead, type AuditKind, type AuditSeal } from './audit-export.ts';
+import { Findings, type Finding } from './findings.ts';
 
 /** Largest line that is read, in bytes: an archived history is the largest object. */
 export const AUDIT_LINE_BYTES_MAX = 256 * 2 ** 20;
-
-/** Findings past this are counted, not kept. */
-const FINDINGS_MAX = 1_000;
 
 export interface AuditCheck {
   lineage: string | null;
@@ -26,40 +24,45 @@ export interface AuditCheck {
   corrections: number;
   lines: number;
   bytes: number;
-  /** Of the whole file, as `sha256sum` says it. */
+  /** Of the whole file, as `sha256sum` prints it. */
   sha256: string;
   findings: Finding[];
   head: { version: number; hash: string | null };
   exportedAt: string | null;
-  /**
-   * Whether there is a log of this lineage to hold the file against; the versions that it has on
-   * top.
-   */
+  /** Whether a log of this lineage is there to compare with, and how many more versions it has. */
   against: { log: boolean; newer: number };
 }
 
-/** `lines` are those of the file, without their line feeds; `fileHash` is asked for at the end. */
+type FileHash = () => { sha256: string; bytes: number };
+
+/** Checks the lines of a file, without their line feeds; calls `fileHash` at the end. */
 export async function checkAudit(
   lines: AsyncIterable<Uint8Array>,
   store: ObjectStore | null,
-  fileHash: () => { sha256: string; bytes: number },
+  fileHash: FileHash,
 ): Promise<AuditCheck> {
   return await new AuditChecker(store).check(lines, fileHash);
 }
 
+interface AuditLine {
+  content: unknown;
+  kind: AuditKind;
+  object?: string;
+  previous: string | null;
+}
+
 class AuditChecker {
   readonly #store: ObjectStore | null;
-  readonly #findings: Finding[] = [];
-  #unkept = 0;
+  readonly #findings = new Findings();
   #lines = 0;
+  /** The hash of the line before. */
   #previous: string | null = null;
   #head: AuditHead | null = null;
-  #sealed = false;
+  #isSealed = false;
   #history: History = emptyHistory('');
-  /** The entries fit one another so far; after a fault what follows cannot be judged. */
+  /** False after the first entry that does not follow: later ones cannot be judged. */
   #follows = true;
-  #latest: VersionEntry | null = null;
-  /** Of the entry before, until its probe details have come. */
+  /** The hash of the probe details that must come next. */
   #detailsDue: string | null = null;
   readonly #registered = new Map<number, string>();
   readonly #hashes: string[] = [];
@@ -69,204 +72,158 @@ class AuditChecker {
     this.#store = store;
   }
 
-  async check(
-    lines: AsyncIterable<Uint8Array>,
-    fileHash: () => { sha256: string; bytes: number },
-  ): Promise<AuditCheck> {
+  async check(lines: AsyncIterable<Uint8Array>, fileHash: FileHash): Promise<AuditCheck> {
     for await (const line of lines) await this.#line(line);
-    if (!this.#sealed) this.#found('the end', 'the file has no seal: its end is missing');
-    for (const [version, hash] of this.#registered)
-      if (version <= this.#hashes.length && this.#hashes[version - 1] !== hash)
-        this.#found(
-          `register/versions/${version}`,
-          `it was registered with hash ${hash}, its entry hashes to ${this.#hashes[version - 1]!}`,
-        );
-    const { head } = this.#history;
-    if (
-      this.#head !== null &&
-      (this.#head.head.version !== this.#hashes.length ||
-        this.#head.head.hash !== (this.#hashes.at(-1) ?? null))
-    )
-      this.#found(
-        'line 1',
-        `it says HEAD is version ${this.#head.head.version}, ${this.#head.head.hash ?? 'none'}; the entries end with ${this.#hashes.length}, ${this.#hashes.at(-1) ?? 'none'}`,
-      );
+    this.#checkEnd();
     const newer = this.#inLog ? await this.#newer() : 0;
-    if (this.#unkept > 0)
-      this.#findings.push({ object: 'the file', problem: `and ${this.#unkept} more` });
     return {
       lineage: this.#head?.lineage ?? null,
       versions: this.#hashes.length,
       corrections: this.#history.active.size,
       lines: this.#lines,
       ...fileHash(),
-      findings: this.#findings,
-      head,
+      findings: this.#findings.list('the file'),
+      head: this.#history.head,
       exportedAt: this.#head?.exportedAt ?? null,
       against: { log: this.#inLog, newer },
     };
   }
 
+  #checkEnd(): void {
+    const hashes = this.#hashes;
+    if (!this.#isSealed) this.#findings.add('the end', 'the file has no seal: its end is missing');
+    for (const [version, hash] of this.#registered)
+      if (version <= hashes.length && hashes[version - 1] !== hash)
+        this.#findings.add(
+          `register/versions/${version}`,
+          `it was registered with hash ${hash}, its entry hashes to ${hashes[version - 1]!}`,
+        );
+    const head = this.#head?.head;
+    const last = hashes.at(-1) ?? null;
+    if (head !== undefined && (head.version !== hashes.length || head.hash !== last))
+      this.#findings.add(
+        'line 1',
+        `it says HEAD is version ${head.version}, ${head.hash ?? 'none'}; ` +
+          `the entries end with ${hashes.length}, ${last ?? 'none'}`,
+      );
+  }
+
   async #line(bytes: Uint8Array): Promise<void> {
     const at = `line ${this.#lines + 1}`;
-    const hash = sha256(bytes);
-    const line = this.#read(at, bytes);
+    const line = this.#findings.attempt(at, () => canonicalJsonOf(bytes) as AuditLine);
     if (line !== null) {
-      if (this.#sealed) this.#found(at, 'it stands behind the seal');
-      if (line.previous !== this.#previous)
-        this.#found(
-          at,
-          `it follows ${line.previous ?? 'nothing'}, the line before hashes to ${this.#previous ?? 'nothing'}`,
-        );
-      const object = line.object ?? at;
-      if ((line.kind === 'head') !== (this.#lines === 0))
-        this.#found(
-          at,
-          line.kind === 'head' ? 'a second head' : 'the file does not begin with its head',
-        );
-      if (this.#detailsDue !== null && line.kind !== 'probes')
-        this.#found(at, `the probe details of version ${this.#latest?.version ?? 0} are missing`);
-      try {
-        await this.#content(object, line, at);
-      } catch (fault) {
-        this.#found(object, fault instanceof Error ? fault.message : String(fault));
-      }
+      this.#checkPlace(at, line);
+      await this.#content(line, at).catch((fault: unknown) =>
+        this.#findings.add(line.object ?? at, messageOf(fault)),
+      );
     }
-    this.#previous = hash;
+    this.#previous = sha256(bytes);
     this.#lines += 1;
   }
 
-  #read(
-    at: string,
-    bytes: Uint8Array,
-  ): { content: unknown; kind: AuditKind; object?: string; previous: string | null } | null {
-    try {
-      const json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as {
-        content: unknown;
-        kind: AuditKind;
-        object?: string;
-        previous: string | null;
-      };
-      if (!Buffer.from(canonicalJson(json)).equals(bytes))
-        throw new TypeError('it is not canonical JSON');
-      return json;
-    } catch (fault) {
-      this.#found(at, fault instanceof Error ? fault.message : String(fault));
-      return null;
-    }
+  #checkPlace(at: string, { kind, previous }: AuditLine): void {
+    if (this.#isSealed) this.#findings.add(at, 'it follows the seal');
+    if (previous !== this.#previous)
+      this.#findings.add(
+        at,
+        `it names ${previous ?? 'nothing'} as the line before, ` +
+          `which hashes to ${this.#previous ?? 'nothing'}`,
+      );
+    if (this.#lines === 0 && kind !== 'head')
+      this.#findings.add(at, 'the file does not begin with its head');
+    if (this.#lines > 0 && kind === 'head') this.#findings.add(at, 'a second head');
+    if (this.#detailsDue !== null && kind !== 'probes')
+      this.#findings.add(at, `the probe details of version ${this.#hashes.length} are missing`);
   }
 
-  async #content(
-    object: string,
-    { kind, content }: { content: unknown; kind: AuditKind },
-    at: string,
-  ): Promise<void> {
+  async #content({ kind, content, object: name }: AuditLine, at: string): Promise<void> {
+    const object = name ?? at;
     const bytes = canonicalJson(content);
     switch (kind) {
-      case 'head': {
-        const head = content as AuditHead;
-        const { format } = content as { format?: unknown };
-        if (format !== AUDIT_FORMAT)
-          this.#found(at, `it is of the form ${excerpt(format)}, this reads ${AUDIT_FORMAT}`);
-        this.#head = head;
-        this.#history = emptyHistory(head.lineage);
-        this.#inLog =
-          this.#store !== null && (await this.#store.get(entryName(head.lineage, 1))) !== null;
-        return;
-      }
-      case 'seal': {
-        const { lines, sha256: last } = content as AuditSeal;
-        if (lines !== this.#lines || last !== this.#previous)
-          this.#found(
-            at,
-            `it seals ${lines} lines up to ${last}; there are ${this.#lines} up to ${this.#previous ?? 'none'}`,
-          );
-        this.#sealed = true;
-        return;
-      }
+      case 'head':
+        return await this.#takeHead(content as AuditHead, at);
+      case 'seal':
+        return this.#takeSeal(content as AuditSeal, at);
       case 'entry':
-        this.#entry(object, content, sha256(bytes));
+        this.#takeEntry(object, content, sha256(bytes));
         break;
-      case 'probes': {
-        const due = this.#detailsDue;
-        this.#detailsDue = null;
-        if (
-          due === null ||
-          sha256(bytes) !== due ||
-          object !== blobName(this.#head?.lineage ?? '', due)
-        )
-          this.#found(
-            object,
-            `its content hashes to ${sha256(bytes)}, the entry before names ${due ?? 'no more'}`,
-          );
+      case 'probes':
+        this.#takeProbes(object, sha256(bytes));
         break;
-      }
       case 'register':
       case 'alias':
       case 'history':
-        this.#sealedObject(object, bytes);
+        this.#takeSealed(object, bytes);
         break;
       default:
-        this.#found(at, `${excerpt(kind)} is no kind of line`);
-        return;
+        return this.#findings.add(at, `${excerpt(kind)} is not a kind of line`);
     }
-    await this.#heldAgainst(object, bytes);
+    await this.#compareWithLog(object, bytes);
   }
 
-  #entry(object: string, content: unknown, hash: string): void {
+  async #takeHead(head: AuditHead, at: string): Promise<void> {
+    const format: unknown = head.format;
+    if (format !== AUDIT_FORMAT)
+      this.#findings.add(at, `its format is ${excerpt(format)}, not ${AUDIT_FORMAT}`);
+    this.#head = head;
+    this.#history = emptyHistory(head.lineage);
+    const first = entryName(head.lineage, 1);
+    this.#inLog = this.#store !== null && (await this.#store.get(first)) !== null;
+  }
+
+  #takeSeal({ lines, sha256: last }: AuditSeal, at: string): void {
+    if (lines !== this.#lines || last !== this.#previous)
+      this.#findings.add(
+        at,
+        `it seals ${lines} lines up to ${last}; ` +
+          `there are ${this.#lines} up to ${this.#previous ?? 'none'}`,
+      );
+    this.#isSealed = true;
+  }
+
+  #takeEntry(object: string, content: unknown, hash: string): void {
     this.#hashes.push(hash);
     const version = this.#hashes.length;
     if (object !== entryName(this.#head?.lineage ?? '', version))
-      this.#found(object, `it stands where version ${version} is due`);
-    const checked = versionEntrySchema.safeParse(content);
-    if (!checked.success) {
-      this.#follows = false;
-      this.#found(
+      this.#findings.add(object, `it is in the place of version ${version}`);
+    const { success, data: entry, error } = versionEntrySchema.safeParse(content);
+    if (success) this.#detailsDue = entry.probes.details.sha256;
+    if (success && !this.#follows) return;
+    const faults = success ? faultsOfEntry(this.#history, entry) : [faultsFound(error).join('; ')];
+    this.#findings.add(object, ...faults);
+    if (success && faults.length === 0) this.#history = extended(this.#history, [{ entry, hash }]);
+    else this.#follows = false;
+  }
+
+  #takeProbes(object: string, hash: string): void {
+    const due = this.#detailsDue;
+    this.#detailsDue = null;
+    if (hash !== due || object !== blobName(this.#head?.lineage ?? '', due))
+      this.#findings.add(
         object,
-        checked.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; '),
+        `its content hashes to ${hash}, the entry before names ${due ?? 'no more'}`,
       );
-      return;
-    }
-    this.#latest = checked.data;
-    this.#detailsDue = checked.data.probes.details.sha256;
-    if (!this.#follows) return;
-    const faults = faultsOfEntry(this.#history, checked.data);
-    for (const fault of faults) this.#found(object, fault);
-    if (faults.length > 0) this.#follows = false;
-    else this.#history = extended(this.#history, [{ entry: checked.data, hash }]);
   }
 
-  #sealedObject(object: string, bytes: Uint8Array): void {
-    try {
-      const content = unsealed(bytes) as { version?: number; hash?: string };
-      if (object.includes('/register/versions/'))
-        this.#registered.set(content.version!, content.hash!);
-    } catch (fault) {
-      this.#found(object, fault instanceof Error ? fault.message : String(fault));
-    }
+  #takeSealed(object: string, bytes: Uint8Array): void {
+    const content = this.#findings.attempt(object, () => unsealed(bytes));
+    if (content === null || !object.includes('/register/versions/')) return;
+    const { version, hash } = content as { version: number; hash: string };
+    this.#registered.set(version, hash);
   }
 
-  async #heldAgainst(object: string, bytes: Uint8Array): Promise<void> {
+  async #compareWithLog(object: string, bytes: Uint8Array): Promise<void> {
     if (!this.#inLog || !object.startsWith(`lineages/${this.#head?.lineage ?? ''}/`)) return;
     const stored = await this.#store!.get(object);
-    if (stored === null) this.#found(object, 'the log does not have it');
+    if (stored === null) this.#findings.add(object, 'the log does not have it');
     else if (!Buffer.from(stored).equals(bytes))
-      this.#found(object, 'the log has something else under this name');
+      this.#findings.add(object, 'the log has something else under this name');
   }
 
-  /** Versions that were committed since. */
+  /** Counts the versions that the log has beyond the file. */
   async #newer(): Promise<number> {
-    let newer = 0;
-    while (
-      (await this.#store!.get(entryName(this.#head!.lineage, this.#hashes.length + newer + 1))) !==
-      null
-    )
-      newer += 1;
-    return newer;
-  }
-
-  #found(object: string, problem: string): void {
-    if (this.#findings.length < FINDINGS_MAX) this.#findings.push({ object, problem });
-    else this.#unkept += 1;
+    let version = this.#hashes.length + 1;
+    while ((await this.#store!.get(entryName(this.#head!.lineage, version))) !== null) version += 1;
+    return version - this.#hashes.length - 1;
   }
 }

@@ -1,14 +1,15 @@
 /**
- * One lineage as one file that can be checked without us: a line for everything that the log, the
- * register and the aliases say, in its stored bytes, each line holding the hash of the line before,
- * the last one their number. docs/audit.md has the form. It is written as it is read; nothing but
- * one object is in memory.
+ * Writes one lineage as one file that can be checked without us: a line for every entry, register
+ * object and alias record, in its stored bytes. Each line holds the hash of the line before, and
+ * the last one seals their number. docs/audit.md describes the form. It streams: only one object is
+ * in memory.
  */
-import { VersionLogDamaged } from '../log/failures.ts';
 import { canonicalJson } from '../log/canonical-json.ts';
-import type { ObjectStore } from '../stores/object-store.ts';
-import { type VersionLog } from '../log/version-log.ts';
+import { VersionLogDamaged } from '../log/failures.ts';
 import { blobName, entryName, sha256 } from '../log/object-names.ts';
+import { canonicalJsonOf, parsedOf } from '../log/sealed.ts';
+import type { VersionLog } from '../log/version-log.ts';
+import type { ObjectStore } from '../stores/object-store.ts';
 
 export const AUDIT_FORMAT = 'errata-audit-1';
 
@@ -29,96 +30,80 @@ export interface AuditHead {
 export interface AuditSeal {
   /** Lines before this one. */
   lines: number;
-  /** Of the last of them. */
+  /** The hash of the last of them. */
   sha256: string;
 }
 
-/** Folders of sealed objects behind the lineage's own, and what their lines are called. */
-export const SEALED_FOLDERS: readonly [folder: string, kind: AuditKind][] = [
+/** Folders of sealed objects in a lineage, and the kind of their lines. */
+const SEALED_FOLDERS: readonly [folder: string, kind: AuditKind][] = [
   ['register', 'register'],
   ['aliases', 'alias'],
   ['histories', 'history'],
 ];
 
-/** The lines, each with its line feed. Throws `VersionLogDamaged` and `BlobMissing`. */
+/** Yields the lines with their line feeds. Throws `VersionLogDamaged` and `BlobMissing`. */
 export async function* auditLines(
   store: ObjectStore,
   log: VersionLog,
-  { software, exportedAt, histories }: Pick<AuditHead, 'software' | 'exportedAt' | 'histories'>,
+  about: Pick<AuditHead, 'software' | 'exportedAt' | 'histories'>,
 ): AsyncIterable<Uint8Array> {
   const { lineage } = log;
   const { head } = await log.read();
-  let previous: string | null = null;
-  let lines = 0;
-  const line = (kind: AuditKind, object: string | null, content: Uint8Array): Uint8Array => {
-    const bytes: Buffer = Buffer.concat([
-      Buffer.from('{"content":'),
-      content,
-      Buffer.from(
-        `,"kind":"${kind}"${object === null ? '' : `,"object":${JSON.stringify(object)}`},"previous":${JSON.stringify(previous)}}`,
-      ),
-    ]);
-    previous = sha256(bytes);
-    lines += 1;
-    return Buffer.concat([bytes, Buffer.from('\n')]);
-  };
+  const lines = new AuditLines();
   const stored = async (name: string): Promise<Uint8Array> =>
-    canonicalOf(lineage, name, await store.get(name));
+    canonical(lineage, name, await store.get(name));
 
-  yield line(
-    'head',
-    null,
-    canonicalJson({
-      format: AUDIT_FORMAT,
-      lineage,
-      head,
-      software,
-      exportedAt,
-      histories,
-    } satisfies AuditHead),
-  );
+  const first: AuditHead = { format: AUDIT_FORMAT, lineage, head, ...about };
+  yield lines.next('head', null, canonicalJson(first));
   for await (const { entry, hash } of log.walk()) {
-    // What is committed while the file is written is another file's.
+    // Versions that are committed during the export belong to the next file.
     if (entry.version > head.version) break;
-    const bytes = await stored(entryName(lineage, entry.version));
+    const name = entryName(lineage, entry.version);
+    const bytes = await stored(name);
     if (sha256(bytes) !== hash)
       throw new VersionLogDamaged(
         lineage,
-        entryName(lineage, entry.version),
+        name,
         `it hashes to ${sha256(bytes)}, and hashed to ${hash} a moment ago`,
       );
-    yield line('entry', entryName(lineage, entry.version), bytes);
-    const details = blobName(lineage, entry.probes.details.sha256);
-    yield line(
+    yield lines.next('entry', name, bytes);
+    const { details } = entry.probes;
+    const detailsName = blobName(lineage, details.sha256);
+    yield lines.next(
       'probes',
-      details,
-      canonicalOf(lineage, details, await log.blobs.get(entry.probes.details)),
+      detailsName,
+      canonical(lineage, detailsName, await log.blobs.get(details)),
     );
   }
   for (const [folder, kind] of SEALED_FOLDERS) {
-    if (kind === 'history' && !histories) continue;
+    if (kind === 'history' && !about.histories) continue;
     for await (const name of store.list(`lineages/${lineage}/${folder}/`))
-      yield line(kind, name, await stored(name));
+      yield lines.next(kind, name, await stored(name));
   }
-  yield line('seal', null, canonicalJson({ lines, sha256: previous ?? '' } satisfies AuditSeal));
+  yield lines.next('seal', null, canonicalJson(lines.seal));
 }
 
-/** The bytes, which a line can take as they are only where they are canonical JSON. */
-function canonicalOf(lineage: string, name: string, bytes: Uint8Array | null): Uint8Array {
-  if (bytes === null) throw new VersionLogDamaged(lineage, name, 'it is gone');
-  try {
-    if (
-      Buffer.from(
-        canonicalJson(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))),
-      ).equals(bytes)
-    )
-      return bytes;
-  } catch (fault) {
-    throw new VersionLogDamaged(
-      lineage,
-      name,
-      fault instanceof Error ? fault.message : String(fault),
-    );
+class AuditLines {
+  #previous: string | null = null;
+  #count = 0;
+
+  next(kind: AuditKind, object: string | null, content: Uint8Array): Uint8Array {
+    const name = object === null ? '' : `,"object":${JSON.stringify(object)}`;
+    const rest = `,"kind":"${kind}"${name},"previous":${JSON.stringify(this.#previous)}}`;
+    const line = Buffer.concat([Buffer.from('{"content":'), content, Buffer.from(rest)]);
+    this.#previous = sha256(line);
+    this.#count += 1;
+    return Buffer.concat([line, Buffer.from('\n')]);
   }
-  throw new VersionLogDamaged(lineage, name, 'it is not canonical JSON');
+
+  get seal(): AuditSeal {
+    return { lines: this.#count, sha256: this.#previous ?? '' };
+  }
+}
+
+/** Returns the bytes, which a line can hold unchanged only where they are canonical JSON. */
+function canonical(lineage: string, name: string, bytes: Uint8Array | null): Uint8Array {
+  if (bytes === null) throw new VersionLogDamaged(lineage, name, 'it is missing');
+  parsedOf(lineage, name, () => canonicalJsonOf(bytes));
+  return bytes;
 }

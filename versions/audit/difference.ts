@@ -1,54 +1,45 @@
 /**
- * What is different between two versions of a lineage, from the log and the stored probe details
- * alone: facts, answers that the probes saw change, norms, thresholds, scores, and what the
- * versions were made with. Either may be the later one.
+ * The differences between two versions of a lineage, from the log and the stored probe details:
+ * facts, answers that the probes saw change, norms, thresholds, scores, and what the versions were
+ * made with. Either version may be the later one.
  */
 import type { ProbeScores, Removal } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import type { ActiveCorrection, History, StoredEntry } from '../log/history.ts';
-import { markOf, probesOf, type VersionMark } from './trace.ts';
 import type { VersionLog } from '../log/version-log.ts';
+import { markOf, probesOf, type VersionMark } from './version-mark.ts';
 
-export interface Difference {
+export interface Difference extends ChangedFacts {
   lineage: string;
   from: VersionSide;
   to: VersionSide;
   /**
-   * Facts of which `to` alone has a correction. `by`: the version that brought it, and where an
-   * undo did, its word.
+   * Answers that the probes of the versions between saw change and not change back, of corrections
+   * that hold in the later version; `left` counts further ones.
    */
+  answers: { changed: ChangedAnswer[]; left: number };
+  /** Relative norm of the edit and threshold of the gate per layer; null for the base model. */
+  layers: { layer: number; from: LayerFigures | null; to: LayerFigures | null }[];
+  /** Parameters, base model, key statistics and software that differ, by their path. */
+  madeWith: { path: string; from: unknown; to: unknown }[];
+}
+
+export interface ChangedFacts {
+  /** Facts that only `to` has a correction of, with the version that brought it. */
   added: (Fact & { by: VersionMark })[];
-  /**
-   * Facts that both have, with another correction each, and prompts that are answered by another
-   * one now.
-   */
+  /** Facts with another correction each, and prompts that another correction answers now. */
   superseded: { before: Fact; after: Fact; by: VersionMark }[];
   /**
-   * Facts of which `from` alone has a correction; how it left. Where `to` is the earlier version:
-   * `not yet`.
+   * Facts that only `from` has a correction of, with how it left; `notYet` where `to` is earlier.
    */
   retracted: (Fact & { by: Leaving })[];
   reverted: (Fact & { by: Leaving })[];
   contradicted: (Fact & { by: Leaving })[];
   notYet: (Fact & { by: VersionMark })[];
-  /** Of `added` and `superseded`: those that an undo brought back. */
+  /** Those of `added` and `superseded` that an undo restored. */
   restored: Fact[];
-  /** Corrections that came and left again between the two. */
+  /** The number of corrections that came and left again between the two. */
   passing: number;
-  /**
-   * Answers that the probes of the versions between saw change, as far as they did not change back
-   * and the correction that was probed holds in the later version; `left` says how many more.
-   */
-  answers: { changed: ChangedAnswer[]; left: number };
-  /**
-   * Layers in either: the edit's relative norm and the gate's threshold; null for the base model,
-   * which has neither.
-   */
-  layers: { layer: number; from: LayerFigures | null; to: LayerFigures | null }[];
-  /**
-   * Parameters, base model, key statistics and software that differ, by the path of what differs.
-   */
-  madeWith: { path: string; from: unknown; to: unknown }[];
 }
 
 export interface VersionSide {
@@ -70,6 +61,7 @@ export interface Fact {
 }
 
 export type Leaving = VersionMark & { revision: string };
+type Left = Leaving & { because: Removal['because'] };
 
 export interface ChangedAnswer {
   prompt: string;
@@ -83,7 +75,7 @@ export interface ChangedAnswer {
 
 type LayerFigures = { editNorm: number; threshold: number };
 
-/** Changed answers that are told. */
+/** Changed answers that are listed. */
 export const CHANGED_ANSWERS_MAX = 2_000;
 
 /** Throws `VersionUnknown`, `BlobMissing` and `VersionLogDamaged`. */
@@ -95,41 +87,31 @@ export async function differenceOf(log: VersionLog, from: number, to: number): P
     if (stored.entry.version > last) break;
     between.visit(stored, early);
   }
-  const [a, b] = from <= to ? [early, late] : [late, early];
-  const answers = await answersChanged(log, between.probed, late, from > to);
+  const isBackwards = from > to;
+  const [a, b] = isBackwards ? [late, early] : [early, late];
+  const { changed, left } = await answersChanged(log, between.entries, late);
   return {
     lineage: log.lineage,
     from: sideOf(a),
     to: sideOf(b),
-    ...factsOf(a, b, between, from > to),
-    answers,
+    ...changedFacts(a, b, between, isBackwards),
+    answers: { changed: isBackwards ? changed.map(reversed) : changed, left },
     layers: layersOf(a.latest?.entry, b.latest?.entry),
     madeWith: madeWithOf(a.latest?.entry, b.latest?.entry),
   };
 }
 
-interface ProbedVersion {
-  version: number;
-  details: VersionEntry['probes']['details'];
-  /** Of the corrections it added, by id. */
-  prompts: ReadonlyMap<string, string>;
-}
-
 /** What the versions between the two did. */
 class Between {
-  readonly probed: ProbedVersion[] = [];
-  /** The version that last added a correction, and whether an undo did. */
+  readonly entries: VersionEntry[] = [];
+  /** The version that last added a correction. */
   readonly added = new Map<string, VersionMark>();
-  readonly left = new Map<string, Leaving & { because: Removal['because'] }>();
+  readonly left = new Map<string, Left>();
   passing = 0;
 
   visit(stored: StoredEntry, early: History): void {
-    const { version, added, removed, probes } = stored.entry;
-    this.probed.push({
-      version,
-      details: probes.details,
-      prompts: new Map(added.map(({ correctionId, prompt }) => [correctionId, prompt])),
-    });
+    const { added, removed } = stored.entry;
+    this.entries.push(stored.entry);
     for (const { correctionId, because, by } of removed) {
       if (!early.active.has(correctionId)) this.passing += 1;
       this.left.set(correctionId, { ...markOf(stored), revision: by, because });
@@ -139,25 +121,29 @@ class Between {
       this.added.set(correctionId, markOf(stored));
     }
   }
+
+  /**
+   * How a correction left. Where its successor left as well, how that one did, since that decided
+   * the fact last.
+   */
+  lastLeaving(id: string): Left | undefined {
+    let last = this.left.get(id);
+    for (let steps = 0; steps < this.left.size && last?.because === 'superseded'; steps++) {
+      const next = this.left.get(last.revision);
+      if (next === undefined || next.version < last.version) break;
+      last = next;
+    }
+    return last;
+  }
 }
 
-function factsOf(
+function changedFacts(
   a: History,
   b: History,
   between: Between,
-  backwards: boolean,
-): Pick<
-  Difference,
-  | 'added'
-  | 'superseded'
-  | 'retracted'
-  | 'reverted'
-  | 'contradicted'
-  | 'notYet'
-  | 'restored'
-  | 'passing'
-> {
-  const facts: ReturnType<typeof factsOf> = {
+  isBackwards: boolean,
+): ChangedFacts {
+  const facts: ChangedFacts = {
     added: [],
     superseded: [],
     retracted: [],
@@ -169,48 +155,42 @@ function factsOf(
   };
   const replaced = new Set<string>();
   const markFor = (id: string): VersionMark =>
-    (backwards ? between.left.get(id) : between.added.get(id)) ??
+    (isBackwards ? between.left.get(id) : undefined) ??
     between.added.get(id) ??
     between.left.get(id)!;
-  for (const [id, after] of b.active) {
+  for (const [id, correction] of b.active) {
     if (a.active.has(id)) continue;
-    const before = predecessorOf(a, b, id, after, between);
-    const by = markFor(id);
-    if (!backwards && by.undo !== null) facts.restored.push(factOf(after));
-    if (before === null) facts.added.push({ ...factOf(after), by });
+    const before = predecessorOf(a, b, correction, between);
+    const [after, by] = [factOf(correction), markFor(id)];
+    if (!isBackwards && by.undo !== null) facts.restored.push(after);
+    if (before === null) facts.added.push({ ...after, by });
     else {
       replaced.add(before.correctionId);
-      facts.superseded.push({ before: factOf(before), after: factOf(after), by });
+      facts.superseded.push({ before: factOf(before), after, by });
     }
   }
-  for (const [id, before] of a.active) {
+  for (const [id, correction] of a.active) {
     if (b.active.has(id) || replaced.has(id)) continue;
-    const fact = factOf(before);
-    const leaving = backwards ? undefined : lastLeaving(id, between);
+    const before = factOf(correction);
+    const leaving = isBackwards ? undefined : between.lastLeaving(id);
     if (leaving === undefined) {
-      facts.notYet.push({ ...fact, by: markFor(id) });
+      facts.notYet.push({ ...before, by: markFor(id) });
       continue;
     }
     const { because, ...by } = leaving;
     const successor = b.active.get(by.revision);
     if (because === 'superseded' && successor !== undefined)
-      facts.superseded.push({ before: fact, after: factOf(successor), by });
-    else if (because === 'contradicted') facts.contradicted.push({ ...fact, by });
-    else if (because === 'reverted') facts.reverted.push({ ...fact, by });
-    else facts.retracted.push({ ...fact, by });
+      facts.superseded.push({ before, after: factOf(successor), by });
+    else facts[because === 'superseded' ? 'retracted' : because].push({ ...before, by });
   }
   return facts;
 }
 
-/**
- * The correction of `a` in whose place this one stands in `b`: of the same fact, or the one that it
- * is said to have superseded.
- */
+/** The correction of `a` that this one of `b` replaced: of the same fact, or superseded by it. */
 function predecessorOf(
   a: History,
   b: History,
-  id: string,
-  { factKey }: ActiveCorrection,
+  { correctionId: id, factKey }: ActiveCorrection,
   { left }: Between,
 ): ActiveCorrection | null {
   const sameFact = a.active.get(a.activeByFact.get(factKey) ?? '');
@@ -221,81 +201,57 @@ function predecessorOf(
   return null;
 }
 
-/**
- * How a correction left, or where its successor left as well, how that one did: it has the last
- * word.
- */
-function lastLeaving(
-  id: string,
-  { left }: Between,
-): (Leaving & { because: Removal['because'] }) | undefined {
-  let last = left.get(id);
-  for (let steps = 0; steps < left.size && last?.because === 'superseded'; steps++) {
-    const next = left.get(last.revision);
-    if (next === undefined || next.version < last.version) break;
-    last = next;
-  }
-  return last;
-}
-
-/** What was probed of a correction that has left since says nothing of the later version. */
+/** Skips corrections that have left: their probes say nothing about the later version. */
 async function answersChanged(
   log: VersionLog,
-  versions: readonly ProbedVersion[],
+  entries: readonly VersionEntry[],
   { active }: History,
-  backwards: boolean,
 ): Promise<Difference['answers']> {
   const byPrompt = new Map<string, ChangedAnswer>();
   let left = 0;
-  for (const { version, details, prompts } of versions) {
-    for (const probe of await probesOf(log, details)) {
-      const asked: [string, ChangedAnswer['kind'], string, string][] = [
-        ...probe.paraphrases.map(
-          ({
-            prompt,
-            answerBefore,
-            answerAfter,
-          }): [string, ChangedAnswer['kind'], string, string] => [
-            prompt,
-            'paraphrase',
-            answerBefore,
-            answerAfter,
-          ],
-        ),
-        ...probe.neighbours.map(
-          ({
-            prompt,
-            answerBefore,
-            answerAfter,
-          }): [string, ChangedAnswer['kind'], string, string] => [
-            prompt,
-            'neighbour',
-            answerBefore,
-            answerAfter,
-          ],
-        ),
-      ];
-      const own = prompts.get(probe.id);
-      if (own !== undefined) asked.unshift([own, 'own', probe.answerBefore, probe.answerAfter]);
-      for (const [prompt, kind, before, after] of asked) {
-        const key = JSON.stringify([prompt, kind]);
-        const known = byPrompt.get(key);
-        if (known !== undefined) Object.assign(known, { after, correctionId: probe.id, version });
-        else if (before !== after && byPrompt.size < CHANGED_ANSWERS_MAX)
-          byPrompt.set(key, { prompt, kind, before, after, correctionId: probe.id, version });
-        else if (before !== after) left += 1;
-      }
+  for (const entry of entries)
+    for (const answer of await probedAnswers(log, entry)) {
+      const key = JSON.stringify([answer.prompt, answer.kind]);
+      const known = byPrompt.get(key);
+      if (known !== undefined) byPrompt.set(key, { ...answer, before: known.before });
+      else if (answer.before === answer.after) continue;
+      else if (byPrompt.size < CHANGED_ANSWERS_MAX) byPrompt.set(key, answer);
+      else left += 1;
     }
-  }
   const changed = [...byPrompt.values()].filter(
     ({ before, after, correctionId }) => before !== after && active.has(correctionId),
   );
-  return {
-    changed: backwards
-      ? changed.map((one) => ({ ...one, before: one.after, after: one.before }))
-      : changed,
-    left,
-  };
+  return { changed, left };
+}
+
+async function probedAnswers(
+  log: VersionLog,
+  { version, added, probes }: VersionEntry,
+): Promise<ChangedAnswer[]> {
+  const prompts = new Map(added.map(({ correctionId, prompt }) => [correctionId, prompt]));
+  return (await probesOf(log, probes.details)).flatMap((probe) => {
+    const prompt = prompts.get(probe.id);
+    const { id: correctionId, answerBefore, answerAfter, paraphrases, neighbours } = probe;
+    const own = prompt === undefined ? [] : [{ prompt, answerBefore, answerAfter }];
+    const ofKind = (kind: ChangedAnswer['kind'], asked: typeof own): ChangedAnswer[] =>
+      asked.map((one) => ({
+        prompt: one.prompt,
+        kind,
+        before: one.answerBefore,
+        after: one.answerAfter,
+        correctionId,
+        version,
+      }));
+    return [
+      ...ofKind('own', own),
+      ...ofKind('paraphrase', paraphrases),
+      ...ofKind('neighbour', neighbours),
+    ];
+  });
+}
+
+function reversed(answer: ChangedAnswer): ChangedAnswer {
+  return { ...answer, before: answer.after, after: answer.before };
 }
 
 function sideOf({ head, latest, active }: History): VersionSide {
@@ -309,25 +265,25 @@ function sideOf({ head, latest, active }: History): VersionSide {
 }
 
 function layersOf(a: VersionEntry | undefined, b: VersionEntry | undefined): Difference['layers'] {
-  const of = (entry: VersionEntry | undefined, layer: number): LayerFigures | null => {
+  const figures = (entry: VersionEntry | undefined, layer: number): LayerFigures | null => {
     const found = entry?.layers.find((one) => one.layer === layer);
     return found === undefined ? null : { editNorm: found.editNorm, threshold: found.threshold };
   };
-  const layers = [
-    ...new Set([...(a?.layers ?? []), ...(b?.layers ?? [])].map(({ layer }) => layer)),
-  ].sort((x, y) => x - y);
-  return layers.map((layer) => ({ layer, from: of(a, layer), to: of(b, layer) }));
+  const layers = new Set([...(a?.layers ?? []), ...(b?.layers ?? [])].map(({ layer }) => layer));
+  return [...layers]
+    .sort((x, y) => x - y)
+    .map((layer) => ({ layer, from: figures(a, layer), to: figures(b, layer) }));
 }
 
-/** The base model has no entry: against it nothing was made with anything else. */
+/** Empty against the base model, which has no entry. */
 function madeWithOf(
   a: VersionEntry | undefined,
   b: VersionEntry | undefined,
 ): Difference['madeWith'] {
   if (a === undefined || b === undefined) return [];
-  const of = ({ parameters, base, keyStatistics, software }: VersionEntry) =>
+  const leaves = ({ parameters, base, keyStatistics, software }: VersionEntry) =>
     leavesOf({ parameters, base, keyStatistics, software });
-  const [made, now] = [of(a), of(b)];
+  const [made, now] = [leaves(a), leaves(b)];
   return [...new Set([...made.keys(), ...now.keys()])].sort().flatMap((path) => {
     const [from, to] = [made.get(path) ?? null, now.get(path) ?? null];
     return JSON.stringify(from) === JSON.stringify(to) ? [] : [{ path, from, to }];
@@ -344,13 +300,7 @@ function leavesOf(value: unknown, path = ''): Map<string, unknown> {
   );
 }
 
-function factOf({
-  correctionId,
-  factKey,
-  subject,
-  prompt,
-  target,
-  source,
-}: ActiveCorrection): Fact {
+function factOf(correction: ActiveCorrection): Fact {
+  const { correctionId, factKey, subject, prompt, target, source } = correction;
   return { correctionId, factKey, subject, prompt, target, source };
 }

@@ -1,44 +1,47 @@
 /**
- * The histories of workflows that have ended, kept beside the versions that they made: Temporal
- * forgets a run when its namespace's retention is over, and an audit asks later than that. Each run
- * is a sealed object, written once, whoever writes it. The bytes of a history are those that
- * Temporal had: payloads that are encrypted there are encrypted here.
+ * Archives the histories of closed workflows beside the versions that they made, since Temporal
+ * forgets a run when its namespace's retention is over and an audit comes later. Each run is a
+ * sealed object, written once. A history's bytes are Temporal's own: what is encrypted there is
+ * encrypted here.
  */
-import { gunzipSync, gzip } from 'node:zlib';
 import { promisify } from 'node:util';
+import { gunzipSync, gzip } from 'node:zlib';
 import { z } from 'zod';
-import { VersionLogDamaged } from '../log/failures.ts';
-import type { ObjectStore } from '../stores/object-store.ts';
-import { sealed, unsealed } from '../log/sealed.ts';
 import { hashed } from '../log/object-names.ts';
+import { parsedOf, readSealed, sealed } from '../log/sealed.ts';
+import type { ObjectStore } from '../stores/object-store.ts';
 
-export interface ArchivedRun {
-  workflowId: string;
-  runId: string;
+const storedRun = z.object({
+  workflowId: z.string(),
+  runId: z.string(),
   /** The workflow's type. */
-  type: string;
+  type: z.string(),
   /** As Temporal names it: COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, TIMED_OUT. */
-  status: string;
+  status: z.string(),
   /** Milliseconds since 1970. */
-  startedAt: number;
-  closedAt: number;
-  /**
-   * JSON as Temporal's own tools read and write it; null where it was larger than is kept, as
-   * `omitted` says.
-   */
-  history: string | null;
-  omitted: string | null;
-}
+  startedAt: z.number(),
+  closedAt: z.number(),
+  /** JSON as Temporal's own tools read and write it; null where it is too large to keep. */
+  history: z.string().nullable(),
+  /** Why there is no history. */
+  omitted: z.string().nullable(),
+});
+
+/** A run with its history in plain text; stored, it is compressed by gzip and in base64. */
+export type ArchivedRun = z.infer<typeof storedRun>;
+
+type RunName = Pick<ArchivedRun, 'workflowId' | 'runId'>;
 
 /**
  * Largest history that is kept, in characters of its JSON. Temporal ends a run whose history has 50
- * MB; JSON writes their bytes in base64.
+ * MB; JSON writes its bytes in base64.
  */
 export const HISTORY_CHARACTERS_MAX = 128 * 2 ** 20;
+/** A character has at most three bytes of UTF-8. */
+const HISTORY_BYTES_MAX = 3 * HISTORY_CHARACTERS_MAX;
 
 /**
- * Runs of one workflow that are looked at for the latest one. A lineage goes on as new every few
- * thousand events.
+ * Runs of one workflow that `latest` reads. A lineage continues as new every few thousand events.
  */
 const RUNS_MAX = 10_000;
 
@@ -51,49 +54,44 @@ export class HistoryArchive {
     this.#lineage = lineage;
   }
 
-  /** Keeps a run; of any number of writers one does. */
-  async put(run: ArchivedRun): Promise<'stored' | 'exists'> {
-    const tooLarge = run.history !== null && run.history.length > HISTORY_CHARACTERS_MAX;
-    const history =
-      run.history === null || tooLarge
-        ? null
-        : (await compressed(Buffer.from(run.history))).toString('base64');
-    const omitted = tooLarge
-      ? `its history has ${run.history!.length} characters, at most ${HISTORY_CHARACTERS_MAX} are kept`
-      : run.omitted;
-    return await this.#store.putIfAbsent(
-      this.#nameOf(run),
-      sealed({ ...run, history, omitted } satisfies StoredRun),
-    );
+  /** Stores a run unless it is there already. */
+  async put({ history, ...run }: ArchivedRun): Promise<'stored' | 'exists'> {
+    const characters = history?.length ?? 0;
+    const stored: ArchivedRun =
+      history === null || characters > HISTORY_CHARACTERS_MAX
+        ? { ...run, history: null }
+        : { ...run, history: (await compressed(Buffer.from(history))).toString('base64') };
+    if (characters > HISTORY_CHARACTERS_MAX)
+      stored.omitted =
+        `its history has ${characters} characters, ` + `at most ${HISTORY_CHARACTERS_MAX} are kept`;
+    return await this.#store.putIfAbsent(this.#nameOf(run), sealed(stored));
   }
 
-  async has(run: { workflowId: string; runId: string }): Promise<boolean> {
+  async has(run: RunName): Promise<boolean> {
     for await (const name of this.#store.list(this.#nameOf(run))) return name === this.#nameOf(run);
     return false;
   }
 
-  /** Null where the run is not kept. Throws `VersionLogDamaged`. */
-  async get(run: { workflowId: string; runId: string }): Promise<ArchivedRun | null> {
+  /** Reads a run; null where it is not archived. Throws `VersionLogDamaged`. */
+  async get(run: RunName): Promise<ArchivedRun | null> {
     const stored = await this.#read(run);
     return stored === null ? null : this.#unpacked(stored);
   }
 
-  /** The runs of a workflow that are kept, by id, in no order that means anything. */
+  /** Lists the archived runs of a workflow by id, unordered. */
   async runIds(workflowId: string): Promise<string[]> {
+    const folder = this.#folderOf(workflowId);
     const ids: string[] = [];
-    for await (const name of this.#store.list(this.#folderOf(workflowId))) {
-      ids.push(name.slice(this.#folderOf(workflowId).length, -'.json'.length));
+    for await (const name of this.#store.list(folder)) {
+      ids.push(name.slice(folder.length, -'.json'.length));
       if (ids.length === RUNS_MAX) break;
     }
     return ids;
   }
 
-  /**
-   * The kept run of a workflow that was started last; null where none is. Throws
-   * `VersionLogDamaged`.
-   */
+  /** Reads the archived run of a workflow that started last. Throws `VersionLogDamaged`. */
   async latest(workflowId: string): Promise<ArchivedRun | null> {
-    let latest: StoredRun | null = null;
+    let latest: ArchivedRun | null = null;
     for (const runId of await this.runIds(workflowId)) {
       const run = await this.#read({ workflowId, runId });
       if (run !== null && (latest === null || run.startedAt > latest.startedAt)) latest = run;
@@ -101,46 +99,26 @@ export class HistoryArchive {
     return latest === null ? null : this.#unpacked(latest);
   }
 
-  async #read(run: { workflowId: string; runId: string }): Promise<StoredRun | null> {
-    const bytes = await this.#store.get(this.#nameOf(run));
-    return bytes === null
-      ? null
-      : this.#sound(run, () => {
-          const stored = storedRun.parse(unsealed(bytes));
-          if (stored.workflowId !== run.workflowId || stored.runId !== run.runId)
-            throw new TypeError(`it is run ${stored.runId} of ${stored.workflowId}`);
-          return stored;
-        });
+  async #read(run: RunName): Promise<ArchivedRun | null> {
+    return await readSealed(this.#store, this.#lineage, this.#nameOf(run), (content) => {
+      const stored = storedRun.parse(content);
+      if (stored.workflowId !== run.workflowId || stored.runId !== run.runId)
+        throw new TypeError(`it is run ${stored.runId} of ${stored.workflowId}`);
+      return stored;
+    });
   }
 
-  #unpacked(stored: StoredRun): ArchivedRun {
+  #unpacked(stored: ArchivedRun): ArchivedRun {
     const { history } = stored;
-    return {
+    if (history === null) return stored;
+    const limits = { maxOutputLength: HISTORY_BYTES_MAX };
+    return parsedOf(this.#lineage, this.#nameOf(stored), () => ({
       ...stored,
-      history:
-        history === null
-          ? null
-          : this.#sound(stored, () =>
-              gunzipSync(Buffer.from(history, 'base64'), {
-                maxOutputLength: HISTORY_BYTES_MAX,
-              }).toString('utf8'),
-            ),
-    };
+      history: gunzipSync(Buffer.from(history, 'base64'), limits).toString('utf8'),
+    }));
   }
 
-  #sound<Value>(run: { workflowId: string; runId: string }, read: () => Value): Value {
-    try {
-      return read();
-    } catch (fault) {
-      throw new VersionLogDamaged(
-        this.#lineage,
-        this.#nameOf(run),
-        fault instanceof Error ? fault.message : String(fault),
-      );
-    }
-  }
-
-  #nameOf({ workflowId, runId }: { workflowId: string; runId: string }): string {
+  #nameOf({ workflowId, runId }: RunName): string {
     return `${this.#folderOf(workflowId)}${runId}.json`;
   }
 
@@ -148,22 +126,5 @@ export class HistoryArchive {
     return `lineages/${this.#lineage}/histories/${hashed(workflowId)}/`;
   }
 }
-
-/** A character is at most three bytes of UTF-8. */
-const HISTORY_BYTES_MAX = 3 * HISTORY_CHARACTERS_MAX;
-
-const storedRun = z.object({
-  workflowId: z.string(),
-  runId: z.string(),
-  type: z.string(),
-  status: z.string(),
-  startedAt: z.number(),
-  closedAt: z.number(),
-  /** gzip, in base64. */
-  history: z.string().nullable(),
-  omitted: z.string().nullable(),
-});
-
-type StoredRun = z.infer<typeof storedRun>;
 
 const compressed = promisify(gzip);

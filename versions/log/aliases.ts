@@ -1,6 +1,6 @@
 /**
- * The aliases of a lineage: movable names for versions. Every move is a sealed record, numbered from
- * 1 without a gap and put if absent; an alias's last record is current. Rules 27 to 29 of
+ * The aliases of a lineage: movable names for versions. Every move is a sealed record, numbered
+ * from 1 without a gap and put if absent; an alias's last record is current. Rules 27 to 29 of
  * SPECIFICATION.md.
  */
 import {

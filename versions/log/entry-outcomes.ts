@@ -4,7 +4,9 @@ import type { Outcome, Removal } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 
-/** The last removal or refusal on a fact, which an older revision that arrives late must lose to. */
+/**
+ * The last removal or refusal on a fact, which an older revision that arrives late must lose to.
+ */
 export interface FactTombstone {
   factKey: string;
   because: Removal['because'];

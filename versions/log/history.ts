@@ -1,6 +1,7 @@
 /**
  * The corrections that hold in a lineage: a fold over its entries in order, so that a longer log
- * costs only its new entries. Its size is that of what holds; earlier decisions are in the register.
+ * costs only its new entries. Its size is that of what holds; earlier decisions are in the
+ * register.
  */
 import type { BlobReference, HeadReference } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';

@@ -1,8 +1,8 @@
 /**
  * One lineage's versions: entries linked by number and by hash, and the blobs they name. Nothing
- * written is ever changed; SPECIFICATION.md describes the format. HEAD is the highest entry that all
- * lower ones precede. It is found by asking for the next number, and a reader sees a version wholly
- * or not at all.
+ * written is ever changed; SPECIFICATION.md describes the format. HEAD is the highest entry that
+ * all lower ones precede. It is found by asking for the next number, and a reader sees a version
+ * wholly or not at all.
  */
 import { LRUCache } from 'lru-cache';
 import type { AliasMove, AliasMoved } from '../../schemas/alias.ts';
@@ -95,7 +95,9 @@ export class VersionLog {
     return entries;
   }
 
-  /** Yields the entries from version `first` to HEAD, reading each once; HEAD is known afterwards. */
+  /**
+   * Yields the entries from version `first` to HEAD, reading each once; HEAD is known afterwards.
+   */
   async *walk(first = 1): AsyncIterable<StoredEntry> {
     const known = this.#known;
     yield* this.#reader.range(first, known.head.version, known.head);

@@ -1,7 +1,7 @@
 import type { AliasRecord } from '../../../schemas/alias.ts';
 import type { CorrectionProbe } from '../../../schemas/editing.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
-import { probesOf } from '../../../versions/audit/trace.ts';
+import { probesOf } from '../../../versions/audit/version-mark.ts';
 import type { StoredEntry } from '../../../versions/log/history.ts';
 import { committedVersion } from '../../input/option-values.ts';
 import { command, LINEAGE } from '../../session/command.ts';

@@ -1,7 +1,8 @@
 import type { Explanation } from '../../../serving/answers/explain.ts';
 import { normalisedText } from '../../../schemas/correction.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
-import { refusedAbout, traces, TRACES_MAX, type Trace } from '../../../versions/audit/trace.ts';
+import { traces, TRACES_MAX, type Trace } from '../../../versions/audit/trace.ts';
+import { refusedAbout } from '../../../versions/audit/refused.ts';
 import type { VersionLog } from '../../../versions/log/version-log.ts';
 import { versionNamed, wholeNumber } from '../../input/option-values.ts';
 import { command, flag, LINEAGE, option } from '../../session/command.ts';

@@ -160,7 +160,7 @@ describe('an undo', () => {
       'nothing of version 2 is left to undo: what it added does not hold, and what it took out cannot come back',
     ]);
     expect(plan.kept).toEqual([
-      { correctionId: 'a', reason: '"rival", in version 3, answers the same prompt otherwise' },
+      { correctionId: 'a', reason: '"rival", in version 3, answers the same prompt differently' },
       {
         correctionId: 'b',
         reason: expect.stringMatching(
@@ -196,7 +196,7 @@ describe('an undo', () => {
     expect(await why(rollback(12))).toBe('version 12 does not exist; HEAD is 2');
     expect(await why(rollback(2))).toBe('HEAD is version 2');
     expect(await why(one('unheard'))).toBe(
-      '"unheard" is the id of no correction and no retraction that was decided in this lineage',
+      'no correction or retraction "unheard" was decided in this lineage',
     );
     expect(await why(one('x'))).toBe(
       '"x" was never committed: it became quarantined (it does not hold)',
@@ -246,7 +246,7 @@ describe('an undo', () => {
     expect(await planned(activities, undoRequest('u', rollback(1)))).toMatchObject({
       steps: null,
       nothing:
-        'it would take out 1 and bring back 2 corrections, more than one version has room for; roll back to a version in between first',
+        'it would take out 1 and restore 2 corrections, more than one version has room for; roll back to a version in between first',
     });
     expect(await planned(activities, undoRequest('v', rollback(0)))).toMatchObject({
       removed: 1,

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import { differenceOf } from '../../../versions/audit/difference.ts';
-import { factOf, refusedAbout, traces } from '../../../versions/audit/trace.ts';
+import { traces } from '../../../versions/audit/trace.ts';
+import { factOf, refusedAbout } from '../../../versions/audit/refused.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';

@@ -15,7 +15,7 @@ import { runUndo, undoRequest } from '../../activities/undo/undoing.ts';
 import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
 import { MemoryStore } from '../stores/memory-store.ts';
 
-/** Versions as batches make them, with all that lies around them. */
+/** Versions made by batches, with register, aliases, undos and an archived history. */
 async function filledStore(): Promise<MemoryStore> {
   const store = new MemoryStore();
   const versions = new Versions(store);
@@ -32,15 +32,13 @@ async function filledStore(): Promise<MemoryStore> {
     await (await runBatch(activities, String(i), revisions)).commit();
     if (i < 2) await activities.discard({ lineage: LINEAGE, batchId: String(i) });
   }
-  // As the workflow has it told: a correction that left, and versions that were announced, leave
-  // marks of their own.
+  // Announcing leaves objects of its own in the register.
   const announcing = announceActivities({
     announcer: { announceVersion: async () => undefined, announceOutcomes: async () => undefined },
     versions,
   });
   await announcing.announce({ lineage: LINEAGE, outcomes: [], version: 3 });
-  // An operator undoes the second batch, and undoes that; says where an alias stands; and the
-  // workflows' histories are kept.
+  // An operator undoes the second batch, undoes that, moves an alias; a history is archived.
   await runUndo(activities, undoRequest('u1', { kind: 'version', version: 2 }));
   await runUndo(activities, undoRequest('u2', { kind: 'version', version: 4 }));
   for (const [id, version] of [
@@ -100,7 +98,7 @@ describe('verifying a lineage', () => {
       ({ object, problem }) => `${object.split('/').slice(2, 4).join('/')}: ${problem}`,
     );
 
-  it('finds nothing where nothing is wrong', async () => {
+  it('finds nothing in a sound lineage', async () => {
     expect(await damaged(() => {})).toMatchObject({
       versions: 5,
       corrections: 3,
@@ -131,7 +129,7 @@ describe('verifying a lineage', () => {
     );
   });
 
-  it('finds every object that is cut short or gone, but for what was only staged', async () => {
+  it('finds every object that is truncated or missing, except staged ones', async () => {
     for (const [name, bytes] of whole) {
       expect(
         (await problems((objects) => objects.set(name, bytes.subarray(0, -1)))).length,
@@ -142,7 +140,7 @@ describe('verifying a lineage', () => {
     }
   });
 
-  it('says that nothing vouches for the last entry where the register has none of it, and that an entry is missing that it has', async () => {
+  it('tells whether the register vouches for the last entry, and which entry is missing', async () => {
     const marker = [...whole.keys()].find((name) =>
       name.endsWith('/register/versions/00000000000000000005.json'),
     )!;
@@ -154,31 +152,29 @@ describe('verifying a lineage', () => {
       expect.stringMatching(
         /^register\/versions: version 5 was registered with hash .*, its entry hashes to nothing$/,
       ),
-      expect.stringMatching(
-        /^aliases\/0+3.json: it has "stable" name version 5, and the log has 4$/,
-      ),
+      expect.stringMatching(/^aliases\/0+3.json: it moves "stable" to version 5 of 4$/),
     ]);
   });
 
-  it('says what stands where it should not', async () => {
+  it('finds objects in the wrong place', async () => {
     expect(await problems((objects) => objects.delete(entryName(LINEAGE, 2)))).toContainEqual(
-      expect.stringMatching(/^log\/0{19}3\.json: stands where version 2 is due/),
+      expect.stringMatching(/^log\/0{19}3\.json: is in the place of version 2; /),
     );
     expect(await problems((objects) => objects.delete(aliasRecordName(LINEAGE, 2)))).toEqual([
-      expect.stringMatching(/^aliases\/0{19}3\.json: stands where word 2 on the aliases is due/),
+      expect.stringMatching(/^aliases\/0{19}3\.json: is in the place of alias record 2; /),
     ]);
     expect(
       await problems((objects) =>
         objects.set(aliasRecordName(LINEAGE, 4), objects.get(aliasRecordName(LINEAGE, 3))!),
       ),
-    ).toEqual([expect.stringMatching(/^aliases\/0+4\.json: "3" was said before$/)]);
+    ).toEqual([expect.stringMatching(/^aliases\/0+4\.json: it repeats the id "3"$/)]);
     const history = [...whole.keys()].find((name) => name.includes('/histories/'))!;
     expect(
       await problems((objects) =>
         objects.set(history.replace(/1\.json$/, '2.json'), objects.get(history)!),
       ),
     ).toEqual([
-      expect.stringMatching(/is of run 0198c2f5-0000-7000-8000-000000000001 of edit-batch\/l\/1$/),
+      expect.stringMatching(/is run 0198c2f5-0000-7000-8000-000000000001 of edit-batch\/l\/1$/),
     ]);
     const fate = [...whole.keys()].find((name) => /\/fates\/.*\/0+5\.json$/.test(name))!;
     expect(
@@ -188,18 +184,18 @@ describe('verifying a lineage', () => {
     ).toEqual([expect.stringMatching(/^register\/fates: is about ".*" in version 5$/)]);
     expect(
       await problems((objects) => objects.set(`lineages/${LINEAGE}/notes/a`, new Uint8Array(1))),
-    ).toEqual(['notes/a: is no object of a version log']);
+    ).toEqual(['notes/a: does not belong to a version log']);
   });
 });
 
-it('finds what an undo brings back otherwise than it was', async () => {
+it('finds corrections that an undo restores differently', async () => {
   const store = await filledStore();
   const read = <Content>(name: string) =>
     JSON.parse(new TextDecoder().decode(store.objects.get(name))) as Content;
   const entry = read<VersionEntry>(entryName(LINEAGE, 5));
   const [restored] = entry.added;
   const first = read<VersionEntry>(entryName(LINEAGE, restored!.origin!.version));
-  // The last entry, so that nothing names it; only what it should be like tells.
+  // The last entry: no hash names it, so only its content can show a fault.
   const problems = async (added: VersionEntry['added'], pairs = entry.pairs) => {
     store.objects.set(entryName(LINEAGE, 5), canonicalJson({ ...entry, added, pairs }));
     return (await verifyLineage(store, LINEAGE)).findings
@@ -209,10 +205,10 @@ it('finds what an undo brings back otherwise than it was', async () => {
   expect(await problems(entry.added)).toEqual([]);
   const id = restored!.correctionId;
   expect(await problems([{ ...restored!, target: 'Rome' }])).toEqual([
-    `it brings back "${id}" otherwise than version ${first.version} added it`,
+    `it restores "${id}" differently from version ${first.version}`,
   ]);
   expect(await problems([{ ...restored!, origin: { version: 3, row: 0 } }])).toEqual([
-    `it brings back "${id}" otherwise than version 3 added it`,
+    `it restores "${id}" differently from version 3`,
   ]);
   const pairs = decodePairs(
     store.objects.get(
@@ -223,7 +219,7 @@ it('finds what an undo brings back otherwise than it was', async () => {
   const bytes = encodePairs(pairs);
   const changed = await new Versions(store).log(LINEAGE).blobs.put(bytes);
   expect(await problems(entry.added, changed)).toEqual([
-    `the pairs of "${id}" are not those that version ${first.version} gave it`,
+    `the pairs of "${id}" differ from those of version ${first.version}`,
   ]);
   const { origin: _, ...unmarked } = restored!;
   expect((await problems([unmarked]))[0]).toBe(`it is an undo, and adds "${id}" as new`);
