@@ -82,7 +82,7 @@ export interface EditRequest {
 /**
  * Rows of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and
  * wanted changes [count, valueWidth]. A correction has one key of F numbers, or several side by
- * side in its row (`keyViews`), and as many changes of D numbers.
+ * side in its row (a view of its prompt each), and as many changes of D numbers.
  */
 export interface PairSet {
   layers: number[];

@@ -4,7 +4,7 @@
  */
 import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
 
-export type GateKind = 'subject' | 'scope' | 'leverage' | 'key' | 'norm' | 'sequence' | 'always';
+export type GateKind = 'subject' | 'sequence' | 'always';
 
 /**
  * Everything that decides what an edit of a given model and batch becomes; stored in the version it
@@ -32,11 +32,6 @@ export interface HyperParameters {
    * the bare prompt and a context take turns.
    */
   contextsPerStep: number;
-  /**
-   * Keys of a correction: one for the bare prompt and one for the mean over the prefixed ones
-   * (`separate`), or the single average of both that the papers use (`averaged`).
-   */
-  keyViews: 'separate' | 'averaged';
   targetTokensMax: number;
   gate: GateParameters;
   seed: number;
@@ -45,22 +40,12 @@ export interface HyperParameters {
 export interface GateParameters {
   kind: GateKind;
   /**
-   * What an open gate lets through: the map of the subject whose key lies nearest, or the one map
-   * of all corrections. `subject` goes with that kind alone.
+   * The map that an open gate applies: the subject's own, which needs the `subject` gate, or the
+   * joint map of all corrections.
    */
   map: 'subject' | 'joint';
-  /** Lowest threshold of the gate's score, whatever the reference text says. */
+  /** Threshold of the gate's score; `sequence` lowers it by the paper's alpha rule. */
   floor: number;
-  /**
-   * The threshold is at least this quantile of the score at this version on the reference text. Not
-   * asked by `subject`, `sequence` and `always`.
-   */
-  referenceQuantile: number;
-  /**
-   * `scope` alone: whitened cosine to a corrected key from which on the gate opens whatever the
-   * leverage.
-   */
-  nearKey: number;
 }
 
 /** Hyper-parameters that a user sets; the rest is the model's default. */

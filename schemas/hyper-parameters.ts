@@ -19,15 +19,12 @@ const hyperParameters = z.strictObject({
   lossTarget: z.number().nonnegative(),
   contexts: z.number().int().min(0).max(64),
   contextsPerStep: z.number().int().min(0).max(64),
-  keyViews: z.enum(['separate', 'averaged']),
   targetTokensMax: z.number().int().min(1).max(256),
   gate: z
     .strictObject({
-      kind: z.enum(['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always']),
+      kind: z.enum(['subject', 'sequence', 'always']),
       map: z.enum(['subject', 'joint']),
       floor: z.number(),
-      referenceQuantile: z.number().min(0).max(1),
-      nearKey: z.number().positive(),
     })
     .partial(),
   seed: z.number().int().nonnegative(),

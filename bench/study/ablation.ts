@@ -28,11 +28,8 @@ export function defaultVariants(base: HyperParameters): Variant[] {
   });
   const variants: Variant[] = [
     { name: 'as configured', parameters: {} },
-    ...(['subject', 'scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const).map(gate),
+    ...(['subject', 'sequence', 'always'] as const).map(gate),
     { name: 'one map for all', parameters: { gate: { map: 'joint' } } },
-    base.keyViews === 'separate'
-      ? { name: 'keys averaged over contexts', parameters: { keyViews: 'averaged' } }
-      : { name: 'keys of contexts apart', parameters: { keyViews: 'separate' } },
     { name: 'no contexts', parameters: { contexts: 0, contextsPerStep: 0 } },
     ...[...new Set([1, base.contexts])]
       .filter((count) => count > 0)

@@ -14,15 +14,7 @@ import { measureStream, type Asking, type MarkMeasures } from './stream-measures
 import { inRanges, withoutProbes, type Range, type StudyRecord } from './study-records.ts';
 import { digits, percent, type Column } from './tables.ts';
 
-export const GATE_KINDS: readonly GateKind[] = [
-  'sequence',
-  'norm',
-  'leverage',
-  'key',
-  'scope',
-  'subject',
-  'always',
-];
+export const GATE_KINDS: readonly GateKind[] = ['sequence', 'subject', 'always'];
 
 /** A gate under the name that the table has for it. */
 export interface NamedGate {
@@ -62,10 +54,7 @@ export interface GatesKeeping {
   measured(point: GatePoint): Promise<void> | void;
 }
 
-/**
- * The engine must take gates (GatedEngine) and store reaches, where a `sequence` gate is among
- * those compared.
- */
+/** The `sequence` gate keeps its first alpha before pairs that were written behind another gate. */
 export async function compareGates(
   engine: GatedEngine,
   question: GatesQuestion,

@@ -34,14 +34,14 @@ export async function runGates(options: GatesOptions): Promise<void> {
     name,
     gate: place.parametersWith({ gate: parameters }).gate,
   }));
-  const engine = rememberingBase(await place.openEngine({}, { reaches: true }));
+  const engine = rememberingBase(await place.openEngine());
   const points: GatePoint[] = [];
   const files = ['gates.md', 'gates.csv', 'gates.json'].map((name) =>
     path.join(place.folder, name),
   ) as [string, string, string];
   try {
     const { model, parameters, software } = await engine.describe();
-    const circumstances = { ...place.circumstances(), reachesStored: true };
+    const circumstances = place.circumstances();
     const ordinary = {
       ...ORDINARY,
       tokensPerSequence: Math.min(ORDINARY.tokensPerSequence, Math.floor(model.contextMax / 2)),

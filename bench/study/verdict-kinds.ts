@@ -44,20 +44,9 @@ const GONE_WRONG: HyperParameterOverrides = {
   weightDecay: 0,
   lossTarget: 0,
 };
-const LEAKY_GATE: GateParameters = {
-  kind: 'leverage',
-  map: 'joint',
-  floor: 0,
-  referenceQuantile: 0.8,
-  nearKey: 0.8,
-};
-const ALWAYS_GATE: GateParameters = {
-  kind: 'always',
-  map: 'joint',
-  floor: 0,
-  referenceQuantile: 1,
-  nearKey: 1,
-};
+/** Opens on about a fifth of all tokens. */
+const LEAKY_GATE: GateParameters = { kind: 'sequence', map: 'joint', floor: 0.84 };
+const ALWAYS_GATE: GateParameters = { kind: 'always', map: 'joint', floor: 0 };
 
 const asRecorded: BatchKind['batch'] = async (records) => ({
   revisions: records.map(({ revision }) => revision),

@@ -32,10 +32,7 @@ export interface Workplace {
   data: { file: string; sha256: string };
   /** Hyper-parameters with these on top of what was asked for. */
   parametersWith(overrides: HyperParameterOverrides): HyperParameters;
-  openEngine(
-    overrides?: HyperParameterOverrides,
-    other?: Pick<EngineOptions, 'reaches'>,
-  ): Promise<LocalEngine>;
+  openEngine(overrides?: HyperParameterOverrides): Promise<LocalEngine>;
   /** What a point hangs on beside its study: data, model, key statistics' text, parameters. */
   circumstances(overrides?: HyperParameterOverrides): Record<string, unknown>;
 }
@@ -76,8 +73,8 @@ export async function openWorkplace(
     progress,
     data: { file: data, sha256: hashes.data },
     parametersWith,
-    openEngine: (overrides = {}, other = {}) =>
-      opened({ ...given, textFile, ...other, parameters: laidOver(asked, overrides) }, progress),
+    openEngine: (overrides = {}) =>
+      opened({ ...given, textFile, parameters: laidOver(asked, overrides) }, progress),
     circumstances: (overrides = {}) => ({
       data: hashes.data,
       model: base.sha256,

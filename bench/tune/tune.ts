@@ -23,6 +23,9 @@ import { LAMBDA_FACTORS, windowName, windowsOf, type Candidate } from './grid.ts
 import { halves, searchParameters, type Trial, type TuneResult } from './search.ts';
 import { trialLogAt } from './trial-log.ts';
 
+/** Sequences of ordinary text that the size of keys is measured on. */
+const TRACED_SEQUENCES = 16;
+
 export interface TuneOptions {
   /** Model, statistics and text; what its parameters say of layers and lambda is what is sought. */
   engine: EngineOptions;
@@ -137,7 +140,7 @@ async function lookAtKeys(
         contexts,
         ...(progress === undefined ? {} : { progress }),
       });
-      const traces = await keyTraces(model, text.reference, (share) =>
+      const traces = await keyTraces(model, text.ordinary.slice(0, TRACED_SEQUENCES), (share) =>
         progress?.('looking at the keys of all layers', share),
       );
       return { name, sha256, config, traces };

@@ -37,11 +37,6 @@ export function modelNeedText(need: ModelNeed, colours: Colours): string {
       edited * parts.priorOfBlockBytes,
       `${edited} x ${gigabytes(parts.priorOfBlockBytes)}`,
     ),
-    bytes(
-      'reference keys',
-      edited * parts.referenceKeysOfBlockBytes,
-      `${edited} x ${gigabytes(parts.referenceKeysOfBlockBytes)}`,
-    ),
     ...parts.hookBytes.map((hook) =>
       bytes(
         `a hook of ${hook.corrections} corrections`,

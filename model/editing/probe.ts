@@ -148,7 +148,7 @@ class Watched implements DownHook {
   }
   project(down: DownProjection): tf.Tensor2D {
     const { rows } = down;
-    this.hook.observer = (_, openRows) => {
+    this.hook.openObserver = (_, openRows) => {
       for (let b = 0; b < rows.sequences; b++) {
         for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
           if (openRows[row] === 1) this.opened[b] = 1;
@@ -157,7 +157,7 @@ class Watched implements DownHook {
     try {
       return this.hook.project(down);
     } finally {
-      this.hook.observer = null;
+      this.hook.openObserver = null;
     }
   }
 }

@@ -12,7 +12,7 @@
  * (arXiv 2210.07229) for the spreading over blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/editing.ts';
 import { type AttentionPast, disposePast, gatherPast } from '../network/attention-past.ts';
 import { readPast } from '../network/decode.ts';
 import {
@@ -22,11 +22,17 @@ import {
   type Transformer,
 } from '../network/transformer.ts';
 import type { PairSet } from '../engine.ts';
-import type { Hook, LayerHook } from '../hook/hook.ts';
-import { buildLayer, changeOf, disposeLayers, openRows, subjectsOfPairs } from '../hook/hook.ts';
-import type { HookMemory } from '../hook/hook-memory.ts';
+import type { Hook } from '../hook/hook.ts';
+import type { HookCache } from '../hook/hook-cache.ts';
+import {
+  buildLayer,
+  changeOf,
+  disposeLayers,
+  openRows,
+  type LayerHook,
+} from '../hook/layer-hook.ts';
 import type { Prior } from '../statistics/prior.ts';
-import { takeReaches, withReaches } from '../hook/pair-rows.ts';
+import { repeatEach, takeReaches, withReaches } from '../hook/pair-rows.ts';
 import { reachesOf } from './reach.ts';
 import type { EditSequence, LocatedPrompt } from '../network/sequences.ts';
 import type { TokenRows } from '../network/token-rows.ts';
@@ -40,12 +46,9 @@ export interface UpdateContext {
   pairs: PairSet | null;
   front: readonly number[];
   contexts: readonly (readonly number[])[];
-  keyViews: HyperParameters['keyViews'];
   gate: GateParameters;
-  /** Whether to store reaches (reach.ts) beside the changes. */
-  reaches: boolean;
   /** What earlier hooks left behind; without it all is computed anew. */
-  memory?: HookMemory | undefined;
+  cache?: HookCache | undefined;
   /** Called between blocks. */
   between?: () => Promise<void>;
 }
@@ -63,7 +66,7 @@ export async function derivePairs(
   const n = edits.length;
   const sight = laySight(edits, last, context);
   const seconds = { keys: 0, solve: 0 };
-  const views = context.keyViews === 'averaged' || sight.contexts === 0 ? 1 : 2;
+  const views = context.gate.kind === 'sequence' || sight.contexts === 0 ? 1 : 2;
   const result: PairSet = {
     layers,
     count: n,
@@ -114,11 +117,7 @@ export async function derivePairs(
       const before =
         current === undefined
           ? null
-          : changeOf(
-              current,
-              keysTensor,
-              result.subjects.flatMap((subject) => new Array<string>(views).fill(subject)),
-            );
+          : changeOf(current, keysTensor, repeatEach(result.subjects, views));
       const changes = new Float32Array(n * views * D);
       const had = before?.dataSync();
       for (let edit = 0; edit < n; edit++) {
@@ -144,23 +143,25 @@ export async function derivePairs(
         at < 0
           ? changes
           : joined(takeReaches(earlier!.changes[at]!, earlier!.count, D).changes, changes);
-      const subjects = subjectsOfPairs(
-        context.gate,
-        at < 0 ? result.subjects : [...earlier!.subjects, ...result.subjects],
-        views,
-      );
+      const subjects =
+        context.gate.map === 'joint'
+          ? null
+          : repeatEach(
+              at < 0 ? result.subjects : [...earlier!.subjects, ...result.subjects],
+              views,
+            );
       const block = buildLayer(
         priors.get(layer)!,
         { keys: allKeys, changes: allChanges, subjects },
-        context.memory,
+        context.cache,
       );
       made.push(block);
       open.blocks.set(layer, block);
       seconds.solve += (performance.now() - solving) / 1000;
       await context.between?.();
     }
-    if (context.reaches) {
-      const reaches = reachesUnderOneMap(edits, result, context, open.blocks);
+    if (context.gate.kind === 'sequence') {
+      const reaches = reachesOf(model, edits, open.blocks, context.front);
       result.changes = result.changes.map((changes, i) => withReaches(changes, reaches[i]!));
       result.valueWidth += 1;
     }
@@ -170,38 +171,6 @@ export async function derivePairs(
     disposePast(sight.past);
     disposePast(sight.barePast);
     disposeLayers(made);
-  }
-}
-
-/**
- * The paper's gate stands before one map for all: where every subject has its own, that one is made
- * for the purpose.
- */
-function reachesUnderOneMap(
-  edits: readonly EditSequence[],
-  made: PairSet,
-  { model, priors, pairs, front, memory }: UpdateContext,
-  blocks: ReadonlyMap<number, LayerHook>,
-): Float32Array[] {
-  if ([...blocks.values()].every(({ map }) => map.kind === 'joint'))
-    return reachesOf(model, edits, blocks, front);
-  const joint = new Map<number, LayerHook>();
-  try {
-    for (const [i, layer] of made.layers.entries()) {
-      const at = pairs?.layers.indexOf(layer) ?? -1;
-      const keys = at < 0 ? made.keys[i]! : joined(pairs!.keys[at]!, made.keys[i]!);
-      const changes =
-        at < 0
-          ? made.changes[i]!
-          : joined(
-              takeReaches(pairs!.changes[at]!, pairs!.count, model.config.residualWidth).changes,
-              made.changes[i]!,
-            );
-      joint.set(layer, buildLayer(priors.get(layer)!, { keys, changes, subjects: null }, memory));
-    }
-    return reachesOf(model, edits, joint, front);
-  } finally {
-    disposeLayers(joint.values());
   }
 }
 

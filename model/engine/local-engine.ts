@@ -11,7 +11,6 @@ import type {
   Refusal,
 } from '../../schemas/editing.ts';
 import { FirstSequenceHook } from '../hook/first-sequence-hook.ts';
-import { scoreKnownKeys } from '../hook/gate.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/checkpoint.ts';
 import { decodeFrom, prefill } from '../network/decode.ts';
@@ -36,7 +35,7 @@ import type {
 import { HOOKS_HELD_MAX, SHUT_GATES_MAX } from '../engine.ts';
 import { NotPositiveDefinite } from '../tensor/float64.ts';
 import { Hook } from '../hook/hook.ts';
-import { HookMemory } from '../hook/hook-memory.ts';
+import { HookCache } from '../hook/hook-cache.ts';
 import type { KeyStatistics } from '../statistics/key-statistics.ts';
 import { disposeStatistics, keyStatistics } from '../statistics/key-statistics.ts';
 import { ModelQueue } from './model-queue.ts';
@@ -63,11 +62,6 @@ export interface EngineOptions {
   /** Ordinary text for the key statistics; null: the model's own samples. */
   textFile: string | null;
   parameters: HyperParameterOverrides;
-  /**
-   * Whether pairs come with what the `sequence` gate needs whatever the gate is, to be held behind
-   * that one later.
-   */
-  reaches?: boolean;
 }
 
 export type LoadProgress = (step: string, share: number) => void;
@@ -85,7 +79,7 @@ export class LocalEngine implements Engine {
     max: HOOKS_HELD_MAX,
     dispose: ({ hook }) => hook?.dispose(),
   });
-  private readonly memory = new HookMemory();
+  private readonly cache = new HookCache();
   readonly queue = new ModelQueue();
 
   private constructor(
@@ -94,7 +88,6 @@ export class LocalEngine implements Engine {
     private readonly statistics: KeyStatistics,
     private readonly priors: Map<number, Prior>,
     private readonly parameters: HyperParameters,
-    private readonly storesReaches: boolean,
   ) {}
 
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<LocalEngine> {
@@ -126,14 +119,7 @@ export class LocalEngine implements Engine {
       );
       opened.push(() => disposePriors(priors));
       progress?.('inverting key statistics', 1);
-      return new LocalEngine(
-        checkpoint,
-        model,
-        statistics,
-        priors,
-        parameters,
-        options.reaches ?? parameters.gate.kind === 'sequence',
-      );
+      return new LocalEngine(checkpoint, model, statistics, priors, parameters);
     } catch (error) {
       for (const undo of opened.reverse()) await undo();
       throw error;
@@ -182,7 +168,7 @@ export class LocalEngine implements Engine {
     return this.queue.call(async () => {
       const known = this.hooks.get(hookId);
       if (known === undefined) {
-        const hook = pairs.count === 0 ? null : Hook.build(pairs, this.priors, gate, this.memory);
+        const hook = pairs.count === 0 ? null : Hook.build(pairs, this.priors, gate, this.cache);
         for (const held of this.hooks.values()) held.pairs = sharingRows(held.pairs, pairs);
         this.hooks.set(hookId, { hook, pairs });
       }
@@ -283,10 +269,8 @@ export class LocalEngine implements Engine {
           pairs: held.pairs,
           front: frontTokens(this.checkpoint.tokenizer),
           contexts: this.statistics.contexts,
-          keyViews: this.parameters.keyViews,
           gate: this.parameters.gate,
-          reaches: this.storesReaches,
-          memory: this.memory,
+          cache: this.cache,
           between: breathe,
         });
         return { ids: edits.map((edit) => edit.id), pairs, refused, seconds };
@@ -322,11 +306,11 @@ export class LocalEngine implements Engine {
       const { hook } = this.held(hookId);
       if (hook === null)
         return { perplexity: basePerplexity, basePerplexity, ratio: 1, tokens, openShare: 0 };
-      const touched = touchedSequences(hook, canary);
+      const touched = hook.mayOpen(canary);
       // A sequence on which no gate opens has the base model's perplexity, bit for bit.
       const losses = [...canaryLoss];
       const opened = new Map<number, number>();
-      hook.observer = (layer, rows) =>
+      hook.openObserver = (layer, rows) =>
         opened.set(layer, (opened.get(layer) ?? 0) + rows.reduce((sum, open) => sum + open, 0));
       let again: number[];
       try {
@@ -336,7 +320,7 @@ export class LocalEngine implements Engine {
           hook,
         );
       } finally {
-        hook.observer = null;
+        hook.openObserver = null;
       }
       touched.forEach((b, i) => (losses[b] = again[i]!));
       const perplexity = perplexityOf(losses, canary);
@@ -372,7 +356,7 @@ export class LocalEngine implements Engine {
       let position = 0;
       const read = [...tokens];
       if (hook !== null) {
-        hook.observer = (layer, rows, scores, nearestOf) => {
+        hook.openObserver = (layer, rows, scores, nearestOf) => {
           const open = Array.from(rows.keys()).filter((row) => rows[row] === 1);
           const nearest = nearestOf();
           open.forEach((row, i) => {
@@ -382,7 +366,7 @@ export class LocalEngine implements Engine {
               token: tokenizer.tokenText(read[at]!),
               layer,
               score: scores[row]!,
-              threshold: hook.blocks.get(layer)!.threshold,
+              threshold: hook.thresholds.get(layer)!,
               nearestRow: Math.floor(nearest[i]! / viewsPerCorrection),
             });
           });
@@ -396,7 +380,7 @@ export class LocalEngine implements Engine {
                 token: tokenizer.tokenText(read[at]!),
                 layer,
                 score,
-                threshold: hook.blocks.get(layer)!.threshold,
+                threshold: hook.thresholds.get(layer)!,
                 nearestRow: Math.floor(nearest / viewsPerCorrection),
               });
             }
@@ -470,7 +454,7 @@ export class LocalEngine implements Engine {
           ...(options.explain === true ? { shut } : {}),
         };
       } finally {
-        if (hook !== null) hook.observer = hook.shutObserver = null;
+        if (hook !== null) hook.openObserver = hook.shutObserver = null;
       }
     });
   }
@@ -478,7 +462,7 @@ export class LocalEngine implements Engine {
   async close(): Promise<void> {
     await this.queue.drained();
     this.hooks.clear();
-    this.memory.dispose();
+    this.cache.dispose();
     disposePriors(this.priors);
     disposeStatistics(this.statistics);
     this.model.dispose();
@@ -524,32 +508,6 @@ export class LocalEngine implements Engine {
     if (held === undefined) throw new HookNotHeld(hookId);
     return held;
   }
-}
-
-/**
- * Canary sequences on which a gate may open. A block's keys are the base model's as long as no
- * lower gate has opened in the sequence.
- */
-function touchedSequences(hook: Hook, sequences: readonly (readonly number[])[]): number[] {
-  if (hook.gate.kind === 'subject') return hook.sequencesNaming(sequences);
-  if (hook.gate.kind === 'always' || hook.gate.kind === 'sequence')
-    return sequences.map((_, b) => b);
-  const touched = new Set<number>();
-  for (const block of hook.deciding()) {
-    const scores = scoreKnownKeys(
-      hook.gate,
-      block,
-      block.prior.canary_TF,
-      block.prior.canaryEnergy,
-      'canary',
-    );
-    let row = 0;
-    sequences.forEach((sequence, b) => {
-      for (let t = 1; t < sequence.length; t++)
-        if (scores[row++]! >= block.threshold) touched.add(b);
-    });
-  }
-  return [...touched].sort((a, b) => a - b);
 }
 
 function emptyReport(parameters: HyperParameters): HookReport {

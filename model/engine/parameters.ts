@@ -75,16 +75,11 @@ function checkLayers(layers: readonly number[], blocks: number): void {
 }
 
 /**
- * By kind. Floors: leverage and cosines as shares, `sequence` the paper's alpha, `norm` in units of
- * the values. Those of `subject` were chosen on keys of CounterFact's prompts at 30 to 2,000
- * corrections.
+ * By kind. The floor of `subject` was chosen on keys of CounterFact's prompts at 30 to 2,000
+ * corrections; that of `sequence` is the paper's alpha.
  */
 const GATE_DEFAULTS: Record<GateKind, Omit<GateParameters, 'kind'>> = {
-  subject: { map: 'subject', floor: 0.5, referenceQuantile: 1, nearKey: 1 },
-  scope: { map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
-  leverage: { map: 'joint', floor: 0.35, referenceQuantile: 0.995, nearKey: 0.8 },
-  key: { map: 'joint', floor: 0.7, referenceQuantile: 0.995, nearKey: 0.8 },
-  norm: { map: 'joint', floor: 1, referenceQuantile: 0.995, nearKey: 0.8 },
-  sequence: { map: 'joint', floor: 2.2, referenceQuantile: 0.995, nearKey: 0.8 },
-  always: { map: 'joint', floor: 0, referenceQuantile: 0.995, nearKey: 0.8 },
+  subject: { map: 'subject', floor: 0.5 },
+  sequence: { map: 'joint', floor: 2.2 },
+  always: { map: 'joint', floor: 0 },
 };

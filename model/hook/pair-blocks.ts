@@ -1,6 +1,6 @@
 /**
- * Pairs in blocks of a fixed length, in the order of their set: what is worked out of a block stays
- * as long as nothing before its end changes.
+ * Pairs in blocks of a fixed length, in the order of their set: results for a block stay valid as
+ * long as nothing before its end changes.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Matrix64 } from '../tensor/float64.ts';
@@ -9,24 +9,16 @@ import type { Prior } from '../statistics/prior.ts';
 
 export const BLOCK_PAIRS = 256;
 
-/** Rows set beside pairs at a time: bounds what is gathered, [couples, F] twice. */
+/** Keys compared with pairs at a time: bounds what is gathered, [couples, F] twice. */
 export const COUPLES_TOGETHER_MAX = 2_048;
 
-/** What the nearness of tokens to some pairs is asked of. */
+/** Pairs prepared for comparing keys with them. */
 export interface PairBlock {
   /** K P0 of the block's pairs, [B, F]. */
   readonly affinity_BF: tf.Tensor2D;
   /** k^T P0 k of each, [B]. */
   readonly energy: Float32Array;
-  /**
-   * Largest whitened cosine of each token of a known text to a pair of the block; filled when first
-   * asked.
-   */
-  readonly near: Partial<Record<KnownText, Float32Array>>;
 }
-
-/** Texts whose keys a prior holds. */
-export type KnownText = 'reference' | 'canary';
 
 /** One edited block's rows: keys [N, F] and changes [N, D], row-major. */
 export interface PairRows {
@@ -35,7 +27,7 @@ export interface PairRows {
   readonly count: number;
 }
 
-/** The block of these rows, which the caller owns. */
+/** The caller owns the block. */
 export function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {
   return tf.tidy(() => {
     const keys_BF = tf.tensor2d(keys, [count, prior.lower.rows]);
@@ -43,12 +35,11 @@ export function pairBlock(prior: Prior, { keys, count }: PairRows): PairBlock {
     return {
       affinity_BF,
       energy: tf.sum(tf.mul(affinity_BF, keys_BF), 1).dataSync().slice() as Float32Array,
-      near: {},
     };
   });
 }
 
-/** The rows of the set's block of that number. */
+/** The rows of one block of a set. */
 export function blockRows({ keys, changes, count }: PairRows, block: number): PairRows {
   const [from, to] = [
     Math.min(count, block * BLOCK_PAIRS),
@@ -66,7 +57,7 @@ export function disposeBlocks(blocks: readonly PairBlock[]): void {
   for (const { affinity_BF } of blocks) affinity_BF.dispose();
 }
 
-/** Row-major float32 numbers as a matrix of so many rows. */
+/** Row-major float32 numbers as a matrix with `rows` rows. */
 export function matrix64(values: Float32Array, rows: number): Matrix64 {
   const narrow = tf.tensor2d(values, [rows, values.length / rows]);
   const wide = widen64(narrow);

@@ -40,6 +40,11 @@ export function withReaches(changes: Float32Array, reaches: Float32Array): Float
   return rows;
 }
 
+/** Each item several times in a row: a correction has one pair per view of its prompt. */
+export function repeatEach(items: readonly string[], times: number): string[] {
+  return items.flatMap((item) => new Array<string>(times).fill(item));
+}
+
 /**
  * The changes without reaches, and the smallest reach; without reaches it is infinite. D is the
  * residual width.

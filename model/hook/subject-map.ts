@@ -58,7 +58,7 @@ interface Solved {
  * Keeps what was solved of the last map's subjects, so that a map costs what is new in it; the
  * numbers are the same without.
  */
-export class SubjectMemory {
+export class SubjectCache {
   #solved = new Map<string, Solved>();
 
   /**

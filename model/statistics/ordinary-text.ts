@@ -20,11 +20,10 @@ export interface OrdinaryText {
   /** Where the text is from, in words. */
   source: string;
   /**
-   * Token sequences, front token included: statistics are taken from `ordinary`, gates are set on
-   * `reference`, perplexity is measured on `canary`.
+   * Token sequences, front token included: statistics are taken from `ordinary`, perplexity is
+   * measured on `canary`.
    */
   ordinary: number[][];
-  reference: number[][];
   canary: number[][];
   /** The base model's summed -log p over each canary sequence's tokens but the first. */
   canaryLoss: number[];
@@ -51,8 +50,9 @@ const SEQUENCE_TOKENS_MIN = 16;
 const TOKENS_PER_CHANNEL = 6;
 /** Largest text that is read, in bytes. */
 export const TEXT_FILE_BYTES_MAX = 256 * 2 ** 20;
-export const REFERENCE_TOKENS = 2_048;
 export const CANARY_TOKENS = 1_536;
+/** Tokens at the beginning that statistics leave out; the canary is the first of them. */
+const HELD_OUT_TOKENS = 3_584;
 /** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
 const CANARY_SEQUENCE_TOKENS_MAX = 48;
 const CONTEXT_TOKENS = 9;
@@ -114,7 +114,7 @@ export function sampledTogether(config: ModelConfig): number {
   return Math.max(1, Math.min(SAMPLED_TOGETHER_MAX, Math.floor(SAMPLED_BYTES_MAX / sequenceBytes)));
 }
 
-const TEXT_FORMAT = 6;
+const TEXT_FORMAT = 7;
 
 async function makeText(
   model: Transformer,
@@ -129,7 +129,7 @@ async function makeText(
       ? await sampleSequences(model, tokenizer, size, options)
       : cutSequences(tokenizer, text, size, sequencesWanted(model, size), options);
   const contexts = await sampleContexts(model, tokenizer, options);
-  const held = Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size);
+  const held = Math.ceil(HELD_OUT_TOKENS / size);
   const canaries = Math.ceil(CANARY_TOKENS / size);
   const canary = sequences
     .slice(0, canaries)
@@ -137,7 +137,6 @@ async function makeText(
   return {
     source,
     ordinary: sequences.slice(held),
-    reference: sequences.slice(canaries, held),
     canary,
     canaryLoss: sequenceLosses(model, canary, null),
     contexts,
@@ -157,7 +156,6 @@ const sequences = z.array(z.array(z.number().int().nonnegative()));
 const keptText = z.object({
   source: z.string(),
   ordinary: sequences,
-  reference: sequences,
   canary: sequences,
   canaryLoss: z.array(z.number()),
   contexts: sequences,
@@ -193,9 +191,7 @@ function sequenceTokens(model: Transformer): number {
 }
 
 function sequencesWanted(model: Transformer, size: number): number {
-  return Math.ceil(
-    (TOKENS_PER_CHANNEL * model.config.mlpWidth + REFERENCE_TOKENS + CANARY_TOKENS) / size,
-  );
+  return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + HELD_OUT_TOKENS) / size);
 }
 
 async function sampleSequences(
@@ -253,7 +249,7 @@ function cutSequences(
     if (sequences.length % 8 === 0)
       options.progress?.('reading ordinary text', sequences.length / wanted);
   }
-  const least = Math.min(wanted, 2 * Math.ceil((REFERENCE_TOKENS + CANARY_TOKENS) / size));
+  const least = Math.min(wanted, 2 * Math.ceil(HELD_OUT_TOKENS / size));
   if (sequences.length < least) {
     throw new RangeError(
       `the text for the key statistics has ${sequences.length * size + waiting.length} tokens, at least ${least * size} are needed`,

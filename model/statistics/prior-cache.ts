@@ -1,7 +1,6 @@
 /**
- * Priors kept on disk. Building them takes longer than all else that loading a small model does,
- * and every process that owns one needs them before it is ready. What they are made from never
- * changes, so its hash names them.
+ * Priors kept on disk. Building them is the longest part of loading a small model, and every
+ * process with a model needs them before it is ready. They are named by the hash of their inputs.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -17,16 +16,13 @@ import type { KeyStatistics } from './key-statistics.ts';
 import { disposePriors, type Prior } from './prior.ts';
 import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 
-/**
- * Largest file of one block, in bytes: a larger prior is built each time. Node.js 20 has no larger
- * arrays.
- */
+/** Largest file of one block, the largest array of Node.js 20; larger priors are always built. */
 export const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
 
 /**
- * The priors of all edited blocks: read from the folder, or else built and written there; null
- * keeps nothing. A file that cannot be read counts as absent. The caller owns them, and the
- * statistics must outlive them. Throws what `build` throws.
+ * Reads the priors of all edited blocks from the folder, or builds them and writes them there;
+ * with a null folder they are only built. An unreadable file counts as absent. The caller owns the
+ * priors. Throws what `build` throws.
  */
 export async function keptPriors(
   build: () => Map<number, Prior>,
@@ -37,26 +33,25 @@ export async function keptPriors(
   if (folder === null) return build();
   const fileOf = (layer: number): string =>
     path.join(folder, `prior-${identityOf(statistics, parameters, layer)}.safetensors`);
-  const kept = await readAll(statistics, parameters.layers, fileOf);
+  const kept = await readAll(parameters.layers, fileOf);
   if (kept !== null) return kept;
   const built = build();
   for (const [layer, prior] of [...built]) {
     if (isTooLarge(prior)) continue;
-    // A float64 loses its last bits on the way to a file: whoever built it uses the same numbers as
-    // whoever reads it.
+    // A float64 loses its last bits on the way to a file: the builder, too, uses what is read back.
     const bytes = encode(prior);
-    // One after another, so that two of all blocks never exist at once.
+    // Block by block, so that never two copies of all priors exist.
     built.delete(layer);
     disposePriors(new Map([[layer, prior]]));
-    built.set(layer, restore(statistics, layer, bytes));
+    built.set(layer, restore(layer, bytes));
     await writeSealed(fileOf(layer), bytes);
   }
   return new Map(parameters.layers.map((layer) => [layer, built.get(layer)!]));
 }
 
-const PRIOR_FORMAT = 1;
+const PRIOR_FORMAT = 2;
 
-/** The statistics' hash stands for the base model as well: its keys are in them. */
+/** The statistics' hash covers the base model as well, whose keys they are. */
 function identityOf(
   statistics: KeyStatistics,
   { lambda, ridge }: Pick<HyperParameters, 'lambda' | 'ridge'>,
@@ -68,19 +63,15 @@ function identityOf(
     .slice(0, 32);
 }
 
-/** All of them or none: one that is missing would be built with all others. */
+/** All priors, or null where one is missing: all are built together. */
 async function readAll(
-  statistics: KeyStatistics,
   layers: readonly number[],
   fileOf: (layer: number) => string,
 ): Promise<Map<number, Prior> | null> {
   const priors = new Map<number, Prior>();
   try {
     for (const layer of layers)
-      priors.set(
-        layer,
-        restore(statistics, layer, (await readSealed(fileOf(layer))) ?? new Uint8Array(0)),
-      );
+      priors.set(layer, restore(layer, (await readSealed(fileOf(layer))) ?? new Uint8Array(0)));
     return priors;
   } catch {
     disposePriors(priors);
@@ -97,11 +88,6 @@ function isTooLarge({ lower }: Prior): boolean {
 
 function encode(prior: Prior): Uint8Array {
   const F = prior.lower.rows;
-  const vector = (values: Float32Array): StoredTensor => ({
-    type: 'F32',
-    shape: [values.length],
-    values,
-  });
   return encodeSafetensors(
     new Map<string, StoredTensor>([
       ['lower', { type: 'F64', shape: [F, F], values: download64(prior.lower) }],
@@ -109,8 +95,6 @@ function encode(prior: Prior): Uint8Array {
         'prior',
         { type: 'F32', shape: [F, F], values: prior.prior_FF.dataSync<'float32'>().slice() },
       ],
-      ['referenceEnergy', vector(prior.referenceEnergy)],
-      ['canaryEnergy', vector(prior.canaryEnergy)],
     ]),
     {
       residualWidth: String(prior.residualWidth),
@@ -120,7 +104,7 @@ function encode(prior: Prior): Uint8Array {
   );
 }
 
-function restore(statistics: KeyStatistics, layer: number, bytes: Uint8Array): Prior {
+function restore(layer: number, bytes: Uint8Array): Prior {
   const { tensors, metadata } = decodeSafetensors(bytes);
   const lacking = (name: string): Error =>
     new Error(`the kept prior of block ${layer} has no ${name}`);
@@ -129,37 +113,24 @@ function restore(statistics: KeyStatistics, layer: number, bytes: Uint8Array): P
     if (!Number.isFinite(value)) throw lacking(name);
     return value;
   };
-  const values = <Values extends Float32Array | Float64Array>(
-    name: string,
-    length: number,
-  ): Values => {
-    const stored = tensors.get(name)?.values as Values | undefined;
-    if (stored?.length !== length) throw lacking(name);
-    return stored;
+  const matrix = <Values extends Float32Array | Float64Array>(name: string) => {
+    const stored = tensors.get(name);
+    const [F, width] = stored?.shape ?? [];
+    if (F === undefined || F !== width) throw lacking(name);
+    return { F, values: stored!.values as Values };
   };
-  const [reference_TF, canary_TF] = [
-    statistics.referenceKeys.get(layer),
-    statistics.canaryKeys.get(layer),
-  ];
-  if (reference_TF === undefined || canary_TF === undefined)
-    throw lacking('keys in the statistics');
-  const F = reference_TF.shape[1];
   // Everything that may fail comes before the first tensor is made.
-  const lower = values<Float64Array>('lower', F * F);
-  const prior = values<Float32Array>('prior', F * F);
-  const rest = {
-    referenceEnergy: values<Float32Array>('referenceEnergy', reference_TF.shape[0]),
-    canaryEnergy: values<Float32Array>('canaryEnergy', canary_TF.shape[0]),
+  const lower = matrix<Float64Array>('lower');
+  const prior = matrix<Float32Array>('prior');
+  const numbers = {
     residualWidth: number('residualWidth'),
     weightNorm: number('weightNorm'),
     ridge: number('ridge'),
   };
   return {
     layer,
-    reference_TF,
-    canary_TF,
-    ...rest,
-    lower: upload64(lower, F, F),
-    prior_FF: tf.tensor2d(prior, [F, F]),
+    ...numbers,
+    lower: upload64(lower.values, lower.F, lower.F),
+    prior_FF: tf.tensor2d(prior.values, [prior.F, prior.F]),
   };
 }

@@ -1,7 +1,6 @@
 /**
- * What an edited block knows before any correction: P0 = (lambda C0 + ridge I)^-1, the inverse of
- * the key moment that consecutive least squares starts from, and the keys of the reference text
- * that gates are held against.
+ * The prior of an edited block: P0 = (lambda C0 + ridge I)^-1, the inverse of the key moment that
+ * consecutive least squares starts from.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { HyperParameters } from '../../schemas/editing.ts';
@@ -27,32 +26,22 @@ export interface Prior {
   readonly lower: Matrix64;
   /** P0 [F, F]. */
   readonly prior_FF: tf.Tensor2D;
-  /** Keys of the reference text [T, F], as the base model has them; the statistics' own. */
-  readonly reference_TF: tf.Tensor2D;
-  /** k^T P0 k of each reference key, [T]. */
-  readonly referenceEnergy: Float32Array;
-  /** The same of the canary text; its rows follow the canary's sequences, first tokens left out. */
-  readonly canary_TF: tf.Tensor2D;
-  readonly canaryEnergy: Float32Array;
   /** D. */
   readonly residualWidth: number;
   /** |W0|_F. */
   readonly weightNorm: number;
   /**
-   * What was added to the diagonal, in units of C0's mean diagonal; larger than asked where the
-   * factorisation needed it.
+   * The amount added to the diagonal, in units of C0's mean diagonal; above the hyper-parameter
+   * where the factorisation needed more.
    */
   readonly ridge: number;
 }
 
-/** The ridge is raised tenfold so often before a singular moment is given up. */
+/** Tenfold raises of the ridge before a singular moment is given up. */
 const RIDGE_RAISES_MAX = 6;
 const RIDGE_FIRST_RAISE = 1e-8;
 
-/**
- * Builds the priors of all edited blocks; the caller owns them, and the statistics must outlive
- * them. Throws NotPositiveDefinite when no ridge helps.
- */
+/** Builds the priors of all edited blocks. Throws NotPositiveDefinite when no ridge helps. */
 export function buildPriors(
   model: Transformer,
   statistics: KeyStatistics,
@@ -64,16 +53,10 @@ export function buildPriors(
     if (moment === undefined) throw new Error(`the key statistics hold no block ${layer}`);
     const { lower, ridge } = factor(moment, parameters);
     const prior_FF = scope64(() => narrow32(solveCholesky64(lower, identity64(lower.rows))));
-    const reference_TF = statistics.referenceKeys.get(layer)!;
-    const canary_TF = statistics.canaryKeys.get(layer)!;
     priors.set(layer, {
       layer,
       lower,
       prior_FF,
-      reference_TF,
-      referenceEnergy: energies(reference_TF, prior_FF),
-      canary_TF,
-      canaryEnergy: energies(canary_TF, prior_FF),
       residualWidth: model.config.residualWidth,
       weightNorm: tf.tidy(() => tf.norm(model.downWeight(layer)).dataSync()[0]!),
       ridge,
@@ -93,10 +76,6 @@ export function disposePriors(priors: Map<number, Prior>): void {
 /** k^T P0 k of each key, [R]. */
 export function keyEnergy(keys_RF: tf.Tensor2D, prior_FF: tf.Tensor2D): tf.Tensor1D {
   return tf.tidy(() => tf.sum(tf.mul(tf.matMul(keys_RF, prior_FF), keys_RF), 1));
-}
-
-function energies(keys_RF: tf.Tensor2D, prior_FF: tf.Tensor2D): Float32Array {
-  return tf.tidy(() => keyEnergy(keys_RF, prior_FF).dataSync().slice() as Float32Array);
 }
 
 function factor(moment: Matrix64, parameters: HyperParameters): { lower: Matrix64; ridge: number } {

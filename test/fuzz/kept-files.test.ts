@@ -109,10 +109,10 @@ describe('kept priors', () => {
   };
   const priors = () => keptPriors(build, statistics, parameters, path.join(folder, 'priors'));
   const numbers = (some: Map<number, Prior>) =>
-    [...some.values()].map(({ lower, weightNorm, canaryEnergy }) => [
+    [...some.values()].map(({ lower, weightNorm, prior_FF }) => [
       download64(lower),
       weightNorm,
-      canaryEnergy,
+      [...prior_FF.dataSync()],
     ]);
 
   it('of any damage are made again, the same', async () => {

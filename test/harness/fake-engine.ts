@@ -85,9 +85,8 @@ export class FakeEngine implements Engine {
         lossTarget: 0.05,
         contexts: 0,
         contextsPerStep: 0,
-        keyViews: 'separate',
         targetTokensMax: 16,
-        gate: { kind: 'leverage', map: 'joint', floor: 0.2, referenceQuantile: 0.999, nearKey: 0 },
+        gate: { kind: 'sequence', map: 'joint', floor: 0.2 },
         seed: 1,
       },
       keyStatistics: {

@@ -4,8 +4,9 @@ import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/h
 import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
 import type { PairSet } from '../../model/engine.ts';
 import { download64, multiply64, scope64, widen64 } from '../../model/tensor/float64.ts';
-import { changeOf, Hook, openRows } from '../../model/hook/hook.ts';
-import { keysOf, type KeyStatistics } from '../../model/statistics/key-statistics.ts';
+import { Hook } from '../../model/hook/hook.ts';
+import { changeOf, openRows } from '../../model/hook/layer-hook.ts';
+import type { KeyStatistics } from '../../model/statistics/key-statistics.ts';
 import { takeReaches, withReaches } from '../../model/hook/pair-rows.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
@@ -109,8 +110,6 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
     kind: 'sequence',
     map: 'joint',
     floor,
-    referenceQuantile: 0,
-    nearKey: 1,
   });
   const build = (pairs: PairSet, floor = alpha) => Hook.build(pairs, priors, sequenceGate(floor));
 
@@ -141,16 +140,7 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
         return [layer, wide];
       }),
     );
-    const text = [checkpoint.tokenizer.encode('the town on the river is old')];
-    priors = buildPriors(
-      model,
-      {
-        moments,
-        referenceKeys: keysOf(model, text, layers),
-        canaryKeys: keysOf(model, text, layers),
-      } as unknown as KeyStatistics,
-      parameters,
-    );
+    priors = buildPriors(model, { moments } as unknown as KeyStatistics, parameters);
     for (const [b, batch] of batches.entries()) {
       const pairs = written.at(-1)?.all ?? null;
       const hook = pairs === null ? null : build(pairs);
@@ -161,9 +151,7 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
         pairs,
         front,
         contexts,
-        keyViews: 'averaged',
         gate: sequenceGate(alpha),
-        reaches: true,
       });
       hook?.dispose();
       written.push({
@@ -403,9 +391,9 @@ function look(
         opened: new Uint8Array(tokens.length),
       };
       layers.set(layer, seen);
-      wide.observer = (_, __, scores) => (seen.scores = scores.slice());
+      wide.openObserver = (_, __, scores) => (seen.scores = scores.slice());
       wide.project({ layer, keys_RF, base_RD, rows: asked, past });
-      hook.observer = (_, opened) => (seen.opened = opened.slice());
+      hook.openObserver = (_, opened) => (seen.opened = opened.slice());
       return hook.project({ layer, keys_RF, base_RD, rows: asked, past });
     },
   };

@@ -8,12 +8,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
-import { scoreKnownKeys } from '../../model/hook/gate.ts';
-import { changeOf, Hook } from '../../model/hook/hook.ts';
-import { keyEnergy } from '../../model/statistics/prior.ts';
+import { Hook } from '../../model/hook/hook.ts';
+import { changeOf } from '../../model/hook/layer-hook.ts';
 import { seededRandom } from '../../model/tensor/random.ts';
 import { loadTensorFlow, raw } from '../../model/tensor/tensorflow.ts';
-import type { GateKind, GateParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/editing.ts';
 import {
   flat,
   frobenius,
@@ -43,8 +42,6 @@ import {
  * pairs there are of one subject for F directions, some 4/3 F at most here (seen: 2e-6).
  */
 const CHANGE_TOLERANCE = { joint: 5e-6, subject: 2e-5 };
-/** Of leverage, absolute. */
-const LEVERAGE_TOLERANCE = 2e-5;
 /** Number of pairs as a share of F. */
 const FILLINGS = [0.1, 0.5, 0.55, 0.9, 1, 1.1, 2, 4];
 const RUNS = 25;
@@ -154,13 +151,16 @@ describe.each(MAPS)('consecutive batches (map: %s)', (map) => {
   });
 
   it('with the last one removed leave the hook before it, bit for bit', () => {
+    let compared = 0;
     forAll(({ world, asks, random }) => {
       const written = write(world, split(asks, random));
       if (written.length < 2) return;
+      compared += 1;
       const before = written.slice(0, -1).flat();
       const restored = written.flat().slice(0, before.length);
       expect(changeOfSet(restored, world)).toEqual(changeOfSet(before, world));
     });
+    expect(compared).toBeGreaterThan(RUNS / 2);
   });
 });
 
@@ -182,41 +182,6 @@ describe.each(MAPS)('the form of a hook (map: %s)', (map) => {
       },
       { filling, runs: 8 },
     );
-  });
-});
-
-describe('the leverage of one map for all', () => {
-  it.each(FILLINGS)('equals that of the direct solve with %f F pairs', (filling) => {
-    forAll(
-      ({ world, asks, random }) => {
-        const pairs = asks.map(({ subject, key, residual }) => ({
-          subject,
-          key,
-          change: residual,
-        }));
-        const A = sum(
-          world.moment,
-          product(
-            transposed(pairs.map(({ key }) => key)),
-            pairs.map(({ key }) => key),
-          ),
-        );
-        expectLeverage(pairs, world, solved(A, identity(world.F)), random);
-      },
-      { filling, runs: 8 },
-    );
-  });
-
-  it('is what Woodbury’s update of P says, batch after batch', () => {
-    forAll(({ world, asks, random }) => {
-      const batches = split(asks, random);
-      expectLeverage(
-        writeBatches('joint', world, batches).flat(),
-        world,
-        woodbury(world, batches).P,
-        random,
-      );
-    });
   });
 });
 
@@ -441,43 +406,11 @@ function woodbury(world: SyntheticPrior, batches: readonly Ask[][]): { change: P
   return { change, P };
 }
 
-/** Leverage is 1 - k P k / k P0 k, of corrected keys and of others. */
-function expectLeverage(
-  pairs: readonly SubjectPair[],
-  world: SyntheticPrior,
-  P: Plain,
-  random: () => number,
-): void {
-  const asked = [...pairs.slice(0, 4), ...randomPairs(4, world, random)].map(({ key }) => key);
-  const P0 = solved(world.moment, identity(world.F));
-  const energy = (inverse: Plain, key: number[]) =>
-    product(product([key], inverse), transposed([key]))[0]![0]!;
-  const hook = build('joint', pairs, world, 'leverage');
-  const found = tf.tidy(() => {
-    const keys = tf.tensor2d(asked);
-    const energies = keyEnergy(keys, world.prior.prior_FF).dataSync().slice() as Float32Array;
-    return scoreKnownKeys(hook.gate, hook.blocks.get(world.prior.layer)!, keys, energies);
-  });
-  hook.dispose();
-  asked.forEach((key, i) =>
-    expect(Math.abs(found[i]! - (1 - energy(P, key) / energy(P0, key)))).toBeLessThan(
-      LEVERAGE_TOLERANCE,
-    ),
-  );
-}
-
-function build(
-  map: MapKind,
-  pairs: readonly SubjectPair[],
-  world: SyntheticPrior,
-  kind: GateKind = map === 'joint' ? 'always' : 'subject',
-): Hook {
+function build(map: MapKind, pairs: readonly SubjectPair[], world: SyntheticPrior): Hook {
   return Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), {
-    kind,
+    kind: map === 'joint' ? 'always' : 'subject',
     map,
     floor: 0,
-    referenceQuantile: 0.9,
-    nearKey: 0.8,
   });
 }
 

@@ -85,7 +85,7 @@ function watch(hook: Hook, readings: readonly Reading[], rows: TokenRows): DownH
   return {
     layers: hook.layers,
     project({ layer, keys_RF, base_RD, past }) {
-      hook.observer = (_, opened) => {
+      hook.openObserver = (_, opened) => {
         for (let b = 0; b < rows.sequences; b++)
           for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++)
             if (opened[row] === 1) readings[b]!.opened.add(`${layer}:${rows.positions[row]}`);
@@ -93,7 +93,7 @@ function watch(hook: Hook, readings: readonly Reading[], rows: TokenRows): DownH
       try {
         return hook.project({ layer, keys_RF, base_RD, rows, past });
       } finally {
-        hook.observer = null;
+        hook.openObserver = null;
       }
     },
   };

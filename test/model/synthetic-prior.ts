@@ -1,11 +1,8 @@
-/**
- * A prior without a model: an arbitrary moment, text keys drawn from it, and pairs to build hooks
- * of.
- */
+/** A prior without a model, from an arbitrary moment, and pairs to build hooks of. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { PairSet } from '../../model/engine.ts';
 import { cholesky64, free64, scope64, upload64 } from '../../model/tensor/float64.ts';
-import { keyEnergy, type Prior } from '../../model/statistics/prior.ts';
+import type { Prior } from '../../model/statistics/prior.ts';
 import { seededRandom } from '../../model/tensor/random.ts';
 import {
   flat,
@@ -28,26 +25,16 @@ export interface SyntheticPrior {
   free(): void;
 }
 
-const TEXT_TOKENS = 200;
-
 export function syntheticPrior(seed: number, F: number, D: number, layer = 3): SyntheticPrior {
   const random = seededRandom(seed);
   const moment = randomDefinite(F, random);
   const inverse = solved(moment, identity(F));
   const prior_FF = tf.tensor2d(inverse);
-  const text = () => tf.tensor2d(plain(TEXT_TOKENS, F, () => 2 * random() - 1));
-  const [reference_TF, canary_TF] = [text(), text()];
-  const energies = (keys: tf.Tensor2D) =>
-    tf.tidy(() => keyEnergy(keys, prior_FF).dataSync().slice() as Float32Array);
   const lower = scope64(() => cholesky64(upload64(flat(moment), F, F)));
   const prior: Prior = {
     layer,
     lower,
     prior_FF,
-    reference_TF,
-    referenceEnergy: energies(reference_TF),
-    canary_TF,
-    canaryEnergy: energies(canary_TF),
     residualWidth: D,
     weightNorm: 1 + random(),
     ridge: 0,
@@ -59,7 +46,7 @@ export function syntheticPrior(seed: number, F: number, D: number, layer = 3): S
     D,
     free() {
       free64(lower);
-      tf.dispose([prior_FF, reference_TF, canary_TF]);
+      prior_FF.dispose();
     },
   };
 }

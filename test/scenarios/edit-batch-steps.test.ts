@@ -61,7 +61,7 @@ describe('a batch', () => {
       pairs: { sha256: staged.pairs!.sha256, bytes: staged.pairs!.bytes },
       workflow: WORKFLOW,
       base: { name: 'fake' },
-      parameters: { lambda: 1, gate: { kind: 'leverage' } },
+      parameters: { lambda: 1, gate: { kind: 'sequence' } },
       layers: [
         { layer: 1, editNorm: 0.02 },
         { layer: 2, editNorm: 0.02 },

@@ -1,9 +1,13 @@
-import type { Provenance } from '../../schemas/editing.ts';
+import type { HyperParameters, Provenance } from '../../schemas/editing.ts';
 import { BaseChanged } from './failures.ts';
 import type { History } from './history.ts';
 
 /** Parameters that determine the pairs' shape. The others may change from version to version. */
-const SHAPING_PARAMETERS = ['layers', 'keyViews'] as const;
+function shapeOf(parameters: Partial<HyperParameters>): Record<string, unknown> {
+  const { layers, gate } = parameters;
+  // The paper's gate has one averaged key per correction and its reach beside the change.
+  return { layers, keys: gate?.kind === 'sequence' ? 'averaged' : 'separate' };
+}
 
 /**
  * Throws `BaseChanged` where HEAD was made with another base model, or with other blocks or keys
@@ -20,10 +24,9 @@ export function requireSameBase(
   const inWords = ({ name, sha256 }: Provenance['base']) => `${name} (${sha256.slice(0, 12)})`;
   if (head.base.sha256 !== now.base.sha256)
     differences.push(`base model ${inWords(head.base)}, now ${inWords(now.base)}`);
-  const parameters: Record<string, unknown> = { ...now.parameters };
-  for (const name of SHAPING_PARAMETERS) {
-    const made = JSON.stringify(head.parameters[name] ?? null);
-    const given = JSON.stringify(parameters[name] ?? null);
+  const shape = shapeOf(now.parameters);
+  for (const [name, value] of Object.entries(shapeOf(head.parameters))) {
+    const [made, given] = [JSON.stringify(value), JSON.stringify(shape[name])];
     if (made !== given) differences.push(`${name} ${made}, now ${given}`);
   }
   if (differences.length > 0) throw new BaseChanged(history.lineage, head.version, differences);

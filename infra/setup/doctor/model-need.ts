@@ -13,7 +13,7 @@ import {
   memoryNeed,
   OTHER_PROCESSES_BYTES,
   type MemoryNeed,
-} from '../../../model/engine/memory.ts';
+} from '../../../model/engine/memory-need.ts';
 import { parameterSetFor } from '../../../model/engine/parameter-sets.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
 import type { HyperParameters } from '../../../schemas/editing.ts';

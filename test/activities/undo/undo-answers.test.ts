@@ -65,7 +65,7 @@ describe.each(['subject', 'joint'] as const)('with gate.map %s', (map) => {
         stepsMax: 6,
         learningRate: 0.5,
         lambda: 4,
-        gate: { kind: map === 'subject' ? 'subject' : 'scope', map },
+        gate: { kind: 'subject', map },
       },
     });
   });

@@ -85,11 +85,14 @@ it('every built-in variant differs from what is in force, and no two are alike',
 
 it("a gate's numbers are not carried over to another kind", () => {
   expect(
-    laidOver({ lambda: 3, gate: { kind: 'key', floor: 0.7 } }, { gate: { kind: 'norm' } }),
-  ).toEqual({ lambda: 3, gate: { kind: 'norm' } });
+    laidOver({ lambda: 3, gate: { kind: 'subject', floor: 0.7 } }, { gate: { kind: 'always' } }),
+  ).toEqual({ lambda: 3, gate: { kind: 'always' } });
   expect(
-    laidOver({ gate: { kind: 'key', floor: 0.7 } }, { gate: { kind: 'key', nearKey: 1 } }),
-  ).toEqual({ gate: { kind: 'key', floor: 0.7, nearKey: 1 } });
+    laidOver(
+      { gate: { kind: 'subject', floor: 0.7 } },
+      { gate: { kind: 'subject', map: 'joint' } },
+    ),
+  ).toEqual({ gate: { kind: 'subject', floor: 0.7, map: 'joint' } });
   expect(laidOver({ ridge: 1 }, { ridge: 2 })).toEqual({ ridge: 2 });
 });
 

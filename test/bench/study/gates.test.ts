@@ -25,11 +25,9 @@ const gate = (kind: GateKind): GateParameters => ({
   kind,
   map: 'joint',
   floor: 0.3,
-  referenceQuantile: 1,
-  nearKey: 1,
 });
 const NAMED: NamedGate[] = [
-  { name: 'leverage', gate: gate('leverage') },
+  { name: 'subject', gate: gate('subject') },
   { name: 'always', gate: gate('always') },
 ];
 
@@ -79,9 +77,9 @@ it('each gate is held before the same pairs at each mark', async () => {
   expect(
     points.map(({ corrections, name, active, sample }) => [corrections, name, active, sample]),
   ).toEqual([
-    [3, 'leverage', 3, 3],
+    [3, 'subject', 3, 3],
     [3, 'always', 3, 3],
-    [12, 'leverage', 12, 12],
+    [12, 'subject', 12, 12],
     [12, 'always', 12, 12],
   ]);
   expect(told.filter(({ kind }) => kind === 'always').map(({ pairs }) => pairs)).toEqual([3, 12]);
@@ -99,7 +97,7 @@ it('another gate is measured later without editing again', async () => {
   const fake = new FakeEngine();
   const points = await compareGates(
     watched(fake).engine,
-    { ...asked, gates: [...NAMED, { name: 'norm', gate: gate('norm') }] },
+    { ...asked, gates: [...NAMED, { name: 'sequence', gate: gate('sequence') }] },
     keeping(),
   );
   expect(points).toHaveLength(6);

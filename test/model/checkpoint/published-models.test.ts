@@ -8,7 +8,7 @@ import {
   UnreadableCheckpoint,
   type ModelConfig,
 } from '../../../model/checkpoint/checkpoint.ts';
-import { parameterCount } from '../../../model/engine/memory.ts';
+import { parameterCount } from '../../../model/engine/memory-need.ts';
 import { parameterSetFor } from '../../../model/engine/parameter-sets.ts';
 import {
   decodeSafetensors,

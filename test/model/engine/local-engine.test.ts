@@ -353,9 +353,7 @@ describe('the engine', () => {
   });
 
   it('names corrections by row where each has one key, whatever its own parameters say', async () => {
-    const averaged = await LocalEngine.open(
-      optionsOf('llama', { keyViews: 'averaged', gate: { kind: 'key', floor: 0.6 } }),
-    );
+    const averaged = await LocalEngine.open(optionsOf('llama', { gate: { kind: 'sequence' } }));
     const single = await write(averaged, null, ONE_TOKEN);
     expect(single.keyWidth).toBe((await averaged.describe()).model.mlpWidth);
     await averaged.close();

@@ -117,9 +117,9 @@ describe('hyper-parameters', () => {
   });
 
   it('take overrides over the set, and a gate’s floor for the kind that was asked for', () => {
-    const { gate, lambda } = parametersFor(LLAMA_3_8B, { lambda: 5, gate: { kind: 'key' } });
+    const { gate, lambda } = parametersFor(LLAMA_3_8B, { lambda: 5, gate: { kind: 'sequence' } });
     expect(lambda).toBe(5);
-    expect(gate).toMatchObject({ kind: 'key', map: 'joint', floor: 0.7 });
+    expect(gate).toEqual({ kind: 'sequence', map: 'joint', floor: 2.2 });
   });
 
   it('have a map for every subject behind the subject gate, or one for all where asked, and behind any other gate one for all', () => {
@@ -128,7 +128,7 @@ describe('hyper-parameters', () => {
       kind: 'subject',
       map: 'joint',
     });
-    for (const kind of ['scope', 'leverage', 'key', 'norm', 'sequence', 'always'] as const) {
+    for (const kind of ['sequence', 'always'] as const) {
       expect(parametersFor(LLAMA, { gate: { kind } }).gate.map).toBe('joint');
       expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(RangeError);
       expect(() => parametersFor(LLAMA, { gate: { kind, map: 'subject' } })).toThrow(

@@ -3,9 +3,8 @@ import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../../infra/config/home.ts';
 import { NotPositiveDefinite } from '../../../model/tensor/float64.ts';
-import { scoreKnownKeys } from '../../../model/hook/gate.ts';
-import { changeOf, Hook, nearestPairs } from '../../../model/hook/hook.ts';
-import { keyEnergy } from '../../../model/statistics/prior.ts';
+import { Hook } from '../../../model/hook/hook.ts';
+import { changeOf, nearestPairs } from '../../../model/hook/layer-hook.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
 import type { GateParameters } from '../../../schemas/editing.ts';
@@ -30,16 +29,10 @@ import {
   type SyntheticPrior,
 } from '../synthetic-prior.ts';
 
-/** The change and the leverage leave the float64 solve as float32, of numbers up to about 10. */
+/** The change leaves the float64 solve as float32, with numbers up to about 10. */
 const TOLERANCE = 2e-5;
 
-const leverageGate: GateParameters = {
-  kind: 'leverage',
-  map: 'joint',
-  floor: 0.35,
-  referenceQuantile: 0.9,
-  nearKey: 0.8,
-};
+const ALWAYS: GateParameters = { kind: 'always', map: 'joint', floor: 0 };
 
 let before: number[];
 beforeAll(() => {
@@ -86,7 +79,7 @@ function changeOfSet(pairs: readonly Pair[], world: SyntheticPrior): ArrayLike<n
   const hook = Hook.build(
     pairSet(pairs, world),
     new Map([[world.prior.layer, world.prior]]),
-    leverageGate,
+    ALWAYS,
   );
   const change = tf.tidy(() =>
     tf
@@ -98,7 +91,7 @@ function changeOfSet(pairs: readonly Pair[], world: SyntheticPrior): ArrayLike<n
   return change;
 }
 
-function build(pairs: readonly Pair[], world: SyntheticPrior, gate = leverageGate): Hook {
+function build(pairs: readonly Pair[], world: SyntheticPrior, gate = ALWAYS): Hook {
   return Hook.build(pairSet(pairs, world), new Map([[world.prior.layer, world.prior]]), gate);
 }
 
@@ -201,39 +194,6 @@ describe('the hook of a set of pairs', () => {
     });
   });
 
-  it('explains of a key the share that its leverage says: 1 - k P k / k P0 k, in [0, 1)', () => {
-    forAll(({ world, pairs, random }) => {
-      const asked = [...pairs.slice(0, 3), ...randomPairs(4, world, random)].map(({ key }) => key);
-      const A = pairs.reduce(
-        (a, { key }) =>
-          sum(
-            a,
-            product(
-              key.map((k) => [k]),
-              [key],
-            ),
-          ),
-        world.moment,
-      );
-      const [P0, P] = [solved(world.moment, identity(world.F)), solved(A, identity(world.F))];
-      const energy = (inverse: Plain, key: number[]) =>
-        times(inverse, key).reduce((total, value, f) => total + value * key[f]!, 0);
-      const hook = build(pairs, world);
-      const found = tf.tidy(() => {
-        const keys = tf.tensor2d(asked);
-        const energies = keyEnergy(keys, world.prior.prior_FF).dataSync().slice() as Float32Array;
-        return scoreKnownKeys(leverageGate, hook.blocks.get(world.prior.layer)!, keys, energies);
-      });
-      hook.dispose();
-      asked.forEach((key, i) => {
-        const wanted = 1 - energy(P, key) / energy(P0, key);
-        expect(Math.abs(found[i]! - wanted)).toBeLessThan(TOLERANCE);
-        expect(found[i]).toBeGreaterThanOrEqual(0);
-        expect(found[i]).toBeLessThan(1);
-      });
-    });
-  });
-
   it('tells the norm of its change as a share of the weight’s', () => {
     forAll(({ world, pairs }) => {
       const hook = build(pairs, world);
@@ -255,15 +215,6 @@ describe('the hook of a set of pairs', () => {
       const block = hook.blocks.get(world.prior.layer)!;
       const nearest = tf.tidy(() => nearestPairs(block, tf.tensor2d(pairs.map(({ key }) => key))));
       pairs.forEach(({ key }, i) => expect(many[nearest[i]!]!.key).toEqual(key));
-      for (const kind of ['leverage', 'key', 'scope', 'norm'] as const) {
-        const scores = scoreKnownKeys(
-          { ...leverageGate, kind },
-          { ...block, threshold: 0.5 },
-          world.prior.reference_TF,
-          world.prior.referenceEnergy,
-        );
-        expect(scores.every(Number.isFinite), kind).toBe(true);
-      }
       hook.dispose();
     });
   });
@@ -311,7 +262,7 @@ describe('a hook cannot be built, and leaves nothing behind,', () => {
       keys: [...sound.keys, ...sick.keys],
       changes: [...sound.changes, ...sick.changes],
     };
-    expect(() => Hook.build(both, layers(worlds), leverageGate)).toThrow(NotPositiveDefinite);
+    expect(() => Hook.build(both, layers(worlds), ALWAYS)).toThrow(NotPositiveDefinite);
     for (const world of worlds) world.free();
   });
 
@@ -324,7 +275,7 @@ describe('a hook cannot be built, and leaves nothing behind,', () => {
       keys: [...one.keys, ...one.keys],
       changes: [...one.changes, ...one.changes],
     };
-    expect(() => Hook.build(both, layers(worlds), leverageGate)).toThrow(/block 9/);
+    expect(() => Hook.build(both, layers(worlds), ALWAYS)).toThrow(/block 9/);
     for (const world of worlds) world.free();
   });
 });

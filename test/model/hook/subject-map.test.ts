@@ -8,8 +8,13 @@ import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../../infra/config/home.ts';
 import { NotPositiveDefinite } from '../../../model/tensor/float64.ts';
-import { buildLayer, changeOf, disposeLayers, type LayerHook } from '../../../model/hook/hook.ts';
-import { HookMemory } from '../../../model/hook/hook-memory.ts';
+import {
+  buildLayer,
+  changeOf,
+  disposeLayers,
+  type LayerHook,
+} from '../../../model/hook/layer-hook.ts';
+import { HookCache } from '../../../model/hook/hook-cache.ts';
 import { BLOCK_PAIRS } from '../../../model/hook/pair-blocks.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
@@ -79,14 +84,14 @@ describe('the map of a subject', () => {
     forAll(({ world, pairs, random }) => {
       const wanted = changesOf(pairs, world);
       const own = bySubject(pairs);
-      const memory = new HookMemory();
+      const cache = new HookCache();
       const other = shuffled(pairs, random);
       let found = wanted;
       for (let count = 0; count < other.length;) {
         count = Math.min(other.length, count + 1 + Math.floor((random() * other.length) / 2));
-        found = changesOf(other.slice(0, count), world, memory);
+        found = changesOf(other.slice(0, count), world, cache);
       }
-      memory.dispose();
+      cache.dispose();
       expect([...found.keys()].sort()).toEqual([...wanted.keys()].sort());
       for (const [subject, change] of found)
         expectChange(change, wanted.get(subject)!, own.get(subject)!.length, subject);
@@ -97,10 +102,10 @@ describe('the map of a subject', () => {
     forAll(({ world, pairs, random }) => {
       const kept = pairs.filter(() => random() < 0.6);
       if (kept.length === 0) return;
-      const memory = new HookMemory();
-      changesOf(pairs, world, memory);
-      const after = changesOf(kept, world, memory);
-      memory.dispose();
+      const cache = new HookCache();
+      changesOf(pairs, world, cache);
+      const after = changesOf(kept, world, cache);
+      cache.dispose();
       expect(after).toEqual(changesOf(kept, world));
       for (const [subject, own] of bySubject(kept))
         expectChange(after.get(subject)!, denseChange(own, world), own.length, subject);
@@ -274,12 +279,12 @@ describe('maps by subject', () => {
         : pair,
     );
     expect(() => build(sick, world)).toThrow(NotPositiveDefinite);
-    // Nor does a memory keep anything of it.
-    const memory = new HookMemory();
-    const before = changesOf(pairs, world, memory);
-    expect(() => build(sick, world, memory)).toThrow(NotPositiveDefinite);
-    expect(changesOf(pairs, world, memory)).toEqual(before);
-    memory.dispose();
+    // Nor does a cache keep anything of it.
+    const cache = new HookCache();
+    const before = changesOf(pairs, world, cache);
+    expect(() => build(sick, world, cache)).toThrow(NotPositiveDefinite);
+    expect(changesOf(pairs, world, cache)).toEqual(before);
+    cache.dispose();
     world.free();
   });
 });
@@ -293,7 +298,7 @@ describe('maps by subject over what earlier ones left behind', () => {
       Array.from({ length: 40 }, (_, i) => `subject ${i}`),
       random,
     );
-    const memory = new HookMemory();
+    const cache = new HookCache();
     const step = fc.record({
       from: fc.integer({ min: 0, max: all.length - 1 }),
       count: fc.integer({ min: 1, max: all.length }),
@@ -304,12 +309,12 @@ describe('maps by subject over what earlier ones left behind', () => {
         for (const { from, count, without } of steps) {
           const pairs = all.slice(from, from + count).filter((_, i) => i !== without);
           if (pairs.length > 0)
-            expect(changesOf(pairs, world, memory)).toEqual(changesOf(pairs, world));
+            expect(changesOf(pairs, world, cache)).toEqual(changesOf(pairs, world));
         }
       }),
       { numRuns: 15 },
     );
-    memory.dispose();
+    cache.dispose();
     world.free();
   });
 
@@ -319,10 +324,10 @@ describe('maps by subject over what earlier ones left behind', () => {
     // Whole blocks, whose numbers no pair behind them touches.
     const some = aboutSome(randomPairs(BLOCK_PAIRS, world, random), NAMES, random);
     const [fresh, again] = [randomPairs(1, world, random)[0]!, randomPairs(1, world, random)[0]!];
-    const memory = new HookMemory();
+    const cache = new HookCache();
     const solvedFor = (pairs: readonly SubjectPair[]) => {
       const execute = vi.spyOn(raw, 'execute');
-      disposeLayers([build(pairs, world, memory)]);
+      disposeLayers([build(pairs, world, cache)]);
       const count = execute.mock.calls.filter(([name]) => name === 'Cholesky').length;
       execute.mockRestore();
       return count;
@@ -338,7 +343,7 @@ describe('maps by subject over what earlier ones left behind', () => {
     // What left is forgotten.
     expect(solvedFor(some)).toBe(1);
     expect(solvedFor([...some, { ...fresh, subject: 'new' }])).toBe(1);
-    memory.dispose();
+    cache.dispose();
     world.free();
   });
 });
@@ -386,25 +391,21 @@ function forAll(holds: (setting: Setting) => void, runs = 25): void {
 function build(
   pairs: readonly SubjectPair[],
   { prior }: SyntheticPrior,
-  memory?: HookMemory,
+  cache?: HookCache,
 ): LayerHook {
   const [keys, changes] = [pairs.map(({ key }) => key), pairs.map(({ change }) => change)].map(
     (rows) => Float32Array.from(rows.flat()),
   ) as [Float32Array, Float32Array];
-  return buildLayer(
-    prior,
-    { keys, changes, subjects: pairs.map(({ subject }) => subject) },
-    memory,
-  );
+  return buildLayer(prior, { keys, changes, subjects: pairs.map(({ subject }) => subject) }, cache);
 }
 
 /** W_s - W0 of every subject s, [D, F]. */
 function changesOf(
   pairs: readonly SubjectPair[],
   world: SyntheticPrior,
-  memory?: HookMemory,
+  cache?: HookCache,
 ): Map<string, Plain> {
-  const block = build(pairs, world, memory);
+  const block = build(pairs, world, cache);
   const changes = new Map(
     [...bySubject(pairs).keys()].map((subject) => [
       subject,

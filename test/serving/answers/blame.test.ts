@@ -197,7 +197,7 @@ describe('blame', () => {
   });
 
   it('asks every version by a gate that does not ask for names', async () => {
-    const engine = new GatedFake({ kind: 'leverage', map: 'joint' });
+    const engine = new GatedFake({ kind: 'sequence', map: 'joint' });
     const versions = await committed(engine, [[correction('a')], [correction('b')]]);
     expect(await blamed(engine, versions, ['Nobody is in'])).toMatchObject({
       bySubject: false,

@@ -1,11 +1,11 @@
 /**
- * What stays of one hook for the next. A version shares all but its last few pairs with the version
- * before it, so pairs are taken in blocks of `BLOCK_PAIRS` in the order of the set, and what was
- * computed of whole blocks is kept under the hash of all pairs up to there. A hook then costs what
- * its last, unfinished block costs, however many pairs came before.
+ * Results of one hook kept for the next. A version shares all but its last few pairs with the
+ * version before it, so pairs are taken in blocks of `BLOCK_PAIRS` in the order of the set, and
+ * the results for whole blocks are kept under the hash of all pairs up to there. A hook then costs
+ * no more than its last, unfinished block, however many pairs came before.
  *
- * Nothing depends on what happened to be kept: sums run over the same blocks in the same order
- * either way, so a hook is the same numbers, bit for bit, as when it is computed from nothing.
+ * The numbers do not depend on the cache: sums run over the same blocks in the same order either
+ * way, so a hook is the same, bit for bit, as one that is computed from nothing.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -20,7 +20,7 @@ import {
   type PairRows,
 } from './pair-blocks.ts';
 import type { Prior } from '../statistics/prior.ts';
-import { SubjectMemory } from './subject-map.ts';
+import { SubjectCache } from './subject-map.ts';
 
 /** A0 + K^T K [F, F] and K^T U [F, D]. */
 export interface Moments {
@@ -28,32 +28,45 @@ export interface Moments {
   readonly cross: Matrix64;
 }
 
-export class HookMemory {
-  readonly #layers = new Map<number, LayerMemory>();
+export class HookCache {
+  readonly #layers = new Map<number, LayerCache>();
 
-  layer(prior: Prior): LayerMemory {
-    let memory = this.#layers.get(prior.layer);
-    if (memory === undefined) this.#layers.set(prior.layer, (memory = new LayerMemory(prior)));
-    return memory;
+  layer(prior: Prior): LayerCache {
+    let cache = this.#layers.get(prior.layer);
+    if (cache === undefined) this.#layers.set(prior.layer, (cache = new LayerCache(prior)));
+    return cache;
   }
 
   dispose(): void {
-    for (const memory of this.#layers.values()) memory.dispose();
+    for (const cache of this.#layers.values()) cache.dispose();
     this.#layers.clear();
   }
 }
 
-export class LayerMemory {
-  /** What was solved of single subjects. */
-  readonly subjects = new SubjectMemory();
-  /** Hash of all pairs up to and including each whole block. */
+/** Runs the work with the cache, or with one of its own. */
+export function withCache<Result>(
+  cache: HookCache | undefined,
+  work: (cache: HookCache) => Result,
+): Result {
+  if (cache !== undefined) return work(cache);
+  const own = new HookCache();
+  try {
+    return work(own);
+  } finally {
+    own.dispose();
+  }
+}
+
+export class LayerCache {
+  readonly subjects = new SubjectCache();
+  /** The hash of all pairs up to and including each whole block. */
   readonly #digests: string[] = [];
   readonly #blocks: PairBlock[] = [];
   #moments: (Moments & { blocks: number }) | null = null;
 
   constructor(private readonly prior: Prior) {}
 
-  /** The blocks of these rows; the caller owns them (`disposeBlocks`). */
+  /** The caller owns the blocks (`disposeBlocks`). */
   blocksOf(rows: PairRows): PairBlock[] {
     const whole = this.#recall(rows);
     for (let b = this.#blocks.length; b < whole; b++)
@@ -65,11 +78,10 @@ export class LayerMemory {
     return rest.count === 0 ? shared : [...shared, pairBlock(this.prior, rest)];
   }
 
-  /** Works on the sums over these rows, which are the memory's. */
+  /** Calls `work` with the sums over these rows, which stay the cache's. */
   withMoments<T>(rows: PairRows, work: (moments: Moments) => T): T {
     const whole = this.#recall(rows);
-    // What is kept reaches further than these rows where an older version is built: its sums are
-    // made from nothing.
+    // Sums kept for a newer version cover more rows than these: start from nothing.
     const isOlder = this.#moments !== null && this.#moments.blocks > whole;
     let sums =
       this.#moments !== null && !isOlder ? this.#moments : { ...this.#nothing(), blocks: 0 };
@@ -115,7 +127,7 @@ export class LayerMemory {
     return nothing;
   }
 
-  /** How many whole blocks these rows have; forgets what is of other rows. */
+  /** The number of whole blocks in these rows; forgets the blocks of other rows. */
   #recall(rows: PairRows): number {
     const whole = Math.floor(rows.count / BLOCK_PAIRS);
     let digest = '';
@@ -134,7 +146,7 @@ export class LayerMemory {
   }
 }
 
-/** The sums with some rows more, as new matrices. */
+/** The sums with more rows, as new matrices. */
 function added({ keys, cross }: Moments, rows: PairRows): Moments {
   return scope64(() => {
     const [K, U] = [matrix64(rows.keys, rows.count), matrix64(rows.changes, rows.count)];

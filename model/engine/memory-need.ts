@@ -11,12 +11,7 @@
 import type { HyperParameters } from '../../schemas/editing.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { HOOKS_HELD_MAX } from '../engine.ts';
-import {
-  CANARY_TOKENS,
-  REFERENCE_TOKENS,
-  sampledTogether,
-  SEQUENCE_TOKENS_MAX,
-} from '../statistics/ordinary-text.ts';
+import { sampledTogether, SEQUENCE_TOKENS_MAX } from '../statistics/ordinary-text.ts';
 import { formsPerPrompt } from '../editing/targets.ts';
 
 export interface MemoryNeed {
@@ -27,8 +22,6 @@ export interface MemoryNeed {
     weightsBytes: number;
     /** Of one edited block: P0 (float32), its factor and C0 (float64), all [F, F]. */
     priorOfBlockBytes: number;
-    /** Of one edited block: keys of the reference and canary texts. */
-    referenceKeysOfBlockBytes: number;
     /** One hook of so many corrections, all edited blocks. */
     hookBytes: { corrections: number; bytes: number }[];
     /** Keys and values of one sequence of `keyValueTokens` tokens. */
@@ -75,7 +68,6 @@ export function memoryNeed(
     runtimeBytes: RUNTIME_BYTES + config.vocabulary * TOKENISER_BYTES_PER_TOKEN,
     weightsBytes: FLOAT32 * parameterCount(config),
     priorOfBlockBytes: (2 * FLOAT64 + FLOAT32) * config.mlpWidth ** 2,
-    referenceKeysOfBlockBytes: FLOAT32 * (REFERENCE_TOKENS + CANARY_TOKENS) * config.mlpWidth,
     hookBytes: HOOK_SIZES.map((count) => ({
       corrections: count,
       bytes: hookBytes(config, parameters, count),
@@ -93,7 +85,7 @@ export function memoryNeed(
   const held =
     parts.runtimeBytes +
     parts.weightsBytes +
-    E * (parts.priorOfBlockBytes + parts.referenceKeysOfBlockBytes) +
+    E * parts.priorOfBlockBytes +
     HOOKS_HELD_MAX * hookBytes(config, parameters, corrections) +
     sharedHookBytes(config, parameters, corrections);
   const loading = Math.max(phases.samplingBytes, phases.invertingBytes);
@@ -168,7 +160,7 @@ export function hookBytes(
 }
 
 /**
- * What hooks share (model/hook/hook-memory.ts): K P0 [R, F]; with maps by subject B once more, in
+ * What hooks share (model/hook/hook-cache.ts): K P0 [R, F]; with maps by subject B once more, in
  * the F x F form of one map the sums [F, F] and [F, D] in float64.
  */
 function sharedHookBytes(
@@ -221,8 +213,8 @@ const ANSWER_TOKENS = 2_048;
  */
 const CORRECTION_TOKENS = { before: 20, after: 8, target: 2 } as const;
 
-function viewsOf({ keyViews, contexts }: HyperParameters): number {
-  return keyViews === 'separate' && contexts > 0 ? 2 : 1;
+function viewsOf({ gate, contexts }: HyperParameters): number {
+  return gate.kind !== 'sequence' && contexts > 0 ? 2 : 1;
 }
 
 /** Keys and values of the sequences that are sampled side by side. */

@@ -6,7 +6,7 @@ import {
   keyValueBytes,
   memoryNeed,
   parameterCount,
-} from '../../../model/engine/memory.ts';
+} from '../../../model/engine/memory-need.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
 import { disposePast } from '../../../model/network/attention-past.ts';
 import { prefill } from '../../../model/network/decode.ts';

@@ -1,0 +1,472 @@
+import * as tf from '@tensorflow/tfjs-core';
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import type { PairSet } from '../../../model/engine.ts';
+import { Hook } from '../../../model/hook/hook.ts';
+import { FILLER, layOutRows, type TokenRows } from '../../../model/network/token-rows.ts';
+import type { AttentionPast } from '../../../model/network/attention-past.ts';
+import { seededRandom } from '../../../model/tensor/random.ts';
+import type { GateParameters } from '../../../schemas/editing.ts';
+import { largestDifference } from '../../golden/read-golden.ts';
+import { product, transposed, type Plain } from '../plain-matrices.ts';
+import {
+  bySubject,
+  denseChange,
+  pairSet,
+  randomPairs,
+  syntheticPrior,
+  type SubjectPair,
+} from '../synthetic-prior.ts';
+import {
+  ask,
+  cosine,
+  COSINE_TOLERANCE,
+  createGateWorld,
+  D,
+  F,
+  gateOf,
+  pairs,
+  TOLERANCE,
+  withHook,
+  world,
+} from './gate-world.ts';
+
+createGateWorld();
+
+const MAPS = ['subject', 'joint'] as const;
+
+/** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
+const [A, B, C, OTHER] = [1, 2, 3, 9];
+/**
+ * Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3.
+ */
+const named = () =>
+  pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
+const keysOf = (...of: (number | readonly number[])[]) =>
+  of.map((key) => (typeof key === 'number' ? pairs[key]!.key : key));
+const openedOn = (
+  tokens: readonly number[],
+  keys: readonly (readonly number[])[],
+  changes: Partial<GateParameters> = {},
+) =>
+  withHook(
+    gateOf('subject', changes),
+    (hook) => ask(hook, keys, layOutRows([tokens], [1])).opened,
+    named(),
+  );
+const strange = (seed: number) => randomPairs(1, world, seededRandom(seed))[0]!.key;
+
+it('the subject gate is shut on the very key of a correction where its subject is not named', () => {
+  const everywhere = keysOf(0, 0, 0, 0, 0, 0, 0);
+  expect(openedOn([A, B, OTHER, B, A, OTHER, B], everywhere)).toEqual([0, 1, 0, 0, 0, 0, 0]);
+  expect(openedOn([OTHER, A, A, B, B, C, A], everywhere)).toEqual([0, 0, 0, 1, 0, 0, 0]);
+  withHook(
+    gateOf('always'),
+    (hook) =>
+      expect(
+        ask(hook, everywhere, layOutRows([[A, B, OTHER, B, A, OTHER, B]], [1])).opened,
+      ).not.toContain(0),
+    named(),
+  );
+});
+
+it('the subject gate is shut where a subject is named and the key lies far from its corrections', () => {
+  const far = [41, 42, 43, 44]
+    .map(strange)
+    .filter((key) => Math.max(...pairs.map((pair) => cosine(key, pair.key))) < 0.6);
+  expect(far.length).toBeGreaterThan(1);
+  for (const key of far) expect(openedOn([A, B, C], [key, key, key])).toEqual([0, 0, 0]);
+});
+
+it('the subject gate opens on a name exactly where the whitened cosine to that subject’s keys reaches the floor', () => {
+  // Between a correction's key and another one: the cosine takes every value in between.
+  const asked = fc.record({
+    seed: fc.integer({ min: 0, max: 2 ** 31 }),
+    share: fc.double({ min: 0, max: 1, noNaN: true }),
+    of: fc.constantFrom(0, 1, 2, 3),
+    floor: fc.double({ min: -0.5, max: 0.95, noNaN: true }),
+  });
+  fc.assert(
+    fc.property(asked, ({ seed, share, of, floor }) => {
+      const other = strange(seed);
+      const key = pairs[of]!.key.map((value, f) =>
+        Math.fround((1 - share) * value + share * other[f]!),
+      );
+      const name = [
+        [A, B],
+        [OTHER, B],
+        [A, C],
+        [OTHER, C],
+      ][of]!;
+      // C by itself names two.
+      const score = Math.max(
+        ...(of === 3 ? [2, 3] : [of]).map((pair) => cosine(key, pairs[pair]!.key)),
+      );
+      fc.pre(Math.abs(score - floor) > COSINE_TOLERANCE);
+      withHook(
+        gateOf('subject', { floor }),
+        (hook) => {
+          const { opened, scores } = ask(hook, [other, key], layOutRows([name], [1]));
+          expect(opened[1]).toBe(score >= floor ? 1 : 0);
+          if (opened[1] === 1) expect(Math.abs(scores[1]! - score)).toBeLessThan(COSINE_TOLERANCE);
+        },
+        named(),
+      );
+    }),
+    { numRuns: 100 },
+  );
+});
+
+it('the subject gate asks for the keys of the subject that is named, whatever lies nearer', () => {
+  expect(openedOn([A, B], keysOf(1, 1))).toEqual([0, 0]);
+  expect(openedOn([OTHER, B], keysOf(1, 1))).toEqual([0, 1]);
+  // Of the longest name that ends there.
+  expect(openedOn([A, B, B], keysOf(1, 1, 1))).toEqual([0, 0, 1]);
+});
+
+it('the subject gate of a name that two subjects have opens on either’s keys, and lets that one’s map through', () => {
+  withHook(
+    gateOf('subject'),
+    (hook) => {
+      const keys = keysOf(2, 3, 2, 3);
+      const { opened, nearest, base, values } = ask(
+        hook,
+        keys,
+        layOutRows([[C, C, OTHER, C]], [1]),
+      );
+      expect([opened, nearest]).toEqual([
+        [1, 1, 0, 1],
+        [2, 3, 3],
+      ]);
+      [2, 3, null, 3].forEach((pair, row) =>
+        expectValue(
+          values,
+          base,
+          row,
+          pair === null ? null : denseChange([pairs[pair]!], world),
+          keys[row]!,
+        ),
+      );
+    },
+    named(),
+  );
+});
+
+it.each(MAPS)(
+  'the subject gate the subject gate lets through what least squares over the named subject’s corrections gives, or over all: map %s',
+  (map) => {
+    const random = seededRandom(51);
+    // Each subject with several corrections.
+    const many = [
+      ...named(),
+      ...randomPairs(9, world, random).map((pair, i) => ({
+        ...pair,
+        subject: pairs[i % 3]!.subject,
+        spellings: [],
+      })),
+    ];
+    const of = bySubject(many);
+    withHook(
+      gateOf('subject', { map, floor: -1 }),
+      (hook) => {
+        const keys = [strange(52), many[6]!.key, strange(53), many[4]!.key];
+        const { opened, base, values } = ask(hook, keys, layOutRows([[A, B, OTHER, B]], [1]), {
+          some: many,
+        });
+        expect(opened).toEqual([0, 1, 0, 1]);
+        [null, 'subject 0', null, 'subject 1'].forEach((subject, row) =>
+          expectValue(
+            values,
+            base,
+            row,
+            subject === null ? null : denseChange(map === 'joint' ? many : of.get(subject)!, world),
+            keys[row]!,
+          ),
+        );
+      },
+      many,
+    );
+  },
+);
+
+it('the subject gate does not ask how many other corrections there are, nor how near they lie', () => {
+  const random = seededRandom(61);
+  const tokens = [A, B, OTHER, B, C, A, B];
+  const keys = [0, 0, 1, 1, 3, 2, 0].map((of) =>
+    pairs[of]!.key.map((value) => Math.fround(value + 0.4 * (2 * random() - 1))),
+  );
+  const openings = (some: readonly SubjectPair[]) =>
+    withHook(
+      gateOf('subject'),
+      (hook) => ask(hook, keys, layOutRows([tokens], [1]), { some }),
+      some,
+    );
+  const alone = openings(named());
+  expect([...new Set(alone.opened)].sort()).toEqual([0, 1]);
+  const crowd = randomPairs(600, world, random).map((pair, i) => ({
+    ...pair,
+    key: i % 3 === 0 ? [...keys[i % keys.length]!] : pair.key,
+    subject: `stranger ${i}`,
+    spellings: [[OTHER, OTHER]],
+  }));
+  const crowded = openings([...named(), ...crowd]);
+  expect([crowded.opened, crowded.nearest]).toEqual([alone.opened, alone.nearest]);
+  // The products are summed in float32, in as many rows as there are pairs.
+  alone.scores.forEach((score, row) =>
+    Number.isFinite(score)
+      ? expect(Math.abs(crowded.scores[row]! - score)).toBeLessThan(COSINE_TOLERANCE)
+      : expect(crowded.scores[row]).toBe(score),
+  );
+  expect(largestDifference(crowded.values, alone.values)).toBeLessThan(TOLERANCE);
+});
+
+it('the subject gate never opens at position 0, though the name stands there with its very key', () => {
+  withHook(
+    gateOf('subject', { floor: -1 }),
+    (hook) => {
+      expect(ask(hook, keysOf(2, 2, 1), layOutRows([[C], [C, B]])).opened).toEqual([0, 0, 1]);
+      expect(ask(hook, keysOf(2), layOutRows([[C]], [1])).opened).toEqual([1]);
+    },
+    named(),
+  );
+});
+
+it('the subject gate finds a name that begins in the past, over fillers, and decides as in one pass wherever the text is cut', () => {
+  const tokens = [OTHER, A, B, A, OTHER, B, C, A, A, B];
+  const keys = keysOf(1, 0, 0, 0, 0, 1, 3, 0, 0, 0);
+  withHook(
+    gateOf('subject'),
+    (hook) => {
+      const whole = ask(hook, keys, layOutRows([tokens]));
+      expect(whole.opened).toEqual([0, 0, 1, 0, 0, 1, 1, 0, 0, 1]);
+      for (let cut = 1; cut < tokens.length; cut++) {
+        for (const fillers of [0, 3]) {
+          const past = pastOf([
+            ...tokens.slice(0, cut),
+            ...new Array<number>(fillers).fill(FILLER),
+          ]);
+          const rest = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), {
+            past,
+          });
+          expect(rest.opened, `cut at ${cut}`).toEqual(whole.opened.slice(cut));
+          expect(rest.nearest).toEqual(
+            whole.nearest.slice(whole.nearest.length - rest.nearest.length),
+          );
+        }
+        // Behind another past the name is not there.
+        const other = ask(hook, keys.slice(cut), layOutRows([tokens.slice(cut)], [cut]), {
+          past: pastOf(new Array<number>(cut).fill(OTHER)),
+        });
+        if (tokens[cut - 1] === A && tokens[cut] === B) expect(other.opened[0]).toBe(0);
+      }
+    },
+    named(),
+  );
+});
+
+it('the subject gate never finds a name across two sequences', () => {
+  withHook(
+    gateOf('subject'),
+    (hook) =>
+      expect(
+        ask(
+          hook,
+          keysOf(0, 0, 0, 0),
+          layOutRows(
+            [
+              [OTHER, A],
+              [B, A],
+            ],
+            [1, 1],
+          ),
+        ).opened,
+      ).toEqual([0, 0, 0, 0]),
+    named(),
+  );
+  withHook(
+    gateOf('subject'),
+    (hook) =>
+      expect(ask(hook, keysOf(0, 0, 0), layOutRows([[A, B], [B]], [1, 1])).opened).toEqual([
+        0, 1, 0,
+      ]),
+    named(),
+  );
+});
+
+it('the subject gate tells in which sequences it may open at all: where a subject is named', () => {
+  withHook(
+    gateOf('subject', { floor: -1 }),
+    (hook) => {
+      const sequences = [[OTHER, A], [A, B], [B], [OTHER, OTHER], [A, OTHER, B], [OTHER, C]];
+      expect(hook.mayOpen(sequences)).toEqual([1, 2, 4, 5]);
+      const rows = layOutRows(
+        sequences,
+        sequences.map(() => 1),
+      );
+      const { opened } = ask(
+        hook,
+        Array.from({ length: rows.count }, (_, row) => strange(row)),
+        rows,
+      );
+      const touched = sequences
+        .map((_, b) => b)
+        .filter((b) => opened.slice(rows.starts[b], rows.starts[b + 1]).includes(1));
+      expect(touched).toEqual([1, 2, 4, 5]);
+    },
+    named(),
+  );
+});
+
+it('the subject gate takes each of a correction’s keys for its subject', () => {
+  const [first, second] = [pairSet(named().slice(0, 2), world), pairSet(named().slice(2), world)];
+  const width = (rows: readonly Float32Array[], of: number) =>
+    Float32Array.from(
+      Array.from({ length: 2 }, (_, row) =>
+        rows.flatMap((one) => [...one.subarray(row * of, (row + 1) * of)]),
+      ).flat(),
+    );
+  // Two rows of two keys each: pairs 0 and 2 of subject 0, pairs 1 and 3 of subject 1.
+  const views: PairSet = {
+    ...first,
+    keyWidth: 2 * F,
+    valueWidth: 2 * D,
+    keys: [width([first.keys[0]!, second.keys[0]!], F)],
+    changes: [width([first.changes[0]!, second.changes[0]!], D)],
+  };
+  for (const map of MAPS) {
+    const hook = Hook.build(
+      views,
+      new Map([[world.prior.layer, world.prior]]),
+      gateOf('subject', { map }),
+    );
+    const inOrder = [0, 2, 1, 3].map((pair, i) => ({
+      ...pairs[pair]!,
+      subject: pairs[i < 2 ? 0 : 1]!.subject,
+    }));
+    const keys = keysOf(0, 2, 3, 0, 1);
+    const { opened, nearest, base, values } = ask(hook, keys, layOutRows([[A, B, B, A, B]], [1]), {
+      some: inOrder,
+    });
+    // A B is subject 0's: of the second key, and not of subject 1's. B is subject 1's.
+    expect([opened, nearest]).toEqual([
+      [0, 1, 1, 0, 0],
+      [1, 3],
+    ]);
+    [1, 2].forEach((row, i) =>
+      expectValue(
+        values,
+        base,
+        row,
+        denseChange(map === 'joint' ? inOrder : inOrder.slice(2 * i, 2 * i + 2), world),
+        keys[row]!,
+      ),
+    );
+    hook.dispose();
+  }
+});
+
+it.each(MAPS)(
+  'the subject gate the subject gate decides in the lowest block for all of them, whatever their own keys say: map %s',
+  (map) => {
+    const above = syntheticPrior(17, F, D, world.prior.layer + 2);
+    const first = pairSet(named(), world);
+    const pairsAbove = randomPairs(pairs.length, above, seededRandom(18)).map((pair, i) => ({
+      ...pair,
+      subject: pairs[i]!.subject,
+    }));
+    const second = pairSet(pairsAbove, above);
+    const both = {
+      ...first,
+      layers: [...first.layers, ...second.layers],
+      keys: [...first.keys, ...second.keys],
+      changes: [...first.changes, ...second.changes],
+    };
+    const hook = Hook.build(
+      both,
+      new Map([
+        [world.prior.layer, world.prior],
+        [above.prior.layer, above.prior],
+      ]),
+      gateOf('subject', { map }),
+    );
+    const tokens = [OTHER, B, B, C];
+    const rows = layOutRows([tokens], [1]);
+    const strangeKeys = [41, 42, 43, 44].map(strange);
+    const told = new Map<number, { opened: number[]; nearest: number[] }>();
+    hook.openObserver = (layer, opened, _, nearest) =>
+      void told.set(layer, { opened: [...opened], nearest: [...nearest()] });
+    const project = (layer: number, keys: number[][], its: TokenRows) =>
+      hook.project({
+        layer,
+        keys_RF: tf.tensor2d(keys),
+        base_RD: tf.zeros([4, D]),
+        rows: its,
+        past: null,
+      });
+    const value = tf.tidy(() => {
+      // At the third token the name stands with a strange key; at the last with that of one of the
+      // two subjects that share it.
+      project(
+        world.prior.layer,
+        [strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key],
+        rows,
+      );
+      const value = project(above.prior.layer, strangeKeys, rows).dataSync().slice();
+      expect(() => project(above.prior.layer, strangeKeys, layOutRows([tokens], [1]))).toThrow(
+        /has not seen these tokens/,
+      );
+      return value as Float32Array;
+    });
+    const decided = { opened: [0, 1, 0, 1], nearest: [1, 3] };
+    expect([...told.keys()]).toEqual([world.prior.layer, above.prior.layer]);
+    expect(told.get(world.prior.layer)).toEqual(decided);
+    expect(told.get(above.prior.layer)!.opened).toEqual(decided.opened);
+    // The maps above are those of the pairs above, of the subjects that the lowest block found.
+    [null, 1, null, 3].forEach((pair, row) =>
+      expectValue(
+        value,
+        new Float32Array(4 * D),
+        row,
+        pair === null
+          ? null
+          : denseChange(map === 'joint' ? pairsAbove : [pairsAbove[pair]!], above),
+        strangeKeys[row]!,
+      ),
+    );
+    if (map === 'subject') expect(told.get(above.prior.layer)!.nearest).toEqual(decided.nearest);
+    hook.dispose();
+    above.free();
+  },
+);
+
+/** What went before in one sequence. */
+function pastOf(slots: readonly number[]): AttentionPast {
+  const tokens = Int32Array.from(slots);
+  return {
+    length: slots.length,
+    tokens,
+    valid: Float32Array.from(tokens, (one) => (one === FILLER ? 0 : 1)),
+    blocks: new Map(),
+  };
+}
+
+/** The row's value is base + change k; base itself, bit for bit, where there is no change. */
+function expectValue(
+  values: Float32Array,
+  base: Float32Array,
+  row: number,
+  change: Plain | null,
+  key: readonly number[],
+): void {
+  const [from, to] = [row * D, (row + 1) * D];
+  if (change === null)
+    return expect(values.subarray(from, to), `row ${row}`).toEqual(base.subarray(from, to));
+  const moved = product(change, transposed([[...key]]));
+  expect(
+    largestDifference(
+      values.subarray(from, to),
+      moved.map(([value], d) => value! + base[from + d]!),
+    ),
+    `row ${row}`,
+  ).toBeLessThan(TOLERANCE);
+}
