@@ -5,44 +5,42 @@ import { homeAt } from '../config/home.ts';
 import { holdExclusively } from './exclusive.mjs';
 import type { Progress, ProgressStep } from './progress.ts';
 
+/** A large model over a slow link. */
+const OTHER_FETCH_WAIT_MS = 24 * 3_600_000;
+const BYTES_PER_MB = 1_000_000;
+
 /**
- * Brings a model of the Hugging Face hub into the data folder; at once when it is there. Of two
- * processes that want it, one fetches and the other waits. Throws what the hub's adapter throws,
- * and `ExclusiveTimeout`.
+ * Downloads a model of the Hugging Face hub into the data folder, unless it is there. Of two
+ * processes that want it, one downloads and the other waits. Throws `ExclusiveTimeout`, and what
+ * `fetchFromHub` throws.
  */
 export async function fetchModel(
-  configuration: Pick<Configuration, 'home' | 'hubToken'>,
+  { home, hubToken }: Pick<Configuration, 'home' | 'hubToken'>,
   id: string,
   progress: Progress,
   options: Pick<HubOptions, 'fetch'> = {},
 ): Promise<void> {
   const { fetchFromHub } = await import('../../model/checkpoint/hub.ts');
-  const folder = homeAt(configuration.home).hubModels;
+  const folder = homeAt(home).hubModels;
   const turn = await holdExclusively(`fetch of ${join(folder, id)}`, OTHER_FETCH_WAIT_MS, () =>
-    progress.note(`Another process fetches ${id} into the same folder: waiting for it.`),
+    progress.note(`Another process is downloading ${id} into the same folder: waiting for it.`),
   );
-  let step: ProgressStep | null = null;
+  let step = null as ProgressStep | null;
   try {
     await fetchFromHub(id, folder, {
       ...options,
-      ...(configuration.hubToken === null ? {} : { accessToken: configuration.hubToken.reveal() }),
+      ...(hubToken === null ? {} : { accessToken: hubToken.reveal() }),
       progress(doneBytes, totalBytes) {
-        step ??= progress.step(`Fetch ${id}`, {
-          amount: Math.ceil(totalBytes / BYTES_PER_MB),
-          unit: 'MB',
-        });
+        const amount = Math.ceil(totalBytes / BYTES_PER_MB);
+        step ??= progress.step(`Download ${id}`, { amount, unit: 'MB' });
         step.at(Math.floor(doneBytes / BYTES_PER_MB));
       },
     });
-    (step as ProgressStep | null)?.done();
+    step?.done();
   } catch (error) {
-    (step as ProgressStep | null)?.failed();
+    step?.failed();
     throw error;
   } finally {
     await turn.release();
   }
 }
-
-/** A large model over a slow link. */
-const OTHER_FETCH_WAIT_MS = 24 * 3_600_000;
-const BYTES_PER_MB = 1_000_000;

@@ -1,37 +1,39 @@
 /**
- * Progress of long steps on a terminal: a bar where someone watches, plain lines where a log is
- * written. The only file that knows cli-progress.
+ * Progress of long steps: a bar on a terminal, plain lines in a log. The only file that knows
+ * cli-progress.
  */
 import { SingleBar } from 'cli-progress';
 
 /** What a step counts. */
-export type ProgressUnit = 'MB' | 'files' | 'items';
+export interface ProgressTotal {
+  readonly amount: number;
+  readonly unit: 'MB' | 'files' | 'items';
+}
 
 /** One running step. Exactly one of `done` and `failed` ends it. */
 export interface ProgressStep {
   /** `amount` is the total so far, in the step's unit. */
   at(amount: number): void;
-  /** `note` says what came of it, a few words. */
+  /** `note` describes the result in a few words. */
   done(note?: string): void;
   failed(): void;
 }
 
-/** Where progress goes. Without a `total`, only the time that passed is shown. */
 export interface Progress {
-  step(
-    label: string,
-    total?: { readonly amount: number; readonly unit: ProgressUnit },
-  ): ProgressStep;
-  /** A line that is no step of its own. */
+  /** Begins a step. Without a total, only the time is shown. */
+  step(label: string, total?: ProgressTotal): ProgressStep;
+  /** Shows a line that is not a step. */
   note(text: string): void;
 }
 
-/**
- * Bars if `stream` is a terminal, else a line at the start, one every few seconds, and one at the
- * end.
- */
+/** Bars if `stream` is a terminal; else a line at the start, every few seconds, and at the end. */
 export function progressOn(stream: NodeJS.WriteStream = process.stderr): Progress {
-  return stream.isTTY ? bars(stream) : lines(stream);
+  const begin = stream.isTTY ? bar : lines;
+  const indent = stream.isTTY ? '  ' : '';
+  return {
+    step: (label, total) => begin(stream, label, total),
+    note: (text) => void stream.write(`${indent}${text}\n`),
+  };
 }
 
 /** For tests, and for callers with a display of their own. */
@@ -40,83 +42,71 @@ export const silentProgress: Progress = {
   note() {},
 };
 
+/** Does the work of a step, and ends the step with the note that the work returns. */
+export async function during(
+  step: ProgressStep,
+  work: () => Promise<string | void>,
+): Promise<void> {
+  try {
+    step.done((await work()) ?? undefined);
+  } catch (error) {
+    step.failed();
+    throw error;
+  }
+}
+
 const LINE_EVERY_MS = 5_000;
 const LABEL_COLUMNS = 44;
 
-function bars(stream: NodeJS.WriteStream): Progress {
+function bar(stream: NodeJS.WriteStream, name: string, total?: ProgressTotal): ProgressStep {
+  const label = name.padEnd(LABEL_COLUMNS);
+  const seconds = stopwatch();
+  const form =
+    total === undefined ? '{duration} s' : `{bar} {percentage}% of {total} ${total.unit}`;
+  const shown = new SingleBar({
+    stream,
+    hideCursor: true,
+    clearOnComplete: true,
+    linewrap: false,
+    format: `  ${label} ${form}`,
+  });
+  shown.start(total?.amount ?? 1, 0);
+  const finish = (mark: string, note?: string): void => {
+    shown.stop();
+    stream.write(`${mark} ${label} ${note === undefined ? '' : `${note}, `}${seconds()}\n`);
+  };
   return {
-    step(label, total) {
-      const startedMs = performance.now();
-      const bar = new SingleBar({
-        stream,
-        hideCursor: true,
-        clearOnComplete: true,
-        linewrap: false,
-        // Without a total there is nothing to fill, so the bar keeps the time alone.
-        format:
-          total === undefined
-            ? `  ${label.padEnd(LABEL_COLUMNS)} {duration} s`
-            : `  ${label.padEnd(LABEL_COLUMNS)} {bar} {percentage}% of {total} ${total.unit}`,
-      });
-      bar.start(total?.amount ?? 1, 0);
-      const finish = (mark: string, note?: string): void => {
-        bar.stop();
-        stream.write(`${mark} ${label.padEnd(LABEL_COLUMNS)} ${noteAndSeconds(startedMs, note)}\n`);
-      };
-      return {
-        at: (amount) => {
-          if (total !== undefined) bar.update(Math.min(Math.round(amount), total.amount));
-        },
-        done: (note) => {
-          finish('✓', note);
-        },
-        failed: () => {
-          finish('✗', 'failed');
-        },
-      };
+    at: (amount) => {
+      if (total !== undefined) shown.update(Math.min(Math.round(amount), total.amount));
     },
-    note: (text) => void stream.write(`  ${text}\n`),
+    done: (note) => finish('✓', note),
+    failed: () => finish('✗', 'failed'),
   };
 }
 
-function lines(stream: NodeJS.WriteStream): Progress {
+function lines(stream: NodeJS.WriteStream, label: string, total?: ProgressTotal): ProgressStep {
+  const seconds = stopwatch();
+  let reached = '';
+  stream.write(`${label} …\n`);
+  const timer = setInterval(
+    () => stream.write(`${label}: ${reached}${seconds()}\n`),
+    LINE_EVERY_MS,
+  );
+  timer.unref();
+  const finish = (note: string): void => {
+    clearInterval(timer);
+    stream.write(`${label}: ${note}, ${seconds()}\n`);
+  };
   return {
-    step(label, total) {
-      const startedMs = performance.now();
-      let amount: number | undefined;
-      stream.write(`${label} …\n`);
-      const timer = setInterval(() => {
-        const reached =
-          total === undefined || amount === undefined
-            ? ''
-            : `${Math.round(amount)} of ${total.amount} ${total.unit}, `;
-        stream.write(`${label}: ${reached}${seconds(startedMs)}\n`);
-      }, LINE_EVERY_MS);
-      timer.unref();
-      const finish = (text: string): void => {
-        clearInterval(timer);
-        stream.write(`${label}: ${text}\n`);
-      };
-      return {
-        at: (reached) => {
-          amount = reached;
-        },
-        done: (note) => {
-          finish(noteAndSeconds(startedMs, note ?? 'done'));
-        },
-        failed: () => {
-          finish(noteAndSeconds(startedMs, 'failed'));
-        },
-      };
+    at: (amount) => {
+      if (total !== undefined) reached = `${Math.round(amount)} of ${total.amount} ${total.unit}, `;
     },
-    note: (text) => void stream.write(`${text}\n`),
+    done: (note = 'done') => finish(note),
+    failed: () => finish('failed'),
   };
 }
 
-function noteAndSeconds(startedMs: number, note: string | undefined): string {
-  return note === undefined ? seconds(startedMs) : `${note}, ${seconds(startedMs)}`;
-}
-
-function seconds(startedMs: number): string {
-  return `${((performance.now() - startedMs) / 1000).toFixed(1)} s`;
+function stopwatch(): () => string {
+  const startedMs = performance.now();
+  return () => `${((performance.now() - startedMs) / 1000).toFixed(1)} s`;
 }

@@ -1,6 +1,6 @@
 /**
- * Runs the ordinary clients of the package registries (pip, Maven) and the C++ compiler: bounded in
- * time, quiet unless they fail, and ended with us if we are asked to end.
+ * Runs the clients of the package registries (pip, Maven) and the C++ compiler, and checks what
+ * they downloaded. A client is bounded in time, silent unless it fails, and ends when we end.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -8,7 +8,7 @@ import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
-/** A step of the set-up failed; what was installed before it stays, and a new start resumes there. */
+/** A step of the set-up failed. Parts installed before it stay; the next set-up resumes there. */
 export class ProvisionError extends Error {
   override readonly name = 'ProvisionError';
   constructor(
@@ -26,88 +26,59 @@ export interface ClientCommand {
   readonly folder: string;
   readonly environment?: NodeJS.ProcessEnv;
   readonly waitMs: number;
-  /** Called for each line of its output. */
+  /** Receives each line of the output. */
   readonly onLine?: (line: string) => void;
   /** What the user can do if it fails. */
   readonly hint: string;
 }
 
+const OUTPUT_CHARACTERS_MAX = 4_000;
+const READ_BYTES = 1 << 20;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * Resolves to the client's output; throws `ProvisionError` with its end if it fails or takes longer
- * than `waitMs`.
+ * Runs the client and returns its output. Throws `ProvisionError` with the end of the output if it
+ * fails or takes longer than `waitMs`.
  */
 export async function runClient(command: ClientCommand): Promise<string> {
-  const child = spawn(command.executable, command.args, {
+  const { executable, args, waitMs, hint } = command;
+  const child = spawn(executable, args, {
     cwd: command.folder,
     env: command.environment ?? process.env,
     stdio: ['ignore', 'pipe', 'pipe'],
-    // A group of its own, so that what the client starts ends with it.
+    // A group of its own, so that the client's children end with it.
     detached: true,
   });
-  const stopEnding = endWithUs(child.pid);
+  const release = endWithUs(child.pid);
   let output = '';
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
     killGroup(child.pid);
-  }, command.waitMs);
-  const take = (chunk: Buffer): void => {
-    const text = chunk.toString();
-    output = (output + text).slice(-OUTPUT_CHARACTERS_MAX);
-    if (command.onLine !== undefined) for (const line of text.split('\n')) command.onLine(line);
-  };
-  child.stdout.on('data', take);
-  child.stderr.on('data', take);
-  try {
-    const failure = await new Promise<string | undefined>((resolve) => {
-      child.once('error', (error) => {
-        resolve(error.message);
-      });
-      child.once('close', (code, signal) => {
-        resolve(code === 0 ? undefined : `it ended with ${signal ?? `code ${String(code)}`}`);
-      });
+  }, waitMs);
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      const text = chunk.toString();
+      output = (output + text).slice(-OUTPUT_CHARACTERS_MAX);
+      text.split('\n').forEach((line) => command.onLine?.(line));
     });
-    if (failure === undefined) return output;
-    const reason = timedOut ? `it took longer than ${command.waitMs / 1000} s` : failure;
+  try {
+    const failure = await new Promise<string | null>((resolve) => {
+      child.once('error', (error) => resolve(error.message));
+      child.once('close', (code, signal) =>
+        resolve(code === 0 ? null : `it ended with ${signal ?? `code ${String(code)}`}`),
+      );
+    });
+    if (failure === null) return output;
+    const reason = timedOut ? `it took longer than ${waitMs / 1000} s` : failure;
     throw new ProvisionError(
-      `${command.executable} failed: ${reason}.\n${output.trim()}`,
-      { executable: command.executable, args: command.args, reason },
-      command.hint,
+      `${executable} failed: ${reason}.\n${output.trim()}`,
+      { executable, args, reason },
+      hint,
     );
   } finally {
     clearTimeout(timer);
-    stopEnding();
-  }
-}
-
-const OUTPUT_CHARACTERS_MAX = 4_000;
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
-function endWithUs(pid: number | undefined): () => void {
-  const onExit = (): void => {
-    killGroup(pid);
-  };
-  const onSignal = (signal: NodeJS.Signals): void => {
-    killGroup(pid);
-    stop();
-    // Without a handler of anybody else's, the signal means what it always means.
-    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
-  };
-  const stop = (): void => {
-    process.off('exit', onExit);
-    for (const signal of SIGNALS) process.off(signal, onSignal);
-  };
-  process.once('exit', onExit);
-  for (const signal of SIGNALS) process.once(signal, onSignal);
-  return stop;
-}
-
-function killGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // It has ended by itself.
+    release();
   }
 }
 
@@ -124,4 +95,29 @@ export async function verifySha256(file: string, expected: string): Promise<void
   );
 }
 
-const READ_BYTES = 1 << 20;
+/** Kills the client's group when this process ends; returns a function that releases it. */
+function endWithUs(pid: number | undefined): () => void {
+  const onExit = () => killGroup(pid);
+  const onSignal = (signal: NodeJS.Signals): void => {
+    killGroup(pid);
+    release();
+    // Without another handler, the signal keeps its usual effect.
+    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
+  };
+  const release = (): void => {
+    process.off('exit', onExit);
+    for (const signal of SIGNALS) process.off(signal, onSignal);
+  };
+  process.once('exit', onExit);
+  for (const signal of SIGNALS) process.once(signal, onSignal);
+  return release;
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It has already ended.
+  }
+}

@@ -1,9 +1,8 @@
 /**
- * Installs TensorFlow's CUDA build, loads it and multiplies with it; says whether it found a GPU.
- * It ends with 0 where there is none too, because that is what it is for: to show that the build
- * fits before it meets a GPU.
+ * Installs TensorFlow's CUDA build, loads it and multiplies with it, to show that the build fits
+ * before it meets a GPU. It ends with 0 also if it finds no GPU.
  */
-import { loadTensorFlow, deviceSeen, tensorflowVersion } from '../../../model/tensor/tensorflow.ts';
+import { deviceSeen, loadTensorFlow, tensorflowVersion } from '../../../model/tensor/tensorflow.ts';
 import { homeFromEnvironment } from '../../config/home.ts';
 import { progressOn } from '../progress.ts';
 import { provision } from './index.ts';
@@ -12,19 +11,16 @@ const home = homeFromEnvironment();
 try {
   await provision(['tensorflow'], { home, device: 'gpu', progress: progressOn(process.stderr) });
   const tf = loadTensorFlow(home.tensorflow('gpu').addon);
-  const a = tf.tensor2d([
+  const matrix = tf.tensor2d([
     [1, 2],
     [3, 4],
   ]);
-  const product = Array.from(tf.matMul(a, a).dataSync());
-  const expected = [7, 10, 15, 22];
-  if (product.some((value, index) => value !== expected[index])) {
-    throw new Error(`[[1, 2], [3, 4]] squared came out as ${product.join(', ')}.`);
-  }
-  const seen =
-    deviceSeen() === 'gpu' ? 'It found a GPU.' : 'It found no GPU and runs on the processor.';
+  const product = tf.matMul(matrix, matrix).dataSync().join(', ');
+  if (product !== '7, 10, 15, 22')
+    throw new Error(`The square of [[1, 2], [3, 4]] came out as ${product}.`);
+  const seen = deviceSeen() === 'gpu' ? 'a GPU' : 'no GPU and runs on the processor';
   process.stdout.write(
-    `TensorFlow ${tensorflowVersion()}, CUDA build: loads and multiplies. ${seen}\n`,
+    `TensorFlow ${tensorflowVersion()}, CUDA build: loads and multiplies. It found ${seen}.\n`,
   );
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);

