@@ -32,6 +32,12 @@ export function matching(pattern: RegExp, expected: string): (text: string) => s
   return parser(expected, (text) => (pattern.test(text) ? text : undefined));
 }
 
+export function atMost(charactersMax: number): (text: string) => string {
+  return parser(`at most ${charactersMax} characters`, (text) =>
+    text.length <= charactersMax ? text : undefined,
+  );
+}
+
 /** Milliseconds of a number and a unit, such as `90d`; units are given in milliseconds. */
 export function timeSpan(text: string, units: Record<string, number>): number | undefined {
   const [, count, unit] = /^(\d{1,6})([a-z])$/.exec(text) ?? [];

@@ -1,4 +1,4 @@
-/** How a command is written: its help, its typed options, and its work, which gives the exit code. */
+/** How a command is written: its help, its typed options, and its work. */
 import { Option, type Command } from 'commander';
 import { failureOf } from '../terminal/command-failure.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
@@ -81,7 +81,8 @@ export interface CommandSpecification<Options> {
   usage: string;
   summary: string;
   description: string;
-  examples: [command: string, meaning: string][];
+  /** A line each: the command, two spaces, its meaning; or the meaning below, indented. */
+  examples: string | [string, string][];
   /** What it cannot do when it fails: "submit the corrections". */
   operation: string;
   options(command: Command): void;
@@ -162,12 +163,11 @@ export function addCommand<Options>(
   surroundings: Surroundings,
   exited: (code: ExitCode) => void,
 ): void {
-  const { usage, summary, description, examples, operation } = specification;
+  const { usage, summary, description, operation } = specification;
   const command = program.command(usage).summary(summary).description(description);
   specification.options(command);
   command.option('--json', 'write the result as JSON');
-  const lines = examples.map(([example, meaning]) => `  $ errata ${example}\n      ${meaning}`);
-  command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
+  command.addHelpText('after', `\nExamples:\n${exampleLines(specification.examples)}`);
   command.action(async (...received: unknown[]) => {
     const options = command.opts<Options & { json?: boolean }>();
     const args = received.slice(0, -2).flatMap((value) => (value ?? []) as string | string[]);
@@ -180,6 +180,20 @@ export function addCommand<Options>(
       exited(failure.exitCode);
     }
   });
+}
+
+function exampleLines(given: string | [string, string][]): string {
+  const examples =
+    typeof given === 'string' ? given : given.map((one) => one.join('  ')).join('\n');
+  return examples
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const [, command, meaning] = /^(.*?)(?: {2,}(.*))?$/.exec(line)!;
+      if (command === '') return `      ${meaning}`;
+      return `  $ errata ${command}${meaning === undefined ? '' : `\n      ${meaning}`}`;
+    })
+    .join('\n');
 }
 
 export const LINEAGE_OPTION: [string, string] = [LINEAGE.flags, LINEAGE.help];

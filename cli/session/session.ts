@@ -51,9 +51,9 @@ export class Session {
   }
 
   /** As `attached`; fails where no system runs and no brokers are configured. */
-  connected(operation = ''): { configuration: Configuration } {
+  connected(_operation = ''): { configuration: Configuration } {
     const configuration = this.attached();
-    if (configuration.kafka.brokers.length === 0) throw notRunning(operation, configuration.home);
+    if (configuration.kafka.brokers.length === 0) throw notRunning(configuration.home);
     return { configuration };
   }
 

@@ -27,9 +27,9 @@ export function misused(why: string, hint: string | null = null): CommandFailure
 }
 
 /** The failure of a command that needs the system that `errata up` starts. */
-export function notRunning(operation: string, home: string): CommandFailure {
+export function notRunning(home: string): CommandFailure {
   return new CommandFailure(
-    operation,
+    '',
     `no system of ${home} is running`,
     'Start it with `errata up`, or name a Kafka cluster with ERRATA_KAFKA_BROKERS.',
     EXIT.notRunning,

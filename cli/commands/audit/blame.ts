@@ -14,17 +14,16 @@ export default command({
   summary: 'show which version changed each answer',
   description: `Shows for each prompt the base model's answer, each version that changed it and what
 the answer became, with the correction and the batch behind each change. Prompts are arguments, or
-lines of a file (text, or NDJSON with "prompt"). Without either they are those of the corrections that
-hold with their paraphrases and neighbours, the latest first, up to --max.
+lines of a file (text, or NDJSON with "prompt"). Without either they are those of the corrections
+that hold with their paraphrases and neighbours, the latest first, up to --max.
 
-Every answer is asked anew, of the running \`serve\` or of a model that is loaded. Where each subject
-has its own map, behind a gate that asks for its name, only the versions that can have changed an
-answer are asked.`,
-  examples: [
-    ['blame "The headquarters of Oracle are in the city of"', 'which version changed this answer'],
-    ['blame --probes questions.txt', 'the same for your own prompts'],
-    ['blame --max 50 --json', 'for the latest corrections and their probes'],
-  ],
+Every answer is asked anew, of the running \`serve\` or of a model that is loaded. Where each
+subject has its own map, behind a gate that asks for its name, only the versions that can have
+changed an answer are asked.`,
+  examples: `
+blame "The headquarters of Oracle are in the city of"  which version changed this answer
+blame --probes questions.txt                           the same for your own prompts
+blame --max 50 --json                                  for the latest corrections and their probes`,
   operation: 'find the versions',
   options: {
     probes: option('--probes <file>', 'the prompts of a file, one a line'),

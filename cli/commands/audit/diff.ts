@@ -19,15 +19,12 @@ and software. Reads the version log alone, so nothing needs to run.
 
 With --ask both versions answer the prompts, paraphrases and neighbours of the corrections that
 differ, with --probes those of a file: by the running \`serve\`, or by a model that is loaded.`,
-  examples: [
-    ['diff 3 7', 'what versions 4 to 7 changed'],
-    ['diff base head --json', 'all corrections since the base model, for a program'],
-    ['diff 6 7 --ask', 'how the answers to the corrected prompts differ now'],
-    [
-      'diff 3 head --probes questions.txt',
-      'how the answers to your own prompts differ; one a line, or NDJSON with "prompt"',
-    ],
-  ],
+  examples: `
+diff 3 7               what versions 4 to 7 changed
+diff base head --json  all corrections since the base model, for a program
+diff 6 7 --ask         how the answers to the corrected prompts differ now
+diff 3 head --probes questions.txt
+  how the answers to your own prompts differ; one a line, or NDJSON with "prompt"`,
   operation: 'compare the versions',
   options: {
     ask: flag('--ask', 'ask both versions the prompts of the corrections that differ'),

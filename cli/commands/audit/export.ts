@@ -14,16 +14,12 @@ docs/audit.md describes the form and has a short checker in Python. Pairs are no
 their hashes.
 
 With --out it also writes <file>.sha256 for \`sha256sum -c\`; without, the lines go to the standard
-output. Reads the version log alone, so nothing needs to run. \`errata verify --audit <file>\` checks
-such a file.`,
-  examples: [
-    ['export --audit --out audit.jsonl', 'the first lineage, with audit.jsonl.sha256 beside it'],
-    [
-      'export --audit --histories --out audit.jsonl',
-      'with the archived histories of its workflows',
-    ],
-    ['verify --audit audit.jsonl', 'checks the file, and compares it with the version log'],
-  ],
+output. Reads the version log alone, so nothing needs to run. \`errata verify --audit <file>\`
+checks such a file.`,
+  examples: `
+export --audit --out audit.jsonl              the first lineage, with audit.jsonl.sha256 beside it
+export --audit --histories --out audit.jsonl  with the archived histories of its workflows
+verify --audit audit.jsonl                    checks the file, and compares it with the version log`,
   operation: 'export the lineage',
   options: {
     audit: flag('--audit', 'the form of the file, the only one'),

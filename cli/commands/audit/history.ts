@@ -14,15 +14,14 @@ failures. The history comes from Temporal, or where Temporal no longer has it, f
 beside the versions, so nothing needs to run.
 
 With --json it is the history itself, as \`temporal workflow show --output json\` writes it and
-\`Worker.runReplayHistory\` reads it. Encrypted payloads are shown where ERRATA_TEMPORAL_PAYLOAD_KEYS
-has their key.`,
-  examples: [
-    ['history head', 'how the newest version was made'],
-    ['history treaty-2026-03', 'the batch that decided this correction'],
-    ['history edit-batch/default/12', 'the latest run of a batch'],
-    ['history lineage/default --run 0198c1c5-7c2e-7d5b-9f0e-2c6d2f0a4b11', 'one of several runs'],
-    ['history 12 --json > history.json', 'the history as it is, for other tools'],
-  ],
+\`Worker.runReplayHistory\` reads it. Encrypted payloads are shown where
+ERRATA_TEMPORAL_PAYLOAD_KEYS has their key.`,
+  examples: `
+history head                                                        how the newest version was made
+history treaty-2026-03  the batch that decided this correction
+history edit-batch/default/12                                       the latest run of a batch
+history lineage/default --run 0198c1c5-7c2e-7d5b-9f0e-2c6d2f0a4b11  one of several runs
+history 12 --json > history.json  the history as it is, for other tools`,
   operation: 'show the history',
   options: {
     lineage: LINEAGE,
@@ -63,7 +62,8 @@ function headLines(
   const started = new Date(run.startedAt).toISOString();
   const ended = run.status === 'COMPLETED' || run.status === 'CONTINUED_AS_NEW';
   const colour = ended ? green : run.status === 'RUNNING' ? yellow : red;
-  const archive = `the archive beside the versions${unasked === null ? '; Temporal no longer has it' : ''}`;
+  const forgotten = unasked === null ? '; Temporal no longer has it' : '';
+  const archive = `the archive beside the versions${forgotten}`;
   const took = run.closedAt === null ? null : duration(run.closedAt - run.startedAt);
   return [
     `${bold(run.workflowId)}  ${colour(statusText(run.status))}`,

@@ -11,10 +11,9 @@ export default command({
   description: `Lists the versions of a lineage, newest first: when each was made, what it added,
 removed and undid, what its probes measured, and which aliases name it. Reads the version log alone,
 so nothing needs to run.`,
-  examples: [
-    ['log', 'the last 20 versions'],
-    ['log --count 3 --json', 'the last three with all their fields, for a program'],
-  ],
+  examples: `
+log                   the last 20 versions
+log --count 3 --json  the last three with all their fields, for a program`,
   operation: 'read the version log',
   options: {
     lineage: LINEAGE,
@@ -56,8 +55,8 @@ const HEAD = ['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 
 HEAD.push('corrections');
 /** All columns but the last. */
 const FIXED_COLUMNS = 79;
-const LEGEND = `effect.: corrections of the version that are effective; para.: their paraphrases that
-give the target; near: neighbours that are unchanged.`;
+const LEGEND = `effect.: corrections of the version that are effective; para.: their paraphrases
+that give the target; near: neighbours that are unchanged.`;
 
 function rowOf(
   output: Output,

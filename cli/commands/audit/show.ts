@@ -17,10 +17,9 @@ export default command({
 removed, the scores of its probes, the Kafka record of each correction, the operator's request where
 it is an undo, its workflow and where to see that workflow's history, its hyper-parameters and its
 software. <version> is a number or \`head\`. Reads the version log alone, so nothing needs to run.`,
-  examples: [
-    ['show head', 'the newest version'],
-    ['show 3 --json', 'version 3 with all its fields and the details of its probes'],
-  ],
+  examples: `
+show head      the newest version
+show 3 --json  version 3 with all its fields and the details of its probes`,
   operation: 'show the version',
   options: { lineage: LINEAGE },
   async run(session, options, [name]) {

@@ -21,11 +21,10 @@ Nothing needs to run. Exits with 1 if anything is wrong.
 With --audit it checks a file that \`errata export --audit\` wrote: its chain, its seal, and whether
 its entries agree with each other. Where the lineage is in this version log, every line is compared
 with it.`,
-  examples: [
-    ['verify', 'the first lineage'],
-    ['verify --lineage support --json', 'another lineage, for a program'],
-    ['verify --audit audit.jsonl', 'an audit file, wherever it was written'],
-  ],
+  examples: `
+verify                           the first lineage
+verify --lineage support --json  another lineage, for a program
+verify --audit audit.jsonl       an audit file, wherever it was written`,
   operation: 'verify the version log',
   options: {
     audit: option('--audit <file>', 'check an audit file instead'),

@@ -27,15 +27,12 @@ versions changed.
 matches counts. Ids and subjects are looked up in the version log alone, so nothing needs to run. A
 prompt is answered by the running \`serve\`, or by a model that is loaded. Exits with 1 where the
 named id or subject is unknown.`,
-  examples: [
-    [
-      'why "The headquarters of Oracle are in the city of"',
-      'which corrections changed the answer, at which tokens, how far above the gate',
-    ],
-    ['why Oracle', 'all corrections of the subject'],
-    ['why --correction oracle-hq --json', 'one correction, for a program'],
-    ['why --at 3 "The headquarters of Oracle are in the city of"', 'as version 3 answered'],
-  ],
+  examples: `
+why "The headquarters of Oracle are in the city of"
+  which corrections changed the answer, at which tokens, how far above the gate
+why Oracle                                                  all corrections of the subject
+why --correction oracle-hq --json                           one correction, for a program
+why --at 3 "The headquarters of Oracle are in the city of"  as version 3 answered`,
   operation: 'explain it',
   options: {
     correction: flag('--correction', 'the words are the id of a correction or retraction'),

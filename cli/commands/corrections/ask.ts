@@ -10,12 +10,11 @@ export default command({
   usage: 'ask <prompt...>',
   summary: 'ask the model, before and after',
   description: `Asks the base model and the corrected one. Shows both answers, greedily decoded, and
-the corrections that changed the answer. Asks the running \`serve\`; where none runs, loads the model,
-which takes a while.`,
-  examples: [
-    ['ask "The headquarters of Oracle are in the city of"', 'base model and newest version'],
-    ['ask --at 3 "The headquarters of Oracle are in the city of"', 'base model and version 3'],
-  ],
+the corrections that changed the answer. Asks the running \`serve\`; where none runs, loads the
+model, which takes a while.`,
+  examples: `
+ask "The headquarters of Oracle are in the city of"         base model and newest version
+ask --at 3 "The headquarters of Oracle are in the city of"  base model and version 3`,
   operation: 'ask the model',
   options: {
     at: option('--at <version>', 'a version (default: the newest)'),

@@ -30,11 +30,10 @@ searched, and the output names what was not.
 
 Exit code 0 when no failure is open, 1 when one is, 3 when none was found but not everything could
 be searched.`,
-  examples: [
-    ['failures', 'what needs attention'],
-    ['failures --lineage news', 'of one lineage'],
-    ['failures --json', 'the same for a program'],
-  ],
+  examples: `
+failures                 what needs attention
+failures --lineage news  of one lineage
+failures --json          the same for a program`,
   operation: 'look for failures',
   options: { lineage: option('--lineage <name>', 'which lineage (default: all of them)') },
   async run(session, options) {

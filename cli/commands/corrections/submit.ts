@@ -35,18 +35,14 @@ list.
 The subject must occur in the prompt, and the target is what the model should say right after it.
 Everything is checked before anything is sent. With --wait the command stays until each correction
 is committed, superseded, quarantined or refused, and exits with 1 if any was not accepted.`,
-  examples: [
-    [
-      'submit --subject Oracle --prompt "The headquarters of Oracle are in the city of" --target Austin --wait',
-      'one correction; stays until it is in a version',
-    ],
-    ['submit --file corrections.ndjson --wait', 'many; shows the outcome of each'],
-    ['submit --file - --format csv < corrections.csv', 'from the standard input'],
-    [
-      'submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"',
-      "brings back the base model's answer",
-    ],
-  ],
+  examples: `
+submit --subject Oracle --prompt "The headquarters of Oracle are in the city of" \
+--target Austin --wait
+  one correction; stays until it is in a version
+submit --file corrections.ndjson --wait         many; shows the outcome of each
+submit --file - --format csv < corrections.csv  from the standard input
+submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"
+  brings back the base model's answer`,
   operation: 'submit the corrections',
   options: {
     subject: option('--subject <text>', 'the subject of the fact, which occurs in the prompt'),

@@ -10,13 +10,10 @@ export default command({
   summary: 'follow outcomes and versions live',
   description: `Follows what the system announces: the outcome of each correction, each new version,
 each record that could not be read. Ends with Ctrl-C.`,
-  examples: [
-    ['watch', 'everything from now on, all lineages'],
-    [
-      'watch --from-beginning --json',
-      'all announcements so far (the newest outcome of each), one JSON object a line',
-    ],
-  ],
+  examples: `
+watch  everything from now on, all lineages
+watch --from-beginning --json
+  all announcements so far (the newest outcome of each), one JSON object a line`,
   operation: 'follow the stream',
   options: {
     lineage: option('--lineage <name>', 'only this lineage'),

@@ -1,117 +1,79 @@
 import { randomUUID } from 'node:crypto';
-import { openVersions } from '../../../infra/config/open-versions.ts';
 import { moveAlias } from '../../../operations/alias.ts';
 import { ALIAS_NAME, STABLE_ALIAS, type AliasRecord } from '../../../schemas/alias.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import {
-  authorship,
-  BY_OPTION,
-  REASON_OPTION,
-  type OperatorOptions,
-} from '../../session/operator.ts';
+import { versionNamed } from '../../input/option-values.ts';
+import { command, LINEAGE } from '../../session/command.ts';
+import { BY, REASON } from '../../session/operator.ts';
+import { failed, misused } from '../../terminal/command-failure.ts';
 import { shortened, type Output } from '../../terminal/output.ts';
 
-/** `errata alias`: names for versions, read from and written to the version log. */
-const alias: CommandSpecification<OperatorOptions> = {
+/** `errata alias`: names for versions, in the version log itself. */
+export default command({
   usage: 'alias [name] [version]',
   summary: 'list or move the names of versions',
-  description:
-    'Without arguments lists the aliases of the lineage and their versions; with a name the ' +
-    'history of that alias; with a version moves it: a number, `base` or 0 for the base model, ' +
-    `\`head\` to follow HEAD. \`serve\` answers with the alias \`${STABLE_ALIAS}\` where a ` +
-    'request names no version, and follows a move within a second. No system needs to run.',
-  examples: [
-    ['alias', 'all aliases'],
-    ['alias stable 41 --reason "42 under suspicion"', 'answers come from version 41'],
-    ['alias stable head', 'answers follow HEAD again'],
-    ['alias canary 42', 'a name that requests can ask for: `default@canary`'],
-  ],
+  description: `Without arguments lists the aliases of the lineage and their versions; with a name
+the history of that alias; with a version moves it: a number, \`base\` or 0 for the base model,
+\`head\` to follow HEAD. Where a request names no version, \`serve\` answers with the alias
+\`${STABLE_ALIAS}\`, and follows a move within a second. Nothing needs to run.`,
+  examples: `
+alias                                       all aliases
+alias stable 41 --reason "42 is suspicious"  answers come from version 41
+alias stable head                           answers follow HEAD again
+alias canary 42                             a name for requests: \`default@canary\``,
   operation: 'read or move the alias',
-  options: (command) =>
-    command
-      .option(...LINEAGE_OPTION)
-      .option(...REASON_OPTION)
-      .option(...BY_OPTION),
-  async run(session, options, [name, version]) {
-    const configuration = session.configuration();
-    const lineage = session.lineage(configuration, options.lineage);
+  options: { lineage: LINEAGE, reason: REASON, by: BY },
+  async run(session, { lineage: lineageName, reason, by }, [name, version]) {
     const { output } = session;
+    const { lineage, log } = session.open(lineageName);
     if (name !== undefined && !ALIAS_NAME.test(name))
-      throw new CommandFailure(
-        'find the alias',
+      throw misused(
         `"${name}" is not a valid name for an alias`,
-        'A name is a letter a-z and at most 31 of a-z, 0-9 and -, and not base or head.',
-        EXIT.usage,
+        'A name is a letter a-z and at most 31 of a-z, 0-9 and -, but not base or head.',
       );
-    const log = openVersions(configuration).log(lineage);
     if (name === undefined || version === undefined) {
       const { current, records } = await log.aliases();
-      const shown =
+      const aliases =
         name === undefined
           ? [...current.values()]
-          : records.filter((record) => record.alias === name).reverse();
-      output.result({ lineage, aliases: shown }, () => listed(output, lineage, name, shown));
-      return EXIT.ok;
+          : records.filter(({ alias }) => alias === name).reverse();
+      return output.result({ lineage, aliases }, () => listText(output, lineage, name, aliases));
     }
-    const moved = await moveAlias(log, {
-      alias: name,
-      version: versionNamed(version),
-      ...authorship(options),
-      id: randomUUID(),
-    });
-    if (moved.kind === 'refused')
-      throw new CommandFailure('move the alias', moved.reason, '`errata log` lists the versions.');
+    const move = { alias: name, version: versionNamed(version), reason, by, id: randomUUID() };
+    const moved = await moveAlias(log, move);
+    if (moved.kind === 'refused') throw failed(moved.reason, '`errata log` lists the versions.');
+    const { record } = moved;
     output.result(
-      { lineage, ...moved.record },
-      () => `Alias ${name} of ${lineage} is on ${whereOf(moved.record)}.`,
+      { lineage, ...record },
+      () => `Alias ${name} of ${lineage} is on ${placeText(record)}.`,
     );
-    return EXIT.ok;
   },
-};
+});
 
-export default alias;
+/** All columns but the reason. */
+const FIXED_COLUMNS = 60;
 
-const REASON_COLUMNS_LESS = 60;
-
-function listed(
+function listText(
   output: Output,
   lineage: string,
   name: string | undefined,
   records: readonly AliasRecord[],
 ): string {
-  if (records.length === 0) {
-    const served = name === undefined || name === STABLE_ALIAS ? ': HEAD is served.' : '.';
+  const served = name === undefined || name === STABLE_ALIAS ? ': HEAD is served.' : '.';
+  if (records.length === 0)
     return name === undefined
       ? `Lineage ${lineage} has no aliases${served}`
       : `Alias ${name} of ${lineage} was never moved${served}`;
-  }
-  return output.table(
-    ['alias', 'on', 'since (UTC)', 'by', 'reason'],
-    records.map((record) => [
-      record.alias,
-      whereOf(record),
-      new Date(record.at).toISOString().slice(0, 16).replace('T', ' '),
-      shortened(record.by, 16),
-      shortened(record.reason, output.columns - REASON_COLUMNS_LESS),
-    ]),
-  );
+  const rows = records.map((record) => [
+    record.alias,
+    placeText(record),
+    new Date(record.at).toISOString().slice(0, 16).replace('T', ' '),
+    shortened(record.by, 16),
+    shortened(record.reason, output.columns - FIXED_COLUMNS),
+  ]);
+  return output.table(['alias', 'on', 'since (UTC)', 'by', 'reason'], rows);
 }
 
-function whereOf({ version }: AliasRecord): string {
-  return version === null ? 'HEAD' : version === 0 ? 'the base model' : `version ${version}`;
-}
-
-function versionNamed(text: string): number | null {
-  if (text === 'head') return null;
-  if (text === 'base') return 0;
-  const version = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(version))
-    throw new CommandFailure(
-      'move the alias',
-      `"${text}" is not a version`,
-      'A version is its number, `base`, or `head`.',
-      EXIT.usage,
-    );
-  return version;
+function placeText({ version }: AliasRecord): string {
+  if (version === null) return 'HEAD';
+  return version === 0 ? 'the base model' : `version ${version}`;
 }

@@ -1,46 +1,28 @@
 import { freezeLineage } from '../../../operations/freeze.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import {
-  authorship,
-  BY_OPTION,
-  REASON_OPTION,
-  withLineage,
-  type OperatorOptions,
-} from '../../session/operator.ts';
+import { command, LINEAGE } from '../../session/command.ts';
+import { BY, REASON, withLineage } from '../../session/operator.ts';
 
 /** `errata freeze`: no batch of a lineage starts until it is resumed. */
-const freeze: CommandSpecification<OperatorOptions> = {
+export default command({
   usage: 'freeze',
   summary: 'stop editing a lineage',
-  description:
-    'No batch of the lineage starts until `errata resume`. A running batch is finished, ' +
-    'corrections are still taken and wait, answers are served as before, and undos are done ' +
-    'all the same.',
-  examples: [
-    [
-      'freeze --reason "the source sends nonsense"',
-      'the first lineage, with a reason that `errata status` shows',
-    ],
-    ['freeze --lineage support', 'another one'],
-  ],
+  description: `No batch of the lineage starts until \`errata resume\`. A running batch is finished,
+corrections are still accepted and wait, answers are served as before, and undos are still done.`,
+  examples: `
+freeze --reason "the source sends nonsense"
+  the first lineage, with a reason that \`errata status\` shows
+freeze --lineage support  another lineage`,
   operation: 'freeze the lineage',
-  options: (command) =>
-    command
-      .option(...LINEAGE_OPTION)
-      .option(...REASON_OPTION)
-      .option(...BY_OPTION),
-  run: (session, options) =>
-    withLineage(session, { ...options, operation: freeze.operation }, async (operated) => {
-      const reason = await freezeLineage(operated, authorship(options));
-      const { lineage } = operated.log;
-      session.output.result(
-        { lineage, frozen: true, reason },
-        () =>
-          `Lineage ${lineage} is frozen: no batch starts until ` +
-          `\`errata resume --lineage ${lineage}\`.`,
-      );
-      return EXIT.ok;
-    }),
-};
-
-export default freeze;
+  options: { lineage: LINEAGE, reason: REASON, by: BY },
+  async run(session, options) {
+    const opened = session.open(options.lineage);
+    const { lineage } = opened;
+    const reason = await withLineage(opened, (operated) => freezeLineage(operated, options));
+    session.output.result(
+      { lineage, frozen: true, reason },
+      () =>
+        `Lineage ${lineage} is frozen: no batch starts until ` +
+        `\`errata resume --lineage ${lineage}\`.`,
+    );
+  },
+});

@@ -1,80 +1,67 @@
 import { lineageWorkflowId } from '../../../pipelines/workflows/contract.ts';
-import { CommandFailure } from '../../session/command-failure.ts';
-import { EXIT, LINEAGE_OPTION, type CommandSpecification } from '../../session/command.ts';
-import { BY_OPTION, withLineages } from '../../session/operator.ts';
+import { command, flag, LINEAGE, option } from '../../session/command.ts';
+import { BY, withLineages } from '../../session/operator.ts';
+import { misused } from '../../terminal/command-failure.ts';
 import { resetText } from '../../words/reset-text.ts';
 
-interface Options {
-  lineage?: string;
-  to: string;
-  dryRun?: boolean;
-  anyway?: boolean;
-  by: string;
-}
-
 /** `errata replay lineage`: the lineage's own workflow, run again from a point of its history. */
-const lineage: CommandSpecification<Options> = {
+export default command({
   usage: 'lineage',
   summary: "run the lineage's own workflow again from a point of its history",
-  description: `Resets the workflow that takes a lineage's corrections and cuts its batches, for when it is stuck: a workflow task that fails again and again, or a decision that a mended program would take otherwise. What it was told since (chunks of corrections, settings, freeze and resume) is told to the new run again; a batch that was decided is found decided. What it should lack all the same ingest gives it again from Kafka.`,
-  examples: [
-    ['replay lineage --dry-run', 'the points of its history, and what would run again'],
-    ['replay lineage', 'from its last decision on'],
-    ['replay lineage --to 40', 'from event 40 on'],
-  ],
+  description: `Resets the workflow that takes a lineage's corrections and forms its batches, for
+when it is stuck: a workflow task that fails again and again, or a decision that a fixed program
+would make differently. The new run receives again what the workflow has received since (chunks of
+corrections, settings, freeze and resume), and a decided batch stays decided. Whatever is still
+missing, ingest delivers again from Kafka.`,
+  examples: `
+replay lineage --dry-run  the points of its history, and what would run again
+replay lineage            from its last decision on
+replay lineage --to 40    from event 40 on`,
   operation: 'replay the lineage',
-  options: (command) =>
-    command
-      .option('--to <point>', 'last, beginning, or the id of an event', 'last')
-      .option('--dry-run', 'say what would run again, and do nothing')
-      .option('--anyway', 'also while a batch runs: the batch is left to end by itself')
-      .option(...BY_OPTION)
-      .option(...LINEAGE_OPTION),
-  async run(session, options) {
-    const own = session.configuration();
-    const name = session.lineage(own, options.lineage);
-    return await withLineages(session, own, lineage.operation, async (lineages, configuration) => {
-      const { planReset, resetRun } = await import('../../../operations/replay/reset.ts');
-      const { temporalConverter } = await import('../../../infra/config/connections.ts');
+  options: {
+    to: option('--to <point>', 'last, beginning, or the id of an event', String, 'last'),
+    dryRun: flag('--dry-run', 'show what would run again, and do nothing'),
+    anyway: flag('--anyway', 'also while a batch runs; the batch continues to its end'),
+    by: BY,
+    lineage: LINEAGE,
+  },
+  async run(session, { to, dryRun, anyway, by, lineage: name }) {
+    const { output } = session;
+    const { planReset, resetRun } = await import('../../../operations/replay/reset.ts');
+    const { temporalConverter } = await import('../../../infra/config/connections.ts');
+    const opened = session.open(name);
+    const { configuration, lineage } = opened;
+    const workflowId = lineageWorkflowId(lineage);
+    await withLineages(opened, async (lineages) => {
       const temporal = { lineages, dataConverter: temporalConverter(configuration) };
-      const { output } = session;
-      const workflowId = lineageWorkflowId(name);
-      const newest = await planReset(temporal, { workflowId, runId: null }, 'beginning');
-      const planned =
-        options.to === 'beginning'
-          ? newest
-          : await planReset(
-              temporal,
-              { workflowId, runId: newest.run.runId },
-              options.to === 'last' ? String(newest.points.at(-1)!.eventId) : options.to,
-            );
-      if (options.dryRun === true) {
-        output.result({ dryRun: true, ...planned }, () =>
-          [resetText(planned, output), 'Nothing was done.'].join('\n'),
-        );
-        return EXIT.ok;
+      let planned = await planReset(temporal, { workflowId, runId: null }, 'beginning');
+      if (to !== 'beginning') {
+        const point = to === 'last' ? String(planned.points.at(-1)!.eventId) : to;
+        const { runId } = planned.run;
+        planned = await planReset(temporal, { workflowId, runId }, point);
       }
-      const running = (await lineages.status(name).catch(() => null))?.running ?? null;
-      if (running !== null && options.anyway !== true)
-        throw new CommandFailure(
-          lineage.operation,
+      if (dryRun) {
+        output.result(
+          { dryRun: true, ...planned },
+          () => `${resetText(planned, output)}\nNothing was done.`,
+        );
+        return;
+      }
+      const running = (await lineages.status(lineage).catch(() => null))?.running ?? null;
+      if (running !== null && !anyway)
+        throw misused(
           `${running.workflowId} runs`,
           'Wait until it has ended (`errata status`), or give --anyway.',
-          EXIT.usage,
         );
-      const runId = await resetRun(
-        lineages,
-        planned,
-        `errata replay lineage --to ${options.to}, by ${options.by}`,
+      const reason = `errata replay lineage --to ${to}, by ${by}`;
+      const runId = await resetRun(lineages, planned, reason);
+      const { point, reapplied } = planned;
+      output.result({ workflowId, runId, resetTo: point.eventId, reapplied }, () =>
+        [
+          resetText(planned, output),
+          `${output.mark(true)} It runs again, as run ${runId}. \`errata status\` shows its state.`,
+        ].join('\n'),
       );
-      output.result(
-        { workflowId, runId, resetTo: planned.point.eventId, reapplied: planned.reapplied },
-        () =>
-          `${resetText(planned, output)}\n${output.colours.green('✓')} It runs again, as run ${runId}. \`errata status\` shows how it stands.`,
-      );
-      return EXIT.ok;
     });
   },
-};
-
-export default lineage;
+});

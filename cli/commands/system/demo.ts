@@ -7,7 +7,8 @@ export default command({
   description: `Sends the demonstration stream to the running system and checks the results:
 corrections, malformed records, a correction that supersedes another, a retraction. A further run
 supersedes the corrections of the one before. Exits with 1 when a check fails.`,
-  examples: [['demo', 'runs it and shows each correction before and after']],
+  examples: `
+demo  runs it and shows each correction before and after`,
   operation: 'run the demonstration',
   options: { lineage: LINEAGE },
   async run(session, options) {

@@ -23,12 +23,11 @@ when something is missing.
 With --model it checks a model instead, from its config.json or GGUF header alone: its shape, the
 hyper-parameters that apply, and the memory that each process needs. Exits with 1 when the model
 does not fit.`,
-  examples: [
-    ['doctor', 'what is there, what is missing'],
-    ['doctor --json', 'the same for a program'],
-    ['doctor --model ./my-model', 'whether this model fits'],
-    ['doctor --model Qwen/Qwen2.5-1.5B', 'the same for a model that is not fetched yet'],
-  ],
+  examples: `
+doctor                            what is there, what is missing
+doctor --json                     the same for a program
+doctor --model ./my-model         whether this model fits
+doctor --model Qwen/Qwen2.5-1.5B  the same for a model that is not fetched yet`,
   operation: 'examine the machine',
   options: {
     model: option('--model <path or id>', 'a model: a path, or a Hugging Face id'),

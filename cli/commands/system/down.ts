@@ -16,7 +16,8 @@ export default command({
   summary: 'stop the system that `errata up` started',
   description: `Stops the system of this data folder: its processes in order, then Temporal and
 Kafka. Nothing is lost: what was acknowledged is there at the next start.`,
-  examples: [['down', 'stops it; does nothing when nothing runs']],
+  examples: `
+down  stops it; does nothing when nothing runs`,
   operation: 'stop the system',
   async run(session) {
     const { home } = session.configuration();

@@ -19,13 +19,12 @@ export default command({
   usage: 'status',
   summary: 'show what runs, what waits and the HEAD of each lineage',
   description: `Shows the processes and servers of this data folder, and for each lineage its HEAD,
-how far ingest is behind in Kafka, what waits in the buffer, which batch is being edited, whether the
-lineage is frozen and how to resume it, its aliases and its undos. Exits with 3 when nothing runs;
-HEAD is shown all the same.`,
-  examples: [
-    ['status', 'the state of everything'],
-    ['status --json', 'the same for a program'],
-  ],
+how far ingest is behind in Kafka, what waits in the buffer, which batch is being edited, whether
+the lineage is frozen and how to resume it, its aliases and its undos. Exits with 3 when nothing
+runs; HEAD is shown all the same.`,
+  examples: `
+status         the state of everything
+status --json  the same for a program`,
   operation: 'read the status',
   async run(session) {
     const own = session.configuration();

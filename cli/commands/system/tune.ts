@@ -34,14 +34,10 @@ const tune: CommandSpecification<Options> = {
   summary: 'find layers and lambda for a model',
   description:
     'Finds the layers and lambda that edit a model best, on a few dozen facts that it half knows: looks at the keys of all layers and keeps off those with massive ones, tries windows of consecutive layers with lambda from F downwards, drops what is clearly worse early, and measures the best on the half of the facts that nothing was chosen on. Writes a parameter set, which ERRATA_PARAMETER_SET takes.\nIt works on the model itself: nothing needs to run, and on a small machine nothing should. What was tried is kept beside the result, so that a second call goes on where the first was stopped.',
-  examples: [
-    [
-      'tune --model ./my-model --facts facts.json',
-      "facts in CounterFact's form; writes parameters.json",
-    ],
-    ['tune', "the configured model on the demonstration's facts"],
-    ['tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2', 'a grid of your own'],
-  ],
+  examples: `
+tune --model ./my-model --facts facts.json  facts in CounterFact's form; writes parameters.json
+tune  the configured model on the demonstration's facts
+tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2  a grid of your own`,
   operation: 'tune the model',
   options: (command) =>
     command

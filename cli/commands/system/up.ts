@@ -24,18 +24,17 @@ import { setUp } from './set-up.ts';
 export default command({
   usage: 'up',
   summary: 'start the whole system on this machine',
-  description: `Installs what is missing, then starts Kafka, Temporal (unless the configuration names
-existing ones) and the four processes: serve, edit-worker, workflow-worker, ingest. Runs until
+  description: `Installs what is missing, then starts Kafka, Temporal (unless the configuration
+names existing ones) and the four processes: serve, edit-worker, workflow-worker, ingest. Runs until
 Ctrl-C, restarts what crashes, and stops everything in order.
 
 Data is kept in one folder (ERRATA_HOME), so the next start continues from there.`,
-  examples: [
-    ['up', 'the system, until Ctrl-C'],
-    ['up --demo', 'with the demonstration stream, once per data folder'],
-    ['up --demo --exit', 'ends after the demonstration; the exit code says whether it worked'],
-    ['up --detach', 'in the background; `errata down` stops it'],
-    ['up --model ./my-model --port 9000', 'another model, another port'],
-  ],
+  examples: `
+up                                 the system, until Ctrl-C
+up --demo                          with the demonstration stream, once per data folder
+up --demo --exit  ends after the demonstration; the exit code says whether it worked
+up --detach                        in the background; \`errata down\` stops it
+up --model ./my-model --port 9000  another model, another port`,
   operation: 'start the system',
   options: {
     model: option('--model <path or id>', 'the model: a path, or a Hugging Face id (ERRATA_MODEL)'),

@@ -27,14 +27,12 @@ export default command({
 Roles: read (answers, versions and lineages), submit (corrections), operate (metrics and operating
 the lineages). No role includes another. The name of the token is in the source of the corrections
 that it submits. From the first token on, \`serve\` asks every request for one.`,
-  examples: [
-    ['token create --name reader --role read', 'a token for asking'],
-    [
-      "token create --name mira-desk --role submit --role read --lineage news --subject 'Mira *' --expires 90d",
-      'a token for correcting some subjects of one lineage, for 90 days',
-    ],
-    ['token create --name monitor --role operate > token', 'into a file, for ERRATA_TOKEN_FILE'],
-  ],
+  examples: `
+token create --name reader --role read              a token for asking
+token create --name mira-desk --role submit --role read \
+--lineage news --subject 'Mira *' --expires 90d
+  a token for correcting some subjects of one lineage, for 90 days
+token create --name monitor --role operate > token  into a file, for ERRATA_TOKEN_FILE`,
   operation: 'make the token',
   options: {
     name: required(

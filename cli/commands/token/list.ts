@@ -9,10 +9,9 @@ export default command({
   summary: 'list the tokens and what each may do',
   description: `Lists the tokens by name, with roles and limits. The tokens themselves are not kept,
 so they are not shown.`,
-  examples: [
-    ['token list', 'all tokens'],
-    ['token list --json', 'the same for a program'],
-  ],
+  examples: `
+token list         all tokens
+token list --json  the same for a program`,
   operation: 'list the tokens',
   async run(session) {
     const { output } = session;

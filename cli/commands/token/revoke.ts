@@ -8,10 +8,11 @@ import { failed } from '../../terminal/command-failure.ts';
 export default command({
   usage: 'revoke <name>',
   summary: 'revoke a token',
-  description: `Revokes a token: \`serve\` refuses it at once, without a restart. The corrections that
-it submitted stay. After the last token is revoked \`serve\` refuses every request; it asks for no
-token only when its tokens file is gone and it has been restarted.`,
-  examples: [['token revoke mira-desk', 'revokes that token']],
+  description: `Revokes a token: \`serve\` refuses it at once, without a restart. The corrections
+that it submitted stay. After the last token is revoked \`serve\` refuses every request; it asks for
+no token only when its tokens file is gone and it has been restarted.`,
+  examples: `
+token revoke mira-desk  revokes that token`,
   operation: 'revoke the token',
   async run(session, _, [name = '']) {
     const { tokensPath } = session.configuration().serve;
