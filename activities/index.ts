@@ -2,7 +2,7 @@
  * The steps of a batch and of an undo; the workflows decide their order. Every activity is
  * idempotent: it may run twice, be retried after a crash, or be run again by a reset.
  */
-import type { Engine } from '../model/engine.ts';
+import type { Engine } from '../model/engine/engine.ts';
 import type { AliasMove } from '../schemas/alias.ts';
 import type {
   CommitStep,

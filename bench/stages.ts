@@ -1,5 +1,5 @@
 /** An engine that tells how long each stage of an edit took, around one that does the work. */
-import type { Engine } from '../model/engine.ts';
+import type { Engine } from '../model/engine/engine.ts';
 
 /** Seconds by stage. */
 export type StageSeconds = Record<

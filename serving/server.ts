@@ -10,7 +10,7 @@ import fastify, {
   type FastifyReply,
   type FastifyRequest,
 } from 'fastify';
-import type { Engine } from '../model/engine.ts';
+import type { Engine } from '../model/engine/engine.ts';
 import { CORRECTION_LIMITS } from '../schemas/correction.ts';
 import { StoreRefused, StoreUnavailable } from '../versions/stores/failures.ts';
 import type { Versions } from '../versions/versions.ts';

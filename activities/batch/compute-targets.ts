@@ -2,7 +2,8 @@
  * Finds the target of each correction on top of HEAD: most of the work, and no correction needs
  * another's.
  */
-import type { EditRequest, Engine } from '../../model/engine.ts';
+import type { EditRequest } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { TargetSearch, TargetShard } from '../../schemas/editing.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';

@@ -4,7 +4,8 @@
  * a batch that is halved asks HEAD nothing new.
  */
 import { LRUCache } from 'lru-cache';
-import type { CanaryReading, Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type { CanaryReading, Probe, ProbeAnswer } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { Heartbeat } from '../heartbeat.ts';
 
 /** Remembered answers; one is a few hundred bytes. */

@@ -1,5 +1,5 @@
 /** What an engine writes into the versions it makes. */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { Provenance } from '../../schemas/editing.ts';
 
 export async function provenanceOf(engine: Engine): Promise<Provenance> {

@@ -2,7 +2,8 @@
  * Measures the staged hook against HEAD and against the base model, and judges it. What fails is a
  * verdict, never an exception.
  */
-import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import {
   removalsInForce,

@@ -2,7 +2,8 @@
  * Turns targets into pairs and builds the hook with them. The pairs are a blob that no version
  * names yet: nothing of it can be seen until commit-version.
  */
-import type { Engine, Targets } from '../../model/engine.ts';
+import type { Targets } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { revisionId } from '../../schemas/correction.ts';
 import {
   removalsInForce,

@@ -1,5 +1,5 @@
 /** The probes of an undo: what comes back is asked as if a batch had added it. */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { ProbeReport } from '../../schemas/editing.ts';
 import type { ProbeUndoStep } from '../../schemas/steps.ts';
 import type { Versions } from '../../versions/versions.ts';

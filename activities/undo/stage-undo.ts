@@ -2,7 +2,7 @@
  * Copies the pairs of what comes back, bit for bit, and builds the hook without what leaves.
  * Nothing of it can be seen until commit-undo.
  */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { StagedUpdate } from '../../schemas/editing.ts';
 import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
 import { encodePairs } from '../../versions/log/pairs.ts';

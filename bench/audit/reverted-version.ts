@@ -1,6 +1,7 @@
 /** What undoing a version in the middle of a lineage does to every answer, to the last bit. */
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { ProbeScores } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';

@@ -13,7 +13,7 @@ import { modelPathOf } from '../../infra/config/engine-options.ts';
 import type { Progress, ProgressStep } from '../../infra/setup/progress.ts';
 import { runClient } from '../../infra/setup/provision/client-process.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
-import type { EngineDescription } from '../../model/engine.ts';
+import type { EngineDescription } from '../../model/engine-types.ts';
 import type { BenchRecord } from '../records.ts';
 import { exportModel } from './export-model.ts';
 import { keptStatistics } from './kept-statistics.ts';

@@ -12,7 +12,7 @@ import {
   type LedgerActivities,
 } from '../../activities/index.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';

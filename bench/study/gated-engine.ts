@@ -1,12 +1,12 @@
 /** Engines around an engine: with other names for its hooks, with a memory for answers. */
 import type {
   CanaryReading,
-  Engine,
   HookReport,
   PairSet,
   Probe,
   ProbeAnswer,
-} from '../../model/engine.ts';
+} from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { GateParameters } from '../../schemas/editing.ts';
 
 /** An engine that can be told per hook which gate stands before it. */

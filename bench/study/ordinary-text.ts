@@ -3,7 +3,7 @@
  * sequences are read and the openings that the engine reports of them counted. (The canary counts
  * them from keys alone, which the `sequence` gate cannot be judged by.)
  */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 
 /**
  * Sequences of ordinary text: what the base model goes on to say by itself. The same for the same

@@ -2,7 +2,7 @@
  * Batches that are known to be good or bad, each made from the same records. What makes a batch bad
  * is either what it asks for (corrections) or what the editor does with it (engine).
  */
-import type { PairSet } from '../../model/engine.ts';
+import type { PairSet } from '../../model/engine-types.ts';
 import type { GateParameters, HyperParameterOverrides } from '../../schemas/editing.ts';
 import { factKeyOf, type CorrectionRevision } from '../../schemas/correction.ts';
 import { bound, renaming, type GatedEngine } from './gated-engine.ts';

@@ -1,7 +1,7 @@
 /**
  * The model of a process, in the thread it has for itself, with its loading told to the supervisor.
  */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { ThreadEngine } from '../../model/engine/thread-engine.ts';
 import { engineOptions } from '../config/engine-options.ts';
 import type { ProcessContext } from './run-process.ts';

@@ -3,7 +3,7 @@
  * a gate opened.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Probe, ProbeAnswer } from '../engine.ts';
+import type { Probe, ProbeAnswer } from '../engine-types.ts';
 import { gatherPast } from '../network/attention-past.ts';
 import { decodeFrom, prefill, type Prefilled } from '../network/decode.ts';
 import {

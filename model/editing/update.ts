@@ -21,7 +21,7 @@ import {
   gatherRows,
   type Transformer,
 } from '../network/transformer.ts';
-import type { PairSet } from '../engine.ts';
+import type { PairSet } from '../engine-types.ts';
 import type { Hook } from '../hook/hook.ts';
 import type { HookCache } from '../hook/hook-cache.ts';
 import {

@@ -20,7 +20,6 @@ import type {
   ComputedTargets,
   DerivedUpdate,
   EditRequest,
-  Engine,
   EngineDescription,
   GeneratedToken,
   GenerateOptions,
@@ -31,8 +30,9 @@ import type {
   ProbeAnswer,
   TargetProgress,
   Targets,
-} from '../engine.ts';
-import { HOOKS_HELD_MAX, SHUT_GATES_MAX } from '../engine.ts';
+} from '../engine-types.ts';
+import type { Engine } from './engine.ts';
+import { HOOKS_HELD_MAX, SHUT_GATES_MAX } from './engine.ts';
 import { NotPositiveDefinite } from '../tensor/float64.ts';
 import { Hook } from '../hook/hook.ts';
 import { HookCache } from '../hook/hook-cache.ts';

@@ -9,7 +9,6 @@ import type {
   ComputedTargets,
   DerivedUpdate,
   EditRequest,
-  Engine,
   EngineDescription,
   GeneratedToken,
   GenerateOptions,
@@ -20,7 +19,8 @@ import type {
   ProbeAnswer,
   TargetProgress,
   Targets,
-} from '../engine.ts';
+} from '../engine-types.ts';
+import type { Engine } from './engine.ts';
 import type { EngineOptions, LoadProgress } from './local-engine.ts';
 import { ModelQueue } from './model-queue.ts';
 import { setTensorFlowEnvironment } from '../tensor/tensorflow.ts';

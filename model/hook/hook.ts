@@ -11,7 +11,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../../schemas/editing.ts';
-import type { HookReport, PairSet } from '../engine.ts';
+import type { HookReport, PairSet } from '../engine-types.ts';
 import { layOutRows, type TokenRows } from '../network/token-rows.ts';
 import type { DownHook, DownProjection } from '../network/transformer.ts';
 import type { Prior } from '../statistics/prior.ts';

@@ -2,7 +2,7 @@
  * The rows of a PairSet. The changes of a correction lie in its row as one change of D numbers per
  * key and, where the `sequence` gate is used, the correction's reach (reach.ts) as one number more.
  */
-import type { PairSet } from '../engine.ts';
+import type { PairSet } from '../engine-types.ts';
 
 /**
  * The older set on the newer one's memory where its rows are how the newer begins, as when a

@@ -1,5 +1,6 @@
 /** Measures one lineage on a list of corrections: what it answers, and what it leaves unchanged. */
-import type { Engine, Probe, ProbeAnswer } from '../../model/engine.ts';
+import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';

@@ -9,7 +9,7 @@ import {
   type LedgerActivities,
 } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/batch/provenance.ts';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { HyperParameters, Provenance } from '../../schemas/editing.ts';
 import type { Versions } from '../../versions/versions.ts';
 

@@ -2,7 +2,8 @@
  * Answers of a version of a lineage, with the gates that opened on the way and the corrections
  * behind them.
  */
-import type { Engine, GeneratedToken, GenerateOptions, Generation } from '../../model/engine.ts';
+import type { GeneratedToken, GenerateOptions, Generation } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { Answered } from '../../model/engine/model-queue.ts';
 import { STABLE_ALIAS } from '../../schemas/alias.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';

@@ -4,7 +4,7 @@
  * correction of a subject named in the prompt, or in what is answered so far, can change the
  * answer; only those are asked. By other gates every version is asked.
  */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import {
   emptyHistory,
   extended,

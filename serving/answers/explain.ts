@@ -4,7 +4,7 @@
  * no gate opened the answer is the base model's own; then it is told what was ever said about this
  * prompt, and how near a gate came.
  */
-import type { Generation } from '../../model/engine.ts';
+import type { Generation } from '../../model/engine-types.ts';
 import { normalisedText } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';

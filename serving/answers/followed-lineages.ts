@@ -5,7 +5,7 @@
  * and for as long as it stands. Of a damaged log the last sound version answers, and the damage is
  * told.
  */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { SWAP_PRIORITY } from '../../model/engine/model-queue.ts';
 import { STABLE_ALIAS, type AliasRecord } from '../../schemas/alias.ts';
 import { BlobMissing, VersionLogDamaged, VersionUnknown } from '../../versions/log/failures.ts';

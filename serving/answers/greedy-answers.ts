@@ -4,7 +4,7 @@
  * text that does not name its subject; so the hook is made of the corrections whose subject may be
  * named in the prompts or in what is answered, and of no others.
  */
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import { ensureHook, hookIdOf } from '../../versions/log/hook-pairs.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';

@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { CORRECTION_LIMITS, LINEAGE_NAME } from '../../schemas/correction.ts';
 import { differenceOf, type Difference } from '../../versions/audit/difference.ts';
 import { traces } from '../../versions/audit/trace.ts';

@@ -9,7 +9,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { ALIAS_NAME } from '../../schemas/alias.ts';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
-import type { GenerateOptions } from '../../model/engine.ts';
+import type { GenerateOptions } from '../../model/engine-types.ts';
 import { mayUse } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';
 import type { Answer, Answers, VersionName } from '../answers/answers.ts';

@@ -10,7 +10,6 @@ import type {
   ComputedTargets,
   DerivedUpdate,
   EditRequest,
-  Engine,
   EngineDescription,
   GeneratedToken,
   GenerateOptions,
@@ -21,7 +20,8 @@ import type {
   ProbeAnswer,
   TargetProgress,
   Targets,
-} from '../../model/engine.ts';
+} from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { ModelQueue } from '../../model/engine/model-queue.ts';
 import type { Refusal } from '../../schemas/editing.ts';
 

@@ -5,7 +5,7 @@ import {
   type EditActivities,
   type LedgerActivities,
 } from '../../activities/index.ts';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { CorrectionRevision, RetractionRevision } from '../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../schemas/settings.ts';
 import type { ObjectStore } from '../../versions/stores/object-store.ts';

@@ -43,7 +43,7 @@ import {
   type UndoAccepted,
   type UndoOrder,
 } from '../../pipelines/workflows/contract.ts';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import {
   factKeyOf,
   retractionId,

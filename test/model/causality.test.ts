@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { decode } from '../../model/network/decode.ts';
 import { Hook } from '../../model/hook/hook.ts';
-import type { PairSet } from '../../model/engine.ts';
+import type { PairSet } from '../../model/engine-types.ts';
 import { widen64 } from '../../model/tensor/float64.ts';
 import { keysOf, type KeyStatistics } from '../../model/statistics/key-statistics.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
 import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
-import type { PairSet } from '../../model/engine.ts';
+import type { PairSet } from '../../model/engine-types.ts';
 import { download64, multiply64, scope64, widen64 } from '../../model/tensor/float64.ts';
 import { Hook } from '../../model/hook/hook.ts';
 import { changeOf, openRows } from '../../model/hook/layer-hook.ts';

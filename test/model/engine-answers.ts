@@ -2,7 +2,8 @@
  * What the engine in the main thread answers, as a process: two threads of one process cannot own
  * TensorFlow.
  */
-import type { EditRequest, Engine } from '../../model/engine.ts';
+import type { EditRequest } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { LocalEngine, type EngineOptions } from '../../model/engine/local-engine.ts';
 
 export const REQUESTS: EditRequest[] = [

@@ -1,6 +1,6 @@
 /** A prior without a model, from an arbitrary moment, and pairs to build hooks of. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { PairSet } from '../../model/engine.ts';
+import type { PairSet } from '../../model/engine-types.ts';
 import { cholesky64, free64, scope64, upload64 } from '../../model/tensor/float64.ts';
 import type { Prior } from '../../model/statistics/prior.ts';
 import { seededRandom } from '../../model/tensor/random.ts';

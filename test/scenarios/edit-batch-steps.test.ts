@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import type { EditRequest } from '../../model/engine.ts';
+import type { EditRequest } from '../../model/engine-types.ts';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { EntryRefused, StagingGone } from '../../versions/log/failures.ts';

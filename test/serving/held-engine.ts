@@ -1,5 +1,6 @@
 /** Answers that wait until they are let go, for tests that need requests behind one another. */
-import type { Engine, Generation } from '../../model/engine.ts';
+import type { Generation } from '../../model/engine-types.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import type { FakeEngine } from '../harness/fake-engine.ts';
 
 /** An engine whose answers wait until they are let go. */

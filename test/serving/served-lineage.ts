@@ -11,7 +11,7 @@ import {
   type ServingDependencies,
   type ServingLimits,
 } from '../../serving/server.ts';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { Versions } from '../../versions/versions.ts';
 import type { correction } from '../harness/corrections.ts';
 import { LINEAGE } from '../harness/corrections.ts';

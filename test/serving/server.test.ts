@@ -2,7 +2,7 @@ import { connect, type AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
-import type { Engine } from '../../model/engine.ts';
+import type { Engine } from '../../model/engine/engine.ts';
 import { StoreUnavailable } from '../../versions/stores/failures.ts';
 import { entryName } from '../../versions/log/object-names.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';

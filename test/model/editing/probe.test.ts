@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Probe, ProbeAnswer } from '../../../model/engine.ts';
+import type { Probe, ProbeAnswer } from '../../../model/engine-types.ts';
 import { probeModel } from '../../../model/editing/probe.ts';
 import { answerTokens, promptTokens } from '../../../model/network/sequences.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';

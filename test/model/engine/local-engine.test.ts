@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { EditRequest, PairSet, TargetProgress } from '../../../model/engine.ts';
-import { HOOKS_HELD_MAX } from '../../../model/engine.ts';
+import type { EditRequest, PairSet, TargetProgress } from '../../../model/engine-types.ts';
+import { HOOKS_HELD_MAX } from '../../../model/engine/engine.ts';
 import {
   HookNotHeld,
   LocalEngine,

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { PairSet } from '../../../model/engine.ts';
+import type { PairSet } from '../../../model/engine-types.ts';
 import { Hook } from '../../../model/hook/hook.ts';
 import { FILLER, layOutRows, type TokenRows } from '../../../model/network/token-rows.ts';
 import type { AttentionPast } from '../../../model/network/attention-past.ts';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
-import type { Engine } from '../../../model/engine.ts';
+import type { Engine } from '../../../model/engine/engine.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 import type { GateParameters } from '../../../schemas/editing.ts';

@@ -1,55 +1,6 @@
-/**
- * The loaded model as its users see it: an asynchronous interface over plain data, so that the same
- * calls work in one thread (tests, benchmarks) and across a thread boundary (edit worker, serve),
- * where the model has a thread of its own and the process's event loop stays free.
- *
- * Hooks are held by name. A hook is a pure function of the base model and a set of pairs, so a name
- * stands for a set of pairs for good; the engine keeps the last few (`HOOKS_HELD_MAX`) and forgets
- * the oldest. `null` names the base model.
- */
+/** The data that callers exchange with the engine: plain, so that it crosses a thread boundary. */
 import type { HyperParameters, Refusal } from '../schemas/editing.ts';
 import type { Architecture } from './checkpoint/checkpoint.ts';
-import type { ModelQueue } from './engine/model-queue.ts';
-
-export const HOOKS_HELD_MAX = 4;
-
-/** Shut gates that a generation tells of. */
-export const SHUT_GATES_MAX = 64;
-
-export interface Engine {
-  /** Whoever shares the engine takes turns here; a call outside of any turn waits for one. */
-  readonly queue: ModelQueue;
-  describe(): Promise<EngineDescription>;
-  /** Asking counts as a use. */
-  holds(hookId: string): Promise<boolean>;
-  /** Builds the hook of these pairs and keeps it under the name. */
-  holdHook(hookId: string, pairs: PairSet): Promise<HookReport>;
-  /** Targets z [n, D] at the last edited block, each correction by itself on top of the hook. */
-  computeTargets(
-    hookId: string | null,
-    requests: EditRequest[],
-    progress?: (progress: TargetProgress) => void,
-  ): Promise<ComputedTargets>;
-  /**
-   * The pairs that make the hook answer with the targets; `targets.ids` names the rows of
-   * `requests` used.
-   */
-  deriveUpdate(
-    hookId: string | null,
-    requests: EditRequest[],
-    targets: Targets,
-  ): Promise<DerivedUpdate>;
-  probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]>;
-  /** Perplexity on the canary text, and how often the gates open there. */
-  canary(hookId: string | null): Promise<CanaryReading>;
-  generate(
-    hookId: string | null,
-    prompt: string,
-    options: GenerateOptions,
-    onToken?: (token: GeneratedToken) => void,
-  ): Promise<Generation>;
-  close(): Promise<void>;
-}
 
 export interface EngineDescription {
   model: {
@@ -72,23 +23,21 @@ export interface EditRequest {
   subject: string;
   prompt: string;
   target: string;
-  /**
-   * Other facts about the subject that are in force: the target is searched such that they keep
-   * being answered.
-   */
+  /** Other facts in force about the subject, which the target must leave intact. */
   alongside?: { prompt: string; target: string }[];
 }
 
 /**
- * Rows of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and
- * wanted changes [count, valueWidth]. A correction has one key of F numbers, or several side by
- * side in its row (a view of its prompt each), and as many changes of D numbers.
+ * Pairs of several corrections, per edited layer, row-major float32: keys [count, keyWidth] and
+ * wanted changes [count, valueWidth]. A row holds one key of F numbers per view of the correction's
+ * prompt, side by side, and as many changes of D numbers.
  */
 export interface PairSet {
   layers: number[];
   count: number;
-  /** Whom each row is about, and that name in tokens, in every spelling. */
+  /** The subject of each row. */
   subjects: string[];
+  /** Its name in tokens, in every spelling. */
   spellings: number[][][];
   keyWidth: number;
   valueWidth: number;
@@ -131,7 +80,7 @@ export interface Probe {
   prompt: string;
   /** Scored after the prompt where given. */
   target?: string;
-  /** Scored too: what the model used to say. */
+  /** Scored as well: the answer before the correction. */
   alternative?: string;
   /** Tokens to decode greedily, 0..64. */
   greedyTokensMax: number;
@@ -148,10 +97,7 @@ export interface ProbeAnswer {
   targetIsArgmax: boolean | null;
   /** Greedy decoding with the cache begins with the target. */
   targetIsGreedy: boolean | null;
-  /**
-   * Whether any gate opened on the prompt; where none did the answer is the base model's, bit for
-   * bit.
-   */
+  /** A gate opened on the prompt; if false, the answer is the base model's, bit for bit. */
   opened: boolean;
 }
 
@@ -170,7 +116,7 @@ export interface GenerateOptions {
   topP?: number;
   seed?: number;
   stop?: string[];
-  /** Tells of gates that stayed shut as well, where the gate can tell how near it was. */
+  /** Reports gates that stayed shut as well, for the subject gate. */
   explain?: boolean;
   /**
    * Decodes the base model's own answer beside the hook's, in the same passes; greedy decoding
@@ -201,11 +147,8 @@ export interface Generation {
     threshold: number;
     nearestRow: number;
   }[];
-  /** Asked for with `besideBase`. */
+  /** With `besideBase` only. */
   base?: { text: string; finish: 'length' | 'stop' | 'end' };
-  /**
-   * Asked to explain: tokens that end a corrected subject's name and did not open its gate. Missing
-   * where the engine cannot tell.
-   */
+  /** With `explain` only: tokens that end a corrected subject's name and did not open its gate. */
   shut?: Generation['opened'];
 }
