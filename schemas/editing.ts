@@ -2,7 +2,12 @@
  * What crosses between workflows, activities, the model and the version log while a batch is
  * edited: references, numbers and texts. Tensors stay in blobs.
  */
-import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
+import {
+  revisionId,
+  type CorrectionRevision,
+  type FactRevision,
+  type KafkaPosition,
+} from './correction.ts';
 
 export type GateKind = 'subject' | 'sequence' | 'always';
 
@@ -135,6 +140,42 @@ export interface Outcome {
   batchId: string;
   decidedAt: number;
 }
+
+/** Who decided an outcome and when. */
+export interface Decision {
+  lineage: string;
+  batchId: string;
+  /** Milliseconds since 1970. */
+  decidedAt: number;
+}
+
+/** The outcome of a revision; without a version, a reason and measures unless they are given. */
+export function outcomeOf(
+  revision: FactRevision,
+  { lineage, batchId, decidedAt }: Decision,
+  decided: Pick<Outcome, 'status'> & Partial<Pick<Outcome, 'version' | 'reason' | 'measured'>>,
+): Outcome {
+  return {
+    lineage,
+    revisionId: revisionId(revision),
+    factKey: revision.factKey,
+    version: null,
+    reason: null,
+    measured: {},
+    position: revision.position,
+    batchId,
+    decidedAt,
+    ...decided,
+  };
+}
+
+/** The outcome of a committed correction that leaves the hook. */
+export const STATUS_AFTER: Record<Removal['because'], OutcomeStatus> = {
+  superseded: 'SUPERSEDED',
+  retracted: 'RETRACTED',
+  reverted: 'RETRACTED',
+  contradicted: 'QUARANTINED',
+};
 
 export interface BatchPlan {
   head: HeadReference;

@@ -56,35 +56,19 @@ export interface FailureSettings {
 export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
+  failures: FailureSettings;
   /**
-   * Absent where a lineage was last told its settings before there was a choice: then as
-   * `FAILURES_BEFORE` says.
+   * Whether workflows carry search attributes: one that is not registered in Temporal's namespace
+   * would stop a workflow for good.
    */
-  failures?: FailureSettings;
-  /**
-   * Whether workflows may carry search attributes: one that is not registered in Temporal's
-   * namespace would stop a workflow for good. Absent: they may not.
-   */
-  findable?: boolean;
+  findable: boolean;
 }
-
-/**
- * How a lineage behaves that was never told otherwise: what recorded histories were recorded with.
- */
-export const FAILURES_BEFORE: FailureSettings = {
-  batchAttemptsMax: 3,
-  retryWaitMs: 2_000,
-  editAttemptsMax: 60,
-  whenUsedUp: 'freeze',
-  quarantinedMax: 0,
-  alert: false,
-};
 
 /**
  * The verdict's thresholds lie between what good and bad batches were measured to reach:
  * bench/results/README.md.
  */
-export const DEFAULT_LINEAGE_SETTINGS: LineageSettings & { failures: FailureSettings } = {
+export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
   batch: {
     batchEditsMax: 10,
     batchWaitMs: 2_000,
@@ -101,5 +85,13 @@ export const DEFAULT_LINEAGE_SETTINGS: LineageSettings & { failures: FailureSett
     editNormMax: 0.6,
     retentionSample: 8,
   },
-  failures: { ...FAILURES_BEFORE, alert: true },
+  failures: {
+    batchAttemptsMax: 3,
+    retryWaitMs: 2_000,
+    editAttemptsMax: 60,
+    whenUsedUp: 'freeze',
+    quarantinedMax: 0,
+    alert: true,
+  },
+  findable: false,
 };

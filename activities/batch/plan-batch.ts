@@ -1,24 +1,33 @@
-/** First step of a batch: what is there to do, seen from HEAD. */
-import { revisionId, type FactRevision } from '../../schemas/correction.ts';
+/** Plans a batch: what there is to do, seen from HEAD. */
 import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../../schemas/contradiction.ts';
-import type { BatchPlan, Outcome } from '../../schemas/editing.ts';
+import { revisionId } from '../../schemas/correction.ts';
+import { outcomeOf, type BatchPlan } from '../../schemas/editing.ts';
+import type { PlanStep } from '../../schemas/steps.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { FactTombstone } from '../../versions/log/entry-outcomes.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
-import { outcomeOf, planOf, type Batch, type Precedents } from './plan.ts';
+import { planOf, type Precedents } from './plan.ts';
 
-export async function planBatch(versions: Versions, step: Batch): Promise<BatchPlan> {
+export async function planBatch(versions: Versions, step: PlanStep): Promise<BatchPlan> {
   const log = versions.log(step.lineage);
   const decidedAt = Date.now();
   const version = await (await log.register()).versionOfBatch(step.batchId);
   const history = await log.read();
   if (version === null) return planOf(await precedentsOf(log, history, step), step, decidedAt);
   // Planned again on the version before its own, the batch is decided as it was then; what it wrote
-  // is in the register.
+  // is in the register. What its version does not carry was refused.
   const plan = planOf(await precedentsOf(log, await log.at(version - 1), step), step, decidedAt);
-  const undone = [...plan.edits, ...plan.withdrawals].map((revision) =>
-    outcomeBesideVersion(revision, plan, version, step, decidedAt),
+  const refused = [...plan.edits, ...plan.withdrawals].map((revision) =>
+    outcomeOf(revision, { ...step, decidedAt }, {
+      status: 'QUARANTINED',
+      ...(revision.kind === 'correction' && plan.withdrawals.includes(revision)
+        ? {
+            reason: CONTRADICTS_A_COMMITTED_ONE,
+            measured: contradictionMeasured(revision.correction.issuedAt, 1),
+          }
+        : { reason: `refused when its batch made version ${version}` }),
+    }),
   );
   return {
     head: history.head,
@@ -26,31 +35,30 @@ export async function planBatch(versions: Versions, step: Batch): Promise<BatchP
     edits: [],
     removals: [],
     withdrawals: [],
-    settled: [...plan.settled, ...undone],
+    settled: [...plan.settled, ...refused],
   };
 }
 
-/** What the version log knows of a batch's ids and facts, as of a history. */
+/** Reads what the version log knows of a batch's ids and facts, as of a history. */
 export async function precedentsOf(
   log: VersionLog,
   history: History,
-  batch: Batch,
+  { revisions }: Pick<PlanStep, 'revisions'>,
 ): Promise<Precedents> {
   const register = await log.register();
   const [outcomes, tombstones] = await Promise.all([
-    register.outcomesOf(batch.revisions.map(revisionId)),
+    register.outcomesOf(revisions.map(revisionId)),
     register.tombstones(
-      batch.revisions.map(({ factKey }) => factKey),
-      (word) => isInForce(history, word),
+      revisions.map(({ factKey }) => factKey),
+      (tombstone) => isInForce(history, tombstone),
     ),
   ]);
   return { history, outcomes, tombstones };
 }
 
 /**
- * Only an operator brings back a correction that is older than a word that took its fact: with it
- * that word was undone, for as long as the correction or one after it holds. That two contradict
- * each other stays true whatever holds.
+ * Only an operator brings back a correction that is older than its fact's tombstone. That undid the
+ * tombstone, for as long as the correction or one after it holds; a contradiction stays one.
  */
 function isInForce(
   { active, activeByFact }: History,
@@ -58,27 +66,4 @@ function isInForce(
 ): boolean {
   const holder = active.get(activeByFact.get(factKey) ?? '');
   return holder === undefined || issuedAt <= holder.issuedAt || because === 'contradicted';
-}
-
-/** Of a revision that its batch's version does not carry: the version was made without it. */
-function outcomeBesideVersion(
-  revision: FactRevision,
-  plan: BatchPlan,
-  version: number,
-  batch: Batch,
-  decidedAt: number,
-): Outcome {
-  if (revision.kind === 'correction' && plan.withdrawals.includes(revision)) {
-    return outcomeOf(revision, batch, {
-      status: 'QUARANTINED',
-      reason: CONTRADICTS_A_COMMITTED_ONE,
-      decidedAt,
-      measured: contradictionMeasured(revision.correction.issuedAt, 1),
-    });
-  }
-  return outcomeOf(revision, batch, {
-    status: 'QUARANTINED',
-    reason: `refused when its batch made version ${version}`,
-    decidedAt,
-  });
 }

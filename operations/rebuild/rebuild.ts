@@ -18,7 +18,7 @@ import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
-import { batchIdOf } from '../../pipelines/workflows/batch-id.ts';
+import { batchIdOf } from '../../pipelines/batch/batch-id.ts';
 import { BlobMissing, VersionLogDamaged } from '../../versions/log/failures.ts';
 import type { StoredEntry } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';

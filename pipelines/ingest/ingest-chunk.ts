@@ -2,9 +2,13 @@
  * The next piece of a partition's records: successive revisions for the workflow, or successive
  * dead letters.
  */
-import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX, type RevisionChunk } from '../workflows/contract.ts';
+import {
+  CHUNK_BYTES_MAX,
+  CHUNK_REVISIONS_MAX,
+  jsonBytes,
+  type RevisionChunk,
+} from '../workflows/contract.ts';
 import type { Problem, ReadRecord } from './ingest-record.ts';
-import { jsonBytes } from '../workflows/json-size.ts';
 import type { ConsumedRecord } from '../kafka/kafka.ts';
 
 export type Piece =

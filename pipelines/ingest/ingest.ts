@@ -236,11 +236,10 @@ export class PartitionIngest {
       }
       return piece.throughOffset;
     }
-    const run = this.#runs.get(lineage);
     const chunk: RevisionChunk = {
       ...piece.chunk,
       readFrom: this.#places.readFrom(partition),
-      ...(run === undefined ? {} : { run }),
+      run: this.#runs.get(lineage) ?? null,
     };
     const answer = await beating(batch, this.#dependencies.accept(lineage, chunk, this.#attempt));
     if (answer.kind === 'behind') return await this.#goBack(batch, answer.throughOffset);
@@ -261,7 +260,7 @@ export class PartitionIngest {
     const { acceptance } = answer;
     this.counts.accepted += acceptance.accepted;
     this.counts.redelivered += acceptance.redelivered;
-    if (acceptance.run !== undefined) this.#runs.set(lineage, acceptance.run);
+    this.#runs.set(lineage, acceptance.run);
     logger.debug(
       { lineage, partition: chunk.partition, firstOffset: chunk.firstOffset, ...acceptance },
       'Revisions handed to the lineage',

@@ -14,7 +14,12 @@ import {
   WorkflowUpdateRPCTimeoutOrCancelledError,
   type ConnectionOptions,
 } from '@temporalio/client';
-import { ApplicationFailure, rootCause, type DataConverter } from '@temporalio/common';
+import {
+  ApplicationFailure,
+  rootCause,
+  type DataConverter,
+  type SignalDefinition,
+} from '@temporalio/common';
 import { ErrataFailure } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
@@ -23,28 +28,29 @@ import { payloadConverter } from './payload-codec.ts';
 import { inShort, refusalOf, type Channel } from '../refused-channel.ts';
 import { registerSearchAttributes, type Registration } from './search-attributes.ts';
 import {
-  ACCEPT_UPDATE,
-  CONFIGURE_SIGNAL,
-  FLUSH_SIGNAL,
-  FORGET_POSITIONS_SIGNAL,
-  FREEZE_SIGNAL,
   LINEAGE_WORKFLOW,
   RECORDS_MISSING,
-  RESUME_SIGNAL,
-  STATUS_QUERY,
-  UNDO_SIGNAL,
-  UNDO_UPDATE,
   WORKFLOW_TASK_QUEUE,
   lineageWorkflowId,
   partitionKey,
   undoWorkflowId,
-  type Acceptance,
   type LineageInput,
   type LineageStatus,
   type RevisionChunk,
   type UndoAccepted,
   type UndoOrder,
 } from '../workflows/contract.ts';
+import {
+  acceptUpdate,
+  configureSignal,
+  flushSignal,
+  forgetPositionsSignal,
+  freezeSignal,
+  resumeSignal,
+  statusQuery,
+  undoSignal,
+  undoUpdate,
+} from '../workflows/messages.ts';
 
 /** An answer to an update that is longer in coming is asked for again, under the same update id. */
 const ANSWER_WAIT_MS = 20_000;
@@ -148,15 +154,11 @@ export class TemporalLineages {
       const run =
         chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
       const acceptance = await this.client.withDeadline(deadline, () =>
-        this.client.workflow.executeUpdateWithStart<
-          (input: LineageInput) => Promise<void>,
-          Acceptance,
-          [RevisionChunk]
-        >(ACCEPT_UPDATE, {
+        this.client.workflow.executeUpdateWithStart(acceptUpdate, {
           // The same for every try of these records, so that a lost answer does not make a second
           // chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
-          args: [{ ...chunk, ...(run === undefined ? {} : { run }) }],
+          args: [{ ...chunk, run }],
           startWorkflowOperation: new WithStartWorkflowOperation(
             LINEAGE_WORKFLOW,
             this.#startOptions(lineage, settings),
@@ -190,9 +192,7 @@ export class TemporalLineages {
   async status(lineage: string, waitMs = QUERY_WAIT_MS): Promise<LineageStatus | null> {
     try {
       return await this.client.withDeadline(Date.now() + waitMs, () =>
-        this.client.workflow
-          .getHandle(lineageWorkflowId(lineage))
-          .query<LineageStatus>(STATUS_QUERY),
+        this.client.workflow.getHandle(lineageWorkflowId(lineage)).query(statusQuery),
       );
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return null;
@@ -208,7 +208,7 @@ export class TemporalLineages {
         [LineageSettings]
       >(LINEAGE_WORKFLOW, {
         ...this.#startOptions(lineage, settings),
-        signal: CONFIGURE_SIGNAL,
+        signal: configureSignal,
         signalArgs: [settings],
       });
     } catch (error) {
@@ -230,21 +230,21 @@ export class TemporalLineages {
 
   /** What waits is edited at once. */
   async flush(lineage: string): Promise<void> {
-    await this.#signal(lineage, FLUSH_SIGNAL);
+    await this.#signal(lineage, flushSignal);
   }
 
   /** No batch starts until `resume`; the running one is finished. */
   async freeze(lineage: string, reason: string): Promise<void> {
-    await this.#signal(lineage, FREEZE_SIGNAL, reason);
+    await this.#signal(lineage, freezeSignal, reason);
   }
 
   async resume(lineage: string): Promise<void> {
-    await this.#signal(lineage, RESUME_SIGNAL);
+    await this.#signal(lineage, resumeSignal);
   }
 
   /** For a corrections topic that was deleted and made anew, whose offsets begin again. */
   async forgetPositions(lineage: string): Promise<void> {
-    await this.#signal(lineage, FORGET_POSITIONS_SIGNAL);
+    await this.#signal(lineage, forgetPositionsSignal);
   }
 
   /**
@@ -255,11 +255,7 @@ export class TemporalLineages {
     const start = this.#startOptions(lineage, settings);
     try {
       const accepted = await this.client.withDeadline(Date.now() + UNDO_ANSWER_WAIT_MS, () =>
-        this.client.workflow.executeUpdateWithStart<
-          (input: LineageInput) => Promise<void>,
-          UndoAccepted,
-          [UndoOrder]
-        >(UNDO_UPDATE, {
+        this.client.workflow.executeUpdateWithStart(undoUpdate, {
           args: [order],
           startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, start),
         }),
@@ -279,7 +275,7 @@ export class TemporalLineages {
       await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
         this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [UndoOrder]>(
           LINEAGE_WORKFLOW,
-          { ...start, signal: UNDO_SIGNAL, signalArgs: [order] },
+          { ...start, signal: undoSignal, signalArgs: [order] },
         ),
       );
     } catch (error) {
@@ -315,7 +311,11 @@ export class TemporalLineages {
     await this.#connection.close();
   }
 
-  async #signal(lineage: string, signal: string, ...args: string[]): Promise<void> {
+  async #signal<Args extends unknown[]>(
+    lineage: string,
+    signal: SignalDefinition<Args>,
+    ...args: Args
+  ): Promise<void> {
     try {
       await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
         this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(signal, ...args),
@@ -326,12 +326,12 @@ export class TemporalLineages {
     }
   }
 
-  /** The lineage's latest run; undefined where it was never started. */
-  async #runOf(lineage: string): Promise<string | undefined> {
+  /** The lineage's latest run; null where it was never started. */
+  async #runOf(lineage: string): Promise<string | null> {
     try {
       return (await this.client.workflow.getHandle(lineageWorkflowId(lineage)).describe()).runId;
     } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return undefined;
+      if (error instanceof WorkflowNotFoundError) return null;
       throw error;
     }
   }
@@ -354,7 +354,7 @@ export class TemporalLineages {
       taskQueue: this.#taskQueue,
       workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
       args: [{ lineage, settings, carried: null }] as [LineageInput],
-      ...(settings.findable === true
+      ...(settings.findable
         ? {
             staticSummary: `Lineage ${lineage}`,
             staticDetails:

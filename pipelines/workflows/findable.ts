@@ -7,13 +7,13 @@ import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/
 import { upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { UndoRequest, UndoResult } from '../../schemas/undo.ts';
+import type { OutcomeCounts } from '../batch/outcomes.ts';
 import {
   SEARCH_ATTRIBUTES,
+  jsonBytes,
   type EditBatchResult,
   type LineageStatus,
-  type OutcomeCounts,
 } from './contract.ts';
-import { jsonBytes } from './json-size.ts';
 
 /**
  * Temporal takes 2,048 bytes for one search attribute, and its databases 255 characters for one

@@ -1,169 +1,136 @@
 /**
- * All that a lineage workflow knows, and what it decides. No waiting and no calls: the workflow
- * does those. Times are milliseconds since 1970 by the workflow's clock.
+ * The state of a lineage workflow and its decisions. It neither waits nor calls: the workflow does.
+ * Times are milliseconds since 1970 by the workflow's clock.
  */
-import { revisionId, type FactRevision } from '../../schemas/correction.ts';
-import type { HeadReference, Outcome } from '../../schemas/editing.ts';
-import {
-  FAILURES_BEFORE,
-  type FailureSettings,
-  type LineageSettings,
-} from '../../schemas/settings.ts';
-import type { UndoResult } from '../../schemas/undo.ts';
 import type { Alert } from '../../schemas/alert.ts';
-import { topicsOf } from '../kafka/topics.ts';
-import { batchIdOf } from './batch-id.ts';
-import { cutBatch, type Settled, type Waiting } from './buffer.ts';
+import type { FactRevision } from '../../schemas/correction.ts';
+import type { HeadReference } from '../../schemas/editing.ts';
+import type { LineageSettings } from '../../schemas/settings.ts';
+import type { UndoResult } from '../../schemas/undo.ts';
+import { batchIdOf } from '../batch/batch-id.ts';
+import { cutBatch, settledOutcome, type Waiting } from '../batch/buffer.ts';
+import { noOutcomes, type OutcomeCounts } from '../batch/outcomes.ts';
 import {
   BATCH_BYTES_MAX,
   BUFFER_BYTES_CEILING,
   BUFFER_FULL,
-  CHUNK_BYTES_MAX,
-  CHUNK_REVISIONS_MAX,
   CHUNK_UNSOUND,
   RECORDS_MISSING,
   TOPIC_RECREATED,
-  UNDOS_FULL,
-  UNDOS_REMEMBERED_MAX,
-  UNDOS_WAITING_MAX,
-  UNDO_UNSOUND,
   batchWorkflowId,
-  noOutcomes,
+  jsonBytes,
   partitionKey,
-  undoWorkflowId,
   type Acceptance,
   type Carried,
   type CutBatch,
   type EditBatchResult,
   type Frozen,
+  type HeldBatch,
   type LineageInput,
   type LineageStatus,
-  type OutcomeCounts,
   type RevisionChunk,
-  type UndoAccepted,
-  type UndoEnded,
-  type UndoOrder,
-  type UndoSummary,
 } from './contract.ts';
-import { jsonBytes } from './json-size.ts';
-import { undoFaultOf } from './undo-order.ts';
+import { chunkFaultOf } from './message-faults.ts';
+import { UndoQueue } from './undo-queue.ts';
 
-/** Before it is looked again whether what an earlier run left at work has ended. */
+/** Waits so long before it looks again whether an earlier run's batch or undo has ended. */
 export const BUSY_WAIT_MS = 2_000;
-/** Alerts that wait to be told; of more the oldest are dropped. */
+/** Alerts that wait to be sent; of more the oldest are dropped. */
 export const ALERTS_WAITING_MAX = 20;
 
-/** What the lineage does next, and when (milliseconds since 1970). */
+/** What the lineage does next, and when. */
 export interface NextStep {
   kind: 'undo' | 'batch';
   dueAt: number;
 }
 
-export interface UndoRefusal {
-  type: typeof UNDOS_FULL | typeof UNDO_UNSOUND;
-  message: string;
-}
-
 export interface ChunkRefusal {
   type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED | typeof RECORDS_MISSING;
   message: string;
-  /** The last offset of the partition that is the lineage's, where that is why. */
+  /** The last offset of the partition that the lineage has, where that is the reason. */
   throughOffset?: string;
 }
 
 export class LineageState {
   readonly lineage: string;
+  readonly undos: UndoQueue;
   #settings: LineageSettings;
   #waiting: Waiting[];
   #waitingBytes: number;
   #held: CutBatch | null;
   #running = false;
   #retryAt = 0;
-  #highWater: Map<string, bigint>;
+  readonly #highWater: Map<string, bigint>;
   #nextSequence: number;
   #head: HeadReference | null;
-  #outcomes: OutcomeCounts;
+  readonly #outcomes: OutcomeCounts;
   #flushAsked: boolean;
   #frozen: Frozen | null;
-  #undos: UndoOrder[];
-  #undoRunning: UndoOrder | null = null;
-  #undoAt = 0;
-  #undone: UndoEnded[];
   #alerts: Alert[] = [];
 
-  constructor(input: Pick<LineageInput, 'lineage' | 'settings' | 'carried'>) {
-    const { carried } = input;
-    this.lineage = input.lineage;
-    this.#settings = input.settings;
+  constructor({
+    lineage,
+    settings,
+    carried,
+  }: Pick<LineageInput, 'lineage' | 'settings' | 'carried'>) {
+    this.lineage = lineage;
+    this.undos = new UndoQueue(lineage, carried?.undos ?? [], carried?.undone ?? []);
+    this.#settings = settings;
     this.#waiting = carried?.waiting ?? [];
-    this.#waitingBytes = this.#waiting.reduce((sum, item) => sum + item.bytes, 0);
+    this.#waitingBytes = bytesOf(this.#waiting);
     this.#held = carried?.held ?? null;
     this.#highWater = new Map(
-      Object.entries(carried?.highWater ?? {}).map(([partition, offset]) => [
-        partition,
-        BigInt(offset),
-      ]),
+      Object.entries(carried?.highWater ?? {}).map(([key, offset]) => [key, BigInt(offset)]),
     );
     this.#nextSequence = carried?.nextSequence ?? 0;
     this.#head = carried?.head ?? null;
     this.#outcomes = carried?.outcomes ?? noOutcomes();
     this.#flushAsked = carried?.flushAsked ?? false;
     this.#frozen = carried?.frozen ?? null;
-    this.#undos = carried?.undos ?? [];
-    this.#undone = carried?.undone ?? [];
   }
 
   /**
-   * Why a chunk is not taken now by this run, or null. An empty buffer takes any sound chunk, so
-   * that nothing is refused for ever.
+   * Why this run does not take a chunk now, or null. An empty buffer takes any sound chunk, so that
+   * nothing is refused for ever.
    *
    * What a run took is given to it again when the workflow is reset, and a refusal then would leave
-   * a history that cannot be replayed. So for want of room it refuses only who knows this run: that
-   * is nobody before a reset.
+   * a history that cannot be replayed. So for want of room it refuses only a sender that knows this
+   * run, which no sender does before the reset.
    */
   refusalOf(chunk: RevisionChunk, run: string): ChunkRefusal | null {
     const chunkBytes = jsonBytes(chunk);
-    const fault = this.#faultOf(chunk, chunkBytes);
+    const fault = chunkFaultOf(this.lineage, chunk, chunkBytes);
     if (fault !== null) return { type: CHUNK_UNSOUND, message: fault };
-    const highWater = this.#highWater.get(partitionKey(chunk));
-    if (highWater !== undefined && highWater >= BigInt(chunk.endOffset)) {
-      // Taken for redelivered, its records would be dropped without a word.
+    const through = this.#highWater.get(partitionKey(chunk)) ?? -1n;
+    if (through >= BigInt(chunk.endOffset)) {
+      // Taken as redelivered, its records would be dropped without a word.
       return {
         type: TOPIC_RECREATED,
-        message: `offset ${highWater} was taken before, and the partition ends at ${chunk.endOffset}: was the topic made anew? Then forgetPositions lets its records in`,
+        message:
+          `offset ${through} was taken before, and the partition ends at ${chunk.endOffset}: ` +
+          'was the topic created again? Then forgetPositions lets its records in',
       };
     }
-    const through = highWater ?? -1n;
-    if (chunk.readFrom !== undefined && through + 1n < BigInt(chunk.readFrom)) {
+    if (through + 1n < BigInt(chunk.readFrom)) {
       // Taken, it would hide that they were lost, to a reset or with an earlier workflow.
+      const before = BigInt(chunk.readFrom) - 1n;
       return {
         type: RECORDS_MISSING,
-        message: `what was taken ends at offset ${through}, and the chunk follows offset ${BigInt(chunk.readFrom) - 1n}`,
+        message: `the last offset taken is ${through}, and the chunk follows offset ${before}`,
         throughOffset: String(through),
       };
     }
     const fresh = this.#freshOf(chunk);
     if (fresh.length === 0 || this.#waiting.length === 0 || chunk.run !== run) return null;
-    const { bufferEditsMax } = this.#settings.batch;
-    if (this.#waiting.length + fresh.length > bufferEditsMax) {
-      return {
-        type: BUFFER_FULL,
-        message: `${this.#waiting.length} revisions wait and ${fresh.length} more would pass ${bufferEditsMax}`,
-      };
-    }
-    const bytes =
-      this.#waitingBytes +
-      (fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh));
-    if (bytes > this.#bufferBytesMax)
-      return {
-        type: BUFFER_FULL,
-        message: `${bytes} bytes would wait, at most ${this.#bufferBytesMax} may`,
-      };
-    return null;
+    const message = this.#fullness(
+      fresh.length,
+      fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh),
+    );
+    return message === null ? null : { type: BUFFER_FULL, message };
   }
 
-  /** Takes what of the chunk was not taken before. */
-  accept(chunk: RevisionChunk, now: number): Acceptance {
+  /** Takes the revisions of the chunk that were not taken before. */
+  accept(chunk: RevisionChunk, now: number): Omit<Acceptance, 'run'> {
     const fresh = this.#freshOf(chunk);
     for (const revision of fresh) {
       const bytes = jsonBytes(revision);
@@ -186,12 +153,11 @@ export class LineageState {
     this.#settings = settings;
   }
 
-  /** The next batch starts without waiting for size or age. */
   flush(): void {
     this.#flushAsked = this.#waiting.length > 0;
   }
 
-  /** No batch starts until `resume`; what runs is finished and the buffer fills. */
+  /** Stops starting batches until `resume`; what runs is finished and the buffer fills. */
   freeze(reason: string, now: number): void {
     this.#frozen ??= { since: now, reason };
   }
@@ -205,98 +171,27 @@ export class LineageState {
     }
   }
 
-  /**
-   * After the topic was made anew its offsets begin again. What was taken from the old one stays.
-   */
+  /** For a topic that was created again. What was taken from the old one stays. */
   forgetPositions(): void {
     this.#highWater.clear();
   }
 
   /**
-   * Why an undo is not taken, or null. One that the lineage has, or had lately, is taken again and
-   * not done again.
-   */
-  undoRefusalOf(order: UndoOrder): UndoRefusal | null {
-    const fault = undoFaultOf(order);
-    if (fault !== null) return { type: UNDO_UNSOUND, message: fault };
-    if (this.#isKnown(order.request.id) || this.#undos.length < UNDOS_WAITING_MAX) return null;
-    return { type: UNDOS_FULL, message: `${this.#undos.length} undos wait already` };
-  }
-
-  acceptUndo(order: UndoOrder): UndoAccepted {
-    const { id } = order.request;
-    const workflowId = undoWorkflowId(this.lineage, id);
-    if (this.#isKnown(id))
-      return {
-        workflowId,
-        waiting: Math.max(
-          0,
-          this.#undos.findIndex(({ request }) => request.id === id),
-        ),
-        known: true,
-      };
-    this.#undos.push(order);
-    return { workflowId, waiting: this.#undos.length - 1, known: false };
-  }
-
-  /**
-   * An undo that nobody waits to hear about: one that is refused is remembered as failed, so that
-   * its status says why.
-   */
-  leaveUndo(order: UndoOrder, now: number): void {
-    const refusal = this.undoRefusalOf(order);
-    if (refusal === null) this.acceptUndo(order);
-    else if (refusal.type === UNDOS_FULL)
-      this.#remember({
-        id: order.request.id,
-        target: order.request.target,
-        requestedBy: order.request.requestedBy,
-        kind: 'failed',
-        version: null,
-        reason: refusal.message,
-        endedAt: now,
-      });
-  }
-
-  /**
-   * What is to be done next; null: nothing before something comes in or an operator speaks. While
-   * nothing happens it stays the same, whatever time it is. Undos go first, and also while the
-   * lineage is frozen: that stops batches, not operators.
+   * What is to be done next; null: nothing before a message comes. While nothing happens it stays
+   * the same, whatever time it is. Undos go first, and also while the lineage is frozen: that stops
+   * batches, not operators.
    */
   nextStep(): NextStep | null {
-    if (this.#running || this.#undoRunning !== null) return null;
-    if (this.#undos.length > 0) return { kind: 'undo', dueAt: this.#undoAt };
+    if (this.isAtWork) return null;
+    const undoDueAt = this.undos.dueAt;
+    if (undoDueAt !== null) return { kind: 'undo', dueAt: undoDueAt };
     const dueAt = this.#batchDueAt();
     return dueAt === null ? null : { kind: 'batch', dueAt };
   }
 
-  /** Takes the undo that waits longest. Call when it is due. */
-  startUndo(): UndoOrder {
-    return (this.#undoRunning = this.#undos.shift()!);
-  }
-
   undoSettled(result: UndoResult, now: number): void {
     if (result.kind === 'undone') this.#head = { version: result.version, hash: result.hash };
-    this.#undoEnded(
-      {
-        kind: result.kind,
-        version: result.kind === 'undone' ? result.version : null,
-        reason: whyNot(result),
-      },
-      now,
-    );
-  }
-
-  /** The undo's workflow ended without a result: who asked for it may ask again. */
-  undoFailed(reason: string, now: number): void {
-    this.#undoEnded({ kind: 'failed', version: null, reason }, now);
-  }
-
-  /** The undo's workflow of an earlier run is still at work: wait for it. */
-  undoBusy(now: number): void {
-    this.#undos.unshift(this.#undoRunning!);
-    this.#undoRunning = null;
-    this.#undoAt = now + BUSY_WAIT_MS;
+    this.undos.settled(result, now);
   }
 
   /** Cuts the next batch, or takes the held one again. Call when it is due. */
@@ -308,74 +203,55 @@ export class LineageState {
     return batch;
   }
 
-  batchSettled(result: EditBatchResult, now: number): void {
+  batchSettled({ head, outcomes }: EditBatchResult, now: number): void {
     const batch = this.#held!;
+    const { batchId, givenUp } = batch;
     this.#held = null;
     this.#running = false;
-    if (result.head !== null) this.#head = result.head;
-    for (const [status, count] of Object.entries(result.outcomes))
+    this.#head = head ?? this.#head;
+    for (const [status, count] of Object.entries(outcomes))
       this.#outcomes[status as keyof OutcomeCounts] += count;
-    const { quarantinedMax } = this.failures;
-    const { QUARANTINED: quarantined } = result.outcomes;
-    if (batch.givenUp !== undefined)
-      this.#alert(
-        'quarantined',
-        `batch ${batch.batchId} was given up and ${quarantined} of its revisions quarantined: ${batch.givenUp}`,
-        batch,
-        now,
-      );
-    if (quarantinedMax > 0 && quarantined > quarantinedMax)
-      this.#freezeOver(
-        batch,
-        `${quarantined} revisions of batch ${batch.batchId} were quarantined, and the lineage freezes past ${quarantinedMax}`,
-        now,
-      );
+    const { quarantinedMax } = this.#settings.failures;
+    const { QUARANTINED: quarantined } = outcomes;
+    if (givenUp !== undefined) {
+      const what = `batch ${batchId} was given up and ${quarantined} of its revisions quarantined`;
+      this.#alert('quarantined', `${what}: ${givenUp}`, batch, now);
+    }
+    if (quarantinedMax > 0 && quarantined > quarantinedMax) {
+      const what = `${quarantined} revisions of batch ${batchId} were quarantined`;
+      this.#freezeOver(batch, `${what}, and the lineage freezes past ${quarantinedMax}`, now);
+    }
   }
 
   /**
-   * The batch's workflow ended without settling it: it is kept whole and tried again. When its
-   * tries are used up the lineage is frozen, or its revisions are quarantined, which is one try
-   * more; when that fails as well it is frozen.
+   * The batch's workflow ended without settling it: the batch is kept whole and tried again. When
+   * its tries are used up the lineage is frozen, or its revisions are quarantined, which is one try
+   * more; when that fails as well the lineage is frozen.
    */
   batchFailed(reason: string, now: number): void {
     this.#running = false;
     const batch = this.#held!;
-    const { batchAttemptsMax, retryWaitMs, whenUsedUp } = this.failures;
-    this.#retryAt = now + retryWaitMs * batch.attempts;
-    if (batch.attempts < batchAttemptsMax)
-      return this.#alert(
-        'batch-failed',
-        `batch ${batch.batchId} failed, try ${batch.attempts} of ${batchAttemptsMax}: ${reason}`,
-        batch,
-        now,
-      );
-    if (whenUsedUp === 'quarantine' && batch.givenUp === undefined) {
-      batch.givenUp = `its batch failed ${batch.attempts} times: ${reason}`;
-      return this.#alert(
-        'batch-failed',
-        `batch ${batch.batchId} failed ${batch.attempts} times and is given up: ${reason}`,
-        batch,
-        now,
-      );
-    }
-    this.#freezeOver(
-      batch,
-      `batch ${batch.batchId} failed ${batch.attempts} times: ${reason}`,
-      now,
-    );
+    const { batchId, attempts } = batch;
+    const { batchAttemptsMax, retryWaitMs, whenUsedUp } = this.#settings.failures;
+    this.#retryAt = now + retryWaitMs * attempts;
+    if (attempts < batchAttemptsMax) {
+      const what = `batch ${batchId} failed, try ${attempts} of ${batchAttemptsMax}: ${reason}`;
+      this.#alert('batch-failed', what, batch, now);
+    } else if (whenUsedUp === 'quarantine' && batch.givenUp === undefined) {
+      batch.givenUp = `its batch failed ${attempts} times: ${reason}`;
+      const what = `batch ${batchId} failed ${attempts} times and is given up: ${reason}`;
+      this.#alert('batch-failed', what, batch, now);
+    } else this.#freezeOver(batch, `batch ${batchId} failed ${attempts} times: ${reason}`, now);
   }
 
-  /**
-   * The batch's workflow of an earlier run is still at work: wait for it without counting an
-   * attempt.
-   */
+  /** The batch's workflow of an earlier run is still at work: wait, which is no attempt. */
   batchBusy(now: number): void {
     this.#running = false;
     this.#held!.attempts--;
     this.#retryAt = now + BUSY_WAIT_MS;
   }
 
-  /** The alert that waits longest, which is taken off; null where none waits. */
+  /** Takes off the oldest alert; null where none waits. */
   takeAlert(): Alert | null {
     return this.#alerts.shift() ?? null;
   }
@@ -384,17 +260,12 @@ export class LineageState {
     return this.#alerts.length > 0;
   }
 
-  get failures(): FailureSettings {
-    return this.#settings.failures ?? FAILURES_BEFORE;
-  }
-
   get settings(): LineageSettings {
     return this.#settings;
   }
 
-  /** Whether a batch or an undo is under way. */
   get isAtWork(): boolean {
-    return this.#running || this.#undoRunning !== null;
+    return this.#running || this.undos.isRunning;
   }
 
   get headVersion(): number | null {
@@ -402,43 +273,31 @@ export class LineageState {
   }
 
   status(): LineageStatus {
-    const batch = this.#running ? this.#held : null;
+    const batch = this.#held;
+    const held: HeldBatch | null =
+      batch === null
+        ? null
+        : {
+            batchId: batch.batchId,
+            workflowId: batchWorkflowId(this.lineage, batch.sequence),
+            revisions: batch.revisions.length,
+            attempts: batch.attempts,
+          };
+    const running =
+      this.#running && held !== null ? { ...held, startedAt: batch!.startedAt } : null;
     return {
       lineage: this.lineage,
-      waiting: this.#waiting.length + (this.#running ? 0 : (this.#held?.revisions.length ?? 0)),
+      waiting: this.#waiting.length + (this.#running ? 0 : (held?.revisions ?? 0)),
       waitingBytes: this.#waitingBytes,
       waitingSince: this.#waiting[0]?.arrivedAt ?? null,
-      running:
-        batch === null
-          ? null
-          : {
-              batchId: batch.batchId,
-              workflowId: batchWorkflowId(this.lineage, batch.sequence),
-              revisions: batch.revisions.length,
-              startedAt: batch.startedAt,
-              attempts: batch.attempts,
-            },
+      running,
       head: this.#head,
-      highWater: Object.fromEntries(
-        [...this.#highWater].map(([partition, offset]) => [partition, String(offset)]),
-      ),
+      highWater: this.#highWaterByPartition(),
       outcomes: { ...this.#outcomes },
       batches: this.#nextSequence,
       frozen: this.#frozen,
-      held:
-        this.#running || this.#held === null
-          ? null
-          : {
-              batchId: this.#held.batchId,
-              workflowId: batchWorkflowId(this.lineage, this.#held.sequence),
-              revisions: this.#held.revisions.length,
-              attempts: this.#held.attempts,
-            },
-      undos: {
-        running: this.#undoRunning === null ? null : this.#summaryOf(this.#undoRunning),
-        waiting: this.#undos.map((order) => this.#summaryOf(order)),
-        ended: this.#undone,
-      },
+      held: this.#running ? null : held,
+      undos: this.undos.status(),
       settings: this.#settings,
     };
   }
@@ -449,14 +308,13 @@ export class LineageState {
       carried: {
         waiting: this.#waiting,
         held: this.#held,
-        highWater: this.status().highWater,
+        highWater: this.#highWaterByPartition(),
         nextSequence: this.#nextSequence,
         head: this.#head,
         outcomes: this.#outcomes,
         flushAsked: this.#flushAsked,
         frozen: this.#frozen,
-        ...(this.#undos.length === 0 ? {} : { undos: this.#undos }),
-        ...(this.#undone.length === 0 ? {} : { undone: this.#undone }),
+        ...this.undos.carried,
       },
     };
   }
@@ -471,136 +329,63 @@ export class LineageState {
     return oldest.arrivedAt + batchWaitMs;
   }
 
-  #isKnown(id: string): boolean {
-    // One that failed may be asked for again under its id.
-    return (
-      [...this.#undos, ...(this.#undoRunning === null ? [] : [this.#undoRunning])].some(
-        ({ request }) => request.id === id,
-      ) || this.#undone.some((ended) => ended.id === id && ended.kind !== 'failed')
-    );
-  }
-
-  #undoEnded(how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>, now: number): void {
-    const { id, target, requestedBy } = this.#undoRunning!.request;
-    this.#undoRunning = null;
-    this.#remember({ id, target, requestedBy, ...how, endedAt: now });
-  }
-
-  #remember(ended: UndoEnded): void {
-    this.#undone = [...this.#undone.filter(({ id }) => id !== ended.id), ended].slice(
-      -UNDOS_REMEMBERED_MAX,
-    );
-  }
-
-  #summaryOf({ request }: UndoOrder): UndoSummary {
-    return { ...request, workflowId: undoWorkflowId(this.lineage, request.id) };
-  }
-
   #freezeOver(batch: CutBatch, reason: string, now: number): void {
     this.freeze(reason, now);
     this.#alert('frozen', reason, batch, now);
   }
 
-  #alert(kind: Alert['kind'], reason: string, batch: CutBatch, now: number): void {
-    if (!this.failures.alert) return;
-    const id = `${this.lineage}/${batch.batchId}/${batch.attempts}/${kind}`;
-    this.#alerts.push({
-      id,
-      kind,
-      lineage: this.lineage,
-      reason,
-      batchId: batch.batchId,
-      workflowId: batchWorkflowId(this.lineage, batch.sequence),
-      at: now,
-    });
-    this.#alerts = this.#alerts.slice(-ALERTS_WAITING_MAX);
+  #alert(kind: Alert['kind'], reason: string, batch: CutBatch, at: number): void {
+    if (!this.#settings.failures.alert) return;
+    const { lineage } = this;
+    const { batchId, attempts } = batch;
+    const workflowId = batchWorkflowId(lineage, batch.sequence);
+    const id = `${lineage}/${batchId}/${attempts}/${kind}`;
+    const alert = { id, kind, lineage, reason, batchId, workflowId, at };
+    this.#alerts = [...this.#alerts, alert].slice(-ALERTS_WAITING_MAX);
   }
 
   #cut(now: number): CutBatch {
-    const cut = cutBatch(this.#waiting, {
+    const { revisions, settled, rest } = cutBatch(this.#waiting, {
       editsMax: this.#settings.batch.batchEditsMax,
       bytesMax: BATCH_BYTES_MAX,
     });
-    this.#waiting = cut.rest;
-    this.#waitingBytes = cut.rest.reduce((sum, item) => sum + item.bytes, 0);
-    this.#flushAsked &&= this.#waiting.length > 0;
+    this.#waiting = rest;
+    this.#waitingBytes = bytesOf(rest);
+    this.#flushAsked &&= rest.length > 0;
     const sequence = this.#nextSequence++;
-    const batchId = batchIdOf(sequence, [
-      ...cut.revisions,
-      ...cut.settled.map((item) => item.revision),
-    ]);
-    const settled = cut.settled.map((item) => outcomeOf(item, this.lineage, batchId, now));
-    return { sequence, batchId, revisions: cut.revisions, settled, attempts: 0, startedAt: now };
+    const batchId = batchIdOf(sequence, [...revisions, ...settled.map((one) => one.revision)]);
+    const decision = { lineage: this.lineage, batchId, decidedAt: now };
+    return {
+      sequence,
+      batchId,
+      revisions,
+      settled: settled.map((one) => settledOutcome(one, decision)),
+      attempts: 0,
+      startedAt: now,
+    };
+  }
+
+  #highWaterByPartition(): Record<string, string> {
+    return Object.fromEntries([...this.#highWater].map(([key, offset]) => [key, String(offset)]));
   }
 
   #freshOf(chunk: RevisionChunk): FactRevision[] {
-    const highWater = this.#highWater.get(partitionKey(chunk));
-    return highWater === undefined
-      ? chunk.revisions
-      : chunk.revisions.filter((revision) => BigInt(revision.position.offset) > highWater);
+    const through = this.#highWater.get(partitionKey(chunk)) ?? -1n;
+    return chunk.revisions.filter(({ position }) => BigInt(position.offset) > through);
   }
 
-  #faultOf(chunk: RevisionChunk, bytes: number): string | null {
-    const topic = topicsOf(this.lineage).corrections;
-    if (chunk.topic !== topic) return `records of ${chunk.topic} do not belong to this lineage`;
-    if (chunk.revisions.length > CHUNK_REVISIONS_MAX)
-      return `${chunk.revisions.length} revisions in one chunk, at most ${CHUNK_REVISIONS_MAX} are allowed`;
-    if (bytes > CHUNK_BYTES_MAX && chunk.revisions.length > 1)
-      return `${bytes} bytes in one chunk, at most ${CHUNK_BYTES_MAX} are allowed`;
-    let previous = BigInt(chunk.firstOffset) - 1n;
-    for (const { position } of chunk.revisions) {
-      const offset = BigInt(position.offset);
-      if (position.topic !== chunk.topic || position.partition !== chunk.partition)
-        return `offset ${position.offset} is of another partition`;
-      if (offset <= previous || offset > BigInt(chunk.throughOffset))
-        return `offset ${position.offset} is out of order`;
-      previous = offset;
-    }
-    return null;
-  }
-
-  get #bufferBytesMax(): number {
-    return Math.min(this.#settings.batch.bufferBytesMax, BUFFER_BYTES_CEILING);
+  /** Why the buffer has no room for so many revisions of so many bytes, or null. */
+  #fullness(revisions: number, revisionsBytes: number): string | null {
+    const { bufferEditsMax, bufferBytesMax } = this.#settings.batch;
+    const waiting = this.#waiting.length;
+    if (waiting + revisions > bufferEditsMax)
+      return `${waiting} revisions wait and ${revisions} more would pass ${bufferEditsMax}`;
+    const bytes = this.#waitingBytes + revisionsBytes;
+    const bytesMax = Math.min(bufferBytesMax, BUFFER_BYTES_CEILING);
+    return bytes > bytesMax ? `${bytes} bytes would wait, at most ${bytesMax} may` : null;
   }
 }
 
-const REASON_CHARACTERS_MAX = 1_000;
-
-function whyNot(result: UndoResult): string | null {
-  if (result.kind === 'undone') return null;
-  return (result.kind === 'nothing' ? result.reason : result.reasons.join('; ')).slice(
-    0,
-    REASON_CHARACTERS_MAX,
-  );
-}
-
-function outcomeOf(settled: Settled, lineage: string, batchId: string, now: number): Outcome {
-  const { revision } = settled;
-  const base = {
-    lineage,
-    revisionId: revisionId(revision),
-    factKey: revision.factKey,
-    version: null,
-    position: revision.position,
-    batchId,
-    decidedAt: now,
-  };
-  switch (settled.kind) {
-    case 'duplicate': {
-      const { partition, offset } = settled.of.position;
-      return {
-        ...base,
-        status: 'DUPLICATE',
-        reason: `the record at partition ${partition}, offset ${offset} has the same id`,
-        measured: { code: 'duplicate' },
-      };
-    }
-    case 'superseded':
-      return {
-        ...base,
-        status: 'SUPERSEDED',
-        reason: `superseded by ${revisionId(settled.by)} before it was edited`,
-        measured: { code: 'superseded', by: revisionId(settled.by) },
-      };
-  }
+function bytesOf(waiting: readonly Waiting[]): number {
+  return waiting.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -1,7 +1,6 @@
 /**
  * `lineage/<name>`: takes the revisions of one edited model, buffers them and edits them batch by
- * batch, for good. Exactly one batch runs at a time. What is decided here is decided in
- * `LineageState`.
+ * batch, without end. One batch or undo runs at a time. `LineageState` decides.
  */
 import {
   ApplicationFailure,
@@ -10,9 +9,6 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
-  defineUpdate,
   executeChild,
   isCancellation,
   log,
@@ -21,44 +17,43 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import type { LineageSettings } from '../../schemas/settings.ts';
+import { revisionId } from '../../schemas/correction.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
 import {
-  ACCEPT_UPDATE,
   CARRIED_BYTES_MAX,
-  CONFIGURE_SIGNAL,
   EDIT_BATCH_WORKFLOW,
-  FLUSH_SIGNAL,
-  FORGET_POSITIONS_SIGNAL,
-  FREEZE_SIGNAL,
-  RESUME_SIGNAL,
-  STATUS_QUERY,
-  UNDO_SIGNAL,
-  UNDO_UPDATE,
   UNDO_WORKFLOW,
   batchWorkflowId,
+  jsonBytes,
   undoWorkflowId,
-  type Acceptance,
   type CutBatch,
   type EditBatchInput,
   type EditBatchResult,
   type LineageInput,
-  type LineageStatus,
   type RevisionChunk,
-  type UndoAccepted,
   type UndoInput,
   type UndoOrder,
 } from './contract.ts';
 import { AlertTeller } from './alert-teller.ts';
-import { attributesAtStart, findLineage, idsIn, lineageInWords, undoInWords } from './findable.ts';
-import { jsonBytes } from './json-size.ts';
-import { LineageState, type NextStep } from './lineage-state.ts';
+import { attributesAtStart, findLineage, lineageInWords, undoInWords } from './findable.ts';
+import { BUSY_WAIT_MS, LineageState, type NextStep } from './lineage-state.ts';
+import {
+  acceptUpdate,
+  configureSignal,
+  flushSignal,
+  forgetPositionsSignal,
+  freezeSignal,
+  resumeSignal,
+  statusQuery,
+  undoSignal,
+  undoUpdate,
+} from './messages.ts';
 import { reasonOf } from './failure-reason.ts';
 
 export async function lineage(input: LineageInput): Promise<void> {
   const state = new LineageState(input);
   const alerts = new AlertTeller(state);
-  listen(state);
+  handleMessages(state);
   // A cancelled lineage would lose what waits in its buffer, whose offsets Kafka has seen
   // committed: it is frozen instead.
   void CancellationScope.current().cancelRequested.catch(() =>
@@ -69,7 +64,7 @@ export async function lineage(input: LineageInput): Promise<void> {
   );
   await CancellationScope.nonCancellable(async () => {
     while (!mayContinueAsNew(state, alerts, input)) {
-      if (state.settings.findable === true) findLineage(state.lineage, state.headVersion);
+      if (state.settings.findable) findLineage(state.lineage, state.headVersion);
       alerts.tell();
       const next = state.nextStep();
       if (next === null || next.dueAt > Date.now())
@@ -81,146 +76,129 @@ export async function lineage(input: LineageInput): Promise<void> {
   await continueAsNew<typeof lineage>({ ...input, ...state.carried() });
 }
 
-function listen(state: LineageState): void {
-  setHandler(
-    defineUpdate<Acceptance, [RevisionChunk]>(ACCEPT_UPDATE),
-    (chunk) => ({ ...state.accept(chunk, Date.now()), run: workflowInfo().runId }),
-    {
-      validator: (chunk: RevisionChunk) => {
-        const refusal = state.refusalOf(chunk, workflowInfo().runId);
-        if (refusal !== null)
-          throw ApplicationFailure.nonRetryable(
-            refusal.message,
-            refusal.type,
-            ...(refusal.throughOffset === undefined ? [] : [refusal.throughOffset]),
-          );
-      },
+function handleMessages(state: LineageState): void {
+  const { runId } = workflowInfo();
+  setHandler(acceptUpdate, (chunk) => ({ ...state.accept(chunk, Date.now()), run: runId }), {
+    validator: (chunk: RevisionChunk) => {
+      const refusal = state.refusalOf(chunk, runId);
+      if (refusal === null) return;
+      const { message, type, throughOffset } = refusal;
+      const details = throughOffset === undefined ? [] : [throughOffset];
+      throw ApplicationFailure.nonRetryable(message, type, ...details);
     },
-  );
-  setHandler(
-    defineUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE),
-    (order) => state.acceptUndo(order),
-    {
-      validator: (order: UndoOrder) => {
-        const refusal = state.undoRefusalOf(order);
-        if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
-      },
+  });
+  setHandler(undoUpdate, (order) => state.undos.accept(order), {
+    validator: (order: UndoOrder) => {
+      const refusal = state.undos.refusalOf(order);
+      if (refusal !== null) throw ApplicationFailure.nonRetryable(refusal.message, refusal.type);
     },
-  );
-  setHandler(defineSignal<[UndoOrder]>(UNDO_SIGNAL), (order) => state.leaveUndo(order, Date.now()));
-  setHandler(defineQuery<LineageStatus>(STATUS_QUERY), () => state.status());
-  setHandler(defineSignal<[LineageSettings]>(CONFIGURE_SIGNAL), (settings) =>
-    state.configure(settings),
-  );
-  setHandler(defineSignal(FLUSH_SIGNAL), () => state.flush());
-  setHandler(defineSignal<[string]>(FREEZE_SIGNAL), (reason) => state.freeze(reason, Date.now()));
-  setHandler(defineSignal(RESUME_SIGNAL), () => state.resume());
-  setHandler(defineSignal(FORGET_POSITIONS_SIGNAL), () => state.forgetPositions());
+  });
+  setHandler(undoSignal, (order) => state.undos.acceptUnanswered(order, Date.now()));
+  setHandler(statusQuery, () => state.status());
+  setHandler(configureSignal, (settings) => state.configure(settings));
+  setHandler(flushSignal, () => state.flush());
+  setHandler(freezeSignal, (reason) => state.freeze(reason, Date.now()));
+  setHandler(resumeSignal, () => state.resume());
+  setHandler(forgetPositionsSignal, () => state.forgetPositions());
 }
 
 async function runBatch(state: LineageState): Promise<void> {
   const batch = state.startBatch(Date.now());
-  say(state);
-  const { lineage } = state;
+  showDetails(state);
+  const fields = { lineage: state.lineage, batchId: batch.batchId };
   try {
-    state.batchSettled(await editBatchOf(batch, state), Date.now());
+    state.batchSettled(await editBatch(batch, state), Date.now());
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) {
       state.batchBusy(Date.now());
-      log.warn('A batch of an earlier run is still at work', { lineage, batchId: batch.batchId });
+      log.warn('A batch of an earlier run is still at work', fields);
       return;
     }
-    if (isCancellation(error))
-      log.warn('The batch was cancelled', { lineage, batchId: batch.batchId });
-    state.batchFailed(reasonOf(error), Date.now());
-    log.error('The batch was not settled', {
-      lineage,
-      batchId: batch.batchId,
-      attempts: batch.attempts,
-      reason: reasonOf(error),
-    });
+    if (isCancellation(error)) log.warn('The batch was cancelled', fields);
+    const reason = reasonOf(error);
+    state.batchFailed(reason, Date.now());
+    log.error('The batch was not settled', { ...fields, attempts: batch.attempts, reason });
   }
 }
 
-async function editBatchOf(batch: CutBatch, state: LineageState): Promise<EditBatchResult> {
+async function editBatch(batch: CutBatch, state: LineageState): Promise<EditBatchResult> {
+  const { lineage } = state;
   const { batch: bounds, verdict, failures, findable } = state.settings;
-  const argument: EditBatchInput = {
-    lineage: state.lineage,
-    batchId: batch.batchId,
-    revisions: batch.revisions,
-    settled: batch.settled,
+  const { sequence, batchId, revisions, settled, givenUp } = batch;
+  const input: EditBatchInput = {
+    lineage,
+    batchId,
+    revisions,
+    settled,
     shardEditsMax: bounds.shardEditsMax,
     verdict,
-    ...(failures === undefined ? {} : { editAttemptsMax: failures.editAttemptsMax }),
-    ...(batch.givenUp === undefined ? {} : { givenUp: batch.givenUp }),
-    ...(findable === true ? { findable } : {}),
+    editAttemptsMax: failures.editAttemptsMax,
+    ...(givenUp === undefined ? {} : { givenUp }),
+    findable,
   };
-  return await executeChild<(input: EditBatchInput) => Promise<EditBatchResult>>(
-    EDIT_BATCH_WORKFLOW,
-    {
-      workflowId: batchWorkflowId(state.lineage, batch.sequence),
-      args: [argument],
-      // A lineage that is terminated leaves its batch to finish what it announced to do.
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      ...(findable === true
-        ? {
-            typedSearchAttributes: attributesAtStart(state.lineage, idsIn(batch.revisions)),
-            memo: {
-              batchId: batch.batchId,
-              revisions: batch.revisions.length,
-              settled: batch.settled.length,
-            },
-            staticSummary: `Batch ${batch.batchId} of ${state.lineage}: ${batch.revisions.length} revisions`,
-          }
-        : {}),
-    },
-  );
+  return await runChild<EditBatchInput, EditBatchResult>(EDIT_BATCH_WORKFLOW, input, {
+    workflowId: batchWorkflowId(lineage, sequence),
+    corrections: revisions.map(revisionId),
+    memo: { batchId, revisions: revisions.length, settled: settled.length },
+    summary: `Batch ${batchId} of ${lineage}: ${revisions.length} revisions`,
+  });
 }
 
 async function runUndo(state: LineageState): Promise<void> {
-  const order = state.startUndo();
-  say(state);
-  const { lineage } = state;
-  const { id } = order.request;
+  const order = state.undos.start();
+  showDetails(state);
+  const { lineage, settings } = state;
+  const { id, target } = order.request;
+  const fields = { lineage, undo: id };
+  const { verdict, findable } = settings;
   try {
-    const { verdict, findable } = state.settings;
-    const argument: UndoInput = {
-      ...order,
-      lineage,
-      verdict,
-      ...(findable === true ? { findable } : {}),
-    };
-    const result = await executeChild<(input: UndoInput) => Promise<UndoResult>>(UNDO_WORKFLOW, {
+    const input: UndoInput = { ...order, lineage, verdict, findable };
+    const result = await runChild<UndoInput, UndoResult>(UNDO_WORKFLOW, input, {
       workflowId: undoWorkflowId(lineage, id),
-      args: [argument],
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      ...(findable === true
-        ? {
-            typedSearchAttributes: attributesAtStart(
-              lineage,
-              order.request.target.kind === 'correction' ? [order.request.target.id] : [],
-            ),
-            memo: { target: order.request.target },
-            staticSummary: undoInWords(order.request),
-          }
-        : {}),
+      corrections: target.kind === 'correction' ? [target.id] : [],
+      memo: { target },
+      summary: undoInWords(order.request),
     });
     state.undoSettled(result, Date.now());
   } catch (error) {
     if (error instanceof WorkflowExecutionAlreadyStartedError) {
-      state.undoBusy(Date.now());
-      log.warn('An undo of an earlier run is still at work', { lineage, undo: id });
+      state.undos.busy(Date.now() + BUSY_WAIT_MS);
+      log.warn('An undo of an earlier run is still at work', fields);
       return;
     }
-    state.undoFailed(reasonOf(error), Date.now());
-    log.error('The undo was not done', { lineage, undo: id, reason: reasonOf(error) });
+    const reason = reasonOf(error);
+    state.undos.failed(reason, Date.now());
+    log.error('The undo was not done', { ...fields, reason });
   }
 }
 
+/** How a child workflow is named and found. */
+interface ChildDescription {
+  workflowId: string;
+  corrections: readonly string[];
+  memo: Record<string, unknown>;
+  summary: string;
+}
+
+async function runChild<Input extends { lineage: string; findable: boolean }, Result>(
+  type: string,
+  input: Input,
+  { workflowId, corrections, memo, summary: staticSummary }: ChildDescription,
+): Promise<Result> {
+  const typedSearchAttributes = attributesAtStart(input.lineage, corrections);
+  return await executeChild<(input: Input) => Promise<Result>>(type, {
+    workflowId,
+    args: [input] as never,
+    // A lineage that is terminated leaves its child to finish what it announced to do.
+    parentClosePolicy: ParentClosePolicy.ABANDON,
+    ...(input.findable ? { typedSearchAttributes, memo, staticSummary } : {}),
+  });
+}
+
 /**
- * Waits for the time the next step is due, or for anything that moves it. That time has come is for
- * the timer alone to say: a refused update wakes the workflow and leaves nothing in the history, so
- * what was decided then, by the clock, could not be replayed.
+ * Waits until the next step is due, or until a message changes it. Only the timer may say that time
+ * has come: a refused update wakes the workflow and leaves nothing in the history, so that a
+ * decision by the clock at that moment could not be replayed.
  */
 async function untilSomethingChanges(
   state: LineageState,
@@ -228,7 +206,7 @@ async function untilSomethingChanges(
   input: LineageInput,
   next: NextStep | null,
 ): Promise<void> {
-  say(state);
+  showDetails(state);
   const { findable } = state.settings;
   const changed = (): boolean =>
     mayContinueAsNew(state, alerts, input) ||
@@ -242,20 +220,18 @@ function isSameStep(a: NextStep | null, b: NextStep | null): boolean {
   return a?.kind === b?.kind && a?.dueAt === b?.dueAt;
 }
 
-/** What goes on, in words, for Temporal's own page. */
-function say(state: LineageState): void {
+/** Shows on Temporal's own page what the lineage does. */
+function showDetails(state: LineageState): void {
   setCurrentDetails(lineageInWords(state.status()));
 }
 
 function mayContinueAsNew(state: LineageState, alerts: AlertTeller, input: LineageInput): boolean {
-  const info = workflowInfo();
-  const long =
-    info.continueAsNewSuggested ||
-    (input.historyEventsMax !== undefined && info.historyLength >= input.historyEventsMax);
+  const { continueAsNewSuggested, historyLength } = workflowInfo();
+  const isLong = continueAsNewSuggested || historyLength >= (input.historyEventsMax ?? Infinity);
   // Too much to carry is carried later: batches shrink it, and the buffer's bound keeps it from
   // growing.
   return (
-    long &&
+    isLong &&
     !state.isAtWork &&
     alerts.isDone &&
     allHandlersFinished() &&

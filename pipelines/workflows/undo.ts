@@ -10,29 +10,19 @@ import {
   ActivityFailure,
   ApplicationFailure,
   CancellationScope,
-  proxyActivities,
   setCurrentDetails,
   workflowInfo,
-  type RetryPolicy,
 } from '@temporalio/workflow';
-import type { AnnounceActivities } from '../../activities/announce.ts';
-import type { EditActivities, LedgerActivities } from '../../activities/index.ts';
+import type { EditActivities } from '../../activities/index.ts';
 import type { UndoStep } from '../../schemas/steps.ts';
 import type { ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
-import { NOT_WORTH_A_RETRY, STAGING_GONE } from '../../schemas/failures.ts';
+import { STAGING_GONE } from '../../schemas/failures.ts';
 import type { UndoPlan, UndoResult } from '../../schemas/undo.ts';
-import { editTaskQueue, rollbackMoveId, undoBatchId, type UndoInput } from './contract.ts';
-import { PLANS_MAX } from './edit-decisions.ts';
+import { PLANS_MAX } from '../batch/edit-batch.ts';
+import { editActivities, ledgerActivities } from './activities.ts';
+import { rollbackMoveId, undoBatchId, type UndoInput } from './contract.ts';
 import { failureTypeOf } from './failure-reason.ts';
 import { findUndo, resultInWords, undoInWords } from './findable.ts';
-
-/** Retried for as long as it takes, as the steps of a batch are: an outage passes. */
-const RETRY: RetryPolicy = {
-  initialInterval: '1 second',
-  backoffCoefficient: 2,
-  maximumInterval: '1 minute',
-  nonRetryableErrorTypes: [...NOT_WORTH_A_RETRY],
-};
 
 export async function undo(input: UndoInput): Promise<UndoResult> {
   return await new Undo(input).run();
@@ -43,23 +33,12 @@ type Attempt = UndoResult | 'plan-again';
 class Undo {
   readonly #input: UndoInput;
   readonly #batchId: string;
-  readonly #light: LedgerActivities & AnnounceActivities;
   readonly #edit: EditActivities;
 
   constructor(input: UndoInput) {
     this.#input = input;
     this.#batchId = undoBatchId(input.request.id);
-    this.#light = proxyActivities<LedgerActivities & AnnounceActivities>({
-      startToCloseTimeout: '30 minutes',
-      heartbeatTimeout: '10 seconds',
-      retry: RETRY,
-    });
-    this.#edit = proxyActivities<EditActivities>({
-      taskQueue: editTaskQueue(input.lineage),
-      startToCloseTimeout: '6 hours',
-      heartbeatTimeout: '30 seconds',
-      retry: RETRY,
-    });
+    this.#edit = editActivities(input.lineage);
   }
 
   async run(): Promise<UndoResult> {
@@ -72,18 +51,18 @@ class Undo {
     } finally {
       // Also of one that failed or was cancelled: nothing else would take its staging back.
       await CancellationScope.nonCancellable(() =>
-        this.#light.discard({ lineage: this.#input.lineage, batchId: this.#batchId }),
+        ledgerActivities.discard({ lineage: this.#input.lineage, batchId: this.#batchId }),
       );
     }
     setCurrentDetails(`${undoInWords(request)}\n${resultInWords(result)}`);
-    if (findable === true) findUndo(result);
+    if (findable) findUndo(result);
     return result;
   }
 
   async #untilDecided(): Promise<UndoResult> {
     const { lineage, request } = this.#input;
     for (let plans = 0; plans < PLANS_MAX; plans++) {
-      const plan = await this.#light.planUndo({ lineage, batchId: this.#batchId, request });
+      const plan = await ledgerActivities.planUndo({ lineage, batchId: this.#batchId, request });
       if (plan.committed !== null) return await this.#announced(plan, plan.committed, null);
       if (plan.steps === null)
         return {
@@ -121,7 +100,7 @@ class Undo {
           after: probes.after,
         };
       const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
-      const result = await this.#light.commitUndo({ ...step, staged, probes, request, workflow });
+      const result = await ledgerActivities.commitUndo({ ...step, staged, probes, request, workflow });
       if (result.kind === 'head-moved') return 'plan-again';
       return await this.#announced(plan, result, probes);
     } catch (error) {
@@ -138,7 +117,7 @@ class Undo {
     { version, hash }: { version: number; hash: string },
     probes: ProbeReport | null,
   ): Promise<UndoResult> {
-    await this.#light.announce({ lineage: this.#input.lineage, outcomes: [], version });
+    await ledgerActivities.announce({ lineage: this.#input.lineage, outcomes: [], version });
     const { removed, restored, kept } = plan;
     return {
       kind: 'undone',
@@ -159,7 +138,7 @@ class Undo {
       0,
       ALIAS_REASON_CHARACTERS_MAX,
     );
-    await this.#light.moveAlias({
+    await ledgerActivities.moveAlias({
       lineage,
       alias: releaseAlias,
       version: null,

@@ -5,7 +5,7 @@
 import { announceActivities } from '../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { deadLetter } from '../../pipelines/kafka/dead-letter.ts';
-import { committedOutcomes, quarantined } from '../../pipelines/workflows/edit-decisions.ts';
+import { committedOutcomes, quarantined } from '../../pipelines/batch/outcomes.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import {
   revisionIssuedAt,
@@ -80,13 +80,7 @@ export async function smallWorld({
     if (committed.kind !== 'committed') throw new Error('HEAD moved');
     const outcomes: Outcome[] = [
       ...plan.settled,
-      ...committedOutcomes(
-        step.edits,
-        plan.withdrawals,
-        plan.removals,
-        committed.version,
-        decision,
-      ),
+      ...committedOutcomes(step.edits, plan, committed.version, decision),
       ...quarantined(
         refused,
         refused.map(({ correction: { id } }) => ({

@@ -29,10 +29,7 @@ import {
 import { homeFromEnvironment } from '../../infra/config/home.ts';
 import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
 import {
-  ACCEPT_UPDATE,
   LINEAGE_WORKFLOW,
-  STATUS_QUERY,
-  UNDO_UPDATE,
   editTaskQueue,
   lineageWorkflowId,
   undoWorkflowId,
@@ -43,6 +40,7 @@ import {
   type UndoAccepted,
   type UndoOrder,
 } from '../../pipelines/workflows/contract.ts';
+import { acceptUpdate, statusQuery, undoUpdate } from '../../pipelines/workflows/messages.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import {
   factKeyOf,
@@ -68,7 +66,7 @@ export interface WorldOptions {
   settings?: {
     batch?: Partial<LineageSettings['batch']>;
     verdict?: Partial<LineageSettings['verdict']>;
-    failures?: Partial<NonNullable<LineageSettings['failures']>>;
+    failures?: Partial<LineageSettings['failures']>;
   };
   historyEventsMax?: number;
   /** Without one, an engine without a model. */
@@ -157,10 +155,12 @@ export class World {
     this.settings = {
       batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, ...options.settings?.batch },
       verdict: { ...DEFAULT_LINEAGE_SETTINGS.verdict, ...options.settings?.verdict },
-      ...(options.settings?.failures === undefined
-        ? {}
-        : { failures: { ...DEFAULT_LINEAGE_SETTINGS.failures, ...options.settings.failures } }),
-      ...(options.findable === true ? { findable: true } : {}),
+      failures: {
+        ...DEFAULT_LINEAGE_SETTINGS.failures,
+        alert: options.settings?.failures !== undefined,
+        ...options.settings?.failures,
+      },
+      findable: options.findable === true,
     };
   }
 
@@ -310,7 +310,7 @@ export class World {
   /** Hands an undo to the lineage; the refusal's type where it refuses. */
   async askUndo(order: UndoOrder): Promise<UndoAccepted | string> {
     try {
-      return await this.handle.executeUpdate<UndoAccepted, [UndoOrder]>(UNDO_UPDATE, {
+      return await this.handle.executeUpdate(undoUpdate, {
         args: [order],
       });
     } catch (error) {
@@ -337,7 +337,7 @@ export class World {
   }
 
   async status(): Promise<LineageStatus> {
-    return await this.handle.query<LineageStatus>(STATUS_QUERY);
+    return await this.handle.query(statusQuery);
   }
 
   /** Asks until the status is as wanted; the test's own bound ends it otherwise. */

@@ -15,10 +15,10 @@ import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
 import {
   editTaskQueue,
   lineageWorkflowId,
-  UNDO_SIGNAL,
   WORKFLOW_TASK_QUEUE,
   type RevisionChunk,
 } from '../../pipelines/workflows/contract.ts';
+import { undoSignal } from '../../pipelines/workflows/messages.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { Versions } from '../../versions/versions.ts';
@@ -244,7 +244,7 @@ describe('a lineage whose steps no worker completes', () => {
       expect(
         events!.some(
           ({ workflowExecutionSignaledEventAttributes: signal }) =>
-            signal?.signalName === UNDO_SIGNAL,
+            signal?.signalName === undoSignal.name,
         ),
       ).toBe(true);
     } finally {

@@ -22,7 +22,7 @@ import {
   type RevisionChunk,
 } from '../../../pipelines/workflows/contract.ts';
 import { LineageState } from '../../../pipelines/workflows/lineage-state.ts';
-import { jsonBytes } from '../../../pipelines/workflows/json-size.ts';
+import { jsonBytes } from '../../../pipelines/workflows/contract.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import { CORRECTION_LIMITS } from '../../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../../schemas/failures.ts';

@@ -3,12 +3,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   UNDOS_FULL,
   UNDOS_WAITING_MAX,
-  UNDO_SIGNAL,
   UNDO_UNSOUND,
   rollbackMoveId,
   undoWorkflowId,
   type UndoOrder,
 } from '../../../pipelines/workflows/contract.ts';
+import { undoSignal } from '../../../pipelines/workflows/messages.ts';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
 import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
 
@@ -283,7 +283,7 @@ describe('an undo', () => {
       for (const order of unsound)
         expect(await world.askUndo(order as UndoOrder)).toBe(UNDO_UNSOUND);
       // A signal has nobody to refuse it to.
-      await world.handle.signal(UNDO_SIGNAL, null);
+      await world.handle.signal(undoSignal, null);
       expect((await world.status()).undos).toEqual({ running: null, waiting: [], ended: [] });
     });
     let goOn!: () => void;
@@ -305,8 +305,7 @@ describe('an undo', () => {
           await world.askUndo(world.order('u3', { kind: 'version', version: 1 })),
         ).toMatchObject({ known: true });
         await world.handle.signal(
-          UNDO_SIGNAL,
-          world.order('late', { kind: 'version', version: 1 }),
+                  world.order('late', { kind: 'version', version: 1 }),
         );
         expect(
           (await world.statusWhere(({ undos }) => undos.ended.length === 1)).undos.ended,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { cutBatch, type Waiting } from '../../../pipelines/workflows/buffer.ts';
+import { cutBatch, type Waiting } from '../../../pipelines/batch/buffer.ts';
 import { revisionId, revisionIssuedAt, type FactRevision } from '../../../schemas/correction.ts';
 import {
   collidingRevisions,

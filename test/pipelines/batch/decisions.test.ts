@@ -1,15 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { halvesOf, nextStepAfter, partsOf, unstaged } from '../../../pipelines/batch/decisions.ts';
 import {
   committedOutcomes,
-  halvesOf,
   measuredScores,
-  nextStepAfter,
-  partsOf,
   quarantined,
   unaccounted,
-  unstaged,
-} from '../../../pipelines/workflows/edit-decisions.ts';
+} from '../../../pipelines/batch/outcomes.ts';
 import type {
   Outcome,
   ProbeReport,
@@ -28,6 +25,7 @@ import {
 
 const edits = ['a', 'b', 'c'].map((id, i) => correctionAt(i, factCorrection(id)));
 const decision = { lineage: LINEAGE, batchId: 'batch', decidedAt: 42 };
+const NOTHING_ELSE = { withdrawals: [], removals: [] };
 const refusal = (id: string): Refusal => ({
   id,
   code: 'not-effective',
@@ -145,7 +143,12 @@ describe('outcomes', () => {
         position: at(102),
       },
     ];
-    const outcomes = committedOutcomes([edits[0]!], [gone], removals, 3, decision);
+    const outcomes = committedOutcomes(
+      [edits[0]!],
+      { withdrawals: [gone], removals },
+      3,
+      decision,
+    );
     expect(
       outcomes.map(
         ({ revisionId, status, version, position }) =>
@@ -176,7 +179,7 @@ describe('outcomes', () => {
   it('are missed when there is none, or more than one, for a record', () => {
     const outcomes = quarantined(edits, [refusal('a'), refusal('b')], decision);
     expect(unaccounted(edits, outcomes)).toEqual(['c']);
-    const others = committedOutcomes(edits.slice(0, 2), [], [], 3, decision);
+    const others = committedOutcomes(edits.slice(0, 2), NOTHING_ELSE, 3, decision);
     expect(unaccounted(edits, [...outcomes, ...others])).toEqual(['a', 'b', 'c']);
     // Another record with the same id is not this one.
     const elsewhere = outcomes.map((outcome) => ({
@@ -190,7 +193,7 @@ describe('outcomes', () => {
   // Regression: a record that was committed before, delivered again, and contradicted by one of the
   // same batch failed that batch.
   it('are of one record that was committed before and leaves now: it is how it left that counts', () => {
-    const [before] = committedOutcomes([edits[0]!], [], [], 3, decision);
+    const [before] = committedOutcomes([edits[0]!], NOTHING_ELSE, 3, decision);
     const left: Outcome = { ...before!, status: 'QUARANTINED', version: 5 };
     expect(unaccounted([edits[0]!], [before!, left])).toEqual([]);
     expect(unaccounted([edits[0]!], [left, left])).toEqual([]);

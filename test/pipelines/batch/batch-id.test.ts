@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { batchIdOf, partIdOf } from '../../../pipelines/workflows/batch-id.ts';
+import { batchIdOf, partIdOf } from '../../../pipelines/batch/batch-id.ts';
 import { revisionId } from '../../../schemas/correction.ts';
 import { collidingRevisions, correctionAt, factCorrection } from '../../harness/corrections.ts';
 

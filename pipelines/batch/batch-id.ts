@@ -1,18 +1,18 @@
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 
 /**
- * The name of a batch: its place in the lineage and a digest of what is in it (64-bit FNV-1a over
- * ids and positions).
+ * Names a batch by its number in the lineage and a digest of its content (64-bit FNV-1a over ids and
+ * positions).
  *
- * The version log takes a batch's name as the token that makes a repeated commit a no-op. So two
- * batches of different content must never share one, not even after Temporal's data was lost and
- * the sequence starts again at 0, or after a reset that cuts the buffer elsewhere.
+ * The version log makes a repeated commit a no-op by this name. So batches of different content must
+ * never share one, not even after Temporal's data was lost and the numbers begin again at 0, or
+ * after a reset that cuts the buffer elsewhere.
  */
 export function batchIdOf(sequence: number, revisions: readonly FactRevision[]): string {
   return `${String(sequence).padStart(6, '0')}-${digestOf(revisions)}`;
 }
 
-/** The name of a part of a batch that is tried by itself. */
+/** Names a part of a batch that is tried alone. */
 export function partIdOf(batchId: string, revisions: readonly FactRevision[]): string {
   return `${batchId.split('.')[0]}.${digestOf(revisions)}`;
 }
@@ -22,14 +22,13 @@ const FNV_PRIME = 0x100000001b3n;
 
 function digestOf(revisions: readonly FactRevision[]): string {
   const names = revisions
-    .map(
-      (revision) =>
-        `${revisionId(revision)}\0${revision.position.topic}\0${revision.position.partition}\0${revision.position.offset}`,
-    )
+    .map((revision) => {
+      const { topic, partition, offset } = revision.position;
+      return `${revisionId(revision)}\0${topic}\0${partition}\0${offset}`;
+    })
     .sort();
   let hash = FNV_OFFSET;
-  for (const byte of new TextEncoder().encode(names.join('\n'))) {
+  for (const byte of new TextEncoder().encode(names.join('\n')))
     hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * FNV_PRIME);
-  }
   return hash.toString(16).padStart(16, '0');
 }

@@ -1,0 +1,107 @@
+/**
+ * Cuts batches off the waiting revisions. Nothing is decided when a revision comes in: everything is
+ * decided when a batch is cut, from all that waits, so that the order of arrival does not count.
+ */
+import { revisionId, type FactRevision } from '../../schemas/correction.ts';
+import { outcomeOf, type Decision, type Outcome } from '../../schemas/editing.ts';
+import { decideFact } from '../../schemas/supersession.ts';
+
+export interface Waiting {
+  revision: FactRevision;
+  /** Bytes of its JSON. */
+  bytes: number;
+  /** Milliseconds since 1970, by the workflow's clock. */
+  arrivedAt: number;
+}
+
+export interface CutLimits {
+  editsMax: number;
+  bytesMax: number;
+}
+
+export interface Cut {
+  /**
+   * One per fact, in order of arrival; several where corrections of the same time contradict each
+   * other, which the plan decides.
+   */
+  revisions: FactRevision[];
+  settled: Settled[];
+  rest: Waiting[];
+}
+
+/** A revision that needs no edit, and the revision that decided it. */
+export interface Settled {
+  kind: 'duplicate' | 'superseded';
+  revision: FactRevision;
+  by: FactRevision;
+}
+
+/**
+ * Cuts a batch of at most `editsMax` facts and `bytesMax` bytes, oldest fact first. A fact's
+ * revisions are taken together or not at all; a first fact is taken whatever its size.
+ */
+export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
+  const revisions: FactRevision[] = [];
+  const settled: Settled[] = [];
+  const taken = new Set<Waiting>();
+  let bytes = 0;
+  for (const group of groupsByFact(waiting)) {
+    const groupBytes = group.reduce((sum, item) => sum + item.bytes, 0);
+    if (taken.size > 0 && bytes + groupBytes > limits.bytesMax) break;
+    const decided = decideGroup(group.map((item) => item.revision));
+    if (taken.size > 0 && revisions.length + decided.winners.length > limits.editsMax) break;
+    revisions.push(...decided.winners);
+    settled.push(...decided.settled);
+    for (const item of group) taken.add(item);
+    bytes += groupBytes;
+  }
+  return { revisions, settled, rest: waiting.filter((item) => !taken.has(item)) };
+}
+
+/** The outcome of a revision that was decided when its batch was cut. */
+export function settledOutcome({ kind, revision, by }: Settled, decision: Decision): Outcome {
+  const { partition, offset } = by.position;
+  if (kind === 'duplicate')
+    return outcomeOf(revision, decision, {
+      status: 'DUPLICATE',
+      reason: `the record at partition ${partition}, offset ${offset} has the same id`,
+      measured: { code: 'duplicate' },
+    });
+  return outcomeOf(revision, decision, {
+    status: 'SUPERSEDED',
+    reason: `superseded by ${revisionId(by)} before it was edited`,
+    measured: { code: 'superseded', by: revisionId(by) },
+  });
+}
+
+/** Groups in order of their oldest member; one id stays together even under different facts. */
+function groupsByFact(waiting: readonly Waiting[]): Waiting[][] {
+  const groups = new Map<string, Waiting[]>();
+  const factOfId = new Map<string, string>();
+  for (const item of waiting) {
+    const id = revisionId(item.revision);
+    const fact = factOfId.get(id) ?? item.revision.factKey;
+    factOfId.set(id, fact);
+    const group = groups.get(fact);
+    if (group === undefined) groups.set(fact, [item]);
+    else group.push(item);
+  }
+  return [...groups.values()];
+}
+
+function decideGroup(group: readonly FactRevision[]): {
+  winners: FactRevision[];
+  settled: Settled[];
+} {
+  const settled: Settled[] = [];
+  const first = new Map<string, FactRevision>();
+  for (const revision of group) {
+    const by = first.get(revisionId(revision));
+    if (by === undefined) first.set(revisionId(revision), revision);
+    else settled.push({ kind: 'duplicate', revision, by });
+  }
+  const { winners, superseded } = decideFact([...first.values()]);
+  for (const revision of superseded)
+    settled.push({ kind: 'superseded', revision, by: winners[0]! });
+  return { winners, settled };
+}

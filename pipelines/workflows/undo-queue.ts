@@ -1,0 +1,140 @@
+/** The undos of a lineage: those that wait, the one under way, and the results of the last ones. */
+import type { UndoResult } from '../../schemas/undo.ts';
+import {
+  UNDOS_FULL,
+  UNDOS_REMEMBERED_MAX,
+  UNDOS_WAITING_MAX,
+  UNDO_UNSOUND,
+  undoWorkflowId,
+  type LineageStatus,
+  type UndoAccepted,
+  type UndoEnded,
+  type UndoOrder,
+  type UndoSummary,
+} from './contract.ts';
+import { undoFaultOf } from './message-faults.ts';
+
+export interface UndoRefusal {
+  type: typeof UNDOS_FULL | typeof UNDO_UNSOUND;
+  message: string;
+}
+
+const REASON_CHARACTERS_MAX = 1_000;
+
+export class UndoQueue {
+  readonly #lineage: string;
+  #waiting: UndoOrder[];
+  #ended: UndoEnded[];
+  #running: UndoOrder | null = null;
+  #dueAt = 0;
+
+  constructor(lineage: string, waiting: UndoOrder[], ended: UndoEnded[]) {
+    this.#lineage = lineage;
+    this.#waiting = waiting;
+    this.#ended = ended;
+  }
+
+  get isRunning(): boolean {
+    return this.#running !== null;
+  }
+
+  /** When the oldest undo may start; null where none waits. */
+  get dueAt(): number | null {
+    return this.#waiting.length === 0 ? null : this.#dueAt;
+  }
+
+  get carried(): { undos: UndoOrder[]; undone: UndoEnded[] } {
+    return { undos: this.#waiting, undone: this.#ended };
+  }
+
+  /** Why an undo is not taken, or null. A known one is accepted again without effect. */
+  refusalOf(order: UndoOrder): UndoRefusal | null {
+    const fault = undoFaultOf(order);
+    if (fault !== null) return { type: UNDO_UNSOUND, message: fault };
+    if (this.#isKnown(order.request.id) || this.#waiting.length < UNDOS_WAITING_MAX) return null;
+    return { type: UNDOS_FULL, message: `${this.#waiting.length} undos wait already` };
+  }
+
+  accept(order: UndoOrder): UndoAccepted {
+    const { id } = order.request;
+    const workflowId = undoWorkflowId(this.#lineage, id);
+    if (this.#isKnown(id)) {
+      const before = this.#waiting.findIndex(({ request }) => request.id === id);
+      return { workflowId, waiting: Math.max(0, before), known: true };
+    }
+    this.#waiting.push(order);
+    return { workflowId, waiting: this.#waiting.length - 1, known: false };
+  }
+
+  /**
+   * Takes an undo whose sender does not wait for an answer: one that is refused is remembered as
+   * failed, so that its status says why.
+   */
+  acceptUnanswered(order: UndoOrder, now: number): void {
+    const refusal = this.refusalOf(order);
+    if (refusal === null) this.accept(order);
+    else if (refusal.type === UNDOS_FULL)
+      this.#remember(order, { kind: 'failed', version: null, reason: refusal.message }, now);
+  }
+
+  /** Takes the oldest undo. Call when it is due. */
+  start(): UndoOrder {
+    return (this.#running = this.#waiting.shift()!);
+  }
+
+  settled(result: UndoResult, now: number): void {
+    const { kind } = result;
+    if (kind === 'undone') return this.#end({ kind, version: result.version, reason: null }, now);
+    const reason = kind === 'nothing' ? result.reason : result.reasons.join('; ');
+    this.#end({ kind, version: null, reason: reason.slice(0, REASON_CHARACTERS_MAX) }, now);
+  }
+
+  /** The undo's workflow ended without a result: the same id may be sent again. */
+  failed(reason: string, now: number): void {
+    this.#end({ kind: 'failed', version: null, reason }, now);
+  }
+
+  /** The undo's workflow of an earlier run is still at work: wait for it. */
+  busy(dueAt: number): void {
+    this.#waiting.unshift(this.#running!);
+    this.#running = null;
+    this.#dueAt = dueAt;
+  }
+
+  status(): LineageStatus['undos'] {
+    const summaryOf = ({ request }: UndoOrder): UndoSummary => ({
+      ...request,
+      workflowId: undoWorkflowId(this.#lineage, request.id),
+    });
+    return {
+      running: this.#running === null ? null : summaryOf(this.#running),
+      waiting: this.#waiting.map(summaryOf),
+      ended: this.#ended,
+    };
+  }
+
+  #isKnown(id: string): boolean {
+    const underWay = this.#running === null ? this.#waiting : [this.#running, ...this.#waiting];
+    return (
+      underWay.some(({ request }) => request.id === id) ||
+      this.#ended.some((ended) => ended.id === id && ended.kind !== 'failed')
+    );
+  }
+
+  #end(how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>, now: number): void {
+    const order = this.#running!;
+    this.#running = null;
+    this.#remember(order, how, now);
+  }
+
+  #remember(
+    { request: { id, target, requestedBy } }: UndoOrder,
+    how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>,
+    endedAt: number,
+  ): void {
+    const others = this.#ended.filter((ended) => ended.id !== id);
+    this.#ended = [...others, { id, target, requestedBy, ...how, endedAt }].slice(
+      -UNDOS_REMEMBERED_MAX,
+    );
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Decides which revisions of a fact win. It is asked when a batch is cut, when it is planned against
+ * what is committed, and when a lineage is rebuilt from its records, so that neither the order of
+ * arrival nor the places where batches are cut decide anything.
+ */
+import {
+  revisionIssuedAt,
+  saysTheSame,
+  type FactRevision,
+  type KafkaPosition,
+} from './correction.ts';
+
+/** What decides between two revisions of a fact; a committed correction has it too. */
+export interface Rank {
+  kind: FactRevision['kind'];
+  issuedAt: number;
+  position: KafkaPosition;
+}
+
+export function rankOf(revision: FactRevision): Rank {
+  return {
+    kind: revision.kind,
+    issuedAt: revisionIssuedAt(revision),
+    position: revision.position,
+  };
+}
+
+/**
+ * Compares two revisions of a fact: positive where `a` wins. The later time of issue wins; at the
+ * same time a retraction, and of two alike the one with the higher offset, partition and topic.
+ */
+export function compareRanks(a: Rank, b: Rank): number {
+  if (a.issuedAt !== b.issuedAt) return a.issuedAt - b.issuedAt;
+  if (a.kind !== b.kind) return a.kind === 'retraction' ? 1 : -1;
+  const offsets = BigInt(a.position.offset) - BigInt(b.position.offset);
+  if (offsets !== 0n) return offsets > 0n ? 1 : -1;
+  if (a.position.partition !== b.position.partition)
+    return a.position.partition - b.position.partition;
+  return a.position.topic < b.position.topic ? -1 : Number(a.position.topic > b.position.topic);
+}
+
+/** Tells whether two answers to one fact were issued at the same time and differ: neither holds. */
+export function contradict(
+  a: { issuedAt: number; target: string },
+  b: { issuedAt: number; target: string },
+): boolean {
+  return a.issuedAt === b.issuedAt && !saysTheSame(a, b);
+}
+
+/** `winners` is one revision, or all that contradict each other at the latest time; best first. */
+export interface DecidedFact {
+  winners: FactRevision[];
+  superseded: FactRevision[];
+}
+
+/** Decides between revisions of one fact with different ids; there must be at least one. */
+export function decideFact(revisions: readonly FactRevision[]): DecidedFact {
+  const ranked = [...revisions].sort((a, b) => compareRanks(rankOf(b), rankOf(a)));
+  const [winner] = ranked;
+  const wins = (revision: FactRevision): boolean =>
+    revision === winner ||
+    (revision.kind === 'correction' &&
+      winner?.kind === 'correction' &&
+      contradict(revision.correction, winner.correction));
+  return {
+    winners: ranked.filter(wins),
+    superseded: ranked.filter((revision) => !wins(revision)),
+  };
+}
