@@ -19,15 +19,19 @@ export async function planBatch(versions: Versions, step: PlanStep): Promise<Bat
   // is in the register. What its version does not carry was refused.
   const plan = planOf(await precedentsOf(log, await log.at(version - 1), step), step, decidedAt);
   const refused = [...plan.edits, ...plan.withdrawals].map((revision) =>
-    outcomeOf(revision, { ...step, decidedAt }, {
-      status: 'QUARANTINED',
-      ...(revision.kind === 'correction' && plan.withdrawals.includes(revision)
-        ? {
-            reason: CONTRADICTS_A_COMMITTED_ONE,
-            measured: contradictionMeasured(revision.correction.issuedAt, 1),
-          }
-        : { reason: `refused when its batch made version ${version}` }),
-    }),
+    outcomeOf(
+      revision,
+      { ...step, decidedAt },
+      {
+        status: 'QUARANTINED',
+        ...(revision.kind === 'correction' && plan.withdrawals.includes(revision)
+          ? {
+              reason: CONTRADICTS_A_COMMITTED_ONE,
+              measured: contradictionMeasured(revision.correction.issuedAt, 1),
+            }
+          : { reason: `refused when its batch made version ${version}` }),
+      },
+    ),
   );
   return {
     head: history.head,

@@ -3,7 +3,7 @@
  * was made after.
  */
 import type { RebuildPlan } from '../../operations/rebuild/rebuild-plan.ts';
-import type { Rebuilt } from '../../operations/rebuild/rebuild.ts';
+import type { Rebuilt } from '../../operations/rebuild/rebuild-run.ts';
 import { TOLERANCE, type LineageReproduction } from '../../operations/rebuild/reproduction.ts';
 import { shortened, type Output } from '../terminal/output.ts';
 
@@ -143,7 +143,7 @@ export function planText(plan: RebuildPlan, { colours }: Output): string {
     ...(plan.kind === 'from-records'
       ? []
       : [
-          `${plan.corrections} corrections in ${plan.searches} searches, ${plan.undos} undos${plan.withoutSearches === 0 ? '' : `; ${plan.withoutSearches} versions are of before searches were kept, and may differ where something was refused beside them`}`,
+          `${plan.corrections} corrections in ${plan.searches} searches, ${plan.undos} undos`,
         ]),
     ...(plan.there === 0 ? [] : [`${plan.as} has ${plan.there} versions already`]),
     ...(plan.records === null

@@ -2,8 +2,8 @@
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import type { Versions } from '../../versions/versions.ts';
-import { dueVersions, type RebuildRequest } from './rebuild.ts';
-import { rebuiltBy } from './reproduced-version.ts';
+import { rebuiltBy, type RebuildKind, type RebuildRequest } from './rebuild-run.ts';
+import { dueVersions } from './rebuild.ts';
 
 export interface RebuildPlan {
   lineage: string;
@@ -11,7 +11,7 @@ export interface RebuildPlan {
   /**
    * A fork that turns out to be of the same model and hyper-parameters is made as a reproduction.
    */
-  kind: 'reproduction' | 'fork' | 'from-records';
+  kind: RebuildKind;
   /** Versions of the lineage that are to be made again; 0 where its log is lost. */
   versions: number;
   /** Of those, how many the new lineage has already. */
@@ -19,8 +19,6 @@ export interface RebuildPlan {
   corrections: number;
   searches: number;
   undos: number;
-  /** Versions of before searches were kept: their corrections are searched for together. */
-  withoutSearches: number;
   /**
    * Records in Kafka, and those that it no longer has, of the lineage's topic; null where it was
    * not asked.
@@ -47,7 +45,6 @@ export async function planRebuild(
     corrections: 0,
     searches: 0,
     undos: 0,
-    withoutSearches: 0,
     records: null,
     obstacles: [],
   };
@@ -56,8 +53,7 @@ export async function planRebuild(
     if (entry.version > due) break;
     plan.corrections += entry.undo === undefined ? entry.added.length : 0;
     plan.undos += entry.undo === undefined ? 0 : 1;
-    plan.withoutSearches += entry.searches === undefined && entry.added.length > 0 ? 1 : 0;
-    for (const { sha256 } of entry.searches ?? []) searches.add(sha256);
+    for (const { sha256 } of entry.searches) searches.add(sha256);
   }
   plan.searches = searches.size;
   if (request.lineage === request.as)

@@ -5,6 +5,7 @@
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import { outcomeOf, type Decision, type Outcome } from '../../schemas/editing.ts';
 import { decideFact } from '../../schemas/supersession.ts';
+import { batchIdOf } from './batch-id.ts';
 
 export interface Waiting {
   revision: FactRevision;
@@ -58,8 +59,29 @@ export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   return { revisions, settled, rest: waiting.filter((item) => !taken.has(item)) };
 }
 
+/** A batch that was cut, with its name and the outcomes of what needs no edit. */
+export interface NumberedCut {
+  batchId: string;
+  revisions: FactRevision[];
+  settled: Outcome[];
+  rest: Waiting[];
+}
+
+/** Cuts the batch with this number off the waiting revisions. */
+export function cutNumbered(
+  waiting: readonly Waiting[],
+  limits: CutLimits,
+  { lineage, sequence, now }: { lineage: string; sequence: number; now: number },
+): NumberedCut {
+  const { revisions, settled, rest } = cutBatch(waiting, limits);
+  const batchId = batchIdOf(sequence, [...revisions, ...settled.map((one) => one.revision)]);
+  const decision = { lineage, batchId, decidedAt: now };
+  const outcomes = settled.map((one) => settledOutcome(one, decision));
+  return { batchId, revisions, settled: outcomes, rest };
+}
+
 /** The outcome of a revision that was decided when its batch was cut. */
-export function settledOutcome({ kind, revision, by }: Settled, decision: Decision): Outcome {
+function settledOutcome({ kind, revision, by }: Settled, decision: Decision): Outcome {
   const { partition, offset } = by.position;
   if (kind === 'duplicate')
     return outcomeOf(revision, decision, {

@@ -71,10 +71,6 @@ export function unstaged(
     .map((id) => refusals.get(id) ?? invalid(id, 'the update was staged without this correction'));
 }
 
-export function invalid(
-  id: string,
-  reason: string,
-  measured: Refusal['measured'] = {},
-): Refusal {
+export function invalid(id: string, reason: string, measured: Refusal['measured'] = {}): Refusal {
   return { id, code: 'invalid', reason, measured };
 }

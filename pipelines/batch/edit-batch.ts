@@ -300,9 +300,10 @@ class BatchRun {
     );
     const shards = [...useful, ...found.shards];
     const refused = [...found.shards.flatMap((shard) => shard.refused), ...found.refused];
-    const answered = new Set(
-      [...acceptedEdits(plan.edits, shards).map(revisionId), ...refused.map(({ id }) => id)],
-    );
+    const answered = new Set([
+      ...acceptedEdits(plan.edits, shards).map(revisionId),
+      ...refused.map(({ id }) => id),
+    ]);
     const lost = plan.edits.map(revisionId).filter((id) => !answered.has(id));
     return {
       shards,

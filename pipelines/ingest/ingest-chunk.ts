@@ -12,7 +12,7 @@ import type { Problem, ReadRecord } from './ingest-record.ts';
 import type { ConsumedRecord } from '../kafka/kafka.ts';
 
 export type Piece =
-  | { kind: 'revisions'; chunk: RevisionChunk }
+  | { kind: 'revisions'; chunk: Omit<RevisionChunk, 'readFrom' | 'run'> }
   | {
       kind: 'dead';
       letters: { record: ConsumedRecord; problem: Problem }[];

@@ -7,8 +7,7 @@ import type { FactRevision } from '../../schemas/correction.ts';
 import type { HeadReference } from '../../schemas/editing.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
-import { batchIdOf } from '../batch/batch-id.ts';
-import { cutBatch, settledOutcome, type Waiting } from '../batch/buffer.ts';
+import { cutNumbered, type Waiting } from '../batch/buffer.ts';
 import { noOutcomes, type OutcomeCounts } from '../batch/outcomes.ts';
 import {
   BATCH_BYTES_MAX,
@@ -345,24 +344,14 @@ export class LineageState {
   }
 
   #cut(now: number): CutBatch {
-    const { revisions, settled, rest } = cutBatch(this.#waiting, {
-      editsMax: this.#settings.batch.batchEditsMax,
-      bytesMax: BATCH_BYTES_MAX,
-    });
+    const { lineage } = this;
+    const sequence = this.#nextSequence++;
+    const limits = { editsMax: this.#settings.batch.batchEditsMax, bytesMax: BATCH_BYTES_MAX };
+    const { rest, ...cut } = cutNumbered(this.#waiting, limits, { lineage, sequence, now });
     this.#waiting = rest;
     this.#waitingBytes = bytesOf(rest);
     this.#flushAsked &&= rest.length > 0;
-    const sequence = this.#nextSequence++;
-    const batchId = batchIdOf(sequence, [...revisions, ...settled.map((one) => one.revision)]);
-    const decision = { lineage: this.lineage, batchId, decidedAt: now };
-    return {
-      sequence,
-      batchId,
-      revisions,
-      settled: settled.map((one) => settledOutcome(one, decision)),
-      attempts: 0,
-      startedAt: now,
-    };
+    return { sequence, ...cut, attempts: 0, startedAt: now };
   }
 
   #highWaterByPartition(): Record<string, string> {

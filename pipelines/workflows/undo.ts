@@ -100,7 +100,13 @@ class Undo {
           after: probes.after,
         };
       const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
-      const result = await ledgerActivities.commitUndo({ ...step, staged, probes, request, workflow });
+      const result = await ledgerActivities.commitUndo({
+        ...step,
+        staged,
+        probes,
+        request,
+        workflow,
+      });
       if (result.kind === 'head-moved') return 'plan-again';
       return await this.#announced(plan, result, probes);
     } catch (error) {

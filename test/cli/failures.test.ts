@@ -194,6 +194,8 @@ async function accept(
     firstOffset: position.offset,
     throughOffset: position.offset,
     endOffset,
+    readFrom: '0',
+    run: null,
     revisions: [{ kind: 'correction', factKey: factKeyOf(given), position, correction: given }],
   });
   expect(answer.kind).toBe('accepted');

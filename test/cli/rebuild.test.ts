@@ -17,11 +17,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { homeFromEnvironment, PROJECT_ROOT } from '../../infra/config/home.ts';
-import { Workplaces } from '../../operations/rebuild/workplace.ts';
+import { RebuildEngines } from '../../operations/rebuild/rebuild-engines.ts';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { blobName, entryName } from '../../versions/log/object-names.ts';
-import { PARAMETERS, SOURCE, tellLineage } from '../operations/rebuild/told-lineage.ts';
+import { PARAMETERS, SOURCE, makeSource } from '../operations/rebuild/source-lineage.ts';
 import { ADDON, tinyPath, tinyText } from '../model/tiny-model.ts';
 import { invoke } from './invocation.ts';
 
@@ -50,7 +50,7 @@ beforeAll(async () => {
   for (const made of [home, versionsFolder]) mkdirSync(made);
   symlinkSync(join(homeFromEnvironment().root, 'tensorflow'), join(home, 'tensorflow'));
   writeFileSync(text, tinyText(9_000, 3));
-  const places = new Workplaces(
+  const places = new RebuildEngines(
     () =>
       LocalEngine.open({
         addonPath: ADDON,
@@ -61,7 +61,7 @@ beforeAll(async () => {
       }),
     versions(),
   );
-  await tellLineage(await places.with(null), versions().log(SOURCE));
+  await makeSource(await places.with(null), versions());
   await places.close();
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -31,6 +31,7 @@ export const PARTITIONS = 3;
  * manners, and its words are few.
  */
 export const SETTINGS: LineageSettings = {
+  ...DEFAULT_LINEAGE_SETTINGS,
   batch: {
     ...DEFAULT_LINEAGE_SETTINGS.batch,
     batchEditsMax: 8,

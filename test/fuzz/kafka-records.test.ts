@@ -79,6 +79,7 @@ beforeAll(async () => {
           accepted: chunk.revisions.length,
           redelivered: 0,
           waiting: 0,
+          run: 'run',
         },
       };
     },

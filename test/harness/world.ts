@@ -146,7 +146,7 @@ export class World {
   readonly #listeners = new Set<() => void>();
   readonly #workers: { worker: Worker; done: Promise<void> }[] = [];
   #offset = 0;
-  #run: string | undefined;
+  #run: string | null = null;
 
   constructor(server: TimeSkippingServer, options: WorldOptions = {}) {
     this.#server = server;
@@ -256,6 +256,8 @@ export class World {
       firstOffset: revisions[0]!.position.offset,
       throughOffset: revisions.at(-1)!.position.offset,
       endOffset: '1000000',
+      readFrom: '0',
+      run: this.#run,
       revisions,
     };
   }
@@ -271,12 +273,9 @@ export class World {
         : { historyEventsMax: this.#options.historyEventsMax }),
     };
     try {
-      const acceptance = await this.#server.environment.client.workflow.executeUpdateWithStart<
-        (input: LineageInput) => Promise<void>,
-        Acceptance,
-        [RevisionChunk]
-      >(ACCEPT_UPDATE, {
-        args: [this.#run === undefined ? chunk : { ...chunk, run: this.#run }],
+      const { workflow } = this.#server.environment.client;
+      const acceptance = await workflow.executeUpdateWithStart(acceptUpdate, {
+        args: [{ ...chunk, run: this.#run }],
         ...(updateId === undefined ? {} : { updateId }),
         startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, {
           workflowId: lineageWorkflowId(this.lineage),

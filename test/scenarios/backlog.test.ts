@@ -37,6 +37,7 @@ const PARTITIONS = 3;
 const BACKLOG = 3_000;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const SETTINGS: LineageSettings = {
+  ...DEFAULT_LINEAGE_SETTINGS,
   batch: {
     batchEditsMax: 100,
     batchWaitMs: 100,

@@ -250,6 +250,8 @@ async function historyOfFailing(workflowId: string, keys: string, word: string):
     settled: [said],
     shardEditsMax: 8,
     verdict: DEFAULT_LINEAGE_SETTINGS.verdict,
+    editAttemptsMax: 60,
+    findable: false,
   };
   const client = new Client({
     connection: raw,

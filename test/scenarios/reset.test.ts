@@ -91,7 +91,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function chunkOf(from: number, count: number, run?: string): RevisionChunk {
+function chunkOf(from: number, count: number, run: string | null = null): RevisionChunk {
   const revisions = Array.from({ length: count }, (_, i) =>
     correctionAt(from + i, factCorrection(`c${from + i}`)),
   );
@@ -102,7 +102,7 @@ function chunkOf(from: number, count: number, run?: string): RevisionChunk {
     throughOffset: String(from + count - 1),
     endOffset: '1000',
     readFrom: String(from),
-    ...(run === undefined ? {} : { run }),
+    run,
     revisions,
   };
 }

@@ -404,7 +404,7 @@ describe('what is told after an undo', () => {
     ).toMatchObject([
       {
         status: 'SUPERSEDED',
-        reason: '"undo:u", which reverted a later correction of the fact, stands',
+        reason: '"undo:u" reverted a later correction of the fact',
       },
     ]);
     expect(

@@ -8,13 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EmbeddedKafka } from '../../../infra/local/kafka.ts';
-import {
-  rebuildLineage,
-  type RebuildRequest,
-  type Rebuilt,
-} from '../../../operations/rebuild/rebuild.ts';
+import type { RebuildRequest, Rebuilt } from '../../../operations/rebuild/rebuild-run.ts';
+import { rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
 import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
-import { Workplaces } from '../../../operations/rebuild/workplace.ts';
+import { RebuildEngines } from '../../../operations/rebuild/rebuild-engines.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import { KafkaCluster } from '../../../pipelines/kafka/kafka.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
@@ -25,7 +22,7 @@ import { Versions } from '../../../versions/versions.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 import { startTestKafka } from '../../harness/servers/local.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
-import { LENIENT, PARAMETERS, SOURCE, tellLineage, TOLD, TOPIC } from './told-lineage.ts';
+import { LENIENT, PARAMETERS, SOURCE, makeSource, REVISIONS, TOPIC } from './source-lineage.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-from-kafka-'));
 const versions = new Versions(new MemoryStore());
@@ -33,8 +30,8 @@ let broker: EmbeddedKafka;
 let cluster: KafkaCluster;
 let kafka: Kafka;
 
-const workplaces = (within = versions): Workplaces =>
-  new Workplaces(
+const engines = (within = versions): RebuildEngines =>
+  new RebuildEngines(
     (parameters) =>
       LocalEngine.open({
         addonPath: ADDON,
@@ -60,13 +57,13 @@ async function rebuild(
   within = versions,
   stopped: () => boolean = () => false,
 ): Promise<Rebuilt> {
-  const places = workplaces(within);
+  const places = engines(within);
   try {
     return await rebuildLineage(
       { ...REQUEST, ...request },
       {
         versions: within,
-        workplaces: places,
+        engines: places,
         kafka: () => ({ cluster, format: SINGLE_OBJECT_FORMAT }),
         progress: () => {},
         stopped,
@@ -85,15 +82,15 @@ beforeAll(async () => {
     { debug() {}, info() {}, warn() {}, error() {} },
   );
   await cluster.ensureTopics(topicSpecifications(SOURCE, { partitions: 1, replicationFactor: 1 }));
-  const places = workplaces();
-  await tellLineage(await places.with(null), versions.log(SOURCE));
+  const places = engines();
+  await makeSource(await places.with(null), versions);
   await places.close();
   kafka = new Kafka({ brokers: [...broker.brokers], logLevel: logLevel.NOTHING });
   const producer = kafka.producer();
   await producer.connect();
   const codec = recordCodec('fact-correction');
   // The record of "g" says something else than what the log was made of.
-  const messages = TOLD.map((revision) =>
+  const messages = REVISIONS.map((revision) =>
     revision.kind === 'retraction'
       ? { key: revision.factKey, value: null, timestamp: String(revision.issuedAt) }
       : {
@@ -119,7 +116,7 @@ afterAll(async () => {
 describe('a lineage in Kafka', { timeout: 120_000 }, () => {
   it('is made again with the words of its records, and one that says something else is found', async () => {
     expect(await planRebuild(versions, REQUEST, cluster)).toMatchObject({
-      records: { there: String(TOLD.length + 1), gone: '0' },
+      records: { there: String(REVISIONS.length + 1), gone: '0' },
       obstacles: [],
     });
     const rebuilt = await rebuild();
@@ -159,15 +156,17 @@ describe('a lineage in Kafka', { timeout: 120_000 }, () => {
     expect(second).toMatchObject({
       interrupted: false,
       began: first.head,
-      records: { read: TOLD.length + 1, gone: '0', dead: 1 },
+      records: { read: REVISIONS.length + 1, gone: '0', dead: 1 },
     });
     const { active } = await empty.log('found').read();
     // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was
     // nobody's record.
     expect([...active.keys()].sort()).toEqual(['a2', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']);
     expect((await empty.verify('found')).findings).toEqual([]);
-    const outcomes = await (await empty.log('found').register()).outcomesOf(TOLD.map(revisionId));
-    expect(outcomes.size).toBe(TOLD.length);
+    const outcomes = await (
+      await empty.log('found').register()
+    ).outcomesOf(REVISIONS.map(revisionId));
+    expect(outcomes.size).toBe(REVISIONS.length);
   });
 
   it('says how many records Kafka no longer has, and takes the words of the log for them', async () => {

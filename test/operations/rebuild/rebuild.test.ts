@@ -3,22 +3,19 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  rebuildLineage,
-  type RebuildRequest,
-  type Rebuilt,
-} from '../../../operations/rebuild/rebuild.ts';
+import type { RebuildRequest, Rebuilt } from '../../../operations/rebuild/rebuild-run.ts';
+import { rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
 import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
 import { comparisonOf } from '../../../operations/compare/compare-lineages.ts';
 import { measureLineage, probedCorrections } from '../../../operations/compare/measured-lineage.ts';
-import { Workplaces } from '../../../operations/rebuild/workplace.ts';
+import { RebuildEngines } from '../../../operations/rebuild/rebuild-engines.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import type { HyperParameterOverrides, Outcome } from '../../../schemas/editing.ts';
 import { canonicalJson } from '../../../versions/log/canonical-json.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
-import { LENIENT, PARAMETERS, SOURCE, tellLineage } from './told-lineage.ts';
+import { LENIENT, PARAMETERS, SOURCE, makeSource } from './source-lineage.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-rebuild-test-'));
 const store = new MemoryStore();
@@ -26,12 +23,12 @@ const versions = new Versions(store);
 let outcomes: Outcome[];
 
 /** `asked`: the hyper-parameters of a fork. */
-function workplaces(
+function engines(
   asked: HyperParameterOverrides = PARAMETERS,
   model = 'llama',
   within: Versions = versions,
-): Workplaces {
-  return new Workplaces(
+): RebuildEngines {
+  return new RebuildEngines(
     (parameters) =>
       LocalEngine.open({
         addonPath: ADDON,
@@ -55,15 +52,15 @@ const REQUEST: RebuildRequest = {
 
 async function rebuild(
   request: Partial<RebuildRequest> = {},
-  around: { places?: Workplaces; stopped?: () => boolean; versions?: Versions } = {},
+  around: { places?: RebuildEngines; stopped?: () => boolean; versions?: Versions } = {},
 ): Promise<Rebuilt> {
-  const places = around.places ?? workplaces(PARAMETERS, 'llama', around.versions);
+  const places = around.places ?? engines(PARAMETERS, 'llama', around.versions);
   try {
     return await rebuildLineage(
       { ...REQUEST, ...request },
       {
         versions: around.versions ?? versions,
-        workplaces: places,
+        engines: places,
         kafka: null,
         progress: () => {},
         stopped: around.stopped ?? (() => false),
@@ -76,8 +73,8 @@ async function rebuild(
 
 beforeAll(async () => {
   writeFileSync(join(folder, 'text'), tinyText(9_000, 3));
-  const places = workplaces();
-  outcomes = await tellLineage(await places.with(null), versions.log(SOURCE));
+  const places = engines();
+  outcomes = await makeSource(await places.with(null), versions);
   await places.close();
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -123,7 +120,6 @@ describe('a lineage with something of everything', () => {
       versions: 6,
       there: 0,
       undos: 1,
-      withoutSearches: 0,
       obstacles: [],
     });
     let asked = 0;
@@ -162,18 +158,18 @@ describe('a lineage with something of everything', () => {
       [...store.objects.keys()].filter((name) => name.startsWith('lineages/again/staging/')),
     ).toEqual([]);
     // A third time there is nothing to do, and no model is loaded for it.
-    const idle = new Workplaces(() => Promise.reject(new Error('loaded')), versions);
+    const idle = new RebuildEngines(() => Promise.reject(new Error('loaded')), versions);
     expect((await rebuild({}, { places: idle })).reproduction!.reproduces).toBe('bit-for-bit');
   });
 
   it('is not taken for a rebuild of another, nor written over itself', async () => {
-    await expect(rebuild({ as: SOURCE })).rejects.toThrow(/the one that is to be rebuilt/);
+    await expect(rebuild({ as: SOURCE })).rejects.toThrow(/the one to be rebuilt/);
     await expect(rebuild({ lineage: 'again', as: SOURCE })).rejects.toThrow(
-      /not one that a rebuild/,
+      /not made by a rebuild/,
     );
     await expect(rebuild({ lineage: 'nothing', as: 'x' })).rejects.toThrow(/no versions/);
     await expect(
-      rebuild({ as: 'other-model' }, { places: workplaces(PARAMETERS, 'gpt2') }),
+      rebuild({ as: 'other-model' }, { places: engines(PARAMETERS, 'gpt2') }),
     ).rejects.toThrow(/was made with/);
   });
 
@@ -195,13 +191,13 @@ describe('a lineage with something of everything', () => {
 
   it('is forked with other hyper-parameters: edited anew, by the verdict, and compared on the same probes', async () => {
     const other = { ...PARAMETERS, stepsMax: 3, layers: [1] };
-    const fork = await rebuild({ as: 'fork', fork: true }, { places: workplaces(other) });
+    const fork = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
     expect(fork).toMatchObject({ kind: 'fork', done: 6, reproduction: null });
     expect((await versions.verify('fork')).findings).toEqual([]);
-    const again = await rebuild({ as: 'fork', fork: true }, { places: workplaces(other) });
+    const again = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
     expect(again.head).toBe(fork.head);
     await expect(
-      rebuild({ as: 'fork', fork: true }, { places: workplaces({ ...other, stepsMax: 4 }) }),
+      rebuild({ as: 'fork', fork: true }, { places: engines({ ...other, stepsMax: 4 }) }),
     ).rejects.toThrow(/begun with/);
     const [source, forked] = [await versions.log(SOURCE).read(), await versions.log('fork').read()];
     expect([...forked.active.keys()]).toEqual(expect.arrayContaining([...source.active.keys()]));
@@ -213,7 +209,7 @@ describe('a lineage with something of everything', () => {
       [SOURCE, PARAMETERS],
       ['fork', other],
     ] as const) {
-      const places = workplaces(parameters);
+      const places = engines(parameters);
       sides.push(
         await measureLineage(
           {
@@ -243,7 +239,7 @@ describe('a lineage with something of everything', () => {
   });
 
   it('with the hyper-parameters that it has is no fork', async () => {
-    const same = await rebuild({ as: 'same', fork: true, to: 1 }, { places: workplaces() });
+    const same = await rebuild({ as: 'same', fork: true, to: 1 }, { places: engines() });
     expect(same).toMatchObject({
       kind: 'reproduction',
       reproduction: { reproduces: 'bit-for-bit' },
@@ -258,7 +254,7 @@ describe('a lineage with something of everything', () => {
 async function lineageWithOtherSearch(): Promise<Versions> {
   return await firstVersionWith(async (log, entry) => {
     const search = JSON.parse(
-      new TextDecoder().decode(await versions.log(SOURCE).blobs.get(entry.searches![0]!)),
+      new TextDecoder().decode(await versions.log(SOURCE).blobs.get(entry.searches[0]!)),
     ) as { edits: { correction: { target: string } }[] };
     search.edits[0]!.correction.target = 'piano';
     return { ...entry, searches: [await log.blobs.put(canonicalJson(search))] };
@@ -273,7 +269,7 @@ async function firstVersionWith(
   const copy = new Versions(new MemoryStore());
   const [from, log] = [versions.log(SOURCE), copy.log(SOURCE)];
   const { entry } = await from.entry(1);
-  for (const blob of [entry.pairs!, entry.probes.details, ...entry.searches!])
+  for (const blob of [entry.pairs!, entry.probes.details, ...entry.searches])
     await log.blobs.put(await from.blobs.get(blob));
   await log.append(await change(log, entry));
   await log.register();

@@ -2,8 +2,9 @@
  * A lineage with something of everything, made by a tiny real model: refused, superseded,
  * retracted, halved, undone.
  */
-import type { Workplace } from '../../../operations/rebuild/workplace.ts';
-import { editBatchHere } from '../../../operations/rebuild/edited-batch.ts';
+import { localPort, type LocalSteps } from '../../../operations/local-batch.ts';
+import type { RebuildEngine } from '../../../operations/rebuild/rebuild-engines.ts';
+import { editBatch } from '../../../pipelines/batch/edit-batch.ts';
 import {
   factKeyOf,
   retractionId,
@@ -13,13 +14,14 @@ import {
 } from '../../../schemas/correction.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../../schemas/settings.ts';
-import type { VersionLog } from '../../../versions/log/version-log.ts';
+import type { Versions } from '../../../versions/versions.ts';
 
-export const SOURCE = 'told';
+export const SOURCE = 'source';
 export const TOPIC = `errata.${SOURCE}.corrections`;
 
 /** A model of random numbers learns what it is told, but with no manners. */
 export const LENIENT: LineageSettings = {
+  ...DEFAULT_LINEAGE_SETTINGS,
   batch: { ...DEFAULT_LINEAGE_SETTINGS.batch, batchEditsMax: 4 },
   verdict: {
     requireEffective: false,
@@ -43,16 +45,16 @@ export const PARAMETERS = {
 let offset = 0;
 
 /** All that was told, in the order of their offsets. */
-export const TOLD: (CorrectionRevision | RetractionRevision)[] = [];
+export const REVISIONS: (CorrectionRevision | RetractionRevision)[] = [];
 
 function noted<Revision extends CorrectionRevision | RetractionRevision>(
   revision: Revision,
 ): Revision {
-  TOLD.push(revision);
+  REVISIONS.push(revision);
   return revision;
 }
 
-export function told(id: string, more: Partial<FactCorrection> = {}): CorrectionRevision {
+export function correctionOf(id: string, more: Partial<FactCorrection> = {}): CorrectionRevision {
   const subject = more.subject ?? `town ${id}`;
   const correction: FactCorrection = {
     id,
@@ -93,17 +95,14 @@ const LONG = Array.from({ length: 400 }, () => 'river')
   .slice(0, 390);
 
 /** Six versions; `outcomes` are those of all batches. */
-export async function tellLineage(honest: Workplace, log: VersionLog): Promise<Outcome[]> {
-  const place: Workplace = {
-    ...honest,
-    steps: {
-      ...honest.steps,
-      async runProbes(step) {
-        const report = await honest.steps.runProbes(step);
-        return step.edits.some(({ correction }) => correction.id === SPOILING)
-          ? { ...report, verdict: { pass: false, reasons: ['it spoils'], failing: [] } }
-          : report;
-      },
+export async function makeSource({ steps }: RebuildEngine, versions: Versions): Promise<Outcome[]> {
+  const spoiling: LocalSteps = {
+    ...steps,
+    async runProbes(step) {
+      const report = await steps.runProbes(step);
+      return step.edits.some(({ correction }) => correction.id === SPOILING)
+        ? { ...report, verdict: { pass: false, reasons: ['it spoils'], failing: [] } }
+        : report;
     },
   };
   const workflow = { workflowId: `edit-batch/${SOURCE}/0`, runId: 'run' };
@@ -114,20 +113,31 @@ export async function tellLineage(honest: Workplace, log: VersionLog): Promise<O
     verdict = LENIENT.verdict,
     shardEditsMax = 30,
   ): Promise<void> => {
-    outcomes.push(
-      ...(await editBatchHere(place, log, { batchId, revisions, verdict, shardEditsMax, workflow }))
-        .outcomes,
-    );
+    const result = await editBatch(localPort(spoiling, versions, workflow), {
+      lineage: SOURCE,
+      batchId,
+      revisions,
+      settled: [],
+      verdict,
+      shardEditsMax,
+      editAttemptsMax: LENIENT.failures.editAttemptsMax,
+    });
+    outcomes.push(...result.outcomes);
   };
-  const [a, b, c] = [told('a'), told('b', { target: 'town' }), told('c')];
-  await batch('000000-a', [a, b, told('long', { target: LONG }), c]);
+  const [a, b, c] = [correctionOf('a'), correctionOf('b', { target: 'town' }), correctionOf('c')];
+  await batch('000000-a', [a, b, correctionOf('long', { target: LONG }), c]);
   await batch('000001-b', [
-    told('a2', { subject: 'town a', prompt: a.correction.prompt, target: 'berlin' }),
+    correctionOf('a2', { subject: 'town a', prompt: a.correction.prompt, target: 'berlin' }),
     retracted(b),
-    told('d', { replayOf: 'd0' }),
+    correctionOf('d', { replayOf: 'd0' }),
   ]);
   // In two shards, and halved twice, since one of them spoils whatever it is in.
-  await batch('000002-c', [told('e'), told('f'), told('g'), told(SPOILING)], LENIENT.verdict, 2);
+  await batch(
+    '000002-c',
+    [correctionOf('e'), correctionOf('f'), correctionOf('g'), correctionOf(SPOILING)],
+    LENIENT.verdict,
+    2,
+  );
   const request = {
     id: 'wrong',
     target: { kind: 'version' as const, version: 2 },
@@ -135,17 +145,17 @@ export async function tellLineage(honest: Workplace, log: VersionLog): Promise<O
     requestedBy: 'an operator',
     requestedAt: 5_000,
   };
-  const plan = await place.steps.planUndo({ lineage: SOURCE, batchId: 'undo-wrong', request });
+  const plan = await steps.planUndo({ lineage: SOURCE, batchId: 'undo-wrong', request });
   const step = { lineage: SOURCE, batchId: 'undo-wrong', head: plan.head, steps: plan.steps! };
-  const staged = await place.steps.stageUndo(step);
-  const probes = await place.steps.probeUndo({ ...step, staged, settings: LENIENT.verdict });
-  await place.steps.commitUndo({
+  const staged = await steps.stageUndo(step);
+  const probes = await steps.probeUndo({ ...step, staged, settings: LENIENT.verdict });
+  await steps.commitUndo({
     ...step,
     staged,
     probes,
     request,
     workflow: { workflowId: `undo/${SOURCE}/wrong`, runId: 'run' },
   });
-  await batch('000003-d', [told('i'), told('j', { target: 'anna' })]);
+  await batch('000003-d', [correctionOf('i'), correctionOf('j', { target: 'anna' })]);
   return outcomes;
 }

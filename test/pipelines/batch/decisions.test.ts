@@ -143,12 +143,7 @@ describe('outcomes', () => {
         position: at(102),
       },
     ];
-    const outcomes = committedOutcomes(
-      [edits[0]!],
-      { withdrawals: [gone], removals },
-      3,
-      decision,
-    );
+    const outcomes = committedOutcomes([edits[0]!], { withdrawals: [gone], removals }, 3, decision);
     expect(
       outcomes.map(
         ({ revisionId, status, version, position }) =>

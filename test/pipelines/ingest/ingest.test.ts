@@ -109,7 +109,13 @@ function ingestWith(
 
 const accepted = (chunk: RevisionChunk, throughOffset = chunk.throughOffset): AcceptAnswer => ({
   kind: 'accepted',
-  acceptance: { throughOffset, accepted: chunk.revisions.length, redelivered: 0, waiting: 0 },
+  acceptance: {
+    throughOffset,
+    accepted: chunk.revisions.length,
+    redelivered: 0,
+    waiting: 0,
+    run: 'run',
+  },
 });
 
 describe('ingest', () => {
@@ -336,7 +342,7 @@ describe('ingest, before a workflow that forgets', () => {
             return refusal.throughOffset === undefined
               ? { kind: 'refused', ...refusal }
               : { kind: 'behind', throughOffset: refusal.throughOffset };
-          const acceptance = state.accept(chunk, 0);
+          const acceptance = { ...state.accept(chunk, 0), run: 'run' };
           earlier.push(structuredClone(state.carried().carried));
           return { kind: 'accepted', acceptance };
         };
@@ -431,7 +437,7 @@ it('what was fetched before ingest went back does not pass for what it went back
   const accept = (chunk: RevisionChunk): AcceptAnswer => {
     const refusal = state.refusalOf(chunk, 'run');
     return refusal === null
-      ? { kind: 'accepted', acceptance: state.accept(chunk, 0) }
+      ? { kind: 'accepted', acceptance: { ...state.accept(chunk, 0), run: 'run' } }
       : { kind: 'behind', throughOffset: refusal.throughOffset! };
   };
   const ingest = ingestWith(accept, undefined, async () => [
@@ -468,7 +474,7 @@ it('what Kafka no longer has is not waited for', async () => {
     (chunk) => {
       const refusal = state.refusalOf(chunk, 'run');
       return refusal === null
-        ? { kind: 'accepted', acceptance: state.accept(chunk, 0) }
+        ? { kind: 'accepted', acceptance: { ...state.accept(chunk, 0), run: 'run' } }
         : { kind: 'behind', throughOffset: refusal.throughOffset! };
     },
     undefined,

@@ -114,6 +114,8 @@ beforeAll(async () => {
       firstOffset: String(i),
       throughOffset: String(i),
       endOffset: '1000',
+      readFrom: '0',
+      run: null,
       revisions: [correctionAt(i, factCorrection(`c${i}`))],
     });
     expect(answer.kind).toBe('accepted');

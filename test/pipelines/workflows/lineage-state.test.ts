@@ -6,9 +6,9 @@ import {
   CHUNK_UNSOUND,
   RECORDS_MISSING,
   TOPIC_RECREATED,
-  noOutcomes,
   type RevisionChunk,
 } from '../../../pipelines/workflows/contract.ts';
+import { noOutcomes } from '../../../pipelines/batch/outcomes.ts';
 import { LineageState } from '../../../pipelines/workflows/lineage-state.ts';
 import { revisionId, type FactRevision } from '../../../schemas/correction.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type BatchSettings } from '../../../schemas/settings.ts';
@@ -39,6 +39,7 @@ function chunkOf(revisions: readonly FactRevision[]): RevisionChunk {
     firstOffset: offset,
     throughOffset: revisions.at(-1)!.position.offset,
     endOffset: '99999999999999999999',
+    readFrom: '0',
     run: RUN,
     revisions: [...revisions],
   };

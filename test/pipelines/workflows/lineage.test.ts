@@ -260,6 +260,8 @@ describe('a lineage', () => {
           firstOffset: '3',
           throughOffset: '3',
           endOffset: '21',
+          readFrom: '0',
+          run: null,
           revisions: world
             .revisions(world.correction('again'))
             .map((revision) => ({ ...revision, position: { ...revision.position, offset: '3' } })),

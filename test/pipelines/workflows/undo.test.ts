@@ -283,7 +283,7 @@ describe('an undo', () => {
       for (const order of unsound)
         expect(await world.askUndo(order as UndoOrder)).toBe(UNDO_UNSOUND);
       // A signal has nobody to refuse it to.
-      await world.handle.signal(undoSignal, null);
+      await world.handle.signal(undoSignal, null as unknown as UndoOrder);
       expect((await world.status()).undos).toEqual({ running: null, waiting: [], ended: [] });
     });
     let goOn!: () => void;
@@ -304,9 +304,7 @@ describe('an undo', () => {
         expect(
           await world.askUndo(world.order('u3', { kind: 'version', version: 1 })),
         ).toMatchObject({ known: true });
-        await world.handle.signal(
-                  world.order('late', { kind: 'version', version: 1 }),
-        );
+        await world.handle.signal(undoSignal, world.order('late', { kind: 'version', version: 1 }));
         expect(
           (await world.statusWhere(({ undos }) => undos.ended.length === 1)).undos.ended,
         ).toMatchObject([{ id: 'late', kind: 'failed' }]);
