@@ -8,7 +8,7 @@ import { UndecodableRecord } from '../../schemas/failures.ts';
 import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import { letterId, recordReference, type Repair } from '../../schemas/resubmit.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import { placeOf } from '../rebuild/source-words.ts';
+import { placeOf } from '../record-places.ts';
 import { decisionText } from './quarantined.ts';
 import {
   alreadyFixed,

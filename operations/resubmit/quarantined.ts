@@ -7,8 +7,7 @@ import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { retractionId, revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { resubmittedId } from '../../schemas/resubmit.ts';
-import { lineageOf } from '../rebuild/kafka-words.ts';
-import { placeOf } from '../rebuild/source-words.ts';
+import { lineageOf, placeOf } from '../record-places.ts';
 import {
   alreadyFixed,
   kept,

@@ -14,8 +14,7 @@ import {
 } from '../../schemas/correction.ts';
 import { resubmittedSource, type Repair } from '../../schemas/resubmit.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import { spansOf } from '../rebuild/kafka-words.ts';
-import { placeOf } from '../rebuild/source-words.ts';
+import { placeOf, spansOf } from '../record-places.ts';
 import { likelyOutcomes, type LikelyOutcome } from './likely-outcome.ts';
 
 /** Corrections or letters in one resubmission. */
