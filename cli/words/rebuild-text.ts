@@ -142,9 +142,7 @@ export function planText(plan: RebuildPlan, { colours }: Output): string {
     `${bold(`${plan.lineage} → ${plan.as}`)}: would ${what}`,
     ...(plan.kind === 'from-records'
       ? []
-      : [
-          `${plan.corrections} corrections in ${plan.searches} searches, ${plan.undos} undos`,
-        ]),
+      : [`${plan.corrections} corrections in ${plan.searches} searches, ${plan.undos} undos`]),
     ...(plan.there === 0 ? [] : [`${plan.as} has ${plan.there} versions already`]),
     ...(plan.records === null
       ? []
