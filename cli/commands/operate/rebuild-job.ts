@@ -3,14 +3,11 @@ import { engineOptions, parametersOf } from '../../../infra/config/engine-option
 import { openVersions } from '../../../infra/config/open-versions.ts';
 import { ThreadEngine } from '../../../model/engine/thread-engine.ts';
 import type { LineageComparison } from '../../../operations/compare/compare-lineages.ts';
-import {
-  dueVersions,
-  rebuildLineage,
-  type RebuildRequest,
-} from '../../../operations/rebuild/rebuild.ts';
+import type { RebuildRequest } from '../../../operations/rebuild/rebuild-run.ts';
+import { dueVersions, rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
 import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
 import { compareVersions } from '../../../operations/rebuild/reproduction.ts';
-import { sameParameters, Workplaces } from '../../../operations/rebuild/workplace.ts';
+import { RebuildEngines, sameParameters } from '../../../operations/rebuild/rebuild-engines.ts';
 import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
 import type { Versions } from '../../../versions/versions.ts';
 import type { Clients } from '../../session/clients.ts';
@@ -99,7 +96,7 @@ async function rebuild(job: Job, kafka: Clients | null): Promise<ExitCode> {
       (label, share) => line.set(label, Math.round(100 * share), 100),
     );
   };
-  const workplaces = new Workplaces(open, versions);
+  const engines = new RebuildEngines(open, versions);
   let stopped = false;
   const interruption = listenForInterruption();
   void interruption.came.then(() => {
@@ -109,12 +106,12 @@ async function rebuild(job: Job, kafka: Clients | null): Promise<ExitCode> {
   try {
     const rebuilt = await rebuildLineage(request, {
       versions,
-      workplaces,
+      engines,
       kafka: kafka === null ? null : () => kafka,
       progress: (label, done, of) => line.set(label, done, of ?? 0),
       stopped: () => stopped,
     });
-    await workplaces.close();
+    await engines.close();
     line.end();
     const forkMade = rebuilt.kind === 'fork' && !rebuilt.interrupted && rebuilt.head > 0;
     const comparison = forkMade ? await compareFork(job) : null;
@@ -127,7 +124,7 @@ async function rebuild(job: Job, kafka: Clients | null): Promise<ExitCode> {
   } finally {
     line.end();
     interruption.end();
-    await workplaces.close();
+    await engines.close();
   }
 }
 
