@@ -5,7 +5,7 @@ import {
   type EditActivities,
   type LedgerActivities,
 } from '../activities/index.ts';
-import type { Engine } from '../model/engine.ts';
+import type { Engine } from '../model/engine/engine.ts';
 import type { BatchPort } from '../pipelines/batch/edit-batch.ts';
 import { STAGING_GONE } from '../schemas/failures.ts';
 import type { WorkflowRun } from '../schemas/steps.ts';
