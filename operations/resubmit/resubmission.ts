@@ -6,12 +6,12 @@ import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipeline
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import {
   factKeyOf,
-  faultsOf,
   revisionId,
   type FactCorrection,
   type FactRevision,
   type KafkaPosition,
 } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { resubmittedSource, type Repair } from '../../schemas/resubmit.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { placeOf, spansOf } from '../record-places.ts';
