@@ -2,7 +2,8 @@
  * Resubmission: what was quarantined or went to the dead-letter topic is sent again, repaired or as
  * it was. Each source plans items of one form, which can be shown before they are sent.
  */
-import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, RecordHeaders } from '../../pipelines/kafka/records.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import {
   factKeyOf,

@@ -13,7 +13,7 @@ import {
 } from '../../schemas/correction.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
-import type { ConsumedRecord } from '../kafka/kafka.ts';
+import type { ConsumedRecord } from '../kafka/records.ts';
 
 export type ReadRecord =
   | { kind: 'revision'; revision: FactRevision; record: ConsumedRecord }

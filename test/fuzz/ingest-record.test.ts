@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { deadLetter, originOf } from '../../pipelines/kafka/dead-letter.ts';
 import { nextPiece } from '../../pipelines/ingest/ingest-chunk.ts';
 import { KEY_CHARACTERS_MAX, readRecord } from '../../pipelines/ingest/ingest-record.ts';
-import type { ConsumedRecord, HeaderValue, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, HeaderValue, RecordHeaders } from '../../pipelines/kafka/records.ts';
 import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX } from '../../pipelines/workflows/contract.ts';
 import { jsonBytes } from '../../pipelines/workflows/contract.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';

@@ -13,12 +13,8 @@ import { createEditActivities } from '../../activities/index.ts';
 import { payloadKeysIn } from '../../infra/config/setting-forms.ts';
 import { MissingTensor } from '../../model/format/faults.ts';
 import { historyOf } from '../../pipelines/temporal/history-timeline.ts';
-import {
-  KafkaCluster,
-  type RecordPosition,
-  type RecordReader,
-  type RecordSender,
-} from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition, RecordReader, RecordSender } from '../../pipelines/kafka/records.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { payloadConverter } from '../../pipelines/temporal/payload-codec.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';

@@ -9,12 +9,8 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import avsc from 'avsc';
 import { createEditActivities } from '../../activities/index.ts';
-import {
-  KafkaCluster,
-  type RecordPosition,
-  type RecordReader,
-  type RecordSender,
-} from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition, RecordReader, RecordSender } from '../../pipelines/kafka/records.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import {
   registryFormat,

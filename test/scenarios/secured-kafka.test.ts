@@ -7,11 +7,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EmbeddedTemporal } from '../../infra/local/temporal.ts';
-import {
-  KafkaCluster,
-  type ConsumedRecord,
-  type KafkaSettings,
-} from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaSettings } from '../../pipelines/kafka/kafka-connection.ts';
+import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { ChannelRefused } from '../../pipelines/refused-channel.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
@@ -229,14 +227,14 @@ describe('a whole process', () => {
       const ingest = new OurProcess('ingest', environment(way), folder);
       await ingest.start();
       const topic = topicsOf(way.ERRATA_LINEAGES).corrections;
-      expect((await plain.endOffsets(topic)).size).toBe(3);
+      expect((await plain.extents(topic))!.size).toBe(3);
       const sender = await plain.sender();
       await sender.send(topic, [{ key: 'not a correction', value: Buffer.from('x') }]);
       await sender.close();
       // It came to the dead-letter topic, so it was read and written over this channel.
       for (;;) {
-        const ends = await plain.endOffsets(topicsOf(way.ERRATA_LINEAGES).deadLetters);
-        if ([...ends.values()].some((end) => end !== '0')) break;
+        const extents = (await plain.extents(topicsOf(way.ERRATA_LINEAGES).deadLetters))!;
+        if ([...extents.values()].some(({ end }) => end !== '0')) break;
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
       expect(await ingest.stop()).toBe(0);
