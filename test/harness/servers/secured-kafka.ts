@@ -1,39 +1,38 @@
 /**
- * A real broker as others run theirs: TLS and SASL for its clients. One broker with a listener for
- * each way in; its plain one is for itself and for asking whether it is up.
+ * A real broker with TLS and SASL: one listener for each way to authenticate, and a plain one for
+ * the broker itself.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
-import {
-  freePort,
-  runningServer,
-  startServerProcess,
-  stopServer,
-} from '../../../infra/local/server-process.ts';
+import { freePort, startServerProcess, stopServer } from '../../../infra/local/server-process.ts';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
 import { javaExecutable } from '../../../infra/setup/programs.ts';
 import type { Authority } from './certificates.ts';
+import { killOnExit, stopAfterwards } from './local.ts';
 
 export interface SecuredKafka {
-  /**
-   * `localhost:port` of the listener that asks for a user over TLS (SASL_SSL: PLAIN, SCRAM-SHA-256,
-   * SCRAM-SHA-512).
-   */
+  /** `localhost:port` that asks for a user over TLS (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512). */
   readonly users: string;
-  /** The one that asks for a client certificate (mTLS). */
+  /** `localhost:port` that asks for a client certificate (mTLS). */
   readonly certificates: string;
-  /** The one that asks for nothing. */
+  /** The listener without authentication. */
   readonly plain: string;
-  stop(): Promise<void>;
 }
 
 /** The user that the broker knows, by any of its mechanisms. */
 export const USER = 'errata-user';
 
-/** Starts it with its data in `folder`/secured-kafka; the caller stops it. */
+interface Ports {
+  plain: number;
+  controller: number;
+  users: number;
+  certificates: number;
+}
+
+/** Starts it with its data in `folder`/secured-kafka. */
 export async function startSecuredKafka(
   folder: string,
   authority: Authority,
@@ -41,23 +40,80 @@ export async function startSecuredKafka(
 ): Promise<SecuredKafka> {
   const data = path.join(folder, 'secured-kafka');
   mkdirSync(data, { recursive: true });
-  const [plain, controller, users, certificates] = [
-    await freePort(),
-    await freePort(),
-    await freePort(),
-    await freePort(),
+  killOnExit(data);
+  const ports: Ports = {
+    plain: await freePort(),
+    controller: await freePort(),
+    users: await freePort(),
+    certificates: await freePort(),
+  };
+  const properties = path.join(data, 'server.properties');
+  writeFileSync(properties, propertyLines(brokerSettings(data, ports, authority, password)));
+  const logging = path.join(data, 'log4j2.properties');
+  writeFileSync(logging, propertyLines(LOGGING));
+  const java = [
+    '-Xmx512m',
+    '-XX:+UseSerialGC',
+    '-XX:TieredStopAtLevel=1',
+    `-Dlog4j2.configurationFile=${logging}`,
+    '-cp',
+    path.join(homeFromEnvironment().kafka.libs, '*'),
   ];
+  format(java, properties, password);
+  await startServerProcess({
+    name: 'Kafka',
+    folder: data,
+    executable: javaExecutable(),
+    args: [...java, 'kafka.Kafka', properties],
+    ports: { plain: ports.plain, users: ports.users, certificates: ports.certificates },
+    answers: () => answers(ports.plain),
+    readyWaitMs: 120_000,
+  });
+  stopAfterwards(data, () => stopServer('Kafka', data, 20_000));
+  return {
+    users: `localhost:${ports.users}`,
+    certificates: `localhost:${ports.certificates}`,
+    plain: `127.0.0.1:${ports.plain}`,
+  };
+}
+
+const LOGGING = {
+  'rootLogger.level': 'warn',
+  'rootLogger.appenderRef.console.ref': 'console',
+  'appender.console.type': 'Console',
+  'appender.console.name': 'console',
+  'appender.console.layout.type': 'PatternLayout',
+  'appender.console.layout.pattern': '%d{ISO8601} %p %c{1}: %m%n',
+};
+
+function brokerSettings(
+  data: string,
+  { plain, controller, users, certificates }: Ports,
+  authority: Authority,
+  password: string,
+) {
   const server = authority.certify('localhost');
   const file = (name: string, content: string): string => {
     writeFileSync(path.join(data, name), content);
     return path.join(data, name);
   };
-  const settings = {
+  const scram = 'org.apache.kafka.common.security.scram.ScramLoginModule required;';
+  const plainLogin = 'org.apache.kafka.common.security.plain.PlainLoginModule required';
+  return {
     'process.roles': 'broker,controller',
     'node.id': 1,
     'controller.quorum.voters': `1@127.0.0.1:${controller}`,
-    listeners: `PLAIN://127.0.0.1:${plain},CONTROLLER://127.0.0.1:${controller},USERS://127.0.0.1:${users},CERTIFICATES://127.0.0.1:${certificates}`,
-    'advertised.listeners': `PLAIN://127.0.0.1:${plain},USERS://localhost:${users},CERTIFICATES://localhost:${certificates}`,
+    listeners: [
+      `PLAIN://127.0.0.1:${plain}`,
+      `CONTROLLER://127.0.0.1:${controller}`,
+      `USERS://127.0.0.1:${users}`,
+      `CERTIFICATES://127.0.0.1:${certificates}`,
+    ].join(),
+    'advertised.listeners': [
+      `PLAIN://127.0.0.1:${plain}`,
+      `USERS://localhost:${users}`,
+      `CERTIFICATES://localhost:${certificates}`,
+    ].join(),
     'listener.security.protocol.map':
       'PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_SSL,CERTIFICATES:SSL',
     'controller.listener.names': 'CONTROLLER',
@@ -76,68 +132,25 @@ export async function startSecuredKafka(
     'ssl.truststore.location': file('authority.pem', authority.certificate),
     'listener.name.certificates.ssl.client.auth': 'required',
     'sasl.enabled.mechanisms': 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
-    'listener.name.users.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required user_${USER}="${password}";`,
-    'listener.name.users.scram-sha-256.sasl.jaas.config':
-      'org.apache.kafka.common.security.scram.ScramLoginModule required;',
-    'listener.name.users.scram-sha-512.sasl.jaas.config':
-      'org.apache.kafka.common.security.scram.ScramLoginModule required;',
+    'listener.name.users.plain.sasl.jaas.config': `${plainLogin} user_${USER}="${password}";`,
+    'listener.name.users.scram-sha-256.sasl.jaas.config': scram,
+    'listener.name.users.scram-sha-512.sasl.jaas.config': scram,
   };
-  const properties = file('server.properties', propertyLines(settings));
-  const logging = file(
-    'log4j2.properties',
-    propertyLines({
-      'rootLogger.level': 'warn',
-      'rootLogger.appenderRef.console.ref': 'console',
-      'appender.console.type': 'Console',
-      'appender.console.name': 'console',
-      'appender.console.layout.type': 'PatternLayout',
-      'appender.console.layout.pattern': '%d{ISO8601} %p %c{1}: %m%n',
-    }),
-  );
-  const java = [
-    '-Xmx512m',
-    '-XX:+UseSerialGC',
-    '-XX:TieredStopAtLevel=1',
-    `-Dlog4j2.configurationFile=${logging}`,
-    '-cp',
-    path.join(homeFromEnvironment().kafka.libs, '*'),
-  ];
+}
+
+/** Writes the cluster's id and the users of SCRAM into the broker's folder. */
+function format(java: string[], properties: string, password: string): void {
   const clusterId = Buffer.concat([Buffer.from([0x45]), randomBytes(15)]).toString('base64url');
   const scram = ['SCRAM-SHA-256', 'SCRAM-SHA-512'].flatMap((mechanism) => [
     '--add-scram',
     `${mechanism}=[name=${USER},password=${password}]`,
   ]);
-  const formatted = spawnSync(
-    javaExecutable(),
-    [...java, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties, ...scram],
-    { encoding: 'utf8' },
-  );
+  const tool = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', properties];
+  const formatted = spawnSync(javaExecutable(), [...java, ...tool, ...scram], { encoding: 'utf8' });
   if (formatted.status !== 0)
     throw new Error(
       `The broker's folder could not be formatted:\n${formatted.stdout}${formatted.stderr}`,
     );
-
-  process.once('exit', () => {
-    const running = runningServer(data);
-    if (running !== undefined) process.kill(running.pid, 'SIGKILL');
-  });
-  await startServerProcess({
-    name: 'Kafka',
-    folder: data,
-    executable: javaExecutable(),
-    args: [...java, 'kafka.Kafka', properties],
-    ports: { plain, users, certificates },
-    answers: () => answers(plain),
-    readyWaitMs: 120_000,
-  });
-  return {
-    users: `localhost:${users}`,
-    certificates: `localhost:${certificates}`,
-    plain: `127.0.0.1:${plain}`,
-    async stop() {
-      await stopServer('Kafka', data, 20_000);
-    },
-  };
 }
 
 async function answers(port: number): Promise<void> {

@@ -1,93 +1,79 @@
 /**
- * What stands in front of Temporal where others run it, before the real server, which asks for
- * nothing: an end of TLS that asks for client certificates, and one that asks for an API key.
+ * Proxies that terminate TLS in front of a real Temporal server: one asks for client certificates,
+ * the other for an API key.
  */
 import http2 from 'node:http2';
 import net, { type AddressInfo, type Server, type Socket } from 'node:net';
 import tls from 'node:tls';
+import { afterwards } from '../clean-up.ts';
 import type { Authority } from './certificates.ts';
 
 export interface Gate {
   /** `localhost:port`. */
   readonly address: string;
-  /** How many connections or calls it let in. */
-  readonly letIn: () => number;
-  /** How many came, let in or not. */
-  readonly calls: () => number;
-  close(): Promise<void>;
+  /** Connections or calls that were admitted. */
+  admitted: number;
+  /** All of them, admitted or not. */
+  calls: number;
 }
 
-/** Lets in who has a certificate of the authority (mTLS). */
-export async function certificateGate(server: string, authority: Authority): Promise<Gate> {
-  const [host, port] = [server.split(':')[0]!, Number(server.split(':')[1])];
+/** Admits clients with a certificate of the authority (mTLS). */
+export async function certificateGate(address: string, authority: Authority): Promise<Gate> {
+  const [host, port] = address.split(':') as [string, string];
   const { certificate, key } = authority.certify('localhost');
-  let count = 0;
-  let came = 0;
-  const gate = tls.createServer(
-    {
-      cert: certificate,
-      key,
-      ca: authority.certificate,
-      requestCert: true,
-      rejectUnauthorized: true,
-      ALPNProtocols: ['h2'],
-    },
-    (outside) => {
-      count++;
-      const inside = net.connect(port, host);
-      outside.pipe(inside).pipe(outside);
-      outside.on('error', () => inside.destroy());
-      inside.on('error', () => outside.destroy());
-      outside.on('close', () => inside.destroy());
-    },
-  );
-  gate.on('tlsClientError', () => undefined);
-  gate.on('connection', () => came++);
-  return await opened(
-    gate,
-    () => count,
-    () => came,
-  );
+  const counts = { admitted: 0, calls: 0 };
+  const options: tls.TlsOptions = {
+    cert: certificate,
+    key,
+    ca: authority.certificate,
+    requestCert: true,
+    rejectUnauthorized: true,
+    ALPNProtocols: ['h2'],
+  };
+  const server = tls.createServer(options, (outside) => {
+    counts.admitted++;
+    const inside = net.connect(Number(port), host);
+    outside.pipe(inside).pipe(outside);
+    outside.on('error', () => inside.destroy());
+    inside.on('error', () => outside.destroy());
+    outside.on('close', () => inside.destroy());
+  });
+  server.on('tlsClientError', () => undefined);
+  server.on('connection', () => counts.calls++);
+  return await opened(server, counts);
 }
 
-/**
- * Lets in calls that bear `authorization: Bearer <key>`, over TLS; others are answered as Temporal
- * Cloud does.
- */
-export async function keyGate(server: string, authority: Authority, apiKey: string): Promise<Gate> {
+/** Admits calls with `authorization: Bearer <key>`, and refuses others as Temporal Cloud does. */
+export async function keyGate(
+  address: string,
+  authority: Authority,
+  apiKey: string,
+): Promise<Gate> {
   const { certificate, key } = authority.certify('localhost');
-  let count = 0;
-  let came = 0;
-  const gate = http2.createSecureServer({ cert: certificate, key });
-  gate.on('session', (session) => {
-    const inside = http2.connect(`http://${server}`);
+  const counts = { admitted: 0, calls: 0 };
+  const server = http2.createSecureServer({ cert: certificate, key });
+  server.on('session', (session) => {
+    const inside = http2.connect(`http://${address}`);
     inside.on('error', () => session.destroy());
     session.on('close', () => inside.destroy());
     session.on('error', () => inside.destroy());
     session.on('stream', (stream, headers) => {
-      came++;
-      if (headers['authorization'] !== `Bearer ${apiKey}`) {
-        stream.respond(
-          {
-            ':status': 200,
-            'content-type': 'application/grpc',
-            'grpc-status': '16',
-            'grpc-message': 'Request unauthorized.',
-          },
-          { endStream: true },
-        );
-        return;
-      }
-      count++;
+      counts.calls++;
+      if (headers['authorization'] !== `Bearer ${apiKey}`)
+        return stream.respond(UNAUTHORIZED, { endStream: true });
+      counts.admitted++;
       passOn(stream, inside, headers);
     });
   });
-  return await opened(
-    gate,
-    () => count,
-    () => came,
-  );
+  return await opened(server, counts);
 }
+
+const UNAUTHORIZED = {
+  ':status': 200,
+  'content-type': 'application/grpc',
+  'grpc-status': '16',
+  'grpc-message': 'Request unauthorized.',
+};
 
 function passOn(
   stream: http2.ServerHttp2Stream,
@@ -113,21 +99,18 @@ function passOn(
   stream.pipe(call);
 }
 
-async function opened(gate: Server, letIn: () => number, calls: () => number): Promise<Gate> {
+async function opened(server: Server, counts: Pick<Gate, 'admitted' | 'calls'>): Promise<Gate> {
   const sockets = new Set<Socket>();
-  gate.on('connection', (socket: Socket) => {
+  server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.on('error', () => undefined);
     socket.once('close', () => sockets.delete(socket));
   });
-  await new Promise<void>((resolve) => gate.listen(0, '127.0.0.1', resolve));
-  return {
-    address: `localhost:${(gate.address() as AddressInfo).port}`,
-    letIn,
-    calls,
-    async close() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise<unknown>((resolve) => void gate.close(resolve));
-    },
-  };
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  afterwards(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise<unknown>((resolve) => void server.close(resolve));
+  });
+  const { port } = server.address() as AddressInfo;
+  return Object.assign(counts, { address: `localhost:${port}` });
 }

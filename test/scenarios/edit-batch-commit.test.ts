@@ -1,0 +1,179 @@
+/** The commit of a batch when steps are repeated, race or are cancelled. */
+import { once } from 'node:events';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { expect, test } from 'vitest';
+import { StagingGone } from '../../versions/log/failures.ts';
+import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
+import { MISBEHAVING } from '../harness/fake-engine.ts';
+import { runBatch, testLineage } from '../harness/test-lineage.ts';
+import { MemoryStore } from '../versions/stores/memory-store.ts';
+
+test('a repeated commit finds its own version', async () => {
+  const { activities, log } = testLineage();
+  const { commit } = await runBatch(activities, '1', [correction('a')]);
+  const [first, again] = [await commit(), await commit()];
+  expect(again).toEqual({ ...first, already: true });
+  expect((await log.read()).head.version).toBe(1);
+});
+
+test('a commit on a HEAD that moved writes nothing', async () => {
+  const { activities, log, commitBatch } = testLineage();
+  const slow = await runBatch(activities, 'slow', [correction('a')]);
+  await commitBatch('quick', [correction('b')]);
+  const head = (await log.read()).head;
+  expect(await slow.commit()).toEqual({ kind: 'head-moved', head });
+  expect((await log.read()).head).toEqual(head);
+});
+
+test('one of two batches that are committed at once wins', async () => {
+  const store = new MemoryStore();
+  const [one, two] = [testLineage({ store }), testLineage({ store })];
+  const [a, b] = [
+    await runBatch(one.activities, 'a', [correction('a')]),
+    await runBatch(two.activities, 'b', [correction('b')]),
+  ];
+  const results = await Promise.all([a.commit(), b.commit()]);
+  expect(results.map(({ kind }) => kind).sort()).toEqual(['committed', 'head-moved']);
+});
+
+test('one batch that two workers commit at once makes one version', async () => {
+  const store = new MemoryStore();
+  const [one, two] = [testLineage({ store }), testLineage({ store })];
+  const revisions = [correction('a')];
+  const runs = [
+    await runBatch(one.activities, 'a', revisions),
+    await runBatch(two.activities, 'a', revisions),
+  ];
+  const results = await Promise.all(runs.map((run) => run.commit()));
+  expect(results).toMatchObject([
+    { kind: 'committed', version: 1 },
+    { kind: 'committed', version: 1 },
+  ]);
+  expect((await one.log.read()).head.version).toBe(1);
+});
+
+test('a commit is refused when staged objects are gone', async () => {
+  const { activities, log } = testLineage();
+  const { commit } = await runBatch(activities, '1', [correction('a')]);
+  await activities.discard({ lineage: LINEAGE, batchId: '1' });
+  await expect(commit()).rejects.toThrow(StagingGone);
+  expect((await log.read()).head.version).toBe(0);
+});
+
+test('discard deletes all that a batch and its parts staged, and nothing committed', async () => {
+  const { activities, log, store } = testLineage();
+  const staging = () => [...store.objects.keys()].filter((name) => name.includes('/staging/'));
+  const kept = await runBatch(activities, '1', [correction('a')]);
+  await kept.commit();
+  const { entry } = await log.entry(1);
+  const refused = await runBatch(activities, '1.b', [
+    correction('b', { target: MISBEHAVING.ineffective }),
+  ]);
+  const other = await runBatch(activities, '2', [correction('c')]);
+  expect(staging().length).toBeGreaterThan(5);
+  for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '1' });
+  for (const blob of [entry.pairs!, entry.probes.details]) await log.blobs.get(blob);
+  await expect(log.blobs.get(refused.staged.pairs!)).rejects.toThrow(StagingGone);
+  expect((await other.commit()).kind).toBe('committed');
+  await activities.discard({ lineage: LINEAGE, batchId: '2' });
+  expect(staging()).toEqual([]);
+});
+
+test('the plan of a committed batch has nothing to do, and its outcomes', async () => {
+  const { activities, commitBatch } = testLineage();
+  await commitBatch('1', [correction('old')]);
+  const [fresh, refused, twice] = [
+    correction('fresh'),
+    correction('refused', { target: MISBEHAVING.refusedTarget }),
+    correction('old'),
+  ];
+  const gone = retraction(correction('old'));
+  const run = await runBatch(activities, '2', [fresh, refused, twice, gone]);
+  const committed = await run.commit();
+  await commitBatch('3', [correction('later')]);
+  const plan = await activities.planBatch({
+    lineage: LINEAGE,
+    batchId: '2',
+    revisions: [fresh, refused, twice, gone],
+  });
+  expect(plan).toMatchObject({
+    edits: [],
+    removals: [],
+    withdrawals: [],
+    committed: { version: 2, hash: committed.kind === 'committed' && committed.hash },
+  });
+  expect(
+    Object.fromEntries(
+      plan.settled.map(({ revisionId, status, version }) => [revisionId, `${status} ${version}`]),
+    ),
+  ).toEqual({
+    fresh: 'COMMITTED 2',
+    refused: 'QUARANTINED null',
+    old: 'DUPLICATE 1',
+    [gone.id]: 'RETRACTED 2',
+  });
+});
+
+test("a step heartbeats the engine's progress and ends when it is cancelled", async () => {
+  const { activities, engine } = testLineage();
+  const environment = new MockActivityEnvironment();
+  const beats: unknown[] = [];
+  environment.on('heartbeat', (details: unknown) => beats.push(details));
+  const step = {
+    lineage: LINEAGE,
+    batchId: '1',
+    head: { version: 0, hash: null },
+    edits: [correction('a')],
+    removals: [],
+  };
+  await environment.run(activities.computeTargets, step);
+  expect(beats).toContainEqual({ stage: 'targets', step: 1, stepsMax: 4, unfinished: 1 });
+  // A worker that stops in the middle of a step gives it back at once.
+  engine.computeTargets = () => new Promise(() => {});
+  const begun = once(environment, 'heartbeat');
+  const running = environment.run(activities.computeTargets, step);
+  await begun;
+  environment.cancel();
+  await expect(running).rejects.toThrow(/cancelled/i);
+});
+
+test('steps of several lineages take turns, also after one that waits is cancelled', async () => {
+  const { activities, engine } = testLineage();
+  let running = 0;
+  let most = 0;
+  const derive = engine.computeTargets.bind(engine);
+  const waiting: (() => void)[] = [];
+  engine.computeTargets = async (...parameters) => {
+    running += 1;
+    most = Math.max(most, running);
+    await new Promise<void>((resolve) => waiting.push(resolve));
+    running -= 1;
+    return derive(...parameters);
+  };
+  const step = (lineage: string) => ({
+    lineage,
+    batchId: '1',
+    head: { version: 0, hash: null },
+    edits: [correction('a')],
+    removals: [],
+  });
+  const letGo = async () => {
+    while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    waiting.shift()!();
+  };
+  const first = activities.computeTargets(step('l'));
+  const cancelled = new MockActivityEnvironment();
+  const waits = once(cancelled, 'heartbeat');
+  const second = expect(cancelled.run(activities.computeTargets, step('m'))).rejects.toThrow(
+    /cancelled/i,
+  );
+  expect(await waits).toEqual([{ stage: 'waiting' }]);
+  const third = activities.computeTargets(step('n'));
+  cancelled.cancel();
+  await letGo();
+  await first;
+  await second;
+  await letGo();
+  await third;
+  expect(most).toBe(1);
+});
