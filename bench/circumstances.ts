@@ -1,4 +1,4 @@
-/** Under which circumstances something was measured, as every report says them. */
+/** The circumstances of a measurement, for the head of its report. */
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { PROJECT_ROOT } from '../infra/config/home.ts';
@@ -9,12 +9,12 @@ export interface Circumstances {
   commit: string;
   cores: number;
   processor: string;
-  /** The machine's load average of the minute before. */
+  /** Load average of the minute before. */
   loadBefore: number;
   node: string;
 }
 
-/** `script` is the npm script that this process runs. */
+/** The circumstances of this process, which runs the npm script `script`. */
 export function circumstances(script: string): Circumstances {
   return {
     command: [`npm run ${script} --`, ...process.argv.slice(2)].join(' '),
@@ -31,9 +31,12 @@ export function circumstances(script: string): Circumstances {
 }
 
 /** The head of a report. */
-export function circumstancesText(
-  title: string,
-  { command, date, cores, processor, node, commit, loadBefore }: Circumstances,
-): string {
-  return `# ${title}\n\n\`${command}\`\n\n${date.slice(0, 10)}, ${cores} cores (${processor}), Node.js ${node}, commit ${commit}; load average before ${loadBefore.toFixed(2)}.\n`;
+export function circumstancesText(title: string, of: Circumstances): string {
+  return `# ${title}
+
+\`${of.command}\`
+
+${of.date.slice(0, 10)}, ${of.cores} cores (${of.processor}), Node.js ${of.node}, \
+commit ${of.commit}; load average before ${of.loadBefore.toFixed(2)}.
+`;
 }

@@ -1,24 +1,27 @@
-/**
- * `npm run bench`: edits records of a file through the editor's own steps and prints quality, time
- * and memory.
- */
+/** `npm run bench`: edits records by the editor's own steps and prints quality, time and memory. */
 import { writeFile } from 'node:fs/promises';
-import { Command, InvalidArgumentError } from 'commander';
-import { readConfiguration } from '../infra/config/configuration.ts';
+import { Command } from 'commander';
 import { engineOptions } from '../infra/config/engine-options.ts';
-import { homeAt } from '../infra/config/home.ts';
-import { progressOn } from '../infra/setup/progress.ts';
-import { provision } from '../infra/setup/provision/index.ts';
-import { LocalEngine } from '../model/engine/local-engine.ts';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
+import {
+  during,
+  json,
+  openEngine,
+  positive,
+  range,
+  runCommand,
+  setUp,
+  type Range,
+} from './command.ts';
 import { editStream, type BenchResult } from './edit-stream.ts';
 import { readRecords } from './records.ts';
+import type { ReferenceResult } from './reference/reference-result.ts';
 import { runReference } from './reference/run-reference.ts';
 import { sideBySide, speedupOf } from './reference/side-by-side.ts';
 
 interface Options {
   data: string;
-  records?: { from: number; to: number };
+  records?: Range;
   batch: number;
   model?: string;
   text?: string;
@@ -30,11 +33,13 @@ interface Options {
 
 const program = new Command('npm run bench --')
   .description(
-    "Edits records in CounterFact's form in consecutive batches and measures at the end of the stream.",
+    `Edits records in CounterFact's form in consecutive batches and measures at the end of the
+stream.`,
   )
   .requiredOption(
     '--data <file>',
-    'JSON array of records: case_id, prompt, subject, target_new, ground_truth, and optionally rephrase_prompt, paraphrases[], locality_prompt, neighbours[]',
+    `JSON array of records: case_id, prompt, subject, target_new, ground_truth, and optionally
+rephrase_prompt, paraphrases[], locality_prompt, neighbours[]`,
   )
   .option('--records <from:to>', 'which of them, half-open', range)
   .option('--batch <n>', 'corrections per batch', positive, 30)
@@ -56,90 +61,57 @@ const program = new Command('npm run bench --')
   )
   .addHelpText(
     'after',
-    '\nExample:\n  npm run bench -- --data records.json --records 500:800 --batch 30 --json result.json',
+    `
+Example:
+  npm run bench -- --data records.json --records 500:800 --batch 30 --json result.json`,
   );
 
 await program.parseAsync();
-const options = program.opts<Options>();
-try {
-  await main(options);
-} catch (error) {
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
-}
+await runCommand('bench', () => main(program.opts<Options>()));
 
-async function main({
-  data,
-  records: asked,
-  batch,
-  model,
-  text,
-  parameters,
-  json: jsonFile,
-  ...asks
-}: Options): Promise<void> {
-  const environment = { ...process.env, ...(model === undefined ? {} : { ERRATA_MODEL: model }) };
-  const configuration = readConfiguration(environment);
-  const records = await readRecords(data, asked?.from ?? 0, asked?.to ?? Number.MAX_SAFE_INTEGER);
-  const progress = progressOn(process.stderr);
-  await provision(['tensorflow', ...(configuration.model === null ? (['model'] as const) : [])], {
-    home: homeAt(configuration.home),
-    device: configuration.device,
-    progress,
-  });
-
-  let loading: { label: string; step: ReturnType<typeof progress.step> } | null = null;
+async function main({ data, batch, text, parameters, ...options }: Options): Promise<void> {
+  const { from, to } = options.records ?? { from: 0, to: Number.MAX_SAFE_INTEGER };
+  const records = await readRecords(data, from, to);
+  const { configuration, progress } = await setUp(options.model);
   const given = engineOptions(configuration);
-  const engine = await LocalEngine.open(
+  const engine = await openEngine(
     {
       ...given,
       textFile: text ?? given.textFile,
       parameters: { ...given.parameters, ...parameters },
     },
-    (label, share) => {
-      if (loading?.label !== label) {
-        loading?.step.done();
-        loading = { label, step: progress.step(label, { amount: 100, unit: 'items' }) };
-      }
-      loading.step.at(Math.round(share * 100));
-    },
+    progress,
   );
-  (loading as { step: { done(): void } } | null)?.step.done();
-  const editing = progress.step(`editing in batches of ${batch}`, {
-    amount: records.length,
-    unit: 'items',
-  });
-  const result = await editStream(engine, records, batch, (done) => editing.at(done));
-  editing.done();
+  const result = await during(
+    progress,
+    `editing in batches of ${batch}`,
+    (at) => editStream(engine, records, batch, at),
+    records.length,
+  );
   const description = await engine.describe();
   await engine.close();
-  const reference = asks.compareReference
-    ? await runReference({
-        configuration,
-        description,
-        records: records.slice(0, asks.referenceRecords),
-        batchSize: batch,
-        progress,
-      })
-    : undefined;
+  let reference: ReferenceResult | undefined;
+  if (options.compareReference)
+    reference = await runReference({
+      configuration,
+      description,
+      records: records.slice(0, options.referenceRecords),
+      batchSize: batch,
+      progress,
+    });
   const compared =
     reference === undefined ? {} : { reference, speedup: speedupOf(result, reference) };
-  const report = {
-    ...result,
-    ...compared,
-    model: description.model,
-    parameters: description.parameters,
-    keyStatistics: description.keyStatistics,
-    software: description.software,
-  };
+  const { model, parameters: used, keyStatistics, software } = description;
+  const report = { ...result, ...compared, model, parameters: used, keyStatistics, software };
   const bytes = `${JSON.stringify(report, null, 2)}\n`;
-  if (jsonFile === '-') process.stdout.write(bytes);
-  else {
-    if (jsonFile !== undefined) await writeFile(jsonFile, bytes);
-    process.stdout.write(
-      reference === undefined ? table(result) : table(result) + sideBySide(result, reference),
-    );
+  if (options.json === '-') {
+    process.stdout.write(bytes);
+    return;
   }
+  if (options.json !== undefined) await writeFile(options.json, bytes);
+  process.stdout.write(
+    table(result) + (reference === undefined ? '' : sideBySide(result, reference)),
+  );
 }
 
 function table(result: BenchResult): string {
@@ -149,7 +121,8 @@ function table(result: BenchResult): string {
   const rows: [string, string][] = [
     [
       'corrections',
-      `${result.corrections} in ${result.batches} batches of ${result.batchSize} (${result.refused} refused, ${result.superseded} superseded)`,
+      `${result.corrections} in ${result.batches} batches of ${result.batchSize} ` +
+        `(${result.refused} refused, ${result.superseded} superseded)`,
     ],
     [
       'efficacy, target is argmax',
@@ -180,26 +153,4 @@ function table(result: BenchResult): string {
     ['peak memory', `${(result.peakRssBytes / 1e9).toFixed(2)} GB`],
   ];
   return `\n${rows.map(([name, value]) => `${name.padEnd(32)}${value}`).join('\n')}\n`;
-}
-
-function range(text: string): { from: number; to: number } {
-  const [, from, to] = /^(\d+):(\d+)$/.exec(text) ?? [];
-  if (from === undefined || to === undefined || Number(from) >= Number(to))
-    throw new InvalidArgumentError('expected FROM:TO with FROM < TO');
-  return { from: Number(from), to: Number(to) };
-}
-
-function positive(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new InvalidArgumentError('expected a whole number of at least 1');
-  return value;
-}
-
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new InvalidArgumentError('expected JSON');
-  }
 }

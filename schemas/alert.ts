@@ -1,7 +1,10 @@
-/** The body of a POST to the workflow worker's webhook, about an unattended lineage. */
+/**
+ * What an unattended lineage tells whoever looks after it: the body of a POST to the webhook of the
+ * workflow worker.
+ */
 
 export interface Alert {
-  /** The same in each delivery, so that a receiver can drop duplicates. */
+  /** The same each time that it is told: a receiver drops doubles by it. */
   id: string;
   /**
    * `batch-failed`: a batch's workflow failed. `quarantined`: a batch was given up and its

@@ -1,4 +1,4 @@
-/** Whether `verify` finds a change of one byte, wherever it is made. */
+/** Whether `verify` finds a change of one byte anywhere in a lineage. */
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 import { verifyLineage, type Verification } from '../../versions/audit/verify.ts';
 import { OverlayStore } from './overlay-store.ts';
@@ -12,15 +12,12 @@ export interface VerifyFigures {
   changes: { made: number; found: number; missed: string[]; seconds: number };
 }
 
-/**
- * Times the check of the whole lineage, then makes so many changes, one at a time, each checked by
- * a reading of everything.
- */
+/** Times the check of a lineage, then repeats it for each of so many single-byte changes. */
 export async function measureVerify(
   store: ObjectStore,
   lineage: string,
   changes: number,
-  tell: (done: number) => void,
+  changed: (done: number) => void,
 ): Promise<VerifyFigures> {
   const seconds: number[] = [];
   let whole: Verification | null = null;
@@ -43,7 +40,7 @@ export async function measureVerify(
     const { findings } = await verifyLineage(overlay, lineage);
     if (findings.length === 0) missed.push(`${name} at byte ${at}`);
     overlay.restore(name);
-    tell(change + 1);
+    changed(change + 1);
   }
   const { versions, objects, bytes, findings } = whole!;
   return {

@@ -1,12 +1,9 @@
-/**
- * A store over another that is never written: what is put, deleted or damaged here is seen here
- * alone.
- */
+/** A store over another, which it never writes: puts, deletions and damage stay in memory. */
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 
 export class OverlayStore implements ObjectStore {
   readonly #under: ObjectStore;
-  /** Null: deleted. */
+  /** Null if the object is deleted. */
   readonly #over = new Map<string, Uint8Array | null>();
 
   constructor(under: ObjectStore) {
@@ -36,12 +33,12 @@ export class OverlayStore implements ObjectStore {
     this.#over.set(name, null);
   }
 
-  /** Puts other bytes in an object's place, which no store does. */
+  /** Overwrites an object, which no store does. */
   replace(name: string, bytes: Uint8Array): void {
     this.#over.set(name, bytes.slice());
   }
 
-  /** As it was before `replace`. */
+  /** Takes `replace` back. */
   restore(name: string): void {
     this.#over.delete(name);
   }

@@ -1,5 +1,6 @@
-/** What was measured, as text. */
+/** The report of an audit. */
 import { circumstancesText, type Circumstances } from '../circumstances.ts';
+import { digits, markdownTable, type Column } from '../tables.ts';
 import type { VerifyFigures } from './byte-changes.ts';
 import type { RevertFigures } from './reverted-version.ts';
 import type { WhySeconds } from './why-seconds.ts';
@@ -22,10 +23,12 @@ export interface AuditResult extends Circumstances {
 }
 
 export function auditReport(result: AuditResult): string {
-  const { lineage } = result;
+  const { lineage, data, model } = result;
   return [
     circumstancesText('Audit', result),
-    `${lineage.corrections} corrections (${result.data}) on ${result.model} in ${lineage.versions} versions of ${lineage.batch}, of which ${lineage.hold} hold at HEAD; ${lineage.secondsPerCorrection.toFixed(2)} s per correction.\n`,
+    `${lineage.corrections} corrections (${data}) on ${model} in ${lineage.versions} versions of \
+${lineage.batch}, of which ${lineage.hold} are active at HEAD; \
+${lineage.secondsPerCorrection.toFixed(2)} s per correction.\n`,
     ...(result.why === undefined ? [] : [whySection(result.why)]),
     ...(result.verify === undefined ? [] : [verifySection(result.verify)]),
     ...(result.revert === undefined ? [] : [revertSection(result.revert)]),
@@ -34,44 +37,60 @@ export function auditReport(result: AuditResult): string {
 }
 
 function whySection(asked: readonly WhySeconds[]): string {
-  const rows = asked.map(({ asked: what, seconds, named }) => {
-    const sorted = [...seconds].sort((a, b) => a - b);
-    return `| ${what} | ${seconds.length} | ${named} | ${sorted[Math.floor(sorted.length / 2)]!.toFixed(2)} | ${sorted.at(-1)!.toFixed(2)} |`;
-  });
-  return `## errata why\n\nFrom the start of the command's process to its end, one after the other.\n\n| asked with | times | named the correction | median, s | longest, s |\n|---|---|---|---|---|\n${rows.join('\n')}\n`;
+  const sorted = ({ seconds }: WhySeconds) => [...seconds].sort((a, b) => a - b);
+  const columns: Column<WhySeconds>[] = [
+    { name: 'asked with', of: ({ asked: what }) => what },
+    { name: 'times', of: ({ seconds }) => seconds.length },
+    { name: 'named the correction', of: ({ named }) => named },
+    { name: 'median, s', of: (why) => sorted(why)[why.seconds.length >> 1]!, as: digits(2) },
+    { name: 'longest, s', of: (why) => sorted(why).at(-1)!, as: digits(2) },
+  ];
+  return `## errata why
+
+From the start of the command's process to its end, one after the other.
+
+${markdownTable(columns, asked)}`;
 }
 
-function verifySection({
-  seconds,
-  sound,
-  versions,
-  objects,
-  bytes,
-  changes,
-}: VerifyFigures): string {
+function verifySection(figures: VerifyFigures): string {
+  const { seconds, sound, versions, objects, bytes, changes } = figures;
   const missed = changes.missed.map((where) => `\n- missed: ${where}`).join('');
-  return `## errata verify\n\n${sound ? 'Sound' : 'NOT SOUND'}: ${versions} versions, ${objects} objects, ${(bytes / 1e6).toFixed(0)} MB, read and checked in ${seconds.map((one) => one.toFixed(2)).join(', ')} s.\n\nOf ${changes.made} random changes of a single byte, each looked for by checking everything, ${changes.found} were found (${changes.seconds.toFixed(0)} s in all).${missed}\n`;
+  return `## errata verify
+
+${sound ? 'Sound' : 'NOT SOUND'}: ${versions} versions, ${objects} objects, \
+${(bytes / 1e6).toFixed(0)} MB, read and checked in \
+${seconds.map((one) => one.toFixed(2)).join(', ')} s.
+
+${changes.found} of ${changes.made} random changes of a single byte were found, each by checking \
+everything (${changes.seconds.toFixed(0)} s in all).${missed}
+`;
 }
 
-function revertSection({
-  head,
-  undone,
-  version,
-  seconds,
-  undoneFacts,
-  otherFacts,
-  after,
-}: RevertFigures): string {
-  return [
-    `## errata revert\n`,
-    `Version ${undone} of ${head} undone in version ${version}, in ${seconds.toFixed(1)} s, with the verdict of any batch (retention ${after.retention ?? '-'}, perplexity x ${after.canaryRatio.toFixed(4)}).\n`,
-    `- Its ${undoneFacts.corrections} facts: ${undoneFacts.asBase} of ${undoneFacts.prompts} prompts (own, paraphrases, neighbours) are answered as by the base model, bit for bit; before, ${undoneFacts.differedBefore} were answered otherwise.`,
-    `- The ${otherFacts.corrections} others: ${otherFacts.asBefore} of ${otherFacts.prompts} prompts are answered as before, bit for bit.\n`,
-  ].join('\n');
+function revertSection(figures: RevertFigures): string {
+  const { head, undone, version, seconds, undoneFacts, otherFacts, after } = figures;
+  return `## errata revert
+
+Version ${undone} of ${head} undone in version ${version}, in ${seconds.toFixed(1)} s, with the \
+verdict of any batch (retention ${after.retention ?? '-'}, perplexity x \
+${after.canaryRatio.toFixed(4)}).
+
+- Its ${undoneFacts.corrections} facts: ${undoneFacts.asBase} of ${undoneFacts.prompts} prompts \
+(own, paraphrases, neighbours) are answered as by the base model, bit for bit; before the undo \
+${undoneFacts.differedBefore} were answered differently.
+- The ${otherFacts.corrections} others: ${otherFacts.asBefore} of ${otherFacts.prompts} prompts \
+are answered as before, bit for bit.
+`;
 }
 
 function rebuildSection({ seconds, report }: NonNullable<AuditResult['rebuild']>): string {
-  return `## errata rebuild\n\n${seconds.toFixed(0)} s, the loading of the model with it.\n\n\`\`\`json\n${JSON.stringify(report, null, 2).slice(0, REPORT_CHARACTERS_MAX)}\n\`\`\`\n`;
+  return `## errata rebuild
+
+${seconds.toFixed(0)} s, including the loading of the model.
+
+\`\`\`json
+${JSON.stringify(report, null, 2).slice(0, REPORT_CHARACTERS_MAX)}
+\`\`\`
+`;
 }
 
 const REPORT_CHARACTERS_MAX = 4_000;

@@ -1,9 +1,9 @@
-/** What undoing a version in the middle of a lineage does to every answer, to the last bit. */
+/** What undoing a version in the middle of a lineage changes in every answer, to the last bit. */
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { ProbeScores } from '../../schemas/editing.ts';
-import type { VerdictSettings } from '../../schemas/settings.ts';
+import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { Versions } from '../../versions/versions.ts';
@@ -14,28 +14,25 @@ export interface RevertFigures {
   /** The version that the undo made. */
   version: number;
   seconds: number;
-  /**
-   * Own prompts, paraphrases and neighbours of the facts that were undone: as the base model
-   * answers them, bit for bit.
-   */
+  /** Prompts of the undone facts (own, paraphrases, neighbours), compared with the base model. */
   undoneFacts: { corrections: number; prompts: number; asBase: number; differedBefore: number };
-  /** The same of all other corrections: as before the undo, bit for bit. */
+  /** Prompts of all other corrections, compared with the answers before the undo. */
   otherFacts: { corrections: number; prompts: number; asBefore: number };
   before: ProbeScores;
   after: ProbeScores;
 }
 
-/**
- * Undoes a version by the activities of the edit worker, with the verdict that a batch gets. The
- * versions are changed.
- */
+interface EditedLineage {
+  engine: Engine;
+  versions: Versions;
+  lineage: string;
+}
+
+/** Undoes a version by the activities of the edit worker; the versions are changed. */
 export async function measureRevert(
-  engine: Engine,
-  versions: Versions,
-  lineage: string,
+  { engine, versions, lineage }: EditedLineage,
   undone: number,
-  settings: VerdictSettings,
-  tell: (stage: string) => void,
+  begins: (stage: string) => void,
 ): Promise<RevertFigures> {
   const log = versions.log(lineage);
   const before = await log.read();
@@ -44,58 +41,28 @@ export async function measureRevert(
     entry.added.map(({ correctionId }) => correctionId).filter((id) => before.active.has(id)),
   );
   const all = [...before.active.values()];
-  const [undoneProbes, otherProbes] = [
-    probesOf(all.filter(({ correctionId }) => gone.has(correctionId))),
-    probesOf(all.filter(({ correctionId }) => !gone.has(correctionId))),
-  ];
+  const undoneProbes = probesOf(all.filter(({ correctionId }) => gone.has(correctionId)));
+  const otherProbes = probesOf(all.filter(({ correctionId }) => !gone.has(correctionId)));
 
-  tell('asking before');
+  begins('asking before');
   const headHook = await ensureHook(engine, log, all);
   const undoneBefore = await engine.probe(headHook, undoneProbes);
   const undoneBase = await engine.probe(null, undoneProbes);
   const otherBefore = await engine.probe(headHook, otherProbes);
 
-  tell(`undoing version ${undone}`);
+  begins(`undoing version ${undone}`);
   const began = performance.now();
-  const activities = {
-    ...createEditActivities({ engine, versions }),
-    ...createLedgerActivities({ versions }),
-  };
-  const batchId = `undo-bench-${undone}`;
-  const request = {
-    id: `bench-${undone}`,
-    target: { kind: 'version' as const, version: undone },
-    reason: 'measured',
-    requestedBy: 'bench',
-    requestedAt: Date.now(),
-  };
-  const plan = await activities.planUndo({ lineage, batchId, request });
-  if (plan.steps === null)
-    throw new Error(`nothing to undo of version ${undone}: ${plan.nothing ?? ''}`);
-  const step = { lineage, batchId, head: plan.head, steps: plan.steps };
-  const staged = await activities.stageUndo(step);
-  const probes = await activities.probeUndo({ ...step, staged, settings });
-  if (!probes.verdict.pass)
-    throw new Error(`the undo was refused: ${probes.verdict.reasons.join('; ')}`);
-  const committed = await activities.commitUndo({
-    ...step,
-    staged,
-    probes,
-    request,
-    workflow: { workflowId: 'bench', runId: 'bench' },
-  });
-  if (committed.kind !== 'committed') throw new Error('HEAD moved');
+  const { version, probes } = await undo({ engine, versions, lineage }, undone);
   const seconds = (performance.now() - began) / 1_000;
 
-  tell('asking after');
-  const after = await log.read();
-  const hook = await ensureHook(engine, log, after.active.values());
+  begins('asking after');
+  const hook = await ensureHook(engine, log, (await log.read()).active.values());
   const undoneAfter = await engine.probe(hook, undoneProbes);
   const otherAfter = await engine.probe(hook, otherProbes);
   return {
     head: before.head.version,
     undone,
-    version: committed.version,
+    version,
     seconds,
     undoneFacts: {
       corrections: gone.size,
@@ -113,10 +80,34 @@ export async function measureRevert(
   };
 }
 
-/**
- * Scored where there is a target, so that answers are compared by their log-probabilities and not
- * by words alone.
- */
+async function undo({ engine, versions, lineage }: EditedLineage, version: number) {
+  const activities = {
+    ...createEditActivities({ engine, versions }),
+    ...createLedgerActivities({ versions }),
+  };
+  const batchId = `undo-bench-${version}`;
+  const request = {
+    id: `bench-${version}`,
+    target: { kind: 'version' as const, version },
+    reason: 'measured',
+    requestedBy: 'bench',
+    requestedAt: Date.now(),
+  };
+  const { head, steps, nothing } = await activities.planUndo({ lineage, batchId, request });
+  if (steps === null) throw new Error(`version ${version} has nothing to undo: ${nothing ?? ''}`);
+  const step = { lineage, batchId, head, steps };
+  const staged = await activities.stageUndo(step);
+  const settings = DEFAULT_LINEAGE_SETTINGS.verdict;
+  const probes = await activities.probeUndo({ ...step, staged, settings });
+  const { pass, reasons } = probes.verdict;
+  if (!pass) throw new Error(`the undo was refused: ${reasons.join('; ')}`);
+  const workflow = { workflowId: 'bench', runId: 'bench' };
+  const committed = await activities.commitUndo({ ...step, staged, probes, request, workflow });
+  if (committed.kind !== 'committed') throw new Error('HEAD moved');
+  return { version: committed.version, probes };
+}
+
+/** With targets where there are any, so that answers are compared by their log-probabilities. */
 function probesOf(corrections: readonly ActiveCorrection[]): Probe[] {
   return corrections.flatMap(({ prompt, target, paraphrases, neighbourhood }) => [
     { prompt, target, greedyTokensMax: 4 },

@@ -6,13 +6,11 @@ import { PROJECT_ROOT } from '../../infra/config/home.ts';
 export interface WhySeconds {
   asked: 'correction id' | 'subject' | 'prompt, of a running serve';
   seconds: number[];
-  /** Answers that name the correction that was asked for. */
+  /** Answers that name the right correction. */
   named: number;
 }
 
-/**
- * Asks one after the other; each answer has to name the correction whose words it was asked with.
- */
+/** Asks one question after the other, each of which has one correction as its answer. */
 export async function measureWhy(
   asked: WhySeconds['asked'],
   questions: readonly { args: string[]; correctionId: string }[],

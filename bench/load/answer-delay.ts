@@ -1,7 +1,4 @@
-/**
- * From a correction's submission until `serve` answers with it, one correction at a time on a
- * system at rest.
- */
+/** The delay from a correction's submission to the answer, one at a time on an idle system. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';
@@ -14,50 +11,29 @@ export interface AnswerDelays {
   seconds: number[];
   medianSeconds: number;
   p95Seconds: number;
-  /** Corrections that the probes did not let in; there is nothing to wait for. */
+  /** Corrections that the probes refused. */
   refused: number;
 }
 
-const COMPANIES = [
-  'Oracle',
-  'Siemens',
-  'Renault',
-  'Philips',
-  'Toyota',
-  'Airbus',
-  'Adobe',
-  'Volvo',
-  'Ericsson',
-  'Sony',
-  'Boeing',
-  'Nokia',
-  'Samsung',
-  'Michelin',
-  'Barclays',
-  'Heineken',
-  'Panasonic',
-  'Bayer',
-  'Pfizer',
-  'Unilever',
-  'Intel',
-  'Fujitsu',
-  'Nestle',
-  'Danone',
-];
+const COMPANIES = `
+  Oracle Siemens Renault Philips Toyota Airbus Adobe Volvo Ericsson Sony Boeing Nokia Samsung
+  Michelin Barclays Heineken Panasonic Bayer Pfizer Unilever Intel Fujitsu Nestle Danone
+`
+  .trim()
+  .split(/\s+/);
 const CITIES = ['Nashville', 'Oslo', 'Vienna', 'Madrid'];
 const REST_MS = 500;
 const LOOK_EVERY_MS = 20;
 const TOKENS_MAX = 6;
 
-/** How many corrections there are to measure with; each can be used once on a system. */
+/** Number of corrections there are; each can be used once on a system. */
 export const DELAY_CORRECTIONS = COMPANIES.length;
 
-/** Measures with the corrections `from` and following; the system must run all four processes. */
+/** Measures with these corrections on a system that runs all four processes. */
 export async function measureAnswerDelay(
   system: LoadedSystem,
   batchWaitMs: number,
-  from: number,
-  count: number,
+  { from, count }: { from: number; count: number },
 ): Promise<AnswerDelays> {
   const lineage = system.lineages[0]!;
   const decided = new Map<string, string>();
@@ -98,16 +74,16 @@ export async function measureAnswerDelay(
   };
 }
 
-/** False where it is decided that it will not be. */
+/** Resolves to false if the correction was refused. */
 async function untilAnswered(
   system: LoadedSystem,
   correction: FactCorrection,
   before: number,
-  fate: () => string,
+  outcome: () => string,
 ): Promise<boolean> {
-  // Asking the model takes a processor that the edit needs: the version is looked at first.
+  // Answering takes a processor that the edit needs, so the version is polled first.
   while ((await servedVersion(system, correction.lineage)) === before) {
-    if (fate() !== 'COMMITTED') return false;
+    if (outcome() !== 'COMMITTED') return false;
     await delay(LOOK_EVERY_MS);
   }
   const answer = (await ask(system, '/v1/completions', {
@@ -131,17 +107,11 @@ async function servedVersion(system: LoadedSystem, lineage: string): Promise<num
   return lineages.find((one) => one.lineage === lineage)?.version ?? 0;
 }
 
-async function ask(system: LoadedSystem, route: string, body?: unknown): Promise<unknown> {
-  const response = await fetch(
-    `http://127.0.0.1:${system.servePort}${route}`,
-    body === undefined
-      ? {}
-      : {
-          method: 'POST',
-          headers: { 'content-type': 'application/json' },
-          body: JSON.stringify(body),
-        },
-  );
+async function ask(system: LoadedSystem, route: string, body?: object): Promise<unknown> {
+  const headers = { 'content-type': 'application/json' };
+  const post = { method: 'POST', headers, body: JSON.stringify(body) };
+  const url = `http://127.0.0.1:${system.servePort}${route}`;
+  const response = await fetch(url, body === undefined ? {} : post);
   if (!response.ok)
     throw new Error(`serve answers ${route} with ${response.status}: ${await response.text()}`);
   return await response.json();

@@ -1,15 +1,13 @@
 /**
- * What a system without an edit worker does with a great backlog: the buffers fill, Kafka holds the
- * rest, and everything stays as it is however long it takes. Then an edit worker comes, and the
- * backlog shrinks.
+ * A large backlog without an edit worker: the buffers fill, Kafka holds the rest, and nothing grows
+ * while it waits.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 import { loadCorrections } from './load-corrections.ts';
 import { cpuBetween, growthPerMinute, ProcessWatch, type Sample } from './process-figures.ts';
 
-/** Where every record is. The sum of the last three is the first, or one is lost. */
+/** Numbers of records by place. The last three add up to the first, or some are lost. */
 export interface Whereabouts {
   produced: number;
   inKafka: number;
@@ -17,7 +15,7 @@ export interface Whereabouts {
   decided: number;
 }
 
-/** Records that are nowhere; negative where some are in two places. */
+/** Number of lost records; negative if some are counted in two places. */
 export function missingOf({ produced, inKafka, inWorkflows, decided }: Whereabouts): number {
   return produced - inKafka - inWorkflows - decided;
 }
@@ -28,7 +26,7 @@ export interface ProcessMemory {
   highestBytes: number;
   lastBytes: number;
   growthBytesPerMinute: number;
-  /** Of one core; 1 is a whole one. */
+  /** Mean use of processor cores. */
   cores: number;
 }
 
@@ -37,7 +35,7 @@ export interface Backlog {
   /** Writing the records and filling the buffers. */
   filling: ProcessMemory[];
   fillingSeconds: number;
-  /** While nothing can be done. */
+  /** While there is no edit worker. */
   waiting: ProcessMemory[];
   waitingSeconds: number;
   whereabouts: Whereabouts;
@@ -86,24 +84,16 @@ export async function whereaboutsOf(system: LoadedSystem, produced: number): Pro
   return {
     produced,
     inKafka,
-    inWorkflows: sum(statuses, inWorkflow),
-    decided: sum(statuses, decidedBy),
+    inWorkflows: sum(statuses.map(({ waiting, running }) => waiting + (running?.revisions ?? 0))),
+    decided: sum(statuses.flatMap(({ outcomes }) => Object.values(outcomes))),
   };
 }
 
-function inWorkflow({ waiting, running }: LineageStatus): number {
-  return waiting + (running?.revisions ?? 0);
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }
 
-function decidedBy({ outcomes }: LineageStatus): number {
-  return Object.values(outcomes).reduce((total, count) => total + count, 0);
-}
-
-function sum<Item>(items: readonly Item[], of: (item: Item) => number): number {
-  return items.reduce((total, item) => total + of(item), 0);
-}
-
-/** Until Kafka holds as much as a moment ago, several times over. */
+/** Resolves when Kafka's lag has stayed the same several times in a row. */
 export async function untilNothingMoves(system: LoadedSystem): Promise<void> {
   for (
     let last = -1, lag = await system.lag(), still = 0;
@@ -115,7 +105,7 @@ export async function untilNothingMoves(system: LoadedSystem): Promise<void> {
   }
 }
 
-/** Samples from now on; the function that it returns says what was seen. */
+/** Starts sampling; the function that it returns ends that and returns the figures. */
 export function watched(system: LoadedSystem): () => { seconds: number; memory: ProcessMemory[] } {
   const before = system.figures();
   const began = performance.now();

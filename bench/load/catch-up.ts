@@ -1,7 +1,4 @@
-/**
- * What the system does when an edit worker comes to a backlog: until every record has an outcome,
- * or for so long.
- */
+/** How an edit worker works a backlog off, until every record has an outcome or time is up. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';
@@ -19,11 +16,10 @@ import { loadCorrections } from './load-corrections.ts';
 export interface CatchUp {
   records: number;
   seconds: number;
-  /** Records with an outcome on the outcomes topics, each counted once. */
+  /** Records with an outcome on the outcomes topics. */
   decided: number;
   decidedPerSecond: number;
   outcomes: Partial<Record<OutcomeStatus, number>>;
-  /** At the beginning and at the end. */
   before: Whereabouts;
   after: Whereabouts;
   memory: ProcessMemory[];
@@ -39,10 +35,7 @@ export async function measureCatchUp(system: LoadedSystem, records: number): Pro
   return await catchUp(system, records, Number.POSITIVE_INFINITY);
 }
 
-/**
- * Starts the edit worker and watches until all is decided, or for `secondsMax` from when it is
- * ready.
- */
+/** Starts the edit worker and watches until all is decided, for at most `secondsMax`. */
 export async function catchUp(
   system: LoadedSystem,
   records: number,
@@ -71,7 +64,7 @@ export async function catchUp(
   for (const status of heard.values()) outcomes[status] = (outcomes[status] ?? 0) + 1;
   await system.end('edit-worker');
   await reader.stop();
-  // What moves while it is counted is counted twice, or not.
+  // A record that moves during the count would be counted twice, or not at all.
   await untilNothingMoves(system);
   return {
     records,

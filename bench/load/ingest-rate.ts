@@ -1,9 +1,8 @@
 /**
- * How fast records go from Kafka into the workflows' buffers, in rounds: ingest is held (SIGSTOP)
- * while the round's records are written, so that writing them costs the measured system nothing,
- * then let go. Every round has lineages of its own, so that it meets empty buffers and warm
- * processes; those of the other rounds are read as well and have nothing. When the last record was
- * in is read from the lineages' histories, so that nobody asks meanwhile.
+ * The rate of records from Kafka into the workflows' buffers, in rounds. Ingest is stopped (SIGSTOP)
+ * while a round's records are written, so writing costs the measured system nothing. Every round
+ * has its own lineages, so it meets empty buffers and warm processes. The time of the last update
+ * is read from the histories, so no query disturbs the round.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';
@@ -14,10 +13,10 @@ import { cpuBetween } from './process-figures.ts';
 export interface IngestRound {
   records: number;
   updates: number;
-  /** From letting ingest go to the last update that was answered. */
+  /** From the continuation of ingest to the last update that was answered. */
   seconds: number;
   recordsPerSecond: number;
-  /** Of each process, per 1,000 records. */
+  /** By process, per 1,000 records. */
   cpuSecondsPerThousand: Record<string, number>;
   eventsPerUpdate: number;
   historyBytesPerRecord: number;
@@ -29,7 +28,7 @@ export async function measureIngest(
   system: LoadedSystem,
   rounds: readonly (readonly string[])[],
   recordsPerLineage: number,
-  tell: (round: IngestRound) => void,
+  found: (round: IngestRound) => void,
 ): Promise<IngestRound[]> {
   const measured: IngestRound[] = [];
   for (const lineages of rounds) {
@@ -40,15 +39,15 @@ export async function measureIngest(
     });
     await untilTaken(system, lineages);
     const cpu = cpuBetween(before, system.figures());
-    measured.push(
-      await roundOf(system, lineages, recordsPerLineage * lineages.length, letGoAt, cpu),
-    );
-    tell(measured.at(-1)!);
+    const records = recordsPerLineage * lineages.length;
+    const round = await roundOf(system, lineages, { records, letGoAt, cpu });
+    measured.push(round);
+    found(round);
   }
   return measured;
 }
 
-/** Does the work while ingest stands still. Its session of the consumer group outlasts that. */
+/** Does the work while ingest is stopped, for less than its session of the consumer group. */
 async function heldBack<Result>(
   system: LoadedSystem,
   work: () => Promise<Result>,
@@ -69,9 +68,7 @@ async function untilTaken(system: LoadedSystem, lineages: readonly string[]): Pr
 async function roundOf(
   system: LoadedSystem,
   lineages: readonly string[],
-  records: number,
-  letGoAt: number,
-  cpu: Record<string, number>,
+  { records, letGoAt, cpu }: { records: number; letGoAt: number; cpu: Record<string, number> },
 ): Promise<IngestRound> {
   let lastAt = letGoAt;
   let [updates, accepted, events, bytes] = [0, 0, 0, 0];

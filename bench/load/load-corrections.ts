@@ -1,62 +1,26 @@
-/**
- * Corrections by the thousand, each of a fact of its own, as large as those that people write (some
- * 500 bytes of Avro).
- */
+/** Corrections by the thousand, each about its own fact and as large as people's (500 bytes). */
 import type { FactCorrection } from '../../schemas/correction.ts';
 
-const PLACES = [
-  'Lyon',
-  'Oslo',
-  'Geneva',
-  'Nashville',
-  'Astana',
-  'Porto',
-  'Kyoto',
-  'Denver',
-  'Arlington',
-  'Bergen',
-  'Valencia',
-  'Tampere',
-  'Dresden',
-  'Cork',
-  'Perth',
-  'Quito',
-];
-const SYLLABLES = [
-  'ash',
-  'bram',
-  'cor',
-  'dun',
-  'el',
-  'fair',
-  'gor',
-  'hal',
-  'ing',
-  'jar',
-  'kel',
-  'lor',
-  'mar',
-  'nor',
-  'os',
-  'pem',
-  'quil',
-  'ros',
-  'sten',
-  'tor',
-  'ul',
-  'ver',
-  'wich',
-  'yar',
-];
+const PLACES = `
+  Lyon Oslo Geneva Nashville Astana Porto Kyoto Denver Arlington Bergen Valencia
+  Tampere Dresden Cork Perth Quito
+`
+  .trim()
+  .split(/\s+/);
+const SYLLABLES = `
+  ash bram cor dun el fair gor hal ing jar kel lor mar nor os pem quil ros
+  sten tor ul ver wich yar
+`
+  .trim()
+  .split(/\s+/);
 
-/**
- * The same number always gives the same correction. Its prompts are short, so that small models
- * read them; where it is from is told at length.
- */
-export function loadCorrection(lineage: string, number: number): FactCorrection {
+/** Returns the same correction for the same number, with short prompts and a long source. */
+function loadCorrection(lineage: string, number: number): FactCorrection {
   const digit = digitsOf(number);
   const subject = `${capital(syllables(2, digit))} ${number}`;
   const place = () => PLACES[digit(PLACES.length)]!;
+  const words = (length: number) =>
+    Array.from({ length }, () => syllables(1 + digit(3), digit)).join(' ');
   return {
     id: `load-${lineage}-${number}`,
     lineage,
@@ -67,7 +31,7 @@ export function loadCorrection(lineage: string, number: number): FactCorrection 
     previousAnswer: place(),
     paraphrases: [`One finds ${subject} in`, `They run ${subject} from`],
     neighbourhood: [`The seat of ${capital(syllables(2, digit))} is in`],
-    source: `Register of companies, notice ${digit(1_000_000)}: ${Array.from({ length: 42 }, () => syllables(1 + digit(3), digit)).join(' ')}.`,
+    source: `Register of companies, notice ${digit(1_000_000)}: ${words(42)}.`,
     issuedAt: 1_760_000_000_000 + number,
   };
 }
@@ -76,7 +40,7 @@ export function loadCorrections(lineage: string, from: number, count: number): F
   return Array.from({ length: count }, (_, i) => loadCorrection(lineage, from + i));
 }
 
-/** Numbers below a bound that look drawn: a linear congruential generator from the seed. */
+/** A linear congruential generator: numbers below a bound, from the seed. */
 function digitsOf(seed: number): (bound: number) => number {
   let state = (seed * 2_654_435_761) >>> 0;
   return (bound) => {

@@ -1,7 +1,6 @@
 /**
- * A whole system of its own for one measurement: embedded Kafka and Temporal in a temporary folder,
- * and those of our processes that are asked for, as production runs them. What the set-up built is
- * borrowed from the data folder.
+ * A system for one measurement: embedded Kafka and Temporal in a temporary folder, our processes as
+ * in production. What the set-up built is borrowed from the data folder.
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,8 +12,7 @@ import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/
 import { homeAt } from '../../infra/config/home.ts';
 import { DEFAULT_RESTART_POLICY, KeptProcess } from '../../infra/local/supervised-process.ts';
 import { processSpecification, type ProcessName } from '../../infra/local/supervisor.ts';
-import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
-import type { RecordSender } from '../../pipelines/kafka/records.ts';
+import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';
@@ -29,13 +27,21 @@ export interface LoadedSystemOptions {
   home: string;
   lineages: readonly string[];
   partitions: number;
-  /** Environment of the processes on top of ours. */
+  /** On top of the settings that every process gets. */
   environment: Record<string, string>;
 }
 
 const BORROWED = ['kafka', 'temporal', 'tensorflow', 'models', 'key-statistics'];
 const STOP_WAIT_MS = 20_000;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+interface Started {
+  folder: string;
+  servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal };
+  kafka: KafkaCluster;
+  sender: RecordSender;
+  servePort: number;
+}
 
 export class LoadedSystem {
   readonly folder: string;
@@ -44,20 +50,16 @@ export class LoadedSystem {
   readonly temporal: TemporalLineages;
   readonly servePort: number;
   readonly #sender: RecordSender;
-  readonly #servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal };
+  readonly #servers: Started['servers'];
   readonly #environment: NodeJS.ProcessEnv;
   readonly #processes = new Map<ProcessName, KeptProcess>();
 
   private constructor(
-    folder: string,
-    servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal },
-    kafka: KafkaCluster,
-    sender: RecordSender,
-    servePort: number,
-    options: LoadedSystemOptions,
+    { lineages, environment }: LoadedSystemOptions,
+    { folder, servers, kafka, sender, servePort }: Started,
   ) {
     this.folder = folder;
-    this.lineages = options.lineages;
+    this.lineages = lineages;
     this.#servers = servers;
     this.kafka = kafka;
     this.#sender = sender;
@@ -67,10 +69,10 @@ export class LoadedSystem {
       servers.temporal.namespace,
     );
     this.#environment = childEnvironment({
-      ...options.environment,
+      ...environment,
       ERRATA_HOME: folder,
       ERRATA_VERSIONS: path.join(folder, 'versions'),
-      ERRATA_LINEAGES: options.lineages.join(','),
+      ERRATA_LINEAGES: lineages.join(','),
       ERRATA_KAFKA_BROKERS: servers.kafka.brokers.join(','),
       ERRATA_TEMPORAL_ADDRESS: servers.temporal.address,
       ERRATA_TEMPORAL_NAMESPACE: servers.temporal.namespace,
@@ -78,7 +80,7 @@ export class LoadedSystem {
     });
   }
 
-  /** Servers and topics; none of our processes runs yet. */
+  /** Starts the servers and makes the topics; processes are started by `run`. */
   static async start(options: LoadedSystemOptions): Promise<LoadedSystem> {
     const folder = mkdtempSync(path.join(tmpdir(), 'errata-load-'));
     mkdirSync(path.join(folder, 'versions'));
@@ -103,14 +105,13 @@ export class LoadedSystem {
         topicSpecifications(lineage, { partitions: options.partitions, replicationFactor: 1 }),
       ),
     );
-    return new LoadedSystem(
+    return new LoadedSystem(options, {
       folder,
-      { kafka, temporal },
-      cluster,
-      await cluster.sender(),
-      await freePort(),
-      options,
-    );
+      servers: { kafka, temporal },
+      kafka: cluster,
+      sender: await cluster.sender(),
+      servePort: await freePort(),
+    });
   }
 
   async submit(corrections: readonly FactCorrection[]): Promise<void> {
@@ -166,7 +167,7 @@ export class LoadedSystem {
     return statuses.flatMap((status) => (status === null ? [] : [status]));
   }
 
-  /** Size of each lineage's history, as Temporal counts it. */
+  /** The size of each lineage's history, as Temporal counts it. */
   async histories(): Promise<{ lineage: string; events: number; bytes: number }[]> {
     return await Promise.all(
       this.lineages.map(async (lineage) => {
@@ -187,7 +188,7 @@ export class LoadedSystem {
   }
 }
 
-/** Servers are not our children: what is interrupted would leave them running. */
+/** Servers are not our children, so an interruption would leave them running. */
 function removeOnExit(folder: string): void {
   process.once('exit', () => {
     for (const server of ['kafka', 'temporal'] as const) {

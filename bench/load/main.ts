@@ -1,22 +1,18 @@
-/**
- * `npm run bench:load`: how much comes in, what waits and how, and how long it takes to the answer.
- */
-import { mkdirSync, writeFileSync } from 'node:fs';
+/** `npm run bench:load`: ingest rate, a waiting backlog, catching up, delay to the answer. */
 import path from 'node:path';
 import { Command } from 'commander';
-import { readConfiguration, type Configuration } from '../../infra/config/configuration.ts';
-import { homeAt, PROJECT_ROOT } from '../../infra/config/home.ts';
-import { progressOn } from '../../infra/setup/progress.ts';
-import { provision } from '../../infra/setup/provision/index.ts';
+import { PROJECT_ROOT } from '../../infra/config/home.ts';
 import { BUFFER_BYTES_CEILING } from '../../pipelines/workflows/contract.ts';
 import { circumstances } from '../circumstances.ts';
-import { during, partsIn, positive } from '../parts.ts';
+import { during, namesIn, positive, runCommand, setUp, writeResult } from '../command.ts';
 import { DELAY_CORRECTIONS, measureAnswerDelay } from './answer-delay.ts';
 import { measureBacklog, missingOf } from './backlog.ts';
 import { catchUp, measureCatchUp } from './catch-up.ts';
 import { measureIngest } from './ingest-rate.ts';
-import { LoadedSystem } from './loaded-system.ts';
+import { LoadedSystem, type LoadedSystemOptions } from './loaded-system.ts';
 import { loadReport, type LoadResult } from './report.ts';
+
+const PARTS = ['ingest', 'backlog', 'catch-up', 'delay'] as const;
 
 interface Options {
   records: number;
@@ -29,24 +25,19 @@ interface Options {
   catchUpRecords: number;
   delays: number;
   model?: string;
-  only: Part[];
+  only: (typeof PARTS)[number][];
   out: string;
 }
 
-const PARTS = ['ingest', 'backlog', 'catch-up', 'delay'] as const;
-type Part = (typeof PARTS)[number];
-
-/** Buffers as large as they may be, and no batch that would empty them. */
+/** The largest buffers that are allowed, and no batch to empty them. */
 const FILL_ONLY = {
   ERRATA_BUFFER_EDITS_MAX: '100000',
   ERRATA_BUFFER_BYTES_MAX: String(BUFFER_BYTES_CEILING),
   ERRATA_BATCH_EDITS_MAX: '10000',
   ERRATA_BATCH_WAIT_MS: '86400000',
 };
-/**
- * Whether a made-up company moved is nothing that a model has to be good at: every batch is let in.
- */
-const LET_IN = {
+/** No batch is refused: how well a model learns about made-up companies does not matter. */
+const PASS_EVERYTHING = {
   ERRATA_REQUIRE_EFFECTIVE: 'false',
   ERRATA_GENERALISATION_MIN: '0',
   ERRATA_LOCALITY_MIN: '0',
@@ -59,7 +50,8 @@ const DELAY_BATCH_WAITS_MS = [2_000, 0];
 
 const program = new Command('npm run bench:load --')
   .description(
-    'Measures the stream on a system of its own (embedded Kafka and Temporal in a temporary folder, the processes as production runs them), in four parts: ingest, backlog, catch-up, delay.',
+    `Measures the stream on a system of its own (embedded Kafka and Temporal in a temporary folder,
+our processes as in production), in four parts: ingest, backlog, catch-up, delay.`,
   )
   .option('--records <n>', 'the backlog', positive, 100_000)
   .option('--lineages <n>', 'lineages that share it', positive, 4)
@@ -72,14 +64,14 @@ const program = new Command('npm run bench:load --')
   )
   .option(
     '--round-records <n>',
-    'records per lineage and round; they have to fit the buffer',
+    'records per lineage and round; they must fit the buffer',
     positive,
     1_500,
   )
   .option('--wait <seconds>', 'how long the backlog waits and is watched', positive, 300)
   .option(
     '--catch-up-seconds <seconds>',
-    'how long an edit worker then takes from the backlog',
+    'how long an edit worker then works on the backlog',
     positive,
     120,
   )
@@ -92,121 +84,86 @@ const program = new Command('npm run bench:load --')
   )
   .option(
     '--model <path>',
-    'the model of the catch-up: a small one catches up sooner. The delay is always that of the configured one',
+    'for the catch-up, where a small model is faster; the delay is that of the configured one',
   )
-  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between`, partsIn(PARTS), [
+  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between`, namesIn(PARTS), [
     ...PARTS,
   ])
   .option(
     '--out <folder>',
-    'where load.json and load.md are written',
+    'for load.json and load.md',
     path.join(PROJECT_ROOT, 'bench', 'results'),
   );
 
 await program.parseAsync();
-try {
-  await main(program.opts<Options>());
-} catch (error) {
-  process.stderr.write(
-    `bench:load: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-  );
-  process.exitCode = 1;
-}
+await runCommand('bench:load', () => main(program.opts<Options>()));
 
 async function main(options: Options): Promise<void> {
-  const configuration = readConfiguration();
-  const progress = progressOn(process.stderr);
-  await provision(
-    [
-      'kafka',
-      'temporal',
-      'tensorflow',
-      ...(configuration.model === null ? (['model'] as const) : []),
-    ],
-    { home: homeAt(configuration.home), device: configuration.device, progress },
-  );
-  const { out, ...asked } = options;
-  const result: LoadResult = { ...circumstances('bench:load'), options: asked };
-  const model = options.model === undefined ? {} : { ERRATA_MODEL: path.resolve(options.model) };
+  const { configuration, progress } = await setUp(undefined, ['kafka', 'temporal']);
+  const { out, only, ...rest } = options;
+  const result: LoadResult = { ...circumstances('bench:load'), options: { ...rest, only } };
   const names = Array.from({ length: options.lineages }, (_, i) => `load-${i}`);
-  const measured = (
+  const named = options.model === undefined ? {} : { ERRATA_MODEL: path.resolve(options.model) };
+  const passing = { ...PASS_EVERYTHING, ...named };
+  const { home } = configuration;
+  const step = async <Result>(label: string, work: () => Promise<Result>) =>
+    await during(progress, label, work);
+  const on = async (
     lineages: readonly string[],
     environment: Record<string, string>,
     work: (system: LoadedSystem) => Promise<void>,
-  ) => onSystem(configuration, lineages, options.partitions, environment, work);
+  ) => await onSystem({ home, lineages, partitions: options.partitions, environment }, work);
 
-  if (options.only.includes('ingest')) {
+  if (only.includes('ingest')) {
     const rounds = Array.from({ length: options.rounds }, (_, round) =>
       names.map((name) => `${name}-round-${round + 1}`),
     );
-    await measured(rounds.flat(), FILL_ONLY, async (system) => {
-      result.ingest = await during(progress, 'ingest', () =>
+    await on(rounds.flat(), FILL_ONLY, async (system) => {
+      result.ingest = await step('ingest', () =>
         measureIngest(system, rounds, options.roundRecords, ({ recordsPerSecond }) =>
           progress.note(`${Math.round(recordsPerSecond)} records/s`),
         ),
       );
     });
   }
-  if (options.only.includes('backlog')) {
-    await measured(names, { ...LET_IN, ...model }, async (system) => {
-      result.backlog = await during(progress, `${options.records} records wait`, () =>
+  if (only.includes('backlog'))
+    await on(names, passing, async (system) => {
+      result.backlog = await step(`${options.records} records wait`, () =>
         measureBacklog(system, options.records, options.wait),
       );
-      result.resumed = await during(progress, 'an edit worker comes', () =>
+      result.resumed = await step('an edit worker comes', () =>
         catchUp(system, options.records, options.catchUpSeconds),
       );
     });
-  }
-  if (options.only.includes('catch-up')) {
-    await measured(names, { ...LET_IN, ...CATCH_UP_BATCH, ...model }, async (system) => {
-      result.catchUp = await during(
-        progress,
-        `${options.catchUpRecords} records, to the last one`,
-        () => measureCatchUp(system, options.catchUpRecords),
+  if (only.includes('catch-up'))
+    await on(names, { ...passing, ...CATCH_UP_BATCH }, async (system) => {
+      result.catchUp = await step(`${options.catchUpRecords} records, to the last one`, () =>
+        measureCatchUp(system, options.catchUpRecords),
       );
     });
-  }
-  if (options.only.includes('delay')) {
+  if (only.includes('delay')) {
     result.delay = [];
-    for (const [i, batchWaitMs] of DELAY_BATCH_WAITS_MS.entries()) {
-      await measured(['delay'], { ERRATA_BATCH_WAIT_MS: String(batchWaitMs) }, async (system) => {
-        await during(progress, 'the models load', () =>
-          Promise.all([system.run('edit-worker'), system.run('serve')]),
-        );
-        result.delay!.push(
-          await during(progress, `answers, batchWaitMs ${batchWaitMs}`, () =>
-            measureAnswerDelay(system, batchWaitMs, i * options.delays, options.delays),
-          ),
-        );
+    for (const [i, batchWaitMs] of DELAY_BATCH_WAITS_MS.entries())
+      await on(['delay'], { ERRATA_BATCH_WAIT_MS: String(batchWaitMs) }, async (system) => {
+        const loaded = () => Promise.all([system.run('edit-worker'), system.run('serve')]);
+        await step('loading the models', loaded);
+        const numbers = { from: i * options.delays, count: options.delays };
+        const delay = () => measureAnswerDelay(system, batchWaitMs, numbers);
+        result.delay!.push(await step(`answers, batchWaitMs ${batchWaitMs}`, delay));
       });
-    }
   }
-
-  mkdirSync(out, { recursive: true });
-  writeFileSync(path.join(out, 'load.json'), `${JSON.stringify(result, null, 2)}\n`);
-  writeFileSync(path.join(out, 'load.md'), loadReport(result));
-  process.stdout.write(loadReport(result));
-  const ends = [result.backlog?.whereabouts, result.resumed?.after, result.catchUp?.after].filter(
-    (whereabouts) => whereabouts !== undefined,
-  );
-  if (ends.some((whereabouts) => missingOf(whereabouts) !== 0))
+  writeResult(out, 'load', result, loadReport(result));
+  const ends = [result.backlog?.whereabouts, result.resumed?.after, result.catchUp?.after];
+  if (ends.some((whereabouts) => whereabouts !== undefined && missingOf(whereabouts) !== 0))
     throw new Error('records are missing, or in two places');
 }
 
-/** With ingest and the workflow worker running; stopped whatever happens. */
+/** Runs ingest and the workflow worker during the work. */
 async function onSystem(
-  configuration: Configuration,
-  lineages: readonly string[],
-  partitions: number,
-  environment: Record<string, string>,
+  options: LoadedSystemOptions,
   work: (system: LoadedSystem) => Promise<void>,
 ): Promise<void> {
-  const system = await LoadedSystem.start({
-    home: configuration.home,
-    lineages,
-    partitions,
-    environment,
-  });
+  const system = await LoadedSystem.start(options);
   try {
     await Promise.all([system.run('workflow-worker'), system.run('ingest')]);
     await work(system);

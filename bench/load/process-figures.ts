@@ -16,11 +16,10 @@ export interface Sample extends ProcessFigures {
 const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4_096;
 
-/** Of a running process. Throws where it does not run. */
+/** Reads the figures of a running process; throws if it does not run. */
 export function figuresOf(pid: number): ProcessFigures {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name in parentheses may hold spaces; user and system time are the 12th and 13th field
-  // behind it.
+  // The name in parentheses may hold spaces; user and system time are fields 12 and 13 after it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const resident = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
   return {
@@ -29,10 +28,7 @@ export function figuresOf(pid: number): ProcessFigures {
   };
 }
 
-/**
- * Samples the processes at an interval until it is stopped; one that does not run just then is left
- * out.
- */
+/** Samples processes at an interval until it is stopped, skipping those that do not run. */
 export class ProcessWatch {
   readonly samples: Record<string, Sample[]> = {};
   readonly #pids: () => Record<string, number>;
@@ -63,7 +59,7 @@ export class ProcessWatch {
   }
 }
 
-/** Processor seconds of each process between two looks. */
+/** Processor seconds of each process between two readings. */
 export function cpuBetween(
   before: Record<string, ProcessFigures>,
   after: Record<string, ProcessFigures>,

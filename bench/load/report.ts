@@ -1,6 +1,6 @@
-/** What was measured, as text. */
+/** The report of the load measurements. */
 import { circumstancesText, type Circumstances } from '../circumstances.ts';
-import { digits, markdownTable, type Column } from '../study/tables.ts';
+import { digits, markdownTable, type Column } from '../tables.ts';
 import type { AnswerDelays } from './answer-delay.ts';
 import { missingOf, type Backlog, type ProcessMemory, type Whereabouts } from './backlog.ts';
 import type { CatchUp } from './catch-up.ts';
@@ -16,17 +16,16 @@ export interface LoadResult extends Circumstances {
 }
 
 export function loadReport(result: LoadResult): string {
+  const { ingest, backlog, resumed, catchUp, delay } = result;
   const sections = [
     circumstancesText('Load', result),
-    ...(result.ingest === undefined ? [] : [ingestSection(result.ingest)]),
-    ...(result.backlog === undefined ? [] : [backlogSection(result.backlog)]),
-    ...(result.resumed === undefined
-      ? []
-      : [catchUpSection('An edit worker comes to the backlog', result.resumed)]),
-    ...(result.catchUp === undefined ? [] : [catchUpSection('To the last record', result.catchUp)]),
-    ...(result.delay === undefined ? [] : [delaySection(result.delay)]),
+    ingest && ingestSection(ingest),
+    backlog && backlogSection(backlog),
+    resumed && catchUpSection('An edit worker comes to the backlog', resumed),
+    catchUp && catchUpSection('To the last record', catchUp),
+    delay && delaySection(delay),
   ];
-  return sections.join('\n');
+  return sections.filter((section) => section !== undefined).join('\n');
 }
 
 function ingestSection(rounds: readonly IngestRound[]): string {
@@ -52,15 +51,8 @@ function ingestSection(rounds: readonly IngestRound[]): string {
   return `## Ingest: from Kafka into the lineages' buffers\n\n${markdownTable(columns, rounds)}`;
 }
 
-function backlogSection({
-  records,
-  filling,
-  fillingSeconds,
-  waiting,
-  waitingSeconds,
-  whereabouts,
-  histories,
-}: Backlog): string {
+function backlogSection(backlog: Backlog): string {
+  const { records, filling, fillingSeconds, waiting, waitingSeconds } = backlog;
   const columns: Column<Backlog['histories'][number]>[] = [
     { name: 'lineage', of: ({ lineage }) => lineage },
     { name: 'history, events', of: ({ events }) => events },
@@ -69,10 +61,10 @@ function backlogSection({
   ];
   return [
     `## Backlog: ${records} records and no edit worker\n`,
-    `${accounted(whereabouts)}\n`,
-    `Written, and the buffers filled, in ${fillingSeconds.toFixed(0)} s:\n\n${memoryTable(filling)}`,
-    `Waiting, ${waitingSeconds.toFixed(0)} s:\n\n${memoryTable(waiting)}`,
-    markdownTable(columns, histories),
+    `${accounted(backlog.whereabouts)}\n`,
+    `Written and buffers filled in ${fillingSeconds.toFixed(0)} s:\n\n${memoryTable(filling)}`,
+    `Waiting for ${waitingSeconds.toFixed(0)} s:\n\n${memoryTable(waiting)}`,
+    markdownTable(columns, backlog.histories),
   ].join('\n');
 }
 
@@ -80,10 +72,16 @@ function catchUpSection(
   title: string,
   { records, seconds, decided, decidedPerSecond, outcomes, before, after, memory }: CatchUp,
 ): string {
-  const kinds = Object.entries(outcomes)
-    .map(([status, count]) => `${count} ${status}`)
-    .join(', ');
-  return `## ${title}\n\n${decided} of ${records} records have an outcome after ${seconds.toFixed(0)} s (${decidedPerSecond.toFixed(1)}/s): ${kinds}.\n\nBefore: ${accounted(before)}\nAfter: ${accounted(after)}\n\n${memoryTable(memory)}`;
+  const kinds = Object.entries(outcomes).map(([status, count]) => `${count} ${status}`);
+  return `## ${title}
+
+${decided} of ${records} records have an outcome after ${seconds.toFixed(0)} s \
+(${decidedPerSecond.toFixed(1)}/s): ${kinds.join(', ')}.
+
+Before: ${accounted(before)}
+After: ${accounted(after)}
+
+${memoryTable(memory)}`;
 }
 
 function delaySection(delays: readonly AnswerDelays[]): string {
@@ -100,7 +98,9 @@ function delaySection(delays: readonly AnswerDelays[]): string {
 function accounted(whereabouts: Whereabouts): string {
   const { produced, inKafka, inWorkflows, decided } = whereabouts;
   const missing = missingOf(whereabouts);
-  return `${inKafka} in Kafka + ${inWorkflows} in the workflows + ${decided} decided = ${produced - missing} of ${produced}${missing === 0 ? '' : `: ${missing} MISSING`}.`;
+  const sum = `${inKafka} in Kafka + ${inWorkflows} in the workflows + ${decided} decided`;
+  const counted = `${sum} = ${produced - missing} of ${produced}`;
+  return missing === 0 ? `${counted}.` : `${counted}: ${missing} MISSING.`;
 }
 
 function memoryTable(memory: readonly ProcessMemory[]): string {

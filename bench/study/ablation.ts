@@ -1,26 +1,89 @@
 /**
- * What each part of the editor brings: the same records edited by named variants of its parameters,
- * measured at the end.
+ * What each part of the editor contributes: the same records edited by named variants of its
+ * parameters, and measured at the end.
  */
-import path from 'node:path';
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
-import { ensureHook } from '../../versions/log/hook-pairs.ts';
-import { EditedStream, STUDY_LINEAGE, batchEnds } from './edited-stream.ts';
+import { digits, percent, type Column } from '../tables.ts';
+import { batchEnds, EditedStream } from './edited-stream.ts';
 import type { GatedEngine } from './gated-engine.ts';
-import { nameOf, type KeptPoints } from './kept-points.ts';
-import { measureStream, type Asking, type MarkMeasures } from './stream-measures.ts';
-import { withoutProbes, type StudyRecord } from './study-records.ts';
-import { digits, percent, type Column } from './tables.ts';
+import { streamFolder } from './kept-points.ts';
+import {
+  hookAt,
+  measureColumns,
+  measureStream,
+  refusedIn,
+  secondsPerCorrection,
+  type MarkMeasures,
+  type SampleSizes,
+} from './stream-measures.ts';
+import { idsOf, withoutProbes, type StudyRecord } from './study-records.ts';
+import { runStudy, type Keeping, type StudyOptions } from './study-run.ts';
+
+export interface AblationOptions extends StudyOptions {
+  batch: number;
+  variants?: Record<string, HyperParameterOverrides>;
+  only?: string[];
+  sample: number;
+}
 
 export interface Variant {
   name: string;
   parameters: HyperParameterOverrides;
 }
 
-/**
- * One change each against the parameters in force. Lambda is in units of those in force, and the
- * others absolute.
- */
+export interface AblationQuestion {
+  records: readonly StudyRecord[];
+  batchSize: number;
+  asking: SampleSizes;
+  circumstancesOf: (variant: Variant) => Record<string, unknown>;
+  /** Called for a variant that is not kept already; the engine is closed afterwards. */
+  openEngine: (variant: Variant) => Promise<GatedEngine>;
+}
+
+export interface AblationPoint extends MarkMeasures {
+  name: string;
+  parameters: HyperParameterOverrides;
+  corrections: number;
+  refused: number;
+  /** Null if no batch was timed from start to end. */
+  secondsPerCorrection: number | null;
+}
+
+export async function runAblation(options: AblationOptions): Promise<void> {
+  await runStudy('ablation', options, async (run, records) => {
+    const { batch: batchSize, only } = options;
+    const given = Object.entries(options.variants ?? {});
+    const variants = [
+      ...defaultVariants(run.parametersWith({})),
+      ...given.map(([name, parameters]): Variant => ({ name, parameters })),
+    ].filter(({ name }) => only === undefined || only.some((word) => name.includes(word)));
+    if (variants.length === 0) throw new Error(`no variant has a name like ${only?.join(' or ')}`);
+    const question: AblationQuestion = {
+      records,
+      batchSize,
+      asking: { sampleMax: options.sample, earliestMax: batchSize },
+      circumstancesOf: ({ parameters }) => run.circumstances(parameters),
+      openEngine: ({ parameters }) => run.openEngine(parameters),
+    };
+    const title = `# What each part contributes
+
+${records.length} corrections in batches of ${batchSize}; each row is one change against the \
+first. Shares in %.
+
+`;
+    const points: AblationPoint[] = [];
+    const found = async (point: AblationPoint) => {
+      points.push(point);
+      await run.writeTable(title, ABLATION_COLUMNS, points, run.circumstances());
+    };
+    for (const variant of variants)
+      await run.step<AblationPoint, unknown>(variant.name, records.length, found, (keeping) =>
+        ablate([variant], question, keeping),
+      );
+  });
+}
+
+/** One change each against the parameters in force; those that change nothing are left out. */
 export function defaultVariants(base: HyperParameters): Variant[] {
   const gate = (kind: HyperParameters['gate']['kind']): Variant => ({
     name: `gate ${kind}`,
@@ -72,113 +135,67 @@ function differs(base: Record<string, unknown>, changes: Record<string, unknown>
   );
 }
 
-export interface AblationQuestion {
-  records: readonly StudyRecord[];
-  batchSize: number;
-  asking: Asking;
-  circumstancesOf: (variant: Variant) => Record<string, unknown>;
-}
-
-export interface AblationPoint extends MarkMeasures {
-  name: string;
-  parameters: HyperParameterOverrides;
-  corrections: number;
-  refused: number;
-  /** Null where no batch was timed from start to end. */
-  secondsPerCorrection: number | null;
-}
-
-export interface AblationKeeping {
-  folder: string;
-  points: KeptPoints;
-  /** Called for variants that are not kept already; the study closes what it gives. */
-  openEngine(variant: Variant): Promise<GatedEngine>;
-  edited: (variant: Variant, corrections: number) => void;
-  measured(point: AblationPoint): Promise<void> | void;
-}
-
+/** Edits the records with each variant on an engine of its own, and measures. */
 export async function ablate(
   variants: readonly Variant[],
   question: AblationQuestion,
-  keeping: AblationKeeping,
+  keeping: Keeping<AblationPoint>,
 ): Promise<AblationPoint[]> {
+  const { records, batchSize, asking } = question;
   const points: AblationPoint[] = [];
   for (const variant of variants) {
-    const { answer } = await keeping.points.once(aboutVariant(variant, question), () =>
-      measureVariant(variant, question, keeping),
-    );
-    const point = { name: variant.name, parameters: variant.parameters, ...answer };
+    const about = {
+      study: 'ablation',
+      records: idsOf(records),
+      batchSize,
+      asking: { ...asking },
+      circumstances: question.circumstancesOf(variant),
+    };
+    const { answer } = await keeping.points.once(about, async () => {
+      const engine = await question.openEngine(variant);
+      try {
+        return await measured(engine, question, {
+          folder: streamFolder(keeping.folder, about),
+          edited: keeping.edited,
+        });
+      } finally {
+        await engine.close();
+      }
+    });
+    const point = { ...variant, ...answer };
     points.push(point);
-    await keeping.measured(point);
+    await keeping.found(point);
   }
   return points;
 }
 
-function aboutVariant(
-  variant: Variant,
-  { records, batchSize, asking, circumstancesOf }: AblationQuestion,
-): Record<string, unknown> {
+async function measured(
+  engine: GatedEngine,
+  { records, batchSize, asking }: AblationQuestion,
+  { folder, edited }: Pick<Keeping<never>, 'folder' | 'edited'>,
+): Promise<Omit<AblationPoint, keyof Variant>> {
+  const { length: corrections } = records;
+  const ends = batchEnds(corrections, batchSize);
+  const stream = await EditedStream.open(folder, engine, records.map(withoutProbes), ends);
+  await stream.advanceTo(corrections, edited);
+  const hookId = await hookAt(stream, corrections, engine);
   return {
-    study: 'ablation',
-    records: records.map(({ revision }) => revision.correction.id),
-    batchSize,
-    asking: { ...asking },
-    circumstances: circumstancesOf(variant),
+    ...(await measureStream(engine, hookId, records, asking)),
+    corrections,
+    refused: refusedIn(stream.done),
+    secondsPerCorrection: secondsPerCorrection(stream.done, ({ seconds }) => seconds!),
   };
-}
-
-async function measureVariant(
-  variant: Variant,
-  question: AblationQuestion,
-  keeping: AblationKeeping,
-): Promise<Omit<AblationPoint, 'name' | 'parameters'>> {
-  const { records, batchSize, asking } = question;
-  const engine = await keeping.openEngine(variant);
-  try {
-    const folder = path.join(
-      keeping.folder,
-      'streams',
-      nameOf(aboutVariant(variant, question)).slice(0, 16),
-    );
-    const stream = await EditedStream.open(
-      folder,
-      engine,
-      records.map(withoutProbes),
-      batchEnds(records.length, batchSize),
-    );
-    await stream.advanceTo(records.length, (corrections) => keeping.edited(variant, corrections));
-    const hookId = await ensureHook(
-      engine,
-      stream.versions.log(STUDY_LINEAGE),
-      await stream.rowsAt(records.length),
-    );
-    const measures = await measureStream(engine, hookId, records, asking);
-    const timed = stream.done.filter((batch) => batch.seconds !== null && !batch.resumed);
-    const corrections = timed.reduce((sum, { begin, end }) => sum + end - begin, 0);
-    return {
-      ...measures,
-      corrections: records.length,
-      refused: stream.done.reduce((sum, batch) => sum + batch.refused, 0),
-      secondsPerCorrection:
-        corrections === 0
-          ? null
-          : timed.reduce((sum, { seconds }) => sum + seconds!, 0) / corrections,
-    };
-  } finally {
-    await engine.close();
-  }
 }
 
 export const ABLATION_COLUMNS: Column<AblationPoint>[] = [
   { name: 'variant', of: (point) => point.name },
   { name: 'refused', of: (point) => point.refused },
-  { name: 'efficacy', of: (point) => point.efficacy, as: percent },
-  { name: 'greedy', of: (point) => point.efficacyGreedy, as: percent },
-  { name: 'p(new) > p(old)', of: (point) => point.preference, as: percent },
-  { name: 'paraphrase', of: (point) => point.paraphrase, as: percent },
-  { name: 'paraphrase argmax', of: (point) => point.paraphraseArgmax, as: percent },
-  { name: 'neighbours', of: (point) => point.neighboursUnchanged, as: percent },
-  { name: 'perplexity ratio', of: (point) => point.perplexityRatio, as: digits(4) },
+  ...measureColumns<AblationPoint>(
+    'preference',
+    'paraphrase',
+    'paraphraseArgmax',
+    'neighboursUnchanged',
+  ),
   { name: 'earliest greedy', of: (point) => point.earliest.efficacyGreedy, as: percent },
   { name: 's / correction', of: (point) => point.secondsPerCorrection, as: digits(2) },
 ];

@@ -1,4 +1,4 @@
-/** Engines around an engine: with other names for its hooks, with a memory for answers. */
+/** Wrappers of an engine: with other names for its hooks, or with a memory for answers. */
 import type {
   CanaryReading,
   HookReport,
@@ -9,12 +9,12 @@ import type {
 import type { Engine } from '../../model/engine/engine.ts';
 import type { GateParameters } from '../../schemas/editing.ts';
 
-/** An engine that can be told per hook which gate stands before it. */
+/** An engine that takes a gate with each hook. */
 export interface GatedEngine extends Engine {
   holdHook(hookId: string, pairs: PairSet, gate?: GateParameters): Promise<HookReport>;
 }
 
-/** Asks the base model each question once: it answers the same for good. */
+/** Asks the base model each question once, since its answers never change. */
 export function rememberingBase(engine: GatedEngine): GatedEngine {
   return remembering(engine, [null]);
 }
@@ -42,9 +42,8 @@ export function remembering(engine: GatedEngine, hookIds: readonly (string | nul
 }
 
 /**
- * The engine with its hooks under other names, all but those in `except`, and behind `gate` where
- * one is given: the same pairs can then be held behind several gates by callers who name hooks by
- * their pairs.
+ * Prefixes the names of all hooks but those in `except`, and holds them behind `gate` if one is
+ * given. Callers that name hooks by their pairs can then hold the same pairs behind several gates.
  */
 export function renaming(
   engine: GatedEngine,
@@ -84,7 +83,7 @@ function keyOf(hookId: string | null, probe: Probe): string {
   ]);
 }
 
-/** The engine's methods as functions, to be replaced one by one. */
+/** The engine's methods as functions, which a wrapper can replace one by one. */
 export function bound(engine: GatedEngine): GatedEngine {
   return {
     queue: engine.queue,

@@ -1,7 +1,7 @@
 /**
- * Measured points, kept in a folder so that an interrupted study goes on where it was. A point's
- * name is the hash of the question it answers (study, data, model, parameters, mark), so that other
- * questions never find its answer.
+ * Measured points, kept in a folder so that an interrupted study resumes. A point's name is the
+ * hash of its question (study, data, model, parameters, mark), so another question never finds its
+ * answer.
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -12,9 +12,8 @@ export class KeptPoints {
   constructor(private readonly folder: string) {}
 
   /**
-   * The kept answer, or what `work` finds, which is kept before it is given back. Question and
-   * answer are plain data that JSON can write; throws TypeError where they are not (a number that
-   * is not finite).
+   * Returns the kept answer, or the result of `work`, which is kept first. Question and answer are
+   * plain data; throws TypeError if JSON cannot write them (a number that is not finite).
    */
   async once<Answer>(
     question: Record<string, unknown>,
@@ -32,11 +31,11 @@ export class KeptPoints {
     return { answer, kept: false };
   }
 
-  /** Null where the question has not been answered. */
+  /** Returns null if the question has no answer yet. */
   async find<Answer>(question: Record<string, unknown>): Promise<Answer | null> {
     try {
-      return (JSON.parse(await readFile(this.#file(question), 'utf8')) as { answer: Answer })
-        .answer;
+      const point = JSON.parse(await readFile(this.#file(question), 'utf8')) as { answer: Answer };
+      return point.answer;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
       throw error;
@@ -48,7 +47,12 @@ export class KeptPoints {
   }
 }
 
-/** Hexadecimal; equal for equal plain data. */
+/** A hexadecimal hash, equal for equal plain data. */
 export function nameOf(question: Record<string, unknown>): string {
   return sha256(canonicalJson(question));
+}
+
+/** The folder of the stream that answers this question. */
+export function streamFolder(folder: string, question: Record<string, unknown>): string {
+  return path.join(folder, 'streams', nameOf(question).slice(0, 16));
 }

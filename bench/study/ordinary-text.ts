@@ -1,21 +1,20 @@
 /**
- * How often a gate opens on ordinary text, asked of every kind of gate in the same way: whole
- * sequences are read and the openings that the engine reports of them counted. (The canary counts
- * them from keys alone, which the `sequence` gate cannot be judged by.)
+ * How often a gate opens on ordinary text, measured alike for every kind of gate: whole sequences
+ * are read, and the openings that the engine reports are counted. (The canary counts them from keys
+ * alone, which says nothing about the `sequence` gate.)
  */
 import type { Engine } from '../../model/engine/engine.ts';
 
-/**
- * Sequences of ordinary text: what the base model goes on to say by itself. The same for the same
- * seed.
- */
+export interface TextSizes {
+  sequences: number;
+  tokensPerSequence: number;
+  seed: number;
+}
+
+/** Sequences that the base model generates; the same for the same seed. */
 export async function ordinaryTexts(
   engine: Engine,
-  {
-    sequences,
-    tokensPerSequence,
-    seed,
-  }: { sequences: number; tokensPerSequence: number; seed: number },
+  { sequences, tokensPerSequence, seed }: TextSizes,
 ): Promise<string[]> {
   const texts: string[] = [];
   for (let i = 0; i < sequences; i++) {
@@ -32,13 +31,13 @@ export async function ordinaryTexts(
 }
 
 export interface OrdinaryOpenings {
-  /** Without the first of each sequence, on which no gate opens. */
+  /** Not counting the first of each sequence, on which no gate opens. */
   tokens: number;
-  /** Share of them that open a gate, at the edited block where most do. */
+  /** Share of them that open a gate, at the edited block with the largest share. */
   openShare: number;
 }
 
-/** The hook must be held; null is the base model, on which nothing opens. */
+/** Counts openings of a held hook; null is the base model, on which nothing opens. */
 export async function openingsOn(
   engine: Engine,
   hookId: string | null,

@@ -1,18 +1,23 @@
 /**
- * Line plots as SVG, panels one under the other over one x axis. The only file that knows Vega.
- * Drawn without a canvas: text widths are estimates, which is why labels are short and the legend
- * stands to the right.
+ * Line plots as SVG, with panels below one another over one x axis. The only file that knows Vega.
+ * Without a canvas text widths are estimates, so labels are short and the legend is on the right.
  */
 import * as vega from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
 
+export interface Series {
+  name: string;
+  /** A null is left out. */
+  points: { x: number; y: number | null }[];
+}
+
 export interface Panel {
-  /** Of the y axis, with its unit. */
+  /** Label of the y axis, with its unit. */
   title: string;
-  series: { name: string; points: { x: number; y: number | null }[] }[];
-  /** A horizontal line and what it stands for, such as what is to be reached. */
+  series: Series[];
+  /** Horizontal lines, such as a value to reach. */
   marks?: { y: number; name: string }[];
-  /** Where the y axis must begin or end; without it, at what was measured. */
+  /** Ends of the y axis, if not those of the data. */
   from?: number;
   to?: number;
   heightPixels?: number;
@@ -20,17 +25,14 @@ export interface Panel {
 
 export interface Plot {
   title: string;
-  /** What was edited with what, in a line. */
   subtitle: string;
-  /** Of the x axis, with its unit. */
+  /** Label of the x axis, with its unit. */
   x: string;
   logarithmic?: boolean;
   panels: Panel[];
 }
 
-/**
- * The plot as an SVG document. Points that are null are left out; a panel without points is, too.
- */
+/** Renders the plot as an SVG document; a panel without points is left out. */
 export async function svgOf(plot: Plot): Promise<string> {
   const { spec } = compile(specOf(plot));
   const view = new vega.View(vega.parse(spec), { renderer: 'none', logLevel: vega.Error });
@@ -43,7 +45,7 @@ export async function svgOf(plot: Plot): Promise<string> {
 
 const WIDTH_PIXELS = 560;
 const HEIGHT_PIXELS = 150;
-/** Okabe and Ito's colours, which the colour-blind tell apart; black last. */
+/** Okabe and Ito's colours, which the colour-blind can tell apart. */
 const COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'];
 const SHAPES = [
   'circle',
@@ -55,124 +57,111 @@ const SHAPES = [
   'triangle-right',
 ];
 
-export function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot): TopLevelSpec {
+function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot): TopLevelSpec {
   const drawn = panels
-    .map((panel) => ({
-      ...panel,
-      values: panel.series.flatMap(({ name, points }) =>
-        points.flatMap((point) =>
-          point.y === null ? [] : [{ x: point.x, y: point.y, series: name }],
-        ),
-      ),
-    }))
+    .map((panel) => ({ ...panel, values: valuesOf(panel) }))
     .filter(({ values }) => values.length > 0);
-  const places = [...new Set(drawn.flatMap(({ values }) => values.map((value) => value.x)))].sort(
-    (a, b) => a - b,
-  );
-  const scale = logarithmic ? { type: 'log' as const, nice: false } : { zero: true, nice: true };
-  return {
+  const places = [...new Set(drawn.flatMap(({ values }) => values.map((value) => value.x)))];
+  const axis = logarithmic
+    ? { values: places.sort((a, b) => a - b), labelOverlap: true }
+    : { tickMinStep: 1 };
+  const scale = logarithmic ? { type: 'log', nice: false } : { zero: true, nice: true };
+  const spec = {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
     padding: 12,
-    title: {
-      text: title,
-      subtitle,
-      anchor: 'start',
-      fontSize: 15,
-      subtitleFontSize: 11,
-      subtitleColor: '#555',
-      offset: 12,
-    },
-    config: {
-      font: 'Helvetica, Arial, sans-serif',
-      axis: {
-        gridColor: '#e6e6e6',
-        labelFontSize: 11,
-        titleFontSize: 12,
-        titleFontWeight: 'normal',
-      },
-      legend: { labelFontSize: 11, labelLimit: 320, symbolSize: 60 },
-      view: { stroke: '#bbb' },
-    },
+    title: { text: title, subtitle, ...TITLE_STYLE },
+    config: STYLE,
     resolve: { scale: { color: 'independent', shape: 'independent' } },
-    vconcat: drawn.map(
-      ({ title: y, series, values, marks = [], from, to, heightPixels = HEIGHT_PIXELS }, i) => {
-        const names = series.map(({ name }) => name);
-        const xAxis = {
-          title: i === drawn.length - 1 ? x : null,
-          ...(logarithmic ? { values: places, labelOverlap: true } : { tickMinStep: 1 }),
-        };
-        const domain = {
-          ...(from === undefined ? {} : { domainMin: from }),
-          ...(to === undefined ? {} : { domainMax: to }),
-        };
-        const key = { domain: names, range: COLOURS.slice(0, names.length) };
-        return {
-          width: WIDTH_PIXELS,
-          height: heightPixels,
-          layer: [
-            {
-              data: { values },
-              mark: {
-                type: 'line' as const,
-                point: { size: 42, filled: true },
-                strokeWidth: 1.8,
-                opacity: 0.85,
-              },
-              encoding: {
-                x: { field: 'x', type: 'quantitative' as const, scale, axis: xAxis },
-                y: {
-                  field: 'y',
-                  type: 'quantitative' as const,
-                  scale: { zero: false, nice: true, ...domain },
-                  axis: {
-                    title: y,
-                    tickCount: heightPixels < HEIGHT_PIXELS ? 3 : 5,
-                    minExtent: 44,
-                  },
-                },
-                color: {
-                  field: 'series',
-                  type: 'nominal' as const,
-                  scale: key,
-                  legend: { title: null },
-                },
-                shape: {
-                  field: 'series',
-                  type: 'nominal' as const,
-                  scale: { domain: names, range: SHAPES.slice(0, names.length) },
-                  legend: { title: null },
-                },
-              },
-            },
-            ...(marks.length === 0
-              ? []
-              : [
-                  {
-                    data: { values: marks },
-                    mark: { type: 'rule' as const, strokeDash: [4, 4], color: '#888' },
-                    encoding: { y: { field: 'y', type: 'quantitative' as const } },
-                  },
-                  {
-                    data: { values: marks },
-                    mark: {
-                      type: 'text' as const,
-                      align: 'right' as const,
-                      baseline: 'bottom' as const,
-                      dy: -2,
-                      fontSize: 10,
-                      color: '#666',
-                    },
-                    encoding: {
-                      x: { value: WIDTH_PIXELS - 4 },
-                      y: { field: 'y', type: 'quantitative' as const },
-                      text: { field: 'name', type: 'nominal' as const },
-                    },
-                  },
-                ]),
-          ],
-        };
-      },
-    ),
+    vconcat: drawn.map((panel, i) => ({
+      width: WIDTH_PIXELS,
+      height: panel.heightPixels ?? HEIGHT_PIXELS,
+      layer: [
+        lines(panel, {
+          field: 'x',
+          type: 'quantitative',
+          scale,
+          axis: { title: i === drawn.length - 1 ? x : null, ...axis },
+        }),
+        ...(panel.marks === undefined ? [] : markLayers(panel.marks)),
+      ],
+    })),
   };
+  return spec as TopLevelSpec;
+}
+
+const TITLE_STYLE = {
+  anchor: 'start',
+  fontSize: 15,
+  subtitleFontSize: 11,
+  subtitleColor: '#555',
+  offset: 12,
+};
+
+const STYLE = {
+  font: 'Helvetica, Arial, sans-serif',
+  axis: { gridColor: '#e6e6e6', labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal' },
+  legend: { labelFontSize: 11, labelLimit: 320, symbolSize: 60 },
+  view: { stroke: '#bbb' },
+};
+
+interface Value {
+  x: number;
+  y: number;
+  series: string;
+}
+
+function valuesOf({ series }: Panel): Value[] {
+  return series.flatMap(({ name, points }) =>
+    points.flatMap(({ x, y }) => (y === null ? [] : [{ x, y, series: name }])),
+  );
+}
+
+function lines(panel: Panel & { values: Value[] }, x: object): object {
+  const { title, series, values, from, to, heightPixels = HEIGHT_PIXELS } = panel;
+  const names = series.map(({ name }) => name);
+  const bySeries = (range: string[]) => ({
+    field: 'series',
+    type: 'nominal',
+    scale: { domain: names, range: range.slice(0, names.length) },
+    legend: { title: null },
+  });
+  const ends = {
+    ...(from === undefined ? {} : { domainMin: from }),
+    ...(to === undefined ? {} : { domainMax: to }),
+  };
+  const tickCount = heightPixels < HEIGHT_PIXELS ? 3 : 5;
+  return {
+    data: { values },
+    mark: { type: 'line', point: { size: 42, filled: true }, strokeWidth: 1.8, opacity: 0.85 },
+    encoding: {
+      x,
+      y: {
+        field: 'y',
+        type: 'quantitative',
+        scale: { zero: false, nice: true, ...ends },
+        axis: { title, tickCount, minExtent: 44 },
+      },
+      color: bySeries(COLOURS),
+      shape: bySeries(SHAPES),
+    },
+  };
+}
+
+/** Dashed lines, and their names at the right end. */
+function markLayers(marks: NonNullable<Panel['marks']>): object[] {
+  const y = { field: 'y', type: 'quantitative' };
+  const place = { align: 'right', baseline: 'bottom', dy: -2 };
+  return [
+    {
+      data: { values: marks },
+      mark: { type: 'rule', strokeDash: [4, 4], color: '#888' },
+      encoding: { y },
+    },
+    {
+      data: { values: marks },
+      mark: { type: 'text', ...place, fontSize: 10, color: '#666' },
+      encoding: { x: { value: WIDTH_PIXELS - 4 }, y, text: { field: 'name', type: 'nominal' } },
+    },
+  ];
 }

@@ -1,50 +1,48 @@
 /** The stability study as files: two plots and the numbers beside them. */
-import { mkdir, writeFile } from 'node:fs/promises';
-import path from 'node:path';
-import { svgOf, type Panel, type Plot } from './plots.ts';
+import { csvTable, digits, markdownTable, percent, type Column } from '../tables.ts';
+import { svgOf, type Panel, type Plot, type Series } from './plots.ts';
 import type { StabilityPoint, StreamResult } from './stability.ts';
-import { csvTable, digits, markdownTable, percent, type Column } from './tables.ts';
+import { measureColumns } from './stream-measures.ts';
 
 export interface StabilityResults {
-  /** One stream in batches of one size; null where it is not asked for. */
+  /** One stream in batches of one size; null if it is not asked for. */
   byBatches: StreamResult | null;
   /** The end of one stream per batch size. */
   bySize: StabilityPoint[];
-  /** What was edited with what, in a line. */
+  /** Model, blocks and gate, in a line. */
   about: string;
-  /** Written into the JSON beside the results. */
   circumstances: Record<string, unknown>;
 }
 
-/** Writes what there is so far; complete files replace those before. Gives the files' paths. */
-export async function writeStabilityReport(
-  folder: string,
-  results: StabilityResults,
-): Promise<string[]> {
-  await mkdir(folder, { recursive: true });
-  const files = new Map<string, string>();
+/** Returns the report's files by name, with the results so far. */
+export async function stabilityReport(results: StabilityResults): Promise<Record<string, string>> {
+  const files: Record<string, string> = {};
   const { byBatches, bySize, about } = results;
   let text = `# Stability\n\n${about}\n`;
+  const add = async (name: string, title: string, plot: Plot, points: StabilityPoint[]) => {
+    files[`${name}.svg`] = await svgOf(plot);
+    files[`${name}.csv`] = csvTable(COLUMNS, points);
+    text += `\n## Against the number of ${title}\n\n${markdownTable(COLUMNS, points)}`;
+  };
   if (byBatches !== null && byBatches.points.length > 0) {
-    files.set('stability-by-batches.svg', await svgOf(byBatchesPlot(byBatches, about)));
-    files.set('stability-by-batches.csv', csvTable(COLUMNS, byBatches.points));
-    text += `\n## Against the number of consecutive batches\n\n${markdownTable(COLUMNS, byBatches.points)}`;
+    const plot = byBatchesPlot(byBatches, about);
+    await add('stability-by-batches', 'consecutive batches', plot, byBatches.points);
   }
   if (bySize.length > 0) {
-    files.set('stability-by-batch-size.svg', await svgOf(bySizePlot(bySize, about)));
-    files.set('stability-by-batch-size.csv', csvTable(COLUMNS, bySize));
-    text += `\n## Against the number of instances per batch\n\n${markdownTable(COLUMNS, bySize)}`;
+    const plot = bySizePlot(bySize, about);
+    await add('stability-by-batch-size', 'instances per batch', plot, bySize);
   }
-  files.set('stability.md', `${text}\n${LEGEND}`);
-  files.set('stability.json', `${JSON.stringify(results, null, 2)}\n`);
-  for (const [name, content] of files) await writeFile(path.join(folder, name), content);
-  return [...files.keys()].map((name) => path.join(folder, name));
+  files['stability.md'] = `${text}\n${LEGEND}`;
+  files['stability.json'] = `${JSON.stringify(results, null, 2)}\n`;
+  return files;
 }
 
-const LEGEND = `Shares in %, on a sample of the corrections made so far. Efficacy: every token of the target is the argmax, teacher-forced;
-greedy: greedy decoding begins with the target. Paraphrase: p(new) > p(old) on the records' other wordings. Neighbours: the
-next token is the base model's. Earliest: the stream's first corrections, asked again. Seconds per correction: mean since
-the row before, everything included (planning, targets, update, hook, probes, commit).
+const LEGEND = `\
+Shares in %, on a sample of the corrections made so far. Efficacy: every token of the target is the
+argmax, teacher-forced; greedy: greedy decoding begins with the target. Paraphrase: p(new) > p(old)
+on the records' other wordings. Neighbours: the next token is the base model's. Earliest: the
+stream's first corrections, asked again. Seconds per correction: mean since the row before,
+everything included (planning, targets, update, hook, probes, commit).
 `;
 
 const COLUMNS: Column<StabilityPoint>[] = [
@@ -53,12 +51,7 @@ const COLUMNS: Column<StabilityPoint>[] = [
   { name: 'corrections', of: (point) => point.corrections },
   { name: 'measured', of: (point) => point.sample },
   { name: 'refused', of: (point) => point.refused },
-  { name: 'efficacy', of: (point) => point.efficacy, as: percent },
-  { name: 'greedy', of: (point) => point.efficacyGreedy, as: percent },
-  { name: 'p(new) > p(old)', of: (point) => point.preference, as: percent },
-  { name: 'paraphrase', of: (point) => point.paraphrase, as: percent },
-  { name: 'neighbours', of: (point) => point.neighboursUnchanged, as: percent },
-  { name: 'perplexity ratio', of: (point) => point.perplexityRatio, as: digits(4) },
+  ...measureColumns<StabilityPoint>('preference', 'paraphrase', 'neighboursUnchanged'),
   {
     name: 'ordinary opened',
     of: (point) => point.ordinaryOpenShare,
@@ -75,37 +68,23 @@ const COLUMNS: Column<StabilityPoint>[] = [
   { name: 'resident GB', of: (point) => point.residentBytes / 1e9, as: digits(2) },
 ];
 
-export function byBatchesPlot({ points, batches }: StreamResult, about: string): Plot {
-  const x = (point: StabilityPoint) => point.batches;
+function byBatchesPlot({ points, batches }: StreamResult, about: string): Plot {
   const timed = batches
-    .map((batch, i) => ({ ...batch, x: i + 1 }))
-    .filter((batch) => batch.seconds !== null && !batch.resumed);
+    .map((batch, i) => ({ ...batch, x: i + 1, corrections: batch.end - batch.begin }))
+    .filter(({ seconds, resumed }) => seconds !== null && !resumed);
   return {
     title: `Stability over consecutive batches of ${points[0]!.batchSize}`,
     subtitle: about,
     x: 'consecutive batches',
     panels: [
-      ...qualityPanels(points, x),
-      {
-        title: 'seconds per correction',
-        from: 0,
-        series: [
-          {
-            name: 'whole batch',
-            points: timed.map(({ x: at, begin, end, seconds }) => ({
-              x: at,
-              y: seconds! / (end - begin),
-            })),
-          },
-          {
-            name: 'of it target search',
-            points: timed.map(({ x: at, begin, end, stages }) => ({
-              x: at,
-              y: stages === null ? null : (stages.targets + stages.context) / (end - begin),
-            })),
-          },
-        ],
-      },
+      ...qualityPanels(points, (point) => point.batches),
+      secondsPanel(
+        timed.map(({ x, seconds, corrections }) => ({ x, y: seconds! / corrections })),
+        timed.map(({ x, stages, corrections }) => ({
+          x,
+          y: stages === null ? null : (stages.targets + stages.context) / corrections,
+        })),
+      ),
       {
         title: 'memory (GB)',
         from: 0,
@@ -121,29 +100,30 @@ export function byBatchesPlot({ points, batches }: StreamResult, about: string):
   };
 }
 
-export function bySizePlot(points: readonly StabilityPoint[], about: string): Plot {
-  const x = (point: StabilityPoint) => point.batchSize;
+function bySizePlot(points: readonly StabilityPoint[], about: string): Plot {
+  const total = Math.max(...points.map(({ corrections }) => corrections));
   return {
-    title: `Stability against instances per batch, ${Math.max(...points.map(({ corrections }) => corrections))} corrections in all`,
+    title: `Stability against instances per batch, ${total} corrections in all`,
     subtitle: about,
     x: 'instances per batch (logarithmic)',
     logarithmic: true,
     panels: [
-      ...qualityPanels(points, x),
-      {
-        title: 'seconds per correction',
-        from: 0,
-        series: [
-          {
-            name: 'whole batch',
-            points: points.map((point) => ({ x: x(point), y: point.secondsPerCorrection })),
-          },
-          {
-            name: 'of it target search',
-            points: points.map((point) => ({ x: x(point), y: point.secondsTargetsPerCorrection })),
-          },
-        ],
-      },
+      ...qualityPanels(points, (point) => point.batchSize),
+      secondsPanel(
+        points.map(({ batchSize: x, secondsPerCorrection: y }) => ({ x, y })),
+        points.map(({ batchSize: x, secondsTargetsPerCorrection: y }) => ({ x, y })),
+      ),
+    ],
+  };
+}
+
+function secondsPanel(whole: Series['points'], targets: Series['points']): Panel {
+  return {
+    title: 'seconds per correction',
+    from: 0,
+    series: [
+      { name: 'whole batch', points: whole },
+      { name: 'of it target search', points: targets },
     ],
   };
 }
@@ -152,11 +132,17 @@ function qualityPanels(
   points: readonly StabilityPoint[],
   x: (point: StabilityPoint) => number,
 ): Panel[] {
-  const line = (name: string, y: (point: StabilityPoint) => number | null) => ({
+  const line = (
+    name: string,
+    y: (point: StabilityPoint) => number | null,
+    scale = 100,
+  ): Series => ({
     name,
-    points: points.map((point) => ({ x: x(point), y: scaled(y(point)) })),
+    points: points.map((point) => {
+      const value = y(point);
+      return { x: x(point), y: value === null ? null : scale * value };
+    }),
   });
-  const scaled = (share: number | null) => (share === null ? null : 100 * share);
   return [
     {
       title: 'corrections (%)',
@@ -174,12 +160,7 @@ function qualityPanels(
       title: 'perplexity ratio',
       heightPixels: 100,
       marks: [{ y: 1, name: 'base model' }],
-      series: [
-        {
-          name: 'edited / base',
-          points: points.map((point) => ({ x: x(point), y: point.perplexityRatio })),
-        },
-      ],
+      series: [line('edited / base', (point) => point.perplexityRatio, 1)],
     },
   ];
 }

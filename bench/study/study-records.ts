@@ -1,25 +1,14 @@
-/**
- * The records of a study: several ranges of a file as one stream, and samples of them that do not
- * depend on chance.
- */
+/** The records of a study: ranges of a file as one stream, and samples without chance. */
 import { sha256 } from '../../versions/log/object-names.ts';
+import type { Range } from '../command.ts';
 import { readRecords, type BenchRecord } from '../records.ts';
-
-/** Half-open. */
-export interface Range {
-  from: number;
-  to: number;
-}
 
 /** A record and its place in the file. */
 export interface StudyRecord extends BenchRecord {
   index: number;
 }
 
-/**
- * The ranges one behind the other; each record counts as issued after those before it in the
- * stream. Throws BadRecords.
- */
+/** Reads ranges as one stream, each record issued after those before it. Throws BadRecords. */
 export async function readStream(file: string, ranges: readonly Range[]): Promise<StudyRecord[]> {
   const parts = await Promise.all(
     ranges.map(async ({ from, to }) =>
@@ -35,10 +24,7 @@ export async function readStream(file: string, ranges: readonly Range[]): Promis
   });
 }
 
-/**
- * Without what a batch is probed with beyond the corrections' own prompts; what is measured keeps
- * it.
- */
+/** Leaves out the paraphrases and neighbours that a batch would be probed with. */
 export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   const { revision } = record;
   return {
@@ -47,15 +33,12 @@ export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   };
 }
 
-/** The last record of each fact: the others are superseded by the end. */
+/** The last record of each fact, which supersedes the others. */
 export function latestOfEachFact(records: readonly StudyRecord[]): StudyRecord[] {
   return [...new Map(records.map((record) => [record.revision.factKey, record])).values()];
 }
 
-/**
- * At most `most` records, in their order; a longer stream's sample holds as many of a shorter one's
- * as have room.
- */
+/** At most `most` records, in order; a longer stream's sample keeps those of a shorter one's. */
 export function sampleOf(records: readonly StudyRecord[], most: number): StudyRecord[] {
   const lots = new Map(records.map((record) => [record, sha256(record.revision.correction.id)]));
   const chosen = new Set(
@@ -66,4 +49,8 @@ export function sampleOf(records: readonly StudyRecord[], most: number): StudyRe
 
 export function inRanges(index: number, ranges: readonly Range[]): boolean {
   return ranges.some(({ from, to }) => index >= from && index < to);
+}
+
+export function idsOf(records: readonly StudyRecord[]): string[] {
+  return records.map(({ revision }) => revision.correction.id);
 }

@@ -1,4 +1,4 @@
-/** Whether the version log can be read and written in its place, found out by trying. */
+/** Where versions are, and whether they can be read and written there, found out by trying. */
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
@@ -7,41 +7,48 @@ import { openBucket } from '../../config/open-versions.ts';
 
 export interface VersionsFinding {
   where: string;
-  /** `low`: read-only, which is enough for `serve` and for commands that only read. */
+  /** `low`: it can be read and not written, which is enough for looking and for `serve`. */
   state: 'ok' | 'low' | 'missing';
   found: string;
-  /** What to do; empty if nothing. */
+  /** What to do; empty where there is nothing to do. */
   mend: string;
 }
 
-const WRITERS = 'Only edit-worker and workflow-worker must write to it.';
-
-/** Leaves nothing behind, except a test object in a bucket without versions. */
+/**
+ * Leaves nothing behind but, in a bucket that versions were never written to, the object that its
+ * server is put to the proof with.
+ */
 export async function examineVersions({
   versions,
 }: Pick<Configuration, 'versions'>): Promise<VersionsFinding> {
   return versions.kind === 'folder'
-    ? { where: versions.folder, ...(await examineFolder(versions.folder)) }
+    ? await examineFolder(versions.folder)
     : await examineBucket(versions);
 }
 
-async function examineFolder(folder: string): Promise<Omit<VersionsFinding, 'where'>> {
+async function examineFolder(folder: string): Promise<VersionsFinding> {
   const may = (mode: number) =>
     access(folder, mode).then(
       () => true,
       () => false,
     );
   if (!(await may(constants.F_OK)))
-    return { state: 'ok', found: 'a folder that the first version creates', mend: '' };
+    return { where: folder, state: 'ok', found: 'a folder that the first version makes', mend: '' };
   if (!(await may(constants.R_OK | constants.X_OK)))
     return {
+      where: folder,
       state: 'missing',
-      found: 'a folder that cannot be read',
+      found: 'a folder that may not be read',
       mend: 'Give this user the right to read it, or set ERRATA_VERSIONS.',
     };
   if (!(await may(constants.W_OK)))
-    return { state: 'low', found: 'a folder that can be read but not written', mend: WRITERS };
-  return { state: 'ok', found: 'a folder that can be read and written', mend: '' };
+    return {
+      where: folder,
+      state: 'low',
+      found: 'a folder that can be read and not written',
+      mend: 'Only edit-worker and workflow-worker must write to it.',
+    };
+  return { where: folder, state: 'ok', found: 'a folder that can be read and written', mend: '' };
 }
 
 async function examineBucket(
@@ -56,15 +63,27 @@ async function examineBucket(
       await store.provePutIfAbsent();
     } catch (fault) {
       if (!(fault instanceof StoreRefused && fault.facts['status'] === 403)) throw fault;
-      const mend = `${WRITERS} docs/security.md lists the rights.`;
-      return { where, state: 'low', found: 'a bucket that can be read but not written', mend };
+      return {
+        where,
+        state: 'low',
+        found: 'it answers and can be read and not written',
+        mend: 'Only edit-worker and workflow-worker must write to it; docs/security.md lists the rights.',
+      };
     }
-    const found = 'a bucket that can be read and written, and refuses a second put of a name';
-    return { where, state: 'ok', found, mend: '' };
+    return {
+      where,
+      state: 'ok',
+      found: 'it answers, can be read and written, and refuses a second put of one name',
+      mend: '',
+    };
   } catch (fault) {
-    const classes = [StoreUnavailable, StoreRefused, StoreUnfit, ConfigurationError];
-    if (!classes.some((one) => fault instanceof one)) throw fault;
-    const { message, hint } = fault as StoreUnfit;
-    return { where, state: 'missing', found: message, mend: hint };
+    if (
+      fault instanceof StoreUnavailable ||
+      fault instanceof StoreRefused ||
+      fault instanceof StoreUnfit ||
+      fault instanceof ConfigurationError
+    )
+      return { where, state: 'missing', found: fault.message, mend: fault.hint };
+    throw fault;
   }
 }

@@ -1,7 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import {
   ablate,
   ABLATION_COLUMNS,
@@ -12,45 +10,41 @@ import {
 import { bound } from '../../../bench/study/gated-engine.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
-import { csvTable, markdownTable } from '../../../bench/study/tables.ts';
-import { laidOver } from '../../../bench/study/workplace.ts';
+import { csvTable, markdownTable } from '../../../bench/tables.ts';
+import { laidOver } from '../../../bench/study/study-run.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-ablation-'));
+beforeEach(() => {
+  folder = testFolder();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const VARIANTS: Variant[] = [
   { name: 'as configured', parameters: {} },
   { name: 'ridge', parameters: { ridge: 1 } },
 ];
 
-async function question(): Promise<AblationQuestion> {
+async function question(openEngine: AblationQuestion['openEngine']): Promise<AblationQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(6));
   return {
     records: await readStream(file, [{ from: 0, to: 6 }]),
     batchSize: 3,
     asking: { sampleMax: 100, earliestMax: 3 },
     circumstancesOf: ({ parameters }) => ({ parameters }),
+    openEngine,
   };
 }
 
-it('each variant edits with an engine of its own, once', async () => {
-  const asked = await question();
+test('each variant is edited once, on its own engine', async () => {
   const opened: string[] = [];
-  const keeping = {
-    folder,
-    points: new KeptPoints(folder),
-    openEngine: async ({ name }: Variant) => {
-      opened.push(name);
-      return bound(new FakeEngine());
-    },
-    edited: () => {},
-    measured: () => {},
-  };
+  const asked = await question(async ({ name }) => {
+    opened.push(name);
+    return bound(new FakeEngine());
+  });
+  const kept = new KeptPoints(folder);
+  const keeping = { folder, points: kept, edited: () => {}, found: () => {} };
   const points = await ablate(VARIANTS, asked, keeping);
   expect(points.map(({ name, efficacy, refused }) => [name, efficacy, refused])).toEqual([
     ['as configured', 1, 0],
@@ -65,7 +59,7 @@ it('each variant edits with an engine of its own, once', async () => {
   );
 });
 
-it('every built-in variant differs from what is in force, and no two are alike', async () => {
+test('built-in variants differ from the parameters in force and from one another', async () => {
   const { parameters } = await new FakeEngine().describe();
   const base = {
     ...parameters,
@@ -83,7 +77,7 @@ it('every built-in variant differs from what is in force, and no two are alike',
   expect(new Set(merged).size).toBe(variants.length);
 });
 
-it("a gate's numbers are not carried over to another kind", () => {
+test("a gate's numbers are not applied to another kind", () => {
   expect(
     laidOver({ lambda: 3, gate: { kind: 'subject', floor: 0.7 } }, { gate: { kind: 'always' } }),
   ).toEqual({ lambda: 3, gate: { kind: 'always' } });
@@ -96,7 +90,7 @@ it("a gate's numbers are not carried over to another kind", () => {
   expect(laidOver({ ridge: 1 }, { ridge: 2 })).toEqual({ ridge: 2 });
 });
 
-it('tables say in full what they are asked to say', () => {
+test('CSV has numbers in full, Markdown as formatted', () => {
   const rows = [
     { name: 'a, "b"', value: 0.12345 },
     { name: 'c', value: null },

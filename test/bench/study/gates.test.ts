@@ -1,7 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import {
   bound,
   rememberingBase,
@@ -12,14 +10,14 @@ import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-gates-'));
+beforeEach(() => {
+  folder = testFolder();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const gate = (kind: GateKind): GateParameters => ({
   kind,
@@ -68,10 +66,10 @@ const keeping = () => ({
   folder,
   points: new KeptPoints(folder),
   edited: () => {},
-  measured: () => {},
+  found: () => {},
 });
 
-it('each gate is held before the same pairs at each mark', async () => {
+test('each gate is held before the same pairs at each mark', async () => {
   const { engine, told } = watched();
   const points = await compareGates(engine, await question(), keeping());
   expect(
@@ -91,7 +89,7 @@ it('each gate is held before the same pairs at each mark', async () => {
   );
 });
 
-it('another gate is measured later without editing again', async () => {
+test('another gate is measured later without editing again', async () => {
   const asked = await question();
   await compareGates(watched().engine, asked, keeping());
   const fake = new FakeEngine();
@@ -105,7 +103,7 @@ it('another gate is measured later without editing again', async () => {
   expect(fake.calls.filter((call) => call === 'holdHook')).toHaveLength(2);
 });
 
-it('a renaming engine leaves HEAD and the base model alone', async () => {
+test('a renaming engine leaves HEAD and the base model alone', async () => {
   const { engine, told } = watched();
   const pairs = {
     layers: [1, 2],
@@ -129,7 +127,7 @@ it('a renaming engine leaves HEAD and the base model alone', async () => {
   await expect(renamed.probe('staged', [])).resolves.toEqual([]);
 });
 
-it('the base model is asked each question once', async () => {
+test('the base model is asked each question once', async () => {
   const fake = new FakeEngine();
   const engine = rememberingBase(bound(fake));
   const probe = { prompt: 'The sky is', greedyTokensMax: 1 };

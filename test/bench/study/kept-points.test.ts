@@ -1,16 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 
 let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-points-'));
+beforeEach(() => {
+  folder = testFolder();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
-it('a point is measured once, by whichever process asks', async () => {
+test('a point is measured once, by whichever process asks', async () => {
   let measured = 0;
   const work = async () => ({ share: 0.5, times: ++measured });
   expect(await new KeptPoints(folder).once({ study: 'a', mark: 1 }, work)).toEqual({
@@ -24,14 +21,14 @@ it('a point is measured once, by whichever process asks', async () => {
   expect(measured).toBe(1);
 });
 
-it('another question does not find the answer', async () => {
+test('another question does not find the answer', async () => {
   const points = new KeptPoints(folder);
   await points.once({ study: 'a', parameters: { lambda: 1 } }, async () => 1);
   expect(await points.find({ study: 'a', parameters: { lambda: 2 } })).toBeNull();
   expect(await points.find({ study: 'a', parameters: { lambda: 1 } })).toBe(1);
 });
 
-it('a measurement that fails is not kept', async () => {
+test('a measurement that fails is not kept', async () => {
   const points = new KeptPoints(folder);
   await expect(
     points.once({ study: 'a' }, () => Promise.reject(new Error('stopped'))),
@@ -39,7 +36,7 @@ it('a measurement that fails is not kept', async () => {
   expect((await points.once({ study: 'a' }, async () => 2)).kept).toBe(false);
 });
 
-it('a number that JSON cannot write is refused instead of becoming null', async () => {
+test('a number that JSON cannot write is refused instead of becoming null', async () => {
   await expect(
     new KeptPoints(folder).once({ study: 'a' }, async () => ({ ratio: Number.NaN })),
   ).rejects.toThrow(TypeError);

@@ -1,20 +1,19 @@
-import { appendFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { appendFile, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { batchEnds } from '../../../bench/study/edited-stream.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { stabilityOfStream, type StabilityQuestion } from '../../../bench/study/stability.ts';
-import { writeStabilityReport } from '../../../bench/study/stability-report.ts';
+import { stabilityReport } from '../../../bench/study/stability-report.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-stability-'));
+beforeEach(() => {
+  folder = testFolder();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 async function question(
   over: Partial<StabilityQuestion> = {},
@@ -39,7 +38,7 @@ const keeping = () => ({
   found: () => {},
 });
 
-it('measures at the marks and at the end, on what was edited so far', async () => {
+test('a stream is measured at the marks and at its end', async () => {
   const { points, batches } = await stabilityOfStream(
     new FakeEngine(),
     await question(),
@@ -59,7 +58,7 @@ it('measures at the marks and at the end, on what was edited so far', async () =
   expect(batches).toHaveLength(6);
 });
 
-it('shows what the earliest corrections lose', async () => {
+test('a stream shows what its earliest corrections lose', async () => {
   const { points } = await stabilityOfStream(
     new FakeEngine(),
     await question({}, (i) => (i === 20 ? MISBEHAVING.erasing : `answer${i}`)),
@@ -68,7 +67,7 @@ it('shows what the earliest corrections lose', async () => {
   expect(points.map(({ earliest }) => earliest.efficacy)).toEqual([1, 1, 0]);
 });
 
-it('an interrupted stream goes on behind its last batch and gives the same measures', async () => {
+test('an interrupted stream resumes after its last batch with the same measures', async () => {
   const asked = await question();
   const whole = await stabilityOfStream(new FakeEngine(), asked, {
     ...keeping(),
@@ -99,7 +98,7 @@ it('an interrupted stream goes on behind its last batch and gives the same measu
   expect(resumed.batches.filter((batch) => batch.resumed)).toHaveLength(1);
 });
 
-it('a batch whose note was lost with its process is found committed and not edited again', async () => {
+test('a batch whose note was lost is found committed and not edited again', async () => {
   const asked = await question();
   await stabilityOfStream(new FakeEngine(), asked, keeping());
   const [stream] = await readdir(path.join(folder, 'streams'));
@@ -114,11 +113,11 @@ it('a batch whose note was lost with its process is found committed and not edit
   expect(batches).toHaveLength(6);
   expect(batches[5]!.seconds).toBeNull();
   expect(points.at(-1)!.corrections).toBe(24);
-  // And the next process can read the notes behind the broken line.
+  // The next process can read the notes after the broken line.
   expect((await stabilityOfStream(new FakeEngine(), asked, keeping())).batches).toHaveLength(6);
 });
 
-it('a finished study runs the model no more', async () => {
+test('a finished study runs the model no more', async () => {
   const asked = await question();
   await stabilityOfStream(new FakeEngine(), asked, keeping());
   const engine = new FakeEngine();
@@ -126,7 +125,7 @@ it('a finished study runs the model no more', async () => {
   expect(engine.calls).toEqual([]);
 });
 
-it('records that are only edited are not measured', async () => {
+test('records that are only edited are not measured', async () => {
   const { points } = await stabilityOfStream(
     new FakeEngine(),
     await question({ unmeasured: [{ from: 2, to: 20 }] }),
@@ -135,16 +134,16 @@ it('records that are only edited are not measured', async () => {
   expect(points.map(({ sample }) => sample)).toEqual([2, 2, 6]);
 });
 
-it('batches end at every mark', () => {
+test('batches end at every mark', () => {
   expect(batchEnds(100, 30, [10, 30, 300])).toEqual([10, 30, 60, 90, 100]);
   expect(batchEnds(60, 30)).toEqual([30, 60]);
 });
 
-it('writes plots with every measured point, and the numbers beside them', async () => {
+test('the report has plots and the numbers of every point', async () => {
   const byBatches = await stabilityOfStream(new FakeEngine(), await question(), keeping());
   const bySize = byBatches.points.map((point, i) => ({ ...point, batchSize: [1, 5, 20][i]! }));
-  await writeStabilityReport(folder, { byBatches, bySize, about: 'fake', circumstances: {} });
-  const svg = await readFile(path.join(folder, 'stability-by-batches.svg'), 'utf8');
+  const files = await stabilityReport({ byBatches, bySize, about: 'fake', circumstances: {} });
+  const svg = files['stability-by-batches.svg'];
   expect(svg).toMatch(/^<svg/);
   for (const text of [
     'consecutive batches',
@@ -154,13 +153,9 @@ it('writes plots with every measured point, and the numbers beside them', async 
     'neighbours unchanged',
   ])
     expect(svg).toContain(text);
-  expect(await readFile(path.join(folder, 'stability-by-batch-size.svg'), 'utf8')).toContain(
-    'instances per batch',
-  );
-  const csv = (await readFile(path.join(folder, 'stability-by-batches.csv'), 'utf8'))
-    .trimEnd()
-    .split('\r\n');
+  expect(files['stability-by-batch-size.svg']).toContain('instances per batch');
+  const csv = files['stability-by-batches.csv']!.trimEnd().split('\r\n');
   expect(csv).toHaveLength(4);
   expect(csv[3]).toMatch(/^4,6,24,24,0,1,1,/);
-  expect(await readFile(path.join(folder, 'stability.md'), 'utf8')).toContain('| 100.0');
+  expect(files['stability.md']).toContain('| 100.0');
 });

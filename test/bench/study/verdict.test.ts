@@ -1,33 +1,31 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { bound, type GatedEngine } from '../../../bench/study/gated-engine.ts';
 import { KeptPoints } from '../../../bench/study/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
-import { BATCH_KINDS } from '../../../bench/study/verdict-kinds.ts';
+import { BATCH_KINDS } from '../../../bench/study/verdict/kinds.ts';
 import {
   distributionsOf,
   proposalsOf,
   quantile,
   ratesOf,
-} from '../../../bench/study/verdict-rates.ts';
+} from '../../../bench/study/verdict/rates.ts';
 import {
   tryBatches,
   type Trial,
   type TrialsQuestion,
-} from '../../../bench/study/verdict-trials.ts';
+} from '../../../bench/study/verdict/trials.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
 import { facts, writeFacts } from './facts.ts';
 
 const SETTINGS = DEFAULT_LINEAGE_SETTINGS.verdict;
 
 let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-verdict-'));
+beforeEach(() => {
+  folder = testFolder();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 async function question(targetOf?: (i: number) => string): Promise<TrialsQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(12, targetOf));
@@ -45,12 +43,12 @@ async function question(targetOf?: (i: number) => string): Promise<TrialsQuestio
 const keeping = () => ({
   folder,
   points: new KeptPoints(folder),
-  prepared: () => {},
-  tried: () => {},
+  edited: () => {},
+  found: () => {},
 });
 const kinds = (...names: string[]) => BATCH_KINDS.filter(({ name }) => names.includes(name));
 
-it('good batches are accepted, and nothing that was tried is committed', async () => {
+test('good batches are accepted, and nothing that was tried is committed', async () => {
   const engine = bound(new FakeEngine());
   const trials = await tryBatches(engine, kinds('good'), await question(), keeping());
   expect(
@@ -67,7 +65,7 @@ it('good batches are accepted, and nothing that was tried is committed', async (
   ).toBe(true);
 });
 
-it('a batch with a correction that does not take is refused for that member', async () => {
+test('a batch with a correction that does not take is refused for that member', async () => {
   const trials = await tryBatches(
     bound(new FakeEngine()),
     kinds('good'),
@@ -80,7 +78,7 @@ it('a batch with a correction that does not take is refused for that member', as
   ]);
 });
 
-it('half of a contradicting batch denies the other half in other words', async () => {
+test('half of a contradicting batch denies the other half in other words', async () => {
   const { records } = await question();
   const contradicting = kinds('contradicting')[0]!;
   const { revisions, bad } = await contradicting.batch(records.slice(0, 4), async () => '');
@@ -95,7 +93,7 @@ it('half of a contradicting batch denies the other half in other words', async (
   expect(bad).toHaveLength(4);
 });
 
-it('changes that are not finite are unfit, and are never asked about', async () => {
+test('changes that are not finite are unfit, and are never asked about', async () => {
   const trials = await tryBatches(
     bound(new FakeEngine()),
     kinds('not finite'),
@@ -106,10 +104,10 @@ it('changes that are not finite are unfit, and are never asked about', async () 
     ['unfit', null],
     ['unfit', null],
   ]);
-  expect(trials[0]!.reasons[0]).toMatch(/not finite/);
+  expect(trials[0]!.reasons[0]).toMatch(/non-finite/);
 });
 
-it("the open gate stands before the batch's hook alone", async () => {
+test("the open gate stands before the batch's hook alone", async () => {
   const told: (string | null)[] = [];
   const fake = new FakeEngine();
   const engine: GatedEngine = {
@@ -123,7 +121,7 @@ it("the open gate stands before the batch's hook alone", async () => {
   expect(new Set(told)).toEqual(new Set(['pairs own', 'always always']));
 });
 
-it('trials that were made are not made again', async () => {
+test('trials that were made are not made again', async () => {
   const asked = await question();
   const first = await tryBatches(
     bound(new FakeEngine()),
@@ -140,17 +138,15 @@ const trial = (
   kind: string,
   good: boolean,
   scores: Partial<Trial['after'] & object>,
-  outcome: Trial['outcome'] = 'accepted',
-  reasons: string[] = [],
+  decision: Pick<Trial, 'outcome' | 'reasons'> = { outcome: 'accepted', reasons: [] },
 ): Trial => ({
   kind,
   good,
   batch: 0,
-  outcome,
+  ...decision,
   corrections: 10,
   blamed: 0,
   blamedBad: 0,
-  reasons,
   before: null,
   after: {
     efficacy: 1,
@@ -164,14 +160,16 @@ const trial = (
   },
 });
 
-it('counts wrong decisions on good and on bad batches', () => {
+const refused = (...reasons: string[]) => ({ outcome: 'refused' as const, reasons });
+
+test('counts wrong decisions on good and on bad batches', () => {
   const rates = ratesOf([
     trial('good', true, {}),
-    trial('good', true, {}, 'refused', ['x']),
+    trial('good', true, {}, refused('x')),
     trial('bad', false, {}),
-    trial('bad', false, {}, 'refused'),
-    trial('bad', false, {}, 'unfit'),
-    trial('bad', false, {}, 'refused', ['x']),
+    trial('bad', false, {}, refused()),
+    trial('bad', false, {}, { outcome: 'unfit', reasons: [] }),
+    trial('bad', false, {}, refused('x')),
   ]);
   expect(
     rates.map(({ kind, wrong, refusedAsBatch, refusedForMembers, unfit }) => [
@@ -187,7 +185,7 @@ it('counts wrong decisions on good and on bad batches', () => {
   ]);
 });
 
-it('proposes thresholds between good and bad batches, near the good ones', () => {
+test('proposes thresholds between good and bad batches, near the good ones', () => {
   const trials = [
     ...[1.001, 1.002, 1.004].map((canaryRatio, i) =>
       trial('good', true, { canaryRatio, locality: 1 - 0.05 * i }),
@@ -206,7 +204,7 @@ it('proposes thresholds between good and bad batches, near the good ones', () =>
   expect(by.get('editNormMax')!.proposed).toBeNull();
 });
 
-it('quantiles lie between neighbours', () => {
+test('quantiles lie between neighbours', () => {
   expect(quantile([3, 1, 2], 0.5)).toBe(2);
   expect(quantile([0, 1], 0.25)).toBe(0.25);
   expect(

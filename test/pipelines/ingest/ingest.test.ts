@@ -13,7 +13,7 @@ import type {
   ConsumedRecord,
   OutgoingRecord,
   PartitionBatch,
-} from '../../../pipelines/kafka/records.ts';
+} from '../../../pipelines/kafka/kafka.ts';
 import { SINGLE_OBJECT_FORMAT, type RecordFormat } from '../../../pipelines/kafka/record-format.ts';
 import {
   CHUNK_BYTES_MAX,

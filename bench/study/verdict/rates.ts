@@ -1,11 +1,8 @@
-/**
- * What the trials say of the verdict: rates of wrong decisions, distributions of every score, and
- * thresholds from them.
- */
-import type { ProbeScores } from '../../schemas/editing.ts';
-import type { VerdictSettings } from '../../schemas/settings.ts';
-import { digits, type Column } from './tables.ts';
-import type { Trial } from './verdict-trials.ts';
+/** Rates of wrong decisions, distributions of every score, and thresholds that follow from them. */
+import type { ProbeScores } from '../../../schemas/editing.ts';
+import type { VerdictSettings } from '../../../schemas/settings.ts';
+import { digits, percent, type Column } from '../../tables.ts';
+import type { Trial } from './trials.ts';
 
 export interface KindRates {
   kind: string;
@@ -170,8 +167,6 @@ function kindsOf(trials: readonly Trial[]): string[] {
   return [...new Set(trials.map(({ kind }) => kind))];
 }
 
-const share = (value: number) => (100 * value).toFixed(1);
-
 export const RATE_COLUMNS: Column<KindRates>[] = [
   { name: 'batches', of: (rates) => rates.kind },
   { name: 'tried', of: (rates) => rates.batches },
@@ -179,8 +174,8 @@ export const RATE_COLUMNS: Column<KindRates>[] = [
   { name: 'refused as a batch', of: (rates) => rates.refusedAsBatch },
   { name: 'refused for members', of: (rates) => rates.refusedForMembers },
   { name: 'unfit', of: (rates) => rates.unfit },
-  { name: 'false refuse %', of: (rates) => (rates.good ? rates.wrong : null), as: share },
-  { name: 'false accept %', of: (rates) => (rates.good ? null : rates.wrong), as: share },
+  { name: 'false refuse %', of: (rates) => (rates.good ? rates.wrong : null), as: percent },
+  { name: 'false accept %', of: (rates) => (rates.good ? null : rates.wrong), as: percent },
   { name: 'corrections blamed', of: (rates) => `${rates.blamed} of ${rates.corrections}` },
 ];
 
@@ -198,13 +193,17 @@ export const DISTRIBUTION_COLUMNS: Column<Distribution>[] = [
 export const PROPOSAL_COLUMNS: Column<Proposal>[] = [
   { name: 'threshold', of: (row) => row.setting },
   { name: 'now', of: (row) => row.now, as: digits(3) },
-  { name: 'good refused %, now', of: (row) => row.goodRefusedNow, as: share },
-  { name: 'bad caught %, now', of: (row) => row.badCaughtNow, as: share },
+  { name: 'good refused %, now', of: (row) => row.goodRefusedNow, as: percent },
+  { name: 'bad caught %, now', of: (row) => row.badCaughtNow, as: percent },
   { name: 'proposed', of: (row) => row.proposed, as: digits(3) },
   {
     name: 'good refused %',
     of: (row) => (row.proposed === null ? null : row.goodRefused),
-    as: share,
+    as: percent,
   },
-  { name: 'bad caught %', of: (row) => (row.proposed === null ? null : row.badCaught), as: share },
+  {
+    name: 'bad caught %',
+    of: (row) => (row.proposed === null ? null : row.badCaught),
+    as: percent,
+  },
 ];

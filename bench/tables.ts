@@ -1,10 +1,12 @@
-/** Tables of a study's numbers: Markdown for readers, CSV for programs. */
+/** Tables of numbers: Markdown for readers, CSV for programs. */
+
+type Cell = number | string | null;
 
 export interface Column<Row> {
   name: string;
-  /** Null where it was not measured. */
-  of: (row: Row) => number | string | null;
-  /** How Markdown writes a number; CSV always has it in full. */
+  /** Null if it was not measured. */
+  of: (row: Row) => Cell;
+  /** How Markdown shows a number; CSV always has it in full. */
   as?: (value: number) => string;
 }
 
@@ -21,31 +23,25 @@ export function markdownTable<Row>(columns: readonly Column<Row>[], rows: readon
     Math.max(column.name.length, 3, ...cells.map((line) => line[i]!.length)),
   );
   const line = (values: readonly string[]) =>
-    `| ${values.map((value, i) => value.padEnd(widths[i]!)).join(' | ')} |`;
-  return (
-    [
-      line(columns.map(({ name }) => name)),
-      line(widths.map((width) => '-'.repeat(width))),
-      ...cells.map(line),
-    ].join('\n') + '\n'
-  );
+    `| ${values.map((value, i) => value.padEnd(widths[i]!)).join(' | ')} |\n`;
+  const head = [columns.map(({ name }) => name), widths.map((width) => '-'.repeat(width))];
+  return [...head, ...cells].map(line).join('');
 }
 
 /** RFC 4180. */
 export function csvTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const field = (value: number | string | null) => {
+  const field = (value: Cell) => {
     const text = value === null ? '' : String(value);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  return [
+  const lines = [
     columns.map(({ name }) => field(name)),
     ...rows.map((row) => columns.map((column) => field(column.of(row)))),
-  ]
-    .map((line) => `${line.join(',')}\r\n`)
-    .join('');
+  ];
+  return lines.map((line) => `${line.join(',')}\r\n`).join('');
 }
 
-function shown(value: number | string | null, as: (value: number) => string = String): string {
+function shown(value: Cell, as: (value: number) => string = String): string {
   if (value === null) return '-';
   return typeof value === 'number' ? as(value) : value.replaceAll('|', '\\|');
 }

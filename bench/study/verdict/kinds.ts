@@ -1,19 +1,16 @@
 /**
- * Batches that are known to be good or bad, each made from the same records. What makes a batch bad
- * is either what it asks for (corrections) or what the editor does with it (engine).
+ * Batches that are known to be good or bad, each made from the same records. A batch is bad either
+ * by its corrections or by what the editor does with them.
  */
-import type { PairSet } from '../../model/engine-types.ts';
-import type { GateParameters, HyperParameterOverrides } from '../../schemas/editing.ts';
-import { factKeyOf, type CorrectionRevision } from '../../schemas/correction.ts';
-import { bound, renaming, type GatedEngine } from './gated-engine.ts';
-import type { StudyRecord } from './study-records.ts';
+import type { PairSet } from '../../../model/engine-types.ts';
+import type { GateParameters, HyperParameterOverrides } from '../../../schemas/editing.ts';
+import { factKeyOf, type CorrectionRevision } from '../../../schemas/correction.ts';
+import { bound, renaming, type GatedEngine } from '../gated-engine.ts';
+import type { StudyRecord } from '../study-records.ts';
 
 export interface TrialBatch {
   revisions: CorrectionRevision[];
-  /**
-   * Ids of the corrections that should not get in; empty where the batch is bad as a whole, or
-   * good.
-   */
+  /** Ids of single corrections that should be refused. */
   bad: string[];
 }
 
@@ -25,18 +22,15 @@ export interface BatchKind {
     records: readonly StudyRecord[],
     garbled: (record: StudyRecord) => Promise<string>,
   ): Promise<TrialBatch>;
-  /** What the editor does otherwise; the hook of `head` is left as it is. */
+  /** Changes the editor, but leaves the hook of `head` alone. */
   engine?(engine: GatedEngine, head: string | null): GatedEngine;
-  /** Needs an engine that was opened with these. */
+  /** Parameters that the engine must be opened with. */
   parameters?: HyperParameterOverrides;
 }
 
 const SCALE = 30;
 
-/**
- * Clamp 50 with the searches let loose: no anchor, no end before the last step, steps that
- * overshoot.
- */
+/** Searches without an anchor or an early end, whose steps overshoot. */
 const GONE_WRONG: HyperParameterOverrides = {
   clamp: 50,
   learningRate: 20,
@@ -90,8 +84,7 @@ export const BATCH_KINDS: readonly BatchKind[] = [
           (paraphrase) => paraphrase.includes(subject) && paraphrase !== record.prompt,
         );
         if (wording === undefined) return [];
-        // Nobody who contradicts another says so: neither names the other's wording as a paraphrase
-        // of its own.
+        // A real contradiction is not announced: neither lists the other's wording as a paraphrase.
         return [
           changed(record, null, { paraphrases: [] }),
           changed(record, 'denied', {
@@ -143,7 +136,7 @@ export const BATCH_KINDS: readonly BatchKind[] = [
   },
 ];
 
-/** The record's correction with some members changed, under an id and a fact of its own. */
+/** Changes members of the record's correction, and gives it its own id and fact. */
 function changed(
   { revision }: StudyRecord,
   because: string | null,

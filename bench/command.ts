@@ -1,0 +1,119 @@
+/** What the commands of the benchmarks share: options, set-up, the engine, progress and results. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { InvalidArgumentError } from 'commander';
+import { readConfiguration, type Configuration } from '../infra/config/configuration.ts';
+import { homeAt } from '../infra/config/home.ts';
+import { progressOn, type Progress, type ProgressStep } from '../infra/setup/progress.ts';
+import { provision } from '../infra/setup/provision/index.ts';
+import { LocalEngine, type EngineOptions } from '../model/engine/local-engine.ts';
+
+export function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError('expected a whole number of at least 1');
+  return value;
+}
+
+export function json(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InvalidArgumentError('expected JSON');
+  }
+}
+
+/** Half-open. */
+export interface Range {
+  from: number;
+  to: number;
+}
+
+export function range(text: string): Range {
+  const [, from, to] = /^(\d+):(\d+)$/.exec(text.trim()) ?? [];
+  if (from === undefined || to === undefined || Number(from) >= Number(to))
+    throw new InvalidArgumentError('expected FROM:TO with FROM < TO');
+  return { from: Number(from), to: Number(to) };
+}
+
+/** Parses a list with commas. */
+export const listOf =
+  <Item>(item: (text: string) => Item) =>
+  (text: string): Item[] =>
+    text.split(',').map((one) => item(one.trim()));
+
+/** Parses a list of some of these names. */
+export const namesIn = <Name extends string>(names: readonly Name[]) =>
+  listOf((text) => {
+    const name = names.find((one) => one === text);
+    if (name === undefined) throw new InvalidArgumentError(`expected some of ${names.join(', ')}`);
+    return name;
+  });
+
+/** Runs a command; prints what it throws and sets the exit code. */
+export async function runCommand(name: string, command: () => Promise<void>): Promise<void> {
+  try {
+    await command();
+  } catch (error) {
+    process.stderr.write(`${name}: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  }
+}
+
+/** Reads the configuration, with another model if one is named, and provisions what is missing. */
+export async function setUp(
+  model: string | undefined,
+  servers: readonly ('kafka' | 'temporal')[] = [],
+): Promise<{ configuration: Configuration; progress: Progress }> {
+  const named = model === undefined ? {} : { ERRATA_MODEL: model };
+  const configuration = readConfiguration({ ...process.env, ...named });
+  const progress = progressOn(process.stderr);
+  const ownModel = configuration.model === null ? (['model'] as const) : [];
+  await provision(['tensorflow', ...servers, ...ownModel], {
+    home: homeAt(configuration.home),
+    device: configuration.device,
+    progress,
+  });
+  return { configuration, progress };
+}
+
+export async function openEngine(options: EngineOptions, progress: Progress): Promise<LocalEngine> {
+  let label = '';
+  let loading: ProgressStep | undefined;
+  const engine = await LocalEngine.open(options, (stage, share) => {
+    if (stage !== label) {
+      loading?.done();
+      loading = progress.step(stage, { amount: 100, unit: 'items' });
+      label = stage;
+    }
+    loading?.at(Math.round(share * 100));
+  });
+  loading?.done();
+  return engine;
+}
+
+/** Does the work as one step; `at` reports how much of the amount is done. */
+export async function during<Result>(
+  progress: Progress,
+  label: string,
+  work: (at: (done: number) => void) => Promise<Result>,
+  amount?: number,
+): Promise<Result> {
+  const step = progress.step(label, amount === undefined ? undefined : { amount, unit: 'items' });
+  try {
+    const result = await work((done) => step.at(done));
+    step.done();
+    return result;
+  } catch (error) {
+    step.failed();
+    throw error;
+  }
+}
+
+/** Writes `<name>.json` and `<name>.md`, and prints the text. */
+export function writeResult(folder: string, name: string, result: object, text: string): void {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path.join(folder, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
+  writeFileSync(path.join(folder, `${name}.md`), text);
+  process.stdout.write(text);
+}
