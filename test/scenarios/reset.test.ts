@@ -8,10 +8,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { createLedgerActivities } from '../../activities/index.ts';
 import type { EmbeddedTemporal } from '../../infra/local/temporal.ts';
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
-import {
-  lineageWorkflowId,
-  type RevisionChunk,
-} from '../../pipelines/workflows/contract.ts';
+import { lineageWorkflowId, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
 import { undoSignal } from '../../pipelines/workflows/messages.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
