@@ -14,7 +14,7 @@ import {
   type Range,
 } from './command.ts';
 import { editStream, type BenchResult } from './edit-stream.ts';
-import { readRecords } from './records.ts';
+import { readRecords } from '../operations/tune/fact-records.ts';
 import type { ReferenceResult } from './reference/reference-result.ts';
 import { runReference } from './reference/run-reference.ts';
 import { sideBySide, speedupOf } from './reference/side-by-side.ts';

@@ -27,7 +27,7 @@ import {
   writeResult,
 } from '../command.ts';
 import { loadCorrections } from '../load/load-corrections.ts';
-import { readRecords } from '../records.ts';
+import { readRecords } from '../../operations/tune/fact-records.ts';
 import { batchEnds, EditedStream, STUDY_LINEAGE } from '../study/edited-stream.ts';
 import { secondsPerCorrection } from '../study/stream-measures.ts';
 import { measureVerify } from './byte-changes.ts';

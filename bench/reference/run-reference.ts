@@ -14,7 +14,7 @@ import type { Progress, ProgressStep } from '../../infra/setup/progress.ts';
 import { runClient } from '../../infra/setup/provision/client-process.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
 import type { EngineDescription } from '../../model/engine-types.ts';
-import type { BenchRecord } from '../records.ts';
+import type { FactRecord } from '../../operations/tune/fact-records.ts';
 import { exportModel } from './export-model.ts';
 import { keptStatistics } from './kept-statistics.ts';
 import { pythonWithTorch } from './python.ts';
@@ -25,7 +25,7 @@ export interface ReferenceRun {
   configuration: Configuration;
   /** Of the engine that edited the same records. */
   description: EngineDescription;
-  records: readonly BenchRecord[];
+  records: readonly FactRecord[];
   batchSize: number;
   progress: Progress;
 }

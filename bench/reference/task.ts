@@ -11,7 +11,7 @@ import {
   type LocatedPrompt,
 } from '../../model/network/sequences.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
-import type { BenchRecord } from '../records.ts';
+import type { FactRecord } from '../../operations/tune/fact-records.ts';
 import type { KeptStatistics } from './kept-statistics.ts';
 
 export interface ReferenceTask {
@@ -89,7 +89,7 @@ export function referenceParameters({
  */
 export function referenceRecords(
   tokenizer: Tokenizer,
-  records: readonly BenchRecord[],
+  records: readonly FactRecord[],
 ): ReferenceRecord[] {
   const last = new Map(records.map((record, i) => [record.revision.factKey, i]));
   return records.map((record, i) => {

@@ -1,19 +1,13 @@
 /**
- * A stream of corrections, edited batch by batch by the edit worker's own activities on a version
- * log that is kept: a process that was stopped goes on behind the last batch it finished. As in the
- * benchmark nothing is judged on the way.
+ * A stream of corrections, edited batch by batch on a version log that is kept: a process that was
+ * stopped goes on behind the last batch it finished. As in the benchmark every verdict passes.
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import {
-  createEditActivities,
-  createLedgerActivities,
-  type EditActivities,
-  type LedgerActivities,
-} from '../../activities/index.ts';
-import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { Engine } from '../../model/engine/engine.ts';
-import type { VerdictSettings } from '../../schemas/settings.ts';
+import { localSteps, type LocalSteps } from '../../operations/local-batch.ts';
+import { editPermissively } from '../../operations/tune/edit-facts.ts';
+import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { noSeconds, timedEngine, type StageSeconds } from '../stages.ts';
@@ -30,31 +24,19 @@ export interface BatchDone {
   stages: StageSeconds | null;
   /** Resident memory behind the batch. */
   residentBytes: number;
-  /**
-   * First batch of a process that found the stream begun: its time holds what had to be built
-   * again.
-   */
+  /** First batch of a process that found the stream begun: its time includes building again. */
   resumed: boolean;
 }
 
-/** Versions of a study are of this lineage. */
+/** The lineage of a study's versions. */
 export const STUDY_LINEAGE = 'study';
-
-export const PERMISSIVE: VerdictSettings = {
-  requireEffective: false,
-  generalisationMin: 0,
-  localityMin: 0,
-  retentionMin: 0,
-  canaryRatioMax: Number.MAX_VALUE,
-  editNormMax: Number.MAX_VALUE,
-  retentionSample: 8,
-};
 
 export class EditedStream {
   readonly versions: Versions;
   readonly done: BatchDone[] = [];
   readonly #stages = noSeconds();
-  readonly #activities: EditActivities & LedgerActivities;
+  readonly #steps: LocalSteps;
+  #isFirst = true;
 
   private constructor(
     private readonly folder: string,
@@ -63,18 +45,12 @@ export class EditedStream {
     private readonly ends: readonly number[],
   ) {
     this.versions = versionsInFolder(path.join(folder, 'versions'));
-    this.#activities = {
-      ...createEditActivities({
-        engine: timedEngine(engine, this.#stages),
-        versions: this.versions,
-      }),
-      ...createLedgerActivities({ versions: this.versions }),
-    };
+    this.#steps = localSteps(timedEngine(engine, this.#stages), this.versions);
   }
 
   /**
-   * `ends` are where batches end, ascending. The folder must be this stream's alone: same records,
-   * ends and engine.
+   * Opens a stream in a folder that must be its alone, with the same records, ends and engine each
+   * time. `ends` are where batches end, ascending.
    */
   static async open(
     folder: string,
@@ -88,17 +64,16 @@ export class EditedStream {
     return stream;
   }
 
-  /** Edits on until `end` of the stream is reached; what is done already costs nothing. */
-  async advanceTo(end: number, tell: (corrections: number) => void = () => {}): Promise<void> {
-    const begun = this.done.length;
-    for (let i = begun; i < this.ends.length && this.ends[i]! <= end; i++) {
+  /** Edits on until `end` of the stream is reached; finished batches cost nothing. */
+  async advanceTo(end: number, progress: (corrections: number) => void = () => {}): Promise<void> {
+    for (let i = this.done.length; i < this.ends.length && this.ends[i]! <= end; i++) {
       const begin = i === 0 ? 0 : this.ends[i - 1]!;
       const batch = await this.#editBatch(begin, this.ends[i]!, this.#isFirst && begin > 0);
       this.#isFirst = false;
       // A line of its own even behind one that was cut off.
       await appendFile(this.#notes, `\n${JSON.stringify(batch)}\n`);
       this.done.push(batch);
-      tell(batch.end);
+      progress(batch.end);
     }
   }
 
@@ -109,60 +84,24 @@ export class EditedStream {
     return [...(await this.versions.log(STUDY_LINEAGE).at(batch.version)).active.values()];
   }
 
-  #isFirst = true;
-
   async #editBatch(begin: number, end: number, resumed: boolean): Promise<BatchDone> {
     const before = { ...this.#stages };
-    const began = performance.now();
-    const batchId = `corrections-${begin}-${end}`;
-    const revisions = this.revisions.slice(begin, end);
-    const plan = await this.#activities.planBatch({ lineage: STUDY_LINEAGE, batchId, revisions });
+    const startedAt = performance.now();
     const log = this.versions.log(STUDY_LINEAGE);
-    if (plan.committed !== null) {
-      const { entry } = await log.entry(plan.committed.version);
-      return {
-        begin,
-        end,
-        version: entry.version,
-        refused: plan.settled.filter(({ status }) => status === 'QUARANTINED').length,
-        seconds: null,
-        stages: null,
-        residentBytes: process.memoryUsage().rss,
-        resumed,
-      };
-    }
-    const step = {
+    const batchId = `corrections-${begin}-${end}`;
+    const isMade = (await (await log.register()).versionOfBatch(batchId)) !== null;
+    const outcomes = await editPermissively(this.#steps, this.versions, {
       lineage: STUDY_LINEAGE,
       batchId,
-      head: plan.head,
-      edits: plan.edits,
-      removals: plan.removals,
-    };
-    const shard = await this.#activities.computeTargets(step);
-    const staged = await this.#activities.stageUpdate({ ...step, shards: [shard] });
-    let { version } = plan.head;
-    if (staged.rows.length > 0) {
-      const probes = await this.#activities.runProbes({ ...step, staged, settings: PERMISSIVE });
-      const committed = await this.#activities.commitVersion({
-        ...step,
-        withdrawals: [],
-        staged,
-        probes,
-        workflow: { workflowId: 'study', runId: 'study' },
-      });
-      if (committed.kind !== 'committed')
-        throw new Error(
-          `another process writes into ${this.folder}: HEAD is version ${committed.head.version}`,
-        );
-      ({ version } = committed);
-    }
+      revisions: this.revisions.slice(begin, end),
+    });
     return {
       begin,
       end,
-      version,
-      refused: plan.edits.length - staged.rows.length,
-      seconds: (performance.now() - began) / 1000,
-      stages: difference(this.#stages, before),
+      version: (await log.read()).head.version,
+      refused: outcomes.filter(({ status }) => status === 'QUARANTINED').length,
+      seconds: isMade ? null : (performance.now() - startedAt) / 1_000,
+      stages: isMade ? null : difference(this.#stages, before),
       residentBytes: process.memoryUsage().rss,
       resumed,
     };
@@ -172,10 +111,7 @@ export class EditedStream {
     return path.join(this.folder, 'batches.jsonl');
   }
 
-  /**
-   * A line that was cut off by the end of its process is no note: its batch is planned again and
-   * found committed.
-   */
+  /** Skips a line that was cut off: its batch is planned again and found committed. */
   async #readNotes(): Promise<BatchDone[]> {
     let text: string;
     try {
@@ -208,10 +144,8 @@ export function batchEnds(
     (a, b) => a - b,
   );
   for (let begin = 0; begin < corrections;) {
-    const end = Math.min(
-      begin + batchSize,
-      due.find((mark) => mark > begin)!,
-    );
+    const mark = due.find((one) => one > begin)!;
+    const end = Math.min(begin + batchSize, mark);
     ends.push(end);
     begin = end;
   }

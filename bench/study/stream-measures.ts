@@ -1,12 +1,12 @@
 /** Measures of a stream at a mark: the benchmark's on a sample, and the earliest corrections'. */
 import type { Engine } from '../../model/engine/engine.ts';
+import { measureFacts, type FactMeasures } from '../../operations/tune/measure-facts.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
-import { measure, type StreamMeasures } from '../edit-stream.ts';
 import { digits, percent, type Column } from '../tables.ts';
 import { STUDY_LINEAGE, type BatchDone, type EditedStream } from './edited-stream.ts';
 import { latestOfEachFact, sampleOf, type StudyRecord } from './study-records.ts';
 
-export interface MarkMeasures extends StreamMeasures {
+export interface MarkMeasures extends FactMeasures {
   /** Records measured. */
   sample: number;
   /** The earliest corrections that are asked again. */
@@ -33,7 +33,7 @@ export async function measureStream(
 ): Promise<MarkMeasures> {
   const latest = latestOfEachFact(records);
   const sample = sampleOf(latest, sampleMax);
-  const measured = await measure(engine, hookId, sample);
+  const measured = await measureFacts(engine, hookId, sample);
   const first = new Set(records.slice(0, earliestMax));
   const probes = latest
     .filter((record) => first.has(record))

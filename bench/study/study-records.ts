@@ -1,10 +1,10 @@
 /** The records of a study: ranges of a file as one stream, and samples without chance. */
 import { sha256 } from '../../versions/log/object-names.ts';
+import { readRecords, type FactRecord } from '../../operations/tune/fact-records.ts';
 import type { Range } from '../command.ts';
-import { readRecords, type BenchRecord } from '../records.ts';
 
 /** A record and its place in the file. */
-export interface StudyRecord extends BenchRecord {
+export interface StudyRecord extends FactRecord {
   index: number;
 }
 

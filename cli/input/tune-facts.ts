@@ -1,11 +1,11 @@
 /** The facts that `errata tune` edits: a file in CounterFact's form, or the demonstration's own. */
 import { readFileSync } from 'node:fs';
-import type { BenchRecord } from '../../bench/records.ts';
+import type { FactRecord } from '../../operations/tune/fact-records.ts';
 import { factKeyOf } from '../../schemas/correction.ts';
 import { readCorrections } from './correction-input.ts';
 
 /** The demonstration's facts that name what the model says so far. */
-export function demonstrationFacts(): BenchRecord[] {
+export function demonstrationFacts(): FactRecord[] {
   const text = readFileSync(new URL('../demonstration/facts.ndjson', import.meta.url), 'utf8');
   const { corrections } = readCorrections(text, 'ndjson', {
     lineage: 'tune',

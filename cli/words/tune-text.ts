@@ -1,7 +1,7 @@
 /** What `errata tune` prints on its way and at its end. */
-import { nameOf, windowName } from '../../bench/tune/grid.ts';
-import type { Trial } from '../../bench/tune/search.ts';
-import type { KeyLook, Tuned } from '../../bench/tune/tune.ts';
+import { nameOf, windowName } from '../../operations/tune/grid.ts';
+import type { Trial } from '../../operations/tune/search.ts';
+import type { KeyLook, Tuned } from '../../operations/tune/tune.ts';
 import { percent, type Output } from '../terminal/output.ts';
 
 export function keyLookText({ traces, massive, windows }: KeyLook, { colours }: Output): string {

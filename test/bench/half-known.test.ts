@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { editStream, type BenchResult } from '../../bench/edit-stream.ts';
-import { readRecords, type BenchRecord } from '../../bench/records.ts';
+import { readRecords, type FactRecord } from '../../operations/tune/fact-records.ts';
 import { readConfiguration } from '../../infra/config/configuration.ts';
 import { engineOptions } from '../../infra/config/engine-options.ts';
 import { PROJECT_ROOT } from '../../infra/config/home.ts';
@@ -112,7 +112,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
 
 function readRecord(
   tokenizer: LocalEngine['checkpoint']['tokenizer'],
-  { revision, prompt, target }: BenchRecord,
+  { revision, prompt, target }: FactRecord,
 ): EditSequence {
   if (revision.kind !== 'correction') throw new Error('a record is a correction');
   const read = readEdit(

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { BenchResult } from '../../bench/edit-stream.ts';
-import { readRecords } from '../../bench/records.ts';
+import { readRecords } from '../../operations/tune/fact-records.ts';
 import { exportModel, NotExportable } from '../../bench/reference/export-model.ts';
 import { keptStatistics } from '../../bench/reference/kept-statistics.ts';
 import { pythonWithTorch } from '../../bench/reference/python.ts';

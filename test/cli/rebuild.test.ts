@@ -140,7 +140,7 @@ it('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, as
     ERRATA_MODEL: tinyPath('gpt2'),
   });
   expect([other.code, other.err]).toEqual([1, expect.stringContaining('--model')]);
-  expect((await errata('rebuild', '--as', SOURCE)).err).toContain('the one that is to be rebuilt');
+  expect((await errata('rebuild', '--as', SOURCE)).err).toContain('the one to be rebuilt');
   expect((await errata('rebuild', '--as', 'x', '--from', 'kafka')).code).toBe(3);
   expect((await errata('rebuild', '--as', 'X!')).code).toBe(2);
   expect((await errata('rebuild', '--as', 'x', '--lineage', 'none')).err).toContain('--from kafka');

@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { isAbsolute, resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import type { BenchRecord } from '../../../bench/records.ts';
-import type { Tuned } from '../../../bench/tune/tune.ts';
+import type { FactRecord } from '../../../operations/tune/fact-records.ts';
+import type { Tuned } from '../../../operations/tune/tune.ts';
 import { engineOptions } from '../../../infra/config/engine-options.ts';
 import { fetchModel } from '../../../infra/setup/fetch-model.ts';
 import { homeAt } from '../../../infra/config/home.ts';
@@ -73,7 +73,7 @@ tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2  a grid of yo
       await fetchModel(configuration, configuration.model, progress);
 
     const out = resolve(session.surroundings.workingDirectory, options.out);
-    const { tune: tuneModel } = await import('../../../bench/tune/tune.ts');
+    const { tune: tuneModel } = await import('../../../operations/tune/tune.ts');
     let loading: { label: string; step: ReturnType<typeof progress.step> } | null = null;
     const loaded = (): void => {
       loading?.step.done();
@@ -134,8 +134,8 @@ tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2  a grid of yo
 const WINDOWS = 5;
 const FACTS_MIN = 4;
 
-async function factsOf(session: Session, { facts, records }: Options): Promise<BenchRecord[]> {
-  const { readRecords } = await import('../../../bench/records.ts');
+async function factsOf(session: Session, { facts, records }: Options): Promise<FactRecord[]> {
+  const { readRecords } = await import('../../../operations/tune/fact-records.ts');
   const [from, to] = [records?.from ?? 0, records?.to ?? Number.MAX_SAFE_INTEGER];
   const read =
     facts === undefined

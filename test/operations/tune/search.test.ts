@@ -2,16 +2,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { BenchRecord } from '../../../bench/records.ts';
-import { nameOf, windowsOf, type Candidate } from '../../../bench/tune/grid.ts';
-import {
-  halves,
-  scoreOf,
-  searchParameters,
-  type Measures,
-  type Search,
-} from '../../../bench/tune/search.ts';
-import { BadTrialLog, trialLogAt } from '../../../bench/tune/trial-log.ts';
+import type { FactRecord } from '../../../operations/tune/fact-records.ts';
+import { nameOf, windowsOf, type Candidate } from '../../../operations/tune/grid.ts';
+import { halves, scoreOf, searchParameters, type Search } from '../../../operations/tune/search.ts';
+import { BadTrialLog, trialLogAt, type Measures } from '../../../operations/tune/trial-log.ts';
 import type { ModelConfig } from '../../../model/checkpoint/checkpoint.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
 
@@ -39,7 +33,7 @@ const MODEL: ModelConfig = {
 /** The project's own set for it. */
 const PRESENT = parametersFor(MODEL);
 
-function fact(subject: string, relation = 'home'): BenchRecord {
+function fact(subject: string, relation = 'home'): FactRecord {
   const correction = {
     id: `${subject}-${relation}`,
     lineage: 'l',
@@ -95,6 +89,7 @@ async function search(changes: Partial<Search> = {}) {
       tried.push([nameOf(candidate), on.length]);
       return measuresOf(candidate);
     },
+    report: () => {},
     ...changes,
   });
   return { result, tried };

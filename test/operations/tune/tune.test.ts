@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { BenchRecord } from '../../../bench/records.ts';
-import { tune, type TuneOptions } from '../../../bench/tune/tune.ts';
-import type { Trial } from '../../../bench/tune/search.ts';
+import type { FactRecord } from '../../../operations/tune/fact-records.ts';
+import { tune, type TuneOptions } from '../../../operations/tune/tune.ts';
+import type { Trial } from '../../../operations/tune/search.ts';
 import { readModelShape } from '../../../model/checkpoint/checkpoint.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
 import { readParameterSet } from '../../../schemas/hyper-parameters.ts';
@@ -35,7 +35,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-function fact(subject: string, i: number): BenchRecord {
+function fact(subject: string, i: number): FactRecord {
   const correction = {
     id: subject,
     lineage: 'l',

@@ -1,7 +1,4 @@
-/**
- * What is tried for a model that nobody has tuned: windows of consecutive blocks, and lambda around
- * F.
- */
+/** The candidates for a model that is not tuned: windows of consecutive blocks, lambda around F. */
 import { parametersFor } from '../../model/engine/parameters.ts';
 import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 
@@ -12,14 +9,11 @@ export interface Candidate {
   lambdaFactor: number;
 }
 
-/**
- * From F downwards: with a map for every subject lambda only keeps what is written short of what is
- * wanted.
- */
+/** From F downwards: with one map per subject a larger lambda only weakens the edit. */
 export const LAMBDA_FACTORS = [0.1, 0.3, 1] as const;
 export const WINDOWS_MAX = 5;
 
-/** `4-8 at 1 F` */
+/** `layers 4-8, lambda 1 F` */
 export function nameOf({ layers, lambdaFactor }: Candidate): string {
   return `layers ${windowName(layers)}, lambda ${lambdaFactor} F`;
 }
@@ -41,8 +35,8 @@ export function candidate(
 }
 
 /**
- * Windows as wide as the model's present set, spread evenly over the first 60 % of the depth (facts
- * are recalled there, arXiv 2202.05262), without blocks of massive keys; the present one is among
+ * Windows as wide as the model's present one, spread evenly over the first 60 % of the depth (facts
+ * are recalled there, arXiv 2202.05262), avoiding blocks with massive keys; the present one is among
  * them where it is allowed. Where massive blocks leave no room the windows get narrower. Throws
  * RangeError where no block is left.
  */

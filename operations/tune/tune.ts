@@ -1,7 +1,4 @@
-/**
- * Tuning of one model with the real editor: key traces, grid, search, and the parameter set that
- * comes of it.
- */
+/** Tunes one model with the real editor: key traces, grid, search, and the parameter set found. */
 import { createHash } from 'node:crypto';
 import { openCheckpoint, type ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 import { keyTraces, massiveLayers, type KeyTrace } from '../../model/statistics/key-trace.ts';
@@ -17,19 +14,20 @@ import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
 import { Transformer } from '../../model/network/transformer.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import type { ParameterSet } from '../../schemas/hyper-parameters.ts';
-import { editStream } from '../edit-stream.ts';
-import type { BenchRecord } from '../records.ts';
+import { editFacts } from './edit-facts.ts';
+import type { FactRecord } from './fact-records.ts';
 import { LAMBDA_FACTORS, windowName, windowsOf, type Candidate } from './grid.ts';
+import { measureFacts } from './measure-facts.ts';
 import { halves, searchParameters, type Trial, type TuneResult } from './search.ts';
-import { trialLogAt } from './trial-log.ts';
+import { trialLogAt, type Measures } from './trial-log.ts';
 
 /** Sequences of ordinary text that the size of keys is measured on. */
 const TRACED_SEQUENCES = 16;
 
 export interface TuneOptions {
-  /** Model, statistics and text; what its parameters say of layers and lambda is what is sought. */
+  /** Model, statistics and text; layers and lambda of its parameters are ignored. */
   engine: EngineOptions;
-  records: readonly BenchRecord[];
+  records: readonly FactRecord[];
   batchEdits: number;
   /** Windows and lambda / F to try; null: the grid's own. */
   windows: readonly (readonly number[])[] | null;
@@ -59,69 +57,73 @@ export interface Tuned extends TuneResult {
 }
 
 export async function tune(options: TuneOptions, watcher: TuneWatcher = {}): Promise<Tuned> {
-  const { name, sha256, config, traces } = await lookAtKeys(options.engine, watcher.loading);
+  const { engine, records, batchEdits, lambdaFactors, windowsMax, trialsFile, fresh } = options;
+  const { name, sha256, config, traces } = await lookAtKeys(engine, watcher.loading);
   const massive = massiveLayers(traces);
-  const windows = (options.windows ?? windowsOf(config, massive, options.windowsMax)).map(
-    (layers) => [...layers],
-  );
-  // A window by hand is checked before hours are spent on it.
+  const windows = (options.windows ?? windowsOf(config, massive, windowsMax)).map((layers) => [
+    ...layers,
+  ]);
+  // A window given by hand is checked before hours are spent on it.
   for (const layers of windows) parametersFor(config, { layers });
   const look = { traces, massive, windows };
   watcher.measured?.(look);
-  const fixed = withoutSought(options.engine.parameters);
+  const fixed = withoutSought(engine.parameters);
+  const identity = JSON.stringify([
+    sha256,
+    parametersFor(config, fixed),
+    batchEdits,
+    engine.textFile,
+  ]);
   const result = await searchParameters({
     config,
     windows,
-    lambdaFactors: options.lambdaFactors ?? LAMBDA_FACTORS,
-    facts: halves(options.records),
-    identity: createHash('sha256')
-      .update(
-        JSON.stringify([
-          sha256,
-          parametersFor(config, fixed),
-          options.batchEdits,
-          options.engine.textFile,
-        ]),
-      )
-      .digest('hex'),
-    log: await trialLogAt(options.trialsFile, options.fresh),
-    async tryOut({ layers, lambda }, facts) {
-      const shown = watcher.trialBegins?.(
-        { layers, lambda, lambdaFactor: lambda / config.mlpWidth },
-        facts.length,
-      );
-      const engine = await LocalEngine.open({
-        ...options.engine,
-        parameters: { ...fixed, layers, lambda },
-      });
+    lambdaFactors: lambdaFactors ?? LAMBDA_FACTORS,
+    facts: halves(records),
+    identity: createHash('sha256').update(identity).digest('hex'),
+    log: await trialLogAt(trialsFile, fresh),
+    tryOut: async (candidate, facts) => {
+      const shown = watcher.trialBegins?.(candidate, facts.length);
       try {
-        const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = await editStream(
-          engine,
-          facts,
-          options.batchEdits,
-          (done) => shown?.at(done),
-        );
-        return { efficacy, paraphrase, neighboursUnchanged, perplexityRatio };
+        const { layers, lambda } = candidate;
+        const tried = { ...engine, parameters: { ...fixed, layers, lambda } };
+        return await measured(tried, facts, batchEdits, (done) => shown?.at(done));
       } finally {
-        await engine.close();
         shown?.done();
       }
     },
-    tell: (trial, known) => watcher.trial?.(trial, known),
+    report: (trial, known) => watcher.trial?.(trial, known),
   });
-  return { ...result, look, set: parameterSetOf(name, config, fixed, result, options) };
+  return { ...result, look, set: parameterSetOf(name, config, fixed, result, batchEdits) };
+}
+
+async function measured(
+  options: EngineOptions,
+  facts: readonly FactRecord[],
+  batchEdits: number,
+  progress: (done: number) => void,
+): Promise<Measures> {
+  const engine = await LocalEngine.open(options);
+  try {
+    const { hookId, latest } = await editFacts(engine, facts, { batchEdits, progress });
+    const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = await measureFacts(
+      engine,
+      hookId,
+      latest,
+    );
+    return { efficacy, paraphrase, neighboursUnchanged, perplexityRatio };
+  } finally {
+    await engine.close();
+  }
 }
 
 function withoutSought(parameters: HyperParameterOverrides): HyperParameterOverrides {
-  const fixed = { ...parameters };
-  delete fixed.layers;
-  delete fixed.lambda;
+  const { layers: _layers, lambda: _lambda, ...fixed } = parameters;
   return fixed;
 }
 
 async function lookAtKeys(
   options: EngineOptions,
-  progress?: LoadProgress,
+  progress: LoadProgress = () => {},
 ): Promise<{ name: string; sha256: string; config: ModelConfig; traces: KeyTrace[] }> {
   loadTensorFlow(options.addonPath);
   const checkpoint = await openCheckpoint(options.modelPath);
@@ -129,7 +131,7 @@ async function lookAtKeys(
     const { config, name, sha256 } = checkpoint;
     const { seed, contexts } = parametersFor(config, withoutSought(options.parameters));
     const model = await Transformer.load(checkpoint, (share) =>
-      progress?.('loading the model', share),
+      progress('loading the model', share),
     );
     try {
       const text = await ordinaryText(model, checkpoint.tokenizer, {
@@ -138,10 +140,11 @@ async function lookAtKeys(
         modelSha256: sha256,
         seed,
         contexts,
-        ...(progress === undefined ? {} : { progress }),
+        progress,
       });
-      const traces = await keyTraces(model, text.ordinary.slice(0, TRACED_SEQUENCES), (share) =>
-        progress?.('looking at the keys of all layers', share),
+      const sequences = text.ordinary.slice(0, TRACED_SEQUENCES);
+      const traces = await keyTraces(model, sequences, (share) =>
+        progress('looking at the keys of all layers', share),
       );
       return { name, sha256, config, traces };
     } finally {
@@ -157,13 +160,15 @@ function parameterSetOf(
   config: ModelConfig,
   fixed: HyperParameterOverrides,
   { best }: TuneResult,
-  options: TuneOptions,
+  batchEdits: number,
 ): ParameterSet {
   const { layers, lambda } = best.candidate;
   const { fits: _, ...kept } = fixed;
+  const found = `layers ${windowName(layers)} and lambda ${lambda} were the best of its grid`;
+  const on = `${best.facts} validation facts in batches of ${batchEdits}`;
   return {
     name,
-    source: `errata tune: layers ${windowName(layers)} and lambda ${lambda} were the best of its grid; measured on ${best.facts} validation facts in batches of ${options.batchEdits}`,
+    source: `errata tune: ${found}; measured on ${on}`,
     fits: shapeOf(config),
     parameters: { ...kept, layers, lambda },
     measured: { ...best.measures, facts: best.facts },

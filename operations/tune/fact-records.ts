@@ -1,7 +1,7 @@
-/** Records in CounterFact's form (arXiv 2202.05262), as corrections. */
+/** Reads records in CounterFact's form (arXiv 2202.05262) as corrections. */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { factKeyOf, type CorrectionRevision } from '../schemas/correction.ts';
+import { factKeyOf, type CorrectionRevision } from '../../schemas/correction.ts';
 
 const recordSchema = z.object({
   case_id: z.union([z.number(), z.string()]),
@@ -15,10 +15,10 @@ const recordSchema = z.object({
   neighbours: z.array(z.string()).optional(),
 });
 
-export interface BenchRecord {
+export interface FactRecord {
   prompt: string;
   target: string;
-  /** What was true before. */
+  /** The answer before the edit. */
   old: string;
   paraphrases: string[];
   neighbours: string[];
@@ -31,8 +31,8 @@ export class BadRecords extends Error {
 
 const FAULTS_NAMED_MAX = 5;
 
-/** Records [from, to) of a JSON file. Throws BadRecords, naming the first faults. */
-export async function readRecords(file: string, from: number, to: number): Promise<BenchRecord[]> {
+/** Reads records [from, to) of a JSON file. Throws `BadRecords`, naming the first faults. */
+export async function readRecords(file: string, from: number, to: number): Promise<FactRecord[]> {
   let content: unknown;
   try {
     content = JSON.parse(await readFile(file, 'utf8'));
@@ -42,7 +42,7 @@ export async function readRecords(file: string, from: number, to: number): Promi
     );
   }
   if (!Array.isArray(content))
-    throw new BadRecords(`${file} is not in CounterFact's form: it is no array of records`);
+    throw new BadRecords(`${file} is not in CounterFact's form: it is not an array of records`);
   const parsed = z.array(recordSchema).safeParse(content.slice(from, to));
   if (!parsed.success) {
     const faults = parsed.error.issues

@@ -1,17 +1,21 @@
-/** Finished trials in a file, so that a tuning that was stopped goes on where it was. */
+/** Keeps finished trials in a file, so that a tuning that was stopped goes on where it was. */
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
-import type { Measures } from './search.ts';
+
+/** The measures that decide. Shares in [0, 1]; null where the facts have no such prompts. */
+export interface Measures {
+  efficacy: number;
+  paraphrase: number | null;
+  neighboursUnchanged: number | null;
+  perplexityRatio: number;
+}
 
 export interface TrialLog {
   get(key: string): Measures | undefined;
   put(key: string, measures: Measures): Promise<void>;
 }
 
-/**
- * The log in a file; `fresh` forgets what is there. Throws BadTrialLog on a file that is something
- * else.
- */
+/** Opens the log in a file; `fresh` empties it first. Throws `BadTrialLog` on any other file. */
 export async function trialLogAt(file: string, fresh: boolean): Promise<TrialLog> {
   if (fresh) await rm(file, { force: true });
   const trials = new Map(Object.entries(await readTrials(file)));
@@ -30,7 +34,7 @@ export class BadTrialLog extends Error {
   override readonly name = 'BadTrialLog';
   readonly hint = 'Name another --out, or start anew with --fresh.';
   constructor(file: string, cause: unknown) {
-    super(`${file} holds no finished trials`, { cause });
+    super(`${file} is not a file of finished trials`, { cause });
   }
 }
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BadRecords, readRecords } from '../../bench/records.ts';
+import { BadRecords, readRecords } from '../../../operations/tune/fact-records.ts';
 
 const RECORD = {
   case_id: 7,
@@ -77,7 +77,7 @@ describe('records in the form of CounterFact', () => {
 describe('a file that is not in that form is refused', () => {
   const cases: [string, unknown, number, RegExp][] = [
     ['as no JSON', '[{"case_id": 1', 0, /records\.json cannot be read as JSON: /],
-    ['as no array', { records: [RECORD] }, 0, /it is no array of records$/],
+    ['as no array', { records: [RECORD] }, 0, /it is not an array of records$/],
     [
       'for a field that is missing',
       [RECORD, { ...RECORD, subject: undefined }],

@@ -1,24 +1,16 @@
 /**
- * The search for layers and lambda. Three rounds, each on more facts than the one before, and what
- * is clearly worse than the best stops early (successive halving, arXiv 1502.07943): all windows at
- * lambda = F on some of the tuning facts; the best windows with every lambda on all of them; then
- * the winner, and what the model had before, on the validation facts, which nothing was chosen on.
+ * Searches for layers and lambda in three rounds, each on more facts than the one before; what is
+ * clearly worse than the best stops early (successive halving, arXiv 1502.07943). All windows at
+ * lambda = F on half of the tuning facts; the best windows with every lambda on all of them; then
+ * the winner, and the model's present set, on the validation facts, on which nothing was chosen.
  */
 import { createHash } from 'node:crypto';
 import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
-import type { BenchRecord } from '../records.ts';
+import type { FactRecord } from './fact-records.ts';
 import { candidate, nameOf, type Candidate } from './grid.ts';
-import type { TrialLog } from './trial-log.ts';
-
-/** What of a bench result decides. Shares in [0, 1]; null where the facts name no such prompts. */
-export interface Measures {
-  efficacy: number;
-  paraphrase: number | null;
-  neighboursUnchanged: number | null;
-  perplexityRatio: number;
-}
+import type { Measures, TrialLog } from './trial-log.ts';
 
 export type Round = 'windows' | 'lambda' | 'validation';
 
@@ -42,14 +34,14 @@ export interface Search {
   config: ModelConfig;
   windows: readonly (readonly number[])[];
   lambdaFactors: readonly number[];
-  facts: { tuning: readonly BenchRecord[]; validation: readonly BenchRecord[] };
-  /** Names everything else that a trial depends on: model, parameters, batch size. */
+  facts: { tuning: readonly FactRecord[]; validation: readonly FactRecord[] };
+  /** A hash of everything else that a trial depends on: model, parameters, batch size. */
   identity: string;
   log: TrialLog;
   /** Edits the facts with the candidate and measures. */
-  tryOut(candidate: Candidate, facts: readonly BenchRecord[]): Promise<Measures>;
-  /** Told of each trial, also of those that an earlier run finished. */
-  tell?(trial: Trial, known: boolean): void;
+  tryOut(candidate: Candidate, facts: readonly FactRecord[]): Promise<Measures>;
+  /** Called with each trial; `known` where an earlier run finished it. */
+  report(trial: Trial, known: boolean): void;
 }
 
 /** Throws RangeError when there are too few facts to halve. */
@@ -58,18 +50,9 @@ export async function searchParameters(search: Search): Promise<TuneResult> {
   if (facts.tuning.length < 2 || facts.validation.length === 0)
     throw new RangeError('tuning needs at least 3 facts of different subjects');
   const trials: Trial[] = [];
-  const run = async (
-    round: Round,
-    tried: Candidate,
-    on: readonly BenchRecord[],
-  ): Promise<Trial> => {
-    const key = keyOf(search.identity, tried, on);
-    const known = search.log.get(key);
-    const measures = known ?? (await search.tryOut(tried, on));
-    if (known === undefined) await search.log.put(key, measures);
-    const trial = { round, candidate: tried, facts: on.length, measures, score: scoreOf(measures) };
+  const run = async (round: Round, tried: Candidate, on: readonly FactRecord[]): Promise<Trial> => {
+    const trial = await runTrial(search, round, tried, on);
     trials.push(trial);
-    search.tell?.(trial, known !== undefined);
     return trial;
   };
 
@@ -98,8 +81,24 @@ export async function searchParameters(search: Search): Promise<TuneResult> {
   };
 }
 
+async function runTrial(
+  { identity, log, tryOut, report }: Search,
+  round: Round,
+  tried: Candidate,
+  on: readonly FactRecord[],
+): Promise<Trial> {
+  const key = keyOf(identity, tried, on);
+  const known = log.get(key);
+  const measures = known ?? (await tryOut(tried, on));
+  if (known === undefined) await log.put(key, measures);
+  const score = scoreOf(measures);
+  const trial = { round, candidate: tried, facts: on.length, measures, score };
+  report(trial, known !== undefined);
+  return trial;
+}
+
 /**
- * Harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where
+ * The harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where
  * ordinary text suffers more than a verdict allows by default, so that any candidate that harms
  * less is better.
  */
@@ -118,13 +117,10 @@ export function scoreOf({
     : 1 - perplexityRatio;
 }
 
-/**
- * Facts in two halves; those of one subject stay together, or validation would know what tuning
- * saw.
- */
-export function halves(records: readonly BenchRecord[]): {
-  tuning: BenchRecord[];
-  validation: BenchRecord[];
+/** Two halves of the facts; those of one subject stay together, so that validation is unseen. */
+export function halves(records: readonly FactRecord[]): {
+  tuning: FactRecord[];
+  validation: FactRecord[];
 } {
   const subjects = [...new Set(records.map(subjectOf))];
   const half = new Map(subjects.map((subject, i) => [subject, i % 2]));
@@ -134,9 +130,9 @@ export function halves(records: readonly BenchRecord[]): {
   };
 }
 
-/** Windows that go on to the second round, at most. */
+/** Windows that reach the second round, at most. */
 const SURVIVORS_MAX = 2;
-/** A window whose score is further behind the best stops. */
+/** A window whose score is further behind the best is dropped. */
 const BEHIND_MAX = 0.15;
 
 function survivors(trials: readonly Trial[]): Trial[] {
@@ -151,11 +147,11 @@ function ranked(trials: readonly Trial[]): Trial[] {
   return [...trials].sort((a, b) => b.score - a.score || strangeness(a) - strangeness(b));
 }
 
-function subjectOf({ revision }: BenchRecord): string {
+function subjectOf({ revision }: FactRecord): string {
   return revision.kind === 'correction' ? revision.correction.subject : revision.factKey;
 }
 
-function keyOf(identity: string, tried: Candidate, facts: readonly BenchRecord[]): string {
+function keyOf(identity: string, tried: Candidate, facts: readonly FactRecord[]): string {
   return createHash('sha256')
     .update(
       JSON.stringify([

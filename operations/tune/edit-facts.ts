@@ -1,0 +1,98 @@
+/**
+ * Edits facts in consecutive batches, by the batch algorithm on a version log in a temporary folder.
+ * Every verdict passes, so that what is measured afterwards is the editor and not the thresholds; a
+ * correction that the editor refuses counts as one that failed.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Engine } from '../../model/engine/engine.ts';
+import { editBatch } from '../../pipelines/batch/edit-batch.ts';
+import type { FactRevision } from '../../schemas/correction.ts';
+import type { Outcome } from '../../schemas/editing.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../schemas/settings.ts';
+import { ensureHook } from '../../versions/log/hook-pairs.ts';
+import { versionsInFolder, type Versions } from '../../versions/versions.ts';
+import { localPort, localSteps, type LocalSteps } from '../local-batch.ts';
+import type { FactRecord } from './fact-records.ts';
+
+/** Any batch passes. */
+export const PERMISSIVE: VerdictSettings = {
+  ...DEFAULT_LINEAGE_SETTINGS.verdict,
+  requireEffective: false,
+  generalisationMin: 0,
+  localityMin: 0,
+  retentionMin: 0,
+  canaryRatioMax: Number.MAX_VALUE,
+  editNormMax: Number.MAX_VALUE,
+};
+
+export interface EditedFacts {
+  /** The hook of all facts, which the engine holds; null where none was taken. */
+  hookId: string | null;
+  /** The last record of each fact. */
+  latest: FactRecord[];
+  /** Facts whose correction holds. */
+  held: number;
+  secondsByBatch: number[];
+}
+
+export interface EditFactsOptions {
+  batchEdits: number;
+  progress?: (done: number) => void;
+  /** Wraps the steps, to time them. */
+  wrap?: (steps: LocalSteps) => LocalSteps;
+}
+
+export async function editFacts(
+  engine: Engine,
+  records: readonly FactRecord[],
+  { batchEdits, progress, wrap = (steps) => steps }: EditFactsOptions,
+): Promise<EditedFacts> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'errata-facts-'));
+  try {
+    const versions = versionsInFolder(folder);
+    const steps = wrap(localSteps(engine, versions));
+    const secondsByBatch: number[] = [];
+    for (let from = 0; from < records.length; from += batchEdits) {
+      const batch = records.slice(from, from + batchEdits);
+      const startedAt = performance.now();
+      await editPermissively(steps, versions, {
+        lineage: 'facts',
+        batchId: `facts-${from}`,
+        revisions: batch.map(({ revision }) => revision),
+      });
+      secondsByBatch.push((performance.now() - startedAt) / 1_000);
+      progress?.(from + batch.length);
+    }
+    const log = versions.log('facts');
+    const rows = [...(await log.read()).active.values()];
+    const latest = new Map(records.map((record) => [record.revision.factKey, record]));
+    return {
+      hookId: await ensureHook(engine, log, rows),
+      latest: [...latest.values()],
+      held: rows.length,
+      secondsByBatch,
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Edits one batch in one search, and commits it whatever the probes say. */
+export async function editPermissively(
+  steps: LocalSteps,
+  versions: Versions,
+  batch: { lineage: string; batchId: string; revisions: FactRevision[] },
+): Promise<Outcome[]> {
+  const { lineage, revisions } = batch;
+  const port = localPort(steps, versions, { workflowId: lineage, runId: lineage });
+  const { outcomes } = await editBatch(port, {
+    ...batch,
+    settled: [],
+    shardEditsMax: Math.max(1, revisions.length),
+    verdict: PERMISSIVE,
+    editAttemptsMax: DEFAULT_LINEAGE_SETTINGS.failures.editAttemptsMax,
+  });
+  return outcomes;
+}
