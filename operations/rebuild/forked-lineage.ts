@@ -3,9 +3,8 @@ import { editBatch } from '../../pipelines/batch/edit-batch.ts';
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { StoredEntry } from '../../versions/log/history.ts';
 import { localPort } from '../local-batch.ts';
-import { OperationRefused } from '../operation-refused.ts';
 import type { RebuildEngine } from './rebuild-engines.ts';
-import { REFUSED_MAX, rebuiltBy, type RebuildRun } from './rebuild-run.ts';
+import { REFUSED_MAX, RebuildRefused, rebuiltBy, type RebuildRun } from './rebuild-run.ts';
 import { addedRevisions, distinct, retractionsOf, searchesOf } from './source-revisions.ts';
 import { undoAgain } from './undone-version.ts';
 
@@ -42,7 +41,7 @@ async function forkVersion(
     const undone = await undoAgain(run, engine, stored);
     await rebuilt.blobs.discardStaged(batchId.split('.')[0]!);
     if (undone.kind === 'refused')
-      throw new OperationRefused(
+      throw new RebuildRefused(
         `the undo of version ${entry.version} is refused here: ${undone.reasons.join('; ')}`,
         'Look at the thresholds of the verdict (docs/configuration.md).',
       );

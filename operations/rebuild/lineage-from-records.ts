@@ -5,9 +5,8 @@ import { cutNumbered, type Waiting } from '../../pipelines/batch/buffer.ts';
 import { editBatch } from '../../pipelines/batch/edit-batch.ts';
 import { BATCH_BYTES_MAX, jsonBytes } from '../../pipelines/workflows/contract.ts';
 import { localPort } from '../local-batch.ts';
-import { OperationRefused } from '../operation-refused.ts';
 import type { RebuildEngine } from './rebuild-engines.ts';
-import { REFUSED_MAX, rebuiltBy, type RebuildRun } from './rebuild-run.ts';
+import { REFUSED_MAX, RebuildRefused, rebuiltBy, type RebuildRun } from './rebuild-run.ts';
 import { spoolRecords, type SpooledRecords } from './spooled-records.ts';
 
 export async function rebuildFromRecords(run: RebuildRun): Promise<void> {
@@ -15,12 +14,12 @@ export async function rebuildFromRecords(run: RebuildRun): Promise<void> {
   const { lineage, from, to } = run.request;
   const topic = topicsOf(lineage).corrections;
   if (from !== 'kafka')
-    throw new OperationRefused(
+    throw new RebuildRefused(
       `lineage ${lineage} has no versions`,
       `If its log is lost, --from kafka rebuilds it from the records of ${topic}.`,
     );
   if (to !== null)
-    throw new OperationRefused(
+    throw new RebuildRefused(
       `lineage ${lineage} has no versions, so that it cannot be rebuilt up to one`,
       'Leave --to out.',
     );
@@ -30,7 +29,7 @@ export async function rebuildFromRecords(run: RebuildRun): Promise<void> {
   );
   try {
     if (spooled === null || spooled.count === 0)
-      throw new OperationRefused(
+      throw new RebuildRefused(
         `${topic} holds no records`,
         'Is it the lineage that was meant, and the cluster (ERRATA_KAFKA_BROKERS)?',
       );

@@ -3,11 +3,11 @@ import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { OutcomeStatus, Provenance } from '../../schemas/editing.ts';
+import { ErrataFailure } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { WorkflowRun } from '../../schemas/steps.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
-import { OperationRefused } from '../operation-refused.ts';
 import { sameParameters, type RebuildEngines } from './rebuild-engines.ts';
 import type { LineageReproduction } from './reproduction.ts';
 
@@ -76,6 +76,14 @@ export interface Rebuilt {
   seconds: number;
 }
 
+/** The rebuild cannot begin or go on; nothing was written since. */
+export class RebuildRefused extends ErrataFailure {
+  override readonly name = 'RebuildRefused';
+  constructor(message: string, hint: string) {
+    super(message, {}, hint);
+  }
+}
+
 /** Refused corrections that a report names. */
 export const REFUSED_MAX = 1_000;
 
@@ -118,13 +126,13 @@ export class RebuildRun {
     return (this.result.interrupted = this.around.stopped());
   }
 
-  /** Throws `OperationRefused` where the lineage to be written has versions of another origin. */
+  /** Throws `RebuildRefused` where the lineage to be written has versions of another origin. */
   async requireOwn(isOwn: (version: number, runId: string) => Promise<boolean>): Promise<void> {
     const { workflowId } = rebuiltBy(this.source.lineage, '');
     for (let version = 1; version <= this.result.began; version++) {
       const { workflow } = (await this.rebuilt.entry(version)).entry;
       if (workflow.workflowId === workflowId && (await isOwn(version, workflow.runId))) continue;
-      throw new OperationRefused(
+      throw new RebuildRefused(
         `lineage ${this.rebuilt.lineage} exists, and its version ${version} was not made by ` +
           `a rebuild of ${this.source.lineage} like this one`,
         'Name another lineage with --as.',
@@ -132,14 +140,14 @@ export class RebuildRun {
     }
   }
 
-  /** Throws `OperationRefused` where the rebuilt lineage was begun with another model. */
+  /** Throws `RebuildRefused` where the rebuilt lineage was begun with another model. */
   async requireMadeWith({ base, parameters }: Provenance): Promise<void> {
     const latest = (await this.rebuilt.read()).latest?.entry;
     if (
       latest !== undefined &&
       (latest.base.sha256 !== base.sha256 || !sameParameters(latest.parameters, parameters))
     )
-      throw new OperationRefused(
+      throw new RebuildRefused(
         `lineage ${this.rebuilt.lineage} was begun with another model or other hyper-parameters`,
         'Go on with those, or name another lineage with --as.',
       );

@@ -7,11 +7,11 @@
  * lost, the revisions come from the records of the topic.
  */
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import { OperationRefused } from '../operation-refused.ts';
 import { forkLineage } from './forked-lineage.ts';
 import { rebuildFromRecords } from './lineage-from-records.ts';
 import { sameParameters } from './rebuild-engines.ts';
 import {
+  RebuildRefused,
   RebuildRun,
   type RebuildRequest,
   type RebuildSurroundings,
@@ -21,7 +21,7 @@ import { checkRecords } from './records-check.ts';
 import { reproduceLineage } from './reproduced-lineage.ts';
 import { compareVersions } from './reproduction.ts';
 
-/** Throws `OperationRefused` where the rebuild cannot begin or go on. */
+/** Throws `RebuildRefused` where the rebuild cannot begin or go on. */
 export async function rebuildLineage(
   request: RebuildRequest,
   around: RebuildSurroundings,
@@ -30,7 +30,7 @@ export async function rebuildLineage(
   const run = new RebuildRun(request, around);
   const { source, rebuilt, result } = run;
   if (request.lineage === request.as)
-    throw new OperationRefused(
+    throw new RebuildRefused(
       `lineage ${request.as} is the one to be rebuilt`,
       'Name a new one with --as: nothing that is written is ever changed.',
     );
@@ -55,7 +55,7 @@ export async function rebuildLineage(
 export async function dueVersions(source: VersionLog, to: number | null): Promise<number> {
   const { version } = (await source.readSound()).history.head;
   if (to !== null && to > version)
-    throw new OperationRefused(
+    throw new RebuildRefused(
       `lineage ${source.lineage} has versions up to ${version}, not ${to}`,
       '`errata log` lists them.',
     );

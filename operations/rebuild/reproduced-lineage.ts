@@ -3,9 +3,8 @@ import { revisionId } from '../../schemas/correction.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import { BlobMissing, VersionLogDamaged } from '../../versions/log/failures.ts';
 import type { StoredEntry } from '../../versions/log/history.ts';
-import { OperationRefused } from '../operation-refused.ts';
 import { sameParameters, type RebuildEngine } from './rebuild-engines.ts';
-import type { RebuildRun } from './rebuild-run.ts';
+import { RebuildRefused, type RebuildRun } from './rebuild-run.ts';
 import { reproduceVersion, type KnownTargets, type Reproduced } from './reproduced-version.ts';
 import { searchesOf } from './source-revisions.ts';
 import { undoAgain } from './undone-version.ts';
@@ -69,13 +68,13 @@ async function engineOf({ around }: RebuildRun, { entry }: StoredEntry): Promise
   const made = `version ${entry.version} was made with`;
   const named = ({ name, sha256 }: typeof base): string => `${name} (${sha256.slice(0, 12)})`;
   if (base.sha256 !== entry.base.sha256)
-    throw new OperationRefused(
+    throw new RebuildRefused(
       `${made} ${named(entry.base)}, the model here is ${named(base)}`,
       'Set ERRATA_MODEL to the model that it was made with; ' +
         'or name the other one with --model, and a fork is made on it.',
     );
   if (!sameParameters(parameters, entry.parameters))
-    throw new OperationRefused(
+    throw new RebuildRefused(
       `${made} hyper-parameters that this version of Errata does not take as they are`,
       'Give hyper-parameters with --hyper-parameters, and a fork is made with them.',
     );
