@@ -1,5 +1,5 @@
 /**
- * What crosses between workflows, activities, the model and the version log while a batch is
+ * The results that workflows, activities, the model and the version log exchange while a batch is
  * edited: references, numbers and texts. Tensors stay in blobs.
  */
 import {
@@ -8,73 +8,21 @@ import {
   type FactRevision,
   type KafkaPosition,
 } from './correction.ts';
+import type { HyperParameters } from './hyper-parameters.ts';
 
-export type GateKind = 'subject' | 'sequence' | 'always';
-
-/**
- * Everything that decides what an edit of a given model and batch becomes; stored in the version it
- * made.
- */
-export interface HyperParameters {
-  /** Edited blocks, ascending; the last is where targets are found. */
-  layers: number[];
-  /** Weight of the key statistics: A starts at `lambda * C0`. About F. */
-  lambda: number;
-  /** Added to the diagonal of A, in units of C0's mean diagonal. */
-  ridge: number;
-  stepsMax: number;
-  learningRate: number;
-  klFactor: number;
-  weightDecay: number;
-  /** Bound of |delta| / |h|. */
-  clamp: number;
-  /** A correction is finished when its loss falls below this. */
-  lossTarget: number;
-  /** Prefixed contexts beside the bare prompt. */
-  contexts: number;
-  /**
-   * How many of them one optimiser step reads beside the bare prompt, drawn anew each step; with 0
-   * the bare prompt and a context take turns.
-   */
-  contextsPerStep: number;
-  targetTokensMax: number;
-  gate: GateParameters;
-  seed: number;
-}
-
-export interface GateParameters {
-  kind: GateKind;
-  /**
-   * The map that an open gate applies: the subject's own, which needs the `subject` gate, or the
-   * joint map of all corrections.
-   */
-  map: 'subject' | 'joint';
-  /** Threshold of the gate's score; `sequence` lowers it by the paper's alpha rule. */
-  floor: number;
-}
-
-/** Hyper-parameters that a user sets; the rest is the model's default. */
-export type HyperParameterOverrides = Partial<Omit<HyperParameters, 'gate'>> & {
-  gate?: Partial<GateParameters>;
-  /** The model that they were found for; on another one they are refused. */
-  fits?: ModelShape;
-};
-
-/** Shape of a model, in part: what is not named may be anything. */
-export interface ModelShape {
-  architecture?: 'llama' | 'gpt2' | 'gptj';
-  layers?: number;
-  residualWidth?: number;
-  mlpWidth?: number;
-  /** Least rows of the embedding: it tells families of one shape apart. */
-  vocabularyMin?: number;
-}
+export type {
+  GateKind,
+  GateParameters,
+  HyperParameterOverrides,
+  HyperParameters,
+  ModelShape,
+} from './hyper-parameters.ts';
 
 /** A content-addressed blob of the version log. */
 export interface BlobReference {
   sha256: string;
   bytes: number;
-  /** The batch that staged it; no version names a blob that has this. */
+  /** The batch that staged it; blobs of versions lack this. */
   staged?: string;
 }
 
@@ -84,9 +32,7 @@ export interface HeadReference {
   hash: string | null;
 }
 
-/**
- * Why a correction was not applied: a code that programs branch on, words, and what was measured.
- */
+/** Why a correction was not applied: a code for programs, a reason for people, and measures. */
 export interface Refusal {
   id: string;
   code:
@@ -108,31 +54,28 @@ export interface Refusal {
   measured: Record<string, number | string>;
 }
 
-/** A committed correction leaves the hook. */
+/** A committed correction that leaves the hook. */
 export interface Removal {
   correctionId: string;
   factKey: string;
-  /**
-   * `contradicted`: another correction of the same time says otherwise, and neither is to be
-   * believed.
-   */
+  /** `contradicted`: another correction of the same time differs, so neither holds. */
   because: 'superseded' | 'retracted' | 'reverted' | 'contradicted';
-  /** The id of the revision that asked for it. */
+  /** The id of the revision that causes it. */
   by: string;
-  /** Of the correction that leaves. */
+  /** The record of the correction that leaves. */
   position: KafkaPosition;
 }
 
 export type OutcomeStatus =
   'COMMITTED' | 'SUPERSEDED' | 'QUARANTINED' | 'RETRACTED' | 'DUPLICATE' | 'NOTHING_TO_RETRACT';
 
-/** What became of one revision (correction-outcome.avsc). */
+/** The outcome of one revision (correction-outcome.avsc). */
 export interface Outcome {
   lineage: string;
   revisionId: string;
   factKey: string;
   status: OutcomeStatus;
-  /** The version that carries the outcome; null where none was made. */
+  /** The version that carries the outcome; null if there is none. */
   version: number | null;
   reason: string | null;
   measured: Record<string, number | string>;
@@ -180,39 +123,32 @@ export const STATUS_AFTER: Record<Removal['because'], OutcomeStatus> = {
 export interface BatchPlan {
   head: HeadReference;
   /**
-   * The version this batch already made, by an earlier run of the same batch. Then nothing is left
-   * to do but to announce: `edits`, `removals` and `withdrawals` are empty and `settled` has an
-   * outcome for every revision.
+   * The version that an earlier run of this batch made. Then only the announcement is left:
+   * `edits`, `removals` and `withdrawals` are empty, and `settled` has every revision's outcome.
    */
   committed: { version: number; hash: string } | null;
   /** The corrections to be written, at most one per fact. */
   edits: CorrectionRevision[];
   removals: Removal[];
-  /**
-   * Revisions that only take something out, by `removals`: retractions, and corrections that
-   * contradict a committed one of their time.
-   */
+  /** Revisions that only cause removals: retractions, and corrections that contradict. */
   withdrawals: FactRevision[];
   /** Decided without an edit: duplicates, superseded, contradictions, nothing to retract. */
   settled: Outcome[];
 }
 
-/**
- * All that a search for targets was asked, so that it can be run again: to the last bit on the same
- * machine.
- */
+/** The inputs of a search for targets; on the same machine they give the same bits again. */
 export interface TargetSearch {
-  /** The version on top of which it searched. */
+  /** The version that it started from. */
   head: HeadReference;
-  /** In this order; what is searched together decides how sums are rounded. */
+  /** Their order and number decide how sums are rounded. */
   edits: CorrectionRevision[];
-  /** As planned, those included whose successor was refused later. */
+  /** As planned, including those whose successor was refused later. */
   removals: Removal[];
 }
 
 export interface TargetShard {
   targets: BlobReference | null;
-  /** The TargetSearch as canonical JSON; results of before it was kept have none. */
+  /** The TargetSearch as canonical JSON. */
   search?: BlobReference;
   accepted: { id: string; loss: number; steps: number }[];
   refused: Refusal[];
@@ -228,7 +164,7 @@ export interface StagedUpdate {
   refused: Refusal[];
   /** Per edited layer: |W_h - W0|_F / |W0|_F of the staged hook, and the gate's threshold. */
   layers: { layer: number; editNorm: number; threshold: number }[];
-  /** Written into the version, which thereby says what it was made with. */
+  /** Stored in the version. */
   madeWith: Provenance;
   seconds: number;
 }
@@ -241,8 +177,8 @@ export interface Provenance {
 }
 
 /**
- * The removals that a batch carries out when it writes the corrections `written`: a correction that
- * was to be superseded stays when its successor was refused.
+ * The removals of a batch that writes the corrections `written`: a correction that was to be
+ * superseded stays if its successor was refused.
  */
 export function removalsInForce(
   removals: readonly Removal[],
@@ -252,7 +188,7 @@ export function removalsInForce(
   return removals.filter((removal) => removal.because !== 'superseded' || ids.has(removal.by));
 }
 
-/** Shares are fractions in [0, 1]; null where there was nothing to measure. */
+/** Shares are fractions in [0, 1]; null if there was nothing to measure. */
 export interface ProbeScores {
   efficacy: number | null;
   efficacyGreedy: number | null;
@@ -280,7 +216,7 @@ export interface Verdict {
   pass: boolean;
   /** Failed thresholds, in words with numbers. */
   reasons: string[];
-  /** Corrections that fail by themselves; the rest may pass without them. */
+  /** Corrections that fail alone; the rest may pass without them. */
   failing: Refusal[];
 }
 

@@ -1,7 +1,4 @@
-/**
- * What is told of a committed version (hook-version.avsc); everything else about it is in its
- * entry.
- */
+/** The announcement of a committed version (hook-version.avsc); its entry has the rest. */
 export interface HookVersion {
   lineage: string;
   version: number;

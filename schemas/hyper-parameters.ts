@@ -1,78 +1,97 @@
-/**
- * Hyper-parameters as data from outside: what a user lays over a model's own set, and a whole set
- * in a file.
- */
+/** Hyper-parameters as data: of a model, as overrides that a user sets, and as a set in a file. */
 import { z } from 'zod';
 import { boundedJson, UnsoundJson } from './encoding/bounded-json.ts';
-import type { HyperParameterOverrides, HyperParameters, ModelShape } from './editing.ts';
-import { firstFaults, onOneLine } from './encoding/excerpt.ts';
+import { faultsFound, firstFaults, onOneLine } from './encoding/excerpt.ts';
+
+const gate = z.strictObject({
+  kind: z.enum(['subject', 'sequence', 'always']),
+  /**
+   * The map that an open gate applies: the subject's own, which needs the `subject` gate, or the
+   * joint map of all corrections.
+   */
+  map: z.enum(['subject', 'joint']),
+  /** Threshold of the gate's score; `sequence` lowers it by the paper's alpha rule. */
+  floor: z.number(),
+});
 
 const hyperParameters = z.strictObject({
+  /** Edited blocks, ascending; targets are searched at the last. */
   layers: z.array(z.number().int().nonnegative()).min(1),
+  /** Weight of the key statistics: A starts at `lambda * C0`. About F. */
   lambda: z.number().positive(),
+  /** Added to the diagonal of A, in units of C0's mean diagonal. */
   ridge: z.number().nonnegative(),
   stepsMax: z.number().int().min(1).max(1_000),
   learningRate: z.number().positive(),
   klFactor: z.number().nonnegative(),
   weightDecay: z.number().nonnegative(),
+  /** Bound of |delta| / |h|. */
   clamp: z.number().positive(),
+  /** The search for a correction's target ends when its loss falls below this. */
   lossTarget: z.number().nonnegative(),
+  /** Prefixed contexts beside the bare prompt. */
   contexts: z.number().int().min(0).max(64),
+  /**
+   * Contexts that one optimiser step reads beside the bare prompt, drawn anew for each step; with 0
+   * the bare prompt and one context alternate.
+   */
   contextsPerStep: z.number().int().min(0).max(64),
   targetTokensMax: z.number().int().min(1).max(256),
-  gate: z
-    .strictObject({
-      kind: z.enum(['subject', 'sequence', 'always']),
-      map: z.enum(['subject', 'joint']),
-      floor: z.number(),
-    })
-    .partial(),
+  gate,
   seed: z.number().int().nonnegative(),
-} satisfies Record<keyof HyperParameters, z.ZodType>);
+});
 
-const width = z.number().int().positive();
+/** All that decides what an edit of a model by a batch becomes; stored in the version it made. */
+export type HyperParameters = z.infer<typeof hyperParameters>;
+export type GateParameters = z.infer<typeof gate>;
+export type GateKind = GateParameters['kind'];
 
-/** Shape of a model, in part: what is not named may be anything. */
-export const modelShape = z.strictObject({
-  architecture: z.enum(['llama', 'gpt2', 'gptj']).optional(),
-  layers: width.optional(),
-  residualWidth: width.optional(),
-  mlpWidth: width.optional(),
-  vocabularyMin: width.optional(),
-} satisfies Record<keyof ModelShape, z.ZodType>);
+/** Hyper-parameters that a user sets; the rest are the model's defaults. */
+export type HyperParameterOverrides = Partial<Omit<HyperParameters, 'gate'>> & {
+  gate?: Partial<GateParameters>;
+  /** The model that they were found for; on another one they are refused. */
+  fits?: ModelShape;
+};
 
-/** Hyper-parameters that a user sets. */
-export const hyperParameterOverrides = hyperParameters.partial();
+export const hyperParameterOverrides = z.strictObject({
+  ...hyperParameters.partial().shape,
+  gate: gate.partial().optional(),
+});
 
-/**
- * Hyper-parameters of one model or family, in a file: those of the project, and what `errata tune`
- * writes.
- */
+const count = z.number().int().positive();
+
+const fullShape = z.strictObject({
+  architecture: z.enum(['llama', 'gpt2', 'gptj']),
+  layers: count,
+  residualWidth: count,
+  mlpWidth: count,
+  /** Least rows of the embedding, which distinguishes families of one shape. */
+  vocabularyMin: count,
+});
+
+/** Shape of a model, in part: a missing member may be anything. */
+export type ModelShape = Partial<z.infer<typeof fullShape>>;
+
+/** A file of hyper-parameters for a model or family, from the project or `errata tune`. */
 export const parameterSet = z.strictObject({
   name: z.string().min(1),
   /** Where the numbers are from. */
   source: z.string().min(1),
-  fits: modelShape,
+  fits: fullShape.partial(),
   /** What differs from the general rule. */
   parameters: hyperParameterOverrides,
-  /** What was measured with them, where something was. */
   measured: z.record(z.string(), z.union([z.number(), z.string(), z.null()])).optional(),
 });
 
-export interface ParameterSet {
-  name: string;
-  source: string;
+export type ParameterSet = Omit<z.infer<typeof parameterSet>, 'fits' | 'parameters'> & {
   fits: ModelShape;
   parameters: HyperParameterOverrides;
-  measured?: Record<string, number | string | null> | undefined;
-}
+};
 
 const SET_LIMITS = { valuesMax: 10_000, depthMax: 8 };
 const FAULTS_CHARACTERS_MAX = 1_000;
 
-/**
- * Thrown where hyper-parameters or a set of them are not in form; the message names every fault.
- */
+/** Hyper-parameters, or a set of them, are malformed; the message names the faults. */
 export class BadParameterSet extends Error {
   override readonly name = 'BadParameterSet';
   readonly hint = 'docs/configuration.md describes the form; `errata tune` writes it.';
@@ -80,7 +99,8 @@ export class BadParameterSet extends Error {
     readonly file: string,
     readonly faults: readonly string[],
   ) {
-    super(`${file} is no parameter set: ${onOneLine(firstFaults(faults), FAULTS_CHARACTERS_MAX)}`);
+    const named = onOneLine(firstFaults(faults), FAULTS_CHARACTERS_MAX);
+    super(`${file} is not a parameter set: ${named}`);
   }
 }
 
@@ -95,10 +115,5 @@ export function readParameterSet(file: string, text: string): ParameterSet {
   }
   const read = parameterSet.safeParse(content);
   if (read.success) return read.data as ParameterSet;
-  throw new BadParameterSet(
-    file,
-    read.error.issues.map(({ path, message }) =>
-      path.length > 0 ? `${path.join('.')}: ${message}` : message,
-    ),
-  );
+  throw new BadParameterSet(file, faultsFound(read.error));
 }

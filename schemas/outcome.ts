@@ -1,7 +1,4 @@
-/**
- * An outcome as it is kept in JSON (`versions/log/register.ts`); on Kafka it is Avro
- * (correction-outcome.avsc).
- */
+/** An outcome as JSON in the register; on Kafka it is Avro (correction-outcome.avsc). */
 import { z } from 'zod';
 import type { Outcome } from './editing.ts';
 

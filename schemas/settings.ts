@@ -1,12 +1,9 @@
-/**
- * What an operator sets per lineage; the environment's names and defaults are in
- * infra/config/configuration.ts.
- */
+/** What an operator sets for each lineage; infra/config has the environment's names. */
 
 export interface BatchSettings {
-  /** A batch starts when so many corrections wait. */
+  /** A batch starts when this many corrections wait, */
   batchEditsMax: number;
-  /** Or when the oldest has waited so long. */
+  /** or when the oldest has waited this long. */
   batchWaitMs: number;
   /** Past either bound the lineage refuses and ingest pauses the partition. */
   bufferEditsMax: number;
@@ -18,8 +15,8 @@ export interface BatchSettings {
 /** The thresholds of the verdict. Shares are fractions in [0, 1]. */
 export interface VerdictSettings {
   /**
-   * Every committed correction must be the greedy answer to its own prompt, and leave the earlier
-   * ones about its subject theirs; others are quarantined.
+   * Quarantines a correction that is not the greedy answer to its own prompt, or that changes the
+   * answer of an earlier one about its subject.
    */
   requireEffective: boolean;
   generalisationMin: number;
@@ -27,29 +24,26 @@ export interface VerdictSettings {
   retentionMin: number;
   canaryRatioMax: number;
   editNormMax: number;
-  /** Earlier corrections asked again per batch. */
+  /** Earlier corrections probed with each batch. */
   retentionSample: number;
 }
 
-/** What is done, with nobody there, about a batch that fails and one that fails its verdict. */
+/** What happens, unattended, to a batch that fails or is refused by its verdict. */
 export interface FailureSettings {
-  /** Times that a batch's workflow is tried. */
+  /** Attempts of a batch's workflow. */
   batchAttemptsMax: number;
-  /** Before the second try; before the third twice that, and so on. */
+  /** Wait before the second attempt, doubled before each further one. */
   retryWaitMs: number;
   /**
-   * Times that a batch and the parts of it may be staged and probed; 0 or 1: it is not halved, all
-   * of it is quarantined together.
+   * Times that a batch and its parts may be staged and probed; with 0 or 1 a refused batch is
+   * quarantined whole instead of being halved.
    */
   editAttemptsMax: number;
-  /**
-   * When the tries are used up: keep the batch and freeze the lineage, or quarantine its revisions
-   * and go on.
-   */
+  /** After the last attempt: freeze the lineage and keep the batch, or quarantine it. */
   whenUsedUp: 'freeze' | 'quarantine';
-  /** The lineage freezes after a batch of which more are quarantined; 0: never. */
+  /** The lineage freezes after a batch with more quarantined corrections; 0: never. */
   quarantinedMax: number;
-  /** Whether failed, given-up and frozen batches are told to the webhook of the workflow worker. */
+  /** Whether failures, quarantines and freezes are sent to the workflow worker's webhook. */
   alert: boolean;
 }
 
@@ -57,17 +51,11 @@ export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
   failures: FailureSettings;
-  /**
-   * Whether workflows carry search attributes: one that is not registered in Temporal's namespace
-   * would stop a workflow for good.
-   */
+  /** Whether workflows set search attributes; an unregistered one would stop them for good. */
   findable: boolean;
 }
 
-/**
- * The verdict's thresholds lie between what good and bad batches were measured to reach:
- * bench/results/README.md.
- */
+/** The verdict's thresholds lie between those of good and bad batches: bench/results/README.md. */
 export const DEFAULT_LINEAGE_SETTINGS: LineageSettings = {
   batch: {
     batchEditsMax: 10,

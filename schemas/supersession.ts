@@ -1,7 +1,7 @@
 /**
- * Decides which revisions of a fact win. It is asked when a batch is cut, when it is planned against
- * what is committed, and when a lineage is rebuilt from its records, so that neither the order of
- * arrival nor the places where batches are cut decide anything.
+ * Decides which revisions of a fact win. One rule serves the cutting of a batch, its plan against
+ * what is committed, and a rebuild, so that the result depends neither on the order of arrival nor
+ * on where batches are cut.
  */
 import {
   revisionIssuedAt,

@@ -1,15 +1,12 @@
-/**
- * What an operator asks to be undone. It is done by a version of its own, which passes the probes
- * like any other.
- */
+/** An operator's undo. It makes a version of its own, which is probed like any other. */
 import { z } from 'zod';
 import type { CorrectionRevision } from './correction.ts';
 import type { BlobReference, HeadReference, ProbeScores, Removal } from './editing.ts';
 
 /**
- * `version`: what that version added goes and what it removed comes back, as far as nothing later
- * stands in its place. `correction`: the same for one correction or retraction of a version.
- * `rollback`: exactly the corrections of that version hold again.
+ * `version`: removes what that version added and restores what it removed, unless something later
+ * replaced it. `correction`: the same for one correction or retraction of a version. `rollback`:
+ * restores exactly the corrections of that version.
  */
 const undoTargetSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('version'), version: z.number().int().positive() }),
@@ -18,9 +15,7 @@ const undoTargetSchema = z.discriminatedUnion('kind', [
 ]);
 
 export const undoRequestSchema = z.object({
-  /**
-   * Chosen by who asks: asked twice it is done once. Of the form of a segment of an object's name.
-   */
+  /** Chosen by the caller; a repeated request has no effect. A segment of an object's name. */
   id: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/),
   target: undoTargetSchema,
   reason: z.string().max(1_000),
@@ -32,37 +27,28 @@ export const undoRequestSchema = z.object({
 export type UndoTarget = z.infer<typeof undoTargetSchema>;
 export type UndoRequest = z.infer<typeof undoRequestSchema>;
 
-/**
- * What an undo found to do, seen from HEAD. The plan itself may be large and is a staged blob, an
- * `UndoSteps` as canonical JSON.
- */
+/** A summary of the plan from HEAD; the plan itself may be large and is a staged blob. */
 export interface UndoPlan {
   head: HeadReference;
-  /**
-   * The version that this undo already made, by an earlier run of it; then nothing is left to do
-   * but to announce.
-   */
+  /** The version that an earlier run of this undo made; then only the announcement is left. */
   committed: { version: number; hash: string } | null;
-  /** Null where there is nothing to do. */
+  /** `UndoSteps` as canonical JSON; null if there is nothing to do. */
   steps: BlobReference | null;
   removed: number;
   restored: number;
   kept: Kept[];
-  /** Why there is nothing to do; null where there is something. */
+  /** Why there is nothing to do, else null. */
   nothing: string | null;
 }
 
-/** As the revision that takes something out: `undo:<id>`. */
+/** The id of an undo as the revision that causes removals. */
 export function undoRevisionId({ id }: Pick<UndoRequest, 'id'>): string {
   return `undo:${id}`;
 }
 
 export interface UndoSteps {
   removals: Removal[];
-  /**
-   * Hold again, with the pairs they had: row `row` of the blob `pairs`. In the order in which they
-   * were first added.
-   */
+  /** In the order of their first addition, with their former pairs: row `row` of `pairs`. */
   restored: {
     revision: CorrectionRevision;
     origin: { version: number; row: number };
@@ -71,16 +57,13 @@ export interface UndoSteps {
   }[];
 }
 
-/** What the undo leaves as it is, since something later stands in its place; the first hundred. */
+/** What the undo leaves, as something later replaced it; the first hundred. */
 export interface Kept {
   correctionId: string;
   reason: string;
 }
 
-/**
- * `before` and `after` of an undo that an earlier run had done already are null: they stand in the
- * version's entry.
- */
+/** `before` and `after` are null if an earlier run made the version: its entry has them. */
 export type UndoResult =
   | {
       kind: 'undone';

@@ -1,7 +1,4 @@
-/**
- * One entry of a lineage's version log: everything that made the version (versions/ stores it,
- * never changes it).
- */
+/** One entry of a lineage's version log: everything that made the version. It never changes. */
 import { z } from 'zod';
 import { undoRequestSchema } from './undo.ts';
 
@@ -47,15 +44,9 @@ export const versionEntrySchema = z.object({
       source: z.string(),
       issuedAt: z.number().int().nonnegative(),
       position,
-      /**
-       * What it was sent again for: the id of a quarantined correction, or the place of a dead
-       * letter.
-       */
+      /** What it resubmits: the id of a quarantined correction, or the place of a dead letter. */
       replayOf: z.string().optional(),
-      /**
-       * Of one that an undo brought back: the version that added it first, and the row of its pairs
-       * there.
-       */
+      /** If an undo restored it: the version that first added it, and the row there. */
       origin: z
         .object({ version: z.number().int().positive(), row: z.number().int().nonnegative() })
         .optional(),
@@ -69,23 +60,17 @@ export const versionEntrySchema = z.object({
       by: z.string(),
     }),
   ),
-  /** The retractions this version carries out. */
+  /** The retractions that this version carries out. */
   retractions: z.array(
     z.object({ id: z.string(), factKey: z.string(), issuedAt: z.number().int(), position }),
   ),
-  /**
-   * Keys and wanted changes of `added`, per edited layer (safetensors); null when nothing was
-   * added.
-   */
+  /** Keys and wanted changes of `added` by edited layer (safetensors); null if none was added. */
   pairs: blob.nullable(),
-  /**
-   * What was asked when the targets of `added` were searched for (`TargetSearch`), for whoever
-   * rebuilds the version.
-   */
+  /** The inputs of the searches for the targets of `added` (`TargetSearch`), for a rebuild. */
   searches: z.array(blob),
-  /** The operator's word that made this version, where no batch did. */
+  /** The operator's request, if an undo made this version. */
   undo: undoRequestSchema.optional(),
-  /** Over all committed corrections of this version. */
+  /** All committed corrections of this version. */
   corrections: z.number().int().nonnegative(),
   layers: z.array(
     z.object({ layer: z.number().int(), editNorm: z.number(), threshold: z.number() }),

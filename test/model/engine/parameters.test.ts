@@ -161,6 +161,6 @@ describe('a file with a parameter set', () => {
     });
     expect(() => readParameterSet('x.json', faulty)).toThrow(BadParameterSet);
     expect(() => readParameterSet('x.json', faulty)).toThrow(/fits\.layers.*lamda/);
-    expect(() => readParameterSet('x.json', '{')).toThrow(/x\.json is no parameter set/);
+    expect(() => readParameterSet('x.json', '{')).toThrow(/x\.json is not a parameter set/);
   });
 });
