@@ -41,7 +41,7 @@ const ADAPTERS = [
   {
     library: 'kafkajs',
     files: [
-      'pipelines/kafka/kafka\\.ts',
+      'pipelines/kafka/kafka[a-z-]*\\.ts',
       'infra/config/connections\\.ts',
       'infra/local/kafka\\.ts',
     ],

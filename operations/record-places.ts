@@ -1,5 +1,5 @@
 /** The places of records in Kafka, as they are named and read. */
-import type { RecordSpan } from '../pipelines/kafka/kafka.ts';
+import type { RecordSpan } from '../pipelines/kafka/records.ts';
 import type { KafkaPosition } from '../schemas/correction.ts';
 
 /** Unneeded records that are read between two needed ones, rather than seeking anew. */

@@ -1,10 +1,7 @@
-/**
- * What an unattended lineage tells whoever looks after it: the body of a POST to the webhook of the
- * workflow worker.
- */
+/** The body of a POST to the workflow worker's webhook, about an unattended lineage. */
 
 export interface Alert {
-  /** The same each time that it is told: a receiver drops doubles by it. */
+  /** The same in each delivery, so that a receiver can drop duplicates. */
   id: string;
   /**
    * `batch-failed`: a batch's workflow failed. `quarantined`: a batch was given up and its

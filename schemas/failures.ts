@@ -1,14 +1,12 @@
 /**
- * Failures that cross a boundary, and the one list of which are worth a retry.
- *
- * What is not listed is retried: an outage passes, and a correction must not be given up for one.
- * Names stand for the classes because a failure reaches a workflow as a name (Temporal takes an
- * error's name as its type), and because this file imports nothing of ours.
+ * Failures that cross a boundary, and the one list of those that are not worth a retry. All others
+ * are retried: an outage passes, and no correction must be given up for it. The lists name classes,
+ * because a failure reaches a workflow as a name (Temporal takes an error's name as its type).
  */
 
 export type FailureFacts = Record<string, string | number | boolean | null | string[]>;
 
-/** A broken assumption: what was seen (`facts`) and what an operator may do about it (`hint`). */
+/** A broken assumption, with what was seen (`facts`) and what an operator can do (`hint`). */
 export abstract class ErrataFailure extends Error {
   readonly facts: FailureFacts;
   readonly hint: string;
@@ -30,9 +28,7 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/**
- * The bytes of a record are not what their schema says. `at` is the field, as in `paraphrases[2]`.
- */
+/** The bytes of a record do not fit their schema. `at` is the field, as in `paraphrases[2]`. */
 export class UndecodableRecord extends ErrataFailure {
   override readonly name = 'UndecodableRecord';
   readonly problem:
@@ -47,15 +43,14 @@ export class UndecodableRecord extends ErrataFailure {
     super(
       message,
       { problem, ...facts },
-      "Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema in schemas/) or, with a schema registry, with 0x00 and the schema's id.",
+      'Records are Avro with the single-object head (0xC3 0x01 and the fingerprint of a schema ' +
+        "in schemas/) or, with a schema registry, with 0x00 and the schema's id.",
     );
     this.problem = problem;
   }
 }
 
-/**
- * A value was to be written that its schema does not allow: a mistake of the program that wrote it.
- */
+/** A value to be written does not fit its schema: a mistake of the program. */
 export class UnencodableRecord extends ErrataFailure {
   override readonly name = 'UnencodableRecord';
   constructor(record: string, faults: string[]) {
@@ -67,10 +62,7 @@ export class UnencodableRecord extends ErrataFailure {
   }
 }
 
-/**
- * The schema registry does not take a schema: its own reason, most often that older records could
- * not be read with it.
- */
+/** The schema registry refuses a schema, most often as it could not read older records. */
 export class SchemaRefused extends ErrataFailure {
   override readonly name = 'SchemaRefused';
   constructor(subject: string, reason: string, status: number) {
@@ -78,16 +70,15 @@ export class SchemaRefused extends ErrataFailure {
       `the schema registry refuses the schema of ${subject}: ${reason}`,
       { subject, reason, status },
       status === 401 || status === 403
-        ? 'Look at ERRATA_SCHEMA_REGISTRY_USERNAME and ERRATA_SCHEMA_REGISTRY_PASSWORD, and at what that user may do there.'
-        : 'See what is registered under the subject, and at which compatibility level; docs/schemas.md says what is registered.',
+        ? 'Check ERRATA_SCHEMA_REGISTRY_USERNAME, ERRATA_SCHEMA_REGISTRY_PASSWORD and the rights ' +
+            'of that user.'
+        : 'Check what is registered under the subject, and its compatibility level; ' +
+            'docs/schemas.md says what is registered.',
     );
   }
 }
 
-/**
- * The schema registry gives no answer that is of use. It says nothing about a record: whoever needs
- * the answer waits.
- */
+/** The schema registry gives no useful answer, which says nothing about a record: wait for it. */
 export class SchemaRegistryUnavailable extends ErrataFailure {
   override readonly name = 'SchemaRegistryUnavailable';
   constructor(url: string, reason: string, status: number | null) {
@@ -99,9 +90,7 @@ export class SchemaRegistryUnavailable extends ErrataFailure {
   }
 }
 
-/**
- * A payload would pass Temporal's or Kafka's bound; sent anyway it would be retried without end.
- */
+/** A payload exceeds Temporal's or Kafka's bound; sent anyway, it would be retried without end. */
 export class PayloadTooLarge extends ErrataFailure {
   override readonly name = 'PayloadTooLarge';
   constructor(what: string, bytes: number, bytesMax: number) {
@@ -113,25 +102,22 @@ export class PayloadTooLarge extends ErrataFailure {
   }
 }
 
-/**
- * The webhook did not take an alert. It is tried again, and in the end given up: the lineage does
- * not wait for it.
- */
+/** The webhook did not accept an alert. It is retried, then dropped; the lineage does not wait. */
 export class AlertUndelivered extends ErrataFailure {
   override readonly name = 'AlertUndelivered';
   constructor(alert: string, reason: string) {
     super(
       `the alert ${alert} is not delivered: ${reason}`,
       { alert, reason },
-      'Look at ERRATA_ALERT_URL of the workflow worker, and at what is behind it.',
+      'Check ERRATA_ALERT_URL of the workflow worker, and its receiver.',
     );
   }
 }
 
-/** What a batch staged is gone: its plan has to be made again, which the batch's workflow does. */
+/** What a batch staged is gone; the batch's workflow plans again. */
 export const STAGING_GONE = 'StagingGone';
 
-/** Failures that the same input meets again, however often it is tried. */
+/** Failures that the same input always meets again. */
 export const NOT_WORTH_A_RETRY: readonly string[] = [
   // Records and payloads.
   'UndecodableRecord',
@@ -156,8 +142,8 @@ export const NOT_WORTH_A_RETRY: readonly string[] = [
 ];
 
 /**
- * Failures that are no correction's fault and that every batch would meet: they stop a lineage,
- * with its corrections kept, instead of sending one after the other into quarantine.
+ * Failures that every batch would meet and that no correction causes: they stop a lineage, which
+ * keeps its corrections, instead of quarantining one after another.
  */
 export const STOPS_A_LINEAGE: readonly string[] = [
   'VersionLogDamaged',
@@ -170,7 +156,7 @@ export const STOPS_A_LINEAGE: readonly string[] = [
   'PayloadTooLarge',
 ];
 
-/** Whether trying again may help; an unknown failure is tried again. */
+/** Whether a retry may help; unknown failures are retried. */
 export function isWorthARetry(failure: unknown): boolean {
   return !(failure instanceof Error && NOT_WORTH_A_RETRY.includes(failure.name));
 }

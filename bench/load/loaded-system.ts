@@ -12,7 +12,8 @@ import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/
 import { homeAt } from '../../infra/config/home.ts';
 import { DEFAULT_RESTART_POLICY, KeptProcess } from '../../infra/local/supervised-process.ts';
 import { processSpecification, type ProcessName } from '../../infra/local/supervisor.ts';
-import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { RecordSender } from '../../pipelines/kafka/records.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';

@@ -5,7 +5,8 @@
 import { randomUUID } from 'node:crypto';
 import { CsvError, parse } from 'csv-parse/sync';
 import { z } from 'zod';
-import { faultsOf, type FactCorrection } from '../../schemas/correction.ts';
+import type { FactCorrection } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 import { jsonLines } from './read-input.ts';
 

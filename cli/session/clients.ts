@@ -2,7 +2,8 @@
 import { kafkaSettings, recordFormat } from '../../infra/config/connections.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { temporalLineages } from '../../infra/config/connections.ts';
-import { KafkaCluster, type PartitionLag, type RecordSender } from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { PartitionLag, RecordSender } from '../../pipelines/kafka/records.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';

@@ -1,6 +1,6 @@
 /** How the status of the system and its lineages reads on a terminal. */
 import type { SystemState } from '../../infra/local/system-state.ts';
-import type { PartitionLag } from '../../pipelines/kafka/kafka.ts';
+import type { PartitionLag } from '../../pipelines/kafka/records.ts';
 import type { LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { AliasRecord } from '../../schemas/alias.ts';
 import { ago, duration, statusText, type Output } from '../terminal/output.ts';

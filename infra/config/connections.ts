@@ -4,7 +4,7 @@
  */
 import type { DataConverter } from '@temporalio/common';
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
-import type { KafkaSettings } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaSettings } from '../../pipelines/kafka/kafka-connection.ts';
 import {
   SINGLE_OBJECT_FORMAT,
   registryFormat,

@@ -4,7 +4,8 @@
  */
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
-import { KafkaCluster, type RecordSender } from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { RecordSender } from '../../pipelines/kafka/records.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';
@@ -118,7 +119,7 @@ function followVersions(
           {
             from: 'end',
             format,
-            waits: (reason) => log.debug({ reason }, 'Announced versions cannot be read yet'),
+            onWait: (reason) => log.debug({ reason }, 'Announced versions cannot be read yet'),
           },
           ({ kind }) => {
             if (kind === 'version') void serving.notify();

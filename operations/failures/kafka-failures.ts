@@ -1,7 +1,8 @@
 /** Failures that Kafka tells of: dead letters, records that no ingest reads, a recreated topic. */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { earlierOrigins, originOf } from '../../pipelines/kafka/dead-letter.ts';
-import type { ConsumedRecord, KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { partitionKey, type LineageStatus } from '../../pipelines/workflows/contract.ts';

@@ -6,7 +6,8 @@
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ConsumedRecord, KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
 
 export interface SpooledRecords {
   readonly count: number;

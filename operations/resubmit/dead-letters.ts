@@ -1,7 +1,7 @@
 /** Dead letters, as they are sent again: repaired, or as they are for when their cause is gone. */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { earlierOrigins, originOf } from '../../pipelines/kafka/dead-letter.ts';
-import type { ConsumedRecord } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { revisionId, type FactCorrection } from '../../schemas/correction.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';

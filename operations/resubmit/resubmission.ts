@@ -2,16 +2,17 @@
  * Resubmission: what was quarantined or went to the dead-letter topic is sent again, repaired or as
  * it was. Each source plans items of one form, which can be shown before they are sent.
  */
-import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, RecordHeaders } from '../../pipelines/kafka/records.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import {
   factKeyOf,
-  faultsOf,
   revisionId,
   type FactCorrection,
   type FactRevision,
   type KafkaPosition,
 } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { resubmittedSource, type Repair } from '../../schemas/resubmit.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { placeOf, spansOf } from '../record-places.ts';

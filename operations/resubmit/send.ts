@@ -1,4 +1,4 @@
-import type { RecordSender } from '../../pipelines/kafka/kafka.ts';
+import type { RecordSender } from '../../pipelines/kafka/records.ts';
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';

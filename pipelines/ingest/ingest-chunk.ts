@@ -9,7 +9,7 @@ import {
   type RevisionChunk,
 } from '../workflows/contract.ts';
 import type { Problem, ReadRecord } from './ingest-record.ts';
-import type { ConsumedRecord } from '../kafka/kafka.ts';
+import type { ConsumedRecord } from '../kafka/records.ts';
 
 export type Piece =
   | { kind: 'revisions'; chunk: Omit<RevisionChunk, 'readFrom' | 'run'> }

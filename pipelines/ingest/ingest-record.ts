@@ -6,14 +6,14 @@ import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import {
   CORRECTION_LIMITS,
   factKeyOf,
-  faultsOf,
   isInstant,
   retractionId,
   type FactCorrection,
   type FactRevision,
 } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
-import type { ConsumedRecord } from '../kafka/kafka.ts';
+import type { ConsumedRecord } from '../kafka/records.ts';
 
 export type ReadRecord =
   | { kind: 'revision'; revision: FactRevision; record: ConsumedRecord }

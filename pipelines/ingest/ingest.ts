@@ -14,7 +14,12 @@ import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import { deadLetter } from '../kafka/dead-letter.ts';
 import { nextPiece, type Piece } from './ingest-chunk.ts';
 import { readRecord } from './ingest-record.ts';
-import type { ConsumedRecord, PartitionBatch, RecordReader, RecordSender } from '../kafka/kafka.ts';
+import type {
+  ConsumedRecord,
+  PartitionBatch,
+  RecordReader,
+  RecordSender,
+} from '../kafka/records.ts';
 import type { Logger } from '../logger.ts';
 import { PartitionPlaces } from './partition-places.ts';
 import type { RecordFormat } from '../kafka/record-format.ts';

@@ -1,18 +1,16 @@
-/** Outcomes and versions onto their topics. */
+/** Announces outcomes and versions on their topics. */
 import type { Announcer } from '../../activities/announce.ts';
 import type { Outcome } from '../../schemas/editing.ts';
-import type { RecordSender } from './kafka.ts';
 import type { RecordFormat } from './record-format.ts';
+import type { RecordSender } from './records.ts';
 import { topicsOf } from './topics.ts';
 
 export function announcerTo(sender: RecordSender, format: RecordFormat): Announcer {
   return {
     async announceVersion(version) {
-      const { versions } = topicsOf(version.lineage);
-      const encoder = await format.encoder('hook-version', versions);
-      await sender.send(versions, [
-        { key: String(version.version), value: encoder.encode(version) },
-      ]);
+      const topic = topicsOf(version.lineage).versions;
+      const encoder = await format.encoder('hook-version', topic);
+      await sender.send(topic, [{ key: String(version.version), value: encoder.encode(version) }]);
     },
     async announceOutcomes(lineage, outcomes) {
       const topic = topicsOf(lineage).outcomes;
@@ -26,12 +24,10 @@ export function announcerTo(sender: RecordSender, format: RecordFormat): Announc
 }
 
 /**
- * The revision's id. A duplicate has a key of its own, or compaction would forget what became of
- * the first record.
+ * The key of an outcome: the revision's id. A duplicate has a key of its own, or compaction would
+ * forget the outcome of the first record.
  */
-export function outcomeKey(outcome: Outcome): string {
-  const { partition, offset } = outcome.position;
-  return outcome.status === 'DUPLICATE'
-    ? `${outcome.revisionId}@${partition}-${offset}`
-    : outcome.revisionId;
+export function outcomeKey({ revisionId, status, position }: Outcome): string {
+  const { partition, offset } = position;
+  return status === 'DUPLICATE' ? `${revisionId}@${partition}-${offset}` : revisionId;
 }

@@ -2,7 +2,7 @@
  * A record that cannot be taken, as it goes to the dead-letter topic: its own bytes, and headers as
  * Kafka Connect writes them.
  */
-import type { ConsumedRecord, OutgoingRecord } from './kafka.ts';
+import type { ConsumedRecord, OutgoingRecord } from './records.ts';
 import type { Problem } from '../ingest/ingest-record.ts';
 
 const HEADER = '__connect.errors';

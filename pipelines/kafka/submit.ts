@@ -1,12 +1,8 @@
 /** Corrections and retractions onto a lineage's topic. */
-import {
-  factKeyOf,
-  faultsOf,
-  type FactCorrection,
-  type KafkaPosition,
-} from '../../schemas/correction.ts';
+import { factKeyOf, type FactCorrection, type KafkaPosition } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { UnencodableRecord } from '../../schemas/failures.ts';
-import type { RecordSender } from './kafka.ts';
+import type { RecordSender } from './records.ts';
 import type { RecordFormat } from './record-format.ts';
 import { topicsOf } from './topics.ts';
 

@@ -1,10 +1,11 @@
 /** Follows what a lineage announces. */
-import { SchemaRegistryUnavailable, UndecodableRecord } from '../../schemas/failures.ts';
 import type { Outcome } from '../../schemas/editing.ts';
+import { SchemaRegistryUnavailable, UndecodableRecord } from '../../schemas/failures.ts';
 import type { HookVersion } from '../../schemas/hook-version.ts';
 import { originOf } from './dead-letter.ts';
-import type { ConsumedRecord, KafkaCluster, RecordReader } from './kafka.ts';
+import type { KafkaCluster } from './kafka.ts';
 import type { RecordFormat } from './record-format.ts';
+import type { ConsumedRecord, RecordPosition, RecordReader } from './records.ts';
 import { topicsOf } from './topics.ts';
 
 export type LineageEvent =
@@ -13,133 +14,120 @@ export type LineageEvent =
   | {
       kind: 'dead-letter';
       lineage: string;
-      origin: { topic: string; partition: number; offset: string };
+      origin: RecordPosition;
       className: string;
       message: string;
     }
-  /** A record on an announcing topic that is none of ours. */
-  | { kind: 'unreadable'; topic: string; partition: number; offset: string; message: string };
+  /** A record that is not ours. */
+  | ({ kind: 'unreadable'; message: string } & RecordPosition);
 
 export interface TailOptions {
   /**
-   * `end`: what is announced from now on; positions by `<topic>-<partition>` as `endsOfAnnouncements`
-   * gave them: what was announced since then. Take them before submitting, and no outcome is
-   * missed.
+   * `end`: what is announced from now on. Positions (`endsOfAnnouncements`): what was announced
+   * since; take them before submitting, and no outcome is missed.
    */
-  from: 'beginning' | 'end' | ReadonlyMap<string, string>;
+  from: 'beginning' | 'end' | readonly RecordPosition[];
   deadLetters?: boolean;
   format: RecordFormat;
-  /**
-   * Told why what was announced cannot be read for now, once until it can: the schema registry is
-   * away. Nothing is missed.
-   */
-  waits?: (reason: string) => void;
+  /** Called once when the schema registry becomes unavailable. Nothing is missed. */
+  onWait?: (reason: string) => void;
 }
 
-/** Where the announcing topics end now. */
+/** Returns where the announcing topics end now. */
 export async function endsOfAnnouncements(
   cluster: KafkaCluster,
   lineages: readonly string[],
-): Promise<Map<string, string>> {
-  const ends = new Map<string, string>();
-  for (const topic of lineages.flatMap((lineage) => announcingTopics(lineage, true))) {
-    for (const [partition, offset] of await cluster.endOffsets(topic))
-      ends.set(`${topic}-${partition}`, offset);
-  }
+): Promise<RecordPosition[]> {
+  const ends: RecordPosition[] = [];
+  for (const topic of lineages.flatMap((lineage) => announcingTopics(lineage, true)))
+    for (const [partition, { end }] of (await cluster.extents(topic)) ?? [])
+      ends.push({ topic, partition, offset: end });
   return ends;
 }
 
 export async function tail(
   cluster: KafkaCluster,
   lineages: readonly string[],
-  options: TailOptions,
-  onAnnouncement: (announcement: LineageEvent) => void,
+  { from, format, deadLetters = false, onWait }: TailOptions,
+  onEvent: (event: LineageEvent) => void,
 ): Promise<RecordReader> {
-  const topics = lineages.flatMap((lineage) =>
-    announcingTopics(lineage, options.deadLetters ?? false),
-  );
-  const readers = new Map(lineages.flatMap((lineage) => readersOf(lineage, options.format)));
-  let waiting = false;
-  return await cluster.follow(topics, options.from, async (records) => {
-    const read = await readers.get(records[0]!.topic)!(records).catch((fault: unknown) => {
-      if (fault instanceof SchemaRegistryUnavailable) return fault;
-      throw fault;
-    });
-    if (read instanceof SchemaRegistryUnavailable) {
-      if (!waiting) options.waits?.(read.message);
-      waiting = true;
+  const topics = lineages.flatMap((lineage) => announcingTopics(lineage, deadLetters));
+  const sources = new Map(lineages.flatMap((lineage) => sourcesOf(lineage)));
+  let isWaiting = false;
+  return await cluster.follow(topics, from, async (records) => {
+    try {
+      const eventOf = await sources.get(records[0]!.topic)!(format, records);
+      isWaiting = false;
+      for (const record of records) {
+        const event = eventOf(record);
+        if (event !== null) onEvent(event);
+      }
+      return undefined;
+    } catch (fault) {
+      if (!(fault instanceof SchemaRegistryUnavailable)) throw fault;
+      if (!isWaiting) onWait?.(fault.message);
+      isWaiting = true;
       return 'again';
     }
-    waiting = false;
-    for (const record of records) {
-      // A compacted topic may hold tombstones; they announce nothing.
-      if (record.value !== null || record.topic.endsWith('.dlq')) onAnnouncement(read(record));
-    }
-    return undefined;
   });
 }
 
 function announcingTopics(lineage: string, deadLetters: boolean): string[] {
   const topics = topicsOf(lineage);
-  return deadLetters
-    ? [topics.outcomes, topics.versions, topics.deadLetters]
-    : [topics.outcomes, topics.versions];
+  return [topics.outcomes, topics.versions, ...(deadLetters ? [topics.deadLetters] : [])];
 }
 
-/** Reads a partition's successive records once it knows the schemas that wrote them. */
-type AnnouncementReader = (
+/** Loads the schemas of a partition's records and returns what turns one into an event. */
+type Source = (
+  format: RecordFormat,
   records: readonly ConsumedRecord[],
-) => Promise<(record: ConsumedRecord) => LineageEvent>;
+) => Promise<(record: ConsumedRecord) => LineageEvent | null>;
 
-function readersOf(lineage: string, format: RecordFormat): [string, AnnouncementReader][] {
+function sourcesOf(lineage: string): [topic: string, Source][] {
   const topics = topicsOf(lineage);
-  const valuesOf = (records: readonly ConsumedRecord[]): (Buffer | null)[] =>
-    records.map(({ value }) => value);
-  const decoded =
-    (decode: (bytes: Buffer) => LineageEvent) =>
-    (record: ConsumedRecord): LineageEvent => {
-      try {
-        return decode(record.value!);
-      } catch (error) {
-        if (!(error instanceof UndecodableRecord)) throw error;
-        return {
-          kind: 'unreadable',
-          topic: record.topic,
-          partition: record.partition,
-          offset: record.offset,
-          message: error.message,
-        };
-      }
-    };
   return [
     [
       topics.outcomes,
-      async (records) => {
+      async (format, records) => {
         const decoder = await format.decoder('correction-outcome', valuesOf(records));
         return decoded((bytes) => ({ kind: 'outcome', lineage, outcome: decoder.decode(bytes) }));
       },
     ],
     [
       topics.versions,
-      async (records) => {
+      async (format, records) => {
         const decoder = await format.decoder('hook-version', valuesOf(records));
         return decoded((bytes) => ({ kind: 'version', lineage, version: decoder.decode(bytes) }));
       },
     ],
-    [topics.deadLetters, async () => (record) => deadLetterAnnouncement(lineage, record)],
+    [topics.deadLetters, async () => (record) => deadLetterEvent(lineage, record)],
   ];
 }
 
-function deadLetterAnnouncement(lineage: string, record: ConsumedRecord): LineageEvent {
+function valuesOf(records: readonly ConsumedRecord[]): (Buffer | null)[] {
+  return records.map(({ value }) => value);
+}
+
+function decoded(decode: (bytes: Buffer) => LineageEvent) {
+  return (record: ConsumedRecord): LineageEvent | null => {
+    // A compacted topic may hold tombstones; they announce nothing.
+    if (record.value === null) return null;
+    try {
+      return decode(record.value);
+    } catch (error) {
+      if (error instanceof UndecodableRecord) return unreadable(record, error.message);
+      throw error;
+    }
+  };
+}
+
+function deadLetterEvent(lineage: string, record: ConsumedRecord): LineageEvent {
   const origin = originOf(record);
-  if (origin === null)
-    return {
-      kind: 'unreadable',
-      topic: record.topic,
-      partition: record.partition,
-      offset: record.offset,
-      message: 'a dead letter without its origin',
-    };
+  if (origin === null) return unreadable(record, 'a dead letter without its origin');
   const { className, message, ...position } = origin;
   return { kind: 'dead-letter', lineage, origin: position, className, message };
+}
+
+function unreadable({ topic, partition, offset }: RecordPosition, message: string): LineageEvent {
+  return { kind: 'unreadable', topic, partition, offset, message };
 }

@@ -1,5 +1,5 @@
 /** The topics of a lineage and how they are configured. */
-import type { TopicSpecification } from './kafka.ts';
+import type { TopicSpecification } from './records.ts';
 
 export interface LineageTopics {
   /** FactCorrection or null; key: the fact's key. */

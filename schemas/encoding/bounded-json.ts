@@ -1,28 +1,24 @@
 /**
- * JSON from outside, bounded before anything is made of it: a byte of `[{},{},…]` becomes some
- * fifty in memory, and a function that calls itself for every level runs out of stack on JSON that
- * is nested deeply enough.
+ * JSON from outside, bounded before it is parsed: a byte of `[{},{},…]` becomes some fifty in
+ * memory, and recursive functions run out of stack on deeply nested JSON.
  */
 
 export interface JsonLimits {
-  /** Values of all kinds and levels together. */
+  /** Values of all kinds at all levels. */
   valuesMax: number;
-  /** Levels of arrays and objects in one another. */
+  /** Levels of nested arrays and objects. */
   depthMax: number;
 }
 
-/**
- * No JSON, or more of it than is allowed. The reason does not quote the text, which may hold a
- * secret.
- */
+/** Invalid or too large JSON. The reason does not quote the text, which may hold a secret. */
 export class UnsoundJson extends Error {
   override readonly name = 'UnsoundJson';
   constructor(readonly reason: string) {
-    super(`Not sound JSON: ${reason}`);
+    super(`JSON refused: ${reason}`);
   }
 }
 
-/** The value of a text in UTF-8, a byte-order mark before it or not; throws UnsoundJson. */
+/** The value of a UTF-8 text, with or without a byte-order mark; throws UnsoundJson. */
 export function boundedJson(text: Uint8Array | string, limits: JsonLimits): unknown {
   checkExtent(typeof text === 'string' ? new TextEncoder().encode(text) : text, limits);
   try {
@@ -39,7 +35,7 @@ const COMMA = 0x2c;
 const [ARRAY_OPENS, ARRAY_CLOSES] = [0x5b, 0x5d];
 const [OBJECT_OPENS, OBJECT_CLOSES] = [0x7b, 0x7d];
 
-/** Every value but the first stands behind a comma or the bracket that opens what it is in. */
+/** Every value but the first follows a comma or an opening bracket. */
 function checkExtent(bytes: Uint8Array, { valuesMax, depthMax }: JsonLimits): void {
   let values = 1;
   let depth = 0;
@@ -67,7 +63,7 @@ function decoded(bytes: Uint8Array): string {
   }
 }
 
-/** V8 says what it met and then quotes the text around it. */
+/** V8's message quotes the text after its first part. */
 function withoutQuotation(message: string): string {
   return message
     .replace(/, (\.\.\.)?".*"(\.\.\.)? is not valid JSON$/s, '')

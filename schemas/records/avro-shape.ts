@@ -1,11 +1,10 @@
 /**
  * Checks that bytes have the shape of an Avro schema before anything is built from them.
  *
- * A decoder that trusts lengths is no guard: an array block may claim 2^50 items in eight bytes,
- * and a decoder that notices the end of the bytes only afterwards builds them all. This walk
- * touches each byte once, bounds every length by the bytes that are left, and can say which field
- * is wrong. It builds nothing. The schema may be a stranger's: how deep values nest, and how many
- * there are that take no bytes at all, is bounded as well.
+ * A decoder that trusts lengths is not enough: an array block may claim 2^50 items in eight bytes,
+ * and a decoder that notices the end of the bytes afterwards has built them all. This walk builds
+ * nothing, reads each byte once, bounds every length by the bytes left, and names the field that is
+ * wrong. As the schema may be foreign, it also bounds nesting and the values that take no bytes.
  *
  * Binary form: Avro 1.12 specification, "Binary Encoding".
  */
@@ -26,8 +25,8 @@ export interface AvroComplexSchema {
 }
 
 /**
- * Walks one value of `schema` from `start` and returns where it ends.
- * Throws `UndecodableRecord` that names the field where the bytes leave the schema.
+ * Returns the end of the value of `schema` that begins at `start`. Throws `UndecodableRecord` with
+ * the field where the bytes depart from the schema.
  */
 export function walkAvro(schema: AvroSchema, bytes: Uint8Array, start: number): number {
   const walker = new Walker(bytes, start, definitionsOf(schema));
@@ -35,10 +34,7 @@ export function walkAvro(schema: AvroSchema, bytes: Uint8Array, start: number): 
   return walker.at;
 }
 
-/**
- * The named types that a schema defines, wherever in it. Throws `UndecodableRecord` past
- * `DEPTH_MAX`.
- */
+/** The named types that a schema defines at any depth to `DEPTH_MAX`; throws beyond it. */
 function definitionsOf(schema: AvroSchema): Definitions {
   const known = typeof schema === 'string' ? undefined : definitions.get(schema);
   if (known !== undefined) return known;
@@ -66,15 +62,9 @@ function definitionsOf(schema: AvroSchema): Definitions {
 type Definitions = Map<string, { schema: AvroComplexSchema; namespace: string }>;
 const definitions = new WeakMap<object, Definitions>();
 
-/**
- * Of a schema, and of a value: far more than any record of ours has, and far less than the stack
- * takes.
- */
+/** Depth of a schema or value: far more than our records have, far less than the stack takes. */
 const DEPTH_MAX = 64;
-/**
- * Only null, and what is made of nulls, takes no byte: past so many values beyond the bytes it is a
- * trap.
- */
+/** Only nulls, and what consists of nulls, take no bytes; more of them are an attack. */
 const VALUES_PER_BYTE_MAX = 16;
 const VALUES_WITHOUT_BYTES_MAX = 10_000;
 const LONG_BYTES_MAX = 10;
@@ -245,7 +235,7 @@ class Walker {
   }
 }
 
-/** Of a named type; null for what has no name. */
+/** The full name and namespace of a named type, else null. */
 function nameOf(
   schema: AvroComplexSchema,
   namespace: string,

@@ -1,12 +1,11 @@
 /**
- * Records as bytes: Avro bodies behind a head that names the writer's schema. The one file that
- * knows avsc.
+ * Records as bytes: Avro bodies after a head that names the writer's schema. Only this file imports
+ * avsc.
  *
  * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the
  * CRC-64-AVRO fingerprint of the writer's schema, little-endian), which needs no registry;
- * `confluent-framing.ts` has the one with a registry's ids. A record written with another schema is
- * resolved to the current one by Avro's rules, as long as the writer's is known: every released one
- * is, and those that a registry tells.
+ * `confluent-framing.ts` has the one with a registry's ids. A record written with another known
+ * schema, released here or kept in a registry, is resolved to the current one by Avro's rules.
  */
 import avsc from 'avsc';
 import { walkAvro, type AvroSchema } from './avro-shape.ts';
@@ -25,33 +24,30 @@ export interface RecordTypes extends Record<RecordName, unknown> {
 }
 
 export interface RecordEncoder<T> {
-  /** Throws `UnencodableRecord` that lists what the schema does not allow. */
+  /** Throws `UnencodableRecord` with what the schema does not allow. */
   encode(value: T): Buffer;
 }
 
 export interface RecordDecoder<T> {
-  /** Throws `UndecodableRecord` that says what is wrong and where. */
+  /** Throws `UndecodableRecord` with the fault and its place. */
   decode(bytes: Uint8Array): T;
 }
 
 export interface RecordCodec<T> extends RecordEncoder<T>, RecordDecoder<T> {}
 
-/** Finds out who wrote a record. */
+/** Finds the schema that wrote a record. */
 export interface Opening {
-  /** The schema that wrote these bytes and where the body starts. Throws `UndecodableRecord`. */
+  /** The writer's schema and the start of the body; throws `UndecodableRecord`. */
   open(record: RecordName, bytes: Uint8Array): { writer: AvroSchema; bodyAt: number };
 }
 
-/** What stands before an Avro body. */
+/** The head before an Avro body. */
 export interface Framing extends Opening {
   /** The head of a record written with `schema`. */
   headOf(record: RecordName, schema: AvroSchema): Uint8Array;
 }
 
-/**
- * The codec of one kind of record; without a framing, single-object encoding over the schemas of
- * this folder.
- */
+/** The codec of one kind of record; by default in single-object encoding. */
 export function recordCodec<Name extends RecordName>(
   record: Name,
   framing: Framing = SINGLE_OBJECT,
@@ -62,7 +58,7 @@ export function recordCodec<Name extends RecordName>(
   };
 }
 
-/** Writes records of one kind with their current schema, behind the head. */
+/** Writes records of one kind with their current schema, after the head. */
 export function recordEncoder<Name extends RecordName>(
   record: Name,
   head: Uint8Array,
@@ -71,20 +67,15 @@ export function recordEncoder<Name extends RecordName>(
   return {
     encode(value) {
       const faults: string[] = [];
-      if (
-        !type.isValid(value, {
-          errorHook: (path, found, expected) =>
-            void faults.push(`${path.join('.')} is ${describe(found)}, not ${expected.toString()}`),
-        })
-      ) {
-        throw new UnencodableRecord(record, faults);
-      }
+      const errorHook = (path: string[], found: unknown, expected: avsc.Type) =>
+        void faults.push(`${path.join('.')} is ${describe(found)}, not ${expected.toString()}`);
+      if (!type.isValid(value, { errorHook })) throw new UnencodableRecord(record, faults);
       return Buffer.concat([head, type.toBuffer(value)]);
     },
   };
 }
 
-/** Reads records of one kind, whichever schema wrote them, as their current one. */
+/** Reads records of one kind, resolved to their current schema. */
 export function recordDecoder<Name extends RecordName>(
   record: Name,
   opening: Opening,
@@ -100,16 +91,15 @@ export function recordDecoder<Name extends RecordName>(
       if (end < bytes.length)
         throw new UndecodableRecord(
           'trailing-bytes',
-          `${bytes.length - end} bytes stand after the record`,
+          `${bytes.length - end} bytes follow the record`,
           { bytes: bytes.length - end },
         );
       const body = Buffer.from(bytes.buffer, bytes.byteOffset + bodyAt, bytes.length - bodyAt);
       try {
         const decoded: unknown = type.fromBuffer(body, resolver);
-        return withoutNulls(
-          plain(decoded) as Record<string, unknown>,
-          OPTIONAL[record] ?? [],
-        ) as unknown as RecordTypes[Name];
+        const value = plain(decoded) as Record<string, unknown>;
+        for (const name of OPTIONAL[record] ?? []) if (value[name] === null) delete value[name];
+        return value as unknown as RecordTypes[Name];
       } catch (cause) {
         throw new UndecodableRecord('bad-value', `the record cannot be read: ${messageOf(cause)}`);
       }
@@ -117,25 +107,21 @@ export function recordDecoder<Name extends RecordName>(
   };
 }
 
-/**
- * Single-object framing over the current schema and older writers' schemas: unless others are
- * given, all that were released.
- */
+/** Single-object framing over the current schemas and older ones, by default all released ones. */
 export function singleObjectFraming(
   older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED,
 ): Framing {
   const writers = new Map<RecordName, Map<bigint, AvroSchema>>();
   const writersOf = (record: RecordName): Map<bigint, AvroSchema> => {
-    let known = writers.get(record);
-    if (known === undefined) {
-      known = new Map(
+    const known =
+      writers.get(record) ??
+      new Map(
         [...(older[record] ?? []), schemaOf(record)].map((schema) => [
           fingerprintOf(schema),
           schema,
         ]),
       );
-      writers.set(record, known);
-    }
+    writers.set(record, known);
     return known;
   };
   return {
@@ -146,41 +132,39 @@ export function singleObjectFraming(
       return head;
     },
     open(record, bytes) {
-      if (bytes[0] === 0) {
-        throw new UndecodableRecord(
-          'not-framed',
-          "the record begins with 0x00 as those with a schema registry's id do, and no registry is configured (ERRATA_SCHEMA_REGISTRY_URL)",
-          { head: hex(bytes.subarray(0, HEAD_BYTES)) },
-        );
-      }
-      if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC[0] || bytes[1] !== MAGIC[1]) {
-        throw new UndecodableRecord(
-          'not-framed',
-          'the record does not begin with the single-object head 0xC3 0x01 and a fingerprint',
-          { head: hex(bytes.subarray(0, HEAD_BYTES)) },
-        );
-      }
-      const fingerprint = new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getBigUint64(
-        MAGIC.length,
-        true,
-      );
+      const fingerprint = fingerprintIn(bytes);
       const writer = writersOf(record).get(fingerprint);
       if (writer !== undefined) return { writer, bodyAt: HEAD_BYTES };
       const facts = { fingerprint: fingerprint.toString(16).padStart(16, '0'), record };
       const other = RECORD_NAMES.find((name) => writersOf(name).has(fingerprint));
-      if (other !== undefined)
-        throw new UndecodableRecord(
-          'wrong-record',
-          `the record is a ${other}, not a ${record}`,
-          facts,
-        );
-      throw new UndecodableRecord(
-        'unknown-schema',
-        `the writer's schema ${facts.fingerprint} is not known`,
-        facts,
-      );
+      throw other === undefined
+        ? new UndecodableRecord(
+            'unknown-schema',
+            `the writer's schema ${facts.fingerprint} is not known`,
+            facts,
+          )
+        : new UndecodableRecord('wrong-record', `the record is a ${other}, not a ${record}`, facts);
     },
   };
+}
+
+function fingerprintIn(bytes: Uint8Array): bigint {
+  const head = Buffer.from(bytes.subarray(0, HEAD_BYTES));
+  const facts = { head: head.toString('hex') };
+  if (head[0] === 0)
+    throw new UndecodableRecord(
+      'not-framed',
+      "the record begins with 0x00, as with a schema registry's id, but no registry is " +
+        'configured (ERRATA_SCHEMA_REGISTRY_URL)',
+      facts,
+    );
+  if (head.length < HEAD_BYTES || head[0] !== MAGIC[0] || head[1] !== MAGIC[1])
+    throw new UndecodableRecord(
+      'not-framed',
+      'the record does not begin with the single-object head 0xC3 0x01 and a fingerprint',
+      facts,
+    );
+  return head.readBigUInt64LE(MAGIC.length);
 }
 
 /**
@@ -194,10 +178,7 @@ export function fingerprintOf(schema: AvroSchema): bigint {
   return fingerprint;
 }
 
-/**
- * The Parsing Canonical Form: names in full, attributes that do not matter to a reader left out, in
- * a fixed order.
- */
+/** The Parsing Canonical Form: full names, fixed order, only the attributes that readers use. */
 export function canonicalFormOf(schema: AvroSchema): string {
   return JSON.stringify(typeOf(schema).schema());
 }
@@ -212,7 +193,7 @@ const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
   return entry;
 });
 
-/** By the schema's object: what belongs to a schema that a registry told goes with it. */
+/** By the schema's object: entries of a registry's schema go when the schema goes. */
 const types = new WeakMap<object, avsc.Type>();
 const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver | UndecodableRecord>>();
 const RELEASED = Object.fromEntries(
@@ -235,8 +216,8 @@ function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | und
   let resolver = known.get(reader);
   if (resolver === undefined) {
     try {
-      // A union of somebody else's may hold what cannot be told apart as plain values; a writer's
-      // values are never made.
+      // A foreign union may have branches that are alike as plain values; the writer's own values
+      // are never built.
       resolver = typeOf(reader).createResolver(
         avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }),
       );
@@ -253,18 +234,10 @@ function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | und
   return resolver;
 }
 
-/** Members that ours leave out where a record says null. */
+/** Members that are left out where a record has null. */
 const OPTIONAL: Partial<Record<RecordName, readonly string[]>> = {
   'fact-correction': ['replayOf'],
 };
-
-function withoutNulls(
-  value: Record<string, unknown>,
-  names: readonly string[],
-): Record<string, unknown> {
-  for (const name of names) if (value[name] === null) delete value[name];
-  return value;
-}
 
 /** avsc's records are instances of generated classes; ours are plain objects. */
 function plain(value: unknown): unknown {
@@ -276,8 +249,4 @@ function plain(value: unknown): unknown {
 function describe(value: unknown): string {
   if (value === undefined) return 'missing';
   return JSON.stringify(value)?.slice(0, 80) ?? typeof value;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

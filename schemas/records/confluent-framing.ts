@@ -1,7 +1,7 @@
 /**
  * The head of records whose schemas a registry keeps, as Confluent's clients write it: 0x00, the
- * schema's id as a 4-byte big-endian number, the Avro body (Confluent, "Wire format"). Asking the
- * registry is the caller's affair.
+ * schema's id as a 4-byte big-endian number, the Avro body (Confluent, "Wire format"). The caller
+ * fetches schemas from the registry.
  */
 import { singleObjectFraming, type Opening } from './avro.ts';
 import type { AvroSchema } from './avro-shape.ts';
@@ -19,15 +19,15 @@ export function confluentHead(id: number): Uint8Array {
   return head;
 }
 
-/** The id of the schema that wrote these bytes; null where they have no such head. */
+/** The id of the schema that wrote these bytes; null without such a head. */
 export function schemaIdOf(bytes: Uint8Array): number | null {
   if (bytes.length < HEAD_BYTES || bytes[0] !== MAGIC) return null;
   return new DataView(bytes.buffer, bytes.byteOffset, HEAD_BYTES).getUint32(1);
 }
 
 /**
- * Opens records whose writers are known by id; a writer that cannot be had is there as the reason.
- * Single-object records are read as ever.
+ * Opens records whose writers are known by id, and single-object records. For a writer that is not
+ * available the map has the reason.
  */
 export function confluentOpening(
   writers: ReadonlyMap<number, AvroSchema | UndecodableRecord>,
@@ -39,11 +39,11 @@ export function confluentOpening(
       if (id === null)
         throw new UndecodableRecord(
           'not-framed',
-          `the record begins with 0x00 and ends before the schema's id does, after ${bytes.length} bytes`,
+          `the record begins with 0x00 but ends in the schema's id, after ${bytes.length} bytes`,
         );
       const writer =
         writers.get(id) ??
-        new UndecodableRecord('unknown-schema', `the schema ${id} was not asked for`, {
+        new UndecodableRecord('unknown-schema', `the schema ${id} was not fetched`, {
           schemaId: id,
         });
       if (writer instanceof UndecodableRecord) throw writer;

@@ -1,10 +1,8 @@
 /**
- * The Avro schemas of this folder: what each record is written with now, and everything it was ever
- * written with.
+ * The Avro schemas of this folder: the current one of each record, and all that were released.
  *
- * `history/<record>.<n>.avsc` holds the released schemas, the first one with n = 1; the last is the
- * current one. Whoever changes an .avsc adds a file there and changes none: records in Kafka
- * outlive the program that wrote them.
+ * `history/<record>.<n>.avsc` has the released schemas from n = 1 on; the last is the current one.
+ * A change of an .avsc adds a file there and changes none: records in Kafka outlive their writers.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { AvroSchema } from './avro-shape.ts';
@@ -13,37 +11,37 @@ export const RECORD_NAMES = ['fact-correction', 'correction-outcome', 'hook-vers
 
 export type RecordName = (typeof RECORD_NAMES)[number];
 
-/** The current schema of a record, as in its file; always the same object. */
+/** The current schema of a record; always the same object. */
 export function schemaOf(record: RecordName): AvroSchema {
-  return remembered(current, record, () => schemaIn(`./${record}.avsc`));
+  return schemas()[record].current;
 }
 
-/** Every released schema of a record, the oldest first. */
+/** Every released schema of a record, the oldest first; always the same objects. */
 export function releasedSchemasOf(record: RecordName): readonly AvroSchema[] {
-  return remembered(released, record, () =>
-    readdirSync(new URL('./history/', import.meta.url))
-      .flatMap((file) => {
-        const number = new RegExp(`^${record}\\.(\\d+)\\.avsc$`).exec(file)?.[1];
-        return number === undefined ? [] : [{ file, number: Number(number) }];
-      })
-      .sort((a, b) => a.number - b.number)
-      .map(({ file }) => schemaIn(`./history/${file}`)),
-  );
+  return schemas()[record].released;
 }
 
-const current = new Map<RecordName, AvroSchema>();
-const released = new Map<RecordName, readonly AvroSchema[]>();
+type Schemas = Record<RecordName, { current: AvroSchema; released: AvroSchema[] }>;
+let read: Schemas | undefined;
+
+function schemas(): Schemas {
+  if (read !== undefined) return read;
+  const history = readdirSync(new URL('./history/', import.meta.url));
+  read = Object.fromEntries(
+    RECORD_NAMES.map((record) => {
+      const numbers = history.flatMap((file) => {
+        const [, name, number] = /^(.*)\.(\d+)\.avsc$/.exec(file) ?? [];
+        return name === record ? [Number(number)] : [];
+      });
+      const released = numbers
+        .sort((a, b) => a - b)
+        .map((number) => schemaIn(`./history/${record}.${number}.avsc`));
+      return [record, { current: schemaIn(`./${record}.avsc`), released }];
+    }),
+  ) as Schemas;
+  return read;
+}
 
 function schemaIn(file: string): AvroSchema {
   return JSON.parse(readFileSync(new URL(file, import.meta.url), 'utf8')) as AvroSchema;
-}
-
-function remembered<Value>(
-  known: Map<RecordName, Value>,
-  record: RecordName,
-  read: () => Value,
-): Value {
-  const value = known.get(record) ?? read();
-  known.set(record, value);
-  return value;
 }

@@ -8,10 +8,10 @@ import { z } from 'zod';
 import {
   CORRECTION_LIMITS,
   factKeyOf,
-  faultsOf,
   type FactCorrection,
   type KafkaPosition,
 } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import { sourceOf, submissionFault } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';

@@ -3,7 +3,8 @@ import { loadReport, type LoadResult } from '../../bench/load/report.ts';
 import { loadCorrections } from '../../bench/load/load-corrections.ts';
 import { figuresOf, growthPerMinute, ProcessWatch } from '../../bench/load/process-figures.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
-import { factKeyOf, faultsOf } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
+import { factKeyOf } from '../../schemas/correction.ts';
 
 it("load corrections are sound, each of a fact of its own, the same every time, and as large as people's", () => {
   const corrections = loadCorrections('load', 100, 500);

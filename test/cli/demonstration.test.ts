@@ -3,7 +3,8 @@ import { checksOf } from '../../cli/demonstration/checks.ts';
 import type { CorrectionResult, DemonstrationReport } from '../../cli/demonstration/report.ts';
 import { demonstrationStream } from '../../cli/demonstration/stream.ts';
 import type { RecordOutcome } from '../../cli/session/outcome-watch.ts';
-import { factKeyOf, faultsOf, type FactCorrection } from '../../schemas/correction.ts';
+import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 
 const stream = demonstrationStream('default', 1, 1_000);
 

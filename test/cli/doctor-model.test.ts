@@ -5,7 +5,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { main } from '../../cli/main.ts';
-import { verdict, type ModelNeed } from '../../infra/setup/doctor/model-need.ts';
+import { fitOf, type ModelNeed } from '../../infra/setup/doctor/model-need.ts';
 import { tinyPath } from '../model/tiny-model.ts';
 
 let folder: string;
@@ -104,21 +104,21 @@ describe('the verdict on memory', () => {
     }) as unknown as ModelNeed['memory'];
 
   it('adds both processes, and on the machine’s own memory all others', () => {
-    expect(verdict(memory(40e9, 30e9), { bytes: 80e9, of: 'machine' })).toMatchObject({
+    expect(fitOf(memory(40e9, 30e9), { bytes: 80e9, of: 'machine' })).toMatchObject({
       fits: true,
       totalBytes: 71.2e9,
     });
-    expect(verdict(memory(40e9, 30e9), { bytes: 80e9, of: 'GPU' })).toMatchObject({
+    expect(fitOf(memory(40e9, 30e9), { bytes: 80e9, of: 'GPU' })).toMatchObject({
       fits: true,
       totalBytes: 70e9,
     });
   });
 
   it('says when two machines would do', () => {
-    expect(verdict(memory(40e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).toContain(
+    expect(fitOf(memory(40e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).toContain(
       'two machines',
     );
-    expect(verdict(memory(70e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).not.toContain(
+    expect(fitOf(memory(70e9, 30e9), { bytes: 60e9, of: 'machine' }).sentence).not.toContain(
       'two machines',
     );
   });

@@ -8,12 +8,8 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEditActivities } from '../../activities/index.ts';
-import {
-  KafkaCluster,
-  type RecordPosition,
-  type RecordReader,
-  type RecordSender,
-} from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition, RecordReader, RecordSender } from '../../pipelines/kafka/records.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';

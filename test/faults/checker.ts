@@ -4,12 +4,8 @@
  * the project it takes the schemas only.
  */
 import { recordCodec } from '../../schemas/records/avro.ts';
-import {
-  CORRECTION_LIMITS,
-  factKeyOf,
-  faultsOf,
-  type FactCorrection,
-} from '../../schemas/correction.ts';
+import { CORRECTION_LIMITS, factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 import type { TopicRecord, World } from './read-world.ts';

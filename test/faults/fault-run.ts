@@ -226,9 +226,8 @@ async function stateOf(system: System): Promise<{ left: number; words: string }>
     status === null ? 0 : status.undos.waiting.length + (status.undos.running === null ? 0 : 1);
   const running = status?.running ?? null;
   const frozen = status?.frozen ?? null;
-  const outcomes = [...(await system.cluster.endOffsets(topicsOf(LINEAGE).outcomes)).values()].join(
-    ', ',
-  );
+  const extents = (await system.cluster.extents(topicsOf(LINEAGE).outcomes))!;
+  const outcomes = [...extents.values()].map(({ end }) => end).join(', ');
   return {
     left: lag + waiting + undos + count + (running === null ? 0 : 1) + (frozen === null ? 0 : 1),
     words: `${lag} records are unread, ${waiting} wait, ${undos} undos are not done, batch ${running?.batchId ?? 'none'} runs, ${count} workflows of batches and undos are open, outcomes end at ${outcomes}, ${frozen === null ? 'not frozen' : `frozen: ${frozen.reason}`}`,

@@ -4,7 +4,8 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { ConsumedRecord, KafkaCluster, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
+import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, RecordHeaders } from '../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';

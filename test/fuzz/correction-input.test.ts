@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatOf, INPUT_LIMITS, readCorrections } from '../../cli/input/correction-input.ts';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { main } from '../../cli/main.ts';
-import { faultsOf } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { damaged, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
 
 const DEFAULTS = { lineage: 'default', source: 'a test', now: 1_000 };

@@ -7,17 +7,12 @@ import { describe, expect, it } from 'vitest';
 import { deadLetter, originOf } from '../../pipelines/kafka/dead-letter.ts';
 import { nextPiece } from '../../pipelines/ingest/ingest-chunk.ts';
 import { KEY_CHARACTERS_MAX, readRecord } from '../../pipelines/ingest/ingest-record.ts';
-import type { ConsumedRecord, HeaderValue, RecordHeaders } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, HeaderValue, RecordHeaders } from '../../pipelines/kafka/records.ts';
 import { CHUNK_BYTES_MAX, CHUNK_REVISIONS_MAX } from '../../pipelines/workflows/contract.ts';
 import { jsonBytes } from '../../pipelines/workflows/contract.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
-import {
-  CORRECTION_LIMITS,
-  factKeyOf,
-  faultsOf,
-  recordBytesOf,
-  type FactCorrection,
-} from '../../schemas/correction.ts';
+import { CORRECTION_LIMITS, factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
+import { faultsOf } from '../../schemas/correction-faults.ts';
 import { factCorrection, LINEAGE, TOPIC } from '../harness/corrections.ts';
 import { damaged, oddText, runs } from './inputs.ts';
 
@@ -240,20 +235,6 @@ describe('a correction', () => {
       2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax),
     );
     expect(factKeyOf(longest).length).toBeLessThanOrEqual(KEY_CHARACTERS_MAX);
-  });
-
-  it('has as many bytes as are counted', () => {
-    fc.assert(
-      fc.property(correction, (one) => {
-        if (
-          Object.values(one)
-            .flat()
-            .every((text) => typeof text !== 'string' || text.isWellFormed())
-        )
-          expect(recordBytesOf(one)).toBe(codec.encode(one).length);
-      }),
-      runs(500),
-    );
   });
 
   it('that makes too large a record is unsound before it is sent, not dead afterwards', () => {

@@ -6,11 +6,8 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { WorkerOptions } from '@temporalio/worker';
-import {
-  KafkaCluster,
-  type RecordPosition,
-  type RecordSender,
-} from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition, RecordSender } from '../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT, type RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';

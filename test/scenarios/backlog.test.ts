@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { beforeAll, expect, test } from 'vitest';
 import { startIngest, type AcceptAnswer, type Ingest } from '../../pipelines/ingest/ingest.ts';
-import type { RecordPosition } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition } from '../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { BUFFER_FULL, lineageWorkflowId } from '../../pipelines/workflows/contract.ts';

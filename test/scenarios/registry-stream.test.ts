@@ -5,7 +5,7 @@
  */
 import avsc from 'avsc';
 import { beforeAll, expect, test } from 'vitest';
-import type { RecordPosition } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition } from '../../pipelines/kafka/records.ts';
 import {
   registryFormat,
   SINGLE_OBJECT_FORMAT,

@@ -3,11 +3,9 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import type { EmbeddedTemporal } from '../../infra/local/temporal.ts';
-import {
-  KafkaCluster,
-  type ConsumedRecord,
-  type KafkaSettings,
-} from '../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
+import type { KafkaSettings } from '../../pipelines/kafka/kafka-connection.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { ChannelRefused } from '../../pipelines/refused-channel.ts';
@@ -200,13 +198,13 @@ test.each([
   const ingest = ingestWith(way);
   await ingest.start();
   const { corrections, deadLetters } = topicsOf(way.ERRATA_LINEAGES);
-  expect((await plain.endOffsets(corrections)).size).toBe(3);
+  expect((await plain.extents(corrections))!.size).toBe(3);
   const sender = await plain.sender();
   afterwards(() => sender.close());
   await sender.send(corrections, [{ key: 'not a correction', value: Buffer.from('x') }]);
   // A dead letter shows that the record was read, and the letter written, over this channel.
   await until(async () =>
-    [...(await plain.endOffsets(deadLetters)).values()].some((end) => end !== '0'),
+    [...(await plain.extents(deadLetters))!.values()].some(({ end }) => end !== '0'),
   );
   expect(await ingest.stop()).toBe(0);
   const partitions = await plain.lagOf(INGEST_GROUP, [corrections]);

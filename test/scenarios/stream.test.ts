@@ -3,7 +3,7 @@
  * the workflows as they are in production; only the edit worker has an engine without a model.
  */
 import { beforeAll, expect, test } from 'vitest';
-import type { RecordPosition } from '../../pipelines/kafka/kafka.ts';
+import type { RecordPosition } from '../../pipelines/kafka/records.ts';
 import { submitRetractions } from '../../pipelines/kafka/submit.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';

@@ -32,7 +32,7 @@ watch --from-beginning --json
           from: options.fromBeginning ? 'beginning' : 'end',
           deadLetters: true,
           format,
-          waits: (reason) => output.warning(`${reason}. Still trying.`),
+          onWait: (reason) => output.warning(`${reason}. Still trying.`),
         },
         (event) => output.item(event, () => eventText(output, event, lineages.length > 1)),
       );

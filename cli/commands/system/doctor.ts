@@ -1,10 +1,6 @@
-import { homeAt } from '../../../infra/config/home.ts';
 import { attached } from '../../../infra/local/system-state.ts';
-import { diagnose } from '../../../infra/setup/doctor/doctor.ts';
-import { examineTemporal } from '../../../infra/setup/doctor/examine-temporal.ts';
-import { examineVersions } from '../../../infra/setup/doctor/examine-versions.ts';
+import { diagnose, type Diagnosis } from '../../../infra/setup/doctor/doctor.ts';
 import { examineModel } from '../../../infra/setup/doctor/model-need.ts';
-import { protectionOf } from '../../../infra/setup/doctor/protection.ts';
 import { command, EXIT, option, type ExitCode } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import type { Output } from '../../terminal/output.ts';
@@ -42,23 +38,11 @@ doctor --model Qwen/Qwen2.5-1.5B  the same for a model that is not fetched yet`,
 
 async function examineMachine(session: Session): Promise<ExitCode> {
   const configuration = session.configuration();
-  const [machine, versions, temporal] = await Promise.all([
-    diagnose(homeAt(configuration.home), configuration.device),
-    examineVersions(configuration),
-    examineTemporal(attached(configuration, session.system(configuration))),
-  ]);
-  const able = machine.able && versions.state !== 'missing';
-  const protection = protectionOf(configuration);
-  const diagnosis = { ...machine, able, versions, temporal, protection };
+  const running = attached(configuration, session.system(configuration));
+  const diagnosis = await diagnose(configuration, running);
   session.output.result(diagnosis, () => diagnosisText(session.output, diagnosis));
-  return able ? EXIT.ok : EXIT.failure;
+  return diagnosis.able ? EXIT.ok : EXIT.failure;
 }
-
-type Diagnosis = Awaited<ReturnType<typeof diagnose>> & {
-  versions: Awaited<ReturnType<typeof examineVersions>>;
-  temporal: Awaited<ReturnType<typeof examineTemporal>>;
-  protection: ReturnType<typeof protectionOf>;
-};
 
 function diagnosisText({ colours }: Output, diagnosis: Diagnosis): string {
   const { green, red, yellow, dim, bold } = colours;

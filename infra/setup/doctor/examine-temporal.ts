@@ -1,91 +1,67 @@
-/**
- * What Temporal's namespace does with workflows that have ended, and whether workflows can be found
- * in it. Changes nothing.
- */
+/** How Temporal's namespace keeps histories, and whether its workflows can be searched. */
 import { tsToMs } from '@temporalio/common/lib/time.js';
 import {
   registrationCure,
   searchAttributesOf,
 } from '../../../pipelines/temporal/search-attributes.ts';
-import type { Configuration } from '../../config/configuration.ts';
 import { reasonAndHint } from '../../../schemas/failures.ts';
+import type { Configuration } from '../../config/configuration.ts';
 import { temporalLineages } from '../../config/connections.ts';
 
 export interface TemporalFinding {
   name: 'Histories' | 'Search attributes';
-  /** `low`: something is lost in time, or cannot be found. `unknown`: it could not be asked. */
+  /** `low`: something is lost in time, or cannot be found. `unknown`: Temporal did not answer. */
   state: 'ok' | 'low' | 'unknown';
   found: string;
-  /** What to do; empty where there is nothing to do. */
+  /** What to do; empty if nothing. */
   mend: string;
 }
 
-/** Histories that nobody keeps are gone after so many days at least. */
+/** Histories that are not archived should be kept for at least so many days. */
 const RETENTION_DAYS_MIN = 30;
 const DAY_MS = 24 * 3_600_000;
-const ASK_WAIT_MS = 5_000;
+const ANSWER_WAIT_MS = 5_000;
 
-/** The configuration with the addresses of what runs. */
+/** Examines the namespace without changing it; `configuration` has the running addresses. */
 export async function examineTemporal(configuration: Configuration): Promise<TemporalFinding[]> {
   const { address, namespace, searchAttributes, retentionDays } = configuration.temporal;
   const archive = configuration.archiveHistories;
-  const off: TemporalFinding = {
-    name: 'Search attributes',
-    state: 'ok',
-    found: 'not used (ERRATA_TEMPORAL_SEARCH_ATTRIBUTES, or payload keys are set)',
-    mend: '',
-  };
-  if (address === '') {
+  if (address === '')
     return [
-      historiesOf(retentionDays * DAY_MS, archive, 'the server that `errata up` starts'),
-      searchAttributes
-        ? { name: 'Search attributes', state: 'ok', found: '`errata up` registers them', mend: '' }
-        : off,
+      histories(retentionDays * DAY_MS, archive, 'the server that `errata up` starts'),
+      attributes(searchAttributes ? '`errata up` registers them' : UNUSED),
     ];
-  }
   const temporal = temporalLineages(configuration);
   const { connection } = temporal.client;
-  const asked = async (
-    name: TemporalFinding['name'],
-    ask: () => Promise<TemporalFinding>,
-  ): Promise<TemporalFinding> => {
+  const answer = async (name: TemporalFinding['name'], ask: () => Promise<TemporalFinding>) => {
     try {
-      return await connection.withDeadline(Date.now() + ASK_WAIT_MS, ask);
+      return await connection.withDeadline(Date.now() + ANSWER_WAIT_MS, ask);
     } catch (error) {
+      const found = `Temporal at ${address} does not answer`;
       return {
         name,
         state: 'unknown',
-        found: `Temporal at ${address} does not say`,
+        found,
         mend: reasonAndHint(temporal.explained(error)),
-      };
+      } as const;
     }
   };
   try {
     return await Promise.all([
-      asked('Histories', async () => {
+      answer('Histories', async () => {
         const { config } = await connection.workflowService.describeNamespace({ namespace });
-        return historiesOf(
-          config?.workflowExecutionRetentionTtl ? tsToMs(config.workflowExecutionRetentionTtl) : 0,
-          archive,
-          `namespace ${namespace}`,
-        );
+        const retention = config?.workflowExecutionRetentionTtl;
+        return histories(retention ? tsToMs(retention) : 0, archive, `namespace ${namespace}`);
       }),
-      asked('Search attributes', async () => {
-        if (!searchAttributes) return off;
-        const registration = await searchAttributesOf(connection, namespace, ASK_WAIT_MS);
+      answer('Search attributes', async () => {
+        if (!searchAttributes) return attributes(UNUSED);
+        const registration = await searchAttributesOf(connection, namespace, ANSWER_WAIT_MS);
         return registration.usable
-          ? {
-              name: 'Search attributes',
-              state: 'ok',
-              found: `registered in namespace ${namespace}`,
-              mend: '',
-            }
-          : {
-              name: 'Search attributes',
-              state: 'low',
-              found: `not as they must be in namespace ${namespace}: workflows cannot be found by them`,
-              mend: registrationCure(registration, namespace),
-            };
+          ? attributes(`registered in namespace ${namespace}`)
+          : attributes(
+              `missing or wrong in namespace ${namespace}: workflows cannot be searched`,
+              registrationCure(registration, namespace),
+            );
       }),
     ]);
   } finally {
@@ -93,16 +69,23 @@ export async function examineTemporal(configuration: Configuration): Promise<Tem
   }
 }
 
-function historiesOf(retentionMs: number, archive: boolean, where: string): TemporalFinding {
+const UNUSED = 'not used (ERRATA_TEMPORAL_SEARCH_ATTRIBUTES, or payload keys are set)';
+const ARCHIVE =
+  'Set ERRATA_ARCHIVE_HISTORIES=true, or extend the retention of the namespace ' +
+  '(`temporal operator namespace update --retention 365d`).';
+
+function attributes(found: string, mend = ''): TemporalFinding {
+  return { name: 'Search attributes', state: mend === '' ? 'ok' : 'low', found, mend };
+}
+
+function histories(retentionMs: number, archive: boolean, keeper: string): TemporalFinding {
   const days = Math.round((10 * retentionMs) / DAY_MS) / 10;
-  const kept = `kept ${days} day${days === 1 ? '' : 's'} by ${where}, ${archive ? 'and for good beside the versions' : 'and then lost'}`;
+  const later = archive ? 'and archived beside the versions' : 'and then lost';
   const short = !archive && retentionMs < RETENTION_DAYS_MIN * DAY_MS;
   return {
     name: 'Histories',
     state: short ? 'low' : 'ok',
-    found: kept,
-    mend: short
-      ? 'Set ERRATA_ARCHIVE_HISTORIES=true, or have the namespace keep them longer (`temporal operator namespace update --retention 365d`).'
-      : '',
+    found: `kept ${days} day${days === 1 ? '' : 's'} by ${keeper}, ${later}`,
+    mend: short ? ARCHIVE : '',
   };
 }

@@ -1,4 +1,4 @@
-/** Where versions are, and whether they can be read and written there, found out by trying. */
+/** Whether the version log can be read and written in its place, found out by trying. */
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
@@ -7,48 +7,41 @@ import { openBucket } from '../../config/open-versions.ts';
 
 export interface VersionsFinding {
   where: string;
-  /** `low`: it can be read and not written, which is enough for looking and for `serve`. */
+  /** `low`: read-only, which is enough for `serve` and for commands that only read. */
   state: 'ok' | 'low' | 'missing';
   found: string;
-  /** What to do; empty where there is nothing to do. */
+  /** What to do; empty if nothing. */
   mend: string;
 }
 
-/**
- * Leaves nothing behind but, in a bucket that versions were never written to, the object that its
- * server is put to the proof with.
- */
+const WRITERS = 'Only edit-worker and workflow-worker must write to it.';
+
+/** Leaves nothing behind, except a test object in a bucket without versions. */
 export async function examineVersions({
   versions,
 }: Pick<Configuration, 'versions'>): Promise<VersionsFinding> {
   return versions.kind === 'folder'
-    ? await examineFolder(versions.folder)
+    ? { where: versions.folder, ...(await examineFolder(versions.folder)) }
     : await examineBucket(versions);
 }
 
-async function examineFolder(folder: string): Promise<VersionsFinding> {
+async function examineFolder(folder: string): Promise<Omit<VersionsFinding, 'where'>> {
   const may = (mode: number) =>
     access(folder, mode).then(
       () => true,
       () => false,
     );
   if (!(await may(constants.F_OK)))
-    return { where: folder, state: 'ok', found: 'a folder that the first version makes', mend: '' };
+    return { state: 'ok', found: 'a folder that the first version creates', mend: '' };
   if (!(await may(constants.R_OK | constants.X_OK)))
     return {
-      where: folder,
       state: 'missing',
-      found: 'a folder that may not be read',
+      found: 'a folder that cannot be read',
       mend: 'Give this user the right to read it, or set ERRATA_VERSIONS.',
     };
   if (!(await may(constants.W_OK)))
-    return {
-      where: folder,
-      state: 'low',
-      found: 'a folder that can be read and not written',
-      mend: 'Only edit-worker and workflow-worker must write to it.',
-    };
-  return { where: folder, state: 'ok', found: 'a folder that can be read and written', mend: '' };
+    return { state: 'low', found: 'a folder that can be read but not written', mend: WRITERS };
+  return { state: 'ok', found: 'a folder that can be read and written', mend: '' };
 }
 
 async function examineBucket(
@@ -63,27 +56,15 @@ async function examineBucket(
       await store.provePutIfAbsent();
     } catch (fault) {
       if (!(fault instanceof StoreRefused && fault.facts['status'] === 403)) throw fault;
-      return {
-        where,
-        state: 'low',
-        found: 'it answers and can be read and not written',
-        mend: 'Only edit-worker and workflow-worker must write to it; docs/security.md lists the rights.',
-      };
+      const mend = `${WRITERS} docs/security.md lists the rights.`;
+      return { where, state: 'low', found: 'a bucket that can be read but not written', mend };
     }
-    return {
-      where,
-      state: 'ok',
-      found: 'it answers, can be read and written, and refuses a second put of one name',
-      mend: '',
-    };
+    const found = 'a bucket that can be read and written, and refuses a second put of a name';
+    return { where, state: 'ok', found, mend: '' };
   } catch (fault) {
-    if (
-      fault instanceof StoreUnavailable ||
-      fault instanceof StoreRefused ||
-      fault instanceof StoreUnfit ||
-      fault instanceof ConfigurationError
-    )
-      return { where, state: 'missing', found: fault.message, mend: fault.hint };
-    throw fault;
+    const classes = [StoreUnavailable, StoreRefused, StoreUnfit, ConfigurationError];
+    if (!classes.some((one) => fault instanceof one)) throw fault;
+    const { message, hint } = fault as StoreUnfit;
+    return { where, state: 'missing', found: message, mend: hint };
   }
 }

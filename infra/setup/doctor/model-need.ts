@@ -1,7 +1,4 @@
-/**
- * `errata doctor --model` as data: what a model is, which parameters apply to it and whether it
- * fits this machine.
- */
+/** `errata doctor --model` as data: a model's shape and parameters, and whether it fits here. */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -18,9 +15,9 @@ import { parameterSetFor } from '../../../model/engine/parameter-sets.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
 import type { HyperParameters } from '../../../schemas/editing.ts';
 import type { Configuration } from '../../config/configuration.ts';
+import { modelPathOf, parametersOf } from '../../config/engine-options.ts';
 import type { Device } from '../../config/home.ts';
 import { memoryLimit } from '../prerequisites.ts';
-import { modelPathOf, parametersOf } from '../../config/engine-options.ts';
 
 /** The memory for models: the machine's or its container's, or the GPU's if tensors live there. */
 export interface MachineMemory {
@@ -28,24 +25,32 @@ export interface MachineMemory {
   of: 'machine' | 'GPU';
 }
 
-export interface ModelNeed {
+export interface ModelNeed extends Fit {
   name: string;
   config: ModelConfig;
   parameterSet: { name: string; source: string };
   parameters: HyperParameters;
   memory: MemoryNeed;
-  /** Both processes with a model, and on the machine's own memory all others. */
-  totalBytes: number;
   machine: MachineMemory;
-  /** Whether the total fits; one sentence says by how much. */
+}
+
+export interface Fit {
+  /** Both processes with a model and, in the machine's own memory, all others. */
+  totalBytes: number;
   fits: boolean;
+  /** The result for people. */
   sentence: string;
 }
 
-/**
- * Reads config.json or the GGUF header of the configured model, no weights; a model of the hub need
- * not be fetched.
- */
+const GENERAL_RULE = {
+  name: 'general rule',
+  source:
+    'no set fits this model: layers at 13 to 28 % of the depth, lambda = F; ' +
+    '`errata tune` finds better ones',
+};
+const GPU_WAIT_MS = 10_000;
+
+/** Reads the header of the configured model, no weights. A hub model need not be downloaded. */
 export async function examineModel(configuration: Configuration): Promise<ModelNeed> {
   const { name, config } = await shapeOfModel(configuration);
   const parameters = parametersFor(config, parametersOf(configuration));
@@ -59,37 +64,30 @@ export async function examineModel(configuration: Configuration): Promise<ModelN
     parameters,
     memory,
     machine,
-    ...verdict(memory, machine),
+    ...fitOf(memory, machine),
   };
 }
 
-/** Whether the processes fit beside one another, in a sentence. */
-export function verdict(
-  memory: MemoryNeed,
-  machine: MachineMemory,
-): { totalBytes: number; fits: boolean; sentence: string } {
+/** Whether the processes with a model fit into the machine together. */
+export function fitOf(memory: MemoryNeed, machine: MachineMemory): Fit {
   const others = machine.of === 'machine' ? OTHER_PROCESSES_BYTES : 0;
   const totalBytes = memory.processes.reduce((sum, { peakBytes }) => sum + peakBytes, others);
-  const fits = totalBytes <= machine.bytes;
-  const alone = memory.processes.find(({ peakBytes }) => peakBytes + others > machine.bytes);
   const [need, has] = [gigabytes(totalBytes), gigabytes(machine.bytes)];
-  const sentence = fits
-    ? `It fits: about ${need} of the ${machine.of}'s ${has}.`
-    : `It will not fit: about ${need} are needed, the ${machine.of} has ${has}.${alone === undefined ? ' Either process alone would fit: run edit-worker and serve on two machines.' : ''}`;
-  return { totalBytes, fits, sentence };
+  if (totalBytes <= machine.bytes) {
+    const sentence = `It fits: about ${need} of the ${machine.of}'s ${has}.`;
+    return { totalBytes, fits: true, sentence };
+  }
+  const apart = memory.processes.every(({ peakBytes }) => peakBytes + others <= machine.bytes);
+  const sentence =
+    `It will not fit: about ${need} are needed, the ${machine.of} has ${has}.` +
+    (apart ? ' Either process alone would fit: run edit-worker and serve on two machines.' : '');
+  return { totalBytes, fits: false, sentence };
 }
 
 export function gigabytes(bytes: number): string {
-  return bytes >= 1e8
-    ? `${(bytes / 1e9).toFixed(1)} GB`
-    : `${(bytes / 1e6).toFixed(bytes >= 1e7 ? 0 : 1)} MB`;
+  if (bytes >= 1e8) return `${(bytes / 1e9).toFixed(1)} GB`;
+  return `${(bytes / 1e6).toFixed(bytes >= 1e7 ? 0 : 1)} MB`;
 }
-
-const GENERAL_RULE = {
-  name: 'general rule',
-  source:
-    'no set fits this model: layers at 13 to 28 % of the depth, lambda = F; `errata tune` finds better ones',
-};
 
 async function shapeOfModel(
   configuration: Configuration,
@@ -101,11 +99,8 @@ async function shapeOfModel(
   const { fetchConfigFromHub } = await import('../../../model/checkpoint/hub.ts');
   const folder = await mkdtemp(join(tmpdir(), 'errata-shape-'));
   try {
-    await fetchConfigFromHub(
-      model,
-      folder,
-      hubToken === null ? {} : { accessToken: hubToken.reveal() },
-    );
+    const access = hubToken === null ? {} : { accessToken: hubToken.reveal() };
+    await fetchConfigFromHub(model, folder, access);
     return { name: model, config: (await readModelShape(folder)).config };
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -114,8 +109,9 @@ async function shapeOfModel(
 
 async function machineMemory(device: Device): Promise<MachineMemory> {
   const gpuBytes = device === 'gpu' ? await gpuMemory() : null;
-  if (gpuBytes !== null) return { bytes: gpuBytes, of: 'GPU' };
-  return { bytes: memoryLimit(), of: 'machine' };
+  return gpuBytes === null
+    ? { bytes: memoryLimit(), of: 'machine' }
+    : { bytes: gpuBytes, of: 'GPU' };
 }
 
 /** The memory of the first GPU, which TensorFlow uses; null if none answers. */
@@ -129,5 +125,3 @@ async function gpuMemory(): Promise<number | null> {
     return null;
   }
 }
-
-const GPU_WAIT_MS = 10_000;

@@ -6,7 +6,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Device, Home } from '../../config/home.ts';
 import { holdExclusively } from '../exclusive.mjs';
-import { missingPrerequisites, type Finding, type Prerequisite } from '../prerequisites.ts';
+import { examine, type Finding, type Prerequisite } from '../prerequisites.ts';
 import type { Progress } from '../progress.ts';
 import { digestOfSources, installAddon, tensorflowPlace } from './addon.ts';
 import { verifySha256 } from './client-process.ts';
@@ -66,8 +66,9 @@ export async function provision(parts: readonly Part[], options: ProvisionOption
     if (missing.length === 0) return;
     const recipes = missing.map((part) => RECIPES[part](home, device));
     const needs = [...new Set(recipes.flatMap((recipe) => recipe.needs))];
-    const findings = await missingPrerequisites(needs, home, device);
-    if (findings.length > 0) throw new PrerequisitesMissing(findings);
+    const findings = await examine(needs, home, device);
+    const absent = findings.filter(({ state }) => state === 'missing');
+    if (absent.length > 0) throw new PrerequisitesMissing(absent);
     sweepStaging(home);
     for (const { folder, stamp, steps } of recipes)
       await install(home, folder, stamp, async (half) => {

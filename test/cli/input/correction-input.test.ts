@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { correctionFrom, formatOf, readCorrections } from '../../../cli/input/correction-input.ts';
-import { faultsOf } from '../../../schemas/correction.ts';
+import { faultsOf } from '../../../schemas/correction-faults.ts';
 
 const DEFAULTS = { lineage: 'default', source: 'a test', now: 1_000 };
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Clients } from '../../../cli/session/clients.ts';
 import { watchOutcomes } from '../../../cli/session/outcome-watch.ts';
-import type { ConsumedRecord } from '../../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord } from '../../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import { topicsOf } from '../../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
@@ -49,7 +49,7 @@ describe('the fate of a revision', () => {
 async function listening() {
   let receive: ((records: ConsumedRecord[]) => Promise<unknown> | void) | null = null;
   const cluster = {
-    endOffsets: () => Promise.resolve(new Map([[0, '0']])),
+    extents: () => Promise.resolve(new Map([[0, { beginning: '0', end: '0' }]])),
     follow: (
       _topics: readonly string[],
       _from: unknown,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { deadLetter, originOf } from '../../../pipelines/kafka/dead-letter.ts';
 import { readRecord } from '../../../pipelines/ingest/ingest-record.ts';
-import type { ConsumedRecord } from '../../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord } from '../../../pipelines/kafka/records.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import { factKeyOf } from '../../../schemas/correction.ts';
 import { factCorrection, LINEAGE, TOPIC } from '../../harness/corrections.ts';

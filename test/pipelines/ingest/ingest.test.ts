@@ -13,7 +13,7 @@ import type {
   ConsumedRecord,
   OutgoingRecord,
   PartitionBatch,
-} from '../../../pipelines/kafka/kafka.ts';
+} from '../../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT, type RecordFormat } from '../../../pipelines/kafka/record-format.ts';
 import {
   CHUNK_BYTES_MAX,

@@ -2,11 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  KafkaCluster,
-  type ConsumedRecord,
-  type RecordSender,
-} from '../../../pipelines/kafka/kafka.ts';
+import { KafkaCluster } from '../../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, RecordSender } from '../../../pipelines/kafka/records.ts';
 import { announcerTo, outcomeKey } from '../../../pipelines/kafka/announcements.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import { endsOfAnnouncements, tail, type LineageEvent } from '../../../pipelines/kafka/tail.ts';
@@ -60,8 +57,8 @@ describe('the cluster', () => {
     expect(
       await cluster.ensureTopics(topicSpecifications('create', { ...SETTINGS, partitions: 7 })),
     ).toEqual([]);
-    expect((await cluster.endOffsets(topicsOf('create').corrections)).size).toBe(3);
-    expect((await cluster.endOffsets(topicsOf('create').versions)).size).toBe(1);
+    expect((await cluster.extents(topicsOf('create').corrections))!.size).toBe(3);
+    expect((await cluster.extents(topicsOf('create').versions))!.size).toBe(1);
   });
 
   it('reads spans of a topic, each once, and of what Kafka does not have nothing', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { ConsumedRecord, KafkaCluster, RecordReader } from '../../../pipelines/kafka/kafka.ts';
+import type { KafkaCluster } from '../../../pipelines/kafka/kafka.ts';
+import type { ConsumedRecord, RecordReader } from '../../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import { tail, type LineageEvent } from '../../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../../pipelines/kafka/topics.ts';
@@ -53,7 +54,7 @@ describe('what is announced', () => {
     await tail(
       cluster as KafkaCluster,
       ['l'],
-      { from: 'end', format, waits: (reason) => waits.push(reason) },
+      { from: 'end', format, onWait: (reason) => waits.push(reason) },
       (announcement) => heard.push(announcement),
     );
     const records = [

@@ -8,7 +8,7 @@ const reasonOf = async (text: Uint8Array | string, limits = LIMITS) =>
   ((await faultOf(() => boundedJson(text, limits))) as UnsoundJson | undefined)?.reason;
 
 describe('JSON within its bounds', () => {
-  it('is what JSON.parse makes of it, from text and from bytes', () => {
+  it('is what JSON.parse returns, from text and from bytes', () => {
     fc.assert(
       fc.property(oddJson, (value) => {
         const text = JSON.stringify(value);
@@ -22,7 +22,7 @@ describe('JSON within its bounds', () => {
     );
   });
 
-  it('is refused with an UnsoundJson where it is damaged', () => {
+  it('is refused with UnsoundJson if it is damaged', () => {
     fc.assert(
       fc.property(
         damaged(oddJson.map((value) => new Uint8Array(Buffer.from(JSON.stringify(value))))),
@@ -40,7 +40,7 @@ describe('JSON within its bounds', () => {
 });
 
 describe('JSON past its bounds', () => {
-  it('is refused for its depth, brackets in texts not counted', async () => {
+  it('is refused for its depth; brackets in texts do not count', async () => {
     expect(boundedJson(nestedJson(20), LIMITS)).toBeDefined();
     expect(await reasonOf(nestedJson(21))).toBe('it is nested deeper than 20 levels');
     expect(await reasonOf(nestedJson(1_000_000, 'object'))).toBe(
@@ -49,14 +49,14 @@ describe('JSON past its bounds', () => {
     expect(boundedJson(JSON.stringify(`"\\${'['.repeat(100)}`), LIMITS)).toBeDefined();
   });
 
-  it('is refused for its values, commas in texts not counted', async () => {
-    // The array is a value, too.
+  it('is refused for its values; commas in texts do not count', async () => {
+    // The array is a value as well.
     expect(boundedJson(`[${'1,'.repeat(997)}1]`, LIMITS)).toHaveLength(998);
     expect(await reasonOf(`[${'1,'.repeat(1_000)}1]`)).toBe('it holds more than 1000 values');
     expect(boundedJson(JSON.stringify(`\\",${','.repeat(5_000)}`), LIMITS)).toBeDefined();
   });
 
-  it('is told from what is not UTF-8 and from what is no JSON, without a word of the text', async () => {
+  it('is distinguished from invalid UTF-8 and JSON, without quoting the text', async () => {
     expect(await reasonOf(Uint8Array.of(0x22, 0xff, 0x22))).toBe('it is not UTF-8');
     for (const text of [
       'hunter2',
@@ -71,7 +71,7 @@ describe('JSON past its bounds', () => {
   });
 });
 
-/** As they are counted: a bracket counts the value behind it, which an empty one has not. */
+/** As the product counts: an opening bracket counts a value even if nothing follows. */
 function valuesIn(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 1;
   const parts = Object.values(value);

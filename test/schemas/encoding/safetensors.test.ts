@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import {
   decodeSafetensors,
   encodeSafetensors,
@@ -22,7 +22,7 @@ const sample = (): Map<string, StoredTensor> =>
     ['nothing', { type: 'F32', shape: [0, 7], values: new Float32Array(0) }],
   ]);
 
-/** A file with any header and so many zero bytes of data. */
+/** A file with any header and `dataBytes` zeros. */
 function fileOf(header: string, dataBytes: number): Uint8Array {
   const json = new TextEncoder().encode(header);
   const file = new Uint8Array(8 + json.length + dataBytes);
@@ -41,128 +41,129 @@ const reasonOf = (file: Uint8Array): string => {
   return 'sound';
 };
 
-describe('safetensors', () => {
-  it('gives back what was written, bit for bit', () => {
-    const read = decodeSafetensors(encodeSafetensors(sample(), { format: 'pt', a: 'ä' }));
-    expect(read.metadata).toEqual({ a: 'ä', format: 'pt' });
-    expect(new Map([...read.tensors].sort())).toEqual(new Map([...sample()].sort()));
-  });
+test('safetensors decodes what it encoded, bit for bit', () => {
+  const read = decodeSafetensors(encodeSafetensors(sample(), { format: 'pt', a: 'ä' }));
+  expect(read.metadata).toEqual({ a: 'ä', format: 'pt' });
+  expect(new Map([...read.tensors].sort())).toEqual(new Map([...sample()].sort()));
+});
 
-  it('writes equal content as equal bytes, whatever the order it came in', () => {
-    const backwards = new Map([...sample()].reverse());
-    expect(encodeSafetensors(backwards, { b: '2', a: '1' })).toEqual(
-      encodeSafetensors(sample(), { a: '1', b: '2' }),
-    );
-  });
+test('equal content has equal bytes, whatever its order', () => {
+  const backwards = new Map([...sample()].reverse());
+  expect(encodeSafetensors(backwards, { b: '2', a: '1' })).toEqual(
+    encodeSafetensors(sample(), { a: '1', b: '2' }),
+  );
+});
 
-  it('aligns every tensor to its element size', () => {
-    const file = encodeSafetensors(sample());
-    const { tensors, dataOffset } = parseSafetensorsHeader(file, file.length);
-    for (const [name, { begin }] of tensors) {
-      const { BYTES_PER_ELEMENT } = sample().get(name)!.values;
-      expect((dataOffset + begin) % BYTES_PER_ELEMENT).toBe(0);
-    }
-  });
+test('every tensor is aligned to its element size', () => {
+  const file = encodeSafetensors(sample());
+  const { tensors, dataOffset } = parseSafetensorsHeader(file, file.length);
+  for (const [name, { begin }] of tensors) {
+    const { BYTES_PER_ELEMENT } = sample().get(name)!.values;
+    expect((dataOffset + begin) % BYTES_PER_ELEMENT).toBe(0);
+  }
+});
 
-  it('reads what the Python library wrote', () => {
-    const tensors = readGoldenTensors('tiny', 'llama-expected.safetensors');
-    expect(tensors.get('ids.0')).toMatchObject({ type: 'I32', shape: [13] });
-    expect(tensors.get('logits.0')).toMatchObject({ type: 'F32', shape: [13, 128] });
-  });
+test('files of the Python library are read', () => {
+  const tensors = readGoldenTensors('tiny', 'llama-expected.safetensors');
+  expect(tensors.get('ids.0')).toMatchObject({ type: 'I32', shape: [13] });
+  expect(tensors.get('logits.0')).toMatchObject({ type: 'F32', shape: [13, 128] });
+});
 
-  it('keeps a view that does not begin its buffer apart from its neighbours', () => {
-    const values = new Float32Array([1, 2, 3, 4]).subarray(1, 3);
-    const { tensors } = decodeSafetensors(
-      encodeSafetensors(new Map([['part', { type: 'F32', shape: [2], values }]])),
-    );
-    expect([...tensors.get('part')!.values]).toEqual([2, 3]);
-  });
+test('a view into a larger buffer is written without its neighbours', () => {
+  const values = new Float32Array([1, 2, 3, 4]).subarray(1, 3);
+  const { tensors } = decodeSafetensors(
+    encodeSafetensors(new Map([['part', { type: 'F32', shape: [2], values }]])),
+  );
+  expect([...tensors.get('part')!.values]).toEqual([2, 3]);
+});
 
-  it.each([
-    ['values that are too few', { type: 'F32', shape: [3], values: new Float32Array(2) }],
-    ['values of another width', { type: 'F64', shape: [2], values: new Float32Array(2) }],
-    ['a negative dimension', { type: 'F32', shape: [-1], values: new Float32Array(0) }],
-  ] as [string, StoredTensor][])('does not write %s', (_, tensor) => {
-    expect(() => encodeSafetensors(new Map([['tensor', tensor]]))).toThrow(RangeError);
-  });
+test.each([
+  ['values that are too few', { type: 'F32', shape: [3], values: new Float32Array(2) }],
+  ['values of another width', { type: 'F64', shape: [2], values: new Float32Array(2) }],
+  ['values with a negative dimension', { type: 'F32', shape: [-1], values: new Float32Array(0) }],
+] as [string, StoredTensor][])('%s are not written', (_, tensor) => {
+  expect(() => encodeSafetensors(new Map([['tensor', tensor]]))).toThrow(RangeError);
+});
 
-  it.each([
-    ['no bytes', new Uint8Array(0), /too few/],
-    [
-      'a header length over the bound',
-      Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
-      new RegExp(`most allowed is ${HEADER_BYTES_MAX}`),
-    ],
-    ['a header longer than the file', fileOf('{}', 0).subarray(0, 9), /cut short/],
-    ['a header that is not JSON', fileOf('{"a":', 0), /not JSON/],
-    ['a header that is no object', fileOf('[]', 0), /no JSON object/],
-    [
-      'an unknown type',
-      fileOf('{"a":{"dtype":"Q4","shape":[1],"data_offsets":[0,1]}}', 1),
-      /type "Q4"/,
-    ],
-    [
-      'a type from the prototype',
-      fileOf('{"a":{"dtype":"toString","shape":[1],"data_offsets":[0,1]}}', 1),
-      /type "toString"/,
-    ],
-    [
-      'a shape that is absurd',
-      fileOf(
-        '{"a":{"dtype":"U8","shape":[9007199254740991,9007199254740991],"data_offsets":[0,1]}}',
-        1,
-      ),
-      /needs/,
-    ],
-    [
-      'a fractional shape',
-      fileOf('{"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}}', 1),
-      /shape/,
-    ],
-    [
-      'offsets that run backwards',
-      fileOf('{"a":{"dtype":"U8","shape":[0],"data_offsets":[1,0]}}', 1),
-      /needs 0 bytes and has -1/,
-    ],
-    [
-      'a hole between tensors',
-      fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2),
-      /hole/,
-    ],
-    [
-      'tensors that overlap',
-      fileOf(
-        '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}',
-        3,
-      ),
-      /overlap/,
-    ],
-    [
-      'bytes left over',
-      fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 2),
-      /left over/,
-    ],
-    [
-      'tensors past the end',
-      fileOf('{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}', 2),
-      /cut short/,
-    ],
-    ['metadata that is no text', fileOf('{"__metadata__":{"a":1}}', 0), /"a" is no string/],
-    ['a tensor that is null', fileOf('{"a":null}', 0), /type undefined/],
-  ])('refuses %s and says why', (_, file, reason) => {
-    expect(reasonOf(file)).toMatch(reason);
-  });
-
-  it('answers any damage to a file with MalformedSafetensors or the tensors, nothing else', () => {
-    const file = encodeSafetensors(sample());
-    const headerEnd = 8 + Number(new DataView(file.buffer).getBigUint64(0, true));
-    fc.assert(
-      fc.property(fc.nat(headerEnd - 1), fc.nat(255), fc.nat(file.length), (at, byte, length) => {
-        const damaged = file.slice(0, at % 3 === 0 ? length : file.length);
-        if (at < damaged.length) damaged[at] = byte;
-        expect(typeof reasonOf(damaged)).toBe('string');
+test.each([
+  ['no bytes', new Uint8Array(0), /too few/],
+  [
+    'a header length over the bound',
+    Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
+    new RegExp(`most allowed is ${HEADER_BYTES_MAX}`),
+  ],
+  ['a header longer than the file', fileOf('{}', 0).subarray(0, 9), /cut short/],
+  ['a header that is not JSON', fileOf('{"a":', 0), /not JSON/],
+  ['a header that is not an object', fileOf('[]', 0), /not a JSON object/],
+  [
+    'an unknown type',
+    fileOf('{"a":{"dtype":"Q4","shape":[1],"data_offsets":[0,1]}}', 1),
+    /type "Q4"/,
+  ],
+  [
+    'a type from the prototype',
+    fileOf('{"a":{"dtype":"toString","shape":[1],"data_offsets":[0,1]}}', 1),
+    /type "toString"/,
+  ],
+  [
+    'an absurd shape',
+    fileOf(
+      '{"a":{"dtype":"U8","shape":[9007199254740991,9007199254740991],"data_offsets":[0,1]}}',
+      1,
+    ),
+    /needs/,
+  ],
+  [
+    'a fractional shape',
+    fileOf('{"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}}', 1),
+    /shape/,
+  ],
+  [
+    'offsets that run backwards',
+    fileOf('{"a":{"dtype":"U8","shape":[0],"data_offsets":[1,0]}}', 1),
+    /needs 0 bytes and has -1/,
+  ],
+  [
+    'a gap between tensors',
+    fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2),
+    /gap/,
+  ],
+  [
+    'tensors that overlap',
+    fileOf(
+      JSON.stringify({
+        a: { dtype: 'U8', shape: [2], data_offsets: [0, 2] },
+        b: { dtype: 'U8', shape: [2], data_offsets: [1, 3] },
       }),
-      { numRuns: 500 },
-    );
-  });
+      3,
+    ),
+    /overlap/,
+  ],
+  [
+    'bytes left over',
+    fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 2),
+    /left over/,
+  ],
+  [
+    'tensors past the end',
+    fileOf('{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}', 2),
+    /cut short/,
+  ],
+  ['metadata that is not a text', fileOf('{"__metadata__":{"a":1}}', 0), /"a" is not a string/],
+  ['a tensor that is null', fileOf('{"a":null}', 0), /type undefined/],
+])('%s is refused with a reason', (_, file, reason) => {
+  expect(reasonOf(file)).toMatch(reason);
+});
+
+test('a damaged file gives its tensors or MalformedSafetensors', () => {
+  const file = encodeSafetensors(sample());
+  const headerEnd = 8 + Number(new DataView(file.buffer).getBigUint64(0, true));
+  fc.assert(
+    fc.property(fc.nat(headerEnd - 1), fc.nat(255), fc.nat(file.length), (at, byte, length) => {
+      const damaged = file.slice(0, at % 3 === 0 ? length : file.length);
+      if (at < damaged.length) damaged[at] = byte;
+      expect(typeof reasonOf(damaged)).toBe('string');
+    }),
+    { numRuns: 500 },
+  );
 });

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import {
   canonicalFormOf,
   fingerprintOf,
@@ -32,7 +32,7 @@ const correction: fc.Arbitrary<FactCorrection> = fc.record({
   source: text,
   issuedAt: fc.integer({ min: 0, max: CORRECTION_LIMITS.issuedAtMax }),
 });
-/** avsc takes no long past this: the next number could be one that was rounded. */
+/** Largest long that avsc takes: the next one could be a rounded number. */
 const AVRO_LONG_MAX = Number.MAX_SAFE_INTEGER - 1;
 
 const outcome: fc.Arbitrary<Outcome> = fc.record({
@@ -77,214 +77,202 @@ const sample: FactCorrection = {
   issuedAt: 1_700_000_000_000,
 };
 
-describe('record codecs', () => {
-  it('gives back every correction that was written', () => {
-    const codec = recordCodec('fact-correction');
-    fc.assert(
-      fc.property(correction, (value) => {
-        expect(codec.decode(codec.encode(value))).toEqual(value);
-      }),
-    );
-  });
-
-  it('gives back every outcome that was written', () => {
-    const codec = recordCodec('correction-outcome');
-    fc.assert(
-      fc.property(outcome, (value) => {
-        expect(codec.decode(codec.encode(value))).toEqual(value);
-      }),
-    );
-  });
-
-  it('gives back a hook version', () => {
-    const codec = recordCodec('hook-version');
-    const value = {
-      lineage: 'default',
-      version: 7,
-      hash: 'ab',
-      parent: null,
-      batchId: '000007',
-      added: 3,
-      removed: 1,
-      corrections: 12,
-      createdAt: 5,
-    };
-    expect(codec.decode(codec.encode(value))).toEqual(value);
-  });
-
-  it('reads a record that stands in the middle of a larger buffer', () => {
-    const codec = recordCodec('fact-correction');
-    const bytes = codec.encode(sample);
-    const around = Buffer.concat([Buffer.alloc(13, 0xee), bytes, Buffer.alloc(7, 0xee)]);
-    expect(codec.decode(around.subarray(13, 13 + bytes.length))).toEqual(sample);
-  });
-
-  it('refuses to write what the schema does not allow and names the field', () => {
-    const codec = recordCodec('fact-correction');
-    const wrong = { ...sample, target: 5 } as unknown as FactCorrection;
-    expect(() => codec.encode(wrong)).toThrow(UnencodableRecord);
-    expect(() => codec.encode(wrong)).toThrow(/target is 5/);
-  });
-});
-
-describe('the single-object head', () => {
-  // The values of Avro's own share/test/data/schema-tests.txt.
-  it.each([
-    ['"null"', 7195948357588979594n],
-    ['"boolean"', -6970731678124411036n],
-    ['"int"', 8247732601305521295n],
-    ['"long"', -3434872931120570953n],
-    ['"string"', -8142146995180207161n],
-    ['["int"]', -5232228896498058493n],
-    ['{"fields":[], "type":"record", "name":"foo"}', -4824392279771201922n],
-  ])('has the CRC-64-AVRO fingerprint of %s', (schema, expected) => {
-    expect(BigInt.asIntN(64, fingerprintOf(JSON.parse(schema) as AvroSchema))).toBe(expected);
-  });
-
-  it('is 0xC3 0x01 and the fingerprint, little-endian', () => {
-    const bytes = recordCodec('fact-correction').encode(sample);
-    expect(bytes.subarray(0, 2)).toEqual(Buffer.from([0xc3, 0x01]));
-    expect(bytes.readBigUInt64LE(2)).toBe(fingerprintOf(schemaOf('fact-correction')));
-  });
-
-  it('does not change with documentation, only with what a reader needs', () => {
-    const schema = structuredClone(schemaOf('fact-correction')) as AvroComplexSchema;
-    const before = fingerprintOf(schemaOf('fact-correction'));
-    expect(fingerprintOf({ ...schema, doc: 'another text' })).toBe(before);
-    expect(fingerprintOf({ ...schema, fields: [...schema.fields!].reverse() })).not.toBe(before);
-    expect(canonicalFormOf(schema)).not.toContain('doc');
-  });
-});
-
-describe('older and newer schemas', () => {
-  const older: AvroSchema = {
-    type: 'record',
-    name: 'FactCorrection',
-    namespace: 'errata',
-    fields: (schemaOf('fact-correction') as AvroComplexSchema).fields!.filter(
-      (field) => !['paraphrases', 'source', 'relation', 'replayOf'].includes(field.name),
-    ),
-  };
-
-  it("fills in the defaults for a writer's older schema that is listed", () => {
-    const framing = singleObjectFraming({ 'fact-correction': [older] });
-    const reader = recordCodec('fact-correction', framing);
-    const body = Buffer.concat([framing.headOf('fact-correction', older), olderBody()]);
-    expect(reader.decode(body)).toEqual({ ...sample, paraphrases: [], source: '', relation: null });
-  });
-
-  it('keeps what a correction is sent again for, and leaves the member out where it is none', () => {
-    const codec = recordCodec('fact-correction');
-    expect(codec.decode(codec.encode({ ...sample, replayOf: 'before' })).replayOf).toBe('before');
-    expect(Object.keys(codec.decode(codec.encode(sample)))).not.toContain('replayOf');
-  });
-
-  it('refuses the same record where the older schema is not listed', () => {
-    const body = Buffer.concat([
-      singleObjectFraming().headOf('fact-correction', older),
-      olderBody(),
-    ]);
-    expect(problemOf(() => recordCodec('fact-correction').decode(body))).toBe('unknown-schema');
-  });
-
-  it('says so when the record is of another kind', () => {
-    const version = recordCodec('hook-version').encode({
-      lineage: 'l',
-      version: 1,
-      hash: '',
-      parent: null,
-      batchId: '',
-      added: 0,
-      removed: 0,
-      corrections: 0,
-      createdAt: 0,
-    });
-    expect(problemOf(() => recordCodec('fact-correction').decode(version))).toBe('wrong-record');
-  });
-
-  it('takes another framing in place of the single-object head', () => {
-    const codec = recordCodec('fact-correction', fixedFraming(schemaOf('fact-correction')));
-    const bytes = codec.encode(sample);
-    expect(bytes[0]).toBe(0);
-    expect(codec.decode(bytes)).toEqual(sample);
-  });
-
-  /** id, lineage, subject, prompt, target, previousAnswer, neighbourhood, issuedAt, by hand. */
-  function olderBody(): Buffer {
-    return Buffer.concat([
-      ...[sample.id, sample.lineage, sample.subject, sample.prompt, sample.target].map(avroString),
-      Buffer.from([0]),
-      Buffer.from([0]),
-      avroLong(BigInt(sample.issuedAt)),
-    ]);
-  }
-});
-
-describe('records that are not sound', () => {
+test('a codec decodes every correction that it encoded', () => {
   const codec = recordCodec('fact-correction');
-  const sound = codec.encode(sample);
+  fc.assert(
+    fc.property(correction, (value) => {
+      expect(codec.decode(codec.encode(value))).toEqual(value);
+    }),
+  );
+});
 
-  it.each([
-    ['empty', Buffer.alloc(0)],
-    ['not-framed', Buffer.from('{"id":"c-1"}')],
-    ['not-framed', Buffer.from([0xc3, 0x01, 0])],
-    ['unknown-schema', Buffer.concat([Buffer.from([0xc3, 0x01]), Buffer.alloc(8, 0x11)])],
-    ['truncated', sound.subarray(0, sound.length - 1)],
-    ['trailing-bytes', Buffer.concat([sound, Buffer.from([0])])],
-  ])('are refused as %s', (problem, bytes) => {
-    expect(problemOf(() => codec.decode(bytes))).toBe(problem);
-  });
+test('a codec decodes every outcome that it encoded', () => {
+  const codec = recordCodec('correction-outcome');
+  fc.assert(
+    fc.property(outcome, (value) => {
+      expect(codec.decode(codec.encode(value))).toEqual(value);
+    }),
+  );
+});
 
-  it('names the field at which the bytes end', () => {
-    expect(() => codec.decode(sound.subarray(0, 10 + 8))).toThrow(/lineage/);
-  });
+test('a codec decodes a hook version that it encoded', () => {
+  const codec = recordCodec('hook-version');
+  const value = {
+    lineage: 'default',
+    version: 7,
+    hash: 'ab',
+    parent: null,
+    batchId: '000007',
+    added: 3,
+    removed: 1,
+    corrections: 12,
+    createdAt: 5,
+  };
+  expect(codec.decode(codec.encode(value))).toEqual(value);
+});
 
-  it('refuses text that is not UTF-8', () => {
-    const bytes = Buffer.from(sound);
-    bytes[bytes.indexOf('Torvik')] = 0xff;
-    expect(() => codec.decode(bytes)).toThrow(/subject.*UTF-8/);
-  });
+test('a codec reads a record inside a larger buffer', () => {
+  const codec = recordCodec('fact-correction');
+  const bytes = codec.encode(sample);
+  const around = Buffer.concat([Buffer.alloc(13, 0xee), bytes, Buffer.alloc(7, 0xee)]);
+  expect(codec.decode(around.subarray(13, 13 + bytes.length))).toEqual(sample);
+});
 
-  // A decoder that counts before it looks would build 2^50 strings here and take the process with
-  // it.
-  it('refuses an array that announces more items than there are bytes', () => {
-    const head = sound.subarray(0, 10);
-    const strings = [sample.id, sample.lineage, sample.subject].map(avroString);
-    const bytes = Buffer.concat([
-      head,
-      ...strings,
-      Buffer.from([0]),
-      avroString(sample.prompt),
-      avroString(sample.target),
-      Buffer.from([0]),
-      avroLong(2n ** 50n),
-    ]);
-    expect(() => codec.decode(bytes)).toThrow(/paraphrases.*1125899906842624 items/);
-  });
+test('a value that the schema does not allow is refused with the field', () => {
+  const codec = recordCodec('fact-correction');
+  const wrong = { ...sample, target: 5 } as unknown as FactCorrection;
+  expect(() => codec.encode(wrong)).toThrow(UnencodableRecord);
+  expect(() => codec.encode(wrong)).toThrow(/target is 5/);
+});
 
-  it('never lets anything out but a sound value or an UndecodableRecord, whatever the bytes', () => {
-    fc.assert(
-      fc.property(fc.nat(sound.length - 1), fc.nat(255), fc.nat(sound.length), (at, byte, cut) => {
-        const bytes = Buffer.from(sound);
-        bytes[at] = byte;
-        try {
-          expect(typeof codec.decode(bytes.subarray(0, cut)).prompt).toBe('string');
-        } catch (error) {
-          expect(error).toBeInstanceOf(UndecodableRecord);
-        }
-      }),
-      { numRuns: 2_000 },
-    );
-  });
+// The values of Avro's own share/test/data/schema-tests.txt.
+test.each([
+  ['"null"', 7195948357588979594n],
+  ['"boolean"', -6970731678124411036n],
+  ['"int"', 8247732601305521295n],
+  ['"long"', -3434872931120570953n],
+  ['"string"', -8142146995180207161n],
+  ['["int"]', -5232228896498058493n],
+  ['{"fields":[], "type":"record", "name":"foo"}', -4824392279771201922n],
+])('the CRC-64-AVRO fingerprint of %s is that of the specification', (schema, expected) => {
+  expect(BigInt.asIntN(64, fingerprintOf(JSON.parse(schema) as AvroSchema))).toBe(expected);
+});
 
-  it('ends a walk exactly where the value ends', () => {
-    fc.assert(
-      fc.property(correction, (value) => {
-        const bytes = codec.encode(value);
-        expect(walkAvro(schemaOf('fact-correction'), bytes, 10)).toBe(bytes.length);
-      }),
-    );
+test('the single-object head is 0xC3 0x01 and the fingerprint, little-endian', () => {
+  const bytes = recordCodec('fact-correction').encode(sample);
+  expect(bytes.subarray(0, 2)).toEqual(Buffer.from([0xc3, 0x01]));
+  expect(bytes.readBigUInt64LE(2)).toBe(fingerprintOf(schemaOf('fact-correction')));
+});
+
+test('a fingerprint depends on what readers need, not on documentation', () => {
+  const schema = structuredClone(schemaOf('fact-correction')) as AvroComplexSchema;
+  const before = fingerprintOf(schemaOf('fact-correction'));
+  expect(fingerprintOf({ ...schema, doc: 'another text' })).toBe(before);
+  expect(fingerprintOf({ ...schema, fields: [...schema.fields!].reverse() })).not.toBe(before);
+  expect(canonicalFormOf(schema)).not.toContain('doc');
+});
+
+const older: AvroSchema = {
+  type: 'record',
+  name: 'FactCorrection',
+  namespace: 'errata',
+  fields: (schemaOf('fact-correction') as AvroComplexSchema).fields!.filter(
+    (field) => !['paraphrases', 'source', 'relation', 'replayOf'].includes(field.name),
+  ),
+};
+
+test('a record of a listed older schema is read with defaults filled in', () => {
+  const framing = singleObjectFraming({ 'fact-correction': [older] });
+  const reader = recordCodec('fact-correction', framing);
+  const body = Buffer.concat([framing.headOf('fact-correction', older), olderBody()]);
+  expect(reader.decode(body)).toEqual({ ...sample, paraphrases: [], source: '', relation: null });
+});
+
+test('replayOf is kept, and left out where it is null', () => {
+  const codec = recordCodec('fact-correction');
+  expect(codec.decode(codec.encode({ ...sample, replayOf: 'before' })).replayOf).toBe('before');
+  expect(Object.keys(codec.decode(codec.encode(sample)))).not.toContain('replayOf');
+});
+
+test('a record of an unlisted older schema is refused', () => {
+  const body = Buffer.concat([singleObjectFraming().headOf('fact-correction', older), olderBody()]);
+  expect(problemOf(() => recordCodec('fact-correction').decode(body))).toBe('unknown-schema');
+});
+
+test('a record of another kind is refused as such', () => {
+  const version = recordCodec('hook-version').encode({
+    lineage: 'l',
+    version: 1,
+    hash: '',
+    parent: null,
+    batchId: '',
+    added: 0,
+    removed: 0,
+    corrections: 0,
+    createdAt: 0,
   });
+  expect(problemOf(() => recordCodec('fact-correction').decode(version))).toBe('wrong-record');
+});
+
+test('a codec takes another framing', () => {
+  const codec = recordCodec('fact-correction', fixedFraming(schemaOf('fact-correction')));
+  const bytes = codec.encode(sample);
+  expect(bytes[0]).toBe(0);
+  expect(codec.decode(bytes)).toEqual(sample);
+});
+
+/** id, lineage, subject, prompt, target, previousAnswer, neighbourhood, issuedAt, by hand. */
+function olderBody(): Buffer {
+  return Buffer.concat([
+    ...[sample.id, sample.lineage, sample.subject, sample.prompt, sample.target].map(avroString),
+    Buffer.from([0]),
+    Buffer.from([0]),
+    avroLong(BigInt(sample.issuedAt)),
+  ]);
+}
+
+const codec = recordCodec('fact-correction');
+const sound = codec.encode(sample);
+
+test.each([
+  ['empty', Buffer.alloc(0)],
+  ['not-framed', Buffer.from('{"id":"c-1"}')],
+  ['not-framed', Buffer.from([0xc3, 0x01, 0])],
+  ['unknown-schema', Buffer.concat([Buffer.from([0xc3, 0x01]), Buffer.alloc(8, 0x11)])],
+  ['truncated', sound.subarray(0, sound.length - 1)],
+  ['trailing-bytes', Buffer.concat([sound, Buffer.from([0])])],
+])('unsound bytes are refused as %s', (problem, bytes) => {
+  expect(problemOf(() => codec.decode(bytes))).toBe(problem);
+});
+
+test('a truncated record is refused with the field', () => {
+  expect(() => codec.decode(sound.subarray(0, 10 + 8))).toThrow(/lineage/);
+});
+
+test('text that is not UTF-8 is refused', () => {
+  const bytes = Buffer.from(sound);
+  bytes[bytes.indexOf('Torvik')] = 0xff;
+  expect(() => codec.decode(bytes)).toThrow(/subject.*UTF-8/);
+});
+
+// A decoder that trusts the count would build 2^50 strings and crash the process.
+test('an array that announces more items than bytes is refused', () => {
+  const head = sound.subarray(0, 10);
+  const strings = [sample.id, sample.lineage, sample.subject].map(avroString);
+  const bytes = Buffer.concat([
+    head,
+    ...strings,
+    Buffer.from([0]),
+    avroString(sample.prompt),
+    avroString(sample.target),
+    Buffer.from([0]),
+    avroLong(2n ** 50n),
+  ]);
+  expect(() => codec.decode(bytes)).toThrow(/paraphrases.*1125899906842624 items/);
+});
+
+test('any bytes give a sound value or UndecodableRecord', () => {
+  fc.assert(
+    fc.property(fc.nat(sound.length - 1), fc.nat(255), fc.nat(sound.length), (at, byte, cut) => {
+      const bytes = Buffer.from(sound);
+      bytes[at] = byte;
+      try {
+        expect(typeof codec.decode(bytes.subarray(0, cut)).prompt).toBe('string');
+      } catch (error) {
+        expect(error).toBeInstanceOf(UndecodableRecord);
+      }
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test('a walk ends exactly where the value ends', () => {
+  fc.assert(
+    fc.property(correction, (value) => {
+      const bytes = codec.encode(value);
+      expect(walkAvro(schemaOf('fact-correction'), bytes, 10)).toBe(bytes.length);
+    }),
+  );
 });
 
 function problemOf(decode: () => unknown): string {
@@ -297,7 +285,7 @@ function problemOf(decode: () => unknown): string {
   return 'none';
 }
 
-/** A head of one zero byte, every record being of one schema. */
+/** A head of one zero byte; all records have one schema. */
 function fixedFraming(writer: AvroSchema): Framing {
   return { headOf: (_record: RecordName) => Uint8Array.of(0), open: () => ({ writer, bodyAt: 1 }) };
 }
