@@ -1,4 +1,4 @@
-/** How outcomes word a contradiction: answers to one fact at one time that differ; neither holds. */
+/** How outcomes word a contradiction: answers to one fact at one time differ, so neither holds. */
 import type { Outcome } from './editing.ts';
 
 /** Includes the time, as a later correction of the same time would contradict as well. */

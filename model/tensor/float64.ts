@@ -1,10 +1,10 @@
 /**
- * Float64 matrices on TensorFlow's kernels, for the closed-form update: tfjs itself has float32
- * only and neither Cholesky nor triangular solves. Everything made inside `scope64` is freed at its
- * end but what it returns.
+ * Float64 matrices on TensorFlow's kernels, for the closed-form update: tfjs has only float32, and
+ * neither Cholesky nor triangular solves. What is made inside `scope64` is freed at its end, except
+ * what it returns.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { raw, TF_ATTR, TF_DTYPE } from './tensorflow.ts';
+import { raw, TF_ATTR, TF_DTYPE, type OpAttribute } from './tensorflow.ts';
 
 /** A [rows, columns] float64 matrix in the backend's memory. */
 export interface Matrix64 {
@@ -13,10 +13,7 @@ export interface Matrix64 {
   readonly columns: number;
 }
 
-/**
- * A Cholesky factorisation met a matrix that is not positive definite, or an entry that is not
- * finite.
- */
+/** A matrix to be factored is not positive definite, or not finite. */
 export class NotPositiveDefinite extends Error {
   override readonly name = 'NotPositiveDefinite';
   constructor(readonly facts: { size: number }) {
@@ -27,8 +24,8 @@ export class NotPositiveDefinite extends Error {
 }
 
 /**
- * Runs `work` and frees what it made, but the matrices found in its result (an object's, array's or
- * map's own values).
+ * Runs `work` and frees what it made, except the matrices in its result: the result itself, or the
+ * values of an object, array or map.
  */
 export function scope64<T>(work: () => T): T {
   const outer = open;
@@ -48,7 +45,7 @@ export function scope64<T>(work: () => T): T {
   }
 }
 
-/** Takes matrices out of every scope that is open: they live until `free64`. */
+/** Takes matrices out of every open scope: they live until `free64`. */
 export function keep64(...matrices: Matrix64[]): void {
   for (const matrix of matrices)
     for (let scope = open; scope !== null; scope = scope.outer) scope.made.delete(matrix.id);
@@ -60,28 +57,26 @@ export function free64(...matrices: Matrix64[]): void {
   for (const matrix of matrices) raw.free(matrix.id);
 }
 
-/** Widens a float32 tensor; the tensor stays the caller's. */
+/** Widens a float32 tensor, which stays the caller's. */
 export function widen64(x: tf.Tensor2D): Matrix64 {
-  return made(raw.execute('Cast', CAST_32_TO_64, [raw.idOf(x)], 1)[0]!, x.shape[0], x.shape[1]);
+  const types = [ofType('SrcT', TF_DTYPE.float32), ofType('DstT', TF_DTYPE.float64)];
+  return run('Cast', types, [raw.idOf(x)], x.shape);
 }
 
 /** Rounds to a float32 tensor, which tfjs owns. */
 export function narrow32(x: Matrix64): tf.Tensor2D {
-  return raw.tensor(raw.execute('Cast', CAST_64_TO_32, [x.id], 1)[0]!) as tf.Tensor2D;
+  const types = [ofType('SrcT', TF_DTYPE.float64), ofType('DstT', TF_DTYPE.float32)];
+  return raw.tensor(raw.execute('Cast', types, [x.id], 1)[0]!) as tf.Tensor2D;
 }
 
 /** Uploads float64 values exactly, as the sum of two float32 halves. */
 export function upload64(values: Float64Array, rows: number, columns: number): Matrix64 {
   const high = Float32Array.from(values);
-  const low = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) low[i] = values[i]! - high[i]!;
+  const low = Float32Array.from(values, (value, i) => value - high[i]!);
   return scope64(() => {
-    const [highTensor, lowTensor] = [
-      tf.tensor2d(high, [rows, columns]),
-      tf.tensor2d(low, [rows, columns]),
-    ];
-    const sum = add64(widen64(highTensor), widen64(lowTensor));
-    tf.dispose([highTensor, lowTensor]);
+    const halves = [high, low].map((half) => tf.tensor2d(half, [rows, columns]));
+    const sum = add64(widen64(halves[0]!), widen64(halves[1]!));
+    tf.dispose(halves);
     return sum;
   });
 }
@@ -97,39 +92,39 @@ export function download64(x: Matrix64): Float64Array {
   });
 }
 
-/** op(a) op(b), op the transpose where asked. */
+/** op(a) op(b), op the transpose where wanted. */
 export function multiply64(
   a: Matrix64,
   b: Matrix64,
   transposeA = false,
   transposeB = false,
 ): Matrix64 {
-  const attributes = [
-    { name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-    { name: 'transpose_a', type: TF_ATTR.bool, value: transposeA },
-    { name: 'transpose_b', type: TF_ATTR.bool, value: transposeB },
-  ];
-  const id = raw.execute('MatMul', attributes, [a.id, b.id], 1)[0]!;
-  return made(id, transposeA ? a.columns : a.rows, transposeB ? b.rows : b.columns);
+  const flags = [flag('transpose_a', transposeA), flag('transpose_b', transposeB)];
+  return run(
+    'MatMul',
+    [...T64, ...flags],
+    [a.id, b.id],
+    [transposeA ? a.columns : a.rows, transposeB ? b.rows : b.columns],
+  );
 }
 
 export function add64(a: Matrix64, b: Matrix64): Matrix64 {
-  return made(raw.execute('AddV2', T64, [a.id, b.id], 1)[0]!, a.rows, a.columns);
+  return run('AddV2', T64, [a.id, b.id], [a.rows, a.columns]);
 }
 
 export function subtract64(a: Matrix64, b: Matrix64): Matrix64 {
-  return made(raw.execute('Sub', T64, [a.id, b.id], 1)[0]!, a.rows, a.columns);
+  return run('Sub', T64, [a.id, b.id], [a.rows, a.columns]);
 }
 
 /** Entry by entry. */
 export function times64(a: Matrix64, b: Matrix64): Matrix64 {
-  return made(raw.execute('Mul', T64, [a.id, b.id], 1)[0]!, a.rows, a.columns);
+  return run('Mul', T64, [a.id, b.id], [a.rows, a.columns]);
 }
 
 export function scale64(a: Matrix64, factor: number): Matrix64 {
   return scope64(() => {
     const scalar = upload64(Float64Array.of(factor), 1, 1);
-    return made(raw.execute('Mul', T64, [a.id, scalar.id], 1)[0]!, a.rows, a.columns);
+    return run('Mul', T64, [a.id, scalar.id], [a.rows, a.columns]);
   });
 }
 
@@ -140,53 +135,26 @@ export function identity64(size: number): Matrix64 {
   return wide;
 }
 
-/** Rows of a above rows of b. */
-export function stack64(a: Matrix64, b: Matrix64): Matrix64 {
-  return scope64(() => {
-    const axis = tf.scalar(0, 'int32');
-    const attributes = [
-      { name: 'N', type: TF_ATTR.int, value: 2 },
-      { name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-      { name: 'Tidx', type: TF_ATTR.type, value: TF_DTYPE.int32 },
-    ];
-    const id = raw.execute('ConcatV2', attributes, [a.id, b.id, raw.idOf(axis)], 1)[0]!;
-    axis.dispose();
-    return made(id, a.rows + b.rows, a.columns);
-  });
-}
-
-/**
- * Lower Cholesky factor L of a symmetric positive definite matrix, L L^T = a. Throws
- * NotPositiveDefinite.
- */
+/** Lower Cholesky factor L, L L^T = a, of a symmetric matrix. Throws NotPositiveDefinite. */
 export function cholesky64(a: Matrix64): Matrix64 {
   return scope64(() => {
-    let id: number;
+    let factor: Matrix64;
     try {
-      id = raw.execute('Cholesky', T64, [a.id], 1)[0]!;
+      factor = run('Cholesky', T64, [a.id], [a.rows, a.columns]);
     } catch {
       throw new NotPositiveDefinite({ size: a.rows });
     }
-    const factor = made(id, a.rows, a.columns);
-    // TensorFlow's GPU kernel returns NaN where the CPU's throws, and so does the CPU's where the
-    // matrix holds NaN.
+    // The GPU's kernel returns NaN where the CPU's throws; both do for a matrix that holds NaN.
     if (!Number.isFinite(trace64(factor))) throw new NotPositiveDefinite({ size: a.rows });
     return factor;
   });
 }
 
-/** X with L X = b, or L^T X = b where `adjoint`. */
+/** X with L X = b, or L^T X = b if `adjoint`. */
 export function solveLower64(lower: Matrix64, b: Matrix64, adjoint = false): Matrix64 {
-  const attributes = [
-    { name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-    { name: 'lower', type: TF_ATTR.bool, value: true },
-    { name: 'adjoint', type: TF_ATTR.bool, value: adjoint },
-  ];
-  return made(
-    raw.execute('MatrixTriangularSolve', attributes, [lower.id, b.id], 1)[0]!,
-    lower.rows,
-    b.columns,
-  );
+  const attributes = [...T64, flag('lower', true), flag('adjoint', adjoint)];
+  const shape: [number, number] = [lower.rows, b.columns];
+  return run('MatrixTriangularSolve', attributes, [lower.id, b.id], shape);
 }
 
 /** X with L L^T X = b. */
@@ -195,28 +163,19 @@ export function solveCholesky64(lower: Matrix64, b: Matrix64): Matrix64 {
 }
 
 export function transpose64(a: Matrix64): Matrix64 {
-  return scope64(() => {
-    const order = tf.tensor1d([1, 0], 'int32');
-    const attributes = [
-      { name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-      { name: 'Tperm', type: TF_ATTR.type, value: TF_DTYPE.int32 },
-    ];
-    const id = raw.execute('Transpose', attributes, [a.id, raw.idOf(order)], 1)[0]!;
-    order.dispose();
-    return made(id, a.columns, a.rows);
-  });
+  const order = tf.tensor1d([1, 0], 'int32');
+  const attributes = [...T64, ofType('Tperm', TF_DTYPE.int32)];
+  const result = run('Transpose', attributes, [a.id, raw.idOf(order)], [a.columns, a.rows]);
+  order.dispose();
+  return result;
 }
 
 /** Sum of all entries. */
 export function sum64(a: Matrix64): number {
   return scope64(() => {
     const axes = tf.tensor1d([0, 1], 'int32');
-    const attributes = [
-      { name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-      { name: 'Tidx', type: TF_ATTR.type, value: TF_DTYPE.int32 },
-      { name: 'keep_dims', type: TF_ATTR.bool, value: true },
-    ];
-    const total = made(raw.execute('Sum', attributes, [a.id, raw.idOf(axes)], 1)[0]!, 1, 1);
+    const attributes = [...T64, ofType('Tidx', TF_DTYPE.int32), flag('keep_dims', true)];
+    const total = run('Sum', attributes, [a.id, raw.idOf(axes)], [1, 1]);
     axes.dispose();
     return download64(total)[0]!;
   });
@@ -226,18 +185,12 @@ export function trace64(a: Matrix64): number {
   return scope64(() => sum64(times64(a, identity64(a.rows))));
 }
 
-const T64 = [{ name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 }];
-const CAST_32_TO_64 = [
-  { name: 'SrcT', type: TF_ATTR.type, value: TF_DTYPE.float32 },
-  { name: 'DstT', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-];
-const CAST_64_TO_32 = [
-  { name: 'SrcT', type: TF_ATTR.type, value: TF_DTYPE.float64 },
-  { name: 'DstT', type: TF_ATTR.type, value: TF_DTYPE.float32 },
-];
+const ofType = (name: string, value: number) => ({ name, type: TF_ATTR.type, value });
+const flag = (name: string, value: boolean) => ({ name, type: TF_ATTR.bool, value });
+const T64 = [ofType('T', TF_DTYPE.float64)];
 
 interface Scope {
-  /** Ids. */
+  /** Ids of matrices. */
   readonly made: Set<number>;
   readonly outer: Scope | null;
 }
@@ -245,19 +198,25 @@ interface Scope {
 /** The innermost open scope. */
 let open: Scope | null = null;
 
-function made(id: number, rows: number, columns: number): Matrix64 {
+/** Runs a kernel that returns one matrix. */
+function run(
+  kernel: string,
+  attributes: readonly OpAttribute[],
+  inputIds: readonly number[],
+  [rows, columns]: readonly [number, number],
+): Matrix64 {
+  const id = raw.execute(kernel, attributes, inputIds, 1)[0]!;
   open?.made.add(id);
   return { id, rows, columns };
 }
 
 function matricesIn(result: unknown): Matrix64[] {
   if (result === null || typeof result !== 'object') return [];
-  if ('id' in result && 'columns' in result) return [result as Matrix64];
+  if (isMatrix(result)) return [result];
   const values: unknown[] = result instanceof Map ? [...result.values()] : Object.values(result);
-  return values.flatMap(matricesInOne);
+  return values.filter(isMatrix);
 }
 
-function matricesInOne(value: unknown): Matrix64[] {
-  if (value === null || typeof value !== 'object') return [];
-  return 'id' in value && 'columns' in value ? [value as Matrix64] : [];
+function isMatrix(value: unknown): value is Matrix64 {
+  return typeof value === 'object' && value !== null && 'id' in value && 'columns' in value;
 }

@@ -1,12 +1,11 @@
 /**
- * The one place that knows the TensorFlow addon: it loads TensorFlow's shared library under tfjs
- * and hands out the tfjs namespace, plus a door to the kernels tfjs has no function for (float64,
- * Cholesky, triangular solve).
+ * The adapter of the TensorFlow addon: loads TensorFlow's shared library under tfjs, returns the
+ * tfjs namespace, and gives access to kernels that tfjs has no function for (float64, Cholesky,
+ * triangular solve).
  *
- * It does by hand what `@tensorflow/tfjs-node-gpu/dist/index.js` does on import, with one
- * difference: the addon comes from the path it is given instead of from inside node_modules, where
- * that package's install script would have put one built for an older TensorFlow. Nothing here
- * provisions; `addonPath` is the work of the set-up.
+ * It does what `@tensorflow/tfjs-node-gpu/dist/index.js` does on import, with one difference: the
+ * addon comes from a given path instead of from node_modules, where that package's install script
+ * would put one built for an older TensorFlow. The set-up provisions `addonPath`.
  *
  * One thread of a process may own the addon. tfjs calls are synchronous: the owner yields between
  * its steps.
@@ -16,17 +15,15 @@ import { createRequire } from 'node:module';
 import util from 'node:util';
 import { isMainThread } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
+import { messageOf } from '../../schemas/failures.ts';
 
-/** The numbers TensorFlow's C interface gives to element types (`TF_DataType`). */
+/** Element types in TensorFlow's C interface (`TF_DataType`). */
 export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, int64: 9, bool: 10 } as const;
 
-/** The numbers TensorFlow's C interface gives to kinds of attribute (`TF_AttrType`). */
+/** Kinds of attribute in TensorFlow's C interface (`TF_AttrType`). */
 export const TF_ATTR = { string: 0, int: 1, float: 2, bool: 3, type: 4, shape: 5 } as const;
 
-/**
- * One attribute of a kernel call, for example `{ name: 'T', type: TF_ATTR.type, value:
- * TF_DTYPE.float64 }`.
- */
+/** One attribute of a kernel call: `{ name: 'T', type: TF_ATTR.type, value: TF_DTYPE.float64 }`. */
 export interface OpAttribute {
   readonly name: string;
   readonly type: number;
@@ -34,40 +31,30 @@ export interface OpAttribute {
 }
 
 /**
- * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: whoever executes
- * frees. `liveCount` counts every tensor that the addon holds, those of tfjs included, so that
- * tests can prove ownership.
+ * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: the caller frees.
+ * Every call throws `TensorFlowError` before `loadTensorFlow`.
  */
 export interface RawTensors {
-  /**
-   * Runs a TensorFlow kernel; the caller owns the ids it returns. Throws TensorFlow's own message
-   * on a failing kernel.
-   */
+  /** Runs a kernel; the caller owns the returned ids. Throws TensorFlow's message if it fails. */
   execute(
     op: string,
     attributes: readonly OpAttribute[],
     inputIds: readonly number[],
     outputs: number,
   ): number[];
-  /**
-   * The id behind a tfjs tensor. It stays the tensor's: valid until the tensor is disposed, and
-   * never to be freed here.
-   */
+  /** The id behind a tfjs tensor, valid until the tensor is disposed; never free it here. */
   idOf(tensor: tf.Tensor): number;
-  /** Shape of a tensor that `execute` returned and that has been neither freed nor adopted. */
+  /** Shape of a tensor from `execute` that was neither freed nor handed to tfjs. */
   shapeOf(id: number): readonly number[];
-  /** Frees a tensor that `execute` returned. */
+  /** Frees a tensor from `execute`. */
   free(id: number): void;
-  /**
-   * Hands a float32, int32 or bool tensor that `execute` returned to tfjs, which owns (and tidies)
-   * it from then on.
-   */
+  /** Hands a float32, int32 or bool tensor from `execute` to tfjs, which owns (and tidies) it. */
   tensor(id: number): tf.Tensor;
-  /** Number of tensors alive in the addon. */
+  /** Tensors alive in the addon, those of tfjs included; tests of ownership count them. */
   liveCount(): number;
 }
 
-/** Thrown when the addon cannot be loaded or is asked for something before it is. */
+/** The addon cannot be loaded, or is used before. */
 export class TensorFlowError extends Error {
   override readonly name = 'TensorFlowError';
   constructor(
@@ -80,11 +67,11 @@ export class TensorFlowError extends Error {
 }
 
 /**
- * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace.
- * Calling it again is free. In a worker thread, the main thread must have called {@link
- * setTensorFlowEnvironment} before it started the thread.
+ * Loads the addon at `addonPath`, makes it the backend of tfjs and returns the tfjs namespace; a
+ * repeated call only returns it. In a worker thread, the main thread must have called
+ * {@link setTensorFlowEnvironment} before it started the thread.
  *
- * Throws `TensorFlowError` when the addon does not load, or when another addon is already loaded.
+ * Throws `TensorFlowError` if the addon does not load, or if another one is already loaded.
  */
 export function loadTensorFlow(addonPath: string): typeof tf {
   if (loaded !== undefined) {
@@ -105,40 +92,32 @@ export function loadTensorFlow(addonPath: string): typeof tf {
   const { NodeJSKernelBackend } = registerKernels();
   const backend = new NodeJSKernelBackend(binding, TFJS_PACKAGE);
   tf.registerBackend('tensorflow', () => backend, BACKEND_PRIORITY);
-  // setBackend only answers asynchronously for backends whose factory does; this one is ready here.
+  // setBackend is asynchronous only for backends with an asynchronous factory.
   void tf.setBackend('tensorflow');
   loaded = { addonPath, binding, backend };
   return tf;
 }
 
 /**
- * Gives defaults to the environment variables that TensorFlow reads: quiet logs, no TF32 rounding
- * on GPUs (float32 means float32), GPU memory taken as needed. Only the main thread can: a worker's
- * `process.env` is a copy which native code does not see. `loadTensorFlow` calls it where it can.
+ * Sets defaults of the environment variables that TensorFlow reads: quiet logs, no TF32 rounding on
+ * GPUs (float32 means float32), GPU memory taken as needed. Only the main thread can: native code
+ * does not see a worker's copy of `process.env`.
  */
 export function setTensorFlowEnvironment(): void {
   for (const [name, value] of Object.entries(ENVIRONMENT_DEFAULTS)) process.env[name] ??= value;
 }
 
-/**
- * Version of the TensorFlow library that is loaded, for example `2.18.1`. Throws `TensorFlowError`
- * before `loadTensorFlow`.
- */
+/** Version of the loaded TensorFlow library, such as `2.18.1`; throws before `loadTensorFlow`. */
 export function tensorflowVersion(): string {
   return current().binding.TF_Version;
 }
 
-/**
- * The device that TensorFlow's kernels run on. Throws `TensorFlowError` before `loadTensorFlow`.
- */
+/** The device that TensorFlow's kernels run on; throws before `loadTensorFlow`. */
 export function deviceSeen(): 'cpu' | 'gpu' {
   return current().binding.isUsingGpuDevice() ? 'gpu' : 'cpu';
 }
 
-/**
- * Kernel calls on raw tensors; see {@link RawTensors}. Every call throws `TensorFlowError` before
- * `loadTensorFlow`.
- */
+/** Kernel calls on raw tensors; see {@link RawTensors}. */
 export const raw: RawTensors = {
   execute(op, attributes, inputIds, outputs) {
     const produced = current().binding.executeOp(op, attributes, inputIds, outputs);
@@ -167,9 +146,8 @@ export const raw: RawTensors = {
   },
   tensor(id) {
     const tensor = owned(id);
-    if (tensor.dtype === TF_DTYPE.float64) {
+    if (tensor.dtype === TF_DTYPE.float64)
       throw new TensorFlowError('tfjs has no float64 tensor.', { id }, 'Cast it to float32 first.');
-    }
     ownedRaw.delete(id);
     return current().backend.createOutputTensor(tensor);
   },
@@ -179,7 +157,7 @@ export const raw: RawTensors = {
 };
 
 const TFJS_PACKAGE = '@tensorflow/tfjs-node-gpu';
-/** tfjs-node's own: above the CPU (1) and WebGL (2) backends that come along with it. */
+/** That of tfjs-node: above the CPU (1) and WebGL (2) backends that come with it. */
 const BACKEND_PRIORITY = 3;
 
 const ENVIRONMENT_DEFAULTS = {
@@ -194,7 +172,7 @@ interface RawTensor {
   readonly dtype: number;
 }
 
-/** What of the addon's interface is used here. */
+/** The used part of the addon's interface. */
 interface Binding {
   readonly TF_Version: string;
   isUsingGpuDevice(): boolean;
@@ -270,7 +248,7 @@ function openAddon(addonPath: string): Binding {
     process.dlopen(addonModule, addonPath, constants.dlopen.RTLD_LAZY);
   } catch (cause) {
     throw new TensorFlowError(
-      `The TensorFlow addon does not load: ${cause instanceof Error ? cause.message : String(cause)}`,
+      `The TensorFlow addon does not load: ${messageOf(cause)}`,
       { addonPath },
       'Run the set-up again (errata doctor says what is missing).',
     );
@@ -278,10 +256,7 @@ function openAddon(addonPath: string): Binding {
   return addonModule.exports;
 }
 
-/**
- * Registers every kernel and gradient with tfjs-core; loading `@tensorflow/tfjs` underneath is what
- * brings the gradients.
- */
+/** Registers all kernels and, by loading `@tensorflow/tfjs` underneath, all gradients. */
 function registerKernels(): BackendModule {
   require(`${TFJS_PACKAGE}/dist/register_all_kernels.js`);
   return require(`${TFJS_PACKAGE}/dist/nodejs_kernel_backend.js`) as BackendModule;

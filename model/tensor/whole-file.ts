@@ -1,12 +1,9 @@
-/** Whole files as bytes, whatever their size: Node itself reads no more than 2 GiB at once. */
+/** Whole files of any size as bytes; Node reads at most 2 GiB at once. */
 import { createHash } from 'node:crypto';
 import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
-/**
- * Reads a file; null where there is none. Throws what reading throws, and RangeError where it
- * shrinks meanwhile.
- */
+/** Reads a file; null if there is none. Throws RangeError if it shrinks meanwhile. */
 export async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> | null> {
   const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
@@ -17,12 +14,8 @@ export async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> |
     const { size } = await handle.stat();
     const bytes = new Uint8Array(size);
     for (let done = 0; done < size;) {
-      const { bytesRead } = await handle.read(
-        bytes,
-        done,
-        Math.min(READ_BYTES_MAX, size - done),
-        done,
-      );
+      const length = Math.min(READ_BYTES_MAX, size - done);
+      const { bytesRead } = await handle.read(bytes, done, length, done);
       if (bytesRead === 0) throw new RangeError(`${file} ends at byte ${done} of ${size}`);
       done += bytesRead;
     }
@@ -33,9 +26,8 @@ export async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> |
 }
 
 /**
- * Reads what `writeSealed` wrote, without its seal. Where the seal is not that of the bytes, they
- * come with it, and their format refuses the 32 bytes too many; what was written without a seal is
- * read as it is. Throws as `readWhole` does.
+ * Reads what `writeSealed` wrote, without its seal. If the seal does not match, the result includes
+ * it, and the content's format refuses the 32 bytes too many. Throws as `readWhole` does.
  */
 export async function readSealed(file: string): Promise<Uint8Array | null> {
   const bytes = await readWhole(file);
@@ -44,10 +36,7 @@ export async function readSealed(file: string): Promise<Uint8Array | null> {
   return sha256Of(content).equals(bytes.subarray(-SEAL_BYTES)) ? content : bytes;
 }
 
-/**
- * Writes a file that is there whole or not at all, its hash behind it, so that a bit which flips is
- * found; makes its folder.
- */
+/** Writes a file atomically, followed by its hash, which reveals flipped bits. */
 export async function writeSealed(file: string, bytes: Uint8Array): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
   const partial = `${file}.${process.pid}.partial`;
@@ -55,9 +44,7 @@ export async function writeSealed(file: string, bytes: Uint8Array): Promise<void
   await rename(partial, file);
 }
 
-/**
- * Piece by piece: Node takes no more than 2 GiB at once, and the moment of a large model is more.
- */
+/** Piece by piece: Node hashes at most 2 GiB at once, less than a large model's statistics. */
 export function sha256Of(bytes: Uint8Array): Buffer {
   const hash = createHash('sha256');
   for (let at = 0; at < bytes.length; at += READ_BYTES_MAX)
