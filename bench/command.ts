@@ -6,7 +6,8 @@ import { readConfiguration, type Configuration } from '../infra/config/configura
 import { homeAt } from '../infra/config/home.ts';
 import { progressOn, type Progress, type ProgressStep } from '../infra/setup/progress.ts';
 import { provision } from '../infra/setup/provision/index.ts';
-import { LocalEngine, type EngineOptions } from '../model/engine/local-engine.ts';
+import type { EngineOptions } from '../model/engine/loaded-model.ts';
+import { LocalEngine } from '../model/engine/local-engine.ts';
 
 export function positive(text: string): number {
   const value = Number(text);

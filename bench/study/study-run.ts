@@ -8,7 +8,7 @@ import path from 'node:path';
 import { engineOptions } from '../../infra/config/engine-options.ts';
 import type { Progress } from '../../infra/setup/progress.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
-import type { EngineOptions } from '../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
 import { during, openEngine, setUp, type Range } from '../command.ts';

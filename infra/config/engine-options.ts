@@ -1,6 +1,6 @@
 /** The configured model and editor, as the engine's options. */
 import { isAbsolute, join } from 'node:path';
-import type { EngineOptions } from '../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import type { Configuration } from './configuration.ts';
 import { homeAt } from './home.ts';

@@ -1,6 +1,6 @@
 /** The thread's side of thread-engine.ts: loads the engine and answers calls. */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { EngineOptions } from './local-engine.ts';
+import type { EngineOptions } from './loaded-model.ts';
 import { LocalEngine } from './local-engine.ts';
 import type { EngineCall, EngineReply, ThrownInThread } from './thread-engine.ts';
 

@@ -12,7 +12,7 @@ import type { HyperParameters } from '../../schemas/editing.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { HOOKS_HELD_MAX } from './engine.ts';
 import { sampledTogether, SEQUENCE_TOKENS_MAX } from '../statistics/ordinary-text.ts';
-import { formsPerPrompt } from '../editing/targets.ts';
+import { formsPerPrompt } from '../editing/search-forms.ts';
 
 export interface MemoryNeed {
   parameterCount: number;

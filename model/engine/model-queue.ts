@@ -77,7 +77,7 @@ export class ModelQueue {
     return new Promise((resolve, reject) => {
       const turn: Turn = { calls: Promise.resolve() };
       // In the caller's own context, not in that of the turn before.
-      const begin = AsyncResource.bind(() => this.#turnOfCaller.run(turn, work));
+      const begin = AsyncResource.bind(async () => this.#turnOfCaller.run(turn, work));
       const task = async () => {
         this.#running = turn;
         const working = begin();

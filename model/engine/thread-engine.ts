@@ -21,7 +21,7 @@ import type {
   Targets,
 } from '../engine-types.ts';
 import type { Engine } from './engine.ts';
-import type { EngineOptions, LoadProgress } from './local-engine.ts';
+import type { EngineOptions, LoadProgress } from './loaded-model.ts';
 import { ModelQueue } from './model-queue.ts';
 import { setTensorFlowEnvironment } from '../tensor/tensorflow.ts';
 

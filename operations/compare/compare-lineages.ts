@@ -2,7 +2,7 @@
  * Compares two lineages on the same probes: every correction that is active in either is asked of
  * both, each measured against its own base model. One model is loaded after the other.
  */
-import type { EngineOptions } from '../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import { ThreadEngine } from '../../model/engine/thread-engine.ts';
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';

@@ -2,11 +2,8 @@
 import { createHash } from 'node:crypto';
 import { openCheckpoint, type ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 import { keyTraces, massiveLayers, type KeyTrace } from '../../model/statistics/key-trace.ts';
-import {
-  LocalEngine,
-  type EngineOptions,
-  type LoadProgress,
-} from '../../model/engine/local-engine.ts';
+import { LocalEngine } from '../../model/engine/local-engine.ts';
+import type { EngineOptions, LoadProgress } from '../../model/engine/loaded-model.ts';
 import { ordinaryText } from '../../model/statistics/ordinary-text.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';
 import { shapeOf } from '../../model/engine/parameter-sets.ts';

@@ -13,6 +13,7 @@ import { engineOptions } from '../../infra/config/engine-options.ts';
 import { PROJECT_ROOT } from '../../infra/config/home.ts';
 import type { Hook } from '../../model/hook/hook.ts';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
+import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
 import {
   frontTokens,
   isRefusal,
@@ -57,7 +58,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
     const whole = [...engine['hooks'].values()].find(({ pairs }) => pairs.count === FACTS);
     if (!whole?.hook) throw new Error('the engine no longer holds the hook of all facts');
     hook = whole.hook;
-    const { tokenizer } = engine['checkpoint'];
+    const { tokenizer } = engine['loaded'].checkpoint;
     front = frontTokens(tokenizer);
     edits = records.map((record) => readRecord(tokenizer, record));
   }, EDITING_MS);
@@ -80,20 +81,20 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
       ...bare.tokens,
       ...target.slice(0, -1),
     ]);
-    expect(missed(readAs(engine['model'], asked, form, hook))).toEqual([]);
+    expect(missed(readAs(engine['loaded'].model, asked, form, hook))).toEqual([]);
   });
 
   // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token
   // by token.
   it('says all thirty after a sentence of other text, in whichever form it is read', () => {
-    const before = engine['checkpoint'].tokenizer.encode(BEFORE);
+    const before = engine['loaded'].checkpoint.tokenizer.encode(BEFORE);
     const asked = edits.map(({ behind, target }) => [
       ...front,
       ...before,
       ...behind.tokens,
       ...target.slice(0, -1),
     ]);
-    const said = FORMS.map(([, form]) => missed(readAs(engine['model'], asked, form, hook)));
+    const said = FORMS.map(([, form]) => missed(readAs(engine['loaded'].model, asked, form, hook)));
     expect(said).toEqual(FORMS.map(() => []));
   });
 
@@ -111,7 +112,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
 });
 
 function readRecord(
-  tokenizer: LocalEngine['checkpoint']['tokenizer'],
+  tokenizer: Tokenizer,
   { revision, prompt, target }: FactRecord,
 ): EditSequence {
   if (revision.kind !== 'correction') throw new Error('a record is a correction');

@@ -4,7 +4,8 @@
  */
 import type { EditRequest } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
-import { LocalEngine, type EngineOptions } from '../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../model/engine/loaded-model.ts';
+import { LocalEngine } from '../../model/engine/local-engine.ts';
 
 export const REQUESTS: EditRequest[] = [
   {

@@ -3,7 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { LocalEngine, type EngineOptions } from '../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../model/engine/loaded-model.ts';
+import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { loadTensorFlow, raw } from '../../model/tensor/tensorflow.ts';
 import { ADDON, tinyPath, tinyText } from './tiny-model.ts';
 

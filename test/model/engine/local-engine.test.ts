@@ -5,11 +5,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EditRequest, PairSet, TargetProgress } from '../../../model/engine-types.ts';
 import { HOOKS_HELD_MAX } from '../../../model/engine/engine.ts';
-import {
-  HookNotHeld,
-  LocalEngine,
-  type EngineOptions,
-} from '../../../model/engine/local-engine.ts';
+import { HookNotHeld, LocalEngine } from '../../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../../model/engine/loaded-model.ts';
 import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
 import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
 import { ADDON, TINY_MODELS, tinyPath, tinyText } from '../tiny-model.ts';

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { EngineOptions } from '../../../model/engine/local-engine.ts';
+import type { EngineOptions } from '../../../model/engine/loaded-model.ts';
 import { EngineLost, ThreadEngine } from '../../../model/engine/thread-engine.ts';
 import { answersOf, REQUESTS } from '../engine-answers.ts';
 import { ADDON, tinyPath, tinyText } from '../tiny-model.ts';
