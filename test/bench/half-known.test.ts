@@ -111,10 +111,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
   }
 });
 
-function readRecord(
-  tokenizer: Tokenizer,
-  { revision, prompt, target }: FactRecord,
-): EditSequence {
+function readRecord(tokenizer: Tokenizer, { revision, prompt, target }: FactRecord): EditSequence {
   if (revision.kind !== 'correction') throw new Error('a record is a correction');
   const read = readEdit(
     tokenizer,
