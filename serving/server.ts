@@ -1,7 +1,4 @@
-/**
- * The HTTP server: routes over answers, the versions followed, and the page. It binds nothing by
- * itself.
- */
+/** The HTTP server: routes, followed lineages, and the page. The caller makes it listen. */
 import { readFile } from 'node:fs/promises';
 import fastify, {
   LogController,
@@ -11,6 +8,7 @@ import fastify, {
   type FastifyRequest,
 } from 'fastify';
 import type { Engine } from '../model/engine/engine.ts';
+import type { ModelQueue } from '../model/engine/model-queue.ts';
 import { CORRECTION_LIMITS } from '../schemas/correction.ts';
 import { StoreRefused, StoreUnavailable } from '../versions/stores/failures.ts';
 import type { Versions } from '../versions/versions.ts';
@@ -19,35 +17,38 @@ import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './acce
 import { Answers } from './answers/answers.ts';
 import { auditRoutes } from './api/audit.ts';
 import { completionRoutes } from './api/completions.ts';
-import { correctionRoutes, type SubmitCorrection } from './api/corrections.ts';
-import { FollowedLineages, standingOf } from './answers/followed-lineages.ts';
+import { FollowedLineages, lineageState } from './answers/followed-lineages.ts';
 import { lineageRoutes } from './api/lineages.ts';
 import { servingMetrics } from './api/metrics.ts';
 import { operationRoutes, type Operations } from './api/operations.ts';
-import { retractionRoutes, type SubmitRetraction } from './api/retractions.ts';
-import { refuse, refuseBytes } from './api/refusals.ts';
+import { refuse, refuseBytes, refuseWith } from './api/refusals.ts';
+import {
+  submissionRoutes,
+  type SubmitCorrection,
+  type SubmitRetraction,
+} from './api/submissions.ts';
 
 export interface ServingDependencies {
   engine: Engine;
   versions: Versions;
   logger: FastifyBaseLogger;
   lineages: readonly string[];
-  /** Who may do what; asked at every request. */
+  /** Who may do what; called at every request. */
   users: () => Users;
   /** Without it the server takes no corrections. */
   submit?: SubmitCorrection;
   /** Without it the server takes no retractions. */
   retract?: SubmitRetraction;
-  /** Without it the server asks nothing of a lineage. */
+  /** Without it the server does not operate lineages. */
   operations?: Operations;
 }
 
 export interface ServingLimits {
-  /** Requests that wait for the model; past it they are refused. */
+  /** Requests that wait for the model; further ones are refused. */
   waitingMax: number;
   bodyBytesMax: number;
   pollEveryMs: number;
-  /** A request whose head and body take longer to come is cut off. */
+  /** A request whose headers and body take longer to arrive is cut off. */
   requestWaitMs: number;
 }
 
@@ -58,20 +59,18 @@ export const DEFAULT_SERVING_LIMITS: ServingLimits = {
   requestWaitMs: 30_000,
 };
 
+/** Fits the id of a correction, percent-encoded. */
 const PATH_PART_CHARACTERS_MAX = 9 * CORRECTION_LIMITS.idCharactersMax;
 
 export interface Serving {
   server: FastifyInstance;
-  /** With whom each is for. */
+  /** Every route, and who may use it. */
   routes: readonly AdmittingRoute[];
-  /** Reads the version logs for the first time and goes on following them. */
+  /** Reads the version logs for the first time and follows them from then on. */
   start: () => Promise<void>;
-  /**
-   * Tells that a version may have been committed; the logs are looked at now instead of at the next
-   * poll.
-   */
+  /** Reads the version logs now instead of at the next poll. */
   notify: () => Promise<void>;
-  /** Takes no new requests, ends those that have begun, stops following. */
+  /** Takes no new requests, ends those that have begun, and stops following. */
   close: () => Promise<void>;
 }
 
@@ -79,100 +78,37 @@ export function createServing(
   dependencies: ServingDependencies,
   limits: ServingLimits = DEFAULT_SERVING_LIMITS,
 ): Serving {
-  const { engine, versions, logger } = dependencies;
-  const followed = new FollowedLineages(
-    { engine, versions, logger },
-    { lineages: dependencies.lineages, pollEveryMs: limits.pollEveryMs },
-  );
-  const answers = new Answers(engine, followed, limits.waitingMax);
+  const { engine, versions, logger, lineages } = dependencies;
+  const { waitingMax, pollEveryMs } = limits;
+  const followed = new FollowedLineages({ engine, versions, logger }, { lineages, pollEveryMs });
+  const answers = new Answers(engine, followed, waitingMax);
   const metrics = servingMetrics(followed, engine.queue);
-
-  const server: FastifyInstance = fastify({
-    loggerInstance: logger,
-    // A line per request would be most of the log; the histogram counts them.
-    logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: limits.bodyBytesMax,
-    // The id of a correction, percent-encoded.
-    routerOptions: { maxParamLength: PATH_PART_CHARACTERS_MAX },
-    requestTimeout: limits.requestWaitMs,
-    forceCloseConnections: 'idle',
-    return503OnClosing: true,
-    clientErrorHandler: refuseBytes,
-    // A path that cannot be decoded, or a part of it that is too long for any route.
-    frameworkErrors: (fault, _, reply) =>
-      void refuse(reply, fault.statusCode ?? 400, fault.code.toLowerCase(), fault.message),
-  });
-  server.removeContentTypeParser('text/plain');
+  const server = httpServer(logger, limits);
   takeJson(server);
-  server.addHook('onResponse', async (request, reply) => {
-    metrics.requested(
-      request.routeOptions.url ?? 'unknown',
-      reply.statusCode,
-      reply.elapsedTime / 1_000,
-    );
+  server.addHook('onResponse', async ({ routeOptions: { url } }, { statusCode, elapsedTime }) => {
+    metrics.requested(url ?? 'unknown', statusCode, elapsedTime / 1_000);
   });
   server.setNotFoundHandler(refuseUnknownRoute);
-  // Before the body of such a request is read for nothing.
+  // Before the body of such a request is read in vain.
   server.addHook('onRequest', async (request, reply) =>
     request.is404 ? refuseUnknownRoute(request, reply) : undefined,
   );
+  server.setErrorHandler(refuseFault);
   const routes = admit(server, dependencies.users);
-  server.setErrorHandler(
-    (fault: Error & { statusCode?: number; code?: string }, request, reply) => {
-      const status = fault.statusCode ?? 500;
-      if (status < 500)
-        return refuse(reply, status, (fault.code ?? 'bad_request').toLowerCase(), fault.message);
-      request.log.error(
-        { route: request.routeOptions.url ?? null, name: fault.name, reason: fault.message },
-        'A request failed',
-      );
-      // What is served already needs no store; an older version, an entry or a trace does.
-      if (fault instanceof StoreUnavailable || fault instanceof StoreRefused)
-        return refuse(
-          reply,
-          503,
-          'store_unavailable',
-          'The store of the versions gives no answer now; the log of the server says why.',
-        );
-      return refuse(
-        reply,
-        status === 503 ? 503 : 500,
-        'internal',
-        'The request failed; the log of the server says why.',
-      );
-    },
-  );
-
   completionRoutes(server, answers, followed, metrics);
   lineageRoutes(server, answers, followed, metrics);
   auditRoutes(server, { engine, answers });
-  correctionRoutes(server, followed, dependencies.submit);
-  retractionRoutes(server, followed, dependencies.retract);
+  submissionRoutes(server, followed, dependencies);
   operationRoutes(server, followed, dependencies.operations);
-  server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
-  server.get('/readyz', forAnyone(), async (request, reply) => {
-    const lineages = followed.all().map(standingOf);
-    // A fault of the store is told, but what is served already goes on being served.
-    const ready = lineages.every(({ version }) => version !== null);
-    const status = ready ? 'ready' : 'not ready';
-    const caller = callerOf(request);
-    const details = caller.roles.includes('operate')
-      ? {
-          lineages: lineages.filter(({ lineage }) => mayUse(caller, lineage)),
-          waiting: engine.queue.waiting,
-        }
-      : {};
-    return reply.code(ready ? 200 : 503).send({ status, ...details });
-  });
+  healthRoutes(server, followed, engine.queue);
   server.get('/metrics', forRole('operate', 'every'), async (_, reply) =>
     reply.type(metrics.contentType).send(await metrics.text()),
   );
   pageRoutes(server);
-
   return {
     server,
     routes,
-    start: () => followed.start(),
+    start: () => followed.look(),
     notify: () => followed.look(),
     async close() {
       await server.close();
@@ -182,7 +118,67 @@ export function createServing(
   };
 }
 
-/** JSON in UTF-8 and nothing else: what is not would be read as other words than were sent. */
+function httpServer(
+  logger: FastifyBaseLogger,
+  { bodyBytesMax, requestWaitMs }: ServingLimits,
+): FastifyInstance {
+  const server: FastifyInstance = fastify({
+    loggerInstance: logger,
+    // A line per request would be most of the log; the histogram counts them.
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: bodyBytesMax,
+    routerOptions: { maxParamLength: PATH_PART_CHARACTERS_MAX },
+    requestTimeout: requestWaitMs,
+    forceCloseConnections: 'idle',
+    return503OnClosing: true,
+    clientErrorHandler: refuseBytes,
+    // A path that cannot be decoded, or a part of it that is too long for any route.
+    frameworkErrors: (fault, _, reply) => void refuseWith(reply, fault.statusCode ?? 400, fault),
+  });
+  server.removeContentTypeParser('text/plain');
+  return server;
+}
+
+function refuseFault(
+  fault: Error & { statusCode?: number; code?: string },
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  const { statusCode: status = 500, code = 'bad_request', message, name } = fault;
+  if (status < 500) return refuseWith(reply, status, { code, message });
+  const route = request.routeOptions.url ?? null;
+  request.log.error({ route, name, reason: message }, 'A request failed');
+  // What is served already needs no store; an older version, an entry or a trace does.
+  if (fault instanceof StoreUnavailable || fault instanceof StoreRefused) {
+    const unavailable =
+      'The store of the versions does not answer; the log of the server says why.';
+    return refuse(reply, 'store_unavailable', unavailable);
+  }
+  return refuseWith(reply, status === 503 ? 503 : 500, {
+    code: 'internal',
+    message: 'The request failed; the log of the server says why.',
+  });
+}
+
+function healthRoutes(
+  server: FastifyInstance,
+  followed: FollowedLineages,
+  queue: ModelQueue,
+): void {
+  server.get('/healthz', forAnyone(), async () => ({ status: 'ok' }));
+  server.get('/readyz', forAnyone(), async (request, reply) => {
+    const states = followed.all().map(lineageState);
+    // With a fault of the store, what is served already is still served.
+    const ready = states.every(({ version }) => version !== null);
+    const status = ready ? 'ready' : 'not ready';
+    const caller = callerOf(request);
+    if (!caller.roles.includes('operate')) return reply.code(ready ? 200 : 503).send({ status });
+    const lineages = states.filter(({ lineage }) => mayUse(caller, lineage));
+    return reply.code(ready ? 200 : 503).send({ status, lineages, waiting: queue.waiting });
+  });
+}
+
+/** Accepts only JSON in UTF-8: other bytes would be read as different words than were sent. */
 function takeJson(server: FastifyInstance): void {
   const utf8 = new TextDecoder('utf-8', { fatal: true });
   const parse = server.getDefaultJsonParser('error', 'error');
@@ -195,12 +191,8 @@ function takeJson(server: FastifyInstance): void {
       try {
         text = utf8.decode(body);
       } catch {
-        return done(
-          Object.assign(new Error('The body is not UTF-8.'), {
-            statusCode: 400,
-            code: 'invalid_utf8',
-          }),
-        );
+        const fault = { statusCode: 400, code: 'invalid_utf8' };
+        return done(Object.assign(new Error('The body is not UTF-8.'), fault));
       }
       void parse(request, text, done);
     },
@@ -208,12 +200,8 @@ function takeJson(server: FastifyInstance): void {
 }
 
 function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return refuse(
-    reply,
-    404,
-    'unknown_route',
-    `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`,
-  );
+  const path = request.url.split('?')[0]!.slice(0, 200);
+  return refuse(reply, 'unknown_route', `There is no ${request.method} ${path}.`);
 }
 
 const PAGE: [path: string, file: string, type: string][] = [
@@ -231,9 +219,8 @@ function pageRoutes(server: FastifyInstance): void {
         'x-content-type-options': 'nosniff',
         'cache-control': 'no-cache',
       });
-      return reply
-        .type(type)
-        .send(await readFile(new URL(`page/${file}`, import.meta.url), 'utf8'));
+      const content = await readFile(new URL(`page/${file}`, import.meta.url), 'utf8');
+      return reply.type(type).send(content);
     });
   }
 }

@@ -1,9 +1,8 @@
 /**
- * Who may do what over HTTP: tokens with roles, perhaps limited to lineages and to subjects. It
- * decides and nothing else: where tokens are kept is `serving/access/tokens-file.ts`, which request
- * needs what is told by its route (`admission.ts`).
+ * Decides who may do what over HTTP: tokens have roles, and may be limited to lineages and to
+ * subjects. `tokens-file.ts` keeps the tokens; each route declares what it needs (`admission.ts`).
  *
- * Of a token only its SHA-256 is known. That is enough for 256 random bits, which nobody can guess;
+ * Only the SHA-256 of a token is kept. That is enough for 256 random bits, which nobody can guess;
  * a slow hash is for passwords.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
@@ -12,8 +11,8 @@ import { z } from 'zod';
 import { LINEAGE_NAME, normalisedText, type FactCorrection } from '../../schemas/correction.ts';
 
 /**
- * `read`: answers and versions. `submit`: corrections. `operate`: what shows or changes the
- * operation. None contains another.
+ * `read`: answers and versions. `submit`: corrections. `operate`: the state of the lineages and
+ * what changes it. No role contains another.
  */
 export const ROLES = ['read', 'submit', 'operate'] as const;
 export type Role = (typeof ROLES)[number];
@@ -25,15 +24,15 @@ export const TOKEN_LIMITS = {
   subjectCharactersMax: 400,
 } as const;
 
-/** Names stand before `: ` in a correction's source, so they hold neither. */
+/** A name is followed by `: ` in a correction's source, so it contains neither. */
 export const TOKEN_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/;
 
 const TOKEN_FORM = /^errata_[A-Za-z0-9_-]{43}$/;
 
-/** What is kept of a token. Strict, so that a misspelt limit is no missing one. */
+/** A token as it is kept. Strict, so that a misspelt limit is not taken for a missing one. */
 export const tokenRecord = z.strictObject({
   name: z.string().regex(TOKEN_NAME),
-  /** Of the whole token, in hexadecimal. */
+  /** Digest of the whole token, in hexadecimal. */
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   roles: z.array(z.enum(ROLES)).min(1),
   /** Absent: every lineage. */
@@ -44,13 +43,13 @@ export const tokenRecord = z.strictObject({
     .max(TOKEN_LIMITS.subjectsMax)
     .optional(),
   createdAt: z.iso.datetime({ offset: true }),
-  /** From then on it is refused; absent: never. */
+  /** When it begins to be refused; absent: never. */
   expiresAt: z.iso.datetime({ offset: true }).optional(),
 });
 
 export type TokenRecord = z.infer<typeof tokenRecord>;
 
-/** The whole file: names and digests occur once. */
+/** The tokens file: each name and each digest occurs once. */
 export const tokensFile = z
   .strictObject({ tokens: z.array(tokenRecord).max(TOKEN_LIMITS.tokensMax) })
   .superRefine(({ tokens }, context) => {
@@ -65,8 +64,8 @@ export const tokensFile = z
   });
 
 /**
- * What is known of the users at this moment. `unknown`: tokens are asked for and cannot be read, so
- * nobody is let in.
+ * The users at this moment. `unknown`: tokens are required and cannot be read, so nobody is
+ * admitted.
  */
 export type Users =
   | { kind: 'open'; hosts: 'loopback' | 'any' }
@@ -75,9 +74,9 @@ export type Users =
 
 export const OPEN: Users = { kind: 'open', hosts: 'any' };
 
-/** Who asks, as far as that matters. */
+/** Who sent a request, and what it may do. */
 export interface Caller {
-  /** The token's name; null where no tokens are asked for, and for a caller without one. */
+  /** The token's name; null where tokens are not required, or none was sent. */
   name: string | null;
   roles: readonly Role[];
   /** Null: every lineage, or subject. */
@@ -91,7 +90,7 @@ export const NOBODY: Caller = { name: null, roles: [], lineages: [], subjects: [
 export type Unidentified =
   { kind: 'no-token' | 'malformed' | 'unknown-token' } | { kind: 'expired'; expiresAt: string };
 
-/** 256 random bits behind a prefix that people and scanners for leaked secrets know again. */
+/** Makes a token: 256 random bits behind a prefix that scanners for leaked secrets recognise. */
 export function newToken(): string {
   return `errata_${randomBytes(32).toString('base64url')}`;
 }
@@ -101,8 +100,8 @@ export function digestOf(token: string): string {
 }
 
 /**
- * Whose token the Authorization header bears, `now` being milliseconds since 1970. Every token is
- * compared, in constant time.
+ * Identifies the caller by its Authorization header; `now` is in milliseconds since 1970. Every
+ * token is compared, in constant time.
  */
 export function identify(
   tokens: readonly TokenRecord[],
@@ -131,9 +130,9 @@ export function mayUse(caller: Caller, lineage: string): boolean {
 }
 
 /**
- * Why a caller may not submit this correction; null where it may. The whole subject must match a
- * pattern, case sensitive, `*` being any run of characters, both normalised as subjects are for the
- * fact's key.
+ * Says why a caller may not submit this correction; null where it may. The whole subject must match
+ * a pattern, case sensitive, in which `*` is any run of characters; both are normalised as subjects
+ * are for the fact's key.
  */
 export function submissionFault(
   { name, subjects }: Caller,
@@ -141,29 +140,27 @@ export function submissionFault(
   idGiven: boolean,
 ): string | null {
   if (subjects === null) return null;
-  if (
-    !subjects.some((pattern) =>
-      matches(normalisedText(pattern), normalisedText(correction.subject)),
-    )
-  ) {
-    return `The token "${name ?? ''}" is for the subjects ${subjects.map((pattern) => `"${pattern}"`).join(', ')}; "${correction.subject.slice(0, 100)}" is none of them.`;
+  const subject = normalisedText(correction.subject);
+  if (!subjects.some((pattern) => matches(normalisedText(pattern), subject))) {
+    const patterns = subjects.map((pattern) => `"${pattern}"`).join(', ');
+    return (
+      `The token "${name ?? ''}" is for the subjects ${patterns}; ` +
+      `"${correction.subject.slice(0, 100)}" is not one of them.`
+    );
   }
-  // Whose id comes first counts: without this, ids of other submitters could be taken, and their
-  // corrections dropped as duplicates.
+  // The first correction with an id counts: without this, a submitter could use the ids of others,
+  // whose corrections would then be dropped as duplicates.
   if (idGiven && !correction.id.startsWith(`${name ?? ''}:`))
     return `The ids that the token "${name ?? ''}" may choose begin with "${name ?? ''}:".`;
   return null;
 }
 
-/** The source as it is recorded: with the submitter's name before it, where there is one. */
+/** The source as it is recorded: behind the submitter's name, where there is one. */
 export function sourceOf({ name }: Caller, source: string): string {
   return name === null ? source : `${name}: ${source}`;
 }
 
-/**
- * Whether only this machine reaches the host: `localhost`, 127.0.0.0/8 or ::1, as a name or as a
- * URL writes it.
- */
+/** Tells whether the host is reached from this machine only: localhost, 127.0.0.0/8 or ::1. */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[(.*)\]$/, '$1').toLowerCase();
   if (bare === 'localhost') return true;
@@ -175,7 +172,7 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
 
-/** Takes time proportional to the product of both lengths at most, whatever the pattern. */
+/** Matches in time of at most the product of both lengths, whatever the pattern. */
 function matches(pattern: string, text: string): boolean {
   const [first, ...rest] = pattern.split('*') as [string, ...string[]];
   const last = rest.pop();

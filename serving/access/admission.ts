@@ -1,6 +1,6 @@
 /**
- * Lets a request in or refuses it, before its body is read. Every route says whom it is for, or the
- * server does not start; what a route says of its lineage is checked here, so that no handler can
+ * Admits a request or refuses it, before its body is read. Every route declares who may use it, or
+ * the server does not start; the caller's lineages are checked here too, so that no handler can
  * forget it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -15,12 +15,12 @@ import {
   type Unidentified,
   type Users,
 } from './access.ts';
-import { refuse } from '../api/refusals.ts';
+import { refuse, type RefusalCode } from '../api/refusals.ts';
 
 /**
- * Whom a route is for. The lineage is where the request names it (what is no text is left to the
- * handler to refuse), or `own`: the handler shows the caller's lineages alone, or `every`: it tells
- * of all, to callers that may see all.
+ * Who may use a route. `lineage` finds the lineage in the request (the handler refuses what is not
+ * text), or is `own`: the handler shows only the caller's lineages, or `every`: the route shows all
+ * of them, to callers that may see all.
  */
 export type Admission =
   'anyone' | { role: Role; lineage: 'own' | 'every' | ((request: FastifyRequest) => unknown) };
@@ -31,7 +31,7 @@ declare module 'fastify' {
   }
 }
 
-/** Thrown at the start for a route that does not say whom it is for. */
+/** Thrown at the start for a route that does not declare who may use it. */
 export class RouteWithoutAdmission extends Error {
   override readonly name = 'RouteWithoutAdmission';
 }
@@ -47,7 +47,7 @@ export function forRole(
   return { config: { admission: { role, lineage } } };
 }
 
-/** Who asks; `NOBODY` on a route for anyone that is asked without a valid token. */
+/** The caller; `NOBODY` on a route for anyone that is used without a valid token. */
 export function callerOf(request: FastifyRequest): Caller {
   return callers.get(request) ?? NOBODY;
 }
@@ -59,36 +59,31 @@ export interface AdmittingRoute {
 }
 
 /**
- * To be called before the routes are declared, which it gathers. `users` is asked at every request.
+ * Guards and gathers the routes that are declared after it; `users` is called at every request.
  */
 export function admit(server: FastifyInstance, users: () => Users): readonly AdmittingRoute[] {
   const routes: AdmittingRoute[] = [];
   server.addHook('onRoute', ({ method, url, config }) => {
     if (config?.admission === undefined)
-      throw new RouteWithoutAdmission(`${String(method)} ${url} does not say whom it is for.`);
+      throw new RouteWithoutAdmission(`${String(method)} ${url} does not declare who may use it.`);
     for (const one of [method].flat())
       routes.push({ method: one, url, admission: config.admission });
   });
   server.addHook('onRequest', async (request, reply) => {
     const { admission } = request.routeOptions.config;
-    // An unknown route has nothing to guard.
+    // An unknown route, which has nothing to guard.
     if (admission === undefined) return;
-    const asking = whoAsks(request, users());
+    const identity = identityOf(request, users());
     if (admission === 'anyone') {
-      callers.set(request, asking.kind === 'caller' ? asking.caller : NOBODY);
+      callers.set(request, identity.kind === 'caller' ? identity.caller : NOBODY);
       return;
     }
-    if (asking.kind !== 'caller') return refuseStranger(reply, asking);
-    const { caller } = asking;
+    if (identity.kind !== 'caller') return refuseStranger(reply, identity);
+    const { caller } = identity;
     if (!caller.roles.includes(admission.role))
-      return refuseCaller(request, reply, caller, `lacks the role "${admission.role}"`);
+      return refuseCaller(request, reply, `lacks the role "${admission.role}"`, caller);
     if (admission.lineage === 'every' && caller.lineages !== null)
-      return refuseCaller(
-        request,
-        reply,
-        caller,
-        'is for some lineages only, and this tells of all',
-      );
+      return refuseCaller(request, reply, 'is for some lineages only, and this shows all', caller);
     callers.set(request, caller);
   });
   server.addHook('preHandler', async (request, reply) => {
@@ -96,15 +91,9 @@ export function admit(server: FastifyInstance, users: () => Users): readonly Adm
     if (admission === undefined || admission === 'anyone' || typeof admission.lineage === 'string')
       return;
     const lineage = admission.lineage(request);
-    const caller = callerOf(request);
-    // Whether there is such a lineage is not told: it is none of the caller's either way.
-    if (typeof lineage === 'string' && !mayUse(caller, lineage))
-      return refuseCaller(
-        request,
-        reply,
-        caller,
-        `is not for the lineage "${lineage.slice(0, 100)}"`,
-      );
+    // Refused alike whether there is such a lineage or not, so that a caller does not learn it.
+    if (typeof lineage === 'string' && !mayUse(callerOf(request), lineage))
+      return refuseCaller(request, reply, `is not for the lineage "${lineage.slice(0, 100)}"`);
   });
   return routes;
 }
@@ -113,14 +102,14 @@ const callers = new WeakMap<FastifyRequest, Caller>();
 
 type Stranger = Unidentified | { kind: 'foreign-host' | 'users-unknown' };
 
-function whoAsks(
+function identityOf(
   request: FastifyRequest,
   users: Users,
 ): { kind: 'caller'; caller: Caller } | Stranger {
   switch (users.kind) {
     case 'open':
-      // A web page elsewhere can have its own name lead to this machine and so ask in a visitor's
-      // browser; it cannot choose the Host.
+      // A web page elsewhere can resolve its own name to this machine and so send requests from a
+      // visitor's browser (DNS rebinding), but cannot choose the Host header.
       return users.hosts === 'any' || isLoopback(request.hostname)
         ? { kind: 'caller', caller: ANYBODY }
         : { kind: 'foreign-host' };
@@ -136,58 +125,46 @@ function refuseStranger(reply: FastifyReply, stranger: Stranger): FastifyReply {
     case 'users-unknown':
       return refuse(
         reply,
-        503,
         'users_unknown',
-        'The tokens cannot be read, so nobody is let in; the log of the server says why.',
+        'The tokens cannot be read, so nobody is admitted; the log of the server says why.',
       );
     case 'foreign-host':
       return refuse(
         reply,
-        403,
         'foreign_host',
-        'Without tokens this server answers to the names of its own machine only (localhost, 127.0.0.1). ERRATA_HTTP_OPEN=true says that something in front of it knows the users.',
+        'Without tokens this server answers only to the names of its own machine (localhost, ' +
+          '127.0.0.1). Set ERRATA_HTTP_OPEN=true if a proxy in front authenticates the users.',
       );
     case 'no-token':
-      return challenge(
-        reply,
-        'no_token',
-        'This needs a token: send "Authorization: Bearer <token>".',
-      );
+      return challenge(reply, 'no_token', 'Send a token: "Authorization: Bearer <token>".');
     case 'malformed':
       return challenge(
         reply,
         'malformed_token',
-        'This is no token: one is sent as "Authorization: Bearer errata_…", with 43 characters behind the "_".',
+        'This is not a token: one is sent as "Authorization: Bearer errata_…", with 43 ' +
+          'characters behind the "_".',
       );
     case 'unknown-token':
-      return challenge(
-        reply,
-        'unknown_token',
-        'The token is not known here; perhaps it was revoked.',
-      );
+      return challenge(reply, 'unknown_token', 'The token is unknown; it may have been revoked.');
     case 'expired':
       return challenge(reply, 'expired_token', `The token expired at ${stranger.expiresAt}.`);
   }
 }
 
-/** RFC 6750, section 3: without a token the challenge names no error. */
-function challenge(reply: FastifyReply, code: string, message: string): FastifyReply {
-  void reply.header(
-    'www-authenticate',
-    code === 'no_token' ? 'Bearer realm="errata"' : 'Bearer realm="errata", error="invalid_token"',
-  );
-  return refuse(reply, 401, code, message);
+/** Refuses with a challenge (RFC 6750, section 3), which names no error where no token was sent. */
+function challenge(reply: FastifyReply, code: RefusalCode, message: string): FastifyReply {
+  const error = code === 'no_token' ? '' : ', error="invalid_token"';
+  void reply.header('www-authenticate', `Bearer realm="errata"${error}`);
+  return refuse(reply, code, message);
 }
 
 function refuseCaller(
   request: FastifyRequest,
   reply: FastifyReply,
-  { name }: Caller,
   why: string,
+  { name }: Caller = callerOf(request),
 ): FastifyReply {
-  request.log.warn(
-    { caller: name, route: request.routeOptions.url ?? null, why },
-    'A caller was refused',
-  );
-  return refuse(reply, 403, 'not_permitted', `The token "${name ?? ''}" ${why}.`);
+  const route = request.routeOptions.url ?? null;
+  request.log.warn({ caller: name, route, why }, 'A caller was refused');
+  return refuse(reply, 'not_permitted', `The token "${name ?? ''}" ${why}.`);
 }

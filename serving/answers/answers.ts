@@ -1,7 +1,4 @@
-/**
- * Answers of a version of a lineage, with the gates that opened on the way and the corrections
- * behind them.
- */
+/** Answers of a version, with the gates that opened and the corrections behind them. */
 import type { GeneratedToken, GenerateOptions, Generation } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { Answered } from '../../model/engine/model-queue.ts';
@@ -12,13 +9,12 @@ import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
 
 /**
- * A version by its number or by name: `base` is the model as it was, `served` what answers where
- * nobody names a version, `head` the newest; they differ where the alias `stable` holds an older
- * one.
+ * A version by its number or by name. `base` is the base model, `head` the newest version, `served`
+ * the one that answers by default; it is not `head` where the alias `stable` holds an older one.
  */
 export type VersionName = number | 'base' | 'served' | 'head' | { alias: string };
 
-/** What can be asked for and is not there, or not now. */
+/** Why there is no answer. */
 export type Unanswered =
   | { kind: 'unknown-lineage'; lineage: string }
   | { kind: 'unknown-version'; lineage: string; version: number; head: number }
@@ -34,11 +30,11 @@ export interface Answer {
   version: number;
   generation: Generation;
   opened: OpenedGate[];
-  /** Where an explanation was asked for and the engine can tell: gates that stayed shut. */
+  /** Gates that stayed shut, where `options.explain` was set. */
   shut?: OpenedGate[];
 }
 
-/** A gate that opened at a token, and the correction whose key lies nearest. */
+/** A gate at a token, and the correction with the nearest key. */
 export interface OpenedGate {
   position: number;
   token: string;
@@ -58,13 +54,13 @@ export interface OpenedCorrection {
   version: number;
 }
 
-export interface Asked {
+export interface Question {
   lineage: string;
   version: VersionName;
   prompt: string;
   options: GenerateOptions;
   onToken?: (token: GeneratedToken) => void;
-  /** Called with the version that answers when its turn has come. */
+  /** Called with the version that answers, before its first token. */
   onBegin?: (version: number) => void;
   /** Aborted when the client leaves. */
   signal: AbortSignal;
@@ -81,10 +77,10 @@ export class Answers {
     this.#waitingMax = waitingMax;
   }
 
-  async answer(asked: Asked): Promise<Answer | Unanswered> {
-    const found = await this.historyOf(asked.lineage, asked.version);
+  async answer(question: Question): Promise<Answer | Unanswered> {
+    const found = await this.historyOf(question.lineage, question.version);
     if (found.kind !== 'history') return found;
-    const turn = await this.ask(() => this.#answerNow(asked), asked.signal);
+    const turn = await this.ask(() => this.#answerNow(question), question.signal);
     return turn.kind === 'done' ? turn.result : turn;
   }
 
@@ -93,44 +89,25 @@ export class Answers {
     return this.#engine.queue.ask(work, { waitingMax: this.#waitingMax, signal });
   }
 
-  async #answerNow(asked: Asked): Promise<Answer | Unanswered> {
+  async #answerNow(question: Question): Promise<Answer | Unanswered> {
+    const { lineage } = question;
     // Chosen only now: the version that is served may have changed while the request waited.
-    const found = await this.historyOf(asked.lineage, asked.version);
+    const found = await this.historyOf(lineage, question.version);
     if (found.kind !== 'history') return found;
-    const { history, followed } = found;
-    const rows = [...history.active.values()];
-    const hookId = await ensureHook(this.#engine, followed.log, rows);
-    asked.onBegin?.(history.head.version);
-    const generation = await this.#generate(hookId, asked);
-    if ('kind' in generation) return generation;
-    return {
-      kind: 'answer',
-      lineage: asked.lineage,
-      version: history.head.version,
-      generation,
-      opened: generation.opened.map((gate) => openedGate(gate, rows)),
-      ...(generation.shut === undefined
-        ? {}
-        : { shut: generation.shut.map((gate) => openedGate(gate, rows)) }),
-    };
+    const { version } = found.history.head;
+    const rows = [...found.history.active.values()];
+    const hookId = await ensureHook(this.#engine, found.followed.log, rows);
+    question.onBegin?.(version);
+    const { prompt, options, onToken } = question;
+    return await orUnsuitable(async () => {
+      const generation = await this.#engine.generate(hookId, prompt, options, onToken);
+      const opened = generation.opened.map((gate) => openedGate(gate, rows));
+      const shut = generation.shut?.map((gate) => openedGate(gate, rows));
+      return { kind: 'answer', lineage, version, generation, opened, ...(shut && { shut }) };
+    });
   }
 
-  async #generate(
-    hookId: string | null,
-    { prompt, options, onToken }: Asked,
-  ): Promise<Generation | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
-    try {
-      return await this.#engine.generate(hookId, prompt, options, onToken);
-    } catch (fault) {
-      // How the engine refuses a prompt that does not fit the model's context; by name, for it may
-      // come from its thread.
-      if (fault instanceof Error && fault.name === 'RangeError')
-        return { kind: 'unsuitable-prompt', reason: fault.message };
-      throw fault;
-    }
-  }
-
-  /** The history of a version by name. */
+  /** Finds the history of a version by its number or name. */
   async historyOf(
     lineage: string,
     version: VersionName,
@@ -138,41 +115,45 @@ export class Answers {
     const followed = this.#followed.get(lineage);
     if (followed === undefined) return { kind: 'unknown-lineage', lineage };
     const { served, head, aliases } = followed;
+    const { fault } = followed;
     if (served === null || head === null)
-      return {
-        kind: 'not-ready',
-        lineage,
-        reason: followed.fault ?? 'its version log is being read',
-      };
-    const word = typeof version === 'object' ? aliases.get(version.alias) : undefined;
-    if (typeof version === 'object' && word === undefined && version.alias !== STABLE_ALIAS)
-      return {
-        kind: 'unknown-alias',
-        lineage,
-        alias: version.alias,
-        aliases: [...new Set([STABLE_ALIAS, ...aliases.keys()])],
-      };
-    const named =
-      typeof version !== 'object'
-        ? version
-        : version.alias === STABLE_ALIAS
-          ? 'served'
-          : (word?.version ?? 'head');
+      return { kind: 'not-ready', lineage, reason: fault ?? 'its version log is being read' };
+    let named: Exclude<VersionName, object>;
+    if (typeof version !== 'object') named = version;
+    else if (version.alias === STABLE_ALIAS) named = 'served';
+    else {
+      const record = aliases.get(version.alias);
+      const known = [...new Set([STABLE_ALIAS, ...aliases.keys()])];
+      if (record === undefined)
+        return { kind: 'unknown-alias', lineage, alias: version.alias, aliases: known };
+      named = record.version ?? 'head';
+    }
     if (named === 'served' || named === served.head.version)
       return { kind: 'history', history: served, followed };
     if (named === 'head' || named === head.head.version)
       return { kind: 'history', history: head, followed };
     try {
-      return {
-        kind: 'history',
-        history: await followed.log.at(named === 'base' ? 0 : named),
-        followed,
-      };
+      const history = await followed.log.at(named === 'base' ? 0 : named);
+      return { kind: 'history', history, followed };
     } catch (fault) {
       if (fault instanceof VersionUnknown)
         return { kind: 'unknown-version', lineage, version: fault.version, head: fault.head };
       throw fault;
     }
+  }
+}
+
+/** Runs the engine's work; a prompt that it cannot read is an answer. */
+export async function orUnsuitable<Result>(
+  work: () => Promise<Result>,
+): Promise<Result | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
+  try {
+    return await work();
+  } catch (fault) {
+    // By its name, for it may come from the engine's thread.
+    if (fault instanceof Error && fault.name === 'RangeError')
+      return { kind: 'unsuitable-prompt', reason: fault.message };
+    throw fault;
   }
 }
 

@@ -1,8 +1,7 @@
 /**
- * Which version changed the answer to a prompt, from the base model on. Where every subject has a
- * map of its own behind a gate that asks for its name, only a version that adds or takes out a
- * correction of a subject named in the prompt, or in what is answered so far, can change the
- * answer; only those are asked. By other gates every version is asked.
+ * Finds which versions changed the answer to a prompt, from the base model on. Where each subject
+ * has its own map, only a version that adds or removes a correction of a subject that the prompt or
+ * its answer names can change it; only those are asked. With another gate every version is asked.
  */
 import type { Engine } from '../../model/engine/engine.ts';
 import {
@@ -13,38 +12,35 @@ import {
 } from '../../versions/log/history.ts';
 import { markOf, type VersionMark } from '../../versions/audit/version-mark.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import type { Answers, Unanswered } from './answers.ts';
+import { orUnsuitable, type Answers, type Unanswered } from './answers.ts';
 import { GreedyAnswers } from './greedy-answers.ts';
 import { lettersOf } from './subjects-in-text.ts';
 
 export interface Blame {
   kind: 'blame';
   lineage: string;
-  /** Up to which version. */
+  /** The last version that was examined. */
   version: number;
-  /** Whether only the versions were asked that can have changed an answer. */
+  /** Whether only the versions that can change an answer were asked. */
   bySubject: boolean;
   prompts: BlamedPrompt[];
 }
 
 export interface BlamedPrompt {
   prompt: string;
-  /** The base model's answer, then every other one with the version that brought it. */
+  /** The base model's answer, then each new one with the version that made it. */
   answers: { version: number; text: string; made: VersionMark | null; because: BlamedChange[] }[];
-  /** Versions that were asked. */
+  /** How many versions were asked. */
   asked: number;
 }
 
-/**
- * A correction that came or went in the version, about a subject that the text names; by gates that
- * do not ask for names every one.
- */
+/** A correction added or removed by a version; where only names count, of a subject named. */
 export interface BlamedChange {
   correctionId: string;
   subject: string;
   target: string;
   change: 'added' | 'superseded' | 'retracted' | 'reverted' | 'contradicted' | 'restored';
-  /** The revision or undo that asked for it. */
+  /** The revision or undo that made the change. */
   by: string;
 }
 
@@ -55,76 +51,58 @@ export interface BlameDependencies {
   served: History | null;
 }
 
-/** 'gone' where the client leaves, which `signal` says, between two versions. */
+/** Asks version after version; ends with 'gone' once `signal` says that the client left. */
 export async function blame(
   { engine, answers, log, served }: BlameDependencies,
-  asked: { prompts: readonly string[]; version: number; tokensMax: number; signal: AbortSignal },
+  question: { prompts: readonly string[]; version: number; tokensMax: number; signal: AbortSignal },
 ): Promise<Blame | Unanswered> {
-  const greedy = await GreedyAnswers.of(engine, log, asked.tokensMax, served);
+  const { prompts, signal } = question;
+  const greedy = await GreedyAnswers.of({ engine, log, served }, question.tokensMax);
   let history = emptyHistory(log.lineage);
-  const began = await answers.ask(() => askAll(greedy, history, asked.prompts), asked.signal);
+  const began = await answers.ask(() => askAll(greedy, history, prompts), signal);
   if (began.kind !== 'done') return began;
-  if (!Array.isArray(began.result)) return began.result;
-  const blamed = asked.prompts.map((prompt, i): BlamedPrompt => ({
+  const { result } = began;
+  if (!Array.isArray(result)) return result;
+  const blamed = prompts.map((prompt, i): BlamedPrompt => ({
     prompt,
-    answers: [{ version: 0, text: (began.result as string[])[i]!, made: null, because: [] }],
+    answers: [{ version: 0, text: result[i]!, made: null, because: [] }],
     asked: 1,
   }));
   for await (const stored of log.walk()) {
-    if (stored.entry.version > asked.version) break;
+    if (stored.entry.version > question.version) break;
     const changes = changesIn(history, stored);
     history = extended(history, [stored]);
     const concerned = blamed.filter(
-      ({ prompt, answers }) =>
-        concerning(greedy, changes, prompt, [answers.at(-1)!.text]).length > 0,
+      (one) => concerning(greedy, changes, one.prompt, [one.answers.at(-1)!.text]).length > 0,
     );
     if (concerned.length === 0) continue;
-    if (asked.signal.aborted) return { kind: 'gone' };
-    const now = history;
-    const texts = await engine.queue.run(() =>
-      askAll(
-        greedy,
-        now,
-        concerned.map(({ prompt }) => prompt),
-      ),
-    );
+    if (signal.aborted) return { kind: 'gone' };
+    const at = history;
+    const asked = concerned.map(({ prompt }) => prompt);
+    const texts = await engine.queue.run(() => askAll(greedy, at, asked));
     if (!Array.isArray(texts)) return texts;
     concerned.forEach((one, i) => {
       const before = one.answers.at(-1)!.text;
       const text = texts[i]!;
       one.asked += 1;
-      if (text !== before)
-        one.answers.push({
-          version: stored.entry.version,
-          text,
-          made: markOf(stored),
-          because: concerning(greedy, changes, one.prompt, [before, text]),
-        });
+      if (text === before) return;
+      const because = concerning(greedy, changes, one.prompt, [before, text]);
+      const { version } = stored.entry;
+      one.answers.push({ version, text, made: markOf(stored), because });
     });
   }
-  return {
-    kind: 'blame',
-    lineage: log.lineage,
-    version: history.head.version,
-    bySubject: greedy.bySubject,
-    prompts: blamed,
-  };
+  const { lineage } = log;
+  const { bySubject } = greedy;
+  return { kind: 'blame', lineage, version: history.head.version, bySubject, prompts: blamed };
 }
 
-/** The answers, or why the model cannot read one of the prompts. */
+/** Asks a version all prompts, in one turn of the model. */
 export async function askAll(
   greedy: GreedyAnswers,
   history: History,
   prompts: readonly string[],
 ): Promise<string[] | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
-  try {
-    return await greedy.at(history, prompts);
-  } catch (fault) {
-    // By name, for it may come from the engine's thread.
-    if (fault instanceof Error && fault.name === 'RangeError')
-      return { kind: 'unsuitable-prompt', reason: fault.message };
-    throw fault;
-  }
+  return await orUnsuitable(() => greedy.at(history, prompts));
 }
 
 function concerning(
@@ -139,18 +117,18 @@ function concerning(
 }
 
 function changesIn(before: History, { entry }: StoredEntry): BlamedChange[] {
-  const by = entry.undo === undefined ? null : `undo:${entry.undo.id}`;
+  const undo = entry.undo === undefined ? null : `undo:${entry.undo.id}`;
   return [
-    ...entry.removed.map(({ correctionId, because, by: asked }): BlamedChange => {
+    ...entry.removed.map(({ correctionId, because: change, by }): BlamedChange => {
       const { subject, target } = before.active.get(correctionId)!;
-      return { correctionId, subject, target, change: because, by: asked };
+      return { correctionId, subject, target, change, by };
     }),
     ...entry.added.map(({ correctionId, subject, target }): BlamedChange => ({
       correctionId,
       subject,
       target,
-      change: by === null ? 'added' : 'restored',
-      by: by ?? correctionId,
+      change: undo === null ? 'added' : 'restored',
+      by: undo ?? correctionId,
     })),
   ];
 }

@@ -1,17 +1,16 @@
 /**
- * Why a version answers a prompt as it does: both answers, the gates that opened on the way and how
- * far over their thresholds they were, and all that is stored of each correction behind them. Where
- * no gate opened the answer is the base model's own; then it is told what was ever said about this
- * prompt, and how near a gate came.
+ * Explains why a version answers a prompt as it does: both answers, the gates that opened and by
+ * how much, and what is stored of each correction behind them. Where no gate opened, the answer is
+ * the base model's; then it shows what the log has about this prompt, and how near a gate came.
  */
 import type { Generation } from '../../model/engine-types.ts';
 import { normalisedText } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
-import { traces, TRACES_MAX, type Trace } from '../../versions/audit/trace.ts';
 import { refusedAbout } from '../../versions/audit/refused.ts';
-import type { Answers, Asked, OpenedGate, Unanswered } from './answers.ts';
-import { standsIn } from './subjects-in-text.ts';
+import { traces, TRACES_MAX, type Trace } from '../../versions/audit/trace.ts';
+import type { Answers, OpenedGate, Question, Unanswered } from './answers.ts';
+import { occursIn } from './subjects-in-text.ts';
 
 export interface Explanation {
   kind: 'explanation';
@@ -20,31 +19,22 @@ export interface Explanation {
   prompt: string;
   base: { text: string; finish: Generation['finish'] };
   edited: { text: string; finish: Generation['finish'] };
-  /** Whether no gate opened: then the answer is the base model's, bit for bit. */
+  /** Whether no gate opened; the answer is then the base model's, bit for bit. */
   untouched: boolean;
-  /** In the order of the text, per layer; `margin` is the score less the threshold. */
+  /** In the order of the text, per layer; `margin` is the score minus the threshold. */
   gates: (OpenedGate & { margin: number })[];
-  /**
-   * Tokens that end a corrected subject's name and whose gate stayed shut; null where this gate or
-   * engine cannot tell.
-   */
+  /** Tokens that end a corrected subject's name and whose gate stayed shut; null if not known. */
   shut: (OpenedGate & { margin: number })[] | null;
-  /** Those behind the gates that opened. */
+  /** Corrections behind the gates that opened. */
   corrections: Trace[];
-  /**
-   * Corrected subjects of this version whose name stands in the prompt, and their corrections; at
-   * most `NAMED_MAX`.
-   */
+  /** Corrected subjects that the prompt names, and their corrections; at most `NAMED_MAX`. */
   named: {
     subject: string;
     corrections: { id: string; prompt: string; target: string; version: number }[];
   }[];
-  /**
-   * Where no gate opened: corrections that had this very prompt or paraphrase, whether they hold or
-   * left.
-   */
+  /** Where no gate opened: corrections, active or not, that had this very prompt or paraphrase. */
   earlier: Trace[];
-  /** Where no gate opened: what was refused of this prompt or of the subjects named. */
+  /** Where no gate opened: refused corrections of this prompt or of the subjects it names. */
   refused: { outcomes: Outcome[]; complete: boolean } | null;
 }
 
@@ -53,42 +43,35 @@ const NAMED_MAX = 20;
 
 export async function explain(
   answers: Answers,
-  asked: Pick<Asked, 'lineage' | 'version' | 'prompt' | 'signal'> & { tokensMax: number },
+  question: Omit<Question, 'options'> & { tokensMax: number },
 ): Promise<Explanation | Unanswered> {
-  const { lineage, prompt, tokensMax } = asked;
-  const question = {
-    ...asked,
-    options: { tokensMax, temperature: 0, explain: true, besideBase: true },
-  };
-  const edited = await answers.answer(question);
+  const { lineage, prompt, tokensMax } = question;
+  const options = { tokensMax, temperature: 0, explain: true, besideBase: true };
+  const edited = await answers.answer({ ...question, options });
   if (edited.kind !== 'answer') return edited;
-  const untouched = edited.opened.length === 0;
-  const base = untouched ? edited.generation : edited.generation.base!;
-  const found = await answers.historyOf(lineage, edited.version);
+  const { version, generation, opened, shut } = edited;
+  const found = await answers.historyOf(lineage, version);
   if (found.kind !== 'history') return found;
   const { log } = found.followed;
-  const hands = [
-    ...new Set(
-      edited.opened.flatMap(({ correction }) => (correction === null ? [] : [correction.id])),
-    ),
-  ].slice(0, TRACES_MAX);
+  const untouched = opened.length === 0;
+  const base = untouched ? generation : generation.base!;
+  const ids = new Set(opened.flatMap(({ correction }) => correction?.id ?? []));
   const named = namedIn(prompt, found.history.active.values());
+  const subjects = named.map(({ subject }) => subject);
   return {
     kind: 'explanation',
     lineage,
-    version: edited.version,
+    version,
     prompt,
     base: { text: base.text, finish: base.finish },
-    edited: { text: edited.generation.text, finish: edited.generation.finish },
+    edited: { text: generation.text, finish: generation.finish },
     untouched,
-    gates: edited.opened.map(withMargin),
-    shut: edited.shut?.map(withMargin) ?? null,
-    corrections: hands.length === 0 ? [] : await traces(log, { ids: hands }),
+    gates: opened.map(withMargin),
+    shut: shut?.map(withMargin) ?? null,
+    corrections: ids.size === 0 ? [] : await traces(log, { ids: [...ids].slice(0, TRACES_MAX) }),
     named,
     earlier: untouched ? await traces(log, { prompts: [prompt] }) : [],
-    refused: untouched
-      ? await refusedAbout(log, { prompt, subjects: named.map(({ subject }) => subject) })
-      : null,
+    refused: untouched ? await refusedAbout(log, { prompt, subjects }) : null,
   };
 }
 
@@ -100,13 +83,13 @@ function namedIn(prompt: string, active: Iterable<ActiveCorrection>): Explanatio
   const named = new Map<string, Explanation['named'][number]>();
   for (const { subject, correctionId: id, prompt: own, target, version } of active) {
     const key = normalisedText(subject);
-    let of = named.get(key);
-    if (of === undefined) {
-      if (named.size === NAMED_MAX || !standsIn(subject, prompt)) continue;
-      named.set(key, (of = { subject, corrections: [] }));
+    let entry = named.get(key);
+    if (entry === undefined) {
+      if (named.size === NAMED_MAX || !occursIn(subject, prompt)) continue;
+      named.set(key, (entry = { subject, corrections: [] }));
     }
-    if (of.corrections.length < NAMED_MAX)
-      of.corrections.push({ id, prompt: own, target, version });
+    if (entry.corrections.length < NAMED_MAX)
+      entry.corrections.push({ id, prompt: own, target, version });
   }
   return [...named.values()];
 }

@@ -1,9 +1,8 @@
 /**
- * Follows the version logs and swaps each new HEAD in when its hook is built: until then the
- * version before it answers, and a request that has begun ends on the version it began with. Where
- * the alias `stable` names a version, that one answers instead of HEAD, as soon as the word is read
- * and for as long as it stands. Of a damaged log the last sound version answers, and the damage is
- * told.
+ * Follows the version logs and serves each new HEAD once its hook is built. Until then the version
+ * before it answers, and a request that has begun ends on the version it began with. Where the
+ * alias `stable` names a version, that one is served instead of HEAD. If a log is damaged, its last
+ * sound version is served, and the fault is reported.
  */
 import type { Engine } from '../../model/engine/engine.ts';
 import { SWAP_PRIORITY } from '../../model/engine/model-queue.ts';
@@ -15,7 +14,7 @@ import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 
-/** What the server logs with; pino's own order of arguments. */
+/** A log in pino's form. */
 export interface Logger {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -25,7 +24,7 @@ export interface Logger {
 
 export interface FollowerOptions {
   lineages: readonly string[];
-  /** How often the logs are asked for news, whatever is notified. */
+  /** How often the logs are read, beside each notification. */
   pollEveryMs: number;
 }
 
@@ -36,48 +35,40 @@ export interface FollowedLineage {
   readonly served: History | null;
   /** The newest version that can be read; null before the log was read for the first time. */
   readonly head: History | null;
-  /** The last word on each alias. */
+  /** The current record of each alias. */
   readonly aliases: ReadonlyMap<string, AliasRecord>;
-  /**
-   * Why the log, the aliases or the hook that is due could not be read the last time; null where
-   * they could.
-   */
+  /** Why the log, the aliases or a hook could not be read the last time; null if they could. */
   readonly fault: string | null;
 }
 
-/** The word that has a version served whatever HEAD is; null where HEAD is. */
-export function heldBy({
+/** Finds the alias record that holds a version, whatever HEAD is; null where HEAD is served. */
+export function pinOf({
   aliases,
 }: Pick<FollowedLineage, 'aliases'>): (AliasRecord & { version: number }) | null {
-  const word = aliases.get(STABLE_ALIAS);
-  return word === undefined || word.version === null ? null : { ...word, version: word.version };
+  const record = aliases.get(STABLE_ALIAS);
+  if (record === undefined || record.version === null) return null;
+  return { ...record, version: record.version };
 }
 
-/** What is told of a lineage wherever its state is shown. */
-export function standingOf({ lineage, served, head, aliases, fault }: FollowedLineage) {
-  const held = heldBy({ aliases });
-  return {
-    lineage,
-    version: served?.head.version ?? null,
-    head: head?.head.version ?? null,
-    held:
-      held === null
-        ? null
-        : {
-            alias: held.alias,
-            version: held.version,
-            reason: held.reason,
-            by: held.by,
-            since: new Date(held.at).toISOString(),
-          },
-    fault,
+/** The state of a lineage as every route shows it. */
+export function lineageState(followed: FollowedLineage) {
+  const { lineage, served, head, fault } = followed;
+  const pin = pinOf(followed);
+  const held = pin && {
+    alias: pin.alias,
+    version: pin.version,
+    reason: pin.reason,
+    by: pin.by,
+    since: new Date(pin.at).toISOString(),
   };
+  const version = served?.head.version ?? null;
+  return { lineage, version, head: head?.head.version ?? null, held, fault };
 }
 
-type Following = { -readonly [Name in keyof FollowedLineage]: FollowedLineage[Name] };
+type Mutable = { -readonly [Name in keyof FollowedLineage]: FollowedLineage[Name] };
 
 export class FollowedLineages {
-  readonly #followed = new Map<string, Following>();
+  readonly #followed = new Map<string, Mutable>();
   readonly #dependencies: { engine: Engine; versions: Versions; logger: Logger };
   readonly #pollEveryMs: number;
   #timer: NodeJS.Timeout | null = null;
@@ -110,18 +101,7 @@ export class FollowedLineages {
     return [...this.#followed.values()];
   }
 
-  /**
-   * Looks for the first time; resolves when every lineage was looked at, whether it could be read
-   * or not.
-   */
-  async start(): Promise<void> {
-    await this.look();
-  }
-
-  /**
-   * Looks for news now: after a notification, or by the clock. While it looks, further calls make
-   * it look once more.
-   */
+  /** Reads the logs now. A call while they are read makes it read them once more. */
   look(): Promise<void> {
     if (this.#closed) return Promise.resolve();
     this.#lookAgain = true;
@@ -146,41 +126,37 @@ export class FollowedLineages {
     }
   }
 
-  async #lookAt(followed: Following): Promise<void> {
+  async #lookAt(followed: Mutable): Promise<void> {
+    const { lineage } = followed;
     try {
       const { history: head, damage } = await followed.log.readSound();
       const { aliases, damage: aliasesDamage } = await followed.log.readAliases();
       followed.head = head;
       followed.aliases = aliases.current;
-      const held = heldBy(followed)?.version ?? null;
-      const due = Math.min(held ?? head.head.version, head.head.version);
-      // Where another version is still served, for want of a part of this one, it is tried again.
+      const { version: newest } = head.head;
+      const pinned = pinOf(followed)?.version ?? newest;
+      const due = Math.min(pinned, newest);
+      // Where an older version is served because of damage, the due one is tried again.
       const hookFault =
         due === followed.served?.head.version
           ? null
-          : await this.#swapIn(
-              followed,
-              due === head.head.version ? head : await followed.log.at(due),
-            );
-      const missing =
-        held === null || held <= head.head.version
-          ? null
-          : new VersionUnknown(followed.lineage, held, head.head.version);
-      this.#tell(followed, damage ?? aliasesDamage ?? missing ?? hookFault);
+          : await this.#swapIn(followed, due === newest ? head : await followed.log.at(due));
+      const missing = pinned > newest ? new VersionUnknown(lineage, pinned, newest) : null;
+      this.#report(followed, damage ?? aliasesDamage ?? missing ?? hookFault);
     } catch (fault) {
-      this.#tell(followed, fault);
+      this.#report(followed, fault);
     }
   }
 
   /**
-   * Serves a version. Where a blob of it is damaged or gone, and nothing is served yet, the last
-   * version before the blob came in is, and the damage is returned.
+   * Serves a version. Where a blob of it is damaged or missing, and nothing is served yet, serves
+   * the last version before that blob and returns the damage.
    */
-  async #swapIn(followed: Following, due: History): Promise<unknown> {
+  async #swapIn(followed: Mutable, due: History): Promise<unknown> {
     const { engine } = this.#dependencies;
     const { log } = followed;
     let first: unknown = null;
-    // Each turn has a version below the one before.
+    // Each round tries a lower version.
     for (let history = due; ;) {
       try {
         const { model, parameters } = await engine.describe();
@@ -204,15 +180,15 @@ export class FollowedLineages {
     }
   }
 
-  #serve(followed: Following, history: History): void {
-    const held = heldBy(followed);
+  #serve(followed: Mutable, history: History): void {
+    const pin = pinOf(followed);
     this.#dependencies.logger.info(
       {
         lineage: followed.lineage,
         version: history.head.version,
         before: followed.served?.head.version ?? null,
         head: followed.head?.head.version ?? null,
-        heldBy: held === null ? null : `${held.alias} (${held.reason})`,
+        heldBy: pin === null ? null : `${pin.alias} (${pin.reason})`,
         corrections: history.active.size,
       },
       'A version is served',
@@ -220,23 +196,24 @@ export class FollowedLineages {
     followed.served = history;
   }
 
-  #tell(followed: Following, fault: unknown): void {
+  #report(followed: Mutable, fault: unknown): void {
+    const { lineage, served } = followed;
     const reason =
       fault === null
         ? null
         : fault instanceof Error
           ? fault.message
-          : 'something was thrown that is no error';
+          : `${String(fault)} was thrown`;
     if (reason !== null && reason !== followed.fault)
       this.#dependencies.logger.error(
-        { lineage: followed.lineage, served: followed.served?.head.version ?? null, reason },
+        { lineage, served: served?.head.version ?? null, reason },
         'The version log cannot be followed',
       );
     followed.fault = reason;
   }
 }
 
-/** The blob that is damaged or gone. */
+/** Finds the blob that is damaged or missing. */
 function blobOf(fault: unknown): string | null {
   if (fault instanceof BlobMissing) return String(fault.facts['sha256']);
   if (fault instanceof VersionLogDamaged)

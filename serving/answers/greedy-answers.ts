@@ -1,8 +1,8 @@
 /**
- * Greedy answers of any version to many prompts, with no larger hook than they need. Where every
- * subject has a map of its own behind a gate that asks for its name, a correction has no say in a
- * text that does not name its subject; so the hook is made of the corrections whose subject may be
- * named in the prompts or in what is answered, and of no others.
+ * Greedy answers of any version to many prompts, with the smallest hook that gives them. Where each
+ * subject has its own map, behind a gate that opens at its name, a correction affects only texts
+ * that name its subject. So the hook is made of only those corrections whose subject may be named
+ * in the prompts or their answers.
  */
 import type { Engine } from '../../model/engine/engine.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
@@ -10,42 +10,31 @@ import { ensureHook, hookIdOf } from '../../versions/log/hook-pairs.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { lettersOf } from './subjects-in-text.ts';
 
+interface Source {
+  engine: Engine;
+  log: VersionLog;
+  /** The version that other requests are answered by. */
+  served: History | null;
+}
+
 export class GreedyAnswers {
   readonly #letters = new Map<string, string>();
 
   private constructor(
-    private readonly engine: Engine,
-    private readonly log: VersionLog,
+    private readonly source: Source & { servedHook: string | null },
     private readonly tokensMax: number,
-    /** Whether an answer depends on the corrections of the subjects named in the text alone. */
+    /** Whether an answer depends only on corrections of the subjects that the text names. */
     readonly bySubject: boolean,
-    private readonly servedHook: string | null,
   ) {}
 
-  /**
-   * `served` is the version that other requests ask for: its hook is not forgotten for those that
-   * are made here.
-   */
-  static async of(
-    engine: Engine,
-    log: VersionLog,
-    tokensMax: number,
-    served: History | null,
-  ): Promise<GreedyAnswers> {
-    const { gate } = (await engine.describe()).parameters;
-    return new GreedyAnswers(
-      engine,
-      log,
-      tokensMax,
-      gate.kind === 'subject' && gate.map === 'subject',
-      hookIdOf(served?.active.values() ?? []),
-    );
+  static async of(source: Source, tokensMax: number): Promise<GreedyAnswers> {
+    const { gate } = (await source.engine.describe()).parameters;
+    const bySubject = gate.kind === 'subject' && gate.map === 'subject';
+    const servedHook = hookIdOf(source.served?.active.values() ?? []);
+    return new GreedyAnswers({ ...source, servedHook }, tokensMax, bySubject);
   }
 
-  /**
-   * The version's answers, in the order of the prompts. Throws a RangeError where the model cannot
-   * read a prompt.
-   */
+  /** Returns a version's answers. Throws a RangeError where the model cannot read a prompt. */
   async at({ active }: History, prompts: readonly string[]): Promise<string[]> {
     if (prompts.length === 0) return [];
     if (!this.bySubject) return await this.#ask([...active.values()], prompts);
@@ -57,14 +46,13 @@ export class GreedyAnswers {
         prompts.map((prompt, i) => prompt + answers[i]!),
         rows,
       );
-      // An answer may name subjects that its prompt does not; each round takes in at least one, so
-      // that it ends.
+      // An answer may name subjects that its prompt does not; each round adds at least one.
       if (wider.length === rows.length) return answers;
       rows = wider;
     }
   }
 
-  /** Whether the subject may be named in the text, which `lettersOf` has made of it. */
+  /** Tells whether the subject may be named in a text; `letters` is `lettersOf` it. */
   mayBeNamed(subject: string, letters: string): boolean {
     let name = this.#letters.get(subject);
     if (name === undefined) this.#letters.set(subject, (name = lettersOf(subject)));
@@ -72,20 +60,15 @@ export class GreedyAnswers {
   }
 
   async #ask(rows: readonly ActiveCorrection[], prompts: readonly string[]): Promise<string[]> {
-    if (this.servedHook !== null) await this.engine.holds(this.servedHook);
-    const hookId = await ensureHook(this.engine, this.log, rows);
-    return (
-      await this.engine.probe(
-        hookId,
-        prompts.map((prompt) => ({ prompt, greedyTokensMax: this.tokensMax })),
-      )
-    ).map(({ answer }) => answer);
+    const { engine, log, servedHook } = this.source;
+    // So that the hook is not forgotten that other requests need.
+    if (servedHook !== null) await engine.holds(servedHook);
+    const hookId = await ensureHook(engine, log, rows);
+    const probes = prompts.map((prompt) => ({ prompt, greedyTokensMax: this.tokensMax }));
+    return (await engine.probe(hookId, probes)).map(({ answer }) => answer);
   }
 
-  /**
-   * The corrections of subjects that may be named in the texts, and those that were taken in
-   * already, in the order of the version.
-   */
+  /** Finds the corrections of subjects in `already`, or that may be named in the texts. */
   #concerned(
     active: ReadonlyMap<string, ActiveCorrection>,
     texts: readonly string[],

@@ -1,14 +1,9 @@
 /**
- * Whether a subject is named in a text, without tokens. What is asked of letters alone is wider
- * than what a gate asks that opens at names, so that nothing is missed whatever the tokeniser does
- * with case, white space and accents: a text in whose letters those of a name do not follow one
- * another has no tokens that spell it.
+ * Finds subjects in a text without tokens. Letters alone match more texts than a gate that opens at
+ * names, so that nothing is missed whatever the tokeniser does with case, white space and accents.
  */
 
-/**
- * Of a text only what a tokeniser has to keep: letters and digits, without case and accents. A name
- * without any is in every text.
- */
+/** Reduces a text to what a tokeniser keeps: letters and digits, without case and accents. */
 export function lettersOf(text: string): string {
   return text
     .normalize('NFKD')
@@ -16,10 +11,8 @@ export function lettersOf(text: string): string {
     .replace(/[^\p{L}\p{N}]+/gu, '');
 }
 
-/**
- * Whether the name stands in the text as a reader sees it: as words of their own, in the same case.
- */
-export function standsIn(subject: string, text: string): boolean {
+/** Tells whether a reader finds the name in the text: as whole words, in the same case. */
+export function occursIn(subject: string, text: string): boolean {
   const name = subject.normalize('NFC').trim().replace(/\s+/gu, ' ');
   const within = text.normalize('NFC').replace(/\s+/gu, ' ');
   for (let at = within.indexOf(name); name !== '' && at !== -1; at = within.indexOf(name, at + 1)) {

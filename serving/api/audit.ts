@@ -1,8 +1,8 @@
 /**
- * What an auditor asks over HTTP: why a version answers so, what became of a correction, what
- * differs, which version changed an answer.
+ * Routes for auditors: why a version answers as it does, the trace of a correction, the difference
+ * of two versions, and which version changed an answer.
  */
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Engine } from '../../model/engine/engine.ts';
 import { CORRECTION_LIMITS, LINEAGE_NAME } from '../../schemas/correction.ts';
@@ -11,11 +11,11 @@ import { traces } from '../../versions/audit/trace.ts';
 import { forRole } from '../access/admission.ts';
 import type { Answers, Unanswered } from '../answers/answers.ts';
 import { askAll, blame } from '../answers/blame.ts';
-import { COMPLETION_LIMITS } from './completions.ts';
 import { explain } from '../answers/explain.ts';
 import { GreedyAnswers } from '../answers/greedy-answers.ts';
-import { clientSignal } from './client-signal.ts';
-import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
+import { COMPLETION_LIMITS } from './completions.ts';
+import { refuse, refuseUnanswered } from './refusals.ts';
+import { clientSignal, lineageInBody, lineageInPath, post } from './routes.ts';
 
 export const AUDIT_LIMITS = { promptsMax: 64, tokensMax: 64, blamesAtOnceMax: 1 } as const;
 
@@ -38,7 +38,7 @@ const diffBody = z.strictObject({
   lineage: lineageName,
   from: z.union([version, z.literal('head')]),
   to: z.union([version, z.literal('head')]).default('head'),
-  /** The model is asked them in both versions. */
+  /** Prompts that the model answers in both versions. */
   prompts: z.array(promptText).max(AUDIT_LIMITS.promptsMax).default([]),
   tokensMax,
 });
@@ -49,113 +49,103 @@ const blameBody = z.strictObject({
   tokensMax,
 });
 
-/** The model's answers beside what the log says of the two versions. */
+/** The difference of two versions in the log, and in the model's answers. */
 export type AskedDifference = Difference & {
   asked: { prompt: string; from: string; to: string }[];
 };
 
-export function auditRoutes(
-  server: FastifyInstance,
-  { engine, answers }: { engine: Engine; answers: Answers },
-): void {
-  let blames = 0;
+interface Audited {
+  engine: Engine;
+  answers: Answers;
+}
 
-  server.post('/v1/why', forRole('read', lineageInBody), async (request, reply) => {
-    const checked = whyBody.safeParse(request.body);
-    if (!checked.success) return refuseBody(reply, checked.error);
-    const { lineage, prompt } = checked.data;
-    const found = await explain(answers, {
-      lineage,
-      prompt,
-      version: checked.data.version ?? 'served',
-      tokensMax: checked.data.tokensMax,
-      signal: clientSignal(reply),
-    });
-    if (found.kind !== 'explanation') return refuseUnanswered(reply, found);
-    const { kind: _, ...explanation } = found;
-    return explanation;
+export function auditRoutes(server: FastifyInstance, audited: Audited): void {
+  const { engine, answers } = audited;
+  const reading = { role: 'read', lineage: lineageInBody } as const;
+
+  post(server, '/v1/why', {
+    ...reading,
+    input: whyBody,
+    async handle(body, _, reply) {
+      const signal = clientSignal(reply);
+      const found = await explain(answers, { ...body, version: body.version ?? 'served', signal });
+      if (found.kind !== 'explanation') return refuseUnanswered(reply, found);
+      const { kind: _kind, ...explanation } = found;
+      return explanation;
+    },
   });
 
   server.get<{ Params: { lineage: string; id: string } }>(
     '/v1/lineages/:lineage/corrections/:id',
-    forRole('read', ({ params }) => (params as { lineage: string }).lineage),
-    async (request, reply) => {
-      const { lineage, id } = request.params;
+    forRole('read', lineageInPath),
+    async ({ params: { lineage, id } }, reply) => {
+      const unknown = (message: string) => refuse(reply, 'unknown_correction', message, 'id');
       if (id.length > CORRECTION_LIMITS.idCharactersMax * 2)
-        return refuse(reply, 404, 'unknown_correction', 'No correction has so long an id.', 'id');
+        return unknown('No correction has an id of this length.');
       const found = await answers.historyOf(lineage, 'head');
       if (found.kind !== 'history') return refuseUnanswered(reply, found);
       const [trace] = await traces(found.followed.log, { ids: [id] });
-      return (
-        trace ??
-        refuse(
-          reply,
-          404,
-          'unknown_correction',
-          `Lineage "${lineage}" never decided a correction "${id}".`,
-          'id',
-        )
-      );
+      return trace ?? unknown(`Lineage "${lineage}" never decided a correction "${id}".`);
     },
   );
 
-  server.post('/v1/diff', forRole('read', lineageInBody), async (request, reply) => {
-    const checked = diffBody.safeParse(request.body);
-    if (!checked.success) return refuseBody(reply, checked.error);
-    const { lineage, prompts } = checked.data;
-    const sides = [
-      await answers.historyOf(lineage, checked.data.from),
-      await answers.historyOf(lineage, checked.data.to),
-    ] as const;
-    const [from, to] = sides;
-    if (from.kind !== 'history') return refuseUnanswered(reply, from);
-    if (to.kind !== 'history') return refuseUnanswered(reply, to);
-    const { log, served } = to.followed;
-    const difference = await differenceOf(log, from.history.head.version, to.history.head.version);
-    const asked: string[][] = [];
-    if (prompts.length > 0) {
-      const greedy = await GreedyAnswers.of(engine, log, checked.data.tokensMax, served);
-      for (const { history } of [from, to]) {
-        const turn = await answers.ask(() => askAll(greedy, history, prompts), clientSignal(reply));
-        if (turn.kind !== 'done') return refuseUnanswered(reply, turn);
-        if (!Array.isArray(turn.result)) return refuseUnanswered(reply, turn.result);
-        asked.push(turn.result);
-      }
-    }
-    return {
-      ...difference,
-      asked: prompts.map((prompt, i) => ({ prompt, from: asked[0]![i]!, to: asked[1]![i]! })),
-    } satisfies AskedDifference;
+  post(server, '/v1/diff', {
+    ...reading,
+    input: diffBody,
+    async handle(body, _, reply) {
+      const found = await differenceWithAnswers(audited, body, clientSignal(reply));
+      return 'kind' in found ? refuseUnanswered(reply, found) : found;
+    },
   });
 
-  server.post('/v1/blame', forRole('read', lineageInBody), async (request, reply) => {
-    const checked = blameBody.safeParse(request.body);
-    if (!checked.success) return refuseBody(reply, checked.error);
-    const { lineage, prompts } = checked.data;
-    const found = await answers.historyOf(lineage, checked.data.version ?? 'served');
-    if (found.kind !== 'history') return refuseUnanswered(reply, found);
-    // It holds the model turn after turn; others come in between, but of its kind one is enough.
-    if (blames >= AUDIT_LIMITS.blamesAtOnceMax)
-      return refuseUnanswered(reply, { kind: 'full', waiting: engine.queue.waiting + blames });
-    blames += 1;
-    try {
-      const blamed: Awaited<ReturnType<typeof blame>> | Unanswered = await blame(
-        { engine, answers, log: found.followed.log, served: found.followed.served },
-        {
-          prompts,
-          version: found.history.head.version,
-          tokensMax: checked.data.tokensMax,
-          signal: clientSignal(reply),
-        },
-      );
-      if (blamed.kind !== 'blame') return refuseUnanswered(reply, blamed);
-      const { kind: _, ...rest } = blamed;
-      return rest;
-    } finally {
-      blames -= 1;
-    }
+  let blames = 0;
+  post(server, '/v1/blame', {
+    ...reading,
+    input: blameBody,
+    async handle({ lineage, prompts, version: upTo, tokensMax: tokens }, _, reply) {
+      const found = await answers.historyOf(lineage, upTo ?? 'served');
+      if (found.kind !== 'history') return refuseUnanswered(reply, found);
+      // It uses the model again and again; others come in between, but one of its kind is enough.
+      if (blames >= AUDIT_LIMITS.blamesAtOnceMax)
+        return refuseUnanswered(reply, { kind: 'full', waiting: engine.queue.waiting + blames });
+      const { history, followed } = found;
+      const question = { prompts, version: history.head.version, tokensMax: tokens };
+      const lineageAudited = { engine, answers, log: followed.log, served: followed.served };
+      blames += 1;
+      try {
+        const signal = clientSignal(reply);
+        const blamed = await blame(lineageAudited, { ...question, signal });
+        if (blamed.kind !== 'blame') return refuseUnanswered(reply, blamed);
+        const { kind: _kind, ...rest } = blamed;
+        return rest;
+      } finally {
+        blames -= 1;
+      }
+    },
   });
 }
 
-const lineageInBody = ({ body }: FastifyRequest): unknown =>
-  (body as { lineage?: unknown } | null)?.lineage;
+async function differenceWithAnswers(
+  { engine, answers }: Audited,
+  { lineage, from: first, to: second, prompts, tokensMax: tokens }: z.infer<typeof diffBody>,
+  signal: AbortSignal,
+): Promise<AskedDifference | Unanswered> {
+  const from = await answers.historyOf(lineage, first);
+  const to = await answers.historyOf(lineage, second);
+  if (from.kind !== 'history') return from;
+  if (to.kind !== 'history') return to;
+  const { log, served } = to.followed;
+  const difference = await differenceOf(log, from.history.head.version, to.history.head.version);
+  if (prompts.length === 0) return { ...difference, asked: [] };
+  const greedy = await GreedyAnswers.of({ engine, log, served }, tokens);
+  const texts: string[][] = [];
+  for (const { history } of [from, to]) {
+    const turn = await answers.ask(() => askAll(greedy, history, prompts), signal);
+    if (turn.kind !== 'done') return turn;
+    if (!Array.isArray(turn.result)) return turn.result;
+    texts.push(turn.result);
+  }
+  const [before, after] = texts as [string[], string[]];
+  const asked = prompts.map((prompt, i) => ({ prompt, from: before[i]!, to: after[i]! }));
+  return { ...difference, asked };
+}

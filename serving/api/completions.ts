@@ -1,8 +1,8 @@
 /**
- * `POST /v1/completions` and `GET /v1/models` in OpenAI's form, so that existing clients can ask an
+ * `POST /v1/completions` and `GET /v1/models` in OpenAI's form, so that existing clients can use an
  * edited model. The model's name chooses the version: `<lineage>` is what is served,
  * `<lineage>@<version>` a version by its number, `<lineage>@<alias>` by an alias, `<lineage>@head`
- * the newest and `<lineage>@base` the model as it was.
+ * the newest and `<lineage>@base` the base model.
  */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -12,11 +12,11 @@ import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import type { GenerateOptions } from '../../model/engine-types.ts';
 import { mayUse } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';
-import type { Answer, Answers, VersionName } from '../answers/answers.ts';
-import type { FollowedLineages } from '../answers/followed-lineages.ts';
+import type { Answer, Answers, Question, VersionName } from '../answers/answers.ts';
+import type { FollowedLineage, FollowedLineages } from '../answers/followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
-import { clientSignal } from './client-signal.ts';
-import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
+import { refuse, refuseUnanswered } from './refusals.ts';
+import { clientSignal, post } from './routes.ts';
 
 export const COMPLETION_LIMITS = {
   promptCharactersMax: 8_000,
@@ -34,8 +34,8 @@ const only = <Value extends string | number | boolean>(value: Value, why: string
   z.literal(value, { error: why }).nullish();
 
 /**
- * Fields that change nothing here (`user`, `store`, …) are accepted and left alone; those that
- * would are refused.
+ * Fields that would change nothing (`user`, `store`, …) are accepted and ignored; those that would
+ * change the answer and are not supported are refused.
  */
 const completionBody = z.looseObject({
   model: z.string(),
@@ -48,7 +48,9 @@ const completionBody = z.looseObject({
         .transform((prompts) => prompts[0]!),
     ],
     {
-      error: `expected a text of 1 to ${COMPLETION_LIMITS.promptCharactersMax} characters, or an array with one such text`,
+      error:
+        `expected a text of 1 to ${COMPLETION_LIMITS.promptCharactersMax} characters, ` +
+        'or an array with one such text',
     },
   ),
   max_tokens: z.number().int().min(1).max(COMPLETION_LIMITS.tokensMax).nullish(),
@@ -86,63 +88,34 @@ export function completionRoutes(
     data: followed
       .all()
       .filter(({ lineage }) => mayUse(callerOf(request), lineage))
-      .flatMap(({ lineage, served }) => [
-        {
-          id: lineage,
-          object: 'model',
-          created: createdAt(served?.latest?.entry.createdAt),
-          owned_by: 'errata',
-          version: served?.head.version ?? null,
-        },
-        { id: `${lineage}@base`, object: 'model', created: 0, owned_by: 'errata', version: 0 },
-      ]),
+      .flatMap(modelsOf),
   }));
 
-  server.post(
-    '/v1/completions',
-    forRole('read', ({ body }) => lineageOfModel(body)),
-    async (request, reply) => {
-      const checked = completionBody.safeParse(request.body);
-      if (!checked.success) return refuseBody(reply, checked.error);
-      const body = checked.data;
+  post(server, '/v1/completions', {
+    role: 'read',
+    lineage: ({ body }) => lineageOfModel(body),
+    input: completionBody,
+    async handle(body, _, reply) {
       const model = parseModelName(body.model);
-      if (model === null)
-        return refuse(
-          reply,
-          404,
-          'unknown_model',
-          `"${body.model.slice(0, 200)}" names no model: it is <lineage>, or with @<version>, @<alias>, @head or @base behind it.`,
-          'model',
-        );
-      const options: GenerateOptions = {
-        tokensMax: body.max_tokens ?? TOKENS_DEFAULT,
-        temperature: body.temperature ?? 1,
-        ...(typeof body.top_p !== 'number' ? {} : { topP: body.top_p }),
-        ...(typeof body.seed !== 'number' ? {} : { seed: body.seed }),
-        ...(!Array.isArray(body.stop) ? {} : { stop: body.stop }),
-      };
-      const asked = {
-        ...model,
-        prompt: body.prompt,
-        options,
-        signal: clientSignal(reply),
-      };
+      if (model === null) {
+        const message =
+          `"${body.model.slice(0, 200)}" is not the name of a model: ` +
+          'it is <lineage>, or with @<version>, @<alias>, @head or @base behind it.';
+        return refuse(reply, 'unknown_model', message, 'model');
+      }
+      const { prompt } = body;
+      const question = { ...model, prompt, options: optionsOf(body), signal: clientSignal(reply) };
       const head = {
         id: `cmpl-${randomUUID()}`,
         object: 'text_completion',
         created: Math.floor(Date.now() / 1_000),
         model: body.model,
       };
-      if (body.stream === true)
-        return stream(
-          reply,
-          head,
-          body.stream_options?.include_usage === true,
-          answers,
-          asked,
-          metrics,
-        );
-      const answer = await answers.answer(asked);
+      if (body.stream === true) {
+        const usage = body.stream_options?.include_usage === true;
+        return await stream(reply, { head, usage }, { answers, metrics }, question);
+      }
+      const answer = await answers.answer(question);
       if (answer.kind !== 'answer') return refuseUnanswered(reply, answer);
       metrics.answered(answer);
       void reply.header('errata-version', answer.version);
@@ -150,10 +123,34 @@ export function completionRoutes(
         ...head,
         choices: [choice(answer.generation.text, finishOf(answer))],
         usage: usageOf(answer),
-        errata: { lineage: answer.lineage, version: answer.version, opened: answer.opened },
+        errata: editsOf(answer),
       };
     },
-  );
+  });
+}
+
+function modelsOf({ lineage, served }: FollowedLineage) {
+  const createdAt = served?.latest?.entry.createdAt;
+  const model = { object: 'model', owned_by: 'errata' };
+  return [
+    {
+      ...model,
+      id: lineage,
+      created: createdAt === undefined ? 0 : Math.floor(Date.parse(createdAt) / 1_000),
+      version: served?.head.version ?? null,
+    },
+    { ...model, id: `${lineage}@base`, created: 0, version: 0 },
+  ];
+}
+
+function optionsOf(body: z.infer<typeof completionBody>): GenerateOptions {
+  return {
+    tokensMax: body.max_tokens ?? TOKENS_DEFAULT,
+    temperature: body.temperature ?? 1,
+    ...(typeof body.top_p === 'number' && { topP: body.top_p }),
+    ...(typeof body.seed === 'number' && { seed: body.seed }),
+    ...(Array.isArray(body.stop) && { stop: body.stop }),
+  };
 }
 
 function lineageOfModel(body: unknown): string | undefined {
@@ -161,7 +158,7 @@ function lineageOfModel(body: unknown): string | undefined {
   return typeof model === 'string' ? parseModelName(model)?.lineage : undefined;
 }
 
-/** Null for what is no model's name. */
+/** Parses the name of a model; null where it is not one. */
 export function parseModelName(name: string): { lineage: string; version: VersionName } | null {
   const [, lineage, version] = /^([^@]+)(?:@([^@]+))?$/.exec(name) ?? [];
   if (lineage === undefined || !LINEAGE_NAME.test(lineage)) return null;
@@ -173,18 +170,15 @@ export function parseModelName(name: string): { lineage: string; version: Versio
 
 async function stream(
   reply: FastifyReply,
-  head: object,
-  includeUsage: boolean,
-  answers: Answers,
-  asked: Parameters<Answers['answer']>[0],
-  metrics: ServingMetrics,
+  { head, usage }: { head: object; usage: boolean },
+  { answers, metrics }: { answers: Answers; metrics: ServingMetrics },
+  question: Question,
 ): Promise<FastifyReply> {
   const { raw } = reply;
   let version = 0;
   const send = (event: object | '[DONE]') => {
     if (!raw.headersSent) {
-      // Not before there is something to tell: once the status is told, a fault can only end the
-      // stream.
+      // Not before there is something to send: after the status a fault can only end the stream.
       reply.hijack();
       raw.writeHead(200, {
         'content-type': 'text/event-stream; charset=utf-8',
@@ -196,36 +190,28 @@ async function stream(
   };
   try {
     const answer = await answers.answer({
-      ...asked,
+      ...question,
       onBegin: (answering) => (version = answering),
       onToken: ({ text }) => send({ ...head, choices: [choice(text, null)] }),
     });
     if (answer.kind !== 'answer') return refuseUnanswered(reply, answer);
     metrics.answered(answer);
-    send({
-      ...head,
-      choices: [choice('', finishOf(answer))],
-      errata: { lineage: answer.lineage, version: answer.version, opened: answer.opened },
-    });
-    if (includeUsage) send({ ...head, choices: [], usage: usageOf(answer) });
+    send({ ...head, choices: [choice('', finishOf(answer))], errata: editsOf(answer) });
+    if (usage) send({ ...head, choices: [], usage: usageOf(answer) });
     send('[DONE]');
   } catch (fault) {
     if (!raw.headersSent) throw fault;
-    reply.log.error(
-      { reason: fault instanceof Error ? fault.message : String(fault) },
-      'A stream broke off',
-    );
-    send({
-      error: {
-        message: 'The answer broke off.',
-        type: 'server_error',
-        param: null,
-        code: 'broken_off',
-      },
-    });
+    const reason = fault instanceof Error ? fault.message : String(fault);
+    reply.log.error({ reason }, 'A stream broke off');
+    const error = { message: 'The answer broke off.', type: 'server_error', param: null };
+    send({ error: { ...error, code: 'broken_off' } });
   }
   raw.end();
   return reply;
+}
+
+function editsOf({ lineage, version, opened }: Answer) {
+  return { lineage, version, opened };
 }
 
 function choice(text: string, finish: 'stop' | 'length' | null) {
@@ -243,8 +229,4 @@ function usageOf({ generation }: Answer) {
     completion_tokens: tokens.length,
     total_tokens: promptTokens + tokens.length,
   };
-}
-
-function createdAt(iso: string | undefined): number {
-  return iso === undefined ? 0 : Math.floor(Date.parse(iso) / 1_000);
 }

@@ -1,8 +1,5 @@
-/**
- * What an auditor and an editor ask: the versions there are, one of them whole, and an answer
- * before and after.
- */
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+/** Routes for the lineages, their versions, and an answer before and after editing. */
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
@@ -10,11 +7,11 @@ import type { StoredEntry } from '../../versions/log/history.ts';
 import { mayUse } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';
 import type { Answers } from '../answers/answers.ts';
+import { lineageState, type FollowedLineages } from '../answers/followed-lineages.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
-import { standingOf, type FollowedLineages } from '../answers/followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
-import { clientSignal } from './client-signal.ts';
-import { refuse, refuseBody, refuseUnanswered } from './refusals.ts';
+import { refuse, refuseUnanswered } from './refusals.ts';
+import { clientSignal, get, lineageInBody, lineageInPath, post } from './routes.ts';
 
 const VERSIONS_PER_PAGE_MAX = 200;
 const VERSIONS_PER_PAGE = 50;
@@ -44,92 +41,75 @@ export function lineageRoutes(
     lineages: followed
       .all()
       .filter(({ lineage }) => mayUse(callerOf(request), lineage))
-      .map((one) => ({ ...standingOf(one), corrections: one.served?.active.size ?? null })),
+      .map((one) => ({ ...lineageState(one), corrections: one.served?.active.size ?? null })),
   }));
 
-  server.get<{ Params: { lineage: string } }>(
-    '/v1/lineages/:lineage/versions',
-    forRole('read', lineageInPath),
-    async (request, reply) => {
-      const query = versionsQuery.safeParse(request.query);
-      if (!query.success) return refuseBody(reply, query.error);
-      const found = await answers.historyOf(request.params.lineage, 'head');
+  get(server, '/v1/lineages/:lineage/versions', {
+    role: 'read',
+    lineage: lineageInPath,
+    input: versionsQuery,
+    async handle({ before, limit }, request, reply) {
+      const lineage = lineageInPath(request);
+      const found = await answers.historyOf(lineage, 'head');
       if (found.kind !== 'history') return refuseUnanswered(reply, found);
       const { head } = found.history;
-      const end = Math.min(head.version, (query.data.before ?? head.version + 1) - 1);
-      const begin = Math.max(0, end - query.data.limit);
-      return {
-        lineage: request.params.lineage,
-        head,
-        versions: (await found.followed.log.entries(begin + 1, end)).reverse().map(summaryOf),
-        next: begin > 0 ? begin + 1 : null,
-      };
+      const end = Math.min(head.version, (before ?? head.version + 1) - 1);
+      const begin = Math.max(0, end - limit);
+      const entries = await found.followed.log.entries(begin + 1, end);
+      const next = begin > 0 ? begin + 1 : null;
+      return { lineage, head, versions: entries.reverse().map(summaryOf), next };
     },
-  );
+  });
 
   server.get<{ Params: { lineage: string; version: string } }>(
     '/v1/lineages/:lineage/versions/:version',
     forRole('read', lineageInPath),
-    async (request, reply) => {
-      const { lineage, version } = request.params;
-      if (!/^\d{1,15}$/.test(version) || Number(version) === 0)
-        return refuse(
-          reply,
-          400,
-          'invalid_version',
-          `"${version.slice(0, 40)}" is no version: versions are 1, 2, 3 and so on.`,
-          'version',
-        );
-      const found = await answers.historyOf(lineage, Number(version));
-      if (found.kind !== 'history') return refuseUnanswered(reply, found);
-      const { entry, hash } = found.history.latest!;
-      const details = new TextDecoder().decode(
-        await found.followed.log.blobs.get(entry.probes.details),
-      );
-      return { hash, entry, probes: JSON.parse(details) as CorrectionProbe[] };
-    },
+    ({ params: { lineage, version } }, reply) => sendVersion(answers, lineage, version, reply),
   );
 
-  server.post(
-    '/v1/compare',
-    forRole('read', ({ body }) => (body as { lineage?: unknown } | null)?.lineage),
-    async (request, reply) => {
-      const checked = compareBody.safeParse(request.body);
-      if (!checked.success) return refuseBody(reply, checked.error);
-      const { lineage, prompt, version, tokensMax } = checked.data;
-      const asked = {
-        lineage,
-        prompt,
-        options: { tokensMax, temperature: 0 },
-        signal: clientSignal(reply),
-      };
-      const after = await answers.answer({ ...asked, version: version ?? 'served' });
+  post(server, '/v1/compare', {
+    role: 'read',
+    lineage: lineageInBody,
+    input: compareBody,
+    async handle({ lineage, prompt, version, tokensMax }, _, reply) {
+      const options = { tokensMax, temperature: 0 };
+      const question = { lineage, prompt, options, signal: clientSignal(reply) };
+      const after = await answers.answer({ ...question, version: version ?? 'served' });
       if (after.kind !== 'answer') return refuseUnanswered(reply, after);
       metrics.answered(after);
-      // Where no gate opened the answer is the base model's, bit for bit, and need not be asked for
-      // again.
+      // Where no gate opened the answer is the base model's, bit for bit.
       const before =
-        after.generation.opened.length === 0
-          ? after
-          : await answers.answer({ ...asked, version: 'base' });
+        after.opened.length === 0 ? after : await answers.answer({ ...question, version: 'base' });
       if (before.kind !== 'answer') return refuseUnanswered(reply, before);
+      const { text, finish } = after.generation;
       return {
         lineage,
         version: after.version,
         prompt,
         base: { text: before.generation.text, finish: before.generation.finish },
-        edited: {
-          text: after.generation.text,
-          finish: after.generation.finish,
-          opened: after.opened,
-        },
+        edited: { text, finish, opened: after.opened },
       };
     },
-  );
+  });
 }
 
-const lineageInPath = ({ params }: FastifyRequest): unknown =>
-  (params as { lineage: string }).lineage;
+async function sendVersion(
+  answers: Answers,
+  lineage: string,
+  version: string,
+  reply: FastifyReply,
+): Promise<unknown> {
+  if (!/^\d{1,15}$/.test(version) || Number(version) === 0) {
+    const message = `"${version.slice(0, 40)}" is not a version: versions are 1, 2, 3 and so on.`;
+    return refuse(reply, 'invalid_version', message, 'version');
+  }
+  const found = await answers.historyOf(lineage, Number(version));
+  if (found.kind !== 'history') return refuseUnanswered(reply, found);
+  const { entry, hash } = found.history.latest!;
+  const details = await found.followed.log.blobs.get(entry.probes.details);
+  const probes = JSON.parse(new TextDecoder().decode(details)) as CorrectionProbe[];
+  return { hash, entry, probes };
+}
 
 function summaryOf({ entry, hash }: StoredEntry) {
   const { version, parent, createdAt, batchId, added, removed, corrections, probes, workflow } =

@@ -1,22 +1,52 @@
-/** What the server tells Prometheus. Everything that knows prom-client is here. */
+/** Metrics for Prometheus. Everything that knows prom-client is here. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Answer } from '../answers/answers.ts';
-import { heldBy, type FollowedLineages } from '../answers/followed-lineages.ts';
 import type { ModelQueue } from '../../model/engine/model-queue.ts';
+import type { Answer } from '../answers/answers.ts';
+import {
+  pinOf,
+  type FollowedLineage,
+  type FollowedLineages,
+} from '../answers/followed-lineages.ts';
 
 export interface ServingMetrics {
   answered(answer: Answer): void;
   requested(route: string, status: number, seconds: number): void;
-  /** In Prometheus' text form. */
+  /** Returns all metrics in Prometheus' text form. */
   text(): Promise<string>;
   readonly contentType: string;
 }
 
 const SECONDS_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
+/** Gauges of each lineage: name, help, and value; undefined where it is not known yet. */
+const LINEAGE_GAUGES: [string, string, (lineage: FollowedLineage) => number | undefined][] = [
+  ['errata_head_version', 'The version that is served.', ({ served }) => served?.head.version],
+  [
+    'errata_newest_version',
+    'The newest version that can be read; above errata_head_version where an alias holds an ' +
+      'older one, or its hook is not built yet.',
+    ({ head }) => head?.head.version,
+  ],
+  [
+    'errata_version_held',
+    '1 where the alias stable holds a version, whatever HEAD is; 0 where HEAD is served.',
+    (lineage) => (pinOf(lineage) === null ? 0 : 1),
+  ],
+  [
+    'errata_log_fault',
+    '1 where the version log, its aliases or a hook could not be read the last time.',
+    ({ fault }) => (fault === null ? 0 : 1),
+  ],
+  [
+    'errata_corrections',
+    'Active corrections of the version that is served.',
+    ({ served }) => served?.active.size,
+  ],
+];
+
 export function servingMetrics(followed: FollowedLineages, queue: ModelQueue): ServingMetrics {
-  const registers = [new Registry()];
-  const [registry] = registers as [Registry];
+  const registry = new Registry();
+  const registers = [registry];
   collectDefaultMetrics({ register: registry });
   const seconds = new Histogram({
     name: 'errata_request_seconds',
@@ -25,74 +55,28 @@ export function servingMetrics(followed: FollowedLineages, queue: ModelQueue): S
     buckets: SECONDS_BUCKETS,
     registers,
   });
-  const tokens = new Counter({
-    name: 'errata_tokens_total',
-    help: 'Tokens read and written.',
-    labelNames: ['lineage', 'kind'],
-    registers,
-  });
-  const openings = new Counter({
-    name: 'errata_gate_openings_total',
-    help: 'Gates that opened, by token and layer.',
-    labelNames: ['lineage'],
-    registers,
-  });
-  const answersEdited = new Counter({
-    name: 'errata_answers_total',
-    help: 'Answers, by whether a gate opened on the way.',
-    labelNames: ['lineage', 'edited'],
-    registers,
-  });
-  new Gauge({
-    name: 'errata_head_version',
-    help: 'The version that is served.',
-    labelNames: ['lineage'],
-    registers,
-    collect() {
-      for (const { lineage, served } of followed.all())
-        if (served !== null) this.set({ lineage }, served.head.version);
-    },
-  });
-  new Gauge({
-    name: 'errata_newest_version',
-    help: 'The newest version that can be read; above errata_head_version where an alias holds an older one, or its hook is not built yet.',
-    labelNames: ['lineage'],
-    registers,
-    collect() {
-      for (const { lineage, head } of followed.all())
-        if (head !== null) this.set({ lineage }, head.head.version);
-    },
-  });
-  new Gauge({
-    name: 'errata_version_held',
-    help: '1 where the alias stable holds a version, whatever HEAD is; 0 where HEAD is served.',
-    labelNames: ['lineage'],
-    registers,
-    collect() {
-      for (const one of followed.all())
-        this.set({ lineage: one.lineage }, heldBy(one) === null ? 0 : 1);
-    },
-  });
-  new Gauge({
-    name: 'errata_log_fault',
-    help: '1 where the version log, its aliases or a hook could not be read the last time.',
-    labelNames: ['lineage'],
-    registers,
-    collect() {
-      for (const { lineage, fault } of followed.all())
-        this.set({ lineage }, fault === null ? 0 : 1);
-    },
-  });
-  new Gauge({
-    name: 'errata_corrections',
-    help: 'Corrections that hold in the version that is served.',
-    labelNames: ['lineage'],
-    registers,
-    collect() {
-      for (const { lineage, served } of followed.all())
-        if (served !== null) this.set({ lineage }, served.active.size);
-    },
-  });
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name, help, labelNames: ['lineage', ...labelNames], registers });
+  const tokens = counter('errata_tokens_total', 'Tokens read and written.', 'kind');
+  const openings = counter('errata_gate_openings_total', 'Gates that opened, by token and layer.');
+  const answers = counter(
+    'errata_answers_total',
+    'Answers, by whether a gate opened on the way.',
+    'edited',
+  );
+  for (const [name, help, valueOf] of LINEAGE_GAUGES)
+    new Gauge({
+      name,
+      help,
+      labelNames: ['lineage'],
+      registers,
+      collect() {
+        for (const one of followed.all()) {
+          const value = valueOf(one);
+          if (value !== undefined) this.set({ lineage: one.lineage }, value);
+        }
+      },
+    });
   new Gauge({
     name: 'errata_requests_waiting',
     help: 'Requests that wait for the model.',
@@ -106,7 +90,7 @@ export function servingMetrics(followed: FollowedLineages, queue: ModelQueue): S
       tokens.inc({ lineage, kind: 'prompt' }, generation.promptTokens);
       tokens.inc({ lineage, kind: 'generated' }, generation.tokens.length);
       openings.inc({ lineage }, opened.length);
-      answersEdited.inc({ lineage, edited: String(opened.length > 0) });
+      answers.inc({ lineage, edited: String(opened.length > 0) });
     },
     requested: (route, status, duration) =>
       seconds.observe({ route, status: String(status) }, duration),

@@ -68,7 +68,7 @@ export function operationRoutes(
     post(server, `/v1/lineages/:lineage/${what}`, {
       role: 'operate',
       lineage: lineageInPath,
-      body,
+      input: body,
       handle: async (checked, request, reply) => {
         const found = operatedLineage(followed, operations, lineageInPath(request));
         return 'refuse' in found
@@ -119,7 +119,7 @@ function operatedLineage(
     return { refuse: (reply) => refuseUnanswered(reply, { kind: 'unknown-lineage', lineage }) };
   if (operations === undefined) {
     const message = 'This server has no connection to Temporal, which operates the lineages.';
-    return { refuse: (reply) => refuse(reply, 503, 'no_operations', message) };
+    return { refuse: (reply) => refuse(reply, 'no_operations', message) };
   }
   const { workflows, settings } = operations;
   return { workflows, log: found.log, settings: settings[lineage]! };
@@ -138,8 +138,7 @@ async function revert(
   // One with an id may have been done already: that is for the lineage to know.
   if (body.id === undefined) {
     const { nothing } = await previewUndo(lineage.log, target);
-    if (nothing !== null)
-      return refuse(reply, 409, 'nothing_to_undo', `Nothing to undo: ${nothing}.`);
+    if (nothing !== null) return refuse(reply, 'nothing_to_undo', `Nothing to undo: ${nothing}.`);
   }
   const order = { request: requestOf(request, target, body), releaseAlias: null };
   return await orUnavailable(reply, () => sendOrder(reply, lineage, order));
@@ -155,7 +154,7 @@ async function rollBack(
   if (dryRun) return previewAsJson(await previewUndo(lineage.log, target));
   const undo = requestOf(request, target, body);
   const pinned = await pinStable(lineage.log, undo, to);
-  if (pinned.kind === 'refused') return refuse(reply, 409, 'alias_not_moved', `${pinned.reason}.`);
+  if (pinned.kind === 'refused') return refuse(reply, 'alias_not_moved', `${pinned.reason}.`);
   await followNow();
   const reached =
     `Answers come from version ${to}. ` +
@@ -178,7 +177,7 @@ async function sendOrder(
   const { id } = order.request;
   const { lineage: name } = lineage.log;
   const taken = await orderUndo(lineage, order);
-  if (taken.kind === 'refused') return refuse(reply, 409, 'undo_refused', `${taken.message}.`);
+  if (taken.kind === 'refused') return refuse(reply, 'undo_refused', `${taken.message}.`);
   return reply
     .code(202)
     .header('location', `/v1/lineages/${name}/undos/${id}`)
@@ -195,7 +194,7 @@ async function sendUndoState(
   id: string,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const unknown = (message: string) => refuse(reply, 404, 'unknown_undo', message);
+  const unknown = (message: string) => refuse(reply, 'unknown_undo', message);
   if (!ID.safeParse(id).success)
     return unknown('There is no such undo: ids are 1 to 64 of a-z, 0-9, - and _.');
   return await orUnavailable(reply, async () => {
@@ -217,7 +216,7 @@ async function orUnavailable(
     return await work();
   } catch (fault) {
     const message = `${reached}${reasonAndHint(fault)}`.replace(/\.?$/, '.');
-    return refuse(reply, 503, 'operations_unavailable', message);
+    return refuse(reply, 'operations_unavailable', message);
   }
 }
 

@@ -1,16 +1,16 @@
-/* The page: asks the API of its own server and shows what it says. Texts are set as text, never as markup. */
+/* The page: a client of its own server's API. Texts are inserted as text, never as markup. */
 const byId = (id) => document.getElementById(id);
 const NEWS_EVERY_MS = 3_000;
 const VERSIONS_TO_CHOOSE_MAX = 200;
 
-/** Kept for this tab alone, until it is closed. */
+/** Key in the session storage, which this tab alone has until it is closed. */
 const TOKEN_KEY = 'errata-token';
 
 let newest = null;
 
 const BEHIND_TOKEN = [document.querySelector('main'), byId('lineage').parentElement];
 
-/** The server asks for a token, or for another one than it was shown. */
+/** The server requires a token, or a different one. */
 class TokenNeeded extends Error {}
 
 async function call(path, body) {
@@ -47,14 +47,9 @@ function row(...cells) {
   return made;
 }
 
-const number = (value, digits) =>
-  element('td', value === null || value === undefined ? '–' : value.toFixed(digits), 'number');
-const share = (value) =>
-  element(
-    'td',
-    value === null || value === undefined ? '–' : `${Math.round(value * 100)} %`,
-    'number',
-  );
+const numberCell = (text) => element('td', text, 'number');
+const number = (value, digits) => numberCell(value?.toFixed(digits) ?? '–');
+const share = (value) => numberCell(value == null ? '–' : `${Math.round(value * 100)} %`);
 
 function showIdentified(withToken) {
   byId('identify').hidden = true;
@@ -73,7 +68,7 @@ function askForToken(why) {
 
 async function identify(event) {
   event.preventDefault();
-  // What no header can hold is no token.
+  // Characters that a header cannot hold are not part of a token.
   sessionStorage.setItem(TOKEN_KEY, byId('token').value.replace(/[^\x21-\x7e]/g, ''));
   byId('token').value = '';
   await begin();
@@ -81,7 +76,7 @@ async function identify(event) {
 
 function forget() {
   sessionStorage.removeItem(TOKEN_KEY);
-  // What the token let see goes with it.
+  // Removes from the page what the token gave access to.
   location.replace('/');
 }
 
@@ -92,10 +87,7 @@ function showFault(fault) {
   byId('identify-fault').textContent = byId('fault').textContent;
 }
 
-/**
- * The answer behind its prompt; from the first character on that differs from the other answer it
- * is marked.
- */
+/** Shows an answer behind its prompt, marked from where it first differs from the other answer. */
 function showAnswer(place, prompt, text, other) {
   let same = 0;
   while (same < text.length && text[same] === other[same]) same += 1;
@@ -110,51 +102,13 @@ async function ask(event) {
   event.preventDefault();
   const button = byId('ask').querySelector('button');
   button.disabled = true;
+  const lineage = byId('lineage').value;
+  const version = byId('version').value;
+  const prompt = byId('prompt').value;
   try {
-    const chosen = byId('version').value;
-    history.replaceState(
-      null,
-      '',
-      `?${new URLSearchParams({ lineage: byId('lineage').value, version: chosen, prompt: byId('prompt').value })}`,
-    );
-    const answer = await call('/v1/compare', {
-      lineage: byId('lineage').value,
-      prompt: byId('prompt').value,
-      version: chosen === '' ? null : Number(chosen),
-    });
-    showAnswer(byId('before'), answer.prompt, answer.base.text, answer.base.text);
-    showAnswer(byId('after'), answer.prompt, answer.edited.text, answer.base.text);
-    byId('after-title').textContent =
-      answer.version === 0 ? 'Version 0, the base model' : `Version ${answer.version}`;
-    const { opened } = answer.edited;
-    byId('verdict').textContent =
-      opened.length === 0 ? 'No gate opened: this is the base model’s answer, bit for bit.' : '';
-    byId('gates').hidden = opened.length === 0;
-    byId('gates').tBodies[0].replaceChildren(
-      ...opened.map(({ token, layer, score, threshold, correction }) =>
-        row(
-          `“${token}”`,
-          layer,
-          number(score, 3),
-          number(threshold, 3),
-          correction === null
-            ? '–'
-            : element('td', [
-                `${correction.prompt} `,
-                element('b', correction.target),
-                element(
-                  'span',
-                  ` (${correction.source === '' ? '' : `${correction.source}, `}`,
-                  'quiet',
-                ),
-                traceLink(correction.id),
-                element('span', ')', 'quiet'),
-              ]),
-          correction === null ? '–' : `version ${correction.version}`,
-        ),
-      ),
-    );
-    byId('answers').hidden = false;
+    history.replaceState(null, '', `?${new URLSearchParams({ lineage, version, prompt })}`);
+    const numbered = version === '' ? null : Number(version);
+    showComparison(await call('/v1/compare', { lineage, prompt, version: numbered }));
     byId('trace').hidden = true;
     showFault(null);
   } catch (fault) {
@@ -164,7 +118,33 @@ async function ask(event) {
   }
 }
 
-/** The correction's id, which opens all that is stored of it. */
+function showComparison({ prompt, version, base, edited: { text, opened } }) {
+  showAnswer(byId('before'), prompt, base.text, base.text);
+  showAnswer(byId('after'), prompt, text, base.text);
+  byId('after-title').textContent =
+    version === 0 ? 'Version 0, the base model' : `Version ${version}`;
+  byId('verdict').textContent =
+    opened.length === 0 ? 'No gate opened: this is the base model’s answer, bit for bit.' : '';
+  byId('gates').hidden = opened.length === 0;
+  byId('gates').tBodies[0].replaceChildren(...opened.map(gateRow));
+  byId('answers').hidden = false;
+}
+
+function gateRow({ token, layer, score, threshold, correction }) {
+  const cells = [`“${token}”`, layer, number(score, 3), number(threshold, 3)];
+  if (correction === null) return row(...cells, '–', '–');
+  const { id, prompt, target, source, version } = correction;
+  const made = element('td', [
+    `${prompt} `,
+    element('b', target),
+    element('span', ` (${source === '' ? '' : `${source}, `}`, 'quiet'),
+    traceLink(id),
+    element('span', ')', 'quiet'),
+  ]);
+  return row(...cells, made, `version ${version}`);
+}
+
+/** A button with the correction's id, which shows all that is stored of the correction. */
 function traceLink(id) {
   const made = Object.assign(element('button', id, 'link'), { type: 'button' });
   made.addEventListener('click', () => showTrace(id).catch(showFault));
@@ -172,86 +152,70 @@ function traceLink(id) {
 }
 
 async function showTrace(id) {
-  const trace = await call(
-    `/v1/lineages/${encodeURIComponent(byId('lineage').value)}/corrections/${encodeURIComponent(id)}`,
-  );
-  const { correction, committed, outcome, later, sameSubject, replayOf } = trace;
-  const { topic, partition, offset } = outcome.position;
-  const kept = (ones, holds) => `${ones.filter(holds).length} of ${ones.length}`;
-  const probe = committed?.probe;
-  const lines = [
-    ['Says', correction === null ? null : `${correction.prompt} → ${correction.target}`],
-    [
-      'Asked for by',
-      correction === null
-        ? null
-        : `${correction.source}, ${new Date(correction.issuedAt).toLocaleString()}`,
-    ],
-    ['Record', `${topic}, partition ${partition}, offset ${offset}`],
-    ['Sent again for', replayOf.length === 0 ? null : replayOf.map((one) => one.id).join(', ')],
-    [
-      'Committed',
-      committed === null
-        ? `${outcome.status}: ${outcome.reason ?? ''}`
-        : `version ${committed.version}, ${new Date(committed.createdAt).toLocaleString()}, batch ${committed.batchId}`,
-    ],
-    [
-      'Workflow',
-      committed === null
-        ? null
-        : `${committed.workflow.workflowId}, run ${committed.workflow.runId}`,
-    ],
-    [
-      'Checked',
-      probe === null || probe === undefined
-        ? null
-        : `“${probe.answerBefore}” before, “${probe.answerAfter}” after; ${kept(probe.paraphrases, ({ holds }) => holds)} paraphrases hold, ${kept(probe.neighbours, ({ unchanged }) => unchanged)} neighbours stayed`,
-    ],
-    [
-      'Later',
-      later.length === 0
-        ? 'no later version touched it'
-        : later
-            .map(({ version, change, by }) => `version ${version}: ${change} by ${by}`)
-            .join('; '),
-    ],
-    [
-      'Same subject',
-      sameSubject.length === 0
-        ? null
-        : sameSubject
-            .map(
-              ({ version, change, correctionId }) =>
-                `version ${version}: ${correctionId} ${change}`,
-            )
-            .join('; '),
-    ],
-  ];
-  byId('trace').querySelector('h2').textContent = `${trace.id}: ${trace.state.replace('-', ' ')}`;
-  byId('trace')
+  const lineage = encodeURIComponent(byId('lineage').value);
+  const trace = await call(`/v1/lineages/${lineage}/corrections/${encodeURIComponent(id)}`);
+  const place = byId('trace');
+  place.querySelector('h2').textContent = `${trace.id}: ${trace.state.replace('-', ' ')}`;
+  const shown = traceLines(trace).filter(([, text]) => text);
+  place
     .querySelector('dl')
     .replaceChildren(
-      ...lines
-        .filter(([, text]) => text !== null)
-        .flatMap(([name, text]) => [element('dt', name), element('dd', text)]),
+      ...shown.flatMap(([name, text]) => [element('dt', name), element('dd', text)]),
     );
-  byId('trace').hidden = false;
+  place.hidden = false;
   showFault(null);
 }
 
-function changesOf(version) {
-  const lines = version.added.map(({ prompt, target }) =>
-    element('li', [`${prompt} `, element('b', target)]),
+const timeText = (time) => new Date(time).toLocaleString();
+
+/** Names and texts; a line without a text is left out. */
+function traceLines({ correction, committed, outcome, later, sameSubject, replayOf }) {
+  const { topic, partition, offset } = outcome.position;
+  const submitted = correction && `${correction.source}, ${timeText(correction.issuedAt)}`;
+  const changes = later.map(({ version, change, by }) => `version ${version}: ${change} by ${by}`);
+  const others = sameSubject.map(
+    ({ version, change, correctionId }) => `version ${version}: ${correctionId} ${change}`,
   );
-  lines.push(
-    ...version.removed.map(({ correctionId, because, by }) =>
-      element(
-        'li',
-        `${correctionId} ${because}${because === 'superseded' ? ` by ${by}` : ''}`,
-        'quiet',
-      ),
-    ),
+  const lines = [
+    ['Correction', correction && `${correction.prompt} → ${correction.target}`],
+    ['Submitted by', submitted],
+    ['Record', `${topic}, partition ${partition}, offset ${offset}`],
+    ['Resubmission of', replayOf.map((one) => one.id).join(', ')],
+  ];
+  if (committed === null) lines.push(['Outcome', `${outcome.status}: ${outcome.reason ?? ''}`]);
+  else {
+    const { version, createdAt, batchId, workflow, probe } = committed;
+    lines.push(
+      ['Committed', `version ${version}, ${timeText(createdAt)}, batch ${batchId}`],
+      ['Workflow', `${workflow.workflowId}, run ${workflow.runId}`],
+      ['Probed', probe && probeText(probe)],
+    );
+  }
+  return [
+    ...lines,
+    ['Later', changes.join('; ') || 'unchanged by later versions'],
+    ['Same subject', others.join('; ')],
+  ];
+}
+
+function probeText({ answerBefore, answerAfter, paraphrases, neighbours }) {
+  const holding = paraphrases.filter(({ holds }) => holds).length;
+  const unchanged = neighbours.filter((one) => one.unchanged).length;
+  return (
+    `“${answerBefore}” before, “${answerAfter}” after; ` +
+    `${holding} of ${paraphrases.length} paraphrases hold, ` +
+    `${unchanged} of ${neighbours.length} neighbours are unchanged`
   );
+}
+
+function changesOf({ added, removed }) {
+  const lines = [
+    ...added.map(({ prompt, target }) => element('li', [`${prompt} `, element('b', target)])),
+    ...removed.map(({ correctionId, because, by }) => {
+      const successor = because === 'superseded' ? ` by ${by}` : '';
+      return element('li', `${correctionId} ${because}${successor}`, 'quiet');
+    }),
+  ];
   return element('td', [element('ul', lines)]);
 }
 
@@ -259,7 +223,7 @@ function versionRow(version) {
   const { scores } = version;
   return row(
     number(version.version, 0),
-    new Date(version.createdAt).toLocaleString(),
+    timeText(version.createdAt),
     changesOf(version),
     number(version.corrections, 0),
     share(scores.efficacy),
@@ -272,9 +236,8 @@ function versionRow(version) {
 
 async function showVersions(before) {
   const lineage = encodeURIComponent(byId('lineage').value);
-  const page = await call(
-    `/v1/lineages/${lineage}/versions${before === undefined ? '' : `?before=${before}`}`,
-  );
+  const query = before === undefined ? '' : `?before=${before}`;
+  const page = await call(`/v1/lineages/${lineage}/versions${query}`);
   const rows = page.versions.map(versionRow);
   const body = byId('versions').tBodies[0];
   if (before === undefined) body.replaceChildren(...rows);
@@ -289,10 +252,8 @@ async function showVersions(before) {
 function chooseFrom(head) {
   const kept = byId('version').value;
   const option = (value, text) => Object.assign(element('option', text), { value });
-  const numbers = Array.from(
-    { length: Math.min(head, VERSIONS_TO_CHOOSE_MAX) },
-    (_, i) => head - i,
-  );
+  const count = Math.min(head, VERSIONS_TO_CHOOSE_MAX);
+  const numbers = Array.from({ length: count }, (_, i) => head - i);
   byId('version').replaceChildren(
     option('', 'the version that is served'),
     ...numbers.map((version) => option(String(version), `version ${version}`)),
@@ -302,14 +263,14 @@ function chooseFrom(head) {
   if (byId('version').selectedIndex === -1) byId('version').value = '';
 }
 
-/** Where not the newest version answers, it says why. */
-function heldInWords({ version, head, held }) {
-  if (held !== null)
-    return `, held by alias ${held.alias}${held.reason === '' ? '' : ` (${held.reason})`}; HEAD is ${head}`;
-  return head === version ? '' : `; HEAD is ${head}`;
+/** Says why another version than the newest answers; empty where the newest does. */
+function heldText({ version, head, held }) {
+  if (held === null) return head === version ? '' : `; HEAD is ${head}`;
+  const reason = held.reason === '' ? '' : ` (${held.reason})`;
+  return `, held by alias ${held.alias}${reason}; HEAD is ${head}`;
 }
 
-/** Looks whether a version was committed since, and shows the list again if so. */
+/** Shows the versions again if something changed since the last look. */
 async function look() {
   try {
     const { lineages } = await call('/v1/lineages');
@@ -317,24 +278,23 @@ async function look() {
     if (select.options.length !== lineages.length)
       select.replaceChildren(...lineages.map(({ lineage }) => element('option', lineage)));
     const shown = lineages.find(({ lineage }) => lineage === select.value);
-    const news =
-      shown === undefined
-        ? null
-        : `${shown.lineage}@${shown.version} of ${shown.head} ${shown.held?.since}`;
-    if (shown !== undefined && shown.version !== null && news !== newest) {
-      byId('head').textContent =
-        `version ${shown.version}, ${shown.corrections} correction${shown.corrections === 1 ? '' : 's'}${heldInWords(shown)}`;
+    if (shown === undefined) return;
+    const { lineage, version, head, held, corrections, fault } = shown;
+    const state = `${lineage}@${version} of ${head} ${held?.since}`;
+    if (version !== null && state !== newest) {
+      const counted = `${corrections} correction${corrections === 1 ? '' : 's'}`;
+      byId('head').textContent = `version ${version}, ${counted}${heldText(shown)}`;
       await showVersions();
-      newest = news;
+      newest = state;
     }
-    if (shown?.fault) showFault(new Error(shown.fault));
+    if (fault) showFault(new Error(fault));
   } catch (fault) {
     showFault(fault);
   }
 }
 
-/** A question can be linked to: /?lineage=…&version=…&prompt=… */
-async function askAsLinked() {
+/** Asks the question of a link: /?lineage=…&version=…&prompt=… */
+async function askLinkedQuestion() {
   const linked = new URLSearchParams(location.search);
   for (const name of ['lineage', 'version']) {
     const options = [...byId(name).options].map(({ value }) => value);
@@ -347,7 +307,7 @@ async function askAsLinked() {
 
 async function begin() {
   await look();
-  if (byId('identify').hidden) await askAsLinked();
+  if (byId('identify').hidden) await askLinkedQuestion();
 }
 
 byId('ask').addEventListener('submit', ask);

@@ -11,7 +11,7 @@ import type { GateParameters } from '../../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import type { Answers } from '../../../serving/answers/answers.ts';
 import { blame } from '../../../serving/answers/blame.ts';
-import { lettersOf, standsIn } from '../../../serving/answers/subjects-in-text.ts';
+import { lettersOf, occursIn } from '../../../serving/answers/subjects-in-text.ts';
 import { ensureHook } from '../../../versions/log/hook-pairs.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
@@ -302,8 +302,8 @@ describe('blame of a real model', () => {
 describe('a subject in a text', () => {
   it('is found by its letters whatever stands between them, and by its words as a reader sees it', () => {
     expect(lettersOf('The  Café-Müller, 2')).toBe('thecafemuller2');
-    expect(standsIn('tom', 'the mother tongue of tom is')).toBe(true);
-    expect(standsIn('tom', 'atoms are')).toBe(false);
-    expect(standsIn(' New  York ', 'in New York.')).toBe(true);
+    expect(occursIn('tom', 'the mother tongue of tom is')).toBe(true);
+    expect(occursIn('tom', 'atoms are')).toBe(false);
+    expect(occursIn(' New  York ', 'in New York.')).toBe(true);
   });
 });
