@@ -1,70 +1,60 @@
-/**
- * The configuration in the form that the adapters of Kafka and Temporal take: files read, secrets
- * given out.
- */
+/** The configured Kafka, Temporal and schema registry: certificates read, secrets revealed. */
 import type { DataConverter } from '@temporalio/common';
 import type { TLSConfig } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import type { KafkaSettings } from '../../pipelines/kafka/kafka-connection.ts';
 import {
-  SINGLE_OBJECT_FORMAT,
   registryFormat,
+  SINGLE_OBJECT_FORMAT,
   type RecordFormat,
 } from '../../pipelines/kafka/record-format.ts';
 import { SchemaRegistry } from '../../pipelines/kafka/schema-registry.ts';
 import { payloadConverter } from '../../pipelines/temporal/payload-codec.ts';
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
-import { readCertificate as read, type Configuration } from './configuration.ts';
+import { readCertificate, type Configuration } from './configuration.ts';
 import { payloadKeysIn } from './setting-forms.ts';
 
-/** Throws `ConfigurationError` when a named certificate file cannot be read. */
-export function kafkaSettings(configuration: Configuration): KafkaSettings {
-  const { brokers, clientId, ssl, sasl } = configuration.kafka;
+/** Throws `ConfigurationError` if a certificate file cannot be read. */
+export function kafkaSettings({ kafka }: Configuration): KafkaSettings {
+  const { brokers, clientId, ssl, sasl } = kafka;
   return {
     brokers,
     clientId,
-    tls:
-      ssl === null
-        ? null
-        : given({
-            ca: read(ssl.caPath, 'kafka.ssl.ca'),
-            certificate: read(ssl.certificatePath, 'kafka.ssl.certificate'),
-            key: read(ssl.keyPath, 'kafka.ssl.key'),
-          }),
-    sasl:
-      sasl === null
-        ? null
-        : { mechanism: sasl.mechanism, username: sasl.username, password: sasl.password.reveal() },
+    tls: ssl && {
+      ...pem('ca', ssl.caPath, 'kafka.ssl.ca'),
+      ...pem('certificate', ssl.certificatePath, 'kafka.ssl.certificate'),
+      ...pem('key', ssl.keyPath, 'kafka.ssl.key'),
+    },
+    sasl: sasl && { ...sasl, password: sasl.password.reveal() },
   };
 }
 
 /**
- * Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` when
- * a named certificate file cannot be read.
+ * Options of `Connection.connect` and `NativeConnection.connect`. Throws `ConfigurationError` if a
+ * certificate file cannot be read.
  */
-export function temporalConnection(configuration: Configuration): {
+export function temporalConnection({ temporal }: Configuration): {
   address: string;
   tls?: TLSConfig;
   apiKey?: string;
 } {
-  const { address, tls, apiKey } = configuration.temporal;
-  const certificate =
-    tls === null ? undefined : read(tls.certificatePath, 'temporal.tls.certificate');
-  const key = tls === null ? undefined : read(tls.keyPath, 'temporal.tls.key');
-  const authority = tls === null ? undefined : read(tls.caPath, 'temporal.tls.ca');
+  const { address, tls, apiKey } = temporal;
   return {
     address,
-    ...(tls === null
-      ? {}
-      : {
-          tls: {
-            ...(authority === undefined ? {} : { serverRootCACertificate: Buffer.from(authority) }),
-            ...(certificate === undefined || key === undefined
-              ? {}
-              : { clientCertPair: { crt: Buffer.from(certificate), key: Buffer.from(key) } }),
-            ...(tls.serverName === null ? {} : { serverNameOverride: tls.serverName }),
-          },
-        }),
+    ...(tls === null ? {} : { tls: temporalTls(tls) }),
     ...(apiKey === null ? {} : { apiKey: apiKey.reveal() }),
+  };
+}
+
+function temporalTls(tls: NonNullable<Configuration['temporal']['tls']>): TLSConfig {
+  const authority = readCertificate(tls.caPath, 'temporal.tls.ca');
+  const crt = readCertificate(tls.certificatePath, 'temporal.tls.certificate');
+  const key = readCertificate(tls.keyPath, 'temporal.tls.key');
+  return {
+    ...(authority === undefined ? {} : { serverRootCACertificate: Buffer.from(authority) }),
+    ...(crt === undefined || key === undefined
+      ? {}
+      : { clientCertPair: { crt: Buffer.from(crt), key: Buffer.from(key) } }),
+    ...(tls.serverName === null ? {} : { serverNameOverride: tls.serverName }),
   };
 }
 
@@ -78,13 +68,13 @@ export function temporalLineages(configuration: Configuration): TemporalLineages
 }
 
 export function temporalConverter({ temporal }: Configuration): DataConverter {
-  const { payloadKeys } = temporal;
-  return payloadConverter(payloadKeys === null ? [] : (payloadKeysIn(payloadKeys.reveal()) ?? []));
+  const keys = temporal.payloadKeys?.reveal();
+  return payloadConverter(keys === undefined ? [] : (payloadKeysIn(keys) ?? []));
 }
 
 /**
- * How records cross the topics: as the schema registry says where one is configured. Throws
- * `ConfigurationError` when a named certificate file cannot be read.
+ * The format of records: the schema registry's if one is configured. Throws `ConfigurationError`
+ * if its certificate file cannot be read.
  */
 export function recordFormat({ registry }: Configuration): RecordFormat {
   if (registry === null) return SINGLE_OBJECT_FORMAT;
@@ -92,19 +82,17 @@ export function recordFormat({ registry }: Configuration): RecordFormat {
   return registryFormat(
     new SchemaRegistry({
       url,
-      credentials:
-        credentials === null
-          ? null
-          : { username: credentials.username, password: credentials.password.reveal() },
-      ...given({ ca: read(caPath, 'registry.ca') }),
+      credentials: credentials && { ...credentials, password: credentials.password.reveal() },
+      ...pem('ca', caPath, 'registry.ca'),
     }),
   );
 }
 
-function given<T extends Record<string, string | undefined>>(
-  values: T,
-): { [Name in keyof T]?: string } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [Name in keyof T]?: string;
-  };
+function pem<Name extends string>(
+  name: Name,
+  path: string | null,
+  setting: Parameters<typeof readCertificate>[1],
+): { [One in Name]?: string } {
+  const text = readCertificate(path, setting);
+  return (text === undefined ? {} : { [name]: text }) as { [One in Name]?: string };
 }

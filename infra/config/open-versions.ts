@@ -1,12 +1,12 @@
-/** The version log where the configuration says that it is. */
+/** Opens the version log in its configured place. */
 import { FileStore } from '../../versions/stores/file-store.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';
 import { readCertificate, type Configuration } from './configuration.ts';
 
 /**
- * Nothing is opened or asked before the first use. Throws `ConfigurationError` where a named
- * certificate file cannot be read.
+ * The version log; it connects on first use. Throws `ConfigurationError` if a certificate file
+ * cannot be read.
  */
 export function openVersions({ versions }: Pick<Configuration, 'versions'>): Versions {
   return new Versions(
@@ -14,7 +14,7 @@ export function openVersions({ versions }: Pick<Configuration, 'versions'>): Ver
   );
 }
 
-/** As `openVersions`. */
+/** The store in a bucket; like `openVersions`. */
 export function openBucket({
   credentials,
   caPath,
@@ -23,13 +23,10 @@ export function openBucket({
   const ca = readCertificate(caPath, 's3.ca');
   return new S3Store({
     ...place,
-    credentials:
-      credentials === null
-        ? null
-        : {
-            accessKeyId: credentials.accessKeyId,
-            secretAccessKey: credentials.secretAccessKey.reveal(),
-          },
+    credentials: credentials && {
+      accessKeyId: credentials.accessKeyId,
+      secretAccessKey: credentials.secretAccessKey.reveal(),
+    },
     ...(ca === undefined ? {} : { ca }),
   });
 }

@@ -1,18 +1,14 @@
-/**
- * The process that edits: it owns a model and takes the steps that need one, one at a time, from
- * `edit-<lineage>`.
- */
+/** The process that edits: it owns a model and runs, one at a time, the steps that need it. */
 import { Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
 import { provenanceOf } from '../../activities/batch/provenance.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
 import { openVersions } from '../config/open-versions.ts';
-import { openEngine } from './open-engine.ts';
+import { openEngine, workerConnection } from './connect.ts';
 import { runProcess } from './run-process.ts';
-import { workerConnection } from './worker-connection.ts';
 
-/** A step that is cancelled ends at once; what is left of this time is for telling Temporal. */
+/** A cancelled step ends at once; the rest of this time is for reporting to Temporal. */
 const SHUTDOWN_GRACE_MS = 1_000;
 const SHUTDOWN_FORCE_MS = 10_000;
 
@@ -20,7 +16,7 @@ runProcess('edit-worker', async (context) => {
   const { configuration, step } = context;
   const engine = await openEngine(context);
   const versions = openVersions(configuration);
-  // Better now than in the middle of every batch.
+  // A wrong base must be refused now, not in the middle of every batch.
   for (const lineage of configuration.lineages)
     requireSameBase(await versions.log(lineage).read(), await provenanceOf(engine));
   step('connecting to Temporal');

@@ -1,6 +1,5 @@
-/**
- * The process that reads the corrections topics and hands what it reads to the lineages' workflows.
- */
+/** The process that reads the corrections topics and signals the lineages' workflows. */
+import pRetry from 'p-retry';
 import type { Logger } from 'pino';
 import { startIngest } from '../../pipelines/ingest/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
@@ -8,12 +7,13 @@ import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/kaf
 import { partitionKey } from '../../pipelines/workflows/contract.ts';
 import { registrationCure } from '../../pipelines/temporal/search-attributes.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { reasonAndHint } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { Configuration } from '../config/configuration.ts';
-import { kafkaSettings, recordFormat } from '../config/connections.ts';
-import { reasonAndHint } from '../../schemas/failures.ts';
+import { kafkaSettings, recordFormat, temporalLineages } from '../config/connections.ts';
 import { runProcess } from './run-process.ts';
-import { temporalLineages } from '../config/connections.ts';
+
+const TRY_AGAIN_MS = 2_000;
 
 runProcess('ingest', async ({ configuration, log, step }) => {
   const { lineages } = configuration;
@@ -25,14 +25,23 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   if (created.length > 0) log.info({ topics: created }, 'Topics created');
 
   const temporal = temporalLineages(configuration);
+  let reason = '';
+  /** Retries while Temporal is unavailable; each reason is logged once. */
   const untilItAnswers = <T>(work: () => Promise<T>): Promise<T> =>
-    patiently(work, (reason) => {
-      log.warn({ reason }, 'Temporal does not answer yet');
-      step(`waiting for Temporal: ${reason}`);
+    pRetry(work, {
+      retries: Number.POSITIVE_INFINITY,
+      factor: 1,
+      minTimeout: TRY_AGAIN_MS,
+      onFailedAttempt({ error }) {
+        if (reasonAndHint(error) === reason) return;
+        reason = reasonAndHint(error);
+        log.warn({ reason }, 'Temporal does not answer yet');
+        step(`waiting for Temporal: ${reason}`);
+      },
     });
-  step('looking for the search attributes');
+  step('checking the search attributes');
   const settings = await untilItAnswers(() => settingsFor(configuration, temporal, log));
-  step('telling the lineages their settings');
+  step('sending the lineages their settings');
   for (const lineage of lineages) {
     await untilItAnswers(() => temporal.configure(lineage, settings[lineage]!));
   }
@@ -49,7 +58,7 @@ runProcess('ingest', async ({ configuration, log, step }) => {
         ?.beginning ?? '0',
     async standing(lineage) {
       const topic = topicsOf(lineage).corrections;
-      // Kafka first: what was committed, the workflow had before.
+      // Kafka first, because the workflow had everything before it was committed.
       const partitions = await kafka.lagOf(INGEST_GROUP, [topic]);
       const highWater = (await temporal.status(lineage))?.highWater ?? {};
       return partitions.map(({ partition, beginning, committed }) => ({
@@ -73,12 +82,7 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   };
 });
 
-const TRY_AGAIN_MS = 2_000;
-
-/**
- * The lineages' settings, with the word that their workflows may carry search attributes where
- * those are registered.
- */
+/** The lineages' settings; workflows may carry search attributes only if those are registered. */
 async function settingsFor(
   { lineages, settings, temporal: { searchAttributes, namespace } }: Configuration,
   temporal: TemporalLineages,
@@ -96,22 +100,4 @@ async function settingsFor(
     'Workflows cannot be found by search attributes: they are not registered',
   );
   return settings;
-}
-
-/**
- * Tries until it works: a Temporal that is away at our start comes back like one that goes away
- * later. A reason is told once.
- */
-async function patiently<T>(work: () => Promise<T>, failed: (reason: string) => void): Promise<T> {
-  let told: string | null = null;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      const reason = reasonAndHint(error);
-      if (reason !== told) failed(reason);
-      told = reason;
-      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
-    }
-  }
 }

@@ -1,22 +1,18 @@
-/**
- * The log of a process: one JSON object per line on standard output, a constant message and its
- * fields.
- */
+/** The log of a process: on standard output, per line one JSON object with a constant message. */
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import { inspect } from 'node:util';
 import { pino, type Logger } from 'pino';
 import type { LogLevel } from '../config/configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
-  // Written at once: a line must not be lost with a process that is killed, nor come after those
-  // that follow it.
+  // Synchronous, so that no line is lost with a killed process, and lines keep their order.
   return pino(
     { name, level, timestamp: pino.stdTimeFunctions.isoTime },
     pino.destination({ fd: 1, sync: true }),
   );
 }
 
-/** Has Temporal's SDK and core log there too. Once per process, before the first connection. */
+/** Redirects the log of Temporal's SDK. Call it once, before the first connection. */
 export function logTemporalTo(log: Logger): void {
   const levels = {
     TRACE: 'trace',
@@ -29,7 +25,7 @@ export function logTemporalTo(log: Logger): void {
     logger: new DefaultLogger('INFO', ({ level, message, meta }) =>
       log[levels[level]]({ ...meta, error: undefined, reason: reasonOf(meta?.['error']) }, message),
     ),
-    // The process ends by its own order of steps, not when a signal tells the SDK to.
+    // This process stops in its own order, not when the SDK sees a signal.
     shutdownSignals: [],
   });
 }

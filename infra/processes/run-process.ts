@@ -1,37 +1,36 @@
-/**
- * What all our processes do alike: read the configuration, log, tell the supervisor, work until
- * told to stop, drain.
- */
-import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
-import { onStop, tellSupervisor } from '../local/supervisor-messages.ts';
+/** The life of a process: it reads the configuration, works until it is stopped, and drains. */
+import type { Logger } from 'pino';
+import { reasonAndHint, SchemaRefused } from '../../schemas/failures.ts';
+import { BaseChanged } from '../../versions/log/failures.ts';
 import {
   ConfigurationError,
   readConfiguration,
   type Configuration,
 } from '../config/configuration.ts';
+import { onStop, tellSupervisor } from '../local/supervisor-messages.ts';
 import { watchLoop, type LoopWatch } from './loop-watch.ts';
-import type { Logger } from 'pino';
-import { reasonAndHint, SchemaRefused } from '../../schemas/failures.ts';
-import { BaseChanged } from '../../versions/log/failures.ts';
+import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
 
 export interface ProcessContext {
   configuration: Configuration;
   log: Logger;
-  /** Told while something long is under way before the process is ready. `share` is in [0, 1]. */
+  /** Reports a long step of the start to the supervisor. `share` is in [0, 1]. */
   step: (label: string, share?: number) => void;
 }
 
 export interface Running {
   /** Where it listens, if it does. */
   port?: number;
-  /** Ends what has begun and takes nothing new. */
+  /** Finishes what has begun, and accepts nothing new. */
   stop: () => Promise<void>;
-  /** Settles when it ended by itself, which it should not. */
+  /** Settles if it ends on its own, which it should not. */
   ended?: Promise<unknown>;
 }
 
-/** Bound of the drain; the supervisor waits a little longer before it kills. */
+/** Bound of the drain; the supervisor kills a little later. */
 const DRAIN_WAIT_MS = 15_000;
+/** Failures that a restart would meet again. */
+const LASTING = [ConfigurationError, BaseChanged, SchemaRefused];
 
 /** Runs until SIGTERM, SIGINT or the supervisor's end, then exits: 0 when drained, 1 otherwise. */
 export function runProcess(
@@ -40,12 +39,7 @@ export function runProcess(
 ): void {
   void run(name, start).catch((fault: unknown) => {
     const reason = reasonAndHint(fault);
-    if (
-      fault instanceof ConfigurationError ||
-      fault instanceof BaseChanged ||
-      fault instanceof SchemaRefused
-    )
-      tellSupervisor({ kind: 'refused', reason });
+    if (LASTING.some((one) => fault instanceof one)) tellSupervisor({ kind: 'refused', reason });
     processLog(name, 'info').fatal(
       { reason, stack: fault instanceof Error ? fault.stack : undefined },
       'The process cannot go on',
@@ -61,7 +55,7 @@ async function run(
   const stopAsked = new Promise<string>((resolve) => onStop(resolve));
   const configuration = readConfiguration();
   const log = processLog(name, configuration.logLevel);
-  for (const notice of configuration.notices) log.warn({ notice }, 'A setting means nothing');
+  for (const notice of configuration.notices) log.warn({ notice }, 'A setting is unknown');
   logTemporalTo(log);
   const step = (label: string, share?: number) =>
     tellSupervisor({
@@ -70,13 +64,13 @@ async function run(
       ...(share === undefined ? {} : { amount: share, total: 1 }),
     });
   const started = await Promise.race([start({ configuration, log, step }), stopAsked]);
-  // Before it was ready it had taken nothing on.
+  // It was not ready yet, so there is nothing to drain.
   if (typeof started === 'string') return exit(log, 0, started, null);
   const loop = watchLoop(log);
   log.info({ port: started.port ?? null }, 'Ready');
   tellSupervisor({ kind: 'ready', ...(started.port === undefined ? {} : { port: started.port }) });
 
-  const ended = started.ended?.then(() => Promise.reject(new Error('it ended by itself')));
+  const ended = started.ended?.then(() => Promise.reject(new Error('it ended on its own')));
   const reason = await Promise.race(ended === undefined ? [stopAsked] : [stopAsked, ended]);
   log.info({ reason }, 'Stopping');
   ended?.catch(() => {});
@@ -99,6 +93,6 @@ function exit(log: Logger, code: number, reason: string, loop: LoopWatch | null)
     },
     'Stopped',
   );
-  // What the model's thread still computes is nobody's any more.
+  // Nobody awaits the result of a computation in the model's thread.
   process.exit(code);
 }

@@ -1,4 +1,4 @@
-/** The archiver of histories, between Temporal and the version log. */
+/** The archiver, which copies histories from Temporal to the version log. */
 import { HistoryArchiver, type HistoryShelf } from '../../pipelines/temporal/history-archiver.ts';
 import type { Logger } from '../../pipelines/logger.ts';
 import { TemporalRuns } from '../../pipelines/temporal/temporal-runs.ts';
@@ -6,7 +6,6 @@ import type { Versions } from '../../versions/versions.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { temporalLineages } from '../config/connections.ts';
 
-/** Archives until it is stopped. */
 export function startArchiver(
   configuration: Configuration,
   versions: Versions,
@@ -28,7 +27,7 @@ export function startArchiver(
   };
 }
 
-/** Entries read at once while the log is looked through. */
+/** Entries that are read at once in a pass over the log. */
 const ENTRIES_AT_ONCE_MAX = 64;
 
 export function shelfOf(versions: Versions, lineage: string): HistoryShelf {

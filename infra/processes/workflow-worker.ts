@@ -1,4 +1,4 @@
-/** The process that runs the workflows and the activities that need no model. */
+/** The process that runs the workflows, and the activities that need no model. */
 import { Worker } from '@temporalio/worker';
 import { join } from 'node:path';
 import { alertActivities, type Webhook } from '../../activities/alert.ts';
@@ -14,10 +14,9 @@ import { startArchiver } from './start-archiver.ts';
 import { openVersions } from '../config/open-versions.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { kafkaSettings, recordFormat } from '../config/connections.ts';
-import { registerSchemas } from './register-schemas.ts';
+import { registerSchemas, workerConnection } from './connect.ts';
 import { runProcess } from './run-process.ts';
 import { temporalConverter } from '../config/connections.ts';
-import { workerConnection } from './worker-connection.ts';
 
 const ACTIVITIES_AT_ONCE_MAX = 16;
 const SHUTDOWN_GRACE_MS = 3_000;

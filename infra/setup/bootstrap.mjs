@@ -1,9 +1,8 @@
 /**
- * What the npm scripts call: makes sure that this machine's Node.js and the npm packages are right,
- * then becomes the program that was asked for. Plain JavaScript that any Node.js can read, because
- * nothing is installed yet.
+ * The entry point of the npm scripts: checks Node.js, installs the npm packages if need be, then
+ * becomes the requested program. Plain JavaScript, because nothing is installed yet.
  *
- *   node infra/setup/bootstrap.mjs start|errata|bench|bench-audit|bench-load|study|test|test-faults|test-gpu-build [arguments]
+ *   node infra/setup/bootstrap.mjs <command> [arguments]
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,45 +18,26 @@ const NODE_MINIMUM = JSON.parse(
   readFileSync(new URL('./node-minimum.json', import.meta.url), 'utf8'),
 );
 
+/** The program of each command, its first arguments, and the device if it needs a certain one. */
+const PROGRAMS = {
+  start: ['cli/main.ts', ['up', '--demo']],
+  errata: ['cli/main.ts'],
+  bench: ['bench/main.ts'],
+  'bench-audit': ['bench/audit/main.ts'],
+  'bench-load': ['bench/load/main.ts'],
+  study: ['bench/study/main.ts'],
+  'test-faults': ['test/faults/main.ts', [], 'cpu'],
+  'test-gpu-build': ['infra/setup/provision/gpu-build.ts', [], 'gpu'],
+};
+
 const [command = '', ...args] = process.argv.slice(2);
 try {
   checkNode();
   await ensurePackages({ development: command.startsWith('test') || command === 'study' });
-  switch (command) {
-    case 'start':
-      await become('cli/main.ts', ['up', '--demo', ...args]);
-      break;
-    case 'errata':
-      await become('cli/main.ts', args);
-      break;
-    case 'bench':
-      await become('bench/main.ts', args);
-      break;
-    case 'bench-audit':
-      await become('bench/audit/main.ts', args);
-      break;
-    case 'bench-load':
-      await become('bench/load/main.ts', args);
-      break;
-    case 'study':
-      await become('bench/study/main.ts', args);
-      break;
-    case 'test':
-      process.exitCode = await test(args);
-      break;
-    case 'test-faults':
-      process.env.ERRATA_DEVICE = 'cpu';
-      await become('test/faults/main.ts', args);
-      break;
-    case 'test-gpu-build':
-      process.env.ERRATA_DEVICE = 'gpu';
-      await become('infra/setup/provision/gpu-build.ts', args);
-      break;
-    default:
-      throw new Error(
-        `There is no "${command}": start, errata, bench, bench-audit, bench-load, study, test, test-faults, test-gpu-build.`,
-      );
-  }
+  if (command === 'test') process.exitCode = await test(args);
+  else if (Object.hasOwn(PROGRAMS, command)) await become(...PROGRAMS[command]);
+  else
+    throw new Error(`There is no command "${command}": ${Object.keys(PROGRAMS).join(', ')}, test.`);
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
@@ -68,56 +48,46 @@ function checkNode() {
   const [major, minor] = process.versions.node.split('.').map(Number);
   const minimum = NODE_MINIMUM[major];
   if (minimum !== undefined && minor >= minimum) return;
-  // A version between or past the supported ones may well do.
-  const text = `Node.js is ${process.version}; supported are 20 (from 20.19), 22 (from 22.13), 24 and 26.`;
+  const text =
+    `Node.js is ${process.version}; ` +
+    'supported are 20 (from 20.19), 22 (from 22.13), 24 and 26.';
+  // A version between or past the supported ones may work.
   if (major < 20 || minimum !== undefined) throw new Error(`${text} Install one of them.`);
-  process.stderr.write(`${text} Going on.\n`);
+  process.stderr.write(`${text} Continuing anyway.\n`);
 }
 
-/**
- * Runs a TypeScript program in this very process, so that signals and its exit code need nobody to
- * pass them on.
- */
-async function become(program, programArgs) {
+/** Runs the program in this process, so that signals and the exit code need no forwarding. */
+async function become(program, firstArgs = [], device = process.env.ERRATA_DEVICE) {
+  if (device !== undefined) process.env.ERRATA_DEVICE = device;
   const file = path.join(ROOT, program);
-  process.argv = [process.execPath, file, ...programArgs];
+  process.argv = [process.execPath, file, ...firstArgs, ...args];
   const { register } = await import('tsx/esm/api');
   register();
   await import(pathToFileURL(file).href);
 }
 
-/**
- * Sets up what the tests use, runs them, and ends the output with the count of the tests. Resolves
- * to the exit code.
- */
+/** Installs what the tests use, runs them, and ends the output with the count of the tests. */
 async function test(vitestArgs) {
-  const setUp = await runChild(
-    process.execPath,
-    ['--import', 'tsx', path.join(ROOT, 'infra', 'setup', 'provision', 'main.ts')],
-    { cwd: ROOT, env: { ...process.env, ERRATA_DEVICE: 'cpu' } },
-  );
+  const folder = mkdtempSync(path.join(tmpdir(), 'errata-test-summary-'));
+  const file = path.join(folder, 'summary');
+  const env = { ...process.env, ERRATA_DEVICE: 'cpu', ERRATA_TEST_SUMMARY: file };
+  const run = (...nodeArgs) => runChild(process.execPath, nodeArgs, { cwd: ROOT, env });
+  const setUp = path.join(ROOT, 'infra', 'setup', 'provision', 'main.ts');
+  const vitest = path.join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
   let summary = NOTHING_TESTED;
-  let code = setUp;
-  if (setUp === 0) {
-    const folder = mkdtempSync(path.join(tmpdir(), 'errata-test-summary-'));
-    const file = path.join(folder, 'summary');
-    try {
-      code = await runChild(
-        process.execPath,
-        [path.join(ROOT, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...vitestArgs],
-        { cwd: ROOT, env: { ...process.env, ERRATA_DEVICE: 'cpu', ERRATA_TEST_SUMMARY: file } },
-      );
+  let code = await run('--import', 'tsx', setUp);
+  try {
+    if (code === 0) {
+      code = await run(vitest, 'run', ...vitestArgs);
       summary = readFileSync(file, 'utf8').trim();
-    } catch {
-      // vitest ended before it could count.
-      code = code === 0 ? 1 : code;
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
     }
+  } catch {
+    // vitest ended before it could count.
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
-  // No test that passed is no success, and neither is a failure that vitest did not report by its
-  // exit code.
-  if (code === 0 && !/^[1-9]\d* passed, 0 failed, /.test(summary)) code = 1;
   process.stdout.write(`${summary}\n`);
-  return code;
+  // Success needs a test that passed, and no failure that the exit code does not show.
+  const passed = /^[1-9]\d* passed, 0 failed, /.test(summary);
+  return code === 0 && !passed ? 1 : code;
 }

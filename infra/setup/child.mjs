@@ -1,12 +1,11 @@
-/**
- * Runs a child in our place: what we are told to do, it is told, and what it ends with, we end
- * with.
- */
+/** Runs a child in our place: it gets our signals, and we take its exit code. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
 /**
- * Resolves to the exit code, as a shell counts it (128 + number for a signal); throws if the child
+ * Resolves to the exit code as a shell counts it (128 + number for a signal). Throws if the child
  * cannot be started.
  */
 export function runChild(executable, args, options = {}) {
@@ -16,19 +15,14 @@ export function runChild(executable, args, options = {}) {
     const stopWithUs = () => child.kill('SIGTERM');
     for (const signal of SIGNALS) process.on(signal, forward);
     process.once('exit', stopWithUs);
-    const finish = () => {
+    const finish = (settle, value) => {
       for (const signal of SIGNALS) process.off(signal, forward);
       process.off('exit', stopWithUs);
+      settle(value);
     };
-    child.once('error', (error) => {
-      finish();
-      reject(error);
-    });
-    child.once('close', (code, signal) => {
-      finish();
-      resolve(code ?? 128 + (constants.signals[signal] ?? 0));
-    });
+    child.once('error', (error) => finish(reject, error));
+    child.once('close', (code, signal) =>
+      finish(resolve, code ?? 128 + (constants.signals[signal] ?? 0)),
+    );
   });
 }
-
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];

@@ -1,11 +1,10 @@
-/** Held until `release`. */
 export interface Exclusive {
   release(): Promise<void>;
 }
 
 /**
- * Takes the lock called `purpose`, waiting up to `waitMs` for whoever holds it. `onWait` is called
- * once if there is somebody to wait for. Throws `ExclusiveTimeout`.
+ * Takes the lock named `purpose`, waiting up to `waitMs` for another holder; calls `onWait` once if
+ * it has to wait. Throws `ExclusiveTimeout`.
  */
 export function holdExclusively(
   purpose: string,
@@ -13,7 +12,7 @@ export function holdExclusively(
   onWait?: () => void,
 ): Promise<Exclusive>;
 
-/** The lock did not come free within its bound. */
+/** The lock was not released in time. */
 export class ExclusiveTimeout extends Error {
   readonly purpose: string;
   readonly waitMs: number;

@@ -1,28 +1,27 @@
 /**
- * A lock between processes of one machine, for work that two of them must not do at the same time.
- * Plain JavaScript, because the bootstrap needs it before any package is there; its types are in
- * `exclusive.d.mts`.
+ * A lock between the processes of one machine. Plain JavaScript with its types in
+ * `exclusive.d.mts`, because the bootstrap needs it before any package is installed.
  *
- * It is a listening socket in Linux's abstract namespace: it has no file that could be left behind,
- * and the kernel lets go of it when its holder dies, however it dies. Who waits holds a connection
- * to it, so that the end of the holder wakes them without polling. Processes in different
- * containers do not see each other's sockets: what this protects must be safe without it, and
- * merely wasteful.
+ * The lock is a listening socket in Linux's abstract namespace: it leaves no file behind, and the
+ * kernel releases it however its holder dies. A waiting process holds a connection to it, whose
+ * end wakes it without polling. Containers do not see each other's sockets, so whatever this
+ * protects must be safe, if wasteful, without it.
  */
 import { createHash } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
+/** After a holder is gone another may be faster, and a closing one refuses for a moment. */
+const RETRY_MS = 20;
+
 export async function holdExclusively(purpose, waitMs, onWait) {
-  // The name of an abstract socket has room for 107 bytes: a digest of the purpose always fits.
+  // An abstract socket's name has room for 107 bytes, which a digest of the purpose always fits.
   const address = `\0errata-${createHash('sha256').update(purpose).digest('hex').slice(0, 40)}`;
   const deadlineMs = performance.now() + waitMs;
-  let waited = false;
-  for (;;) {
+  for (let waited = false; ; waited = true) {
     const release = await listen(address);
     if (release !== undefined) return { release };
     if (!waited) onWait?.();
-    waited = true;
     const leftMs = deadlineMs - performance.now();
     if (leftMs <= 0) throw new ExclusiveTimeout(purpose, waitMs);
     await holderGone(address, leftMs);
@@ -31,22 +30,14 @@ export async function holdExclusively(purpose, waitMs, onWait) {
 
 export class ExclusiveTimeout extends Error {
   constructor(purpose, waitMs) {
-    super(
-      `Waited ${waitMs / 1000} s for another process that is busy with: ${purpose}. Is one hanging?`,
-    );
+    super(`Waited ${waitMs / 1000} s for another process that holds: ${purpose}. Does it hang?`);
     this.name = 'ExclusiveTimeout';
     this.purpose = purpose;
     this.waitMs = waitMs;
   }
 }
 
-/**
- * Between finding no holder and listening, somebody else may; and a holder that is closing refuses
- * for a moment.
- */
-const RETRY_MS = 20;
-
-/** Resolves to what lets go again; to undefined where somebody else listens. */
+/** Resolves to a function that releases the lock, or to undefined if another process holds it. */
 function listen(address) {
   return new Promise((resolve, reject) => {
     const waiting = new Set();

@@ -1,14 +1,24 @@
-/**
- * Installs the npm packages that package-lock.json names, unless they are there. Plain JavaScript:
- * it runs before them.
- */
+/** Installs the npm packages of package-lock.json if need be. Plain JavaScript: it runs first. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runChild } from './child.mjs';
 import { holdExclusively } from './exclusive.mjs';
 
-/** Resolves when the packages are there; throws when npm cannot bring them. */
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const INSTALL_WAIT_MS = 1_800_000;
+const LINE_EVERY_MS = 5_000;
+/** Install scripts are off: one downloads an outdated TensorFlow, and none is needed. */
+const CI = [
+  'ci',
+  '--ignore-scripts',
+  '--include=dev',
+  '--no-audit',
+  '--no-fund',
+  '--loglevel=error',
+];
+
+/** Resolves when the packages are there. Throws when npm cannot install them. */
 export async function ensurePackages({ development }) {
   if (packagesAreThere(development)) return;
   const turn = await holdExclusively(`packages of ${ROOT}`, INSTALL_WAIT_MS, () => {
@@ -22,36 +32,32 @@ export async function ensurePackages({ development }) {
 }
 
 /**
- * npm writes what it installed into node_modules/.package-lock.json as its last act, so that file
- * is the proof: an installation that was killed has none.
+ * Whether node_modules is a complete installation. npm writes node_modules/.package-lock.json last,
+ * so an installation that was killed lacks it.
  */
 export function packagesAreThere(development, root = ROOT) {
   let wanted;
   let installed;
   try {
-    wanted = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')).packages;
-    installed = JSON.parse(
-      readFileSync(path.join(root, 'node_modules', '.package-lock.json'), 'utf8'),
-    ).packages;
+    wanted = packagesIn(path.join(root, 'package-lock.json'));
+    installed = packagesIn(path.join(root, 'node_modules', '.package-lock.json'));
   } catch {
     return false;
   }
   return Object.entries(wanted).every(([folder, entry]) => {
     if (folder === '') return true;
-    const there = installed[folder];
-    if (there !== undefined)
-      return there.version === entry.version && there.integrity === entry.integrity;
-    // Packages for other platforms are left out on purpose; those for development matter only to
-    // developers.
-    return (
-      entry.optional === true || entry.devOptional === true || (entry.dev === true && !development)
-    );
+    const { version, integrity } = installed[folder] ?? {};
+    if (installed[folder] !== undefined)
+      return version === entry.version && integrity === entry.integrity;
+    // Packages for other platforms are absent on purpose; only developers need those of
+    // development.
+    return entry.optional || entry.devOptional || (entry.dev && !development) || false;
   });
 }
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const INSTALL_WAIT_MS = 1_800_000;
-const LINE_EVERY_MS = 5_000;
+function packagesIn(lockFile) {
+  return JSON.parse(readFileSync(lockFile, 'utf8')).packages;
+}
 
 async function installPackages() {
   const startedMs = performance.now();
@@ -63,38 +69,26 @@ async function installPackages() {
       process.stderr.write(`Install npm packages: ${unpackedCount()} so far, ${seconds()}\n`);
   }, LINE_EVERY_MS);
   try {
-    // Install scripts stay off: one of them downloads an outdated TensorFlow, and none is needed.
-    const options = [
-      '--ignore-scripts',
-      '--include=dev',
-      '--no-audit',
-      '--no-fund',
-      '--loglevel=error',
-    ];
-    const code = await runChild(...npmCommand(['ci', ...options]), { cwd: ROOT });
-    if (code !== 0) {
+    // The npm that runs us, if one does, because another may be first on the path.
+    const npm = process.env.npm_execpath ?? '';
+    const code =
+      path.basename(npm) === 'npm-cli.js'
+        ? await runChild(process.execPath, [npm, ...CI], { cwd: ROOT })
+        : await runChild('npm', CI, { cwd: ROOT });
+    if (code !== 0)
       throw new Error(
-        `npm ci ended with code ${code}. npm takes its registry and proxy from its own settings (npm config list).`,
+        `npm ci ended with code ${code}. npm takes its registry and proxy from its own settings ` +
+          '(npm config list).',
       );
-    }
   } finally {
     clearInterval(timer);
   }
   process.stderr.write(`Install npm packages: done, ${seconds()}\n`);
 }
 
-/** The npm that runs us, if one does; another may be first on the path. */
-function npmCommand(args) {
-  const running = process.env.npm_execpath;
-  return running !== undefined && path.basename(running) === 'npm-cli.js'
-    ? [process.execPath, [running, ...args]]
-    : ['npm', args];
-}
-
-/** npm makes all folders first and fills them as the downloads come in. */
+/** The packages with content; npm creates all folders first. */
 function unpackedCount() {
-  const { packages } = JSON.parse(readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8'));
-  return Object.keys(packages).filter(
+  return Object.keys(packagesIn(path.join(ROOT, 'package-lock.json'))).filter(
     (folder) => folder !== '' && existsSync(path.join(ROOT, folder, 'package.json')),
   ).length;
 }

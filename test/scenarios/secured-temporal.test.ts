@@ -5,7 +5,7 @@ import { NativeConnection, Worker } from '@temporalio/worker';
 import { beforeAll, expect, test } from 'vitest';
 import { readConfiguration } from '../../infra/config/configuration.ts';
 import { temporalLineages } from '../../infra/config/connections.ts';
-import { workerConnection } from '../../infra/processes/worker-connection.ts';
+import { workerConnection } from '../../infra/processes/connect.ts';
 import { ChannelRefused } from '../../pipelines/refused-channel.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { testFolder } from '../harness/clean-up.ts';

@@ -1,10 +1,10 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { processLog } from '../../../infra/processes/process-log.ts';
 import { watchLoop } from '../../../infra/processes/loop-watch.ts';
 
-it('knows how long the event loop was held', async () => {
+test('the longest block of the event loop is measured', async () => {
   const watch = watchLoop(processLog('test', 'silent'));
-  // The monitor samples by a timer of its own, which has to have run once before the loop is held.
+  // The timer of the monitor must have run once before the loop is blocked.
   await new Promise((resolve) => setTimeout(resolve, 50));
   const until = performance.now() + 300;
   while (performance.now() < until);

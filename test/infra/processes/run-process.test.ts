@@ -1,53 +1,57 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 
 const children: ChildProcess[] = [];
 afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
 });
 
-interface Told {
+interface Message {
   kind: string;
   port?: number;
   label?: string;
   reason?: string;
 }
 
-function start(way: string, environment: NodeJS.ProcessEnv = {}) {
-  const child = fork(fileURLToPath(new URL('./drilled-process.ts', import.meta.url)), [way], {
-    execArgv: ['--import', 'tsx'],
-    // What the tests' own environment says of Errata is not these processes' affair.
-    env: {
-      ...Object.fromEntries(
-        Object.entries(process.env).filter(([name]) => !name.startsWith('ERRATA_')),
-      ),
-      ...environment,
+function start(behaviour: string, environment: NodeJS.ProcessEnv = {}) {
+  const child = fork(
+    fileURLToPath(new URL('./scripted-process.ts', import.meta.url)),
+    [behaviour],
+    {
+      execArgv: ['--import', 'tsx'],
+      // Without the Errata settings of the tests' own environment.
+      env: {
+        ...Object.fromEntries(
+          Object.entries(process.env).filter(([name]) => !name.startsWith('ERRATA_')),
+        ),
+        ...environment,
+      },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     },
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-  });
+  );
   children.push(child);
-  const told: Told[] = [];
+  const received: Message[] = [];
   let log = '';
   const waiting: (() => void)[] = [];
   child.stdout!.on('data', (chunk: Buffer) => (log += chunk.toString()));
   child.on('message', (message) => {
-    told.push(message as Told);
+    received.push(message as Message);
     for (const look of waiting.splice(0)) look();
   });
   return {
     child,
-    told,
-    /** Resolves when it was told so. */
-    hears: async (kind: string): Promise<Told> => {
+    received,
+    /** Resolves to the first message of this kind. */
+    message: async (kind: string): Promise<Message> => {
       for (;;) {
-        const found = told.find((one) => one.kind === kind);
+        const found = received.find((one) => one.kind === kind);
         if (found !== undefined) return found;
         await new Promise<void>((resolve) => waiting.push(resolve));
       }
     },
-    // Not by its 'close', which never comes once the parent has disconnected.
+    // After the parent has disconnected, 'close' never comes.
     ended: Promise.all([once(child, 'exit'), once(child.stdout!, 'end')]).then(([[code]]) => ({
       code: code as number | null,
       messages: log
@@ -58,58 +62,56 @@ function start(way: string, environment: NodeJS.ProcessEnv = {}) {
   };
 }
 
-describe('a process of ours', () => {
-  it.each(['SIGTERM', 'SIGINT'] as const)(
-    'tells its steps and that it is ready, drains at %s and ends well',
-    async (signal) => {
-      const { child, told, hears, ended } = start('well');
-      expect(await hears('ready')).toEqual({ kind: 'ready', port: 4_321 });
-      expect(told[0]).toEqual({ kind: 'step', label: 'warming up', amount: 0.5, total: 1 });
-      child.kill(signal);
-      const { code, messages } = await ended;
-      expect(code).toBe(0);
-      expect(told.at(-1)).toEqual({ kind: 'drained' });
-      expect(messages).toEqual(['Ready', 'Stopping', 'Stopped']);
-    },
-  );
-
-  it('drains when its supervisor is gone', async () => {
-    const { child, hears, ended } = start('well');
-    await hears('ready');
-    child.disconnect();
-    expect((await ended).code).toBe(0);
-  });
-
-  it('ends at once when it is stopped before it was ready', async () => {
-    const { child, hears, ended } = start('start-never-ends');
-    await hears('step');
-    child.kill('SIGTERM');
-    expect((await ended).code).toBe(0);
-  });
-
-  it.each([
-    ['its start fails', 'start-fails'],
-    ['it ends by itself', 'ends-by-itself'],
-  ])('ends badly when %s', async (_, way) => {
-    const { told, ended } = start(way);
+test.each(['SIGTERM', 'SIGINT'] as const)(
+  'a process reports its steps and that it is ready, and drains at %s',
+  async (signal) => {
+    const { child, received, message, ended } = start('well');
+    expect(await message('ready')).toEqual({ kind: 'ready', port: 4_321 });
+    expect(received[0]).toEqual({ kind: 'step', label: 'warming up', amount: 0.5, total: 1 });
+    child.kill(signal);
     const { code, messages } = await ended;
-    expect(code).toBe(1);
-    expect(messages).toContain('The process cannot go on');
-    expect(told.some(({ kind }) => kind === 'refused')).toBe(false);
-  });
+    expect(code).toBe(0);
+    expect(received.at(-1)).toEqual({ kind: 'drained' });
+    expect(messages).toEqual(['Ready', 'Stopping', 'Stopped']);
+  },
+);
 
-  it('ends badly when it cannot drain', async () => {
-    const { child, hears, ended } = start('drain-fails');
-    await hears('ready');
-    child.kill('SIGTERM');
-    const { code, messages } = await ended;
-    expect(code).toBe(1);
-    expect(messages).toContain('The drain failed');
-  });
+test('a process drains when its supervisor is gone', async () => {
+  const { child, message, ended } = start('well');
+  await message('ready');
+  child.disconnect();
+  expect((await ended).code).toBe(0);
+});
 
-  it('refuses a faulty configuration, which no restart would mend', async () => {
-    const { hears, ended } = start('well', { ERRATA_BATCH_EDITS_MAX: 'many' });
-    expect((await hears('refused')).reason).toContain('ERRATA_BATCH_EDITS_MAX');
-    expect((await ended).code).toBe(1);
-  });
+test('a process that is stopped before it is ready ends at once', async () => {
+  const { child, message, ended } = start('start-never-ends');
+  await message('step');
+  child.kill('SIGTERM');
+  expect((await ended).code).toBe(0);
+});
+
+test.each([
+  ['its start fails', 'start-fails'],
+  ['it ends on its own', 'ends-on-its-own'],
+])('a process exits with 1 when %s', async (_, behaviour) => {
+  const { received, ended } = start(behaviour);
+  const { code, messages } = await ended;
+  expect(code).toBe(1);
+  expect(messages).toContain('The process cannot go on');
+  expect(received.some(({ kind }) => kind === 'refused')).toBe(false);
+});
+
+test('a process exits with 1 when it cannot drain', async () => {
+  const { child, message, ended } = start('drain-fails');
+  await message('ready');
+  child.kill('SIGTERM');
+  const { code, messages } = await ended;
+  expect(code).toBe(1);
+  expect(messages).toContain('The drain failed');
+});
+
+test('a process refuses a faulty configuration, which no restart would fix', async () => {
+  const { message, ended } = start('well', { ERRATA_BATCH_EDITS_MAX: 'many' });
+  expect((await message('refused')).reason).toContain('ERRATA_BATCH_EDITS_MAX');
+  expect((await ended).code).toBe(1);
 });
