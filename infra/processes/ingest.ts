@@ -49,14 +49,14 @@ runProcess('ingest', async ({ configuration, log, step }) => {
   step('joining the consumer group');
   const deadLetters = await kafka.sender();
   const ingest = await startIngest(lineages, {
-    read: (group, topics, onBatch) => kafka.read(group, topics, onBatch),
+    read: (topics, onBatch) => kafka.read(INGEST_GROUP, topics, onBatch),
     deadLetters,
     accept: (lineage, chunk, attempt) =>
       temporal.accept(lineage, settings[lineage]!, chunk, attempt),
     beginning: async (topic, partition) =>
       (await kafka.lagOf(INGEST_GROUP, [topic])).find((one) => one.partition === partition)
         ?.beginning ?? '0',
-    async standing(lineage) {
+    async progress(lineage) {
       const topic = topicsOf(lineage).corrections;
       // Kafka first, because the workflow had everything before it was committed.
       const partitions = await kafka.lagOf(INGEST_GROUP, [topic]);

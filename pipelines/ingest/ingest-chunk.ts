@@ -1,31 +1,34 @@
-/**
- * The next piece of a partition's records: successive revisions for the workflow, or successive
- * dead letters.
- */
+/** Takes successive revisions or successive dead letters off a partition's records. */
 import {
   CHUNK_BYTES_MAX,
   CHUNK_REVISIONS_MAX,
   jsonBytes,
   type RevisionChunk,
 } from '../workflows/contract.ts';
-import type { Problem, ReadRecord } from './ingest-record.ts';
+import type { ReadRecord } from './ingest-record.ts';
+import type { RefusalReason } from '../kafka/dead-letter.ts';
 import type { ConsumedRecord } from '../kafka/records.ts';
 
-export type Piece =
-  | { kind: 'revisions'; chunk: Omit<RevisionChunk, 'readFrom' | 'run'> }
-  | {
-      kind: 'dead';
-      letters: { record: ConsumedRecord; problem: Problem }[];
-      throughOffset: string;
-    };
+export type Piece = Revisions | DeadLetters;
+
+export interface Revisions {
+  kind: 'revisions';
+  chunk: Omit<RevisionChunk, 'readFrom' | 'run'>;
+}
+
+export interface DeadLetters {
+  kind: 'dead';
+  letters: { record: ConsumedRecord; problem: RefusalReason }[];
+  throughOffset: string;
+}
 
 /** Room for the chunk's own fields beside its revisions. */
 const CHUNK_HEAD_BYTES = 1_000;
 
 /**
- * Takes the longest run of one kind off the front, within the chunk's bounds; at least one record,
- * of which there must be one. `endOffset` is the partition's. Dead letters are a piece of their
- * own: were they part of a chunk, a full buffer would send them again at every try.
+ * Returns the longest run of one kind at the front, within the chunk's bounds and at least one
+ * record. Dead letters are a piece of their own: inside a chunk, a full buffer would send them
+ * again at every try.
  */
 export function nextPiece(
   records: readonly ConsumedRecord[],
@@ -60,7 +63,7 @@ export function nextPiece(
   };
 }
 
-/** JSON needs a comma between two revisions. A dead letter goes on with all that it brought. */
+/** Revisions are counted with the comma between them, dead letters with all that they hold. */
 function sizeOf(read: ReadRecord): number {
   if (read.kind === 'revision') return jsonBytes(read.revision) + 1;
   const { key, value, headers } = read.record;

@@ -1,7 +1,4 @@
-/**
- * What a record on the corrections topic is: a revision of a fact, or a dead letter with its
- * reason.
- */
+/** Reads records of the corrections topic: revisions of facts, or dead letters with a reason. */
 import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import {
   CORRECTION_LIMITS,
@@ -13,44 +10,30 @@ import {
 } from '../../schemas/correction.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
+import type { RefusalReason } from '../kafka/dead-letter.ts';
 import type { ConsumedRecord } from '../kafka/records.ts';
 
 export type ReadRecord =
   | { kind: 'revision'; revision: FactRevision; record: ConsumedRecord }
-  | { kind: 'dead'; problem: Problem; record: ConsumedRecord };
+  | { kind: 'dead'; problem: RefusalReason; record: ConsumedRecord };
 
-/** As it stands in the dead letter's headers. */
-export interface Problem {
-  className:
-    | 'UndecodableRecord'
-    | 'UnsoundCorrection'
-    | 'UnsoundKey'
-    | 'UnsoundTimestamp'
-    | 'RecordTooLarge';
-  message: string;
-}
-
-/**
- * Longest key of a fact: Unicode's NFC makes at most three of a character of the subject or the
- * relation, an escape two.
- */
+/** Longest key of a fact: NFC makes at most three characters of one, or an escape makes two. */
 export const KEY_CHARACTERS_MAX =
   3 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax) + 1;
 
 /**
  * Reads one record of a lineage's corrections topic; never throws.
  *
- * A null value retracts the fact that the key names. A correction's own fact key counts, whatever
- * the record's key is: a key that differs only costs the order among the partitions, which the time
- * of issue settles, and refusing the record would lose a sound correction to a producer's
- * partitioner.
+ * A null value retracts the fact that the key names. For a correction its own fact key counts,
+ * whatever the record's key is: a different key only affects the order among partitions, which the
+ * time of issue settles, and a refusal would lose a sound correction to a producer's partitioner.
  */
 export function readRecord(
   record: ConsumedRecord,
   lineage: string,
   decoder: RecordDecoder<FactCorrection>,
 ): ReadRecord {
-  const dead = (className: Problem['className'], message: string): ReadRecord => ({
+  const dead = (className: RefusalReason['className'], message: string): ReadRecord => ({
     kind: 'dead',
     problem: { className, message },
     record,
@@ -63,7 +46,8 @@ export function readRecord(
     if (!isInstant(record.timestamp))
       return dead(
         'UnsoundTimestamp',
-        `a retraction is issued at its record's timestamp, and ${record.timestamp} is no count of milliseconds since 1970`,
+        "a retraction is issued at its record's timestamp, " +
+          `and ${record.timestamp} is not a count of milliseconds since 1970`,
       );
     return {
       kind: 'revision',
@@ -80,7 +64,8 @@ export function readRecord(
   if (record.value.length > CORRECTION_LIMITS.recordBytesMax) {
     return dead(
       'RecordTooLarge',
-      `the record has ${record.value.length} bytes, at most ${CORRECTION_LIMITS.recordBytesMax} are allowed`,
+      `the record has ${record.value.length} bytes, ` +
+        `at most ${CORRECTION_LIMITS.recordBytesMax} are allowed`,
     );
   }
   let correction: FactCorrection;
@@ -93,7 +78,8 @@ export function readRecord(
   const faults = faultsOf(correction);
   if (correction.lineage !== lineage)
     faults.push(
-      `lineage "${correction.lineage.slice(0, CORRECTION_LIMITS.lineageCharactersMax)}" is not that of the topic, "${lineage}"`,
+      `lineage "${correction.lineage.slice(0, CORRECTION_LIMITS.lineageCharactersMax)}" ` +
+        `is not that of the topic, "${lineage}"`,
     );
   if (faults.length > 0) return dead('UnsoundCorrection', faults.join('; '));
   return {

@@ -1,29 +1,27 @@
 /**
- * From the corrections topics into the lineage workflows. A record's offset is committed only after
- * the workflow, or the dead-letter topic, has the record; what is read twice is recognised by its
- * offset in the workflow. A workflow that has less than that (`partition-places.ts`) gets it again.
+ * Reads the corrections topics into the lineage workflows. A record's offset is committed only
+ * after the workflow, or the dead-letter topic, has the record; the workflow recognises repetitions
+ * by their offset. A workflow that lost records (`partition-places.ts`) gets them again.
  *
- * A full buffer, an absent Temporal or an absent schema registry pauses the partition and nothing
- * else: its reader returns at once, so other partitions and lineages flow on and the group's
- * heartbeat is kept.
+ * A full buffer, or an unavailable Temporal or schema registry, pauses the partition and nothing
+ * else: its reader returns at once, so that other partitions flow on and the group's heartbeat goes
+ * on.
  */
 import { randomUUID } from 'node:crypto';
-import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
-import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
+import { messageOf, SchemaRegistryUnavailable } from '../../schemas/failures.ts';
+import type { RecordDecoder } from '../../schemas/records/avro.ts';
 import { deadLetter } from '../kafka/dead-letter.ts';
-import { nextPiece, type Piece } from './ingest-chunk.ts';
-import { readRecord } from './ingest-record.ts';
+import type { RecordFormat } from '../kafka/record-format.ts';
 import type {
   ConsumedRecord,
   PartitionBatch,
+  PartitionExtent,
   RecordReader,
   RecordSender,
 } from '../kafka/records.ts';
+import { topicsOf } from '../kafka/topics.ts';
 import type { Logger } from '../logger.ts';
-import { PartitionPlaces } from './partition-places.ts';
-import type { RecordFormat } from '../kafka/record-format.ts';
-import { INGEST_GROUP, topicsOf } from '../kafka/topics.ts';
 import {
   BUFFER_FULL,
   CHUNK_REVISIONS_MAX,
@@ -31,73 +29,68 @@ import {
   type Acceptance,
   type RevisionChunk,
 } from '../workflows/contract.ts';
+import { nextPiece, type DeadLetters, type Piece, type Revisions } from './ingest-chunk.ts';
+import { readRecord } from './ingest-record.ts';
+import { PartitionPlaces } from './partition-places.ts';
 
 export interface IngestDependencies {
-  /** Reads topics as a member of a group (`KafkaCluster.read`). */
+  /** Reads topics as a member of the ingest group. */
   read(
-    group: string,
     topics: readonly string[],
     onBatch: (batch: PartitionBatch) => Promise<void>,
   ): Promise<RecordReader>;
   deadLetters: RecordSender;
-  /** Hands a chunk to the lineage's workflow (`TemporalLineages.accept`). */
+  /** Hands a chunk to the lineage's workflow. */
   accept(lineage: string, chunk: RevisionChunk, attempt: string): Promise<AcceptAnswer>;
-  /** How far the group and the workflow are in each partition of the lineage's topic. */
-  standing?(lineage: string): Promise<PartitionStanding[]>;
-  /** First offset that Kafka has of the partition. */
-  beginning?(topic: string, partition: number): Promise<string>;
+  /** Returns how far the group and the workflow are in each partition of the lineage's topic. */
+  progress(lineage: string): Promise<PartitionProgress[]>;
+  /** Returns the first offset that Kafka has of the partition. */
+  beginning(topic: string, partition: number): Promise<string>;
   logger: Logger;
   format: RecordFormat;
-  group?: string;
 }
 
-export interface PartitionStanding {
+export interface PartitionProgress extends Pick<PartitionExtent, 'beginning'> {
   partition: number;
-  beginning: string;
-  /** Next offset that the group would read; null where it has committed none. */
+  /** The next offset that the group would read; null where it has committed none. */
   committed: string | null;
-  /** Last offset that the workflow has, -1 for none. Not older than `committed`. */
+  /** The last offset that the workflow has, -1 for none; read after `committed`. */
   throughOffset: string;
 }
 
 export type AcceptAnswer =
   | { kind: 'accepted'; acceptance: Acceptance }
-  /**
-   * The workflow's buffer is full; or it finds something wrong, which an operator has to look at.
-   */
+  /** The workflow's buffer is full, or it found a fault that an operator must examine. */
   | { kind: 'refused'; type: string; message: string }
-  /** The workflow lacks what came before: it has everything up to here, -1 for nothing. */
+  /** The workflow lacks earlier records: it has everything up to here, -1 for nothing. */
   | { kind: 'behind'; throughOffset: string }
-  /** No answer: Temporal or its workers are away. */
+  /** Temporal or its workers do not answer. */
   | { kind: 'unavailable'; message: string };
 
 export interface Ingest {
   stop(): Promise<void>;
-  /** Settles when it is first a member of its group. */
+  /** Resolves when it first joins its group. */
   readonly ready: Promise<void>;
-  /** Settles when reading ended by itself. */
+  /** Resolves when reading ends unasked. */
   readonly ended: Promise<Error>;
   health(): IngestHealth;
 }
 
 export interface IngestHealth {
-  /** It is a member of its group. */
+  /** Whether it is a member of its group. */
   ready: boolean;
   accepted: number;
   redelivered: number;
   deadLetters: number;
-  /** Partitions that wait, by `<topic>-<partition>`, and why. */
+  /** Why partitions wait, by `<topic>-<partition>`. */
   waiting: Record<string, string>;
 }
 
 export const PAUSE_FIRST_MS = 250;
 export const PAUSE_MAX_MS = 5_000;
-/** Kafka's session is 30 s; while an answer is waited for the heartbeat goes on. */
+/** Heartbeats while an answer is awaited. */
 const HEARTBEAT_EVERY_MS = 2_000;
-/**
- * How often a workflow is asked whether it still has what it took, where nothing new comes that
- * would tell.
- */
+/** How often workflows are checked for lost records, where no new ones come that would tell. */
 const LOOK_BACK_EVERY_MS = 15_000;
 
 export async function startIngest(
@@ -106,9 +99,7 @@ export async function startIngest(
 ): Promise<Ingest> {
   const ingest = new PartitionIngest(lineages, dependencies);
   const topics = lineages.map((lineage) => topicsOf(lineage).corrections);
-  const reader = await dependencies.read(dependencies.group ?? INGEST_GROUP, topics, (batch) =>
-    ingest.take(batch),
-  );
+  const reader = await dependencies.read(topics, (batch) => ingest.take(batch));
   const looking = setInterval(() => void ingest.lookBack(reader), LOOK_BACK_EVERY_MS);
   void reader.ready.then(() => ingest.lookBack(reader));
   return {
@@ -132,6 +123,7 @@ export class PartitionIngest {
   readonly #places = new PartitionPlaces();
   /** By lineage: the run of its workflow that answered last. */
   readonly #runs = new Map<string, string>();
+  /** Part of the updates' ids: equal updates get the first one's answer. */
   #attempt = randomUUID();
 
   constructor(lineages: readonly string[], dependencies: IngestDependencies) {
@@ -139,46 +131,40 @@ export class PartitionIngest {
     this.#dependencies = dependencies;
   }
 
-  /**
-   * Deals with a partition's records in order, as far as it can; what is left is read again after a
-   * pause.
-   */
+  /** Handles a partition's records in order, as far as it can; the rest is read after a pause. */
   async take(batch: PartitionBatch): Promise<void> {
     const lineage = this.#lineageOf.get(batch.topic)!;
     let { records } = batch;
     if (!batch.mine()) return;
     this.#places.begin(partitionKey(batch), batch.fromOffset);
     while (records.length > 0 && batch.mine()) {
-      const decoder = await beating(batch, this.#decoderOf(records));
-      if (decoder instanceof SchemaRegistryUnavailable)
-        return void this.#pause(batch, decoder.message);
+      const decoder = await withHeartbeat(batch, this.#decoderOf(records));
+      if (decoder instanceof SchemaRegistryUnavailable) {
+        this.#pause(batch, decoder.message);
+        return;
+      }
       const piece = nextPiece(records, batch.endOffset, (record) =>
         readRecord(record, lineage, decoder),
       );
       const through = await this.#deliver(piece, lineage, batch);
       if (through === null) return;
       await batch.done(through);
-      this.#flows(batch);
-      records = recordsBehind(records, through);
+      this.#resume(batch);
+      records = records.filter(({ offset }) => BigInt(offset) > BigInt(through));
       await batch.heartbeat();
     }
   }
 
-  /** Reads again what a workflow no longer has. An outage of either side is not its affair. */
+  /** Reads records again that a workflow no longer has; ignores outages. */
   async lookBack(reader: Pick<RecordReader, 'owns' | 'seek'>): Promise<void> {
-    const { logger } = this.#dependencies;
     for (const [topic, lineage] of this.#lineageOf) {
-      const partitions = (await this.#dependencies.standing?.(lineage).catch(() => null)) ?? [];
-      for (const { partition, beginning, committed, throughOffset } of partitions) {
+      const progress = await this.#dependencies.progress(lineage).catch(() => []);
+      for (const { partition, beginning, committed, throughOffset } of progress) {
         if (committed === null || !reader.owns(topic, partition)) continue;
-        const offset = this.#places.goBack(
-          partitionKey({ topic, partition }),
-          throughOffset,
-          beginning,
-          committed,
-        );
+        const key = partitionKey({ topic, partition });
+        const offset = this.#places.goBack(key, { throughOffset, beginning, committed });
         if (offset === null) continue;
-        logger.info(
+        this.#dependencies.logger.info(
           { topic, partition, offset, committed },
           'The lineage may lack records behind this offset: they are read again',
         );
@@ -188,15 +174,13 @@ export class PartitionIngest {
     }
   }
 
-  /** Of the records that the next piece is taken from. */
+  /** Returns a decoder for the records that the next piece is taken from. */
   async #decoderOf(
     records: readonly ConsumedRecord[],
   ): Promise<RecordDecoder<FactCorrection> | SchemaRegistryUnavailable> {
     try {
-      return await this.#dependencies.format.decoder(
-        'fact-correction',
-        records.slice(0, CHUNK_REVISIONS_MAX).map(({ value }) => value),
-      );
+      const values = records.slice(0, CHUNK_REVISIONS_MAX).map(({ value }) => value);
+      return await this.#dependencies.format.decoder('fact-correction', values);
     } catch (error) {
       if (error instanceof SchemaRegistryUnavailable) return error;
       throw error;
@@ -204,96 +188,86 @@ export class PartitionIngest {
   }
 
   /**
-   * The offset up to which the piece is in safe hands, or null where the partition pauses or is
-   * read again.
+   * Returns the offset through which the piece is safe; null where the partition waits or seeks.
    */
   async #deliver(piece: Piece, lineage: string, batch: PartitionBatch): Promise<string | null> {
+    return piece.kind === 'dead'
+      ? await this.#bury(piece, lineage, batch)
+      : await this.#handOver(piece.chunk, lineage, batch);
+  }
+
+  async #bury(piece: DeadLetters, lineage: string, batch: PartitionBatch): Promise<string | null> {
     const { logger, deadLetters } = this.#dependencies;
-    const partition = partitionKey(batch);
-    if (piece.kind === 'dead') {
-      const letters = piece.letters.filter(
-        ({ record }) => !this.#places.isLetterSent(partition, record.offset),
-      );
-      const sent = await beating(
-        batch,
-        settled(
-          deadLetters.send(
-            topicsOf(lineage).deadLetters,
-            letters.map(({ record, problem }) => deadLetter(record, problem)),
-          ),
-        ),
-      );
-      if (sent.kind === 'failed')
-        return this.#pause(batch, `the dead-letter topic cannot be written: ${sent.message}`);
-      this.#places.buried(partition, piece.throughOffset);
-      this.counts.deadLetters += letters.length;
-      for (const { record, problem } of letters) {
-        logger.warn(
-          {
-            lineage,
-            topic: record.topic,
-            partition: record.partition,
-            offset: record.offset,
-            problem: problem.className,
-          },
-          'Record sent to the dead-letter topic',
-        );
-      }
-      return piece.throughOffset;
+    const key = partitionKey(batch);
+    const { throughOffset } = piece;
+    const letters = piece.letters.filter(
+      ({ record }) => !this.#places.isLetterSent(key, record.offset),
+    );
+    const records = letters.map(({ record, problem }) => deadLetter(record, problem));
+    const fault = await withHeartbeat(
+      batch,
+      deadLetters.send(topicsOf(lineage).deadLetters, records).then(() => null, messageOf),
+    );
+    if (fault !== null)
+      return this.#pause(batch, `the dead-letter topic cannot be written: ${fault}`);
+    this.#places.buried(key, throughOffset);
+    this.counts.deadLetters += letters.length;
+    for (const { record, problem } of letters) {
+      const { topic, partition, offset } = record;
+      const place = { lineage, topic, partition, offset };
+      logger.warn({ ...place, problem: problem.className }, 'Record sent to the dead-letter topic');
     }
-    const chunk: RevisionChunk = {
-      ...piece.chunk,
-      readFrom: this.#places.readFrom(partition),
-      run: this.#runs.get(lineage) ?? null,
-    };
-    const answer = await beating(batch, this.#dependencies.accept(lineage, chunk, this.#attempt));
+    return throughOffset;
+  }
+
+  async #handOver(
+    piece: Revisions['chunk'],
+    lineage: string,
+    batch: PartitionBatch,
+  ): Promise<string | null> {
+    const { logger, accept } = this.#dependencies;
+    const key = partitionKey(batch);
+    const { topic, partition, firstOffset, throughOffset } = piece;
+    const run = this.#runs.get(lineage) ?? null;
+    const chunk: RevisionChunk = { ...piece, readFrom: this.#places.readFrom(key), run };
+    const answer = await withHeartbeat(batch, accept(lineage, chunk, this.#attempt));
     if (answer.kind === 'behind') return await this.#goBack(batch, answer.throughOffset);
-    // Mended by an operator, it is a new question: an answer from before would be given again.
-    if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) this.#attempt = randomUUID();
-    if (answer.kind === 'refused' && answer.type !== BUFFER_FULL)
+    if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) {
+      // Once an operator has fixed it, the same question must get a new answer.
+      this.#attempt = randomUUID();
       logger.error(
-        {
-          lineage,
-          topic: chunk.topic,
-          partition: chunk.partition,
-          type: answer.type,
-          reason: answer.message,
-        },
+        { lineage, topic, partition, type: answer.type, reason: answer.message },
         'The lineage refuses these records',
       );
+    }
     if (answer.kind !== 'accepted') return this.#pause(batch, answer.message);
     const { acceptance } = answer;
     this.counts.accepted += acceptance.accepted;
     this.counts.redelivered += acceptance.redelivered;
     this.#runs.set(lineage, acceptance.run);
     logger.debug(
-      { lineage, partition: chunk.partition, firstOffset: chunk.firstOffset, ...acceptance },
+      { lineage, partition, firstOffset, ...acceptance },
       'Revisions handed to the lineage',
     );
-    // Answered for an earlier, shorter chunk of the same first offset, only so much is the
-    // workflow's.
-    const through =
-      BigInt(acceptance.throughOffset) < BigInt(chunk.throughOffset)
-        ? acceptance.throughOffset
-        : chunk.throughOffset;
-    this.#places.handed(partition, through);
+    // The answer may be for an earlier, shorter chunk of the same first offset.
+    const isShorter = BigInt(acceptance.throughOffset) < BigInt(throughOffset);
+    const through = isShorter ? acceptance.throughOffset : throughOffset;
+    this.#places.handed(key, through);
     return through;
   }
 
   async #goBack(batch: PartitionBatch, throughOffset: string): Promise<null> {
     const { topic, partition } = batch;
-    const beginning = await beating(
+    const { logger, beginning } = this.#dependencies;
+    const first = await withHeartbeat(
       batch,
-      this.#dependencies.beginning?.(topic, partition).catch(() => null) ?? Promise.resolve('0'),
+      beginning(topic, partition).catch(() => null),
     );
-    if (beginning === null)
-      return this.#pause(
-        batch,
-        'the lineage lacks records, and Kafka does not say which there are',
-      );
-    const offset = this.#places.goBack(partitionKey(batch), throughOffset, beginning)!;
-    this.#dependencies.logger.warn(
-      { topic: batch.topic, partition: batch.partition, offset },
+    if (first === null)
+      return this.#pause(batch, 'the lineage lacks records, and Kafka does not say which exist');
+    const offset = this.#places.goBack(partitionKey(batch), { throughOffset, beginning: first })!;
+    logger.warn(
+      { topic, partition, offset },
       'The lineage lacks records behind this offset: they are read again',
     );
     this.#attempt = randomUUID();
@@ -302,46 +276,37 @@ export class PartitionIngest {
   }
 
   #pause(batch: PartitionBatch, reason: string): null {
-    const key = `${batch.topic}-${batch.partition}`;
+    const key = partitionKey(batch);
+    const { topic, partition } = batch;
     const pauseMs = this.#pauses.get(key) ?? PAUSE_FIRST_MS;
     this.#pauses.set(key, Math.min(2 * pauseMs, PAUSE_MAX_MS));
-    const told = this.waiting.get(key);
-    if (told === undefined || withoutNumbers(told) !== withoutNumbers(reason))
-      this.#dependencies.logger.info(
-        { topic: batch.topic, partition: batch.partition, reason },
-        'Partition paused',
-      );
+    const logged = this.waiting.get(key);
+    if (logged === undefined || withoutNumbers(logged) !== withoutNumbers(reason))
+      this.#dependencies.logger.info({ topic, partition, reason }, 'Partition paused');
     this.waiting.set(key, reason);
     batch.pauseForMs(pauseMs);
     return null;
   }
 
-  #flows(batch: PartitionBatch): void {
-    const key = `${batch.topic}-${batch.partition}`;
+  #resume(batch: PartitionBatch): void {
+    const key = partitionKey(batch);
+    const { topic, partition } = batch;
     this.#pauses.delete(key);
     if (this.waiting.delete(key))
-      this.#dependencies.logger.info(
-        { topic: batch.topic, partition: batch.partition },
-        'Partition flows again',
-      );
+      this.#dependencies.logger.info({ topic, partition }, 'Partition flows again');
   }
 }
 
-/** How many wait and how long was waited changes from try to try, and is the same reason. */
+/** Numbers change from try to try while the reason stays the same. */
 function withoutNumbers(reason: string): string {
   return reason.replace(/\d+/g, '');
 }
 
-function recordsBehind(records: ConsumedRecord[], offset: string): ConsumedRecord[] {
-  const next = records.findIndex((record) => BigInt(record.offset) > BigInt(offset));
-  return next === -1 ? [] : records.slice(next);
-}
-
 /**
- * Waits for the work and keeps the group's heartbeat meanwhile. A heartbeat that fails (the
- * partition moved) is thrown once the work has settled, so that no call is left behind.
+ * Awaits the work and keeps the group's heartbeat meanwhile. A failed heartbeat (the partition
+ * moved) is thrown once the work has settled, so that no call is left behind.
  */
-async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
+async function withHeartbeat<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
   const failures: Error[] = [];
   const timer = setInterval(() => {
     batch
@@ -356,16 +321,5 @@ async function beating<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
     return result;
   } finally {
     clearInterval(timer);
-  }
-}
-
-async function settled(
-  work: Promise<unknown>,
-): Promise<{ kind: 'done' } | { kind: 'failed'; message: string }> {
-  try {
-    await work;
-    return { kind: 'done' };
-  } catch (error) {
-    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
   }
 }

@@ -1,57 +1,67 @@
-/**
- * A record that cannot be taken, as it goes to the dead-letter topic: its own bytes, and headers as
- * Kafka Connect writes them.
- */
-import type { ConsumedRecord, OutgoingRecord } from './records.ts';
-import type { Problem } from '../ingest/ingest-record.ts';
+/** Dead letters: refused records in their own bytes, with headers as Kafka Connect writes them. */
+import type { ConsumedRecord, OutgoingRecord, RecordPosition } from './records.ts';
 
-const HEADER = '__connect.errors';
+const HEADER = '__connect.errors.';
 const MESSAGE_CHARACTERS_MAX = 2_000;
+/** Digits of 31-bit and 63-bit numbers. */
+const PARTITION_DIGITS_MAX = 10;
+const OFFSET_DIGITS_MAX = 19;
+
+/** Why a record was refused, for the dead letter's headers. */
+export interface RefusalReason {
+  className:
+    | 'UndecodableRecord'
+    | 'UnsoundCorrection'
+    | 'UnsoundKey'
+    | 'UnsoundTimestamp'
+    | 'RecordTooLarge';
+  message: string;
+}
 
 /**
- * A letter that comes back from the dead keeps what was said of it before; the last of each header
- * is of this time.
+ * Makes a dead letter. A record that was a dead letter before keeps its headers; the last value of
+ * each is the newest.
  */
-export function deadLetter(record: ConsumedRecord, problem: Problem): OutgoingRecord {
+export function deadLetter(record: ConsumedRecord, reason: RefusalReason): OutgoingRecord {
   const headers = new Map(Object.entries(record.headers));
-  const add = (name: string, value: string) => {
-    const before = headers.get(`${HEADER}.${name}`);
-    headers.set(`${HEADER}.${name}`, before === undefined ? value : [...[before].flat(), value]);
+  const added = {
+    topic: record.topic,
+    partition: String(record.partition),
+    offset: record.offset,
+    stage: 'VALUE_CONVERTER',
+    'exception.class.name': reason.className,
+    'exception.message': reason.message.slice(0, MESSAGE_CHARACTERS_MAX),
   };
-  add('topic', record.topic);
-  add('partition', String(record.partition));
-  add('offset', record.offset);
-  add('stage', 'VALUE_CONVERTER');
-  add('exception.class.name', problem.className);
-  add('exception.message', problem.message.slice(0, MESSAGE_CHARACTERS_MAX));
+  for (const [name, value] of Object.entries(added)) {
+    const before = headers.get(HEADER + name);
+    headers.set(HEADER + name, before === undefined ? value : [...[before].flat(), value]);
+  }
   return { key: record.key, value: record.value, headers: Object.fromEntries(headers) };
 }
 
-export interface Origin {
-  topic: string;
-  partition: number;
-  offset: string;
+export interface Origin extends RecordPosition {
   className: string;
   message: string;
 }
 
-/** Where a dead letter came from and why it is one; null where its headers do not say. */
-export function originOf(letter: Pick<ConsumedRecord, 'headers'>): Origin | null {
+type Letter = Pick<ConsumedRecord, 'headers'>;
+
+/** Returns where a dead letter came from and why, or null where its headers do not say. */
+export function originOf(letter: Letter): Origin | null {
   return originAt(letter, -1);
 }
 
-/** Where a letter that came back from the dead came from the times before. */
-export function earlierOrigins(letter: Pick<ConsumedRecord, 'headers'>): Origin[] {
-  const times = [letter.headers[`${HEADER}.topic`] ?? []].flat().length;
-  return Array.from({ length: Math.max(0, times - 1) }, (_, i) =>
-    originAt(letter, i - times),
+/** Returns the earlier origins of a record that was a dead letter several times. */
+export function earlierOrigins(letter: Letter): Origin[] {
+  const count = valuesOf(letter, 'topic').length;
+  return Array.from({ length: Math.max(0, count - 1) }, (_, i) =>
+    originAt(letter, i - count),
   ).filter((origin) => origin !== null);
 }
 
-/** Of one time, counted from the last, which is -1: each time adds one to each header. */
-function originAt(letter: Pick<ConsumedRecord, 'headers'>, time: number): Origin | null {
-  const text = (name: string): string | null =>
-    [letter.headers[`${HEADER}.${name}`] ?? []].flat().at(time)?.toString() ?? null;
+/** Reads one value of each header, counted from the last, which is -1. */
+function originAt(letter: Letter, index: number): Origin | null {
+  const text = (name: string) => valuesOf(letter, name).at(index)?.toString() ?? null;
   const [topic, partition, offset] = [text('topic'), text('partition'), text('offset')];
   if (
     topic === null ||
@@ -68,9 +78,9 @@ function originAt(letter: Pick<ConsumedRecord, 'headers'>, time: number): Origin
   };
 }
 
-/** Of 31 and 63 bits. */
-const PARTITION_DIGITS_MAX = 10;
-const OFFSET_DIGITS_MAX = 19;
+function valuesOf({ headers }: Letter, name: string) {
+  return [headers[HEADER + name] ?? []].flat();
+}
 
 function isWhole(text: string | null, digitsMax: number): text is string {
   return text !== null && text.length <= digitsMax && /^\d+$/.test(text);

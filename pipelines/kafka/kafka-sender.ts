@@ -83,7 +83,8 @@ export class KafkaSender implements RecordSender {
     const written = await producer
       .send({ topic, acks: -1, compression: CompressionTypes.GZIP, messages })
       .catch((error: unknown) => {
-        // After a failure the sequence numbers cannot be trusted: the next send uses a new producer.
+        // After a failure the sequence numbers cannot be trusted: the next send uses a new
+        // producer.
         this.#producer = null;
         void producer.disconnect().catch(() => undefined);
         throw error;

@@ -37,9 +37,9 @@ const FETCH_WAIT_MS = 250;
 const FOLLOW_AGAIN_MS = 1_000;
 const TOPIC_READY_WAIT_MS = 15_000;
 /**
- * Bytes of one partition in one fetch, as the broker stores them; a larger batch of a producer comes
- * whole. kafkajs fetches again only when a whole fetch is dealt with, and a paused partition is
- * fetched again from its position: more would delay other partitions, and be unpacked in vain at
+ * Bytes of one partition in one fetch, as the broker stores them; a larger batch of a producer
+ * comes whole. kafkajs fetches again only when a whole fetch is dealt with, and a paused partition
+ * is fetched again from its position: more would delay other partitions, and be unpacked in vain at
  * every try.
  */
 const FETCH_PARTITION_BYTES_MAX = 65_536;
@@ -134,8 +134,8 @@ export class KafkaCluster {
 
   /**
    * Follows topics outside of any lasting group and commits nothing: from the beginning, from the
-   * end as it is when this resolves, or from the given positions. Records come from one partition at
-   * a time, in order; those that `onRecords` answers with `again` are repeated after a pause.
+   * end as it is when this resolves, or from the given positions. Records come from one partition
+   * at a time, in order; those that `onRecords` answers with `again` are repeated after a pause.
    */
   async follow(
     topics: readonly string[],

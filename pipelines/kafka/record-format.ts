@@ -1,7 +1,6 @@
 /**
- * How records cross the topics: the one place that encoders and decoders come from. Without a
- * schema registry, Avro's single-object encoding; with one, its wire format, and single-object
- * records are still read.
+ * Encoders and decoders for the topics. Without a schema registry they use Avro's single-object
+ * encoding; with one, its wire format, and they still read single-object records.
  */
 import {
   recordCodec,
@@ -24,18 +23,16 @@ import type { SchemaRegistry } from './schema-registry.ts';
 
 export interface RecordFormat {
   /**
-   * Writes a topic's records. With a registry their schema is registered first, once per topic and
-   * process. Throws `SchemaRefused` (incompatible with what the topic has),
-   * `SchemaRegistryUnavailable`.
+   * Returns a topic's encoder, after registering the schema once per topic and process. Throws
+   * `SchemaRefused` (incompatible with what the topic has) and `SchemaRegistryUnavailable`.
    */
   encoder<Name extends RecordName>(
     record: Name,
     topic: string,
   ): Promise<RecordEncoder<RecordTypes[Name]>>;
   /**
-   * Reads these records, and only these: the schemas that wrote them are loaded first. A schema
-   * that cannot be had is the record's fault and thrown when it is decoded. Throws
-   * `SchemaRegistryUnavailable`.
+   * Returns a decoder for these values alone, after loading their writers' schemas. A schema that
+   * cannot be used is thrown when its record is decoded. Throws `SchemaRegistryUnavailable`.
    */
   decoder<Name extends RecordName>(
     record: Name,
@@ -56,7 +53,7 @@ export function registryFormat(
     const subject = subjectOf(topic);
     const id = ids.get(subject) ?? registry.register(subject, schemaOf(record));
     ids.set(subject, id);
-    // What failed is asked again the next time.
+    // A failure is tried again the next time.
     id.catch(() => ids.delete(subject));
     return id;
   };
@@ -76,7 +73,7 @@ export function registryFormat(
   };
 }
 
-/** Confluent's TopicNameStrategy, for values. */
+/** Names the subject of a topic's values (Confluent's TopicNameStrategy). */
 export function subjectOf(topic: string): string {
   return `${topic}-value`;
 }

@@ -1,9 +1,10 @@
-/** Corrections and retractions onto a lineage's topic. */
-import { factKeyOf, type FactCorrection, type KafkaPosition } from '../../schemas/correction.ts';
+/** Submits corrections and retractions to their lineages' topics. */
 import { faultsOf } from '../../schemas/correction-faults.ts';
+import { factKeyOf, type FactCorrection, type KafkaPosition } from '../../schemas/correction.ts';
 import { UnencodableRecord } from '../../schemas/failures.ts';
-import type { RecordSender } from './records.ts';
+import type { RecordEncoder } from '../../schemas/records/avro.ts';
 import type { RecordFormat } from './record-format.ts';
+import type { OutgoingRecord, RecordSender } from './records.ts';
 import { topicsOf } from './topics.ts';
 
 export interface Submitted {
@@ -12,53 +13,48 @@ export interface Submitted {
   position: KafkaPosition;
 }
 
+interface Batch {
+  encoder: RecordEncoder<FactCorrection>;
+  submitted: Submitted[];
+  records: OutgoingRecord[];
+}
+
 /**
- * Sends corrections, each to its own lineage's topic, under its fact's key; resolves when Kafka has
- * them for good. Throws `UnencodableRecord` and sends nothing when one is not sound (`faultsOf`),
- * unless `unsound` allows it: then it will come out of the dead-letter topic. Nothing is sent
- * either where the schema registry refuses the schema or gives no answer (`SchemaRefused`,
- * `SchemaRegistryUnavailable`).
+ * Sends corrections, each to its lineage's topic under its fact's key; resolves when Kafka has them
+ * for good. Sends nothing and throws `UnencodableRecord` when one is not sound (`faultsOf`), unless
+ * `unsound` allows it: then it ends in the dead-letter topic. Also throws `SchemaRefused` and
+ * `SchemaRegistryUnavailable` before anything is sent.
  */
 export async function submitCorrections(
   sender: RecordSender,
   format: RecordFormat,
   corrections: readonly FactCorrection[],
-  options: { unsound?: 'refuse' | 'send' } = {},
+  { unsound = 'refuse' }: { unsound?: 'refuse' | 'send' } = {},
 ): Promise<Submitted[]> {
-  const lineages = [...new Set(corrections.map((correction) => correction.lineage))];
-  const encoders = new Map(
-    await Promise.all(
-      lineages.map(
-        async (lineage) =>
-          [
-            lineage,
-            await format.encoder('fact-correction', topicsOf(lineage).corrections),
-          ] as const,
-      ),
-    ),
-  );
-  const encoded = corrections.map((correction) => {
-    const faults = options.unsound === 'send' ? [] : faultsOf(correction);
-    if (faults.length > 0)
-      throw new UnencodableRecord(`sound correction "${correction.id}"`, faults);
-    return {
-      correction,
-      factKey: factKeyOf(correction),
-      value: encoders.get(correction.lineage)!.encode(correction),
+  const batches = new Map<string, Batch>();
+  const all: Submitted[] = [];
+  for (const correction of corrections) {
+    const { id, lineage } = correction;
+    const faults = unsound === 'send' ? [] : faultsOf(correction);
+    if (faults.length > 0) throw new UnencodableRecord(`sound correction "${id}"`, faults);
+    const topic = topicsOf(lineage).corrections;
+    const batch = batches.get(topic) ?? {
+      encoder: await format.encoder('fact-correction', topic),
+      submitted: [],
+      records: [],
     };
-  });
-  const submitted = new Map<FactCorrection, Submitted>();
-  for (const lineage of lineages) {
-    const ofLineage = encoded.filter(({ correction }) => correction.lineage === lineage);
-    const positions = await sender.send(
-      topicsOf(lineage).corrections,
-      ofLineage.map(({ factKey, value }) => ({ key: factKey, value })),
-    );
-    ofLineage.forEach(({ correction, factKey }, i) =>
-      submitted.set(correction, { id: correction.id, factKey, position: positions[i]! }),
-    );
+    batches.set(topic, batch);
+    const factKey = factKeyOf(correction);
+    const submitted = { id, factKey, position: { topic, partition: -1, offset: '-1' } };
+    batch.records.push({ key: factKey, value: batch.encoder.encode(correction) });
+    batch.submitted.push(submitted);
+    all.push(submitted);
   }
-  return corrections.map((correction) => submitted.get(correction)!);
+  for (const [topic, { records, submitted }] of batches) {
+    const positions = await sender.send(topic, records);
+    submitted.forEach((one, i) => (one.position = positions[i]!));
+  }
+  return all;
 }
 
 /** Sends a retraction of each fact: from then on the base model's answer holds. */
@@ -67,8 +63,6 @@ export async function submitRetractions(
   lineage: string,
   factKeys: readonly string[],
 ): Promise<KafkaPosition[]> {
-  return await sender.send(
-    topicsOf(lineage).corrections,
-    factKeys.map((factKey) => ({ key: factKey, value: null })),
-  );
+  const records = factKeys.map((factKey) => ({ key: factKey, value: null }));
+  return await sender.send(topicsOf(lineage).corrections, records);
 }

@@ -1,10 +1,10 @@
-/** The topics of a lineage and how they are configured. */
+/** The topics of a lineage and their configuration. */
 import type { TopicSpecification } from './records.ts';
 
 export interface LineageTopics {
   /** FactCorrection or null; key: the fact's key. */
   corrections: string;
-  /** Records of `corrections` that cannot be taken, as they were, with headers that say why. */
+  /** Refused records of `corrections`, unchanged, with headers that give the reason. */
   deadLetters: string;
   /** CorrectionOutcome, compacted; key: the revision's id. */
   outcomes: string;
@@ -29,46 +29,30 @@ export interface TopicSettings {
   replicationFactor: number;
 }
 
-/**
- * Larger than the corrections topic's bound by what the headers add, so that nothing which came in
- * fails to go out.
- */
+/** Larger than the corrections topic's bound, since the headers add to a record. */
 const DEAD_LETTER_BYTES_MAX = 2_097_152;
 
-/** What the topics of a lineage are created with. Those that exist already stay as they are. */
+/** Specifies the topics of a lineage; existing ones stay as they are. */
 export function topicSpecifications(
   lineage: string,
   settings: TopicSettings,
 ): TopicSpecification[] {
   const topics = topicsOf(lineage);
-  const { partitions, replicationFactor } = settings;
+  const topic = (
+    name: string,
+    configuration: Record<string, string>,
+    partitions = settings.partitions,
+  ) => ({ name, partitions, replicationFactor: settings.replicationFactor, configuration });
   return [
-    // Producers may compress as they like; the broker turns it into what our client can read, or
-    // one record would stop ingest.
-    {
-      name: topics.corrections,
-      partitions,
-      replicationFactor,
-      configuration: { 'compression.type': 'gzip' },
-    },
-    {
-      name: topics.deadLetters,
-      partitions,
-      replicationFactor,
-      configuration: { 'max.message.bytes': String(DEAD_LETTER_BYTES_MAX), 'retention.ms': '-1' },
-    },
-    {
-      name: topics.outcomes,
-      partitions,
-      replicationFactor,
-      configuration: { 'cleanup.policy': 'compact' },
-    },
-    // One partition: versions are a sequence, and whoever follows them needs it in order.
-    {
-      name: topics.versions,
-      partitions: 1,
-      replicationFactor,
-      configuration: { 'retention.ms': '-1' },
-    },
+    // The broker recompresses what producers send into what our client can read: otherwise one
+    // record could stop ingest.
+    topic(topics.corrections, { 'compression.type': 'gzip' }),
+    topic(topics.deadLetters, {
+      'max.message.bytes': String(DEAD_LETTER_BYTES_MAX),
+      'retention.ms': '-1',
+    }),
+    topic(topics.outcomes, { 'cleanup.policy': 'compact' }),
+    // One partition, since followers need versions in order.
+    topic(topics.versions, { 'retention.ms': '-1' }, 1),
   ];
 }

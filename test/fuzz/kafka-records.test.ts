@@ -21,7 +21,7 @@ import { startIngest, type Ingest } from '../../pipelines/ingest/ingest.ts';
 import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { RecordSender } from '../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
-import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
+import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { CORRECTION_LIMITS } from '../../schemas/correction.ts';
 import { factCorrection } from '../harness/corrections.ts';
@@ -64,7 +64,9 @@ beforeAll(async () => {
     },
   });
   ingest = await startIngest([LINEAGE], {
-    read: (group, topics, onBatch) => cluster.read(group, topics, onBatch),
+    read: (read, onBatch) => cluster.read(INGEST_GROUP, read, onBatch),
+    progress: async () => [],
+    beginning: async () => '0',
     deadLetters: sender,
     async accept(_, chunk) {
       accepted.push(

@@ -8,7 +8,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { startIngest, type AcceptAnswer, type Ingest } from '../../pipelines/ingest/ingest.ts';
 import type { RecordPosition } from '../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
-import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { BUFFER_FULL, lineageWorkflowId } from '../../pipelines/workflows/contract.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
 import { afterwards } from '../harness/clean-up.ts';
@@ -91,8 +91,10 @@ test('an edit worker that comes edits the backlog to the last record', TIMEOUT, 
 async function startedIngest(): Promise<Ingest> {
   const { kafka, sender, temporal } = system;
   return await startIngest([FULL, FREE], {
-    read: (group, topics, onBatch) =>
-      kafka.read(group, topics, (batch) => {
+    progress: async () => [],
+    beginning: async () => '0',
+    read: (topics, onBatch) =>
+      kafka.read(INGEST_GROUP, topics, (batch) => {
         if (batch.topic === topicsOf(FULL).corrections)
           seen.recordsInHandMax = Math.max(seen.recordsInHandMax, batch.records.length);
         return onBatch(batch);

@@ -14,7 +14,7 @@ import type {
   OutgoingRecord,
   PartitionBatch,
 } from '../../../pipelines/kafka/records.ts';
-import { SINGLE_OBJECT_FORMAT, type RecordFormat } from '../../../pipelines/kafka/record-format.ts';
+import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import {
   CHUNK_BYTES_MAX,
   CHUNK_REVISIONS_MAX,
@@ -86,25 +86,25 @@ class FakePartition {
 }
 
 function ingestWith(
-  accept: (chunk: RevisionChunk) => AcceptAnswer,
-  deadLetters: (records: readonly OutgoingRecord[]) => void = () => undefined,
-  standing?: IngestDependencies['standing'],
-  format: RecordFormat = SINGLE_OBJECT_FORMAT,
-  beginning?: IngestDependencies['beginning'],
-  logger: IngestDependencies['logger'] = SILENT,
+  accept: (chunk: RevisionChunk, attempt: string) => AcceptAnswer,
+  more: Partial<IngestDependencies> = {},
 ): PartitionIngest {
   return new PartitionIngest([LINEAGE], {
     read: () => Promise.reject(new Error('not read here')),
-    deadLetters: {
-      send: async (_topic, records) => (deadLetters(records), []),
-      close: async () => undefined,
-    },
-    accept: async (_lineage, chunk) => accept(chunk),
-    format,
-    logger,
-    ...(standing === undefined ? {} : { standing }),
-    ...(beginning === undefined ? {} : { beginning }),
+    deadLetters: deadLettersTo(() => undefined),
+    accept: async (_lineage, chunk, attempt) => accept(chunk, attempt),
+    progress: async () => [],
+    beginning: async () => '0',
+    format: SINGLE_OBJECT_FORMAT,
+    logger: SILENT,
+    ...more,
   });
+}
+
+function deadLettersTo(
+  take: (records: readonly OutgoingRecord[]) => void,
+): IngestDependencies['deadLetters'] {
+  return { send: async (_topic, records) => (take(records), []), close: async () => undefined };
 }
 
 const accepted = (chunk: RevisionChunk, throughOffset = chunk.throughOffset): AcceptAnswer => ({
@@ -127,13 +127,7 @@ describe('ingest', () => {
       { kind: 'refused', type: 'TopicRecreated', message: 'offset 99 was taken before' },
       { kind: 'unavailable', message: 'away' },
     ];
-    const ingest = new PartitionIngest([LINEAGE], {
-      read: () => Promise.reject(new Error('not read here')),
-      deadLetters: { send: async () => [], close: async () => undefined },
-      accept: async (_lineage, _chunk, attempt) => (attempts.push(attempt), answers.shift()!),
-      format: SINGLE_OBJECT_FORMAT,
-      logger: SILENT,
-    });
+    const ingest = ingestWith((_chunk, attempt) => (attempts.push(attempt), answers.shift()!));
     const partition = new FakePartition([record(0)]);
     while (answers.length > 0) await ingest.take(partition.batch());
     expect(attempts.map((attempt) => attempt === attempts[0])).toEqual([true, true, true, false]);
@@ -160,10 +154,12 @@ describe('ingest', () => {
         message: 'Temporal does not take the API key. Look at ERRATA_TEMPORAL_API_KEY',
       },
     ];
-    const ingest = ingestWith(() => answers.shift()!, undefined, undefined, undefined, undefined, {
-      ...SILENT,
-      info: (fields, message) =>
-        void told.push(`${message}: ${(fields as { reason?: string }).reason}`),
+    const ingest = ingestWith(() => answers.shift()!, {
+      logger: {
+        ...SILENT,
+        info: (fields, message) =>
+          void told.push(`${message}: ${(fields as { reason?: string }).reason}`),
+      },
     });
     while (answers.length > 0) await ingest.take(partition.batch());
     expect(told.filter((line) => line.startsWith('Partition paused'))).toEqual([
@@ -195,9 +191,9 @@ describe('ingest', () => {
       record(3),
     ]);
     const dead: [bigint, number][] = [];
-    const ingest = ingestWith(accepted, (records) =>
-      dead.push([partition.committed, records.length]),
-    );
+    const ingest = ingestWith((chunk) => accepted(chunk), {
+      deadLetters: deadLettersTo((records) => dead.push([partition.committed, records.length])),
+    });
     await ingest.take(partition.batch());
     expect(dead).toEqual([[0n, 2]]);
     expect(partition.left).toBe(0);
@@ -228,10 +224,9 @@ describe('ingest', () => {
   it('sends a dead letter once, however often the buffer after it is full', async () => {
     const partition = new FakePartition([record(0, 'garbage'), record(1)]);
     let letters = 0;
-    const ingest = ingestWith(
-      () => ({ kind: 'refused', type: 'BufferFull', message: 'full' }),
-      (records) => (letters += records.length),
-    );
+    const ingest = ingestWith(() => ({ kind: 'refused', type: 'BufferFull', message: 'full' }), {
+      deadLetters: deadLettersTo((records) => (letters += records.length)),
+    });
     for (let i = 0; i < 5; i++) await ingest.take(partition.batch());
     expect(letters).toBe(1);
     expect(partition.committed).toBe(0n);
@@ -242,8 +237,10 @@ describe('ingest', () => {
     let away = true;
     const ingest = ingestWith(
       (chunk) => (away ? { kind: 'unavailable', message: 'no answer' } : accepted(chunk)),
-      () => {
-        if (away) throw new Error('no leader');
+      {
+        deadLetters: deadLettersTo(() => {
+          if (away) throw new Error('no leader');
+        }),
       },
     );
     await ingest.take(partition.batch());
@@ -257,12 +254,14 @@ describe('ingest', () => {
     const partition = new FakePartition([record(0), record(1, 'garbage'), record(2)]);
     let away = true;
     const asked: number[] = [];
-    const ingest = ingestWith(accepted, () => undefined, undefined, {
-      ...SINGLE_OBJECT_FORMAT,
-      decoder: async (name, values) => {
-        asked.push([...values].length);
-        if (away) throw new SchemaRegistryUnavailable('http://registry', 'no route', null);
-        return await SINGLE_OBJECT_FORMAT.decoder(name, values);
+    const ingest = ingestWith((chunk) => accepted(chunk), {
+      format: {
+        ...SINGLE_OBJECT_FORMAT,
+        decoder: async (name, values) => {
+          asked.push([...values].length);
+          if (away) throw new SchemaRegistryUnavailable('http://registry', 'no route', null);
+          return await SINGLE_OBJECT_FORMAT.decoder(name, values);
+        },
       },
     });
     await ingest.take(partition.batch());
@@ -347,24 +346,21 @@ describe('ingest, before a workflow that forgets', () => {
           return { kind: 'accepted', acceptance };
         };
         const newIngest = () =>
-          ingestWith(
-            accept,
-            (letters) =>
+          ingestWith(accept, {
+            deadLetters: deadLettersTo((letters) =>
               buried.push(
                 ...letters.map(({ headers }) => String(headers!['__connect.errors.offset'])),
               ),
-            async () => {
-              const throughOffset = state.status().highWater[`${TOPIC}-0`] ?? '-1';
-              return [
-                {
-                  partition: 0,
-                  beginning: '0',
-                  committed: partition.committed < 0n ? null : String(partition.committed + 1n),
-                  throughOffset,
-                },
-              ];
-            },
-          );
+            ),
+            progress: async () => [
+              {
+                partition: 0,
+                beginning: '0',
+                committed: partition.committed < 0n ? null : String(partition.committed + 1n),
+                throughOffset: state.status().highWater[`${TOPIC}-0`] ?? '-1',
+              },
+            ],
+          });
         let ingest = newIngest();
         const lookBack = () =>
           ingest.lookBack({
@@ -440,9 +436,9 @@ it('what was fetched before ingest went back does not pass for what it went back
       ? { kind: 'accepted', acceptance: { ...state.accept(chunk, 0), run: 'run' } }
       : { kind: 'behind', throughOffset: refusal.throughOffset! };
   };
-  const ingest = ingestWith(accept, undefined, async () => [
-    { partition: 0, beginning: '0', committed: '2', throughOffset: '-1' },
-  ]);
+  const ingest = ingestWith(accept, {
+    progress: async () => [{ partition: 0, beginning: '0', committed: '2', throughOffset: '-1' }],
+  });
   await ingest.take(partition.batch());
   partition.log.push(record(2), record(3));
   const fetched = partition.batch();
@@ -477,10 +473,7 @@ it('what Kafka no longer has is not waited for', async () => {
         ? { kind: 'accepted', acceptance: { ...state.accept(chunk, 0), run: 'run' } }
         : { kind: 'behind', throughOffset: refusal.throughOffset! };
     },
-    undefined,
-    undefined,
-    SINGLE_OBJECT_FORMAT,
-    async () => '5',
+    { beginning: async () => '5' },
   );
   for (let takes = 0; takes < 3 && partition.left > 0; takes++)
     await ingest.take(partition.batch());

@@ -177,7 +177,7 @@ describe('a registry that misbehaves', () => {
     [
       'breaks off',
       (_request: IncomingMessage, response: ServerResponse) => void response.socket?.destroy(),
-      /hang up|reset/,
+      /other side closed|reset/,
     ],
   ])('is unavailable when it %s: no record is judged', async (_what, answer, reason) => {
     const { registry: client, asked } = await answering(answer);
@@ -291,17 +291,17 @@ describe('a registry that misbehaves', () => {
       { schema: '"Other"', references: [{ name: 'Other', subject: 's', version: 1 }] },
       /other subjects/,
     ],
-    ['no JSON', { schema: '{' }, /no Avro schema/],
-    ['no schema', {}, /no Avro schema/],
+    ['no JSON', { schema: '{' }, /not a readable Avro schema/],
+    ['no schema', {}, /not a readable Avro schema/],
     [
       'too many parts',
       { schema: JSON.stringify(Array.from({ length: 6_000 }, () => 'int')) },
-      /no Avro schema in JSON that can be read/,
+      /not a readable Avro schema/,
     ],
     [
       'too many levels',
       { schema: '['.repeat(200) + ']'.repeat(200) },
-      /no Avro schema in JSON that can be read/,
+      /not a readable Avro schema/,
     ],
     [
       'a schema that is too long',
