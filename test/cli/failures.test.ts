@@ -34,7 +34,7 @@ import { BaseChanged, VersionLogDamaged } from '../../versions/log/failures.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { factCorrection } from '../harness/corrections.ts';
-import { quietRuntime } from '../harness/world.ts';
+import { quietRuntime } from '../harness/time-skipping.ts';
 import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 
 const LINEAGES = [

@@ -22,7 +22,7 @@ import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { FakeEngine, MISBEHAVING } from '../harness/fake-engine.ts';
 import { HeardOutcomes } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
-import { quietRuntime } from '../harness/world.ts';
+import { quietRuntime } from '../harness/time-skipping.ts';
 import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 import { invoke } from './invocation.ts';
 

@@ -1,47 +1,42 @@
 /**
- * One run: a known stream goes in while faults are inflicted, then everything is healed, drained
- * and checked.
+ * One run: a known stream goes in while faults are inflicted, then everything is fixed, drained and
+ * checked.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { seededRandom } from '../../model/tensor/random.ts';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { EDIT_BATCH_WORKFLOW, UNDO_WORKFLOW } from '../../pipelines/workflows/contract.ts';
-import { check, type Findings } from './checker.ts';
+import { check, type Findings } from './checker/checker.ts';
+import { readWorld, type World } from './checker/world.ts';
 import { FAULTS, type FaultContext } from './faults.ts';
 import { knownStream, weighted, type StreamKind, type StreamRecord } from './known-stream.ts';
-import { lastAnswers } from './last-answers.ts';
-import { readWorld } from './read-world.ts';
-import { ServeWatch } from './serve-watch.ts';
 import { StreamSender } from './stream-sender.ts';
-import { LINEAGE, SETTINGS, System } from './system.ts';
+import { finalAnswers } from './system/answers.ts';
+import { ServeWatch } from './system/serve-watch.ts';
+import { LINEAGE, SETTINGS, System } from './system/system.ts';
 import { UndoOrders, type OrderedUndo } from './undo-orders.ts';
 
 export interface RunOptions {
   seed: number;
   records: number;
-  /**
-   * Faults are drawn for so long; or each kind comes once, in an order of the seed, whatever time
-   * it takes.
-   */
+  /** Either faults are drawn for this time, or each kind comes once in an order by the seed. */
   faults: { minutes: number; kinds?: readonly string[] } | 'each kind once';
-  tell: (line: string) => void;
-  /** Leaves the folder with data and logs. */
+  print: (line: string) => void;
+  /** Keeps the folder with data and logs. */
   keep?: boolean;
 }
 
 export interface RunResult {
   seed: number;
   folder: string;
-  /** As asked for; null where each kind came once. */
+  /** Null if each kind came once. */
   minutes: number | null;
   startedAt: Date;
   seconds: { faults: number; drain: number; whole: number };
   records: Record<StreamKind, number>;
   sent: number;
   faults: { atSeconds: number; kind: string; done: string }[];
-  /** Faults that found nothing to break. */
+  /** Faults that had nothing to break. */
   missed: number;
   starts: Record<string, number>;
   versions: number;
@@ -50,133 +45,149 @@ export interface RunResult {
   findings: Findings;
 }
 
-/** Nothing may stand still for longer once everything is healed. */
+/** Nothing may make no progress for longer once everything is fixed. */
 const STILL_MAX_MS = 120_000;
 const LOOK_EVERY_MS = 500;
 const READY_WAIT_MS = 30_000;
-/** Where faults are drawn, the system mostly gets to its feet before the next one. */
+/** Share of drawn faults that wait for the system to recover from the last one. */
 const RECOVERED_SHARE = 0.6;
-/**
- * The stream ends before the faults do, so that some of them hit a system that has nothing new to
- * read.
- */
+/** The stream ends before the faults, so that some of them hit a system with nothing to read. */
 const STREAM_SHARE = 0.85;
 const BRIEF_STREAM_MS = 30_000;
 const GAP_MS = 200;
 const GAP_MORE_MS = 5_000;
 
-export async function faultRun({
-  seed,
-  records,
-  faults,
-  tell,
-  keep = false,
-}: RunOptions): Promise<RunResult> {
-  const startedAt = new Date();
-  const stream = knownStream(LINEAGE, records, seededRandom(seed));
-  const system = await System.start();
-  tell(`the system runs in ${system.folder}`);
-  const watch = new ServeWatch(system.processes.serve);
-  const orders = new UndoOrders(system, (version) => watch.mayGoBackTo(version));
-  const sender = new StreamSender(
-    system.brokers,
-    topicsOf(LINEAGE).corrections,
-    seededRandom(seed + 1),
-  );
+export async function faultRun(options: RunOptions): Promise<RunResult> {
+  const run = new FaultRun(options, await System.start());
   try {
-    watch.start();
-    const random = seededRandom(seed + 2);
-    const brief = faults === 'each kind once';
-    const context: FaultContext = {
-      system,
-      undos: orders,
-      random,
-      brief,
-      disturbed: (name) => name === 'serve' && watch.disturbed(),
-    };
+    return await run.run();
+  } finally {
+    await run.stop();
+  }
+}
+
+class FaultRun {
+  readonly #options: RunOptions;
+  readonly #system: System;
+  readonly #startedAt = new Date();
+  readonly #stream: StreamRecord[];
+  readonly #watch: ServeWatch;
+  readonly #orders: UndoOrders;
+  readonly #sender: StreamSender;
+  readonly #inflicted: RunResult['faults'] = [];
+  #missed = 0;
+
+  constructor(options: RunOptions, system: System) {
+    const { seed, records } = options;
+    this.#options = options;
+    this.#system = system;
+    this.#stream = knownStream(LINEAGE, records, seededRandom(seed));
+    this.#watch = new ServeWatch(system.processes.serve);
+    this.#orders = new UndoOrders(system, (version) => this.#watch.mayGoBackTo(version));
+    const topic = topicsOf(LINEAGE).corrections;
+    this.#sender = new StreamSender(system.brokers, topic, seededRandom(seed + 1));
+  }
+
+  async run(): Promise<RunResult> {
+    const { print, faults, seed } = this.#options;
+    print(`the system runs in ${this.#system.folder}`);
+    this.#watch.start();
     const began = Date.now();
-    const draw =
-      faults === 'each kind once'
-        ? eachOnce(Object.keys(FAULTS), random)
-        : drawn(faults.kinds ?? Object.keys(FAULTS), random, began + faults.minutes * 60_000);
-    const streamMs =
-      faults === 'each kind once' ? BRIEF_STREAM_MS : faults.minutes * 60_000 * STREAM_SHARE;
-    const sending = sender.send(stream, streamMs);
-    const inflicted: RunResult['faults'] = [];
-    let missed = 0;
-    for (const kind of draw) {
-      if (!brief && random() < RECOVERED_SHARE)
-        await Promise.race([system.ready(), delay(READY_WAIT_MS)]);
-      await delay(GAP_MS + (brief ? 0 : random() * GAP_MORE_MS));
-      const atSeconds = Math.round((Date.now() - began) / 1_000);
-      let done: string | null;
-      try {
-        done = await FAULTS[kind]!.inflict(context);
-      } catch (error) {
-        // A reset finds no Temporal that was just killed.
-        tell(`${atSeconds} s  ${kind} was not possible: ${messageOf(error)}`);
-        done = null;
-      }
-      if (done === null) missed++;
-      else {
-        inflicted.push({ atSeconds, kind, done });
-        tell(`${atSeconds} s  ${done}`);
-      }
-    }
+    const minutes = faults === 'each kind once' ? null : faults.minutes;
+    const streamMs = minutes === null ? BRIEF_STREAM_MS : minutes * 60_000 * STREAM_SHARE;
+    const sending = this.#sender.send(this.#stream, streamMs);
+    await this.#inflict(began);
     const faultsMs = Date.now() - began;
     const sent = await sending;
-    tell(`${sent} records sent; healing and draining`);
-    const stuck = await drained(system, tell);
+    print(`${sent} records sent; fixing and draining`);
+    const stuck = await drained(this.#system, print);
     const drainMs = Date.now() - began - faultsMs;
-    const undos = await orders.ended();
-    await orders.letGo();
-    // What was ordered again may have left something to do.
-    if (stuck.length === 0) stuck.push(...(await drained(system, tell)));
-    await watch.stop();
-    const answers = await lastAnswers(system.processes.serve, stream, await orders.head());
-    await sender.close();
-    const starts = Object.fromEntries(
-      Object.values(system.processes).map((one) => [one.name, one.starts]),
-    );
-    await Promise.all(Object.values(system.processes).map((one) => one.stop()));
-    const world = await readWorld(system.brokers, LINEAGE, INGEST_GROUP, system.versionsFolder, {
-      undos,
-      answers,
-    });
+    const world = await this.#finalWorld(stuck);
     const findings = check(world, SETTINGS.verdict);
-    findings.violations.push(...watch.violations, ...stuck);
     const versions = [...world.store.keys()].filter((name) => name.includes('/log/')).length;
-    for (const version of watch.versions)
+    findings.violations.push(...this.#watch.violations, ...stuck);
+    for (const version of this.#watch.versions)
       if (version > versions)
         findings.violations.push(`Serve: version ${version} answered and is not in the log.`);
     if (world.corrections.length < sent)
       findings.violations.push(
         `Kafka: ${sent} records were acknowledged, and ${world.corrections.length} are there.`,
       );
+    const processes = Object.values(this.#system.processes);
     return {
       seed,
-      folder: system.folder,
-      minutes: faults === 'each kind once' ? null : faults.minutes,
-      startedAt,
+      folder: this.#system.folder,
+      minutes,
+      startedAt: this.#startedAt,
       seconds: {
         faults: faultsMs / 1_000,
         drain: drainMs / 1_000,
-        whole: (Date.now() - startedAt.getTime()) / 1_000,
+        whole: (Date.now() - this.#startedAt.getTime()) / 1_000,
       },
-      records: countsOf(stream),
+      records: countsOf(this.#stream),
       sent,
-      faults: inflicted,
-      missed,
-      starts,
+      faults: this.#inflicted,
+      missed: this.#missed,
+      starts: Object.fromEntries(processes.map(({ name, starts }) => [name, starts])),
       versions,
-      undos,
-      serve: { asked: watch.asked, versions: watch.versions.size },
+      undos: world.undos,
+      serve: { asked: this.#watch.asked, versions: this.#watch.versions.size },
       findings,
     };
-  } finally {
-    await watch.stop();
-    await sender.close();
-    await system.stop({ keep });
+  }
+
+  async stop(): Promise<void> {
+    await this.#watch.stop();
+    await this.#sender.close();
+    await this.#system.stop({ keep: this.#options.keep === true });
+  }
+
+  async #inflict(began: number): Promise<void> {
+    const { faults, seed, print } = this.#options;
+    const random = seededRandom(seed + 2);
+    const brief = faults === 'each kind once';
+    const context: FaultContext = {
+      system: this.#system,
+      undos: this.#orders,
+      random,
+      brief,
+      disturbed: (name) => name === 'serve' && this.#watch.disturbed(),
+    };
+    const kinds = brief
+      ? eachOnce(Object.keys(FAULTS), random)
+      : drawn(faults.kinds ?? Object.keys(FAULTS), random, began + faults.minutes * 60_000);
+    for (const kind of kinds) {
+      if (!brief && random() < RECOVERED_SHARE)
+        await Promise.race([this.#system.ready(), delay(READY_WAIT_MS)]);
+      await delay(GAP_MS + (brief ? 0 : random() * GAP_MORE_MS));
+      const atSeconds = Math.round((Date.now() - began) / 1_000);
+      const done = await FAULTS[kind]!.inflict(context).catch((error: unknown) => {
+        // A reset, for one, fails when Temporal was just killed.
+        print(`${atSeconds} s  ${kind} was not possible: ${String(error)}`);
+        return null;
+      });
+      if (done === null) {
+        this.#missed++;
+        continue;
+      }
+      this.#inflicted.push({ atSeconds, kind, done });
+      print(`${atSeconds} s  ${done}`);
+    }
+  }
+
+  /** Ends all orders, asks for the last answers, stops the processes, and reads everything. */
+  async #finalWorld(stuck: string[]): Promise<World> {
+    const { processes } = this.#system;
+    const undos = await this.#orders.ended();
+    await this.#orders.letGo();
+    // An order that was given again may have left something to do.
+    if (stuck.length === 0) stuck.push(...(await drained(this.#system, this.#options.print)));
+    await this.#watch.stop();
+    const head = await this.#orders.head();
+    const answers = await finalAnswers(processes.serve, this.#stream, head);
+    await this.#sender.close();
+    await Promise.all(Object.values(processes).map((one) => one.stop()));
+    return await readWorld(this.#system, LINEAGE, INGEST_GROUP, { undos, answers });
   }
 }
 
@@ -192,60 +203,54 @@ function* drawn(kinds: readonly string[], random: () => number, until: number): 
   while (Date.now() < until) yield due.pop() ?? weighted(weights, random);
 }
 
-/** Waits until nothing is left to do; what stands still for too long, in words. */
-async function drained(system: System, tell: (line: string) => void): Promise<string[]> {
+/** Resolves when nothing is left to do; to a violation if there is no progress for too long. */
+async function drained(system: System, print: (line: string) => void): Promise<string[]> {
   await system.ready();
   let last = '';
   let movedAt = Date.now();
   for (;;) {
-    const state = await stateOf(system).catch((error: unknown) => ({
+    const { left, text } = await stateOf(system).catch((error: unknown) => ({
       left: null,
-      words: `not to be asked: ${messageOf(error)}`,
+      text: `the state is unknown: ${String(error)}`,
     }));
-    if (state.left === 0) return [];
-    if (state.words !== last) [last, movedAt] = [state.words, Date.now()];
+    if (left === 0) return [];
+    if (text !== last) [last, movedAt] = [text, Date.now()];
     if (Date.now() - movedAt > STILL_MAX_MS) {
-      tell(`it stands still: ${state.words}`);
-      return [`Stuck: with everything healed for ${STILL_MAX_MS / 1_000} s, ${state.words}.`];
+      print(`no progress: ${text}`);
+      return [`Stuck: with everything fixed for ${STILL_MAX_MS / 1_000} s, ${text}.`];
     }
     await delay(LOOK_EVERY_MS);
   }
 }
 
-async function stateOf(system: System): Promise<{ left: number; words: string }> {
-  const lag = (await system.cluster.lagOf(INGEST_GROUP, [topicsOf(LINEAGE).corrections])).reduce(
-    (sum, partition) => sum + partition.lag,
-    0,
-  );
-  const status = await system.temporal.status(LINEAGE);
-  const { count } = await system.temporal.client.workflow.count(
-    `WorkflowType IN ('${EDIT_BATCH_WORKFLOW}', '${UNDO_WORKFLOW}') AND ExecutionStatus = 'Running'`,
-  );
-  const waiting = status?.waiting ?? 0;
+async function stateOf({ cluster, temporal }: System): Promise<{ left: number; text: string }> {
+  const topics = topicsOf(LINEAGE);
+  const partitions = await cluster.lagOf(INGEST_GROUP, [topics.corrections]);
+  const lag = partitions.reduce((sum, partition) => sum + partition.lag, 0);
+  const status = await temporal.status(LINEAGE);
+  const types = `WorkflowType IN ('${EDIT_BATCH_WORKFLOW}', '${UNDO_WORKFLOW}')`;
+  const running = `${types} AND ExecutionStatus = 'Running'`;
+  const { count } = await temporal.client.workflow.count(running);
+  const { waiting = 0, running: batch = null, frozen = null } = status ?? {};
   const undos =
-    status === null ? 0 : status.undos.waiting.length + (status.undos.running === null ? 0 : 1);
-  const running = status?.running ?? null;
-  const frozen = status?.frozen ?? null;
-  const extents = (await system.cluster.extents(topicsOf(LINEAGE).outcomes))!;
-  const outcomes = [...extents.values()].map(({ end }) => end).join(', ');
-  return {
-    left: lag + waiting + undos + count + (running === null ? 0 : 1) + (frozen === null ? 0 : 1),
-    words: `${lag} records are unread, ${waiting} wait, ${undos} undos are not done, batch ${running?.batchId ?? 'none'} runs, ${count} workflows of batches and undos are open, outcomes end at ${outcomes}, ${frozen === null ? 'not frozen' : `frozen: ${frozen.reason}`}`,
-  };
+    status === null ? 0 : status.undos.waiting.length + Number(status.undos.running !== null);
+  const extents = (await cluster.extents(topics.outcomes))!;
+  const ends = [...extents.values()].map(({ end }) => end);
+  const left = lag + waiting + undos + count + Number(batch !== null) + Number(frozen !== null);
+  const text = [
+    `${lag} records are unread`,
+    `${waiting} wait`,
+    `${undos} undos are not done`,
+    `batch ${batch?.batchId ?? 'none'} runs`,
+    `${count} workflows of batches and undos are open`,
+    `outcomes end at ${ends.join(', ')}`,
+    frozen === null ? 'not frozen' : `frozen: ${frozen.reason}`,
+  ];
+  return { left, text: text.join(', ') };
 }
 
 function countsOf(stream: readonly StreamRecord[]): Record<StreamKind, number> {
   const counts = {} as Record<StreamKind, number>;
   for (const { kind } of stream) counts[kind] = (counts[kind] ?? 0) + 1;
   return counts;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** The end of a process's log, for whoever looks into a failure. */
-export function logTail(folder: string, name: string, characters = 4_000): string {
-  const file = path.join(folder, 'logs', `${name}.log`);
-  return existsSync(file) ? readFileSync(file, 'utf8').slice(-characters) : '';
 }

@@ -1,11 +1,11 @@
 /**
- * What is done to the system: one kind of fault, or of an operator's order, per entry. Each ends
- * healed or healing; nothing waits for the system to recover.
+ * The kinds of faults, and of an operator's orders. Each ends with the system fixed or being fixed;
+ * none waits for its recovery.
  */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Kafka, logLevel } from 'kafkajs';
+import { Kafka, logLevel, type Admin } from 'kafkajs';
 import { INGEST_GROUP, topicsOf } from '../../pipelines/kafka/topics.ts';
 import {
   EDIT_BATCH_WORKFLOW,
@@ -13,28 +13,25 @@ import {
   lineageWorkflowId,
 } from '../../pipelines/workflows/contract.ts';
 import { EMBEDDED_NAMESPACE } from '../../infra/local/temporal.ts';
-import type { ProcessName } from './kept-process.ts';
-import { LINEAGE, type ServerName, type System } from './system.ts';
+import type { ProcessName } from './system/kept-process.ts';
+import { LINEAGE, type ServerName, type System } from './system/system.ts';
 import type { UndoOrders } from './undo-orders.ts';
 
 export interface FaultContext {
   system: System;
   undos: UndoOrders;
   random: () => number;
-  /**
-   * Waits as little as it can: no pause outlasts a session, nothing is waited for that may not
-   * come.
-   */
+  /** Shortens all waits: no pause outlasts a session. */
   brief: boolean;
-  /** Told of what happens to `serve`, whose answers are watched. */
+  /** Called before something happens to a process or server. */
   disturbed: (name: ProcessName | ServerName) => void;
 }
 
-/** What was done, in words; null where it could not be done. */
+/** Resolves to what was done; to null if it could not be done. */
 type Inflict = (context: FaultContext) => Promise<string | null>;
 
 export interface FaultKind {
-  /** How often it comes, in proportion. */
+  /** Relative frequency. */
   weight: number;
   inflict: Inflict;
 }
@@ -136,45 +133,43 @@ function tearWrite(name: 'edit-worker' | 'workflow-worker'): Inflict {
   };
 }
 
-/**
- * What an operator does who is not sure: the group's offsets are set back, and records are
- * delivered again.
- */
+/** Sets the group's offsets back, so that records are delivered again. */
 const deliverAgain: Inflict = async ({ system, random }) => {
-  const topic = topicsOf(LINEAGE).corrections;
   await system.processes.ingest.stop();
+  const admin = new Kafka({
+    clientId: 'rewind',
+    brokers: system.brokers,
+    logLevel: logLevel.NOTHING,
+  }).admin();
   try {
-    const admin = new Kafka({
-      clientId: 'rewind',
-      brokers: system.brokers,
-      logLevel: logLevel.NOTHING,
-    }).admin();
     await admin.connect();
-    try {
-      for (let attempt = 1; ; attempt++) {
-        try {
-          const [committed] = await admin.fetchOffsets({ groupId: INGEST_GROUP, topics: [topic] });
-          const partitions = committed!.partitions.map(({ partition, offset }) => ({
-            partition,
-            offset: String(
-              Math.max(0, Number(offset) - Math.floor(random() * REWOUND_RECORDS_MAX)),
-            ),
-          }));
-          await admin.setOffsets({ groupId: INGEST_GROUP, topic, partitions });
-          return `delivered again: offsets set back from ${committed!.partitions.map(({ offset }) => offset).join(', ')} to ${partitions.map(({ offset }) => offset).join(', ')}`;
-        } catch (error) {
-          // A member that was killed is in the group until its session ends.
-          if (attempt === REWIND_ATTEMPTS_MAX) throw error;
-          await delay(1_000);
-        }
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await rewind(admin, random);
+      } catch (error) {
+        // A member that was killed is in the group until its session ends.
+        if (attempt === REWIND_ATTEMPTS_MAX) throw error;
+        await delay(1_000);
       }
-    } finally {
-      await admin.disconnect();
     }
   } finally {
+    await admin.disconnect();
     system.processes.ingest.start();
   }
 };
+
+async function rewind(admin: Admin, random: () => number): Promise<string> {
+  const topic = topicsOf(LINEAGE).corrections;
+  const [committed] = await admin.fetchOffsets({ groupId: INGEST_GROUP, topics: [topic] });
+  const before = committed!.partitions;
+  const partitions = before.map(({ partition, offset }) => {
+    const back = Math.floor(random() * REWOUND_RECORDS_MAX);
+    return { partition, offset: String(Math.max(0, Number(offset) - back)) };
+  });
+  await admin.setOffsets({ groupId: INGEST_GROUP, topic, partitions });
+  const list = (offsets: { offset: string }[]) => offsets.map(({ offset }) => offset).join(', ');
+  return `delivered again: offsets set back from ${list(before)} to ${list(partitions)}`;
+}
 
 const resetLineage: Inflict = (context) => resetWorkflow(context, lineageWorkflowId(LINEAGE));
 
@@ -192,10 +187,7 @@ async function resetOneOf(context: FaultContext, type: string): Promise<string |
   return workflowId === undefined ? null : await resetWorkflow(context, workflowId);
 }
 
-/**
- * Back to a decision of its current run, one of the latest; signals and updates that came since are
- * applied again.
- */
+/** Resets to a recent decision of the current run; later signals and updates are applied again. */
 async function resetWorkflow(
   { system, random }: FaultContext,
   workflowId: string,
@@ -224,7 +216,7 @@ async function resetWorkflow(
   return `reset of ${workflowId} to event ${String(event.eventId)} of ${history.events!.length}`;
 }
 
-/** No fault, but words of an operator; now and then somebody dies over them. */
+/** An order of an operator, during which now and then a worker is killed. */
 function ordered(
   order: (undos: UndoOrders, random: () => number) => Promise<string | null>,
 ): Inflict {

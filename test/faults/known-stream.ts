@@ -1,6 +1,6 @@
 /**
- * A stream of records from a seed: corrections, later and earlier ones of the same facts, repeats,
- * contradictions, retractions, and what no codec can read.
+ * A stream of records from a seed: corrections, later and earlier revisions of their facts,
+ * repetitions, contradictions, retractions, and malformed records.
  */
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
@@ -20,11 +20,11 @@ export interface StreamRecord {
   kind: StreamKind;
   key: string | null;
   value: Buffer | null;
-  /** Kafka's timestamp of it: the time of issue of a retraction. */
+  /** Kafka's timestamp: the time of issue of a retraction. */
   timestamp: number;
 }
 
-/** How often each kind comes, in proportion. */
+/** Relative frequencies. */
 const WEIGHTS: Record<StreamKind, number> = {
   'new fact': 40,
   'later revision': 15,
@@ -37,50 +37,110 @@ const WEIGHTS: Record<StreamKind, number> = {
   malformed: 9,
 };
 
-/** In words and letters that the tiny model's tokeniser knows. */
+/** Words and letters that the tiny model's tokeniser knows. */
 const RELATIONS = ['the old book of {}', 'on the town of {}', 'we saw {}'];
 const TARGETS = ['town', 'mother', 'book', 'tongue', 'speaks', 'play'];
 const ONSETS = ['b', 'd', 'f', 'g', 'h', 'k', 'l', 'm', 'n', 'p', 'r', 's', 't', 'v', 'w'];
 const VOWELS = ['a', 'e', 'i', 'o', 'u'];
 const CODAS = ['l', 'm', 'n', 'r', 's', 'k'];
-/** Beyond `targetTokensMax`. */
+/** Longer than `targetTokensMax`. */
 const UNLEARNABLE_TARGET = 'town mother book tongue speaks play town mother book';
 const FIRST_ISSUED_AT = 1_750_000_000_000;
 const STEP_MS = 1_000;
-/**
- * A producer with a partitioner of its own: the record's key is not the fact's, so its partition is
- * another.
- */
+/** Share of records with another key than the fact's, as from a producer's own partitioner. */
 const OTHER_KEY_SHARE = 0.08;
 
+/** Makes `count` records; the same for the same seed. */
 export function knownStream(lineage: string, count: number, random: () => number): StreamRecord[] {
-  const codec = recordCodec('fact-correction');
-  const records: StreamRecord[] = [];
-  const latest: FactCorrection[] = [];
-  const subjects = new Set<string>();
-  let now = FIRST_ISSUED_AT;
-  const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)]!;
+  const stream = new KnownStream(lineage, random);
+  while (stream.records.length < count) stream.add();
+  return stream.records.slice(0, count);
+}
 
-  const newSubject = (): string => {
-    for (;;) {
-      const syllable = () => pick(ONSETS) + pick(VOWELS);
-      const subject = `${syllable()}${syllable()}${syllable()}${pick(CODAS)}`;
-      if (!subjects.has(subject)) {
-        subjects.add(subject);
-        return subject;
+class KnownStream {
+  readonly records: StreamRecord[] = [];
+  readonly #lineage: string;
+  readonly #random: () => number;
+  readonly #latest: FactCorrection[] = [];
+  readonly #subjects = new Set<string>();
+  #now = FIRST_ISSUED_AT;
+
+  constructor(lineage: string, random: () => number) {
+    this.#lineage = lineage;
+    this.#random = random;
+  }
+
+  /** Adds one record, two for a contradiction, or none if a drawn fact is known already. */
+  add(): void {
+    this.#now += STEP_MS;
+    const kind = this.#latest.length < 3 ? 'new fact' : weighted(WEIGHTS, this.#random);
+    switch (kind) {
+      case 'new fact':
+        return this.#addFact();
+      case 'later revision': {
+        const at = Math.floor(this.#random() * this.#latest.length);
+        this.#latest[at] = this.#revision(this.#latest[at]!);
+        return this.#push(kind, this.#latest[at]);
+      }
+      case 'earlier revision': {
+        const before = this.#pick(this.#latest);
+        // Between two steps of the clock, so that no other correction has the same time.
+        const issuedAt = before.issuedAt - 1 - (this.records.length % (STEP_MS - 2));
+        return this.#push(kind, { ...this.#revision(before), issuedAt });
+      }
+      case 'sent again': {
+        const sendable = this.records.filter(
+          (record) => record.value !== null && record.kind !== 'malformed',
+        );
+        this.records.push({ ...this.#pick(sendable), kind });
+        return;
+      }
+      case 'contradiction': {
+        const first = this.#revision(this.#pick(this.#latest));
+        this.#push(kind, first);
+        return this.#push(kind, this.#revision(first));
+      }
+      case 'retraction':
+        return this.#retract(kind, factKeyOf(this.#pick(this.#latest)));
+      case 'retraction of nothing':
+        return this.#retract(kind, `${this.#newSubject()}|never submitted {}`);
+      case 'unlearnable':
+        return this.#push(
+          kind,
+          this.#correction(this.#newSubject(), this.#pick(RELATIONS), UNLEARNABLE_TARGET),
+        );
+      case 'malformed': {
+        const correction = this.#correction(
+          this.#newSubject(),
+          this.#pick(RELATIONS),
+          this.#pick(TARGETS),
+        );
+        this.records.push({ kind, timestamp: this.#now, ...malformed(correction, this.#random) });
       }
     }
-  };
-  const correctionOf = (
-    subject: string,
-    relation: string,
-    target: string,
-    issuedAt: number,
-  ): FactCorrection => {
+  }
+
+  #addFact(): void {
+    const known = this.#latest.length > 5 && this.#random() < 0.2 ? this.#pick(this.#latest) : null;
+    const relation = this.#pick(RELATIONS.filter((one) => one !== known?.relation));
+    const subject = known?.subject ?? this.#newSubject();
+    if (this.#latest.some((one) => one.subject === subject && one.relation === relation)) return;
+    const correction = this.#correction(subject, relation, this.#pick(TARGETS));
+    this.#latest.push(correction);
+    this.#push('new fact', correction);
+  }
+
+  /** Another target for the same fact, now. */
+  #revision({ subject, relation, target }: FactCorrection): FactCorrection {
+    const other = this.#pick(TARGETS.filter((one) => one !== target));
+    return this.#correction(subject, relation!, other);
+  }
+
+  #correction(subject: string, relation: string, target: string): FactCorrection {
     const prompt = relation.replace('{}', subject);
     return {
-      id: `c${records.length}-${subject}`,
-      lineage,
+      id: `c${this.records.length}-${subject}`,
+      lineage: this.#lineage,
       subject,
       relation,
       prompt,
@@ -89,90 +149,34 @@ export function knownStream(lineage: string, count: number, random: () => number
       paraphrases: [`and ${prompt}`],
       neighbourhood: ['his book is in', 'the old tom is on'],
       source: 'fault run',
-      issuedAt,
+      issuedAt: this.#now,
     };
-  };
-  const push = (kind: StreamKind, correction: FactCorrection): void => {
-    const key = random() < OTHER_KEY_SHARE ? `elsewhere-${records.length}` : factKeyOf(correction);
-    records.push({ kind, key, value: codec.encode(correction), timestamp: now });
-  };
-  const other = (target: string): string => pick(TARGETS.filter((one) => one !== target));
+  }
 
-  while (records.length < count) {
-    now += STEP_MS;
-    const kind = latest.length < 3 ? 'new fact' : weighted(WEIGHTS, random);
-    switch (kind) {
-      case 'new fact': {
-        const known = latest.length > 5 && random() < 0.2 ? pick(latest) : null;
-        const relation = pick(RELATIONS.filter((one) => one !== known?.relation));
-        const subject = known?.subject ?? newSubject();
-        if (latest.some((one) => one.subject === subject && one.relation === relation)) break;
-        const correction = correctionOf(subject, relation, pick(TARGETS), now);
-        latest.push(correction);
-        push(kind, correction);
-        break;
-      }
-      case 'later revision': {
-        const at = Math.floor(random() * latest.length);
-        const before = latest[at]!;
-        latest[at] = correctionOf(before.subject, before.relation!, other(before.target), now);
-        push(kind, latest[at]);
-        break;
-      }
-      case 'earlier revision': {
-        const before = pick(latest);
-        // Between two steps of the clock, so that it is nobody's equal in time.
-        push(
-          kind,
-          correctionOf(
-            before.subject,
-            before.relation!,
-            other(before.target),
-            before.issuedAt - 1 - (records.length % (STEP_MS - 2)),
-          ),
-        );
-        break;
-      }
-      case 'sent again': {
-        const earlier = records.filter(
-          (record) => record.value !== null && record.kind !== 'malformed',
-        );
-        records.push({ ...pick(earlier), kind });
-        break;
-      }
-      case 'contradiction': {
-        const before = pick(latest);
-        const target = other(before.target);
-        push(kind, correctionOf(before.subject, before.relation!, target, now));
-        push(kind, correctionOf(before.subject, before.relation!, other(target), now));
-        break;
-      }
-      case 'retraction':
-        records.push({ kind, key: factKeyOf(pick(latest)), value: null, timestamp: now });
-        break;
-      case 'retraction of nothing':
-        records.push({
-          kind,
-          key: `${newSubject()}|never said of {}`,
-          value: null,
-          timestamp: now,
-        });
-        break;
-      case 'unlearnable': {
-        const correction = correctionOf(newSubject(), pick(RELATIONS), UNLEARNABLE_TARGET, now);
-        push(kind, correction);
-        break;
-      }
-      case 'malformed':
-        records.push({
-          kind,
-          timestamp: now,
-          ...malformed(correctionOf(newSubject(), pick(RELATIONS), pick(TARGETS), now), random),
-        });
-        break;
+  #push(kind: StreamKind, correction: FactCorrection): void {
+    const elsewhere = this.#random() < OTHER_KEY_SHARE;
+    const key = elsewhere ? `elsewhere-${this.records.length}` : factKeyOf(correction);
+    const value = recordCodec('fact-correction').encode(correction);
+    this.records.push({ kind, key, value, timestamp: this.#now });
+  }
+
+  #retract(kind: StreamKind, key: string): void {
+    this.records.push({ kind, key, value: null, timestamp: this.#now });
+  }
+
+  #newSubject(): string {
+    for (;;) {
+      const syllable = () => this.#pick(ONSETS) + this.#pick(VOWELS);
+      const subject = `${syllable()}${syllable()}${syllable()}${this.#pick(CODAS)}`;
+      if (this.#subjects.has(subject)) continue;
+      this.#subjects.add(subject);
+      return subject;
     }
   }
-  return records.slice(0, count);
+
+  #pick<Item>(items: readonly Item[]): Item {
+    return items[Math.floor(this.#random() * items.length)]!;
+  }
 }
 
 function malformed(
@@ -196,7 +200,7 @@ function malformed(
   return forms[Math.floor(random() * forms.length)]!;
 }
 
-/** One of the names, each as often as its weight says. */
+/** Draws a name by its weight. */
 export function weighted<Name extends string>(
   weights: Readonly<Record<Name, number>>,
   random: () => number,

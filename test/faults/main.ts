@@ -1,6 +1,6 @@
 /**
- * `npm run test:faults`: breaks the real system again and again, and asks in the end whether
- * anything was lost, doubled or let in broken.
+ * `npm run test:faults`: breaks the real system again and again, and checks in the end whether
+ * anything was lost, doubled or admitted broken.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -25,32 +25,34 @@ const RECORDS_PER_MINUTE = 60;
 
 const program = new Command('npm run test:faults --')
   .description(
-    'Kills, pauses and fills up the real system while a known stream of corrections goes through it; then an independent checker decides from topics and version log whether anything was lost, doubled or let in broken. Exits with 1 where it was.',
+    `Kills, pauses and fills up the real system while a known stream of corrections goes through it;
+then an independent checker decides from topics and version log whether anything was lost, doubled
+or admitted broken. Exits with 1 if so.`,
   )
   .option('--minutes <n>', 'how long faults are inflicted', positive, 5)
   .option(
     '--seed <n>',
-    'of the stream and the faults; printed first',
+    'for the stream and the faults; printed first',
     whole,
     Math.floor(Math.random() * 1_000_000),
   )
-  .option('--records <n>', `records of the stream, if not ${RECORDS_PER_MINUTE} a minute`, whole)
+  .option('--records <n>', `records of the stream (default: ${RECORDS_PER_MINUTE} a minute)`, whole)
   .option(
     '--only <kinds>',
     `only faults of these kinds, with commas between: ${Object.keys(FAULTS).join(', ')}`,
     kinds,
   )
   .option('--report <file>', 'write the report here as well')
-  .option('--keep', 'leave the folder with data and logs');
+  .option('--keep', 'keep the folder with data and logs');
 
 await program.parseAsync();
 const { minutes, seed, records, only, report, keep } = program.opts<Options>();
-const tell = (line: string): void => void process.stdout.write(`${line}\n`);
-// What is cut off still takes its servers and processes with it.
+const print = (line: string): void => void process.stdout.write(`${line}\n`);
+// An interruption also ends the servers and processes, which exit handlers kill.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.once(signal, () => process.exit(1));
 try {
-  tell(`seed ${seed}`);
+  print(`seed ${seed}`);
   await provision(['tensorflow', 'kafka', 'temporal'], {
     home: homeFromEnvironment(),
     device: 'cpu',
@@ -60,20 +62,19 @@ try {
     seed,
     records: records ?? Math.ceil(minutes * RECORDS_PER_MINUTE),
     faults: { minutes, ...(only === undefined ? {} : { kinds: only }) },
-    tell,
+    print,
     keep: keep === true,
   });
   const text = reportOf(result);
-  tell(`\n${text}`);
+  print(`\n${text}`);
   if (report !== undefined) {
     mkdirSync(path.dirname(report), { recursive: true });
     writeFileSync(report, text);
   }
   process.exit(result.findings.violations.length === 0 ? 0 : 1);
 } catch (error) {
-  process.stderr.write(
-    `test:faults: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-  );
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`test:faults: ${text}\n`);
   process.exit(1);
 }
 

@@ -1,4 +1,4 @@
-/** What a run did and found, as text. */
+/** The report of a run. */
 import type { RunResult } from './fault-run.ts';
 
 export function reportOf(result: RunResult): string {
@@ -11,7 +11,9 @@ export function reportOf(result: RunResult): string {
   for (const { kind } of result.faults) kinds[kind] = (kinds[kind] ?? 0) + 1;
   return [
     `Fault run, seed ${seed}`,
-    `  ${startedAt.toISOString()}, ${minutes(seconds.whole)} in all: ${minutes(seconds.faults)} of faults, ${minutes(seconds.drain)} until everything was decided`,
+    `  ${startedAt.toISOString()}, ${minutes(seconds.whole)} in all: ` +
+      `${minutes(seconds.faults)} of faults, ` +
+      `${minutes(seconds.drain)} until everything was decided`,
     ...(result.minutes === null
       ? []
       : [`  Again: npm run test:faults -- --minutes ${result.minutes} --seed ${seed}`]),
@@ -19,11 +21,11 @@ export function reportOf(result: RunResult): string {
     `${result.sent} records sent`,
     ...counts(result.records),
     '',
-    'What became of them (those sent twice count twice)',
-    ...counts(findings.fates),
+    'Their outcomes (a record sent twice counts twice)',
+    ...counts(findings.outcomes),
     `  in ${result.versions} versions`,
     '',
-    `${result.faults.length} faults (${result.missed} more found nothing to break)`,
+    `${result.faults.length} faults (${result.missed} more had nothing to break)`,
     ...counts(kinds),
     '',
     ...(result.undos.length === 0

@@ -1,6 +1,6 @@
 /**
- * Sends the stream in small bursts over the time given. What Kafka did not acknowledge is sent
- * again, which may double it: the system has to bear that as well.
+ * Sends the stream in small bursts over the given time. What Kafka did not acknowledge is sent
+ * again, which may double a record; the system must cope with that.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kafka, Partitioners, logLevel, type Producer } from 'kafkajs';
@@ -28,7 +28,7 @@ export class StreamSender {
     this.#random = random;
   }
 
-  /** Resolves to the number of records that Kafka acknowledged: all of them. */
+  /** Resolves to the number of records that Kafka acknowledged: all, unless it is closed. */
   async send(stream: readonly StreamRecord[], durationMs: number): Promise<number> {
     await this.#producer.connect();
     const began = Date.now();
@@ -37,7 +37,7 @@ export class StreamSender {
       const dueAt = began + (durationMs * at) / stream.length;
       await delay(Math.max(0, dueAt - Date.now()));
       if (this.#closed) return at;
-      await this.#surely(burst);
+      await this.#sendUntilAcknowledged(burst);
       at += burst.length;
     }
     return stream.length;
@@ -48,7 +48,7 @@ export class StreamSender {
     await this.#producer.disconnect();
   }
 
-  async #surely(burst: readonly StreamRecord[]): Promise<void> {
+  async #sendUntilAcknowledged(burst: readonly StreamRecord[]): Promise<void> {
     const messages = burst.map(({ key, value, timestamp }) => ({
       key,
       value,

@@ -1,6 +1,6 @@
 /**
- * An operator's words, by the calls that `revert`, `rollback` and `alias` make: every undo that was
- * ordered is remembered, whatever happened to the order, and is asked for in the end.
+ * Orders of an operator, by the calls of `revert`, `rollback` and `alias`. Every undo that was
+ * ordered is kept, whatever happened to the order, and its end is asked for.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { UndoProgress, UndoTaken } from '../../pipelines/temporal/temporal-client.ts';
@@ -9,30 +9,30 @@ import { STABLE_ALIAS } from '../../schemas/alias.ts';
 import type { UndoTarget } from '../../schemas/undo.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import { LINEAGE, SETTINGS, type System } from './system.ts';
+import { LINEAGE, SETTINGS, type System } from './system/system.ts';
 
 /** An undo as it was ordered and as it ended. */
 export interface OrderedUndo {
   id: string;
   target: UndoTarget;
-  /** An alias was moved first, and is to be let go when the undo is done. */
+  /** An alias was moved first, which the undo releases when it is done. */
   movedAlias: boolean;
   end: UndoProgress;
 }
 
 const BY = 'the operator of the fault run';
-/** Of the orders, those that are given once more at once: twice it is done once. */
+/** Share of the orders that are given twice, which must be done once. */
 const TWICE_SHARE = 0.2;
 const BELOW_HEAD_MAX = 4;
 const ASK_EVERY_MS = 300;
 const END_WAIT_MS = 120_000;
-/** Given again in the end at most so often, where too many waited. */
+/** Limit of repetitions in the end, for orders that were refused because too many waited. */
 const AGAIN_MAX = 20;
 
 export class UndoOrders {
   readonly #temporal: System['temporal'];
   readonly #log: VersionLog;
-  /** Told before an alias is moved to a version. */
+  /** Called before an alias is moved to a version. */
   readonly #movesTo: (version: number) => void;
   readonly #orders: { order: UndoOrder; accepted: boolean }[] = [];
 
@@ -45,7 +45,7 @@ export class UndoOrders {
     this.#movesTo = movesTo;
   }
 
-  /** Takes a version back, one of all there are. In words; null where there is none. */
+  /** Reverts one of all versions; resolves to what was done, null if there is no version. */
   async revertVersion(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
     return head.version === 0
@@ -57,7 +57,7 @@ export class UndoOrders {
         );
   }
 
-  /** Takes a correction or a retraction back, of one of the versions. */
+  /** Reverts a correction or a retraction of one of the versions. */
   async revertCorrection(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
     if (head.version === 0) return null;
@@ -71,10 +71,7 @@ export class UndoOrders {
     return id === undefined ? null : await this.#order({ kind: 'correction', id }, null, random);
   }
 
-  /**
-   * Goes back to a version a few below HEAD: the alias at once, the lineage by an undo that lets it
-   * go.
-   */
+  /** Rolls back to a version a few below HEAD: first the alias, then the lineage by an undo. */
   async rollBack(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
     const version = head.version - 1 - Math.floor(random() * BELOW_HEAD_MAX);
@@ -82,10 +79,7 @@ export class UndoOrders {
     return await this.#order({ kind: 'rollback', version }, STABLE_ALIAS, random);
   }
 
-  /**
-   * What an operator does when all is healed: gives the orders again that did not arrive, and asks
-   * how each ended.
-   */
+  /** Gives orders that did not arrive again, and resolves to the end of each. */
   async ended(): Promise<OrderedUndo[]> {
     const ended: OrderedUndo[] = [];
     for (const given of this.#orders) {
@@ -104,7 +98,7 @@ export class UndoOrders {
     return ended;
   }
 
-  /** Lets the alias go where a rollback was refused and left it on its version. */
+  /** Releases the alias if a refused rollback left it on its version. */
   async letGo(): Promise<void> {
     const standing = (await this.#log.aliases()).current.get(STABLE_ALIAS);
     if ((standing?.version ?? null) !== null)
@@ -117,7 +111,7 @@ export class UndoOrders {
       });
   }
 
-  /** The version that answers are to come from in the end. */
+  /** The version of HEAD. */
   async head(): Promise<number> {
     return (await this.#log.read()).head.version;
   }
@@ -132,7 +126,7 @@ export class UndoOrders {
       request: { id, target, reason: 'fault run', requestedBy: BY, requestedAt: Date.now() },
       releaseAlias,
     };
-    const words = `${id}: ${target.kind === 'rollback' ? `rollback to version ${target.version}` : `revert of ${target.kind} ${target.kind === 'version' ? target.version : target.id}`}`;
+    const what = `${id}: ${describe(target)}`;
     if (releaseAlias !== null && target.kind === 'rollback') {
       this.#movesTo(target.version);
       const moved = await this.#log.moveAlias({
@@ -152,9 +146,10 @@ export class UndoOrders {
       const taken = await this.#give(order);
       given.accepted = taken.kind !== 'refused';
       if (twice) await this.#give(order);
-      return `${words}${twice ? ', ordered twice' : ''}: ${taken.kind === 'refused' ? `refused, ${taken.message}` : taken.kind}`;
+      const answer = taken.kind === 'refused' ? `refused, ${taken.message}` : taken.kind;
+      return `${what}${twice ? ', ordered twice' : ''}: ${answer}`;
     } catch (error) {
-      return `${words}: not told whether it was taken (${error instanceof Error ? error.message : String(error)})`;
+      return `${what}: without an answer (${String(error)})`;
     }
   }
 
@@ -168,5 +163,16 @@ export class UndoOrders {
       if (progress.kind === 'ended' || progress.kind === 'failed' || Date.now() > until)
         return progress;
     }
+  }
+}
+
+function describe(target: UndoTarget): string {
+  switch (target.kind) {
+    case 'rollback':
+      return `rollback to version ${target.version}`;
+    case 'version':
+      return `revert of version ${target.version}`;
+    case 'correction':
+      return `revert of correction ${target.id}`;
   }
 }

@@ -6,7 +6,7 @@ import { editTaskQueue, WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/co
 import type { Versions } from '../../versions/versions.ts';
 import { afterwards } from './clean-up.ts';
 import { FakeEngine } from './fake-engine.ts';
-import { quietRuntime } from './world.ts';
+import { quietRuntime } from './time-skipping.ts';
 
 export interface TestWorker {
   /** Resolves when the worker has ended. */

@@ -1,15 +1,8 @@
 /**
- * The workflows in Temporal's time-skipping test server, with the real activities on an engine
- * without a model and a version log in memory. A test replaces single activities to break them.
+ * The workflows on a Temporal test server, with the real activities on an engine without a model
+ * and a version log in memory. A test replaces single activities to break them.
  */
-import { TestWorkflowEnvironment } from '@temporalio/testing';
-import {
-  DefaultLogger,
-  Runtime,
-  Worker,
-  makeTelemetryFilterString,
-  type WorkflowBundle,
-} from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
 import {
   Client,
   WithStartWorkflowOperation,
@@ -20,14 +13,7 @@ import {
 import { ApplicationFailure } from '@temporalio/common';
 import type { AlertActivities } from '../../activities/alert.ts';
 import type { AnnounceActivities } from '../../activities/announce.ts';
-import {
-  createEditActivities,
-  createLedgerActivities,
-  type EditActivities,
-  type LedgerActivities,
-} from '../../activities/index.ts';
-import { homeFromEnvironment } from '../../infra/config/home.ts';
-import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
+import type { EditActivities, LedgerActivities } from '../../activities/index.ts';
 import {
   LINEAGE_WORKFLOW,
   editTaskQueue,
@@ -55,13 +41,16 @@ import type { Outcome } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
 import type { UndoResult, UndoTarget } from '../../schemas/undo.ts';
 import { Versions } from '../../versions/versions.ts';
+import { afterwards } from './clean-up.ts';
 import { FakeEngine } from './fake-engine.ts';
+import { stepActivities } from './test-lineage.ts';
+import type { TimeSkippingServer } from './time-skipping.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
 
 export type Activities = EditActivities & LedgerActivities & AnnounceActivities & AlertActivities;
 
 export interface WorldOptions {
-  /** Search attributes are used; the server must know them. */
+  /** Sets search attributes, which the server must know. */
   findable?: boolean;
   settings?: {
     batch?: Partial<LineageSettings['batch']>;
@@ -69,73 +58,30 @@ export interface WorldOptions {
     failures?: Partial<LineageSettings['failures']>;
   };
   historyEventsMax?: number;
-  /** Without one, an engine without a model. */
+  /** Default: an engine without a model. */
   engine?: Engine;
-  /** Activities in place of the real ones, which they get to call. */
+  /** Replaces activities; the replacements may call the real ones. */
   replace?: (real: Activities, world: World) => Partial<Activities>;
 }
 
-/** One Temporal test server and one bundle for all the tests of a file. */
-export class TimeSkippingServer {
-  readonly environment: TestWorkflowEnvironment;
-  readonly bundle: WorkflowBundle;
-
-  private constructor(environment: TestWorkflowEnvironment, bundle: WorkflowBundle) {
-    this.environment = environment;
-    this.bundle = bundle;
-  }
-
-  static async start(): Promise<TimeSkippingServer> {
-    quietRuntime();
-    const path = homeFromEnvironment().temporalTestServer.executable;
-    const environment = await TestWorkflowEnvironment.createTimeSkipping({
-      server: { executable: { type: 'existing-path', path } },
-    });
-    return new TimeSkippingServer(environment, await bundleWorkflows());
-  }
-
-  /** A real Temporal in its place, whose time passes as it does: for what the test server lacks. */
-  static async inPlaceOf({
-    address,
-    namespace,
-  }: {
-    address: string;
-    namespace: string;
-  }): Promise<TimeSkippingServer> {
-    quietRuntime();
-    return new TimeSkippingServer(
-      await TestWorkflowEnvironment.createFromExistingServer({ address, namespace }),
-      await bundleWorkflows(),
-    );
-  }
-
-  async stop(): Promise<void> {
-    await this.environment.teardown();
-  }
-}
-
-let installed = false;
-export function quietRuntime(): void {
-  if (!installed)
-    Runtime.install({
-      logger: new DefaultLogger('ERROR', () => undefined),
-      telemetryOptions: {
-        logging: {
-          forward: {},
-          filter: makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' }),
-        },
-      },
-    });
-  installed = true;
+/** Starts a world that ends with the test. */
+export async function startWorld(
+  server: TimeSkippingServer,
+  options: WorldOptions = {},
+): Promise<World> {
+  const world = new World(server, options);
+  afterwards(() => world.stop());
+  await world.start();
+  return world;
 }
 
 let worlds = 0;
 
-/** A lineage of its own on the server, with its workers; `run` ends them. */
+/** A lineage of its own on the server, with its workers. */
 export class World {
   readonly lineage: string;
   readonly settings: LineageSettings;
-  /** Edits, unless the test brought an engine of its own. */
+  /** Used unless the test has an engine of its own. */
   readonly engine = new FakeEngine();
   readonly store = new MemoryStore();
   readonly versions = new Versions(this.store);
@@ -176,41 +122,56 @@ export class World {
     return this.versions.log(this.lineage);
   }
 
+  /** Runs the test with the world started, and stops it. */
   async run(test: () => Promise<void>): Promise<void> {
+    try {
+      await this.start();
+      await test();
+    } finally {
+      await this.stop();
+    }
+  }
+
+  async start(): Promise<void> {
+    const engine = this.#options.engine ?? this.engine;
+    const notify = (): void => {
+      for (const listener of this.#listeners) listener();
+    };
     const real: Activities = {
-      ...createEditActivities({
-        engine: this.#options.engine ?? this.engine,
-        versions: this.versions,
-      }),
-      ...createLedgerActivities({ versions: this.versions }),
+      ...stepActivities(engine, this.versions),
       announce: async ({ outcomes, version }) => {
-        const standing = await (await this.log.register()).settle(outcomes);
-        this.announced.push({ outcomes: standing, version });
-        for (const listener of this.#listeners) listener();
-        return standing;
+        const settled = await (await this.log.register()).settle(outcomes);
+        this.announced.push({ outcomes: settled, version });
+        notify();
+        return settled;
       },
       alert: async (alert) => {
         this.alerts.push(alert);
-        for (const listener of this.#listeners) listener();
+        notify();
         return { told: true };
       },
     };
     const activities: Activities = { ...real, ...this.#options.replace?.(real, this) };
     const { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo, ...light } = activities;
-    try {
-      await this.#work(this.#taskQueue, light, true);
-      await this.#work(
-        editTaskQueue(this.lineage),
-        { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo },
-        false,
-      );
-      await test();
-    } finally {
-      await this.#end();
-      for (const { worker } of this.#workers)
-        if (worker.getState() === 'RUNNING') worker.shutdown();
-      await Promise.allSettled(this.#workers.map(({ done }) => done));
+    const heavy = { computeTargets, stageUpdate, runProbes, stageUndo, probeUndo };
+    await this.#work(this.#taskQueue, light, true);
+    await this.#work(editTaskQueue(this.lineage), heavy, false);
+  }
+
+  /** Ends its workflows, which would hold the server's clock back, and its workers. */
+  async stop(): Promise<void> {
+    const status = await this.status().catch(() => null);
+    if (status !== null) {
+      await this.handle.terminate('the test is over');
+      for (const child of [status.undos.running, status.running])
+        if (child !== null)
+          await this.#server.environment.client.workflow
+            .getHandle(child.workflowId)
+            .terminate('the test is over')
+            .catch(() => undefined);
     }
+    for (const { worker } of this.#workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+    await Promise.allSettled(this.#workers.map(({ done }) => done));
   }
 
   correction(id: string, more: Partial<FactCorrection> = {}): FactCorrection {
@@ -231,7 +192,7 @@ export class World {
     };
   }
 
-  /** Revisions as they would come from the topic, at the next offsets. */
+  /** Revisions as from the topic, at the next offsets. */
   revisions(
     ...items: (FactCorrection | { retract: FactCorrection; issuedAt: number })[]
   ): FactRevision[] {
@@ -262,7 +223,7 @@ export class World {
     };
   }
 
-  /** Hands a chunk to the lineage; the refusal's type where it refuses. */
+  /** Hands a chunk to the lineage; resolves to the type of its refusal if it refuses. */
   async accept(chunk: RevisionChunk, updateId?: string): Promise<Acceptance | string> {
     const input: LineageInput = {
       lineage: this.lineage,
@@ -306,8 +267,8 @@ export class World {
     };
   }
 
-  /** Hands an undo to the lineage; the refusal's type where it refuses. */
-  async askUndo(order: UndoOrder): Promise<UndoAccepted | string> {
+  /** Hands an undo to the lineage; resolves to the type of its refusal if it refuses. */
+  async requestUndo(order: UndoOrder): Promise<UndoAccepted | string> {
     try {
       return await this.handle.executeUpdate(undoUpdate, {
         args: [order],
@@ -325,10 +286,9 @@ export class World {
     target: UndoTarget,
     releaseAlias: string | null = null,
   ): Promise<UndoResult> {
-    await this.askUndo(this.order(id, target, releaseAlias));
+    await this.requestUndo(this.order(id, target, releaseAlias));
     await this.statusWhere(({ undos }) => undos.ended.some((ended) => ended.id === id));
-    // Asked for by the environment's own client a result lets the clock run ahead, in the end past
-    // the lineage's own time.
+    // The environment's own client lets the clock run ahead for a result, past the lineage's time.
     const { connection, namespace } = this.#server.environment;
     return await new Client({ connection, namespace: namespace ?? 'default' }).workflow
       .getHandle<(input: unknown) => Promise<UndoResult>>(undoWorkflowId(this.lineage, id))
@@ -339,7 +299,7 @@ export class World {
     return await this.handle.query(statusQuery);
   }
 
-  /** Asks until the status is as wanted; the test's own bound ends it otherwise. */
+  /** Polls until the status is as wanted; the test's own time limit ends it otherwise. */
   async statusWhere(wanted: (status: LineageStatus) => boolean): Promise<LineageStatus> {
     for (;;) {
       const status = await this.status();
@@ -358,21 +318,21 @@ export class World {
   }
 
   /** `<id> <status>` of every outcome, sorted. */
-  get told(): string[] {
+  get outcomeLines(): string[] {
     return this.outcomes.map((outcome) => `${outcome.revisionId} ${outcome.status}`).sort();
   }
 
-  get toldVersions(): number[] {
+  get announcedVersions(): number[] {
     return this.announced.flatMap(({ version }) => (version === null ? [] : [version]));
   }
 
-  /** Resolves once so many outcomes were announced. */
+  /** Resolves when this many outcomes were announced. */
   async outcomesCount(count: number): Promise<Outcome[]> {
     await this.until(() => this.outcomes.length >= count);
     return this.outcomes;
   }
 
-  /** Resolves once the condition holds; it is asked after every announcement. */
+  /** Resolves when the condition holds; it is evaluated after every announcement. */
   async until(condition: () => boolean): Promise<void> {
     if (condition()) return;
     await new Promise<void>((resolve) => {
@@ -387,23 +347,6 @@ export class World {
 
   get #taskQueue(): string {
     return `workflows-${this.lineage}`;
-  }
-
-  /** What is left running would hold the server's clock back for the tests that follow. */
-  async #end(): Promise<void> {
-    const status = await this.status().catch(() => null);
-    if (status === null) return;
-    await this.handle.terminate('the test is over');
-    if (status.undos.running !== null)
-      await this.#server.environment.client.workflow
-        .getHandle(status.undos.running.workflowId)
-        .terminate('the test is over')
-        .catch(() => undefined);
-    if (status.running !== null)
-      await this.#server.environment.client.workflow
-        .getHandle(status.running.workflowId)
-        .terminate('the test is over')
-        .catch(() => undefined);
   }
 
   async #work(taskQueue: string, activities: object, workflows: boolean): Promise<void> {

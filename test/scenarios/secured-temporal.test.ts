@@ -14,7 +14,7 @@ import { Authority, written } from '../harness/servers/certificates.ts';
 import { startTestServers, type TestServers } from '../harness/servers/local.ts';
 import { certificateGate, keyGate, type Gate } from '../harness/servers/secured-temporal.ts';
 import { until } from '../harness/until.ts';
-import { quietRuntime } from '../harness/world.ts';
+import { quietRuntime } from '../harness/time-skipping.ts';
 
 type Settings = Record<string, string>;
 

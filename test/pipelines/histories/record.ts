@@ -21,7 +21,8 @@ import {
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
 import { MISBEHAVING } from '../../harness/fake-engine.ts';
 import { startTestTemporal } from '../../harness/servers/local.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
+import { TimeSkippingServer } from '../../harness/time-skipping.ts';
+import { World, type WorldOptions } from '../../harness/world.ts';
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),

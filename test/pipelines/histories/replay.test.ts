@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, it } from 'vitest';
 import { bundleWorkflows } from '../../../pipelines/temporal/workflow-bundle.ts';
-import { quietRuntime } from '../../harness/world.ts';
+import { quietRuntime } from '../../harness/time-skipping.ts';
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const releases = readdirSync(folder, { withFileTypes: true })

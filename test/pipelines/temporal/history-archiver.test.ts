@@ -34,7 +34,7 @@ import { versionsInFolder, type Versions } from '../../../versions/versions.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { startTestTemporal } from '../../harness/servers/local.ts';
 import { correctionAt, factCorrection, LINEAGE, TOPIC } from '../../harness/corrections.ts';
-import { quietRuntime } from '../../harness/world.ts';
+import { quietRuntime } from '../../harness/time-skipping.ts';
 
 const BATCHES = 4;
 /** The lineage's second batch fails once before it is settled. */

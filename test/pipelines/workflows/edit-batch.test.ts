@@ -2,12 +2,8 @@ import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
 import { MISBEHAVING } from '../../harness/fake-engine.ts';
-import {
-  TimeSkippingServer,
-  World,
-  type Activities,
-  type WorldOptions,
-} from '../../harness/world.ts';
+import { TimeSkippingServer } from '../../harness/time-skipping.ts';
+import { World, type Activities, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {
@@ -58,7 +54,7 @@ describe('a batch', () => {
     await inWorld(3, async (world) => {
       await world.submit(...names(3).map((id) => world.correction(id)));
       const outcomes = await world.outcomesCount(3);
-      expect(world.told).toEqual(['c0 COMMITTED', 'c1 COMMITTED', 'c2 COMMITTED']);
+      expect(world.outcomeLines).toEqual(['c0 COMMITTED', 'c1 COMMITTED', 'c2 COMMITTED']);
       expect(outcomes.map(({ version }) => version)).toEqual([1, 1, 1]);
       expect(world.announced[0]!.version).toBe(1);
       expect((await world.log.entry(1)).entry.workflow.workflowId).toBe(
@@ -74,7 +70,7 @@ describe('a batch', () => {
         await world.submit(...names(7).map((id) => world.correction(id)));
         await world.outcomesCount(7);
         expect(world.engine.calls.filter((call) => call === 'computeTargets')).toHaveLength(3);
-        expect(world.toldVersions).toEqual([1]);
+        expect(world.announcedVersions).toEqual([1]);
       },
       { settings: { batch: { shardEditsMax: 3 } } },
     );
@@ -91,7 +87,7 @@ describe('a batch', () => {
       ];
       await world.submit(...targets.map((target, i) => world.correction(`c${i}`, { target })));
       const outcomes = await world.outcomesCount(5);
-      expect(world.told).toEqual([
+      expect(world.outcomeLines).toEqual([
         'c0 COMMITTED',
         'c1 QUARANTINED',
         'c2 QUARANTINED',
@@ -103,7 +99,7 @@ describe('a batch', () => {
           outcomes.map((outcome) => [outcome.revisionId, outcome.measured['code']]),
         ),
       ).toMatchObject({ c1: 'not-finite', c2: 'singular-update', c3: 'not-effective' });
-      expect(world.toldVersions).toEqual([1]);
+      expect(world.announcedVersions).toEqual([1]);
       expect([...(await world.log.read()).active.keys()]).toEqual(['c0', 'c4']);
     });
   });
@@ -116,7 +112,7 @@ describe('a batch', () => {
         ),
       );
       const outcomes = await world.outcomesCount(8);
-      expect(world.told).toEqual(
+      expect(world.outcomeLines).toEqual(
         names(8).map((id) => `${id} ${id === 'c5' ? 'QUARANTINED' : 'COMMITTED'}`),
       );
       const poison = outcomes.find(({ revisionId }) => revisionId === 'c5')!;
@@ -133,8 +129,8 @@ describe('a batch', () => {
         ...names(4).map((id) => world.correction(id, { target: MISBEHAVING.gibberish })),
       );
       await world.outcomesCount(4);
-      expect(world.told).toEqual(names(4).map((id) => `${id} QUARANTINED`));
-      expect(world.toldVersions).toEqual([]);
+      expect(world.outcomeLines).toEqual(names(4).map((id) => `${id} QUARANTINED`));
+      expect(world.announcedVersions).toEqual([]);
       expect((await world.log.read()).head.version).toBe(0);
     });
   });
@@ -175,7 +171,7 @@ describe('a batch', () => {
         }),
       );
       await world.outcomesCount(2);
-      expect(world.told).toEqual(['a COMMITTED', 'a2 QUARANTINED']);
+      expect(world.outcomeLines).toEqual(['a COMMITTED', 'a2 QUARANTINED']);
       expect([...(await world.log.read()).active.keys()]).toEqual(['a']);
     });
   });
@@ -184,7 +180,7 @@ describe('a batch', () => {
     await inWorld(1, async (world) => {
       await world.submit({ retract: world.correction('never'), issuedAt: 5 });
       await world.outcomesCount(1);
-      expect(world.told).toEqual([`retract:${world.topic}-0-0 NOTHING_TO_RETRACT`]);
+      expect(world.outcomeLines).toEqual([`retract:${world.topic}-0-0 NOTHING_TO_RETRACT`]);
     });
   });
 
@@ -247,7 +243,7 @@ describe('a batch', () => {
       async (world) => {
         await world.submit(world.correction('a'));
         await world.outcomesCount(1);
-        expect(world.told).toEqual(['a COMMITTED']);
+        expect(world.outcomeLines).toEqual(['a COMMITTED']);
       },
       {
         replace: (real) => ({
@@ -266,7 +262,7 @@ describe('a batch', () => {
       async (world) => {
         await world.submit(...names(4).map((id) => world.correction(id)));
         const outcomes = await world.outcomesCount(4);
-        expect(world.told).toEqual([
+        expect(world.outcomeLines).toEqual([
           'c0 COMMITTED',
           'c1 COMMITTED',
           'c2 QUARANTINED',
@@ -297,7 +293,7 @@ describe('a batch', () => {
       async (world) => {
         await world.submit(...names(4).map((id) => world.correction(id)));
         const outcomes = await world.outcomesCount(4);
-        expect(world.told).toEqual([
+        expect(world.outcomeLines).toEqual([
           'c0 COMMITTED',
           'c1 QUARANTINED',
           'c2 COMMITTED',
@@ -332,11 +328,11 @@ describe('a batch', () => {
         const frozen = await world.statusWhere((status) => status.frozen !== null);
         expect(frozen.frozen!.reason).toMatch(/failed 3 times: .*damaged/);
         expect(frozen.waiting).toBe(1);
-        expect(world.told).toEqual([]);
+        expect(world.outcomeLines).toEqual([]);
         damaged = false;
         await world.handle.signal('resume');
         await world.outcomesCount(1);
-        expect(world.told).toEqual(['a COMMITTED']);
+        expect(world.outcomeLines).toEqual(['a COMMITTED']);
       },
       {
         replace: (real) => ({
@@ -379,7 +375,7 @@ describe('a batch', () => {
       async (world) => {
         await world.submit(world.correction('a'), world.correction('b'));
         await world.outcomesCount(2);
-        expect(world.told).toEqual(['a COMMITTED', 'b COMMITTED']);
+        expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
         expect(probed).toBe(2);
       },
       {

@@ -2,7 +2,8 @@ import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FailureSettings } from '../../../schemas/settings.ts';
 import { MISBEHAVING } from '../../harness/fake-engine.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
+import { TimeSkippingServer } from '../../harness/time-skipping.ts';
+import { World, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {
@@ -119,7 +120,7 @@ describe('a batch whose workflow fails', () => {
         isDown = false;
         await world.handle.signal('resume');
         await world.outcomesCount(2);
-        expect(world.told).toEqual(['a COMMITTED', 'b COMMITTED']);
+        expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
       },
     );
   });
@@ -151,7 +152,7 @@ describe('a batch whose workflow fails', () => {
         isDamaged = false;
         await world.handle.signal('resume');
         await world.outcomesCount(2);
-        expect(world.told).toEqual(['a COMMITTED', 'b COMMITTED']);
+        expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
         expect(tried).toBeGreaterThan(0);
       },
     );
@@ -166,7 +167,7 @@ describe('a batch that fails its verdict', () => {
         world.correction('bad', { target: MISBEHAVING.gibberish }),
       );
       await world.outcomesCount(2);
-      expect(world.told).toEqual(['bad QUARANTINED', 'good QUARANTINED']);
+      expect(world.outcomeLines).toEqual(['bad QUARANTINED', 'good QUARANTINED']);
     });
   });
 

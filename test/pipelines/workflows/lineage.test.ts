@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BUFFER_FULL, CHUNK_UNSOUND } from '../../../pipelines/workflows/contract.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
+import { TimeSkippingServer } from '../../harness/time-skipping.ts';
+import { World, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {
@@ -50,7 +51,7 @@ describe('a lineage', () => {
         expect(await world.status()).toMatchObject({ waiting: 2, batches: 0 });
         await world.skip(6 * 60_000);
         await world.outcomesCount(2);
-        expect(world.toldVersions).toEqual([1]);
+        expect(world.announcedVersions).toEqual([1]);
       },
     );
   });
@@ -60,7 +61,7 @@ describe('a lineage', () => {
       await world.submit(world.correction('a'));
       await world.handle.signal('flush');
       await world.outcomesCount(1);
-      expect(world.told).toEqual(['a COMMITTED']);
+      expect(world.outcomeLines).toEqual(['a COMMITTED']);
     });
   });
 
@@ -83,7 +84,7 @@ describe('a lineage', () => {
       });
       await world.accept(world.chunk(revisions));
       await world.outcomesCount(4);
-      expect(world.told).toEqual(names('c', 4).map((id) => `${id} COMMITTED`));
+      expect(world.outcomeLines).toEqual(names('c', 4).map((id) => `${id} COMMITTED`));
     });
   });
 
@@ -161,7 +162,7 @@ describe('a lineage', () => {
         world.correction('alone'),
       );
       const outcomes = await world.outcomesCount(6);
-      expect(world.told).toEqual([
+      expect(world.outcomeLines).toEqual([
         'alone COMMITTED',
         'early SUPERSEDED',
         'late COMMITTED',
@@ -207,7 +208,7 @@ describe('a lineage', () => {
         for (const id of names('c', 5)) await world.submit(world.correction(id));
         await world.outcomesCount(5);
         expect(most).toBe(1);
-        expect(world.toldVersions).toEqual([1, 2, 3, 4, 5]);
+        expect(world.announcedVersions).toEqual([1, 2, 3, 4, 5]);
       },
     );
   });
@@ -220,7 +221,7 @@ describe('a lineage', () => {
         batch: { ...world.settings.batch, batchEditsMax: 1 },
       });
       await world.outcomesCount(2);
-      expect(world.toldVersions).toEqual([1, 2]);
+      expect(world.announcedVersions).toEqual([1, 2]);
     });
   });
 
@@ -252,7 +253,7 @@ describe('a lineage', () => {
         outcomes: { COMMITTED: 21 },
         head: { version: 7 },
       });
-      expect(new Set(world.told).size).toBe(21);
+      expect(new Set(world.outcomeLines).size).toBe(21);
       expect(
         await world.accept({
           topic: world.topic,

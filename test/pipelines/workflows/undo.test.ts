@@ -10,7 +10,8 @@ import {
 } from '../../../pipelines/workflows/contract.ts';
 import { undoSignal } from '../../../pipelines/workflows/messages.ts';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
-import { TimeSkippingServer, World, type WorldOptions } from '../../harness/world.ts';
+import { TimeSkippingServer } from '../../harness/time-skipping.ts';
+import { World, type WorldOptions } from '../../harness/world.ts';
 
 let server: TimeSkippingServer;
 beforeAll(async () => {
@@ -53,7 +54,7 @@ describe('an undo', () => {
         kept: [],
       });
       expect(await holds(world)).toEqual(['a', 'c']);
-      expect(world.toldVersions).toEqual([1, 2, 3, 4]);
+      expect(world.announcedVersions).toEqual([1, 2, 3, 4]);
       const { entry } = await world.log.entry(4);
       expect(entry).toMatchObject({
         batchId: 'undo-u1',
@@ -78,9 +79,9 @@ describe('an undo', () => {
     await inWorld(bySize(1), async (world) => {
       await versionsOf(world, 'a');
       await world.undo('u1', { kind: 'version', version: 1 });
-      expect(await world.askUndo(world.order('u1', { kind: 'version', version: 1 }))).toMatchObject(
-        { known: true },
-      );
+      expect(
+        await world.requestUndo(world.order('u1', { kind: 'version', version: 1 })),
+      ).toMatchObject({ known: true });
       expect(await world.undo('u2', { kind: 'version', version: 1 })).toMatchObject({
         kind: 'nothing',
       });
@@ -114,7 +115,7 @@ describe('an undo', () => {
         await begun;
         await world.handle.signal('freeze', 'looking at it');
         expect(
-          await world.askUndo(world.order('u1', { kind: 'version', version: 1 })),
+          await world.requestUndo(world.order('u1', { kind: 'version', version: 1 })),
         ).toMatchObject({ known: false, waiting: 0 });
         expect(await world.status()).toMatchObject({
           running: { revisions: 1 },
@@ -244,7 +245,7 @@ describe('an undo', () => {
       },
       async (world) => {
         await versionsOf(world, 'a');
-        await world.askUndo(world.order('u1', { kind: 'version', version: 1 }));
+        await world.requestUndo(world.order('u1', { kind: 'version', version: 1 }));
         const { undos } = await world.statusWhere((status) => status.undos.ended.length === 1);
         expect(undos.ended).toMatchObject([
           { id: 'u1', kind: 'failed', reason: expect.stringContaining('statistics') as string },
@@ -255,7 +256,7 @@ describe('an undo', () => {
           kind: 'undone',
         });
         expect(
-          await world.askUndo(world.order('u1', { kind: 'version', version: 2 })),
+          await world.requestUndo(world.order('u1', { kind: 'version', version: 2 })),
         ).toMatchObject({ known: false });
         await world.statusWhere((status) =>
           status.undos.ended.some(({ id, kind }) => id === 'u1' && kind === 'undone'),
@@ -281,7 +282,7 @@ describe('an undo', () => {
         ].map((change) => ({ ...sound, request: { ...sound.request, ...change } })),
       ];
       for (const order of unsound)
-        expect(await world.askUndo(order as UndoOrder)).toBe(UNDO_UNSOUND);
+        expect(await world.requestUndo(order as UndoOrder)).toBe(UNDO_UNSOUND);
       // A signal has nobody to refuse it to.
       await world.handle.signal(undoSignal, null as unknown as UndoOrder);
       expect((await world.status()).undos).toEqual({ running: null, waiting: [], ended: [] });
@@ -297,12 +298,12 @@ describe('an undo', () => {
         await world.submit(world.correction('a'));
         await world.outcomesCount(1);
         for (let i = 0; i <= UNDOS_WAITING_MAX; i++)
-          await world.askUndo(world.order(`u${i}`, { kind: 'version', version: 1 }));
-        expect(await world.askUndo(world.order('late', { kind: 'version', version: 1 }))).toBe(
+          await world.requestUndo(world.order(`u${i}`, { kind: 'version', version: 1 }));
+        expect(await world.requestUndo(world.order('late', { kind: 'version', version: 1 }))).toBe(
           UNDOS_FULL,
         );
         expect(
-          await world.askUndo(world.order('u3', { kind: 'version', version: 1 })),
+          await world.requestUndo(world.order('u3', { kind: 'version', version: 1 })),
         ).toMatchObject({ known: true });
         await world.handle.signal(undoSignal, world.order('late', { kind: 'version', version: 1 }));
         expect(
@@ -321,7 +322,7 @@ describe('an undo', () => {
       await versionsOf(world, 'a', 'b', 'c', 'd');
       const first = (await world.handle.describe()).runId;
       for (const [i, id] of ['d', 'c', 'b', 'a'].entries())
-        await world.askUndo(world.order(`u${i}`, { kind: 'correction', id }));
+        await world.requestUndo(world.order(`u${i}`, { kind: 'correction', id }));
       const { undos } = await world.statusWhere((status) => status.undos.ended.length === 4);
       expect(undos.ended.map(({ id, version }) => `${id} ${version}`)).toEqual([
         'u0 5',

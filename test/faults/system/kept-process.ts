@@ -1,12 +1,9 @@
-/**
- * One of our processes that is kept alive as a supervisor would: whoever kills it, it is started
- * again.
- */
+/** One of our processes, started again whenever it ends, as by a supervisor. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { PROJECT_ROOT } from '../../infra/config/home.ts';
-import type { SupervisorMessage } from '../../infra/local/supervisor-messages.ts';
+import { PROJECT_ROOT } from '../../../infra/config/home.ts';
+import type { SupervisorMessage } from '../../../infra/local/supervisor-messages.ts';
 
 export const PROCESS_NAMES = ['ingest', 'workflow-worker', 'edit-worker', 'serve'] as const;
 export type ProcessName = (typeof PROCESS_NAMES)[number];
@@ -32,7 +29,7 @@ export class KeptProcess {
   #ready: Promise<void> = Promise.resolve();
   #becomeReady: () => void = () => undefined;
   #ended: Promise<void> = Promise.resolve();
-  /** Where it listens, once it is ready. */
+  /** The port of `serve`, once it is ready. */
   port: number | null = null;
   starts = 0;
 
@@ -50,30 +47,25 @@ export class KeptProcess {
     this.#spawn();
   }
 
-  /**
-   * Resolves when it is ready, after however many starts; rejects where it never was, in so many
-   * that it never will be.
-   */
+  /** Resolves when it is ready, after however many starts; rejects if the first few all fail. */
   async ready(): Promise<void> {
     for (let ready = this.#ready; ; ready = this.#ready) {
       await ready;
       if (ready === this.#ready) return;
       if (!this.#wasReady && this.starts >= FIRST_STARTS_MAX)
-        throw new Error(
-          `${this.name} does not start:\n${readFileSync(this.#log, 'utf8').slice(-LOG_TAIL_CHARACTERS)}`,
-        );
+        throw new Error(`${this.name} does not start:\n${this.#logTail()}`);
     }
   }
 
-  /** To the process that runs now, if one does. */
+  /** Signals the process, if it runs now. */
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal);
   }
 
-  /** Ends it, and it stays away until `start`. */
+  /** Ends it until the next `start`. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     this.#kept = false;
-    // A paused process would not hear it.
+    // A paused process would not receive the other signal.
     this.signal('SIGCONT');
     this.signal(signal);
     await this.#ended;
@@ -118,11 +110,15 @@ export class KeptProcess {
     });
   }
 
+  #logTail(): string {
+    return readFileSync(this.#log, 'utf8').slice(-LOG_TAIL_CHARACTERS);
+  }
+
   #unready(): void {
     this.port = null;
     const waiting = this.#becomeReady;
     this.#ready = new Promise((resolve) => (this.#becomeReady = resolve));
-    // Those who wait for this start wait for the next one.
+    // Whoever waits for this start waits for the next one.
     waiting();
   }
 }

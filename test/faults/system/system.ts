@@ -1,35 +1,31 @@
 /**
  * The whole system on one machine: a real broker, a real Temporal server, and our four processes as
- * they are in production, with a tiny model. Servers that are killed come back on their data,
- * processes are started again.
+ * in production, with a tiny model. Whatever is killed is started again on its data.
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { startEmbeddedKafka, stopEmbeddedKafka } from '../../infra/local/kafka.ts';
-import { runningServer } from '../../infra/local/server-process.ts';
+import { startEmbeddedKafka, stopEmbeddedKafka } from '../../../infra/local/kafka.ts';
+import { runningServer } from '../../../infra/local/server-process.ts';
 import {
   EMBEDDED_NAMESPACE,
   startEmbeddedTemporal,
   stopEmbeddedTemporal,
-} from '../../infra/local/temporal.ts';
-import { homeFromEnvironment } from '../../infra/config/home.ts';
-import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
-import type { Logger } from '../../pipelines/logger.ts';
-import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
-import { topicSpecifications } from '../../pipelines/kafka/topics.ts';
-import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
-import { goldenPath } from '../golden/read-golden.ts';
+} from '../../../infra/local/temporal.ts';
+import { homeFromEnvironment } from '../../../infra/config/home.ts';
+import { KafkaCluster } from '../../../pipelines/kafka/kafka.ts';
+import type { Logger } from '../../../pipelines/logger.ts';
+import { TemporalLineages } from '../../../pipelines/temporal/temporal-client.ts';
+import { topicSpecifications } from '../../../pipelines/kafka/topics.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../../schemas/settings.ts';
+import { goldenPath } from '../../golden/read-golden.ts';
 import { KeptProcess, PROCESS_NAMES, type ProcessName } from './kept-process.ts';
 
 export const LINEAGE = 'faults';
 export const PARTITIONS = 3;
 
-/**
- * What the processes are told: a model of random numbers learns what it is told, but with little
- * manners, and its words are few.
- */
+/** Lenient thresholds: a model of random numbers learns at the cost of everything else. */
 export const SETTINGS: LineageSettings = {
   ...DEFAULT_LINEAGE_SETTINGS,
   batch: {
@@ -55,17 +51,14 @@ const HYPER_PARAMETERS = {
   targetTokensMax: 4,
 };
 
-/**
- * Below the ports that the kernel gives to clients: one of those, trying again, could take the port
- * of a server that is away.
- */
+/** Below the ports of clients, one of which could take the port of a server that is away. */
 const PORTS = { from: 20_000, to: 32_000 };
 const START_ATTEMPTS_MAX = 5;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 export type ServerName = 'kafka' | 'temporal';
 
-/** A server that comes back on its data and its port whenever it is killed. */
+/** A server that is started again on its data and its port whenever it is killed. */
 export class KeptServer {
   readonly #folder: string;
   readonly #start: () => Promise<unknown>;
@@ -87,7 +80,7 @@ export class KeptServer {
     return this.#back;
   }
 
-  /** Kills it; resolves when it is back. */
+  /** Kills the server; resolves when it runs again. */
   kill(): Promise<void> {
     this.signal('SIGKILL');
     return this.start();
@@ -112,7 +105,7 @@ export class KeptServer {
 export class System {
   readonly folder: string;
   readonly versionsFolder: string;
-  /** Where disk-faults.mjs takes its orders. */
+  /** The folder from which disk-faults.mjs takes its orders. */
   readonly orders: string;
   readonly brokers: string[];
   readonly servers: Record<ServerName, KeptServer>;
@@ -127,7 +120,7 @@ export class System {
     this.orders = inside('orders');
     for (const name of ['versions', 'orders', 'logs', 'kafka', 'temporal']) mkdirSync(inside(name));
     const home = homeFromEnvironment();
-    // The data folder is the run's own; only the built TensorFlow is borrowed.
+    // Only the built TensorFlow is borrowed from the data folder.
     symlinkSync(path.join(home.root, 'tensorflow'), inside('tensorflow'));
     this.brokers = [`127.0.0.1:${ports.kafka}`];
     const address = `127.0.0.1:${ports.temporal}`;

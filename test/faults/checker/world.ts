@@ -1,12 +1,12 @@
 /**
- * What there is when all is done: every record of the topics, the group's offsets, every object of
- * the store. Read with nothing of the pipelines or of versions/.
+ * The state after a run: all records of the topics, the group's offsets, all objects of the store.
+ * Read without the pipelines and versions/.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { Kafka, logLevel } from 'kafkajs';
-import type { Answered } from './last-answers.ts';
-import type { OrderedUndo } from './undo-orders.ts';
+import type { Answers } from '../system/answers.ts';
+import type { OrderedUndo } from '../undo-orders.ts';
 
 export interface TopicRecord {
   partition: number;
@@ -20,7 +20,7 @@ export interface TopicRecord {
 export interface PartitionOffsets {
   partition: number;
   end: string;
-  /** Null: the group never committed one. */
+  /** Null if the group never committed one. */
   committed: string | null;
 }
 
@@ -30,22 +30,21 @@ export interface World {
   deadLetters: TopicRecord[];
   outcomes: TopicRecord[];
   versions: TopicRecord[];
-  /** Of the group that ingest is, on the corrections topic. */
+  /** Offsets of ingest's consumer group on the corrections topic. */
   offsets: PartitionOffsets[];
   /** Every file below the store's folder, by its path in it. */
   store: Map<string, Buffer>;
-  /** As Temporal says that they ended. */
+  /** With their ends according to Temporal. */
   undos: OrderedUndo[];
-  /** What `serve` said when all was done; null: it was not asked. */
-  answers: Answered | null;
+  /** The final answers of `serve`; null if it was not asked. */
+  answers: Answers | null;
 }
 
 export async function readWorld(
-  brokers: string[],
+  { brokers, versionsFolder }: { brokers: string[]; versionsFolder: string },
   lineage: string,
   group: string,
-  versionsFolder: string,
-  asked: Pick<World, 'undos' | 'answers'>,
+  known: Pick<World, 'undos' | 'answers'>,
 ): Promise<World> {
   const kafka = new Kafka({
     clientId: 'checker',
@@ -66,11 +65,11 @@ export async function readWorld(
     versions,
     offsets: await offsetsOf(kafka, group, `${topic}.corrections`),
     store: filesOf(versionsFolder),
-    ...asked,
+    ...known,
   };
 }
 
-/** All of a topic, each partition in its order. */
+/** Reads all records of a topic, each partition in order. */
 async function recordsOf(kafka: Kafka, topic: string): Promise<TopicRecord[]> {
   const admin = kafka.admin();
   await admin.connect();
