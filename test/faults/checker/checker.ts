@@ -4,11 +4,7 @@
  * project it uses the schemas only.
  */
 import { recordCodec } from '../../../schemas/records/avro.ts';
-import {
-  CORRECTION_LIMITS,
-  factKeyOf,
-  type FactCorrection,
-} from '../../../schemas/correction.ts';
+import { CORRECTION_LIMITS, factKeyOf, type FactCorrection } from '../../../schemas/correction.ts';
 import { faultsOf } from '../../../schemas/correction-faults.ts';
 import type { VerdictSettings } from '../../../schemas/settings.ts';
 import { recordName, type Evidence, type Report, type Request } from './evidence.ts';
