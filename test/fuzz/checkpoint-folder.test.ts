@@ -85,7 +85,7 @@ test("odd values in the tokeniser's files give a model or a clear fault", async 
   }
 });
 
-test('odd values in the index give a model or a clear fault, and open no file outside', async () => {
+test('odd indexes give a model or a clear fault, and open no file outside', async () => {
   const index = jsonOf('qwen2', 'model.safetensors.index.json');
   const names = fc.constantFrom(
     '..',

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { connect, type AddressInfo } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { REFUSAL_LIMITS, type ErrorBody } from '../../serving/api/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
@@ -83,150 +83,148 @@ const post = (url: string, payload: Uint8Array | string, type = 'application/jso
     payload: Buffer.from(payload),
   });
 
-describe('a body', () => {
-  it('of any JSON is answered or refused, and what is submitted is sound', async () => {
-    const body = fc
-      .constantFrom(...POSTED)
-      .chain((url) =>
-        fc.tuple(fc.constant(url), fc.oneof(oddParts(fc.constant(BODIES[url])), oddJson)),
-      );
-    await fc.assert(
-      fc.asyncProperty(body, async ([url, value]) =>
-        isAnswerOrRefusal(await post(url, JSON.stringify(value) ?? '')),
-      ),
-      runs(500),
+test('any JSON is answered or refused, and submits only sound corrections', async () => {
+  const body = fc
+    .constantFrom(...POSTED)
+    .chain((url) =>
+      fc.tuple(fc.constant(url), fc.oneof(oddParts(fc.constant(BODIES[url])), oddJson)),
     );
-    for (const one of submitted) expect(faultsOf(one)).toEqual([]);
-  });
+  await fc.assert(
+    fc.asyncProperty(body, async ([url, value]) =>
+      isAnswerOrRefusal(await post(url, JSON.stringify(value) ?? '')),
+    ),
+    runs(500),
+  );
+  for (const one of submitted) expect(faultsOf(one)).toEqual([]);
+});
 
-  it('of any bytes and any type is answered or refused', async () => {
-    const body = fc
-      .constantFrom(...POSTED)
-      .chain((url) =>
-        fc.tuple(
-          fc.constant(url),
-          damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(BODIES[url]))))),
-        ),
-      );
-    const type = fc.oneof(
-      {
-        weight: 5,
-        arbitrary: fc.constantFrom('application/json', 'application/json; charset=utf-8'),
-      },
-      fc.constantFrom(
-        'text/plain',
-        'application/x-www-form-urlencoded',
-        'multipart/form-data',
-        'application/json; charset=latin1',
-        '',
-        'a',
-        'application/',
-        '*/*',
+test('any bytes of any type are answered or refused', async () => {
+  const body = fc
+    .constantFrom(...POSTED)
+    .chain((url) =>
+      fc.tuple(
+        fc.constant(url),
+        damaged(fc.constant(new Uint8Array(Buffer.from(JSON.stringify(BODIES[url]))))),
       ),
     );
-    await fc.assert(
-      fc.asyncProperty(body, type, async ([url, bytes], kind) =>
-        isAnswerOrRefusal(await post(url, bytes, kind)),
-      ),
-      runs(500),
-    );
-  });
-
-  const fact = BODIES['/v1/corrections'] as object;
-
-  it.each<[string, Uint8Array | string, number, string]>([
-    ['no bytes', '', 400, 'fst_err_ctp_empty_json_body'],
-    [
-      'more bytes than are taken',
-      JSON.stringify({ ...fact, source: 'x'.repeat(DEFAULT_SERVING_LIMITS.bodyBytesMax) }),
-      413,
-      'fst_err_ctp_body_too_large',
-    ],
-    [
-      'bytes that are not UTF-8',
-      Buffer.concat([
-        Buffer.from(JSON.stringify({ ...fact, source: '' }).slice(0, -2)),
-        Buffer.from([0xff, 0x22, 0x7d]),
-      ]),
-      400,
-      'invalid_utf8',
-    ],
-    ['half a JSON', '{"lineage":', 400, 'fst_err_ctp_invalid_json_body'],
-    ['levels without end', nestedJson(100_000), 400, 'invalid_body'],
-    ['levels without end in a field', `{"subject":${nestedJson(100_000)}}`, 400, 'invalid_body'],
-    ['null', 'null', 400, 'invalid_body'],
-    ['a prototype', '{"__proto__":{"lineage":"l"}}', 400, 'fst_err_ctp_invalid_json_body'],
-    [
-      'half a surrogate pair',
-      JSON.stringify({ ...fact, target: '\uD800' }),
-      400,
-      'invalid_correction',
-    ],
-    [
-      'an id of half a surrogate pair',
-      JSON.stringify({ ...fact, id: '\uDC00' }),
-      400,
-      'invalid_correction',
-    ],
-    [
-      'a time without end',
-      JSON.stringify(fact).replace('"issuedAt":5', '"issuedAt":1e999'),
-      400,
-      'invalid_body',
-    ],
-    [
-      'a time past any date',
-      JSON.stringify({ ...fact, issuedAt: 8.64e15 + 1 }),
-      400,
-      'invalid_correction',
-    ],
-    [
-      'a path as lineage',
-      JSON.stringify({ ...fact, lineage: '../../etc' }),
-      400,
-      'invalid_correction',
-    ],
-    [
-      'a record that Kafka would not take',
-      JSON.stringify({ ...fact, neighbourhood: Array(32).fill('é'.repeat(1_500)) }),
-      400,
-      'invalid_correction',
-    ],
-    [
-      'a hundred thousand faults',
-      JSON.stringify({ ...fact, paraphrases: Array(100_000).fill(1) }),
-      400,
-      'invalid_body',
-    ],
-    [
-      'a name of a hundred thousand characters',
-      JSON.stringify({ ...fact, ['k'.repeat(100_000)]: 1 }),
-      400,
-      'invalid_body',
-    ],
-  ])('of %s is refused as a correction', async (_, body, status, code) => {
-    const before = submitted.length;
-    const answered = await post('/v1/corrections', body);
-    isAnswerOrRefusal(answered);
-    expect([answered.statusCode, (JSON.parse(answered.body) as ErrorBody).error.code]).toEqual([
-      status,
-      code,
-    ]);
-    expect(submitted.length).toBe(before);
-  });
-
-  it.each(['\0', '\uD800', '\u001b[2J', '\uFEFF', '{}', 'x'.repeat(8_000)])(
-    'with the prompt %j is answered',
-    async (prompt) => {
-      for (const [url, fields] of [
-        ['/v1/completions', { model: LINEAGE, max_tokens: 1 }],
-        ['/v1/compare', { lineage: LINEAGE, tokensMax: 1 }],
-      ] as const) {
-        expect((await post(url, JSON.stringify({ ...fields, prompt }))).statusCode).toBe(200);
-      }
+  const type = fc.oneof(
+    {
+      weight: 5,
+      arbitrary: fc.constantFrom('application/json', 'application/json; charset=utf-8'),
     },
+    fc.constantFrom(
+      'text/plain',
+      'application/x-www-form-urlencoded',
+      'multipart/form-data',
+      'application/json; charset=latin1',
+      '',
+      'a',
+      'application/',
+      '*/*',
+    ),
+  );
+  await fc.assert(
+    fc.asyncProperty(body, type, async ([url, bytes], kind) =>
+      isAnswerOrRefusal(await post(url, bytes, kind)),
+    ),
+    runs(500),
   );
 });
+
+const fact = BODIES['/v1/corrections'] as object;
+
+test.each<[string, Uint8Array | string, number, string]>([
+  ['no bytes', '', 400, 'fst_err_ctp_empty_json_body'],
+  [
+    'more bytes than are taken',
+    JSON.stringify({ ...fact, source: 'x'.repeat(DEFAULT_SERVING_LIMITS.bodyBytesMax) }),
+    413,
+    'fst_err_ctp_body_too_large',
+  ],
+  [
+    'bytes that are not UTF-8',
+    Buffer.concat([
+      Buffer.from(JSON.stringify({ ...fact, source: '' }).slice(0, -2)),
+      Buffer.from([0xff, 0x22, 0x7d]),
+    ]),
+    400,
+    'invalid_utf8',
+  ],
+  ['half a JSON', '{"lineage":', 400, 'fst_err_ctp_invalid_json_body'],
+  ['levels without end', nestedJson(100_000), 400, 'invalid_body'],
+  ['levels without end in a field', `{"subject":${nestedJson(100_000)}}`, 400, 'invalid_body'],
+  ['null', 'null', 400, 'invalid_body'],
+  ['a prototype', '{"__proto__":{"lineage":"l"}}', 400, 'fst_err_ctp_invalid_json_body'],
+  [
+    'half a surrogate pair',
+    JSON.stringify({ ...fact, target: '\uD800' }),
+    400,
+    'invalid_correction',
+  ],
+  [
+    'an id of half a surrogate pair',
+    JSON.stringify({ ...fact, id: '\uDC00' }),
+    400,
+    'invalid_correction',
+  ],
+  [
+    'a time without end',
+    JSON.stringify(fact).replace('"issuedAt":5', '"issuedAt":1e999'),
+    400,
+    'invalid_body',
+  ],
+  [
+    'a time past any date',
+    JSON.stringify({ ...fact, issuedAt: 8.64e15 + 1 }),
+    400,
+    'invalid_correction',
+  ],
+  [
+    'a path as lineage',
+    JSON.stringify({ ...fact, lineage: '../../etc' }),
+    400,
+    'invalid_correction',
+  ],
+  [
+    'a record that Kafka would not take',
+    JSON.stringify({ ...fact, neighbourhood: Array(32).fill('é'.repeat(1_500)) }),
+    400,
+    'invalid_correction',
+  ],
+  [
+    'a hundred thousand faults',
+    JSON.stringify({ ...fact, paraphrases: Array(100_000).fill(1) }),
+    400,
+    'invalid_body',
+  ],
+  [
+    'a name of a hundred thousand characters',
+    JSON.stringify({ ...fact, ['k'.repeat(100_000)]: 1 }),
+    400,
+    'invalid_body',
+  ],
+])('a body of %s is refused as a correction', async (_, body, status, code) => {
+  const before = submitted.length;
+  const answered = await post('/v1/corrections', body);
+  isAnswerOrRefusal(answered);
+  expect([answered.statusCode, (JSON.parse(answered.body) as ErrorBody).error.code]).toEqual([
+    status,
+    code,
+  ]);
+  expect(submitted.length).toBe(before);
+});
+
+test.each(['\0', '\uD800', '\u001b[2J', '\uFEFF', '{}', 'x'.repeat(8_000)])(
+  'a body with the prompt %j is answered',
+  async (prompt) => {
+    for (const [url, fields] of [
+      ['/v1/completions', { model: LINEAGE, max_tokens: 1 }],
+      ['/v1/compare', { lineage: LINEAGE, tokensMax: 1 }],
+    ] as const) {
+      expect((await post(url, JSON.stringify({ ...fields, prompt }))).statusCode).toBe(200);
+    }
+  },
+);
 
 const segment = fc.oneof(
   oddText.filter((text) => text.length < 300).map(encoded),
@@ -284,122 +282,110 @@ function encoded(text: string): string {
   return text.isWellFormed() ? encodeURIComponent(text) : '%ED%A0%80';
 }
 
-describe('a path', () => {
-  it("of any segments is answered or refused, and asks the store for nothing but the lineage's own", async () => {
-    const path = fc.oneof(
-      fc.array(segment, { maxLength: 6 }).map((segments) => `/${segments.join('/')}`),
-      segment.map((lineage) => `/v1/lineages/${lineage}/versions`),
-      fc
-        .tuple(segment, segment)
-        .map(([lineage, version]) => `/v1/lineages/${lineage}/versions/${version}`),
-    );
-    await fc.assert(
-      fc.asyncProperty(method, path, query, async (verb, where, what) => {
-        const { statusCode, body } = await serving.server.inject({
-          method: verb,
-          url: what === '' ? where : `${where}?${what}`,
-        });
-        if ((verb as string) !== 'HEAD') isAnswerOrRefusal({ statusCode, body });
-        else expect(statusCode).toBeLessThan(500);
-      }),
-      runs(600),
-    );
-    for (const name of asked) expect(name.startsWith(`lineages/${LINEAGE}/`), name).toBe(true);
-  });
-
-  it.each<[string, number]>([
-    ['/v1/lineages/..%2f..%2fetc%2fpasswd/versions', 404],
-    ['/v1/lineages/../../../etc/passwd', 404],
-    [`/v1/lineages/${LINEAGE}/versions/..%2f..%2f1`, 400],
-    [`/v1/lineages/${LINEAGE}%00/versions`, 404],
-    [`/v1/lineages/${LINEAGE}/versions/1%00`, 400],
-    [`/v1/lineages/${LINEAGE}/versions/%zz`, 400],
-    ['/%', 400],
-    ['/%ff%fe', 400],
-    [`/v1/lineages/${'x'.repeat(10_000)}/versions`, 414],
-    [`/v1/lineages/${LINEAGE}/versions?limit=1&limit=2`, 400],
-    [`/v1/lineages/${LINEAGE}/versions?before=1e999`, 400],
-    [`/v1/lineages/${LINEAGE}/versions?__proto__=1`, 400],
-    ['/page.js/..%2f..%2fpackage.json', 404],
-    ['/..%2fserver.ts', 404],
-  ])('%s is refused with %i', async (url, status) => {
-    const answered = await serving.server.inject({ method: 'GET', url });
-    isAnswerOrRefusal(answered);
-    expect(answered.statusCode).toBe(status);
-  });
+test("any path is answered or refused, and reads only the lineage's own objects", async () => {
+  const path = fc.oneof(
+    fc.array(segment, { maxLength: 6 }).map((segments) => `/${segments.join('/')}`),
+    segment.map((lineage) => `/v1/lineages/${lineage}/versions`),
+    fc
+      .tuple(segment, segment)
+      .map(([lineage, version]) => `/v1/lineages/${lineage}/versions/${version}`),
+  );
+  await fc.assert(
+    fc.asyncProperty(method, path, query, async (verb, where, what) => {
+      const { statusCode, body } = await serving.server.inject({
+        method: verb,
+        url: what === '' ? where : `${where}?${what}`,
+      });
+      if ((verb as string) !== 'HEAD') isAnswerOrRefusal({ statusCode, body });
+      else expect(statusCode).toBeLessThan(500);
+    }),
+    runs(600),
+  );
+  for (const name of asked) expect(name.startsWith(`lineages/${LINEAGE}/`), name).toBe(true);
 });
 
-describe('bytes that are hardly a request', () => {
-  /** What the server says before it closes the connection. */
-  const say = (bytes: Uint8Array) =>
-    new Promise<string>((resolve, reject) => {
-      const socket = connect((serving.server.server.address() as AddressInfo).port, '127.0.0.1');
-      let said = '';
-      socket.on('data', (part: Buffer) => (said += part.toString('latin1')));
-      // A reset by the server ends it, too.
-      socket.on('error', (fault: NodeJS.ErrnoException) =>
-        fault.code === 'ECONNRESET' || fault.code === 'EPIPE' ? resolve(said) : reject(fault),
-      );
-      socket.on('close', () => resolve(said));
-      socket.end(Buffer.from(bytes));
-    });
+test.each<[string, number]>([
+  ['/v1/lineages/..%2f..%2fetc%2fpasswd/versions', 404],
+  ['/v1/lineages/../../../etc/passwd', 404],
+  [`/v1/lineages/${LINEAGE}/versions/..%2f..%2f1`, 400],
+  [`/v1/lineages/${LINEAGE}%00/versions`, 404],
+  [`/v1/lineages/${LINEAGE}/versions/1%00`, 400],
+  [`/v1/lineages/${LINEAGE}/versions/%zz`, 400],
+  ['/%', 400],
+  ['/%ff%fe', 400],
+  [`/v1/lineages/${'x'.repeat(10_000)}/versions`, 414],
+  [`/v1/lineages/${LINEAGE}/versions?limit=1&limit=2`, 400],
+  [`/v1/lineages/${LINEAGE}/versions?before=1e999`, 400],
+  [`/v1/lineages/${LINEAGE}/versions?__proto__=1`, 400],
+  ['/page.js/..%2f..%2fpackage.json', 404],
+  ['/..%2fserver.ts', 404],
+])('a path %s is refused with %i', async (url, status) => {
+  const answered = await serving.server.inject({ method: 'GET', url });
+  isAnswerOrRefusal(answered);
+  expect(answered.statusCode).toBe(status);
+});
 
-  it('are refused, and the server goes on', async () => {
-    const body = JSON.stringify(BODIES['/v1/corrections']);
-    const sound = Buffer.from(
-      `POST /v1/corrections HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+/** The head of a POST with these headers. */
+function posted(...headers: string[]): string {
+  return ['POST /v1/corrections HTTP/1.1', 'host: 127.0.0.1', ...headers, '', ''].join('\r\n');
+}
+
+/** What the server sends before it closes the connection. */
+const answerTo = (bytes: Uint8Array) =>
+  new Promise<string>((resolve, reject) => {
+    const socket = connect((serving.server.server.address() as AddressInfo).port, '127.0.0.1');
+    let answer = '';
+    socket.on('data', (part: Buffer) => (answer += part.toString('latin1')));
+    // The server may end the connection by a reset.
+    socket.on('error', (fault: NodeJS.ErrnoException) =>
+      fault.code === 'ECONNRESET' || fault.code === 'EPIPE' ? resolve(answer) : reject(fault),
     );
-    expect(await say(sound)).toMatch(/^HTTP\/1\.1 202 /);
-    await fc.assert(
-      fc.asyncProperty(damaged(fc.constant(new Uint8Array(sound)), 0.6), async (bytes) => {
-        const said = await say(bytes);
-        if (said === '') return;
-        const [, status] = /^HTTP\/1\.1 (\d{3}) /.exec(said) ?? [];
-        expect(status, said).toBeDefined();
-        const body = said.slice(said.indexOf('\r\n\r\n') + 4);
-        if (Number(status) >= 400 && body !== '')
-          isAnswerOrRefusal({
-            statusCode: Number(status),
-            body: body.startsWith('{') ? body.slice(0, body.indexOf('}}') + 2) : body,
-          });
-        else expect(Number(status)).toBeLessThan(500);
-      }),
-      runs(150),
-    );
-    expect(
-      (
-        await fetch(
-          `http://127.0.0.1:${(serving.server.server.address() as AddressInfo).port}/healthz`,
-        )
-      ).status,
-    ).toBe(200);
+    socket.on('close', () => resolve(answer));
+    socket.end(Buffer.from(bytes));
   });
 
-  it.each<[string, string, number]>([
-    [
-      'a header larger than is read',
-      `GET / HTTP/1.1\r\nhost: x\r\nx: ${'x'.repeat(20_000)}\r\n\r\n`,
-      431,
-    ],
-    ['no protocol', 'hello\r\n\r\n', 400],
-    [
-      'a length below zero',
-      'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n',
-      400,
-    ],
-    [
-      'two lengths',
-      'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n',
-      400,
-    ],
-    [
-      'a length and chunks',
-      'POST /v1/corrections HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n',
-      400,
-    ],
-  ])('with %s are refused in the one form', async (_, request, status) => {
-    const said = await say(Buffer.from(request));
-    expect(said).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
-    isAnswerOrRefusal({ statusCode: status, body: said.slice(said.indexOf('\r\n\r\n') + 4) });
-  });
+test('a damaged request is answered or refused, and the server continues', async () => {
+  const body = JSON.stringify(BODIES['/v1/corrections']);
+  const sound = Buffer.from(
+    posted(
+      'content-type: application/json',
+      'connection: close',
+      `content-length: ${Buffer.byteLength(body)}`,
+    ) + body,
+  );
+  expect(await answerTo(sound)).toMatch(/^HTTP\/1\.1 202 /);
+  await fc.assert(
+    fc.asyncProperty(damaged(fc.constant(new Uint8Array(sound)), 0.6), async (bytes) => {
+      const answer = await answerTo(bytes);
+      if (answer === '') return;
+      const [, status] = /^HTTP\/1\.1 (\d{3}) /.exec(answer) ?? [];
+      expect(status, answer).toBeDefined();
+      const body = answer.slice(answer.indexOf('\r\n\r\n') + 4);
+      if (Number(status) >= 400 && body !== '')
+        isAnswerOrRefusal({
+          statusCode: Number(status),
+          body: body.startsWith('{') ? body.slice(0, body.indexOf('}}') + 2) : body,
+        });
+      else expect(Number(status)).toBeLessThan(500);
+    }),
+    runs(150),
+  );
+  const { port } = serving.server.server.address() as AddressInfo;
+  expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
+});
+
+test.each<[string, string, number]>([
+  [
+    'a header larger than is read',
+    `GET / HTTP/1.1\r\nhost: x\r\nx: ${'x'.repeat(20_000)}\r\n\r\n`,
+    431,
+  ],
+  ['no protocol', 'hello\r\n\r\n', 400],
+  ['a length below zero', posted('content-type: application/json', 'content-length: -1'), 400],
+  ['two lengths', posted('content-length: 1', 'content-length: 2'), 400],
+  ['a length and chunks', posted('content-length: 1', 'transfer-encoding: chunked'), 400],
+])('a request with %s is refused in the usual form', async (_, request, status) => {
+  const answer = await answerTo(Buffer.from(request));
+  expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+  isAnswerOrRefusal({ statusCode: status, body: answer.slice(answer.indexOf('\r\n\r\n') + 4) });
 });

@@ -3,7 +3,7 @@
  * what came in, byte for byte.
  */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { deadLetter, originOf } from '../../pipelines/kafka/dead-letter.ts';
 import { nextPiece } from '../../pipelines/ingest/ingest-chunk.ts';
 import { KEY_CHARACTERS_MAX, readRecord } from '../../pipelines/ingest/ingest-record.ts';
@@ -56,121 +56,117 @@ const record: fc.Arbitrary<ConsumedRecord> = fc.record({
   headers,
 });
 
-describe('a record of any bytes', () => {
-  it('is a sound revision or a dead letter that says why', () => {
-    fc.assert(
-      fc.property(record, (one) => {
-        const read = readRecord(one, LINEAGE, codec);
-        if (read.kind === 'dead') expect(read.problem.message).not.toBe('');
-        else if (read.revision.kind === 'correction')
-          expect(faultsOf(read.revision.correction)).toEqual([]);
-        else expect(new Date(read.revision.issuedAt).getTime()).toBe(one.timestamp);
-      }),
-      runs(1_000),
-    );
-  });
-
-  it('goes to the dead letters with its key, its value and every header as they were', () => {
-    fc.assert(
-      fc.property(record, oddText, (one, message) => {
-        const letter = deadLetter(one, { className: 'UndecodableRecord', message });
-        // The very buffers: comparing them byte by byte would take most of the time.
-        expect(letter.key).toBe(one.key);
-        expect(letter.value).toBe(one.value);
-        for (const [name, value] of Object.entries(one.headers)) {
-          const kept = [letter.headers![name]!].flat();
-          const brought = [value].flat();
-          expect(kept.slice(0, brought.length)).toEqual(brought);
-          expect(kept.length).toBe(brought.length + (name.startsWith('__connect.errors.') ? 1 : 0));
-        }
-        expect(originOf({ headers: letter.headers! })).toMatchObject({
-          topic: one.topic,
-          partition: one.partition,
-          offset: one.offset,
-        });
-      }),
-      runs(500),
-    );
-  });
-
-  it('is cut into pieces that lose none, keep the order and stay within their bounds', () => {
-    fc.assert(
-      fc.property(fc.array(record, { minLength: 1, maxLength: 40 }), (some) => {
-        const all = some.map((one, i) => ({ ...one, offset: String(i) }));
-        const seen: string[] = [];
-        for (let left = all; left.length > 0;) {
-          const piece = nextPiece(left, '1000', (one) => readRecord(one, LINEAGE, codec));
-          const taken =
-            piece.kind === 'dead'
-              ? piece.letters.map((letter) => letter.record.offset)
-              : piece.chunk.revisions.map(({ position }) => position.offset);
-          expect(taken.length).toBeGreaterThan(0);
-          expect(taken.length).toBeLessThanOrEqual(CHUNK_REVISIONS_MAX);
-          if (piece.kind === 'revisions' && taken.length > 1)
-            expect(jsonBytes(piece.chunk)).toBeLessThanOrEqual(CHUNK_BYTES_MAX);
-          seen.push(...taken);
-          left = left.slice(taken.length);
-        }
-        expect(seen).toEqual(all.map(({ offset }) => offset));
-      }),
-      runs(200),
-    );
-  });
+test('any bytes are a sound revision or a dead letter with a reason', () => {
+  fc.assert(
+    fc.property(record, (one) => {
+      const read = readRecord(one, LINEAGE, codec);
+      if (read.kind === 'dead') expect(read.problem.message).not.toBe('');
+      else if (read.revision.kind === 'correction')
+        expect(faultsOf(read.revision.correction)).toEqual([]);
+      else expect(new Date(read.revision.issuedAt).getTime()).toBe(one.timestamp);
+    }),
+    runs(1_000),
+  );
 });
 
-describe('dead letters', () => {
-  const dead = (more: Partial<ConsumedRecord>): ConsumedRecord => ({
-    topic: TOPIC,
-    partition: 0,
-    offset: '0',
-    timestamp: 0,
-    key: null,
-    value: Buffer.from('x'),
-    headers: {},
-    ...more,
-  });
-
-  // A hundred megabyte-long keys in one request are more than any broker takes, and the partition
-  // would wait for ever.
-  it.each<[string, Partial<ConsumedRecord>]>([
-    ['keys', { key: Buffer.alloc(CHUNK_BYTES_MAX) }],
-    ['values', { value: Buffer.alloc(CHUNK_BYTES_MAX) }],
-    ['headers', { headers: { trace: Buffer.alloc(CHUNK_BYTES_MAX) } }],
-    [
-      'headers of one name',
-      {
-        headers: {
-          trace: [Buffer.alloc(CHUNK_BYTES_MAX / 2), null, 'x'.repeat(CHUNK_BYTES_MAX / 2)],
-        },
-      },
-    ],
-  ])('with large %s go one at a time', (_, more) => {
-    const piece = nextPiece([dead(more), dead({ ...more, offset: '1' })], '2', (one) =>
-      readRecord(one, LINEAGE, codec),
-    );
-    expect(piece).toMatchObject({ kind: 'dead', throughOffset: '0' });
-  });
-
-  it.each(['x', '-1', '1.5', '1e3', '', ' 1', '99999999999999999999', '0x10'])(
-    'whose headers give %s as a place have no origin',
-    (place) => {
-      const origin = {
-        '__connect.errors.topic': 't',
-        '__connect.errors.partition': '1',
-        '__connect.errors.offset': '1',
-      };
-      expect(originOf({ headers: origin })).not.toBeNull();
-      expect(originOf({ headers: { ...origin, '__connect.errors.partition': place } })).toBeNull();
-      expect(originOf({ headers: { ...origin, '__connect.errors.offset': place } })).toBeNull();
-    },
+test("a dead letter keeps the record's key, value and headers", () => {
+  fc.assert(
+    fc.property(record, oddText, (one, message) => {
+      const letter = deadLetter(one, { className: 'UndecodableRecord', message });
+      // The very buffers: comparing them byte by byte would take most of the time.
+      expect(letter.key).toBe(one.key);
+      expect(letter.value).toBe(one.value);
+      for (const [name, value] of Object.entries(one.headers)) {
+        const kept = [letter.headers![name]!].flat();
+        const brought = [value].flat();
+        expect(kept.slice(0, brought.length)).toEqual(brought);
+        expect(kept.length).toBe(brought.length + (name.startsWith('__connect.errors.') ? 1 : 0));
+      }
+      expect(originOf({ headers: letter.headers! })).toMatchObject({
+        topic: one.topic,
+        partition: one.partition,
+        offset: one.offset,
+      });
+    }),
+    runs(500),
   );
+});
 
-  it('of any headers have an origin or none', () => {
-    fc.assert(
-      fc.property(headers, (some) => void originOf({ headers: some })),
-      runs(500),
-    );
-  });
+test('records are cut into pieces that lose none, keep the order and stay in bounds', () => {
+  fc.assert(
+    fc.property(fc.array(record, { minLength: 1, maxLength: 40 }), (some) => {
+      const all = some.map((one, i) => ({ ...one, offset: String(i) }));
+      const seen: string[] = [];
+      for (let left = all; left.length > 0;) {
+        const piece = nextPiece(left, '1000', (one) => readRecord(one, LINEAGE, codec));
+        const taken =
+          piece.kind === 'dead'
+            ? piece.letters.map((letter) => letter.record.offset)
+            : piece.chunk.revisions.map(({ position }) => position.offset);
+        expect(taken.length).toBeGreaterThan(0);
+        expect(taken.length).toBeLessThanOrEqual(CHUNK_REVISIONS_MAX);
+        if (piece.kind === 'revisions' && taken.length > 1)
+          expect(jsonBytes(piece.chunk)).toBeLessThanOrEqual(CHUNK_BYTES_MAX);
+        seen.push(...taken);
+        left = left.slice(taken.length);
+      }
+      expect(seen).toEqual(all.map(({ offset }) => offset));
+    }),
+    runs(200),
+  );
+});
+
+const dead = (more: Partial<ConsumedRecord>): ConsumedRecord => ({
+  topic: TOPIC,
+  partition: 0,
+  offset: '0',
+  timestamp: 0,
+  key: null,
+  value: Buffer.from('x'),
+  headers: {},
+  ...more,
+});
+
+// A hundred megabyte-long keys in one request are more than any broker takes, and the partition
+// would wait for ever.
+test.each<[string, Partial<ConsumedRecord>]>([
+  ['keys', { key: Buffer.alloc(CHUNK_BYTES_MAX) }],
+  ['values', { value: Buffer.alloc(CHUNK_BYTES_MAX) }],
+  ['headers', { headers: { trace: Buffer.alloc(CHUNK_BYTES_MAX) } }],
+  [
+    'headers of one name',
+    {
+      headers: {
+        trace: [Buffer.alloc(CHUNK_BYTES_MAX / 2), null, 'x'.repeat(CHUNK_BYTES_MAX / 2)],
+      },
+    },
+  ],
+])('dead letters with large %s go one at a time', (_, more) => {
+  const piece = nextPiece([dead(more), dead({ ...more, offset: '1' })], '2', (one) =>
+    readRecord(one, LINEAGE, codec),
+  );
+  expect(piece).toMatchObject({ kind: 'dead', throughOffset: '0' });
+});
+
+test.each(['x', '-1', '1.5', '1e3', '', ' 1', '99999999999999999999', '0x10'])(
+  'dead letters whose headers give %s as a place have no origin',
+  (place) => {
+    const origin = {
+      '__connect.errors.topic': 't',
+      '__connect.errors.partition': '1',
+      '__connect.errors.offset': '1',
+    };
+    expect(originOf({ headers: origin })).not.toBeNull();
+    expect(originOf({ headers: { ...origin, '__connect.errors.partition': place } })).toBeNull();
+    expect(originOf({ headers: { ...origin, '__connect.errors.offset': place } })).toBeNull();
+  },
+);
+
+test('dead letters of any headers have an origin or none', () => {
+  fc.assert(
+    fc.property(headers, (some) => void originOf({ headers: some })),
+    runs(500),
+  );
 });
 
 /** Characters that Unicode's NFC makes three of, and ones that are escaped. */
@@ -179,73 +175,72 @@ const growing = fc.string({
   maxLength: 400,
 });
 
-describe('a correction', () => {
-  const correction: fc.Arbitrary<FactCorrection> = fc
-    .record({
-      subject: fc.oneof(growing, oddText),
-      rest: fc.oneof(growing, oddText),
-      relation: fc.option(growing),
-      target: oddText,
-      paraphrases: fc.array(growing, { maxLength: 17 }),
-      neighbourhood: fc.array(oddText, { maxLength: 33 }),
-      issuedAt: fc.oneof(fc.nat(), fc.nat(CORRECTION_LIMITS.issuedAtMax)),
-      previousAnswer: fc.option(oddText),
-      replayOf: fc.option(oddText),
-    })
-    .map(({ rest, replayOf, ...fields }) => ({
-      id: 'c',
-      lineage: LINEAGE,
-      source: '',
-      prompt: `${fields.subject}${rest}`,
-      ...fields,
-      ...(replayOf === null ? {} : { replayOf }),
-    }));
+const correction: fc.Arbitrary<FactCorrection> = fc
+  .record({
+    subject: fc.oneof(growing, oddText),
+    rest: fc.oneof(growing, oddText),
+    relation: fc.option(growing),
+    target: oddText,
+    paraphrases: fc.array(growing, { maxLength: 17 }),
+    neighbourhood: fc.array(oddText, { maxLength: 33 }),
+    issuedAt: fc.oneof(fc.nat(), fc.nat(CORRECTION_LIMITS.issuedAtMax)),
+    previousAnswer: fc.option(oddText),
+    replayOf: fc.option(oddText),
+  })
+  .map(({ rest, replayOf, ...fields }) => ({
+    id: 'c',
+    lineage: LINEAGE,
+    source: '',
+    prompt: `${fields.subject}${rest}`,
+    ...fields,
+    ...(replayOf === null ? {} : { replayOf }),
+  }));
 
-  it('can be retracted by its key, whatever its subject and prompt are made of', () => {
-    fc.assert(
-      fc.property(correction, (one) => {
-        if (faultsOf(one).length > 0) return;
-        expect(
-          readRecord(
-            {
-              topic: TOPIC,
-              partition: 0,
-              offset: '0',
-              timestamp: 1,
-              key: Buffer.from(factKeyOf(one)),
-              value: null,
-              headers: {},
-            },
-            LINEAGE,
-            codec,
-          ),
-        ).toMatchObject({ kind: 'revision', revision: { factKey: factKeyOf(one) } });
-      }),
-      runs(300),
-    );
-    const subject = '\uFB2C'.repeat(CORRECTION_LIMITS.subjectCharactersMax);
-    const longest = {
-      ...factCorrection('c'),
-      subject,
-      relation: null,
-      prompt: subject + '\uFB2C'.repeat(CORRECTION_LIMITS.promptCharactersMax - subject.length),
-    };
-    expect(faultsOf(longest)).toEqual([]);
-    expect(factKeyOf(longest).length).toBeGreaterThan(
-      2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax),
-    );
-    expect(factKeyOf(longest).length).toBeLessThanOrEqual(KEY_CHARACTERS_MAX);
-  });
+test('any sound correction can be retracted by its key', () => {
+  fc.assert(
+    fc.property(correction, (one) => {
+      if (faultsOf(one).length > 0) return;
+      expect(
+        readRecord(
+          {
+            topic: TOPIC,
+            partition: 0,
+            offset: '0',
+            timestamp: 1,
+            key: Buffer.from(factKeyOf(one)),
+            value: null,
+            headers: {},
+          },
+          LINEAGE,
+          codec,
+        ),
+      ).toMatchObject({ kind: 'revision', revision: { factKey: factKeyOf(one) } });
+    }),
+    runs(300),
+  );
+  const subject = '\uFB2C'.repeat(CORRECTION_LIMITS.subjectCharactersMax);
+  const longest = {
+    ...factCorrection('c'),
+    subject,
+    relation: null,
+    prompt: subject + '\uFB2C'.repeat(CORRECTION_LIMITS.promptCharactersMax - subject.length),
+  };
+  expect(faultsOf(longest)).toEqual([]);
+  expect(factKeyOf(longest).length).toBeGreaterThan(
+    2 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax),
+  );
+  expect(factKeyOf(longest).length).toBeLessThanOrEqual(KEY_CHARACTERS_MAX);
+});
 
-  it('that makes too large a record is unsound before it is sent, not dead afterwards', () => {
-    const large = {
-      ...factCorrection('c'),
-      neighbourhood: Array.from({ length: CORRECTION_LIMITS.neighbourhoodMax }, () =>
-        'é'.repeat(1_100),
-      ),
-    };
-    expect(faultsOf(large)).toEqual([
-      `its record has ${codec.encode(large).length} bytes, at most ${CORRECTION_LIMITS.recordBytesMax} are allowed`,
-    ]);
-  });
+test('a correction with too large a record is refused before it is sent', () => {
+  const large = {
+    ...factCorrection('c'),
+    neighbourhood: Array.from({ length: CORRECTION_LIMITS.neighbourhoodMax }, () =>
+      'é'.repeat(1_100),
+    ),
+  };
+  expect(faultsOf(large)).toEqual([
+    `its record has ${codec.encode(large).length} bytes, ` +
+      `at most ${CORRECTION_LIMITS.recordBytesMax} are allowed`,
+  ]);
 });

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { HASH_REMEMBERED_FROM_BYTES, weightsSha256 } from '../../model/checkpoint/identity.ts';
 import { download64 } from '../../model/tensor/float64.ts';
 import {
@@ -52,104 +52,96 @@ const take = () =>
     contexts: 2,
   });
 
-describe('a sealed file', () => {
-  it('of any content comes back, and of any damage does not come back as that content', async () => {
-    const file = path.join(folder, 'sealed');
-    await fc.assert(
-      fc.asyncProperty(fc.uint8Array({ maxLength: 100 }), async (content) => {
-        await writeSealed(file, content);
-        expect(Buffer.from((await readSealed(file))!).equals(content)).toBe(true);
-        const [flipped] = fc.sample(damaged(fc.constant(new Uint8Array(readFileSync(file)))), 1);
-        if (Buffer.from(flipped!).equals(readFileSync(file))) return;
-        writeFileSync(file, flipped!);
-        // Whoever reads it finds the seal left over, or something that is no seal.
-        expect((await readSealed(file))!.length).toBe(flipped!.length);
-      }),
-      runs(100),
-    );
-  });
+test('a sealed file gives back its content, and not if it is damaged', async () => {
+  const file = path.join(folder, 'sealed');
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 100 }), async (content) => {
+      await writeSealed(file, content);
+      expect(Buffer.from((await readSealed(file))!).equals(content)).toBe(true);
+      const [flipped] = fc.sample(damaged(fc.constant(new Uint8Array(readFileSync(file)))), 1);
+      if (Buffer.from(flipped!).equals(readFileSync(file))) return;
+      writeFileSync(file, flipped!);
+      // Whoever reads it finds the seal left over, or something that is no seal.
+      expect((await readSealed(file))!.length).toBe(flipped!.length);
+    }),
+    runs(100),
+  );
 });
 
-describe('kept key statistics', () => {
-  it('of any damage are refused by their name, and leave no tensor behind', async () => {
-    disposeStatistics(await take());
-    const alive = raw.liveCount();
-    const kept = path.join(folder, 'statistics');
-    for (const name of readdirSync(kept)) {
-      const file = path.join(kept, name);
-      const sound = new Uint8Array(readFileSync(file));
-      await fc.assert(
-        fc.asyncProperty(damaged(fc.constant(sound)), async (bytes) => {
-          if (Buffer.from(bytes).equals(sound)) return;
-          writeFileSync(file, bytes);
-          const fault = await faultOf(take);
-          expect(String(fault)).toContain(name);
-          expect(String(fault)).toMatch(/damaged.*delete the file/s);
-          expect(raw.liveCount()).toBe(alive);
-        }),
-        runs(25),
-      );
-      writeFileSync(file, sound);
-    }
-    disposeStatistics(await take());
-  });
-});
-
-describe('kept priors', () => {
-  let statistics: KeyStatistics;
-  let builds = 0;
-  beforeAll(async () => {
-    statistics = await take();
-  });
-  afterAll(() => disposeStatistics(statistics));
-  const parameters = { layers: LAYERS, lambda: 3, ridge: 0.01 } as unknown as HyperParameters;
-  const build = (): Map<number, Prior> => {
-    builds++;
-    return buildPriors(tiny.model, statistics, parameters);
-  };
-  const priors = () => keptPriors(build, statistics, parameters, path.join(folder, 'priors'));
-  const numbers = (some: Map<number, Prior>) =>
-    [...some.values()].map(({ lower, weightNorm, prior_FF }) => [
-      download64(lower),
-      weightNorm,
-      [...prior_FF.dataSync()],
-    ]);
-
-  it('of any damage are made again, the same', async () => {
-    const first = await priors();
-    const expected = numbers(first);
-    disposePriors(first);
-    const [name] = readdirSync(path.join(folder, 'priors'));
-    const file = path.join(folder, 'priors', name!);
+test('damaged key statistics are refused by name and leave no tensor behind', async () => {
+  disposeStatistics(await take());
+  const alive = raw.liveCount();
+  const kept = path.join(folder, 'statistics');
+  for (const name of readdirSync(kept)) {
+    const file = path.join(kept, name);
     const sound = new Uint8Array(readFileSync(file));
-    const alive = raw.liveCount();
     await fc.assert(
       fc.asyncProperty(damaged(fc.constant(sound)), async (bytes) => {
+        if (Buffer.from(bytes).equals(sound)) return;
         writeFileSync(file, bytes);
-        const before = builds;
-        const again = await priors();
-        expect(numbers(again)).toEqual(expected);
-        disposePriors(again);
-        expect(builds - before).toBe(Buffer.from(bytes).equals(sound) ? 0 : 1);
-        expect(Buffer.from(sound).equals(readFileSync(file))).toBe(true);
+        const fault = await faultOf(take);
+        expect(String(fault)).toContain(name);
+        expect(String(fault)).toMatch(/damaged.*delete the file/s);
         expect(raw.liveCount()).toBe(alive);
       }),
       runs(25),
     );
-  });
+    writeFileSync(file, sound);
+  }
+  disposeStatistics(await take());
 });
 
-describe("the remembered hash of a model's weights", () => {
-  it('is taken anew where it is none', async () => {
-    const weights = path.join(folder, 'weights.bin');
-    const remembered = path.join(folder, '.weights-sha256.json');
-    writeFileSync(weights, '');
-    truncateSync(weights, HASH_REMEMBERED_FROM_BYTES);
-    const sha256 = await weightsSha256([weights]);
-    writeFileSync(
-      remembered,
-      readFileSync(remembered, 'utf8').replace(sha256, `${sha256.slice(1)}/`),
-    );
-    expect(await weightsSha256([weights])).toBe(sha256);
-  });
+let statistics: KeyStatistics;
+let builds = 0;
+beforeAll(async () => {
+  statistics = await take();
+});
+afterAll(() => disposeStatistics(statistics));
+const parameters = { layers: LAYERS, lambda: 3, ridge: 0.01 } as unknown as HyperParameters;
+const build = (): Map<number, Prior> => {
+  builds++;
+  return buildPriors(tiny.model, statistics, parameters);
+};
+const priors = () => keptPriors(build, statistics, parameters, path.join(folder, 'priors'));
+const numbers = (some: Map<number, Prior>) =>
+  [...some.values()].map(({ lower, weightNorm, prior_FF }) => [
+    download64(lower),
+    weightNorm,
+    [...prior_FF.dataSync()],
+  ]);
+
+test('damaged priors are computed again, the same', async () => {
+  const first = await priors();
+  const expected = numbers(first);
+  disposePriors(first);
+  const [name] = readdirSync(path.join(folder, 'priors'));
+  const file = path.join(folder, 'priors', name!);
+  const sound = new Uint8Array(readFileSync(file));
+  const alive = raw.liveCount();
+  await fc.assert(
+    fc.asyncProperty(damaged(fc.constant(sound)), async (bytes) => {
+      writeFileSync(file, bytes);
+      const before = builds;
+      const again = await priors();
+      expect(numbers(again)).toEqual(expected);
+      disposePriors(again);
+      expect(builds - before).toBe(Buffer.from(bytes).equals(sound) ? 0 : 1);
+      expect(Buffer.from(sound).equals(readFileSync(file))).toBe(true);
+      expect(raw.liveCount()).toBe(alive);
+    }),
+    runs(25),
+  );
+});
+
+test("an invalid remembered hash of a model's weights is computed again", async () => {
+  const weights = path.join(folder, 'weights.bin');
+  const remembered = path.join(folder, '.weights-sha256.json');
+  writeFileSync(weights, '');
+  truncateSync(weights, HASH_REMEMBERED_FROM_BYTES);
+  const sha256 = await weightsSha256([weights]);
+  writeFileSync(
+    remembered,
+    readFileSync(remembered, 'utf8').replace(sha256, `${sha256.slice(1)}/`),
+  );
+  expect(await weightsSha256([weights])).toBe(sha256);
 });

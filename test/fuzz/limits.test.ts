@@ -53,7 +53,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'A correction',
     'schemas/correction.ts, pipelines/',
-    'Past it a correction is refused where it is submitted, and a record goes to the dead-letter topic.',
+    'Past it a submitted correction is refused, and a record goes to the dead-letter topic.',
     [
       ...of('CORRECTION_LIMITS', CORRECTION_LIMITS, {
         recordBytesMax: 'bytes of a record',
@@ -138,7 +138,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'A GGUF file',
     'model/format/gguf-header.ts',
-    'Past it the file is refused by its header, before anything is made of what it claims.',
+    'Past it the file is refused by its header, before anything is allocated for its claims.',
     [
       ['bytes of the header', GGUF_HEADER_BYTES_MAX, 'GGUF_HEADER_BYTES_MAX'],
       ['tensors', GGUF_TENSORS_MAX, 'GGUF_TENSORS_MAX'],
@@ -182,7 +182,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'The version log',
     'versions/',
-    'Past it an entry is not written, and one that is there is a damaged one; the versions before it stay good.',
+    'Past it an entry is not written, and a stored one is damaged; earlier versions stay valid.',
     [
       ['bytes of an entry', ENTRY_BYTES_MAX, 'ENTRY_BYTES_MAX'],
       ['JSON values in an entry', ENTRY_JSON_LIMITS.valuesMax, 'ENTRY_JSON_LIMITS.valuesMax'],
@@ -231,15 +231,26 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
 ];
 
 function reference(): string {
-  const sections = SECTIONS.map(
-    ([title, file, past, rows]) =>
-      `## ${title}\n\n${past} (\`${file.split(', ').join('`, `')}\`)\n\n| At most | | Constant |\n| --- | ---: | --- |\n${rows.map(([what, value, constant]) => `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`).join('\n')}\n`,
+  const sections = SECTIONS.map(([title, file, past, rows]) =>
+    [
+      `## ${title}`,
+      '',
+      `${past} (\`${file.split(', ').join('`, `')}\`)`,
+      '',
+      '| At most | | Constant |',
+      '| --- | ---: | --- |',
+      ...rows.map(
+        ([what, value, constant]) =>
+          `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`,
+      ),
+      '',
+    ].join('\n'),
   );
   return `# Limits
 
-What comes from outside is bounded before anything is made of it, so that no input takes more memory or time than these
-allow; \`test/fuzz/\` tries it. What can be set is in [configuration.md](configuration.md); the rest are constants, here
-with their values.
+Input from outside is bounded before it is processed, so that none takes more memory or time than
+these limits allow; \`test/fuzz/\` tests it. Settings are in [configuration.md](configuration.md);
+these are constants.
 
 ${sections.join('\n')}`;
 }

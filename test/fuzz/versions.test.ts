@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve, sep } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import {
   decodeSafetensors,
@@ -49,138 +49,128 @@ async function soundLog(): Promise<MemoryStore> {
   return store;
 }
 
-describe('an entry of the version log', () => {
-  let sound: MemoryStore;
-  beforeAll(async () => {
-    sound = await soundLog();
-  });
-
-  /**
-   * A log with one entry of other bytes: what reading it says, and the highest version that can be
-   * had.
-   */
-  async function readWith(
-    version: number,
-    bytes: Uint8Array,
-  ): Promise<{ fault: unknown; good: number }> {
-    const store = new MemoryStore();
-    for (const [name, content] of sound.objects)
-      store.objects.set(name, name === entryName('l', version) ? bytes : content);
-    const log = new VersionLog(store, 'l');
-    const fault = await faultOf(() => log.read());
-    let good = 0;
-    while ((await faultOf(() => log.at(good + 1))) === undefined) good++;
-    return { fault, good };
-  }
-
-  async function isDamagedOrEqual(version: number, bytes: Uint8Array): Promise<void> {
-    const { fault, good } = await readWith(version, bytes);
-    if (fault === undefined) {
-      // Only the last entry has nobody behind it who knows its hash.
-      expect(
-        version === VERSIONS ||
-          Buffer.from(bytes).equals(sound.objects.get(entryName('l', version))!),
-      ).toBe(true);
-      return;
-    }
-    expect(fault).toBeInstanceOf(VersionLogDamaged);
-    const { message } = fault as Error;
-    expect(message.length).toBeLessThan(3_000);
-    const named = [version, version + 1].filter((one) => message.includes(entryName('l', one)));
-    expect(named).toHaveLength(1);
-    expect(good).toBe(named[0]! - 1);
-  }
-
-  it('of any bytes is refused by its name, and those before it stay good', async () => {
-    const damage = fc
-      .integer({ min: 1, max: VERSIONS })
-      .chain((version) =>
-        fc.tuple(
-          fc.constant(version),
-          damaged(fc.constant(sound.objects.get(entryName('l', version))!)),
-        ),
-      );
-    await fc.assert(
-      fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)),
-      runs(150),
-    );
-  });
-
-  it('of odd values is refused by its name, and those before it stay good', async () => {
-    const value = (version: number) =>
-      JSON.parse(Buffer.from(sound.objects.get(entryName('l', version))!).toString()) as unknown;
-    const damage = fc
-      .integer({ min: 1, max: VERSIONS })
-      .chain((version) => fc.tuple(fc.constant(version), oddParts(fc.constant(value(version)))));
-    await fc.assert(
-      fc.asyncProperty(damage, async ([version, odd]) =>
-        isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? '')),
-      ),
-      runs(150),
-    );
-  });
-
-  it.each<[string, () => Uint8Array, RegExp]>([
-    [
-      'more bytes than are allowed',
-      () => new Uint8Array(ENTRY_BYTES_MAX + 1),
-      /bytes, at most 16777216 are allowed/,
-    ],
-    [
-      'levels without end',
-      () => Buffer.from(nestedJson(1_000_000)),
-      /nested deeper than 32 levels/,
-    ],
-    [
-      'values without end',
-      () => Buffer.from(`{"added":[${'1,'.repeat(ENTRY_JSON_LIMITS.valuesMax)}1]}`),
-      /more than 1000000 values/,
-    ],
-    [
-      'a fault in each of its corrections',
-      () => Buffer.from(`{"added":[${'1,'.repeat(10_000)}1]}`),
-      /; and \d+ more$/,
-    ],
-  ])('with %s is refused, briefly', async (_, bytes, message) => {
-    const { fault, good } = await readWith(5, bytes());
-    expect(fault).toBeInstanceOf(VersionLogDamaged);
-    expect((fault as VersionLogDamaged).message).toMatch(message);
-    expect((fault as VersionLogDamaged).message.length).toBeLessThan(2_000);
-    expect(good).toBe(4);
-  });
+let sound: MemoryStore;
+beforeAll(async () => {
+  sound = await soundLog();
 });
 
-describe('an object of the register', () => {
-  it('of any bytes is what was written or refused by its name', async () => {
-    const sound = await soundLog();
-    await new VersionLog(sound, 'l').register();
-    const name = [...sound.objects.keys()].find((one) => one.includes('/register/revisions/'))!;
-    const bytes = sound.objects.get(name)!;
-    const { content } = JSON.parse(Buffer.from(bytes).toString()) as {
-      content: { revisionId: string };
-    };
-    const store = new MemoryStore();
-    const damage = fc.oneof(
-      damaged(fc.constant(bytes)),
-      oddParts(fc.constant(JSON.parse(Buffer.from(bytes).toString()))).map(
-        (value) => new Uint8Array(Buffer.from(JSON.stringify(value) ?? '')),
+/**
+ * A log with one entry of other bytes: what reading it says, and the highest version that can be
+ * had.
+ */
+async function readWith(
+  version: number,
+  bytes: Uint8Array,
+): Promise<{ fault: unknown; good: number }> {
+  const store = new MemoryStore();
+  for (const [name, content] of sound.objects)
+    store.objects.set(name, name === entryName('l', version) ? bytes : content);
+  const log = new VersionLog(store, 'l');
+  const fault = await faultOf(() => log.read());
+  let good = 0;
+  while ((await faultOf(() => log.at(good + 1))) === undefined) good++;
+  return { fault, good };
+}
+
+async function isDamagedOrEqual(version: number, bytes: Uint8Array): Promise<void> {
+  const { fault, good } = await readWith(version, bytes);
+  if (fault === undefined) {
+    // Only the last entry has nobody behind it who knows its hash.
+    expect(
+      version === VERSIONS ||
+        Buffer.from(bytes).equals(sound.objects.get(entryName('l', version))!),
+    ).toBe(true);
+    return;
+  }
+  expect(fault).toBeInstanceOf(VersionLogDamaged);
+  const { message } = fault as Error;
+  expect(message.length).toBeLessThan(3_000);
+  const named = [version, version + 1].filter((one) => message.includes(entryName('l', one)));
+  expect(named).toHaveLength(1);
+  expect(good).toBe(named[0]! - 1);
+}
+
+test('an entry of any bytes is refused by name, and earlier ones stay valid', async () => {
+  const damage = fc
+    .integer({ min: 1, max: VERSIONS })
+    .chain((version) =>
+      fc.tuple(
+        fc.constant(version),
+        damaged(fc.constant(sound.objects.get(entryName('l', version))!)),
       ),
     );
-    await fc.assert(
-      fc.asyncProperty(damage, async (other) => {
-        store.objects.set(name, other);
-        const fault = await faultOf(() =>
-          new Register(store, 'l').outcomesOf([content.revisionId]),
-        );
-        if (Buffer.from(other).equals(bytes)) expect(fault).toBeUndefined();
-        else {
-          expect(fault).toBeInstanceOf(VersionLogDamaged);
-          expect((fault as Error).message).toContain(name);
-        }
-      }),
-      runs(150),
-    );
-  });
+  await fc.assert(
+    fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)),
+    runs(150),
+  );
+});
+
+test('an entry of odd values is refused by name, and earlier ones stay valid', async () => {
+  const value = (version: number) =>
+    JSON.parse(Buffer.from(sound.objects.get(entryName('l', version))!).toString()) as unknown;
+  const damage = fc
+    .integer({ min: 1, max: VERSIONS })
+    .chain((version) => fc.tuple(fc.constant(version), oddParts(fc.constant(value(version)))));
+  await fc.assert(
+    fc.asyncProperty(damage, async ([version, odd]) =>
+      isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? '')),
+    ),
+    runs(150),
+  );
+});
+
+test.each<[string, () => Uint8Array, RegExp]>([
+  [
+    'more bytes than are allowed',
+    () => new Uint8Array(ENTRY_BYTES_MAX + 1),
+    /bytes, at most 16777216 are allowed/,
+  ],
+  ['levels without end', () => Buffer.from(nestedJson(1_000_000)), /nested deeper than 32 levels/],
+  [
+    'values without end',
+    () => Buffer.from(`{"added":[${'1,'.repeat(ENTRY_JSON_LIMITS.valuesMax)}1]}`),
+    /more than 1000000 values/,
+  ],
+  [
+    'a fault in each of its corrections',
+    () => Buffer.from(`{"added":[${'1,'.repeat(10_000)}1]}`),
+    /; and \d+ more$/,
+  ],
+])('an entry with %s is refused with a short message', async (_, bytes, message) => {
+  const { fault, good } = await readWith(5, bytes());
+  expect(fault).toBeInstanceOf(VersionLogDamaged);
+  expect((fault as VersionLogDamaged).message).toMatch(message);
+  expect((fault as VersionLogDamaged).message.length).toBeLessThan(2_000);
+  expect(good).toBe(4);
+});
+
+test('a register object of any bytes is as written or refused by name', async () => {
+  const sound = await soundLog();
+  await new VersionLog(sound, 'l').register();
+  const name = [...sound.objects.keys()].find((one) => one.includes('/register/revisions/'))!;
+  const bytes = sound.objects.get(name)!;
+  const { content } = JSON.parse(Buffer.from(bytes).toString()) as {
+    content: { revisionId: string };
+  };
+  const store = new MemoryStore();
+  const damage = fc.oneof(
+    damaged(fc.constant(bytes)),
+    oddParts(fc.constant(JSON.parse(Buffer.from(bytes).toString()))).map(
+      (value) => new Uint8Array(Buffer.from(JSON.stringify(value) ?? '')),
+    ),
+  );
+  await fc.assert(
+    fc.asyncProperty(damage, async (other) => {
+      store.objects.set(name, other);
+      const fault = await faultOf(() => new Register(store, 'l').outcomesOf([content.revisionId]));
+      if (Buffer.from(other).equals(bytes)) expect(fault).toBeUndefined();
+      else {
+        expect(fault).toBeInstanceOf(VersionLogDamaged);
+        expect((fault as Error).message).toContain(name);
+      }
+    }),
+    runs(150),
+  );
 });
 
 const pairs = encodePairs({
@@ -253,161 +243,157 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
   });
 });
 
-describe('canonical JSON', () => {
-  it('says what JSON says, the same for equal values, or throws a TypeError', () => {
-    fc.assert(
-      fc.property(
-        fc.anything({
-          maxDepth: 4,
-          withSparseArray: true,
-          withBigInt: true,
-          withDate: true,
-          withMap: true,
-          withNullPrototype: true,
-        }),
-        (value) => {
-          try {
-            const bytes = canonicalJson(value);
-            const again = JSON.parse(
-              new TextDecoder('utf-8', { fatal: true }).decode(bytes),
-            ) as unknown;
-            expect(canonicalJson(again)).toEqual(bytes);
-          } catch (fault) {
-            expect(fault).toBeInstanceOf(TypeError);
-          }
-        },
-      ),
-      runs(500),
-    );
-  });
-
-  it('refuses an array with holes, which JSON has no value for', () => {
-    const holes: unknown[] = [1];
-    holes[2] = 3;
-    expect(() => canonicalJson({ holes })).toThrow(/\$\.holes\[1\] is of type undefined/);
-  });
+test('canonical JSON equals JSON, the same for equal values, or throws TypeError', () => {
+  fc.assert(
+    fc.property(
+      fc.anything({
+        maxDepth: 4,
+        withSparseArray: true,
+        withBigInt: true,
+        withDate: true,
+        withMap: true,
+        withNullPrototype: true,
+      }),
+      (value) => {
+        try {
+          const bytes = canonicalJson(value);
+          const again = JSON.parse(
+            new TextDecoder('utf-8', { fatal: true }).decode(bytes),
+          ) as unknown;
+          expect(canonicalJson(again)).toEqual(bytes);
+        } catch (fault) {
+          expect(fault).toBeInstanceOf(TypeError);
+        }
+      },
+    ),
+    runs(500),
+  );
 });
 
-describe('a name', () => {
-  let folder: string;
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'errata-fuzz-names-'));
-    writeFileSync(join(folder, 'outside'), 'kept');
-  });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+test('canonical JSON refuses an array with holes', () => {
+  const holes: unknown[] = [1];
+  holes[2] = 3;
+  expect(() => canonicalJson({ holes })).toThrow(/\$\.holes\[1\] is of type undefined/);
+});
 
-  const segment = fc.oneof(
-    oddText,
-    fc.string({
-      unit: fc.constantFrom('a', 'Z', '0', '.', '-', '_', '/', '\\', '\0', '%', ' ', '\n', 'é'),
-      maxLength: 10,
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'errata-fuzz-names-'));
+  writeFileSync(join(folder, 'outside'), 'kept');
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const segment = fc.oneof(
+  oddText,
+  fc.string({
+    unit: fc.constantFrom('a', 'Z', '0', '.', '-', '_', '/', '\\', '\0', '%', ' ', '\n', 'é'),
+    maxLength: 10,
+  }),
+  fc.constantFrom('.', '..', '.tmp', 'outside', '~', 'con', 'a:b'),
+);
+const name = fc.oneof(
+  segment,
+  fc
+    .array(segment, { maxLength: OBJECT_NAME_LIMITS.segmentsMax + 2 })
+    .map((segments) => segments.join('/')),
+);
+const inside = (path: string) =>
+  resolve(folder, 'versions', path).startsWith(resolve(folder, 'versions') + sep);
+
+test('an allowed object name leads to a place inside the folder', () => {
+  fc.assert(
+    fc.property(name, (text) => {
+      if (isTaken(() => checkObjectName(text))) expect(inside(text)).toBe(true);
     }),
-    fc.constantFrom('.', '..', '.tmp', 'outside', '~', 'con', 'a:b'),
+    runs(1_000),
   );
-  const name = fc.oneof(
-    segment,
-    fc
-      .array(segment, { maxLength: OBJECT_NAME_LIMITS.segmentsMax + 2 })
-      .map((segments) => segments.join('/')),
-  );
-  const inside = (path: string) =>
-    resolve(folder, 'versions', path).startsWith(resolve(folder, 'versions') + sep);
-
-  it('that an object may have leads to a place inside the folder', () => {
-    fc.assert(
-      fc.property(name, (text) => {
-        if (isTaken(() => checkObjectName(text))) expect(inside(text)).toBe(true);
-      }),
-      runs(1_000),
-    );
-  });
-
-  it('of a lineage is taken only where all its objects lie inside its folder', () => {
-    fc.assert(
-      fc.property(segment, (text) => {
-        const taken = isTaken(() => new Versions(new MemoryStore()).log(text));
-        expect(taken).toBe(LINEAGE_NAME.test(text));
-        if (!taken) return;
-        for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))])
-          expect(resolve(folder, object).startsWith(resolve(folder, 'lineages', text) + sep)).toBe(
-            true,
-          );
-      }),
-      runs(1_000),
-    );
-  });
-
-  it('that leads elsewhere is refused before the file system is asked', async () => {
-    const store = new FileStore(join(folder, 'versions'));
-    const places = () =>
-      readdirSync(folder, { recursive: true })
-        .filter((path) => !String(path).startsWith('versions'))
-        .sort();
-    const before = places();
-    await fc.assert(
-      fc.asyncProperty(name, async (text) => {
-        const faults = await Promise.all([
-          faultOf(() => store.get(text)),
-          faultOf(() => store.delete(text)),
-          faultOf(() => store.putIfAbsent(text, Buffer.from('x'))),
-          faultOf(async () => {
-            for await (const found of store.list(text)) expect(inside(found)).toBe(true);
-          }),
-        ]);
-        // An object may be a folder of another's name to the file system; what is no name is
-        // refused by itself.
-        if (!isTaken(() => checkObjectName(text)))
-          for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
-        expect(places()).toEqual(before);
-      }),
-      runs(200),
-    );
-  });
-
-  it.each([
-    '../outside',
-    'a/../../outside',
-    '..',
-    '.',
-    '',
-    '/etc/passwd',
-    'a//b',
-    'a/',
-    '/a',
-    'a\0',
-    'A',
-    'a\\..\\b',
-    '.tmp/x',
-    'a/.hidden',
-    'a\n',
-    'x'.repeat(129),
-    Array(9).fill('a').join('/'),
-  ])('of %j is no name', async (text) => {
-    const store = new FileStore(join(folder, 'versions'));
-    for (const call of [
-      () => store.get(text),
-      () => store.delete(text),
-      () => store.putIfAbsent(text, new Uint8Array(1)),
-    ])
-      expect(await faultOf(call)).toBeInstanceOf(ObjectNameInvalid);
-  });
-
-  it('of an object that is too large is not read into memory', async () => {
-    const store = new FileStore(join(folder, 'versions'));
-    await store.putIfAbsent('large', new Uint8Array(1));
-    truncateSync(join(folder, 'versions', 'large'), OBJECT_BYTES_MAX + 1);
-    expect(String(await faultOf(() => store.get('large')))).toMatch(
-      /RangeError: Object large has 1073741825 bytes/,
-    );
-  });
-
-  function isTaken(call: () => unknown): boolean {
-    try {
-      call();
-      return true;
-    } catch (fault) {
-      expect(fault).toBeInstanceOf(ObjectNameInvalid);
-      return false;
-    }
-  }
 });
+
+test('a lineage name is accepted only if all its objects lie inside its folder', () => {
+  fc.assert(
+    fc.property(segment, (text) => {
+      const taken = isTaken(() => new Versions(new MemoryStore()).log(text));
+      expect(taken).toBe(LINEAGE_NAME.test(text));
+      if (!taken) return;
+      for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))])
+        expect(resolve(folder, object).startsWith(resolve(folder, 'lineages', text) + sep)).toBe(
+          true,
+        );
+    }),
+    runs(1_000),
+  );
+});
+
+test('a name that leads elsewhere is refused without a file access', async () => {
+  const store = new FileStore(join(folder, 'versions'));
+  const places = () =>
+    readdirSync(folder, { recursive: true })
+      .filter((path) => !String(path).startsWith('versions'))
+      .sort();
+  const before = places();
+  await fc.assert(
+    fc.asyncProperty(name, async (text) => {
+      const faults = await Promise.all([
+        faultOf(() => store.get(text)),
+        faultOf(() => store.delete(text)),
+        faultOf(() => store.putIfAbsent(text, Buffer.from('x'))),
+        faultOf(async () => {
+          for await (const found of store.list(text)) expect(inside(found)).toBe(true);
+        }),
+      ]);
+      // An object may be a folder of another's name to the file system; what is no name is
+      // refused by itself.
+      if (!isTaken(() => checkObjectName(text)))
+        for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
+      expect(places()).toEqual(before);
+    }),
+    runs(200),
+  );
+});
+
+test.each([
+  '../outside',
+  'a/../../outside',
+  '..',
+  '.',
+  '',
+  '/etc/passwd',
+  'a//b',
+  'a/',
+  '/a',
+  'a\0',
+  'A',
+  'a\\..\\b',
+  '.tmp/x',
+  'a/.hidden',
+  'a\n',
+  'x'.repeat(129),
+  Array(9).fill('a').join('/'),
+])('%j is not an object name', async (text) => {
+  const store = new FileStore(join(folder, 'versions'));
+  for (const call of [
+    () => store.get(text),
+    () => store.delete(text),
+    () => store.putIfAbsent(text, new Uint8Array(1)),
+  ])
+    expect(await faultOf(call)).toBeInstanceOf(ObjectNameInvalid);
+});
+
+test('too large an object is not read into memory', async () => {
+  const store = new FileStore(join(folder, 'versions'));
+  await store.putIfAbsent('large', new Uint8Array(1));
+  truncateSync(join(folder, 'versions', 'large'), OBJECT_BYTES_MAX + 1);
+  expect(String(await faultOf(() => store.get('large')))).toMatch(
+    /RangeError: Object large has 1073741825 bytes/,
+  );
+});
+
+function isTaken(call: () => unknown): boolean {
+  try {
+    call();
+    return true;
+  } catch (fault) {
+    expect(fault).toBeInstanceOf(ObjectNameInvalid);
+    return false;
+  }
+}
