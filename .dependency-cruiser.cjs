@@ -36,15 +36,33 @@ const ARROWS = {
 };
 const ROOMS = [...Object.keys(ARROWS), 'test'];
 
+/**
+ * The folders of infra, lowest first; each imports only from those before it. `config` is what the
+ * operator chose. `setup` prepares the machine; its modules in plain JavaScript run before any
+ * package is installed. `local` runs a system on one machine. `processes` are its programs.
+ */
+const INFRA_FOLDERS = [
+  'infra/config/',
+  'infra/setup/[^/]+$',
+  'infra/setup/provision/',
+  'infra/setup/doctor/',
+  'infra/local/',
+  'infra/processes/',
+];
+
+const infraRules = INFRA_FOLDERS.map((folder, i) => ({
+  name: `folders-of-infra-${i}`,
+  comment: `${folder} imports from no infra folder above it.`,
+  severity: 'error',
+  from: { path: `^${folder}` },
+  to: { path: `^(${[...INFRA_FOLDERS.slice(i + 1), '(?!)'].join('|')})` },
+}));
+
 /** A library, and the files that may import it; tests may always. */
 const ADAPTERS = [
   {
     library: 'kafkajs',
-    files: [
-      'pipelines/kafka/kafka[a-z-]*\\.ts',
-      'infra/config/connections\\.ts',
-      'infra/local/kafka\\.ts',
-    ],
+    files: ['pipelines/kafka/kafka[a-z-]*\\.ts', 'infra/local/kafka\\.ts'],
   },
   { library: 'avsc', files: ['schemas/records/avro\\.ts'] },
   { library: '@tensorflow/tfjs-core', files: ['model/.+'] },
@@ -82,6 +100,7 @@ const adapterRules = ADAPTERS.map(({ library, files }) => ({
 module.exports = {
   forbidden: [
     ...roomRules,
+    ...infraRules,
     ...adapterRules,
     {
       name: 'pipelines-know-activities-by-type',

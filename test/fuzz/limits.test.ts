@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { INPUT_LIMITS } from '../../cli/input/correction-input.ts';
 import { CONFIGURATION_LIMITS } from '../../infra/config/configuration.ts';
 import { SMALL_FILE_BYTES_MAX } from '../../infra/config/secret.ts';
@@ -49,11 +49,11 @@ const of = (
   words: Record<string, string>,
 ): Row[] => Object.entries(words).map(([key, what]) => [what, limits[key]!, `${name}.${key}`]);
 
-const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
+const SECTIONS: [title: string, file: string, effect: string, rows: Row[]][] = [
   [
     'A correction',
     'schemas/correction.ts, pipelines/',
-    'Past it a submitted correction is refused, and a record goes to the dead-letter topic.',
+    'Beyond it a correction is refused at submission, and a record goes to the dead-letter topic.',
     [
       ...of('CORRECTION_LIMITS', CORRECTION_LIMITS, {
         recordBytesMax: 'bytes of a record',
@@ -63,31 +63,31 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
         promptCharactersMax: 'characters of a prompt, a paraphrase or a neighbour',
         targetCharactersMax: 'characters of a target',
         sourceCharactersMax: 'characters of a source',
-        replayOfCharactersMax: 'characters of what a correction is sent again for',
+        replayOfCharactersMax: 'characters of the id that a correction resubmits',
         paraphrasesMax: 'paraphrases',
         neighbourhoodMax: 'neighbours',
         issuedAtMax: "milliseconds since 1970 of an issue, or of a retraction's timestamp",
       }),
-      ['characters of a key that retracts', KEY_CHARACTERS_MAX, 'KEY_CHARACTERS_MAX'],
+      ['characters of the key of a retraction', KEY_CHARACTERS_MAX, 'KEY_CHARACTERS_MAX'],
     ],
   ],
   [
     'A file of corrections',
     'cli/input/correction-input.ts',
-    'Past it `errata submit` names the line, and sends nothing.',
+    'Beyond it `errata submit` names the line and sends nothing.',
     of('INPUT_LIMITS', INPUT_LIMITS, {
       bytesMax: 'bytes',
       lineCharactersMax: 'characters of a line, or of a row of CSV',
       correctionsMax: 'corrections',
-      faultsMax: 'faults that are looked for',
-      faultsPerCorrectionMax: 'faults that are named of one correction',
+      faultsMax: 'faults that are collected',
+      faultsPerCorrectionMax: 'faults that are reported of one correction',
       reasonCharactersMax: 'characters of a reason',
     }),
   ],
   [
     'A request',
     'serving/',
-    'Past it the answer is a 4xx that says so.',
+    'Beyond it the response is a 4xx with the reason.',
     [
       [
         'bytes of a body',
@@ -95,7 +95,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
         'DEFAULT_SERVING_LIMITS.bodyBytesMax',
       ],
       [
-        'milliseconds until a request is here',
+        'milliseconds until a request has arrived',
         DEFAULT_SERVING_LIMITS.requestWaitMs,
         'DEFAULT_SERVING_LIMITS.requestWaitMs',
       ],
@@ -125,7 +125,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'Prompts and audit files',
     'cli/input/probe-prompts.ts, versions/audit/audit-check.ts',
-    'Past it `errata diff`, `blame` and `verify --audit` say so and exit.',
+    'Beyond it `errata diff`, `blame` and `verify --audit` exit with the reason.',
     [
       ...of('PROBE_LIMITS', PROBE_LIMITS, {
         fileBytesMax: 'bytes of a file of prompts',
@@ -138,7 +138,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'A GGUF file',
     'model/format/gguf-header.ts',
-    'Past it the file is refused by its header, before anything is allocated for its claims.',
+    'Beyond it the file is refused by its header, before anything is allocated for it.',
     [
       ['bytes of the header', GGUF_HEADER_BYTES_MAX, 'GGUF_HEADER_BYTES_MAX'],
       ['tensors', GGUF_TENSORS_MAX, 'GGUF_TENSORS_MAX'],
@@ -153,7 +153,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'A safetensors file',
     'schemas/encoding/safetensors.ts',
-    'Past it the file is refused by its header; also a blob of pairs or of targets.',
+    'Beyond it the file, or a blob of pairs or targets, is refused by its header.',
     [
       ['bytes of the header', HEADER_BYTES_MAX, 'HEADER_BYTES_MAX'],
       ['JSON values in the header', HEADER_VALUES_MAX, 'HEADER_VALUES_MAX'],
@@ -164,7 +164,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'A model',
     'model/checkpoint/checkpoint.ts, model/checkpoint/, model/tokenizer/',
-    'Past it the model is refused before its weights are read.',
+    'Beyond it the model is refused before its weights are read.',
     [
       ['bytes of config.json or tokenizer.json', JSON_BYTES_MAX, 'JSON_BYTES_MAX'],
       ['JSON values in one of them', JSON_VALUES_MAX, 'JSON_VALUES_MAX'],
@@ -182,20 +182,20 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'The version log',
     'versions/',
-    'Past it an entry is not written, and a stored one is damaged; earlier versions stay valid.',
+    'Beyond it an entry is not written, or is damaged if it exists; earlier versions stay valid.',
     [
       ['bytes of an entry', ENTRY_BYTES_MAX, 'ENTRY_BYTES_MAX'],
       ['JSON values in an entry', ENTRY_JSON_LIMITS.valuesMax, 'ENTRY_JSON_LIMITS.valuesMax'],
       ['levels of nesting in an entry', ENTRY_JSON_LIMITS.depthMax, 'ENTRY_JSON_LIMITS.depthMax'],
       ['bytes of an object', OBJECT_BYTES_MAX, 'OBJECT_BYTES_MAX'],
       [
-        "characters of a workflow's history that is archived; of a longer one, that there was one",
+        'characters of an archived workflow history; of a longer one only the fact is archived',
         HISTORY_CHARACTERS_MAX,
         'HISTORY_CHARACTERS_MAX',
       ],
       ...of('OBJECT_NAME_LIMITS', OBJECT_NAME_LIMITS, {
         charactersMax: "characters of an object's name",
-        segmentsMax: 'segments of it',
+        segmentsMax: 'segments of a name',
         segmentCharactersMax: 'characters of a segment',
       }),
     ],
@@ -203,7 +203,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
   [
     'The configuration',
     'infra/config/setting-reader.ts, infra/config/secret.ts',
-    'Past it nothing starts, and the fault is named with the others.',
+    'Beyond it nothing starts, and the fault is reported with the others.',
     [
       [
         'bytes of a configuration, a parameter set or a secret in a file',
@@ -222,7 +222,7 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
       ],
       ['lineages', CONFIGURATION_LIMITS.lineagesMax, 'CONFIGURATION_LIMITS.lineagesMax'],
       [
-        'notices of names that are no settings',
+        'notices of unknown settings',
         CONFIGURATION_LIMITS.noticesMax,
         'CONFIGURATION_LIMITS.noticesMax',
       ],
@@ -231,34 +231,25 @@ const SECTIONS: [title: string, file: string, past: string, rows: Row[]][] = [
 ];
 
 function reference(): string {
-  const sections = SECTIONS.map(([title, file, past, rows]) =>
-    [
-      `## ${title}`,
-      '',
-      `${past} (\`${file.split(', ').join('`, `')}\`)`,
-      '',
-      '| At most | | Constant |',
-      '| --- | ---: | --- |',
-      ...rows.map(
-        ([what, value, constant]) =>
-          `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`,
-      ),
-      '',
-    ].join('\n'),
-  );
+  const sections = SECTIONS.map(([title, file, effect, rows]) => {
+    const files = `\`${file.split(', ').join('`, `')}\``;
+    const table = rows.map(
+      ([what, value, constant]) => `| ${what} | ${value.toLocaleString('en')} | \`${constant}\` |`,
+    );
+    const head = '| At most | | Constant |\n| --- | ---: | --- |';
+    return `## ${title}\n\n${effect} (${files})\n\n${head}\n${table.join('\n')}\n`;
+  });
   return `# Limits
 
-Input from outside is bounded before it is processed, so that none takes more memory or time than
-these limits allow; \`test/fuzz/\` tests it. Settings are in [configuration.md](configuration.md);
-these are constants.
+Input is bounded before it is processed, so that none takes more memory or time than these limits
+allow; \`test/fuzz/\` tests it. Settings are in [configuration.md](configuration.md); the limits
+here are constants, with their values.
 
 ${sections.join('\n')}`;
 }
 
-describe('the limits', () => {
-  it('are described by their reference (update with `vitest -u`)', async () => {
-    for (const [, , , rows] of SECTIONS)
-      for (const [what, value] of rows) expect(Number.isSafeInteger(value), what).toBe(true);
-    await expect(reference()).toMatchFileSnapshot('../../docs/limits.md');
-  });
+test('docs/limits.md describes every limit (update with `vitest -u`)', async () => {
+  for (const [, , , rows] of SECTIONS)
+    for (const [what, value] of rows) expect(Number.isSafeInteger(value), what).toBe(true);
+  await expect(reference()).toMatchFileSnapshot('../../docs/limits.md');
 });
