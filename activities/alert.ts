@@ -67,7 +67,7 @@ function healOf({ kind, lineage, batchId }: Alert): string {
     case 'frozen':
       return `errata resume --lineage ${lineage}`;
     case 'quarantined':
-      return `errata replay quarantined --batch ${batchId} --lineage ${lineage}`;
+      return `errata resubmit quarantined --batch ${batchId} --lineage ${lineage}`;
     case 'batch-failed':
       return `errata failures --lineage ${lineage}`;
   }

@@ -1,6 +1,4 @@
-/**
- * The reference of all commands as Markdown (docs/commands.md), made from the commands' own help.
- */
+/** The reference of all commands (docs/commands.md), made from their help. */
 import { Help, type Command } from 'commander';
 import { EXIT_MEANINGS } from './terminal/exit-code.ts';
 
@@ -8,9 +6,10 @@ export function commandReference(program: Command): string {
   const commands = leavesOf(program);
   return `# Commands
 
-\`npx errata <command>\` in the project's folder. \`errata help <command>\` prints what is below. Results go to the standard
-output, progress and failures to the error output; every command takes \`--json\` for programs. Settings come from the
-environment, see [configuration.md](configuration.md).
+\`npx errata <command>\` in the project's folder. \`errata help <command>\` prints what is below.
+Results go to the standard output, progress and failures to the error output; every command takes
+\`--json\` for programs. Settings come from the environment, see
+[configuration.md](configuration.md).
 
 ## Exit codes
 
@@ -21,7 +20,7 @@ ${EXIT_MEANINGS.map(([code, meaning]) => `| ${code} | ${meaning} |`).join('\n')}
 ${commands.map(section).join('\n')}`;
 }
 
-/** The commands that do something: those of a group, not the group. */
+/** All commands but groups. */
 function leavesOf(program: Command): Command[] {
   return program.commands
     .filter((command) => command.name() !== 'help')

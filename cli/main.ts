@@ -1,29 +1,31 @@
-/**
- * The command line: `errata <command>`. Reads arguments, picks the command, answers with the exit
- * code.
- */
+/** The command line: `errata <command>`. Reads arguments, runs the command, gives the exit code. */
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
-import { endWithReader } from './terminal/closed-output.ts';
 import {
   addCommand,
   addGroup,
   type CommandGroup,
   type CommandSpecification,
 } from './session/command.ts';
-import { EXIT, EXIT_MEANINGS, type ExitCode } from './terminal/exit-code.ts';
-import type { Surroundings } from './session/session.ts';
 import { softwareVersion } from './session/software-version.ts';
+import { endWithReader } from './terminal/closed-output.ts';
+import { EXIT, EXIT_MEANINGS, type ExitCode } from './terminal/exit-code.ts';
+import type { Surroundings } from './terminal/output.ts';
 
 /**
- * Runs one invocation and resolves with its exit code; `args` without the program's name. Without
- * surroundings it is this process's own command: then the process ends soon after, whatever a
- * client that was cut short still waits for.
+ * Runs one invocation; `args` are without the program's name. Without surroundings it is this
+ * process's own command, and the process ends soon after, whatever a client still waits for.
  */
 export async function main(args: string[], surroundings?: Surroundings): Promise<ExitCode> {
   if (surroundings !== undefined) return invoke(args, surroundings);
   endWithReader([process.stdout, process.stderr]);
-  const exitCode = await invoke(args, processSurroundings());
+  const exitCode = await invoke(args, {
+    in: process.stdin,
+    out: process.stdout,
+    err: process.stderr,
+    environment: process.env,
+    workingDirectory: process.cwd(),
+  });
   setTimeout(() => process.exit(exitCode), EXIT_GRACE_MS).unref();
   return exitCode;
 }
@@ -34,31 +36,24 @@ async function invoke(args: string[], surroundings: Surroundings): Promise<ExitC
   let exitCode: ExitCode = EXIT.ok;
   const program = await programWith(surroundings, (code) => (exitCode = code), args[0]);
   try {
-    if (args.length === 0) {
-      program.outputHelp();
-      return EXIT.ok;
-    }
-    await program.parseAsync(args, { from: 'user' });
+    if (args.length === 0) program.outputHelp();
+    else await program.parseAsync(args, { from: 'user' });
+    return exitCode;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   }
-  return exitCode;
 }
 
-/**
- * The command tree, whole unless one command is named; the reference in docs/commands.md is made
- * from it.
- */
+/** The command tree: the named command alone, or all, for the help and to suggest a name. */
 export async function programWith(
   surroundings: Surroundings,
   exited: (code: ExitCode) => void,
-  named?: string,
+  name?: string,
 ): Promise<Command> {
+  const codes = EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`);
   const program = new Command('errata')
-    .description(
-      'Keeps a deployed language model factually right: corrections stream in, validated versions come out.',
-    )
+    .description('Corrects the facts of a deployed language model from a stream of corrections.')
     .version(softwareVersion(), '--version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help for a command')
@@ -73,19 +68,20 @@ export async function programWith(
     })
     .addHelpText(
       'after',
-      `\nExit codes:\n${EXIT_MEANINGS.map(([code, meaning]) => `  ${String(code).padEnd(5)}${meaning}`).join('\n')}\n\nStart here:\n  $ errata up --demo`,
+      `\nExit codes:\n${codes.join('\n')}\n\nStart here:\n  $ errata up --demo`,
     );
-  for (const one of await commandsFor(named)) {
+  const loaders =
+    name !== undefined && Object.hasOwn(COMMANDS, name)
+      ? [COMMANDS[name]!]
+      : Object.values(COMMANDS);
+  for (const { default: one } of await Promise.all(loaders.map((load) => load()))) {
     if ('commands' in one) addGroup(program, one, surroundings, exited);
     else addCommand(program, one, surroundings, exited);
   }
   return program;
 }
 
-/**
- * In the order of the help. Each is loaded when it is asked for, since what some of them need takes
- * long to load.
- */
+/** The commands in the order of the help; each is loaded when needed, since some load slowly. */
 const COMMANDS: Record<
   string,
   () => Promise<{ default: CommandSpecification<never> | CommandGroup }>
@@ -103,6 +99,7 @@ const COMMANDS: Record<
   diff: () => import('./commands/audit/diff.ts'),
   blame: () => import('./commands/audit/blame.ts'),
   failures: () => import('./commands/corrections/failures.ts'),
+  resubmit: () => import('./commands/resubmit/index.ts'),
   history: () => import('./commands/audit/history.ts'),
   verify: () => import('./commands/audit/verify.ts'),
   export: () => import('./commands/audit/export.ts'),
@@ -118,27 +115,6 @@ const COMMANDS: Record<
   demo: () => import('./commands/system/demo.ts'),
   token: () => import('./commands/token/index.ts'),
 };
-
-/** The one command that is named, else all of them: for help, and to suggest what was meant. */
-async function commandsFor(
-  named: string | undefined,
-): Promise<(CommandSpecification<never> | CommandGroup)[]> {
-  const loaders =
-    named !== undefined && Object.hasOwn(COMMANDS, named)
-      ? [COMMANDS[named]!]
-      : Object.values(COMMANDS);
-  return (await Promise.all(loaders.map((load) => load()))).map((module) => module.default);
-}
-
-function processSurroundings(): Surroundings {
-  return {
-    in: process.stdin,
-    out: process.stdout,
-    err: process.stderr,
-    environment: process.env,
-    workingDirectory: process.cwd(),
-  };
-}
 
 if (process.argv[1] !== undefined && fileURLToPath(import.meta.url) === process.argv[1]) {
   process.exitCode = await main(process.argv.slice(2));

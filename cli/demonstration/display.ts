@@ -91,8 +91,9 @@ const COLUMNS = { version: 4, share: 6, end: 7 };
 const FIXED_COLUMNS = COLUMNS.version + 2 * COLUMNS.share + COLUMNS.end;
 const CHECK_COLUMNS = 70;
 
-const LEGEND = `v: the version that made it; para: paraphrases with the new answer; near: neighbours unchanged;
-end: whether the newest version still gives it (↺: superseded or retracted).`;
+const LEGEND = `v: the version that made it; para: paraphrases with the new answer;
+near: neighbours unchanged; end: whether the newest version still gives it
+(↺: superseded or retracted).`;
 
 interface Cell {
   text: string;

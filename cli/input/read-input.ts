@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import { messageOf, misused } from '../terminal/command-failure.ts';
-import type { Surroundings } from '../terminal/output.ts';
+import { counted, type Surroundings } from '../terminal/output.ts';
 
 /** Reads a file, or the standard input for `-`. Throws `CommandFailure` past the bound. */
 export async function readText(
@@ -74,8 +74,9 @@ export function faultsText(
     .slice(0, FAULTS_SHOWN_MAX)
     .map(({ line, reason }) => `\n  ${place}${line}: ${reason}`);
   const more = faults.length - shown.length;
+  const source = file === '-' ? 'the input' : file;
   return [
-    `${faults.length === 1 ? 'there is 1 fault' : `there are ${faults.length} faults`}, so nothing was sent:`,
+    `nothing was sent, since ${source} has ${counted(faults.length, 'fault')}:`,
     ...shown,
     more > 0 ? `\n  and ${more} more` : '',
   ].join('');

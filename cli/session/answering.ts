@@ -1,7 +1,6 @@
 /** Asks the model: a running `serve`, or a model that is loaded here behind the same routes. */
 import type { Configuration, Secret } from '../../infra/config/configuration.ts';
 import { openVersions } from '../../infra/config/open-versions.ts';
-import type { ServingDependencies } from '../../serving/server.ts';
 import { CommandFailure, failed, messageOf } from '../terminal/command-failure.ts';
 import { EXIT } from '../terminal/exit-code.ts';
 
@@ -11,7 +10,7 @@ export interface Server {
   token: Secret | null;
 }
 
-/** Asks a route, by GET where there is no body. Throws `CommandFailure` with the server's reason. */
+/** Asks a route, by GET without a body. Throws `CommandFailure` with the server's reason. */
 export type Ask = (route: string, body?: unknown, waitMs?: number) => Promise<unknown>;
 
 const ANSWER_WAIT_MS = 120_000;
@@ -93,17 +92,19 @@ async function withLoadedModel<T>(
   lineage: string,
   work: (ask: Ask) => Promise<T>,
 ): Promise<T> {
-  const [{ LocalEngine }, { createServing }, { OPEN }, { engineOptions }] = await Promise.all([
-    import('../../model/engine/local-engine.ts'),
-    import('../../serving/server.ts'),
-    import('../../serving/access/access.ts'),
-    import('../../infra/config/engine-options.ts'),
-  ]);
+  const [{ LocalEngine }, { createServing }, { OPEN }, { engineOptions }, { pino }] =
+    await Promise.all([
+      import('../../model/engine/local-engine.ts'),
+      import('../../serving/server.ts'),
+      import('../../serving/access/access.ts'),
+      import('../../infra/config/engine-options.ts'),
+      import('pino'),
+    ]);
   const engine = await LocalEngine.open(engineOptions(configuration));
   const serving = createServing({
     engine,
     versions: openVersions(configuration),
-    logger: SILENT,
+    logger: pino({ level: 'silent' }),
     users: () => OPEN,
     lineages: [lineage],
   });
@@ -122,21 +123,6 @@ async function withLoadedModel<T>(
     await engine.close();
   }
 }
-
-const nothing = (): void => {};
-
-/** A command reports failures itself. */
-const SILENT: ServingDependencies['logger'] = {
-  level: 'silent',
-  fatal: nothing,
-  error: nothing,
-  warn: nothing,
-  info: nothing,
-  debug: nothing,
-  trace: nothing,
-  silent: nothing,
-  child: () => SILENT,
-};
 
 const HINTS: Record<number, string> = {
   401: `Give the token as ERRATA_TOKEN, or in a file that ERRATA_TOKEN_FILE names;

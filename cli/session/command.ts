@@ -82,7 +82,7 @@ export interface CommandSpecification<Options> {
   summary: string;
   description: string;
   /** A line each: the command, two spaces, its meaning; or the meaning below, indented. */
-  examples: string | [string, string][];
+  examples: string;
   /** What it cannot do when it fails: "submit the corrections". */
   operation: string;
   options(command: Command): void;
@@ -182,9 +182,7 @@ export function addCommand<Options>(
   });
 }
 
-function exampleLines(given: string | [string, string][]): string {
-  const examples =
-    typeof given === 'string' ? given : given.map((one) => one.join('  ')).join('\n');
+function exampleLines(examples: string): string {
   return examples
     .trim()
     .split('\n')
@@ -195,7 +193,5 @@ function exampleLines(given: string | [string, string][]): string {
     })
     .join('\n');
 }
-
-export const LINEAGE_OPTION: [string, string] = [LINEAGE.flags, LINEAGE.help];
 
 export { EXIT, type ExitCode };

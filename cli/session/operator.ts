@@ -114,5 +114,3 @@ function loginName(): string {
     return 'unknown';
   }
 }
-
-export const BY_OPTION: [string, string, (text: string) => string] = [BY.flags, BY.help, String];

@@ -68,7 +68,7 @@ export class OutcomeWatch {
       decided(outcome, i);
       return outcome;
     });
-    const broken = this.ended.then((error) => Promise.reject(error));
+    const broken = this.#reader.ended.then((error) => Promise.reject(error));
     const late = () =>
       failed(
         `${records.length - count} of ${records.length} are undecided after ${timeoutSeconds} s`,
@@ -80,13 +80,6 @@ export class OutcomeWatch {
       late,
     );
   }
-
-  /** Settles with the reason when the topics cannot be read any longer. */
-  get ended(): Promise<Error> {
-    return this.#reader.ended;
-  }
-
-  fateOf = (record: SentRecord): Promise<RecordOutcome> => this.outcomeOf(record);
 
   async stop(): Promise<void> {
     await this.#reader.stop();
@@ -123,9 +116,3 @@ function keepFirst(map: Map<string, RecordOutcome>, key: string, outcome: Record
 function keyOf({ topic, partition, offset }: KafkaPosition): string {
   return `${topic}-${partition}@${offset}`;
 }
-
-export type Fate = RecordOutcome;
-export const watchOutcomes = (
-  clients: Clients,
-  lineages: readonly string[],
-): Promise<OutcomeWatch> => OutcomeWatch.start(clients, lineages);

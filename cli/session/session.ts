@@ -51,7 +51,7 @@ export class Session {
   }
 
   /** As `attached`; fails where no system runs and no brokers are configured. */
-  connected(_operation = ''): { configuration: Configuration } {
+  connected(): { configuration: Configuration } {
     const configuration = this.attached();
     if (configuration.kafka.brokers.length === 0) throw notRunning(configuration.home);
     return { configuration };

@@ -53,7 +53,8 @@ export class StatusLine {
     const passedMs = performance.now() - this.#startedMs;
     if (passedMs < SHOWN_AFTER_MS || this.#text === '') return;
     const full = this.#total === 0 ? 0 : Math.round((BAR_COLUMNS * this.#done) / this.#total);
-    const bar = `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)} ${this.#done}/${this.#total}  `;
+    const blocks = `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)}`;
+    const bar = `${blocks} ${this.#done}/${this.#total}  `;
     const line = `${this.#total === 0 ? '' : bar}${this.#text}  ${Math.round(passedMs / 1_000)} s`;
     this.#output.streams.err.write(
       `\r\u001b[2K${this.#output.colours.dim(line.slice(0, this.#output.columns - 1))}`,

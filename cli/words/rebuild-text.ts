@@ -1,157 +1,142 @@
-/**
- * What `errata rebuild` prints: what would be done, what was done, and how it compares with what it
- * was made after.
- */
+/** How a rebuild reads on a terminal: its plan, its result, and whether it reproduces. */
 import type { RebuildPlan } from '../../operations/rebuild/rebuild-plan.ts';
 import type { Rebuilt } from '../../operations/rebuild/rebuild-run.ts';
 import { TOLERANCE, type LineageReproduction } from '../../operations/rebuild/reproduction.ts';
 import { shortened, type Output } from '../terminal/output.ts';
 
-/**
- * Whether what was asked for came out: of a reproduction that it reproduces, of records that they
- * say what the log says.
- */
+const SHOWN_MAX = 20;
+
+/** Whether a reproduction reproduces, and the records agree with the log. */
 export function isReproduced({ stopped, reproduction, words }: Rebuilt): boolean {
-  return (
-    stopped === null && reproduction?.reproduces !== 'no' && (words?.differences.length ?? 0) === 0
-  );
+  const agree = (words?.differences.length ?? 0) === 0;
+  return stopped === null && reproduction?.reproduces !== 'no' && agree;
 }
 
 export function rebuiltText(rebuilt: Rebuilt, output: Output): string {
-  const { bold, dim, red, yellow } = output.colours;
-  const {
-    kind,
-    lineage,
-    as,
-    due,
-    done,
-    began,
-    head,
-    stopped,
-    words,
-    records,
-    reproduction,
-    refused,
-    interrupted,
-    seconds,
-  } = rebuilt;
+  const { bold, dim, yellow } = output.colours;
+  const { kind, lineage, as, due, done, began, head, interrupted, reproduction, seconds } = rebuilt;
   const what = {
     reproduction: 'versions made again',
     fork: 'versions edited anew',
     'from-records': 'batches edited from records',
   }[kind];
-  const lines = [
-    `${bold(`${lineage} → ${as}`)}: ${done} of ${due} ${what}, HEAD is version ${head}, ${seconds.toFixed(1)} s${began > 0 ? dim(` (went on from version ${began})`) : ''}`,
+  const continued = began > 0 ? dim(` (continued from version ${began})`) : '';
+  return [
+    `${bold(`${lineage} → ${as}`)}: ${done} of ${due} ${what}, HEAD is version ${head}, ` +
+      `${seconds.toFixed(1)} s${continued}`,
+    ...(interrupted ? [`${yellow('!')} Stopped; the same command continues from here.`] : []),
+    ...recordLines(rebuilt, output),
+    ...stoppedLines(rebuilt, output),
+    ...(reproduction === null || interrupted ? [] : [reproductionText(reproduction, output)]),
+    ...(kind === 'reproduction' ? [] : refusedLines(rebuilt, output)),
+  ].join('\n');
+}
+
+function recordLines({ records, words }: Rebuilt, output: Output): string[] {
+  const { red } = output.colours;
+  const lines: string[] = [];
+  if (records !== null) {
+    const gone =
+      records.gone === '0' ? '' : `; ${records.gone} earlier ones are no longer in Kafka`;
+    lines.push(`${records.read} records read, ${records.dead} of them are not valid${gone}`);
+  }
+  if (words === null) return lines;
+  const { same, gone, goneExamples, differences } = words;
+  const examples = `${goneExamples.slice(0, 3).join(', ')}${gone > 3 ? ', …' : ''}`;
+  const missing =
+    gone === 0 ? '' : `; ${gone} are no longer in Kafka (${examples}), so the log's text is used`;
+  const differing = differences.map(({ id, record, what }) => {
+    const difference = shortened(what, output.columns);
+    return `  ${red('✗')} ${shortened(id, 60)} (${record}): ${difference}`;
+  });
+  return [
+    ...lines,
+    `Text: ${same} of ${words.records} records in Kafka agree with the log${missing}`,
+    ...output.limited(differing, SHOWN_MAX),
   ];
-  if (interrupted) lines.push(`${yellow('!')} Stopped; the same command goes on from here.`);
-  if (records !== null)
-    lines.push(
-      `${records.read} records read, ${records.dead} of them cannot be taken${records.gone === '0' ? '' : `; ${records.gone} before them are no longer in Kafka`}`,
-    );
-  if (words !== null) {
-    lines.push(
-      `Words: ${words.same} of ${words.records} records in Kafka say what the log says${words.gone === 0 ? '' : `, ${words.gone} are no longer in Kafka (${words.goneExamples.slice(0, 3).join(', ')}${words.gone > 3 ? ', …' : ''}); their words are the log's`}`,
-    );
-    for (const { id, record, what: difference } of words.differences.slice(0, SHOWN_MAX))
-      lines.push(
-        `  ${red('✗')} ${shortened(id, 60)} (${record}): ${shortened(difference, output.columns)}`,
-      );
-    if (words.differences.length > SHOWN_MAX)
-      lines.push(dim(`  and ${words.differences.length - SHOWN_MAX} more; --json names them`));
-  }
-  if (stopped !== null)
-    lines.push(
-      `${red('✗')} Version ${stopped.version} could not be made again:`,
-      ...stopped.reasons
-        .slice(0, SHOWN_MAX)
-        .map((reason) => `    ${shortened(reason, 2 * output.columns)}`),
-    );
-  if (reproduction !== null && !interrupted) lines.push(reproductionText(reproduction, output));
-  if (kind !== 'reproduction') {
-    lines.push(
-      refused.length === 0
-        ? 'No correction was refused here.'
-        : bold(
-            `${kind === 'fork' ? `Hold in ${lineage} and not here` : 'Refused'} (${refused.length})`,
-          ),
-    );
-    for (const { id, status, reason } of refused.slice(0, SHOWN_MAX))
-      lines.push(
-        `  ${shortened(id, 60)}  ${dim(status.toLowerCase())}  ${shortened(reason ?? '', output.columns)}`,
-      );
-    if (refused.length > SHOWN_MAX)
-      lines.push(dim(`  and ${refused.length - SHOWN_MAX} more; --json names them`));
-  }
-  return lines.join('\n');
+}
+
+function stoppedLines({ stopped }: Rebuilt, output: Output): string[] {
+  if (stopped === null) return [];
+  const reasons = stopped.reasons.map((reason) => `    ${shortened(reason, 2 * output.columns)}`);
+  return [
+    `${output.mark(false)} Version ${stopped.version} could not be made again:`,
+    ...output.limited(reasons, SHOWN_MAX),
+  ];
+}
+
+function refusedLines({ kind, lineage, refused }: Rebuilt, output: Output): string[] {
+  const { bold, dim } = output.colours;
+  if (refused.length === 0) return ['No correction was refused.'];
+  const title = kind === 'fork' ? `Hold only in ${lineage}` : 'Refused';
+  const lines = refused.map(({ id, status, reason }) => {
+    const why = shortened(reason ?? '', output.columns);
+    return `  ${shortened(id, 60)}  ${dim(status.toLowerCase())}  ${why}`;
+  });
+  return [bold(`${title} (${refused.length})`), ...output.limited(lines, SHOWN_MAX)];
 }
 
 export function reproductionText(reproduction: LineageReproduction, output: Output): string {
   const { green, red, yellow, dim } = output.colours;
-  const {
-    versions,
-    due,
-    identical,
-    within,
-    different,
-    largestPairsDifference,
-    comparisons,
-    head,
-    reproduces,
-  } = reproduction;
+  const { versions, due, identical, within, different, comparisons, head } = reproduction;
+  const { reproduces, largestPairsDifference } = reproduction;
+  const tolerance =
+    `pairs ${TOLERANCE.pairs} of their largest number, ` +
+    `log-probabilities ${TOLERANCE.logProbability}`;
   const verdict = {
     'bit-for-bit': green('reproduces bit for bit'),
-    'within-tolerance': yellow(
-      `reproduces within the tolerance (pairs ${TOLERANCE.pairs} of their largest number, log-probabilities ${TOLERANCE.logProbability})`,
-    ),
+    'within-tolerance': yellow(`reproduces within the tolerance (${tolerance})`),
     no: red('DOES NOT REPRODUCE'),
   }[reproduces];
-  const lines = [
-    `${verdict}: of ${due} versions ${identical} identical, ${within} within the tolerance, ${different} different${versions < due ? `, ${due - versions} not made` : ''}`,
-  ];
-  if (largestPairsDifference > 0)
-    lines.push(
-      `Largest difference of pairs: ${largestPairsDifference.toExponential(1)} of their largest number`,
-    );
-  lines.push(
-    `HEAD: ${head.sameCorrections ? 'the same corrections hold' : red('other corrections hold')}, ${head.sameHook ? 'the hook is the same to the last bit' : 'its hook is another'} ${dim(head.hooks[1]?.slice(0, 22) ?? 'none')}`,
-  );
-  for (const one of comparisons.slice(0, SHOWN_MAX)) {
-    const parts = [
-      `pairs ${one.pairs}${one.pairsDifference === null ? '' : ` (${one.pairsDifference.toExponential(1)})`}`,
-      `probes ${one.probes}`,
-      `scores ${one.scores}`,
-      ...(one.changes === 'different' ? ['changes different'] : []),
-    ];
-    lines.push(
-      `  version ${one.version}: ${parts.join(', ')}${one.notes.length === 0 ? '' : `: ${shortened(one.notes.join('; '), 2 * output.columns)}`}`,
-    );
-  }
-  if (comparisons.length > SHOWN_MAX)
-    lines.push(dim(`  and ${comparisons.length - SHOWN_MAX} more; --json names them`));
-  return lines.join('\n');
-}
-
-export function planText(plan: RebuildPlan, { colours }: Output): string {
-  const { bold, red } = colours;
-  const what = {
-    reproduction: `make ${plan.versions - Math.min(plan.there, plan.versions)} of ${plan.versions} versions again`,
-    fork: `edit what ${plan.versions} versions were asked for anew, with another model or other hyper-parameters`,
-    'from-records': 'edit the records of its topic anew, since its log has no versions',
-  }[plan.kind];
+  const missing = versions < due ? `, ${due - versions} not made` : '';
+  const largest =
+    `Largest difference of pairs: ${largestPairsDifference.toExponential(1)} of their ` +
+    'largest number';
+  const corrections = head.sameCorrections
+    ? 'the same corrections hold'
+    : red('other corrections hold');
+  const hook = head.sameHook ? 'the hook is the same to the last bit' : 'its hook differs';
   return [
-    `${bold(`${plan.lineage} → ${plan.as}`)}: would ${what}`,
-    ...(plan.kind === 'from-records'
-      ? []
-      : [`${plan.corrections} corrections in ${plan.searches} searches, ${plan.undos} undos`]),
-    ...(plan.there === 0 ? [] : [`${plan.as} has ${plan.there} versions already`]),
-    ...(plan.records === null
-      ? []
-      : [
-          `Kafka has ${plan.records.there} records of the topic${plan.records.gone === '0' ? '' : `, and ${plan.records.gone} no longer`}`,
-        ]),
-    ...plan.obstacles.map((obstacle) => `${red('✗')} ${obstacle}`),
-    'Nothing was done.',
+    `${verdict}: of ${due} versions ${identical} identical, ${within} within the tolerance, ` +
+      `${different} different${missing}`,
+    ...(largestPairsDifference > 0 ? [largest] : []),
+    `HEAD: ${corrections}, ${hook} ${dim(head.hooks[1]?.slice(0, 22) ?? 'none')}`,
+    ...output.limited(
+      comparisons.map((one) => versionLine(one, output)),
+      SHOWN_MAX,
+    ),
   ].join('\n');
 }
 
-const SHOWN_MAX = 20;
+function versionLine(
+  comparison: LineageReproduction['comparisons'][number],
+  { columns }: Output,
+): string {
+  const { version, pairs, pairsDifference, probes, scores, changes, notes } = comparison;
+  const amount = pairsDifference === null ? '' : ` (${pairsDifference.toExponential(1)})`;
+  const changed = changes === 'different' ? ', changes different' : '';
+  const why = notes.length === 0 ? '' : `: ${shortened(notes.join('; '), 2 * columns)}`;
+  const parts = `pairs ${pairs}${amount}, probes ${probes}, scores ${scores}${changed}`;
+  return `  version ${version}: ${parts}${why}`;
+}
+
+export function planText(plan: RebuildPlan, output: Output): string {
+  const { kind, lineage, as, versions, there, records, obstacles } = plan;
+  const what = {
+    reproduction: `make ${versions - Math.min(there, versions)} of ${versions} versions again`,
+    fork: `edit ${versions} versions anew, with another model or other hyper-parameters`,
+    'from-records': 'edit the records of its topic anew, since its log has no versions',
+  }[kind];
+  const gone = records === null || records.gone === '0' ? '' : `; ${records.gone} are gone`;
+  const { corrections, searches, undos } = plan;
+  return [
+    `${output.colours.bold(`${lineage} → ${as}`)}: would ${what}`,
+    ...(kind === 'from-records'
+      ? []
+      : [`${corrections} corrections in ${searches} searches, ${undos} undos`]),
+    ...(there === 0 ? [] : [`${as} has ${there} versions already`]),
+    ...(records === null ? [] : [`Kafka has ${records.there} records of the topic${gone}`]),
+    ...obstacles.map((obstacle) => `${output.mark(false)} ${obstacle}`),
+    'Nothing was done.',
+  ].join('\n');
+}

@@ -162,8 +162,11 @@ function undoFields({ colours: { dim } }: Output, undos: LineageStatus['undos'])
       : [`${undoText(running)}, running ${dim(`(${running.workflowId})`)}`]),
     ...waiting.map((undo) => `${undoText(undo)}, waiting`),
     ...ended.slice(-UNDOS_SHOWN_MAX).map((undo) => {
-      const reason = `${undo.kind === 'nothing' ? 'nothing to do' : undo.kind}, ${undo.reason ?? ''}`;
-      const end = undo.kind === 'undone' ? `done in version ${undo.version}` : reason;
+      const kind = undo.kind === 'nothing' ? 'nothing to do' : undo.kind;
+      const end =
+        undo.kind === 'undone'
+          ? `done in version ${undo.version}`
+          : `${kind}, ${undo.reason ?? ''}`;
       return `${undoText(undo)}: ${end} ${dim(`(${ago(undo.endedAt)})`)}`;
     }),
   ];

@@ -98,7 +98,8 @@ function probeLines(
   if (probe === null) return [];
   const { bold } = output.colours;
   const { answerBefore, answerAfter, effective, paraphrases, neighbours } = probe;
-  const answers = `${JSON.stringify(answerBefore)} before, ${bold(JSON.stringify(answerAfter))} after`;
+  const after = bold(JSON.stringify(answerAfter));
+  const answers = `${JSON.stringify(answerBefore)} before, ${after} after`;
   const target = effective ? 'the target' : 'NOT the target';
   const probability = `log-probability ${probe.targetLogProbability.toFixed(3)} per token`;
   const list = (name: string, shown: string[], good: number, words: string): string[] =>

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { main } from '../../cli/main.ts';
-import type { Surroundings } from '../../cli/session/session.ts';
+import type { Surroundings } from '../../cli/terminal/output.ts';
 
 export interface Invocation {
   code: number;
@@ -10,9 +10,10 @@ export interface Invocation {
   err: string;
 }
 
+/** Runs one command; a string is split at spaces. */
 export async function invoke(
   folder: string,
-  args: string[],
+  args: string | string[],
   environment: NodeJS.ProcessEnv = {},
   input = '',
 ): Promise<Invocation> {
@@ -25,7 +26,7 @@ export async function invoke(
     environment: { ERRATA_HOME: join(folder, 'home'), ...environment },
     workingDirectory: folder,
   };
-  const code = await main(args, surroundings);
+  const code = await main(typeof args === 'string' ? args.split(' ') : args, surroundings);
   return { code, out: written(out), err: written(err) };
 }
 

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { homeFromEnvironment, PROJECT_ROOT } from '../../infra/config/home.ts';
 import { RebuildEngines } from '../../operations/rebuild/rebuild-engines.ts';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
@@ -44,7 +44,7 @@ const environment: NodeJS.ProcessEnv = {
   ERRATA_EDIT_NORM_MAX: '1000',
 };
 const versions = () => versionsInFolder(versionsFolder);
-const errata = (...args: string[]) => invoke(folder, args, environment);
+const errata = (args: string | string[]) => invoke(folder, args, environment);
 
 beforeAll(async () => {
   for (const made of [home, versionsFolder]) mkdirSync(made);
@@ -66,8 +66,8 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-it('is killed in the middle and goes on, to the last bit', { timeout: 120_000 }, async () => {
-  const dry = await errata('rebuild', '--as', 'again', '--dry-run', '--json');
+test('is killed in the middle and goes on, to the last bit', { timeout: 120_000 }, async () => {
+  const dry = await errata('rebuild --as again --dry-run --json');
   expect([dry.code, JSON.parse(dry.out)]).toMatchObject([
     0,
     { dryRun: true, versions: 6, there: 0, undos: 1 },
@@ -86,7 +86,7 @@ it('is killed in the middle and goes on, to the last bit', { timeout: 120_000 },
   child.kill('SIGKILL');
   await ended;
 
-  const rest = await errata('rebuild', '--as', 'again', '--json');
+  const rest = await errata('rebuild --as again --json');
   const rebuilt = JSON.parse(rest.out) as {
     began: number;
     done: number;
@@ -95,55 +95,59 @@ it('is killed in the middle and goes on, to the last bit', { timeout: 120_000 },
   expect(rest.code).toBe(0);
   expect(rebuilt.began).toBeGreaterThanOrEqual(2);
   expect(rebuilt).toMatchObject({ done: 6, reproduction: { reproduces: 'bit-for-bit' } });
-  const compared = await errata('rebuild', '--as', 'again', '--compare-only');
+  const compared = await errata('rebuild --as again --compare-only');
   expect([compared.code, compared.out]).toEqual([
     0,
     expect.stringContaining('reproduces bit for bit'),
   ]);
 });
 
-it('makes a fork, and compares it with what it was forked from', { timeout: 120_000 }, async () => {
-  const fork = await errata(
-    'rebuild',
-    '--as',
-    'fork',
-    '--hyper-parameters',
-    '{"layers": [1], "stepsMax": 3}',
-    '--json',
-  );
-  expect(fork.code).toBe(0);
-  const made = JSON.parse(fork.out) as {
-    kind: string;
-    comparison: { sides: { lineage: string; efficacyOfAll: number }[] };
-  };
-  expect(made).toMatchObject({
-    kind: 'fork',
-    comparison: { sides: [{ lineage: SOURCE }, { lineage: 'fork' }], onlyFirst: [] },
-  });
-  const { entry } = (await versions().log('fork').read()).latest!;
-  expect(entry.parameters).toMatchObject({
-    layers: [1],
-    stepsMax: 3,
-    contexts: PARAMETERS.contexts,
-  });
-  const compared = await errata('compare', SOURCE, 'fork', '--json');
-  const { comparison } = { comparison: JSON.parse(compared.out) as typeof made.comparison };
-  expect(comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll)).toEqual(
-    made.comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll),
-  );
-  expect((await errata('compare', SOURCE, 'fork')).out).toContain('neighbours unchanged');
-});
+test(
+  'makes a fork, and compares it with what it was forked from',
+  { timeout: 120_000 },
+  async () => {
+    const fork = await errata([
+      'rebuild',
+      '--as',
+      'fork',
+      '--hyper-parameters',
+      '{"layers": [1], "stepsMax": 3}',
+      '--json',
+    ]);
+    expect(fork.code).toBe(0);
+    const made = JSON.parse(fork.out) as {
+      kind: string;
+      comparison: { sides: { lineage: string; efficacyOfAll: number }[] };
+    };
+    expect(made).toMatchObject({
+      kind: 'fork',
+      comparison: { sides: [{ lineage: SOURCE }, { lineage: 'fork' }], onlyFirst: [] },
+    });
+    const { entry } = (await versions().log('fork').read()).latest!;
+    expect(entry.parameters).toMatchObject({
+      layers: [1],
+      stepsMax: 3,
+      contexts: PARAMETERS.contexts,
+    });
+    const compared = await errata(`compare ${SOURCE} fork --json`);
+    const { comparison } = { comparison: JSON.parse(compared.out) as typeof made.comparison };
+    expect(comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll)).toEqual(
+      made.comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll),
+    );
+    expect((await errata(`compare ${SOURCE} fork`)).out).toContain('neighbours unchanged');
+  },
+);
 
-it('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, async () => {
+test('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, async () => {
   const other = await invoke(folder, ['rebuild', '--as', 'x'], {
     ...environment,
     ERRATA_MODEL: tinyPath('gpt2'),
   });
   expect([other.code, other.err]).toEqual([1, expect.stringContaining('--model')]);
-  expect((await errata('rebuild', '--as', SOURCE)).err).toContain('the one to be rebuilt');
-  expect((await errata('rebuild', '--as', 'x', '--from', 'kafka')).code).toBe(3);
-  expect((await errata('rebuild', '--as', 'X!')).code).toBe(2);
-  expect((await errata('rebuild', '--as', 'x', '--lineage', 'none')).err).toContain('--from kafka');
+  expect((await errata(`rebuild --as ${SOURCE}`)).err).toContain('the one to be rebuilt');
+  expect((await errata('rebuild --as x --from kafka')).code).toBe(3);
+  expect((await errata('rebuild --as X!')).code).toBe(2);
+  expect((await errata('rebuild --as x --lineage none')).err).toContain('--from kafka');
 
   // A blob of one search is changed: the log is damaged, and its sound part can be rebuilt all the
   // same.
@@ -152,12 +156,12 @@ it('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, as
   const whole = readFileSync(file);
   rmSync(file);
   writeFileSync(file, Buffer.from(whole.toString().replace('river', 'piano')));
-  const damaged = await errata('rebuild', '--as', 'x');
+  const damaged = await errata('rebuild --as x');
   expect([damaged.code, damaged.err]).toEqual([1, expect.stringContaining('--anyway')]);
-  const anyway = await errata('rebuild', '--as', 'x', '--anyway', '--json');
+  const anyway = await errata('rebuild --as x --anyway --json');
   expect([anyway.code, JSON.parse(anyway.out)]).toMatchObject([
     1,
     { done: 5, stopped: { version: 6 }, reproduction: { identical: 5, reproduces: 'no' } },
   ]);
-  expect((await errata('rebuild', '--as', 'x', '--anyway', '--to', '5')).code).toBe(0);
+  expect((await errata('rebuild --as x --anyway --to 5')).code).toBe(0);
 });

@@ -19,7 +19,7 @@ checks such a file.`,
   examples: `
 export --audit --out audit.jsonl              the first lineage, with audit.jsonl.sha256 beside it
 export --audit --histories --out audit.jsonl  with the archived histories of its workflows
-verify --audit audit.jsonl                    checks the file, and compares it with the version log`,
+verify --audit audit.jsonl                    checks the file and compares it with the version log`,
   operation: 'export the lineage',
   options: {
     audit: flag('--audit', 'the form of the file, the only one'),

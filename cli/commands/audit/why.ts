@@ -14,7 +14,7 @@ import { traceText } from '../../words/trace-text.ts';
 
 type About = 'correction' | 'subject' | 'prompt';
 
-/** `errata why`: from an answer, a correction or a subject to everything that is stored about it. */
+/** `errata why`: everything that is stored about an answer, a correction or a subject. */
 export default command({
   usage: 'why <words...>',
   summary: 'explain an answer, a correction or a subject',

@@ -17,7 +17,6 @@ import {
   repeated,
   type ExitCode,
 } from '../../session/command.ts';
-import type { OutcomeWatch, RecordOutcome, SentRecord } from '../../session/outcome-watch.ts';
 import type { Session } from '../../session/session.ts';
 import { misused } from '../../terminal/command-failure.ts';
 import { counted } from '../../terminal/output.ts';
@@ -200,36 +199,3 @@ async function sendRetractions(
   }
   return sent;
 }
-
-export { seconds as secondsNamed } from '../../input/option-values.ts';
-export type Sent = DescribedRecord;
-export const textOf = (session: Session, file: string): Promise<string> =>
-  readText(session.surroundings, file, INPUT_LIMITS.bytesMax);
-export const untilDecided = (
-  session: Session,
-  sent: Sent[],
-  timeout: number,
-  fateOf: (one: Sent) => Promise<RecordOutcome>,
-  ended: Promise<Error>,
-): Promise<ExitCode> => {
-  void ended;
-  return showOutcomes(
-    session.output,
-    {
-      outcomesOf: (
-        records: readonly SentRecord[],
-        _: number,
-        decided: (o: RecordOutcome, i: number) => void,
-      ) =>
-        Promise.all(
-          records.map(async (one, i) => {
-            const outcome = await fateOf(one as Sent);
-            decided(outcome, i);
-            return outcome;
-          }),
-        ),
-    } as unknown as OutcomeWatch,
-    sent,
-    timeout,
-  );
-};

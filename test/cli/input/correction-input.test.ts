@@ -1,98 +1,97 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { correctionFrom, formatOf, readCorrections } from '../../../cli/input/correction-input.ts';
 import { faultsOf } from '../../../schemas/correction-faults.ts';
 
 const DEFAULTS = { lineage: 'default', source: 'a test', now: 1_000 };
 
-describe('corrections as people write them', () => {
-  it('are completed with defaults and an id of their own', () => {
-    const { corrections, faults } = readCorrections(
-      '{"subject":"Oracle","prompt":"Oracle is in","target":"Austin"}\n{"subject":"IBM","prompt":"IBM is in","target":"Armonk"}\n',
-      'ndjson',
-      DEFAULTS,
-    );
-    expect(faults).toEqual([]);
-    expect(corrections.map(({ line }) => line)).toEqual([1, 2]);
-    expect(corrections[0]!.correction).toMatchObject({
-      lineage: 'default',
-      source: 'a test',
-      relation: null,
-      previousAnswer: null,
-      paraphrases: [],
-      neighbourhood: [],
-    });
-    expect(corrections[0]!.correction.id).not.toBe(corrections[1]!.correction.id);
+test('corrections are completed with defaults and an id of their own', () => {
+  const { corrections, faults } = readCorrections(
+    '{"subject":"Oracle","prompt":"Oracle is in","target":"Austin"}\n' +
+      '{"subject":"IBM","prompt":"IBM is in","target":"Armonk"}\n',
+    'ndjson',
+    DEFAULTS,
+  );
+  expect(faults).toEqual([]);
+  expect(corrections.map(({ line }) => line)).toEqual([1, 2]);
+  expect(corrections[0]!.correction).toMatchObject({
+    lineage: 'default',
+    source: 'a test',
+    relation: null,
+    previousAnswer: null,
+    paraphrases: [],
+    neighbourhood: [],
   });
+  expect(corrections[0]!.correction.id).not.toBe(corrections[1]!.correction.id);
+});
 
-  it('keep their order by the time of issue, also when a fact is given twice', () => {
-    const { corrections } = readCorrections(
-      '{"subject":"a","prompt":"of a","target":"x"}\n{"subject":"a","prompt":"of a","target":"y"}',
-      'ndjson',
-      DEFAULTS,
-    );
-    expect(corrections[1]!.correction.issuedAt).toBeGreaterThan(
-      corrections[0]!.correction.issuedAt,
-    );
+test('corrections keep their order by the time of issue, also when a fact is given twice', () => {
+  const { corrections } = readCorrections(
+    '{"subject":"a","prompt":"of a","target":"x"}\n{"subject":"a","prompt":"of a","target":"y"}',
+    'ndjson',
+    DEFAULTS,
+  );
+  expect(corrections[1]!.correction.issuedAt).toBeGreaterThan(corrections[0]!.correction.issuedAt);
+});
+
+test('a time of issue is read as milliseconds or as ISO 8601', () => {
+  const at = (issuedAt: unknown) =>
+    correctionFrom({ subject: 'a', prompt: 'of a', target: 'x', issuedAt }, DEFAULTS);
+  expect(at(5)).toMatchObject({ issuedAt: 5 });
+  expect(at('2026-01-02T03:04:05Z')).toMatchObject({ issuedAt: Date.UTC(2026, 0, 2, 3, 4, 5) });
+  expect(at('yesterday')).toEqual([expect.stringContaining('issuedAt')]);
+});
+
+test('an unknown member is refused, so that a misspelt one is not dropped', () => {
+  expect(
+    correctionFrom({ subject: 'a', prompt: 'of a', target: 'x', paraphrase: ['y'] }, DEFAULTS),
+  ).toEqual([expect.stringContaining('paraphrase')]);
+});
+
+test('CSV is read with quotes, lists and line numbers', () => {
+  const text =
+    '\uFEFFsubject,prompt,target,paraphrases,neighbourhood\n' +
+    'Oracle,"The seat of ""Oracle"" is\n the city of",Austin,a Oracle b | c Oracle d,\n' +
+    'IBM,The seat is,Armonk,,\n';
+  const { corrections, faults } = readCorrections(text, 'csv', DEFAULTS);
+  expect(corrections).toHaveLength(1);
+  expect(corrections[0]!.correction).toMatchObject({
+    prompt: 'The seat of "Oracle" is\n the city of',
+    paraphrases: ['a Oracle b', 'c Oracle d'],
+    neighbourhood: [],
   });
+  expect(faults).toEqual([{ line: 4, reason: 'the subject does not occur in the prompt' }]);
+});
 
-  it('take a time of issue as milliseconds or as ISO 8601', () => {
-    const at = (issuedAt: unknown) =>
-      correctionFrom({ subject: 'a', prompt: 'of a', target: 'x', issuedAt }, DEFAULTS);
-    expect(at(5)).toMatchObject({ issuedAt: 5 });
-    expect(at('2026-01-02T03:04:05Z')).toMatchObject({ issuedAt: Date.UTC(2026, 0, 2, 3, 4, 5) });
-    expect(at('yesterday')).toEqual([expect.stringContaining('issuedAt')]);
-  });
+test('a CSV row that is too short is refused', () => {
+  expect(
+    readCorrections('subject,prompt,target\nOracle,x\n', 'csv', DEFAULTS).faults,
+  ).toMatchObject([{ line: 2 }]);
+});
 
-  it('are refused with a field that nobody knows, so that no misspelt one is dropped', () => {
-    expect(
-      correctionFrom({ subject: 'a', prompt: 'of a', target: 'x', paraphrase: ['y'] }, DEFAULTS),
-    ).toEqual([expect.stringContaining('paraphrase')]);
-  });
+test('the format follows the name of the file, else the beginning of the text', () => {
+  expect(formatOf('a.csv', '{')).toBe('csv');
+  expect(formatOf('a.ndjson', 'x')).toBe('ndjson');
+  expect(formatOf('-', '\n {"a":1}')).toBe('ndjson');
+  expect(formatOf('-', 'subject,prompt')).toBe('csv');
+});
 
-  it('come from CSV with quotes, lists and line numbers', () => {
-    const text =
-      '\uFEFFsubject,prompt,target,paraphrases,neighbourhood\nOracle,"The seat of ""Oracle"" is\n the city of",Austin,a Oracle b | c Oracle d,\nIBM,The seat is,Armonk,,\n';
-    const { corrections, faults } = readCorrections(text, 'csv', DEFAULTS);
-    expect(corrections).toHaveLength(1);
-    expect(corrections[0]!.correction).toMatchObject({
-      prompt: 'The seat of "Oracle" is\n the city of',
-      paraphrases: ['a Oracle b', 'c Oracle d'],
-      neighbourhood: [],
-    });
-    expect(faults).toEqual([{ line: 4, reason: 'the subject does not occur in the prompt' }]);
-  });
-
-  it('are refused from CSV with a row that is too short', () => {
-    expect(
-      readCorrections('subject,prompt,target\nOracle,x\n', 'csv', DEFAULTS).faults,
-    ).toMatchObject([{ line: 2 }]);
-  });
-
-  it('are read by the name of the file, else by how the text begins', () => {
-    expect(formatOf('a.csv', '{')).toBe('csv');
-    expect(formatOf('a.ndjson', 'x')).toBe('ndjson');
-    expect(formatOf('-', '\n {"a":1}')).toBe('ndjson');
-    expect(formatOf('-', 'subject,prompt')).toBe('csv');
-  });
-
-  it('never come out unsound, whatever the text', () => {
-    fc.assert(
-      fc.property(
-        fc.oneof(
-          fc.string(),
-          fc.json(),
-          fc
-            .record({ subject: fc.string(), prompt: fc.string(), target: fc.string() })
-            .map((value) => JSON.stringify(value)),
-        ),
-        fc.constantFrom('ndjson' as const, 'csv' as const),
-        (text, format) => {
-          const { corrections, faults } = readCorrections(text, format, DEFAULTS);
-          for (const { correction } of corrections) expect(faultsOf(correction)).toEqual([]);
-          for (const fault of faults) expect(fault.line).toBeGreaterThanOrEqual(0);
-        },
+test('no text gives an unsound correction', () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.json(),
+        fc
+          .record({ subject: fc.string(), prompt: fc.string(), target: fc.string() })
+          .map((value) => JSON.stringify(value)),
       ),
-    );
-  });
+      fc.constantFrom('ndjson' as const, 'csv' as const),
+      (text, format) => {
+        const { corrections, faults } = readCorrections(text, format, DEFAULTS);
+        for (const { correction } of corrections) expect(faultsOf(correction)).toEqual([]);
+        for (const fault of faults) expect(fault.line).toBeGreaterThanOrEqual(0);
+      },
+    ),
+  );
 });

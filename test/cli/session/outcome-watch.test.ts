@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Clients } from '../../../cli/session/clients.ts';
-import { watchOutcomes } from '../../../cli/session/outcome-watch.ts';
+import { OutcomeWatch } from '../../../cli/session/outcome-watch.ts';
 import type { ConsumedRecord } from '../../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import { topicsOf } from '../../../pipelines/kafka/topics.ts';
@@ -10,39 +10,37 @@ import type { Outcome, OutcomeStatus } from '../../../schemas/editing.ts';
 const topics = topicsOf('default');
 const position = (offset: string) => ({ topic: topics.corrections, partition: 0, offset });
 
-describe('the fate of a revision', () => {
-  it('is the outcome under its id, also one that came before it was asked for', async () => {
-    const { watch, deliver } = await listening();
-    await deliver(outcome('a', 'COMMITTED', '3'));
-    expect(await watch.fateOf({ id: 'a', position: position('3') })).toMatchObject({
-      kind: 'outcome',
-      outcome: { status: 'COMMITTED' },
-    });
+test('an outcome is found by its id, also after it came', async () => {
+  const { watch, deliver } = await listening();
+  await deliver(outcome('a', 'COMMITTED', '3'));
+  expect(await watch.outcomeOf({ id: 'a', position: position('3') })).toMatchObject({
+    kind: 'outcome',
+    outcome: { status: 'COMMITTED' },
   });
+});
 
-  it('is waited for', async () => {
-    const { watch, deliver } = await listening();
-    const fate = watch.fateOf({ id: 'b', position: position('4') });
-    await deliver(outcome('a', 'COMMITTED', '3'));
-    await deliver(outcome('b', 'QUARANTINED', '4'));
-    expect(await fate).toMatchObject({ outcome: { revisionId: 'b', status: 'QUARANTINED' } });
+test('an outcome is waited for', async () => {
+  const { watch, deliver } = await listening();
+  const outcomeOfB = watch.outcomeOf({ id: 'b', position: position('4') });
+  await deliver(outcome('a', 'COMMITTED', '3'));
+  await deliver(outcome('b', 'QUARANTINED', '4'));
+  expect(await outcomeOfB).toMatchObject({ outcome: { revisionId: 'b', status: 'QUARANTINED' } });
+});
+
+test('the outcome of a retraction is found by its position in Kafka', async () => {
+  const { watch, deliver } = await listening();
+  await deliver(outcome('retract:t-0-5', 'RETRACTED', '5'));
+  expect(await watch.outcomeOf({ id: null, position: position('5') })).toMatchObject({
+    outcome: { status: 'RETRACTED' },
   });
+});
 
-  it('of a retraction, which has no id of its own, is found by its place in Kafka', async () => {
-    const { watch, deliver } = await listening();
-    await deliver(outcome('retract:t-0-5', 'RETRACTED', '5'));
-    expect(await watch.fateOf({ id: null, position: position('5') })).toMatchObject({
-      outcome: { status: 'RETRACTED' },
-    });
-  });
-
-  it('stays the first one: that a later revision supersedes it is of the later one', async () => {
-    const { watch, deliver } = await listening();
-    await deliver(outcome('a', 'COMMITTED', '3'));
-    await deliver(outcome('a', 'SUPERSEDED', '3'));
-    expect(await watch.fateOf({ id: 'a', position: position('3') })).toMatchObject({
-      outcome: { status: 'COMMITTED' },
-    });
+test('the first outcome counts: a later one is due to a later revision', async () => {
+  const { watch, deliver } = await listening();
+  await deliver(outcome('a', 'COMMITTED', '3'));
+  await deliver(outcome('a', 'SUPERSEDED', '3'));
+  expect(await watch.outcomeOf({ id: 'a', position: position('3') })).toMatchObject({
+    outcome: { status: 'COMMITTED' },
   });
 });
 
@@ -63,7 +61,7 @@ async function listening() {
       });
     },
   };
-  const watch = await watchOutcomes(
+  const watch = await OutcomeWatch.start(
     { cluster, format: SINGLE_OBJECT_FORMAT } as unknown as Clients,
     ['default'],
   );
