@@ -1,8 +1,6 @@
-/**
- * Avro bytes of all three records: a sound value or an `UndecodableRecord`, whatever the bytes are.
- */
+/** Any Avro bytes of the three records give a sound value or `UndecodableRecord`. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { recordCodec, type RecordName } from '../../schemas/records/avro.ts';
 import { walkAvro, type AvroSchema } from '../../schemas/records/avro-shape.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
@@ -62,14 +60,14 @@ describe.each(Object.keys(SOUND) as RecordName[])('the bytes of a %s', (record) 
     (value) => new Uint8Array(codec.encode(value)),
   );
 
-  it('damaged, are a value that can be written again or an UndecodableRecord', () => {
+  it('damaged, are a value that encodes again or UndecodableRecord', () => {
     fc.assert(
       fc.property(damaged(sound), (bytes) => decodesOrRefuses(bytes)),
       runs(400),
     );
   });
 
-  it('damaged behind a sound head, too', () => {
+  it('damaged after a sound head, as well', () => {
     const body = damaged(sound.map((bytes) => bytes.slice(HEAD_BYTES)));
     const head = codec
       .encode(fc.sample(SOUND[record] as fc.Arbitrary<never>, { numRuns: 1, seed: 1 })[0]!)
@@ -93,57 +91,52 @@ describe.each(Object.keys(SOUND) as RecordName[])('the bytes of a %s', (record) 
   }
 });
 
-describe('lengths that no record has', () => {
-  const array: AvroSchema = { type: 'array', items: 'string' };
-  const map: AvroSchema = { type: 'map', values: 'null' };
+const array: AvroSchema = { type: 'array', items: 'string' };
+const map: AvroSchema = { type: 'map', values: 'null' };
 
-  it.each<[string, AvroSchema, bigint]>([
-    ['a string of 2^60 bytes', 'string', 2n ** 60n],
-    ['a string of -1 bytes', 'string', -1n],
-    ['bytes of 2^63 - 1', 'bytes', 2n ** 63n - 1n],
-    ['an array of 2^60 items', array, 2n ** 60n],
-    ['an array of -2^63 items', array, -(2n ** 63n)],
-    ['a map of 2^60 entries', map, 2n ** 60n],
-    ['a branch that a union has not', ['null', 'string'], 2n ** 60n],
-  ])('%s is refused before anything is made for it', (_, schema, length) => {
-    expect(() => walkAvro(schema, joined(avroLong(length), avroLong(8n)), 0)).toThrow(
-      UndecodableRecord,
-    );
-  });
+test.each<[string, AvroSchema, bigint]>([
+  ['a string of 2^60 bytes', 'string', 2n ** 60n],
+  ['a string of -1 bytes', 'string', -1n],
+  ['bytes of 2^63 - 1', 'bytes', 2n ** 63n - 1n],
+  ['an array of 2^60 items', array, 2n ** 60n],
+  ['an array of -2^63 items', array, -(2n ** 63n)],
+  ['a map of 2^60 entries', map, 2n ** 60n],
+  ['a branch beyond a union', ['null', 'string'], 2n ** 60n],
+])('%s is refused before anything is allocated for it', (_, schema, length) => {
+  expect(() => walkAvro(schema, joined(avroLong(length), avroLong(8n)), 0)).toThrow(
+    UndecodableRecord,
+  );
+});
 
-  it('a number of more than ten bytes is refused', () => {
-    expect(() => walkAvro('long', new Uint8Array(1_000).fill(0xff), 0)).toThrow(
-      /more than 10 bytes/,
-    );
-  });
+test('a number of more than ten bytes is refused', () => {
+  expect(() => walkAvro('long', new Uint8Array(1_000).fill(0xff), 0)).toThrow(/more than 10 bytes/);
+});
 
-  // An item without bytes costs a walk its time and a decoder its memory, so as many as there are
-  // bytes is the most.
-  it('items without bytes are no more than the bytes that are left', () => {
-    const nulls: AvroSchema = { type: 'array', items: 'null' };
-    expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(
-      /1000000 items are announced and 1 bytes/,
-    );
-    const blocks = joined(
-      ...Array.from({ length: 20_000 }, () => avroLong(1_000n)),
-      new Uint8Array(2_000),
-    );
-    expect(() => walkAvro(nulls, blocks, 0)).toThrow(/more than \d+ values/);
-  });
+// An item without bytes costs time in a walk and memory in a decoder, so their number is bounded.
+test('items without bytes are bounded by the bytes left', () => {
+  const nulls: AvroSchema = { type: 'array', items: 'null' };
+  expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(
+    /1000000 items are announced and 1 bytes/,
+  );
+  const blocks = joined(
+    ...Array.from({ length: 20_000 }, () => avroLong(1_000n)),
+    new Uint8Array(2_000),
+  );
+  expect(() => walkAvro(nulls, blocks, 0)).toThrow(/more than \d+ values/);
+});
 
-  it('a schema that names itself leads no deeper than is allowed', () => {
-    const list: AvroSchema = {
-      type: 'record',
-      name: 'List',
-      fields: [{ name: 'next', type: ['null', 'List'] }],
-    };
-    expect(walkAvro(list, Uint8Array.of(2, 2, 2, 0), 0)).toBe(4);
-    expect(() => walkAvro(list, new Uint8Array(60_000).fill(2), 0)).toThrow(/nest deeper than 64/);
-    const endless: AvroSchema = {
-      type: 'record',
-      name: 'Endless',
-      fields: [{ name: 'self', type: 'Endless' }],
-    };
-    expect(() => walkAvro(endless, new Uint8Array(1), 0)).toThrow(/nest deeper than 64/);
-  });
+test('a schema that names itself is read no deeper than the bound', () => {
+  const list: AvroSchema = {
+    type: 'record',
+    name: 'List',
+    fields: [{ name: 'next', type: ['null', 'List'] }],
+  };
+  expect(walkAvro(list, Uint8Array.of(2, 2, 2, 0), 0)).toBe(4);
+  expect(() => walkAvro(list, new Uint8Array(60_000).fill(2), 0)).toThrow(/nest deeper than 64/);
+  const endless: AvroSchema = {
+    type: 'record',
+    name: 'Endless',
+    fields: [{ name: 'self', type: 'Endless' }],
+  };
+  expect(() => walkAvro(endless, new Uint8Array(1), 0)).toThrow(/nest deeper than 64/);
 });

@@ -1,18 +1,22 @@
-"""A plain PyTorch twin of COMEBA-HK (arXiv 2403.05330): one correction, one prompt and one Adam step at a time, float64.
+"""A plain PyTorch twin of COMEBA-HK (arXiv 2403.05330), in float64.
 
-Three consecutive batches of three corrections on the tiny checkpoint of each architecture, with fixed contexts. Written
-for comparison, so nothing is restricted, cached or batched: every loss is a full forward pass over a full sequence.
+It takes one correction, one prompt and one Adam step at a time. Three consecutive batches of three
+corrections edit the tiny checkpoint of each architecture, with fixed contexts. Nothing is
+restricted, cached or batched: every loss is a full forward pass over a full sequence.
 
 Three gates:
-  paper     a validated hook opens where the z-score of |W_h k - W0 k| over the sequence (divided by n - 1) reaches alpha;
-            while a batch is written, hooks of blocks not yet rewritten stand open everywhere. After each batch alpha
-            becomes min(alpha, smallest over its bare prompts of the largest z-score), with the keys of the unedited model.
-  subjects  every hook opens at the subject's last token and nowhere else, always.
-  sequence  the paper's gate and alpha over the hooks that `subjects` wrote, except that the first position, an attention
-            sink, counts in the z-scores but never opens. Looked at in the run of `subjects`; it writes nothing.
+  paper     A validated hook opens where the z-score of |W_h k - W0 k| over the sequence (divided by
+            n - 1) reaches alpha; while a batch is written, hooks of blocks not yet rewritten are
+            open everywhere. After each batch alpha becomes min(alpha, smallest over its prompts
+            of the largest z-score), with the keys of the unedited model.
+  subjects  Every hook opens at the subject's last token and nowhere else.
+  sequence  The paper's gate and alpha over the hooks that `subjects` wrote, except that the first
+            position, an attention sink, counts in the z-scores but never opens. It is recorded in
+            the run of `subjects` and writes nothing.
 
-Differences from the published code, on purpose: no padding (there it takes part in the z-score), KL(base || edited) as
-the paper writes it (the code has the arguments the other way round), nothing cached between versions.
+Intended differences from the published code: no padding (there it takes part in the z-score),
+KL(base || edited) as in the paper (the code has the arguments in the other order), nothing cached
+between versions.
 """
 
 from dataclasses import dataclass, field
@@ -64,7 +68,7 @@ PROBES = [
 
 @dataclass
 class Edited:
-    """One edited block: W_h [D, F] beside the base weight W_0, the key moment A [F, F] and the gate's alpha."""
+    """One edited block: W_h [D, F], the base weight W_0, the key moment A [F, F], the gate's alpha."""
 
     base: torch.Tensor
     hook: torch.Tensor
@@ -126,7 +130,7 @@ class Twin:
     # The model with hooks.
 
     def forward(self, ids, modes, subject=None, delta=None):
-        """One sequence. `modes` says of each edited block how its hook stands: 'open' or 'gated'; absent is off."""
+        """One sequence. `modes` has the state of each edited block's hook: 'open', 'gated', or absent."""
         seen = Trace()
         handles = []
         for layer in LAYERS:

@@ -1,4 +1,4 @@
-"""Where the goldens lie, and how they are written: small, and the same bytes for the same numbers."""
+"""Places of the goldens, and writers that give the same bytes for the same numbers."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Blocks of every GGML storage type that is read, and their values by the `gguf` package.
 
-Types it can quantise are made from numbers of a wide range; the K types from random bytes with sane scales, so that every
-bit of a block takes part.
+Types that the package can quantise are made from numbers of a wide range, the K types from random
+bytes with plausible scales, so that every bit of a block has an effect.
 """
 
 import numpy as np

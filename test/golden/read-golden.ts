@@ -1,4 +1,4 @@
-/** What the Python scripts beside this file left behind. */
+/** The files that the Python scripts of this folder wrote. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decodeSafetensors, type StoredTensor } from '../../schemas/encoding/safetensors.ts';
@@ -15,7 +15,7 @@ export function readGoldenTensors(...parts: string[]): Map<string, StoredTensor>
   return decodeSafetensors(readFileSync(goldenPath(...parts))).tensors;
 }
 
-/** Largest absolute difference; NaN where the lengths differ or a number is missing. */
+/** Largest absolute difference; NaN if the lengths differ or a number is missing. */
 export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return NaN;
   let largest = 0;

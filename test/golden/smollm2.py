@@ -1,7 +1,8 @@
-"""Next-token logits of SmolLM2-135M-Instruct, loaded from its GGUF by transformers, which dequantises by itself.
+"""Next-token logits of SmolLM2-135M-Instruct, loaded and dequantised from its GGUF by transformers.
 
-Usage: python smollm2.py FILE.gguf. Of each position the 20 highest logits, 44 at random and the logarithm of the sum of
-all exponentials are kept, so that one file of a few tens of kilobytes stands for the whole vocabulary.
+Usage: python smollm2.py FILE.gguf. Of each position the file keeps the 20 highest logits, 44 random
+ones and the logarithm of the sum of all exponentials: some tens of kilobytes for the whole
+vocabulary.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Strings on which tokenisers go wrong."""
+"""Strings that are difficult for tokenisers."""
 
 HARD_STRINGS = [
     "",

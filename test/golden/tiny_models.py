@@ -1,9 +1,10 @@
-"""Tiny random checkpoints of every architecture, and what PyTorch transformers makes of them.
+"""Tiny random checkpoints of every architecture, and their results in PyTorch transformers.
 
-Each is saved as a published model would be: config.json, tokenizer.json and safetensors in float32, float16 or bfloat16,
-whole or in shards; three of them also as GGUF, with llama.cpp's names, permutation and quantisation. What is expected is
-computed in float32 from the weights as they were saved. The initial weights are larger than usual, so that logits differ
-by units and a wrong sign, order or constant anywhere shows.
+Each is saved like a published model: config.json, tokenizer.json, safetensors in float32, float16
+or bfloat16, whole or in shards; three of them also as GGUF, with llama.cpp's names, permutation and
+quantisation. The expected results are computed in float32 from the saved weights. The initial
+weights are larger than usual, so that logits differ by units and any wrong sign, order or constant
+shows.
 """
 
 import json
@@ -60,7 +61,7 @@ MODELS = {
         GPTJConfig(vocab_size=VOCABULARY, n_embd=32, n_inner=64, n_layer=4, n_head=2, rotary_dim=8, n_positions=64, bos_token_id=0, eos_token_id=0),
         torch.float32,
     ),
-    # As the small Qwen2.5 are: tied, an odd number of heads to one key-value head, a window that is named and not used.
+    # Like the small Qwen2.5: tied, an odd number of heads per key-value head, an unused window.
     "qwen2-tied": (
         Qwen2Config(
             vocab_size=VOCABULARY, hidden_size=28, intermediate_size=48, num_hidden_layers=2, num_attention_heads=7,
@@ -92,7 +93,7 @@ def randomise(model, seed: int) -> None:
         elif "embed" in name or "wte" in name or "wpe" in name or "lm_head" in name:
             parameter.data = 0.6 * noise
         else:
-            # 1.2 / sqrt(32): a bit above what keeps the variance, for GPT-2's [in, out] as for [out, in].
+            # 1.2 / sqrt(32): slightly above what keeps the variance, for [in, out] and [out, in].
             parameter.data = 0.21 * noise
 
 

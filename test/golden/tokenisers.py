@@ -1,7 +1,7 @@
-"""Ids and offsets of hard strings from the Python `tokenizers` library, for every kind of tokeniser that is read.
+"""Ids and offsets of hard strings from the Python `tokenizers` library, for every kind that is read.
 
-The small tokenisers are trained here; SmolLM2's is built from the GGUF file named on the command line, as its
-tokenizer.json has it: digits one by one, then GPT-2's byte level without a prefix space.
+The small tokenisers are trained here. SmolLM2's is built from the GGUF file named on the command
+line, as in its tokenizer.json: digits one by one, then GPT-2's byte level without a prefix space.
 """
 
 import json
