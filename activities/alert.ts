@@ -1,7 +1,7 @@
 /**
- * Tells a webhook what an unattended lineage did: one POST, JSON, the same bytes each time. Whoever
- * receives it may drop doubles by `id`, and know it for ours by the signature: HMAC-SHA256 of the
- * body under a secret that both know.
+ * Sends alerts of an unattended lineage to a webhook: one POST of JSON, the same bytes each time. A
+ * receiver drops repetitions by `id` and verifies the signature, HMAC-SHA256 of the body under a
+ * shared secret.
  */
 import { createHmac } from 'node:crypto';
 import type { Alert } from '../schemas/alert.ts';
@@ -26,42 +26,31 @@ export function alertActivities(webhook: Webhook | null) {
     async alert(alert: Alert): Promise<{ told: boolean }> {
       if (webhook === null) return { told: false };
       const body = JSON.stringify({ ...alert, heal: healOf(alert) });
-      const signature =
-        webhook.secret === null
-          ? {}
-          : {
-              [SIGNATURE_HEADER]: `sha256=${createHmac('sha256', webhook.secret).update(body).digest('hex')}`,
-            };
-      const status = await statusOf(webhook.url, body, signature);
+      let status: number;
+      try {
+        status = await post(webhook, body);
+      } catch (fault) {
+        // With many receivers the address is as good as a password: it is not repeated.
+        throw new AlertUndelivered(alert.id, `the webhook cannot be reached: ${causeOf(fault)}`);
+      }
       if (status < 200 || status > 299)
         throw new AlertUndelivered(alert.id, `the webhook answers ${status}`);
       return { told: true };
-
-      async function statusOf(
-        url: string,
-        text: string,
-        headers: Record<string, string>,
-      ): Promise<number> {
-        try {
-          const response = await fetch(url, {
-            method: 'POST',
-            body: text,
-            headers: { 'content-type': 'application/json', ...headers },
-            redirect: 'manual',
-            signal: AbortSignal.timeout(ANSWER_WAIT_MS),
-          });
-          await response.body?.cancel();
-          return response.status;
-        } catch (fault) {
-          // The address is as good as a password with many receivers: it is not repeated.
-          throw new AlertUndelivered(alert.id, `the webhook cannot be reached: ${causeOf(fault)}`);
-        }
-      }
     },
   };
 }
 
-/** The one command that heals it. */
+async function post({ url, secret }: Webhook, body: string): Promise<number> {
+  const headers: Record<string, string> = { 'content-type': 'application/json' };
+  if (secret !== null)
+    headers[SIGNATURE_HEADER] = `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`;
+  const signal = AbortSignal.timeout(ANSWER_WAIT_MS);
+  const response = await fetch(url, { method: 'POST', body, headers, redirect: 'manual', signal });
+  await response.body?.cancel();
+  return response.status;
+}
+
+/** The command that resolves it. */
 function healOf({ kind, lineage, batchId }: Alert): string {
   switch (kind) {
     case 'frozen':

@@ -69,8 +69,8 @@ class Planner {
   }
 
   /**
-   * An id that was decided before keeps its outcome; the very record that was decided has it, and is
-   * no duplicate of itself.
+   * An id that was decided before keeps its outcome; the very record that was decided has it, and
+   * is not a duplicate of itself.
    */
   #withoutDuplicates(): FactRevision[] {
     const seen = new Set<string>();

@@ -1,6 +1,6 @@
 /**
- * Measures the staged hook against HEAD and against the base model, and judges it. What fails is a
- * verdict, never an exception.
+ * Measures the staged hook against HEAD and the base model, and judges it. A failure is a verdict,
+ * never an exception.
  */
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -23,15 +23,19 @@ import type { ProbeCache } from './probe-cache.ts';
 import type { ProbeStep } from '../../schemas/steps.ts';
 import { currentHeartbeat } from '../heartbeat.ts';
 import { aboutSubject, historyOfHead, remaining, stagedRows } from './step-rows.ts';
-import { isEffective, scoresOf, tally, verdictOf, type Measured } from './verdict.ts';
+import {
+  isEffective,
+  scoresOf,
+  tally,
+  verdictOf,
+  type Measured,
+  type MeasuredCorrection,
+} from './verdict.ts';
 
-/**
- * Decoded for the reader of the report; the engine decodes as far as the target reaches, whatever
- * is shown of it.
- */
+/** Tokens for the reader of the report; the engine decodes as many as the target has anyway. */
 const OWN_ANSWER_TOKENS = 4;
 const PARAPHRASE_TOKENS = 3;
-/** Earlier corrections about a batch's subjects that are asked again, the latest of each. */
+/** Earlier corrections about each of the batch's subjects that are asked again, the latest. */
 const SIBLINGS_MAX = 32;
 
 export async function runProbes(
@@ -54,16 +58,16 @@ export async function runProbes(
   });
 }
 
-/** What is staged, whoever staged it. */
+/** A staged update, of a batch or of an undo. */
 export interface ProbedUpdate {
-  /** Draws the sample of earlier corrections; the details are staged under it. */
+  /** Seeds the sample of earlier corrections; the details are staged under it. */
   batchId: string;
-  /** Up to the HEAD that it was planned on. */
+  /** As of the HEAD that it was planned on. */
   history: History;
   added: readonly FactCorrection[];
-  /** Those in force. */
+  /** The removals in force. */
   removals: readonly Removal[];
-  /** Of the staged hook. */
+  /** The rows of the staged hook. */
   rows: readonly PairsRow[];
   layers: StagedUpdate['layers'];
   settings: VerdictSettings;
@@ -73,131 +77,91 @@ export async function probeUpdate(
   engine: Engine,
   log: VersionLog,
   cache: ProbeCache,
-  { batchId, history, added: corrections, removals, rows, layers, settings }: ProbedUpdate,
+  { batchId, history, added, removals, rows, layers, settings }: ProbedUpdate,
 ): Promise<ProbeReport> {
-  const began = performance.now();
-  const heartbeat = currentHeartbeat();
-
-  const sideOf = (rows: readonly PairsRow[]) => {
-    const hookId = hookIdOf(rows);
-    const ensure = () => ensureHook(engine, log, rows);
-    return {
-      ask: (probes: readonly Probe[]) => cache.probe(hookId, probes, heartbeat, ensure),
-      canaryRatio: () => cache.canaryRatio(hookId, heartbeat, ensure),
-    };
-  };
-  const base = sideOf([]);
-  const head = sideOf([...history.active.values()]);
-  const staged = sideOf(rows);
+  const startedAt = performance.now();
+  const side = (of: readonly PairsRow[]): Side => sideOf(engine, log, cache, of);
+  const [base, head, staged] = [side([]), side([...history.active.values()]), side(rows)];
 
   const inForce = remaining(history, removals);
-  // Those about the same subjects are the likeliest to be harmed: with a map for every subject
-  // nothing else can be.
-  const siblings = [
-    ...new Set(
-      corrections.flatMap(({ subject }) => aboutSubject(inForce, subject).slice(-SIBLINGS_MAX)),
-    ),
-  ];
-  const earlier = [
-    ...siblings,
-    ...sampled(
-      inForce.filter((one) => !siblings.includes(one)),
-      settings.retentionSample,
-      batchId,
-    ),
-  ];
-
-  const alternatives = await alternativesOf(corrections, base.ask);
-  const questions = corrections.map((correction, i) => questionsOf(correction, alternatives[i]));
-  const earlierProbes = earlier.map((one) => ownProbe(one));
+  const siblings = siblingsOf(added, inForce);
+  const others = inForce.filter((one) => !siblings.includes(one));
+  const earlier = [...siblings, ...sampled(others, settings.retentionSample, batchId)].map(
+    (correction) => ({ correction, probe: ownProbe(correction) }),
+  );
+  const alternatives = await alternativesOf(added, base.ask);
+  const questions = added.map((correction, i) => questionsOf(correction, alternatives[i]));
   const probes = [
     ...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]),
-    ...earlierProbes,
+    ...earlier.map(({ probe }) => probe),
   ];
   const after = answersTo(probes, await staged.ask(probes));
   const before = answersTo(probes, await head.ask(probes));
-  // ProbeCache last: by then the answers of shut gates are known to be the base model's.
+  // Asked last: by then the answers of shut gates are known to be the base model's.
   const neighbours = questions.flatMap((one) => one.neighbours);
   const unedited = answersTo(neighbours, await base.ask(neighbours));
-  const isUnchanged = (probe: Probe, answers: Map<Probe, ProbeAnswer>) =>
-    answers.get(probe)!.nextToken === unedited.get(probe)!.nextToken;
 
-  const details = questions.map(
-    ({ correction, own, paraphrases, neighbours: near }): CorrectionProbe => {
-      const answer = after.get(own)!;
-      return {
-        id: correction.id,
-        answerBefore: before.get(own)!.answer,
-        answerAfter: answer.answer,
-        targetLogProbability: finite(answer.targetLogProbability),
-        effective: isEffective(effects(answer)),
-        paraphrases: paraphrases.map((probe) => ({
-          prompt: probe.prompt,
-          answerBefore: before.get(probe)!.answer,
-          answerAfter: after.get(probe)!.answer,
-          holds: holds(after.get(probe)!),
-        })),
-        neighbours: near.map((probe) => ({
-          prompt: probe.prompt,
-          answerBefore: before.get(probe)!.answer,
-          answerAfter: after.get(probe)!.answer,
-          unchanged: isUnchanged(probe, after),
-        })),
-      };
-    },
-  );
-
-  const measure = (
-    answers: Map<Probe, ProbeAnswer>,
-    canaryRatio: number,
-    editNorm: number,
-  ): Measured => ({
-    efficacy: tally(questions.map(({ own }) => answers.get(own)!.targetIsArgmax === true)),
-    efficacyGreedy: tally(questions.map(({ own }) => answers.get(own)!.targetIsGreedy === true)),
-    generalisation: tally(
-      questions.flatMap(({ paraphrases }) =>
-        paraphrases.map((probe) => holds(answers.get(probe)!)),
-      ),
-    ),
-    locality: tally(neighbours.map((probe) => isUnchanged(probe, answers))),
-    retention: tally(earlierProbes.map((probe) => isEffective(effects(answers.get(probe)!)))),
-    canaryRatio,
-    editNorm,
-  });
-  const largest = (layers: readonly { editNorm: number }[]) =>
-    layers.reduce(
-      (norm, { editNorm }) =>
-        Math.max(norm, Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE),
-      0,
-    );
-  const measuredAfter = measure(after, await staged.canaryRatio(), largest(layers));
-  const measuredBefore = measure(
-    before,
-    await head.canaryRatio(),
-    largest(history.latest?.entry.layers ?? []),
-  );
-  const measuredCorrections = questions.map(({ correction, own }) => {
-    const answer = after.get(own)!;
-    const harmed = aboutSubject(siblings, correction.subject).filter((one) => {
-      const probe = earlierProbes[earlier.indexOf(one)]!;
-      return isEffective(effects(before.get(probe)!)) && !isEffective(effects(after.get(probe)!));
-    });
-    return {
-      id: correction.id,
-      target: correction.target,
-      answer: answer.answer,
-      targetLogProbability: finite(answer.targetLogProbability),
-      ...effects(answer),
-      harmed: harmed.map(({ correctionId }) => correctionId),
-    };
-  });
+  const asked: Asked = { questions, earlier, before, after, unedited };
+  const stagedCanary = await staged.canaryRatio();
+  const measuredAfter = measure(asked, after, stagedCanary, largestNorm(layers));
+  const headNorm = largestNorm(history.latest?.entry.layers ?? []);
+  const measuredBefore = measure(asked, before, await head.canaryRatio(), headNorm);
+  const corrections = questions.map((one) => measuredCorrection(one, siblings, asked));
+  const details = questions.map((one) => detailOf(one, asked));
   return {
     before: scoresOf(measuredBefore),
     after: scoresOf(measuredAfter),
-    verdict: verdictOf(measuredCorrections, measuredBefore, measuredAfter, settings),
+    verdict: verdictOf(corrections, measuredBefore, measuredAfter, settings),
     details: await log.blobs.stage(batchId, canonicalJson(details)),
-    seconds: (performance.now() - began) / 1_000,
+    seconds: (performance.now() - startedAt) / 1_000,
   };
+}
+
+/** A hook that is asked: the staged one, HEAD's or the base model. */
+interface Side {
+  ask: Ask;
+  canaryRatio(): Promise<number>;
+}
+
+function sideOf(
+  engine: Engine,
+  log: VersionLog,
+  cache: ProbeCache,
+  rows: readonly PairsRow[],
+): Side {
+  const heartbeat = currentHeartbeat();
+  const hookId = hookIdOf(rows);
+  const ensure = () => ensureHook(engine, log, rows);
+  return {
+    ask: (probes) => cache.probe(hookId, probes, heartbeat, ensure),
+    canaryRatio: () => cache.canaryRatio(hookId, heartbeat, ensure),
+  };
+}
+
+/**
+ * The earlier corrections about the same subjects are the likeliest to be harmed: with one map per
+ * subject no others can be.
+ */
+function siblingsOf(
+  added: readonly FactCorrection[],
+  inForce: readonly ActiveCorrection[],
+): ActiveCorrection[] {
+  const siblings = added.flatMap(({ subject }) =>
+    aboutSubject(inForce, subject).slice(-SIBLINGS_MAX),
+  );
+  return [...new Set(siblings)];
+}
+
+type Answers = ReadonlyMap<Probe, ProbeAnswer>;
+
+/** What was asked, and the answers of the staged hook, of HEAD and of the base model. */
+interface Asked {
+  questions: readonly Questions[];
+  earlier: readonly { correction: ActiveCorrection; probe: Probe }[];
+  after: Answers;
+  before: Answers;
+  /** To the neighbours alone. */
+  unedited: Answers;
 }
 
 interface Questions {
@@ -205,6 +169,89 @@ interface Questions {
   own: Probe;
   paraphrases: Probe[];
   neighbours: Probe[];
+}
+
+function measure(
+  { questions, earlier, unedited }: Asked,
+  answers: Answers,
+  canaryRatio: number,
+  editNorm: number,
+): Measured {
+  const answerTo = (probe: Probe): ProbeAnswer => answers.get(probe)!;
+  const own = questions.map((one) => answerTo(one.own));
+  const paraphrases = questions.flatMap((one) => one.paraphrases.map(answerTo));
+  const neighbours = questions.flatMap((one) => one.neighbours);
+  return {
+    efficacy: tally(own.map(({ targetIsArgmax }) => targetIsArgmax === true)),
+    efficacyGreedy: tally(own.map(({ targetIsGreedy }) => targetIsGreedy === true)),
+    generalisation: tally(paraphrases.map(holds)),
+    locality: tally(neighbours.map((probe) => sameToken(answerTo(probe), unedited.get(probe)!))),
+    retention: tally(earlier.map(({ probe }) => isEffective(effects(answerTo(probe))))),
+    canaryRatio,
+    editNorm,
+  };
+}
+
+function measuredCorrection(
+  { correction, own }: Questions,
+  siblings: readonly ActiveCorrection[],
+  { earlier, before, after }: Asked,
+): MeasuredCorrection {
+  const answer = after.get(own)!;
+  const isEffectiveIn = (answers: Answers, probe: Probe): boolean =>
+    isEffective(effects(answers.get(probe)!));
+  const near = new Set(aboutSubject(siblings, correction.subject));
+  const harmed = earlier.filter(
+    ({ correction: one, probe }) =>
+      near.has(one) && isEffectiveIn(before, probe) && !isEffectiveIn(after, probe),
+  );
+  return {
+    id: correction.id,
+    target: correction.target,
+    answer: answer.answer,
+    targetLogProbability: finite(answer.targetLogProbability),
+    ...effects(answer),
+    harmed: harmed.map(({ correction: { correctionId } }) => correctionId),
+  };
+}
+
+function detailOf(
+  { correction, own, paraphrases, neighbours }: Questions,
+  { before, after, unedited }: Asked,
+): CorrectionProbe {
+  const answer = after.get(own)!;
+  const answersOf = (probe: Probe) => ({
+    prompt: probe.prompt,
+    answerBefore: before.get(probe)!.answer,
+    answerAfter: after.get(probe)!.answer,
+  });
+  return {
+    id: correction.id,
+    answerBefore: before.get(own)!.answer,
+    answerAfter: answer.answer,
+    targetLogProbability: finite(answer.targetLogProbability),
+    effective: isEffective(effects(answer)),
+    paraphrases: paraphrases.map((probe) => ({
+      ...answersOf(probe),
+      holds: holds(after.get(probe)!),
+    })),
+    neighbours: neighbours.map((probe) => ({
+      ...answersOf(probe),
+      unchanged: sameToken(after.get(probe)!, unedited.get(probe)!),
+    })),
+  };
+}
+
+function sameToken(a: ProbeAnswer, b: ProbeAnswer): boolean {
+  return a.nextToken === b.nextToken;
+}
+
+/** A norm that is not a number counts as the largest that JSON can write. */
+function largestNorm(layers: readonly { editNorm: number }[]): number {
+  const norms = layers.map(({ editNorm }) =>
+    Number.isFinite(editNorm) ? editNorm : Number.MAX_VALUE,
+  );
+  return Math.max(0, ...norms);
 }
 
 type Ask = (probes: readonly Probe[]) => Promise<ProbeAnswer[]>;
@@ -229,8 +276,8 @@ function ownProbe({ prompt, target }: { prompt: string; target: string }): Probe
 }
 
 /**
- * What the model said before, per correction: as submitted, else as the base model says it, in as
- * many words as the target has.
+ * The previous answer to each correction: as submitted, else the base model's, with as many words
+ * as the target has.
  */
 async function alternativesOf(
   corrections: readonly FactCorrection[],
@@ -239,7 +286,7 @@ async function alternativesOf(
   const unknown = corrections.filter(
     ({ previousAnswer, target }) => !isAlternative(previousAnswer, target),
   );
-  // The very probe that HEAD is asked, so that on the base model it is asked once.
+  // The same probe as HEAD's, so that the base model is asked once.
   const answers = await ask(unknown.map((correction) => ownProbe(correction)));
   const byBase = new Map(
     unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]),
@@ -258,15 +305,13 @@ function firstWords(answer: string, target: string): string {
   return answer.trim().split(/\s+/u).slice(0, target.trim().split(/\s+/u).length).join(' ');
 }
 
-/** Where there is no other answer to compare with, the target must be the model's own. */
+/** Whether the target is preferred; without another answer it must be the model's own. */
 function holds(answer: ProbeAnswer): boolean {
   if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
   return answer.targetLogProbability! > answer.alternativeLogProbability;
 }
 
-/**
- * A model that no longer gives numbers gives the target no chance, in a number that JSON can write.
- */
+/** A log-probability that is not a number counts as the least that JSON can write. */
 function finite(logProbability: number | null): number {
   return logProbability !== null && Number.isFinite(logProbability)
     ? logProbability
@@ -287,7 +332,7 @@ function answersTo(
   return new Map(probes.map((probe, i) => [probe, answers[i]!]));
 }
 
-/** A sample that depends on the batch and nothing else, so that a step run twice asks the same. */
+/** A sample that depends on the batch alone, so that a step that runs twice asks the same. */
 function sampled(
   corrections: readonly ActiveCorrection[],
   size: number,

@@ -1,4 +1,4 @@
-/** The hooks of one step, named by the pairs they are made of. */
+/** The rows of pairs that the hooks of one step are made of. */
 import {
   removalsInForce,
   type HeadReference,
@@ -10,30 +10,24 @@ import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { PairsRow } from '../../versions/log/hook-pairs.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-/**
- * The history up to the HEAD that the batch was planned on. Throws `EntryRefused` where that HEAD
- * is none of the log's.
- */
+/** Reads the history up to a HEAD. Throws `EntryRefused` where the log has no such HEAD. */
 export async function historyOfHead(log: VersionLog, head: HeadReference): Promise<History> {
   const history = await log.at(head.version);
-  if (history.head.hash !== head.hash) {
+  const [planned, present] = [head.hash ?? 'none', history.head.hash ?? 'none'];
+  if (planned !== present)
     throw new EntryRefused(log.lineage, head.version + 1, [
-      `planned on version ${head.version} with hash ${head.hash ?? 'none'}, which has hash ${history.head.hash ?? 'none'}`,
+      `planned on version ${head.version} with hash ${planned}, which has hash ${present}`,
     ]);
-  }
   return history;
 }
 
-/**
- * The corrections of a version that stay when the removals are carried out, in the order of their
- * commits.
- */
+/** The corrections of a version that the removals leave, in the order of their commits. */
 export function remaining(history: History, removals: readonly Removal[]): ActiveCorrection[] {
   const removed = new Set(removals.map(({ correctionId }) => correctionId));
   return [...history.active.values()].filter(({ correctionId }) => !removed.has(correctionId));
 }
 
-/** Those of the corrections that are about a subject, in their order. */
+/** The corrections about a subject, in their order. */
 export function aboutSubject(
   corrections: readonly ActiveCorrection[],
   subject: string,
@@ -41,10 +35,7 @@ export function aboutSubject(
   return corrections.filter((one) => one.subject.trim() === subject.trim());
 }
 
-/**
- * The rows of what is staged: what remains, then the new. Once committed they are the version's
- * rows, in the same order.
- */
+/** The rows of a staged batch, in the order of the version that it becomes: the new ones last. */
 export function stagedRows(
   history: History,
   removals: readonly Removal[],

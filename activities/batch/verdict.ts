@@ -1,8 +1,8 @@
-/** Whether what was measured may become HEAD: a pure function of numbers. */
+/** Judges whether what was measured may become HEAD: a pure function of numbers. */
 import type { ProbeScores, Refusal, Verdict } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 
-/** How many of the probes of one kind came out well. */
+/** How many probes of one kind succeeded. */
 export interface Tally {
   good: number;
   of: number;
@@ -32,19 +32,16 @@ export interface MeasuredCorrection {
   harmed: string[];
 }
 
-/**
- * Of two probes or more, so many may fail whatever the threshold: a share of a few probes says
- * little.
- */
-const FAILURES_FORGIVEN = 1;
+/** Failures always tolerated when there are at least two probes: a share of few says little. */
+const FAILURES_TOLERATED = 1;
 
 /**
- * Corrections that do not take by themselves, or take another's place that was to stay, are
- * `failing`; what only the batch as a whole can be blamed for is in `reasons`, and where the batch
- * is one correction, that one is failing for it.
+ * Judges what was measured. Corrections that do not take, or that harm an earlier one about their
+ * subject, are `failing`; `reasons` are what only the batch as a whole can be blamed for, and where
+ * the batch is one correction, it is failing for them.
  *
- * Locality, retention, canary and norm blame the batch only for what it made worse: a lineage that
- * is beyond a threshold already can still be mended by retractions.
+ * Locality, retention, canary and norm blame the batch only for what it made worse, so that a
+ * lineage beyond a threshold can still be fixed by retractions.
  */
 export function verdictOf(
   corrections: readonly MeasuredCorrection[],
@@ -52,78 +49,23 @@ export function verdictOf(
   after: Measured,
   settings: VerdictSettings,
 ): Verdict {
-  const failing: Refusal[] = settings.requireEffective
-    ? corrections.flatMap((one) =>
-        isEffective(one)
-          ? one.harmed.length === 0
-            ? []
-            : [harmsSiblings(one)]
-          : [notEffective(one)],
-      )
-    : [];
+  const failing = settings.requireEffective ? corrections.flatMap(failureOf) : [];
   const blamed = [
-    ...shareFault(
-      'does-not-generalise',
-      'generalisation',
-      'paraphrases prefer the target',
-      after.generalisation,
-      null,
-      settings.generalisationMin,
-    ),
-    ...shareFault(
-      'harms-neighbours',
-      'locality',
-      "neighbours keep the base model's answer",
-      after.locality,
-      before.locality,
-      settings.localityMin,
-    ),
-    ...shareFault(
-      'harms-earlier-corrections',
-      'retention',
-      'earlier corrections hold',
-      after.retention,
-      before.retention,
-      settings.retentionMin,
-    ),
-    ...numberFault(
-      'harms-ordinary-text',
-      'canaryRatio',
-      "perplexity over the base model's on ordinary text",
-      after.canaryRatio,
-      before.canaryRatio,
-      settings.canaryRatioMax,
-    ),
-    ...numberFault(
-      'norm-exceeded',
-      'editNorm',
-      'edit norm',
-      after.editNorm,
-      before.editNorm,
-      settings.editNormMax,
-    ),
+    ...shareFaults(before, after, settings),
+    ...numberFaults(before, after, settings),
   ];
   const [only] = corrections;
   const [first] = blamed;
-  if (
-    corrections.length === 1 &&
-    failing.length === 0 &&
-    only !== undefined &&
-    first !== undefined
-  ) {
-    const measured: Refusal['measured'] = Object.fromEntries(
-      blamed.flatMap((fault) => Object.entries(fault.measured)),
-    );
+  if (corrections.length === 1 && failing.length === 0 && first !== undefined)
     failing.push({
-      id: only.id,
+      id: only!.id,
       code: first.code,
-      reason: blamed.map((fault) => fault.reason).join('; '),
-      measured,
+      reason: blamed.map(({ reason }) => reason).join('; '),
+      measured: Object.assign({}, ...blamed.map(({ measured }) => measured)) as Fault['measured'],
     });
-  }
   return {
     pass: failing.length === 0 && blamed.length === 0,
-    reasons: blamed.map((fault) => fault.reason),
+    reasons: blamed.map(({ reason }) => reason),
     failing,
   };
 }
@@ -158,46 +100,76 @@ interface Fault {
   measured: Record<string, number>;
 }
 
-function shareFault(
-  code: Refusal['code'],
-  name: string,
-  words: string,
-  after: Tally,
-  before: Tally | null,
-  min: number,
-): Fault[] {
-  const failures = after.of - after.good;
-  // The small addend keeps 10 * (1 - 0.9) from being 0.9999999999999998.
-  const allowed = Math.max(
-    after.of > 1 ? FAILURES_FORGIVEN : 0,
-    Math.floor(after.of * (1 - min) + 1e-9),
-  );
-  const worse = before === null || after.good * before.of < before.good * after.of;
-  if (failures <= allowed || !worse) return [];
-  const share = shareOf(after)!;
-  return [
-    {
-      code,
-      reason: `${name} ${rounded(share)}: ${after.good} of ${after.of} ${words}, at least ${min} is asked`,
-      measured: { [name]: share, [`${name}Min`]: min },
-    },
-  ];
+const SHARES = [
+  {
+    name: 'generalisation',
+    code: 'does-not-generalise',
+    what: 'paraphrases prefer the target',
+    mayBeWorseBefore: false,
+  },
+  {
+    name: 'locality',
+    code: 'harms-neighbours',
+    what: "neighbours keep the base model's answer",
+    mayBeWorseBefore: true,
+  },
+  {
+    name: 'retention',
+    code: 'harms-earlier-corrections',
+    what: 'earlier corrections hold',
+    mayBeWorseBefore: true,
+  },
+] as const;
+
+function shareFaults(before: Measured, after: Measured, settings: VerdictSettings): Fault[] {
+  return SHARES.flatMap(({ name, code, what, mayBeWorseBefore }) => {
+    const [then, now, min] = [before[name], after[name], settings[`${name}Min`]];
+    // The small addend keeps 10 * (1 - 0.9) from being 0.9999999999999998.
+    const allowed = Math.max(
+      now.of > 1 ? FAILURES_TOLERATED : 0,
+      Math.floor(now.of * (1 - min) + 1e-9),
+    );
+    const isWorse = !mayBeWorseBefore || now.good * then.of < then.good * now.of;
+    if (now.of - now.good <= allowed || !isWorse) return [];
+    const share = shareOf(now)!;
+    const count = `${now.good} of ${now.of} ${what}`;
+    const reason = `${name} ${rounded(share)}: ${count}, at least ${min} is asked`;
+    return [{ code, reason, measured: { [name]: share, [`${name}Min`]: min } }];
+  });
 }
 
-function numberFault(
-  code: Refusal['code'],
-  name: string,
-  words: string,
-  after: number,
-  before: number,
-  max: number,
-): Fault[] {
-  if (after <= max || after <= before) return [];
+const NUMBERS = [
+  {
+    name: 'canaryRatio',
+    code: 'harms-ordinary-text',
+    what: "perplexity over the base model's on ordinary text",
+  },
+  { name: 'editNorm', code: 'norm-exceeded', what: 'edit norm' },
+] as const;
+
+function numberFaults(before: Measured, after: Measured, settings: VerdictSettings): Fault[] {
+  return NUMBERS.flatMap(({ name, code, what }) => {
+    const [then, now, max] = [before[name], after[name], settings[`${name}Max`]];
+    if (now <= max || now <= then) return [];
+    const reason = `${what} ${rounded(now)}, at most ${max} is allowed`;
+    return [{ code, reason, measured: { [name]: now, [`${name}Max`]: max } }];
+  });
+}
+
+/** Earlier corrections that a refusal names. */
+const HARMED_NAMED_MAX = 5;
+
+function failureOf(one: MeasuredCorrection): Refusal[] {
+  const { id, harmed } = one;
+  if (!isEffective(one)) return [notEffective(one)];
+  if (harmed.length === 0) return [];
+  const named = harmed.slice(0, HARMED_NAMED_MAX).join(', ');
   return [
     {
-      code,
-      reason: `${words} ${rounded(after)}, at most ${max} is allowed`,
-      measured: { [name]: after, [`${name}Max`]: max },
+      id,
+      code: 'harms-earlier-corrections',
+      reason: `with it, earlier corrections about its subject no longer hold: ${named}`,
+      measured: { harmed: harmed.length },
     },
   ];
 }
@@ -215,17 +187,6 @@ function notEffective(one: MeasuredCorrection): Refusal {
     },
   };
 }
-
-function harmsSiblings({ id, harmed }: MeasuredCorrection): Refusal {
-  return {
-    id,
-    code: 'harms-earlier-corrections',
-    reason: `with it, what was corrected about its subject before no longer holds: ${harmed.slice(0, HARMED_NAMED_MAX).join(', ')}`,
-    measured: { harmed: harmed.length },
-  };
-}
-
-const HARMED_NAMED_MAX = 5;
 
 function shareOf({ good, of }: Tally): number | null {
   return of === 0 ? null : good / of;

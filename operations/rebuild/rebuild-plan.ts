@@ -1,4 +1,4 @@
-/** What a rebuild would do, seen from what is stored: no model is loaded and nothing is written. */
+/** Plans a rebuild from what is stored: no model is loaded and nothing is written. */
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import type { Versions } from '../../versions/versions.ts';
@@ -8,23 +8,18 @@ import { dueVersions } from './rebuild.ts';
 export interface RebuildPlan {
   lineage: string;
   as: string;
-  /**
-   * A fork that turns out to be of the same model and hyper-parameters is made as a reproduction.
-   */
+  /** A fork with the same model and hyper-parameters is made as a reproduction. */
   kind: RebuildKind;
-  /** Versions of the lineage that are to be made again; 0 where its log is lost. */
+  /** Versions of the lineage to be made again; 0 where its log is lost. */
   versions: number;
-  /** Of those, how many the new lineage has already. */
+  /** How many of those the new lineage has already. */
   there: number;
   corrections: number;
   searches: number;
   undos: number;
-  /**
-   * Records in Kafka, and those that it no longer has, of the lineage's topic; null where it was
-   * not asked.
-   */
+  /** Records of the lineage's topic that Kafka has and no longer has; null without Kafka. */
   records: { there: string; gone: string } | null;
-  /** What stands against it, in words. */
+  /** What prevents it. */
   obstacles: string[];
 }
 
@@ -57,15 +52,14 @@ export async function planRebuild(
   }
   plan.searches = searches.size;
   if (request.lineage === request.as)
-    plan.obstacles.push(
-      `lineage ${request.as} is the one that is to be rebuilt; name a new one with --as`,
-    );
+    plan.obstacles.push(`lineage ${request.as} is the one to be rebuilt; name a new one with --as`);
   else if (
     rebuilt.latest !== null &&
     rebuilt.latest.entry.workflow.workflowId !== rebuiltBy(request.lineage, '').workflowId
   )
     plan.obstacles.push(
-      `lineage ${request.as} exists and is no rebuild of ${request.lineage}; name another one with --as`,
+      `lineage ${request.as} exists and is not a rebuild of ${request.lineage}; ` +
+        'name another one with --as',
     );
   if (cluster !== null) {
     const extents = await cluster.extents(topicsOf(request.lineage).corrections);
@@ -79,7 +73,8 @@ export async function planRebuild(
       plan.obstacles.push(`${topicsOf(request.lineage).corrections} holds no records`);
   } else if (due === 0)
     plan.obstacles.push(
-      `lineage ${request.lineage} has no versions; if its log is lost, --from kafka takes the records of its topic`,
+      `lineage ${request.lineage} has no versions; ` +
+        'if its log is lost, --from kafka takes the records of its topic',
     );
   return plan;
 }

@@ -69,8 +69,8 @@ export function resultOf(result: CommitResult): Reproduced {
 }
 
 /**
- * The thresholds as configured, except those that the version did not meet when it was made: the log
- * does not say which thresholds applied then, and a rebuild does not judge that they have changed.
+ * The thresholds as configured, except those that the version did not meet when it was made: the
+ * log does not say which applied then, and a rebuild does not judge that they have changed.
  */
 export function settingsAlikeFor(
   { probes: { after } }: Pick<VersionEntry, 'probes'>,

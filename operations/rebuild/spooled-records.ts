@@ -1,7 +1,7 @@
 /**
- * All records of a topic in the order in which they came, for a lineage whose log is lost. They are
- * written to a file as they are read, so that memory holds some thirty bytes a record, whatever the
- * records weigh.
+ * Reads all records of a topic in the order of their times, for a lineage whose log is lost. They
+ * are written to a file as they are read, so that memory holds some thirty bytes per record,
+ * whatever their size.
  */
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ export interface SpooledRecords {
   close(): Promise<void>;
 }
 
-/** More are refused: the order of so many is held in memory. */
+/** The order of so many is held in memory. */
 const RECORDS_MAX = 20_000_000;
 
 interface Kept {
@@ -54,7 +54,8 @@ export async function spoolRecords(
     }));
     await cluster.readSpans(topic, spans, async (records) => {
       const packed = records.map(packedRecord);
-      await file.write(Buffer.concat(packed), 0, undefined, end);
+      // Partitions are read at the same time: the place is taken before anything is waited for.
+      const start = end;
       records.forEach(({ timestamp, partition, offset }, i) => {
         const at = Math.max(latest.get(partition) ?? 0, timestamp);
         latest.set(partition, at);
@@ -63,8 +64,9 @@ export async function spoolRecords(
       });
       if (kept.length > RECORDS_MAX)
         throw new Error(
-          `${topic} has more than ${RECORDS_MAX} records, which is the most that a lineage is rebuilt from`,
+          `${topic} has more than ${RECORDS_MAX} records, the most that a lineage is rebuilt from`,
         );
+      await file.write(Buffer.concat(packed), 0, undefined, start);
       progress(kept.length);
     });
   } catch (fault) {
@@ -88,10 +90,7 @@ async function* unspooled(
   }
 }
 
-/**
- * Timestamp, length of the key, key, value; a length of -1 is null. Headers say nothing about a
- * correction.
- */
+/** Timestamp, lengths of key and value, key, value; the length of null is -1. No headers. */
 function packedRecord({ timestamp, key, value }: ConsumedRecord): Buffer {
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeDoubleLE(timestamp, 0);

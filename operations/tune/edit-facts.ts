@@ -1,7 +1,7 @@
 /**
- * Edits facts in consecutive batches, by the batch algorithm on a version log in a temporary folder.
- * Every verdict passes, so that what is measured afterwards is the editor and not the thresholds; a
- * correction that the editor refuses counts as one that failed.
+ * Edits facts in consecutive batches, on a version log in a temporary folder. Every verdict passes,
+ * so that the editor is measured afterwards and not the thresholds; a correction that the editor
+ * refuses counts as one that failed.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

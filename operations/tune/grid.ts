@@ -1,4 +1,4 @@
-/** The candidates for a model that is not tuned: windows of consecutive blocks, lambda around F. */
+/** The candidates for an untuned model: windows of consecutive blocks, lambda around F. */
 import { parametersFor } from '../../model/engine/parameters.ts';
 import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 
@@ -36,8 +36,8 @@ export function candidate(
 
 /**
  * Windows as wide as the model's present one, spread evenly over the first 60 % of the depth (facts
- * are recalled there, arXiv 2202.05262), avoiding blocks with massive keys; the present one is among
- * them where it is allowed. Where massive blocks leave no room the windows get narrower. Throws
+ * are recalled there, arXiv 2202.05262), avoiding blocks with massive keys; the present one is
+ * among them where it is allowed. Where massive blocks leave no room the windows get narrower. Throws
  * RangeError where no block is left.
  */
 export function windowsOf(

@@ -90,7 +90,7 @@ export async function tune(options: TuneOptions, watcher: TuneWatcher = {}): Pro
     },
     report: (trial, known) => watcher.trial?.(trial, known),
   });
-  return { ...result, look, set: parameterSetOf(name, config, fixed, result, batchEdits) };
+  return { ...result, look, set: parameterSetOf({ name, config, fixed, batchEdits }, result) };
 }
 
 async function measured(
@@ -152,12 +152,16 @@ async function lookAtKeys(
   }
 }
 
+interface TunedModel {
+  name: string;
+  config: ModelConfig;
+  fixed: HyperParameterOverrides;
+  batchEdits: number;
+}
+
 function parameterSetOf(
-  name: string,
-  config: ModelConfig,
-  fixed: HyperParameterOverrides,
+  { name, config, fixed, batchEdits }: TunedModel,
   { best }: TuneResult,
-  batchEdits: number,
 ): ParameterSet {
   const { layers, lambda } = best.candidate;
   const { fits: _, ...kept } = fixed;

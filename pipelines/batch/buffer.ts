@@ -1,6 +1,6 @@
 /**
- * Cuts batches off the waiting revisions. Nothing is decided when a revision comes in: everything is
- * decided when a batch is cut, from all that waits, so that the order of arrival does not count.
+ * Cuts batches off the waiting revisions. Everything is decided when a batch is cut, from all that
+ * waits, and nothing when a revision comes in, so that the order of arrival does not count.
  */
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import { outcomeOf, type Decision, type Outcome } from '../../schemas/editing.ts';

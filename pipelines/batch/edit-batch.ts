@@ -339,8 +339,8 @@ class BatchRun {
   }
 
   /**
-   * Waits for a step that edits. Throws `EditFailed` where the edit fails for good; a failure of the
-   * version log would take every batch after this one with it, and stops the lineage instead.
+   * Waits for a step that edits. Throws `EditFailed` where the edit fails for good. A failure of
+   * the version log would meet every batch after this one, and stops the lineage instead.
    */
   async #edit<Result>(activity: string, step: Promise<Result>): Promise<Result> {
     try {

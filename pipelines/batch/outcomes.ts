@@ -124,7 +124,7 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
  *
  * An outcome belongs to a record by id and position: a duplicate of it has another position. A
  * correction that was committed before and is delivered again may leave in this very batch, or an
- * undo between two runs of the batch may take it out or bring it back: then the last of these is its
+ * undo between two runs of the batch may remove or restore it: then the last of these is its
  * outcome, however often each is repeated.
  */
 export function unaccounted(

@@ -102,7 +102,8 @@ export function batchInWords({ versions, outcomes }: EditBatchResult): string {
       : words;
   });
   const count = Object.values(outcomes).reduce((sum, one) => sum + one, 0);
-  return `${count} outcome${count === 1 ? '' : 's'}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
+  const counted = `${count} outcome${count === 1 ? '' : 's'}`;
+  return parts.length === 0 ? counted : `${counted}: ${parts.join(', ')}`;
 }
 
 export function undoInWords({
@@ -121,7 +122,11 @@ export function undoInWords({
 export function resultInWords(result: UndoResult): string {
   switch (result.kind) {
     case 'undone':
-      return `done in version ${result.version}: ${result.removed} corrections went, ${result.restored} came back${result.kept.length === 0 ? '' : `, ${result.kept.length} stay as they are`}`;
+      return [
+        `done in version ${result.version}: ${result.removed} corrections removed`,
+        `${result.restored} restored`,
+        ...(result.kept.length === 0 ? [] : [`${result.kept.length} left as they are`]),
+      ].join(', ');
     case 'nothing':
       return `nothing to do: ${result.reason}`;
     case 'refused':
@@ -141,7 +146,8 @@ export function lineageInWords({
     head === null ? 'No batch of this lineage has ended yet.' : `HEAD is version ${head.version}.`,
     running === null
       ? `${waiting} revisions wait.`
-      : `Batch ${running.batchId} (${running.workflowId}) is edited, ${running.revisions} revisions; ${waiting} wait.`,
+      : `Batch ${running.batchId} (${running.workflowId}) runs, ` +
+        `${running.revisions} revisions; ${waiting} wait.`,
     held === null
       ? ''
       : `Batch ${held.batchId} (${held.workflowId}) failed ${held.attempts} times and is kept.`,

@@ -32,7 +32,7 @@ const submitted = fc.record({
   partition: fc.nat(2),
 });
 
-it('the winner of a fact holds, unless it was contradicted, however the records arrived', async () => {
+it('the winner of a fact holds, unless contradicted, in any order of arrival', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(submitted, { minLength: 1, maxLength: 10 }).chain((items) =>

@@ -71,7 +71,7 @@ describe.each(['subject', 'joint'] as const)('with gate.map %s', (map) => {
   });
   afterAll(() => engine.close());
 
-  it('what holds again answers as it did, to the last bit, and so does what nothing was done to', async () => {
+  it('restored and untouched corrections answer as before, to the last bit', async () => {
     const versions = new Versions(new MemoryStore());
     const activities = {
       ...createEditActivities({ engine, versions }),

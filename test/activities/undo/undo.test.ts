@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { announceActivities } from '../../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
@@ -51,365 +51,361 @@ const version = (number: number): UndoTarget => ({ kind: 'version', version: num
 const rollback = (number: number): UndoTarget => ({ kind: 'rollback', version: number });
 const one = (id: string): UndoTarget => ({ kind: 'correction', id });
 
-describe('an undo', () => {
-  it('is a version that says who asked for it, takes out what was added and brings back what was taken out, as it was', async () => {
-    const { batch, undo, log, versions } = fresh();
-    const a = correction('a', { replayOf: 'z' });
-    await batch(a, correction('b'));
-    await batch(
-      correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }),
-      correction('c'),
-    );
-    const { version: made, probes } = await undo('u', version(2));
-    expect(made).toBe(3);
-    expect(probes!.after).toMatchObject({ efficacy: 1, retention: 1 });
-    const first = (await log.entry(1)).entry.added[0]!;
-    expect((await log.entry(3)).entry).toMatchObject({
-      batchId: 'undo-u',
-      undo: undoRequest('u', version(2)),
-      added: [{ ...first, row: 0, origin: { version: 1, row: 0 } }],
-      removed: [
-        { correctionId: 'a2', because: 'reverted', by: 'undo:u' },
-        { correctionId: 'c', because: 'reverted', by: 'undo:u' },
-      ],
-      retractions: [],
-      searches: [],
-      corrections: 2,
-      workflow: { workflowId: 'undo/l/u' },
-    });
-    expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
-    expect((await versions.verify(LINEAGE)).findings).toEqual([]);
+it('an undo is a version that removes what was added and restores what was removed', async () => {
+  const { batch, undo, log, versions } = fresh();
+  const a = correction('a', { replayOf: 'z' });
+  await batch(a, correction('b'));
+  await batch(
+    correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }),
+    correction('c'),
+  );
+  const { version: made, probes } = await undo('u', version(2));
+  expect(made).toBe(3);
+  expect(probes!.after).toMatchObject({ efficacy: 1, retention: 1 });
+  const first = (await log.entry(1)).entry.added[0]!;
+  expect((await log.entry(3)).entry).toMatchObject({
+    batchId: 'undo-u',
+    undo: undoRequest('u', version(2)),
+    added: [{ ...first, row: 0, origin: { version: 1, row: 0 } }],
+    removed: [
+      { correctionId: 'a2', because: 'reverted', by: 'undo:u' },
+      { correctionId: 'c', because: 'reverted', by: 'undo:u' },
+    ],
+    retractions: [],
+    searches: [],
+    corrections: 2,
+    workflow: { workflowId: 'undo/l/u' },
   });
+  expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
+  expect((await versions.verify(LINEAGE)).findings).toEqual([]);
+});
 
-  it('of a retraction brings back what it took out; of a contradiction, what was contradicted', async () => {
-    const { batch, undo, log } = fresh();
-    const a = correction('a');
-    await batch(a, correction('b'));
-    const taking = retraction(a);
-    await batch(taking);
-    await undo('u1', one(taking.id));
-    expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
-    const plan = await batch(correction('b2', { subject: 'Subject b', target: 'Oslo' }));
-    expect(plan.withdrawals).toHaveLength(1);
-    expect([...(await log.read()).active.keys()]).toEqual(['a']);
-    const register = await log.register();
-    await register.settle([
+it('an undo of a retraction or a contradiction restores what that removed', async () => {
+  const { batch, undo, log } = fresh();
+  const a = correction('a');
+  await batch(a, correction('b'));
+  const taking = retraction(a);
+  await batch(taking);
+  await undo('u1', one(taking.id));
+  expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
+  const plan = await batch(correction('b2', { subject: 'Subject b', target: 'Oslo' }));
+  expect(plan.withdrawals).toHaveLength(1);
+  expect([...(await log.read()).active.keys()]).toEqual(['a']);
+  const register = await log.register();
+  await register.settle([
+    {
+      lineage: LINEAGE,
+      revisionId: 'b2',
+      factKey: 'Subject b|',
+      status: 'QUARANTINED',
+      version: null,
+      reason: 'contradicts',
+      measured: { code: 'contradiction', others: 1, issuedAt: 1_000 },
+      position: { topic: 't', partition: 0, offset: '99' },
+      batchId: 'b3',
+      decidedAt: 1,
+    },
+  ]);
+  await undo('u2', one('b2'));
+  expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
+});
+
+it('an undo leaves alone what something later stands in the place of, and says what', async () => {
+  const { batch, undo, log } = fresh();
+  const a = correction('a');
+  await batch(a, correction('b'), correction('c'));
+  await batch(
+    correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }),
+    correction('b2', { subject: 'Subject b', target: 'Oslo', issuedAt: 1_500 }),
+    correction('c2', { subject: 'Subject c', target: 'Oslo', issuedAt: 1_500 }),
+  );
+  await batch(
+    retraction(a, 3_000),
+    correction('b3', { subject: 'Subject b', target: 'Rome', issuedAt: 3_000 }),
+  );
+  const { plan } = await undo('u', version(2));
+  expect(plan).toMatchObject({
+    removed: 1,
+    restored: 1,
+    kept: [
       {
-        lineage: LINEAGE,
-        revisionId: 'b2',
-        factKey: 'Subject b|',
-        status: 'QUARANTINED',
-        version: null,
-        reason: 'contradicts',
-        measured: { code: 'contradiction', others: 1, issuedAt: 1_000 },
-        position: { topic: 't', partition: 0, offset: '99' },
-        batchId: 'b3',
-        decidedAt: 1,
-      },
-    ]);
-    await undo('u2', one('b2'));
-    expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
-  });
-
-  it('leaves alone what something later stands in the place of, and says what', async () => {
-    const { batch, undo, log } = fresh();
-    const a = correction('a');
-    await batch(a, correction('b'), correction('c'));
-    await batch(
-      correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }),
-      correction('b2', { subject: 'Subject b', target: 'Oslo', issuedAt: 1_500 }),
-      correction('c2', { subject: 'Subject c', target: 'Oslo', issuedAt: 1_500 }),
-    );
-    await batch(
-      retraction(a, 3_000),
-      correction('b3', { subject: 'Subject b', target: 'Rome', issuedAt: 3_000 }),
-    );
-    const { plan } = await undo('u', version(2));
-    expect(plan).toMatchObject({
-      removed: 1,
-      restored: 1,
-      kept: [
-        {
-          correctionId: 'a',
-          reason: expect.stringMatching(
-            /^"a2", which had its fact, was retracted by "retract:.*" in version 3; undo that version, or roll back$/,
-          ) as string,
-        },
-        { correctionId: 'b', reason: '"b3", in version 3, holds its fact' },
-      ],
-    });
-    expect([...(await log.read()).active.keys()]).toEqual(['c', 'b3']);
-    // What stood in the way is undone in its turn; then the way is free.
-    await undo('u2', version(3));
-    expect([...(await log.read()).active.keys()]).toEqual(['c', 'a2', 'b2']);
-    await undo('u3', version(2));
-    expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
-  });
-
-  it('does not bring back what another fact answers otherwise now, or what was retracted while it was out', async () => {
-    const { batch, undo, log } = fresh();
-    const a = correction('a');
-    await batch(a, correction('b'));
-    await undo('u1', version(1));
-    await batch(correction('rival', { subject: 'Subject a', relation: 'another', target: 'Rome' }));
-    const settled = (await batch(retraction(correction('b')))).settled;
-    await (await log.register()).settle(settled);
-    const { plan, version: made } = await undo('u2', version(2));
-    expect([made, plan.nothing]).toEqual([
-      null,
-      'nothing of version 2 is left to undo: what it added does not hold, and what it took out cannot come back',
-    ]);
-    expect(plan.kept).toEqual([
-      { correctionId: 'a', reason: '"rival", in version 3, answers the same prompt differently' },
-      {
-        correctionId: 'b',
+        correctionId: 'a',
         reason: expect.stringMatching(
-          /^"retract:.*" retracted its fact while nothing held it$/,
+          /^"a2", which had its fact, was retracted by "retract:.*" in version 3; undo that version, or roll back$/,
         ) as string,
       },
-    ]);
+      { correctionId: 'b', reason: '"b3", in version 3, holds its fact' },
+    ],
   });
+  expect([...(await log.read()).active.keys()]).toEqual(['c', 'b3']);
+  // What stood in the way is undone in its turn; then the way is free.
+  await undo('u2', version(3));
+  expect([...(await log.read()).active.keys()]).toEqual(['c', 'a2', 'b2']);
+  await undo('u3', version(2));
+  expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
+});
 
-  it('says why there is nothing to do', async () => {
-    const { batch, undo, activities, log } = fresh();
-    await batch(correction('a'));
-    await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-    await (
-      await log.register()
-    ).settle([
-      {
-        lineage: LINEAGE,
-        revisionId: 'x',
-        factKey: 'x|',
-        status: 'QUARANTINED',
-        version: null,
-        reason: 'it does not hold',
-        measured: { code: 'not-effective' },
-        position: { topic: 't', partition: 0, offset: '99' },
-        batchId: 'other',
-        decidedAt: 1,
-      },
-    ]);
-    const why = async (target: UndoTarget) =>
-      (await planned(activities, undoRequest('w', target))).nothing;
-    expect(await why(version(12))).toBe('version 12 does not exist; HEAD is 2');
-    expect(await why(rollback(12))).toBe('version 12 does not exist; HEAD is 2');
-    expect(await why(rollback(2))).toBe('HEAD is version 2');
-    expect(await why(one('unheard'))).toBe(
-      'no correction or retraction "unheard" was decided in this lineage',
-    );
-    expect(await why(one('x'))).toBe(
-      '"x" was never committed: it became quarantined (it does not hold)',
-    );
-    expect(await why(one('a'))).toBe(
-      '"a" does not hold: it became superseded in version 2 (superseded by a2); undo "a2" or version 2',
-    );
-    await undo('u', one('a2'));
-    expect(await why(one('a2'))).toBe(
-      '"a2" does not hold: it became retracted in version 3 (reverted by undo:u); undo version 3',
-    );
-    expect(await why(version(2))).toBe(
-      'nothing of version 2 is left to undo: what it added does not hold, and what it took out holds',
-    );
-    expect(await why(rollback(1))).toBe('the corrections of version 1 are those that hold');
-    expect(await undoOf(log, undoRequest('dry', version(3)))).toMatchObject({
-      head: { version: 3 },
-      nothing: null,
-      removals: [{ correctionId: 'a', because: 'reverted', by: 'undo:dry' }],
-      restored: [{ revision: { correction: { id: 'a2' } }, origin: { version: 2, row: 0 } }],
-    });
-  });
+it('an undo restores nothing that was retracted or otherwise answered meanwhile', async () => {
+  const { batch, undo, log } = fresh();
+  const a = correction('a');
+  await batch(a, correction('b'));
+  await undo('u1', version(1));
+  await batch(correction('rival', { subject: 'Subject a', relation: 'another', target: 'Rome' }));
+  const settled = (await batch(retraction(correction('b')))).settled;
+  await (await log.register()).settle(settled);
+  const { plan, version: made } = await undo('u2', version(2));
+  expect([made, plan.nothing]).toEqual([
+    null,
+    'nothing of version 2 is left to undo: what it added does not hold, and what it took out cannot come back',
+  ]);
+  expect(plan.kept).toEqual([
+    { correctionId: 'a', reason: '"rival", in version 3, answers the same prompt differently' },
+    {
+      correctionId: 'b',
+      reason: expect.stringMatching(
+        /^"retract:.*" retracted its fact while nothing held it$/,
+      ) as string,
+    },
+  ]);
+});
 
-  it('to the base model takes out everything, and back again brings everything', async () => {
-    const { batch, undo, log } = fresh();
-    await batch(correction('a'), correction('b'));
-    await batch(correction('c'));
-    await undo('u1', rollback(0));
-    expect((await log.entry(3)).entry).toMatchObject({ pairs: null, added: [], corrections: 0 });
-    await undo('u2', rollback(2));
-    expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
-  });
-
-  it('is not begun where one version has no room for what comes back', async () => {
-    const { log, activities } = fresh();
-    await appendChange(log, {
-      add: [addedCorrection('a'), addedCorrection('b')],
-      pairs: { sha256: 'ab'.repeat(32), bytes: OBJECT_BYTES_MAX },
-    });
-    await appendChange(log, {
-      remove: [
-        { correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'c' },
-        { correctionId: 'b', factKey: 'b|{} is in', because: 'superseded', by: 'c' },
-      ],
-      add: [addedCorrection('c')],
-    });
-    expect(await planned(activities, undoRequest('u', rollback(1)))).toMatchObject({
-      steps: null,
-      nothing:
-        'it would take out 1 and restore 2 corrections, more than one version has room for; roll back to a version in between first',
-    });
-    expect(await planned(activities, undoRequest('v', rollback(0)))).toMatchObject({
-      removed: 1,
-      restored: 0,
-      nothing: null,
-    });
-  });
-
-  it('is refused by the probes like any other version, and then nothing was written', async () => {
-    const { batch, activities, versions, log } = fresh();
-    await batch(correction('a'), correction('b'));
-    await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-    const strict = { ...DEFAULT_LINEAGE_SETTINGS.verdict, editNormMax: 0.001 };
-    const engine = new FakeEngine();
-    const hold = engine.holdHook.bind(engine);
-    // What is staged has a greater norm than what was committed.
-    engine.holdHook = async (...hook) => ({
-      ...(await hold(...hook)),
-      layers: [{ layer: 1, editNorm: 3, threshold: 0.3 }],
-    });
-    const refused = await runUndo(
-      { ...activities, ...createEditActivities({ engine, versions }) },
-      undoRequest('u', version(2)),
-      strict,
-    );
-    expect(refused).toMatchObject({
+it('an undo says why there is nothing to do', async () => {
+  const { batch, undo, activities, log } = fresh();
+  await batch(correction('a'));
+  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
+  await (
+    await log.register()
+  ).settle([
+    {
+      lineage: LINEAGE,
+      revisionId: 'x',
+      factKey: 'x|',
+      status: 'QUARANTINED',
       version: null,
-      probes: { verdict: { pass: false, failing: [{ id: 'a', code: 'norm-exceeded' }] } },
-    });
-    await expect(refused.commit!()).rejects.toThrow(/its probes failed/);
-    expect((await log.read()).head.version).toBe(2);
-  });
-
-  it('repeated at any step, after a crash or by a reset, is one version', async () => {
-    const { store, batch, undo, log } = fresh();
-    await batch(correction('a'), correction('b'));
-    const done = await undo('u', one('a'));
-    const again = fresh(store);
-    expect(await done.commit!()).toMatchObject({ kind: 'committed', version: 2, already: true });
-    expect(await planned(again.activities, undoRequest('u', one('a')))).toMatchObject({
-      committed: { version: 2 },
-      steps: null,
-      removed: 1,
-      restored: 0,
-      nothing: null,
-    });
-    // What it staged is gone: whoever is late plans again.
-    await expect(again.activities.stageUndo(done.step!)).rejects.toThrow(StagingGone);
-    expect((await log.read()).head.version).toBe(2);
-  });
-
-  it('that loses the race for HEAD changes nothing and is planned again', async () => {
-    const { batch, activities, log } = fresh();
-    await batch(correction('a'), correction('b'));
-    const request = undoRequest('u', one('a'));
-    const plan = await planned(activities, request);
-    const step = { lineage: LINEAGE, batchId: 'undo-u', head: plan.head, steps: plan.steps! };
-    const staged = await activities.stageUndo(step);
-    const probes = await activities.probeUndo({
-      ...step,
-      staged,
-      settings: DEFAULT_LINEAGE_SETTINGS.verdict,
-    });
-    await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-    expect(
-      await activities.commitUndo({
-        ...step,
-        staged,
-        probes,
-        request,
-        workflow: { workflowId: 'w', runId: 'r' },
-      }),
-    ).toMatchObject({ kind: 'head-moved', head: { version: 2 } });
-    expect((await planned(activities, request)).nothing).toBe(
-      '"a" does not hold: it became superseded in version 2 (superseded by a2); undo "a2" or version 2',
-    );
-    expect((await log.read()).head.version).toBe(2);
+      reason: 'it does not hold',
+      measured: { code: 'not-effective' },
+      position: { topic: 't', partition: 0, offset: '99' },
+      batchId: 'other',
+      decidedAt: 1,
+    },
+  ]);
+  const why = async (target: UndoTarget) =>
+    (await planned(activities, undoRequest('w', target))).nothing;
+  expect(await why(version(12))).toBe('version 12 does not exist; HEAD is 2');
+  expect(await why(rollback(12))).toBe('version 12 does not exist; HEAD is 2');
+  expect(await why(rollback(2))).toBe('HEAD is version 2');
+  expect(await why(one('unheard'))).toBe(
+    'no correction or retraction "unheard" was decided in this lineage',
+  );
+  expect(await why(one('x'))).toBe(
+    '"x" was never committed: it became quarantined (it does not hold)',
+  );
+  expect(await why(one('a'))).toBe(
+    '"a" does not hold: it became superseded in version 2 (superseded by a2); undo "a2" or version 2',
+  );
+  await undo('u', one('a2'));
+  expect(await why(one('a2'))).toBe(
+    '"a2" does not hold: it became retracted in version 3 (reverted by undo:u); undo version 3',
+  );
+  expect(await why(version(2))).toBe(
+    'nothing of version 2 is left to undo: what it added does not hold, and what it took out holds',
+  );
+  expect(await why(rollback(1))).toBe('the corrections of version 1 are those that hold');
+  expect(await undoOf(log, undoRequest('dry', version(3)))).toMatchObject({
+    head: { version: 3 },
+    nothing: null,
+    removals: [{ correctionId: 'a', because: 'reverted', by: 'undo:dry' }],
+    restored: [{ revision: { correction: { id: 'a2' } }, origin: { version: 2, row: 0 } }],
   });
 });
 
-describe('what is told after an undo', () => {
-  const courseOf = (told: readonly Outcome[], id: string) =>
-    told
-      .filter(({ revisionId }) => revisionId === id)
-      .map(({ status, version: in_ }) => `${status} ${in_}`);
+it('an undo to the base model takes out everything, and back again brings everything', async () => {
+  const { batch, undo, log } = fresh();
+  await batch(correction('a'), correction('b'));
+  await batch(correction('c'));
+  await undo('u1', rollback(0));
+  expect((await log.entry(3)).entry).toMatchObject({ pairs: null, added: [], corrections: 0 });
+  await undo('u2', rollback(2));
+  expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
+});
 
-  it('is how it stands, in its order, and a record that comes again is told the last of it', async () => {
-    const { batch, undo, announce, told, log } = fresh();
-    const a = correction('a');
-    await batch(a);
-    await announce(1);
-    await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-    await announce(2);
-    await undo('u1', version(2));
-    await announce(3);
-    await undo('u2', version(3));
-    await announce(4);
-    expect(courseOf(told, 'a')).toEqual([
-      'COMMITTED 1',
-      'SUPERSEDED 2',
-      'COMMITTED 3',
-      'RETRACTED 4',
-    ]);
-    expect(courseOf(told, 'a2')).toEqual(['COMMITTED 2', 'RETRACTED 3', 'COMMITTED 4']);
-    expect(told.at(-1)!.measured).toEqual({ code: 'reverted', by: 'undo:u2' });
-    const { settled } = await batch(a);
-    expect(await announce(null, settled)).toMatchObject([
-      { status: 'RETRACTED', version: 4, reason: 'reverted by undo:u2' },
-    ]);
-    expect(
-      (await (await log.register()).outcomeHistory('a')).map(({ version: in_ }) => in_),
-    ).toEqual([1, 2, 3, 4]);
+it('an undo is not begun where one version has no room for what comes back', async () => {
+  const { log, activities } = fresh();
+  await appendChange(log, {
+    add: [addedCorrection('a'), addedCorrection('b')],
+    pairs: { sha256: 'ab'.repeat(32), bytes: OBJECT_BYTES_MAX },
   });
+  await appendChange(log, {
+    remove: [
+      { correctionId: 'a', factKey: 'a|{} is in', because: 'superseded', by: 'c' },
+      { correctionId: 'b', factKey: 'b|{} is in', because: 'superseded', by: 'c' },
+    ],
+    add: [addedCorrection('c')],
+  });
+  expect(await planned(activities, undoRequest('u', rollback(1)))).toMatchObject({
+    steps: null,
+    nothing:
+      'it would take out 1 and restore 2 corrections, more than one version has room for; roll back to a version in between first',
+  });
+  expect(await planned(activities, undoRequest('v', rollback(0)))).toMatchObject({
+    removed: 1,
+    restored: 0,
+    nothing: null,
+  });
+});
 
-  it('does not bring back by a repeated record what was undone', async () => {
-    const { batch, undo, log } = fresh();
-    const a = correction('a');
-    await batch(a);
-    await undo('u', version(1));
-    expect((await batch(a)).edits).toEqual([]);
-    expect((await log.read()).active.size).toBe(0);
+it('an undo is refused by the probes like any other version, and writes nothing', async () => {
+  const { batch, activities, versions, log } = fresh();
+  await batch(correction('a'), correction('b'));
+  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
+  const strict = { ...DEFAULT_LINEAGE_SETTINGS.verdict, editNormMax: 0.001 };
+  const engine = new FakeEngine();
+  const hold = engine.holdHook.bind(engine);
+  // What is staged has a greater norm than what was committed.
+  engine.holdHook = async (...hook) => ({
+    ...(await hold(...hook)),
+    layers: [{ layer: 1, editNorm: 3, threshold: 0.3 }],
   });
+  const refused = await runUndo(
+    { ...activities, ...createEditActivities({ engine, versions }) },
+    undoRequest('u', version(2)),
+    strict,
+  );
+  expect(refused).toMatchObject({
+    version: null,
+    probes: { verdict: { pass: false, failing: [{ id: 'a', code: 'norm-exceeded' }] } },
+  });
+  await expect(refused.commit!()).rejects.toThrow(/its probes failed/);
+  expect((await log.read()).head.version).toBe(2);
+});
 
-  it('measures what comes late against what was said last: what was undone is not said', async () => {
-    const { batch, undo, log } = fresh();
-    const a = correction('a', { issuedAt: 100 });
-    await batch(a);
-    const taking = retraction(a, 200);
-    await batch(taking);
-    await undo('u1', version(2));
-    const late = (id: string, issuedAt: number) =>
-      correction(id, { subject: 'Subject a', target: `${id} town`, issuedAt });
-    await batch(late('late', 150));
-    expect([...(await log.read()).active.keys()]).toEqual(['late']);
-    // Out again by an undo, the fact is nobody's: then the last word of all counts.
-    await undo('u2', rollback(0));
-    const { settled } = await batch(late('later', 160));
-    expect(settled).toMatchObject([
-      {
-        revisionId: 'later',
-        status: 'SUPERSEDED',
-        reason: expect.stringContaining('which retracted the fact, was issued later') as string,
-      },
-    ]);
-    expect((await batch(late('newest', 300))).edits).toHaveLength(1);
+it('an undo repeated at any step, after a crash or by a reset, is one version', async () => {
+  const { store, batch, undo, log } = fresh();
+  await batch(correction('a'), correction('b'));
+  const done = await undo('u', one('a'));
+  const again = fresh(store);
+  expect(await done.commit!()).toMatchObject({ kind: 'committed', version: 2, already: true });
+  expect(await planned(again.activities, undoRequest('u', one('a')))).toMatchObject({
+    committed: { version: 2 },
+    steps: null,
+    removed: 1,
+    restored: 0,
+    nothing: null,
   });
+  // What it staged is gone: whoever is late plans again.
+  await expect(again.activities.stageUndo(done.step!)).rejects.toThrow(StagingGone);
+  expect((await log.read()).head.version).toBe(2);
+});
 
-  it('holds a correction that was reverted against what is older', async () => {
-    const { batch, undo } = fresh();
-    await batch(correction('a', { issuedAt: 100 }));
-    await undo('u', one('a'));
-    expect(
-      (await batch(correction('older', { subject: 'Subject a', target: 'Oslo', issuedAt: 50 })))
-        .settled,
-    ).toMatchObject([
-      {
-        status: 'SUPERSEDED',
-        reason: '"undo:u" reverted a later correction of the fact',
-      },
-    ]);
-    expect(
-      (await batch(correction('newer', { subject: 'Subject a', target: 'Oslo', issuedAt: 100 })))
-        .edits,
-    ).toHaveLength(1);
+it('an undo that loses the race for HEAD changes nothing and is planned again', async () => {
+  const { batch, activities, log } = fresh();
+  await batch(correction('a'), correction('b'));
+  const request = undoRequest('u', one('a'));
+  const plan = await planned(activities, request);
+  const step = { lineage: LINEAGE, batchId: 'undo-u', head: plan.head, steps: plan.steps! };
+  const staged = await activities.stageUndo(step);
+  const probes = await activities.probeUndo({
+    ...step,
+    staged,
+    settings: DEFAULT_LINEAGE_SETTINGS.verdict,
   });
+  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
+  expect(
+    await activities.commitUndo({
+      ...step,
+      staged,
+      probes,
+      request,
+      workflow: { workflowId: 'w', runId: 'r' },
+    }),
+  ).toMatchObject({ kind: 'head-moved', head: { version: 2 } });
+  expect((await planned(activities, request)).nothing).toBe(
+    '"a" does not hold: it became superseded in version 2 (superseded by a2); undo "a2" or version 2',
+  );
+  expect((await log.read()).head.version).toBe(2);
+});
+
+const courseOf = (told: readonly Outcome[], id: string) =>
+  told
+    .filter(({ revisionId }) => revisionId === id)
+    .map(({ status, version: in_ }) => `${status} ${in_}`);
+
+it('after an undo a repeated record gets the current outcome of its history', async () => {
+  const { batch, undo, announce, told, log } = fresh();
+  const a = correction('a');
+  await batch(a);
+  await announce(1);
+  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
+  await announce(2);
+  await undo('u1', version(2));
+  await announce(3);
+  await undo('u2', version(3));
+  await announce(4);
+  expect(courseOf(told, 'a')).toEqual([
+    'COMMITTED 1',
+    'SUPERSEDED 2',
+    'COMMITTED 3',
+    'RETRACTED 4',
+  ]);
+  expect(courseOf(told, 'a2')).toEqual(['COMMITTED 2', 'RETRACTED 3', 'COMMITTED 4']);
+  expect(told.at(-1)!.measured).toEqual({ code: 'reverted', by: 'undo:u2' });
+  const { settled } = await batch(a);
+  expect(await announce(null, settled)).toMatchObject([
+    { status: 'RETRACTED', version: 4, reason: 'reverted by undo:u2' },
+  ]);
+  expect((await (await log.register()).outcomeHistory('a')).map(({ version: in_ }) => in_)).toEqual(
+    [1, 2, 3, 4],
+  );
+});
+
+it('after an undo does not bring back by a repeated record what was undone', async () => {
+  const { batch, undo, log } = fresh();
+  const a = correction('a');
+  await batch(a);
+  await undo('u', version(1));
+  expect((await batch(a)).edits).toEqual([]);
+  expect((await log.read()).active.size).toBe(0);
+});
+
+it('after an undo a late revision is measured against what is in force', async () => {
+  const { batch, undo, log } = fresh();
+  const a = correction('a', { issuedAt: 100 });
+  await batch(a);
+  const taking = retraction(a, 200);
+  await batch(taking);
+  await undo('u1', version(2));
+  const late = (id: string, issuedAt: number) =>
+    correction(id, { subject: 'Subject a', target: `${id} town`, issuedAt });
+  await batch(late('late', 150));
+  expect([...(await log.read()).active.keys()]).toEqual(['late']);
+  // Out again by an undo, the fact is nobody's: then the last word of all counts.
+  await undo('u2', rollback(0));
+  const { settled } = await batch(late('later', 160));
+  expect(settled).toMatchObject([
+    {
+      revisionId: 'later',
+      status: 'SUPERSEDED',
+      reason: expect.stringContaining('which retracted the fact, was issued later') as string,
+    },
+  ]);
+  expect((await batch(late('newest', 300))).edits).toHaveLength(1);
+});
+
+it('after an undo an older revision is superseded by the undo that reverted the fact', async () => {
+  const { batch, undo } = fresh();
+  await batch(correction('a', { issuedAt: 100 }));
+  await undo('u', one('a'));
+  expect(
+    (await batch(correction('older', { subject: 'Subject a', target: 'Oslo', issuedAt: 50 })))
+      .settled,
+  ).toMatchObject([
+    {
+      status: 'SUPERSEDED',
+      reason: '"undo:u" reverted a later correction of the fact',
+    },
+  ]);
+  expect(
+    (await batch(correction('newer', { subject: 'Subject a', target: 'Oslo', issuedAt: 100 })))
+      .edits,
+  ).toHaveLength(1);
 });

@@ -6,7 +6,16 @@ import { Kafka, logLevel } from 'kafkajs';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { localPort } from '../../../operations/local-batch.ts';
+import { compareVersions } from '../../../operations/rebuild/reproduction.ts';
+import { spoolRecords } from '../../../operations/rebuild/spooled-records.ts';
+import { editBatch } from '../../../pipelines/batch/edit-batch.ts';
+import { noOutcomes } from '../../../pipelines/batch/outcomes.ts';
+import { readRecord } from '../../../pipelines/ingest/ingest-record.ts';
+import { LineageState } from '../../../pipelines/workflows/lineage-state.ts';
+import type { LineageSettings } from '../../../schemas/settings.ts';
+import { factKeyOf } from '../../../schemas/correction.ts';
 import type { EmbeddedKafka } from '../../../infra/local/kafka.ts';
 import type { RebuildRequest, Rebuilt } from '../../../operations/rebuild/rebuild-run.ts';
 import { rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
@@ -15,15 +24,24 @@ import { RebuildEngines } from '../../../operations/rebuild/rebuild-engines.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import { KafkaCluster } from '../../../pipelines/kafka/kafka.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
-import { topicSpecifications } from '../../../pipelines/kafka/topics.ts';
+import { topicSpecifications, topicsOf } from '../../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import { revisionId } from '../../../schemas/correction.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 import { startTestKafka } from '../../harness/servers/local.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
-import { LENIENT, PARAMETERS, SOURCE, makeSource, REVISIONS, TOPIC } from './source-lineage.ts';
+import {
+  correctionOf,
+  LENIENT,
+  PARAMETERS,
+  SOURCE,
+  makeSource,
+  REVISIONS,
+  TOPIC,
+} from './source-lineage.ts';
 
+vi.setConfig({ testTimeout: 120_000 });
 const folder = mkdtempSync(join(tmpdir(), 'errata-from-kafka-'));
 const versions = new Versions(new MemoryStore());
 let broker: EmbeddedKafka;
@@ -113,70 +131,150 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-describe('a lineage in Kafka', { timeout: 120_000 }, () => {
-  it('is made again with the words of its records, and one that says something else is found', async () => {
-    expect(await planRebuild(versions, REQUEST, cluster)).toMatchObject({
-      records: { there: String(REVISIONS.length + 1), gone: '0' },
-      obstacles: [],
-    });
-    const rebuilt = await rebuild();
-    expect(rebuilt.words).toMatchObject({
-      gone: 0,
-      differences: [
-        {
-          id: 'g',
-          record: expect.stringContaining(TOPIC) as string,
-          what: expect.stringContaining('piano') as string,
-        },
-      ],
-    });
-    expect(rebuilt.words!.same).toBe(rebuilt.words!.records - 1);
-    // Version 4 is that of "g"; what follows was searched on top of it and is about other subjects.
-    expect(rebuilt.reproduction).toMatchObject({ reproduces: 'no', identical: 5, different: 1 });
-    expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({
-      version: 4,
-      changes: 'different',
-    });
-    expect((await versions.log('again').entry(4)).entry.added[0]).toMatchObject({
-      correctionId: 'g',
-      target: 'piano',
-    });
+it('a lineage is rebuilt with its records, and a differing record is reported', async () => {
+  expect(await planRebuild(versions, REQUEST, cluster)).toMatchObject({
+    records: { there: String(REVISIONS.length + 1), gone: '0' },
+    obstacles: [],
   });
-
-  it('whose log is lost is edited anew from all its records, killed in between and gone on with', async () => {
-    const empty = new Versions(new MemoryStore());
-    expect(await planRebuild(empty, REQUEST, cluster)).toMatchObject({
-      kind: 'from-records',
-      obstacles: [],
-    });
-    let asked = 0;
-    const first = await rebuild({ as: 'found' }, empty, () => asked++ === 8);
-    expect(first).toMatchObject({ kind: 'from-records', interrupted: true });
-    const second = await rebuild({ as: 'found' }, empty);
-    expect(second).toMatchObject({
-      interrupted: false,
-      began: first.head,
-      records: { read: REVISIONS.length + 1, gone: '0', dead: 1 },
-    });
-    const { active } = await empty.log('found').read();
-    // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was
-    // nobody's record.
-    expect([...active.keys()].sort()).toEqual(['a2', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']);
-    expect((await empty.verify('found')).findings).toEqual([]);
-    const outcomes = await (
-      await empty.log('found').register()
-    ).outcomesOf(REVISIONS.map(revisionId));
-    expect(outcomes.size).toBe(REVISIONS.length);
+  const rebuilt = await rebuild();
+  expect(rebuilt.words).toMatchObject({
+    gone: 0,
+    differences: [
+      {
+        id: 'g',
+        record: expect.stringContaining(TOPIC) as string,
+        what: expect.stringContaining('piano') as string,
+      },
+    ],
   });
-
-  it('says how many records Kafka no longer has, and takes the words of the log for them', async () => {
-    const admin = kafka.admin();
-    await admin.connect();
-    await admin.fetchTopicOffsets(TOPIC);
-    await admin.deleteTopicRecords({ topic: TOPIC, partitions: [{ partition: 0, offset: '5' }] });
-    await admin.disconnect();
-    const rebuilt = await rebuild({ as: 'shortened', to: 2 });
-    expect(rebuilt.words).toMatchObject({ gone: 5, differences: [] });
-    expect(rebuilt.reproduction).toMatchObject({ reproduces: 'bit-for-bit', identical: 2 });
+  expect(rebuilt.words!.same).toBe(rebuilt.words!.records - 1);
+  // Version 4 is that of "g"; what follows was searched on top of it and is about other subjects.
+  expect(rebuilt.reproduction).toMatchObject({ reproduces: 'no', identical: 5, different: 1 });
+  expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({
+    version: 4,
+    changes: 'different',
+  });
+  expect((await versions.log('again').entry(4)).entry.added[0]).toMatchObject({
+    correctionId: 'g',
+    target: 'piano',
   });
 });
+
+it('a lineage whose log is lost is edited anew from its records, killed in between', async () => {
+  const empty = new Versions(new MemoryStore());
+  expect(await planRebuild(empty, REQUEST, cluster)).toMatchObject({
+    kind: 'from-records',
+    obstacles: [],
+  });
+  let asked = 0;
+  const first = await rebuild({ as: 'found' }, empty, () => asked++ === 8);
+  expect(first).toMatchObject({ kind: 'from-records', interrupted: true });
+  const second = await rebuild({ as: 'found' }, empty);
+  expect(second).toMatchObject({
+    interrupted: false,
+    began: first.head,
+    records: { read: REVISIONS.length + 1, gone: '0', dead: 1 },
+  });
+  const { active } = await empty.log('found').read();
+  // What was retracted and superseded is; "h" spoiled nothing this time, and the undo was
+  // nobody's record.
+  expect([...active.keys()].sort()).toEqual(['a2', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j']);
+  expect((await empty.verify('found')).findings).toEqual([]);
+  const outcomes = await (
+    await empty.log('found').register()
+  ).outcomesOf(REVISIONS.map(revisionId));
+  expect(outcomes.size).toBe(REVISIONS.length);
+});
+
+it('records that Kafka no longer has are counted, and taken from the log', async () => {
+  const admin = kafka.admin();
+  await admin.connect();
+  await admin.fetchTopicOffsets(TOPIC);
+  await admin.deleteTopicRecords({ topic: TOPIC, partitions: [{ partition: 0, offset: '5' }] });
+  await admin.disconnect();
+  const rebuilt = await rebuild({ as: 'shortened', to: 2 });
+  expect(rebuilt.words).toMatchObject({ gone: 5, differences: [] });
+  expect(rebuilt.reproduction).toMatchObject({ reproduces: 'bit-for-bit', identical: 2 });
+});
+
+it('a lineage with ties is rebuilt from its records as it was live, bit for bit', async () => {
+  const topics = topicSpecifications('tied', { partitions: 2, replicationFactor: 1 });
+  await cluster.ensureTopics(topics);
+  const topic = 'errata.tied.corrections';
+  const fact = (id: string, subject: string, target: string) => ({
+    ...correctionOf(id, { subject: `town ${subject}`, target }).correction,
+    lineage: 'tied',
+    issuedAt: 2_000,
+  });
+  const retracted = { key: factKeyOf(fact('-', 'b', 'river')), value: null };
+  const records = [
+    [fact('a1', 'a', 'river'), fact('b1', 'b', 'river'), fact('e', 'e', 'anna'), retracted],
+    [fact('a2', 'a', 'river'), fact('c1', 'c', 'river'), fact('c2', 'c', 'berlin')],
+  ].map((ofPartition, partition) =>
+    ofPartition.map((one) => ({
+      partition,
+      timestamp: '2000',
+      ...('id' in one
+        ? { key: factKeyOf(one), value: recordCodec('fact-correction').encode(one) }
+        : one),
+    })),
+  );
+  const producer = kafka.producer();
+  await producer.connect();
+  await producer.send({ topic, messages: records.flat() });
+  await producer.disconnect();
+
+  const [live, empty] = [new Versions(new MemoryStore()), new Versions(new MemoryStore())];
+  const batch = { ...LENIENT.batch, batchEditsMax: 3 };
+  const settings = { ...LENIENT, batch };
+  await editLive(live, 'tied', settings);
+  const rebuilt = await rebuild({ lineage: 'tied', as: 'found', settings }, empty);
+  expect(rebuilt).toMatchObject({ kind: 'from-records', records: { read: 7, dead: 0 } });
+  const [source, found] = [live.log('tied'), empty.log('found')];
+  const { version } = (await source.read()).head;
+  expect(version).toBeGreaterThan(1);
+  const same = { reproduces: 'bit-for-bit', identical: version };
+  expect(await compareVersions(source, found, version)).toMatchObject(same);
+  expect((await found.read()).head.version).toBe(version);
+  expect([...(await found.read()).active.keys()].sort()).toEqual(['a2', 'e']);
+});
+
+/** Edits the records of a topic as they come in, one after another, as the lineage workflow does. */
+async function editLive(
+  within: Versions,
+  lineage: string,
+  settings: LineageSettings,
+): Promise<void> {
+  const places = engines(within);
+  const { steps } = await places.with(null);
+  const port = localPort(steps, within, { workflowId: 'live', runId: 'live' });
+  const { batch, verdict, failures } = settings;
+  const state = new LineageState({ lineage, settings, carried: null });
+  const edit = async (): Promise<void> => {
+    const { batchId, revisions, settled } = state.startBatch(0);
+    const edited = await editBatch(port, {
+      lineage,
+      batchId,
+      revisions,
+      settled,
+      verdict,
+      shardEditsMax: batch.shardEditsMax,
+      editAttemptsMax: failures.editAttemptsMax,
+    });
+    state.batchSettled({ ...edited, outcomes: noOutcomes() }, 0);
+  };
+  const spooled = (await spoolRecords(cluster, topicsOf(lineage).corrections))!;
+  for await (const record of spooled.inOrder()) {
+    const { topic, partition, offset } = record;
+    const decoder = await SINGLE_OBJECT_FORMAT.decoder('fact-correction', [record.value]);
+    const read = readRecord(record, lineage, decoder);
+    if (read.kind === 'dead') throw new Error(read.problem.message);
+    const at = { firstOffset: offset, throughOffset: offset, endOffset: '100', readFrom: '0' };
+    state.accept({ topic, partition, ...at, run: null, revisions: [read.revision] }, 1);
+    while ((state.nextStep()?.dueAt ?? Infinity) === 0) await edit();
+  }
+  state.flush();
+  while ((state.nextStep()?.dueAt ?? Infinity) === 0) await edit();
+  await spooled.close();
+  await places.close();
+}

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { RebuildRequest, Rebuilt } from '../../../operations/rebuild/rebuild-run.ts';
 import { rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
 import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
@@ -79,171 +79,167 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe('a lineage with something of everything', () => {
-  it('has refused, superseded, retracted, halved and undone', async () => {
-    const status = (id: string): string =>
-      outcomes.find((outcome) => outcome.revisionId === id)!.status;
-    expect(status('long')).toBe('QUARANTINED');
-    const entries = (await versions.log(SOURCE).entries(1, 99)).map(({ entry }) => entry);
-    expect(entries.map(({ batchId }) => batchId.split('.')[0])).toEqual([
-      '000000-a',
-      '000001-b',
-      '000002-c',
-      '000002-c',
-      'undo-wrong',
-      '000003-d',
-    ]);
-    expect(
-      entries
-        .slice(2, 4)
-        .map(({ batchId, added }) => [
-          batchId.includes('.'),
-          added.map(({ correctionId }) => correctionId),
-        ]),
-    ).toEqual([
-      [true, ['e', 'f']],
-      [true, ['g']],
-    ]);
-    expect(status('h')).toBe('QUARANTINED');
-    expect(entries[1]!.removed.map(({ because }) => because).sort()).toEqual([
-      'retracted',
-      'superseded',
-    ]);
-    expect(entries[4]!.undo?.id).toBe('wrong');
-    expect((await versions.verify(SOURCE)).findings).toEqual([]);
-  });
+it('the source lineage has refused, superseded, retracted, halved and undone', async () => {
+  const status = (id: string): string =>
+    outcomes.find((outcome) => outcome.revisionId === id)!.status;
+  expect(status('long')).toBe('QUARANTINED');
+  const entries = (await versions.log(SOURCE).entries(1, 99)).map(({ entry }) => entry);
+  expect(entries.map(({ batchId }) => batchId.split('.')[0])).toEqual([
+    '000000-a',
+    '000001-b',
+    '000002-c',
+    '000002-c',
+    'undo-wrong',
+    '000003-d',
+  ]);
+  expect(
+    entries
+      .slice(2, 4)
+      .map(({ batchId, added }) => [
+        batchId.includes('.'),
+        added.map(({ correctionId }) => correctionId),
+      ]),
+  ).toEqual([
+    [true, ['e', 'f']],
+    [true, ['g']],
+  ]);
+  expect(status('h')).toBe('QUARANTINED');
+  expect(entries[1]!.removed.map(({ because }) => because).sort()).toEqual([
+    'retracted',
+    'superseded',
+  ]);
+  expect(entries[4]!.undo?.id).toBe('wrong');
+  expect((await versions.verify(SOURCE)).findings).toEqual([]);
+});
 
-  it('is made again to the last bit, stopped in between and gone on with', async () => {
-    const before = await planRebuild(versions, REQUEST, null);
-    expect(before).toMatchObject({
-      kind: 'reproduction',
-      versions: 6,
-      there: 0,
-      undos: 1,
-      obstacles: [],
-    });
-    let asked = 0;
-    const first = await rebuild({}, { stopped: () => asked++ === 2 });
-    expect(first).toMatchObject({ interrupted: true, done: 2, head: 2 });
-    expect(first.reproduction).toMatchObject({
-      versions: 2,
-      due: 6,
-      identical: 2,
-      reproduces: 'no',
-    });
-    const second = await rebuild();
-    expect(second).toMatchObject({
-      kind: 'reproduction',
-      began: 2,
-      done: 6,
-      head: 6,
-      stopped: null,
-    });
-    expect(second.reproduction).toMatchObject({
-      identical: 6,
-      within: 0,
-      different: 0,
-      comparisons: [],
-      head: { sameCorrections: true, sameHook: true },
-      reproduces: 'bit-for-bit',
-    });
-    expect((await versions.verify('again')).findings).toEqual([]);
-    // What was refused beside its versions is decided there as well, and nothing staged is left.
-    const register = await versions.log('again').register();
-    expect((await register.outcomesOf(['long'])).get('long')).toMatchObject({
-      status: 'QUARANTINED',
-      lineage: 'again',
-    });
-    expect(
-      [...store.objects.keys()].filter((name) => name.startsWith('lineages/again/staging/')),
-    ).toEqual([]);
-    // A third time there is nothing to do, and no model is loaded for it.
-    const idle = new RebuildEngines(() => Promise.reject(new Error('loaded')), versions);
-    expect((await rebuild({}, { places: idle })).reproduction!.reproduces).toBe('bit-for-bit');
+it('a rebuild repeats a lineage to the last bit, also stopped and continued', async () => {
+  const before = await planRebuild(versions, REQUEST, null);
+  expect(before).toMatchObject({
+    kind: 'reproduction',
+    versions: 6,
+    there: 0,
+    undos: 1,
+    obstacles: [],
   });
+  let asked = 0;
+  const first = await rebuild({}, { stopped: () => asked++ === 2 });
+  expect(first).toMatchObject({ interrupted: true, done: 2, head: 2 });
+  expect(first.reproduction).toMatchObject({
+    versions: 2,
+    due: 6,
+    identical: 2,
+    reproduces: 'no',
+  });
+  const second = await rebuild();
+  expect(second).toMatchObject({
+    kind: 'reproduction',
+    began: 2,
+    done: 6,
+    head: 6,
+    stopped: null,
+  });
+  expect(second.reproduction).toMatchObject({
+    identical: 6,
+    within: 0,
+    different: 0,
+    comparisons: [],
+    head: { sameCorrections: true, sameHook: true },
+    reproduces: 'bit-for-bit',
+  });
+  expect((await versions.verify('again')).findings).toEqual([]);
+  // What was refused beside its versions is decided there as well, and nothing staged is left.
+  const register = await versions.log('again').register();
+  expect((await register.outcomesOf(['long'])).get('long')).toMatchObject({
+    status: 'QUARANTINED',
+    lineage: 'again',
+  });
+  expect(
+    [...store.objects.keys()].filter((name) => name.startsWith('lineages/again/staging/')),
+  ).toEqual([]);
+  // A third time there is nothing to do, and no model is loaded for it.
+  const idle = new RebuildEngines(() => Promise.reject(new Error('loaded')), versions);
+  expect((await rebuild({}, { places: idle })).reproduction!.reproduces).toBe('bit-for-bit');
+});
 
-  it('is not taken for a rebuild of another, nor written over itself', async () => {
-    await expect(rebuild({ as: SOURCE })).rejects.toThrow(/the one to be rebuilt/);
-    await expect(rebuild({ lineage: 'again', as: SOURCE })).rejects.toThrow(
-      /not made by a rebuild/,
+it('a rebuild writes neither over its source nor over another lineage', async () => {
+  await expect(rebuild({ as: SOURCE })).rejects.toThrow(/the one to be rebuilt/);
+  await expect(rebuild({ lineage: 'again', as: SOURCE })).rejects.toThrow(/not made by a rebuild/);
+  await expect(rebuild({ lineage: 'nothing', as: 'x' })).rejects.toThrow(/no versions/);
+  await expect(
+    rebuild({ as: 'other-model' }, { places: engines(PARAMETERS, 'gpt2') }),
+  ).rejects.toThrow(/was made with/);
+});
+
+it('a rebuild finds a log that does not say how its version was made', async () => {
+  const planted = await lineageWithOtherSearch();
+  expect((await planted.verify(SOURCE)).findings).toEqual([]);
+  const rebuilt = await rebuild({ as: 'planted', to: 1 }, { versions: planted });
+  expect(rebuilt.reproduction).toMatchObject({
+    reproduces: 'no',
+    different: 1,
+    head: { sameCorrections: true, sameHook: false },
+  });
+  expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({
+    version: 1,
+    pairs: 'different',
+    changes: 'identical',
+  });
+});
+
+it('a fork with other hyper-parameters is edited anew and compared on probes', async () => {
+  const other = { ...PARAMETERS, stepsMax: 3, layers: [1] };
+  const fork = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
+  expect(fork).toMatchObject({ kind: 'fork', done: 6, reproduction: null });
+  expect((await versions.verify('fork')).findings).toEqual([]);
+  const again = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
+  expect(again.head).toBe(fork.head);
+  await expect(
+    rebuild({ as: 'fork', fork: true }, { places: engines({ ...other, stepsMax: 4 }) }),
+  ).rejects.toThrow(/begun with/);
+  const [source, forked] = [await versions.log(SOURCE).read(), await versions.log('fork').read()];
+  expect([...forked.active.keys()]).toEqual(expect.arrayContaining([...source.active.keys()]));
+  expect(forked.latest!.entry.parameters).toMatchObject({ layers: [1], stepsMax: 3 });
+
+  const probed = probedCorrections(source, forked);
+  const sides = [];
+  for (const [lineage, parameters] of [
+    [SOURCE, PARAMETERS],
+    ['fork', other],
+  ] as const) {
+    const places = engines(parameters);
+    sides.push(
+      await measureLineage(
+        {
+          engine: (await places.with(null)).engine,
+          log: versions.log(lineage),
+          history: await versions.log(lineage).read(),
+        },
+        probed,
+      ),
     );
-    await expect(rebuild({ lineage: 'nothing', as: 'x' })).rejects.toThrow(/no versions/);
-    await expect(
-      rebuild({ as: 'other-model' }, { places: engines(PARAMETERS, 'gpt2') }),
-    ).rejects.toThrow(/was made with/);
-  });
+    await places.close();
+  }
+  const comparison = comparisonOf(sides[0]!, sides[1]!, probed);
+  expect(comparison.asked.corrections).toBe(probed.length);
+  expect(comparison.onlyFirst).toEqual([]);
+  for (const side of comparison.sides) {
+    expect(side.perplexityRatio).toBeGreaterThan(0);
+    expect(side.efficacyOfAll).toBeGreaterThanOrEqual(0);
+  }
+  // Measured as the verdict measured it.
+  const { details } = source.latest!.entry.probes;
+  const probes = JSON.parse(
+    new TextDecoder().decode(await versions.log(SOURCE).blobs.get(details)),
+  ) as { id: string; answerAfter: string }[];
+  for (const { id, answerAfter } of probes)
+    expect(sides[0]!.corrections.find((one) => one.id === id)!.answer).toBe(answerAfter);
+});
 
-  it('is found out where its log does not say how it was made', async () => {
-    const planted = await lineageWithOtherSearch();
-    expect((await planted.verify(SOURCE)).findings).toEqual([]);
-    const rebuilt = await rebuild({ as: 'planted', to: 1 }, { versions: planted });
-    expect(rebuilt.reproduction).toMatchObject({
-      reproduces: 'no',
-      different: 1,
-      head: { sameCorrections: true, sameHook: false },
-    });
-    expect(rebuilt.reproduction!.comparisons[0]).toMatchObject({
-      version: 1,
-      pairs: 'different',
-      changes: 'identical',
-    });
-  });
-
-  it('is forked with other hyper-parameters: edited anew, by the verdict, and compared on the same probes', async () => {
-    const other = { ...PARAMETERS, stepsMax: 3, layers: [1] };
-    const fork = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
-    expect(fork).toMatchObject({ kind: 'fork', done: 6, reproduction: null });
-    expect((await versions.verify('fork')).findings).toEqual([]);
-    const again = await rebuild({ as: 'fork', fork: true }, { places: engines(other) });
-    expect(again.head).toBe(fork.head);
-    await expect(
-      rebuild({ as: 'fork', fork: true }, { places: engines({ ...other, stepsMax: 4 }) }),
-    ).rejects.toThrow(/begun with/);
-    const [source, forked] = [await versions.log(SOURCE).read(), await versions.log('fork').read()];
-    expect([...forked.active.keys()]).toEqual(expect.arrayContaining([...source.active.keys()]));
-    expect(forked.latest!.entry.parameters).toMatchObject({ layers: [1], stepsMax: 3 });
-
-    const probed = probedCorrections(source, forked);
-    const sides = [];
-    for (const [lineage, parameters] of [
-      [SOURCE, PARAMETERS],
-      ['fork', other],
-    ] as const) {
-      const places = engines(parameters);
-      sides.push(
-        await measureLineage(
-          {
-            engine: (await places.with(null)).engine,
-            log: versions.log(lineage),
-            history: await versions.log(lineage).read(),
-          },
-          probed,
-        ),
-      );
-      await places.close();
-    }
-    const comparison = comparisonOf(sides[0]!, sides[1]!, probed);
-    expect(comparison.asked.corrections).toBe(probed.length);
-    expect(comparison.onlyFirst).toEqual([]);
-    for (const side of comparison.sides) {
-      expect(side.perplexityRatio).toBeGreaterThan(0);
-      expect(side.efficacyOfAll).toBeGreaterThanOrEqual(0);
-    }
-    // Measured as the verdict measured it.
-    const { details } = source.latest!.entry.probes;
-    const probes = JSON.parse(
-      new TextDecoder().decode(await versions.log(SOURCE).blobs.get(details)),
-    ) as { id: string; answerAfter: string }[];
-    for (const { id, answerAfter } of probes)
-      expect(sides[0]!.corrections.find((one) => one.id === id)!.answer).toBe(answerAfter);
-  });
-
-  it('with the hyper-parameters that it has is no fork', async () => {
-    const same = await rebuild({ as: 'same', fork: true, to: 1 }, { places: engines() });
-    expect(same).toMatchObject({
-      kind: 'reproduction',
-      reproduction: { reproduces: 'bit-for-bit' },
-    });
+it("a fork with the lineage's own hyper-parameters is made as a reproduction", async () => {
+  const same = await rebuild({ as: 'same', fork: true, to: 1 }, { places: engines() });
+  expect(same).toMatchObject({
+    kind: 'reproduction',
+    reproduction: { reproduces: 'bit-for-bit' },
   });
 });
 

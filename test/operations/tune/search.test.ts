@@ -167,7 +167,7 @@ describe('the search', () => {
     ).toBe(true);
   });
 
-  it('goes on where it was stopped, and starts anew for another model or when told to', async () => {
+  it('continues where it was stopped, and starts anew for another model', async () => {
     let left = 4;
     const stopping: Partial<Search> = {
       async tryOut(candidate) {

@@ -106,101 +106,99 @@ describe('splitting', () => {
   });
 });
 
-describe('outcomes', () => {
-  const staged = (rows: string[], refused: Refusal[] = []): StagedUpdate =>
-    ({ rows, refused }) as unknown as StagedUpdate;
+const staged = (rows: string[], refused: Refusal[] = []): StagedUpdate =>
+  ({ rows, refused }) as unknown as StagedUpdate;
 
-  it('name what the staged update leaves out, even without a reason', () => {
-    expect(
-      unstaged(edits, staged(['a'], [refusal('b')])).map(({ id, reason }) => `${id}: ${reason}`),
-    ).toEqual(['b: b does not take', 'c: the update was staged without this correction']);
-    expect(unstaged(edits, staged(['a', 'b', 'c']))).toEqual([]);
-  });
+it('outcomes name what the staged update leaves out, even without a reason', () => {
+  expect(
+    unstaged(edits, staged(['a'], [refusal('b')])).map(({ id, reason }) => `${id}: ${reason}`),
+  ).toEqual(['b: b does not take', 'c: the update was staged without this correction']);
+  expect(unstaged(edits, staged(['a', 'b', 'c']))).toEqual([]);
+});
 
-  it('of a version tell of its corrections, its retractions and what left the hook, each under its own record', () => {
-    const gone = retractionAt(7, 'x|place', 5);
-    const at = (offset: number) => ({ topic: TOPIC, partition: 0, offset: String(offset) });
-    const removals: Removal[] = [
-      {
-        correctionId: 'before-a',
-        factKey: edits[0]!.factKey,
-        because: 'superseded',
-        by: 'a',
-        position: at(100),
-      },
-      {
-        correctionId: 'x',
-        factKey: 'x|place',
-        because: 'retracted',
-        by: gone.id,
-        position: at(101),
-      },
-      {
-        correctionId: 'before-b',
-        factKey: edits[1]!.factKey,
-        because: 'superseded',
-        by: 'b',
-        position: at(102),
-      },
-    ];
-    const outcomes = committedOutcomes([edits[0]!], { withdrawals: [gone], removals }, 3, decision);
-    expect(
-      outcomes.map(
-        ({ revisionId, status, version, position }) =>
-          `${revisionId} ${status} ${version} ${position.offset}`,
-      ),
-    ).toEqual([
-      'a COMMITTED 3 0',
-      `${gone.id} RETRACTED 3 7`,
-      'before-a SUPERSEDED 3 100',
-      'x RETRACTED 3 101',
-    ]);
-    expect(unaccounted([edits[0]!, gone], outcomes)).toEqual([]);
-  });
+it('outcomes of a version cover its corrections, retractions and removals', () => {
+  const gone = retractionAt(7, 'x|place', 5);
+  const at = (offset: number) => ({ topic: TOPIC, partition: 0, offset: String(offset) });
+  const removals: Removal[] = [
+    {
+      correctionId: 'before-a',
+      factKey: edits[0]!.factKey,
+      because: 'superseded',
+      by: 'a',
+      position: at(100),
+    },
+    {
+      correctionId: 'x',
+      factKey: 'x|place',
+      because: 'retracted',
+      by: gone.id,
+      position: at(101),
+    },
+    {
+      correctionId: 'before-b',
+      factKey: edits[1]!.factKey,
+      because: 'superseded',
+      by: 'b',
+      position: at(102),
+    },
+  ];
+  const outcomes = committedOutcomes([edits[0]!], { withdrawals: [gone], removals }, 3, decision);
+  expect(
+    outcomes.map(
+      ({ revisionId, status, version, position }) =>
+        `${revisionId} ${status} ${version} ${position.offset}`,
+    ),
+  ).toEqual([
+    'a COMMITTED 3 0',
+    `${gone.id} RETRACTED 3 7`,
+    'before-a SUPERSEDED 3 100',
+    'x RETRACTED 3 101',
+  ]);
+  expect(unaccounted([edits[0]!, gone], outcomes)).toEqual([]);
+});
 
-  it('of a quarantine say the code, the reason and what was measured', () => {
-    expect(quarantined(edits, [refusal('b'), refusal('elsewhere')], decision)).toMatchObject([
-      {
-        revisionId: 'b',
-        status: 'QUARANTINED',
-        version: null,
-        reason: 'b does not take',
-        measured: { answer: 'no', code: 'not-effective' },
-        position: edits[1]!.position,
-      },
-    ]);
-  });
+it('outcomes of a quarantine say the code, the reason and what was measured', () => {
+  expect(quarantined(edits, [refusal('b'), refusal('elsewhere')], decision)).toMatchObject([
+    {
+      revisionId: 'b',
+      status: 'QUARANTINED',
+      version: null,
+      reason: 'b does not take',
+      measured: { answer: 'no', code: 'not-effective' },
+      position: edits[1]!.position,
+    },
+  ]);
+});
 
-  it('are missed when there is none, or more than one, for a record', () => {
-    const outcomes = quarantined(edits, [refusal('a'), refusal('b')], decision);
-    expect(unaccounted(edits, outcomes)).toEqual(['c']);
-    const others = committedOutcomes(edits.slice(0, 2), NOTHING_ELSE, 3, decision);
-    expect(unaccounted(edits, [...outcomes, ...others])).toEqual(['a', 'b', 'c']);
-    // Another record with the same id is not this one.
-    const elsewhere = outcomes.map((outcome) => ({
-      ...outcome,
-      status: 'DUPLICATE' as const,
-      position: { ...outcome.position, offset: '77' },
-    }));
-    expect(unaccounted(edits.slice(0, 2), [...outcomes, ...elsewhere])).toEqual([]);
-  });
+it('outcomes are missed when there is none, or more than one, for a record', () => {
+  const outcomes = quarantined(edits, [refusal('a'), refusal('b')], decision);
+  expect(unaccounted(edits, outcomes)).toEqual(['c']);
+  const others = committedOutcomes(edits.slice(0, 2), NOTHING_ELSE, 3, decision);
+  expect(unaccounted(edits, [...outcomes, ...others])).toEqual(['a', 'b', 'c']);
+  // Another record with the same id is not this one.
+  const elsewhere = outcomes.map((outcome) => ({
+    ...outcome,
+    status: 'DUPLICATE' as const,
+    position: { ...outcome.position, offset: '77' },
+  }));
+  expect(unaccounted(edits.slice(0, 2), [...outcomes, ...elsewhere])).toEqual([]);
+});
 
-  // Regression: a record that was committed before, delivered again, and contradicted by one of the
-  // same batch failed that batch.
-  it('are of one record that was committed before and leaves now: it is how it left that counts', () => {
-    const [before] = committedOutcomes([edits[0]!], NOTHING_ELSE, 3, decision);
-    const left: Outcome = { ...before!, status: 'QUARANTINED', version: 5 };
-    expect(unaccounted([edits[0]!], [before!, left])).toEqual([]);
-    expect(unaccounted([edits[0]!], [left, left])).toEqual([]);
-    expect(unaccounted([edits[0]!], [before!, { ...left, version: 2 }])).toEqual(['a']);
-  });
+// Regression: a record that was committed before, delivered again, and contradicted by one of the
+// same batch failed that batch.
+it('the outcome of a correction that was committed before and leaves now is its removal', () => {
+  const [before] = committedOutcomes([edits[0]!], NOTHING_ELSE, 3, decision);
+  const left: Outcome = { ...before!, status: 'QUARANTINED', version: 5 };
+  expect(unaccounted([edits[0]!], [before!, left])).toEqual([]);
+  expect(unaccounted([edits[0]!], [left, left])).toEqual([]);
+  expect(unaccounted([edits[0]!], [before!, { ...left, version: 2 }])).toEqual(['a']);
+});
 
-  it('carry the scores that were measured', () => {
-    expect(measuredScores(scores)).toEqual({
-      efficacy: 1,
-      generalisation: 0.5,
-      canaryRatio: 1.5,
-      editNorm: 0.1,
-    });
+it('outcomes carry the scores that were measured', () => {
+  expect(measuredScores(scores)).toEqual({
+    efficacy: 1,
+    generalisation: 0.5,
+    canaryRatio: 1.5,
+    editNorm: 0.1,
   });
 });

@@ -39,124 +39,122 @@ function damaged(isDamaged: () => boolean): NonNullable<WorldOptions['replace']>
   });
 }
 
-describe('a batch whose workflow fails', () => {
-  it('is tried as often as is set, then kept, and the lineage frozen; each is told once', async () => {
-    await inWorld(
-      { batchAttemptsMax: 2 },
-      damaged(() => true),
-      async (world) => {
-        await world.submit(world.correction('a'), world.correction('b'));
-        const status = await world.statusWhere(({ frozen }) => frozen !== null);
-        expect(status).toMatchObject({
-          frozen: {
-            reason: expect.stringMatching(/failed 2 times: entry 1 is not what it was/) as string,
-          },
-          held: { revisions: 2, attempts: 2 },
-          outcomes: { QUARANTINED: 0 },
-        });
-        await world.until(() => world.alerts.length === 2);
-        expect(
-          world.alerts.map(({ kind, batchId, workflowId }) => `${kind} ${batchId} ${workflowId}`),
-        ).toEqual(
-          ['batch-failed', 'frozen'].map(
-            (kind) => `${kind} ${status.held!.batchId} edit-batch/${world.lineage}/0`,
-          ),
-        );
-        expect(new Set(world.alerts.map(({ id }) => id)).size).toBe(2);
-      },
-    );
-  });
+it('a failing batch is tried as often as set, then kept and the lineage frozen', async () => {
+  await inWorld(
+    { batchAttemptsMax: 2 },
+    damaged(() => true),
+    async (world) => {
+      await world.submit(world.correction('a'), world.correction('b'));
+      const status = await world.statusWhere(({ frozen }) => frozen !== null);
+      expect(status).toMatchObject({
+        frozen: {
+          reason: expect.stringMatching(/failed 2 times: entry 1 is not what it was/) as string,
+        },
+        held: { revisions: 2, attempts: 2 },
+        outcomes: { QUARANTINED: 0 },
+      });
+      await world.until(() => world.alerts.length === 2);
+      expect(
+        world.alerts.map(({ kind, batchId, workflowId }) => `${kind} ${batchId} ${workflowId}`),
+      ).toEqual(
+        ['batch-failed', 'frozen'].map(
+          (kind) => `${kind} ${status.held!.batchId} edit-batch/${world.lineage}/0`,
+        ),
+      );
+      expect(new Set(world.alerts.map(({ id }) => id)).size).toBe(2);
+    },
+  );
+});
 
-  it('is quarantined with the cause where that is set, and the lineage goes on', async () => {
-    let isDamaged = true;
-    await inWorld(
-      { batchAttemptsMax: 2, whenUsedUp: 'quarantine' },
-      damaged(() => isDamaged),
-      async (world) => {
-        await world.submit(world.correction('a'), world.correction('b'));
-        const outcomes = await world.outcomesCount(2);
-        for (const outcome of outcomes)
-          expect(outcome).toMatchObject({
-            status: 'QUARANTINED',
-            reason: 'its batch failed 2 times: entry 1 is not what it was',
-            measured: { code: 'given-up' },
+it('a failing batch is quarantined where that is set, and the lineage goes on', async () => {
+  let isDamaged = true;
+  await inWorld(
+    { batchAttemptsMax: 2, whenUsedUp: 'quarantine' },
+    damaged(() => isDamaged),
+    async (world) => {
+      await world.submit(world.correction('a'), world.correction('b'));
+      const outcomes = await world.outcomesCount(2);
+      for (const outcome of outcomes)
+        expect(outcome).toMatchObject({
+          status: 'QUARANTINED',
+          reason: 'its batch failed 2 times: entry 1 is not what it was',
+          measured: { code: 'given-up' },
+        });
+      isDamaged = false;
+      await world.submit(world.correction('c'), world.correction('d'));
+      await world.outcomesCount(4);
+      expect(await world.statusWhere(({ running }) => running === null)).toMatchObject({
+        frozen: null,
+        held: null,
+        head: { version: 1 },
+        outcomes: { COMMITTED: 2, QUARANTINED: 2 },
+      });
+      await world.until(() => world.alerts.length === 3);
+      expect(world.alerts.map(({ kind }) => kind)).toEqual([
+        'batch-failed',
+        'batch-failed',
+        'quarantined',
+      ]);
+    },
+  );
+});
+
+it('a batch that cannot be quarantined freezes the lineage until it is resumed', async () => {
+  let isDown = true;
+  await inWorld(
+    { batchAttemptsMax: 1, whenUsedUp: 'quarantine' },
+    (real) => ({
+      planBatch: async (step) => {
+        if (isDown)
+          throw ApplicationFailure.create({
+            message: 'no version log',
+            type: 'VersionLogDamaged',
           });
-        isDamaged = false;
-        await world.submit(world.correction('c'), world.correction('d'));
-        await world.outcomesCount(4);
-        expect(await world.statusWhere(({ running }) => running === null)).toMatchObject({
-          frozen: null,
-          held: null,
-          head: { version: 1 },
-          outcomes: { COMMITTED: 2, QUARANTINED: 2 },
-        });
-        await world.until(() => world.alerts.length === 3);
-        expect(world.alerts.map(({ kind }) => kind)).toEqual([
-          'batch-failed',
-          'batch-failed',
-          'quarantined',
-        ]);
+        return await real.planBatch(step);
       },
-    );
-  });
+    }),
+    async (world) => {
+      await world.submit(world.correction('a'), world.correction('b'));
+      await world.statusWhere(({ frozen }) => frozen !== null);
+      isDown = false;
+      await world.handle.signal('resume');
+      await world.outcomesCount(2);
+      expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
+    },
+  );
+});
 
-  it('is frozen all the same where not even quarantining is possible, and tried anew when resumed', async () => {
-    let isDown = true;
-    await inWorld(
-      { batchAttemptsMax: 1, whenUsedUp: 'quarantine' },
-      (real) => ({
-        planBatch: async (step) => {
-          if (isDown)
-            throw ApplicationFailure.create({
-              message: 'no version log',
-              type: 'VersionLogDamaged',
-            });
-          return await real.planBatch(step);
-        },
-      }),
-      async (world) => {
-        await world.submit(world.correction('a'), world.correction('b'));
-        await world.statusWhere(({ frozen }) => frozen !== null);
-        isDown = false;
-        await world.handle.signal('resume');
-        await world.outcomesCount(2);
-        expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
+it('a failing batch sends no alert where that is set, and none holds it up', async () => {
+  await inWorld(
+    { batchAttemptsMax: 1, alert: false },
+    damaged(() => true),
+    async (world) => {
+      await world.submit(world.correction('a'), world.correction('b'));
+      await world.statusWhere(({ frozen }) => frozen !== null);
+      expect(world.alerts).toEqual([]);
+    },
+  );
+  let isDamaged = true;
+  let tried = 0;
+  await inWorld(
+    { batchAttemptsMax: 1 },
+    (real, world) => ({
+      ...damaged(() => isDamaged)(real, world),
+      alert: async () => {
+        tried++;
+        throw new Error('the webhook answers 500');
       },
-    );
-  });
-
-  it('tells nobody where that is set, and holds nothing up where nobody can be told', async () => {
-    await inWorld(
-      { batchAttemptsMax: 1, alert: false },
-      damaged(() => true),
-      async (world) => {
-        await world.submit(world.correction('a'), world.correction('b'));
-        await world.statusWhere(({ frozen }) => frozen !== null);
-        expect(world.alerts).toEqual([]);
-      },
-    );
-    let isDamaged = true;
-    let tried = 0;
-    await inWorld(
-      { batchAttemptsMax: 1 },
-      (real, world) => ({
-        ...damaged(() => isDamaged)(real, world),
-        alert: async () => {
-          tried++;
-          throw new Error('the webhook answers 500');
-        },
-      }),
-      async (world) => {
-        await world.submit(world.correction('a'), world.correction('b'));
-        await world.statusWhere(({ frozen }) => frozen !== null);
-        isDamaged = false;
-        await world.handle.signal('resume');
-        await world.outcomesCount(2);
-        expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
-        expect(tried).toBeGreaterThan(0);
-      },
-    );
-  });
+    }),
+    async (world) => {
+      await world.submit(world.correction('a'), world.correction('b'));
+      await world.statusWhere(({ frozen }) => frozen !== null);
+      isDamaged = false;
+      await world.handle.signal('resume');
+      await world.outcomesCount(2);
+      expect(world.outcomeLines).toEqual(['a COMMITTED', 'b COMMITTED']);
+      expect(tried).toBeGreaterThan(0);
+    },
+  );
 });
 
 describe('a batch that fails its verdict', () => {
@@ -171,7 +169,7 @@ describe('a batch that fails its verdict', () => {
     });
   });
 
-  it('of which too many are quarantined freezes the lineage, with nothing kept', async () => {
+  it('of which too many are quarantined freezes the lineage and keeps nothing', async () => {
     await inWorld({ quarantinedMax: 1 }, undefined, async (world) => {
       await world.submit(
         world.correction('a', { target: MISBEHAVING.ineffective }),

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import {
   BUFFER_FULL,
   CHUNK_REVISIONS_MAX,
@@ -51,154 +51,148 @@ const some = (from: number, count: number): FactRevision[] =>
   Array.from({ length: count }, (_, i) => correctionAt(from + i, factCorrection(`c${from + i}`)));
 const nothing = { head: null, versions: [], outcomes: noOutcomes() };
 
-describe('what a lineage knows', () => {
-  it('puts each record into one batch, however its chunks are cut, repeated and carried on', () => {
-    fc.assert(
-      fc.property(
-        collidingRevisions,
-        fc.array(fc.nat(5), { minLength: 1, maxLength: 20 }),
-        fc.integer({ min: 1, max: 4 }),
-        (revisions, cuts, editsMax) => {
-          let state = stateWith({ batchEditsMax: editsMax, batchWaitMs: 0 });
-          const seen: string[] = [];
-          const drain = (): void => {
-            while ((state.nextStep()?.dueAt ?? Infinity) <= 1e12) {
-              const batch = state.startBatch(1);
-              seen.push(
-                ...batch.revisions.map(({ position }) => position.offset),
-                ...batch.settled.map(({ position }) => position.offset),
-              );
-              state.batchSettled(nothing, 1);
-            }
-          };
-          for (const partition of [0, 1, 2]) {
-            const own = revisions.filter(({ position }) => position.partition === partition);
-            let at = 0;
-            for (const step of cuts) {
-              // A chunk may start before what was already taken: a redelivery.
-              const chunk = own.slice(Math.max(0, at - 2), at + step);
-              if (chunk.length > 0 && state.refusalOf(chunkOf(chunk), RUN) === null) {
-                state.accept(chunkOf(chunk), 0);
-                at = Math.max(at, Math.min(own.length, at + step));
-              }
-              if (step % 2 === 0)
-                state = new LineageState({
-                  lineage: LINEAGE,
-                  ...(JSON.parse(JSON.stringify(state.carried())) as ReturnType<
-                    LineageState['carried']
-                  >),
-                });
-              if (step % 3 === 0) drain();
-            }
-            if (at < own.length) state.accept(chunkOf(own.slice(at)), 0);
+it('each record goes into one batch, however its chunks are cut, repeated and carried over', () => {
+  fc.assert(
+    fc.property(
+      collidingRevisions,
+      fc.array(fc.nat(5), { minLength: 1, maxLength: 20 }),
+      fc.integer({ min: 1, max: 4 }),
+      (revisions, cuts, editsMax) => {
+        let state = stateWith({ batchEditsMax: editsMax, batchWaitMs: 0 });
+        const seen: string[] = [];
+        const drain = (): void => {
+          while ((state.nextStep()?.dueAt ?? Infinity) <= 1e12) {
+            const batch = state.startBatch(1);
+            seen.push(
+              ...batch.revisions.map(({ position }) => position.offset),
+              ...batch.settled.map(({ position }) => position.offset),
+            );
+            state.batchSettled(nothing, 1);
           }
-          drain();
-          expect(seen.sort()).toEqual(revisions.map(({ position }) => position.offset).sort());
-        },
-      ),
-    );
-  });
+        };
+        for (const partition of [0, 1, 2]) {
+          const own = revisions.filter(({ position }) => position.partition === partition);
+          let at = 0;
+          for (const step of cuts) {
+            // A chunk may start before what was already taken: a redelivery.
+            const chunk = own.slice(Math.max(0, at - 2), at + step);
+            if (chunk.length > 0 && state.refusalOf(chunkOf(chunk), RUN) === null) {
+              state.accept(chunkOf(chunk), 0);
+              at = Math.max(at, Math.min(own.length, at + step));
+            }
+            if (step % 2 === 0)
+              state = new LineageState({
+                lineage: LINEAGE,
+                ...(JSON.parse(JSON.stringify(state.carried())) as ReturnType<
+                  LineageState['carried']
+                >),
+              });
+            if (step % 3 === 0) drain();
+          }
+          if (at < own.length) state.accept(chunkOf(own.slice(at)), 0);
+        }
+        drain();
+        expect(seen.sort()).toEqual(revisions.map(({ position }) => position.offset).sort());
+      },
+    ),
+  );
+});
 
-  it('refuses a chunk that would pass a bound, but never one for an empty buffer', () => {
-    const state = stateWith({ bufferEditsMax: 3, batchEditsMax: 100 });
-    expect(state.refusalOf(chunkOf(some(0, 5)), RUN)).toBeNull();
-    state.accept(chunkOf(some(0, 2)), 0);
-    expect(state.refusalOf(chunkOf(some(2, 1)), RUN)).toBeNull();
-    expect(state.refusalOf(chunkOf(some(2, 2)), RUN)?.type).toBe(BUFFER_FULL);
-    // What was taken before does not count again.
-    expect(state.refusalOf(chunkOf(some(0, 3)), RUN)).toBeNull();
-    const tight = stateWith({ bufferBytesMax: 400 });
-    tight.accept(chunkOf(some(0, 1)), 0);
-    expect(tight.refusalOf(chunkOf(some(1, 1)), RUN)?.message).toMatch(/bytes would wait/);
-  });
+it('a chunk that would pass a bound is refused, but never for an empty buffer', () => {
+  const state = stateWith({ bufferEditsMax: 3, batchEditsMax: 100 });
+  expect(state.refusalOf(chunkOf(some(0, 5)), RUN)).toBeNull();
+  state.accept(chunkOf(some(0, 2)), 0);
+  expect(state.refusalOf(chunkOf(some(2, 1)), RUN)).toBeNull();
+  expect(state.refusalOf(chunkOf(some(2, 2)), RUN)?.type).toBe(BUFFER_FULL);
+  // What was taken before does not count again.
+  expect(state.refusalOf(chunkOf(some(0, 3)), RUN)).toBeNull();
+  const tight = stateWith({ bufferBytesMax: 400 });
+  tight.accept(chunkOf(some(0, 1)), 0);
+  expect(tight.refusalOf(chunkOf(some(1, 1)), RUN)?.message).toMatch(/bytes would wait/);
+});
 
-  // Regression: a reset gives a run again what it took; where it refused for want of room, its
-  // history could not be replayed.
-  it('takes from who knows another run whatever waits already', () => {
-    const state = stateWith({ bufferEditsMax: 3 });
-    state.accept(chunkOf(some(0, 3)), 0);
-    expect(state.refusalOf(chunkOf(some(3, 3)), RUN)?.type).toBe(BUFFER_FULL);
-    expect(state.refusalOf(chunkOf(some(3, 3)), 'the run after a reset')).toBeNull();
-  });
+// Regression: a reset gives a run again what it took; where it refused for want of room, its
+// history could not be replayed.
+it('a chunk of a sender that knows another run is taken, however much waits', () => {
+  const state = stateWith({ bufferEditsMax: 3 });
+  state.accept(chunkOf(some(0, 3)), 0);
+  expect(state.refusalOf(chunkOf(some(3, 3)), RUN)?.type).toBe(BUFFER_FULL);
+  expect(state.refusalOf(chunkOf(some(3, 3)), 'the run after a reset')).toBeNull();
+});
 
-  // Regression: after a reset without updates, or in place of a terminated lineage, records of
-  // committed offsets were lost.
-  it('refuses a chunk that does not follow what it has, and says what that is', () => {
-    const state = stateWith();
-    const behind = (from: number, readFrom: number) =>
-      state.refusalOf({ ...chunkOf(some(from, 2)), readFrom: String(readFrom) }, RUN);
-    expect(behind(4, 4)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '-1' });
-    expect(behind(4, 0)).toBeNull();
-    state.accept({ ...chunkOf(some(4, 2)), readFrom: '0' }, 0);
-    expect(behind(9, 7)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '5' });
-    expect(behind(9, 6)).toBeNull();
-    expect(behind(4, 4)).toBeNull();
-  });
+// Regression: after a reset without updates, or in place of a terminated lineage, records of
+// committed offsets were lost.
+it('a chunk that does not follow the last offset taken is refused with that offset', () => {
+  const state = stateWith();
+  const behind = (from: number, readFrom: number) =>
+    state.refusalOf({ ...chunkOf(some(from, 2)), readFrom: String(readFrom) }, RUN);
+  expect(behind(4, 4)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '-1' });
+  expect(behind(4, 0)).toBeNull();
+  state.accept({ ...chunkOf(some(4, 2)), readFrom: '0' }, 0);
+  expect(behind(9, 7)).toMatchObject({ type: RECORDS_MISSING, throughOffset: '5' });
+  expect(behind(9, 6)).toBeNull();
+  expect(behind(4, 4)).toBeNull();
+});
 
-  it('refuses chunks that are not sound', () => {
-    const state = stateWith();
-    const fault = (change: (chunk: RevisionChunk) => void): string | undefined => {
-      const chunk = structuredClone(chunkOf(some(0, 3)));
-      change(chunk);
-      return state.refusalOf(chunk, RUN)?.type;
-    };
-    expect(fault(() => undefined)).toBeUndefined();
-    expect(fault((chunk) => (chunk.topic = 'errata.other.corrections'))).toBe(CHUNK_UNSOUND);
-    expect(fault((chunk) => chunk.revisions.reverse())).toBe(CHUNK_UNSOUND);
-    expect(fault((chunk) => (chunk.throughOffset = '1'))).toBe(CHUNK_UNSOUND);
-    expect(fault((chunk) => (chunk.revisions[1]!.position.partition = 4))).toBe(CHUNK_UNSOUND);
-    expect(fault((chunk) => (chunk.revisions = some(0, CHUNK_REVISIONS_MAX + 1)))).toBe(
-      CHUNK_UNSOUND,
-    );
-  });
+it('unsound chunks are refused', () => {
+  const state = stateWith();
+  const fault = (change: (chunk: RevisionChunk) => void): string | undefined => {
+    const chunk = structuredClone(chunkOf(some(0, 3)));
+    change(chunk);
+    return state.refusalOf(chunk, RUN)?.type;
+  };
+  expect(fault(() => undefined)).toBeUndefined();
+  expect(fault((chunk) => (chunk.topic = 'errata.other.corrections'))).toBe(CHUNK_UNSOUND);
+  expect(fault((chunk) => chunk.revisions.reverse())).toBe(CHUNK_UNSOUND);
+  expect(fault((chunk) => (chunk.throughOffset = '1'))).toBe(CHUNK_UNSOUND);
+  expect(fault((chunk) => (chunk.revisions[1]!.position.partition = 4))).toBe(CHUNK_UNSOUND);
+  expect(fault((chunk) => (chunk.revisions = some(0, CHUNK_REVISIONS_MAX + 1)))).toBe(
+    CHUNK_UNSOUND,
+  );
+});
 
-  // Regression: records of a topic that was made anew begin at offset 0 and were all taken for
-  // redelivered.
-  it('refuses records of a partition that ends before what was taken, until it is told to forget', () => {
-    const state = stateWith();
-    state.accept(chunkOf(some(0, 5)), 0);
-    const anew = { ...chunkOf(some(0, 2)), endOffset: '2' };
-    expect(state.refusalOf(anew, RUN)?.type).toBe(TOPIC_RECREATED);
-    expect(state.refusalOf({ ...anew, endOffset: '5' }, RUN)).toBeNull();
-    state.forgetPositions();
-    expect(state.refusalOf(anew, RUN)).toBeNull();
-    expect(state.accept(anew, 0).accepted).toBe(2);
-  });
+// Regression: records of a topic that was made anew begin at offset 0 and were all taken for
+// redelivered.
+it('records of a topic created again are refused until positions are forgotten', () => {
+  const state = stateWith();
+  state.accept(chunkOf(some(0, 5)), 0);
+  const anew = { ...chunkOf(some(0, 2)), endOffset: '2' };
+  expect(state.refusalOf(anew, RUN)?.type).toBe(TOPIC_RECREATED);
+  expect(state.refusalOf({ ...anew, endOffset: '5' }, RUN)).toBeNull();
+  state.forgetPositions();
+  expect(state.refusalOf(anew, RUN)).toBeNull();
+  expect(state.accept(anew, 0).accepted).toBe(2);
+});
 
-  it('compares offsets as numbers beyond 2^53', () => {
-    const state = stateWith();
-    const at = (offset: string): FactRevision => ({
-      ...some(0, 1)[0]!,
-      position: { topic: TOPIC, partition: 0, offset },
-    });
-    expect(state.accept(chunkOf([at('9007199254740993')]), 0).accepted).toBe(1);
-    expect(state.accept(chunkOf([at('9007199254740992')]), 0).accepted).toBe(0);
-    expect(state.accept(chunkOf([at('10000000000000000')]), 0).accepted).toBe(1);
+it('offsets beyond 2^53 are compared as numbers', () => {
+  const state = stateWith();
+  const at = (offset: string): FactRevision => ({
+    ...some(0, 1)[0]!,
+    position: { topic: TOPIC, partition: 0, offset },
   });
+  expect(state.accept(chunkOf([at('9007199254740993')]), 0).accepted).toBe(1);
+  expect(state.accept(chunkOf([at('9007199254740992')]), 0).accepted).toBe(0);
+  expect(state.accept(chunkOf([at('10000000000000000')]), 0).accepted).toBe(1);
+});
 
-  it('keeps a batch whose workflow failed, tries it again as it was, and freezes after so many times', () => {
-    const state = stateWith({ batchEditsMax: 1 });
-    state.accept(chunkOf(some(0, 1)), 0);
-    const ids = new Set<string>();
-    let now = 0;
-    for (
-      let attempt = 1;
-      attempt <= DEFAULT_LINEAGE_SETTINGS.failures.batchAttemptsMax;
-      attempt++
-    ) {
-      now = Math.max(now, state.nextStep()!.dueAt);
-      const batch = state.startBatch(now);
-      expect(batch.attempts).toBe(attempt);
-      expect(batch.revisions.map(revisionId)).toEqual(['c0']);
-      ids.add(batch.batchId);
-      state.batchFailed('out of order', now);
-    }
-    expect(ids.size).toBe(1);
-    expect(state.status().frozen?.reason).toMatch(/failed 3 times: out of order/);
-    expect(state.status().waiting).toBe(1);
-    expect(state.nextStep()).toBeNull();
-    state.resume();
-    expect(state.nextStep()).toEqual({ kind: 'batch', dueAt: 0 });
-    expect(state.startBatch(now).attempts).toBe(1);
-  });
+it('a failed batch is kept and tried as it was, and freezes the lineage in the end', () => {
+  const state = stateWith({ batchEditsMax: 1 });
+  state.accept(chunkOf(some(0, 1)), 0);
+  const ids = new Set<string>();
+  let now = 0;
+  for (let attempt = 1; attempt <= DEFAULT_LINEAGE_SETTINGS.failures.batchAttemptsMax; attempt++) {
+    now = Math.max(now, state.nextStep()!.dueAt);
+    const batch = state.startBatch(now);
+    expect(batch.attempts).toBe(attempt);
+    expect(batch.revisions.map(revisionId)).toEqual(['c0']);
+    ids.add(batch.batchId);
+    state.batchFailed('out of order', now);
+  }
+  expect(ids.size).toBe(1);
+  expect(state.status().frozen?.reason).toMatch(/failed 3 times: out of order/);
+  expect(state.status().waiting).toBe(1);
+  expect(state.nextStep()).toBeNull();
+  state.resume();
+  expect(state.nextStep()).toEqual({ kind: 'batch', dueAt: 0 });
+  expect(state.startBatch(now).attempts).toBe(1);
 });
