@@ -6,9 +6,14 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { planBatch } from '../../activities/batch/plan-batch.ts';
 import { cutNumbered } from '../../pipelines/batch/buffer.ts';
-import { revisionId, type FactRevision } from '../../schemas/correction.ts';
-import { removalsInForce, type Outcome } from '../../schemas/editing.ts';
+import {
+  revisionId,
+  type CorrectionRevision,
+  type FactRevision,
+} from '../../schemas/correction.ts';
+import { removalsInForce, type BatchPlan, type Outcome } from '../../schemas/editing.ts';
 import { decideFact } from '../../schemas/supersession.ts';
+import type { VersionLog } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../versions/stores/memory-store.ts';
@@ -59,8 +64,13 @@ it('the winner of a fact holds, unless contradicted, in any order of arrival', a
           const [winner] = winners;
           const holder = held.get(fact) ?? null;
           if (winner!.kind === 'retraction') expect(holder).toBeNull();
-          else if (winners.length === 1) expect(holder).toBe(revisionId(winner!));
-          else expect(winners.map(revisionId)).not.toContain(holder);
+          else if (winners.length > 1) expect(winners.map(revisionId)).not.toContain(holder);
+          // A tie between equal answers may go to the older one if the newer id came twice.
+          else if (first.size < ofFact.length)
+            expect(first.get(holder!)).toMatchObject({
+              correction: answerOf(winner as CorrectionRevision),
+            });
+          else expect(holder).toBe(revisionId(winner!));
         }
       },
     ),
@@ -82,6 +92,10 @@ function revisionOf(
   return target === null
     ? { ...retraction(made, issuedAt), position, id: `r${offset}` }
     : { ...made, position };
+}
+
+function answerOf({ correction: { target, issuedAt } }: CorrectionRevision) {
+  return { target, issuedAt };
 }
 
 /** The id that holds by fact, and every record's outcomes, once all were committed in batches. */
@@ -112,24 +126,7 @@ async function admitted(
     });
     const register = await log.register();
     (await register.settle([...cut.settled, ...plan.settled])).forEach(note);
-    const remove = removalsInForce(plan.removals, plan.edits.map(revisionId)).map(
-      ({ correctionId, factKey, because, by }) => ({ correctionId, factKey, because, by }),
-    );
-    if (plan.edits.length + remove.length > 0) {
-      await appendChange(log, {
-        batchId: `b${from}`,
-        add: plan.edits.map(
-          ({ factKey, position, correction: { id, subject, prompt, target, issuedAt } }) =>
-            addedCorrection(id, { factKey, position, subject, prompt, target, issuedAt }),
-        ),
-        remove,
-        retractions: plan.withdrawals.flatMap((one) =>
-          one.kind === 'retraction'
-            ? [{ id: one.id, factKey: one.factKey, issuedAt: one.issuedAt, position: one.position }]
-            : [],
-        ),
-      });
-    }
+    await commitPlan(log, `b${from}`, plan);
     const decided = {
       lineage: LINEAGE,
       version: null,
@@ -164,4 +161,25 @@ async function admitted(
     held: new Map([...active.values()].map(({ factKey, correctionId }) => [factKey, correctionId])),
     outcomes,
   };
+}
+
+async function commitPlan(log: VersionLog, batchId: string, plan: BatchPlan): Promise<void> {
+  const remove = removalsInForce(plan.removals, plan.edits.map(revisionId)).map(
+    ({ correctionId, factKey, because, by }) => ({ correctionId, factKey, because, by }),
+  );
+  if (plan.edits.length + remove.length > 0) {
+    await appendChange(log, {
+      batchId,
+      add: plan.edits.map(
+        ({ factKey, position, correction: { id, subject, prompt, target, issuedAt } }) =>
+          addedCorrection(id, { factKey, position, subject, prompt, target, issuedAt }),
+      ),
+      remove,
+      retractions: plan.withdrawals.flatMap((one) =>
+        one.kind === 'retraction'
+          ? [{ id: one.id, factKey: one.factKey, issuedAt: one.issuedAt, position: one.position }]
+          : [],
+      ),
+    });
+  }
 }
