@@ -32,7 +32,7 @@ export function statusReportText(output: Output, report: StatusReport): string {
       ? systemLines(output, report.home, report.system)
       : report.running
         ? ['Kafka and Temporal are configured; `errata up` does not run here.']
-        : [`${yellow('Nothing runs')} of ${report.home}. Start it with ${bold('errata up')}.`];
+        : [`${yellow('No system')} of ${report.home} runs. Start it with ${bold('errata up')}.`];
   return [
     ...system,
     ...report.lineages.flatMap((lineage) => lineageLines(output, lineage)),

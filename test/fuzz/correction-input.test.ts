@@ -45,7 +45,7 @@ function isSoundOrSays(text: string, format: 'ndjson' | 'csv'): void {
   }
 }
 
-test('a text of any characters gives sound corrections or faults of its lines', () => {
+test('any text gives sound corrections or faults of its lines', () => {
   const text = fc
     .array(
       fc.oneof(
@@ -84,7 +84,7 @@ test('a damaged text gives sound corrections or faults of its lines', () => {
   }
 });
 
-test('a text of odd values gives sound corrections or faults of its lines', () => {
+test('odd values give sound corrections or faults of their lines', () => {
   fc.assert(
     fc.property(fc.array(fc.oneof(oddParts(fc.constant(FACT)), oddJson)), (values) =>
       isSoundOrSays(values.map((value) => JSON.stringify(value) ?? '').join('\n'), 'ndjson'),
@@ -93,7 +93,7 @@ test('a text of odd values gives sound corrections or faults of its lines', () =
   );
 });
 
-test('a text has a format, whatever its name and its beginning', () => {
+test('any name and beginning determine the format of a file', () => {
   fc.assert(
     fc.property(oddText, oddText, (name, text) => {
       expect(FORMATS).toContain(formatOf(name, text));
@@ -120,8 +120,7 @@ test('a line may begin with a byte-order mark and end with a carriage return', (
   }
 });
 
-test('a line that is too long is a fault, and the lines after it are read', () => {
-  const max = INPUT_LIMITS.lineCharactersMax;
+test('too long a line is a fault, and the lines after it are read', () => {
   const { corrections, faults } = readCorrections(
     `${LINE}\n${'x'.repeat(INPUT_LIMITS.lineCharactersMax + 1)}\n${LINE}`,
     'ndjson',
@@ -130,13 +129,15 @@ test('a line that is too long is a fault, and the lines after it are read', () =
   expect(faults).toEqual([
     {
       line: 2,
-      reason: `it has ${max + 1} characters, at most ${max} are allowed`,
+      reason:
+        `it has ${INPUT_LIMITS.lineCharactersMax + 1} characters, ` +
+        `at most ${INPUT_LIMITS.lineCharactersMax} are allowed`,
     },
   ]);
   expect(corrections.map(({ line }) => line)).toEqual([1, 3]);
 });
 
-test('a line that never ends, without a closing quote, is a fault of its line', () => {
+test('a quoted field that never ends is a fault of its line', () => {
   expect(faultOf(`${CSV_HEAD}\n"${'x\n'.repeat(INPUT_LIMITS.lineCharactersMax)}`, 'csv')).toEqual([
     {
       line: expect.any(Number) as number,
@@ -150,7 +151,7 @@ test('a line that never ends, without a closing quote, is a fault of its line', 
 
 // Each item of a list is a fault of its own; all of them at once were more arguments than a call
 // takes.
-test('a line of hundreds of thousands of faults names the first ones', () => {
+test('a line with hundreds of thousands of faults names the first ones', () => {
   expect(faultOf(JSON.stringify({ ...FACT, paraphrases: Array(300_000).fill(1) }))).toEqual([
     { line: 1, reason: 'it holds more than 1000 values' },
   ]);
@@ -161,19 +162,19 @@ test('a line of hundreds of thousands of faults names the first ones', () => {
   expect(reasons.at(-1)).toBe('and 490 more faults');
 });
 
-test('a line that is nested too deep is a fault', () => {
+test('deeply nested JSON is a fault', () => {
   expect(faultOf(nestedJson(200_000))).toEqual([
     { line: 1, reason: 'it is nested deeper than 8 levels' },
   ]);
 });
 
-test('a line with an unknown member is quoted in part, without control characters', () => {
+test("an unknown member's name is cut and cannot control the terminal", () => {
   const { reason } = faultOf(JSON.stringify({ ...FACT, [`\u001b[2J${'k'.repeat(5_000)}`]: 1 }))[0]!;
   expect(reason).toHaveLength(INPUT_LIMITS.reasonCharactersMax + 1);
   expect(reason).not.toContain('\u001b');
 });
 
-test.each(FORMATS)('of nothing but faults is not read to its end (%s)', (format) => {
+test.each(FORMATS)('an input of nothing but faults is not read to its end (%s)', (format) => {
   const { corrections, faults } = readCorrections(
     format === 'csv' ? `${CSV_HEAD}\n${'a,b,c,,,\n'.repeat(100_000)}` : 'x\n'.repeat(1_000_000),
     format,
@@ -186,7 +187,7 @@ test.each(FORMATS)('of nothing but faults is not read to its end (%s)', (format)
   });
 });
 
-test.each(FORMATS)('of more corrections than are read at once is a fault (%s)', (format) => {
+test.each(FORMATS)('an input of too many corrections is a fault (%s)', (format) => {
   const head = format === 'csv' ? 'subject,prompt,target\n' : '';
   const short = format === 'csv' ? 'a,a,b' : '{"subject":"a","prompt":"a","target":"b"}';
   const { corrections, faults } = readCorrections(
@@ -226,7 +227,7 @@ async function submit(
   return { code, err: String(err.read() ?? '') };
 }
 
-test('submit stops reading an endless line at the bound, from a pipe and a device', async () => {
+test('submit reads no more than is allowed of an endless line', async () => {
   let given = 0;
   const part = Buffer.alloc(2 ** 20, 0x78);
   async function* endless() {
@@ -243,7 +244,7 @@ test('submit stops reading an endless line at the bound, from a pipe and a devic
   expect(given).toBeLessThan(1.2 * INPUT_LIMITS.bytesMax);
 });
 
-test('submit names what is wrong with a missing file, or one that is not text', async () => {
+test('submit names the fault of a file that is missing or not text', async () => {
   writeFileSync(join(folder, 'binary.ndjson'), Uint8Array.of(0x7b, 0xff, 0xfe));
   for (const [file, why] of [
     ['binary.ndjson', /is not UTF-8/],

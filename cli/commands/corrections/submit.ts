@@ -15,12 +15,48 @@ import {
   LINEAGE,
   option,
   repeated,
+  type OptionValues,
   type ExitCode,
 } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { misused } from '../../terminal/command-failure.ts';
 import { counted } from '../../terminal/output.ts';
 import { showOutcomes, type DescribedRecord } from './show-outcomes.ts';
+
+const OPTIONS = {
+  subject: option('--subject <text>', 'the subject of the fact, which occurs in the prompt'),
+  prompt: option('--prompt <text>', 'the beginning of a sentence, which the target completes'),
+  target: option('--target <text>', 'what the model should say'),
+  relation: option(
+    '--relation <text>',
+    `what the fact says about the subject (default: the prompt without it); subject and relation
+      identify the fact`,
+  ),
+  previous: option('--previous <text>', 'what the model says so far, if you know'),
+  paraphrase: repeated('--paraphrase <text>', 'another prompt with the same answer', String),
+  neighbour: repeated('--neighbour <text>', 'a nearby prompt whose answer must stay', String),
+  id: option(
+    '--id <text>',
+    'a name for the correction; the same name twice is one correction (default: generated)',
+  ),
+  source: option(
+    '--source <text>',
+    'where the correction comes from, for the audit (default: errata submit)',
+  ),
+  lineage: LINEAGE,
+  file: option('--file <path>', 'corrections as NDJSON or CSV; - is the standard input'),
+  format: option(
+    '--format <format>',
+    'ndjson or csv (default: by the name, else by the text)',
+    oneOf('ndjson', 'csv'),
+  ),
+  retract: flag(
+    '--retract',
+    'retract facts instead; subject, and relation or prompt, identify each',
+  ),
+  wait: flag('--wait', 'stay until each is decided'),
+  timeout: option('--timeout <seconds>', 'with --wait: how long at most', seconds, 1_800),
+};
 
 /** `errata submit`: corrections or retractions onto the lineage's topic. */
 export default command({
@@ -43,40 +79,7 @@ submit --file - --format csv < corrections.csv  from the standard input
 submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"
   brings back the base model's answer`,
   operation: 'submit the corrections',
-  options: {
-    subject: option('--subject <text>', 'the subject of the fact, which occurs in the prompt'),
-    prompt: option('--prompt <text>', 'the beginning of a sentence, which the target completes'),
-    target: option('--target <text>', 'what the model should say'),
-    relation: option(
-      '--relation <text>',
-      `what the fact says about the subject (default: the prompt without it); subject and relation
-      identify the fact`,
-    ),
-    previous: option('--previous <text>', 'what the model says so far, if you know'),
-    paraphrase: repeated('--paraphrase <text>', 'another prompt with the same answer', String),
-    neighbour: repeated('--neighbour <text>', 'a nearby prompt whose answer must stay', String),
-    id: option(
-      '--id <text>',
-      'a name for the correction; the same name twice is one correction (default: generated)',
-    ),
-    source: option(
-      '--source <text>',
-      'where the correction comes from, for the audit (default: errata submit)',
-    ),
-    lineage: LINEAGE,
-    file: option('--file <path>', 'corrections as NDJSON or CSV; - is the standard input'),
-    format: option(
-      '--format <format>',
-      'ndjson or csv (default: by the name, else by the text)',
-      oneOf('ndjson', 'csv'),
-    ),
-    retract: flag(
-      '--retract',
-      'retract facts instead; subject, and relation or prompt, identify each',
-    ),
-    wait: flag('--wait', 'stay until each is decided'),
-    timeout: option('--timeout <seconds>', 'with --wait: how long at most', seconds, 1_800),
-  },
+  options: OPTIONS,
   async run(session, options) {
     const { configuration } = session.connected();
     const lineage = session.lineage(configuration, options.lineage);
@@ -89,19 +92,7 @@ submit --retract --subject Oracle --prompt "The headquarters of Oracle are in th
   },
 });
 
-interface Given {
-  subject: string | undefined;
-  prompt: string | undefined;
-  target: string | undefined;
-  relation: string | undefined;
-  previous: string | undefined;
-  paraphrase: string[];
-  neighbour: string[];
-  id: string | undefined;
-  file: string | undefined;
-  format: 'ndjson' | 'csv' | undefined;
-  retract: boolean;
-}
+type Given = OptionValues<typeof OPTIONS>;
 
 const HINT = '`errata submit --help` shows examples.';
 
@@ -151,7 +142,7 @@ async function send(
   session: Session,
   clients: Clients,
   corrections: FactCorrection[],
-  { retract, wait, timeout }: { retract: boolean; wait: boolean; timeout: number },
+  { retract, wait, timeout }: Given,
 ): Promise<ExitCode> {
   const { OutcomeWatch } = await import('../../session/outcome-watch.ts');
   const lineages = [...new Set(corrections.map(({ lineage }) => lineage))];
