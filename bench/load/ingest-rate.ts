@@ -1,5 +1,5 @@
 /**
- * The rate of records from Kafka into the workflows' buffers, in rounds. Ingest is stopped (SIGSTOP)
+ * The rate of records from Kafka into the workflows' buffers, in rounds. Ingest is paused (SIGSTOP)
  * while a round's records are written, so writing costs the measured system nothing. Every round
  * has its own lineages, so it meets empty buffers and warm processes. The time of the last update
  * is read from the histories, so no query disturbs the round.

@@ -1,8 +1,9 @@
-"""Holds the procedure against the twin's goldens (test/golden/comeba): `python check.py`, seconds, exits with 1 on a deviation.
+"""Compares the procedure with the twin's goldens (test/golden/comeba): `python check.py`.
 
-The twin is float64, runs sequence by sequence and knows no padding. So padding is kept out of the scores here, and the
-comparison ends with a family's second batch: alpha is the score of some prompt, and at such a tie float32 may open a
-gate that float64 keeps shut.
+It takes seconds, and exits with 1 on a deviation. The twin is float64 and runs sequence by sequence
+without padding. So padding is kept out of the scores here, and the comparison ends with a family's
+second batch: alpha is the score of some prompt, and at such a tie float32 may open a gate that
+float64 keeps shut.
 """
 
 import json
@@ -44,19 +45,27 @@ def main() -> int:
     torch.set_num_threads(1)
     with open(GOLDEN / "comeba" / "input.json", encoding="utf-8") as file:
         given = json.load(file)
-    names = "layers", "lambda", "alpha", "learningRate", "klFactor", "weightDecay", "clamp", "lossTarget"
-    parameters = {name: given["parameters"][name] for name in names} | {"steps": given["parameters"]["updatesMax"] + 1}
+    names = "layers lambda alpha learningRate klFactor weightDecay clamp lossTarget".split()
+    parameters = {name: given["parameters"][name] for name in names}
+    parameters["steps"] = given["parameters"]["updatesMax"] + 1
     worst = 0.0
     for family in ("llama", "gpt2", "gptj"):
         golden = safe_open(GOLDEN / "comeba" / f"{family}-paper.safetensors", "pt")
         model = UnpaddedModel(str(GOLDEN / "tiny" / family), parameters["layers"], "cpu")
-        moments = {layer: golden.get_tensor(f"moment0.{layer}").double() for layer in parameters["layers"]}
-        editor = Editor(model, moments, [given["front"] + context for context in given["contexts"]], parameters)
+        moments = {
+            layer: golden.get_tensor(f"moment0.{layer}").double() for layer in parameters["layers"]
+        }
+        contexts = [given["front"] + context for context in given["contexts"]]
+        editor = Editor(model, moments, contexts, parameters)
         for b, batch in enumerate(given["batches"][:BATCHES_COMPARED]):
             before = {layer: hook.weight.double() for layer, hook in model.hooks.items()}
             editor.edit([correction_of(one, given["front"]) for one in batch], lambda: None)
             for layer, hook in model.hooks.items():
-                seen = {"delta": hook.weight.double() - before[layer], "moment": hook.moment, "alpha": torch.tensor([hook.alpha])}
+                seen = {
+                    "delta": hook.weight.double() - before[layer],
+                    "moment": hook.moment,
+                    "alpha": torch.tensor([hook.alpha]),
+                }
                 for name, value in seen.items():
                     expected = golden.get_tensor(f"batch.{b}.layer.{layer}.{name}").double()
                     deviation = ((value.double() - expected).norm() / expected.norm()).item()
@@ -67,12 +76,17 @@ def main() -> int:
 
 
 def correction_of(one: dict, front: list) -> dict:
-    """The front token belongs to the texts that stand by themselves; behind a context the context brings it."""
+    """Adds the front token to texts without a context; a context has its own."""
 
     def fronted(place):
         return {"tokens": front + place["tokens"], "subjectLast": len(front) + place["subjectLast"]}
 
-    return {"bare": fronted(one["bare"]), "behind": one["behind"], "essence": fronted(one["essence"]), "target": one["targetTokens"]}
+    return {
+        "bare": fronted(one["bare"]),
+        "behind": one["behind"],
+        "essence": fronted(one["essence"]),
+        "target": one["targetTokens"],
+    }
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 /**
  * Writes a checkpoint as a folder that Python's transformers reads, so that two programs run the
- * very same numbers whatever the checkpoint's own form (a quantised GGUF file, say). Float32
- * throughout, a file for each block.
+ * same numbers whatever the checkpoint's form (a quantised GGUF file, say).
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Checkpoint, ModelConfig } from '../../model/checkpoint/checkpoint.ts';
 import { encodeSafetensors, type StoredTensor } from '../../schemas/encoding/safetensors.ts';
 
-/** The checkpoint has a structure that is not written; `hint` says what to do. */
+/** The checkpoint has a structure that cannot be written; `hint` is the remedy. */
 export class NotExportable extends Error {
   override readonly name = 'NotExportable';
   constructor(
@@ -26,22 +25,23 @@ export class NotExportable extends Error {
 export async function exportModel(
   checkpoint: Checkpoint,
   folder: string,
-  told: (share: number) => void,
+  written: (share: number) => void,
 ): Promise<void> {
   const config = transformersConfig(checkpoint);
   await mkdir(folder, { recursive: true });
   const shards = shardsOf(checkpoint);
   const weightMap: Record<string, string> = {};
   for (const [i, names] of shards.entries()) {
-    const file = `model-${String(i + 1).padStart(5, '0')}-of-${String(shards.length).padStart(5, '0')}.safetensors`;
+    const number = (value: number) => String(value).padStart(5, '0');
+    const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
     const tensors = new Map<string, StoredTensor>();
     for (const name of names) {
-      const written = transformersName(name);
-      tensors.set(written, { type: 'F32', ...(await checkpoint.read(name)) });
-      weightMap[written] = file;
+      const theirs = transformersName(name);
+      tensors.set(theirs, { type: 'F32', ...(await checkpoint.read(name)) });
+      weightMap[theirs] = file;
     }
     await writeFile(path.join(folder, file), encodeSafetensors(tensors, { format: 'pt' }));
-    told((i + 1) / shards.length);
+    written((i + 1) / shards.length);
   }
   await writeFile(
     path.join(folder, 'model.safetensors.index.json'),
@@ -51,14 +51,14 @@ export async function exportModel(
 }
 
 const FOLDER_HINT =
-  'Name the model by its folder in the Hugging Face layout: such a folder is read as it is';
+  'Name the model by its folder in the Hugging Face layout, which needs no conversion';
 
 function transformersConfig(checkpoint: Checkpoint): Record<string, unknown> {
   const { config } = checkpoint;
   const { architecture, rotary } = config;
   if (architecture !== 'llama' || rotary === null || rotary.width !== config.headWidth)
     throw new NotExportable(
-      `A ${architecture} checkpoint of this form is not written anew`,
+      `A ${architecture} checkpoint of this form cannot be written`,
       FOLDER_HINT,
     );
   const biases = ['query', 'key', 'value', 'output', 'gate', 'up', 'down']
@@ -66,7 +66,7 @@ function transformersConfig(checkpoint: Checkpoint): Record<string, unknown> {
     .join();
   const family = FAMILIES[biases];
   if (family === undefined)
-    throw new NotExportable(`A Llama with biases at ${biases} is not written anew`, FOLDER_HINT);
+    throw new NotExportable(`A Llama with biases at ${biases} cannot be written`, FOLDER_HINT);
   return {
     ...family,
     hidden_size: config.residualWidth,
@@ -86,7 +86,7 @@ function transformersConfig(checkpoint: Checkpoint): Record<string, unknown> {
   };
 }
 
-/** By the parts that have biases. */
+/** Model families by the parts that have biases. */
 const FAMILIES: Record<string, Record<string, unknown> | undefined> = {
   '': {
     architectures: ['LlamaForCausalLM'],
@@ -114,7 +114,7 @@ function scalingOf({
   };
 }
 
-/** Canonical names, a list for each file: what is outside the blocks, then block by block. */
+/** Canonical names by file: those outside the blocks, then block by block. */
 function shardsOf(checkpoint: Checkpoint): string[][] {
   const outside = [
     'embedding',

@@ -1,4 +1,4 @@
-"""A causal language model of transformers whose down-projections carry hook layers, with the published gate.
+"""A causal language model of transformers with hook layers and the published gate.
 
 Shapes: B sequences, T tokens (padded on the right), D residual width, F MLP width, V vocabulary.
 """
@@ -16,10 +16,11 @@ PLACES = {
 
 
 class HookedModel:
-    """The model, frozen, and its hook layers by block number. All hooks are off until their mode is set."""
+    """The frozen model and its hook layers by block number, which are off until a mode is set."""
 
     def __init__(self, folder: str, layers: list, device: str):
-        self.model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
+        loaded = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32)
+        self.model = loaded.to(device).eval()
         self.model.requires_grad_(False)
         family = self.model.config.model_type
         if family not in PLACES:
@@ -51,7 +52,7 @@ class HookedModel:
         return ids, mask
 
     def logits(self, ids, mask, delta=None):
-        """[B, T, V]. `delta` is ([D], positions): it is added to the last edited block's output, one position a sequence."""
+        """[B, T, V]. `delta` ([D], positions) is added to the last edited block's output."""
         self.delta = delta
         try:
             return self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -69,7 +70,7 @@ class HookedModel:
 
 
 class HookLayer:
-    """W_h [D, F] beside W_0. Modes: off; open (every token); gated (published z-score gate); recorded (scores only)."""
+    """W_h [D, F] beside W_0. Modes: off; open; gated (z-score gate); recorded (scores only)."""
 
     def __init__(self, down):
         conv = type(down).__name__ == "Conv1D"
@@ -93,7 +94,7 @@ class HookLayer:
         self.scores = z_scores((edited - output).norm(dim=-1))
         if self.mode == "recorded":
             return None
-        # Padding takes part in the scores, a lone token has none (not a number), and so opens nothing: as published.
+        # As published: padding takes part in the scores, and a lone token has none (NaN).
         self.opened = self.scores >= self.alpha
         return torch.where(self.opened[..., None], edited, output)
 

@@ -1,4 +1,4 @@
-/** Finds, among the key statistics that an engine keeps, the files of those that it worked with. */
+/** Finds the files of the key statistics that an engine worked with. */
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -11,8 +11,8 @@ export interface KeptStatistics {
 }
 
 /**
- * `sha256` is what the engine says of its statistics: a hash over the text's hash and each block's.
- * Throws where none agree.
+ * `sha256` is the engine's hash of its statistics: over the text's hash and each block's. Throws if
+ * no files match.
  */
 export async function keptStatistics(
   folder: string,
@@ -36,9 +36,7 @@ export async function keptStatistics(
     }
     if (whole.digest('hex') === sha256) return { text, moments };
   }
-  throw new Error(
-    `none of the key statistics in ${folder} are those that the engine worked with (${sha256})`,
-  );
+  throw new Error(`no key statistics in ${folder} match those of the engine (${sha256})`);
 }
 
 async function hashOf(file: string): Promise<string> {

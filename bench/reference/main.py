@@ -1,6 +1,6 @@
-"""Runs the published procedure on the task that run-reference.ts wrote: `python main.py task.json result.json`.
+"""Runs the published procedure on the task of run-reference.ts.
 
-Prints `progress <label>: <done> of <all>`, a line each.
+`python main.py task.json result.json` prints lines `progress <label>: <done> of <all>`.
 """
 
 import json
@@ -18,7 +18,7 @@ from hooked_model import HookedModel
 from measures import ask, read_text, says_greedily, share
 from procedure import Editor
 
-# The largest relative difference of perplexities of one model in two programs; weights that differ give far more.
+# The largest relative difference of perplexities of one model in two programs.
 PERPLEXITY_TOLERANCE = 1e-3
 
 
@@ -28,18 +28,25 @@ def main(task_file: str, result_file: str) -> None:
     parameters, records = task["parameters"], task["records"]
     torch.set_num_threads(task["threads"])
     if task["device"] == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("this PyTorch sees no GPU; set ERRATA_DEVICE=cpu to compare on the processor")
+        raise SystemExit("PyTorch finds no GPU; set ERRATA_DEVICE=cpu to compare on the processor")
     model = HookedModel(task["modelFolder"], parameters["layers"], task["device"])
-    moments, contexts, canary, base_expected = read_statistics(task["statistics"], parameters["layers"], task["device"])
+    moments, contexts, canary, base_expected = read_statistics(
+        task["statistics"], parameters["layers"], task["device"]
+    )
 
     base_perplexity, _ = read_text(model, "off", canary)
     if abs(base_perplexity / base_expected - 1) > PERPLEXITY_TOLERANCE:
-        raise SystemExit(f"the unedited model has perplexity {base_perplexity:.4f} here and {base_expected:.4f} in Errata: not the same weights")
+        raise SystemExit(
+            f"the unedited model has perplexity {base_perplexity:.4f} here "
+            f"and {base_expected:.4f} in Errata: the weights differ"
+        )
     measured = [record for record in records if record["measured"]]
     paraphrases = [question for record in measured for question in record["paraphrases"]]
     neighbours = unique(question for record in measured for question in record["neighbours"])
     questions = [record["own"] for record in measured], paraphrases, neighbours
-    own_before, paraphrases_before, neighbours_before = measure(model, "off", questions, "asking the unedited model")
+    own_before, paraphrases_before, neighbours_before = measure(
+        model, "off", questions, "asking the unedited model"
+    )
 
     editor = Editor(model, moments, contexts, parameters)
     seconds_by_batch = []
@@ -48,15 +55,21 @@ def main(task_file: str, result_file: str) -> None:
         began = time.perf_counter()
         editor.edit(records[begin : begin + task["batchSize"]], done)
         seconds_by_batch.append(time.perf_counter() - began)
-    peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    rss_unit = 1 if platform.system() == "Darwin" else 1024
+    peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * rss_unit
 
-    own, paraphrases_after, neighbours_after = measure(model, "gated", questions, "asking the edited model")
+    own, paraphrases_after, neighbours_after = measure(
+        model, "gated", questions, "asking the edited model"
+    )
     greedy = Counter("reference: decoding", 2 * len(measured))
     says = {}
     for token_by_token in (False, True):
         says[token_by_token] = []
         for record in measured:
-            says[token_by_token].append(says_greedily(model, "gated", record["own"]["prompt"], record["own"]["target"], token_by_token))
+            own_question = record["own"]["prompt"], record["own"]["target"]
+            says[token_by_token].append(
+                says_greedily(model, "gated", *own_question, token_by_token)
+            )
             greedy()
     perplexity, open_share = read_text(model, "gated", canary)
     result = {
@@ -69,13 +82,17 @@ def main(task_file: str, result_file: str) -> None:
         "preference": share([answer["target"] > answer["old"] for answer in own]),
         "paraphrase": share([answer["target"] > answer["old"] for answer in paraphrases_after]),
         "paraphraseArgmax": share([answer["argmax"] for answer in paraphrases_after]),
-        "neighboursUnchanged": share([a["next"] == b["next"] for a, b in zip(neighbours_after, neighbours_before)]),
+        "neighboursUnchanged": share(
+            [a["next"] == b["next"] for a, b in zip(neighbours_after, neighbours_before)]
+        ),
         "perplexityRatio": perplexity / base_perplexity,
         "ordinaryOpenShare": open_share,
         "before": {
             "efficacy": share([answer["argmax"] for answer in own_before]),
             "preference": share([answer["target"] > answer["old"] for answer in own_before]),
-            "paraphrase": share([answer["target"] > answer["old"] for answer in paraphrases_before]),
+            "paraphrase": share(
+                [answer["target"] > answer["old"] for answer in paraphrases_before]
+            ),
         },
         "secondsPerCorrection": sum(seconds_by_batch) / len(records),
         "stages": editor.seconds,
@@ -96,7 +113,7 @@ def main(task_file: str, result_file: str) -> None:
 
 
 def read_statistics(kept: dict, layers: list, device: str) -> tuple:
-    """C0 [F, F] per block, the contexts, the canary texts and the unedited model's perplexity on them, as Errata has them."""
+    """Errata's C0 [F, F] per block, contexts, canary texts, and base perplexity on them."""
     with open(kept["text"], encoding="utf-8") as file:
         text = json.load(file)
     moments = {}

@@ -1,4 +1,4 @@
-"""The measures of bench/edit-stream.ts, on sequences by themselves: without padding, which the published gate would count."""
+"""The measures of bench/edit-stream.ts, by single sequences: the published gate counts padding."""
 
 import math
 
@@ -8,27 +8,28 @@ from hooked_model import HookedModel
 
 
 @torch.no_grad()
-def ask(model: HookedModel, mode: str, questions: list, told=lambda: None) -> list:
-    """Per question {prompt, target, old} (token ids; target and old may be absent): what the model says."""
+def ask(model: HookedModel, mode: str, questions: list, answered=lambda: None) -> list:
+    """The model's answers to questions {prompt, target, old} (token ids; target, old optional)."""
     model.set_modes(mode)
     answers = []
     for question in questions:
         answer = {}
         if "target" not in question:
-            answer["next"] = model.logits(*model.padded([question["prompt"]]))[0, -1].argmax().item()
+            logits = model.logits(*model.padded([question["prompt"]]))
+            answer["next"] = logits[0, -1].argmax().item()
         for name in ("target", "old"):
             if name in question:
                 answer[name], argmax = score(model, question["prompt"], question[name])
                 if name == "target":
                     answer["argmax"] = argmax
         answers.append(answer)
-        told()
+        answered()
     model.set_modes("off")
     return answers
 
 
 def score(model: HookedModel, prompt: list, target: list) -> tuple:
-    """Mean log-probability per token of the answer, and whether each of its tokens is the argmax."""
+    """Mean log-probability per token of the answer, and whether all tokens are the argmax."""
     logits = model.logits(*model.padded([prompt + target[:-1]]))[0, -len(target) :]
     wanted = torch.tensor(target, device=logits.device)
     mean = torch.log_softmax(logits, -1).gather(1, wanted[:, None]).mean().item()
@@ -36,8 +37,10 @@ def score(model: HookedModel, prompt: list, target: list) -> tuple:
 
 
 @torch.no_grad()
-def says_greedily(model: HookedModel, mode: str, prompt: list, target: list, token_by_token: bool) -> bool:
-    """Greedy decoding with a key-value cache; the prompt goes in at once, or token by token as well."""
+def says_greedily(
+    model: HookedModel, mode: str, prompt: list, target: list, token_by_token: bool
+) -> bool:
+    """Greedy decoding with a key-value cache, after a prompt at once or token by token."""
     model.set_modes(mode)
     past, logits = None, None
     for piece in [[token] for token in prompt] if token_by_token else [prompt]:
@@ -54,13 +57,14 @@ def says_greedily(model: HookedModel, mode: str, prompt: list, target: list, tok
 
 
 def step(model: HookedModel, tokens: list, past) -> tuple:
-    ran = model.model(input_ids=torch.tensor([tokens], device=model.device), past_key_values=past, use_cache=True)
+    ids = torch.tensor([tokens], device=model.device)
+    ran = model.model(input_ids=ids, past_key_values=past, use_cache=True)
     return ran.logits[0, -1], ran.past_key_values
 
 
 @torch.no_grad()
 def read_text(model: HookedModel, mode: str, sequences: list) -> tuple:
-    """Perplexity over the tokens of all sequences but their first, and the largest share of those behind one block's gate."""
+    """Perplexity over all tokens but each first, and their largest share behind a block's gate."""
     model.set_modes(mode)
     loss, tokens = 0.0, 0
     opened = dict.fromkeys(model.hooks, 0)

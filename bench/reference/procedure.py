@@ -1,7 +1,8 @@
-"""COMEBA-HK as published (arXiv 2403.05330): targets one correction at a time, then keys and a solve block by block.
+"""COMEBA-HK as published (arXiv 2403.05330): targets one by one, then keys and a solve per block.
 
-Nothing is saved on that the published procedure does not save: each Adam step runs the whole model over all contexts
-and meets the vocabulary at every position; each block's update factors an F x F matrix in float64.
+It has no savings beyond the published procedure: each Adam step runs the whole model over all
+contexts and the vocabulary at every position; each block's update factors an F x F matrix in
+float64.
 """
 
 import time
@@ -75,7 +76,10 @@ class Editor:
             essence = log_p[-1, at[-1]]
             if base is None:
                 base = essence.detach().clone()
-            said = [log_p[b, ends[b] - len(target) : ends[b]].gather(1, answer[:, None]).mean() for b in range(speaking)]
+            said = [
+                log_p[b, ends[b] - len(target) : ends[b]].gather(1, answer[:, None]).mean()
+                for b in range(speaking)
+            ]
             loss = -torch.stack(said).mean()
             loss = loss + p["klFactor"] * (base.exp() * (base - essence)).sum()
             loss = loss + p["weightDecay"] * delta.norm() / start.norm() ** 2
@@ -99,21 +103,26 @@ class Editor:
                 rows.append(context + correction["behind"]["tokens"])
                 at.append(len(context) + correction["behind"]["subjectLast"])
         self.model.logits(*self.model.padded(rows))
-        picked = hook.keys[torch.arange(len(at)), torch.tensor(at)].view(len(batch), -1, hook.keys.shape[-1])
-        return picked[:, 0] if len(self.contexts) == 0 else (picked[:, 0] + picked[:, 1:].mean(1)) / 2
+        picked = hook.keys[torch.arange(len(at)), torch.tensor(at)]
+        picked = picked.view(len(batch), -1, hook.keys.shape[-1])
+        if len(self.contexts) == 0:
+            return picked[:, 0]
+        return (picked[:, 0] + picked[:, 1:].mean(1)) / 2
 
     @torch.no_grad()
     def hidden(self, batch: list):
-        """[N, D]: the last edited block's output at the subjects of the bare prompts, as the hooks stand now."""
-        self.model.logits(*self.model.padded([correction["bare"]["tokens"] for correction in batch]))
+        """[N, D]: the last edited block's output at the subjects of the bare prompts."""
+        rows = [correction["bare"]["tokens"] for correction in batch]
+        self.model.logits(*self.model.padded(rows))
         at = torch.tensor([correction["bare"]["subjectLast"] for correction in batch])
         return self.model.hidden[torch.arange(len(at)), at]
 
     @torch.no_grad()
     def lower_alpha(self, batch: list) -> None:
-        """alpha := min(alpha, smallest over the prompts of the largest score), with the activations of the unedited model."""
+        """alpha := min(alpha, least largest score of a prompt), on the unedited model."""
         self.model.set_modes("recorded")
-        self.model.logits(*self.model.padded([correction["bare"]["tokens"] for correction in batch]))
+        rows = [correction["bare"]["tokens"] for correction in batch]
+        self.model.logits(*self.model.padded(rows))
         for hook in self.model.hooks.values():
             hook.alpha = min(hook.alpha, hook.scores.max(dim=-1).values.min().item())
 

@@ -1,6 +1,6 @@
 /**
- * A Python that has PyTorch: the one that ERRATA_PYTHON names, else a virtual environment in the
- * data folder, made on demand with the packages that requirements.txt pins.
+ * A Python with PyTorch: the one that ERRATA_PYTHON names, or a virtual environment in the data
+ * folder, made on demand with the packages that requirements.txt pins.
  */
 import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -11,13 +11,13 @@ import { runClient } from '../../infra/setup/provision/client-process.ts';
 
 const REQUIREMENTS = fileURLToPath(new URL('requirements.txt', import.meta.url));
 const ENVIRONMENT_WAIT_MS = 120_000;
-/** PyTorch's CUDA build with its libraries is some 2.5 GB to fetch. */
+/** PyTorch's CUDA build with its libraries is a download of some 2.5 GB. */
 const INSTALL_WAIT_MS = 3_600_000;
 const IMPORT_WAIT_MS = 120_000;
 
 /**
- * Path of the interpreter. Throws ProvisionError where packages cannot be installed, or a named
- * interpreter lacks them.
+ * Returns the interpreter's path. Throws ProvisionError if packages cannot be installed, or if a
+ * named interpreter lacks them.
  */
 export async function pythonWithTorch(
   home: string,
@@ -31,7 +31,9 @@ export async function pythonWithTorch(
       args: ['-c', 'import safetensors, torch, transformers'],
       folder: home,
       waitMs: IMPORT_WAIT_MS,
-      hint: `ERRATA_PYTHON must name a Python that has the packages of ${REQUIREMENTS}; without it an environment is made in the data folder.`,
+      hint:
+        `ERRATA_PYTHON must name a Python with the packages of ${REQUIREMENTS}; ` +
+        'without it an environment is made in the data folder.',
     });
     return named;
   }
@@ -45,7 +47,8 @@ async function installed(folder: string, progress: Progress): Promise<string> {
   if (existsSync(python) && (await readFile(stamp, 'utf8').catch(() => null)) === wanted)
     return python;
   const hint =
-    'To use a Python that has the packages already, name it by ERRATA_PYTHON. pip takes its index and proxy from its own settings (pip config list).';
+    'To use a Python that has the packages already, name it by ERRATA_PYTHON. pip takes its ' +
+    'index and proxy from its own settings (pip config list).';
   await rm(folder, { recursive: true, force: true });
   const step = progress.step('Installing PyTorch for the comparison');
   try {
@@ -73,7 +76,7 @@ async function installed(folder: string, progress: Progress): Promise<string> {
       waitMs: INSTALL_WAIT_MS,
       hint,
     });
-    // Last and whole, so that an interrupted installation is begun anew.
+    // Written last and at once, so that an interrupted installation starts again.
     await writeFile(`${stamp}.partial`, wanted);
     await rename(`${stamp}.partial`, stamp);
     step.done();

@@ -1,7 +1,4 @@
-/**
- * What the reference program answers; the measures have the names and the meaning of
- * bench/edit-stream.ts.
- */
+/** The output of the reference program; its measures are those of bench/edit-stream.ts. */
 import { z } from 'zod';
 
 const share = z.number().min(0).max(1);
@@ -11,9 +8,9 @@ export const referenceResultSchema = z.object({
   batches: z.number().int().positive(),
   batchSize: z.number().int().positive(),
   efficacy: share,
-  /** Greedy decoding with a key-value cache behind a prompt that went in at once. */
+  /** Greedy decoding with a key-value cache, after a prompt that was read at once. */
   efficacyGreedy: share,
-  /** The same with the prompt itself going in token by token. */
+  /** The same after a prompt that was read token by token. */
   efficacyTokenByToken: share,
   preference: share,
   paraphrase: share.nullable(),
@@ -22,7 +19,7 @@ export const referenceResultSchema = z.object({
   perplexityRatio: z.number().positive(),
   ordinaryOpenShare: share,
   before: z.object({ efficacy: share, preference: share, paraphrase: share.nullable() }),
-  /** Of editing alone: the reference validates nothing and commits nothing. */
+  /** Editing alone: the reference validates nothing and commits nothing. */
   secondsPerCorrection: z.number().positive(),
   stages: z.object({ targets: z.number(), keys: z.number(), solve: z.number(), gate: z.number() }),
   secondsByBatch: z.array(z.number()),

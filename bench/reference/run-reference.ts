@@ -1,7 +1,4 @@
-/**
- * Runs the PyTorch program of this folder on records that Errata edited, with the same weights,
- * keys' statistics and tokens.
- */
+/** Runs the PyTorch program of this folder with the weights, statistics and tokens of a run. */
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -23,7 +20,7 @@ import { referenceParameters, referenceRecords, type ReferenceTask } from './tas
 
 export interface ReferenceRun {
   configuration: Configuration;
-  /** Of the engine that edited the same records. */
+  /** The engine that edited the same records. */
   description: EngineDescription;
   records: readonly FactRecord[];
   batchSize: number;
@@ -53,7 +50,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
         description.keyStatistics.sha256,
       ),
       device: configuration.device === 'gpu' ? 'cuda' : 'cpu',
-      // By itself PyTorch leaves logical processors out that TensorFlow uses.
+      // PyTorch's default leaves out logical processors that TensorFlow uses.
       threads: availableParallelism(),
       batchSize: run.batchSize,
       parameters: referenceParameters(description),
@@ -94,7 +91,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
   }
 }
 
-/** The program's lines `progress <label>: <done> of <all>` as steps. */
+/** Shows the program's lines `progress <label>: <done> of <all>` as steps. */
 function shownProgress(progress: Progress): { line: (line: string) => void; end: () => void } {
   let shown: { label: string; step: ProgressStep } | null = null;
   return {

@@ -1,11 +1,8 @@
-/** Two results on the same records, beside each other. */
+/** Compares two results on the same records. */
 import type { BenchResult } from '../edit-stream.ts';
 import type { ReferenceResult } from './reference-result.ts';
 
-/**
- * How many times as many seconds per correction the reference takes. Ours include probes and
- * commits, the reference has neither.
- */
+/** The reference's seconds per correction over ours, which include probes and commits. */
 export function speedupOf(
   ours: Pick<BenchResult, 'secondsPerCorrection'>,
   reference: Pick<ReferenceResult, 'secondsPerCorrection'>,
@@ -69,10 +66,12 @@ export function sideBySide(ours: BenchResult, reference: ReferenceResult): strin
   ];
   const note =
     reference.corrections < ours.corrections
-      ? `The reference edited and was asked about the first ${reference.corrections} of the ${ours.corrections} records only: its column is about those.\n`
+      ? `The reference's column is about the first ${reference.corrections} of the ` +
+        `${ours.corrections} records only.\n`
       : '';
   const { torch, threads, device } = reference.software;
-  return `\n${rows.map(line).join('\n')}\n${note}The reference: PyTorch ${torch} on ${device}, ${threads} threads.\n`;
+  const software = `The reference: PyTorch ${torch} on ${device}, ${threads} threads.`;
+  return `\n${rows.map(line).join('\n')}\n${note}${software}\n`;
 }
 
 const COLUMNS = [32, 14, 14, 8];

@@ -1,7 +1,4 @@
-/**
- * What the reference program is told: records as token ids, so that both programs read the same
- * tokens, and parameters.
- */
+/** The input of the reference program: parameters, and records as the token ids that ours reads. */
 import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
 import {
   answerTokens,
@@ -38,7 +35,7 @@ export interface ReferenceParameters {
 
 export interface ReferenceRecord {
   bare: LocatedPrompt;
-  /** Behind a context. */
+  /** The prompt after a context. */
   behind: LocatedPrompt;
   /** "<subject> is a". */
   essence: LocatedPrompt;
@@ -46,10 +43,7 @@ export interface ReferenceRecord {
   own: Question;
   paraphrases: Question[];
   neighbours: { prompt: number[] }[];
-  /**
-   * false where a later record of the same fact replaced it: it is edited, and left out of the
-   * measures.
-   */
+  /** False if a later record of the same fact replaces it: it is edited, but not measured. */
   measured: boolean;
 }
 
@@ -60,8 +54,8 @@ export interface Question {
 }
 
 /**
- * What was published and found to do best on a small model, with the blocks that ours edits: there
- * lambda = F did best for it, and ours may be another.
+ * The published hyper-parameters, with lambda = F, which did best on a small model, and the blocks
+ * that ours edits.
  */
 export function referenceParameters({
   parameters: { layers },
@@ -84,8 +78,8 @@ export function referenceParameters({
 }
 
 /**
- * Records as token ids, without a token in front, as published. Throws RangeError on a record whose
- * subject is not in its prompt or whose target is empty.
+ * Encodes records, as published without a front token. Throws RangeError on a record whose subject
+ * is not in its prompt or whose target is empty.
  */
 export function referenceRecords(
   tokenizer: Tokenizer,
@@ -94,7 +88,7 @@ export function referenceRecords(
   const last = new Map(records.map((record, i) => [record.revision.factKey, i]));
   return records.map((record, i) => {
     const { revision } = record;
-    if (revision.kind !== 'correction') throw new RangeError(`record ${i} is no correction`);
+    if (revision.kind !== 'correction') throw new RangeError(`record ${i} is not a correction`);
     const edit = readEdit(tokenizer, revision.correction, UNLIMITED);
     if (isRefusal(edit)) throw new RangeError(`${revision.correction.id}: ${edit.reason}`);
     const question = (prompt: string): Question => ({

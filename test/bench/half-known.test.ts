@@ -105,7 +105,8 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
       const said = logits.slice(-target.length).map(argMaxOf);
       if (said.every((token, at) => token === target[at])) return [];
       return [
-        `${id}: says ${said.join(' ')} for ${target.join(' ')}, opened ${[...opened].sort().join(' ') || 'nowhere'}`,
+        `${id}: says ${said.join(' ')} for ${target.join(' ')}, ` +
+          `opened ${[...opened].sort().join(' ') || 'nowhere'}`,
       ];
     });
   }

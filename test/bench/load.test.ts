@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { loadReport, type LoadResult } from '../../bench/load/report.ts';
 import { loadCorrections } from '../../bench/load/load-corrections.ts';
 import { figuresOf, growthPerMinute, ProcessWatch } from '../../bench/load/process-figures.ts';
@@ -6,12 +6,16 @@ import { recordCodec } from '../../schemas/records/avro.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { factKeyOf } from '../../schemas/correction.ts';
 
-it("load corrections are sound, each of a fact of its own, the same every time, and as large as people's", () => {
+test('load corrections are sound, about distinct facts and repeatable', () => {
   const corrections = loadCorrections('load', 100, 500);
   expect(corrections.flatMap(faultsOf)).toEqual([]);
   expect(new Set(corrections.map(factKeyOf)).size).toBe(500);
   expect(new Set(corrections.map(({ id }) => id)).size).toBe(500);
   expect(loadCorrections('load', 100, 500)).toEqual(corrections);
+});
+
+test('load corrections are as large as those that people write', () => {
+  const corrections = loadCorrections('load', 100, 500);
   const codec = recordCodec('fact-correction');
   const bytes =
     corrections.reduce((sum, correction) => sum + codec.encode(correction).length, 0) / 500;
@@ -19,7 +23,7 @@ it("load corrections are sound, each of a fact of its own, the same every time, 
   expect(bytes).toBeLessThan(700);
 });
 
-it('memory and processor time are those that the process says of itself', () => {
+test('memory and processor time agree with those that Node reports', () => {
   const until = process.cpuUsage().user + 100_000;
   while (process.cpuUsage().user < until);
   const secondsOf = ({ user, system }: NodeJS.CpuUsage) => (user + system) / 1e6;
@@ -32,21 +36,21 @@ it('memory and processor time are those that the process says of itself', () => 
   expect(cpuSeconds).toBeLessThan(after + 0.03);
 });
 
-it('a process that ended is left out of what is sampled', () => {
+test('a process that ended is not sampled', () => {
   const watch = new ProcessWatch(() => ({ self: process.pid, gone: 2 ** 30 }), 1_000_000);
   const samples = watch.stop();
   expect(samples['self']).toHaveLength(2);
   expect(samples['gone']).toEqual([]);
 });
 
-it('growth is the slope through all samples', () => {
+test('growth is the slope through all samples', () => {
   const at = (atMs: number, residentBytes: number) => ({ atMs, residentBytes, cpuSeconds: 0 });
   expect(growthPerMinute([at(0, 100), at(30_000, 150), at(60_000, 200)])).toBeCloseTo(100);
   expect(growthPerMinute([at(0, 100), at(20_000, 300), at(40_000, 100)])).toBeCloseTo(0);
   expect(growthPerMinute([at(0, 100)])).toBe(0);
 });
 
-it('a record that is nowhere is called missing', () => {
+test('a record that is in no place is reported missing', () => {
   const whereabouts = { produced: 100, inKafka: 60, inWorkflows: 30, decided: 10 };
   const result = (inKafka: number): LoadResult => ({
     command: '',

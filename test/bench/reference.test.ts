@@ -1,12 +1,8 @@
-/**
- * The comparison with the reference, without PyTorch: what it is told, and what is made of its
- * answer.
- */
+/** The comparison with the reference, without PyTorch: its input, and the use of its output. */
 import { createHash } from 'node:crypto';
-import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import type { BenchResult } from '../../bench/edit-stream.ts';
 import { readRecords } from '../../operations/tune/fact-records.ts';
 import { exportModel, NotExportable } from '../../bench/reference/export-model.ts';
@@ -21,14 +17,14 @@ import { referenceParameters, referenceRecords } from '../../bench/reference/tas
 import { PROJECT_ROOT } from '../../infra/config/home.ts';
 import { silentProgress } from '../../infra/setup/progress.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
+import { testFolder } from '../harness/clean-up.ts';
 
 const TINY = path.join(PROJECT_ROOT, 'test', 'golden', 'tiny');
 
 let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-reference-test-'));
+beforeEach(() => {
+  folder = testFolder();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const measures = {
   ...{
@@ -86,7 +82,7 @@ describe('side by side', () => {
     );
   });
 
-  it('holds stages per correction against each other, each by its own number of corrections', () => {
+  it('compares stages per correction, each by its own number of corrections', () => {
     expect(sideBySide(ours, reference)).toMatch(/^ {2}context and targets +0\.600 s +19\.000 s$/m);
   });
 
@@ -127,7 +123,7 @@ describe('what the reference is told', () => {
     return readRecords(file, 0, records.length);
   };
 
-  it('locates the subject in each text it is edited in, in the tokens that our engine reads', async () => {
+  it('locates the subject in each text, in the tokens that our engine reads', async () => {
     const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
     const { tokenizer } = checkpoint;
     const [told] = referenceRecords(tokenizer, await written([record]));
@@ -197,7 +193,7 @@ describe('the statistics that an engine worked with', () => {
     await writeFile(path.join(folder, 'text-aa.json'), 'text');
     await writeFile(path.join(folder, 'keys-aa-4.safetensors'), 'changed');
     await expect(keptStatistics(folder, [4], whole('text', [[4, 'four']]))).rejects.toThrow(
-      'none of the key statistics',
+      'no key statistics',
     );
   });
 });

@@ -1,14 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
-import { Versions } from '../../versions/versions.ts';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { testFolder } from '../harness/clean-up.ts';
 import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
-import { runBatch } from '../harness/test-lineage.ts';
-import { FakeEngine } from '../harness/fake-engine.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { testLineage } from '../harness/test-lineage.ts';
 
 const HAS_PYTHON = spawnSync('python3', ['--version']).status === 0;
 
@@ -22,21 +18,17 @@ describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
   let file: Buffer;
   let head: string;
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'errata-audit-'));
+    folder = testFolder();
     writeFileSync(join(folder, 'check.py'), CHECKER);
-    const versions = new Versions(new MemoryStore());
-    const activities = {
-      ...createEditActivities({ engine: new FakeEngine(), versions }),
-      ...createLedgerActivities({ versions }),
-    };
+    const { commitBatch, log, versions } = testLineage();
     const b = correction('b', { source: 'naïve "quotes" \u2028 and 😀' });
     for (const [i, revisions] of [
       [correction('a'), b],
       [retraction(b)],
       [correction('c')],
     ].entries())
-      await (await runBatch(activities, String(i), revisions)).commit();
-    await versions.log(LINEAGE).register();
+      await commitBatch(String(i), revisions);
+    await log.register();
     const lines: Uint8Array[] = [];
     for await (const line of versions.audit(LINEAGE, {
       software: 'errata test',
@@ -45,9 +37,8 @@ describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
     }))
       lines.push(line);
     file = Buffer.concat(lines);
-    head = (await versions.log(LINEAGE).read()).head.hash!;
+    head = (await log.read()).head.hash!;
   });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   const checked = (content: Buffer) => {
     writeFileSync(join(folder, 'audit.jsonl'), content);
@@ -56,7 +47,7 @@ describe.skipIf(!HAS_PYTHON)('the checker in docs/audit.md', () => {
     });
   };
 
-  it('finds a whole file sound, and comes to the same HEAD', () => {
+  it('finds a whole file sound, with the same HEAD', () => {
     writeFileSync(join(folder, 'audit.jsonl'), file);
     expect(
       execFileSync('python3', [join(folder, 'check.py'), join(folder, 'audit.jsonl')], {
