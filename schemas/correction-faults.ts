@@ -1,4 +1,4 @@
-/** What is wrong with a correction, as far as it can be told without the model. */
+/** Checks of a correction that need no model. */
 import { CORRECTION_LIMITS, isInstant, LINEAGE_NAME, type FactCorrection } from './correction.ts';
 import { recordCodec } from './records/avro.ts';
 

@@ -17,7 +17,7 @@ export interface FactCorrection {
   lineage: string;
   /** Occurs literally in `prompt`. */
   subject: string;
-  /** What the fact says about the subject; null: the prompt with `{}` for the subject. */
+  /** The property that the fact is about; null: the prompt with `{}` for the subject. */
   relation: string | null;
   prompt: string;
   /** The model's new continuation of the prompt, without the space before it. */
@@ -31,7 +31,7 @@ export interface FactCorrection {
   /** Milliseconds since 1970, by the submitter's clock. */
   issuedAt: number;
   /**
-   * What it resubmits: the id of a quarantined correction, or
+   * The origin of a resubmission: the id of a quarantined correction, or
    * `record:<topic>-<partition>@<offset>` of a dead letter.
    */
   replayOf?: string;
@@ -89,7 +89,7 @@ export function factKeyOf(
   return `${keyPart(correction.subject)}|${keyPart(relation)}`;
 }
 
-/** Whether two targets are the same answer, up to Unicode normalisation and outer white space. */
+/** Compares two targets, ignoring Unicode normalisation and outer white space. */
 export function saysTheSame(a: { target: string }, b: { target: string }): boolean {
   return a.target.trim().normalize('NFC') === b.target.trim().normalize('NFC');
 }
@@ -106,7 +106,7 @@ export function retractionId(position: KafkaPosition): string {
   return `retract:${position.topic}-${position.partition}-${position.offset}`;
 }
 
-/** Whether a number is a time of a Date, in milliseconds since 1970. */
+/** Tells whether a number is a time of a Date, in milliseconds since 1970. */
 export function isInstant(milliseconds: number): boolean {
   return (
     Number.isSafeInteger(milliseconds) &&

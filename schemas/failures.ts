@@ -114,7 +114,7 @@ export class AlertUndelivered extends ErrataFailure {
   }
 }
 
-/** What a batch staged is gone; the batch's workflow plans again. */
+/** The files that a batch staged are gone; its workflow plans again. */
 export const STAGING_GONE = 'StagingGone';
 
 /** Failures that the same input always meets again. */
@@ -156,7 +156,7 @@ export const STOPS_A_LINEAGE: readonly string[] = [
   'PayloadTooLarge',
 ];
 
-/** Whether a retry may help; unknown failures are retried. */
+/** Tells whether a retry may help; unknown failures are retried. */
 export function isWorthARetry(failure: unknown): boolean {
   return !(failure instanceof Error && NOT_WORTH_A_RETRY.includes(failure.name));
 }

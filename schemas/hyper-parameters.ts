@@ -78,7 +78,7 @@ export const parameterSet = z.strictObject({
   /** Where the numbers are from. */
   source: z.string().min(1),
   fits: fullShape.partial(),
-  /** What differs from the general rule. */
+  /** Differences from the general rule. */
   parameters: hyperParameterOverrides,
   measured: z.record(z.string(), z.union([z.number(), z.string(), z.null()])).optional(),
 });

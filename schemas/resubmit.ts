@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { CORRECTION_LIMITS, type FactCorrection, type KafkaPosition } from './correction.ts';
 
-/** Up to this number an id is counted on; past it a new count begins behind it. */
+/** Ids count up to this number; then a new count is appended. */
 const RESUBMISSIONS_MAX = 64;
 const HASH_DIGITS = 16;
 
@@ -28,7 +28,7 @@ export function resubmittedId(id: string): string {
   return `${next.slice(0, idCharactersMax - mark.length).toWellFormed()}${mark}`;
 }
 
-/** Names a dead letter's record, which its repaired correction says that it stands in for. */
+/** Names a dead letter's record in the `replayOf` of its repaired correction. */
 export function recordReference({ topic, partition, offset }: KafkaPosition): string {
   return `record:${topic}-${partition}@${offset}`;
 }

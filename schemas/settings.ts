@@ -1,4 +1,4 @@
-/** What an operator sets for each lineage; infra/config has the environment's names. */
+/** An operator's settings of a lineage; infra/config has the environment's names. */
 
 export interface BatchSettings {
   /** A batch starts when this many corrections wait, */
@@ -28,7 +28,7 @@ export interface VerdictSettings {
   retentionSample: number;
 }
 
-/** What happens, unattended, to a batch that fails or is refused by its verdict. */
+/** The unattended handling of batches that fail or that their verdict refuses. */
 export interface FailureSettings {
   /** Attempts of a batch's workflow. */
   batchAttemptsMax: number;
@@ -43,7 +43,7 @@ export interface FailureSettings {
   whenUsedUp: 'freeze' | 'quarantine';
   /** The lineage freezes after a batch with more quarantined corrections; 0: never. */
   quarantinedMax: number;
-  /** Whether failures, quarantines and freezes are sent to the workflow worker's webhook. */
+  /** Send failures, quarantines and freezes to the workflow worker's webhook. */
   alert: boolean;
 }
 
@@ -51,7 +51,7 @@ export interface LineageSettings {
   batch: BatchSettings;
   verdict: VerdictSettings;
   failures: FailureSettings;
-  /** Whether workflows set search attributes; an unregistered one would stop them for good. */
+  /** Workflows set search attributes; an unregistered one would stop them for good. */
   findable: boolean;
 }
 

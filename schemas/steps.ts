@@ -38,7 +38,7 @@ export interface EditStep {
 
 export type StageStep = EditStep & { shards: TargetShard[] };
 
-/** What is probed, and the thresholds that it is judged by. */
+/** A staged update to probe, and the thresholds of its verdict. */
 export interface Probing {
   staged: StagedUpdate;
   settings: VerdictSettings;
@@ -46,7 +46,7 @@ export interface Probing {
 
 export type ProbeStep = EditStep & Probing;
 
-/** What is written into the version, whoever makes it. */
+/** The contents of a version, from a batch or an undo. */
 export interface Commitment {
   staged: StagedUpdate;
   probes: ProbeReport;

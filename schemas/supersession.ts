@@ -10,7 +10,7 @@ import {
   type KafkaPosition,
 } from './correction.ts';
 
-/** What decides between two revisions of a fact; a committed correction has it too. */
+/** The order of two revisions of a fact depends on these; committed corrections have them. */
 export interface Rank {
   kind: FactRevision['kind'];
   issuedAt: number;

@@ -57,7 +57,7 @@ export interface UndoSteps {
   }[];
 }
 
-/** What the undo leaves, as something later replaced it; the first hundred. */
+/** Corrections that the undo leaves, as something later replaced them; the first hundred. */
 export interface Kept {
   correctionId: string;
   reason: string;

@@ -44,7 +44,7 @@ export const versionEntrySchema = z.object({
       source: z.string(),
       issuedAt: z.number().int().nonnegative(),
       position,
-      /** What it resubmits: the id of a quarantined correction, or the place of a dead letter. */
+      /** The id of a quarantined correction or the place of a dead letter that it resubmits. */
       replayOf: z.string().optional(),
       /** If an undo restored it: the version that first added it, and the row there. */
       origin: z

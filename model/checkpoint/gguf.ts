@@ -145,7 +145,7 @@ function ggufRotary(
 }
 
 /**
- * Llama 3.1's scaling, of which a GGUF keeps only the result, one divisor per frequency. The
+ * Llama 3.1's scaling, read from a GGUF, which has only the result, one divisor per frequency. The
  * published models differ in `factor` alone, so that is read off and the whole is checked.
  */
 function llama3Scaling(

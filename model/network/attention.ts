@@ -9,7 +9,7 @@ import { linear, linearBack, type Weights } from './layers.ts';
 import type { RotaryTable } from './rotary.ts';
 import type { TokenRows } from './token-rows.ts';
 
-/** What attention computed: the tensors that the way back needs. */
+/** The tensors of a forward pass that the way back needs. */
 export interface AttentionRecord {
   /** Scaled queries [B, K, G T, d], keys and values [B, K, S, d], softmax [B, K, G T, S]. */
   query: tf.Tensor4D;
@@ -131,7 +131,7 @@ export interface AttentionGeometry {
 /** Large enough to vanish in a softmax, small enough to stay finite in float32. */
 const MASKED = -1e9;
 
-/** Throws nothing; the caller disposes it after the run. */
+/** The caller disposes it after the run. */
 export function attentionGeometry(
   config: ModelConfig,
   rows: TokenRows,

@@ -20,7 +20,7 @@ export interface TokenRows {
   readonly slotOfRow: Int32Array;
   /** [B * T] slot -> row; fillers point to the sequence's first row and are masked. */
   readonly rowOfSlot: Int32Array;
-  /** Whether the padded form is the rows themselves. */
+  /** True if the padded form equals the rows. */
   readonly dense: boolean;
 }
 

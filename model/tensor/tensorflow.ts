@@ -78,7 +78,7 @@ export function loadTensorFlow(addonPath: string): typeof tf {
     if (loaded.addonPath !== addonPath) {
       throw new TensorFlowError(
         'Another TensorFlow addon is already loaded in this thread.',
-        { loaded: loaded.addonPath, asked: addonPath },
+        { loaded: loaded.addonPath, requested: addonPath },
         'One process uses one device: start a second process for the other one.',
       );
     }

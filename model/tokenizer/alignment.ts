@@ -7,10 +7,10 @@ export interface Alignment {
   end(at: number): number;
 }
 
-/** What a tokeniser does to a text before it looks bytes up. */
+/** A tokeniser's changes to a text before it looks bytes up. */
 export interface Rewriting {
   normalForm: 'NFC' | null;
-  /** What a space is written as. */
+  /** The letter that replaces a space. */
   spaceLetter: string;
   /** Bytes that have no token, as some control characters in SmolLM2. */
   droppedBytes: ReadonlySet<number>;

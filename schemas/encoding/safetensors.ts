@@ -17,7 +17,7 @@ export const HEADER_VALUES_MAX = 2_000_000;
 const HEADER_DEPTH_MAX = 8;
 export const RANK_MAX = 8;
 
-/** What holds each type's elements; types that JavaScript has no array for are held as bits. */
+/** The arrays of each type's elements; types without a JavaScript array are held as bits. */
 const ARRAYS = {
   F64: Float64Array,
   I64: BigInt64Array,

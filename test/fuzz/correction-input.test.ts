@@ -31,7 +31,7 @@ const CSV_ROW =
 
 function isSoundOrSays(text: string, format: 'ndjson' | 'csv'): void {
   const { corrections, faults } = readCorrections(text, format, DEFAULTS);
-  // To a table a carriage return by itself ends a line, too.
+  // In a table a lone carriage return ends a line as well.
   const lines = text.split(/[\n\r]/).length;
   for (const { line, correction } of corrections) {
     expect(faultsOf(correction)).toEqual([]);

@@ -15,7 +15,7 @@ import { damaged, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.
 
 let serving: Awaited<ReturnType<typeof servedLineage>>;
 const submitted: FactCorrection[] = [];
-const asked = new Set<string>();
+const names = new Set<string>();
 
 beforeAll(async () => {
   serving = await servedLineage({
@@ -27,7 +27,7 @@ beforeAll(async () => {
   await serving.commit(correction('a'));
   await serving.start();
   const get = serving.store.get.bind(serving.store);
-  serving.store.get = (name) => (asked.add(name), get(name));
+  serving.store.get = (name) => (names.add(name), get(name));
   await serving.server.listen({ port: 0, host: '127.0.0.1' });
 });
 afterAll(() => serving.close());
@@ -277,7 +277,7 @@ const method = fc.constantFrom(
   'TRACE',
 ) as fc.Arbitrary<'GET'>;
 
-/** What of a text a URL may hold. */
+/** The part of a text that a URL may hold. */
 function encoded(text: string): string {
   return text.isWellFormed() ? encodeURIComponent(text) : '%ED%A0%80';
 }
@@ -301,7 +301,7 @@ test("any path is answered or refused, and reads only the lineage's own objects"
     }),
     runs(600),
   );
-  for (const name of asked) expect(name.startsWith(`lineages/${LINEAGE}/`), name).toBe(true);
+  for (const name of names) expect(name.startsWith(`lineages/${LINEAGE}/`), name).toBe(true);
 });
 
 test.each<[string, number]>([

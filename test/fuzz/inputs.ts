@@ -190,7 +190,7 @@ export function joined(...parts: readonly Uint8Array[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts));
 }
 
-/** What a call throws; undefined where it throws nothing. */
+/** The error that a call throws, else undefined. */
 export async function faultOf(call: () => unknown): Promise<unknown> {
   try {
     await call();

@@ -75,7 +75,7 @@ async function readWith(
 async function isDamagedOrEqual(version: number, bytes: Uint8Array): Promise<void> {
   const { fault, good } = await readWith(version, bytes);
   if (fault === undefined) {
-    // Only the last entry has nobody behind it who knows its hash.
+    // Only the last entry's hash is not recorded in a later one.
     expect(
       version === VERSIONS ||
         Buffer.from(bytes).equals(sound.objects.get(entryName('l', version))!),

@@ -51,7 +51,7 @@ test('different facts have different keys, whatever their characters', () => {
   );
 });
 
-// Regression: `$&` in a replacement text stands for the match.
+// Regression: `$&` in a replacement text is the match.
 test('a dollar sign in the subject stays in the key', () => {
   expect(key('$& Co', null, '$& Co sells')).toBe('$& Co|{} sells');
 });
