@@ -106,11 +106,7 @@ export const SETTINGS = {
     'The id of the access key to the bucket; docs/security.md lists the rights that it needs.',
     "the SDK's own (`AWS_ACCESS_KEY_ID`, a profile, the machine's role)",
   ),
-  's3.secretAccessKey': optional(
-    'ERRATA_S3_SECRET_ACCESS_KEY',
-    secret,
-    'The secret of the access key.',
-  ),
+  's3.secretAccessKey': optional('ERRATA_S3_SECRET_ACCESS_KEY', secret, 'The secret of that key.'),
   's3.ca': authority('ERRATA_S3_CA', "the server's certificate"),
   device: setting(
     'ERRATA_DEVICE',
@@ -128,7 +124,7 @@ export const SETTINGS = {
   hubToken: optional(
     'ERRATA_HUB_TOKEN',
     secret,
-    'The access token for models of the Hugging Face hub that require one.',
+    'The Hugging Face access token, for models that need one.',
   ),
   lineages: setting(
     'ERRATA_LINEAGES',
@@ -142,12 +138,7 @@ export const SETTINGS = {
     'The Kafka cluster.',
     'a broker that `errata up` starts',
   ),
-  'kafka.clientId': setting(
-    'ERRATA_KAFKA_CLIENT_ID',
-    text,
-    ['errata'],
-    'The client id that the brokers see.',
-  ),
+  'kafka.clientId': setting('ERRATA_KAFKA_CLIENT_ID', text, ['errata'], 'The client id for Kafka.'),
   'kafka.ssl.enabled': setting(
     'ERRATA_KAFKA_SSL',
     flag,
@@ -180,24 +171,14 @@ export const SETTINGS = {
     [1],
     'The replicas of topics that Errata creates; use 3 on a cluster.',
   ),
-  'kafka.port': setting(
-    'ERRATA_KAFKA_PORT',
-    port,
-    [0],
-    'The port of the broker that `errata up` starts.',
-  ),
+  'kafka.port': setting('ERRATA_KAFKA_PORT', port, [0], 'The port of the embedded broker.'),
   'temporal.address': optional(
     'ERRATA_TEMPORAL_ADDRESS',
     address,
     "Temporal's front end.",
     'a server that `errata up` starts',
   ),
-  'temporal.namespace': setting(
-    'ERRATA_TEMPORAL_NAMESPACE',
-    text,
-    ['errata'],
-    "The system's namespace in Temporal.",
-  ),
+  'temporal.namespace': setting('ERRATA_TEMPORAL_NAMESPACE', text, ['errata'], 'The namespace.'),
   'temporal.tls.enabled': setting(
     'ERRATA_TEMPORAL_TLS',
     flag,
@@ -210,21 +191,13 @@ export const SETTINGS = {
     filePath,
     "The client's certificate (mTLS), PEM.",
   ),
-  'temporal.tls.key': optional(
-    'ERRATA_TEMPORAL_TLS_KEY',
-    filePath,
-    "The client's key (mTLS), PEM.",
-  ),
+  'temporal.tls.key': optional('ERRATA_TEMPORAL_TLS_KEY', filePath, "The client's key, PEM."),
   'temporal.tls.serverName': optional(
     'ERRATA_TEMPORAL_TLS_SERVER_NAME',
     text,
     "The name in the server's certificate, if it is not the address.",
   ),
-  'temporal.apiKey': optional(
-    'ERRATA_TEMPORAL_API_KEY',
-    secret,
-    'The API key (Temporal Cloud); enables TLS.',
-  ),
+  'temporal.apiKey': optional('ERRATA_TEMPORAL_API_KEY', secret, 'The API key; enables TLS.'),
   'temporal.payloadKeys': optional(
     'ERRATA_TEMPORAL_PAYLOAD_KEYS',
     payloadKeys,
@@ -232,12 +205,7 @@ export const SETTINGS = {
      commands. See docs/security.md.`,
     'none: Temporal stores corrections in plain text',
   ),
-  'temporal.port': setting(
-    'ERRATA_TEMPORAL_PORT',
-    port,
-    [0],
-    'The port of the Temporal server that `errata up` starts.',
-  ),
+  'temporal.port': setting('ERRATA_TEMPORAL_PORT', port, [0], 'The port of the embedded server.'),
   'temporal.retentionDays': setting(
     'ERRATA_TEMPORAL_RETENTION_DAYS',
     integer(1, 3_650),
@@ -284,11 +252,7 @@ export const SETTINGS = {
     text,
     "The registry's user (HTTP basic authentication).",
   ),
-  'registry.password': optional(
-    'ERRATA_SCHEMA_REGISTRY_PASSWORD',
-    secret,
-    "The password of the registry's user.",
-  ),
+  'registry.password': optional('ERRATA_SCHEMA_REGISTRY_PASSWORD', secret, "That user's password."),
   'registry.ca': authority('ERRATA_SCHEMA_REGISTRY_CA', "the registry's certificate"),
   'serve.host': setting(
     'ERRATA_HOST',
