@@ -24,6 +24,7 @@ export function reasonAndHint(fault: unknown): string {
   return fault instanceof ErrataFailure ? `${reason}. ${fault.hint}` : reason;
 }
 
+/** The message of an error; the text of anything else that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import { excerpt, faultsFound, firstFaults, onOneLine } from '../../schemas/encoding/excerpt.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import { readSmallFile } from './secret.ts';
 import type { Setting } from './settings.ts';
 
@@ -83,7 +84,7 @@ export class SettingReader {
       if (checked.success) return form.finish(checked.data, folder) as T;
       this.fault(name, shown, form.expected + (form.compound ? detailsOf(checked.error) : ''));
     } catch (fault) {
-      this.fault(name, reasonOf(fault), form.expected);
+      this.fault(name, messageOf(fault), form.expected);
     }
     return setting.default;
   }
@@ -164,7 +165,7 @@ export class SettingReader {
       if (isRecord(content)) return { name, content };
       this.fault(name, excerpt(content), 'a JSON object');
     } catch (fault) {
-      const reason = fault instanceof UnsoundJson ? fault.reason : reasonOf(fault);
+      const reason = fault instanceof UnsoundJson ? fault.reason : messageOf(fault);
       this.fault(name, reason, 'a readable JSON file');
     }
     return null;
@@ -201,8 +202,4 @@ function leavesOf(content: Record<string, unknown>, path = ''): string[] {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function reasonOf(fault: unknown): string {
-  return fault instanceof Error ? fault.message : String(fault);
 }

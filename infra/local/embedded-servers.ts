@@ -1,4 +1,5 @@
 /** The embedded Kafka and Temporal of a system: started, watched and restarted, stopped. */
+import { messageOf } from '../../schemas/failures.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { homeAt, type Home } from '../config/home.ts';
 import { startEmbeddedKafka, stopEmbeddedKafka } from './kafka.ts';
@@ -61,9 +62,7 @@ export class EmbeddedServers {
     this.#timer = setInterval(() => {
       this.#restarting ??= this.#restart(state)
         .then(changed)
-        .catch((error: unknown) =>
-          this.#report('servers', error instanceof Error ? error.message : String(error)),
-        )
+        .catch((error: unknown) => this.#report('servers', messageOf(error)))
         .finally(() => (this.#restarting = null));
     }, WATCH_MS);
   }

@@ -17,6 +17,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
+import { messageOf } from '../../schemas/failures.ts';
 import { holdExclusively } from '../setup/exclusive.mjs';
 import { endProcess, isRunning, markOf, processMark } from './process-mark.ts';
 
@@ -133,7 +134,7 @@ async function answeringServer(server: EmbeddedServer): Promise<ServerRecord | n
     } catch (error) {
       if (performance.now() >= deadlineMs) {
         const process = `${server.name} (pid ${running.pid})`;
-        const message = `${process} runs but does not answer: ${reasonOf(error)}.`;
+        const message = `${process} runs but does not answer: ${messageOf(error)}.`;
         throw failure(server, message, '`errata down` stops it.');
       }
     }
@@ -185,7 +186,7 @@ export async function startServerProcess(command: ServerCommand): Promise<Server
       await command.answers();
       return record;
     } catch (error) {
-      refusal = reasonOf(error);
+      refusal = messageOf(error);
       await delay(READY_PROBE_MS);
     }
   }
@@ -291,10 +292,6 @@ function notStarted(command: Named, reason: string, exited: boolean): EmbeddedSe
   }
   const message = `${command.name} did not start: ${reason}.${tail}`;
   return failure(command, message, `The whole log is in ${log}.`, exited);
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Listens for a moment; resolves to the port, or to null if it is in use. */

@@ -4,7 +4,7 @@
  */
 
 export type SupervisorMessage =
-  /** It works from now on. `port` is where it listens, if it does. */
+  /** It works from now on, and listens on `port` if that is given. */
   | { kind: 'ready'; port?: number }
   /** It is in a long step of its start; `amount` of `total` is done, if known. */
   | { kind: 'step'; label: string; amount?: number; total?: number }

@@ -22,7 +22,7 @@ const supervised = z.object({
   startedAt: z.string().nullable(),
   restarts: z.number().int().nonnegative(),
   port: port.nullable(),
-  /** What it is doing while it starts. */
+  /** The current step of its start. */
   step: z.string().nullable(),
   log: z.string(),
 });

@@ -1,4 +1,4 @@
-/** What processes open before they are ready: the model, Temporal for workers, the schemas. */
+/** Opens what processes need before they are ready: the model, Temporal, the schemas. */
 import type { DataConverter } from '@temporalio/common';
 import { NativeConnection } from '@temporalio/worker';
 import type { Engine } from '../../model/engine/engine.ts';

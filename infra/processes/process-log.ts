@@ -1,7 +1,7 @@
 /** The log of a process: on standard output, per line one JSON object with a constant message. */
 import { DefaultLogger, Runtime } from '@temporalio/worker';
-import { inspect } from 'node:util';
 import { pino, type Logger } from 'pino';
+import { messageOf } from '../../schemas/failures.ts';
 import type { LogLevel } from '../config/configuration.ts';
 
 export function processLog(name: string, level: LogLevel): Logger {
@@ -23,13 +23,12 @@ export function logTemporalTo(log: Logger): void {
   } as const;
   Runtime.install({
     logger: new DefaultLogger('INFO', ({ level, message, meta }) =>
-      log[levels[level]]({ ...meta, error: undefined, reason: reasonOf(meta?.['error']) }, message),
+      log[levels[level]](
+        { ...meta, error: undefined, reason: meta?.['error'] && messageOf(meta['error']) },
+        message,
+      ),
     ),
     // This process stops in its own order, not when the SDK sees a signal.
     shutdownSignals: [],
   });
-}
-
-export function reasonOf(fault: unknown): string | undefined {
-  return fault === undefined ? undefined : fault instanceof Error ? fault.message : inspect(fault);
 }

@@ -1,6 +1,6 @@
 /** The life of a process: it reads the configuration, works until it is stopped, and drains. */
 import type { Logger } from 'pino';
-import { reasonAndHint, SchemaRefused } from '../../schemas/failures.ts';
+import { reasonAndHint, messageOf, SchemaRefused } from '../../schemas/failures.ts';
 import { BaseChanged } from '../../versions/log/failures.ts';
 import {
   ConfigurationError,
@@ -9,7 +9,7 @@ import {
 } from '../config/configuration.ts';
 import { onStop, tellSupervisor } from '../local/supervisor-messages.ts';
 import { watchLoop, type LoopWatch } from './loop-watch.ts';
-import { logTemporalTo, processLog, reasonOf } from './process-log.ts';
+import { logTemporalTo, processLog } from './process-log.ts';
 
 export interface ProcessContext {
   configuration: Configuration;
@@ -77,7 +77,7 @@ async function run(
   const drained = await Promise.race([
     started.stop().then(
       () => true,
-      (fault: unknown) => (log.error({ reason: reasonOf(fault) }, 'The drain failed'), false),
+      (fault: unknown) => (log.error({ reason: messageOf(fault) }, 'The drain failed'), false),
     ),
     new Promise<false>((resolve) => setTimeout(resolve, DRAIN_WAIT_MS, false)),
   ]);

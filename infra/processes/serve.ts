@@ -8,13 +8,13 @@ import type { RecordSender } from '../../pipelines/kafka/records.ts';
 import { submitCorrections, submitRetractions } from '../../pipelines/kafka/submit.ts';
 import { tail } from '../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import { knownUsers } from '../../serving/access/users.ts';
 import { createServing } from '../../serving/server.ts';
 import { kafkaSettings, recordFormat, temporalLineages } from '../config/connections.ts';
 import { openVersions } from '../config/open-versions.ts';
 import { requireUsers } from '../config/require-users.ts';
 import { openEngine, registerSchemas } from './connect.ts';
-import { reasonOf } from './process-log.ts';
 import { runProcess } from './run-process.ts';
 
 /** The wait before announced versions are followed again; the log is polled in any case. */
@@ -116,7 +116,7 @@ function followVersions(
       try {
         await followOnce();
       } catch (fault) {
-        const fields = { reason: reasonOf(fault), againInMs: FOLLOW_AGAIN_MS };
+        const fields = { reason: messageOf(fault), againInMs: FOLLOW_AGAIN_MS };
         log.warn(fields, 'Announced versions are not followed for now');
         await delay(FOLLOW_AGAIN_MS, undefined, { signal, ref: false }).catch(() => {});
       }

@@ -37,7 +37,9 @@ try {
   if (command === 'test') process.exitCode = await test(args);
   else if (Object.hasOwn(PROGRAMS, command)) await become(...PROGRAMS[command]);
   else
-    throw new Error(`There is no command "${command}": ${Object.keys(PROGRAMS).join(', ')}, test.`);
+    throw new Error(
+      `Unknown command "${command}". The commands are: ${Object.keys(PROGRAMS).join(', ')}, test.`,
+    );
 } catch (error) {
   process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;

@@ -1,6 +1,6 @@
 /**
- * What this machine must have before anything can be installed or run. The checks change nothing,
- * and report what is missing instead of throwing.
+ * Checks what this machine must have before anything can be installed or run. The checks change
+ * nothing, and report what is missing instead of throwing.
  */
 import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
@@ -20,7 +20,7 @@ export interface Finding {
   readonly state: 'ok' | 'low' | 'missing';
   readonly found: string;
   readonly needed: string;
-  /** What to do; empty if nothing. */
+  /** The remedy; empty if none is needed. */
   readonly mend: string;
 }
 

@@ -4,7 +4,7 @@
  */
 import { SingleBar } from 'cli-progress';
 
-/** What a step counts. */
+/** The amount that a step counts up to. */
 export interface ProgressTotal {
   readonly amount: number;
   readonly unit: 'MB' | 'files' | 'items';

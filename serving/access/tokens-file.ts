@@ -16,6 +16,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { faultsFound } from '../../schemas/encoding/excerpt.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import { tokensFile, type TokenRecord } from './access.ts';
 
 /** The file cannot be trusted or understood. */
@@ -54,10 +56,7 @@ export function readTokens(path: string): TokenRecord[] | null {
   }
   const checked = tokensFile.safeParse(content);
   if (checked.success) return checked.data.tokens;
-  const faults = checked.error.issues.map((issue) =>
-    [issue.path.join('.'), issue.message].filter((part) => part !== '').join(': '),
-  );
-  throw new TokensUnreadable(path, faults.join('; '));
+  throw new TokensUnreadable(path, faultsFound(checked.error).join('; '));
 }
 
 /** Anybody who may write to the file decides who may do what, so it must be the owner's alone. */
@@ -77,7 +76,7 @@ function readTrusted(path: string): string | null {
   } catch (fault) {
     if (fault instanceof TokensUnreadable) throw fault;
     if ((fault as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new TokensUnreadable(path, fault instanceof Error ? fault.message : String(fault));
+    throw new TokensUnreadable(path, messageOf(fault));
   }
 }
 

@@ -1,6 +1,7 @@
 /** The users whom `serve` knows now: those in the tokens file, or anybody if it may be open. */
 import { statSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { messageOf } from '../../schemas/failures.ts';
 import { isLoopback, type Users } from './access.ts';
 import { readTokens, TokensUnreadable } from './tokens-file.ts';
 
@@ -48,8 +49,7 @@ export function knownUsers(
       return { kind: 'tokens', tokens };
     } catch (fault) {
       open = false;
-      const reason = fault instanceof Error ? fault.message : String(fault);
-      log.error({ reason }, 'All requests are refused');
+      log.error({ reason: messageOf(fault) }, 'All requests are refused');
       return { kind: 'unknown' };
     }
   };

@@ -26,7 +26,7 @@ export async function diagnose(configuration: Configuration, running = configura
     /** Whether everything is there that the set-up and the system need. */
     able: [...findings, versions].every(({ state }) => state !== 'missing'),
     findings,
-    /** What the set-up has installed, and what it still would. */
+    /** The parts that the set-up has installed or would install. */
     parts: PARTS.map((part) => ({ part, installed: !absent.includes(part) })),
     home: home.root,
     device,

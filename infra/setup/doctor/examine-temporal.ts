@@ -13,7 +13,7 @@ export interface TemporalFinding {
   /** `low`: something is lost in time, or cannot be found. `unknown`: Temporal did not answer. */
   state: 'ok' | 'low' | 'unknown';
   found: string;
-  /** What to do; empty if nothing. */
+  /** The remedy; empty if none is needed. */
   mend: string;
 }
 

@@ -10,7 +10,7 @@ export interface VersionsFinding {
   /** `low`: read-only, which is enough for `serve` and for commands that only read. */
   state: 'ok' | 'low' | 'missing';
   found: string;
-  /** What to do; empty if nothing. */
+  /** The remedy; empty if none is needed. */
   mend: string;
 }
 

@@ -28,7 +28,7 @@ export interface ClientCommand {
   readonly waitMs: number;
   /** Receives each line of the output. */
   readonly onLine?: (line: string) => void;
-  /** What the user can do if it fails. */
+  /** Advice for the user if it fails. */
   readonly hint: string;
 }
 

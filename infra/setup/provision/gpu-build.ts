@@ -4,6 +4,7 @@
  */
 import { deviceSeen, loadTensorFlow, tensorflowVersion } from '../../../model/tensor/tensorflow.ts';
 import { homeFromEnvironment } from '../../config/home.ts';
+import { messageOf } from '../../../schemas/failures.ts';
 import { progressOn } from '../progress.ts';
 import { provision } from './index.ts';
 
@@ -23,6 +24,6 @@ try {
     `TensorFlow ${tensorflowVersion()}, CUDA build: loads and multiplies. It found ${seen}.\n`,
   );
 } catch (error) {
-  process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`\n${messageOf(error)}\n`);
   process.exitCode = 1;
 }

@@ -3,6 +3,7 @@
  * named parts, or all. It ends with 0 if they are installed, else reports what failed.
  */
 import { deviceFromEnvironment, homeFromEnvironment } from '../../config/home.ts';
+import { messageOf } from '../../../schemas/failures.ts';
 import { progressOn } from '../progress.ts';
 import { PARTS, provision, type Part } from './index.ts';
 
@@ -20,6 +21,6 @@ try {
     progress: progressOn(process.stderr),
   });
 } catch (error) {
-  process.stderr.write(`\n${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`\n${messageOf(error)}\n`);
   process.exitCode = 1;
 }

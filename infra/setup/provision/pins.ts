@@ -1,5 +1,5 @@
 /**
- * What the set-up installs, with the sha256 of every downloaded file in pins.json. The client that
+ * The downloads of the set-up, with the sha256 of every file in pins.json. The client that
  * downloads a file (pip, Maven) chooses its source, so that the user's mirrors and proxies apply.
  */
 import {

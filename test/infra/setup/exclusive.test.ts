@@ -5,7 +5,7 @@ import { ExclusiveTimeout, holdExclusively } from '../../../infra/setup/exclusiv
 
 const purposeOf = (name: string): string => `test ${name} ${process.pid}`;
 
-test('the second waits until the first lets go', async () => {
+test('a second holder waits until the first releases the lock', async () => {
   const purpose = purposeOf('order');
   const events: string[] = [];
   const first = await holdExclusively(purpose, 60_000);
@@ -15,17 +15,17 @@ test('the second waits until the first lets go', async () => {
     events.push('second waits');
     waits();
   }).then(async (turn) => {
-    events.push('second has it');
+    events.push('second holds');
     await turn.release();
   });
   await waiting;
-  events.push('first lets go');
+  events.push('first releases');
   await first.release();
   await second;
-  expect(events).toEqual(['second waits', 'first lets go', 'second has it']);
+  expect(events).toEqual(['second waits', 'first releases', 'second holds']);
 });
 
-test('of many at once never two have it', async () => {
+test('of many contenders only one holds the lock at a time', async () => {
   const purpose = purposeOf('crowd');
   let inside = 0;
   let most = 0;
@@ -42,7 +42,7 @@ test('of many at once never two have it', async () => {
   expect(most).toBe(1);
 });
 
-test('a holder that is killed lets go', async () => {
+test('the lock of a killed holder is released', async () => {
   const purpose = purposeOf('killed');
   const module = new URL('../../../infra/setup/exclusive.mjs', import.meta.url).href;
   const program = `import(${JSON.stringify(module)})
@@ -55,7 +55,7 @@ test('a holder that is killed lets go', async () => {
   expect(holder.signalCode ?? (await once(holder, 'exit'))[1]).toBe('SIGKILL');
 });
 
-test('who waits too long is told what for', async () => {
+test('a wait that is too long fails with the purpose of the lock', async () => {
   const purpose = purposeOf('bound');
   const first = await holdExclusively(purpose, 1_000);
   await expect(holdExclusively(purpose, 50)).rejects.toThrow(ExclusiveTimeout);
