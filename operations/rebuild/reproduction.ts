@@ -1,7 +1,4 @@
-/**
- * Two lineages beside one another, version by version: whether the one says, bit for bit, what the
- * other says. Needs no model.
- */
+/** Compares two lineages version by version, bit for bit and within a tolerance. */
 import type { BlobReference, CorrectionProbe, ProbeScores } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
@@ -13,24 +10,21 @@ import { sha256 } from '../../versions/log/object-names.ts';
 export type Agreement = 'identical' | 'within-tolerance' | 'different';
 
 /**
- * On another machine, or with another number of threads, sums are rounded otherwise. Pairs then
- * differ by some 1e-4 of their largest number; log-probabilities by less than this many nats.
+ * On another machine, or with another number of threads, sums are rounded differently. Pairs then
+ * differ by some 1e-4 of their largest number, log-probabilities by less than this many nats.
  */
 export const TOLERANCE = { pairs: 1e-3, logProbability: 1e-2, measured: 1e-3 } as const;
 
 export interface VersionComparison {
   version: number;
-  /** What it adds, removes and retracts, in words. */
+  /** What it adds, removes and retracts. */
   changes: 'identical' | 'different';
   pairs: Agreement | 'none';
-  /**
-   * Of pairs that are not identical: the largest difference of two numbers over the largest number
-   * of their matrix.
-   */
+  /** The largest difference of two numbers over the largest number of their matrix. */
   pairsDifference: number | null;
   probes: Agreement;
   scores: Agreement;
-  /** What is not identical, in words. */
+  /** What is not identical. */
   notes: string[];
 }
 
@@ -39,7 +33,7 @@ export interface LineageReproduction {
   rebuilt: string;
   /** Versions that both have. */
   versions: number;
-  /** Versions of the source that were to be rebuilt. */
+  /** Versions of the source to be rebuilt. */
   due: number;
   identical: number;
   within: number;
@@ -105,6 +99,11 @@ export async function compareVersions(
   };
 }
 
+interface Side {
+  log: VersionLog;
+  entry: VersionEntry;
+}
+
 async function compareVersion(
   source: VersionLog,
   rebuilt: VersionLog,
@@ -117,8 +116,12 @@ async function compareVersion(
   const notes: string[] = [];
   const changes = changesOf(one) === changesOf(other) ? 'identical' : 'different';
   if (changes === 'different') notes.push(...changeNotes(one, other));
-  const pairs = await comparePairs(source, rebuilt, one.pairs, other.pairs, notes);
-  const probes = await compareProbes(source, rebuilt, one, other, notes);
+  const sides: [Side, Side] = [
+    { log: source, entry: one },
+    { log: rebuilt, entry: other },
+  ];
+  const pairs = await comparePairs(sides, notes);
+  const probes = await compareProbes(sides, notes);
   const scores = compareScores(one, other, notes);
   return { version, changes, ...pairs, probes, scores, notes };
 }
@@ -134,18 +137,18 @@ function changeNotes(one: VersionEntry, other: VersionEntry): string[] {
   const differing = one.added
     .filter((added) => byId.get(added.correctionId) !== sha256(canonicalJson(added)))
     .map(({ correctionId }) =>
-      byId.has(correctionId) ? `"${correctionId}" has other words` : `"${correctionId}" is missing`,
+      byId.has(correctionId)
+        ? `"${correctionId}" has another text`
+        : `"${correctionId}" is missing`,
     );
   return differing.length > 0 ? differing : ['it removes or retracts something else'];
 }
 
 async function comparePairs(
-  source: VersionLog,
-  rebuilt: VersionLog,
-  one: BlobReference | null,
-  other: BlobReference | null,
+  [{ log: source, entry: original }, { log: rebuilt, entry: copy }]: [Side, Side],
   notes: string[],
 ): Promise<Pick<VersionComparison, 'pairs' | 'pairsDifference'>> {
+  const [one, other] = [original.pairs, copy.pairs];
   if (one === null && other === null) return { pairs: 'none', pairsDifference: null };
   if (one?.sha256 === other?.sha256) return { pairs: 'identical', pairsDifference: null };
   if (one === null || other === null) return { pairs: 'different', pairsDifference: null };
@@ -153,7 +156,7 @@ async function comparePairs(
   if (a === null || b === null) return { pairs: 'different', pairsDifference: null };
   const difference = differenceOf(a, b);
   if (difference === null)
-    notes.push('its pairs are of another form: other blocks, widths, rows or spellings');
+    notes.push('its pairs have another form: other blocks, widths, rows or spellings');
   const within = difference !== null && difference <= TOLERANCE.pairs;
   return { pairs: within ? 'within-tolerance' : 'different', pairsDifference: difference };
 }
@@ -198,18 +201,10 @@ function relativeDifference(one: Float32Array, other: Float32Array): number {
   return difference === 0 ? 0 : difference / Math.max(largest, Number.MIN_VALUE);
 }
 
-async function compareProbes(
-  source: VersionLog,
-  rebuilt: VersionLog,
-  one: VersionEntry,
-  other: VersionEntry,
-  notes: string[],
-): Promise<Agreement> {
+async function compareProbes(sides: [Side, Side], notes: string[]): Promise<Agreement> {
+  const [one, other] = [sides[0].entry, sides[1].entry];
   if (one.probes.details.sha256 === other.probes.details.sha256) return 'identical';
-  const [a, b] = await Promise.all([
-    detailsAt(source, one, notes),
-    detailsAt(rebuilt, other, notes),
-  ]);
+  const [a, b] = await Promise.all([detailsAt(sides[0], notes), detailsAt(sides[1], notes)]);
   if (a === null || b === null) return 'different';
   const answers = (probes: CorrectionProbe[]): string =>
     JSON.stringify(probes.map(({ targetLogProbability: _, ...rest }) => rest));
@@ -223,10 +218,10 @@ async function compareProbes(
   const changed = a
     .filter((probe, i) => b[i]?.answerAfter !== probe.answerAfter)
     .map(({ id }) => `"${id}"`);
+  const named = changed.slice(0, NAMED_MAX).join(', ');
+  const more = changed.length > NAMED_MAX ? ` and ${changed.length - NAMED_MAX} more` : '';
   notes.push(
-    changed.length > 0
-      ? `other answers to ${changed.slice(0, NAMED_MAX).join(', ')}${changed.length > NAMED_MAX ? ` and ${changed.length - NAMED_MAX} more` : ''}`
-      : 'its probes came out otherwise',
+    changed.length > 0 ? `other answers to ${named}${more}` : 'its probes have other results',
   );
   return 'different';
 }
@@ -234,8 +229,7 @@ async function compareProbes(
 const NAMED_MAX = 5;
 
 async function detailsAt(
-  log: VersionLog,
-  { probes }: VersionEntry,
+  { log, entry: { probes } }: Side,
   notes: string[],
 ): Promise<CorrectionProbe[] | null> {
   try {
@@ -248,10 +242,7 @@ async function detailsAt(
   }
 }
 
-/**
- * How many earlier corrections are asked again is a setting that may have changed, so their share
- * is left out.
- */
+/** Leaves out retention: the size of its sample is a setting that may have changed. */
 function compareScores(one: VersionEntry, other: VersionEntry, notes: string[]): Agreement {
   const sides = (['before', 'after'] as const).map((side): Agreement => {
     const [a, b] = [one.probes[side], other.probes[side]];
@@ -277,7 +268,7 @@ function compareScores(one: VersionEntry, other: VersionEntry, notes: string[]):
         )
       : (['different'] as const);
   const agreement = worst([...sides, ...layers]);
-  if (agreement === 'different') notes.push('its scores, norms or thresholds are others');
+  if (agreement === 'different') notes.push('its scores, norms or thresholds differ');
   return agreement;
 }
 

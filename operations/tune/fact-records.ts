@@ -47,10 +47,10 @@ export async function readRecords(file: string, from: number, to: number): Promi
   if (!parsed.success) {
     const faults = parsed.error.issues
       .slice(0, FAULTS_NAMED_MAX)
-      .map(
-        ({ path: [index, ...field], message }) =>
-          `record ${from + Number(index)}${field.length === 0 ? '' : `, ${field.join('.')}`}: ${message}`,
-      );
+      .map(({ path: [index, ...field], message }) => {
+        const place = [`record ${from + Number(index)}`, field.join('.')].filter((one) => one);
+        return `${place.join(', ')}: ${message}`;
+      });
     throw new BadRecords(`${file} is not in CounterFact's form: ${faults.join('; ')}`);
   }
   if (parsed.data.length === 0)

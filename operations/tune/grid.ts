@@ -37,8 +37,8 @@ export function candidate(
 /**
  * Windows as wide as the model's present one, spread evenly over the first 60 % of the depth (facts
  * are recalled there, arXiv 2202.05262), avoiding blocks with massive keys; the present one is
- * among them where it is allowed. Where massive blocks leave no room the windows get narrower. Throws
- * RangeError where no block is left.
+ * among them where it is allowed. Where massive blocks leave no room the windows get narrower.
+ * Throws RangeError where no block is left.
  */
 export function windowsOf(
   config: ModelConfig,

@@ -98,9 +98,9 @@ async function runTrial(
 }
 
 /**
- * The harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0 where
- * ordinary text suffers more than a verdict allows by default, so that any candidate that harms
- * less is better.
+ * The harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0
+ * where ordinary text suffers more than a verdict allows by default, so that any candidate that
+ * harms less is better.
  */
 export function scoreOf({
   efficacy,

@@ -1,13 +1,15 @@
-/** Undone on a real, tiny model: the numbers behind the answers, to the last bit. */
+/** Undoes on a real, tiny model: the numbers behind the answers, to the last bit. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
+import type { FactCorrection } from '../../../schemas/correction.ts';
 import type { VerdictSettings } from '../../../schemas/settings.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
 import { ensureHook } from '../../../versions/log/hook-pairs.ts';
+import type { VersionLog } from '../../../versions/log/version-log.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
 import { MemoryStore } from '../../versions/stores/memory-store.ts';
@@ -15,7 +17,7 @@ import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
 import { runUndo, undoRequest } from './undoing.ts';
 
-/** So small a model is not asked to be good, but to be the same. */
+/** So small a model need not be good, only the same. */
 const ANYTHING_GOES: VerdictSettings = {
   requireEffective: false,
   generalisationMin: 0,
@@ -26,15 +28,14 @@ const ANYTHING_GOES: VerdictSettings = {
   retentionSample: 2,
 };
 
-const about = (id: string, subject: string, relation: string, target: string, issuedAt = 1_000) =>
+const about = (id: string, subject: string, relation: string, more: Partial<FactCorrection>) =>
   correction(id, {
     subject,
     relation,
     prompt: `the ${relation} of ${subject} is`,
-    target,
-    issuedAt,
     paraphrases: [],
     neighbourhood: [],
+    ...more,
   });
 
 const PROMPTS = ['tom', 'the old country', 'the company', 'anna'].flatMap((subject) =>
@@ -50,63 +51,73 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-describe.each(['subject', 'joint'] as const)('with gate.map %s', (map) => {
-  let engine: LocalEngine;
-  beforeAll(async () => {
-    engine = await LocalEngine.open({
-      addonPath: ADDON,
-      modelPath: tinyPath('llama'),
-      statisticsFolder: path.join(folder, 'statistics'),
-      textFile: path.join(folder, 'ordinary.txt'),
-      parameters: {
-        layers: [1, 2],
-        contexts: 3,
-        contextsPerStep: 3,
-        stepsMax: 6,
-        learningRate: 0.5,
-        lambda: 4,
-        gate: { kind: 'subject', map },
-      },
-    });
+const openEngine = (map: 'subject' | 'joint') =>
+  LocalEngine.open({
+    addonPath: ADDON,
+    modelPath: tinyPath('llama'),
+    statisticsFolder: path.join(folder, 'statistics'),
+    textFile: path.join(folder, 'ordinary.txt'),
+    parameters: {
+      layers: [1, 2],
+      contexts: 3,
+      contextsPerStep: 3,
+      stepsMax: 6,
+      learningRate: 0.5,
+      lambda: 4,
+      gate: { kind: 'subject', map },
+    },
   });
-  afterAll(() => engine.close());
 
-  it('restored and untouched corrections answer as before, to the last bit', async () => {
-    const versions = new Versions(new MemoryStore());
-    const activities = {
-      ...createEditActivities({ engine, versions }),
-      ...createLedgerActivities({ versions }),
-    };
+/** Three versions, the last of which retracts and supersedes. */
+async function threeVersions(engine: LocalEngine) {
+  const versions = new Versions(new MemoryStore());
+  const activities = {
+    ...createEditActivities({ engine, versions }),
+    ...createLedgerActivities({ versions }),
+  };
+  const tongue = about('tongue', 'tom', 'mother tongue', { target: 'greek' });
+  const batches = [
+    [tongue, about('capital', 'the old country', 'capital', { target: 'rome' })],
+    // About a subject that has a correction already, so that the order of the two counts.
+    [
+      about('seat', 'tom', 'headquarters', { target: 'berlin' }),
+      about('company', 'the company', 'headquarters', { target: 'london' }),
+    ],
+    [
+      retraction(tongue),
+      about('capital2', 'the old country', 'capital', { target: 'berlin', issuedAt: 2_000 }),
+    ],
+  ];
+  for (const [i, revisions] of batches.entries()) {
+    const batch = await runBatch(activities, `b${i}`, revisions, ANYTHING_GOES);
+    expect(await batch.commit()).toMatchObject({ kind: 'committed' });
+  }
+  return { versions, activities };
+}
+
+async function answersOf(engine: LocalEngine, log: VersionLog, version: number) {
+  const hookId = await ensureHook(engine, log, (await log.at(version)).active.values());
+  const answers = await engine.probe(
+    hookId,
+    PROMPTS.map((prompt) => ({ prompt, target: 'berlin', greedyTokensMax: 4 })),
+  );
+  return new Map(
+    answers.map(({ answer, nextToken, targetLogProbability, opened }, i) => [
+      PROMPTS[i]!,
+      { answer, nextToken, targetLogProbability, opened },
+    ]),
+  );
+}
+
+it.each(['subject', 'joint'] as const)(
+  'with gate.map %s restored and untouched corrections answer as before, to the last bit',
+  async (map) => {
+    const engine = await openEngine(map);
+    const { versions, activities } = await threeVersions(engine);
     const log = versions.log(LINEAGE);
-    const tongue = about('tongue', 'tom', 'mother tongue', 'greek');
-    const batches = [
-      [tongue, about('capital', 'the old country', 'capital', 'rome')],
-      // Of a subject that has one already, so that the order of the two counts.
-      [
-        about('seat', 'tom', 'headquarters', 'berlin'),
-        about('company', 'the company', 'headquarters', 'london'),
-      ],
-      [retraction(tongue), about('capital2', 'the old country', 'capital', 'berlin', 2_000)],
-    ];
-    for (const [i, revisions] of batches.entries())
-      expect(
-        await (await runBatch(activities, `b${i}`, revisions, ANYTHING_GOES)).commit(),
-      ).toMatchObject({ kind: 'committed' });
     const undo = async (id: string, target: UndoTarget) =>
       (await runUndo(activities, undoRequest(id, target), ANYTHING_GOES)).version;
-    const answersAt = async (version: number) => {
-      const hookId = await ensureHook(engine, log, (await log.at(version)).active.values());
-      const answers = await engine.probe(
-        hookId,
-        PROMPTS.map((prompt) => ({ prompt, target: 'berlin', greedyTokensMax: 4 })),
-      );
-      return new Map(
-        answers.map(({ answer, nextToken, targetLogProbability, opened }, i) => [
-          PROMPTS[i]!,
-          { answer, nextToken, targetLogProbability, opened },
-        ]),
-      );
-    };
+    const answersAt = (version: number) => answersOf(engine, log, version);
     const only = (answers: Awaited<ReturnType<typeof answersAt>>, subject: string) =>
       [...answers].filter(([prompt]) => prompt.includes(` ${subject} `));
     const [second, third] = [await answersAt(2), await answersAt(3)];
@@ -133,5 +144,7 @@ describe.each(['subject', 'joint'] as const)('with gate.map %s', (map) => {
     expect(await undo('u6', { kind: 'rollback', version: 0 })).toBe(9);
     expect(await answersAt(9)).toEqual(base);
     expect((await versions.verify(LINEAGE)).findings).toEqual([]);
-  }, 120_000);
-});
+    await engine.close();
+  },
+  120_000,
+);

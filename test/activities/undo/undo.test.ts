@@ -1,55 +1,14 @@
 import { expect, it } from 'vitest';
-import { announceActivities } from '../../../activities/announce.ts';
-import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import { createEditActivities } from '../../../activities/index.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
 import { StagingGone } from '../../../versions/log/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
 import { undoOf } from '../../../versions/undo.ts';
-import { Versions } from '../../../versions/versions.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { addedCorrection, appendChange } from '../../versions/entries.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
-import { runBatch } from '../../harness/test-lineage.ts';
-import { planned, runUndo, undoRequest } from './undoing.ts';
-
-function fresh(store = new MemoryStore()) {
-  const versions = new Versions(store);
-  const activities = {
-    ...createEditActivities({ engine: new FakeEngine(), versions }),
-    ...createLedgerActivities({ versions }),
-  };
-  const told: Outcome[] = [];
-  const announcing = announceActivities({
-    announcer: {
-      announceVersion: async () => undefined,
-      announceOutcomes: async (_, outcomes) => void told.push(...outcomes),
-    },
-    versions,
-  });
-  let batches = 0;
-  return {
-    store,
-    versions,
-    activities,
-    log: versions.log(LINEAGE),
-    told,
-    announce: (version: number | null, outcomes: Outcome[] = []) =>
-      announcing.announce({ lineage: LINEAGE, outcomes, version }),
-    batch: async (...revisions: Parameters<typeof runBatch>[2]) => {
-      const run = await runBatch(activities, `b${(batches += 1)}`, revisions);
-      if (run.staged.rows.length + run.plan.removals.length > 0) await run.commit();
-      return run.plan;
-    },
-    undo: (id: string, target: UndoTarget) => runUndo(activities, undoRequest(id, target)),
-  };
-}
-
-const version = (number: number): UndoTarget => ({ kind: 'version', version: number });
-const rollback = (number: number): UndoTarget => ({ kind: 'rollback', version: number });
-const one = (id: string): UndoTarget => ({ kind: 'correction', id });
+import { fresh, one, planned, rollback, runUndo, undoRequest, version } from './undoing.ts';
 
 it('an undo is a version that removes what was added and restores what was removed', async () => {
   const { batch, undo, log, versions } = fresh();
@@ -156,7 +115,8 @@ it('an undo restores nothing that was retracted or otherwise answered meanwhile'
   const { plan, version: made } = await undo('u2', version(2));
   expect([made, plan.nothing]).toEqual([
     null,
-    'nothing of version 2 is left to undo: what it added does not hold, and what it took out cannot come back',
+    'nothing of version 2 is left to undo: what it added does not hold, ' +
+      'and what it took out cannot come back',
   ]);
   expect(plan.kept).toEqual([
     { correctionId: 'a', reason: '"rival", in version 3, answers the same prompt differently' },
@@ -201,7 +161,8 @@ it('an undo says why there is nothing to do', async () => {
     '"x" was never committed: it became quarantined (it does not hold)',
   );
   expect(await why(one('a'))).toBe(
-    '"a" does not hold: it became superseded in version 2 (superseded by a2); undo "a2" or version 2',
+    '"a" does not hold: it became superseded in version 2 (superseded by a2); ' +
+      'undo "a2" or version 2',
   );
   await undo('u', one('a2'));
   expect(await why(one('a2'))).toBe(
@@ -245,7 +206,8 @@ it('an undo is not begun where one version has no room for what comes back', asy
   expect(await planned(activities, undoRequest('u', rollback(1)))).toMatchObject({
     steps: null,
     nothing:
-      'it would take out 1 and restore 2 corrections, more than one version has room for; roll back to a version in between first',
+      'it would take out 1 and restore 2 corrections, more than one version has room for; ' +
+      'roll back to a version in between first',
   });
   expect(await planned(activities, undoRequest('v', rollback(0)))).toMatchObject({
     removed: 1,
@@ -320,92 +282,8 @@ it('an undo that loses the race for HEAD changes nothing and is planned again', 
     }),
   ).toMatchObject({ kind: 'head-moved', head: { version: 2 } });
   expect((await planned(activities, request)).nothing).toBe(
-    '"a" does not hold: it became superseded in version 2 (superseded by a2); undo "a2" or version 2',
+    '"a" does not hold: it became superseded in version 2 (superseded by a2); ' +
+      'undo "a2" or version 2',
   );
   expect((await log.read()).head.version).toBe(2);
-});
-
-const courseOf = (told: readonly Outcome[], id: string) =>
-  told
-    .filter(({ revisionId }) => revisionId === id)
-    .map(({ status, version: in_ }) => `${status} ${in_}`);
-
-it('after an undo a repeated record gets the current outcome of its history', async () => {
-  const { batch, undo, announce, told, log } = fresh();
-  const a = correction('a');
-  await batch(a);
-  await announce(1);
-  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-  await announce(2);
-  await undo('u1', version(2));
-  await announce(3);
-  await undo('u2', version(3));
-  await announce(4);
-  expect(courseOf(told, 'a')).toEqual([
-    'COMMITTED 1',
-    'SUPERSEDED 2',
-    'COMMITTED 3',
-    'RETRACTED 4',
-  ]);
-  expect(courseOf(told, 'a2')).toEqual(['COMMITTED 2', 'RETRACTED 3', 'COMMITTED 4']);
-  expect(told.at(-1)!.measured).toEqual({ code: 'reverted', by: 'undo:u2' });
-  const { settled } = await batch(a);
-  expect(await announce(null, settled)).toMatchObject([
-    { status: 'RETRACTED', version: 4, reason: 'reverted by undo:u2' },
-  ]);
-  expect((await (await log.register()).outcomeHistory('a')).map(({ version: in_ }) => in_)).toEqual(
-    [1, 2, 3, 4],
-  );
-});
-
-it('after an undo does not bring back by a repeated record what was undone', async () => {
-  const { batch, undo, log } = fresh();
-  const a = correction('a');
-  await batch(a);
-  await undo('u', version(1));
-  expect((await batch(a)).edits).toEqual([]);
-  expect((await log.read()).active.size).toBe(0);
-});
-
-it('after an undo a late revision is measured against what is in force', async () => {
-  const { batch, undo, log } = fresh();
-  const a = correction('a', { issuedAt: 100 });
-  await batch(a);
-  const taking = retraction(a, 200);
-  await batch(taking);
-  await undo('u1', version(2));
-  const late = (id: string, issuedAt: number) =>
-    correction(id, { subject: 'Subject a', target: `${id} town`, issuedAt });
-  await batch(late('late', 150));
-  expect([...(await log.read()).active.keys()]).toEqual(['late']);
-  // Out again by an undo, the fact is nobody's: then the last word of all counts.
-  await undo('u2', rollback(0));
-  const { settled } = await batch(late('later', 160));
-  expect(settled).toMatchObject([
-    {
-      revisionId: 'later',
-      status: 'SUPERSEDED',
-      reason: expect.stringContaining('which retracted the fact, was issued later') as string,
-    },
-  ]);
-  expect((await batch(late('newest', 300))).edits).toHaveLength(1);
-});
-
-it('after an undo an older revision is superseded by the undo that reverted the fact', async () => {
-  const { batch, undo } = fresh();
-  await batch(correction('a', { issuedAt: 100 }));
-  await undo('u', one('a'));
-  expect(
-    (await batch(correction('older', { subject: 'Subject a', target: 'Oslo', issuedAt: 50 })))
-      .settled,
-  ).toMatchObject([
-    {
-      status: 'SUPERSEDED',
-      reason: '"undo:u" reverted a later correction of the fact',
-    },
-  ]);
-  expect(
-    (await batch(correction('newer', { subject: 'Subject a', target: 'Oslo', issuedAt: 100 })))
-      .edits,
-  ).toHaveLength(1);
 });

@@ -1,8 +1,19 @@
-/** An undo through all the steps, as the workflow takes it where nothing moves. */
-import type { EditActivities, LedgerActivities } from '../../../activities/index.ts';
+/** Undoes through all the steps, as the workflow does where nothing moves. */
+import { announceActivities } from '../../../activities/announce.ts';
+import {
+  createEditActivities,
+  createLedgerActivities,
+  type EditActivities,
+  type LedgerActivities,
+} from '../../../activities/index.ts';
+import type { Outcome } from '../../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../../schemas/settings.ts';
 import type { UndoPlan, UndoRequest, UndoTarget } from '../../../schemas/undo.ts';
+import { Versions } from '../../../versions/versions.ts';
 import { LINEAGE } from '../../harness/corrections.ts';
+import { FakeEngine } from '../../harness/fake-engine.ts';
+import { runBatch } from '../../harness/test-lineage.ts';
+import { MemoryStore } from '../../versions/stores/memory-store.ts';
 
 export function undoRequest(id: string, target: UndoTarget): UndoRequest {
   return { id, target, reason: 'it was wrong', requestedBy: 'an operator', requestedAt: 5_000 };
@@ -45,3 +56,40 @@ export async function runUndo(
   await activities.discard({ lineage: LINEAGE, batchId: step.batchId });
   return { plan, step, staged, probes, commit, version: result.version };
 }
+
+/** A lineage without Kafka and Temporal, and what it announces. */
+export function fresh(store = new MemoryStore()) {
+  const versions = new Versions(store);
+  const activities = {
+    ...createEditActivities({ engine: new FakeEngine(), versions }),
+    ...createLedgerActivities({ versions }),
+  };
+  const announced: Outcome[] = [];
+  const announcing = announceActivities({
+    announcer: {
+      announceVersion: async () => undefined,
+      announceOutcomes: async (_, outcomes) => void announced.push(...outcomes),
+    },
+    versions,
+  });
+  let batches = 0;
+  return {
+    store,
+    versions,
+    activities,
+    log: versions.log(LINEAGE),
+    announced,
+    announce: (version: number | null, outcomes: Outcome[] = []) =>
+      announcing.announce({ lineage: LINEAGE, outcomes, version }),
+    batch: async (...revisions: Parameters<typeof runBatch>[2]) => {
+      const run = await runBatch(activities, `b${(batches += 1)}`, revisions);
+      if (run.staged.rows.length + run.plan.removals.length > 0) await run.commit();
+      return run.plan;
+    },
+    undo: (id: string, target: UndoTarget) => runUndo(activities, undoRequest(id, target)),
+  };
+}
+
+export const version = (number: number): UndoTarget => ({ kind: 'version', version: number });
+export const rollback = (number: number): UndoTarget => ({ kind: 'rollback', version: number });
+export const one = (id: string): UndoTarget => ({ kind: 'correction', id });

@@ -239,7 +239,7 @@ it('a lineage with ties is rebuilt from its records as it was live, bit for bit'
   expect([...(await found.read()).active.keys()].sort()).toEqual(['a2', 'e']);
 });
 
-/** Edits the records of a topic as they come in, one after another, as the lineage workflow does. */
+/** Edits the records of a topic as they come in, one by one, as the lineage workflow does. */
 async function editLive(
   within: Versions,
   lineage: string,
