@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
@@ -24,7 +24,7 @@ async function serveBacklog() {
   return { ...served, gate, begun, waiting };
 }
 
-it('a rollback goes before the waiting requests, and they are answered by its version', async () => {
+test('a rollback precedes the waiting requests, which its version answers', async () => {
   const { store, notify, get, gate, begun, waiting } = await serveBacklog();
   expect(waiting).toHaveLength(32);
   const log = new Versions(store).log(LINEAGE);

@@ -3,6 +3,7 @@
  * to.
  */
 import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { OPEN } from '../../serving/access/access.ts';
 import {
@@ -109,4 +110,27 @@ export function bodyOf(text: string): ReplyBody {
     // The page, metrics and streams are no JSON; a test that reads a field of theirs fails by it.
     return {} as ReplyBody;
   }
+}
+
+/** A POST as its bytes are sent over a socket. */
+export function rawPost(path: string, headers: readonly string[], body = ''): string {
+  return [`POST ${path} HTTP/1.1`, 'host: localhost', ...headers, '', body].join('\r\n');
+}
+
+export const PROMPT = 'Subject a is in';
+
+/** The body of a request for a greedy completion of `PROMPT`. */
+export const completion = (model: string, more: object = {}) => ({
+  model,
+  prompt: PROMPT,
+  max_tokens: 8,
+  temperature: 0,
+  ...more,
+});
+
+/** A served lineage that is closed when the test has ended. */
+export async function serveInTest(...parameters: Parameters<typeof servedLineage>) {
+  const serving = await servedLineage(...parameters);
+  onTestFinished(() => serving.close());
+  return serving;
 }

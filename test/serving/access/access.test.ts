@@ -1,6 +1,6 @@
 import type crypto from 'node:crypto';
 import fc from 'fast-check';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import {
   digestOf,
   identify,
@@ -29,163 +29,157 @@ const record = (token: string, more: Partial<TokenRecord> = {}): TokenRecord => 
   ...more,
 });
 
-describe('a token', () => {
-  it('is known by its digest, and by nothing near it', () => {
-    const token = newToken();
-    const tokens = [
-      record(newToken(), { name: 'other' }),
-      record(token),
-      record(newToken(), { name: 'third' }),
-    ];
-    expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
-      kind: 'caller',
-      caller: { name: 'reader', roles: ['read'], lineages: null, subjects: null },
-    });
-    expect(identify(tokens, `bearer  ${token} `, NOW)).toMatchObject({ kind: 'caller' });
-    const swapped = `${token.slice(0, -2)}${token.at(-1)!}${token.at(-2)!}`;
-    if (swapped !== token)
-      expect(identify(tokens, `Bearer ${swapped}`, NOW)).toEqual({ kind: 'unknown-token' });
-    expect(identify(tokens, `Bearer ${newToken()}`, NOW)).toEqual({ kind: 'unknown-token' });
-    expect(identify([], `Bearer ${token}`, NOW)).toEqual({ kind: 'unknown-token' });
+test('a token is known by its digest, and by nothing near it', () => {
+  const token = newToken();
+  const tokens = [
+    record(newToken(), { name: 'other' }),
+    record(token),
+    record(newToken(), { name: 'third' }),
+  ];
+  expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
+    kind: 'caller',
+    caller: { name: 'reader', roles: ['read'], lineages: null, subjects: null },
   });
-
-  it('is 256 random bits behind a prefix', () => {
-    const tokens = new Set(Array.from({ length: 100 }, newToken));
-    expect(tokens.size).toBe(100);
-    for (const token of tokens) expect(token).toMatch(/^errata_[A-Za-z0-9_-]{43}$/);
-  });
-
-  it('is compared with every other in constant time, found or not', () => {
-    const token = newToken();
-    const tokens = [
-      record(token),
-      ...Array.from({ length: 9 }, (_, i) => record(newToken(), { name: `n${i}` })),
-    ];
-    for (const presented of [token, newToken()]) {
-      vi.mocked(timingSafeEqual).mockClear();
-      identify(tokens, `Bearer ${presented}`, NOW);
-      expect(timingSafeEqual).toHaveBeenCalledTimes(10);
-    }
-  });
-
-  it('is refused from the very moment on at which it expires', () => {
-    const token = newToken();
-    const tokens = [record(token, { expiresAt: '2026-11-26T13:00:00+01:00' })];
-    expect(identify(tokens, `Bearer ${token}`, NOW - 1).kind).toBe('caller');
-    expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
-      kind: 'expired',
-      expiresAt: '2026-11-26T13:00:00+01:00',
-    });
-  });
-
-  it.each([
-    '',
-    'Bearer',
-    'Bearer ',
-    'Basic dXNlcjpwYXNz',
-    `Token ${newToken()}`,
-    newToken(),
-    `Bearer ${newToken()} x`,
-    `Bearer ${newToken()}=`,
-    `Bearer ${newToken()},Bearer ${newToken()}`,
-    `Bearer errata_${'x'.repeat(44)}`,
-    `Bearer errata_${'x'.repeat(42)}`,
-    `Bearer errata_${'é'.repeat(43)}`,
-    `Bearer ${'x'.repeat(10_000)}`,
-  ])('is not found in a header such as "%.40s"', (header) => {
-    expect(identify([record(newToken())], header, NOW)).toEqual({ kind: 'malformed' });
-    expect(timingSafeEqual).not.toHaveBeenCalled();
-  });
-
-  it('without a header is none', () =>
-    expect(identify([], undefined, NOW)).toEqual({ kind: 'no-token' }));
+  expect(identify(tokens, `bearer  ${token} `, NOW)).toMatchObject({ kind: 'caller' });
+  const swapped = `${token.slice(0, -2)}${token.at(-1)!}${token.at(-2)!}`;
+  if (swapped !== token)
+    expect(identify(tokens, `Bearer ${swapped}`, NOW)).toEqual({ kind: 'unknown-token' });
+  expect(identify(tokens, `Bearer ${newToken()}`, NOW)).toEqual({ kind: 'unknown-token' });
+  expect(identify([], `Bearer ${token}`, NOW)).toEqual({ kind: 'unknown-token' });
 });
 
-describe('the tokens file', () => {
-  const token = record(newToken());
-  it.each([
-    ['a misspelt bound', { ...token, lineage: ['default'] }],
-    ['no role', { ...token, roles: [] }],
-    ['an unknown role', { ...token, roles: ['admin'] }],
-    ['a name that could end early in a source', { ...token, name: 'a: b' }],
-    ['a token instead of its digest', { ...token, sha256: newToken() }],
-    ['a lineage that is no name', { ...token, lineages: ['../x'] }],
-    ['an end that is no time', { ...token, expiresAt: 'soon' }],
-  ])('is at fault with %s', (_, wrong) =>
-    expect(tokensFile.safeParse({ tokens: [wrong] }).success).toBe(false),
+test('a token is 256 random bits behind a prefix', () => {
+  const tokens = new Set(Array.from({ length: 100 }, newToken));
+  expect(tokens.size).toBe(100);
+  for (const token of tokens) expect(token).toMatch(/^errata_[A-Za-z0-9_-]{43}$/);
+});
+
+test('a token is compared with every other in constant time, found or not', () => {
+  const token = newToken();
+  const tokens = [
+    record(token),
+    ...Array.from({ length: 9 }, (_, i) => record(newToken(), { name: `n${i}` })),
+  ];
+  for (const presented of [token, newToken()]) {
+    vi.mocked(timingSafeEqual).mockClear();
+    identify(tokens, `Bearer ${presented}`, NOW);
+    expect(timingSafeEqual).toHaveBeenCalledTimes(10);
+  }
+});
+
+test('a token is refused from the moment at which it expires', () => {
+  const token = newToken();
+  const tokens = [record(token, { expiresAt: '2026-11-26T13:00:00+01:00' })];
+  expect(identify(tokens, `Bearer ${token}`, NOW - 1).kind).toBe('caller');
+  expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
+    kind: 'expired',
+    expiresAt: '2026-11-26T13:00:00+01:00',
+  });
+});
+
+test.each([
+  '',
+  'Bearer',
+  'Bearer ',
+  'Basic dXNlcjpwYXNz',
+  `Token ${newToken()}`,
+  newToken(),
+  `Bearer ${newToken()} x`,
+  `Bearer ${newToken()}=`,
+  `Bearer ${newToken()},Bearer ${newToken()}`,
+  `Bearer errata_${'x'.repeat(44)}`,
+  `Bearer errata_${'x'.repeat(42)}`,
+  `Bearer errata_${'é'.repeat(43)}`,
+  `Bearer ${'x'.repeat(10_000)}`,
+])('is not found in a header such as "%.40s"', (header) => {
+  expect(identify([record(newToken())], header, NOW)).toEqual({ kind: 'malformed' });
+  expect(timingSafeEqual).not.toHaveBeenCalled();
+});
+
+test('a request without a header has no token', () =>
+  expect(identify([], undefined, NOW)).toEqual({ kind: 'no-token' }));
+
+const token = record(newToken());
+test.each([
+  ['a misspelt bound', { ...token, lineage: ['default'] }],
+  ['no role', { ...token, roles: [] }],
+  ['an unknown role', { ...token, roles: ['admin'] }],
+  ['a name that could end early in a source', { ...token, name: 'a: b' }],
+  ['a token instead of its digest', { ...token, sha256: newToken() }],
+  ['a lineage that is no name', { ...token, lineages: ['../x'] }],
+  ['an end that is no time', { ...token, expiresAt: 'soon' }],
+])('is at fault with %s', (_, wrong) =>
+  expect(tokensFile.safeParse({ tokens: [wrong] }).success).toBe(false),
+);
+
+test('a tokens file in which a name or a digest occurs twice is refused', () => {
+  expect(
+    tokensFile.safeParse({ tokens: [token, { ...token, sha256: digestOf('x') }] }).success,
+  ).toBe(false);
+  expect(tokensFile.safeParse({ tokens: [token, { ...token, name: 'other' }] }).success).toBe(
+    false,
   );
-
-  it('is at fault with a name or a digest that occurs twice', () => {
-    expect(
-      tokensFile.safeParse({ tokens: [token, { ...token, sha256: digestOf('x') }] }).success,
-    ).toBe(false);
-    expect(tokensFile.safeParse({ tokens: [token, { ...token, name: 'other' }] }).success).toBe(
-      false,
-    );
-    expect(
-      tokensFile.safeParse({ tokens: [token, record(newToken(), { name: 'other' })] }).success,
-    ).toBe(true);
-  });
+  expect(
+    tokensFile.safeParse({ tokens: [token, record(newToken(), { name: 'other' })] }).success,
+  ).toBe(true);
 });
 
-describe('a submitter', () => {
-  const caller = (subjects: string[] | null): Caller => ({
-    name: 'desk',
-    roles: ['submit'],
-    lineages: null,
-    subjects,
-  });
-  const may = (subjects: string[] | null, subject: string, id: string | null = null) =>
-    submissionFault(caller(subjects), { subject, id: id ?? 'made-up' }, id !== null) === null;
+const caller = (subjects: string[] | null): Caller => ({
+  name: 'desk',
+  roles: ['submit'],
+  lineages: null,
+  subjects,
+});
+const may = (subjects: string[] | null, subject: string, id: string | null = null) =>
+  submissionFault(caller(subjects), { subject, id: id ?? 'made-up' }, id !== null) === null;
 
-  it.each([
-    ['Mira *', 'Mira Kovač', true],
-    ['Mira *', 'Mira', false],
-    ['Mira *', 'mira Kovač', false],
-    ['Mira *', 'Not Mira Kovač', false],
-    ['Mira', 'Mira Kovač', false],
-    ['*', 'anything', true],
-    ['*Lake', 'Great Lake', true],
-    ['a*a', 'a', false],
-    ['a*b*a', 'aba', true],
-    ['a*bb*a', 'aba', false],
-    ['.*', 'x', false],
-    ['Mira \t  *', 'Mira  Kovač', true],
-    ['Müller*', 'Müller', true],
-  ])('with "%s" and "%s": %s', (pattern, subject, expected) =>
-    expect(may([pattern], subject)).toBe(expected),
+test.each([
+  ['Mira *', 'Mira Kovač', true],
+  ['Mira *', 'Mira', false],
+  ['Mira *', 'mira Kovač', false],
+  ['Mira *', 'Not Mira Kovač', false],
+  ['Mira', 'Mira Kovač', false],
+  ['*', 'anything', true],
+  ['*Lake', 'Great Lake', true],
+  ['a*a', 'a', false],
+  ['a*b*a', 'aba', true],
+  ['a*bb*a', 'aba', false],
+  ['.*', 'x', false],
+  ['Mira \t  *', 'Mira  Kovač', true],
+  ['Müller*', 'Müller', true],
+])('with "%s" and "%s": %s', (pattern, subject, expected) =>
+  expect(may([pattern], subject)).toBe(expected),
+);
+
+test('a submitter without a bound may submit anything, one with an empty bound nothing', () => {
+  expect(may(null, 'x', 'any id')).toBe(true);
+  expect(may([], 'x')).toBe(false);
+  expect(may(['a', 'x'], 'x')).toBe(true);
+});
+
+test('a submitter with a bound may choose only ids that begin with its name', () => {
+  expect(may(['x'], 'x', "somebody else's")).toBe(false);
+  expect(may(['x'], 'x', 'desk:1')).toBe(true);
+  expect(may(['x'], 'x', 'desk2:1')).toBe(false);
+});
+
+test('patterns of subjects match as regular expressions would', () => {
+  const text = fc.string({ unit: fc.constantFrom('a', 'b', '*', 'é'), maxLength: 12 });
+  fc.assert(
+    fc.property(text, text, (pattern, subject) => {
+      const oracle = new RegExp(`^${pattern.split('*').join('[^]*')}$`, 'u');
+      expect(may([pattern], subject)).toBe(oracle.test(subject));
+    }),
+    { numRuns: 2_000 },
   );
-
-  it('without a bound may submit anything, with an empty one nothing', () => {
-    expect(may(null, 'x', 'any id')).toBe(true);
-    expect(may([], 'x')).toBe(false);
-    expect(may(['a', 'x'], 'x')).toBe(true);
-  });
-
-  it('with a bound chooses ids under its own name only', () => {
-    expect(may(['x'], 'x', "somebody else's")).toBe(false);
-    expect(may(['x'], 'x', 'desk:1')).toBe(true);
-    expect(may(['x'], 'x', 'desk2:1')).toBe(false);
-  });
-
-  it('has its patterns matched as a regular expression would', () => {
-    const text = fc.string({ unit: fc.constantFrom('a', 'b', '*', 'é'), maxLength: 12 });
-    fc.assert(
-      fc.property(text, text, (pattern, subject) => {
-        const oracle = new RegExp(`^${pattern.split('*').join('[^]*')}$`, 'u');
-        expect(may([pattern], subject)).toBe(oracle.test(subject));
-      }),
-      { numRuns: 2_000 },
-    );
-  });
-
-  it('is named first in the source, whatever it says itself', () => {
-    expect(sourceOf(caller(null), 'boss: memo')).toBe('desk: boss: memo');
-    expect(sourceOf({ ...caller(null), name: null }, 'boss: memo')).toBe('boss: memo');
-  });
 });
 
-it.each([
+test("the source begins with the submitter's name, whatever the source says", () => {
+  expect(sourceOf(caller(null), 'boss: memo')).toBe('desk: boss: memo');
+  expect(sourceOf({ ...caller(null), name: null }, 'boss: memo')).toBe('boss: memo');
+});
+
+test.each([
   ['127.0.0.1', true],
   ['127.8.9.1', true],
   ['localhost', true],

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import type { Engine } from '../../../model/engine/engine.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
@@ -108,202 +108,196 @@ const answersOf = ({ prompts }: Awaited<ReturnType<typeof blamed>>) =>
 
 const BY_SUBJECT = { kind: 'subject', map: 'subject' } as const;
 
-describe('blame', () => {
-  it('names the version, the batch and the correction behind each change', async () => {
-    const engine = new GatedFake(BY_SUBJECT);
-    const b = correction('b');
-    const versions = await committed(engine, [
-      [correction('a'), b],
-      [correction('c')],
-      [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }), retraction(b)],
-    ]);
-    const { bySubject, version, prompts } = await blamed(engine, versions, [
-      'Subject a is in',
-      'Subject b is in',
-      'Nobody is in',
-    ]);
-    expect({ bySubject, version }).toEqual({ bySubject: true, version: 3 });
-    expect(prompts[0]).toMatchObject({
-      answers: [
-        { version: 0, made: null, because: [] },
-        {
-          version: 1,
-          text: ' Lyon',
-          made: { batchId: 'batch-0' },
-          because: [{ correctionId: 'a', change: 'added' }],
-        },
-        {
-          version: 3,
-          text: ' Oslo',
-          made: { batchId: 'batch-2' },
-          because: [
-            { correctionId: 'a', change: 'superseded', by: 'a2' },
-            { correctionId: 'a2', change: 'added' },
-          ],
-        },
-      ],
-      asked: 3,
-    });
-    expect(
-      prompts[1]!.answers.map((one) => [one.version, one.because.map(({ change }) => change)]),
-    ).toEqual([
-      [0, []],
-      [1, ['added']],
-      [3, ['retracted']],
-    ]);
-    expect(prompts[2]).toMatchObject({ answers: [{ version: 0 }], asked: 1 });
-  });
-
-  it('finds what asking every version finds, whatever is corrected in whatever order', async () => {
-    const names = ['Ada', 'Ada Lane', 'Lane', 'Bo', 'Bob'];
-    const change = fc.record({
-      name: fc.constantFrom(...names),
-      target: fc.constantFrom('Lyon', 'Oslo', 'Rome'),
-      retract: fc.boolean(),
-    });
-    const asked = names.flatMap((name) => [
-      `${name} is in`,
-      `The place of ${name} is`,
-      `Where are ${name} and Bo?`,
-    ]);
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.array(change, { minLength: 1, maxLength: 3 }), { maxLength: 6 }),
-        async (batches) => {
-          let time = 0;
-          const revisions = batches.map((batch) =>
-            [...new Map(batch.map((one) => [one.name, one])).values()].map(
-              ({ name, target, retract }) => {
-                const made = correction(`c${++time}`, {
-                  subject: name,
-                  target,
-                  issuedAt: time,
-                  paraphrases: [],
-                  neighbourhood: [],
-                });
-                return retract ? retraction(made, time) : made;
-              },
-            ),
-          );
-          const engine = new GatedFake(BY_SUBJECT);
-          const versions = await committed(engine, revisions);
-          expect(answersOf(await blamed(engine, versions, asked))).toEqual(
-            await everyVersion(engine, versions, asked),
-          );
-        },
-      ),
-      { numRuns: 60 },
-    );
-  });
-
-  it('asks every version by a gate that does not ask for names', async () => {
-    const engine = new GatedFake({ kind: 'sequence', map: 'joint' });
-    const versions = await committed(engine, [[correction('a')], [correction('b')]]);
-    expect(await blamed(engine, versions, ['Nobody is in'])).toMatchObject({
-      bySubject: false,
-      prompts: [{ asked: 3 }],
-    });
-  });
-
-  it('ends where nobody waits any more', async () => {
-    const engine = new GatedFake(BY_SUBJECT);
-    const versions = await committed(engine, [[correction('a')]]);
-    const client = new AbortController();
-    const probe = engine.probe.bind(engine);
-    engine.calls.length = 0;
-    engine.probe = (...parameters) => {
-      client.abort();
-      return probe(...parameters);
-    };
-    expect(
-      await blame(
-        { engine, answers: answersFrom(engine), log: versions.log(LINEAGE), served: null },
-        { prompts: ['Subject a is in'], version: 1, tokensMax: 4, signal: client.signal },
-      ),
-    ).toEqual({ kind: 'gone' });
-    expect(engine.calls.filter((call) => call === 'probe')).toHaveLength(1);
-  });
-});
-
-describe('blame of a real model', () => {
-  let folder: string;
-  beforeAll(async () => {
-    loadTensorFlow(ADDON);
-    folder = await mkdtemp(path.join(tmpdir(), 'errata-blame-'));
-    await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
-  });
-  afterAll(() => rm(folder, { recursive: true, force: true }));
-
-  it('finds what asking every version finds', async () => {
-    const engine = await LocalEngine.open({
-      addonPath: ADDON,
-      modelPath: tinyPath('llama'),
-      statisticsFolder: path.join(folder, 'statistics'),
-      textFile: path.join(folder, 'ordinary.txt'),
-      parameters: {
-        layers: [1, 2],
-        contexts: 3,
-        contextsPerStep: 3,
-        stepsMax: 12,
-        learningRate: 0.5,
-        lambda: 4,
+test('blame names the version, the batch and the correction behind each change', async () => {
+  const engine = new GatedFake(BY_SUBJECT);
+  const b = correction('b');
+  const versions = await committed(engine, [
+    [correction('a'), b],
+    [correction('c')],
+    [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }), retraction(b)],
+  ]);
+  const { bySubject, version, prompts } = await blamed(engine, versions, [
+    'Subject a is in',
+    'Subject b is in',
+    'Nobody is in',
+  ]);
+  expect({ bySubject, version }).toEqual({ bySubject: true, version: 3 });
+  expect(prompts[0]).toMatchObject({
+    answers: [
+      { version: 0, made: null, because: [] },
+      {
+        version: 1,
+        text: ' Lyon',
+        made: { batchId: 'batch-0' },
+        because: [{ correctionId: 'a', change: 'added' }],
       },
-    });
-    try {
-      expect((await engine.describe()).parameters.gate).toMatchObject(BY_SUBJECT);
-      const about = (id: string, subject: string, rest: string, target: string, issuedAt = 1_000) =>
-        correction(id, {
-          subject,
-          prompt: `${rest} ${subject} is`,
-          target,
-          issuedAt,
-          paraphrases: [],
-          neighbourhood: [],
-        });
-      const tom = about('tom', 'tom', 'the mother tongue of', 'greek');
-      const versions = await committed(engine, [
-        [tom, about('country', 'the old country', 'the capital of', 'rome')],
-        [
-          about('anna', 'anna', 'the piano of', 'berlin'),
-          about('company', 'the company', 'the headquarters of', 'london'),
+      {
+        version: 3,
+        text: ' Oslo',
+        made: { batchId: 'batch-2' },
+        because: [
+          { correctionId: 'a', change: 'superseded', by: 'a2' },
+          { correctionId: 'a2', change: 'added' },
         ],
-        [
-          about('tom2', 'tom', 'the mother tongue of', 'english', 2_000),
-          about('tom3', 'tom', 'the river of', 'rome', 2_000),
-        ],
-        [about('rome', 'rome', 'the book of', 'anna')],
-        [retraction(tom, 3_000)],
-      ]);
-      const prompts = [
-        'the mother tongue of tom is',
-        'the capital of the old country is',
-        'tom works in',
-        'anna and tom speaks',
-        'the headquarters of the company is in',
-        'the town of rome is',
-        'her author was',
-        'the capital of the old country and tom is',
-        'the river of tom is',
-      ];
-      const found = await blamed(engine, versions, prompts);
-      expect(answersOf(found)).toEqual(await everyVersion(engine, versions, prompts));
-      expect(found.bySubject).toBe(true);
-      expect(found.prompts.filter(({ answers }) => answers.length > 1).length).toBeGreaterThan(2);
-      // It would be no use if it asked as often.
-      expect(found.prompts.reduce((sum, { asked }) => sum + asked, 0)).toBeLessThan(
-        prompts.length * (found.version + 1),
-      );
-    } finally {
-      await engine.close();
-    }
-  }, 120_000);
+      },
+    ],
+    asked: 3,
+  });
+  expect(
+    prompts[1]!.answers.map((one) => [one.version, one.because.map(({ change }) => change)]),
+  ).toEqual([
+    [0, []],
+    [1, ['added']],
+    [3, ['retracted']],
+  ]);
+  expect(prompts[2]).toMatchObject({ answers: [{ version: 0 }], asked: 1 });
 });
 
-describe('a subject in a text', () => {
-  it('is found by its letters whatever stands between them, and by its words as a reader sees it', () => {
-    expect(lettersOf('The  Café-Müller, 2')).toBe('thecafemuller2');
-    expect(occursIn('tom', 'the mother tongue of tom is')).toBe(true);
-    expect(occursIn('tom', 'atoms are')).toBe(false);
-    expect(occursIn(' New  York ', 'in New York.')).toBe(true);
+test('blame finds what asking every version finds, in any order of facts', async () => {
+  const names = ['Ada', 'Ada Lane', 'Lane', 'Bo', 'Bob'];
+  const change = fc.record({
+    name: fc.constantFrom(...names),
+    target: fc.constantFrom('Lyon', 'Oslo', 'Rome'),
+    retract: fc.boolean(),
   });
+  const asked = names.flatMap((name) => [
+    `${name} is in`,
+    `The place of ${name} is`,
+    `Where are ${name} and Bo?`,
+  ]);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.array(change, { minLength: 1, maxLength: 3 }), { maxLength: 6 }),
+      async (batches) => {
+        let time = 0;
+        const revisions = batches.map((batch) =>
+          [...new Map(batch.map((one) => [one.name, one])).values()].map(
+            ({ name, target, retract }) => {
+              const made = correction(`c${++time}`, {
+                subject: name,
+                target,
+                issuedAt: time,
+                paraphrases: [],
+                neighbourhood: [],
+              });
+              return retract ? retraction(made, time) : made;
+            },
+          ),
+        );
+        const engine = new GatedFake(BY_SUBJECT);
+        const versions = await committed(engine, revisions);
+        expect(answersOf(await blamed(engine, versions, asked))).toEqual(
+          await everyVersion(engine, versions, asked),
+        );
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test('blame asks every version where the gate does not depend on names', async () => {
+  const engine = new GatedFake({ kind: 'sequence', map: 'joint' });
+  const versions = await committed(engine, [[correction('a')], [correction('b')]]);
+  expect(await blamed(engine, versions, ['Nobody is in'])).toMatchObject({
+    bySubject: false,
+    prompts: [{ asked: 3 }],
+  });
+});
+
+test('blame ends when the client has left', async () => {
+  const engine = new GatedFake(BY_SUBJECT);
+  const versions = await committed(engine, [[correction('a')]]);
+  const client = new AbortController();
+  const probe = engine.probe.bind(engine);
+  engine.calls.length = 0;
+  engine.probe = (...parameters) => {
+    client.abort();
+    return probe(...parameters);
+  };
+  expect(
+    await blame(
+      { engine, answers: answersFrom(engine), log: versions.log(LINEAGE), served: null },
+      { prompts: ['Subject a is in'], version: 1, tokensMax: 4, signal: client.signal },
+    ),
+  ).toEqual({ kind: 'gone' });
+  expect(engine.calls.filter((call) => call === 'probe')).toHaveLength(1);
+});
+
+let folder: string;
+beforeAll(async () => {
+  loadTensorFlow(ADDON);
+  folder = await mkdtemp(path.join(tmpdir(), 'errata-blame-'));
+  await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+test('blame of a real model finds what asking every version finds', async () => {
+  const engine = await LocalEngine.open({
+    addonPath: ADDON,
+    modelPath: tinyPath('llama'),
+    statisticsFolder: path.join(folder, 'statistics'),
+    textFile: path.join(folder, 'ordinary.txt'),
+    parameters: {
+      layers: [1, 2],
+      contexts: 3,
+      contextsPerStep: 3,
+      stepsMax: 12,
+      learningRate: 0.5,
+      lambda: 4,
+    },
+  });
+  try {
+    expect((await engine.describe()).parameters.gate).toMatchObject(BY_SUBJECT);
+    const about = (id: string, subject: string, rest: string, target: string) =>
+      correction(id, {
+        subject,
+        prompt: `${rest} ${subject} is`,
+        target,
+        issuedAt: /\d$/.test(id) ? 2_000 : 1_000,
+        paraphrases: [],
+        neighbourhood: [],
+      });
+    const tom = about('tom', 'tom', 'the mother tongue of', 'greek');
+    const versions = await committed(engine, [
+      [tom, about('country', 'the old country', 'the capital of', 'rome')],
+      [
+        about('anna', 'anna', 'the piano of', 'berlin'),
+        about('company', 'the company', 'the headquarters of', 'london'),
+      ],
+      [
+        about('tom2', 'tom', 'the mother tongue of', 'english'),
+        about('tom3', 'tom', 'the river of', 'rome'),
+      ],
+      [about('rome', 'rome', 'the book of', 'anna')],
+      [retraction(tom, 3_000)],
+    ]);
+    const prompts = [
+      'the mother tongue of tom is',
+      'the capital of the old country is',
+      'tom works in',
+      'anna and tom speaks',
+      'the headquarters of the company is in',
+      'the town of rome is',
+      'her author was',
+      'the capital of the old country and tom is',
+      'the river of tom is',
+    ];
+    const found = await blamed(engine, versions, prompts);
+    expect(answersOf(found)).toEqual(await everyVersion(engine, versions, prompts));
+    expect(found.bySubject).toBe(true);
+    expect(found.prompts.filter(({ answers }) => answers.length > 1).length).toBeGreaterThan(2);
+    // It asks less often than asking every version would.
+    expect(found.prompts.reduce((sum, { asked }) => sum + asked, 0)).toBeLessThan(
+      prompts.length * (found.version + 1),
+    );
+  } finally {
+    await engine.close();
+  }
+}, 120_000);
+
+test('a subject is found in a text by its letters, and by its whole words', () => {
+  expect(lettersOf('The  Café-Müller, 2')).toBe('thecafemuller2');
+  expect(occursIn('tom', 'the mother tongue of tom is')).toBe(true);
+  expect(occursIn('tom', 'atoms are')).toBe(false);
+  expect(occursIn(' New  York ', 'in New York.')).toBe(true);
 });
