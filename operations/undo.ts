@@ -12,7 +12,7 @@ import { undoOf, type UndoFindings } from '../versions/undo.ts';
 
 export type { UndoOrder };
 
-/** What an operator asks of lineage workflows. */
+/** The part of Temporal's client with which an operator controls lineage workflows. */
 export type LineageWorkflows = Pick<
   TemporalLineages,
   'freeze' | 'resume' | 'undo' | 'undoProgress' | 'status'

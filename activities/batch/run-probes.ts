@@ -306,7 +306,7 @@ function firstWords(answer: string, target: string): string {
 }
 
 /** Whether the target is preferred; without another answer it must be the model's own. */
-function holds(answer: ProbeAnswer): boolean {
+export function holds(answer: ProbeAnswer): boolean {
   if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
   return answer.targetLogProbability! > answer.alternativeLogProbability;
 }

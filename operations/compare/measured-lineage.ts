@@ -1,5 +1,6 @@
 /** Measures one lineage on a list of corrections: what it answers, and what it leaves unchanged. */
-import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
+import { firstWords, holds } from '../../activities/batch/run-probes.ts';
+import type { Probe } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
@@ -149,9 +150,7 @@ async function measureCorrections(
     const unchanged = neighbourhood.filter(
       (_, n) => answers[nearAt + n]!.nextToken === based[nearAt + n]!.nextToken,
     ).length;
-    const preferring = paraphrases.filter((_, n) =>
-      prefersTarget(answers[paraphraseAt + n]!),
-    ).length;
+    const preferring = paraphrases.filter((_, n) => holds(answers[paraphraseAt + n]!)).length;
     nearAt += neighbourhood.length;
     paraphraseAt += paraphrases.length;
     return {
@@ -166,16 +165,6 @@ async function measureCorrections(
       neighboursAsked: neighbourhood.length,
     };
   });
-}
-
-/** As the verdict decides it: without an alternative the target must be the model's own answer. */
-function prefersTarget(answer: ProbeAnswer): boolean {
-  if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
-  return answer.targetLogProbability! > answer.alternativeLogProbability;
-}
-
-function firstWords(answer: string, target: string): string {
-  return answer.trim().split(/\s+/u).slice(0, target.trim().split(/\s+/u).length).join(' ');
 }
 
 function share(good: number, of: number): number | null {

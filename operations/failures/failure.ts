@@ -31,10 +31,10 @@ export interface Failure {
   heal: string;
 }
 
-/** What was found in one place. */
+/** The failures found in one place. */
 export interface Findings {
   failures: Failure[];
-  /** What could not be searched, and why. */
+  /** The places that could not be searched, and why. */
   unseen: string[];
   /** Failures found beyond those that are listed. */
   more: number;

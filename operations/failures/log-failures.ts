@@ -44,7 +44,7 @@ interface Decided {
   quarantined: Outcome[];
   /** When each was decided. */
   at: Map<string, number>;
-  /** What committed corrections were sent again for. */
+  /** The ids and records that committed corrections stand in for. */
   resubmitted: ReadonlyMap<string, number>;
   unread: boolean;
 }

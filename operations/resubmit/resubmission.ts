@@ -60,7 +60,7 @@ export interface ResubmitKept {
   reason: string;
   /** What would let it be sent; null where nothing would. */
   fix: string | null;
-  /** It needs nothing: it was resubmitted before, or is no failure. */
+  /** Nothing needs to be done: it was resubmitted before, or is not a failure. */
   fixed: boolean;
 }
 
@@ -88,11 +88,11 @@ export interface Repairable {
   id: string;
   replayOf: string;
   repair: Repair;
-  /** What is repaired; null where it cannot be read. */
+  /** The correction to be repaired; null where it cannot be read. */
   base: FactCorrection | null;
   from: ResubmitSent['from'];
   position: KafkaPosition;
-  /** Why there is no `base`. */
+  /** The reason why it cannot be read. */
   unreadable: string;
 }
 

@@ -93,7 +93,7 @@ export function refuseBytes(fault: NodeJS.ErrnoException, socket: Socket): void 
   );
 }
 
-/** By Node's code of the fault. */
+/** Answers to unreadable requests, by Node's code of the fault. */
 const UNREADABLE: Record<string, [status: number, message: string]> = {
   HPE_HEADER_OVERFLOW: [431, 'The headers of the request are too large.'],
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'The request did not arrive in time.'],
