@@ -301,7 +301,7 @@ function isAlternative(answer: string | null, target: string): answer is string 
   return answer !== null && answer.trim() !== '' && answer.trim() !== target.trim();
 }
 
-function firstWords(answer: string, target: string): string {
+export function firstWords(answer: string, target: string): string {
   return answer.trim().split(/\s+/u).slice(0, target.trim().split(/\s+/u).length).join(' ');
 }
 
