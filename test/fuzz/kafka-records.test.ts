@@ -124,81 +124,79 @@ function brought({ headers }: KafkaMessage): Record<string, unknown> {
   );
 }
 
-describe('the dead-letter topic', () => {
-  it('has the key, the value and the headers of what cannot be read, byte for byte', async () => {
-    const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
-    const odd = [
-      { key: everyByte, value: everyByte, headers: { trace: everyByte } },
-      {
-        key: null,
-        value: Buffer.from('{}'),
-        headers: { several: [everyByte, Buffer.from('second'), everyByte] },
-      },
-      {
-        key: Buffer.alloc(0),
-        value: Buffer.alloc(0),
-        headers: { '': Buffer.alloc(0), 'ünïcode \u{1F600}': Buffer.from('x') },
-      },
-      { key: null, value: null, headers: { tombstone: 'without a key' } },
-      { key: 'k', value: Buffer.alloc(CORRECTION_LIMITS.recordBytesMax + 1, 7), headers: {} },
-    ];
-    const before = letters.length;
-    await sendAndWait('after the odd', odd);
-    odd.forEach(({ key, value, headers }, i) => {
-      const letter = letters[before + i]!;
-      expect(letter.key).toEqual(typeof key === 'string' ? Buffer.from(key) : key);
-      expect(value === null ? letter.value === null : value.equals(letter.value!)).toBe(true);
-      expect(Object.keys(brought(letter)).sort()).toEqual(Object.keys(headers).sort());
-      for (const [name, given] of Object.entries(headers) as [string, Buffer | string | Buffer[]][])
-        expect([brought(letter)[name]].flat()).toEqual(
-          [given].flat().map((part) => Buffer.from(part)),
-        );
-    });
+it('a dead letter has the key, value and headers of its record, byte for byte', async () => {
+  const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+  const odd = [
+    { key: everyByte, value: everyByte, headers: { trace: everyByte } },
+    {
+      key: null,
+      value: Buffer.from('{}'),
+      headers: { several: [everyByte, Buffer.from('second'), everyByte] },
+    },
+    {
+      key: Buffer.alloc(0),
+      value: Buffer.alloc(0),
+      headers: { '': Buffer.alloc(0), 'ünïcode \u{1F600}': Buffer.from('x') },
+    },
+    { key: null, value: null, headers: { tombstone: 'without a key' } },
+    { key: 'k', value: Buffer.alloc(CORRECTION_LIMITS.recordBytesMax + 1, 7), headers: {} },
+  ];
+  const before = letters.length;
+  await sendAndWait('after the odd', odd);
+  odd.forEach(({ key, value, headers }, i) => {
+    const letter = letters[before + i]!;
+    expect(letter.key).toEqual(typeof key === 'string' ? Buffer.from(key) : key);
+    expect(value === null ? letter.value === null : value.equals(letter.value!)).toBe(true);
+    expect(Object.keys(brought(letter)).sort()).toEqual(Object.keys(headers).sort());
+    for (const [name, given] of Object.entries(headers) as [string, Buffer | string | Buffer[]][])
+      expect([brought(letter)[name]].flat()).toEqual(
+        [given].flat().map((part) => Buffer.from(part)),
+      );
   });
+});
 
-  it('has what objects inherit as names of headers', async () => {
-    const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty'];
-    const before = letters.length;
-    await sendAndWait('after the inherited', [
-      {
-        key: null,
-        value: 'x',
-        headers: Object.fromEntries(names.map((name) => [name, Buffer.from(name)])),
-      },
-    ]);
-    const found = letters[before]!.headers as Record<string, unknown>;
-    // The client that reads here puts what an object inherits before such a value.
-    for (const name of names) expect([found[name]].flat().at(-1), name).toEqual(Buffer.from(name));
-  });
+it('a dead letter keeps headers named as what objects inherit', async () => {
+  const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty'];
+  const before = letters.length;
+  await sendAndWait('after the inherited', [
+    {
+      key: null,
+      value: 'x',
+      headers: Object.fromEntries(names.map((name) => [name, Buffer.from(name)])),
+    },
+  ]);
+  const found = letters[before]!.headers as Record<string, unknown>;
+  // The client that reads here puts what an object inherits before such a value.
+  for (const name of names) expect([found[name]].flat().at(-1), name).toEqual(Buffer.from(name));
+});
 
-  it('has a header without a value as an empty one', async () => {
-    const before = letters.length;
-    await sendAndWait('after the null', [
-      { key: null, value: 'x', headers: { nothing: withoutValue() } },
-    ]);
-    expect(brought(letters[before]!)).toEqual({ nothing: Buffer.alloc(0) });
-  });
+it('a dead letter has an empty header for one without a value', async () => {
+  const before = letters.length;
+  await sendAndWait('after the null', [
+    { key: null, value: 'x', headers: { nothing: withoutValue() } },
+  ]);
+  expect(brought(letters[before]!)).toEqual({ nothing: Buffer.alloc(0) });
+});
 
-  it('has a letter that comes back from the dead with both its stories', async () => {
-    const before = letters.length;
-    await sendAndWait('after the dead', [{ key: null, value: 'x' }]);
-    const { headers } = letters[before]!;
-    await sendAndWait('after the dead again', [
-      { key: null, value: 'x', headers: headers as Record<string, Buffer> },
-    ]);
-    expect([letters[before + 1]!.headers!['__connect.errors.offset']].flat()).toHaveLength(2);
-  });
+it('a dead letter that is sent again and dies has both origins', async () => {
+  const before = letters.length;
+  await sendAndWait('after the dead', [{ key: null, value: 'x' }]);
+  const { headers } = letters[before]!;
+  await sendAndWait('after the dead again', [
+    { key: null, value: 'x', headers: headers as Record<string, Buffer> },
+  ]);
+  expect([letters[before + 1]!.headers!['__connect.errors.offset']].flat()).toHaveLength(2);
+});
 
-  // Together they are more than a broker takes at once, and each is a key that its partition is
-  // found by.
-  it('takes many records of keys that are as large as the corrections topic allows', async () => {
-    const before = letters.length;
-    const large = Array.from({ length: 4 }, () => ({ key: randomBytes(900_000), value: 'x' }));
-    for (const one of large) await producer.send({ topic: TOPICS.corrections, messages: [one] });
-    await sendAndWait('after the large', []);
-    while (letters.length < before + 4) await new Promise<void>((resolve) => (heard = resolve));
-    large.forEach(({ key }, i) => expect(letters[before + i]!.key!.equals(key)).toBe(true));
-  });
+// Together they are more than a broker takes at once, and each is a key that its partition is
+// found by.
+it('dead letters have keys as large as the corrections topic allows', async () => {
+  const before = letters.length;
+  const large = Array.from({ length: 4 }, () => ({ key: randomBytes(900_000), value: 'x' }));
+  for (const one of large) await producer.send({ topic: TOPICS.corrections, messages: [one] });
+  await sendAndWait('after the large', []);
+  while (letters.length < before + 4) await new Promise<void>((resolve) => (heard = resolve));
+  large.forEach(({ key }, i) => expect(letters[before + i]!.key!.equals(key)).toBe(true));
 });
 
 describe('a producer that compresses in a way our client cannot read', () => {
