@@ -157,7 +157,7 @@ test('ask: sends the token of ERRATA_TOKEN or its file, once there are tokens', 
   const { token } = await create('--name', 'reader', '--role', 'read');
   expect(await ask()).toMatchObject({
     code: EXIT.usage,
-    err: expect.stringMatching(/needs a token[^]*ERRATA_TOKEN/) as string,
+    err: expect.stringMatching(/Send a token[^]*ERRATA_TOKEN/) as string,
   });
   expect((await ask({ ERRATA_TOKEN: token })).code).toBe(EXIT.ok);
   writeFileSync(join(folder, 'secret'), `${token}\n`);
