@@ -142,7 +142,6 @@ function answerOf(status: number, body: string): unknown {
   const message =
     (content as { error?: { message?: string } } | null)?.error?.message ?? body.slice(0, 200);
   throw new CommandFailure(
-    '',
     message === '' ? `the server answers with status ${status}` : message,
     HINTS[status]?.replace(/\s+/g, ' ') ?? null,
     status === 401 || status === 403 ? EXIT.usage : EXIT.failure,

@@ -175,8 +175,8 @@ export function addCommand<Options>(
     try {
       exited((await specification.run(session, options, args)) ?? EXIT.ok);
     } catch (error) {
-      const failure = failureOf(operation, error);
-      session.output.failure(failure);
+      const failure = failureOf(error);
+      session.output.failure(failure, operation);
       exited(failure.exitCode);
     }
   });

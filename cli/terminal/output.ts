@@ -68,13 +68,15 @@ export class Output {
     this.streams.err.write(`${this.colours.yellow('!')} ${text}\n`);
   }
 
-  failure({ operation, why, mend }: CommandFailure): void {
+  /** Writes a failure; `command` is what the command does. */
+  failure({ operation: failing, why, hint }: CommandFailure, command: string): void {
     const { bold, red, dim } = this.colours;
-    const hint = mend === null ? '' : `\n  ${dim('→')} ${mend}`;
+    const operation = failing ?? command;
+    const help = hint === null ? '' : `\n  ${dim('→')} ${hint}`;
     this.streams.err.write(
       this.json
-        ? `${JSON.stringify({ error: { operation, reason: why, mend } })}\n`
-        : `${red('✗')} ${bold(`Could not ${operation}`)}: ${why}${hint}\n`,
+        ? `${JSON.stringify({ error: { operation, reason: why, mend: hint } })}\n`
+        : `${red('✗')} ${bold(`Could not ${operation}`)}: ${why}${help}\n`,
     );
   }
 

@@ -68,11 +68,11 @@ rollback --to 0 --keep-alias    the base model, served until \`errata alias stab
         rollBackLineage(session, operated, request, { ...options, again }),
       );
     } catch (error) {
-      const { why, mend } = failureOf('', error);
-      const hint = `\`${again}\` finishes it${mend === null ? '' : `. ${mend}`}`;
+      const { why, hint } = failureOf(error);
+      const finish = `\`${again}\` finishes it${hint === null ? '' : `. ${hint}`}`;
       throw failed(
         `${why}. Serving is safe on version ${version}; the lineage's HEAD is not undone yet`,
-        mend?.includes(again) === true ? mend : hint,
+        hint?.includes(again) === true ? hint : finish,
       );
     }
   },
