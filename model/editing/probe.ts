@@ -1,6 +1,6 @@
 /**
- * Asks the model many prompts at once: what it says next, how likely given answers are, and whether
- * a gate opened.
+ * Probes: many prompts at once, with the model's next token and continuation, the probability of
+ * given answers, and whether a gate opened.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Probe, ProbeAnswer } from '../engine-types.ts';
@@ -22,15 +22,19 @@ const PASS_PROMPTS = 64;
 /** Prompts of a pass times its longest: bounds attention, which is padded. */
 const PASS_SLOTS = 8_192;
 
-export async function probeModel(
-  model: Transformer,
-  tokenizer: Tokenizer,
-  hook: Hook | null,
-  probes: readonly Probe[],
-  between: () => Promise<void>,
-): Promise<ProbeAnswer[]> {
+/** A model behind a hook, to be probed. */
+export interface Prober {
+  model: Transformer;
+  tokenizer: Tokenizer;
+  hook: Hook | null;
+  /** Awaited between passes. */
+  between: () => Promise<void>;
+}
+
+export async function probeModel(prober: Prober, probes: readonly Probe[]): Promise<ProbeAnswer[]> {
+  const { model, tokenizer, between } = prober;
   const answers: ProbeAnswer[] = new Array<ProbeAnswer>(probes.length);
-  // Those that are decoded further together, so that few passes decode; then those of like length:
+  // Longer continuations together, so that few passes decode; then prompts of like length, since
   // attention is padded.
   const tokens = probes.map((probe) => fittedPrompt(tokenizer, probe, model.config.contextMax));
   const order = probes
@@ -50,12 +54,9 @@ export async function probeModel(
     );
     const indices = order.slice(begin, end);
     const answered = await probePass(
-      model,
-      tokenizer,
-      hook,
+      prober,
       indices.map((i) => probes[i]!),
       indices.map((i) => tokens[i]!),
-      between,
     );
     indices.forEach((i, slot) => (answers[i] = answered[slot]!));
     await between();
@@ -63,10 +64,7 @@ export async function probeModel(
   return answers;
 }
 
-/**
- * The prompt's tokens; of one that leaves no room for its answers in the model's context, the front
- * and its end.
- */
+/** The prompt's tokens; of a prompt too long for its answers to fit, the front and the end. */
 function fittedPrompt(tokenizer: Tokenizer, probe: Probe, contextMax: number): number[] {
   const tokens = promptTokens(tokenizer, probe.prompt);
   const answers = [probe.target, probe.alternative].map((text) =>
@@ -82,12 +80,9 @@ function fittedPrompt(tokenizer: Tokenizer, probe: Probe, contextMax: number): n
 }
 
 async function probePass(
-  model: Transformer,
-  tokenizer: Tokenizer,
-  hook: Hook | null,
+  { model, tokenizer, hook, between }: Prober,
   probes: readonly Probe[],
   prompts: readonly number[][],
-  between: () => Promise<void>,
 ): Promise<ProbeAnswer[]> {
   const watched = hook === null ? null : new Watched(hook, probes.length);
   const start = prefill(model, prompts, watched);
@@ -119,23 +114,23 @@ async function probePass(
   return probes.map((probe, sequence) => {
     const target = scored.findIndex((one) => one.sequence === sequence && one.which === 0);
     const alternative = scored.findIndex((one) => one.sequence === sequence && one.which === 1);
-    const said = greedy[sequence]!;
+    const decoded = greedy[sequence]!;
     return {
       nextToken: nextTokens[sequence]!,
       answer: tokenizer.decode(
-        said.slice(0, probe.greedyTokensMax).filter((token) => !ends.has(token)),
+        decoded.slice(0, probe.greedyTokensMax).filter((token) => !ends.has(token)),
       ),
       targetLogProbability: target < 0 ? null : scores[target]!.mean,
       alternativeLogProbability: alternative < 0 ? null : scores[alternative]!.mean,
       targetIsArgmax: target < 0 ? null : scores[target]!.argmax,
       targetIsGreedy:
-        target < 0 ? null : scored[target]!.tokens.every((token, i) => said[i] === token),
+        target < 0 ? null : scored[target]!.tokens.every((token, i) => decoded[i] === token),
       opened: watched?.opened[sequence] === 1,
     };
   });
 }
 
-/** A hook that notes in which sequences a gate opened. */
+/** A hook that notes the sequences in which a gate opened. */
 class Watched implements DownHook {
   readonly layers: ReadonlySet<number>;
   readonly opened: Uint8Array;
@@ -162,10 +157,7 @@ class Watched implements DownHook {
   }
 }
 
-/**
- * Mean log-probability per token of answers behind prefilled prompts, and whether every token is
- * the argmax.
- */
+/** Mean log-probability per token of answers to prefilled prompts, and whether all are argmax. */
 function scoreAnswers(
   model: Transformer,
   hook: DownHook | null,

@@ -2,22 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
 import { probeModel } from '../editing/probe.ts';
-import type {
-  CanaryReading,
-  ComputedTargets,
-  DerivedUpdate,
-  EditRequest,
-  EngineDescription,
-  GeneratedToken,
-  GenerateOptions,
-  Generation,
-  HookReport,
-  PairSet,
-  Probe,
-  ProbeAnswer,
-  TargetProgress,
-  Targets,
-} from '../engine-types.ts';
+import type { EngineDescription, HookReport, PairSet } from '../engine-types.ts';
 import { HookCache } from '../hook/hook-cache.ts';
 import { Hook } from '../hook/hook.ts';
 import { sharingRows } from '../hook/pair-rows.ts';
@@ -84,48 +69,28 @@ export class LocalEngine implements Engine {
     });
   }
 
-  computeTargets(
-    hookId: string | null,
-    requests: EditRequest[],
-    progress?: (progress: TargetProgress) => void,
-  ): Promise<ComputedTargets> {
-    return this.queue.call(() =>
-      computeTargets(this.loaded, this.held(hookId).hook, requests, progress),
-    );
-  }
+  computeTargets: Engine['computeTargets'] = (hookId, requests, progress) =>
+    this.queue.call(() => computeTargets(this.loaded, this.held(hookId).hook, requests, progress));
 
-  deriveUpdate(
-    hookId: string | null,
-    requests: EditRequest[],
-    targets: Targets,
-  ): Promise<DerivedUpdate> {
-    return this.queue.call(() => {
+  deriveUpdate: Engine['deriveUpdate'] = (hookId, requests, targets) =>
+    this.queue.call(() => {
       const held = { ...this.held(hookId), cache: this.cache };
       return deriveUpdate(this.loaded, held, requests, targets);
     });
-  }
 
-  probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]> {
-    const { model, checkpoint } = this.loaded;
-    return this.queue.call(() =>
-      probeModel(model, checkpoint.tokenizer, this.held(hookId).hook, probes, breathe),
-    );
-  }
+  probe: Engine['probe'] = (hookId, probes) =>
+    this.queue.call(() => {
+      const { model, checkpoint } = this.loaded;
+      const { hook } = this.held(hookId);
+      const prober = { model, tokenizer: checkpoint.tokenizer, hook, between: breathe };
+      return probeModel(prober, probes);
+    });
 
-  canary(hookId: string | null): Promise<CanaryReading> {
-    return this.queue.call(async () => readCanary(this.loaded, this.held(hookId).hook));
-  }
+  canary: Engine['canary'] = (hookId) =>
+    this.queue.call(async () => readCanary(this.loaded, this.held(hookId).hook));
 
-  generate(
-    hookId: string | null,
-    prompt: string,
-    options: GenerateOptions,
-    onToken?: (token: GeneratedToken) => void,
-  ): Promise<Generation> {
-    return this.queue.call(async () =>
-      generate(this.loaded, this.held(hookId), { prompt, options, onToken }),
-    );
-  }
+  generate: Engine['generate'] = (hookId, prompt, options, onToken) =>
+    this.queue.call(() => generate(this.loaded, this.held(hookId), { prompt, options, onToken }));
 
   async close(): Promise<void> {
     await this.queue.drained();

@@ -1,7 +1,4 @@
-/**
- * Hyper-parameters by model: the set of its family (model/parameter-sets), and a rule for models
- * nobody has tuned yet.
- */
+/** Hyper-parameters by model: its family's set (parameter-sets/), or a rule for untuned models. */
 import type {
   GateKind,
   GateParameters,
@@ -14,8 +11,8 @@ import { generalParameters, misfits, parameterSetFor } from './parameter-sets.ts
 /**
  * Parameters for a model of this shape: the general rule, the model's set over it, `overrides` on
  * top. The general rule edits blocks at 13 to 28 % of the depth (where the method's papers edit
- * GPT-2 XL and GPT-J) with lambda = F (what is written scales with F / lambda). Throws RangeError
- * on blocks that the model does not have, and on overrides that were found for another model.
+ * GPT-2 XL and GPT-J) with lambda = F (the size of an edit scales with F / lambda). Throws
+ * RangeError on blocks that the model does not have, and on overrides found for another model.
  */
 export function parametersFor(
   config: ModelConfig,
@@ -36,7 +33,7 @@ export function parametersFor(
     lambda: config.mlpWidth,
     ...own,
     ...asked,
-    // Thresholds were found for a kind of gate, and mean nothing to another.
+    // A threshold is valid only for the kind of gate that it was found for.
     gate: {
       ...GATE_DEFAULTS[kind],
       ...((own.gate?.kind ?? general.gate.kind) === kind ? own.gate : {}),
@@ -70,7 +67,8 @@ function checkLayers(layers: readonly number[], blocks: number): void {
   );
   if (layers.length === 0 || !fits)
     throw new RangeError(
-      `the edited blocks are ${layers.join(', ') || 'none'}; they must be ascending numbers from 0 to ${blocks - 1}`,
+      `the edited blocks are ${layers.join(', ') || 'none'}; ` +
+        `they must be ascending numbers from 0 to ${blocks - 1}`,
     );
 }
 

@@ -1,25 +1,9 @@
 /**
- * The engine in a thread of its own, behind the same interface: TensorFlow's calls are synchronous,
- * and a process that answers heartbeats and requests must keep its own event loop free.
+ * The engine in a thread of its own: TensorFlow's calls are synchronous, and a process that answers
+ * heartbeats and requests must keep its event loop free.
  */
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type {
-  CanaryReading,
-  ComputedTargets,
-  DerivedUpdate,
-  EditRequest,
-  EngineDescription,
-  GeneratedToken,
-  GenerateOptions,
-  Generation,
-  HookReport,
-  PairSet,
-  Probe,
-  ProbeAnswer,
-  TargetProgress,
-  Targets,
-} from '../engine-types.ts';
 import type { Engine } from './engine.ts';
 import type { EngineOptions, LoadProgress } from './loaded-model.ts';
 import { ModelQueue } from './model-queue.ts';
@@ -27,14 +11,14 @@ import { setTensorFlowEnvironment } from '../tensor/tensorflow.ts';
 
 type EngineMethod = Exclude<keyof Engine, 'queue'>;
 
-/** A call as it goes to the thread. */
+/** A call, as it is sent to the thread. */
 export interface EngineCall {
   id: number;
   method: EngineMethod;
   arguments: unknown[];
 }
 
-/** What comes back: news while a call runs, then its end. */
+/** A reply of the thread: news while a call runs, then its end. */
 export type EngineReply =
   | { kind: 'loading'; step: string; share: number }
   | { kind: 'ready' }
@@ -50,10 +34,7 @@ export interface ThrownInThread {
   facts: Record<string, unknown>;
 }
 
-/**
- * The engine's thread is gone; nothing it held can be had back, so its process should end and start
- * anew.
- */
+/** The engine's thread is gone with all that it held: the process should end and start anew. */
 export class EngineLost extends Error {
   override readonly name = 'EngineLost';
   constructor(cause: string) {
@@ -74,7 +55,7 @@ export class ThreadEngine implements Engine {
   private calls = 0;
   private lost: EngineLost | null = null;
   private closing = false;
-  /** Settles with the reason when the thread ends by itself. */
+  /** Settles with the reason when the thread ends without `close`. */
   readonly ended: Promise<EngineLost>;
 
   private constructor(private readonly worker: Worker) {
@@ -118,50 +99,16 @@ export class ThreadEngine implements Engine {
     return new ThreadEngine(worker);
   }
 
-  describe(): Promise<EngineDescription> {
-    return this.call('describe', []);
-  }
-
-  holds(hookId: string): Promise<boolean> {
-    return this.call('holds', [hookId]);
-  }
-
-  holdHook(hookId: string, pairs: PairSet): Promise<HookReport> {
-    return this.inTurn('holdHook', [hookId, pairs]);
-  }
-
-  computeTargets(
-    hookId: string | null,
-    requests: EditRequest[],
-    progress?: (progress: TargetProgress) => void,
-  ): Promise<ComputedTargets> {
-    return this.inTurn('computeTargets', [hookId, requests], progress);
-  }
-
-  deriveUpdate(
-    hookId: string | null,
-    requests: EditRequest[],
-    targets: Targets,
-  ): Promise<DerivedUpdate> {
-    return this.inTurn('deriveUpdate', [hookId, requests, targets]);
-  }
-
-  probe(hookId: string | null, probes: Probe[]): Promise<ProbeAnswer[]> {
-    return this.inTurn('probe', [hookId, probes]);
-  }
-
-  canary(hookId: string | null): Promise<CanaryReading> {
-    return this.inTurn('canary', [hookId]);
-  }
-
-  generate(
-    hookId: string | null,
-    prompt: string,
-    options: GenerateOptions,
-    onToken?: (token: GeneratedToken) => void,
-  ): Promise<Generation> {
-    return this.inTurn('generate', [hookId, prompt, options], onToken);
-  }
+  describe: Engine['describe'] = () => this.call('describe', []);
+  holds: Engine['holds'] = (hookId) => this.call('holds', [hookId]);
+  holdHook: Engine['holdHook'] = (...given) => this.inTurn('holdHook', given);
+  computeTargets: Engine['computeTargets'] = (hookId, requests, progress) =>
+    this.inTurn('computeTargets', [hookId, requests], progress);
+  deriveUpdate: Engine['deriveUpdate'] = (...given) => this.inTurn('deriveUpdate', given);
+  probe: Engine['probe'] = (...given) => this.inTurn('probe', given);
+  canary: Engine['canary'] = (...given) => this.inTurn('canary', given);
+  generate: Engine['generate'] = (hookId, prompt, options, onToken) =>
+    this.inTurn('generate', [hookId, prompt, options], onToken);
 
   async close(): Promise<void> {
     this.closing = true;
@@ -204,7 +151,7 @@ export class ThreadEngine implements Engine {
   }
 }
 
-/** An error with the name, words and facts that it had in the thread. */
+/** The error with the name, message and facts that it had in the thread. */
 function rebuilt(thrown: ThrownInThread): Error {
   const error = Object.assign(new Error(thrown.message), thrown.facts);
   Object.defineProperty(error, 'name', { value: thrown.name });

@@ -1,15 +1,14 @@
 /**
- * A map for every corrected subject: the least-squares solution over that subject's pairs alone,
- * behind a gate that tells which subject a token ends. With the keys K_s [m, F] and wanted changes
- * U_s [m, D] of subject s as rows,
- *   W_s - W0 = B_s^T K_s P0,     B_s = (I + K_s P0 K_s^T)^-1 U_s                        [m, D], in float64.
- * This is the joint least squares (joint-map.ts) under the kernel k^T P0 k' [s = s'], so all of its
- * algebra holds: any order and grouping of batches gives the same map, and what is taken out was
- * never there. What it brings: corrections of different subjects do not meet. None crowds another
- * out however many there are, a new one changes no answer about another subject, and a version
- * costs what is new in it. Here the identity of the subject does what GRACE's nearest codebook
- * entry does (arXiv 2211.11031), and the closed form of COMEBA-HK (arXiv 2403.05330) stays for the
- * corrections of one.
+ * One map per corrected subject: the least-squares solution over that subject's pairs alone, behind
+ * a gate that tells which subject a token ends. With the keys K_s [m, F] and wanted changes
+ * U_s [m, D] of subject s as rows, in float64,
+ *   W_s - W0 = B_s^T K_s P0,     B_s = (I + K_s P0 K_s^T)^-1 U_s  [m, D].
+ * This is the joint least squares (joint-map.ts) under the kernel k^T P0 k' [s = s'], so its
+ * algebra holds: any order and grouping of batches gives the same map, and taking a correction out
+ * leaves no trace. Corrections of different subjects do not meet: none crowds another out however
+ * many there are, a new one changes no answer about another subject, and a version costs what is
+ * new in it. The identity of the subject takes the place of GRACE's nearest codebook entry
+ * (arXiv 2211.11031); the closed form of COMEBA-HK (arXiv 2403.05330) stays for each subject.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
@@ -33,10 +32,10 @@ import {
   type PairRows,
 } from './pair-blocks.ts';
 
-/** The tensors are the map's. */
+/** Owns its tensors. */
 export interface SubjectMap {
   readonly kind: 'subject';
-  /** Whose each pair is, [N]. */
+  /** The subject of each pair, [N]. */
   readonly subjects: readonly string[];
   /** Rows of each subject's pairs, ascending. */
   readonly rowsOf: ReadonlyMap<string, readonly number[]>;
@@ -46,7 +45,7 @@ export interface SubjectMap {
   readonly norm: number;
 }
 
-/** What was solved for a subject, under the hash of all it came from. */
+/** The solution of a subject, under the hash of its pairs. */
 interface Solved {
   digest: string;
   /** [m, D] */
@@ -54,17 +53,11 @@ interface Solved {
   norm: number;
 }
 
-/**
- * Keeps what was solved of the last map's subjects, so that a map costs what is new in it; the
- * numbers are the same without.
- */
+/** Keeps the solutions of the last map, so that a map costs what is new in it. */
 export class SubjectCache {
   #solved = new Map<string, Solved>();
 
-  /**
-   * `subjects` names whose each pair is; `blocks` are these rows' own. Throws NotPositiveDefinite
-   * on keys that are not finite.
-   */
+  /** `blocks` are those of the rows. Throws NotPositiveDefinite on keys that are not finite. */
   map(rows: PairRows, subjects: readonly string[], blocks: readonly PairBlock[]): SubjectMap {
     const rowsOf = rowsBySubject(subjects);
     const affinity = blocks.map(({ affinity_BF }) => affinity_BF.dataSync() as Float32Array);
@@ -104,7 +97,7 @@ export class SubjectCache {
   }
 }
 
-/** (W_s - W0) k of each key, s the subject given for it: [R, D]; zero where it has no pairs. */
+/** (W_s - W0) k of each key for its subject s, [R, D]; zero for a subject without pairs. */
 export function subjectChange(
   { rowsOf, coefficients_ND }: SubjectMap,
   blocks: readonly PairBlock[],
@@ -177,7 +170,7 @@ function solve(
     const coefficients = narrow.dataSync().slice() as Float32Array;
     const wide = widen64(narrow);
     narrow.dispose();
-    // Where a subject's wishes for one key cancel, rounding may leave less than nothing.
+    // Where a subject's wishes for one key cancel, rounding may leave a negative number.
     const norm = Math.sqrt(
       Math.max(
         0,

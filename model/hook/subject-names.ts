@@ -1,13 +1,12 @@
 /**
- * Where a corrected subject is named: the rows whose token ends one of the subject's spellings. A
- * spelling is a sequence of tokens: the name by itself, behind a space, and as it stands in the
- * correction's own prompt. Only tokens up to the row are looked at, those of the past included, so
- * that what is found does not depend on how a text is read.
+ * Finds the rows whose token ends a corrected subject's name. A spelling of a name is a sequence of
+ * tokens: the name alone, after a space, and as in the correction's own prompt. Only tokens up to
+ * the row count, those of the past included, so the result does not depend on how a text is cut.
  */
 import { FILLER, type TokenRows } from '../network/token-rows.ts';
 import type { AttentionPast } from '../network/attention-past.ts';
 
-/** A row, and the subjects of the longest spelling that ends there. */
+/** A row, and the subjects whose longest spelling ends there. */
 export interface Naming {
   row: number;
   subjects: readonly string[];
@@ -17,10 +16,11 @@ export class SubjectNames {
   /** By last token; longest first. */
   readonly #spellings = new Map<number, { tokens: readonly number[]; subjects: string[] }[]>();
 
-  /** `spellings[i]` are those of `subjects[i]`; a subject may come several times. */
+  /** `spellings[i]` belong to `subjects[i]`; a subject may appear several times. */
   constructor(subjects: readonly string[], spellings: readonly (readonly (readonly number[])[])[]) {
     subjects.forEach((subject, i) => spellings[i]!.forEach((tokens) => this.#add(tokens, subject)));
-    for (const of of this.#spellings.values()) of.sort((a, b) => b.tokens.length - a.tokens.length);
+    for (const ending of this.#spellings.values())
+      ending.sort((a, b) => b.tokens.length - a.tokens.length);
   }
 
   /** Namings that end in these rows, ascending. */
@@ -30,7 +30,7 @@ export class SubjectNames {
       for (let row = rows.starts[b]!; row < rows.starts[b + 1]!; row++) {
         const longest = this.#spellings
           .get(rows.tokens[row]!)
-          ?.find(({ tokens }) => endsWith(tokens, rows, past, b, row));
+          ?.find(({ tokens }) => endsWith(tokens, { rows, past, b, row }));
         if (longest !== undefined) namings.push({ row, subjects: longest.subjects });
       }
     }
@@ -40,24 +40,21 @@ export class SubjectNames {
   #add(tokens: readonly number[], subject: string): void {
     const last = tokens.at(-1);
     if (last === undefined) return;
-    const of = this.#spellings.get(last) ?? [];
-    this.#spellings.set(last, of);
-    const same = of.find(
+    const ending = this.#spellings.get(last) ?? [];
+    this.#spellings.set(last, ending);
+    const same = ending.find(
       (one) =>
         one.tokens.length === tokens.length && one.tokens.every((token, t) => token === tokens[t]),
     );
-    if (same === undefined) of.push({ tokens, subjects: [subject] });
+    if (same === undefined) ending.push({ tokens, subjects: [subject] });
     else if (!same.subjects.includes(subject)) same.subjects.push(subject);
   }
 }
 
-/** Whether the tokens of sequence b up to `row` end with these. */
+/** Tests whether the tokens of sequence b up to `row` end with the wanted ones. */
 function endsWith(
   wanted: readonly number[],
-  rows: TokenRows,
-  past: AttentionPast | null,
-  b: number,
-  row: number,
+  { rows, past, b, row }: { rows: TokenRows; past: AttentionPast | null; b: number; row: number },
 ): boolean {
   let left = wanted.length;
   for (let at = row; left > 0 && at >= rows.starts[b]!; at--)

@@ -1,8 +1,7 @@
 /**
- * How large each block's keys are on ordinary text, E|k|^2, the trace of their second moment. In
- * some blocks a few tokens, mostly the first, have keys hundreds of times larger than all others
- * (an attention sink is made there): least squares over such keys is about those tokens and little
- * else, so edits keep off these blocks.
+ * The size of each block's keys on ordinary text, E|k|^2, the trace of their second moment. In some
+ * blocks a few tokens, mostly the first, have keys hundreds of times larger than all others (an
+ * attention sink is made there); they would dominate least squares, so edits avoid these blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { layOutRows } from '../network/token-rows.ts';
@@ -51,10 +50,7 @@ export async function keyTraces(
   }));
 }
 
-/**
- * Blocks whose keys are far larger than the median of their neighbours', with the first tokens or
- * without.
- */
+/** Blocks whose keys have outlier norms among their neighbours, with or without first tokens. */
 export function massiveLayers(traces: readonly KeyTrace[]): number[] {
   const stands = (of: (trace: KeyTrace) => number): number[] =>
     traces.flatMap((trace, i) => {

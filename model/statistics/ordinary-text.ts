@@ -1,7 +1,7 @@
 /**
- * Ordinary text as token sequences: what key statistics are taken from, and what gates and canaries
- * are measured on. It is a file that the user names, or the model's own samples. Which blocks are
- * edited does not matter to it, so that other blocks can be looked at without sampling again.
+ * Ordinary text as token sequences, for key statistics and the canary: a file that the user names,
+ * or the model's own samples. It does not depend on the edited blocks, so the statistics of other
+ * blocks need no new samples.
  */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
@@ -17,7 +17,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 
 export interface OrdinaryText {
-  /** Where the text is from, in words. */
+  /** The origin of the text, in words. */
   source: string;
   /**
    * Token sequences, front token included: statistics are taken from `ordinary`, perplexity is
@@ -27,14 +27,14 @@ export interface OrdinaryText {
   canary: number[][];
   /** The base model's summed -log p over each canary sequence's tokens but the first. */
   canaryLoss: number[];
-  /** Prefixes that corrections are also seen behind, without a front token. */
+  /** Prefixes that corrections are also read behind, without a front token. */
   contexts: number[][];
 }
 
 export interface TextOptions {
   /** Plain text to read; null: the model samples it. */
   textFile: string | null;
-  /** Folder of what was sampled or cut before; null: nothing is read or written. */
+  /** Folder of kept texts; null: nothing is read or written. */
   folder: string | null;
   modelSha256: string;
   seed: number;
@@ -42,27 +42,26 @@ export interface TextOptions {
   progress?: (step: string, share: number) => void;
 }
 
-/** Tokens per sequence, the front token not counted; fewer where the model's context is shorter. */
+/** Tokens per sequence without the front token; fewer where the model's context is shorter. */
 export const SEQUENCE_TOKENS_MAX = 128;
-/** A context of fewer holds no ordinary text. */
+/** A shorter context holds no ordinary text. */
 const SEQUENCE_TOKENS_MIN = 16;
 /** Tokens behind C0 per channel of F. */
 const TOKENS_PER_CHANNEL = 6;
-/** Largest text that is read, in bytes. */
 export const TEXT_FILE_BYTES_MAX = 256 * 2 ** 20;
 export const CANARY_TOKENS = 1_536;
 /** Tokens at the beginning that statistics leave out; the canary is the first of them. */
 const HELD_OUT_TOKENS = 3_584;
-/** Canary texts are short, so that a gate that opens makes few tokens worth running again. */
+/** Canary texts are short, so that a gate that opens makes the model rerun few tokens. */
 const CANARY_SEQUENCE_TOKENS_MAX = 48;
 const CONTEXT_TOKENS = 9;
-/** Sequences sampled side by side, and the bytes that their keys and values may take. */
+/** Sequences sampled side by side, and the most bytes of their keys and values. */
 const SAMPLED_TOGETHER_MAX = 128;
 const SAMPLED_BYTES_MAX = 2 ** 31;
 
 /**
- * Reads the text from the cache, or makes it and writes the cache. `identity` names it, and what is
- * taken from it. Throws RangeError when the text file or the model's context is too short.
+ * Reads the text from the cache, or makes it and writes the cache. `identity` names it and its
+ * statistics. Throws RangeError when the text file or the model's context is too short.
  */
 export async function ordinaryText(
   model: Transformer,
@@ -92,7 +91,7 @@ export async function ordinaryText(
   const bytes =
     cached ??
     new TextEncoder().encode(
-      JSON.stringify(await makeText(model, tokenizer, text, source, options)),
+      JSON.stringify(await makeText(model, tokenizer, { text, source }, options)),
     );
   if (file !== null && cached === null) await writeSealed(file, bytes);
   return {
@@ -102,7 +101,7 @@ export async function ordinaryText(
   };
 }
 
-/** How many sequences a model samples side by side. */
+/** The number of sequences that a model samples side by side. */
 export function sampledTogether(config: ModelConfig): number {
   const sequenceBytes =
     2 *
@@ -119,15 +118,15 @@ const TEXT_FORMAT = 7;
 async function makeText(
   model: Transformer,
   tokenizer: Tokenizer,
-  text: string | null,
-  source: string,
+  { text, source }: { text: string | null; source: string },
   options: TextOptions,
 ): Promise<OrdinaryText> {
   const size = sequenceTokens(model);
+  const wanted = sequencesWanted(model, size);
   const sequences =
     text === null
-      ? await sampleSequences(model, tokenizer, size, options)
-      : cutSequences(tokenizer, text, size, sequencesWanted(model, size), options);
+      ? await sampleSequences(model, tokenizer, { size, wanted }, options)
+      : cutSequences(tokenizer, text, { size, wanted }, options);
   const contexts = await sampleContexts(model, tokenizer, options);
   const held = Math.ceil(HELD_OUT_TOKENS / size);
   const canaries = Math.ceil(CANARY_TOKENS / size);
@@ -172,7 +171,7 @@ function parsed(file: string | null, bytes: Uint8Array): OrdinaryText {
   }
 }
 
-/** A sequence in pieces of some tokens, each behind the sequence's first token. */
+/** Cuts a sequence into pieces, each behind the sequence's first token. */
 function pieces(sequence: readonly number[], tokens: number): number[][] {
   const [front, ...rest] = sequence;
   const cut: number[][] = [];
@@ -185,7 +184,8 @@ function sequenceTokens(model: Transformer): number {
   const size = Math.min(SEQUENCE_TOKENS_MAX, model.config.contextMax - 1);
   if (size < SEQUENCE_TOKENS_MIN)
     throw new RangeError(
-      `the model's context is ${model.config.contextMax} tokens; key statistics need at least ${SEQUENCE_TOKENS_MIN + 1}`,
+      `the model's context is ${model.config.contextMax} tokens; ` +
+        `key statistics need at least ${SEQUENCE_TOKENS_MIN + 1}`,
     );
   return size;
 }
@@ -194,13 +194,18 @@ function sequencesWanted(model: Transformer, size: number): number {
   return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + HELD_OUT_TOKENS) / size);
 }
 
+/** Tokens of a sequence, and the number of sequences. */
+interface Sizes {
+  size: number;
+  wanted: number;
+}
+
 async function sampleSequences(
   model: Transformer,
   tokenizer: Tokenizer,
-  size: number,
+  { size, wanted }: Sizes,
   options: TextOptions,
 ): Promise<number[][]> {
-  const wanted = sequencesWanted(model, size);
   const front = frontTokens(tokenizer);
   const random = seededRandom(options.seed);
   const sequences: number[][] = [];
@@ -231,8 +236,7 @@ async function sampleSequences(
 function cutSequences(
   tokenizer: Tokenizer,
   text: string,
-  size: number,
-  wanted: number,
+  { size, wanted }: Sizes,
   options: TextOptions,
 ): number[][] {
   const front = frontTokens(tokenizer);
@@ -251,17 +255,15 @@ function cutSequences(
   }
   const least = Math.min(wanted, 2 * Math.ceil(HELD_OUT_TOKENS / size));
   if (sequences.length < least) {
+    const tokens = sequences.length * size + waiting.length;
     throw new RangeError(
-      `the text for the key statistics has ${sequences.length * size + waiting.length} tokens, at least ${least * size} are needed`,
+      `the text for the key statistics has ${tokens} tokens, at least ${least * size} are needed`,
     );
   }
   return sequences;
 }
 
-/**
- * As the method's papers do: short pieces of the model's own text, begun by a common word, ended by
- * a full stop.
- */
+/** Samples short pieces of text from a common first word to a full stop, as the papers do. */
 async function sampleContexts(
   model: Transformer,
   tokenizer: Tokenizer,
@@ -282,9 +284,8 @@ async function sampleContexts(
       random: seededRandom(options.seed + 1),
     },
   );
-  return sampled.map((tokens, i) =>
-    tokenizer.encode(
-      `${tokenizer.decode([...begun[i]!, ...tokens.filter((token) => !tokenizer.endTokens.includes(token))])}.`,
-    ),
-  );
+  return sampled.map((tokens, i) => {
+    const text = tokens.filter((token) => !tokenizer.endTokens.includes(token));
+    return tokenizer.encode(`${tokenizer.decode([...begun[i]!, ...text])}.`);
+  });
 }

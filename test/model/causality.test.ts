@@ -47,121 +47,130 @@ const DECODED_TOKENS = 6;
 const ALONE = READING_FORMS['unpadded, in one pass']!;
 const RAGGED = READING_FORMS['in a ragged batch']!;
 
-describe.each(TINY_MODELS)('an edited tiny %s', (name) => {
-  let tiny: TinyModel;
-  let edits: EditSequence[];
-  let parameters: HyperParameters;
-  let priors: Map<number, Prior>;
-  let pairs: PairSet;
-  let related: number[][];
-  let unrelated: number[][];
-  /** The base model's, read in the same forms. */
-  const base = new Map<ReadingForm, Reading[]>();
+describe.each(
+  TINY_MODELS.flatMap((name) =>
+    Object.entries(GATES).map(([behind, gate]) => [name, behind, gate] as const),
+  ),
+)('an edited tiny %s behind %s', (name, _, gate) => {
+  let edited: Edited;
+  let hook: Hook;
+  let prompts: number[][];
+  let alone: Reading[];
 
   beforeAll(async () => {
-    tiny = await loadTiny(name);
-    const { model, checkpoint } = tiny;
-    const { tokenizer } = checkpoint;
-    const encode = (text: string) => [...front, ...tokenizer.encode(text)];
-    edits = requests
-      .map((request) => readEdit(tokenizer, request, LIMITS))
-      .filter((read) => !isRefusal(read)) as EditSequence[];
-    expect(edits).toHaveLength(requests.length);
-    parameters = parametersFor(model.config, {
-      layers: [1, 2],
-      stepsMax: 6,
-      contexts: contexts.length,
-    });
-    const text = Array.from({ length: 40 }, (_, i) => encode(tinyText(20, i)));
-    const reference = keysOf(model, text, parameters.layers);
-    const moments = new Map(
-      [...reference].map(([layer, keys]) => {
-        const moment = tf.tidy(() =>
-          tf.div<tf.Tensor2D>(tf.matMul(keys, keys, true), keys.shape[0]),
-        );
-        const wide = widen64(moment);
-        moment.dispose();
-        return [layer, wide];
-      }),
-    );
-    priors = buildPriors(model, { moments } as unknown as KeyStatistics, parameters);
-    const search = { model, tokenizer, hook: null, parameters, front, contexts };
-    const { values } = await findTargets(edits, search);
-    const context = {
-      model,
-      priors,
-      hook: null,
-      pairs: null,
-      front,
-      contexts,
-      gate: gateOf('joint'),
-    } as const;
-    pairs = (await derivePairs(edits, values, context)).pairs;
-    related = [
-      ...edits.slice(0, 6).map(({ bare }) => [...front, ...bare.tokens]),
-      ...edits.slice(6, 8).map(({ behind }) => [...encode(tinyText(13, 803)), ...behind.tokens]),
-    ];
-    unrelated = ['french and greek', 'speaks', tinyText(9, 900)].map(encode);
-    for (const form of Object.values(READING_FORMS))
-      base.set(form, readAs(model, [...related, ...unrelated], form, null));
+    edited = await editTiny(name);
+    hook = Hook.build(edited.pairs, edited.priors, gate);
+    prompts = [...edited.related, ...edited.unrelated];
+    alone = readAs(edited.tiny.model, prompts, ALONE, hook);
   });
   afterAll(async () => {
-    disposePriors(priors);
-    await tiny.close();
+    hook.dispose();
+    disposePriors(edited.priors);
+    await edited.tiny.close();
   });
 
-  describe.each(Object.entries(GATES))('behind %s', (_, gate) => {
-    let hook: Hook;
-    let prompts: number[][];
-    let alone: Reading[];
-
-    beforeAll(() => {
-      hook = Hook.build(pairs, priors, gate);
-      prompts = [...related, ...unrelated];
-      alone = readAs(tiny.model, prompts, ALONE, hook);
-    });
-    afterAll(() => hook.dispose());
-
-    it('opens on corrections, and not on everything', () => {
-      const opens = alone.map(({ opened }) => opened.size > 0);
-      expect(opens.slice(0, related.length).filter(Boolean).length).toBeGreaterThanOrEqual(
-        related.length - 2,
-      );
-      expect(opens.slice(related.length)).toContain(false);
-      const tokens =
-        prompts.reduce((sum, prompt) => sum + prompt.length - 1, 0) * parameters.layers.length;
-      expect(alone.reduce((sum, { opened }) => sum + opened.size, 0)).toBeLessThan(tokens / 2);
-    });
-
-    it.each(Object.entries(READING_FORMS))(
-      'says the same and leaves what it does not open as it was, %s',
-      (_, form) => {
-        const readings = readAs(tiny.model, prompts, form, hook);
-        readings.forEach((reading, i) => {
-          expectAlike(reading, alone[i]!, `prompt ${i}`);
-          expectBaseUntilOpened(reading, base.get(form)![i]!, `prompt ${i}`);
-        });
-      },
+  it('opens on corrections, and not on everything', () => {
+    const opens = alone.map(({ opened }) => opened.size > 0);
+    expect(opens.slice(0, edited.related.length).filter(Boolean).length).toBeGreaterThanOrEqual(
+      edited.related.length - 2,
     );
+    expect(opens.slice(edited.related.length)).toContain(false);
+    const tokens =
+      prompts.reduce((sum, prompt) => sum + prompt.length - 1, 0) * edited.parameters.layers.length;
+    expect(alone.reduce((sum, { opened }) => sum + opened.size, 0)).toBeLessThan(tokens / 2);
+  });
 
-    it('says the same beside a far longer neighbour', () => {
-      const long = [...front, ...tiny.checkpoint.tokenizer.encode(tinyText(40, 77))].slice(0, 60);
-      prompts.forEach((prompt, i) => {
-        const [, reading] = readAs(tiny.model, [long, prompt], RAGGED, hook);
-        expectAlike(reading!, alone[i]!, `prompt ${i}`);
+  it.each(Object.entries(READING_FORMS))(
+    'says the same and leaves what it does not open as it was, %s',
+    (_, form) => {
+      const readings = readAs(edited.tiny.model, prompts, form, hook);
+      readings.forEach((reading, i) => {
+        expectAlike(reading, alone[i]!, `prompt ${i}`);
+        expectBaseUntilOpened(reading, edited.base.get(form)![i]!, `prompt ${i}`);
       });
-    });
+    },
+  );
 
-    it('decodes the same tokens alone and among others', async () => {
-      const options = { tokensMax: DECODED_TOKENS, temperature: 0, hook };
-      const together = await decode(tiny.model, prompts, options);
-      for (const [i, prompt] of prompts.entries()) {
-        const [by] = await decode(tiny.model, [prompt], options);
-        expect(together[i], `prompt ${i}`).toEqual(by);
-      }
+  it('says the same beside a far longer neighbour', () => {
+    const long = [...front, ...edited.tiny.checkpoint.tokenizer.encode(tinyText(40, 77))].slice(
+      0,
+      60,
+    );
+    prompts.forEach((prompt, i) => {
+      const [, reading] = readAs(edited.tiny.model, [long, prompt], RAGGED, hook);
+      expectAlike(reading!, alone[i]!, `prompt ${i}`);
     });
+  });
+
+  it('decodes the same tokens alone and among others', async () => {
+    const options = { tokensMax: DECODED_TOKENS, temperature: 0, hook };
+    const together = await decode(edited.tiny.model, prompts, options);
+    for (const [i, prompt] of prompts.entries()) {
+      const [by] = await decode(edited.tiny.model, [prompt], options);
+      expect(together[i], `prompt ${i}`).toEqual(by);
+    }
   });
 });
+
+/** A tiny model, its edits, and prompts read from the base model. */
+interface Edited {
+  tiny: TinyModel;
+  parameters: HyperParameters;
+  priors: Map<number, Prior>;
+  pairs: PairSet;
+  related: number[][];
+  unrelated: number[][];
+  /** The base model's readings, by form. */
+  base: Map<ReadingForm, Reading[]>;
+}
+
+async function editTiny(name: (typeof TINY_MODELS)[number]): Promise<Edited> {
+  const tiny = await loadTiny(name);
+  const { model, checkpoint } = tiny;
+  const { tokenizer } = checkpoint;
+  const encode = (text: string) => [...front, ...tokenizer.encode(text)];
+  const edits = requests
+    .map((request) => readEdit(tokenizer, request, LIMITS))
+    .filter((read) => !isRefusal(read)) as EditSequence[];
+  expect(edits).toHaveLength(requests.length);
+  const parameters = parametersFor(model.config, {
+    layers: [1, 2],
+    stepsMax: 6,
+    contexts: contexts.length,
+  });
+  const text = Array.from({ length: 40 }, (_, i) => encode(tinyText(20, i)));
+  const reference = keysOf(model, text, parameters.layers);
+  const moments = new Map(
+    [...reference].map(([layer, keys]) => {
+      const moment = tf.tidy(() => tf.div<tf.Tensor2D>(tf.matMul(keys, keys, true), keys.shape[0]));
+      const wide = widen64(moment);
+      moment.dispose();
+      return [layer, wide];
+    }),
+  );
+  const priors = buildPriors(model, { moments } as unknown as KeyStatistics, parameters);
+  const search = { model, tokenizer, hook: null, parameters, front, contexts };
+  const { values } = await findTargets(edits, search);
+  const context = {
+    model,
+    priors,
+    hook: null,
+    pairs: null,
+    front,
+    contexts,
+    gate: gateOf('joint'),
+  } as const;
+  const { pairs } = await derivePairs(edits, values, context);
+  const related = [
+    ...edits.slice(0, 6).map(({ bare }) => [...front, ...bare.tokens]),
+    ...edits.slice(6, 8).map(({ behind }) => [...encode(tinyText(13, 803)), ...behind.tokens]),
+  ];
+  const unrelated = ['french and greek', 'speaks', tinyText(9, 900)].map(encode);
+  const base: Edited['base'] = new Map();
+  for (const form of Object.values(READING_FORMS))
+    base.set(form, readAs(model, [...related, ...unrelated], form, null));
+  return { tiny, parameters, priors, pairs, related, unrelated, base };
+}
 
 function expectAlike(found: Reading, wanted: Reading, where: string): void {
   expect([...found.opened].sort(), where).toEqual([...wanted.opened].sort());

@@ -1,59 +1,16 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { deviceFromEnvironment, homeFromEnvironment } from '../../infra/config/home.ts';
-import { openCheckpoint, type Checkpoint } from '../../model/checkpoint/checkpoint.ts';
-import type { PairSet } from '../../model/engine-types.ts';
-import { download64, multiply64, scope64, widen64 } from '../../model/tensor/float64.ts';
-import { Hook } from '../../model/hook/hook.ts';
-import { changeOf, openRows } from '../../model/hook/layer-hook.ts';
-import type { KeyStatistics } from '../../model/statistics/key-statistics.ts';
-import { takeReaches, withReaches } from '../../model/hook/pair-rows.ts';
-import { parametersFor } from '../../model/engine/parameters.ts';
-import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
-import { reachesOf } from '../../model/editing/reach.ts';
-import type { EditSequence, LocatedPrompt } from '../../model/network/sequences.ts';
-import { locate } from '../../model/network/sequences.ts';
 import { findTargets } from '../../model/editing/targets.ts';
-import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
+import type { Hook } from '../../model/hook/hook.ts';
+import { changeOf, openRows } from '../../model/hook/layer-hook.ts';
+import { takeReaches } from '../../model/hook/pair-rows.ts';
+import { locate, type EditSequence } from '../../model/network/sequences.ts';
 import { layOutRows, type TokenRows } from '../../model/network/token-rows.ts';
-import { type DownHook, Transformer } from '../../model/network/transformer.ts';
-import { derivePairs } from '../../model/editing/update.ts';
-import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
-import {
-  goldenPath,
-  largestDifference,
-  readGoldenJson,
-  readGoldenTensors,
-} from '../golden/read-golden.ts';
-
-interface Located {
-  tokens: number[];
-  subjectLast: number;
-}
-
-interface TwinInput {
-  parameters: {
-    layers: number[];
-    lambda: number;
-    updatesMax: number;
-    learningRate: number;
-    klFactor: number;
-    weightDecay: number;
-    clamp: number;
-    lossTarget: number;
-    alpha: number;
-  };
-  front: number[];
-  contexts: number[][];
-  batches: {
-    subject: string;
-    prompt: string;
-    targetTokens: number[];
-    bare: Located;
-    behind: Located;
-  }[][];
-  probes: number[][];
-}
+import type { DownHook, Transformer } from '../../model/network/transformer.ts';
+import type { Prior } from '../../model/statistics/prior.ts';
+import { download64, multiply64, scope64 } from '../../model/tensor/float64.ts';
+import { largestDifference } from '../golden/read-golden.ts';
+import { batches, contexts, front, probes, Twin } from './comeba-world.ts';
 
 /** Each is a share of the largest entry: float32 here, float64 there. Seen: 5e-6 at most. */
 const TOLERANCE = {
@@ -72,103 +29,17 @@ const TOLERANCE = {
  */
 const SCORE_TOLERANCE = 2e-4;
 
-const input = readGoldenJson<TwinInput>('comeba', 'input.json');
-const { front, contexts, probes } = input;
-const { alpha } = input.parameters;
-const batches = input.batches.map((batch): EditSequence[] =>
-  batch.map(({ subject, prompt, bare, behind, targetTokens }) => ({
-    id: prompt,
-    subject,
-    bare: onlyLast(bare),
-    behind: onlyLast(behind),
-    target: targetTokens,
-    spellings: [],
-  })),
-);
-
-beforeAll(() => {
-  loadTensorFlow(homeFromEnvironment().tensorflow(deviceFromEnvironment()).addon);
-});
-
 describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin does', (name) => {
-  const twins = {
-    subjects: readGoldenTensors('comeba', `${name}-subjects.safetensors`),
-    paper: readGoldenTensors('comeba', `${name}-paper.safetensors`),
-  };
-  const numbers = (key: string, twin: keyof typeof twins = 'subjects') =>
-    twins[twin].get(key)!.values as Float32Array;
-  let checkpoint: Checkpoint;
-  let model: Transformer;
-  let parameters: HyperParameters;
-  let priors: Map<number, Prior>;
-  let D: number;
-  let F: number;
-  /** Ours after each batch, written over the twin's targets. */
-  const written: { batch: PairSet; all: PairSet }[] = [];
-
-  const sequenceGate = (floor: number): GateParameters => ({
-    kind: 'sequence',
-    map: 'joint',
-    floor,
-  });
-  const build = (pairs: PairSet, floor = alpha) => Hook.build(pairs, priors, sequenceGate(floor));
-
+  let twin: Twin;
   beforeAll(async () => {
-    checkpoint = await openCheckpoint(goldenPath('tiny', name));
-    model = await Transformer.load(checkpoint);
-    ({ residualWidth: D, mlpWidth: F } = model.config);
-    const { layers, lambda, updatesMax, learningRate, klFactor, weightDecay, clamp, lossTarget } =
-      input.parameters;
-    const many = contexts.length;
-    parameters = parametersFor(model.config, {
-      layers,
-      lambda,
-      stepsMax: updatesMax,
-      learningRate,
-      klFactor,
-      weightDecay,
-      clamp,
-      lossTarget,
-      contexts: many,
-      contextsPerStep: many,
-    });
-    const moments = new Map(
-      layers.map((layer) => {
-        const moment = tf.tensor2d(numbers(`moment0.${layer}`), [F, F]);
-        const wide = widen64(moment);
-        moment.dispose();
-        return [layer, wide];
-      }),
-    );
-    priors = buildPriors(model, { moments } as unknown as KeyStatistics, parameters);
-    for (const [b, batch] of batches.entries()) {
-      const pairs = written.at(-1)?.all ?? null;
-      const hook = pairs === null ? null : build(pairs);
-      const derived = await derivePairs(batch, numbers(`batch.${b}.z`), {
-        model,
-        priors,
-        hook,
-        pairs,
-        front,
-        contexts,
-        gate: sequenceGate(alpha),
-      });
-      hook?.dispose();
-      written.push({
-        batch: derived.pairs,
-        all: pairs === null ? derived.pairs : joinPairs(pairs, derived.pairs),
-      });
-    }
+    twin = await Twin.open(name);
   });
-  afterAll(async () => {
-    disposePriors(priors);
-    model.dispose();
-    await checkpoint.close();
-  });
+  afterAll(() => twin.close());
 
   it.each([0, 1, 2])('finds the same targets for batch %d, all at once', async (b) => {
+    const { checkpoint, model, parameters, written } = twin;
     const { tokenizer } = checkpoint;
-    const hook = b === 0 ? null : build(written[b - 1]!.all);
+    const hook = b === 0 ? null : twin.build(written[b - 1]!.all);
     const found = await findTargets(batches[b]!, {
       model,
       tokenizer,
@@ -178,15 +49,16 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
       contexts,
     });
     hook?.dispose();
-    expect(found.steps).toEqual([...numbers(`batch.${b}.updates`)]);
-    expect(share(found.values, numbers(`batch.${b}.z`))).toBeLessThan(TOLERANCE.target);
+    expect(found.steps).toEqual([...twin.numbers(`batch.${b}.updates`)]);
+    expect(share(found.values, twin.numbers(`batch.${b}.z`))).toBeLessThan(TOLERANCE.target);
   });
 
   it.each([0, 1, 2])('writes the same keys, residuals, change and key moment for batch %d', (b) => {
-    const before = b === 0 ? null : build(written[b - 1]!.all);
-    const after = build(written[b]!.all);
+    const { written, parameters, priors, D } = twin;
+    const before = b === 0 ? null : twin.build(written[b - 1]!.all);
+    const after = twin.build(written[b]!.all);
     for (const [i, layer] of parameters.layers.entries()) {
-      const golden = (what: string) => numbers(`batch.${b}.layer.${layer}.${what}`);
+      const golden = (what: string) => twin.numbers(`batch.${b}.layer.${layer}.${what}`);
       const { batch, all } = written[b]!;
       expect(share(batch.keys[i]!, golden('keys')), `keys of block ${layer}`).toBeLessThan(
         TOLERANCE.key,
@@ -212,104 +84,69 @@ describe.each(['llama', 'gpt2', 'gptj'])('editing a tiny %s as the PyTorch twin 
     before?.dispose();
     after.dispose();
   });
-
-  describe.each([
-    // The hooks as written here, in which the first position never opens; and those of the twin's
-    // own run with the paper's gate, in which it may.
-    ['subjects', 'shut'],
-    ['paper', 'free'],
-  ] as const)('over the hooks of its run with %s, first position %s,', (twin, first) => {
-    const pairsOf = (b: number) =>
-      twin === 'subjects' ? written[b]!.all : readPairs(b, (key) => numbers(key, twin));
-
-    it('lowers alpha to the same numbers', () => {
-      for (const b of batches.keys()) {
-        const hook = build(pairsOf(b));
-        hook.report.layers.forEach(({ layer, threshold }) => {
-          const wanted = numbers(`batch.${b}.layer.${layer}.alpha`, twin)[0]!;
-          expect(Math.abs(threshold - wanted), `batch ${b}, block ${layer}`).toBeLessThan(
-            SCORE_TOLERANCE,
-          );
-        });
-        hook.dispose();
-      }
-    });
-
-    it('opens the sequence gate on the same tokens, for the same scores, and says the same', () => {
-      let opened = 0;
-      for (const b of batches.keys()) {
-        const pairs = pairsOf(b);
-        const [hook, wide] = [build(pairs), build(pairs, -1e9)];
-        for (const [p, tokens] of probes.entries()) {
-          const looked = look(model, hook, wide, tokens, first === 'free');
-          const at = `batch.${b}.probe.${p}`;
-          for (const [layer, seen] of looked.layers) {
-            const golden = (what: string) => numbers(`${at}.layer.${layer}.${what}`, twin);
-            const where = `${at}, block ${layer}`;
-            expect(share(seen.sizes, golden('size')), where).toBeLessThan(TOLERANCE.size);
-            expect(largestDifference(seen.scores, golden('score')), where).toBeLessThan(
-              SCORE_TOLERANCE,
-            );
-            expect([...seen.opened], where).toEqual([...golden('open')]);
-            opened += seen.opened.reduce((sum, open) => sum + open, 0);
-          }
-          expect(share(looked.logits, numbers(`${at}.logits`, twin)), at).toBeLessThan(
-            TOLERANCE.logits,
-          );
-        }
-        hook.dispose();
-        wide.dispose();
-      }
-      expect(opened).toBeGreaterThan(20);
-    });
-  });
-
-  /**
-   * The pairs of a run's batches 0..b: u = (W_h - W0) k + r, with the reaches that this project
-   * takes over them.
-   */
-  function readPairs(b: number, golden: (key: string) => Float32Array): PairSet {
-    const { layers } = parameters;
-    const sums = layers.map(() => new Float32Array(D * F));
-    let all: PairSet | null = null;
-    for (let at = 0; at <= b; at++) {
-      const batch: PairSet = {
-        layers,
-        count: batches[at]!.length,
-        subjects: batches[at]!.map(({ subject }) => subject),
-        spellings: batches[at]!.map(({ spellings }) => spellings),
-        keyWidth: F,
-        valueWidth: D,
-        keys: [],
-        changes: [],
-      };
-      layers.forEach((layer, i) => {
-        const keys = golden(`batch.${at}.layer.${layer}.keys`);
-        batch.keys.push(keys);
-        batch.changes.push(
-          wantedChanges(sums[i]!, keys, golden(`batch.${at}.layer.${layer}.residual`), D, F),
-        );
-        golden(`batch.${at}.layer.${layer}.delta`).forEach((step, j) => (sums[i]![j]! += step));
-      });
-      const plain: PairSet = all === null ? batch : joinPairs(withoutReaches(all, D), batch);
-      const hook = build(plain);
-      const reaches = reachesOf(model, batches[at]!, hook.blocks, front);
-      hook.dispose();
-      const reached = {
-        ...batch,
-        valueWidth: D + 1,
-        changes: batch.changes.map((rows, i) => withReaches(rows, reaches[i]!)),
-      };
-      all = all === null ? reached : joinPairs(all, reached);
-    }
-    return all!;
-  }
 });
 
-/** Neither where a subject begins nor how it is spelt is asked behind the paper's gate. */
-function onlyLast({ tokens, subjectLast }: Located): LocatedPrompt {
-  return { tokens, subjectFirst: subjectLast, subjectLast };
-}
+describe.each(['llama', 'gpt2', 'gptj'])(
+  'the gates of a tiny %s, as the twin has them,',
+  (name) => {
+    let twin: Twin;
+    beforeAll(async () => {
+      twin = await Twin.open(name);
+    });
+    afterAll(() => twin.close());
+
+    describe.each([
+      // The hooks as written here, in which the first position never opens; and those of the twin's
+      // own run with the paper's gate, in which it may.
+      ['subjects', 'shut'],
+      ['paper', 'free'],
+    ] as const)('over the hooks of its run with %s, first position %s,', (run, first) => {
+      const pairsOf = (b: number) =>
+        run === 'subjects' ? twin.written[b]!.all : twin.readPairs(b, run);
+
+      it('lowers alpha to the same numbers', () => {
+        for (const b of batches.keys()) {
+          const hook = twin.build(pairsOf(b));
+          hook.report.layers.forEach(({ layer, threshold }) => {
+            const wanted = twin.numbers(`batch.${b}.layer.${layer}.alpha`, run)[0]!;
+            expect(Math.abs(threshold - wanted), `batch ${b}, block ${layer}`).toBeLessThan(
+              SCORE_TOLERANCE,
+            );
+          });
+          hook.dispose();
+        }
+      });
+
+      it('opens the gate on the same tokens, for the same scores and logits', () => {
+        let opened = 0;
+        for (const b of batches.keys()) {
+          const pairs = pairsOf(b);
+          const [hook, wide] = [twin.build(pairs), twin.build(pairs, -1e9)];
+          for (const [p, tokens] of probes.entries()) {
+            const looked = look(twin.model, { hook, wide }, tokens, first === 'free');
+            const at = `batch.${b}.probe.${p}`;
+            for (const [layer, seen] of looked.layers) {
+              const golden = (what: string) => twin.numbers(`${at}.layer.${layer}.${what}`, run);
+              const where = `${at}, block ${layer}`;
+              expect(share(seen.sizes, golden('size')), where).toBeLessThan(TOLERANCE.size);
+              expect(largestDifference(seen.scores, golden('score')), where).toBeLessThan(
+                SCORE_TOLERANCE,
+              );
+              expect([...seen.opened], where).toEqual([...golden('open')]);
+              opened += seen.opened.reduce((sum, open) => sum + open, 0);
+            }
+            expect(share(looked.logits, twin.numbers(`${at}.logits`, run)), at).toBeLessThan(
+              TOLERANCE.logits,
+            );
+          }
+          hook.dispose();
+          wide.dispose();
+        }
+        expect(opened).toBeGreaterThan(20);
+      });
+    });
+  },
+);
 
 /** Largest difference as a share of the largest wanted entry. */
 function share(found: ArrayLike<number>, wanted: ArrayLike<number>): number {
@@ -367,8 +204,7 @@ interface Looked {
  */
 function look(
   model: Transformer,
-  hook: Hook,
-  wide: Hook,
+  { hook, wide }: { hook: Hook; wide: Hook },
   tokens: readonly number[],
   firstMayOpen: boolean,
 ): { layers: Map<number, Looked>; logits: Float32Array } {
@@ -444,41 +280,4 @@ function keyMoment({ lower }: Prior, keys: Float32Array): Float64Array {
     for (let i = 0; i < F; i++)
       for (let j = 0; j < F; j++) A[i * F + j]! += keys[row + i]! * keys[row + j]!;
   return A;
-}
-
-/** u = (W_h - W0) k + r for each row; the change is [D, F]. */
-function wantedChanges(
-  change: Float32Array,
-  keys: Float32Array,
-  residual: Float32Array,
-  D: number,
-  F: number,
-): Float32Array {
-  return Float32Array.from(residual, (r, at) => {
-    const [row, d] = [Math.floor(at / D), at % D];
-    let sum = r;
-    for (let f = 0; f < F; f++) sum += change[d * F + f]! * keys[row * F + f]!;
-    return sum;
-  });
-}
-
-function withoutReaches(pairs: PairSet, D: number): PairSet {
-  return {
-    ...pairs,
-    valueWidth: D,
-    changes: pairs.changes.map((rows) => takeReaches(rows, pairs.count, D).changes),
-  };
-}
-
-function joinPairs(a: PairSet, b: PairSet): PairSet {
-  const join = (left: Float32Array[], right: Float32Array[]) =>
-    left.map((rows, i) => Float32Array.of(...rows, ...right[i]!));
-  return {
-    ...a,
-    count: a.count + b.count,
-    subjects: [...a.subjects, ...b.subjects],
-    spellings: [...a.spellings, ...b.spellings],
-    keys: join(a.keys, b.keys),
-    changes: join(a.changes, b.changes),
-  };
 }

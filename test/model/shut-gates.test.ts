@@ -44,7 +44,7 @@ describe('an explanation of gates that stayed shut', () => {
   const generate = (prompt: string, explain: boolean) =>
     engine.generate('edited', prompt, { tokensMax: 2, temperature: 0, explain });
 
-  it('tells the token, how near its gate was, and the correction of that subject whose key lies nearest', async () => {
+  it('names the token, how near its gate was, and the nearest correction', async () => {
     const { opened, shut, text } = await generate('her book was born and anna speaks', true);
     expect(opened).toEqual([]);
     expect(shut).toHaveLength(1);

@@ -41,10 +41,11 @@ export async function loadTiny(name: string): Promise<TinyModel> {
   };
 }
 
-const WORDS =
-  'the capital of old country is town on river her mother tongue french and his english author book was born in berlin works london anna plays piano headquarters company rome tom speaks greek'.split(
-    ' ',
-  );
+const WORDS = [
+  'the capital of old country is town on river her mother tongue french and his english',
+  'author book was born in berlin works london anna plays piano headquarters company rome tom',
+  'speaks greek',
+].flatMap((words) => words.split(' '));
 
 /** Lines of ten words. */
 export function tinyText(words: number, seed: number): string {

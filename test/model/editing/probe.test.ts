@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Probe, ProbeAnswer } from '../../../model/engine-types.ts';
 import { probeModel } from '../../../model/editing/probe.ts';
 import { answerTokens, promptTokens } from '../../../model/network/sequences.ts';
@@ -22,38 +22,53 @@ const PROMPTS = [
 ];
 const TARGETS = ['greek', 'the capital of the old country', 'in', 'a', 'french and english'];
 
-describe.each(TINY_MODELS)('a tiny %s', (name) => {
-  let tiny: TinyModel;
-  let probes: Probe[];
-  let answers: ProbeAnswer[];
-  const ask = (asked: readonly Probe[], between: () => Promise<void> = async () => {}) =>
-    probeModel(tiny.model, tiny.checkpoint.tokenizer, null, asked, between);
-  const tokensOf = (probe: Probe) => promptTokens(tiny.checkpoint.tokenizer, probe.prompt);
+/** A tiny model, probes of it, and its answers to them. */
+interface Probed {
+  tiny: TinyModel;
+  probes: Probe[];
+  answers: ProbeAnswer[];
+  ask: (asked: readonly Probe[], between?: () => Promise<void>) => Promise<ProbeAnswer[]>;
+  tokensOf: (probe: Probe) => number[];
+}
 
-  beforeAll(async () => {
-    tiny = await loadTiny(name);
-    const { tokenizer } = tiny.checkpoint;
-    probes = PROMPTS.map((prompt, i) => ({
-      prompt,
-      target: TARGETS[i]!,
-      alternative: TARGETS[(i + 1) % TARGETS.length]!,
-      greedyTokensMax: DECODED,
-    }));
-    // What the model says anyway, as a target: of some prompts it reads as the tokens that it said.
-    for (const prompt of PROMPTS) {
-      const said = greedily(tiny.model, promptTokens(tokenizer, prompt), 2, tokenizer.endTokens);
-      for (const tokens of [said, said.slice(0, 1)])
-        probes.push({
-          prompt,
-          target: tokenizer.decode(tokens.filter((token) => !tokenizer.endTokens.includes(token))),
-          greedyTokensMax: 1,
-        });
-    }
-    answers = await ask(probes);
-  });
-  afterAll(() => tiny.close());
+const probed = new Map<string, Probed>();
+beforeAll(async () => {
+  for (const name of TINY_MODELS) probed.set(name, await probeTiny(name));
+});
+afterAll(async () => {
+  for (const { tiny } of probed.values()) await tiny.close();
+});
 
-  it('says next, and decodes, what the whole sequence run anew finds most probable', () => {
+async function probeTiny(name: (typeof TINY_MODELS)[number]): Promise<Probed> {
+  const tiny = await loadTiny(name);
+  const { model } = tiny;
+  const { tokenizer } = tiny.checkpoint;
+  const ask: Probed['ask'] = (asked, between = async () => {}) =>
+    probeModel({ model, tokenizer, hook: null, between }, asked);
+  const tokensOf = ({ prompt }: Probe) => promptTokens(tokenizer, prompt);
+  const probes: Probe[] = PROMPTS.map((prompt, i) => ({
+    prompt,
+    target: TARGETS[i]!,
+    alternative: TARGETS[(i + 1) % TARGETS.length]!,
+    greedyTokensMax: DECODED,
+  }));
+  // The model's own answers as targets: of some prompts it reads as the tokens that it decoded.
+  for (const prompt of PROMPTS) {
+    const decoded = greedily(model, promptTokens(tokenizer, prompt), 2, tokenizer.endTokens);
+    for (const tokens of [decoded, decoded.slice(0, 1)])
+      probes.push({
+        prompt,
+        target: tokenizer.decode(tokens.filter((token) => !tokenizer.endTokens.includes(token))),
+        greedyTokensMax: 1,
+      });
+  }
+  return { tiny, probes, answers: await ask(probes), ask, tokensOf };
+}
+
+it.each(TINY_MODELS)(
+  'a tiny %s says next, and decodes, what the whole sequence run anew finds most probable',
+  (name) => {
+    const { tiny, probes, answers, tokensOf } = probed.get(name)!;
     const { tokenizer } = tiny.checkpoint;
     probes.forEach((probe, i) => {
       const said = greedily(
@@ -68,9 +83,13 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
       );
     });
     expect(new Set(answers.map(({ answer }) => answer)).size).toBeGreaterThan(1);
-  });
+  },
+);
 
-  it('scores answers as the whole sequence does, by mean log-probability and by argmax', () => {
+it.each(TINY_MODELS)(
+  'a tiny %s scores answers as the whole sequence does, by mean log-probability and by argmax',
+  (name) => {
+    const { tiny, probes, answers, tokensOf } = probed.get(name)!;
     const { tokenizer } = tiny.checkpoint;
     const scored = (probe: Probe, text: string) => {
       const prompt = tokensOf(probe);
@@ -118,9 +137,13 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
     for (const values of [seen.argmax, seen.greedy])
       expect(values.has(true) && values.has(false)).toBe(true);
     expect(seen.longest).toBeGreaterThan(1);
-  });
+  },
+);
 
-  it('answers many at once, in passes, as it answers each alone', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s answers many at once, in passes, as it answers each alone',
+  async (name) => {
+    const { probes, ask } = probed.get(name)!;
     const many = Array.from({ length: MANY }, (_, i) => probes[i % probes.length]!);
     let between = 0;
     const together = await ask(many, async () => void between++);
@@ -128,9 +151,13 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
     const alone: ProbeAnswer[] = [];
     for (const probe of probes) alone.push((await ask([probe]))[0]!);
     together.forEach((answer, i) => expectSame(answer, alone[i % probes.length]!));
-  });
+  },
+);
 
-  it('scores nothing where no answer is given, or an empty one', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s scores nothing where no answer is given, or an empty one',
+  async (name) => {
+    const { answers, ask } = probed.get(name)!;
     const prompt = PROMPTS[0]!;
     const [bare, empty] = await ask([
       { prompt, greedyTokensMax: 0 },
@@ -148,9 +175,13 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
       expect(answer.nextToken).toBe(answers[0]!.nextToken);
     }
     expect(await ask([])).toEqual([]);
-  });
+  },
+);
 
-  it('leaves no tensor behind, even where the caller throws', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s leaves no tensor behind, even where the caller throws',
+  async (name) => {
+    const { probes, ask } = probed.get(name)!;
     await ask(probes);
     const before = [raw.liveCount(), tf.memory().numTensors];
     await ask(probes);
@@ -158,8 +189,8 @@ describe.each(TINY_MODELS)('a tiny %s', (name) => {
       'no more',
     );
     expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
-  });
-});
+  },
+);
 
 function expectSame(one: ProbeAnswer, other: ProbeAnswer): void {
   const { targetLogProbability: p, alternativeLogProbability: q, ...rest } = one;

@@ -1,15 +1,11 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { EditRequest, PairSet, TargetProgress } from '../../../model/engine-types.ts';
 import { HOOKS_HELD_MAX } from '../../../model/engine/engine.ts';
 import { HookNotHeld, LocalEngine } from '../../../model/engine/local-engine.ts';
-import type { EngineOptions } from '../../../model/engine/loaded-model.ts';
-import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
-import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
-import { ADDON, TINY_MODELS, tinyPath, tinyText } from '../tiny-model.ts';
+import { raw } from '../../../model/tensor/tensorflow.ts';
+import { tinyEngineOptions } from '../../harness/tiny-engine.ts';
+import { TINY_MODELS } from '../tiny-model.ts';
 
 const REQUESTS: EditRequest[] = [
   {
@@ -28,30 +24,6 @@ const REQUESTS: EditRequest[] = [
 ];
 const ONE_TOKEN = REQUESTS.map((request, i) => ({ ...request, target: ['in', 'and', 'his'][i]! }));
 
-let folder: string;
-beforeAll(async () => {
-  loadTensorFlow(ADDON);
-  folder = await mkdtemp(path.join(tmpdir(), 'errata-engine-'));
-  await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
-
-const optionsOf = (name: string, parameters: HyperParameterOverrides = {}): EngineOptions => ({
-  addonPath: ADDON,
-  modelPath: tinyPath(name),
-  statisticsFolder: path.join(folder, 'statistics'),
-  textFile: path.join(folder, 'ordinary.txt'),
-  parameters: {
-    layers: [1, 2],
-    contexts: 3,
-    contextsPerStep: 3,
-    stepsMax: 12,
-    learningRate: 0.5,
-    lambda: 4,
-    ...parameters,
-  },
-});
-
 async function write(
   engine: LocalEngine,
   hookId: string | null,
@@ -65,17 +37,24 @@ async function write(
   return derived.pairs;
 }
 
-describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
-  let engine: LocalEngine;
-  let pairs: PairSet;
-  beforeAll(async () => {
-    engine = await LocalEngine.open(optionsOf(name));
-    pairs = await write(engine, null, ONE_TOKEN);
+/** An engine of each tiny model, which holds the hook `three` of these pairs. */
+const edited = new Map<string, { engine: LocalEngine; pairs: PairSet }>();
+beforeAll(async () => {
+  for (const name of TINY_MODELS) {
+    const engine = await LocalEngine.open(tinyEngineOptions({}, name));
+    const pairs = await write(engine, null, ONE_TOKEN);
     await engine.holdHook('three', pairs);
-  });
-  afterAll(() => engine.close());
+    edited.set(name, { engine, pairs });
+  }
+});
+afterAll(async () => {
+  for (const { engine } of edited.values()) await engine.close();
+});
 
-  it('searches with other facts of the subject in mind, each once, and leaves out what it cannot read', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s keeps other facts of the subject in its search, each once',
+  async (name) => {
+    const { engine } = edited.get(name)!;
     const request = ONE_TOKEN[1]!;
     const other = { prompt: 'the daughter of tom is', target: 'his' };
     const targetsOf = async (alongside?: EditRequest['alongside']) =>
@@ -91,9 +70,13 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
     expect(both.values).not.toEqual(alone.values);
     expect(await targetsOf([other, other])).toEqual(both);
     expect(await targetsOf([{ prompt: 'nobody is named here', target: 'his' }])).toEqual(alone);
-  });
+  },
+);
 
-  it('edits: the targets become likelier, and each gate that opens names its correction', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s makes targets likelier, and each open gate names its correction',
+  async (name) => {
+    const { engine, pairs } = edited.get(name)!;
     const { parameters, model } = await engine.describe();
     expect(pairs).toMatchObject({
       layers: [1, 2],
@@ -123,9 +106,13 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
         true,
       );
     }
-  });
+  },
+);
 
-  it('writes a second batch on top of the first as pairs of its own', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s writes a second batch on top of the first as pairs of its own',
+  async (name) => {
+    const { engine, pairs } = edited.get(name)!;
     const request = [
       {
         id: 'book',
@@ -152,9 +139,13 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
       temperature: 0,
     });
     expect(opened.map(({ nearestRow }) => nearestRow)).toContain(3);
-  });
+  },
+);
 
-  it('reads the canary: base and an empty hook at a ratio of exactly 1', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s reads the canary: base and an empty hook at a ratio of exactly 1',
+  async (name) => {
+    const { engine, pairs } = edited.get(name)!;
     const base = await engine.canary(null);
     expect(base).toMatchObject({ ratio: 1, openShare: 0, perplexity: base.basePerplexity });
     await engine.holdHook('empty', {
@@ -166,12 +157,16 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
       changes: pairs.changes.map(() => new Float32Array(0)),
     });
     expect(await engine.canary('empty')).toEqual(base);
-    const edited = await engine.canary('three');
-    expect(edited.ratio).toBe(edited.perplexity / edited.basePerplexity);
-    expect(edited.ratio === 1).toBe(edited.openShare === 0);
-  });
+    const three = await engine.canary('three');
+    expect(three.ratio).toBe(three.perplexity / three.basePerplexity);
+    expect(three.ratio === 1).toBe(three.openShare === 0);
+  },
+);
 
-  it('refuses what cannot be edited with a reason, and goes on with the rest', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s refuses what cannot be edited, and goes on with the rest',
+  async (name) => {
+    const { engine } = edited.get(name)!;
     const long = 'the town '.repeat(40);
     const asked = [
       { id: 'absent', subject: 'rome', prompt: 'the capital is', target: 'a' },
@@ -190,9 +185,13 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
     expect(targets.ids).toEqual(['tom']);
     const derived = await engine.deriveUpdate(null, asked, targets);
     expect([derived.ids, derived.pairs.count]).toEqual([['tom'], 1]);
-  });
+  },
+);
 
-  it('refuses prompt and target that fill the context only together', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s refuses prompt and target that fill the context only together',
+  async (name) => {
+    const { engine } = edited.get(name)!;
     const request = {
       id: 'full',
       subject: 'tom',
@@ -206,181 +205,189 @@ describe.each(TINY_MODELS)('the engine of a tiny %s', (name) => {
     expect(targets.ids).toEqual([]);
     const derived = await engine.deriveUpdate(null, [request], targets);
     expect([derived.ids, derived.pairs.count]).toEqual([[], 0]);
-  });
+  },
+);
 
-  it('refuses targets that are not finite, as a value', async () => {
-    const { residualWidth } = (await engine.describe()).model;
-    const values = new Float32Array(residualWidth).fill(Number.NaN);
-    const {
-      ids,
-      refused,
-      pairs: none,
-    } = await engine.deriveUpdate(null, ONE_TOKEN, { ids: ['tom'], values });
-    expect([ids, none.count, refused.map(({ id, code }) => [id, code])]).toEqual([
-      [],
-      0,
-      [['tom', 'singular-update']],
-    ]);
-  });
+it.each(TINY_MODELS)('a tiny %s refuses targets that are not finite, as a value', async (name) => {
+  const { engine } = edited.get(name)!;
+  const { residualWidth } = (await engine.describe()).model;
+  const values = new Float32Array(residualWidth).fill(Number.NaN);
+  const {
+    ids,
+    refused,
+    pairs: none,
+  } = await engine.deriveUpdate(null, ONE_TOKEN, { ids: ['tom'], values });
+  expect([ids, none.count, refused.map(({ id, code }) => [id, code])]).toEqual([
+    [],
+    0,
+    [['tom', 'singular-update']],
+  ]);
+});
 
-  it('probes a prompt that is longer than the context by its end', async () => {
+it.each(TINY_MODELS)(
+  'a tiny %s probes a prompt longer than the context by its end',
+  async (name) => {
+    const { engine } = edited.get(name)!;
     const prompt = `${'the town '.repeat(60)}the mother tongue of tom is`;
     const [answer] = await engine.probe('three', [{ prompt, target: 'greek', greedyTokensMax: 4 }]);
     expect(Number.isFinite(answer!.targetLogProbability)).toBe(true);
     await expect(
       engine.generate('three', prompt, { tokensMax: 1, temperature: 0 }),
     ).rejects.toThrow(/context is 64/);
-  });
+  },
+);
 
-  it('leaves no tensor behind from any call', async () => {
-    const before = [raw.liveCount(), tf.memory().numTensors];
-    await write(engine, 'three', REQUESTS);
-    await engine.probe('three', [
-      { prompt: 'tom is', target: 'greek', alternative: 'in', greedyTokensMax: 3 },
-    ]);
-    await engine.canary('three');
-    await engine.generate('three', 'the mother tongue of tom is', {
-      tokensMax: 4,
-      temperature: 1,
-      seed: 3,
-      topP: 0.9,
-    });
-    expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
+it.each(TINY_MODELS)('a tiny %s leaves no tensor behind from any call', async (name) => {
+  const { engine } = edited.get(name)!;
+  const before = [raw.liveCount(), tf.memory().numTensors];
+  await write(engine, 'three', REQUESTS);
+  await engine.probe('three', [
+    { prompt: 'tom is', target: 'greek', alternative: 'in', greedyTokensMax: 3 },
+  ]);
+  await engine.canary('three');
+  await engine.generate('three', 'the mother tongue of tom is', {
+    tokensMax: 4,
+    temperature: 1,
+    seed: 3,
+    topP: 0.9,
   });
+  expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
 });
 
-describe('the engine', () => {
-  let engine: LocalEngine;
-  let pairs: PairSet;
-  beforeAll(async () => {
-    engine = await LocalEngine.open(optionsOf('llama'));
-    pairs = await write(engine, null, ONE_TOKEN);
-  });
-  afterAll(() => engine.close());
+let engine: LocalEngine;
+let pairs: PairSet;
+beforeAll(async () => {
+  engine = await LocalEngine.open(tinyEngineOptions());
+  pairs = await write(engine, null, ONE_TOKEN);
+});
+afterAll(() => engine.close());
 
-  it('runs calls one after another, in the order of asking', async () => {
-    const order: string[] = [];
-    const noted = <T>(what: string, call: Promise<T>) => call.then(() => order.push(what));
-    await Promise.all([
-      noted(
-        'targets',
-        engine.computeTargets(null, ONE_TOKEN, () => void order.push('step')),
-      ),
-      noted('hold', engine.holdHook('queued', pairs)),
-      noted('probe', engine.probe('queued', [{ prompt: 'tom is', greedyTokensMax: 1 }])),
-    ]);
-    expect(order.filter((what) => what !== 'step')).toEqual(['targets', 'hold', 'probe']);
-    expect(order.lastIndexOf('step')).toBeLessThan(order.indexOf('targets'));
-  });
+it('runs calls one after another, in the order of asking', async () => {
+  const order: string[] = [];
+  const noted = <T>(what: string, call: Promise<T>) => call.then(() => order.push(what));
+  await Promise.all([
+    noted(
+      'targets',
+      engine.computeTargets(null, ONE_TOKEN, () => void order.push('step')),
+    ),
+    noted('hold', engine.holdHook('queued', pairs)),
+    noted('probe', engine.probe('queued', [{ prompt: 'tom is', greedyTokensMax: 1 }])),
+  ]);
+  expect(order.filter((what) => what !== 'step')).toEqual(['targets', 'hold', 'probe']);
+  expect(order).toContain('step');
+  expect(order.lastIndexOf('step')).toBeLessThan(order.indexOf('targets'));
+});
 
-  it('goes on after a call that failed', async () => {
-    const failing = engine.probe('never held', [{ prompt: 'tom is', greedyTokensMax: 1 }]);
-    const next = engine.probe(null, [{ prompt: 'tom is', greedyTokensMax: 1 }]);
-    await expect(failing).rejects.toThrow(HookNotHeld);
-    expect(await next).toHaveLength(1);
-  });
+it('goes on after a call that failed', async () => {
+  const failing = engine.probe('never held', [{ prompt: 'tom is', greedyTokensMax: 1 }]);
+  const next = engine.probe(null, [{ prompt: 'tom is', greedyTokensMax: 1 }]);
+  await expect(failing).rejects.toThrow(HookNotHeld);
+  expect(await next).toHaveLength(1);
+});
 
-  it('forgets the hook that was used longest ago, with its tensors', async () => {
-    const names = Array.from({ length: HOOKS_HELD_MAX }, (_, i) => `kept ${i}`);
-    for (const name of names) await engine.holdHook(name, pairs);
-    const full = tf.memory().numTensors;
-    await engine.probe('kept 0', [{ prompt: 'tom is', greedyTokensMax: 1 }]);
-    await engine.holdHook('one more', pairs);
-    expect(tf.memory().numTensors).toBe(full);
-    expect(await Promise.all([...names, 'one more'].map((name) => engine.holds(name)))).toEqual([
-      true,
-      false,
-      true,
-      true,
-      true,
-    ]);
-    await expect(engine.canary('kept 1')).rejects.toThrow(
-      expect.objectContaining({ name: 'HookNotHeld', hookId: 'kept 1' }),
-    );
-  });
+it('forgets the hook that was used longest ago, with its tensors', async () => {
+  const names = Array.from({ length: HOOKS_HELD_MAX }, (_, i) => `kept ${i}`);
+  for (const name of names) await engine.holdHook(name, pairs);
+  const full = tf.memory().numTensors;
+  await engine.probe('kept 0', [{ prompt: 'tom is', greedyTokensMax: 1 }]);
+  await engine.holdHook('one more', pairs);
+  expect(tf.memory().numTensors).toBe(full);
+  expect(await Promise.all([...names, 'one more'].map((name) => engine.holds(name)))).toEqual([
+    true,
+    false,
+    true,
+    true,
+    true,
+  ]);
+  await expect(engine.canary('kept 1')).rejects.toThrow(
+    expect.objectContaining({ name: 'HookNotHeld', hookId: 'kept 1' }),
+  );
+});
 
-  it('builds a hook once under its name', async () => {
-    const first = await engine.holdHook('once', pairs);
-    const count = tf.memory().numTensors;
-    expect(await engine.holdHook('once', pairs)).toEqual(first);
-    expect(tf.memory().numTensors).toBe(count);
-  });
+it('builds a hook once under its name', async () => {
+  const first = await engine.holdHook('once', pairs);
+  const count = tf.memory().numTensors;
+  expect(await engine.holdHook('once', pairs)).toEqual(first);
+  expect(tf.memory().numTensors).toBe(count);
+});
 
-  it('keeps nothing of a hook that cannot be built', async () => {
-    const count = [raw.liveCount(), tf.memory().numTensors];
-    const sick = { ...pairs, changes: pairs.changes.map((rows) => rows.map(() => Number.NaN)) };
-    await expect(engine.holdHook('sick', sick)).rejects.toThrow(
-      expect.objectContaining({ name: 'NotPositiveDefinite' }),
-    );
-    expect(await engine.holds('sick')).toBe(false);
-    expect([raw.liveCount(), tf.memory().numTensors]).toEqual(count);
-  });
+it('keeps nothing of a hook that cannot be built', async () => {
+  const count = [raw.liveCount(), tf.memory().numTensors];
+  const sick = { ...pairs, changes: pairs.changes.map((rows) => rows.map(() => Number.NaN)) };
+  await expect(engine.holdHook('sick', sick)).rejects.toThrow(
+    expect.objectContaining({ name: 'NotPositiveDefinite' }),
+  );
+  expect(await engine.holds('sick')).toBe(false);
+  expect([raw.liveCount(), tf.memory().numTensors]).toEqual(count);
+});
 
-  it('tells its progress, one step after another', async () => {
-    const told: TargetProgress[] = [];
-    await engine.computeTargets(null, ONE_TOKEN, (progress) => void told.push(progress));
-    expect(told.map(({ step }) => step)).toEqual(told.map((_, i) => i + 1));
-    expect(told.every(({ stepsMax, unfinished }) => stepsMax === 12 && unfinished <= 3)).toBe(true);
-  });
+it('tells its progress, one step after another', async () => {
+  const told: TargetProgress[] = [];
+  await engine.computeTargets(null, ONE_TOKEN, (progress) => void told.push(progress));
+  expect(told.length).toBeGreaterThan(0);
+  expect(told.map(({ step }) => step)).toEqual(told.map((_, i) => i + 1));
+  expect(told.every(({ stepsMax, unfinished }) => stepsMax === 12 && unfinished <= 3)).toBe(true);
+});
 
-  it('says the same token by token as it streams, and stops where told', async () => {
-    const prompt = 'the mother tongue of tom is';
-    const streamed: string[] = [];
-    const whole = await engine.generate(
-      null,
-      prompt,
-      { tokensMax: 8, temperature: 0 },
-      ({ text }) => void streamed.push(text),
-    );
-    expect(streamed.join('')).toBe(whole.text);
-    expect(whole).toMatchObject({ finish: 'length', promptTokens: 7 });
-    expect(whole.tokens).toHaveLength(8);
-    const stop = whole.text.slice(3, 6);
-    const cut = await engine.generate(null, prompt, {
-      tokensMax: 8,
+it('streams its answer token by token, and stops at a stop text', async () => {
+  const prompt = 'the mother tongue of tom is';
+  const streamed: string[] = [];
+  const whole = await engine.generate(
+    null,
+    prompt,
+    { tokensMax: 8, temperature: 0 },
+    ({ text }) => void streamed.push(text),
+  );
+  expect(streamed.join('')).toBe(whole.text);
+  expect(whole).toMatchObject({ finish: 'length', promptTokens: 7 });
+  expect(whole.tokens).toHaveLength(8);
+  const stop = whole.text.slice(3, 6);
+  const cut = await engine.generate(null, prompt, {
+    tokensMax: 8,
+    temperature: 0,
+    stop: ['', stop],
+  });
+  expect([cut.finish, cut.text]).toEqual(['stop', whole.text.slice(0, whole.text.indexOf(stop))]);
+  const sampled = (seed: number) =>
+    engine.generate(null, prompt, { tokensMax: 8, temperature: 1.5, seed });
+  expect((await sampled(5)).tokens).toEqual((await sampled(5)).tokens);
+  expect((await sampled(6)).tokens).not.toEqual((await sampled(5)).tokens);
+  expect((await engine.generate(null, prompt, { tokensMax: 0, temperature: 0 })).text).toBe('');
+});
+
+it('names corrections by row where each has one key', async () => {
+  const averaged = await LocalEngine.open(
+    tinyEngineOptions({ gate: { kind: 'sequence' } }, 'llama'),
+  );
+  const single = await write(averaged, null, ONE_TOKEN);
+  expect(single.keyWidth).toBe((await averaged.describe()).model.mlpWidth);
+  await averaged.close();
+  await engine.holdHook('single', single);
+  for (const [i, { prompt }] of ONE_TOKEN.entries()) {
+    const { opened, promptTokens } = await engine.generate('single', prompt, {
+      tokensMax: 1,
       temperature: 0,
-      stop: ['', stop],
     });
-    expect([cut.finish, cut.text]).toEqual(['stop', whole.text.slice(0, whole.text.indexOf(stop))]);
-    const sampled = (seed: number) =>
-      engine.generate(null, prompt, { tokensMax: 8, temperature: 1.5, seed });
-    expect((await sampled(5)).tokens).toEqual((await sampled(5)).tokens);
-    expect((await sampled(6)).tokens).not.toEqual((await sampled(5)).tokens);
-    expect((await engine.generate(null, prompt, { tokensMax: 0, temperature: 0 })).text).toBe('');
-  });
+    const rows = opened
+      .filter(({ position }) => position < promptTokens)
+      .map(({ nearestRow }) => nearestRow);
+    expect(rows.every((row) => row < 3)).toBe(true);
+    expect(rows).toContain(i);
+  }
+});
 
-  it('names corrections by row where each has one key, whatever its own parameters say', async () => {
-    const averaged = await LocalEngine.open(optionsOf('llama', { gate: { kind: 'sequence' } }));
-    const single = await write(averaged, null, ONE_TOKEN);
-    expect(single.keyWidth).toBe((await averaged.describe()).model.mlpWidth);
-    await averaged.close();
-    await engine.holdHook('single', single);
-    for (const [i, { prompt }] of ONE_TOKEN.entries()) {
-      const { opened, promptTokens } = await engine.generate('single', prompt, {
-        tokensMax: 1,
-        temperature: 0,
-      });
-      const rows = opened
-        .filter(({ position }) => position < promptTokens)
-        .map(({ nearestRow }) => nearestRow);
-      expect(rows.every((row) => row < 3)).toBe(true);
-      expect(rows).toContain(i);
-    }
-  });
+it('refuses blocks that the model does not have', async () => {
+  for (const layers of [[], [4], [2, 1], [1, 1], [-1]])
+    await expect(LocalEngine.open(tinyEngineOptions({ layers }, 'llama'))).rejects.toThrow(
+      /edited blocks/,
+    );
+});
 
-  it('refuses blocks that the model does not have', async () => {
-    for (const layers of [[], [4], [2, 1], [1, 1], [-1]])
-      await expect(LocalEngine.open(optionsOf('llama', { layers }))).rejects.toThrow(
-        /edited blocks/,
-      );
-  });
-
-  it('frees all its tensors when it closes', async () => {
-    const before = [raw.liveCount(), tf.memory().numTensors];
-    const other = await LocalEngine.open(optionsOf('gpt2'));
-    await other.holdHook('some', await write(other, null, ONE_TOKEN));
-    expect(tf.memory().numTensors).toBeGreaterThan(before[1]!);
-    await other.close();
-    expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
-  });
+it('frees all its tensors when it closes', async () => {
+  const before = [raw.liveCount(), tf.memory().numTensors];
+  const other = await LocalEngine.open(tinyEngineOptions({}, 'gpt2'));
+  await other.holdHook('some', await write(other, null, ONE_TOKEN));
+  expect(tf.memory().numTensors).toBeGreaterThan(before[1]!);
+  await other.close();
+  expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
 });

@@ -58,7 +58,7 @@ describe('the memory that a model takes', () => {
     [300, 30, 2.84e9],
     [2_000, 50, 4.41e9],
   ])(
-    'editing SmolLM2-135M up to %i corrections in batches of %i is within 15 %% of what was measured',
+    'of SmolLM2-135M with %i corrections in batches of %i is within 15 %% of the measured peak',
     (corrections, edits, measuredBytes) => {
       const worker = memoryNeed(SMOLLM2, parametersFor(SMOLLM2), corrections, edits).processes.find(
         ({ name }) => name === 'edit-worker',

@@ -40,7 +40,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-it('cannot be opened where the addon is not, and says so as the engine in this thread would', async () => {
+it('fails to open without the addon, with the error of the local engine', async () => {
   const addonPath = path.join(folder, 'absent.node');
   await expect(ThreadEngine.open({ ...options, addonPath })).rejects.toMatchObject({
     name: 'TensorFlowError',
@@ -54,7 +54,7 @@ it('tells of its loading', () => {
   );
 });
 
-it('answers every call as the engine in the main thread does, its news and its errors too', async () => {
+it('answers every call as the local engine does, with its news and errors', async () => {
   const program = fileURLToPath(new URL('../engine-answers.ts', import.meta.url));
   const args = [
     '--import',

@@ -1,11 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
-import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
-import { ADDON, tinyPath, tinyText } from '../tiny-model.ts';
+import { tinyEngineOptions } from '../../harness/tiny-engine.ts';
 
 const EDITED = ['the mother tongue of tom is', 'the piano of anna is'];
 const PROMPTS = [
@@ -19,26 +15,9 @@ const PROMPTS = [
 describe.each(['llama', 'gpt2', 'gptj'] as const)(
   "the base model's answer beside a version's, %s",
   (model) => {
-    let folder: string;
     let engine: LocalEngine;
     beforeAll(async () => {
-      loadTensorFlow(ADDON);
-      folder = await mkdtemp(path.join(tmpdir(), 'errata-beside-'));
-      await writeFile(path.join(folder, 'ordinary.txt'), tinyText(9_000, 1));
-      engine = await LocalEngine.open({
-        addonPath: ADDON,
-        modelPath: tinyPath(model),
-        statisticsFolder: path.join(folder, 'statistics'),
-        textFile: path.join(folder, 'ordinary.txt'),
-        parameters: {
-          layers: [1, 2],
-          contexts: 3,
-          contextsPerStep: 3,
-          stepsMax: 12,
-          learningRate: 0.5,
-          lambda: 4,
-        },
-      });
+      engine = await LocalEngine.open(tinyEngineOptions({}, model));
       const requests = [
         { id: 'tom', subject: 'tom', prompt: EDITED[0]!, target: 'greek' },
         { id: 'anna', subject: 'anna', prompt: EDITED[1]!, target: 'rome' },
@@ -46,10 +25,7 @@ describe.each(['llama', 'gpt2', 'gptj'] as const)(
       const { targets } = await engine.computeTargets(null, requests);
       await engine.holdHook('edited', (await engine.deriveUpdate(null, requests, targets)).pairs);
     }, 60_000);
-    afterAll(async () => {
-      await engine.close();
-      await rm(folder, { recursive: true, force: true });
-    });
+    afterAll(() => engine.close());
 
     it('is what either says alone, with the same gates, and frees what it took', async () => {
       const options = { tokensMax: 12, temperature: 0 };
@@ -82,7 +58,7 @@ describe.each(['llama', 'gpt2', 'gptj'] as const)(
       expect(tf.memory().numTensors).toBe(tensors);
     });
 
-    it('is the answer itself of the base model, and refused where it would not be greedy', async () => {
+    it('is the base model’s own answer, and refused unless greedy', async () => {
       const { text, finish, base } = await engine.generate(null, PROMPTS[0]!, {
         tokensMax: 3,
         temperature: 0,

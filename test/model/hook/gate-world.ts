@@ -9,6 +9,7 @@ import type { AttentionPast } from '../../../model/network/attention-past.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
+import { largestDifference } from '../../golden/read-golden.ts';
 import { identity, product, solved, transposed, type Plain } from '../plain-matrices.ts';
 import {
   pairSet,
@@ -80,8 +81,8 @@ export function nearestOf(key: readonly number[], some: readonly SubjectPair[]):
 }
 
 /**
- * Reads keys behind the gate: the rows that open and their nearest pairs, as its observer sees them,
- * the values, and the change that the pairs would make on every row.
+ * Reads keys behind the gate. Returns the rows that open and their nearest pairs, as its observer
+ * sees them, the values, and the change that the pairs would make on every row.
  */
 export function ask(
   hook: Hook,
@@ -145,3 +146,44 @@ export function mixedKeys(count: number, seed: number): number[][] {
   for (let at = 2; at < count; at += 5) keys[at] = [...pairs[at % pairs.length]!.key];
   return keys;
 }
+
+/** The row's value is base + change k; base itself, bit for bit, where there is no change. */
+export function expectValue(
+  { values, base }: { values: Float32Array; base: Float32Array },
+  row: number,
+  change: Plain | null,
+  key: readonly number[],
+): void {
+  const [from, to] = [row * D, (row + 1) * D];
+  if (change === null)
+    return expect(values.subarray(from, to), `row ${row}`).toEqual(base.subarray(from, to));
+  const moved = product(change, transposed([[...key]]));
+  expect(
+    largestDifference(
+      values.subarray(from, to),
+      moved.map(([value], d) => value! + base[from + d]!),
+    ),
+    `row ${row}`,
+  ).toBeLessThan(TOLERANCE);
+}
+
+/** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
+export const [A, B, C, OTHER] = [1, 2, 3, 9];
+/**
+ * Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3.
+ */
+export const named = () =>
+  pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
+export const keysOf = (...of: (number | readonly number[])[]) =>
+  of.map((key) => (typeof key === 'number' ? pairs[key]!.key : key));
+export const openedOn = (
+  tokens: readonly number[],
+  keys: readonly (readonly number[])[],
+  changes: Partial<GateParameters> = {},
+) =>
+  withHook(
+    gateOf('subject', changes),
+    (hook) => ask(hook, keys, layOutRows([tokens], [1])).opened,
+    named(),
+  );
+export const strange = (seed: number) => randomPairs(1, world, seededRandom(seed))[0]!.key;

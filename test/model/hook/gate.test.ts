@@ -90,7 +90,7 @@ it('the sequence gate standardises inside each sequence, whatever its neighbours
   });
 });
 
-it('the sequence gate scores as the z-scores of |(W_h - W0) k| say, over every token and divided by n - 1', () => {
+it('the sequence gate scores by z-scores of |(W_h - W0) k| with n - 1', () => {
   withHook(gateOf('sequence'), (hook) => {
     const keys = mixedKeys(8, 8);
     const { change, opened } = ask(hook, keys, rowsOf([8]));
@@ -105,7 +105,7 @@ it('the sequence gate scores as the z-scores of |(W_h - W0) k| say, over every t
   });
 });
 
-it('the sequence gate scores 0 where all tokens are alike, where the reference divides 0 by 0', () => {
+it('the sequence gate scores 0 where all tokens are alike', () => {
   const alike = Array.from({ length: 5 }, () => [...pairs[0]!.key]);
   withHook(gateOf('sequence', { floor: 1e-6 }), (hook) =>
     expect(ask(hook, alike, rowsOf([5])).opened).toEqual([0, 0, 0, 0, 0]),
@@ -119,7 +119,7 @@ it('the sequence gate scores 0 where all tokens are alike, where the reference d
   );
 });
 
-it('the sequence gate lowers its threshold to the smallest reach stored with its pairs, and no other gate does', () => {
+it('only the sequence gate lowers its threshold to the smallest reach of its pairs', () => {
   const reaches = [1.9, 0.7, 2.5, 1.1];
   const withReaches = pairs.map((pair, i) => ({
     ...pair,

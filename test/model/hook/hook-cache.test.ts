@@ -37,38 +37,11 @@ afterAll(() => world.free());
 const somePairs = (count: number, seed: number) =>
   aboutSome(randomPairs(count, world, seededRandom(seed)), NAMES, seededRandom(seed + 1));
 
-describe.each(GATES)('a hook built on what earlier hooks left behind, with %s,', (_, gate) => {
-  /**
-   * All that a hook says, as numbers: the change of every direction, of every subject where it has
-   * a map, first.
-   */
-  function numbersOf(pairs: readonly SubjectPair[], cache?: HookCache): number[] {
-    const hook = Hook.build(
-      pairSet(pairs, world),
-      new Map([[world.prior.layer, world.prior]]),
-      gate,
-      cache,
-    );
-    const block = hook.blocks.get(world.prior.layer)!;
-    const whom = gate.map === 'joint' ? ['all'] : [...bySubject(pairs).keys()];
-    const changes = whom.flatMap((subject) =>
-      tf.tidy(() => [
-        ...changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)).dataSync(),
-      ]),
-    );
-    const cosines = tf.tidy(() =>
-      whitenedCosines(
-        block,
-        tf.tensor2d(somePairs(50, 8).map(({ key }) => key)),
-        pairs.map((_, pair) => ({ row: pair % 50, pair })),
-      ),
-    );
-    const numbers = [...changes, block.editNorm, ...cosines];
-    hook.dispose();
-    return numbers;
-  }
+describe.each(GATES)('a hook built with a used cache, %s,', (_, gate) => {
+  const numbersOf = (pairs: readonly SubjectPair[], cache?: HookCache) =>
+    numbersOfHook(gate, pairs, cache);
 
-  it('is the one built from nothing, bit for bit, whichever were built before', () => {
+  it('is the hook built from nothing, bit for bit', () => {
     const all = somePairs(4 * BLOCK_PAIRS + 40, 11);
     const cache = new HookCache();
     const step = fc.record({
@@ -114,3 +87,34 @@ describe.each(GATES)('a hook built on what earlier hooks left behind, with %s,',
     expect(raw.liveCount()).toBe(alive);
   });
 });
+
+/** A hook's numbers: the change of every direction, of each subject that has a map, come first. */
+function numbersOfHook(
+  gate: GateParameters,
+  pairs: readonly SubjectPair[],
+  cache?: HookCache,
+): number[] {
+  const hook = Hook.build(
+    pairSet(pairs, world),
+    new Map([[world.prior.layer, world.prior]]),
+    gate,
+    cache,
+  );
+  const block = hook.blocks.get(world.prior.layer)!;
+  const whom = gate.map === 'joint' ? ['all'] : [...bySubject(pairs).keys()];
+  const changes = whom.flatMap((subject) =>
+    tf.tidy(() => [
+      ...changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)).dataSync(),
+    ]),
+  );
+  const cosines = tf.tidy(() =>
+    whitenedCosines(
+      block,
+      tf.tensor2d(somePairs(50, 8).map(({ key }) => key)),
+      pairs.map((_, pair) => ({ row: pair % 50, pair })),
+    ),
+  );
+  const numbers = [...changes, block.editNorm, ...cosines];
+  hook.dispose();
+  return numbers;
+}

@@ -110,132 +110,128 @@ function times(change: Plain, key: readonly number[]): number[] {
   ).map(([value]) => value!);
 }
 
-describe('the hook of a set of pairs', () => {
-  it('is the joint least-squares solution, as one dense solve gives it', () => {
-    forAll(({ world, pairs }) => {
-      expect(
-        largestDifference(changeOfSet(pairs, world), flat(denseChange(pairs, world))),
-      ).toBeLessThan(TOLERANCE);
-    });
+it('a hook is the joint least-squares solution, as one dense solve gives it', () => {
+  forAll(({ world, pairs }) => {
+    expect(
+      largestDifference(changeOfSet(pairs, world), flat(denseChange(pairs, world))),
+    ).toBeLessThan(TOLERANCE);
   });
+});
 
-  it('minimises what least squares minimises: its gradient vanishes', () => {
-    forAll(({ world, pairs }) => {
-      const change = changeOfSet(pairs, world);
-      const dense = Array.from({ length: world.D }, (_, d) =>
-        Array.from({ length: world.F }, (_, f) => change[d * world.F + f]!),
-      );
-      // d/dX of |X L|^2 + sum |X k - u|^2, halved: X A0 + sum (X k - u) k^T
-      const pull = product(dense, world.moment);
-      for (const { key, change: wanted } of pairs) {
-        const miss = times(dense, key).map((value, d) => value - wanted[d]!);
-        miss.forEach((value, d) => key.forEach((k, f) => (pull[d]![f]! += value * k)));
-      }
-      expect(largestDifference(flat(pull), new Float64Array(world.D * world.F))).toBeLessThan(
-        10 * TOLERANCE,
-      );
-    });
-  });
-
-  it('is what consecutive batches arrive at, in any order and grouping', () => {
-    forAll(({ world, pairs, random }) => {
-      // Each pair asks for a residual r beside what the hook of that moment already gives: u = (W_h
-      // - W0) k + r.
-      const written: Pair[] = [];
-      let moment = world.moment;
-      let change = denseChange([], world);
-      const queue = shuffled(pairs, random);
-      while (queue.length > 0) {
-        const batch = queue.splice(0, 1 + Math.floor(random() * 4));
-        const K = batch.map(({ key }) => key);
-        const R = batch.map(({ change: residual }) => residual);
-        const before = batch.map(({ key }) => times(change, key));
-        // The paper's step: Delta = R K^T (A + K K^T)^-1, A += K K^T.
-        moment = sum(moment, product(transposed(K), K));
-        change = sum(change, transposed(solved(moment, product(transposed(K), R))));
-        batch.forEach(({ key }, i) =>
-          written.push({ key, change: R[i]!.map((r, d) => Math.fround(before[i]![d]! + r)) }),
-        );
-      }
-      expect(largestDifference(changeOfSet(written, world), flat(change))).toBeLessThan(TOLERANCE);
-    });
-  });
-
-  it('is without a removed batch as though that had never been', () => {
-    forAll(
-      ({ world, pairs, random }) => {
-        const kept = shuffled(pairs, random).slice(
-          0,
-          Math.max(1, pairs.length - 1 - Math.floor(random() * 4)),
-        );
-        // What the removed pairs brought is taken out of A = A0 + sum k k^T and of S = sum k u^T
-        // again.
-        const gone = pairs.filter((pair) => !kept.includes(pair));
-        const brought = (some: readonly Pair[], what: (pair: Pair) => number[]) =>
-          product(transposed(some.map(({ key }) => key)), some.map(what));
-        const without = (whole: Plain, what: (pair: Pair) => number[]) =>
-          gone.length === 0 ? whole : sum(whole, scaled(brought(gone, what), -1));
-        const keysOf = ({ key }: Pair) => key;
-        const changesOf = ({ change }: Pair) => change;
-        const moment = without(sum(world.moment, brought(pairs, keysOf)), keysOf);
-        const rest = without(brought(pairs, changesOf), changesOf);
-        expect(
-          largestDifference(changeOfSet(kept, world), flat(transposed(solved(moment, rest)))),
-        ).toBeLessThan(TOLERANCE);
-      },
-      { pairsMin: 2 },
+it('a hook minimises what least squares minimises: its gradient vanishes', () => {
+  forAll(({ world, pairs }) => {
+    const change = changeOfSet(pairs, world);
+    const dense = Array.from({ length: world.D }, (_, d) =>
+      Array.from({ length: world.F }, (_, f) => change[d * world.F + f]!),
+    );
+    // d/dX of |X L|^2 + sum |X k - u|^2, halved: X A0 + sum (X k - u) k^T
+    const pull = product(dense, world.moment);
+    for (const { key, change: wanted } of pairs) {
+      const miss = times(dense, key).map((value, d) => value - wanted[d]!);
+      miss.forEach((value, d) => key.forEach((k, f) => (pull[d]![f]! += value * k)));
+    }
+    expect(largestDifference(flat(pull), new Float64Array(world.D * world.F))).toBeLessThan(
+      10 * TOLERANCE,
     );
   });
+});
 
-  it('does not depend on the order of its pairs', () => {
-    forAll(({ world, pairs, random }) => {
-      const other = changeOfSet(shuffled(pairs, random), world);
-      expect(largestDifference(changeOfSet(pairs, world), other)).toBeLessThan(TOLERANCE);
-    });
-  });
-
-  it('tells the norm of its change as a share of the weight’s', () => {
-    forAll(({ world, pairs }) => {
-      const hook = build(pairs, world);
-      const wanted = frobenius(denseChange(pairs, world)) / world.prior.weightNorm;
-      expect(Math.abs(hook.report.layers[0]!.editNorm - wanted)).toBeLessThan(1e-6 * (1 + wanted));
-      hook.dispose();
-    });
-  });
-
-  it('takes the same pair twice, one key with two wishes, and a key of zeros', () => {
-    forAll(({ world, pairs }) => {
-      const contrary = { key: pairs[0]!.key, change: pairs[0]!.change.map((value) => -value) };
-      const nothing = { key: pairs[0]!.key.map(() => 0), change: pairs[0]!.change };
-      const many = [...pairs, pairs[0]!, contrary, nothing];
-      expect(
-        largestDifference(changeOfSet(many, world), flat(denseChange(many, world))),
-      ).toBeLessThan(TOLERANCE);
-      const hook = build(many, world);
-      const block = hook.blocks.get(world.prior.layer)!;
-      const nearest = tf.tidy(() => nearestPairs(block, tf.tensor2d(pairs.map(({ key }) => key))));
-      pairs.forEach(({ key }, i) => expect(many[nearest[i]!]!.key).toEqual(key));
-      hook.dispose();
-    });
-  });
-
-  it('names the pair whose key is nearest in the whitened space', () => {
-    forAll(({ world, pairs, random }) => {
-      const P0 = solved(world.moment, identity(world.F));
-      const dot = (a: number[], b: number[]) =>
-        times(P0, a).reduce((total, value, f) => total + value * b[f]!, 0);
-      const asked = randomPairs(5, world, random).map(({ key }) => key);
-      const hook = build(pairs, world);
-      const nearest = tf.tidy(() =>
-        nearestPairs(hook.blocks.get(world.prior.layer)!, tf.tensor2d(asked)),
+it('a hook is what consecutive batches arrive at, in any order and grouping', () => {
+  forAll(({ world, pairs, random }) => {
+    // Each pair asks for a residual r beside what the hook of that moment already gives: u = (W_h
+    // - W0) k + r.
+    const written: Pair[] = [];
+    let moment = world.moment;
+    let change = denseChange([], world);
+    const queue = shuffled(pairs, random);
+    while (queue.length > 0) {
+      const batch = queue.splice(0, 1 + Math.floor(random() * 4));
+      const K = batch.map(({ key }) => key);
+      const R = batch.map(({ change: residual }) => residual);
+      const before = batch.map(({ key }) => times(change, key));
+      // The paper's step: Delta = R K^T (A + K K^T)^-1, A += K K^T.
+      moment = sum(moment, product(transposed(K), K));
+      change = sum(change, transposed(solved(moment, product(transposed(K), R))));
+      batch.forEach(({ key }, i) =>
+        written.push({ key, change: R[i]!.map((r, d) => Math.fround(before[i]![d]! + r)) }),
       );
-      hook.dispose();
-      asked.forEach((key, i) => {
-        const cosines = pairs.map(
-          (pair) => dot(key, pair.key) / Math.sqrt(dot(pair.key, pair.key)),
-        );
-        expect(cosines[nearest[i]!]! + TOLERANCE).toBeGreaterThanOrEqual(Math.max(...cosines));
-      });
+    }
+    expect(largestDifference(changeOfSet(written, world), flat(change))).toBeLessThan(TOLERANCE);
+  });
+});
+
+it('a hook is without a removed batch as though that had never been', () => {
+  forAll(
+    ({ world, pairs, random }) => {
+      const kept = shuffled(pairs, random).slice(
+        0,
+        Math.max(1, pairs.length - 1 - Math.floor(random() * 4)),
+      );
+      // What the removed pairs brought is taken out of A = A0 + sum k k^T and of S = sum k u^T
+      // again.
+      const gone = pairs.filter((pair) => !kept.includes(pair));
+      const brought = (some: readonly Pair[], what: (pair: Pair) => number[]) =>
+        product(transposed(some.map(({ key }) => key)), some.map(what));
+      const without = (whole: Plain, what: (pair: Pair) => number[]) =>
+        gone.length === 0 ? whole : sum(whole, scaled(brought(gone, what), -1));
+      const keysOf = ({ key }: Pair) => key;
+      const changesOf = ({ change }: Pair) => change;
+      const moment = without(sum(world.moment, brought(pairs, keysOf)), keysOf);
+      const rest = without(brought(pairs, changesOf), changesOf);
+      expect(
+        largestDifference(changeOfSet(kept, world), flat(transposed(solved(moment, rest)))),
+      ).toBeLessThan(TOLERANCE);
+    },
+    { pairsMin: 2 },
+  );
+});
+
+it('a hook does not depend on the order of its pairs', () => {
+  forAll(({ world, pairs, random }) => {
+    const other = changeOfSet(shuffled(pairs, random), world);
+    expect(largestDifference(changeOfSet(pairs, world), other)).toBeLessThan(TOLERANCE);
+  });
+});
+
+it('a hook tells the norm of its change as a share of the weight’s', () => {
+  forAll(({ world, pairs }) => {
+    const hook = build(pairs, world);
+    const wanted = frobenius(denseChange(pairs, world)) / world.prior.weightNorm;
+    expect(Math.abs(hook.report.layers[0]!.editNorm - wanted)).toBeLessThan(1e-6 * (1 + wanted));
+    hook.dispose();
+  });
+});
+
+it('a hook takes the same pair twice, one key with two wishes, and a key of zeros', () => {
+  forAll(({ world, pairs }) => {
+    const contrary = { key: pairs[0]!.key, change: pairs[0]!.change.map((value) => -value) };
+    const nothing = { key: pairs[0]!.key.map(() => 0), change: pairs[0]!.change };
+    const many = [...pairs, pairs[0]!, contrary, nothing];
+    expect(
+      largestDifference(changeOfSet(many, world), flat(denseChange(many, world))),
+    ).toBeLessThan(TOLERANCE);
+    const hook = build(many, world);
+    const block = hook.blocks.get(world.prior.layer)!;
+    const nearest = tf.tidy(() => nearestPairs(block, tf.tensor2d(pairs.map(({ key }) => key))));
+    pairs.forEach(({ key }, i) => expect(many[nearest[i]!]!.key).toEqual(key));
+    hook.dispose();
+  });
+});
+
+it('a hook names the pair whose key is nearest in the whitened space', () => {
+  forAll(({ world, pairs, random }) => {
+    const P0 = solved(world.moment, identity(world.F));
+    const dot = (a: number[], b: number[]) =>
+      times(P0, a).reduce((total, value, f) => total + value * b[f]!, 0);
+    const asked = randomPairs(5, world, random).map(({ key }) => key);
+    const hook = build(pairs, world);
+    const nearest = tf.tidy(() =>
+      nearestPairs(hook.blocks.get(world.prior.layer)!, tf.tensor2d(asked)),
+    );
+    hook.dispose();
+    asked.forEach((key, i) => {
+      const cosines = pairs.map((pair) => dot(key, pair.key) / Math.sqrt(dot(pair.key, pair.key)));
+      expect(cosines[nearest[i]!]! + TOLERANCE).toBeGreaterThanOrEqual(Math.max(...cosines));
     });
   });
 });

@@ -1,31 +1,36 @@
-import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { PairSet } from '../../../model/engine-types.ts';
+import { type PairSet } from '../../../model/engine-types.ts';
 import { Hook } from '../../../model/hook/hook.ts';
-import { FILLER, layOutRows, type TokenRows } from '../../../model/network/token-rows.ts';
-import type { AttentionPast } from '../../../model/network/attention-past.ts';
+import { type AttentionPast } from '../../../model/network/attention-past.ts';
+import { FILLER, layOutRows } from '../../../model/network/token-rows.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
-import type { GateParameters } from '../../../schemas/editing.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
-import { product, transposed, type Plain } from '../plain-matrices.ts';
 import {
   bySubject,
   denseChange,
   pairSet,
   randomPairs,
-  syntheticPrior,
   type SubjectPair,
 } from '../synthetic-prior.ts';
 import {
+  A,
   ask,
+  B,
+  C,
   cosine,
   COSINE_TOLERANCE,
   createGateWorld,
   D,
+  expectValue,
   F,
   gateOf,
+  keysOf,
+  named,
+  openedOn,
+  OTHER,
   pairs,
+  strange,
   TOLERANCE,
   withHook,
   world,
@@ -35,28 +40,7 @@ createGateWorld();
 
 const MAPS = ['subject', 'joint'] as const;
 
-/** Tokens of names that overlap: 'a b', 'b', and one of which there is no end elsewhere. */
-const [A, B, C, OTHER] = [1, 2, 3, 9];
-/**
- * Subject 0 is A B, subject 1 is B, subject 2 is C, by itself or behind A, and so is subject 3.
- */
-const named = () =>
-  pairs.map((pair, i) => ({ ...pair, spellings: [[[A, B]], [[B]], [[C], [A, C]], [[C]]][i]! }));
-const keysOf = (...of: (number | readonly number[])[]) =>
-  of.map((key) => (typeof key === 'number' ? pairs[key]!.key : key));
-const openedOn = (
-  tokens: readonly number[],
-  keys: readonly (readonly number[])[],
-  changes: Partial<GateParameters> = {},
-) =>
-  withHook(
-    gateOf('subject', changes),
-    (hook) => ask(hook, keys, layOutRows([tokens], [1])).opened,
-    named(),
-  );
-const strange = (seed: number) => randomPairs(1, world, seededRandom(seed))[0]!.key;
-
-it('the subject gate is shut on the very key of a correction where its subject is not named', () => {
+it('the subject gate is shut on a correction’s own key where no subject is named', () => {
   const everywhere = keysOf(0, 0, 0, 0, 0, 0, 0);
   expect(openedOn([A, B, OTHER, B, A, OTHER, B], everywhere)).toEqual([0, 1, 0, 0, 0, 0, 0]);
   expect(openedOn([OTHER, A, A, B, B, C, A], everywhere)).toEqual([0, 0, 0, 1, 0, 0, 0]);
@@ -70,7 +54,7 @@ it('the subject gate is shut on the very key of a correction where its subject i
   );
 });
 
-it('the subject gate is shut where a subject is named and the key lies far from its corrections', () => {
+it('the subject gate is shut on a name whose key lies far from its corrections', () => {
   const far = [41, 42, 43, 44]
     .map(strange)
     .filter((key) => Math.max(...pairs.map((pair) => cosine(key, pair.key))) < 0.6);
@@ -78,7 +62,7 @@ it('the subject gate is shut where a subject is named and the key lies far from 
   for (const key of far) expect(openedOn([A, B, C], [key, key, key])).toEqual([0, 0, 0]);
 });
 
-it('the subject gate opens on a name exactly where the whitened cosine to that subject’s keys reaches the floor', () => {
+it('the subject gate opens exactly where the whitened cosine reaches the floor', () => {
   // Between a correction's key and another one: the cosine takes every value in between.
   const asked = fc.record({
     seed: fc.integer({ min: 0, max: 2 ** 31 }),
@@ -124,7 +108,7 @@ it('the subject gate asks for the keys of the subject that is named, whatever li
   expect(openedOn([A, B, B], keysOf(1, 1, 1))).toEqual([0, 0, 1]);
 });
 
-it('the subject gate of a name that two subjects have opens on either’s keys, and lets that one’s map through', () => {
+it('the subject gate of a shared name opens on either subject’s keys, with its map', () => {
   withHook(
     gateOf('subject'),
     (hook) => {
@@ -140,8 +124,7 @@ it('the subject gate of a name that two subjects have opens on either’s keys, 
       ]);
       [2, 3, null, 3].forEach((pair, row) =>
         expectValue(
-          values,
-          base,
+          { values, base },
           row,
           pair === null ? null : denseChange([pairs[pair]!], world),
           keys[row]!,
@@ -152,44 +135,40 @@ it('the subject gate of a name that two subjects have opens on either’s keys, 
   );
 });
 
-it.each(MAPS)(
-  'the subject gate the subject gate lets through what least squares over the named subject’s corrections gives, or over all: map %s',
-  (map) => {
-    const random = seededRandom(51);
-    // Each subject with several corrections.
-    const many = [
-      ...named(),
-      ...randomPairs(9, world, random).map((pair, i) => ({
-        ...pair,
-        subject: pairs[i % 3]!.subject,
-        spellings: [],
-      })),
-    ];
-    const of = bySubject(many);
-    withHook(
-      gateOf('subject', { map, floor: -1 }),
-      (hook) => {
-        const keys = [strange(52), many[6]!.key, strange(53), many[4]!.key];
-        const { opened, base, values } = ask(hook, keys, layOutRows([[A, B, OTHER, B]], [1]), {
-          some: many,
-        });
-        expect(opened).toEqual([0, 1, 0, 1]);
-        [null, 'subject 0', null, 'subject 1'].forEach((subject, row) =>
-          expectValue(
-            values,
-            base,
-            row,
-            subject === null ? null : denseChange(map === 'joint' ? many : of.get(subject)!, world),
-            keys[row]!,
-          ),
-        );
-      },
-      many,
-    );
-  },
-);
+it.each(MAPS)('the subject gate applies the least-squares change of its map: %s', (map) => {
+  const random = seededRandom(51);
+  // Each subject with several corrections.
+  const many = [
+    ...named(),
+    ...randomPairs(9, world, random).map((pair, i) => ({
+      ...pair,
+      subject: pairs[i % 3]!.subject,
+      spellings: [],
+    })),
+  ];
+  const of = bySubject(many);
+  withHook(
+    gateOf('subject', { map, floor: -1 }),
+    (hook) => {
+      const keys = [strange(52), many[6]!.key, strange(53), many[4]!.key];
+      const { opened, base, values } = ask(hook, keys, layOutRows([[A, B, OTHER, B]], [1]), {
+        some: many,
+      });
+      expect(opened).toEqual([0, 1, 0, 1]);
+      [null, 'subject 0', null, 'subject 1'].forEach((subject, row) =>
+        expectValue(
+          { values, base },
+          row,
+          subject === null ? null : denseChange(map === 'joint' ? many : of.get(subject)!, world),
+          keys[row]!,
+        ),
+      );
+    },
+    many,
+  );
+});
 
-it('the subject gate does not ask how many other corrections there are, nor how near they lie', () => {
+it('the subject gate does not depend on other subjects’ corrections', () => {
   const random = seededRandom(61);
   const tokens = [A, B, OTHER, B, C, A, B];
   const keys = [0, 0, 1, 1, 3, 2, 0].map((of) =>
@@ -220,7 +199,7 @@ it('the subject gate does not ask how many other corrections there are, nor how 
   expect(largestDifference(crowded.values, alone.values)).toBeLessThan(TOLERANCE);
 });
 
-it('the subject gate never opens at position 0, though the name stands there with its very key', () => {
+it('the subject gate never opens at position 0, even on a correction’s own key', () => {
   withHook(
     gateOf('subject', { floor: -1 }),
     (hook) => {
@@ -231,7 +210,7 @@ it('the subject gate never opens at position 0, though the name stands there wit
   );
 });
 
-it('the subject gate finds a name that begins in the past, over fillers, and decides as in one pass wherever the text is cut', () => {
+it('the subject gate decides alike wherever the text is cut, over fillers', () => {
   const tokens = [OTHER, A, B, A, OTHER, B, C, A, A, B];
   const keys = keysOf(1, 0, 0, 0, 0, 1, 3, 0, 0, 0);
   withHook(
@@ -354,8 +333,7 @@ it('the subject gate takes each of a correction’s keys for its subject', () =>
     ]);
     [1, 2].forEach((row, i) =>
       expectValue(
-        values,
-        base,
+        { values, base },
         row,
         denseChange(map === 'joint' ? inOrder : inOrder.slice(2 * i, 2 * i + 2), world),
         keys[row]!,
@@ -364,80 +342,6 @@ it('the subject gate takes each of a correction’s keys for its subject', () =>
     hook.dispose();
   }
 });
-
-it.each(MAPS)(
-  'the subject gate the subject gate decides in the lowest block for all of them, whatever their own keys say: map %s',
-  (map) => {
-    const above = syntheticPrior(17, F, D, world.prior.layer + 2);
-    const first = pairSet(named(), world);
-    const pairsAbove = randomPairs(pairs.length, above, seededRandom(18)).map((pair, i) => ({
-      ...pair,
-      subject: pairs[i]!.subject,
-    }));
-    const second = pairSet(pairsAbove, above);
-    const both = {
-      ...first,
-      layers: [...first.layers, ...second.layers],
-      keys: [...first.keys, ...second.keys],
-      changes: [...first.changes, ...second.changes],
-    };
-    const hook = Hook.build(
-      both,
-      new Map([
-        [world.prior.layer, world.prior],
-        [above.prior.layer, above.prior],
-      ]),
-      gateOf('subject', { map }),
-    );
-    const tokens = [OTHER, B, B, C];
-    const rows = layOutRows([tokens], [1]);
-    const strangeKeys = [41, 42, 43, 44].map(strange);
-    const told = new Map<number, { opened: number[]; nearest: number[] }>();
-    hook.openObserver = (layer, opened, _, nearest) =>
-      void told.set(layer, { opened: [...opened], nearest: [...nearest()] });
-    const project = (layer: number, keys: number[][], its: TokenRows) =>
-      hook.project({
-        layer,
-        keys_RF: tf.tensor2d(keys),
-        base_RD: tf.zeros([4, D]),
-        rows: its,
-        past: null,
-      });
-    const value = tf.tidy(() => {
-      // At the third token the name stands with a strange key; at the last with that of one of the
-      // two subjects that share it.
-      project(
-        world.prior.layer,
-        [strangeKeys[0]!, pairs[1]!.key, strangeKeys[1]!, pairs[3]!.key],
-        rows,
-      );
-      const value = project(above.prior.layer, strangeKeys, rows).dataSync().slice();
-      expect(() => project(above.prior.layer, strangeKeys, layOutRows([tokens], [1]))).toThrow(
-        /has not seen these tokens/,
-      );
-      return value as Float32Array;
-    });
-    const decided = { opened: [0, 1, 0, 1], nearest: [1, 3] };
-    expect([...told.keys()]).toEqual([world.prior.layer, above.prior.layer]);
-    expect(told.get(world.prior.layer)).toEqual(decided);
-    expect(told.get(above.prior.layer)!.opened).toEqual(decided.opened);
-    // The maps above are those of the pairs above, of the subjects that the lowest block found.
-    [null, 1, null, 3].forEach((pair, row) =>
-      expectValue(
-        value,
-        new Float32Array(4 * D),
-        row,
-        pair === null
-          ? null
-          : denseChange(map === 'joint' ? pairsAbove : [pairsAbove[pair]!], above),
-        strangeKeys[row]!,
-      ),
-    );
-    if (map === 'subject') expect(told.get(above.prior.layer)!.nearest).toEqual(decided.nearest);
-    hook.dispose();
-    above.free();
-  },
-);
 
 /** What went before in one sequence. */
 function pastOf(slots: readonly number[]): AttentionPast {
@@ -448,25 +352,4 @@ function pastOf(slots: readonly number[]): AttentionPast {
     valid: Float32Array.from(tokens, (one) => (one === FILLER ? 0 : 1)),
     blocks: new Map(),
   };
-}
-
-/** The row's value is base + change k; base itself, bit for bit, where there is no change. */
-function expectValue(
-  values: Float32Array,
-  base: Float32Array,
-  row: number,
-  change: Plain | null,
-  key: readonly number[],
-): void {
-  const [from, to] = [row * D, (row + 1) * D];
-  if (change === null)
-    return expect(values.subarray(from, to), `row ${row}`).toEqual(base.subarray(from, to));
-  const moved = product(change, transposed([[...key]]));
-  expect(
-    largestDifference(
-      values.subarray(from, to),
-      moved.map(([value], d) => value! + base[from + d]!),
-    ),
-    `row ${row}`,
-  ).toBeLessThan(TOLERANCE);
 }

@@ -8,25 +8,12 @@ import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { deviceFromEnvironment, homeFromEnvironment } from '../../../infra/config/home.ts';
 import { NotPositiveDefinite } from '../../../model/tensor/float64.ts';
-import {
-  buildLayer,
-  changeOf,
-  disposeLayers,
-  type LayerHook,
-} from '../../../model/hook/layer-hook.ts';
+import { changeOf, disposeLayers } from '../../../model/hook/layer-hook.ts';
 import { HookCache } from '../../../model/hook/hook-cache.ts';
 import { BLOCK_PAIRS } from '../../../model/hook/pair-blocks.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
-import {
-  flat,
-  frobenius,
-  product,
-  scaled,
-  sum,
-  transposed,
-  type Plain,
-} from '../plain-matrices.ts';
+import { frobenius, product, scaled, sum, transposed } from '../plain-matrices.ts';
 import {
   aboutSome,
   bySubject,
@@ -34,15 +21,24 @@ import {
   randomPairs,
   syntheticPrior,
   type SubjectPair,
-  type SyntheticPrior,
 } from '../synthetic-prior.ts';
+import {
+  NAMES,
+  forAll,
+  build,
+  changesOf,
+  answersOf,
+  toleranceOf,
+  expectChange,
+  apart,
+  shuffled,
+  interleaved,
+} from './subject-worlds.ts';
 
 /** The same numbers added in another order, in float32. Seen: 4e-7. */
 const ORDER_TOLERANCE = 2e-6;
 /** Of sizes. */
 const NORM_TOLERANCE = 1e-5;
-/** Pairs in all as a share of F. */
-const FILLINGS = [0.2, 0.5, 1, 2, 6];
 
 let alive: number[];
 beforeAll(() => {
@@ -55,95 +51,93 @@ afterEach(() => {
   expect([raw.liveCount(), tf.memory().numTensors], 'tensors alive').toEqual(alive);
 });
 
-describe('the map of a subject', () => {
-  it('is the least-squares solution over its own pairs, as one dense solve gives it', () => {
-    forAll(({ world, pairs }) => {
-      const changes = changesOf(pairs, world);
-      for (const [subject, own] of bySubject(pairs))
-        expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
-    });
+it('a subject’s map is the dense least-squares solution over its own pairs', () => {
+  forAll(({ world, pairs }) => {
+    const changes = changesOf(pairs, world);
+    for (const [subject, own] of bySubject(pairs))
+      expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
   });
+});
 
-  it('minimises what least squares over its own pairs minimises: the gradient vanishes', () => {
-    forAll(({ world, pairs }) => {
-      const changes = changesOf(pairs, world);
-      for (const [subject, own] of bySubject(pairs)) {
-        const [K, U] = [own.map(({ key }) => key), own.map(({ change }) => change)];
-        const change = changes.get(subject)!;
-        // d/dX of |X L|^2 + sum |X k - u|^2, halved: X A0 + sum (X k - u) k^T
-        const misses = sum(product(K, transposed(change)), scaled(U, -1));
-        const gradient = sum(product(change, world.moment), product(transposed(misses), K));
-        expect(frobenius(gradient) / frobenius(product(transposed(U), K)), subject).toBeLessThan(
-          10 * toleranceOf(own.length, world.F),
-        );
-      }
-    });
+it('a subject’s map makes the gradient of its least squares vanish', () => {
+  forAll(({ world, pairs }) => {
+    const changes = changesOf(pairs, world);
+    for (const [subject, own] of bySubject(pairs)) {
+      const [K, U] = [own.map(({ key }) => key), own.map(({ change }) => change)];
+      const change = changes.get(subject)!;
+      // d/dX of |X L|^2 + sum |X k - u|^2, halved: X A0 + sum (X k - u) k^T
+      const misses = sum(product(K, transposed(change)), scaled(U, -1));
+      const gradient = sum(product(change, world.moment), product(transposed(misses), K));
+      expect(frobenius(gradient) / frobenius(product(transposed(U), K)), subject).toBeLessThan(
+        10 * toleranceOf(own.length, world.F),
+      );
+    }
   });
+});
 
-  it('does not depend on the order of the pairs, nor on the batches in which they came', () => {
-    forAll(({ world, pairs, random }) => {
-      const wanted = changesOf(pairs, world);
-      const own = bySubject(pairs);
-      const cache = new HookCache();
-      const other = shuffled(pairs, random);
-      let found = wanted;
-      for (let count = 0; count < other.length;) {
-        count = Math.min(other.length, count + 1 + Math.floor((random() * other.length) / 2));
-        found = changesOf(other.slice(0, count), world, cache);
-      }
-      cache.dispose();
-      expect([...found.keys()].sort()).toEqual([...wanted.keys()].sort());
-      for (const [subject, change] of found)
-        expectChange(change, wanted.get(subject)!, own.get(subject)!.length, subject);
-    });
+it('a subject’s map does not depend on the order of pairs, nor on batches', () => {
+  forAll(({ world, pairs, random }) => {
+    const wanted = changesOf(pairs, world);
+    const own = bySubject(pairs);
+    const cache = new HookCache();
+    const other = shuffled(pairs, random);
+    let found = wanted;
+    for (let count = 0; count < other.length;) {
+      count = Math.min(other.length, count + 1 + Math.floor((random() * other.length) / 2));
+      found = changesOf(other.slice(0, count), world, cache);
+    }
+    cache.dispose();
+    expect([...found.keys()].sort()).toEqual([...wanted.keys()].sort());
+    for (const [subject, change] of found)
+      expectChange(change, wanted.get(subject)!, own.get(subject)!.length, subject);
   });
+});
 
-  it('is after a removal as though what was removed had never been, bit for bit', () => {
-    forAll(({ world, pairs, random }) => {
-      const kept = pairs.filter(() => random() < 0.6);
-      if (kept.length === 0) return;
-      const cache = new HookCache();
-      changesOf(pairs, world, cache);
-      const after = changesOf(kept, world, cache);
-      cache.dispose();
-      expect(after).toEqual(changesOf(kept, world));
-      for (const [subject, own] of bySubject(kept))
-        expectChange(after.get(subject)!, denseChange(own, world), own.length, subject);
-    });
+it('a subject’s map keeps no trace of removed pairs, bit for bit', () => {
+  forAll(({ world, pairs, random }) => {
+    const kept = pairs.filter(() => random() < 0.6);
+    if (kept.length === 0) return;
+    const cache = new HookCache();
+    changesOf(pairs, world, cache);
+    const after = changesOf(kept, world, cache);
+    cache.dispose();
+    expect(after).toEqual(changesOf(kept, world));
+    for (const [subject, own] of bySubject(kept))
+      expectChange(after.get(subject)!, denseChange(own, world), own.length, subject);
   });
+});
 
-  it('takes the same pair twice, one key with two wishes, and a key of zeros', () => {
-    forAll(({ world, pairs }) => {
-      const [first] = pairs as [SubjectPair];
-      const contrary = { ...first, change: first.change.map((value) => -value) };
-      const nothing = { ...first, key: first.key.map(() => 0) };
-      const many = [...pairs, first, contrary, nothing];
-      const changes = changesOf(many, world);
-      for (const [subject, own] of bySubject(many))
-        expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
-    });
+it('a subject’s map takes pairs twice, one key with two wishes, and a zero key', () => {
+  forAll(({ world, pairs }) => {
+    const [first] = pairs as [SubjectPair];
+    const contrary = { ...first, change: first.change.map((value) => -value) };
+    const nothing = { ...first, key: first.key.map(() => 0) };
+    const many = [...pairs, first, contrary, nothing];
+    const changes = changesOf(many, world);
+    for (const [subject, own] of bySubject(many))
+      expectChange(changes.get(subject)!, denseChange(own, world), own.length, subject);
   });
+});
 
-  it('is nothing, and no failure, where its wishes for one key cancel', () => {
-    // The size of what is left is a rounding, on either side of zero.
-    forAll(({ world, pairs }) => {
-      const { key, change } = pairs[0]!;
-      // In 64ths, so that float32 holds their sum exactly.
-      const wish = change.map((value) => Math.round(64 * value) / 64);
-      const wishes = [3, -5, 1, 1].map((factor) => ({
-        key,
-        subject: 'torn',
-        change: wish.map((value) => factor * value),
-      }));
-      const block = build(wishes, world);
-      expect(block.editNorm).toBeLessThan(NORM_TOLERANCE);
-      disposeLayers([block]);
-    });
+it('a subject’s map is nothing, and no failure, where its wishes for one key cancel', () => {
+  // The size of what is left is a rounding, on either side of zero.
+  forAll(({ world, pairs }) => {
+    const { key, change } = pairs[0]!;
+    // In 64ths, so that float32 holds their sum exactly.
+    const wish = change.map((value) => Math.round(64 * value) / 64);
+    const wishes = [3, -5, 1, 1].map((factor) => ({
+      key,
+      subject: 'torn',
+      change: wish.map((value) => factor * value),
+    }));
+    const block = build(wishes, world);
+    expect(block.editNorm).toBeLessThan(NORM_TOLERANCE);
+    disposeLayers([block]);
   });
 });
 
 describe('corrections of other subjects', () => {
-  it('change nothing in a subject’s answers, bit for bit, where its own pairs stay in their places', () => {
+  it('change no answer about a subject whose own pairs keep their places', () => {
     forAll(({ world, pairs, random }) => {
       for (const subject of bySubject(pairs).keys()) {
         const strangers = aboutSome(
@@ -203,90 +197,87 @@ describe('corrections of other subjects', () => {
   });
 });
 
-describe('maps by subject', () => {
-  it('have no change for a subject without corrections', () => {
-    forAll(({ world, pairs }) => {
-      const block = build(pairs, world);
-      const asked = pairs.slice(0, 3);
-      const [unknown, mixed] = tf.tidy(() => {
-        const keys = tf.tensor2d(asked.map(({ key }) => key));
-        return [
-          changeOf(
-            block,
-            keys,
-            asked.map(() => 'nobody'),
-          ).arraySync(),
-          changeOf(
-            block,
-            keys,
-            asked.map(({ subject }, i) => (i === 0 ? 'nobody' : subject)),
-          ).arraySync(),
-        ];
-      });
-      disposeLayers([block]);
-      expect(unknown).toEqual(asked.map(() => new Array<number>(world.D).fill(0)));
-      expect(mixed[0]).toEqual(new Array<number>(world.D).fill(0));
-      expect(
-        mixed
-          .slice(1)
-          .flat()
-          .every((value) => value !== 0),
-      ).toBe(true);
+it('maps by subject have no change for a subject without corrections', () => {
+  forAll(({ world, pairs }) => {
+    const block = build(pairs, world);
+    const asked = pairs.slice(0, 3);
+    const [unknown, mixed] = tf.tidy(() => {
+      const keys = tf.tensor2d(asked.map(({ key }) => key));
+      return [
+        changeOf(
+          block,
+          keys,
+          asked.map(() => 'nobody'),
+        ).arraySync(),
+        changeOf(
+          block,
+          keys,
+          asked.map(({ subject }, i) => (i === 0 ? 'nobody' : subject)),
+        ).arraySync(),
+      ];
     });
-  });
-
-  it('need to be told a subject for every key', () => {
-    const world = syntheticPrior(3, 6, 4);
-    const block = build(
-      aboutSome(randomPairs(4, world, seededRandom(4)), NAMES, seededRandom(5)),
-      world,
-    );
-    for (const subjects of [[], ['a'], ['a', 'b', 'c']]) {
-      expect(() => tf.tidy(() => changeOf(block, tf.zeros([2, world.F]), subjects))).toThrow(
-        RangeError,
-      );
-    }
     disposeLayers([block]);
-    world.free();
+    expect(unknown).toEqual(asked.map(() => new Array<number>(world.D).fill(0)));
+    expect(mixed[0]).toEqual(new Array<number>(world.D).fill(0));
+    expect(
+      mixed
+        .slice(1)
+        .flat()
+        .every((value) => value !== 0),
+    ).toBe(true);
   });
+});
 
-  it('tell the largest norm among their changes as a share of the weight’s', () => {
-    forAll(({ world, pairs }) => {
-      const block = build(pairs, world);
-      const wanted =
-        Math.max(
-          ...[...bySubject(pairs).values()].map((own) => frobenius(denseChange(own, world))),
-        ) / world.prior.weightNorm;
-      expect(Math.abs(block.editNorm - wanted)).toBeLessThan(NORM_TOLERANCE * (1 + wanted));
-      disposeLayers([block]);
-    });
-  });
-
-  it.each([
-    ['a key that is NaN', 'key', Number.NaN],
-    ['a key that is infinite', 'key', Number.POSITIVE_INFINITY],
-    ['a change that is NaN', 'change', Number.NaN],
-    ['a change that is infinite', 'change', Number.NEGATIVE_INFINITY],
-  ] as const)('cannot be built of %s, and leave nothing behind', (_, part, value) => {
-    const world = syntheticPrior(5, 6, 4);
-    const pairs = randomPairs(5, world, seededRandom(7)).map((pair, i) => ({
-      ...pair,
-      subject: ['a', 'b'][i % 2]!,
-    }));
-    const sick = pairs.map((pair, i) =>
-      i === 3
-        ? { ...pair, [part]: pair[part].map((number, at) => (at === 2 ? value : number)) }
-        : pair,
+it('maps by subject need to be told a subject for every key', () => {
+  const world = syntheticPrior(3, 6, 4);
+  const block = build(
+    aboutSome(randomPairs(4, world, seededRandom(4)), NAMES, seededRandom(5)),
+    world,
+  );
+  for (const subjects of [[], ['a'], ['a', 'b', 'c']]) {
+    expect(() => tf.tidy(() => changeOf(block, tf.zeros([2, world.F]), subjects))).toThrow(
+      RangeError,
     );
-    expect(() => build(sick, world)).toThrow(NotPositiveDefinite);
-    // Nor does a cache keep anything of it.
-    const cache = new HookCache();
-    const before = changesOf(pairs, world, cache);
-    expect(() => build(sick, world, cache)).toThrow(NotPositiveDefinite);
-    expect(changesOf(pairs, world, cache)).toEqual(before);
-    cache.dispose();
-    world.free();
+  }
+  disposeLayers([block]);
+  world.free();
+});
+
+it('maps by subject tell the largest norm among their changes as a share of the weight’s', () => {
+  forAll(({ world, pairs }) => {
+    const block = build(pairs, world);
+    const wanted =
+      Math.max(...[...bySubject(pairs).values()].map((own) => frobenius(denseChange(own, world)))) /
+      world.prior.weightNorm;
+    expect(Math.abs(block.editNorm - wanted)).toBeLessThan(NORM_TOLERANCE * (1 + wanted));
+    disposeLayers([block]);
   });
+});
+
+it.each([
+  ['a key that is NaN', 'key', Number.NaN],
+  ['a key that is infinite', 'key', Number.POSITIVE_INFINITY],
+  ['a change that is NaN', 'change', Number.NaN],
+  ['a change that is infinite', 'change', Number.NEGATIVE_INFINITY],
+] as const)('cannot be built of %s, and leave nothing behind', (_, part, value) => {
+  const world = syntheticPrior(5, 6, 4);
+  const pairs = randomPairs(5, world, seededRandom(7)).map((pair, i) => ({
+    ...pair,
+    subject: ['a', 'b'][i % 2]!,
+  }));
+  const sick = pairs.map((pair, i) =>
+    i === 3
+      ? { ...pair, [part]: pair[part].map((number, at) => (at === 2 ? value : number)) }
+      : pair,
+  );
+  expect(() => build(sick, world)).toThrow(NotPositiveDefinite);
+  // Nor does a cache keep anything of it.
+  const cache = new HookCache();
+  const before = changesOf(pairs, world, cache);
+  expect(() => build(sick, world, cache)).toThrow(NotPositiveDefinite);
+  expect(changesOf(pairs, world, cache)).toEqual(before);
+  cache.dispose();
+  world.free();
 });
 
 describe('maps by subject over what earlier ones left behind', () => {
@@ -347,131 +338,3 @@ describe('maps by subject over what earlier ones left behind', () => {
     world.free();
   });
 });
-
-const NAMES = ['a', 'b', 'c', 'd'];
-
-interface Setting {
-  world: SyntheticPrior;
-  pairs: SubjectPair[];
-  random: () => number;
-}
-
-/**
- * Holds for random priors, pairs and subjects; fast-check prints the seed and the smallest numbers
- * for which it does not.
- */
-function forAll(holds: (setting: Setting) => void, runs = 25): void {
-  const sizes = fc.record({
-    seed: fc.integer({ min: 0, max: 2 ** 31 }),
-    F: fc.integer({ min: 4, max: 24 }),
-    D: fc.integer({ min: 2, max: 6 }),
-    filling: fc.constantFrom(...FILLINGS),
-    subjects: fc.integer({ min: 1, max: NAMES.length }),
-  });
-  const property = fc.property(sizes, ({ seed, F, D, filling, subjects }) => {
-    const world = syntheticPrior(seed, F, D);
-    const random = seededRandom(seed + 1);
-    try {
-      holds({
-        world,
-        pairs: aboutSome(
-          randomPairs(Math.max(1, Math.round(filling * F)), world, random),
-          NAMES.slice(0, subjects),
-          random,
-        ),
-        random,
-      });
-    } finally {
-      world.free();
-    }
-  });
-  fc.assert(property, { numRuns: runs });
-}
-
-function build(
-  pairs: readonly SubjectPair[],
-  { prior }: SyntheticPrior,
-  cache?: HookCache,
-): LayerHook {
-  const [keys, changes] = [pairs.map(({ key }) => key), pairs.map(({ change }) => change)].map(
-    (rows) => Float32Array.from(rows.flat()),
-  ) as [Float32Array, Float32Array];
-  return buildLayer(prior, { keys, changes, subjects: pairs.map(({ subject }) => subject) }, cache);
-}
-
-/** W_s - W0 of every subject s, [D, F]. */
-function changesOf(
-  pairs: readonly SubjectPair[],
-  world: SyntheticPrior,
-  cache?: HookCache,
-): Map<string, Plain> {
-  const block = build(pairs, world, cache);
-  const changes = new Map(
-    [...bySubject(pairs).keys()].map((subject) => [
-      subject,
-      tf.tidy(() =>
-        tf
-          .transpose(changeOf(block, tf.eye(world.F), new Array<string>(world.F).fill(subject)))
-          .arraySync(),
-      ),
-    ]),
-  );
-  disposeLayers([block]);
-  return changes;
-}
-
-/** (W_s - W0) k of a few keys, the same for every set. */
-function answersOf(
-  subject: string,
-  pairs: readonly SubjectPair[],
-  world: SyntheticPrior,
-): number[] {
-  const asked = randomPairs(5, world, seededRandom(77)).map(({ key }) => key);
-  const block = build(pairs, world);
-  const answers = tf.tidy(() => [
-    ...changeOf(
-      block,
-      tf.tensor2d(asked),
-      asked.map(() => subject),
-    ).dataSync(),
-  ]);
-  disposeLayers([block]);
-  return answers;
-}
-
-/**
- * |found - wanted| / |wanted| in the Frobenius norm: K P0 is kept in float32, whose roundings count the more the more a
- * subject's pairs exceed the directions of a key. Seen: 1.5e-6 at F pairs, 6e-6 at 2 F, 4e-5 at 6
- * F.
- */
-function toleranceOf(pairs: number, F: number): number {
-  return 5e-6 * Math.max(1, (pairs / F) ** 2);
-}
-
-function expectChange(found: Plain, wanted: Plain, pairs: number, subject: string): void {
-  expect(apart(found, wanted), subject).toBeLessThan(toleranceOf(pairs, wanted[0]!.length));
-}
-
-function apart(found: Plain, wanted: Plain): number {
-  expect([found.length, flat(found).length]).toEqual([wanted.length, flat(wanted).length]);
-  const difference = frobenius(sum(found, scaled(wanted, -1)));
-  // Two wishes may cancel all but exactly.
-  return difference / Math.max(frobenius(wanted), 1e-3);
-}
-
-function shuffled<Item>(items: readonly Item[], random: () => number): Item[] {
-  return items
-    .map((item) => ({ item, at: random() }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ item }) => item);
-}
-
-/** One of a after as many of b as bring both to their ends together. */
-function interleaved<Item>(a: readonly Item[], b: readonly Item[]): Item[] {
-  return [
-    ...a.map((item, i) => ({ item, at: i / a.length })),
-    ...b.map((item, i) => ({ item, at: i / b.length })),
-  ]
-    .sort((x, y) => x.at - y.at)
-    .map(({ item }) => item);
-}

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { SubjectNames } from '../../../model/hook/subject-names.ts';
 import { FILLER, layOutRows } from '../../../model/network/token-rows.ts';
 import type { AttentionPast } from '../../../model/network/attention-past.ts';
@@ -22,96 +22,94 @@ const texts = fc.array(fc.array(token, { minLength: 1, maxLength: 12 }), {
   maxLength: 4,
 });
 
-describe('a corrected subject', () => {
-  it.each(FORMS)('is found where a spelling of it ends, the longest one, %s', (_, form) => {
-    fc.assert(
-      fc.property(subjects, texts, (of, sequences) => {
-        expect(namedIn(namesOf(of), sequences, form)).toEqual(
-          sequences.map((sequence) => namedByHand(of, sequence)),
-        );
-      }),
-      { numRuns: 150 },
-    );
-  });
+it.each(FORMS)('a subject is found where a spelling of it ends, the longest one, %s', (_, form) => {
+  fc.assert(
+    fc.property(subjects, texts, (of, sequences) => {
+      expect(namedIn(namesOf(of), sequences, form)).toEqual(
+        sequences.map((sequence) => namedByHand(of, sequence)),
+      );
+    }),
+    { numRuns: 150 },
+  );
+});
 
-  it.each(FORMS)('is found the same whatever stands in its neighbours, %s', (_, form) => {
-    fc.assert(
-      fc.property(
-        subjects,
-        texts,
-        fc.array(token, { minLength: 1, maxLength: 12 }),
-        (of, sequences, stranger) => {
-          const names = namesOf(of);
-          const beside = namedIn(names, [stranger, ...sequences, stranger], form).slice(1, -1);
-          expect(beside).toEqual(namedIn(names, sequences, form));
-        },
-      ),
-      { numRuns: 50 },
-    );
-  });
+it.each(FORMS)('a subject is found the same whatever stands in its neighbours, %s', (_, form) => {
+  fc.assert(
+    fc.property(
+      subjects,
+      texts,
+      fc.array(token, { minLength: 1, maxLength: 12 }),
+      (of, sequences, stranger) => {
+        const names = namesOf(of);
+        const beside = namedIn(names, [stranger, ...sequences, stranger], form).slice(1, -1);
+        expect(beside).toEqual(namedIn(names, sequences, form));
+      },
+    ),
+    { numRuns: 50 },
+  );
+});
 
-  it('is never found across two sequences', () => {
-    const names = new SubjectNames(['a'], [[[1, 2]]]);
-    for (const [, form] of FORMS)
-      expect(namedIn(names, [[0, 1], [2, 1], [2]], form)).toEqual([[[], []], [[], []], [[]]]);
-    // Nor in the past of another.
-    expect(
-      names.in(
-        layOutRows([[2], [2]]),
-        pastOf([
-          [0, 0],
-          [0, 1],
-        ]),
-      ),
-    ).toEqual([{ row: 1, subjects: ['a'] }]);
-  });
+it('a subject is never found across two sequences', () => {
+  const names = new SubjectNames(['a'], [[[1, 2]]]);
+  for (const [, form] of FORMS)
+    expect(namedIn(names, [[0, 1], [2, 1], [2]], form)).toEqual([[[], []], [[], []], [[]]]);
+  // Nor in the past of another.
+  expect(
+    names.in(
+      layOutRows([[2], [2]]),
+      pastOf([
+        [0, 0],
+        [0, 1],
+      ]),
+    ),
+  ).toEqual([{ row: 1, subjects: ['a'] }]);
+});
 
-  it('is found over the fillers of its past, wherever they stand', () => {
-    const names = new SubjectNames(['a'], [[[1, 2, 3]]]);
-    const rows = layOutRows([[3], [3], [3], [3]]);
-    const past = pastOf([
-      [FILLER, FILLER, 1, 2],
-      [1, FILLER, 2, FILLER],
-      [2, 1, FILLER, FILLER],
-      [FILLER, FILLER, FILLER, 2],
-    ]);
-    expect(names.in(rows, past).map(({ row }) => row)).toEqual([0, 1]);
-  });
+it('a subject is found over the fillers of its past, wherever they stand', () => {
+  const names = new SubjectNames(['a'], [[[1, 2, 3]]]);
+  const rows = layOutRows([[3], [3], [3], [3]]);
+  const past = pastOf([
+    [FILLER, FILLER, 1, 2],
+    [1, FILLER, 2, FILLER],
+    [2, 1, FILLER, FILLER],
+    [FILLER, FILLER, FILLER, 2],
+  ]);
+  expect(names.in(rows, past).map(({ row }) => row)).toEqual([0, 1]);
+});
 
-  it('is found where a sequence has no tokens left beside it', () => {
-    const names = new SubjectNames(['a'], [[[1, 2]]]);
-    expect(names.in(layOutRows([[], [2], []]), pastOf([[1], [1], [1]]))).toEqual([
-      { row: 0, subjects: ['a'] },
-    ]);
-  });
+it('a subject is found where a sequence has no tokens left beside it', () => {
+  const names = new SubjectNames(['a'], [[[1, 2]]]);
+  expect(names.in(layOutRows([[], [2], []]), pastOf([[1], [1], [1]]))).toEqual([
+    { row: 0, subjects: ['a'] },
+  ]);
+});
 
-  it('with a longer name is found in place of one whose name ends it', () => {
-    const names = new SubjectNames(
-      ['York', 'New York', 'the old town of New York'],
-      [[[7]], [[6, 7]], [[1, 2, 3, 4, 6, 7]]],
-    );
-    const found = (tokens: number[]) =>
-      names.in(layOutRows([tokens]), null).find(({ row }) => row === tokens.length - 1)?.subjects;
-    expect(found([5, 7])).toEqual(['York']);
-    expect(found([5, 6, 7])).toEqual(['New York']);
-    expect(found([2, 3, 4, 6, 7])).toEqual(['New York']);
-    expect(found([1, 2, 3, 4, 6, 7])).toEqual(['the old town of New York']);
-    expect(found([7, 6])).toBeUndefined();
-  });
+it('a subject with a longer name is found in place of one whose name ends it', () => {
+  const names = new SubjectNames(
+    ['York', 'New York', 'the old town of New York'],
+    [[[7]], [[6, 7]], [[1, 2, 3, 4, 6, 7]]],
+  );
+  const found = (tokens: number[]) =>
+    names.in(layOutRows([tokens]), null).find(({ row }) => row === tokens.length - 1)?.subjects;
+  expect(found([5, 7])).toEqual(['York']);
+  expect(found([5, 6, 7])).toEqual(['New York']);
+  expect(found([2, 3, 4, 6, 7])).toEqual(['New York']);
+  expect(found([1, 2, 3, 4, 6, 7])).toEqual(['the old town of New York']);
+  expect(found([7, 6])).toBeUndefined();
+});
 
-  it('of the spelling of another is found with it, each once', () => {
-    const names = new SubjectNames(['a', 'b', 'a'], [[[1, 2], [3]], [[1, 2]], [[1, 2], [4]]]);
-    expect(names.in(layOutRows([[1, 2, 3, 4]]), null)).toEqual([
-      { row: 1, subjects: ['a', 'b'] },
-      { row: 2, subjects: ['a'] },
-      { row: 3, subjects: ['a'] },
-    ]);
-  });
+it('a subject of the spelling of another is found with it, each once', () => {
+  const names = new SubjectNames(['a', 'b', 'a'], [[[1, 2], [3]], [[1, 2]], [[1, 2], [4]]]);
+  expect(names.in(layOutRows([[1, 2, 3, 4]]), null)).toEqual([
+    { row: 1, subjects: ['a', 'b'] },
+    { row: 2, subjects: ['a'] },
+    { row: 3, subjects: ['a'] },
+  ]);
+});
 
-  it('without a spelling, or with an empty one, is found nowhere', () => {
-    const names = new SubjectNames(['a', 'b'], [[], [[]]]);
-    expect(names.in(layOutRows([[0, 1, 2]]), null)).toEqual([]);
-  });
+it('a subject without a spelling, or with an empty one, is found nowhere', () => {
+  const names = new SubjectNames(['a', 'b'], [[], [[]]]);
+  expect(names.in(layOutRows([[0, 1, 2]]), null)).toEqual([]);
 });
 
 type Subjects = readonly { subject: string; spellings: number[][] }[];

@@ -83,153 +83,151 @@ describe.each(TINY_MODELS)('key statistics of a tiny %s', (name) => {
   });
 });
 
-describe('key statistics', () => {
-  let tiny: TinyModel;
-  beforeAll(async () => {
-    tiny = await loadTiny('llama');
-  });
-  afterAll(() => tiny.close());
+let tiny: TinyModel;
+beforeAll(async () => {
+  tiny = await loadTiny('llama');
+});
+afterAll(() => tiny.close());
 
-  const take = (changes: Partial<StatisticsOptions> = {}, model: Transformer = tiny.model) =>
-    keyStatistics(model, tiny.checkpoint.tokenizer, {
-      layers: [1],
-      textFile,
-      folder: null,
-      modelSha256: 'f'.repeat(64),
-      seed: 1,
-      contexts: 2,
-      ...changes,
-    });
-
-  it('are the mean of k k^T over the ordinary tokens', async () => {
-    const statistics = await take();
-    const { tokenizer } = tiny.checkpoint;
-    const F = tiny.model.config.mlpWidth;
-    // The text, cut as a reader of the docstring would: 63 tokens behind the front one, the first
-    // 57 pieces held out.
-    const tokens = tinyText(9_000, 1)
-      .split(/(?<=\n)/u)
-      .flatMap((line) => tokenizer.encode(line));
-    const pieces = Array.from({ length: 63 }, (_, i) => [0, ...tokens.slice(i * 63, (i + 1) * 63)]);
-    expect(statistics.canary[0]).toEqual(pieces[0]!.slice(0, 49));
-    expect(statistics.tokens).toBe(6 * 63);
-    const keys = keysOf(tiny.model, pieces.slice(57), [1]).get(1)!;
-    const moment = tf.tidy(() =>
-      tf.div(tf.matMul(keys, keys, true, false), keys.shape[0]).dataSync(),
-    );
-    expect(keys.shape).toEqual([6 * 63, F]);
-    expect(largestDifference(download64(statistics.moments.get(1)!), moment)).toBeLessThan(
-      MOMENT_TOLERANCE,
-    );
-    keys.dispose();
-    disposeStatistics(statistics);
+const take = (changes: Partial<StatisticsOptions> = {}, model: Transformer = tiny.model) =>
+  keyStatistics(model, tiny.checkpoint.tokenizer, {
+    layers: [1],
+    textFile,
+    folder: null,
+    modelSha256: 'f'.repeat(64),
+    seed: 1,
+    contexts: 2,
+    ...changes,
   });
 
-  it('come back from the cache as the same numbers as when they were taken', async () => {
-    const cache = path.join(folder, 'cache');
-    const [taken, restored] = [await take({ folder: cache }), await take({ folder: cache })];
-    expect(await readdir(cache)).toEqual([
-      expect.stringMatching(/^keys-[0-9a-f]{32}-1\.safetensors$/),
-      expect.stringMatching(/^text-[0-9a-f]{32}\.json$/),
-    ]);
-    const plain = ({ moments, ...rest }: KeyStatistics) => ({
-      ...rest,
-      moments: [...moments].map(([layer, moment]: [number, Matrix64]) => [
-        layer,
-        moment.rows,
-        moment.columns,
-        download64(moment),
-      ]),
-    });
-    expect(plain(restored)).toEqual(plain(taken));
-    expect(restored.sha256).toMatch(/^[0-9a-f]{64}$/);
-    const another = await take();
-    expect(plain(another)).toEqual(plain(taken));
-    [taken, restored, another].forEach(disposeStatistics);
-  });
+it('key statistics are the mean of k k^T over the ordinary tokens', async () => {
+  const statistics = await take();
+  const { tokenizer } = tiny.checkpoint;
+  const F = tiny.model.config.mlpWidth;
+  // The text, cut as a reader of the docstring would: 63 tokens behind the front one, the first
+  // 57 pieces held out.
+  const tokens = tinyText(9_000, 1)
+    .split(/(?<=\n)/u)
+    .flatMap((line) => tokenizer.encode(line));
+  const pieces = Array.from({ length: 63 }, (_, i) => [0, ...tokens.slice(i * 63, (i + 1) * 63)]);
+  expect(statistics.canary[0]).toEqual(pieces[0]!.slice(0, 49));
+  expect(statistics.tokens).toBe(6 * 63);
+  const keys = keysOf(tiny.model, pieces.slice(57), [1]).get(1)!;
+  const moment = tf.tidy(() =>
+    tf.div(tf.matMul(keys, keys, true, false), keys.shape[0]).dataSync(),
+  );
+  expect(keys.shape).toEqual([6 * 63, F]);
+  expect(largestDifference(download64(statistics.moments.get(1)!), moment)).toBeLessThan(
+    MOMENT_TOLERANCE,
+  );
+  keys.dispose();
+  disposeStatistics(statistics);
+});
 
-  it('are taken anew for another text, model, seed or number of contexts, and for new blocks alone', async () => {
-    const cache = path.join(folder, 'identities');
-    const other = path.join(folder, 'other', 'ordinary.txt');
-    await mkdir(path.dirname(other));
-    await writeFile(other, tinyText(9_000, 2));
-    const changes: [Partial<StatisticsOptions>, number][] = [
-      [{}, 2],
-      [{ textFile: other }, 2],
-      [{ modelSha256: 'e'.repeat(64) }, 2],
-      [{ layers: [2] }, 1],
-      [{ layers: [1, 2] }, 0],
-      [{ seed: 2 }, 2],
-      [{ contexts: 1 }, 2],
-      [{ textFile: null }, 2],
-      [{ textFile: null, seed: 2 }, 2],
-    ];
-    let files = 0;
-    for (const [change, more] of changes) {
-      disposeStatistics(await take({ folder: cache, ...change }));
-      files += more;
-      expect(await readdir(cache), JSON.stringify(change)).toHaveLength(files);
-    }
+it('key statistics are the same numbers when taken and when read from the cache', async () => {
+  const cache = path.join(folder, 'cache');
+  const [taken, restored] = [await take({ folder: cache }), await take({ folder: cache })];
+  expect(await readdir(cache)).toEqual([
+    expect.stringMatching(/^keys-[0-9a-f]{32}-1\.safetensors$/),
+    expect.stringMatching(/^text-[0-9a-f]{32}\.json$/),
+  ]);
+  const plain = ({ moments, ...rest }: KeyStatistics) => ({
+    ...rest,
+    moments: [...moments].map(([layer, moment]: [number, Matrix64]) => [
+      layer,
+      moment.rows,
+      moment.columns,
+      download64(moment),
+    ]),
   });
+  expect(plain(restored)).toEqual(plain(taken));
+  expect(restored.sha256).toMatch(/^[0-9a-f]{64}$/);
+  const another = await take();
+  expect(plain(another)).toEqual(plain(taken));
+  [taken, restored, another].forEach(disposeStatistics);
+});
 
-  it('of several blocks are the same whether taken at once or one after another', async () => {
-    const cache = path.join(folder, 'one-by-one');
-    disposeStatistics(await take({ folder: cache, layers: [2] }));
-    const [grown, atOnce] = [
-      await take({ folder: cache, layers: [1, 2] }),
-      await take({ layers: [1, 2] }),
-    ];
-    expect([...grown.moments.keys()]).toEqual([1, 2]);
-    expect(grown.sha256).toBe(atOnce.sha256);
-    [grown, atOnce].forEach(disposeStatistics);
-  });
+it('key statistics are retaken for another text, model, seed, contexts or block', async () => {
+  const cache = path.join(folder, 'identities');
+  const other = path.join(folder, 'other', 'ordinary.txt');
+  await mkdir(path.dirname(other));
+  await writeFile(other, tinyText(9_000, 2));
+  const changes: [Partial<StatisticsOptions>, number][] = [
+    [{}, 2],
+    [{ textFile: other }, 2],
+    [{ modelSha256: 'e'.repeat(64) }, 2],
+    [{ layers: [2] }, 1],
+    [{ layers: [1, 2] }, 0],
+    [{ seed: 2 }, 2],
+    [{ contexts: 1 }, 2],
+    [{ textFile: null }, 2],
+    [{ textFile: null, seed: 2 }, 2],
+  ];
+  let files = 0;
+  for (const [change, more] of changes) {
+    disposeStatistics(await take({ folder: cache, ...change }));
+    files += more;
+    expect(await readdir(cache), JSON.stringify(change)).toHaveLength(files);
+  }
+});
 
-  it('say which cached file is damaged', async () => {
-    const cache = path.join(folder, 'damaged');
-    disposeStatistics(await take({ folder: cache }));
-    for (const file of await readdir(cache)) {
-      const whole = await readFile(path.join(cache, file));
-      await writeFile(path.join(cache, file), 'not what it was');
-      await expect(take({ folder: cache })).rejects.toThrow(file);
-      await writeFile(path.join(cache, file), whole);
-    }
-  });
+it('key statistics of several blocks are the same taken at once or in turn', async () => {
+  const cache = path.join(folder, 'one-by-one');
+  disposeStatistics(await take({ folder: cache, layers: [2] }));
+  const [grown, atOnce] = [
+    await take({ folder: cache, layers: [1, 2] }),
+    await take({ layers: [1, 2] }),
+  ];
+  expect([...grown.moments.keys()]).toEqual([1, 2]);
+  expect(grown.sha256).toBe(atOnce.sha256);
+  [grown, atOnce].forEach(disposeStatistics);
+});
 
-  it('refuse a text that is too short, in tokens', async () => {
-    const short = path.join(folder, 'short.txt');
-    await writeFile(short, tinyText(300, 1));
-    await expect(take({ textFile: short })).rejects.toThrow(
-      /the text for the key statistics has \d+ tokens, at least 3969 are needed/,
-    );
-  });
+it('key statistics say which cached file is damaged', async () => {
+  const cache = path.join(folder, 'damaged');
+  disposeStatistics(await take({ folder: cache }));
+  for (const file of await readdir(cache)) {
+    const whole = await readFile(path.join(cache, file));
+    await writeFile(path.join(cache, file), 'not what it was');
+    await expect(take({ folder: cache })).rejects.toThrow(file);
+    await writeFile(path.join(cache, file), whole);
+  }
+});
 
-  it('read a text of one long line', async () => {
-    const long = path.join(folder, 'line.txt');
-    await writeFile(long, 'the town '.repeat(200_000));
-    const statistics = await take({ textFile: long });
-    expect(statistics.tokens).toBe(6 * 63);
-    disposeStatistics(statistics);
-  });
+it('key statistics refuse a text that is too short, in tokens', async () => {
+  const short = path.join(folder, 'short.txt');
+  await writeFile(short, tinyText(300, 1));
+  await expect(take({ textFile: short })).rejects.toThrow(
+    /the text for the key statistics has \d+ tokens, at least 3969 are needed/,
+  );
+});
 
-  it('refuse a model whose context holds no text', async () => {
-    const narrow = Object.create(tiny.model, {
-      config: { value: { ...tiny.model.config, contextMax: 8 } satisfies ModelConfig },
-    }) as Transformer;
-    await expect(take({}, narrow)).rejects.toThrow(/context is 8 tokens/);
-  });
+it('key statistics read a text of one long line', async () => {
+  const long = path.join(folder, 'line.txt');
+  await writeFile(long, 'the town '.repeat(200_000));
+  const statistics = await take({ textFile: long });
+  expect(statistics.tokens).toBe(6 * 63);
+  disposeStatistics(statistics);
+});
 
-  it('tell how far they are, up to the whole', async () => {
-    const told: [string, number][] = [];
-    disposeStatistics(
-      await take({ textFile: null, progress: (step, share) => told.push([step, share]) }),
-    );
-    expect(new Set(told.map(([step]) => step))).toEqual(
-      new Set(['sampling ordinary text', 'taking key statistics']),
-    );
-    for (const step of new Set(told.map(([name]) => name))) {
-      const shares = told.filter(([name]) => name === step).map(([, share]) => share);
-      expect(shares).toEqual(shares.toSorted((a, b) => a - b));
-      expect(shares.at(-1)).toBe(1);
-    }
-  });
+it('key statistics refuse a model whose context holds no text', async () => {
+  const narrow = Object.create(tiny.model, {
+    config: { value: { ...tiny.model.config, contextMax: 8 } satisfies ModelConfig },
+  }) as Transformer;
+  await expect(take({}, narrow)).rejects.toThrow(/context is 8 tokens/);
+});
+
+it('key statistics tell how far they are, up to the whole', async () => {
+  const told: [string, number][] = [];
+  disposeStatistics(
+    await take({ textFile: null, progress: (step, share) => told.push([step, share]) }),
+  );
+  expect(new Set(told.map(([step]) => step))).toEqual(
+    new Set(['sampling ordinary text', 'taking key statistics']),
+  );
+  for (const step of new Set(told.map(([name]) => name))) {
+    const shares = told.filter(([name]) => name === step).map(([, share]) => share);
+    expect(shares).toEqual(shares.toSorted((a, b) => a - b));
+    expect(shares.at(-1)).toBe(1);
+  }
 });

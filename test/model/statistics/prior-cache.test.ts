@@ -69,7 +69,7 @@ const numbersOf = (priors: Map<number, Prior>) =>
   }));
 
 describe('kept priors', () => {
-  it('are built once, and are the same numbers for whoever built and whoever read them', async () => {
+  it('are built once, with the same numbers when built and when read', async () => {
     const first = await keptPriors(build, statistics, PARAMETERS, folder);
     const second = await keptPriors(build, statistics, PARAMETERS, folder);
     expect(builds).toBe(1);
