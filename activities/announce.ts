@@ -1,6 +1,6 @@
 /**
  * Registers what was decided and tells the topics: a version first, so that whoever hears of a
- * correction finds its version. A version whose batch was cut off before it was told is told by
+ * correction finds its version. A version whose batch was cut off before is announced by
  * whoever announces next.
  */
 import type { Outcome } from '../schemas/editing.ts';
@@ -39,7 +39,7 @@ export function announceActivities({ announcer, versions }: AnnounceDependencies
       const log = versions.log(lineage);
       const register = await log.register();
       const standing = await register.settle(outcomes);
-      const told = new Set<string>();
+      const announced = new Set<string>();
       for (const untold of await register.unannounced(
         Math.max(version ?? 0, (await log.read()).head.version),
       )) {
@@ -48,9 +48,9 @@ export function announceActivities({ announcer, versions }: AnnounceDependencies
         await announcer.announceVersion(hookVersionOf(stored));
         await announcer.announceOutcomes(lineage, decided);
         await register.markAnnounced(untold);
-        for (const outcome of decided) told.add(nameOf(outcome));
+        for (const outcome of decided) announced.add(nameOf(outcome));
       }
-      const rest = standing.filter((outcome) => !told.has(nameOf(outcome)));
+      const rest = standing.filter((outcome) => !announced.has(nameOf(outcome)));
       if (rest.length > 0) await announcer.announceOutcomes(lineage, rest);
       return standing;
     },

@@ -38,5 +38,5 @@ export function localPort(steps: LocalSteps, versions: Versions, workflow: Workf
   };
 }
 
-/** What a step throws because of a correction, and would throw again; and what was discarded. */
+/** Failures because of a correction, which would recur, and of discarded staging. */
 const STEP_FAILURES: readonly string[] = ['NotPositiveDefinite', 'RangeError', STAGING_GONE];

@@ -1,5 +1,5 @@
 /**
- * The one atomic step: entry HEAD + 1 is written if there is none. Run twice it finds its own batch
+ * The one atomic step: entry HEAD + 1 is put if absent. Run twice it finds its own batch
  * id in the log and gives the same answer; it never overwrites, and a HEAD that moved is an answer
  * too.
  */
@@ -11,10 +11,10 @@ import { EntryRefused } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-/** What every commit needs, a batch's and an undo's. */
+/** The data that every commit needs, a batch's and an undo's. */
 type Making = Commitment & { batchId: string; head: HeadReference };
 
-/** What the version changes. */
+/** The changes of a version. */
 export type EntryChange = Pick<VersionEntry, 'added' | 'removed' | 'retractions' | 'undo'>;
 
 /** Throws `EntryRefused` where the probes failed, and `StagingGone`. */

@@ -59,7 +59,7 @@ export async function computeTargets(
   };
 }
 
-/** Of the facts about one subject that are in force, a search minds the latest so many. */
+/** Facts about the subject that are in force and that a search minds: the latest so many. */
 const ALONGSIDE_MAX = 8;
 
 export function requestOf({

@@ -33,7 +33,7 @@ import {
   type FactTombstone,
 } from '../../versions/log/entry-outcomes.ts';
 
-/** What was decided before, as far as it concerns the batch. */
+/** Earlier decisions, as far as they concern the batch. */
 export interface Precedents {
   history: History;
   /** The outcomes of the batch's ids, of those that were decided. */
@@ -247,7 +247,7 @@ class Planner {
   }
 }
 
-/** Whether a committed correction wins over the revision and they do not contradict each other. */
+/** Tells whether a committed correction wins over the revision without contradicting it. */
 function isNewer(holder: ActiveCorrection, revision: FactRevision): boolean {
   const rank: Rank = { ...holder, kind: 'correction' };
   if (revision.kind === 'correction' && contradict(holder, revision.correction)) return false;

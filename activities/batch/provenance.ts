@@ -1,4 +1,4 @@
-/** What an engine writes into the versions it makes. */
+/** The provenance that an engine writes into the versions it makes. */
 import type { Engine } from '../../model/engine/engine.ts';
 import type { Provenance } from '../../schemas/editing.ts';
 

@@ -19,7 +19,7 @@ export interface Measured {
   editNorm: number;
 }
 
-/** What was measured on one correction of the batch. */
+/** The measures of one correction of the batch. */
 export interface MeasuredCorrection {
   id: string;
   targetIsArgmax: boolean;

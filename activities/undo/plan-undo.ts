@@ -6,7 +6,7 @@ import { undoOf } from '../../versions/undo.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 
-/** Told of what stays; the rest is in the log. */
+/** Kept corrections that a plan names; the rest is in the log. */
 const KEPT_TOLD_MAX = 100;
 
 export async function planUndo(

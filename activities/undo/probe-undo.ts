@@ -33,7 +33,7 @@ export async function probeUndo(
 }
 
 /**
- * Refusals that are told: an undo may bring back thousands, and a report is one payload. All are in
- * the details.
+ * Refusals in a report, which is one payload: an undo may restore thousands. The details have all
+ * of them.
  */
 const FAILING_TOLD_MAX = 100;

@@ -45,7 +45,7 @@ export class RebuildEngines {
   }
 }
 
-/** Whether two sets of hyper-parameters are equal, whatever the order of their members. */
+/** Tells whether two sets of hyper-parameters are equal, in whatever order of members. */
 export function sameParameters(a: object, b: object): boolean {
   return Buffer.from(canonicalJson(a)).equals(canonicalJson(b));
 }

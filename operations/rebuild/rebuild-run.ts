@@ -1,4 +1,4 @@
-/** What a rebuild is asked for, works with and reports. */
+/** The request, the surroundings and the report of a rebuild. */
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';

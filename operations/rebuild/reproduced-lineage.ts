@@ -41,7 +41,7 @@ export async function reproduceLineage(run: RebuildRun): Promise<void> {
   if (staged !== null) await rebuilt.blobs.discardStaged(staged);
 }
 
-/** What the source no longer has ends the rebuild with what could be made before it. */
+/** Ends the rebuild, with what was made so far, at data that the source no longer has. */
 async function makeAgain(
   run: RebuildRun,
   engine: RebuildEngine,

@@ -79,7 +79,7 @@ async function firstAdditions(
   return found;
 }
 
-/** Whether neither the correction nor another of its fact holds, once what leaves has left. */
+/** Tells whether neither the correction nor another of its fact holds after the removals. */
 function isFree(
   { active, activeByFact }: History,
   gone: ReadonlySet<string>,

@@ -1,4 +1,4 @@
-/** What happens to the edits of a batch after each step: pure functions without waiting. */
+/** Decides about the edits of a batch after each step: pure functions without waiting. */
 import {
   revisionId,
   type CorrectionRevision,

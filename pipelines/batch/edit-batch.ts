@@ -89,14 +89,14 @@ export interface StepFailure {
   reason: string;
 }
 
-/** What the algorithm needs of its surroundings. */
+/** The surroundings that the algorithm needs. */
 export interface BatchPort {
   steps: BatchSteps;
   /** Written into the versions that the batch makes. */
   workflow: WorkflowRun;
   /** Milliseconds since 1970. */
   now(): number;
-  /** Reads what a step threw; null where it is no failure of the step, such as a cancellation. */
+  /** Reads what a step threw; null for anything but a failure of the step, such as a cancellation. */
   failureOf(error: unknown): StepFailure | null;
   /** Logs that an edit failed for good. */
   report(message: string, fields: Record<string, unknown>): void;

@@ -1,4 +1,4 @@
-/** Tells a lineage's alerts beside its other work: one that cannot be told holds nothing up. */
+/** Sends a lineage's alerts beside its other work: one that fails holds nothing up. */
 import { log, proxyActivities } from '@temporalio/workflow';
 import type { AlertActivities } from '../../activities/alert.ts';
 import type { Alert } from '../../schemas/alert.ts';
@@ -29,7 +29,7 @@ export class AlertTeller {
     this.#state = state;
   }
 
-  /** Whether everything was told, or given up. */
+  /** True once every alert was sent or given up. */
   get isDone(): boolean {
     return this.#telling === 0 && !this.#state.alertsWait;
   }
@@ -45,7 +45,7 @@ export class AlertTeller {
     try {
       await tell(alert);
     } catch (error) {
-      log.error('An alert could not be told', {
+      log.error('An alert could not be sent', {
         lineage: alert.lineage,
         alert: alert.id,
         reason: reasonOf(error),

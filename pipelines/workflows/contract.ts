@@ -174,7 +174,7 @@ export interface UndoEnded {
   endedAt: number;
 }
 
-/** What a run hands to its successor. */
+/** The state that a run hands to its successor. */
 export interface Carried {
   waiting: Waiting[];
   held: CutBatch | null;

@@ -37,7 +37,7 @@ export const BUSY_WAIT_MS = 2_000;
 /** Alerts that wait to be sent; of more the oldest are dropped. */
 export const ALERTS_WAITING_MAX = 20;
 
-/** What the lineage does next, and when. */
+/** The next thing to do, and when. */
 export interface NextStep {
   kind: 'undo' | 'batch';
   dueAt: number;
@@ -243,7 +243,7 @@ export class LineageState {
     } else this.#freezeOver(batch, `batch ${batchId} failed ${attempts} times: ${reason}`, now);
   }
 
-  /** The batch's workflow of an earlier run is still at work: wait, which is no attempt. */
+  /** The batch's workflow of an earlier run is still at work: wait, without counting an attempt. */
   batchBusy(now: number): void {
     this.#running = false;
     this.#held!.attempts--;

@@ -117,7 +117,7 @@ class Undo {
     }
   }
 
-  /** The register knows what became of what the version touched: it is told with the version. */
+  /** Announces the version; the register has the outcomes of what it touched. */
   async #announced(
     plan: UndoPlan,
     { version, hash }: { version: number; hash: string },
