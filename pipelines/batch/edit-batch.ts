@@ -96,7 +96,7 @@ export interface BatchPort {
   workflow: WorkflowRun;
   /** Milliseconds since 1970. */
   now(): number;
-  /** Reads what a step threw; null for anything but a failure of the step, such as a cancellation. */
+  /** Reads a step's failure; null for anything else that was thrown, such as a cancellation. */
   failureOf(error: unknown): StepFailure | null;
   /** Logs that an edit failed for good. */
   report(message: string, fields: Record<string, unknown>): void;
