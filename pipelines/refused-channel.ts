@@ -1,30 +1,26 @@
 /**
- * Why a channel to Kafka or Temporal does not come about, in the words of the settings that mend
- * it. Their clients tell it in the words of OpenSSL, rustls, gRPC and SASL; none of those texts
- * holds a secret.
+ * Explains why Kafka or Temporal refuses a connection, by the settings that fix it. The clients'
+ * errors use the terms of OpenSSL, rustls, gRPC and SASL; none of those texts holds a secret.
  */
 import { ErrataFailure } from '../schemas/failures.ts';
 
 export interface Channel {
   to: 'Kafka' | 'Temporal';
   tls: boolean;
-  /** A client certificate is shown. */
+  /** A client certificate is used. */
   certificate: boolean;
-  /** A user (SASL) or an API key is named. */
+  /** A user (SASL) or an API key is used. */
   credential: boolean;
 }
 
-/**
- * The other end does not let this client in, or this client does not trust it: a setting is wrong,
- * here or there.
- */
+/** The other end refuses this client, or this client does not trust it: a setting is wrong. */
 export class ChannelRefused extends ErrataFailure {
   override readonly name = 'ChannelRefused';
 }
 
 /**
- * The refusal that a client's error is the sign of, else null. `sure`: only what an outage cannot
- * look like, so that trying again is in vain.
+ * Returns the refusal that a client's error indicates, or null. `sure`: only if it cannot be an
+ * outage, so that a retry is useless.
  */
 export function refusalOf(
   error: unknown,
@@ -47,12 +43,12 @@ export function refusalOf(
 }
 
 /**
- * A client's error in one line that stays the same while the cause does: without times, addresses
- * in memory and lines of code.
+ * Shortens a client's error to one line that depends only on the cause: without times, memory
+ * addresses and lines of code.
  */
 export function inShort(error: unknown): string {
   const messages = chainOf(error).map(({ message }) => message);
-  // What gRPC met is the last of the chain; what it was asked says nothing about why.
+  // The last error of the chain has the cause; the others only say what was requested.
   const text = messages.at(-1) ?? String(error);
   return text
     .replace(/(\w+:)?error:\w+:[^:]*:[^:]*:([^:\n]*)[^\n]*/g, '$2')
@@ -84,7 +80,9 @@ const SETTINGS: Record<Channel['to'], Settings> = {
     credential:
       'ERRATA_KAFKA_SASL_MECHANISM, ERRATA_KAFKA_SASL_USERNAME and ERRATA_KAFKA_SASL_PASSWORD',
     credentialWords: 'the user and password',
-    name: "ERRATA_KAFKA_BROKERS, and the brokers' advertised.listeners, must name them as their certificate does.",
+    name:
+      "ERRATA_KAFKA_BROKERS, and the brokers' advertised.listeners, must name them as " +
+      'their certificate does.',
   },
   Temporal: {
     address: 'ERRATA_TEMPORAL_ADDRESS',
@@ -93,7 +91,9 @@ const SETTINGS: Record<Channel['to'], Settings> = {
     pair: 'ERRATA_TEMPORAL_TLS_CERTIFICATE and ERRATA_TEMPORAL_TLS_KEY',
     credential: 'ERRATA_TEMPORAL_API_KEY',
     credentialWords: 'the API key',
-    name: 'Set ERRATA_TEMPORAL_TLS_SERVER_NAME to the name in its certificate, or name it so in ERRATA_TEMPORAL_ADDRESS.',
+    name:
+      'Set ERRATA_TEMPORAL_TLS_SERVER_NAME to the name in its certificate, ' +
+      'or use that name in ERRATA_TEMPORAL_ADDRESS.',
   },
 };
 
@@ -101,13 +101,11 @@ interface Rule {
   sign: RegExp;
   /** An outage may look the same. */
   likely?: true;
-  /**
-   * What is the matter and what mends it; null where the sign means something else on this channel.
-   */
+  /** Returns the problem and the fix; null where the sign means something else here. */
   tell(channel: Channel, settings: Settings): readonly [string, string] | null;
 }
 
-/** The first one that fits holds. */
+/** The first match applies. */
 const RULES: readonly Rule[] = [
   {
     sign: /KafkaJSSASLAuthenticationError|SASL \S+ mechanism is not supported|UNAUTHENTICATED|valid authentication credentials/,
@@ -173,11 +171,11 @@ const RULES: readonly Rule[] = [
     likely: true,
     tell: ({ to, certificate }, { address, pair }) => [
       `${to} breaks the TLS handshake off`,
-      `Does it speak TLS at ${address}?${certificate ? ` Does it take ${pair}?` : ` Does it ask for ${pair}?`}`,
+      `Does it speak TLS at ${address}? Does it ${certificate ? 'take' : 'ask for'} ${pair}?`,
     ],
   },
   {
-    // How a certificate that is not taken looks to rustls when the reset overtakes the alert.
+    // To rustls a rejected certificate looks like this when the reset overtakes the alert.
     sign: /ConnectionReset|"connection closed"/,
     likely: true,
     tell: ({ to, tls, certificate }, { pair, tls: setting }) => [
@@ -193,12 +191,12 @@ const RULES: readonly Rule[] = [
     sign: /Closed connection|broken pipe|Last error: Failed to connect/,
     likely: true,
     tell: ({ to, tls, certificate, credential }, settings) => {
-      const asksFor = tls
-        ? `${settings.credentialWords} (${settings.credential})?${certificate ? ` Does it take ${settings.pair}?` : ` Or for ${settings.pair}?`}`
+      if (tls && credential) return null;
+      const pair = certificate ? `Does it take ${settings.pair}?` : `Or for ${settings.pair}?`;
+      const missing = tls
+        ? `${settings.credentialWords} (${settings.credential})? ${pair}`
         : `TLS (${settings.tls})?`;
-      return tls && credential
-        ? null
-        : [`${to} closes the connection`, `Does it ask for ${asksFor}`];
+      return [`${to} closes the connection`, `Does it ask for ${missing}`];
     },
   },
 ];

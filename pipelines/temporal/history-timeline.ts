@@ -1,52 +1,45 @@
-/**
- * A workflow's history as somebody reads it: one step per thing that was done, with what came of
- * it.
- */
+/** A workflow's history for a reader: one step per activity, child, timer or message. */
 import { ApplicationFailure, TimeoutFailure, type DataConverter } from '@temporalio/common';
 import {
   decodeArrayFromPayloads,
   decodeOptionalFailureToOptionalError,
-} from '@temporalio/common/lib/internal-non-workflow/codec-helpers.js';
-import { loadDataConverter } from '@temporalio/common/lib/internal-non-workflow/data-converter-helpers.js';
+  loadDataConverter,
+} from '@temporalio/common/lib/internal-non-workflow/index.js';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
+import { messageOf } from '../../schemas/failures.ts';
 import type { History, ProtoFailure } from './temporal-runs.ts';
 
 export interface TimelineStep {
-  /** The event that it began with. */
+  /** The event that began it. */
   eventId: number;
   /** Milliseconds since 1970. */
   at: number;
   /** `workflow started`, `activity`, `child workflow`, `signal`, `update`, `timer`, ... */
   event: string;
-  /** Of the activity, child, signal or update; null where the event has none. */
+  /** The name of the activity, child, signal or update. */
   name: string | null;
-  /** Of an activity that began; more than 1 after failures. */
+  /** The attempt of an activity that started. */
   attempt: number | null;
-  /**
-   * From the start of the last attempt, or of the child, to its end; null where that is not known.
-   */
+  /** From the start of the last attempt, or of the child, to its end. */
   tookMs: number | null;
   /** completed, failed, timed out, canceled, pending, ... */
   outcome: string | null;
-  /** What it was given or gave, decoded; null where there is nothing. */
+  /** Its decoded input or result. */
   detail: unknown;
-  /** Why it failed, or the attempt before the last. */
+  /** Why it, or its attempt before the last, failed. */
   failure: string | null;
 }
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
 type Payloads = proto.temporal.api.common.v1.IPayloads | null | undefined;
 
-/** Reads the JSON that Temporal's tools write. Throws where it is none. */
+/** Reads the JSON that Temporal's tools write. */
 export function historyOf(json: string): History {
   return historyFromJSON(JSON.parse(json));
 }
 
-/**
- * The steps of a history, in the order in which they began. What cannot be decoded here says so in
- * its place.
- */
+/** Lists the steps of a history as they began. Payloads that cannot be decoded say so. */
 export async function timelineOf(
   history: History,
   dataConverter: DataConverter,
@@ -56,7 +49,7 @@ export async function timelineOf(
   return timeline.steps;
 }
 
-/** Decodes payloads and failures, and never throws: who lacks a key reads that it is lacking. */
+/** Decodes payloads and failures; a missing key becomes a text, never an exception. */
 export class Reader {
   readonly #converter;
 
@@ -72,18 +65,18 @@ export class Reader {
     }
   }
 
-  /** The one value where there is one, else all. */
+  /** Returns the only value, or a list of several, or null. */
   async value(payloads: Payloads): Promise<unknown> {
     const values = await this.values(payloads);
     return values.length > 1 ? values : (values[0] ?? null);
   }
 
-  /** The innermost failure, `<class>: <message>`; null where there is none. */
+  /** Returns the innermost failure as `<class>: <message>`. */
   async failure(failure: ProtoFailure | null | undefined): Promise<string | null> {
     return (await this.cause(failure))?.text ?? null;
   }
 
-  /** The innermost failure with the class that it had where it was thrown. */
+  /** Returns the innermost failure with its original class. */
   async cause(
     failure: ProtoFailure | null | undefined,
   ): Promise<{ className: string; message: string; text: string } | null> {
@@ -120,200 +113,197 @@ class Timeline {
   }
 
   async take(event: Event): Promise<void> {
-    const reader = this.#reader;
-    const has = <Name extends keyof Event>(name: Name): NonNullable<Event[Name]> | null =>
-      event[name] ?? null;
-
-    const started = has('workflowExecutionStartedEventAttributes');
-    if (started !== null) {
-      const step = this.#add(event, 'workflow started', started.workflowType?.name ?? null, {
-        attempt: started.attempt ?? null,
-        detail: await reader.value(started.input),
-      });
-      step.failure = await reader.failure(started.continuedFailure);
-      return;
-    }
-    const scheduled = has('activityTaskScheduledEventAttributes');
-    if (scheduled !== null)
-      return this.#begin(event, 'activity', scheduled.activityType?.name ?? null);
-    const begun = has('activityTaskStartedEventAttributes');
+    const begun = beginningOf(event);
     if (begun !== null) {
-      const step = this.#open.get(String(begun.scheduledEventId));
-      if (step === undefined) return;
-      step.attempt = begun.attempt ?? 1;
-      step.failure = await reader.failure(begun.lastFailure);
-      this.#startedAt.set(step, timeOf(event));
+      const step = await this.#add(event, { outcome: 'pending', ...begun });
+      this.#open.set(String(event.eventId), step);
       return;
     }
-    const completed = has('activityTaskCompletedEventAttributes');
-    if (completed !== null)
-      return this.#end(event, completed.scheduledEventId, 'completed', {
-        detail: await reader.value(completed.result),
-      });
-    const failed = has('activityTaskFailedEventAttributes');
-    if (failed !== null)
-      return this.#end(event, failed.scheduledEventId, 'failed', {
-        failure: await reader.failure(failed.failure),
-      });
-    const late = has('activityTaskTimedOutEventAttributes');
-    if (late !== null)
-      return this.#end(event, late.scheduledEventId, 'timed out', {
-        failure: await reader.failure(late.failure),
-      });
-    const canceled = has('activityTaskCanceledEventAttributes');
-    if (canceled !== null) return this.#end(event, canceled.scheduledEventId, 'canceled', {});
-
-    const child = has('startChildWorkflowExecutionInitiatedEventAttributes');
-    if (child !== null) return this.#begin(event, 'child workflow', child.workflowId ?? null);
-    const childStarted = has('childWorkflowExecutionStartedEventAttributes');
-    if (childStarted !== null) {
-      const step = this.#open.get(String(childStarted.initiatedEventId));
-      if (step !== undefined) this.#startedAt.set(step, timeOf(event));
-      return;
-    }
-    const notStarted = has('startChildWorkflowExecutionFailedEventAttributes');
-    if (notStarted !== null)
-      return this.#end(event, notStarted.initiatedEventId, 'not started', {
-        failure: 'a workflow of that id runs already',
-      });
-    const childCompleted = has('childWorkflowExecutionCompletedEventAttributes');
-    if (childCompleted !== null)
-      return this.#end(event, childCompleted.initiatedEventId, 'completed', {
-        detail: await reader.value(childCompleted.result),
-      });
-    const childFailed = has('childWorkflowExecutionFailedEventAttributes');
-    if (childFailed !== null)
-      return this.#end(event, childFailed.initiatedEventId, 'failed', {
-        failure: await reader.failure(childFailed.failure),
-      });
-    for (const [ended, outcome] of [
-      [has('childWorkflowExecutionTerminatedEventAttributes'), 'terminated'],
-      [has('childWorkflowExecutionTimedOutEventAttributes'), 'timed out'],
-      [has('childWorkflowExecutionCanceledEventAttributes'), 'canceled'],
-    ] as const) {
-      if (ended !== null) return this.#end(event, ended.initiatedEventId, outcome, {});
-    }
-
-    const timer = has('timerStartedEventAttributes');
-    if (timer !== null)
-      return this.#begin(
-        event,
-        'timer',
-        null,
-        `${millisecondsOf(timer.startToFireTimeout) / 1_000} s`,
-      );
-    const fired = has('timerFiredEventAttributes');
-    if (fired !== null) return this.#end(event, fired.startedEventId, 'fired', {});
-    const timerCanceled = has('timerCanceledEventAttributes');
-    if (timerCanceled !== null)
-      return this.#end(event, timerCanceled.startedEventId, 'canceled', {});
-
-    const signal = has('workflowExecutionSignaledEventAttributes');
-    if (signal !== null)
-      return void this.#add(event, 'signal', signal.signalName ?? null, {
-        detail: await reader.value(signal.input),
-      });
-    const update = has('workflowExecutionUpdateAcceptedEventAttributes');
-    if (update !== null)
-      return this.#begin(
-        event,
-        'update',
-        update.acceptedRequest?.input?.name ?? null,
-        await reader.value(update.acceptedRequest?.input?.args),
-      );
-    const updated = has('workflowExecutionUpdateCompletedEventAttributes');
-    if (updated !== null) {
-      const failure = await reader.failure(updated.outcome?.failure);
-      return this.#end(event, updated.acceptedEventId, failure === null ? 'completed' : 'failed', {
-        failure,
-      });
-    }
-    const taskFailed = has('workflowTaskFailedEventAttributes');
-    if (taskFailed !== null) {
-      return void this.#add(event, 'workflow task', null, {
-        outcome: 'failed',
-        failure: await reader.failure(taskFailed.failure),
-        detail: wordsOf(
-          proto.temporal.api.enums.v1.WorkflowTaskFailedCause[taskFailed.cause ?? 0],
-          'WORKFLOW_TASK_FAILED_CAUSE_',
-        ),
-      });
-    }
-    const taskLate = has('workflowTaskTimedOutEventAttributes');
-    if (taskLate !== null)
-      return void this.#add(event, 'workflow task', null, { outcome: 'timed out' });
-
-    const done = has('workflowExecutionCompletedEventAttributes');
-    if (done !== null)
-      return void this.#add(event, 'workflow completed', null, {
-        detail: await reader.value(done.result),
-      });
-    const broken = has('workflowExecutionFailedEventAttributes');
-    if (broken !== null)
-      return void this.#add(event, 'workflow failed', null, {
-        failure: await reader.failure(broken.failure),
-      });
-    const terminated = has('workflowExecutionTerminatedEventAttributes');
-    if (terminated !== null)
-      return void this.#add(event, 'workflow terminated', terminated.identity ?? null, {
-        failure: terminated.reason ?? null,
-      });
-    const onward = has('workflowExecutionContinuedAsNewEventAttributes');
-    if (onward !== null)
-      return void this.#add(event, 'workflow continued as new', null, {
-        detail: `run ${onward.newExecutionRunId}`,
-      });
-
-    // What the workflow's machinery notes for itself says nothing to a reader.
-    if (!QUIET.has(event.eventType ?? 0))
-      this.#add(
-        event,
-        wordsOf(proto.temporal.api.enums.v1.EventType[event.eventType ?? 0], 'EVENT_TYPE_'),
-        null,
-        {},
-      );
+    const end = endOf(event);
+    if (end !== null) return await this.#end(event, end);
+    const startedBy = starterOf(event);
+    if (startedBy !== null) return await this.#start(event, startedBy);
+    const point = pointOf(event);
+    if (point !== null) return void (await this.#add(event, point));
+    // Temporal's own bookkeeping tells a reader nothing.
+    if (QUIET.has(event.eventType ?? 0)) return;
+    const name = proto.temporal.api.enums.v1.EventType[event.eventType ?? 0];
+    await this.#add(event, { event: wordsOf(name, 'EVENT_TYPE_'), name: null });
   }
 
-  #begin(event: Event, kind: string, name: string | null, detail: unknown = null): void {
-    this.#open.set(
-      String(event.eventId),
-      this.#add(event, kind, name, { outcome: 'pending', detail }),
-    );
+  async #start(event: Event, startedBy: unknown): Promise<void> {
+    const step = this.#open.get(String(startedBy));
+    if (step === undefined) return;
+    this.#startedAt.set(step, timeOf(event));
+    const activity = event.activityTaskStartedEventAttributes;
+    if (!activity) return;
+    step.attempt = activity.attempt ?? 1;
+    step.failure = await this.#reader.failure(activity.lastFailure);
   }
 
-  #end(
-    event: Event,
-    begunBy: unknown,
-    outcome: string,
-    more: Partial<Pick<TimelineStep, 'detail' | 'failure'>>,
-  ): void {
+  async #end(event: Event, { begunBy, outcome, result, failure, reason }: End): Promise<void> {
     const step = this.#open.get(String(begunBy));
     if (step === undefined) return;
     const from = this.#startedAt.get(step) ?? (step.event === 'activity' ? null : step.at);
-    Object.assign(step, {
-      outcome,
-      tookMs: from === null ? null : timeOf(event) - from,
-      detail: more.detail ?? step.detail,
-      failure: more.failure ?? step.failure,
-    });
+    step.tookMs = from === null ? null : timeOf(event) - from;
+    step.outcome = outcome;
+    step.detail = (await this.#reader.value(result)) ?? step.detail;
+    step.failure = (await this.#reader.failure(failure)) ?? reason ?? step.failure;
   }
 
-  #add(event: Event, kind: string, name: string | null, more: Partial<TimelineStep>): TimelineStep {
+  async #add(event: Event, { input, cause, ...known }: Point): Promise<TimelineStep> {
     const step: TimelineStep = {
       eventId: Number(event.eventId),
       at: timeOf(event),
-      event: kind,
-      name,
       attempt: null,
       tookMs: null,
       outcome: null,
-      detail: null,
-      failure: null,
-      ...more,
+      detail: await this.#reader.value(input),
+      failure: await this.#reader.failure(cause),
+      ...known,
     };
     this.steps.push(step);
     return step;
   }
+}
+
+/** What an event says about a step, its payloads and failure not decoded yet. */
+type Point = Pick<TimelineStep, 'event' | 'name'> &
+  Partial<TimelineStep> & { input?: Payloads; cause?: ProtoFailure | null | undefined };
+
+interface End {
+  begunBy: unknown;
+  outcome: string;
+  result?: Payloads;
+  failure?: ProtoFailure | null | undefined;
+  reason?: string;
+}
+
+/** The step that an event begins and a later one ends. */
+function beginningOf(event: Event): Point | null {
+  const {
+    activityTaskScheduledEventAttributes: activity,
+    startChildWorkflowExecutionInitiatedEventAttributes: child,
+    timerStartedEventAttributes: timer,
+    workflowExecutionUpdateAcceptedEventAttributes: update,
+  } = event;
+  if (activity) return { event: 'activity', name: activity.activityType?.name ?? null };
+  if (child) return { event: 'child workflow', name: child.workflowId ?? null };
+  if (timer) {
+    const seconds = millisecondsOf(timer.startToFireTimeout) / 1_000;
+    return { event: 'timer', name: null, detail: `${seconds} s` };
+  }
+  const request = update?.acceptedRequest?.input;
+  return update ? { event: 'update', name: request?.name ?? null, input: request?.args } : null;
+}
+
+/** The event that began the activity or child which an event starts. */
+function starterOf(event: Event): unknown {
+  return (
+    event.activityTaskStartedEventAttributes?.scheduledEventId ??
+    event.childWorkflowExecutionStartedEventAttributes?.initiatedEventId ??
+    null
+  );
+}
+
+function endOf(event: Event): End | null {
+  return activityEndOf(event) ?? childEndOf(event) ?? otherEndOf(event);
+}
+
+function activityEndOf(event: Event): End | null {
+  const {
+    activityTaskCompletedEventAttributes: completed,
+    activityTaskFailedEventAttributes: failed,
+    activityTaskTimedOutEventAttributes: late,
+    activityTaskCanceledEventAttributes: canceled,
+  } = event;
+  const end = completed ?? failed ?? late ?? canceled;
+  if (!end) return null;
+  return {
+    begunBy: end.scheduledEventId,
+    outcome: completed ? 'completed' : failed ? 'failed' : late ? 'timed out' : 'canceled',
+    result: completed?.result,
+    failure: (failed ?? late)?.failure,
+  };
+}
+
+function childEndOf(event: Event): End | null {
+  const {
+    startChildWorkflowExecutionFailedEventAttributes: notStarted,
+    childWorkflowExecutionCompletedEventAttributes: completed,
+    childWorkflowExecutionFailedEventAttributes: failed,
+    childWorkflowExecutionTerminatedEventAttributes: terminated,
+    childWorkflowExecutionTimedOutEventAttributes: late,
+    childWorkflowExecutionCanceledEventAttributes: canceled,
+  } = event;
+  if (notStarted)
+    return {
+      begunBy: notStarted.initiatedEventId,
+      outcome: 'not started',
+      reason: 'a workflow of that id is running',
+    };
+  const end = completed ?? failed ?? terminated ?? late ?? canceled;
+  if (!end) return null;
+  const unfinished = terminated ? 'terminated' : late ? 'timed out' : 'canceled';
+  return {
+    begunBy: end.initiatedEventId,
+    outcome: completed ? 'completed' : failed ? 'failed' : unfinished,
+    result: completed?.result,
+    failure: failed?.failure,
+  };
+}
+
+function otherEndOf(event: Event): End | null {
+  const {
+    timerFiredEventAttributes: fired,
+    timerCanceledEventAttributes: canceled,
+    workflowExecutionUpdateCompletedEventAttributes: updated,
+  } = event;
+  if (fired) return { begunBy: fired.startedEventId, outcome: 'fired' };
+  if (canceled) return { begunBy: canceled.startedEventId, outcome: 'canceled' };
+  if (!updated) return null;
+  const failure = updated.outcome?.failure;
+  return { begunBy: updated.acceptedEventId, outcome: failure ? 'failed' : 'completed', failure };
+}
+
+/** A step that is one event. */
+function pointOf(event: Event): Point | null {
+  const {
+    workflowExecutionStartedEventAttributes: started,
+    workflowExecutionSignaledEventAttributes: signal,
+    workflowTaskFailedEventAttributes: taskFailed,
+    workflowTaskTimedOutEventAttributes: taskLate,
+    workflowExecutionCompletedEventAttributes: completed,
+    workflowExecutionFailedEventAttributes: failed,
+    workflowExecutionTerminatedEventAttributes: terminated,
+    workflowExecutionContinuedAsNewEventAttributes: continued,
+  } = event;
+  if (started) {
+    const { workflowType, attempt, input, continuedFailure: cause } = started;
+    const name = workflowType?.name ?? null;
+    return { event: 'workflow started', name, attempt: attempt ?? null, input, cause };
+  }
+  if (signal) return { event: 'signal', name: signal.signalName ?? null, input: signal.input };
+  if (taskFailed) {
+    const cause = proto.temporal.api.enums.v1.WorkflowTaskFailedCause[taskFailed.cause ?? 0];
+    return {
+      event: 'workflow task',
+      name: null,
+      outcome: 'failed',
+      detail: wordsOf(cause, 'WORKFLOW_TASK_FAILED_CAUSE_'),
+      cause: taskFailed.failure,
+    };
+  }
+  if (taskLate) return { event: 'workflow task', name: null, outcome: 'timed out' };
+  if (completed) return { event: 'workflow completed', name: null, input: completed.result };
+  if (failed) return { event: 'workflow failed', name: null, cause: failed.failure };
+  if (terminated) {
+    const { identity, reason } = terminated;
+    return { event: 'workflow terminated', name: identity ?? null, failure: reason ?? null };
+  }
+  if (!continued) return null;
+  const detail = `run ${continued.newExecutionRunId}`;
+  return { event: 'workflow continued as new', name: null, detail };
 }
 
 const { EventType } = proto.temporal.api.enums.v1;
@@ -330,7 +320,7 @@ function timeOf(event: Event): number {
   return millisecondsOf(event.eventTime);
 }
 
-/** Seconds are a Long as they come from Temporal, and a number as they come from JSON. */
+/** Seconds are a Long from Temporal and a number from JSON. */
 function millisecondsOf(
   time: { seconds?: unknown; nanos?: number | null } | null | undefined,
 ): number {
@@ -340,8 +330,4 @@ function millisecondsOf(
 /** `EVENT_TYPE_TIMER_STARTED` as `timer started`. */
 function wordsOf(name: string | undefined, prefix: string): string {
   return (name ?? 'unknown').replace(prefix, '').toLowerCase().replaceAll('_', ' ');
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,9 +1,7 @@
 /**
- * What Temporal keeps of a correction, encrypted: every payload (arguments, results, heartbeats,
- * failures) as AES-256-GCM of the whole payload, its own metadata included. Temporal, its page and
- * its database see which step ran and when, and nothing of what it was about.
- *
- * The first key encrypts, all of them decrypt. Payloads from before there was a key are read as
+ * Encrypts everything that Temporal stores about corrections: every payload (arguments, results,
+ * heartbeats, failures) by AES-256-GCM, including its metadata. Temporal sees which step ran and
+ * when, but not its content. The first key encrypts, all keys decrypt; plain payloads are read as
  * they are.
  */
 import type { DataConverter, Payload, PayloadCodec } from '@temporalio/common';
@@ -13,33 +11,27 @@ import { fileURLToPath } from 'node:url';
 import { ErrataFailure } from '../../schemas/failures.ts';
 
 export interface PayloadKey {
-  /** Stands in the clear beside what it encrypted. */
+  /** In plain text beside what the key encrypted. */
   name: string;
   /** 32 bytes. */
   key: Buffer;
 }
 
-/**
- * A payload cannot be read here: its key is not known, or its bytes are not those that were
- * encrypted.
- */
+/** The key of a payload is unknown, or its bytes were changed. */
 export class PayloadUnreadable extends ErrataFailure {
   override readonly name = 'PayloadUnreadable';
 }
 
-/**
- * What every client and worker is given, with keys or without: a reader without keys says what it
- * lacks.
- */
+/** Makes the converter of every client and worker; without keys it names the missing one. */
 export function payloadConverter(keys: readonly PayloadKey[]): DataConverter {
   return {
     payloadCodecs: [new PayloadEncryption(keys)],
-    // Messages and stack traces of failures become payloads, so that they are encrypted as well.
+    // Makes payloads of failures' messages and stack traces, so that they are encrypted too.
     ...(keys.length === 0 ? {} : { failureConverterPath: FAILURE_CONVERTER }),
   };
 }
 
-/** A module that Temporal loads by its path, also into the workflows' sandbox. */
+/** A module that Temporal loads by its path, in the workflows' sandbox too. */
 export const FAILURE_CONVERTER = fileURLToPath(new URL('./failure-converter.cjs', import.meta.url));
 
 const { Payload: ProtoPayload } = proto.temporal.api.common.v1;
@@ -85,7 +77,8 @@ export class PayloadEncryption implements PayloadCodec {
           ? `a payload is encrypted with the key "${name}", and there are no keys here`
           : `a payload is encrypted with the key "${name}", which is none of ${known.join(', ')}`,
         { key: name, known },
-        'ERRATA_TEMPORAL_PAYLOAD_KEYS of every process and command must name this key for as long as Temporal keeps what it encrypted.',
+        'ERRATA_TEMPORAL_PAYLOAD_KEYS of every process and command must name this key for as ' +
+          'long as Temporal keeps payloads that it encrypted.',
       );
     }
     const nonce = field(payload, NONCE_FIELD) ?? Buffer.alloc(0);
@@ -104,7 +97,8 @@ export class PayloadEncryption implements PayloadCodec {
       return ProtoPayload.decode(plain);
     } catch (cause) {
       throw new PayloadUnreadable(
-        `a payload encrypted with the key "${name}" is damaged, or was encrypted with other bytes under that name`,
+        `a payload encrypted with the key "${name}" is damaged, ` +
+          'or other bytes were used under that name',
         { key: name, bytes: data.length },
         'A key keeps its name for good: give new bytes a new name in ERRATA_TEMPORAL_PAYLOAD_KEYS.',
         { cause },

@@ -1,27 +1,23 @@
 /**
- * The search attributes by which Temporal's page and lists find our workflows, in a namespace. One
- * that is not registered would stop a workflow for good, so they are looked for before any is used.
+ * The search attributes by which Temporal finds our workflows. An unregistered one would stop a
+ * workflow for good, so they are checked before any is used.
  */
 import type { ConnectionLike } from '@temporalio/client';
 import proto from '@temporalio/proto';
 import { SEARCH_ATTRIBUTES } from '../workflows/contract.ts';
 
 export interface Registration {
-  /** Whether all are there, with the types that they must have. */
+  /** Whether all are registered with the right types. */
   usable: boolean;
-  /** Names of those that are not. */
   missing: string[];
-  /**
-   * Names that are registered with another type: another name holds there, or another namespace is
-   * needed.
-   */
+  /** Names that are registered with another type. */
   mistyped: string[];
-  /** Why the missing ones could not be added; null where nobody tried or nothing is missing. */
+  /** Why the missing ones could not be added, if that was tried. */
   reason: string | null;
 }
 
 const CALL_WAIT_MS = 10_000;
-/** What was just added may be in the list a moment later. */
+/** What was just added may take a moment to be listed. */
 const EFFECT_WAIT_MS = 10_000;
 const EFFECT_LOOK_MS = 100;
 
@@ -33,10 +29,7 @@ const TYPES: Record<string, number> = Object.fromEntries(
   ]),
 );
 
-/**
- * Whether they are registered; changes nothing. Throws the client's errors where Temporal does not
- * say.
- */
+/** Returns which are registered. Throws the client's errors. */
 export async function searchAttributesOf(
   connection: ConnectionLike,
   namespace: string,
@@ -51,9 +44,8 @@ export async function searchAttributesOf(
 }
 
 /**
- * Adds those that are missing and resolves when they can be used, or with the reason why they
- * cannot: not everybody may add any. Throws the client's errors where Temporal does not say which
- * there are.
+ * Adds the missing ones and resolves when they can be used, or with the reason why they cannot: not
+ * every client may add them. Throws the client's errors where they cannot be listed.
  */
 export async function registerSearchAttributes(
   connection: ConnectionLike,
@@ -62,7 +54,7 @@ export async function registerSearchAttributes(
   const before = await searchAttributesOf(connection, namespace);
   if (before.missing.length === 0) return before;
   try {
-    await asked(connection, () =>
+    await bounded(connection, () =>
       connection.operatorService.addSearchAttributes({
         namespace,
         searchAttributes: Object.fromEntries(before.missing.map((name) => [name, TYPES[name]!])),
@@ -82,28 +74,36 @@ export async function registerSearchAttributes(
     if (Date.now() >= until)
       return {
         ...after,
-        reason: `they were added and are not there after ${EFFECT_WAIT_MS / 1_000} s`,
+        reason: `they were added and are not listed after ${EFFECT_WAIT_MS / 1_000} s`,
       };
     await new Promise((resolve) => setTimeout(resolve, EFFECT_LOOK_MS));
   }
 }
 
-/** What an operator does about a registration that is not usable. */
+/** Tells an operator how to fix a registration that is not usable. */
 export function registrationCure({ missing, mistyped }: Registration, namespace: string): string {
   if (mistyped.length > 0)
-    return `${mistyped.join(', ')} ${mistyped.length === 1 ? 'has' : 'have'} another type in namespace ${namespace}: give Errata a namespace of its own, or set ERRATA_TEMPORAL_SEARCH_ATTRIBUTES=false.`;
+    return (
+      `${mistyped.join(', ')} ${mistyped.length === 1 ? 'has' : 'have'} another type in ` +
+      `namespace ${namespace}: give Errata a namespace of its own, ` +
+      'or set ERRATA_TEMPORAL_SEARCH_ATTRIBUTES=false.'
+    );
   const typed = missing.map(
     (name) =>
       [name, WRITTEN_TYPES[SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES]]] as const,
   );
-  const cluster = `temporal operator search-attribute create --namespace ${namespace} ${typed.map(([name, type]) => `--name ${name} --type ${type}`).join(' ')}`;
-  const cloud = `tcld namespace search-attributes add --namespace ${namespace} ${typed.map(([name, type]) => `--sa ${name}=${type}`).join(' ')}`;
-  return `${cluster} (on Temporal Cloud: ${cloud}), then start ingest again.`;
+  const options = typed.map(([name, type]) => `--name ${name} --type ${type}`).join(' ');
+  const cloudOptions = typed.map(([name, type]) => `--sa ${name}=${type}`).join(' ');
+  return (
+    `temporal operator search-attribute create --namespace ${namespace} ${options} ` +
+    `(on Temporal Cloud: tcld namespace search-attributes add --namespace ${namespace} ` +
+    `${cloudOptions}), then start ingest again.`
+  );
 }
 
 const WRITTEN_TYPES = { KEYWORD: 'Keyword', INT: 'Int', KEYWORD_LIST: 'KeywordList' } as const;
 
-/** By name. Who may not ask for the list sees by questions that name them which there are. */
+/** Returns the types by name. A client that may not list them probes each by a query. */
 async function registeredIn(
   connection: ConnectionLike,
   namespace: string,
@@ -112,7 +112,7 @@ async function registeredIn(
   try {
     return (
       (
-        await asked(
+        await bounded(
           connection,
           () => connection.operatorService.listSearchAttributes({ namespace }),
           waitMs,
@@ -124,9 +124,10 @@ async function registeredIn(
   }
   const found: Partial<Record<string, number>> = {};
   for (const [name, type] of Object.entries(TYPES)) {
-    const query = `${name} = ${SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES] === 'INT' ? '0' : '"-"'}`;
+    const isNumber = SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES] === 'INT';
+    const query = `${name} = ${isNumber ? '0' : '"-"'}`;
     try {
-      await asked(
+      await bounded(
         connection,
         () => connection.workflowService.countWorkflowExecutions({ namespace, query }),
         waitMs,
@@ -147,10 +148,10 @@ function hasCode(error: unknown, ...codes: number[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(Number(error.code));
 }
 
-async function asked<Answer>(
+async function bounded<Answer>(
   connection: ConnectionLike,
-  ask: () => Promise<Answer>,
+  call: () => Promise<Answer>,
   waitMs = CALL_WAIT_MS,
 ): Promise<Answer> {
-  return await connection.withDeadline(Date.now() + waitMs, ask);
+  return await connection.withDeadline(Date.now() + waitMs, call);
 }

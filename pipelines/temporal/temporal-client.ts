@@ -99,23 +99,17 @@ export class TemporalLineages {
   readonly #channel: Channel;
   readonly #taskQueue: string;
 
-  private constructor(
-    connection: Connection,
-    channel: Channel,
-    namespace: string,
-    dataConverter: DataConverter,
-    taskQueue: string,
-  ) {
+  private constructor(client: Client, connection: Connection, channel: Channel, taskQueue: string) {
+    this.client = client;
     this.#connection = connection;
     this.#channel = channel;
     this.#taskQueue = taskQueue;
-    this.client = new Client({ connection, namespace, dataConverter });
   }
 
   /**
-   * Connects when it is first needed, so that a process may start before Temporal does. The
-   * converter (`payloadConverter`) is that of the workers. Throws `ChannelRefused` for a
-   * certificate and key that do not go together.
+   * Connects at the first call, so that a process may start before Temporal does. The converter
+   * (`payloadConverter`) must be the workers'. Throws `ChannelRefused` for a certificate and key
+   * that do not match.
    */
   static connect(
     options: ConnectionOptions,
@@ -125,21 +119,17 @@ export class TemporalLineages {
   ): TemporalLineages {
     const channel = temporalChannel(options);
     try {
-      return new TemporalLineages(
-        Connection.lazy(options),
-        channel,
-        namespace,
-        dataConverter,
-        taskQueue,
-      );
+      const connection = Connection.lazy(options);
+      const client = new Client({ connection, namespace, dataConverter });
+      return new TemporalLineages(client, connection, channel, taskQueue);
     } catch (error) {
       throw refusalOf(error, channel) ?? error;
     }
   }
 
   /**
-   * Hands a chunk to the lineage, which is started if it is not there. Never throws: an outage is
-   * an answer. Tries of one `attempt` are one: the second is answered as the first was.
+   * Hands a chunk to the lineage, which is started if necessary. Never throws: an outage is an
+   * answer. Repetitions with the same `attempt` get the first one's answer.
    */
   async accept(
     lineage: string,
@@ -188,7 +178,7 @@ export class TemporalLineages {
     }
   }
 
-  /** What the lineage is doing; null where it was never started. Needs a workflow worker. */
+  /** Returns a lineage's status; null where it was never started. Needs a workflow worker. */
   async status(lineage: string, waitMs = QUERY_WAIT_MS): Promise<LineageStatus | null> {
     try {
       return await this.client.withDeadline(Date.now() + waitMs, () =>
@@ -336,9 +326,7 @@ export class TemporalLineages {
     }
   }
 
-  /**
-   * What the client met, where it says only what it was asked for; for errors of `client` as well.
-   */
+  /** Turns an error of `client` into a refusal with its fix, or names what failed. */
   explained(error: unknown): unknown {
     const refusal = refusalOf(error, this.#channel);
     if (refusal !== null) return refusal;
@@ -358,7 +346,8 @@ export class TemporalLineages {
         ? {
             staticSummary: `Lineage ${lineage}`,
             staticDetails:
-              'Takes the corrections of this lineage, edits them batch by batch (`edit-batch/…`) and undoes what an operator asks to be undone (`undo/…`), for good.',
+              'Takes the corrections of this lineage, edits them batch by batch (`edit-batch/…`) ' +
+              'and carries out undos (`undo/…`), for good.',
           }
         : {}),
     };

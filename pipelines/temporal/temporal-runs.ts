@@ -1,13 +1,15 @@
 /**
- * Runs of workflows, as Temporal knows them: which there are, how they stand, what their histories
- * say. Everything is asked without decoding payloads, so that it can be told and kept by who has no
- * keys. Throws the client's own errors.
+ * Runs of workflows in Temporal: their list, status and histories. Payloads are not decoded, so
+ * that no keys are needed. Throws the client's own errors.
  */
 import type { Client } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { optionalTsToMs } from '@temporalio/common/lib/time.js';
 import proto from '@temporalio/proto';
 import { batchWorkflowId, lineageWorkflowId } from '../workflows/contract.ts';
+
+type HistoryPage = proto.temporal.api.workflowservice.v1.IGetWorkflowExecutionHistoryResponse;
+type ListPage = proto.temporal.api.workflowservice.v1.IListWorkflowExecutionsResponse;
 
 export type History = proto.temporal.api.history.v1.IHistory;
 export type ProtoFailure = proto.temporal.api.failure.v1.IFailure;
@@ -24,35 +26,31 @@ export interface WorkflowRun {
   closedAt: number | null;
 }
 
-/** An activity that a run waits for. */
+/** An activity that a run is waiting for. */
 export interface PendingActivity {
   activity: string;
   taskQueue: string | null;
   /** 1 at first. */
   attempt: number;
-  /** Whether a worker has it. */
+  /** Whether a worker is running it. */
   started: boolean;
-  /** Milliseconds since 1970; null where it is not known. */
+  /** Milliseconds since 1970. */
   scheduledAt: number | null;
   lastStartedAt: number | null;
   nextAttemptAt: number | null;
   lastFailure: ProtoFailure | null;
 }
 
-/** One call's wait. */
 const CALL_WAIT_MS = 10_000;
-/** Runs in one page of a list. */
 const PAGE_RUNS_MAX = 100;
-/**
- * Pages of one history: Temporal ends a run at some 50,000 events, and gives at least a hundred a
- * page.
- */
+/** Temporal ends a run at some 50,000 events, and a page has at least a hundred. */
 const HISTORY_PAGES_MAX = 1_000;
 const GRPC_NOT_FOUND = 5;
 
-/** Of the workflows of a lineage: itself, its batches and its undos. */
+/** The query for a lineage's workflows: itself, its batches and its undos. */
 export function workflowsOf(lineage: string): string {
-  return `(WorkflowId = ${quoted(lineageWorkflowId(lineage))} OR ${batchesOf(lineage)} OR ${undosOf(lineage)})`;
+  const itself = `WorkflowId = ${quoted(lineageWorkflowId(lineage))}`;
+  return `(${itself} OR ${batchesOf(lineage)} OR ${undosOf(lineage)})`;
 }
 
 export function batchesOf(lineage: string): string {
@@ -63,7 +61,7 @@ export function undosOf(lineage: string): string {
   return `WorkflowId STARTS_WITH ${quoted(`undo/${lineage}/`)}`;
 }
 
-/** The lineage whose workflow it is; null where it is none of ours. */
+/** Returns the lineage that a workflow belongs to, or null. */
 export function lineageOfWorkflow(workflowId: string): string | null {
   return (
     /^(?:lineage\/([^/]+)|(?:edit-batch|undo)\/([^/]+)\/[^/]+)$/
@@ -73,9 +71,7 @@ export function lineageOfWorkflow(workflowId: string): string | null {
   );
 }
 
-/**
- * The workflow of a batch, from its id or that of one of its parts; null where it is no batch's id.
- */
+/** Returns the workflow of a batch or of a part of one; null for other ids. */
 export function workflowOfBatch(lineage: string, batchId: string): string | null {
   const sequence = /^(\d{6,})-[0-9a-f]+(\..*)?$/.exec(batchId)?.[1];
   return sequence === undefined ? null : batchWorkflowId(lineage, Number(sequence));
@@ -88,22 +84,19 @@ export class TemporalRuns {
     this.#client = client;
   }
 
-  /**
-   * Runs that a query of Temporal's visibility finds, those that ended last first; at most so many.
-   */
+  /** Lists the runs that a visibility query finds, those that ended last first. */
   async *list(query: string, runsMax = Number.MAX_SAFE_INTEGER): AsyncIterable<WorkflowRun> {
     let nextPageToken: Uint8Array | null = null;
     let given = 0;
     do {
-      const page: proto.temporal.api.workflowservice.v1.IListWorkflowExecutionsResponse =
-        await this.#call(() =>
-          this.#client.workflowService.listWorkflowExecutions({
-            namespace: this.#namespace,
-            query,
-            pageSize: Math.min(PAGE_RUNS_MAX, runsMax - given),
-            ...(nextPageToken === null ? {} : { nextPageToken }),
-          }),
-        );
+      const page: ListPage = await this.#call(() =>
+        this.#client.workflowService.listWorkflowExecutions({
+          namespace: this.#namespace,
+          query,
+          pageSize: Math.min(PAGE_RUNS_MAX, runsMax - given),
+          ...(nextPageToken === null ? {} : { nextPageToken }),
+        }),
+      );
       for (const info of page.executions ?? []) {
         yield runOf(info);
         if (++given >= runsMax) return;
@@ -113,8 +106,8 @@ export class TemporalRuns {
   }
 
   /**
-   * How a run stands, the latest where none is named, what it waits for, and how often its next
-   * step was tried in vain; null where Temporal has none.
+   * Describes a run (by default the latest), its pending activities, and the attempts of its
+   * pending workflow task; null for an unknown run.
    */
   async describe(
     workflowId: string,
@@ -134,19 +127,18 @@ export class TemporalRuns {
     };
   }
 
-  /** The whole history of a run; null where Temporal has none. */
+  /** Returns the whole history of a run; null for an unknown run. */
   async history(workflowId: string, runId: string): Promise<History | null> {
     const events: proto.temporal.api.history.v1.IHistoryEvent[] = [];
     let nextPageToken: Uint8Array | null = null;
     for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
-      const answer: proto.temporal.api.workflowservice.v1.IGetWorkflowExecutionHistoryResponse | null =
-        await this.#found(() =>
-          this.#client.workflowService.getWorkflowExecutionHistory({
-            namespace: this.#namespace,
-            execution: { workflowId, runId },
-            ...(nextPageToken === null ? {} : { nextPageToken }),
-          }),
-        );
+      const answer: HistoryPage | null = await this.#found(() =>
+        this.#client.workflowService.getWorkflowExecutionHistory({
+          namespace: this.#namespace,
+          execution: { workflowId, runId },
+          ...(nextPageToken === null ? {} : { nextPageToken }),
+        }),
+      );
       if (answer === null) return null;
       events.push(...(answer.history?.events ?? []));
       if (!answer.nextPageToken?.length) return { events };
@@ -155,10 +147,7 @@ export class TemporalRuns {
     throw new RangeError(`the history of ${workflowId} has more than ${HISTORY_PAGES_MAX} pages`);
   }
 
-  /**
-   * The event that a run began with, and the one that closed it where it is closed; null where
-   * Temporal has none.
-   */
+  /** Returns a run's first event and, once it is closed, its last; null for an unknown run. */
   async ends(
     workflowId: string,
     runId: string,
@@ -188,10 +177,7 @@ export class TemporalRuns {
       : { first: first.history?.events?.[0] ?? null, last: last.history?.events?.at(-1) ?? null };
   }
 
-  /**
-   * When a worker last asked a queue for work, milliseconds since 1970; null where none did in the
-   * last minutes.
-   */
+  /** Returns when a worker last polled a queue; null where none did in the last minutes. */
   async lastAsked(taskQueue: string, kind: 'workflow' | 'activity'): Promise<number | null> {
     const { TASK_QUEUE_TYPE_WORKFLOW, TASK_QUEUE_TYPE_ACTIVITY } =
       proto.temporal.api.enums.v1.TaskQueueType;
@@ -226,12 +212,12 @@ export class TemporalRuns {
   }
 }
 
-/** As Temporal's own tools read and write it, without white space. */
+/** Writes a history as Temporal's own tools do, without white space. */
 export function jsonOfHistory(history: History): string {
   return JSON.stringify(JSON.parse(historyToJSON(history)));
 }
 
-/** Temporal does not know the run, or no more: also where its id is none. */
+/** Whether Temporal does not know the run (any more). */
 function isNotFound(error: unknown): boolean {
   return (
     error instanceof Error &&

@@ -33,7 +33,7 @@ function record(value: Buffer): ConsumedRecord {
 }
 
 describe('what is announced', () => {
-  it('waits for a schema registry that is away, says so once for each time, and misses nothing', async () => {
+  it('wait for an unavailable schema registry, say so once, and miss nothing', async () => {
     let away = true;
     let hand: ((records: ConsumedRecord[]) => Promise<void | 'again'> | void) | null = null;
     const cluster: Pick<KafkaCluster, 'follow'> = {

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Writable } from 'node:stream';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import { main } from '../../../cli/main.ts';
 import type { EmbeddedTemporal } from '../../../infra/local/temporal.ts';
@@ -181,129 +181,127 @@ async function errata(
   return { code, ...said };
 }
 
-describe('histories', () => {
-  it('of batches are found in Temporal by correction, outcome and version', async () => {
-    const found = async (query: string) => {
-      const ids: string[] = [];
-      for await (const { workflowId } of runs.list(query)) ids.push(workflowId);
-      return ids;
-    };
-    await until(
-      async () =>
-        (
-          await found(
-            `ErrataLineage = "${LINEAGE}" AND ErrataVersion = 2 AND WorkflowType = "editBatch"`,
-          )
-        ).length > 0,
-    );
-    await until(async () =>
-      (await found('ErrataCorrections = "c2" AND ErrataOutcomes = "COMMITTED"')).includes(
-        batchWorkflowId(LINEAGE, 2),
-      ),
-    );
-  });
+it('histories: of batches are found in Temporal by correction, outcome and version', async () => {
+  const found = async (query: string) => {
+    const ids: string[] = [];
+    for await (const { workflowId } of runs.list(query)) ids.push(workflowId);
+    return ids;
+  };
+  await until(
+    async () =>
+      (
+        await found(
+          `ErrataLineage = "${LINEAGE}" AND ErrataVersion = 2 AND WorkflowType = "editBatch"`,
+        )
+      ).length > 0,
+  );
+  await until(async () =>
+    (await found('ErrataCorrections = "c2" AND ErrataOutcomes = "COMMITTED"')).includes(
+      batchWorkflowId(LINEAGE, 2),
+    ),
+  );
+});
 
-  it('are archived once their runs have ended: settled, failed, and gone on as new', async () => {
-    const archive = versions.histories(LINEAGE);
-    // Temporal's lists lag a little behind.
-    await until(
-      async () => (
-        await archiver().catchUp(LINEAGE),
-        (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).length === 2
-      ),
-    );
-    expect((await archive.latest(batchWorkflowId(LINEAGE, FAILING)))?.status).toBe('COMPLETED');
-    const ofFailing = await Promise.all(
-      (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).map((runId) =>
-        archive.get({ workflowId: batchWorkflowId(LINEAGE, FAILING), runId }),
-      ),
-    );
-    expect(ofFailing.map((run) => run?.status).sort()).toEqual(['COMPLETED', 'FAILED']);
-    expect((await archive.latest(lineageWorkflowId(LINEAGE)))?.status).toBe('CONTINUED_AS_NEW');
-    for (const { entry } of await versions.log(LINEAGE).entries(1, BATCHES))
-      expect(await archive.has(entry.workflow)).toBe(true);
-    // Twice is once.
-    expect(await archiver().catchUp(LINEAGE)).toEqual({ archived: 0, lost: 0 });
-    expect((await versions.verify(LINEAGE)).findings).toEqual([]);
-  });
+it('histories are archived when their runs have completed, failed or continued', async () => {
+  const archive = versions.histories(LINEAGE);
+  // Temporal's lists lag a little behind.
+  await until(
+    async () => (
+      await archiver().catchUp(LINEAGE),
+      (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).length === 2
+    ),
+  );
+  expect((await archive.latest(batchWorkflowId(LINEAGE, FAILING)))?.status).toBe('COMPLETED');
+  const ofFailing = await Promise.all(
+    (await archive.runIds(batchWorkflowId(LINEAGE, FAILING))).map((runId) =>
+      archive.get({ workflowId: batchWorkflowId(LINEAGE, FAILING), runId }),
+    ),
+  );
+  expect(ofFailing.map((run) => run?.status).sort()).toEqual(['COMPLETED', 'FAILED']);
+  expect((await archive.latest(lineageWorkflowId(LINEAGE)))?.status).toBe('CONTINUED_AS_NEW');
+  for (const { entry } of await versions.log(LINEAGE).entries(1, BATCHES))
+    expect(await archive.has(entry.workflow)).toBe(true);
+  // Twice is once.
+  expect(await archiver().catchUp(LINEAGE)).toEqual({ archived: 0, lost: 0 });
+  expect((await versions.verify(LINEAGE)).findings).toEqual([]);
+});
 
-  it('stay encrypted in the archive, and say what is lacking to who lacks the key', async () => {
-    const kept = await versions.histories(LINEAGE).latest(batchWorkflowId(LINEAGE, 2));
-    expect(kept!.history).not.toContain(Buffer.from('"c2"').toString('base64').slice(1, 5));
-    const shown = await errata(['history', 'c2'], { ERRATA_TEMPORAL_PAYLOAD_KEYS: undefined });
-    expect(shown).toMatchObject({ code: 0, err: '' });
-    expect(shown.out).toContain('encrypted with the key "k"');
-    expect(shown.out).toContain('commitVersion');
-  });
+it('histories stay encrypted in the archive and name the missing key', async () => {
+  const kept = await versions.histories(LINEAGE).latest(batchWorkflowId(LINEAGE, 2));
+  expect(kept!.history).not.toContain(Buffer.from('"c2"').toString('base64').slice(1, 5));
+  const shown = await errata(['history', 'c2'], { ERRATA_TEMPORAL_PAYLOAD_KEYS: undefined });
+  expect(shown).toMatchObject({ code: 0, err: '' });
+  expect(shown.out).toContain('encrypted with the key "k"');
+  expect(shown.out).toContain('commitVersion');
+});
 
-  it('are shown and replayed when Temporal has forgotten the workflow, and with nothing running', async () => {
-    const workflow = (await versions.log(LINEAGE).entry(3)).entry.workflow;
-    const before = await errata(['history', '3', '--json']);
-    expect((await errata(['history', '3'])).out).toContain('from      Temporal');
-    const { workflowId, runId } = workflow;
-    await lineages.client.workflowService.deleteWorkflowExecution({
-      namespace: server.namespace,
-      workflowExecution: { workflowId, runId },
-    });
-    await until(async () => (await statusOf(workflowId, runId)) === undefined);
-    for (const what of ['3', 'c2', workflowId]) {
-      const { code, out } = await errata(['history', what]);
-      expect(code).toBe(0);
-      expect(out).toContain('Temporal has forgotten it');
-      expect(out).toMatch(/planBatch +completed/);
-      expect(out).toMatch(/runProbes +completed/);
-    }
-    const after = await errata(['history', '3', '--json']);
-    expect(JSON.parse(after.out)).toEqual(JSON.parse(before.out));
-    const history = JSON.parse(after.out) as object;
-    const replay = {
-      workflowBundle: await bundleWorkflows(undefined, payloadConverter(KEYS)),
-      dataConverter: payloadConverter(KEYS),
-    };
-    await Worker.runReplayHistory(replay, history, workflowId);
-    const alone = await errata(['history', '3'], { ERRATA_TEMPORAL_ADDRESS: undefined });
-    expect(alone.code).toBe(0);
-    expect(alone.out).toContain('Temporal was not asked');
-    expect((await errata(['history', 'edit-batch/none/3'])).code).toBe(2);
-    expect((await errata(['history', 'never'])).err).toContain('never decided');
+it('histories are shown and replayed after Temporal forgot them, with nothing running', async () => {
+  const workflow = (await versions.log(LINEAGE).entry(3)).entry.workflow;
+  const before = await errata(['history', '3', '--json']);
+  expect((await errata(['history', '3'])).out).toContain('from      Temporal');
+  const { workflowId, runId } = workflow;
+  await lineages.client.workflowService.deleteWorkflowExecution({
+    namespace: server.namespace,
+    workflowExecution: { workflowId, runId },
   });
+  await until(async () => (await statusOf(workflowId, runId)) === undefined);
+  for (const what of ['3', 'c2', workflowId]) {
+    const { code, out } = await errata(['history', what]);
+    expect(code).toBe(0);
+    expect(out).toContain('Temporal no longer has it');
+    expect(out).toMatch(/planBatch +completed/);
+    expect(out).toMatch(/runProbes +completed/);
+  }
+  const after = await errata(['history', '3', '--json']);
+  expect(JSON.parse(after.out)).toEqual(JSON.parse(before.out));
+  const history = JSON.parse(after.out) as object;
+  const replay = {
+    workflowBundle: await bundleWorkflows(undefined, payloadConverter(KEYS)),
+    dataConverter: payloadConverter(KEYS),
+  };
+  await Worker.runReplayHistory(replay, history, workflowId);
+  const alone = await errata(['history', '3'], { ERRATA_TEMPORAL_ADDRESS: undefined });
+  expect(alone.code).toBe(0);
+  expect(alone.out).toContain('Temporal was not asked');
+  expect((await errata(['history', 'edit-batch/none/3'])).code).toBe(2);
+  expect((await errata(['history', 'never'])).err).toContain('never decided');
+});
 
-  it('tell what failed, and why, of a run that failed', async () => {
-    const archive = versions.histories(LINEAGE);
-    const runIds = await archive.runIds(batchWorkflowId(LINEAGE, FAILING));
-    for (const runId of runIds) {
-      const { history, status } = (await archive.get({
-        workflowId: batchWorkflowId(LINEAGE, FAILING),
-        runId,
-      }))!;
-      if (status !== 'FAILED') continue;
-      const steps = await timelineOf(historyOf(history!), payloadConverter(KEYS));
-      expect(steps.map(({ event }) => event)).toEqual([
-        'workflow started',
-        'activity',
-        'workflow failed',
-      ]);
-      const { out } = await errata(['history', batchWorkflowId(LINEAGE, FAILING), '--run', runId]);
-      expect(out).toMatch(/planBatch +failed/);
-      expect(out).toContain('VersionLogDamaged: ');
-      expect(out).toContain('a disk was taken out');
-    }
-  });
+it('histories: tell what failed, and why, of a run that failed', async () => {
+  const archive = versions.histories(LINEAGE);
+  const runIds = await archive.runIds(batchWorkflowId(LINEAGE, FAILING));
+  for (const runId of runIds) {
+    const { history, status } = (await archive.get({
+      workflowId: batchWorkflowId(LINEAGE, FAILING),
+      runId,
+    }))!;
+    if (status !== 'FAILED') continue;
+    const steps = await timelineOf(historyOf(history!), payloadConverter(KEYS));
+    expect(steps.map(({ event }) => event)).toEqual([
+      'workflow started',
+      'activity',
+      'workflow failed',
+    ]);
+    const { out } = await errata(['history', batchWorkflowId(LINEAGE, FAILING), '--run', runId]);
+    expect(out).toMatch(/planBatch +failed/);
+    expect(out).toContain('VersionLogDamaged: ');
+    expect(out).toContain('a disk was taken out');
+  }
+});
 
-  it('that are lost are told once', async () => {
-    const version = 1;
-    const { workflowId, runId } = (await versions.log(LINEAGE).entry(version)).entry.workflow;
-    const nothing = new HistoryArchiver({
-      lineages: [LINEAGE],
-      runs: { list: async function* () {}, describe: async () => null, history: async () => null },
-      shelf: (lineage) => ({
-        ...shelfOf(versions, lineage),
-        has: async (run) => run.runId !== runId,
-      }),
-      logger,
-    });
-    expect(await nothing.catchUp(LINEAGE)).toEqual({ archived: 0, lost: 1 });
-    expect(await nothing.catchUp(LINEAGE)).toEqual({ archived: 0, lost: 1 });
-    expect(warnings).toEqual([{ lineage: LINEAGE, version, workflowId, runId }]);
+it('histories: that are lost are told once', async () => {
+  const version = 1;
+  const { workflowId, runId } = (await versions.log(LINEAGE).entry(version)).entry.workflow;
+  const nothing = new HistoryArchiver({
+    lineages: [LINEAGE],
+    runs: { list: async function* () {}, describe: async () => null, history: async () => null },
+    shelf: (lineage) => ({
+      ...shelfOf(versions, lineage),
+      has: async (run) => run.runId !== runId,
+    }),
+    logger,
   });
+  expect(await nothing.catchUp(LINEAGE)).toEqual({ archived: 0, lost: 1 });
+  expect(await nothing.catchUp(LINEAGE)).toEqual({ archived: 0, lost: 1 });
+  expect(warnings).toEqual([{ lineage: LINEAGE, version, workflowId, runId }]);
 });

@@ -1,5 +1,5 @@
 import { defaultPayloadConverter, type Payload } from '@temporalio/common';
-import { loadDataConverter } from '@temporalio/common/lib/internal-non-workflow/data-converter-helpers.js';
+import { loadDataConverter } from '@temporalio/common/lib/internal-non-workflow/index.js';
 import {
   decodeOptionalFailureToOptionalError,
   encodeErrorToFailure,
@@ -33,116 +33,112 @@ const payloads: fc.Arbitrary<Payload> = fc.record({
   data: fc.uint8Array({ maxLength: 200 }),
 });
 
-describe('payloads, encrypted', () => {
-  it('come back as they were, by any key of the list, whichever is the first by then', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(payloads, { maxLength: 3 }), async (plain) => {
-        const old = await new PayloadEncryption([OLD]).encode(plain);
-        const rotated = new PayloadEncryption([NEW, OLD]);
-        expect((await rotated.decode(old)).map(bytes)).toEqual(plain.map(bytes));
-        const fresh = await rotated.encode(plain);
-        expect((await new PayloadEncryption([OLD, NEW]).decode(fresh)).map(bytes)).toEqual(
-          plain.map(bytes),
-        );
-        if (plain.length > 0)
-          await expect(new PayloadEncryption([OLD]).decode(fresh)).rejects.toThrow(
-            PayloadUnreadable,
-          );
-      }),
-    );
-  });
+it('encrypted payloads come back by any key of the list', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(payloads, { maxLength: 3 }), async (plain) => {
+      const old = await new PayloadEncryption([OLD]).encode(plain);
+      const rotated = new PayloadEncryption([NEW, OLD]);
+      expect((await rotated.decode(old)).map(bytes)).toEqual(plain.map(bytes));
+      const fresh = await rotated.encode(plain);
+      expect((await new PayloadEncryption([OLD, NEW]).decode(fresh)).map(bytes)).toEqual(
+        plain.map(bytes),
+      );
+      if (plain.length > 0)
+        await expect(new PayloadEncryption([OLD]).decode(fresh)).rejects.toThrow(PayloadUnreadable);
+    }),
+  );
+});
 
-  it('say nothing of what is in them, not even which converter made it', async () => {
-    const plain = defaultPayloadConverter.toPayload({ subject: 'a secret lake' });
-    const [one, other] = await new PayloadEncryption([NEW]).encode([plain, plain]);
-    expect(bytes(plain).toString('latin1')).toMatch(/json\/plain.*secret lake/s);
-    expect(bytes(one!).toString('latin1')).not.toMatch(/secret lake|json/);
-    expect(Buffer.from(one!.metadata!['encoding']!).toString()).toBe('binary/encrypted');
-    expect(Buffer.from(one!.metadata!['encryption-key-name']!).toString()).toBe('2026');
-    expect(bytes(one!)).not.toEqual(bytes(other!));
-  });
+it('encrypted payloads reveal neither content nor converter', async () => {
+  const plain = defaultPayloadConverter.toPayload({ subject: 'a secret lake' });
+  const [one, other] = await new PayloadEncryption([NEW]).encode([plain, plain]);
+  expect(bytes(plain).toString('latin1')).toMatch(/json\/plain.*secret lake/s);
+  expect(bytes(one!).toString('latin1')).not.toMatch(/secret lake|json/);
+  expect(Buffer.from(one!.metadata!['encoding']!).toString()).toBe('binary/encrypted');
+  expect(Buffer.from(one!.metadata!['encryption-key-name']!).toString()).toBe('2026');
+  expect(bytes(one!)).not.toEqual(bytes(other!));
+});
 
-  it('are refused whatever single bit of them was changed', async () => {
-    const codec = new PayloadEncryption([NEW, OLD]);
-    const [whole] = await codec.encode([defaultPayloadConverter.toPayload('Lake Baikal')]);
-    const places = ['data', 'encryption-nonce', 'encryption-key-name'] as const;
-    await fc.assert(
-      fc.asyncProperty(
-        fc.constantFrom(...places),
-        fc.nat(10_000),
-        fc.nat(7),
-        async (place, at, bit) => {
-          const changed = { metadata: { ...whole!.metadata }, data: whole!.data! };
-          const flipped = Buffer.from(place === 'data' ? changed.data : changed.metadata[place]!);
-          flipped[at % flipped.length]! ^= 1 << bit;
-          if (place === 'data') changed.data = flipped;
-          else changed.metadata[place] = flipped;
-          await expect(codec.decode([changed])).rejects.toThrow(PayloadUnreadable);
-        },
-      ),
-    );
-    await expect(codec.decode([{ ...whole!, data: whole!.data!.subarray(0, 10) }])).rejects.toThrow(
-      /damaged/,
-    );
-    await expect(
-      codec.decode([{ ...whole!, metadata: { encoding: whole!.metadata!['encoding']! } }]),
-    ).rejects.toThrow(/key ""/);
-  });
-
-  it('do not pass for those of another key of the same bytes', async () => {
-    const [payload] = await new PayloadEncryption([keyNamed('a', 7)]).encode([
-      defaultPayloadConverter.toPayload(1),
-    ]);
-    const renamed = {
-      ...payload!,
-      metadata: { ...payload!.metadata, 'encryption-key-name': Buffer.from('b') },
-    };
-    await expect(new PayloadEncryption([keyNamed('b', 7)]).decode([renamed])).rejects.toThrow(
-      /damaged/,
-    );
-  });
-
-  it('are told apart from those that were there before: these are read as they are', async () => {
-    const plain = defaultPayloadConverter.toPayload({ subject: 'a lake' });
-    expect(await new PayloadEncryption([NEW]).decode([plain])).toEqual([plain]);
-    expect(await new PayloadEncryption([]).encode([plain])).toEqual([plain]);
-  });
-
-  it('tell a reader what it lacks, and no key', async () => {
-    const payloadsOfNew = await new PayloadEncryption([NEW]).encode([
-      defaultPayloadConverter.toPayload(1),
-    ]);
-    await expect(new PayloadEncryption([]).decode(payloadsOfNew)).rejects.toThrow(
-      'a payload is encrypted with the key "2026", and there are no keys here',
-    );
-    const fault: unknown = await new PayloadEncryption([OLD])
-      .decode(payloadsOfNew)
-      .catch((error: unknown) => error);
-    expect(fault).toMatchObject({
-      message: 'a payload is encrypted with the key "2026", which is none of 2025',
-      hint: expect.stringContaining('ERRATA_TEMPORAL_PAYLOAD_KEYS') as string,
-    });
-    const otherBytes: unknown = await new PayloadEncryption([keyNamed('2026', 9)])
-      .decode(payloadsOfNew)
-      .catch((error: unknown) => error);
-    expect(otherBytes).toMatchObject({
-      message: expect.stringContaining('other bytes under that name') as string,
-    });
-    expect(JSON.stringify([fault, otherBytes])).not.toContain(
-      OLD.key.toString('base64').slice(0, 20),
-    );
-  });
-
-  it('stay below what Temporal takes for one payload, however much a lineage carries over', async () => {
-    const [payload] = await new PayloadEncryption([keyNamed('n'.repeat(64), 3)]).encode([
-      {
-        metadata: { encoding: Buffer.from('json/plain') },
-        data: Buffer.alloc(CARRIED_BYTES_MAX, 'x'),
+it('payloads, encrypted: are refused whatever single bit of them was changed', async () => {
+  const codec = new PayloadEncryption([NEW, OLD]);
+  const [whole] = await codec.encode([defaultPayloadConverter.toPayload('Lake Baikal')]);
+  const places = ['data', 'encryption-nonce', 'encryption-key-name'] as const;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...places),
+      fc.nat(10_000),
+      fc.nat(7),
+      async (place, at, bit) => {
+        const changed = { metadata: { ...whole!.metadata }, data: whole!.data! };
+        const flipped = Buffer.from(place === 'data' ? changed.data : changed.metadata[place]!);
+        flipped[at % flipped.length]! ^= 1 << bit;
+        if (place === 'data') changed.data = flipped;
+        else changed.metadata[place] = flipped;
+        await expect(codec.decode([changed])).rejects.toThrow(PayloadUnreadable);
       },
-    ]);
-    expect(bytes(payload!).length - CARRIED_BYTES_MAX).toBeLessThan(300);
-    expect(bytes(payload!).length).toBeLessThan(2_000_000);
+    ),
+  );
+  await expect(codec.decode([{ ...whole!, data: whole!.data!.subarray(0, 10) }])).rejects.toThrow(
+    /damaged/,
+  );
+  await expect(
+    codec.decode([{ ...whole!, metadata: { encoding: whole!.metadata!['encoding']! } }]),
+  ).rejects.toThrow(/key ""/);
+});
+
+it('payloads, encrypted: do not pass for those of another key of the same bytes', async () => {
+  const [payload] = await new PayloadEncryption([keyNamed('a', 7)]).encode([
+    defaultPayloadConverter.toPayload(1),
+  ]);
+  const renamed = {
+    ...payload!,
+    metadata: { ...payload!.metadata, 'encryption-key-name': Buffer.from('b') },
+  };
+  await expect(new PayloadEncryption([keyNamed('b', 7)]).decode([renamed])).rejects.toThrow(
+    /damaged/,
+  );
+});
+
+it('plain payloads are read as they are', async () => {
+  const plain = defaultPayloadConverter.toPayload({ subject: 'a lake' });
+  expect(await new PayloadEncryption([NEW]).decode([plain])).toEqual([plain]);
+  expect(await new PayloadEncryption([]).encode([plain])).toEqual([plain]);
+});
+
+it('payloads, encrypted: tell a reader what it lacks, and no key', async () => {
+  const payloadsOfNew = await new PayloadEncryption([NEW]).encode([
+    defaultPayloadConverter.toPayload(1),
+  ]);
+  await expect(new PayloadEncryption([]).decode(payloadsOfNew)).rejects.toThrow(
+    'a payload is encrypted with the key "2026", and there are no keys here',
+  );
+  const fault: unknown = await new PayloadEncryption([OLD])
+    .decode(payloadsOfNew)
+    .catch((error: unknown) => error);
+  expect(fault).toMatchObject({
+    message: 'a payload is encrypted with the key "2026", which is none of 2025',
+    hint: expect.stringContaining('ERRATA_TEMPORAL_PAYLOAD_KEYS') as string,
   });
+  const otherBytes: unknown = await new PayloadEncryption([keyNamed('2026', 9)])
+    .decode(payloadsOfNew)
+    .catch((error: unknown) => error);
+  expect(otherBytes).toMatchObject({
+    message: expect.stringContaining('other bytes were used under that name') as string,
+  });
+  expect(JSON.stringify([fault, otherBytes])).not.toContain(
+    OLD.key.toString('base64').slice(0, 20),
+  );
+});
+
+it('a payload stays below the limit, however much a lineage carries over', async () => {
+  const [payload] = await new PayloadEncryption([keyNamed('n'.repeat(64), 3)]).encode([
+    {
+      metadata: { encoding: Buffer.from('json/plain') },
+      data: Buffer.alloc(CARRIED_BYTES_MAX, 'x'),
+    },
+  ]);
+  expect(bytes(payload!).length - CARRIED_BYTES_MAX).toBeLessThan(300);
+  expect(bytes(payload!).length).toBeLessThan(2_000_000);
 });
 
 describe('failures', () => {
@@ -161,7 +157,7 @@ describe('failures', () => {
     };
   };
 
-  it('have their messages and stack traces encrypted where there is a key, and read again', async () => {
+  it('have their messages and stack traces encrypted and read again', async () => {
     const { converter, failure, text } = await failed([NEW]);
     expect(text).not.toMatch(/secret|payload-codec\.test/);
     const error = await decodeOptionalFailureToOptionalError(converter, failure);
@@ -185,7 +181,7 @@ describe('the setting with the keys', () => {
     expect(payloadKeysIn(`a-key.1:${base64(3)}`)).toEqual([keyNamed('a-key.1', 3)]);
   });
 
-  it('is refused where a key is too short, too long or no base64, where a name is missing or said twice, and where something is left', () => {
+  it('is refused for malformed keys, missing or repeated names, and leftovers', () => {
     const twice = `a:${base64(1)},a:${base64(2)}`;
     for (const text of [
       '',

@@ -26,177 +26,172 @@ async function lineageOf(...batches: Revisions[]) {
   return { store, writing, log: new Versions(store).log(LINEAGE) };
 }
 
-describe('the trace of a correction', () => {
-  it('tells the record, the version, its probes and that nothing touched it', async () => {
-    const a = correction('a', { source: 'who asked' });
-    const { log } = await lineageOf([a, correction('b')]);
-    const [trace] = await traces(log, { ids: ['a'] });
-    expect(trace).toMatchObject({
-      id: 'a',
-      kind: 'correction',
-      state: 'holds',
-      correction: {
-        subject: 'Subject a',
-        target: 'Lyon',
-        source: 'who asked',
-        position: a.position,
-      },
-      outcome: { status: 'COMMITTED', version: 1, position: a.position },
-      committed: {
-        version: 1,
-        batchId: 'batch-1',
-        workflow: { workflowId: 'edit-batch/l/1', runId: 'run' },
-        probe: { id: 'a', answerAfter: ' Lyon', effective: true },
-        scores: { after: { efficacy: 1 } },
-      },
-      later: [],
-      sameSubject: [],
-    });
-  });
-
-  it('tells what later versions did to it, and what else they did to its subject', async () => {
-    const { log } = await lineageOf(
-      [correction('a')],
-      [
-        correction('beside', {
-          subject: 'Subject a',
-          prompt: 'The mayor of Subject a is',
-          target: 'Anna',
-        }),
-      ],
-      [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 })],
-      [correction('c')],
-    );
-    const [trace] = await traces(log, { ids: ['a'] });
-    expect(trace).toMatchObject({
-      state: 'left',
-      later: [
-        {
-          version: 3,
-          change: 'superseded',
-          by: 'a2',
-          successor: { id: 'a2', target: 'Oslo' },
-          batchId: 'batch-3',
-        },
-      ],
-      sameSubject: [
-        { version: 2, correctionId: 'beside', change: 'added', target: 'Anna' },
-        { version: 3, correctionId: 'a2', change: 'added', target: 'Oslo' },
-      ],
-    });
-    expect((await traces(log, { ids: ['a'] }, 2))[0]).toMatchObject({ state: 'holds', later: [] });
-  });
-
-  it('is found by subject and by prompt, the latest first', async () => {
-    const { log } = await lineageOf(
-      [correction('a')],
-      [
-        correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }),
-        correction('b'),
-      ],
-    );
-    expect((await traces(log, { subjects: ['  Subject   a '] })).map(({ id }) => id)).toEqual([
-      'a2',
-      'a',
-    ]);
-    expect(
-      (await traces(log, { prompts: ['One finds Subject b in'] })).map(({ id }) => id),
-    ).toEqual(['b']);
-    expect(await traces(log, { subjects: ['Subject'] })).toEqual([]);
-  });
-
-  it('is that of a retraction, with what it took out', async () => {
-    const a = correction('a');
-    const gone = retraction(a);
-    const { log } = await lineageOf([a], [gone]);
-    expect((await traces(log, { ids: [gone.id] }))[0]).toMatchObject({
-      kind: 'retraction',
-      state: 'carried-out',
-      committed: { version: 2, probe: null },
-      later: [{ correctionId: 'a', change: 'retracted' }],
-    });
-    expect((await traces(log, { ids: ['a'] }))[0]).toMatchObject({
-      state: 'left',
-      later: [{ change: 'retracted', by: gone.id, successor: null }],
-    });
-  });
-
-  it('is of a version that is not registered yet as of any other, and writes nothing', async () => {
-    const { store, log } = await lineageOf([correction('a')]);
-    const before = [...store.objects.keys()];
-    expect((await traces(log, { ids: ['a'] }))[0]).toMatchObject({
-      outcome: { status: 'COMMITTED', version: 1 },
-    });
-    expect([...store.objects.keys()]).toEqual(before);
-    expect(before.some((name) => name.includes('/register/revisions/'))).toBe(false);
-  });
-
-  it('says what became of what no version has, and that it was sent again', async () => {
-    const { writing, log } = await lineageOf([correction('a')]);
-    const refused = {
-      lineage: LINEAGE,
-      revisionId: 'x',
-      factKey: 'Subject x|{} is in',
-      status: 'QUARANTINED' as const,
-      version: null,
-      reason: 'it has no effect',
-      measured: { code: 'not-effective' },
-      position: { topic: 't', partition: 1, offset: '7' },
-      batchId: 'batch-9',
-      decidedAt: 5,
-    };
-    await (await writing.log(LINEAGE).register()).settle([refused]);
-    await appendChange(writing.log(LINEAGE), {
-      add: [
-        addedCorrection('x~2', {
-          subject: 'Subject x',
-          replayOf: 'x',
-          factKey: 'Subject x|{} is in',
-        }),
-      ],
-    }).catch(() => undefined);
-    expect((await traces(log, { ids: ['x'] }))[0]).toMatchObject({
-      state: 'never-held',
-      correction: null,
-      committed: null,
-      outcome: {
-        status: 'QUARANTINED',
-        reason: 'it has no effect',
-        position: { partition: 1, offset: '7' },
-      },
-      replayedBy: [{ id: 'x~2', version: 2 }],
-    });
-    expect((await refusedAbout(log, { prompt: 'Subject x is in' })).outcomes).toMatchObject([
-      { revisionId: 'x' },
-    ]);
-    expect((await refusedAbout(log, { subjects: ['Subject x'] })).outcomes).toMatchObject([
-      { revisionId: 'x' },
-    ]);
-    expect((await refusedAbout(log, { prompt: 'Subject y is in' })).outcomes).toEqual([]);
-  });
-
-  it('is none for an id that was never decided', async () => {
-    const { log } = await lineageOf([correction('a')]);
-    expect(await traces(log, { ids: ['nobody'] })).toEqual([]);
-  });
-
-  it('reads a fact back from its key', () => {
-    expect(factOf('Subject a|{} is in')).toEqual({
+it('a trace has the record, the version, its probes and no later touches', async () => {
+  const a = correction('a', { source: 'who asked' });
+  const { log } = await lineageOf([a, correction('b')]);
+  const [trace] = await traces(log, { ids: ['a'] });
+  expect(trace).toMatchObject({
+    id: 'a',
+    kind: 'correction',
+    state: 'holds',
+    correction: {
       subject: 'Subject a',
-      relation: '{} is in',
-      prompt: 'Subject a is in',
-    });
-    expect(factOf('a\\|b\\\\|mayor')).toEqual({
-      subject: 'a|b\\',
-      relation: 'mayor',
-      prompt: null,
-    });
-    expect(factOf('no key')).toBeNull();
+      target: 'Lyon',
+      source: 'who asked',
+      position: a.position,
+    },
+    outcome: { status: 'COMMITTED', version: 1, position: a.position },
+    committed: {
+      version: 1,
+      batchId: 'batch-1',
+      workflow: { workflowId: 'edit-batch/l/1', runId: 'run' },
+      probe: { id: 'a', answerAfter: ' Lyon', effective: true },
+      scores: { after: { efficacy: 1 } },
+    },
+    later: [],
+    sameSubject: [],
   });
 });
 
+it('tells what later versions did to it, and what else they did to its subject', async () => {
+  const { log } = await lineageOf(
+    [correction('a')],
+    [
+      correction('beside', {
+        subject: 'Subject a',
+        prompt: 'The mayor of Subject a is',
+        target: 'Anna',
+      }),
+    ],
+    [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 })],
+    [correction('c')],
+  );
+  const [trace] = await traces(log, { ids: ['a'] });
+  expect(trace).toMatchObject({
+    state: 'left',
+    later: [
+      {
+        version: 3,
+        change: 'superseded',
+        by: 'a2',
+        successor: { id: 'a2', target: 'Oslo' },
+        batchId: 'batch-3',
+      },
+    ],
+    sameSubject: [
+      { version: 2, correctionId: 'beside', change: 'added', target: 'Anna' },
+      { version: 3, correctionId: 'a2', change: 'added', target: 'Oslo' },
+    ],
+  });
+  expect((await traces(log, { ids: ['a'] }, 2))[0]).toMatchObject({ state: 'holds', later: [] });
+});
+
+it('the trace of a correction: is found by subject and by prompt, the latest first', async () => {
+  const { log } = await lineageOf(
+    [correction('a')],
+    [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }), correction('b')],
+  );
+  expect((await traces(log, { subjects: ['  Subject   a '] })).map(({ id }) => id)).toEqual([
+    'a2',
+    'a',
+  ]);
+  expect((await traces(log, { prompts: ['One finds Subject b in'] })).map(({ id }) => id)).toEqual([
+    'b',
+  ]);
+  expect(await traces(log, { subjects: ['Subject'] })).toEqual([]);
+});
+
+it('the trace of a correction: is that of a retraction, with what it took out', async () => {
+  const a = correction('a');
+  const gone = retraction(a);
+  const { log } = await lineageOf([a], [gone]);
+  expect((await traces(log, { ids: [gone.id] }))[0]).toMatchObject({
+    kind: 'retraction',
+    state: 'carried-out',
+    committed: { version: 2, probe: null },
+    later: [{ correctionId: 'a', change: 'retracted' }],
+  });
+  expect((await traces(log, { ids: ['a'] }))[0]).toMatchObject({
+    state: 'left',
+    later: [{ change: 'retracted', by: gone.id, successor: null }],
+  });
+});
+
+it('is of a version that is not registered yet as of any other, and writes nothing', async () => {
+  const { store, log } = await lineageOf([correction('a')]);
+  const before = [...store.objects.keys()];
+  expect((await traces(log, { ids: ['a'] }))[0]).toMatchObject({
+    outcome: { status: 'COMMITTED', version: 1 },
+  });
+  expect([...store.objects.keys()]).toEqual(before);
+  expect(before.some((name) => name.includes('/register/revisions/'))).toBe(false);
+});
+
+it('a trace of a refused correction has its outcome and its resubmission', async () => {
+  const { writing, log } = await lineageOf([correction('a')]);
+  const refused = {
+    lineage: LINEAGE,
+    revisionId: 'x',
+    factKey: 'Subject x|{} is in',
+    status: 'QUARANTINED' as const,
+    version: null,
+    reason: 'it has no effect',
+    measured: { code: 'not-effective' },
+    position: { topic: 't', partition: 1, offset: '7' },
+    batchId: 'batch-9',
+    decidedAt: 5,
+  };
+  await (await writing.log(LINEAGE).register()).settle([refused]);
+  await appendChange(writing.log(LINEAGE), {
+    add: [
+      addedCorrection('x~2', {
+        subject: 'Subject x',
+        replayOf: 'x',
+        factKey: 'Subject x|{} is in',
+      }),
+    ],
+  }).catch(() => undefined);
+  expect((await traces(log, { ids: ['x'] }))[0]).toMatchObject({
+    state: 'never-held',
+    correction: null,
+    committed: null,
+    outcome: {
+      status: 'QUARANTINED',
+      reason: 'it has no effect',
+      position: { partition: 1, offset: '7' },
+    },
+    replayedBy: [{ id: 'x~2', version: 2 }],
+  });
+  expect((await refusedAbout(log, { prompt: 'Subject x is in' })).outcomes).toMatchObject([
+    { revisionId: 'x' },
+  ]);
+  expect((await refusedAbout(log, { subjects: ['Subject x'] })).outcomes).toMatchObject([
+    { revisionId: 'x' },
+  ]);
+  expect((await refusedAbout(log, { prompt: 'Subject y is in' })).outcomes).toEqual([]);
+});
+
+it('the trace of a correction: is none for an id that was never decided', async () => {
+  const { log } = await lineageOf([correction('a')]);
+  expect(await traces(log, { ids: ['nobody'] })).toEqual([]);
+});
+
+it('the trace of a correction: reads a fact back from its key', () => {
+  expect(factOf('Subject a|{} is in')).toEqual({
+    subject: 'Subject a',
+    relation: '{} is in',
+    prompt: 'Subject a is in',
+  });
+  expect(factOf('a\\|b\\\\|mayor')).toEqual({
+    subject: 'a|b\\',
+    relation: 'mayor',
+    prompt: null,
+  });
+  expect(factOf('no key')).toBeNull();
+});
+
 describe('an undo', () => {
-  it('is in the trace of what it took out and brought back, with whose word it was, and in the difference', async () => {
+  it('is in the traces of what it removed and restored, and in the difference', async () => {
     const versions = new Versions(new MemoryStore());
     const activities = {
       ...createEditActivities({ engine: new FakeEngine(), versions }),

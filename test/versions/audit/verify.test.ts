@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { announceActivities } from '../../../activities/announce.ts';
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import { verifyLineage } from '../../../versions/audit/verify.ts';
@@ -80,112 +80,110 @@ async function filledStore(): Promise<MemoryStore> {
   return store;
 }
 
-describe('verifying a lineage', () => {
-  let store: MemoryStore;
-  let whole: Map<string, Uint8Array>;
-  beforeAll(async () => {
-    store = await filledStore();
-    whole = new Map(store.objects);
-  });
-  const damaged = async (damage: (objects: Map<string, Uint8Array>) => void) => {
-    store.objects.clear();
-    for (const [name, bytes] of [...whole].sort()) store.objects.set(name, bytes);
-    damage(store.objects);
-    return await verifyLineage(store, LINEAGE);
-  };
-  const problems = async (damage: Parameters<typeof damaged>[0]) =>
-    (await damaged(damage)).findings.map(
-      ({ object, problem }) => `${object.split('/').slice(2, 4).join('/')}: ${problem}`,
-    );
+let store: MemoryStore;
+let whole: Map<string, Uint8Array>;
+beforeAll(async () => {
+  store = await filledStore();
+  whole = new Map(store.objects);
+});
+const damaged = async (damage: (objects: Map<string, Uint8Array>) => void) => {
+  store.objects.clear();
+  for (const [name, bytes] of [...whole].sort()) store.objects.set(name, bytes);
+  damage(store.objects);
+  return await verifyLineage(store, LINEAGE);
+};
+const problems = async (damage: Parameters<typeof damaged>[0]) =>
+  (await damaged(damage)).findings.map(
+    ({ object, problem }) => `${object.split('/').slice(2, 4).join('/')}: ${problem}`,
+  );
 
-  it('finds nothing in a sound lineage', async () => {
-    expect(await damaged(() => {})).toMatchObject({
-      versions: 5,
-      corrections: 3,
-      objects: whole.size,
-      findings: [],
-      head: { version: 5, anchored: true },
-    });
+it('verifying a lineage: finds nothing in a sound lineage', async () => {
+  expect(await damaged(() => {})).toMatchObject({
+    versions: 5,
+    corrections: 3,
+    objects: whole.size,
+    findings: [],
+    head: { version: 5, anchored: true },
   });
+});
 
-  it('finds any changed byte of any object', async () => {
-    const names = [...whole.keys()];
-    await fc.assert(
-      fc.asyncProperty(
-        fc.nat(names.length - 1),
-        fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
-        fc.integer({ min: 1, max: 255 }),
-        async (which, at, change) => {
-          const name = names[which]!;
-          const verification = await damaged((objects) => {
-            const bytes = Uint8Array.from(objects.get(name)!);
-            bytes[Math.floor(at * bytes.length)]! ^= change;
-            objects.set(name, bytes);
-          });
-          expect(verification.findings.length, name).toBeGreaterThan(0);
-        },
-      ),
-      { numRuns: 300 },
-    );
-  });
+it('verifying a lineage: finds any changed byte of any object', async () => {
+  const names = [...whole.keys()];
+  await fc.assert(
+    fc.asyncProperty(
+      fc.nat(names.length - 1),
+      fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+      fc.integer({ min: 1, max: 255 }),
+      async (which, at, change) => {
+        const name = names[which]!;
+        const verification = await damaged((objects) => {
+          const bytes = Uint8Array.from(objects.get(name)!);
+          bytes[Math.floor(at * bytes.length)]! ^= change;
+          objects.set(name, bytes);
+        });
+        expect(verification.findings.length, name).toBeGreaterThan(0);
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
 
-  it('finds every object that is truncated or missing, except staged ones', async () => {
-    for (const [name, bytes] of whole) {
-      expect(
-        (await problems((objects) => objects.set(name, bytes.subarray(0, -1)))).length,
-        name,
-      ).toBeGreaterThan(0);
-      if (/\/(log|blobs)\//.test(name) && name !== entryName(LINEAGE, 5))
-        expect((await problems((objects) => objects.delete(name))).length, name).toBeGreaterThan(0);
-    }
-  });
-
-  it('tells whether the register vouches for the last entry, and which entry is missing', async () => {
-    const marker = [...whole.keys()].find((name) =>
-      name.endsWith('/register/versions/00000000000000000005.json'),
-    )!;
-    expect(await damaged((objects) => objects.delete(marker))).toMatchObject({
-      findings: [],
-      head: { version: 5, anchored: false },
-    });
-    expect(await problems((objects) => objects.delete(entryName(LINEAGE, 5)))).toEqual([
-      expect.stringMatching(
-        /^register\/versions: version 5 was registered with hash .*, its entry hashes to nothing$/,
-      ),
-      expect.stringMatching(/^aliases\/0+3.json: it moves "stable" to version 5 of 4$/),
-    ]);
-  });
-
-  it('finds objects in the wrong place', async () => {
-    expect(await problems((objects) => objects.delete(entryName(LINEAGE, 2)))).toContainEqual(
-      expect.stringMatching(/^log\/0{19}3\.json: is in the place of version 2; /),
-    );
-    expect(await problems((objects) => objects.delete(aliasRecordName(LINEAGE, 2)))).toEqual([
-      expect.stringMatching(/^aliases\/0{19}3\.json: is in the place of alias record 2; /),
-    ]);
+it('verifying finds every object that is truncated or missing, except staged ones', async () => {
+  for (const [name, bytes] of whole) {
     expect(
-      await problems((objects) =>
-        objects.set(aliasRecordName(LINEAGE, 4), objects.get(aliasRecordName(LINEAGE, 3))!),
-      ),
-    ).toEqual([expect.stringMatching(/^aliases\/0+4\.json: it repeats the id "3"$/)]);
-    const history = [...whole.keys()].find((name) => name.includes('/histories/'))!;
-    expect(
-      await problems((objects) =>
-        objects.set(history.replace(/1\.json$/, '2.json'), objects.get(history)!),
-      ),
-    ).toEqual([
-      expect.stringMatching(/is run 0198c2f5-0000-7000-8000-000000000001 of edit-batch\/l\/1$/),
-    ]);
-    const fate = [...whole.keys()].find((name) => /\/fates\/.*\/0+5\.json$/.test(name))!;
-    expect(
-      await problems((objects) =>
-        objects.set(fate.replace(/5\.json$/, '9.json'), objects.get(fate)!),
-      ),
-    ).toEqual([expect.stringMatching(/^register\/fates: is about ".*" in version 5$/)]);
-    expect(
-      await problems((objects) => objects.set(`lineages/${LINEAGE}/notes/a`, new Uint8Array(1))),
-    ).toEqual(['notes/a: does not belong to a version log']);
+      (await problems((objects) => objects.set(name, bytes.subarray(0, -1)))).length,
+      name,
+    ).toBeGreaterThan(0);
+    if (/\/(log|blobs)\//.test(name) && name !== entryName(LINEAGE, 5))
+      expect((await problems((objects) => objects.delete(name))).length, name).toBeGreaterThan(0);
+  }
+});
+
+it('verifying tells whether the register vouches for the last entry', async () => {
+  const marker = [...whole.keys()].find((name) =>
+    name.endsWith('/register/versions/00000000000000000005.json'),
+  )!;
+  expect(await damaged((objects) => objects.delete(marker))).toMatchObject({
+    findings: [],
+    head: { version: 5, anchored: false },
   });
+  expect(await problems((objects) => objects.delete(entryName(LINEAGE, 5)))).toEqual([
+    expect.stringMatching(
+      /^register\/versions: version 5 was registered with hash .*, its entry hashes to nothing$/,
+    ),
+    expect.stringMatching(/^aliases\/0+3.json: it moves "stable" to version 5 of 4$/),
+  ]);
+});
+
+it('verifying a lineage: finds objects in the wrong place', async () => {
+  expect(await problems((objects) => objects.delete(entryName(LINEAGE, 2)))).toContainEqual(
+    expect.stringMatching(/^log\/0{19}3\.json: is in the place of version 2; /),
+  );
+  expect(await problems((objects) => objects.delete(aliasRecordName(LINEAGE, 2)))).toEqual([
+    expect.stringMatching(/^aliases\/0{19}3\.json: is in the place of alias record 2; /),
+  ]);
+  expect(
+    await problems((objects) =>
+      objects.set(aliasRecordName(LINEAGE, 4), objects.get(aliasRecordName(LINEAGE, 3))!),
+    ),
+  ).toEqual([expect.stringMatching(/^aliases\/0+4\.json: it repeats the id "3"$/)]);
+  const history = [...whole.keys()].find((name) => name.includes('/histories/'))!;
+  expect(
+    await problems((objects) =>
+      objects.set(history.replace(/1\.json$/, '2.json'), objects.get(history)!),
+    ),
+  ).toEqual([
+    expect.stringMatching(/is run 0198c2f5-0000-7000-8000-000000000001 of edit-batch\/l\/1$/),
+  ]);
+  const fate = [...whole.keys()].find((name) => /\/fates\/.*\/0+5\.json$/.test(name))!;
+  expect(
+    await problems((objects) =>
+      objects.set(fate.replace(/5\.json$/, '9.json'), objects.get(fate)!),
+    ),
+  ).toEqual([expect.stringMatching(/^register\/fates: is about ".*" in version 5$/)]);
+  expect(
+    await problems((objects) => objects.set(`lineages/${LINEAGE}/notes/a`, new Uint8Array(1))),
+  ).toEqual(['notes/a: does not belong to a version log']);
 });
 
 it('finds corrections that an undo restores differently', async () => {

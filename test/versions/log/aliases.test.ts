@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
 import { aliasRecordName } from '../../../versions/log/object-names.ts';
 import { sealed } from '../../../versions/log/sealed.ts';
@@ -22,104 +22,99 @@ const move = (id: string, version: number | null, more: object = {}) => ({
   ...more,
 });
 
-describe('aliases', () => {
-  it('stand where the last word has them, whoever reads', async () => {
-    const { log, again } = await threeVersions();
-    expect((await log.aliases()).current.size).toBe(0);
-    expect(await log.moveAlias(move('1', 2))).toMatchObject({
-      kind: 'moved',
-      record: { alias: 'stable', version: 2 },
-    });
-    await log.moveAlias(move('2', 0, { alias: 'audited' }));
-    await log.moveAlias(move('3', null));
-    const { current: standing, records: words } = await again().aliases();
-    expect([...standing].map(([alias, { version, id }]) => [alias, version, id])).toEqual([
-      ['stable', null, '3'],
-      ['audited', 0, '2'],
-    ]);
-    expect(words.map(({ id }) => id)).toEqual(['1', '2', '3']);
+it('aliases: stand where the last word has them, whoever reads', async () => {
+  const { log, again } = await threeVersions();
+  expect((await log.aliases()).current.size).toBe(0);
+  expect(await log.moveAlias(move('1', 2))).toMatchObject({
+    kind: 'moved',
+    record: { alias: 'stable', version: 2 },
   });
+  await log.moveAlias(move('2', 0, { alias: 'audited' }));
+  await log.moveAlias(move('3', null));
+  const { current: standing, records: words } = await again().aliases();
+  expect([...standing].map(([alias, { version, id }]) => [alias, version, id])).toEqual([
+    ['stable', null, '3'],
+    ['audited', 0, '2'],
+  ]);
+  expect(words.map(({ id }) => id)).toEqual(['1', '2', '3']);
+});
 
-  it('are moved once by one id, however often it is said, and by whomever', async () => {
-    const { log, again, store } = await threeVersions();
-    const said = await Promise.all(
-      [log, again(), again()].map((one) => one.moveAlias(move('1', 2))),
-    );
-    expect(new Set(said.map((one) => (one.kind === 'moved' ? one.record.id : one.kind)))).toEqual(
-      new Set(['1']),
-    );
-    await log.moveAlias(move('2', 3));
-    expect(await again().moveAlias(move('1', 2))).toMatchObject({
-      kind: 'moved',
-      record: { version: 2 },
-    });
-    expect((await again().aliases()).current.get('stable')).toMatchObject({ version: 3 });
-    expect(await log.moveAlias(move('1', 1))).toEqual({
-      kind: 'refused',
-      reason: '"1" already moved alias stable to version 2',
-    });
-    expect([...store.objects.keys()].filter((name) => name.includes('/aliases/'))).toEqual([
-      aliasRecordName('l', 1),
-      aliasRecordName('l', 2),
-    ]);
+it('aliases: are moved once by one id, however often it is said, and by whomever', async () => {
+  const { log, again, store } = await threeVersions();
+  const said = await Promise.all([log, again(), again()].map((one) => one.moveAlias(move('1', 2))));
+  expect(new Set(said.map((one) => (one.kind === 'moved' ? one.record.id : one.kind)))).toEqual(
+    new Set(['1']),
+  );
+  await log.moveAlias(move('2', 3));
+  expect(await again().moveAlias(move('1', 2))).toMatchObject({
+    kind: 'moved',
+    record: { version: 2 },
   });
+  expect((await again().aliases()).current.get('stable')).toMatchObject({ version: 3 });
+  expect(await log.moveAlias(move('1', 1))).toEqual({
+    kind: 'refused',
+    reason: '"1" already moved alias stable to version 2',
+  });
+  expect([...store.objects.keys()].filter((name) => name.includes('/aliases/'))).toEqual([
+    aliasRecordName('l', 1),
+    aliasRecordName('l', 2),
+  ]);
+});
 
-  it('lose no word of many that are said at once', async () => {
-    const { again } = await threeVersions();
-    await Promise.all(
-      Array.from({ length: 20 }, (_, i) => again().moveAlias(move(`m${i}`, i % 4))),
-    );
-    const { records: words } = await again().aliases();
-    expect(words.map(({ id }) => id).sort()).toEqual(
-      Array.from({ length: 20 }, (_, i) => `m${i}`).sort(),
-    );
-  });
+it('aliases: lose no word of many that are said at once', async () => {
+  const { again } = await threeVersions();
+  await Promise.all(Array.from({ length: 20 }, (_, i) => again().moveAlias(move(`m${i}`, i % 4))));
+  const { records: words } = await again().aliases();
+  expect(words.map(({ id }) => id).sort()).toEqual(
+    Array.from({ length: 20 }, (_, i) => `m${i}`).sort(),
+  );
+});
 
-  it('are taken back only where nobody moved them since', async () => {
-    const { log } = await threeVersions();
-    await log.moveAlias(move('rollback', 1));
-    expect(await log.moveAlias(move('release', null, { takesBack: 'rollback' }))).toMatchObject({
-      kind: 'moved',
-    });
-    await log.moveAlias(move('rollback-2', 1));
-    await log.moveAlias(move('other', 2));
-    expect(await log.moveAlias(move('release-2', null, { takesBack: 'rollback-2' }))).toMatchObject(
-      { kind: 'overtaken', record: { id: 'other', version: 2 } },
-    );
-    expect((await log.aliases()).current.get('stable')).toMatchObject({ version: 2 });
+it('aliases: are taken back only where nobody moved them since', async () => {
+  const { log } = await threeVersions();
+  await log.moveAlias(move('rollback', 1));
+  expect(await log.moveAlias(move('release', null, { takesBack: 'rollback' }))).toMatchObject({
+    kind: 'moved',
   });
+  await log.moveAlias(move('rollback-2', 1));
+  await log.moveAlias(move('other', 2));
+  expect(await log.moveAlias(move('release-2', null, { takesBack: 'rollback-2' }))).toMatchObject({
+    kind: 'overtaken',
+    record: { id: 'other', version: 2 },
+  });
+  expect((await log.aliases()).current.get('stable')).toMatchObject({ version: 2 });
+});
 
-  it.each([
-    [
-      'a version that there is not',
-      move('1', 9),
-      'version 9 does not exist; the newest that can be read is 3',
-    ],
-    ['a name in capitals', move('1', 1, { alias: 'Stable' }), /^alias: /],
-    ['the name of HEAD', move('1', 1, { alias: 'head' }), /^alias: /],
-    ['the name of the base model', move('1', 1, { alias: 'base' }), /^alias: /],
-    ['a name that is too long', move('1', 1, { alias: 'a'.repeat(33) }), /^alias: /],
-    ['no id', move('', 1), /^id: /],
-  ])('refuse %s', async (_, asked, reason) => {
-    const { log } = await threeVersions();
-    expect(await log.moveAlias(asked)).toEqual({
-      kind: 'refused',
-      reason: typeof reason === 'string' ? reason : (expect.stringMatching(reason) as string),
-    });
-    expect((await log.aliases()).records).toEqual([]);
+it.each([
+  [
+    'a version that there is not',
+    move('1', 9),
+    'version 9 does not exist; the newest that can be read is 3',
+  ],
+  ['a name in capitals', move('1', 1, { alias: 'Stable' }), /^alias: /],
+  ['the name of HEAD', move('1', 1, { alias: 'head' }), /^alias: /],
+  ['the name of the base model', move('1', 1, { alias: 'base' }), /^alias: /],
+  ['a name that is too long', move('1', 1, { alias: 'a'.repeat(33) }), /^alias: /],
+  ['no id', move('', 1), /^id: /],
+])('aliases: refuse %s', async (_, asked, reason) => {
+  const { log } = await threeVersions();
+  expect(await log.moveAlias(asked)).toEqual({
+    kind: 'refused',
+    reason: typeof reason === 'string' ? reason : (expect.stringMatching(reason) as string),
   });
+  expect((await log.aliases()).records).toEqual([]);
+});
 
-  it('that are damaged are told, and those before it stand', async () => {
-    const { log, again, store } = await threeVersions();
-    await log.moveAlias(move('1', 1));
-    await log.moveAlias(move('2', 2));
-    store.objects.set(aliasRecordName('l', 2), sealed({ alias: 'stable' }));
-    const reader = again();
-    await expect(reader.aliases()).rejects.toThrow(VersionLogDamaged);
-    const { aliases, damage } = await reader.readAliases();
-    expect([aliases.current.get('stable')?.version, damage?.message]).toEqual([
-      1,
-      expect.stringMatching(/aliases\/0+2\.json/),
-    ]);
-  });
+it('aliases: that are damaged are told, and those before it stand', async () => {
+  const { log, again, store } = await threeVersions();
+  await log.moveAlias(move('1', 1));
+  await log.moveAlias(move('2', 2));
+  store.objects.set(aliasRecordName('l', 2), sealed({ alias: 'stable' }));
+  const reader = again();
+  await expect(reader.aliases()).rejects.toThrow(VersionLogDamaged);
+  const { aliases, damage } = await reader.readAliases();
+  expect([aliases.current.get('stable')?.version, damage?.message]).toEqual([
+    1,
+    expect.stringMatching(/aliases\/0+2\.json/),
+  ]);
 });

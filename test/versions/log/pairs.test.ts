@@ -55,126 +55,122 @@ function withMetadata(pairs: StoredPairs, changes: Record<string, string | undef
   );
 }
 
-describe('pairs as a blob', () => {
-  it('come back bit for bit', () => {
-    const pairs = pairsOf(5, 0.1);
-    expect(decodePairs(encodePairs(pairs))).toEqual(pairs);
-    expect(encodePairs(decodePairs(encodePairs(pairs)))).toEqual(encodePairs(pairs));
-  });
+it('pairs as a blob: come back bit for bit', () => {
+  const pairs = pairsOf(5, 0.1);
+  expect(decodePairs(encodePairs(pairs))).toEqual(pairs);
+  expect(encodePairs(decodePairs(encodePairs(pairs)))).toEqual(encodePairs(pairs));
+});
 
-  it('come back with whom they are about, and in which spellings, whatever the name', () => {
-    const row = fc.record({
-      subject: fc.string({ unit: 'binary' }),
-      spellings: fc.array(fc.array(fc.nat(), { maxLength: 5 }), { maxLength: 4 }),
-    });
-    fc.assert(
-      fc.property(fc.array(row, { minLength: 1, maxLength: 6 }), (rows) => {
-        const pairs = {
-          ...pairsOf(rows.length, 3),
-          subjects: rows.map(({ subject }) => subject),
-          spellings: rows.map(({ spellings }) => spellings),
-        };
-        expect(decodePairs(encodePairs(pairs))).toEqual(pairs);
-      }),
-    );
+it('pairs come back with their subjects and spellings, whatever the name', () => {
+  const row = fc.record({
+    subject: fc.string({ unit: 'binary' }),
+    spellings: fc.array(fc.array(fc.nat(), { maxLength: 5 }), { maxLength: 4 }),
   });
+  fc.assert(
+    fc.property(fc.array(row, { minLength: 1, maxLength: 6 }), (rows) => {
+      const pairs = {
+        ...pairsOf(rows.length, 3),
+        subjects: rows.map(({ subject }) => subject),
+        spellings: rows.map(({ spellings }) => spellings),
+      };
+      expect(decodePairs(encodePairs(pairs))).toEqual(pairs);
+    }),
+  );
+});
 
-  it('say in their metadata what they are: a format, layers, and subjects and spellings as JSON', () => {
-    const { metadata } = decodeSafetensors(
-      encodePairs({
-        ...pairsOf(2, 1),
-        subjects: ['Rome', 'Tom'],
-        spellings: [[[4, 5], [6]], [[9]]],
-      }),
-    );
-    expect(metadata).toEqual({
-      format: 'errata-pairs-2',
-      layers: '4,7',
-      subjects: '["Rome","Tom"]',
-      spellings: '[[[4,5],[6]],[[9]]]',
-    });
+it('pairs name their format, layers, subjects and spellings in the metadata', () => {
+  const { metadata } = decodeSafetensors(
+    encodePairs({
+      ...pairsOf(2, 1),
+      subjects: ['Rome', 'Tom'],
+      spellings: [[[4, 5], [6]], [[9]]],
+    }),
+  );
+  expect(metadata).toEqual({
+    format: 'errata-pairs-2',
+    layers: '4,7',
+    subjects: '["Rome","Tom"]',
+    spellings: '[[[4,5],[6]],[[9]]]',
   });
+});
 
-  it.each([
-    ['no subjects', { subjects: undefined }],
-    ['no spellings', { spellings: undefined }],
-    ['subjects that are not JSON', { subjects: 'Rome, Tom' }],
-    ['subjects that are no list', { subjects: '{"0":"Rome","1":"Tom"}' }],
-    ['subjects that are not all text', { subjects: '["Rome",2]' }],
-    ['a subject too few', { subjects: '["Rome"]' }],
-    ['a subject too many', { subjects: '["Rome","Tom","Anna"]' }],
-    ['spellings that are not JSON', { spellings: '[[[1]],[[2]]' }],
-    ['spellings that are no list', { spellings: '7' }],
-    ['the spellings of a row too few', { spellings: '[[[1]]]' }],
-    ['the spellings of a row too many', { spellings: '[[[1]],[[2]],[[3]]]' }],
-    ['a spelling that is no list', { spellings: '[[1],[[2]]]' }],
-    ['a spelling of text', { spellings: '[[["Rome"]],[[2]]]' }],
-    ['a negative token', { spellings: '[[[-1]],[[2]]]' }],
-    ['a token that is no whole number', { spellings: '[[[1.5]],[[2]]]' }],
-    ['a token past the safe whole numbers', { spellings: '[[[9007199254740992]],[[2]]]' }],
-    ['a token that is null', { spellings: '[[[null]],[[2]]]' }],
-    ['a format that is not known', { format: 'errata-pairs-3' }],
-    [
-      'the format before, which names no subjects',
-      { format: 'errata-pairs-1', subjects: undefined, spellings: undefined },
-    ],
-  ])('are refused with %s', (_, changes) => {
-    expect(() => decodePairs(withMetadata(pairsOf(2, 1), changes))).toThrow(PairsMalformed);
-  });
+it.each([
+  ['no subjects', { subjects: undefined }],
+  ['no spellings', { spellings: undefined }],
+  ['subjects that are not JSON', { subjects: 'Rome, Tom' }],
+  ['subjects that are no list', { subjects: '{"0":"Rome","1":"Tom"}' }],
+  ['subjects that are not all text', { subjects: '["Rome",2]' }],
+  ['a subject too few', { subjects: '["Rome"]' }],
+  ['a subject too many', { subjects: '["Rome","Tom","Anna"]' }],
+  ['spellings that are not JSON', { spellings: '[[[1]],[[2]]' }],
+  ['spellings that are no list', { spellings: '7' }],
+  ['the spellings of a row too few', { spellings: '[[[1]]]' }],
+  ['the spellings of a row too many', { spellings: '[[[1]],[[2]],[[3]]]' }],
+  ['a spelling that is no list', { spellings: '[[1],[[2]]]' }],
+  ['a spelling of text', { spellings: '[[["Rome"]],[[2]]]' }],
+  ['a negative token', { spellings: '[[[-1]],[[2]]]' }],
+  ['a token that is no whole number', { spellings: '[[[1.5]],[[2]]]' }],
+  ['a token past the safe whole numbers', { spellings: '[[[9007199254740992]],[[2]]]' }],
+  ['a token that is null', { spellings: '[[[null]],[[2]]]' }],
+  ['a format that is not known', { format: 'errata-pairs-3' }],
+  [
+    'the format before, which names no subjects',
+    { format: 'errata-pairs-1', subjects: undefined, spellings: undefined },
+  ],
+])('pairs as a blob: are refused with %s', (_, changes) => {
+  expect(() => decodePairs(withMetadata(pairsOf(2, 1), changes))).toThrow(PairsMalformed);
+});
 
-  it('are not written without a subject and its spellings for every row', () => {
-    const pairs = pairsOf(2, 1);
-    expect(() => encodePairs({ ...pairs, subjects: pairs.subjects.slice(1) })).toThrow(RangeError);
-    expect(() => encodePairs({ ...pairs, spellings: [...pairs.spellings, []] })).toThrow(
-      RangeError,
-    );
-  });
+it('pairs as a blob: are not written without a subject and its spellings for every row', () => {
+  const pairs = pairsOf(2, 1);
+  expect(() => encodePairs({ ...pairs, subjects: pairs.subjects.slice(1) })).toThrow(RangeError);
+  expect(() => encodePairs({ ...pairs, spellings: [...pairs.spellings, []] })).toThrow(RangeError);
+});
 
-  it('are refused with a number that is not finite, or one too few', () => {
-    const sick = pairsOf(1, 0);
-    sick.keys[1]![2] = Number.NaN;
-    expect(() => encodePairs(sick)).toThrow(RangeError);
-    const short = pairsOf(2, 0);
-    short.changes[0] = new Float32Array(3);
-    expect(() => encodePairs(short)).toThrow(RangeError);
-  });
+it('pairs as a blob: are refused with a number that is not finite, or one too few', () => {
+  const sick = pairsOf(1, 0);
+  sick.keys[1]![2] = Number.NaN;
+  expect(() => encodePairs(sick)).toThrow(RangeError);
+  const short = pairsOf(2, 0);
+  short.changes[0] = new Float32Array(3);
+  expect(() => encodePairs(short)).toThrow(RangeError);
+});
 
-  it('are refused where the blob is something else', () => {
-    expect(() => decodePairs(encodeTargets({ ids: ['a'], values: new Float32Array(2) }))).toThrow(
-      PairsMalformed,
-    );
-    const halved = encodeSafetensors(
-      new Map([
-        ['layers.4.keys', { type: 'F32' as const, shape: [1, 3], values: new Float32Array(3) }],
-      ]),
-      { format: 'errata-pairs-2', layers: '4', subjects: '["Rome"]', spellings: '[[[1]]]' },
-    );
-    expect(() => decodePairs(halved)).toThrow(PairsMalformed);
-  });
+it('pairs as a blob: are refused where the blob is something else', () => {
+  expect(() => decodePairs(encodeTargets({ ids: ['a'], values: new Float32Array(2) }))).toThrow(
+    PairsMalformed,
+  );
+  const halved = encodeSafetensors(
+    new Map([
+      ['layers.4.keys', { type: 'F32' as const, shape: [1, 3], values: new Float32Array(3) }],
+    ]),
+    { format: 'errata-pairs-2', layers: '4', subjects: '["Rome"]', spellings: '[[[1]]]' },
+  );
+  expect(() => decodePairs(halved)).toThrow(PairsMalformed);
+});
 
-  it('gather rows of several blobs in the order asked for', () => {
-    const [a, b] = [pairsOf(2, 1), pairsOf(3, 50)];
-    const gathered = gatherPairs([
-      { pairs: b, row: 2 },
+it('pairs as a blob: gather rows of several blobs in the order asked for', () => {
+  const [a, b] = [pairsOf(2, 1), pairsOf(3, 50)];
+  const gathered = gatherPairs([
+    { pairs: b, row: 2 },
+    { pairs: a, row: 0 },
+  ])!;
+  expect(gathered.count).toBe(2);
+  expect([...gathered.keys[0]!]).toEqual([...b.keys[0]!.slice(6, 9), ...a.keys[0]!.slice(0, 3)]);
+  expect([...gathered.changes[1]!]).toEqual([
+    ...b.changes[1]!.slice(4, 6),
+    ...a.changes[1]!.slice(0, 2),
+  ]);
+  expect(gathered.subjects).toEqual([b.subjects[2], a.subjects[0]]);
+  expect(gathered.spellings).toEqual([b.spellings[2], a.spellings[0]]);
+  expect(gatherPairs([])).toBeNull();
+  expect(() => gatherPairs([{ pairs: a, row: 2 }])).toThrow(PairsMalformed);
+  expect(() =>
+    gatherPairs([
       { pairs: a, row: 0 },
-    ])!;
-    expect(gathered.count).toBe(2);
-    expect([...gathered.keys[0]!]).toEqual([...b.keys[0]!.slice(6, 9), ...a.keys[0]!.slice(0, 3)]);
-    expect([...gathered.changes[1]!]).toEqual([
-      ...b.changes[1]!.slice(4, 6),
-      ...a.changes[1]!.slice(0, 2),
-    ]);
-    expect(gathered.subjects).toEqual([b.subjects[2], a.subjects[0]]);
-    expect(gathered.spellings).toEqual([b.spellings[2], a.spellings[0]]);
-    expect(gatherPairs([])).toBeNull();
-    expect(() => gatherPairs([{ pairs: a, row: 2 }])).toThrow(PairsMalformed);
-    expect(() =>
-      gatherPairs([
-        { pairs: a, row: 0 },
-        { pairs: { ...b, layers: [4, 8] }, row: 0 },
-      ]),
-    ).toThrow(PairsMalformed);
-  });
+      { pairs: { ...b, layers: [4, 8] }, row: 0 },
+    ]),
+  ).toThrow(PairsMalformed);
 });
 
 describe('targets as a blob', () => {

@@ -29,87 +29,85 @@ function freshLog(): { store: MemoryStore; log: VersionLog; again: () => Version
   return { store, log: new VersionLog(store, 'l'), again: () => new VersionLog(store, 'l') };
 }
 
-describe('the version log', () => {
-  it('begins as version 0, the base model', async () => {
-    const { log } = freshLog();
-    const history = await log.read();
-    expect(history.head).toEqual({ version: 0, hash: null });
-    expect(history.active.size).toBe(0);
-  });
+it('the version log: begins as version 0, the base model', async () => {
+  const { log } = freshLog();
+  const history = await log.read();
+  expect(history.head).toEqual({ version: 0, hash: null });
+  expect(history.active.size).toBe(0);
+});
 
-  it('stores an entry canonically under its 20-digit number, with the hash of the bytes before it as parent', async () => {
-    const { store, log } = freshLog();
-    await appendChange(log, { add: [addedCorrection('a')] });
-    await appendChange(log, { add: [addedCorrection('b')] });
-    const entries = [...store.objects].filter(([name]) => name.includes('/log/'));
-    expect(entries.map(([name]) => name)).toEqual([
-      'lineages/l/log/00000000000000000001.json',
-      'lineages/l/log/00000000000000000002.json',
-    ]);
-    const [first, second] = entries.map(([, bytes]) => bytes) as [Uint8Array, Uint8Array];
-    const text = new TextDecoder().decode(second);
-    const entry = JSON.parse(text) as VersionEntry;
-    expect(entry.parent).toBe(hashOf(first));
-    expect(text.startsWith('{"added":[{"correctionId":"b","factKey":')).toBe(true);
-    expect(text).not.toMatch(/\n|: /);
-  });
+it('the log stores canonical entries under 20 digits, linked by hash', async () => {
+  const { store, log } = freshLog();
+  await appendChange(log, { add: [addedCorrection('a')] });
+  await appendChange(log, { add: [addedCorrection('b')] });
+  const entries = [...store.objects].filter(([name]) => name.includes('/log/'));
+  expect(entries.map(([name]) => name)).toEqual([
+    'lineages/l/log/00000000000000000001.json',
+    'lineages/l/log/00000000000000000002.json',
+  ]);
+  const [first, second] = entries.map(([, bytes]) => bytes) as [Uint8Array, Uint8Array];
+  const text = new TextDecoder().decode(second);
+  const entry = JSON.parse(text) as VersionEntry;
+  expect(entry.parent).toBe(hashOf(first));
+  expect(text.startsWith('{"added":[{"correctionId":"b","factKey":')).toBe(true);
+  expect(text).not.toMatch(/\n|: /);
+});
 
-  it('follows what other writers append, reading only what is new', async () => {
-    const { store, log, again } = freshLog();
-    const reader = again();
-    await appendChange(log, { add: [addedCorrection('a')] });
-    expect((await reader.read()).head.version).toBe(1);
-    for (let i = 0; i < 40; i += 1) await appendChange(log, { add: [addedCorrection(`b${i}`)] });
-    const asked: string[] = [];
-    const get = store.get.bind(store);
-    store.get = (name) => (asked.push(name), get(name));
-    const history = await reader.read();
-    expect(history.head.version).toBe(41);
-    expect(asked).not.toContain(entryName('l', 1));
-    expect([...history.active.keys()]).toEqual([
-      'a',
-      ...Array.from({ length: 40 }, (_, i) => `b${i}`),
-    ]);
-  });
+it('the version log: follows what other writers append, reading only what is new', async () => {
+  const { store, log, again } = freshLog();
+  const reader = again();
+  await appendChange(log, { add: [addedCorrection('a')] });
+  expect((await reader.read()).head.version).toBe(1);
+  for (let i = 0; i < 40; i += 1) await appendChange(log, { add: [addedCorrection(`b${i}`)] });
+  const asked: string[] = [];
+  const get = store.get.bind(store);
+  store.get = (name) => (asked.push(name), get(name));
+  const history = await reader.read();
+  expect(history.head.version).toBe(41);
+  expect(asked).not.toContain(entryName('l', 1));
+  expect([...history.active.keys()]).toEqual([
+    'a',
+    ...Array.from({ length: 40 }, (_, i) => `b${i}`),
+  ]);
+});
 
-  it('lets one of two writers of the same version win and shows the other what is there', async () => {
-    const { log, again } = freshLog();
-    const other = again();
-    const mine = versionEntry(1, null, {
-      added: [addedCorrection('a')],
-      corrections: 1,
-      batchId: 'mine',
-    });
-    const theirs = versionEntry(1, null, {
-      added: [addedCorrection('b')],
-      corrections: 1,
-      batchId: 'theirs',
-    });
-    const results = await Promise.all([log.append(mine), other.append(theirs)]);
-    expect(results.map((result) => result.kind).sort()).toEqual(['appended', 'exists']);
-    const lost = results.find((result) => result.kind === 'exists')!;
-    const won = results[0].kind === 'appended' ? 'mine' : 'theirs';
-    expect(lost.kind === 'exists' && lost.entry.batchId).toBe(won);
+it('one of two writers of the same version wins, and the other sees its entry', async () => {
+  const { log, again } = freshLog();
+  const other = again();
+  const mine = versionEntry(1, null, {
+    added: [addedCorrection('a')],
+    corrections: 1,
+    batchId: 'mine',
   });
+  const theirs = versionEntry(1, null, {
+    added: [addedCorrection('b')],
+    corrections: 1,
+    batchId: 'theirs',
+  });
+  const results = await Promise.all([log.append(mine), other.append(theirs)]);
+  expect(results.map((result) => result.kind).sort()).toEqual(['appended', 'exists']);
+  const lost = results.find((result) => result.kind === 'exists')!;
+  const won = results[0].kind === 'appended' ? 'mine' : 'theirs';
+  expect(lost.kind === 'exists' && lost.entry.batchId).toBe(won);
+});
 
-  it('HEAD stops below a missing entry', async () => {
-    const { store, log, again } = freshLog();
-    for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
-    store.objects.delete(entryName('l', 2));
-    expect((await again().read()).head.version).toBe(1);
-  });
+it('the version log: HEAD stops below a missing entry', async () => {
+  const { store, log, again } = freshLog();
+  for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
+  store.objects.delete(entryName('l', 2));
+  expect((await again().read()).head.version).toBe(1);
+});
 
-  it('shows the history as of any version, and none that is not there', async () => {
-    const { log, again } = freshLog();
-    await appendChange(log, { add: [addedCorrection('a'), addedCorrection('b')] });
-    await appendChange(log, { add: [addedCorrection('c')], remove: [removal('a')] });
-    const reader = again();
-    expect([...(await reader.at(2)).active.keys()]).toEqual(['b', 'c']);
-    expect([...(await reader.at(1)).active.keys()]).toEqual(['a', 'b']);
-    expect((await reader.at(0)).active.size).toBe(0);
-    for (const version of [3, -1, 1.5])
-      await expect(reader.at(version)).rejects.toThrow(VersionUnknown);
-  });
+it('the version log: shows the history as of any version, and none that is not there', async () => {
+  const { log, again } = freshLog();
+  await appendChange(log, { add: [addedCorrection('a'), addedCorrection('b')] });
+  await appendChange(log, { add: [addedCorrection('c')], remove: [removal('a')] });
+  const reader = again();
+  expect([...(await reader.at(2)).active.keys()]).toEqual(['b', 'c']);
+  expect([...(await reader.at(1)).active.keys()]).toEqual(['a', 'b']);
+  expect((await reader.at(0)).active.size).toBe(0);
+  for (const version of [3, -1, 1.5])
+    await expect(reader.at(version)).rejects.toThrow(VersionUnknown);
 });
 
 describe('an entry is refused before anything is written', () => {

@@ -48,7 +48,7 @@ describe('FileStore', () => {
     expect(await readdir(join(folder, '.tmp'))).toEqual([]);
   });
 
-  it('sweeps what a process left that died in the middle of a put, and spares what is being written', async () => {
+  it('sweeps files of a process that died during a put, and spares current ones', async () => {
     const folder = await emptyFolder();
     await mkdir(join(folder, '.tmp'));
     await writeFile(join(folder, '.tmp', 'dead'), 'half');

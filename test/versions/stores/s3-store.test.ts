@@ -14,7 +14,7 @@ import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { isWorthARetry } from '../../../schemas/failures.ts';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
@@ -63,266 +63,264 @@ afterAll(async () => {
 
 conformsToObjectStore('S3Store', async () => new S3Store(newPlace()));
 
-describe('S3Store', () => {
-  it('keeps to its prefix', async () => {
-    const { prefix, ...place } = newPlace();
-    const [own, longer, whole] = [
-      new S3Store({ ...place, prefix }),
-      new S3Store({ ...place, prefix: `${prefix}x` }),
-      new S3Store({ ...place, prefix: '' }),
-    ];
-    await own.putIfAbsent('a/1', bytes('own'));
-    expect(await longer.putIfAbsent('a/1', bytes('longer'))).toBe('stored');
-    expect(await namesIn(own, '')).toEqual(['a/1']);
-    expect(text(await longer.get('a/1'))).toBe('longer');
-    expect(await namesIn(whole, prefix)).toEqual([
-      `${prefix}/.errata/put-if-absent`,
-      `${prefix}/a/1`,
-      `${prefix}x/.errata/put-if-absent`,
-      `${prefix}x/a/1`,
-    ]);
-  });
+it('S3Store: keeps to its prefix', async () => {
+  const { prefix, ...place } = newPlace();
+  const [own, longer, whole] = [
+    new S3Store({ ...place, prefix }),
+    new S3Store({ ...place, prefix: `${prefix}x` }),
+    new S3Store({ ...place, prefix: '' }),
+  ];
+  await own.putIfAbsent('a/1', bytes('own'));
+  expect(await longer.putIfAbsent('a/1', bytes('longer'))).toBe('stored');
+  expect(await namesIn(own, '')).toEqual(['a/1']);
+  expect(text(await longer.get('a/1'))).toBe('longer');
+  expect(await namesIn(whole, prefix)).toEqual([
+    `${prefix}/.errata/put-if-absent`,
+    `${prefix}/a/1`,
+    `${prefix}x/.errata/put-if-absent`,
+    `${prefix}x/a/1`,
+  ]);
+});
 
-  it('says of exactly one put that it stored, though its answer was lost', async () => {
-    const place = newPlace();
-    const direct = new S3Store(place);
-    await direct.putIfAbsent('before', bytes('0'));
-    const lossy = await inFront(async (incoming, response, forward) => {
-      if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
-      lossy.seen += 1;
-      await forward({ answered: () => response.socket!.destroy() });
-    });
-    const results = await Promise.all([
-      new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('mine')),
-      new S3Store(place).putIfAbsent('log/1', bytes('theirs')),
-    ]);
-    expect([...results].sort()).toEqual(['exists', 'stored']);
-    expect(text(await direct.get('log/1'))).toBe(results[0] === 'stored' ? 'mine' : 'theirs');
-    expect(lossy.seen).toBe(1);
+it('S3Store: says of exactly one put that it stored, though its answer was lost', async () => {
+  const place = newPlace();
+  const direct = new S3Store(place);
+  await direct.putIfAbsent('before', bytes('0'));
+  const lossy = await inFront(async (incoming, response, forward) => {
+    if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
+    lossy.seen += 1;
+    await forward({ answered: () => response.socket!.destroy() });
   });
+  const results = await Promise.all([
+    new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('mine')),
+    new S3Store(place).putIfAbsent('log/1', bytes('theirs')),
+  ]);
+  expect([...results].sort()).toEqual(['exists', 'stored']);
+  expect(text(await direct.get('log/1'))).toBe(results[0] === 'stored' ? 'mine' : 'theirs');
+  expect(lossy.seen).toBe(1);
+});
 
-  it('does not take for its own what another wrote while its answer was lost', async () => {
-    const place = newPlace();
-    const direct = new S3Store(place);
-    const lossy = await inFront(async (incoming, response, forward) => {
-      if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
-      lossy.seen += 1;
-      await direct.putIfAbsent('log/1', bytes('the same'));
-      response.socket!.destroy();
-    });
-    expect(
-      await new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('the same')),
-    ).toBe('exists');
-    expect(lossy.seen).toBe(1);
+it('S3Store: does not take for its own what another wrote while its answer was lost', async () => {
+  const place = newPlace();
+  const direct = new S3Store(place);
+  const lossy = await inFront(async (incoming, response, forward) => {
+    if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
+    lossy.seen += 1;
+    await direct.putIfAbsent('log/1', bytes('the same'));
+    response.socket!.destroy();
   });
+  expect(
+    await new S3Store({ ...place, endpoint: lossy.url }).putIfAbsent('log/1', bytes('the same')),
+  ).toBe('exists');
+  expect(lossy.seen).toBe(1);
+});
 
-  it('tries again where others are at the same name, and where the server is busy', async () => {
-    const place = newPlace();
-    await new S3Store(place).putIfAbsent('before', bytes('0'));
-    const answers = [
-      [409, 'ConditionalRequestConflict'],
-      [409, 'ConditionalRequestConflict'],
-      [409, 'OperationAborted'],
-      [409, 'ConditionalRequestConflict'],
-      [503, 'SlowDown'],
-      [500, 'InternalError'],
-    ] as const;
-    const busy = await inFront(async (incoming, response, forward) => {
-      const answer = isPutOf('log/1', incoming) ? answers[busy.seen] : undefined;
-      if (answer === undefined) return await forward();
-      busy.seen += 1;
-      refuse(response, answer[0], answer[1]);
-    });
-    expect(
-      await new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
-    ).toBe('stored');
-    expect(busy.seen).toBe(answers.length);
+it('S3Store tries again after a conflict, and when the server is busy', async () => {
+  const place = newPlace();
+  await new S3Store(place).putIfAbsent('before', bytes('0'));
+  const answers = [
+    [409, 'ConditionalRequestConflict'],
+    [409, 'ConditionalRequestConflict'],
+    [409, 'OperationAborted'],
+    [409, 'ConditionalRequestConflict'],
+    [503, 'SlowDown'],
+    [500, 'InternalError'],
+  ] as const;
+  const busy = await inFront(async (incoming, response, forward) => {
+    const answer = isPutOf('log/1', incoming) ? answers[busy.seen] : undefined;
+    if (answer === undefined) return await forward();
+    busy.seen += 1;
+    refuse(response, answer[0], answer[1]);
   });
+  expect(
+    await new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
+  ).toBe('stored');
+  expect(busy.seen).toBe(answers.length);
+});
 
-  it('gives up after so many conflicts, and that is worth a retry', async () => {
-    const place = newPlace();
-    await new S3Store(place).putIfAbsent('before', bytes('0'));
-    const busy = await inFront(async (incoming, response, forward) => {
-      if (!isPutOf('log/1', incoming)) return await forward();
-      busy.seen += 1;
-      refuse(response, 409, 'ConditionalRequestConflict');
-    });
-    const fault = await faultOf(
-      new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
-    );
+it('S3Store: gives up after so many conflicts, and that is worth a retry', async () => {
+  const place = newPlace();
+  await new S3Store(place).putIfAbsent('before', bytes('0'));
+  const busy = await inFront(async (incoming, response, forward) => {
+    if (!isPutOf('log/1', incoming)) return await forward();
+    busy.seen += 1;
+    refuse(response, 409, 'ConditionalRequestConflict');
+  });
+  const fault = await faultOf(
+    new S3Store({ ...place, endpoint: busy.url }).putIfAbsent('log/1', bytes('mine')),
+  );
+  expect(fault).toBeInstanceOf(StoreUnavailable);
+  expect(isWorthARetry(fault)).toBe(true);
+  expect(busy.seen).toBe(S3_LIMITS.conflictsMax);
+});
+
+it('S3Store: reads again what was cut on its way', async () => {
+  const place = newPlace();
+  const content = bytes('x'.repeat(100_000));
+  await new S3Store(place).putIfAbsent('blobs/1', content);
+  const cutting = await inFront(async (incoming, response, forward) => {
+    if (incoming.method !== 'GET' || cutting.seen > 0) return await forward();
+    cutting.seen += 1;
+    response.writeHead(200, { 'content-length': content.byteLength });
+    response.write(content.slice(0, 70_000), () => response.socket!.destroy());
+  });
+  expect((await new S3Store({ ...place, endpoint: cutting.url }).get('blobs/1'))?.byteLength).toBe(
+    content.byteLength,
+  );
+  expect(cutting.seen).toBe(1);
+});
+
+it('S3Store: does not read an object over the bound', async () => {
+  const { url } = await served((_, response) => {
+    response.writeHead(200, { 'content-length': OBJECT_BYTES_MAX + 1 });
+    response.write('the first of many');
+  });
+  await expect(new S3Store({ ...newPlace(), endpoint: url }).get('large')).rejects.toThrow(
+    RangeError,
+  );
+});
+
+it('S3Store: is unavailable where nobody answers, and that is worth a retry', async () => {
+  const { url } = await served(() => undefined);
+  listening.pop()!.close();
+  const store = new S3Store({ ...newPlace(), endpoint: url });
+  for (const work of [
+    () => store.get('a'),
+    () => store.putIfAbsent('a', bytes('a')),
+    () => store.delete('a'),
+    () => namesIn(store, ''),
+  ]) {
+    const fault = await faultOf(work());
     expect(fault).toBeInstanceOf(StoreUnavailable);
     expect(isWorthARetry(fault)).toBe(true);
-    expect(busy.seen).toBe(S3_LIMITS.conflictsMax);
-  });
-
-  it('reads again what was cut on its way', async () => {
-    const place = newPlace();
-    const content = bytes('x'.repeat(100_000));
-    await new S3Store(place).putIfAbsent('blobs/1', content);
-    const cutting = await inFront(async (incoming, response, forward) => {
-      if (incoming.method !== 'GET' || cutting.seen > 0) return await forward();
-      cutting.seen += 1;
-      response.writeHead(200, { 'content-length': content.byteLength });
-      response.write(content.slice(0, 70_000), () => response.socket!.destroy());
+    expect((fault as StoreUnavailable).message).toContain('ECONNREFUSED');
+    expect((fault as StoreUnavailable).facts).toMatchObject({
+      endpoint: url,
+      attempts: S3_LIMITS.attemptsMax,
     });
-    expect(
-      (await new S3Store({ ...place, endpoint: cutting.url }).get('blobs/1'))?.byteLength,
-    ).toBe(content.byteLength);
-    expect(cutting.seen).toBe(1);
-  });
+    expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_ENDPOINT');
+  }
+});
 
-  it('does not read an object over the bound', async () => {
-    const { url } = await served((_, response) => {
-      response.writeHead(200, { 'content-length': OBJECT_BYTES_MAX + 1 });
-      response.write('the first of many');
-    });
-    await expect(new S3Store({ ...newPlace(), endpoint: url }).get('large')).rejects.toThrow(
-      RangeError,
-    );
-  });
-
-  it('is unavailable where nobody answers, and that is worth a retry', async () => {
-    const { url } = await served(() => undefined);
-    listening.pop()!.close();
-    const store = new S3Store({ ...newPlace(), endpoint: url });
+it.each<[string, Partial<S3Place>, string, RegExp]>([
+  [
+    'a secret that is wrong',
+    { credentials: { ...TEST_KEYS.writer, secretAccessKey: 'hunter-two' } },
+    'SignatureDoesNotMatch',
+    /ERRATA_S3_SECRET_ACCESS_KEY/,
+  ],
+  [
+    'a key that nobody knows',
+    { credentials: { accessKeyId: 'nobody', secretAccessKey: 'hunter-two' } },
+    'InvalidAccessKeyId',
+    /ERRATA_S3_ACCESS_KEY_ID/,
+  ],
+  [
+    'a bucket that is not there',
+    { bucket: 'not-there' },
+    'NoSuchBucket',
+    /ERRATA_VERSIONS names a bucket that does not exist/,
+  ],
+])(
+  'is refused with %s: in every call, never as an empty log, and in the words of the settings',
+  async (_, wrong, code, hint) => {
+    const store = new S3Store({ ...newPlace(), ...wrong });
     for (const work of [
-      () => store.get('a'),
+      () => store.get('lineages/l/log/1.json'),
       () => store.putIfAbsent('a', bytes('a')),
-      () => store.delete('a'),
       () => namesIn(store, ''),
     ]) {
       const fault = await faultOf(work());
-      expect(fault).toBeInstanceOf(StoreUnavailable);
+      expect(fault).toBeInstanceOf(StoreRefused);
+      expect((fault as StoreRefused).facts['code']).toBe(code);
+      expect((fault as StoreRefused).hint).toMatch(hint);
       expect(isWorthARetry(fault)).toBe(true);
-      expect((fault as StoreUnavailable).message).toContain('ECONNREFUSED');
-      expect((fault as StoreUnavailable).facts).toMatchObject({
-        endpoint: url,
-        attempts: S3_LIMITS.attemptsMax,
-      });
-      expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_ENDPOINT');
+      expect(
+        JSON.stringify([(fault as StoreRefused).facts, (fault as StoreRefused).message]),
+      ).not.toContain('hunter');
     }
-  });
+  },
+);
 
-  it.each<[string, Partial<S3Place>, string, RegExp]>([
-    [
-      'a secret that is wrong',
-      { credentials: { ...TEST_KEYS.writer, secretAccessKey: 'hunter-two' } },
-      'SignatureDoesNotMatch',
-      /ERRATA_S3_SECRET_ACCESS_KEY/,
-    ],
-    [
-      'a key that nobody knows',
-      { credentials: { accessKeyId: 'nobody', secretAccessKey: 'hunter-two' } },
-      'InvalidAccessKeyId',
-      /ERRATA_S3_ACCESS_KEY_ID/,
-    ],
-    [
-      'a bucket that is not there',
-      { bucket: 'not-there' },
-      'NoSuchBucket',
-      /ERRATA_VERSIONS names a bucket that does not exist/,
-    ],
-  ])(
-    'is refused with %s: in every call, never as an empty log, and in the words of the settings',
-    async (_, wrong, code, hint) => {
-      const store = new S3Store({ ...newPlace(), ...wrong });
-      for (const work of [
-        () => store.get('lineages/l/log/1.json'),
-        () => store.putIfAbsent('a', bytes('a')),
-        () => namesIn(store, ''),
-      ]) {
-        const fault = await faultOf(work());
-        expect(fault).toBeInstanceOf(StoreRefused);
-        expect((fault as StoreRefused).facts['code']).toBe(code);
-        expect((fault as StoreRefused).hint).toMatch(hint);
-        expect(isWorthARetry(fault)).toBe(true);
-        expect(
-          JSON.stringify([(fault as StoreRefused).facts, (fault as StoreRefused).message]),
-        ).not.toContain('hunter');
-      }
-    },
+it('S3Store: does not take the 404 of something else for an absent object', async () => {
+  const { url } = await served(
+    (_, response) =>
+      void response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found</html>'),
   );
+  expect(await faultOf(new S3Store({ ...newPlace(), endpoint: url }).get('a'))).toBeInstanceOf(
+    StoreRefused,
+  );
+});
 
-  it('does not take the 404 of something else for an absent object', async () => {
-    const { url } = await served(
-      (_, response) =>
-        void response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found</html>'),
-    );
-    expect(await faultOf(new S3Store({ ...newPlace(), endpoint: url }).get('a'))).toBeInstanceOf(
-      StoreRefused,
-    );
-  });
+it('S3Store: talks TLS to a server whose authority it is told, and to no other', async () => {
+  const authority = new Authority('the authority of the test');
+  const { certificate, key } = authority.certify('localhost');
+  const secured = await served(
+    (incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()),
+    { cert: certificate, key },
+  );
+  const place = { ...newPlace(), endpoint: secured.url };
+  expect(
+    await new S3Store({ ...place, ca: authority.certificate }).putIfAbsent('a', bytes('a')),
+  ).toBe('stored');
+  const fault = await faultOf(new S3Store(place).get('a'));
+  expect(fault).toBeInstanceOf(StoreUnavailable);
+  expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_CA');
+});
 
-  it('talks TLS to a server whose authority it is told, and to no other', async () => {
-    const authority = new Authority('the authority of the test');
-    const { certificate, key } = authority.certify('localhost');
-    const secured = await served(
-      (incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()),
-      { cert: certificate, key },
-    );
-    const place = { ...newPlace(), endpoint: secured.url };
-    expect(
-      await new S3Store({ ...place, ca: authority.certificate }).putIfAbsent('a', bytes('a')),
-    ).toBe('stored');
-    const fault = await faultOf(new S3Store(place).get('a'));
-    expect(fault).toBeInstanceOf(StoreUnavailable);
-    expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_CA');
-  });
+it('S3Store: reads with a key that may only read, and is told that it may not write', async () => {
+  const place = newPlace();
+  await new S3Store(place).putIfAbsent('a', bytes('a'));
+  const store = new S3Store({ ...place, credentials: TEST_KEYS.reader });
+  expect(text(await store.get('a'))).toBe('a');
+  expect(await store.get('b')).toBeNull();
+  expect(await namesIn(store, '')).toEqual(['a']);
+  const fault = await faultOf(store.putIfAbsent('b', bytes('b')));
+  expect(fault).toBeInstanceOf(StoreRefused);
+  expect((fault as StoreRefused).hint).toContain('docs/security.md');
+});
 
-  it('reads with a key that may only read, and is told that it may not write', async () => {
+it("S3Store: takes the SDK's own credentials where none are set", async () => {
+  vi.stubEnv('AWS_ACCESS_KEY_ID', TEST_KEYS.writer.accessKeyId);
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', TEST_KEYS.writer.secretAccessKey);
+  expect(await new S3Store({ ...newPlace(), credentials: null }).putIfAbsent('a', bytes('a'))).toBe(
+    'stored',
+  );
+  vi.unstubAllEnvs();
+});
+
+it('S3Store writes nothing to a server that overwrites, always or concurrently', async () => {
+  for (const racing of [false, true]) {
     const place = newPlace();
-    await new S3Store(place).putIfAbsent('a', bytes('a'));
-    const store = new S3Store({ ...place, credentials: TEST_KEYS.reader });
-    expect(text(await store.get('a'))).toBe('a');
-    expect(await store.get('b')).toBeNull();
-    expect(await namesIn(store, '')).toEqual(['a']);
-    const fault = await faultOf(store.putIfAbsent('b', bytes('b')));
-    expect(fault).toBeInstanceOf(StoreRefused);
-    expect((fault as StoreRefused).hint).toContain('docs/security.md');
-  });
+    const unfit = await lookAlike(racing);
+    const store = new S3Store({ ...place, endpoint: unfit.url });
+    const fault = await faultOf(store.putIfAbsent('log/1', bytes('mine')));
+    expect(fault).toBeInstanceOf(StoreUnfit);
+    expect(isWorthARetry(fault)).toBe(false);
+    expect((fault as StoreUnfit).hint).toContain('If-None-Match');
+    // Nor is it forgotten when it is asked again.
+    if (!racing)
+      expect(await faultOf(store.putIfAbsent('log/1', bytes('mine')))).toBeInstanceOf(StoreUnfit);
+    expect([...unfit.objects.keys()]).toEqual([
+      `/${TEST_BUCKET}/${place.prefix}/.errata/put-if-absent`,
+    ]);
+  }
+});
 
-  it("takes the SDK's own credentials where none are set", async () => {
-    vi.stubEnv('AWS_ACCESS_KEY_ID', TEST_KEYS.writer.accessKeyId);
-    vi.stubEnv('AWS_SECRET_ACCESS_KEY', TEST_KEYS.writer.secretAccessKey);
-    expect(
-      await new S3Store({ ...newPlace(), credentials: null }).putIfAbsent('a', bytes('a')),
-    ).toBe('stored');
-    vi.unstubAllEnvs();
+it('S3Store: puts the server to the proof once', async () => {
+  const place = newPlace();
+  const counting = await inFront(async (incoming, _, forward) => {
+    if (incoming.url!.includes('.errata')) counting.seen += 1;
+    await forward();
   });
-
-  it('writes nothing to a server that overwrites what exists, whether it always does or only under concurrent puts', async () => {
-    for (const racing of [false, true]) {
-      const place = newPlace();
-      const unfit = await lookAlike(racing);
-      const store = new S3Store({ ...place, endpoint: unfit.url });
-      const fault = await faultOf(store.putIfAbsent('log/1', bytes('mine')));
-      expect(fault).toBeInstanceOf(StoreUnfit);
-      expect(isWorthARetry(fault)).toBe(false);
-      expect((fault as StoreUnfit).hint).toContain('If-None-Match');
-      // Nor is it forgotten when it is asked again.
-      if (!racing)
-        expect(await faultOf(store.putIfAbsent('log/1', bytes('mine')))).toBeInstanceOf(StoreUnfit);
-      expect([...unfit.objects.keys()]).toEqual([
-        `/${TEST_BUCKET}/${place.prefix}/.errata/put-if-absent`,
-      ]);
-    }
-  });
-
-  it('puts the server to the proof once', async () => {
-    const place = newPlace();
-    const counting = await inFront(async (incoming, _, forward) => {
-      if (incoming.url!.includes('.errata')) counting.seen += 1;
-      await forward();
-    });
-    const store = new S3Store({ ...place, endpoint: counting.url });
-    await Promise.all(['a', 'b', 'c'].map((name) => store.putIfAbsent(name, bytes(name))));
-    const first = counting.seen;
-    await store.putIfAbsent('d', bytes('d'));
-    expect(counting.seen).toBe(first);
-    await new S3Store({ ...place, endpoint: counting.url }).putIfAbsent('e', bytes('e'));
-    // What it was proven with is there: asked for, and refused once more.
-    expect(counting.seen).toBe(first + 2);
-  });
+  const store = new S3Store({ ...place, endpoint: counting.url });
+  await Promise.all(['a', 'b', 'c'].map((name) => store.putIfAbsent(name, bytes(name))));
+  const first = counting.seen;
+  await store.putIfAbsent('d', bytes('d'));
+  expect(counting.seen).toBe(first);
+  await new S3Store({ ...place, endpoint: counting.url }).putIfAbsent('e', bytes('e'));
+  // What it was proven with is there: asked for, and refused once more.
+  expect(counting.seen).toBe(first + 2);
 });
 
 interface End {
