@@ -171,7 +171,13 @@ export const SETTINGS = {
     [1],
     'The replicas of topics that Errata creates; use 3 on a cluster.',
   ),
-  'kafka.port': setting('ERRATA_KAFKA_PORT', port, [0], 'The port of the embedded broker.'),
+  'kafka.port': setting(
+    'ERRATA_KAFKA_PORT',
+    port,
+    [9092],
+    `The port of the broker that \`errata up\` starts. The default may be replaced by a free port;
+     a port that you set may not.`,
+  ),
   'temporal.address': optional(
     'ERRATA_TEMPORAL_ADDRESS',
     address,

@@ -3,7 +3,7 @@ import { messageOf } from '../../schemas/failures.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { homeAt, type Home } from '../config/home.ts';
 import { startEmbeddedKafka, stopEmbeddedKafka } from './kafka.ts';
-import { isFree, runningServer } from './server-process.ts';
+import { runningServer } from './server-process.ts';
 import type { SystemState } from './system-state.ts';
 import { startEmbeddedTemporal, stopEmbeddedTemporal } from './temporal.ts';
 
@@ -25,12 +25,15 @@ export class EmbeddedServers {
   }
 
   /** Starts or finds the broker, unless the configuration names another cluster. */
-  async kafka(port = this.#configuration.kafka.port): Promise<SystemState['kafka']> {
-    const { embedded, brokers } = this.#configuration.kafka;
+  async kafka(lastPort?: number): Promise<SystemState['kafka']> {
+    const { embedded, brokers, port: preferredPort } = this.#configuration.kafka;
+    // The default port is a preference, a given one is required.
+    const port = lastPort ?? (this.#configuration.given.has('kafka.port') ? preferredPort : 0);
     if (!embedded) return { brokers, embedded, pid: null };
     this.#report('kafka', 'starting');
     const folder = this.#home.serverData('kafka');
-    const kafka = await startEmbeddedKafka({ folder, libs: this.#home.kafka.libs, port });
+    const { libs } = this.#home.kafka;
+    const kafka = await startEmbeddedKafka({ folder, libs, port, preferredPort });
     this.#report('kafka', kafka.found ? 'found running' : 'ready');
     return { brokers: [...kafka.brokers], embedded, pid: kafka.pid };
   }
@@ -47,8 +50,8 @@ export class EmbeddedServers {
       namespace,
       port,
       retentionDays,
-      // The default port is a preference, a given one is required.
-      uiPort: given.has('temporal.uiPort') || (await isFree(uiPort)) ? uiPort : 0,
+      uiPort: given.has('temporal.uiPort') ? uiPort : 0,
+      preferredUiPort: uiPort,
     });
     this.#report('temporal', server.found ? 'found running' : 'ready');
     return { address: server.address, namespace, embedded, pid: server.pid, uiUrl: server.uiUrl };

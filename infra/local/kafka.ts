@@ -18,6 +18,8 @@ export interface EmbeddedKafkaOptions {
   readonly libs: string;
   /** Port for clients; 0 takes the last one if it is free, else any. */
   readonly port?: number;
+  /** Taken if `port` is 0 and this one is free. */
+  readonly preferredPort?: number;
 }
 
 export interface EmbeddedKafka {
@@ -50,11 +52,12 @@ const JVM_ARGS = [
  * request. Throws `EmbeddedServerError`.
  */
 export async function startEmbeddedKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
-  const { folder, port = 0 } = options;
+  const { folder, port = 0, preferredPort = 0 } = options;
   const { pid, found, ports } = await startOrFindServer({
     name: NAME,
     folder,
     ports: { broker: port, controller: 0 },
+    preferredPorts: { broker: preferredPort },
     readyWaitMs: READY_WAIT_MS,
     async command(ports) {
       await formatOnce(options);

@@ -41,8 +41,9 @@ export interface ServerCommand {
 export interface EmbeddedServer {
   readonly name: string;
   readonly folder: string;
-  /** The wanted ports; for 0 the server takes its last one if that is free, else any. */
+  /** The required ports; 0 for the last one, the preferred one or any other that is free. */
   readonly ports: Ports;
+  readonly preferredPorts?: Ports;
   readonly readyWaitMs: number;
   /** Prepares a start with these ports. */
   command(ports: Ports): Promise<Pick<ServerCommand, 'executable' | 'args'>>;
@@ -103,11 +104,11 @@ async function startServer(server: EmbeddedServer): Promise<ServerRecord> {
     if (port !== 0 && !(await isFree(port)))
       throw failure(server, `Port ${port} is in use.`, 'Choose another one, or 0 for any.');
   for (let start = 1; ; start += 1) {
-    // The last ports may be the cause of a failed start, so only the first one tries them.
-    const last = start === 1 ? lastPorts(server.folder) : {};
+    // These ports may be the cause of a failed start, so only the first one tries them.
+    const wanted = start === 1 ? { ...server.preferredPorts, ...lastPorts(server.folder) } : {};
     const ports: Record<string, number> = {};
     for (const [name, port] of Object.entries(server.ports))
-      ports[name] = port !== 0 ? port : await freePort(last[name]);
+      ports[name] = port !== 0 ? port : await freePort(wanted[name]);
     try {
       return await startServerProcess({
         ...server,

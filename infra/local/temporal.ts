@@ -18,6 +18,8 @@ export interface EmbeddedTemporalOptions {
   readonly port?: number;
   /** Port of the web page, likewise. */
   readonly uiPort?: number;
+  /** Taken if `uiPort` is 0 and this one is free. */
+  readonly preferredUiPort?: number;
   /** Days for which closed workflows are kept. */
   readonly retentionDays?: number;
 }
@@ -49,13 +51,14 @@ const PROBE_WAIT_MS = 2_000;
 export async function startEmbeddedTemporal(
   options: EmbeddedTemporalOptions,
 ): Promise<EmbeddedTemporal> {
-  const { folder, executable, namespace = EMBEDDED_NAMESPACE, port = 0, uiPort = 0 } = options;
+  const { folder, executable, namespace = EMBEDDED_NAMESPACE, port = 0 } = options;
   const retentionMs = (options.retentionDays ?? RETENTION_DAYS) * DAY_MS;
   // The server also takes ports of its own choice, and panics if another program was faster.
   const { pid, found, ports } = await startOrFindServer({
     name: NAME,
     folder,
-    ports: { frontend: port, ui: uiPort },
+    ports: { frontend: port, ui: options.uiPort ?? 0 },
+    preferredPorts: { ui: options.preferredUiPort ?? 0 },
     readyWaitMs: READY_WAIT_MS,
     command: async ({ frontend, ui }) => ({
       executable,
