@@ -8,19 +8,23 @@ const grpc = (text: string): Error =>
 
 it('a refusal: is told in one line that stays the same from try to try', () => {
   const required =
-    'error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:../deps/openssl/openssl/ssl/record/rec_layer_s3.c:1601:SSL alert number 116';
+    'error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:' +
+    '../deps/openssl/openssl/ssl/record/rec_layer_s3.c:1601:SSL alert number 116';
   const one = grpc(
-    `14 UNAVAILABLE: No connection established. Last error: 804C42A55F7F0000:${required}\n (2026-11-26T16:47:11.337Z). Resolution note: `,
+    `14 UNAVAILABLE: No connection established. Last error: 804C42A55F7F0000:` +
+      `${required}\n (2026-11-26T16:47:11.337Z). Resolution note: `,
   );
   const other = grpc(
-    `14 UNAVAILABLE: No connection established. Last error: 804C42B66F7F0000:${required}\n (2026-11-26T17:00:00.001Z). Resolution note: `,
+    `14 UNAVAILABLE: No connection established. Last error: 804C42B66F7F0000:` +
+      `${required}\n (2026-11-26T17:00:00.001Z). Resolution note: `,
   );
   expect(inShort(one)).toBe('tlsv13 alert certificate required');
   expect(inShort(other)).toBe(inShort(one));
   expect(
     inShort(
       grpc(
-        '14 UNAVAILABLE: No connection established. Last error: Error: connect ECONNREFUSED 127.0.0.1:9. Resolution note: ',
+        '14 UNAVAILABLE: No connection established. ' +
+          'Last error: Error: connect ECONNREFUSED 127.0.0.1:9. Resolution note: ',
       ),
     ),
   ).toBe('connect ECONNREFUSED 127.0.0.1:9');

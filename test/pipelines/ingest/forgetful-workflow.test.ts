@@ -6,7 +6,7 @@ import { LineageState } from '../../../pipelines/workflows/lineage-state.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { LINEAGE, TOPIC } from '../../harness/corrections.ts';
 
-import { record, FakePartition, ingestWith, deadLettersTo, accepted } from './fake-partition.ts';
+import { record, FakePartition, ingestWith, deadLettersTo } from './fake-partition.ts';
 
 // Regression: what a reset or a termination takes from a workflow was committed in Kafka, and so it
 // was lost.

@@ -235,7 +235,7 @@ it('histories stay encrypted in the archive and name the missing key', async () 
   expect(shown.out).toContain('commitVersion');
 });
 
-it('histories are shown and replayed after Temporal forgot them, with nothing running', async () => {
+it('forgotten histories are shown and replayed with nothing running', async () => {
   const workflow = (await versions.log(LINEAGE).entry(3)).entry.workflow;
   const before = await errata(['history', '3', '--json']);
   expect((await errata(['history', '3'])).out).toContain('from      Temporal');

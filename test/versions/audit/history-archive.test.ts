@@ -65,7 +65,9 @@ describe('the archive of histories', () => {
     expect(await archive.get(RUN)).toMatchObject({
       status: 'COMPLETED',
       history: null,
-      omitted: `its history has ${HISTORY_CHARACTERS_MAX + 1} characters, at most ${HISTORY_CHARACTERS_MAX} are kept`,
+      omitted:
+        `its history has ${HISTORY_CHARACTERS_MAX + 1} characters, ` +
+        `at most ${HISTORY_CHARACTERS_MAX} are kept`,
     });
   });
 

@@ -30,7 +30,9 @@ describe('FileStore', () => {
     const program = `import { FileStore } from ${JSON.stringify(module)};
       const store = new FileStore(process.argv[1]);
       let wins = 0;
-      for (let i = 0; i < 40; i += 1) if ((await store.putIfAbsent('lineages/a/log/' + i, Buffer.from(process.argv[2]))) === 'stored') wins += 1;
+      const bytes = Buffer.from(process.argv[2]);
+      for (let i = 0; i < 40; i += 1)
+        if ((await store.putIfAbsent('lineages/a/log/' + i, bytes)) === 'stored') wins += 1;
       console.log(wins);`;
     const wins = await Promise.all(
       ['one', 'two', 'three'].map((who) =>

@@ -427,7 +427,8 @@ function refuse(response: ServerResponse, status: number, code: string): void {
   response
     .writeHead(status, { 'content-type': 'application/xml' })
     .end(
-      `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>as the test has it</Message></Error>`,
+      `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code>` +
+        '<Message>as the test has it</Message></Error>',
     );
 }
 
