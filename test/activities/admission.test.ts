@@ -16,7 +16,7 @@ import { decideFact } from '../../schemas/supersession.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 
 interface Submitted {

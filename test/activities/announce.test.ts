@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { announceActivities } from '../../activities/announce.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 
 const position = (offset: number) => ({
   topic: 'errata.l.corrections',

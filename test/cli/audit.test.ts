@@ -12,7 +12,7 @@ import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
-import { invoke } from './invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
 const closing: { close(): Promise<void> }[] = [];

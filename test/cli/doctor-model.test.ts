@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { main } from '../../cli/main.ts';
 import { fitOf, type ModelNeed } from '../../infra/setup/doctor/model-need.ts';
-import { tinyPath } from '../model/tiny-model.ts';
+import { tinyPath } from '../harness/tiny-model.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -20,7 +20,7 @@ import { FakeEngine } from '../harness/fake-engine.ts';
 import { factCorrection } from '../harness/corrections.ts';
 import { quietRuntime } from '../harness/time-skipping.ts';
 import { startTestServers, type TestServers } from '../harness/servers/local.ts';
-import { invoke } from './invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 
 const LINEAGES = [
   ...['quiet', 'quarantined', 'letters', 'waiting', 'frozen', 'retried'],

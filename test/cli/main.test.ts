@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { commandReference } from '../../cli/command-reference.ts';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { programWith } from '../../cli/main.ts';
-import { invoke } from './invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -12,7 +12,7 @@ import { versionsInFolder } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { invoke } from './invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -22,8 +22,8 @@ import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { blobName, entryName } from '../../versions/log/object-names.ts';
 import { PARAMETERS, SOURCE, makeSource } from '../operations/rebuild/source-lineage.ts';
-import { ADDON, tinyPath, tinyText } from '../model/tiny-model.ts';
-import { invoke } from './invocation.ts';
+import { ADDON, tinyPath, tinyText } from '../harness/tiny-model.ts';
+import { invoke } from '../harness/invocation.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-rebuild-cli-'));
 const home = join(folder, 'home');

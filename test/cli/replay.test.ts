@@ -22,7 +22,7 @@ import { HeardOutcomes } from '../harness/heard-outcomes.ts';
 import { OurProcess } from '../harness/our-process.ts';
 import { quietRuntime } from '../harness/time-skipping.ts';
 import { startTestServers, type TestServers } from '../harness/servers/local.ts';
-import { invoke } from './invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 
 vi.setConfig({ testTimeout: 240_000 });
 const LINEAGE = 'replayed';

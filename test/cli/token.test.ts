@@ -10,7 +10,7 @@ import { knownUsers } from '../../serving/access/users.ts';
 import { digestOf } from '../../serving/access/access.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
-import { invoke } from './invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
 const closing: { close(): Promise<void> }[] = [];

@@ -25,7 +25,7 @@ import { keptPriors } from '../../model/statistics/prior-cache.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
 import { raw } from '../../model/tensor/tensorflow.ts';
 import { readSealed, writeSealed } from '../../model/tensor/whole-file.ts';
-import { loadTiny, tinyText, type TinyModel } from '../model/tiny-model.ts';
+import { loadTiny, tinyText, type TinyModel } from '../harness/tiny-model.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import { damaged, faultOf, runs } from './inputs.ts';
 

@@ -35,7 +35,7 @@ import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/entry-rea
 import { blobName, entryName } from '../../versions/log/object-names.ts';
 import { Versions } from '../../versions/versions.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 import { damaged, faultOf, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
 
 const VERSIONS = 9;

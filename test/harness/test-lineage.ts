@@ -10,7 +10,7 @@ import type { CorrectionRevision, RetractionRevision } from '../../schemas/corre
 import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../schemas/settings.ts';
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 import { Versions } from '../../versions/versions.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from './memory-store.ts';
 import { LINEAGE } from './corrections.ts';
 import { FakeEngine } from './fake-engine.ts';
 

@@ -15,7 +15,7 @@ import { INGEST_GROUP, topicSpecifications, topicsOf } from '../../pipelines/kaf
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';
-import { invoke, type Invocation } from '../cli/invocation.ts';
+import { invoke, type Invocation } from './invocation.ts';
 import { afterwards } from './clean-up.ts';
 import { HeardOutcomes } from './heard-outcomes.ts';
 import { OurProcess, type ProcessName } from './our-process.ts';

@@ -5,7 +5,7 @@ import { homeFromEnvironment } from '../../infra/config/home.ts';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import { goldenPath } from '../golden/read-golden.ts';
-import { ADDON, tinyPath, tinyText } from '../model/tiny-model.ts';
+import { ADDON, tinyPath, tinyText } from './tiny-model.ts';
 import { testFolder } from './clean-up.ts';
 
 /** Options of an engine on a tiny model, with a folder of its own for its key statistics. */

@@ -45,7 +45,7 @@ import { afterwards } from './clean-up.ts';
 import { FakeEngine } from './fake-engine.ts';
 import { stepActivities } from './test-lineage.ts';
 import type { TimeSkippingServer } from './time-skipping.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from './memory-store.ts';
 
 export type Activities = EditActivities & LedgerActivities & AnnounceActivities & AlertActivities;
 

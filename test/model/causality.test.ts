@@ -18,7 +18,7 @@ import { derivePairs } from '../../model/editing/update.ts';
 import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
 import { largestDifference, readGoldenJson } from '../golden/read-golden.ts';
 import { readAs, READING_FORMS, type Reading, type ReadingForm } from './reading-forms.ts';
-import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from './tiny-model.ts';
+import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from '../harness/tiny-model.ts';
 
 interface Given {
   front: number[];

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { loadTensorFlow, raw } from '../../model/tensor/tensorflow.ts';
-import { ADDON, tinyPath, tinyText } from './tiny-model.ts';
+import { ADDON, tinyPath, tinyText } from '../harness/tiny-model.ts';
 
 let folder: string;
 let options: EngineOptions;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
 import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
-import { ADDON, tinyPath, tinyText } from './tiny-model.ts';
+import { ADDON, tinyPath, tinyText } from '../harness/tiny-model.ts';
 
 describe('an explanation of gates that stayed shut', () => {
   let folder: string;

@@ -6,7 +6,7 @@ import { StagingGone } from '../../versions/log/failures.ts';
 import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import { MISBEHAVING } from '../harness/fake-engine.ts';
 import { runBatch, testLineage } from '../harness/test-lineage.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 
 test('a repeated commit finds its own version', async () => {
   const { activities, log } = testLineage();

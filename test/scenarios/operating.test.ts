@@ -4,7 +4,7 @@
  */
 import { beforeAll, expect, test } from 'vitest';
 import { freePort } from '../../infra/local/server-process.ts';
-import { invoke } from '../cli/invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 import type { OurProcess, ProcessName } from '../harness/our-process.ts';
 import { TestSystem } from '../harness/test-system.ts';
 import { tinyModelSettings } from '../harness/tiny-engine.ts';

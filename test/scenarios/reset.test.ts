@@ -18,7 +18,7 @@ import { correctionAt, factCorrection, LINEAGE, TOPIC } from '../harness/correct
 import { startTestTemporal } from '../harness/servers/local.ts';
 import { until } from '../harness/until.ts';
 import { startEditWorker, startWorkflowWorker } from '../harness/worker.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 
 const { ResetReapplyExcludeType, EventType } = api.api.enums.v1;
 const BUFFER = 4;

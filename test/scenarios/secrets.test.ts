@@ -19,7 +19,7 @@ import { startSystem } from '../../infra/local/supervisor.ts';
 import type { EmbeddedTemporal } from '../../infra/local/temporal.ts';
 import { fetchFromHub } from '../../model/checkpoint/hub.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
-import { invoke } from '../cli/invocation.ts';
+import { invoke } from '../harness/invocation.ts';
 import { afterwards, testFolder } from '../harness/clean-up.ts';
 import { OurProcess, type ProcessName } from '../harness/our-process.ts';
 import { Authority, written } from '../harness/servers/certificates.ts';

@@ -9,7 +9,7 @@ import { StoreUnavailable } from '../../versions/stores/failures.ts';
 import { VersionLog } from '../../versions/log/version-log.ts';
 import { S3Store } from '../../versions/stores/s3-store.ts';
 import { Versions } from '../../versions/versions.ts';
-import { invoke, type Invocation } from '../cli/invocation.ts';
+import { invoke, type Invocation } from '../harness/invocation.ts';
 import { testFolder } from '../harness/clean-up.ts';
 import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import {

@@ -7,7 +7,7 @@ import { entryName } from '../../versions/log/object-names.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { baseAnswer } from '../harness/fake-engine.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 import { servedLineage } from './served-lineage.ts';
 
 const PROMPT = 'Subject a is in';

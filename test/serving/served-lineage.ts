@@ -18,7 +18,7 @@ import type { correction } from '../harness/corrections.ts';
 import { LINEAGE } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { MemoryStore } from '../versions/stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 
 /** Polls so seldom that a test sees only what it notified. */
 const NEVER_MS = 3_600_000;

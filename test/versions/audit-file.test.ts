@@ -7,7 +7,7 @@ import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
-import { MemoryStore } from './stores/memory-store.ts';
+import { MemoryStore } from '../harness/memory-store.ts';
 
 const ABOUT = { software: 'errata test', exportedAt: '2026-01-01T00:00:00.000Z', histories: false };
 

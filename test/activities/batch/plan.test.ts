@@ -4,7 +4,7 @@ import { precedentsOf } from '../../../activities/batch/plan-batch.ts';
 import type { FactRevision } from '../../../schemas/correction.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { addedCorrection, appendChange } from '../../versions/entries.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 import { correction, retraction, LINEAGE } from '../../harness/corrections.ts';
 
 type Correction = ReturnType<typeof correction>;

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { Outcome } from '../../../schemas/editing.ts';
 import { correction, retraction } from '../../harness/corrections.ts';
-import { fresh, one, rollback, version } from './undoing.ts';
+import { fresh, one, rollback, version } from '../../harness/undo-run.ts';
 
 const historyOf = (announced: readonly Outcome[], id: string) =>
   announced

@@ -11,10 +11,10 @@ import { encodePairs } from '../../../versions/log/pairs.ts';
 import type { History } from '../../../versions/log/history.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
-import { runUndo, undoRequest } from './undoing.ts';
+import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 
 type Deed =
   | { kind: 'batch'; facts: { fact: number; target: string | null }[] }

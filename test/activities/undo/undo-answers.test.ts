@@ -11,11 +11,11 @@ import type { UndoTarget } from '../../../schemas/undo.ts';
 import { ensureHook } from '../../../versions/log/hook-pairs.ts';
 import type { VersionLog } from '../../../versions/log/version-log.ts';
 import { Versions } from '../../../versions/versions.ts';
-import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
-import { runUndo, undoRequest } from './undoing.ts';
+import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 
 /** So small a model need not be good, only the same. */
 const ANYTHING_GOES: VerdictSettings = {

@@ -8,7 +8,15 @@ import { undoOf } from '../../../versions/undo.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { addedCorrection, appendChange } from '../../versions/entries.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
-import { fresh, one, planned, rollback, runUndo, undoRequest, version } from './undoing.ts';
+import {
+  fresh,
+  one,
+  planned,
+  rollback,
+  runUndo,
+  undoRequest,
+  version,
+} from '../../harness/undo-run.ts';
 
 it('an undo is a version that removes what was added and restores what was removed', async () => {
   const { batch, undo, log, versions } = fresh();

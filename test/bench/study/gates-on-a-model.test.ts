@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { openingsOn, ordinaryTexts } from '../../../bench/study/ordinary-text.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import type { GateParameters } from '../../../schemas/editing.ts';
-import { ADDON, tinyPath } from '../../model/tiny-model.ts';
+import { ADDON, tinyPath } from '../../harness/tiny-model.ts';
 
 const REQUESTS = [
   { id: 'a', subject: 'berlin', prompt: 'the old town of berlin is in', target: 'french' },

@@ -10,7 +10,7 @@ import {
   type RetractionRevision,
 } from '../../../schemas/correction.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
-import { runUndo, undoRequest } from '../../activities/undo/undoing.ts';
+import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 import { correction, LINEAGE, retraction, TOPIC } from '../../harness/corrections.ts';
 import { MISBEHAVING } from '../../harness/fake-engine.ts';
 import { runBatch, testLineage } from '../../harness/test-lineage.ts';

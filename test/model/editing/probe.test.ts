@@ -5,7 +5,7 @@ import { probeModel } from '../../../model/editing/probe.ts';
 import { answerTokens, promptTokens } from '../../../model/network/sequences.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import { argMax, greedily, logProbabilities } from '../full-sequence.ts';
-import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
+import { loadTiny, TINY_MODELS, type TinyModel } from '../../harness/tiny-model.ts';
 
 /** float32 sums in another order; log-probabilities are of the size of 1 to 10. */
 const LOG_PROBABILITY_TOLERANCE = 1e-4;

@@ -5,7 +5,7 @@ import { HOOKS_HELD_MAX } from '../../../model/engine/engine.ts';
 import { HookNotHeld, LocalEngine } from '../../../model/engine/local-engine.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import { tinyEngineOptions } from '../../harness/tiny-engine.ts';
-import { TINY_MODELS } from '../tiny-model.ts';
+import { TINY_MODELS } from '../../harness/tiny-model.ts';
 
 const REQUESTS: EditRequest[] = [
   {

@@ -10,7 +10,7 @@ import {
 import { parametersFor } from '../../../model/engine/parameters.ts';
 import { disposePast } from '../../../model/network/attention-past.ts';
 import { prefill } from '../../../model/network/decode.ts';
-import { ADDON, loadTiny, TINY_MODELS } from '../tiny-model.ts';
+import { ADDON, loadTiny, TINY_MODELS } from '../../harness/tiny-model.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 
 const SMOLLM2: ModelConfig = {

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { EngineOptions } from '../../../model/engine/loaded-model.ts';
 import { EngineLost, ThreadEngine } from '../../../model/engine/thread-engine.ts';
 import { answersOf, REQUESTS } from '../engine-answers.ts';
-import { ADDON, tinyPath, tinyText } from '../tiny-model.ts';
+import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
 
 // One process has one thread for TensorFlow in its life, so the tests share an engine, and the last
 // one kills it.

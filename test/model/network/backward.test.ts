@@ -6,7 +6,7 @@ import { backThrough, disposeRecord, type RunRecord } from '../../../model/netwo
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import { layOutRows } from '../../../model/network/token-rows.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
-import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
+import { loadTiny, TINY_MODELS, type TinyModel } from '../../harness/tiny-model.ts';
 
 /** As a share of the largest entry; two ways of summing the same float32 numbers. */
 const TOLERANCE = 1e-5;

@@ -12,7 +12,7 @@ import { promptTokens } from '../../../model/network/sequences.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import { FILLER } from '../../../model/network/token-rows.ts';
 import { argMax, greedily, logProbabilities } from '../full-sequence.ts';
-import { loadTiny, TINY_MODELS, type TinyModel } from '../tiny-model.ts';
+import { loadTiny, TINY_MODELS, type TinyModel } from '../../harness/tiny-model.ts';
 
 const TOKENS = 8;
 const SEED = 20_261_123;

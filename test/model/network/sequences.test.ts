@@ -9,7 +9,7 @@ import {
 } from '../../../model/network/sequences.ts';
 import { SubjectNames } from '../../../model/hook/subject-names.ts';
 import { layOutRows } from '../../../model/network/token-rows.ts';
-import { tinyPath } from '../tiny-model.ts';
+import { tinyPath } from '../../harness/tiny-model.ts';
 
 let checkpoint: Checkpoint;
 beforeAll(async () => {

@@ -16,7 +16,7 @@ import { sequenceLosses } from '../../../model/network/perplexity.ts';
 import { raw } from '../../../model/tensor/tensorflow.ts';
 import type { Transformer } from '../../../model/network/transformer.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
-import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from '../tiny-model.ts';
+import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from '../../harness/tiny-model.ts';
 
 /** A float32 product of keys against the same summed in float64. */
 const MOMENT_TOLERANCE = 1e-5;

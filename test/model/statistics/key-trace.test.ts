@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { keysOf } from '../../../model/statistics/key-statistics.ts';
 import { keyTraces, massiveLayers, type KeyTrace } from '../../../model/statistics/key-trace.ts';
-import { loadTiny, type TinyModel } from '../tiny-model.ts';
+import { loadTiny, type TinyModel } from '../../harness/tiny-model.ts';
 
 let tiny: TinyModel;
 beforeAll(async () => {

@@ -28,9 +28,9 @@ import { topicSpecifications, topicsOf } from '../../../pipelines/kafka/topics.t
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import { revisionId } from '../../../schemas/correction.ts';
 import { Versions } from '../../../versions/versions.ts';
-import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
+import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
 import { startTestKafka } from '../../harness/servers/local.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 import {
   correctionOf,
   LENIENT,

@@ -13,8 +13,8 @@ import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import type { HyperParameterOverrides, Outcome } from '../../../schemas/editing.ts';
 import { canonicalJson } from '../../../versions/log/canonical-json.ts';
 import { Versions } from '../../../versions/versions.ts';
-import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 import { LENIENT, PARAMETERS, SOURCE, makeSource } from './source-lineage.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-rebuild-test-'));

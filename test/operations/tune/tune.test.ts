@@ -8,7 +8,7 @@ import type { Trial } from '../../../operations/tune/search.ts';
 import { readModelShape } from '../../../model/checkpoint/checkpoint.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
 import { readParameterSet } from '../../../schemas/hyper-parameters.ts';
-import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
+import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
 
 let folder: string;
 let options: TuneOptions;

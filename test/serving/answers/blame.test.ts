@@ -17,8 +17,8 @@ import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
-import { ADDON, tinyPath, tinyText } from '../../model/tiny-model.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+import { ADDON, tinyPath, tinyText } from '../../harness/tiny-model.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 type Revisions = Parameters<typeof runBatch>[2];
 

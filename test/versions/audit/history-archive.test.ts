@@ -5,7 +5,7 @@ import {
   HistoryArchive,
   type ArchivedRun,
 } from '../../../versions/audit/history-archive.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 const RUN: ArchivedRun = {
   workflowId: 'edit-batch/l/7',

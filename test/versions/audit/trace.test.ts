@@ -6,10 +6,10 @@ import { factOf, refusedAbout } from '../../../versions/audit/refused.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
-import { runUndo, undoRequest } from '../../activities/undo/undoing.ts';
+import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { addedCorrection, appendChange } from '../entries.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 type Revisions = Parameters<typeof runBatch>[2];
 

@@ -11,9 +11,9 @@ import { entryName } from '../../../versions/log/object-names.ts';
 import { Versions } from '../../../versions/versions.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
-import { runUndo, undoRequest } from '../../activities/undo/undoing.ts';
+import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 /** Versions made by batches, with register, aliases, undos and an archived history. */
 async function filledStore(): Promise<MemoryStore> {

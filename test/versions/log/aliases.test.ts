@@ -4,7 +4,7 @@ import { aliasRecordName } from '../../../versions/log/object-names.ts';
 import { sealed } from '../../../versions/log/sealed.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { addedCorrection, appendChange } from '../entries.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 async function threeVersions() {
   const store = new MemoryStore();

@@ -18,7 +18,7 @@ import {
 } from '../../../versions/log/pairs.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { decodeSafetensors, encodeSafetensors } from '../../../schemas/encoding/safetensors.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 function pairsOf(count: number, seed: number): StoredPairs {
   const numbers = (length: number, from: number) =>

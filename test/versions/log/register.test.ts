@@ -4,7 +4,7 @@ import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { addedCorrection, appendChange } from '../entries.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 const position = (offset: number) => ({
   topic: 'errata.l.corrections',

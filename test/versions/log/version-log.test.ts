@@ -14,7 +14,7 @@ import { Versions } from '../../../versions/versions.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
 import { blobName, entryName } from '../../../versions/log/object-names.ts';
 import { addedCorrection, appendChange, versionEntry } from '../entries.ts';
-import { MemoryStore } from '../stores/memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 
 const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 const removal = (id: string, by = 'x') => ({

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { FileStore } from '../../../versions/stores/file-store.ts';
-import { MemoryStore } from './memory-store.ts';
+import { MemoryStore } from '../../harness/memory-store.ts';
 import { conformsToObjectStore } from './object-store-conformance.ts';
 
 const folders: string[] = [];

@@ -4,7 +4,7 @@ import {
   checkObjectName,
   checkObjectPrefix,
   type ObjectStore,
-} from '../../../versions/stores/object-store.ts';
+} from '../../versions/stores/object-store.ts';
 
 export class MemoryStore implements ObjectStore {
   readonly objects = new Map<string, Uint8Array>();

@@ -1,19 +1,19 @@
 /** Undoes through all the steps, as the workflow does where nothing moves. */
-import { announceActivities } from '../../../activities/announce.ts';
+import { announceActivities } from '../../activities/announce.ts';
 import {
   createEditActivities,
   createLedgerActivities,
   type EditActivities,
   type LedgerActivities,
-} from '../../../activities/index.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
-import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../../schemas/settings.ts';
-import type { UndoPlan, UndoRequest, UndoTarget } from '../../../schemas/undo.ts';
-import { Versions } from '../../../versions/versions.ts';
-import { LINEAGE } from '../../harness/corrections.ts';
-import { FakeEngine } from '../../harness/fake-engine.ts';
-import { runBatch } from '../../harness/test-lineage.ts';
-import { MemoryStore } from '../../versions/stores/memory-store.ts';
+} from '../../activities/index.ts';
+import type { Outcome } from '../../schemas/editing.ts';
+import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../schemas/settings.ts';
+import type { UndoPlan, UndoRequest, UndoTarget } from '../../schemas/undo.ts';
+import { Versions } from '../../versions/versions.ts';
+import { LINEAGE } from './corrections.ts';
+import { FakeEngine } from './fake-engine.ts';
+import { runBatch } from './test-lineage.ts';
+import { MemoryStore } from './memory-store.ts';
 
 export function undoRequest(id: string, target: UndoTarget): UndoRequest {
   return { id, target, reason: 'it was wrong', requestedBy: 'an operator', requestedAt: 5_000 };
