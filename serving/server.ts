@@ -14,6 +14,7 @@ import { StoreRefused, StoreUnavailable } from '../versions/stores/failures.ts';
 import type { Versions } from '../versions/versions.ts';
 import { mayUse, type Users } from './access/access.ts';
 import { admit, callerOf, forAnyone, forRole, type AdmittingRoute } from './access/admission.ts';
+import { Refusal, refusalBody, refuse, refuseBytes, refuseWith } from './access/refusals.ts';
 import { Answers } from './answers/answers.ts';
 import { auditRoutes } from './api/audit.ts';
 import { completionRoutes } from './api/completions.ts';
@@ -21,7 +22,6 @@ import { FollowedLineages, lineageState } from './answers/followed-lineages.ts';
 import { lineageRoutes } from './api/lineages.ts';
 import { servingMetrics } from './api/metrics.ts';
 import { operationRoutes, type Operations } from './api/operations.ts';
-import { refuse, refuseBytes, refuseWith } from './api/refusals.ts';
 import {
   submissionRoutes,
   type SubmitCorrection,
@@ -43,21 +43,16 @@ export interface ServingDependencies {
   operations?: Operations;
 }
 
-export interface ServingLimits {
+export const DEFAULT_SERVING_LIMITS = {
   /** Requests that wait for the model; further ones are refused. */
-  waitingMax: number;
-  bodyBytesMax: number;
-  pollEveryMs: number;
-  /** A request whose headers and body take longer to arrive is cut off. */
-  requestWaitMs: number;
-}
-
-export const DEFAULT_SERVING_LIMITS: ServingLimits = {
   waitingMax: 32,
   bodyBytesMax: 262_144,
   pollEveryMs: 1_000,
+  /** A request whose headers and body take longer to arrive is cut off. */
   requestWaitMs: 30_000,
 };
+
+export type ServingLimits = typeof DEFAULT_SERVING_LIMITS;
 
 /** Fits the id of a correction, percent-encoded. */
 const PATH_PART_CHARACTERS_MAX = 9 * CORRECTION_LIMITS.idCharactersMax;
@@ -88,6 +83,9 @@ export function createServing(
   server.addHook('onResponse', async ({ routeOptions: { url } }, { statusCode, elapsedTime }) => {
     metrics.requested(url ?? 'unknown', statusCode, elapsedTime / 1_000);
   });
+  server.addHook('preSerialization', async (_, reply, payload) =>
+    payload instanceof Refusal ? refusalBody(reply, payload) : payload,
+  );
   server.setNotFoundHandler(refuseUnknownRoute);
   // Before the body of such a request is read in vain.
   server.addHook('onRequest', async (request, reply) =>
@@ -149,16 +147,18 @@ function refuseFault(
   const route = request.routeOptions.url ?? null;
   request.log.error({ route, name, reason: message }, 'A request failed');
   // What is served already needs no store; an older version, an entry or a trace does.
-  if (fault instanceof StoreUnavailable || fault instanceof StoreRefused) {
-    const unavailable =
-      'The store of the versions does not answer; the log of the server says why.';
-    return refuse(reply, 'store_unavailable', unavailable);
-  }
+  if (fault instanceof StoreUnavailable || fault instanceof StoreRefused)
+    return refuse(reply, STORE_UNAVAILABLE);
   return refuseWith(reply, status === 503 ? 503 : 500, {
     code: 'internal',
     message: 'The request failed; the log of the server says why.',
   });
 }
+
+const STORE_UNAVAILABLE = new Refusal(
+  'store_unavailable',
+  'The store of the versions does not answer; the log of the server says why.',
+);
 
 function healthRoutes(
   server: FastifyInstance,
@@ -201,7 +201,7 @@ function takeJson(server: FastifyInstance): void {
 
 function refuseUnknownRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const path = request.url.split('?')[0]!.slice(0, 200);
-  return refuse(reply, 'unknown_route', `There is no ${request.method} ${path}.`);
+  return refuse(reply, new Refusal('unknown_route', `There is no ${request.method} ${path}.`));
 }
 
 const PAGE: [path: string, file: string, type: string][] = [

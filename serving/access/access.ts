@@ -9,6 +9,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { BlockList, isIP } from 'node:net';
 import { z } from 'zod';
 import { LINEAGE_NAME, normalisedText, type FactCorrection } from '../../schemas/correction.ts';
+import { Refusal } from './refusals.ts';
 
 /**
  * `read`: answers and versions. `submit`: corrections. `operate`: the state of the lineages and
@@ -30,7 +31,7 @@ export const TOKEN_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/;
 const TOKEN_FORM = /^errata_[A-Za-z0-9_-]{43}$/;
 
 /** A token as it is kept. Strict, so that a misspelt limit is not taken for a missing one. */
-export const tokenRecord = z.strictObject({
+const tokenRecord = z.strictObject({
   name: z.string().regex(TOKEN_NAME),
   /** Digest of the whole token, in hexadecimal. */
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
@@ -87,9 +88,6 @@ export interface Caller {
 export const ANYBODY: Caller = { name: null, roles: ROLES, lineages: null, subjects: null };
 export const NOBODY: Caller = { name: null, roles: [], lineages: [], subjects: [] };
 
-export type Unidentified =
-  { kind: 'no-token' | 'malformed' | 'unknown-token' } | { kind: 'expired'; expiresAt: string };
-
 /** Makes a token: 256 random bits behind a prefix that scanners for leaked secrets recognise. */
 export function newToken(): string {
   return `errata_${randomBytes(32).toString('base64url')}`;
@@ -107,23 +105,31 @@ export function identify(
   tokens: readonly TokenRecord[],
   authorization: string | undefined,
   now: number,
-): { kind: 'caller'; caller: Caller } | Unidentified {
-  if (authorization === undefined) return { kind: 'no-token' };
+): Caller | Refusal {
+  if (authorization === undefined) return NO_TOKEN;
   const [, presented] = /^Bearer +(\S+) *$/i.exec(authorization) ?? [];
-  if (presented === undefined || !TOKEN_FORM.test(presented)) return { kind: 'malformed' };
+  if (presented === undefined || !TOKEN_FORM.test(presented)) return MALFORMED;
   const digest = Buffer.from(digestOf(presented), 'hex');
   let found: TokenRecord | null = null;
   for (const token of tokens)
     if (timingSafeEqual(digest, Buffer.from(token.sha256, 'hex'))) found = token;
-  if (found === null) return { kind: 'unknown-token' };
+  if (found === null) return UNKNOWN_TOKEN;
   if (found.expiresAt !== undefined && Date.parse(found.expiresAt) <= now)
-    return { kind: 'expired', expiresAt: found.expiresAt };
+    return new Refusal('expired_token', `The token expired at ${found.expiresAt}.`);
   const { name, roles, lineages, subjects } = found;
-  return {
-    kind: 'caller',
-    caller: { name, roles, lineages: lineages ?? null, subjects: subjects ?? null },
-  };
+  return { name, roles, lineages: lineages ?? null, subjects: subjects ?? null };
 }
+
+const NO_TOKEN = new Refusal('no_token', 'Send a token: "Authorization: Bearer <token>".');
+const MALFORMED = new Refusal(
+  'malformed_token',
+  'This is not a token: one is sent as "Authorization: Bearer errata_…", with 43 characters ' +
+    'behind the "_".',
+);
+const UNKNOWN_TOKEN = new Refusal(
+  'unknown_token',
+  'The token is unknown; it may have been revoked.',
+);
 
 export function mayUse(caller: Caller, lineage: string): boolean {
   return caller.lineages === null || caller.lineages.includes(lineage);

@@ -12,17 +12,16 @@ import {
   NOBODY,
   type Caller,
   type Role,
-  type Unidentified,
   type Users,
 } from './access.ts';
-import { refuse, type RefusalCode } from '../api/refusals.ts';
+import { refuse, Refusal } from './refusals.ts';
 
 /**
  * Who may use a route. `lineage` finds the lineage in the request (the handler refuses what is not
  * text), or is `own`: the handler shows only the caller's lineages, or `every`: the route shows all
  * of them, to callers that may see all.
  */
-export type Admission =
+type Admission =
   'anyone' | { role: Role; lineage: 'own' | 'every' | ((request: FastifyRequest) => unknown) };
 
 declare module 'fastify' {
@@ -73,18 +72,14 @@ export function admit(server: FastifyInstance, users: () => Users): readonly Adm
     const { admission } = request.routeOptions.config;
     // An unknown route, which has nothing to guard.
     if (admission === undefined) return;
-    const identity = identityOf(request, users());
-    if (admission === 'anyone') {
-      callers.set(request, identity.kind === 'caller' ? identity.caller : NOBODY);
-      return;
-    }
-    if (identity.kind !== 'caller') return refuseStranger(reply, identity);
-    const { caller } = identity;
+    const caller = identityOf(request, users());
+    if (!(caller instanceof Refusal)) callers.set(request, caller);
+    if (admission === 'anyone') return;
+    if (caller instanceof Refusal) return refuse(reply, caller);
     if (!caller.roles.includes(admission.role))
-      return refuseCaller(request, reply, `lacks the role "${admission.role}"`, caller);
+      return refuseCaller(request, reply, `lacks the role "${admission.role}"`);
     if (admission.lineage === 'every' && caller.lineages !== null)
-      return refuseCaller(request, reply, 'is for some lineages only, and this shows all', caller);
-    callers.set(request, caller);
+      return refuseCaller(request, reply, 'is for some lineages only, and this shows all');
   });
   server.addHook('preHandler', async (request, reply) => {
     const { admission } = request.routeOptions.config;
@@ -100,71 +95,32 @@ export function admit(server: FastifyInstance, users: () => Users): readonly Adm
 
 const callers = new WeakMap<FastifyRequest, Caller>();
 
-type Stranger = Unidentified | { kind: 'foreign-host' | 'users-unknown' };
-
-function identityOf(
-  request: FastifyRequest,
-  users: Users,
-): { kind: 'caller'; caller: Caller } | Stranger {
+function identityOf(request: FastifyRequest, users: Users): Caller | Refusal {
   switch (users.kind) {
     case 'open':
       // A web page elsewhere can resolve its own name to this machine and so send requests from a
       // visitor's browser (DNS rebinding), but cannot choose the Host header.
-      return users.hosts === 'any' || isLoopback(request.hostname)
-        ? { kind: 'caller', caller: ANYBODY }
-        : { kind: 'foreign-host' };
+      return users.hosts === 'any' || isLoopback(request.hostname) ? ANYBODY : FOREIGN_HOST;
     case 'tokens':
       return identify(users.tokens, request.headers.authorization, Date.now());
     case 'unknown':
-      return { kind: 'users-unknown' };
+      return USERS_UNKNOWN;
   }
 }
 
-function refuseStranger(reply: FastifyReply, stranger: Stranger): FastifyReply {
-  switch (stranger.kind) {
-    case 'users-unknown':
-      return refuse(
-        reply,
-        'users_unknown',
-        'The tokens cannot be read, so nobody is admitted; the log of the server says why.',
-      );
-    case 'foreign-host':
-      return refuse(
-        reply,
-        'foreign_host',
-        'Without tokens this server answers only to the names of its own machine (localhost, ' +
-          '127.0.0.1). Set ERRATA_HTTP_OPEN=true if a proxy in front authenticates the users.',
-      );
-    case 'no-token':
-      return challenge(reply, 'no_token', 'Send a token: "Authorization: Bearer <token>".');
-    case 'malformed':
-      return challenge(
-        reply,
-        'malformed_token',
-        'This is not a token: one is sent as "Authorization: Bearer errata_…", with 43 ' +
-          'characters behind the "_".',
-      );
-    case 'unknown-token':
-      return challenge(reply, 'unknown_token', 'The token is unknown; it may have been revoked.');
-    case 'expired':
-      return challenge(reply, 'expired_token', `The token expired at ${stranger.expiresAt}.`);
-  }
-}
+const FOREIGN_HOST = new Refusal(
+  'foreign_host',
+  'Without tokens this server answers only to the names of its own machine (localhost, ' +
+    '127.0.0.1). Set ERRATA_HTTP_OPEN=true if a proxy in front authenticates the users.',
+);
+const USERS_UNKNOWN = new Refusal(
+  'users_unknown',
+  'The tokens cannot be read, so nobody is admitted; the log of the server says why.',
+);
 
-/** Refuses with a challenge (RFC 6750, section 3), which names no error where no token was sent. */
-function challenge(reply: FastifyReply, code: RefusalCode, message: string): FastifyReply {
-  const error = code === 'no_token' ? '' : ', error="invalid_token"';
-  void reply.header('www-authenticate', `Bearer realm="errata"${error}`);
-  return refuse(reply, code, message);
-}
-
-function refuseCaller(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  why: string,
-  { name }: Caller = callerOf(request),
-): FastifyReply {
+function refuseCaller(request: FastifyRequest, reply: FastifyReply, why: string): FastifyReply {
+  const { name } = callerOf(request);
   const route = request.routeOptions.url ?? null;
   request.log.warn({ caller: name, route, why }, 'A caller was refused');
-  return refuse(reply, 'not_permitted', `The token "${name ?? ''}" ${why}.`);
+  return refuse(reply, new Refusal('not_permitted', `The token "${name ?? ''}" ${why}.`));
 }

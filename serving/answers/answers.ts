@@ -1,11 +1,11 @@
 /** Answers of a version, with the gates that opened and the corrections behind them. */
 import type { GeneratedToken, GenerateOptions, Generation } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
-import type { Answered } from '../../model/engine/model-queue.ts';
 import { STABLE_ALIAS } from '../../schemas/alias.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import { VersionUnknown } from '../../versions/log/failures.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
+import { Refusal } from '../access/refusals.ts';
 import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
 
 /**
@@ -14,18 +14,7 @@ import type { FollowedLineage, FollowedLineages } from './followed-lineages.ts';
  */
 export type VersionName = number | 'base' | 'served' | 'head' | { alias: string };
 
-/** Why there is no answer. */
-export type Unanswered =
-  | { kind: 'unknown-lineage'; lineage: string }
-  | { kind: 'unknown-version'; lineage: string; version: number; head: number }
-  | { kind: 'unknown-alias'; lineage: string; alias: string; aliases: string[] }
-  | { kind: 'not-ready'; lineage: string; reason: string }
-  | { kind: 'unsuitable-prompt'; reason: string }
-  | { kind: 'full'; waiting: number }
-  | { kind: 'gone' };
-
 export interface Answer {
-  kind: 'answer';
   lineage: string;
   version: number;
   generation: Generation;
@@ -35,24 +24,7 @@ export interface Answer {
 }
 
 /** A gate at a token, and the correction with the nearest key. */
-export interface OpenedGate {
-  position: number;
-  token: string;
-  layer: number;
-  score: number;
-  threshold: number;
-  correction: OpenedCorrection | null;
-}
-
-export interface OpenedCorrection {
-  id: string;
-  subject: string;
-  prompt: string;
-  target: string;
-  source: string;
-  /** The version that committed it. */
-  version: number;
-}
+export type OpenedGate = ReturnType<typeof openedGate>;
 
 export interface Question {
   lineage: string;
@@ -77,33 +49,36 @@ export class Answers {
     this.#waitingMax = waitingMax;
   }
 
-  async answer(question: Question): Promise<Answer | Unanswered> {
+  async answer(question: Question): Promise<Answer | Refusal> {
     const found = await this.historyOf(question.lineage, question.version);
-    if (found.kind !== 'history') return found;
-    const turn = await this.ask(() => this.#answerNow(question), question.signal);
-    return turn.kind === 'done' ? turn.result : turn;
+    if (found instanceof Refusal) return found;
+    return await this.ask(() => this.#answerNow(question), question.signal);
   }
 
   /** Runs a client's work when its turn comes. */
-  ask<Result>(work: () => Promise<Result>, signal: AbortSignal): Promise<Answered<Result>> {
-    return this.#engine.queue.ask(work, { waitingMax: this.#waitingMax, signal });
+  async ask<Result>(
+    work: () => Promise<Result | Refusal>,
+    signal: AbortSignal,
+  ): Promise<Result | Refusal> {
+    const turn = await this.#engine.queue.ask(work, { waitingMax: this.#waitingMax, signal });
+    if (turn.kind === 'done') return turn.result;
+    return turn.kind === 'gone' ? CLIENT_LEFT : tooManyWaiting(turn.waiting);
   }
 
-  async #answerNow(question: Question): Promise<Answer | Unanswered> {
-    const { lineage } = question;
+  async #answerNow(question: Question): Promise<Answer | Refusal> {
+    const { lineage, prompt, options, onToken } = question;
     // Chosen only now: the version that is served may have changed while the request waited.
     const found = await this.historyOf(lineage, question.version);
-    if (found.kind !== 'history') return found;
+    if (found instanceof Refusal) return found;
     const { version } = found.history.head;
     const rows = [...found.history.active.values()];
     const hookId = await ensureHook(this.#engine, found.followed.log, rows);
     question.onBegin?.(version);
-    const { prompt, options, onToken } = question;
     return await orUnsuitable(async () => {
       const generation = await this.#engine.generate(hookId, prompt, options, onToken);
       const opened = generation.opened.map((gate) => openedGate(gate, rows));
       const shut = generation.shut?.map((gate) => openedGate(gate, rows));
-      return { kind: 'answer', lineage, version, generation, opened, ...(shut && { shut }) };
+      return { lineage, version, generation, opened, ...(shut && { shut }) };
     });
   }
 
@@ -111,56 +86,65 @@ export class Answers {
   async historyOf(
     lineage: string,
     version: VersionName,
-  ): Promise<{ kind: 'history'; history: History; followed: FollowedLineage } | Unanswered> {
+  ): Promise<{ history: History; followed: FollowedLineage } | Refusal> {
     const followed = this.#followed.get(lineage);
-    if (followed === undefined) return { kind: 'unknown-lineage', lineage };
-    const { served, head, aliases } = followed;
-    const { fault } = followed;
-    if (served === null || head === null)
-      return { kind: 'not-ready', lineage, reason: fault ?? 'its version log is being read' };
-    let named: Exclude<VersionName, object>;
-    if (typeof version !== 'object') named = version;
-    else if (version.alias === STABLE_ALIAS) named = 'served';
-    else {
-      const record = aliases.get(version.alias);
-      const known = [...new Set([STABLE_ALIAS, ...aliases.keys()])];
-      if (record === undefined)
-        return { kind: 'unknown-alias', lineage, alias: version.alias, aliases: known };
-      named = record.version ?? 'head';
+    if (followed === undefined) return unknownLineage(lineage);
+    const { served, head, fault } = followed;
+    if (served === null || head === null) {
+      const reason = fault ?? 'its version log is being read';
+      return new Refusal('not_ready', `Lineage "${lineage}" cannot answer yet: ${reason}.`);
     }
-    if (named === 'served' || named === served.head.version)
-      return { kind: 'history', history: served, followed };
-    if (named === 'head' || named === head.head.version)
-      return { kind: 'history', history: head, followed };
+    const named = typeof version === 'object' ? versionOfAlias(followed, version.alias) : version;
+    if (named instanceof Refusal) return named;
+    if (named === 'served' || named === served.head.version) return { history: served, followed };
+    if (named === 'head' || named === head.head.version) return { history: head, followed };
     try {
-      const history = await followed.log.at(named === 'base' ? 0 : named);
-      return { kind: 'history', history, followed };
+      return { history: await followed.log.at(named === 'base' ? 0 : named), followed };
     } catch (fault) {
-      if (fault instanceof VersionUnknown)
-        return { kind: 'unknown-version', lineage, version: fault.version, head: fault.head };
-      throw fault;
+      if (!(fault instanceof VersionUnknown)) throw fault;
+      const unknown = `no version ${fault.version}; its newest is ${fault.head}`;
+      return new Refusal('unknown_version', `Lineage "${lineage}" has ${unknown}.`, 'model');
     }
   }
 }
 
-/** Runs the engine's work; a prompt that it cannot read is an answer. */
-export async function orUnsuitable<Result>(
-  work: () => Promise<Result>,
-): Promise<Result | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
+function versionOfAlias({ lineage, aliases }: FollowedLineage, alias: string) {
+  if (alias === STABLE_ALIAS) return 'served';
+  const record = aliases.get(alias);
+  if (record !== undefined) return record.version ?? 'head';
+  const known = [...new Set([STABLE_ALIAS, ...aliases.keys()])].join(', ');
+  const message = `Lineage "${lineage}" has no alias "${alias}"; it has ${known}.`;
+  return new Refusal('unknown_alias', message, 'model');
+}
+
+export const CLIENT_LEFT = new Refusal('client_left', 'The client closed the connection.');
+
+export function tooManyWaiting(waiting: number): Refusal {
+  const message = `${waiting} requests wait already; try again in a moment.`;
+  return new Refusal('too_many_waiting', message);
+}
+
+export function unknownLineage(lineage: string): Refusal {
+  const message = `There is no lineage "${lineage}"; GET /v1/models lists them.`;
+  return new Refusal('unknown_lineage', message, 'model');
+}
+
+/** Runs the engine's work; a prompt that it cannot read is refused. */
+export async function orUnsuitable<Result>(work: () => Promise<Result>): Promise<Result | Refusal> {
   try {
     return await work();
   } catch (fault) {
     // By its name, for it may come from the engine's thread.
-    if (fault instanceof Error && fault.name === 'RangeError')
-      return { kind: 'unsuitable-prompt', reason: fault.message };
-    throw fault;
+    if (!(fault instanceof Error && fault.name === 'RangeError')) throw fault;
+    const message = `The model cannot read this prompt: ${fault.message}.`;
+    return new Refusal('unsuitable_prompt', message, 'prompt');
   }
 }
 
 function openedGate(
   { nearestRow, ...gate }: Generation['opened'][number],
   rows: readonly ActiveCorrection[],
-): OpenedGate {
+) {
   const nearest = rows[nearestRow];
   if (nearest === undefined) return { ...gate, correction: null };
   const { correctionId: id, subject, prompt, target, source, version } = nearest;

@@ -12,12 +12,12 @@ import {
 } from '../../versions/log/history.ts';
 import { markOf, type VersionMark } from '../../versions/audit/version-mark.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
-import { orUnsuitable, type Answers, type Unanswered } from './answers.ts';
+import { Refusal } from '../access/refusals.ts';
+import { CLIENT_LEFT, orUnsuitable, type Answers } from './answers.ts';
 import { GreedyAnswers } from './greedy-answers.ts';
 import { lettersOf } from './subjects-in-text.ts';
 
 export interface Blame {
-  kind: 'blame';
   lineage: string;
   /** The last version that was examined. */
   version: number;
@@ -35,7 +35,7 @@ export interface BlamedPrompt {
 }
 
 /** A correction added or removed by a version; where only names count, of a subject named. */
-export interface BlamedChange {
+interface BlamedChange {
   correctionId: string;
   subject: string;
   target: string;
@@ -44,28 +44,26 @@ export interface BlamedChange {
   by: string;
 }
 
-export interface BlameDependencies {
+interface BlameDependencies {
   engine: Engine;
   answers: Pick<Answers, 'ask'>;
   log: VersionLog;
   served: History | null;
 }
 
-/** Asks version after version; ends with 'gone' once `signal` says that the client left. */
+/** Asks version after version; stops once `signal` says that the client left. */
 export async function blame(
   { engine, answers, log, served }: BlameDependencies,
   question: { prompts: readonly string[]; version: number; tokensMax: number; signal: AbortSignal },
-): Promise<Blame | Unanswered> {
+): Promise<Blame | Refusal> {
   const { prompts, signal } = question;
   const greedy = await GreedyAnswers.of({ engine, log, served }, question.tokensMax);
   let history = emptyHistory(log.lineage);
-  const began = await answers.ask(() => askAll(greedy, history, prompts), signal);
-  if (began.kind !== 'done') return began;
-  const { result } = began;
-  if (!Array.isArray(result)) return result;
+  const base = await answers.ask(() => askAll(greedy, history, prompts), signal);
+  if (base instanceof Refusal) return base;
   const blamed = prompts.map((prompt, i): BlamedPrompt => ({
     prompt,
-    answers: [{ version: 0, text: result[i]!, made: null, because: [] }],
+    answers: [{ version: 0, text: base[i]!, made: null, because: [] }],
     asked: 1,
   }));
   for await (const stored of log.walk()) {
@@ -76,11 +74,11 @@ export async function blame(
       (one) => concerning(greedy, changes, one.prompt, [one.answers.at(-1)!.text]).length > 0,
     );
     if (concerned.length === 0) continue;
-    if (signal.aborted) return { kind: 'gone' };
+    if (signal.aborted) return CLIENT_LEFT;
     const at = history;
     const asked = concerned.map(({ prompt }) => prompt);
     const texts = await engine.queue.run(() => askAll(greedy, at, asked));
-    if (!Array.isArray(texts)) return texts;
+    if (texts instanceof Refusal) return texts;
     concerned.forEach((one, i) => {
       const before = one.answers.at(-1)!.text;
       const text = texts[i]!;
@@ -91,9 +89,8 @@ export async function blame(
       one.answers.push({ version, text, made: markOf(stored), because });
     });
   }
-  const { lineage } = log;
-  const { bySubject } = greedy;
-  return { kind: 'blame', lineage, version: history.head.version, bySubject, prompts: blamed };
+  const { lineage, head } = history;
+  return { lineage, version: head.version, bySubject: greedy.bySubject, prompts: blamed };
 }
 
 /** Asks a version all prompts, in one turn of the model. */
@@ -101,7 +98,7 @@ export async function askAll(
   greedy: GreedyAnswers,
   history: History,
   prompts: readonly string[],
-): Promise<string[] | Extract<Unanswered, { kind: 'unsuitable-prompt' }>> {
+): Promise<string[] | Refusal> {
   return await orUnsuitable(() => greedy.at(history, prompts));
 }
 

@@ -3,40 +3,15 @@
  * how much, and what is stored of each correction behind them. Where no gate opened, the answer is
  * the base model's; then it shows what the log has about this prompt, and how near a gate came.
  */
-import type { Generation } from '../../model/engine-types.ts';
 import { normalisedText } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { refusedAbout } from '../../versions/audit/refused.ts';
-import { traces, TRACES_MAX, type Trace } from '../../versions/audit/trace.ts';
-import type { Answers, OpenedGate, Question, Unanswered } from './answers.ts';
+import { traces, TRACES_MAX } from '../../versions/audit/trace.ts';
+import { Refusal } from '../access/refusals.ts';
+import type { Answers, OpenedGate, Question } from './answers.ts';
 import { occursIn } from './subjects-in-text.ts';
 
-export interface Explanation {
-  kind: 'explanation';
-  lineage: string;
-  version: number;
-  prompt: string;
-  base: { text: string; finish: Generation['finish'] };
-  edited: { text: string; finish: Generation['finish'] };
-  /** Whether no gate opened; the answer is then the base model's, bit for bit. */
-  untouched: boolean;
-  /** In the order of the text, per layer; `margin` is the score minus the threshold. */
-  gates: (OpenedGate & { margin: number })[];
-  /** Tokens that end a corrected subject's name and whose gate stayed shut; null if not known. */
-  shut: (OpenedGate & { margin: number })[] | null;
-  /** Corrections behind the gates that opened. */
-  corrections: Trace[];
-  /** Corrected subjects that the prompt names, and their corrections; at most `NAMED_MAX`. */
-  named: {
-    subject: string;
-    corrections: { id: string; prompt: string; target: string; version: number }[];
-  }[];
-  /** Where no gate opened: corrections, active or not, that had this very prompt or paraphrase. */
-  earlier: Trace[];
-  /** Where no gate opened: refused corrections of this prompt or of the subjects it names. */
-  refused: { outcomes: Outcome[]; complete: boolean } | null;
-}
+export type Explanation = Exclude<Awaited<ReturnType<typeof explain>>, Refusal>;
 
 /** Subjects that an explanation names, and corrections of each. */
 const NAMED_MAX = 20;
@@ -44,43 +19,55 @@ const NAMED_MAX = 20;
 export async function explain(
   answers: Answers,
   question: Omit<Question, 'options'> & { tokensMax: number },
-): Promise<Explanation | Unanswered> {
+) {
   const { lineage, prompt, tokensMax } = question;
   const options = { tokensMax, temperature: 0, explain: true, besideBase: true };
-  const edited = await answers.answer({ ...question, options });
-  if (edited.kind !== 'answer') return edited;
-  const { version, generation, opened, shut } = edited;
+  const answer = await answers.answer({ ...question, options });
+  if (answer instanceof Refusal) return answer;
+  const { version, generation, opened, shut } = answer;
   const found = await answers.historyOf(lineage, version);
-  if (found.kind !== 'history') return found;
+  if (found instanceof Refusal) return found;
   const { log } = found.followed;
   const untouched = opened.length === 0;
+  const { text, finish } = generation;
   const base = untouched ? generation : generation.base!;
   const ids = new Set(opened.flatMap(({ correction }) => correction?.id ?? []));
   const named = namedIn(prompt, found.history.active.values());
   const subjects = named.map(({ subject }) => subject);
   return {
-    kind: 'explanation',
     lineage,
     version,
     prompt,
     base: { text: base.text, finish: base.finish },
-    edited: { text: generation.text, finish: generation.finish },
+    edited: { text, finish },
+    /** No gate opened; the answer is then the base model's, bit for bit. */
     untouched,
+    /** In the order of the text, per layer; `margin` is the score minus the threshold. */
     gates: opened.map(withMargin),
+    /** Tokens that end a corrected subject's name and whose gate stayed shut; null if not known. */
     shut: shut?.map(withMargin) ?? null,
+    /** Corrections behind the gates that opened. */
     corrections: ids.size === 0 ? [] : await traces(log, { ids: [...ids].slice(0, TRACES_MAX) }),
+    /** Corrected subjects that the prompt names, and their corrections; at most `NAMED_MAX`. */
     named,
+    /** Where no gate opened: corrections, active or not, that had this prompt or paraphrase. */
     earlier: untouched ? await traces(log, { prompts: [prompt] }) : [],
+    /** Where no gate opened: refused corrections of this prompt or of the subjects it names. */
     refused: untouched ? await refusedAbout(log, { prompt, subjects }) : null,
   };
 }
 
-function withMargin(gate: OpenedGate): OpenedGate & { margin: number } {
+function withMargin(gate: OpenedGate) {
   return { ...gate, margin: gate.score - gate.threshold };
 }
 
-function namedIn(prompt: string, active: Iterable<ActiveCorrection>): Explanation['named'] {
-  const named = new Map<string, Explanation['named'][number]>();
+interface Named {
+  subject: string;
+  corrections: { id: string; prompt: string; target: string; version: number }[];
+}
+
+function namedIn(prompt: string, active: Iterable<ActiveCorrection>): Named[] {
+  const named = new Map<string, Named>();
   for (const { subject, correctionId: id, prompt: own, target, version } of active) {
     const key = normalisedText(subject);
     let entry = named.get(key);

@@ -9,13 +9,13 @@ import { CORRECTION_LIMITS, LINEAGE_NAME } from '../../schemas/correction.ts';
 import { differenceOf, type Difference } from '../../versions/audit/difference.ts';
 import { traces } from '../../versions/audit/trace.ts';
 import { forRole } from '../access/admission.ts';
-import type { Answers, Unanswered } from '../answers/answers.ts';
+import { Refusal } from '../access/refusals.ts';
+import { tooManyWaiting, type Answers } from '../answers/answers.ts';
 import { askAll, blame } from '../answers/blame.ts';
 import { explain } from '../answers/explain.ts';
 import { GreedyAnswers } from '../answers/greedy-answers.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
-import { refuse, refuseUnanswered } from './refusals.ts';
-import { clientSignal, lineageInBody, lineageInPath, post } from './routes.ts';
+import { clientSignal, lineageInBody, lineageInPath, route } from './routes.ts';
 
 export const AUDIT_LIMITS = { promptsMax: 64, tokensMax: 64, blamesAtOnceMax: 1 } as const;
 
@@ -63,61 +63,55 @@ export function auditRoutes(server: FastifyInstance, audited: Audited): void {
   const { engine, answers } = audited;
   const reading = { role: 'read', lineage: lineageInBody } as const;
 
-  post(server, '/v1/why', {
+  route(server, 'POST', '/v1/why', {
     ...reading,
     input: whyBody,
-    async handle(body, _, reply) {
-      const signal = clientSignal(reply);
-      const found = await explain(answers, { ...body, version: body.version ?? 'served', signal });
-      if (found.kind !== 'explanation') return refuseUnanswered(reply, found);
-      const { kind: _kind, ...explanation } = found;
-      return explanation;
-    },
+    handle: (body, _, reply) =>
+      explain(answers, {
+        ...body,
+        version: body.version ?? 'served',
+        signal: clientSignal(reply),
+      }),
   });
 
   server.get<{ Params: { lineage: string; id: string } }>(
     '/v1/lineages/:lineage/corrections/:id',
     forRole('read', lineageInPath),
-    async ({ params: { lineage, id } }, reply) => {
-      const unknown = (message: string) => refuse(reply, 'unknown_correction', message, 'id');
+    async ({ params: { lineage, id } }) => {
+      const unknown = (message: string) => new Refusal('unknown_correction', message, 'id');
       if (id.length > CORRECTION_LIMITS.idCharactersMax * 2)
         return unknown('No correction has an id of this length.');
       const found = await answers.historyOf(lineage, 'head');
-      if (found.kind !== 'history') return refuseUnanswered(reply, found);
+      if (found instanceof Refusal) return found;
       const [trace] = await traces(found.followed.log, { ids: [id] });
       return trace ?? unknown(`Lineage "${lineage}" never decided a correction "${id}".`);
     },
   );
 
-  post(server, '/v1/diff', {
+  route(server, 'POST', '/v1/diff', {
     ...reading,
     input: diffBody,
-    async handle(body, _, reply) {
-      const found = await differenceWithAnswers(audited, body, clientSignal(reply));
-      return 'kind' in found ? refuseUnanswered(reply, found) : found;
-    },
+    handle: (body, _, reply) => differenceWithAnswers(audited, body, clientSignal(reply)),
   });
 
   let blames = 0;
-  post(server, '/v1/blame', {
+  route(server, 'POST', '/v1/blame', {
     ...reading,
     input: blameBody,
     async handle({ lineage, prompts, version: upTo, tokensMax: tokens }, _, reply) {
       const found = await answers.historyOf(lineage, upTo ?? 'served');
-      if (found.kind !== 'history') return refuseUnanswered(reply, found);
+      if (found instanceof Refusal) return found;
       // It uses the model again and again; others come in between, but one of its kind is enough.
       if (blames >= AUDIT_LIMITS.blamesAtOnceMax)
-        return refuseUnanswered(reply, { kind: 'full', waiting: engine.queue.waiting + blames });
-      const { history, followed } = found;
-      const question = { prompts, version: history.head.version, tokensMax: tokens };
-      const lineageAudited = { engine, answers, log: followed.log, served: followed.served };
+        return tooManyWaiting(engine.queue.waiting + blames);
+      const { version: last } = found.history.head;
+      const signal = clientSignal(reply);
       blames += 1;
       try {
-        const signal = clientSignal(reply);
-        const blamed = await blame(lineageAudited, { ...question, signal });
-        if (blamed.kind !== 'blame') return refuseUnanswered(reply, blamed);
-        const { kind: _kind, ...rest } = blamed;
-        return rest;
+        return await blame(
+          { ...audited, ...found.followed },
+          { prompts, version: last, tokensMax: tokens, signal },
+        );
       } finally {
         blames -= 1;
       }
@@ -129,11 +123,11 @@ async function differenceWithAnswers(
   { engine, answers }: Audited,
   { lineage, from: first, to: second, prompts, tokensMax: tokens }: z.infer<typeof diffBody>,
   signal: AbortSignal,
-): Promise<AskedDifference | Unanswered> {
+): Promise<AskedDifference | Refusal> {
   const from = await answers.historyOf(lineage, first);
   const to = await answers.historyOf(lineage, second);
-  if (from.kind !== 'history') return from;
-  if (to.kind !== 'history') return to;
+  if (from instanceof Refusal) return from;
+  if (to instanceof Refusal) return to;
   const { log, served } = to.followed;
   const difference = await differenceOf(log, from.history.head.version, to.history.head.version);
   if (prompts.length === 0) return { ...difference, asked: [] };
@@ -141,9 +135,8 @@ async function differenceWithAnswers(
   const texts: string[][] = [];
   for (const { history } of [from, to]) {
     const turn = await answers.ask(() => askAll(greedy, history, prompts), signal);
-    if (turn.kind !== 'done') return turn;
-    if (!Array.isArray(turn.result)) return turn.result;
-    texts.push(turn.result);
+    if (turn instanceof Refusal) return turn;
+    texts.push(turn);
   }
   const [before, after] = texts as [string[], string[]];
   const asked = prompts.map((prompt, i) => ({ prompt, from: before[i]!, to: after[i]! }));

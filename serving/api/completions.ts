@@ -12,11 +12,11 @@ import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import type { GenerateOptions } from '../../model/engine-types.ts';
 import { mayUse } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';
+import { Refusal } from '../access/refusals.ts';
 import type { Answer, Answers, Question, VersionName } from '../answers/answers.ts';
 import type { FollowedLineage, FollowedLineages } from '../answers/followed-lineages.ts';
 import type { ServingMetrics } from './metrics.ts';
-import { refuse, refuseUnanswered } from './refusals.ts';
-import { clientSignal, post } from './routes.ts';
+import { clientSignal, route } from './routes.ts';
 
 export const COMPLETION_LIMITS = {
   promptCharactersMax: 8_000,
@@ -91,7 +91,7 @@ export function completionRoutes(
       .flatMap(modelsOf),
   }));
 
-  post(server, '/v1/completions', {
+  route(server, 'POST', '/v1/completions', {
     role: 'read',
     lineage: ({ body }) => lineageOfModel(body),
     input: completionBody,
@@ -101,7 +101,7 @@ export function completionRoutes(
         const message =
           `"${body.model.slice(0, 200)}" is not the name of a model: ` +
           'it is <lineage>, or with @<version>, @<alias>, @head or @base behind it.';
-        return refuse(reply, 'unknown_model', message, 'model');
+        return new Refusal('unknown_model', message, 'model');
       }
       const { prompt } = body;
       const question = { ...model, prompt, options: optionsOf(body), signal: clientSignal(reply) };
@@ -116,7 +116,7 @@ export function completionRoutes(
         return await stream(reply, { head, usage }, { answers, metrics }, question);
       }
       const answer = await answers.answer(question);
-      if (answer.kind !== 'answer') return refuseUnanswered(reply, answer);
+      if (answer instanceof Refusal) return answer;
       metrics.answered(answer);
       void reply.header('errata-version', answer.version);
       return {
@@ -159,7 +159,7 @@ function lineageOfModel(body: unknown): string | undefined {
 }
 
 /** Parses the name of a model; null where it is not one. */
-export function parseModelName(name: string): { lineage: string; version: VersionName } | null {
+function parseModelName(name: string): { lineage: string; version: VersionName } | null {
   const [, lineage, version] = /^([^@]+)(?:@([^@]+))?$/.exec(name) ?? [];
   if (lineage === undefined || !LINEAGE_NAME.test(lineage)) return null;
   if (version === undefined) return { lineage, version: 'served' };
@@ -173,7 +173,7 @@ async function stream(
   { head, usage }: { head: object; usage: boolean },
   { answers, metrics }: { answers: Answers; metrics: ServingMetrics },
   question: Question,
-): Promise<FastifyReply> {
+): Promise<FastifyReply | Refusal> {
   const { raw } = reply;
   let version = 0;
   const send = (event: object | '[DONE]') => {
@@ -194,7 +194,7 @@ async function stream(
       onBegin: (answering) => (version = answering),
       onToken: ({ text }) => send({ ...head, choices: [choice(text, null)] }),
     });
-    if (answer.kind !== 'answer') return refuseUnanswered(reply, answer);
+    if (answer instanceof Refusal) return answer;
     metrics.answered(answer);
     send({ ...head, choices: [choice('', finishOf(answer))], errata: editsOf(answer) });
     if (usage) send({ ...head, choices: [], usage: usageOf(answer) });

@@ -1,17 +1,17 @@
 /** Routes for the lineages, their versions, and an answer before and after editing. */
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
 import type { StoredEntry } from '../../versions/log/history.ts';
 import { mayUse } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';
+import { Refusal } from '../access/refusals.ts';
 import type { Answers } from '../answers/answers.ts';
 import { lineageState, type FollowedLineages } from '../answers/followed-lineages.ts';
 import { COMPLETION_LIMITS } from './completions.ts';
 import type { ServingMetrics } from './metrics.ts';
-import { refuse, refuseUnanswered } from './refusals.ts';
-import { clientSignal, get, lineageInBody, lineageInPath, post } from './routes.ts';
+import { clientSignal, lineageInBody, lineageInPath, route } from './routes.ts';
 
 const VERSIONS_PER_PAGE_MAX = 200;
 const VERSIONS_PER_PAGE = 50;
@@ -44,14 +44,14 @@ export function lineageRoutes(
       .map((one) => ({ ...lineageState(one), corrections: one.served?.active.size ?? null })),
   }));
 
-  get(server, '/v1/lineages/:lineage/versions', {
+  route(server, 'GET', '/v1/lineages/:lineage/versions', {
     role: 'read',
     lineage: lineageInPath,
     input: versionsQuery,
-    async handle({ before, limit }, request, reply) {
+    async handle({ before, limit }, request) {
       const lineage = lineageInPath(request);
       const found = await answers.historyOf(lineage, 'head');
-      if (found.kind !== 'history') return refuseUnanswered(reply, found);
+      if (found instanceof Refusal) return found;
       const { head } = found.history;
       const end = Math.min(head.version, (before ?? head.version + 1) - 1);
       const begin = Math.max(0, end - limit);
@@ -64,10 +64,10 @@ export function lineageRoutes(
   server.get<{ Params: { lineage: string; version: string } }>(
     '/v1/lineages/:lineage/versions/:version',
     forRole('read', lineageInPath),
-    ({ params: { lineage, version } }, reply) => sendVersion(answers, lineage, version, reply),
+    ({ params: { lineage, version } }) => wholeVersion(answers, lineage, version),
   );
 
-  post(server, '/v1/compare', {
+  route(server, 'POST', '/v1/compare', {
     role: 'read',
     lineage: lineageInBody,
     input: compareBody,
@@ -75,12 +75,12 @@ export function lineageRoutes(
       const options = { tokensMax, temperature: 0 };
       const question = { lineage, prompt, options, signal: clientSignal(reply) };
       const after = await answers.answer({ ...question, version: version ?? 'served' });
-      if (after.kind !== 'answer') return refuseUnanswered(reply, after);
+      if (after instanceof Refusal) return after;
       metrics.answered(after);
       // Where no gate opened the answer is the base model's, bit for bit.
       const before =
         after.opened.length === 0 ? after : await answers.answer({ ...question, version: 'base' });
-      if (before.kind !== 'answer') return refuseUnanswered(reply, before);
+      if (before instanceof Refusal) return before;
       const { text, finish } = after.generation;
       return {
         lineage,
@@ -93,18 +93,13 @@ export function lineageRoutes(
   });
 }
 
-async function sendVersion(
-  answers: Answers,
-  lineage: string,
-  version: string,
-  reply: FastifyReply,
-): Promise<unknown> {
+async function wholeVersion(answers: Answers, lineage: string, version: string) {
   if (!/^\d{1,15}$/.test(version) || Number(version) === 0) {
     const message = `"${version.slice(0, 40)}" is not a version: versions are 1, 2, 3 and so on.`;
-    return refuse(reply, 'invalid_version', message, 'version');
+    return new Refusal('invalid_version', message, 'version');
   }
   const found = await answers.historyOf(lineage, Number(version));
-  if (found.kind !== 'history') return refuseUnanswered(reply, found);
+  if (found instanceof Refusal) return found;
   const { entry, hash } = found.history.latest!;
   const details = await found.followed.log.blobs.get(entry.probes.details);
   const probes = JSON.parse(new TextDecoder().decode(details)) as CorrectionProbe[];

@@ -3,7 +3,7 @@
  * an undo. A rollback moves the alias first, in the version log, so that this server answers with
  * the version at once whatever else is down.
  */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { freezeLineage, resumeLineage } from '../../operations/freeze.ts';
 import { freezeForRollback, pinStable, rollbackOrder } from '../../operations/rollback.ts';
@@ -21,9 +21,10 @@ import { reasonAndHint } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import { undoRequestSchema, type UndoTarget } from '../../schemas/undo.ts';
 import { callerOf, forRole } from '../access/admission.ts';
+import { Refusal } from '../access/refusals.ts';
+import { unknownLineage } from '../answers/answers.ts';
 import type { FollowedLineages } from '../answers/followed-lineages.ts';
-import { refuse, refuseUnanswered } from './refusals.ts';
-import { lineageInPath, post } from './routes.ts';
+import { lineageInPath, route } from './routes.ts';
 
 /** The lineages' workflows, and the settings with which one is started. */
 export interface Operations {
@@ -59,32 +60,39 @@ export function operationRoutes(
   followed: FollowedLineages,
   operations: Operations | undefined,
 ): void {
+  const lineageNamed = (lineage: string): OperatedLineage | Refusal => {
+    const found = followed.get(lineage);
+    if (found === undefined) return unknownLineage(lineage);
+    if (operations === undefined) return NO_OPERATIONS;
+    const { workflows, settings } = operations;
+    return { workflows, log: found.log, settings: settings[lineage]! };
+  };
   /** Declares a POST route on a lineage. */
   const operate = <Body>(
     what: string,
-    body: z.ZodType<Body>,
+    input: z.ZodType<Body>,
     handle: (lineage: OperatedLineage, body: Body, sent: Sent) => Promise<unknown>,
   ): void =>
-    post(server, `/v1/lineages/:lineage/${what}`, {
+    route(server, 'POST', `/v1/lineages/:lineage/${what}`, {
       role: 'operate',
       lineage: lineageInPath,
-      input: body,
-      handle: async (checked, request, reply) => {
-        const found = operatedLineage(followed, operations, lineageInPath(request));
-        return 'refuse' in found
-          ? found.refuse(reply)
-          : await handle(found, checked, { request, reply });
+      input,
+      handle: async (body, request, reply) => {
+        const lineage = lineageNamed(lineageInPath(request));
+        if (lineage instanceof Refusal) return lineage;
+        // The token's name; without tokens, that the request came over HTTP.
+        return await handle(lineage, body, { by: callerOf(request).name ?? 'http', reply });
       },
     });
 
-  operate('freeze', freezeBody, (lineage, body, { request, reply }) =>
-    orUnavailable(reply, async () => {
-      await freezeLineage(lineage, { ...body, by: nameOf(request) });
+  operate('freeze', freezeBody, (lineage, { reason }, { by, reply }) =>
+    orUnavailable(async () => {
+      await freezeLineage(lineage, { reason, by });
       return reply.code(202).send({ lineage: lineage.log.lineage, frozen: true });
     }),
   );
   operate('resume', z.unknown(), (lineage, _, { reply }) =>
-    orUnavailable(reply, async () => {
+    orUnavailable(async () => {
       await resumeLineage(lineage);
       return reply.code(202).send({ lineage: lineage.log.lineage, frozen: false });
     }),
@@ -96,39 +104,28 @@ export function operationRoutes(
   server.get<{ Params: { lineage: string; id: string } }>(
     '/v1/lineages/:lineage/undos/:id',
     forRole('operate', lineageInPath),
-    async ({ params: { lineage, id } }, reply) => {
-      const found = operatedLineage(followed, operations, lineage);
-      if ('refuse' in found) return found.refuse(reply);
-      return await sendUndoState(found, id, reply);
+    async ({ params }) => {
+      const lineage = lineageNamed(params.lineage);
+      return lineage instanceof Refusal ? lineage : await stateOfUndo(lineage, params.id);
     },
   );
 }
 
+/** Who orders, and the reply to it. */
 interface Sent {
-  request: FastifyRequest;
+  by: string;
   reply: FastifyReply;
 }
 
-function operatedLineage(
-  followed: FollowedLineages,
-  operations: Operations | undefined,
-  lineage: string,
-): OperatedLineage | { refuse: (reply: FastifyReply) => FastifyReply } {
-  const found = followed.get(lineage);
-  if (found === undefined)
-    return { refuse: (reply) => refuseUnanswered(reply, { kind: 'unknown-lineage', lineage }) };
-  if (operations === undefined) {
-    const message = 'This server has no connection to Temporal, which operates the lineages.';
-    return { refuse: (reply) => refuse(reply, 'no_operations', message) };
-  }
-  const { workflows, settings } = operations;
-  return { workflows, log: found.log, settings: settings[lineage]! };
-}
+const NO_OPERATIONS = new Refusal(
+  'no_operations',
+  'This server has no connection to Temporal, which operates the lineages.',
+);
 
 async function revert(
   lineage: OperatedLineage,
   { version, correctionId, dryRun, ...body }: z.infer<typeof revertBody>,
-  { request, reply }: Sent,
+  { by, reply }: Sent,
 ): Promise<unknown> {
   const target: UndoTarget =
     version === undefined
@@ -138,97 +135,66 @@ async function revert(
   // One with an id may have been done already: that is for the lineage to know.
   if (body.id === undefined) {
     const { nothing } = await previewUndo(lineage.log, target);
-    if (nothing !== null) return refuse(reply, 'nothing_to_undo', `Nothing to undo: ${nothing}.`);
+    if (nothing !== null) return new Refusal('nothing_to_undo', `Nothing to undo: ${nothing}.`);
   }
-  const order = { request: requestOf(request, target, body), releaseAlias: null };
-  return await orUnavailable(reply, () => sendOrder(reply, lineage, order));
+  const request = undoRequest(target, { ...body, by });
+  return await orUnavailable(() => sendOrder(reply, lineage, { request, releaseAlias: null }));
 }
 
 async function rollBack(
   lineage: OperatedLineage,
   { to, freeze, keepAlias, dryRun, ...body }: z.infer<typeof rollbackBody>,
-  { request, reply }: Sent,
+  { by, reply }: Sent,
   followNow: () => Promise<void>,
 ): Promise<unknown> {
   const target: UndoTarget = { kind: 'rollback', version: to };
   if (dryRun) return previewAsJson(await previewUndo(lineage.log, target));
-  const undo = requestOf(request, target, body);
+  const undo = undoRequest(target, { ...body, by });
   const pinned = await pinStable(lineage.log, undo, to);
-  if (pinned.kind === 'refused') return refuse(reply, 'alias_not_moved', `${pinned.reason}.`);
+  if (pinned.kind === 'refused') return new Refusal('alias_not_moved', `${pinned.reason}.`);
   await followNow();
-  const reached =
-    `Answers come from version ${to}. ` +
-    `Ask again with the id "${undo.id}" to finish the rollback: `;
-  return await orUnavailable(
-    reply,
-    async () => {
-      if (freeze) await freezeForRollback(lineage, undo, to);
-      return await sendOrder(reply, lineage, rollbackOrder(undo, keepAlias));
-    },
-    reached,
-  );
+  const done = `Answers come from version ${to}. `;
+  return await orUnavailable(async () => {
+    if (freeze) await freezeForRollback(lineage, undo, to);
+    return await sendOrder(reply, lineage, rollbackOrder(undo, keepAlias));
+  }, `${done}Ask again with the id "${undo.id}" to finish the rollback: `);
 }
 
 async function sendOrder(
   reply: FastifyReply,
   lineage: OperatedLineage,
   order: UndoOrder,
-): Promise<FastifyReply> {
+): Promise<FastifyReply | Refusal> {
   const { id } = order.request;
   const { lineage: name } = lineage.log;
   const taken = await orderUndo(lineage, order);
-  if (taken.kind === 'refused') return refuse(reply, 'undo_refused', `${taken.message}.`);
+  if (taken.kind === 'refused') return new Refusal('undo_refused', `${taken.message}.`);
+  const { workflowId } = taken;
   return reply
     .code(202)
     .header('location', `/v1/lineages/${name}/undos/${id}`)
-    .send({
-      id,
-      lineage: name,
-      workflowId: taken.workflowId,
-      waiting: taken.kind === 'left' ? null : taken.waiting,
-    });
+    .send({ id, lineage: name, workflowId, waiting: taken.kind === 'left' ? null : taken.waiting });
 }
 
-async function sendUndoState(
-  lineage: OperatedLineage,
-  id: string,
-  reply: FastifyReply,
-): Promise<FastifyReply> {
-  const unknown = (message: string) => refuse(reply, 'unknown_undo', message);
+async function stateOfUndo(lineage: OperatedLineage, id: string): Promise<unknown> {
+  const unknown = (message: string) => new Refusal('unknown_undo', message);
   if (!ID.safeParse(id).success)
     return unknown('There is no such undo: ids are 1 to 64 of a-z, 0-9, - and _.');
-  return await orUnavailable(reply, async () => {
+  return await orUnavailable(async () => {
     const state = await undoState(lineage, id);
     const { lineage: name } = lineage.log;
     return state.state === 'unknown'
       ? unknown(`Lineage "${name}" has no undo "${id}".`)
-      : reply.send({ id, lineage: name, ...state });
+      : { id, lineage: name, ...state };
   });
 }
 
-/** Refuses where Temporal does not do what `work` asks of it; `reached` is what was done before. */
-async function orUnavailable(
-  reply: FastifyReply,
-  work: () => Promise<FastifyReply>,
-  reached = '',
-): Promise<FastifyReply> {
+/** Refuses where Temporal does not do what `work` asks of it; `done` is what was done before. */
+async function orUnavailable(work: () => Promise<unknown>, done = ''): Promise<unknown> {
   try {
     return await work();
   } catch (fault) {
-    const message = `${reached}${reasonAndHint(fault)}`.replace(/\.?$/, '.');
-    return refuse(reply, 'operations_unavailable', message);
+    const message = `${done}${reasonAndHint(fault)}`.replace(/\.?$/, '.');
+    return new Refusal('operations_unavailable', message);
   }
-}
-
-function requestOf(
-  request: FastifyRequest,
-  target: UndoTarget,
-  { id, reason: why }: { id?: string | undefined; reason: string },
-) {
-  return undoRequest(target, { id, reason: why, by: nameOf(request) });
-}
-
-/** The token's name; without tokens, that the request came over HTTP. */
-function nameOf(request: FastifyRequest): string {
-  return callerOf(request).name ?? 'http';
 }

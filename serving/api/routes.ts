@@ -1,46 +1,38 @@
 /** Routes as one shape: the URL, who may use it, the schema of what is sent, and a handler. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
+import { faultsFound, firstFaults } from '../../schemas/encoding/excerpt.ts';
 import type { Role } from '../access/access.ts';
 import { forRole } from '../access/admission.ts';
-import { refuseBody } from './refusals.ts';
+import { Refusal } from '../access/refusals.ts';
 
-export interface Route<Input> {
+interface Route<Input> {
   role: Role;
   /** Finds the lineage in the request, for which the caller must be permitted. */
   lineage: (request: FastifyRequest) => unknown;
   /** The schema of a POST's body, or of a GET's query. */
   input: z.ZodType<Input>;
-  /** Returns the body of the answer, or the reply itself where it was sent. */
+  /** Returns the body of the answer, a refusal, or the reply itself where it was sent. */
   handle: (input: Input, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 }
 
-export function get<Input>(server: FastifyInstance, url: string, route: Route<Input>): void {
-  server.get(
+export function route<Input>(
+  server: FastifyInstance,
+  method: 'GET' | 'POST',
+  url: string,
+  { role, lineage, input, handle }: Route<Input>,
+): void {
+  server.route({
+    method,
     url,
-    forRole(route.role, route.lineage),
-    handlerOf(route, ({ query }) => query),
-  );
-}
-
-export function post<Input>(server: FastifyInstance, url: string, route: Route<Input>): void {
-  server.post(
-    url,
-    forRole(route.role, route.lineage),
-    handlerOf(route, ({ body }) => body),
-  );
-}
-
-function handlerOf<Input>(
-  { input, handle }: Route<Input>,
-  sentIn: (request: FastifyRequest) => unknown,
-) {
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
-    const checked = input.safeParse(sentIn(request) ?? {});
-    return checked.success
-      ? await handle(checked.data, request, reply)
-      : refuseBody(reply, checked.error);
-  };
+    ...forRole(role, lineage),
+    handler: async (request, reply) => {
+      const checked = input.safeParse((method === 'GET' ? request.query : request.body) ?? {});
+      if (checked.success) return await handle(checked.data, request, reply);
+      const path = checked.error.issues[0]?.path.join('.') || null;
+      return new Refusal('invalid_body', firstFaults(faultsFound(checked.error)), path);
+    },
+  });
 }
 
 export const lineageInBody = ({ body }: FastifyRequest): unknown =>

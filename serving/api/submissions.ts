@@ -15,9 +15,10 @@ import { faultsOf } from '../../schemas/correction-faults.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
 import { sourceOf, submissionFault } from '../access/access.ts';
 import { callerOf } from '../access/admission.ts';
+import { Refusal } from '../access/refusals.ts';
+import { unknownLineage } from '../answers/answers.ts';
 import type { FollowedLineages } from '../answers/followed-lineages.ts';
-import { refuse, refuseUnanswered } from './refusals.ts';
-import { lineageInBody, post } from './routes.ts';
+import { lineageInBody, route } from './routes.ts';
 
 /** Hands a sound correction to the stream; resolves when it is acknowledged. */
 export type SubmitCorrection = (correction: FactCorrection) => Promise<KafkaPosition | null>;
@@ -72,30 +73,28 @@ export function submissionRoutes(
   followed: FollowedLineages,
   { submit, retract }: { submit?: SubmitCorrection; retract?: SubmitRetraction },
 ): void {
-  post(server, '/v1/corrections', {
+  route(server, 'POST', '/v1/corrections', {
     role: 'submit',
     lineage: lineageInBody,
     input: correctionBody,
     async handle(body, request, reply) {
-      if (submit === undefined) return refuseWithoutStream(reply);
+      if (submit === undefined) return NO_STREAM;
       const correction = correctionOf(body, request);
       const faults = faultsOf(correction);
-      if (faults.length > 0) return refuse(reply, 'invalid_correction', faults.join('; '));
-      const refused = refuseSubmission(followed, request, reply, {
-        ...correction,
-        idGiven: body.id !== undefined,
-      });
+      if (faults.length > 0) return new Refusal('invalid_correction', faults.join('; '));
+      const idGiven = body.id !== undefined;
+      const refused = submissionRefusal(followed, request, { ...correction, idGiven });
       return refused ?? (await submitCorrection(submit, correction, reply));
     },
   });
-  post(server, '/v1/retractions', {
+  route(server, 'POST', '/v1/retractions', {
     role: 'submit',
     lineage: lineageInBody,
     input: retractionBody,
     async handle({ lineage, subject, relation, prompt }, request, reply) {
-      if (retract === undefined) return refuseWithoutStream(reply);
+      if (retract === undefined) return NO_STREAM;
       const fact = { lineage, subject, id: '', idGiven: false };
-      const refused = refuseSubmission(followed, request, reply, fact);
+      const refused = submissionRefusal(followed, request, fact);
       if (refused !== null) return refused;
       const factKey = factKeyOf({ subject, relation: relation ?? null, prompt: prompt ?? subject });
       return reply.code(202).send({ lineage, factKey, position: await retract(lineage, factKey) });
@@ -103,9 +102,10 @@ export function submissionRoutes(
   });
 }
 
-function refuseWithoutStream(reply: FastifyReply): FastifyReply {
-  return refuse(reply, 'no_stream', 'This server is not connected to a stream of corrections.');
-}
+const NO_STREAM = new Refusal(
+  'no_stream',
+  'This server is not connected to a stream of corrections.',
+);
 
 function correctionOf(
   { id, relation, previousAnswer, source, issuedAt, ...rest }: z.infer<typeof correctionBody>,
@@ -122,25 +122,22 @@ function correctionOf(
 }
 
 /** Refuses what the caller may not submit, and unknown lineages; null where neither applies. */
-function refuseSubmission(
+function submissionRefusal(
   followed: FollowedLineages,
   request: FastifyRequest,
-  reply: FastifyReply,
   submitted: { lineage: string; subject: string; id: string; idGiven: boolean },
-): FastifyReply | null {
+): Refusal | null {
   const { lineage, idGiven } = submitted;
   const fault = submissionFault(callerOf(request), submitted, idGiven);
-  if (fault !== null) return refuse(reply, 'not_permitted', fault);
-  if (followed.get(lineage) === undefined)
-    return refuseUnanswered(reply, { kind: 'unknown-lineage', lineage });
-  return null;
+  if (fault !== null) return new Refusal('not_permitted', fault);
+  return followed.get(lineage) === undefined ? unknownLineage(lineage) : null;
 }
 
 async function submitCorrection(
   submit: SubmitCorrection,
   correction: FactCorrection,
   reply: FastifyReply,
-): Promise<FastifyReply> {
+): Promise<FastifyReply | Refusal> {
   const { id, lineage, issuedAt } = correction;
   try {
     const position = await submit(correction);
@@ -150,6 +147,6 @@ async function submitCorrection(
   } catch (fault) {
     if (!(fault instanceof SchemaRegistryUnavailable)) throw fault;
     const message = 'The schema registry does not answer, so nothing was sent; try again later.';
-    return refuse(reply, 'no_schema_registry', message);
+    return new Refusal('no_schema_registry', message);
   }
 }

@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { connect, type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { REFUSAL_LIMITS, type ErrorBody } from '../../serving/api/refusals.ts';
+import { REFUSAL_LIMITS, type ErrorBody } from '../../serving/access/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';

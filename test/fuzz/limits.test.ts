@@ -35,7 +35,7 @@ import { PROBE_LIMITS } from '../../cli/input/probe-prompts.ts';
 import { AUDIT_LIMITS } from '../../serving/api/audit.ts';
 import { COMPLETION_LIMITS } from '../../serving/api/completions.ts';
 import { AUDIT_LINE_BYTES_MAX } from '../../versions/audit/audit-check.ts';
-import { REFUSAL_LIMITS } from '../../serving/api/refusals.ts';
+import { REFUSAL_LIMITS } from '../../serving/access/refusals.ts';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { HISTORY_CHARACTERS_MAX } from '../../versions/audit/history-archive.ts';
 import { OBJECT_BYTES_MAX, OBJECT_NAME_LIMITS } from '../../versions/stores/object-store.ts';

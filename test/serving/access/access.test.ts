@@ -12,6 +12,7 @@ import {
   type Caller,
   type TokenRecord,
 } from '../../../serving/access/access.ts';
+import type { Refusal } from '../../../serving/access/refusals.ts';
 
 vi.mock('node:crypto', async (original) => {
   const real = await original<typeof crypto>();
@@ -36,16 +37,14 @@ test('a token is known by its digest, and by nothing near it', () => {
     record(token),
     record(newToken(), { name: 'third' }),
   ];
-  expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
-    kind: 'caller',
-    caller: { name: 'reader', roles: ['read'], lineages: null, subjects: null },
-  });
-  expect(identify(tokens, `bearer  ${token} `, NOW)).toMatchObject({ kind: 'caller' });
+  const found = { name: 'reader', roles: ['read'], lineages: null, subjects: null };
+  expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual(found);
+  expect(identify(tokens, `bearer  ${token} `, NOW)).toEqual(found);
+  const unknown = expect.objectContaining({ code: 'unknown_token' }) as Refusal;
   const swapped = `${token.slice(0, -2)}${token.at(-1)!}${token.at(-2)!}`;
-  if (swapped !== token)
-    expect(identify(tokens, `Bearer ${swapped}`, NOW)).toEqual({ kind: 'unknown-token' });
-  expect(identify(tokens, `Bearer ${newToken()}`, NOW)).toEqual({ kind: 'unknown-token' });
-  expect(identify([], `Bearer ${token}`, NOW)).toEqual({ kind: 'unknown-token' });
+  if (swapped !== token) expect(identify(tokens, `Bearer ${swapped}`, NOW)).toEqual(unknown);
+  expect(identify(tokens, `Bearer ${newToken()}`, NOW)).toEqual(unknown);
+  expect(identify([], `Bearer ${token}`, NOW)).toEqual(unknown);
 });
 
 test('a token is 256 random bits behind a prefix', () => {
@@ -70,10 +69,10 @@ test('a token is compared with every other in constant time, found or not', () =
 test('a token is refused from the moment at which it expires', () => {
   const token = newToken();
   const tokens = [record(token, { expiresAt: '2026-11-26T13:00:00+01:00' })];
-  expect(identify(tokens, `Bearer ${token}`, NOW - 1).kind).toBe('caller');
-  expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual({
-    kind: 'expired',
-    expiresAt: '2026-11-26T13:00:00+01:00',
+  expect(identify(tokens, `Bearer ${token}`, NOW - 1)).toMatchObject({ name: 'reader' });
+  expect(identify(tokens, `Bearer ${token}`, NOW)).toMatchObject({
+    code: 'expired_token',
+    message: 'The token expired at 2026-11-26T13:00:00+01:00.',
   });
 });
 
@@ -92,12 +91,12 @@ test.each([
   `Bearer errata_${'é'.repeat(43)}`,
   `Bearer ${'x'.repeat(10_000)}`,
 ])('is not found in a header such as "%.40s"', (header) => {
-  expect(identify([record(newToken())], header, NOW)).toEqual({ kind: 'malformed' });
+  expect(identify([record(newToken())], header, NOW)).toMatchObject({ code: 'malformed_token' });
   expect(timingSafeEqual).not.toHaveBeenCalled();
 });
 
 test('a request without a header has no token', () =>
-  expect(identify([], undefined, NOW)).toEqual({ kind: 'no-token' }));
+  expect(identify([], undefined, NOW)).toMatchObject({ code: 'no_token' }));
 
 const token = record(newToken());
 test.each([

@@ -9,7 +9,8 @@ import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
 import type { GateParameters } from '../../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
-import type { Answers } from '../../../serving/answers/answers.ts';
+import { Refusal } from '../../../serving/access/refusals.ts';
+import { CLIENT_LEFT, type Answers } from '../../../serving/answers/answers.ts';
 import { blame } from '../../../serving/answers/blame.ts';
 import { lettersOf, occursIn } from '../../../serving/answers/subjects-in-text.ts';
 import { ensureHook } from '../../../versions/log/hook-pairs.ts';
@@ -69,7 +70,7 @@ async function committed(engine: Engine, batches: readonly Revisions[]): Promise
 
 const neverAborted = new AbortController().signal;
 const answersFrom = (engine: Engine): Pick<Answers, 'ask'> => ({
-  ask: (work, signal) => engine.queue.ask(work, { waitingMax: 1, signal }),
+  ask: (work) => engine.queue.run(work),
 });
 
 const blamed = async (engine: Engine, versions: Versions, prompts: readonly string[]) => {
@@ -77,7 +78,7 @@ const blamed = async (engine: Engine, versions: Versions, prompts: readonly stri
     { engine, answers: answersFrom(engine), log: versions.log(LINEAGE), served: null },
     { prompts, version: Number.MAX_SAFE_INTEGER, tokensMax: TOKENS, signal: neverAborted },
   );
-  if (found.kind !== 'blame') throw new Error(`there was no answer: ${found.kind}`);
+  if (found instanceof Refusal) throw new Error(`there was no answer: ${found.message}`);
   return found;
 };
 
@@ -219,7 +220,7 @@ test('blame ends when the client has left', async () => {
       { engine, answers: answersFrom(engine), log: versions.log(LINEAGE), served: null },
       { prompts: ['Subject a is in'], version: 1, tokensMax: 4, signal: client.signal },
     ),
-  ).toEqual({ kind: 'gone' });
+  ).toBe(CLIENT_LEFT);
   expect(engine.calls.filter((call) => call === 'probe')).toHaveLength(1);
 });
 

@@ -1,12 +1,10 @@
-/** Refusals, in the form that clients of OpenAI's interface read. */
+/** Refusals as values, and in the form that clients of OpenAI's interface read. */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
-import type { z } from 'zod';
-import { firstFaults, onOneLine } from '../../schemas/encoding/excerpt.ts';
-import type { Unanswered } from '../answers/answers.ts';
+import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 
-/** Why a request is refused, and the status that says so. */
+/** The status of each refusal's code. */
 const STATUS = {
   invalid_body: 400,
   invalid_correction: 400,
@@ -29,6 +27,8 @@ const STATUS = {
   alias_not_moved: 409,
   undo_refused: 409,
   too_many_waiting: 429,
+  // The connection is closed, so this reaches nobody.
+  client_left: 499,
   not_ready: 503,
   no_stream: 503,
   no_schema_registry: 503,
@@ -38,7 +38,14 @@ const STATUS = {
   users_unknown: 503,
 } as const;
 
-export type RefusalCode = keyof typeof STATUS;
+/** An expected refusal; every handler may return one instead of an answer. */
+export class Refusal {
+  constructor(
+    readonly code: keyof typeof STATUS,
+    readonly message: string,
+    readonly param: string | null = null,
+  ) {}
+}
 
 const TYPES: Record<number, string> = {
   401: 'authentication_error',
@@ -53,13 +60,19 @@ const RETRY_AFTER_SECONDS = 1;
 /** Bounds of what a refusal repeats of a request. */
 export const REFUSAL_LIMITS = { messageCharactersMax: 1_000, parameterCharactersMax: 100 } as const;
 
-export function refuse(
-  reply: FastifyReply,
-  code: RefusalCode,
-  message: string,
-  param: string | null = null,
-): FastifyReply {
-  return send(reply, STATUS[code], errorBody(STATUS[code], code, message, param));
+export function refuse(reply: FastifyReply, refusal: Refusal): FastifyReply {
+  return reply.send(refusalBody(reply, refusal));
+}
+
+/** Sets the status of a refusal and returns its body. */
+export function refusalBody(reply: FastifyReply, { code, message, param }: Refusal): ErrorBody {
+  setStatus(reply, STATUS[code]);
+  if (STATUS[code] === 401) {
+    // RFC 6750, section 3: the challenge names no error where no token was sent.
+    const error = code === 'no_token' ? '' : ', error="invalid_token"';
+    void reply.header('www-authenticate', `Bearer realm="errata"${error}`);
+  }
+  return errorBody(STATUS[code], code, message, param);
 }
 
 /** Refuses with a status and code of the framework's. */
@@ -68,12 +81,13 @@ export function refuseWith(
   status: number,
   { code, message }: { code: string; message: string },
 ): FastifyReply {
-  return send(reply, status, errorBody(status, code.toLowerCase(), message));
+  setStatus(reply, status);
+  return reply.send(errorBody(status, code.toLowerCase(), message));
 }
 
-function send(reply: FastifyReply, status: number, body: object): FastifyReply {
+function setStatus(reply: FastifyReply, status: number): void {
   if (status === 429 || status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
-  return reply.code(status).send(body);
+  void reply.code(status);
 }
 
 /** Answers bytes that are not a request, where the connection still permits it. */
@@ -93,7 +107,7 @@ export function refuseBytes(fault: NodeJS.ErrnoException, socket: Socket): void 
   );
 }
 
-/** Answers to unreadable requests, by Node's code of the fault. */
+/** Status and message by Node's code of the fault. */
 const UNREADABLE: Record<string, [status: number, message: string]> = {
   HPE_HEADER_OVERFLOW: [431, 'The headers of the request are too large.'],
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'The request did not arrive in time.'],
@@ -111,42 +125,4 @@ function errorBody(status: number, code: string, message: string, param: string 
       code,
     },
   };
-}
-
-export function refuseBody(reply: FastifyReply, { issues }: z.ZodError): FastifyReply {
-  const faults = issues.map(({ path, message }) =>
-    path.length > 0 ? `${path.join('.')}: ${message}` : message,
-  );
-  return refuse(reply, 'invalid_body', firstFaults(faults), issues[0]?.path.join('.') || null);
-}
-
-export function refuseUnanswered(reply: FastifyReply, unanswered: Unanswered): FastifyReply {
-  const lineage = 'lineage' in unanswered ? `Lineage "${unanswered.lineage}"` : '';
-  switch (unanswered.kind) {
-    case 'unknown-lineage': {
-      const message = `There is no lineage "${unanswered.lineage}"; GET /v1/models lists them.`;
-      return refuse(reply, 'unknown_lineage', message, 'model');
-    }
-    case 'unknown-version': {
-      const message = `no version ${unanswered.version}; its newest is ${unanswered.head}`;
-      return refuse(reply, 'unknown_version', `${lineage} has ${message}.`, 'model');
-    }
-    case 'unknown-alias': {
-      const message = `no alias "${unanswered.alias}"; it has ${unanswered.aliases.join(', ')}`;
-      return refuse(reply, 'unknown_alias', `${lineage} has ${message}.`, 'model');
-    }
-    case 'not-ready':
-      return refuse(reply, 'not_ready', `${lineage} cannot answer yet: ${unanswered.reason}.`);
-    case 'unsuitable-prompt': {
-      const message = `The model cannot read this prompt: ${unanswered.reason}.`;
-      return refuse(reply, 'unsuitable_prompt', message, 'prompt');
-    }
-    case 'full': {
-      const message = `${unanswered.waiting} requests wait already; try again in a moment.`;
-      return refuse(reply, 'too_many_waiting', message);
-    }
-    case 'gone':
-      // The connection is closed, so this reaches nobody.
-      return reply.code(499).send();
-  }
 }
