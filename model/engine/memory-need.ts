@@ -226,7 +226,7 @@ function samplingBytes(config: ModelConfig): number {
 }
 
 /**
- * Finding targets: what one step records for the way back (model/network/backward.ts), per row and
+ * Finding targets: what one step records for the way back (model/network/), per row and
  * block above the last edited one 2 D (the block's input and middle), 2 F (gate and up), H d
  * (queries) and the attention weights, per sequence keys and values; [N, V] five times where tokens
  * are predicted, and the base's distribution twice. Beside it the keys and values of everything
