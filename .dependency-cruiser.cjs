@@ -64,7 +64,7 @@ const ADAPTERS = [
     library: 'kafkajs',
     files: ['pipelines/kafka/kafka[a-z-]*\\.ts', 'infra/local/kafka\\.ts'],
   },
-  { library: 'avsc', files: ['schemas/records/avro\\.ts'] },
+  { library: 'avsc', files: ['schemas/records/avro(-shape)?\\.ts'] },
   { library: '@tensorflow/tfjs-core', files: ['model/.+'] },
   { library: '@tensorflow/(?!tfjs-core/)[^/]+', files: ['model/tensor/tensorflow\\.ts'] },
   { library: '@aws-sdk/[^/]+', files: ['versions/stores/s3-[^/]+\\.ts'] },

@@ -8,7 +8,7 @@ import type { Logger } from '../../pipelines/logger.ts';
 import { refusalOf } from '../../pipelines/refused-channel.ts';
 import { temporalChannel } from '../../pipelines/temporal/temporal-client.ts';
 import { SchemaRegistryUnavailable } from '../../schemas/failures.ts';
-import type { RecordName } from '../../schemas/records/avro.ts';
+import type { RecordName } from '../../schemas/records/released-schemas.ts';
 import type { Configuration } from '../config/configuration.ts';
 import { temporalConnection, temporalConverter } from '../config/connections.ts';
 import { engineOptions } from '../config/engine-options.ts';

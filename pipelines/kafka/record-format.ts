@@ -3,16 +3,18 @@
  * encoding; with one, its wire format, and they still read single-object records.
  */
 import {
+  schemaOf,
+  type RecordName,
+  type AvroSchema,
+} from '../../schemas/records/released-schemas.ts';
+import {
   recordCodec,
   recordDecoder,
   recordEncoder,
-  schemaOf,
   type RecordDecoder,
   type RecordEncoder,
-  type RecordName,
   type RecordTypes,
 } from '../../schemas/records/avro.ts';
-import type { AvroSchema } from '../../schemas/records/avro-shape.ts';
 import {
   confluentHead,
   confluentOpening,

@@ -16,7 +16,7 @@ import {
   SchemaRegistryUnavailable,
   UndecodableRecord,
 } from '../../schemas/failures.ts';
-import type { AvroSchema } from '../../schemas/records/avro-shape.ts';
+import type { AvroSchema } from '../../schemas/records/released-schemas.ts';
 import { SCHEMA_ID_MAX } from '../../schemas/records/confluent-framing.ts';
 
 export interface SchemaRegistrySettings {

@@ -1,5 +1,5 @@
 /**
- * Checks that bytes have the shape of an Avro schema before anything is built from them.
+ * Checks that bytes have the shape of an Avro type before anything is built from them.
  *
  * A decoder that trusts lengths is not enough: an array block may claim 2^50 items in eight bytes,
  * and a decoder that notices the end of the bytes afterwards has built them all. This walk builds
@@ -8,120 +8,51 @@
  *
  * Binary form: Avro 1.12 specification, "Binary Encoding".
  */
+import type { Type, types } from 'avsc';
 import { UndecodableRecord } from '../failures.ts';
 
-export type AvroSchema = string | AvroSchema[] | AvroComplexSchema;
-
-export interface AvroComplexSchema {
-  type: AvroSchema;
-  name?: string;
-  namespace?: string;
-  fields?: { name: string; type: AvroSchema }[];
-  symbols?: string[];
-  items?: AvroSchema;
-  values?: AvroSchema;
-  size?: number;
-  [attribute: string]: unknown;
-}
-
-/**
- * Returns the end of the value of `schema` that begins at `start`. Throws `UndecodableRecord` with
- * the field where the bytes depart from the schema.
- */
-export function walkAvro(schema: AvroSchema, bytes: Uint8Array, start: number): number {
-  const walker = new Walker(bytes, start, definitionsOf(schema));
-  walker.value(schema, '', '');
-  return walker.at;
-}
-
-/** The named types that a schema defines at any depth to `DEPTH_MAX`; throws beyond it. */
-function definitionsOf(schema: AvroSchema): Definitions {
-  const known = typeof schema === 'string' ? undefined : definitions.get(schema);
-  if (known !== undefined) return known;
-  const found: Definitions = new Map();
-  const collect = (part: AvroSchema | undefined, namespace: string, depth: number): void => {
-    if (depth > DEPTH_MAX)
-      throw new UndecodableRecord(
-        'unknown-schema',
-        `the writer's schema nests deeper than ${DEPTH_MAX}`,
-      );
-    if (Array.isArray(part)) for (const branch of part) collect(branch, namespace, depth + 1);
-    if (typeof part !== 'object' || part === null || Array.isArray(part)) return;
-    const name = nameOf(part, namespace);
-    if (name !== null) found.set(name.full, { schema: part, namespace: name.namespace });
-    const inner = name?.namespace ?? namespace;
-    for (const { type } of part.fields ?? []) collect(type, inner, depth + 1);
-    for (const inside of [part.items, part.values, part.type])
-      if (typeof inside === 'object') collect(inside, inner, depth + 1);
-  };
-  collect(schema, '', 0);
-  if (typeof schema !== 'string') definitions.set(schema, found);
-  return found;
-}
-
-type Definitions = Map<string, { schema: AvroComplexSchema; namespace: string }>;
-const definitions = new WeakMap<object, Definitions>();
-
-/** Depth of a schema or value: far more than our records have, far less than the stack takes. */
+/** Depth of a value: far more than our records have, far less than the stack takes. */
 const DEPTH_MAX = 64;
 /** Only nulls, and what consists of nulls, take no bytes; more of them are an attack. */
 const VALUES_PER_BYTE_MAX = 16;
 const VALUES_WITHOUT_BYTES_MAX = 10_000;
 const LONG_BYTES_MAX = 10;
 const INT_MAX = 2n ** 31n - 1n;
+const LONG_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * Returns the end of the value of `type` that begins at `start`. Throws `UndecodableRecord` with
+ * the field where the bytes depart from the type.
+ */
+export function walkAvro(type: Type, bytes: Uint8Array, start: number): number {
+  const walker = new Walker(bytes, start);
+  walker.value(type, '');
+  return walker.at;
+}
 
 class Walker {
   readonly #bytes: Uint8Array;
-  readonly #named: Definitions;
-  #depth = 0;
   readonly #valuesMax: number;
+  #depth = 0;
   #values = 0;
   at: number;
 
-  constructor(bytes: Uint8Array, start: number, named: Definitions) {
+  constructor(bytes: Uint8Array, start: number) {
     this.#bytes = bytes;
-    this.#named = named;
     this.#valuesMax = VALUES_PER_BYTE_MAX * bytes.length + VALUES_WITHOUT_BYTES_MAX;
     this.at = start;
   }
 
-  value(schema: AvroSchema, path: string, namespace: string): void {
+  value(type: Type, path: string): void {
     if (++this.#depth > DEPTH_MAX) throw bad(path, `values nest deeper than ${DEPTH_MAX}`);
     if (++this.#values > this.#valuesMax) throw bad(path, `more than ${this.#valuesMax} values`);
-    this.#value(schema, path, namespace);
+    this.#value(type, path);
     this.#depth--;
   }
 
-  #value(schema: AvroSchema, path: string, namespace: string): void {
-    if (Array.isArray(schema)) return this.#union(schema, path, namespace);
-    if (typeof schema === 'string') return this.#primitive(schema, path, namespace);
-    switch (schema.type) {
-      case 'record': {
-        const inner = nameOf(schema, namespace)?.namespace ?? namespace;
-        for (const field of schema.fields ?? [])
-          this.value(field.type, path === '' ? field.name : `${path}.${field.name}`, inner);
-        return;
-      }
-      case 'enum':
-        this.#index(schema.symbols?.length ?? 0, path, 'symbols');
-        return;
-      case 'fixed':
-        return this.#skip(schema.size ?? 0, path);
-      case 'array':
-        return this.#blocks(path, (i) => this.value(schema.items!, `${path}[${i}]`, namespace));
-      case 'map':
-        return this.#blocks(path, () => {
-          const key = this.#text(`${path}{}`);
-          this.value(schema.values!, `${path}{${key.slice(0, 40)}}`, namespace);
-        });
-      default:
-        return this.value(schema.type, path, namespace);
-    }
-  }
-
-  #primitive(type: string, path: string, namespace: string): void {
-    switch (type) {
+  #value(type: Type, path: string): unknown {
+    switch (type.typeName) {
       case 'null':
         return;
       case 'boolean': {
@@ -138,8 +69,7 @@ class Walker {
       }
       case 'long': {
         const value = this.#long(path);
-        if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < -BigInt(Number.MAX_SAFE_INTEGER))
-          throw bad(path, `${value} is beyond 2^53`);
+        if (value > LONG_MAX || value < -LONG_MAX) throw bad(path, `${value} is beyond 2^53`);
         return;
       }
       case 'float':
@@ -149,25 +79,31 @@ class Walker {
       case 'bytes':
         return this.#skip(this.#length(path), path);
       case 'string':
-        this.#text(path);
-        return;
-      default: {
-        const named =
-          this.#named.get(type.includes('.') ? type : qualified(type, namespace)) ??
-          this.#named.get(type);
-        if (named === undefined)
-          throw new UndecodableRecord(
-            'unknown-schema',
-            `the schema names a type "${type}" that it does not define`,
-            { at: path },
-          );
-        return this.value(named.schema, path, named.namespace);
+        return this.#text(path);
+      case 'fixed':
+        return this.#skip((type as types.FixedType).size, path);
+      case 'enum':
+        return this.#index((type as types.EnumType).symbols.length, path, 'symbols');
+      case 'array': {
+        const { itemsType } = type as types.ArrayType;
+        return this.#blocks(path, (i) => this.value(itemsType, `${path}[${i}]`));
       }
+      case 'map': {
+        const { valuesType } = type as { valuesType?: Type } & Type;
+        return this.#blocks(path, () => {
+          const key = this.#text(`${path}{}`);
+          this.value(valuesType!, `${path}{${key.slice(0, 40)}}`);
+        });
+      }
+      case 'union:wrapped':
+      case 'union:unwrapped': {
+        const { types: branches } = type as types.WrappedUnionType;
+        return this.value(branches[this.#index(branches.length, path, 'branches')]!, path);
+      }
+      default:
+        for (const field of (type as types.RecordType).fields)
+          this.value(field.type, path === '' ? field.name : `${path}.${field.name}`);
     }
-  }
-
-  #union(branches: AvroSchema[], path: string, namespace: string): void {
-    this.value(branches[this.#index(branches.length, path, 'branches')]!, path, namespace);
   }
 
   /** Blocks of items; a negative count is followed by the block's size in bytes. */
@@ -235,36 +171,16 @@ class Walker {
   }
 }
 
-/** The full name and namespace of a named type, else null. */
-function nameOf(
-  schema: AvroComplexSchema,
-  namespace: string,
-): { full: string; namespace: string } | null {
-  if (schema.name === undefined) return null;
-  const full = schema.name.includes('.')
-    ? schema.name
-    : qualified(schema.name, schema.namespace ?? namespace);
-  return { full, namespace: full.includes('.') ? full.slice(0, full.lastIndexOf('.')) : '' };
+function truncated(at: string, what: string): UndecodableRecord {
+  const message = `the record is cut short${placeOf(at)}: ${what}`;
+  return new UndecodableRecord('truncated', message, { at });
 }
 
-function qualified(name: string, namespace: string): string {
-  return namespace === '' ? name : `${namespace}.${name}`;
+function bad(at: string, what: string): UndecodableRecord {
+  const message = `the record is not as its schema says${placeOf(at)}: ${what}`;
+  return new UndecodableRecord('bad-value', message, { at });
 }
 
-function truncated(path: string, what: string): UndecodableRecord {
-  return new UndecodableRecord('truncated', `the record is cut short${at(path)}: ${what}`, {
-    at: path,
-  });
-}
-
-function bad(path: string, what: string): UndecodableRecord {
-  return new UndecodableRecord(
-    'bad-value',
-    `the record is not as its schema says${at(path)}: ${what}`,
-    { at: path },
-  );
-}
-
-function at(path: string): string {
+function placeOf(path: string): string {
   return path === '' ? '' : ` at ${path}`;
 }

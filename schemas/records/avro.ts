@@ -1,6 +1,5 @@
 /**
- * Records as bytes: Avro bodies after a head that names the writer's schema. Only this file imports
- * avsc.
+ * Records as bytes: Avro bodies after a head that names the writer's schema.
  *
  * The head is a `Framing`: by default Avro's single-object encoding (0xC3 0x01, then the
  * CRC-64-AVRO fingerprint of the writer's schema, little-endian), which needs no registry;
@@ -8,14 +7,18 @@
  * schema, released here or kept in a registry, is resolved to the current one by Avro's rules.
  */
 import avsc from 'avsc';
-import { walkAvro, type AvroSchema } from './avro-shape.ts';
+import { walkAvro } from './avro-shape.ts';
 import type { FactCorrection } from '../correction.ts';
 import type { Outcome } from '../editing.ts';
 import { messageOf, UndecodableRecord, UnencodableRecord } from '../failures.ts';
 import type { HookVersion } from '../hook-version.ts';
-import { RECORD_NAMES, releasedSchemasOf, schemaOf, type RecordName } from './released-schemas.ts';
-
-export { schemaOf, type RecordName } from './released-schemas.ts';
+import {
+  RECORD_NAMES,
+  releasedSchemasOf,
+  schemaOf,
+  type AvroSchema,
+  type RecordName,
+} from './released-schemas.ts';
 
 export interface RecordTypes extends Record<RecordName, unknown> {
   'fact-correction': FactCorrection;
@@ -81,13 +84,13 @@ export function recordDecoder<Name extends RecordName>(
   opening: Opening,
 ): RecordDecoder<RecordTypes[Name]> {
   const schema = schemaOf(record);
-  const type = typeOf(schema);
+  const reader = typeOf(schema);
   return {
     decode(bytes) {
       if (bytes.length === 0) throw new UndecodableRecord('empty', 'the record has no bytes');
       const { writer, bodyAt } = opening.open(record, bytes);
-      const resolver = resolverOf(schema, writer);
-      const end = walkAvro(writer, bytes, bodyAt);
+      const { type, resolver } = sourceOf(schema, writer);
+      const end = walkAvro(type, bytes, bodyAt);
       if (end < bytes.length)
         throw new UndecodableRecord(
           'trailing-bytes',
@@ -96,7 +99,7 @@ export function recordDecoder<Name extends RecordName>(
         );
       const body = Buffer.from(bytes.buffer, bytes.byteOffset + bodyAt, bytes.length - bodyAt);
       try {
-        const decoded: unknown = type.fromBuffer(body, resolver);
+        const decoded: unknown = reader.fromBuffer(body, resolver);
         const value = plain(decoded) as Record<string, unknown>;
         for (const name of OPTIONAL[record] ?? []) if (value[name] === null) delete value[name];
         return value as unknown as RecordTypes[Name];
@@ -107,23 +110,17 @@ export function recordDecoder<Name extends RecordName>(
   };
 }
 
-/** Single-object framing over the current schemas and older ones, by default all released ones. */
+/** Single-object framing over all released schemas and these further ones. */
 export function singleObjectFraming(
-  older: Partial<Record<RecordName, readonly AvroSchema[]>> = RELEASED,
+  further: Partial<Record<RecordName, readonly AvroSchema[]>> = {},
 ): Framing {
-  const writers = new Map<RecordName, Map<bigint, AvroSchema>>();
-  const writersOf = (record: RecordName): Map<bigint, AvroSchema> => {
-    const known =
-      writers.get(record) ??
-      new Map(
-        [...(older[record] ?? []), schemaOf(record)].map((schema) => [
-          fingerprintOf(schema),
-          schema,
-        ]),
-      );
-    writers.set(record, known);
-    return known;
-  };
+  const writers = new Map(
+    RECORD_NAMES.flatMap((name) =>
+      [...(further[name] ?? []), ...releasedSchemasOf(name)].map(
+        (schema) => [fingerprintOf(schema), { name, schema }] as const,
+      ),
+    ),
+  );
   return {
     headOf(_record, schema) {
       const head = Buffer.alloc(HEAD_BYTES);
@@ -133,17 +130,20 @@ export function singleObjectFraming(
     },
     open(record, bytes) {
       const fingerprint = fingerprintIn(bytes);
-      const writer = writersOf(record).get(fingerprint);
-      if (writer !== undefined) return { writer, bodyAt: HEAD_BYTES };
+      const writer = writers.get(fingerprint);
+      if (writer?.name === record) return { writer: writer.schema, bodyAt: HEAD_BYTES };
       const facts = { fingerprint: fingerprint.toString(16).padStart(16, '0'), record };
-      const other = RECORD_NAMES.find((name) => writersOf(name).has(fingerprint));
-      throw other === undefined
+      throw writer === undefined
         ? new UndecodableRecord(
             'unknown-schema',
             `the writer's schema ${facts.fingerprint} is not known`,
             facts,
           )
-        : new UndecodableRecord('wrong-record', `the record is a ${other}, not a ${record}`, facts);
+        : new UndecodableRecord(
+            'wrong-record',
+            `the record is a ${writer.name}, not a ${record}`,
+            facts,
+          );
     },
   };
 }
@@ -193,45 +193,53 @@ const CRC64_TABLE: readonly bigint[] = Array.from({ length: 256 }, (_, i) => {
   return entry;
 });
 
+/** The type of a record's bytes, and how its values become the reader's. */
+interface Source {
+  type: avsc.Type;
+  resolver: avsc.Resolver | undefined;
+}
+
 /** By the schema's object: entries of a registry's schema go when the schema goes. */
 const types = new WeakMap<object, avsc.Type>();
-const resolvers = new WeakMap<object, Map<AvroSchema, avsc.Resolver | UndecodableRecord>>();
-const RELEASED = Object.fromEntries(
-  RECORD_NAMES.map((record) => [record, releasedSchemasOf(record)]),
-);
-const SINGLE_OBJECT = singleObjectFraming();
+const sources = new WeakMap<object, Map<AvroSchema, Source | UndecodableRecord>>();
+
+/** Framing over all released schemas. */
+export const SINGLE_OBJECT = singleObjectFraming();
 
 function typeOf(schema: AvroSchema): avsc.Type {
   const known = typeof schema === 'string' ? undefined : types.get(schema);
   if (known !== undefined) return known;
-  const type = avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions: false });
+  const type = newType(schema, false);
   if (typeof schema !== 'string') types.set(schema, type);
   return type;
 }
 
-function resolverOf(reader: AvroSchema, writer: AvroSchema): avsc.Resolver | undefined {
-  if (reader === writer) return undefined;
-  const known =
-    resolvers.get(writer as object) ?? new Map<AvroSchema, avsc.Resolver | UndecodableRecord>();
-  let resolver = known.get(reader);
-  if (resolver === undefined) {
-    try {
-      // A foreign union may have branches that are alike as plain values; the writer's own values
-      // are never built.
-      resolver = typeOf(reader).createResolver(
-        avsc.Type.forSchema(structuredClone(writer) as avsc.Schema, { wrapUnions: true }),
-      );
-    } catch (cause) {
-      resolver = new UndecodableRecord(
-        'unknown-schema',
-        `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`,
-      );
-    }
-    known.set(reader, resolver);
-    if (typeof writer === 'object' && writer !== null) resolvers.set(writer, known);
+function newType(schema: AvroSchema, wrapUnions: boolean): avsc.Type {
+  return avsc.Type.forSchema(structuredClone(schema) as avsc.Schema, { wrapUnions });
+}
+
+function sourceOf(reader: AvroSchema, writer: AvroSchema): Source {
+  const known = sources.get(writer as object) ?? new Map<AvroSchema, Source | UndecodableRecord>();
+  const source = known.get(reader) ?? newSource(reader, writer);
+  known.set(reader, source);
+  if (typeof writer === 'object' && writer !== null) sources.set(writer, known);
+  if (source instanceof UndecodableRecord) throw source;
+  return source;
+}
+
+function newSource(reader: AvroSchema, writer: AvroSchema): Source | UndecodableRecord {
+  if (reader === writer) return { type: typeOf(reader), resolver: undefined };
+  try {
+    // A foreign union may have branches that are alike as plain values; the writer's own values
+    // are never built.
+    const type = newType(writer, true);
+    return { type, resolver: typeOf(reader).createResolver(type) };
+  } catch (cause) {
+    return new UndecodableRecord(
+      'unknown-schema',
+      `the writer's schema cannot be resolved to the reader's: ${messageOf(cause)}`,
+    );
   }
-  if (resolver instanceof UndecodableRecord) throw resolver;
-  return resolver;
 }
 
 /** Members that are left out where a record has null. */

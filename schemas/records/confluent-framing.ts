@@ -3,8 +3,8 @@
  * schema's id as a 4-byte big-endian number, the Avro body (Confluent, "Wire format"). The caller
  * fetches schemas from the registry.
  */
-import { singleObjectFraming, type Opening } from './avro.ts';
-import type { AvroSchema } from './avro-shape.ts';
+import { SINGLE_OBJECT, type Opening } from './avro.ts';
+import type { AvroSchema } from './released-schemas.ts';
 import { UndecodableRecord } from '../failures.ts';
 
 const MAGIC = 0;
@@ -51,5 +51,3 @@ export function confluentOpening(
     },
   };
 }
-
-const SINGLE_OBJECT = singleObjectFraming();

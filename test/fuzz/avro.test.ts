@@ -1,9 +1,11 @@
 /** Any Avro bytes of the three records give a sound value or `UndecodableRecord`. */
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
-import { recordCodec, type RecordName } from '../../schemas/records/avro.ts';
-import { walkAvro, type AvroSchema } from '../../schemas/records/avro-shape.ts';
+import type { RecordName, AvroSchema } from '../../schemas/records/released-schemas.ts';
+import { recordCodec } from '../../schemas/records/avro.ts';
+import { walkAvro } from '../../schemas/records/avro-shape.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
+import { typeOf } from '../schemas/records/schema-values.ts';
 import { avroLong, damaged, joined, runs } from './inputs.ts';
 
 const text = fc.string({ unit: 'binary', maxLength: 30 }).filter((value) => value.isWellFormed());
@@ -103,26 +105,28 @@ test.each<[string, AvroSchema, bigint]>([
   ['a map of 2^60 entries', map, 2n ** 60n],
   ['a branch beyond a union', ['null', 'string'], 2n ** 60n],
 ])('%s is refused before anything is allocated for it', (_, schema, length) => {
-  expect(() => walkAvro(schema, joined(avroLong(length), avroLong(8n)), 0)).toThrow(
+  expect(() => walkAvro(typeOf(schema), joined(avroLong(length), avroLong(8n)), 0)).toThrow(
     UndecodableRecord,
   );
 });
 
 test('a number of more than ten bytes is refused', () => {
-  expect(() => walkAvro('long', new Uint8Array(1_000).fill(0xff), 0)).toThrow(/more than 10 bytes/);
+  expect(() => walkAvro(typeOf('long'), new Uint8Array(1_000).fill(0xff), 0)).toThrow(
+    /more than 10 bytes/,
+  );
 });
 
 // An item without bytes costs time in a walk and memory in a decoder, so their number is bounded.
 test('items without bytes are bounded by the bytes left', () => {
   const nulls: AvroSchema = { type: 'array', items: 'null' };
-  expect(() => walkAvro(nulls, joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(
+  expect(() => walkAvro(typeOf(nulls), joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(
     /1000000 items are announced and 1 bytes/,
   );
   const blocks = joined(
     ...Array.from({ length: 20_000 }, () => avroLong(1_000n)),
     new Uint8Array(2_000),
   );
-  expect(() => walkAvro(nulls, blocks, 0)).toThrow(/more than \d+ values/);
+  expect(() => walkAvro(typeOf(nulls), blocks, 0)).toThrow(/more than \d+ values/);
 });
 
 test('a schema that names itself is read no deeper than the bound', () => {
@@ -131,12 +135,14 @@ test('a schema that names itself is read no deeper than the bound', () => {
     name: 'List',
     fields: [{ name: 'next', type: ['null', 'List'] }],
   };
-  expect(walkAvro(list, Uint8Array.of(2, 2, 2, 0), 0)).toBe(4);
-  expect(() => walkAvro(list, new Uint8Array(60_000).fill(2), 0)).toThrow(/nest deeper than 64/);
+  expect(walkAvro(typeOf(list), Uint8Array.of(2, 2, 2, 0), 0)).toBe(4);
+  expect(() => walkAvro(typeOf(list), new Uint8Array(60_000).fill(2), 0)).toThrow(
+    /nest deeper than 64/,
+  );
   const endless: AvroSchema = {
     type: 'record',
     name: 'Endless',
     fields: [{ name: 'self', type: 'Endless' }],
   };
-  expect(() => walkAvro(endless, new Uint8Array(1), 0)).toThrow(/nest deeper than 64/);
+  expect(() => walkAvro(typeOf(endless), new Uint8Array(1), 0)).toThrow(/nest deeper than 64/);
 });

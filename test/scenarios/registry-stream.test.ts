@@ -14,8 +14,11 @@ import {
 import { SchemaRegistry } from '../../pipelines/kafka/schema-registry.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
-import type { AvroComplexSchema, AvroSchema } from '../../schemas/records/avro-shape.ts';
-import { schemaOf } from '../../schemas/records/avro.ts';
+import {
+  schemaOf,
+  type AvroComplexSchema,
+  type AvroSchema,
+} from '../../schemas/records/released-schemas.ts';
 import { confluentHead, schemaIdOf } from '../../schemas/records/confluent-framing.ts';
 import { factCorrection } from '../harness/corrections.ts';
 import type { OurProcess } from '../harness/our-process.ts';

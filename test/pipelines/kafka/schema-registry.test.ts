@@ -12,8 +12,12 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { registryFormat, subjectOf } from '../../../pipelines/kafka/record-format.ts';
 import { SCHEMA_CHARACTERS_MAX, SchemaRegistry } from '../../../pipelines/kafka/schema-registry.ts';
-import { canonicalFormOf, recordCodec, schemaOf } from '../../../schemas/records/avro.ts';
-import type { AvroComplexSchema, AvroSchema } from '../../../schemas/records/avro-shape.ts';
+import {
+  schemaOf,
+  type AvroComplexSchema,
+  type AvroSchema,
+} from '../../../schemas/records/released-schemas.ts';
+import { canonicalFormOf, recordCodec } from '../../../schemas/records/avro.ts';
 import { confluentHead, schemaIdOf } from '../../../schemas/records/confluent-framing.ts';
 import {
   SchemaRefused,

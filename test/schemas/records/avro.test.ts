@@ -1,21 +1,22 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
+  schemaOf,
+  type RecordName,
+  type AvroComplexSchema,
+  type AvroSchema,
+} from '../../../schemas/records/released-schemas.ts';
+import {
   canonicalFormOf,
   fingerprintOf,
   recordCodec,
-  schemaOf,
   singleObjectFraming,
   type Framing,
-  type RecordName,
 } from '../../../schemas/records/avro.ts';
-import {
-  walkAvro,
-  type AvroComplexSchema,
-  type AvroSchema,
-} from '../../../schemas/records/avro-shape.ts';
+import { walkAvro } from '../../../schemas/records/avro-shape.ts';
 import { CORRECTION_LIMITS, type FactCorrection } from '../../../schemas/correction.ts';
 import type { Outcome } from '../../../schemas/editing.ts';
+import { CORRECTION, typeOf } from './schema-values.ts';
 import { UndecodableRecord, UnencodableRecord } from '../../../schemas/failures.ts';
 
 const text = fc.string({ unit: 'grapheme', maxLength: 40 });
@@ -270,7 +271,7 @@ test('a walk ends exactly where the value ends', () => {
   fc.assert(
     fc.property(correction, (value) => {
       const bytes = codec.encode(value);
-      expect(walkAvro(schemaOf('fact-correction'), bytes, 10)).toBe(bytes.length);
+      expect(walkAvro(typeOf(CORRECTION), bytes, 10)).toBe(bytes.length);
     }),
   );
 });

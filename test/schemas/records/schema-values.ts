@@ -1,8 +1,12 @@
 /** For the tests of schemas: avsc's types, changed records, and values made from a schema. */
 import avsc from 'avsc';
 import fc from 'fast-check';
-import { recordDecoder, schemaOf } from '../../../schemas/records/avro.ts';
-import type { AvroComplexSchema, AvroSchema } from '../../../schemas/records/avro-shape.ts';
+import {
+  schemaOf,
+  type AvroComplexSchema,
+  type AvroSchema,
+} from '../../../schemas/records/released-schemas.ts';
+import { recordDecoder } from '../../../schemas/records/avro.ts';
 import { confluentHead, confluentOpening } from '../../../schemas/records/confluent-framing.ts';
 
 type Field = { name: string; type: AvroSchema; default?: unknown };
