@@ -1,17 +1,5 @@
-/**
- * The store in a bucket, on a real server; what servers and networks do seldom is done by what
- * stands in front of it, and what a server must not do by ones that do it.
- */
+/** Tests the store in a bucket on a real server, and behind servers that fail on purpose. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import {
-  createServer,
-  request,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import { createServer as createSecureServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
@@ -29,6 +17,15 @@ import {
   type TestS3,
 } from '../../harness/servers/seaweed.ts';
 import { conformsToObjectStore } from './object-store-conformance.ts';
+import {
+  closeServers,
+  forwarded,
+  inFront,
+  isPutOf,
+  lookAlike,
+  refuse,
+  served,
+} from './s3-faults.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'errata-s3-'));
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -43,18 +40,12 @@ const faultOf = async (work: Promise<unknown>): Promise<unknown> =>
 let server: TestS3;
 let places = 0;
 const newPlace = () => server.place(`t${(places += 1)}/versions`);
-const listening: Server[] = [];
 
 beforeAll(async () => {
   server = await startTestS3(folder);
 }, S3_SETUP_WAIT_MS);
 
-afterEach(() => {
-  for (const end of listening.splice(0)) {
-    end.closeAllConnections();
-    end.close();
-  }
-});
+afterEach(closeServers);
 
 afterAll(async () => {
   await server.stop();
@@ -86,7 +77,7 @@ it('S3Store: says of exactly one put that it stored, though its answer was lost'
   const place = newPlace();
   const direct = new S3Store(place);
   await direct.putIfAbsent('before', bytes('0'));
-  const lossy = await inFront(async (incoming, response, forward) => {
+  const lossy = await inFront(server.url, async (incoming, response, forward) => {
     if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
     lossy.seen += 1;
     await forward({ answered: () => response.socket!.destroy() });
@@ -103,7 +94,7 @@ it('S3Store: says of exactly one put that it stored, though its answer was lost'
 it('S3Store: does not take for its own what another wrote while its answer was lost', async () => {
   const place = newPlace();
   const direct = new S3Store(place);
-  const lossy = await inFront(async (incoming, response, forward) => {
+  const lossy = await inFront(server.url, async (incoming, response, forward) => {
     if (!isPutOf('log/1', incoming) || lossy.seen > 0) return await forward();
     lossy.seen += 1;
     await direct.putIfAbsent('log/1', bytes('the same'));
@@ -126,7 +117,7 @@ it('S3Store tries again after a conflict, and when the server is busy', async ()
     [503, 'SlowDown'],
     [500, 'InternalError'],
   ] as const;
-  const busy = await inFront(async (incoming, response, forward) => {
+  const busy = await inFront(server.url, async (incoming, response, forward) => {
     const answer = isPutOf('log/1', incoming) ? answers[busy.seen] : undefined;
     if (answer === undefined) return await forward();
     busy.seen += 1;
@@ -141,7 +132,7 @@ it('S3Store tries again after a conflict, and when the server is busy', async ()
 it('S3Store: gives up after so many conflicts, and that is worth a retry', async () => {
   const place = newPlace();
   await new S3Store(place).putIfAbsent('before', bytes('0'));
-  const busy = await inFront(async (incoming, response, forward) => {
+  const busy = await inFront(server.url, async (incoming, response, forward) => {
     if (!isPutOf('log/1', incoming)) return await forward();
     busy.seen += 1;
     refuse(response, 409, 'ConditionalRequestConflict');
@@ -158,7 +149,7 @@ it('S3Store: reads again what was cut on its way', async () => {
   const place = newPlace();
   const content = bytes('x'.repeat(100_000));
   await new S3Store(place).putIfAbsent('blobs/1', content);
-  const cutting = await inFront(async (incoming, response, forward) => {
+  const cutting = await inFront(server.url, async (incoming, response, forward) => {
     if (incoming.method !== 'GET' || cutting.seen > 0) return await forward();
     cutting.seen += 1;
     response.writeHead(200, { 'content-length': content.byteLength });
@@ -182,7 +173,7 @@ it('S3Store: does not read an object over the bound', async () => {
 
 it('S3Store: is unavailable where nobody answers, and that is worth a retry', async () => {
   const { url } = await served(() => undefined);
-  listening.pop()!.close();
+  closeServers();
   const store = new S3Store({ ...newPlace(), endpoint: url });
   for (const work of [
     () => store.get('a'),
@@ -256,7 +247,8 @@ it('S3Store: talks TLS to a server whose authority it is told, and to no other',
   const authority = new Authority('the authority of the test');
   const { certificate, key } = authority.certify('localhost');
   const secured = await served(
-    (incoming, response) => void forwarded(incoming, response).catch(() => response.destroy()),
+    (incoming, response) =>
+      void forwarded(server.url, incoming, response).catch(() => response.destroy()),
     { cert: certificate, key },
   );
   const place = { ...newPlace(), endpoint: secured.url };
@@ -309,7 +301,7 @@ it('S3Store writes nothing to a server that overwrites, always or concurrently',
 
 it('S3Store: puts the server to the proof once', async () => {
   const place = newPlace();
-  const counting = await inFront(async (incoming, _, forward) => {
+  const counting = await inFront(server.url, async (incoming, _, forward) => {
     if (incoming.url!.includes('.errata')) counting.seen += 1;
     await forward();
   });
@@ -322,115 +314,6 @@ it('S3Store: puts the server to the proof once', async () => {
   // What it was proven with is there: asked for, and refused once more.
   expect(counting.seen).toBe(first + 2);
 });
-
-interface End {
-  url: string;
-  seen: number;
-}
-
-async function served(
-  answer: (incoming: IncomingMessage, response: ServerResponse) => void,
-  tls?: { cert: string; key: string },
-): Promise<End> {
-  const end = tls === undefined ? createServer(answer) : createSecureServer(tls, answer);
-  listening.push(end);
-  await new Promise<void>((resolve) => end.listen(0, '127.0.0.1', resolve));
-  return {
-    url: `${tls === undefined ? 'http://127.0.0.1' : 'https://localhost'}:${(end.address() as AddressInfo).port}`,
-    seen: 0,
-  };
-}
-
-type Forward = (hook?: { answered: () => void }) => Promise<void>;
-
-/**
- * The real server behind something that may answer itself, or lose the answer. Signatures hold,
- * since the host that was asked is passed on.
- */
-async function inFront(
-  answer: (incoming: IncomingMessage, response: ServerResponse, forward: Forward) => Promise<void>,
-): Promise<End> {
-  return await served(
-    (incoming, response) =>
-      void answer(
-        incoming,
-        response,
-        async (hook) => await forwarded(incoming, response, hook),
-      ).catch(() => response.destroy()),
-  );
-}
-
-async function forwarded(
-  incoming: IncomingMessage,
-  response: ServerResponse,
-  hook?: { answered: () => void },
-): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    const onward = request(
-      `${server.url}${incoming.url}`,
-      { method: incoming.method!, headers: incoming.headers },
-      (answered) => {
-        if (hook === undefined) {
-          response.writeHead(answered.statusCode!, answered.headers);
-          answered.pipe(response).on('finish', resolve);
-        } else {
-          answered.resume().on('end', () => {
-            hook.answered();
-            resolve();
-          });
-        }
-      },
-    );
-    onward.on('error', reject);
-    incoming.pipe(onward);
-  });
-}
-
-/**
- * Speaks enough S3 to be mistaken for it, and overwrites: always, or where it looked before the
- * other wrote.
- */
-async function lookAlike(racing: boolean): Promise<End & { objects: Map<string, Buffer> }> {
-  const objects = new Map<string, Buffer>();
-  let looking = 0;
-  let everybodyLooked: () => void = () => undefined;
-  const looked = new Promise<void>((resolve) => (everybodyLooked = resolve));
-  const end = await served((incoming, response) => {
-    const name = incoming.url!.split('?')[0]!;
-    const pieces: Buffer[] = [];
-    incoming.on('data', (piece: Buffer) => pieces.push(piece));
-    incoming.on('end', () => {
-      void (async () => {
-        if (incoming.method === 'GET') {
-          const object = objects.get(name);
-          return object === undefined
-            ? refuse(response, 404, 'NoSuchKey')
-            : void response.writeHead(200, { 'content-length': object.byteLength }).end(object);
-        }
-        if (racing && objects.has(name)) return refuse(response, 412, 'PreconditionFailed');
-        looking += 1;
-        if (looking === 2 || !racing) everybodyLooked();
-        await looked;
-        objects.set(name, Buffer.concat(pieces));
-        response.writeHead(200, { etag: '"0"', 'content-length': 0 }).end();
-      })();
-    });
-  });
-  return Object.assign(end, { objects });
-}
-
-function isPutOf(name: string, { method, url }: IncomingMessage): boolean {
-  return method === 'PUT' && url!.split('?')[0]!.endsWith(`/${name}`);
-}
-
-function refuse(response: ServerResponse, status: number, code: string): void {
-  response
-    .writeHead(status, { 'content-type': 'application/xml' })
-    .end(
-      `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code>` +
-        '<Message>as the test has it</Message></Error>',
-    );
-}
 
 async function namesIn(store: S3Store, prefix: string): Promise<string[]> {
   const names: string[] = [];
