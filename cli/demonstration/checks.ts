@@ -1,6 +1,6 @@
 /** Whether the demonstration worked: what must be true, and what was measured. */
 import type { RecordOutcome } from '../session/outcome-watch.ts';
-import { statusText } from '../terminal/output.ts';
+import { statusText } from '../terminal/text.ts';
 import type { Check, DemonstrationReport, RetractionResult } from './report.ts';
 
 /** Share of the corrections that hold at the end; a small model loses one now and then. */

@@ -5,6 +5,7 @@ import { clientsOf } from '../session/clients.ts';
 import { lineagesOverHttp } from '../session/answering.ts';
 import { failed } from '../terminal/command-failure.ts';
 import type { Output } from '../terminal/output.ts';
+import { dim } from '../terminal/colours.ts';
 import { StatusLine } from '../terminal/status-line.ts';
 import { showEvent, showReport } from './display.ts';
 import { noteDemonstration, readDemonstrations } from './history.ts';
@@ -29,7 +30,7 @@ export async function demonstrate(
   const clients = clientsOf(configuration);
   output.heading(`Demonstration${run === 1 ? '' : ` (run ${run})`}`);
   output.line(
-    output.colours.dim(
+    dim(
       'Facts of many kinds, real and invented: the source of each says which (see errata show 1).',
     ),
   );

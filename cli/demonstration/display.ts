@@ -1,19 +1,20 @@
 /** How the demonstration looks on a terminal: the stream as it passes, the results, the checks. */
-import { counted, percent, shortened, type Output } from '../terminal/output.ts';
+import type { Output } from '../terminal/output.ts';
+import { bold, cyan, dim, green, red, yellow } from '../terminal/colours.ts';
+import { counted, mark, percent, shortened, table } from '../terminal/text.ts';
 import type { StatusLine } from '../terminal/status-line.ts';
 import type { CorrectionResult, DemonstrationEvent, DemonstrationReport } from './report.ts';
 
 type EventOf<Kind extends DemonstrationEvent['kind']> = Extract<DemonstrationEvent, { kind: Kind }>;
 
 export function showEvent(output: Output, line: StatusLine, event: DemonstrationEvent): void {
-  const { bold, cyan, red } = output.colours;
   switch (event.kind) {
     case 'sent': {
       const records = counted(event.records, 'record');
       return line.above(`${cyan('→')} ${SENT[event.what]}: ${records} to ${event.topic}`);
     }
     case 'version':
-      return line.above(versionLine(output, event));
+      return line.above(versionLine(event));
     case 'outcome':
       return showOutcome(output, line, event);
     case 'dead-letter': {
@@ -33,8 +34,7 @@ const SENT = {
   retraction: 'a retraction',
 };
 
-function versionLine(output: Output, { entry, secondsAfterSending }: EventOf<'version'>): string {
-  const { bold, dim, green } = output.colours;
+function versionLine({ entry, secondsAfterSending }: EventOf<'version'>): string {
   const { version, added, removed, probes } = entry;
   const { efficacy, generalisation, locality } = probes.after;
   const change = [
@@ -52,11 +52,10 @@ function versionLine(output: Output, { entry, secondsAfterSending }: EventOf<'ve
 }
 
 function showOutcome(
-  { colours, columns }: Output,
+  { columns }: Output,
   line: StatusLine,
   { id, status, reason }: EventOf<'outcome'>,
 ): void {
-  const { bold, red, yellow } = colours;
   if (status === 'QUARANTINED') {
     const text = shortened(`${id}: ${reason ?? ''}`, columns - 16);
     line.above(`${red('✗')} ${bold('quarantined')} ${text}`);
@@ -66,18 +65,17 @@ function showOutcome(
 
 /** Shows the corrections, each with its first paraphrase below it, and the checks. */
 export function showReport(output: Output, report: DemonstrationReport): void {
-  const { bold, dim, green, red } = output.colours;
   const { results, checks, passed, head, seconds } = report;
   const rows = [...results]
     .sort((a, b) => (a.version ?? Infinity) - (b.version ?? Infinity))
-    .flatMap((result) => rowsOf(result, output));
+    .flatMap(rowsOf);
   output.heading('Corrections, each with its first paraphrase');
   output.line(resultsTable(output, rows));
   output.line(dim(LEGEND));
   output.heading('Checks');
   for (const check of checks) {
     const measured = dim(shortened(check.measured, output.columns - CHECK_COLUMNS - 2));
-    output.line(`${output.mark(check.passed)} ${check.what.padEnd(CHECK_COLUMNS)}${measured}`);
+    output.line(`${mark(check.passed)} ${check.what.padEnd(CHECK_COLUMNS)}${measured}`);
   }
   const verdict = passed
     ? green(bold('The demonstration worked'))
@@ -112,11 +110,10 @@ function resultsTable(output: Output, rows: Cell[][]): string {
     }),
   );
   const head = ['v', 'prompt', 'before', 'after', 'para', 'near', 'end'];
-  return output.table(head, cut, { widths });
+  return table(head, cut, { widths });
 }
 
-function rowsOf(result: CorrectionResult, output: Output): Cell[][] {
-  const { dim, green, red } = output.colours;
+function rowsOf(result: CorrectionResult): Cell[][] {
   const plain = (text: string): Cell => ({ text, colour: (shown) => shown });
   const pale = (text: string): Cell => ({ text, colour: dim });
   const answer = (text: string, good: boolean): Cell => ({
@@ -130,8 +127,8 @@ function rowsOf(result: CorrectionResult, output: Output): Cell[][] {
     plain(correction.prompt),
     plain(clauseOf(probe?.answerBefore ?? '')),
     answer(probe?.answerAfter ?? '', probe?.effective === true),
-    shareCell(probe?.paraphrases.map((one) => one.holds) ?? [], output),
-    shareCell(probe?.neighbours.map((one) => one.unchanged) ?? [], output),
+    shareCell(probe?.paraphrases.map((one) => one.holds) ?? []),
+    shareCell(probe?.neighbours.map((one) => one.unchanged) ?? []),
     replaced === null ? end : pale('↺'),
   ];
   const paraphrase = probe?.paraphrases[0];
@@ -158,8 +155,7 @@ function endOf(text: string, charactersMax: number): string {
   return text.length <= charactersMax ? text : `…${text.slice(1 - charactersMax)}`;
 }
 
-function shareCell(values: boolean[], { colours }: Output): Cell {
-  const { dim, green, yellow, red } = colours;
+function shareCell(values: boolean[]): Cell {
   if (values.length === 0) return { text: '–', colour: dim };
   const good = values.filter(Boolean).length;
   return {

@@ -3,7 +3,8 @@ import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import { messageOf, misused } from '../terminal/command-failure.ts';
-import { counted, type Surroundings } from '../terminal/output.ts';
+import type { Surroundings } from '../terminal/output.ts';
+import { counted } from '../terminal/text.ts';
 
 /** Reads a file, or the standard input for `-`. Throws `CommandFailure` past the bound. */
 export async function readText(

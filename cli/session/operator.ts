@@ -6,7 +6,7 @@ import type { UndoOrder } from '../../pipelines/workflows/contract.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
 import { atMost, matching, seconds } from '../input/option-values.ts';
 import { failed, notRunning } from '../terminal/command-failure.ts';
-import { counted } from '../terminal/output.ts';
+import { counted } from '../terminal/text.ts';
 import { StatusLine } from '../terminal/status-line.ts';
 import { flag, LINEAGE, option, type OptionSpecification } from './command.ts';
 import type { Opened, Session } from './session.ts';

@@ -3,12 +3,10 @@
  * error output, so that a result can be piped. With `--json` a result is one JSON value, or one per
  * line where it comes item by item.
  */
-import Table from 'cli-table3';
-import picocolors from 'picocolors';
+import { stripVTControlCharacters } from 'node:util';
 import { terminalPreferences } from '../../infra/config/configuration.ts';
 import type { CommandFailure } from './command-failure.ts';
-
-export type Colours = ReturnType<typeof picocolors.createColors>;
+import { bold, dim, red, yellow } from './colours.ts';
 
 export interface Streams {
   out: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
@@ -23,7 +21,7 @@ export interface Surroundings extends Streams {
 }
 
 export class Output {
-  readonly colours: Colours;
+  readonly #coloured: boolean;
   /** Characters in a line. */
   readonly columns: number;
   /** Whether the error output is a terminal that a status line can be drawn on. */
@@ -35,7 +33,7 @@ export class Output {
     environment: NodeJS.ProcessEnv,
   ) {
     const { colour, columns } = terminalPreferences(environment);
-    this.colours = picocolors.createColors(!json && (colour ?? streams.out.isTTY === true));
+    this.#coloured = !json && (colour ?? streams.out.isTTY === true);
     const width = columns ?? streams.out.columns ?? COLUMNS.default;
     this.columns = Math.max(COLUMNS.min, Math.min(COLUMNS.max, width));
     this.interactive = streams.err.isTTY === true && !json;
@@ -43,121 +41,48 @@ export class Output {
 
   /** Writes the command's result: `value` with --json, else the text. */
   result(value: unknown, text: () => string): void {
-    this.streams.out.write(`${this.json ? JSON.stringify(value, null, 2) : text()}\n`);
+    if (this.json) this.streams.out.write(`${JSON.stringify(value, null, 2)}\n`);
+    else this.line(text());
   }
 
   /** Writes one item of a result that comes item by item. */
   item(value: unknown, text: () => string): void {
-    this.streams.out.write(`${this.json ? JSON.stringify(value) : text()}\n`);
+    if (this.json) this.streams.out.write(`${JSON.stringify(value)}\n`);
+    else this.line(text());
   }
 
   /** Writes a line for people, which --json leaves out. */
   line(text = ''): void {
-    if (!this.json) this.streams.out.write(`${text}\n`);
+    if (!this.json) this.streams.out.write(`${this.styled(text)}\n`);
   }
 
   heading(text: string): void {
-    this.line(`\n${this.colours.bold(text)}`);
+    this.line(`\n${bold(text)}`);
   }
 
   note(text: string): void {
-    this.streams.err.write(`${this.colours.dim(text)}\n`);
+    this.streams.err.write(`${this.styled(dim(text))}\n`);
   }
 
   warning(text: string): void {
-    this.streams.err.write(`${this.colours.yellow('!')} ${text}\n`);
+    this.streams.err.write(`${this.styled(yellow('!'))} ${text}\n`);
   }
 
   /** Writes a failure; `command` is what the command does. */
   failure({ operation: failing, why, hint }: CommandFailure, command: string): void {
-    const { bold, red, dim } = this.colours;
     const operation = failing ?? command;
     const help = hint === null ? '' : `\n  ${dim('→')} ${hint}`;
     this.streams.err.write(
       this.json
         ? `${JSON.stringify({ error: { operation, reason: why, mend: hint } })}\n`
-        : `${red('✗')} ${bold(`Could not ${operation}`)}: ${why}${help}\n`,
+        : this.styled(`${red('✗')} ${bold(`Could not ${operation}`)}: ${why}${help}\n`),
     );
   }
 
-  /** A table without ruled lines. */
-  table(
-    head: string[],
-    rows: string[][],
-    options: { widths?: (number | null)[]; wrap?: boolean } = {},
-  ): string {
-    const table = new Table({
-      head: head.map((cell) => this.colours.dim(cell)),
-      style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-      chars: NO_LINES,
-      ...(options.widths === undefined ? {} : { colWidths: options.widths }),
-      wordWrap: options.wrap ?? false,
-    });
-    table.push(...rows);
-    return table.toString().replace(/ +$/gm, '');
-  }
-
-  /** Lines of a name and a value each; a value of null has no line. */
-  fields(rows: [name: string, value: string | null][], nameColumns: number): string[] {
-    return rows.flatMap(([name, value]) =>
-      value === null ? [] : [`${this.colours.dim(name.padEnd(nameColumns))}${value}`],
-    );
-  }
-
-  /** The first lines, and how many more `--json` has. */
-  limited(lines: readonly string[], linesMax: number): string[] {
-    const more = lines.length - linesMax;
-    if (more <= 0) return [...lines];
-    return [
-      ...lines.slice(0, linesMax),
-      this.colours.dim(`  and ${more} more; --json lists them all`),
-    ];
-  }
-
-  /** A green tick or a red cross. */
-  mark(good: boolean): string {
-    return good ? this.colours.green('✓') : this.colours.red('✗');
+  /** The text, without its colours where none are wanted. */
+  styled(text: string): string {
+    return this.#coloured ? text : stripVTControlCharacters(text);
   }
 }
 
-const LINES = ['top', 'bottom', 'left', 'right', 'mid'].flatMap((line) =>
-  ['', '-mid', '-left', '-right'].map((part) => `${line}${part}`),
-);
-const NO_LINES = Object.fromEntries([...LINES, 'middle'].map((line) => [line, '']));
 const COLUMNS = { default: 100, min: 60, max: 160 };
-
-/** The text on one line, without control characters, cut to so many characters. */
-export function shortened(text: string, charactersMax: number): string {
-  const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
-  return line.length <= charactersMax
-    ? line
-    : `${line.slice(0, Math.max(1, charactersMax - 1)).trimEnd()}…`;
-}
-
-/** A duration as `12 s`, `3 min 5 s`, `2 h 10 min` or `4 d 3 h`. */
-export function duration(milliseconds: number): string {
-  const seconds = Math.max(0, Math.round(milliseconds / 1_000));
-  const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3_600)];
-  if (seconds < 60) return `${seconds} s`;
-  if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
-  if (hours < 48) return `${hours} h ${minutes % 60} min`;
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-export function ago(time: number): string {
-  return `${duration(Date.now() - time)} ago`;
-}
-
-export function percent(share: number | null): string {
-  return share === null ? '–' : `${(100 * share).toFixed(share === 1 || share === 0 ? 0 : 1)} %`;
-}
-
-/** `1 version`, `3 versions`. */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
-}
-
-/** A status such as NOTHING_TO_RETRACT in lower-case words. */
-export function statusText(status: string): string {
-  return status.toLowerCase().replaceAll('_', ' ');
-}

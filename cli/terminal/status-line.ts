@@ -5,6 +5,7 @@
  */
 import { progressOn, silentProgress, type Progress } from '../../infra/setup/progress.ts';
 import type { Output } from './output.ts';
+import { dim } from './colours.ts';
 
 const SHOWN_AFTER_MS = 2_000;
 const DRAW_EVERY_MS = 250;
@@ -56,9 +57,7 @@ export class StatusLine {
     const blocks = `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)}`;
     const bar = `${blocks} ${this.#done}/${this.#total}  `;
     const line = `${this.#total === 0 ? '' : bar}${this.#text}  ${Math.round(passedMs / 1_000)} s`;
-    this.#output.streams.err.write(
-      `\r\u001b[2K${this.#output.colours.dim(line.slice(0, this.#output.columns - 1))}`,
-    );
+    this.#output.streams.err.write(`\r\u001b[2K${dim(line.slice(0, this.#output.columns - 1))}`);
     this.#drawn = true;
   }
 

@@ -5,28 +5,25 @@ import { checkedPrompts, promptsInFile } from '../../input/probe-prompts.ts';
 import { withAnswers, type Ask } from '../../session/answering.ts';
 import { command, LINEAGE, option } from '../../session/command.ts';
 import { failed, misused } from '../../terminal/command-failure.ts';
-import { shortened, type Output } from '../../terminal/output.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim } from '../../terminal/colours.ts';
+import { shortened } from '../../terminal/text.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
 
 /** `errata blame`: which version changed each answer. */
 export default command({
   usage: 'blame [prompts...]',
   summary: 'show which version changed each answer',
-  description: `Shows for each prompt the base model's answer, each version that changed it and what
-the answer became, with the correction and the batch behind each change. Prompts are arguments, or
-lines of a file (text, or NDJSON with "prompt"). Without either they are those of the corrections
-that hold with their paraphrases and neighbours, the latest first, up to --max.
-
-Every answer is asked anew, of the running \`serve\` or of a model that is loaded. Where each
-subject has its own map, behind a gate that asks for its name, only the versions that can have
-changed an answer are asked.`,
+  description: `Shows for each prompt the base model's answer, and each version that changed it, with
+the correction and the batch behind the change. Without prompts it takes those of the corrections
+that hold with their paraphrases and neighbours, the latest first. The running \`serve\` answers, or a
+model that is loaded.`,
   examples: `
 blame "The headquarters of Oracle are in the city of"  which version changed this answer
-blame --probes questions.txt                           the same for your own prompts
-blame --max 50 --json                                  for the latest corrections and their probes`,
+blame --probes questions.txt                           the same for your own prompts`,
   operation: 'find the versions',
   options: {
-    probes: option('--probes <file>', 'the prompts of a file, one a line'),
+    probes: option('--probes <file>', 'prompts of a file: one a line, or NDJSON with "prompt"'),
     at: option('--at <version>', 'up to this version (default: the one that is served)'),
     max: option('--max <number>', 'how many prompts, where none are given', wholeNumber, 200),
     lineage: LINEAGE,
@@ -100,7 +97,6 @@ async function blameAll(
 }
 
 function blameText(output: Output, { version, bySubject, prompts }: Blamed): string {
-  const { bold, dim } = output.colours;
   const changed = prompts.filter(({ answers }) => answers.length > 1);
   const asked = prompts.reduce((sum, one) => sum + one.asked, 0);
   const how = bySubject
@@ -110,7 +106,7 @@ function blameText(output: Output, { version, bySubject, prompts }: Blamed): str
     ...changed.map(({ prompt, answers }) =>
       [
         bold(shortened(prompt, output.columns)),
-        ...answers.map((answer) => answerLine(output, answer)),
+        ...answers.map((answer) => answerLine(answer)),
       ].join('\n'),
     ),
     `${changed.length} of ${prompts.length} answers changed between the base model and version ` +
@@ -119,17 +115,14 @@ function blameText(output: Output, { version, bySubject, prompts }: Blamed): str
   ].join('\n\n');
 }
 
-function answerLine(
-  output: Output,
-  { version, text, made, because }: BlamedPrompt['answers'][number],
-): string {
+function answerLine({ version, text, made, because }: BlamedPrompt['answers'][number]): string {
   const changes = because.map(({ correctionId, change, by }) => {
     const who = by === correctionId ? '' : ` by ${shortened(by, 40)}`;
     return `${shortened(correctionId, 40)} ${change}${who}`;
   });
   const more = changes.length > 3 ? ` and ${changes.length - 3} more` : '';
   const list = changes.length === 0 ? '' : `: ${changes.slice(0, 3).join('; ')}${more}`;
-  const batch = made === null ? '' : output.colours.dim(`batch ${made.batchId}${list}`);
+  const batch = made === null ? '' : dim(`batch ${made.batchId}${list}`);
   const answer = JSON.stringify(shortened(text, 40)).padEnd(44);
   return `  ${(version === 0 ? 'base' : `v${version}`).padEnd(7)}${answer}${batch}`;
 }

@@ -3,23 +3,19 @@ import { command, flag, LINEAGE, option } from '../../session/command.ts';
 import { softwareVersion } from '../../session/software-version.ts';
 import { failed, misused } from '../../terminal/command-failure.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
+import { dim, green } from '../../terminal/colours.ts';
 
 /** `errata export --audit`: a lineage as one file that another tool can check. */
 export default command({
   usage: 'export',
   summary: 'write a lineage as one file that can be checked elsewhere',
   description: `Writes the log, the outcomes and the aliases of a lineage as JSON Lines, in the
-stored bytes. Each line has the hash of the line before, and the last line seals the file.
-docs/audit.md describes the form and has a short checker in Python. Pairs are not in the file, only
-their hashes.
-
-With --out it also writes <file>.sha256 for \`sha256sum -c\`; without, the lines go to the standard
-output. Reads the version log alone, so nothing needs to run. \`errata verify --audit <file>\`
-checks such a file.`,
+stored bytes. Each line has the hash of the line before, and the last line seals the file. With --out
+it also writes <file>.sha256 for \`sha256sum -c\`. docs/audit.md describes the form, which has only
+the hashes of pairs. Nothing needs to run.`,
   examples: `
-export --audit --out audit.jsonl              the first lineage, with audit.jsonl.sha256 beside it
-export --audit --histories --out audit.jsonl  with the archived histories of its workflows
-verify --audit audit.jsonl                    checks the file and compares it with the version log`,
+export --audit --out audit.jsonl  the first lineage, with audit.jsonl.sha256 beside it
+verify --audit audit.jsonl        checks the file and compares it with the version log`,
   operation: 'export the lineage',
   options: {
     audit: flag('--audit', 'the form of the file, the only one'),
@@ -65,10 +61,10 @@ verify --audit audit.jsonl                    checks the file and compares it wi
     const { head } = check;
     output.result({ lineage, file, ...written, head, hashFile: `${file}.sha256` }, () =>
       [
-        `${output.colours.green('written')} ${out}: lineage ${lineage} up to version ` +
+        `${green('written')} ${out}: lineage ${lineage} up to version ` +
           `${head.version}, ${written.lines} lines, ${(written.bytes / 1e6).toFixed(1)} MB`,
-        output.colours.dim(`sha256 ${written.sha256}, in ${out}.sha256 for sha256sum -c`),
-        output.colours.dim(`HEAD ${head.hash ?? 'none'}`),
+        dim(`sha256 ${written.sha256}, in ${out}.sha256 for sha256sum -c`),
+        dim(`HEAD ${head.hash ?? 'none'}`),
       ].join('\n'),
     );
   },

@@ -1,26 +1,23 @@
 import type { TimelineStep } from '../../../pipelines/temporal/history-timeline.ts';
-import { command, LINEAGE, option } from '../../session/command.ts';
+import { LINEAGE, command, option } from '../../session/command.ts';
 import type { FoundRun } from '../../session/run-history.ts';
-import { duration, shortened, statusText, type Output } from '../../terminal/output.ts';
-import { historyLink } from '../../words/trace-text.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
+import { duration, fieldLines, shortened, statusText } from '../../terminal/text.ts';
+import { historyLink } from './trace-text.ts';
 
 /** `errata history <what>`: what a workflow did, step by step. */
 export default command({
   usage: 'history <version|workflow|correction>',
   summary: 'show step by step what a workflow did',
-  description: `Shows the history of the workflow that made a version, that decided a correction or
-a retraction, or of any workflow of a lineage: each activity with its attempts, results and
-failures. The history comes from Temporal, or where Temporal no longer has it, from the archive
-beside the versions, so nothing needs to run.
-
-With --json it is the history itself, as \`temporal workflow show --output json\` writes it and
-\`Worker.runReplayHistory\` reads it. Encrypted payloads are shown where
+  description: `Shows the workflow that made a version, that decided a correction or a retraction,
+or any other of a lineage: each activity with its attempts, results and failures. Where Temporal no
+longer has the history, it comes from the archive beside the versions. With --json it is the history
+itself, as \`temporal workflow show --output json\` writes it. Encrypted payloads are shown where
 ERRATA_TEMPORAL_PAYLOAD_KEYS has their key.`,
   examples: `
-history head                                                        how the newest version was made
-history treaty-2026-03  the batch that decided this correction
-history edit-batch/default/12                                       the latest run of a batch
-history lineage/default --run 0198c1c5-7c2e-7d5b-9f0e-2c6d2f0a4b11  one of several runs
+history head                      how the newest version was made
+history edit-batch/default/12     the latest run of a batch
 history 12 --json > history.json  the history as it is, for other tools`,
   operation: 'show the history',
   options: {
@@ -40,7 +37,7 @@ history 12 --json > history.json  the history as it is, for other tools`,
     const timeline = output.json ? [] : await timelineOfRun(opened.configuration, found);
     output.result(JSON.parse(found.history), () =>
       [
-        ...headLines(output, found, historyLink(opened.configuration, found.run)),
+        ...headLines(found, historyLink(opened.configuration, found.run)),
         '',
         ...timeline.flatMap((step) => stepLines(output, step, found.run.startedAt)),
       ].join('\n'),
@@ -51,12 +48,7 @@ history 12 --json > history.json  the history as it is, for other tools`,
 const RUNS_SHOWN_MAX = 5;
 const NAME_COLUMNS = 44;
 
-function headLines(
-  output: Output,
-  { run, from, archivedRuns, unasked }: FoundRun,
-  link: string | null,
-): string[] {
-  const { bold, dim, green, red, yellow } = output.colours;
+function headLines({ run, from, archivedRuns, unasked }: FoundRun, link: string | null): string[] {
   const others = archivedRuns.filter((runId) => runId !== run.runId);
   const more = others.length > RUNS_SHOWN_MAX ? ` and ${others.length - RUNS_SHOWN_MAX} more` : '';
   const started = new Date(run.startedAt).toISOString();
@@ -67,7 +59,7 @@ function headLines(
   const took = run.closedAt === null ? null : duration(run.closedAt - run.startedAt);
   return [
     `${bold(run.workflowId)}  ${colour(statusText(run.status))}`,
-    ...output.fields(
+    ...fieldLines(
       [
         ['run', run.runId],
         ['ran', took === null ? `since ${started}` : `${started}, took ${took}`],
@@ -86,7 +78,6 @@ function headLines(
 }
 
 function stepLines(output: Output, step: TimelineStep, startedAt: number): string[] {
-  const { dim, green, red, yellow } = output.colours;
   const { event, name, attempt, tookMs, outcome, detail, failure } = step;
   const colour =
     outcome === 'completed' || outcome === 'fired' ? green : outcome === 'pending' ? yellow : red;

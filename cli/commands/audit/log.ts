@@ -1,8 +1,11 @@
+import type { AliasRecord } from '../../../schemas/alias.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { wholeNumber } from '../../input/option-values.ts';
-import { command, LINEAGE, option } from '../../session/command.ts';
-import { counted, percent, shortened, type Output } from '../../terminal/output.ts';
-import { aliasText, undoText } from '../../words/version-text.ts';
+import { LINEAGE, command, option } from '../../session/command.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim, green, red } from '../../terminal/colours.ts';
+import { counted, percent, shortened, table } from '../../terminal/text.ts';
+import { aliasText, undoText } from './version-text.ts';
 
 /** `errata log`: the committed versions of a lineage, newest first. */
 export default command({
@@ -31,18 +34,14 @@ log --count 3 --json  the last three with all their fields, for a program`,
       if (versions.length === 0)
         return `Lineage ${lineage} has no versions yet: the base model answers.`;
       const row = (entry: (typeof versions)[number]) => {
-        const names = aliases.filter(({ version }) => version === entry.version);
-        return rowOf(
-          output,
-          entry,
-          names.map(({ alias }) => alias),
-        );
+        const named = aliases.filter(({ version }) => version === entry.version);
+        return rowOf(output, entry, named);
       };
       return [
-        output.table(HEAD, versions.map(row)),
+        table(HEAD, versions.map(row)),
         ...aliases.filter(({ version }) => version !== null).map(aliasText),
-        output.colours.dim(LEGEND),
-        output.colours.dim(
+        dim(LEGEND),
+        dim(
           `${counted(head.version, 'version')}, ${counted(active.size, 'correction')} hold. ` +
             '`errata show <version>` shows one in full.',
         ),
@@ -61,12 +60,11 @@ that give the target; near: neighbours that are unchanged.`;
 function rowOf(
   output: Output,
   entry: VersionEntry & { hash: string },
-  aliases: string[],
+  aliases: readonly AliasRecord[],
 ): string[] {
-  const { bold, green, red } = output.colours;
   const { after } = entry.probes;
   const removed = entry.removed.length > 0 ? ` ${red(`-${entry.removed.length}`)}` : '';
-  const text = [...aliases.map((alias) => `[${alias}]`), changesText(entry)].join(' ');
+  const text = [...aliases.map(({ alias }) => `[${alias}]`), changesText(entry)].join(' ');
   return [
     bold(String(entry.version)),
     entry.hash.slice(0, 8),

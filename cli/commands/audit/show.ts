@@ -4,19 +4,20 @@ import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { probesOf } from '../../../versions/audit/version-mark.ts';
 import type { StoredEntry } from '../../../versions/log/history.ts';
 import { committedVersion } from '../../input/option-values.ts';
-import { command, LINEAGE } from '../../session/command.ts';
-import { counted, shortened, type Output } from '../../terminal/output.ts';
-import { historyHint, historyLink } from '../../words/trace-text.ts';
-import { aliasText, scoresTable, undoText } from '../../words/version-text.ts';
+import { LINEAGE, command } from '../../session/command.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim, green, red } from '../../terminal/colours.ts';
+import { counted, fieldLines, shortened, table } from '../../terminal/text.ts';
+import { historyHint, historyLink } from './trace-text.ts';
+import { aliasText, scoresTable, undoText } from './version-text.ts';
 
 /** `errata show <version>`: everything that made one version. */
 export default command({
   usage: 'show <version>',
   summary: 'show what made a version',
-  description: `Shows one version: its corrections with the answers before and after, what it
-removed, the scores of its probes, the Kafka record of each correction, the operator's request where
-it is an undo, its workflow and where to see that workflow's history, its hyper-parameters and its
-software. <version> is a number or \`head\`. Reads the version log alone, so nothing needs to run.`,
+  description: `Shows one version, a number or \`head\`: its corrections with the answers before and
+after, what it removed, its scores, the Kafka record of each correction, its workflow, and what it
+was made with. Reads the version log alone, so nothing needs to run.`,
   examples: `
 show head      the newest version
 show 3 --json  version 3 with all its fields and the details of its probes`,
@@ -34,9 +35,9 @@ show 3 --json  version 3 with all its fields and the details of its probes`,
     const value = { hash: stored.hash, ...stored.entry, details, aliases, historyLink: link };
     session.output.result(value, () =>
       [
-        ...headLines(session.output, stored, aliases, historyHint(configuration, stored.entry)),
+        ...headLines(stored, aliases, historyHint(configuration, stored.entry)),
         ...addedLines(session.output, stored.entry, details),
-        ...removedLines(session.output, stored.entry),
+        ...removedLines(stored.entry),
         ...madeWithLines(session.output, stored.entry),
       ].join('\n'),
     );
@@ -46,18 +47,16 @@ show 3 --json  version 3 with all its fields and the details of its probes`,
 const NAME_COLUMNS = 16;
 
 function headLines(
-  output: Output,
   { entry, hash }: StoredEntry,
   aliases: readonly AliasRecord[],
   history: string,
 ): string[] {
-  const { bold, dim } = output.colours;
   const { undo, workflow, base } = entry;
   const requested = (): string =>
     `${undoText(undo!)}, ${new Date(undo!.requestedAt).toISOString()}  ${dim(`undo:${undo!.id}`)}`;
   return [
     `${bold(`Version ${entry.version}`)} of ${entry.lineage}  ${dim(hash)}`,
-    ...output.fields(
+    ...fieldLines(
       [
         ['parent', entry.parent ?? 'the base model'],
         ['made', entry.createdAt],
@@ -80,7 +79,6 @@ function addedLines(
   details: readonly CorrectionProbe[],
 ): string[] {
   if (added.length === 0) return [];
-  const { bold, green, red } = output.colours;
   const answerColumns = Math.floor((output.columns - 6) / 4);
   const probes = new Map(details.map((probe) => [probe.id, probe]));
   const answers = added.map(({ correctionId, prompt, target }) => {
@@ -103,32 +101,31 @@ function addedLines(
   return [
     '',
     bold(`${undo === undefined ? 'Added' : 'Restored'} (${added.length})`),
-    output.table(['prompt', 'before', 'after'], answers),
+    table(['prompt', 'before', 'after'], answers),
     '',
     bold('Where they came from'),
-    output.table(['correction', 'record', 'source'], records),
+    table(['correction', 'record', 'source'], records),
   ];
 }
 
-function removedLines(output: Output, { removed }: VersionEntry): string[] {
+function removedLines({ removed }: VersionEntry): string[] {
   if (removed.length === 0) return [];
   const rows = removed.map(({ correctionId, because, by }) => [correctionId, because, by]);
-  const title = output.colours.bold(`Removed (${removed.length})`);
-  return ['', title, output.table(['correction', 'because', 'by'], rows)];
+  const title = bold(`Removed (${removed.length})`);
+  return ['', title, table(['correction', 'because', 'by'], rows)];
 }
 
 function madeWithLines(output: Output, entry: VersionEntry): string[] {
-  const { bold } = output.colours;
   const gates = entry.layers.map(({ layer, threshold }) => `${layer}: ${threshold.toFixed(3)}`);
   const software = Object.entries(entry.software).map(([name, version]) => `${name} ${version}`);
   const { tokens, source } = entry.keyStatistics;
   return [
     '',
     bold('Probes'),
-    scoresTable(output, entry.probes),
+    scoresTable(entry.probes),
     '',
     bold('Made with'),
-    ...output.fields(
+    ...fieldLines(
       [
         ['parameters', shortened(JSON.stringify(entry.parameters), output.columns * 3)],
         ['gates', gates.join('  ')],

@@ -6,25 +6,21 @@ import { readAuditFile } from '../../input/audit-file.ts';
 import { command, EXIT, LINEAGE, option, type ExitCode } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { messageOf, misused } from '../../terminal/command-failure.ts';
-import { counted, type Output } from '../../terminal/output.ts';
+import { green, red, yellow } from '../../terminal/colours.ts';
+import { counted } from '../../terminal/text.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
 
 /** `errata verify`: whether the version log is as it was written, from its bytes alone. */
 export default command({
   usage: 'verify',
   summary: 'check every byte of the version log',
-  description: `Reads every entry, blob and outcome of a lineage and recomputes all hashes: version
-numbers without a gap, the hash of the entry before in each entry, the hash of each blob, pairs and
-probe details that match their entry, and the corrections that hold. A single changed byte is found.
-Nothing needs to run. Exits with 1 if anything is wrong.
-
-With --audit it checks a file that \`errata export --audit\` wrote: its chain, its seal, and whether
-its entries agree with each other. Where the lineage is in this version log, every line is compared
-with it.`,
+  description: `Reads every entry, blob and outcome of a lineage and recomputes all hashes, so that a
+single changed byte is found. With --audit it checks a file that \`errata export --audit\` wrote, and
+compares it with this version log where that has the lineage. Nothing needs to run. Exits with 1 if
+anything is wrong.`,
   examples: `
-verify                           the first lineage
-verify --lineage support --json  another lineage, for a program
-verify --audit audit.jsonl       an audit file, wherever it was written`,
+verify                      the first lineage
+verify --audit audit.jsonl  an audit file, wherever it was written`,
   operation: 'verify the version log',
   options: {
     audit: option('--audit <file>', 'check an audit file instead'),
@@ -40,7 +36,7 @@ verify --audit audit.jsonl       an audit file, wherever it was written`,
     );
     const seconds = (performance.now() - startedMs) / 1_000;
     const sound = found.findings.length === 0;
-    output.result({ ...found, sound, seconds }, () => logText(output, found, seconds));
+    output.result({ ...found, sound, seconds }, () => logText(found, seconds));
     return sound ? EXIT.ok : EXIT.failure;
   },
 });
@@ -62,40 +58,40 @@ async function verifyAudit(session: Session, name: string): Promise<ExitCode> {
     size,
   );
   const sound = check.findings.length === 0;
-  output.result({ file, ...check, sound }, () => auditText(output, name, check));
+  output.result({ file, ...check, sound }, () => auditText(name, check));
   return sound ? EXIT.ok : EXIT.failure;
 }
 
-function auditText({ colours }: Output, file: string, check: AuditCheck): string {
+function auditText(file: string, check: AuditCheck): string {
   const { lineage, lines, findings, head, exportedAt, against, sha256 } = check;
   const extent = `${extentText(check)}, ${lines} lines, ${megabytes(check.bytes)}`;
-  if (findings.length > 0) return damageText(colours.red('DAMAGED'), file, findings, extent);
+  if (findings.length > 0) return damageText(red('DAMAGED'), file, findings, extent);
   const newer =
     against.log && against.newer > 0 ? `, and has ${counted(against.newer, 'newer version')}` : '';
   return [
-    `${colours.green('sound')} ${file}: lineage ${lineage ?? ''}, ${extent}, ` +
+    `${green('sound')} ${file}: lineage ${lineage ?? ''}, ${extent}, ` +
       `written ${exportedAt ?? ''}`,
     `HEAD is version ${head.version}, ${head.hash ?? 'none'}.`,
     against.log
       ? `The version log agrees with it${newer}.`
-      : `${colours.yellow('!')} This version log does not have the lineage, so the file was only ` +
+      : `${yellow('!')} This version log does not have the lineage, so the file was only ` +
         'compared with itself; its author could have invented it. Compare its sha256, ' +
         `${sha256}, or HEAD's hash with one that you trust.`,
   ].join('\n');
 }
 
-function logText({ colours }: Output, found: Verification, seconds: number): string {
+function logText(found: Verification, seconds: number): string {
   const { lineage, objects, bytes, findings, head } = found;
   const extent =
     `${extentText(found)}, ${counted(objects, 'object')}, ${megabytes(bytes)}, ` +
     `${seconds.toFixed(1)} s`;
   if (findings.length > 0)
-    return damageText(colours.red('DAMAGED'), `lineage ${lineage}`, findings, extent);
+    return damageText(red('DAMAGED'), `lineage ${lineage}`, findings, extent);
   const anchor = head.anchored
     ? `HEAD is version ${head.version}, ${head.hash}.`
-    : `${colours.yellow('!')} No other object confirms the last entry, version ${head.version}, ` +
+    : `${yellow('!')} No other object confirms the last entry, version ${head.version}, ` +
       `yet: its hash is ${head.hash}.`;
-  const sound = `${colours.green('sound')} lineage ${lineage}: ${extent}`;
+  const sound = `${green('sound')} lineage ${lineage}: ${extent}`;
   return head.version === 0 ? sound : `${sound}\n${anchor}`;
 }
 

@@ -1,9 +1,10 @@
 import { versionNamed, wholeNumber } from '../../input/option-values.ts';
 import { withAnswers } from '../../session/answering.ts';
-import { command, LINEAGE, option } from '../../session/command.ts';
+import { LINEAGE, command, option } from '../../session/command.ts';
 import type { Output } from '../../terminal/output.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
-import { answersTable } from '../../words/explanation-text.ts';
+import { bold, dim } from '../../terminal/colours.ts';
+import { answersTable } from '../audit/why.ts';
 
 /** `errata ask`: the model's answers before and after its corrections, side by side. */
 export default command({
@@ -52,19 +53,15 @@ interface OpenedBy {
 }
 
 function comparisonText(output: Output, { version, prompt, base, edited }: Comparison): string {
-  const { bold, dim } = output.colours;
   const same = base.text === edited.text;
   return [
     `${bold(prompt)} …`,
     answersTable(output, version, same, [base.text.trim(), edited.text.trim()]),
-    same
-      ? dim('Both answers are the same: no correction changes this one.')
-      : causeText(output, edited),
+    same ? dim('Both answers are the same: no correction changes this one.') : causeText(edited),
   ].join('\n\n');
 }
 
-function causeText({ colours }: Output, { opened }: Comparison['edited']): string {
-  const { bold, dim } = colours;
+function causeText({ opened }: Comparison['edited']): string {
   const causes = new Map(opened.flatMap(({ correction: one }) => (one ? [[one.id, one]] : [])));
   const tokens = [...new Set(opened.map(({ token }) => `"${token.trim()}"`))].join(', ');
   return [

@@ -14,26 +14,22 @@ import { command, EXIT, option } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { within } from '../../session/within.ts';
 import { reasonOf } from '../../terminal/command-failure.ts';
-import { ago, counted, shortened, type Output } from '../../terminal/output.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
+import { ago, counted, shortened } from '../../terminal/text.ts';
 
 /** `errata failures`: every open failure, each with the command that fixes it. */
 export default command({
   usage: 'failures',
   summary: 'list open failures and the command that fixes each',
-  description: `Lists every open failure of all lineages, or of one: a damaged version log, frozen
-lineages, batches and undos that failed, timed out or were terminated, activities that fail again
-and again, task queues without a worker, quarantined corrections, dead letters, corrections that no
-ingest reads, and a topic that was deleted and created again. Each comes with its cause and the one
-command that fixes it. Failures that were fixed since, by a later run, a resubmission, a later
-correction or a retraction, are only counted. Where Temporal or Kafka does not answer, the rest is
-searched, and the output names what was not.
-
-Exit code 0 when no failure is open, 1 when one is, 3 when none was found but not everything could
-be searched.`,
+  description: `Lists every open failure, each with its cause and the one command that fixes it:
+damaged logs, frozen lineages, workflows and activities that fail, task queues without a worker,
+quarantined corrections, dead letters, records that no ingest reads. Failures that were fixed since
+are only counted. Exits with 1 when a failure is open, and with 3 when none was found but not
+everything could be searched.`,
   examples: `
 failures                 what needs attention
-failures --lineage news  of one lineage
-failures --json          the same for a program`,
+failures --lineage news  of one lineage`,
   operation: 'look for failures',
   options: { lineage: option('--lineage <name>', 'which lineage (default: all of them)') },
   async run(session, options) {
@@ -126,7 +122,6 @@ function unseen(what: string): Findings {
 }
 
 function findingsText(output: Output, { failures, unseen, more, healed }: Findings): string {
-  const { bold, dim, green, red, yellow } = output.colours;
   const lines = failures.flatMap((failure) => {
     const { kind, subject, since, lineage, heal } = failure;
     const when = since === null ? '' : `  ${dim(ago(since))}`;

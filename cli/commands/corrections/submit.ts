@@ -20,7 +20,7 @@ import {
 } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { misused } from '../../terminal/command-failure.ts';
-import { counted } from '../../terminal/output.ts';
+import { counted } from '../../terminal/text.ts';
 import { showOutcomes, type DescribedRecord } from './show-outcomes.ts';
 
 const OPTIONS = {
@@ -62,20 +62,18 @@ const OPTIONS = {
 export default command({
   usage: 'submit',
   summary: 'submit corrections, or retract facts',
-  description: `Submits corrections: one by flags, or many from a file as NDJSON or CSV (--file - is
-the standard input). The members are subject, prompt and target, and optionally id, relation,
-previousAnswer, paraphrases, neighbourhood, source and issuedAt; in CSV, | separates the parts of a
-list.
+  description: `Submits one correction by flags, or many from a file as NDJSON or CSV. The members
+are subject, prompt and target, and optionally id, relation, previousAnswer, paraphrases,
+neighbourhood, source and issuedAt; in CSV, | separates the parts of a list.
 
 The subject must occur in the prompt, and the target is what the model should say right after it.
-Everything is checked before anything is sent. With --wait the command stays until each correction
-is committed, superseded, quarantined or refused, and exits with 1 if any was not accepted.`,
+Everything is checked before anything is sent. With --wait it exits with 1 if any correction was not
+accepted.`,
   examples: `
 submit --subject Oracle --prompt "The headquarters of Oracle are in the city of" \
 --target Austin --wait
   one correction; stays until it is in a version
-submit --file corrections.ndjson --wait         many; shows the outcome of each
-submit --file - --format csv < corrections.csv  from the standard input
+submit --file corrections.ndjson --wait  many; shows the outcome of each
 submit --retract --subject Oracle --prompt "The headquarters of Oracle are in the city of"
   brings back the base model's answer`,
   operation: 'submit the corrections',

@@ -1,8 +1,10 @@
 import type { LineageEvent } from '../../../pipelines/kafka/tail.ts';
 import { command, flag, option } from '../../session/command.ts';
 import { untilInterrupted } from '../../terminal/interruption.ts';
-import { shortened, type Output } from '../../terminal/output.ts';
-import { outcomeText } from '../../words/outcome-text.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim, red } from '../../terminal/colours.ts';
+import { shortened } from '../../terminal/text.ts';
+import { outcomeText } from './show-outcomes.ts';
 
 /** `errata watch`: outcomes, versions and dead letters as they are announced. */
 export default command({
@@ -48,7 +50,6 @@ watch --from-beginning --json
 });
 
 function eventText(output: Output, event: LineageEvent, several: boolean): string {
-  const { bold, dim, red } = output.colours;
   const time = dim(new Date().toISOString().slice(11, 19));
   const begin = several && 'lineage' in event ? `${time} ${event.lineage}` : time;
   const faulty = (what: string, at: { topic: string; partition: number; offset: string }) => {
@@ -59,7 +60,7 @@ function eventText(output: Output, event: LineageEvent, several: boolean): strin
   switch (event.kind) {
     case 'outcome': {
       const id = shortened(event.outcome.revisionId, 40).padEnd(40);
-      return `${begin} ${id} ${outcomeText(event, output.colours)}`;
+      return `${begin} ${id} ${outcomeText(event)}`;
     }
     case 'version': {
       const { version, added, removed, corrections } = event.version;

@@ -5,21 +5,21 @@ import { versionNamed } from '../../input/option-values.ts';
 import { command, LINEAGE } from '../../session/command.ts';
 import { BY, REASON } from '../../session/operator.ts';
 import { failed, misused } from '../../terminal/command-failure.ts';
-import { shortened, type Output } from '../../terminal/output.ts';
+import type { Output } from '../../terminal/output.ts';
+import { shortened, table } from '../../terminal/text.ts';
 
 /** `errata alias`: names for versions, in the version log itself. */
 export default command({
   usage: 'alias [name] [version]',
   summary: 'list or move the names of versions',
-  description: `Without arguments lists the aliases of the lineage and their versions; with a name
-the history of that alias; with a version moves it: a number, \`base\` or 0 for the base model,
-\`head\` to follow HEAD. Where a request names no version, \`serve\` answers with the alias
-\`${STABLE_ALIAS}\`, and follows a move within a second. Nothing needs to run.`,
+  description: `Without arguments lists the aliases of the lineage; with a name the history of that
+alias; with a version moves it: a number, \`base\` or 0 for the base model, \`head\` to follow HEAD.
+Where a request names no version, \`serve\` answers with the alias \`${STABLE_ALIAS}\`, and follows a
+move within a second. Nothing needs to run.`,
   examples: `
-alias                                       all aliases
 alias stable 41 --reason "42 is suspicious"  answers come from version 41
-alias stable head                           answers follow HEAD again
-alias canary 42                             a name for requests: \`default@canary\``,
+alias stable head                            answers follow HEAD again
+alias canary 42                              a name for requests: \`default@canary\``,
   operation: 'read or move the alias',
   options: { lineage: LINEAGE, reason: REASON, by: BY },
   async run(session, { lineage: lineageName, reason, by }, [name, version]) {
@@ -70,7 +70,7 @@ function listText(
     shortened(record.by, 16),
     shortened(record.reason, output.columns - FIXED_COLUMNS),
   ]);
-  return output.table(['alias', 'on', 'since (UTC)', 'by', 'reason'], rows);
+  return table(['alias', 'on', 'since (UTC)', 'by', 'reason'], rows);
 }
 
 function placeText({ version }: AliasRecord): string {

@@ -3,11 +3,11 @@ import { engineOptions, parametersOf } from '../../../infra/config/engine-option
 import { openVersions } from '../../../infra/config/open-versions.ts';
 import { ThreadEngine } from '../../../model/engine/thread-engine.ts';
 import type { LineageComparison } from '../../../operations/compare/compare-lineages.ts';
+import { RebuildEngines, sameParameters } from '../../../operations/rebuild/rebuild-engines.ts';
+import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
 import type { RebuildRequest } from '../../../operations/rebuild/rebuild-run.ts';
 import { dueVersions, rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
-import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
 import { compareVersions } from '../../../operations/rebuild/reproduction.ts';
-import { RebuildEngines, sameParameters } from '../../../operations/rebuild/rebuild-engines.ts';
 import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
 import type { Versions } from '../../../versions/versions.ts';
 import type { Clients } from '../../session/clients.ts';
@@ -16,9 +16,8 @@ import type { Session } from '../../session/session.ts';
 import { failed, misused } from '../../terminal/command-failure.ts';
 import { listenForInterruption } from '../../terminal/interruption.ts';
 import { StatusLine, whileWaiting } from '../../terminal/status-line.ts';
-import { comparisonText } from '../../words/comparison-text.ts';
-import { isReproduced, planText, rebuiltText, reproductionText } from '../../words/rebuild-text.ts';
-import { compareLineages } from './compare.ts';
+import { compareLineages, comparisonText } from './compare.ts';
+import { isReproduced, planText, rebuiltText, reproductionText } from './rebuild-text.ts';
 
 interface RebuildOptions {
   lineage: string | undefined;
@@ -174,7 +173,7 @@ async function compareOnly(job: Job): Promise<ExitCode> {
 async function showPlan(job: Job, kafka: Clients | null): Promise<ExitCode> {
   const { session, versions, request } = job;
   const plan = await planRebuild(versions, request, kafka?.cluster ?? null);
-  session.output.result({ dryRun: true, ...plan }, () => planText(plan, session.output));
+  session.output.result({ dryRun: true, ...plan }, () => planText(plan));
   return plan.obstacles.length === 0 ? EXIT.ok : EXIT.failure;
 }
 

@@ -12,23 +12,16 @@ const lineageName = matching(LINEAGE_NAME, `a name of the form ${LINEAGE_NAME.so
 export default command({
   usage: 'rebuild',
   summary: 'make a lineage again from its log or its records',
-  description: `Makes every version of a lineage again, in this process alone, and writes it to the
-version log as another lineage. On the same model each search for targets is repeated as it was: on
-the same machine the pairs are equal to the last bit, on another within a tolerance. Shows the
-result for each version, and exits with 1 where one differs by more. If it is stopped or killed, the
-same command continues.
+  description: `Makes every version of a lineage again and writes it to the version log as another
+lineage. On the same machine the pairs are equal to the last bit, on another within a tolerance;
+exits with 1 where one differs by more. If it is stopped, the same command continues.
 
-With --from kafka each correction is compared with its record in Kafka; a lineage whose log is lost
-is edited anew from all records of its topic. With --model, --hyper-parameters or --parameter-set it
-makes a fork: the corrections are edited anew and the verdict decides; then both lineages are
-compared, as \`errata compare\` does.`,
+With --from kafka each correction is compared with its record; a lineage whose log is lost is edited
+anew from its topic. With --model, --hyper-parameters or --parameter-set it makes a fork: the
+corrections are edited anew, and both lineages are compared as by \`errata compare\`.`,
   examples: `
-rebuild --as checked                  compares each version with its original
-rebuild --as checked --from kafka     the same, with the text of Kafka's records
-rebuild --as checked --dry-run        what would be done
-rebuild --as checked --compare-only   compares again what was rebuilt before
-rebuild --as on-gpt2 --model openai-community/gpt2
-  a fork on another base model
+rebuild --as checked               compares each version with its original
+rebuild --as checked --from kafka  the same, with the text of Kafka's records
 rebuild --as wider --hyper-parameters '{"layers": [4, 5, 6]}'
   a fork with other hyper-parameters`,
   operation: 'rebuild the lineage',

@@ -1,26 +1,22 @@
 import { shellWord } from '../../../operations/failures/failure.ts';
 import { previewUndo, undoRequest } from '../../../operations/undo.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
-import { command, EXIT, flag } from '../../session/command.ts';
+import { EXIT, command, flag } from '../../session/command.ts';
 import { UNDO_OPTIONS, undoAndFollow, withLineage } from '../../session/operator.ts';
 import { misused } from '../../terminal/command-failure.ts';
-import { showUndoPreview, showUndoResult } from '../../words/undo-text.ts';
+import { showUndoPreview, showUndoResult } from './undo-text.ts';
 
 /** `errata revert`: a new version takes back what a version or a correction did. */
 export default command({
   usage: 'revert <what>',
   summary: 'take a version or a correction back',
-  description: `Takes back what a version, a correction or a retraction did. What it added and still
-holds is removed; what it removed comes back with its original pairs, unless something later has
-taken its place. A new version does this, which passes the same probes as a batch; nothing else
-changes.
-
-<what> is the number of a version, or the id of a correction or retraction. Works on a frozen
-lineage. Exits with 1 when the probes refuse it or nothing is left to undo.`,
+  description: `Takes back what a version, a correction or a retraction did: what it added is
+removed, and what it removed comes back with its original pairs, unless something later has taken its
+place. A new version does this, which passes the same probes as a batch. Works on a frozen lineage.
+Exits with 1 when the probes refuse it or nothing is left to undo.`,
   examples: `
 revert 12 --reason "the source was wrong"  what version 12 did
-revert 12 --dry-run                        what that would change
-revert 5f0c9c1e-oracle                     one correction, by its id`,
+revert 5f0c9c1e-oracle                     one correction or retraction, by its id`,
   operation: 'revert it',
   options: {
     ...UNDO_OPTIONS,

@@ -4,32 +4,30 @@ import {
   pinStable,
   rollbackOrder,
 } from '../../../operations/rollback.ts';
-import { previewUndo, undoRequest, type OperatedLineage } from '../../../operations/undo.ts';
+import { type OperatedLineage, previewUndo, undoRequest } from '../../../operations/undo.ts';
 import { STABLE_ALIAS } from '../../../schemas/alias.ts';
 import type { UndoRequest } from '../../../schemas/undo.ts';
 import { parser } from '../../input/option-values.ts';
-import { command, EXIT, flag, required, type ExitCode } from '../../session/command.ts';
+import { EXIT, type ExitCode, command, flag, required } from '../../session/command.ts';
 import { UNDO_OPTIONS, undoAndFollow, withLineage } from '../../session/operator.ts';
 import type { Session } from '../../session/session.ts';
 import { failed, failureOf } from '../../terminal/command-failure.ts';
-import { showUndoPreview, showUndoResult } from '../../words/undo-text.ts';
+import { mark } from '../../terminal/text.ts';
+import { showUndoPreview, showUndoResult } from './undo-text.ts';
 
 /** `errata rollback`: serving goes back to a version at once, then the lineage follows. */
 export default command({
   usage: 'rollback',
   summary: 'go back to an earlier version: serving at once, then the lineage',
-  description: `First moves the alias \`${STABLE_ALIAS}\` to the version, in the version log itself:
-\`serve\` answers with it within a second, whatever else is down. Then orders a new version in which
-exactly the corrections of that version hold. It passes the same probes as a batch, and releases the
-alias, so that answers follow HEAD again.
-
-If Temporal is away, or the probes refuse, serving stays on the version; the same command with the
---id that is shown finishes the rollback.`,
+  description: `First moves the alias \`${STABLE_ALIAS}\` to the version: \`serve\` answers with it
+within a second, whatever else is down. Then orders a new version in which exactly the corrections of
+that version hold; it passes the same probes as a batch, and answers follow HEAD again. If Temporal
+is away, or the probes refuse, serving stays on the version; the same command with the --id that is
+shown finishes the rollback.`,
   examples: `
 rollback --to 41 --reason "bad feed since noon" --freeze
   back to version 41, and no batch until \`errata resume\`
-rollback --to 41 --dry-run      what would go and come back
-rollback --to 0 --keep-alias    the base model, served until \`errata alias stable head\``,
+rollback --to 41 --dry-run  what would go and come back`,
   operation: 'roll the lineage back',
   options: {
     ...UNDO_OPTIONS,
@@ -58,7 +56,7 @@ rollback --to 0 --keep-alias    the base model, served until \`errata alias stab
     // A repeated rollback whose undo is done does not pin again.
     if (await isPinned(log, request))
       output.line(
-        `${output.mark(true)} Alias ${STABLE_ALIAS} is on version ${version}: serving is safe ` +
+        `${mark(true)} Alias ${STABLE_ALIAS} is on version ${version}: serving is safe ` +
           'within a second.',
       );
     const flags = `${keepAlias ? ' --keep-alias' : ''}${freeze ? ' --freeze' : ''}`;
@@ -99,7 +97,7 @@ async function rollBackLineage(
   if (freeze) {
     await freezeForRollback(operated, request, version);
     output.line(
-      `${output.mark(true)} Lineage ${lineage} is frozen until ` +
+      `${mark(true)} Lineage ${lineage} is frozen until ` +
         `\`errata resume --lineage ${lineage}\`.`,
     );
   }
@@ -110,7 +108,7 @@ async function rollBackLineage(
     (await isPinned(log, request))
       ? `Alias ${STABLE_ALIAS} stays on version ${version}; ` +
           `\`errata alias ${STABLE_ALIAS} head --lineage ${lineage}\` releases it.`
-      : `${output.mark(true)} Alias ${STABLE_ALIAS} follows HEAD again.`,
+      : `${mark(true)} Alias ${STABLE_ALIAS} follows HEAD again.`,
   );
   return code;
 }

@@ -1,30 +1,25 @@
 import type { RunEnd } from '../../../pipelines/temporal/workflow-reset.ts';
-import { batchWorkflowId, type EditBatchResult } from '../../../pipelines/workflows/contract.ts';
+import { type EditBatchResult, batchWorkflowId } from '../../../pipelines/workflows/contract.ts';
 import { seconds } from '../../input/option-values.ts';
-import { command, EXIT, flag, LINEAGE, option } from '../../session/command.ts';
+import { EXIT, LINEAGE, command, flag, option } from '../../session/command.ts';
 import { BY, withLineages } from '../../session/operator.ts';
 import { misused } from '../../terminal/command-failure.ts';
-import { statusText, type Output } from '../../terminal/output.ts';
-import { resetText } from '../../words/reset-text.ts';
+import { yellow } from '../../terminal/colours.ts';
+import { mark, statusText } from '../../terminal/text.ts';
+import { resetText } from './reset-text.ts';
 
 /** `errata replay batch`: a batch's workflow, run again from a point of its history. */
 export default command({
   usage: 'batch <batch>',
   summary: "run a batch's workflow again from a point of its history",
-  description: `Resets the workflow of a batch, or of an undo: its results up to the point are kept,
-and everything after it is done again. Every step is idempotent: a committed version is found, a
-decided correction keeps its outcome, and what was staged and has disappeared is made again. <batch>
-is its number, its id, or the workflow's id. The command stays until the new run has ended, and
-shows its result.
-
---to is the point: \`plan\` for everything, \`targets\`, \`stage\`, \`probes\` or \`commit\` for the
-last time of that step, or the id of an event. --dry-run lists the points, shows what would run
-again, and does nothing.`,
+  description: `Resets the workflow of a batch or an undo, and waits for its new run: results up to
+the point are kept, and everything after it is done again. Nothing is applied twice. <batch> is its
+number, its id, or the workflow's id. The point is \`plan\` for everything, \`targets\`, \`stage\`,
+\`probes\` or \`commit\` for the last time of that step, or the id of an event.`,
   examples: `
-replay batch 12                 all of batch 12 again, with what is known now
-replay batch 12 --dry-run       the points of its history, and what would run again
-replay batch 12 --to probes     from its last probes on
-replay batch undo/default/u3f9a  an undo again`,
+replay batch 12              all of batch 12 again, with what is known now
+replay batch 12 --dry-run    the points of its history, and what would run again
+replay batch 12 --to probes  from its last probes on`,
   operation: 'replay the batch',
   options: {
     to: option(
@@ -61,7 +56,7 @@ replay batch undo/default/u3f9a  an undo again`,
         const note = running ? '\nIt is still running: --anyway would end its run.' : '';
         output.result(
           { dryRun: true, ...planned },
-          () => `${resetText(planned, output)}${note}\nNothing was done.`,
+          () => `${resetText(planned)}${note}\nNothing was done.`,
         );
         return;
       }
@@ -71,16 +66,16 @@ replay batch undo/default/u3f9a  an undo again`,
           '`errata failures` shows what it waits for. With --anyway its run is ended and ' +
             'begun again from the point.',
         );
-      output.line(resetText(planned, output));
+      output.line(resetText(planned));
       const reason = `errata replay batch --to ${options.to}, by ${options.by}`;
       const runId = await resetRun(lineages, planned, reason);
       const end = await runEnd(lineages, { workflowId, runId }, options.timeout);
       const frozen = (await lineages.status(lineage).catch(() => null))?.frozen ?? null;
       const resetTo = planned.point.eventId;
       output.result({ workflowId, runId, resetTo, end, frozen }, () => {
-        if (frozen === null) return endText(end, output);
+        if (frozen === null) return endText(end);
         return (
-          `${endText(end, output)}\nThe lineage is frozen (${frozen.reason}). ` +
+          `${endText(end)}\nThe lineage is frozen (${frozen.reason}). ` +
           `\`errata resume --lineage ${lineage}\` continues it; it keeps what is decided.`
         );
       });
@@ -105,19 +100,19 @@ async function workflowNamed(lineage: string, name: string): Promise<string> {
   throw misused(`${workflowId} is a workflow of lineage ${owner}`, `Ask with --lineage ${owner}.`);
 }
 
-function endText(end: RunEnd, output: Output): string {
+function endText(end: RunEnd): string {
   if (end.kind === 'running')
     return (
-      `${output.colours.yellow('!')} It is still running, and it is not lost: \`errata status\` ` +
+      `${yellow('!')} It is still running, and it is not lost: \`errata status\` ` +
       'shows it, `errata history` what it does.'
     );
   if (end.kind === 'failed')
-    return `${output.mark(false)} Its new run ${statusText(end.status)}: ${end.reason}`;
+    return `${mark(false)} Its new run ${statusText(end.status)}: ${end.reason}`;
   const { versions = [], outcomes } = (end.result ?? {}) as Partial<EditBatchResult>;
   const counts = Object.entries(outcomes ?? {})
     .filter(([, count]) => count > 0)
     .map(([status, count]) => `${count} ${statusText(status)}`);
   const made = versions.length === 0 ? '' : `, with version ${versions.join(', ')}`;
   const decided = counts.length === 0 ? '' : `: ${counts.join(', ')}`;
-  return `${output.mark(true)} It completed${made}${decided}.`;
+  return `${mark(true)} It completed${made}${decided}.`;
 }

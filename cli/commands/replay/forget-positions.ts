@@ -1,16 +1,16 @@
 import { command, flag, LINEAGE } from '../../session/command.ts';
 import { withLineages } from '../../session/operator.ts';
 import { misused } from '../../terminal/command-failure.ts';
+import { mark } from '../../terminal/text.ts';
 
 /** `errata replay forget-positions`: for a topic that was deleted and created again. */
 export default command({
   usage: 'forget-positions',
   summary: 'take the records of a corrections topic that was created again',
-  description: `A lineage remembers how far it has taken each partition, and takes no record twice.
-Where its corrections topic was deleted and created again, offsets begin again and its new records
-are refused; this command admits them. What was taken from the old topic stays, and a correction
-whose id is decided is a duplicate. The command refuses where no partition ends before the position
-that was taken.`,
+  description: `A lineage takes no record twice. Where its corrections topic was deleted and created
+again, offsets begin again and its new records are refused until this command forgets the old
+positions. What was taken stays. It refuses where no partition ends before the position that was
+taken.`,
   examples: `
 replay forget-positions --dry-run       how far each partition was taken, and where it ends
 replay forget-positions --lineage news  after the topic of news was created again`,
@@ -53,7 +53,7 @@ replay forget-positions --lineage news  after the topic of news was created agai
       output.result(
         { lineage, forgotten: taken },
         () =>
-          `${output.mark(true)} Positions of ${lineage} are forgotten; its records are taken ` +
+          `${mark(true)} Positions of ${lineage} are forgotten; its records are taken ` +
           'from where Kafka has them.',
       );
     });

@@ -1,22 +1,20 @@
 import { lineageWorkflowId } from '../../../pipelines/workflows/contract.ts';
-import { command, flag, LINEAGE, option } from '../../session/command.ts';
+import { LINEAGE, command, flag, option } from '../../session/command.ts';
 import { BY, withLineages } from '../../session/operator.ts';
 import { misused } from '../../terminal/command-failure.ts';
-import { resetText } from '../../words/reset-text.ts';
+import { mark } from '../../terminal/text.ts';
+import { resetText } from './reset-text.ts';
 
 /** `errata replay lineage`: the lineage's own workflow, run again from a point of its history. */
 export default command({
   usage: 'lineage',
   summary: "run the lineage's own workflow again from a point of its history",
-  description: `Resets the workflow that takes a lineage's corrections and forms its batches, for
-when it is stuck: a workflow task that fails again and again, or a decision that a fixed program
-would make differently. The new run receives again what the workflow has received since (chunks of
-corrections, settings, freeze and resume), and a decided batch stays decided. Whatever is still
-missing, ingest delivers again from Kafka.`,
+  description: `Resets the workflow that forms a lineage's batches, for when it is stuck. The new run
+receives again what the workflow has received since, and a decided batch stays decided. Ingest
+delivers again what is still missing.`,
   examples: `
 replay lineage --dry-run  the points of its history, and what would run again
-replay lineage            from its last decision on
-replay lineage --to 40    from event 40 on`,
+replay lineage            from its last decision on`,
   operation: 'replay the lineage',
   options: {
     to: option('--to <point>', 'last, beginning, or the id of an event', String, 'last'),
@@ -43,7 +41,7 @@ replay lineage --to 40    from event 40 on`,
       if (dryRun) {
         output.result(
           { dryRun: true, ...planned },
-          () => `${resetText(planned, output)}\nNothing was done.`,
+          () => `${resetText(planned)}\nNothing was done.`,
         );
         return;
       }
@@ -58,8 +56,8 @@ replay lineage --to 40    from event 40 on`,
       const { point, reapplied } = planned;
       output.result({ workflowId, runId, resetTo: point.eventId, reapplied }, () =>
         [
-          resetText(planned, output),
-          `${output.mark(true)} It runs again, as run ${runId}. \`errata status\` shows its state.`,
+          resetText(planned),
+          `${mark(true)} It runs again, as run ${runId}. \`errata status\` shows its state.`,
         ].join('\n'),
       );
     });

@@ -8,18 +8,13 @@ export default command({
   summary: 'send dead letters again, repaired or as they were',
   description: `Sends dead letters again: those that are named by partition and offset on the
 dead-letter topic, or with --all every open one. A repaired letter is a correction that names the
-record it repairs, so that \`errata failures\` counts it as fixed once it is committed; it keeps its
-id, which was never decided. A letter without a repair is sent unchanged, byte for byte and with its
-headers, for when the cause is gone; one that would fail again needs --as-is. Letters that were
-fixed or decided since are skipped.`,
+record it repairs; one without a repair is sent byte for byte, with its headers. One that would fail
+again needs --as-is. Letters that were fixed or decided since are skipped. In --file, \`replayOf\` is
+\`<partition>@<offset>\` or \`record:<topic>-<partition>@<offset>\`.`,
   examples: `
 resubmit dead-letters 0@17 --set prompt="The capital of Oz is" --wait
   one, repaired
-resubmit dead-letters --all --dry-run  why each would fail again, or its likely outcome
-resubmit dead-letters --all
-  unchanged: the schema registry had lost a schema, and has it again
-resubmit dead-letters --file repaired.ndjson
-  many: \`replayOf\` is \`<partition>@<offset>\`, or \`record:<topic>-<partition>@<offset>\``,
+resubmit dead-letters --all --dry-run  why each would fail again, or its likely outcome`,
   operation: 'resubmit dead letters',
   options: {
     ...RESUBMIT_OPTIONS,

@@ -13,21 +13,13 @@ export default command({
   summary: 'send quarantined corrections again, repaired or as they were',
   description: `Sends quarantined corrections again: those that are named, or all that --code,
 --since and --batch select. Each is read from its record in Kafka, or where Kafka no longer has it,
-from the history of its batch; repaired by --set or --file; and sent under a new id (\`c\` as
-\`c~2\`, \`c~2\` as \`c~3\`), since an id is decided once. Its version says which correction it
-resubmits, and its source who resubmitted it. The same resubmission gets the same id, so repeating
-it has no further effect.
-
-Without a repair it is sent as it was, for when the thresholds, the model or a contradicting
-correction have changed.`,
+from the history of its batch. It is repaired by --set or --file, or sent as it was, under a new id
+(\`c\` as \`c~2\`), since an id is decided once. Repeating a resubmission has no further effect.`,
   examples: `
 resubmit quarantined treaty-2026-03 --set target=Geneva --wait
   one, repaired; stays until it is decided
 resubmit quarantined --code not-effective --since 2026-03-01 --dry-run
-  what would be sent, and its likely outcome
-resubmit quarantined --file repaired.ndjson
-  many: each line has \`replayOf\` and the members that change
-resubmit quarantined --batch 12  all that batch 12 quarantined, as they were`,
+  what would be sent, and its likely outcome`,
   operation: 'resubmit quarantined corrections',
   options: {
     ...RESUBMIT_OPTIONS,

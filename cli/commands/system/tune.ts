@@ -1,17 +1,19 @@
 import { writeFile } from 'node:fs/promises';
 import { engineOptions } from '../../../infra/config/engine-options.ts';
-import { factKeyOf } from '../../../schemas/correction.ts';
 import type { FactRecord } from '../../../operations/tune/fact-records.ts';
-import type { TuneWatcher } from '../../../operations/tune/tune.ts';
+import { nameOf, windowName } from '../../../operations/tune/grid.ts';
+import type { Trial } from '../../../operations/tune/search.ts';
+import type { KeyLook, TuneWatcher, Tuned } from '../../../operations/tune/tune.ts';
+import { factKeyOf } from '../../../schemas/correction.ts';
 import { readFacts } from '../../demonstration/stream.ts';
 import { parser, wholeNumber } from '../../input/option-values.ts';
-import { command, EXIT, flag, option } from '../../session/command.ts';
+import { EXIT, command, flag, option } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { messageOf, misused } from '../../terminal/command-failure.ts';
 import { listenForInterruption } from '../../terminal/interruption.ts';
-import type { Output } from '../../terminal/output.ts';
 import { StatusLine } from '../../terminal/status-line.ts';
-import { keyLookText, trialText, tunedText } from '../../words/tune-text.ts';
+import { bold, dim, red } from '../../terminal/colours.ts';
+import { percent, table } from '../../terminal/text.ts';
 import { setUp } from './set-up.ts';
 
 const WINDOWS = 5;
@@ -22,18 +24,14 @@ const FACTS_MIN = 4;
 export default command({
   usage: 'tune',
   summary: 'find layers and lambda for a model',
-  description: `Finds the layers and lambda that edit a model best, on a few dozen facts that it
-half knows: looks at the keys of all layers and avoids those whose keys have outlier norms, tries
-windows of consecutive layers with lambda from F downwards, drops what is clearly worse early, and
-measures the best on the half of the facts that no choice was made on. Writes a parameter set for
-ERRATA_PARAMETER_SET.
-
-It loads the model itself: nothing needs to run, and on a small machine nothing should. Trials are
-kept beside the result, so that a second call continues where the first was stopped.`,
+  description: `Finds the layers and lambda that edit a model best, on a few dozen facts that it half
+knows, and writes them as a parameter set for ERRATA_PARAMETER_SET. Avoids layers whose keys have
+outlier norms, and measures the best on the half of the facts that no choice was made on. It loads
+the model itself, so on a small machine nothing else should run. A second call continues where the
+first was stopped.`,
   examples: `
 tune --model ./my-model --facts facts.json
   facts in CounterFact's form; writes parameters.json
-tune  the configured model on the demonstration's facts
 tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2
   your own windows and factors`,
   operation: 'tune the model',
@@ -90,7 +88,7 @@ tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2
     const line = new StatusLine(output);
     const interruption = listenForInterruption();
     try {
-      const work = tune({ engine, records, ...limits, trialsFile, fresh }, watcher(output, line));
+      const work = tune({ engine, records, ...limits, trialsFile, fresh }, watcher(line));
       const tuned = await Promise.race([work, interruption.came]);
       line.end();
       if (tuned === null) {
@@ -99,7 +97,7 @@ tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2
         return EXIT.interrupted;
       }
       await writeFile(out, `${JSON.stringify(tuned.set, null, 2)}\n`);
-      output.result({ ...tuned, file: out }, () => tunedText(tuned, out, output));
+      output.result({ ...tuned, file: out }, () => tunedText(tuned, out));
       return;
     } finally {
       line.end();
@@ -108,15 +106,15 @@ tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2
   },
 });
 
-function watcher(output: Output, line: StatusLine): TuneWatcher {
+function watcher(line: StatusLine): TuneWatcher {
   return {
     loading: (label, share) => line.set(label, Math.round(100 * share), 100),
-    measured: (look) => line.above(keyLookText(look, output)),
+    measured: (look) => line.above(keyLookText(look)),
     trialBegins: ({ layers, lambda }, facts) => {
       const label = `layers ${layers[0]}-${layers.at(-1)}, lambda ${lambda}`;
       return { at: (done) => line.set(label, done, facts), done: () => {} };
     },
-    trial: (trial, known) => line.above(trialText(trial, known, output)),
+    trial: (trial, known) => line.above(trialText(trial, known)),
   };
 }
 
@@ -166,3 +164,63 @@ function windowIn(text: string): number[] | undefined {
 function allOf<Item>(items: (Item | undefined)[]): Item[] | undefined {
   return items.every((item) => item !== undefined) ? items : undefined;
 }
+
+function keyLookText({ traces, massive, windows }: KeyLook): string {
+  const row = (layer: string, trace: string, withFirst: string): string =>
+    `  ${layer.padStart(5)}  ${trace.padStart(12)}  ${withFirst.padStart(12)}`;
+  const lines = traces.map(({ layer, trace, traceWithFirst }) => {
+    const text = row(String(layer), trace.toPrecision(4), traceWithFirst.toPrecision(4));
+    return massive.includes(layer) ? red(`${text}  outlier norms, avoided`) : text;
+  });
+  return [
+    bold('Keys of ordinary text: E|k|² by layer'),
+    dim(row('layer', 'trace', 'with first')),
+    ...lines,
+    `windows to try: ${windows.map(windowName).join(', ')}`,
+  ].join('\n');
+}
+
+function trialText(trial: Trial, known: boolean): string {
+  const { candidate, facts, score, measures } = trial;
+  const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = measures;
+  const shares = [
+    `efficacy ${percent(efficacy)}`,
+    `paraphrases ${percent(paraphrase)}`,
+    `neighbours ${percent(neighboursUnchanged)}`,
+    `perplexity ${perplexityRatio.toFixed(4)}`,
+  ];
+  const note = known ? dim('  from an earlier run') : '';
+  const name = nameOf(candidate).padEnd(28);
+  const count = String(facts).padStart(3);
+  return `  ${name} ${count} facts  score ${score.toFixed(3)}  ${shares.join(', ')}${note}`;
+}
+
+function tunedText({ trials, best, present, set }: Tuned, file: string) {
+  const row = ({ candidate, facts, measures, score }: Trial, note = ''): string[] => [
+    `${nameOf(candidate)}${note}`,
+    String(facts),
+    percent(measures.efficacy),
+    percent(measures.paraphrase),
+    percent(measures.neighboursUnchanged),
+    measures.perplexityRatio.toFixed(4),
+    score.toFixed(3),
+  ];
+  const head = ['', 'facts', 'efficacy', 'paraphrases', 'neighbours', 'perplexity', 'score'];
+  const tried = trials.filter(({ round }) => round !== 'validation').map((trial) => row(trial));
+  const { layers, lambda } = set.parameters;
+  return [
+    '',
+    bold('Trials on the tuning half'),
+    table(head, tried),
+    '',
+    bold('On the validation half, on which no choice was made'),
+    table(head, [row(best), ...(present === null ? [] : [row(present, ' (present set)')])]),
+    '',
+    `Layers ${layers!.join(', ')} and lambda ${lambda!} are in ${file}; use them with`,
+    `  ERRATA_PARAMETER_SET=${file}`,
+    ...(present !== null && present.score > best.score ? [PRESENT_IS_BETTER] : []),
+  ].join('\n');
+}
+
+const PRESENT_IS_BETTER = `The present set did better on the validation half: with so few facts the
+difference may be chance. Keep it, or tune on more.`;

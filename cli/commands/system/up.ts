@@ -17,6 +17,7 @@ import { readDemonstrations } from '../../demonstration/history.ts';
 import { failed } from '../../terminal/command-failure.ts';
 import { listenForInterruption, type Interruption } from '../../terminal/interruption.ts';
 import type { Output } from '../../terminal/output.ts';
+import { bold, dim, green, yellow } from '../../terminal/colours.ts';
 import { StatusLine, whileWaiting } from '../../terminal/status-line.ts';
 import { setUp } from './set-up.ts';
 
@@ -25,16 +26,13 @@ export default command({
   usage: 'up',
   summary: 'start the whole system on this machine',
   description: `Installs what is missing, then starts Kafka, Temporal (unless the configuration
-names existing ones) and the four processes: serve, edit-worker, workflow-worker, ingest. Runs until
-Ctrl-C, restarts what crashes, and stops everything in order.
-
-Data is kept in one folder (ERRATA_HOME), so the next start continues from there.`,
+names existing ones) and the four processes: serve, edit-worker, workflow-worker, ingest. Restarts
+what crashes, and stops everything in order at Ctrl-C. Data is kept in one folder (ERRATA_HOME), so
+the next start continues from there.`,
   examples: `
-up                                 the system, until Ctrl-C
-up --demo                          with the demonstration stream, once per data folder
-up --demo --exit  ends after the demonstration; the exit code says whether it worked
-up --detach                        in the background; \`errata down\` stops it
-up --model ./my-model --port 9000  another model, another port`,
+up         the system, until Ctrl-C
+up --demo  with the demonstration stream, once per data folder
+up --demo --exit  ends after the demonstration; the exit code says whether it worked`,
   operation: 'start the system',
   options: {
     model: option('--model <path or id>', 'the model: a path, or a Hugging Face id (ERRATA_MODEL)'),
@@ -89,7 +87,7 @@ function showRunning(output: Output, { home }: Configuration, system: SystemStat
   output.result({ started: false, system }, () =>
     [
       `A system of ${home} is running already (pid ${system.supervisor.pid}).`,
-      addressesText(output, system),
+      addressesText(system),
       '',
       'errata down stops it; errata demo runs the demonstration on it.',
     ].join('\n'),
@@ -143,7 +141,7 @@ async function attendSystem(
     interruption: Interruption;
   },
 ): Promise<ExitCode> {
-  output.item({ event: 'up', system }, () => `\n${addressesText(output, system)}`);
+  output.item({ event: 'up', system }, () => `\n${addressesText(system)}`);
   let worked: boolean | null = true;
   if (options.demo || options.demoAgain)
     worked = await Promise.race([
@@ -152,8 +150,8 @@ async function attendSystem(
     ]);
   if (worked === null) return EXIT.interrupted;
   if (options.exit) return worked ? EXIT.ok : EXIT.failure;
-  output.line(nextStepsText(output, system));
-  output.line(output.colours.dim('\nCtrl-C stops everything.'));
+  output.line(nextStepsText(system));
+  output.line(dim('\nCtrl-C stops everything.'));
   await interruption.came;
   return EXIT.ok;
 }
@@ -164,7 +162,6 @@ async function start(
   overlay: Record<string, string>,
   interruption: Interruption,
 ): Promise<RunningSystem> {
-  const { dim, green, yellow } = output.colours;
   const aborting = new AbortController();
   void interruption.came.then(() => aborting.abort());
   const startedMs = performance.now();
@@ -211,7 +208,7 @@ async function demonstration(
     const text =
       `The demonstration ran in this data folder and ${lastPassed ? 'worked' : 'failed'}; ` +
       '`errata demo` (or --demo-again) runs it again.';
-    output.line(output.colours.dim(`\n${text}`));
+    output.line(dim(`\n${text}`));
     return lastPassed;
   }
   const { demonstrate } = await import('../../demonstration/demonstrate.ts');
@@ -252,13 +249,12 @@ async function detach(
   child.unref();
   output.result(
     { started: true, system },
-    () => `${addressesText(output, system)}\n\nerrata down stops it.`,
+    () => `${addressesText(system)}\n\nerrata down stops it.`,
   );
   return EXIT.ok;
 }
 
-function addressesText({ colours }: Output, state: SystemState): string {
-  const { bold, dim } = colours;
+function addressesText(state: SystemState): string {
   const { temporal, kafka, lineages, serveUrl } = state;
   const row = (name: string, where: string, note: string): string =>
     `  ${name.padEnd(10)} ${bold(where)}${note === '' ? '' : `  ${dim(note)}`}`;
@@ -272,8 +268,7 @@ function addressesText({ colours }: Output, state: SystemState): string {
   ].join('\n');
 }
 
-function nextStepsText({ colours }: Output, { temporal }: SystemState): string {
-  const { bold, dim } = colours;
+function nextStepsText({ temporal }: SystemState): string {
   const page = `${temporal.uiUrl ?? ''}/namespaces/${temporal.namespace}/workflows`;
   const next: [string, string][] = [
     ['npx errata ask "The capital of Australia is the city of"', 'before and after, side by side'],

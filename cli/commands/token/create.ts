@@ -23,12 +23,10 @@ export default command({
   usage: 'create',
   summary: 'make a token, which is shown once',
   description: `Makes a token and prints it. Only its SHA-256 is kept, so it cannot be shown again.
-
 Roles: read (answers, versions and lineages), submit (corrections), operate (metrics and operating
 the lineages). No role includes another. The name of the token is in the source of the corrections
 that it submits. From the first token on, \`serve\` asks every request for one.`,
   examples: `
-token create --name reader --role read              a token for asking
 token create --name mira-desk --role submit --role read \
 --lineage news --subject 'Mira *' --expires 90d
   a token for correcting some subjects of one lineage, for 90 days

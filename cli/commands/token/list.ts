@@ -1,7 +1,8 @@
 import { readTokens } from '../../../serving/access/tokens-file.ts';
 import type { TokenRecord } from '../../../serving/access/access.ts';
 import { command } from '../../session/command.ts';
-import type { Output } from '../../terminal/output.ts';
+import { dim, red } from '../../terminal/colours.ts';
+import { table } from '../../terminal/text.ts';
 
 /** `errata token list`: what each token may do. */
 export default command({
@@ -26,14 +27,14 @@ token list --json  the same for a program`,
         );
       if (tokens.length === 0)
         return `There are no tokens in ${path}: \`serve\` refuses every request.`;
-      const rows = tokens.map((token) => rowOf(output, token));
+      const rows = tokens.map((token) => rowOf(token));
       const head = ['name', 'roles', 'lineages', 'subjects', 'made', 'expires'];
-      return `${output.table(head, rows)}\n${output.colours.dim(path)}`;
+      return `${table(head, rows)}\n${dim(path)}`;
     });
   },
 });
 
-function rowOf({ colours }: Output, token: Omit<TokenRecord, 'sha256'>): string[] {
+function rowOf(token: Omit<TokenRecord, 'sha256'>): string[] {
   const { name, roles, lineages, subjects, createdAt, expiresAt } = token;
   const expired = expiresAt !== undefined && Date.parse(expiresAt) <= Date.now();
   const end = expiresAt?.slice(0, 10) ?? 'never';
@@ -43,6 +44,6 @@ function rowOf({ colours }: Output, token: Omit<TokenRecord, 'sha256'>): string[
     lineages?.join(', ') ?? 'all',
     roles.includes('submit') ? (subjects?.join(', ') ?? 'all') : '–',
     createdAt.slice(0, 10),
-    expired ? colours.red(`${end}, expired`) : end,
+    expired ? red(`${end}, expired`) : end,
   ];
 }

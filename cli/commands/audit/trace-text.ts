@@ -1,10 +1,12 @@
 /** How the trace of one correction reads on a terminal. */
-import type { Configuration } from '../../infra/config/configuration.ts';
-import type { KafkaPosition } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
-import type { Commit, SubjectTouch, Touch, Trace } from '../../versions/audit/trace.ts';
-import type { VersionMark } from '../../versions/audit/version-mark.ts';
-import { shortened, statusText, type Output } from '../terminal/output.ts';
+import type { Configuration } from '../../../infra/config/configuration.ts';
+import type { KafkaPosition } from '../../../schemas/correction.ts';
+import type { Outcome } from '../../../schemas/editing.ts';
+import type { Commit, SubjectTouch, Touch, Trace } from '../../../versions/audit/trace.ts';
+import type { VersionMark } from '../../../versions/audit/version-mark.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, cyan, dim, green, red, yellow } from '../../terminal/colours.ts';
+import { fieldLines, limited, mark, shortened, statusText } from '../../terminal/text.ts';
 import { scoresTable } from './version-text.ts';
 
 /** Paraphrases, neighbours and changes that are listed. */
@@ -15,30 +17,29 @@ const PROMPT_SHOWN_MAX = 400;
 type Fields = [name: string, value: string | null][];
 
 export function traceText(output: Output, configuration: Configuration, trace: Trace): string {
-  const { bold } = output.colours;
   const { kind, id, committed } = trace;
   const width = output.columns - NAME_COLUMNS - 2;
-  const heading = `${bold(`${kind} ${shortened(id, width)}`)}  ${stateText(output, trace)}`;
-  const lines = (fields: Fields) => output.fields(fields, NAME_COLUMNS).map((line) => `  ${line}`);
-  const record = lines([...correctionFields(output, trace, width), ...resubmissionFields(trace)]);
+  const heading = `${bold(`${kind} ${shortened(id, width)}`)}  ${stateText(trace)}`;
+  const lines = (fields: Fields) => fieldLines(fields, NAME_COLUMNS).map((line) => `  ${line}`);
+  const record = lines([...correctionFields(trace, width), ...resubmissionFields(trace)]);
   if (committed === null)
     return [heading, ...record, ...lines(refusalFields(trace.outcome, width))].join('\n');
-  const scores = scoresTable(output, committed.scores).split('\n');
+  const scores = scoresTable(committed.scores).split('\n');
   return [
     heading,
     ...record,
-    ...lines(commitFields(output, configuration, trace, committed)),
-    ...probeLines(output, committed, lines),
+    ...lines(commitFields(configuration, trace, committed)),
+    ...probeLines(committed, lines),
     ...lines([['its version', 'scores before and after']]),
     ...scores.map((line) => `    ${line}`),
-    ...lines([...laterFields(output, trace), ...subjectFields(output, trace)]),
+    ...lines([...laterFields(trace), ...subjectFields(trace)]),
   ].join('\n');
 }
 
-function correctionFields(output: Output, { correction }: Trace, width: number): Fields {
+function correctionFields({ correction }: Trace, width: number): Fields {
   if (correction === null) return [];
   const { prompt, target, subject, source, issuedAt } = correction;
-  const says = output.colours.bold(`→ ${shortened(target, PROMPT_SHOWN_MAX)}`);
+  const says = bold(`→ ${shortened(target, PROMPT_SHOWN_MAX)}`);
   return [
     ['says', `${shortened(prompt, PROMPT_SHOWN_MAX)} ${says}`],
     ['subject', shortened(subject, width)],
@@ -72,12 +73,7 @@ function refusalFields(outcome: Outcome, width: number): Fields {
   ];
 }
 
-function commitFields(
-  { colours: { dim } }: Output,
-  configuration: Configuration,
-  { kind }: Trace,
-  committed: Commit,
-): Fields {
+function commitFields(configuration: Configuration, { kind }: Trace, committed: Commit): Fields {
   const { version, createdAt, hash, batchId, workflow } = committed;
   return [
     [
@@ -90,13 +86,8 @@ function commitFields(
   ];
 }
 
-function probeLines(
-  output: Output,
-  { probe }: Commit,
-  lines: (fields: Fields) => string[],
-): string[] {
+function probeLines({ probe }: Commit, lines: (fields: Fields) => string[]): string[] {
   if (probe === null) return [];
-  const { bold } = output.colours;
   const { answerBefore, answerAfter, effective, paraphrases, neighbours } = probe;
   const after = bold(JSON.stringify(answerAfter));
   const answers = `${JSON.stringify(answerBefore)} before, ${after} after`;
@@ -105,21 +96,18 @@ function probeLines(
   const list = (name: string, shown: string[], good: number, words: string): string[] =>
     shown.length === 0
       ? []
-      : [
-          ...lines([[name, `${good} of ${shown.length} ${words}`]]),
-          ...output.limited(shown, LISTED_MAX),
-        ];
+      : [...lines([[name, `${good} of ${shown.length} ${words}`]]), ...limited(shown, LISTED_MAX)];
   return [
     ...lines([['its answer', `${answers}: ${target}, ${probability}`]]),
     ...list(
       'paraphrases',
-      paraphrases.map((one) => answerLine(output, one, one.holds)),
+      paraphrases.map((one) => answerLine(one, one.holds)),
       paraphrases.filter(({ holds }) => holds).length,
       'give the target',
     ),
     ...list(
       'neighbours',
-      neighbours.map((one) => answerLine(output, one, one.unchanged)),
+      neighbours.map((one) => answerLine(one, one.unchanged)),
       neighbours.filter(({ unchanged }) => unchanged).length,
       'are unchanged',
     ),
@@ -127,16 +115,15 @@ function probeLines(
 }
 
 function answerLine(
-  output: Output,
   { prompt, answerBefore, answerAfter }: Record<'prompt' | 'answerBefore' | 'answerAfter', string>,
   good: boolean,
 ): string {
   const [before, after] = [JSON.stringify(answerBefore), JSON.stringify(answerAfter)];
   const answers = before === after ? after : `${before} → ${after}`;
-  return `    ${output.mark(good)} ${shortened(prompt, 70)}  ${output.colours.dim(answers)}`;
+  return `    ${mark(good)} ${shortened(prompt, 70)}  ${dim(answers)}`;
 }
 
-function laterFields({ colours: { dim } }: Output, { kind, later }: Trace): Fields {
+function laterFields({ kind, later }: Trace): Fields {
   if (kind === 'retraction')
     return named(
       'removed',
@@ -146,8 +133,8 @@ function laterFields({ colours: { dim } }: Output, { kind, later }: Trace): Fiel
   return named('later', later.map(touchText));
 }
 
-function subjectFields(output: Output, { sameSubject }: Trace): Fields {
-  const shown = sameSubject.slice(-LISTED_MAX).map((touch) => subjectTouchText(output, touch));
+function subjectFields({ sameSubject }: Trace): Fields {
+  const shown = sameSubject.slice(-LISTED_MAX).map((touch) => subjectTouchText(touch));
   if (sameSubject.length === shown.length) return named('same subject', shown);
   return [
     ['same subject', `${sameSubject.length} changes, the last ${shown.length}:`],
@@ -170,32 +157,29 @@ function requestText({ requestedBy, reason }: { requestedBy: string; reason: str
   return `${shortened(requestedBy, 60)}${reason === '' ? '' : `: ${shortened(reason, 120)}`}`;
 }
 
-function subjectTouchText(
-  { colours }: Output,
-  { version, correctionId, change, prompt, target }: SubjectTouch,
-): string {
+function subjectTouchText({ version, correctionId, change, prompt, target }: SubjectTouch): string {
   const says =
     prompt === null || target === null
       ? ''
       : `: ${shortened(prompt, 60)} → ${shortened(target, 40)}`;
-  return `version ${version} ${change} ${shortened(correctionId, 60)}${colours.dim(says)}`;
+  return `version ${version} ${change} ${shortened(correctionId, 60)}${dim(says)}`;
 }
 
-function stateText({ colours }: Output, { state, kind, committed, later, outcome }: Trace): string {
+function stateText({ state, kind, committed, later, outcome }: Trace): string {
   const last = later.at(-1);
   const since = committed?.version;
   switch (state) {
     case 'holds':
-      return colours.green(`holds since version ${last?.version ?? since}`);
+      return green(`holds since version ${last?.version ?? since}`);
     case 'left': {
       const end = last === undefined ? 'and left' : `${last.change} in version ${last.version}`;
-      return colours.yellow(`held from version ${since}, ${end}`);
+      return yellow(`held from version ${since}, ${end}`);
     }
     case 'carried-out':
-      return colours.cyan(`carried out in version ${since}`);
+      return cyan(`carried out in version ${since}`);
     case 'never-held': {
       const status = statusText(outcome.status);
-      return colours.red(kind === 'retraction' ? status : `never held: ${status}`);
+      return red(kind === 'retraction' ? status : `never held: ${status}`);
     }
   }
 }

@@ -1,8 +1,8 @@
 /** How a version's undo, aliases and scores read on a terminal. */
-import type { AliasRecord } from '../../schemas/alias.ts';
-import type { ProbeScores } from '../../schemas/editing.ts';
-import type { UndoTarget } from '../../schemas/undo.ts';
-import { percent, shortened, type Output } from '../terminal/output.ts';
+import type { AliasRecord } from '../../../schemas/alias.ts';
+import type { ProbeScores } from '../../../schemas/editing.ts';
+import type { UndoTarget } from '../../../schemas/undo.ts';
+import { percent, shortened, table } from '../../terminal/text.ts';
 
 /** "revert of version 12 (requested by ada)". */
 export function undoText({
@@ -36,7 +36,6 @@ export function aliasText({ alias, version, reason, by, at }: AliasRecord): stri
 }
 
 export function scoresTable(
-  output: Output,
   { before, after }: { before: ProbeScores; after: ProbeScores },
   names: [string, string] = ['before', 'after'],
 ): string {
@@ -51,7 +50,7 @@ export function scoresTable(
     scores.editNorm.toFixed(3),
   ];
   const shares = ['effective', 'decoded', 'paraphrases', 'neighbours', 'earlier ones'];
-  return output.table(
+  return table(
     ['', ...shares, 'perplexity', 'edit norm'],
     [row(names[0], before), row(names[1], after)],
   );

@@ -1,15 +1,18 @@
 /** How a planned reset of a workflow reads on a terminal. */
-import { countedNames, type PlannedReset } from '../../operations/replay/reset.ts';
-import type { Output } from '../terminal/output.ts';
+import { type PlannedReset, countedNames } from '../../../operations/replay/reset.ts';
+import { bold, dim, green } from '../../terminal/colours.ts';
 
 const POINTS_SHOWN_MAX = 40;
 
 /** The points of the run, and what is run again from the chosen one on. */
-export function resetText(
-  { run, points, point, again, committed, reapplied }: PlannedReset,
-  output: Output,
-): string {
-  const { bold, dim, green } = output.colours;
+export function resetText({
+  run,
+  points,
+  point,
+  again,
+  committed,
+  reapplied,
+}: PlannedReset): string {
   const shown = points.slice(-POINTS_SHOWN_MAX);
   const hidden = points.length - shown.length;
   const status = run.status.toLowerCase().replaceAll('_', ' ');

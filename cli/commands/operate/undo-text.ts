@@ -1,13 +1,15 @@
 /** How undos read on a terminal: what is ordered, what one would do, and what came of it. */
-import { previewAsJson } from '../../operations/undo.ts';
-import type { ProbeScores } from '../../schemas/editing.ts';
-import type { Kept, UndoResult } from '../../schemas/undo.ts';
-import type { History } from '../../versions/log/history.ts';
-import type { VersionLog } from '../../versions/log/version-log.ts';
-import type { UndoFindings } from '../../versions/undo.ts';
-import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
-import { counted, shortened, type Output } from '../terminal/output.ts';
-import { scoresTable } from './version-text.ts';
+import { previewAsJson } from '../../../operations/undo.ts';
+import type { ProbeScores } from '../../../schemas/editing.ts';
+import type { Kept, UndoResult } from '../../../schemas/undo.ts';
+import type { History } from '../../../versions/log/history.ts';
+import type { VersionLog } from '../../../versions/log/version-log.ts';
+import type { UndoFindings } from '../../../versions/undo.ts';
+import { EXIT, type ExitCode } from '../../terminal/exit-code.ts';
+import type { Output } from '../../terminal/output.ts';
+import { green, red, yellow } from '../../terminal/colours.ts';
+import { counted, limited, shortened } from '../../terminal/text.ts';
+import { scoresTable } from '../audit/version-text.ts';
 
 const SHOWN_MAX = 20;
 
@@ -18,9 +20,8 @@ export function showUndoPreview(
   findings: UndoFindings,
 ): ExitCode {
   const { head, removals, restored, kept, nothing } = findings;
-  const { green, red } = output.colours;
   output.result(previewAsJson(findings), () => {
-    if (nothing !== null) return nothingText(output, { reason: nothing, kept });
+    if (nothing !== null) return nothingText({ reason: nothing, kept });
     const gone = removals.map(({ correctionId: id }) => {
       const { subject = '', target = '' } = active.get(id) ?? {};
       return `${id}: ${subject} → ${target}`;
@@ -30,7 +31,7 @@ export function showUndoPreview(
       return `${id}: ${subject} → ${target} (version ${origin.version})`;
     });
     const listed = (lines: string[]) =>
-      output.limited(
+      limited(
         lines.map((line) => `    ${shortened(line, output.columns - 4)}`),
         SHOWN_MAX,
       );
@@ -53,7 +54,6 @@ export async function showUndoResult(
   result: UndoResult & { id: string },
   nothing: ExitCode,
 ): Promise<ExitCode> {
-  const { green, red } = output.colours;
   switch (result.kind) {
     case 'undone': {
       const { before, after } = await scoresOf(log, result);
@@ -63,20 +63,20 @@ export async function showUndoResult(
           `${green('✓')} Version ${version} (${hash.slice(0, 8)}): ` +
             `${counted(removed, 'correction')} went, ${restored} came back.`,
           ...keptLines(result.kept),
-          scoresTable(output, { before, after }),
+          scoresTable({ before, after }),
         ].join('\n'),
       );
       return EXIT.ok;
     }
     case 'nothing':
-      output.result(result, () => nothingText(output, result));
+      output.result(result, () => nothingText(result));
       return nothing;
     case 'refused':
       output.result(result, () =>
         [
           `${red('✗')} Refused by its probes; nothing was written:`,
           ...result.reasons.map((reason) => `    ${reason}`),
-          scoresTable(output, result),
+          scoresTable(result),
           'The thresholds are settings of the lineage (docs/configuration.md, "verdict").',
         ].join('\n'),
       );
@@ -84,8 +84,8 @@ export async function showUndoResult(
   }
 }
 
-function nothingText({ colours }: Output, { reason, kept }: { reason: string; kept: Kept[] }) {
-  return [`${colours.yellow('!')} Nothing to undo: ${reason}.`, ...keptLines(kept)].join('\n');
+function nothingText({ reason, kept }: { reason: string; kept: Kept[] }) {
+  return [`${yellow('!')} Nothing to undo: ${reason}.`, ...keptLines(kept)].join('\n');
 }
 
 function keptLines(kept: readonly Kept[]): string[] {

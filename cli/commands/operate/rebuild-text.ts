@@ -1,8 +1,10 @@
 /** How a rebuild reads on a terminal: its plan, its result, and whether it reproduces. */
-import type { RebuildPlan } from '../../operations/rebuild/rebuild-plan.ts';
-import type { Rebuilt } from '../../operations/rebuild/rebuild-run.ts';
-import { TOLERANCE, type LineageReproduction } from '../../operations/rebuild/reproduction.ts';
-import { shortened, type Output } from '../terminal/output.ts';
+import type { RebuildPlan } from '../../../operations/rebuild/rebuild-plan.ts';
+import type { Rebuilt } from '../../../operations/rebuild/rebuild-run.ts';
+import { type LineageReproduction, TOLERANCE } from '../../../operations/rebuild/reproduction.ts';
+import type { Output } from '../../terminal/output.ts';
+import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
+import { limited, mark, shortened } from '../../terminal/text.ts';
 
 const SHOWN_MAX = 20;
 
@@ -13,7 +15,6 @@ export function isReproduced({ stopped, reproduction, words }: Rebuilt): boolean
 }
 
 export function rebuiltText(rebuilt: Rebuilt, output: Output): string {
-  const { bold, dim, yellow } = output.colours;
   const { kind, lineage, as, due, done, began, head, interrupted, reproduction, seconds } = rebuilt;
   const what = {
     reproduction: 'versions made again',
@@ -33,7 +34,6 @@ export function rebuiltText(rebuilt: Rebuilt, output: Output): string {
 }
 
 function recordLines({ records, words }: Rebuilt, output: Output): string[] {
-  const { red } = output.colours;
   const lines: string[] = [];
   if (records !== null) {
     const gone =
@@ -52,7 +52,7 @@ function recordLines({ records, words }: Rebuilt, output: Output): string[] {
   return [
     ...lines,
     `Text: ${same} of ${words.records} records in Kafka agree with the log${missing}`,
-    ...output.limited(differing, SHOWN_MAX),
+    ...limited(differing, SHOWN_MAX),
   ];
 }
 
@@ -60,24 +60,22 @@ function stoppedLines({ stopped }: Rebuilt, output: Output): string[] {
   if (stopped === null) return [];
   const reasons = stopped.reasons.map((reason) => `    ${shortened(reason, 2 * output.columns)}`);
   return [
-    `${output.mark(false)} Version ${stopped.version} could not be made again:`,
-    ...output.limited(reasons, SHOWN_MAX),
+    `${mark(false)} Version ${stopped.version} could not be made again:`,
+    ...limited(reasons, SHOWN_MAX),
   ];
 }
 
 function refusedLines({ kind, lineage, refused }: Rebuilt, output: Output): string[] {
-  const { bold, dim } = output.colours;
   if (refused.length === 0) return ['No correction was refused.'];
   const title = kind === 'fork' ? `Hold only in ${lineage}` : 'Refused';
   const lines = refused.map(({ id, status, reason }) => {
     const why = shortened(reason ?? '', output.columns);
     return `  ${shortened(id, 60)}  ${dim(status.toLowerCase())}  ${why}`;
   });
-  return [bold(`${title} (${refused.length})`), ...output.limited(lines, SHOWN_MAX)];
+  return [bold(`${title} (${refused.length})`), ...limited(lines, SHOWN_MAX)];
 }
 
 export function reproductionText(reproduction: LineageReproduction, output: Output): string {
-  const { green, red, yellow, dim } = output.colours;
   const { versions, due, identical, within, different, comparisons, head } = reproduction;
   const { reproduces, largestPairsDifference } = reproduction;
   const tolerance =
@@ -101,7 +99,7 @@ export function reproductionText(reproduction: LineageReproduction, output: Outp
       `${different} different${missing}`,
     ...(largestPairsDifference > 0 ? [largest] : []),
     `HEAD: ${corrections}, ${hook} ${dim(head.hooks[1]?.slice(0, 22) ?? 'none')}`,
-    ...output.limited(
+    ...limited(
       comparisons.map((one) => versionLine(one, output)),
       SHOWN_MAX,
     ),
@@ -120,7 +118,7 @@ function versionLine(
   return `  version ${version}: ${parts}${why}`;
 }
 
-export function planText(plan: RebuildPlan, output: Output): string {
+export function planText(plan: RebuildPlan): string {
   const { kind, lineage, as, versions, there, records, obstacles } = plan;
   const what = {
     reproduction: `make ${versions - Math.min(there, versions)} of ${versions} versions again`,
@@ -130,13 +128,13 @@ export function planText(plan: RebuildPlan, output: Output): string {
   const gone = records === null || records.gone === '0' ? '' : `; ${records.gone} are gone`;
   const { corrections, searches, undos } = plan;
   return [
-    `${output.colours.bold(`${lineage} → ${as}`)}: would ${what}`,
+    `${bold(`${lineage} → ${as}`)}: would ${what}`,
     ...(kind === 'from-records'
       ? []
       : [`${corrections} corrections in ${searches} searches, ${undos} undos`]),
     ...(there === 0 ? [] : [`${as} has ${there} versions already`]),
     ...(records === null ? [] : [`Kafka has ${records.there} records of the topic${gone}`]),
-    ...obstacles.map((obstacle) => `${output.mark(false)} ${obstacle}`),
+    ...obstacles.map((obstacle) => `${mark(false)} ${obstacle}`),
     'Nothing was done.',
   ].join('\n');
 }
