@@ -79,18 +79,27 @@ export async function setUp(
 }
 
 export async function openEngine(options: EngineOptions, progress: Progress): Promise<LocalEngine> {
-  let label = '';
-  let loading: ProgressStep | undefined;
-  const engine = await LocalEngine.open(options, (stage, share) => {
-    if (stage !== label) {
-      loading?.done();
-      loading = progress.step(stage, { amount: 100, unit: 'items' });
-      label = stage;
-    }
-    loading?.at(Math.round(share * 100));
-  });
-  loading?.done();
+  const stages = stepPerLabel(progress);
+  const engine = await LocalEngine.open(options, (stage, share) =>
+    stages.at(stage, Math.round(share * 100), 100),
+  );
+  stages.done();
   return engine;
+}
+
+/** Shows each label as a step, which ends when the next one begins. */
+export function stepPerLabel(progress: Progress) {
+  let shown: { label: string; step: ProgressStep } | undefined;
+  return {
+    at(label: string, done: number, amount: number): void {
+      if (shown?.label !== label) {
+        shown?.step.done();
+        shown = { label, step: progress.step(label, { amount, unit: 'items' }) };
+      }
+      shown.step.at(done);
+    },
+    done: (): void => shown?.step.done(),
+  };
 }
 
 /** Does the work as one step; `at` reports how much of the amount is done. */

@@ -1,9 +1,12 @@
-/** Edits records as `errata tune` does, and times the stages beside what it measures. */
+/** Edits records in a temporary folder, and measures quality, time and memory at the end. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import type { Engine } from '../model/engine/engine.ts';
-import { editFacts } from '../operations/tune/edit-facts.ts';
 import type { FactRecord } from '../operations/tune/fact-records.ts';
 import { measureFacts, type FactMeasures } from '../operations/tune/measure-facts.ts';
-import { noSeconds, timed, timedEngine, type StageSeconds } from './stages.ts';
+import { batchEnds, EditedStream } from './edited-stream.ts';
+import { noSeconds, type StageSeconds } from './wrapped-engine.ts';
 
 export interface BenchResult extends FactMeasures {
   corrections: number;
@@ -24,33 +27,39 @@ export async function editStream(
   batchSize: number,
   progress: (done: number) => void,
 ): Promise<BenchResult> {
-  const stages = noSeconds();
-  const { hookId, latest, held, secondsByBatch } = await editFacts(
-    timedEngine(engine, stages),
-    records,
-    {
-      batchEdits: batchSize,
-      progress,
-      wrap: (steps) => ({
-        ...steps,
-        planBatch: (step) => timed(stages, 'commit', () => steps.planBatch(step)),
-        commitVersion: (step) => timed(stages, 'commit', () => steps.commitVersion(step)),
-      }),
-    },
-  );
-  const seconds = secondsByBatch.reduce((sum, one) => sum + one, 0);
-  const peakRssBytes = process.resourceUsage().maxRSS * 1024;
-  const measured = await measureFacts(engine, hookId, latest);
-  return {
-    corrections: records.length,
-    batches: secondsByBatch.length,
-    batchSize,
-    superseded: records.length - latest.length,
-    refused: latest.length - held,
-    ...measured,
-    secondsPerCorrection: seconds / records.length,
-    stages,
-    secondsByBatch,
-    peakRssBytes,
-  };
+  const folder = await mkdtemp(path.join(tmpdir(), 'errata-bench-'));
+  try {
+    const { length: corrections } = records;
+    const revisions = records.map(({ revision }) => revision);
+    const stream = new EditedStream(folder, engine, revisions, batchEnds(corrections, batchSize));
+    await stream.advanceTo(corrections, progress);
+    const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    const latest = latestOfEachFact(records);
+    const held = (await stream.rowsAt(corrections)).length;
+    const measured = await measureFacts(engine, await stream.hookAt(corrections), latest);
+    const secondsByBatch = stream.done.map(({ seconds }) => seconds!);
+    const stages = noSeconds();
+    for (const batch of stream.done)
+      for (const stage of Object.keys(stages) as (keyof StageSeconds)[])
+        stages[stage] += batch.stages![stage];
+    return {
+      corrections,
+      batches: secondsByBatch.length,
+      batchSize,
+      superseded: corrections - latest.length,
+      refused: latest.length - held,
+      ...measured,
+      secondsPerCorrection: secondsByBatch.reduce((sum, one) => sum + one, 0) / corrections,
+      stages,
+      secondsByBatch,
+      peakRssBytes,
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The last record of each fact, which supersedes the others. */
+export function latestOfEachFact<Fact extends FactRecord>(records: readonly Fact[]): Fact[] {
+  return [...new Map(records.map((record) => [record.revision.factKey, record])).values()];
 }

@@ -2,13 +2,17 @@
 
 type Cell = number | string | null;
 
-export interface Column<Row> {
-  name: string;
-  /** Null if it was not measured. */
-  of: (row: Row) => Cell;
-  /** How Markdown shows a number; CSV always has it in full. */
-  as?: (value: number) => string;
-}
+type MemberOf<Row> = { [K in keyof Row]: Row[K] extends Cell ? K : never }[keyof Row];
+
+/**
+ * A column's name, the member or the function of a row that it shows (null if it was not measured),
+ * and how Markdown writes its numbers; CSV always has them in full.
+ */
+export type Column<Row> = readonly [
+  name: string,
+  of: MemberOf<Row> | ((row: Row) => Cell),
+  as?: (value: number) => string,
+];
 
 /** A fraction as a percentage with one digit. */
 export const percent = (value: number): string => (100 * value).toFixed(1);
@@ -18,14 +22,14 @@ export function digits(count: number): (value: number) => string {
 }
 
 export function markdownTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const cells = rows.map((row) => columns.map((column) => shown(column.of(row), column.as)));
-  const widths = columns.map((column, i) =>
-    Math.max(column.name.length, 3, ...cells.map((line) => line[i]!.length)),
+  const names = columns.map(([name]) => name);
+  const cells = rows.map((row) => columns.map((column) => shown(cellOf(column, row), column[2])));
+  const widths = names.map((name, i) =>
+    Math.max(name.length, 3, ...cells.map((line) => line[i]!.length)),
   );
   const line = (values: readonly string[]) =>
     `| ${values.map((value, i) => value.padEnd(widths[i]!)).join(' | ')} |\n`;
-  const head = [columns.map(({ name }) => name), widths.map((width) => '-'.repeat(width))];
-  return [...head, ...cells].map(line).join('');
+  return [names, widths.map((width) => '-'.repeat(width)), ...cells].map(line).join('');
 }
 
 /** RFC 4180. */
@@ -34,11 +38,14 @@ export function csvTable<Row>(columns: readonly Column<Row>[], rows: readonly Ro
     const text = value === null ? '' : String(value);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const lines = [
-    columns.map(({ name }) => field(name)),
-    ...rows.map((row) => columns.map((column) => field(column.of(row)))),
-  ];
-  return lines.map((line) => `${line.join(',')}\r\n`).join('');
+  const cells = rows.map((row) => columns.map((column) => cellOf(column, row)));
+  return [columns.map(([name]) => name), ...cells]
+    .map((line) => `${line.map(field).join(',')}\r\n`)
+    .join('');
+}
+
+function cellOf<Row>([, of]: Column<Row>, row: Row): Cell {
+  return typeof of === 'function' ? of(row) : (row[of] as Cell);
 }
 
 function shown(value: Cell, as: (value: number) => string = String): string {

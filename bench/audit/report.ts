@@ -3,7 +3,7 @@ import { circumstancesText, type Circumstances } from '../circumstances.ts';
 import { digits, markdownTable, type Column } from '../tables.ts';
 import type { VerifyFigures } from './byte-changes.ts';
 import type { RevertFigures } from './reverted-version.ts';
-import type { WhySeconds } from './why-seconds.ts';
+import type { WhySeconds } from './errata-command.ts';
 
 export interface AuditResult extends Circumstances {
   data: string;
@@ -23,27 +23,28 @@ export interface AuditResult extends Circumstances {
 }
 
 export function auditReport(result: AuditResult): string {
-  const { lineage, data, model } = result;
-  return [
+  const { lineage, data, model, why, verify, revert, rebuild } = result;
+  const sections = [
     circumstancesText('Audit', result),
     `${lineage.corrections} corrections (${data}) on ${model} in ${lineage.versions} versions of \
 ${lineage.batch}, of which ${lineage.hold} are active at HEAD; \
 ${lineage.secondsPerCorrection.toFixed(2)} s per correction.\n`,
-    ...(result.why === undefined ? [] : [whySection(result.why)]),
-    ...(result.verify === undefined ? [] : [verifySection(result.verify)]),
-    ...(result.revert === undefined ? [] : [revertSection(result.revert)]),
-    ...(result.rebuild === undefined ? [] : [rebuildSection(result.rebuild)]),
-  ].join('\n');
+    why && whySection(why),
+    verify && verifySection(verify),
+    revert && revertSection(revert),
+    rebuild && rebuildSection(rebuild),
+  ];
+  return sections.filter((section) => section !== undefined).join('\n');
 }
 
 function whySection(asked: readonly WhySeconds[]): string {
   const sorted = ({ seconds }: WhySeconds) => [...seconds].sort((a, b) => a - b);
   const columns: Column<WhySeconds>[] = [
-    { name: 'asked with', of: ({ asked: what }) => what },
-    { name: 'times', of: ({ seconds }) => seconds.length },
-    { name: 'named the correction', of: ({ named }) => named },
-    { name: 'median, s', of: (why) => sorted(why)[why.seconds.length >> 1]!, as: digits(2) },
-    { name: 'longest, s', of: (why) => sorted(why).at(-1)!, as: digits(2) },
+    ['asked with', 'asked'],
+    ['times', ({ seconds }) => seconds.length],
+    ['named the correction', 'named'],
+    ['median, s', (why) => sorted(why)[why.seconds.length >> 1]!, digits(2)],
+    ['longest, s', (why) => sorted(why).at(-1)!, digits(2)],
   ];
   return `## errata why
 

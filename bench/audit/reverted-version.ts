@@ -1,12 +1,13 @@
 /** What undoing a version in the middle of a lineage changes in every answer, to the last bit. */
-import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
+import { localSteps } from '../../operations/local-batch.ts';
 import type { ProbeScores } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { Versions } from '../../versions/versions.ts';
+import { STUDY_LINEAGE } from '../edited-stream.ts';
 
 export interface RevertFigures {
   head: number;
@@ -25,24 +26,21 @@ export interface RevertFigures {
 interface EditedLineage {
   engine: Engine;
   versions: Versions;
-  lineage: string;
 }
 
 /** Undoes a version by the activities of the edit worker; the versions are changed. */
 export async function measureRevert(
-  { engine, versions, lineage }: EditedLineage,
+  { engine, versions }: EditedLineage,
   undone: number,
   begins: (stage: string) => void,
 ): Promise<RevertFigures> {
-  const log = versions.log(lineage);
-  const before = await log.read();
-  const { entry } = await log.entry(undone);
-  const gone = new Set(
-    entry.added.map(({ correctionId }) => correctionId).filter((id) => before.active.has(id)),
-  );
-  const all = [...before.active.values()];
-  const undoneProbes = probesOf(all.filter(({ correctionId }) => gone.has(correctionId)));
-  const otherProbes = probesOf(all.filter(({ correctionId }) => !gone.has(correctionId)));
+  const log = versions.log(STUDY_LINEAGE);
+  const { head, active } = await log.read();
+  const added = new Set((await log.entry(undone)).entry.added.map((one) => one.correctionId));
+  const all = [...active.values()];
+  const gone = all.filter(({ correctionId }) => added.has(correctionId));
+  const undoneProbes = probesOf(gone);
+  const otherProbes = probesOf(all.filter(({ correctionId }) => !added.has(correctionId)));
 
   begins('asking before');
   const headHook = await ensureHook(engine, log, all);
@@ -52,7 +50,7 @@ export async function measureRevert(
 
   begins(`undoing version ${undone}`);
   const began = performance.now();
-  const { version, probes } = await undo({ engine, versions, lineage }, undone);
+  const { version, before, after } = await undo({ engine, versions }, undone);
   const seconds = (performance.now() - began) / 1_000;
 
   begins('asking after');
@@ -60,32 +58,29 @@ export async function measureRevert(
   const undoneAfter = await engine.probe(hook, undoneProbes);
   const otherAfter = await engine.probe(hook, otherProbes);
   return {
-    head: before.head.version,
+    head: head.version,
     undone,
     version,
     seconds,
     undoneFacts: {
-      corrections: gone.size,
+      corrections: gone.length,
       prompts: undoneProbes.length,
       asBase: equal(undoneAfter, undoneBase),
       differedBefore: undoneProbes.length - equal(undoneBefore, undoneBase),
     },
     otherFacts: {
-      corrections: all.length - gone.size,
+      corrections: all.length - gone.length,
       prompts: otherProbes.length,
       asBefore: equal(otherAfter, otherBefore),
     },
-    before: probes.before,
-    after: probes.after,
+    before,
+    after,
   };
 }
 
-async function undo({ engine, versions, lineage }: EditedLineage, version: number) {
-  const activities = {
-    ...createEditActivities({ engine, versions }),
-    ...createLedgerActivities({ versions }),
-  };
-  const batchId = `undo-bench-${version}`;
+async function undo({ engine, versions }: EditedLineage, version: number) {
+  const activities = localSteps(engine, versions);
+  const about = { lineage: STUDY_LINEAGE, batchId: `undo-bench-${version}` };
   const request = {
     id: `bench-${version}`,
     target: { kind: 'version' as const, version },
@@ -93,9 +88,9 @@ async function undo({ engine, versions, lineage }: EditedLineage, version: numbe
     requestedBy: 'bench',
     requestedAt: Date.now(),
   };
-  const { head, steps, nothing } = await activities.planUndo({ lineage, batchId, request });
+  const { head, steps, nothing } = await activities.planUndo({ ...about, request });
   if (steps === null) throw new Error(`version ${version} has nothing to undo: ${nothing ?? ''}`);
-  const step = { lineage, batchId, head, steps };
+  const step = { ...about, head, steps };
   const staged = await activities.stageUndo(step);
   const settings = DEFAULT_LINEAGE_SETTINGS.verdict;
   const probes = await activities.probeUndo({ ...step, staged, settings });
@@ -104,7 +99,7 @@ async function undo({ engine, versions, lineage }: EditedLineage, version: numbe
   const workflow = { workflowId: 'bench', runId: 'bench' };
   const committed = await activities.commitUndo({ ...step, staged, probes, request, workflow });
   if (committed.kind !== 'committed') throw new Error('HEAD moved');
-  return { version: committed.version, probes };
+  return { version: committed.version, before: probes.before, after: probes.after };
 }
 
 /** With targets where there are any, so that answers are compared by their log-probabilities. */

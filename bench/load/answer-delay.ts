@@ -1,7 +1,5 @@
 /** The delay from a correction's submission to the answer, one at a time on an idle system. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
-import { tail } from '../../pipelines/kafka/tail.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 
@@ -37,30 +35,26 @@ export async function measureAnswerDelay(
 ): Promise<AnswerDelays> {
   const lineage = system.lineages[0]!;
   const decided = new Map<string, string>();
-  const reader = await tail(
-    system.kafka,
-    [lineage],
-    { from: 'end', format: SINGLE_OBJECT_FORMAT },
-    (announcement) => {
-      if (announcement.kind === 'outcome')
-        decided.set(announcement.outcome.revisionId, announcement.outcome.status);
-    },
-  );
+  const reader = await system.outcomes('end', ({ revisionId, status }) => {
+    decided.set(revisionId, status);
+  });
   const seconds: number[] = [];
-  let refused = 0;
   for (let number = from; number < from + count; number++) {
     const correction = companyCorrection(lineage, number);
+    const isRefused = () => (decided.get(correction.id) ?? 'COMMITTED') !== 'COMMITTED';
     const before = await servedVersion(system, lineage);
     const began = performance.now();
     await system.submit([correction]);
-    const answered = await untilAnswered(
-      system,
-      correction,
-      before,
-      () => decided.get(correction.id) ?? 'COMMITTED',
-    );
-    if (answered) seconds.push((performance.now() - began) / 1_000);
-    else refused++;
+    // Answering takes a processor that the edit needs, so the version is polled first.
+    let isServed = false;
+    while (!isServed && !isRefused()) {
+      isServed = (await servedVersion(system, lineage)) !== before;
+      if (!isServed) await delay(LOOK_EVERY_MS);
+    }
+    if (isServed) {
+      await checkAnswer(system, correction);
+      seconds.push((performance.now() - began) / 1_000);
+    }
     await delay(REST_MS);
   }
   await reader.stop();
@@ -70,51 +64,40 @@ export async function measureAnswerDelay(
     seconds,
     medianSeconds: quantile(seconds, 0.5),
     p95Seconds: quantile(seconds, 0.95),
-    refused,
+    refused: count - seconds.length,
   };
 }
 
-/** Resolves to false if the correction was refused. */
-async function untilAnswered(
+async function checkAnswer(
   system: LoadedSystem,
-  correction: FactCorrection,
-  before: number,
-  outcome: () => string,
-): Promise<boolean> {
-  // Answering takes a processor that the edit needs, so the version is polled first.
-  while ((await servedVersion(system, correction.lineage)) === before) {
-    if (outcome() !== 'COMMITTED') return false;
-    await delay(LOOK_EVERY_MS);
-  }
-  const answer = (await ask(system, '/v1/completions', {
-    model: correction.lineage,
-    prompt: correction.prompt,
-    max_tokens: TOKENS_MAX,
-    temperature: 0,
-  })) as { choices: { text: string }[] };
-  const { text } = answer.choices[0]!;
-  if (!text.trim().startsWith(correction.target))
-    throw new Error(
-      `a new version answers "${correction.prompt}" with "${text}", not "${correction.target}"`,
-    );
-  return true;
+  { lineage, prompt, target }: FactCorrection,
+): Promise<void> {
+  const question = { model: lineage, prompt, max_tokens: TOKENS_MAX, temperature: 0 };
+  const { choices } = await ask<{ choices: { text: string }[] }>(
+    system,
+    '/v1/completions',
+    question,
+  );
+  const { text } = choices[0]!;
+  if (!text.trim().startsWith(target))
+    throw new Error(`a new version answers "${prompt}" with "${text}", not "${target}"`);
 }
 
 async function servedVersion(system: LoadedSystem, lineage: string): Promise<number> {
-  const { lineages } = (await ask(system, '/v1/lineages')) as {
-    lineages: { lineage: string; version: number | null }[];
-  };
+  const { lineages } = await ask<{ lineages: { lineage: string; version: number | null }[] }>(
+    system,
+    '/v1/lineages',
+  );
   return lineages.find((one) => one.lineage === lineage)?.version ?? 0;
 }
 
-async function ask(system: LoadedSystem, route: string, body?: object): Promise<unknown> {
+async function ask<Answer>(system: LoadedSystem, route: string, body?: object): Promise<Answer> {
   const headers = { 'content-type': 'application/json' };
   const post = { method: 'POST', headers, body: JSON.stringify(body) };
-  const url = `http://127.0.0.1:${system.servePort}${route}`;
-  const response = await fetch(url, body === undefined ? {} : post);
+  const response = await fetch(system.serveUrl + route, body === undefined ? {} : post);
   if (!response.ok)
     throw new Error(`serve answers ${route} with ${response.status}: ${await response.text()}`);
-  return await response.json();
+  return (await response.json()) as Answer;
 }
 
 function companyCorrection(lineage: string, number: number): FactCorrection {

@@ -4,8 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LoadedSystem } from './loaded-system.ts';
-import { loadCorrections } from './load-corrections.ts';
-import { cpuBetween, growthPerMinute, ProcessWatch, type Sample } from './process-figures.ts';
+import { watchProcesses, type ProcessMemory } from './process-figures.ts';
 
 /** Numbers of records by place. The last three add up to the first, or some are lost. */
 export interface Whereabouts {
@@ -18,16 +17,6 @@ export interface Whereabouts {
 /** Number of lost records; negative if some are counted in two places. */
 export function missingOf({ produced, inKafka, inWorkflows, decided }: Whereabouts): number {
   return produced - inKafka - inWorkflows - decided;
-}
-
-export interface ProcessMemory {
-  name: string;
-  firstBytes: number;
-  highestBytes: number;
-  lastBytes: number;
-  growthBytesPerMinute: number;
-  /** Mean use of processor cores. */
-  cores: number;
 }
 
 export interface Backlog {
@@ -43,7 +32,6 @@ export interface Backlog {
 }
 
 const WRITTEN_AT_ONCE = 2_000;
-const SAMPLE_EVERY_MS = 1_000;
 const LOOK_EVERY_MS = 1_000;
 
 export async function measureBacklog(
@@ -51,17 +39,17 @@ export async function measureBacklog(
   records: number,
   waitSeconds: number,
 ): Promise<Backlog> {
-  const filling = watched(system);
+  const { lineages } = system;
+  const filling = watchProcesses(() => system.pids());
   for (let written = 0; written < records; written += WRITTEN_AT_ONCE) {
-    const share = Math.min(WRITTEN_AT_ONCE, records - written) / system.lineages.length;
-    for (const lineage of system.lineages)
-      await system.submit(loadCorrections(lineage, written / system.lineages.length, share));
+    const share = Math.min(WRITTEN_AT_ONCE, records - written) / lineages.length;
+    await system.submitToEach(lineages, share, written / lineages.length);
   }
   await untilNothingMoves(system);
   const filled = filling();
 
   const before = await system.histories();
-  const waiting = watched(system);
+  const waiting = watchProcesses(() => system.pids());
   await delay(waitSeconds * 1_000);
   const waited = waiting();
   const histories = (await system.histories()).map((history, i) => ({
@@ -80,57 +68,22 @@ export async function measureBacklog(
 }
 
 export async function whereaboutsOf(system: LoadedSystem, produced: number): Promise<Whereabouts> {
-  const [inKafka, statuses] = [await system.lag(), await system.statuses()];
-  return {
-    produced,
-    inKafka,
-    inWorkflows: sum(statuses.map(({ waiting, running }) => waiting + (running?.revisions ?? 0))),
-    decided: sum(statuses.flatMap(({ outcomes }) => Object.values(outcomes))),
-  };
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
+  const inKafka = await system.lag();
+  let [inWorkflows, decided] = [0, 0];
+  for (const { waiting, running, outcomes } of await system.statuses()) {
+    inWorkflows += waiting + (running?.revisions ?? 0);
+    for (const count of Object.values(outcomes)) decided += count;
+  }
+  return { produced, inKafka, inWorkflows, decided };
 }
 
 /** Resolves when Kafka's lag has stayed the same several times in a row. */
 export async function untilNothingMoves(system: LoadedSystem): Promise<void> {
-  for (
-    let last = -1, lag = await system.lag(), still = 0;
-    still < 3;
-    last = lag, lag = await system.lag()
-  ) {
+  let last = -1;
+  for (let still = 0; still < 3;) {
+    const lag = await system.lag();
     still = lag === last ? still + 1 : 0;
+    last = lag;
     await delay(LOOK_EVERY_MS);
   }
-}
-
-/** Starts sampling; the function that it returns ends that and returns the figures. */
-export function watched(system: LoadedSystem): () => { seconds: number; memory: ProcessMemory[] } {
-  const before = system.figures();
-  const began = performance.now();
-  const watch = new ProcessWatch(() => system.pids(), SAMPLE_EVERY_MS);
-  return () => {
-    const samples = watch.stop();
-    const seconds = (performance.now() - began) / 1_000;
-    const cpu = cpuBetween(before, system.figures());
-    return {
-      seconds,
-      memory: Object.entries(samples).map(([name, seen]) =>
-        memoryOf(name, seen, (cpu[name] ?? 0) / seconds),
-      ),
-    };
-  };
-}
-
-function memoryOf(name: string, samples: Sample[], cores: number): ProcessMemory {
-  const bytes = samples.map(({ residentBytes }) => residentBytes);
-  return {
-    name,
-    firstBytes: bytes[0]!,
-    highestBytes: Math.max(...bytes),
-    lastBytes: bytes.at(-1)!,
-    growthBytesPerMinute: growthPerMinute(samples),
-    cores,
-  };
 }

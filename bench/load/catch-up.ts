@@ -1,17 +1,9 @@
 /** How an edit worker works a backlog off, until every record has an outcome or time is up. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
-import { tail } from '../../pipelines/kafka/tail.ts';
 import type { OutcomeStatus } from '../../schemas/editing.ts';
-import {
-  untilNothingMoves,
-  watched,
-  whereaboutsOf,
-  type ProcessMemory,
-  type Whereabouts,
-} from './backlog.ts';
+import { untilNothingMoves, whereaboutsOf, type Whereabouts } from './backlog.ts';
 import type { LoadedSystem } from './loaded-system.ts';
-import { loadCorrections } from './load-corrections.ts';
+import { watchProcesses, type ProcessMemory } from './process-figures.ts';
 
 export interface CatchUp {
   records: number;
@@ -29,8 +21,7 @@ const LOOK_EVERY_MS = 500;
 
 /** Writes the records, lets the buffers fill, and then starts the edit worker. */
 export async function measureCatchUp(system: LoadedSystem, records: number): Promise<CatchUp> {
-  const share = records / system.lineages.length;
-  for (const lineage of system.lineages) await system.submit(loadCorrections(lineage, 0, share));
+  await system.submitToEach(system.lineages, records / system.lineages.length);
   await untilNothingMoves(system);
   return await catchUp(system, records, Number.POSITIVE_INFINITY);
 }
@@ -43,18 +34,11 @@ export async function catchUp(
 ): Promise<CatchUp> {
   const before = await whereaboutsOf(system, records);
   const heard = new Map<string, OutcomeStatus>();
-  const reader = await tail(
-    system.kafka,
-    system.lineages,
-    { from: 'beginning', format: SINGLE_OBJECT_FORMAT },
-    (announcement) => {
-      if (announcement.kind !== 'outcome') return;
-      const { topic, partition, offset } = announcement.outcome.position;
-      heard.set(`${topic}-${partition}-${offset}`, announcement.outcome.status);
-    },
-  );
+  const reader = await system.outcomes('beginning', ({ position, status }) => {
+    heard.set(`${position.topic}-${position.partition}-${position.offset}`, status);
+  });
   await system.run('edit-worker');
-  const watch = watched(system);
+  const watch = watchProcesses(() => system.pids());
   const began = performance.now();
   while (heard.size < records && performance.now() - began < secondsMax * 1_000)
     await delay(LOOK_EVERY_MS);
@@ -66,14 +50,7 @@ export async function catchUp(
   await reader.stop();
   // A record that moves during the count would be counted twice, or not at all.
   await untilNothingMoves(system);
-  return {
-    records,
-    seconds,
-    decided,
-    decidedPerSecond: decided / seconds,
-    outcomes,
-    before,
-    after: await whereaboutsOf(system, records),
-    memory,
-  };
+  const after = await whereaboutsOf(system, records);
+  const decidedPerSecond = decided / seconds;
+  return { records, seconds, decided, decidedPerSecond, outcomes, before, after, memory };
 }

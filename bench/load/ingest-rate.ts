@@ -7,8 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';
 import type { LoadedSystem } from './loaded-system.ts';
-import { loadCorrections } from './load-corrections.ts';
-import { cpuBetween } from './process-figures.ts';
+import type { ProcessFigures } from './process-figures.ts';
 
 export interface IngestRound {
   records: number;
@@ -32,44 +31,44 @@ export async function measureIngest(
 ): Promise<IngestRound[]> {
   const measured: IngestRound[] = [];
   for (const lineages of rounds) {
-    const { result: before, letGoAt } = await heldBack(system, async () => {
-      for (const lineage of lineages)
-        await system.submit(loadCorrections(lineage, 0, recordsPerLineage));
-      return system.figures();
-    });
-    await untilTaken(system, lineages);
-    const cpu = cpuBetween(before, system.figures());
+    const { before, letGoAt } = await writtenWhileHeld(system, lineages, recordsPerLineage);
+    while ((await system.lag(lineages)) > 0) await delay(LOOK_EVERY_MS);
+    const after = system.figures();
     const records = recordsPerLineage * lineages.length;
-    const round = await roundOf(system, lineages, { records, letGoAt, cpu });
-    measured.push(round);
-    found(round);
+    const cpuSecondsPerThousand = Object.fromEntries(
+      Object.entries(after).map(([name, { cpuSeconds }]) => {
+        const spent = cpuSeconds - (before[name]?.cpuSeconds ?? 0);
+        return [name, (1_000 * spent) / records];
+      }),
+    );
+    const taken = await takenFrom(system, lineages, { records, letGoAt });
+    measured.push({ ...taken, cpuSecondsPerThousand });
+    found(measured.at(-1)!);
   }
   return measured;
 }
 
-/** Does the work while ingest is stopped, for less than its session of the consumer group. */
-async function heldBack<Result>(
+/** Writes while ingest is stopped, for less than its session of the consumer group. */
+async function writtenWhileHeld(
   system: LoadedSystem,
-  work: () => Promise<Result>,
-): Promise<{ result: Result; letGoAt: number }> {
+  lineages: readonly string[],
+  recordsPerLineage: number,
+): Promise<{ before: Record<string, ProcessFigures>; letGoAt: number }> {
   const { ingest } = system.pids();
   process.kill(ingest!, 'SIGSTOP');
   try {
-    return { result: await work(), letGoAt: Date.now() };
+    await system.submitToEach(lineages, recordsPerLineage);
+    return { before: system.figures(), letGoAt: Date.now() };
   } finally {
     process.kill(ingest!, 'SIGCONT');
   }
 }
 
-async function untilTaken(system: LoadedSystem, lineages: readonly string[]): Promise<void> {
-  while ((await system.lag(lineages)) > 0) await delay(LOOK_EVERY_MS);
-}
-
-async function roundOf(
+async function takenFrom(
   system: LoadedSystem,
   lineages: readonly string[],
-  { records, letGoAt, cpu }: { records: number; letGoAt: number; cpu: Record<string, number> },
-): Promise<IngestRound> {
+  { records, letGoAt }: { records: number; letGoAt: number },
+): Promise<Omit<IngestRound, 'cpuSecondsPerThousand'>> {
   let lastAt = letGoAt;
   let [updates, accepted, events, bytes] = [0, 0, 0, 0];
   for (const lineage of lineages) {
@@ -77,18 +76,14 @@ async function roundOf(
     const [history, description] = [await handle.fetchHistory(), await handle.describe()];
     events += description.historyLength;
     bytes += description.historySize ?? 0;
-    for (const {
-      eventTime,
-      workflowExecutionUpdateCompletedEventAttributes: answered,
-    } of history.events ?? []) {
+    for (const event of history.events ?? []) {
+      const answered = event.workflowExecutionUpdateCompletedEventAttributes;
       if (!answered) continue;
-      lastAt = Math.max(lastAt, Number(eventTime!.seconds) * 1_000 + (eventTime!.nanos ?? 0) / 1e6);
+      const { seconds, nanos } = event.eventTime!;
+      lastAt = Math.max(lastAt, Number(seconds) * 1_000 + (nanos ?? 0) / 1e6);
       updates++;
-      accepted += (
-        JSON.parse(
-          Buffer.from(answered.outcome!.success!.payloads![0]!.data!).toString(),
-        ) as Acceptance
-      ).accepted;
+      const payload = Buffer.from(answered.outcome!.success!.payloads![0]!.data!);
+      accepted += (JSON.parse(payload.toString()) as Acceptance).accepted;
     }
   }
   if (accepted !== records)
@@ -99,9 +94,6 @@ async function roundOf(
     updates,
     seconds,
     recordsPerSecond: records / seconds,
-    cpuSecondsPerThousand: Object.fromEntries(
-      Object.entries(cpu).map(([name, spent]) => [name, (1_000 * spent) / records]),
-    ),
     eventsPerUpdate: events / updates,
     historyBytesPerRecord: bytes / records,
   };

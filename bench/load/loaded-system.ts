@@ -1,30 +1,33 @@
 /**
  * A system for one measurement: embedded Kafka and Temporal in a temporary folder, our processes as
- * in production. What the set-up built is borrowed from the data folder.
+ * in production. The parts that the set-up installed are links to the data folder.
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { childEnvironment } from '../../infra/config/configuration.ts';
+import { homeAt } from '../../infra/config/home.ts';
 import { startEmbeddedKafka, type EmbeddedKafka } from '../../infra/local/kafka.ts';
 import { freePort, runningServer } from '../../infra/local/server-process.ts';
-import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/temporal.ts';
-import { homeAt } from '../../infra/config/home.ts';
 import { DEFAULT_RESTART_POLICY, KeptProcess } from '../../infra/local/supervised-process.ts';
 import { processSpecification, type ProcessName } from '../../infra/local/supervisor.ts';
+import { startEmbeddedTemporal, type EmbeddedTemporal } from '../../infra/local/temporal.ts';
 import { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
-import type { RecordSender } from '../../pipelines/kafka/records.ts';
-import type { Logger } from '../../pipelines/logger.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../pipelines/kafka/record-format.ts';
+import type { RecordReader, RecordSender } from '../../pipelines/kafka/records.ts';
 import { submitCorrections } from '../../pipelines/kafka/submit.ts';
-import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
+import { tail } from '../../pipelines/kafka/tail.ts';
 import { INGEST_GROUP, topicsOf, topicSpecifications } from '../../pipelines/kafka/topics.ts';
+import type { Logger } from '../../pipelines/logger.ts';
+import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { lineageWorkflowId, type LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
+import type { Outcome } from '../../schemas/editing.ts';
+import { loadCorrections } from './load-corrections.ts';
 import { figuresOf, type ProcessFigures } from './process-figures.ts';
 
 export interface LoadedSystemOptions {
-  /** The data folder whose set-up is borrowed. */
+  /** The data folder with the installed parts. */
   home: string;
   lineages: readonly string[];
   partitions: number;
@@ -32,100 +35,91 @@ export interface LoadedSystemOptions {
   environment: Record<string, string>;
 }
 
-const BORROWED = ['kafka', 'temporal', 'tensorflow', 'models', 'key-statistics'];
+const INSTALLED = ['kafka', 'temporal', 'tensorflow', 'models', 'key-statistics'];
 const STOP_WAIT_MS = 20_000;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-interface Started {
+interface Parts {
   folder: string;
-  servers: { kafka: EmbeddedKafka; temporal: EmbeddedTemporal };
-  kafka: KafkaCluster;
+  servers: [EmbeddedKafka, EmbeddedTemporal];
   sender: RecordSender;
-  servePort: number;
+  environment: NodeJS.ProcessEnv;
 }
 
 export class LoadedSystem {
-  readonly folder: string;
-  readonly lineages: readonly string[];
-  readonly kafka: KafkaCluster;
-  readonly temporal: TemporalLineages;
-  readonly servePort: number;
-  readonly #sender: RecordSender;
-  readonly #servers: Started['servers'];
-  readonly #environment: NodeJS.ProcessEnv;
   readonly #processes = new Map<ProcessName, KeptProcess>();
 
   private constructor(
-    { lineages, environment }: LoadedSystemOptions,
-    { folder, servers, kafka, sender, servePort }: Started,
-  ) {
-    this.folder = folder;
-    this.lineages = lineages;
-    this.#servers = servers;
-    this.kafka = kafka;
-    this.#sender = sender;
-    this.servePort = servePort;
-    this.temporal = TemporalLineages.connect(
-      { address: servers.temporal.address },
-      servers.temporal.namespace,
-    );
-    this.#environment = childEnvironment({
-      ...environment,
-      ERRATA_HOME: folder,
-      ERRATA_VERSIONS: path.join(folder, 'versions'),
-      ERRATA_LINEAGES: lineages.join(','),
-      ERRATA_KAFKA_BROKERS: servers.kafka.brokers.join(','),
-      ERRATA_TEMPORAL_ADDRESS: servers.temporal.address,
-      ERRATA_TEMPORAL_NAMESPACE: servers.temporal.namespace,
-      ERRATA_PORT: String(servePort),
-    });
-  }
+    readonly lineages: readonly string[],
+    readonly kafka: KafkaCluster,
+    readonly temporal: TemporalLineages,
+    private readonly parts: Parts,
+  ) {}
 
   /** Starts the servers and makes the topics; processes are started by `run`. */
   static async start(options: LoadedSystemOptions): Promise<LoadedSystem> {
+    const { lineages, partitions } = options;
     const folder = mkdtempSync(path.join(tmpdir(), 'errata-load-'));
     mkdirSync(path.join(folder, 'versions'));
-    for (const name of BORROWED)
+    for (const name of INSTALLED)
       if (existsSync(path.join(options.home, name)))
         symlinkSync(path.join(options.home, name), path.join(folder, name));
     const home = homeAt(folder);
     removeOnExit(folder);
-    const [kafka, temporal] = await Promise.all([
+    const { executable } = home.temporal;
+    const servers = await Promise.all([
       startEmbeddedKafka({ folder: home.serverData('kafka'), libs: home.kafka.libs }),
-      startEmbeddedTemporal({
-        folder: home.serverData('temporal'),
-        executable: home.temporal.executable,
-      }),
+      startEmbeddedTemporal({ folder: home.serverData('temporal'), executable }),
     ]);
-    const cluster = new KafkaCluster(
-      { brokers: [...kafka.brokers], clientId: 'errata-load', tls: null, sasl: null },
-      SILENT,
+    const [{ brokers }, { address, namespace }] = servers;
+    const settings = { brokers: [...brokers], clientId: 'errata-load', tls: null, sasl: null };
+    const kafka = new KafkaCluster(settings, SILENT);
+    await kafka.ensureTopics(
+      lineages.flatMap((name) => topicSpecifications(name, { partitions, replicationFactor: 1 })),
     );
-    await cluster.ensureTopics(
-      options.lineages.flatMap((lineage) =>
-        topicSpecifications(lineage, { partitions: options.partitions, replicationFactor: 1 }),
-      ),
-    );
-    return new LoadedSystem(options, {
-      folder,
-      servers: { kafka, temporal },
-      kafka: cluster,
-      sender: await cluster.sender(),
-      servePort: await freePort(),
+    const environment = childEnvironment({
+      ...options.environment,
+      ERRATA_HOME: folder,
+      ERRATA_VERSIONS: path.join(folder, 'versions'),
+      ERRATA_LINEAGES: lineages.join(','),
+      ERRATA_KAFKA_BROKERS: brokers.join(','),
+      ERRATA_TEMPORAL_ADDRESS: address,
+      ERRATA_TEMPORAL_NAMESPACE: namespace,
+      ERRATA_PORT: String(await freePort()),
     });
+    const temporal = TemporalLineages.connect({ address }, namespace);
+    const sender = await kafka.sender();
+    return new LoadedSystem(lineages, kafka, temporal, { folder, servers, sender, environment });
+  }
+
+  get serveUrl(): string {
+    return `http://127.0.0.1:${this.parts.environment['ERRATA_PORT']}`;
   }
 
   async submit(corrections: readonly FactCorrection[]): Promise<void> {
-    await submitCorrections(this.#sender, SINGLE_OBJECT_FORMAT, corrections);
+    await submitCorrections(this.parts.sender, SINGLE_OBJECT_FORMAT, corrections);
+  }
+
+  async submitToEach(lineages: readonly string[], count: number, from = 0): Promise<void> {
+    for (const lineage of lineages) await this.submit(loadCorrections(lineage, from, count));
+  }
+
+  /** Reads the outcomes of all lineages until the reader is stopped. */
+  async outcomes(
+    from: 'beginning' | 'end',
+    onOutcome: (outcome: Outcome) => void,
+  ): Promise<RecordReader> {
+    const options = { from, format: SINGLE_OBJECT_FORMAT };
+    return await tail(this.kafka, this.lineages, options, (event) => {
+      if (event.kind === 'outcome') onOutcome(event.outcome);
+    });
   }
 
   /** Starts the process and waits until it is ready. */
   async run(name: ProcessName): Promise<void> {
-    const kept = new KeptProcess(
-      processSpecification(name, this.folder, this.#environment),
-      DEFAULT_RESTART_POLICY,
-      () => {},
-    );
+    const { folder, environment } = this.parts;
+    const specification = processSpecification(name, folder, environment);
+    const kept = new KeptProcess(specification, DEFAULT_RESTART_POLICY, () => {});
     this.#processes.set(name, kept);
     await kept.firstReady;
   }
@@ -136,56 +130,49 @@ export class LoadedSystem {
   }
 
   pids(): Record<string, number> {
-    const ours = [...this.#processes].flatMap(([name, { status }]) =>
-      status.mark === null ? [] : [[name, status.mark.pid] as const],
-    );
-    return {
-      kafka: this.#servers.kafka.pid,
-      temporal: this.#servers.temporal.pid,
-      ...Object.fromEntries(ours),
-    };
+    const [kafka, temporal] = this.parts.servers;
+    const pids: Record<string, number> = { kafka: kafka.pid, temporal: temporal.pid };
+    for (const [name, { status }] of this.#processes)
+      if (status.mark !== null) pids[name] = status.mark.pid;
+    return pids;
   }
 
   figures(): Record<string, ProcessFigures> {
-    return Object.fromEntries(
-      Object.entries(this.pids()).map(([name, pid]) => [name, figuresOf(pid)]),
-    );
+    const pids = Object.entries(this.pids());
+    return Object.fromEntries(pids.map(([name, pid]) => [name, figuresOf(pid)]));
   }
 
   /** Records that Kafka holds and no workflow has taken yet. */
   async lag(lineages = this.lineages): Promise<number> {
-    const lags = await this.kafka.lagOf(
-      INGEST_GROUP,
-      lineages.map((lineage) => topicsOf(lineage).corrections),
-    );
+    const topics = lineages.map((lineage) => topicsOf(lineage).corrections);
+    const lags = await this.kafka.lagOf(INGEST_GROUP, topics);
     return lags.reduce((sum, { lag }) => sum + lag, 0);
   }
 
   async statuses(): Promise<LineageStatus[]> {
-    const statuses = await Promise.all(
-      this.lineages.map((lineage) => this.temporal.status(lineage)),
-    );
-    return statuses.flatMap((status) => (status === null ? [] : [status]));
+    const statuses = await Promise.all(this.lineages.map((name) => this.temporal.status(name)));
+    return statuses.filter((status) => status !== null);
   }
 
   /** The size of each lineage's history, as Temporal counts it. */
   async histories(): Promise<{ lineage: string; events: number; bytes: number }[]> {
+    const { workflow } = this.temporal.client;
     return await Promise.all(
       this.lineages.map(async (lineage) => {
-        const { historyLength, historySize } = await this.temporal.client.workflow
-          .getHandle(lineageWorkflowId(lineage))
-          .describe();
-        return { lineage, events: historyLength, bytes: historySize ?? 0 };
+        const description = await workflow.getHandle(lineageWorkflowId(lineage)).describe();
+        const { historyLength: events, historySize: bytes = 0 } = description;
+        return { lineage, events, bytes };
       }),
     );
   }
 
   /** Stops everything and removes the folder. */
   async stop(): Promise<void> {
+    const { folder, servers, sender } = this.parts;
     await Promise.allSettled([...this.#processes.values()].map((kept) => kept.stop(STOP_WAIT_MS)));
-    await Promise.allSettled([this.#sender.close(), this.temporal.close()]);
-    await Promise.allSettled([this.#servers.kafka.stop(), this.#servers.temporal.stop()]);
-    rmSync(this.folder, { recursive: true, force: true });
+    await Promise.allSettled([sender.close(), this.temporal.close()]);
+    await Promise.allSettled(servers.map((server) => server.stop()));
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 

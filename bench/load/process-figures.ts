@@ -12,9 +12,20 @@ export interface Sample extends ProcessFigures {
   atMs: number;
 }
 
+export interface ProcessMemory {
+  name: string;
+  firstBytes: number;
+  highestBytes: number;
+  lastBytes: number;
+  growthBytesPerMinute: number;
+  /** Mean use of processor cores. */
+  cores: number;
+}
+
 /** Linux fixes both for user space. */
 const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4_096;
+const SAMPLE_EVERY_MS = 1_000;
 
 /** Reads the figures of a running process; throws if it does not run. */
 export function figuresOf(pid: number): ProcessFigures {
@@ -28,59 +39,55 @@ export function figuresOf(pid: number): ProcessFigures {
   };
 }
 
-/** Samples processes at an interval until it is stopped, skipping those that do not run. */
-export class ProcessWatch {
-  readonly samples: Record<string, Sample[]> = {};
-  readonly #pids: () => Record<string, number>;
-  readonly #began = performance.now();
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(pids: () => Record<string, number>, everyMs: number) {
-    this.#pids = pids;
-    this.#timer = setInterval(() => this.#sample(), everyMs);
-    this.#sample();
-  }
-
-  stop(): Record<string, Sample[]> {
-    clearInterval(this.#timer);
-    this.#sample();
-    return this.samples;
-  }
-
-  #sample(): void {
-    const atMs = performance.now() - this.#began;
-    for (const [name, pid] of Object.entries(this.#pids())) {
+/**
+ * Samples processes every second until the returned function is called, which returns the figures
+ * of those that ran.
+ */
+export function watchProcesses(
+  pids: () => Record<string, number>,
+): () => { seconds: number; memory: ProcessMemory[] } {
+  const samples = new Map<string, Sample[]>();
+  const began = performance.now();
+  const sample = () => {
+    const atMs = performance.now() - began;
+    for (const [name, pid] of Object.entries(pids())) {
       try {
-        (this.samples[name] ??= []).push({ atMs, ...figuresOf(pid) });
+        samples.set(name, [...(samples.get(name) ?? []), { atMs, ...figuresOf(pid) }]);
       } catch {
         continue;
       }
     }
-  }
+  };
+  sample();
+  const timer = setInterval(sample, SAMPLE_EVERY_MS);
+  return () => {
+    clearInterval(timer);
+    sample();
+    const seconds = (performance.now() - began) / 1_000;
+    const memory = [...samples].map(([name, seen]) => memoryOf(name, seen, seconds));
+    return { seconds, memory };
+  };
 }
 
-/** Processor seconds of each process between two readings. */
-export function cpuBetween(
-  before: Record<string, ProcessFigures>,
-  after: Record<string, ProcessFigures>,
-): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(after).map(([name, { cpuSeconds }]) => [
-      name,
-      cpuSeconds - (before[name]?.cpuSeconds ?? 0),
-    ]),
-  );
+function memoryOf(name: string, samples: readonly Sample[], seconds: number): ProcessMemory {
+  const [first, last] = [samples[0]!, samples.at(-1)!];
+  return {
+    name,
+    firstBytes: first.residentBytes,
+    highestBytes: Math.max(...samples.map(({ residentBytes }) => residentBytes)),
+    lastBytes: last.residentBytes,
+    growthBytesPerMinute: growthPerMinute(samples),
+    cores: (last.cpuSeconds - first.cpuSeconds) / seconds,
+  };
 }
 
 /** Bytes of resident memory gained per minute, by least squares. */
 export function growthPerMinute(samples: readonly Sample[]): number {
-  const meanAt = samples.reduce((sum, { atMs }) => sum + atMs, 0) / samples.length;
-  const meanBytes =
-    samples.reduce((sum, { residentBytes }) => sum + residentBytes, 0) / samples.length;
-  const covariance = samples.reduce(
-    (sum, { atMs, residentBytes }) => sum + (atMs - meanAt) * (residentBytes - meanBytes),
-    0,
-  );
-  const variance = samples.reduce((sum, { atMs }) => sum + (atMs - meanAt) ** 2, 0);
+  const mean = (of: (sample: Sample) => number) =>
+    samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
+  const meanAt = mean(({ atMs }) => atMs);
+  const meanBytes = mean(({ residentBytes }) => residentBytes);
+  const covariance = mean((one) => (one.atMs - meanAt) * (one.residentBytes - meanBytes));
+  const variance = mean(({ atMs }) => (atMs - meanAt) ** 2);
   return variance === 0 ? 0 : (covariance / variance) * 60_000;
 }

@@ -2,9 +2,10 @@
 import { circumstancesText, type Circumstances } from '../circumstances.ts';
 import { digits, markdownTable, type Column } from '../tables.ts';
 import type { AnswerDelays } from './answer-delay.ts';
-import { missingOf, type Backlog, type ProcessMemory, type Whereabouts } from './backlog.ts';
+import { missingOf, type Backlog, type Whereabouts } from './backlog.ts';
 import type { CatchUp } from './catch-up.ts';
 import type { IngestRound } from './ingest-rate.ts';
+import type { ProcessMemory } from './process-figures.ts';
 
 export interface LoadResult extends Circumstances {
   options: object;
@@ -31,22 +32,17 @@ export function loadReport(result: LoadResult): string {
 function ingestSection(rounds: readonly IngestRound[]): string {
   const processes = Object.keys(rounds[0]?.cpuSecondsPerThousand ?? {});
   const columns: Column<IngestRound>[] = [
-    { name: 'round', of: (round) => rounds.indexOf(round) + 1 },
-    { name: 'records', of: ({ records }) => records },
-    { name: 'updates', of: ({ updates }) => updates },
-    { name: 'seconds', of: ({ seconds }) => seconds, as: digits(2) },
-    { name: 'records/s', of: ({ recordsPerSecond }) => recordsPerSecond, as: digits(0) },
-    ...processes.map((name): Column<IngestRound> => ({
-      name: `${name}, CPU s per 1,000`,
-      of: ({ cpuSecondsPerThousand }) => cpuSecondsPerThousand[name] ?? null,
-      as: digits(3),
-    })),
-    { name: 'events per update', of: ({ eventsPerUpdate }) => eventsPerUpdate, as: digits(1) },
-    {
-      name: 'history, bytes per record',
-      of: ({ historyBytesPerRecord }) => historyBytesPerRecord,
-      as: digits(0),
-    },
+    ['round', (round) => rounds.indexOf(round) + 1],
+    ['records', 'records'],
+    ['updates', 'updates'],
+    ['seconds', 'seconds', digits(2)],
+    ['records/s', 'recordsPerSecond', digits(0)],
+    ...processes.map((name): Column<IngestRound> => {
+      const spent = (round: IngestRound) => round.cpuSecondsPerThousand[name] ?? null;
+      return [`${name}, CPU s per 1,000`, spent, digits(3)];
+    }),
+    ['events per update', 'eventsPerUpdate', digits(1)],
+    ['history, bytes per record', 'historyBytesPerRecord', digits(0)],
   ];
   return `## Ingest: from Kafka into the lineages' buffers\n\n${markdownTable(columns, rounds)}`;
 }
@@ -54,10 +50,10 @@ function ingestSection(rounds: readonly IngestRound[]): string {
 function backlogSection(backlog: Backlog): string {
   const { records, filling, fillingSeconds, waiting, waitingSeconds } = backlog;
   const columns: Column<Backlog['histories'][number]>[] = [
-    { name: 'lineage', of: ({ lineage }) => lineage },
-    { name: 'history, events', of: ({ events }) => events },
-    { name: 'bytes', of: ({ bytes }) => bytes },
-    { name: 'events while waiting', of: ({ eventsWhileWaiting }) => eventsWhileWaiting },
+    ['lineage', 'lineage'],
+    ['history, events', 'events'],
+    ['bytes', 'bytes'],
+    ['events while waiting', 'eventsWhileWaiting'],
   ];
   return [
     `## Backlog: ${records} records and no edit worker\n`,
@@ -86,11 +82,11 @@ ${memoryTable(memory)}`;
 
 function delaySection(delays: readonly AnswerDelays[]): string {
   const columns: Column<AnswerDelays>[] = [
-    { name: 'batchWaitMs', of: ({ batchWaitMs }) => batchWaitMs },
-    { name: 'corrections', of: ({ seconds }) => seconds.length },
-    { name: 'refused by the probes', of: ({ refused }) => refused },
-    { name: 'median, s', of: ({ medianSeconds }) => medianSeconds, as: digits(1) },
-    { name: 'p95, s', of: ({ p95Seconds }) => p95Seconds, as: digits(1) },
+    ['batchWaitMs', 'batchWaitMs'],
+    ['corrections', ({ seconds }) => seconds.length],
+    ['refused by the probes', 'refused'],
+    ['median, s', 'medianSeconds', digits(1)],
+    ['p95, s', 'p95Seconds', digits(1)],
   ];
   return `## From a correction to the answer\n\n${markdownTable(columns, delays)}`;
 }
@@ -104,21 +100,16 @@ function accounted(whereabouts: Whereabouts): string {
 }
 
 function memoryTable(memory: readonly ProcessMemory[]): string {
-  const megabytes = (
-    name: string,
-    of: (process: ProcessMemory) => number,
-  ): Column<ProcessMemory> => ({ name, of: (process) => of(process) / 1e6, as: digits(0) });
-  const columns: Column<ProcessMemory>[] = [
-    { name: 'process', of: ({ name }) => name },
-    megabytes('first, MB', ({ firstBytes }) => firstBytes),
-    megabytes('highest, MB', ({ highestBytes }) => highestBytes),
-    megabytes('last, MB', ({ lastBytes }) => lastBytes),
-    {
-      name: 'growth, MB a minute',
-      of: ({ growthBytesPerMinute }) => growthBytesPerMinute / 1e6,
-      as: digits(1),
-    },
-    { name: 'cores', of: ({ cores }) => cores, as: digits(3) },
-  ];
-  return markdownTable(columns, memory);
+  const megabytes = (count: number) => (bytes: number) => digits(count)(bytes / 1e6);
+  return markdownTable<ProcessMemory>(
+    [
+      ['process', 'name'],
+      ['first, MB', 'firstBytes', megabytes(0)],
+      ['highest, MB', 'highestBytes', megabytes(0)],
+      ['last, MB', 'lastBytes', megabytes(0)],
+      ['growth, MB a minute', 'growthBytesPerMinute', megabytes(1)],
+      ['cores', 'cores', digits(3)],
+    ],
+    memory,
+  );
 }

@@ -1,7 +1,8 @@
 /** Finds the files of the key statistics that an engine worked with. */
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { fileSha256 } from '../../model/checkpoint/identity.ts';
 
 export interface KeptStatistics {
   /** Contexts, canary texts and the unedited model's loss on them. */
@@ -26,10 +27,10 @@ export async function keptStatistics(
     const moments = layers.map((layer) =>
       path.join(folder, `keys-${identity}-${layer}.safetensors`),
     );
-    const whole = createHash('sha256').update(await hashOf(text));
+    const whole = createHash('sha256').update(await fileSha256(text));
     try {
       for (const [i, layer] of layers.entries())
-        whole.update(`${layer} ${await hashOf(moments[i]!)}\n`);
+        whole.update(`${layer} ${await fileSha256(moments[i]!)}\n`);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
       throw error;
@@ -37,10 +38,4 @@ export async function keptStatistics(
     if (whole.digest('hex') === sha256) return { text, moments };
   }
   throw new Error(`no key statistics in ${folder} match those of the engine (${sha256})`);
-}
-
-async function hashOf(file: string): Promise<string> {
-  return createHash('sha256')
-    .update(await readFile(file))
-    .digest('hex');
 }

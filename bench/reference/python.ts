@@ -8,12 +8,14 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Progress } from '../../infra/setup/progress.ts';
 import { runClient } from '../../infra/setup/provision/client-process.ts';
+import { during } from '../command.ts';
 
 const REQUIREMENTS = fileURLToPath(new URL('requirements.txt', import.meta.url));
 const ENVIRONMENT_WAIT_MS = 120_000;
 /** PyTorch's CUDA build with its libraries is a download of some 2.5 GB. */
 const INSTALL_WAIT_MS = 3_600_000;
 const IMPORT_WAIT_MS = 120_000;
+const PIP_SETTINGS = { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_PROGRESS_BAR: 'off' };
 
 /**
  * Returns the interpreter's path. Throws ProvisionError if packages cannot be installed, or if a
@@ -50,8 +52,7 @@ async function installed(folder: string, progress: Progress): Promise<string> {
     'To use a Python that has the packages already, name it by ERRATA_PYTHON. pip takes its ' +
     'index and proxy from its own settings (pip config list).';
   await rm(folder, { recursive: true, force: true });
-  const step = progress.step('Installing PyTorch for the comparison');
-  try {
+  await during(progress, 'Installing PyTorch for the comparison', async () => {
     await runClient({
       executable: 'python3',
       args: ['-m', 'venv', folder],
@@ -61,28 +62,15 @@ async function installed(folder: string, progress: Progress): Promise<string> {
     });
     await runClient({
       executable: python,
-      args: [
-        '-m',
-        'pip',
-        'install',
-        '--no-input',
-        '--progress-bar',
-        'off',
-        '--requirement',
-        REQUIREMENTS,
-      ],
+      args: ['-m', 'pip', 'install', '--no-input', '--requirement', REQUIREMENTS],
       folder,
-      environment: { ...process.env, PIP_DISABLE_PIP_VERSION_CHECK: '1' },
+      environment: { ...process.env, ...PIP_SETTINGS },
       waitMs: INSTALL_WAIT_MS,
       hint,
     });
     // Written last and at once, so that an interrupted installation starts again.
     await writeFile(`${stamp}.partial`, wanted);
     await rename(`${stamp}.partial`, stamp);
-    step.done();
-  } catch (error) {
-    step.failed();
-    throw error;
-  }
+  });
   return python;
 }

@@ -7,11 +7,12 @@ import { fileURLToPath } from 'node:url';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { homeAt } from '../../infra/config/home.ts';
 import { modelPathOf } from '../../infra/config/engine-options.ts';
-import type { Progress, ProgressStep } from '../../infra/setup/progress.ts';
+import type { Progress } from '../../infra/setup/progress.ts';
 import { runClient } from '../../infra/setup/provision/client-process.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
 import type { EngineDescription } from '../../model/engine-types.ts';
 import type { FactRecord } from '../../operations/tune/fact-records.ts';
+import { during, stepPerLabel } from '../command.ts';
 import { exportModel } from './export-model.ts';
 import { keptStatistics } from './kept-statistics.ts';
 import { pythonWithTorch } from './python.ts';
@@ -59,11 +60,9 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
     try {
       if (!existsSync(path.join(modelPath, 'config.json'))) {
         task.modelFolder = path.join(folder, 'model');
-        const step = progress.step('writing the model for PyTorch', { amount: 100, unit: 'items' });
-        await exportModel(checkpoint, task.modelFolder, (share) =>
-          step.at(Math.round(100 * share)),
-        );
-        step.done();
+        const write = (at: (done: number) => void) =>
+          exportModel(checkpoint, task.modelFolder, (share) => at(Math.round(100 * share)));
+        await during(progress, 'writing the model for PyTorch', write, 100);
       }
     } finally {
       await checkpoint.close();
@@ -71,7 +70,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
     const taskFile = path.join(folder, 'task.json');
     const resultFile = path.join(folder, 'result.json');
     await writeFile(taskFile, JSON.stringify(task));
-    const shown = shownProgress(progress);
+    const stages = stepPerLabel(progress);
     try {
       await runClient({
         executable: python,
@@ -79,31 +78,17 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
         folder,
         environment: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', HF_HUB_OFFLINE: '1' },
         waitMs: START_WAIT_MS + WAIT_PER_CORRECTION_MS * run.records.length,
-        onLine: shown.line,
+        onLine: (line) => {
+          const [, label, done, all] = /^progress (.+): (\d+) of (\d+)$/.exec(line) ?? [];
+          if (label !== undefined) stages.at(label, Number(done), Number(all));
+        },
         hint: 'The bench without --compare-reference does not need it.',
       });
     } finally {
-      shown.end();
+      stages.done();
     }
     return referenceResultSchema.parse(JSON.parse(await readFile(resultFile, 'utf8')) as unknown);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** Shows the program's lines `progress <label>: <done> of <all>` as steps. */
-function shownProgress(progress: Progress): { line: (line: string) => void; end: () => void } {
-  let shown: { label: string; step: ProgressStep } | null = null;
-  return {
-    line(line) {
-      const [, label, done, all] = /^progress (.+): (\d+) of (\d+)$/.exec(line) ?? [];
-      if (label === undefined) return;
-      if (shown?.label !== label) {
-        shown?.step.done();
-        shown = { label, step: progress.step(label, { amount: Number(all), unit: 'items' }) };
-      }
-      shown.step.at(Number(done));
-    },
-    end: () => shown?.step.done(),
-  };
 }

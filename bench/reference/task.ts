@@ -1,12 +1,6 @@
 /** The input of the reference program: parameters, and records as the token ids that ours reads. */
 import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
-import {
-  answerTokens,
-  isRefusal,
-  locate,
-  readEdit,
-  type LocatedPrompt,
-} from '../../model/network/sequences.ts';
+import { answerTokens, isRefusal, locate, readEdit } from '../../model/network/sequences.ts';
 import type { HyperParameters } from '../../schemas/editing.ts';
 import type { FactRecord } from '../../operations/tune/fact-records.ts';
 import type { KeptStatistics } from './kept-statistics.ts';
@@ -17,40 +11,8 @@ export interface ReferenceTask {
   device: 'cpu' | 'cuda';
   threads: number;
   batchSize: number;
-  parameters: ReferenceParameters;
-  records: ReferenceRecord[];
-}
-
-export interface ReferenceParameters {
-  layers: number[];
-  lambda: number;
-  alpha: number;
-  steps: number;
-  learningRate: number;
-  klFactor: number;
-  weightDecay: number;
-  clamp: number;
-  lossTarget: number;
-}
-
-export interface ReferenceRecord {
-  bare: LocatedPrompt;
-  /** The prompt after a context. */
-  behind: LocatedPrompt;
-  /** "<subject> is a". */
-  essence: LocatedPrompt;
-  target: number[];
-  own: Question;
-  paraphrases: Question[];
-  neighbours: { prompt: number[] }[];
-  /** False if a later record of the same fact replaces it: it is edited, but not measured. */
-  measured: boolean;
-}
-
-export interface Question {
-  prompt: number[];
-  target: number[];
-  old: number[];
+  parameters: ReturnType<typeof referenceParameters>;
+  records: ReturnType<typeof referenceRecords>;
 }
 
 /**
@@ -63,7 +25,7 @@ export function referenceParameters({
 }: {
   parameters: Pick<HyperParameters, 'layers'>;
   model: { mlpWidth: number };
-}): ReferenceParameters {
+}) {
   return {
     layers,
     lambda: mlpWidth,
@@ -81,30 +43,28 @@ export function referenceParameters({
  * Encodes records, as published without a front token. Throws RangeError on a record whose subject
  * is not in its prompt or whose target is empty.
  */
-export function referenceRecords(
-  tokenizer: Tokenizer,
-  records: readonly FactRecord[],
-): ReferenceRecord[] {
+export function referenceRecords(tokenizer: Tokenizer, records: readonly FactRecord[]) {
   const last = new Map(records.map((record, i) => [record.revision.factKey, i]));
   return records.map((record, i) => {
-    const { revision } = record;
-    if (revision.kind !== 'correction') throw new RangeError(`record ${i} is not a correction`);
-    const edit = readEdit(tokenizer, revision.correction, UNLIMITED);
-    if (isRefusal(edit)) throw new RangeError(`${revision.correction.id}: ${edit.reason}`);
-    const question = (prompt: string): Question => ({
+    const { correction, factKey } = record.revision;
+    const edit = readEdit(tokenizer, correction, UNLIMITED);
+    if (isRefusal(edit)) throw new RangeError(`${correction.id}: ${edit.reason}`);
+    const question = (prompt: string) => ({
       prompt: tokenizer.encode(prompt),
       target: answerTokens(tokenizer, prompt, record.target),
       old: answerTokens(tokenizer, prompt, record.old),
     });
     return {
       bare: edit.bare,
+      /** The prompt after a context. */
       behind: edit.behind,
       essence: locate(tokenizer, `${edit.subject} is a`, 0, edit.subject.length),
       target: edit.target,
       own: question(record.prompt),
       paraphrases: record.paraphrases.map(question),
       neighbours: record.neighbours.map((prompt) => ({ prompt: tokenizer.encode(prompt) })),
-      measured: last.get(revision.factKey) === i,
+      /** False if a later record of the same fact replaces it: it is edited, but not measured. */
+      measured: last.get(factKey) === i,
     };
   });
 }

@@ -3,16 +3,13 @@
  * parameters, and measured at the end.
  */
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
-import { digits, percent, type Column } from '../tables.ts';
-import { batchEnds, EditedStream } from './edited-stream.ts';
-import type { GatedEngine } from './gated-engine.ts';
-import { streamFolder } from './kept-points.ts';
+import { batchEnds, EditedStream, refusedIn, secondsPerCorrection } from '../edited-stream.ts';
+import { digits, type Column } from '../tables.ts';
+import type { GatedEngine } from '../wrapped-engine.ts';
 import {
-  hookAt,
+  EARLIEST_GREEDY,
   measureColumns,
   measureStream,
-  refusedIn,
-  secondsPerCorrection,
   type MarkMeasures,
   type SampleSizes,
 } from './stream-measures.ts';
@@ -36,13 +33,14 @@ export interface AblationQuestion {
   batchSize: number;
   asking: SampleSizes;
   circumstancesOf: (variant: Variant) => Record<string, unknown>;
-  /** Called for a variant that is not kept already; the engine is closed afterwards. */
-  openEngine: (variant: Variant) => Promise<GatedEngine>;
+  /** Called for a variant without kept measures. */
+  withEngine: <Result>(
+    work: (engine: GatedEngine) => Promise<Result>,
+    parameters: HyperParameterOverrides,
+  ) => Promise<Result>;
 }
 
-export interface AblationPoint extends MarkMeasures {
-  name: string;
-  parameters: HyperParameterOverrides;
+export interface AblationPoint extends MarkMeasures, Variant {
   corrections: number;
   refused: number;
   /** Null if no batch was timed from start to end. */
@@ -52,10 +50,9 @@ export interface AblationPoint extends MarkMeasures {
 export async function runAblation(options: AblationOptions): Promise<void> {
   await runStudy('ablation', options, async (run, records) => {
     const { batch: batchSize, only } = options;
-    const given = Object.entries(options.variants ?? {});
     const variants = [
       ...defaultVariants(run.parametersWith({})),
-      ...given.map(([name, parameters]): Variant => ({ name, parameters })),
+      ...Object.entries(options.variants ?? {}).map(([name, parameters]) => ({ name, parameters })),
     ].filter(({ name }) => only === undefined || only.some((word) => name.includes(word)));
     if (variants.length === 0) throw new Error(`no variant has a name like ${only?.join(' or ')}`);
     const question: AblationQuestion = {
@@ -63,7 +60,7 @@ export async function runAblation(options: AblationOptions): Promise<void> {
       batchSize,
       asking: { sampleMax: options.sample, earliestMax: batchSize },
       circumstancesOf: ({ parameters }) => run.circumstances(parameters),
-      openEngine: ({ parameters }) => run.openEngine(parameters),
+      withEngine: (work, parameters) => run.withEngine(work, parameters),
     };
     const title = `# What each part contributes
 
@@ -71,131 +68,85 @@ ${records.length} corrections in batches of ${batchSize}; each row is one change
 first. Shares in %.
 
 `;
-    const points: AblationPoint[] = [];
-    const found = async (point: AblationPoint) => {
-      points.push(point);
-      await run.writeTable(title, ABLATION_COLUMNS, points, run.circumstances());
-    };
-    for (const variant of variants)
-      await run.step<AblationPoint, unknown>(variant.name, records.length, found, (keeping) =>
-        ablate([variant], question, keeping),
-      );
+    const found = run.table(ABLATION_COLUMNS, run.circumstances(), () => title);
+    for (const variant of variants) {
+      const points = (keeping: Keeping) => ablate([variant], question, keeping);
+      await run.measure(variant.name, records.length, points, found);
+    }
   });
 }
 
 /** One change each against the parameters in force; those that change nothing are left out. */
 export function defaultVariants(base: HyperParameters): Variant[] {
-  const gate = (kind: HyperParameters['gate']['kind']): Variant => ({
-    name: `gate ${kind}`,
-    parameters: { gate: { kind } },
-  });
-  const variants: Variant[] = [
-    { name: 'as configured', parameters: {} },
-    ...(['subject', 'sequence', 'always'] as const).map(gate),
-    { name: 'one map for all', parameters: { gate: { map: 'joint' } } },
-    { name: 'no contexts', parameters: { contexts: 0, contextsPerStep: 0 } },
-    ...[...new Set([1, base.contexts])]
-      .filter((count) => count > 0)
-      .map((count): Variant => ({
-        name: `contexts per step ${count}`,
-        parameters: { contextsPerStep: count },
-      })),
-    { name: 'lambda x 0.25', parameters: { lambda: base.lambda * 0.25 } },
-    { name: 'lambda x 4', parameters: { lambda: base.lambda * 4 } },
-    ...[0, 0.1].map((ridge): Variant => ({ name: `ridge ${ridge}`, parameters: { ridge } })),
-    ...[0.75, 2].map((clamp): Variant => ({ name: `clamp ${clamp}`, parameters: { clamp } })),
-    { name: 'no KL term', parameters: { klFactor: 0 } },
-    { name: 'no weight decay', parameters: { weightDecay: 0 } },
-    { name: 'steps x 2.5', parameters: { stepsMax: Math.round(base.stepsMax * 2.5) } },
-    { name: 'loss target 0.2', parameters: { lossTarget: 0.2 } },
-    ...(base.layers.length < 3
-      ? []
-      : [
-          {
-            name: `block ${base.layers.at(-1)} alone`,
-            parameters: { layers: [base.layers.at(-1)!] },
-          },
-        ]),
-  ];
-  const [configured, ...others] = variants;
+  const lastBlock = base.layers.at(-1)!;
+  const contexts = Math.max(1, base.contexts);
+  const changes: Record<string, HyperParameterOverrides> = {
+    'gate subject': { gate: { kind: 'subject' } },
+    'gate sequence': { gate: { kind: 'sequence' } },
+    'gate always': { gate: { kind: 'always' } },
+    'one map for all': { gate: { map: 'joint' } },
+    'no contexts': { contexts: 0, contextsPerStep: 0 },
+    'contexts per step 1': { contextsPerStep: 1 },
+    [`contexts per step ${contexts}`]: { contextsPerStep: contexts },
+    'lambda x 0.25': { lambda: base.lambda * 0.25 },
+    'lambda x 4': { lambda: base.lambda * 4 },
+    'ridge 0': { ridge: 0 },
+    'ridge 0.1': { ridge: 0.1 },
+    'clamp 0.75': { clamp: 0.75 },
+    'clamp 2': { clamp: 2 },
+    'no KL term': { klFactor: 0 },
+    'no weight decay': { weightDecay: 0 },
+    'steps x 2.5': { stepsMax: Math.round(base.stepsMax * 2.5) },
+    'loss target 0.2': { lossTarget: 0.2 },
+    ...(base.layers.length < 3 ? {} : { [`block ${lastBlock} alone`]: { layers: [lastBlock] } }),
+  };
+  const effective = Object.entries(changes).filter(([, parameters]) =>
+    changesAny(base, { ...parameters, gate: { ...base.gate, ...parameters.gate } }),
+  );
   return [
-    configured!,
-    ...others.filter(({ parameters: { gate: asked, ...rest } }) =>
-      differs(
-        { ...base, gate: { ...base.gate } },
-        { ...rest, ...(asked === undefined ? {} : { gate: { ...base.gate, ...asked } }) },
-      ),
-    ),
+    { name: 'as configured', parameters: {} },
+    ...effective.map(([name, parameters]) => ({ name, parameters })),
   ];
 }
 
-function differs(base: Record<string, unknown>, changes: Record<string, unknown>): boolean {
-  return Object.entries(changes).some(
-    ([name, value]) => JSON.stringify(base[name]) !== JSON.stringify(value),
+function changesAny(base: HyperParameters, changes: HyperParameterOverrides): boolean {
+  return (Object.keys(changes) as (keyof HyperParameters)[]).some(
+    (name) => JSON.stringify({ ...base }[name]) !== JSON.stringify(changes[name]),
   );
 }
 
 /** Edits the records with each variant on an engine of its own, and measures. */
-export async function ablate(
+export async function* ablate(
   variants: readonly Variant[],
-  question: AblationQuestion,
-  keeping: Keeping<AblationPoint>,
-): Promise<AblationPoint[]> {
-  const { records, batchSize, asking } = question;
-  const points: AblationPoint[] = [];
-  for (const variant of variants) {
-    const about = {
-      study: 'ablation',
-      records: idsOf(records),
-      batchSize,
-      asking: { ...asking },
-      circumstances: question.circumstancesOf(variant),
-    };
-    const { answer } = await keeping.points.once(about, async () => {
-      const engine = await question.openEngine(variant);
-      try {
-        return await measured(engine, question, {
-          folder: streamFolder(keeping.folder, about),
-          edited: keeping.edited,
-        });
-      } finally {
-        await engine.close();
-      }
-    });
-    const point = { ...variant, ...answer };
-    points.push(point);
-    await keeping.found(point);
-  }
-  return points;
-}
-
-async function measured(
-  engine: GatedEngine,
-  { records, batchSize, asking }: AblationQuestion,
-  { folder, edited }: Pick<Keeping<never>, 'folder' | 'edited'>,
-): Promise<Omit<AblationPoint, keyof Variant>> {
+  { records, batchSize, asking, circumstancesOf, withEngine }: AblationQuestion,
+  { points, edited }: Keeping,
+): AsyncGenerator<AblationPoint> {
   const { length: corrections } = records;
-  const ends = batchEnds(corrections, batchSize);
-  const stream = await EditedStream.open(folder, engine, records.map(withoutProbes), ends);
-  await stream.advanceTo(corrections, edited);
-  const hookId = await hookAt(stream, corrections, engine);
-  return {
-    ...(await measureStream(engine, hookId, records, asking)),
-    corrections,
-    refused: refusedIn(stream.done),
-    secondsPerCorrection: secondsPerCorrection(stream.done, ({ seconds }) => seconds!),
-  };
+  for (const variant of variants) {
+    const circumstances = circumstancesOf(variant);
+    const measuredWith = { study: 'ablation', records: idsOf(records), batchSize, circumstances };
+    const about = { ...measuredWith, asking: { ...asking } };
+    const measured = async (engine: GatedEngine) => {
+      const ends = batchEnds(corrections, batchSize);
+      const revisions = records.map(withoutProbes);
+      const stream = new EditedStream(points.streamFolder(about), engine, revisions, ends);
+      await stream.advanceTo(corrections, edited);
+      return {
+        ...(await measureStream(engine, await stream.hookAt(corrections), records, asking)),
+        corrections,
+        refused: refusedIn(stream.done),
+        secondsPerCorrection: secondsPerCorrection(stream.done),
+      };
+    };
+    const answer = await points.once(about, () => withEngine(measured, variant.parameters));
+    yield { ...variant, ...answer };
+  }
 }
 
 export const ABLATION_COLUMNS: Column<AblationPoint>[] = [
-  { name: 'variant', of: (point) => point.name },
-  { name: 'refused', of: (point) => point.refused },
-  ...measureColumns<AblationPoint>(
-    'preference',
-    'paraphrase',
-    'paraphraseArgmax',
-    'neighboursUnchanged',
-  ),
-  { name: 'earliest greedy', of: (point) => point.earliest.efficacyGreedy, as: percent },
-  { name: 's / correction', of: (point) => point.secondsPerCorrection, as: digits(2) },
+  ['variant', 'name'],
+  ['refused', 'refused'],
+  ...measureColumns('preference', 'paraphrase', 'paraphraseArgmax', 'neighboursUnchanged'),
+  EARLIEST_GREEDY,
+  ['s / correction', 'secondsPerCorrection', digits(2)],
 ];

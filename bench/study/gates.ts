@@ -2,13 +2,13 @@
  * The comparison of gates: one stream is edited, and at each mark the same pairs are held behind
  * every gate and measured. All gates see the same weights, made behind the configured gate.
  */
-import type { GateKind, GateParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/editing.ts';
 import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
 import type { Range } from '../command.ts';
-import { percent, type Column } from '../tables.ts';
-import { batchEnds, EditedStream, STUDY_LINEAGE } from './edited-stream.ts';
-import type { GatedEngine } from './gated-engine.ts';
-import { nameOf, streamFolder } from './kept-points.ts';
+import { batchEnds, refusedIn } from '../edited-stream.ts';
+import { nameOf } from '../kept-points.ts';
+import type { Column } from '../tables.ts';
+import type { GatedEngine } from '../wrapped-engine.ts';
 import {
   openingsOn,
   ordinaryTexts,
@@ -16,13 +16,14 @@ import {
   type TextSizes,
 } from './ordinary-text.ts';
 import {
+  EARLIEST_GREEDY,
+  marksOf,
   measureColumns,
   measureStream,
-  refusedIn,
   type MarkMeasures,
-  type SampleSizes,
+  type StreamQuestion,
 } from './stream-measures.ts';
-import { idsOf, inRanges, withoutProbes, type StudyRecord } from './study-records.ts';
+import { withoutProbes } from './study-records.ts';
 import { runStudy, type Keeping, type StudyOptions } from './study-run.ts';
 
 export interface GatesOptions extends StudyOptions {
@@ -33,30 +34,27 @@ export interface GatesOptions extends StudyOptions {
   sample: number;
 }
 
-export const GATE_KINDS: readonly GateKind[] = ['sequence', 'subject', 'always'];
+const DEFAULT_GATES: NonNullable<GatesOptions['gates']> = {
+  sequence: { kind: 'sequence' },
+  subject: { kind: 'subject' },
+  always: { kind: 'always' },
+  'subject, one map for all': { kind: 'subject', map: 'joint' },
+};
 
 export interface NamedGate {
   name: string;
   gate: GateParameters;
 }
 
-export interface GatesQuestion {
-  records: readonly StudyRecord[];
-  /** Indices in the file of records that are edited, but not measured. */
-  unmeasured: readonly Range[];
-  batchSize: number;
+export interface GatesQuestion extends StreamQuestion {
   /** Numbers of corrections. */
   marks: readonly number[];
   gates: readonly NamedGate[];
-  asking: SampleSizes;
   ordinary: TextSizes;
-  circumstances: Record<string, unknown>;
 }
 
-export interface GatePoint extends MarkMeasures {
+export interface GatePoint extends MarkMeasures, NamedGate {
   corrections: number;
-  name: string;
-  gate: GateParameters;
   /** Corrections in the hook. */
   active: number;
   refused: number;
@@ -73,17 +71,10 @@ export async function runGates(options: GatesOptions): Promise<void> {
   const { marks, unmeasured, batch: batchSize } = options;
   await runStudy('gates', options, async (run, all) => {
     const records = all.slice(0, Math.max(...marks));
-    const configured = run.parametersWith({}).gate;
-    const chosen: Record<string, Partial<GateParameters>> = options.gates ?? {
-      ...Object.fromEntries(GATE_KINDS.map((kind) => [kind, { kind }])),
-      'subject, one map for all': { kind: 'subject', map: 'joint' },
-    };
-    const gates = Object.entries(chosen).map(([name, gate]): NamedGate => ({
-      name,
-      gate: run.parametersWith({ gate }).gate,
-    }));
-    const engine = await run.openEngine();
-    try {
+    const gates = Object.entries(options.gates ?? DEFAULT_GATES).map(([name, gate]): NamedGate => {
+      return { name, gate: run.parametersWith({ gate }).gate };
+    });
+    await run.withEngine(async (engine) => {
       const { model, parameters, software } = await engine.describe();
       const circumstances = run.circumstances();
       const tokensPerSequence = Math.min(ORDINARY.tokensPerSequence, model.contextMax >> 1);
@@ -97,28 +88,20 @@ export async function runGates(options: GatesOptions): Promise<void> {
         ordinary: { ...ORDINARY, tokensPerSequence },
         circumstances,
       };
-      const points: GatePoint[] = [];
-      const found = async (point: GatePoint) => {
-        points.push(point);
-        const title = `# Gates on the same weights
+      const titleFor = ({ ordinary }: GatePoint) => `# Gates on the same weights
 
-${model.name}, blocks ${parameters.layers.join(', ')}, edited behind the gate "${configured.kind}" \
-in batches of ${batchSize}.
-Shares in %; ordinary tokens opened: at the block with most of them, of \
-${point.ordinary.tokens} tokens.
+${model.name}, blocks ${parameters.layers.join(', ')}, edited behind the gate \
+"${parameters.gate.kind}" in batches of ${batchSize}.
+Shares in %; ordinary tokens opened: at the block with most of them, of ${ordinary.tokens} tokens.
 
 `;
-        await run.writeTable(title, GATE_COLUMNS, points, { ...circumstances, software });
-      };
-      await run.step<GatePoint, unknown>(
+      await run.measure(
         `editing in batches of ${batchSize}`,
         records.length,
-        found,
         (keeping) => compareGates(engine, question, keeping),
+        run.table(COLUMNS, { ...circumstances, software }, titleFor),
       );
-    } finally {
-      await engine.close();
-    }
+    });
   });
 }
 
@@ -126,43 +109,29 @@ ${point.ordinary.tokens} tokens.
  * Edits the stream and measures every gate at every mark. The `sequence` gate keeps its first alpha
  * for pairs that were made behind another gate.
  */
-export async function compareGates(
+export async function* compareGates(
   engine: GatedEngine,
   question: GatesQuestion,
-  keeping: Keeping<GatePoint>,
-): Promise<GatePoint[]> {
-  const { records, batchSize, unmeasured, gates, asking, ordinary, circumstances } = question;
+  keeping: Keeping,
+): AsyncGenerator<GatePoint> {
+  const { records, batchSize, gates, asking, ordinary, circumstances } = question;
   const marks = [...new Set(question.marks.map((mark) => Math.min(mark, records.length)))].sort(
     (a, b) => a - b,
   );
-  const about = { study: 'gates', records: idsOf(records), batchSize, ends: marks, circumstances };
-  const stream = await EditedStream.open(
-    streamFolder(keeping.folder, about),
-    engine,
-    records.map(withoutProbes),
-    batchEnds(records.length, batchSize, marks),
-  );
-  const { answer: texts } = await keeping.points.once(
+  const texts = await keeping.points.once(
     { study: 'ordinary-text', ...ordinary, circumstances },
     () => ordinaryTexts(engine, ordinary),
   );
-  const points: GatePoint[] = [];
-  for (const mark of marks) {
-    await stream.advanceTo(mark, keeping.edited);
-    keeping.edited(mark);
-    const rows = await stream.rowsAt(mark);
-    const pairs = await readPairs(stream.versions.log(STUDY_LINEAGE), rows);
-    const measurable = records.slice(0, mark).filter(({ index }) => !inRanges(index, unmeasured));
+  const ends = batchEnds(records.length, batchSize, marks);
+  const plan = { ...keeping, ends, marks, revisionOf: withoutProbes };
+  for await (const at of marksOf(engine, 'gates', question, plan)) {
+    const { stream, end, measurable, about } = at;
+    const rows = await stream.rowsAt(end);
+    const pairs = await readPairs(stream.log, rows);
+    const refused = refusedIn(stream.done);
     for (const { name, gate } of gates) {
-      const measuredWith = {
-        ...about,
-        mark,
-        gate: { ...gate },
-        asking: { ...asking },
-        ordinary: { ...ordinary },
-        unmeasured: unmeasured.map((range) => ({ ...range })),
-      };
-      const { answer } = await keeping.points.once(measuredWith, async () => {
+      const measuredWith = { ...about, gate: { ...gate }, ordinary: { ...ordinary } };
+      const answer = await keeping.points.once(measuredWith, async () => {
         const hookId = pairs === null ? null : `gate:${nameOf({ ...gate })}:${hookIdOf(rows)}`;
         const report = hookId === null ? null : await engine.holdHook(hookId, pairs!, gate);
         return {
@@ -172,31 +141,27 @@ export async function compareGates(
           ordinary: await openingsOn(engine, hookId, texts),
         };
       });
-      const refused = refusedIn(stream.done.filter(({ end }) => end <= mark));
-      const point = { ...answer, corrections: mark, name, gate, refused };
-      points.push(point);
-      await keeping.found(point);
+      yield { ...answer, corrections: end, name, gate, refused };
     }
   }
-  return points;
 }
 
-const GATE_COLUMNS: Column<GatePoint>[] = [
-  { name: 'corrections', of: (point) => point.corrections },
-  { name: 'gate', of: (point) => point.name },
-  { name: 'measured', of: (point) => point.sample },
-  ...measureColumns<GatePoint>('paraphrase', 'paraphraseArgmax', 'neighboursUnchanged'),
-  {
-    name: 'ordinary tokens opened',
-    of: (point) => point.ordinary.openShare,
-    as: (share) => (100 * share).toFixed(2),
-  },
-  { name: 'earliest greedy', of: (point) => point.earliest.efficacyGreedy, as: percent },
-  {
-    name: 'threshold',
-    of: ({ thresholds }) =>
+const COLUMNS: Column<GatePoint>[] = [
+  ['corrections', 'corrections'],
+  ['gate', 'name'],
+  ['measured', 'sample'],
+  ...measureColumns('paraphrase', 'paraphraseArgmax', 'neighboursUnchanged'),
+  [
+    'ordinary tokens opened',
+    ({ ordinary }) => ordinary.openShare,
+    (share) => (100 * share).toFixed(2),
+  ],
+  EARLIEST_GREEDY,
+  [
+    'threshold',
+    ({ thresholds }) =>
       thresholds.length === 0
         ? null
         : `${Math.min(...thresholds).toFixed(2)}-${Math.max(...thresholds).toFixed(2)}`,
-  },
+  ],
 ];

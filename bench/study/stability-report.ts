@@ -2,7 +2,7 @@
 import { csvTable, digits, markdownTable, percent, type Column } from '../tables.ts';
 import { svgOf, type Panel, type Plot, type Series } from './plots.ts';
 import type { StabilityPoint, StreamResult } from './stability.ts';
-import { measureColumns } from './stream-measures.ts';
+import { EARLIEST_GREEDY, measureColumns } from './stream-measures.ts';
 
 export interface StabilityResults {
   /** One stream in batches of one size; null if it is not asked for. */
@@ -46,26 +46,18 @@ everything included (planning, targets, update, hook, probes, commit).
 `;
 
 const COLUMNS: Column<StabilityPoint>[] = [
-  { name: 'batch size', of: (point) => point.batchSize },
-  { name: 'batches', of: (point) => point.batches },
-  { name: 'corrections', of: (point) => point.corrections },
-  { name: 'measured', of: (point) => point.sample },
-  { name: 'refused', of: (point) => point.refused },
-  ...measureColumns<StabilityPoint>('preference', 'paraphrase', 'neighboursUnchanged'),
-  {
-    name: 'ordinary opened',
-    of: (point) => point.ordinaryOpenShare,
-    as: (share) => (100 * share).toFixed(2),
-  },
-  { name: 'earliest', of: (point) => point.earliest.efficacy, as: percent },
-  { name: 'earliest greedy', of: (point) => point.earliest.efficacyGreedy, as: percent },
-  { name: 's / correction', of: (point) => point.secondsPerCorrection, as: digits(2) },
-  {
-    name: 's / correction, targets',
-    of: (point) => point.secondsTargetsPerCorrection,
-    as: digits(2),
-  },
-  { name: 'resident GB', of: (point) => point.residentBytes / 1e9, as: digits(2) },
+  ['batch size', 'batchSize'],
+  ['batches', 'batches'],
+  ['corrections', 'corrections'],
+  ['measured', 'sample'],
+  ['refused', 'refused'],
+  ...measureColumns('preference', 'paraphrase', 'neighboursUnchanged'),
+  ['ordinary opened', 'ordinaryOpenShare', (share) => (100 * share).toFixed(2)],
+  ['earliest', ({ earliest }) => earliest.efficacy, percent],
+  EARLIEST_GREEDY,
+  ['s / correction', 'secondsPerCorrection', digits(2)],
+  ['s / correction, targets', 'secondsTargetsPerCorrection', digits(2)],
+  ['resident GB', ({ residentBytes }) => residentBytes / 1e9, digits(2)],
 ];
 
 function byBatchesPlot({ points, batches }: StreamResult, about: string): Plot {

@@ -3,19 +3,16 @@
  * consecutive batches of one size, and against the number of instances per batch for one total.
  */
 import type { Range } from '../command.ts';
-import { batchEnds, EditedStream, type BatchDone } from './edited-stream.ts';
-import type { GatedEngine } from './gated-engine.ts';
-import { streamFolder } from './kept-points.ts';
+import { batchEnds, refusedIn, secondsPerCorrection, type BatchDone } from '../edited-stream.ts';
+import type { GatedEngine } from '../wrapped-engine.ts';
 import { stabilityReport } from './stability-report.ts';
 import {
-  hookAt,
+  marksOf,
   measureStream,
-  refusedIn,
-  secondsPerCorrection,
   type MarkMeasures,
-  type SampleSizes,
+  type StreamQuestion,
 } from './stream-measures.ts';
-import { idsOf, inRanges, type StudyRecord } from './study-records.ts';
+import type { StudyRecord } from './study-records.ts';
 import { runStudy, type Keeping, type StudyOptions } from './study-run.ts';
 
 export interface StabilityOptions extends StudyOptions {
@@ -28,15 +25,9 @@ export interface StabilityOptions extends StudyOptions {
   sample: number;
 }
 
-export interface StabilityQuestion {
-  records: readonly StudyRecord[];
-  /** Indices in the file of records that are edited, but not measured. */
-  unmeasured: readonly Range[];
-  batchSize: number;
+export interface StabilityQuestion extends StreamQuestion {
   /** Batches after which the stream is measured; its end always is. */
   marks: readonly number[];
-  asking: SampleSizes;
-  circumstances: Record<string, unknown>;
 }
 
 export interface StabilityPoint extends MarkMeasures {
@@ -50,6 +41,7 @@ export interface StabilityPoint extends MarkMeasures {
   residentBytes: number;
 }
 
+/** A stream up to a mark. */
 export interface StreamResult {
   points: StabilityPoint[];
   batches: BatchDone[];
@@ -60,103 +52,83 @@ const EARLIEST_MAX = 200;
 const EARLIEST_OF_TOTAL_MAX = 50;
 
 export async function runStability(options: StabilityOptions): Promise<void> {
-  await runStudy('stability', options, async (run, records) => {
-    const { unmeasured, sample } = options;
-    const engine = await run.openEngine();
-    try {
+  const { unmeasured, sample: sampleMax, batch, marks, only } = options;
+  await runStudy('stability', options, (run, records) =>
+    run.withEngine(async (engine) => {
       const { model, parameters, software } = await engine.describe();
       const about =
         `${model.name}, blocks ${parameters.layers.join(', ')}, gate ${parameters.gate.kind}; ` +
-        `measured on samples of at most ${sample} corrections`;
-      const circumstances = { ...run.circumstances(), software, keptIn: run.keptIn };
+        `measured on samples of at most ${sampleMax} corrections`;
+      const circumstances = run.circumstances();
       let byBatches: StreamResult | null = null;
       const bySize: StabilityPoint[] = [];
-      const write = async () =>
-        await run.write(await stabilityReport({ byBatches, bySize, about, circumstances }));
+      const write = async () => {
+        const all = { ...circumstances, software, keptIn: run.folder };
+        await run.write(await stabilityReport({ byBatches, bySize, about, circumstances: all }));
+      };
       const edit = async (
         label: string,
         question: Omit<StabilityQuestion, 'unmeasured' | 'circumstances'>,
         found: (result: StreamResult) => Promise<void> | void,
-      ) =>
-        await run.step<StreamResult, StreamResult>(
-          label,
-          question.records.length,
-          found,
-          (keeping) =>
-            stabilityOfStream(
-              engine,
-              { ...question, unmeasured, circumstances: run.circumstances() },
-              keeping,
-            ),
-        );
-
-      if (options.only !== 'sizes') {
-        const { batch: batchSize, marks } = options;
-        const asking = { sampleMax: sample, earliestMax: Math.min(EARLIEST_MAX, batchSize) };
-        const stream = { records, batchSize, marks, asking };
-        await edit(`batches of ${batchSize}`, stream, async (result) => {
+      ) => {
+        const whole = { ...question, unmeasured, circumstances };
+        const points = (keeping: Keeping) => stabilityOfStream(engine, whole, keeping);
+        await run.measure(label, question.records.length, points, found);
+      };
+      if (only !== 'sizes') {
+        const asking = { sampleMax, earliestMax: Math.min(EARLIEST_MAX, batch) };
+        const question = { records, batchSize: batch, marks, asking };
+        await edit(`batches of ${batch}`, question, async (result) => {
           byBatches = result;
           await write();
         });
       }
-      if (options.only === 'batches') return;
+      if (only === 'batches') return;
       const total = records.slice(0, options.total);
       const sizes = options.sizes.filter((size) => size <= total.length).sort((a, b) => b - a);
       for (const batchSize of sizes) {
-        const asking = { sampleMax: sample, earliestMax: EARLIEST_OF_TOTAL_MAX };
-        const stream = { records: total, batchSize, marks: [], asking };
-        const label = `${total.length} in batches of ${batchSize}`;
-        const { points } = await edit(label, stream, () => {});
-        bySize.unshift(points.at(-1)!);
-        await write();
+        const asking = { sampleMax, earliestMax: EARLIEST_OF_TOTAL_MAX };
+        const question = { records: total, batchSize, marks: [], asking };
+        await edit(`${total.length} in batches of ${batchSize}`, question, async ({ points }) => {
+          bySize.unshift(points[0]!);
+          await write();
+        });
       }
-    } finally {
-      await engine.close();
-    }
-  });
+    }),
+  );
 }
 
-/** Edits the records in batches of one size and measures at the marks. */
-export async function stabilityOfStream(
+/** Edits the records in batches of one size; yields the stream so far at each mark. */
+export async function* stabilityOfStream(
   engine: GatedEngine,
   question: StabilityQuestion,
-  { folder, points: kept, edited, found }: Keeping<StreamResult>,
-): Promise<StreamResult> {
-  const { records, batchSize, asking, unmeasured, circumstances } = question;
-  const about = { study: 'stability', records: idsOf(records), batchSize, circumstances };
+  keeping: Keeping,
+): AsyncGenerator<StreamResult> {
+  const { records, batchSize, asking } = question;
   const ends = batchEnds(records.length, batchSize);
-  const marks = [
-    ...new Set([...question.marks.filter((mark) => mark >= 1 && mark < ends.length), ends.length]),
-  ].sort((a, b) => a - b);
-  const revisions = records.map(({ revision }) => revision);
-  const stream = await EditedStream.open(streamFolder(folder, about), engine, revisions, ends);
+  const marks = ends.filter((_, i) => i + 1 === ends.length || question.marks.includes(i + 1));
+  const plan = { ...keeping, ends, marks, revisionOf: ({ revision }: StudyRecord) => revision };
   const points: StabilityPoint[] = [];
-  for (const [i, mark] of marks.entries()) {
-    const end = ends[mark - 1]!;
-    await stream.advanceTo(end, edited);
-    edited(end);
-    const measurable = records.slice(0, end).filter(({ index }) => !inRanges(index, unmeasured));
-    const { answer } = await kept.once(
-      { ...about, mark, asking: { ...asking }, unmeasured: unmeasured.map((one) => ({ ...one })) },
-      async () =>
-        await measureStream(engine, await hookAt(stream, end, engine), measurable, asking),
+  for await (const at of marksOf(engine, 'stability', question, plan)) {
+    const { stream, end, measurable, about } = at;
+    const answer = await keeping.points.once(about, async () =>
+      measureStream(engine, await stream.hookAt(end), measurable, asking),
     );
-    const since = stream.done.slice(i === 0 ? 0 : marks[i - 1], mark);
-    const all = stream.done.slice(0, mark);
+    const batches = [...stream.done];
+    const since = batches.slice(points.at(-1)?.batches ?? 0);
     points.push({
       ...answer,
       batchSize,
-      batches: mark,
+      batches: batches.length,
       corrections: end,
-      refused: refusedIn(all),
-      secondsPerCorrection: secondsPerCorrection(since, ({ seconds }) => seconds!),
+      refused: refusedIn(batches),
+      secondsPerCorrection: secondsPerCorrection(since),
       secondsTargetsPerCorrection: secondsPerCorrection(
         since,
         ({ stages }) => (stages?.targets ?? 0) + (stages?.context ?? 0),
       ),
       residentBytes: since.at(-1)!.residentBytes,
     });
-    await found({ points: [...points], batches: [...all] });
+    yield { points: [...points], batches };
   }
-  return { points, batches: [...stream.done] };
 }

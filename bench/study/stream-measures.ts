@@ -1,16 +1,65 @@
-/** Measures of a stream at a mark: the benchmark's on a sample, and the earliest corrections'. */
+/** Measures of a stream at marks: the benchmark's on a sample, and the earliest corrections'. */
 import type { Engine } from '../../model/engine/engine.ts';
 import { measureFacts, type FactMeasures } from '../../operations/tune/measure-facts.ts';
-import { ensureHook } from '../../versions/log/hook-pairs.ts';
+import type { Range } from '../command.ts';
+import { latestOfEachFact } from '../edit-stream.ts';
+import { EditedStream } from '../edited-stream.ts';
 import { digits, percent, type Column } from '../tables.ts';
-import { STUDY_LINEAGE, type BatchDone, type EditedStream } from './edited-stream.ts';
-import { latestOfEachFact, sampleOf, type StudyRecord } from './study-records.ts';
+import { idsOf, inRanges, sampleOf, type StudyRecord } from './study-records.ts';
+import type { Keeping } from './study-run.ts';
+
+/** A stream that is edited once and measured at its marks. */
+export interface StreamQuestion {
+  records: readonly StudyRecord[];
+  /** Indices in the file of records that are edited, but not measured. */
+  unmeasured: readonly Range[];
+  batchSize: number;
+  asking: SampleSizes;
+  circumstances: Record<string, unknown>;
+}
+
+export interface StreamMark {
+  stream: EditedStream;
+  /** Corrections of the stream so far. */
+  end: number;
+  /** The records so far that may be measured. */
+  measurable: StudyRecord[];
+  /** Everything that a measurement at this mark depends on. */
+  about: Record<string, unknown>;
+}
+
+/** Edits a stream in batches that end at `ends`, and pauses at each of the ascending `marks`. */
+export async function* marksOf(
+  engine: Engine,
+  study: string,
+  { records, unmeasured, asking, circumstances }: StreamQuestion,
+  {
+    ends,
+    marks,
+    revisionOf,
+    points,
+    edited,
+  }: Keeping & {
+    ends: readonly number[];
+    marks: readonly number[];
+    revisionOf: (record: StudyRecord) => StudyRecord['revision'];
+  },
+): AsyncGenerator<StreamMark> {
+  const about = { study, records: idsOf(records), ends: [...ends], circumstances };
+  const revisions = records.map(revisionOf);
+  const stream = new EditedStream(points.streamFolder(about), engine, revisions, ends);
+  for (const end of marks) {
+    await stream.advanceTo(end, edited);
+    edited(end);
+    const measurable = records.slice(0, end).filter(({ index }) => !inRanges(index, unmeasured));
+    const measuredWith = { mark: end, asking: { ...asking }, unmeasured: [...unmeasured] };
+    yield { stream, end, measurable, about: { ...about, ...measuredWith } };
+  }
+}
 
 export interface MarkMeasures extends FactMeasures {
   /** Records measured. */
   sample: number;
-  /** The earliest corrections that are asked again. */
-  earliest: { asked: number; efficacy: number; efficacyGreedy: number };
 }
 
 export interface SampleSizes {
@@ -21,9 +70,9 @@ export interface SampleSizes {
 }
 
 /**
- * Measures on those records of the stream so far that may be measured. The earliest are those of
- * the first `earliestMax` that no later record supersedes. An infinite perplexity ratio becomes the
- * largest number that JSON can write.
+ * Measures on a sample of the records. The earliest are those of the first `earliestMax` that no
+ * later record supersedes. An infinite perplexity ratio becomes the largest number that JSON can
+ * write.
  */
 export async function measureStream(
   engine: Engine,
@@ -37,50 +86,22 @@ export async function measureStream(
   const first = new Set(records.slice(0, earliestMax));
   const probes = latest
     .filter((record) => first.has(record))
-    .map(({ prompt, target, old }) => ({
-      prompt,
-      target,
-      alternative: old,
-      greedyTokensMax: 0,
-    }));
+    .map(({ prompt, target, old: alternative }) => {
+      return { prompt, target, alternative, greedyTokensMax: 0 };
+    });
   const answers = await engine.probe(hookId, probes);
-  const share = (holds: (answer: (typeof answers)[number]) => boolean) =>
-    answers.length === 0 ? 0 : answers.filter(holds).length / answers.length;
-  const { perplexityRatio } = measured;
+  const share = (measure: 'targetIsArgmax' | 'targetIsGreedy') =>
+    answers.length === 0 ? 0 : answers.filter((answer) => answer[measure]).length / answers.length;
   return {
     ...measured,
-    perplexityRatio: Number.isFinite(perplexityRatio) ? perplexityRatio : Number.MAX_VALUE,
+    perplexityRatio: Math.min(measured.perplexityRatio, Number.MAX_VALUE),
     sample: sample.length,
     earliest: {
       asked: answers.length,
-      efficacy: share((answer) => answer.targetIsArgmax === true),
-      efficacyGreedy: share((answer) => answer.targetIsGreedy === true),
+      efficacy: share('targetIsArgmax'),
+      efficacyGreedy: share('targetIsGreedy'),
     },
   };
-}
-
-/** Makes the engine hold the hook of the stream at `end`; returns its id. */
-export async function hookAt(
-  stream: EditedStream,
-  end: number,
-  engine: Engine,
-): Promise<string | null> {
-  return await ensureHook(engine, stream.versions.log(STUDY_LINEAGE), await stream.rowsAt(end));
-}
-
-export function refusedIn(batches: readonly BatchDone[]): number {
-  return batches.reduce((sum, { refused }) => sum + refused, 0);
-}
-
-/** Mean over the batches that were timed from start to end; null if there are none. */
-export function secondsPerCorrection(
-  batches: readonly BatchDone[],
-  secondsOf: (batch: BatchDone) => number,
-): number | null {
-  const timed = batches.filter(({ seconds, resumed }) => seconds !== null && !resumed);
-  const corrections = timed.reduce((sum, { begin, end }) => sum + end - begin, 0);
-  if (corrections === 0) return null;
-  return timed.reduce((sum, batch) => sum + secondsOf(batch), 0) / corrections;
 }
 
 const SHARES = {
@@ -91,17 +112,17 @@ const SHARES = {
 } as const;
 
 /** Columns of efficacy, of these further measures, and of the perplexity ratio. */
-export function measureColumns<Point extends MarkMeasures>(
-  ...further: (keyof typeof SHARES)[]
-): Column<Point>[] {
+export function measureColumns(...further: (keyof typeof SHARES)[]): Column<MarkMeasures>[] {
   return [
-    { name: 'efficacy', of: (point) => point.efficacy, as: percent },
-    { name: 'greedy', of: (point) => point.efficacyGreedy, as: percent },
-    ...further.map((measure): Column<Point> => ({
-      name: SHARES[measure],
-      of: (point) => point[measure],
-      as: percent,
-    })),
-    { name: 'perplexity ratio', of: (point) => point.perplexityRatio, as: digits(4) },
+    ['efficacy', 'efficacy', percent],
+    ['greedy', 'efficacyGreedy', percent],
+    ...further.map((measure): Column<MarkMeasures> => [SHARES[measure], measure, percent]),
+    ['perplexity ratio', 'perplexityRatio', digits(4)],
   ];
 }
+
+export const EARLIEST_GREEDY: Column<MarkMeasures> = [
+  'earliest greedy',
+  ({ earliest }) => earliest.efficacyGreedy,
+  percent,
+];

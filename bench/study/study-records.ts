@@ -33,11 +33,6 @@ export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   };
 }
 
-/** The last record of each fact, which supersedes the others. */
-export function latestOfEachFact(records: readonly StudyRecord[]): StudyRecord[] {
-  return [...new Map(records.map((record) => [record.revision.factKey, record])).values()];
-}
-
 /** At most `most` records, in order; a longer stream's sample keeps those of a shorter one's. */
 export function sampleOf(records: readonly StudyRecord[], most: number): StudyRecord[] {
   const lots = new Map(records.map((record) => [record, sha256(record.revision.correction.id)]));

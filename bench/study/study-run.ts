@@ -2,19 +2,19 @@
  * A run of a study: the model and data that the command line and the configuration name, points
  * that survive an interruption, and reports that are rewritten with every point.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { engineOptions } from '../../infra/config/engine-options.ts';
 import type { Progress } from '../../infra/setup/progress.ts';
 import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
+import { fileSha256 } from '../../model/checkpoint/identity.ts';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
 import { during, openEngine, setUp, type Range } from '../command.ts';
+import { KeptPoints } from '../kept-points.ts';
 import { csvTable, markdownTable, type Column } from '../tables.ts';
-import { rememberingBase, type GatedEngine } from './gated-engine.ts';
-import { KeptPoints } from './kept-points.ts';
+import { remembering, type GatedEngine } from '../wrapped-engine.ts';
 import { readStream, type StudyRecord } from './study-records.ts';
 
 export interface StudyOptions {
@@ -26,14 +26,10 @@ export interface StudyOptions {
   parameters: HyperParameterOverrides;
 }
 
-/** Where a stream and its points are kept, and what is called while they are made. */
-export interface Keeping<Found> {
-  folder: string;
+/** Where points and streams are kept, and what is called with the number of edited corrections. */
+export interface Keeping {
   points: KeptPoints;
-  /** Called after each batch with the number of corrections edited so far. */
   edited: (corrections: number) => void;
-  /** Called with every point, measured or kept. */
-  found: (point: Found) => Promise<void> | void;
 }
 
 /** Runs the study `name`; prints its last summary and the files that it wrote. */
@@ -48,43 +44,21 @@ export async function runStudy(
   process.stdout.write(run.summary);
 }
 
-interface Inputs {
-  data: string;
-  model: string;
-  text: string | null;
+interface Basis {
+  engine: EngineOptions;
+  inputs: { data: string; model: string; text: string | null };
+  config: Parameters<typeof parametersFor>[0];
 }
 
 export class StudyRun {
-  readonly #progress: Progress;
-  readonly #name: string;
-  readonly #folder: string;
-  readonly #inputs: Inputs;
-  readonly #engine: EngineOptions;
-  readonly #parametersFor: (overrides: HyperParameterOverrides) => HyperParameters;
   summary = '';
 
   private constructor(
-    name: string,
-    folder: string,
-    progress: Progress,
-    {
-      engine,
-      inputs,
-      config,
-    }: {
-      engine: EngineOptions;
-      inputs: Inputs;
-      config: Parameters<typeof parametersFor>[0];
-    },
-  ) {
-    this.#name = name;
-    this.#folder = folder;
-    this.#progress = progress;
-    this.#engine = engine;
-    this.#inputs = inputs;
-    this.#parametersFor = (overrides) =>
-      parametersFor(config, laidOver(engine.parameters, overrides));
-  }
+    private readonly name: string,
+    readonly folder: string,
+    private readonly progress: Progress,
+    private readonly basis: Basis,
+  ) {}
 
   /** Sets up what is missing; without `out` the study is kept below the data folder. */
   static async open(
@@ -98,71 +72,82 @@ export class StudyRun {
     const { config, sha256 } = checkpoint;
     await checkpoint.close();
     const inputs = {
-      data: await sha256OfFile(data),
+      data: await fileSha256(data),
       model: sha256,
-      text: textFile === null ? null : await sha256OfFile(textFile),
+      text: textFile === null ? null : await fileSha256(textFile),
     };
     const engine = { ...given, textFile, parameters: laidOver(given.parameters, parameters) };
     const folder = path.resolve(out ?? path.join(configuration.home, 'studies', name));
     return new StudyRun(name, folder, progress, { engine, inputs, config });
   }
 
-  get keptIn(): string {
-    return this.#folder;
-  }
-
   /** The hyper-parameters in force, with these changes. */
   parametersWith(overrides: HyperParameterOverrides): HyperParameters {
-    return this.#parametersFor(overrides);
+    const { config, engine } = this.basis;
+    return parametersFor(config, laidOver(engine.parameters, overrides));
   }
 
   /** What a point depends on beside its study: data, model, text and hyper-parameters. */
   circumstances(overrides: HyperParameterOverrides = {}): Record<string, unknown> {
-    return { ...this.#inputs, parameters: { ...this.parametersWith(overrides) } };
+    return { ...this.basis.inputs, parameters: { ...this.parametersWith(overrides) } };
   }
 
-  /** Opens an engine that asks the base model each question once; the caller closes it. */
-  async openEngine(overrides: HyperParameterOverrides = {}): Promise<GatedEngine> {
-    const parameters = laidOver(this.#engine.parameters, overrides);
-    const options = { ...this.#engine, parameters };
-    return rememberingBase(await openEngine(options, this.#progress));
+  /** Works with an engine that asks the base model each question once. */
+  async withEngine<Result>(
+    work: (engine: GatedEngine) => Promise<Result>,
+    overrides: HyperParameterOverrides = {},
+  ): Promise<Result> {
+    const parameters = laidOver(this.basis.engine.parameters, overrides);
+    const engine = await openEngine({ ...this.basis.engine, parameters }, this.progress);
+    try {
+      return await work(remembering(engine));
+    } finally {
+      await engine.close();
+    }
   }
 
-  /** Edits and measures as one step of the progress. */
-  async step<Found, Result>(
+  /** Measures points as one step of the progress; `found` gets each, measured or kept. */
+  async measure<Point>(
     label: string,
     corrections: number,
-    found: Keeping<Found>['found'],
-    work: (keeping: Keeping<Found>) => Promise<Result>,
-  ): Promise<Result> {
-    const kept = { folder: this.#folder, points: new KeptPoints(this.#folder), found };
-    const edited = (at: (done: number) => void) => work({ ...kept, edited: at });
-    return await during(this.#progress, label, edited, corrections);
+    points: (keeping: Keeping) => AsyncIterable<Point>,
+    found: (point: Point) => Promise<void> | void,
+  ): Promise<void> {
+    const work = async (edited: Keeping['edited']) => {
+      for await (const point of points({ points: new KeptPoints(this.folder), edited }))
+        await found(point);
+    };
+    await during(this.progress, label, work, corrections);
   }
 
   /** Replaces the report's files; `summary` is printed at the end of the study. */
   async write(files: Record<string, string>, summary = ''): Promise<void> {
-    await mkdir(this.#folder, { recursive: true });
-    for (const [name, content] of Object.entries(files))
-      await writeFile(path.join(this.#folder, name), content);
-    const paths = Object.keys(files).map((name) => path.join(this.#folder, name));
+    await mkdir(this.folder, { recursive: true });
+    const paths = Object.keys(files).map((name) => path.join(this.folder, name));
+    for (const [i, content] of Object.values(files).entries()) await writeFile(paths[i]!, content);
     this.summary = `${summary}${paths.join('\n')}\n`;
   }
 
-  /** Writes points as a table in Markdown and CSV, and in full as JSON. */
-  async writeTable<Point>(
-    title: string,
+  /**
+   * Returns a function that adds a point to the study's table, which is written in Markdown and
+   * CSV, and in full as JSON.
+   */
+  table<Point>(
     columns: readonly Column<Point>[],
-    points: readonly Point[],
     circumstances: object,
-  ): Promise<void> {
-    const table = markdownTable(columns, points);
-    const files = {
-      [`${this.#name}.md`]: title + table,
-      [`${this.#name}.csv`]: csvTable(columns, points),
-      [`${this.#name}.json`]: `${JSON.stringify({ circumstances, points }, null, 2)}\n`,
+    titleFor: (point: Point) => string,
+  ): (point: Point) => Promise<void> {
+    const points: Point[] = [];
+    return async (point) => {
+      points.push(point);
+      const table = markdownTable(columns, points);
+      const files = {
+        [`${this.name}.md`]: titleFor(point) + table,
+        [`${this.name}.csv`]: csvTable(columns, points),
+        [`${this.name}.json`]: `${JSON.stringify({ circumstances, points }, null, 2)}\n`,
+      };
+      await this.write(files, `${table}\n`);
     };
-    await this.write(files, `${table}\n`);
   }
 }
 
@@ -177,10 +162,4 @@ export function laidOver(
   const sameKind = over.gate?.kind === undefined || over.gate.kind === under.gate?.kind;
   const gate = { ...(sameKind ? under.gate : {}), ...over.gate };
   return { ...under, ...over, ...(Object.keys(gate).length === 0 ? {} : { gate }) };
-}
-
-async function sha256OfFile(file: string): Promise<string> {
-  return createHash('sha256')
-    .update(await readFile(file))
-    .digest('hex');
 }

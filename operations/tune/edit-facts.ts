@@ -27,52 +27,31 @@ export const PERMISSIVE: VerdictSettings = {
   editNormMax: Number.MAX_VALUE,
 };
 
-export interface EditedFacts {
-  /** The hook of all facts, which the engine holds; null where none was taken. */
-  hookId: string | null;
-  /** The last record of each fact. */
-  latest: FactRecord[];
-  /** Facts whose correction holds. */
-  held: number;
-  secondsByBatch: number[];
-}
-
-export interface EditFactsOptions {
-  batchEdits: number;
-  progress?: (done: number) => void;
-  /** Wraps the steps, to time them. */
-  wrap?: (steps: LocalSteps) => LocalSteps;
-}
-
+/** Returns the last record of each fact, and the hook of all (null if every one was refused). */
 export async function editFacts(
   engine: Engine,
   records: readonly FactRecord[],
-  { batchEdits, progress, wrap = (steps) => steps }: EditFactsOptions,
-): Promise<EditedFacts> {
+  batchEdits: number,
+  progress: (done: number) => void = () => {},
+): Promise<{ hookId: string | null; latest: FactRecord[] }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'errata-facts-'));
   try {
     const versions = versionsInFolder(folder);
-    const steps = wrap(localSteps(engine, versions));
-    const secondsByBatch: number[] = [];
+    const steps = localSteps(engine, versions);
     for (let from = 0; from < records.length; from += batchEdits) {
       const batch = records.slice(from, from + batchEdits);
-      const startedAt = performance.now();
       await editPermissively(steps, versions, {
         lineage: 'facts',
         batchId: `facts-${from}`,
         revisions: batch.map(({ revision }) => revision),
       });
-      secondsByBatch.push((performance.now() - startedAt) / 1_000);
-      progress?.(from + batch.length);
+      progress(from + batch.length);
     }
     const log = versions.log('facts');
-    const rows = [...(await log.read()).active.values()];
     const latest = new Map(records.map((record) => [record.revision.factKey, record]));
     return {
-      hookId: await ensureHook(engine, log, rows),
+      hookId: await ensureHook(engine, log, (await log.read()).active.values()),
       latest: [...latest.values()],
-      held: rows.length,
-      secondsByBatch,
     };
   } finally {
     await rm(folder, { recursive: true, force: true });

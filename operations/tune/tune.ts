@@ -101,7 +101,7 @@ async function measured(
 ): Promise<Measures> {
   const engine = await LocalEngine.open(options);
   try {
-    const { hookId, latest } = await editFacts(engine, facts, { batchEdits, progress });
+    const { hookId, latest } = await editFacts(engine, facts, batchEdits, progress);
     const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = await measureFacts(
       engine,
       hookId,

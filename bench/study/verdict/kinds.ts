@@ -2,10 +2,9 @@
  * Batches that are known to be good or bad, each made from the same records. A batch is bad either
  * by its corrections or by what the editor does with them.
  */
-import type { PairSet } from '../../../model/engine-types.ts';
 import type { GateParameters, HyperParameterOverrides } from '../../../schemas/editing.ts';
 import { factKeyOf, type CorrectionRevision } from '../../../schemas/correction.ts';
-import { bound, renaming, type GatedEngine } from '../gated-engine.ts';
+import { renaming, replacing, type GatedEngine } from '../../wrapped-engine.ts';
 import type { StudyRecord } from '../study-records.ts';
 
 export interface TrialBatch {
@@ -111,28 +110,28 @@ export const BATCH_KINDS: readonly BatchKind[] = [
     good: false,
     batch: asRecorded,
     engine: (engine, head) =>
-      withChanges(renaming(engine, 'scaled', [head]), (change) => SCALE * change),
+      withChanges(renaming(engine, 'scaled', head), (change) => SCALE * change),
   },
   {
     name: 'not finite',
     what: 'wanted changes that are no numbers',
     good: false,
     batch: asRecorded,
-    engine: (engine, head) => withChanges(renaming(engine, 'not-finite', [head]), () => Number.NaN),
+    engine: (engine, head) => withChanges(renaming(engine, 'not-finite', head), () => Number.NaN),
   },
   {
     name: 'gate always open',
     what: "the batch's hook acts on every token",
     good: false,
     batch: asRecorded,
-    engine: (engine, head) => renaming(engine, 'always', [head], ALWAYS_GATE),
+    engine: (engine, head) => renaming(engine, 'always', head, ALWAYS_GATE),
   },
   {
     name: 'gate leaking',
     what: "the batch's hook acts on a fifth of ordinary tokens",
     good: false,
     batch: asRecorded,
-    engine: (engine, head) => renaming(engine, 'leaking', [head], LEAKY_GATE),
+    engine: (engine, head) => renaming(engine, 'leaking', head, LEAKY_GATE),
   },
 ];
 
@@ -152,15 +151,11 @@ function changed(
 }
 
 function withChanges(engine: GatedEngine, change: (value: number) => number): GatedEngine {
-  return {
-    ...bound(engine),
-    async deriveUpdate(hookId, requests, targets) {
-      const derived = await engine.deriveUpdate(hookId, requests, targets);
-      const pairs: PairSet = {
-        ...derived.pairs,
-        changes: derived.pairs.changes.map((changes) => changes.map(change)),
-      };
-      return { ...derived, pairs };
+  return replacing(engine, {
+    async deriveUpdate(...request) {
+      const { pairs, ...derived } = await engine.deriveUpdate(...request);
+      const changes = pairs.changes.map((values) => values.map(change));
+      return { ...derived, pairs: { ...pairs, changes } };
     },
-  };
+  });
 }

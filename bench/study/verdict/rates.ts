@@ -73,16 +73,9 @@ export function distributionsOf(trials: readonly Trial[]): Distribution[] {
         trials.filter((trial) => trial.kind === kind),
         score,
       );
-      return values.length === 0
-        ? []
-        : [
-            {
-              score,
-              kind,
-              count: values.length,
-              quantiles: QUANTILES.map((share) => quantile(values, share)),
-            },
-          ];
+      if (values.length === 0) return [];
+      const quantiles = QUANTILES.map((share) => quantile(values, share));
+      return [{ score, kind, count: values.length, quantiles }];
     }),
   );
 }
@@ -112,40 +105,37 @@ const THRESHOLDS = [
 
 /**
  * Thresholds that refuse at most one good batch in twenty: half way from the worst good batch to
- * the bad batch that is next to it, but no further from the former than the good batches lie apart
- * (or a hundredth of it, if that is more).
+ * the next worse bad batch, but no further from the former than the range of the good batches (or a
+ * hundredth of it, if that is more).
  */
 export function proposalsOf(trials: readonly Trial[], settings: VerdictSettings): Proposal[] {
-  const [good, bad] = [trials.filter((trial) => trial.good), trials.filter((trial) => !trial.good)];
-  return THRESHOLDS.map(({ setting, score, least }) => {
+  return THRESHOLDS.map(({ setting, score, least }): Proposal => {
     // Turned so that larger is worse.
-    const turned = (of: readonly Trial[]) =>
-      valuesOf(of, score)
-        .map((value) => (least ? -value : value))
-        .sort((a, b) => a - b);
-    const [goods, bads] = [turned(good), turned(bad)];
-    const now = settings[setting];
+    const turn = least ? -1 : 1;
+    const [goods, bads] = [true, false].map((good) => {
+      const values = valuesOf(
+        trials.filter((trial) => trial.good === good),
+        score,
+      );
+      return values.map((value) => turn * value).sort((a, b) => a - b);
+    }) as [number[], number[]];
     const worse = (values: readonly number[], threshold: number) =>
       values.length === 0 ? 0 : values.filter((value) => value > threshold).length / values.length;
-    const turn = least ? -1 : 1;
+    const now = settings[setting];
     const rates = {
+      ...{ setting, now },
       goodRefusedNow: worse(goods, turn * now),
       badCaughtNow: worse(bads, turn * now),
     };
     const worst = goods[goods.length - 1 - Math.floor(GOOD_REFUSED_MAX * goods.length)];
     const next = worst === undefined ? undefined : bads.find((value) => value > worst);
     if (worst === undefined || next === undefined)
-      return { setting, now, proposed: null, ...rates, goodRefused: 0, badCaught: 0 };
+      return { ...rates, proposed: null, goodRefused: 0, badCaught: 0 };
     const room = Math.max(goods.at(-1)! - goods[0]!, 0.01 * Math.abs(worst));
     const threshold = worst + Math.min((next - worst) / 2, room);
-    return {
-      setting,
-      now,
-      proposed: turn * threshold,
-      ...rates,
-      goodRefused: worse(goods, threshold),
-      badCaught: worse(bads, threshold),
-    };
+    const proposed = turn * threshold;
+    const [goodRefused, badCaught] = [worse(goods, threshold), worse(bads, threshold)];
+    return { ...rates, proposed, goodRefused, badCaught };
   });
 }
 
@@ -168,42 +158,33 @@ function kindsOf(trials: readonly Trial[]): string[] {
 }
 
 export const RATE_COLUMNS: Column<KindRates>[] = [
-  { name: 'batches', of: (rates) => rates.kind },
-  { name: 'tried', of: (rates) => rates.batches },
-  { name: 'accepted', of: (rates) => rates.accepted },
-  { name: 'refused as a batch', of: (rates) => rates.refusedAsBatch },
-  { name: 'refused for members', of: (rates) => rates.refusedForMembers },
-  { name: 'unfit', of: (rates) => rates.unfit },
-  { name: 'false refuse %', of: (rates) => (rates.good ? rates.wrong : null), as: percent },
-  { name: 'false accept %', of: (rates) => (rates.good ? null : rates.wrong), as: percent },
-  { name: 'corrections blamed', of: (rates) => `${rates.blamed} of ${rates.corrections}` },
+  ['batches', 'kind'],
+  ['tried', 'batches'],
+  ['accepted', 'accepted'],
+  ['refused as a batch', 'refusedAsBatch'],
+  ['refused for members', 'refusedForMembers'],
+  ['unfit', 'unfit'],
+  ['false refuse %', ({ good, wrong }) => (good ? wrong : null), percent],
+  ['false accept %', ({ good, wrong }) => (good ? null : wrong), percent],
+  ['corrections blamed', ({ blamed, corrections }) => `${blamed} of ${corrections}`],
 ];
 
 export const DISTRIBUTION_COLUMNS: Column<Distribution>[] = [
-  { name: 'score', of: (row) => row.score },
-  { name: 'batches', of: (row) => row.kind },
-  { name: 'n', of: (row) => row.count },
-  ...QUANTILES.map((at, i): Column<Distribution> => ({
-    name: at === 0 ? 'min' : at === 1 ? 'max' : `${100 * at} %`,
-    of: (row) => row.quantiles[i]!,
-    as: digits(3),
-  })),
+  ['score', 'score'],
+  ['batches', 'kind'],
+  ['n', 'count'],
+  ...QUANTILES.map((at, i): Column<Distribution> => {
+    const name = at === 0 ? 'min' : at === 1 ? 'max' : `${100 * at} %`;
+    return [name, ({ quantiles }) => quantiles[i]!, digits(3)];
+  }),
 ];
 
 export const PROPOSAL_COLUMNS: Column<Proposal>[] = [
-  { name: 'threshold', of: (row) => row.setting },
-  { name: 'now', of: (row) => row.now, as: digits(3) },
-  { name: 'good refused %, now', of: (row) => row.goodRefusedNow, as: percent },
-  { name: 'bad caught %, now', of: (row) => row.badCaughtNow, as: percent },
-  { name: 'proposed', of: (row) => row.proposed, as: digits(3) },
-  {
-    name: 'good refused %',
-    of: (row) => (row.proposed === null ? null : row.goodRefused),
-    as: percent,
-  },
-  {
-    name: 'bad caught %',
-    of: (row) => (row.proposed === null ? null : row.badCaught),
-    as: percent,
-  },
+  ['threshold', 'setting'],
+  ['now', 'now', digits(3)],
+  ['good refused %, now', 'goodRefusedNow', percent],
+  ['bad caught %, now', 'badCaughtNow', percent],
+  ['proposed', 'proposed', digits(3)],
+  ['good refused %', (row) => (row.proposed === null ? null : row.goodRefused), percent],
+  ['bad caught %', (row) => (row.proposed === null ? null : row.badCaught), percent],
 ];

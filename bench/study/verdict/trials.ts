@@ -7,9 +7,9 @@ import type { ProbeScores, TargetShard } from '../../../schemas/editing.ts';
 import type { VerdictSettings } from '../../../schemas/settings.ts';
 import { hookIdOf } from '../../../versions/log/hook-pairs.ts';
 import type { Versions } from '../../../versions/versions.ts';
-import { batchEnds, EditedStream, STUDY_LINEAGE } from '../edited-stream.ts';
-import { remembering, type GatedEngine } from '../gated-engine.ts';
-import { nameOf, streamFolder } from '../kept-points.ts';
+import { batchEnds, EditedStream, STUDY_LINEAGE } from '../../edited-stream.ts';
+import { nameOf } from '../../kept-points.ts';
+import { remembering, type GatedEngine } from '../../wrapped-engine.ts';
 import { idsOf, type StudyRecord } from '../study-records.ts';
 import type { Keeping } from '../study-run.ts';
 import type { BatchKind } from './kinds.ts';
@@ -42,34 +42,26 @@ export interface TrialsQuestion {
 }
 
 /** Tries these kinds; the engine must have been opened with the parameters that they need. */
-export async function tryBatches(
+export async function* tryBatches(
   engine: GatedEngine,
   kinds: readonly BatchKind[],
   question: TrialsQuestion,
-  keeping: Keeping<Trial>,
-): Promise<Trial[]> {
+  { points, edited }: Keeping,
+): AsyncGenerator<Trial> {
   const { prepared, records, batchSize, settings, circumstances, preparedIn } = question;
-  const version = {
-    study: 'verdict',
-    prepared: idsOf(prepared),
-    batchSize,
-    circumstances: preparedIn,
-  };
-  const stream = await EditedStream.open(
-    streamFolder(keeping.folder, version),
+  const { length: preparedCount } = prepared;
+  const version = { study: 'verdict', prepared: idsOf(prepared), batchSize };
+  const stream = new EditedStream(
+    points.streamFolder({ ...version, circumstances: preparedIn }),
     engine,
     prepared.map(({ revision }) => revision),
-    batchEnds(prepared.length, batchSize),
+    batchEnds(preparedCount, batchSize),
   );
-  await stream.advanceTo(prepared.length, keeping.edited);
-  const head = hookIdOf(await stream.rowsAt(prepared.length));
-  const workshop = {
-    engine: remembering(engine, [null, head]),
-    head,
-    versions: stream.versions,
-    settings,
-  };
-  const trials: Trial[] = [];
+  await stream.advanceTo(preparedCount, edited);
+  const head = hookIdOf(await stream.rowsAt(preparedCount));
+  const { versions } = stream;
+  const workshop = { engine: remembering(engine, [null, head]), head, versions, settings };
+  let tried = 0;
   for (let batch = 0; (batch + 1) * batchSize <= records.length; batch++) {
     const members = records.slice(batch * batchSize, (batch + 1) * batchSize);
     const shards = new Map<string, TargetShard>();
@@ -83,14 +75,12 @@ export async function tryBatches(
         members: idsOf(members),
         settings: { ...settings },
       };
-      const { answer } = await keeping.points.once(measuredWith, () =>
+      yield await points.once(measuredWith, () =>
         tryBatch({ ...workshop, shards }, kind, batch, members),
       );
-      trials.push(answer);
-      await keeping.found(answer);
+      edited(preparedCount + ++tried);
     }
   }
-  return trials;
 }
 
 interface Workshop {

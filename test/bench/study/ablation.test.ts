@@ -7,14 +7,14 @@ import {
   type AblationQuestion,
   type Variant,
 } from '../../../bench/study/ablation.ts';
-import { bound } from '../../../bench/study/gated-engine.ts';
-import { KeptPoints } from '../../../bench/study/kept-points.ts';
+import { KeptPoints } from '../../../bench/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
-import { csvTable, markdownTable } from '../../../bench/tables.ts';
+import { csvTable, markdownTable, type Column } from '../../../bench/tables.ts';
 import { laidOver } from '../../../bench/study/study-run.ts';
+import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
 import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
-import { facts, writeFacts } from './facts.ts';
+import { collected, facts, writeFacts } from './facts.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -26,34 +26,32 @@ const VARIANTS: Variant[] = [
   { name: 'ridge', parameters: { ridge: 1 } },
 ];
 
-async function question(openEngine: AblationQuestion['openEngine']): Promise<AblationQuestion> {
+async function question(opened: HyperParameterOverrides[]): Promise<AblationQuestion> {
   const file = await writeFacts(path.join(folder, 'facts.json'), facts(6));
   return {
     records: await readStream(file, [{ from: 0, to: 6 }]),
     batchSize: 3,
     asking: { sampleMax: 100, earliestMax: 3 },
     circumstancesOf: ({ parameters }) => ({ parameters }),
-    openEngine,
+    withEngine: (work, parameters) => {
+      opened.push(parameters);
+      return work(new FakeEngine());
+    },
   };
 }
 
 test('each variant is edited once, on its own engine', async () => {
-  const opened: string[] = [];
-  const asked = await question(async ({ name }) => {
-    opened.push(name);
-    return bound(new FakeEngine());
-  });
-  const kept = new KeptPoints(folder);
-  const keeping = { folder, points: kept, edited: () => {}, found: () => {} };
-  const points = await ablate(VARIANTS, asked, keeping);
+  const opened: HyperParameterOverrides[] = [];
+  const asked = await question(opened);
+  const keeping = { points: new KeptPoints(folder), edited: () => {} };
+  const points = await collected(ablate(VARIANTS, asked, keeping));
   expect(points.map(({ name, efficacy, refused }) => [name, efficacy, refused])).toEqual([
     ['as configured', 1, 0],
     ['ridge', 1, 0],
   ]);
-  expect(
-    await ablate([...VARIANTS, { name: 'more', parameters: { lambda: 2 } }], asked, keeping),
-  ).toHaveLength(3);
-  expect(opened).toEqual(['as configured', 'ridge', 'more']);
+  const more = [...VARIANTS, { name: 'more', parameters: { lambda: 2 } }];
+  expect(await collected(ablate(more, asked, keeping))).toHaveLength(3);
+  expect(opened).toEqual([{}, { ridge: 1 }, { lambda: 2 }]);
   expect(markdownTable(ABLATION_COLUMNS, points).split('\n')[2]).toMatch(
     /^\| as configured +\| 0 +\| 100\.0/,
   );
@@ -95,13 +93,9 @@ test('CSV has numbers in full, Markdown as formatted', () => {
     { name: 'a, "b"', value: 0.12345 },
     { name: 'c', value: null },
   ];
-  const columns = [
-    { name: 'name', of: (row: (typeof rows)[number]) => row.name },
-    {
-      name: 'value',
-      of: (row: (typeof rows)[number]) => row.value,
-      as: (value: number) => value.toFixed(2),
-    },
+  const columns: Column<(typeof rows)[number]>[] = [
+    ['name', 'name'],
+    ['value', (row) => row.value, (value) => value.toFixed(2)],
   ];
   expect(csvTable(columns, rows)).toBe('name,value\r\n"a, ""b""",0.12345\r\nc,\r\n');
   expect(markdownTable(columns, rows)).toBe(

@@ -33,3 +33,9 @@ export async function writeFacts(file: string, written: readonly Fact[]): Promis
   await writeFile(file, JSON.stringify(written));
   return file;
 }
+
+export async function collected<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const all: Item[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}

@@ -1,18 +1,18 @@
 import path from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import {
-  bound,
-  rememberingBase,
+  remembering,
   renaming,
+  replacing,
   type GatedEngine,
-} from '../../../bench/study/gated-engine.ts';
+} from '../../../bench/wrapped-engine.ts';
 import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench/study/gates.ts';
-import { KeptPoints } from '../../../bench/study/kept-points.ts';
+import { KeptPoints } from '../../../bench/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
 import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
-import { facts, writeFacts } from './facts.ts';
+import { collected, facts, writeFacts } from './facts.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -35,13 +35,12 @@ function watched(fake = new FakeEngine()): {
   told: { hookId: string; kind: string | null; pairs: number }[];
 } {
   const told: { hookId: string; kind: string | null; pairs: number }[] = [];
-  const engine: GatedEngine = {
-    ...bound(fake),
+  const engine = replacing<GatedEngine>(fake, {
     holdHook: (hookId, pairs, given) => {
       told.push({ hookId, kind: given?.kind ?? null, pairs: pairs.count });
       return fake.holdHook(hookId, pairs);
     },
-  };
+  });
   return { engine, told };
 }
 
@@ -62,16 +61,11 @@ async function question(): Promise<GatesQuestion> {
   };
 }
 
-const keeping = () => ({
-  folder,
-  points: new KeptPoints(folder),
-  edited: () => {},
-  found: () => {},
-});
+const keeping = () => ({ points: new KeptPoints(folder), edited: () => {} });
 
 test('each gate is held before the same pairs at each mark', async () => {
   const { engine, told } = watched();
-  const points = await compareGates(engine, await question(), keeping());
+  const points = await collected(compareGates(engine, await question(), keeping()));
   expect(
     points.map(({ corrections, name, active, sample }) => [corrections, name, active, sample]),
   ).toEqual([
@@ -91,13 +85,10 @@ test('each gate is held before the same pairs at each mark', async () => {
 
 test('another gate is measured later without editing again', async () => {
   const asked = await question();
-  await compareGates(watched().engine, asked, keeping());
+  await collected(compareGates(watched().engine, asked, keeping()));
   const fake = new FakeEngine();
-  const points = await compareGates(
-    watched(fake).engine,
-    { ...asked, gates: [...NAMED, { name: 'sequence', gate: gate('sequence') }] },
-    keeping(),
-  );
+  const more = { ...asked, gates: [...NAMED, { name: 'sequence', gate: gate('sequence') }] };
+  const points = await collected(compareGates(watched(fake).engine, more, keeping()));
   expect(points).toHaveLength(6);
   expect(fake.calls).not.toContain('computeTargets');
   expect(fake.calls.filter((call) => call === 'holdHook')).toHaveLength(2);
@@ -115,7 +106,7 @@ test('a renaming engine leaves HEAD and the base model alone', async () => {
     keys: [new Float32Array(0), new Float32Array(0)],
     changes: [new Float32Array(0), new Float32Array(0)],
   };
-  const renamed = renaming(engine, 'always', ['head'], gate('always'));
+  const renamed = renaming(engine, 'always', 'head', gate('always'));
   await renamed.holdHook('head', pairs);
   await renamed.holdHook('staged', pairs);
   expect(told.map(({ hookId, kind }) => [hookId, kind])).toEqual([
@@ -129,7 +120,7 @@ test('a renaming engine leaves HEAD and the base model alone', async () => {
 
 test('the base model is asked each question once', async () => {
   const fake = new FakeEngine();
-  const engine = rememberingBase(bound(fake));
+  const engine = remembering(fake);
   const probe = { prompt: 'The sky is', greedyTokensMax: 1 };
   expect(await engine.probe(null, [probe])).toEqual(await engine.probe(null, [probe]));
   expect(fake.asked).toHaveLength(1);

@@ -1,14 +1,19 @@
-import { appendFile, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
-import { batchEnds } from '../../../bench/study/edited-stream.ts';
-import { KeptPoints } from '../../../bench/study/kept-points.ts';
-import { stabilityOfStream, type StabilityQuestion } from '../../../bench/study/stability.ts';
+import { batchEnds } from '../../../bench/edited-stream.ts';
+import { KeptPoints } from '../../../bench/kept-points.ts';
+import {
+  stabilityOfStream,
+  type StabilityQuestion,
+  type StreamResult,
+} from '../../../bench/study/stability.ts';
 import { stabilityReport } from '../../../bench/study/stability-report.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
+import type { Keeping } from '../../../bench/study/study-run.ts';
 import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
-import { facts, writeFacts } from './facts.ts';
+import { collected, facts, writeFacts } from './facts.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -31,19 +36,19 @@ async function question(
   };
 }
 
-const keeping = () => ({
-  folder,
-  points: new KeptPoints(folder),
-  edited: () => {},
-  found: () => {},
-});
+const keeping = () => ({ points: new KeptPoints(folder), edited: () => {} });
+
+/** The stream at its last mark. */
+async function edited(
+  engine: FakeEngine,
+  asked: StabilityQuestion,
+  kept: Keeping = keeping(),
+): Promise<StreamResult> {
+  return (await collected(stabilityOfStream(engine, asked, kept))).at(-1)!;
+}
 
 test('a stream is measured at the marks and at its end', async () => {
-  const { points, batches } = await stabilityOfStream(
-    new FakeEngine(),
-    await question(),
-    keeping(),
-  );
+  const { points, batches } = await edited(new FakeEngine(), await question());
   expect(points.map(({ batches: at, corrections, sample }) => [at, corrections, sample])).toEqual([
     [1, 4, 4],
     [3, 12, 12],
@@ -59,19 +64,17 @@ test('a stream is measured at the marks and at its end', async () => {
 });
 
 test('a stream shows what its earliest corrections lose', async () => {
-  const { points } = await stabilityOfStream(
+  const { points } = await edited(
     new FakeEngine(),
     await question({}, (i) => (i === 20 ? MISBEHAVING.erasing : `answer${i}`)),
-    keeping(),
   );
   expect(points.map(({ earliest }) => earliest.efficacy)).toEqual([1, 1, 0]);
 });
 
 test('an interrupted stream resumes after its last batch with the same measures', async () => {
   const asked = await question();
-  const whole = await stabilityOfStream(new FakeEngine(), asked, {
+  const whole = await edited(new FakeEngine(), asked, {
     ...keeping(),
-    folder: path.join(folder, 'whole'),
     points: new KeptPoints(path.join(folder, 'whole')),
   });
 
@@ -80,11 +83,9 @@ test('an interrupted stream resumes after its last batch with the same measures'
   const stop = () => {
     if (++batches === 4) throw new Error('stopped');
   };
-  await expect(stabilityOfStream(first, asked, { ...keeping(), edited: stop })).rejects.toThrow(
-    'stopped',
-  );
+  await expect(edited(first, asked, { ...keeping(), edited: stop })).rejects.toThrow('stopped');
   const second = new FakeEngine();
-  const resumed = await stabilityOfStream(second, asked, keeping());
+  const resumed = await edited(second, asked);
 
   const searches = (engine: FakeEngine) =>
     engine.calls.filter((call) => call === 'computeTargets').length;
@@ -100,36 +101,34 @@ test('an interrupted stream resumes after its last batch with the same measures'
 
 test('a batch whose note was lost is found committed and not edited again', async () => {
   const asked = await question();
-  await stabilityOfStream(new FakeEngine(), asked, keeping());
+  await edited(new FakeEngine(), asked);
   const [stream] = await readdir(path.join(folder, 'streams'));
-  const notes = path.join(folder, 'streams', stream!, 'batches.jsonl');
-  const lines = (await readFile(notes, 'utf8')).split('\n').filter((line) => line !== '');
-  await rm(notes);
-  await appendFile(notes, `${lines.slice(0, 5).join('\n')}\n${lines[5]!.slice(0, 20)}`);
+  const notes = path.join(folder, 'streams', stream!, 'points');
+  for (const name of await readdir(notes)) {
+    const note = await readFile(path.join(notes, name), 'utf8');
+    if (note.includes('"end":24')) await rm(path.join(notes, name));
+  }
 
   const engine = new FakeEngine();
-  const { batches, points } = await stabilityOfStream(engine, asked, keeping());
+  const { batches, points } = await edited(engine, asked);
   expect(engine.calls).not.toContain('computeTargets');
   expect(batches).toHaveLength(6);
   expect(batches[5]!.seconds).toBeNull();
   expect(points.at(-1)!.corrections).toBe(24);
-  // The next process can read the notes after the broken line.
-  expect((await stabilityOfStream(new FakeEngine(), asked, keeping())).batches).toHaveLength(6);
 });
 
 test('a finished study runs the model no more', async () => {
   const asked = await question();
-  await stabilityOfStream(new FakeEngine(), asked, keeping());
+  await edited(new FakeEngine(), asked);
   const engine = new FakeEngine();
-  await stabilityOfStream(engine, asked, keeping());
+  await edited(engine, asked);
   expect(engine.calls).toEqual([]);
 });
 
 test('records that are only edited are not measured', async () => {
-  const { points } = await stabilityOfStream(
+  const { points } = await edited(
     new FakeEngine(),
     await question({ unmeasured: [{ from: 2, to: 20 }] }),
-    keeping(),
   );
   expect(points.map(({ sample }) => sample)).toEqual([2, 2, 6]);
 });
@@ -140,7 +139,7 @@ test('batches end at every mark', () => {
 });
 
 test('the report has plots and the numbers of every point', async () => {
-  const byBatches = await stabilityOfStream(new FakeEngine(), await question(), keeping());
+  const byBatches = await edited(new FakeEngine(), await question());
   const bySize = byBatches.points.map((point, i) => ({ ...point, batchSize: [1, 5, 20][i]! }));
   const files = await stabilityReport({ byBatches, bySize, about: 'fake', circumstances: {} });
   const svg = files['stability-by-batches.svg'];

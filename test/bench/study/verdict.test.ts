@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
-import { bound, type GatedEngine } from '../../../bench/study/gated-engine.ts';
-import { KeptPoints } from '../../../bench/study/kept-points.ts';
+import { replacing, type GatedEngine } from '../../../bench/wrapped-engine.ts';
+import { KeptPoints } from '../../../bench/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import { BATCH_KINDS } from '../../../bench/study/verdict/kinds.ts';
 import {
@@ -18,7 +18,7 @@ import {
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine, MISBEHAVING } from '../../harness/fake-engine.ts';
-import { facts, writeFacts } from './facts.ts';
+import { collected, facts, writeFacts } from './facts.ts';
 
 const SETTINGS = DEFAULT_LINEAGE_SETTINGS.verdict;
 
@@ -40,24 +40,21 @@ async function question(targetOf?: (i: number) => string): Promise<TrialsQuestio
   };
 }
 
-const keeping = () => ({
-  folder,
-  points: new KeptPoints(folder),
-  edited: () => {},
-  found: () => {},
-});
+const keeping = () => ({ points: new KeptPoints(folder), edited: () => {} });
 const kinds = (...names: string[]) => BATCH_KINDS.filter(({ name }) => names.includes(name));
 
 test('good batches are accepted, and nothing that was tried is committed', async () => {
-  const engine = bound(new FakeEngine());
-  const trials = await tryBatches(engine, kinds('good'), await question(), keeping());
+  const engine = new FakeEngine();
+  const trials = await collected(tryBatches(engine, kinds('good'), await question(), keeping()));
   expect(
     trials.map(({ outcome, corrections, after }) => [outcome, corrections, after?.retention]),
   ).toEqual([
     ['accepted', 4, 1],
     ['accepted', 4, 1],
   ]);
-  const again = await tryBatches(engine, kinds('good', 'one garbled'), await question(), keeping());
+  const again = await collected(
+    tryBatches(engine, kinds('good', 'one garbled'), await question(), keeping()),
+  );
   expect(
     again
       .filter(({ kind }) => kind === 'one garbled')
@@ -66,11 +63,13 @@ test('good batches are accepted, and nothing that was tried is committed', async
 });
 
 test('a batch with a correction that does not take is refused for that member', async () => {
-  const trials = await tryBatches(
-    bound(new FakeEngine()),
-    kinds('good'),
-    await question((i) => (i === 5 ? MISBEHAVING.ineffective : `answer${i}`)),
-    keeping(),
+  const trials = await collected(
+    tryBatches(
+      new FakeEngine(),
+      kinds('good'),
+      await question((i) => (i === 5 ? MISBEHAVING.ineffective : `answer${i}`)),
+      keeping(),
+    ),
   );
   expect(trials.map(({ outcome, blamed, reasons }) => [outcome, blamed, reasons.length])).toEqual([
     ['refused', 1, 0],
@@ -94,11 +93,8 @@ test('half of a contradicting batch denies the other half in other words', async
 });
 
 test('changes that are not finite are unfit, and are never asked about', async () => {
-  const trials = await tryBatches(
-    bound(new FakeEngine()),
-    kinds('not finite'),
-    await question(),
-    keeping(),
+  const trials = await collected(
+    tryBatches(new FakeEngine(), kinds('not finite'), await question(), keeping()),
   );
   expect(trials.map(({ outcome, after }) => [outcome, after])).toEqual([
     ['unfit', null],
@@ -110,27 +106,25 @@ test('changes that are not finite are unfit, and are never asked about', async (
 test("the open gate stands before the batch's hook alone", async () => {
   const told: (string | null)[] = [];
   const fake = new FakeEngine();
-  const engine: GatedEngine = {
-    ...bound(fake),
+  const engine = replacing<GatedEngine>(fake, {
     holdHook: (hookId, pairs, gate) => {
       told.push(`${hookId.split(':')[0]} ${gate?.kind ?? 'own'}`);
       return fake.holdHook(hookId, pairs);
     },
-  };
-  await tryBatches(engine, kinds('gate always open'), await question(), keeping());
+  });
+  await collected(tryBatches(engine, kinds('gate always open'), await question(), keeping()));
   expect(new Set(told)).toEqual(new Set(['pairs own', 'always always']));
 });
 
 test('trials that were made are not made again', async () => {
   const asked = await question();
-  const first = await tryBatches(
-    bound(new FakeEngine()),
-    kinds('good', 'scaled'),
-    asked,
-    keeping(),
+  const first = await collected(
+    tryBatches(new FakeEngine(), kinds('good', 'scaled'), asked, keeping()),
   );
   const fake = new FakeEngine();
-  expect(await tryBatches(bound(fake), kinds('good', 'scaled'), asked, keeping())).toEqual(first);
+  expect(await collected(tryBatches(fake, kinds('good', 'scaled'), asked, keeping()))).toEqual(
+    first,
+  );
   expect(fake.calls).toEqual([]);
 });
 

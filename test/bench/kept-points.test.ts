@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
-import { KeptPoints } from '../../../bench/study/kept-points.ts';
-import { testFolder } from '../../harness/clean-up.ts';
+import { KeptPoints } from '../../bench/kept-points.ts';
+import { testFolder } from '../harness/clean-up.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -11,12 +11,12 @@ test('a point is measured once, by whichever process asks', async () => {
   let measured = 0;
   const work = async () => ({ share: 0.5, times: ++measured });
   expect(await new KeptPoints(folder).once({ study: 'a', mark: 1 }, work)).toEqual({
-    answer: { share: 0.5, times: 1 },
-    kept: false,
+    share: 0.5,
+    times: 1,
   });
   expect(await new KeptPoints(folder).once({ mark: 1, study: 'a' }, work)).toEqual({
-    answer: { share: 0.5, times: 1 },
-    kept: true,
+    share: 0.5,
+    times: 1,
   });
   expect(measured).toBe(1);
 });
@@ -24,8 +24,8 @@ test('a point is measured once, by whichever process asks', async () => {
 test('another question does not find the answer', async () => {
   const points = new KeptPoints(folder);
   await points.once({ study: 'a', parameters: { lambda: 1 } }, async () => 1);
-  expect(await points.find({ study: 'a', parameters: { lambda: 2 } })).toBeNull();
-  expect(await points.find({ study: 'a', parameters: { lambda: 1 } })).toBe(1);
+  expect(await points.once({ study: 'a', parameters: { lambda: 2 } }, async () => 2)).toBe(2);
+  expect(await points.once({ study: 'a', parameters: { lambda: 1 } }, async () => 3)).toBe(1);
 });
 
 test('a measurement that fails is not kept', async () => {
@@ -33,7 +33,7 @@ test('a measurement that fails is not kept', async () => {
   await expect(
     points.once({ study: 'a' }, () => Promise.reject(new Error('stopped'))),
   ).rejects.toThrow('stopped');
-  expect((await points.once({ study: 'a' }, async () => 2)).kept).toBe(false);
+  expect(await points.once({ study: 'a' }, async () => 2)).toBe(2);
 });
 
 test('a number that JSON cannot write is refused instead of becoming null', async () => {
