@@ -52,7 +52,7 @@ class Demonstration {
 
   async run(): Promise<DemonstrationReport> {
     const { clients, log } = this.#options;
-    const { corrections, malformed, retraction } = this.#stream;
+    const { corrections, malformed, superseding, retraction } = this.#stream;
     this.#watch = await OutcomeWatch.start(
       clients,
       [log.lineage],
@@ -61,8 +61,14 @@ class Demonstration {
     try {
       const sent = await this.#sendCorrections();
       const outcomes = await this.#outcomesOf(sent);
-      const [supersedingOutcome] = await this.#outcomesOf(await this.#sendSuperseding());
-      const [retractionOutcome] = await this.#outcomesOf(await this.#sendRetraction());
+      const sender = await clients.sender();
+      const second = [superseding.correction];
+      const [superseded] = await submitCorrections(sender, clients.format, second);
+      this.#sent('superseding', 1);
+      const [supersedingOutcome] = await this.#outcomesOf([superseded!]);
+      const [position] = await submitRetractions(sender, log.lineage, [retraction.factKey]);
+      this.#sent('retraction', 1);
+      const [retractionOutcome] = await this.#outcomesOf([{ id: null, position: position! }]);
       const head = (await log.read()).head.version;
       await this.#untilServed(head);
       const count = corrections.length;
@@ -119,22 +125,6 @@ class Demonstration {
     const sent = [...first, ...rest, ...malformed];
     this.#sent('corrections', sent.length);
     return sent;
-  }
-
-  async #sendSuperseding(): Promise<SentRecord[]> {
-    const { format, sender } = this.#options.clients;
-    const { correction } = this.#stream.superseding;
-    const sent = await submitCorrections(await sender(), format, [correction]);
-    this.#sent('superseding', 1);
-    return sent;
-  }
-
-  async #sendRetraction(): Promise<SentRecord[]> {
-    const { clients, log } = this.#options;
-    const { factKey } = this.#stream.retraction;
-    const positions = await submitRetractions(await clients.sender(), log.lineage, [factKey]);
-    this.#sent('retraction', 1);
-    return positions.map((position) => ({ id: null, position }));
   }
 
   #sent(what: 'corrections' | 'superseding' | 'retraction', records: number): void {

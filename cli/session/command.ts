@@ -1,5 +1,6 @@
 /** How a command is written: its help, its typed options, and its work. */
 import { Option, type Command } from 'commander';
+import { seconds } from '../input/option-values.ts';
 import { failureOf } from '../terminal/command-failure.ts';
 import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
 import type { Surroundings } from '../terminal/output.ts';
@@ -75,6 +76,16 @@ export function repeated<Value>(
 }
 
 export const LINEAGE = option('--lineage <name>', 'which lineage (default: the first one)');
+
+export const MODEL = option(
+  '--model <path or id>',
+  'the model: a path, or a Hugging Face id (ERRATA_MODEL)',
+);
+
+export const WAIT_OPTIONS = {
+  wait: flag('--wait', 'stay until each is decided'),
+  timeout: option('--timeout <seconds>', 'with --wait: how long at most', seconds, 1_800),
+};
 
 export interface CommandSpecification<Options> {
   /** Name and arguments, as commander writes them: `show <version>`. */

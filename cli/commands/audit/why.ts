@@ -144,7 +144,7 @@ function subjectText(words: string, { traces: found, refused }: FoundInLog): str
   return `${shortened(words, 100)}: ${last}${counted(found.length, 'correction')}${more}`;
 }
 
-export function explanationText(
+function explanationText(
   output: Output,
   configuration: Configuration,
   explanation: Explanation,
@@ -236,7 +236,7 @@ function subjectLines({ subject, corrections }: Explanation['named'][number]): s
   return [`  ${subject}`, ...lines];
 }
 
-export function refusedText(refused: readonly Outcome[]): string {
+function refusedText(refused: readonly Outcome[]): string {
   return [
     bold('Refused corrections'),
     ...refused.flatMap((outcome) => [

@@ -5,7 +5,7 @@ import {
   INPUT_LIMITS,
   readCorrections,
 } from '../../input/correction-input.ts';
-import { oneOf, seconds } from '../../input/option-values.ts';
+import { oneOf } from '../../input/option-values.ts';
 import { faultsText, readText } from '../../input/read-input.ts';
 import type { Clients } from '../../session/clients.ts';
 import {
@@ -17,6 +17,7 @@ import {
   repeated,
   type OptionValues,
   type ExitCode,
+  WAIT_OPTIONS,
 } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { misused } from '../../terminal/command-failure.ts';
@@ -54,8 +55,7 @@ const OPTIONS = {
     '--retract',
     'retract facts instead; subject, and relation or prompt, identify each',
   ),
-  wait: flag('--wait', 'stay until each is decided'),
-  timeout: option('--timeout <seconds>', 'with --wait: how long at most', seconds, 1_800),
+  ...WAIT_OPTIONS,
 };
 
 /** `errata submit`: corrections or retractions onto the lineage's topic. */

@@ -4,7 +4,6 @@ import { sendItems } from '../../../operations/resubmit/send.ts';
 import { onOneLine } from '../../../schemas/encoding/excerpt.ts';
 import type { Repair } from '../../../schemas/resubmit.ts';
 import { INPUT_LIMITS } from '../../input/correction-input.ts';
-import { seconds } from '../../input/option-values.ts';
 import { faultsText, readText } from '../../input/read-input.ts';
 import { type NamedRepair, readRepairs, setNamed } from '../../input/repairs.ts';
 import type { Clients } from '../../session/clients.ts';
@@ -15,6 +14,7 @@ import {
   type OptionSpecification,
   flag,
   option,
+  WAIT_OPTIONS,
 } from '../../session/command.ts';
 import { BY } from '../../session/operator.ts';
 import { OutcomeWatch } from '../../session/outcome-watch.ts';
@@ -42,8 +42,7 @@ export const RESUBMIT_OPTIONS = {
   by: BY,
   lineage: LINEAGE,
   dryRun: flag('--dry-run', 'show what would be sent and its likely outcome, and send nothing'),
-  wait: flag('--wait', 'stay until each is decided'),
-  timeout: option('--timeout <seconds>', 'with --wait: how long at most', seconds, 1_800),
+  ...WAIT_OPTIONS,
 };
 
 /** The repairs by what they repair; those of --set under `*`. Throws `CommandFailure`. */

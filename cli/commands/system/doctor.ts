@@ -1,7 +1,7 @@
 import { attached } from '../../../infra/local/system-state.ts';
 import { type Diagnosis, diagnose } from '../../../infra/setup/doctor/doctor.ts';
 import { type ModelNeed, examineModel, gigabytes } from '../../../infra/setup/doctor/model-need.ts';
-import { EXIT, type ExitCode, command, option } from '../../session/command.ts';
+import { EXIT, type ExitCode, command, MODEL } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
 
@@ -18,9 +18,7 @@ needs. Exits with 1 when something is missing or the model does not fit.`,
 doctor                            what is there, what is missing
 doctor --model Qwen/Qwen2.5-1.5B  whether this model fits; it need not be fetched yet`,
   operation: 'examine the machine',
-  options: {
-    model: option('--model <path or id>', 'a model: a path, or a Hugging Face id'),
-  },
+  options: { model: MODEL },
   async run(session, { model }) {
     if (model === undefined) return await examineMachine(session);
     const need = await examineModel(session.configuration({ ERRATA_MODEL: model }));

@@ -1,9 +1,7 @@
 import type { Configuration } from '../../../infra/config/configuration.ts';
 import { openVersions } from '../../../infra/config/open-versions.ts';
 import { type SystemState, attached } from '../../../infra/local/system-state.ts';
-import type { PartitionLag } from '../../../pipelines/kafka/records.ts';
 import type { LineageStatus } from '../../../pipelines/workflows/contract.ts';
-import type { AliasRecord } from '../../../schemas/alias.ts';
 import type { Clients } from '../../session/clients.ts';
 import { EXIT, command } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
@@ -38,7 +36,7 @@ async function reportOf(
   session: Session,
   configuration: Configuration,
   system: SystemState | null,
-): Promise<StatusReport> {
+) {
   const { kafka, temporal, home, lineages: names } = configuration;
   const running = system !== null || (kafka.brokers.length > 0 && temporal.address !== '');
   const problems: string[] = [];
@@ -48,27 +46,19 @@ async function reportOf(
       )
     : [];
   const versions = openVersions(configuration);
-  const lineages: LineageReport[] = [];
-  for (const [i, lineage] of names.entries()) {
+  const reports = names.map(async (lineage, i) => {
     const log = versions.log(lineage);
     const { head, active } = await log.read();
-    const { aliases } = await log.readAliases();
-    lineages.push({
-      lineage,
-      head,
-      corrections: active.size,
-      aliases: [...aliases.current.values()],
-      ...(answers[i] ?? { workflow: null, lag: null }),
-    });
-  }
+    const aliases = [...(await log.readAliases()).aliases.current.values()];
+    const { workflow = null, lag = null } = answers[i] ?? {};
+    return { lineage, head, corrections: active.size, aliases, workflow, lag };
+  });
+  const lineages = await Promise.all(reports);
   return { home, running, system, lineages, problems };
 }
 
-async function askLineage(
-  clients: Clients,
-  lineage: string,
-  problems: string[],
-): Promise<Pick<LineageReport, 'workflow' | 'lag'>> {
+/** Null where Temporal, the workflow or Kafka does not answer; `problems` then has the reason. */
+async function askLineage(clients: Clients, lineage: string, problems: string[]) {
   const problem = (what: string) => (error: unknown) => {
     problems.push(`${what}: ${reasonOf(error)}`);
     return null;
@@ -85,24 +75,8 @@ async function askLineage(
   return { workflow, lag };
 }
 
-interface LineageReport {
-  lineage: string;
-  head: { version: number; hash: string | null };
-  corrections: number;
-  /** The current record of each alias. */
-  aliases: AliasRecord[];
-  /** Null where Temporal or the workflow does not answer; `problems` says why. */
-  workflow: LineageStatus | null;
-  lag: PartitionLag[] | null;
-}
-
-interface StatusReport {
-  home: string;
-  running: boolean;
-  system: SystemState | null;
-  lineages: LineageReport[];
-  problems: string[];
-}
+type StatusReport = Awaited<ReturnType<typeof reportOf>>;
+type LineageReport = StatusReport['lineages'][number];
 
 function statusReportText(report: StatusReport): string {
   const system =

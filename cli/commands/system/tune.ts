@@ -7,7 +7,7 @@ import type { KeyLook, TuneWatcher, Tuned } from '../../../operations/tune/tune.
 import { factKeyOf } from '../../../schemas/correction.ts';
 import { readFacts } from '../../demonstration/stream.ts';
 import { parser, wholeNumber } from '../../input/option-values.ts';
-import { EXIT, command, flag, option } from '../../session/command.ts';
+import { EXIT, command, flag, option, MODEL } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { messageOf, misused } from '../../terminal/command-failure.ts';
 import { listenForInterruption } from '../../terminal/interruption.ts';
@@ -36,7 +36,7 @@ tune --facts facts.json --windows 3-7,5-9 --lambda-factors 0.5,1,2
   your own windows and factors`,
   operation: 'tune the model',
   options: {
-    model: option('--model <path or id>', 'the model: a path, or a Hugging Face id (ERRATA_MODEL)'),
+    model: MODEL,
     facts: option(
       '--facts <file>',
       `JSON array in CounterFact's form: case_id, prompt, subject, target_new, ground_truth,

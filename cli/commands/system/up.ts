@@ -11,7 +11,7 @@ import {
 } from '../../../infra/local/supervisor.ts';
 import { attached, findSystem, type SystemState } from '../../../infra/local/system-state.ts';
 import { parser } from '../../input/option-values.ts';
-import { command, EXIT, flag, option, type ExitCode } from '../../session/command.ts';
+import { command, EXIT, flag, option, type ExitCode, MODEL } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { readDemonstrations } from '../../demonstration/history.ts';
 import { failed } from '../../terminal/command-failure.ts';
@@ -35,7 +35,7 @@ up --demo  with the demonstration stream, once per data folder
 up --demo --exit  ends after the demonstration; the exit code says whether it worked`,
   operation: 'start the system',
   options: {
-    model: option('--model <path or id>', 'the model: a path, or a Hugging Face id (ERRATA_MODEL)'),
+    model: MODEL,
     lineages: option('--lineages <names>', 'lineages, separated by commas (ERRATA_LINEAGES)'),
     port: option(
       '--port <port>',
@@ -95,30 +95,31 @@ function showRunning(output: Output, { home }: Configuration, system: SystemStat
   return EXIT.ok;
 }
 
-interface UpOptions {
-  demo: boolean;
-  demoAgain: boolean;
-  exit: boolean;
-}
-
 async function attend(
-  session: Session,
+  { output }: Session,
   configuration: Configuration,
   overlay: Record<string, string>,
-  options: UpOptions,
+  options: Record<'demo' | 'demoAgain' | 'exit', boolean>,
 ): Promise<ExitCode> {
-  const { output } = session;
   const interruption = listenForInterruption();
   try {
-    const system = await start(output, configuration, overlay, interruption);
+    const running = await start(output, configuration, overlay, interruption);
+    const system = running.state;
     try {
-      return await attendSystem(output, attached(configuration, system.state), {
-        system: system.state,
-        options,
-        interruption,
-      });
+      output.item({ event: 'up', system }, () => `\n${addressesText(system)}`);
+      let worked: boolean | null = true;
+      if (options.demo || options.demoAgain) {
+        const work = demonstration(output, attached(configuration, system), options.demoAgain);
+        worked = await Promise.race([work, interruption.came]);
+      }
+      if (worked === null) return EXIT.interrupted;
+      if (options.exit) return worked ? EXIT.ok : EXIT.failure;
+      output.line(nextStepsText(system));
+      output.line(dim('\nCtrl-C stops everything.'));
+      await interruption.came;
+      return EXIT.ok;
     } finally {
-      await whileWaiting(output, 'stopping', () => system.stop());
+      await whileWaiting(output, 'stopping', () => running.stop());
     }
   } catch (error) {
     if (error instanceof StartInterrupted) return EXIT.interrupted;
@@ -126,34 +127,6 @@ async function attend(
   } finally {
     interruption.end();
   }
-}
-
-async function attendSystem(
-  output: Output,
-  configuration: Configuration,
-  {
-    system,
-    options,
-    interruption,
-  }: {
-    system: SystemState;
-    options: UpOptions;
-    interruption: Interruption;
-  },
-): Promise<ExitCode> {
-  output.item({ event: 'up', system }, () => `\n${addressesText(system)}`);
-  let worked: boolean | null = true;
-  if (options.demo || options.demoAgain)
-    worked = await Promise.race([
-      demonstration(output, configuration, options.demoAgain),
-      interruption.came,
-    ]);
-  if (worked === null) return EXIT.interrupted;
-  if (options.exit) return worked ? EXIT.ok : EXIT.failure;
-  output.line(nextStepsText(system));
-  output.line(dim('\nCtrl-C stops everything.'));
-  await interruption.came;
-  return EXIT.ok;
 }
 
 async function start(
