@@ -1,7 +1,6 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterEach, beforeAll, expect, test } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import type { AskedDifference } from '../../serving/api/audit.ts';
@@ -12,6 +11,7 @@ import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
+import { testFolder } from '../harness/clean-up.ts';
 import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
@@ -24,7 +24,7 @@ const BATCHES = [
 ];
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-cli-audit-'));
+  folder = testFolder();
   const versions = versionsInFolder(join(folder, 'home', 'versions'));
   const activities = {
     ...createEditActivities({ engine: new FakeEngine(), versions }),
@@ -49,7 +49,6 @@ beforeAll(async () => {
 afterEach(async () => {
   for (const one of closing.splice(0)) await one.close();
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const errata = (args: string | string[], environment: NodeJS.ProcessEnv = {}) =>
   invoke(folder, args, { ERRATA_LINEAGES: LINEAGE, ...environment });

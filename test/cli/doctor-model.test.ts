@@ -1,30 +1,17 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PassThrough, Readable } from 'node:stream';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
-import { main } from '../../cli/main.ts';
 import { fitOf, type ModelNeed } from '../../infra/setup/doctor/model-need.ts';
+import { testFolder } from '../harness/clean-up.ts';
+import { invoke } from '../harness/invocation.ts';
 import { tinyPath } from '../harness/tiny-model.ts';
 
 let folder: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-doctor-'));
-});
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+beforeEach(() => void (folder = testFolder()));
 
-async function doctor(args: string[], environment: NodeJS.ProcessEnv = {}) {
-  const [out, err] = [new PassThrough(), new PassThrough()];
-  const code = await main(['doctor', ...args], {
-    in: Readable.from([]),
-    out,
-    err,
-    environment: { ERRATA_HOME: join(folder, 'home'), ...environment },
-    workingDirectory: folder,
-  });
-  return { code, out: String(out.read() ?? ''), err: String(err.read() ?? '') };
-}
+const doctor = (args: string[], environment: NodeJS.ProcessEnv = {}) =>
+  invoke(folder, ['doctor', ...args], environment);
 
 test('shows shape, parameter set and memory of a model that fits', async () => {
   const { code, out } = await doctor(['--model', tinyPath('gptj')]);

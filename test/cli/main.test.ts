@@ -1,22 +1,26 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { commandReference } from '../../cli/command-reference.ts';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { programWith } from '../../cli/main.ts';
+import { testFolder } from '../harness/clean-up.ts';
 import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-cli-'));
-});
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+beforeEach(() => void (folder = testFolder()));
 
 /** One invocation in an empty data folder. */
 const errata = (args: string | string[], environment: NodeJS.ProcessEnv = {}, input = '') =>
   invoke(folder, args, environment, input);
+
+/** The program with all commands, which are only described. */
+const wholeProgram = () => {
+  const [out, err] = [new PassThrough(), new PassThrough()];
+  const surroundings = { in: Readable.from([]), out, err, environment: {}, workingDirectory: '' };
+  return programWith(surroundings, () => {});
+};
 
 test('prints its help without arguments, and exits with 0', async () => {
   const { code, out } = await errata([]);
@@ -26,32 +30,10 @@ test('prints its help without arguments, and exits with 0', async () => {
 });
 
 test('every command has a summary, examples and --json', async () => {
-  const program = await programWith(
-    {
-      in: Readable.from([]),
-      out: new PassThrough(),
-      err: new PassThrough(),
-      environment: {},
-      workingDirectory: folder,
-    },
-    () => {},
-  );
+  const program = await wholeProgram();
   const names = program.commands.map((command) => command.name());
-  expect(names).toEqual(
-    expect.arrayContaining([
-      'up',
-      'down',
-      'status',
-      'doctor',
-      'submit',
-      'log',
-      'show',
-      'ask',
-      'watch',
-      'demo',
-      'token',
-    ]),
-  );
+  const some = 'up down status doctor submit log show ask watch demo token'.split(' ');
+  expect(names).toEqual(expect.arrayContaining(some));
   for (const command of program.commands.flatMap((one) =>
     one.commands.length > 0 ? one.commands : [one],
   )) {
@@ -65,16 +47,7 @@ test('every command has a summary, examples and --json', async () => {
 });
 
 test('the reference describes every command (update with `vitest -u`)', async () => {
-  const program = await programWith(
-    {
-      in: Readable.from([]),
-      out: new PassThrough(),
-      err: new PassThrough(),
-      environment: {},
-      workingDirectory: folder,
-    },
-    () => {},
-  );
+  const program = await wholeProgram();
   await expect(commandReference(program)).toMatchFileSnapshot('../../docs/commands.md');
 });
 

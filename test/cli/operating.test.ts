@@ -2,23 +2,19 @@
  * The operator's commands where nothing runs: what they do to the version log, and how they say
  * what they lack.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { versionsInFolder } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { runBatch } from '../harness/test-lineage.ts';
 import { FakeEngine } from '../harness/fake-engine.ts';
+import { testFolder } from '../harness/clean-up.ts';
 import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-operating-'));
-});
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+beforeEach(() => void (folder = testFolder()));
 
 const errata = (args: string | string[]) => invoke(folder, args, { ERRATA_LINEAGES: LINEAGE });
 

@@ -4,18 +4,9 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { homeFromEnvironment, PROJECT_ROOT } from '../../infra/config/home.ts';
 import { RebuildEngines } from '../../operations/rebuild/rebuild-engines.ts';
 import { LocalEngine } from '../../model/engine/local-engine.ts';
@@ -23,9 +14,10 @@ import { versionsInFolder } from '../../versions/versions.ts';
 import { blobName, entryName } from '../../versions/log/object-names.ts';
 import { PARAMETERS, SOURCE, makeSource } from '../operations/rebuild/source-lineage.ts';
 import { ADDON, tinyPath, tinyText } from '../harness/tiny-model.ts';
+import { testFolder } from '../harness/clean-up.ts';
 import { invoke } from '../harness/invocation.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'errata-rebuild-cli-'));
+const folder = testFolder();
 const home = join(folder, 'home');
 const versionsFolder = join(folder, 'versions');
 const text = join(folder, 'text');
@@ -64,7 +56,6 @@ beforeAll(async () => {
   await makeSource(await places.with(null), versions());
   await places.close();
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 test('is killed in the middle and goes on, to the last bit', { timeout: 120_000 }, async () => {
   const dry = await errata('rebuild --as again --dry-run --json');

@@ -1,7 +1,6 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { EXIT } from '../../cli/terminal/exit-code.ts';
@@ -10,16 +9,14 @@ import { knownUsers } from '../../serving/access/users.ts';
 import { digestOf } from '../../serving/access/access.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
+import { testFolder } from '../harness/clean-up.ts';
 import { invoke } from '../harness/invocation.ts';
 
 let folder: string;
 const closing: { close(): Promise<void> }[] = [];
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-token-'));
-});
+beforeEach(() => void (folder = testFolder()));
 afterEach(async () => {
   for (const one of closing.splice(0)) await one.close();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 const errata = (args: string | string[], environment: NodeJS.ProcessEnv = {}) =>

@@ -14,10 +14,10 @@ import { whileWaiting } from '../../terminal/status-line.ts';
 export default command({
   usage: 'blame [prompts...]',
   summary: 'show which version changed each answer',
-  description: `Shows for each prompt the base model's answer, and each version that changed it, with
-the correction and the batch behind the change. Without prompts it takes those of the corrections
-that hold with their paraphrases and neighbours, the latest first. The running \`serve\` answers, or a
-model that is loaded.`,
+  description: `Shows for each prompt the base model's answer, and each version that changed it,
+with the correction and the batch behind the change. Without prompts it takes those of the
+corrections that hold with their paraphrases and neighbours, the latest first. The running
+\`serve\` answers, or a model that is loaded.`,
   examples: `
 blame "The headquarters of Oracle are in the city of"  which version changed this answer
 blame --probes questions.txt                           the same for your own prompts`,

@@ -21,10 +21,10 @@ import { scoresTable } from './version-text.ts';
 export default command({
   usage: 'diff <from> [to]',
   summary: 'show what differs between two versions',
-  description: `Shows what differs between two versions (numbers, \`base\` or \`head\`; without the
-second, HEAD): facts, answers of the stored probes, edit norms and gate thresholds, scores, and what
-the versions were made with. Reads the version log alone. With --ask or --probes both versions answer
-prompts: by the running \`serve\`, or by a model that is loaded.`,
+  description: `Shows what differs between two versions (numbers, \`base\` or \`head\`; without
+the second, HEAD): facts, answers of the stored probes, edit norms and gate thresholds, scores,
+and what the versions were made with. Reads the version log alone. With --ask or --probes both
+versions answer prompts: by the running \`serve\`, or by a model that is loaded.`,
   examples: `
 diff 3 7        what versions 4 to 7 changed
 diff 6 7 --ask  how the answers to the corrected prompts differ now`,

@@ -10,9 +10,9 @@ export default command({
   usage: 'export',
   summary: 'write a lineage as one file that can be checked elsewhere',
   description: `Writes the log, the outcomes and the aliases of a lineage as JSON Lines, in the
-stored bytes. Each line has the hash of the line before, and the last line seals the file. With --out
-it also writes <file>.sha256 for \`sha256sum -c\`. docs/audit.md describes the form, which has only
-the hashes of pairs. Nothing needs to run.`,
+stored bytes. Each line has the hash of the line before, and the last line seals the file. With
+--out it also writes <file>.sha256 for \`sha256sum -c\`. docs/audit.md describes the form, which
+has only the hashes of pairs. Nothing needs to run.`,
   examples: `
 export --audit --out audit.jsonl  the first lineage, with audit.jsonl.sha256 beside it
 verify --audit audit.jsonl        checks the file and compares it with the version log`,

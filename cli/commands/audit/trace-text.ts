@@ -6,15 +6,20 @@ import type { Commit, SubjectTouch, Touch, Trace } from '../../../versions/audit
 import type { VersionMark } from '../../../versions/audit/version-mark.ts';
 import type { Output } from '../../terminal/output.ts';
 import { bold, cyan, dim, green, red, yellow } from '../../terminal/colours.ts';
-import { fieldLines, limited, mark, shortened, statusText } from '../../terminal/text.ts';
+import {
+  type Fields,
+  fieldLines,
+  limited,
+  mark,
+  shortened,
+  statusText,
+} from '../../terminal/text.ts';
 import { scoresTable } from './version-text.ts';
 
 /** Paraphrases, neighbours and changes that are listed. */
 const LISTED_MAX = 8;
 const NAME_COLUMNS = 13;
 const PROMPT_SHOWN_MAX = 400;
-
-type Fields = [name: string, value: string | null][];
 
 export function traceText(output: Output, configuration: Configuration, trace: Trace): string {
   const { kind, id, committed } = trace;
@@ -93,24 +98,26 @@ function probeLines({ probe }: Commit, lines: (fields: Fields) => string[]): str
   const answers = `${JSON.stringify(answerBefore)} before, ${after} after`;
   const target = effective ? 'the target' : 'NOT the target';
   const probability = `log-probability ${probe.targetLogProbability.toFixed(3)} per token`;
-  const list = (name: string, shown: string[], good: number, words: string): string[] =>
-    shown.length === 0
+  type Probe = { prompt: string; answerBefore: string; answerAfter: string };
+  const list = <P extends Probe>(
+    name: string,
+    all: P[],
+    good: (one: P) => boolean,
+    verb: string,
+  ) =>
+    all.length === 0
       ? []
-      : [...lines([[name, `${good} of ${shown.length} ${words}`]]), ...limited(shown, LISTED_MAX)];
+      : [
+          ...lines([[name, `${all.filter(good).length} of ${all.length} ${verb}`]]),
+          ...limited(
+            all.map((one) => answerLine(one, good(one))),
+            LISTED_MAX,
+          ),
+        ];
   return [
     ...lines([['its answer', `${answers}: ${target}, ${probability}`]]),
-    ...list(
-      'paraphrases',
-      paraphrases.map((one) => answerLine(one, one.holds)),
-      paraphrases.filter(({ holds }) => holds).length,
-      'give the target',
-    ),
-    ...list(
-      'neighbours',
-      neighbours.map((one) => answerLine(one, one.unchanged)),
-      neighbours.filter(({ unchanged }) => unchanged).length,
-      'are unchanged',
-    ),
+    ...list('paraphrases', paraphrases, ({ holds }) => holds, 'give the target'),
+    ...list('neighbours', neighbours, ({ unchanged }) => unchanged, 'are unchanged'),
   ];
 }
 
@@ -142,7 +149,7 @@ function subjectFields({ sameSubject }: Trace): Fields {
   ];
 }
 
-/** The name before the first value alone. */
+/** The name only before the first value. */
 function named(name: string, values: string[]): Fields {
   return values.map((value, i) => [i === 0 ? name : '', value]);
 }

@@ -14,10 +14,10 @@ import { whileWaiting } from '../../terminal/status-line.ts';
 export default command({
   usage: 'verify',
   summary: 'check every byte of the version log',
-  description: `Reads every entry, blob and outcome of a lineage and recomputes all hashes, so that a
-single changed byte is found. With --audit it checks a file that \`errata export --audit\` wrote, and
-compares it with this version log where that has the lineage. Nothing needs to run. Exits with 1 if
-anything is wrong.`,
+  description: `Reads every entry, blob and outcome of a lineage and recomputes all hashes, so
+that a single changed byte is found. With --audit it checks a file that \`errata export --audit\`
+wrote, and compares it with this version log where that has the lineage. Nothing needs to run.
+Exits with 1 if anything is wrong.`,
   examples: `
 verify                      the first lineage
 verify --audit audit.jsonl  an audit file, wherever it was written`,

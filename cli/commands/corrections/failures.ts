@@ -93,16 +93,13 @@ async function runningFailures(
       throw lineages.explained(error);
     }
   };
-  const findings: Findings[] = [];
-  if (temporal)
-    findings.push(await search(`workflows and frozen state of ${log.lineage}`, ofTemporal));
-  if (kafka)
-    findings.push(
-      await search(`dead letters and waiting records of ${log.lineage}`, () =>
-        kafkaFailures({ cluster, format, log, status }),
-      ),
-    );
-  return findings;
+  const ofKafka = () => kafkaFailures({ cluster, format, log, status });
+  const { lineage } = log;
+  // Kafka's failures depend on the status that Temporal gave.
+  return [
+    ...(temporal ? [await search(`workflows and frozen state of ${lineage}`, ofTemporal)] : []),
+    ...(kafka ? [await search(`dead letters and waiting records of ${lineage}`, ofKafka)] : []),
+  ];
 }
 
 /** What the search found, or that it could not be made. */

@@ -12,10 +12,10 @@ import { shortened, table } from '../../terminal/text.ts';
 export default command({
   usage: 'alias [name] [version]',
   summary: 'list or move the names of versions',
-  description: `Without arguments lists the aliases of the lineage; with a name the history of that
-alias; with a version moves it: a number, \`base\` or 0 for the base model, \`head\` to follow HEAD.
-Where a request names no version, \`serve\` answers with the alias \`${STABLE_ALIAS}\`, and follows a
-move within a second. Nothing needs to run.`,
+  description: `Without arguments lists the aliases of the lineage; with a name the history of
+that alias; with a version moves it: a number, \`base\` or 0 for the base model, \`head\` to
+follow HEAD. Where a request names no version, \`serve\` answers with the alias
+\`${STABLE_ALIAS}\`, and follows a move within a second. Nothing needs to run.`,
   examples: `
 alias stable 41 --reason "42 is suspicious"  answers come from version 41
 alias stable head                            answers follow HEAD again

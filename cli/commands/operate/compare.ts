@@ -17,9 +17,10 @@ import { counted, percent, shortened, table } from '../../terminal/text.ts';
 export default command({
   usage: 'compare <a> <b>',
   summary: 'compare two lineages on the same probes',
-  description: `Asks two lineages the prompt, the paraphrases and the neighbours of every correction
-that holds in either. Each is measured against its own base model. <a> and <b> are names of lineages,
-with @ and a version where it is not HEAD. One model is loaded after the other; nothing needs to run.`,
+  description: `Asks two lineages the prompt, the paraphrases and the neighbours of every
+correction that holds in either. Each is measured against its own base model. <a> and <b> are
+names of lineages, with @ and a version where it is not HEAD. One model is loaded after the other;
+nothing needs to run.`,
   examples: `
 compare default@12 default  version 12 and HEAD of one lineage
 compare default on-gpt2 --model-b openai-community/gpt2

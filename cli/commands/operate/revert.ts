@@ -11,9 +11,9 @@ export default command({
   usage: 'revert <what>',
   summary: 'take a version or a correction back',
   description: `Takes back what a version, a correction or a retraction did: what it added is
-removed, and what it removed comes back with its original pairs, unless something later has taken its
-place. A new version does this, which passes the same probes as a batch. Works on a frozen lineage.
-Exits with 1 when the probes refuse it or nothing is left to undo.`,
+removed, and what it removed comes back with its original pairs, unless something later has taken
+its place. A new version does this, which passes the same probes as a batch. Works on a frozen
+lineage. Exits with 1 when the probes refuse it or nothing is left to undo.`,
   examples: `
 revert 12 --reason "the source was wrong"  what version 12 did
 revert 5f0c9c1e-oracle                     one correction or retraction, by its id`,

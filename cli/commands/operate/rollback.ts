@@ -19,11 +19,11 @@ import { showUndoPreview, showUndoResult } from './undo-text.ts';
 export default command({
   usage: 'rollback',
   summary: 'go back to an earlier version: serving at once, then the lineage',
-  description: `First moves the alias \`${STABLE_ALIAS}\` to the version: \`serve\` answers with it
-within a second, whatever else is down. Then orders a new version in which exactly the corrections of
-that version hold; it passes the same probes as a batch, and answers follow HEAD again. If Temporal
-is away, or the probes refuse, serving stays on the version; the same command with the --id that is
-shown finishes the rollback.`,
+  description: `First moves the alias \`${STABLE_ALIAS}\` to the version: \`serve\` answers with
+it within a second, whatever else is down. Then orders a new version in which exactly the
+corrections of that version hold; it passes the same probes as a batch, and answers follow HEAD
+again. If Temporal is away, or the probes refuse, serving stays on the version; the same command
+with the --id that is shown finishes the rollback.`,
   examples: `
 rollback --to 41 --reason "bad feed since noon" --freeze
   back to version 41, and no batch until \`errata resume\`

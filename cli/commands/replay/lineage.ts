@@ -9,8 +9,8 @@ import { resetText } from './reset-text.ts';
 export default command({
   usage: 'lineage',
   summary: "run the lineage's own workflow again from a point of its history",
-  description: `Resets the workflow that forms a lineage's batches, for when it is stuck. The new run
-receives again what the workflow has received since, and a decided batch stays decided. Ingest
+  description: `Resets the workflow that forms a lineage's batches, for when it is stuck. The new
+run receives again what the workflow has received since, and a decided batch stays decided. Ingest
 delivers again what is still missing.`,
   examples: `
 replay lineage --dry-run  the points of its history, and what would run again

@@ -8,9 +8,9 @@ export default command({
   summary: 'send dead letters again, repaired or as they were',
   description: `Sends dead letters again: those that are named by partition and offset on the
 dead-letter topic, or with --all every open one. A repaired letter is a correction that names the
-record it repairs; one without a repair is sent byte for byte, with its headers. One that would fail
-again needs --as-is. Letters that were fixed or decided since are skipped. In --file, \`replayOf\` is
-\`<partition>@<offset>\` or \`record:<topic>-<partition>@<offset>\`.`,
+record it repairs; one without a repair is sent byte for byte, with its headers. One that would
+fail again needs --as-is. Letters that were fixed or decided since are skipped. In --file,
+\`replayOf\` is \`<partition>@<offset>\` or \`record:<topic>-<partition>@<offset>\`.`,
   examples: `
 resubmit dead-letters 0@17 --set prompt="The capital of Oz is" --wait
   one, repaired

@@ -8,7 +8,7 @@ import type { Session } from '../../session/session.ts';
 import { within } from '../../session/within.ts';
 import { reasonOf } from '../../terminal/command-failure.ts';
 import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
-import { ago, duration, fieldLines, statusText, table } from '../../terminal/text.ts';
+import { ago, duration, type Fields, fieldLines, statusText, table } from '../../terminal/text.ts';
 import { undoText } from '../audit/version-text.ts';
 
 const ANSWER_WAIT_MS = 8_000;
@@ -135,8 +135,6 @@ function systemLines(home: string, system: SystemState): string[] {
     ),
   ];
 }
-
-type Fields = [name: string, value: string | null][];
 
 const NAME_COLUMNS = 14;
 

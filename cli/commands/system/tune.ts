@@ -24,11 +24,11 @@ const FACTS_MIN = 4;
 export default command({
   usage: 'tune',
   summary: 'find layers and lambda for a model',
-  description: `Finds the layers and lambda that edit a model best, on a few dozen facts that it half
-knows, and writes them as a parameter set for ERRATA_PARAMETER_SET. Avoids layers whose keys have
-outlier norms, and measures the best on the half of the facts that no choice was made on. It loads
-the model itself, so on a small machine nothing else should run. A second call continues where the
-first was stopped.`,
+  description: `Finds the layers and lambda that edit a model best, on a few dozen facts that it
+half knows, and writes them as a parameter set for ERRATA_PARAMETER_SET. Avoids layers whose keys
+have outlier norms, and measures the best on the half of the facts that no choice was made on. It
+loads the model itself, so on a small machine nothing else should run. A second call continues
+where the first was stopped.`,
   examples: `
 tune --model ./my-model --facts facts.json
   facts in CounterFact's form; writes parameters.json
