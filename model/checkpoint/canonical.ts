@@ -5,6 +5,7 @@
 import { MissingTensor, UnreadableCheckpoint } from '../format/faults.ts';
 import type { TensorSource } from '../format/tensor-source.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Layout, Recipe } from './layouts.ts';
 import type { Checkpoint, ModelConfig } from './model-config.ts';
 
 /** A model's files, opened; whoever opened them closes `source`. */
@@ -15,21 +16,6 @@ export interface OpenModel {
   createTokenizer: () => Tokenizer;
   weightFiles: string[];
 }
-
-/** How one canonical tensor is made. */
-export interface Recipe {
-  /** Name in the files. */
-  source: string;
-  /** Part `index` of `parts` equal parts along the output dimension: fused query, key and value. */
-  part?: { index: number; parts: number };
-  /** The file has [in, out] (GPT-2's Conv1D). */
-  transposed?: boolean;
-  /** Heads whose rows are interleaved (2 j + half) and are put back to (half, j). */
-  interleavedHeads?: number;
-}
-
-/** The recipe of a canonical name. */
-export type Layout = (canonical: string) => Recipe;
 
 const MISSING_SHOWN_MAX = 8;
 
@@ -77,11 +63,7 @@ export function canonicalReader(
   };
 }
 
-async function readCanonical(
-  source: TensorSource,
-  recipe: Recipe,
-  shape: number[],
-): Promise<Float32Array> {
+async function readCanonical(source: TensorSource, recipe: Recipe, shape: number[]) {
   const [rows, columns = 1] = shape as [number, number?];
   const { index, parts } = recipe.part ?? { index: 0, parts: 1 };
   const begin = index * rows;
@@ -135,26 +117,6 @@ export function canonicalTensors(config: ModelConfig): CanonicalTensor[] {
   return list;
 }
 
-/**
- * Splits a canonical name: `blocks.3.query.weight` is layer 3, part query, suffix weight. The
- * suffix is that of the files, where a gain and an embedding are called weight as well.
- */
-export function splitName(canonical: string): {
-  layer: number | null;
-  part: string;
-  suffix: 'weight' | 'bias';
-  isLinear: boolean;
-} {
-  const [, layer, part = '', kind] =
-    /^(?:blocks\.(\d+)\.)?(\w+)(?:\.(weight|gain|bias))?$/.exec(canonical) ?? [];
-  return {
-    layer: layer === undefined ? null : Number(layer),
-    part,
-    suffix: kind === 'bias' ? 'bias' : 'weight',
-    isLinear: kind === 'weight',
-  };
-}
-
 function storedShape(shape: number[], recipe: Recipe): number[] {
   const [out, ...rest] = shape as [number, ...number[]];
   const stored = [out * (recipe.part?.parts ?? 1), ...rest];
@@ -162,12 +124,7 @@ function storedShape(shape: number[], recipe: Recipe): number[] {
 }
 
 /** Columns [begin, begin + count) of [rows, width], as the rows of [count, rows]. */
-function transposeColumns(
-  stored: Float32Array,
-  width: number,
-  begin: number,
-  count: number,
-): Float32Array {
+function transposeColumns(stored: Float32Array, width: number, begin: number, count: number) {
   const rows = stored.length / width;
   const out = new Float32Array(count * rows);
   // In tiles, because a column walk through a large matrix misses the cache at every step.
@@ -185,12 +142,7 @@ function transposeColumns(
 }
 
 /** Moves row 2 j + half of each head to row half * width / 2 + j, for half-split rotation. */
-function splitHalves(
-  values: Float32Array,
-  rows: number,
-  columns: number,
-  heads: number,
-): Float32Array {
+function splitHalves(values: Float32Array, rows: number, columns: number, heads: number) {
   const out = new Float32Array(values.length);
   const headRows = rows / heads;
   for (let row = 0; row < rows; row++) {

@@ -4,9 +4,15 @@ import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../format/faults.ts
 import { openFile } from '../format/file-reading.ts';
 import { readGgufHeader, type GgufValue } from '../format/gguf-header.ts';
 import { tensorSource, type TensorSource } from '../format/tensor-source.ts';
-import { splitName, type Layout, type OpenModel } from './canonical.ts';
+import type { OpenModel } from './canonical.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
-import { HEAD_WIDTH_MAX, type ModelConfig, type RotaryConfig } from './model-config.ts';
+import { ggufLayout } from './layouts.ts';
+import {
+  HEAD_WIDTH_MAX,
+  rotaryFrequency,
+  type ModelConfig,
+  type RotaryConfig,
+} from './model-config.ts';
 
 /**
  * Opens the file and reads its header; the caller closes `source`. Throws UnreadableCheckpoint,
@@ -159,15 +165,16 @@ function llama3Scaling(
       `${divisors.length} rotary divisors for ${width} channels`,
       'The file is damaged',
     );
-  const factor = Math.max(...divisors);
-  const scaling = { factor, lowFrequency: 1, highFrequency: 4, originalContext: 8192 };
+  const scaling: RotaryConfig['scaling'] = {
+    kind: 'llama3',
+    factor: Math.max(...divisors),
+    lowFrequency: 1,
+    highFrequency: 4,
+    originalContext: 8192,
+  };
   for (let i = 0; i < width / 2; i++) {
-    const wavelength = 2 * Math.PI * theta ** ((2 * i) / width);
-    const share =
-      (scaling.originalContext / wavelength - scaling.lowFrequency) /
-      (scaling.highFrequency - scaling.lowFrequency);
-    const smooth = Math.min(1, Math.max(0, share));
-    const divisor = 1 / ((1 - smooth) / factor + smooth);
+    const plain = rotaryFrequency({ theta, width, scaling: null }, i);
+    const divisor = plain / rotaryFrequency({ theta, width, scaling }, i);
     if (!(Math.abs(divisor / divisors[i]! - 1) <= 1e-3))
       throw new UnsupportedCheckpoint(
         path,
@@ -175,39 +182,5 @@ function llama3Scaling(
         'Other rotary scalings are not read',
       );
   }
-  return { kind: 'llama3', ...scaling };
-}
-
-const OUTER_NAMES: Record<string, string> = {
-  embedding: 'token_embd',
-  position: 'position_embd',
-  finalNorm: 'output_norm',
-  head: 'output',
-};
-const BLOCK_NAMES: Record<string, string> = {
-  norm1: 'attn_norm',
-  norm2: 'ffn_norm',
-  query: 'attn_q',
-  key: 'attn_k',
-  value: 'attn_v',
-  output: 'attn_output',
-  gate: 'ffn_gate',
-  up: 'ffn_up',
-  down: 'ffn_down',
-};
-
-function ggufLayout(family: string, { heads, keyValueHeads }: ModelConfig): Layout {
-  const fused = family === 'gpt2' ? ['query', 'key', 'value'] : [];
-  // llama.cpp's conversion interleaves the halves of each head, for Llama alone.
-  const interleaved: Record<string, number> =
-    family === 'llama' ? { query: heads, key: keyValueHeads } : {};
-  return (canonical) => {
-    const { layer, part, suffix } = splitName(canonical);
-    if (layer === null) return { source: `${OUTER_NAMES[part]}.${suffix}` };
-    const index = fused.indexOf(part);
-    if (index >= 0) return { source: `blk.${layer}.attn_qkv.${suffix}`, part: { index, parts: 3 } };
-    const source = `blk.${layer}.${BLOCK_NAMES[part]}.${suffix}`;
-    const interleavedHeads = interleaved[part];
-    return interleavedHeads === undefined ? { source } : { source, interleavedHeads };
-  };
+  return scaling;
 }

@@ -2,8 +2,7 @@
 import { z } from 'zod';
 import { excerpt, faultsFound, firstFaults } from '../../schemas/encoding/excerpt.ts';
 import { UnsupportedCheckpoint } from '../format/faults.ts';
-import type { Layout } from './canonical.ts';
-import { gpt2Layout, gptjLayout, llamaLayout } from './huggingface-layout.ts';
+import { gpt2Layout, gptjLayout, llamaLayout, type Layout } from './layouts.ts';
 import type { ModelConfig, RotaryConfig } from './model-config.ts';
 
 const count = z.number().int().positive();

@@ -7,7 +7,7 @@ import { UnreadableCheckpoint } from '../format/faults.ts';
 import { readJsonObject } from '../format/file-reading.ts';
 import { openSafetensors, weightFiles } from '../format/safetensors-files.ts';
 import { describedTokenizer } from '../tokenizer/description.ts';
-import { createTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
+import { createTokenizer } from '../tokenizer/tokenizer.ts';
 import type { OpenModel } from './canonical.ts';
 import { readConfig } from './huggingface-config.ts';
 import type { ModelConfig } from './model-config.ts';
@@ -52,11 +52,7 @@ function readJson(path: string): Promise<Record<string, unknown>> {
   });
 }
 
-async function openTokenizer(
-  folder: string,
-  names: string[],
-  config: Record<string, unknown>,
-): Promise<Tokenizer> {
+async function openTokenizer(folder: string, names: string[], config: Record<string, unknown>) {
   const optional = async (name: string) =>
     names.includes(name) ? readJson(join(folder, name)) : {};
   const file = join(folder, 'tokenizer.json');

@@ -38,6 +38,22 @@ export interface RotaryConfig {
   };
 }
 
+/** theta^(-2 i / width), stretched for long contexts as Llama 3's configuration describes. */
+export function rotaryFrequency(config: RotaryConfig, pair: number): number {
+  const plain = config.theta ** ((-2 * pair) / config.width);
+  const { scaling } = config;
+  if (scaling === null) return plain;
+  const wavelength = (2 * Math.PI) / plain;
+  const longest = scaling.originalContext / scaling.lowFrequency;
+  const shortest = scaling.originalContext / scaling.highFrequency;
+  if (wavelength < shortest) return plain;
+  if (wavelength > longest) return plain / scaling.factor;
+  const blend =
+    (scaling.originalContext / wavelength - scaling.lowFrequency) /
+    (scaling.highFrequency - scaling.lowFrequency);
+  return ((1 - blend) * plain) / scaling.factor + blend * plain;
+}
+
 export interface ModelConfig {
   architecture: Architecture;
   layers: number;

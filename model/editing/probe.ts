@@ -210,10 +210,7 @@ function scoreAnswers(
 }
 
 /** log p of one token per row; takes (and frees) the logits [N, V]. */
-function tokenScores(
-  logits_NV: tf.Tensor2D,
-  tokens: readonly number[],
-): { logProbability: Float32Array; argmax: boolean[] } {
+function tokenScores(logits_NV: tf.Tensor2D, tokens: readonly number[]) {
   const { values, best } = tf.tidy(() => {
     const picked = tf.gatherND(
       logits_NV,

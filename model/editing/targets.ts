@@ -54,9 +54,7 @@ export async function findTargets(
 }
 
 /** Delta [groups, D], and the last loss and the number of steps of each group. */
-async function optimise(
-  search: Search,
-): Promise<{ delta: Float32Array; losses: number[]; steps: number[] }> {
+async function optimise(search: Search) {
   const { context, groups, norms } = search;
   const { parameters } = context;
   const D = context.model.config.residualWidth;

@@ -2,32 +2,34 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { EngineOptions } from './loaded-model.ts';
 import { LocalEngine } from './local-engine.ts';
-import type { EngineCall, EngineReply, ThrownInThread } from './thread-engine.ts';
-
-/** Calls whose last argument hears of progress. */
-const TELLS_NEWS: ReadonlySet<string> = new Set(['computeTargets', 'generate']);
+import {
+  OPENING,
+  type EngineCall,
+  type EngineReply,
+  type ThrownInThread,
+} from './thread-engine.ts';
 
 const port = parentPort;
 if (port === null)
   throw new Error('this file runs in a worker thread, started by thread-engine.ts');
 const say = (reply: EngineReply): void => port.postMessage(reply);
+const newsOf =
+  (id: number) =>
+  (...news: unknown[]) =>
+    say({ kind: 'news', id, news });
 
 try {
-  const engine = await LocalEngine.open(workerData as EngineOptions, (step, share) =>
-    say({ kind: 'loading', step, share }),
-  );
-  port.on('message', (call: EngineCall) => {
-    const news = (given: unknown) => say({ kind: 'news', id: call.id, news: given });
-    const method = engine[call.method].bind(engine) as (...given: unknown[]) => Promise<unknown>;
-    const given = TELLS_NEWS.has(call.method) ? [...call.arguments, news] : call.arguments;
-    method(...given).then(
-      (result) => say({ kind: 'result', id: call.id, result }),
-      (error: unknown) => say({ kind: 'error', id: call.id, error: thrown(error) }),
+  const engine = await LocalEngine.open(workerData as EngineOptions, newsOf(OPENING));
+  port.on('message', ({ id, method, arguments: given, hearsNews }: EngineCall) => {
+    const call = engine[method].bind(engine) as (...given: unknown[]) => Promise<unknown>;
+    call(...given, ...(hearsNews ? [newsOf(id)] : [])).then(
+      (result) => say({ kind: 'result', id, result }),
+      (error: unknown) => say({ kind: 'error', id, error: thrown(error) }),
     );
   });
-  say({ kind: 'ready' });
+  say({ kind: 'result', id: OPENING, result: null });
 } catch (error) {
-  say({ kind: 'failed', error: thrown(error) });
+  say({ kind: 'error', id: OPENING, error: thrown(error) });
 }
 
 function thrown(error: unknown): ThrownInThread {

@@ -4,6 +4,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { messageOf } from '../../schemas/failures.ts';
 import type { Engine } from './engine.ts';
 import type { EngineOptions, LoadProgress } from './loaded-model.ts';
 import { ModelQueue } from './model-queue.ts';
@@ -16,14 +17,13 @@ export interface EngineCall {
   id: number;
   method: EngineMethod;
   arguments: unknown[];
+  /** The method's last argument is a function, which stays with the caller. */
+  hearsNews: boolean;
 }
 
 /** A reply of the thread: news while a call runs, then its end. */
 export type EngineReply =
-  | { kind: 'loading'; step: string; share: number }
-  | { kind: 'ready' }
-  | { kind: 'failed'; error: ThrownInThread }
-  | { kind: 'news'; id: number; news: unknown }
+  | { kind: 'news'; id: number; news: unknown[] }
   | { kind: 'result'; id: number; result: unknown }
   | { kind: 'error'; id: number; error: ThrownInThread };
 
@@ -34,6 +34,9 @@ export interface ThrownInThread {
   facts: Record<string, unknown>;
 }
 
+/** The call that the start of the thread counts as: its news is the progress of loading. */
+export const OPENING = 0;
+
 /** The engine's thread is gone with all that it held: the process should end and start anew. */
 export class EngineLost extends Error {
   override readonly name = 'EngineLost';
@@ -42,17 +45,18 @@ export class EngineLost extends Error {
   }
 }
 
+type Listener = ((...news: unknown[]) => void) | undefined;
+
+interface Pending {
+  resolve: (result: unknown) => void;
+  reject: (error: Error) => void;
+  news: Listener;
+}
+
 export class ThreadEngine implements Engine {
-  private readonly pending = new Map<
-    number,
-    {
-      resolve: (result: never) => void;
-      reject: (error: Error) => void;
-      news: ((news: never) => void) | undefined;
-    }
-  >();
   readonly queue = new ModelQueue();
-  private calls = 0;
+  private readonly pending = new Map<number, Pending>();
+  private calls = OPENING;
   private lost: EngineLost | null = null;
   private closing = false;
   /** Settles with the reason when the thread ends without `close`. */
@@ -66,9 +70,7 @@ export class ThreadEngine implements Engine {
         this.pending.clear();
         if (!this.closing) resolve(this.lost);
       };
-      worker.on('error', (error: unknown) =>
-        lose(error instanceof Error ? error.message : String(error)),
-      );
+      worker.on('error', (error: unknown) => lose(messageOf(error)));
       worker.on('exit', (code) => lose(`exit code ${code}`));
     });
     worker.on('message', (reply: EngineReply) => this.take(reply));
@@ -77,84 +79,68 @@ export class ThreadEngine implements Engine {
   /** Starts the thread and loads the engine there. Throws what loading threw. */
   static async open(options: EngineOptions, progress?: LoadProgress): Promise<ThreadEngine> {
     setTensorFlowEnvironment();
-    const worker = new Worker(
-      fileURLToPath(new URL('./engine-thread-start.mjs', import.meta.url)),
-      { workerData: options },
-    );
-    await new Promise<void>((resolve, reject) => {
-      const hear = (reply: EngineReply) => {
-        if (reply.kind === 'loading') progress?.(reply.step, reply.share);
-        if (reply.kind !== 'ready' && reply.kind !== 'failed') return;
-        worker.off('message', hear);
-        if (reply.kind === 'ready') resolve();
-        else reject(rebuilt(reply.error));
-      };
-      worker.on('message', hear);
-      worker.once('error', reject);
-      worker.once('exit', (code) => reject(new EngineLost(`exit code ${code} while loading`)));
-    }).catch(async (error: unknown) => {
-      await worker.terminate();
+    const start = fileURLToPath(new URL('./engine-thread-start.mjs', import.meta.url));
+    const engine = new ThreadEngine(new Worker(start, { workerData: options }));
+    try {
+      await engine.endOf(OPENING, progress as Listener);
+      return engine;
+    } catch (error) {
+      await engine.worker.terminate();
       throw error;
-    });
-    return new ThreadEngine(worker);
+    }
   }
 
-  describe: Engine['describe'] = () => this.call('describe', []);
-  holds: Engine['holds'] = (hookId) => this.call('holds', [hookId]);
-  holdHook: Engine['holdHook'] = (...given) => this.inTurn('holdHook', given);
-  computeTargets: Engine['computeTargets'] = (hookId, requests, progress) =>
-    this.inTurn('computeTargets', [hookId, requests], progress);
-  deriveUpdate: Engine['deriveUpdate'] = (...given) => this.inTurn('deriveUpdate', given);
-  probe: Engine['probe'] = (...given) => this.inTurn('probe', given);
-  canary: Engine['canary'] = (...given) => this.inTurn('canary', given);
-  generate: Engine['generate'] = (hookId, prompt, options, onToken) =>
-    this.inTurn('generate', [hookId, prompt, options], onToken);
+  describe = this.remote('describe');
+  holds = this.remote('holds');
+  holdHook = this.inTurn('holdHook');
+  computeTargets = this.inTurn('computeTargets');
+  deriveUpdate = this.inTurn('deriveUpdate');
+  probe = this.inTurn('probe');
+  canary = this.inTurn('canary');
+  generate = this.inTurn('generate');
 
   async close(): Promise<void> {
     this.closing = true;
-    if (this.lost === null) await this.call('close', []).catch(() => undefined);
+    if (this.lost === null) await this.remote('close')().catch(() => undefined);
     await this.worker.terminate();
   }
 
-  private inTurn<Result>(
-    method: EngineMethod,
-    given: unknown[],
-    news?: (news: never) => void,
-  ): Promise<Result> {
-    return this.queue.call(() => this.call(method, given, news));
+  private inTurn<Method extends EngineMethod>(method: Method): Engine[Method] {
+    const call = this.remote(method) as (...given: unknown[]) => Promise<unknown>;
+    return ((...given: unknown[]) => this.queue.call(() => call(...given))) as Engine[Method];
   }
 
-  private call<Result>(
-    method: EngineMethod,
-    given: unknown[],
-    news?: (news: never) => void,
-  ): Promise<Result> {
-    if (this.lost !== null) return Promise.reject(this.lost);
-    const id = ++this.calls;
-    return new Promise<Result>((resolve, reject) => {
-      this.pending.set(id, { resolve, reject, news });
-      this.worker.postMessage({ id, method, arguments: given } satisfies EngineCall);
-    });
+  private remote<Method extends EngineMethod>(method: Method): Engine[Method] {
+    return (async (...given: unknown[]) => {
+      if (this.lost !== null) throw this.lost;
+      const id = ++this.calls;
+      const hearsNews = typeof given.at(-1) === 'function';
+      const news = hearsNews ? (given.pop() as Listener) : undefined;
+      this.worker.postMessage({ id, method, arguments: given, hearsNews } satisfies EngineCall);
+      return this.endOf(id, news);
+    }) as Engine[Method];
+  }
+
+  private endOf(id: number, news: Listener): Promise<unknown> {
+    return new Promise((resolve, reject) => this.pending.set(id, { resolve, reject, news }));
   }
 
   private take(reply: EngineReply): void {
-    if (!('id' in reply)) return;
     const waiting = this.pending.get(reply.id);
-    if (waiting === undefined) return;
     if (reply.kind === 'news') {
-      waiting.news?.(reply.news as never);
+      waiting?.news?.(...reply.news);
       return;
     }
     this.pending.delete(reply.id);
-    if (reply.kind === 'result') waiting.resolve(reply.result as never);
-    else waiting.reject(rebuilt(reply.error));
+    if (reply.kind === 'result') waiting?.resolve(reply.result);
+    else waiting?.reject(rebuilt(reply.error));
   }
 }
 
 /** The error with the name, message and facts that it had in the thread. */
-function rebuilt(thrown: ThrownInThread): Error {
-  const error = Object.assign(new Error(thrown.message), thrown.facts);
-  Object.defineProperty(error, 'name', { value: thrown.name });
-  if (thrown.stack !== undefined) error.stack = thrown.stack;
+function rebuilt({ name, message, stack, facts }: ThrownInThread): Error {
+  const error = Object.assign(new Error(message), facts);
+  Object.defineProperty(error, 'name', { value: name });
+  if (stack !== undefined) error.stack = stack;
   return error;
 }

@@ -58,11 +58,7 @@ export function whitenedCosines(
 }
 
 /** k^T P0 k_i of each couple. */
-function rowProducts(
-  keys_RF: tf.Tensor2D,
-  affinity_BF: tf.Tensor2D,
-  couples: readonly Couple[],
-): ArrayLike<number> {
+function rowProducts(keys_RF: tf.Tensor2D, affinity_BF: tf.Tensor2D, couples: readonly Couple[]) {
   const picked = (from: tf.Tensor2D, rows: number[]) => tf.gather(from, tf.tensor1d(rows, 'int32'));
   return tf.tidy(() => {
     const affinity = picked(

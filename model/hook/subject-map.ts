@@ -155,12 +155,7 @@ export function rowsBySubject(subjects: readonly string[]): Map<string, number[]
   return rowsOf;
 }
 
-function solve(
-  keys: Float32Array,
-  changes: Float32Array,
-  affinities: Float32Array,
-  count: number,
-): Omit<Solved, 'digest'> {
+function solve(keys: Float32Array, changes: Float32Array, affinities: Float32Array, count: number) {
   return scope64(() => {
     const affinity = matrix64(affinities, count);
     const factor = cholesky64(

@@ -5,23 +5,24 @@
  * part of a head.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { RotaryConfig } from '../checkpoint/checkpoint.ts';
+import { rotaryFrequency, type RotaryConfig } from '../checkpoint/model-config.ts';
 
 export class RotaryTable {
-  readonly #headWidth: number;
   /** [pairs, 2] channels that rotate together. */
   readonly #pairs: [number, number][];
   readonly #frequencies: number[];
   /** M [d, d] */
   readonly #turn: tf.Tensor2D;
 
-  constructor(config: RotaryConfig, headWidth: number) {
-    this.#headWidth = headWidth;
+  constructor(
+    config: RotaryConfig,
+    private readonly headWidth: number,
+  ) {
     const half = config.width / 2;
     this.#pairs = Array.from({ length: half }, (_, pair) =>
       config.interleaved ? [2 * pair, 2 * pair + 1] : [pair, pair + half],
     );
-    this.#frequencies = this.#pairs.map((_, pair) => frequency(config, pair));
+    this.#frequencies = this.#pairs.map((_, pair) => rotaryFrequency(config, pair));
     const turn = new Float32Array(headWidth * headWidth);
     for (const [first, second] of this.#pairs) {
       // (a, b) -> (-b, a): column a takes -b, column b takes a.
@@ -33,7 +34,7 @@ export class RotaryTable {
 
   /** cos and sin [R, 1, d] at the positions; the caller owns them. */
   at(positions: Int32Array): [tf.Tensor3D, tf.Tensor3D] {
-    const d = this.#headWidth;
+    const d = this.headWidth;
     const cos = new Float32Array(positions.length * d).fill(1);
     const sin = new Float32Array(positions.length * d);
     positions.forEach((position, row) => {
@@ -55,7 +56,7 @@ export class RotaryTable {
     heads: number,
     by: { cos_R1d: tf.Tensor3D; sin_R1d: tf.Tensor3D; direction: 'on' | 'back' },
   ): tf.Tensor2D {
-    const d = this.#headWidth;
+    const d = this.headWidth;
     const R = x_RHd.shape[0];
     const straight = tf.reshape(x_RHd, [R, heads, d]);
     const product = tf.matMul(tf.reshape(x_RHd, [R * heads, d]), this.#turn);
@@ -70,20 +71,4 @@ export class RotaryTable {
   dispose(): void {
     this.#turn.dispose();
   }
-}
-
-/** theta^(-2 i / width), stretched for long contexts as Llama 3's configuration describes. */
-function frequency(config: RotaryConfig, pair: number): number {
-  const plain = config.theta ** ((-2 * pair) / config.width);
-  const { scaling } = config;
-  if (scaling === null) return plain;
-  const wavelength = (2 * Math.PI) / plain;
-  const longest = scaling.originalContext / scaling.lowFrequency;
-  const shortest = scaling.originalContext / scaling.highFrequency;
-  if (wavelength < shortest) return plain;
-  if (wavelength > longest) return plain / scaling.factor;
-  const blend =
-    (scaling.originalContext / wavelength - scaling.lowFrequency) /
-    (scaling.highFrequency - scaling.lowFrequency);
-  return ((1 - blend) * plain) / scaling.factor + blend * plain;
 }

@@ -264,11 +264,7 @@ function cutSequences(
 }
 
 /** Samples short pieces of text from a common first word to a full stop, as the papers do. */
-async function sampleContexts(
-  model: Transformer,
-  tokenizer: Tokenizer,
-  options: TextOptions,
-): Promise<number[][]> {
+async function sampleContexts(model: Transformer, tokenizer: Tokenizer, options: TextOptions) {
   const openings = ['The', 'Therefore', 'Because', 'I', 'You'];
   const front = frontTokens(tokenizer);
   const begun = Array.from({ length: options.contexts }, (_, i) =>

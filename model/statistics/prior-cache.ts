@@ -64,10 +64,7 @@ function identityOf(
 }
 
 /** All priors, or null where one is missing: all are built together. */
-async function readAll(
-  layers: readonly number[],
-  fileOf: (layer: number) => string,
-): Promise<Map<number, Prior> | null> {
+async function readAll(layers: readonly number[], fileOf: (layer: number) => string) {
   const priors = new Map<number, Prior>();
   try {
     for (const layer of layers)
@@ -106,8 +103,7 @@ function encode(prior: Prior): Uint8Array {
 
 function restore(layer: number, bytes: Uint8Array): Prior {
   const { tensors, metadata } = decodeSafetensors(bytes);
-  const lacking = (name: string): Error =>
-    new Error(`the kept prior of block ${layer} has no ${name}`);
+  const lacking = (name: string) => new Error(`the kept prior of block ${layer} has no ${name}`);
   const number = (name: string): number => {
     const value = Number(metadata[name] ?? Number.NaN);
     if (!Number.isFinite(value)) throw lacking(name);
