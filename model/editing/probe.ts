@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Probe, ProbeAnswer } from '../engine-types.ts';
-import { gatherPast } from '../network/attention-past.ts';
+import { disposePast, gatherPast } from '../network/attention-past.ts';
 import { decodeFrom, prefill, type Prefilled } from '../network/decode.ts';
 import {
   type DownHook,
@@ -186,8 +186,7 @@ function scoreAnswers(
       longer.map((i) => scored[i]!.tokens.slice(0, -1)),
       longer.map((i) => start.lengths[scored[i]!.sequence]!),
     );
-    const embedded = model.embed(rows);
-    const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { past, hook });
+    const ran = model.read(rows, { past, hook });
     const logits = model.logits(ran.hidden);
     const rest = tokenScores(
       logits,
@@ -200,8 +199,8 @@ function scoreAnswers(
         sums[i]!.argmax &&= rest.argmax[row]!;
       }
     }
-    tf.dispose([embedded, ran.hidden]);
-    for (const { key, value } of past.blocks.values()) tf.dispose([key, value]);
+    ran.hidden.dispose();
+    disposePast(past);
   }
   return sums.map(({ sum, argmax }, i) => ({
     mean: sum / Math.max(1, scored[i]!.tokens.length),

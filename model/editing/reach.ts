@@ -8,12 +8,11 @@
  * As in the reference, reaches come from the activations of the unedited model, although edited
  * lower blocks change the sequence before the gate sees it.
  */
-import * as tf from '@tensorflow/tfjs-core';
 import { sequenceScores } from '../hook/gate.ts';
 import type { LayerHook } from '../hook/layer-hook.ts';
 import type { EditSequence } from '../network/sequences.ts';
 import { layOutRows } from '../network/token-rows.ts';
-import type { DownHook, Transformer } from '../network/transformer.ts';
+import { readKeys, type Transformer } from '../network/transformer.ts';
 
 /** Leaves the prompt that sets alpha above it when its float32 sums are taken in another order. */
 const REACH_SHARE = 1 - 1e-5;
@@ -27,27 +26,18 @@ export function reachesOf(
   blocks: ReadonlyMap<number, LayerHook>,
   front: readonly number[],
 ): Float32Array[] {
-  const layers = [...blocks.keys()].sort((a, b) => a - b);
   const rows = layOutRows(edits.map((edit) => [...front, ...edit.bare.tokens]));
   const reaches: Float32Array[] = [];
-  const hook: DownHook = {
-    layers: new Set(layers),
-    project({ layer, keys_RF, base_RD }) {
-      const block = blocks.get(layer)!;
-      const scores = sequenceScores(block, keys_RF, rows);
-      const largest = edits.map((_, b) =>
-        scores
-          .subarray(rows.starts[b], rows.starts[b + 1])
-          .reduce((most, score) => Math.max(most, score), 0),
-      );
-      reaches.push(
-        Float32Array.from(largest, (score) => (score > 0 ? REACH_SHARE * score : REACH_OF_NONE)),
-      );
-      return base_RD;
-    },
-  };
-  const embedded = model.embed(rows);
-  const { hidden } = model.run(embedded, rows, { from: 0, to: layers.at(-1)! + 1 }, { hook });
-  tf.dispose([embedded, hidden]);
+  readKeys(model, rows, blocks.keys(), (layer, keys_RF) => {
+    const scores = sequenceScores(blocks.get(layer)!, keys_RF, rows);
+    const largest = edits.map((_, b) =>
+      scores
+        .subarray(rows.starts[b], rows.starts[b + 1])
+        .reduce((most, score) => Math.max(most, score), 0),
+    );
+    reaches.push(
+      Float32Array.from(largest, (score) => (score > 0 ? REACH_SHARE * score : REACH_OF_NONE)),
+    );
+  });
   return reaches;
 }

@@ -8,8 +8,8 @@ import type { TargetProgress } from '../engine-types.ts';
 import { disposePast, gatherPast, type AttentionPast } from '../network/attention-past.ts';
 import { readPast } from '../network/decode.ts';
 import { locate, type EditSequence, type LocatedPrompt } from '../network/sequences.ts';
-import { layOutRows } from '../network/token-rows.ts';
-import { gatherRows, type DownHook, type Transformer } from '../network/transformer.ts';
+import { layOutRows, type Sequences, type TokenRows } from '../network/token-rows.ts';
+import { rowValues, type DownHook, type Transformer } from '../network/transformer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { formsPerPrompt } from './search-forms.ts';
 
@@ -20,7 +20,7 @@ export interface SearchContext {
   parameters: HyperParameters;
   front: readonly number[];
   /** Prefixes, without front token. */
-  contexts: readonly (readonly number[])[];
+  contexts: Sequences;
   progress?: ((progress: TargetProgress) => Promise<void> | void) | undefined;
 }
 
@@ -72,14 +72,8 @@ export function prepareSearch(edits: readonly EditSequence[], context: SearchCon
   const past = readBefore(runs, context);
   const { model, hook, parameters } = context;
   const lastEdited = Math.max(...parameters.layers);
-  const rows = layOutRows(
-    runs.map((run) => run.after),
-    runs.map((run) => run.position),
-  );
-  const embedded = model.embed(rows);
-  const range = { from: 0, to: lastEdited + 1 };
-  const { hidden } = model.run(embedded, rows, range, { past, hook });
-  embedded.dispose();
+  const rows = layOutAfter(runs);
+  const { hidden } = model.read(rows, { past, hook }, { from: 0, to: lastEdited + 1 });
   for (const [layer, { key, value }] of past?.blocks ?? []) {
     if (layer > lastEdited) continue;
     tf.dispose([key, value]);
@@ -87,11 +81,17 @@ export function prepareSearch(edits: readonly EditSequence[], context: SearchCon
   }
   const firstRow = runs.map((_, b) => rows.starts[b]!);
   const bareRows = edits.map((_, edit) => firstRow[runs.findIndex((run) => run.edit === edit)]!);
-  const picked = gatherRows(hidden, bareRows);
-  const anchors = picked.dataSync().slice() as Float32Array;
-  picked.dispose();
+  const anchors = rowValues(hidden, bareRows);
   const norms = groupNorms(groups, anchors);
   return { context, runs, groups, hidden, firstRow, past, anchors, norms, essence_NV: null };
+}
+
+/** The rows of every run's `after` tokens. */
+export function layOutAfter(runs: readonly Run[]): TokenRows {
+  return layOutRows(
+    runs.map((run) => run.after),
+    runs.map((run) => run.position),
+  );
 }
 
 export function disposeSearch({ hidden, past, essence_NV }: Search): void {
@@ -100,7 +100,7 @@ export function disposeSearch({ hidden, past, essence_NV }: Search): void {
   essence_NV?.dispose();
 }
 
-function searchedContexts({ parameters, contexts }: SearchContext): readonly (readonly number[])[] {
+function searchedContexts({ parameters, contexts }: SearchContext): Sequences {
   return contexts.slice(0, formsPerPrompt(parameters).prepared - 1);
 }
 

@@ -9,9 +9,10 @@ import { repeatEach } from '../hook/pair-rows.ts';
 import { disposePast, gatherPast, type AttentionPast } from '../network/attention-past.ts';
 import { readPast } from '../network/decode.ts';
 import type { EditSequence, LocatedPrompt } from '../network/sequences.ts';
-import { lastRow, layOutRows, type TokenRows } from '../network/token-rows.ts';
+import { lastRow, layOutRows, type TokenRows, type Sequences } from '../network/token-rows.ts';
 import {
   gatherRows,
+  rowValues,
   type DownHook,
   type DownProjection,
   type Transformer,
@@ -22,7 +23,7 @@ interface ReaderContext {
   /** The hook that is read through at first; null for the base model. */
   hook: Hook | null;
   front: readonly number[];
-  contexts: readonly (readonly number[])[];
+  contexts: Sequences;
 }
 
 export class SubjectReader implements DownHook {
@@ -92,9 +93,9 @@ export class SubjectReader implements DownHook {
     this.#recording = null;
     const width = this.#width;
     const rows = Array.from({ length: this.#rows.sequences }, (_, b) => lastRow(this.#rows, b));
-    const values = tf.tidy(() => gatherRows(keys_RF, rows).dataSync() as Float32Array);
+    const values = rowValues(keys_RF, rows);
     keys_RF.dispose();
-    if (width === 1) return values.slice();
+    if (width === 1) return values;
     const F = this.#model.config.mlpWidth;
     const viewed = new Float32Array(this.#subjects.length * views * F);
     rows.forEach((_, b) => {
@@ -120,10 +121,8 @@ export class SubjectReader implements DownHook {
     const from = gatherRows(this.#hidden, picked);
     const range = { from: this.#reached, to: this.#last + 1 };
     const ran = this.#model.run(from, rows, range, { hook: this, past: this.#barePast });
-    const values = tf.tidy(() => {
-      const last = bare.map((_, b) => lastRow(rows, b));
-      return gatherRows(ran.hidden, last).dataSync().slice() as Float32Array;
-    });
+    const last = bare.map((_, b) => lastRow(rows, b));
+    const values = rowValues(ran.hidden, last);
     tf.dispose([from, ran.hidden]);
     return values;
   }

@@ -2,9 +2,9 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { gatherPast, disposePast } from '../network/attention-past.ts';
 import { crossEntropy } from '../network/cross-entropy.ts';
-import { layOutRows, type TokenRows } from '../network/token-rows.ts';
+import type { TokenRows } from '../network/token-rows.ts';
 import { backThrough, disposeRecord, gatherRows, type RunRecord } from '../network/transformer.ts';
-import type { Search } from './search-runs.ts';
+import { layOutAfter, type Search } from './search-runs.ts';
 
 export interface Step {
   /** Indices of the runs that are read. */
@@ -55,10 +55,7 @@ export function lossAndGradient(
 
 function layOutStep({ runs, groups, firstRow, context }: Search, { chosen, live }: Step): Layout {
   const picked = chosen.map((index) => runs[index]!);
-  const rows = layOutRows(
-    picked.map((run) => run.after),
-    picked.map((run) => run.position),
-  );
+  const rows = layOutAfter(picked);
   const formsOfEdit = new Map<number, number>();
   for (const { kind, edit } of picked)
     if (kind === 'target') formsOfEdit.set(edit, (formsOfEdit.get(edit) ?? 0) + 1);
@@ -158,10 +155,7 @@ function essenceDistribution(search: Search): tf.Tensor2D {
   const { runs, firstRow } = search;
   const indices = [...runs.keys()].filter((i) => runs[i]!.kind === 'essence');
   const past = search.past === null ? null : gatherPast(search.past, indices);
-  const rows = layOutRows(
-    indices.map((i) => runs[i]!.after),
-    indices.map((i) => runs[i]!.position),
-  );
+  const rows = layOutAfter(indices.map((i) => runs[i]!));
   const hidden = gatherRows(
     search.hidden,
     indices.map((i) => firstRow[i]!),

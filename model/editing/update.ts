@@ -13,6 +13,7 @@
  * the gates of the finished version will be. Source: arXiv 2403.05330 section 3; MEMIT
  * (arXiv 2210.07229) for the spreading over blocks.
  */
+import type { Sequences } from '../network/token-rows.ts';
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../../schemas/editing.ts';
 import type { PairSet } from '../engine-types.ts';
@@ -33,7 +34,7 @@ export interface UpdateContext {
   hook: Hook | null;
   pairs: PairSet | null;
   front: readonly number[];
-  contexts: readonly (readonly number[])[];
+  contexts: Sequences;
   gate: GateParameters;
   cache?: HookCache | undefined;
   /** Called between blocks. */

@@ -12,7 +12,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { GateParameters } from '../../schemas/editing.ts';
 import type { HookReport, PairSet } from '../engine-types.ts';
-import { layOutRows, type TokenRows } from '../network/token-rows.ts';
+import { layOutRows, type TokenRows, type Sequences } from '../network/token-rows.ts';
 import type { DownHook, DownProjection } from '../network/transformer.ts';
 import type { Prior } from '../statistics/prior.ts';
 import { sequenceScores, whitenedCosines } from './gate.ts';
@@ -147,7 +147,7 @@ export class Hook implements DownHook {
   }
 
   /** The sequences on which a gate may open. */
-  mayOpen(sequences: readonly (readonly number[])[]): number[] {
+  mayOpen(sequences: Sequences): number[] {
     const all = [...sequences.keys()];
     if (this.gate.kind !== 'subject') return all;
     const rows = layOutRows(sequences);

@@ -3,7 +3,7 @@
  * tokens: the name alone, after a space, and as in the correction's own prompt. Only tokens up to
  * the row count, those of the past included, so the result does not depend on how a text is cut.
  */
-import { FILLER, type TokenRows } from '../network/token-rows.ts';
+import { FILLER, type TokenRows, type Sequences } from '../network/token-rows.ts';
 import type { AttentionPast } from '../network/attention-past.ts';
 
 /** A row, and the subjects whose longest spelling ends there. */
@@ -17,7 +17,7 @@ export class SubjectNames {
   readonly #spellings = new Map<number, { tokens: readonly number[]; subjects: string[] }[]>();
 
   /** `spellings[i]` belong to `subjects[i]`; a subject may appear several times. */
-  constructor(subjects: readonly string[], spellings: readonly (readonly (readonly number[])[])[]) {
+  constructor(subjects: readonly string[], spellings: readonly Sequences[]) {
     subjects.forEach((subject, i) => spellings[i]!.forEach((tokens) => this.#add(tokens, subject)));
     for (const ending of this.#spellings.values())
       ending.sort((a, b) => b.tokens.length - a.tokens.length);

@@ -1,8 +1,8 @@
 /** Greedy and sampled decoding with a key-value cache, for one sequence or many side by side. */
 import * as tf from '@tensorflow/tfjs-core';
 import { disposePast, gatherPast, type AttentionPast } from './attention-past.ts';
-import type { BlockRange, DownHook, Transformer } from './transformer.ts';
-import { lastRow, layOutRows } from './token-rows.ts';
+import type { BlockRange, DownHook, RunOptions, Transformer } from './transformer.ts';
+import { lastRow, layOutRows, type Sequences } from './token-rows.ts';
 
 export interface DecodeOptions {
   tokensMax: number;
@@ -33,7 +33,7 @@ export interface Prefilled {
  */
 export async function decode(
   model: Transformer,
-  prompts: readonly (readonly number[])[],
+  prompts: Sequences,
   options: DecodeOptions,
 ): Promise<number[][]> {
   if (options.tokensMax === 0 || prompts.length === 0) return prompts.map(() => []);
@@ -41,19 +41,14 @@ export async function decode(
 }
 
 /** Reads the prompts in one pass; the caller owns `past` and `logits`. */
-export function prefill(
-  model: Transformer,
-  prompts: readonly (readonly number[])[],
-  hook: DownHook | null,
-): Prefilled {
+export function prefill(model: Transformer, prompts: Sequences, hook: DownHook | null): Prefilled {
   const rows = layOutRows(prompts);
-  const embedded = model.embed(rows);
-  const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, { hook, keep: true });
+  const ran = model.read(rows, { hook, keep: true });
   const logits = model.logits(
     ran.hidden,
     prompts.map((_, b) => lastRow(rows, b)),
   );
-  tf.dispose([embedded, ran.hidden]);
+  ran.hidden.dispose();
   return { past: ran.kept!, logits, lengths: prompts.map((prompt) => prompt.length) };
 }
 
@@ -86,10 +81,8 @@ export async function decodeFrom(
         live.map((sequence) => [answers[sequence]!.at(-1)!]),
         live.map((sequence) => start.lengths[sequence]! + step),
       );
-      const embedded = model.embed(rows);
-      const run = { past, hook: options.hook, keep: true };
-      const ran = model.run(embedded, rows, { from: 0, to: model.config.layers }, run);
-      tf.dispose([embedded, logits]);
+      const ran = model.read(rows, { past, hook: options.hook, keep: true });
+      logits.dispose();
       disposePast(past);
       past = ran.kept!;
       logits = model.logits(ran.hidden);
@@ -108,21 +101,15 @@ export async function decodeFrom(
  */
 export function readPast(
   model: Transformer,
-  sequences: readonly (readonly number[])[],
+  sequences: Sequences,
   range: BlockRange,
-  options: {
-    past?: AttentionPast | null;
-    hook?: DownHook | null;
-    startAt?: readonly number[];
-  } = {},
+  { startAt, ...options }: RunOptions & { startAt?: readonly number[] } = {},
 ): AttentionPast | null {
   if (sequences.every((sequence) => sequence.length === 0)) return null;
-  const { past = null, hook = null, startAt } = options;
   const rows = layOutRows(sequences, startAt);
-  const embedded = model.embed(rows);
-  const ran = model.run(embedded, rows, range, { past, hook, keep: true });
-  tf.dispose([embedded, ran.hidden]);
-  return ran.kept;
+  const { hidden, kept } = model.read(rows, { ...options, keep: true }, range);
+  hidden.dispose();
+  return kept;
 }
 
 /** Most probable tokens that sampling considers. */

@@ -1,7 +1,7 @@
 /** How well the model predicts given token sequences. */
 import * as tf from '@tensorflow/tfjs-core';
 import { crossEntropy } from './cross-entropy.ts';
-import { layOutRows } from './token-rows.ts';
+import { layOutRows, type Sequences } from './token-rows.ts';
 import { type DownHook, gatherRows, type Transformer } from './transformer.ts';
 
 /** Tokens per forward pass: bounds the [tokens, V] logits. */
@@ -10,7 +10,7 @@ const PASS_TOKENS = 512;
 /** Summed -log p of each sequence's tokens after the first, in nats. */
 export function sequenceLosses(
   model: Transformer,
-  sequences: readonly (readonly number[])[],
+  sequences: Sequences,
   hook: DownHook | null,
 ): number[] {
   const losses: number[] = [];
@@ -29,19 +29,12 @@ export function sequenceLosses(
 }
 
 /** exp(mean -log p) over all predicted tokens. */
-export function perplexityOf(
-  losses: readonly number[],
-  sequences: readonly (readonly number[])[],
-): number {
+export function perplexityOf(losses: readonly number[], sequences: Sequences): number {
   const tokens = sequences.reduce((sum, sequence) => sum + sequence.length - 1, 0);
   return Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / tokens);
 }
 
-function passLosses(
-  model: Transformer,
-  sequences: readonly (readonly number[])[],
-  hook: DownHook | null,
-): number[] {
+function passLosses(model: Transformer, sequences: Sequences, hook: DownHook | null): number[] {
   const rows = layOutRows(sequences);
   const predicting: number[] = [];
   const wanted: number[] = [];
@@ -54,8 +47,7 @@ function passLosses(
     }
   });
   const values = tf.tidy(() => {
-    const all = { from: 0, to: model.config.layers };
-    const { hidden } = model.run(model.embed(rows), rows, all, { hook });
+    const { hidden } = model.read(rows, { hook });
     const normed_ND = model.finalNorm(gatherRows(hidden, predicting));
     const tokens = { tokens: wanted, distributions: null };
     return crossEntropy(model.headWeight(), normed_ND, model.headBias(), tokens).dataSync();

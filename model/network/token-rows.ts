@@ -1,3 +1,5 @@
+export type Sequences = readonly (readonly number[])[];
+
 /**
  * The tokens of several sequences, row after row, without padding: linear layers work on [R, ...]
  * and spend nothing on fillers, and a sequence's numbers do not depend on its neighbours' lengths.
@@ -31,10 +33,7 @@ export const FILLER = -1;
  * Lays the sequences out; `firstPositions` are the positions of their first tokens (default 0).
  * Some may be empty; throws RangeError if all are.
  */
-export function layOutRows(
-  sequences: readonly (readonly number[])[],
-  firstPositions?: readonly number[],
-): TokenRows {
+export function layOutRows(sequences: Sequences, firstPositions?: readonly number[]): TokenRows {
   const count = sequences.reduce((sum, sequence) => sum + sequence.length, 0);
   const longest = sequences.reduce((most, sequence) => Math.max(most, sequence.length), 0);
   const tokens = new Int32Array(count);

@@ -137,6 +137,18 @@ export class Transformer {
     }) as tf.Tensor2D;
   }
 
+  /** Embeds rows and runs blocks, all by default, over them; the caller owns the result. */
+  read(
+    rows: TokenRows,
+    options: RunOptions = {},
+    range: BlockRange = { from: 0, to: this.config.layers },
+  ): RunResult {
+    const embedded = this.embed(rows);
+    const result = this.run(embedded, rows, range, options);
+    embedded.dispose();
+    return result;
+  }
+
   /**
    * Runs blocks [from, to) over hidden states [R, D]. With a past, the rows follow it. The caller
    * owns the result and still owns `hidden` and the past.
@@ -257,6 +269,28 @@ export function disposeRecord(record: RunRecord): void {
     for (const one of Object.values(block))
       if (one instanceof tf.Tensor && one !== input) one.dispose();
   record.geometry?.dispose();
+}
+
+/** Passes the base model's keys [R, F] of some blocks to `take`, which does not own them. */
+export function readKeys(
+  model: Transformer,
+  rows: TokenRows,
+  layers: Iterable<number>,
+  take: (layer: number, keys_RF: tf.Tensor2D) => void,
+): void {
+  const hook: DownHook = {
+    layers: new Set(layers),
+    project({ layer, keys_RF, base_RD }) {
+      take(layer, keys_RF);
+      return base_RD;
+    },
+  };
+  model.read(rows, { hook }, { from: 0, to: Math.max(...hook.layers) + 1 }).hidden.dispose();
+}
+
+/** Numbers of some rows of a matrix, row-major. */
+export function rowValues(x_RX: tf.Tensor2D, picked: readonly number[]): Float32Array {
+  return tf.tidy(() => gatherRows(x_RX, picked).dataSync<'float32'>().slice());
 }
 
 /** Some rows of a matrix. */

@@ -10,8 +10,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { decodeSafetensors, encodeSafetensors } from '../../schemas/encoding/safetensors.ts';
-import { layOutRows } from '../network/token-rows.ts';
-import { type DownHook, gatherRows, type Transformer } from '../network/transformer.ts';
+import { layOutRows, type Sequences } from '../network/token-rows.ts';
+import { gatherRows, readKeys, type Transformer } from '../network/transformer.ts';
 import {
   add64,
   download64,
@@ -132,7 +132,7 @@ async function takeMoments(
  */
 export function keysOf(
   model: Transformer,
-  sequences: readonly (readonly number[])[],
+  sequences: Sequences,
   layers: readonly number[],
 ): Map<number, tf.Tensor2D> {
   const rows = layOutRows(sequences);
@@ -140,21 +140,13 @@ export function keysOf(
     (row) => rows.positions[row] !== 0,
   );
   const keys = new Map<number, tf.Tensor2D>();
-  const recorder: DownHook = {
-    layers: new Set(layers),
-    project({ layer, keys_RF, base_RD }) {
-      keys.set(layer, tf.keep(gatherRows(keys_RF, picked)));
-      return base_RD;
-    },
-  };
-  const embedded = model.embed(rows);
-  const range = { from: 0, to: Math.max(...layers) + 1 };
-  const ran = model.run(embedded, rows, range, { hook: recorder });
-  tf.dispose([embedded, ran.hidden]);
+  readKeys(model, rows, layers, (layer, keys_RF) =>
+    keys.set(layer, tf.keep(gatherRows(keys_RF, picked))),
+  );
   return keys;
 }
 
-function sequencesPerPass(sequences: readonly (readonly number[])[]): number {
+function sequencesPerPass(sequences: Sequences): number {
   const longest = sequences.reduce((most, sequence) => Math.max(most, sequence.length), 1);
   return Math.max(1, Math.floor(PASS_TOKENS / longest));
 }

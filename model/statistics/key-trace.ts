@@ -4,8 +4,8 @@
  * attention sink is made there); they would dominate least squares, so edits avoid these blocks.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { layOutRows } from '../network/token-rows.ts';
-import type { DownHook, Transformer } from '../network/transformer.ts';
+import { layOutRows, type Sequences } from '../network/token-rows.ts';
+import { readKeys, type Transformer } from '../network/transformer.ts';
 
 export interface KeyTrace {
   layer: number;
@@ -18,7 +18,7 @@ export interface KeyTrace {
 /** Traces of all blocks, on sequences that begin with a front token. */
 export async function keyTraces(
   model: Transformer,
-  sequences: readonly (readonly number[])[],
+  sequences: Sequences,
   progress?: (share: number) => void,
 ): Promise<KeyTrace[]> {
   const { layers } = model.config;
@@ -27,19 +27,12 @@ export async function keyTraces(
   for (let begin = 0; begin < sequences.length; begin += SEQUENCES_PER_PASS) {
     const rows = layOutRows(sequences.slice(begin, begin + SEQUENCES_PER_PASS));
     tokens += rows.count;
-    const recorder: DownHook = {
-      layers: new Set(sums.keys()),
-      project({ layer, keys_RF, base_RD }) {
-        const energies = tf.sum(tf.square(keys_RF), 1).dataSync();
-        energies.forEach(
-          (energy, row) => (sums[layer]![rows.positions[row] === 0 ? 'first' : 'rest'] += energy),
-        );
-        return base_RD;
-      },
-    };
-    const embedded = model.embed(rows);
-    const ran = model.run(embedded, rows, { from: 0, to: layers }, { hook: recorder });
-    tf.dispose([embedded, ran.hidden]);
+    readKeys(model, rows, sums.keys(), (layer, keys_RF) => {
+      const energies = tf.sum(tf.square(keys_RF), 1).dataSync();
+      energies.forEach(
+        (energy, row) => (sums[layer]![rows.positions[row] === 0 ? 'first' : 'rest'] += energy),
+      );
+    });
     progress?.(Math.min(1, (begin + SEQUENCES_PER_PASS) / sequences.length));
     await new Promise(setImmediate);
   }
