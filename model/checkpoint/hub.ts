@@ -13,7 +13,7 @@ import { SHARDS_MAX } from '../format/safetensors-files.ts';
 import { isHubId } from './hub-id.ts';
 import { fileSha256 } from './identity.ts';
 
-export const HUB_LISTED_FILES_MAX = 10_000;
+const HUB_LISTED_FILES_MAX = 10_000;
 export const HUB_ATTEMPTS_MAX = 4;
 const HUB_STALL_MS = 60_000;
 const HUB_RETRY_WAIT_MS = 1_000;
@@ -136,15 +136,14 @@ function selectFiles(id: string, files: HubFile[]): HubFile[] {
 
 /** Requests for one revision of one model. */
 class Hub {
-  readonly id: string;
   readonly revision: string;
-  readonly #options: HubOptions;
 
-  constructor(id: string, options: HubOptions) {
+  constructor(
+    readonly id: string,
+    private readonly options: HubOptions,
+  ) {
     if (!isHubId(id)) throw new HubRefused(id, 'not the id of a model', 'An id is owner/name');
-    this.id = id;
     this.revision = options.revision ?? 'main';
-    this.#options = options;
   }
 
   list(): Promise<HubFile[]> {
@@ -228,7 +227,7 @@ class Hub {
    * postpones the end of an attempt.
    */
   async #attempt<T>(work: (fetchOnce: typeof fetch, alive: () => void) => Promise<T>): Promise<T> {
-    const { stallMs = HUB_STALL_MS, retryWaitMs = HUB_RETRY_WAIT_MS } = this.#options;
+    const { stallMs = HUB_STALL_MS, retryWaitMs = HUB_RETRY_WAIT_MS } = this.options;
     for (let tried = 1; ; tried++) {
       const aborter = new AbortController();
       const stalled = setTimeout(
@@ -236,7 +235,7 @@ class Hub {
         stallMs,
       );
       const fetchOnce: typeof fetch = (input, init) =>
-        (this.#options.fetch ?? fetch)(input, { ...init, signal: aborter.signal });
+        (this.options.fetch ?? fetch)(input, { ...init, signal: aborter.signal });
       try {
         return await work(fetchOnce, () => stalled.refresh());
       } catch (error) {
@@ -279,7 +278,7 @@ class Hub {
   }
 
   #request() {
-    const { accessToken } = this.#options;
+    const { accessToken } = this.options;
     return {
       repo: { type: 'model', name: this.id } as const,
       revision: this.revision,

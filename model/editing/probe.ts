@@ -23,7 +23,7 @@ const PASS_PROMPTS = 64;
 const PASS_SLOTS = 8_192;
 
 /** A model behind a hook, to be probed. */
-export interface Prober {
+interface Prober {
   model: Transformer;
   tokenizer: Tokenizer;
   hook: Hook | null;
@@ -87,21 +87,22 @@ async function probePass(
   const watched = hook === null ? null : new Watched(hook, probes.length);
   const start = prefill(model, prompts, watched);
   const nextTokens = tf.tidy(() => tf.argMax(start.logits, 1).dataSync().slice());
-  const scored = probes
-    .flatMap((probe, sequence) =>
-      [probe.target, probe.alternative].flatMap((text, which) =>
-        text === undefined
-          ? []
-          : [{ sequence, which, tokens: answerTokens(tokenizer, probe.prompt, text) }],
-      ),
-    )
-    .filter((one) => one.tokens.length > 0);
-  const scores = scoreAnswers(model, hook, start, scored);
-  const wanted = probes.map((probe, sequence) =>
-    Math.max(
-      probe.greedyTokensMax,
-      scored.find((one) => one.sequence === sequence && one.which === 0)?.tokens.length ?? 0,
-    ),
+  const toScore = (which: 'target' | 'alternative') =>
+    probes.map((probe, sequence): Scored => {
+      const text = probe[which] ?? '';
+      const tokens = answerTokens(tokenizer, probe.prompt, text);
+      return { sequence, tokens, sum: 0, isArgmax: true };
+    });
+  const [targets, alternatives] = [toScore('target'), toScore('alternative')];
+  const scored = targets.flatMap((target, b) => [target, alternatives[b]!]);
+  scoreAnswers(
+    model,
+    hook,
+    start,
+    scored.filter(({ tokens }) => tokens.length > 0),
+  );
+  const wanted = probes.map(({ greedyTokensMax }, b) =>
+    Math.max(greedyTokensMax, targets[b]!.tokens.length),
   );
   const ends = new Set(tokenizer.endTokens);
   const greedy = await decodeFrom(model, start, {
@@ -111,21 +112,18 @@ async function probePass(
     stop: (sequence, soFar) => soFar.length >= wanted[sequence]! || ends.has(soFar.at(-1)!),
     between,
   });
-  return probes.map((probe, sequence) => {
-    const target = scored.findIndex((one) => one.sequence === sequence && one.which === 0);
-    const alternative = scored.findIndex((one) => one.sequence === sequence && one.which === 1);
-    const decoded = greedy[sequence]!;
+  return probes.map(({ greedyTokensMax }, b) => {
+    const [target, decoded] = [targets[b]!, greedy[b]!];
+    const answer = decoded.slice(0, greedyTokensMax).filter((token) => !ends.has(token));
+    const isScored = target.tokens.length > 0;
     return {
-      nextToken: nextTokens[sequence]!,
-      answer: tokenizer.decode(
-        decoded.slice(0, probe.greedyTokensMax).filter((token) => !ends.has(token)),
-      ),
-      targetLogProbability: target < 0 ? null : scores[target]!.mean,
-      alternativeLogProbability: alternative < 0 ? null : scores[alternative]!.mean,
-      targetIsArgmax: target < 0 ? null : scores[target]!.argmax,
-      targetIsGreedy:
-        target < 0 ? null : scored[target]!.tokens.every((token, i) => decoded[i] === token),
-      opened: watched?.opened[sequence] === 1,
+      nextToken: nextTokens[b]!,
+      answer: tokenizer.decode(answer),
+      targetLogProbability: meanOf(target),
+      alternativeLogProbability: meanOf(alternatives[b]!),
+      targetIsArgmax: isScored ? target.isArgmax : null,
+      targetIsGreedy: isScored ? target.tokens.every((token, i) => decoded[i] === token) : null,
+      opened: watched?.opened[b] === 1,
     };
   });
 }
@@ -157,55 +155,57 @@ class Watched implements DownHook {
   }
 }
 
-/** Mean log-probability per token of answers to prefilled prompts, and whether all are argmax. */
+/** An answer to a prefilled prompt; without tokens it is not scored. */
+interface Scored {
+  sequence: number;
+  tokens: number[];
+  /** Summed log-probability of the tokens. */
+  sum: number;
+  /** Every token so far is the argmax. */
+  isArgmax: boolean;
+}
+
+function meanOf({ sum, tokens }: Scored): number | null {
+  return tokens.length === 0 ? null : sum / tokens.length;
+}
+
 function scoreAnswers(
   model: Transformer,
   hook: DownHook | null,
   start: Prefilled,
-  scored: readonly { sequence: number; tokens: readonly number[] }[],
-): { mean: number; argmax: boolean }[] {
-  if (scored.length === 0) return [];
+  scored: readonly Scored[],
+): void {
+  if (scored.length === 0) return;
+  const sequences = scored.map(({ sequence }) => sequence);
   const first = tokenScores(
-    gatherRows(
-      start.logits,
-      scored.map((one) => one.sequence),
-    ),
-    scored.map((one) => one.tokens[0] ?? 0),
+    gatherRows(start.logits, sequences),
+    scored.map(({ tokens }) => tokens[0]!),
   );
-  const sums = scored.map((one, i) => ({
-    sum: one.tokens.length > 0 ? first.logProbability[i]! : 0,
-    argmax: one.tokens.length > 0 && first.argmax[i]!,
-  }));
-  const longer = scored.map((_, i) => i).filter((i) => scored[i]!.tokens.length > 1);
-  if (longer.length > 0) {
-    const past = gatherPast(
-      start.past,
-      longer.map((i) => scored[i]!.sequence),
-    );
-    const rows = layOutRows(
-      longer.map((i) => scored[i]!.tokens.slice(0, -1)),
-      longer.map((i) => start.lengths[scored[i]!.sequence]!),
-    );
-    const ran = model.read(rows, { past, hook });
-    const logits = model.logits(ran.hidden);
-    const rest = tokenScores(
-      logits,
-      longer.flatMap((i) => scored[i]!.tokens.slice(1)),
-    );
-    let row = 0;
-    for (const i of longer) {
-      for (let t = 1; t < scored[i]!.tokens.length; t++, row++) {
-        sums[i]!.sum += rest.logProbability[row]!;
-        sums[i]!.argmax &&= rest.argmax[row]!;
-      }
-    }
-    ran.hidden.dispose();
-    disposePast(past);
-  }
-  return sums.map(({ sum, argmax }, i) => ({
-    mean: sum / Math.max(1, scored[i]!.tokens.length),
-    argmax,
-  }));
+  scored.forEach((one, i) => addToken(one, first, i));
+  const longer = scored.filter(({ tokens }) => tokens.length > 1);
+  if (longer.length === 0) return;
+  const past = gatherPast(
+    start.past,
+    longer.map(({ sequence }) => sequence),
+  );
+  const rows = layOutRows(
+    longer.map(({ tokens }) => tokens.slice(0, -1)),
+    longer.map(({ sequence }) => start.lengths[sequence]!),
+  );
+  const { hidden } = model.read(rows, { past, hook });
+  const rest = tokenScores(
+    model.logits(hidden),
+    longer.flatMap(({ tokens }) => tokens.slice(1)),
+  );
+  let row = 0;
+  for (const one of longer) one.tokens.slice(1).forEach(() => addToken(one, rest, row++));
+  hidden.dispose();
+  disposePast(past);
+}
+
+function addToken(one: Scored, scores: ReturnType<typeof tokenScores>, row: number): void {
+  one.sum += scores.logProbability[row]!;
+  one.isArgmax &&= scores.argmax[row]!;
 }
 
 /** log p of one token per row; takes (and frees) the logits [N, V]. */

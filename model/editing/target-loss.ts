@@ -6,7 +6,7 @@ import type { TokenRows } from '../network/token-rows.ts';
 import { backThrough, disposeRecord, gatherRows, type RunRecord } from '../network/transformer.ts';
 import { layOutAfter, type Search } from './search-runs.ts';
 
-export interface Step {
+interface Step {
   /** Indices of the runs that are read. */
   chosen: readonly number[];
   /** Unfinished groups; a group's slot is its index here. */

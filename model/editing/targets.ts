@@ -110,13 +110,14 @@ class Adam {
   readonly values: Float32Array;
   readonly #first: Float32Array;
   readonly #second: Float32Array;
-  readonly #learningRate: number;
 
-  constructor(size: number, learningRate: number) {
+  constructor(
+    size: number,
+    private readonly learningRate: number,
+  ) {
     this.values = new Float32Array(size);
     this.#first = new Float32Array(size);
     this.#second = new Float32Array(size);
-    this.#learningRate = learningRate;
   }
 
   /** Moves the values from `offset` on against their gradient; steps count from 1. */
@@ -128,7 +129,7 @@ class Adam {
       second[at] = BETA2 * second[at]! + (1 - BETA2) * slope * slope;
       const mean = first[at] / (1 - BETA1 ** step);
       const variance = second[at] / (1 - BETA2 ** step);
-      this.values[at]! -= (this.#learningRate * mean) / (Math.sqrt(variance) + EPSILON);
+      this.values[at]! -= (this.learningRate * mean) / (Math.sqrt(variance) + EPSILON);
     });
   }
 }

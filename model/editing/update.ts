@@ -27,7 +27,7 @@ import type { Prior } from '../statistics/prior.ts';
 import { reachesOf } from './reach.ts';
 import { SubjectReader } from './subject-reader.ts';
 
-export interface UpdateContext {
+interface UpdateContext {
   model: Transformer;
   priors: ReadonlyMap<number, Prior>;
   /** The hook that the batch is written on top of, and its pairs; null for the base model. */

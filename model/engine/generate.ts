@@ -10,7 +10,7 @@ import { breathe, type HeldHook } from './edit.ts';
 import { SHUT_GATES_MAX } from './engine.ts';
 import type { LoadedModel } from './loaded-model.ts';
 
-export interface Question {
+interface Question {
   prompt: string;
   options: GenerateOptions;
   onToken?: ((token: GeneratedToken) => void) | undefined;
@@ -26,7 +26,7 @@ export async function generate(
   const tokens = fittingPrompt(tokenizer, prompt, contextMax);
   requirePlainDecoding(options);
   const beside = options.besideBase === true && hook !== null ? new FirstSequenceHook(hook) : null;
-  const reader = new Reader(tokenizer, tokens);
+  const reader = new Reader(tokenizer, [...tokens]);
   const stopWatch = hook === null ? null : reader.watch(hook, pairs!, { mlpWidth, ...options });
   const answer = new Answer(tokenizer, options.stop ?? [], onToken);
   try {
@@ -85,20 +85,18 @@ type Gate = Generation['opened'][number];
 class Reader {
   readonly opened: Gate[] = [];
   readonly shut: Gate[] = [];
-  readonly #tokenizer: Tokenizer;
-  readonly #tokens: number[];
   /** The position of the first token in the pass that the model makes next. */
-  #position = 0;
+  private position = 0;
 
-  constructor(tokenizer: Tokenizer, promptTokens: readonly number[]) {
-    this.#tokenizer = tokenizer;
-    this.#tokens = [...promptTokens];
-  }
+  constructor(
+    private readonly tokenizer: Tokenizer,
+    private readonly tokens: number[],
+  ) {}
 
   /** Adds a decoded token, which the next pass reads. */
   read(token: number): void {
-    this.#position = this.#tokens.length;
-    this.#tokens.push(token);
+    this.position = this.tokens.length;
+    this.tokens.push(token);
   }
 
   /** Observes the hook's gates; returns the function that stops it. */
@@ -109,8 +107,8 @@ class Reader {
   ): () => void {
     const views = pairs.keyWidth / mlpWidth;
     const gate = (layer: number, at: { row: number; score: number; nearest: number }): Gate => ({
-      position: this.#position + at.row,
-      token: this.#tokenizer.tokenText(this.#tokens[this.#position + at.row]!),
+      position: this.position + at.row,
+      token: this.tokenizer.tokenText(this.tokens[this.position + at.row]!),
       layer,
       score: at.score,
       threshold: hook.thresholds.get(layer)!,
@@ -140,19 +138,13 @@ class Answer {
   /** Without the end token. */
   tokens: number[] = [];
   readonly ends: ReadonlySet<number>;
-  #text = '';
-  readonly #tokenizer: Tokenizer;
-  readonly #stops: readonly string[];
-  readonly #onToken: ((token: GeneratedToken) => void) | undefined;
+  private text = '';
 
   constructor(
-    tokenizer: Tokenizer,
-    stops: readonly string[],
-    onToken: ((token: GeneratedToken) => void) | undefined,
+    private readonly tokenizer: Tokenizer,
+    private readonly stops: readonly string[],
+    private readonly onToken: Question['onToken'],
   ) {
-    this.#tokenizer = tokenizer;
-    this.#stops = stops;
-    this.#onToken = onToken;
     this.ends = new Set(tokenizer.endTokens);
   }
 
@@ -164,27 +156,27 @@ class Answer {
       this.finish = 'end';
       return true;
     }
-    const whole = this.#tokenizer.decode([...soFar]);
-    const cut = firstStop(whole, this.#stops);
+    const whole = this.tokenizer.decode([...soFar]);
+    const cut = firstStop(whole, this.stops);
     const shown = cut < 0 ? whole : whole.slice(0, cut);
     // A character whose bytes are not all there yet is shown when it is whole.
     if (cut >= 0 || !shown.endsWith('\uFFFD')) {
-      this.#onToken?.({ id: last, text: shown.slice(this.#text.length) });
-      this.#text = shown;
+      this.onToken?.({ id: last, text: shown.slice(this.text.length) });
+      this.text = shown;
     }
     if (cut >= 0) this.finish = 'stop';
     return cut >= 0;
   }
 
   whole(): { text: string; finish: Generation['finish'] } {
-    const text = this.finish === 'stop' ? this.#text : this.#tokenizer.decode(this.tokens);
+    const text = this.finish === 'stop' ? this.text : this.tokenizer.decode(this.tokens);
     return { text, finish: this.finish };
   }
 
   /** Another answer, decoded without stop texts. */
   finished(tokens: readonly number[]): NonNullable<Generation['base']> {
     return {
-      text: this.#tokenizer.decode(tokens.filter((token) => !this.ends.has(token))),
+      text: this.tokenizer.decode(tokens.filter((token) => !this.ends.has(token))),
       finish: this.ends.has(tokens.at(-1)!) ? 'end' : 'length',
     };
   }

@@ -7,17 +7,14 @@ import type { HyperParameters, ModelShape } from '../../schemas/editing.ts';
 import { readParameterSet, type ParameterSet } from '../../schemas/hyper-parameters.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 
-/**
- * The set for a model of this shape; null where the general rule has to do. Throws BadParameterSet
- * on a file out of form.
- */
+/** The set for a model of this shape, or null; throws BadParameterSet on a malformed file. */
 export function parameterSetFor(config: ModelConfig): ParameterSet | null {
   return parameterSets().find(({ fits }) => misfits(fits, config).length === 0) ?? null;
 }
 
-/** What the general rule says beside layers and lambda, which it takes from the model's shape. */
+/** The general rule without layers and lambda, which follow from the model's shape. */
 export function generalParameters(): GeneralParameters {
-  return generalSet().parameters as GeneralParameters;
+  return read().general.parameters as GeneralParameters;
 }
 
 type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & {
@@ -26,14 +23,10 @@ type GeneralParameters = Omit<HyperParameters, 'layers' | 'lambda' | 'gate'> & {
 
 /** All sets but the general rule, in the order of their files. */
 export function parameterSets(): readonly ParameterSet[] {
-  sets ??= readdirSync(FOLDER)
-    .filter((name) => name.endsWith('.json') && name !== GENERAL)
-    .sort()
-    .map(readSet);
-  return sets;
+  return read().sets;
 }
 
-/** In what a model differs from a shape, in words; empty where it fits. */
+/** The differences of a model from a shape, in words; empty where it fits. */
 export function misfits(shape: ModelShape, config: ModelConfig): string[] {
   const faults: string[] = [];
   for (const name of ['architecture', 'layers', 'residualWidth', 'mlpWidth'] as const) {
@@ -54,17 +47,12 @@ export function shapeOf(config: ModelConfig): Required<ModelShape> {
 
 const FOLDER = new URL('./parameter-sets/', import.meta.url);
 const GENERAL = 'general.json';
-let sets: ParameterSet[] | undefined;
-let general: ParameterSet | undefined;
+let known: { general: ParameterSet; sets: ParameterSet[] } | undefined;
 
-function generalSet(): ParameterSet {
-  general ??= readSet(GENERAL);
-  return general;
-}
-
-function readSet(name: string): ParameterSet {
-  return readParameterSet(
-    `model/parameter-sets/${name}`,
-    readFileSync(new URL(name, FOLDER), 'utf8'),
-  );
+function read() {
+  if (known !== undefined) return known;
+  const set = (name: string) =>
+    readParameterSet(`model/parameter-sets/${name}`, readFileSync(new URL(name, FOLDER), 'utf8'));
+  const names = readdirSync(FOLDER).filter((name) => name.endsWith('.json') && name !== GENERAL);
+  return (known = { general: set(GENERAL), sets: names.sort().map(set) });
 }

@@ -29,7 +29,7 @@ const CUT_SHORT = 'It is cut short: fetch it again';
 
 export type GgufValue = number | bigint | boolean | string | GgufValue[];
 
-export interface GgufTensor {
+interface GgufTensor {
   name: string;
   /** Outermost dimension first, as in torch; the file stores the reverse. */
   shape: number[];
@@ -40,16 +40,11 @@ export interface GgufTensor {
   bytes: number;
 }
 
-export interface GgufHeader {
-  metadata: Map<string, GgufValue>;
-  tensors: Map<string, GgufTensor>;
-}
-
 /**
  * Reads and checks the header. Its tensors lie inside the file and do not overlap, so all of them
  * together are no larger than the file. Throws UnreadableCheckpoint, UnsupportedCheckpoint.
  */
-export async function readGgufHeader(file: OpenFile): Promise<GgufHeader> {
+export async function readGgufHeader(file: OpenFile) {
   let bytesRead = Math.min(file.bytes, FIRST_READ_BYTES);
   for (;;) {
     const beginning = new Uint8Array(bytesRead);
@@ -71,7 +66,7 @@ export async function readGgufHeader(file: OpenFile): Promise<GgufHeader> {
 /** The bytes read so far end before the header does. */
 class OutOfBytes extends Error {}
 
-function parseHeader(cursor: Cursor): GgufHeader {
+function parseHeader(cursor: Cursor) {
   if (cursor.uint32() !== 0x46554747)
     throw cursor.broken('it does not begin with "GGUF"', 'Name a GGUF file');
   const version = cursor.uint32();

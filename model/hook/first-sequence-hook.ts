@@ -11,23 +11,20 @@ import type { DownHook, DownProjection } from '../network/transformer.ts';
 export class FirstSequenceHook implements DownHook {
   /** Set once the first sequence is finished: those that are left are all the base model's. */
   ended = false;
-  readonly #hook: DownHook;
-  /** Of the pass under way: blocks know a pass by its rows. */
+  /** The current pass, identified by its rows. */
   #pass: { rows: TokenRows; first: TokenRows } | null = null;
 
-  constructor(hook: DownHook) {
-    this.#hook = hook;
-  }
+  constructor(private readonly hook: DownHook) {}
 
   get layers(): ReadonlySet<number> {
-    return this.#hook.layers;
+    return this.hook.layers;
   }
 
   project({ layer, keys_RF, base_RD, rows, past }: DownProjection): tf.Tensor2D {
     if (this.ended) return base_RD;
     const count = rows.starts[1]!;
     const [firstKeys, firstBase] = [tf.slice(keys_RF, 0, count), tf.slice(base_RD, 0, count)];
-    const first = this.#hook.project({
+    const first = this.hook.project({
       layer,
       keys_RF: firstKeys,
       base_RD: firstBase,
@@ -51,7 +48,7 @@ export class FirstSequenceHook implements DownHook {
   }
 }
 
-/** A hook asks what was read, not what the blocks kept of it. */
+/** The tokens read; a hook needs no keys and values. */
 function firstPast({ length, valid, tokens }: AttentionPast): AttentionPast {
   return {
     length,

@@ -21,7 +21,7 @@ import { changeOf, type LayerHook } from './layer-hook.ts';
 import { BLOCK_PAIRS, COUPLES_TOGETHER_MAX } from './pair-blocks.ts';
 
 /** A row of keys, and the pair that it is compared with. */
-export interface Couple {
+interface Couple {
   row: number;
   pair: number;
 }

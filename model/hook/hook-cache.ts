@@ -23,7 +23,7 @@ import type { Prior } from '../statistics/prior.ts';
 import { SubjectCache } from './subject-map.ts';
 
 /** A0 + K^T K [F, F] and K^T U [F, D]. */
-export interface Moments {
+interface Moments {
   readonly keys: Matrix64;
   readonly cross: Matrix64;
 }

@@ -31,7 +31,7 @@ import { rowsBySubject } from './subject-map.ts';
 import { SubjectNames } from './subject-names.ts';
 
 /** Called with every row on which a gate opens; `nearest` returns the pair nearest to each. */
-export type OpenObserver = (
+type OpenObserver = (
   layer: number,
   opened: Uint8Array,
   scores: Float32Array,
@@ -39,7 +39,7 @@ export type OpenObserver = (
 ) => void;
 
 /** Called with rows that end a corrected subject's name and whose gate stayed shut. */
-export type ShutObserver = (
+type ShutObserver = (
   layer: number,
   shut: readonly { row: number; score: number; nearest: number }[],
 ) => void;

@@ -17,7 +17,7 @@ export interface LayerHook {
 }
 
 /** Pairs of one edited block, row-major. */
-export interface LayerPairs {
+interface LayerPairs {
   /** [N, F] */
   keys: Float32Array;
   /** [N, D] */

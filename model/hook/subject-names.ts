@@ -7,7 +7,7 @@ import { FILLER, type TokenRows, type Sequences } from '../network/token-rows.ts
 import type { AttentionPast } from '../network/attention-past.ts';
 
 /** A row, and the subjects whose longest spelling ends there. */
-export interface Naming {
+interface Naming {
   row: number;
   subjects: readonly string[];
 }

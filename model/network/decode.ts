@@ -4,7 +4,7 @@ import { disposePast, gatherPast, type AttentionPast } from './attention-past.ts
 import type { BlockRange, DownHook, RunOptions, Transformer } from './transformer.ts';
 import { lastRow, layOutRows, type Sequences } from './token-rows.ts';
 
-export interface DecodeOptions {
+interface DecodeOptions {
   tokensMax: number;
   /** 0 is greedy. */
   temperature: number;

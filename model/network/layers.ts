@@ -9,12 +9,9 @@ import type { Checkpoint, ModelConfig } from '../checkpoint/checkpoint.ts';
 
 /** A model's weights by canonical name, in the backend's memory. */
 export class Weights {
-  readonly config: ModelConfig;
   readonly #tensors = new Map<string, tf.Tensor>();
 
-  private constructor(config: ModelConfig) {
-    this.config = config;
-  }
+  private constructor(readonly config: ModelConfig) {}
 
   /** Reads every weight; `progress` gets the share done in [0, 1]. */
   static async load(checkpoint: Checkpoint, progress?: (share: number) => void): Promise<Weights> {

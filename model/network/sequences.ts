@@ -54,7 +54,7 @@ export interface LocatedPrompt {
   subjectLast: number;
 }
 
-export interface EditLimits {
+interface EditLimits {
   targetTokensMax: number;
   promptTokensMax: number;
   /** Prompt and target. */

@@ -83,13 +83,11 @@ export interface RunResult {
 
 export class Transformer {
   readonly config: ModelConfig;
-  readonly weights: Weights;
   readonly #rotary: RotaryTable | null;
 
-  private constructor(weights: Weights) {
+  private constructor(readonly weights: Weights) {
     const { rotary, headWidth } = weights.config;
     this.config = weights.config;
-    this.weights = weights;
     this.#rotary = rotary === null ? null : new RotaryTable(rotary, headWidth);
   }
 

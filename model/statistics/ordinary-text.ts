@@ -49,7 +49,7 @@ const SEQUENCE_TOKENS_MIN = 16;
 /** Tokens behind C0 per channel of F. */
 const TOKENS_PER_CHANNEL = 6;
 export const TEXT_FILE_BYTES_MAX = 256 * 2 ** 20;
-export const CANARY_TOKENS = 1_536;
+const CANARY_TOKENS = 1_536;
 /** Tokens at the beginning that statistics leave out; the canary is the first of them. */
 const HELD_OUT_TOKENS = 3_584;
 /** Canary texts are short, so that a gate that opens makes the model rerun few tokens. */

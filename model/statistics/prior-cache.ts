@@ -17,7 +17,7 @@ import { disposePriors, type Prior } from './prior.ts';
 import { readSealed, writeSealed } from '../tensor/whole-file.ts';
 
 /** Largest file of one block, the largest array of Node.js 20; larger priors are always built. */
-export const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
+const PRIOR_BYTES_MAX = 4 * 2 ** 30 - 2 ** 20;
 
 /**
  * Reads the priors of all edited blocks from the folder, or builds them and writes them there;

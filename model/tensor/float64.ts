@@ -108,24 +108,15 @@ export function multiply64(
   );
 }
 
-export function add64(a: Matrix64, b: Matrix64): Matrix64 {
-  return run('AddV2', T64, [a.id, b.id], [a.rows, a.columns]);
-}
-
-export function subtract64(a: Matrix64, b: Matrix64): Matrix64 {
-  return run('Sub', T64, [a.id, b.id], [a.rows, a.columns]);
-}
-
-/** Entry by entry. */
-export function times64(a: Matrix64, b: Matrix64): Matrix64 {
-  return run('Mul', T64, [a.id, b.id], [a.rows, a.columns]);
-}
+/** A kernel over the entries of two matrices; a 1 x 1 `b` meets every entry of `a`. */
+const byEntry = (kernel: string) => (a: Matrix64, b: Matrix64) =>
+  run(kernel, T64, [a.id, b.id], [a.rows, a.columns]);
+export const add64 = byEntry('AddV2');
+export const subtract64 = byEntry('Sub');
+export const times64 = byEntry('Mul');
 
 export function scale64(a: Matrix64, factor: number): Matrix64 {
-  return scope64(() => {
-    const scalar = upload64(Float64Array.of(factor), 1, 1);
-    return run('Mul', T64, [a.id, scalar.id], [a.rows, a.columns]);
-  });
+  return scope64(() => times64(a, upload64(Float64Array.of(factor), 1, 1)));
 }
 
 export function identity64(size: number): Matrix64 {

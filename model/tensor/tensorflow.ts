@@ -30,30 +30,6 @@ export interface OpAttribute {
   readonly value: boolean | number | string | readonly number[];
 }
 
-/**
- * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: the caller frees.
- * Every call throws `TensorFlowError` before `loadTensorFlow`.
- */
-export interface RawTensors {
-  /** Runs a kernel; the caller owns the returned ids. Throws TensorFlow's message if it fails. */
-  execute(
-    op: string,
-    attributes: readonly OpAttribute[],
-    inputIds: readonly number[],
-    outputs: number,
-  ): number[];
-  /** The id behind a tfjs tensor, valid until the tensor is disposed; never free it here. */
-  idOf(tensor: tf.Tensor): number;
-  /** Shape of a tensor from `execute` that was neither freed nor handed to tfjs. */
-  shapeOf(id: number): readonly number[];
-  /** Frees a tensor from `execute`. */
-  free(id: number): void;
-  /** Hands a float32, int32 or bool tensor from `execute` to tfjs, which owns (and tidies) it. */
-  tensor(id: number): tf.Tensor;
-  /** Tensors alive in the addon, those of tfjs included; tests of ownership count them. */
-  liveCount(): number;
-}
-
 /** The addon cannot be loaded, or is used before. */
 export class TensorFlowError extends Error {
   override readonly name = 'TensorFlowError';
@@ -117,43 +93,47 @@ export function deviceSeen(): 'cpu' | 'gpu' {
   return current().binding.isUsingGpuDevice() ? 'gpu' : 'cpu';
 }
 
-/** Kernel calls on raw tensors; see {@link RawTensors}. */
-export const raw: RawTensors = {
-  execute(op, attributes, inputIds, outputs) {
+/**
+ * Kernel calls on raw tensor ids, which neither `tf.tidy` nor `tf.memory()` sees: the caller frees.
+ * Every call throws `TensorFlowError` before `loadTensorFlow`.
+ */
+export const raw = {
+  /** Runs a kernel; the caller owns the returned ids. Throws TensorFlow's message if it fails. */
+  execute(
+    op: string,
+    attributes: readonly OpAttribute[],
+    inputIds: readonly number[],
+    outputs: number,
+  ): number[] {
     const produced = current().binding.executeOp(op, attributes, inputIds, outputs);
-    return produced.map((tensor) => {
-      ownedRaw.set(tensor.id, tensor);
-      return tensor.id;
-    });
+    for (const tensor of produced) ownedRaw.set(tensor.id, tensor);
+    return produced.map(({ id }) => id);
   },
-  idOf(tensor) {
+  /** The id behind a tfjs tensor, valid until the tensor is disposed; never free it here. */
+  idOf(tensor: tf.Tensor): number {
     const [id] = current().backend.getInputTensorIds([tensor]);
     if (id === undefined)
-      throw new TensorFlowError(
-        'The tensor has no id.',
-        { shape: tensor.shape },
-        'Was it disposed?',
-      );
+      throw new TensorFlowError('No id.', { shape: tensor.shape }, 'Was the tensor disposed?');
     return id;
   },
-  shapeOf(id) {
-    return owned(id).shape;
-  },
-  free(id) {
+  /** Shape of a tensor from `execute` that was neither freed nor handed to tfjs. */
+  shapeOf: (id: number): readonly number[] => owned(id).shape,
+  /** Frees a tensor from `execute`. */
+  free(id: number): void {
     owned(id);
     current().binding.deleteTensor(id);
     ownedRaw.delete(id);
   },
-  tensor(id) {
+  /** Hands a float32, int32 or bool tensor from `execute` to tfjs, which owns (and tidies) it. */
+  tensor(id: number): tf.Tensor {
     const tensor = owned(id);
     if (tensor.dtype === TF_DTYPE.float64)
       throw new TensorFlowError('tfjs has no float64 tensor.', { id }, 'Cast it to float32 first.');
     ownedRaw.delete(id);
     return current().backend.createOutputTensor(tensor);
   },
-  liveCount() {
-    return current().binding.getNumOfTensors();
-  },
+  /** Tensors alive in the addon, those of tfjs included; tests of ownership count them. */
+  liveCount: (): number => current().binding.getNumOfTensors(),
 };
 
 const TFJS_PACKAGE = '@tensorflow/tfjs-node-gpu';

@@ -4,7 +4,7 @@ import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Reads a file; null if there is none. Throws RangeError if it shrinks meanwhile. */
-export async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> | null> {
+async function readWhole(file: string): Promise<Uint8Array<ArrayBuffer> | null> {
   const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
     throw error;

@@ -1,5 +1,5 @@
 /** UTF-8 bytes of a text as the tokeniser sees it, each with its range of UTF-16 units. */
-export interface Alignment {
+interface Alignment {
   bytes: Uint8Array;
   /** Offset at which the character of byte `at` begins; the text's length past the end. */
   start(at: number): number;

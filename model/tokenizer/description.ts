@@ -9,7 +9,7 @@ import { UnreadableCheckpoint, UnsupportedCheckpoint } from '../format/faults.ts
 import type { Rewriting } from './alignment.ts';
 import { letterOfByte } from './byte-letters.ts';
 
-export interface AddedToken {
+interface AddedToken {
   id: number;
   content: string;
   special?: boolean;
