@@ -35,7 +35,6 @@ export interface EditRequest {
 export interface PairSet {
   layers: number[];
   count: number;
-  /** The subject of each row. */
   subjects: string[];
   /** Its name in tokens, in every spelling. */
   spellings: number[][][];
@@ -88,7 +87,6 @@ export interface Probe {
 
 export interface ProbeAnswer {
   nextToken: number;
-  /** The greedy continuation. */
   answer: string;
   /** Mean log-probability per token. */
   targetLogProbability: number | null;
@@ -147,7 +145,6 @@ export interface Generation {
     threshold: number;
     nearestRow: number;
   }[];
-  /** With `besideBase` only. */
   base?: { text: string; finish: 'length' | 'stop' | 'end' };
   /** With `explain` only: tokens that end a corrected subject's name and did not open its gate. */
   shut?: Generation['opened'];

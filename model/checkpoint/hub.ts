@@ -29,7 +29,6 @@ const SMALL_FILES = [
 export interface HubOptions {
   /** A branch, tag or commit; `main` by default. */
   revision?: string;
-  /** Access token, for models that need one. */
   accessToken?: string;
   progress?: (doneBytes: number, totalBytes: number) => void;
   fetch?: typeof fetch;
@@ -134,7 +133,6 @@ function selectFiles(id: string, files: HubFile[]): HubFile[] {
   return [...inRoot.filter(({ path }) => SMALL_FILES.includes(path)), ...chosen];
 }
 
-/** Requests for one revision of one model. */
 class Hub {
   readonly revision: string;
 
@@ -197,7 +195,7 @@ class Hub {
     await rename(part, path);
   }
 
-  /** Appends what the part still lacks of the file. */
+  /** Appends the rest of the file to the part. */
   async #append(
     part: string,
     blob: Blob,

@@ -2,7 +2,6 @@
 import type { ModelConfig } from './model-config.ts';
 
 export interface Recipe {
-  /** Name in the files. */
   source: string;
   /** Part `index` of `parts` equal parts along the output dimension. */
   part?: { index: number; parts: number } | undefined;

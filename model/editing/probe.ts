@@ -22,12 +22,10 @@ const PASS_PROMPTS = 64;
 /** Prompts of a pass times its longest: bounds attention, which is padded. */
 const PASS_SLOTS = 8_192;
 
-/** A model behind a hook, to be probed. */
 interface Prober {
   model: Transformer;
   tokenizer: Tokenizer;
   hook: Hook | null;
-  /** Awaited between passes. */
   between: () => Promise<void>;
 }
 

@@ -37,13 +37,11 @@ export interface Run {
   /** Index in `after` of the first position that predicts a target token. */
   predictsFrom: number;
   target: number[];
-  /** Position of after[0]. */
   position: number;
 }
 
 /** Corrections of one subject share one delta. */
 export interface Groups {
-  /** The group of each edit. */
   of: number[];
   count: number;
 }
@@ -54,7 +52,6 @@ export interface Search {
   groups: Groups;
   /** Output of block L for every `after` token of every run, [rows, D]. */
   hidden: tf.Tensor2D;
-  /** First row of each run in `hidden`. */
   firstRow: number[];
   /** Upper blocks' keys and values of everything before, per run. */
   past: AttentionPast | null;

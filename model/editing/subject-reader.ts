@@ -20,7 +20,7 @@ import {
 
 interface ReaderContext {
   model: Transformer;
-  /** The hook that is read through at first; null for the base model. */
+  /** The hook before the batch; null for the base model. */
   hook: Hook | null;
   front: readonly number[];
   contexts: Sequences;
@@ -28,7 +28,6 @@ interface ReaderContext {
 
 export class SubjectReader implements DownHook {
   readonly layers: ReadonlySet<number>;
-  /** The hooks that are read through. */
   readonly blocks: Map<number, LayerHook>;
   readonly #model: Transformer;
   readonly #last: number;
@@ -36,9 +35,9 @@ export class SubjectReader implements DownHook {
   /** Sequences per edit: its bare prompt, then the prompt behind each context. */
   readonly #width: number;
   readonly #rows: TokenRows;
-  /** What precedes each sequence, read once for all; gates are shut there. */
+  /** The text before each sequence, read once; gates are shut there. */
   readonly #past: AttentionPast | null;
-  /** What precedes the bare prompts. */
+  /** The text before the bare prompts. */
   readonly #barePast: AttentionPast | null;
   /** Output of the blocks read so far. */
   #hidden: tf.Tensor2D;

@@ -7,7 +7,6 @@ import { backThrough, disposeRecord, gatherRows, type RunRecord } from '../netwo
 import { layOutAfter, type Search } from './search-runs.ts';
 
 interface Step {
-  /** Indices of the runs that are read. */
   chosen: readonly number[];
   /** Unfinished groups; a group's slot is its index here. */
   live: readonly number[];
@@ -15,17 +14,15 @@ interface Step {
   delta: Float32Array;
 }
 
-/** The rows of one step, and what is asked of them. */
+/** The rows of one step and their losses. */
 interface Layout {
   rows: TokenRows;
-  /** Rows of `Search.hidden`. */
   hiddenRows: number[];
   /** Slot of the delta added to each row; one past the last slot adds none. */
   deltaRow: Int32Array;
   /** Rows that predict target tokens, then rows of essence runs. */
   read: number[];
   targetTokens: number[];
-  /** Edits whose essence runs are read. */
   essenceEdits: number[];
   /** Slot and weight of each read row's loss. */
   slots: number[];

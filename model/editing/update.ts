@@ -30,14 +30,13 @@ import { SubjectReader } from './subject-reader.ts';
 interface UpdateContext {
   model: Transformer;
   priors: ReadonlyMap<number, Prior>;
-  /** The hook that the batch is written on top of, and its pairs; null for the base model. */
+  /** The hook under the batch, and its pairs; null for the base model. */
   hook: Hook | null;
   pairs: PairSet | null;
   front: readonly number[];
   contexts: Sequences;
   gate: GateParameters;
   cache?: HookCache | undefined;
-  /** Called between blocks. */
   between?: () => Promise<void>;
 }
 

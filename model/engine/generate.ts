@@ -81,7 +81,7 @@ function requirePlainDecoding({ besideBase, temperature, stop = [] }: GenerateOp
 
 type Gate = Generation['opened'][number];
 
-/** Follows what the model reads, and notes at which tokens gates opened or stayed shut. */
+/** Follows the tokens that the model reads and notes where gates opened or stayed shut. */
 class Reader {
   readonly opened: Gate[] = [];
   readonly shut: Gate[] = [];
@@ -182,7 +182,6 @@ class Answer {
   }
 }
 
-/** Index of the first stop text, -1 for none. */
 function firstStop(text: string, stops: readonly string[]): number {
   const found = stops
     .filter((stop) => stop !== '')

@@ -21,7 +21,6 @@ export class ModelQueue {
   readonly #turnOfCaller = new AsyncLocalStorage<Turn>();
   #running: Turn | null = null;
 
-  /** The number of turns that wait. */
   get waiting(): number {
     return this.#queue.size;
   }

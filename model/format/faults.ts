@@ -1,4 +1,4 @@
-/** Why a model's files cannot be used. None of these is worth a retry (schemas/failures.ts). */
+/** Reasons why a model's files cannot be used; retrying never helps (schemas/failures.ts). */
 import { ErrataFailure } from '../../schemas/failures.ts';
 
 /** `place` is the file, folder or model that is at fault. */

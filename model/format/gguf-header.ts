@@ -35,7 +35,6 @@ interface GgufTensor {
   shape: number[];
   storage: StorageType;
   typeName: string;
-  /** Offset in the file. */
   begin: number;
   bytes: number;
 }

@@ -19,7 +19,7 @@ export interface TensorSource {
   close(): Promise<void>;
 }
 
-/** Where a tensor lies. `storage` is null for a type of element that is listed but not read. */
+/** The place of a tensor. `storage` is null for an element type that is listed but not read. */
 export interface StoredTensor {
   name: string;
   file: OpenFile;

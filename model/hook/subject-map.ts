@@ -37,7 +37,6 @@ export interface SubjectMap {
   readonly kind: 'subject';
   /** The subject of each pair, [N]. */
   readonly subjects: readonly string[];
-  /** Rows of each subject's pairs, ascending. */
   readonly rowsOf: ReadonlyMap<string, readonly number[]>;
   /** B, every subject's rows in their place: [N, D]. */
   readonly coefficients_ND: tf.Tensor2D;
@@ -144,7 +143,6 @@ export function subjectChange(
   });
 }
 
-/** Rows of each subject's pairs, ascending. */
 export function rowsBySubject(subjects: readonly string[]): Map<string, number[]> {
   const rowsOf = new Map<string, number[]>();
   subjects.forEach((subject, row) => {

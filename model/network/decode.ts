@@ -6,7 +6,6 @@ import { lastRow, layOutRows, type Sequences } from './token-rows.ts';
 
 interface DecodeOptions {
   tokensMax: number;
-  /** 0 is greedy. */
   temperature: number;
   /** Share of probability kept, (0, 1]; 1 keeps all. */
   topP?: number;

@@ -37,7 +37,6 @@ export function answerTokens(tokenizer: Tokenizer, prompt: string, answer: strin
 export interface EditSequence {
   id: string;
   subject: string;
-  /** The prompt alone. */
   bare: LocatedPrompt;
   /** The prompt after other text, with a space in front. */
   behind: LocatedPrompt;
@@ -48,7 +47,6 @@ export interface EditSequence {
 
 export interface LocatedPrompt {
   tokens: number[];
-  /** Index in `tokens` of the subject's first token. */
   subjectFirst: number;
   /** Index in `tokens` of the subject's last token. */
   subjectLast: number;

@@ -46,9 +46,7 @@ export interface DownHook {
 }
 
 export interface BlockRange {
-  /** First block, inclusive. */
   from: number;
-  /** Last block, exclusive. */
   to: number;
 }
 
@@ -70,7 +68,6 @@ export interface RunRecord {
 
 interface BlockRecord extends AttentionRecord, MlpRecord {
   layer: number;
-  /** Input of the block. */
   hidden_RD: tf.Tensor2D;
   /** Input of the MLP's norm; in GPT-J that of the block. */
   middle_RD: tf.Tensor2D;
@@ -215,7 +212,6 @@ export class Transformer {
     }) as tf.Tensor2D;
   }
 
-  /** The norm before the vocabulary. */
   finalNorm(hidden_ND: tf.Tensor2D): tf.Tensor2D {
     return norm(this.weights, 'finalNorm', hidden_ND);
   }

@@ -30,17 +30,14 @@ import { ordinaryText, type OrdinaryText, type TextOptions } from './ordinary-te
 export interface KeyStatistics extends Omit<OrdinaryText, 'ordinary'> {
   /** C0 [F, F] per edited block. */
   moments: Map<number, Matrix64>;
-  /** The number of tokens behind C0. */
   tokens: number;
   sha256: string;
 }
 
 export interface StatisticsOptions extends TextOptions {
-  /** Edited blocks. */
   layers: readonly number[];
 }
 
-/** Tokens per forward pass. */
 const PASS_TOKENS = 1_024;
 
 /**
@@ -185,7 +182,7 @@ function decoded(file: string | null, bytes: Uint8Array): ReturnType<typeof deco
   }
 }
 
-/** Statistics are not retaken by themselves: hooks made with the old ones would change. */
+/** Statistics are never retaken automatically: hooks made with the old ones would change. */
 function damaged(file: string | null, why: string, cause?: unknown): Error {
   return new Error(
     `the key statistics ${file ?? ''} are damaged (${why}); delete the file to take them anew`,

@@ -194,7 +194,6 @@ function sequencesWanted(model: Transformer, size: number): number {
   return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + HELD_OUT_TOKENS) / size);
 }
 
-/** Tokens of a sequence, and the number of sequences. */
 interface Sizes {
   size: number;
   wanted: number;

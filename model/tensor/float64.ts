@@ -181,15 +181,12 @@ const flag = (name: string, value: boolean) => ({ name, type: TF_ATTR.bool, valu
 const T64 = [ofType('T', TF_DTYPE.float64)];
 
 interface Scope {
-  /** Ids of matrices. */
   readonly made: Set<number>;
   readonly outer: Scope | null;
 }
 
-/** The innermost open scope. */
 let open: Scope | null = null;
 
-/** Runs a kernel that returns one matrix. */
 function run(
   kernel: string,
   attributes: readonly OpAttribute[],

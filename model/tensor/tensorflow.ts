@@ -118,7 +118,6 @@ export const raw = {
   },
   /** Shape of a tensor from `execute` that was neither freed nor handed to tfjs. */
   shapeOf: (id: number): readonly number[] => owned(id).shape,
-  /** Frees a tensor from `execute`. */
   free(id: number): void {
     owned(id);
     current().binding.deleteTensor(id);
@@ -137,7 +136,7 @@ export const raw = {
 };
 
 const TFJS_PACKAGE = '@tensorflow/tfjs-node-gpu';
-/** That of tfjs-node: above the CPU (1) and WebGL (2) backends that come with it. */
+/** The priority of tfjs-node: above its CPU (1) and WebGL (2) backends. */
 const BACKEND_PRIORITY = 3;
 
 const ENVIRONMENT_DEFAULTS = {

@@ -16,7 +16,6 @@ export interface Tokenizer {
   vocabulary: number;
   /** The beginning-of-text token, or null if the model has none; `encode` never adds it. */
   beginToken: number | null;
-  /** Ids that end generated text. */
   endTokens: number[];
   /** Ids of the text; no special tokens are added, those written out in it are recognised. */
   encode(text: string): number[];
@@ -28,7 +27,6 @@ export interface Tokenizer {
    * several characters, covers them whole; its neighbours may overlap it.
    */
   encodeWithOffsets(text: string): { ids: number[]; starts: number[]; ends: number[] };
-  /** The text of one token, for showing it to a person. */
   tokenText(id: number): string;
 }
 
@@ -156,7 +154,6 @@ const Untyped = LibraryTokenizer as unknown as new (json: object, config: object
 const encoder = new TextEncoder();
 const metaspaceLength = encoder.encode('\u2581').length;
 
-/** Bytes of a byte-level token. */
 function letterBytes(token: string): Uint8Array {
   return Uint8Array.from(token, (letter) => byteOfLetter.get(letter) ?? 0);
 }
