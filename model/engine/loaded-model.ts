@@ -79,24 +79,12 @@ export async function closeModel(loaded: LoadedModel): Promise<void> {
 export function describeModel(loaded: LoadedModel): EngineDescription {
   const { config, name, sha256 } = loaded.checkpoint;
   const { architecture, layers, residualWidth, mlpWidth, vocabulary, contextMax } = config;
-  const { statistics, parameters } = loaded;
+  const shape = { architecture, layers, residualWidth, mlpWidth, vocabulary, contextMax };
+  const { sha256: statisticsSha256, tokens, source } = loaded.statistics;
   return {
-    model: {
-      name,
-      sha256,
-      architecture,
-      layers,
-      residualWidth,
-      mlpWidth,
-      vocabulary,
-      contextMax,
-    },
-    parameters,
-    keyStatistics: {
-      sha256: statistics.sha256,
-      tokens: statistics.tokens,
-      source: statistics.source,
-    },
+    model: { name, sha256, ...shape },
+    parameters: loaded.parameters,
+    keyStatistics: { sha256: statisticsSha256, tokens, source },
     software: {
       errata: SOFTWARE_VERSION,
       tensorflow: tensorflowVersion(),

@@ -34,9 +34,7 @@ export interface KeyStatistics extends Omit<OrdinaryText, 'ordinary'> {
   sha256: string;
 }
 
-export interface StatisticsOptions extends TextOptions {
-  layers: readonly number[];
-}
+export type StatisticsOptions = TextOptions & { layers: readonly number[] };
 
 const PASS_TOKENS = 1_024;
 

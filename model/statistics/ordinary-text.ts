@@ -14,7 +14,7 @@ import { sequenceLosses } from '../network/perplexity.ts';
 import { seededRandom } from '../tensor/random.ts';
 import { frontTokens } from '../network/sequences.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { readSealed, writeSealed } from '../tensor/whole-file.ts';
+import { readSealed, sha256Of, writeSealed } from '../tensor/whole-file.ts';
 
 export interface OrdinaryText {
   /** The origin of the text, in words. */
@@ -87,29 +87,20 @@ export async function ordinaryText(
     .digest('hex')
     .slice(0, 32);
   const file = options.folder === null ? null : path.join(options.folder, `text-${identity}.json`);
-  const cached = file === null ? null : await readSealed(file);
-  const bytes =
-    cached ??
-    new TextEncoder().encode(
-      JSON.stringify(await makeText(model, tokenizer, { text, source }, options)),
-    );
-  if (file !== null && cached === null) await writeSealed(file, bytes);
-  return {
-    ...parsed(file, bytes),
-    identity,
-    sha256: createHash('sha256').update(bytes).digest('hex'),
-  };
+  let bytes = file === null ? null : await readSealed(file);
+  if (bytes === null) {
+    const made = await makeText(model, tokenizer, { text, source }, options);
+    bytes = new TextEncoder().encode(JSON.stringify(made));
+    if (file !== null) await writeSealed(file, bytes);
+  }
+  return { ...parsed(file, bytes), identity, sha256: sha256Of(bytes).toString('hex') };
 }
 
 /** The number of sequences that a model samples side by side. */
 export function sampledTogether(config: ModelConfig): number {
-  const sequenceBytes =
-    2 *
-    Float32Array.BYTES_PER_ELEMENT *
-    config.layers *
-    config.keyValueHeads *
-    config.headWidth *
-    (SEQUENCE_TOKENS_MAX + 1);
+  const { layers, keyValueHeads, headWidth } = config;
+  const tokenBytes = 2 * Float32Array.BYTES_PER_ELEMENT * layers * keyValueHeads * headWidth;
+  const sequenceBytes = tokenBytes * (SEQUENCE_TOKENS_MAX + 1);
   return Math.max(1, Math.min(SAMPLED_TOGETHER_MAX, Math.floor(SAMPLED_BYTES_MAX / sequenceBytes)));
 }
 
@@ -122,7 +113,8 @@ async function makeText(
   options: TextOptions,
 ): Promise<OrdinaryText> {
   const size = sequenceTokens(model);
-  const wanted = sequencesWanted(model, size);
+  const tokens = TOKENS_PER_CHANNEL * model.config.mlpWidth + HELD_OUT_TOKENS;
+  const wanted = Math.ceil(tokens / size);
   const sequences =
     text === null
       ? await sampleSequences(model, tokenizer, { size, wanted }, options)
@@ -188,10 +180,6 @@ function sequenceTokens(model: Transformer): number {
         `key statistics need at least ${SEQUENCE_TOKENS_MIN + 1}`,
     );
   return size;
-}
-
-function sequencesWanted(model: Transformer, size: number): number {
-  return Math.ceil((TOKENS_PER_CHANNEL * model.config.mlpWidth + HELD_OUT_TOKENS) / size);
 }
 
 interface Sizes {

@@ -37,7 +37,7 @@ export async function keptPriors(
   if (kept !== null) return kept;
   const built = build();
   for (const [layer, prior] of [...built]) {
-    if (isTooLarge(prior)) continue;
+    if (prior.lower.rows ** 2 * ENTRY_BYTES > PRIOR_BYTES_MAX) continue;
     // A float64 loses its last bits on the way to a file: the builder, too, uses what is read back.
     const bytes = encode(prior);
     // Block by block, so that never two copies of all priors exist.
@@ -49,6 +49,8 @@ export async function keptPriors(
   return new Map(parameters.layers.map((layer) => [layer, built.get(layer)!]));
 }
 
+/** One float64 of the factor and one float32 of the inverse. */
+const ENTRY_BYTES = 8 + 4;
 const PRIOR_FORMAT = 2;
 
 /** The statistics' hash covers the base model as well, whose keys they are. */
@@ -74,13 +76,6 @@ async function readAll(layers: readonly number[], fileOf: (layer: number) => str
     disposePriors(priors);
     return null;
   }
-}
-
-function isTooLarge({ lower }: Prior): boolean {
-  return (
-    lower.rows ** 2 * (Float64Array.BYTES_PER_ELEMENT + Float32Array.BYTES_PER_ELEMENT) >
-    PRIOR_BYTES_MAX
-  );
 }
 
 function encode(prior: Prior): Uint8Array {
