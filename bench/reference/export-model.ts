@@ -4,9 +4,9 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { canonicalTensors, splitName } from '../../model/checkpoint/canonical.ts';
+import { canonicalTensors } from '../../model/checkpoint/canonical.ts';
 import type { Checkpoint } from '../../model/checkpoint/checkpoint.ts';
-import { llamaLayout } from '../../model/checkpoint/huggingface-layout.ts';
+import { llamaLayout } from '../../model/checkpoint/layouts.ts';
 import { encodeSafetensors, type StoredTensor } from '../../schemas/encoding/safetensors.ts';
 
 /** The checkpoint has a structure that cannot be written. */
@@ -29,10 +29,10 @@ export async function exportModel(
   const config = transformersConfig(checkpoint);
   await mkdir(folder, { recursive: true });
   // The tensors outside the blocks, then block by block.
-  const shards = new Map<number | null, string[]>();
+  const shards = new Map<string, string[]>();
   for (const { name } of canonicalTensors(checkpoint.config)) {
-    const { layer } = splitName(name);
-    if (checkpoint.has(name)) shards.set(layer, [...(shards.get(layer) ?? []), name]);
+    const block = /^blocks\.\d+/.exec(name)?.[0] ?? '';
+    if (checkpoint.has(name)) shards.set(block, [...(shards.get(block) ?? []), name]);
   }
   const weightMap: Record<string, string> = {};
   for (const [i, names] of [...shards.values()].entries()) {
