@@ -1,7 +1,6 @@
 /**
- * The one atomic step: entry HEAD + 1 is put if absent. Run twice it finds its own batch
- * id in the log and gives the same answer; it never overwrites, and a HEAD that moved is an answer
- * too.
+ * The one atomic step: puts entry HEAD + 1 if absent. Run twice it finds its batch id in the log
+ * and gives the same answer. It never overwrites; a HEAD that moved is an answer too.
  */
 import type { CorrectionRevision } from '../../schemas/correction.ts';
 import type { CommitResult, HeadReference, Verdict } from '../../schemas/editing.ts';
@@ -11,10 +10,8 @@ import { EntryRefused } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-/** The data that every commit needs, a batch's and an undo's. */
 type Making = Commitment & { batchId: string; head: HeadReference };
 
-/** The changes of a version. */
 export type EntryChange = Pick<VersionEntry, 'added' | 'removed' | 'retractions' | 'undo'>;
 
 /** Throws `EntryRefused` where the probes failed, and `StagingGone`. */
@@ -72,7 +69,7 @@ function entryOf(
   { added, removed, retractions, undo }: EntryChange,
   { batchId, staged, probes, workflow }: Making,
 ): VersionEntry {
-  const { base, keyStatistics, parameters, software } = staged.madeWith;
+  const { madeWith } = staged;
   return {
     format: 1,
     lineage: history.lineage,
@@ -89,11 +86,9 @@ function entryOf(
     corrections: history.active.size + added.length - removed.length,
     layers: staged.layers,
     probes: { before: probes.before, after: probes.after, details: probes.details },
-    base,
-    keyStatistics,
-    parameters: { ...parameters },
-    workflow: { workflowId: workflow.workflowId, runId: workflow.runId },
-    software,
+    ...madeWith,
+    parameters: { ...madeWith.parameters },
+    workflow,
   };
 }
 
@@ -102,33 +97,6 @@ export function addedOf(
   { factKey, position, correction }: CorrectionRevision,
   row: number,
 ): VersionEntry['added'][number] {
-  const {
-    id,
-    subject,
-    relation,
-    prompt,
-    target,
-    previousAnswer,
-    paraphrases,
-    neighbourhood,
-    source,
-    issuedAt,
-    replayOf,
-  } = correction;
-  return {
-    correctionId: id,
-    factKey,
-    row,
-    subject,
-    relation,
-    prompt,
-    target,
-    previousAnswer,
-    paraphrases,
-    neighbourhood,
-    source,
-    issuedAt,
-    position,
-    ...(replayOf === undefined ? {} : { replayOf }),
-  };
+  const { id: correctionId, lineage: _, ...stated } = correction;
+  return { correctionId, factKey, row, ...stated, position };
 }

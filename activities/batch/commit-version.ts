@@ -1,4 +1,4 @@
-/** The version of a batch. */
+/** Commits the version of a batch. */
 import { removalsInForce, type CommitResult } from '../../schemas/editing.ts';
 import type { CommitStep } from '../../schemas/steps.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -26,17 +26,8 @@ function changeOf(
       ]);
     return addedOf(revision, row);
   });
-  const retractions = withdrawals.flatMap((revision) =>
-    revision.kind === 'retraction'
-      ? [
-          {
-            id: revision.id,
-            factKey: revision.factKey,
-            issuedAt: revision.issuedAt,
-            position: revision.position,
-          },
-        ]
-      : [],
-  );
+  const retractions = withdrawals
+    .filter((revision) => revision.kind === 'retraction')
+    .map(({ kind: _, ...retraction }) => retraction);
   return { added, removed: removalsInForce(removals, staged.rows), retractions };
 }

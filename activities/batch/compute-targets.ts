@@ -10,11 +10,8 @@ import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import { encodeTargets } from '../../versions/log/pairs.ts';
 import type { Versions } from '../../versions/versions.ts';
-import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { EditStep } from '../../schemas/steps.ts';
-import { provenanceOf } from './provenance.ts';
-import { currentHeartbeat } from '../heartbeat.ts';
-import { aboutSubject, historyOfHead, remaining } from './step-rows.ts';
+import { aboutSubject, openStep, remaining } from './step-rows.ts';
 
 export async function computeTargets(
   engine: Engine,
@@ -22,11 +19,8 @@ export async function computeTargets(
   step: EditStep,
 ): Promise<TargetShard> {
   const began = performance.now();
-  const heartbeat = currentHeartbeat();
-  const log = versions.log(step.lineage);
   if (step.edits.length === 0) return { targets: null, accepted: [], refused: [], seconds: 0 };
-  const history = await historyOfHead(log, step.head);
-  requireSameBase(history, await provenanceOf(engine));
+  const { log, history, heartbeat } = await openStep(engine, versions, step);
   const computed = await heartbeat.during({ stage: 'hook' }, async (tell) => {
     const inForce = remaining(history, step.removals);
     const hookId = await ensureHook(engine, log, inForce);
@@ -42,24 +36,19 @@ export async function computeTargets(
   });
   const { targets, accepted, refused } = computed;
   const { head, edits, removals } = step;
+  const { version, hash } = head;
+  const search: TargetSearch = { head: { version, hash }, edits, removals };
+  const stage = (bytes: Uint8Array) => log.blobs.stage(step.batchId, bytes);
   return {
-    targets:
-      targets.ids.length === 0 ? null : await log.blobs.stage(step.batchId, encodeTargets(targets)),
-    search: await log.blobs.stage(
-      step.batchId,
-      canonicalJson({
-        head: { version: head.version, hash: head.hash },
-        edits,
-        removals,
-      } satisfies TargetSearch),
-    ),
+    targets: targets.ids.length === 0 ? null : await stage(encodeTargets(targets)),
+    search: await stage(canonicalJson(search)),
     accepted,
     refused,
     seconds: (performance.now() - began) / 1_000,
   };
 }
 
-/** Facts about the subject that are in force and that a search minds: the latest so many. */
+/** Facts in force about the subject that a search preserves: the latest. */
 const ALONGSIDE_MAX = 8;
 
 export function requestOf({

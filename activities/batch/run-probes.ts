@@ -35,7 +35,7 @@ import {
 /** Tokens for the reader of the report; the engine decodes as many as the target has anyway. */
 const OWN_ANSWER_TOKENS = 4;
 const PARAPHRASE_TOKENS = 3;
-/** Earlier corrections about each of the batch's subjects that are asked again, the latest. */
+/** The latest earlier corrections about each of the batch's subjects that are probed again. */
 const SIBLINGS_MAX = 32;
 
 export async function runProbes(
@@ -59,7 +59,7 @@ export async function runProbes(
 }
 
 /** A staged update, of a batch or of an undo. */
-export interface ProbedUpdate {
+interface ProbedUpdate {
   /** Seeds the sample of earlier corrections; the details are staged under it. */
   batchId: string;
   /** As of the HEAD that it was planned on. */
@@ -80,7 +80,7 @@ export async function probeUpdate(
   { batchId, history, added, removals, rows, layers, settings }: ProbedUpdate,
 ): Promise<ProbeReport> {
   const startedAt = performance.now();
-  const side = (of: readonly PairsRow[]): Side => sideOf(engine, log, cache, of);
+  const side = (of: readonly PairsRow[]) => sideOf(engine, log, cache, of);
   const [base, head, staged] = [side([]), side([...history.active.values()]), side(rows)];
 
   const inForce = remaining(history, removals);
@@ -95,17 +95,16 @@ export async function probeUpdate(
     ...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]),
     ...earlier.map(({ probe }) => probe),
   ];
-  const after = answersTo(probes, await staged.ask(probes));
-  const before = answersTo(probes, await head.ask(probes));
+  const after = await staged.ask(probes);
+  const before = await head.ask(probes);
   // Asked last: by then the answers of shut gates are known to be the base model's.
   const neighbours = questions.flatMap((one) => one.neighbours);
-  const unedited = answersTo(neighbours, await base.ask(neighbours));
+  const unedited = await base.ask(neighbours);
 
   const asked: Asked = { questions, earlier, before, after, unedited };
-  const stagedCanary = await staged.canaryRatio();
-  const measuredAfter = measure(asked, after, stagedCanary, largestNorm(layers));
-  const headNorm = largestNorm(history.latest?.entry.layers ?? []);
-  const measuredBefore = measure(asked, before, await head.canaryRatio(), headNorm);
+  const measuredAfter = measure(asked, after, await staged.canaryRatio(), layers);
+  const headLayers = history.latest?.entry.layers ?? [];
+  const measuredBefore = measure(asked, before, await head.canaryRatio(), headLayers);
   const corrections = questions.map((one) => measuredCorrection(one, siblings, asked));
   const details = questions.map((one) => detailOf(one, asked));
   return {
@@ -117,26 +116,21 @@ export async function probeUpdate(
   };
 }
 
-/** A hook that is asked: the staged one, HEAD's or the base model. */
-interface Side {
-  ask: Ask;
-  canaryRatio(): Promise<number>;
-}
-
-function sideOf(
-  engine: Engine,
-  log: VersionLog,
-  cache: ProbeCache,
-  rows: readonly PairsRow[],
-): Side {
+/** Asks one hook: the staged one, HEAD's or, without rows, the base model. */
+function sideOf(engine: Engine, log: VersionLog, cache: ProbeCache, rows: readonly PairsRow[]) {
   const heartbeat = currentHeartbeat();
   const hookId = hookIdOf(rows);
   const ensure = () => ensureHook(engine, log, rows);
   return {
-    ask: (probes) => cache.probe(hookId, probes, heartbeat, ensure),
+    async ask(probes: readonly Probe[]): Promise<Answers> {
+      const answers = await cache.probe(hookId, probes, heartbeat, ensure);
+      return new Map(probes.map((probe, i) => [probe, answers[i]!]));
+    },
     canaryRatio: () => cache.canaryRatio(hookId, heartbeat, ensure),
   };
 }
+
+type Side = ReturnType<typeof sideOf>;
 
 /**
  * The earlier corrections about the same subjects are the likeliest to be harmed: with one map per
@@ -154,7 +148,7 @@ function siblingsOf(
 
 type Answers = ReadonlyMap<Probe, ProbeAnswer>;
 
-/** What was asked, and the answers of the staged hook, of HEAD and of the base model. */
+/** The questions, and the answers of the staged hook, of HEAD and of the base model. */
 interface Asked {
   questions: readonly Questions[];
   earlier: readonly { correction: ActiveCorrection; probe: Probe }[];
@@ -175,7 +169,7 @@ function measure(
   { questions, earlier, unedited }: Asked,
   answers: Answers,
   canaryRatio: number,
-  editNorm: number,
+  layers: StagedUpdate['layers'],
 ): Measured {
   const answerTo = (probe: Probe): ProbeAnswer => answers.get(probe)!;
   const own = questions.map((one) => answerTo(one.own));
@@ -186,9 +180,9 @@ function measure(
     efficacyGreedy: tally(own.map(({ targetIsGreedy }) => targetIsGreedy === true)),
     generalisation: tally(paraphrases.map(holds)),
     locality: tally(neighbours.map((probe) => sameToken(answerTo(probe), unedited.get(probe)!))),
-    retention: tally(earlier.map(({ probe }) => isEffective(effects(answerTo(probe))))),
+    retention: tally(earlier.map(({ probe }) => isEffective(answerTo(probe)))),
     canaryRatio,
-    editNorm,
+    editNorm: largestNorm(layers),
   };
 }
 
@@ -198,19 +192,18 @@ function measuredCorrection(
   { earlier, before, after }: Asked,
 ): MeasuredCorrection {
   const answer = after.get(own)!;
-  const isEffectiveIn = (answers: Answers, probe: Probe): boolean =>
-    isEffective(effects(answers.get(probe)!));
   const near = new Set(aboutSubject(siblings, correction.subject));
   const harmed = earlier.filter(
     ({ correction: one, probe }) =>
-      near.has(one) && isEffectiveIn(before, probe) && !isEffectiveIn(after, probe),
+      near.has(one) && isEffective(before.get(probe)!) && !isEffective(after.get(probe)!),
   );
   return {
     id: correction.id,
     target: correction.target,
     answer: answer.answer,
     targetLogProbability: finite(answer.targetLogProbability),
-    ...effects(answer),
+    targetIsArgmax: answer.targetIsArgmax === true,
+    targetIsGreedy: answer.targetIsGreedy === true,
     harmed: harmed.map(({ correction: { correctionId } }) => correctionId),
   };
 }
@@ -230,7 +223,7 @@ function detailOf(
     answerBefore: before.get(own)!.answer,
     answerAfter: answer.answer,
     targetLogProbability: finite(answer.targetLogProbability),
-    effective: isEffective(effects(answer)),
+    effective: isEffective(answer),
     paraphrases: paraphrases.map((probe) => ({
       ...answersOf(probe),
       holds: holds(after.get(probe)!),
@@ -253,8 +246,6 @@ function largestNorm(layers: readonly { editNorm: number }[]): number {
   );
   return Math.max(0, ...norms);
 }
-
-type Ask = (probes: readonly Probe[]) => Promise<ProbeAnswer[]>;
 
 function questionsOf(correction: FactCorrection, alternative: string | undefined): Questions {
   const { target } = correction;
@@ -281,19 +272,17 @@ function ownProbe({ prompt, target }: { prompt: string; target: string }): Probe
  */
 async function alternativesOf(
   corrections: readonly FactCorrection[],
-  ask: Ask,
+  ask: Side['ask'],
 ): Promise<(string | undefined)[]> {
-  const unknown = corrections.filter(
-    ({ previousAnswer, target }) => !isAlternative(previousAnswer, target),
-  );
   // The same probe as HEAD's, so that the base model is asked once.
-  const answers = await ask(unknown.map((correction) => ownProbe(correction)));
-  const byBase = new Map(
-    unknown.map((correction, i) => [correction, firstWords(answers[i]!.answer, correction.target)]),
+  const probes = corrections.map((correction) =>
+    isAlternative(correction.previousAnswer, correction.target) ? null : ownProbe(correction),
   );
-  return corrections.map((correction) => {
-    const answer = byBase.get(correction) ?? correction.previousAnswer;
-    return isAlternative(answer, correction.target) ? answer.trim() : undefined;
+  const answers = await ask(probes.filter((probe) => probe !== null));
+  return corrections.map(({ previousAnswer, target }, i) => {
+    const probe = probes[i]!;
+    const answer = probe === null ? previousAnswer : firstWords(answers.get(probe)!.answer, target);
+    return isAlternative(answer, target) ? answer.trim() : undefined;
   });
 }
 
@@ -305,7 +294,7 @@ export function firstWords(answer: string, target: string): string {
   return answer.trim().split(/\s+/u).slice(0, target.trim().split(/\s+/u).length).join(' ');
 }
 
-/** Whether the target is preferred; without another answer it must be the model's own. */
+/** Tells whether the target is preferred; without an alternative it must be the argmax. */
 export function holds(answer: ProbeAnswer): boolean {
   if (answer.alternativeLogProbability === null) return answer.targetIsArgmax === true;
   return answer.targetLogProbability! > answer.alternativeLogProbability;
@@ -316,20 +305,6 @@ function finite(logProbability: number | null): number {
   return logProbability !== null && Number.isFinite(logProbability)
     ? logProbability
     : -Number.MAX_VALUE;
-}
-
-function effects({ targetIsArgmax, targetIsGreedy }: ProbeAnswer): {
-  targetIsArgmax: boolean;
-  targetIsGreedy: boolean;
-} {
-  return { targetIsArgmax: targetIsArgmax === true, targetIsGreedy: targetIsGreedy === true };
-}
-
-function answersTo(
-  probes: readonly Probe[],
-  answers: readonly ProbeAnswer[],
-): Map<Probe, ProbeAnswer> {
-  return new Map(probes.map((probe, i) => [probe, answers[i]!]));
 }
 
 /** A sample that depends on the batch alone, so that a step that runs twice asks the same. */

@@ -12,16 +12,13 @@ import {
   type StagedUpdate,
   type TargetShard,
 } from '../../schemas/editing.ts';
-import { ensureHook, hookIdOf, readBlob, readPairs } from '../../versions/log/hook-pairs.ts';
+import { ensureHook, hookIdOf, readBlob } from '../../versions/log/hook-pairs.ts';
 import { decodeTargets, encodePairs } from '../../versions/log/pairs.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { requestOf } from './compute-targets.ts';
-import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { StageStep } from '../../schemas/steps.ts';
-import { provenanceOf } from './provenance.ts';
-import { currentHeartbeat } from '../heartbeat.ts';
-import { historyOfHead, remaining, stagedRows } from './step-rows.ts';
+import { holdRows, openStep, remaining, stagedRows } from './step-rows.ts';
 
 export async function stageUpdate(
   engine: Engine,
@@ -29,11 +26,7 @@ export async function stageUpdate(
   step: StageStep,
 ): Promise<StagedUpdate> {
   const began = performance.now();
-  const heartbeat = currentHeartbeat();
-  const log = versions.log(step.lineage);
-  const history = await historyOfHead(log, step.head);
-  const madeWith = await provenanceOf(engine);
-  requireSameBase(history, madeWith);
+  const { log, history, madeWith, heartbeat } = await openStep(engine, versions, step);
 
   const derived = await heartbeat.during({ stage: 'update' }, async () => {
     const refused: Refusal[] = [];
@@ -69,12 +62,7 @@ export async function stageUpdate(
   });
 
   const rows = stagedRows(history, step.removals, derived);
-  const layers = await heartbeat.during({ stage: 'hook' }, async () => {
-    const hookId = hookIdOf(rows);
-    return hookId === null
-      ? []
-      : (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
-  });
+  const layers = await heartbeat.during({ stage: 'hook' }, () => holdRows(engine, log, rows));
   const written = new Set(derived.rows);
   const searches = step.shards.flatMap(({ accepted, search }) =>
     search !== undefined && accepted.some(({ id }) => written.has(id)) ? [search] : [],
@@ -82,10 +70,7 @@ export async function stageUpdate(
   return { ...derived, searches, layers, madeWith, seconds: (performance.now() - began) / 1_000 };
 }
 
-/**
- * The targets of these corrections, out of whichever shard has them, in the order of the
- * corrections.
- */
+/** Reads the targets of these corrections from the shards, in the order of the corrections. */
 async function readTargets(
   log: VersionLog,
   shards: readonly TargetShard[],

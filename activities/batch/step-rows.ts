@@ -1,14 +1,19 @@
-/** The rows of pairs that the hooks of one step are made of. */
+/** What the editing steps share: HEAD, the engine's provenance, and the rows of their hooks. */
+import type { Engine } from '../../model/engine/engine.ts';
 import {
   removalsInForce,
   type HeadReference,
+  type Provenance,
   type Removal,
   type StagedUpdate,
 } from '../../schemas/editing.ts';
 import { EntryRefused } from '../../versions/log/failures.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
-import type { PairsRow } from '../../versions/log/hook-pairs.ts';
+import { hookIdOf, readPairs, type PairsRow } from '../../versions/log/hook-pairs.ts';
+import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
+import type { Versions } from '../../versions/versions.ts';
+import { currentHeartbeat } from '../heartbeat.ts';
 
 /** Reads the history up to a HEAD. Throws `EntryRefused` where the log has no such HEAD. */
 export async function historyOfHead(log: VersionLog, head: HeadReference): Promise<History> {
@@ -19,6 +24,37 @@ export async function historyOfHead(log: VersionLog, head: HeadReference): Promi
       `planned on version ${head.version} with hash ${planned}, which has hash ${present}`,
     ]);
   return history;
+}
+
+/** Opens the log on a HEAD for a step that edits. Throws `BaseChanged`, `EntryRefused`. */
+export async function openStep(
+  engine: Engine,
+  versions: Versions,
+  { lineage, head }: { lineage: string; head: HeadReference },
+) {
+  const log = versions.log(lineage);
+  const history = await historyOfHead(log, head);
+  const madeWith = await provenanceOf(engine);
+  requireSameBase(history, madeWith);
+  return { log, history, madeWith, heartbeat: currentHeartbeat() };
+}
+
+/** The provenance that an engine writes into the versions it makes. */
+export async function provenanceOf(engine: Engine): Promise<Provenance> {
+  const { model, keyStatistics, parameters, software } = await engine.describe();
+  const { name, sha256, architecture } = model;
+  return { base: { name, sha256, architecture }, keyStatistics, parameters, software };
+}
+
+/** Has the engine hold the hook of these rows, and returns its layers. */
+export async function holdRows(
+  engine: Engine,
+  log: VersionLog,
+  rows: readonly PairsRow[],
+): Promise<StagedUpdate['layers']> {
+  const hookId = hookIdOf(rows);
+  if (hookId === null) return [];
+  return (await engine.holdHook(hookId, (await readPairs(log, rows))!)).layers;
 }
 
 /** The corrections of a version that the removals leave, in the order of their commits. */

@@ -1,4 +1,4 @@
-/** Judges whether what was measured may become HEAD: a pure function of numbers. */
+/** Judges whether a measured update may become HEAD: a pure function of numbers. */
 import type { ProbeScores, Refusal, Verdict } from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 
@@ -54,26 +54,24 @@ export function verdictOf(
     ...shareFaults(before, after, settings),
     ...numberFaults(before, after, settings),
   ];
+  const reasons = blamed.map(({ reason }) => reason);
   const [only] = corrections;
   const [first] = blamed;
-  if (corrections.length === 1 && failing.length === 0 && first !== undefined)
-    failing.push({
-      id: only!.id,
-      code: first.code,
-      reason: blamed.map(({ reason }) => reason).join('; '),
-      measured: Object.assign({}, ...blamed.map(({ measured }) => measured)) as Fault['measured'],
-    });
-  return {
-    pass: failing.length === 0 && blamed.length === 0,
-    reasons: blamed.map(({ reason }) => reason),
-    failing,
-  };
+  if (corrections.length === 1 && failing.length === 0 && first !== undefined) {
+    const measured: Fault['measured'] = Object.assign({}, ...blamed.map((one) => one.measured));
+    failing.push({ id: only!.id, code: first.code, reason: reasons.join('; '), measured });
+  }
+  return { pass: failing.length === 0 && blamed.length === 0, reasons, failing };
 }
 
-export function isEffective(
-  correction: Pick<MeasuredCorrection, 'targetIsArgmax' | 'targetIsGreedy'>,
-): boolean {
-  return correction.targetIsArgmax && correction.targetIsGreedy;
+export function isEffective({
+  targetIsArgmax,
+  targetIsGreedy,
+}: {
+  targetIsArgmax: boolean | null;
+  targetIsGreedy: boolean | null;
+}): boolean {
+  return targetIsArgmax === true && targetIsGreedy === true;
 }
 
 export function scoresOf(measured: Measured): ProbeScores {
@@ -101,35 +99,20 @@ interface Fault {
 }
 
 const SHARES = [
-  {
-    name: 'generalisation',
-    code: 'does-not-generalise',
-    what: 'paraphrases prefer the target',
-    mayBeWorseBefore: false,
-  },
-  {
-    name: 'locality',
-    code: 'harms-neighbours',
-    what: "neighbours keep the base model's answer",
-    mayBeWorseBefore: true,
-  },
-  {
-    name: 'retention',
-    code: 'harms-earlier-corrections',
-    what: 'earlier corrections hold',
-    mayBeWorseBefore: true,
-  },
+  ['generalisation', 'does-not-generalise', 'paraphrases prefer the target'],
+  ['locality', 'harms-neighbours', "neighbours keep the base model's answer"],
+  ['retention', 'harms-earlier-corrections', 'earlier corrections hold'],
 ] as const;
 
 function shareFaults(before: Measured, after: Measured, settings: VerdictSettings): Fault[] {
-  return SHARES.flatMap(({ name, code, what, mayBeWorseBefore }) => {
+  return SHARES.flatMap(([name, code, what]) => {
     const [then, now, min] = [before[name], after[name], settings[`${name}Min`]];
     // The small addend keeps 10 * (1 - 0.9) from being 0.9999999999999998.
     const allowed = Math.max(
       now.of > 1 ? FAILURES_TOLERATED : 0,
       Math.floor(now.of * (1 - min) + 1e-9),
     );
-    const isWorse = !mayBeWorseBefore || now.good * then.of < then.good * now.of;
+    const isWorse = name === 'generalisation' || now.good * then.of < then.good * now.of;
     if (now.of - now.good <= allowed || !isWorse) return [];
     const share = shareOf(now)!;
     const count = `${now.good} of ${now.of} ${what}`;
@@ -139,16 +122,12 @@ function shareFaults(before: Measured, after: Measured, settings: VerdictSetting
 }
 
 const NUMBERS = [
-  {
-    name: 'canaryRatio',
-    code: 'harms-ordinary-text',
-    what: "perplexity over the base model's on ordinary text",
-  },
-  { name: 'editNorm', code: 'norm-exceeded', what: 'edit norm' },
+  ['canaryRatio', 'harms-ordinary-text', "perplexity over the base model's on ordinary text"],
+  ['editNorm', 'norm-exceeded', 'edit norm'],
 ] as const;
 
 function numberFaults(before: Measured, after: Measured, settings: VerdictSettings): Fault[] {
-  return NUMBERS.flatMap(({ name, code, what }) => {
+  return NUMBERS.flatMap(([name, code, what]) => {
     const [then, now, max] = [before[name], after[name], settings[`${name}Max`]];
     if (now <= max || now <= then) return [];
     const reason = `${what} ${rounded(now)}, at most ${max} is allowed`;
@@ -156,36 +135,20 @@ function numberFaults(before: Measured, after: Measured, settings: VerdictSettin
   });
 }
 
-/** Earlier corrections that a refusal names. */
 const HARMED_NAMED_MAX = 5;
 
 function failureOf(one: MeasuredCorrection): Refusal[] {
-  const { id, harmed } = one;
-  if (!isEffective(one)) return [notEffective(one)];
+  const { id, harmed, answer, target, targetLogProbability } = one;
+  if (!isEffective(one)) {
+    const reason = `the edited model answers "${answer.trim()}", "${target}" is asked`;
+    const [targetIsArgmax, targetIsGreedy] = [+one.targetIsArgmax, +one.targetIsGreedy];
+    const measured = { answer, targetLogProbability, targetIsArgmax, targetIsGreedy };
+    return [{ id, code: 'not-effective', reason, measured }];
+  }
   if (harmed.length === 0) return [];
   const named = harmed.slice(0, HARMED_NAMED_MAX).join(', ');
-  return [
-    {
-      id,
-      code: 'harms-earlier-corrections',
-      reason: `with it, earlier corrections about its subject no longer hold: ${named}`,
-      measured: { harmed: harmed.length },
-    },
-  ];
-}
-
-function notEffective(one: MeasuredCorrection): Refusal {
-  return {
-    id: one.id,
-    code: 'not-effective',
-    reason: `the edited model answers "${one.answer.trim()}", "${one.target}" is asked`,
-    measured: {
-      answer: one.answer,
-      targetLogProbability: one.targetLogProbability,
-      targetIsArgmax: Number(one.targetIsArgmax),
-      targetIsGreedy: Number(one.targetIsGreedy),
-    },
-  };
+  const reason = `with it, earlier corrections about its subject no longer hold: ${named}`;
+  return [{ id, code: 'harms-earlier-corrections', reason, measured: { harmed: harmed.length } }];
 }
 
 function shareOf({ good, of }: Tally): number | null {

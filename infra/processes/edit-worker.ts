@@ -1,7 +1,7 @@
 /** The process that edits: it owns a model and runs, one at a time, the steps that need it. */
 import { Worker } from '@temporalio/worker';
 import { createEditActivities } from '../../activities/index.ts';
-import { provenanceOf } from '../../activities/batch/provenance.ts';
+import { provenanceOf } from '../../activities/batch/step-rows.ts';
 import { editTaskQueue } from '../../pipelines/workflows/contract.ts';
 import { requireSameBase } from '../../versions/log/same-base.ts';
 import { openVersions } from '../config/open-versions.ts';

@@ -2,10 +2,9 @@
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { cutNumbered, type Waiting } from '../../pipelines/batch/buffer.ts';
-import { editBatch } from '../../pipelines/batch/edit-batch.ts';
+import { editBatch, type BatchPort } from '../../pipelines/batch/edit-batch.ts';
 import { BATCH_BYTES_MAX, jsonBytes } from '../../pipelines/workflows/contract.ts';
 import { localPort } from '../local-batch.ts';
-import type { RebuildEngine } from './rebuild-engines.ts';
 import { REFUSED_MAX, RebuildRefused, rebuiltBy, type RebuildRun } from './rebuild-run.ts';
 import { spoolRecords, type SpooledRecords } from './spooled-records.ts';
 
@@ -34,30 +33,24 @@ export async function rebuildFromRecords(run: RebuildRun): Promise<void> {
         'Is it the lineage that was meant, and the cluster (ERRATA_KAFKA_BROKERS)?',
       );
     const engine = await around.engines.with(null);
-    await run.requireOwn(async (_, runId) => runId === runIdOf(topic));
+    const made = rebuiltBy(lineage, `records of ${topic}`);
+    await run.requireOwn(async (_, runId) => runId === made.runId);
     await run.requireMadeWith(engine.madeWith);
-    await editRecords(run, engine, topic, spooled);
+    await editRecords(run, localPort(engine.steps, around.versions, made), spooled);
   } finally {
     await spooled?.close();
   }
 }
 
-function runIdOf(topic: string): string {
-  return `records of ${topic}`;
-}
-
 /** Buffers the records and cuts batches off them as the lineage workflow does. */
 async function editRecords(
   run: RebuildRun,
-  engine: RebuildEngine,
-  topic: string,
+  port: BatchPort,
   spooled: SpooledRecords,
 ): Promise<void> {
   const { around, result, request } = run;
   const { batch, verdict, failures } = request.settings;
   const { format } = around.kafka!();
-  const workflow = { ...rebuiltBy(request.lineage, ''), runId: runIdOf(topic) };
-  const port = localPort(engine.steps, around.versions, workflow);
   const limits = { editsMax: batch.batchEditsMax, bytesMax: BATCH_BYTES_MAX };
   let waiting: Waiting[] = [];
   const edit = async (): Promise<void> => {

@@ -1,5 +1,5 @@
 /** The models of a rebuild: one is open at a time, with the steps that work on it. */
-import { provenanceOf } from '../../activities/batch/provenance.ts';
+import { provenanceOf } from '../../activities/batch/step-rows.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { HyperParameters, Provenance } from '../../schemas/editing.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
@@ -17,25 +17,23 @@ export type OpenEngine = (parameters: HyperParameters | null) => Promise<Engine>
 
 /** Loads the model when it is first needed, and again where other hyper-parameters are. */
 export class RebuildEngines {
-  readonly #open: OpenEngine;
-  readonly #versions: Versions;
   #current: RebuildEngine | null = null;
 
-  constructor(open: OpenEngine, versions: Versions) {
-    this.#open = open;
-    this.#versions = versions;
-  }
+  constructor(
+    private readonly open: OpenEngine,
+    private readonly versions: Versions,
+  ) {}
 
   /** Null: the configured hyper-parameters, or those that are loaded already. */
   async with(parameters: HyperParameters | null): Promise<RebuildEngine> {
     const current = this.#current;
-    if (current !== null)
-      if (parameters === null || sameParameters(current.madeWith.parameters, parameters))
-        return current;
+    const isSame =
+      parameters === null || sameParameters(current?.madeWith.parameters ?? {}, parameters);
+    if (current !== null && isSame) return current;
     await this.close();
-    const engine = await this.#open(parameters);
+    const engine = await this.open(parameters);
     const madeWith = await provenanceOf(engine);
-    return (this.#current = { engine, madeWith, steps: localSteps(engine, this.#versions) });
+    return (this.#current = { engine, madeWith, steps: localSteps(engine, this.versions) });
   }
 
   async close(): Promise<void> {

@@ -27,7 +27,6 @@ export interface RebuildSurroundings {
   engines: RebuildEngines;
   /** Called where records are to be read; null: without Kafka. */
   kafka: (() => { cluster: KafkaCluster; format: RecordFormat }) | null;
-  /** Reports how many versions or records are done, and of how many. */
   progress(label: string, done: number, of: number | null): void;
   /** Whether to stop; asked between versions. */
   stopped(): boolean;
@@ -88,8 +87,6 @@ export class RebuildRefused extends ErrataFailure {
 export const REFUSED_MAX = 1_000;
 
 export class RebuildRun {
-  readonly request: RebuildRequest;
-  readonly around: RebuildSurroundings;
   readonly source: VersionLog;
   readonly rebuilt: VersionLog;
   readonly result: Rebuilt;
@@ -97,9 +94,10 @@ export class RebuildRun {
   revised: <Revision extends CorrectionRevision>(revision: Revision) => Revision = (revision) =>
     revision;
 
-  constructor(request: RebuildRequest, around: RebuildSurroundings) {
-    this.request = request;
-    this.around = around;
+  constructor(
+    readonly request: RebuildRequest,
+    readonly around: RebuildSurroundings,
+  ) {
     this.source = around.versions.log(request.lineage);
     this.rebuilt = around.versions.log(request.as);
     this.result = {

@@ -1,5 +1,6 @@
 /** Compares two lineages version by version, bit for bit and within a tolerance. */
-import type { BlobReference, CorrectionProbe, ProbeScores } from '../../schemas/editing.ts';
+import type { CorrectionProbe, ProbeScores } from '../../schemas/editing.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import { hookIdOf, readBlob } from '../../versions/log/hook-pairs.ts';
@@ -17,14 +18,14 @@ export const TOLERANCE = { pairs: 1e-3, logProbability: 1e-2, measured: 1e-3 } a
 
 export interface VersionComparison {
   version: number;
-  /** What it adds, removes and retracts. */
+  /** Its additions, removals and retractions. */
   changes: 'identical' | 'different';
   pairs: Agreement | 'none';
   /** The largest difference of two numbers over the largest number of their matrix. */
   pairsDifference: number | null;
   probes: Agreement;
   scores: Agreement;
-  /** What is not identical. */
+  /** The differences. */
   notes: string[];
 }
 
@@ -71,15 +72,15 @@ export async function compareVersions(
       comparisons.push(comparison);
     progress(version);
   }
-  const [one, other] = [
-    [...(await source.at(versions)).active.values()],
-    [...(await rebuilt.at(versions)).active.values()],
+  const [one, other] = await Promise.all([source.at(versions), rebuilt.at(versions)]);
+  const hooks: [string | null, string | null] = [
+    hookIdOf([...one.active.values()]),
+    hookIdOf([...other.active.values()]),
   ];
-  const hooks: [string | null, string | null] = [hookIdOf(one), hookIdOf(other)];
-  const sameCorrections =
-    one.map(({ correctionId }) => correctionId).join('\n') ===
-    other.map(({ correctionId }) => correctionId).join('\n');
+  const sameHook = hooks[0] === hooks[1];
+  const sameCorrections = [...one.active.keys()].join('\n') === [...other.active.keys()].join('\n');
   const whole = versions === due && sameCorrections && counts.different === 0;
+  const exact = counts['within-tolerance'] === 0 && sameHook;
   return {
     source: source.lineage,
     rebuilt: rebuilt.lineage,
@@ -90,12 +91,8 @@ export async function compareVersions(
     different: counts.different,
     largestPairsDifference: largest,
     comparisons,
-    head: { sameCorrections, sameHook: hooks[0] === hooks[1], hooks },
-    reproduces: !whole
-      ? 'no'
-      : counts['within-tolerance'] === 0 && hooks[0] === hooks[1]
-        ? 'bit-for-bit'
-        : 'within-tolerance',
+    head: { sameCorrections, sameHook, hooks },
+    reproduces: !whole ? 'no' : exact ? 'bit-for-bit' : 'within-tolerance',
   };
 }
 
@@ -131,29 +128,25 @@ function changesOf({ added, removed, retractions }: VersionEntry): string {
 }
 
 function changeNotes(one: VersionEntry, other: VersionEntry): string[] {
-  const byId = new Map(
-    other.added.map((added) => [added.correctionId, sha256(canonicalJson(added))]),
-  );
+  const hashOf = (added: VersionEntry['added'][number]): string => sha256(canonicalJson(added));
+  const byId = new Map(other.added.map((added) => [added.correctionId, hashOf(added)]));
   const differing = one.added
-    .filter((added) => byId.get(added.correctionId) !== sha256(canonicalJson(added)))
-    .map(({ correctionId }) =>
-      byId.has(correctionId)
-        ? `"${correctionId}" has another text`
-        : `"${correctionId}" is missing`,
-    );
+    .filter((added) => byId.get(added.correctionId) !== hashOf(added))
+    .map(({ correctionId: id }) => `"${id}" ${byId.has(id) ? 'has another text' : 'is missing'}`);
   return differing.length > 0 ? differing : ['it removes or retracts something else'];
 }
 
 async function comparePairs(
-  [{ log: source, entry: original }, { log: rebuilt, entry: copy }]: [Side, Side],
+  sides: [Side, Side],
   notes: string[],
 ): Promise<Pick<VersionComparison, 'pairs' | 'pairsDifference'>> {
-  const [one, other] = [original.pairs, copy.pairs];
-  if (one === null && other === null) return { pairs: 'none', pairsDifference: null };
-  if (one?.sha256 === other?.sha256) return { pairs: 'identical', pairsDifference: null };
-  if (one === null || other === null) return { pairs: 'different', pairsDifference: null };
-  const [a, b] = await Promise.all([pairsAt(source, one, notes), pairsAt(rebuilt, other, notes)]);
-  if (a === null || b === null) return { pairs: 'different', pairsDifference: null };
+  const [one, other] = sides.map(({ entry }) => entry.pairs?.sha256);
+  if (one === other)
+    return { pairs: one === undefined ? 'none' : 'identical', pairsDifference: null };
+  const [a, b] = await readBoth(sides, notes, async ({ log, entry: { pairs } }) =>
+    pairs === null ? null : await readBlob(log, pairs, decodePairs),
+  );
+  if (!a || !b) return { pairs: 'different', pairsDifference: null };
   const difference = differenceOf(a, b);
   if (difference === null)
     notes.push('its pairs have another form: other blocks, widths, rows or spellings');
@@ -161,29 +154,25 @@ async function comparePairs(
   return { pairs: within ? 'within-tolerance' : 'different', pairsDifference: difference };
 }
 
-async function pairsAt(
-  log: VersionLog,
-  reference: BlobReference,
+/** Reads something of both sides; null, with a note, where it cannot be read. */
+async function readBoth<Value>(
+  sides: [Side, Side],
   notes: string[],
-): Promise<StoredPairs | null> {
-  try {
-    return await readBlob(log, reference, decodePairs);
-  } catch (fault) {
-    notes.push(fault instanceof Error ? fault.message : String(fault));
-    return null;
-  }
+  read: (side: Side) => Promise<Value>,
+): Promise<(Value | null)[]> {
+  return await Promise.all(
+    sides.map((side) =>
+      read(side).catch((fault: unknown) => {
+        notes.push(messageOf(fault));
+        return null;
+      }),
+    ),
+  );
 }
 
 function differenceOf(a: StoredPairs, b: StoredPairs): number | null {
-  const form = ({
-    layers,
-    count,
-    subjects,
-    spellings,
-    keyWidth,
-    valueWidth,
-  }: StoredPairs): string =>
-    JSON.stringify([layers, count, subjects, spellings, keyWidth, valueWidth]);
+  const form = ({ keys: _keys, changes: _changes, ...rest }: StoredPairs): string =>
+    canonicalJson(rest).toString();
   if (form(a) !== form(b)) return null;
   const matrices = [
     ...a.keys.map((one, i) => [one, b.keys[i]!] as const),
@@ -204,8 +193,11 @@ function relativeDifference(one: Float32Array, other: Float32Array): number {
 async function compareProbes(sides: [Side, Side], notes: string[]): Promise<Agreement> {
   const [one, other] = [sides[0].entry, sides[1].entry];
   if (one.probes.details.sha256 === other.probes.details.sha256) return 'identical';
-  const [a, b] = await Promise.all([detailsAt(sides[0], notes), detailsAt(sides[1], notes)]);
-  if (a === null || b === null) return 'different';
+  const [a, b] = await readBoth(sides, notes, async ({ log, entry: { probes } }) => {
+    const text = new TextDecoder().decode(await log.blobs.get(probes.details));
+    return JSON.parse(text) as CorrectionProbe[];
+  });
+  if (!a || !b) return 'different';
   const answers = (probes: CorrectionProbe[]): string =>
     JSON.stringify(probes.map(({ targetLogProbability: _, ...rest }) => rest));
   const apart = Math.max(
@@ -228,31 +220,12 @@ async function compareProbes(sides: [Side, Side], notes: string[]): Promise<Agre
 
 const NAMED_MAX = 5;
 
-async function detailsAt(
-  { log, entry: { probes } }: Side,
-  notes: string[],
-): Promise<CorrectionProbe[] | null> {
-  try {
-    return JSON.parse(
-      new TextDecoder().decode(await log.blobs.get(probes.details)),
-    ) as CorrectionProbe[];
-  } catch (fault) {
-    notes.push(fault instanceof Error ? fault.message : String(fault));
-    return null;
-  }
-}
-
 /** Leaves out retention: the size of its sample is a setting that may have changed. */
 function compareScores(one: VersionEntry, other: VersionEntry, notes: string[]): Agreement {
   const sides = (['before', 'after'] as const).map((side): Agreement => {
     const [a, b] = [one.probes[side], other.probes[side]];
-    const shares = (scores: ProbeScores): string =>
-      JSON.stringify([
-        scores.efficacy,
-        scores.efficacyGreedy,
-        scores.generalisation,
-        scores.locality,
-      ]);
+    const shares = ({ efficacy, efficacyGreedy, generalisation, locality }: ProbeScores): string =>
+      JSON.stringify([efficacy, efficacyGreedy, generalisation, locality]);
     return shares(a) === shares(b)
       ? worst([numbersAgree(a.canaryRatio, b.canaryRatio), numbersAgree(a.editNorm, b.editNorm)])
       : 'different';

@@ -6,6 +6,7 @@ import {
   type RetractionRevision,
 } from '../../schemas/correction.ts';
 import type { BlobReference, Removal, TargetSearch } from '../../schemas/editing.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import { VersionLogDamaged } from '../../versions/log/failures.ts';
@@ -14,18 +15,13 @@ import { blobName, sha256 } from '../../versions/log/object-names.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { placeOf } from '../record-places.ts';
 
-export interface NamedSearch {
-  sha256: string;
-  search: TargetSearch;
-}
-
 /** Reads the searches of an entry. Throws `VersionLogDamaged`, `BlobMissing`. */
-export async function searchesOf(log: VersionLog, entry: VersionEntry): Promise<NamedSearch[]> {
+export async function searchesOf(log: VersionLog, { searches }: VersionEntry) {
   return await Promise.all(
-    entry.searches.map(async (reference) => ({
-      sha256: reference.sha256,
-      search: await readSearch(log, reference),
-    })),
+    searches.map(async (reference) => {
+      const { sha256 } = reference;
+      return { sha256, search: await readSearch(log, reference) };
+    }),
   );
 }
 
@@ -35,7 +31,7 @@ async function readSearch(log: VersionLog, reference: BlobReference): Promise<Ta
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TargetSearch;
   } catch (fault) {
     const name = blobName(log.lineage, reference.sha256);
-    throw new VersionLogDamaged(log.lineage, name, String((fault as Error).message ?? fault));
+    throw new VersionLogDamaged(log.lineage, name, messageOf(fault));
   }
 }
 

@@ -15,12 +15,12 @@ export interface Waiting {
   arrivedAt: number;
 }
 
-export interface CutLimits {
+interface CutLimits {
   editsMax: number;
   bytesMax: number;
 }
 
-export interface Cut {
+interface Cut {
   /**
    * One per fact, in order of arrival; several where corrections of the same time contradict each
    * other, which the plan decides.
@@ -31,7 +31,7 @@ export interface Cut {
 }
 
 /** A revision that needs no edit, and the revision that decided it. */
-export interface Settled {
+interface Settled {
   kind: 'duplicate' | 'superseded';
   revision: FactRevision;
   by: FactRevision;
@@ -59,20 +59,12 @@ export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   return { revisions, settled, rest: waiting.filter((item) => !taken.has(item)) };
 }
 
-/** A batch that was cut, with its name and the outcomes of what needs no edit. */
-export interface NumberedCut {
-  batchId: string;
-  revisions: FactRevision[];
-  settled: Outcome[];
-  rest: Waiting[];
-}
-
-/** Cuts the batch with this number off the waiting revisions. */
+/** Cuts the batch with this number, and names the outcomes of revisions that need no edit. */
 export function cutNumbered(
   waiting: readonly Waiting[],
   limits: CutLimits,
   { lineage, sequence, now }: { lineage: string; sequence: number; now: number },
-): NumberedCut {
+) {
   const { revisions, settled, rest } = cutBatch(waiting, limits);
   const batchId = batchIdOf(sequence, [...revisions, ...settled.map((one) => one.revision)]);
   const decision = { lineage, batchId, decidedAt: now };

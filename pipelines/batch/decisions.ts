@@ -52,7 +52,7 @@ export function acceptedEdits(
 
 export function withoutRefused(
   edits: readonly CorrectionRevision[],
-  refused: readonly Refusal[],
+  refused: readonly { id: string }[],
 ): CorrectionRevision[] {
   const ids = new Set(refused.map(({ id }) => id));
   return edits.filter((edit) => !ids.has(revisionId(edit)));

@@ -104,10 +104,11 @@ export interface BatchPort {
 
 /** The batch cannot be brought to an end: nothing of it is lost, and it may be run again. */
 export class BatchStuck extends Error {
-  override readonly name: 'HeadKeepsMoving' | 'OutcomesMissing';
-  constructor(name: BatchStuck['name'], message: string) {
+  constructor(
+    override readonly name: 'HeadKeepsMoving' | 'OutcomesMissing',
+    message: string,
+  ) {
     super(message);
-    this.name = name;
   }
 }
 
@@ -135,20 +136,18 @@ interface FoundTargets {
 }
 
 class BatchRun {
-  readonly #port: BatchPort;
-  readonly #input: BatchInput;
   readonly #outcomes: Outcome[] = [];
   readonly #versions: number[] = [];
   #head: HeadReference | null = null;
   #attempts = 0;
 
-  constructor(port: BatchPort, input: BatchInput) {
-    this.#port = port;
-    this.#input = input;
-  }
+  constructor(
+    private readonly port: BatchPort,
+    private readonly input: BatchInput,
+  ) {}
 
   async run(): Promise<BatchResult> {
-    const { lineage, batchId, revisions, settled, givenUp } = this.#input;
+    const { lineage, batchId, revisions, settled, givenUp } = this.input;
     await this.#settle(settled, null);
     if (revisions.length > 0)
       await (givenUp === undefined
@@ -160,7 +159,7 @@ class BatchRun {
         'OutcomesMissing',
         `${missing.length} without exactly one outcome: ${missing.slice(0, 5).join(', ')}`,
       );
-    await this.#port.steps.discard({ lineage, batchId });
+    await this.port.steps.discard({ lineage, batchId });
     return { head: this.#head, versions: this.#versions, outcomes: this.#outcomes };
   }
 
@@ -169,7 +168,7 @@ class BatchRun {
    * quarantines the rest.
    */
   async #giveUp(reason: string): Promise<void> {
-    const { batchId, revisions } = this.#input;
+    const { batchId, revisions } = this.input;
     const plan = await this.#plan(batchId, revisions);
     const undecided = quarantinedTogether(
       [...plan.edits, ...plan.withdrawals],
@@ -228,7 +227,7 @@ class BatchRun {
         return null;
       } else {
         const split =
-          attempt.split && rest.length > 1 && this.#attempts < this.#input.editAttemptsMax;
+          attempt.split && rest.length > 1 && this.#attempts < this.input.editAttemptsMax;
         if (!split)
           decided.push(...quarantinedTogether(rest, attempt.failure, this.#decision(batchId)));
         await this.#settle(decided, null);
@@ -250,8 +249,8 @@ class BatchRun {
     shards: TargetShard[],
   ): Promise<Attempt> {
     this.#attempts++;
-    const { steps, workflow } = this.#port;
-    const { lineage, verdict: settings } = this.#input;
+    const { steps, workflow } = this.port;
+    const { lineage, verdict: settings } = this.input;
     const removals = removalsInForce(plan.removals, edits.map(revisionId));
     const step = { lineage, batchId, head: plan.head, edits, removals };
     try {
@@ -276,7 +275,7 @@ class BatchRun {
       if (error instanceof EditFailed)
         return { kind: 'failed', failure: error.failure, split: true };
       // After a reset: the run before discarded it when it ended.
-      if (this.#port.failureOf(error)?.type === STAGING_GONE)
+      if (this.port.failureOf(error)?.type === STAGING_GONE)
         return { kind: 'plan-again', already: false };
       throw error;
     }
@@ -291,27 +290,17 @@ class BatchRun {
     const have = new Set(acceptedEdits(plan.edits, known).map(revisionId));
     const missing = plan.edits.filter((edit) => !have.has(revisionId(edit)));
     const useful = known.filter(({ accepted }) => accepted.some(({ id }) => have.has(id)));
-    const found = merged(
-      await Promise.all(
-        partsOf(missing, this.#input.shardEditsMax).map((edits) =>
-          this.#searchShard(plan, batchId, edits),
-        ),
-      ),
-    );
+    const parts = partsOf(missing, this.input.shardEditsMax);
+    const found = await this.#searchShards(plan, batchId, parts);
     const shards = [...useful, ...found.shards];
     const refused = [...found.shards.flatMap((shard) => shard.refused), ...found.refused];
-    const answered = new Set([
-      ...acceptedEdits(plan.edits, shards).map(revisionId),
-      ...refused.map(({ id }) => id),
+    const unanswered = withoutRefused(plan.edits, [
+      ...shards.flatMap(({ accepted }) => accepted),
+      ...refused,
     ]);
-    const lost = plan.edits.map(revisionId).filter((id) => !answered.has(id));
-    return {
-      shards,
-      refused: [
-        ...refused,
-        ...lost.map((id) => invalid(id, 'no target was found and no reason given')),
-      ],
-    };
+    for (const edit of unanswered)
+      refused.push(invalid(revisionId(edit), 'no target was found and no reason given'));
+    return { shards, refused };
   }
 
   /** A shard that fails for good is halved until the one correction is left that fails. */
@@ -320,11 +309,11 @@ class BatchRun {
     batchId: string,
     edits: CorrectionRevision[],
   ): Promise<FoundTargets> {
-    const { lineage } = this.#input;
+    const { lineage } = this.input;
     const { head, removals } = plan;
     const step = { lineage, batchId, head, edits, removals };
     try {
-      const search = this.#port.steps.computeTargets(step);
+      const search = this.port.steps.computeTargets(step);
       return { shards: [await this.#edit('computeTargets', search)], refused: [] };
     } catch (error) {
       if (!(error instanceof EditFailed)) throw error;
@@ -332,10 +321,20 @@ class BatchRun {
       const [only] = edits;
       if (edits.length === 1)
         return { shards: [], refused: [invalid(revisionId(only!), reasons.join('; '), measured)] };
-      return merged(
-        await Promise.all(halvesOf(edits).map((half) => this.#searchShard(plan, batchId, half))),
-      );
+      return await this.#searchShards(plan, batchId, halvesOf(edits));
     }
+  }
+
+  async #searchShards(
+    plan: BatchPlan,
+    batchId: string,
+    parts: CorrectionRevision[][],
+  ): Promise<FoundTargets> {
+    const found = await Promise.all(parts.map((edits) => this.#searchShard(plan, batchId, edits)));
+    return {
+      shards: found.flatMap(({ shards }) => shards),
+      refused: found.flatMap(({ refused }) => refused),
+    };
   }
 
   /**
@@ -346,23 +345,19 @@ class BatchRun {
     try {
       return await step;
     } catch (error) {
-      const failure = this.#port.failureOf(error);
-      if (
-        failure === null ||
-        failure.type === STAGING_GONE ||
-        STOPS_A_LINEAGE.includes(failure.type)
-      )
+      const failure = this.port.failureOf(error);
+      if (failure === null || [STAGING_GONE, ...STOPS_A_LINEAGE].includes(failure.type))
         throw error;
       const { type: code, reason } = failure;
-      const { lineage, batchId } = this.#input;
-      this.#port.report('An edit failed for good', { lineage, batchId, activity, code, reason });
+      const { lineage, batchId } = this.input;
+      this.port.report('An edit failed for good', { lineage, batchId, activity, code, reason });
       throw new EditFailed({ code, reasons: [reason], measured: { activity } });
     }
   }
 
   async #plan(batchId: string, revisions: FactRevision[]): Promise<BatchPlan> {
-    const { lineage } = this.#input;
-    const plan = await this.#port.steps.planBatch({ lineage, batchId, revisions });
+    const { lineage } = this.input;
+    const plan = await this.port.steps.planBatch({ lineage, batchId, revisions });
     this.#head = plan.head;
     return plan;
   }
@@ -372,15 +367,15 @@ class BatchRun {
     if (version !== null) this.#versions.push(version);
     const chunks = partsOf(outcomes, ANNOUNCED_OUTCOMES_MAX);
     if (chunks.length === 0 && version !== null) chunks.push([]);
-    const { lineage } = this.#input;
+    const { lineage } = this.input;
     for (const [i, chunk] of chunks.entries()) {
       const step = { lineage, outcomes: chunk, version: i === 0 ? version : null };
-      this.#outcomes.push(...(await this.#port.steps.announce(step)));
+      this.#outcomes.push(...(await this.port.steps.announce(step)));
     }
   }
 
   #decision(batchId: string): Decision {
-    return { lineage: this.#input.lineage, batchId, decidedAt: this.#port.now() };
+    return { lineage: this.input.lineage, batchId, decidedAt: this.port.now() };
   }
 }
 
@@ -389,11 +384,4 @@ class EditFailed extends Error {
   constructor(readonly failure: JointFailure) {
     super(failure.reasons.join('; '));
   }
-}
-
-function merged(found: readonly FoundTargets[]): FoundTargets {
-  return {
-    shards: found.flatMap(({ shards }) => shards),
-    refused: found.flatMap(({ refused }) => refused),
-  };
 }

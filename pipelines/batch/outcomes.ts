@@ -82,11 +82,10 @@ export function quarantined(
   decision: Decision,
 ): Outcome[] {
   const byId = new Map(revisions.map((revision) => [revisionId(revision), revision]));
-  return refused.flatMap(({ id, code, reason, measured }): Outcome[] => {
+  return refused.flatMap(({ id, code, reason, measured }) => {
     const revision = byId.get(id);
-    if (revision === undefined) return [];
-    const decided = { status: 'QUARANTINED', reason, measured: { ...measured, code } } as const;
-    return [outcomeOf(revision, decision, decided)];
+    const failure = { code, reasons: [reason], measured };
+    return revision === undefined ? [] : quarantinedTogether([revision], failure, decision);
   });
 }
 

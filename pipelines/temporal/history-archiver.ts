@@ -1,9 +1,10 @@
 /**
- * Keeps the history of every run that ended, before Temporal forgets it. What is kept is asked of
- * the archive, what ended of Temporal and of the version log, so that it catches up after any
- * downtime, whoever archived meanwhile, and any number of archivers may run. An outage of either is
- * waited out.
+ * Keeps the history of every run that ended, before Temporal forgets it. It compares Temporal and
+ * the version log with the archive, so it catches up after any downtime and any number of archivers
+ * may run. It waits out an outage of either.
  */
+import { setTimeout } from 'node:timers/promises';
+import { messageOf } from '../../schemas/failures.ts';
 import type { Logger } from '../logger.ts';
 import {
   jsonOfHistory,
@@ -13,7 +14,7 @@ import {
   type WorkflowRun,
 } from './temporal-runs.ts';
 
-/** What the archiver asks of Temporal. */
+/** The runs that Temporal knows. */
 export interface KnownRuns {
   list(query: string): AsyncIterable<WorkflowRun>;
   describe(workflowId: string, runId: string): Promise<{ run: WorkflowRun } | null>;
@@ -28,15 +29,9 @@ export interface HistoryShelf {
   runsAfter(version: number): AsyncIterable<RunName & { version: number }>;
 }
 
-export interface RunName {
-  workflowId: string;
-  runId: string;
-}
+export type RunName = Pick<WorkflowRun, 'workflowId' | 'runId'>;
 
-export interface KeptRun extends RunName {
-  type: string;
-  status: string;
-  startedAt: number;
+export interface KeptRun extends WorkflowRun {
   closedAt: number;
   history: string | null;
   omitted: string | null;
@@ -55,67 +50,55 @@ export interface Caught {
   lost: number;
 }
 
-/** From one look for what ended to the next. */
 const LOOK_EVERY_MS = 15_000;
-/** From one look at everything to the next; looks in between go back to the one before. */
+/** Looks in between go back to the one before. */
 const LOOK_AT_ALL_EVERY_MS = 6 * 3_600_000;
-/** Temporal's lists may lag behind by so much. */
 const LIST_LAG_MAX_MS = 10 * 60_000;
 /** Histories are read one after the other, with a pause: the batches come first. */
 const PAUSE_MS = 20;
 
 export class HistoryArchiver {
-  readonly #parts: ArchiverParts;
   readonly #places = new Map<string, Place>();
   #outage: string | null = null;
   #stopping = false;
-  #wake: () => void = () => {};
+  readonly #wake = new AbortController();
   #ended: Promise<void> = Promise.resolve();
 
-  constructor(parts: ArchiverParts) {
-    this.#parts = parts;
-  }
+  constructor(private readonly parts: ArchiverParts) {}
 
-  /** Archives from now on. */
   start(): void {
     this.#ended = this.#run();
   }
 
-  /** Waits for the history in hand. */
+  /** Waits for the history that is being archived. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#wake();
+    this.#wake.abort();
     await this.#ended;
   }
 
-  /**
-   * Archives what ended and is not kept. Throws where Temporal or the archive is away; what was
-   * kept until then is kept.
-   */
+  /** Archives what ended and is not kept. Throws where Temporal or the archive is unavailable. */
   async catchUp(lineage: string, now = Date.now()): Promise<Caught> {
-    const shelf = this.#parts.shelf(lineage);
-    const place = this.#places.get(lineage) ?? {
-      lookedAt: null,
-      allLookedAt: 0,
-      version: 0,
-      lost: new Set(),
-    };
+    const shelf = this.parts.shelf(lineage);
+    const unseen = { lookedAt: null, allLookedAt: 0, version: 0, lost: new Set<number>() };
+    const place: Place = this.#places.get(lineage) ?? unseen;
     this.#places.set(lineage, place);
     const all = place.lookedAt === null || now - place.allLookedAt >= LOOK_AT_ALL_EVERY_MS;
     const since = all
       ? ''
       : ` AND CloseTime > "${new Date(place.lookedAt! - LIST_LAG_MAX_MS).toISOString()}"`;
     let archived = 0;
-    for await (const run of this.#parts.runs.list(
+    for await (const run of this.parts.runs.list(
       `${workflowsOf(lineage)} AND ExecutionStatus != "Running"${since}`,
     )) {
-      if (this.#stopping) return { archived, lost: place.lost.size };
+      if (this.#stopping) break;
       if (await this.#archive(shelf, run)) archived++;
     }
     archived += await this.#ofVersions(lineage, shelf, place);
-    if (this.#stopping) return { archived, lost: place.lost.size };
-    place.lookedAt = now;
-    if (all) place.allLookedAt = now;
+    if (!this.#stopping) {
+      place.lookedAt = now;
+      if (all) place.allLookedAt = now;
+    }
     return { archived, lost: place.lost.size };
   }
 
@@ -125,10 +108,10 @@ export class HistoryArchiver {
     let open = false;
     for await (const { version, workflowId, runId } of shelf.runsAfter(place.version)) {
       if (this.#stopping) break;
-      // A lineage may have been rebuilt of another, whose archive has the history.
+      // A lineage may have been rebuilt from another, whose archive has the history.
       const kept =
         lineageOfWorkflow(workflowId) !== lineage || (await shelf.has({ workflowId, runId }));
-      const found = kept ? null : await this.#parts.runs.describe(workflowId, runId);
+      const found = kept ? null : await this.parts.runs.describe(workflowId, runId);
       if (!kept && found === null) this.#lost(lineage, place, { version, workflowId, runId });
       if (found !== null && (await this.#archive(shelf, found.run))) archived++;
       open ||= found !== null && found.run.closedAt === null;
@@ -140,20 +123,17 @@ export class HistoryArchiver {
   #lost(lineage: string, place: Place, run: RunName & { version: number }): void {
     if (place.lost.has(run.version)) return;
     place.lost.add(run.version);
-    this.#parts.logger.warn(
-      { lineage, ...run },
-      'The history of a version is not kept and Temporal has it no more',
-    );
+    this.parts.logger.warn({ lineage, ...run }, 'The history of a version is lost');
   }
 
   async #archive(shelf: HistoryShelf, run: WorkflowRun): Promise<boolean> {
-    const { workflowId, runId, type, status, startedAt, closedAt } = run;
+    const { closedAt } = run;
     if (closedAt === null || (await shelf.has(run))) return false;
     const history = await this.#historyOf(run);
     // Forgotten between the list and now.
     if (history === null) return false;
-    await shelf.put({ workflowId, runId, type, status, startedAt, closedAt, ...history });
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    await shelf.put({ ...run, closedAt, ...history });
+    await setTimeout(PAUSE_MS);
     return true;
   }
 
@@ -162,10 +142,10 @@ export class HistoryArchiver {
     runId,
   }: WorkflowRun): Promise<Pick<KeptRun, 'history' | 'omitted'> | null> {
     try {
-      const history = await this.#parts.runs.history(workflowId, runId);
+      const history = await this.parts.runs.history(workflowId, runId);
       return history === null ? null : { history: jsonOfHistory(history), omitted: null };
     } catch (error) {
-      // One that no text can hold must not keep the others from being archived.
+      // A history too long for a string must not keep the others from being archived.
       if (error instanceof RangeError) return { history: null, omitted: error.message };
       throw error;
     }
@@ -173,39 +153,33 @@ export class HistoryArchiver {
 
   async #run(): Promise<void> {
     while (!this.#stopping) {
-      for (const lineage of this.#parts.lineages) {
+      for (const lineage of this.parts.lineages) {
         if (this.#stopping) return;
         try {
           const { archived } = await this.catchUp(lineage);
-          if (archived > 0) this.#parts.logger.debug({ lineage, archived }, 'Histories archived');
+          if (archived > 0) this.parts.logger.debug({ lineage, archived }, 'Histories archived');
           if (this.#outage !== null)
-            this.#parts.logger.info({ lineage }, 'Histories are archived again');
+            this.parts.logger.info({ lineage }, 'Histories are archived again');
           this.#outage = null;
         } catch (error) {
-          const reason = error instanceof Error ? error.message : String(error);
+          const reason = messageOf(error);
           if (this.#outage === null)
-            this.#parts.logger.warn({ lineage, reason }, 'Histories cannot be archived for now');
+            this.parts.logger.warn({ lineage, reason }, 'Histories cannot be archived for now');
           this.#outage = reason;
         }
       }
-      if (!this.#stopping) await this.#pause(LOOK_EVERY_MS);
+      const { signal } = this.#wake;
+      await setTimeout(LOOK_EVERY_MS, null, { signal }).catch(() => {});
     }
-  }
-
-  async #pause(milliseconds: number): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, milliseconds);
-      this.#wake = () => (clearTimeout(timer), resolve());
-    });
   }
 }
 
-/** How far one lineage was looked through. Forgotten, all of it is looked through again. */
+/** The progress in one lineage; without it the whole lineage is looked through again. */
 interface Place {
   lookedAt: number | null;
   allLookedAt: number;
   /** The runs of the versions up to here are kept, or lost. */
   version: number;
-  /** Versions whose run is lost, told once. */
+  /** Versions whose run is lost; each is logged once. */
   lost: Set<number>;
 }

@@ -88,29 +88,25 @@ export class Reader {
       error = fault;
     }
     while (error instanceof Error && error.cause instanceof Error) error = error.cause;
-    const className =
-      error instanceof ApplicationFailure
-        ? (error.type ?? 'Error')
-        : error instanceof TimeoutFailure
-          ? 'Timeout'
-          : error instanceof Error
-            ? error.name
-            : 'Error';
+    const className = classNameOf(error);
     const message = messageOf(error);
     return { className, message, text: `${className}: ${message}` };
   }
 }
 
+function classNameOf(error: unknown): string {
+  if (error instanceof ApplicationFailure) return error.type ?? 'Error';
+  if (error instanceof TimeoutFailure) return 'Timeout';
+  return error instanceof Error ? error.name : 'Error';
+}
+
 class Timeline {
   readonly steps: TimelineStep[] = [];
-  readonly #reader: Reader;
   /** By the id of the event that they began with. */
   readonly #open = new Map<string, TimelineStep>();
   readonly #startedAt = new Map<TimelineStep, number>();
 
-  constructor(reader: Reader) {
-    this.#reader = reader;
-  }
+  constructor(private readonly reader: Reader) {}
 
   async take(event: Event): Promise<void> {
     const begun = beginningOf(event);
@@ -134,32 +130,32 @@ class Timeline {
   async #start(event: Event, startedBy: unknown): Promise<void> {
     const step = this.#open.get(String(startedBy));
     if (step === undefined) return;
-    this.#startedAt.set(step, timeOf(event));
+    this.#startedAt.set(step, millisecondsOf(event.eventTime));
     const activity = event.activityTaskStartedEventAttributes;
     if (!activity) return;
     step.attempt = activity.attempt ?? 1;
-    step.failure = await this.#reader.failure(activity.lastFailure);
+    step.failure = await this.reader.failure(activity.lastFailure);
   }
 
   async #end(event: Event, { begunBy, outcome, result, failure, reason }: End): Promise<void> {
     const step = this.#open.get(String(begunBy));
     if (step === undefined) return;
     const from = this.#startedAt.get(step) ?? (step.event === 'activity' ? null : step.at);
-    step.tookMs = from === null ? null : timeOf(event) - from;
+    step.tookMs = from === null ? null : millisecondsOf(event.eventTime) - from;
     step.outcome = outcome;
-    step.detail = (await this.#reader.value(result)) ?? step.detail;
-    step.failure = (await this.#reader.failure(failure)) ?? reason ?? step.failure;
+    step.detail = (await this.reader.value(result)) ?? step.detail;
+    step.failure = (await this.reader.failure(failure)) ?? reason ?? step.failure;
   }
 
   async #add(event: Event, { input, cause, ...known }: Point): Promise<TimelineStep> {
     const step: TimelineStep = {
       eventId: Number(event.eventId),
-      at: timeOf(event),
+      at: millisecondsOf(event.eventTime),
       attempt: null,
       tookMs: null,
       outcome: null,
-      detail: await this.#reader.value(input),
-      failure: await this.#reader.failure(cause),
+      detail: await this.reader.value(input),
+      failure: await this.reader.failure(cause),
       ...known,
     };
     this.steps.push(step);
@@ -167,7 +163,7 @@ class Timeline {
   }
 }
 
-/** What an event says about a step, its payloads and failure not decoded yet. */
+/** A step as its event describes it, payloads and failure not decoded yet. */
 type Point = Pick<TimelineStep, 'event' | 'name'> &
   Partial<TimelineStep> & { input?: Payloads; cause?: ProtoFailure | null | undefined };
 
@@ -206,65 +202,47 @@ function starterOf(event: Event): unknown {
   );
 }
 
+/** The events that end a step: the field with its first event's id, and the outcome. */
+const ENDS = {
+  activityTaskCompletedEventAttributes: ['scheduledEventId', 'completed'],
+  activityTaskFailedEventAttributes: ['scheduledEventId', 'failed'],
+  activityTaskTimedOutEventAttributes: ['scheduledEventId', 'timed out'],
+  activityTaskCanceledEventAttributes: ['scheduledEventId', 'canceled'],
+  startChildWorkflowExecutionFailedEventAttributes: ['initiatedEventId', 'not started'],
+  childWorkflowExecutionCompletedEventAttributes: ['initiatedEventId', 'completed'],
+  childWorkflowExecutionFailedEventAttributes: ['initiatedEventId', 'failed'],
+  childWorkflowExecutionTerminatedEventAttributes: ['initiatedEventId', 'terminated'],
+  childWorkflowExecutionTimedOutEventAttributes: ['initiatedEventId', 'timed out'],
+  childWorkflowExecutionCanceledEventAttributes: ['initiatedEventId', 'canceled'],
+  timerFiredEventAttributes: ['startedEventId', 'fired'],
+  timerCanceledEventAttributes: ['startedEventId', 'canceled'],
+  workflowExecutionUpdateCompletedEventAttributes: ['acceptedEventId', 'completed'],
+} as const satisfies Partial<Record<keyof Event, readonly [string, string]>>;
+
 function endOf(event: Event): End | null {
-  return activityEndOf(event) ?? childEndOf(event) ?? otherEndOf(event);
-}
-
-function activityEndOf(event: Event): End | null {
-  const {
-    activityTaskCompletedEventAttributes: completed,
-    activityTaskFailedEventAttributes: failed,
-    activityTaskTimedOutEventAttributes: late,
-    activityTaskCanceledEventAttributes: canceled,
-  } = event;
-  const end = completed ?? failed ?? late ?? canceled;
-  if (!end) return null;
-  return {
-    begunBy: end.scheduledEventId,
-    outcome: completed ? 'completed' : failed ? 'failed' : late ? 'timed out' : 'canceled',
-    result: completed?.result,
-    failure: (failed ?? late)?.failure,
-  };
-}
-
-function childEndOf(event: Event): End | null {
-  const {
-    startChildWorkflowExecutionFailedEventAttributes: notStarted,
-    childWorkflowExecutionCompletedEventAttributes: completed,
-    childWorkflowExecutionFailedEventAttributes: failed,
-    childWorkflowExecutionTerminatedEventAttributes: terminated,
-    childWorkflowExecutionTimedOutEventAttributes: late,
-    childWorkflowExecutionCanceledEventAttributes: canceled,
-  } = event;
-  if (notStarted)
+  for (const name of Object.keys(ENDS) as (keyof typeof ENDS)[]) {
+    const end = event[name] as EndAttributes | null | undefined;
+    if (!end) continue;
+    const [reference, outcome] = ENDS[name];
+    const { result, outcome: update } = end;
+    const failure = update?.failure ?? end.failure;
     return {
-      begunBy: notStarted.initiatedEventId,
-      outcome: 'not started',
-      reason: 'a workflow of that id is running',
+      begunBy: end[reference],
+      outcome: update?.failure ? 'failed' : outcome,
+      result,
+      failure,
+      ...(outcome === 'not started' ? { reason: 'a workflow of that id is running' } : {}),
     };
-  const end = completed ?? failed ?? terminated ?? late ?? canceled;
-  if (!end) return null;
-  const unfinished = terminated ? 'terminated' : late ? 'timed out' : 'canceled';
-  return {
-    begunBy: end.initiatedEventId,
-    outcome: completed ? 'completed' : failed ? 'failed' : unfinished,
-    result: completed?.result,
-    failure: failed?.failure,
-  };
+  }
+  return null;
 }
 
-function otherEndOf(event: Event): End | null {
-  const {
-    timerFiredEventAttributes: fired,
-    timerCanceledEventAttributes: canceled,
-    workflowExecutionUpdateCompletedEventAttributes: updated,
-  } = event;
-  if (fired) return { begunBy: fired.startedEventId, outcome: 'fired' };
-  if (canceled) return { begunBy: canceled.startedEventId, outcome: 'canceled' };
-  if (!updated) return null;
-  const failure = updated.outcome?.failure;
-  return { begunBy: updated.acceptedEventId, outcome: failure ? 'failed' : 'completed', failure };
-}
+type EndAttributes = Partial<Record<(typeof ENDS)[keyof typeof ENDS][0], unknown>> & {
+  result?: Payloads;
+  failure?: ProtoFailure | null;
+  /** An update's. */
+  outcome?: { failure?: ProtoFailure | null } | null;
+};
 
 /** A step that is one event. */
 function pointOf(event: Event): Point | null {
@@ -316,12 +294,8 @@ const QUIET: ReadonlySet<number> = new Set([
   EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED,
 ]);
 
-function timeOf(event: Event): number {
-  return millisecondsOf(event.eventTime);
-}
-
 /** Seconds are a Long from Temporal and a number from JSON. */
-function millisecondsOf(
+export function millisecondsOf(
   time: { seconds?: unknown; nanos?: number | null } | null | undefined,
 ): number {
   return Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1_000_000);

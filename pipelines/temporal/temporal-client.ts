@@ -1,7 +1,4 @@
-/**
- * The lineage workflows, as their callers see them. It connects to Temporal's front end;
- * `temporal-runs.ts` asks it about runs.
- */
+/** Calls the lineage workflows: updates, signals and queries, with their failures explained. */
 import {
   Client,
   Connection,
@@ -20,7 +17,7 @@ import {
   type DataConverter,
   type SignalDefinition,
 } from '@temporalio/common';
-import { ErrataFailure } from '../../schemas/failures.ts';
+import { ErrataFailure, messageOf } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { UndoResult } from '../../schemas/undo.ts';
 import type { AcceptAnswer } from '../ingest/ingest.ts';
@@ -52,36 +49,27 @@ import {
   undoUpdate,
 } from '../workflows/messages.ts';
 
-/** An answer to an update that is longer in coming is asked for again, under the same update id. */
+/** The wait for an update's answer; later it is requested again, under the same update id. */
 const ANSWER_WAIT_MS = 20_000;
 const QUERY_WAIT_MS = 10_000;
 const SIGNAL_WAIT_MS = 10_000;
-/**
- * Without a workflow worker nobody answers an update: after this the undo is left for it as a
- * signal, which Temporal keeps.
- */
+/** Without a workflow worker nobody answers; the undo is then sent as a signal, which is kept. */
 const UNDO_ANSWER_WAIT_MS = 5_000;
 
-/**
- * `left`: no workflow worker answered, and the undo waits in the lineage's history for the next
- * one.
- */
+/** `left`: no workflow worker answered; the undo waits in the lineage's history for one. */
 export type UndoTaken =
   | ({ kind: 'taken' } & UndoAccepted)
   | { kind: 'left'; workflowId: string }
   | { kind: 'refused'; type: string; message: string };
 
-/**
- * How far an undo is; `unknown`: Temporal knows no workflow of it, so that it waits, or was never
- * asked for.
- */
+/** `unknown`: the undo has no workflow yet: it waits, or was never requested. */
 export type UndoProgress =
   | { kind: 'ended'; result: UndoResult }
   | { kind: 'failed'; reason: string }
   | { kind: 'running' }
   | { kind: 'unknown' };
 
-/** The lineage's workflow was never started, or Temporal's data is not the data that it was. */
+/** The lineage's workflow was never started, or Temporal's data was lost. */
 export class LineageNotStarted extends ErrataFailure {
   override readonly name = 'LineageNotStarted';
   constructor(lineage: string) {
@@ -94,17 +82,12 @@ export class LineageNotStarted extends ErrataFailure {
 }
 
 export class TemporalLineages {
-  readonly client: Client;
-  readonly #connection: Connection;
-  readonly #channel: Channel;
-  readonly #taskQueue: string;
-
-  private constructor(client: Client, connection: Connection, channel: Channel, taskQueue: string) {
-    this.client = client;
-    this.#connection = connection;
-    this.#channel = channel;
-    this.#taskQueue = taskQueue;
-  }
+  private constructor(
+    readonly client: Client,
+    private readonly connection: Connection,
+    private readonly channel: Channel,
+    private readonly taskQueue: string,
+  ) {}
 
   /**
    * Connects at the first call, so that a process may start before Temporal does. The converter
@@ -139,7 +122,7 @@ export class TemporalLineages {
   ): Promise<AcceptAnswer> {
     try {
       const deadline = Date.now() + ANSWER_WAIT_MS;
-      // Without a run it would not be refused for want of room, and every start of a sender would
+      // A chunk without a run is never refused for want of room, so every start of a sender would
       // add to a full buffer.
       const run =
         chunk.run ?? (await this.client.withDeadline(deadline, () => this.#runOf(lineage)));
@@ -149,81 +132,47 @@ export class TemporalLineages {
           // chunk.
           updateId: `${partitionKey(chunk)}-${chunk.firstOffset}-${attempt}`,
           args: [{ ...chunk, run }],
-          startWorkflowOperation: new WithStartWorkflowOperation(
-            LINEAGE_WORKFLOW,
-            this.#startOptions(lineage, settings),
-          ),
+          startWorkflowOperation: this.#start(lineage, settings),
         }),
       );
       return { kind: 'accepted', acceptance };
     } catch (error) {
-      const refusal =
-        error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure
-          ? error.cause
-          : null;
+      const refusal = updateRefusal(error);
       if (refusal?.type === RECORDS_MISSING)
         return { kind: 'behind', throughOffset: refusal.details?.[0] as string };
-      if (refusal !== null)
-        return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
+      if (refusal !== null) return refused(refusal);
       const reason = this.explained(error);
+      const message = messageOf(reason);
       return {
         kind: 'unavailable',
-        message:
-          reason instanceof ErrataFailure
-            ? `${reason.message}. ${reason.hint}`
-            : reason instanceof Error
-              ? reason.message
-              : String(reason),
+        message: reason instanceof ErrataFailure ? `${message}. ${reason.hint}` : message,
       };
     }
   }
 
   /** Returns a lineage's status; null where it was never started. Needs a workflow worker. */
   async status(lineage: string, waitMs = QUERY_WAIT_MS): Promise<LineageStatus | null> {
-    try {
-      return await this.client.withDeadline(Date.now() + waitMs, () =>
-        this.client.workflow.getHandle(lineageWorkflowId(lineage)).query(statusQuery),
-      );
-    } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return null;
-      throw this.explained(error);
-    }
+    const handle = this.client.workflow.getHandle(lineageWorkflowId(lineage));
+    return await this.#call(waitMs, () => handle.query(statusQuery)).catch(nullIfUnknown);
   }
 
-  /** Sets the lineage's settings from the next batch on; starts the lineage if it is not there. */
+  /** Sets the lineage's settings from the next batch on; starts the lineage if necessary. */
   async configure(lineage: string, settings: LineageSettings): Promise<void> {
-    try {
-      await this.client.workflow.signalWithStart<
-        (input: LineageInput) => Promise<void>,
-        [LineageSettings]
-      >(LINEAGE_WORKFLOW, {
-        ...this.#startOptions(lineage, settings),
-        signal: configureSignal,
-        signalArgs: [settings],
-      });
-    } catch (error) {
-      throw this.explained(error);
-    }
+    await this.#signalWithStart(lineage, settings, configureSignal, settings).catch(this.#raise);
   }
 
-  /**
-   * Registers the search attributes in the namespace, where this client may, and says whether
-   * workflows may carry them.
-   */
+  /** Registers the missing search attributes and says whether workflows may carry them. */
   async registerSearchAttributes(): Promise<Registration> {
-    try {
-      return await registerSearchAttributes(this.#connection, this.client.options.namespace);
-    } catch (error) {
-      throw this.explained(error);
-    }
+    const { namespace } = this.client.options;
+    return await registerSearchAttributes(this.connection, namespace).catch(this.#raise);
   }
 
-  /** What waits is edited at once. */
+  /** Starts a batch of what waits. */
   async flush(lineage: string): Promise<void> {
     await this.#signal(lineage, flushSignal);
   }
 
-  /** No batch starts until `resume`; the running one is finished. */
+  /** Starts no batch until `resume`; the running one is finished. */
   async freeze(lineage: string, reason: string): Promise<void> {
     await this.#signal(lineage, freezeSignal, reason);
   }
@@ -232,73 +181,54 @@ export class TemporalLineages {
     await this.#signal(lineage, resumeSignal);
   }
 
-  /** For a corrections topic that was deleted and made anew, whose offsets begin again. */
+  /** For a corrections topic that was deleted and created again, whose offsets begin anew. */
   async forgetPositions(lineage: string): Promise<void> {
     await this.#signal(lineage, forgetPositionsSignal);
   }
 
-  /**
-   * Hands an undo to the lineage, which is started if it is not there. What is handed over twice is
-   * done once.
-   */
+  /** Hands an undo to the lineage, which is started if necessary. Repeating it has no effect. */
   async undo(lineage: string, settings: LineageSettings, order: UndoOrder): Promise<UndoTaken> {
-    const start = this.#startOptions(lineage, settings);
     try {
       const accepted = await this.client.withDeadline(Date.now() + UNDO_ANSWER_WAIT_MS, () =>
         this.client.workflow.executeUpdateWithStart(undoUpdate, {
           args: [order],
-          startWorkflowOperation: new WithStartWorkflowOperation(LINEAGE_WORKFLOW, start),
+          startWorkflowOperation: this.#start(lineage, settings),
         }),
       );
       return { kind: 'taken', ...accepted };
     } catch (error) {
-      const refusal =
-        error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure
-          ? error.cause
-          : null;
-      if (refusal !== null)
-        return { kind: 'refused', type: refusal.type ?? 'Refused', message: refusal.message };
+      const refusal = updateRefusal(error);
+      if (refusal !== null) return refused(refusal);
       if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) && !isUnanswered(error))
         throw this.explained(error);
     }
-    try {
-      await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
-        this.client.workflow.signalWithStart<(input: LineageInput) => Promise<void>, [UndoOrder]>(
-          LINEAGE_WORKFLOW,
-          { ...start, signal: undoSignal, signalArgs: [order] },
-        ),
-      );
-    } catch (error) {
-      throw this.explained(error);
-    }
+    await this.#call(SIGNAL_WAIT_MS, () =>
+      this.#signalWithStart(lineage, settings, undoSignal, order),
+    );
     return { kind: 'left', workflowId: undoWorkflowId(lineage, order.request.id) };
   }
 
-  /** How far an undo is, from its own workflow. */
+  /** Reads the progress of an undo from its own workflow. */
   async undoProgress(lineage: string, id: string): Promise<UndoProgress> {
     const handle = this.client.workflow.getHandle<(input: unknown) => Promise<UndoResult>>(
       undoWorkflowId(lineage, id),
     );
     try {
-      return await this.client.withDeadline(
-        Date.now() + QUERY_WAIT_MS,
-        async (): Promise<UndoProgress> => {
-          const { status } = await handle.describe();
-          return status.name === 'RUNNING'
-            ? { kind: 'running' }
-            : { kind: 'ended', result: await handle.result() };
-        },
-      );
+      return await this.#call(QUERY_WAIT_MS, async (): Promise<UndoProgress> => {
+        const { status } = await handle.describe();
+        if (status.name === 'RUNNING') return { kind: 'running' };
+        return { kind: 'ended', result: await handle.result() };
+      });
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return { kind: 'unknown' };
       if (error instanceof WorkflowFailedError)
         return { kind: 'failed', reason: rootCause(error) ?? error.message };
-      throw this.explained(error);
+      throw error;
     }
   }
 
   async close(): Promise<void> {
-    await this.#connection.close();
+    await this.connection.close();
   }
 
   async #signal<Args extends unknown[]>(
@@ -306,29 +236,43 @@ export class TemporalLineages {
     signal: SignalDefinition<Args>,
     ...args: Args
   ): Promise<void> {
-    try {
-      await this.client.withDeadline(Date.now() + SIGNAL_WAIT_MS, () =>
-        this.client.workflow.getHandle(lineageWorkflowId(lineage)).signal(signal, ...args),
-      );
-    } catch (error) {
-      if (error instanceof WorkflowNotFoundError) throw new LineageNotStarted(lineage);
-      throw this.explained(error);
-    }
+    const handle = this.client.workflow.getHandle(lineageWorkflowId(lineage));
+    await this.#call(SIGNAL_WAIT_MS, () => handle.signal(signal, ...args)).catch((error) => {
+      throw error instanceof WorkflowNotFoundError ? new LineageNotStarted(lineage) : error;
+    });
+  }
+
+  async #signalWithStart<Argument>(
+    lineage: string,
+    settings: LineageSettings,
+    signal: SignalDefinition<[Argument]>,
+    argument: Argument,
+  ): Promise<void> {
+    await this.client.workflow.signalWithStart<LineageWorkflow, [Argument]>(LINEAGE_WORKFLOW, {
+      ...this.#startOptions(lineage, settings),
+      signal,
+      signalArgs: [argument],
+    });
   }
 
   /** The lineage's latest run; null where it was never started. */
   async #runOf(lineage: string): Promise<string | null> {
-    try {
-      return (await this.client.workflow.getHandle(lineageWorkflowId(lineage)).describe()).runId;
-    } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return null;
-      throw error;
-    }
+    const handle = this.client.workflow.getHandle(lineageWorkflowId(lineage));
+    return await handle.describe().then(({ runId }) => runId, nullIfUnknown);
   }
+
+  async #call<Answer>(waitMs: number, call: () => Promise<Answer>): Promise<Answer> {
+    return await this.client.withDeadline(Date.now() + waitMs, call).catch(this.#raise);
+  }
+
+  readonly #raise = (error: unknown): never => {
+    const isAnswer = error instanceof WorkflowNotFoundError || error instanceof WorkflowFailedError;
+    throw isAnswer ? error : this.explained(error);
+  };
 
   /** Turns an error of `client` into a refusal with its fix, or names what failed. */
   explained(error: unknown): unknown {
-    const refusal = refusalOf(error, this.#channel);
+    const refusal = refusalOf(error, this.channel);
     if (refusal !== null) return refusal;
     return error instanceof ServiceError ||
       (error instanceof Error && 'code' in error && typeof error.code === 'number')
@@ -336,10 +280,14 @@ export class TemporalLineages {
       : error;
   }
 
+  #start(lineage: string, settings: LineageSettings) {
+    return new WithStartWorkflowOperation(LINEAGE_WORKFLOW, this.#startOptions(lineage, settings));
+  }
+
   #startOptions(lineage: string, settings: LineageSettings) {
     return {
       workflowId: lineageWorkflowId(lineage),
-      taskQueue: this.#taskQueue,
+      taskQueue: this.taskQueue,
       workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
       args: [{ lineage, settings, carried: null }] as [LineageInput],
       ...(settings.findable
@@ -354,9 +302,26 @@ export class TemporalLineages {
   }
 }
 
+type LineageWorkflow = (input: LineageInput) => Promise<void>;
+
+/** The workflow's own refusal of an update; null for another failure. */
+function updateRefusal(error: unknown): ApplicationFailure | null {
+  const cause = error instanceof WorkflowUpdateFailedError ? error.cause : null;
+  return cause instanceof ApplicationFailure ? cause : null;
+}
+
+function refused({ type, message }: ApplicationFailure) {
+  return { kind: 'refused', type: type ?? 'Refused', message } as const;
+}
+
+function nullIfUnknown(error: unknown): null {
+  if (error instanceof WorkflowNotFoundError) return null;
+  throw error;
+}
+
 /**
- * Whether an update found Temporal, and no worker that answers it: it took too long, or Temporal
- * holds updates back until a worker has taken up the workflow again, after a reset for one.
+ * Tells whether Temporal was reached but no worker answered: the call took too long, or Temporal
+ * holds updates back until a worker has resumed the workflow, for example after a reset.
  */
 function isUnanswered(error: unknown): boolean {
   const cause: unknown = error instanceof ServiceError ? error.cause : error;
@@ -367,11 +332,11 @@ function isUnanswered(error: unknown): boolean {
   );
 }
 
-/** gRPC's numbers for them. */
+/** gRPC status codes. */
 const DEADLINE_EXCEEDED = 4;
 const FAILED_PRECONDITION = 9;
 
-/** How clients and workers prove themselves with these options. */
+/** How clients and workers authenticate with these options. */
 export function temporalChannel(options: Pick<ConnectionOptions, 'tls' | 'apiKey'>): Channel {
   const { tls } = options;
   return {

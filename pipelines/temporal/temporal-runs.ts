@@ -9,6 +9,8 @@ import proto from '@temporalio/proto';
 import { batchWorkflowId, lineageWorkflowId } from '../workflows/contract.ts';
 
 type HistoryPage = proto.temporal.api.workflowservice.v1.IGetWorkflowExecutionHistoryResponse;
+type HistoryRequest = proto.temporal.api.workflowservice.v1.IGetWorkflowExecutionHistoryRequest;
+type HistoryEvent = proto.temporal.api.history.v1.IHistoryEvent;
 type ListPage = proto.temporal.api.workflowservice.v1.IListWorkflowExecutionsResponse;
 
 export type History = proto.temporal.api.history.v1.IHistory;
@@ -78,46 +80,33 @@ export function workflowOfBatch(lineage: string, batchId: string): string | null
 }
 
 export class TemporalRuns {
-  readonly #client: Client;
-
-  constructor(client: Client) {
-    this.#client = client;
-  }
+  constructor(private readonly client: Client) {}
 
   /** Lists the runs that a visibility query finds, those that ended last first. */
   async *list(query: string, runsMax = Number.MAX_SAFE_INTEGER): AsyncIterable<WorkflowRun> {
     let nextPageToken: Uint8Array | null = null;
     let given = 0;
     do {
-      const page: ListPage = await this.#call(() =>
-        this.#client.workflowService.listWorkflowExecutions({
-          namespace: this.#namespace,
-          query,
-          pageSize: Math.min(PAGE_RUNS_MAX, runsMax - given),
-          ...(nextPageToken === null ? {} : { nextPageToken }),
-        }),
+      const pageSize = Math.min(PAGE_RUNS_MAX, runsMax - given);
+      const page: ListPage = await this.#call(({ workflowService }, namespace) =>
+        workflowService.listWorkflowExecutions({ namespace, query, pageSize, nextPageToken }),
       );
       for (const info of page.executions ?? []) {
         yield runOf(info);
         if (++given >= runsMax) return;
       }
-      nextPageToken = page.nextPageToken?.length ? page.nextPageToken : null;
-    } while (nextPageToken !== null);
+      nextPageToken = page.nextPageToken ?? null;
+    } while (nextPageToken?.length);
   }
 
   /**
    * Describes a run (by default the latest), its pending activities, and the attempts of its
    * pending workflow task; null for an unknown run.
    */
-  async describe(
-    workflowId: string,
-    runId?: string,
-  ): Promise<{ run: WorkflowRun; pending: PendingActivity[]; taskAttempts: number } | null> {
-    const found = await this.#found(() =>
-      this.#client.workflowService.describeWorkflowExecution({
-        namespace: this.#namespace,
-        execution: { workflowId, ...(runId === undefined ? {} : { runId }) },
-      }),
+  async describe(workflowId: string, runId: string | null = null) {
+    const execution = { workflowId, runId };
+    const found = await this.#found(({ workflowService }, namespace) =>
+      workflowService.describeWorkflowExecution({ namespace, execution }),
     );
     if (!found?.workflowExecutionInfo) return null;
     return {
@@ -129,61 +118,38 @@ export class TemporalRuns {
 
   /** Returns the whole history of a run; null for an unknown run. */
   async history(workflowId: string, runId: string): Promise<History | null> {
-    const events: proto.temporal.api.history.v1.IHistoryEvent[] = [];
+    const events: HistoryEvent[] = [];
     let nextPageToken: Uint8Array | null = null;
     for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
-      const answer: HistoryPage | null = await this.#found(() =>
-        this.#client.workflowService.getWorkflowExecutionHistory({
-          namespace: this.#namespace,
-          execution: { workflowId, runId },
-          ...(nextPageToken === null ? {} : { nextPageToken }),
-        }),
-      );
+      const answer = await this.#historyPage(workflowId, runId, { nextPageToken });
       if (answer === null) return null;
       events.push(...(answer.history?.events ?? []));
       if (!answer.nextPageToken?.length) return { events };
-      nextPageToken = answer.nextPageToken;
+      ({ nextPageToken } = answer);
     }
     throw new RangeError(`the history of ${workflowId} has more than ${HISTORY_PAGES_MAX} pages`);
   }
 
   /** Returns a run's first event and, once it is closed, its last; null for an unknown run. */
-  async ends(
-    workflowId: string,
-    runId: string,
-  ): Promise<{
-    first: proto.temporal.api.history.v1.IHistoryEvent | null;
-    last: proto.temporal.api.history.v1.IHistoryEvent | null;
-  } | null> {
-    const execution = { workflowId, runId };
-    const { HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT } =
+  async ends(workflowId: string, runId: string) {
+    const { HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT: historyEventFilterType } =
       proto.temporal.api.enums.v1.HistoryEventFilterType;
-    const first = await this.#found(() =>
-      this.#client.workflowService.getWorkflowExecutionHistory({
-        namespace: this.#namespace,
-        execution,
-        maximumPageSize: 1,
-      }),
-    );
-    const last = await this.#found(() =>
-      this.#client.workflowService.getWorkflowExecutionHistory({
-        namespace: this.#namespace,
-        execution,
-        historyEventFilterType: HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
-      }),
-    );
-    return first === null || last === null
-      ? null
-      : { first: first.history?.events?.[0] ?? null, last: last.history?.events?.at(-1) ?? null };
+    const first = await this.#historyPage(workflowId, runId, { maximumPageSize: 1 });
+    const last = await this.#historyPage(workflowId, runId, { historyEventFilterType });
+    if (first === null || last === null) return null;
+    return {
+      first: first.history?.events?.[0] ?? null,
+      last: last.history?.events?.at(-1) ?? null,
+    };
   }
 
   /** Returns when a worker last polled a queue; null where none did in the last minutes. */
   async lastAsked(taskQueue: string, kind: 'workflow' | 'activity'): Promise<number | null> {
     const { TASK_QUEUE_TYPE_WORKFLOW, TASK_QUEUE_TYPE_ACTIVITY } =
       proto.temporal.api.enums.v1.TaskQueueType;
-    const answer = await this.#call(() =>
-      this.#client.workflowService.describeTaskQueue({
-        namespace: this.#namespace,
+    const answer = await this.#call(({ workflowService }, namespace) =>
+      workflowService.describeTaskQueue({
+        namespace,
         taskQueue: { name: taskQueue },
         taskQueueType: kind === 'workflow' ? TASK_QUEUE_TYPE_WORKFLOW : TASK_QUEUE_TYPE_ACTIVITY,
       }),
@@ -194,23 +160,33 @@ export class TemporalRuns {
     return times.length === 0 ? null : Math.max(...times);
   }
 
-  get #namespace(): string {
-    return this.#client.options.namespace;
+  async #historyPage(
+    workflowId: string,
+    runId: string,
+    options: HistoryRequest,
+  ): Promise<HistoryPage | null> {
+    const execution = { workflowId, runId };
+    return await this.#found(({ workflowService }, namespace) =>
+      workflowService.getWorkflowExecutionHistory({ namespace, execution, ...options }),
+    );
   }
 
-  async #call<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
-    return await this.#client.withDeadline(Date.now() + CALL_WAIT_MS, ask);
+  async #call<Answer>(call: Call<Answer>): Promise<Answer> {
+    const { client } = this;
+    return await client.withDeadline(Date.now() + CALL_WAIT_MS, () =>
+      call(client, client.options.namespace),
+    );
   }
 
-  async #found<Answer>(ask: () => Promise<Answer>): Promise<Answer | null> {
-    try {
-      return await this.#call(ask);
-    } catch (error) {
+  async #found<Answer>(call: Call<Answer>): Promise<Answer | null> {
+    return await this.#call(call).catch((error) => {
       if (isNotFound(error)) return null;
       throw error;
-    }
+    });
   }
 }
+
+type Call<Answer> = (client: Client, namespace: string) => Promise<Answer>;
 
 /** Writes a history as Temporal's own tools do, without white space. */
 export function jsonOfHistory(history: History): string {

@@ -1,19 +1,19 @@
 /**
- * A workflow that is run again from a point of its history: what came before keeps its results,
- * what came after is done again. Every activity of ours is idempotent, so what was done already is
- * found and told, not done twice.
+ * Runs a workflow again from a point of its history: earlier steps keep their results, later ones
+ * are done again. The activities are idempotent, so a step that was done returns what it did.
  */
 import { WorkflowFailedError, type Client } from '@temporalio/client';
 import proto from '@temporalio/proto';
+import { millisecondsOf } from './history-timeline.ts';
 import type { History } from './temporal-runs.ts';
 
-/** Where a workflow decided something. Reset to it, it decides that once more. */
+/** A workflow task that a run may be reset to; the run then decides it again. */
 export interface ResetPoint {
-  /** Of the completed workflow task. */
+  /** The completed workflow task. */
   eventId: number;
   /** Milliseconds since 1970. */
   at: number;
-  /** What it decided: activities and children that began, timers, or its end. */
+  /** The activities, children and timers that it started, or the workflow's end. */
   does: string[];
 }
 
@@ -28,9 +28,7 @@ export function resetPointsOf({ events }: History): ResetPoint[] {
     if (event.eventType === EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED) {
       points.set(String(event.eventId), {
         eventId: Number(event.eventId),
-        at:
-          Number(event.eventTime?.seconds ?? 0) * 1_000 +
-          Math.floor((event.eventTime?.nanos ?? 0) / 1e6),
+        at: millisecondsOf(event.eventTime),
         does: [],
       });
       continue;
@@ -51,8 +49,7 @@ export const RESET_STEPS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /**
- * The point that is named: by an event's id, or by a step. `plan` is where all of it begins; of the
- * other steps it is the last that was done. Null where there is none.
+ * Finds a point by an event's id or a step's name: the first that plans, the last of other steps.
  */
 export function resetPointNamed(points: readonly ResetPoint[], to: string): ResetPoint | null {
   if (to === 'beginning') return points[0] ?? null;
@@ -63,8 +60,8 @@ export function resetPointNamed(points: readonly ResetPoint[], to: string): Rese
 }
 
 /**
- * Resets a run and gives the new run's id. The same reset of the same run twice is one. What was
- * told to it since is told to the new one.
+ * Resets a run and returns the new run's id. Repeating the same reset has no effect. Messages that
+ * the run received since are delivered to the new one.
  */
 export async function resetWorkflow(
   client: Client,
@@ -94,7 +91,7 @@ export type RunEnd =
   | { kind: 'failed'; status: string; reason: string }
   | { kind: 'running' };
 
-/** Waits for a run's end, at most so long. */
+/** Waits for a run's end, at most `waitMs`. */
 export async function followRun(
   client: Client,
   run: { workflowId: string; runId: string },
@@ -130,37 +127,20 @@ async function endOf(
   }
 }
 
-function decisionOf(
-  event: proto.temporal.api.history.v1.IHistoryEvent,
-): { by: string; what: string } | null {
+function decisionOf(event: proto.temporal.api.history.v1.IHistoryEvent) {
   const {
     activityTaskScheduledEventAttributes: activity,
     startChildWorkflowExecutionInitiatedEventAttributes: child,
     timerStartedEventAttributes: timer,
+    workflowExecutionCompletedEventAttributes: completed,
+    workflowExecutionFailedEventAttributes: failed,
+    workflowExecutionContinuedAsNewEventAttributes: continued,
   } = event;
-  const ends =
-    event.workflowExecutionCompletedEventAttributes ??
-    event.workflowExecutionFailedEventAttributes ??
-    event.workflowExecutionContinuedAsNewEventAttributes;
-  if (activity)
-    return {
-      by: String(activity.workflowTaskCompletedEventId),
-      what: activity.activityType?.name ?? 'an activity',
-    };
-  if (child)
-    return {
-      by: String(child.workflowTaskCompletedEventId),
-      what: child.workflowId ?? 'a child workflow',
-    };
-  if (timer) return { by: String(timer.workflowTaskCompletedEventId), what: 'a timer' };
-  if (ends)
-    return {
-      by: String(ends.workflowTaskCompletedEventId),
-      what: event.workflowExecutionFailedEventAttributes
-        ? 'it failed'
-        : event.workflowExecutionCompletedEventAttributes
-          ? 'it completed'
-          : 'it went on as new',
-    };
-  return null;
+  const decided = activity ?? child ?? timer ?? completed ?? failed ?? continued;
+  if (!decided) return null;
+  const by = String(decided.workflowTaskCompletedEventId);
+  if (activity) return { by, what: activity.activityType?.name ?? 'an activity' };
+  if (child) return { by, what: child.workflowId ?? 'a child workflow' };
+  if (timer) return { by, what: 'a timer' };
+  return { by, what: failed ? 'it failed' : completed ? 'it completed' : 'it went on as new' };
 }

@@ -22,22 +22,19 @@ const { alert: tell } = proxyActivities<AlertActivities>({
 });
 
 export class AlertTeller {
-  readonly #state: LineageState;
   #telling = 0;
 
-  constructor(state: LineageState) {
-    this.#state = state;
-  }
+  constructor(private readonly state: LineageState) {}
 
   /** True once every alert was sent or given up. */
   get isDone(): boolean {
-    return this.#telling === 0 && !this.#state.alertsWait;
+    return this.#telling === 0 && !this.state.alertsWait;
   }
 
   /** Begins to tell what waits. */
   tell(): void {
-    while (this.#state.alertsWait && this.#telling < ALERTS_AT_ONCE_MAX)
-      void this.#tellOne(this.#state.takeAlert()!);
+    while (this.state.alertsWait && this.#telling < ALERTS_AT_ONCE_MAX)
+      void this.#tellOne(this.state.takeAlert()!);
   }
 
   async #tellOne(alert: Alert): Promise<void> {

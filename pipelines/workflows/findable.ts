@@ -1,11 +1,10 @@
 /**
- * What Temporal's own page and lists show of a workflow, and by what they find it. Search
- * attributes and memo are written only where the settings say `findable`; words about what goes on
- * are no part of a history and always told.
+ * Shows workflows on Temporal's own page and lists, and lets them be found there. Search attributes
+ * and memo are written only where the settings say `findable`; the details of what a workflow does
+ * are not part of its history and are always shown.
  */
 import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
 import { upsertMemo, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
-import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import type { UndoRequest, UndoResult } from '../../schemas/undo.ts';
 import type { OutcomeCounts } from '../batch/outcomes.ts';
 import {
@@ -15,15 +14,11 @@ import {
   type LineageStatus,
 } from './contract.ts';
 
-/**
- * Temporal takes 2,048 bytes for one search attribute, and its databases 255 characters for one
- * keyword.
- */
-export const FINDABLE_LIMITS = {
-  correctionsMax: 100,
-  correctionsBytesMax: 1_900,
-  keywordCharactersMax: 255,
-} as const;
+const CORRECTIONS_MAX = 100;
+/** Temporal takes 2,048 bytes for one search attribute. */
+const CORRECTIONS_BYTES_MAX = 1_900;
+/** The bound of Temporal's databases. */
+const KEYWORD_CHARACTERS_MAX = 255;
 
 const LINEAGE = defineSearchAttributeKey('ErrataLineage', SEARCH_ATTRIBUTES.ErrataLineage);
 const VERSION = defineSearchAttributeKey('ErrataVersion', SEARCH_ATTRIBUTES.ErrataVersion);
@@ -33,7 +28,7 @@ const CORRECTIONS = defineSearchAttributeKey(
   SEARCH_ATTRIBUTES.ErrataCorrections,
 );
 
-/** With which the workflow of a lineage, a batch or an undo is started. */
+/** The search attributes that a batch's or an undo's workflow is started with. */
 export function attributesAtStart(
   lineage: string,
   ids: readonly string[] = [],
@@ -45,10 +40,7 @@ export function attributesAtStart(
   ];
 }
 
-/**
- * Puts what the lineage is and has come to where Temporal finds it; nothing where it stands there
- * already.
- */
+/** Updates the lineage's search attributes where they have changed. */
 export function findLineage(lineage: string, version: number | null): void {
   const { typedSearchAttributes: present } = workflowInfo();
   const attributes: SearchAttributePair[] = [];
@@ -73,22 +65,14 @@ export function findUndo(result: UndoResult): void {
   ]);
 }
 
-export function idsIn(revisions: readonly FactRevision[]): string[] {
-  return revisions.map(revisionId);
-}
-
 /** The first ids that fit into one attribute. */
-export function findableIds(ids: readonly string[]): string[] {
+function findableIds(ids: readonly string[]): string[] {
   const findable: string[] = [];
   let bytes = '[]'.length;
   for (const id of ids) {
     bytes += jsonBytes(id) + 1;
-    if (
-      findable.length === FINDABLE_LIMITS.correctionsMax ||
-      bytes > FINDABLE_LIMITS.correctionsBytesMax
-    )
-      break;
-    if (id.length <= FINDABLE_LIMITS.keywordCharactersMax) findable.push(id);
+    if (findable.length === CORRECTIONS_MAX || bytes > CORRECTIONS_BYTES_MAX) break;
+    if (id.length <= KEYWORD_CHARACTERS_MAX) findable.push(id);
   }
   return findable;
 }
@@ -111,11 +95,10 @@ export function undoInWords({
   requestedBy,
   reason,
 }: Pick<UndoRequest, 'target' | 'requestedBy' | 'reason'>): string {
-  const what = {
-    version: () => `revert of version ${(target as { version: number }).version}`,
-    correction: () => `revert of correction ${(target as { id: string }).id}`,
-    rollback: () => `rollback to version ${(target as { version: number }).version}`,
-  }[target.kind]();
+  const what =
+    target.kind === 'correction'
+      ? `revert of correction ${target.id}`
+      : `${target.kind === 'version' ? 'revert of' : 'rollback to'} version ${target.version}`;
   return `${what}, asked for by ${requestedBy || 'somebody'}${reason === '' ? '' : `: ${reason}`}`;
 }
 

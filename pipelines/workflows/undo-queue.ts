@@ -14,25 +14,17 @@ import {
 } from './contract.ts';
 import { undoFaultOf } from './message-faults.ts';
 
-export interface UndoRefusal {
-  type: typeof UNDOS_FULL | typeof UNDO_UNSOUND;
-  message: string;
-}
-
 const REASON_CHARACTERS_MAX = 1_000;
 
 export class UndoQueue {
-  readonly #lineage: string;
-  #waiting: UndoOrder[];
-  #ended: UndoEnded[];
   #running: UndoOrder | null = null;
   #dueAt = 0;
 
-  constructor(lineage: string, waiting: UndoOrder[], ended: UndoEnded[]) {
-    this.#lineage = lineage;
-    this.#waiting = waiting;
-    this.#ended = ended;
-  }
+  constructor(
+    private readonly lineage: string,
+    private waiting: UndoOrder[],
+    private ended: UndoEnded[],
+  ) {}
 
   get isRunning(): boolean {
     return this.#running !== null;
@@ -40,30 +32,30 @@ export class UndoQueue {
 
   /** When the oldest undo may start; null where none waits. */
   get dueAt(): number | null {
-    return this.#waiting.length === 0 ? null : this.#dueAt;
+    return this.waiting.length === 0 ? null : this.#dueAt;
   }
 
   get carried(): { undos: UndoOrder[]; undone: UndoEnded[] } {
-    return { undos: this.#waiting, undone: this.#ended };
+    return { undos: this.waiting, undone: this.ended };
   }
 
   /** Why an undo is not taken, or null. A known one is accepted again without effect. */
-  refusalOf(order: UndoOrder): UndoRefusal | null {
+  refusalOf(order: UndoOrder) {
     const fault = undoFaultOf(order);
     if (fault !== null) return { type: UNDO_UNSOUND, message: fault };
-    if (this.#isKnown(order.request.id) || this.#waiting.length < UNDOS_WAITING_MAX) return null;
-    return { type: UNDOS_FULL, message: `${this.#waiting.length} undos wait already` };
+    if (this.#isKnown(order.request.id) || this.waiting.length < UNDOS_WAITING_MAX) return null;
+    return { type: UNDOS_FULL, message: `${this.waiting.length} undos wait already` };
   }
 
   accept(order: UndoOrder): UndoAccepted {
     const { id } = order.request;
-    const workflowId = undoWorkflowId(this.#lineage, id);
+    const workflowId = undoWorkflowId(this.lineage, id);
     if (this.#isKnown(id)) {
-      const before = this.#waiting.findIndex(({ request }) => request.id === id);
+      const before = this.waiting.findIndex(({ request }) => request.id === id);
       return { workflowId, waiting: Math.max(0, before), known: true };
     }
-    this.#waiting.push(order);
-    return { workflowId, waiting: this.#waiting.length - 1, known: false };
+    this.waiting.push(order);
+    return { workflowId, waiting: this.waiting.length - 1, known: false };
   }
 
   /**
@@ -79,7 +71,7 @@ export class UndoQueue {
 
   /** Takes the oldest undo. Call when it is due. */
   start(): UndoOrder {
-    return (this.#running = this.#waiting.shift()!);
+    return (this.#running = this.waiting.shift()!);
   }
 
   settled(result: UndoResult, now: number): void {
@@ -96,7 +88,7 @@ export class UndoQueue {
 
   /** The undo's workflow of an earlier run is still at work: wait for it. */
   busy(dueAt: number): void {
-    this.#waiting.unshift(this.#running!);
+    this.waiting.unshift(this.#running!);
     this.#running = null;
     this.#dueAt = dueAt;
   }
@@ -104,20 +96,20 @@ export class UndoQueue {
   status(): LineageStatus['undos'] {
     const summaryOf = ({ request }: UndoOrder): UndoSummary => ({
       ...request,
-      workflowId: undoWorkflowId(this.#lineage, request.id),
+      workflowId: undoWorkflowId(this.lineage, request.id),
     });
     return {
       running: this.#running === null ? null : summaryOf(this.#running),
-      waiting: this.#waiting.map(summaryOf),
-      ended: this.#ended,
+      waiting: this.waiting.map(summaryOf),
+      ended: this.ended,
     };
   }
 
   #isKnown(id: string): boolean {
-    const underWay = this.#running === null ? this.#waiting : [this.#running, ...this.#waiting];
+    const underWay = this.#running === null ? this.waiting : [this.#running, ...this.waiting];
     return (
       underWay.some(({ request }) => request.id === id) ||
-      this.#ended.some((ended) => ended.id === id && ended.kind !== 'failed')
+      this.ended.some((ended) => ended.id === id && ended.kind !== 'failed')
     );
   }
 
@@ -132,8 +124,8 @@ export class UndoQueue {
     how: Pick<UndoEnded, 'kind' | 'version' | 'reason'>,
     endedAt: number,
   ): void {
-    const others = this.#ended.filter((ended) => ended.id !== id);
-    this.#ended = [...others, { id, target, requestedBy, ...how, endedAt }].slice(
+    const others = this.ended.filter((ended) => ended.id !== id);
+    this.ended = [...others, { id, target, requestedBy, ...how, endedAt }].slice(
       -UNDOS_REMEMBERED_MAX,
     );
   }

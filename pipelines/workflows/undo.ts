@@ -15,7 +15,7 @@ import {
 } from '@temporalio/workflow';
 import type { EditActivities } from '../../activities/index.ts';
 import type { UndoStep } from '../../schemas/steps.ts';
-import type { ProbeReport, StagedUpdate } from '../../schemas/editing.ts';
+import type { ProbeReport } from '../../schemas/editing.ts';
 import { STAGING_GONE } from '../../schemas/failures.ts';
 import type { UndoPlan, UndoResult } from '../../schemas/undo.ts';
 import { PLANS_MAX } from '../batch/edit-batch.ts';
@@ -31,18 +31,16 @@ export async function undo(input: UndoInput): Promise<UndoResult> {
 type Attempt = UndoResult | 'plan-again';
 
 class Undo {
-  readonly #input: UndoInput;
   readonly #batchId: string;
   readonly #edit: EditActivities;
 
-  constructor(input: UndoInput) {
-    this.#input = input;
+  constructor(private readonly input: UndoInput) {
     this.#batchId = undoBatchId(input.request.id);
     this.#edit = editActivities(input.lineage);
   }
 
   async run(): Promise<UndoResult> {
-    const { request, findable } = this.#input;
+    const { request, findable } = this.input;
     setCurrentDetails(`Under way: ${undoInWords(request)}`);
     let result: UndoResult;
     try {
@@ -51,7 +49,7 @@ class Undo {
     } finally {
       // Also of one that failed or was cancelled: nothing else would take its staging back.
       await CancellationScope.nonCancellable(() =>
-        ledgerActivities.discard({ lineage: this.#input.lineage, batchId: this.#batchId }),
+        ledgerActivities.discard({ lineage: this.input.lineage, batchId: this.#batchId }),
       );
     }
     setCurrentDetails(`${undoInWords(request)}\n${resultInWords(result)}`);
@@ -60,22 +58,14 @@ class Undo {
   }
 
   async #untilDecided(): Promise<UndoResult> {
-    const { lineage, request } = this.#input;
+    const { lineage, request } = this.input;
     for (let plans = 0; plans < PLANS_MAX; plans++) {
       const plan = await ledgerActivities.planUndo({ lineage, batchId: this.#batchId, request });
       if (plan.committed !== null) return await this.#announced(plan, plan.committed, null);
-      if (plan.steps === null)
-        return {
-          kind: 'nothing',
-          reason: plan.nothing ?? 'there is nothing to undo',
-          kept: plan.kept,
-        };
-      const attempt = await this.#attempt(plan, {
-        lineage,
-        batchId: this.#batchId,
-        head: plan.head,
-        steps: plan.steps,
-      });
+      const { head, steps, nothing, kept } = plan;
+      if (steps === null)
+        return { kind: 'nothing', reason: nothing ?? 'there is nothing to undo', kept };
+      const attempt = await this.#attempt(plan, { lineage, batchId: this.#batchId, head, steps });
       if (attempt !== 'plan-again') return attempt;
     }
     throw ApplicationFailure.nonRetryable(
@@ -86,27 +76,17 @@ class Undo {
 
   /** Stages, probes and, where the verdict is good, commits. */
   async #attempt(plan: UndoPlan, step: UndoStep): Promise<Attempt> {
-    const { request, verdict } = this.#input;
-    let staged: StagedUpdate;
-    let probes: ProbeReport;
+    const { request, verdict } = this.input;
     try {
-      staged = await this.#edit.stageUndo(step);
-      probes = await this.#edit.probeUndo({ ...step, staged, settings: verdict });
+      const staged = await this.#edit.stageUndo(step);
+      const probes = await this.#edit.probeUndo({ ...step, staged, settings: verdict });
+      const { before, after } = probes;
       if (!probes.verdict.pass)
-        return {
-          kind: 'refused',
-          reasons: reasonsOf(probes),
-          before: probes.before,
-          after: probes.after,
-        };
-      const workflow = { workflowId: workflowInfo().workflowId, runId: workflowInfo().runId };
-      const result = await ledgerActivities.commitUndo({
-        ...step,
-        staged,
-        probes,
-        request,
-        workflow,
-      });
+        return { kind: 'refused', reasons: reasonsOf(probes), before, after };
+      const { workflowId, runId } = workflowInfo();
+      const workflow = { workflowId, runId };
+      const commit = { ...step, staged, probes, request, workflow };
+      const result = await ledgerActivities.commitUndo(commit);
       if (result.kind === 'head-moved') return 'plan-again';
       return await this.#announced(plan, result, probes);
     } catch (error) {
@@ -123,7 +103,7 @@ class Undo {
     { version, hash }: { version: number; hash: string },
     probes: ProbeReport | null,
   ): Promise<UndoResult> {
-    await ledgerActivities.announce({ lineage: this.#input.lineage, outcomes: [], version });
+    await ledgerActivities.announce({ lineage: this.input.lineage, outcomes: [], version });
     const { removed, restored, kept } = plan;
     return {
       kind: 'undone',
@@ -138,17 +118,14 @@ class Undo {
   }
 
   async #releaseAlias(result: UndoResult): Promise<void> {
-    const { lineage, request, releaseAlias } = this.#input;
+    const { lineage, request, releaseAlias } = this.input;
     if (releaseAlias === null) return;
-    const reason = `undo ${request.id}: ${resultInWords(result)}`.slice(
-      0,
-      ALIAS_REASON_CHARACTERS_MAX,
-    );
+    const reason = `undo ${request.id}: ${resultInWords(result)}`;
     await ledgerActivities.moveAlias({
       lineage,
       alias: releaseAlias,
       version: null,
-      reason,
+      reason: reason.slice(0, ALIAS_REASON_CHARACTERS_MAX),
       by: request.requestedBy,
       id: `release:${request.id}`,
       takesBack: rollbackMoveId(request.id),
@@ -159,10 +136,8 @@ class Undo {
 const ALIAS_REASON_CHARACTERS_MAX = 1_000;
 
 function reasonsOf({ verdict }: ProbeReport): string[] {
-  return [...verdict.reasons, ...verdict.failing.map(({ id, reason }) => `${id}: ${reason}`)].slice(
-    0,
-    REASONS_MAX,
-  );
+  const failing = verdict.failing.map(({ id, reason }) => `${id}: ${reason}`);
+  return [...verdict.reasons, ...failing].slice(0, REASONS_MAX);
 }
 
 const REASONS_MAX = 100;
