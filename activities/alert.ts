@@ -22,15 +22,15 @@ export const SIGNATURE_HEADER = 'x-errata-signature';
 
 export function alertActivities(webhook: Webhook | null) {
   return {
-    /** `told` is false where there is no webhook. Throws `AlertUndelivered`. */
+    /** Sends an alert; `told` is false without a webhook. Throws `AlertUndelivered`. */
     async alert(alert: Alert): Promise<{ told: boolean }> {
       if (webhook === null) return { told: false };
-      const body = JSON.stringify({ ...alert, heal: healOf(alert) });
+      const body = JSON.stringify({ ...alert, heal: fixOf(alert) });
       let status: number;
       try {
         status = await post(webhook, body);
       } catch (fault) {
-        // With many receivers the address is as good as a password: it is not repeated.
+        // The message leaves the address out: many receivers accept it as a password.
         throw new AlertUndelivered(alert.id, `the webhook cannot be reached: ${causeOf(fault)}`);
       }
       if (status < 200 || status > 299)
@@ -51,15 +51,13 @@ async function post({ url, secret }: Webhook, body: string): Promise<number> {
 }
 
 /** The command that resolves it. */
-function healOf({ kind, lineage, batchId }: Alert): string {
-  switch (kind) {
-    case 'frozen':
-      return `errata resume --lineage ${lineage}`;
-    case 'quarantined':
-      return `errata resubmit quarantined --batch ${batchId} --lineage ${lineage}`;
-    case 'batch-failed':
-      return `errata failures --lineage ${lineage}`;
-  }
+function fixOf({ kind, lineage, batchId }: Alert): string {
+  const commands = {
+    frozen: 'resume',
+    quarantined: `resubmit quarantined --batch ${batchId}`,
+    'batch-failed': 'failures',
+  };
+  return `errata ${commands[kind]} --lineage ${lineage}`;
 }
 
 function causeOf(fault: unknown): string {

@@ -1,6 +1,7 @@
 /** Reads records in CounterFact's form (arXiv 2202.05262) as corrections. */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { messageOf } from '../../schemas/failures.ts';
 import { factKeyOf, type CorrectionRevision } from '../../schemas/correction.ts';
 
 const recordSchema = z.object({
@@ -37,9 +38,7 @@ export async function readRecords(file: string, from: number, to: number): Promi
   try {
     content = JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
-    throw new BadRecords(
-      `${file} cannot be read as JSON: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    throw new BadRecords(`${file} cannot be read as JSON: ${messageOf(error)}`);
   }
   if (!Array.isArray(content))
     throw new BadRecords(`${file} is not in CounterFact's form: it is not an array of records`);
@@ -56,16 +55,8 @@ export async function readRecords(file: string, from: number, to: number): Promi
   if (parsed.data.length === 0)
     throw new BadRecords(`${file} has no records from ${from} to ${to}`);
   return parsed.data.map((record, i) => {
-    const paraphrases = [
-      ...(record.rephrase_prompt === undefined ? [] : [record.rephrase_prompt]),
-      ...(record.paraphrases ?? []),
-    ];
-    const neighbours = [
-      ...new Set([
-        ...(record.locality_prompt === undefined ? [] : [record.locality_prompt]),
-        ...(record.neighbours ?? []),
-      ]),
-    ];
+    const paraphrases = listOf(record.rephrase_prompt, record.paraphrases);
+    const neighbours = [...new Set(listOf(record.locality_prompt, record.neighbours))];
     const correction = {
       id: `record-${from + i}-case-${record.case_id}`,
       lineage: 'bench',
@@ -89,4 +80,8 @@ export async function readRecords(file: string, from: number, to: number): Promi
       revision: { kind: 'correction', factKey: factKeyOf(correction), position, correction },
     };
   });
+}
+
+function listOf(one: string | undefined, more: readonly string[] = []): string[] {
+  return one === undefined ? [...more] : [one, ...more];
 }

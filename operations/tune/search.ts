@@ -148,24 +148,17 @@ function ranked(trials: readonly Trial[]): Trial[] {
 }
 
 function subjectOf({ revision }: FactRecord): string {
-  return revision.kind === 'correction' ? revision.correction.subject : revision.factKey;
+  return revision.correction.subject;
 }
 
 function keyOf(identity: string, tried: Candidate, facts: readonly FactRecord[]): string {
-  return createHash('sha256')
-    .update(
-      JSON.stringify([
-        identity,
-        tried.layers,
-        tried.lambda,
-        facts.map(({ prompt, target, old, paraphrases, neighbours }) => [
-          prompt,
-          target,
-          old,
-          paraphrases,
-          neighbours,
-        ]),
-      ]),
-    )
-    .digest('hex');
+  const texts = facts.map((one) => [
+    one.prompt,
+    one.target,
+    one.old,
+    one.paraphrases,
+    one.neighbours,
+  ]);
+  const trial = JSON.stringify([identity, tried.layers, tried.lambda, texts]);
+  return createHash('sha256').update(trial).digest('hex');
 }

@@ -45,7 +45,7 @@ export interface TuneWatcher {
 export interface KeyLook {
   traces: KeyTrace[];
   massive: number[];
-  windows: number[][];
+  windows: readonly (readonly number[])[];
 }
 
 export interface Tuned extends TuneResult {
@@ -57,20 +57,14 @@ export async function tune(options: TuneOptions, watcher: TuneWatcher = {}): Pro
   const { engine, records, batchEdits, lambdaFactors, windowsMax, trialsFile, fresh } = options;
   const { name, sha256, config, traces } = await lookAtKeys(engine, watcher.loading);
   const massive = massiveLayers(traces);
-  const windows = (options.windows ?? windowsOf(config, massive, windowsMax)).map((layers) => [
-    ...layers,
-  ]);
+  const windows = options.windows ?? windowsOf(config, massive, windowsMax);
   // A window given by hand is checked before hours are spent on it.
-  for (const layers of windows) parametersFor(config, { layers });
+  for (const layers of windows) parametersFor(config, { layers: [...layers] });
   const look = { traces, massive, windows };
   watcher.measured?.(look);
   const fixed = withoutSought(engine.parameters);
-  const identity = JSON.stringify([
-    sha256,
-    parametersFor(config, fixed),
-    batchEdits,
-    engine.textFile,
-  ]);
+  const parameters = parametersFor(config, fixed);
+  const identity = JSON.stringify([sha256, parameters, batchEdits, engine.textFile]);
   const result = await searchParameters({
     config,
     windows,
@@ -102,11 +96,8 @@ async function measured(
   const engine = await LocalEngine.open(options);
   try {
     const { hookId, latest } = await editFacts(engine, facts, batchEdits, progress);
-    const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = await measureFacts(
-      engine,
-      hookId,
-      latest,
-    );
+    const all = await measureFacts(engine, hookId, latest);
+    const { efficacy, paraphrase, neighboursUnchanged, perplexityRatio } = all;
     return { efficacy, paraphrase, neighboursUnchanged, perplexityRatio };
   } finally {
     await engine.close();
@@ -118,10 +109,7 @@ function withoutSought(parameters: HyperParameterOverrides): HyperParameterOverr
   return fixed;
 }
 
-async function lookAtKeys(
-  options: EngineOptions,
-  progress: LoadProgress = () => {},
-): Promise<{ name: string; sha256: string; config: ModelConfig; traces: KeyTrace[] }> {
+async function lookAtKeys(options: EngineOptions, progress: LoadProgress = () => {}) {
   loadTensorFlow(options.addonPath);
   const checkpoint = await openCheckpoint(options.modelPath);
   try {

@@ -45,19 +45,11 @@ const KEY_FIELD = 'encryption-key-name';
 const NONCE_FIELD = 'encryption-nonce';
 
 export class PayloadEncryption implements PayloadCodec {
-  readonly #first: PayloadKey | undefined;
-  readonly #keys: ReadonlyMap<string, Buffer>;
-
-  constructor(keys: readonly PayloadKey[]) {
-    this.#first = keys[0];
-    this.#keys = new Map(keys.map(({ name, key }) => [name, key]));
-  }
+  constructor(private readonly keys: readonly PayloadKey[]) {}
 
   async encode(payloads: Payload[]): Promise<Payload[]> {
-    const { name, key } = this.#first ?? {};
-    return name === undefined || key === undefined
-      ? payloads
-      : payloads.map((payload) => encrypted(payload, name, key));
+    const first = this.keys[0];
+    return first === undefined ? payloads : payloads.map((payload) => encrypted(payload, first));
   }
 
   /** Throws `PayloadUnreadable`. */
@@ -69,9 +61,9 @@ export class PayloadEncryption implements PayloadCodec {
 
   #decrypted(payload: Payload): Payload {
     const name = field(payload, KEY_FIELD)?.toString() ?? '';
-    const key = this.#keys.get(name);
+    const key = this.keys.findLast((one) => one.name === name)?.key;
     if (key === undefined) {
-      const known = [...this.#keys.keys()];
+      const known = this.keys.map((one) => one.name);
       throw new PayloadUnreadable(
         known.length === 0
           ? `a payload is encrypted with the key "${name}", and there are no keys here`
@@ -86,15 +78,10 @@ export class PayloadEncryption implements PayloadCodec {
     try {
       if (nonce.length !== NONCE_BYTES || data.length < TAG_BYTES)
         throw new RangeError('cut short');
-      const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(
-        Buffer.from(name),
-      );
-      decipher.setAuthTag(data.subarray(-TAG_BYTES));
-      const plain = Buffer.concat([
-        decipher.update(data.subarray(0, -TAG_BYTES)),
-        decipher.final(),
-      ]);
-      return ProtoPayload.decode(plain);
+      const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
+      decipher.setAAD(Buffer.from(name)).setAuthTag(data.subarray(-TAG_BYTES));
+      const plain = decipher.update(data.subarray(0, -TAG_BYTES));
+      return ProtoPayload.decode(Buffer.concat([plain, decipher.final()]));
     } catch (cause) {
       throw new PayloadUnreadable(
         `a payload encrypted with the key "${name}" is damaged, ` +
@@ -107,11 +94,10 @@ export class PayloadEncryption implements PayloadCodec {
   }
 }
 
-function encrypted(payload: Payload, name: string, key: Buffer): Payload {
+function encrypted(payload: Payload, { name, key }: PayloadKey): Payload {
   const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES }).setAAD(
-    Buffer.from(name),
-  );
+  const cipher = createCipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
+  cipher.setAAD(Buffer.from(name));
   const plain = ProtoPayload.encode(payload).finish();
   const data = Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
   return {

@@ -4,6 +4,7 @@
  */
 import type { ConnectionLike } from '@temporalio/client';
 import proto from '@temporalio/proto';
+import { messageOf } from '../../schemas/failures.ts';
 import { SEARCH_ATTRIBUTES } from '../workflows/contract.ts';
 
 export interface Registration {
@@ -17,7 +18,7 @@ export interface Registration {
 }
 
 const CALL_WAIT_MS = 10_000;
-/** What was just added may take a moment to be listed. */
+/** The longest wait until a new attribute is listed. */
 const EFFECT_WAIT_MS = 10_000;
 const EFFECT_LOOK_MS = 100;
 
@@ -36,16 +37,15 @@ export async function searchAttributesOf(
   waitMs = CALL_WAIT_MS,
 ): Promise<Registration> {
   const registered = await registeredIn(connection, namespace, waitMs);
-  const missing = Object.keys(TYPES).filter((name) => registered[name] === undefined);
-  const mistyped = Object.keys(TYPES).filter(
-    (name) => registered[name] !== undefined && registered[name] !== TYPES[name],
-  );
-  return { usable: missing.length + mistyped.length === 0, missing, mistyped, reason: null };
+  const wrong = Object.keys(TYPES).filter((name) => registered[name] !== TYPES[name]);
+  const missing = wrong.filter((name) => registered[name] === undefined);
+  const mistyped = wrong.filter((name) => registered[name] !== undefined);
+  return { usable: wrong.length === 0, missing, mistyped, reason: null };
 }
 
 /**
- * Adds the missing ones and resolves when they can be used, or with the reason why they cannot: not
- * every client may add them. Throws the client's errors where they cannot be listed.
+ * Adds the missing ones and waits until they can be used; `reason` says why they cannot, such as
+ * that this client may not add them. Throws the client's errors where they cannot be listed.
  */
 export async function registerSearchAttributes(
   connection: ConnectionLike,
@@ -63,19 +63,14 @@ export async function registerSearchAttributes(
   } catch (error) {
     // Another process may have been first.
     const after = await searchAttributesOf(connection, namespace);
-    return after.missing.length === 0
-      ? after
-      : { ...after, reason: error instanceof Error ? error.message : String(error) };
+    return after.missing.length === 0 ? after : { ...after, reason: messageOf(error) };
   }
   const until = Date.now() + EFFECT_WAIT_MS;
   for (;;) {
     const after = await searchAttributesOf(connection, namespace);
     if (after.missing.length === 0) return after;
-    if (Date.now() >= until)
-      return {
-        ...after,
-        reason: `they were added and are not listed after ${EFFECT_WAIT_MS / 1_000} s`,
-      };
+    const reason = `they were added and are not listed after ${EFFECT_WAIT_MS / 1_000} s`;
+    if (Date.now() >= until) return { ...after, reason };
     await new Promise((resolve) => setTimeout(resolve, EFFECT_LOOK_MS));
   }
 }
@@ -110,15 +105,8 @@ async function registeredIn(
   waitMs: number,
 ): Promise<Partial<Record<string, number>>> {
   try {
-    return (
-      (
-        await bounded(
-          connection,
-          () => connection.operatorService.listSearchAttributes({ namespace }),
-          waitMs,
-        )
-      ).customAttributes ?? {}
-    );
+    const list = () => connection.operatorService.listSearchAttributes({ namespace });
+    return (await bounded(connection, list, waitMs)).customAttributes ?? {};
   } catch (error) {
     if (!hasCode(error, GRPC_PERMISSION_DENIED, GRPC_UNIMPLEMENTED)) throw error;
   }
@@ -127,11 +115,8 @@ async function registeredIn(
     const isNumber = SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES] === 'INT';
     const query = `${name} = ${isNumber ? '0' : '"-"'}`;
     try {
-      await bounded(
-        connection,
-        () => connection.workflowService.countWorkflowExecutions({ namespace, query }),
-        waitMs,
-      );
+      const count = () => connection.workflowService.countWorkflowExecutions({ namespace, query });
+      await bounded(connection, count, waitMs);
       found[name] = type!;
     } catch (error) {
       if (!hasCode(error, GRPC_INVALID_ARGUMENT)) throw error;

@@ -6,10 +6,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /**
- * The workflows as one script for their sandbox. Making it takes a second or two, so make it once
- * per process, and keep it in `folder`, where one is given, for the processes after this one: under
- * a hash of all that it is made of. Where the worker's converter names a failure converter, the
- * workflows fail by it as well.
+ * Bundles the workflows as one script for their sandbox. That takes a second or two, so the bundle
+ * is kept in `folder`, where one is given, under a hash of its sources. The workflows use the
+ * worker's failure converter, where it has one.
  */
 export async function bundleWorkflows(
   folder: string | null = null,
@@ -28,14 +27,11 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** Folders that the workflows may import from; the import rules of the project say so. */
 const SOURCES = ['pipelines', 'schemas'];
 
-/** The code as it was written, with its hash beside it: a power cut can cut a file short. */
+/** Reads a kept bundle; null where its hash differs: a power cut can cut a file short. */
 async function readKept(file: string): Promise<{ code: string } | null> {
   try {
-    const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as {
-      code: string;
-      sha256: string;
-    };
-    return sha256Of(code) === sha256 ? { code } : null;
+    const { code, sha256 } = JSON.parse(await readFile(file, 'utf8')) as Record<string, string>;
+    return code !== undefined && sha256Of(code) === sha256 ? { code } : null;
   } catch {
     return null;
   }
@@ -45,7 +41,6 @@ async function bundle(failureConverterPath: string | undefined): Promise<{ code:
   const { code } = await bundleWorkflowCode({
     ...(failureConverterPath === undefined ? {} : { failureConverterPath }),
     workflowsPath: fileURLToPath(new URL('../workflows/index.ts', import.meta.url)),
-    // The bundler says at length what it put in.
     logger: new DefaultLogger('WARN'),
   });
   return { code };
@@ -56,27 +51,19 @@ async function bundle(failureConverterPath: string | undefined): Promise<{ code:
  * count: they are in the bundle.
  */
 async function identityOfSources(failureConverterPath: string | undefined): Promise<string> {
-  const names = (
-    await Promise.all(
-      SOURCES.map((source) =>
-        readdir(join(ROOT, source), { recursive: true }).then((found) =>
-          found.map((name) => join(source, name)),
-        ),
-      ),
-    )
-  )
-    .flat()
-    .filter((name) => name.endsWith('.ts') || name.endsWith('.cjs'))
-    .sort();
+  const names: string[] = [];
+  for (const source of SOURCES)
+    for (const name of await readdir(join(ROOT, source), { recursive: true }))
+      if (/\.(ts|cjs)$/.test(name)) names.push(join(source, name));
   const hash = createHash('sha256').update(
     JSON.stringify([ROOT, process.versions.node, failureConverterPath ?? null]),
   );
-  for (const name of ['package-lock.json', ...names])
+  for (const name of ['package-lock.json', ...names.sort()])
     hash.update(`\n${name}\n`).update(await readFile(join(ROOT, name)));
   return hash.digest('hex');
 }
 
-/** What cannot be written is made again next time, no more; earlier sources' bundles go. */
+/** Writes the bundle, and deletes those of earlier sources. */
 async function keep(folder: string, name: string, { code }: { code: string }): Promise<void> {
   try {
     await mkdir(folder, { recursive: true });
@@ -86,7 +73,7 @@ async function keep(folder: string, name: string, { code }: { code: string }): P
     for (const other of await readdir(folder))
       if (other.endsWith('.json') && other !== name) await rm(join(folder, other), { force: true });
   } catch {
-    // The bundle is at hand all the same.
+    // It is then made again next time.
   }
 }
 

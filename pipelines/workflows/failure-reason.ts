@@ -20,9 +20,6 @@ export function failureTypeOf(error: unknown): string {
     cause.cause !== undefined
   )
     cause = cause.cause;
-  return cause instanceof ApplicationFailure
-    ? (cause.type ?? 'ApplicationFailure')
-    : cause instanceof Error
-      ? cause.name
-      : 'unknown';
+  if (cause instanceof ApplicationFailure) return cause.type ?? 'ApplicationFailure';
+  return cause instanceof Error ? cause.name : 'unknown';
 }

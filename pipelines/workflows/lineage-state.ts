@@ -32,18 +32,17 @@ import {
 import { chunkFaultOf } from './message-faults.ts';
 import { UndoQueue } from './undo-queue.ts';
 
-/** Waits so long before it looks again whether an earlier run's batch or undo has ended. */
+/** The wait between two looks whether an earlier run's batch or undo has ended. */
 export const BUSY_WAIT_MS = 2_000;
 /** Alerts that wait to be sent; of more the oldest are dropped. */
-export const ALERTS_WAITING_MAX = 20;
+const ALERTS_WAITING_MAX = 20;
 
-/** The next thing to do, and when. */
 export interface NextStep {
   kind: 'undo' | 'batch';
   dueAt: number;
 }
 
-export interface ChunkRefusal {
+interface ChunkRefusal {
   type: typeof BUFFER_FULL | typeof CHUNK_UNSOUND | typeof TOPIC_RECREATED | typeof RECORDS_MISSING;
   message: string;
   /** The last offset of the partition that the lineage has, where that is the reason. */
@@ -67,11 +66,7 @@ export class LineageState {
   #frozen: Frozen | null;
   #alerts: Alert[] = [];
 
-  constructor({
-    lineage,
-    settings,
-    carried,
-  }: Pick<LineageInput, 'lineage' | 'settings' | 'carried'>) {
+  constructor({ lineage, settings, carried }: LineageInput) {
     this.lineage = lineage;
     this.undos = new UndoQueue(lineage, carried?.undos ?? [], carried?.undone ?? []);
     this.#settings = settings;
@@ -89,12 +84,12 @@ export class LineageState {
   }
 
   /**
-   * Why this run does not take a chunk now, or null. An empty buffer takes any sound chunk, so that
-   * nothing is refused for ever.
+   * Returns why this run does not take a chunk now, or null. An empty buffer takes any sound chunk,
+   * so that nothing is refused for ever.
    *
-   * What a run took is given to it again when the workflow is reset, and a refusal then would leave
-   * a history that cannot be replayed. So for want of room it refuses only a sender that knows this
-   * run, which no sender does before the reset.
+   * After a reset the run receives again what it took before, and a refusal then would leave a
+   * history that cannot be replayed. So a full buffer refuses only a sender that knows this run,
+   * which no sender does before the reset.
    */
   refusalOf(chunk: RevisionChunk, run: string): ChunkRefusal | null {
     const chunkBytes = jsonBytes(chunk);
@@ -121,10 +116,8 @@ export class LineageState {
     }
     const fresh = this.#freshOf(chunk);
     if (fresh.length === 0 || this.#waiting.length === 0 || chunk.run !== run) return null;
-    const message = this.#fullness(
-      fresh.length,
-      fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh),
-    );
+    const bytes = fresh.length === chunk.revisions.length ? chunkBytes : jsonBytes(fresh);
+    const message = this.#fullness(fresh.length, bytes);
     return message === null ? null : { type: BUFFER_FULL, message };
   }
 
@@ -170,15 +163,14 @@ export class LineageState {
     }
   }
 
-  /** For a topic that was created again. What was taken from the old one stays. */
+  /** For a topic that was created again. Revisions taken from the old one stay. */
   forgetPositions(): void {
     this.#highWater.clear();
   }
 
   /**
-   * What is to be done next; null: nothing before a message comes. While nothing happens it stays
-   * the same, whatever time it is. Undos go first, and also while the lineage is frozen: that stops
-   * batches, not operators.
+   * Returns what is to be done next, whatever the time; null: nothing before a message comes. Undos
+   * go first, and also while the lineage is frozen: a freeze stops batches, not operators.
    */
   nextStep(): NextStep | null {
     if (this.isAtWork) return null;
@@ -243,14 +235,13 @@ export class LineageState {
     } else this.#freezeOver(batch, `batch ${batchId} failed ${attempts} times: ${reason}`, now);
   }
 
-  /** The batch's workflow of an earlier run is still at work: wait, without counting an attempt. */
+  /** An earlier run's workflow of the batch is still at work: waits, and counts no attempt. */
   batchBusy(now: number): void {
     this.#running = false;
     this.#held!.attempts--;
     this.#retryAt = now + BUSY_WAIT_MS;
   }
 
-  /** Takes off the oldest alert; null where none waits. */
   takeAlert(): Alert | null {
     return this.#alerts.shift() ?? null;
   }
@@ -272,30 +263,20 @@ export class LineageState {
   }
 
   status(): LineageStatus {
-    const batch = this.#held;
-    const held: HeldBatch | null =
-      batch === null
-        ? null
-        : {
-            batchId: batch.batchId,
-            workflowId: batchWorkflowId(this.lineage, batch.sequence),
-            revisions: batch.revisions.length,
-            attempts: batch.attempts,
-          };
-    const running =
-      this.#running && held !== null ? { ...held, startedAt: batch!.startedAt } : null;
+    const held = this.#running ? null : this.#heldBatch();
+    const running = this.#running ? this.#heldBatch() : null;
     return {
       lineage: this.lineage,
-      waiting: this.#waiting.length + (this.#running ? 0 : (held?.revisions ?? 0)),
+      waiting: this.#waiting.length + (held?.revisions ?? 0),
       waitingBytes: this.#waitingBytes,
       waitingSince: this.#waiting[0]?.arrivedAt ?? null,
-      running,
+      running: running && { ...running, startedAt: this.#held!.startedAt },
       head: this.#head,
       highWater: this.#highWaterByPartition(),
       outcomes: { ...this.#outcomes },
       batches: this.#nextSequence,
       frozen: this.#frozen,
-      held: this.#running ? null : held,
+      held,
       undos: this.undos.status(),
       settings: this.#settings,
     };
@@ -316,6 +297,13 @@ export class LineageState {
         ...this.undos.carried,
       },
     };
+  }
+
+  #heldBatch(): HeldBatch | null {
+    if (this.#held === null) return null;
+    const { batchId, sequence, revisions, attempts } = this.#held;
+    const workflowId = batchWorkflowId(this.lineage, sequence);
+    return { batchId, workflowId, revisions: revisions.length, attempts };
   }
 
   #batchDueAt(): number | null {
@@ -363,7 +351,6 @@ export class LineageState {
     return chunk.revisions.filter(({ position }) => BigInt(position.offset) > through);
   }
 
-  /** Why the buffer has no room for so many revisions of so many bytes, or null. */
   #fullness(revisions: number, revisionsBytes: number): string | null {
     const { bufferEditsMax, bufferBytesMax } = this.#settings.batch;
     const waiting = this.#waiting.length;

@@ -10,7 +10,7 @@ import {
   type UndoOrder,
 } from './contract.ts';
 
-/** What is wrong with a chunk of so many bytes, or null. */
+/** Names the fault of a chunk of `bytes` bytes, or null. */
 export function chunkFaultOf(lineage: string, chunk: RevisionChunk, bytes: number): string | null {
   const { topic, partition, revisions } = chunk;
   const count = revisions.length;
@@ -39,7 +39,7 @@ const REQUESTED_BY_CHARACTERS_MAX = 200;
 const CORRECTION_ID_CHARACTERS_MAX = 400;
 const ALIAS_CHARACTERS_MAX = 32;
 
-/** What is wrong with an undo, or null. */
+/** Names the fault of an undo, or null. */
 export function undoFaultOf(order: UndoOrder): string | null {
   const { request, releaseAlias } = (order ?? {}) as Partial<UndoOrder>;
   if (typeof request !== 'object' || request === null) return 'it has no request';
