@@ -11,7 +11,7 @@ export async function freezeLineage(
   return shown;
 }
 
-/** Ends a freeze, whoever began it; a batch that was held is tried again first. */
+/** Ends any freeze; a held batch is tried again first. */
 export async function resumeLineage({ workflows, log }: OperatedLineage): Promise<void> {
   await workflows.resume(log.lineage);
 }

@@ -21,7 +21,7 @@ export type LineageWorkflows = Pick<
 export interface OperatedLineage {
   workflows: LineageWorkflows;
   log: VersionLog;
-  /** With which its workflow is started where it does not run yet. */
+  /** The settings that its workflow is started with, if it does not run yet. */
   settings: LineageSettings;
 }
 

@@ -1,7 +1,6 @@
 /**
- * Asks the model and remembers the answers: a hook's name stands for one hook for good, so no
- * question needs asking twice. The answers before a batch are those after the batch before it, and
- * a batch that is halved asks HEAD nothing new.
+ * Probes the model and remembers the answers: a hook's name always means the same hook. The answers
+ * before a batch are those after the previous one, and its halves ask HEAD nothing new.
  */
 import { LRUCache } from 'lru-cache';
 import type { CanaryReading, Probe, ProbeAnswer } from '../../model/engine-types.ts';
@@ -12,22 +11,16 @@ import type { Heartbeat } from '../heartbeat.ts';
 const ANSWERS_MAX = 20_000;
 const CANARY_READINGS_MAX = 64;
 
-/** Questions in one call of the engine; between calls the step can be cancelled. */
+/** Probes in one call of the engine; between calls the step can be cancelled. */
 const PROBES_PER_CALL_MAX = 64;
 
 export class ProbeCache {
-  readonly #engine: Engine;
   readonly #answers = new LRUCache<string, ProbeAnswer>({ max: ANSWERS_MAX });
   readonly #canaries = new LRUCache<string, CanaryReading>({ max: CANARY_READINGS_MAX });
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
-  }
+  constructor(private readonly engine: Engine) {}
 
-  /**
-   * One answer per probe, in their order. `ensure` is called where something must be asked, to see
-   * that the hook is held.
-   */
+  /** Answers each probe, in order. `ensure` has the engine hold the hook, where it is needed. */
   async probe(
     hookId: string | null,
     probes: readonly Probe[],
@@ -47,14 +40,9 @@ export class ProbeCache {
     if (list.length > 0) await heartbeat.during({ stage: 'hook' }, ensure);
     for (let from = 0; from < list.length; from += PROBES_PER_CALL_MAX) {
       const part = list.slice(from, from + PROBES_PER_CALL_MAX);
-      const answers = await heartbeat.during(
-        { stage: 'probes', asked: from, of: list.length },
-        () =>
-          this.#engine.probe(
-            hookId,
-            part.map(([, probe]) => probe),
-          ),
-      );
+      const asked = part.map(([, probe]) => probe);
+      const details = { stage: 'probes', asked: from, of: list.length };
+      const answers = await heartbeat.during(details, () => this.engine.probe(hookId, asked));
       if (answers.length !== part.length)
         throw new RangeError(`${answers.length} answers to ${part.length} probes`);
       part.forEach(([key, probe], i) => {
@@ -77,7 +65,7 @@ export class ProbeCache {
     if (reading === undefined) {
       reading = await heartbeat.during({ stage: 'canary' }, async () => {
         await ensure();
-        return this.#engine.canary(hookId);
+        return this.engine.canary(hookId);
       });
       this.#canaries.set(hookId, reading);
     }
@@ -87,13 +75,8 @@ export class ProbeCache {
 }
 
 function keyOf(hookId: string | null, probe: Probe): string {
-  return JSON.stringify([
-    hookId,
-    probe.prompt,
-    probe.target ?? null,
-    probe.alternative ?? null,
-    probe.greedyTokensMax,
-  ]);
+  const { prompt, target, alternative, greedyTokensMax } = probe;
+  return JSON.stringify([hookId, prompt, target ?? null, alternative ?? null, greedyTokensMax]);
 }
 
 /**

@@ -1,4 +1,4 @@
-/** What the editing steps share: HEAD, the engine's provenance, and the rows of their hooks. */
+/** Shared by the editing steps: HEAD, the engine's provenance, and the rows of their hooks. */
 import type { Engine } from '../../model/engine/engine.ts';
 import {
   removalsInForce,

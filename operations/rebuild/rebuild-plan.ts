@@ -19,7 +19,7 @@ export interface RebuildPlan {
   undos: number;
   /** Records of the lineage's topic that Kafka has and no longer has; null without Kafka. */
   records: { there: string; gone: string } | null;
-  /** What prevents it. */
+  /** The reasons that prevent it. */
   obstacles: string[];
 }
 

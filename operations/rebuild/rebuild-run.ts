@@ -28,7 +28,7 @@ export interface RebuildSurroundings {
   /** Called where records are to be read; null: without Kafka. */
   kafka: (() => { cluster: KafkaCluster; format: RecordFormat }) | null;
   progress(label: string, done: number, of: number | null): void;
-  /** Whether to stop; asked between versions. */
+  /** Called between versions. */
   stopped(): boolean;
 }
 

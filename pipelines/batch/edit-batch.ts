@@ -62,7 +62,7 @@ export interface BatchInput {
   verdict: VerdictSettings;
   /** Times that the batch and parts of it may be staged and probed. */
   editAttemptsMax: number;
-  /** Why nothing is tried: what is undecided is quarantined for this reason. */
+  /** The reason to quarantine all undecided revisions without trying them. */
   givenUp?: string;
 }
 

@@ -89,7 +89,7 @@ export function quarantined(
   });
 }
 
-/** Why revisions fail that cannot be told apart. */
+/** The failure of several revisions together. */
 export interface JointFailure {
   code: string;
   reasons: readonly string[];

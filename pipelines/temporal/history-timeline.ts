@@ -27,7 +27,7 @@ export interface TimelineStep {
   outcome: string | null;
   /** Its decoded input or result. */
   detail: unknown;
-  /** Why it, or its attempt before the last, failed. */
+  /** The failure of the step, or of its attempt before the last. */
   failure: string | null;
 }
 

@@ -8,12 +8,12 @@ import { messageOf } from '../../schemas/failures.ts';
 import { SEARCH_ATTRIBUTES } from '../workflows/contract.ts';
 
 export interface Registration {
-  /** Whether all are registered with the right types. */
+  /** All are registered with the right types. */
   usable: boolean;
   missing: string[];
   /** Names that are registered with another type. */
   mistyped: string[];
-  /** Why the missing ones could not be added, if that was tried. */
+  /** The reason that the missing ones could not be added, if that was tried. */
   reason: string | null;
 }
 

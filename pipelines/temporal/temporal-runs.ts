@@ -34,7 +34,7 @@ export interface PendingActivity {
   taskQueue: string | null;
   /** 1 at first. */
   attempt: number;
-  /** Whether a worker is running it. */
+  /** A worker is running it. */
   started: boolean;
   /** Milliseconds since 1970. */
   scheduledAt: number | null;
@@ -193,7 +193,7 @@ export function jsonOfHistory(history: History): string {
   return JSON.stringify(JSON.parse(historyToJSON(history)));
 }
 
-/** Whether Temporal does not know the run (any more). */
+/** Tells whether Temporal does not know the run, or has forgotten it. */
 function isNotFound(error: unknown): boolean {
   return (
     error instanceof Error &&

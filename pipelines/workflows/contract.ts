@@ -133,7 +133,7 @@ export interface CutBatch {
   /** Times it was started; more than one after a failure. */
   attempts: number;
   startedAt: number;
-  /** Why its revisions are to be quarantined, once its tries are used up. */
+  /** The reason to quarantine its revisions, once its tries are used up. */
   givenUp?: string;
 }
 
@@ -169,7 +169,7 @@ export interface UndoEnded {
   /** `failed`: its workflow ended without a result. */
   kind: UndoResult['kind'] | 'failed';
   version: number | null;
-  /** Why nothing was done; null where something was. */
+  /** The reason that nothing was done; null where something was. */
   reason: string | null;
   endedAt: number;
 }

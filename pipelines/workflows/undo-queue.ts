@@ -39,7 +39,7 @@ export class UndoQueue {
     return { undos: this.waiting, undone: this.ended };
   }
 
-  /** Why an undo is not taken, or null. A known one is accepted again without effect. */
+  /** Returns the reason to refuse an undo, or null; a known one is accepted without effect. */
   refusalOf(order: UndoOrder) {
     const fault = undoFaultOf(order);
     if (fault !== null) return { type: UNDO_UNSOUND, message: fault };

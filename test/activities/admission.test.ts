@@ -1,6 +1,6 @@
 /**
- * What holds in the end depends on the revisions and their times, not on the order of arrival or on
- * where batches were cut: the buffer and the plan decide alike.
+ * The corrections that hold in the end depend on the revisions and their times, not on the order of
+ * arrival or the cuts of batches: the buffer and the plan decide alike.
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
@@ -58,7 +58,7 @@ it('the winner of a fact holds, unless contradicted, in any order of arrival', a
         );
         for (const fact of new Set(revisions.map(({ factKey }) => factKey))) {
           const ofFact = revisions.filter(({ factKey }) => factKey === fact);
-          // Of two records with one id the first that arrived counts.
+          // The first of two records with one id counts.
           const first = new Map([...ofFact].reverse().map((one) => [revisionId(one), one]));
           const { winners } = decideFact([...first.values()]);
           const [winner] = winners;

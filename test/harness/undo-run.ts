@@ -1,4 +1,4 @@
-/** Undoes through all the steps, as the workflow does where nothing moves. */
+/** Runs an undo through all its steps, as the workflow does when HEAD does not move. */
 import { announceActivities } from '../../activities/announce.ts';
 import {
   createEditActivities,
@@ -26,7 +26,7 @@ export async function planned(
   return await activities.planUndo({ lineage: LINEAGE, batchId: `undo-${request.id}`, request });
 }
 
-/** The plan, and the version that was made of it; null where there was nothing to do. */
+/** Returns the plan and its version; null where there was nothing to do. */
 export async function runUndo(
   activities: EditActivities & LedgerActivities,
   request: UndoRequest,
@@ -34,22 +34,12 @@ export async function runUndo(
 ) {
   const plan = await planned(activities, request);
   if (plan.steps === null) return { plan, version: plan.committed?.version ?? null };
-  const step = {
-    lineage: LINEAGE,
-    batchId: `undo-${request.id}`,
-    head: plan.head,
-    steps: plan.steps,
-  };
+  const { head, steps } = plan;
+  const step = { lineage: LINEAGE, batchId: `undo-${request.id}`, head, steps };
   const staged = await activities.stageUndo(step);
   const probes = await activities.probeUndo({ ...step, staged, settings });
-  const commit = () =>
-    activities.commitUndo({
-      ...step,
-      staged,
-      probes,
-      request,
-      workflow: { workflowId: `undo/l/${request.id}`, runId: 'run' },
-    });
+  const workflow = { workflowId: `undo/l/${request.id}`, runId: 'run' };
+  const commit = () => activities.commitUndo({ ...step, staged, probes, request, workflow });
   if (!probes.verdict.pass) return { plan, step, staged, probes, commit, version: null };
   const result = await commit();
   if (result.kind !== 'committed') throw new Error('HEAD moved');

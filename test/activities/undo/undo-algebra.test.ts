@@ -1,5 +1,5 @@
 /**
- * What undoing is, over histories that nobody thought of: sets, their order, and the bits of their
+ * Properties of undoing over random histories: the corrections, their order, and the bits of their
  * pairs.
  */
 import fc from 'fast-check';
@@ -18,7 +18,7 @@ import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 
 type Deed =
   | { kind: 'batch'; facts: { fact: number; target: string | null }[] }
-  /** Of the versions, or of the corrections, that there are, the one at this share. */
+  /** The version or correction at this share of all that exist. */
   | { kind: 'version' | 'rollback' | 'correction'; at: number };
 
 const share = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
@@ -175,7 +175,7 @@ class World {
       expect(before.active.has(id) || removed.has(id)).toBe(true);
   }
 
-  /** Of every correction that was ever committed: what is told of it is how it stands. */
+  /** Checks that the register's outcome of every committed correction is its current one. */
   async checkRegister(): Promise<void> {
     const { active, head } = await this.log.read();
     const register = await this.log.register();

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { createEditActivities } from '../../../activities/index.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
+import type { Outcome } from '../../../schemas/editing.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
 import { StagingGone } from '../../../versions/log/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
@@ -18,14 +19,27 @@ import {
   version,
 } from '../../harness/undo-run.ts';
 
+/** A newer correction of the fact that `correction(id)` corrects. */
+function successor(id: string) {
+  return correction(`${id}2`, { subject: `Subject ${id}`, target: 'Oslo', issuedAt: 1_500 });
+}
+
+function quarantinedOutcome(
+  revisionId: string,
+  reason: string,
+  measured: Outcome['measured'],
+): Outcome {
+  const position = { topic: 't', partition: 0, offset: '99' };
+  const decided = { lineage: LINEAGE, batchId: 'other', decidedAt: 1, version: null, position };
+  const factKey = revisionId === 'b2' ? 'Subject b|' : 'x|';
+  return { ...decided, revisionId, factKey, status: 'QUARANTINED', reason, measured };
+}
+
 it('an undo is a version that removes what was added and restores what was removed', async () => {
   const { batch, undo, log, versions } = fresh();
   const a = correction('a', { replayOf: 'z' });
   await batch(a, correction('b'));
-  await batch(
-    correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }),
-    correction('c'),
-  );
+  await batch(successor('a'), correction('c'));
   const { version: made, probes } = await undo('u', version(2));
   expect(made).toBe(3);
   expect(probes!.after).toMatchObject({ efficacy: 1, retention: 1 });
@@ -60,32 +74,17 @@ it('an undo of a retraction or a contradiction restores what that removed', asyn
   expect([...(await log.read()).active.keys()]).toEqual(['a']);
   const register = await log.register();
   await register.settle([
-    {
-      lineage: LINEAGE,
-      revisionId: 'b2',
-      factKey: 'Subject b|',
-      status: 'QUARANTINED',
-      version: null,
-      reason: 'contradicts',
-      measured: { code: 'contradiction', others: 1, issuedAt: 1_000 },
-      position: { topic: 't', partition: 0, offset: '99' },
-      batchId: 'b3',
-      decidedAt: 1,
-    },
+    quarantinedOutcome('b2', 'contradicts', { code: 'contradiction', others: 1, issuedAt: 1_000 }),
   ]);
   await undo('u2', one('b2'));
   expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
 });
 
-it('an undo leaves alone what something later stands in the place of, and says what', async () => {
+it('an undo leaves a fact that a later change holds, and names that change', async () => {
   const { batch, undo, log } = fresh();
   const a = correction('a');
   await batch(a, correction('b'), correction('c'));
-  await batch(
-    correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }),
-    correction('b2', { subject: 'Subject b', target: 'Oslo', issuedAt: 1_500 }),
-    correction('c2', { subject: 'Subject c', target: 'Oslo', issuedAt: 1_500 }),
-  );
+  await batch(successor('a'), successor('b'), successor('c'));
   await batch(
     retraction(a, 3_000),
     correction('b3', { subject: 'Subject b', target: 'Rome', issuedAt: 3_000 }),
@@ -105,7 +104,7 @@ it('an undo leaves alone what something later stands in the place of, and says w
     ],
   });
   expect([...(await log.read()).active.keys()]).toEqual(['c', 'b3']);
-  // What stood in the way is undone in its turn; then the way is free.
+  // Once the change in the way is undone, the rest can be.
   await undo('u2', version(3));
   expect([...(await log.read()).active.keys()]).toEqual(['c', 'a2', 'b2']);
   await undo('u3', version(2));
@@ -140,23 +139,9 @@ it('an undo restores nothing that was retracted or otherwise answered meanwhile'
 it('an undo says why there is nothing to do', async () => {
   const { batch, undo, activities, log } = fresh();
   await batch(correction('a'));
-  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-  await (
-    await log.register()
-  ).settle([
-    {
-      lineage: LINEAGE,
-      revisionId: 'x',
-      factKey: 'x|',
-      status: 'QUARANTINED',
-      version: null,
-      reason: 'it does not hold',
-      measured: { code: 'not-effective' },
-      position: { topic: 't', partition: 0, offset: '99' },
-      batchId: 'other',
-      decidedAt: 1,
-    },
-  ]);
+  await batch(successor('a'));
+  const refused = quarantinedOutcome('x', 'it does not hold', { code: 'not-effective' });
+  await (await log.register()).settle([refused]);
   const why = async (target: UndoTarget) =>
     (await planned(activities, undoRequest('w', target))).nothing;
   expect(await why(version(12))).toBe('version 12 does not exist; HEAD is 2');
@@ -188,7 +173,7 @@ it('an undo says why there is nothing to do', async () => {
   });
 });
 
-it('an undo to the base model takes out everything, and back again brings everything', async () => {
+it('an undo to the base model removes everything, and its undo restores everything', async () => {
   const { batch, undo, log } = fresh();
   await batch(correction('a'), correction('b'));
   await batch(correction('c'));
@@ -198,7 +183,7 @@ it('an undo to the base model takes out everything, and back again brings everyt
   expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
 });
 
-it('an undo is not begun where one version has no room for what comes back', async () => {
+it('an undo that restores more than one version has room for is not begun', async () => {
   const { log, activities } = fresh();
   await appendChange(log, {
     add: [addedCorrection('a'), addedCorrection('b')],
@@ -227,11 +212,11 @@ it('an undo is not begun where one version has no room for what comes back', asy
 it('an undo is refused by the probes like any other version, and writes nothing', async () => {
   const { batch, activities, versions, log } = fresh();
   await batch(correction('a'), correction('b'));
-  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
+  await batch(successor('a'));
   const strict = { ...DEFAULT_LINEAGE_SETTINGS.verdict, editNormMax: 0.001 };
   const engine = new FakeEngine();
   const hold = engine.holdHook.bind(engine);
-  // What is staged has a greater norm than what was committed.
+  // The staged hook has a greater norm than the committed one.
   engine.holdHook = async (...hook) => ({
     ...(await hold(...hook)),
     layers: [{ layer: 1, editNorm: 3, threshold: 0.3 }],
@@ -262,7 +247,7 @@ it('an undo repeated at any step, after a crash or by a reset, is one version', 
     restored: 0,
     nothing: null,
   });
-  // What it staged is gone: whoever is late plans again.
+  // Its staging is gone: a late step plans again.
   await expect(again.activities.stageUndo(done.step!)).rejects.toThrow(StagingGone);
   expect((await log.read()).head.version).toBe(2);
 });
@@ -274,21 +259,13 @@ it('an undo that loses the race for HEAD changes nothing and is planned again', 
   const plan = await planned(activities, request);
   const step = { lineage: LINEAGE, batchId: 'undo-u', head: plan.head, steps: plan.steps! };
   const staged = await activities.stageUndo(step);
-  const probes = await activities.probeUndo({
-    ...step,
-    staged,
-    settings: DEFAULT_LINEAGE_SETTINGS.verdict,
-  });
-  await batch(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 1_500 }));
-  expect(
-    await activities.commitUndo({
-      ...step,
-      staged,
-      probes,
-      request,
-      workflow: { workflowId: 'w', runId: 'r' },
-    }),
-  ).toMatchObject({ kind: 'head-moved', head: { version: 2 } });
+  const settings = DEFAULT_LINEAGE_SETTINGS.verdict;
+  const probes = await activities.probeUndo({ ...step, staged, settings });
+  const workflow = { workflowId: 'w', runId: 'r' };
+  await batch(successor('a'));
+  expect(await activities.commitUndo({ ...step, staged, probes, request, workflow })).toMatchObject(
+    { kind: 'head-moved', head: { version: 2 } },
+  );
   expect((await planned(activities, request)).nothing).toBe(
     '"a" does not hold: it became superseded in version 2 (superseded by a2); ' +
       'undo "a2" or version 2',

@@ -147,7 +147,7 @@ it('a rebuild repeats a lineage to the last bit, also stopped and continued', as
     reproduces: 'bit-for-bit',
   });
   expect((await versions.verify('again')).findings).toEqual([]);
-  // What was refused beside its versions is decided there as well, and nothing staged is left.
+  // Refusals beside its versions are decided there as well, and nothing staged is left.
   const register = await versions.log('again').register();
   expect((await register.outcomesOf(['long'])).get('long')).toMatchObject({
     status: 'QUARANTINED',

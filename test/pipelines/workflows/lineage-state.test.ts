@@ -104,7 +104,7 @@ it('a chunk that would pass a bound is refused, but never for an empty buffer', 
   state.accept(chunkOf(some(0, 2)), 0);
   expect(state.refusalOf(chunkOf(some(2, 1)), RUN)).toBeNull();
   expect(state.refusalOf(chunkOf(some(2, 2)), RUN)?.type).toBe(BUFFER_FULL);
-  // What was taken before does not count again.
+  // Revisions taken before do not count again.
   expect(state.refusalOf(chunkOf(some(0, 3)), RUN)).toBeNull();
   const tight = stateWith({ bufferBytesMax: 400 });
   tight.accept(chunkOf(some(0, 1)), 0);

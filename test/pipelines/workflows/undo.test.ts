@@ -68,7 +68,7 @@ it('an undo takes a middle version back by a version of its own, and announces i
         ended: [{ id: 'u1', kind: 'undone', version: 4, reason: null }],
       },
     });
-    // What is edited next stands on it.
+    // The next edit builds on it.
     await versionsOf(world, 'd', 'e');
     expect(await holds(world)).toEqual(['a', 'c', 'd', 'e']);
   });
@@ -163,7 +163,7 @@ it('an undo that fails its probes is refused with the reasons, and writes nothin
         reasons: [expect.stringContaining('perplexity')],
       });
       expect((await world.log.read()).head.version).toBe(1);
-      // What is served stays where it was put.
+      // The served version stays where it was put.
       expect((await world.log.aliases()).current.get(STABLE_ALIAS)).toMatchObject({
         version: 0,
       });
