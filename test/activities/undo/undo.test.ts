@@ -30,7 +30,7 @@ function quarantinedOutcome(
   measured: Outcome['measured'],
 ): Outcome {
   const position = { topic: 't', partition: 0, offset: '99' };
-  const decided = { lineage: LINEAGE, batchId: 'other', decidedAt: 1, version: null, position };
+  const decided = { lineage: LINEAGE, batchId: 'b3', decidedAt: 1, version: null, position };
   const factKey = revisionId === 'b2' ? 'Subject b|' : 'x|';
   return { ...decided, revisionId, factKey, status: 'QUARANTINED', reason, measured };
 }
