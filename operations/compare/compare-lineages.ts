@@ -8,12 +8,7 @@ import { excerpt } from '../../schemas/encoding/excerpt.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { OperationRefused } from '../operation-refused.ts';
-import {
-  measureLineage,
-  probedCorrections,
-  type MeasuredLineage,
-  type MeasuredSide,
-} from './measured-lineage.ts';
+import { measureLineage, probedCorrections, type MeasuredSide } from './measured-lineage.ts';
 
 export interface ComparedLineage {
   log: VersionLog;
@@ -23,23 +18,11 @@ export interface ComparedLineage {
   model: EngineOptions;
 }
 
-export interface LineageComparison {
-  sides: [MeasuredLineage, MeasuredLineage];
-  asked: { corrections: number; paraphrases: number; neighbours: number };
-  /** Active in the first and not in the second. */
-  onlyFirst: string[];
-  /** Active in the second and not in the first. */
-  onlySecond: string[];
-  /** Corrections that the two answer differently; the first `DIFFERING_MAX`. */
-  differing: {
-    id: string;
-    prompt: string;
-    target: string;
-    answers: [string, string];
-    effective: [boolean, boolean];
-  }[];
-}
+type Report = (step: string, done: number, of: number) => void;
 
+export type LineageComparison = ReturnType<typeof comparisonOf>;
+
+/** Corrections answered differently that a comparison names. */
 const DIFFERING_MAX = 1_000;
 
 /**
@@ -50,7 +33,7 @@ const DIFFERING_MAX = 1_000;
 export async function compareLineages(
   first: ComparedLineage,
   second: ComparedLineage,
-  report: (step: string, done: number, of: number) => void,
+  report: Report,
 ): Promise<LineageComparison> {
   const histories = [await historyOf(first), await historyOf(second)] as const;
   const probed = probedCorrections(...histories);
@@ -77,7 +60,7 @@ async function measured(
   { log, model }: ComparedLineage,
   history: History,
   probed: readonly ActiveCorrection[],
-  report: (step: string, done: number, of: number) => void,
+  report: Report,
 ): Promise<MeasuredSide> {
   const { lineage } = log;
   // The base model is measured with the configured hyper-parameters.
@@ -111,34 +94,32 @@ export function comparisonOf(
   first: MeasuredSide,
   second: MeasuredSide,
   probed: readonly ActiveCorrection[],
-): LineageComparison {
-  const pairs = first.corrections.map((one, i) => ({
-    one,
-    other: second.corrections[i]!,
-    correction: probed[i]!,
-  }));
-  const count = (of: (correction: ActiveCorrection) => readonly string[]): number =>
-    probed.reduce((sum, correction) => sum + of(correction).length, 0);
+) {
+  const pairs = first.corrections.map((one, i) => ({ one, other: second.corrections[i]!, i }));
+  const differing = pairs.filter(
+    ({ one, other }) => one.answer !== other.answer || one.effective !== other.effective,
+  );
+  const heldOnlyBy = (side: MeasuredSide, rival: MeasuredSide): string[] =>
+    side.corrections
+      .filter(({ holds }, i) => holds && !rival.corrections[i]!.holds)
+      .map(({ id }) => id);
   return {
-    sides: [first.measured, second.measured],
+    sides: [first.measured, second.measured] as const,
     asked: {
       corrections: probed.length,
-      paraphrases: count(({ paraphrases }) => paraphrases),
-      neighbours: count(({ neighbourhood }) => neighbourhood),
+      paraphrases: probed.flatMap(({ paraphrases }) => paraphrases).length,
+      neighbours: probed.flatMap(({ neighbourhood }) => neighbourhood).length,
     },
-    onlyFirst: pairs.filter(({ one, other }) => one.holds && !other.holds).map(({ one }) => one.id),
-    onlySecond: pairs
-      .filter(({ one, other }) => !one.holds && other.holds)
-      .map(({ one }) => one.id),
-    differing: pairs
-      .filter(({ one, other }) => one.answer !== other.answer || one.effective !== other.effective)
-      .slice(0, DIFFERING_MAX)
-      .map(({ one, other, correction }) => ({
-        id: one.id,
-        prompt: correction.prompt,
-        target: correction.target,
-        answers: [one.answer, other.answer],
-        effective: [one.effective, other.effective],
-      })),
+    /** Active in the first and not in the second. */
+    onlyFirst: heldOnlyBy(first, second),
+    /** Active in the second and not in the first. */
+    onlySecond: heldOnlyBy(second, first),
+    differing: differing.slice(0, DIFFERING_MAX).map(({ one, other, i }) => ({
+      id: one.id,
+      prompt: probed[i]!.prompt,
+      target: probed[i]!.target,
+      answers: [one.answer, other.answer] as const,
+      effective: [one.effective, other.effective] as const,
+    })),
   };
 }

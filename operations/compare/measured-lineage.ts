@@ -6,40 +6,6 @@ import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-export interface MeasuredCorrection {
-  id: string;
-  holds: boolean;
-  /** Greedy continuation of its own prompt. */
-  answer: string;
-  effective: boolean;
-  greedy: boolean;
-  /** How many of `paraphrasesAsked` prefer the target to the base model's answer. */
-  paraphrases: number;
-  paraphrasesAsked: number;
-  /** How many of `neighboursAsked` have the base model's next token. */
-  neighbours: number;
-  neighboursAsked: number;
-}
-
-/** What one lineage scores. Shares are fractions in [0, 1]; null where nothing was asked. */
-export interface MeasuredLineage {
-  lineage: string;
-  version: number;
-  base: { name: string; sha256: string };
-  corrections: number;
-  /** Share of the lineage's own corrections. */
-  efficacy: number | null;
-  efficacyGreedy: number | null;
-  /** Share of all that are probed. */
-  efficacyOfAll: number | null;
-  paraphrases: number | null;
-  neighbours: number | null;
-  perplexityRatio: number;
-  editNorm: number;
-  /** Spent on building the hook and asking. */
-  seconds: number;
-}
-
 /** Corrections in one call of the engine; between two calls a command can be stopped. */
 const CORRECTIONS_AT_ONCE = 16;
 const ANSWER_TOKENS = 4;
@@ -52,66 +18,48 @@ export function probedCorrections(first: History, second: History): ActiveCorrec
   ];
 }
 
-export interface MeasuredSide {
-  measured: MeasuredLineage;
-  corrections: MeasuredCorrection[];
-}
+export type MeasuredSide = Awaited<ReturnType<typeof measureLineage>>;
 
 /** Measures a lineage; the engine must have the lineage's base model and hyper-parameters. */
 export async function measureLineage(
   { engine, log, history }: { engine: Engine; log: VersionLog; history: History },
   probed: readonly ActiveCorrection[],
   progress: (done: number) => void = () => {},
-): Promise<MeasuredSide> {
+) {
   const began = performance.now();
   const rows = [...history.active.values()];
-  const corrections: MeasuredCorrection[] = [];
+  const corrections: Awaited<ReturnType<typeof measureCorrections>> = [];
   for (let from = 0; from < probed.length; from += CORRECTIONS_AT_ONCE) {
     progress(from);
     // Each time, since other hooks may have pushed it out of the engine's memory.
     const hookId = await ensureHook(engine, log, rows);
-    corrections.push(
-      ...(await measureCorrections(
-        engine,
-        hookId,
-        history,
-        probed.slice(from, from + CORRECTIONS_AT_ONCE),
-      )),
-    );
+    const some = probed.slice(from, from + CORRECTIONS_AT_ONCE);
+    corrections.push(...(await measureCorrections(engine, hookId, history, some)));
   }
   progress(probed.length);
   const hookId = await ensureHook(engine, log, rows);
   const { ratio } = await engine.canary(hookId);
   const { model } = await engine.describe();
   const own = corrections.filter(({ holds }) => holds);
-  const sum = (pick: (one: MeasuredCorrection) => number): number =>
-    corrections.reduce((total, one) => total + pick(one), 0);
+  const editNorms = (history.latest?.entry.layers ?? []).map(({ editNorm }) => editNorm);
   return {
     corrections,
+    /** The lineage's scores. Shares are fractions in [0, 1]; null where nothing was asked. */
     measured: {
       lineage: log.lineage,
       version: history.head.version,
       base: { name: model.name, sha256: model.sha256 },
       corrections: history.active.size,
-      efficacy: share(own.filter(({ effective }) => effective).length, own.length),
-      efficacyGreedy: share(own.filter(({ greedy }) => greedy).length, own.length),
-      efficacyOfAll: share(
-        corrections.filter(({ effective }) => effective).length,
-        corrections.length,
-      ),
-      paraphrases: share(
-        sum((one) => one.paraphrases),
-        sum((one) => one.paraphrasesAsked),
-      ),
-      neighbours: share(
-        sum((one) => one.neighbours),
-        sum((one) => one.neighboursAsked),
-      ),
+      /** Share of the lineage's own corrections. */
+      efficacy: share(own.map(({ effective }) => effective)),
+      efficacyGreedy: share(own.map(({ greedy }) => greedy)),
+      /** Share of all that are probed. */
+      efficacyOfAll: share(corrections.map(({ effective }) => effective)),
+      paraphrases: share(corrections.flatMap(({ paraphrases }) => paraphrases)),
+      neighbours: share(corrections.flatMap(({ neighbours }) => neighbours)),
       perplexityRatio: ratio,
-      editNorm: Math.max(
-        0,
-        ...(history.latest?.entry.layers ?? []).map(({ editNorm }) => editNorm),
-      ),
+      editNorm: Math.max(0, ...editNorms),
+      /** Spent on building the hook and asking. */
       seconds: (performance.now() - began) / 1_000,
     },
   };
@@ -122,7 +70,7 @@ async function measureCorrections(
   hookId: string | null,
   history: History,
   corrections: readonly ActiveCorrection[],
-): Promise<MeasuredCorrection[]> {
+) {
   const own = corrections.map(({ prompt, target }): Probe => ({
     prompt,
     target,
@@ -138,35 +86,34 @@ async function measureCorrections(
       prompt,
       target,
       greedyTokensMax: 1,
-      ...(alternatives[i] === '' || alternatives[i] === target.trim()
-        ? {}
-        : { alternative: alternatives[i]! }),
+      ...(!['', target.trim()].includes(alternatives[i]!) && { alternative: alternatives[i]! }),
     })),
   );
   const answers = await engine.probe(hookId, [...own, ...near, ...paraphrased]);
   let [nearAt, paraphraseAt] = [own.length, own.length + near.length];
-  return corrections.map(({ correctionId, paraphrases, neighbourhood }, i): MeasuredCorrection => {
-    const answer = answers[i]!;
-    const unchanged = neighbourhood.filter(
-      (_, n) => answers[nearAt + n]!.nextToken === based[nearAt + n]!.nextToken,
-    ).length;
-    const preferring = paraphrases.filter((_, n) => holds(answers[paraphraseAt + n]!)).length;
+  return corrections.map(({ correctionId: id, paraphrases, neighbourhood }, i) => {
+    const { answer, targetIsArgmax, targetIsGreedy } = answers[i]!;
+    const neighbourAt = nearAt;
+    const preferringAt = paraphraseAt;
     nearAt += neighbourhood.length;
     paraphraseAt += paraphrases.length;
     return {
-      id: correctionId,
-      holds: history.active.has(correctionId),
-      answer: answer.answer,
-      effective: answer.targetIsArgmax === true,
-      greedy: answer.targetIsGreedy === true,
-      paraphrases: preferring,
-      paraphrasesAsked: paraphrases.length,
-      neighbours: unchanged,
-      neighboursAsked: neighbourhood.length,
+      id,
+      holds: history.active.has(id),
+      /** Greedy continuation of its own prompt. */
+      answer,
+      effective: targetIsArgmax === true,
+      greedy: targetIsGreedy === true,
+      /** Whether each paraphrase prefers the target to the base model's answer. */
+      paraphrases: paraphrases.map((_, n) => holds(answers[preferringAt + n]!)),
+      /** Whether each neighbour has the base model's next token. */
+      neighbours: neighbourhood.map(
+        (_, n) => answers[neighbourAt + n]!.nextToken === based[neighbourAt + n]!.nextToken,
+      ),
     };
   });
 }
 
-function share(good: number, of: number): number | null {
-  return of === 0 ? null : good / of;
+function share(found: readonly boolean[]): number | null {
+  return found.length === 0 ? null : found.filter(Boolean).length / found.length;
 }

@@ -62,85 +62,72 @@ export function failure<Kind extends FailureKind>(
   facts: FailureFacts[Kind],
 ): Failure {
   const { lineage, subject, since, ...measured } = about;
-  return { lineage, kind, subject, since, ...KINDS[kind](facts, lineage), ...measured };
+  const [cause, heal] = KINDS[kind](facts, lineage);
+  return { lineage, kind, subject, since, cause, heal, ...measured };
 }
 
+/** The cause in words and the command, by kind. */
 const KINDS: {
-  [Kind in FailureKind]: (
-    facts: FailureFacts[Kind],
-    lineage: string,
-  ) => Pick<Failure, 'cause' | 'heal'>;
+  [Kind in FailureKind]: (facts: FailureFacts[Kind], lineage: string) => [string, string];
 } = {
-  'damaged log': ({ problem }, lineage) => ({
-    cause: problem,
-    heal: `errata verify --lineage ${lineage}`,
-  }),
-  frozen: ({ reason, held, waiting }, lineage) => ({
-    cause: [
-      reason,
-      ...(held === null
-        ? []
-        : [`the batch is held, with ${held.revisions} revisions, after ${held.attempts} attempts`]),
-      `${waiting} wait`,
-    ].join('; '),
-    heal: `errata resume --lineage ${lineage}`,
-  }),
-  'lineage ended': ({ ended }, lineage) => ({
-    cause: `the workflow ${ended}`,
-    heal: `errata replay lineage --lineage ${lineage}`,
-  }),
-  batch: ({ workflowId, ended }, lineage) => ({
-    cause: `${workflowId} ${ended}`,
-    heal: `errata replay batch ${workflowId.split('/').at(-1)!} --lineage ${lineage}`,
-  }),
-  undo: ({ workflowId, ended }, lineage) => ({
-    cause: ended,
-    heal: `errata replay batch ${workflowId} --lineage ${lineage}`,
-  }),
-  activity: ({ workflowId, className, problem }, lineage) => ({
-    cause: problem,
-    heal: FIXES[className]?.(lineage) ?? `errata history ${workflowId} --lineage ${lineage}`,
-  }),
-  'no worker': ({ waiting, process, seconds }) => ({
-    cause:
-      (waiting === null ? '' : `${waiting}: `) +
+  'damaged log': ({ problem }, lineage) => [problem, `errata verify --lineage ${lineage}`],
+  frozen: ({ reason, held, waiting }, lineage) => [
+    reason +
+      (held === null
+        ? ''
+        : `; the batch is held, with ${held.revisions} revisions, ` +
+          `after ${held.attempts} attempts`) +
+      `; ${waiting} wait`,
+    `errata resume --lineage ${lineage}`,
+  ],
+  'lineage ended': ({ ended }, lineage) => [
+    `the workflow ${ended}`,
+    `errata replay lineage --lineage ${lineage}`,
+  ],
+  batch: ({ workflowId, ended }, lineage) => [
+    `${workflowId} ${ended}`,
+    `errata replay batch ${workflowId.split('/').at(-1)!} --lineage ${lineage}`,
+  ],
+  undo: ({ workflowId, ended }, lineage) => [
+    ended,
+    `errata replay batch ${workflowId} --lineage ${lineage}`,
+  ],
+  activity: ({ workflowId, className, problem }, lineage) => [
+    problem,
+    FIXES[className]?.(lineage) ?? `errata history ${workflowId} --lineage ${lineage}`,
+  ],
+  'no worker': ({ waiting, process, seconds }) => [
+    (waiting === null ? '' : `${waiting}: `) +
       `no ${process} asked for work in the last ${seconds} s`,
-    heal: 'errata up',
-  }),
-  'workflow step': ({ workflowId, attempts }, lineage) => ({
-    cause:
-      `its next step failed ${attempts} times: ` +
+    'errata up',
+  ],
+  'workflow step': ({ workflowId, attempts }, lineage) => [
+    `its next step failed ${attempts} times: ` +
       "the workers' release may not be the one that it began with",
-    heal: workflowId.startsWith('lineage/')
+    workflowId.startsWith('lineage/')
       ? `errata replay lineage --lineage ${lineage}`
       : `errata replay batch ${workflowId} --lineage ${lineage}`,
-  }),
-  quarantined: ({ id, reason, code, batchId }, lineage) => ({
-    cause:
-      (reason ?? 'no reason was given') +
+  ],
+  quarantined: ({ id, reason, code, batchId }, lineage) => [
+    (reason ?? 'no reason was given') +
       `${code === undefined ? '' : ` (${code})`}, in batch ${batchId}`,
-    heal:
-      `errata resubmit quarantined ${shellWord(id)} --lineage ${lineage}` +
+    `errata resubmit quarantined ${shellWord(id)} --lineage ${lineage}` +
       // A retraction has nothing to repair.
       (id.startsWith('retract:') ? '' : ' --set target=...'),
-  }),
-  'dead letter': ({ letter, problem, repair }, lineage) => ({
-    cause: problem,
-    heal: `errata resubmit dead-letters ${letter} --lineage ${lineage}${repair}`,
-  }),
-  'topic made anew': ({ taken, end }, lineage) => ({
-    cause:
-      `offset ${taken} was taken, and the partition ends at ${end}: the topic was deleted and ` +
+  ],
+  'dead letter': ({ letter, problem, repair }, lineage) => [
+    problem,
+    `errata resubmit dead-letters ${letter} --lineage ${lineage}${repair}`,
+  ],
+  'topic made anew': ({ taken, end }, lineage) => [
+    `offset ${taken} was taken, and the partition ends at ${end}: the topic was deleted and ` +
       'created again, and its new records are refused',
-    heal: `errata replay forget-positions --lineage ${lineage}`,
-  }),
+    `errata replay forget-positions --lineage ${lineage}`,
+  ],
   ingest: ({ lag, isRead }) =>
     isRead
-      ? {
-          cause: `${lag} records wait: more arrive than are edited, or batches fail`,
-          heal: 'errata status',
-        }
-      : { cause: `${lag} records wait, and no ingest reads them`, heal: 'errata up' },
+      ? [`${lag} records wait: more arrive than are edited, or batches fail`, 'errata status']
+      : [`${lag} records wait, and no ingest reads them`, 'errata up'],
 };
 
 /** Commands that fix what an activity fails at again and again, by the failure's class. */

@@ -5,7 +5,7 @@
 import type { DataConverter } from '@temporalio/common';
 import { timelineOf, type TimelineStep } from '../../pipelines/temporal/history-timeline.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
-import { TemporalRuns, type WorkflowRun } from '../../pipelines/temporal/temporal-runs.ts';
+import { TemporalRuns } from '../../pipelines/temporal/temporal-runs.ts';
 import {
   followRun,
   resetPointNamed,
@@ -17,17 +17,7 @@ import {
 } from '../../pipelines/temporal/workflow-reset.ts';
 import { OperationRefused } from '../operation-refused.ts';
 
-export interface PlannedReset {
-  run: WorkflowRun;
-  points: ResetPoint[];
-  point: ResetPoint;
-  /** Activities, children and timers begun after the point, with how often each was. */
-  again: { name: string; times: number }[];
-  /** Versions committed after it; they stay, and the new run finds them. */
-  committed: number[];
-  /** Signals and updates received after it, which the new run receives again. */
-  reapplied: number;
-}
+export type PlannedReset = Awaited<ReturnType<typeof planReset>>;
 
 const POINTS_NAMED_MAX = 30;
 
@@ -36,12 +26,12 @@ export async function planReset(
   { lineages, dataConverter }: { lineages: TemporalLineages; dataConverter: DataConverter },
   { workflowId, runId }: { workflowId: string; runId: string | null },
   to: string,
-): Promise<PlannedReset> {
-  const runs = new TemporalRuns(lineages.client);
-  try {
-    const described = await runs.describe(workflowId, runId ?? undefined);
-    const history = described === null ? null : await runs.history(workflowId, described.run.runId);
-    if (described === null || history === null)
+) {
+  return await explained(lineages, async () => {
+    const runs = new TemporalRuns(lineages.client);
+    const run = (await runs.describe(workflowId, runId ?? undefined))?.run;
+    const history = run && (await runs.history(workflowId, run.runId));
+    if (!run || !history)
       throw new OperationRefused(
         `Temporal has no ${runId === null ? 'run' : `run ${runId}`} of ${workflowId}`,
         'A run that Temporal has forgotten cannot be reset. `errata history` shows it, and ' +
@@ -56,16 +46,17 @@ export async function planReset(
       ['activity', 'child workflow', 'timer'].includes(event),
     );
     return {
-      run: described.run,
+      run,
       points,
       point,
+      /** Activities, children and timers begun after the point, with how often each was. */
       again: countedNames(begun.map(({ name }) => name ?? 'a timer')),
+      /** Versions committed after it; they stay, and the new run finds them. */
       committed: after.flatMap(committedIn),
+      /** Signals and updates received after it, which the new run receives again. */
       reapplied: after.filter(({ event }) => event === 'signal' || event === 'update').length,
     };
-  } catch (error) {
-    throw lineages.explained(error);
-  }
+  });
 }
 
 function noSuchPoint(
@@ -92,11 +83,7 @@ export async function resetRun(
   { run, point }: PlannedReset,
   reason: string,
 ): Promise<string> {
-  try {
-    return await resetWorkflow(lineages.client, run, point, reason);
-  } catch (error) {
-    throw lineages.explained(error);
-  }
+  return await explained(lineages, () => resetWorkflow(lineages.client, run, point, reason));
 }
 
 /** Waits for the end of a run, for at most `timeoutSeconds`. */
@@ -105,8 +92,12 @@ export async function runEnd(
   run: { workflowId: string; runId: string },
   timeoutSeconds: number,
 ): Promise<RunEnd> {
+  return await explained(lineages, () => followRun(lineages.client, run, timeoutSeconds * 1_000));
+}
+
+async function explained<T>(lineages: TemporalLineages, work: () => Promise<T>): Promise<T> {
   try {
-    return await followRun(lineages.client, run, timeoutSeconds * 1_000);
+    return await work();
   } catch (error) {
     throw lineages.explained(error);
   }
