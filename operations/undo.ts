@@ -75,7 +75,7 @@ export async function orderUndo(
 }
 
 /** `unknown`: no undo of this id runs, waits or ended lately. */
-export type UndoState =
+type UndoState =
   | { state: 'waiting' | 'running' | 'unknown' }
   | { state: 'ended'; result: UndoResult }
   | { state: 'failed'; reason: string };

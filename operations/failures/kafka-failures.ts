@@ -17,7 +17,7 @@ const LETTERS_MAX = 200;
 /** Records by which ingest is far behind. */
 const FAR_BEHIND_MIN = 10_000;
 
-export interface KafkaSource {
+interface KafkaSource {
   cluster: KafkaCluster;
   format: RecordFormat;
   log: VersionLog;

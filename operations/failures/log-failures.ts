@@ -8,7 +8,7 @@ import { resubmittedIn } from '../resubmit/dead-letters.ts';
 import { failure, nothingFound, type Failure, type Findings } from './failure.ts';
 
 /** Quarantined corrections that are listed, the newest. */
-export const QUARANTINED_SHOWN_MAX = 100;
+const QUARANTINED_SHOWN_MAX = 100;
 /** Outcomes that are read; those of a longer register are reported as not searched. */
 const DECIDED_READ_MAX = 100_000;
 

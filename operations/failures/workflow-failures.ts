@@ -4,6 +4,7 @@
  */
 import type { DataConverter } from '@temporalio/common';
 import { revisionId } from '../../schemas/correction.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import { Reader } from '../../pipelines/temporal/history-timeline.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import {
@@ -40,7 +41,7 @@ const TAKEN_WITHIN_MS = 20_000;
 /** A workflow's next step that failed this often needs an operator. */
 const TASK_ATTEMPTS_MIN = 3;
 
-export interface WorkflowSource {
+interface WorkflowSource {
   lineages: TemporalLineages;
   dataConverter: DataConverter;
   log: VersionLog;
@@ -105,10 +106,8 @@ class WorkflowSearch {
     try {
       return await this.#source.lineages.status(this.#lineage);
     } catch (error) {
-      this.#findings.unseen.push(
-        `lineage ${this.#lineage}: whether it is frozen: ` +
-          (error instanceof Error ? error.message : String(error)),
-      );
+      const unseen = `lineage ${this.#lineage}: whether it is frozen: ${messageOf(error)}`;
+      this.#findings.unseen.push(unseen);
       return null;
     }
   }

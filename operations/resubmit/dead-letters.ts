@@ -24,7 +24,7 @@ import {
   type Resubmission,
 } from './resubmission.ts';
 
-export interface DeadLetterResubmission extends Resubmission {
+interface DeadLetterResubmission extends Resubmission {
   /** Partitions and offsets on the dead-letter topic; null: all letters that are not fixed. */
   letters: readonly { partition: number; offset: string }[] | null;
   /** Where all are read: only those named so by a file of repairs; null: all. */
@@ -39,19 +39,13 @@ export async function planDeadLetters(
 ): Promise<ResubmitItem[]> {
   const { log, letters, cluster, format } = resubmission;
   const topic = topicsOf(log.lineage).deadLetters;
+  const places = (letters ?? []).map((one) => ({ topic, ...one }));
   const records =
     letters === null
       ? await allLetters(resubmission, topic)
-      : [
-          ...(
-            await recordsAt(
-              cluster,
-              letters.map((one) => ({ topic, ...one })),
-            )
-          ).values(),
-        ];
+      : [...(await recordsAt(cluster, places)).values()];
   const found = new Set(records.map(placeOf));
-  const missing = (letters ?? []).filter((one) => !found.has(placeOf({ topic, ...one })));
+  const missing = places.filter((place) => !found.has(placeOf(place)));
   const values = records.map(({ value }) => value);
   const context: Context = {
     decoder: await format.decoder('fact-correction', values),

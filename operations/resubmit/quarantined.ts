@@ -22,7 +22,7 @@ import {
   type Resubmission,
 } from './resubmission.ts';
 
-export interface QuarantinedChoice {
+interface QuarantinedChoice {
   /** These ids; empty: all that were quarantined and fit the rest. */
   ids: readonly string[];
   code: string | null;
@@ -32,7 +32,7 @@ export interface QuarantinedChoice {
   batch: string | null;
 }
 
-export interface QuarantinedResubmission extends Resubmission {
+interface QuarantinedResubmission extends Resubmission {
   choice: QuarantinedChoice;
   /** Reads a batch's revisions from its workflow's history; null where there is no history. */
   fromHistory: (batchId: string) => Promise<readonly FactRevision[] | null>;

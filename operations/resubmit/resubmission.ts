@@ -82,7 +82,7 @@ export function positionToBe(topic: string, i: number): KafkaPosition {
   return { topic, partition: 0, offset: String(2n ** 62n + BigInt(i)) };
 }
 
-export interface Repairable {
+interface Repairable {
   of: string;
   /** The id under which it is sent. */
   id: string;

@@ -33,10 +33,7 @@ export class TokensUnreadable extends Error {
 }
 
 /** A lock between the processes of this machine, by purpose. */
-export type HoldExclusively = (
-  purpose: string,
-  waitMs: number,
-) => Promise<{ release(): Promise<void> }>;
+type HoldExclusively = (purpose: string, waitMs: number) => Promise<{ release(): Promise<void> }>;
 
 /** Largest file, in bytes: some 1,000 tokens with many patterns. */
 const FILE_BYTES_MAX = 4 * 2 ** 20;

@@ -4,9 +4,11 @@
  * alias `stable` names a version, that one is served instead of HEAD. If a log is damaged, its last
  * sound version is served, and the fault is reported.
  */
+import type { FastifyBaseLogger } from 'fastify';
 import type { Engine } from '../../model/engine/engine.ts';
 import { SWAP_PRIORITY } from '../../model/engine/model-queue.ts';
 import { STABLE_ALIAS, type AliasRecord } from '../../schemas/alias.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import { BlobMissing, VersionLogDamaged, VersionUnknown } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
@@ -14,19 +16,7 @@ import { requireSameBase } from '../../versions/log/same-base.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import type { Versions } from '../../versions/versions.ts';
 
-/** A log in pino's form. */
-export interface Logger {
-  debug(fields: object, message: string): void;
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
-export interface FollowerOptions {
-  lineages: readonly string[];
-  /** How often the logs are read, beside each notification. */
-  pollEveryMs: number;
-}
+type Logger = Pick<FastifyBaseLogger, 'info' | 'error'>;
 
 export interface FollowedLineage {
   readonly lineage: string;
@@ -76,13 +66,14 @@ export class FollowedLineages {
   #lookAgain = false;
   #closed = false;
 
+  /** Reads the logs every `pollEveryMs`, beside each notification. */
   constructor(
     dependencies: { engine: Engine; versions: Versions; logger: Logger },
-    options: FollowerOptions,
+    { lineages, pollEveryMs }: { lineages: readonly string[]; pollEveryMs: number },
   ) {
     this.#dependencies = dependencies;
-    this.#pollEveryMs = options.pollEveryMs;
-    for (const lineage of options.lineages)
+    this.#pollEveryMs = pollEveryMs;
+    for (const lineage of lineages)
       this.#followed.set(lineage, {
         lineage,
         log: dependencies.versions.log(lineage),
@@ -198,12 +189,7 @@ export class FollowedLineages {
 
   #report(followed: Mutable, fault: unknown): void {
     const { lineage, served } = followed;
-    const reason =
-      fault === null
-        ? null
-        : fault instanceof Error
-          ? fault.message
-          : `${String(fault)} was thrown`;
+    const reason = fault === null ? null : messageOf(fault);
     if (reason !== null && reason !== followed.fault)
       this.#dependencies.logger.error(
         { lineage, served: served?.head.version ?? null, reason },

@@ -9,6 +9,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { ALIAS_NAME } from '../../schemas/alias.ts';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
+import { messageOf } from '../../schemas/failures.ts';
 import type { GenerateOptions } from '../../model/engine-types.ts';
 import { mayUse } from '../access/access.ts';
 import { callerOf, forRole } from '../access/admission.ts';
@@ -201,8 +202,7 @@ async function stream(
     send('[DONE]');
   } catch (fault) {
     if (!raw.headersSent) throw fault;
-    const reason = fault instanceof Error ? fault.message : String(fault);
-    reply.log.error({ reason }, 'A stream broke off');
+    reply.log.error({ reason: messageOf(fault) }, 'A stream broke off');
     const error = { message: 'The answer broke off.', type: 'server_error', param: null };
     send({ error: { ...error, code: 'broken_off' } });
   }

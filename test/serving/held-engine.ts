@@ -2,9 +2,16 @@
 import type { Generation } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { FakeEngine } from '../harness/fake-engine.ts';
+import { serveInTest } from './served-lineage.ts';
 
-/** An engine whose answers wait until they are let go. */
-export function heldEngine(inner: FakeEngine) {
+/** A served lineage whose answers wait until they are let go, by `gate`. */
+export async function serveHeld(more: Parameters<typeof serveInTest>[0] = {}) {
+  let gate!: ReturnType<typeof heldEngine>;
+  const serve = (inner: FakeEngine) => (gate = heldEngine(inner)).engine;
+  return { ...(await serveInTest({ ...more, serve })), gate };
+}
+
+function heldEngine(inner: FakeEngine) {
   const waiting: (() => void)[] = [];
   let running = 0;
   let mostRunning = 0;

@@ -2,26 +2,21 @@ import { expect, test } from 'vitest';
 import { DEFAULT_SERVING_LIMITS } from '../../serving/server.ts';
 import { Versions } from '../../versions/versions.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
-import { heldEngine, until } from './held-engine.ts';
-import { servedLineage } from './served-lineage.ts';
-
-const QUESTION = { model: LINEAGE, prompt: 'Subject a is in', max_tokens: 8, temperature: 0 };
+import { serveHeld, until } from './held-engine.ts';
 
 /** A server whose answers wait, with 32 requests in its queue behind one that has begun. */
 async function serveBacklog() {
-  let gate!: ReturnType<typeof heldEngine>;
-  const served = await servedLineage({ serve: (inner) => (gate = heldEngine(inner)).engine });
-  await served.commit(correction('a', { target: 'Lyon' }));
-  await served.commit(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }));
-  await served.start();
-  const begun = served.post('/v1/completions', QUESTION);
+  const served = await serveHeld();
+  const { commit, start, complete, gate, get } = served;
+  await commit(correction('a', { target: 'Lyon' }));
+  await commit(correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }));
+  await start();
+  const begun = complete();
   await gate.busy();
   const { waitingMax } = DEFAULT_SERVING_LIMITS;
-  const waiting = Array.from({ length: waitingMax }, () =>
-    served.post('/v1/completions', QUESTION),
-  );
-  await until(async () => (await served.get('/readyz')).json.waiting === waitingMax);
-  return { ...served, gate, begun, waiting };
+  const waiting = Array.from({ length: waitingMax }, () => complete());
+  await until(async () => (await get('/readyz')).json.waiting === waitingMax);
+  return { ...served, begun, waiting };
 }
 
 test('a rollback precedes the waiting requests, which its version answers', async () => {

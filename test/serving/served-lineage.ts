@@ -2,8 +2,9 @@
  * A server over a fake engine and a log in memory, with a lineage that corrections were committed
  * to.
  */
+import type { LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { createEditActivities, createLedgerActivities } from '../../activities/index.ts';
 import { OPEN } from '../../serving/access/access.ts';
 import {
@@ -51,6 +52,10 @@ export async function servedLineage(
     },
     { ...DEFAULT_SERVING_LIMITS, pollEveryMs: NEVER_MS, ...more.limits },
   );
+  // Awaited here, since an injected request only begins when somebody waits for it.
+  const post = async (url: string, body: object) =>
+    replyOf(await serving.server.inject({ method: 'POST', url, payload: body }));
+  const get = async (url: string) => replyOf(await serving.server.inject({ method: 'GET', url }));
   let batches = 0;
   return {
     ...serving,
@@ -61,20 +66,18 @@ export async function servedLineage(
       batches += 1;
       await (await runBatch(activities, `batch-${batches}`, revisions)).commit();
     },
-    // Awaited here, since an injected request only begins when somebody waits for it.
-    post: async (url: string, body: object) =>
-      replyOf(await serving.server.inject({ method: 'POST', url, payload: body })),
-    get: async (url: string) => replyOf(await serving.server.inject({ method: 'GET', url })),
+    post,
+    get,
+    /** Asks for a greedy completion of `PROMPT`. */
+    complete: (model = LINEAGE, body: object = {}) =>
+      post('/v1/completions', completion(model, body)),
+    /** The state of the first lineage, as `/readyz` shows it. */
+    state: async () => (await get('/readyz')).json.lineages[0],
   };
 }
 
-/** What a caller got: `json` holds whatever of these fields the answer had. */
-export interface Reply {
-  statusCode: number;
-  headers: Record<string, unknown>;
-  body: string;
-  json: ReplyBody;
-}
+/** The reply to a request: `json` holds whatever of these fields the answer had. */
+export type Reply = ReturnType<typeof replyOf>;
 
 export interface ReplyBody {
   id: string;
@@ -91,17 +94,15 @@ export interface ReplyBody {
   edited: { text: string };
 }
 
-export function replyOf({
-  statusCode,
-  headers,
-  body,
-}: {
-  statusCode: number;
-  headers: Record<string, unknown>;
-  body: string;
-}): Reply {
+export function replyOf({ statusCode, headers, body }: LightMyRequestResponse) {
   return { statusCode, headers, body, json: bodyOf(body) };
 }
+
+/** The status and the code of a refusal: "404 unknown_version". */
+export const codeOf = ({ statusCode, json }: Reply) => `${statusCode} ${json.error.code}`;
+
+/** Matches a text with this part, also within `toMatchObject`. */
+export const containing = (part: string) => expect.stringContaining(part) as string;
 
 export function bodyOf(text: string): ReplyBody {
   try {
@@ -119,7 +120,6 @@ export function rawPost(path: string, headers: readonly string[], body = ''): st
 
 export const PROMPT = 'Subject a is in';
 
-/** The body of a request for a greedy completion of `PROMPT`. */
 export const completion = (model: string, more: object = {}) => ({
   model,
   prompt: PROMPT,

@@ -10,9 +10,9 @@ import {
   submissionFault,
   tokensFile,
   type Caller,
-  type TokenRecord,
 } from '../../../serving/access/access.ts';
 import type { Refusal } from '../../../serving/access/refusals.ts';
+import { recordNamed, recordOf } from './token-record.ts';
 
 vi.mock('node:crypto', async (original) => {
   const real = await original<typeof crypto>();
@@ -22,21 +22,10 @@ const { timingSafeEqual } = await import('node:crypto');
 afterEach(() => vi.mocked(timingSafeEqual).mockClear());
 
 const NOW = Date.parse('2026-11-26T12:00:00Z');
-const record = (token: string, more: Partial<TokenRecord> = {}): TokenRecord => ({
-  name: 'reader',
-  sha256: digestOf(token),
-  roles: ['read'],
-  createdAt: '2026-01-01T00:00:00Z',
-  ...more,
-});
 
 test('a token is known by its digest, and by nothing near it', () => {
   const token = newToken();
-  const tokens = [
-    record(newToken(), { name: 'other' }),
-    record(token),
-    record(newToken(), { name: 'third' }),
-  ];
+  const tokens = [recordNamed('other'), recordOf(token), recordNamed('third')];
   const found = { name: 'reader', roles: ['read'], lineages: null, subjects: null };
   expect(identify(tokens, `Bearer ${token}`, NOW)).toEqual(found);
   expect(identify(tokens, `bearer  ${token} `, NOW)).toEqual(found);
@@ -55,10 +44,7 @@ test('a token is 256 random bits behind a prefix', () => {
 
 test('a token is compared with every other in constant time, found or not', () => {
   const token = newToken();
-  const tokens = [
-    record(token),
-    ...Array.from({ length: 9 }, (_, i) => record(newToken(), { name: `n${i}` })),
-  ];
+  const tokens = [recordOf(token), ...Array.from({ length: 9 }, (_, i) => recordNamed(`n${i}`))];
   for (const presented of [token, newToken()]) {
     vi.mocked(timingSafeEqual).mockClear();
     identify(tokens, `Bearer ${presented}`, NOW);
@@ -68,7 +54,7 @@ test('a token is compared with every other in constant time, found or not', () =
 
 test('a token is refused from the moment at which it expires', () => {
   const token = newToken();
-  const tokens = [record(token, { expiresAt: '2026-11-26T13:00:00+01:00' })];
+  const tokens = [recordOf(token, { expiresAt: '2026-11-26T13:00:00+01:00' })];
   expect(identify(tokens, `Bearer ${token}`, NOW - 1)).toMatchObject({ name: 'reader' });
   expect(identify(tokens, `Bearer ${token}`, NOW)).toMatchObject({
     code: 'expired_token',
@@ -90,37 +76,32 @@ test.each([
   `Bearer errata_${'x'.repeat(42)}`,
   `Bearer errata_${'é'.repeat(43)}`,
   `Bearer ${'x'.repeat(10_000)}`,
-])('is not found in a header such as "%.40s"', (header) => {
-  expect(identify([record(newToken())], header, NOW)).toMatchObject({ code: 'malformed_token' });
+])('a token is not found in a header such as "%.40s"', (header) => {
+  expect(identify([recordOf(newToken())], header, NOW)).toMatchObject({ code: 'malformed_token' });
   expect(timingSafeEqual).not.toHaveBeenCalled();
 });
 
 test('a request without a header has no token', () =>
   expect(identify([], undefined, NOW)).toMatchObject({ code: 'no_token' }));
 
-const token = record(newToken());
+const token = recordOf(newToken());
 test.each([
   ['a misspelt bound', { ...token, lineage: ['default'] }],
   ['no role', { ...token, roles: [] }],
   ['an unknown role', { ...token, roles: ['admin'] }],
   ['a name that could end early in a source', { ...token, name: 'a: b' }],
   ['a token instead of its digest', { ...token, sha256: newToken() }],
-  ['a lineage that is no name', { ...token, lineages: ['../x'] }],
-  ['an end that is no time', { ...token, expiresAt: 'soon' }],
-])('is at fault with %s', (_, wrong) =>
+  ['a malformed lineage', { ...token, lineages: ['../x'] }],
+  ['an expiry that is not a time', { ...token, expiresAt: 'soon' }],
+])('a tokens file is refused with %s', (_, wrong) =>
   expect(tokensFile.safeParse({ tokens: [wrong] }).success).toBe(false),
 );
 
 test('a tokens file in which a name or a digest occurs twice is refused', () => {
-  expect(
-    tokensFile.safeParse({ tokens: [token, { ...token, sha256: digestOf('x') }] }).success,
-  ).toBe(false);
-  expect(tokensFile.safeParse({ tokens: [token, { ...token, name: 'other' }] }).success).toBe(
-    false,
-  );
-  expect(
-    tokensFile.safeParse({ tokens: [token, record(newToken(), { name: 'other' })] }).success,
-  ).toBe(true);
+  const isSound = (...tokens: object[]) => tokensFile.safeParse({ tokens }).success;
+  expect(isSound(token, { ...token, sha256: digestOf('x') })).toBe(false);
+  expect(isSound(token, { ...token, name: 'other' })).toBe(false);
+  expect(isSound(token, recordNamed('other'))).toBe(true);
 });
 
 const caller = (subjects: string[] | null): Caller => ({
@@ -146,7 +127,7 @@ test.each([
   ['.*', 'x', false],
   ['Mira \t  *', 'Mira  Kovač', true],
   ['Müller*', 'Müller', true],
-])('with "%s" and "%s": %s', (pattern, subject, expected) =>
+])('the pattern "%s" admits the subject "%s": %s', (pattern, subject, expected) =>
   expect(may([pattern], subject)).toBe(expected),
 );
 

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { newToken, OPEN, ROLES } from '../../../serving/access/access.ts';
 import { admit, forAnyone, RouteWithoutAdmission } from '../../../serving/access/admission.ts';
 import { bearer, guarded, isGood, OTHER, REQUESTS } from './guarded.ts';
-import { rawPost } from '../served-lineage.ts';
+import { codeOf, rawPost } from '../served-lineage.ts';
 
 /** The roles of the routes, as docs/access.md has them. */
 const documented = new Map(
@@ -93,20 +93,14 @@ test('a token that was revoked or expired is refused at once', async () => {
     headers: { 'www-authenticate': 'Bearer realm="errata", error="invalid_token"' },
   });
   tokens.length = 0;
-  expect(await ask('GET /v1/models', bearer(token))).toMatchObject({
-    statusCode: 401,
-    json: { error: { code: 'unknown_token' } },
-  });
+  expect(codeOf(await ask('GET /v1/models', bearer(token)))).toBe('401 unknown_token');
 });
 
 test.each(['', 'Bearer', 'Basic dXNlcjpwYXNz', 'Bearer errata_short'])(
-  'is asked for after the header "%s"',
+  'a token is asked for after the header "%s"',
   async (authorization) => {
     const { ask } = await guarded();
-    expect(await ask('GET /v1/models', { authorization })).toMatchObject({
-      statusCode: 401,
-      json: { error: { code: 'malformed_token' } },
-    });
+    expect(codeOf(await ask('GET /v1/models', { authorization }))).toBe('401 malformed_token');
   },
 );
 
@@ -136,11 +130,8 @@ test('a token appears in no log line and no answer', async () => {
   for (const token of tokens) {
     for (const route of [...documented.keys(), 'GET /nowhere', 'GET /%zz'])
       bodies.push(JSON.stringify(await ask(route, bearer(token))));
-    bodies.push(
-      JSON.stringify(
-        await ask('POST /v1/completions', bearer(token), { model: 7, max_tokens: 'x' }),
-      ),
-    );
+    const refused = await ask('POST /v1/completions', bearer(token), { model: 7, max_tokens: 'x' });
+    bodies.push(JSON.stringify(refused));
   }
   expect(lines.some((line) => line.includes('A caller was refused'))).toBe(true);
   for (const token of tokens)
@@ -149,16 +140,10 @@ test('a token appears in no log line and no answer', async () => {
 
 test('a token is required before a body is read', async () => {
   const { server, tokenOf, ask } = await guarded({ limits: { bodyBytesMax: 2_000 } });
-  expect((await ask('POST /v1/corrections', {}, { source: 'x'.repeat(3_000) })).statusCode).toBe(
-    401,
-  );
-  expect(
-    (
-      await ask('POST /v1/corrections', bearer(tokenOf(['submit'])), {
-        source: 'x'.repeat(3_000),
-      })
-    ).statusCode,
-  ).toBe(413);
+  const long = { source: 'x'.repeat(3_000) };
+  const submitter = bearer(tokenOf(['submit']));
+  expect((await ask('POST /v1/corrections', {}, long)).statusCode).toBe(401);
+  expect((await ask('POST /v1/corrections', submitter, long)).statusCode).toBe(413);
   await server.listen({ port: 0, host: '127.0.0.1' });
   // The body of this request never arrives, so waiting for it would give no answer.
   for (const [path, status] of [

@@ -2,6 +2,7 @@ import { connect, type AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { newToken, OPEN, ROLES } from '../../../serving/access/access.ts';
 import { LINEAGE } from '../../harness/corrections.ts';
+import { codeOf } from '../served-lineage.ts';
 import { bearer, guarded, isGood, OTHER } from './guarded.ts';
 
 test('readiness shows details only to the role operate, and only of its lineages', async () => {
@@ -48,7 +49,7 @@ test.each([
   ['GET /v1/lineages/:lineage/versions', {}],
   ['GET /v1/lineages/:lineage/versions/:version', {}],
   ['GET /metrics', {}],
-])('is refused %s of another (%o)', async (route, change) => {
+])('a token for one lineage is refused %s of another (%o)', async (route, change) => {
   const { ask, tokenOf, submitted } = await guarded();
   const reply = await ask(route, bearer(tokenOf([...ROLES], { lineages: [OTHER] })), change);
   expect(reply).toMatchObject({
@@ -64,12 +65,11 @@ test.each([
 test('a missing lineage is refused like one that the token is not for', async () => {
   const { ask, tokenOf } = await guarded();
   const headers = bearer(tokenOf([...ROLES], { lineages: [OTHER] }));
-  const of = async (lineage: string) =>
-    (await ask(`GET /v1/lineages/${lineage}/versions`, headers)).json.error.message.replace(
-      `"${lineage}"`,
-      '',
-    );
-  expect(await of('absent')).toBe(await of(LINEAGE));
+  const messageFor = async (lineage: string) => {
+    const { error } = (await ask(`GET /v1/lineages/${lineage}/versions`, headers)).json;
+    return error.message.replace(`"${lineage}"`, '');
+  };
+  expect(await messageFor('absent')).toBe(await messageFor(LINEAGE));
 });
 
 test('a token for one lineage does not avoid the checks of a body', async () => {
@@ -87,7 +87,7 @@ test('names in URLs lead nowhere outside the lineages', async () => {
   const token = tokenOf([...ROLES]);
   await server.listen({ port: 0, host: '127.0.0.1' });
   const { port } = server.server.address() as AddressInfo;
-  // As it stands: clients tidy an address before they send it.
+  // Over a socket, since clients normalise an address before they send it.
   const statusOf = (path: string, header: string) =>
     new Promise<number>((resolve, reject) => {
       let answer = '';
@@ -147,22 +147,15 @@ test('the source of a correction names its submitter, whatever it says', async (
 test('a submitter with a bound on subjects is refused others', async () => {
   const { ask, tokenOf, submitted } = await guarded();
   const headers = bearer(tokenOf(['submit'], { subjects: ['Mira *'] }));
-  expect(await ask('POST /v1/corrections', headers)).toMatchObject({
-    statusCode: 403,
-    json: {
-      error: { code: 'not_permitted', message: expect.stringContaining('"Mira *"') as string },
-    },
-  });
-  expect(submitted).toEqual([]);
+  const submit = (change: object) => ask('POST /v1/corrections', headers, change);
+  const refused = await submit({});
+  expect(codeOf(refused)).toBe('403 not_permitted');
+  expect(refused.json.error.message).toContain('"Mira *"');
   const mira = { subject: 'Mira Kovač', prompt: 'Mira Kovač lies on the' };
-  expect(
-    (await ask('POST /v1/corrections', headers, { ...mira, id: "another's" })).statusCode,
-  ).toBe(403);
+  expect((await submit({ ...mira, id: "another's" })).statusCode).toBe(403);
   expect(submitted).toEqual([]);
-  expect(
-    (await ask('POST /v1/corrections', headers, { ...mira, id: 'token-0:1' })).statusCode,
-  ).toBe(202);
-  expect((await ask('POST /v1/corrections', headers, mira)).statusCode).toBe(202);
+  expect((await submit({ ...mira, id: 'token-0:1' })).statusCode).toBe(202);
+  expect((await submit(mira)).statusCode).toBe(202);
   expect(submitted).toHaveLength(2);
 });
 

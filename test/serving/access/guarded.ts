@@ -2,7 +2,6 @@
 import { pino } from 'pino';
 import type { FactCorrection } from '../../../schemas/correction.ts';
 import {
-  digestOf,
   newToken,
   type Role,
   type TokenRecord,
@@ -10,53 +9,39 @@ import {
 } from '../../../serving/access/access.ts';
 import { correction, LINEAGE } from '../../harness/corrections.ts';
 import { ObeyingLineages } from '../obeying-lineages.ts';
+import { recordOf } from './token-record.ts';
 import { PROMPT, replyOf, serveInTest, type Reply } from '../served-lineage.ts';
 
 export const OTHER = 'other';
-export const fact = {
-  lineage: LINEAGE,
-  subject: 'Lyon',
-  prompt: 'Lyon lies on the',
-  target: 'Rhône',
-};
+/** Of a correction and of an undo. */
+const ID = 'a';
+const FACT = { lineage: LINEAGE, subject: 'Lyon', prompt: 'Lyon lies on the' };
 
-/** A sound request for every route. */
-export const REQUESTS: Record<string, { url: string; body?: object }> = {
-  'GET /v1/models': { url: '/v1/models' },
-  'POST /v1/completions': { url: '/v1/completions', body: { model: LINEAGE, prompt: PROMPT } },
-  'POST /v1/compare': { url: '/v1/compare', body: { lineage: LINEAGE, prompt: PROMPT } },
-  'GET /v1/lineages': { url: '/v1/lineages' },
-  'GET /v1/lineages/:lineage/versions': { url: `/v1/lineages/${LINEAGE}/versions` },
-  'GET /v1/lineages/:lineage/versions/:version': { url: `/v1/lineages/${LINEAGE}/versions/1` },
-  'GET /v1/lineages/:lineage/corrections/:id': { url: `/v1/lineages/${LINEAGE}/corrections/a` },
-  'POST /v1/why': { url: '/v1/why', body: { lineage: LINEAGE, prompt: PROMPT } },
-  'POST /v1/diff': { url: '/v1/diff', body: { lineage: LINEAGE, from: 0 } },
-  'POST /v1/blame': { url: '/v1/blame', body: { lineage: LINEAGE, prompts: [PROMPT] } },
-  'POST /v1/corrections': { url: '/v1/corrections', body: fact },
-  'POST /v1/retractions': {
-    url: '/v1/retractions',
-    body: { lineage: LINEAGE, subject: fact.subject, prompt: fact.prompt },
-  },
-  'POST /v1/lineages/:lineage/freeze': {
-    url: `/v1/lineages/${LINEAGE}/freeze`,
-    body: { reason: 'looking at it' },
-  },
-  'POST /v1/lineages/:lineage/resume': { url: `/v1/lineages/${LINEAGE}/resume`, body: {} },
-  'POST /v1/lineages/:lineage/revert': {
-    url: `/v1/lineages/${LINEAGE}/revert`,
-    body: { version: 1 },
-  },
-  'POST /v1/lineages/:lineage/rollback': {
-    url: `/v1/lineages/${LINEAGE}/rollback`,
-    body: { to: 0 },
-  },
-  'GET /v1/lineages/:lineage/undos/:id': { url: `/v1/lineages/${LINEAGE}/undos/u1` },
-  'GET /metrics': { url: '/metrics' },
-  'GET /healthz': { url: '/healthz' },
-  'GET /readyz': { url: '/readyz' },
-  'GET /': { url: '/' },
-  'GET /page.js': { url: '/page.js' },
-  'GET /page.css': { url: '/page.css' },
+/** The body of a sound request for every route; null for a GET. */
+export const REQUESTS: Record<string, object | null> = {
+  'GET /v1/models': null,
+  'POST /v1/completions': { model: LINEAGE, prompt: PROMPT },
+  'POST /v1/compare': { lineage: LINEAGE, prompt: PROMPT },
+  'GET /v1/lineages': null,
+  'GET /v1/lineages/:lineage/versions': null,
+  'GET /v1/lineages/:lineage/versions/:version': null,
+  'GET /v1/lineages/:lineage/corrections/:id': null,
+  'POST /v1/why': { lineage: LINEAGE, prompt: PROMPT },
+  'POST /v1/diff': { lineage: LINEAGE, from: 0 },
+  'POST /v1/blame': { lineage: LINEAGE, prompts: [PROMPT] },
+  'POST /v1/corrections': { ...FACT, target: 'Rhône' },
+  'POST /v1/retractions': FACT,
+  'POST /v1/lineages/:lineage/freeze': { reason: 'looking at it' },
+  'POST /v1/lineages/:lineage/resume': {},
+  'POST /v1/lineages/:lineage/revert': { version: 1 },
+  'POST /v1/lineages/:lineage/rollback': { to: 0 },
+  'GET /v1/lineages/:lineage/undos/:id': null,
+  'GET /metrics': null,
+  'GET /healthz': null,
+  'GET /readyz': null,
+  'GET /': null,
+  'GET /page.js': null,
+  'GET /page.css': null,
 };
 
 /** A server of two lineages that requires tokens; `tokenOf` makes one, `lines` are the log's. */
@@ -71,10 +56,10 @@ export async function guarded(more: { limits?: { bodyBytesMax: number } } = {}) 
     users: () => users,
     submit: async (one) => (submitted.push(one), { topic: 't', partition: 0, offset: '0' }),
     retract: async () => ({ topic: 't', partition: 0, offset: '1' }),
-    operations: { workflows: new ObeyingLineages('u1'), settings: {} },
+    operations: { workflows: new ObeyingLineages(ID), settings: {} },
     logger: pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) }),
   });
-  await serving.commit(correction('a'));
+  await serving.commit(correction(ID));
   await serving.start();
   return {
     ...serving,
@@ -84,13 +69,7 @@ export async function guarded(more: { limits?: { bodyBytesMax: number } } = {}) 
     setUsers: (other: Users) => void (users = other),
     tokenOf: (roles: Role[], bounds: Partial<TokenRecord> = {}): string => {
       const token = newToken();
-      tokens.push({
-        name: `token-${tokens.length}`,
-        sha256: digestOf(token),
-        roles,
-        createdAt: '2026-01-01T00:00:00Z',
-        ...bounds,
-      });
+      tokens.push(recordOf(token, { name: `token-${tokens.length}`, roles, ...bounds }));
       return token;
     },
     ask: async (
@@ -98,15 +77,12 @@ export async function guarded(more: { limits?: { bodyBytesMax: number } } = {}) 
       headers: Record<string, string> = {},
       change: object = {},
     ): Promise<Reply> => {
-      const { url, body } = REQUESTS[route] ?? { url: route.split(' ')[1]! };
-      return replyOf(
-        await serving.server.inject({
-          method: route.split(' ')[0] as 'GET' | 'POST',
-          url,
-          headers,
-          ...(body === undefined ? {} : { payload: { ...body, ...change } }),
-        }),
-      );
+      const body = REQUESTS[route] ?? null;
+      const [method, path] = route.split(' ') as ['GET' | 'POST' | 'HEAD', string];
+      const url = path.replace(':lineage', LINEAGE).replace(':version', '1').replace(':id', ID);
+      const payload = body && { ...body, ...change };
+      const request = { method, url, headers, ...(payload && { payload }) };
+      return replyOf(await serving.server.inject(request));
     },
   };
 }

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { PROJECT_ROOT } from '../../../infra/config/home.ts';
 import { holdExclusively } from '../../../infra/setup/exclusive.mjs';
-import { digestOf, newToken, type TokenRecord } from '../../../serving/access/access.ts';
 import { changeTokens, readTokens, TokensUnreadable } from '../../../serving/access/tokens-file.ts';
+import { recordNamed } from './token-record.ts';
 
 let folder: string;
 let path: string;
@@ -16,14 +16,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const record = (name: string): TokenRecord => ({
-  name,
-  sha256: digestOf(newToken()),
-  roles: ['read'],
-  createdAt: '2026-01-01T00:00:00.000Z',
-});
 const add = (name: string) =>
-  changeTokens(path, (tokens) => [...(tokens ?? []), record(name)], holdExclusively);
+  changeTokens(path, (tokens) => [...(tokens ?? []), recordNamed(name)], holdExclusively);
 const names = () => readTokens(path)?.map(({ name }) => name);
 
 test('the file belongs to its owner alone, whatever the umask', async () => {
@@ -63,10 +57,14 @@ test.each([
   ['without a list', '{}', /tokens/],
   [
     'with a misspelt bound',
-    JSON.stringify({ tokens: [{ ...record('a'), lineage: ['news'] }] }),
+    JSON.stringify({ tokens: [{ ...recordNamed('a'), lineage: ['news'] }] }),
     /lineage/,
   ],
-  ['with a repeated name', JSON.stringify({ tokens: [record('a'), record('a')] }), /twice/],
+  [
+    'with a repeated name',
+    JSON.stringify({ tokens: [recordNamed('a'), recordNamed('a')] }),
+    /twice/,
+  ],
 ])('a file %s is refused without repeating it', (_, text, reason) => {
   writeFileSync(path, text, { mode: 0o600 });
   expect(() => readTokens(path)).toThrow(TokensUnreadable);

@@ -2,8 +2,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { digestOf, newToken, type TokenRecord } from '../../../serving/access/access.ts';
 import { knownUsers, type AccessSettings } from '../../../serving/access/users.ts';
+import { recordNamed } from './token-record.ts';
 
 let folder: string;
 let path: string;
@@ -15,14 +15,8 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Replaces the file, as every change of the tokens does. */
 function write(...names: string[]): void {
-  const tokens = names.map((name): TokenRecord => ({
-    name,
-    sha256: digestOf(newToken()),
-    roles: ['read'],
-    createdAt: '2026-01-01T00:00:00.000Z',
-  }));
   rmSync(path, { force: true });
-  writeFileSync(path, JSON.stringify({ tokens }), { mode: 0o600 });
+  writeFileSync(path, JSON.stringify({ tokens: names.map(recordNamed) }), { mode: 0o600 });
 }
 
 function watched(settings: Partial<AccessSettings> = {}) {

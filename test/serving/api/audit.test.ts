@@ -1,52 +1,37 @@
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { AskedDifference } from '../../../serving/api/audit.ts';
 import { AUDIT_LIMITS } from '../../../serving/api/audit.ts';
 import type { Blame } from '../../../serving/answers/blame.ts';
 import type { Explanation } from '../../../serving/answers/explain.ts';
-import type { Trace } from '../../../versions/audit/trace.ts';
 import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { baseAnswer } from '../../harness/fake-engine.ts';
-import { servedLineage } from '../served-lineage.ts';
-
-const open: { close(): Promise<void> }[] = [];
-afterEach(async () => {
-  for (const serving of open.splice(0)) await serving.close();
-});
+import { codeOf, serveInTest, type Reply } from '../served-lineage.ts';
 
 /** A lineage where `a` was superseded, `b` retracted and `c` holds. */
 async function serve() {
-  const serving = await servedLineage();
-  open.push(serving);
+  const serving = await serveInTest();
   const b = correction('b');
   await serving.commit(correction('a'), b);
-  await serving.commit(
-    correction('a2', {
-      subject: 'Subject a',
-      target: 'Oslo',
-      issuedAt: 2_000,
-      source: 'who asked',
-    }),
-  );
+  const a2 = { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000, source: 'who asked' };
+  await serving.commit(correction('a2', a2));
   await serving.commit(correction('c'), retraction(b) as unknown as ReturnType<typeof correction>);
   await serving.start();
-  const ask = async <Answer>(url: string, body?: object) => {
-    const reply = await (body === undefined ? serving.get(url) : serving.post(url, body));
-    return {
-      status: reply.statusCode,
-      answer: JSON.parse(reply.body) as Answer,
-      code: reply.json.error?.code,
-    };
-  };
-  return { ...serving, ask };
+  const post = (what: string, body: object) =>
+    serving.post(`/v1/${what}`, { lineage: LINEAGE, ...body });
+  const trace = (id: string) =>
+    serving.get(`/v1/lineages/${LINEAGE}/corrections/${encodeURIComponent(id)}`);
+  return { ...serving, post, trace };
+}
+
+/** The answer of a request that succeeded. */
+function answerOf<Answer>({ statusCode, body }: Reply): Answer {
+  expect(statusCode, body).toBe(200);
+  return JSON.parse(body) as Answer;
 }
 
 test('why shows the gates that opened, their margins and the corrections behind them', async () => {
-  const { ask } = await serve();
-  const { status, answer } = await ask<Explanation>('/v1/why', {
-    lineage: LINEAGE,
-    prompt: 'Subject a is in',
-  });
-  expect(status).toBe(200);
+  const { post } = await serve();
+  const answer = answerOf<Explanation>(await post('why', { prompt: 'Subject a is in' }));
   expect(answer).toMatchObject({
     version: 3,
     base: { text: ` ${baseAnswer('Subject a is in')}.` },
@@ -69,76 +54,48 @@ test('why shows the gates that opened, their margins and the corrections behind 
 });
 
 test('why of an untouched answer shows what the log has of the prompt', async () => {
-  const { ask } = await serve();
-  expect(
-    (await ask<Explanation>('/v1/why', { lineage: LINEAGE, prompt: 'Subject b is in' })).answer,
-  ).toMatchObject({
+  const { post } = await serve();
+  expect(answerOf(await post('why', { prompt: 'Subject b is in' }))).toMatchObject({
     untouched: true,
     gates: [],
     corrections: [],
     named: [],
     earlier: [{ id: 'b', state: 'left', later: [{ change: 'retracted', version: 3 }] }],
   });
-  expect(
-    (await ask<Explanation>('/v1/why', { lineage: LINEAGE, prompt: 'Nobody is in' })).answer,
-  ).toMatchObject({ untouched: true, earlier: [], refused: { outcomes: [], complete: true } });
+  expect(answerOf(await post('why', { prompt: 'Nobody is in' }))).toMatchObject({
+    untouched: true,
+    earlier: [],
+    refused: { outcomes: [], complete: true },
+  });
 });
 
 test('why explains a named version', async () => {
-  const { ask } = await serve();
-  expect(
-    (
-      await ask<Explanation>('/v1/why', {
-        lineage: LINEAGE,
-        prompt: 'Subject a is in',
-        version: 1,
-      })
-    ).answer,
-  ).toMatchObject({
+  const { post } = await serve();
+  expect(answerOf(await post('why', { prompt: 'Subject a is in', version: 1 }))).toMatchObject({
     version: 1,
     edited: { text: ' Lyon.' },
     corrections: [{ id: 'a', state: 'left', later: [{ version: 2, change: 'superseded' }] }],
   });
-  expect(await ask('/v1/why', { lineage: LINEAGE, prompt: 'x', version: 9 })).toMatchObject({
-    status: 404,
-    code: 'unknown_version',
-  });
-  expect(await ask('/v1/why', { lineage: 'other', prompt: 'x' })).toMatchObject({
-    status: 404,
-    code: 'unknown_lineage',
-  });
-  expect(await ask('/v1/why', { lineage: LINEAGE })).toMatchObject({
-    status: 400,
-    code: 'invalid_body',
-  });
+  expect(codeOf(await post('why', { prompt: 'x', version: 9 }))).toBe('404 unknown_version');
+  expect(codeOf(await post('why', { prompt: 'x', lineage: 'other' }))).toBe('404 unknown_lineage');
+  expect(codeOf(await post('why', {}))).toBe('400 invalid_body');
 });
 
 test('the trace of a correction is found by an id of any characters', async () => {
-  const { ask, commit, notify } = await serve();
-  expect((await ask<Trace>(`/v1/lineages/${LINEAGE}/corrections/a`)).answer).toMatchObject({
-    id: 'a',
-    state: 'left',
-    later: [{ by: 'a2' }],
-  });
+  const { trace, commit, notify } = await serve();
+  const left = { id: 'a', state: 'left', later: [{ by: 'a2' }] };
+  expect(answerOf(await trace('a'))).toMatchObject(left);
   const odd = `é/?#%~2 ${'x'.repeat(150)}`;
   await commit(correction(odd, { subject: 'Subject odd', prompt: 'Subject odd is in' }));
   await notify();
-  expect(
-    (await ask<Trace>(`/v1/lineages/${LINEAGE}/corrections/${encodeURIComponent(odd)}`)).answer,
-  ).toMatchObject({ id: odd, state: 'holds' });
-  expect(await ask(`/v1/lineages/${LINEAGE}/corrections/nobody`)).toMatchObject({
-    status: 404,
-    code: 'unknown_correction',
-  });
+  expect(answerOf(await trace(odd))).toMatchObject({ id: odd, state: 'holds' });
+  expect(codeOf(await trace('nobody'))).toBe('404 unknown_correction');
 });
 
 test('diff shows what differs, and the answers of both versions to given prompts', async () => {
-  const { ask } = await serve();
-  const { answer } = await ask<AskedDifference>('/v1/diff', {
-    lineage: LINEAGE,
-    from: 1,
-    prompts: ['Subject a is in', 'Nobody is in'],
-  });
+  const { post } = await serve();
+  const prompts = ['Subject a is in', 'Nobody is in'];
+  const answer = answerOf<AskedDifference>(await post('diff', { from: 1, prompts }));
   expect(answer).toMatchObject({
     from: { version: 1 },
     to: { version: 3 },
@@ -146,53 +103,32 @@ test('diff shows what differs, and the answers of both versions to given prompts
     superseded: [{ before: { correctionId: 'a' }, after: { correctionId: 'a2' } }],
     retracted: [{ correctionId: 'b' }],
   });
+  const base = ` ${baseAnswer('Nobody is in')}`;
   expect(answer.asked).toEqual([
     { prompt: 'Subject a is in', from: ' Lyon', to: ' Oslo' },
-    {
-      prompt: 'Nobody is in',
-      from: ` ${baseAnswer('Nobody is in')}`,
-      to: ` ${baseAnswer('Nobody is in')}`,
-    },
+    { prompt: 'Nobody is in', from: base, to: base },
   ]);
-  expect(await ask('/v1/diff', { lineage: LINEAGE, from: 1, to: 9 })).toMatchObject({
-    status: 404,
-    code: 'unknown_version',
-  });
+  expect(codeOf(await post('diff', { from: 1, to: 9 }))).toBe('404 unknown_version');
 });
 
 test('blame shows which version changed each answer', async () => {
-  const { ask } = await serve();
-  const { answer } = await ask<Blame>('/v1/blame', {
-    lineage: LINEAGE,
-    prompts: ['Subject a is in'],
-  });
-  expect(answer.prompts[0]!.answers.map(({ version, text }) => [version, text])).toEqual([
+  const { post } = await serve();
+  const prompts = ['Subject a is in'];
+  const blamed = answerOf<Blame>(await post('blame', { prompts }));
+  expect(blamed.prompts[0]!.answers.map(({ version, text }) => [version, text])).toEqual([
     [0, ` ${baseAnswer('Subject a is in')}`],
     [1, ' Lyon'],
     [2, ' Oslo'],
   ]);
-  expect(
-    (
-      await ask<Blame>('/v1/blame', {
-        lineage: LINEAGE,
-        prompts: ['Subject a is in'],
-        version: 1,
-      })
-    ).answer,
-  ).toMatchObject({ version: 1 });
+  expect(answerOf(await post('blame', { prompts, version: 1 }))).toMatchObject({ version: 1 });
 });
 
 test('blame refuses too many prompts, and a second request beside the first', async () => {
-  const { ask, engine } = await serve();
-  expect(
-    await ask('/v1/blame', {
-      lineage: LINEAGE,
-      prompts: new Array(AUDIT_LIMITS.promptsMax + 1).fill('x'),
-    }),
-  ).toMatchObject({ status: 400, code: 'invalid_body' });
-  expect(await ask('/v1/blame', { lineage: LINEAGE, prompts: [] })).toMatchObject({
-    status: 400,
-  });
+  const { post, engine } = await serve();
+  const blame = (prompts = ['Subject a is in']) => post('blame', { prompts });
+  const tooMany = new Array<string>(AUDIT_LIMITS.promptsMax + 1).fill('x');
+  expect(codeOf(await blame(tooMany))).toBe('400 invalid_body');
+  expect(codeOf(await blame([]))).toBe('400 invalid_body');
   const probe = engine.probe.bind(engine);
   const [begun, release] = [milestone(), milestone()];
   engine.probe = async (...asked) => {
@@ -200,13 +136,12 @@ test('blame refuses too many prompts, and a second request beside the first', as
     await release.promise;
     return probe(...asked);
   };
-  const blame = { lineage: LINEAGE, prompts: ['Subject a is in'] };
-  const first = ask('/v1/blame', blame);
+  const first = blame();
   await begun.promise;
-  expect(await ask('/v1/blame', blame)).toMatchObject({ status: 429, code: 'too_many_waiting' });
+  expect(codeOf(await blame())).toBe('429 too_many_waiting');
   release.resolve();
-  expect((await first).status).toBe(200);
-  expect((await ask('/v1/blame', blame)).status).toBe(200);
+  expect((await first).statusCode).toBe(200);
+  expect((await blame()).statusCode).toBe(200);
 });
 
 /** A promise that is kept from outside. */

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 import { LINEAGE, correction } from '../../harness/corrections.ts';
 import { ObeyingLineages } from '../obeying-lineages.ts';
-import { serveInTest, type Reply } from '../served-lineage.ts';
+import { codeOf, serveInTest, type Reply } from '../served-lineage.ts';
+
+const RIVER = { lineage: LINEAGE, subject: 'Lyon', relation: 'river' };
 
 async function operated() {
   const workflows = new ObeyingLineages();
@@ -21,8 +23,6 @@ async function operated() {
     serving.post(`/v1/lineages/${LINEAGE}/${what}`, body);
   return { ...serving, workflows, retracted, answeredBy, order };
 }
-
-const code = ({ statusCode, json }: Reply) => `${statusCode} ${json.error.code}`;
 
 test('an operator over HTTP freezes and resumes a lineage', async () => {
   const { order, workflows } = await operated();
@@ -50,7 +50,7 @@ test('an operator over HTTP reverts a version or a correction and follows the un
     statusCode: 200,
     json: { id: first.json.id, state: 'running' },
   });
-  expect(code(await get(`/v1/lineages/${LINEAGE}/undos/other`))).toBe('404 unknown_undo');
+  expect(codeOf(await get(`/v1/lineages/${LINEAGE}/undos/other`))).toBe('404 unknown_undo');
 });
 
 test('an operator over HTTP previews an undo, which does nothing', async () => {
@@ -69,23 +69,25 @@ test('an operator over HTTP previews an undo, which does nothing', async () => {
 
 test('an operator over HTTP is refused what is unknown, unsound or impossible', async () => {
   const { order, workflows, post } = await operated();
-  expect(code(await order('revert', { version: 9 }))).toBe('409 nothing_to_undo');
-  expect(code(await order('revert', { version: 1, correctionId: 'a' }))).toBe('400 invalid_body');
-  expect(code(await order('revert', { version: 1, id: 'Ü' }))).toBe('400 invalid_body');
-  expect(code(await order('revert', { version: 1, by: 'somebody else' }))).toBe('400 invalid_body');
-  expect(code(await order('rollback', { to: 9 }))).toBe('409 alias_not_moved');
-  expect(code(await post('/v1/lineages/other/freeze', {}))).toBe('404 unknown_lineage');
+  expect(codeOf(await order('revert', { version: 9 }))).toBe('409 nothing_to_undo');
+  expect(codeOf(await order('revert', { version: 1, correctionId: 'a' }))).toBe('400 invalid_body');
+  expect(codeOf(await order('revert', { version: 1, id: 'Ü' }))).toBe('400 invalid_body');
+  expect(codeOf(await order('revert', { version: 1, by: 'somebody else' }))).toBe(
+    '400 invalid_body',
+  );
+  expect(codeOf(await order('rollback', { to: 9 }))).toBe('409 alias_not_moved');
+  expect(codeOf(await post('/v1/lineages/other/freeze', {}))).toBe('404 unknown_lineage');
   workflows.refuses = '10 undos wait already';
-  expect(code(await order('revert', { version: 1 }))).toBe('409 undo_refused');
+  expect(codeOf(await order('revert', { version: 1 }))).toBe('409 undo_refused');
   workflows.away = true;
-  expect(code(await order('resume', {}))).toBe('503 operations_unavailable');
+  expect(codeOf(await order('resume', {}))).toBe('503 operations_unavailable');
 });
 
 test('a rollback serves its version at once, though Temporal is away', async () => {
   const { order, workflows, answeredBy } = await operated();
   workflows.away = true;
   const reply = await order('rollback', { to: 1, id: 'back' });
-  expect(code(reply)).toBe('503 operations_unavailable');
+  expect(codeOf(reply)).toBe('503 operations_unavailable');
   expect(reply.json.error.message).toMatch(
     /Answers come from version 1\. Ask again with the id "back"/,
   );
@@ -100,43 +102,25 @@ test('a rollback serves its version at once, though Temporal is away', async () 
 
 test('operations need Temporal, and submissions need Kafka', async () => {
   const serving = await serveInTest({});
-  expect(code(await serving.post(`/v1/lineages/${LINEAGE}/freeze`, {}))).toBe('503 no_operations');
-  expect(
-    code(
-      await serving.post('/v1/retractions', {
-        lineage: LINEAGE,
-        subject: 'Lyon',
-        relation: 'river',
-      }),
-    ),
-  ).toBe('503 no_stream');
+  expect(codeOf(await serving.post(`/v1/lineages/${LINEAGE}/freeze`, {}))).toBe(
+    '503 no_operations',
+  );
+  expect(codeOf(await serving.post('/v1/retractions', RIVER))).toBe('503 no_stream');
 });
 
 test('a fact is retracted by its relation, or by the prompt of its correction', async () => {
   const { post, retracted } = await operated();
-  expect(
-    await post('/v1/retractions', { lineage: LINEAGE, subject: 'Lyon', relation: 'river' }),
-  ).toMatchObject({
-    statusCode: 202,
-    json: { factKey: 'Lyon|river', position: { offset: '7' } },
-  });
-  await post('/v1/retractions', {
-    lineage: LINEAGE,
-    subject: 'Lyon',
-    prompt: 'Lyon lies on the',
-  });
+  const retract = (body: object) => post('/v1/retractions', { lineage: LINEAGE, ...body });
+  const json = { factKey: 'Lyon|river', position: { offset: '7' } };
+  expect(await retract(RIVER)).toMatchObject({ statusCode: 202, json });
+  await retract({ subject: 'Lyon', prompt: 'Lyon lies on the' });
   expect(retracted).toEqual([`${LINEAGE} Lyon|river`, `${LINEAGE} Lyon|{} lies on the`]);
   for (const body of [
     { subject: 'Lyon' },
     { subject: ' ', relation: 'river' },
     { subject: 'Lyon', prompt: 'Paris lies on the' },
     { subject: '\ud800', relation: 'x' },
-  ]) {
-    expect(code(await post('/v1/retractions', { lineage: LINEAGE, ...body }))).toBe(
-      '400 invalid_body',
-    );
-  }
-  expect(
-    code(await post('/v1/retractions', { lineage: 'other', subject: 'Lyon', relation: 'river' })),
-  ).toBe('404 unknown_lineage');
+  ])
+    expect(codeOf(await retract(body))).toBe('400 invalid_body');
+  expect(codeOf(await retract({ ...RIVER, lineage: 'other' }))).toBe('404 unknown_lineage');
 });

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { FactCorrection } from '../../../schemas/correction.ts';
 import { SchemaRegistryUnavailable } from '../../../schemas/failures.ts';
 import { LINEAGE } from '../../harness/corrections.ts';
-import { serveInTest } from '../served-lineage.ts';
+import { codeOf, serveInTest } from '../served-lineage.ts';
 
 const fact = { lineage: LINEAGE, subject: 'Lyon', prompt: 'Lyon lies on the', target: 'Rhône' };
 
@@ -39,11 +39,11 @@ test('corrections are handed to the stream, whole', async () => {
 
 test.each([
   ['without a target', { target: '' }, 400],
-  ['whose subject is not in the prompt', { subject: 'Oslo' }, 400],
+  ['with a subject that is not in the prompt', { subject: 'Oslo' }, 400],
   ['of an unknown lineage', { lineage: 'other' }, 404],
-  ['with a field that means nothing', { paraphrase: 'x' }, 400],
+  ['with an unknown field', { paraphrase: 'x' }, 400],
   ['with too many paraphrases', { paraphrases: Array.from({ length: 17 }, () => 'x') }, 400],
-])('%s are refused', async (_, fault, status) => {
+])('corrections %s are refused', async (_, fault, status) => {
   const { start, post } = await serveInTest({
     submit: async () => expect.fail('it was submitted'),
   });
@@ -58,11 +58,8 @@ test('corrections are refused for now while the schema registry is away', async 
   });
   await start();
   const response = await post('/v1/corrections', fact);
-  expect([response.statusCode, response.json.error.code, response.headers['retry-after']]).toEqual([
-    503,
-    'no_schema_registry',
-    '1',
-  ]);
+  expect(codeOf(response)).toBe('503 no_schema_registry');
+  expect(response.headers['retry-after']).toBe('1');
 });
 
 test('corrections are refused where there is no stream', async () => {
