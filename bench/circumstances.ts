@@ -3,19 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { PROJECT_ROOT } from '../infra/config/home.ts';
 
-export interface Circumstances {
-  command: string;
-  date: string;
-  commit: string;
-  cores: number;
-  processor: string;
-  /** Load average of the minute before. */
-  loadBefore: number;
-  node: string;
-}
+export type Circumstances = ReturnType<typeof circumstances>;
 
 /** The circumstances of this process, which runs the npm script `script`. */
-export function circumstances(script: string): Circumstances {
+export function circumstances(script: string) {
   return {
     command: [`npm run ${script} --`, ...process.argv.slice(2)].join(' '),
     date: new Date().toISOString(),
@@ -25,6 +16,7 @@ export function circumstances(script: string): Circumstances {
     }).trim(),
     cores: availableParallelism(),
     processor: cpus()[0]?.model ?? 'unknown',
+    /** Load average of the minute before. */
     loadBefore: loadavg()[0]!,
     node: process.version,
   };

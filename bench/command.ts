@@ -1,9 +1,9 @@
 /** What the commands of the benchmarks share: options, set-up, the engine, progress and results. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { readConfiguration, type Configuration } from '../infra/config/configuration.ts';
-import { homeAt } from '../infra/config/home.ts';
+import { homeAt, PROJECT_ROOT } from '../infra/config/home.ts';
 import { progressOn, type Progress, type ProgressStep } from '../infra/setup/progress.ts';
 import { provision } from '../infra/setup/provision/index.ts';
 import type { EngineOptions } from '../model/engine/loaded-model.ts';
@@ -50,6 +50,30 @@ export const namesIn = <Name extends string>(names: readonly Name[]) =>
     if (name === undefined) throw new InvalidArgumentError(`expected some of ${names.join(', ')}`);
     return name;
   });
+
+/** Adds the options for what is edited: records, model, ordinary text and hyper-parameters. */
+export function editingOptions(command: Command): Command {
+  return command
+    .requiredOption(
+      '--data <file>',
+      `JSON array of records: case_id, prompt, subject, target_new, ground_truth, and optionally
+rephrase_prompt, paraphrases[], locality_prompt, neighbours[]`,
+    )
+    .option(
+      '--model <path>',
+      'a model folder or file, or a Hugging Face id that is already fetched',
+    )
+    .option('--text <file>', "ordinary text for the key statistics, not the model's own samples")
+    .option('--parameters <json>', 'hyper-parameters to change', json, {});
+}
+
+/** Adds the options of a benchmark that has parts and writes `<name>.json` and `<name>.md`. */
+export function partOptions(command: Command, name: string, parts: readonly string[]): Command {
+  const results = path.join(PROJECT_ROOT, 'bench', 'results');
+  return command
+    .option('--only <parts>', `some of ${parts.join(', ')}`, namesIn(parts), [...parts])
+    .option('--out <folder>', `for ${name}.json and ${name}.md`, results);
+}
 
 /** Runs a command; prints what it throws and sets the exit code. */
 export async function runCommand(name: string, command: () => Promise<void>): Promise<void> {

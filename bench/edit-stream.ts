@@ -4,29 +4,18 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Engine } from '../model/engine/engine.ts';
 import type { FactRecord } from '../operations/tune/fact-records.ts';
-import { measureFacts, type FactMeasures } from '../operations/tune/measure-facts.ts';
+import { measureFacts } from '../operations/tune/measure-facts.ts';
 import { batchEnds, EditedStream } from './edited-stream.ts';
 import { noSeconds, type StageSeconds } from './wrapped-engine.ts';
 
-export interface BenchResult extends FactMeasures {
-  corrections: number;
-  batches: number;
-  batchSize: number;
-  /** Corrections that a later record of the same fact replaced; the measures leave them out. */
-  superseded: number;
-  refused: number;
-  secondsPerCorrection: number;
-  stages: StageSeconds;
-  secondsByBatch: number[];
-  peakRssBytes: number;
-}
+export type BenchResult = Awaited<ReturnType<typeof editStream>>;
 
 export async function editStream(
   engine: Engine,
   records: readonly FactRecord[],
   batchSize: number,
   progress: (done: number) => void,
-): Promise<BenchResult> {
+) {
   const folder = await mkdtemp(path.join(tmpdir(), 'errata-bench-'));
   try {
     const { length: corrections } = records;
@@ -46,6 +35,7 @@ export async function editStream(
       corrections,
       batches: secondsByBatch.length,
       batchSize,
+      /** Corrections that a later record of the same fact replaced; they are not measured. */
       superseded: corrections - latest.length,
       refused: latest.length - held,
       ...measured,

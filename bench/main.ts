@@ -5,7 +5,7 @@ import { engineOptions } from '../infra/config/engine-options.ts';
 import type { HyperParameterOverrides } from '../schemas/editing.ts';
 import {
   during,
-  json,
+  editingOptions,
   openEngine,
   positive,
   range,
@@ -18,6 +18,7 @@ import { readRecords } from '../operations/tune/fact-records.ts';
 import type { ReferenceResult } from './reference/reference-result.ts';
 import { runReference } from './reference/run-reference.ts';
 import { sideBySide, speedupOf } from './reference/side-by-side.ts';
+import { share } from './tables.ts';
 
 interface Options {
   data: string;
@@ -31,24 +32,13 @@ interface Options {
   referenceRecords?: number;
 }
 
-const program = new Command('npm run bench --')
-  .description(
-    `Edits records in CounterFact's form in consecutive batches and measures at the end of the
+const program = new Command('npm run bench --').description(
+  `Edits records in CounterFact's form in consecutive batches and measures at the end of the
 stream.`,
-  )
-  .requiredOption(
-    '--data <file>',
-    `JSON array of records: case_id, prompt, subject, target_new, ground_truth, and optionally
-rephrase_prompt, paraphrases[], locality_prompt, neighbours[]`,
-  )
+);
+editingOptions(program)
   .option('--records <from:to>', 'which of them, half-open', range)
   .option('--batch <n>', 'corrections per batch', positive, 30)
-  .option('--model <path>', 'a model folder or file, or a Hugging Face id that is already fetched')
-  .option(
-    '--text <file>',
-    "ordinary text for the key statistics instead of the model's own samples",
-  )
-  .option('--parameters <json>', 'hyper-parameters to change', json, {})
   .option('--json <file>', 'write the result here as JSON, - for standard output')
   .option(
     '--compare-reference',
@@ -115,42 +105,27 @@ async function main({ data, batch, text, parameters, ...options }: Options): Pro
 }
 
 function table(result: BenchResult): string {
-  const percent = (value: number | null) =>
-    value === null ? '-' : `${(100 * value).toFixed(1)} %`;
-  const perCorrection = (seconds: number) => `${(seconds / result.corrections).toFixed(3)} s`;
-  const rows: [string, string][] = [
-    [
-      'corrections',
-      `${result.corrections} in ${result.batches} batches of ${result.batchSize} ` +
-        `(${result.refused} refused, ${result.superseded} superseded)`,
-    ],
-    [
-      'efficacy, target is argmax',
-      `${percent(result.efficacy)}   before ${percent(result.before.efficacy)}`,
-    ],
-    ['efficacy, greedy decoding', percent(result.efficacyGreedy)],
-    [
-      `  the first ${result.earliest.asked}`,
-      `${percent(result.earliest.efficacy)}   greedy ${percent(result.earliest.efficacyGreedy)}`,
-    ],
-    [
-      'p(new) > p(old)',
-      `${percent(result.preference)}   before ${percent(result.before.preference)}`,
-    ],
-    [
-      'paraphrases p(new) > p(old)',
-      `${percent(result.paraphrase)}   before ${percent(result.before.paraphrase)}`,
-    ],
-    ['paraphrases, target is argmax', percent(result.paraphraseArgmax)],
-    ['neighbours unchanged', percent(result.neighboursUnchanged)],
-    ['perplexity, edited / base', result.perplexityRatio.toFixed(4)],
-    ['ordinary tokens behind a gate', percent(result.ordinaryOpenShare)],
-    ['time per correction', `${result.secondsPerCorrection.toFixed(2)} s`],
-    ...Object.entries(result.stages).map(([stage, seconds]): [string, string] => [
-      `  ${stage}`,
-      perCorrection(seconds),
-    ]),
-    ['peak memory', `${(result.peakRssBytes / 1e9).toFixed(2)} GB`],
-  ];
-  return `\n${rows.map(([name, value]) => `${name.padEnd(32)}${value}`).join('\n')}\n`;
+  const { corrections, batches, batchSize, refused, superseded, before, earliest } = result;
+  const beside = (now: number | null, word: string, other: number | null) =>
+    `${share(now)}   ${word} ${share(other)}`;
+  const rows: Record<string, string> = {
+    corrections:
+      `${corrections} in ${batches} batches of ${batchSize} ` +
+      `(${refused} refused, ${superseded} superseded)`,
+    'efficacy, target is argmax': beside(result.efficacy, 'before', before.efficacy),
+    'efficacy, greedy decoding': share(result.efficacyGreedy),
+    [`  the first ${earliest.asked}`]: beside(earliest.efficacy, 'greedy', earliest.efficacyGreedy),
+    'p(new) > p(old)': beside(result.preference, 'before', before.preference),
+    'paraphrases p(new) > p(old)': beside(result.paraphrase, 'before', before.paraphrase),
+    'paraphrases, target is argmax': share(result.paraphraseArgmax),
+    'neighbours unchanged': share(result.neighboursUnchanged),
+    'perplexity, edited / base': result.perplexityRatio.toFixed(4),
+    'ordinary tokens behind a gate': share(result.ordinaryOpenShare),
+    'time per correction': `${result.secondsPerCorrection.toFixed(2)} s`,
+  };
+  for (const [stage, seconds] of Object.entries(result.stages))
+    rows[`  ${stage}`] = `${(seconds / corrections).toFixed(3)} s`;
+  rows['peak memory'] = `${(result.peakRssBytes / 1e9).toFixed(2)} GB`;
+  const lines = Object.entries(rows).map(([name, value]) => name.padEnd(32) + value);
+  return `\n${lines.join('\n')}\n`;
 }

@@ -17,6 +17,10 @@ export type Column<Row> = readonly [
 /** A fraction as a percentage with one digit. */
 export const percent = (value: number): string => (100 * value).toFixed(1);
 
+/** A fraction for a text: a percentage with its sign, or a dash if it was not measured. */
+export const share = (value: number | null): string =>
+  value === null ? '-' : `${percent(value)} %`;
+
 export function digits(count: number): (value: number) => string {
   return (value) => (Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toFixed(count));
 }

@@ -3,14 +3,7 @@ import type { ObjectStore } from '../../versions/stores/object-store.ts';
 import { verifyLineage, type Verification } from '../../versions/audit/verify.ts';
 import { OverlayStore } from './overlay-store.ts';
 
-export interface VerifyFigures {
-  seconds: number[];
-  sound: boolean;
-  versions: number;
-  objects: number;
-  bytes: number;
-  changes: { made: number; found: number; missed: string[]; seconds: number };
-}
+export type VerifyFigures = Awaited<ReturnType<typeof measureVerify>>;
 
 /** Times the check of a lineage, then repeats it for each of so many single-byte changes. */
 export async function measureVerify(
@@ -18,7 +11,7 @@ export async function measureVerify(
   lineage: string,
   changes: number,
   changed: (done: number) => void,
-): Promise<VerifyFigures> {
+) {
   const seconds: number[] = [];
   let whole: Verification | null = null;
   for (let round = 0; round < ROUNDS; round++) {

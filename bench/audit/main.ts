@@ -5,15 +5,14 @@
 import path from 'node:path';
 import { Command } from 'commander';
 import { engineOptions } from '../../infra/config/engine-options.ts';
-import { PROJECT_ROOT } from '../../infra/config/home.ts';
 import { factKeyOf, type CorrectionRevision } from '../../schemas/correction.ts';
 import { FileStore } from '../../versions/stores/file-store.ts';
 import { Versions } from '../../versions/versions.ts';
 import { circumstances } from '../circumstances.ts';
 import {
   during,
-  namesIn,
   openEngine,
+  partOptions,
   positive,
   runCommand,
   setUp,
@@ -45,38 +44,20 @@ interface Options {
 const program = new Command('npm run bench:audit --')
   .description(
     `Edits corrections into a lineage that is kept in a folder (a second run resumes it), then
-measures why, verify, the undoing of a version in the middle, and a rebuild from the log.`,
+measures why, verify, the undoing of a version in the middle, and a rebuild from the log, which
+takes as long as the edits.`,
   )
-  .option(
-    '--data <file>',
-    "records in CounterFact's form (default: made-up seats of made-up companies)",
-  )
+  .option('--data <file>', "records in CounterFact's form (default: made-up companies' seats)")
   .option('--corrections <n>', 'how many', positive, 1_000)
   .option('--batch <n>', 'corrections per version', positive, 10)
   .option('--model <path>', 'a model folder or file')
   .option(
     '--folder <path>',
-    `for a lineage of one model, data and batch size (default: studies/audit in the data
-folder)`,
+    'for a lineage of one model, data and batch size (default: studies/audit in the data folder)',
   )
   .option('--questions <n>', 'how often each kind of `why` is asked', positive, 20)
-  .option(
-    '--changes <n>',
-    'single-byte changes, each looked for by a check of everything',
-    positive,
-    200,
-  )
-  .option(
-    '--only <parts>',
-    `some of ${PARTS.join(', ')}, with commas between; a rebuild takes as long as the edits`,
-    namesIn(PARTS),
-    [...PARTS],
-  )
-  .option(
-    '--out <folder>',
-    'for audit.json and audit.md',
-    path.join(PROJECT_ROOT, 'bench', 'results'),
-  );
+  .option('--changes <n>', 'single-byte changes, each looked for by a full check', positive, 200);
+partOptions(program, 'audit', PARTS);
 
 await program.parseAsync();
 await runCommand('bench:audit', () => main(program.opts<Options>()));

@@ -2,26 +2,13 @@
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import { localSteps } from '../../operations/local-batch.ts';
-import type { ProbeScores } from '../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import type { ActiveCorrection } from '../../versions/log/history.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { STUDY_LINEAGE } from '../edited-stream.ts';
 
-export interface RevertFigures {
-  head: number;
-  undone: number;
-  /** The version that the undo made. */
-  version: number;
-  seconds: number;
-  /** Prompts of the undone facts (own, paraphrases, neighbours), compared with the base model. */
-  undoneFacts: { corrections: number; prompts: number; asBase: number; differedBefore: number };
-  /** Prompts of all other corrections, compared with the answers before the undo. */
-  otherFacts: { corrections: number; prompts: number; asBefore: number };
-  before: ProbeScores;
-  after: ProbeScores;
-}
+export type RevertFigures = Awaited<ReturnType<typeof measureRevert>>;
 
 interface EditedLineage {
   engine: Engine;
@@ -33,7 +20,7 @@ export async function measureRevert(
   { engine, versions }: EditedLineage,
   undone: number,
   begins: (stage: string) => void,
-): Promise<RevertFigures> {
+) {
   const log = versions.log(STUDY_LINEAGE);
   const { head, active } = await log.read();
   const added = new Set((await log.entry(undone)).entry.added.map((one) => one.correctionId));
@@ -60,14 +47,17 @@ export async function measureRevert(
   return {
     head: head.version,
     undone,
+    /** The version that the undo made. */
     version,
     seconds,
+    /** Prompts of the undone facts (own, paraphrases, neighbours), against the base model. */
     undoneFacts: {
       corrections: gone.length,
       prompts: undoneProbes.length,
       asBase: equal(undoneAfter, undoneBase),
       differedBefore: undoneProbes.length - equal(undoneBefore, undoneBase),
     },
+    /** Prompts of all other corrections, against the answers before the undo. */
     otherFacts: {
       corrections: all.length - gone.length,
       prompts: otherProbes.length,

@@ -3,15 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 
-export interface AnswerDelays {
-  batchWaitMs: number;
-  /** Ascending, of the corrections that were committed. */
-  seconds: number[];
-  medianSeconds: number;
-  p95Seconds: number;
-  /** Corrections that the probes refused. */
-  refused: number;
-}
+export type AnswerDelays = Awaited<ReturnType<typeof measureAnswerDelay>>;
 
 const COMPANIES = `
   Oracle Siemens Renault Philips Toyota Airbus Adobe Volvo Ericsson Sony Boeing Nokia Samsung
@@ -32,7 +24,7 @@ export async function measureAnswerDelay(
   system: LoadedSystem,
   batchWaitMs: number,
   { from, count }: { from: number; count: number },
-): Promise<AnswerDelays> {
+) {
   const lineage = system.lineages[0]!;
   const decided = new Map<string, string>();
   const reader = await system.outcomes('end', ({ revisionId, status }) => {
@@ -61,6 +53,7 @@ export async function measureAnswerDelay(
   seconds.sort((a, b) => a - b);
   return {
     batchWaitMs,
+    /** Ascending, of the corrections that were committed. */
     seconds,
     medianSeconds: quantile(seconds, 0.5),
     p95Seconds: quantile(seconds, 0.95),

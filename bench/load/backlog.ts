@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LoadedSystem } from './loaded-system.ts';
-import { watchProcesses, type ProcessMemory } from './process-figures.ts';
+import { watchProcesses } from './process-figures.ts';
 
 /** Numbers of records by place. The last three add up to the first, or some are lost. */
 export interface Whereabouts {
@@ -19,26 +19,12 @@ export function missingOf({ produced, inKafka, inWorkflows, decided }: Whereabou
   return produced - inKafka - inWorkflows - decided;
 }
 
-export interface Backlog {
-  records: number;
-  /** Writing the records and filling the buffers. */
-  filling: ProcessMemory[];
-  fillingSeconds: number;
-  /** While there is no edit worker. */
-  waiting: ProcessMemory[];
-  waitingSeconds: number;
-  whereabouts: Whereabouts;
-  histories: { lineage: string; events: number; bytes: number; eventsWhileWaiting: number }[];
-}
+export type Backlog = Awaited<ReturnType<typeof measureBacklog>>;
 
 const WRITTEN_AT_ONCE = 2_000;
 const LOOK_EVERY_MS = 1_000;
 
-export async function measureBacklog(
-  system: LoadedSystem,
-  records: number,
-  waitSeconds: number,
-): Promise<Backlog> {
+export async function measureBacklog(system: LoadedSystem, records: number, waitSeconds: number) {
   const { lineages } = system;
   const filling = watchProcesses(() => system.pids());
   for (let written = 0; written < records; written += WRITTEN_AT_ONCE) {
@@ -58,8 +44,10 @@ export async function measureBacklog(
   }));
   return {
     records,
+    /** Writing the records and filling the buffers. */
     filling: filled.memory,
     fillingSeconds: filled.seconds,
+    /** While there is no edit worker. */
     waiting: waited.memory,
     waitingSeconds: waited.seconds,
     whereabouts: await whereaboutsOf(system, records),

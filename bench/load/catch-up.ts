@@ -1,21 +1,11 @@
 /** How an edit worker works a backlog off, until every record has an outcome or time is up. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { OutcomeStatus } from '../../schemas/editing.ts';
-import { untilNothingMoves, whereaboutsOf, type Whereabouts } from './backlog.ts';
+import { untilNothingMoves, whereaboutsOf } from './backlog.ts';
 import type { LoadedSystem } from './loaded-system.ts';
-import { watchProcesses, type ProcessMemory } from './process-figures.ts';
+import { watchProcesses } from './process-figures.ts';
 
-export interface CatchUp {
-  records: number;
-  seconds: number;
-  /** Records with an outcome on the outcomes topics. */
-  decided: number;
-  decidedPerSecond: number;
-  outcomes: Partial<Record<OutcomeStatus, number>>;
-  before: Whereabouts;
-  after: Whereabouts;
-  memory: ProcessMemory[];
-}
+export type CatchUp = Awaited<ReturnType<typeof catchUp>>;
 
 const LOOK_EVERY_MS = 500;
 
@@ -27,11 +17,7 @@ export async function measureCatchUp(system: LoadedSystem, records: number): Pro
 }
 
 /** Starts the edit worker and watches until all is decided, for at most `secondsMax`. */
-export async function catchUp(
-  system: LoadedSystem,
-  records: number,
-  secondsMax: number,
-): Promise<CatchUp> {
+export async function catchUp(system: LoadedSystem, records: number, secondsMax: number) {
   const before = await whereaboutsOf(system, records);
   const heard = new Map<string, OutcomeStatus>();
   const reader = await system.outcomes('beginning', ({ position, status }) => {
@@ -44,7 +30,7 @@ export async function catchUp(
     await delay(LOOK_EVERY_MS);
   const { seconds, memory } = watch();
   const decided = heard.size;
-  const outcomes: CatchUp['outcomes'] = {};
+  const outcomes: Partial<Record<OutcomeStatus, number>> = {};
   for (const status of heard.values()) outcomes[status] = (outcomes[status] ?? 0) + 1;
   await system.end('edit-worker');
   await reader.stop();

@@ -1,14 +1,13 @@
 /** `npm run bench:load`: ingest rate, a waiting backlog, catching up, delay to the answer. */
 import path from 'node:path';
 import { Command } from 'commander';
-import { PROJECT_ROOT } from '../../infra/config/home.ts';
 import { BUFFER_BYTES_CEILING } from '../../pipelines/workflows/contract.ts';
 import { circumstances } from '../circumstances.ts';
-import { during, namesIn, positive, runCommand, setUp, writeResult } from '../command.ts';
+import { during, partOptions, positive, runCommand, setUp, writeResult } from '../command.ts';
 import { DELAY_CORRECTIONS, measureAnswerDelay } from './answer-delay.ts';
 import { measureBacklog, missingOf } from './backlog.ts';
 import { catchUp, measureCatchUp } from './catch-up.ts';
-import { measureIngest } from './ingest-rate.ts';
+import { measureIngest, type IngestRound } from './ingest-rate.ts';
 import { LoadedSystem, type LoadedSystemOptions } from './loaded-system.ts';
 import { loadReport, type LoadResult } from './report.ts';
 
@@ -47,6 +46,8 @@ const PASS_EVERYTHING = {
 };
 const CATCH_UP_BATCH = { ERRATA_BATCH_EDITS_MAX: '50', ERRATA_SHARD_EDITS_MAX: '50' };
 const DELAY_BATCH_WAITS_MS = [2_000, 0];
+/** A correction can be used once. */
+const DELAYS_MAX = DELAY_CORRECTIONS / DELAY_BATCH_WAITS_MS.length;
 
 const program = new Command('npm run bench:load --')
   .description(
@@ -56,44 +57,14 @@ our processes as in production), in four parts: ingest, backlog, catch-up, delay
   .option('--records <n>', 'the backlog', positive, 100_000)
   .option('--lineages <n>', 'lineages that share it', positive, 4)
   .option('--partitions <n>', 'partitions of each topic', positive, 3)
-  .option(
-    '--rounds <n>',
-    'rounds of the ingest measurement; the first meets processes that have just started',
-    positive,
-    6,
-  )
-  .option(
-    '--round-records <n>',
-    'records per lineage and round; they must fit the buffer',
-    positive,
-    1_500,
-  )
+  .option('--rounds <n>', 'rounds of ingest; processes have just started in the first', positive, 6)
+  .option('--round-records <n>', 'per lineage and round; they must fit the buffer', positive, 1_500)
   .option('--wait <seconds>', 'how long the backlog waits and is watched', positive, 300)
-  .option(
-    '--catch-up-seconds <seconds>',
-    'how long an edit worker then works on the backlog',
-    positive,
-    120,
-  )
+  .option('--catch-up-seconds <seconds>', 'of an edit worker on the backlog', positive, 120)
   .option('--catch-up-records <n>', 'records that are edited to the last one', positive, 2_000)
-  .option(
-    '--delays <n>',
-    `single corrections per setting, at most ${DELAY_CORRECTIONS / 2}`,
-    positive,
-    10,
-  )
-  .option(
-    '--model <path>',
-    'for the catch-up, where a small model is faster; the delay is that of the configured one',
-  )
-  .option('--only <parts>', `some of ${PARTS.join(', ')}, with commas between`, namesIn(PARTS), [
-    ...PARTS,
-  ])
-  .option(
-    '--out <folder>',
-    'for load.json and load.md',
-    path.join(PROJECT_ROOT, 'bench', 'results'),
-  );
+  .option('--delays <n>', `corrections per setting, at most ${DELAYS_MAX}`, positive, 10)
+  .option('--model <path>', 'for the catch-up (a small one is faster); not for the delay');
+partOptions(program, 'load', PARTS);
 
 await program.parseAsync();
 await runCommand('bench:load', () => main(program.opts<Options>()));
@@ -101,56 +72,52 @@ await runCommand('bench:load', () => main(program.opts<Options>()));
 async function main(options: Options): Promise<void> {
   const { configuration, progress } = await setUp(undefined, ['kafka', 'temporal']);
   const { out, only, ...rest } = options;
+  const { home } = configuration;
+  const { partitions, records, catchUpRecords, delays: count } = options;
   const result: LoadResult = { ...circumstances('bench:load'), options: { ...rest, only } };
   const names = Array.from({ length: options.lineages }, (_, i) => `load-${i}`);
   const named = options.model === undefined ? {} : { ERRATA_MODEL: path.resolve(options.model) };
   const passing = { ...PASS_EVERYTHING, ...named };
-  const { home } = configuration;
-  const step = async <Result>(label: string, work: () => Promise<Result>) =>
-    await during(progress, label, work);
-  const on = async (
-    lineages: readonly string[],
-    environment: Record<string, string>,
-    work: (system: LoadedSystem) => Promise<void>,
-  ) => await onSystem({ home, lineages, partitions: options.partitions, environment }, work);
+  const step = <Result>(label: string, work: () => Promise<Result>) =>
+    during(progress, label, work);
 
   if (only.includes('ingest')) {
     const rounds = Array.from({ length: options.rounds }, (_, round) =>
       names.map((name) => `${name}-round-${round + 1}`),
     );
-    await on(rounds.flat(), FILL_ONLY, async (system) => {
-      result.ingest = await step('ingest', () =>
-        measureIngest(system, rounds, options.roundRecords, ({ recordsPerSecond }) =>
-          progress.note(`${Math.round(recordsPerSecond)} records/s`),
-        ),
-      );
+    const found = ({ recordsPerSecond }: IngestRound) =>
+      progress.note(`${Math.round(recordsPerSecond)} records/s`);
+    const on = { home, partitions, lineages: rounds.flat(), environment: FILL_ONLY };
+    await onSystem(on, async (system) => {
+      const ingest = () => measureIngest(system, rounds, options.roundRecords, found);
+      result.ingest = await step('ingest', ingest);
     });
   }
   if (only.includes('backlog'))
-    await on(names, passing, async (system) => {
-      result.backlog = await step(`${options.records} records wait`, () =>
-        measureBacklog(system, options.records, options.wait),
-      );
-      result.resumed = await step('an edit worker comes', () =>
-        catchUp(system, options.records, options.catchUpSeconds),
-      );
+    await onSystem({ home, partitions, lineages: names, environment: passing }, async (system) => {
+      const backlog = () => measureBacklog(system, records, options.wait);
+      const resumed = () => catchUp(system, records, options.catchUpSeconds);
+      result.backlog = await step(`${records} records wait`, backlog);
+      result.resumed = await step('an edit worker starts', resumed);
     });
-  if (only.includes('catch-up'))
-    await on(names, { ...passing, ...CATCH_UP_BATCH }, async (system) => {
-      result.catchUp = await step(`${options.catchUpRecords} records, to the last one`, () =>
-        measureCatchUp(system, options.catchUpRecords),
-      );
+  if (only.includes('catch-up')) {
+    const environment = { ...passing, ...CATCH_UP_BATCH };
+    await onSystem({ home, partitions, lineages: names, environment }, async (system) => {
+      const all = () => measureCatchUp(system, catchUpRecords);
+      result.catchUp = await step(`${catchUpRecords} records, to the last one`, all);
     });
+  }
   if (only.includes('delay')) {
     result.delay = [];
-    for (const [i, batchWaitMs] of DELAY_BATCH_WAITS_MS.entries())
-      await on(['delay'], { ERRATA_BATCH_WAIT_MS: String(batchWaitMs) }, async (system) => {
-        const loaded = () => Promise.all([system.run('edit-worker'), system.run('serve')]);
-        await step('loading the models', loaded);
-        const numbers = { from: i * options.delays, count: options.delays };
-        const delay = () => measureAnswerDelay(system, batchWaitMs, numbers);
+    for (const [i, batchWaitMs] of DELAY_BATCH_WAITS_MS.entries()) {
+      const environment = { ERRATA_BATCH_WAIT_MS: String(batchWaitMs) };
+      await onSystem({ home, partitions, lineages: ['delay'], environment }, async (system) => {
+        const load = () => Promise.all([system.run('edit-worker'), system.run('serve')]);
+        const delay = () => measureAnswerDelay(system, batchWaitMs, { from: i * count, count });
+        await step('loading the models', load);
         result.delay!.push(await step(`answers, batchWaitMs ${batchWaitMs}`, delay));
       });
+    }
   }
   writeResult(out, 'load', result, loadReport(result));
   const ends = [result.backlog?.whereabouts, result.resumed?.after, result.catchUp?.after];

@@ -1,25 +1,12 @@
 /** Resident memory and processor time of processes, from /proc. */
 import { readFileSync } from 'node:fs';
 
-export interface ProcessFigures {
-  residentBytes: number;
-  /** User and system time since its start. */
-  cpuSeconds: number;
-}
+export type ProcessFigures = ReturnType<typeof figuresOf>;
+export type ProcessMemory = ReturnType<typeof memoryOf>;
 
 export interface Sample extends ProcessFigures {
   /** Milliseconds since the watch began. */
   atMs: number;
-}
-
-export interface ProcessMemory {
-  name: string;
-  firstBytes: number;
-  highestBytes: number;
-  lastBytes: number;
-  growthBytesPerMinute: number;
-  /** Mean use of processor cores. */
-  cores: number;
 }
 
 /** Linux fixes both for user space. */
@@ -28,13 +15,14 @@ const PAGE_BYTES = 4_096;
 const SAMPLE_EVERY_MS = 1_000;
 
 /** Reads the figures of a running process; throws if it does not run. */
-export function figuresOf(pid: number): ProcessFigures {
+export function figuresOf(pid: number) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   // The name in parentheses may hold spaces; user and system time are fields 12 and 13 after it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const resident = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
   return {
     residentBytes: resident * PAGE_BYTES,
+    /** User and system time since its start. */
     cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
   };
 }
@@ -69,7 +57,7 @@ export function watchProcesses(
   };
 }
 
-function memoryOf(name: string, samples: readonly Sample[], seconds: number): ProcessMemory {
+function memoryOf(name: string, samples: readonly Sample[], seconds: number) {
   const [first, last] = [samples[0]!, samples.at(-1)!];
   return {
     name,
@@ -77,6 +65,7 @@ function memoryOf(name: string, samples: readonly Sample[], seconds: number): Pr
     highestBytes: Math.max(...samples.map(({ residentBytes }) => residentBytes)),
     lastBytes: last.residentBytes,
     growthBytesPerMinute: growthPerMinute(samples),
+    /** Mean use of processor cores. */
     cores: (last.cpuSeconds - first.cpuSeconds) / seconds,
   };
 }

@@ -1,5 +1,6 @@
 /** Compares two results on the same records. */
 import type { BenchResult } from '../edit-stream.ts';
+import { share } from '../tables.ts';
 import type { ReferenceResult } from './reference-result.ts';
 
 /** The reference's seconds per correction over ours, which include probes and commits. */
@@ -11,58 +12,38 @@ export function speedupOf(
 }
 
 export function sideBySide(ours: BenchResult, reference: ReferenceResult): string {
-  const percent = (value: number | null) =>
-    value === null ? '-' : `${(100 * value).toFixed(1)} %`;
   const seconds = (value: number) => `${value.toFixed(3)} s`;
-  const share = (
+  const both = (
     name: string,
-    of: (result: BenchResult | ReferenceResult) => number | null,
-  ): string[] => [name, percent(of(ours)), percent(of(reference)), ''];
+    of: (result: BenchResult | ReferenceResult) => string,
+    ratio = '',
+  ): string[] => [name, of(ours), of(reference), ratio];
   const stage = (name: string, our: number, its: number): string[] => [
     `  ${name}`,
     seconds(our / ours.corrections),
     seconds(its / reference.corrections),
-    '',
   ];
-  const ratio = (value: number) => `${value.toFixed(1)} x`;
-  const spent = ours.stages;
+  const { context, targets, keys, solve, hook, probes, commit } = ours.stages;
+  const speedup = `${speedupOf(ours, reference).toFixed(1)} x`;
   const rows: string[][] = [
-    ['', 'Errata', 'reference', ''],
-    [
-      'corrections',
-      ...[ours, reference].map((result) => `${result.corrections} in ${result.batches}`),
-      '',
-    ],
-    share('efficacy, target is argmax', (result) => result.efficacy),
-    share('efficacy, greedy decoding', (result) => result.efficacyGreedy),
-    ['  prompt read token by token', '', percent(reference.efficacyTokenByToken), ''],
-    share('p(new) > p(old)', (result) => result.preference),
-    share('paraphrases p(new) > p(old)', (result) => result.paraphrase),
-    share('paraphrases, target is argmax', (result) => result.paraphraseArgmax),
-    share('neighbours unchanged', (result) => result.neighboursUnchanged),
-    [
-      'perplexity, edited / base',
-      ours.perplexityRatio.toFixed(4),
-      reference.perplexityRatio.toFixed(4),
-      '',
-    ],
-    share('ordinary tokens behind a gate', (result) => result.ordinaryOpenShare),
-    [
-      'time per correction',
-      seconds(ours.secondsPerCorrection),
-      seconds(reference.secondsPerCorrection),
-      ratio(speedupOf(ours, reference)),
-    ],
-    stage('context and targets', spent.context + spent.targets, reference.stages.targets),
-    stage('keys', spent.keys, reference.stages.keys),
-    stage('solve', spent.solve, reference.stages.solve),
-    stage('gate or hook', spent.hook, reference.stages.gate),
-    ['  probes and commit', seconds((spent.probes + spent.commit) / ours.corrections), '-', ''],
-    [
-      'peak memory',
-      ...[ours, reference].map((result) => `${(result.peakRssBytes / 1e9).toFixed(2)} GB`),
-      '',
-    ],
+    ['', 'Errata', 'reference'],
+    both('corrections', ({ corrections, batches }) => `${corrections} in ${batches}`),
+    both('efficacy, target is argmax', ({ efficacy }) => share(efficacy)),
+    both('efficacy, greedy decoding', ({ efficacyGreedy }) => share(efficacyGreedy)),
+    ['  prompt read token by token', '', share(reference.efficacyTokenByToken)],
+    both('p(new) > p(old)', ({ preference }) => share(preference)),
+    both('paraphrases p(new) > p(old)', ({ paraphrase }) => share(paraphrase)),
+    both('paraphrases, target is argmax', ({ paraphraseArgmax }) => share(paraphraseArgmax)),
+    both('neighbours unchanged', ({ neighboursUnchanged }) => share(neighboursUnchanged)),
+    both('perplexity, edited / base', ({ perplexityRatio }) => perplexityRatio.toFixed(4)),
+    both('ordinary tokens behind a gate', ({ ordinaryOpenShare }) => share(ordinaryOpenShare)),
+    both('time per correction', (result) => seconds(result.secondsPerCorrection), speedup),
+    stage('context and targets', context + targets, reference.stages.targets),
+    stage('keys', keys, reference.stages.keys),
+    stage('solve', solve, reference.stages.solve),
+    stage('gate or hook', hook, reference.stages.gate),
+    ['  probes and commit', seconds((probes + commit) / ours.corrections), '-'],
+    both('peak memory', ({ peakRssBytes }) => `${(peakRssBytes / 1e9).toFixed(2)} GB`),
   ];
   const note =
     reference.corrections < ours.corrections
@@ -74,11 +55,9 @@ export function sideBySide(ours: BenchResult, reference: ReferenceResult): strin
   return `\n${rows.map(line).join('\n')}\n${note}${software}\n`;
 }
 
-const COLUMNS = [32, 14, 14, 8];
-
-function line(cells: string[]): string {
-  return cells
-    .map((cell, i) => (i === 0 ? cell.padEnd(COLUMNS[i]!) : cell.padStart(COLUMNS[i]!)))
-    .join('')
-    .trimEnd();
+function line([name = '', ...values]: string[]): string {
+  const widths = [14, 14, 8];
+  return (
+    name.padEnd(32) + values.map((value, i) => value.padStart(widths[i]!)).join('')
+  ).trimEnd();
 }

@@ -30,19 +30,10 @@ export async function ordinaryTexts(
   return texts;
 }
 
-export interface OrdinaryOpenings {
-  /** Not counting the first of each sequence, on which no gate opens. */
-  tokens: number;
-  /** Share of them that open a gate, at the edited block with the largest share. */
-  openShare: number;
-}
+export type OrdinaryOpenings = Awaited<ReturnType<typeof openingsOn>>;
 
 /** Counts openings of a held hook; null is the base model, on which nothing opens. */
-export async function openingsOn(
-  engine: Engine,
-  hookId: string | null,
-  texts: readonly string[],
-): Promise<OrdinaryOpenings> {
+export async function openingsOn(engine: Engine, hookId: string | null, texts: readonly string[]) {
   const byLayer = new Map<number, number>();
   let tokens = 0;
   for (const text of texts) {
@@ -56,7 +47,12 @@ export async function openingsOn(
         byLayer.set(layer, (byLayer.get(layer) ?? 0) + 1);
     }
   }
-  return { tokens, openShare: tokens === 0 ? 0 : Math.max(0, ...byLayer.values()) / tokens };
+  return {
+    /** Not counting the first of each sequence, on which no gate opens. */
+    tokens,
+    /** Share of them that open a gate, at the edited block with the largest share. */
+    openShare: tokens === 0 ? 0 : Math.max(0, ...byLayer.values()) / tokens,
+  };
 }
 
 const OPENINGS = [

@@ -47,25 +47,21 @@ const WIDTH_PIXELS = 560;
 const HEIGHT_PIXELS = 150;
 /** Okabe and Ito's colours, which the colour-blind can tell apart. */
 const COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'];
-const SHAPES = [
-  'circle',
-  'square',
-  'triangle-up',
-  'diamond',
-  'cross',
-  'triangle-down',
-  'triangle-right',
-];
+const SHAPES = 'circle square triangle-up diamond cross triangle-down triangle-right'.split(' ');
 
 function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot): TopLevelSpec {
   const drawn = panels
     .map((panel) => ({ ...panel, values: valuesOf(panel) }))
     .filter(({ values }) => values.length > 0);
-  const places = [...new Set(drawn.flatMap(({ values }) => values.map((value) => value.x)))];
+  const places = new Set(drawn.flatMap(({ values }) => values.map((value) => value.x)));
   const axis = logarithmic
-    ? { values: places.sort((a, b) => a - b), labelOverlap: true }
+    ? { values: [...places].sort((a, b) => a - b), labelOverlap: true }
     : { tickMinStep: 1 };
   const scale = logarithmic ? { type: 'log', nice: false } : { zero: true, nice: true };
+  const xAt = (i: number) => ({
+    ...{ field: 'x', type: 'quantitative', scale },
+    axis: { title: i === drawn.length - 1 ? x : null, ...axis },
+  });
   const spec = {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
@@ -76,15 +72,7 @@ function specOf({ title, subtitle, x, logarithmic = false, panels }: Plot): TopL
     vconcat: drawn.map((panel, i) => ({
       width: WIDTH_PIXELS,
       height: panel.heightPixels ?? HEIGHT_PIXELS,
-      layer: [
-        lines(panel, {
-          field: 'x',
-          type: 'quantitative',
-          scale,
-          axis: { title: i === drawn.length - 1 ? x : null, ...axis },
-        }),
-        ...(panel.marks === undefined ? [] : markLayers(panel.marks)),
-      ],
+      layer: [lines(panel, xAt(i)), ...markLayers(panel.marks ?? [])],
     })),
   };
   return spec as TopLevelSpec;
@@ -105,13 +93,9 @@ const STYLE = {
   view: { stroke: '#bbb' },
 };
 
-interface Value {
-  x: number;
-  y: number;
-  series: string;
-}
+type Value = ReturnType<typeof valuesOf>[number];
 
-function valuesOf({ series }: Panel): Value[] {
+function valuesOf({ series }: Panel) {
   return series.flatMap(({ name, points }) =>
     points.flatMap(({ x, y }) => (y === null ? [] : [{ x, y, series: name }])),
   );
@@ -126,10 +110,6 @@ function lines(panel: Panel & { values: Value[] }, x: object): object {
     scale: { domain: names, range: range.slice(0, names.length) },
     legend: { title: null },
   });
-  const ends = {
-    ...(from === undefined ? {} : { domainMin: from }),
-    ...(to === undefined ? {} : { domainMax: to }),
-  };
   const tickCount = heightPixels < HEIGHT_PIXELS ? 3 : 5;
   return {
     data: { values },
@@ -139,7 +119,7 @@ function lines(panel: Panel & { values: Value[] }, x: object): object {
       y: {
         field: 'y',
         type: 'quantitative',
-        scale: { zero: false, nice: true, ...ends },
+        scale: { zero: false, nice: true, domainMin: from, domainMax: to },
         axis: { title, tickCount, minExtent: 44 },
       },
       color: bySeries(COLOURS),
@@ -149,19 +129,15 @@ function lines(panel: Panel & { values: Value[] }, x: object): object {
 }
 
 /** Dashed lines, and their names at the right end. */
-function markLayers(marks: NonNullable<Panel['marks']>): object[] {
+function markLayers(values: NonNullable<Panel['marks']>): object[] {
+  if (values.length === 0) return [];
   const y = { field: 'y', type: 'quantitative' };
+  const rule = { type: 'rule', strokeDash: [4, 4], color: '#888' };
   const place = { align: 'right', baseline: 'bottom', dy: -2 };
+  const text = { type: 'text', ...place, fontSize: 10, color: '#666' };
+  const named = { x: { value: WIDTH_PIXELS - 4 }, y, text: { field: 'name', type: 'nominal' } };
   return [
-    {
-      data: { values: marks },
-      mark: { type: 'rule', strokeDash: [4, 4], color: '#888' },
-      encoding: { y },
-    },
-    {
-      data: { values: marks },
-      mark: { type: 'text', ...place, fontSize: 10, color: '#666' },
-      encoding: { x: { value: WIDTH_PIXELS - 4 }, y, text: { field: 'name', type: 'nominal' } },
-    },
+    { data: { values }, mark: rule, encoding: { y } },
+    { data: { values }, mark: text, encoding: named },
   ];
 }

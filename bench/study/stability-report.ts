@@ -64,29 +64,24 @@ function byBatchesPlot({ points, batches }: StreamResult, about: string): Plot {
   const timed = batches
     .map((batch, i) => ({ ...batch, x: i + 1, corrections: batch.end - batch.begin }))
     .filter(({ seconds, resumed }) => seconds !== null && !resumed);
+  const resident = batches.map((batch, i) => ({ x: i + 1, y: batch.residentBytes / 1e9 }));
   return {
     title: `Stability over consecutive batches of ${points[0]!.batchSize}`,
     subtitle: about,
     x: 'consecutive batches',
     panels: [
-      ...qualityPanels(points, (point) => point.batches),
+      ...qualityPanels(points, 'batches'),
       secondsPanel(
         timed.map(({ x, seconds, corrections }) => ({ x, y: seconds! / corrections })),
-        timed.map(({ x, stages, corrections }) => ({
-          x,
-          y: stages === null ? null : (stages.targets + stages.context) / corrections,
-        })),
+        timed.map(({ x, stages, corrections }) => {
+          return { x, y: (stages!.targets + stages!.context) / corrections };
+        }),
       ),
       {
         title: 'memory (GB)',
         from: 0,
         heightPixels: 80,
-        series: [
-          {
-            name: 'resident',
-            points: batches.map(({ residentBytes }, i) => ({ x: i + 1, y: residentBytes / 1e9 })),
-          },
-        ],
+        series: [{ name: 'resident', points: resident }],
       },
     ],
   };
@@ -100,7 +95,7 @@ function bySizePlot(points: readonly StabilityPoint[], about: string): Plot {
     x: 'instances per batch (logarithmic)',
     logarithmic: true,
     panels: [
-      ...qualityPanels(points, (point) => point.batchSize),
+      ...qualityPanels(points, 'batchSize'),
       secondsPanel(
         points.map(({ batchSize: x, secondsPerCorrection: y }) => ({ x, y })),
         points.map(({ batchSize: x, secondsTargetsPerCorrection: y }) => ({ x, y })),
@@ -115,44 +110,39 @@ function secondsPanel(whole: Series['points'], targets: Series['points']): Panel
     from: 0,
     series: [
       { name: 'whole batch', points: whole },
-      { name: 'of it target search', points: targets },
+      { name: 'its target search', points: targets },
     ],
   };
 }
 
-function qualityPanels(
-  points: readonly StabilityPoint[],
-  x: (point: StabilityPoint) => number,
-): Panel[] {
-  const line = (
-    name: string,
-    y: (point: StabilityPoint) => number | null,
-    scale = 100,
-  ): Series => ({
+function qualityPanels(points: readonly StabilityPoint[], x: 'batches' | 'batchSize'): Panel[] {
+  const line = (name: string, of: (point: StabilityPoint) => number | null): Series => ({
     name,
-    points: points.map((point) => {
-      const value = y(point);
-      return { x: x(point), y: value === null ? null : scale * value };
-    }),
+    points: points.map((point) => ({ x: point[x], y: of(point) })),
   });
+  const shares = (name: string, of: (point: StabilityPoint) => number | null) =>
+    line(name, (point) => {
+      const share = of(point);
+      return share === null ? null : 100 * share;
+    });
   return [
     {
       title: 'corrections (%)',
       to: 100,
       heightPixels: 230,
       series: [
-        line('efficacy, teacher-forced', (point) => point.efficacy),
-        line('efficacy, greedy decoding', (point) => point.efficacyGreedy),
-        line('paraphrases, p(new) > p(old)', (point) => point.paraphrase),
-        line('neighbours unchanged', (point) => point.neighboursUnchanged),
-        line('earliest ones, greedy', (point) => point.earliest.efficacyGreedy),
+        shares('efficacy, teacher-forced', (point) => point.efficacy),
+        shares('efficacy, greedy decoding', (point) => point.efficacyGreedy),
+        shares('paraphrases, p(new) > p(old)', (point) => point.paraphrase),
+        shares('neighbours unchanged', (point) => point.neighboursUnchanged),
+        shares('earliest ones, greedy', (point) => point.earliest.efficacyGreedy),
       ],
     },
     {
       title: 'perplexity ratio',
       heightPixels: 100,
       marks: [{ y: 1, name: 'base model' }],
-      series: [line('edited / base', (point) => point.perplexityRatio, 1)],
+      series: [line('edited / base', (point) => point.perplexityRatio)],
     },
   ];
 }

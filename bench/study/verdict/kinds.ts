@@ -17,12 +17,12 @@ export interface BatchKind {
   name: string;
   what: string;
   good: boolean;
-  batch(
+  batch: (
     records: readonly StudyRecord[],
     garbled: (record: StudyRecord) => Promise<string>,
-  ): Promise<TrialBatch>;
+  ) => Promise<TrialBatch>;
   /** Changes the editor, but leaves the hook of `head` alone. */
-  engine?(engine: GatedEngine, head: string | null): GatedEngine;
+  engine?: ((engine: GatedEngine, head: string | null) => GatedEngine) | undefined;
   /** Parameters that the engine must be opened with. */
   parameters?: HyperParameterOverrides;
 }
@@ -46,56 +46,56 @@ const asRecorded: BatchKind['batch'] = async (records) => ({
   bad: [],
 });
 
+/** Replaces the targets of the last `count` records. */
+const garbledLast =
+  (count: number): BatchKind['batch'] =>
+  async (records, garbled) => {
+    const first = Math.max(0, records.length - count);
+    const revisions = records.map(({ revision }) => revision);
+    for (let i = first; i < records.length; i++)
+      revisions[i] = changed(records[i]!, 'garbled', { target: await garbled(records[i]!) });
+    return { revisions, bad: revisions.slice(first).map(({ correction }) => correction.id) };
+  };
+
+const contradicting: BatchKind['batch'] = async (records) => {
+  const revisions = records.slice(0, Math.ceil(records.length / 2)).flatMap((record) => {
+    const { prompt, paraphrases, old: target, revision } = record;
+    const { subject } = revision.correction;
+    const wording = paraphrases.find((text) => text.includes(subject) && text !== prompt);
+    if (wording === undefined) return [];
+    const denied = { prompt: wording, target, previousAnswer: null, paraphrases: [] };
+    // A real contradiction is not announced: neither lists the other's wording as a paraphrase.
+    return [changed(record, null, { paraphrases: [] }), changed(record, 'denied', denied)];
+  });
+  return { revisions, bad: revisions.map(({ correction }) => correction.id) };
+};
+
+/** A bad batch by what the editor does with good corrections. */
+const badEditor = (name: string, what: string, engine: BatchKind['engine']): BatchKind => ({
+  ...{ name, what, engine },
+  good: false,
+  batch: asRecorded,
+});
+
 export const BATCH_KINDS: readonly BatchKind[] = [
   { name: 'good', what: 'as recorded', good: true, batch: asRecorded },
   {
     name: 'all garbled',
     what: 'every target is a string of random tokens',
     good: false,
-    batch: async (records, garbled) => {
-      const revisions: CorrectionRevision[] = [];
-      for (const record of records)
-        revisions.push(changed(record, 'garbled', { target: await garbled(record) }));
-      return { revisions, bad: revisions.map(({ correction }) => correction.id) };
-    },
+    batch: garbledLast(Infinity),
   },
   {
     name: 'one garbled',
     what: 'the last target is a string of random tokens, the others are as recorded',
     good: false,
-    batch: async (records, garbled) => {
-      const last = records.at(-1)!;
-      const poison = changed(last, 'garbled', { target: await garbled(last) });
-      return {
-        revisions: [...records.slice(0, -1).map(({ revision }) => revision), poison],
-        bad: [poison.correction.id],
-      };
-    },
+    batch: garbledLast(1),
   },
   {
     name: 'contradicting',
     what: 'half of the corrections are denied by the other half in other words',
     good: false,
-    batch: async (records) => {
-      const pairs = records.slice(0, Math.ceil(records.length / 2)).flatMap((record) => {
-        const { subject } = record.revision.correction;
-        const wording = record.paraphrases.find(
-          (paraphrase) => paraphrase.includes(subject) && paraphrase !== record.prompt,
-        );
-        if (wording === undefined) return [];
-        // A real contradiction is not announced: neither lists the other's wording as a paraphrase.
-        return [
-          changed(record, null, { paraphrases: [] }),
-          changed(record, 'denied', {
-            prompt: wording,
-            target: record.old,
-            previousAnswer: null,
-            paraphrases: [],
-          }),
-        ];
-      });
-      return { revisions: pairs, bad: pairs.map(({ correction }) => correction.id) };
-    },
+    batch: contradicting,
   },
   {
     name: 'parameters gone wrong',
@@ -104,35 +104,18 @@ export const BATCH_KINDS: readonly BatchKind[] = [
     batch: asRecorded,
     parameters: GONE_WRONG,
   },
-  {
-    name: 'scaled',
-    what: `wanted changes times ${SCALE}`,
-    good: false,
-    batch: asRecorded,
-    engine: (engine, head) =>
-      withChanges(renaming(engine, 'scaled', head), (change) => SCALE * change),
-  },
-  {
-    name: 'not finite',
-    what: 'wanted changes that are no numbers',
-    good: false,
-    batch: asRecorded,
-    engine: (engine, head) => withChanges(renaming(engine, 'not-finite', head), () => Number.NaN),
-  },
-  {
-    name: 'gate always open',
-    what: "the batch's hook acts on every token",
-    good: false,
-    batch: asRecorded,
-    engine: (engine, head) => renaming(engine, 'always', head, ALWAYS_GATE),
-  },
-  {
-    name: 'gate leaking',
-    what: "the batch's hook acts on a fifth of ordinary tokens",
-    good: false,
-    batch: asRecorded,
-    engine: (engine, head) => renaming(engine, 'leaking', head, LEAKY_GATE),
-  },
+  badEditor('scaled', `wanted changes times ${SCALE}`, (engine, head) =>
+    withChanges(renaming(engine, 'scaled', head), (change) => SCALE * change),
+  ),
+  badEditor('not finite', 'wanted changes that are no numbers', (engine, head) =>
+    withChanges(renaming(engine, 'not-finite', head), () => Number.NaN),
+  ),
+  badEditor('gate always open', "the batch's hook acts on every token", (engine, head) =>
+    renaming(engine, 'always', head, ALWAYS_GATE),
+  ),
+  badEditor('gate leaking', "the batch's hook acts on a fifth of ordinary tokens", (engine, head) =>
+    renaming(engine, 'leaking', head, LEAKY_GATE),
+  ),
 ];
 
 /** Changes members of the record's correction, and gives it its own id and fact. */

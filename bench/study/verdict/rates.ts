@@ -4,43 +4,31 @@ import type { VerdictSettings } from '../../../schemas/settings.ts';
 import { digits, percent, type Column } from '../../tables.ts';
 import type { Trial } from './trials.ts';
 
-export interface KindRates {
-  kind: string;
-  good: boolean;
-  batches: number;
-  accepted: number;
-  /** Refused before anything was measured. */
-  unfit: number;
-  /** Refused for the batch as a whole, whatever else. */
-  refusedAsBatch: number;
-  /** Refused for single corrections alone. */
-  refusedForMembers: number;
-  /** Share of the batches that were decided wrongly: good ones refused, bad ones accepted. */
-  wrong: number;
-  /** Corrections blamed by themselves, of all. */
-  blamed: number;
-  corrections: number;
-}
+export type KindRates = ReturnType<typeof ratesOf>[number];
 
-export function ratesOf(trials: readonly Trial[]): KindRates[] {
+export function ratesOf(trials: readonly Trial[]) {
   return kindsOf(trials).map((kind) => {
-    const of = trials.filter((trial) => trial.kind === kind);
-    const { good } = of[0]!;
-    const count = (holds: (trial: Trial) => boolean) => of.filter(holds).length;
-    const accepted = count(({ outcome }) => outcome === 'accepted');
+    const tried = trials.filter((trial) => trial.kind === kind);
+    const { length: batches } = tried;
+    const { good } = tried[0]!;
+    const refused = tried.filter(({ outcome }) => outcome === 'refused');
+    const refusedAsBatch = refused.filter(({ reasons }) => reasons.length > 0).length;
+    const unfit = tried.filter(({ outcome }) => outcome === 'unfit').length;
+    const accepted = batches - refused.length - unfit;
     return {
       kind,
       good,
-      batches: of.length,
+      batches,
       accepted,
-      unfit: count(({ outcome }) => outcome === 'unfit'),
-      refusedAsBatch: count(({ outcome, reasons }) => outcome === 'refused' && reasons.length > 0),
-      refusedForMembers: count(
-        ({ outcome, reasons }) => outcome === 'refused' && reasons.length === 0,
-      ),
-      wrong: (good ? of.length - accepted : accepted) / of.length,
-      blamed: of.reduce((sum, { blamed }) => sum + blamed, 0),
-      corrections: of.reduce((sum, { corrections }) => sum + corrections, 0),
+      /** Refused before anything was measured. */
+      unfit,
+      /** Refused for the batch as a whole, perhaps for members too. */
+      refusedAsBatch,
+      refusedForMembers: refused.length - refusedAsBatch,
+      /** Share of the batches decided wrongly: good ones refused, bad ones accepted. */
+      wrong: (good ? batches - accepted : accepted) / batches,
+      blamed: tried.reduce((sum, { blamed }) => sum + blamed, 0),
+      corrections: tried.reduce((sum, { corrections }) => sum + corrections, 0),
     };
   });
 }
@@ -56,19 +44,14 @@ export const SCORES = [
 ] as const satisfies readonly (keyof ProbeScores)[];
 type Score = (typeof SCORES)[number];
 
-export interface Distribution {
-  score: Score;
-  kind: string;
-  count: number;
-  /** Least, 5th, 25th, 50th, 75th and 95th percentile, largest. */
-  quantiles: number[];
-}
+export type Distribution = ReturnType<typeof distributionsOf>[number];
 
+/** Least, 5th, 25th, 50th, 75th and 95th percentile, largest. */
 export const QUANTILES = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1] as const;
 
-export function distributionsOf(trials: readonly Trial[]): Distribution[] {
+export function distributionsOf(trials: readonly Trial[]) {
   return SCORES.flatMap((score) =>
-    kindsOf(trials).flatMap((kind): Distribution[] => {
+    kindsOf(trials).flatMap((kind) => {
       const values = valuesOf(
         trials.filter((trial) => trial.kind === kind),
         score,

@@ -103,15 +103,10 @@ async function tryBatch(
   const about = { lineage: STUDY_LINEAGE, batchId };
   const plan = await createLedgerActivities({ versions }).planBatch({ ...about, revisions });
   const trial = { kind: kind.name, good: kind.good, batch, corrections: plan.edits.length };
-  const unfit = (reason: string): Trial => ({
-    ...trial,
-    outcome: 'unfit',
-    blamed: 0,
-    blamedBad: 0,
-    reasons: [reason],
-    before: null,
-    after: null,
-  });
+  const blameless = { blamed: 0, blamedBad: 0, before: null, after: null };
+  const unfit = (reason: string): Trial => {
+    return { ...trial, ...blameless, outcome: 'unfit', reasons: [reason] };
+  };
   if (plan.edits.length === 0) return unfit('the plan leaves nothing to edit');
   const step = { ...about, head: plan.head, edits: plan.edits, removals: plan.removals };
   const missing = plan.edits.filter(({ correction }) => !shards.has(correction.id));
