@@ -49,7 +49,8 @@ function row(...cells) {
 
 const numberCell = (text) => element('td', text, 'number');
 const number = (value, digits) => numberCell(value?.toFixed(digits) ?? '–');
-const share = (value) => numberCell(value == null ? '–' : `${Math.round(value * 100)} %`);
+const share = (value) =>
+  numberCell(value === null || value === undefined ? '–' : `${Math.round(value * 100)} %`);
 
 function showIdentified(withToken) {
   byId('identify').hidden = true;

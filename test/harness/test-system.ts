@@ -125,7 +125,10 @@ export class TestSystem {
   /** Sends corrections; resolves to their records' positions. */
   async submit(
     corrections: FactCorrection[],
-    { format = this.#format, unsound = 'refuse' as 'refuse' | 'send' } = {},
+    {
+      format = this.#format,
+      unsound = 'refuse',
+    }: { format?: RecordFormat; unsound?: 'refuse' | 'send' } = {},
   ): Promise<RecordPosition[]> {
     const submitted = await submitCorrections(this.sender, format, corrections, { unsound });
     return submitted.map(({ position }) => position);

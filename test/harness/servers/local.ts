@@ -31,7 +31,7 @@ export async function startTestKafka(folder: string): Promise<EmbeddedKafka> {
   const data = path.join(folder, 'kafka');
   killOnExit(data);
   const kafka = await startEmbeddedKafka({ folder: data, libs: homeFromEnvironment().kafka.libs });
-  stopAfterwards(data, kafka.stop);
+  stopAfterwards(data, () => kafka.stop());
   return kafka;
 }
 
@@ -41,7 +41,7 @@ export async function startTestTemporal(folder: string): Promise<EmbeddedTempora
   killOnExit(data);
   const { executable } = homeFromEnvironment().temporal;
   const temporal = await startEmbeddedTemporal({ folder: data, executable });
-  stopAfterwards(data, temporal.stop);
+  stopAfterwards(data, () => temporal.stop());
   return temporal;
 }
 

@@ -153,7 +153,8 @@ async function recorded(
 
 async function record(name: string, workflowId: string): Promise<void> {
   const { workflow } = server.environment.client;
-  const history = JSON.parse(historyToJSON(await workflow.getHandle(workflowId).fetchHistory()));
+  const fetched = await workflow.getHandle(workflowId).fetchHistory();
+  const history: unknown = JSON.parse(historyToJSON(fetched));
   // Which worker ran it, and on which machine, is left out.
   const json = JSON.stringify(history, (key, value: unknown) => {
     if (key === 'identity') return 'recorder';
