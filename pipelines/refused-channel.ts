@@ -29,17 +29,17 @@ export function refusalOf(
 ): ChannelRefused | null {
   const met = textOf(error);
   const rule = RULES.find(
-    ({ sign, likely }) => (likely !== true || sure === 'likely') && sign.test(met),
+    ({ sign, likely, of = {} }) =>
+      (likely !== true || sure === 'likely') &&
+      sign.test(met) &&
+      Object.entries(of).every(([name, value]) => channel[name as keyof Channel] === value),
   );
-  const told = rule?.tell(channel, SETTINGS[channel.to]);
-  return told === undefined || told === null
-    ? null
-    : new ChannelRefused(
-        `${told[0]} (${inShort(error)})`,
-        { to: channel.to, met: inShort(error) },
-        told[1],
-        { cause: error },
-      );
+  if (rule === undefined) return null;
+  const filled = (text: string) =>
+    text.replace(/\{(\w+)\}/g, (_, name) => SETTINGS[channel.to][name as keyof Settings]);
+  const facts = { to: channel.to, met: inShort(error) };
+  const message = `${filled(rule.problem)} (${facts.met})`;
+  return new ChannelRefused(message, facts, filled(rule.fix), { cause: error });
 }
 
 /**
@@ -61,145 +61,125 @@ export function inShort(error: unknown): string {
 
 const SHORT_CHARACTERS_MAX = 400;
 
-interface Settings {
-  address: string;
-  tls: string;
-  authority: string;
-  pair: string;
-  credential: string;
-  credentialWords: string;
-  name: string;
-}
-
-const SETTINGS: Record<Channel['to'], Settings> = {
+/** What the rules' texts name in braces. */
+const SETTINGS = {
   Kafka: {
+    to: 'Kafka',
     address: 'ERRATA_KAFKA_BROKERS',
     tls: 'ERRATA_KAFKA_SSL',
     authority: 'ERRATA_KAFKA_SSL_CA',
     pair: 'ERRATA_KAFKA_SSL_CERTIFICATE and ERRATA_KAFKA_SSL_KEY',
     credential:
       'ERRATA_KAFKA_SASL_MECHANISM, ERRATA_KAFKA_SASL_USERNAME and ERRATA_KAFKA_SASL_PASSWORD',
-    credentialWords: 'the user and password',
+    login: 'the user and password',
     name:
       "ERRATA_KAFKA_BROKERS, and the brokers' advertised.listeners, must name them as " +
       'their certificate does.',
   },
   Temporal: {
+    to: 'Temporal',
     address: 'ERRATA_TEMPORAL_ADDRESS',
     tls: 'ERRATA_TEMPORAL_TLS',
     authority: 'ERRATA_TEMPORAL_TLS_CA',
     pair: 'ERRATA_TEMPORAL_TLS_CERTIFICATE and ERRATA_TEMPORAL_TLS_KEY',
     credential: 'ERRATA_TEMPORAL_API_KEY',
-    credentialWords: 'the API key',
+    login: 'the API key',
     name:
       'Set ERRATA_TEMPORAL_TLS_SERVER_NAME to the name in its certificate, ' +
       'or use that name in ERRATA_TEMPORAL_ADDRESS.',
   },
 };
 
+type Settings = (typeof SETTINGS)[Channel['to']];
+
 interface Rule {
+  /** Matches the client's error. */
   sign: RegExp;
   /** An outage may look the same. */
   likely?: true;
-  /** Returns the problem and the fix; null where the sign means something else here. */
-  tell(channel: Channel, settings: Settings): readonly [string, string] | null;
+  /** The channels that the rule is for. */
+  of?: Partial<Channel>;
+  problem: string;
+  fix: string;
 }
+
+const LOGIN_REFUSED =
+  /KafkaJSSASLAuthenticationError|SASL \S+ mechanism is not supported|UNAUTHENTICATED|valid authentication credentials/;
+const CERTIFICATE_REFUSED =
+  /alert (bad certificate|certificate (required|unknown|revoked|expired)|unsupported certificate|unknown ca)|fatal alert: (Bad|Unsupported)?Certificate|fatal alert: UnknownCA/i;
+const HANDSHAKE_BROKEN = /disconnected before secure TLS|UnexpectedEof|close_notify/;
+/** To rustls a rejected certificate looks like this when the reset overtakes the alert. */
+const RESET = /ConnectionReset|"connection closed"/;
+const CLOSED = /Closed connection|broken pipe|Last error: Failed to connect/;
 
 /** The first match applies. */
 const RULES: readonly Rule[] = [
   {
-    sign: /KafkaJSSASLAuthenticationError|SASL \S+ mechanism is not supported|UNAUTHENTICATED|valid authentication credentials/,
-    tell: ({ to, credential }, settings) =>
-      credential
-        ? [
-            `${to} does not take ${settings.credentialWords}`,
-            `Look at ${settings.credential} (or its file, with _FILE behind the name).`,
-          ]
-        : [`${to} asks for ${settings.credentialWords}`, `Set ${settings.credential}.`],
+    sign: LOGIN_REFUSED,
+    of: { credential: true },
+    problem: '{to} does not take {login}',
+    fix: 'Look at {credential} (or its file, with _FILE behind the name).',
   },
+  { sign: LOGIN_REFUSED, problem: '{to} asks for {login}', fix: 'Set {credential}.' },
   {
     sign: /current SASL state/,
-    tell: ({ to }, { address, credential }) => [
-      `${to} expects no user there`,
-      `Look at the port in ${address}, or unset ${credential}.`,
-    ],
+    problem: '{to} expects no user there',
+    fix: 'Look at the port in {address}, or unset {credential}.',
   },
   {
-    sign: /alert (bad certificate|certificate (required|unknown|revoked|expired)|unsupported certificate|unknown ca)|fatal alert: (Bad|Unsupported)?Certificate|fatal alert: UnknownCA/i,
-    tell: ({ to, certificate }, { pair }) =>
-      certificate
-        ? [
-            `${to} does not take this client's certificate`,
-            `Look at ${pair}: is it valid, and of an authority that the other end knows?`,
-          ]
-        : [`${to} asks for a client certificate`, `Set ${pair}.`],
+    sign: CERTIFICATE_REFUSED,
+    of: { certificate: true },
+    problem: "{to} does not take this client's certificate",
+    fix: 'Look at {pair}: is it valid, and of an authority that the other end knows?',
   },
+  { sign: CERTIFICATE_REFUSED, problem: '{to} asks for a client certificate', fix: 'Set {pair}.' },
   {
     sign: /key values mismatch|KeyMismatch|InconsistentKeys|no start line|PEM routines|PrivateKeyParseError|CertificateParseError/,
-    tell: ({ to }, { pair }) => [
-      `the client certificate or its key for ${to} cannot be used`,
-      `Look at ${pair}: PEM files, the key without a password, and of this certificate.`,
-    ],
+    problem: 'the client certificate or its key for {to} cannot be used',
+    fix: 'Look at {pair}: PEM files, the key without a password, and of this certificate.',
   },
   {
     sign: /self[- ]signed certificate|unable to verify|unable to get (local )?issuer|UnknownIssuer|certificate not trusted|BadSignature|certificate signature failure/,
-    tell: ({ to }, { authority }) => [
-      `${to}'s certificate is of an authority that is not known here`,
-      `${authority} must name the PEM file of that authority.`,
-    ],
+    problem: "{to}'s certificate is of an authority that is not known here",
+    fix: '{authority} must name the PEM file of that authority.',
   },
   {
     sign: /ERR_TLS_CERT_ALTNAME_INVALID|NotValidForName/,
-    tell: ({ to }, { name }) => [`${to}'s certificate is for another name`, name],
+    problem: "{to}'s certificate is for another name",
+    fix: '{name}',
   },
   {
     sign: /certificate has expired|CERT_HAS_EXPIRED|certificate is not yet valid|CERT_NOT_YET_VALID|InvalidCertificate\((Expired|NotValidYet)/,
-    tell: ({ to }) => [
-      `${to}'s certificate is not valid at this time`,
-      "Renew it there, or look at this machine's clock.",
-    ],
+    problem: "{to}'s certificate is not valid at this time",
+    fix: "Renew it there, or look at this machine's clock.",
   },
   {
     sign: /wrong version number|InvalidContentType|packet length too long/,
-    tell: ({ to }, { address, tls }) => [
-      `${to} does not speak TLS there`,
-      `Look at the port in ${address}, or switch ${tls} off.`,
+    problem: '{to} does not speak TLS there',
+    fix: 'Look at the port in {address}, or switch {tls} off.',
+  },
+  ...likely(HANDSHAKE_BROKEN, '{to} breaks the TLS handshake off', [
+    [{ certificate: true }, 'Does it speak TLS at {address}? Does it take {pair}?'],
+    [{}, 'Does it speak TLS at {address}? Does it ask for {pair}?'],
+  ]),
+  ...likely(RESET, '{to} closes the connection', [
+    [{ tls: false }, 'Does it ask for TLS ({tls})?'],
+    [{ certificate: true }, 'Does it take {pair}?'],
+    [{}, 'Does it ask for {pair}?'],
+  ]),
+  ...likely(CLOSED, '{to} closes the connection', [
+    [{ tls: false }, 'Does it ask for TLS ({tls})?'],
+    [
+      { credential: false, certificate: true },
+      'Does it ask for {login} ({credential})? Does it take {pair}?',
     ],
-  },
-  {
-    sign: /disconnected before secure TLS|UnexpectedEof|close_notify/,
-    likely: true,
-    tell: ({ to, certificate }, { address, pair }) => [
-      `${to} breaks the TLS handshake off`,
-      `Does it speak TLS at ${address}? Does it ${certificate ? 'take' : 'ask for'} ${pair}?`,
-    ],
-  },
-  {
-    // To rustls a rejected certificate looks like this when the reset overtakes the alert.
-    sign: /ConnectionReset|"connection closed"/,
-    likely: true,
-    tell: ({ to, tls, certificate }, { pair, tls: setting }) => [
-      `${to} closes the connection`,
-      tls
-        ? certificate
-          ? `Does it take ${pair}?`
-          : `Does it ask for ${pair}?`
-        : `Does it ask for TLS (${setting})?`,
-    ],
-  },
-  {
-    sign: /Closed connection|broken pipe|Last error: Failed to connect/,
-    likely: true,
-    tell: ({ to, tls, certificate, credential }, settings) => {
-      if (tls && credential) return null;
-      const pair = certificate ? `Does it take ${settings.pair}?` : `Or for ${settings.pair}?`;
-      const missing = tls
-        ? `${settings.credentialWords} (${settings.credential})? ${pair}`
-        : `TLS (${settings.tls})?`;
-      return [`${to} closes the connection`, `Does it ask for ${missing}`];
-    },
-  },
+    [{ credential: false }, 'Does it ask for {login} ({credential})? Or for {pair}?'],
+  ]),
 ];
+
+function likely(sign: RegExp, problem: string, fixes: [Partial<Channel>, string][]): Rule[] {
+  return fixes.map(([of, fix]) => ({ sign, likely: true, of, problem, fix }));
+}
 
 function textOf(error: unknown): string {
   return chainOf(error)

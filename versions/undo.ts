@@ -49,7 +49,7 @@ export async function undoOf(
 }
 
 /** The changes of one version, or of one revision in it. */
-export interface Change {
+interface Change {
   /** For messages. */
   name: string;
   version: number;
@@ -59,14 +59,14 @@ export interface Change {
 }
 
 /** The last change of a fact that was not undone. */
-export interface LaterChange {
+interface LaterChange {
   version: number;
   holder: string | null;
   /** For messages. */
   what: string;
 }
 
-export interface Precedents {
+interface Precedents {
   history: History;
   /** The history before the undone version. */
   before: History;
@@ -77,7 +77,7 @@ export interface Precedents {
 }
 
 /** Plans the undo of a change; a pure function, so that a repetition finds the same. */
-export function revertOf(
+function revertOf(
   { history, before, later, retractions }: Precedents,
   change: Change,
   by: string,
@@ -138,18 +138,15 @@ async function revert(
   by: string,
 ): Promise<UndoFindings> {
   if (typeof change === 'string') return nothingToDo(history, change);
-  const later = await laterChanges(log, history, change);
-  const retractions = await (
-    await log.register()
-  ).tombstones(
-    change.removed.map(({ factKey }) => factKey),
-    ({ because }) => because === 'retracted',
-  );
-  return revertOf(
-    { history, before: await log.at(change.version - 1), later, retractions },
-    change,
-    by,
-  );
+  const factKeys = change.removed.map(({ factKey }) => factKey);
+  const register = await log.register();
+  const precedents: Precedents = {
+    history,
+    before: await log.at(change.version - 1),
+    later: await laterChanges(log, history, change),
+    retractions: await register.tombstones(factKeys, ({ because }) => because === 'retracted'),
+  };
+  return revertOf(precedents, change, by);
 }
 
 /** An undo that restores a fact's former holder cancels every change in between. */
@@ -169,37 +166,26 @@ async function laterChanges(
       if (entry.version > head.version) break;
       for (const [factKey, next] of changedFacts(entry)) {
         const list = changes.get(factKey);
-        const again =
-          entry.undo === undefined
-            ? -1
-            : (list?.findLastIndex(({ holder }) => holder === next.holder) ?? -1);
-        if (again === -1) list?.push(next);
-        else list!.length = again + 1;
+        if (list === undefined) continue;
+        const again = list.findLastIndex(({ holder }) => holder === next.holder);
+        if (entry.undo === undefined || again === -1) list.push(next);
+        else list.length = again + 1;
       }
     }
   }
-  return new Map(
-    [...changes].flatMap(([factKey, list]): [string, LaterChange][] =>
-      list.length === 1 ? [] : [[factKey, list.at(-1)!]],
-    ),
-  );
+  const overtaken = [...changes].filter(([, list]) => list.length > 1);
+  return new Map(overtaken.map(([factKey, list]) => [factKey, list.at(-1)!]));
 }
 
 function changedFacts({ version, added, removed }: VersionEntry): Map<string, LaterChange> {
-  return new Map([
-    ...removed.map(({ factKey, correctionId, because, by }): [string, LaterChange] => [
-      factKey,
-      {
-        version,
-        holder: null,
-        what: `"${correctionId}", which had its fact, was ${because} by "${by}"`,
-      },
-    ]),
-    ...added.map(({ factKey, correctionId }): [string, LaterChange] => [
-      factKey,
-      { version, holder: correctionId, what: `"${correctionId}" took its fact` },
-    ]),
-  ]);
+  const changes = new Map<string, LaterChange>();
+  for (const { factKey, correctionId: id, because, by } of removed) {
+    const what = `"${id}", which had its fact, was ${because} by "${by}"`;
+    changes.set(factKey, { version, holder: null, what });
+  }
+  for (const { factKey, correctionId: id } of added)
+    changes.set(factKey, { version, holder: id, what: `"${id}" took its fact` });
+  return changes;
 }
 
 /** Returns the change that a version or revision made, or why there is none. */
@@ -239,20 +225,15 @@ async function changeOf(
 }
 
 function changeIn(entry: VersionEntry, name: string, isMeant: (id: string) => boolean): Change {
-  const successors = new Map(
-    entry.added.map(({ factKey, correctionId }) => [factKey, correctionId]),
-  );
+  const { version, added, removed } = entry;
+  const successors = new Map(added.map(({ factKey, correctionId }) => [factKey, correctionId]));
   return {
     name,
-    version: entry.version,
-    added: entry.added.map(({ correctionId }) => correctionId).filter(isMeant),
-    removed: entry.removed
+    version,
+    added: added.map(({ correctionId }) => correctionId).filter(isMeant),
+    removed: removed
       .filter(({ by }) => isMeant(by))
-      .map(({ correctionId, factKey }) => ({
-        correctionId,
-        factKey,
-        successor: successors.get(factKey) ?? null,
-      })),
+      .map((one) => ({ ...one, successor: successors.get(one.factKey) ?? null })),
   };
 }
 
@@ -264,12 +245,9 @@ async function rollback(
 ): Promise<UndoFindings> {
   if (version > history.head.version) return nothingToDo(history, missingVersion(version, history));
   const then = await log.at(version);
-  const leaves = [...history.active.values()].filter(
-    ({ correctionId }) => !then.active.has(correctionId),
-  );
-  const back = [...then.active.values()].filter(
-    ({ correctionId }) => !history.active.has(correctionId),
-  );
+  const missingIn = (a: History, b: History) =>
+    [...b.active.values()].filter(({ correctionId }) => !a.active.has(correctionId));
+  const [leaves, back] = [missingIn(then, history), missingIn(history, then)];
   if (leaves.length + back.length === 0)
     return nothingToDo(
       history,
@@ -301,19 +279,9 @@ function restoredOf(
   back: readonly ActiveCorrection[],
 ): UndoSteps['restored'] {
   return [...back].sort(byPlace).map((active) => {
-    const {
-      correctionId: id,
-      factKey,
-      position,
-      version,
-      row,
-      pairs,
-      origin,
-      replayOf,
-      ...texts
-    } = active;
-    const resubmitted = replayOf === undefined ? {} : { replayOf };
-    const correction = { id, lineage, ...texts, ...resubmitted };
+    const { correctionId: id, factKey, position, version, row, pairs, origin, ...more } = active;
+    const { replayOf, ...texts } = more;
+    const correction = { id, lineage, ...texts, ...(replayOf === undefined ? {} : { replayOf }) };
     return {
       revision: { kind: 'correction', factKey, position, correction },
       origin: origin ?? { version, row },

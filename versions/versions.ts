@@ -9,18 +9,15 @@ import { verifyLineage, type Verification } from './audit/verify.ts';
 import { VersionLog } from './log/version-log.ts';
 
 export class Versions {
-  readonly #store: ObjectStore;
   readonly #logs = new Map<string, VersionLog>();
 
-  constructor(store: ObjectStore) {
-    this.#store = store;
-  }
+  constructor(private readonly store: ObjectStore) {}
 
   /** The log of a lineage; always the same object, so that everything is read only once. */
   log(lineage: string): VersionLog {
     let log = this.#logs.get(lineage);
     if (log === undefined) {
-      log = new VersionLog(this.#store, lineage);
+      log = new VersionLog(this.store, lineage);
       this.#logs.set(lineage, log);
     }
     return log;
@@ -28,17 +25,17 @@ export class Versions {
 
   /** The histories of a lineage's closed workflows. */
   histories(lineage: string): HistoryArchive {
-    return new HistoryArchive(this.#store, lineage);
+    return new HistoryArchive(this.store, lineage);
   }
 
   /** Reports everything in a lineage that violates the specification. */
   async verify(lineage: string, progress?: (objects: number) => void): Promise<Verification> {
-    return await verifyLineage(this.#store, lineage, progress);
+    return await verifyLineage(this.store, lineage, progress);
   }
 
   /** Yields the lines of a lineage's audit file. */
   audit(lineage: string, about: Parameters<typeof auditLines>[2]): AsyncIterable<Uint8Array> {
-    return auditLines(this.#store, this.log(lineage), about);
+    return auditLines(this.store, this.log(lineage), about);
   }
 
   /** Checks that an audit file is whole, unchanged and in agreement with this store. */
@@ -46,13 +43,13 @@ export class Versions {
     lines: AsyncIterable<Uint8Array>,
     fileHash: Parameters<typeof checkAudit>[2],
   ): Promise<AuditCheck> {
-    return await checkAudit(lines, this.#store, fileHash);
+    return await checkAudit(lines, this.store, fileHash);
   }
 
   /** Lists the lineages that have any object, ascending. Walks the whole store. */
   async lineages(): Promise<string[]> {
     const names = new Set<string>();
-    for await (const name of this.#store.list('lineages/')) {
+    for await (const name of this.store.list('lineages/')) {
       const lineage = name.split('/')[1]!;
       if (LINEAGE_NAME.test(lineage)) names.add(lineage);
     }

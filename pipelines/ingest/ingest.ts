@@ -50,7 +50,7 @@ export interface IngestDependencies {
   format: RecordFormat;
 }
 
-export interface PartitionProgress extends Pick<PartitionExtent, 'beginning'> {
+interface PartitionProgress extends Pick<PartitionExtent, 'beginning'> {
   partition: number;
   /** The next offset that the group would read; null where it has committed none. */
   committed: string | null;
@@ -76,7 +76,7 @@ export interface Ingest {
   health(): IngestHealth;
 }
 
-export interface IngestHealth {
+interface IngestHealth {
   /** Whether it is a member of its group. */
   ready: boolean;
   accepted: number;
@@ -118,7 +118,6 @@ export class PartitionIngest {
   readonly counts = { accepted: 0, redelivered: 0, deadLetters: 0 };
   readonly waiting = new Map<string, string>();
   readonly #lineageOf: Map<string, string>;
-  readonly #dependencies: IngestDependencies;
   readonly #pauses = new Map<string, number>();
   readonly #places = new PartitionPlaces();
   /** By lineage: the run of its workflow that answered last. */
@@ -126,9 +125,11 @@ export class PartitionIngest {
   /** Part of the updates' ids: equal updates get the first one's answer. */
   #attempt = randomUUID();
 
-  constructor(lineages: readonly string[], dependencies: IngestDependencies) {
+  constructor(
+    lineages: readonly string[],
+    private readonly dependencies: IngestDependencies,
+  ) {
     this.#lineageOf = new Map(lineages.map((lineage) => [topicsOf(lineage).corrections, lineage]));
-    this.#dependencies = dependencies;
   }
 
   /** Handles a partition's records in order, as far as it can; the rest is read after a pause. */
@@ -158,13 +159,13 @@ export class PartitionIngest {
   /** Reads records again that a workflow no longer has; ignores outages. */
   async lookBack(reader: Pick<RecordReader, 'owns' | 'seek'>): Promise<void> {
     for (const [topic, lineage] of this.#lineageOf) {
-      const progress = await this.#dependencies.progress(lineage).catch(() => []);
+      const progress = await this.dependencies.progress(lineage).catch(() => []);
       for (const { partition, beginning, committed, throughOffset } of progress) {
         if (committed === null || !reader.owns(topic, partition)) continue;
         const key = partitionKey({ topic, partition });
         const offset = this.#places.goBack(key, { throughOffset, beginning, committed });
         if (offset === null) continue;
-        this.#dependencies.logger.info(
+        this.dependencies.logger.info(
           { topic, partition, offset, committed },
           'The lineage may lack records behind this offset: they are read again',
         );
@@ -180,7 +181,7 @@ export class PartitionIngest {
   ): Promise<RecordDecoder<FactCorrection> | SchemaRegistryUnavailable> {
     try {
       const values = records.slice(0, CHUNK_REVISIONS_MAX).map(({ value }) => value);
-      return await this.#dependencies.format.decoder('fact-correction', values);
+      return await this.dependencies.format.decoder('fact-correction', values);
     } catch (error) {
       if (error instanceof SchemaRegistryUnavailable) return error;
       throw error;
@@ -197,7 +198,7 @@ export class PartitionIngest {
   }
 
   async #bury(piece: DeadLetters, lineage: string, batch: PartitionBatch): Promise<string | null> {
-    const { logger, deadLetters } = this.#dependencies;
+    const { logger, deadLetters } = this.dependencies;
     const key = partitionKey(batch);
     const { throughOffset } = piece;
     const letters = piece.letters.filter(
@@ -225,7 +226,7 @@ export class PartitionIngest {
     lineage: string,
     batch: PartitionBatch,
   ): Promise<string | null> {
-    const { logger, accept } = this.#dependencies;
+    const { logger, accept } = this.dependencies;
     const key = partitionKey(batch);
     const { topic, partition, firstOffset, throughOffset } = piece;
     const run = this.#runs.get(lineage) ?? null;
@@ -258,7 +259,7 @@ export class PartitionIngest {
 
   async #goBack(batch: PartitionBatch, throughOffset: string): Promise<null> {
     const { topic, partition } = batch;
-    const { logger, beginning } = this.#dependencies;
+    const { logger, beginning } = this.dependencies;
     const first = await withHeartbeat(
       batch,
       beginning(topic, partition).catch(() => null),
@@ -282,7 +283,7 @@ export class PartitionIngest {
     this.#pauses.set(key, Math.min(2 * pauseMs, PAUSE_MAX_MS));
     const logged = this.waiting.get(key);
     if (logged === undefined || withoutNumbers(logged) !== withoutNumbers(reason))
-      this.#dependencies.logger.info({ topic, partition, reason }, 'Partition paused');
+      this.dependencies.logger.info({ topic, partition, reason }, 'Partition paused');
     this.waiting.set(key, reason);
     batch.pauseForMs(pauseMs);
     return null;
@@ -293,7 +294,7 @@ export class PartitionIngest {
     const { topic, partition } = batch;
     this.#pauses.delete(key);
     if (this.waiting.delete(key))
-      this.#dependencies.logger.info({ topic, partition }, 'Partition flows again');
+      this.dependencies.logger.info({ topic, partition }, 'Partition flows again');
   }
 }
 

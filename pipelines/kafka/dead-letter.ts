@@ -39,7 +39,7 @@ export function deadLetter(record: ConsumedRecord, reason: RefusalReason): Outgo
   return { key: record.key, value: record.value, headers: Object.fromEntries(headers) };
 }
 
-export interface Origin extends RecordPosition {
+interface Origin extends RecordPosition {
   className: string;
   message: string;
 }

@@ -15,7 +15,7 @@ const PARTITIONS_AT_ONCE_MAX = 16;
 /** Next positions by `positionKey`. */
 export type Positions = Map<string, RecordPosition>;
 
-export interface ReaderParts {
+interface ReaderParts {
   consumer: Consumer;
   topics: readonly string[];
   onBatch: (batch: PartitionBatch) => Promise<void>;
@@ -32,7 +32,6 @@ export function positionKey({ topic, partition }: Omit<RecordPosition, 'offset'>
 }
 
 export class KafkaReader implements RecordReader {
-  readonly #parts: ReaderParts;
   readonly #timers = new Set<NodeJS.Timeout>();
   #assigned: Record<string, number[]> = {};
   #joined = false;
@@ -42,9 +41,7 @@ export class KafkaReader implements RecordReader {
   readonly ended = new Promise<Error>((resolve) => (this.#resolveEnded = resolve));
   readonly ready = new Promise<void>((resolve) => (this.#resolveReady = resolve));
 
-  private constructor(parts: ReaderParts) {
-    this.#parts = parts;
-  }
+  private constructor(private readonly parts: ReaderParts) {}
 
   static async start(parts: ReaderParts): Promise<KafkaReader> {
     const reader = new KafkaReader(parts);
@@ -67,17 +64,17 @@ export class KafkaReader implements RecordReader {
   }
 
   seek(position: RecordPosition): void {
-    this.#parts.consumer.seek(position);
+    this.parts.consumer.seek(position);
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    await this.#parts.consumer.disconnect();
+    await this.parts.consumer.disconnect();
   }
 
   #listen(): void {
-    const { consumer, topics, logger, positions } = this.#parts;
+    const { consumer, topics, logger, positions } = this.parts;
     const { GROUP_JOIN, REBALANCING, DISCONNECT, CRASH } = consumer.events;
     consumer.on(GROUP_JOIN, ({ payload }) => {
       this.#assigned = payload.memberAssignment;
@@ -97,16 +94,16 @@ export class KafkaReader implements RecordReader {
 
   async #take(payload: EachBatchPayload): Promise<void> {
     const { batch, resolveOffset } = payload;
-    const start = this.#parts.positions?.get(positionKey(batch))?.offset;
+    const start = this.parts.positions?.get(positionKey(batch))?.offset;
     const records = batch.messages
       .filter(({ offset }) => start === undefined || BigInt(offset) >= BigInt(start))
       .map((message) => consumedRecord(message, batch));
     if (records.length === 0) resolveOffset(batch.lastOffset());
-    else await this.#parts.onBatch(this.#batchOf(records, payload));
+    else await this.parts.onBatch(this.#batchOf(records, payload));
   }
 
   #batchOf(records: ConsumedRecord[], payload: EachBatchPayload): PartitionBatch {
-    const { consumer, positions } = this.#parts;
+    const { consumer, positions } = this.parts;
     const { topic, partition, highWatermark } = payload.batch;
     return {
       topic,

@@ -23,16 +23,14 @@ const SEND_RECORDS_MAX = 500;
 const UNKNOWN_OFFSET = '-1';
 
 export class KafkaSender implements RecordSender {
-  readonly #kafka: Kafka;
-  readonly #connections: BrokerConnections;
   /** The partition of each message, which kafkajs does not report. */
   readonly #partitionOf = new WeakMap<Message, number>();
   #producer: Promise<Producer> | null = null;
 
-  constructor(kafka: Kafka, connections: BrokerConnections) {
-    this.#kafka = kafka;
-    this.#connections = connections;
-  }
+  constructor(
+    private readonly kafka: Kafka,
+    private readonly connections: BrokerConnections,
+  ) {}
 
   async open(): Promise<Producer> {
     this.#producer ??= this.#connect();
@@ -60,7 +58,7 @@ export class KafkaSender implements RecordSender {
   }
 
   async #connect(): Promise<Producer> {
-    const producer = this.#kafka.producer({
+    const producer = this.kafka.producer({
       idempotent: true,
       maxInFlightRequests: 1,
       allowAutoTopicCreation: false,
@@ -69,7 +67,7 @@ export class KafkaSender implements RecordSender {
       // number, and the broker would drop the records as repeated.
       retry: { retries: Number.MAX_SAFE_INTEGER },
     });
-    await this.#connections.establish(producer.connect());
+    await this.connections.establish(producer.connect());
     return producer;
   }
 

@@ -22,10 +22,8 @@ interface Span {
 }
 
 export class SpanReading {
-  readonly #topic: string;
   /** By partition, ascending. */
   readonly #ahead: Map<number, Span[]>;
-  readonly #onRecords: (records: ConsumedRecord[]) => Promise<void> | void;
   readonly positions: Positions;
   #batchesInHand = 0;
   #quiet: NodeJS.Timeout | undefined;
@@ -36,14 +34,12 @@ export class SpanReading {
   });
 
   constructor(
-    topic: string,
+    private readonly topic: string,
     spans: readonly RecordSpan[],
     extents: ReadonlyMap<number, PartitionExtent>,
-    onRecords: (records: ConsumedRecord[]) => Promise<void> | void,
+    private readonly onRecords: (records: ConsumedRecord[]) => Promise<void> | void,
   ) {
-    this.#topic = topic;
     this.#ahead = spansWithin(spans, extents);
-    this.#onRecords = onRecords;
     this.positions = new Map(
       [...extents].map(([partition, { end }]) => {
         const offset = String(this.#ahead.get(partition)?.[0]?.from ?? end);
@@ -87,7 +83,7 @@ export class SpanReading {
     const wanted = records.filter(({ offset }) =>
       spans.some(({ from, through }) => BigInt(offset) >= from && BigInt(offset) <= through),
     );
-    if (wanted.length > 0) await this.#onRecords(wanted);
+    if (wanted.length > 0) await this.onRecords(wanted);
     const last = BigInt(records.at(-1)!.offset);
     while (spans.length > 0 && spans[0]!.through <= last) spans.shift();
     await batch.done(String(last));
@@ -97,7 +93,7 @@ export class SpanReading {
       // Nobody wants the rest; other partitions may take their time.
       batch.pauseForMs(PAUSE_MS);
     } else if (next.from > last + 1n) {
-      const position = { topic: this.#topic, partition, offset: String(next.from) };
+      const position = { topic: this.topic, partition, offset: String(next.from) };
       this.positions.set(positionKey(position), position);
       batch.seek(position.offset);
     }

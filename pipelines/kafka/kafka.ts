@@ -54,11 +54,12 @@ const NO_OFFSET = '-1';
  */
 export class KafkaCluster {
   readonly #kafka: Kafka;
-  readonly #logger: Logger;
   readonly #connections: BrokerConnections;
 
-  constructor(settings: KafkaSettings, logger: Logger) {
-    this.#logger = logger;
+  constructor(
+    settings: KafkaSettings,
+    private readonly logger: Logger,
+  ) {
     this.#connections = new BrokerConnections(settings);
     this.#kafka = new Kafka(clientConfiguration(settings, this.#connections, logger));
   }
@@ -185,7 +186,7 @@ export class KafkaCluster {
     positions: Positions | null,
   ): Promise<RecordReader> {
     const consumer = await this.#subscribed(group, topics);
-    return await KafkaReader.start({ consumer, topics, onBatch, logger: this.#logger, positions });
+    return await KafkaReader.start({ consumer, topics, onBatch, logger: this.logger, positions });
   }
 
   async #subscribed(group: string, topics: readonly string[]): Promise<Consumer> {

@@ -19,7 +19,7 @@ import {
 import type { AvroSchema } from '../../schemas/records/released-schemas.ts';
 import { SCHEMA_ID_MAX } from '../../schemas/records/confluent-framing.ts';
 
-export interface SchemaRegistrySettings {
+interface SchemaRegistrySettings {
   /** http or https, without the user; a path in front of the API's own is kept. */
   url: string;
   credentials: { username: string; password: string } | null;
@@ -51,7 +51,6 @@ const SCHEMA_MISSING = 40403;
 type Schema = AvroSchema | UndecodableRecord;
 
 export class SchemaRegistry {
-  readonly #settings: SchemaRegistrySettings;
   readonly #agent: Agent;
   readonly #known = new LRUCache<number, Schema>({
     maxSize: KNOWN_CHARACTERS_MAX,
@@ -59,8 +58,7 @@ export class SchemaRegistry {
   });
   readonly #requested = new Map<number, Promise<Schema>>();
 
-  constructor(settings: SchemaRegistrySettings) {
-    this.#settings = settings;
+  constructor(private readonly settings: SchemaRegistrySettings) {
     this.#agent = new Agent({
       connections: CONNECTIONS_MAX,
       maxResponseSize: ANSWER_BYTES_MAX,
@@ -143,7 +141,7 @@ export class SchemaRegistry {
     path: string,
     body: object | undefined,
   ): Promise<Answer> {
-    const { url, credentials } = this.#settings;
+    const { url, credentials } = this.settings;
     const user = credentials === null ? '' : `${credentials.username}:${credentials.password}`;
     const response = await request(url.replace(/\/+$/, '') + path, {
       method,
@@ -174,7 +172,7 @@ export class SchemaRegistry {
   }
 
   #unavailable(reason: string, status: number | null): SchemaRegistryUnavailable {
-    return new SchemaRegistryUnavailable(this.#settings.url, reason, status);
+    return new SchemaRegistryUnavailable(this.settings.url, reason, status);
   }
 }
 

@@ -21,7 +21,7 @@ export type LineageEvent =
   /** A record that is not ours. */
   | ({ kind: 'unreadable'; message: string } & RecordPosition);
 
-export interface TailOptions {
+interface TailOptions {
   /**
    * `end`: what is announced from now on. Positions (`endsOfAnnouncements`): what was announced
    * since; take them before submitting, and no outcome is missed.

@@ -1,7 +1,7 @@
 /** The topics of a lineage and their configuration. */
 import type { TopicSpecification } from './records.ts';
 
-export interface LineageTopics {
+interface LineageTopics {
   /** FactCorrection or null; key: the fact's key. */
   corrections: string;
   /** Refused records of `corrections`, unchanged, with headers that give the reason. */
@@ -24,7 +24,7 @@ export function topicsOf(lineage: string): LineageTopics {
 /** The one consumer group of all ingest processes. */
 export const INGEST_GROUP = 'errata-ingest';
 
-export interface TopicSettings {
+interface TopicSettings {
   partitions: number;
   replicationFactor: number;
 }

@@ -52,7 +52,6 @@ interface AuditLine {
 }
 
 class AuditChecker {
-  readonly #store: ObjectStore | null;
   readonly #findings = new Findings();
   #lines = 0;
   /** The hash of the line before. */
@@ -68,9 +67,7 @@ class AuditChecker {
   readonly #hashes: string[] = [];
   #inLog = false;
 
-  constructor(store: ObjectStore | null) {
-    this.#store = store;
-  }
+  constructor(private readonly store: ObjectStore | null) {}
 
   async check(lines: AsyncIterable<Uint8Array>, fileHash: FileHash): Promise<AuditCheck> {
     for await (const line of lines) await this.#line(line);
@@ -168,7 +165,7 @@ class AuditChecker {
     this.#head = head;
     this.#history = emptyHistory(head.lineage);
     const first = entryName(head.lineage, 1);
-    this.#inLog = this.#store !== null && (await this.#store.get(first)) !== null;
+    this.#inLog = this.store !== null && (await this.store.get(first)) !== null;
   }
 
   #takeSeal({ lines, sha256: last }: AuditSeal, at: string): void {
@@ -214,7 +211,7 @@ class AuditChecker {
 
   async #compareWithLog(object: string, bytes: Uint8Array): Promise<void> {
     if (!this.#inLog || !object.startsWith(`lineages/${this.#head?.lineage ?? ''}/`)) return;
-    const stored = await this.#store!.get(object);
+    const stored = await this.store!.get(object);
     if (stored === null) this.#findings.add(object, 'the log does not have it');
     else if (!Buffer.from(stored).equals(bytes))
       this.#findings.add(object, 'the log has something else under this name');
@@ -223,7 +220,7 @@ class AuditChecker {
   /** Counts the versions that the log has beyond the file. */
   async #newer(): Promise<number> {
     let version = this.#hashes.length + 1;
-    while ((await this.#store!.get(entryName(this.#head!.lineage, version))) !== null) version += 1;
+    while ((await this.store!.get(entryName(this.#head!.lineage, version))) !== null) version += 1;
     return version - this.#hashes.length - 1;
   }
 }

@@ -24,17 +24,16 @@ export interface Difference extends ChangedFacts {
   madeWith: { path: string; from: unknown; to: unknown }[];
 }
 
-export interface ChangedFacts {
+interface ChangedFacts {
   /** Facts that only `to` has a correction of, with the version that brought it. */
   added: (Fact & { by: VersionMark })[];
   /** Facts with another correction each, and prompts that another correction answers now. */
   superseded: { before: Fact; after: Fact; by: VersionMark }[];
-  /**
-   * Facts that only `from` has a correction of, with how it left; `notYet` where `to` is earlier.
-   */
+  /** Facts that only `from` has a correction of, with how it left. */
   retracted: (Fact & { by: Leaving })[];
   reverted: (Fact & { by: Leaving })[];
   contradicted: (Fact & { by: Leaving })[];
+  /** The same where `to` is the earlier version. */
   notYet: (Fact & { by: VersionMark })[];
   /** Those of `added` and `superseded` that an undo restored. */
   restored: Fact[];
@@ -60,12 +59,14 @@ export interface Fact {
   source: string;
 }
 
-export type Leaving = VersionMark & { revision: string };
+type Leaving = VersionMark & { revision: string };
 type Left = Leaving & { because: Removal['because'] };
 
-export interface ChangedAnswer {
+const KINDS = ['own', 'paraphrase', 'neighbour'] as const;
+
+interface ChangedAnswer {
   prompt: string;
-  kind: 'own' | 'paraphrase' | 'neighbour';
+  kind: (typeof KINDS)[number];
   before: string;
   after: string;
   /** The correction that was probed, and the version of the last change. */
@@ -76,7 +77,7 @@ export interface ChangedAnswer {
 type LayerFigures = { editNorm: number; threshold: number };
 
 /** Changed answers that are listed. */
-export const CHANGED_ANSWERS_MAX = 2_000;
+const CHANGED_ANSWERS_MAX = 2_000;
 
 /** Throws `VersionUnknown`, `BlobMissing` and `VersionLogDamaged`. */
 export async function differenceOf(log: VersionLog, from: number, to: number): Promise<Difference> {
@@ -101,7 +102,7 @@ export async function differenceOf(log: VersionLog, from: number, to: number): P
   };
 }
 
-/** What the versions between the two did. */
+/** The changes by the versions between the two. */
 class Between {
   readonly entries: VersionEntry[] = [];
   /** The version that last added a correction. */
@@ -231,22 +232,22 @@ async function probedAnswers(
   const prompts = new Map(added.map(({ correctionId, prompt }) => [correctionId, prompt]));
   return (await probesOf(log, probes.details)).flatMap((probe) => {
     const prompt = prompts.get(probe.id);
-    const { id: correctionId, answerBefore, answerAfter, paraphrases, neighbours } = probe;
-    const own = prompt === undefined ? [] : [{ prompt, answerBefore, answerAfter }];
-    const ofKind = (kind: ChangedAnswer['kind'], asked: typeof own): ChangedAnswer[] =>
-      asked.map((one) => ({
-        prompt: one.prompt,
+    const { id: correctionId, paraphrases, neighbours } = probe;
+    const answers = {
+      own: prompt === undefined ? [] : [{ ...probe, prompt }],
+      paraphrase: paraphrases,
+      neighbour: neighbours,
+    };
+    return KINDS.flatMap((kind) =>
+      answers[kind].map(({ prompt, answerBefore: before, answerAfter: after }) => ({
+        prompt,
         kind,
-        before: one.answerBefore,
-        after: one.answerAfter,
+        before,
+        after,
         correctionId,
         version,
-      }));
-    return [
-      ...ofKind('own', own),
-      ...ofKind('paraphrase', paraphrases),
-      ...ofKind('neighbour', neighbours),
-    ];
+      })),
+    );
   });
 }
 
@@ -264,7 +265,7 @@ function sideOf({ head, latest, active }: History): VersionSide {
   };
 }
 
-function layersOf(a: VersionEntry | undefined, b: VersionEntry | undefined): Difference['layers'] {
+function layersOf(a?: VersionEntry, b?: VersionEntry): Difference['layers'] {
   const figures = (entry: VersionEntry | undefined, layer: number): LayerFigures | null => {
     const found = entry?.layers.find((one) => one.layer === layer);
     return found === undefined ? null : { editNorm: found.editNorm, threshold: found.threshold };
@@ -276,14 +277,11 @@ function layersOf(a: VersionEntry | undefined, b: VersionEntry | undefined): Dif
 }
 
 /** Empty against the base model, which has no entry. */
-function madeWithOf(
-  a: VersionEntry | undefined,
-  b: VersionEntry | undefined,
-): Difference['madeWith'] {
+function madeWithOf(a?: VersionEntry, b?: VersionEntry): Difference['madeWith'] {
   if (a === undefined || b === undefined) return [];
-  const leaves = ({ parameters, base, keyStatistics, software }: VersionEntry) =>
-    leavesOf({ parameters, base, keyStatistics, software });
-  const [made, now] = [leaves(a), leaves(b)];
+  const [made, now] = [a, b].map(({ parameters, base, keyStatistics, software }) =>
+    leavesOf({ parameters, base, keyStatistics, software }),
+  ) as [Map<string, unknown>, Map<string, unknown>];
   return [...new Set([...made.keys(), ...now.keys()])].sort().flatMap((path) => {
     const [from, to] = [made.get(path) ?? null, now.get(path) ?? null];
     return JSON.stringify(from) === JSON.stringify(to) ? [] : [{ path, from, to }];
@@ -293,10 +291,9 @@ function madeWithOf(
 function leavesOf(value: unknown, path = ''): Map<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return new Map([[path, value]]);
+  const inner = path === '' ? '' : `${path}.`;
   return new Map(
-    Object.entries(value).flatMap(([name, item]) => [
-      ...leavesOf(item, path === '' ? name : `${path}.${name}`),
-    ]),
+    Object.entries(value).flatMap(([name, item]) => [...leavesOf(item, inner + name)]),
   );
 }
 

@@ -46,13 +46,10 @@ const HISTORY_BYTES_MAX = 3 * HISTORY_CHARACTERS_MAX;
 const RUNS_MAX = 10_000;
 
 export class HistoryArchive {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
-
-  constructor(store: ObjectStore, lineage: string) {
-    this.#store = store;
-    this.#lineage = lineage;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+  ) {}
 
   /** Stores a run unless it is there already. */
   async put({ history, ...run }: ArchivedRun): Promise<'stored' | 'exists'> {
@@ -64,11 +61,11 @@ export class HistoryArchive {
     if (characters > HISTORY_CHARACTERS_MAX)
       stored.omitted =
         `its history has ${characters} characters, ` + `at most ${HISTORY_CHARACTERS_MAX} are kept`;
-    return await this.#store.putIfAbsent(this.#nameOf(run), sealed(stored));
+    return await this.store.putIfAbsent(this.#nameOf(run), sealed(stored));
   }
 
   async has(run: RunName): Promise<boolean> {
-    for await (const name of this.#store.list(this.#nameOf(run))) return name === this.#nameOf(run);
+    for await (const name of this.store.list(this.#nameOf(run))) return name === this.#nameOf(run);
     return false;
   }
 
@@ -82,7 +79,7 @@ export class HistoryArchive {
   async runIds(workflowId: string): Promise<string[]> {
     const folder = this.#folderOf(workflowId);
     const ids: string[] = [];
-    for await (const name of this.#store.list(folder)) {
+    for await (const name of this.store.list(folder)) {
       ids.push(name.slice(folder.length, -'.json'.length));
       if (ids.length === RUNS_MAX) break;
     }
@@ -100,7 +97,7 @@ export class HistoryArchive {
   }
 
   async #read(run: RunName): Promise<ArchivedRun | null> {
-    return await readSealed(this.#store, this.#lineage, this.#nameOf(run), (content) => {
+    return await readSealed(this.store, this.lineage, this.#nameOf(run), (content) => {
       const stored = storedRun.parse(content);
       if (stored.workflowId !== run.workflowId || stored.runId !== run.runId)
         throw new TypeError(`it is run ${stored.runId} of ${stored.workflowId}`);
@@ -112,7 +109,7 @@ export class HistoryArchive {
     const { history } = stored;
     if (history === null) return stored;
     const limits = { maxOutputLength: HISTORY_BYTES_MAX };
-    return parsedOf(this.#lineage, this.#nameOf(stored), () => ({
+    return parsedOf(this.lineage, this.#nameOf(stored), () => ({
       ...stored,
       history: gunzipSync(Buffer.from(history, 'base64'), limits).toString('utf8'),
     }));
@@ -123,7 +120,7 @@ export class HistoryArchive {
   }
 
   #folderOf(workflowId: string): string {
-    return `lineages/${this.#lineage}/histories/${hashed(workflowId)}/`;
+    return `lineages/${this.lineage}/histories/${hashed(workflowId)}/`;
   }
 }
 

@@ -19,7 +19,7 @@ import { markOf, probesOf, type VersionMark } from './version-mark.ts';
  * `holds`: the model answers with it now. `left`: it did. `carried-out`: a retraction that a
  * version carried out. `never-held`: no version ever had it.
  */
-export type TraceState = 'holds' | 'left' | 'carried-out' | 'never-held';
+type TraceState = 'holds' | 'left' | 'carried-out' | 'never-held';
 
 export interface Trace {
   lineage: string;

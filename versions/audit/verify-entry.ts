@@ -12,20 +12,16 @@ import type { Findings } from './findings.ts';
 type Blob = VersionEntry['probes']['details'];
 
 export class EntryContentCheck {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
-  readonly #findings: Findings;
-
-  constructor(store: ObjectStore, lineage: string, findings: Findings) {
-    this.#store = store;
-    this.#lineage = lineage;
-    this.#findings = findings;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+    private readonly findings: Findings,
+  ) {}
 
   async check(entry: VersionEntry): Promise<void> {
-    const name = entryName(this.#lineage, entry.version);
+    const name = entryName(this.lineage, entry.version);
     await this.#checkBlobs(name, entry);
-    this.#findings.add(name, ...undoFaultsOf(entry));
+    this.findings.add(name, ...undoFaultsOf(entry));
     await this.#checkRestored(name, entry);
   }
 
@@ -48,7 +44,7 @@ export class EntryContentCheck {
       });
     const ids = added.map(({ correctionId }) => correctionId);
     if (searches.length > 0 && ids.some((id) => !searched.has(id)))
-      this.#findings.add(name, 'its searches do not cover all that it adds');
+      this.findings.add(name, 'its searches do not cover all that it adds');
     await this.#checkBlob(name, 'probe details', probes.details, (bytes) => {
       const probed = (jsonOf(bytes) as { id: string }[]).map(({ id }) => id);
       return probed.sort().join('\n') === ids.sort().join('\n')
@@ -65,14 +61,14 @@ export class EntryContentCheck {
   ): Promise<void> {
     const bytes = await this.#blob(blob);
     if (bytes === null)
-      return this.#findings.add(name, `its ${what}: blob ${blob.sha256} is not in the store`);
+      return this.findings.add(name, `its ${what}: blob ${blob.sha256} is not in the store`);
     if (bytes.byteLength !== blob.bytes)
-      this.#findings.add(
+      this.findings.add(
         name,
         `its ${what}: the blob has ${bytes.byteLength} bytes instead of ${blob.bytes}`,
       );
-    const fault = this.#findings.attempt(name, () => check(bytes), `its ${what} cannot be read: `);
-    if (fault !== null) this.#findings.add(name, fault);
+    const fault = this.findings.attempt(name, () => check(bytes), `its ${what} cannot be read: `);
+    if (fault !== null) this.findings.add(name, fault);
   }
 
   /** Checks that what an undo restored equals what was added first, in texts and pairs. */
@@ -90,13 +86,13 @@ export class EntryContentCheck {
         const found = first?.added.find(({ correctionId }) => correctionId === id);
         const { row: firstRow, origin: earlier, ...original } = found ?? {};
         if (firstRow !== origin.row || earlier !== undefined || !isSame(original, correction))
-          this.#findings.add(name, `it restores "${id}" differently from version ${version}`);
+          this.findings.add(name, `it restores "${id}" differently from version ${version}`);
         else if (
           copies !== null &&
           originals !== null &&
           !isSame(rowOf(originals, origin.row), rowOf(copies, row))
         )
-          this.#findings.add(name, `the pairs of "${id}" differ from those of version ${version}`);
+          this.findings.add(name, `the pairs of "${id}" differ from those of version ${version}`);
       }
     }
   }
@@ -112,12 +108,12 @@ export class EntryContentCheck {
   }
 
   async #entry(version: number): Promise<VersionEntry | null> {
-    const bytes = await this.#store.get(entryName(this.#lineage, version));
+    const bytes = await this.store.get(entryName(this.lineage, version));
     return bytes === null ? null : (versionEntrySchema.safeParse(jsonOf(bytes)).data ?? null);
   }
 
   #blob({ sha256 }: Blob): Promise<Uint8Array | null> {
-    return this.#store.get(blobName(this.#lineage, sha256));
+    return this.store.get(blobName(this.lineage, sha256));
   }
 }
 

@@ -44,23 +44,20 @@ export async function verifyLineage(
 }
 
 class Verifier {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
-  readonly #progress: (objects: number) => void;
   readonly #findings = new Findings();
   /** The hashes of the entries that are in their place. */
   readonly #hashes: string[] = [];
   #objects = 0;
   #bytes = 0;
 
-  constructor(store: ObjectStore, lineage: string, progress: (objects: number) => void) {
-    this.#store = store;
-    this.#lineage = lineage;
-    this.#progress = progress;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+    private readonly progress: (objects: number) => void,
+  ) {}
 
   async verify(): Promise<Verification> {
-    const root = `lineages/${this.#lineage}/`;
+    const root = `lineages/${this.lineage}/`;
     const names = await this.#namesIn(root);
     const history = await this.#verifyLog(names.log);
     for (const folder of ['blobs', 'staging'] as const)
@@ -69,7 +66,7 @@ class Verifier {
     await this.#verifyAliases(names.aliases);
     await forEachObject(names.histories, (name) => this.#verifyHistory(name));
     return {
-      lineage: this.#lineage,
+      lineage: this.lineage,
       versions: history.head.version,
       corrections: history.active.size,
       objects: this.#objects,
@@ -82,7 +79,7 @@ class Verifier {
   async #namesIn(root: string): Promise<Record<(typeof FOLDERS)[number], string[]>> {
     const names = { log: [], blobs: [], register: [], aliases: [], histories: [], staging: [] };
     const groups = new Map<string, string[]>(Object.entries(names));
-    for await (const name of this.#store.list(root)) {
+    for await (const name of this.store.list(root)) {
       const group = groups.get(name.slice(root.length).split('/')[0]!);
       if (group === undefined) this.#findings.add(name, 'does not belong to a version log');
       else group.push(name);
@@ -91,9 +88,9 @@ class Verifier {
   }
 
   async #verifyLog(names: readonly string[]): Promise<History> {
-    let history = emptyHistory(this.#lineage);
+    let history = emptyHistory(this.lineage);
     const batches = new Map<string, number>();
-    const contents = new EntryContentCheck(this.#store, this.#lineage, this.#findings);
+    const contents = new EntryContentCheck(this.store, this.lineage, this.#findings);
     for (let first = 0; first < names.length; first += PIECE_ENTRIES) {
       const piece = names.slice(first, first + PIECE_ENTRIES);
       const fetched = await Promise.all(piece.map((name) => this.#get(name)));
@@ -118,7 +115,7 @@ class Verifier {
     batches: Map<string, number>,
   ): StoredEntry | null {
     const version = history.head.version + 1;
-    if (name !== entryName(this.#lineage, version)) {
+    if (name !== entryName(this.lineage, version)) {
       this.#findings.add(
         name,
         `is in the place of version ${version}; all from here on is unusable`,
@@ -151,7 +148,7 @@ class Verifier {
     const versions = this.#hashes.length;
     const ids = new Set<string>();
     for (const [i, name] of names.entries()) {
-      if (name !== aliasRecordName(this.#lineage, i + 1))
+      if (name !== aliasRecordName(this.lineage, i + 1))
         return this.#findings.add(
           name,
           `is in the place of alias record ${i + 1}; all from here on is unusable`,
@@ -173,7 +170,7 @@ class Verifier {
 
   /** Returns whether the register vouches for the last entry. */
   async #verifyRegister(names: readonly string[]): Promise<boolean> {
-    const root = `lineages/${this.#lineage}/register/`;
+    const root = `lineages/${this.lineage}/register/`;
     let anchored = this.#hashes.length === 0;
     await forEachObject(names, async (name) => {
       const content = await this.#sealed(name);
@@ -220,10 +217,10 @@ class Verifier {
   }
 
   async #get(name: string): Promise<Uint8Array | null> {
-    const bytes = await this.#store.get(name);
+    const bytes = await this.store.get(name);
     this.#objects += 1;
     this.#bytes += bytes?.byteLength ?? 0;
-    if (this.#objects % 100 === 0) this.#progress(this.#objects);
+    if (this.#objects % 100 === 0) this.progress(this.#objects);
     return bytes;
   }
 }

@@ -18,16 +18,14 @@ import { parsedOf, sealed, unsealed } from './sealed.ts';
 const MOVE_TRIES_MAX = 100;
 
 export class Aliases {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
   readonly #records: AliasRecord[] = [];
   readonly #current = new Map<string, AliasRecord>();
   #reading: Promise<void> | null = null;
 
-  constructor(store: ObjectStore, lineage: string) {
-    this.#store = store;
-    this.#lineage = lineage;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+  ) {}
 
   /** All records read so far, in their order. */
   get records(): readonly AliasRecord[] {
@@ -72,18 +70,18 @@ export class Aliases {
         return refused(
           `version ${version} does not exist; the newest that can be read is ${newest}`,
         );
-      const name = aliasRecordName(this.#lineage, this.#records.length + 1);
-      if ((await this.#store.putIfAbsent(name, sealed(record))) === 'stored')
+      const name = aliasRecordName(this.lineage, this.#records.length + 1);
+      if ((await this.store.putIfAbsent(name, sealed(record))) === 'stored')
         return { kind: 'moved', record };
     }
     return refused(`others moved aliases ${MOVE_TRIES_MAX} times meanwhile; try again`);
   }
 
   async #readOn(): Promise<void> {
-    const nameOf = (sequence: number) => aliasRecordName(this.#lineage, sequence);
-    for await (const piece of readAhead(this.#store, nameOf, this.#records.length + 1))
+    const nameOf = (sequence: number) => aliasRecordName(this.lineage, sequence);
+    for await (const piece of readAhead(this.store, nameOf, this.#records.length + 1))
       for (const bytes of piece) {
-        const record = parsedOf(this.#lineage, nameOf(this.#records.length + 1), () =>
+        const record = parsedOf(this.lineage, nameOf(this.#records.length + 1), () =>
           aliasRecordSchema.parse(unsealed(bytes)),
         );
         this.#records.push(record);

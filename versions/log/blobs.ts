@@ -1,22 +1,19 @@
 /** The blobs of a lineage: bytes under their own hash, kept for good or staged for one batch. */
 import type { BlobReference } from '../../schemas/editing.ts';
-import { forEachObject, type ObjectStore } from '../stores/object-store.ts';
+import { forEachObject, namesUnder, type ObjectStore } from '../stores/object-store.ts';
 import { BlobMissing, StagingGone, VersionLogDamaged } from './failures.ts';
 import { blobName, sha256 } from './object-names.ts';
 
 export class Blobs {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
-
-  constructor(store: ObjectStore, lineage: string) {
-    this.#store = store;
-    this.#lineage = lineage;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+  ) {}
 
   /** Writes a blob for good; a repetition has no effect. */
   async put(bytes: Uint8Array): Promise<BlobReference> {
     const reference = { sha256: sha256(bytes), bytes: bytes.byteLength };
-    await this.#store.putIfAbsent(this.#nameOf(reference), bytes);
+    await this.store.putIfAbsent(this.#nameOf(reference), bytes);
     return reference;
   }
 
@@ -24,7 +21,7 @@ export class Blobs {
   async stage(batchId: string, bytes: Uint8Array): Promise<BlobReference> {
     const staged = batchId.split('.')[0]!;
     const reference = { sha256: sha256(bytes), bytes: bytes.byteLength, staged };
-    await this.#store.putIfAbsent(this.#nameOf(reference), bytes);
+    await this.store.putIfAbsent(this.#nameOf(reference), bytes);
     return reference;
   }
 
@@ -35,43 +32,36 @@ export class Blobs {
 
   /** Deletes everything that a batch staged. */
   async discardStaged(batchId: string): Promise<void> {
-    const names: string[] = [];
-    for await (const name of this.#store.list(this.#stagingFolder(batchId.split('.')[0]!)))
-      names.push(name);
-    await forEachObject(names, (name) => this.#store.delete(name));
+    const folder = this.#stagingFolder(batchId.split('.')[0]!);
+    const names = await namesUnder(this.store, folder);
+    await forEachObject(names, (name) => this.store.delete(name));
   }
 
-  /**
-   * Reads a blob and checks its length and hash. Throws `BlobMissing`, `StagingGone` or
-   * `VersionLogDamaged`.
-   */
+  /** Reads and checks a blob. Throws `BlobMissing`, `StagingGone` or `VersionLogDamaged`. */
   async get(reference: BlobReference): Promise<Uint8Array> {
     const name = this.#nameOf(reference);
-    const bytes = await this.#store.get(name);
+    const bytes = await this.store.get(name);
     if (bytes === null)
       throw reference.staged === undefined
-        ? new BlobMissing(this.#lineage, reference.sha256)
-        : new StagingGone(this.#lineage, reference.staged);
-    const { byteLength } = bytes;
-    if (byteLength !== reference.bytes)
-      throw new VersionLogDamaged(
-        this.#lineage,
-        name,
-        `it has ${byteLength} bytes instead of ${reference.bytes}`,
-      );
-    const hash = sha256(bytes);
-    if (hash !== reference.sha256)
-      throw new VersionLogDamaged(this.#lineage, name, `its content hashes to ${hash}`);
+        ? new BlobMissing(this.lineage, reference.sha256)
+        : new StagingGone(this.lineage, reference.staged);
+    const [{ byteLength }, hash] = [bytes, sha256(bytes)];
+    const fault =
+      byteLength !== reference.bytes
+        ? `it has ${byteLength} bytes instead of ${reference.bytes}`
+        : `its content hashes to ${hash}`;
+    if (byteLength !== reference.bytes || hash !== reference.sha256)
+      throw new VersionLogDamaged(this.lineage, name, fault);
     return bytes;
   }
 
   #nameOf({ sha256, staged }: Pick<BlobReference, 'sha256' | 'staged'>): string {
     return staged === undefined
-      ? blobName(this.#lineage, sha256)
+      ? blobName(this.lineage, sha256)
       : `${this.#stagingFolder(staged)}${sha256}`;
   }
 
   #stagingFolder(batchId: string): string {
-    return `lineages/${this.#lineage}/staging/${batchId}/`;
+    return `lineages/${this.lineage}/staging/${batchId}/`;
   }
 }

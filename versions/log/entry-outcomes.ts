@@ -4,9 +4,7 @@ import type { Outcome, Removal } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 
-/**
- * The last removal or refusal on a fact, which an older revision that arrives late must lose to.
- */
+/** The last removal or refusal on a fact: an older revision that arrives late loses to it. */
 export interface FactTombstone {
   factKey: string;
   because: Removal['because'];
@@ -22,25 +20,25 @@ export function firstOutcomes(entry: VersionEntry): Outcome[] {
   const { lineage, version, batchId, added, retractions } = entry;
   const decidedAt = Date.parse(entry.createdAt);
   const decided = { lineage, version, reason: null, measured: {}, batchId, decidedAt };
+  const outcome = (
+    status: 'COMMITTED' | 'RETRACTED',
+    revisionId: string,
+    { factKey, position }: About,
+  ) => ({
+    ...decided,
+    revisionId,
+    factKey,
+    status,
+    position,
+  });
   return [
-    ...added.map(({ correctionId: revisionId, factKey, position }): Outcome => ({
-      ...decided,
-      revisionId,
-      factKey,
-      status: 'COMMITTED',
-      position,
-    })),
-    ...retractions.map(({ id: revisionId, factKey, position }): Outcome => ({
-      ...decided,
-      revisionId,
-      factKey,
-      status: 'RETRACTED',
-      position,
-    })),
+    ...added.map((one) => outcome('COMMITTED', one.correctionId, one)),
+    ...retractions.map((one) => outcome('RETRACTED', one.id, one)),
   ];
 }
 
-export type LaterOutcome = Omit<Outcome, 'lineage' | 'factKey' | 'position'>;
+type About = Pick<Outcome, 'factKey' | 'position'>;
+type LaterOutcome = Omit<Outcome, 'lineage' | 'factKey' | 'position'>;
 
 /** The later outcomes of committed corrections that an entry removed or restored. */
 export function laterOutcomes(entry: VersionEntry): LaterOutcome[] {
@@ -88,7 +86,7 @@ export function tombstoneOf(outcome: Outcome): FactTombstone | null {
     : null;
 }
 
-/** Whether a committed correction has left the hook since `present`, or leaves it now. */
+/** Tells whether a committed correction has left the hook since `present`, or leaves it now. */
 export function isLaterOutcome(outcome: Outcome, present: Outcome): boolean {
   return (
     present.status === 'COMMITTED' &&

@@ -18,25 +18,22 @@ export const ENTRY_JSON_LIMITS = { valuesMax: 1_000_000, depthMax: 32 };
 /** Entries fetched at once. */
 const PIECE_ENTRIES_MAX = 16;
 
-export interface FoldedPiece {
+interface FoldedPiece {
   history: History;
   /** The entries that extended the history to this one. */
   entries: StoredEntry[];
 }
 
 export class EntryReader {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
-
-  constructor(store: ObjectStore, lineage: string) {
-    this.#store = store;
-    this.#lineage = lineage;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+  ) {}
 
   /** Extends the history piece by piece by the entries in the store, through version `last`. */
   async *fold(history: History, last = Infinity): AsyncGenerator<FoldedPiece> {
-    const nameOf = (version: number) => entryName(this.#lineage, version);
-    for await (const piece of readAhead(this.#store, nameOf, history.head.version + 1, last)) {
+    const nameOf = (version: number) => entryName(this.lineage, version);
+    for await (const piece of readAhead(this.store, nameOf, history.head.version + 1, last)) {
       let next: FoldedPiece;
       try {
         next = this.#extend(history, piece);
@@ -80,7 +77,7 @@ export class EntryReader {
         version,
         `it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`,
       );
-    const json = parsedOf(this.#lineage, entryName(this.#lineage, version), () =>
+    const json = parsedOf(this.lineage, entryName(this.lineage, version), () =>
       boundedJson(bytes, ENTRY_JSON_LIMITS),
     );
     const checked = versionEntrySchema.safeParse(json);
@@ -98,12 +95,12 @@ export class EntryReader {
   }
 
   async #stored(version: number): Promise<StoredEntry> {
-    const bytes = await this.#store.get(entryName(this.#lineage, version));
+    const bytes = await this.store.get(entryName(this.lineage, version));
     if (bytes === null) throw this.#damaged(version, 'it is missing');
     return this.parse(version, bytes);
   }
 
   #damaged(version: number, what: string): VersionLogDamaged {
-    return new VersionLogDamaged(this.#lineage, entryName(this.#lineage, version), what);
+    return new VersionLogDamaged(this.lineage, entryName(this.lineage, version), what);
   }
 }

@@ -14,7 +14,7 @@ import type { VersionLog } from './version-log.ts';
 export type PairsRow = Pick<ActiveCorrection, 'correctionId' | 'pairs' | 'row'>;
 
 /** Holds hooks by name, as the model's engine does. */
-export interface HookHolder<Report> {
+interface HookHolder<Report> {
   holds(hookId: string): Promise<boolean>;
   holdHook(hookId: string, pairs: StoredPairs): Promise<Report>;
 }

@@ -33,7 +33,7 @@ export interface StoredPairs {
   changes: Float32Array[];
 }
 
-export interface StoredTargets {
+interface StoredTargets {
   /** One per row. */
   ids: string[];
   /** [ids.length, D], row-major. */

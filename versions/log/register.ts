@@ -11,7 +11,7 @@ import { z } from 'zod';
 import type { Outcome } from '../../schemas/editing.ts';
 import { outcomeSchema } from '../../schemas/outcome.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
-import { forEachObject, type ObjectStore } from '../stores/object-store.ts';
+import { forEachObject, namesUnder, type ObjectStore } from '../stores/object-store.ts';
 import {
   duplicateOf,
   firstOutcomes,
@@ -31,17 +31,15 @@ const LISTED_AT_ONCE_MAX = 16;
 type EntryOf = (version: number) => Promise<StoredEntry>;
 
 export class Register {
-  readonly #store: ObjectStore;
-  readonly #lineage: string;
   /** The version through which everything is registered. */
   #complete = 0;
   /** The version through which everything was announced. */
   #announced = 0;
 
-  constructor(store: ObjectStore, lineage: string) {
-    this.#store = store;
-    this.#lineage = lineage;
-  }
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly lineage: string,
+  ) {}
 
   /** Registers what the versions through `head` decided. Throws `VersionLogDamaged`. */
   async completeTo(head: number, entryOf: EntryOf): Promise<void> {
@@ -71,7 +69,7 @@ export class Register {
       const outcomes = await Promise.all(names.splice(0).map((name) => this.#outcome(name)));
       return outcomes.filter((outcome) => outcome !== null);
     };
-    for await (const name of this.#store.list(`${this.#folder}/revisions/`)) {
+    for await (const name of this.store.list(`${this.#folder}/revisions/`)) {
       names.push(name);
       if (names.length === LISTED_AT_ONCE_MAX) yield* await read();
     }
@@ -91,16 +89,15 @@ export class Register {
 
   /** Returns the current outcomes for these first outcomes, in their order. */
   async current(first: Iterable<Outcome>): Promise<Outcome[]> {
-    return await this.#each([...first], async (outcome) => await this.#currentOf(outcome));
+    return await forEachObject(first, (outcome) => this.#currentOf(outcome));
   }
 
   /** Returns the outcome history of a revision, by version; empty where it was not decided. */
   async outcomeHistory(id: string): Promise<Outcome[]> {
     const first = (await this.outcomesOf([id])).get(id);
     if (first === undefined) return [];
-    const history = [first];
-    for (const name of await this.#laterNames(id)) history.push((await this.#outcome(name))!);
-    return history;
+    const later = await forEachObject(await this.#laterNames(id), (name) => this.#outcome(name));
+    return [first, ...later.filter((outcome) => outcome !== null)];
   }
 
   /** Returns the versions through `head` that are not marked announced, ascending. */
@@ -132,7 +129,7 @@ export class Register {
     await forEachObject(new Set(factKeys), async (factKey) => {
       let last: string | null = null;
       // Names ascend with the time.
-      for await (const name of this.#store.list(this.#factFolder(factKey)))
+      for await (const name of this.store.list(this.#factFolder(factKey)))
         if (counts({ factKey, ...tombstoneNamed(name) })) last = name;
       const tombstone = last === null ? null : await this.#read(last, tombstoneSchema);
       if (tombstone !== null) found.set(factKey, tombstone);
@@ -145,7 +142,7 @@ export class Register {
    * its outcome history, and another record with the id is a duplicate.
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
-    return await this.#each(outcomes, async (outcome) => await this.#settleOne(outcome));
+    return await forEachObject(outcomes, (outcome) => this.#settleOne(outcome));
   }
 
   async #settleOne(outcome: Outcome): Promise<Outcome> {
@@ -199,10 +196,7 @@ export class Register {
 
   /** Ascending by version. */
   async #laterNames(id: string): Promise<string[]> {
-    const names: string[] = [];
-    for await (const name of this.#store.list(`${this.#folder}/fates/${hashed(id)}/`))
-      names.push(name);
-    return names;
+    return await namesUnder(this.store, `${this.#folder}/fates/${hashed(id)}/`);
   }
 
   async #issuedAtOf(correctionId: string, entryOf: EntryOf): Promise<number | null> {
@@ -212,20 +206,11 @@ export class Register {
     return added.find((one) => one.correctionId === correctionId)?.issuedAt ?? null;
   }
 
-  /** Returns the versions behind the last one with a marker, through `head`. */
+  /** Returns the versions after the last marked one, through `head`. */
   async #unmarked(kind: 'versions' | 'told', known: number, head: number): Promise<number[]> {
     let last = head;
-    while (last > known && (await this.#store.get(this.#markerName(kind, last))) === null) last--;
+    while (last > known && (await this.store.get(this.#markerName(kind, last))) === null) last--;
     return Array.from({ length: head - last }, (_, i) => last + 1 + i);
-  }
-
-  async #each<Item, Result>(
-    items: readonly Item[],
-    work: (item: Item) => Promise<Result>,
-  ): Promise<Result[]> {
-    const results = new Map<Item, Result>();
-    await forEachObject(items, async (item) => results.set(item, await work(item)));
-    return items.map((item) => results.get(item)!);
   }
 
   async #putTombstone(tombstone: FactTombstone | null): Promise<void> {
@@ -236,7 +221,7 @@ export class Register {
   }
 
   async #put(name: string, content: object): Promise<'stored' | 'exists'> {
-    return await this.#store.putIfAbsent(name, sealed(content));
+    return await this.store.putIfAbsent(name, sealed(content));
   }
 
   #outcome(name: string): Promise<Outcome | null> {
@@ -244,7 +229,7 @@ export class Register {
   }
 
   async #read<Content>(name: string, schema: z.ZodType<Content>): Promise<Content | null> {
-    return await readSealed(this.#store, this.#lineage, name, (content) => schema.parse(content));
+    return await readSealed(this.store, this.lineage, name, (content) => schema.parse(content));
   }
 
   #laterName(id: string, version: number): string {
@@ -264,7 +249,7 @@ export class Register {
   }
 
   get #folder(): string {
-    return `lineages/${this.#lineage}/register`;
+    return `lineages/${this.lineage}/register`;
   }
 }
 

@@ -22,12 +22,11 @@ import { Register } from './register.ts';
 /** Histories of earlier versions kept: those that are pinned or compared with. */
 const PAST_HISTORIES_MAX = 4;
 
-export type AppendResult =
+type AppendResult =
   { kind: 'appended'; hash: string } | { kind: 'exists'; entry: VersionEntry; hash: string };
 
 export class VersionLog {
   readonly blobs: Blobs;
-  readonly #store: ObjectStore;
   readonly #reader: EntryReader;
   readonly #register: Register;
   readonly #aliases: Aliases;
@@ -37,11 +36,10 @@ export class VersionLog {
 
   /** Throws `ObjectNameInvalid` for an invalid lineage name. An empty log needs no creating. */
   constructor(
-    store: ObjectStore,
+    private readonly store: ObjectStore,
     readonly lineage: string,
   ) {
     checkObjectName(LINEAGE_NAME.test(lineage) ? lineage : '');
-    this.#store = store;
     this.#known = emptyHistory(lineage);
     this.#reader = new EntryReader(store, lineage);
     this.blobs = new Blobs(store, lineage);
@@ -95,9 +93,7 @@ export class VersionLog {
     return entries;
   }
 
-  /**
-   * Yields the entries from version `first` to HEAD, reading each once; HEAD is known afterwards.
-   */
+  /** Yields the entries from version `first` to HEAD, each once; HEAD is known afterwards. */
   async *walk(first = 1): AsyncIterable<StoredEntry> {
     const known = this.#known;
     yield* this.#reader.range(first, known.head.version, known.head);
@@ -164,7 +160,7 @@ export class VersionLog {
       return refuse([`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`]);
     // An entry beyond the limits would be one that no reader accepts.
     this.#reader.parse(version, bytes);
-    const result = await this.#store.putIfAbsent(entryName(this.lineage, version), bytes);
+    const result = await this.store.putIfAbsent(entryName(this.lineage, version), bytes);
     if (result === 'stored') return { kind: 'appended', hash: sha256(bytes) };
     return { kind: 'exists', ...(await this.entry(version)) };
   }

@@ -14,7 +14,7 @@ export class ObjectNameInvalid extends ErrataFailure {
 }
 
 /** A request to a store, as its failures report it. */
-export interface StoreRequest {
+interface StoreRequest {
   /** As in ERRATA_VERSIONS. */
   where: string;
   endpoint: string | null;

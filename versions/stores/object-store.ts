@@ -58,15 +58,21 @@ export function checkObjectBytes(name: string, bytes: number): void {
     );
 }
 
+export async function namesUnder(store: ObjectStore, prefix: string): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of store.list(prefix)) names.push(name);
+  return names;
+}
+
 const OBJECTS_AT_ONCE_MAX = 16;
 
-/** Does the work for every item, a bounded number at a time. */
-export async function forEachObject<Item>(
+/** Does the work for every item, a bounded number at a time; returns the results in order. */
+export async function forEachObject<Item, Result>(
   items: Iterable<Item>,
-  work: (item: Item) => Promise<unknown>,
-): Promise<void> {
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
   const queue = new PQueue({ concurrency: OBJECTS_AT_ONCE_MAX });
-  await queue.addAll(Array.from(items, (item) => () => work(item)));
+  return await queue.addAll(Array.from(items, (item) => () => work(item)));
 }
 
 /**

@@ -47,16 +47,13 @@ export interface S3Attempt {
 export class PassingFault extends Error {}
 
 export class S3Connection {
-  readonly #place: S3Place;
   #connected: ReturnType<typeof connect> | null = null;
 
-  constructor(place: S3Place) {
-    this.#place = place;
-  }
+  constructor(private readonly place: S3Place) {}
 
   /** As in ERRATA_VERSIONS. */
   get where(): string {
-    const { bucket, prefix } = this.#place;
+    const { bucket, prefix } = this.place;
     return `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`;
   }
 
@@ -79,7 +76,7 @@ export class S3Connection {
         // The SDK's error must not get out: it holds the whole exchange, signature included.
         const kind = kindOf(fault);
         if (kind === 'conflict') conflicts += 1;
-        const request = { where: this.where, endpoint: this.#place.endpoint, operation, name };
+        const request = { where: this.where, endpoint: this.place.endpoint, operation, name };
         const [code, status, reason] = [codeOf(fault), statusOf(fault), reasonOf(fault)];
         const isLast =
           attempt - conflicts >= S3_LIMITS.attemptsMax || conflicts >= S3_LIMITS.conflictsMax;
@@ -94,7 +91,7 @@ export class S3Connection {
   }
 
   #connect(): ReturnType<typeof connect> {
-    this.#connected ??= connect(this.#place).catch((fault: unknown) => {
+    this.#connected ??= connect(this.place).catch((fault: unknown) => {
       this.#connected = null;
       throw fault;
     });

@@ -33,13 +33,11 @@ const PROOF_NAME = '.errata/put-if-absent';
 const MARK = 'errata-put';
 
 export class S3Store implements ObjectStore {
-  readonly #place: S3Place;
   readonly #connection: S3Connection;
   #proven: Promise<void> | null = null;
 
   /** Sends nothing before the first call. The bucket must exist. */
-  constructor(place: S3Place) {
-    this.#place = place;
+  constructor(private readonly place: S3Place) {
     this.#connection = new S3Connection(place);
   }
 
@@ -146,7 +144,7 @@ export class S3Store implements ObjectStore {
   }
 
   async #page(prefix: string, more: { ContinuationToken?: string; MaxKeys?: number }) {
-    const request = { Bucket: this.#place.bucket, Prefix: this.#key(prefix), ...more };
+    const request = { Bucket: this.place.bucket, Prefix: this.#key(prefix), ...more };
     return await this.#connection.attempt('list', prefix, ({ client, sdk, options }) =>
       client.send(new sdk.ListObjectsV2Command(request), options),
     );
@@ -221,10 +219,10 @@ export class S3Store implements ObjectStore {
   }
 
   #target(name: string): { Bucket: string; Key: string } {
-    return { Bucket: this.#place.bucket, Key: this.#key(name) };
+    return { Bucket: this.place.bucket, Key: this.#key(name) };
   }
 
   #key(name: string): string {
-    return this.#place.prefix === '' ? name : `${this.#place.prefix}/${name}`;
+    return this.place.prefix === '' ? name : `${this.place.prefix}/${name}`;
   }
 }
