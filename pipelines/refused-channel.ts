@@ -61,7 +61,7 @@ export function inShort(error: unknown): string {
 
 const SHORT_CHARACTERS_MAX = 400;
 
-/** What the rules' texts name in braces. */
+/** Values of the names in braces in the rules' texts. */
 const SETTINGS = {
   Kafka: {
     to: 'Kafka',

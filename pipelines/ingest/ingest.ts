@@ -77,7 +77,7 @@ export interface Ingest {
 }
 
 interface IngestHealth {
-  /** Whether it is a member of its group. */
+  /** True: it is a member of its group. */
   ready: boolean;
   accepted: number;
   redelivered: number;

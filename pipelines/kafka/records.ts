@@ -81,9 +81,9 @@ export interface RecordReader {
   readonly ended: Promise<Error>;
   /** Resolves when the reader first joins its group. */
   readonly ready: Promise<void>;
-  /** Whether it is a member of its group now. */
+  /** True: it is a member of its group now. */
   joined(): boolean;
-  /** Whether the partition is assigned to this member. */
+  /** True: the partition is assigned to this member. */
   owns(topic: string, partition: number): boolean;
   /** Continues one of its partitions at this offset. */
   seek(position: RecordPosition): void;

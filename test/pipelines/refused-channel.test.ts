@@ -6,7 +6,7 @@ const TEMPORAL: Channel = { to: 'Temporal', tls: true, certificate: true, creden
 const grpc = (text: string): Error =>
   new Error('Failed to signalWithStart Workflow', { cause: new Error(text) });
 
-it('a refusal: is told in one line that stays the same from try to try', () => {
+it('a refusal is explained in one line that stays the same from try to try', () => {
   const required =
     'error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:' +
     '../deps/openssl/openssl/ssl/record/rec_layer_s3.c:1601:SSL alert number 116';
@@ -33,7 +33,7 @@ it('a refusal: is told in one line that stays the same from try to try', () => {
   );
 });
 
-it('a refusal: is none where the other end is only away', () => {
+it('an outage is not a refusal', () => {
   for (const text of [
     'connect ECONNREFUSED 127.0.0.1:9',
     'getaddrinfo ENOTFOUND broker',
@@ -43,13 +43,13 @@ it('a refusal: is none where the other end is only away', () => {
   ]) {
     for (const channel of [KAFKA, TEMPORAL]) expect(refusalOf(new Error(text), channel)).toBeNull();
   }
-  // Over plain text a closed connection may be a broker that ends; only who waits until the end
-  // is asked about TLS.
+  // Over plain text a closed connection may be a broker that ends; only the
+  // last try suggests TLS.
   expect(refusalOf(new Error('Closed connection'), { ...KAFKA, tls: false }, 'sure')).toBeNull();
   expect(refusalOf(new Error('Closed connection'), KAFKA)).toBeNull();
 });
 
-it('a refusal: names the settings of its channel', () => {
+it('a refusal names the settings of its channel', () => {
   const of = (text: string, channel: Channel): string =>
     `${refusalOf(new Error(text), channel)?.message} ${refusalOf(new Error(text), channel)?.hint}`;
   expect(of('16 UNAUTHENTICATED: no', { ...TEMPORAL, credential: true })).toMatch(

@@ -73,7 +73,7 @@ it('an audit file is whole, agrees with the log, and is the same whenever writte
   expect(contents(later)).toEqual(contents(file));
 });
 
-it('an audit file: has every entry in its stored bytes', () => {
+it('an audit file has every entry in its stored bytes', () => {
   const line = file
     .toString()
     .split('\n')
@@ -83,7 +83,7 @@ it('an audit file: has every entry in its stored bytes', () => {
   );
 });
 
-it('an audit file: can be checked where there is no such lineage', async () => {
+it('an audit file can be checked where there is no such lineage', async () => {
   expect(await check(new Versions(new MemoryStore()), file)).toMatchObject({
     findings: [],
     against: { log: false },
@@ -91,7 +91,7 @@ it('an audit file: can be checked where there is no such lineage', async () => {
   });
 });
 
-it('an audit file: shows any changed byte, without the log too', async () => {
+it('an audit file shows any changed byte, without the log too', async () => {
   const elsewhere = new Versions(new MemoryStore());
   await fc.assert(
     fc.asyncProperty(
@@ -107,7 +107,7 @@ it('an audit file: shows any changed byte, without the log too', async () => {
   );
 });
 
-it('an audit file: shows lines that are missing, moved, doubled or written anew', async () => {
+it('an audit file shows lines that are missing, moved, doubled or written anew', async () => {
   const lines = file.toString().split('\n').slice(0, -1);
   const findings = async (changed: string[]) =>
     (await check(versions, Buffer.from(`${changed.join('\n')}\n`))).findings.length;
@@ -118,7 +118,7 @@ it('an audit file: shows lines that are missing, moved, doubled or written anew'
   expect(await findings([lines[0]!, lines[2]!, lines[1]!, ...lines.slice(3)])).toBeGreaterThan(0);
 });
 
-it('an audit file: that was forged as a whole differs from the log', async () => {
+it('an audit file that was forged as a whole differs from the log', async () => {
   const other = new MemoryStore();
   const forged = new Versions(other);
   const activities = {
@@ -133,7 +133,7 @@ it('an audit file: that was forged as a whole differs from the log', async () =>
   );
 });
 
-it('an audit file: is of the versions that there were when it was begun', async () => {
+it('an audit file has the versions that existed when its export began', async () => {
   const busy = new MemoryStore();
   for (const [name, bytes] of store.objects) busy.objects.set(name, bytes);
   const writing = new Versions(busy);

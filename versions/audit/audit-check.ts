@@ -24,12 +24,12 @@ export interface AuditCheck {
   corrections: number;
   lines: number;
   bytes: number;
-  /** Of the whole file, as `sha256sum` prints it. */
+  /** The hash of the whole file, as `sha256sum` prints it. */
   sha256: string;
   findings: Finding[];
   head: { version: number; hash: string | null };
   exportedAt: string | null;
-  /** Whether a log of this lineage is there to compare with, and how many more versions it has. */
+  /** True: the lineage's log was compared, and it has `newer` further versions. */
   against: { log: boolean; newer: number };
 }
 

@@ -23,7 +23,7 @@ export interface AuditHead {
   software: string;
   /** ISO 8601 in UTC: the one thing in which two files of the same log differ. */
   exportedAt: string;
-  /** Whether archived histories are in the file. */
+  /** True: the file includes archived histories. */
   histories: boolean;
 }
 

@@ -8,8 +8,8 @@ import { TRACES_MAX } from './trace.ts';
 const DECIDED_READ_MAX = 20_000;
 
 /**
- * Finds outcomes of revisions that no version has and whose fact is about one of the subjects or
- * asked by the prompt, the latest first. `complete` says whether all of the register was read.
+ * Finds outcomes of revisions that no version has and whose fact has one of the subjects or the
+ * prompt, the latest first. `complete`: the whole register was read.
  */
 export async function refusedAbout(
   log: VersionLog,

@@ -1,7 +1,7 @@
 /**
- * Everything that is stored about one correction: the record that asked for it, its outcome, the
- * version that committed it with its probes, and what later versions did to it. It only reads, so
- * that read access suffices for an audit.
+ * Everything that is stored about one correction: its record and outcome, the version that
+ * committed it with its probes, and its changes by later versions. It only reads, so that read
+ * access suffices for an audit.
  *
  * The entries are walked once, from the correction's version on. The register tells where to begin,
  * and the outcome of what no version has.
@@ -32,7 +32,7 @@ export interface Trace {
   outcome: Outcome;
   /** The version that first had it, or carried it out. */
   committed: Commit | null;
-  /** What later versions did to it, in order; for a retraction, what it took out. */
+  /** Its changes by later versions, in order; for a retraction, those that it made. */
   later: Touch[];
   /** Later versions that changed the same subject, whose map it shares. */
   sameSubject: SubjectTouch[];
@@ -55,7 +55,7 @@ export interface Touch extends VersionMark {
   /** The correction that was touched: this one, or for a retraction another. */
   correctionId: string;
   change: Change;
-  /** The revision or undo that asked for it. */
+  /** The revision or undo that caused it. */
   by: string;
   /** The correction that took its place. */
   successor: { id: string; target: string } | null;
@@ -239,7 +239,7 @@ class Tracer {
       kind,
       state: kind === 'retraction' ? 'carried-out' : holds ? 'holds' : 'left',
       correction: added === null ? null : recordOf(added),
-      // The last version may not be registered yet; then its entry tells the outcome.
+      // The last version may not be registered yet; then its entry has the outcome.
       outcome:
         this.#outcomes.get(id) ?? firstOutcomes(entry).find(({ revisionId }) => revisionId === id)!,
       committed: {

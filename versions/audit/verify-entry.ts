@@ -117,7 +117,7 @@ export class EntryContentCheck {
   }
 }
 
-/** Returns what contradicts that the entry is an undo, or that it is none. */
+/** Returns what an undo must not contain, or what only an undo may. */
 function undoFaultsOf({ undo, batchId, removed, retractions, searches }: VersionEntry): string[] {
   if (undo === undefined)
     return removed

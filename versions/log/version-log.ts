@@ -60,8 +60,8 @@ export class VersionLog {
   }
 
   /**
-   * Returns the history as of a version, reading the log once more for one before HEAD that was not
-   * asked for lately. Throws `VersionUnknown` and `VersionLogDamaged`.
+   * Returns the history as of a version, reading the log again unless the version was requested
+   * lately. Throws `VersionUnknown` and `VersionLogDamaged`.
    */
   async at(version: number): Promise<History> {
     const history = await this.#reaching(version);

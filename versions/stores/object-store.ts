@@ -1,5 +1,5 @@
 /**
- * What versions need of a store: whole objects under names, written once. Each implementation
+ * The store that versions need: whole objects under names, written once. Each implementation
  * (`file-store.ts`, `s3-store.ts`) passes test/versions/stores/object-store-conformance.ts.
  */
 import PQueue from 'p-queue';

@@ -12,7 +12,7 @@ export interface S3Place {
   endpoint: string | null;
   /** Null: the SDK's own (AWS_REGION, a profile). */
   region: string | null;
-  /** Whether the bucket is named in the path instead of the host name. */
+  /** True: the bucket is named in the path instead of the host name. */
   pathStyle: boolean;
   /** Null: the SDK's own (environment, profile, role of the machine). */
   credentials: { accessKeyId: string; secretAccessKey: string } | null;

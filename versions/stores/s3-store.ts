@@ -139,7 +139,7 @@ export class S3Store implements ObjectStore {
     if ((await this.#put(PROOF_NAME, proof)) === 'stored')
       throw new StoreUnfit(
         this.where,
-        'a put of an existing name was accepted, though its condition was that there is none',
+        'a put of an existing name was accepted, though its condition required a new name',
       );
   }
 

@@ -32,9 +32,9 @@ it('ingest asks with a new id after a refusal, and with the same one after an ou
   expect(attempts.map((attempt) => attempt === attempts[0])).toEqual([true, true, true, false]);
 });
 
-it('ingest: tells why a partition waits once for each reason, not at each try', async () => {
+it('ingest logs each reason for a wait once, not at each try', async () => {
   const partition = new FakePartition([record(0)]);
-  const told: string[] = [];
+  const lines: string[] = [];
   const answers: AcceptAnswer[] = [
     { kind: 'unavailable', message: 'Temporal does not answer: connect ECONNREFUSED' },
     { kind: 'unavailable', message: 'Temporal does not answer: connect ECONNREFUSED' },
@@ -57,11 +57,11 @@ it('ingest: tells why a partition waits once for each reason, not at each try', 
     logger: {
       ...SILENT,
       info: (fields, message) =>
-        void told.push(`${message}: ${(fields as { reason?: string }).reason}`),
+        void lines.push(`${message}: ${(fields as { reason?: string }).reason}`),
     },
   });
   while (answers.length > 0) await ingest.take(partition.batch());
-  expect(told.filter((line) => line.startsWith('Partition paused'))).toEqual([
+  expect(lines.filter((line) => line.startsWith('Partition paused'))).toEqual([
     'Partition paused: Temporal does not answer: connect ECONNREFUSED',
     'Partition paused: 16 revisions wait and 1 more would pass 16',
     'Partition paused: Temporal does not take the API key. Look at ERRATA_TEMPORAL_API_KEY',
@@ -82,7 +82,7 @@ it('ingest hands over records in order and in chunks, and commits afterwards', a
   expect(partition.left).toBe(0);
 });
 
-it('ingest: sends what cannot be taken to the dead-letter topic before it commits', async () => {
+it('ingest sends what cannot be taken to the dead-letter topic before it commits', async () => {
   const partition = new FakePartition([
     record(0),
     record(1, 'garbage'),
@@ -120,7 +120,7 @@ it('ingest pauses at a refusal with growing, bounded waits, and resumes there', 
 });
 
 // Regression: dead letters inside a refused chunk would be sent again at every try.
-it('ingest: sends a dead letter once, however often the buffer after it is full', async () => {
+it('ingest sends a dead letter once, however often the buffer after it is full', async () => {
   const partition = new FakePartition([record(0, 'garbage'), record(1)]);
   let letters = 0;
   const ingest = ingestWith(() => ({ kind: 'refused', type: 'BufferFull', message: 'full' }), {
@@ -131,7 +131,7 @@ it('ingest: sends a dead letter once, however often the buffer after it is full'
   expect(partition.committed).toBe(0n);
 });
 
-it('ingest: waits where the dead-letter topic or Temporal is away, and loses nothing', async () => {
+it('ingest waits where the dead-letter topic or Temporal is away, and loses nothing', async () => {
   const partition = new FakePartition([record(0, 'garbage'), record(1)]);
   let away = true;
   const ingest = ingestWith(
@@ -152,12 +152,12 @@ it('ingest: waits where the dead-letter topic or Temporal is away, and loses not
 it('ingest waits for an unavailable schema registry and resumes there', async () => {
   const partition = new FakePartition([record(0), record(1, 'garbage'), record(2)]);
   let away = true;
-  const asked: number[] = [];
+  const counts: number[] = [];
   const ingest = ingestWith((chunk) => accepted(chunk), {
     format: {
       ...SINGLE_OBJECT_FORMAT,
       decoder: async (name, values) => {
-        asked.push([...values].length);
+        counts.push([...values].length);
         if (away) throw new SchemaRegistryUnavailable('http://registry', 'no route', null);
         return await SINGLE_OBJECT_FORMAT.decoder(name, values);
       },
@@ -174,12 +174,12 @@ it('ingest waits for an unavailable schema registry and resumes there', async ()
     0,
     expect.objectContaining({ accepted: 2, deadLetters: 1 }),
   ]);
-  expect(asked).toEqual([3, 3, 3, 2, 1]);
+  expect(counts).toEqual([3, 3, 3, 2, 1]);
 });
 
 // Regression: the answer to a chunk that is sent again is the first one's, and more records may
 // have come since.
-it('ingest: commits only as far as the answer reaches', async () => {
+it('ingest commits only as far as the answer reaches', async () => {
   const partition = new FakePartition([record(0), record(1), record(2)]);
   const chunks: string[] = [];
   const ingest = ingestWith((chunk) => {
@@ -191,7 +191,7 @@ it('ingest: commits only as far as the answer reaches', async () => {
   expect(partition.left).toBe(0);
 });
 
-it('ingest: takes no more of a partition that has moved', async () => {
+it('ingest takes no more of a partition that has moved', async () => {
   const partition = new FakePartition(Array.from({ length: 150 }, (_, i) => record(i)));
   let mine = true;
   const ingest = ingestWith((chunk) => ((mine = false), accepted(chunk)));

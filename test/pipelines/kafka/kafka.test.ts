@@ -48,7 +48,7 @@ class Heard<T> {
   }
 }
 
-it('the cluster: creates topics once and leaves those that exist as they are', async () => {
+it('the cluster creates topics once and leaves those that exist as they are', async () => {
   const specifications = topicSpecifications('create', SETTINGS);
   expect((await cluster.ensureTopics(specifications)).sort()).toEqual(
     specifications.map(({ name }) => name).sort(),
@@ -105,7 +105,7 @@ it('the cluster reads spans once, and nothing that Kafka does not have', async (
   expect(all).toHaveLength(3_000);
 });
 
-it('the cluster: creates topics for several processes at once', async () => {
+it('the cluster creates topics for several processes at once', async () => {
   const specifications = topicSpecifications('race', SETTINGS);
   const created = await Promise.all([
     cluster.ensureTopics(specifications),
@@ -114,7 +114,7 @@ it('the cluster: creates topics for several processes at once', async () => {
   expect(new Set(created.flat()).size).toBe(specifications.length);
 });
 
-it('the cluster: says where each record went', async () => {
+it('the cluster says where each record went', async () => {
   await cluster.ensureTopics(topicSpecifications('positions', SETTINGS));
   const topic = topicsOf('positions').corrections;
   const heard = new Heard<ConsumedRecord>();
@@ -163,7 +163,7 @@ it('the cluster repeats records to a follower that could not read them yet', asy
   await reader.stop();
 });
 
-it('the cluster: says how far a group is behind, also before it has read anything', async () => {
+it('the cluster says how far a group is behind, also before it has read anything', async () => {
   await cluster.ensureTopics(topicSpecifications('lag', SETTINGS));
   const topic = topicsOf('lag').corrections;
   await sender.send(
@@ -186,7 +186,7 @@ it('the cluster: says how far a group is behind, also before it has read anythin
   expect(await total()).toBe(3);
 });
 
-it('the cluster: goes on where it was when the broker is killed and comes back', async () => {
+it('the cluster goes on where it was when the broker is killed and comes back', async () => {
   await cluster.ensureTopics(topicSpecifications('killed', SETTINGS));
   const topic = topicsOf('killed').corrections;
   const heard = new Heard<string>();
@@ -217,26 +217,26 @@ it('the cluster: goes on where it was when the broker is killed and comes back',
 
 describe('announcements', () => {
   const outcome = (revisionId: string, more: Partial<Outcome> = {}): Outcome => ({
-    lineage: 'told',
+    lineage: 'announced',
     revisionId,
     factKey: 'a|b',
     status: 'COMMITTED',
     version: 1,
     reason: null,
     measured: { loss: 0.5, code: 'x' },
-    position: { topic: topicsOf('told').corrections, partition: 1, offset: '9' },
+    position: { topic: topicsOf('announced').corrections, partition: 1, offset: '9' },
     batchId: 'b',
     decidedAt: 5,
     ...more,
   });
 
-  it('are heard from where one began to listen', async () => {
-    await cluster.ensureTopics(topicSpecifications('told', SETTINGS));
+  it('are received from the positions that were taken before', async () => {
+    await cluster.ensureTopics(topicSpecifications('announced', SETTINGS));
     const announcer = announcerTo(sender, SINGLE_OBJECT_FORMAT);
-    await announcer.announceOutcomes('told', [outcome('before')]);
-    const from = await endsOfAnnouncements(cluster, ['told']);
+    await announcer.announceOutcomes('announced', [outcome('before')]);
+    const from = await endsOfAnnouncements(cluster, ['announced']);
     const version = {
-      lineage: 'told',
+      lineage: 'announced',
       version: 2,
       hash: 'h',
       parent: null,
@@ -246,21 +246,25 @@ describe('announcements', () => {
       corrections: 1,
       createdAt: 7,
     };
-    await announcer.announceOutcomes('told', [outcome('after')]);
+    await announcer.announceOutcomes('announced', [outcome('after')]);
     await announcer.announceVersion(version);
-    await sender.send(topicsOf('told').outcomes, [
+    await sender.send(topicsOf('announced').outcomes, [
       { key: 'stranger', value: Buffer.from('not ours') },
     ]);
     const heard = new Heard<LineageEvent>();
     const reader = await tail(
       cluster,
-      ['told'],
+      ['announced'],
       { from, format: SINGLE_OBJECT_FORMAT },
       (announcement) => heard.add(announcement),
     );
     const items = await heard.count(3);
-    expect(items).toContainEqual({ kind: 'outcome', lineage: 'told', outcome: outcome('after') });
-    expect(items).toContainEqual({ kind: 'version', lineage: 'told', version });
+    expect(items).toContainEqual({
+      kind: 'outcome',
+      lineage: 'announced',
+      outcome: outcome('after'),
+    });
+    expect(items).toContainEqual({ kind: 'version', lineage: 'announced', version });
     expect(items.some(({ kind }) => kind === 'unreadable')).toBe(true);
     await reader.stop();
   });

@@ -56,7 +56,7 @@ afterAll(async () => {
 const registry = (): SchemaRegistry => new SchemaRegistry({ url, credentials: null });
 const topicName = (): string => `errata.test-${randomUUID()}.corrections`;
 
-it('a real registry: gives a schema one id, which leads back to the schema', async () => {
+it('a real registry gives a schema one id, which leads back to the schema', async () => {
   const subject = subjectOf(topicName());
   const id = await registry().register(subject, schema);
   expect(await registry().register(subject, schema)).toBe(id);
@@ -80,7 +80,7 @@ it('a real registry takes a compatible schema and refuses an incompatible one', 
   expect(await versionsOf(subject)).toHaveLength(2);
 });
 
-it('a real registry: keeps the level that somebody chose for a subject', async () => {
+it('a real registry keeps the level that somebody chose for a subject', async () => {
   const subject = subjectOf(topicName());
   await fetch(`${url}/subjects/${subject}/versions`, {
     method: 'POST',
@@ -96,7 +96,7 @@ it('a real registry: keeps the level that somebody chose for a subject', async (
   expect(await versionsOf(subject)).toHaveLength(2);
 });
 
-it('a real registry: says that an id is not known', async () => {
+it('a real registry says that an id is not known', async () => {
   const unknown = await registry().schemaOf(UNKNOWN_ID);
   expect(unknown).toBeInstanceOf(UndecodableRecord);
   expect((unknown as UndecodableRecord).message).toBe(
@@ -142,13 +142,13 @@ afterEach(() => {
   server?.close();
 });
 
-/** Answers as told; counts what it was asked. */
+/** Starts a registry with these answers, which lists its requests. */
 async function answering(
   answer: (request: IncomingMessage, response: ServerResponse) => void,
-): Promise<{ registry: SchemaRegistry; asked: string[] }> {
-  const asked: string[] = [];
+): Promise<{ registry: SchemaRegistry; requests: string[] }> {
+  const requests: string[] = [];
   server = createServer((request, response) => {
-    asked.push(`${request.method} ${request.url}`);
+    requests.push(`${request.method} ${request.url}`);
     answer(request, response);
   });
   await new Promise<void>((resolve) => server!.listen(0, '127.0.0.1', resolve));
@@ -157,7 +157,7 @@ async function answering(
       url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/base/`,
       credentials: { username: 'u', password: 'p' },
     }),
-    asked,
+    requests,
   };
 }
 const json =
@@ -174,17 +174,14 @@ it.each([
     (_request: IncomingMessage, response: ServerResponse) => void response.socket?.destroy(),
     /other side closed|reset/,
   ],
-])(
-  'a registry that misbehaves: is unavailable when it %s: no record is judged',
-  async (_what, answer, reason) => {
-    const { registry: client, asked } = await answering(answer);
-    const failure = await client.schemaOf(7).catch((error: unknown) => error);
-    expect(failure).toBeInstanceOf(SchemaRegistryUnavailable);
-    expect((failure as Error).message).toMatch(reason);
-    expect(asked.length).toBeLessThanOrEqual(3);
-    expect(asked[0]).toBe('GET /base/schemas/ids/7');
-  },
-);
+])('a registry is unavailable when it %s: no record is judged', async (_what, answer, reason) => {
+  const { registry: client, requests } = await answering(answer);
+  const failure = await client.schemaOf(7).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(SchemaRegistryUnavailable);
+  expect((failure as Error).message).toMatch(reason);
+  expect(requests.length).toBeLessThanOrEqual(3);
+  expect(requests[0]).toBe('GET /base/schemas/ids/7');
+});
 
 it('a registry that forbids registering names the settings to check', async () => {
   const { registry: client } = await answering(json(403, { message: 'not you' }));
@@ -194,26 +191,26 @@ it('a registry that forbids registering names the settings to check', async () =
   expect(`${failure.message} ${failure.hint}`).toMatch(/not you.*ERRATA_SCHEMA_REGISTRY_USERNAME/);
 });
 
-it('a registry that misbehaves: is unavailable when nobody listens', async () => {
+it('a registry is unavailable when nothing listens', async () => {
   await expect(
     new SchemaRegistry({ url: 'http://127.0.0.1:1', credentials: null }).schemaOf(7),
   ).rejects.toThrow(/ECONNREFUSED/);
 });
 
-it('a registry is asked again after a failure, and only once for a known schema', async () => {
+it('a schema is requested again after a failure, and never again once known', async () => {
   let fails = true;
-  const { registry: client, asked } = await answering((request, response) =>
+  const { registry: client, requests } = await answering((request, response) =>
     (fails ? json(503, {}) : json(200, { schema: '"string"' }))(request, response),
   );
   await expect(client.schemaOf(7)).rejects.toThrow(SchemaRegistryUnavailable);
   fails = false;
-  asked.length = 0;
+  requests.length = 0;
   expect(await Promise.all([client.schemaOf(7), client.schemaOf(7)])).toEqual(['string', 'string']);
   await client.schemaOf(7);
-  expect(asked).toHaveLength(1);
+  expect(requests).toHaveLength(1);
 });
 
-it('a registry is asked twice about an unknown id, since its nodes may disagree', async () => {
+it("an unknown id is requested twice, since the registry's nodes may disagree", async () => {
   let first = true;
   const { registry: client } = await answering((request, response) => {
     (first
@@ -224,9 +221,9 @@ it('a registry is asked twice about an unknown id, since its nodes may disagree'
   expect(await client.schemaOf(7)).toBe('string');
 });
 
-it('a registry is asked again later about an id that it did not know', async () => {
+it('an unknown id is requested again later', async () => {
   let registered = false;
-  const { registry: client, asked } = await answering((request, response) =>
+  const { registry: client, requests } = await answering((request, response) =>
     (registered ? json(200, { schema: '"string"' }) : json(404, { error_code: 40403 }))(
       request,
       response,
@@ -234,9 +231,9 @@ it('a registry is asked again later about an id that it did not know', async () 
   );
   expect(await client.schemaOf(7)).toBeInstanceOf(UndecodableRecord);
   registered = true;
-  asked.length = 0;
+  requests.length = 0;
   expect(await client.schemaOf(7)).toBeInstanceOf(UndecodableRecord);
-  expect(asked).toHaveLength(0);
+  expect(requests).toHaveLength(0);
   const now = performance.now.bind(performance);
   const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 60_000);
   await new Promise((resolve) => setTimeout(resolve, 10));
@@ -303,7 +300,7 @@ it.each([
     /longer than/,
   ],
 ])(
-  'a registry that misbehaves: gives a record a reason to be refused by a schema of %s',
+  "a record is refused with a reason if its writer's schema is %s",
   async (_what, body, reason) => {
     const { registry: client } = await answering(json(200, body));
     const unusable = await client.schemaOf(7);
@@ -312,7 +309,7 @@ it.each([
   },
 );
 
-it('a registry that misbehaves: is told who we are, and no message says the password', async () => {
+it('the credentials are sent to the registry, and no message has the password', async () => {
   let authorization: string | undefined;
   const { registry: client } = await answering((request, response) => {
     authorization = request.headers.authorization;
@@ -326,7 +323,7 @@ it('a registry that misbehaves: is told who we are, and no message says the pass
   expect(JSON.stringify({ ...failure, message: failure.message })).not.toContain('u:p');
 });
 
-it('a registry that misbehaves: gives no id that does not fit the head', async () => {
+it('an id that does not fit a record is refused', async () => {
   const { registry: client } = await answering(json(200, { id: 2 ** 32 }));
   await expect(client.register('s', 'string')).rejects.toThrow(/no id/);
 });

@@ -32,7 +32,7 @@ function record(value: Buffer): ConsumedRecord {
   };
 }
 
-describe('what is announced', () => {
+describe('announcements', () => {
   it('wait for an unavailable schema registry, say so once, and miss nothing', async () => {
     let away = true;
     let hand: ((records: ConsumedRecord[]) => Promise<void | 'again'> | void) | null = null;
@@ -59,7 +59,7 @@ describe('what is announced', () => {
     );
     const records = [
       record(recordCodec('hook-version').encode(version)),
-      record(Buffer.from('none of ours')),
+      record(Buffer.from('not ours')),
     ];
     expect([await hand!(records), await hand!(records), heard.length, waits.length]).toEqual([
       'again',

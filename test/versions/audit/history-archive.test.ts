@@ -5,6 +5,7 @@ import {
   HistoryArchive,
   type ArchivedRun,
 } from '../../../versions/audit/history-archive.ts';
+import { namesUnder } from '../../../versions/stores/object-store.ts';
 import { MemoryStore } from '../../harness/memory-store.ts';
 
 const RUN: ArchivedRun = {
@@ -18,12 +19,6 @@ const RUN: ArchivedRun = {
   omitted: null,
 };
 
-async function namesIn(store: MemoryStore): Promise<string[]> {
-  const names: string[] = [];
-  for await (const name of store.list('')) names.push(name);
-  return names;
-}
-
 describe('the archive of histories', () => {
   it('gives back what was put, once, and in little room', async () => {
     const store = new MemoryStore();
@@ -35,7 +30,7 @@ describe('the archive of histories', () => {
     expect(await archive.put({ ...RUN, status: 'FAILED' })).toBe('exists');
     expect(await archive.has(RUN)).toBe(true);
     expect(await archive.get(RUN)).toEqual(RUN);
-    const [name, ...others] = await namesIn(store);
+    const [name, ...others] = await namesUnder(store, '');
     expect(others).toEqual([]);
     expect(name).toMatch(
       /^lineages\/l\/histories\/([0-9a-f]{2})\/\1[0-9a-f]{62}\/0198c1c5-7c2e-7d5b-9f0e-2c6d2f0a4b11\.json$/,
@@ -59,7 +54,7 @@ describe('the archive of histories', () => {
     expect((await archive.latest(RUN.workflowId))?.runId).toBe('run-3000');
   });
 
-  it('keeps of a history that is too large that there was one', async () => {
+  it('keeps a run without its history if the history is too large', async () => {
     const archive = new HistoryArchive(new MemoryStore(), 'l');
     await archive.put({ ...RUN, history: 'x'.repeat(HISTORY_CHARACTERS_MAX + 1) });
     expect(await archive.get(RUN)).toMatchObject({
@@ -71,11 +66,11 @@ describe('the archive of histories', () => {
     });
   });
 
-  it('tells every changed byte, and a run that lies in the place of another', async () => {
+  it('reports every changed byte, and a run in the place of another', async () => {
     const store = new MemoryStore();
     const archive = new HistoryArchive(store, 'l');
     await archive.put({ ...RUN, history: '{}' });
-    const [name] = await namesIn(store);
+    const [name] = await namesUnder(store, '');
     const bytes = (await store.get(name!))!;
     for (let at = 0; at < bytes.byteLength; at++) {
       const changed = Uint8Array.from(bytes);

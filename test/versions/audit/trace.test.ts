@@ -27,7 +27,7 @@ async function lineageOf(...batches: Revisions[]) {
 }
 
 it('a trace has the record, the version, its probes and no later touches', async () => {
-  const a = correction('a', { source: 'who asked' });
+  const a = correction('a', { source: 'editor' });
   const { log } = await lineageOf([a, correction('b')]);
   const [trace] = await traces(log, { ids: ['a'] });
   expect(trace).toMatchObject({
@@ -37,7 +37,7 @@ it('a trace has the record, the version, its probes and no later touches', async
     correction: {
       subject: 'Subject a',
       target: 'Lyon',
-      source: 'who asked',
+      source: 'editor',
       position: a.position,
     },
     outcome: { status: 'COMMITTED', version: 1, position: a.position },
@@ -53,7 +53,7 @@ it('a trace has the record, the version, its probes and no later touches', async
   });
 });
 
-it('tells what later versions did to it, and what else they did to its subject', async () => {
+it('a trace has the later changes of the correction and of its subject', async () => {
   const { log } = await lineageOf(
     [correction('a')],
     [
@@ -86,7 +86,7 @@ it('tells what later versions did to it, and what else they did to its subject',
   expect((await traces(log, { ids: ['a'] }, 2))[0]).toMatchObject({ state: 'holds', later: [] });
 });
 
-it('the trace of a correction: is found by subject and by prompt, the latest first', async () => {
+it('a trace is found by subject and by prompt, the latest first', async () => {
   const { log } = await lineageOf(
     [correction('a')],
     [correction('a2', { subject: 'Subject a', target: 'Oslo', issuedAt: 2_000 }), correction('b')],
@@ -101,7 +101,7 @@ it('the trace of a correction: is found by subject and by prompt, the latest fir
   expect(await traces(log, { subjects: ['Subject'] })).toEqual([]);
 });
 
-it('the trace of a correction: is that of a retraction, with what it took out', async () => {
+it('a retraction has a trace with the correction that it removed', async () => {
   const a = correction('a');
   const gone = retraction(a);
   const { log } = await lineageOf([a], [gone]);
@@ -117,7 +117,7 @@ it('the trace of a correction: is that of a retraction, with what it took out', 
   });
 });
 
-it('is of a version that is not registered yet as of any other, and writes nothing', async () => {
+it('a trace of an unregistered version is complete, and writes nothing', async () => {
   const { store, log } = await lineageOf([correction('a')]);
   const before = [...store.objects.keys()];
   expect((await traces(log, { ids: ['a'] }))[0]).toMatchObject({
@@ -171,12 +171,12 @@ it('a trace of a refused correction has its outcome and its resubmission', async
   expect((await refusedAbout(log, { prompt: 'Subject y is in' })).outcomes).toEqual([]);
 });
 
-it('the trace of a correction: is none for an id that was never decided', async () => {
+it('an id that was never decided has no trace', async () => {
   const { log } = await lineageOf([correction('a')]);
   expect(await traces(log, { ids: ['nobody'] })).toEqual([]);
 });
 
-it('the trace of a correction: reads a fact back from its key', () => {
+it('factOf parses the key of a fact', () => {
   expect(factOf('Subject a|{} is in')).toEqual({
     subject: 'Subject a',
     relation: '{} is in',

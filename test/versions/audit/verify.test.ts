@@ -97,7 +97,7 @@ const problems = async (damage: Parameters<typeof damaged>[0]) =>
     ({ object, problem }) => `${object.split('/').slice(2, 4).join('/')}: ${problem}`,
   );
 
-it('verifying a lineage: finds nothing in a sound lineage', async () => {
+it('verifying a lineage finds nothing in a sound lineage', async () => {
   expect(await damaged(() => {})).toMatchObject({
     versions: 5,
     corrections: 3,
@@ -107,7 +107,7 @@ it('verifying a lineage: finds nothing in a sound lineage', async () => {
   });
 });
 
-it('verifying a lineage: finds any changed byte of any object', async () => {
+it('verifying a lineage finds any changed byte of any object', async () => {
   const names = [...whole.keys()];
   await fc.assert(
     fc.asyncProperty(
@@ -139,7 +139,7 @@ it('verifying finds every object that is truncated or missing, except staged one
   }
 });
 
-it('verifying tells whether the register vouches for the last entry', async () => {
+it('verifying reports whether the register vouches for the last entry', async () => {
   const marker = [...whole.keys()].find((name) =>
     name.endsWith('/register/versions/00000000000000000005.json'),
   )!;
@@ -155,7 +155,7 @@ it('verifying tells whether the register vouches for the last entry', async () =
   ]);
 });
 
-it('verifying a lineage: finds objects in the wrong place', async () => {
+it('verifying a lineage finds objects in the wrong place', async () => {
   expect(await problems((objects) => objects.delete(entryName(LINEAGE, 2)))).toContainEqual(
     expect.stringMatching(/^log\/0{19}3\.json: is in the place of version 2; /),
   );

@@ -22,7 +22,7 @@ const move = (id: string, version: number | null, more: object = {}) => ({
   ...more,
 });
 
-it('aliases: stand where the last word has them, whoever reads', async () => {
+it('every reader sees an alias where its last record put it', async () => {
   const { log, again } = await threeVersions();
   expect((await log.aliases()).current.size).toBe(0);
   expect(await log.moveAlias(move('1', 2))).toMatchObject({
@@ -31,18 +31,20 @@ it('aliases: stand where the last word has them, whoever reads', async () => {
   });
   await log.moveAlias(move('2', 0, { alias: 'audited' }));
   await log.moveAlias(move('3', null));
-  const { current: standing, records: words } = await again().aliases();
-  expect([...standing].map(([alias, { version, id }]) => [alias, version, id])).toEqual([
+  const { current, records } = await again().aliases();
+  expect([...current].map(([alias, { version, id }]) => [alias, version, id])).toEqual([
     ['stable', null, '3'],
     ['audited', 0, '2'],
   ]);
-  expect(words.map(({ id }) => id)).toEqual(['1', '2', '3']);
+  expect(records.map(({ id }) => id)).toEqual(['1', '2', '3']);
 });
 
-it('aliases: are moved once by one id, however often it is said, and by whomever', async () => {
+it('repeating an alias move with the same id has no effect, whoever repeats it', async () => {
   const { log, again, store } = await threeVersions();
-  const said = await Promise.all([log, again(), again()].map((one) => one.moveAlias(move('1', 2))));
-  expect(new Set(said.map((one) => (one.kind === 'moved' ? one.record.id : one.kind)))).toEqual(
+  const moves = await Promise.all(
+    [log, again(), again()].map((one) => one.moveAlias(move('1', 2))),
+  );
+  expect(new Set(moves.map((one) => (one.kind === 'moved' ? one.record.id : one.kind)))).toEqual(
     new Set(['1']),
   );
   await log.moveAlias(move('2', 3));
@@ -61,16 +63,16 @@ it('aliases: are moved once by one id, however often it is said, and by whomever
   ]);
 });
 
-it('aliases: lose no word of many that are said at once', async () => {
+it('concurrent alias moves are all recorded', async () => {
   const { again } = await threeVersions();
   await Promise.all(Array.from({ length: 20 }, (_, i) => again().moveAlias(move(`m${i}`, i % 4))));
-  const { records: words } = await again().aliases();
-  expect(words.map(({ id }) => id).sort()).toEqual(
+  const { records } = await again().aliases();
+  expect(records.map(({ id }) => id).sort()).toEqual(
     Array.from({ length: 20 }, (_, i) => `m${i}`).sort(),
   );
 });
 
-it('aliases: are taken back only where nobody moved them since', async () => {
+it('an alias move is taken back only if nobody has moved the alias since', async () => {
   const { log } = await threeVersions();
   await log.moveAlias(move('rollback', 1));
   expect(await log.moveAlias(move('release', null, { takesBack: 'rollback' }))).toMatchObject({
@@ -86,26 +88,22 @@ it('aliases: are taken back only where nobody moved them since', async () => {
 });
 
 it.each([
-  [
-    'a version that there is not',
-    move('1', 9),
-    'version 9 does not exist; the newest that can be read is 3',
-  ],
+  ['a missing version', move('1', 9), 'version 9 does not exist; the newest that can be read is 3'],
   ['a name in capitals', move('1', 1, { alias: 'Stable' }), /^alias: /],
   ['the name of HEAD', move('1', 1, { alias: 'head' }), /^alias: /],
   ['the name of the base model', move('1', 1, { alias: 'base' }), /^alias: /],
   ['a name that is too long', move('1', 1, { alias: 'a'.repeat(33) }), /^alias: /],
   ['no id', move('', 1), /^id: /],
-])('aliases: refuse %s', async (_, asked, reason) => {
+])('an alias move is refused with %s', async (_, wrong, reason) => {
   const { log } = await threeVersions();
-  expect(await log.moveAlias(asked)).toEqual({
+  expect(await log.moveAlias(wrong)).toEqual({
     kind: 'refused',
     reason: typeof reason === 'string' ? reason : (expect.stringMatching(reason) as string),
   });
   expect((await log.aliases()).records).toEqual([]);
 });
 
-it('aliases: that are damaged are told, and those before it stand', async () => {
+it('a damaged alias record is reported; the records before it stay valid', async () => {
   const { log, again, store } = await threeVersions();
   await log.moveAlias(move('1', 1));
   await log.moveAlias(move('2', 2));

@@ -55,7 +55,7 @@ function withMetadata(pairs: StoredPairs, changes: Record<string, string | undef
   );
 }
 
-it('pairs as a blob: come back bit for bit', () => {
+it('pairs as a blob come back bit for bit', () => {
   const pairs = pairsOf(5, 0.1);
   expect(decodePairs(encodePairs(pairs))).toEqual(pairs);
   expect(encodePairs(decodePairs(encodePairs(pairs)))).toEqual(encodePairs(pairs));
@@ -117,26 +117,26 @@ it.each([
     'the format before, which names no subjects',
     { format: 'errata-pairs-1', subjects: undefined, spellings: undefined },
   ],
-])('pairs as a blob: are refused with %s', (_, changes) => {
+])('pairs as a blob are refused with %s', (_, changes) => {
   expect(() => decodePairs(withMetadata(pairsOf(2, 1), changes))).toThrow(PairsMalformed);
 });
 
-it('pairs as a blob: are not written without a subject and its spellings for every row', () => {
+it('pairs as a blob are not written without a subject and its spellings for every row', () => {
   const pairs = pairsOf(2, 1);
   expect(() => encodePairs({ ...pairs, subjects: pairs.subjects.slice(1) })).toThrow(RangeError);
   expect(() => encodePairs({ ...pairs, spellings: [...pairs.spellings, []] })).toThrow(RangeError);
 });
 
-it('pairs as a blob: are refused with a number that is not finite, or one too few', () => {
-  const sick = pairsOf(1, 0);
-  sick.keys[1]![2] = Number.NaN;
-  expect(() => encodePairs(sick)).toThrow(RangeError);
+it('pairs as a blob are refused with a number that is not finite, or one too few', () => {
+  const notFinite = pairsOf(1, 0);
+  notFinite.keys[1]![2] = Number.NaN;
+  expect(() => encodePairs(notFinite)).toThrow(RangeError);
   const short = pairsOf(2, 0);
   short.changes[0] = new Float32Array(3);
   expect(() => encodePairs(short)).toThrow(RangeError);
 });
 
-it('pairs as a blob: are refused where the blob is something else', () => {
+it('pairs as a blob are refused where the blob is something else', () => {
   expect(() => decodePairs(encodeTargets({ ids: ['a'], values: new Float32Array(2) }))).toThrow(
     PairsMalformed,
   );
@@ -149,7 +149,7 @@ it('pairs as a blob: are refused where the blob is something else', () => {
   expect(() => decodePairs(halved)).toThrow(PairsMalformed);
 });
 
-it('pairs as a blob: gather rows of several blobs in the order asked for', () => {
+it('pairs as a blob gather rows of several blobs in the requested order', () => {
   const [a, b] = [pairsOf(2, 1), pairsOf(3, 50)];
   const gathered = gatherPairs([
     { pairs: b, row: 2 },
@@ -181,7 +181,7 @@ describe('targets as a blob', () => {
 });
 
 describe('the hook of a set of corrections', () => {
-  it('has a name that tells sets of pairs apart, and none for the base model', async () => {
+  it('has a name for each set of pairs; the base model has no name', async () => {
     const row = (correctionId: string, sha: string, n: number): PairsRow => ({
       correctionId,
       pairs: { sha256: sha, bytes: 1 },

@@ -171,7 +171,7 @@ it('the register keeps the outcome history of a removed and restored correction'
   ).toMatchObject({ because: 'reverted', id: 'undo:v', issuedAt: 1_000, version: 4 });
 });
 
-it('the register: settles one of two at once, for both the same', async () => {
+it('concurrent settlements of one id return the same outcome', async () => {
   const { log, again } = fresh();
   const [one, other] = await Promise.all([log.register(), again().register()]);
   const results = await Promise.all([
@@ -198,7 +198,7 @@ it('contradictions and retractions of nothing leave tombstones; the latest count
   });
 });
 
-it('the register: says which object is damaged', async () => {
+it('the register reports any changed byte as damage', async () => {
   const { store, log, again } = fresh();
   await (await log.register()).settle([outcome('x')]);
   const name = [...store.objects.keys()].find((one) => one.includes('/revisions/'))!;
@@ -247,8 +247,8 @@ it('the register holds no past decisions in memory, and reads no more after many
   expect(gets).toBeLessThan(5);
 });
 
-// Regression: records delivered again after a reset were told to be committed, after they had
-// been told to be superseded.
+// Regression: records delivered again after a reset were announced as committed, after they had
+// been announced as superseded.
 it('the register returns the current outcome of a correction that left', async () => {
   const { log, again } = fresh();
   await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
@@ -274,7 +274,7 @@ it('the register returns the current outcome of a correction that left', async (
   ).toMatchObject([{ status: 'COMMITTED', version: 2 }]);
 });
 
-it('the register: knows which versions nobody has told yet', async () => {
+it('the register knows which versions are not announced yet', async () => {
   const { log, again } = fresh();
   for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
   const register = await log.register();

@@ -29,7 +29,7 @@ function freshLog(): { store: MemoryStore; log: VersionLog; again: () => Version
   return { store, log: new VersionLog(store, 'l'), again: () => new VersionLog(store, 'l') };
 }
 
-it('the version log: begins as version 0, the base model', async () => {
+it('the version log begins as version 0, the base model', async () => {
   const { log } = freshLog();
   const history = await log.read();
   expect(history.head).toEqual({ version: 0, hash: null });
@@ -53,18 +53,18 @@ it('the log stores canonical entries under 20 digits, linked by hash', async () 
   expect(text).not.toMatch(/\n|: /);
 });
 
-it('the version log: follows what other writers append, reading only what is new', async () => {
+it('the version log follows what other writers append, reading only what is new', async () => {
   const { store, log, again } = freshLog();
   const reader = again();
   await appendChange(log, { add: [addedCorrection('a')] });
   expect((await reader.read()).head.version).toBe(1);
   for (let i = 0; i < 40; i += 1) await appendChange(log, { add: [addedCorrection(`b${i}`)] });
-  const asked: string[] = [];
+  const names: string[] = [];
   const get = store.get.bind(store);
-  store.get = (name) => (asked.push(name), get(name));
+  store.get = (name) => (names.push(name), get(name));
   const history = await reader.read();
   expect(history.head.version).toBe(41);
-  expect(asked).not.toContain(entryName('l', 1));
+  expect(names).not.toContain(entryName('l', 1));
   expect([...history.active.keys()]).toEqual([
     'a',
     ...Array.from({ length: 40 }, (_, i) => `b${i}`),
@@ -91,14 +91,14 @@ it('one of two writers of the same version wins, and the other sees its entry', 
   expect(lost.kind === 'exists' && lost.entry.batchId).toBe(won);
 });
 
-it('the version log: HEAD stops below a missing entry', async () => {
+it('the version log HEAD stops below a missing entry', async () => {
   const { store, log, again } = freshLog();
   for (const id of ['a', 'b', 'c']) await appendChange(log, { add: [addedCorrection(id)] });
   store.objects.delete(entryName('l', 2));
   expect((await again().read()).head.version).toBe(1);
 });
 
-it('the version log: shows the history as of any version, and none that is not there', async () => {
+it('the version log shows the history as of any existing version', async () => {
   const { log, again } = freshLog();
   await appendChange(log, { add: [addedCorrection('a'), addedCorrection('b')] });
   await appendChange(log, { add: [addedCorrection('c')], remove: [removal('a')] });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { isWorthARetry } from '../../../schemas/failures.ts';
 import { StoreRefused, StoreUnavailable, StoreUnfit } from '../../../versions/stores/failures.ts';
-import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
+import { namesUnder, OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';
 import { S3Store } from '../../../versions/stores/s3-store.ts';
 import { S3_LIMITS, type S3Place } from '../../../versions/stores/s3-connection.ts';
 import { Authority } from '../../harness/servers/certificates.ts';
@@ -54,7 +54,7 @@ afterAll(async () => {
 
 conformsToObjectStore('S3Store', async () => new S3Store(newPlace()));
 
-it('S3Store: keeps to its prefix', async () => {
+it('S3Store keeps to its prefix', async () => {
   const { prefix, ...place } = newPlace();
   const [own, longer, whole] = [
     new S3Store({ ...place, prefix }),
@@ -63,9 +63,9 @@ it('S3Store: keeps to its prefix', async () => {
   ];
   await own.putIfAbsent('a/1', bytes('own'));
   expect(await longer.putIfAbsent('a/1', bytes('longer'))).toBe('stored');
-  expect(await namesIn(own, '')).toEqual(['a/1']);
+  expect(await namesUnder(own, '')).toEqual(['a/1']);
   expect(text(await longer.get('a/1'))).toBe('longer');
-  expect(await namesIn(whole, prefix)).toEqual([
+  expect(await namesUnder(whole, prefix)).toEqual([
     `${prefix}/.errata/put-if-absent`,
     `${prefix}/a/1`,
     `${prefix}x/.errata/put-if-absent`,
@@ -73,7 +73,7 @@ it('S3Store: keeps to its prefix', async () => {
   ]);
 });
 
-it('S3Store: says of exactly one put that it stored, though its answer was lost', async () => {
+it('S3Store reports exactly one put as stored, although its answer was lost', async () => {
   const place = newPlace();
   const direct = new S3Store(place);
   await direct.putIfAbsent('before', bytes('0'));
@@ -91,7 +91,7 @@ it('S3Store: says of exactly one put that it stored, though its answer was lost'
   expect(lossy.seen).toBe(1);
 });
 
-it('S3Store: does not take for its own what another wrote while its answer was lost', async () => {
+it('S3Store does not claim an object that another wrote while its answer was lost', async () => {
   const place = newPlace();
   const direct = new S3Store(place);
   const lossy = await inFront(server.url, async (incoming, response, forward) => {
@@ -129,7 +129,7 @@ it('S3Store tries again after a conflict, and when the server is busy', async ()
   expect(busy.seen).toBe(answers.length);
 });
 
-it('S3Store: gives up after so many conflicts, and that is worth a retry', async () => {
+it('S3Store gives up after so many conflicts, and that is worth a retry', async () => {
   const place = newPlace();
   await new S3Store(place).putIfAbsent('before', bytes('0'));
   const busy = await inFront(server.url, async (incoming, response, forward) => {
@@ -145,7 +145,7 @@ it('S3Store: gives up after so many conflicts, and that is worth a retry', async
   expect(busy.seen).toBe(S3_LIMITS.conflictsMax);
 });
 
-it('S3Store: reads again what was cut on its way', async () => {
+it('S3Store reads again after a truncated answer', async () => {
   const place = newPlace();
   const content = bytes('x'.repeat(100_000));
   await new S3Store(place).putIfAbsent('blobs/1', content);
@@ -161,7 +161,7 @@ it('S3Store: reads again what was cut on its way', async () => {
   expect(cutting.seen).toBe(1);
 });
 
-it('S3Store: does not read an object over the bound', async () => {
+it('S3Store does not read an object over the bound', async () => {
   const { url } = await served((_, response) => {
     response.writeHead(200, { 'content-length': OBJECT_BYTES_MAX + 1 });
     response.write('the first of many');
@@ -171,7 +171,7 @@ it('S3Store: does not read an object over the bound', async () => {
   );
 });
 
-it('S3Store: is unavailable where nobody answers, and that is worth a retry', async () => {
+it('S3Store is unavailable where nobody answers, and that is worth a retry', async () => {
   const { url } = await served(() => undefined);
   closeServers();
   const store = new S3Store({ ...newPlace(), endpoint: url });
@@ -179,7 +179,7 @@ it('S3Store: is unavailable where nobody answers, and that is worth a retry', as
     () => store.get('a'),
     () => store.putIfAbsent('a', bytes('a')),
     () => store.delete('a'),
-    () => namesIn(store, ''),
+    () => namesUnder(store, ''),
   ]) {
     const fault = await faultOf(work());
     expect(fault).toBeInstanceOf(StoreUnavailable);
@@ -201,7 +201,7 @@ it.each<[string, Partial<S3Place>, string, RegExp]>([
     /ERRATA_S3_SECRET_ACCESS_KEY/,
   ],
   [
-    'a key that nobody knows',
+    'an unknown key',
     { credentials: { accessKeyId: 'nobody', secretAccessKey: 'hunter-two' } },
     'InvalidAccessKeyId',
     /ERRATA_S3_ACCESS_KEY_ID/,
@@ -213,13 +213,13 @@ it.each<[string, Partial<S3Place>, string, RegExp]>([
     /ERRATA_VERSIONS names a bucket that does not exist/,
   ],
 ])(
-  'is refused with %s: in every call, never as an empty log, and in the words of the settings',
+  'S3Store is refused every call with %s, and names the setting to check',
   async (_, wrong, code, hint) => {
     const store = new S3Store({ ...newPlace(), ...wrong });
     for (const work of [
       () => store.get('lineages/l/log/1.json'),
       () => store.putIfAbsent('a', bytes('a')),
-      () => namesIn(store, ''),
+      () => namesUnder(store, ''),
     ]) {
       const fault = await faultOf(work());
       expect(fault).toBeInstanceOf(StoreRefused);
@@ -233,7 +233,7 @@ it.each<[string, Partial<S3Place>, string, RegExp]>([
   },
 );
 
-it('S3Store: does not take the 404 of something else for an absent object', async () => {
+it('S3Store does not take the 404 of something else for an absent object', async () => {
   const { url } = await served(
     (_, response) =>
       void response.writeHead(404, { 'content-type': 'text/html' }).end('<html>Not found</html>'),
@@ -243,7 +243,7 @@ it('S3Store: does not take the 404 of something else for an absent object', asyn
   );
 });
 
-it('S3Store: talks TLS to a server whose authority it is told, and to no other', async () => {
+it('S3Store talks TLS to a server of the configured authority, and to no other', async () => {
   const authority = new Authority('the authority of the test');
   const { certificate, key } = authority.certify('localhost');
   const secured = await served(
@@ -260,19 +260,19 @@ it('S3Store: talks TLS to a server whose authority it is told, and to no other',
   expect((fault as StoreUnavailable).hint).toContain('ERRATA_S3_CA');
 });
 
-it('S3Store: reads with a key that may only read, and is told that it may not write', async () => {
+it('S3Store reads with a key that may only read, and its writes are refused', async () => {
   const place = newPlace();
   await new S3Store(place).putIfAbsent('a', bytes('a'));
   const store = new S3Store({ ...place, credentials: TEST_KEYS.reader });
   expect(text(await store.get('a'))).toBe('a');
   expect(await store.get('b')).toBeNull();
-  expect(await namesIn(store, '')).toEqual(['a']);
+  expect(await namesUnder(store, '')).toEqual(['a']);
   const fault = await faultOf(store.putIfAbsent('b', bytes('b')));
   expect(fault).toBeInstanceOf(StoreRefused);
   expect((fault as StoreRefused).hint).toContain('docs/security.md');
 });
 
-it("S3Store: takes the SDK's own credentials where none are set", async () => {
+it("S3Store takes the SDK's own credentials where none are set", async () => {
   vi.stubEnv('AWS_ACCESS_KEY_ID', TEST_KEYS.writer.accessKeyId);
   vi.stubEnv('AWS_SECRET_ACCESS_KEY', TEST_KEYS.writer.secretAccessKey);
   expect(await new S3Store({ ...newPlace(), credentials: null }).putIfAbsent('a', bytes('a'))).toBe(
@@ -290,7 +290,7 @@ it('S3Store writes nothing to a server that overwrites, always or concurrently',
     expect(fault).toBeInstanceOf(StoreUnfit);
     expect(isWorthARetry(fault)).toBe(false);
     expect((fault as StoreUnfit).hint).toContain('If-None-Match');
-    // Nor is it forgotten when it is asked again.
+    // The second put fails as well.
     if (!racing)
       expect(await faultOf(store.putIfAbsent('log/1', bytes('mine')))).toBeInstanceOf(StoreUnfit);
     expect([...unfit.objects.keys()]).toEqual([
@@ -299,7 +299,7 @@ it('S3Store writes nothing to a server that overwrites, always or concurrently',
   }
 });
 
-it('S3Store: puts the server to the proof once', async () => {
+it('S3Store tests the server once', async () => {
   const place = newPlace();
   const counting = await inFront(server.url, async (incoming, _, forward) => {
     if (incoming.url!.includes('.errata')) counting.seen += 1;
@@ -311,12 +311,6 @@ it('S3Store: puts the server to the proof once', async () => {
   await store.putIfAbsent('d', bytes('d'));
   expect(counting.seen).toBe(first);
   await new S3Store({ ...place, endpoint: counting.url }).putIfAbsent('e', bytes('e'));
-  // What it was proven with is there: asked for, and refused once more.
+  // The test object exists: it is read, and a put of it is refused once more.
   expect(counting.seen).toBe(first + 2);
 });
-
-async function namesIn(store: S3Store, prefix: string): Promise<string[]> {
-  const names: string[] = [];
-  for await (const name of store.list(prefix)) names.push(name);
-  return names;
-}
