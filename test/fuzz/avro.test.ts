@@ -6,7 +6,7 @@ import { recordCodec } from '../../schemas/records/avro.ts';
 import { walkAvro } from '../../schemas/records/avro-shape.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
 import { typeOf } from '../schemas/records/schema-values.ts';
-import { avroLong, damaged, joined, runs } from './inputs.ts';
+import { always, avroLong, damaged, joined } from './inputs.ts';
 
 const text = fc.string({ unit: 'binary', maxLength: 30 }).filter((value) => value.isWellFormed());
 const count = fc.nat(2 ** 31 - 1);
@@ -62,22 +62,16 @@ describe.each(Object.keys(SOUND) as RecordName[])('the bytes of a %s', (record) 
     (value) => new Uint8Array(codec.encode(value)),
   );
 
-  it('damaged, are a value that encodes again or UndecodableRecord', () => {
-    fc.assert(
-      fc.property(damaged(sound), (bytes) => decodesOrRefuses(bytes)),
-      runs(400),
-    );
+  it('damaged, are a value that encodes again or UndecodableRecord', async () => {
+    await always(400, damaged(sound), (bytes) => decodesOrRefuses(bytes));
   });
 
-  it('damaged after a sound head, as well', () => {
+  it('damaged after a sound head, as well', async () => {
     const body = damaged(sound.map((bytes) => bytes.slice(HEAD_BYTES)));
     const head = codec
       .encode(fc.sample(SOUND[record] as fc.Arbitrary<never>, { numRuns: 1, seed: 1 })[0]!)
       .subarray(0, HEAD_BYTES);
-    fc.assert(
-      fc.property(body, (bytes) => decodesOrRefuses(joined(head, bytes))),
-      runs(400),
-    );
+    await always(400, body, (bytes) => decodesOrRefuses(joined(head, bytes)));
   });
 
   function decodesOrRefuses(bytes: Uint8Array): void {

@@ -1,27 +1,24 @@
-/**
- * Bad input: random bytes, and sound inputs with something done to them that a disk, a network or
- * an enemy would do.
- */
+/** Bad input: random bytes, and sound inputs damaged as by a disk, a network or an enemy. */
 import fc from 'fast-check';
 
-/**
- * How often a property is tried: `count` times what ERRATA_FUZZ_RUNS says (1 where it says
- * nothing).
- */
-export function runs(count: number): { numRuns: number } {
-  return {
-    numRuns: Math.max(1, Math.round(count * Number(process.env['ERRATA_FUZZ_RUNS'] ?? '1'))),
-  };
+const RUNS_FACTOR = Number(process.env['ERRATA_FUZZ_RUNS'] ?? '1');
+
+/** Tries a property `count` times, or ERRATA_FUZZ_RUNS as often. */
+export async function always<Ts extends [unknown, ...unknown[]]>(
+  count: number,
+  ...property: [...{ [K in keyof Ts]: fc.Arbitrary<Ts[K]> }, (...values: Ts) => unknown]
+): Promise<void> {
+  const check = property.at(-1) as (...values: unknown[]) => unknown;
+  const given = fc.tuple(...(property.slice(0, -1) as fc.Arbitrary<unknown>[]));
+  await fc.assert(
+    fc.asyncProperty(given, async (values) => void (await check(...values))),
+    { numRuns: Math.max(1, Math.round(count * RUNS_FACTOR)) },
+  );
 }
 
-/**
- * Lengths and counts of several encodings that no sound input holds: 2^60, 2^63, all bits, zig-zag
- * varints of them.
- */
+/** Lengths and counts, in several encodings, that no sound input holds. */
 const ABSURD_NUMBERS: readonly Uint8Array[] = [
-  ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 1n].map((value) =>
-    littleEndian(value),
-  ),
+  ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n, 2n ** 64n - 1n].map(littleEndian),
   ...[2n ** 31n, 2n ** 53n, 2n ** 60n, 2n ** 63n - 1n, -1n, -(2n ** 63n)].map(avroLong),
   new Uint8Array(4).fill(0xff),
   new Uint8Array(12).fill(0x80),
@@ -55,12 +52,17 @@ const edit: fc.Arbitrary<Edit> = fc.oneof(
  * share of the input, from its beginning, that is edited: a header is worth more than the numbers
  * behind it.
  */
-export function damaged(sound: fc.Arbitrary<Uint8Array>, span = 1): fc.Arbitrary<Uint8Array> {
+export function damaged(
+  sound: fc.Arbitrary<Uint8Array> | Uint8Array | string,
+  span = 1,
+): fc.Arbitrary<Uint8Array> {
+  const whole =
+    sound instanceof fc.Arbitrary ? sound : fc.constant(new Uint8Array(Buffer.from(sound)));
   return fc.oneof(
     {
       weight: 8,
       arbitrary: fc
-        .tuple(sound, fc.array(edit, { minLength: 1, maxLength: 4 }))
+        .tuple(whole, fc.array(edit, { minLength: 1, maxLength: 4 }))
         .map(([bytes, edits]) => edits.reduce((all, one) => applied(all, one, span), bytes)),
     },
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 200 }) },
@@ -71,12 +73,9 @@ function applied(bytes: Uint8Array, change: Edit, span: number): Uint8Array {
   const at = Math.floor(change.at * span * bytes.length);
   switch (change.kind) {
     case 'set':
-    case 'flip': {
-      const copy = bytes.slice();
-      if (at < copy.length)
-        copy[at] = change.kind === 'set' ? change.byte : copy[at]! ^ (1 << change.bit);
-      return copy;
-    }
+      return bytes.map((byte, i) => (i === at ? change.byte : byte));
+    case 'flip':
+      return bytes.map((byte, i) => (i === at ? byte ^ (1 << change.bit) : byte));
     case 'cut':
       return joined(bytes.subarray(0, at), bytes.subarray(at + change.bytes));
     case 'end':
@@ -90,34 +89,13 @@ function applied(bytes: Uint8Array, change: Edit, span: number): Uint8Array {
   }
 }
 
-/**
- * Texts that programs trip over: controls, NUL, lone surrogates, names that objects inherit, paths,
- * much of one thing.
- */
+/** Texts that programs trip over: controls, lone surrogates, inherited names, paths, long ones. */
 export const oddText: fc.Arbitrary<string> = fc.oneof(
   fc.string({ unit: 'binary' }),
   fc.string({ unit: 'grapheme' }),
   fc.constantFrom(
-    '',
-    ' ',
-    '\0',
-    '\uFEFF',
-    '\uD800',
-    'a\uDFFFb',
-    '__proto__',
-    'constructor',
-    'toString',
-    '..',
-    '../..',
-    'a/../b',
-    '%2e%2e%2f',
-    '\r\n',
-    '"',
-    "'",
-    '$&',
-    '1e999',
-    '-0',
-    'NaN',
+    ...['', ' ', '\0', '\uFEFF', '\uD800', 'a\uDFFFb', '__proto__', 'constructor', 'toString'],
+    ...['..', '../..', 'a/../b', '%2e%2e%2f', '\r\n', '"', "'", '$&', '1e999', '-0', 'NaN'],
     'x'.repeat(5_000),
   ),
 );
@@ -132,35 +110,22 @@ export const oddJson: fc.Arbitrary<unknown> = fc.oneof(
   fc.constantFrom(9_007_199_254_740_993, 1e308, -1, 0.5),
 );
 
-/**
- * A sound JSON value with one to three of its parts, at any depth, replaced by odd ones or taken
- * away.
- */
-export function oddParts(sound: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
+/** A sound JSON value with one to three parts, at any depth, replaced by odd ones or removed. */
+export function oddParts(sound: unknown): fc.Arbitrary<unknown> {
+  const way = fc.array(place, { minLength: 1, maxLength: 5 });
   return fc
-    .tuple(
-      sound,
-      fc.array(fc.tuple(fc.array(place, { minLength: 1, maxLength: 5 }), fc.option(oddJson)), {
-        minLength: 1,
-        maxLength: 3,
-      }),
-    )
-    .map(([value, changes]) =>
-      changes.reduce((all, [way, part]) => replaced(all, way, part), value),
-    );
+    .array(fc.tuple(way, fc.option(oddJson)), { minLength: 1, maxLength: 3 })
+    .map((changes) => changes.reduce((all, [at, part]) => replaced(all, at, part), sound));
 }
 
 function replaced(value: unknown, [first, ...rest]: readonly number[], part: unknown): unknown {
   if (first === undefined || typeof value !== 'object' || value === null) return part;
   const parts = Object.entries(value);
   const at = Math.floor(first * parts.length);
-  const changed = parts.flatMap(([name, item], i) =>
-    i !== at
-      ? [[name, item]]
-      : rest.length === 0 && part === null
-        ? []
-        : [[name, replaced(item, rest, part)]],
-  ) as [string, unknown][];
+  const changed = parts.map(([name, item], i): [string, unknown] =>
+    i === at ? [name, replaced(item, rest, part)] : [name, item],
+  );
+  if (rest.length === 0 && part === null) changed.splice(at, 1);
   return Array.isArray(value) ? changed.map(([, item]) => item) : Object.fromEntries(changed);
 }
 
@@ -190,11 +155,10 @@ export function joined(...parts: readonly Uint8Array[]): Uint8Array {
   return new Uint8Array(Buffer.concat(parts));
 }
 
-/** The error that a call throws, else undefined. */
+/** Resolves to the error that a call throws, else to undefined. */
 export async function faultOf(call: () => unknown): Promise<unknown> {
   try {
     await call();
-    return undefined;
   } catch (fault) {
     return fault;
   }

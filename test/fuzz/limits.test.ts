@@ -43,11 +43,12 @@ import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/entry-rea
 
 type Row = [what: string, value: number, constant: string];
 
-const of = (
-  name: string,
-  limits: Readonly<Record<string, number>>,
-  words: Record<string, string>,
-): Row[] => Object.entries(words).map(([key, what]) => [what, limits[key]!, `${name}.${key}`]);
+const of = (name: string, limits: object, words: Record<string, string>): Row[] =>
+  Object.entries(words).map(([key, what]) => [
+    what,
+    (limits as Record<string, number>)[key]!,
+    `${name}.${key}`,
+  ]);
 
 const SECTIONS: [title: string, file: string, effect: string, rows: Row[]][] = [
   [
@@ -89,21 +90,11 @@ const SECTIONS: [title: string, file: string, effect: string, rows: Row[]][] = [
     'serving/',
     'Beyond it the response is a 4xx with the reason.',
     [
-      [
-        'bytes of a body',
-        DEFAULT_SERVING_LIMITS.bodyBytesMax,
-        'DEFAULT_SERVING_LIMITS.bodyBytesMax',
-      ],
-      [
-        'milliseconds until a request has arrived',
-        DEFAULT_SERVING_LIMITS.requestWaitMs,
-        'DEFAULT_SERVING_LIMITS.requestWaitMs',
-      ],
-      [
-        'requests that wait for the model',
-        DEFAULT_SERVING_LIMITS.waitingMax,
-        'DEFAULT_SERVING_LIMITS.waitingMax',
-      ],
+      ...of('DEFAULT_SERVING_LIMITS', DEFAULT_SERVING_LIMITS, {
+        bodyBytesMax: 'bytes of a body',
+        requestWaitMs: 'milliseconds until a request has arrived',
+        waitingMax: 'requests that wait for the model',
+      }),
       ...of('COMPLETION_LIMITS', COMPLETION_LIMITS, {
         promptCharactersMax: 'characters of a prompt',
         tokensMax: 'tokens of an answer',
@@ -115,11 +106,7 @@ const SECTIONS: [title: string, file: string, effect: string, rows: Row[]][] = [
         tokensMax: 'tokens of an answer to one of them',
         blamesAtOnceMax: 'blames at once',
       }),
-      [
-        'characters of a refusal',
-        REFUSAL_LIMITS.messageCharactersMax,
-        'REFUSAL_LIMITS.messageCharactersMax',
-      ],
+      ...of('REFUSAL_LIMITS', REFUSAL_LIMITS, { messageCharactersMax: 'characters of a refusal' }),
     ],
   ],
   [
@@ -185,8 +172,10 @@ const SECTIONS: [title: string, file: string, effect: string, rows: Row[]][] = [
     'Beyond it an entry is not written, or is damaged if it exists; earlier versions stay valid.',
     [
       ['bytes of an entry', ENTRY_BYTES_MAX, 'ENTRY_BYTES_MAX'],
-      ['JSON values in an entry', ENTRY_JSON_LIMITS.valuesMax, 'ENTRY_JSON_LIMITS.valuesMax'],
-      ['levels of nesting in an entry', ENTRY_JSON_LIMITS.depthMax, 'ENTRY_JSON_LIMITS.depthMax'],
+      ...of('ENTRY_JSON_LIMITS', ENTRY_JSON_LIMITS, {
+        valuesMax: 'JSON values in an entry',
+        depthMax: 'levels of nesting in an entry',
+      }),
       ['bytes of an object', OBJECT_BYTES_MAX, 'OBJECT_BYTES_MAX'],
       [
         'characters of an archived workflow history; of a longer one only the fact is archived',
@@ -210,22 +199,14 @@ const SECTIONS: [title: string, file: string, effect: string, rows: Row[]][] = [
         SMALL_FILE_BYTES_MAX,
         'SMALL_FILE_BYTES_MAX',
       ],
-      [
-        'JSON values in a configuration',
-        CONFIGURATION_LIMITS.json.valuesMax,
-        'CONFIGURATION_LIMITS.json.valuesMax',
-      ],
-      [
-        'levels of nesting in it',
-        CONFIGURATION_LIMITS.json.depthMax,
-        'CONFIGURATION_LIMITS.json.depthMax',
-      ],
-      ['lineages', CONFIGURATION_LIMITS.lineagesMax, 'CONFIGURATION_LIMITS.lineagesMax'],
-      [
-        'notices of unknown settings',
-        CONFIGURATION_LIMITS.noticesMax,
-        'CONFIGURATION_LIMITS.noticesMax',
-      ],
+      ...of('CONFIGURATION_LIMITS.json', CONFIGURATION_LIMITS.json, {
+        valuesMax: 'JSON values in a configuration',
+        depthMax: 'levels of nesting in it',
+      }),
+      ...of('CONFIGURATION_LIMITS', CONFIGURATION_LIMITS, {
+        lineagesMax: 'lineages',
+        noticesMax: 'notices of unknown settings',
+      }),
     ],
   ],
 ];

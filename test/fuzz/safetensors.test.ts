@@ -10,7 +10,7 @@ import {
   parseSafetensorsHeader,
   safetensorsHeaderBytes,
 } from '../../schemas/encoding/safetensors.ts';
-import { damaged, joined, littleEndian, nestedJson, oddParts, runs } from './inputs.ts';
+import { always, damaged, joined, littleEndian, nestedJson, oddParts } from './inputs.ts';
 
 const ONE_BYTE = { dtype: 'U8', shape: [1], data_offsets: [0, 1] };
 
@@ -35,21 +35,18 @@ const decode = (bytes: Uint8Array): void => {
   }
 };
 
-test('a damaged file gives tensors no larger than the file, or a clear fault', () => {
-  fc.assert(fc.property(damaged(fc.constant(new Uint8Array(sound))), decode), runs(500));
+test('a damaged file gives tensors no larger than the file, or a clear fault', async () => {
+  await always(500, damaged(sound), decode);
 });
 
-test('an odd header gives tensors no larger than the file, or a clear fault', () => {
+test('an odd header gives tensors no larger than the file, or a clear fault', async () => {
   const header = {
     __metadata__: { a: 'b' },
     a: { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] },
     b: { dtype: 'U8', shape: [8], data_offsets: [24, 32] },
   };
-  fc.assert(
-    fc.property(oddParts(fc.constant(header)), fc.nat(64), (value, data) =>
-      decode(fileOf(JSON.stringify(value), data)),
-    ),
-    runs(500),
+  await always(500, oddParts(header), fc.nat(64), (value, data) =>
+    decode(fileOf(JSON.stringify(value), data)),
   );
 });
 

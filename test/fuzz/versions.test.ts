@@ -3,10 +3,9 @@
  * it is held under.
  */
 import fc from 'fast-check';
-import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { beforeAll, describe, expect, it, test } from 'vitest';
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import {
   decodeSafetensors,
@@ -34,9 +33,10 @@ import { VersionLog } from '../../versions/log/version-log.ts';
 import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from '../../versions/log/entry-reader.ts';
 import { blobName, entryName } from '../../versions/log/object-names.ts';
 import { Versions } from '../../versions/versions.ts';
+import { testFolder } from '../harness/clean-up.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../harness/memory-store.ts';
-import { damaged, faultOf, nestedJson, oddJson, oddParts, oddText, runs } from './inputs.ts';
+import { always, damaged, faultOf, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
 
 const VERSIONS = 9;
 
@@ -54,14 +54,8 @@ beforeAll(async () => {
   sound = await soundLog();
 });
 
-/**
- * A log with one entry of other bytes: what reading it says, and the highest version that can be
- * had.
- */
-async function readWith(
-  version: number,
-  bytes: Uint8Array,
-): Promise<{ fault: unknown; good: number }> {
+/** The fault of a log with one entry of other bytes, and its highest readable version. */
+async function readWith(version: number, bytes: Uint8Array) {
   const store = new MemoryStore();
   for (const [name, content] of sound.objects)
     store.objects.set(name, name === entryName('l', version) ? bytes : content);
@@ -72,16 +66,14 @@ async function readWith(
   return { fault, good };
 }
 
+const entryBytes = (version: number) => sound.objects.get(entryName('l', version))!;
+const anyVersion = fc.integer({ min: 1, max: VERSIONS });
+
 async function isDamagedOrEqual(version: number, bytes: Uint8Array): Promise<void> {
   const { fault, good } = await readWith(version, bytes);
-  if (fault === undefined) {
-    // Only the last entry's hash is not recorded in a later one.
-    expect(
-      version === VERSIONS ||
-        Buffer.from(bytes).equals(sound.objects.get(entryName('l', version))!),
-    ).toBe(true);
-    return;
-  }
+  // Only the last entry's hash is not recorded in a later one.
+  if (fault === undefined && version === VERSIONS) return;
+  if (fault === undefined) return expect(Buffer.from(entryBytes(version)).equals(bytes)).toBe(true);
   expect(fault).toBeInstanceOf(VersionLogDamaged);
   const { message } = fault as Error;
   expect(message.length).toBeLessThan(3_000);
@@ -91,40 +83,25 @@ async function isDamagedOrEqual(version: number, bytes: Uint8Array): Promise<voi
 }
 
 test('an entry of any bytes is refused by name, and earlier ones stay valid', async () => {
-  const damage = fc
-    .integer({ min: 1, max: VERSIONS })
-    .chain((version) =>
-      fc.tuple(
-        fc.constant(version),
-        damaged(fc.constant(sound.objects.get(entryName('l', version))!)),
-      ),
-    );
-  await fc.assert(
-    fc.asyncProperty(damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes)),
-    runs(150),
+  const damage = anyVersion.chain((version) =>
+    fc.tuple(fc.constant(version), damaged(entryBytes(version))),
   );
+  await always(150, damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes));
 });
 
 test('an entry of odd values is refused by name, and earlier ones stay valid', async () => {
-  const value = (version: number) =>
-    JSON.parse(Buffer.from(sound.objects.get(entryName('l', version))!).toString()) as unknown;
-  const damage = fc
-    .integer({ min: 1, max: VERSIONS })
-    .chain((version) => fc.tuple(fc.constant(version), oddParts(fc.constant(value(version)))));
-  await fc.assert(
-    fc.asyncProperty(damage, async ([version, odd]) =>
-      isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? '')),
-    ),
-    runs(150),
+  const value = (version: number): unknown =>
+    JSON.parse(Buffer.from(entryBytes(version)).toString());
+  const damage = anyVersion.chain((version) =>
+    fc.tuple(fc.constant(version), oddParts(value(version))),
+  );
+  await always(150, damage, async ([version, odd]) =>
+    isDamagedOrEqual(version, Buffer.from(JSON.stringify(odd) ?? '')),
   );
 });
 
 test.each<[string, () => Uint8Array, RegExp]>([
-  [
-    'more bytes than are allowed',
-    () => new Uint8Array(ENTRY_BYTES_MAX + 1),
-    /bytes, at most 16777216 are allowed/,
-  ],
+  ['too many bytes', () => new Uint8Array(ENTRY_BYTES_MAX + 1), /bytes, at most 16777216 are/],
   ['levels without end', () => Buffer.from(nestedJson(1_000_000)), /nested deeper than 32 levels/],
   [
     'values without end',
@@ -149,28 +126,21 @@ test('a register object of any bytes is as written or refused by name', async ()
   await new VersionLog(sound, 'l').register();
   const name = [...sound.objects.keys()].find((one) => one.includes('/register/revisions/'))!;
   const bytes = sound.objects.get(name)!;
-  const { content } = JSON.parse(Buffer.from(bytes).toString()) as {
-    content: { revisionId: string };
-  };
+  const value = JSON.parse(Buffer.from(bytes).toString()) as { content: { revisionId: string } };
   const store = new MemoryStore();
-  const damage = fc.oneof(
-    damaged(fc.constant(bytes)),
-    oddParts(fc.constant(JSON.parse(Buffer.from(bytes).toString()))).map(
-      (value) => new Uint8Array(Buffer.from(JSON.stringify(value) ?? '')),
-    ),
-  );
-  await fc.assert(
-    fc.asyncProperty(damage, async (other) => {
-      store.objects.set(name, other);
-      const fault = await faultOf(() => new Register(store, 'l').outcomesOf([content.revisionId]));
-      if (Buffer.from(other).equals(bytes)) expect(fault).toBeUndefined();
-      else {
-        expect(fault).toBeInstanceOf(VersionLogDamaged);
-        expect((fault as Error).message).toContain(name);
-      }
-    }),
-    runs(150),
-  );
+  const odd = oddParts(value).map((one) => new Uint8Array(Buffer.from(JSON.stringify(one) ?? '')));
+  const damage = fc.oneof(damaged(bytes), odd);
+  await always(150, damage, async (other) => {
+    store.objects.set(name, other);
+    const fault = await faultOf(() =>
+      new Register(store, 'l').outcomesOf([value.content.revisionId]),
+    );
+    if (Buffer.from(other).equals(bytes)) expect(fault).toBeUndefined();
+    else {
+      expect(fault).toBeInstanceOf(VersionLogDamaged);
+      expect((fault as Error).message).toContain(name);
+    }
+  });
 });
 
 const pairs = encodePairs({
@@ -197,42 +167,28 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
   ],
   ['targets', targets, (bytes) => [decodeTargets(bytes).values]],
 ])('a blob of %s', (_, sound, decode) => {
-  const isFiniteOrRefused = (bytes: Uint8Array): void => {
-    try {
+  const isFiniteOrRefused = async (bytes: Uint8Array): Promise<void> => {
+    const fault = await faultOf(() => {
       for (const numbers of decode(bytes)) expect(numbers.every(Number.isFinite)).toBe(true);
-    } catch (fault) {
-      expect(
-        fault instanceof PairsMalformed || fault instanceof MalformedSafetensors,
-        String(fault),
-      ).toBe(true);
-      expect((fault as Error).message.length).toBeLessThan(1_000);
-    }
+    });
+    if (fault === undefined) return;
+    expect([PairsMalformed, MalformedSafetensors]).toContain((fault as Error).constructor);
+    expect((fault as Error).message.length).toBeLessThan(1_000);
   };
 
-  it('of any bytes is finite numbers or refused', () => {
-    fc.assert(
-      fc.property(damaged(fc.constant(new Uint8Array(sound))), isFiniteOrRefused),
-      runs(500),
-    );
+  it('of any bytes is finite numbers or refused', async () => {
+    await always(500, damaged(sound), isFiniteOrRefused);
   });
 
-  it('of odd metadata is finite numbers or refused', () => {
+  it('of odd metadata is finite numbers or refused', async () => {
     const { tensors, metadata } = decodeSafetensors(sound);
-    const odd = fc.oneof(
-      oddText,
-      oddJson.map((value) => JSON.stringify(value)),
-      fc.constantFrom('', ',', '-1,5', '2,5,', '5,2', '1e1', nestedJson(50_000)),
-    );
-    const changes = fc.dictionary(
-      fc.constantFrom(...Object.keys(metadata)),
-      odd.filter((text) => text.isWellFormed()),
-      { minKeys: 1, noNullPrototype: true },
-    );
-    fc.assert(
-      fc.property(changes, (some) =>
-        isFiniteOrRefused(encodeSafetensors(tensors, { ...metadata, ...some })),
-      ),
-      runs(500),
+    const odd = fc.constantFrom('', ',', '-1,5', '2,5,', '5,2', '1e1', nestedJson(50_000));
+    const json = oddJson.map((value) => JSON.stringify(value));
+    const text = fc.oneof(oddText, json, odd).filter((one) => one.isWellFormed());
+    const names = fc.constantFrom(...Object.keys(metadata));
+    const changes = fc.dictionary(names, text, { minKeys: 1, noNullPrototype: true });
+    await always(500, changes, (some) =>
+      isFiniteOrRefused(encodeSafetensors(tensors, { ...metadata, ...some })),
     );
   });
 
@@ -243,31 +199,17 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
   });
 });
 
-test('canonical JSON equals JSON, the same for equal values, or throws TypeError', () => {
-  fc.assert(
-    fc.property(
-      fc.anything({
-        maxDepth: 4,
-        withSparseArray: true,
-        withBigInt: true,
-        withDate: true,
-        withMap: true,
-        withNullPrototype: true,
-      }),
-      (value) => {
-        try {
-          const bytes = canonicalJson(value);
-          const again = JSON.parse(
-            new TextDecoder('utf-8', { fatal: true }).decode(bytes),
-          ) as unknown;
-          expect(canonicalJson(again)).toEqual(bytes);
-        } catch (fault) {
-          expect(fault).toBeInstanceOf(TypeError);
-        }
-      },
-    ),
-    runs(500),
-  );
+test('canonical JSON equals JSON, the same for equal values, or throws TypeError', async () => {
+  const kinds = { maxDepth: 4, withSparseArray: true, withNullPrototype: true };
+  const anything = fc.anything({ ...kinds, withBigInt: true, withDate: true, withMap: true });
+  await always(500, anything, async (value) => {
+    const fault = await faultOf(() => {
+      const bytes = canonicalJson(value);
+      const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+      expect(canonicalJson(JSON.parse(text))).toEqual(bytes);
+    });
+    if (fault !== undefined) expect(fault).toBeInstanceOf(TypeError);
+  });
 });
 
 test('canonical JSON refuses an array with holes', () => {
@@ -276,52 +218,40 @@ test('canonical JSON refuses an array with holes', () => {
   expect(() => canonicalJson({ holes })).toThrow(/\$\.holes\[1\] is of type undefined/);
 });
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-fuzz-names-'));
-  writeFileSync(join(folder, 'outside'), 'kept');
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = testFolder();
+writeFileSync(join(folder, 'outside'), 'kept');
 
+const sign = fc.constantFrom(
+  ...['a', 'Z', '0', '.', '-', '_', '/', '\\', '\0', '%', ' ', '\n', 'é'],
+);
 const segment = fc.oneof(
   oddText,
-  fc.string({
-    unit: fc.constantFrom('a', 'Z', '0', '.', '-', '_', '/', '\\', '\0', '%', ' ', '\n', 'é'),
-    maxLength: 10,
-  }),
+  fc.string({ unit: sign, maxLength: 10 }),
   fc.constantFrom('.', '..', '.tmp', 'outside', '~', 'con', 'a:b'),
 );
+const segments = fc.array(segment, { maxLength: OBJECT_NAME_LIMITS.segmentsMax + 2 });
 const name = fc.oneof(
   segment,
-  fc
-    .array(segment, { maxLength: OBJECT_NAME_LIMITS.segmentsMax + 2 })
-    .map((segments) => segments.join('/')),
+  segments.map((parts) => parts.join('/')),
 );
 const inside = (path: string) =>
   resolve(folder, 'versions', path).startsWith(resolve(folder, 'versions') + sep);
 
-test('an allowed object name leads to a place inside the folder', () => {
-  fc.assert(
-    fc.property(name, (text) => {
-      if (isTaken(() => checkObjectName(text))) expect(inside(text)).toBe(true);
-    }),
-    runs(1_000),
-  );
+test('an allowed object name leads to a place inside the folder', async () => {
+  await always(1_000, name, (text) => {
+    if (isTaken(() => checkObjectName(text))) expect(inside(text)).toBe(true);
+  });
 });
 
-test('a lineage name is accepted only if all its objects lie inside its folder', () => {
-  fc.assert(
-    fc.property(segment, (text) => {
-      const taken = isTaken(() => new Versions(new MemoryStore()).log(text));
-      expect(taken).toBe(LINEAGE_NAME.test(text));
-      if (!taken) return;
-      for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))])
-        expect(resolve(folder, object).startsWith(resolve(folder, 'lineages', text) + sep)).toBe(
-          true,
-        );
-    }),
-    runs(1_000),
-  );
+test('a lineage name is accepted only if all its objects lie inside its folder', async () => {
+  await always(1_000, segment, (text) => {
+    const taken = isTaken(() => new Versions(new MemoryStore()).log(text));
+    expect(taken).toBe(LINEAGE_NAME.test(text));
+    if (!taken) return;
+    const own = resolve(folder, 'lineages', text) + sep;
+    for (const object of [entryName(text, 1), blobName(text, 'ab'.repeat(32))])
+      expect(resolve(folder, object).startsWith(own)).toBe(true);
+  });
 });
 
 test('a name that leads elsewhere is refused without a file access', async () => {
@@ -331,44 +261,26 @@ test('a name that leads elsewhere is refused without a file access', async () =>
       .filter((path) => !String(path).startsWith('versions'))
       .sort();
   const before = places();
-  await fc.assert(
-    fc.asyncProperty(name, async (text) => {
-      const faults = await Promise.all([
-        faultOf(() => store.get(text)),
-        faultOf(() => store.delete(text)),
-        faultOf(() => store.putIfAbsent(text, Buffer.from('x'))),
-        faultOf(async () => {
-          for await (const found of store.list(text)) expect(inside(found)).toBe(true);
-        }),
-      ]);
-      // An object may be a folder of another's name to the file system; what is no name is
-      // refused by itself.
-      if (!isTaken(() => checkObjectName(text)))
-        for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
-      expect(places()).toEqual(before);
-    }),
-    runs(200),
-  );
+  await always(200, name, async (text) => {
+    const faults = await Promise.all([
+      faultOf(() => store.get(text)),
+      faultOf(() => store.delete(text)),
+      faultOf(() => store.putIfAbsent(text, Buffer.from('x'))),
+      faultOf(async () => {
+        for await (const found of store.list(text)) expect(inside(found)).toBe(true);
+      }),
+    ]);
+    // An object may be a folder of another's name to the file system; what is no name is
+    // refused by itself.
+    if (!isTaken(() => checkObjectName(text)))
+      for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
+    expect(places()).toEqual(before);
+  });
 });
 
 test.each([
-  '../outside',
-  'a/../../outside',
-  '..',
-  '.',
-  '',
-  '/etc/passwd',
-  'a//b',
-  'a/',
-  '/a',
-  'a\0',
-  'A',
-  'a\\..\\b',
-  '.tmp/x',
-  'a/.hidden',
-  'a\n',
-  'x'.repeat(129),
-  Array(9).fill('a').join('/'),
+  ...['../outside', 'a/../../outside', '..', '.', '', '/etc/passwd', 'a//b', 'a/', '/a', 'a\0'],
+  ...['A', 'a\\..\\b', '.tmp/x', 'a/.hidden', 'a\n', 'x'.repeat(129), 'a/a/a/a/a/a/a/a/a'],
 ])('%j is not an object name', async (text) => {
   const store = new FileStore(join(folder, 'versions'));
   for (const call of [
@@ -383,9 +295,8 @@ test('too large an object is not read into memory', async () => {
   const store = new FileStore(join(folder, 'versions'));
   await store.putIfAbsent('large', new Uint8Array(1));
   truncateSync(join(folder, 'versions', 'large'), OBJECT_BYTES_MAX + 1);
-  expect(String(await faultOf(() => store.get('large')))).toMatch(
-    /RangeError: Object large has 1073741825 bytes/,
-  );
+  const fault = String(await faultOf(() => store.get('large')));
+  expect(fault).toMatch(/RangeError: Object large has 1073741825 bytes/);
 });
 
 function isTaken(call: () => unknown): boolean {

@@ -15,12 +15,12 @@ export async function invoke(
   folder: string,
   args: string | string[],
   environment: NodeJS.ProcessEnv = {},
-  input = '',
+  input: string | Readable = '',
 ): Promise<Invocation> {
   const out = new PassThrough();
   const err = new PassThrough();
   const surroundings: Surroundings = {
-    in: Readable.from([Buffer.from(input)]),
+    in: typeof input === 'string' ? Readable.from([Buffer.from(input)]) : input,
     out,
     err,
     environment: { ERRATA_HOME: join(folder, 'home'), ...environment },

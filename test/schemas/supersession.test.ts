@@ -63,8 +63,6 @@ it('the same revision wins if only the winners of the earlier ones are left', ()
 it('at the same time a retraction wins over a correction, whatever its offset', () => {
   const correction = correctionAt(9, factCorrection('c', { subject: 'S', issuedAt: 5 }));
   const retraction = retractionAt(1, correction.factKey, 5);
-  expect(decideFact([correction, retraction])).toEqual({
-    winners: [retraction],
-    superseded: [correction],
-  });
+  const decided = { winners: [retraction], superseded: [correction] };
+  expect(decideFact([correction, retraction])).toEqual(decided);
 });

@@ -3,11 +3,11 @@ import { expect, test } from 'vitest';
 import {
   decodeSafetensors,
   encodeSafetensors,
-  HEADER_BYTES_MAX,
   MalformedSafetensors,
   parseSafetensorsHeader,
   type StoredTensor,
 } from '../../../schemas/encoding/safetensors.ts';
+import { always, faultOf, joined, littleEndian } from '../../fuzz/inputs.ts';
 import { readGoldenTensors } from '../../golden/read-golden.ts';
 
 const sample = (): Map<string, StoredTensor> =>
@@ -24,22 +24,21 @@ const sample = (): Map<string, StoredTensor> =>
 
 /** A file with any header and `dataBytes` zeros. */
 function fileOf(header: string, dataBytes: number): Uint8Array {
-  const json = new TextEncoder().encode(header);
-  const file = new Uint8Array(8 + json.length + dataBytes);
-  new DataView(file.buffer).setBigUint64(0, BigInt(json.length), true);
-  file.set(json, 8);
-  return file;
+  const length = littleEndian(BigInt(Buffer.byteLength(header)));
+  return joined(length, Buffer.from(header), new Uint8Array(dataBytes));
 }
 
-const reasonOf = (file: Uint8Array): string => {
-  try {
-    decodeSafetensors(file);
-  } catch (error) {
-    if (error instanceof MalformedSafetensors) return error.reason;
-    throw error;
-  }
-  return 'sound';
-};
+/** A file with one tensor, and as many bytes of data as its offsets say. */
+function oneTensor(dtype: string, shape: number[], offsets: [number, number], dataBytes = 1) {
+  return fileOf(JSON.stringify({ a: { dtype, shape, data_offsets: offsets } }), dataBytes);
+}
+
+async function reasonOf(file: Uint8Array): Promise<string> {
+  const fault = await faultOf(() => decodeSafetensors(file));
+  if (fault === undefined) return 'sound';
+  expect(fault).toBeInstanceOf(MalformedSafetensors);
+  return (fault as MalformedSafetensors).reason;
+}
 
 test('safetensors decodes what it encoded, bit for bit', () => {
   const read = decodeSafetensors(encodeSafetensors(sample(), { format: 'pt', a: 'ä' }));
@@ -49,9 +48,8 @@ test('safetensors decodes what it encoded, bit for bit', () => {
 
 test('equal content has equal bytes, whatever its order', () => {
   const backwards = new Map([...sample()].reverse());
-  expect(encodeSafetensors(backwards, { b: '2', a: '1' })).toEqual(
-    encodeSafetensors(sample(), { a: '1', b: '2' }),
-  );
+  const forwards = encodeSafetensors(sample(), { a: '1', b: '2' });
+  expect(encodeSafetensors(backwards, { b: '2', a: '1' })).toEqual(forwards);
 });
 
 test('every tensor is aligned to its element size', () => {
@@ -71,9 +69,8 @@ test('files of the Python library are read', () => {
 
 test('a view into a larger buffer is written without its neighbours', () => {
   const values = new Float32Array([1, 2, 3, 4]).subarray(1, 3);
-  const { tensors } = decodeSafetensors(
-    encodeSafetensors(new Map([['part', { type: 'F32', shape: [2], values }]])),
-  );
+  const part: StoredTensor = { type: 'F32', shape: [2], values };
+  const { tensors } = decodeSafetensors(encodeSafetensors(new Map([['part', part]])));
   expect([...tensors.get('part')!.values]).toEqual([2, 3]);
 });
 
@@ -87,47 +84,16 @@ test.each([
 
 test.each([
   ['no bytes', new Uint8Array(0), /too few/],
-  [
-    'a header length over the bound',
-    Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
-    new RegExp(`most allowed is ${HEADER_BYTES_MAX}`),
-  ],
+  ['a header length over the bound', new Uint8Array(8).fill(0xff), /most allowed is 100000000/],
   ['a header longer than the file', fileOf('{}', 0).subarray(0, 9), /cut short/],
   ['a header that is not JSON', fileOf('{"a":', 0), /not JSON/],
   ['a header that is not an object', fileOf('[]', 0), /not a JSON object/],
-  [
-    'an unknown type',
-    fileOf('{"a":{"dtype":"Q4","shape":[1],"data_offsets":[0,1]}}', 1),
-    /type "Q4"/,
-  ],
-  [
-    'a type from the prototype',
-    fileOf('{"a":{"dtype":"toString","shape":[1],"data_offsets":[0,1]}}', 1),
-    /type "toString"/,
-  ],
-  [
-    'an absurd shape',
-    fileOf(
-      '{"a":{"dtype":"U8","shape":[9007199254740991,9007199254740991],"data_offsets":[0,1]}}',
-      1,
-    ),
-    /needs/,
-  ],
-  [
-    'a fractional shape',
-    fileOf('{"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}}', 1),
-    /shape/,
-  ],
-  [
-    'offsets that run backwards',
-    fileOf('{"a":{"dtype":"U8","shape":[0],"data_offsets":[1,0]}}', 1),
-    /needs 0 bytes and has -1/,
-  ],
-  [
-    'a gap between tensors',
-    fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', 2),
-    /gap/,
-  ],
+  ['an unknown type', oneTensor('Q4', [1], [0, 1]), /type "Q4"/],
+  ['a type from the prototype', oneTensor('toString', [1], [0, 1]), /type "toString"/],
+  ['an absurd shape', oneTensor('U8', [2 ** 53 - 1, 2 ** 53 - 1], [0, 1]), /needs/],
+  ['a fractional shape', oneTensor('U8', [1.5], [0, 1]), /shape/],
+  ['offsets that run backwards', oneTensor('U8', [0], [1, 0]), /needs 0 bytes and has -1/],
+  ['a gap between tensors', oneTensor('U8', [1], [1, 2], 2), /gap/],
   [
     'tensors that overlap',
     fileOf(
@@ -139,31 +105,21 @@ test.each([
     ),
     /overlap/,
   ],
-  [
-    'bytes left over',
-    fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 2),
-    /left over/,
-  ],
-  [
-    'tensors past the end',
-    fileOf('{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}', 2),
-    /cut short/,
-  ],
+  ['bytes left over', oneTensor('U8', [1], [0, 1], 2), /left over/],
+  ['tensors past the end', oneTensor('U8', [9], [0, 9], 2), /cut short/],
   ['metadata that is not a text', fileOf('{"__metadata__":{"a":1}}', 0), /"a" is not a string/],
   ['a tensor that is null', fileOf('{"a":null}', 0), /type undefined/],
-])('%s is refused with a reason', (_, file, reason) => {
-  expect(reasonOf(file)).toMatch(reason);
+])('%s is refused with a reason', async (_, file, reason) => {
+  expect(await reasonOf(file)).toMatch(reason);
 });
 
-test('a damaged file gives its tensors or MalformedSafetensors', () => {
+test('a damaged file gives its tensors or MalformedSafetensors', async () => {
   const file = encodeSafetensors(sample());
   const headerEnd = 8 + Number(new DataView(file.buffer).getBigUint64(0, true));
-  fc.assert(
-    fc.property(fc.nat(headerEnd - 1), fc.nat(255), fc.nat(file.length), (at, byte, length) => {
-      const damaged = file.slice(0, at % 3 === 0 ? length : file.length);
-      if (at < damaged.length) damaged[at] = byte;
-      expect(typeof reasonOf(damaged)).toBe('string');
-    }),
-    { numRuns: 500 },
-  );
+  const [at, byte, length] = [fc.nat(headerEnd - 1), fc.nat(255), fc.nat(file.length)];
+  await always(500, at, byte, length, async (i, value, end) => {
+    const damaged = file.slice(0, i % 3 === 0 ? end : file.length);
+    if (i < damaged.length) damaged[i] = value;
+    expect(typeof (await reasonOf(damaged))).toBe('string');
+  });
 });

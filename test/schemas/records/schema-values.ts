@@ -39,12 +39,18 @@ export function decodeFrom(writer: unknown, body: Uint8Array) {
   return recordDecoder('fact-correction', opening).decode(bytes);
 }
 
+export interface SchemaChange {
+  add?: Field;
+  remove?: string[];
+  retype?: Field;
+  reverse?: boolean;
+}
+
 /** The record with its fields changed. */
 export function changed(
   schema: AvroComplexSchema,
-  change: { add?: Field; remove?: string[]; retype?: Field; reverse?: boolean },
+  { add, remove = [], retype, reverse }: SchemaChange,
 ): AvroComplexSchema {
-  const { add, remove = [], retype, reverse } = change;
   const fields = (schema.fields as Field[])
     .filter(({ name }) => !remove.includes(name))
     .map((field) => (field.name === retype?.name ? retype : field));
