@@ -1,7 +1,6 @@
 /**
- * What the editor must reach on thirty facts that SmolLM2 half knows, in three consecutive batches
- * of ten, and that its answers do not depend on how a prompt is read. The records are not part of
- * this project: the tests skip where they are not beside it.
+ * The quality of edits on thirty facts that SmolLM2 half knows, in three batches of ten, whatever
+ * the way a prompt is read. The records are not part of this project: without them the tests skip.
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -20,13 +19,7 @@ import {
   readEdit,
   type EditSequence,
 } from '../../model/network/sequences.ts';
-import {
-  argMaxOf,
-  readAs,
-  READING_FORMS,
-  type Reading,
-  type ReadingForm,
-} from '../model/reading-forms.ts';
+import { argMaxOf, readAs, READING_FORMS, type ReadingForm } from '../model/reading-forms.ts';
 
 const RECORDS = path.join(PROJECT_ROOT, '..', 'shared', 'data', 'half-known-30.json');
 const FACTS = 30;
@@ -35,10 +28,7 @@ const LIMITS = { targetTokensMax: 64, promptTokensMax: 512, togetherTokensMax: 1
 const BEFORE =
   'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
 
-/**
- * Together only: read by themselves, thirty facts token by token take minutes, and the tiny models
- * say as much.
- */
+/** Together only: one by one, thirty facts token by token take minutes. */
 const FORMS: [string, ReadingForm][] = Object.entries(READING_FORMS).filter(
   ([, { together, chunkTokens }]) => together || chunkTokens === Infinity,
 );
@@ -76,31 +66,21 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
   });
 
   it.each(FORMS)('says all thirty targets to the bare prompts, %s', (_, form) => {
-    const asked = edits.map(({ bare, target }) => [
-      ...front,
-      ...bare.tokens,
-      ...target.slice(0, -1),
-    ]);
-    expect(missed(readAs(engine['loaded'].model, asked, form, hook))).toEqual([]);
+    expect(missed('bare', [], form)).toEqual([]);
   });
 
   // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token
   // by token.
   it('says all thirty after a sentence of other text, in whichever form it is read', () => {
     const before = engine['loaded'].checkpoint.tokenizer.encode(BEFORE);
-    const asked = edits.map(({ behind, target }) => [
-      ...front,
-      ...before,
-      ...behind.tokens,
-      ...target.slice(0, -1),
-    ]);
-    const said = FORMS.map(([, form]) => missed(readAs(engine['loaded'].model, asked, form, hook)));
-    expect(said).toEqual(FORMS.map(() => []));
+    expect(FORMS.map(([, form]) => missed('behind', before, form))).toEqual(FORMS.map(() => []));
   });
 
   /** The facts of which some target token is not what the model would say next. */
-  function missed(readings: readonly Reading[]): string[] {
-    return readings.flatMap(({ logits, opened }, i) => {
+  function missed(place: 'bare' | 'behind', before: number[], form: ReadingForm): string[] {
+    const prompts = edits.map((edit) => [...front, ...before, ...edit[place].tokens]);
+    const read = prompts.map((prompt, i) => [...prompt, ...edits[i]!.target.slice(0, -1)]);
+    return readAs(engine['loaded'].model, read, form, hook).flatMap(({ logits, opened }, i) => {
       const { target, id } = edits[i]!;
       const said = logits.slice(-target.length).map(argMaxOf);
       if (said.every((token, at) => token === target[at])) return [];
@@ -114,11 +94,8 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
 
 function readRecord(tokenizer: Tokenizer, { revision, prompt, target }: FactRecord): EditSequence {
   if (revision.kind !== 'correction') throw new Error('a record is a correction');
-  const read = readEdit(
-    tokenizer,
-    { id: revision.correction.id, subject: revision.correction.subject, prompt, target },
-    LIMITS,
-  );
+  const { id, subject } = revision.correction;
+  const read = readEdit(tokenizer, { id, subject, prompt, target }, LIMITS);
   if (isRefusal(read)) throw new Error(read.reason);
   return read;
 }

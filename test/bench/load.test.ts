@@ -17,10 +17,9 @@ test('load corrections are sound, about distinct facts and repeatable', () => {
 test('load corrections are as large as those that people write', () => {
   const corrections = loadCorrections('load', 100, 500);
   const codec = recordCodec('fact-correction');
-  const bytes =
-    corrections.reduce((sum, correction) => sum + codec.encode(correction).length, 0) / 500;
-  expect(bytes).toBeGreaterThan(500);
-  expect(bytes).toBeLessThan(700);
+  const bytes = corrections.reduce((sum, one) => sum + codec.encode(one).length, 0);
+  expect(bytes / 500).toBeGreaterThan(500);
+  expect(bytes / 500).toBeLessThan(700);
 });
 
 test('memory and processor time agree with those that Node reports', () => {
@@ -50,24 +49,13 @@ test('growth is the slope through all samples', () => {
 
 test('a record that is in no place is reported missing', () => {
   const whereabouts = { produced: 100, inKafka: 60, inWorkflows: 30, decided: 10 };
+  const machine = { commit: '', cores: 2, processor: '', loadBefore: 0, node: '', options: {} };
+  const phases = { filling: [], fillingSeconds: 1, waiting: [], waitingSeconds: 1, histories: [] };
   const result = (inKafka: number): LoadResult => ({
     command: '',
     date: '2026-01-01T00:00:00Z',
-    commit: '',
-    cores: 2,
-    processor: '',
-    loadBefore: 0,
-    node: '',
-    options: {},
-    backlog: {
-      records: 100,
-      filling: [],
-      fillingSeconds: 1,
-      waiting: [],
-      waitingSeconds: 1,
-      whereabouts: { ...whereabouts, inKafka },
-      histories: [],
-    },
+    ...machine,
+    backlog: { records: 100, ...phases, whereabouts: { ...whereabouts, inKafka } },
   });
   expect(loadReport(result(60))).toContain('= 100 of 100.');
   expect(loadReport(result(57))).toContain('3 MISSING');

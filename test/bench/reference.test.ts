@@ -77,9 +77,8 @@ const ours: BenchResult = {
 describe('side by side', () => {
   it('says how many times as long the reference takes for a correction', () => {
     expect(speedupOf(ours, reference)).toBe(25);
-    expect(sideBySide(ours, reference)).toMatch(
-      /^time per correction +0\.800 s +20\.000 s +25\.0 x$/m,
-    );
+    const line = /^time per correction +0\.800 s +20\.000 s +25\.0 x$/m;
+    expect(sideBySide(ours, reference)).toMatch(line);
   });
 
   it('compares stages per correction, each by its own number of corrections', () => {
@@ -92,18 +91,16 @@ describe('side by side', () => {
   });
 
   it('shows a measure that nothing was asked for as a dash', () => {
-    expect(sideBySide({ ...ours, paraphrase: null }, reference)).toMatch(
-      /^paraphrases p\(new\) > p\(old\) +- +82\.0 %$/m,
-    );
+    const line = /^paraphrases p\(new\) > p\(old\) +- +82\.0 %$/m;
+    expect(sideBySide({ ...ours, paraphrase: null }, reference)).toMatch(line);
   });
 
   it('takes no answer of the reference that lacks a measure or has one that is no share', () => {
-    expect(referenceResultSchema.safeParse(reference).success).toBe(true);
+    const isTaken = (result: object) => referenceResultSchema.safeParse(result).success;
+    expect(isTaken(reference)).toBe(true);
     const { efficacy: _, ...lacking } = reference;
-    expect(referenceResultSchema.safeParse(lacking).success).toBe(false);
-    expect(
-      referenceResultSchema.safeParse({ ...reference, neighboursUnchanged: 94.7 }).success,
-    ).toBe(false);
+    expect(isTaken(lacking)).toBe(false);
+    expect(isTaken({ ...reference, neighboursUnchanged: 94.7 })).toBe(false);
   });
 });
 
@@ -117,56 +114,52 @@ describe('what the reference is told', () => {
     paraphrases: ['of the old country the capital is'],
     neighbours: ['the town is'],
   };
-  const written = async (records: unknown[]) => {
+  const referenceOf = async (records: unknown[]) => {
     const file = path.join(folder, 'records.json');
     await writeFile(file, JSON.stringify(records));
-    return readRecords(file, 0, records.length);
+    const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
+    await checkpoint.close();
+    const { tokenizer } = checkpoint;
+    return {
+      tokenizer,
+      told: referenceRecords(tokenizer, await readRecords(file, 0, records.length)),
+    };
   };
 
   it('locates the subject in each text, in the tokens that our engine reads', async () => {
-    const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
-    const { tokenizer } = checkpoint;
-    const [told] = referenceRecords(tokenizer, await written([record]));
-    await checkpoint.close();
+    const { told, tokenizer } = await referenceOf([record]);
+    const [first] = told;
     const upTo = ({ tokens, subjectLast }: { tokens: number[]; subjectLast: number }) =>
       tokenizer.decode(tokens.slice(0, subjectLast + 1)).trim();
-    expect(upTo(told!.bare)).toBe('the capital of the old country');
-    expect(upTo(told!.behind)).toBe('the capital of the old country');
-    expect(upTo(told!.essence)).toBe('the old country');
-    expect(tokenizer.decode(told!.target).trim()).toBe('rome');
-    expect(told!.own).toEqual({
-      prompt: tokenizer.encode(record.prompt),
-      target: told!.target,
-      old: tokenizer.encode(' london'),
-    });
-    expect(told!.paraphrases).toHaveLength(1);
-    expect(told!.neighbours).toEqual([{ prompt: tokenizer.encode('the town is') }]);
+    const { bare, behind, essence, target, own, paraphrases, neighbours } = first!;
+    expect([bare, behind].map(upTo)).toEqual(Array(2).fill('the capital of the old country'));
+    expect(upTo(essence)).toBe('the old country');
+    expect(tokenizer.decode(target).trim()).toBe('rome');
+    const [prompt, old] = [tokenizer.encode(record.prompt), tokenizer.encode(' london')];
+    expect(own).toEqual({ prompt, target, old });
+    expect(paraphrases).toHaveLength(1);
+    expect(neighbours).toEqual([{ prompt: tokenizer.encode('the town is') }]);
   });
 
   it('edits a fact that a later record replaces, and leaves it out of the measures', async () => {
-    const checkpoint = await openCheckpoint(path.join(TINY, 'llama'));
-    const { tokenizer } = checkpoint;
-    const told = referenceRecords(
-      tokenizer,
-      await written([record, { ...record, case_id: 2, target_new: 'berlin' }]),
-    );
-    await checkpoint.close();
+    const later = { ...record, case_id: 2, target_new: 'berlin' };
+    const { told } = await referenceOf([record, later]);
     expect(told.map(({ measured }) => measured)).toEqual([false, true]);
   });
 
   it('has our blocks, lambda = F, and the published search', () => {
-    expect(
-      referenceParameters({ parameters: { layers: [4, 5] }, model: { mlpWidth: 1536 } }),
-    ).toMatchObject({ layers: [4, 5], lambda: 1536, alpha: 2.2, steps: 25, learningRate: 0.5 });
+    const ours = { parameters: { layers: [4, 5] }, model: { mlpWidth: 1536 } };
+    const search = { alpha: 2.2, steps: 25, learningRate: 0.5 };
+    expect(referenceParameters(ours)).toMatchObject({ layers: [4, 5], lambda: 1536, ...search });
   });
 });
 
 describe('the statistics that an engine worked with', () => {
   const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
-  const whole = (text: string, layers: [number, string][]) =>
-    sha256(
-      [sha256(text), ...layers.map(([layer, bytes]) => `${layer} ${sha256(bytes)}\n`)].join(''),
-    );
+  const whole = (text: string, layers: Record<number, string>) => {
+    const lines = Object.entries(layers).map(([layer, bytes]) => `${layer} ${sha256(bytes)}\n`);
+    return sha256(sha256(text) + lines.join(''));
+  };
 
   it('are found among others by their hash, block by block', async () => {
     for (const identity of ['aa', 'bb']) {
@@ -174,27 +167,18 @@ describe('the statistics that an engine worked with', () => {
       await writeFile(path.join(folder, `keys-${identity}-4.safetensors`), `four ${identity}`);
     }
     await writeFile(path.join(folder, 'keys-bb-5.safetensors'), 'five bb');
-    const found = await keptStatistics(
-      folder,
-      [4, 5],
-      whole('text bb', [
-        [4, 'four bb'],
-        [5, 'five bb'],
-      ]),
-    );
-    expect(found.text).toBe(path.join(folder, 'text-bb.json'));
-    expect(found.moments.map((file) => path.basename(file))).toEqual([
-      'keys-bb-4.safetensors',
-      'keys-bb-5.safetensors',
-    ]);
+    const hash = whole('text bb', { 4: 'four bb', 5: 'five bb' });
+    const { text, moments } = await keptStatistics(folder, [4, 5], hash);
+    expect(text).toBe(path.join(folder, 'text-bb.json'));
+    const files = [4, 5].map((layer) => path.join(folder, `keys-bb-${layer}.safetensors`));
+    expect(moments).toEqual(files);
   });
 
   it('are missed, not guessed, where a file has changed', async () => {
     await writeFile(path.join(folder, 'text-aa.json'), 'text');
     await writeFile(path.join(folder, 'keys-aa-4.safetensors'), 'changed');
-    await expect(keptStatistics(folder, [4], whole('text', [[4, 'four']]))).rejects.toThrow(
-      'no key statistics',
-    );
+    const kept = keptStatistics(folder, [4], whole('text', { 4: 'four' }));
+    await expect(kept).rejects.toThrow('no key statistics');
   });
 });
 
@@ -207,32 +191,24 @@ describe('the model written for PyTorch', () => {
     await copyFile(path.join(TINY, 'llama', 'tokenizer.json'), path.join(copy, 'tokenizer.json'));
     const read = await openCheckpoint(copy);
     expect(read.config).toEqual(original.config);
-    for (const name of [
-      'embedding',
-      'finalNorm.gain',
-      'blocks.0.query.weight',
-      'blocks.1.down.weight',
-      'blocks.1.norm2.gain',
-    ]) {
+    const inBlocks = ['blocks.0.query.weight', 'blocks.1.down.weight', 'blocks.1.norm2.gain'];
+    for (const name of ['embedding', 'finalNorm.gain', ...inBlocks])
       expect(await read.read(name)).toEqual(await original.read(name));
-    }
     await Promise.all([original.close(), read.close()]);
   });
 
   it('refuses a structure that it does not write, and says what to do', async () => {
     const checkpoint = await openCheckpoint(path.join(TINY, 'gpt2'));
-    await expect(exportModel(checkpoint, path.join(folder, 'model'), () => {})).rejects.toThrow(
-      NotExportable,
-    );
+    const exporting = exportModel(checkpoint, path.join(folder, 'model'), () => {});
+    await expect(exporting).rejects.toThrow(NotExportable);
     await checkpoint.close();
   });
 });
 
 describe('the Python of the comparison', () => {
   it('is refused where ERRATA_PYTHON names one that lacks the packages', async () => {
-    await expect(
-      pythonWithTorch(folder, silentProgress, { ERRATA_PYTHON: 'false' }),
-    ).rejects.toThrow('ERRATA_PYTHON must name a Python');
+    const python = pythonWithTorch(folder, silentProgress, { ERRATA_PYTHON: 'false' });
+    await expect(python).rejects.toThrow('ERRATA_PYTHON must name a Python');
   });
 
   it('is the one that ERRATA_PYTHON names where it has them', async () => {

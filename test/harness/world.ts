@@ -270,9 +270,7 @@ export class World {
   /** Hands an undo to the lineage; resolves to the type of its refusal if it refuses. */
   async requestUndo(order: UndoOrder): Promise<UndoAccepted | string> {
     try {
-      return await this.handle.executeUpdate(undoUpdate, {
-        args: [order],
-      });
+      return await this.handle.executeUpdate(undoUpdate, { args: [order] });
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure)
         return error.cause.type ?? 'refused';

@@ -28,10 +28,8 @@ test('a commit on a HEAD that moved writes nothing', async () => {
 test('one of two batches that are committed at once wins', async () => {
   const store = new MemoryStore();
   const [one, two] = [testLineage({ store }), testLineage({ store })];
-  const [a, b] = [
-    await runBatch(one.activities, 'a', [correction('a')]),
-    await runBatch(two.activities, 'b', [correction('b')]),
-  ];
+  const a = await runBatch(one.activities, 'a', [correction('a')]);
+  const b = await runBatch(two.activities, 'b', [correction('b')]);
   const results = await Promise.all([a.commit(), b.commit()]);
   expect(results.map(({ kind }) => kind).sort()).toEqual(['committed', 'head-moved']);
 });
@@ -45,10 +43,7 @@ test('one batch that two workers commit at once makes one version', async () => 
     await runBatch(two.activities, 'a', revisions),
   ];
   const results = await Promise.all(runs.map((run) => run.commit()));
-  expect(results).toMatchObject([
-    { kind: 'committed', version: 1 },
-    { kind: 'committed', version: 1 },
-  ]);
+  expect(results).toMatchObject(Array(2).fill({ kind: 'committed', version: 1 }));
   expect((await one.log.read()).head.version).toBe(1);
 });
 
@@ -66,9 +61,8 @@ test('discard deletes all that a batch and its parts staged, and nothing committ
   const kept = await runBatch(activities, '1', [correction('a')]);
   await kept.commit();
   const { entry } = await log.entry(1);
-  const refused = await runBatch(activities, '1.b', [
-    correction('b', { target: MISBEHAVING.ineffective }),
-  ]);
+  const ineffective = correction('b', { target: MISBEHAVING.ineffective });
+  const refused = await runBatch(activities, '1.b', [ineffective]);
   const other = await runBatch(activities, '2', [correction('c')]);
   expect(staging().length).toBeGreaterThan(5);
   for (let i = 0; i < 2; i += 1) await activities.discard({ lineage: LINEAGE, batchId: '1' });
@@ -82,36 +76,30 @@ test('discard deletes all that a batch and its parts staged, and nothing committ
 test('the plan of a committed batch has nothing to do, and its outcomes', async () => {
   const { activities, commitBatch } = testLineage();
   await commitBatch('1', [correction('old')]);
-  const [fresh, refused, twice] = [
-    correction('fresh'),
-    correction('refused', { target: MISBEHAVING.refusedTarget }),
-    correction('old'),
-  ];
+  const refused = correction('refused', { target: MISBEHAVING.refusedTarget });
   const gone = retraction(correction('old'));
-  const run = await runBatch(activities, '2', [fresh, refused, twice, gone]);
+  const revisions = [correction('fresh'), refused, correction('old'), gone];
+  const run = await runBatch(activities, '2', revisions);
   const committed = await run.commit();
   await commitBatch('3', [correction('later')]);
-  const plan = await activities.planBatch({
-    lineage: LINEAGE,
-    batchId: '2',
-    revisions: [fresh, refused, twice, gone],
-  });
-  expect(plan).toMatchObject({
-    edits: [],
-    removals: [],
-    withdrawals: [],
-    committed: { version: 2, hash: committed.kind === 'committed' && committed.hash },
-  });
-  expect(
-    Object.fromEntries(
-      plan.settled.map(({ revisionId, status, version }) => [revisionId, `${status} ${version}`]),
-    ),
-  ).toEqual({
-    fresh: 'COMMITTED 2',
-    refused: 'QUARANTINED null',
-    old: 'DUPLICATE 1',
-    [gone.id]: 'RETRACTED 2',
-  });
+  const plan = await activities.planBatch({ lineage: LINEAGE, batchId: '2', revisions });
+  const { edits, removals, withdrawals } = plan;
+  expect([edits, removals, withdrawals]).toEqual([[], [], []]);
+  const hash = committed.kind === 'committed' && committed.hash;
+  expect(plan.committed).toMatchObject({ version: 2, hash });
+  const settled = plan.settled.map(
+    ({ revisionId, status, version }) => `${revisionId} ${status} ${version}`,
+  );
+  const old = ['old DUPLICATE 1', `${gone.id} RETRACTED 2`];
+  expect(settled.sort()).toEqual(['fresh COMMITTED 2', 'refused QUARANTINED null', ...old].sort());
+});
+
+const firstStepOf = (lineage: string) => ({
+  lineage,
+  batchId: '1',
+  head: { version: 0, hash: null },
+  edits: [correction('a')],
+  removals: [],
 });
 
 test("a step heartbeats the engine's progress and ends when it is cancelled", async () => {
@@ -119,13 +107,7 @@ test("a step heartbeats the engine's progress and ends when it is cancelled", as
   const environment = new MockActivityEnvironment();
   const beats: unknown[] = [];
   environment.on('heartbeat', (details: unknown) => beats.push(details));
-  const step = {
-    lineage: LINEAGE,
-    batchId: '1',
-    head: { version: 0, hash: null },
-    edits: [correction('a')],
-    removals: [],
-  };
+  const step = firstStepOf(LINEAGE);
   await environment.run(activities.computeTargets, step);
   expect(beats).toContainEqual({ stage: 'targets', step: 1, stepsMax: 4, unfinished: 1 });
   // A worker that stops in the middle of a step gives it back at once.
@@ -150,25 +132,17 @@ test('steps of several lineages take turns, also after one that waits is cancell
     running -= 1;
     return derive(...parameters);
   };
-  const step = (lineage: string) => ({
-    lineage,
-    batchId: '1',
-    head: { version: 0, hash: null },
-    edits: [correction('a')],
-    removals: [],
-  });
   const letGo = async () => {
     while (waiting.length === 0) await new Promise((resolve) => setImmediate(resolve));
     waiting.shift()!();
   };
-  const first = activities.computeTargets(step('l'));
+  const first = activities.computeTargets(firstStepOf('l'));
   const cancelled = new MockActivityEnvironment();
   const waits = once(cancelled, 'heartbeat');
-  const second = expect(cancelled.run(activities.computeTargets, step('m'))).rejects.toThrow(
-    /cancelled/i,
-  );
+  const cancelling = cancelled.run(activities.computeTargets, firstStepOf('m'));
+  const second = expect(cancelling).rejects.toThrow(/cancelled/i);
   expect(await waits).toEqual([{ stage: 'waiting' }]);
-  const third = activities.computeTargets(step('n'));
+  const third = activities.computeTargets(firstStepOf('n'));
   cancelled.cancel();
   await letGo();
   await first;

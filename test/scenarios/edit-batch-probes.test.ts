@@ -13,11 +13,8 @@ test('probes find the correction that has no effect', async () => {
     correction('c'),
     correction('d'),
   ]);
-  expect(probes.verdict).toMatchObject({
-    pass: false,
-    reasons: [],
-    failing: [{ id: 'b', code: 'not-effective' }],
-  });
+  const failing = [{ id: 'b', code: 'not-effective' }];
+  expect(probes.verdict).toMatchObject({ pass: false, reasons: [], failing });
   expect(probes.after.efficacy).toBe(0.75);
   await expect(commit()).rejects.toThrow(/its probes failed/);
 });
@@ -32,21 +29,18 @@ test.each([
     '1',
     ['p', 'q', 'r', 's'].map((id) => correction(id)),
   );
-  const { probes } = await runBatch(activities, '2', [
-    correction('poison', { target }),
-    correction('a'),
-  ]);
+  const poison = correction('poison', { target });
+  const { probes } = await runBatch(activities, '2', [poison, correction('a')]);
   expect(probes.verdict.failing).toEqual([]);
   expect(probes.verdict.reasons).toEqual([expect.stringMatching(reason)]);
-  const alone = await runBatch(activities, '3', [correction('poison', { target })]);
+  const alone = await runBatch(activities, '3', [poison]);
   expect(alone.probes.verdict.failing).toMatchObject([{ id: 'poison' }]);
 });
 
 test('probes find paraphrases that keep the old answer', async () => {
   const { activities } = testLineage();
-  const { probes } = await runBatch(activities, '1', [
-    correction('a', { target: MISBEHAVING.narrow }),
-  ]);
+  const narrow = correction('a', { target: MISBEHAVING.narrow });
+  const { probes } = await runBatch(activities, '1', [narrow]);
   expect(probes.after.generalisation).toBe(0);
   expect(probes.verdict.failing).toMatchObject([{ id: 'a', code: 'does-not-generalise' }]);
 });
@@ -75,23 +69,10 @@ test('probes sample as many earlier corrections as are set, and none that leaves
   await commitBatch('1', earlier);
   engine.asked.length = 0;
   const few = { ...DEFAULT_LINEAGE_SETTINGS.verdict, retentionSample: 3 };
-  const { probes } = await runBatch(
-    activities,
-    '2',
-    [
-      retraction(earlier[0]!),
-      retraction(earlier[1]!),
-      retraction(earlier[2]!),
-      retraction(earlier[3]!),
-    ],
-    few,
-  );
-  expect(probes.after).toMatchObject({
-    retention: 1,
-    efficacy: null,
-    generalisation: null,
-    locality: null,
-  });
+  const retractions = earlier.slice(0, 4).map((one) => retraction(one));
+  const { probes } = await runBatch(activities, '2', retractions, few);
+  const { efficacy, generalisation, locality, retention } = probes.after;
+  expect([efficacy, generalisation, locality, retention]).toEqual([null, null, null, 1]);
   expect(new Set(engine.asked.map(({ probe }) => probe.prompt))).toEqual(
     new Set(['Subject e4 is in', 'Subject e5 is in']),
   );

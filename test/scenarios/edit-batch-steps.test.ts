@@ -9,28 +9,18 @@ import { correction, LINEAGE, retraction } from '../harness/corrections.ts';
 import { baseAnswer, MISBEHAVING } from '../harness/fake-engine.ts';
 import { runBatch, testLineage, WORKFLOW } from '../harness/test-lineage.ts';
 
+const settings = DEFAULT_LINEAGE_SETTINGS.verdict;
+
 test('a batch becomes a version whose entry has all that made it', async () => {
   const { activities, log } = testLineage();
   const revisions = [correction('a'), correction('b', { target: 'Oslo', previousAnswer: 'Rome' })];
   const { commit, probes, staged } = await runBatch(activities, 'batch-1', revisions);
   expect(probes.verdict).toEqual({ pass: true, reasons: [], failing: [] });
-  expect(probes.before).toMatchObject({
-    efficacy: 0,
-    generalisation: 0,
-    locality: 1,
-    retention: null,
-    canaryRatio: 1,
-    editNorm: 0,
-  });
-  expect(probes.after).toMatchObject({
-    efficacy: 1,
-    efficacyGreedy: 1,
-    generalisation: 1,
-    locality: 1,
-    retention: null,
-    canaryRatio: 1.001,
-    editNorm: 0.02,
-  });
+  const same = { locality: 1, retention: null };
+  const before = { efficacy: 0, generalisation: 0, canaryRatio: 1, editNorm: 0 };
+  expect(probes.before).toMatchObject({ ...same, ...before });
+  const after = { efficacy: 1, efficacyGreedy: 1, generalisation: 1 };
+  expect(probes.after).toMatchObject({ ...same, ...after, canaryRatio: 1.001, editNorm: 0.02 });
   const committed = await commit();
   expect(committed).toMatchObject({ kind: 'committed', version: 1, already: false });
   expect((await log.entry(1)).entry).toMatchObject({
@@ -49,9 +39,8 @@ test('a batch becomes a version whose entry has all that made it', async () => {
       { layer: 2, editNorm: 0.02 },
     ],
   });
-  const details = JSON.parse(
-    new TextDecoder().decode(await log.blobs.get(probes.details)),
-  ) as CorrectionProbe[];
+  const text = new TextDecoder().decode(await log.blobs.get(probes.details));
+  const details = JSON.parse(text) as CorrectionProbe[];
   expect(details[1]).toMatchObject({
     id: 'b',
     effective: true,
@@ -77,7 +66,7 @@ test('other facts of its subjects are given to the search, and always probed aga
     activities,
     '2',
     [about('mayor', 'Lyon has a mayor named', MISBEHAVING.erasing), correction('c')],
-    { ...DEFAULT_LINEAGE_SETTINGS.verdict, retentionSample: 0 },
+    { ...settings, retentionSample: 0 },
   );
   expect(asked[1]!.map(({ id, alongside }) => [id, alongside])).toEqual([
     ['mayor', [{ prompt: 'Lyon lies by the', target: 'Rhone' }]],
@@ -99,18 +88,14 @@ test('a batch supersedes and retracts, and keeps the order of the others', async
   ]);
   const history = await log.read();
   expect([...history.active.keys()]).toEqual(['b', 'a2']);
-  expect(
-    (await log.entry(2)).entry.removed.map(({ correctionId, because }) => [correctionId, because]),
-  ).toEqual([
-    ['a', 'superseded'],
-    ['c', 'retracted'],
+  expect((await log.entry(2)).entry.removed).toMatchObject([
+    { correctionId: 'a', because: 'superseded' },
+    { correctionId: 'c', because: 'retracted' },
   ]);
   const hookId = hookIdOf([...history.active.values()]);
-  const [answer] = await engine.probe(hookId, [{ prompt: 'Subject a is in', greedyTokensMax: 1 }]);
+  const asked = ['a', 'c'].map((id) => ({ prompt: `Subject ${id} is in`, greedyTokensMax: 1 }));
+  const [answer, retracted] = await engine.probe(hookId, asked);
   expect(answer!.answer).toBe(' Oslo');
-  const [retracted] = await engine.probe(hookId, [
-    { prompt: 'Subject c is in', greedyTokensMax: 1 },
-  ]);
   expect(retracted).toMatchObject({ opened: false, answer: ` ${baseAnswer('Subject c is in')}` });
 });
 
@@ -135,49 +120,29 @@ test('the committed hook stays held, so the next batch builds only one', async (
 test('a batch continues after a crash that lost every hook, at any step', async () => {
   const { activities, engine, store, commitBatch } = testLineage();
   await commitBatch('1', [correction('a')]);
-  const plan = await activities.planBatch({
-    lineage: LINEAGE,
-    batchId: '2',
-    revisions: [correction('b')],
-  });
-  const step = {
-    lineage: LINEAGE,
-    batchId: '2',
-    head: plan.head,
-    edits: plan.edits,
-    removals: plan.removals,
-  };
+  const batch = { lineage: LINEAGE, batchId: '2' };
+  const plan = await activities.planBatch({ ...batch, revisions: [correction('b')] });
+  const { head, edits, removals } = plan;
+  const step = { ...batch, head, edits, removals };
   engine.forgetHooks();
   const shard = await activities.computeTargets(step);
   const other = testLineage({ store }).activities;
   const staged = await other.stageUpdate({ ...step, shards: [shard] });
   const third = testLineage({ store });
-  const probes = await third.activities.runProbes({
-    ...step,
-    staged,
-    settings: DEFAULT_LINEAGE_SETTINGS.verdict,
-  });
+  const probes = await third.activities.runProbes({ ...step, staged, settings });
   expect(probes.verdict.pass).toBe(true);
   expect(probes.before.retention).toBe(1);
-  expect(
-    await third.activities.commitVersion({
-      ...step,
-      withdrawals: [],
-      staged,
-      probes,
-      workflow: WORKFLOW,
-    }),
-  ).toMatchObject({ kind: 'committed', version: 2 });
+  const result = { ...step, withdrawals: [], staged, probes, workflow: WORKFLOW };
+  const committed = await third.activities.commitVersion(result);
+  expect(committed).toMatchObject({ kind: 'committed', version: 2 });
 });
 
 test('every step gives the same result when it is repeated', async () => {
   const { activities, commitBatch } = testLineage();
   await commitBatch('1', [correction('a')]);
   const revisions = [correction('b'), correction('c')];
-  const [first, second] = [
-    await runBatch(activities, '2', revisions),
-    await runBatch(activities, '2', revisions),
-  ];
+  const first = await runBatch(activities, '2', revisions);
+  const second = await runBatch(activities, '2', revisions);
   const timeless = ({ plan, shard, staged, probes }: typeof first) => ({
     plan,
     shard: { ...shard, seconds: 0 },
@@ -187,7 +152,7 @@ test('every step gives the same result when it is repeated', async () => {
   expect(timeless(second)).toEqual(timeless(first));
 });
 
-test.each([
+test.each<[string, { model?: object; parameters?: object }]>([
   ['base model', { model: { sha256: 'ef'.repeat(32) } }],
   ['layers', { parameters: { layers: [3] } }],
 ])('another %s than HEAD was made with is found before any edit', async (name, difference) => {
@@ -197,15 +162,13 @@ test.each([
   engine.describe = () =>
     Promise.resolve({
       ...description,
-      model: { ...model, ...('model' in difference ? difference.model : {}) },
-      parameters: { ...parameters, ...('parameters' in difference ? difference.parameters : {}) },
+      model: { ...model, ...difference.model },
+      parameters: { ...parameters, ...difference.parameters },
     });
-  await expect(runBatch(activities, '2', [correction('b')])).rejects.toThrow(
-    new RegExp(`was made with another model: ${name}`),
-  );
-  await expect(runBatch(activities, '3', [retraction(correction('a'))])).rejects.toThrow(
-    /was made with another model/,
-  );
+  const reason = new RegExp(`was made with another model: ${name}`);
+  await expect(runBatch(activities, '2', [correction('b')])).rejects.toThrow(reason);
+  const retracting = runBatch(activities, '3', [retraction(correction('a'))]);
+  await expect(retracting).rejects.toThrow(/was made with another model/);
 });
 
 test('a refused correction leaves the one that it was to supersede', async () => {
@@ -222,9 +185,7 @@ test('a refused correction leaves the one that it was to supersede', async () =>
     await commit();
     const history = await log.read();
     expect([...history.active.keys()]).toEqual(['a', 'b2']);
-    expect((await log.entry(2)).entry.removed.map(({ correctionId }) => correctionId)).toEqual([
-      'b',
-    ]);
+    expect((await log.entry(2)).entry.removed).toMatchObject([{ correctionId: 'b' }]);
   }
 });
 
@@ -239,27 +200,16 @@ test('after a refusal the rest is staged from the targets found for all', async 
   const rest = { ...step, edits: [step.edits[3]!, step.edits[1]!] };
   const staged = await activities.stageUpdate({ ...rest, shards });
   expect(staged.rows).toEqual(['d', 'b']);
-  const probes = await activities.runProbes({
-    ...rest,
-    staged,
-    settings: DEFAULT_LINEAGE_SETTINGS.verdict,
-  });
+  const probes = await activities.runProbes({ ...rest, staged, settings });
   expect(probes).toMatchObject({ after: { efficacy: 1 }, verdict: { pass: true } });
-  await activities.commitVersion({
-    ...rest,
-    withdrawals: [],
-    staged,
-    probes,
-    workflow: WORKFLOW,
-  });
+  await activities.commitVersion({ ...rest, withdrawals: [], staged, probes, workflow: WORKFLOW });
   expect([...(await log.read()).active.keys()]).toEqual(['d', 'b']);
 });
 
 test('refusals of all corrections leave nothing to commit', async () => {
   const { activities } = testLineage();
-  const { staged, shard, commit } = await runBatch(activities, '1', [
-    correction('a', { target: MISBEHAVING.refusedTarget }),
-  ]);
+  const refused = correction('a', { target: MISBEHAVING.refusedTarget });
+  const { staged, shard, commit } = await runBatch(activities, '1', [refused]);
   expect(shard).toMatchObject({ targets: null, accepted: [] });
   expect(staged).toMatchObject({ pairs: null, rows: [] });
   await expect(commit()).rejects.toThrow(EntryRefused);

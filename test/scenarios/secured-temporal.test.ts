@@ -106,10 +106,7 @@ test.concurrent.each<[string, () => Settings, RegExp]>([
   ],
   [
     'an authority that did not sign for it',
-    () => ({
-      ...certified(),
-      ERRATA_TEMPORAL_TLS_CA: file('stranger.pem', stranger.certificate),
-    }),
+    () => ({ ...certified(), ERRATA_TEMPORAL_TLS_CA: file('stranger.pem', stranger.certificate) }),
     /not known here.*ERRATA_TEMPORAL_TLS_CA/,
   ],
   [

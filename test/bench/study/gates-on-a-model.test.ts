@@ -1,4 +1,4 @@
-/** What the fake engine cannot show: a hook is held behind the gate that the caller names. */
+/** Hooks held behind the gate that the caller names, which the fake engine cannot show. */
 import { expect, it } from 'vitest';
 import { openingsOn, ordinaryTexts } from '../../../bench/study/ordinary-text.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
@@ -28,10 +28,9 @@ it('pairs made behind one gate are held behind any', async () => {
     await engine.holdHook('shut', pairs, SHUT);
     await engine.holdHook('always', pairs, ALWAYS);
 
-    const texts = await ordinaryTexts(engine, { sequences: 3, tokensPerSequence: 20, seed: 7 });
-    expect(await ordinaryTexts(engine, { sequences: 3, tokensPerSequence: 20, seed: 7 })).toEqual(
-      texts,
-    );
+    const asked = { sequences: 3, tokensPerSequence: 20, seed: 7 };
+    const texts = await ordinaryTexts(engine, asked);
+    expect(await ordinaryTexts(engine, asked)).toEqual(texts);
     const always = await openingsOn(engine, 'always', texts);
     expect(always.openShare).toBe(1);
     expect((await openingsOn(engine, 'own', texts)).openShare).toBeLessThan(1);

@@ -19,21 +19,14 @@ beforeEach(() => {
   folder = testFolder();
 });
 
-const gate = (kind: GateKind): GateParameters => ({
-  kind,
-  map: 'joint',
-  floor: 0.3,
-});
+const gate = (kind: GateKind): GateParameters => ({ kind, map: 'joint', floor: 0.3 });
 const NAMED: NamedGate[] = [
   { name: 'subject', gate: gate('subject') },
   { name: 'always', gate: gate('always') },
 ];
 
 /** The fake, and the gates it was told of. */
-function watched(fake = new FakeEngine()): {
-  engine: GatedEngine;
-  told: { hookId: string; kind: string | null; pairs: number }[];
-} {
+function watched(fake = new FakeEngine()) {
   const told: { hookId: string; kind: string | null; pairs: number }[] = [];
   const engine = replacing<GatedEngine>(fake, {
     holdHook: (hookId, pairs, given) => {

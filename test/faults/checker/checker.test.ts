@@ -1,6 +1,7 @@
 /** Bugs planted in a sound world, one of each kind: the checker must find and name each. */
 import { beforeAll, expect, test } from 'vitest';
 import { recordCodec } from '../../../schemas/records/avro.ts';
+import type { Outcome } from '../../../schemas/editing.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { check } from './checker.ts';
 import {
@@ -34,31 +35,37 @@ test('a sound world has no violations', () => {
   });
 });
 
+/** Plants a change of the outcomes that have these members; null removes them. */
+const outcomesWhere =
+  (members: Partial<Outcome>, change: Partial<Outcome> | null) =>
+  (world: World): void =>
+    changeOutcomes(world, (outcome) => {
+      const isMeant = Object.entries(members).every(
+        ([name, value]) => outcome[name as keyof Outcome] === value,
+      );
+      if (!isMeant) return outcome;
+      return change === null ? null : { ...outcome, ...change };
+    });
+const outcomeOf = ({ outcomes }: World, id: string) =>
+  outcomes.find(({ value }) => outcomeCodec.decode(value!).revisionId === id)!;
+const cut = ({ store }: World, name: string, bytes: number) =>
+  void store.set(name, store.get(name)!.subarray(0, bytes));
+
 const planted: Record<string, { plant: (world: World) => void; found: RegExp }> = {
   'a correction that two versions add': {
     plant: (world) =>
-      rewrite(
-        world,
-        2,
-        (entry) =>
-          void (
-            (entry.added[0]!.correctionId = 'a'),
-            (entry.removed = []),
-            (entry.corrections = 4)
-          ),
-      ),
+      rewrite(world, 2, (entry) => {
+        entry.added[0]!.correctionId = 'a';
+        Object.assign(entry, { removed: [], corrections: 4 });
+      }),
     found: /version 2: it adds a, which version 1 added already/,
   },
   'a record of a repeated id that was applied as well': {
-    plant: (world) =>
-      changeOutcomes(world, (outcome) =>
-        outcome.status === 'DUPLICATE' ? { ...outcome, status: 'SUPERSEDED' } : outcome,
-      ),
+    plant: outcomesWhere({ status: 'DUPLICATE' }, { status: 'SUPERSEDED' }),
     found: /Doubled: 2 of the 2 records of c are not duplicates/,
   },
   'a record that was never decided, its offset committed': {
-    plant: (world) =>
-      changeOutcomes(world, (outcome) => (outcome.revisionId === 'weak' ? null : outcome)),
+    plant: outcomesWhere({ revisionId: 'weak' }, null),
     found: /Lost: record 0-\d+ \(weak\) has no outcome, and no version has it/,
   },
   'a version that was never announced': {
@@ -66,11 +73,10 @@ const planted: Record<string, { plant: (world: World) => void; found: RegExp }> 
     found: /version 2 was never announced/,
   },
   'a version announced with another hash': {
-    plant: (world) =>
-      (world.versions[0]!.value = versionCodec.encode({
-        ...versionCodec.decode(world.versions[0]!.value!),
-        hash: 'ab'.repeat(32),
-      })),
+    plant: ({ versions: [first] }) => {
+      const announced = versionCodec.decode(first!.value!);
+      first!.value = versionCodec.encode({ ...announced, hash: 'ab'.repeat(32) });
+    },
     found: /version 1 was announced with hash abab/,
   },
   'a version that was announced and is missing': {
@@ -78,11 +84,7 @@ const planted: Record<string, { plant: (world: World) => void; found: RegExp }> 
     found: /version 2 was announced and is not in the log/,
   },
   'a blob torn in half': {
-    plant: (world) =>
-      world.store.set(
-        blobNameOf(world, 1),
-        world.store.get(blobNameOf(world, 1))!.subarray(0, 100),
-      ),
+    plant: (world) => cut(world, blobNameOf(world, 1), 100),
     found: /its blob [0-9a-f]{64} has 100 bytes instead of \d+/,
   },
   'a flipped bit in a blob': {
@@ -101,8 +103,7 @@ const planted: Record<string, { plant: (world: World) => void; found: RegExp }> 
     found: /version 2: its parent is [0-9a-f]{64}, and the entry before it hashes to [0-9a-f]{64}/,
   },
   'an entry torn in half': {
-    plant: (world) =>
-      void world.store.set(entryName(2), world.store.get(entryName(2))!.subarray(0, 400)),
+    plant: (world) => cut(world, entryName(2), 400),
     found: /the entry of version 2 is not JSON/,
   },
   'a wrong parent': {
@@ -137,55 +138,37 @@ const planted: Record<string, { plant: (world: World) => void; found: RegExp }> 
     found: /version 2: it counts 9 corrections, and 2 are active/,
   },
   'a committed correction announced as quarantined': {
-    plant: (world) =>
-      changeOutcomes(world, (outcome) =>
-        outcome.revisionId === 'a2'
-          ? { ...outcome, status: 'QUARANTINED', version: null, reason: 'x' }
-          : outcome,
-      ),
+    plant: outcomesWhere(
+      { revisionId: 'a2' },
+      { status: 'QUARANTINED', version: null, reason: 'x' },
+    ),
     found: /\(a2\) has outcomes QUARANTINED; version 2 added it and it is active/,
   },
   'a commit that was announced and never made': {
-    plant: (world) =>
-      changeOutcomes(world, (outcome) =>
-        outcome.revisionId === 'weak' ? { ...outcome, status: 'COMMITTED', version: 2 } : outcome,
-      ),
+    plant: outcomesWhere({ revisionId: 'weak' }, { status: 'COMMITTED', version: 2 }),
     found: /\(weak\) has outcomes COMMITTED 2; no version added this record/,
   },
   'a correction announced as having come back': {
-    plant: (world) =>
-      void world.outcomes.push(
-        world.outcomes.find(({ value }) => outcomeCodec.decode(value!).revisionId === 'a')!,
-      ),
+    plant: (world) => void world.outcomes.push(outcomeOf(world, 'a')),
     found: /\(a\) has outcomes COMMITTED 1, SUPERSEDED 2, COMMITTED 1/,
   },
   'two final outcomes': {
     plant: (world) => {
-      const outcome = outcomeCodec.decode(
-        world.outcomes.find(({ value }) => outcomeCodec.decode(value!).revisionId === 'weak')!
-          .value!,
-      );
-      world.outcomes.unshift({
-        ...world.outcomes[0]!,
-        value: outcomeCodec.encode({ ...outcome, status: 'SUPERSEDED' }),
-      });
+      const outcome = outcomeCodec.decode(outcomeOf(world, 'weak').value!);
+      const value = outcomeCodec.encode({ ...outcome, status: 'SUPERSEDED' });
+      world.outcomes.unshift({ ...world.outcomes[0]!, value });
     },
     found: /\(weak\) has outcomes SUPERSEDED, QUARANTINED, which contradict each other/,
   },
   'a quarantine without a reason': {
-    plant: (world) =>
-      changeOutcomes(world, (outcome) =>
-        outcome.status === 'QUARANTINED' ? { ...outcome, reason: null } : outcome,
-      ),
+    plant: outcomesWhere({ status: 'QUARANTINED' }, { reason: null }),
     found: /\(weak\) was quarantined without a reason/,
   },
   'an older correction that is active': {
     plant: (world) => {
       const record = world.corrections.find(({ value }) => value !== null && value.includes('a2'))!;
-      record.value = recordCodec('fact-correction').encode({
-        ...recordCodec('fact-correction').decode(record.value!),
-        issuedAt: 500,
-      });
+      const codec = recordCodec('fact-correction');
+      record.value = codec.encode({ ...codec.decode(record.value!), issuedAt: 500 });
       rewrite(world, 2, (entry) => (entry.added[0]!.issuedAt = 500));
     },
     found: /Order: for the fact "Subject a\|.*" a2 is active, and a \(superseded\) was issued last/,
@@ -199,15 +182,12 @@ const planted: Record<string, { plant: (world: World) => void; found: RegExp }> 
     found: /record 1-0 has other bytes there than it had/,
   },
   'a dead letter of a valid record': {
-    plant: (world) =>
-      void world.deadLetters.push({
-        ...world.deadLetters[0]!,
-        headers: {
-          ...world.deadLetters[0]!.headers,
-          '__connect.errors.partition': '0',
-          '__connect.errors.offset': world.corrections[0]!.offset,
-        },
-      }),
+    plant: ({ deadLetters, corrections }) => {
+      const { offset } = corrections[0]!;
+      const place = { '__connect.errors.partition': '0', '__connect.errors.offset': offset };
+      const [first] = deadLetters;
+      deadLetters.push({ ...first!, headers: { ...first!.headers, ...place } });
+    },
     found: /record 0-\d+ is among them, but valid/,
   },
   'an offset that is behind': {

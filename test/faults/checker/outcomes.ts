@@ -74,12 +74,7 @@ function expectedOf({ kind, id, record }: Request, chain: Chain): Expected {
           before: [],
           because: 'no version carries it out',
         }
-      : {
-          last: ['RETRACTED'],
-          version,
-          before: [],
-          because: `version ${version} carries it out`,
-        };
+      : { last: ['RETRACTED'], version, before: [], because: `version ${version} carries it out` };
   }
   const held = chain.corrections.get(id);
   if (held?.record !== record)

@@ -1,6 +1,7 @@
 /** Bugs planted in a world with undos, one of each kind: the checker must find and name each. */
 import { beforeAll, expect, test } from 'vitest';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
+import type { UndoResult } from '../../../schemas/undo.ts';
 import type { OrderedUndo } from '../undo-orders.ts';
 import { check } from './checker.ts';
 import { sha256 } from './evidence.ts';
@@ -68,13 +69,10 @@ test.each<[string, (world: World) => void, RegExp]>([
   ],
   [
     'a changed alias record',
-    (world) =>
-      world.store.set(
-        aliasName(1),
-        Buffer.from(
-          world.store.get(aliasName(1))!.toString().replace('"version":2', '"version":1'),
-        ),
-      ),
+    ({ store }) => {
+      const text = store.get(aliasName(1))!.toString();
+      store.set(aliasName(1), Buffer.from(text.replace('"version":2', '"version":1')));
+    },
     /aliases\/0+1\.json does not match its seal/,
   ],
 ])('the checker finds %s', (_, plant, found) =>
@@ -84,24 +82,10 @@ test.each<[string, (world: World) => void, RegExp]>([
 const ended = (id: string, version: number, of: World): OrderedUndo => {
   const { removed, added, undo } = entryOf(of, version);
   const hash = sha256(of.store.get(entryName(version))!);
-  return {
-    id,
-    target: undo!.target,
-    movedAlias: false,
-    end: {
-      kind: 'ended',
-      result: {
-        kind: 'undone',
-        version,
-        hash,
-        removed: removed.length,
-        restored: added.length,
-        kept: [],
-        before: null,
-        after: null,
-      },
-    },
-  };
+  const counts = { removed: removed.length, restored: added.length };
+  const made = { kind: 'undone', version, hash, ...counts } as const;
+  const result = { ...made, kept: [], before: null, after: null };
+  return { id, target: undo!.target, movedAlias: false, end: { kind: 'ended', result } };
 };
 let ordered: World;
 beforeAll(async () => {
@@ -115,6 +99,8 @@ const lastAliasRecord = (world: World): string =>
     .filter((name) => name.includes('/aliases/'))
     .sort()
     .at(-1)!;
+
+const NOTHING: UndoResult = { kind: 'nothing', reason: 'none', kept: [] };
 
 test('a sound world with ordered undos has no violations', () =>
   expect(check(ordered, DEFAULT_LINEAGE_SETTINGS.verdict).violations).toEqual([]));
@@ -147,11 +133,7 @@ test.each<[string, (world: World) => void, RegExp]>([
   ],
   [
     'an undo reported as refused',
-    (world) =>
-      void (world.undos[0]!.end = {
-        kind: 'ended',
-        result: { kind: 'nothing', reason: 'none', kept: [] },
-      }),
+    (world) => void (world.undos[0]!.end = { kind: 'ended', result: NOTHING }),
     /Undo: u2 reports that it did nothing \(nothing\), and made version 3/,
   ],
   [

@@ -82,10 +82,7 @@ export class KeptProcess {
         import.meta.resolve('tsx'),
         path.join(PROJECT_ROOT, 'infra', 'processes', `${this.name}.ts`),
       ],
-      {
-        env: environment,
-        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      },
+      { env: environment, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
     );
     this.#child = child;
     this.starts++;

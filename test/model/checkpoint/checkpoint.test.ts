@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { homeFromEnvironment } from '../../../infra/config/home.ts';
 import {
   MissingTensor,
@@ -13,13 +12,11 @@ import {
 import { canonicalTensors } from '../../../model/checkpoint/canonical.ts';
 import { decodeSafetensors, encodeSafetensors } from '../../../schemas/encoding/safetensors.ts';
 import { goldenPath, largestDifference } from '../../golden/read-golden.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-checkpoint-'));
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
+  folder = testFolder();
 });
 
 /** A copy of a tiny model, to be damaged. */
@@ -29,10 +26,9 @@ function copyOf(name: string): string {
   return copy;
 }
 
-function changeJson(path: string, change: (json: Record<string, unknown>) => void): void {
-  const json = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
-  change(json);
-  writeFileSync(path, JSON.stringify(json));
+function changeJson(copy: string, file: string, change: object): void {
+  const json = JSON.parse(readFileSync(join(copy, file), 'utf8')) as object;
+  writeFileSync(join(copy, file), JSON.stringify({ ...json, ...change }));
 }
 
 const openAndClose = async (path: string) => (await openCheckpoint(path)).close();
@@ -79,10 +75,7 @@ test('a folder is identified by the bytes of its weights, in one file or in shar
 test('a folder takes begin and end tokens from whichever file names them', async () => {
   const copy = copyOf('llama');
   writeFileSync(join(copy, 'generation_config.json'), JSON.stringify({ eos_token_id: [5, 6] }));
-  changeJson(
-    join(copy, 'tokenizer_config.json'),
-    (json) => (json['bos_token'] = { content: '<|endoftext|>' }),
-  );
+  changeJson(copy, 'tokenizer_config.json', { bos_token: { content: '<|endoftext|>' } });
   const checkpoint = await openCheckpoint(copy);
   const { tokenizer } = checkpoint;
   expect(tokenizer.beginToken).toBe(0);
@@ -110,39 +103,36 @@ test('reading a tensor that the model lacks is refused by its name', async () =>
   await checkpoint.close();
 });
 
-test.each<[string, RegExp, (copy: string) => void]>([
-  [
-    'weights cut short',
-    /cut short/,
-    (copy) => truncateSync(join(copy, 'model.safetensors'), 100_000),
-  ],
-  ['a header cut short', /cut short/, (copy) => truncateSync(join(copy, 'model.safetensors'), 200)],
-  ['empty weights', /too few/, (copy) => truncateSync(join(copy, 'model.safetensors'), 0)],
-  ['no weights', /no \.safetensors file/, (copy) => rmSync(join(copy, 'model.safetensors'))],
-  ['no tokeniser', /no tokenizer\.json/, (copy) => rmSync(join(copy, 'tokenizer.json'))],
-  [
-    'a configuration that is not JSON',
-    /config\.json: it is not JSON/,
-    (copy) => writeFileSync(join(copy, 'config.json'), '{'),
-  ],
-  [
-    'a configuration of another model',
-    /embed_tokens\.weight" is \[128, 32\], the configuration says \[256, 32\]/,
-    (copy) => changeJson(join(copy, 'config.json'), (json) => (json['vocab_size'] = 256)),
-  ],
-  [
-    'heads that do not divide the width',
-    /impossible model: 5 heads over 32 channels/,
-    (copy) =>
-      changeJson(join(copy, 'config.json'), (json) =>
-        Object.assign(json, { num_attention_heads: 5, num_key_value_heads: 1, head_dim: null }),
-      ),
-  ],
-  [
-    'a tokeniser without a vocabulary',
-    /describes no tokeniser: .*model\.vocab/,
-    (copy) => writeFileSync(join(copy, 'tokenizer.json'), '{"model":{}}'),
-  ],
+type Damage = (copy: string) => void;
+const without =
+  (file: string): Damage =>
+  (copy) =>
+    rmSync(join(copy, file));
+const cut =
+  (bytes: number): Damage =>
+  (copy) =>
+    truncateSync(join(copy, 'model.safetensors'), bytes);
+const written =
+  (file: string, content: string): Damage =>
+  (copy) =>
+    writeFileSync(join(copy, file), content);
+const configured =
+  (change: object): Damage =>
+  (copy) =>
+    changeJson(copy, 'config.json', change);
+
+const FIVE_HEADS = { num_attention_heads: 5, num_key_value_heads: 1, head_dim: null };
+const OTHER_SHAPE = /embed_tokens\.weight" is \[128, 32\], the configuration says \[256, 32\]/;
+test.each<[string, RegExp, Damage]>([
+  ['weights cut short', /cut short/, cut(100_000)],
+  ['a header cut short', /cut short/, cut(200)],
+  ['empty weights', /too few/, cut(0)],
+  ['no weights', /no \.safetensors file/, without('model.safetensors')],
+  ['no tokeniser', /no tokenizer\.json/, without('tokenizer.json')],
+  ['half a configuration', /config\.json: it is not JSON/, written('config.json', '{')],
+  ['a configuration of another model', OTHER_SHAPE, configured({ vocab_size: 256 })],
+  ['uneven heads', /impossible model: 5 heads over 32 channels/, configured(FIVE_HEADS)],
+  ['no vocabulary', /no tokeniser: .*model\.vocab/, written('tokenizer.json', '{"model":{}}')],
 ])('a folder with %s is refused as unreadable', async (_, message, damage) => {
   const copy = copyOf('llama');
   damage(copy);
@@ -150,19 +140,16 @@ test.each<[string, RegExp, (copy: string) => void]>([
   await expect(openAndClose(copy)).rejects.toThrow(message);
 });
 
+const YARN = { rope_type: 'yarn', factor: 4 };
 test.each<[string, RegExp, Record<string, unknown>]>([
   ['an unknown architecture', /model_type "mamba"/, { model_type: 'mamba' }],
   ['an unknown activation', /hidden_act/, { hidden_act: 'relu' }],
-  [
-    'an unknown rotary scaling',
-    /rotary embedding of kind "yarn"/,
-    { rope_scaling: { rope_type: 'yarn', factor: 4 } },
-  ],
+  ['an unknown rotary scaling', /rotary embedding of kind "yarn"/, { rope_scaling: YARN }],
   ['a sliding window', /sliding window/, { model_type: 'mistral', sliding_window: 16 }],
   ['a missing number', /num_hidden_layers/, { num_hidden_layers: null }],
 ])('a folder with %s is refused as unsupported', async (_, message, change) => {
   const copy = copyOf('llama');
-  changeJson(join(copy, 'config.json'), (json) => Object.assign(json, change));
+  configured(change)(copy);
   await expect(openAndClose(copy)).rejects.toThrow(UnsupportedCheckpoint);
   await expect(openAndClose(copy)).rejects.toThrow(message);
 });
@@ -177,10 +164,8 @@ test('a folder that lacks a shard is refused with its name', async () => {
 
 test('an index that leads out of the folder is refused', async () => {
   const copy = copyOf('qwen2');
-  changeJson(
-    join(copy, 'model.safetensors.index.json'),
-    (json) => (json['weight_map'] = { a: '../qwen2/model-00001-of-00002.safetensors' }),
-  );
+  const weight_map = { a: '../qwen2/model-00001-of-00002.safetensors' };
+  changeJson(copy, 'model.safetensors.index.json', { weight_map });
   await expect(openAndClose(copy)).rejects.toThrow(/lacks the shard/);
 });
 
@@ -211,15 +196,9 @@ test.each(['llama', 'qwen2', 'gpt2'])(
 
 test('a GGUF file is found in its folder and identified by its bytes', async () => {
   const checkpoint = await openCheckpoint(homeFromEnvironment().model.folder);
-  expect(checkpoint.config).toMatchObject({
-    layers: 30,
-    residualWidth: 576,
-    mlpWidth: 1536,
-    heads: 9,
-    keyValueHeads: 3,
-    vocabulary: 49152,
-    tiedEmbeddings: true,
-  });
+  const widths = { layers: 30, residualWidth: 576, mlpWidth: 1536, vocabulary: 49152 };
+  const rest = { heads: 9, keyValueHeads: 3, tiedEmbeddings: true };
+  expect(checkpoint.config).toMatchObject({ ...widths, ...rest });
   expect(checkpoint.sha256).toBe(
     'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
   );
@@ -234,43 +213,25 @@ const open = (bytes: Uint8Array) => {
 };
 const at = (bytes: Uint8Array, text: string) => Buffer.from(bytes.buffer).indexOf(text);
 
+const withUint64 = (place: number, value: bigint) => (bytes: Uint8Array) => {
+  new DataView(bytes.buffer).setBigUint64(place, value, true);
+  return bytes;
+};
+const ofLists = (bytes: Uint8Array) => {
+  new DataView(bytes.buffer).setUint32(at(bytes, 'tokenizer.ggml.tokens') + 25, 9, true);
+  return bytes;
+};
+
 test.each<[string, RegExp, (bytes: Uint8Array) => Uint8Array]>([
   ['no bytes', /exceeds the file's 0 bytes/, () => new Uint8Array(0)],
   ['other bytes', /does not begin with "GGUF"/, (bytes) => bytes.fill(1, 0, 4)],
   ['half a header', /exceeds the file's 3000 bytes/, (bytes) => bytes.slice(0, 3000)],
-  [
-    'its last tensor cut short',
-    /ends at byte \d+ of \d+.*cut short/,
-    (bytes) => bytes.slice(0, -64),
-  ],
-  [
-    '2^60 tensors',
-    /a size or offset is/,
-    (bytes) => (new DataView(bytes.buffer).setBigUint64(8, 2n ** 60n, true), bytes),
-  ],
-  [
-    'a million tensors',
-    /1000000 tensors; at most 65536 are allowed/,
-    (bytes) => (new DataView(bytes.buffer).setBigUint64(8, 1_000_000n, true), bytes),
-  ],
-  [
-    'more tensors than it can hold',
-    /more than \d+ bytes can hold/,
-    (bytes) => (new DataView(bytes.buffer).setBigUint64(8, 60_000n, true), bytes),
-  ],
-  [
-    'a name of 2^40 bytes',
-    /a name is \d+ bytes long/,
-    (bytes) => (new DataView(bytes.buffer).setBigUint64(24, 2n ** 40n, true), bytes),
-  ],
-  [
-    'a list of lists',
-    /holds lists/,
-    (bytes) => (
-      new DataView(bytes.buffer).setUint32(at(bytes, 'tokenizer.ggml.tokens') + 25, 9, true),
-      bytes
-    ),
-  ],
+  ['its last tensor cut', /ends at byte \d+ of \d+.*cut short/, (bytes) => bytes.slice(0, -64)],
+  ['2^60 tensors', /a size or offset is/, withUint64(8, 2n ** 60n)],
+  ['a million tensors', /1000000 tensors; at most 65536 are allowed/, withUint64(8, 1_000_000n)],
+  ['more tensors than it can hold', /more than \d+ bytes can hold/, withUint64(8, 60_000n)],
+  ['a name of 2^40 bytes', /a name is \d+ bytes long/, withUint64(24, 2n ** 40n)],
+  ['a list of lists', /holds lists/, ofLists],
   [
     'a key renamed',
     /metadata "llama\.block_count" should be a positive number and is missing/,
@@ -306,17 +267,11 @@ test.each([
   },
 );
 
-test.each<[string, RegExp, () => string]>([
-  ['nothing', /there is no model/, () => join(folder, 'absent')],
-  ['an empty folder', /neither config\.json nor a \.gguf file/, () => folder],
-  [
-    'two GGUF files',
-    /2 \.gguf files/,
-    () => {
-      for (const name of ['a.gguf', 'b.gguf']) writeFileSync(join(folder, name), '');
-      return folder;
-    },
-  ],
-])('a path with %s is refused', async (_, message, path) => {
-  await expect(openAndClose(path())).rejects.toThrow(message);
+test.each<[string, RegExp, string, string[]]>([
+  ['nothing', /there is no model/, 'absent', []],
+  ['an empty folder', /neither config\.json nor a \.gguf file/, '.', []],
+  ['two GGUF files', /2 \.gguf files/, '.', ['a.gguf', 'b.gguf']],
+])('a path with %s is refused', async (_, message, path, files) => {
+  for (const name of files) writeFileSync(join(folder, name), '');
+  await expect(openAndClose(join(folder, path))).rejects.toThrow(message);
 });

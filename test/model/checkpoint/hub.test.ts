@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import {
   openCheckpoint,
   readModelShape,
@@ -17,13 +16,11 @@ import {
 } from '../../../model/checkpoint/hub.ts';
 import { isHubId } from '../../../model/checkpoint/hub-id.ts';
 import { goldenPath } from '../../golden/read-golden.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-hub-'));
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
+  folder = testFolder();
 });
 
 interface Requested {
@@ -33,6 +30,13 @@ interface Requested {
 
 const addressOf = (input: Parameters<typeof fetch>[0]) =>
   input instanceof Request ? input.url : input.toString();
+
+function listed([path, bytes]: [string, Uint8Array]) {
+  const file = { type: 'file', path, size: bytes.length };
+  if (!path.endsWith('.safetensors')) return file;
+  const oid = createHash('sha256').update(bytes).digest('hex');
+  return { ...file, lfs: { oid, size: bytes.length, pointerSize: 120 } };
+}
 
 /** A hub with one model, `owner/model`, which may misbehave when a file's bytes are requested. */
 function hubWith(
@@ -44,31 +48,12 @@ function hubWith(
     const url = new URL(addressOf(input));
     const range = new Headers(init?.headers).get('range');
     requests.push({ path: url.pathname, range });
-    if (url.pathname === '/api/models/owner/model/tree/main') {
-      return Response.json(
-        Object.entries(files).map(([path, bytes]) => ({
-          type: 'file',
-          path,
-          size: bytes.length,
-          ...(path.endsWith('.safetensors')
-            ? {
-                lfs: {
-                  oid: createHash('sha256').update(bytes).digest('hex'),
-                  size: bytes.length,
-                  pointerSize: 120,
-                },
-              }
-            : {}),
-        })),
-      );
-    }
+    if (url.pathname === '/api/models/owner/model/tree/main')
+      return Response.json(Object.entries(files).map(listed));
     const bytes = files[url.pathname.replace('/owner/model/resolve/main/', '')];
     if (bytes === undefined) return new Response('', { status: 404 });
-    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(range ?? '') ?? [
-      null,
-      '0',
-      String(bytes.length - 1),
-    ];
+    const whole = ['', '0', String(bytes.length - 1)];
+    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(range ?? '') ?? whole;
     const body = bytes.slice(Number(from), Number(to) + 1);
     const headers = { 'content-range': `bytes ${from}-${to}/${bytes.length}`, etag: '"e"' };
     return misbehave?.(requests.at(-1)!, body) ?? new Response(body, { status: 206, headers });
@@ -76,34 +61,29 @@ function hubWith(
   return { answer, requests };
 }
 
+const contentOf = (...file: string[]) => new Uint8Array(readFileSync(goldenPath('tiny', ...file)));
 const modelFiles = (name: string): Record<string, Uint8Array> =>
   Object.fromEntries(
-    readdirSync(goldenPath('tiny', name)).map((file) => [
-      file,
-      new Uint8Array(readFileSync(goldenPath('tiny', name, file))),
-    ]),
+    readdirSync(goldenPath('tiny', name)).map((file) => [file, contentOf(name, file)]),
   );
+const fetchWith = (answer: typeof fetch, more: { stallMs?: number } = {}) =>
+  fetchFromHub('owner/model', folder, { fetch: answer, retryWaitMs: 0, ...more });
 const isBytes = ({ path, range }: Requested) =>
   path.endsWith('.safetensors') && range !== 'bytes=0-0';
 const quick = { retryWaitMs: 0 };
 
 test('a model is fetched into a folder that opens, without further files', async () => {
-  const files = {
-    ...modelFiles('qwen2'),
-    'pytorch_model.bin': new Uint8Array(9),
-    'onnx/model.onnx': new Uint8Array(9),
-    'README.md': new Uint8Array(9),
-  };
-  const { answer } = hubWith(files);
+  const further = ['pytorch_model.bin', 'onnx/model.onnx', 'README.md'];
+  const more = Object.fromEntries(further.map((name) => [name, new Uint8Array(9)]));
+  const { answer } = hubWith({ ...modelFiles('qwen2'), ...more });
   const seen: [number, number][] = [];
   const path = await fetchFromHub('owner/model', folder, {
     fetch: answer,
     progress: (done, total) => seen.push([done, total]),
   });
   expect(path).toBe(join(folder, 'owner', 'model'));
-  expect(readdirSync(path).sort()).toEqual(
-    ['.fetched.json', ...Object.keys(modelFiles('qwen2'))].sort(),
-  );
+  const kept = ['.fetched.json', ...Object.keys(modelFiles('qwen2'))];
+  expect(readdirSync(path).sort()).toEqual(kept.sort());
   expect(seen.at(-1)![0]).toBe(seen.at(-1)![1]);
   const checkpoint = await openCheckpoint(path);
   expect(checkpoint.config.layers).toBe(3);
@@ -117,9 +97,8 @@ test('config.json is fetched without the weights', async () => {
   expect((await readModelShape(folder)).config.layers).toBe(4);
   expect(hub.requests.some(isBytes)).toBe(false);
   const bare = hubWith({ 'model.gguf': new Uint8Array([1]) });
-  await expect(
-    fetchConfigFromHub('owner/model', folder, { ...quick, fetch: bare.answer }),
-  ).rejects.toThrow(HubRefused);
+  const refused = fetchConfigFromHub('owner/model', folder, { ...quick, fetch: bare.answer });
+  await expect(refused).rejects.toThrow(HubRefused);
 });
 
 test('a model that was fetched is not requested again', async () => {
@@ -134,24 +113,17 @@ test('a fetch continues after a broken connection', async () => {
   let breaks = 2;
   const { answer, requests } = hubWith(modelFiles('llama'), (request, body) => {
     if (!isBytes(request) || breaks-- <= 0) return undefined;
-    const half = new ReadableStream<Uint8Array>({
-      start(controller) {
-        controller.enqueue(body.slice(0, 50_000));
-        controller.close();
-      },
-    });
-    return new Response(half, { status: 206 });
+    return new Response(ReadableStream.from([body.slice(0, 50_000)]), { status: 206 });
   });
-  const path = await fetchFromHub('owner/model', folder, { fetch: answer, ...quick });
+  const path = await fetchWith(answer);
   const size = statSync(join(path, 'model.safetensors')).size;
   expect(requests.filter(isBytes).map(({ range }) => range)).toEqual([
     null,
     `bytes=50000-${size - 1}`,
     `bytes=100000-${size - 1}`,
   ]);
-  expect(readFileSync(join(path, 'model.safetensors'))).toEqual(
-    readFileSync(goldenPath('tiny', 'llama', 'model.safetensors')),
-  );
+  const fetched = new Uint8Array(readFileSync(join(path, 'model.safetensors')));
+  expect(fetched).toEqual(contentOf('llama', 'model.safetensors'));
 });
 
 test('a later call continues a fetch, and no partial file has the final name', async () => {
@@ -161,18 +133,16 @@ test('a later call continues a fetch, and no partial file has the final name', a
     if (!isBytes(request) || !down) return undefined;
     return new Response(body.slice(0, 20_000), { status: 206 });
   });
-  await expect(fetchFromHub('owner/model', folder, { fetch: answer, ...quick })).rejects.toThrow(
-    HubUnreachable,
-  );
+  await expect(fetchWith(answer)).rejects.toThrow(HubUnreachable);
   expect(readdirSync(path)).toContain('model.safetensors.part');
   expect(readdirSync(path)).not.toContain('model.safetensors');
   expect(readdirSync(path)).not.toContain('.fetched.json');
   down = false;
   requests.length = 0;
-  await fetchFromHub('owner/model', folder, { fetch: answer, ...quick });
-  expect(requests.filter(isBytes).map(({ range }) => range)).toEqual([
-    expect.stringMatching(/^bytes=80000-/),
-  ]);
+  await fetchWith(answer);
+  const [range, ...others] = requests.filter(isBytes).map((request) => request.range);
+  expect(range).toMatch(/^bytes=80000-/);
+  expect(others).toEqual([]);
   await (await openCheckpoint(path)).close();
 });
 
@@ -180,12 +150,9 @@ test('a file from the hub that arrived damaged is deleted', async () => {
   const { answer } = hubWith(modelFiles('llama'), (request, body) =>
     isBytes(request) ? new Response(body.fill(0), { status: 206 }) : undefined,
   );
-  await expect(fetchFromHub('owner/model', folder, { fetch: answer, ...quick })).rejects.toThrow(
-    /model\.safetensors arrived damaged/,
-  );
-  expect(
-    readdirSync(join(folder, 'owner', 'model')).filter((name) => name.startsWith('model')),
-  ).toEqual([]);
+  await expect(fetchWith(answer)).rejects.toThrow(/model\.safetensors arrived damaged/);
+  const left = readdirSync(join(folder, 'owner', 'model'));
+  expect(left.filter((name) => name.startsWith('model'))).toEqual([]);
 });
 
 test('a fetch that stalls fails after HUB_ATTEMPTS_MAX attempts', async () => {
@@ -197,7 +164,7 @@ test('a fetch that stalls fails after HUB_ATTEMPTS_MAX attempts', async () => {
       init!.signal!.addEventListener('abort', () => reject(init!.signal!.reason as Error)),
     );
   };
-  const fetched = fetchFromHub('owner/model', folder, { fetch: stalling, stallMs: 5, ...quick });
+  const fetched = fetchWith(stalling, { stallMs: 5 });
   await expect(fetched).rejects.toThrow(/no byte came for too long/);
   expect(requests.filter(({ path }) => path === 'stalled')).toHaveLength(HUB_ATTEMPTS_MAX);
 });
@@ -205,7 +172,7 @@ test('a fetch that stalls fails after HUB_ATTEMPTS_MAX attempts', async () => {
 test('an unreachable hub is reported with a hint', async () => {
   const offline: typeof fetch = () =>
     Promise.reject(new TypeError('fetch failed', { cause: new Error('getaddrinfo ENOTFOUND') }));
-  const fetched = fetchFromHub('owner/model', folder, { fetch: offline, ...quick });
+  const fetched = fetchWith(offline);
   await expect(fetched).rejects.toThrow(HubUnreachable);
   await expect(fetched).rejects.toThrow(
     /owner\/model: not fetched in 4 attempts: getaddrinfo ENOTFOUND\..*name its folder/,
@@ -223,39 +190,27 @@ test.each([
     calls++;
     return new Response('{}', { status });
   };
-  const fetched = fetchFromHub('owner/model', folder, { fetch: refusing, ...quick });
+  const fetched = fetchWith(refusing);
   await expect(fetched).rejects.toThrow(HubRefused);
   await expect(fetched).rejects.toThrow(message);
   expect(calls).toBe(1);
 });
 
 test.each([
-  [
-    'weights in safetensors',
-    /no weights in safetensors/,
-    ['config.json', 'tokenizer.json', 'pytorch_model.bin'],
-  ],
+  ['weights', /no weights in safetensors/, ['config.json', 'tokenizer.json', 'pytorch_model.bin']],
   ['a tokeniser', /no tokenizer\.json/, ['config.json', 'model.safetensors']],
 ])('a model without %s is refused before anything is fetched', async (_, message, names) => {
-  const { answer, requests } = hubWith(
-    Object.fromEntries(names.map((name) => [name, new Uint8Array(4)])),
-  );
-  const fetched = fetchFromHub('owner/model', folder, { fetch: answer, ...quick });
+  const files = Object.fromEntries(names.map((name) => [name, new Uint8Array(4)]));
+  const { answer, requests } = hubWith(files);
+  const fetched = fetchWith(answer);
   await expect(fetched).rejects.toThrow(UnsupportedCheckpoint);
   await expect(fetched).rejects.toThrow(message);
   expect(requests).toHaveLength(1);
 });
 
 test.each([
-  'owner',
-  'a/b/c',
-  '../secret',
-  'owner/..',
-  './model',
-  '/abs/path',
-  'owner/name.git',
-  'C:\\model',
-  '',
+  ...['owner', 'a/b/c', '../secret', 'owner/..', './model', '/abs/path', 'owner/name.git'],
+  ...['C:\\model', ''],
 ])('%j is not the id of a model', async (id) => {
   expect(isHubId(id)).toBe(false);
   await expect(fetchFromHub(id, folder)).rejects.toThrow(HubRefused);

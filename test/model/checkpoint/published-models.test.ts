@@ -1,7 +1,6 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import {
   openCheckpoint,
   readModelShape,
@@ -16,12 +15,12 @@ import {
   type StoredTensor,
 } from '../../../schemas/encoding/safetensors.ts';
 import { goldenPath } from '../../golden/read-golden.ts';
+import { testFolder } from '../../harness/clean-up.ts';
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'errata-published-'));
+  folder = testFolder();
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The published config.json, without what does not affect the forward pass. */
 const llama3 = {
@@ -51,6 +50,13 @@ const ropeOf31 = {
   high_freq_factor: 4,
   original_max_position_embeddings: 8192,
   rope_type: 'llama3',
+};
+const scaling31 = {
+  kind: 'llama3' as const,
+  factor: 8,
+  lowFrequency: 1,
+  highFrequency: 4,
+  originalContext: 8192,
 };
 const qwen = {
   architectures: ['Qwen2ForCausalLM'],
@@ -135,19 +141,7 @@ const PUBLISHED: [
   [
     'Llama 3.1 8B',
     { ...llama3, max_position_embeddings: 131_072, mlp_bias: false, rope_scaling: ropeOf31 },
-    {
-      rotary: {
-        theta: 500_000,
-        width: 128,
-        scaling: {
-          kind: 'llama3',
-          factor: 8,
-          lowFrequency: 1,
-          highFrequency: 4,
-          originalContext: 8192,
-        },
-      },
-    },
+    { rotary: { theta: 500_000, width: 128, scaling: scaling31 } },
     { parameters: 8_030_261_248, set: 'Llama 3 8B' },
   ],
   [
@@ -243,24 +237,15 @@ test.each(PUBLISHED)(
     const read = await readModelShape(folder);
     expect(read.config).toMatchObject(shape);
     // The count leaves out the biases of Qwen's attention.
-    expect(Math.abs(parameterCount(read.config) / parameters - 1)).toBeLessThan(
-      name.startsWith('Qwen') ? 1e-3 : 1e-12,
-    );
+    const tolerance = name.startsWith('Qwen') ? 1e-3 : 1e-12;
+    expect(Math.abs(parameterCount(read.config) / parameters - 1)).toBeLessThan(tolerance);
     expect(parameterSetFor(read.config)?.name ?? null).toBe(set);
   },
 );
 
 test('a shape is the same whether it is read alone or with the weights', async () => {
-  for (const name of [
-    'llama',
-    'llama3',
-    'qwen2',
-    'gpt2',
-    'gptj',
-    'llama.gguf',
-    'qwen2.gguf',
-    'gpt2.gguf',
-  ]) {
+  const folders = ['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'];
+  for (const name of [...folders, 'llama.gguf', 'qwen2.gguf', 'gpt2.gguf']) {
     const path = goldenPath('tiny', name);
     const opened = await openCheckpoint(path);
     expect((await readModelShape(path)).config, name).toEqual(opened.config);
@@ -274,55 +259,29 @@ test('a path without a model has no shape', async () => {
 });
 
 /** A tiny model with other names and more tensors in its file. */
-function republished(
-  name: string,
-  rename: (tensor: string) => string,
-  extra: [string, StoredTensor][],
-): string {
+function republished(name: string, prefix: string, masked: string): string {
   const copy = join(folder, name);
-  mkdirSync(copy);
   cpSync(goldenPath('tiny', name), copy, { recursive: true });
   const file = join(copy, 'model.safetensors');
   const { tensors, metadata } = decodeSafetensors(readFileSync(file));
-  writeFileSync(
-    file,
-    encodeSafetensors(
-      new Map([
-        ...[...tensors].map(([tensor, stored]): [string, StoredTensor] => [rename(tensor), stored]),
-        ...extra,
-      ]),
-      metadata,
-    ),
+  const renamed = [...tensors].map(
+    ([tensor, stored]) => [tensor.replace(/^transformer\./, prefix), stored] as const,
   );
+  const all = new Map([...renamed, [masked, MASK]]);
+  writeFileSync(file, encodeSafetensors(all, metadata));
   return copy;
 }
-const mask: StoredTensor = {
-  type: 'U8',
-  shape: [1, 1, 2, 2],
-  values: new Uint8Array([1, 0, 1, 1]),
-};
+const MASK: StoredTensor = { type: 'U8', shape: [1, 1, 2, 2], values: Uint8Array.of(1, 0, 1, 1) };
+const SOME = ['embedding', 'blocks.0.query.weight', 'blocks.3.down.weight', 'finalNorm.gain'];
 
 test.each([
-  [
-    'GPT-2 without a prefix and with causal masks',
-    'gpt2',
-    (tensor: string) => tensor.replace(/^transformer\./, ''),
-    'h.0.attn.bias',
-  ],
-  ['GPT-J with causal masks', 'gptj', (tensor: string) => tensor, 'transformer.h.0.attn.bias'],
-])('%s has the same numbers', async (_, name, rename, masked) => {
-  const [plain, published] = [
-    await openCheckpoint(goldenPath('tiny', name)),
-    await openCheckpoint(republished(name, rename, [[masked, mask]])),
-  ];
+  ['GPT-2 without a prefix and with causal masks', 'gpt2', '', 'h.0.attn.bias'],
+  ['GPT-J with causal masks', 'gptj', 'transformer.', 'transformer.h.0.attn.bias'],
+])('%s has the same numbers', async (_, name, prefix, masked) => {
+  const plain = await openCheckpoint(goldenPath('tiny', name));
+  const published = await openCheckpoint(republished(name, prefix, masked));
   expect(published.config).toEqual(plain.config);
-  for (const tensor of [
-    'embedding',
-    'blocks.0.query.weight',
-    'blocks.3.down.weight',
-    'finalNorm.gain',
-  ]) {
+  for (const tensor of SOME)
     expect(await published.read(tensor), tensor).toEqual(await plain.read(tensor));
-  }
   await Promise.all([plain.close(), published.close()]);
 });

@@ -66,22 +66,14 @@ test.each(TINY_MODELS)(
   'a tiny %s samples by inverse transform, and the same again from the same seed',
   async (name) => {
     const { tiny, prompts } = worlds.get(name)!;
-    const draw = async (seed: number) =>
-      (
-        await decode(tiny.model, [prompts[1]!], {
-          tokensMax: TOKENS,
-          temperature: 1.5,
-          random: seededRandom(seed),
-        })
-      )[0]!;
+    const draw = async (seed: number) => {
+      const options = { tokensMax: TOKENS, temperature: 1.5, random: seededRandom(seed) };
+      return (await decode(tiny.model, [prompts[1]!], options))[0]!;
+    };
     const drawn = await draw(SEED);
     expect(await draw(SEED)).toEqual(drawn);
-    expect(await Promise.all([1, 2, 3, 4].map((more) => draw(SEED + more)))).not.toEqual([
-      drawn,
-      drawn,
-      drawn,
-      drawn,
-    ]);
+    const others = await Promise.all([1, 2, 3, 4].map((more) => draw(SEED + more)));
+    expect(others).not.toEqual(others.map(() => drawn));
     const random = seededRandom(SEED);
     drawn.forEach((token, i) => {
       const nucleus = nucleusOf(tiny, [...prompts[1]!, ...drawn.slice(0, i)], 1.5, 1);
@@ -96,22 +88,20 @@ test.each(TINY_MODELS)(
 
 test.each(TINY_MODELS)('a tiny %s samples from the nucleus alone', async (name) => {
   const { tiny, prompts, greedy } = worlds.get(name)!;
-  const sampled = (topP: number) =>
-    decode(tiny.model, prompts, {
-      tokensMax: TOKENS,
-      temperature: 3,
-      topP,
-      random: seededRandom(SEED),
-    });
+  const sampled = (topP: number) => {
+    const random = seededRandom(SEED);
+    return decode(tiny.model, prompts, { tokensMax: TOKENS, temperature: 3, topP, random });
+  };
   expect(await sampled(1e-6)).toEqual(await greedy());
   const drawn = await sampled(0.5);
   expect(drawn).not.toEqual(await greedy());
   drawn.forEach((tokens, b) =>
     tokens.forEach((token, i) => {
       const nucleus = nucleusOf(tiny, [...prompts[b]!, ...tokens.slice(0, i)], 3, 0.5);
+      const where = `seed ${SEED}, prompt ${b}, token ${i}`;
       expect(
-        nucleus.map((one) => one.token),
-        `seed ${SEED}, prompt ${b}, token ${i}`,
+        nucleus.map(({ token: one }) => one),
+        where,
       ).toContain(token);
     }),
   );
@@ -154,9 +144,8 @@ test.each(TINY_MODELS)(
 
 test.each(TINY_MODELS)('a tiny %s answers nothing to no prompts or no tokens', async (name) => {
   const { tiny, prompts } = worlds.get(name)!;
-  expect(await decode(tiny.model, prompts, { tokensMax: 0, temperature: 0 })).toEqual(
-    prompts.map(() => []),
-  );
+  const nothing = await decode(tiny.model, prompts, { tokensMax: 0, temperature: 0 });
+  expect(nothing).toEqual(prompts.map(() => []));
   expect(await decode(tiny.model, [], { tokensMax: 3, temperature: 0 })).toEqual([]);
 });
 
@@ -166,9 +155,8 @@ test.each(TINY_MODELS)(
     const { tiny, prompts } = worlds.get(name)!;
     const range = { from: 0, to: 2 };
     const held = ({ tokens, valid, length }: AttentionPast) => {
-      expect([...tokens].map((token) => token !== FILLER)).toEqual(
-        [...valid].map((one) => one === 1),
-      );
+      const isValid = [...valid].map((one) => one === 1);
+      expect([...tokens].map((token) => token !== FILLER)).toEqual(isValid);
       return Array.from({ length: tokens.length / length }, (_, b) =>
         [...tokens.subarray(b * length, (b + 1) * length)].filter((token) => token !== FILLER),
       );
@@ -182,11 +170,8 @@ test.each(TINY_MODELS)(
       layers: new Set([0, 1]),
       project: ({ base_RD, past }) => (seen.push(held(past!).map(String)), base_RD),
     };
-    const both = readPast(tiny.model, tails, range, {
-      past: first,
-      hook,
-      startAt: heads.map((head) => head.length),
-    })!;
+    const startAt = heads.map((head) => head.length);
+    const both = readPast(tiny.model, tails, range, { past: first, hook, startAt })!;
     expect(held(both)).toEqual(prompts);
     expect(seen).toEqual([heads.map(String), heads.map(String)]);
     const gathered = gatherPast(both, [2, 0, 2]);
@@ -202,23 +187,13 @@ test.each(TINY_MODELS)(
     await greedy();
     const before = [raw.liveCount(), tf.memory().numTensors];
     await greedy();
-    const failing = {
-      stop: () => {
-        throw new Error('no more');
-      },
-      between: () => Promise.reject(new Error('no more')),
-      random: () => {
-        throw new Error('no more');
-      },
+    const fail = () => {
+      throw new Error('no more');
     };
-    for (const fault of [
-      { stop: failing.stop },
-      { between: failing.between },
-      { temperature: 1, random: failing.random },
-    ]) {
-      await expect(
-        decode(tiny.model, prompts, { tokensMax: TOKENS, temperature: 0, ...fault }),
-      ).rejects.toThrow('no more');
+    const between = () => Promise.reject(new Error('no more'));
+    for (const fault of [{ stop: fail }, { between }, { temperature: 1, random: fail }]) {
+      const options = { tokensMax: TOKENS, temperature: 0, ...fault };
+      await expect(decode(tiny.model, prompts, options)).rejects.toThrow('no more');
     }
     expect([raw.liveCount(), tf.memory().numTensors]).toEqual(before);
   },

@@ -17,17 +17,20 @@ const { addon } = homeFromEnvironment().tensorflow('cpu');
 const type = (name: string, value: number) => ({ name, type: TF_ATTR.type, value });
 const flag = (name: string, value: boolean) => ({ name, type: TF_ATTR.bool, value });
 
-function cast(id: number, from: number, to: number): number {
-  return only(
-    raw.execute('Cast', [type('SrcT', from), type('DstT', to), flag('Truncate', false)], [id], 1),
-  );
-}
+const FLOAT64 = type('T', TF_DTYPE.float64);
 
-function only(ids: number[]): number {
-  const [id] = ids;
-  if (id === undefined || ids.length !== 1) throw new Error(`${ids.length} outputs instead of one`);
-  return id;
+/** Runs a kernel of one output. */
+function run(
+  kernel: string,
+  attributes: Parameters<typeof raw.execute>[1],
+  inputs: number[],
+): number {
+  const ids = raw.execute(kernel, attributes, inputs, 1);
+  expect(ids).toHaveLength(1);
+  return ids[0]!;
 }
+const cast = (id: number, from: number, to: number): number =>
+  run('Cast', [type('SrcT', from), type('DstT', to), flag('Truncate', false)], [id]);
 
 let unloaded: unknown;
 beforeAll(() => {
@@ -56,23 +59,10 @@ test('a second addon is refused', () => {
 
 test('the gradients that a transformer needs equal central differences', () => {
   const before = raw.liveCount();
-  const x = tf.tensor2d([
-    [1, 2],
-    [3, 5],
-  ]);
-  const mask = tf.tensor2d(
-    [
-      [1, 0],
-      [0, 1],
-      [1, 1],
-    ],
-    [3, 2],
-    'bool',
-  );
+  const x = tf.tensor2d([1, 2, 3, 5], [2, 2]);
+  const mask = tf.tensor2d([1, 0, 0, 1, 1, 1], [3, 2], 'bool');
   const loss = (input: tf.Tensor): tf.Scalar => {
-    const attention = tf.softmax(
-      tf.matMul(input as tf.Tensor2D, input as tf.Tensor2D, false, true),
-    );
+    const attention = tf.softmax(tf.matMul(input, input, false, true));
     const rows = tf.concat([attention, tf.gather(input, [1])], 0);
     const masked = tf.where(mask, rows, tf.zerosLike(rows));
     const normed = tf.mul(masked, tf.rsqrt(tf.add(tf.mean(tf.square(masked), -1, true), 1e-5)));
@@ -84,16 +74,10 @@ test('the gradients that a transformer needs equal central differences', () => {
   const step = 1e-2;
   const values = Array.from(x.dataSync());
   const numeric = values.map((_, i) => {
-    const at = (delta: number): number =>
-      tf.tidy(
-        () =>
-          loss(
-            tf.tensor2d(
-              values.map((v, j) => (i === j ? v + delta : v)),
-              [2, 2],
-            ),
-          ).dataSync()[0] ?? NaN,
-      );
+    const at = (delta: number): number => {
+      const moved = values.map((v, j) => (i === j ? v + delta : v));
+      return tf.tidy(() => loss(tf.tensor2d(moved, [2, 2])).dataSync()[0] ?? NaN);
+    };
     return (at(step) - at(-step)) / (2 * step);
   });
   Array.from(gradient.dataSync()).forEach((value, i) => {
@@ -112,47 +96,31 @@ test('raw kernels factor a matrix in float64', () => {
     [n, n],
   );
   const identity = tf.eye(n);
-  const wide = [
-    cast(raw.idOf(hilbert), TF_DTYPE.float32, TF_DTYPE.float64),
-    cast(raw.idOf(identity), TF_DTYPE.float32, TF_DTYPE.float64),
-  ];
   const scale = tf.scalar(1e-6);
-  const ridge = cast(raw.idOf(scale), TF_DTYPE.float32, TF_DTYPE.float64);
-  const damping = only(
-    raw.execute('Mul', [type('T', TF_DTYPE.float64)], [wide[1] ?? -1, ridge], 1),
-  );
-  const matrix = only(
-    raw.execute('AddV2', [type('T', TF_DTYPE.float64)], [wide[0] ?? -1, damping], 1),
-  );
-  const factor = only(raw.execute('Cholesky', [type('T', TF_DTYPE.float64)], [matrix], 1));
+  const [sums, ones, ridge] = [hilbert, identity, scale].map((tensor) =>
+    cast(raw.idOf(tensor), TF_DTYPE.float32, TF_DTYPE.float64),
+  ) as [number, number, number];
+  const damping = run('Mul', [FLOAT64], [ones, ridge]);
+  const matrix = run('AddV2', [FLOAT64], [sums, damping]);
+  const factor = run('Cholesky', [FLOAT64], [matrix]);
   expect(raw.shapeOf(factor)).toEqual([n, n]);
-  const product = only(
-    raw.execute(
-      'MatMul',
-      [type('T', TF_DTYPE.float64), flag('transpose_a', false), flag('transpose_b', true)],
-      [factor, factor],
-      1,
-    ),
-  );
-  const difference = only(raw.execute('Sub', [type('T', TF_DTYPE.float64)], [product, matrix], 1));
+  const transposed = [flag('transpose_a', false), flag('transpose_b', true)];
+  const product = run('MatMul', [FLOAT64, ...transposed], [factor, factor]);
+  const difference = run('Sub', [FLOAT64], [product, matrix]);
   const residual = raw.tensor(cast(difference, TF_DTYPE.float64, TF_DTYPE.float32));
   expect(Math.max(...residual.dataSync().map(Math.abs))).toBeLessThan(1e-15);
-  for (const id of [...wide, ridge, damping, matrix, factor, product, difference]) raw.free(id);
+  for (const id of [sums, ones, ridge, damping, matrix, factor, product, difference]) raw.free(id);
   tf.dispose([hilbert, identity, scale, residual]);
   expect(raw.liveCount()).toBe(before);
 });
 
 test('raw kernels free only their own tensors, once, and hand no float64 to tfjs', () => {
   const x = tf.scalar(1);
-  expect(() => {
-    raw.free(raw.idOf(x));
-  }).toThrow(TensorFlowError);
+  expect(() => raw.free(raw.idOf(x))).toThrow(TensorFlowError);
   const wide = cast(raw.idOf(x), TF_DTYPE.float32, TF_DTYPE.float64);
   expect(() => raw.tensor(wide)).toThrow(/float64/);
   raw.free(wide);
-  expect(() => {
-    raw.free(wide);
-  }).toThrow(TensorFlowError);
+  expect(() => raw.free(wide)).toThrow(TensorFlowError);
   x.dispose();
 });
 
