@@ -10,7 +10,7 @@ import { INDEX_BYTES_MAX } from '../../model/format/safetensors-files.ts';
 import { createTokenizer } from '../../model/tokenizer/tokenizer.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { testFolder } from '../harness/clean-up.ts';
-import { useModel } from '../model/use-model.ts';
+import { useModel } from '../harness/use-model.ts';
 import { always, damaged, faultOf, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
 
 const FAMILIES = ['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'];

@@ -15,7 +15,7 @@ import {
 } from '../../model/format/gguf-header.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { testFolder } from '../harness/clean-up.ts';
-import { useModel } from '../model/use-model.ts';
+import { useModel } from '../harness/use-model.ts';
 import { always, damaged, faultOf, joined, littleEndian, oddText } from './inputs.ts';
 
 const folder = testFolder();
