@@ -1,4 +1,4 @@
-/** What the commands of the benchmarks share: options, set-up, the engine, progress and results. */
+/** Shared parts of the benchmarks' commands: options, set-up, the engine, progress and results. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';

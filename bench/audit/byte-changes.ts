@@ -1,4 +1,4 @@
-/** Whether `verify` finds a change of one byte anywhere in a lineage. */
+/** Times `verify`, and checks that it finds a change of one byte anywhere in a lineage. */
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 import { verifyLineage, type Verification } from '../../versions/audit/verify.ts';
 import { OverlayStore } from './overlay-store.ts';

@@ -1,4 +1,4 @@
-/** How long commands of `errata` take, from the start of a command's process to its end. */
+/** Times commands of `errata`, from the start of the command's process to its end. */
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { promisify } from 'node:util';

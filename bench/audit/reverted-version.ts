@@ -1,4 +1,4 @@
-/** What undoing a version in the middle of a lineage changes in every answer, to the last bit. */
+/** Compares every answer before and after the undo of a version, to the last bit. */
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import { localSteps } from '../../operations/local-batch.ts';

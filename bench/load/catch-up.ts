@@ -1,4 +1,4 @@
-/** How an edit worker works a backlog off, until every record has an outcome or time is up. */
+/** Measures an edit worker on a backlog, until every record has an outcome or time is up. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { OutcomeStatus } from '../../schemas/editing.ts';
 import { untilNothingMoves, whereaboutsOf } from './backlog.ts';

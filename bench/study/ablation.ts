@@ -1,6 +1,6 @@
 /**
- * What each part of the editor contributes: the same records edited by named variants of its
- * parameters, and measured at the end.
+ * The contribution of each part of the editor: the same records are edited by named variants of
+ * its parameters, and measured at the end.
  */
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
 import { batchEnds, EditedStream, refusedIn, secondsPerCorrection } from '../edited-stream.ts';

@@ -65,7 +65,7 @@ export interface MarkMeasures extends FactMeasures {
 export interface SampleSizes {
   /** Records measured at most. */
   sampleMax: number;
-  /** How many of the stream's first corrections are asked again. */
+  /** Number of the stream's first corrections that are measured again. */
   earliestMax: number;
 }
 

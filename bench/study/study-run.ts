@@ -87,7 +87,7 @@ export class StudyRun {
     return parametersFor(config, laidOver(engine.parameters, overrides));
   }
 
-  /** What a point depends on beside its study: data, model, text and hyper-parameters. */
+  /** Inputs of a point besides its study: data, model, text and hyper-parameters. */
   circumstances(overrides: HyperParameterOverrides = {}): Record<string, unknown> {
     return { ...this.basis.inputs, parameters: { ...this.parametersWith(overrides) } };
   }

@@ -75,7 +75,7 @@ export interface Proposal {
   badCaught: number;
 }
 
-/** Of the good batches, so many may be refused by a proposed threshold. */
+/** The largest share of good batches that a proposed threshold may refuse. */
 const GOOD_REFUSED_MAX = 0.05;
 
 const THRESHOLDS = [

@@ -104,16 +104,16 @@ test('changes that are not finite are unfit, and are never asked about', async (
 });
 
 test("the open gate stands before the batch's hook alone", async () => {
-  const told: (string | null)[] = [];
+  const held: (string | null)[] = [];
   const fake = new FakeEngine();
   const engine = replacing<GatedEngine>(fake, {
     holdHook: (hookId, pairs, gate) => {
-      told.push(`${hookId.split(':')[0]} ${gate?.kind ?? 'own'}`);
+      held.push(`${hookId.split(':')[0]} ${gate?.kind ?? 'own'}`);
       return fake.holdHook(hookId, pairs);
     },
   });
   await collected(tryBatches(engine, kinds('gate always open'), await question(), keeping()));
-  expect(new Set(told)).toEqual(new Set(['pairs own', 'always always']));
+  expect(new Set(held)).toEqual(new Set(['pairs own', 'always always']));
 });
 
 test('trials that were made are not made again', async () => {
