@@ -2,7 +2,7 @@
  * Registers outcomes and announces them on the topics, each version first, so that a consumer of an
  * outcome finds its version. A version whose batch was cut off is announced by the next call.
  */
-import type { Outcome } from '../schemas/editing.ts';
+import type { Outcome } from '../schemas/outcome.ts';
 import type { HookVersion } from '../schemas/hook-version.ts';
 import type { StoredEntry } from '../versions/log/history.ts';
 import type { Versions } from '../versions/versions.ts';

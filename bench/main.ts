@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { engineOptions } from '../infra/config/engine-options.ts';
-import type { HyperParameterOverrides } from '../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../schemas/hyper-parameters.ts';
 import {
   during,
   editingOptions,

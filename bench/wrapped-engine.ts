@@ -8,7 +8,7 @@ import type {
 } from '../model/engine-types.ts';
 import type { Engine } from '../model/engine/engine.ts';
 import { localSteps, type LocalSteps } from '../operations/local-batch.ts';
-import type { GateParameters } from '../schemas/editing.ts';
+import type { GateParameters } from '../schemas/hyper-parameters.ts';
 import type { Versions } from '../versions/versions.ts';
 
 /** An engine that takes a gate with each hook. */

@@ -1,5 +1,6 @@
 /** The data that callers exchange with the engine: plain, so that it crosses a thread boundary. */
-import type { HyperParameters, Refusal } from '../schemas/editing.ts';
+import type { HyperParameters } from '../schemas/hyper-parameters.ts';
+import type { Refusal } from '../schemas/editing.ts';
 import type { Architecture } from './checkpoint/checkpoint.ts';
 
 export interface EngineDescription {

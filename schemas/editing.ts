@@ -2,21 +2,9 @@
  * The results that workflows, activities, the model and the version log exchange while a batch is
  * edited: references, numbers and texts. Tensors stay in blobs.
  */
-import {
-  revisionId,
-  type CorrectionRevision,
-  type FactRevision,
-  type KafkaPosition,
-} from './correction.ts';
+import type { CorrectionRevision, FactRevision, KafkaPosition } from './correction.ts';
 import type { HyperParameters } from './hyper-parameters.ts';
-
-export type {
-  GateKind,
-  GateParameters,
-  HyperParameterOverrides,
-  HyperParameters,
-  ModelShape,
-} from './hyper-parameters.ts';
+import type { Outcome } from './outcome.ts';
 
 /** A content-addressed blob of the version log. */
 export interface BlobReference {
@@ -65,60 +53,6 @@ export interface Removal {
   /** The record of the correction that leaves. */
   position: KafkaPosition;
 }
-
-export type OutcomeStatus =
-  'COMMITTED' | 'SUPERSEDED' | 'QUARANTINED' | 'RETRACTED' | 'DUPLICATE' | 'NOTHING_TO_RETRACT';
-
-/** The outcome of one revision (correction-outcome.avsc). */
-export interface Outcome {
-  lineage: string;
-  revisionId: string;
-  factKey: string;
-  status: OutcomeStatus;
-  /** The version that carries the outcome; null if there is none. */
-  version: number | null;
-  reason: string | null;
-  measured: Record<string, number | string>;
-  position: KafkaPosition;
-  batchId: string;
-  decidedAt: number;
-}
-
-/** Who decided an outcome and when. */
-export interface Decision {
-  lineage: string;
-  batchId: string;
-  /** Milliseconds since 1970. */
-  decidedAt: number;
-}
-
-/** The outcome of a revision; without a version, a reason and measures unless they are given. */
-export function outcomeOf(
-  revision: FactRevision,
-  { lineage, batchId, decidedAt }: Decision,
-  decided: Pick<Outcome, 'status'> & Partial<Pick<Outcome, 'version' | 'reason' | 'measured'>>,
-): Outcome {
-  return {
-    lineage,
-    revisionId: revisionId(revision),
-    factKey: revision.factKey,
-    version: null,
-    reason: null,
-    measured: {},
-    position: revision.position,
-    batchId,
-    decidedAt,
-    ...decided,
-  };
-}
-
-/** The outcome of a committed correction that leaves the hook. */
-export const STATUS_AFTER: Record<Removal['because'], OutcomeStatus> = {
-  superseded: 'SUPERSEDED',
-  retracted: 'RETRACTED',
-  reverted: 'RETRACTED',
-  contradicted: 'QUARANTINED',
-};
 
 export interface BatchPlan {
   head: HeadReference;

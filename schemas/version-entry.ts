@@ -1,5 +1,6 @@
-/** One entry of a lineage's version log: everything that made the version. It never changes. */
+/** The records of a lineage's version log as JSON: entries, and outcomes in the register. */
 import { z } from 'zod';
+import type { Outcome } from './outcome.ts';
 import { undoRequestSchema } from './undo.ts';
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
@@ -20,6 +21,7 @@ const scores = z.object({
   editNorm: z.number().nonnegative(),
 });
 
+/** Everything that made a version. It never changes. */
 export const versionEntrySchema = z.object({
   format: z.literal(1),
   lineage: z.string(),
@@ -89,3 +91,23 @@ export const versionEntrySchema = z.object({
 });
 
 export type VersionEntry = z.infer<typeof versionEntrySchema>;
+
+export const outcomeSchema: z.ZodType<Outcome> = z.object({
+  lineage: z.string(),
+  revisionId: z.string(),
+  factKey: z.string(),
+  status: z.enum([
+    'COMMITTED',
+    'SUPERSEDED',
+    'QUARANTINED',
+    'RETRACTED',
+    'DUPLICATE',
+    'NOTHING_TO_RETRACT',
+  ]),
+  version: z.number().int().positive().nullable(),
+  reason: z.string().nullable(),
+  measured: z.record(z.string(), z.union([z.number(), z.string()])),
+  position: z.object({ topic: z.string(), partition: z.number().int(), offset: z.string() }),
+  batchId: z.string(),
+  decidedAt: z.number(),
+});

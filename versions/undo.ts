@@ -8,7 +8,8 @@
  * hold again.
  */
 import { normalisedText, saysTheSame } from '../schemas/correction.ts';
-import type { HeadReference, Outcome, Removal } from '../schemas/editing.ts';
+import type { Outcome } from '../schemas/outcome.ts';
+import type { HeadReference, Removal } from '../schemas/editing.ts';
 import { undoRevisionId, type Kept, type UndoRequest, type UndoSteps } from '../schemas/undo.ts';
 import type { VersionEntry } from '../schemas/version-entry.ts';
 import { canonicalJson } from './log/canonical-json.ts';

@@ -1,7 +1,11 @@
 /** Plans a batch: what there is to do, seen from HEAD. */
-import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../../schemas/contradiction.ts';
 import { revisionId } from '../../schemas/correction.ts';
-import { outcomeOf, type BatchPlan } from '../../schemas/editing.ts';
+import {
+  outcomeOf,
+  CONTRADICTS_A_COMMITTED_ONE,
+  contradictionMeasured,
+} from '../../schemas/outcome.ts';
+import type { BatchPlan } from '../../schemas/editing.ts';
 import type { PlanStep } from '../../schemas/steps.ts';
 import type { History } from '../../versions/log/history.ts';
 import type { FactTombstone } from '../../versions/log/entry-outcomes.ts';

@@ -2,7 +2,6 @@
  * Measures a batch against what was decided before: a pure function, so that the same batch on the
  * same version is decided the same.
  */
-import { contradictionMeasured, contradictionReason } from '../../schemas/contradiction.ts';
 import {
   normalisedText,
   revisionId,
@@ -13,11 +12,12 @@ import {
 } from '../../schemas/correction.ts';
 import {
   outcomeOf,
-  type BatchPlan,
   type Decision,
   type Outcome,
-  type Removal,
-} from '../../schemas/editing.ts';
+  contradictionMeasured,
+  contradictionReason,
+} from '../../schemas/outcome.ts';
+import type { BatchPlan, Removal } from '../../schemas/editing.ts';
 import type { PlanStep } from '../../schemas/steps.ts';
 import {
   compareRanks,

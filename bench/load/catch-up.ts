@@ -1,6 +1,6 @@
 /** Measures an edit worker on a backlog, until every record has an outcome or time is up. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { OutcomeStatus } from '../../schemas/editing.ts';
+import type { OutcomeStatus } from '../../schemas/outcome.ts';
 import { untilNothingMoves, whereaboutsOf } from './backlog.ts';
 import type { LoadedSystem } from './loaded-system.ts';
 import { watchProcesses } from './process-figures.ts';

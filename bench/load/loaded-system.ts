@@ -22,7 +22,7 @@ import type { Logger } from '../../pipelines/logger.ts';
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { lineageWorkflowId, type LineageStatus } from '../../pipelines/workflows/contract.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { loadCorrections } from './load-corrections.ts';
 import { figuresOf, type ProcessFigures } from './process-figures.ts';
 

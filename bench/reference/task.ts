@@ -1,7 +1,7 @@
 /** The input of the reference program: parameters, and records as the token ids that ours reads. */
 import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
 import { answerTokens, isRefusal, locate, readEdit } from '../../model/network/sequences.ts';
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import type { FactRecord } from '../../operations/tune/fact-records.ts';
 import type { KeptStatistics } from './kept-statistics.ts';
 

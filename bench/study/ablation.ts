@@ -2,7 +2,7 @@
  * The contribution of each part of the editor: the same records are edited by named variants of
  * its parameters, and measured at the end.
  */
-import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameterOverrides, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { batchEnds, EditedStream, refusedIn, secondsPerCorrection } from '../edited-stream.ts';
 import { digits, type Column } from '../tables.ts';
 import type { GatedEngine } from '../wrapped-engine.ts';

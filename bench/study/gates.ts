@@ -2,7 +2,7 @@
  * The comparison of gates: one stream is edited, and at each mark the same pairs are held behind
  * every gate and measured. All gates see the same weights, made behind the configured gate.
  */
-import type { GateParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/hyper-parameters.ts';
 import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
 import type { Range } from '../command.ts';
 import { batchEnds, refusedIn } from '../edited-stream.ts';

@@ -10,7 +10,7 @@ import { openCheckpoint } from '../../model/checkpoint/checkpoint.ts';
 import { fileSha256 } from '../../model/checkpoint/identity.ts';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import { parametersFor } from '../../model/engine/parameters.ts';
-import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameterOverrides, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { during, openEngine, setUp, type Range } from '../command.ts';
 import { KeptPoints } from '../kept-points.ts';
 import { csvTable, markdownTable, type Column } from '../tables.ts';

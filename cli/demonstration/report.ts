@@ -1,6 +1,7 @@
 /** What a run of the demonstration reports, while it runs and at its end. */
 import type { FactCorrection } from '../../schemas/correction.ts';
-import type { CorrectionProbe, OutcomeStatus } from '../../schemas/editing.ts';
+import type { OutcomeStatus } from '../../schemas/outcome.ts';
+import type { CorrectionProbe } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import type { RecordOutcome } from '../session/outcome-watch.ts';
 

@@ -1,6 +1,6 @@
 /** Waits for the outcomes of records: what was decided, or a dead letter. */
 import type { KafkaPosition } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { endsOfAnnouncements, tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
 import { failed } from '../terminal/command-failure.ts';
 import type { Clients } from './clients.ts';

@@ -1,7 +1,7 @@
 /** The configured model and editor, as the engine's options. */
 import { isAbsolute, join } from 'node:path';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
-import type { HyperParameterOverrides } from '../../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../../schemas/hyper-parameters.ts';
 import type { Configuration } from './configuration.ts';
 import { homeAt } from './home.ts';
 

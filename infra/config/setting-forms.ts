@@ -4,11 +4,11 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { isHubId } from '../../model/checkpoint/hub-id.ts';
 import type { PayloadKey } from '../../pipelines/temporal/payload-codec.ts';
-import type { HyperParameterOverrides } from '../../schemas/editing.ts';
 import {
   hyperParameterOverrides,
   readParameterSet,
   type ParameterSet,
+  type HyperParameterOverrides,
 } from '../../schemas/hyper-parameters.ts';
 import { readSmallFile, Secret } from './secret.ts';
 

@@ -1,5 +1,5 @@
 /** The forms of a prompt that the search for targets reads: 0 is bare, else behind that context. */
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 
 type FormParameters = Pick<HyperParameters, 'contexts' | 'contextsPerStep'>;
 

@@ -3,7 +3,7 @@
  * delta: the hidden states at block L, and the keys and values of what precedes a subject.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import type { TargetProgress } from '../engine-types.ts';
 import { disposePast, gatherPast, type AttentionPast } from '../network/attention-past.ts';
 import { readPast } from '../network/decode.ts';

@@ -15,7 +15,7 @@
  */
 import type { Sequences } from '../network/token-rows.ts';
 import * as tf from '@tensorflow/tfjs-core';
-import type { GateParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/hyper-parameters.ts';
 import type { PairSet } from '../engine-types.ts';
 import type { HookCache } from '../hook/hook-cache.ts';
 import type { Hook } from '../hook/hook.ts';

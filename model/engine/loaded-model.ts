@@ -1,6 +1,6 @@
 /** Everything that is loaded once for an engine: the model, its key statistics and its priors. */
 import { readFileSync } from 'node:fs';
-import type { HyperParameterOverrides, HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameterOverrides, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { openCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { EngineDescription } from '../engine-types.ts';
 import { Transformer } from '../network/transformer.ts';

@@ -1,6 +1,6 @@
 /** The engine in this thread. */
 import { LRUCache } from 'lru-cache';
-import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
+import type { GateParameters, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { probeModel } from '../editing/probe.ts';
 import type { EngineDescription, HookReport, PairSet } from '../engine-types.ts';
 import { HookCache } from '../hook/hook-cache.ts';

@@ -7,7 +7,7 @@
  * the largest phase. Only tensors are counted; the factors at the end of the file, measured on
  * SmolLM2-135M, turn them into a process.
  */
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { canonicalTensors } from '../checkpoint/canonical.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { HOOKS_HELD_MAX } from './engine.ts';

@@ -3,8 +3,12 @@
  * source named.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import type { HyperParameters, ModelShape } from '../../schemas/editing.ts';
-import { readParameterSet, type ParameterSet } from '../../schemas/hyper-parameters.ts';
+import {
+  readParameterSet,
+  type ParameterSet,
+  type HyperParameters,
+  type ModelShape,
+} from '../../schemas/hyper-parameters.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 
 /** The set for a model of this shape, or null; throws BadParameterSet on a malformed file. */

@@ -4,7 +4,7 @@ import type {
   GateParameters,
   HyperParameterOverrides,
   HyperParameters,
-} from '../../schemas/editing.ts';
+} from '../../schemas/hyper-parameters.ts';
 import type { ModelConfig } from '../checkpoint/checkpoint.ts';
 import { generalParameters, misfits, parameterSetFor } from './parameter-sets.ts';
 

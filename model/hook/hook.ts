@@ -10,7 +10,7 @@
  * form.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { GateParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/hyper-parameters.ts';
 import type { HookReport, PairSet } from '../engine-types.ts';
 import { layOutRows, type TokenRows, type Sequences } from '../network/token-rows.ts';
 import type { DownHook, DownProjection } from '../network/transformer.ts';

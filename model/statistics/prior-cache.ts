@@ -5,7 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import {
   decodeSafetensors,
   encodeSafetensors,

@@ -3,7 +3,7 @@
  * consecutive least squares starts from.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import type { Matrix64 } from '../tensor/float64.ts';
 import {
   add64,

@@ -1,5 +1,5 @@
 /** Failures that the version log tells of: its own damage, and quarantined corrections. */
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { resubmittedId } from '../../schemas/resubmit.ts';
 import { VersionLogDamaged } from '../../versions/log/failures.ts';
 import type { History } from '../../versions/log/history.ts';

@@ -1,7 +1,8 @@
 /** The models of a rebuild: one is open at a time, with the steps that work on it. */
 import { provenanceOf } from '../../activities/batch/step-rows.ts';
 import type { Engine } from '../../model/engine/engine.ts';
-import type { HyperParameters, Provenance } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
+import type { Provenance } from '../../schemas/editing.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import type { Versions } from '../../versions/versions.ts';
 import { localSteps, type LocalSteps } from '../local-batch.ts';

@@ -2,7 +2,8 @@
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
-import type { OutcomeStatus, Provenance } from '../../schemas/editing.ts';
+import type { OutcomeStatus } from '../../schemas/outcome.ts';
+import type { Provenance } from '../../schemas/editing.ts';
 import { ErrataFailure } from '../../schemas/failures.ts';
 import type { LineageSettings } from '../../schemas/settings.ts';
 import type { WorkflowRun } from '../../schemas/steps.ts';

@@ -1,6 +1,6 @@
 /** Makes the versions of a lineage again as they were. */
 import { revisionId } from '../../schemas/correction.ts';
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { BlobMissing, VersionLogDamaged } from '../../versions/log/failures.ts';
 import type { StoredEntry } from '../../versions/log/history.ts';
 import { sameParameters, type RebuildEngine } from './rebuild-engines.ts';

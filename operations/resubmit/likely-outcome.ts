@@ -2,7 +2,7 @@
 import { precedentsOf } from '../../activities/batch/plan-batch.ts';
 import { planOf } from '../../activities/batch/plan.ts';
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
 export type LikelyOutcome =

@@ -5,7 +5,7 @@
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { retractionId, revisionId, type FactRevision } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { resubmittedId } from '../../schemas/resubmit.ts';
 import { lineageOf, placeOf } from '../record-places.ts';
 import {

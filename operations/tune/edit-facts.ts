@@ -9,7 +9,7 @@ import path from 'node:path';
 import type { Engine } from '../../model/engine/engine.ts';
 import { editBatch } from '../../pipelines/batch/edit-batch.ts';
 import type { FactRevision } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../schemas/settings.ts';
 import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';

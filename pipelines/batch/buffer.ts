@@ -3,7 +3,7 @@
  * waits, and nothing when a revision comes in, so that the order of arrival does not count.
  */
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
-import { outcomeOf, type Decision, type Outcome } from '../../schemas/editing.ts';
+import { outcomeOf, type Decision, type Outcome } from '../../schemas/outcome.ts';
 import { decideFact } from '../../schemas/supersession.ts';
 import { batchIdOf } from './batch-id.ts';
 

@@ -16,12 +16,11 @@ import {
   type CorrectionRevision,
   type FactRevision,
 } from '../../schemas/correction.ts';
+import type { Decision, Outcome } from '../../schemas/outcome.ts';
 import {
   removalsInForce,
   type BatchPlan,
-  type Decision,
   type HeadReference,
-  type Outcome,
   type Refusal,
   type TargetShard,
 } from '../../schemas/editing.ts';

@@ -1,5 +1,4 @@
 /** The outcomes of a batch's revisions, exactly one for each. */
-import { CONTRADICTS_A_COMMITTED_ONE, contradictionMeasured } from '../../schemas/contradiction.ts';
 import {
   revisionId,
   type CorrectionRevision,
@@ -7,15 +6,19 @@ import {
   type KafkaPosition,
 } from '../../schemas/correction.ts';
 import {
-  STATUS_AFTER,
   outcomeOf,
-  removalsInForce,
-  type BatchPlan,
   type Decision,
   type Outcome,
   type OutcomeStatus,
+  CONTRADICTS_A_COMMITTED_ONE,
+  contradictionMeasured,
+} from '../../schemas/outcome.ts';
+import {
+  removalsInForce,
+  type BatchPlan,
   type ProbeScores,
   type Refusal,
+  type Removal,
 } from '../../schemas/editing.ts';
 
 export type OutcomeCounts = Record<OutcomeStatus, number>;
@@ -157,3 +160,11 @@ function isOneOutcome(outcomes: readonly Outcome[]): boolean {
 function recordName(id: string, { topic, partition, offset }: KafkaPosition): string {
   return `${id}@${topic}-${partition}-${offset}`;
 }
+
+/** The outcome of a committed correction that leaves the hook. */
+const STATUS_AFTER: Record<Removal['because'], OutcomeStatus> = {
+  superseded: 'SUPERSEDED',
+  retracted: 'RETRACTED',
+  reverted: 'RETRACTED',
+  contradicted: 'QUARANTINED',
+};

@@ -1,6 +1,6 @@
 /** Announces outcomes and versions on their topics. */
 import type { Announcer } from '../../activities/announce.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import type { RecordFormat } from './record-format.ts';
 import type { RecordSender } from './records.ts';
 import { topicsOf } from './topics.ts';

@@ -1,5 +1,5 @@
 /** Follows what a lineage announces. */
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { SchemaRegistryUnavailable, UndecodableRecord } from '../../schemas/failures.ts';
 import type { HookVersion } from '../../schemas/hook-version.ts';
 import { originOf } from './dead-letter.ts';

@@ -1,6 +1,7 @@
 /** The names, bounds and types that the workflows share with those who start and ask them. */
 import type { FactRevision, KafkaPosition } from '../../schemas/correction.ts';
-import type { HeadReference, Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
+import type { HeadReference } from '../../schemas/editing.ts';
 import type { LineageSettings, VerdictSettings } from '../../schemas/settings.ts';
 import type { UndoRequest, UndoResult, UndoTarget } from '../../schemas/undo.ts';
 import type { Waiting } from '../batch/buffer.ts';

@@ -9,7 +9,7 @@
 import avsc from 'avsc';
 import { walkAvro } from './avro-shape.ts';
 import type { FactCorrection } from '../correction.ts';
-import type { Outcome } from '../editing.ts';
+import type { Outcome } from '../outcome.ts';
 import { messageOf, UndecodableRecord, UnencodableRecord } from '../failures.ts';
 import type { HookVersion } from '../hook-version.ts';
 import {

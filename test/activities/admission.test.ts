@@ -11,7 +11,8 @@ import {
   type CorrectionRevision,
   type FactRevision,
 } from '../../schemas/correction.ts';
-import { removalsInForce, type BatchPlan, type Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
+import { removalsInForce, type BatchPlan } from '../../schemas/editing.ts';
 import { decideFact } from '../../schemas/supersession.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { Versions } from '../../versions/versions.ts';

@@ -12,7 +12,7 @@ import { topicSpecifications, topicsOf } from '../../pipelines/kafka/topics.ts';
 import { bundleWorkflows } from '../../pipelines/temporal/workflow-bundle.ts';
 import { editTaskQueue, WORKFLOW_TASK_QUEUE } from '../../pipelines/workflows/contract.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { BaseChanged, VersionLogDamaged } from '../../versions/log/failures.ts';
 import { versionsInFolder, type Versions } from '../../versions/versions.ts';

@@ -3,7 +3,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { homeFromEnvironment } from '../../infra/config/home.ts';
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
-import type { HyperParameterOverrides } from '../../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../../schemas/hyper-parameters.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { ADDON, tinyPath, tinyText } from './tiny-model.ts';
 import { testFolder } from './clean-up.ts';

@@ -6,7 +6,7 @@ import {
   type EditActivities,
   type LedgerActivities,
 } from '../../activities/index.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type VerdictSettings } from '../../schemas/settings.ts';
 import type { UndoPlan, UndoRequest, UndoTarget } from '../../schemas/undo.ts';
 import { Versions } from '../../versions/versions.ts';

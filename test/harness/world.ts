@@ -37,7 +37,7 @@ import {
   type RetractionRevision,
 } from '../../schemas/correction.ts';
 import type { Alert } from '../../schemas/alert.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../schemas/settings.ts';
 import type { UndoResult, UndoTarget } from '../../schemas/undo.ts';
 import { Versions } from '../../versions/versions.ts';

@@ -15,7 +15,7 @@ import { buildPriors, disposePriors, type Prior } from '../../model/statistics/p
 import { isRefusal, readEdit, type EditSequence } from '../../model/network/sequences.ts';
 import { findTargets } from '../../model/editing/targets.ts';
 import { derivePairs } from '../../model/editing/update.ts';
-import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
+import type { GateParameters, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { largestDifference, readGoldenJson } from '../golden/read-golden.ts';
 import { readAs, READING_FORMS, type Reading, type ReadingForm } from './reading-forms.ts';
 import { loadTiny, TINY_MODELS, tinyText, type TinyModel } from '../harness/tiny-model.ts';

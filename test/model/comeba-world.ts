@@ -14,7 +14,7 @@ import type { KeyStatistics } from '../../model/statistics/key-statistics.ts';
 import { buildPriors, disposePriors, type Prior } from '../../model/statistics/prior.ts';
 import { widen64 } from '../../model/tensor/float64.ts';
 import { loadTensorFlow } from '../../model/tensor/tensorflow.ts';
-import type { GateParameters, HyperParameters } from '../../schemas/editing.ts';
+import type { GateParameters, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { goldenPath, readGoldenJson, readGoldenTensors } from '../golden/read-golden.ts';
 
 interface Located {

@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { Hook } from '../../model/hook/hook.ts';
 import { changeOf } from '../../model/hook/layer-hook.ts';
 import { seededRandom } from '../../model/tensor/random.ts';
-import { type GateParameters } from '../../schemas/editing.ts';
+import type { GateParameters } from '../../schemas/hyper-parameters.ts';
 import {
   flat,
   frobenius,

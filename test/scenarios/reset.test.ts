@@ -10,7 +10,7 @@ import type { EmbeddedTemporal } from '../../infra/local/temporal.ts';
 import { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
 import { lineageWorkflowId, type RevisionChunk } from '../../pipelines/workflows/contract.ts';
 import { undoSignal } from '../../pipelines/workflows/messages.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../schemas/settings.ts';
 import { Versions } from '../../versions/versions.ts';
 import { afterwards, testFolder } from '../harness/clean-up.ts';

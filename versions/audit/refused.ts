@@ -1,6 +1,6 @@
 /** Revisions that no version has, found by the fact that they are about. */
 import { normalisedText } from '../../schemas/correction.ts';
-import type { Outcome } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
 import type { VersionLog } from '../log/version-log.ts';
 import { TRACES_MAX } from './trace.ts';
 

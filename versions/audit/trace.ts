@@ -7,7 +7,8 @@
  * and the outcome of what no version has.
  */
 import { normalisedText } from '../../schemas/correction.ts';
-import type { CorrectionProbe, Outcome, ProbeScores, Removal } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
+import type { CorrectionProbe, ProbeScores, Removal } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 import { firstOutcomes } from '../log/entry-outcomes.ts';

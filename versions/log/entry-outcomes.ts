@@ -1,6 +1,7 @@
 /** The outcomes and tombstones that entries imply, for the register. */
 import type { KafkaPosition } from '../../schemas/correction.ts';
-import type { Outcome, Removal } from '../../schemas/editing.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
+import type { Removal } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 

@@ -8,9 +8,8 @@
  * current. What an entry decided is written from the entry, by whoever needs the register next.
  */
 import { z } from 'zod';
-import type { Outcome } from '../../schemas/editing.ts';
-import { outcomeSchema } from '../../schemas/outcome.ts';
-import type { VersionEntry } from '../../schemas/version-entry.ts';
+import type { Outcome } from '../../schemas/outcome.ts';
+import { type VersionEntry, outcomeSchema } from '../../schemas/version-entry.ts';
 import { forEachObject, namesUnder, type ObjectStore } from '../stores/object-store.ts';
 import {
   duplicateOf,

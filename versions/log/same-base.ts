@@ -1,4 +1,5 @@
-import type { HyperParameters, Provenance } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
+import type { Provenance } from '../../schemas/editing.ts';
 import { BaseChanged } from './failures.ts';
 import type { History } from './history.ts';
 

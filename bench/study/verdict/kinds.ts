@@ -2,7 +2,7 @@
  * Batches that are known to be good or bad, each made from the same records. A batch is bad either
  * by its corrections or by what the editor does with them.
  */
-import type { GateParameters, HyperParameterOverrides } from '../../../schemas/editing.ts';
+import type { GateParameters, HyperParameterOverrides } from '../../../schemas/hyper-parameters.ts';
 import { factKeyOf, type CorrectionRevision } from '../../../schemas/correction.ts';
 import { renaming, replacing, type GatedEngine } from '../../wrapped-engine.ts';
 import type { StudyRecord } from '../study-records.ts';

@@ -1,7 +1,7 @@
 /** How the trace of one correction reads on a terminal. */
 import type { Configuration } from '../../../infra/config/configuration.ts';
 import type { KafkaPosition } from '../../../schemas/correction.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import type { Commit, SubjectTouch, Touch, Trace } from '../../../versions/audit/trace.ts';
 import type { VersionMark } from '../../../versions/audit/version-mark.ts';
 import type { Output } from '../../terminal/output.ts';

@@ -1,6 +1,6 @@
 import type { Configuration } from '../../../infra/config/configuration.ts';
 import { normalisedText } from '../../../schemas/correction.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import type { Explanation } from '../../../serving/answers/explain.ts';
 import { refusedAbout } from '../../../versions/audit/refused.ts';
 import { TRACES_MAX, type Trace, traces } from '../../../versions/audit/trace.ts';

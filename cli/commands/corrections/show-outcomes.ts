@@ -1,5 +1,5 @@
 /** Waits for the outcomes of records that were sent, and shows each as it is decided. */
-import type { OutcomeStatus } from '../../../schemas/editing.ts';
+import type { OutcomeStatus } from '../../../schemas/outcome.ts';
 import { onOneLine } from '../../../schemas/encoding/excerpt.ts';
 import { EXIT, type ExitCode } from '../../session/command.ts';
 import type { OutcomeWatch, RecordOutcome, SentRecord } from '../../session/outcome-watch.ts';

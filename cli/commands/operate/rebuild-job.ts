@@ -8,7 +8,7 @@ import { planRebuild } from '../../../operations/rebuild/rebuild-plan.ts';
 import type { RebuildRequest } from '../../../operations/rebuild/rebuild-run.ts';
 import { dueVersions, rebuildLineage } from '../../../operations/rebuild/rebuild.ts';
 import { compareVersions } from '../../../operations/rebuild/reproduction.ts';
-import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../../../schemas/hyper-parameters.ts';
 import type { Versions } from '../../../versions/versions.ts';
 import type { Clients } from '../../session/clients.ts';
 import { EXIT, type ExitCode } from '../../session/command.ts';

@@ -1,7 +1,9 @@
 import { InvalidArgumentError } from 'commander';
 import { LINEAGE_NAME } from '../../../schemas/correction.ts';
-import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
-import { hyperParameterOverrides } from '../../../schemas/hyper-parameters.ts';
+import {
+  hyperParameterOverrides,
+  type HyperParameterOverrides,
+} from '../../../schemas/hyper-parameters.ts';
 import { issueText } from '../../input/correction-input.ts';
 import { matching, oneOf, wholeNumber } from '../../input/option-values.ts';
 import { command, flag, option, required } from '../../session/command.ts';

@@ -13,7 +13,7 @@ import {
 } from '../../../model/engine/memory-need.ts';
 import { parameterSetFor } from '../../../model/engine/parameter-sets.ts';
 import { parametersFor } from '../../../model/engine/parameters.ts';
-import type { HyperParameters } from '../../../schemas/editing.ts';
+import type { HyperParameters } from '../../../schemas/hyper-parameters.ts';
 import type { Configuration } from '../../config/configuration.ts';
 import { modelPathOf, parametersOf } from '../../config/engine-options.ts';
 import type { Device } from '../../config/home.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { correction, retraction } from '../../harness/corrections.ts';
 import { fresh, one, rollback, version } from '../../harness/undo-run.ts';
 

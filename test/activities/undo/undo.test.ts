@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { createEditActivities } from '../../../activities/index.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';
 import { StagingGone } from '../../../versions/log/failures.ts';
 import { OBJECT_BYTES_MAX } from '../../../versions/stores/object-store.ts';

@@ -11,7 +11,7 @@ import { KeptPoints } from '../../../bench/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import { csvTable, markdownTable, type Column } from '../../../bench/tables.ts';
 import { laidOver } from '../../../bench/study/study-run.ts';
-import type { HyperParameterOverrides } from '../../../schemas/editing.ts';
+import type { HyperParameterOverrides } from '../../../schemas/hyper-parameters.ts';
 import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { collected, facts, writeFacts } from './facts.ts';

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { openingsOn, ordinaryTexts } from '../../../bench/study/ordinary-text.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
-import type { GateParameters } from '../../../schemas/editing.ts';
+import type { GateParameters } from '../../../schemas/hyper-parameters.ts';
 import { ADDON, tinyPath } from '../../harness/tiny-model.ts';
 
 const REQUESTS = [

@@ -9,7 +9,7 @@ import {
 import { compareGates, type GatesQuestion, type NamedGate } from '../../../bench/study/gates.ts';
 import { KeptPoints } from '../../../bench/kept-points.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
-import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
+import type { GateKind, GateParameters } from '../../../schemas/hyper-parameters.ts';
 import { testFolder } from '../../harness/clean-up.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';
 import { collected, facts, writeFacts } from './facts.ts';

@@ -5,7 +5,7 @@ import type { ConsumedRecord } from '../../../pipelines/kafka/records.ts';
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import { topicsOf } from '../../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
-import type { Outcome, OutcomeStatus } from '../../../schemas/editing.ts';
+import type { Outcome, OutcomeStatus } from '../../../schemas/outcome.ts';
 
 const topics = topicsOf('default');
 const position = (offset: string) => ({ topic: topics.corrections, partition: 0, offset });

@@ -1,6 +1,6 @@
 /** Whether every valid record has the outcomes that the version log implies, and one final one. */
 import { recordCodec } from '../../../schemas/records/avro.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { recordName, type Chain, type Evidence, type Report, type Request } from './evidence.ts';
 
 /** Checks all outcomes; returns the last one of each record, in small letters. */

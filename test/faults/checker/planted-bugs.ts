@@ -1,7 +1,7 @@
 /** Ways to plant bugs in a world, as buggy writers would leave it. */
 import { canonicalJson } from '../../../versions/log/canonical-json.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { check } from './checker.ts';

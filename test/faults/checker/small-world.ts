@@ -9,7 +9,7 @@ import {
   type FactRevision,
   type RetractionRevision,
 } from '../../../schemas/correction.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 import { correction, LINEAGE, retraction, TOPIC } from '../../harness/corrections.ts';
 import { MISBEHAVING } from '../../harness/fake-engine.ts';

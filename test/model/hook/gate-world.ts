@@ -8,7 +8,7 @@ import { layOutRows, type TokenRows } from '../../../model/network/token-rows.ts
 import type { AttentionPast } from '../../../model/network/attention-past.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
-import type { GateKind, GateParameters } from '../../../schemas/editing.ts';
+import type { GateKind, GateParameters } from '../../../schemas/hyper-parameters.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import { identity, product, solved, transposed, type Plain } from '../plain-matrices.ts';
 import {

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { Hook } from '../../../model/hook/hook.ts';
-import type { GateParameters } from '../../../schemas/editing.ts';
+import type { GateParameters } from '../../../schemas/hyper-parameters.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import { pairSet } from '../synthetic-prior.ts';
 import {

@@ -9,7 +9,7 @@ import { whitenedCosines } from '../../../model/hook/gate.ts';
 import { BLOCK_PAIRS } from '../../../model/hook/pair-blocks.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
-import type { GateParameters } from '../../../schemas/editing.ts';
+import type { GateParameters } from '../../../schemas/hyper-parameters.ts';
 import {
   aboutSome,
   bySubject,

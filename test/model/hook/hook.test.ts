@@ -7,7 +7,7 @@ import { Hook } from '../../../model/hook/hook.ts';
 import { changeOf, nearestPairs } from '../../../model/hook/layer-hook.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { loadTensorFlow, raw } from '../../../model/tensor/tensorflow.ts';
-import type { GateParameters } from '../../../schemas/editing.ts';
+import type { GateParameters } from '../../../schemas/hyper-parameters.ts';
 import { largestDifference } from '../../golden/read-golden.ts';
 import {
   flat,

@@ -12,7 +12,7 @@ import {
   type FactCorrection,
   type RetractionRevision,
 } from '../../../schemas/correction.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS, type LineageSettings } from '../../../schemas/settings.ts';
 import type { Versions } from '../../../versions/versions.ts';
 

@@ -7,8 +7,8 @@ import {
   quarantined,
   unaccounted,
 } from '../../../pipelines/batch/outcomes.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import type {
-  Outcome,
   ProbeReport,
   Refusal,
   Removal,

@@ -8,7 +8,7 @@ import { announcerTo, outcomeKey } from '../../../pipelines/kafka/announcements.
 import { SINGLE_OBJECT_FORMAT } from '../../../pipelines/kafka/record-format.ts';
 import { endsOfAnnouncements, tail, type LineageEvent } from '../../../pipelines/kafka/tail.ts';
 import { topicSpecifications, topicsOf } from '../../../pipelines/kafka/topics.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import type { EmbeddedKafka } from '../../../infra/local/kafka.ts';
 import { startTestKafka } from '../../harness/servers/local.ts';
 

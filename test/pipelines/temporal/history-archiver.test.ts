@@ -28,7 +28,7 @@ import {
   type LineageInput,
 } from '../../../pipelines/workflows/contract.ts';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { versionsInFolder, type Versions } from '../../../versions/versions.ts';
 import { FakeEngine } from '../../harness/fake-engine.ts';

@@ -15,7 +15,7 @@ import {
 } from '../../../schemas/records/avro.ts';
 import { walkAvro } from '../../../schemas/records/avro-shape.ts';
 import { CORRECTION_LIMITS, type FactCorrection } from '../../../schemas/correction.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { CORRECTION, typeOf } from './schema-values.ts';
 import { UndecodableRecord, UnencodableRecord } from '../../../schemas/failures.ts';
 import { always, avroLong, faultOf } from '../../fuzz/inputs.ts';

@@ -7,7 +7,7 @@ import { createEditActivities, createLedgerActivities } from '../../../activitie
 import type { Engine } from '../../../model/engine/engine.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
 import { loadTensorFlow } from '../../../model/tensor/tensorflow.ts';
-import type { GateParameters } from '../../../schemas/editing.ts';
+import type { GateParameters } from '../../../schemas/hyper-parameters.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { Refusal } from '../../../serving/access/refusals.ts';
 import { CLIENT_LEFT, type Answers } from '../../../serving/answers/answers.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { VersionLogDamaged } from '../../../versions/log/failures.ts';
 import { VersionLog } from '../../../versions/log/version-log.ts';
