@@ -16,7 +16,7 @@ import { raw } from '../../model/tensor/tensorflow.ts';
 import { readSealed, writeSealed } from '../../model/tensor/whole-file.ts';
 import { testFolder } from '../harness/clean-up.ts';
 import { loadTiny, tinyText, type TinyModel } from '../harness/tiny-model.ts';
-import type { HyperParameters } from '../../schemas/editing.ts';
+import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { always, damaged, faultOf } from './inputs.ts';
 
 const LAYERS = [1];

@@ -1,7 +1,7 @@
 /** Bugs planted in a sound world, one of each kind: the checker must find and name each. */
 import { beforeAll, expect, test } from 'vitest';
 import { recordCodec } from '../../../schemas/records/avro.ts';
-import type { Outcome } from '../../../schemas/editing.ts';
+import type { Outcome } from '../../../schemas/outcome.ts';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { check } from './checker.ts';
 import {
