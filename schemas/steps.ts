@@ -1,6 +1,13 @@
 /** The arguments of the activities: what workflows, rebuilds and benchmarks hand to each step. */
 import type { CorrectionRevision, FactRevision } from './correction.ts';
-import type { BlobReference, HeadReference, ProbeReport, Removal, StagedUpdate, TargetShard } from './editing.ts';
+import type {
+  BlobReference,
+  HeadReference,
+  ProbeReport,
+  Removal,
+  StagedUpdate,
+  TargetShard,
+} from './editing.ts';
 import type { VerdictSettings } from './settings.ts';
 import type { UndoRequest } from './undo.ts';
 

@@ -5,7 +5,13 @@
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { FactCorrection } from '../../schemas/correction.ts';
-import { removalsInForce, type CorrectionProbe, type ProbeReport, type Removal, type StagedUpdate } from '../../schemas/editing.ts';
+import {
+  removalsInForce,
+  type CorrectionProbe,
+  type ProbeReport,
+  type Removal,
+  type StagedUpdate,
+} from '../../schemas/editing.ts';
 import type { VerdictSettings } from '../../schemas/settings.ts';
 import { canonicalJson } from '../../versions/log/canonical-json.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';

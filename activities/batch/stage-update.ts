@@ -5,7 +5,13 @@
 import type { Targets } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import { revisionId } from '../../schemas/correction.ts';
-import { removalsInForce, type BlobReference, type Refusal, type StagedUpdate, type TargetShard } from '../../schemas/editing.ts';
+import {
+  removalsInForce,
+  type BlobReference,
+  type Refusal,
+  type StagedUpdate,
+  type TargetShard,
+} from '../../schemas/editing.ts';
 import { ensureHook, hookIdOf, readBlob } from '../../versions/log/hook-pairs.ts';
 import { decodeTargets, encodePairs } from '../../versions/log/pairs.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';

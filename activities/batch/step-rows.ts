@@ -1,6 +1,12 @@
 /** Shared by the editing steps: HEAD, the engine's provenance, and the rows of their hooks. */
 import type { Engine } from '../../model/engine/engine.ts';
-import { removalsInForce, type HeadReference, type Provenance, type Removal, type StagedUpdate } from '../../schemas/editing.ts';
+import {
+  removalsInForce,
+  type HeadReference,
+  type Provenance,
+  type Removal,
+  type StagedUpdate,
+} from '../../schemas/editing.ts';
 import { EntryRefused } from '../../versions/log/failures.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import { hookIdOf, readPairs, type PairsRow } from '../../versions/log/hook-pairs.ts';
