@@ -104,7 +104,7 @@ beforeAll(async () => {
   await makeSource(await places.with(null), versions);
   await places.close();
   kafka = new Kafka({ brokers: [...broker.brokers], logLevel: logLevel.NOTHING });
-  const producer = kafka.producer();
+  const producer = kafka.producer({ idempotent: true });
   await producer.connect();
   const codec = recordCodec('fact-correction');
   // The record of "g" says something else than what the log was made of.
@@ -219,7 +219,7 @@ it('a lineage with ties is rebuilt from its records as it was live, bit for bit'
         : one),
     })),
   );
-  const producer = kafka.producer();
+  const producer = kafka.producer({ idempotent: true });
   await producer.connect();
   await producer.send({ topic, messages: records.flat() });
   await producer.disconnect();
