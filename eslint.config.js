@@ -1,16 +1,25 @@
 import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
+/** No file is exempt, and no comment can switch a rule off. */
+const LIMITS = {
+  'max-len': ['error', { code: 100, ignoreUrls: true, ignoreRegExpLiterals: true }],
+  'max-lines': ['error', 400],
+  'max-lines-per-function': ['error', 70],
+  'max-params': ['error', 4],
+};
+
 export default defineConfig(
   { ignores: ['node_modules/', '.errata/', 'dist/', 'coverage/'] },
+  { linterOptions: { noInlineConfig: true } },
   {
-    files: ['**/*.ts'],
+    files: ['**/*.ts', '**/*.mts'],
     extends: [tseslint.configs.recommendedTypeChecked],
     languageOptions: {
       parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
     },
-    linterOptions: { reportUnusedDisableDirectives: 'error' },
     rules: {
+      ...LIMITS,
       eqeqeq: 'error',
       'no-console': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
@@ -19,7 +28,7 @@ export default defineConfig(
         'error',
         { argsIgnorePattern: '^_', varsIgnorePattern: '^_' },
       ],
-      // An asynchronous interface may have an implementation that has nothing to wait for.
+      // An asynchronous interface may have an implementation with nothing to wait for.
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/restrict-template-expressions': [
         'error',
@@ -29,6 +38,6 @@ export default defineConfig(
   },
   {
     files: ['**/*.mjs', '**/*.js', '**/*.cjs'],
-    rules: { eqeqeq: 'error', 'no-unused-vars': 'error', 'no-undef': 'off' },
+    rules: { ...LIMITS, eqeqeq: 'error', 'no-unused-vars': 'error', 'no-undef': 'off' },
   },
 );

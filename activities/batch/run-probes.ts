@@ -89,7 +89,7 @@ export async function probeUpdate(
   const earlier = [...siblings, ...sampled(others, settings.retentionSample, batchId)].map(
     (correction) => ({ correction, probe: ownProbe(correction) }),
   );
-  const alternatives = await alternativesOf(added, base.ask);
+  const alternatives = await alternativesOf(added, (probes) => base.ask(probes));
   const questions = added.map((correction, i) => questionsOf(correction, alternatives[i]));
   const probes = [
     ...questions.flatMap((one) => [one.own, ...one.paraphrases, ...one.neighbours]),

@@ -58,7 +58,7 @@ export function verdictOf(
   const [only] = corrections;
   const [first] = blamed;
   if (corrections.length === 1 && failing.length === 0 && first !== undefined) {
-    const measured: Fault['measured'] = Object.assign({}, ...blamed.map((one) => one.measured));
+    const measured = Object.fromEntries(blamed.flatMap((one) => Object.entries(one.measured)));
     failing.push({ id: only!.id, code: first.code, reason: reasons.join('; '), measured });
   }
   return { pass: failing.length === 0 && blamed.length === 0, reasons, failing };

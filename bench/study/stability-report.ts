@@ -1,8 +1,25 @@
 /** The stability study as files: two plots and the numbers beside them. */
+import type { BatchDone } from '../edited-stream.ts';
 import { csvTable, digits, markdownTable, percent, type Column } from '../tables.ts';
 import { svgOf, type Panel, type Plot, type Series } from './plots.ts';
-import type { StabilityPoint, StreamResult } from './stability.ts';
-import { EARLIEST_GREEDY, measureColumns } from './stream-measures.ts';
+import { EARLIEST_GREEDY, measureColumns, type MarkMeasures } from './stream-measures.ts';
+
+export interface StabilityPoint extends MarkMeasures {
+  batchSize: number;
+  batches: number;
+  corrections: number;
+  refused: number;
+  /** Mean over the batches since the last mark; null if none was timed from start to end. */
+  secondsPerCorrection: number | null;
+  secondsTargetsPerCorrection: number | null;
+  residentBytes: number;
+}
+
+/** A stream up to a mark. */
+export interface StreamResult {
+  points: StabilityPoint[];
+  batches: BatchDone[];
+}
 
 export interface StabilityResults {
   /** One stream in batches of one size; null if it is not asked for. */

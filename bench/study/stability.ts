@@ -3,15 +3,10 @@
  * consecutive batches of one size, and against the number of instances per batch for one total.
  */
 import type { Range } from '../command.ts';
-import { batchEnds, refusedIn, secondsPerCorrection, type BatchDone } from '../edited-stream.ts';
+import { batchEnds, refusedIn, secondsPerCorrection } from '../edited-stream.ts';
 import type { GatedEngine } from '../wrapped-engine.ts';
-import { stabilityReport } from './stability-report.ts';
-import {
-  marksOf,
-  measureStream,
-  type MarkMeasures,
-  type StreamQuestion,
-} from './stream-measures.ts';
+import { stabilityReport, type StabilityPoint, type StreamResult } from './stability-report.ts';
+import { marksOf, measureStream, type StreamQuestion } from './stream-measures.ts';
 import type { StudyRecord } from './study-records.ts';
 import { runStudy, type Keeping, type StudyOptions } from './study-run.ts';
 
@@ -28,23 +23,6 @@ export interface StabilityOptions extends StudyOptions {
 export interface StabilityQuestion extends StreamQuestion {
   /** Batches after which the stream is measured; its end always is. */
   marks: readonly number[];
-}
-
-export interface StabilityPoint extends MarkMeasures {
-  batchSize: number;
-  batches: number;
-  corrections: number;
-  refused: number;
-  /** Mean over the batches since the last mark; null if none was timed from start to end. */
-  secondsPerCorrection: number | null;
-  secondsTargetsPerCorrection: number | null;
-  residentBytes: number;
-}
-
-/** A stream up to a mark. */
-export interface StreamResult {
-  points: StabilityPoint[];
-  batches: BatchDone[];
 }
 
 const EARLIEST_MAX = 200;

@@ -90,7 +90,7 @@ export function correctionFrom(value: unknown, defaults: InputDefaults): FactCor
     neighbourhood: given.neighbourhood ?? given.neighbours ?? [],
     source: given.source ?? defaults.source,
     issuedAt: given.issuedAt ?? defaults.now,
-    ...(given.replayOf != null && { replayOf: given.replayOf }),
+    ...(given.replayOf !== null && given.replayOf !== undefined && { replayOf: given.replayOf }),
   };
   const faults = faultsOf(correction);
   return faults.length > 0 ? faults : correction;

@@ -18,12 +18,12 @@ export async function readText(
   // Piece by piece, since it may be a pipe or a device without end.
   const pieces = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   for (;;) {
-    const { value, done } = await pieces.next().catch((error: unknown) => {
+    const piece = await pieces.next().catch((error: unknown) => {
       throw misused(`${file} cannot be read (${messageOf(error)})`);
     });
-    if (done === true) break;
-    parts.push(Buffer.from(value));
-    bytes += value.length;
+    if (piece.done === true) break;
+    parts.push(Buffer.from(piece.value));
+    bytes += piece.value.length;
     if (bytes > bytesMax) throw misused(`${file} has more than ${bytesMax} bytes`);
   }
   try {

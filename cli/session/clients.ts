@@ -14,7 +14,7 @@ export interface Clients {
   format: RecordFormat;
   lineages: TemporalLineages;
   /** The one sender of the command, which `close` closes. */
-  sender(): Promise<RecordSender>;
+  sender: () => Promise<RecordSender>;
   /** How far ingest is behind on the lineage's corrections. */
   lag(lineage: string): Promise<PartitionLag[]>;
   close(): Promise<void>;

@@ -54,8 +54,11 @@ runProcess('serve', async (context) => {
     port: (serving.server.server.address() as AddressInfo).port,
     async stop() {
       await serving.close();
-      const clients = [following?.stop(), kafkaClients?.sender.close(), workflows?.close()];
-      await Promise.allSettled(clients);
+      await Promise.allSettled([
+        following?.stop(),
+        kafkaClients?.sender.close(),
+        Promise.resolve(workflows?.close()),
+      ]);
     },
   };
 });

@@ -39,9 +39,9 @@ export interface Search {
   identity: string;
   log: TrialLog;
   /** Edits the facts with the candidate and measures. */
-  tryOut(candidate: Candidate, facts: readonly FactRecord[]): Promise<Measures>;
+  tryOut: (candidate: Candidate, facts: readonly FactRecord[]) => Promise<Measures>;
   /** Called with each trial; `known` where an earlier run finished it. */
-  report(trial: Trial, known: boolean): void;
+  report: (trial: Trial, known: boolean) => void;
 }
 
 /** Throws RangeError when there are too few facts to halve. */

@@ -41,11 +41,11 @@ export interface IngestDependencies {
   ): Promise<RecordReader>;
   deadLetters: RecordSender;
   /** Hands a chunk to the lineage's workflow. */
-  accept(lineage: string, chunk: RevisionChunk, attempt: string): Promise<AcceptAnswer>;
+  accept: (lineage: string, chunk: RevisionChunk, attempt: string) => Promise<AcceptAnswer>;
   /** Returns how far the group and the workflow are in each partition of the lineage's topic. */
   progress(lineage: string): Promise<PartitionProgress[]>;
   /** Returns the first offset that Kafka has of the partition. */
-  beginning(topic: string, partition: number): Promise<string>;
+  beginning: (topic: string, partition: number) => Promise<string>;
   logger: Logger;
   format: RecordFormat;
 }

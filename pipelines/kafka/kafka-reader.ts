@@ -93,12 +93,12 @@ export class KafkaReader implements RecordReader {
   }
 
   async #take(payload: EachBatchPayload): Promise<void> {
-    const { batch, resolveOffset } = payload;
+    const { batch } = payload;
     const start = this.parts.positions?.get(positionKey(batch))?.offset;
     const records = batch.messages
       .filter(({ offset }) => start === undefined || BigInt(offset) >= BigInt(start))
       .map((message) => consumedRecord(message, batch));
-    if (records.length === 0) resolveOffset(batch.lastOffset());
+    if (records.length === 0) payload.resolveOffset(batch.lastOffset());
     else await this.parts.onBatch(this.#batchOf(records, payload));
   }
 

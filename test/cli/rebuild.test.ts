@@ -142,7 +142,7 @@ test('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, 
 
   // A blob of one search is changed: the log is damaged, and its sound part can be rebuilt all the
   // same.
-  const search = (await versions().log(SOURCE).entry(6)).entry.searches![0]!;
+  const search = (await versions().log(SOURCE).entry(6)).entry.searches[0]!;
   const file = join(versionsFolder, blobName(SOURCE, search.sha256));
   const whole = readFileSync(file);
   rmSync(file);

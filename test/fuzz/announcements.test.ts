@@ -11,7 +11,7 @@ import type { ConsumedRecord, RecordHeaders } from '../../pipelines/kafka/record
 import { type LineageEvent, tail } from '../../pipelines/kafka/tail.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
-import { always, damaged, oddText } from './inputs.ts';
+import { always, damaged, oddText } from '../harness/odd-inputs.ts';
 
 /** The colours around a text. */
 const COLOURS = /^\p{Cc}\[\d+m|\p{Cc}\[\d+m$/gu;

@@ -5,8 +5,8 @@ import type { RecordName, AvroSchema } from '../../schemas/records/released-sche
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { walkAvro } from '../../schemas/records/avro-shape.ts';
 import { UndecodableRecord } from '../../schemas/failures.ts';
-import { typeOf } from '../schemas/records/schema-values.ts';
-import { always, avroLong, damaged, joined } from './inputs.ts';
+import { typeOf } from '../harness/schema-values.ts';
+import { always, avroLong, damaged, joined } from '../harness/odd-inputs.ts';
 
 const text = fc.string({ unit: 'binary', maxLength: 30 }).filter((value) => value.isWellFormed());
 const count = fc.nat(2 ** 31 - 1);

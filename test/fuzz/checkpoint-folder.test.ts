@@ -11,7 +11,15 @@ import { createTokenizer } from '../../model/tokenizer/tokenizer.ts';
 import { goldenPath } from '../golden/read-golden.ts';
 import { testFolder } from '../harness/clean-up.ts';
 import { useModel } from '../harness/use-model.ts';
-import { always, damaged, faultOf, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
+import {
+  always,
+  damaged,
+  faultOf,
+  nestedJson,
+  oddJson,
+  oddParts,
+  oddText,
+} from '../harness/odd-inputs.ts';
 
 const FAMILIES = ['llama', 'llama3', 'qwen2', 'gpt2', 'gptj'];
 const SHARD = 'model-00001-of-00002.safetensors';

@@ -23,7 +23,15 @@ import {
 import { LINEAGE_NAME } from '../../schemas/correction.ts';
 import { BadParameterSet, readParameterSet } from '../../schemas/hyper-parameters.ts';
 import { testFolder } from '../harness/clean-up.ts';
-import { always, damaged, faultOf, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
+import {
+  always,
+  damaged,
+  faultOf,
+  nestedJson,
+  oddJson,
+  oddParts,
+  oddText,
+} from '../harness/odd-inputs.ts';
 
 const folder = testFolder();
 

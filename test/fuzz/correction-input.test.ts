@@ -12,7 +12,7 @@ import { EXIT } from '../../cli/terminal/exit-code.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { invoke } from '../harness/invocation.ts';
 import { testFolder } from '../harness/clean-up.ts';
-import { always, damaged, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
+import { always, damaged, nestedJson, oddJson, oddParts, oddText } from '../harness/odd-inputs.ts';
 
 const DEFAULTS = { lineage: 'default', source: 'a test', now: 1_000 };
 const FORMATS = ['ndjson', 'csv'] as const;

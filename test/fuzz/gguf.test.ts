@@ -16,7 +16,7 @@ import {
 import { goldenPath } from '../golden/read-golden.ts';
 import { testFolder } from '../harness/clean-up.ts';
 import { useModel } from '../harness/use-model.ts';
-import { always, damaged, faultOf, joined, littleEndian, oddText } from './inputs.ts';
+import { always, damaged, faultOf, joined, littleEndian, oddText } from '../harness/odd-inputs.ts';
 
 const folder = testFolder();
 
@@ -49,12 +49,14 @@ test('a damaged GGUF file is a model or a clear fault', async () => {
 type Key = [name: string, type: number, bytes: Uint8Array];
 
 /** A header by hand. */
-function header({
-  values = [] as Key[],
-  infos = [] as Uint8Array[],
-  tensors = BigInt(infos.length),
-  keys = BigInt(values.length),
+function header(parts: {
+  values?: Key[];
+  infos?: Uint8Array[];
+  tensors?: bigint;
+  keys?: bigint;
 }): Uint8Array {
+  const { values = [], infos = [] } = parts;
+  const { tensors = BigInt(infos.length), keys = BigInt(values.length) } = parts;
   return joined(
     Buffer.from('GGUF'),
     uint32(3),

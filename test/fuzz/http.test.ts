@@ -11,7 +11,7 @@ import type { FactCorrection } from '../../schemas/correction.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { correction, LINEAGE } from '../harness/corrections.ts';
 import { servedLineage } from '../serving/served-lineage.ts';
-import { always, damaged, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
+import { always, damaged, nestedJson, oddJson, oddParts, oddText } from '../harness/odd-inputs.ts';
 
 let serving: Awaited<ReturnType<typeof servedLineage>>;
 const submitted: FactCorrection[] = [];

@@ -17,7 +17,7 @@ import { recordCodec } from '../../schemas/records/avro.ts';
 import { CORRECTION_LIMITS, factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { factCorrection, LINEAGE, TOPIC } from '../harness/corrections.ts';
-import { always, damaged, oddText } from './inputs.ts';
+import { always, damaged, oddText } from '../harness/odd-inputs.ts';
 
 const codec = recordCodec('fact-correction');
 const sound = new Uint8Array(codec.encode(factCorrection('c')));
@@ -191,7 +191,8 @@ test('any sound correction can be retracted by its key', async () => {
 });
 
 test('a correction with too large a record is refused before it is sent', () => {
-  const neighbourhood = Array(CORRECTION_LIMITS.neighbourhoodMax).fill('é'.repeat(1_100));
+  const long = 'é'.repeat(1_100);
+  const neighbourhood = Array.from({ length: CORRECTION_LIMITS.neighbourhoodMax }, () => long);
   const large = factCorrection('c', { neighbourhood });
   expect(faultsOf(large)).toEqual([
     `its record has ${codec.encode(large).length} bytes, ` +

@@ -17,7 +17,7 @@ import { readSealed, writeSealed } from '../../model/tensor/whole-file.ts';
 import { testFolder } from '../harness/clean-up.ts';
 import { loadTiny, tinyText, type TinyModel } from '../harness/tiny-model.ts';
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
-import { always, damaged, faultOf } from './inputs.ts';
+import { always, damaged, faultOf } from '../harness/odd-inputs.ts';
 
 const LAYERS = [1];
 const folder = testFolder();

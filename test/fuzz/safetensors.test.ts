@@ -10,7 +10,14 @@ import {
   parseSafetensorsHeader,
   safetensorsHeaderBytes,
 } from '../../schemas/encoding/safetensors.ts';
-import { always, damaged, joined, littleEndian, nestedJson, oddParts } from './inputs.ts';
+import {
+  always,
+  damaged,
+  joined,
+  littleEndian,
+  nestedJson,
+  oddParts,
+} from '../harness/odd-inputs.ts';
 
 const ONE_BYTE = { dtype: 'U8', shape: [1], data_offsets: [0, 1] };
 

@@ -36,7 +36,15 @@ import { Versions } from '../../versions/versions.ts';
 import { testFolder } from '../harness/clean-up.ts';
 import { addedCorrection, appendChange } from '../versions/entries.ts';
 import { MemoryStore } from '../harness/memory-store.ts';
-import { always, damaged, faultOf, nestedJson, oddJson, oddParts, oddText } from './inputs.ts';
+import {
+  always,
+  damaged,
+  faultOf,
+  nestedJson,
+  oddJson,
+  oddParts,
+  oddText,
+} from '../harness/odd-inputs.ts';
 
 const VERSIONS = 9;
 

@@ -87,7 +87,7 @@ function chunkOf(from: number, count: number, run: string | null = null): Revisi
 async function hand(from: number, count: number, run?: string): Promise<string> {
   for (;;) {
     const answer = await lineages.accept(LINEAGE, SETTINGS, chunkOf(from, count, run));
-    if (answer.kind === 'accepted') return answer.acceptance.run!;
+    if (answer.kind === 'accepted') return answer.acceptance.run;
     if (answer.kind !== 'refused' || answer.type !== 'BufferFull')
       throw new Error(JSON.stringify(answer));
     await delay(50);

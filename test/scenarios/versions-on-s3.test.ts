@@ -67,8 +67,11 @@ test('batches make versions that are announced, registered and verified', async 
     announceVersion: async ({ version }: { version: number }) => void announced.push(version),
     announceOutcomes: async () => undefined,
   };
-  const { announce } = announceActivities({ announcer, versions });
-  await announce({ lineage: LINEAGE, outcomes: [], version: 3 });
+  await announceActivities({ announcer, versions }).announce({
+    lineage: LINEAGE,
+    outcomes: [],
+    version: 3,
+  });
   expect(announced).toEqual([1, 2, 3]);
   const outcomes = await (await log.register()).outcomesOf(['a', 'b', 'a2', 'c', 'never']);
   expect([...outcomes.keys()].sort()).toEqual(['a', 'a2', 'b', 'c']);

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { CORRECTION_LIMITS, factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
-import { always } from '../fuzz/inputs.ts';
+import { always } from '../harness/odd-inputs.ts';
 
 const sound: FactCorrection = {
   id: 'c-1',

@@ -33,7 +33,7 @@ export interface Verification {
 
 /** Entries read at once. */
 const PIECE_ENTRIES = 16;
-const FOLDERS = ['log', 'blobs', 'register', 'aliases', 'histories', 'staging'] as const;
+type Folder = 'log' | 'blobs' | 'register' | 'aliases' | 'histories' | 'staging';
 
 export async function verifyLineage(
   store: ObjectStore,
@@ -76,7 +76,7 @@ class Verifier {
     };
   }
 
-  async #namesIn(root: string): Promise<Record<(typeof FOLDERS)[number], string[]>> {
+  async #namesIn(root: string): Promise<Record<Folder, string[]>> {
     const names = { log: [], blobs: [], register: [], aliases: [], histories: [], staging: [] };
     const groups = new Map<string, string[]>(Object.entries(names));
     for await (const name of this.store.list(root)) {

@@ -3,11 +3,8 @@ import path from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { batchEnds } from '../../../bench/edited-stream.ts';
 import { KeptPoints } from '../../../bench/kept-points.ts';
-import {
-  stabilityOfStream,
-  type StabilityQuestion,
-  type StreamResult,
-} from '../../../bench/study/stability.ts';
+import { stabilityOfStream, type StabilityQuestion } from '../../../bench/study/stability.ts';
+import type { StreamResult } from '../../../bench/study/stability-report.ts';
 import { stabilityReport } from '../../../bench/study/stability-report.ts';
 import { readStream } from '../../../bench/study/study-records.ts';
 import type { Keeping } from '../../../bench/study/study-run.ts';

@@ -8,7 +8,7 @@ import {
   disposeLayers,
   type LayerHook,
 } from '../../../model/hook/layer-hook.ts';
-import { HookCache } from '../../../model/hook/hook-cache.ts';
+import type { HookCache } from '../../../model/hook/hook-cache.ts';
 import { seededRandom } from '../../../model/tensor/random.ts';
 import { flat, frobenius, scaled, sum, type Plain } from '../plain-matrices.ts';
 import {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { boundedJson, UnsoundJson } from '../../../schemas/encoding/bounded-json.ts';
-import { always, damaged, faultOf, nestedJson, oddJson } from '../../fuzz/inputs.ts';
+import { always, damaged, faultOf, nestedJson, oddJson } from '../../harness/odd-inputs.ts';
 
 const LIMITS = { valuesMax: 1_000, depthMax: 20 };
 const reasonOf = async (text: Uint8Array | string, limits = LIMITS) =>

@@ -7,7 +7,7 @@ import {
   parseSafetensorsHeader,
   type StoredTensor,
 } from '../../../schemas/encoding/safetensors.ts';
-import { always, faultOf, joined, littleEndian } from '../../fuzz/inputs.ts';
+import { always, faultOf, joined, littleEndian } from '../../harness/odd-inputs.ts';
 import { readGoldenTensors } from '../../golden/read-golden.ts';
 
 const sample = (): Map<string, StoredTensor> =>

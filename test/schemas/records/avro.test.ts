@@ -16,9 +16,9 @@ import {
 import { walkAvro } from '../../../schemas/records/avro-shape.ts';
 import { CORRECTION_LIMITS, type FactCorrection } from '../../../schemas/correction.ts';
 import type { Outcome } from '../../../schemas/outcome.ts';
-import { CORRECTION, typeOf } from './schema-values.ts';
+import { CORRECTION, typeOf } from '../../harness/schema-values.ts';
 import { UndecodableRecord, UnencodableRecord } from '../../../schemas/failures.ts';
-import { always, avroLong, faultOf } from '../../fuzz/inputs.ts';
+import { always, avroLong, faultOf } from '../../harness/odd-inputs.ts';
 
 const text = fc.string({ unit: 'grapheme', maxLength: 40 });
 const correction: fc.Arbitrary<FactCorrection> = fc.record({

@@ -15,7 +15,7 @@ import {
   type AvroComplexSchema,
   type AvroSchema,
 } from '../../../schemas/records/released-schemas.ts';
-import { always } from '../../fuzz/inputs.ts';
+import { always } from '../../harness/odd-inputs.ts';
 import {
   changed,
   CORRECTION,
@@ -24,7 +24,7 @@ import {
   typeOf,
   valuesOf,
   type SchemaChange,
-} from './schema-values.ts';
+} from '../../harness/schema-values.ts';
 
 /** Fingerprints of the released schemas, in order: a new schema adds one, and none is changed. */
 const RELEASED: Record<RecordName, string[]> = {
@@ -87,9 +87,9 @@ test.each(RECORD_NAMES)(
         const written = other.toBuffer(value);
         const read = recordDecoder(record, framing).decode(Buffer.concat([head, written]));
         expect(current.isValid(read)).toBe(true);
-        const back = other.fromBuffer(current.toBuffer(read), readsCurrent);
+        const back = other.fromBuffer(current.toBuffer(read), readsCurrent) as object;
         const added = schema === later ? { afterthought: 'none' } : {};
-        expect({ ...back }).toEqual({ ...other.fromBuffer(written), ...added });
+        expect({ ...back }).toEqual({ ...(other.fromBuffer(written) as object), ...added });
       });
     }
   },

@@ -8,8 +8,8 @@ import {
   schemaIdOf,
 } from '../../../schemas/records/confluent-framing.ts';
 import { UndecodableRecord } from '../../../schemas/failures.ts';
-import { always, faultOf } from '../../fuzz/inputs.ts';
-import { CORRECTION, decodeFrom, SAMPLE, typeOf } from './schema-values.ts';
+import { always, faultOf } from '../../harness/odd-inputs.ts';
+import { CORRECTION, decodeFrom, SAMPLE, typeOf } from '../../harness/schema-values.ts';
 
 const sound = typeOf(CORRECTION).toBuffer({ ...SAMPLE, replayOf: null });
 /** Our record with another field before the others. */

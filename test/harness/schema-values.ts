@@ -5,9 +5,9 @@ import {
   schemaOf,
   type AvroComplexSchema,
   type AvroSchema,
-} from '../../../schemas/records/released-schemas.ts';
-import { recordDecoder } from '../../../schemas/records/avro.ts';
-import { confluentHead, confluentOpening } from '../../../schemas/records/confluent-framing.ts';
+} from '../../schemas/records/released-schemas.ts';
+import { recordDecoder } from '../../schemas/records/avro.ts';
+import { confluentHead, confluentOpening } from '../../schemas/records/confluent-framing.ts';
 
 type Field = { name: string; type: AvroSchema; default?: unknown };
 
