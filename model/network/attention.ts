@@ -55,7 +55,7 @@ export function attend(
   const key_BKSd = tf.transpose(tf.reshape(key, [B, S, K, d]), [0, 2, 1, 3]);
   const value_BKSd = tf.transpose(tf.reshape(value, [B, S, K, d]), [0, 2, 1, 3]);
   const scores = tf.matMul(query_BKGTd, key_BKSd, false, true); // [B, K, G T, S]
-  const shares: tf.Tensor4D = tf.softmax(tf.add(scores, geometry.mask)); // [B, K, G T, S]
+  const shares = tf.softmax(tf.add<tf.Tensor4D>(scores, geometry.mask)); // [B, K, G T, S]
   const mixed_BKGTd = tf.reshape(tf.matMul(shares, value_BKSd), [B, K, G, T, d]);
   const mixed = tf.reshape<tf.Rank.R2>(tf.transpose(mixed_BKGTd, [0, 3, 1, 2, 4]), [B * T, H * d]);
   return {
