@@ -1,7 +1,7 @@
 /**
- * The installed packages against the advisories that docs/security.md lists: `npm audit` needs a
- * service that is not everywhere, these lines hold without a network. They catch an override that
- * is dropped or an update that brings an old copy back, not an advisory that was published since.
+ * Compares the installed packages with the advisories in docs/security.md. `npm audit` needs a
+ * network service; this test does not. It catches a dropped override or an update that restores an
+ * old copy, but not a newer advisory.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -9,8 +9,8 @@ import { expect, it } from 'vitest';
 import { PROJECT_ROOT } from '../infra/config/home.ts';
 
 /**
- * Per package and major version the first that no known advisory names; where no major is given,
- * all below are named.
+ * The first version of each package and major version without a known advisory; without a major,
+ * all earlier versions have one.
  */
 const FIRST_SOUND: [name: string, major: number | null, version: string][] = [
   ['@grpc/grpc-js', null, '1.14.4'],
@@ -59,12 +59,12 @@ it.each(FIRST_SOUND)('no copy of %s (%s) is older than %s', (name, major, versio
   expect(copies.filter((copy) => isBelow(copy, version))).toEqual([]);
 });
 
-it('versions are told apart as numbers', () => {
+it('versions are compared as numbers', () => {
   expect(isBelow('7.5.9', '7.5.19')).toBe(true);
   expect(isBelow('7.5.19', '7.5.19')).toBe(false);
   expect(isBelow('8.0.0', '7.5.19')).toBe(false);
 });
 
-it('the lock file says what each package is and not where somebody fetched it', () => {
+it('the lock file identifies packages without the address they came from', () => {
   expect(Object.values(locked).filter(({ resolved }) => resolved !== undefined)).toEqual([]);
 });

@@ -1,6 +1,6 @@
 /**
- * The corrections that hold in the end depend on the revisions and their times, not on the order of
- * arrival or the cuts of batches: the buffer and the plan decide alike.
+ * Checks that the corrections that hold in the end depend on the revisions and their times, not on
+ * arrival order or batch boundaries: the buffer and the plan decide alike.
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
@@ -25,7 +25,7 @@ interface Submitted {
   issuedAt: number;
   /** Null retracts. */
   target: string | null;
-  /** The same id again, as another record. */
+  /** The same id is sent again as another record. */
   twice: boolean;
   partition: number;
 }
@@ -99,7 +99,7 @@ function answerOf({ correction: { target, issuedAt } }: CorrectionRevision) {
   return { target, issuedAt };
 }
 
-/** The id that holds by fact, and every record's outcomes, once all were committed in batches. */
+/** The id in force for each fact, and every record's outcomes, once all batches are committed. */
 async function admitted(
   revisions: readonly FactRevision[],
   cuts: readonly boolean[],

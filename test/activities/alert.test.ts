@@ -40,7 +40,7 @@ async function webhook(
 }
 
 describe('an alert', () => {
-  it('is posted with what heals it, signed, and the same each time', async () => {
+  it('is posted with its remedy and a signature, the same each time', async () => {
     const { url, got } = await webhook(204);
     const alerts = alertActivities({ url, secret: 'shared' });
     expect(await alerts.alert(ALERT)).toEqual({ told: true });
@@ -56,7 +56,7 @@ describe('an alert', () => {
   });
 
   it.each([500, 404, 302])(
-    'that is answered with %i is not delivered, and its address not repeated',
+    'is reported as not delivered on status %i, without repeating the address',
     async (status) => {
       const { url, got } = await webhook(status);
       const fault = await alertActivities({ url, secret: null })
@@ -74,7 +74,7 @@ describe('an alert', () => {
     },
   );
 
-  it('that nobody listens for is not delivered', async () => {
+  it('is reported as not delivered when nothing listens', async () => {
     const { url } = await webhook(204);
     await new Promise((resolve) => servers.pop()!.close(resolve));
     await expect(alertActivities({ url, secret: null }).alert(ALERT)).rejects.toThrow(
@@ -82,7 +82,7 @@ describe('an alert', () => {
     );
   });
 
-  it('goes nowhere where there is no webhook', async () => {
+  it('is not sent without a webhook', async () => {
     expect(await alertActivities(null).alert(ALERT)).toEqual({ told: false });
   });
 });

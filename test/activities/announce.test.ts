@@ -32,9 +32,9 @@ function announcing() {
 }
 
 describe('an announcement', () => {
-  // Regression: a reset lineage ends the batch that runs, and one that was cut otherwise never told
-  // its version.
-  it('tells first what versions before it decided and nobody told', async () => {
+  // Regression: a reset lineage ends the running batch, and an interrupted one never announced its
+  // version.
+  it('first announces earlier versions that were decided but not announced', async () => {
     const { log, told, activities } = announcing();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
     await appendChange(log, {
@@ -68,7 +68,7 @@ describe('an announcement', () => {
     expect(told).toHaveLength(7);
   });
 
-  it('that fails in the middle is made whole by the next', async () => {
+  it('that fails midway is completed by the next one', async () => {
     const { log, told, activities, setAway } = announcing();
     await appendChange(log, { add: [addedCorrection('a', { position: position(1) })] });
     setAway(true);

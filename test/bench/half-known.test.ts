@@ -1,6 +1,6 @@
 /**
- * The quality of edits on thirty facts that SmolLM2 half knows, in three batches of ten, whatever
- * the way a prompt is read. The records are not part of this project: without them the tests skip.
+ * Measures edits of thirty facts that SmolLM2 half knows, in three batches of ten, in every reading
+ * form. The records are not part of this project: without them the tests are skipped.
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -28,12 +28,12 @@ const LIMITS = { targetTokensMax: 64, promptTokensMax: 512, togetherTokensMax: 1
 const BEFORE =
   'The kettle had just begun to sing when Martha put her newspaper aside and turned to us.';
 
-/** Together only: one by one, thirty facts token by token take minutes. */
+/** Only the forms that read all facts together: one by one, token by token, they take minutes. */
 const FORMS: [string, ReadingForm][] = Object.entries(READING_FORMS).filter(
   ([, { together, chunkTokens }]) => together || chunkTokens === Infinity,
 );
 
-describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,', () => {
+describe.skipIf(!existsSync(RECORDS))('SmolLM2 edited on facts it half knows', () => {
   let engine: LocalEngine;
   let result: BenchResult;
   let hook: Hook;
@@ -44,7 +44,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
     engine = await LocalEngine.open(engineOptions(readConfiguration()));
     const records = await readRecords(RECORDS, 0, FACTS);
     result = await editStream(engine, records, FACTS / 3, () => {});
-    // The forms below are not to be had from outside of an engine.
+    // The forms below are only available inside the engine.
     const whole = [...engine['hooks'].values()].find(({ pairs }) => pairs.count === FACTS);
     if (!whole?.hook) throw new Error('the engine no longer holds the hook of all facts');
     hook = whole.hook;
@@ -54,7 +54,7 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
   }, EDITING_MS);
   afterAll(() => engine?.close());
 
-  it('takes them, with their paraphrases, and leaves neighbours and ordinary text alone', () => {
+  it('learns the facts and their paraphrases, and leaves neighbours and ordinary text alone', () => {
     expect(result.batches).toBe(3);
     expect(result.refused).toBe(0);
     expect(result.before.efficacy).toBeLessThan(0.1);
@@ -65,18 +65,18 @@ describe.skipIf(!existsSync(RECORDS))('SmolLM2, edited on facts it half knows,',
     expect(result.perplexityRatio).toBeLessThanOrEqual(1.005);
   });
 
-  it.each(FORMS)('says all thirty targets to the bare prompts, %s', (_, form) => {
+  it.each(FORMS)('gives all thirty targets for the bare prompts, %s', (_, form) => {
     expect(missed('bare', [], form)).toEqual([]);
   });
 
-  // The reference says 29 of them behind a longer prefix in one pass, 15 in chunks and none token
+  // The reference gives 29 of them behind a longer prefix in one pass, 15 in chunks and none token
   // by token.
-  it('says all thirty after a sentence of other text, in whichever form it is read', () => {
+  it('gives all thirty targets after unrelated text, in every reading form', () => {
     const before = engine['loaded'].checkpoint.tokenizer.encode(BEFORE);
     expect(FORMS.map(([, form]) => missed('behind', before, form))).toEqual(FORMS.map(() => []));
   });
 
-  /** The facts of which some target token is not what the model would say next. */
+  /** Facts with a target token that the model does not predict. */
   function missed(place: 'bare' | 'behind', before: number[], form: ReadingForm): string[] {
     const prompts = edits.map((edit) => [...front, ...before, ...edit[place].tokens]);
     const read = prompts.map((prompt, i) => [...prompt, ...edits[i]!.target.slice(0, -1)]);

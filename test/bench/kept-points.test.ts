@@ -7,7 +7,7 @@ beforeEach(() => {
   folder = testFolder();
 });
 
-test('a point is measured once, by whichever process asks', async () => {
+test('a point is measured once, whichever process needs it', async () => {
   let measured = 0;
   const work = async () => ({ share: 0.5, times: ++measured });
   expect(await new KeptPoints(folder).once({ study: 'a', mark: 1 }, work)).toEqual({
@@ -21,14 +21,14 @@ test('a point is measured once, by whichever process asks', async () => {
   expect(measured).toBe(1);
 });
 
-test('another question does not find the answer', async () => {
+test('a stored answer is not used for another question', async () => {
   const points = new KeptPoints(folder);
   await points.once({ study: 'a', parameters: { lambda: 1 } }, async () => 1);
   expect(await points.once({ study: 'a', parameters: { lambda: 2 } }, async () => 2)).toBe(2);
   expect(await points.once({ study: 'a', parameters: { lambda: 1 } }, async () => 3)).toBe(1);
 });
 
-test('a measurement that fails is not kept', async () => {
+test('a failed measurement is not stored', async () => {
   const points = new KeptPoints(folder);
   await expect(
     points.once({ study: 'a' }, () => Promise.reject(new Error('stopped'))),
@@ -36,7 +36,7 @@ test('a measurement that fails is not kept', async () => {
   expect(await points.once({ study: 'a' }, async () => 2)).toBe(2);
 });
 
-test('a number that JSON cannot write is refused instead of becoming null', async () => {
+test('a number that JSON cannot represent is refused instead of becoming null', async () => {
   await expect(
     new KeptPoints(folder).once({ study: 'a' }, async () => ({ ratio: Number.NaN })),
   ).rejects.toThrow(TypeError);

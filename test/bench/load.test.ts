@@ -6,7 +6,7 @@ import { recordCodec } from '../../schemas/records/avro.ts';
 import { faultsOf } from '../../schemas/correction-faults.ts';
 import { factKeyOf } from '../../schemas/correction.ts';
 
-test('load corrections are sound, about distinct facts and repeatable', () => {
+test('load corrections are sound, distinct and repeatable', () => {
   const corrections = loadCorrections('load', 100, 500);
   expect(corrections.flatMap(faultsOf)).toEqual([]);
   expect(new Set(corrections.map(factKeyOf)).size).toBe(500);
@@ -14,7 +14,7 @@ test('load corrections are sound, about distinct facts and repeatable', () => {
   expect(loadCorrections('load', 100, 500)).toEqual(corrections);
 });
 
-test('load corrections are as large as those that people write', () => {
+test('load corrections are as long as those that people write', () => {
   const corrections = loadCorrections('load', 100, 500);
   const codec = recordCodec('fact-correction');
   const bytes = corrections.reduce((sum, one) => sum + codec.encode(one).length, 0);
@@ -22,7 +22,7 @@ test('load corrections are as large as those that people write', () => {
   expect(bytes / 500).toBeLessThan(700);
 });
 
-test('memory and processor time agree with those that Node reports', () => {
+test('memory and processor time agree with what Node reports', () => {
   const until = process.cpuUsage().user + 100_000;
   while (process.cpuUsage().user < until);
   const secondsOf = ({ user, system }: NodeJS.CpuUsage) => (user + system) / 1e6;
@@ -35,7 +35,7 @@ test('memory and processor time agree with those that Node reports', () => {
   expect(cpuSeconds).toBeLessThan(after + 0.03);
 });
 
-test('a process that ended is not sampled', () => {
+test('a process that has ended is not sampled', () => {
   const { memory } = watchProcesses(() => ({ self: process.pid, gone: 2 ** 30 }))();
   expect(memory.map(({ name, lastBytes }) => [name, lastBytes > 0])).toEqual([['self', true]]);
 });
@@ -47,7 +47,7 @@ test('growth is the slope through all samples', () => {
   expect(growthPerMinute([at(0, 100)])).toBe(0);
 });
 
-test('a record that is in no place is reported missing', () => {
+test('a record that is found nowhere is reported missing', () => {
   const whereabouts = { produced: 100, inKafka: 60, inWorkflows: 30, decided: 10 };
   const machine = { commit: '', cores: 2, processor: '', loadBefore: 0, node: '', options: {} };
   const phases = { filling: [], fillingSeconds: 1, waiting: [], waitingSeconds: 1, histories: [] };

@@ -1,4 +1,4 @@
-/** The comparison with the reference, without PyTorch: its input, and the use of its output. */
+/** The comparison with the reference without PyTorch: its input and the use of its output. */
 import { createHash } from 'node:crypto';
 import { copyFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -75,27 +75,27 @@ const ours: BenchResult = {
 };
 
 describe('side by side', () => {
-  it('says how many times as long the reference takes for a correction', () => {
+  it('says how many times longer the reference takes per correction', () => {
     expect(speedupOf(ours, reference)).toBe(25);
     const line = /^time per correction +0\.800 s +20\.000 s +25\.0 x$/m;
     expect(sideBySide(ours, reference)).toMatch(line);
   });
 
-  it('compares stages per correction, each by its own number of corrections', () => {
+  it('compares stages per correction, each by its own count', () => {
     expect(sideBySide(ours, reference)).toMatch(/^ {2}context and targets +0\.600 s +19\.000 s$/m);
   });
 
-  it('says when the reference ran on fewer records, and only then', () => {
+  it('reports that the reference ran on fewer records only when it did', () => {
     expect(sideBySide(ours, reference)).toContain('the first 10 of the 30 records only');
     expect(sideBySide(ours, { ...reference, corrections: 30 })).not.toContain('records only');
   });
 
-  it('shows a measure that nothing was asked for as a dash', () => {
+  it('shows a dash for a measure without probes', () => {
     const line = /^paraphrases p\(new\) > p\(old\) +- +82\.0 %$/m;
     expect(sideBySide({ ...ours, paraphrase: null }, reference)).toMatch(line);
   });
 
-  it('takes no answer of the reference that lacks a measure or has one that is no share', () => {
+  it('rejects a reference answer with a missing or out-of-range measure', () => {
     const isTaken = (result: object) => referenceResultSchema.safeParse(result).success;
     expect(isTaken(reference)).toBe(true);
     const { efficacy: _, ...lacking } = reference;
@@ -104,7 +104,7 @@ describe('side by side', () => {
   });
 });
 
-describe('what the reference is told', () => {
+describe('the input of the reference', () => {
   const record = {
     case_id: 1,
     prompt: 'the capital of the old country is',
@@ -126,7 +126,7 @@ describe('what the reference is told', () => {
     };
   };
 
-  it('locates the subject in each text, in the tokens that our engine reads', async () => {
+  it('locates the subject in each text in the tokens of our engine', async () => {
     const { told, tokenizer } = await referenceOf([record]);
     const [first] = told;
     const upTo = ({ tokens, subjectLast }: { tokens: number[]; subjectLast: number }) =>
@@ -141,7 +141,7 @@ describe('what the reference is told', () => {
     expect(neighbours).toEqual([{ prompt: tokenizer.encode('the town is') }]);
   });
 
-  it('edits a fact that a later record replaces, and leaves it out of the measures', async () => {
+  it('edits a fact that a later record replaces, and excludes it from the measures', async () => {
     const later = { ...record, case_id: 2, target_new: 'berlin' };
     const { told } = await referenceOf([record, later]);
     expect(told.map(({ measured }) => measured)).toEqual([false, true]);
@@ -161,7 +161,7 @@ describe('the statistics that an engine worked with', () => {
     return sha256(sha256(text) + lines.join(''));
   };
 
-  it('are found among others by their hash, block by block', async () => {
+  it('are found by their hash, block by block', async () => {
     for (const identity of ['aa', 'bb']) {
       await writeFile(path.join(folder, `text-${identity}.json`), `text ${identity}`);
       await writeFile(path.join(folder, `keys-${identity}-4.safetensors`), `four ${identity}`);
@@ -174,7 +174,7 @@ describe('the statistics that an engine worked with', () => {
     expect(moments).toEqual(files);
   });
 
-  it('are missed, not guessed, where a file has changed', async () => {
+  it('are reported missing where a file has changed', async () => {
     await writeFile(path.join(folder, 'text-aa.json'), 'text');
     await writeFile(path.join(folder, 'keys-aa-4.safetensors'), 'changed');
     const kept = keptStatistics(folder, [4], whole('text', { 4: 'four' }));
@@ -183,11 +183,11 @@ describe('the statistics that an engine worked with', () => {
 });
 
 describe('the model written for PyTorch', () => {
-  it('is the same numbers when it is read back', async () => {
+  it('has the same numbers when it is read back', async () => {
     const original = await openCheckpoint(path.join(TINY, 'llama'));
     const copy = path.join(folder, 'model');
     await exportModel(original, copy, () => {});
-    // Reading needs a tokeniser, which is not written: the reference gets token ids.
+    // Reading it needs a tokeniser, which is not written: the reference gets token ids.
     await copyFile(path.join(TINY, 'llama', 'tokenizer.json'), path.join(copy, 'tokenizer.json'));
     const read = await openCheckpoint(copy);
     expect(read.config).toEqual(original.config);
@@ -197,7 +197,7 @@ describe('the model written for PyTorch', () => {
     await Promise.all([original.close(), read.close()]);
   });
 
-  it('refuses a structure that it does not write, and says what to do', async () => {
+  it('is refused for a structure that cannot be written, with a remedy', async () => {
     const checkpoint = await openCheckpoint(path.join(TINY, 'gpt2'));
     const exporting = exportModel(checkpoint, path.join(folder, 'model'), () => {});
     await expect(exporting).rejects.toThrow(NotExportable);
@@ -206,12 +206,12 @@ describe('the model written for PyTorch', () => {
 });
 
 describe('the Python of the comparison', () => {
-  it('is refused where ERRATA_PYTHON names one that lacks the packages', async () => {
+  it('is refused where the Python of ERRATA_PYTHON lacks the packages', async () => {
     const python = pythonWithTorch(folder, silentProgress, { ERRATA_PYTHON: 'false' });
     await expect(python).rejects.toThrow('ERRATA_PYTHON must name a Python');
   });
 
-  it('is the one that ERRATA_PYTHON names where it has them', async () => {
+  it('is the one in ERRATA_PYTHON where it has the packages', async () => {
     expect(await pythonWithTorch(folder, silentProgress, { ERRATA_PYTHON: 'true' })).toBe('true');
   });
 });

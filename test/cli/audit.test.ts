@@ -61,10 +61,7 @@ const json = async <Result>(args: string | string[], environment: NodeJS.Process
   return { code, result: JSON.parse(out) as Result };
 };
 
-/**
- * A running `serve` with a fake model of the same corrections; its address is the setting that
- * commands find it by.
- */
+/** A running `serve` with a fake model of the same corrections; commands find it by its address. */
 async function serve(): Promise<{ ERRATA_SERVE_URL: string }> {
   const serving = await servedLineage({
     versions: versionsInFolder(join(folder, 'home', 'versions')),
@@ -74,7 +71,7 @@ async function serve(): Promise<{ ERRATA_SERVE_URL: string }> {
   return { ERRATA_SERVE_URL: await serving.server.listen({ host: '127.0.0.1', port: 0 }) };
 }
 
-test('why: shows everything stored about a correction, with nothing running', async () => {
+test('`why` shows everything stored about a correction, with nothing running', async () => {
   const { code, result } = await json<{ about: string; traces: Trace[] }>('why a');
   expect(code).toBe(EXIT.ok);
   expect(result).toMatchObject({
@@ -96,7 +93,7 @@ test('why: shows everything stored about a correction, with nothing running', as
     expect(out).toContain(part);
 });
 
-test('why: reads the words as an id, else as a subject, and shows what was refused', async () => {
+test('`why` reads its argument as an id or else a subject, and shows refusals', async () => {
   expect(
     (await json<{ about: string; traces: Trace[] }>(['why', 'Subject a'])).result,
   ).toMatchObject({ about: 'subject', traces: [{ id: 'a2' }, { id: 'a' }] });
@@ -108,7 +105,7 @@ test('why: reads the words as an id, else as a subject, and shows what was refus
   expect((await errata('why x')).out).toContain('quarantined (not-effective): it has no effect');
 });
 
-test('why: asks a running serve a prompt', async () => {
+test('`why` sends a prompt to a running serve', async () => {
   const running = await serve();
   const { result } = await json(['why', 'Subject a is in'], running);
   expect(result).toMatchObject({
@@ -123,7 +120,7 @@ test('why: asks a running serve a prompt', async () => {
   );
 });
 
-test('why: fails for an unknown id, and refuses contradicting flags', async () => {
+test('`why` fails for an unknown id, and refuses contradicting flags', async () => {
   expect(await errata('why --correction nobody')).toMatchObject({
     code: EXIT.failure,
     err: expect.stringContaining('never decided') as string,
@@ -133,7 +130,7 @@ test('why: fails for an unknown id, and refuses contradicting flags', async () =
   expect((await errata('why --at soon x')).code).toBe(EXIT.usage);
 });
 
-test('diff: shows what differs, with nothing running', async () => {
+test('`diff` shows what differs, with nothing running', async () => {
   expect((await json<AskedDifference>('diff 1 3')).result).toMatchObject({
     added: [{ correctionId: 'c' }],
     superseded: [{ before: { target: 'Lyon' }, after: { target: 'Oslo' } }],
@@ -147,7 +144,7 @@ test('diff: shows what differs, with nothing running', async () => {
   expect((await errata('diff one')).code).toBe(EXIT.usage);
 });
 
-test('diff: asks both versions the probes, or the prompts of a file', async () => {
+test('`diff` asks both versions the probes, or the prompts of a file', async () => {
   const running = await serve();
   writeFileSync(
     join(folder, 'prompts.ndjson'),
@@ -174,7 +171,7 @@ test('diff: asks both versions the probes, or the prompts of a file', async () =
   });
 });
 
-test('blame: shows which version changed each answer', async () => {
+test('`blame` shows which version changed each answer', async () => {
   const running = await serve();
   const { out } = await errata(['blame', 'Subject a is in', 'Nobody is in'], running);
   expect(out).toMatch(/v1 +"Lyon"[\s\S]+v2 +"Oslo"[\s\S]+1 of 2 answers changed/);
@@ -183,7 +180,7 @@ test('blame: shows which version changed each answer', async () => {
   expect((await errata('blame --probes none.txt x', running)).code).toBe(EXIT.usage);
 });
 
-test('export: writes a file that verify accepts, and replaces none without --force', async () => {
+test('`export` writes a file that verify accepts, and overwrites only with --force', async () => {
   expect((await errata('export --audit --out audit.jsonl')).code).toBe(EXIT.ok);
   expect(readFileSync(join(folder, 'audit.jsonl.sha256'), 'utf8')).toMatch(
     /^[0-9a-f]{64} {2}audit\.jsonl\n$/,
@@ -208,7 +205,7 @@ test('export: writes a file that verify accepts, and replaces none without --for
   expect((await errata('export')).code).toBe(EXIT.usage);
 });
 
-test('export: writes to the standard output without --out', async () => {
+test('`export` writes to the standard output without --out', async () => {
   const { out } = await errata('export --audit');
   expect(
     out

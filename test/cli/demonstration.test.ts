@@ -8,7 +8,7 @@ import { faultsOf } from '../../schemas/correction-faults.ts';
 
 const stream = demonstrationStream('default', 1, 1_000);
 
-test('the stream has 40 sound corrections or more, with probes', () => {
+test('the stream has at least 40 sound corrections with probes', () => {
   expect(stream.corrections.length).toBeGreaterThanOrEqual(40);
   for (const correction of stream.corrections) {
     expect(faultsOf(correction), correction.id).toEqual([]);
@@ -17,7 +17,7 @@ test('the stream has 40 sound corrections or more, with probes', () => {
   }
 });
 
-test('the stream names the subject in every paraphrase, not first, and in no neighbour', () => {
+test('the stream names the subject inside every paraphrase and in no neighbour', () => {
   for (const { id, subject, prompt, paraphrases, neighbourhood } of stream.corrections) {
     expect(
       paraphrases.every((text) => text.includes(subject)),
@@ -31,12 +31,12 @@ test('the stream names the subject in every paraphrase, not first, and in no nei
   }
 });
 
-test('the stream has every id and every fact once', () => {
+test('the stream has each id and each fact once', () => {
   expect(new Set(stream.corrections.map(({ id }) => id)).size).toBe(stream.corrections.length);
   expect(new Set(stream.corrections.map(factKeyOf)).size).toBe(stream.corrections.length);
 });
 
-test('the stream supersedes, retracts, repeats a subject, and has bad records', () => {
+test('the stream supersedes, retracts, repeats a subject, and contains bad records', () => {
   const subjects = stream.corrections.map(({ subject }) => subject);
   expect(subjects.length - new Set(subjects).size).toBe(1);
   const superseded = stream.corrections.find(({ id }) => id === stream.superseding.supersedes)!;
@@ -57,7 +57,7 @@ test('the source of every correction says whether it is real or invented', () =>
     expect(source, id).toMatch(/^demonstration; (real|invented)/);
 });
 
-test('the stream has other ids in another run, and the same facts', () => {
+test('the stream has new ids in another run, and the same facts', () => {
   const second = demonstrationStream('default', 2, 2_000);
   expect(second.corrections.map(factKeyOf)).toEqual(stream.corrections.map(factKeyOf));
   expect(second.corrections.some(({ id }) => stream.corrections.some((one) => one.id === id))).toBe(

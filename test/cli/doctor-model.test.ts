@@ -13,7 +13,7 @@ beforeEach(() => void (folder = testFolder()));
 const doctor = (args: string[], environment: NodeJS.ProcessEnv = {}) =>
   invoke(folder, ['doctor', ...args], environment);
 
-test('shows shape, parameter set and memory of a model that fits', async () => {
+test('a model that fits is shown with shape, parameter set and memory', async () => {
   const { code, out } = await doctor(['--model', tinyPath('gptj')]);
   expect(code).toBe(EXIT.ok);
   expect(out).toMatch(/architecture\s+gptj/);
@@ -23,7 +23,7 @@ test('shows shape, parameter set and memory of a model that fits', async () => {
   expect(out).toContain('It fits');
 });
 
-test('exits with 1 for a model that will not fit, from its config.json alone', async () => {
+test('a model that does not fit exits with 1, from its config.json alone', async () => {
   const far = {
     model_type: 'llama',
     hidden_size: 16_384,
@@ -48,7 +48,7 @@ test('exits with 1 for a model that will not fit, from its config.json alone', a
   expect(need.memory.parts.weightsBytes).toBe(4 * need.memory.parameterCount);
 });
 
-test('applies the user’s own set, and refuses a set for another model', async () => {
+test("the user's own set is applied, and a set for another model is refused", async () => {
   const file = join(folder, 'set.json');
   writeFileSync(
     file,
@@ -71,7 +71,7 @@ test('applies the user’s own set, and refuses a set for another model', async 
   expect(refused.err).toContain('for another model');
 });
 
-test('says why a path is not a model', async () => {
+test('a path that is not a model is refused with the reason', async () => {
   const { code, err } = await doctor(['--model', folder]);
   expect(code).toBe(EXIT.failure);
   expect(err).toContain('neither config.json nor a .gguf file');
@@ -85,7 +85,7 @@ const memory = (worker: number, serve: number) =>
     ],
   }) as unknown as ModelNeed['memory'];
 
-test('the verdict adds both processes, and all others where they share the memory', () => {
+test('the verdict adds both processes, and all others that share the memory', () => {
   expect(fitOf(memory(40e9, 30e9), { bytes: 80e9, of: 'machine' })).toMatchObject({
     fits: true,
     totalBytes: 71.2e9,

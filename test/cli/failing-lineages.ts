@@ -26,7 +26,7 @@ const LINEAGES = [
   ...['quiet', 'quarantined', 'letters', 'waiting', 'frozen', 'retried'],
   ...['idle', 'terminated', 'anew', 'damaged', 'undone', 'stuck'],
 ];
-/** Of these the topics are made. */
+/** Lineages whose topics are created. */
 const WITH_TOPICS = ['letters', 'waiting', 'anew'];
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 const SETTINGS = {
@@ -125,7 +125,7 @@ export async function failuresOf(
   return { code, ...(JSON.parse(out) as Findings) };
 }
 
-/** Asks until it is so; the test's own bound ends it otherwise. */
+/** Polls until the value is found; the test's own time limit ends it otherwise. */
 export async function until<Value>(
   ask: () => Promise<Value>,
   holds: (value: Value) => boolean,

@@ -1,4 +1,4 @@
-/** `errata failures`: each kind of failure in a lineage of its own, and what fixes it. */
+/** Tests `errata failures`: each kind of failure in a lineage of its own, with its fix. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
@@ -74,7 +74,7 @@ test('lists open quarantined corrections, the newest first', async () => {
   ]);
 });
 
-test('lists dead letters with their reason, unless their record was taken since', async () => {
+test('lists dead letters with their reason, unless their record was accepted since', async () => {
   const topic = topicsOf('letters').corrections;
   const letter = (offset: string, value: Buffer) =>
     deadLetter(
@@ -90,7 +90,7 @@ test('lists dead letters with their reason, unless their record was taken since'
       ),
   );
   expect(sent).toBeDefined();
-  // Sent again as it was, it came back.
+  // It came back because it was resubmitted unchanged.
   const again = letter('5', Buffer.from('nonsense'));
   const back = deadLetter(
     {
@@ -162,7 +162,7 @@ test('lists a frozen lineage with its batch, once, until it is resumed and settl
   expect(after.healed).toBe(1);
 });
 
-test('lists an activity that fails again and again, with its fix', async () => {
+test('lists an activity that keeps failing, with its fix', async () => {
   await accept('retried', 0, correction('retried', 'a'));
   const { failures } = await until(
     () => failuresOf('retried'),
@@ -196,7 +196,7 @@ test('lists a task queue without a worker', async () => {
   ]);
 });
 
-test('lists a terminated batch until its corrections are decided otherwise', async () => {
+test('lists a terminated batch until its corrections have other outcomes', async () => {
   await accept('terminated', 0, correction('terminated', 'a'));
   const batch = lineages.client.workflow.getHandle(batchWorkflowId('terminated', 0));
   await until(
@@ -206,7 +206,7 @@ test('lists a terminated batch until its corrections are decided otherwise', asy
         ({ kind, cause }) => kind === 'activity' && cause.includes('the store is away'),
       ),
   );
-  // The lineage would try it again; with its own workflow ended, nobody does.
+  // The lineage would retry it; once its own workflow has ended, nothing does.
   await lineages.client.workflow.getHandle('lineage/terminated').terminate('a test');
   await batch.terminate('an operator was in a hurry');
   const { failures } = await until(
@@ -279,7 +279,7 @@ test('lists a damaged version log', async () => {
   ]);
 });
 
-test('names what could not be searched where Temporal and Kafka are away', async () => {
+test('names what could not be searched while Temporal and Kafka are down', async () => {
   const away = { ERRATA_TEMPORAL_ADDRESS: '127.0.0.1:1', ERRATA_KAFKA_BROKERS: undefined };
   const found = await failuresOf('quarantined', away);
   expect(found.failures).toHaveLength(2);

@@ -11,11 +11,11 @@ import { invoke } from '../harness/invocation.ts';
 let folder: string;
 beforeEach(() => void (folder = testFolder()));
 
-/** One invocation in an empty data folder. */
+/** Runs one command in an empty data folder. */
 const errata = (args: string | string[], environment: NodeJS.ProcessEnv = {}, input = '') =>
   invoke(folder, args, environment, input);
 
-/** The program with all commands, which are only described. */
+/** The program with all commands, for descriptions only. */
 const wholeProgram = () => {
   const [out, err] = [new PassThrough(), new PassThrough()];
   const surroundings = { in: Readable.from([]), out, err, environment: {}, workingDirectory: '' };
@@ -58,7 +58,7 @@ test('exits with 2 for an unknown command or flag, and suggests a known one', as
   expect((await errata('log --count many')).code).toBe(EXIT.usage);
 });
 
-test('exits with 2 and names every fault of a wrong configuration', async () => {
+test('exits with 2 and names every fault of an invalid configuration', async () => {
   const { code, err } = await errata('log', { ERRATA_DEVICE: 'tpu', ERRATA_LOG_LEVEL: 'loud' });
   expect(code).toBe(EXIT.usage);
   expect(err).toContain('ERRATA_DEVICE');
@@ -130,7 +130,7 @@ test('names the lines with faults and sends nothing', async () => {
   expect(err).toContain('nothing was sent');
 });
 
-test('refuses to open a system without tokens to the network', async () => {
+test('refuses to expose a system without tokens to the network', async () => {
   expect(await errata('up', { ERRATA_HOST: '0.0.0.0' })).toMatchObject({
     code: EXIT.usage,
     err: expect.stringContaining('errata token create') as string,
@@ -144,7 +144,7 @@ test('down does nothing where nothing runs', async () => {
   });
 });
 
-test('writes no colours with NO_COLOR, and does with FORCE_COLOR', async () => {
+test('writes no colours with NO_COLOR, and writes them with FORCE_COLOR', async () => {
   const escape = String.fromCharCode(27);
   expect((await errata('watch', { FORCE_COLOR: '1' })).err).toContain(escape);
   expect((await errata('watch', { FORCE_COLOR: '1', NO_COLOR: '1' })).err).not.toContain(escape);

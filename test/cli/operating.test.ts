@@ -1,6 +1,6 @@
 /**
- * The operator's commands where nothing runs: what they do to the version log, and how they say
- * what they lack.
+ * The operator's commands with nothing running: their effect on the version log, and their
+ * refusals.
  */
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
@@ -30,7 +30,7 @@ async function committed(...ids: string[]) {
   return versions.log(LINEAGE);
 }
 
-test('a dry run shows what an undo would do, and does nothing', async () => {
+test('a dry run shows what an undo would do, and changes nothing', async () => {
   const log = await committed('a', 'b');
   expect(await errata('revert 1 --dry-run')).toMatchObject({
     code: EXIT.ok,
@@ -97,7 +97,7 @@ test('aliases are listed and moved', async () => {
     expect((await errata(['alias', ...args])).code, args[0]).toBe(EXIT.usage);
 });
 
-test('the commands that need a running lineage name the command that starts one', async () => {
+test('commands that need a running lineage name the command that starts one', async () => {
   await committed('a');
   for (const args of [['freeze'], ['resume'], ['revert', '1']])
     expect(await errata(args), args[0]).toMatchObject({

@@ -1,7 +1,4 @@
-/**
- * `errata rebuild` and `errata compare` as processes of their own: killed in the middle, gone on
- * with.
- */
+/** Runs `errata rebuild` and `errata compare` as processes, killed midway and continued. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -57,7 +54,7 @@ beforeAll(async () => {
   await places.close();
 });
 
-test('is killed in the middle and goes on, to the last bit', { timeout: 120_000 }, async () => {
+test('a rebuild killed midway continues bit for bit', { timeout: 120_000 }, async () => {
   const dry = await errata('rebuild --as again --dry-run --json');
   expect([dry.code, JSON.parse(dry.out)]).toMatchObject([
     0,
@@ -93,43 +90,39 @@ test('is killed in the middle and goes on, to the last bit', { timeout: 120_000 
   ]);
 });
 
-test(
-  'makes a fork, and compares it with what it was forked from',
-  { timeout: 120_000 },
-  async () => {
-    const fork = await errata([
-      'rebuild',
-      '--as',
-      'fork',
-      '--hyper-parameters',
-      '{"layers": [1], "stepsMax": 3}',
-      '--json',
-    ]);
-    expect(fork.code).toBe(0);
-    const made = JSON.parse(fork.out) as {
-      kind: string;
-      comparison: { sides: { lineage: string; efficacyOfAll: number }[] };
-    };
-    expect(made).toMatchObject({
-      kind: 'fork',
-      comparison: { sides: [{ lineage: SOURCE }, { lineage: 'fork' }], onlyFirst: [] },
-    });
-    const { entry } = (await versions().log('fork').read()).latest!;
-    expect(entry.parameters).toMatchObject({
-      layers: [1],
-      stepsMax: 3,
-      contexts: PARAMETERS.contexts,
-    });
-    const compared = await errata(`compare ${SOURCE} fork --json`);
-    const { comparison } = { comparison: JSON.parse(compared.out) as typeof made.comparison };
-    expect(comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll)).toEqual(
-      made.comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll),
-    );
-    expect((await errata(`compare ${SOURCE} fork`)).out).toContain('neighbours unchanged');
-  },
-);
+test('a fork is made and compared with its source', { timeout: 120_000 }, async () => {
+  const fork = await errata([
+    'rebuild',
+    '--as',
+    'fork',
+    '--hyper-parameters',
+    '{"layers": [1], "stepsMax": 3}',
+    '--json',
+  ]);
+  expect(fork.code).toBe(0);
+  const made = JSON.parse(fork.out) as {
+    kind: string;
+    comparison: { sides: { lineage: string; efficacyOfAll: number }[] };
+  };
+  expect(made).toMatchObject({
+    kind: 'fork',
+    comparison: { sides: [{ lineage: SOURCE }, { lineage: 'fork' }], onlyFirst: [] },
+  });
+  const { entry } = (await versions().log('fork').read()).latest!;
+  expect(entry.parameters).toMatchObject({
+    layers: [1],
+    stepsMax: 3,
+    contexts: PARAMETERS.contexts,
+  });
+  const compared = await errata(`compare ${SOURCE} fork --json`);
+  const { comparison } = { comparison: JSON.parse(compared.out) as typeof made.comparison };
+  expect(comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll)).toEqual(
+    made.comparison.sides.map(({ efficacyOfAll }) => efficacyOfAll),
+  );
+  expect((await errata(`compare ${SOURCE} fork`)).out).toContain('neighbours unchanged');
+});
 
-test('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, async () => {
+test('an impossible rebuild is refused with a remedy', { timeout: 120_000 }, async () => {
   const other = await invoke(folder, ['rebuild', '--as', 'x'], {
     ...environment,
     ERRATA_MODEL: tinyPath('gpt2'),
@@ -140,8 +133,7 @@ test('refuses what it cannot begin, and says what helps', { timeout: 120_000 }, 
   expect((await errata('rebuild --as X!')).code).toBe(2);
   expect((await errata('rebuild --as x --lineage none')).err).toContain('--from kafka');
 
-  // A blob of one search is changed: the log is damaged, and its sound part can be rebuilt all the
-  // same.
+  // One blob of a search is changed: the log is damaged, but its sound part can still be rebuilt.
   const search = (await versions().log(SOURCE).entry(6)).entry.searches[0]!;
   const file = join(versionsFolder, blobName(SOURCE, search.sha256));
   const whole = readFileSync(file);

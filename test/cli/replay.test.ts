@@ -1,4 +1,7 @@
-/** `errata resubmit` and `errata replay` on a real Kafka and Temporal; the engine has no model. */
+/**
+ * Tests `errata resubmit` and `errata replay` on a real Kafka and Temporal; the engine has no
+ * model.
+ */
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { Kafka, logLevel } from 'kafkajs';
 import { mkdirSync } from 'node:fs';
@@ -184,7 +187,7 @@ test('a dry run shows what would be sent, and its likely outcome', async () => {
   );
 });
 
-test('sends a quarantined correction again, repaired, once, with its lineage kept', async () => {
+test('sends a repaired quarantined correction once, and keeps its lineage', async () => {
   const { code, lines } = await errata(
     'resubmit quarantined q1 --set target=Bern --by Mira --wait --json',
   );
@@ -202,7 +205,7 @@ test('sends a quarantined correction again, repaired, once, with its lineage kep
   expect([again.code, again.lines[0]]).toMatchObject([0, { sent: false, of: 'q1', healed: true }]);
 });
 
-test('sends many repaired by a file; one refused again is resubmitted from there', async () => {
+test('sends many corrections repaired by a file; a new refusal can be resubmitted', async () => {
   const file = [
     { replayOf: 'q2', target: MISBEHAVING.ineffective, neighbourhood: [] },
     { replayOf: 'q3', target: 'Paris' },
@@ -296,7 +299,7 @@ test('shows why letters would fail again, and sends them repaired or unchanged',
   ]);
 });
 
-test('skips fixed letters, and lists one that came back as the letter that it is now', async () => {
+test('skips fixed letters, and lists a letter that came back in its current form', async () => {
   const rest = await errata('resubmit dead-letters --all --dry-run --json');
   expect(
     (rest.lines[0] as { items: { of: string; healed: boolean }[] }).items.map(({ of, healed }) => [
@@ -346,7 +349,7 @@ test('runs a batch again from a point of its history, and applies nothing twice'
   expect((await errata('replay forget-positions')).code).toBe(2);
 });
 
-test('refuses a batch that still runs, unless it may end the run', async () => {
+test('refuses a running batch unless allowed to end the run', async () => {
   const temporal = TemporalLineages.connect(
     { address: servers.temporal.address },
     servers.temporal.namespace,
@@ -359,7 +362,7 @@ test('refuses a batch that still runs, unless it may end the run', async () => {
     running = (await temporal.status(LINEAGE).catch(() => null))?.running?.workflowId ?? null;
   await temporal.close();
   const number = running.split('/').at(-1)!;
-  // Until it has decided something there is no point to begin again from.
+  // Before its first decision there is no point to restart from.
   while ((await errata(`replay batch ${number} --dry-run`)).code !== 0)
     await new Promise((resolve) => setTimeout(resolve, 50));
   const refused = await errata(`replay batch ${number}`);
@@ -382,7 +385,7 @@ test('refuses a batch that still runs, unless it may end the run', async () => {
 });
 
 test("runs the lineage's own workflow again, which continues", async () => {
-  // The batch of before may still be on its way to its end.
+  // The previous batch may still be finishing.
   let answer = await errata('replay lineage --json');
   while (answer.code === 2 && answer.err.includes(' runs'))
     answer = await errata('replay lineage --json');

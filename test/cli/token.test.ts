@@ -93,12 +93,12 @@ test.each([
   ['a time without a unit', ['--name', 'a', '--role', 'read', '--expires', '90']],
   ['no time', ['--name', 'a', '--role', 'read', '--expires', '0d']],
   ['a time over the bound', ['--name', 'a', '--role', 'read', '--expires', '4000d']],
-])('exits with 2 for %s, and makes nothing', async (_, args) => {
+])('exits with 2 for %s, and creates nothing', async (_, args) => {
   expect((await errata(['token', 'create', ...args])).code).toBe(EXIT.usage);
   expect((await errata('token list')).out).toContain('asks for no token');
 });
 
-test('refuses a second token of a name, and revoking an unknown one', async () => {
+test('refuses a second token with the same name, and refuses to revoke an unknown one', async () => {
   await create('--name', 'a', '--role', 'read');
   expect(await errata('token create --name a --role read')).toMatchObject({
     code: EXIT.failure,
@@ -125,7 +125,7 @@ test('leaves an unreadable file unchanged', async () => {
   expect(readFileSync(file(), 'utf8')).toBe('{ "tokens": [] ');
 });
 
-/** A server over the tokens of this folder. */
+/** A server with the tokens of this folder. */
 async function served() {
   const users = knownUsers(readConfiguration({ ERRATA_HOME: join(folder, 'home') }, folder).serve, {
     info() {},
@@ -145,7 +145,7 @@ async function served() {
     errata(['ask', 'Subject a is in'], { ...where, ...environment });
 }
 
-test('ask: sends the token of ERRATA_TOKEN or its file, once there are tokens', async () => {
+test('`ask` sends the token of ERRATA_TOKEN or its file, once there are tokens', async () => {
   const ask = await served();
   expect(await ask()).toMatchObject({
     code: EXIT.ok,
@@ -161,7 +161,7 @@ test('ask: sends the token of ERRATA_TOKEN or its file, once there are tokens', 
   expect((await ask({ ERRATA_TOKEN_FILE: 'secret' })).code).toBe(EXIT.ok);
 });
 
-test('ask: does not follow a redirect with its token', async () => {
+test('`ask` does not follow a redirect with its token', async () => {
   const reached: string[] = [];
   const elsewhere = await listening(
     (request, response) => void response.end(String(reached.push(request.url ?? ''))),
@@ -178,7 +178,7 @@ test('ask: does not follow a redirect with its token', async () => {
   expect(reached).toEqual([]);
 });
 
-test('ask: says what is wrong with its token without printing it', async () => {
+test('`ask` explains what is wrong with its token without printing it', async () => {
   const ask = await served();
   const { token } = await create('--name', 'desk', '--role', 'submit');
   const refused = await ask({ ERRATA_TOKEN: token });
@@ -195,7 +195,7 @@ test('ask: says what is wrong with its token without printing it', async () => {
   expect(refused.err + unknown.err).not.toContain(token.slice(7));
 });
 
-/** A server of these answers; its address. */
+/** Starts a server that gives these answers; returns its address. */
 async function listening(answer: RequestListener): Promise<string> {
   const server = createServer(answer);
   closing.push({ close: () => new Promise<void>((resolve) => server.close(() => resolve())) });

@@ -30,7 +30,7 @@ const ids = (revisions: readonly Correction[]) =>
 const settled = (made: Awaited<ReturnType<typeof plan>>) =>
   made.settled.map(({ revisionId, status, version }) => ({ revisionId, status, version }));
 
-it('a plan edits new facts, in their order', async () => {
+it('a plan edits new facts in order', async () => {
   const log = await logWith();
   const made = await plan(log, correction('a'), correction('b'));
   expect(ids(made.edits)).toEqual(['a', 'b']);
@@ -43,7 +43,7 @@ it('a plan edits new facts, in their order', async () => {
   });
 });
 
-it('a plan settles what was committed before or is there twice as duplicates', async () => {
+it('a plan settles committed or repeated corrections as duplicates', async () => {
   const log = await logWith(correction('a'));
   const twice = correction('b');
   const made = await plan(log, correction('a'), twice, { ...twice });
@@ -54,7 +54,7 @@ it('a plan settles what was committed before or is there twice as duplicates', a
   ]);
 });
 
-it('a plan settles as committed a record that a part of the batch committed', async () => {
+it('a plan settles a record as committed if a part of the batch committed it', async () => {
   const a = correction('a');
   const log = new VersionLog(new MemoryStore(), LINEAGE);
   await appendChange(log, {
@@ -65,7 +65,7 @@ it('a plan settles as committed a record that a part of the batch committed', as
   ]);
 });
 
-it('a plan settles as a duplicate what was committed and has left the hook since', async () => {
+it('a plan settles a committed correction as a duplicate even after it left the hook', async () => {
   const a = correction('a');
   const log = await logWith(a);
   await appendChange(log, {
@@ -88,14 +88,14 @@ it('a plan removes the committed correction that a later one supersedes', async 
   ]);
 });
 
-it('a plan takes equal times for a correction, since the record came later', async () => {
+it('a plan lets a correction win a tie in time, since its record came later', async () => {
   const log = await logWith(correction('old', { issuedAt: 5 }));
   expect(
     (await plan(log, correction('new', { subject: 'Subject old', issuedAt: 5 }))).removals,
   ).toHaveLength(1);
 });
 
-it('a plan keeps neither of two contradicting corrections, one of them committed', async () => {
+it('a plan keeps neither of two contradicting corrections if one is committed', async () => {
   const log = await logWith(correction('first', { issuedAt: 5 }));
   const second = correction('second', { subject: 'Subject first', target: 'Oslo', issuedAt: 5 });
   const made = await plan(log, second);
@@ -202,7 +202,7 @@ it('a plan edits the newer of two facts that answer one prompt differently', asy
   ]);
 });
 
-it('a plan supersedes a committed correction of its prompt and another relation', async () => {
+it('a plan supersedes a committed correction with its prompt but another relation', async () => {
   const log = await logWith(correction('old', { subject: 'S', relation: 'place', target: 'Oslo' }));
   const made = await plan(
     log,
@@ -243,7 +243,7 @@ it('a plan has nothing to retract for an unknown fact, and keeps a later correct
   ]);
 });
 
-it('a plan weighs a correction and a retraction of one fact by their times', async () => {
+it('a plan compares a correction and a retraction of one fact by time', async () => {
   const log = await logWith();
   const a = correction('a', { issuedAt: 1_000 });
   const made = await plan(log, a, retraction(a, 2_000));

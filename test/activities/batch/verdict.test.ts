@@ -40,11 +40,11 @@ const ten = Array.from({ length: 10 }, (_, i) => one(`c${i}`));
 const verdict = (after: Partial<Measured>, before: Partial<Measured> = {}, corrections = ten) =>
   verdictOf(corrections, { ...base, ...before }, { ...sound, ...after }, SETTINGS);
 
-it('the verdict passes what is sound', () => {
+it('the verdict passes a sound batch', () => {
   expect(verdict({})).toEqual({ pass: true, reasons: [], failing: [] });
 });
 
-it('the verdict names the corrections that do not take, with what was measured', () => {
+it('the verdict names the ineffective corrections with their measurements', () => {
   const judged = verdict({}, {}, [
     one('a'),
     one('b', {
@@ -85,7 +85,7 @@ it('the verdict names corrections that harm an earlier one of their subject', ()
   expect(verdictOf(harming, base, sound, { ...SETTINGS, requireEffective: false }).pass).toBe(true);
 });
 
-it('the verdict lets corrections be ineffective where that is allowed', () => {
+it('the verdict allows ineffective corrections where the settings do', () => {
   expect(
     verdictOf([one('a', { targetIsArgmax: false })], base, sound, {
       ...SETTINGS,
@@ -102,7 +102,7 @@ const faults: [string, Partial<Measured>, RegExp][] = [
   ['the edit norm', { editNorm: 0.61 }, /edit norm 0.61, at most 0.6/],
   ['a canary that is no number', { canaryRatio: Number.MAX_VALUE }, /perplexity/],
 ];
-it.each(faults)('fails the batch, not a correction, for %s', (_, after, reason) => {
+it.each(faults)('the verdict fails the batch, not a correction, for %s', (_, after, reason) => {
   const judged = verdict(after);
   expect(judged.pass).toBe(false);
   expect(judged.failing).toEqual([]);
@@ -116,18 +116,21 @@ it.each([
   ['retention', { retention: { good: 7, of: 8 } }],
   ['the canary', { canaryRatio: 1.01 }],
   ['the edit norm', { editNorm: 0.6 }],
-] as [string, Partial<Measured>][])('passes at the threshold itself: %s', (_, after) => {
-  expect(verdict(after).pass).toBe(true);
-});
+] as [string, Partial<Measured>][])(
+  'the verdict passes a value at the threshold: %s',
+  (_, after) => {
+    expect(verdict(after).pass).toBe(true);
+  },
+);
 
-it('the verdict forgives one failed probe of a few, not of one, and not two of a few', () => {
+it('the verdict forgives one failed probe of several, but not one of one or two of several', () => {
   expect(verdict({ locality: { good: 1, of: 2 } }).pass).toBe(true);
   expect(verdict({ retention: { good: 3, of: 4 } }).pass).toBe(true);
   expect(verdict({ locality: { good: 0, of: 1 } }, { locality: all(1) }).pass).toBe(false);
   expect(verdict({ locality: { good: 0, of: 2 } }, { locality: all(2) }).pass).toBe(false);
 });
 
-it('the verdict does not blame a batch for what was so before it', () => {
+it('the verdict does not blame a batch for earlier faults', () => {
   expect(verdict({ retention: { good: 2, of: 8 } }, { retention: { good: 2, of: 8 } }).pass).toBe(
     true,
   );
@@ -151,7 +154,7 @@ it('the verdict passes a batch that has nothing to measure', () => {
   expect(verdict(nothing, nothing, []).pass).toBe(true);
 });
 
-it('the verdict puts the blame on the correction where the batch is one', () => {
+it('the verdict blames the correction in a batch of one', () => {
   const judged = verdict({ locality: { good: 0, of: 2 }, canaryRatio: 2 }, {}, [one('only')]);
   expect(judged.failing).toHaveLength(1);
   expect(judged.failing[0]).toMatchObject({
@@ -161,7 +164,7 @@ it('the verdict puts the blame on the correction where the batch is one', () => 
   });
 });
 
-it('the verdict fails where and only where it says why, and never for a better measurement', () => {
+it('the verdict fails exactly when it gives a reason, and never for a better measurement', () => {
   const tallies = fc.nat(30).chain((of) => fc.nat(of).map((good) => ({ good, of })));
   const measured = fc.record({
     efficacy: tallies,

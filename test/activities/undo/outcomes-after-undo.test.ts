@@ -36,7 +36,7 @@ it('after an undo a repeated record gets the current outcome of its history', as
   );
 });
 
-it('after an undo does not bring back by a repeated record what was undone', async () => {
+it('after an undo a repeated record does not bring back what was undone', async () => {
   const { batch, undo, log } = fresh();
   const a = correction('a');
   await batch(a);
@@ -45,7 +45,7 @@ it('after an undo does not bring back by a repeated record what was undone', asy
   expect((await log.read()).active.size).toBe(0);
 });
 
-it('after an undo a late revision is measured against what is in force', async () => {
+it('after an undo a late revision is compared with what is in force', async () => {
   const { batch, undo, log } = fresh();
   const a = correction('a', { issuedAt: 100 });
   await batch(a);
@@ -56,7 +56,7 @@ it('after an undo a late revision is measured against what is in force', async (
     correction(id, { subject: 'Subject a', target: `${id} town`, issuedAt });
   await batch(late('late', 150));
   expect([...(await log.read()).active.keys()]).toEqual(['late']);
-  // Out again by an undo, the fact is nobody's: then the last word of all counts.
+  // After another undo the fact has no active correction, so the latest outcome of all counts.
   await undo('u2', rollback(0));
   const { settled } = await batch(late('later', 160));
   expect(settled).toMatchObject([

@@ -1,5 +1,5 @@
 /**
- * Properties of undoing over random histories: the corrections, their order, and the bits of their
+ * Properties of undos over random histories: the corrections, their order, and the bits of their
  * pairs.
  */
 import fc from 'fast-check';
@@ -42,7 +42,7 @@ const deed: fc.Arbitrary<Deed> = fc.oneof(
   },
 );
 
-it('gives back what was, to the last bit and in its place, and touches nothing else', async () => {
+it('an undo restores the earlier state bit for bit and changes nothing else', async () => {
   let undone = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(deed, { minLength: 4, maxLength: 14 }), async (deeds) => {
@@ -66,11 +66,10 @@ it('gives back what was, to the last bit and in its place, and touches nothing e
             await world.hookOf(await world.log.at(target.version)),
           );
         else await world.checkOnlyUndone(target, before, after);
-        // An undo is a version like any other: undone in its turn, what was before it is again.
+        // An undo is a version too: undoing it restores what it removed.
         expect(await world.undo({ kind: 'version', version })).toBe(version + 1);
         expect(await world.hookOf(await world.log.read())).toEqual(await world.hookOf(before));
         await world.checkRegister();
-        // And the undo of that is the undo once more.
         expect(await world.undo({ kind: 'version', version: version + 1 })).toBe(version + 2);
         expect(await world.hookOf(await world.log.read())).toEqual(await world.hookOf(after));
       }
@@ -95,8 +94,8 @@ class World {
   #undos = 0;
 
   /**
-   * Corrections of five facts, the last two of which share a prompt; each issued later than those
-   * before.
+   * Corrections of five facts, the last two of which share a prompt; each is issued after the
+   * previous ones.
    */
   async batch(facts: { fact: number; target: string | null }[]): Promise<void> {
     this.#said += 1;
@@ -137,7 +136,7 @@ class World {
     return version;
   }
 
-  /** The corrections in their order, and every bit that the hook is made of. */
+  /** The corrections in order, with all bits of the hook. */
   async hookOf(history: History) {
     const rows = [...history.active.values()];
     const pairs = await readPairs(this.log, rows);
@@ -148,8 +147,8 @@ class World {
   }
 
   /**
-   * Nothing left but what the undone version or correction added, nothing came but what it took
-   * out.
+   * Checks that only what the undone version or correction added is gone, and only what it removed
+   * is back.
    */
   async checkOnlyUndone(
     target: Exclude<UndoTarget, { kind: 'rollback' }>,

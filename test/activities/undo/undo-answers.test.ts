@@ -1,4 +1,4 @@
-/** Undoes on a real, tiny model: the numbers behind the answers, to the last bit. */
+/** Undoes on a real, tiny model, compared bit for bit in the numbers behind the answers. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,7 +17,7 @@ import { correction, LINEAGE, retraction } from '../../harness/corrections.ts';
 import { runBatch } from '../../harness/test-lineage.ts';
 import { runUndo, undoRequest } from '../../harness/undo-run.ts';
 
-/** So small a model need not be good, only the same. */
+/** Lenient thresholds: these tests need a reproducible model, not a good one. */
 const ANYTHING_GOES: VerdictSettings = {
   requireEffective: false,
   generalisationMin: 0,
@@ -78,7 +78,7 @@ async function threeVersions(engine: LocalEngine) {
   const tongue = about('tongue', 'tom', 'mother tongue', { target: 'greek' });
   const batches = [
     [tongue, about('capital', 'the old country', 'capital', { target: 'rome' })],
-    // About a subject that has a correction already, so that the order of the two counts.
+    // This subject already has a correction, so the order of the two matters.
     [
       about('seat', 'tom', 'headquarters', { target: 'berlin' }),
       about('company', 'the company', 'headquarters', { target: 'london' }),
@@ -110,7 +110,7 @@ async function answersOf(engine: LocalEngine, log: VersionLog, version: number) 
 }
 
 it.each(['subject', 'joint'] as const)(
-  'with gate.map %s restored and untouched corrections answer as before, to the last bit',
+  'with gate.map %s restored and untouched corrections answer as before, bit for bit',
   async (map) => {
     const engine = await openEngine(map);
     const { versions, activities } = await threeVersions(engine);

@@ -80,7 +80,7 @@ it('an undo of a retraction or a contradiction restores what that removed', asyn
   expect([...(await log.read()).active.keys()]).toEqual(['a', 'b']);
 });
 
-it('an undo leaves a fact that a later change holds, and names that change', async () => {
+it('an undo leaves a fact that a later change corrects, and names that change', async () => {
   const { batch, undo, log } = fresh();
   const a = correction('a');
   await batch(a, correction('b'), correction('c'));
@@ -104,14 +104,14 @@ it('an undo leaves a fact that a later change holds, and names that change', asy
     ],
   });
   expect([...(await log.read()).active.keys()]).toEqual(['c', 'b3']);
-  // Once the change in the way is undone, the rest can be.
+  // Once the later change is undone, the rest can be undone too.
   await undo('u2', version(3));
   expect([...(await log.read()).active.keys()]).toEqual(['c', 'a2', 'b2']);
   await undo('u3', version(2));
   expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
 });
 
-it('an undo restores nothing that was retracted or otherwise answered meanwhile', async () => {
+it('an undo restores nothing that was since retracted or corrected otherwise', async () => {
   const { batch, undo, log } = fresh();
   const a = correction('a');
   await batch(a, correction('b'));
@@ -183,7 +183,7 @@ it('an undo to the base model removes everything, and its undo restores everythi
   expect([...(await log.read()).active.keys()]).toEqual(['a', 'b', 'c']);
 });
 
-it('an undo that restores more than one version has room for is not begun', async () => {
+it('an undo that would exceed the size of a version is not started', async () => {
   const { log, activities } = fresh();
   await appendChange(log, {
     add: [addedCorrection('a'), addedCorrection('b')],
@@ -209,7 +209,7 @@ it('an undo that restores more than one version has room for is not begun', asyn
   });
 });
 
-it('an undo is refused by the probes like any other version, and writes nothing', async () => {
+it('an undo that fails its probes is refused and writes nothing', async () => {
   const { batch, activities, versions, log } = fresh();
   await batch(correction('a'), correction('b'));
   await batch(successor('a'));
@@ -234,7 +234,7 @@ it('an undo is refused by the probes like any other version, and writes nothing'
   expect((await log.read()).head.version).toBe(2);
 });
 
-it('an undo repeated at any step, after a crash or by a reset, is one version', async () => {
+it('an undo repeated at any step, after a crash or reset, makes one version', async () => {
   const { store, batch, undo, log } = fresh();
   await batch(correction('a'), correction('b'));
   const done = await undo('u', one('a'));
@@ -247,7 +247,7 @@ it('an undo repeated at any step, after a crash or by a reset, is one version', 
     restored: 0,
     nothing: null,
   });
-  // Its staging is gone: a late step plans again.
+  // Its staged objects are gone, so a late step plans again.
   await expect(again.activities.stageUndo(done.step!)).rejects.toThrow(StagingGone);
   expect((await log.read()).head.version).toBe(2);
 });

@@ -40,7 +40,7 @@ async function question(opened: HyperParameterOverrides[]): Promise<AblationQues
   };
 }
 
-test('each variant is edited once, on its own engine', async () => {
+test('each variant is edited once on its own engine', async () => {
   const opened: HyperParameterOverrides[] = [];
   const asked = await question(opened);
   const keeping = { points: new KeptPoints(folder), edited: () => {} };
@@ -56,7 +56,7 @@ test('each variant is edited once, on its own engine', async () => {
   expect(row).toMatch(/^\| as configured +\| 0 +\| 100\.0/);
 });
 
-test('built-in variants differ from the parameters in force and from one another', async () => {
+test('built-in variants differ from the current parameters and from one another', async () => {
   const { parameters } = await new FakeEngine().describe();
   const own = { contexts: 5, contextsPerStep: 1, layers: [4, 5, 6], clamp: 4, ridge: 0 };
   const base = { ...parameters, ...own };
@@ -68,7 +68,7 @@ test('built-in variants differ from the parameters in force and from one another
   expect(new Set(merged).size).toBe(variants.length);
 });
 
-test("a gate's numbers are not applied to another kind", () => {
+test("a gate's numbers are not applied to a gate of another kind", () => {
   const gate = { kind: 'subject', floor: 0.7 } as const;
   const always = { gate: { kind: 'always' } } as const;
   expect(laidOver({ lambda: 3, gate }, always)).toEqual({ lambda: 3, ...always });
@@ -77,7 +77,7 @@ test("a gate's numbers are not applied to another kind", () => {
   expect(laidOver({ ridge: 1 }, { ridge: 2 })).toEqual({ ridge: 2 });
 });
 
-test('CSV has numbers in full, Markdown as formatted', () => {
+test('CSV has full numbers, Markdown formatted ones', () => {
   const rows = [
     { name: 'a, "b"', value: 0.12345 },
     { name: 'c', value: null },

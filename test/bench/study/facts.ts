@@ -1,5 +1,5 @@
 /**
- * Records for the fake engine: one fact per number, each with a paraphrase about its subject and an
+ * Records for the fake engine: one fact per number, each with a paraphrase of its prompt and an
  * unrelated neighbour.
  */
 import { writeFile } from 'node:fs/promises';

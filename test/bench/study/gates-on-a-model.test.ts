@@ -1,4 +1,4 @@
-/** Hooks held behind the gate that the caller names, which the fake engine cannot show. */
+/** Hooks behind a gate that the caller chooses, which the fake engine cannot show. */
 import { expect, it } from 'vitest';
 import { openingsOn, ordinaryTexts } from '../../../bench/study/ordinary-text.ts';
 import { LocalEngine } from '../../../model/engine/local-engine.ts';
@@ -12,7 +12,7 @@ const REQUESTS = [
 const SHUT: GateParameters = { kind: 'subject', map: 'joint', floor: 1e6 };
 const ALWAYS: GateParameters = { kind: 'always', map: 'joint', floor: 0 };
 
-it('pairs made behind one gate are held behind any', async () => {
+it('pairs made behind one gate can be held behind any gate', async () => {
   const engine = await LocalEngine.open({
     addonPath: ADDON,
     modelPath: tinyPath('llama'),

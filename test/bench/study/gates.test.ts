@@ -25,7 +25,7 @@ const NAMED: NamedGate[] = [
   { name: 'always', gate: gate('always') },
 ];
 
-/** The fake, and the gates it was told of. */
+/** A fake engine, and the gates it was given. */
 function watched(fake = new FakeEngine()) {
   const told: { hookId: string; kind: string | null; pairs: number }[] = [];
   const engine = replacing<GatedEngine>(fake, {
@@ -56,7 +56,7 @@ async function question(): Promise<GatesQuestion> {
 
 const keeping = () => ({ points: new KeptPoints(folder), edited: () => {} });
 
-test('each gate is held before the same pairs at each mark', async () => {
+test('each gate is tested with the same pairs at each mark', async () => {
   const { engine, told } = watched();
   const points = await collected(compareGates(engine, await question(), keeping()));
   expect(
@@ -87,7 +87,7 @@ test('another gate is measured later without editing again', async () => {
   expect(fake.calls.filter((call) => call === 'holdHook')).toHaveLength(2);
 });
 
-test('a renaming engine leaves HEAD and the base model alone', async () => {
+test('an engine that renames versions leaves HEAD and the base model alone', async () => {
   const { engine, told } = watched();
   const pairs = {
     layers: [1, 2],
@@ -111,7 +111,7 @@ test('a renaming engine leaves HEAD and the base model alone', async () => {
   await expect(renamed.probe('staged', [])).resolves.toEqual([]);
 });
 
-test('the base model is asked each question once', async () => {
+test('the base model is probed once per question', async () => {
   const fake = new FakeEngine();
   const engine = remembering(fake);
   const probe = { prompt: 'The sky is', greedyTokensMax: 1 };

@@ -60,7 +60,7 @@ test('a stream is measured at the marks and at its end', async () => {
   expect(batches).toHaveLength(6);
 });
 
-test('a stream shows what its earliest corrections lose', async () => {
+test('a stream shows how its earliest corrections degrade', async () => {
   const { points } = await edited(
     new FakeEngine(),
     await question({}, (i) => (i === 20 ? MISBEHAVING.erasing : `answer${i}`)),
@@ -96,7 +96,7 @@ test('an interrupted stream resumes after its last batch with the same measures'
   expect(resumed.batches.filter((batch) => batch.resumed)).toHaveLength(1);
 });
 
-test('a batch whose note was lost is found committed and not edited again', async () => {
+test('a batch whose note was lost is found committed and is not edited again', async () => {
   const asked = await question();
   await edited(new FakeEngine(), asked);
   const [stream] = await readdir(path.join(folder, 'streams'));
@@ -114,7 +114,7 @@ test('a batch whose note was lost is found committed and not edited again', asyn
   expect(points.at(-1)!.corrections).toBe(24);
 });
 
-test('a finished study runs the model no more', async () => {
+test('a finished study no longer runs the model', async () => {
   const asked = await question();
   await edited(new FakeEngine(), asked);
   const engine = new FakeEngine();
@@ -122,7 +122,7 @@ test('a finished study runs the model no more', async () => {
   expect(engine.calls).toEqual([]);
 });
 
-test('records that are only edited are not measured', async () => {
+test('records that are edited without probes are not measured', async () => {
   const { points } = await edited(
     new FakeEngine(),
     await question({ unmeasured: [{ from: 2, to: 20 }] }),

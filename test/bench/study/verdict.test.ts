@@ -43,7 +43,7 @@ async function question(targetOf?: (i: number) => string): Promise<TrialsQuestio
 const keeping = () => ({ points: new KeptPoints(folder), edited: () => {} });
 const kinds = (...names: string[]) => BATCH_KINDS.filter(({ name }) => names.includes(name));
 
-test('good batches are accepted, and nothing that was tried is committed', async () => {
+test('good batches are accepted, and no trial is committed', async () => {
   const engine = new FakeEngine();
   const trials = await collected(tryBatches(engine, kinds('good'), await question(), keeping()));
   expect(
@@ -62,7 +62,7 @@ test('good batches are accepted, and nothing that was tried is committed', async
   ).toBe(true);
 });
 
-test('a batch with a correction that does not take is refused for that member', async () => {
+test('a batch with an ineffective correction is refused because of that correction', async () => {
   const trials = await collected(
     tryBatches(
       new FakeEngine(),
@@ -77,7 +77,7 @@ test('a batch with a correction that does not take is refused for that member', 
   ]);
 });
 
-test('half of a contradicting batch denies the other half in other words', async () => {
+test('half of a contradicting batch denies the other half in different words', async () => {
   const { records } = await question();
   const contradicting = kinds('contradicting')[0]!;
   const { revisions, bad } = await contradicting.batch(records.slice(0, 4), async () => '');
@@ -92,7 +92,7 @@ test('half of a contradicting batch denies the other half in other words', async
   expect(bad).toHaveLength(4);
 });
 
-test('changes that are not finite are unfit, and are never asked about', async () => {
+test('changes that are not finite are unfit and are never probed', async () => {
   const trials = await collected(
     tryBatches(new FakeEngine(), kinds('not finite'), await question(), keeping()),
   );
@@ -103,7 +103,7 @@ test('changes that are not finite are unfit, and are never asked about', async (
   expect(trials[0]!.reasons[0]).toMatch(/non-finite/);
 });
 
-test("the open gate stands before the batch's hook alone", async () => {
+test("the open gate applies to the batch's hook alone", async () => {
   const held: (string | null)[] = [];
   const fake = new FakeEngine();
   const engine = replacing<GatedEngine>(fake, {
@@ -116,7 +116,7 @@ test("the open gate stands before the batch's hook alone", async () => {
   expect(new Set(held)).toEqual(new Set(['pairs own', 'always always']));
 });
 
-test('trials that were made are not made again', async () => {
+test('finished trials are not repeated', async () => {
   const asked = await question();
   const first = await collected(
     tryBatches(new FakeEngine(), kinds('good', 'scaled'), asked, keeping()),
@@ -156,7 +156,7 @@ const trial = (
 
 const refused = (...reasons: string[]) => ({ outcome: 'refused' as const, reasons });
 
-test('counts wrong decisions on good and on bad batches', () => {
+test('wrong decisions are counted on good and on bad batches', () => {
   const rates = ratesOf([
     trial('good', true, {}),
     trial('good', true, {}, refused('x')),
@@ -179,7 +179,7 @@ test('counts wrong decisions on good and on bad batches', () => {
   ]);
 });
 
-test('proposes thresholds between good and bad batches, near the good ones', () => {
+test('proposed thresholds lie between good and bad batches, near the good ones', () => {
   const trials = [
     ...[1.001, 1.002, 1.004].map((canaryRatio, i) =>
       trial('good', true, { canaryRatio, locality: 1 - 0.05 * i }),
@@ -194,7 +194,7 @@ test('proposes thresholds between good and bad batches, near the good ones', () 
   const locality = by.get('localityMin')!;
   expect(locality.proposed).toBeCloseTo(0.8, 10);
   expect([locality.goodRefused, locality.badCaught]).toEqual([0, 1]);
-  // All batches alike: nothing to propose.
+  // All batches are alike, so there is nothing to propose.
   expect(by.get('editNormMax')!.proposed).toBeNull();
 });
 

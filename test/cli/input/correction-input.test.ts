@@ -5,7 +5,7 @@ import { faultsOf } from '../../../schemas/correction-faults.ts';
 
 const DEFAULTS = { lineage: 'default', source: 'a test', now: 1_000 };
 
-test('corrections are completed with defaults and an id of their own', () => {
+test('corrections are completed with defaults and generated ids', () => {
   const { corrections, faults } = readCorrections(
     '{"subject":"Oracle","prompt":"Oracle is in","target":"Austin"}\n' +
       '{"subject":"IBM","prompt":"IBM is in","target":"Armonk"}\n',
@@ -25,7 +25,7 @@ test('corrections are completed with defaults and an id of their own', () => {
   expect(corrections[0]!.correction.id).not.toBe(corrections[1]!.correction.id);
 });
 
-test('corrections keep their order by the time of issue, also when a fact is given twice', () => {
+test('corrections keep their order by issue time, even with a fact given twice', () => {
   const { corrections } = readCorrections(
     '{"subject":"a","prompt":"of a","target":"x"}\n{"subject":"a","prompt":"of a","target":"y"}',
     'ndjson',
@@ -34,7 +34,7 @@ test('corrections keep their order by the time of issue, also when a fact is giv
   expect(corrections[1]!.correction.issuedAt).toBeGreaterThan(corrections[0]!.correction.issuedAt);
 });
 
-test('a time of issue is read as milliseconds or as ISO 8601', () => {
+test('an issue time is read as milliseconds or as ISO 8601', () => {
   const at = (issuedAt: unknown) =>
     correctionFrom({ subject: 'a', prompt: 'of a', target: 'x', issuedAt }, DEFAULTS);
   expect(at(5)).toMatchObject({ issuedAt: 5 });
@@ -42,7 +42,7 @@ test('a time of issue is read as milliseconds or as ISO 8601', () => {
   expect(at('yesterday')).toEqual([expect.stringContaining('issuedAt')]);
 });
 
-test('an unknown member is refused, so that a misspelt one is not dropped', () => {
+test('an unknown member is refused, so that a misspelt one is not lost', () => {
   expect(
     correctionFrom({ subject: 'a', prompt: 'of a', target: 'x', paraphrase: ['y'] }, DEFAULTS),
   ).toEqual([expect.stringContaining('paraphrase')]);
@@ -69,14 +69,14 @@ test('a CSV row that is too short is refused', () => {
   ).toMatchObject([{ line: 2 }]);
 });
 
-test('the format follows the name of the file, else the beginning of the text', () => {
+test('the format follows the file name, else the beginning of the text', () => {
   expect(formatOf('a.csv', '{')).toBe('csv');
   expect(formatOf('a.ndjson', 'x')).toBe('ndjson');
   expect(formatOf('-', '\n {"a":1}')).toBe('ndjson');
   expect(formatOf('-', 'subject,prompt')).toBe('csv');
 });
 
-test('no text gives an unsound correction', () => {
+test('an arbitrary text never gives an unsound correction', () => {
   fc.assert(
     fc.property(
       fc.oneof(

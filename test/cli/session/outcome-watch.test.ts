@@ -10,7 +10,7 @@ import type { Outcome, OutcomeStatus } from '../../../schemas/outcome.ts';
 const topics = topicsOf('default');
 const position = (offset: string) => ({ topic: topics.corrections, partition: 0, offset });
 
-test('an outcome is found by its id, also after it came', async () => {
+test('an outcome is found by its id, even if it came earlier', async () => {
   const { watch, deliver } = await listening();
   await deliver(outcome('a', 'COMMITTED', '3'));
   expect(await watch.outcomeOf({ id: 'a', position: position('3') })).toMatchObject({
@@ -35,7 +35,7 @@ test('the outcome of a retraction is found by its position in Kafka', async () =
   });
 });
 
-test('the first outcome counts: a later one is due to a later revision', async () => {
+test('the first outcome counts, since a later one is due to a later revision', async () => {
   const { watch, deliver } = await listening();
   await deliver(outcome('a', 'COMMITTED', '3'));
   await deliver(outcome('a', 'SUPERSEDED', '3'));

@@ -29,7 +29,7 @@ test('a closed output interrupts a command that waits for Ctrl-C', async () => {
   await expect(interruption.came).resolves.toBeNull();
 });
 
-test('another fault of the output is thrown', () => {
+test('other faults of the output are thrown', () => {
   const stream = new PassThrough();
   endWithReader([stream]);
   expect(() => stream.emit('error', broken('ENOSPC'))).toThrow('ENOSPC');

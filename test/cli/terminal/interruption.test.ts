@@ -3,7 +3,7 @@ import { listenForInterruption, untilInterrupted } from '../../../cli/terminal/i
 
 const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
 
-test('an interruption comes with SIGINT, once', async () => {
+test('SIGINT interrupts once', async () => {
   const before = process.listenerCount('SIGINT');
   const interruption = listenForInterruption();
   process.emit('SIGINT');
@@ -11,7 +11,7 @@ test('an interruption comes with SIGINT, once', async () => {
   expect(process.listenerCount('SIGINT')).toBe(before);
 });
 
-test('an interruption that is no longer listened for does not keep the process alive', () => {
+test('an interruption without listeners does not keep the process alive', () => {
   const [listeners, waiting] = [process.listenerCount('SIGTERM'), timers()];
   const interruption = listenForInterruption();
   expect(timers()).toBe(waiting + 1);
@@ -20,7 +20,7 @@ test('an interruption that is no longer listened for does not keep the process a
   expect(process.listenerCount('SIGTERM')).toBe(listeners);
 });
 
-test('an interruption is not waited for once the work has ended', async () => {
+test('an interruption is not awaited once the work has ended', async () => {
   const waiting = timers();
   await expect(untilInterrupted(Promise.resolve(new Error('gone')))).resolves.toMatchObject({
     message: 'gone',
