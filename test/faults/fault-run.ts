@@ -1,6 +1,6 @@
 /**
- * One run: a known stream goes in while faults are inflicted, then everything is fixed, drained and
- * checked.
+ * One run: a known stream is sent while faults are inflicted; then everything is repaired, drained
+ * and checked.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { seededRandom } from '../../model/tensor/random.ts';
@@ -19,7 +19,7 @@ import { UndoOrders, type OrderedUndo } from './undo-orders.ts';
 export interface RunOptions {
   seed: number;
   records: number;
-  /** Either faults are drawn for this time, or each kind comes once in an order by the seed. */
+  /** Either faults are drawn for this time, or each kind comes once in seeded order. */
   faults: { minutes: number; kinds?: readonly string[] } | 'each kind once';
   print: (line: string) => void;
   /** Keeps the folder with data and logs. */
@@ -45,13 +45,13 @@ export interface RunResult {
   findings: Findings;
 }
 
-/** Nothing may make no progress for longer once everything is fixed. */
+/** The longest time without progress once everything is repaired. */
 const STILL_MAX_MS = 120_000;
 const LOOK_EVERY_MS = 500;
 const READY_WAIT_MS = 30_000;
 /** Share of drawn faults that wait for the system to recover from the last one. */
 const RECOVERED_SHARE = 0.6;
-/** The stream ends before the faults, so that some of them hit a system with nothing to read. */
+/** The stream ends before the faults, so that some of them hit an idle system. */
 const STREAM_SHARE = 0.85;
 const BRIEF_STREAM_MS = 30_000;
 const GAP_MS = 200;
@@ -162,7 +162,7 @@ class FaultRun {
       await delay(GAP_MS + (brief ? 0 : random() * GAP_MORE_MS));
       const atSeconds = Math.round((Date.now() - began) / 1_000);
       const done = await FAULTS[kind]!.inflict(context).catch((error: unknown) => {
-        // A reset, for one, fails when Temporal was just killed.
+        // A reset, for example, fails when Temporal was just killed.
         print(`${atSeconds} s  ${kind} was not possible: ${String(error)}`);
         return null;
       });
@@ -175,12 +175,12 @@ class FaultRun {
     }
   }
 
-  /** Ends all orders, asks for the last answers, stops the processes, and reads everything. */
+  /** Ends all orders, fetches the last answers, stops the processes, and reads everything. */
   async #finalWorld(stuck: string[]): Promise<World> {
     const { processes } = this.#system;
     const undos = await this.#orders.ended();
     await this.#orders.letGo();
-    // An order that was given again may have left something to do.
+    // A repeated order may have left work.
     if (stuck.length === 0) stuck.push(...(await drained(this.#system, this.#options.print)));
     await this.#watch.stop();
     const head = await this.#orders.head();
@@ -203,7 +203,7 @@ function* drawn(kinds: readonly string[], random: () => number, until: number): 
   while (Date.now() < until) yield due.pop() ?? weighted(weights, random);
 }
 
-/** Resolves when nothing is left to do; to a violation if there is no progress for too long. */
+/** Resolves when no work is left; resolves to a violation if there is no progress for too long. */
 async function drained(system: System, print: (line: string) => void): Promise<string[]> {
   await system.ready();
   let last = '';

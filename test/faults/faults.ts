@@ -1,5 +1,5 @@
 /**
- * The kinds of faults, and of an operator's orders. Each ends with the system fixed or being fixed;
+ * The kinds of faults and of operator orders. Each ends with the system repaired or being repaired;
  * none waits for its recovery.
  */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,11 +23,11 @@ export interface FaultContext {
   random: () => number;
   /** Shortens all waits: no pause outlasts a session. */
   brief: boolean;
-  /** Called before something happens to a process or server. */
+  /** Called before a process or server is disturbed. */
   disturbed: (name: ProcessName | ServerName) => void;
 }
 
-/** Resolves to what was done; to null if it could not be done. */
+/** Resolves to a description of the fault, or to null if it could not be inflicted. */
 type Inflict = (context: FaultContext) => Promise<string | null>;
 
 export interface FaultKind {
@@ -147,7 +147,7 @@ const deliverAgain: Inflict = async ({ system, random }) => {
       try {
         return await rewind(admin, random);
       } catch (error) {
-        // A member that was killed is in the group until its session ends.
+        // A killed member stays in the group until its session ends.
         if (attempt === REWIND_ATTEMPTS_MAX) throw error;
         await delay(1_000);
       }
@@ -187,7 +187,7 @@ async function resetOneOf(context: FaultContext, type: string): Promise<string |
   return workflowId === undefined ? null : await resetWorkflow(context, workflowId);
 }
 
-/** Resets to a recent decision of the current run; later signals and updates are applied again. */
+/** Resets to a recent decision of the current run; later signals and updates are reapplied. */
 async function resetWorkflow(
   { system, random }: FaultContext,
   workflowId: string,
@@ -216,7 +216,7 @@ async function resetWorkflow(
   return `reset of ${workflowId} to event ${String(event.eventId)} of ${history.events!.length}`;
 }
 
-/** An order of an operator, during which now and then a worker is killed. */
+/** An operator's order, during which a worker is sometimes killed. */
 function ordered(
   order: (undos: UndoOrders, random: () => number) => Promise<string | null>,
 ): Inflict {

@@ -1,6 +1,6 @@
 /**
- * A stream of records from a seed: corrections, later and earlier revisions of their facts,
- * repetitions, contradictions, retractions, and malformed records.
+ * A seeded stream of records: corrections, later and earlier revisions of their facts, repetitions,
+ * contradictions, retractions, and malformed records.
  */
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
@@ -37,7 +37,7 @@ const WEIGHTS: Record<StreamKind, number> = {
   malformed: 9,
 };
 
-/** Words and letters that the tiny model's tokeniser knows. */
+/** Words and letters known to the tiny model's tokeniser. */
 const RELATIONS = ['the old book of {}', 'on the town of {}', 'we saw {}'];
 const TARGETS = ['town', 'mother', 'book', 'tongue', 'speaks', 'play'];
 const ONSETS = ['b', 'd', 'f', 'g', 'h', 'k', 'l', 'm', 'n', 'p', 'r', 's', 't', 'v', 'w'];
@@ -47,10 +47,10 @@ const CODAS = ['l', 'm', 'n', 'r', 's', 'k'];
 const UNLEARNABLE_TARGET = 'town mother book tongue speaks play town mother book';
 const FIRST_ISSUED_AT = 1_750_000_000_000;
 const STEP_MS = 1_000;
-/** Share of records with another key than the fact's, as from a producer's own partitioner. */
+/** Share of records whose key is not the fact's key, as from a producer's own partitioner. */
 const OTHER_KEY_SHARE = 0.08;
 
-/** Makes `count` records; the same for the same seed. */
+/** Makes `count` records, the same ones for the same seed. */
 export function knownStream(lineage: string, count: number, random: () => number): StreamRecord[] {
   const stream = new KnownStream(lineage, random);
   while (stream.records.length < count) stream.add();
@@ -70,7 +70,7 @@ class KnownStream {
     this.#random = random;
   }
 
-  /** Adds one record, two for a contradiction, or none if a drawn fact is known already. */
+  /** Adds one record, two for a contradiction, or none if a drawn fact is already known. */
   add(): void {
     this.#now += STEP_MS;
     const kind = this.#latest.length < 3 ? 'new fact' : weighted(WEIGHTS, this.#random);
@@ -84,7 +84,7 @@ class KnownStream {
       }
       case 'earlier revision': {
         const before = this.#pick(this.#latest);
-        // Between two steps of the clock, so that no other correction has the same time.
+        // The time lies between two clock steps, so that no other correction shares it.
         const issuedAt = before.issuedAt - 1 - (this.records.length % (STEP_MS - 2));
         return this.#push(kind, { ...this.#revision(before), issuedAt });
       }
@@ -130,7 +130,7 @@ class KnownStream {
     this.#push('new fact', correction);
   }
 
-  /** Another target for the same fact, now. */
+  /** Another target for the same fact, issued now. */
   #revision({ subject, relation, target }: FactCorrection): FactCorrection {
     const other = this.#pick(TARGETS.filter((one) => one !== target));
     return this.#correction(subject, relation!, other);

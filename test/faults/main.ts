@@ -1,6 +1,6 @@
 /**
- * `npm run test:faults`: breaks the real system again and again, and checks in the end whether
- * anything was lost, doubled or admitted broken.
+ * `npm run test:faults`: breaks the real system repeatedly, and finally checks that nothing was
+ * lost, duplicated or wrongly admitted.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,4 +1,3 @@
-/** The report of a run. */
 import type { RunResult } from './fault-run.ts';
 
 export function reportOf(result: RunResult): string {

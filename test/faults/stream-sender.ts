@@ -1,6 +1,6 @@
 /**
- * Sends the stream in small bursts over the given time. What Kafka did not acknowledge is sent
- * again, which may double a record; the system must cope with that.
+ * Sends the stream in small bursts over the given time. Records that Kafka did not acknowledge are
+ * sent again, which may duplicate them; the system must cope with that.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Kafka, Partitioners, logLevel, type Producer } from 'kafkajs';
@@ -28,7 +28,9 @@ export class StreamSender {
     this.#random = random;
   }
 
-  /** Resolves to the number of records that Kafka acknowledged: all, unless it is closed. */
+  /**
+   * Resolves to the number of records that Kafka acknowledged: all, unless the sender is closed.
+   */
   async send(stream: readonly StreamRecord[], durationMs: number): Promise<number> {
     await this.#producer.connect();
     const began = Date.now();

@@ -1,6 +1,6 @@
 /**
- * Orders of an operator, by the calls of `revert`, `rollback` and `alias`. Every undo that was
- * ordered is kept, whatever happened to the order, and its end is asked for.
+ * An operator's orders, made by the calls of `revert`, `rollback` and `alias`. Every ordered undo
+ * is recorded, even if the order failed, and its end is queried.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { UndoProgress, UndoTaken } from '../../pipelines/temporal/temporal-client.ts';
@@ -11,22 +11,22 @@ import { versionsInFolder } from '../../versions/versions.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 import { LINEAGE, SETTINGS, type System } from './system/system.ts';
 
-/** An undo as it was ordered and as it ended. */
+/** An undo as ordered and as ended. */
 export interface OrderedUndo {
   id: string;
   target: UndoTarget;
-  /** An alias was moved first, which the undo releases when it is done. */
+  /** Whether an alias was moved first, which the undo releases when done. */
   movedAlias: boolean;
   end: UndoProgress;
 }
 
 const BY = 'the operator of the fault run';
-/** Share of the orders that are given twice, which must be done once. */
+/** Share of the orders that are given twice; each must have its effect once. */
 const TWICE_SHARE = 0.2;
 const BELOW_HEAD_MAX = 4;
 const ASK_EVERY_MS = 300;
 const END_WAIT_MS = 120_000;
-/** Limit of repetitions in the end, for orders that were refused because too many waited. */
+/** Limit of final retries of orders that were refused because too many were waiting. */
 const AGAIN_MAX = 20;
 
 export class UndoOrders {
@@ -45,7 +45,7 @@ export class UndoOrders {
     this.#movesTo = movesTo;
   }
 
-  /** Reverts one of all versions; resolves to what was done, null if there is no version. */
+  /** Reverts one of all versions; resolves to a description, or null without a version. */
   async revertVersion(random: () => number): Promise<string | null> {
     const { head } = await this.#log.read();
     return head.version === 0
@@ -79,7 +79,7 @@ export class UndoOrders {
     return await this.#order({ kind: 'rollback', version }, STABLE_ALIAS, random);
   }
 
-  /** Gives orders that did not arrive again, and resolves to the end of each. */
+  /** Repeats orders that did not arrive, and resolves to the end of each. */
   async ended(): Promise<OrderedUndo[]> {
     const ended: OrderedUndo[] = [];
     for (const given of this.#orders) {
@@ -111,7 +111,6 @@ export class UndoOrders {
       });
   }
 
-  /** The version of HEAD. */
   async head(): Promise<number> {
     return (await this.#log.read()).head.version;
   }

@@ -1,7 +1,4 @@
-/**
- * Records on the topics that announce: each is reported as what it is, or as unreadable;
- * nothing throws.
- */
+/** Records on the announcement topics are reported by kind, or as unreadable; nothing throws. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { outcomeText } from '../../cli/commands/corrections/show-outcomes.ts';
@@ -13,7 +10,7 @@ import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { recordCodec } from '../../schemas/records/avro.ts';
 import { always, damaged, oddText } from '../harness/odd-inputs.ts';
 
-/** The colours around a text. */
+/** Colour codes around a text. */
 const COLOURS = /^\p{Cc}\[\d+m|\p{Cc}\[\d+m$/gu;
 const LINEAGE = 'told';
 const topics = topicsOf(LINEAGE);
@@ -64,7 +61,7 @@ const headers: fc.Arbitrary<RecordHeaders> = fc.dictionary(
   { noNullPrototype: true },
 );
 
-/** A record of any topic on the way to whoever follows them. */
+/** A record of any topic as its followers receive it. */
 const record: fc.Arbitrary<ConsumedRecord> = fc.record({
   topic: fc.constantFrom(topics.outcomes, topics.versions, topics.deadLetters),
   partition: fc.nat(9),
@@ -79,7 +76,7 @@ const record: fc.Arbitrary<ConsumedRecord> = fc.record({
 });
 
 describe('an announcement', () => {
-  it('of any bytes is told as what it is, and can be shown', async () => {
+  it('with any bytes is reported by its kind, and can be shown', async () => {
     let hear: ((records: ConsumedRecord[]) => unknown) | undefined;
     const cluster = {
       follow: async (_: unknown, __: unknown, onRecords: typeof hear) => ((hear = onRecords), {}),

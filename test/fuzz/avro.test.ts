@@ -62,11 +62,11 @@ describe.each(Object.keys(SOUND) as RecordName[])('the bytes of a %s', (record) 
     (value) => new Uint8Array(codec.encode(value)),
   );
 
-  it('damaged, are a value that encodes again or UndecodableRecord', async () => {
+  it('give, when damaged, a value that encodes again or UndecodableRecord', async () => {
     await always(400, damaged(sound), (bytes) => decodesOrRefuses(bytes));
   });
 
-  it('damaged after a sound head, as well', async () => {
+  it('give the same when damaged after a sound head', async () => {
     const body = damaged(sound.map((bytes) => bytes.slice(HEAD_BYTES)));
     const head = codec
       .encode(fc.sample(SOUND[record] as fc.Arbitrary<never>, { numRuns: 1, seed: 1 })[0]!)
@@ -110,8 +110,8 @@ test('a number of more than ten bytes is refused', () => {
   );
 });
 
-// An item without bytes costs time in a walk and memory in a decoder, so their number is bounded.
-test('items without bytes are bounded by the bytes left', () => {
+// An item without bytes costs time in a walk and memory in a decoder, so the count is bounded.
+test('items without bytes are bounded by the remaining bytes', () => {
   const nulls: AvroSchema = { type: 'array', items: 'null' };
   expect(() => walkAvro(typeOf(nulls), joined(avroLong(1_000_000n), avroLong(0n)), 0)).toThrow(
     /1000000 items are announced and 1 bytes/,

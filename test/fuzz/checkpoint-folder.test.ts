@@ -1,4 +1,4 @@
-/** Model folders open as a model or fail with a clear fault, whatever is in their files. */
+/** Model folders open as a model or fail with a clear fault, whatever their files contain. */
 import fc from 'fast-check';
 import { cpSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ const original = (family: string, file: string) =>
 const jsonOf = (family: string, file: string) =>
   JSON.parse(Buffer.from(original(family, file)).toString()) as unknown;
 
-/** The fault of a folder in which one file has other content; the file is restored. */
+/** The fault of a folder with other content in one file; the file is restored. */
 async function faultWith(family: string, file: string, content: Uint8Array | string) {
   const path = join(folder, family);
   writeFileSync(join(path, file), content);
@@ -113,7 +113,7 @@ test.each([
   ['model.safetensors.index.json', INDEX_BYTES_MAX],
 ])('%s of a terabyte is refused before it is read', async (file, bytesMax) => {
   const path = join(folder, 'qwen2', file);
-  // It takes no space on the disk, and would take far too much memory.
+  // The file takes no disk space, but would take far too much memory.
   truncateSync(path, 2 ** 40);
   try {
     const fault = await faultOf(() => openCheckpoint(join(folder, 'qwen2')));

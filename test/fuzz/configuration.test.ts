@@ -1,4 +1,4 @@
-/** The configuration and other input at a start give a sound value or a clear refusal. */
+/** The configuration and other start-up input give a sound value or a clear refusal. */
 import fc from 'fast-check';
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -43,7 +43,7 @@ const VARIABLES = [...ALL.map(({ variable }) => variable), ...UNKNOWN].filter(
   (variable) => !SECRETS.includes(variable),
 );
 
-/** Reads with this file and environment, and checks the result or the refusal. */
+/** Reads this file and environment, and checks the result or the refusal. */
 function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Configuration | null {
   const path = join(folder, 'errata.config.json');
   rmSync(path, { force: true });
@@ -70,7 +70,7 @@ function read(environment: NodeJS.ProcessEnv, file?: string | Uint8Array): Confi
   }
 }
 
-/** What an environment can hold. */
+/** Any value that an environment variable can hold. */
 const variableText = fc
   .oneof(
     oddText,
@@ -126,7 +126,7 @@ test.each<[string, string, RegExp]>([
   expect((fault as Error).message).not.toContain(SECRET);
 });
 
-test('of thousands of unknown names only the first are pointed out', () => {
+test('only the first of thousands of unknown names are reported', () => {
   const names = Object.fromEntries(Array.from({ length: 3_000 }, (_, i) => [`name-${i}`, 1]));
   const { notices } = read({ [`ERRATA_${'X'.repeat(100_000)}`]: '1' }, JSON.stringify(names))!;
   expect(notices).toHaveLength(CONFIGURATION_LIMITS.noticesMax + 2);
@@ -181,7 +181,7 @@ const odd = (sound: object): fc.Arbitrary<string> =>
     damaged(JSON.stringify(sound)).map((bytes) => Buffer.from(bytes).toString()),
   );
 
-test('a system state is read as it was written, and other content is ignored', async () => {
+test('a system state is read back as written, and other content is ignored', async () => {
   writeSystem(folder, system);
   expect(findSystem(folder)).toEqual(system);
   const file = join(folder, 'run', 'system.json');

@@ -1,6 +1,6 @@
 /**
- * Corrections as people and programs write them: sound records, or faults with the number of their
- * line, whatever the text.
+ * Corrections written by people and programs give sound records, or faults with line numbers, for
+ * any text.
  */
 import fc from 'fast-check';
 import { writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ const CSV_ROW =
 
 function isSoundOrSays(text: string, format: 'ndjson' | 'csv'): void {
   const { corrections, faults } = readCorrections(text, format, DEFAULTS);
-  // In a table a lone carriage return ends a line as well.
+  // In a table a lone carriage return also ends a line.
   const lines = text.split(/[\n\r]/).length;
   for (const { line, correction } of corrections) {
     expect(faultsOf(correction)).toEqual([]);
@@ -45,14 +45,14 @@ function isSoundOrSays(text: string, format: 'ndjson' | 'csv'): void {
   }
 }
 
-test('any text gives sound corrections or faults of its lines', async () => {
+test('any text gives sound corrections or faults with line numbers', async () => {
   const signs = ['\n', '\r\n', '\uFEFF', ',', '"', '{', '\u001b[2J'];
   const part = fc.oneof(oddText, fc.constantFrom(...signs, LINE, CSV_HEAD, CSV_ROW));
   const text = fc.array(part, { maxLength: 12 }).map((parts) => parts.join(''));
   await always(500, text, fc.constantFrom(...FORMATS), isSoundOrSays);
 });
 
-test('a damaged text gives sound corrections or faults of its lines', async () => {
+test('a damaged text gives sound corrections or faults with line numbers', async () => {
   const csv = [CSV_HEAD, CSV_ROW, CSV_ROW, ''].join('\r\n');
   const sound = { ndjson: `${LINE}\n${LINE}\n`, csv };
   for (const format of FORMATS) {
@@ -62,13 +62,13 @@ test('a damaged text gives sound corrections or faults of its lines', async () =
   }
 });
 
-test('odd values give sound corrections or faults of their lines', async () => {
+test('odd values give sound corrections or faults with line numbers', async () => {
   await always(500, fc.array(fc.oneof(oddParts(FACT), oddJson)), (values) =>
     isSoundOrSays(values.map((value) => JSON.stringify(value) ?? '').join('\n'), 'ndjson'),
   );
 });
 
-test('any name and beginning determine the format of a file', async () => {
+test('any file name and first text determine a format', async () => {
   await always(200, oddText, oddText, (name, text) => {
     expect(FORMATS).toContain(formatOf(name, text));
   });
@@ -89,7 +89,7 @@ test('a line may begin with a byte-order mark and end with a carriage return', (
   }
 });
 
-test('too long a line is a fault, and the lines after it are read', () => {
+test('an overlong line is a fault, and the following lines are read', () => {
   const most = INPUT_LIMITS.lineCharactersMax;
   const text = `${LINE}\n${'x'.repeat(most + 1)}\n${LINE}`;
   const { corrections, faults } = readCorrections(text, 'ndjson', DEFAULTS);
@@ -109,8 +109,7 @@ test('a quoted field that never ends is a fault of its line', () => {
   expect(faultOf(`${CSV_HEAD}\n"Torvik`, 'csv')).toEqual([quote]);
 });
 
-// Each item of a list is a fault of its own; all of them at once were more arguments than a call
-// takes.
+// Each item of a list is a fault of its own; all at once would exceed the arguments of a call.
 test('a line with hundreds of thousands of faults names the first ones', () => {
   const withFaults = (count: number) =>
     faultOf(JSON.stringify({ ...FACT, paraphrases: Array(count).fill(1) }));
@@ -131,7 +130,7 @@ test("an unknown member's name is cut and cannot control the terminal", () => {
   expect(reason).not.toContain('\u001b');
 });
 
-test.each(FORMATS)('an input of nothing but faults is not read to its end (%s)', (format) => {
+test.each(FORMATS)('an input with only faults is not read to its end (%s)', (format) => {
   const csv = `${CSV_HEAD}\n${'a,b,c,,,\n'.repeat(100_000)}`;
   const text = format === 'csv' ? csv : 'x\n'.repeat(1_000_000);
   const { corrections, faults } = readCorrections(text, format, DEFAULTS);
@@ -153,11 +152,11 @@ test.each(FORMATS)('an input of too many corrections is a fault (%s)', (format) 
 
 const folder = testFolder();
 
-/** No broker is there: what is unsound is refused before one is looked for. */
+/** No broker is running: unsound input is refused before one is contacted. */
 const submit = (file: string, input?: Readable) =>
   invoke(folder, ['submit', '--file', file], { ERRATA_KAFKA_BROKERS: '127.0.0.1:1' }, input);
 
-test('submit reads no more than is allowed of an endless line', async () => {
+test('submit reads a bounded part of an endless line', async () => {
   let given = 0;
   const part = Buffer.alloc(2 ** 20, 0x78);
   async function* endless() {
@@ -174,7 +173,7 @@ test('submit reads no more than is allowed of an endless line', async () => {
   expect(given).toBeLessThan(1.2 * INPUT_LIMITS.bytesMax);
 });
 
-test('submit names the fault of a file that is missing or not text', async () => {
+test('submit names the fault of a missing file or of a file that is not text', async () => {
   writeFileSync(join(folder, 'binary.ndjson'), Uint8Array.of(0x7b, 0xff, 0xfe));
   for (const [file, why] of [
     ['binary.ndjson', /is not UTF-8/],

@@ -1,4 +1,4 @@
-/** GGUF files open as a model or fail with a fault; nothing large is allocated by their claims. */
+/** GGUF files open as a model or fail with a fault; their claims never cause a large allocation. */
 import fc from 'fast-check';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ const folder = testFolder();
 const MODELS = ['llama', 'qwen2', 'gpt2'].map(
   (name) => new Uint8Array(readFileSync(goldenPath('tiny', `${name}.gguf`))),
 );
-/** The share of a tiny model's file that its header takes. */
+/** The share of the file of a tiny model that its header takes. */
 const HEADER_SHARE = 0.15;
 
 const path = join(folder, 'model.gguf');
@@ -42,13 +42,13 @@ async function isModelOrClearFault(bytes: Uint8Array): Promise<void> {
   expect((fault as Error).message.length).toBeLessThan(2_000);
 }
 
-test('a damaged GGUF file is a model or a clear fault', async () => {
+test('a damaged GGUF file gives a model or a clear fault', async () => {
   await always(200, damaged(fc.constantFrom(...MODELS), HEADER_SHARE), isModelOrClearFault);
 });
 
 type Key = [name: string, type: number, bytes: Uint8Array];
 
-/** A header by hand. */
+/** A handmade header. */
 function header(parts: {
   values?: Key[];
   infos?: Uint8Array[];
@@ -95,7 +95,7 @@ function info(
   return joined(text(name), uint32(rank), ...dimensions, uint32(type), littleEndian(offset));
 }
 
-/** A file of `size` bytes, zeros after its beginning; `readTo` is the furthest byte read. */
+/** A file of `size` bytes with zeros after its beginning; `readTo` is the furthest byte read. */
 function claimedFile(beginning: Uint8Array, size = beginning.length) {
   let most = 0;
   const handle = {
@@ -141,10 +141,10 @@ const oddValue: fc.Arbitrary<GgufValue> = fc.oneof(
   fc.array(oddNumber, { maxLength: 200 }),
 );
 
-/** The model's file with some metadata changed, or left out where the value is null. */
+/** The model's file with some metadata changed, or removed where the value is null. */
 async function withValues(bytes: Uint8Array, changes: Record<string, GgufValue | null>) {
   const { metadata, tensors } = await readGgufHeader(claimedFile(bytes).file);
-  // This writer's lists hold no whole numbers, so the types of tokens are left out.
+  // This writer's lists hold no integers, so the token types are omitted.
   const types = { 'tokenizer.ggml.token_type': null };
   const values = Object.entries({ ...Object.fromEntries(metadata), ...types, ...changes }).flatMap(
     ([key, value]): Key[] => (value === null ? [] : [[key, ...valueBytes(value)]]),
@@ -159,7 +159,7 @@ async function withValues(bytes: Uint8Array, changes: Record<string, GgufValue |
   return joined(head, new Uint8Array(-head.length & 31), bytes.subarray(dataBegin));
 }
 
-test('a sound GGUF file of odd values is a model or a clear fault', async () => {
+test('a sound GGUF file with odd values gives a model or a clear fault', async () => {
   const headers = await Promise.all(MODELS.map((bytes) => readGgufHeader(claimedFile(bytes).file)));
   const keys = [
     ...new Set(headers.flatMap(({ metadata }) => [...metadata.keys()])),
@@ -180,7 +180,7 @@ test('a sound GGUF file of odd values is a model or a clear fault', async () => 
 
 const TERABYTE = 2 ** 40;
 const OVERLAP = /tensors "t" and "u" overlap/;
-/** The first read of a file; its claims are refused without a second one. */
+/** Size of the first read of a file; its claims are refused without a second read. */
 const FIRST_READ_BYTES = 8 * 2 ** 20;
 
 const keyed = (...values: Key[]) => header({ values });
@@ -228,7 +228,7 @@ test.each(CLAIMS)('a GGUF header that claims %s is refused early', async (_, byt
   expect(readTo()).toBeLessThanOrEqual(FIRST_READ_BYTES);
 });
 
-test('a GGUF header with as many items as allowed is read up to its bound', async () => {
+test('a GGUF header with the most items allowed is read within its bound', async () => {
   const { file, readTo } = claimedFile(
     header({ keys: 1n, values: [['a', 9, list(0, BigInt(GGUF_LIST_ITEMS_MAX))]] }),
     6 * 2 ** 20,
@@ -238,7 +238,7 @@ test('a GGUF header with as many items as allowed is read up to its bound', asyn
   expect(readTo()).toBeLessThanOrEqual(GGUF_HEADER_BYTES_MAX);
 });
 
-test('all lists of a GGUF header hold no more items than one list may', async () => {
+test('all lists of a GGUF header together hold no more items than one list may', async () => {
   const quarter = GGUF_LIST_ITEMS_MAX / 4;
   const lists = Array.from({ length: 60 }, (_, i): Key => [
     `list ${i}`,
@@ -251,7 +251,7 @@ test('all lists of a GGUF header hold no more items than one list may', async ()
   expect((fault as Error).message).toContain(`over ${GGUF_LIST_ITEMS_MAX} items together`);
 });
 
-test('an end token outside the vocabulary is left out', async () => {
+test('an end token outside the vocabulary is ignored', async () => {
   const key = 'tokenizer.ggml.eos_token_id';
   const bytes = MODELS[0]!.slice();
   const at = Buffer.from(bytes.buffer).indexOf(key) + key.length;
@@ -261,12 +261,12 @@ test('an end token outside the vocabulary is left out', async () => {
   expect(checkpoint.tokenizer.endTokens.every((id) => id >= 0)).toBe(true);
 });
 
-test('a GGUF file whose token types are fewer than its tokens is refused', async () => {
+test('a GGUF file with fewer token types than tokens is refused', async () => {
   const bytes = MODELS[0]!;
   const key = 'tokenizer.ggml.token_type';
   const at = Buffer.from(bytes.buffer).indexOf(key) + key.length + 8;
   const count = Number(new DataView(bytes.buffer).getBigUint64(at, true));
-  // One type fewer, and its four bytes taken from the file.
+  // One type fewer, with its four bytes removed from the file.
   const fewer = joined(
     bytes.subarray(0, at),
     littleEndian(BigInt(count - 1)),

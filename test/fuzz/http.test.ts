@@ -1,5 +1,5 @@
 /**
- * Requests of any kind: an answer or a refusal in the one form, never a fault of the server's own,
+ * Requests of any kind get an answer or a refusal in the usual form, never a fault of the server,
  * and no name reaches a path.
  */
 import fc from 'fast-check';
@@ -78,11 +78,11 @@ const post = (url: string, payload: Uint8Array | string, type = 'application/jso
     payload: Buffer.from(payload),
   });
 
-/** A URL with a body made from its sound one. */
+/** A URL with a body derived from its sound one. */
 const postedWith = <T>(bodyOf: (sound: unknown) => fc.Arbitrary<T>) =>
   fc.constantFrom(...POSTED).chain((url) => fc.tuple(fc.constant(url), bodyOf(BODIES[url])));
 
-test('any JSON is answered or refused, and submits only sound corrections', async () => {
+test('any JSON body is answered or refused, and submits only sound corrections', async () => {
   const body = postedWith((sound) => fc.oneof(oddParts(sound), oddJson));
   await always(500, body, async ([url, value]) =>
     isAnswerOrRefusal(await post(url, JSON.stringify(value) ?? '')),
@@ -90,7 +90,7 @@ test('any JSON is answered or refused, and submits only sound corrections', asyn
   for (const one of submitted) expect(faultsOf(one)).toEqual([]);
 });
 
-test('any bytes of any type are answered or refused', async () => {
+test('any bytes of any content type are answered or refused', async () => {
   const body = postedWith((sound) => damaged(JSON.stringify(sound)));
   const json = fc.constantFrom('application/json', 'application/json; charset=utf-8');
   const forms = ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data'];
@@ -169,7 +169,7 @@ const query = fc
 const METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS', 'TRACE'];
 const method = fc.constantFrom(...METHODS) as fc.Arbitrary<'GET'>;
 
-/** The part of a text that a URL may hold. */
+/** The part of a text that may appear in a URL. */
 function encoded(text: string): string {
   return text.isWellFormed() ? encodeURIComponent(text) : '%ED%A0%80';
 }
@@ -215,13 +215,13 @@ function posted(...headers: string[]): string {
   return ['POST /v1/corrections HTTP/1.1', 'host: 127.0.0.1', ...headers, '', ''].join('\r\n');
 }
 
-/** What the server sends before it closes the connection. */
+/** Everything that the server sends before it closes the connection. */
 const answerTo = (bytes: Uint8Array) =>
   new Promise<string>((resolve, reject) => {
     const socket = connect((serving.server.server.address() as AddressInfo).port, '127.0.0.1');
     let answer = '';
     socket.on('data', (part: Buffer) => (answer += part.toString('latin1')));
-    // The server may end the connection by a reset.
+    // The server may reset the connection.
     socket.on('error', (fault: NodeJS.ErrnoException) =>
       fault.code === 'ECONNRESET' || fault.code === 'EPIPE' ? resolve(answer) : reject(fault),
     );

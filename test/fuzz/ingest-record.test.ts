@@ -1,6 +1,6 @@
 /**
- * Records on the corrections topic: revisions or dead letters; nothing throws, and a dead letter is
- * what came in, byte for byte.
+ * Records on the corrections topic give revisions or dead letters; nothing throws, and a dead
+ * letter equals its record byte for byte.
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -55,7 +55,7 @@ const record: fc.Arbitrary<ConsumedRecord> = fc.record({
   headers,
 });
 
-test('any bytes are a sound revision or a dead letter with a reason', async () => {
+test('any bytes give a sound revision or a dead letter with a reason', async () => {
   await always(1_000, record, (one) => {
     const read = readRecord(one, LINEAGE, codec);
     if (read.kind === 'dead') expect(read.problem.message).not.toBe('');
@@ -68,7 +68,8 @@ test('any bytes are a sound revision or a dead letter with a reason', async () =
 test("a dead letter keeps the record's key, value and headers", async () => {
   await always(500, record, oddText, (one, message) => {
     const letter = deadLetter(one, { className: 'UndecodableRecord', message });
-    // The very buffers: comparing them byte by byte would take most of the time.
+    // The buffers must be the same objects: comparing them byte by byte would take most of the
+    // time.
     expect(letter.key).toBe(one.key);
     expect(letter.value).toBe(one.value);
     for (const [name, value] of Object.entries(one.headers)) {
@@ -82,7 +83,7 @@ test("a dead letter keeps the record's key, value and headers", async () => {
   });
 });
 
-test('records are cut into pieces that lose none, keep the order and stay in bounds', async () => {
+test('records are cut into bounded, ordered pieces without loss', async () => {
   await always(200, fc.array(record, { minLength: 1, maxLength: 40 }), (some) => {
     const all = some.map((one, i) => ({ ...one, offset: String(i) }));
     const seen: string[] = [];
@@ -113,14 +114,14 @@ const dead = (more: Partial<ConsumedRecord>): ConsumedRecord => ({
 });
 
 const HALF = CHUNK_BYTES_MAX / 2;
-// A hundred megabyte-long keys in one request are more than any broker takes, and the partition
-// would wait for ever.
+// One request with a hundred keys of a megabyte exceeds every broker's limit, and the partition
+// would wait forever.
 test.each<[string, Partial<ConsumedRecord>]>([
   ['keys', { key: Buffer.alloc(CHUNK_BYTES_MAX) }],
   ['values', { value: Buffer.alloc(CHUNK_BYTES_MAX) }],
   ['headers', { headers: { trace: Buffer.alloc(CHUNK_BYTES_MAX) } }],
   ['headers of one name', { headers: { trace: [Buffer.alloc(HALF), null, 'x'.repeat(HALF)] } }],
-])('dead letters with large %s go one at a time', (_, more) => {
+])('dead letters with large %s are sent one at a time', (_, more) => {
   const piece = nextPiece([dead(more), dead({ ...more, offset: '1' })], '2', (one) =>
     readRecord(one, LINEAGE, codec),
   );
@@ -128,7 +129,7 @@ test.each<[string, Partial<ConsumedRecord>]>([
 });
 
 test.each(['x', '-1', '1.5', '1e3', '', ' 1', '99999999999999999999', '0x10'])(
-  'dead letters whose headers give %s as a place have no origin',
+  'dead letters with %s as a place in their headers have no origin',
   (place) => {
     const origin = {
       '__connect.errors.topic': 't',
@@ -141,11 +142,11 @@ test.each(['x', '-1', '1.5', '1e3', '', ' 1', '99999999999999999999', '0x10'])(
   },
 );
 
-test('dead letters of any headers have an origin or none', async () => {
+test('dead letters with any headers have an origin or none', async () => {
   await always(500, headers, (some) => void originOf({ headers: some }));
 });
 
-/** Characters that Unicode's NFC makes three of, and ones that are escaped. */
+/** Characters that Unicode's NFC expands to three, and characters that are escaped. */
 const growing = fc.string({
   unit: fc.constantFrom('\uFB2C', '\u{1D160}', '|', '\\', 'a', ' ', '\u0344'),
   maxLength: 400,
@@ -190,7 +191,7 @@ test('any sound correction can be retracted by its key', async () => {
   expect(factKeyOf(longest).length).toBeLessThanOrEqual(KEY_CHARACTERS_MAX);
 });
 
-test('a correction with too large a record is refused before it is sent', () => {
+test('a correction whose record would be too large is refused before it is sent', () => {
   const long = 'é'.repeat(1_100);
   const neighbourhood = Array.from({ length: CORRECTION_LIMITS.neighbourhoodMax }, () => long);
   const large = factCorrection('c', { neighbourhood });

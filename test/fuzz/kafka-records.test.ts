@@ -1,6 +1,6 @@
 /**
- * Whatever a producer may write, on a real broker: ingest goes on, and the dead-letter topic has
- * the very bytes.
+ * Records from any producer on a real broker: ingest continues, and the dead-letter topic keeps the
+ * exact bytes.
  */
 import {
   CompressionCodecs,
@@ -41,7 +41,7 @@ beforeAll(async () => {
   const sender = await cluster.sender();
   afterwards(() => sender.close());
   const kafka = new Kafka({ brokers, logLevel: logLevel.NOTHING });
-  // Its own way to a partition takes a minute for a key of a megabyte.
+  // The client's own partitioner takes a minute for a key of a megabyte.
   producer = kafka.producer({ createPartitioner: () => () => 0 });
   await producer.connect();
   afterwards(() => producer.disconnect());
@@ -77,7 +77,7 @@ beforeAll(async () => {
   afterwards(() => ingest.stop());
 });
 
-/** A sound correction behind what is odd: when it is taken, so is all before it. */
+/** Sends a sound correction behind the odd record: once it is taken, so is everything before it. */
 async function sendAndWait(
   id: string,
   messages: Parameters<Producer['send']>[0]['messages'],
@@ -94,14 +94,14 @@ async function sendAndWait(
   }
 }
 
-/** Without the headers that say where it came from. */
+/** The headers except those that name the origin. */
 function brought({ headers }: KafkaMessage): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(headers ?? {}).filter(([name]) => !name.startsWith('__connect.errors.')),
   );
 }
 
-it('a dead letter has the key, value and headers of its record, byte for byte', async () => {
+it("a dead letter keeps its record's key, value and headers byte for byte", async () => {
   const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
   const odd = [
     { key: everyByte, value: everyByte, headers: { trace: everyByte } },
@@ -132,24 +132,24 @@ it('a dead letter has the key, value and headers of its record, byte for byte', 
   });
 });
 
-it('a dead letter keeps headers named as what objects inherit', async () => {
+it('a dead letter keeps headers named like inherited members', async () => {
   const names = ['constructor', '__proto__', 'toString', 'hasOwnProperty'];
   const before = letters.length;
   const headers = Object.fromEntries(names.map((name) => [name, Buffer.from(name)]));
   await sendAndWait('after the inherited', [{ key: null, value: 'x', headers }]);
   const found = letters[before]!.headers as Record<string, unknown>;
-  // The client that reads here puts what an object inherits before such a value.
+  // The reading client puts an inherited value before such a value.
   for (const name of names) expect([found[name]].flat().at(-1), name).toEqual(Buffer.from(name));
 });
 
-it('a dead letter has an empty header for one without a value', async () => {
+it('a dead letter has an empty header for a header without a value', async () => {
   const before = letters.length;
   const headers = { nothing: withoutValue() };
   await sendAndWait('after the null', [{ key: null, value: 'x', headers }]);
   expect(brought(letters[before]!)).toEqual({ nothing: Buffer.alloc(0) });
 });
 
-it('a dead letter that is sent again and dies has both origins', async () => {
+it('a dead letter that is resubmitted and dies again has both origins', async () => {
   const before = letters.length;
   await sendAndWait('after the dead', [{ key: null, value: 'x' }]);
   const headers = letters[before]!.headers as Record<string, Buffer>;
@@ -157,8 +157,7 @@ it('a dead letter that is sent again and dies has both origins', async () => {
   expect([letters[before + 1]!.headers!['__connect.errors.offset']].flat()).toHaveLength(2);
 });
 
-// Together they are more than a broker takes at once, and each is a key that its partition is
-// found by.
+// Together the keys exceed a request's limit, and each one determines its partition.
 it('dead letters have keys as large as the corrections topic allows', async () => {
   const before = letters.length;
   const large = Array.from({ length: 4 }, () => ({ key: randomBytes(900_000), value: 'x' }));
@@ -168,7 +167,7 @@ it('dead letters have keys as large as the corrections topic allows', async () =
   large.forEach(({ key }, i) => expect(letters[before + i]!.key!.equals(key)).toBe(true));
 });
 
-it('a compression that our client cannot read does not stop ingest: it is converted', async () => {
+it('an unreadable compression does not stop ingest: it is converted', async () => {
   const { Snappy } = CompressionTypes;
   const unreadable = CompressionCodecs[Snappy];
   afterwards(() => (CompressionCodecs[Snappy] = unreadable));
@@ -181,8 +180,8 @@ it('a compression that our client cannot read does not stop ingest: it is conver
 });
 
 /**
- * The bytes as one literal, in the frame that Java's library writes (Snappy format description,
- * section 2.1; xerial).
+ * The bytes as one literal in the frame of Java's library (Snappy format description, section 2.1;
+ * xerial).
  */
 function snappy(bytes: Buffer): Buffer {
   const head = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
@@ -191,7 +190,7 @@ function snappy(bytes: Buffer): Buffer {
     length.push(rest >= 0x80 ? (rest & 0x7f) | 0x80 : rest);
     if (rest < 0x80) break;
   }
-  // A literal whose length less one stands in the next four bytes.
+  // The literal's length less one is in the next four bytes.
   const tag = Buffer.alloc(5);
   tag[0] = 63 << 2;
   tag.writeUInt32LE(bytes.length - 1, 1);
@@ -202,9 +201,8 @@ function snappy(bytes: Buffer): Buffer {
 }
 
 /**
- * What kafkajs will not write, though the protocol has it: it measures a header's value before it
- * asks whether there is one. An empty value is as long on the wire as none, so the first look sees
- * that.
+ * A value that kafkajs will not write although the protocol allows it: it measures a header's value
+ * before it checks for null. An empty value has the same length, so the first access returns that.
  */
 function withoutValue(): Buffer[] {
   let looks = 0;

@@ -1,4 +1,4 @@
-/** Files kept of a model: read as they were written, made again, or refused by name. */
+/** Cached files of a model are read as written, made again, or refused by name. */
 import fc from 'fast-check';
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -38,7 +38,7 @@ const take = () =>
     contexts: 2,
   });
 
-test('a sealed file gives back its content, and not if it is damaged', async () => {
+test('a sealed file returns its content, unless it is damaged', async () => {
   const file = path.join(folder, 'sealed');
   await always(100, fc.uint8Array({ maxLength: 100 }), async (content) => {
     await writeSealed(file, content);
@@ -46,12 +46,12 @@ test('a sealed file gives back its content, and not if it is damaged', async () 
     const [flipped] = fc.sample(damaged(readFileSync(file)), 1);
     if (Buffer.from(flipped!).equals(readFileSync(file))) return;
     writeFileSync(file, flipped!);
-    // Whoever reads it finds the seal left over, or something that is no seal.
+    // A reader finds a leftover seal, or bytes that are not a seal.
     expect((await readSealed(file))!.length).toBe(flipped!.length);
   });
 });
 
-test('damaged key statistics are refused by name and leave no tensor behind', async () => {
+test('damaged key statistics are refused by name and leak no tensor', async () => {
   disposeStatistics(await take());
   const alive = raw.liveCount();
   const kept = path.join(folder, 'statistics');
@@ -90,7 +90,7 @@ const numbers = (some: Map<number, Prior>) =>
     [...prior_FF.dataSync()],
   ]);
 
-test('damaged priors are computed again, the same', async () => {
+test('damaged priors are computed again with the same numbers', async () => {
   const first = await priors();
   const expected = numbers(first);
   disposePriors(first);
@@ -110,7 +110,7 @@ test('damaged priors are computed again, the same', async () => {
   });
 });
 
-test("an invalid remembered hash of a model's weights is computed again", async () => {
+test("an invalid stored hash of a model's weights is computed again", async () => {
   const weights = path.join(folder, 'weights.bin');
   const remembered = path.join(folder, '.weights-sha256.json');
   writeFileSync(weights, '');

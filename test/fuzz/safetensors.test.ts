@@ -1,4 +1,4 @@
-/** Safetensors headers decode to tensors no larger than their file, or fail with a clear fault. */
+/** Safetensors headers give tensors no larger than their file, or fail with a clear fault. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -61,7 +61,7 @@ test.each([
   ['2^63 bytes', 2n ** 63n],
   ['2^60 bytes', 2n ** 60n],
   ['a byte more than is allowed', BigInt(HEADER_BYTES_MAX) + 1n],
-])('a header that claims %s is refused by the first eight bytes', (_, claimed) => {
+])('a header that claims %s is refused from the first eight bytes', (_, claimed) => {
   expect(() => safetensorsHeaderBytes(littleEndian(claimed), 2 ** 53)).toThrow(
     /the most allowed is 100000000/,
   );

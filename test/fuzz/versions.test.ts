@@ -1,6 +1,6 @@
 /**
- * What a version log holds: entries, blobs of pairs and of targets, canonical JSON; and the names
- * it is held under.
+ * Contents of a version log: entries, blobs of pairs and of targets, canonical JSON, and their
+ * names.
  */
 import fc from 'fast-check';
 import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
@@ -62,7 +62,7 @@ beforeAll(async () => {
   sound = await soundLog();
 });
 
-/** The fault of a log with one entry of other bytes, and its highest readable version. */
+/** The fault of a log with one entry replaced, and its highest readable version. */
 async function readWith(version: number, bytes: Uint8Array) {
   const store = new MemoryStore();
   for (const [name, content] of sound.objects)
@@ -90,14 +90,14 @@ async function isDamagedOrEqual(version: number, bytes: Uint8Array): Promise<voi
   expect(good).toBe(named[0]! - 1);
 }
 
-test('an entry of any bytes is refused by name, and earlier ones stay valid', async () => {
+test('an entry with any bytes is refused by name, and earlier ones stay valid', async () => {
   const damage = anyVersion.chain((version) =>
     fc.tuple(fc.constant(version), damaged(entryBytes(version))),
   );
   await always(150, damage, async ([version, bytes]) => isDamagedOrEqual(version, bytes));
 });
 
-test('an entry of odd values is refused by name, and earlier ones stay valid', async () => {
+test('an entry with odd values is refused by name, and earlier ones stay valid', async () => {
   const value = (version: number): unknown =>
     JSON.parse(Buffer.from(entryBytes(version)).toString());
   const damage = anyVersion.chain((version) =>
@@ -129,7 +129,7 @@ test.each<[string, () => Uint8Array, RegExp]>([
   expect(good).toBe(4);
 });
 
-test('a register object of any bytes is as written or refused by name', async () => {
+test('a register object with any bytes is read as written or refused by name', async () => {
   const sound = await soundLog();
   await new VersionLog(sound, 'l').register();
   const name = [...sound.objects.keys()].find((one) => one.includes('/register/revisions/'))!;
@@ -184,11 +184,11 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
     expect((fault as Error).message.length).toBeLessThan(1_000);
   };
 
-  it('of any bytes is finite numbers or refused', async () => {
+  it('with any bytes holds finite numbers or is refused', async () => {
     await always(500, damaged(sound), isFiniteOrRefused);
   });
 
-  it('of odd metadata is finite numbers or refused', async () => {
+  it('with odd metadata holds finite numbers or is refused', async () => {
     const { tensors, metadata } = decodeSafetensors(sound);
     const odd = fc.constantFrom('', ',', '-1,5', '2,5,', '5,2', '1e1', nestedJson(50_000));
     const json = oddJson.map((value) => JSON.stringify(value));
@@ -200,14 +200,14 @@ describe.each<[string, Uint8Array, (bytes: Uint8Array) => Float32Array[]]>([
     );
   });
 
-  it.each([Number.NaN, Infinity, -Infinity])('with %s in it is refused', (number) => {
+  it.each([Number.NaN, Infinity, -Infinity])('that contains %s is refused', (number) => {
     const bytes = new Uint8Array(sound);
     new DataView(bytes.buffer).setFloat32(bytes.length - 4, number, true);
     expect(() => decode(bytes)).toThrow(PairsMalformed);
   });
 });
 
-test('canonical JSON equals JSON, the same for equal values, or throws TypeError', async () => {
+test('canonical JSON equals JSON, is equal for equal values, or throws TypeError', async () => {
   const kinds = { maxDepth: 4, withSparseArray: true, withNullPrototype: true };
   const anything = fc.anything({ ...kinds, withBigInt: true, withDate: true, withMap: true });
   await always(500, anything, async (value) => {
@@ -278,8 +278,8 @@ test('a name that leads elsewhere is refused without a file access', async () =>
         for await (const found of store.list(text)) expect(inside(found)).toBe(true);
       }),
     ]);
-    // An object may be a folder of another's name to the file system; what is no name is
-    // refused by itself.
+    // The file system may treat one object as a folder of another; invalid names are refused on
+    // their own.
     if (!isTaken(() => checkObjectName(text)))
       for (const fault of faults.slice(0, 3)) expect(fault).toBeInstanceOf(ObjectNameInvalid);
     expect(places()).toEqual(before);
@@ -299,7 +299,7 @@ test.each([
     expect(await faultOf(call)).toBeInstanceOf(ObjectNameInvalid);
 });
 
-test('too large an object is not read into memory', async () => {
+test('an oversized object is not read into memory', async () => {
   const store = new FileStore(join(folder, 'versions'));
   await store.putIfAbsent('large', new Uint8Array(1));
   truncateSync(join(folder, 'versions', 'large'), OBJECT_BYTES_MAX + 1);

@@ -1,4 +1,4 @@
-/** Bugs planted in a sound world, one of each kind: the checker must find and name each. */
+/** Plants one bug of each kind in a sound world: the checker must find and name each. */
 import { beforeAll, expect, test } from 'vitest';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import type { Outcome } from '../../../schemas/outcome.ts';
@@ -35,7 +35,7 @@ test('a sound world has no violations', () => {
   });
 });
 
-/** Plants a change of the outcomes that have these members; null removes them. */
+/** Plants a change in the outcomes with these members; null removes them. */
 const outcomesWhere =
   (members: Partial<Outcome>, change: Partial<Outcome> | null) =>
   (world: World): void =>

@@ -1,7 +1,7 @@
 /**
- * Decides from the topics and the version log alone whether anything was lost, doubled or admitted
- * broken. It knows the records of the corrections topic and reads everything else itself; of the
- * project it uses the schemas only.
+ * Decides from the topics and the version log alone whether anything was lost, duplicated or
+ * wrongly admitted. It knows the records of the corrections topic and reads everything else
+ * independently; it shares only the schemas with the project.
  */
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import { CORRECTION_LIMITS, factKeyOf, type FactCorrection } from '../../../schemas/correction.ts';
@@ -14,9 +14,9 @@ import { readChain } from './version-chain.ts';
 import type { TopicRecord, World } from './world.ts';
 
 export interface Findings {
-  /** Sentences with their evidence; none if all is well. */
+  /** Violations with their evidence; empty if all is well. */
   violations: string[];
-  /** What was checked, with counts. */
+  /** Checks made, with counts. */
   checks: string[];
   /** Numbers of records by their last outcome. */
   outcomes: Record<string, number>;
@@ -102,7 +102,7 @@ function requestOf(record: TopicRecord, lineage: string): Request | null {
   return { record: name, kind: 'correction', id, factKey, issuedAt, target, subject, prompt };
 }
 
-/** A dead letter may be there twice, since it is sent at least once, if both are the same. */
+/** A dead letter may appear twice, since it is sent at least once, if both copies are equal. */
 function checkDeadLetters({ world, invalid }: Evidence, report: Report): void {
   const originals = new Map(world.corrections.map((record) => [recordName(record), record]));
   const found = new Map<string, string>();
@@ -146,7 +146,7 @@ function checkLogAgainstRecords({ chain, requests }: Evidence, report: Report): 
       );
 }
 
-/** With several active corrections of a subject, the prompt of one may be answered by another. */
+/** If a subject has several active corrections, the prompt of one may get the answer of another. */
 function checkAnswers({ world: { answers }, chain, requests }: Evidence, report: Report): void {
   if (answers === null) return;
   const head = chain.entries.length;

@@ -1,4 +1,4 @@
-/** Whether the blobs of an entry are whole, and its probes passed. */
+/** Checks that the blobs of an entry are whole and its probes passed. */
 import type { CorrectionProbe } from '../../../schemas/editing.ts';
 import type { VerdictSettings } from '../../../schemas/settings.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
@@ -9,7 +9,7 @@ export const blobName = (lineage: string, hash: string): string =>
 
 type Header = Record<string, { shape?: number[]; data_offsets?: [number, number] }>;
 
-/** The header of a safetensors file, and the offset of its data; throws if there is none. */
+/** The header of a safetensors file and the offset of its data; throws if the header is missing. */
 export function safetensorsOf(bytes: Buffer): { header: Header; data: number } {
   const data = 8 + Number(bytes.readBigUInt64LE(0));
   return { header: JSON.parse(bytes.subarray(8, data).toString('utf8')) as Header, data };

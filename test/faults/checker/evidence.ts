@@ -1,12 +1,11 @@
-/** What the checks compare, and what they report. */
+/** Data that the checks compare, and their reports. */
 import { createHash } from 'node:crypto';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import type { World } from './world.ts';
 
-/** Reports a violation, as a sentence. */
+/** Reports a violation as a sentence. */
 export type Report = (sentence: string) => void;
 
-/** The request of a valid record. */
 export interface Request {
   /** `<partition>-<offset>`. */
   record: string;
@@ -27,7 +26,7 @@ export interface Held {
   target: string;
   /** `<partition>-<offset>` of its record. */
   record: string;
-  /** The version that added it last. */
+  /** The last version that added it. */
   added: number;
   removed: { version: number; because: string; by: string } | null;
   /** Its outcomes in order, as `<status> <version>`. */
@@ -46,7 +45,6 @@ export interface Chain {
   aliases: AliasRecord[];
 }
 
-/** The checked part of an alias record. */
 export interface AliasRecord {
   alias: string;
   id: string;
@@ -58,7 +56,6 @@ export interface Evidence {
   chain: Chain;
   /** By record. */
   requests: ReadonlyMap<string, Request>;
-  /** Records that no correct reader accepts. */
   invalid: ReadonlySet<string>;
 }
 

@@ -1,4 +1,6 @@
-/** Whether every ordered undo ended once, as in the log, and released the alias that it moved. */
+/**
+ * Checks that every ordered undo ended once, as in the log, and released the alias that it moved.
+ */
 import type { OrderedUndo } from '../undo-orders.ts';
 import type { Chain, Report } from './evidence.ts';
 
@@ -61,7 +63,7 @@ function checkEnd(undo: OrderedUndo, made: readonly number[], chain: Chain, faul
         `reports ${result.removed} removed and ${result.restored} restored in version ` +
           `${result.version}, and the log differs`,
       );
-    // If an earlier run made the version, the result has no list of what could not come back.
+    // If an earlier run made the version, the result does not list what could not be restored.
     else if (result.before !== null) checkRestored(undo, result, chain, fault);
   } else if (made.length > 0)
     fault(`reports that it did nothing (${result.kind}), and made version ${made.join(', ')}`);
@@ -70,7 +72,7 @@ function checkEnd(undo: OrderedUndo, made: readonly number[], chain: Chain, faul
   if (undo.movedAlias) checkAlias(undo, result.kind !== 'refused', chain, fault);
 }
 
-/** What the undone version had removed is active again, or listed as unable to come back. */
+/** Everything that the undone version had removed is active again, or listed as not restorable. */
 function checkRestored(
   { target }: OrderedUndo,
   { version, kept }: { version: number; kept: readonly { correctionId: string }[] },
@@ -86,7 +88,7 @@ function checkRestored(
 
 /**
  * The alias was moved once, and released by its next record unless another undo moved it meanwhile.
- * A refused undo may have released it too: before it was reset it had nothing to do.
+ * A refused undo may have released it too if a reset came first and left it nothing to do.
  */
 function checkAlias(
   { id, target }: OrderedUndo,

@@ -1,9 +1,12 @@
-/** Whether every valid record has the outcomes that the version log implies, and one final one. */
+/**
+ * Checks that every valid record has the outcomes that the version log implies, and exactly one
+ * final outcome.
+ */
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import type { Outcome } from '../../../schemas/outcome.ts';
 import { recordName, type Chain, type Evidence, type Report, type Request } from './evidence.ts';
 
-/** Checks all outcomes; returns the last one of each record, in small letters. */
+/** Checks all outcomes; returns the last one of each record in lower case. */
 export function checkOutcomes(evidence: Evidence, report: Report): Map<string, string> {
   const announced = outcomesByRecord(evidence, report);
   const last = new Map<string, string>();
@@ -57,9 +60,9 @@ function outcomesByRecord(
 interface Expected {
   /** Statuses that the last outcome may have. */
   last: Outcome['status'][];
-  /** The version of the last outcome; null if any will do. */
+  /** The version of the last outcome; null if any is allowed. */
   version: number | null;
-  /** Outcomes that may have been announced before, as `<status> <version>`. */
+  /** Outcomes that may have been announced earlier, as `<status> <version>`. */
   before: string[];
   because: string;
 }
@@ -117,7 +120,8 @@ function checkRecord(
   const wrongVersion = expected.version !== null && last.version !== expected.version;
   if (!expected.last.includes(last.status) || wrongVersion)
     report(`Outcomes: ${name} has outcomes ${heard}; ${expected.because}.`);
-  // Without a version a record may be decided twice, with another reason: after a reset, say.
+  // A record without a version may be decided twice with different reasons, for example after a
+  // reset.
   const others = outcomes.filter(
     ({ status, version }) =>
       (status !== last.status || (expected.version !== null && version !== expected.version)) &&
@@ -129,7 +133,7 @@ function checkRecord(
     report(`Outcomes: ${name} was quarantined without a reason.`);
 }
 
-/** All records of an id but one must be duplicates. */
+/** All records of an id except one must be duplicates. */
 function checkDuplicates(
   { requests }: Evidence,
   last: ReadonlyMap<string, string>,
@@ -149,8 +153,8 @@ function checkDuplicates(
 }
 
 /**
- * The latest revision of each fact must be active. Corrections of the same time that contradict one
- * another must not; after a quarantine or an undo any may be.
+ * The latest revision of each fact must be active. Contradicting corrections of the same time must
+ * not be; after a quarantine or an undo either is allowed.
  */
 export function checkNewestActive(
   { requests, chain }: Evidence,

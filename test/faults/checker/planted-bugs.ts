@@ -1,4 +1,4 @@
-/** Ways to plant bugs in a world, as buggy writers would leave it. */
+/** Ways to plant the bugs of faulty writers in a world. */
 import { canonicalJson } from '../../../versions/log/canonical-json.ts';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import type { Outcome } from '../../../schemas/outcome.ts';
@@ -11,7 +11,7 @@ import type { World } from './world.ts';
 export const outcomeCodec = recordCodec('correction-outcome');
 export const versionCodec = recordCodec('hook-version');
 
-/** The violations that the checker finds after a bug was planted in a copy of this world. */
+/** The violations that the checker finds after a bug is planted in a copy of this world. */
 export function violationsOf(plant: (world: World) => void, of: World): string[] {
   const world = structuredClone(of);
   // A clone of a Buffer is a plain array of bytes.
@@ -31,7 +31,7 @@ export const entryName = (version: number): string =>
 export const entryOf = (world: World, version: number): VersionEntry =>
   JSON.parse(world.store.get(entryName(version))!.toString()) as VersionEntry;
 
-/** Changes an entry as a buggy writer would: later entries and the topic agree with it. */
+/** Changes an entry as a faulty writer would: later entries and the topic agree with it. */
 export function rewrite(
   world: World,
   version: number,
@@ -65,7 +65,7 @@ export function changeOutcomes(world: World, change: (outcome: Outcome) => Outco
   });
 }
 
-/** Changes the results of the probes, as if they had been measured. */
+/** Changes the results of the probes, as if those values had been measured. */
 export function changeDetails(
   world: World,
   version: number,

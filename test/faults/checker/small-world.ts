@@ -1,4 +1,4 @@
-/** A world as a run leaves it, made by the real steps of a batch; its topics are lists. */
+/** A world like the result of a run, made by the real steps of a batch; its topics are lists. */
 import { announceActivities } from '../../../activities/announce.ts';
 import { deadLetter } from '../../../pipelines/kafka/dead-letter.ts';
 import { committedOutcomes, quarantined } from '../../../pipelines/batch/outcomes.ts';
@@ -17,8 +17,8 @@ import { runBatch, testLineage } from '../../harness/test-lineage.ts';
 import type { TopicRecord, World } from './world.ts';
 
 /**
- * `undone`: an operator undid version 2, and undid that, and moved an alias. `rolledBack`: and then
- * rolled back to version 1, the alias first.
+ * `undone`: an operator undoes version 2, undoes that undo, and moves an alias. `rolledBack`: the
+ * operator then rolls back to version 1, the alias first.
  */
 export async function smallWorld({
   undone = false,
@@ -68,7 +68,7 @@ class SmallLineage {
     },
   });
 
-  /** Takes a batch to its commit and announces it; `refused` are quarantined beside it. */
+  /** Runs a batch up to its commit and announces it; `refused` are quarantined beside it. */
   async edit(
     batchId: string,
     revisions: (CorrectionRevision | RetractionRevision)[],
@@ -104,7 +104,7 @@ class SmallLineage {
     await this.#lineage.log.moveAlias(takesBack === undefined ? move : { ...move, takesBack });
   }
 
-  /** The world, with a record that cannot be decoded and its dead letter. */
+  /** The world with an undecodable record and its dead letter. */
   end(): World {
     const world = this.#world;
     const garbage: TopicRecord = {

@@ -1,11 +1,13 @@
-/** Whether an entry brings corrections back as they were, and reaches what its undo asks for. */
+/**
+ * Checks that an entry restores corrections unchanged and reaches the state that its undo asks for.
+ */
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
 import { blobName, safetensorsOf } from './entry-contents.ts';
 import type { Chain, Report, Store } from './evidence.ts';
 
 /**
- * A correction that comes back has the texts, the record and the bytes of the row that a version
- * without an undo gave it. Only an undo reverts and brings back.
+ * A restored correction has the texts, the record and the row bytes that a version without an undo
+ * gave it. Only an undo reverts and restores.
  */
 export function checkOrigins(store: Store, entry: VersionEntry, chain: Chain, fault: Report): void {
   const { undo, added, removed, retractions, batchId } = entry;
@@ -66,7 +68,9 @@ export function checkUndone(
   }
 }
 
-/** All bytes of a row of an entry's pairs; null if they cannot be read, which is another fault. */
+/**
+ * All bytes of a row of an entry's pairs; null if they are unreadable, which is reported elsewhere.
+ */
 function bytesOfRow(store: Store, { lineage, pairs }: VersionEntry, row: number): string | null {
   const bytes = pairs === null ? undefined : store.get(blobName(lineage, pairs.sha256));
   if (bytes === undefined) return null;

@@ -1,4 +1,4 @@
-/** Bugs planted in a world with undos, one of each kind: the checker must find and name each. */
+/** Plants one bug of each kind in a world with undos: the checker must find and name each. */
 import { beforeAll, expect, test } from 'vitest';
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import type { UndoResult } from '../../../schemas/undo.ts';

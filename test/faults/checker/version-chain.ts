@@ -1,6 +1,6 @@
 /**
  * The checker's own reading of a version log: names, numbers, hashes and the fold over its entries.
- * It shares nothing with versions/ or activities/, so that a mistake there is not repeated here.
+ * It shares nothing with versions/ or activities/, so that it does not repeat a mistake made there.
  */
 import type { VerdictSettings } from '../../../schemas/settings.ts';
 import type { VersionEntry } from '../../../schemas/version-entry.ts';
@@ -54,7 +54,7 @@ export function readChain(
     const before = batches.get(entry.batchId);
     if (before !== undefined) fault(`batch ${entry.batchId} made version ${before} already`);
     batches.set(entry.batchId, version);
-    // Probes first: they were measured against what was active before.
+    // Probes come first: they were measured against the corrections active before.
     checkProbes(store, entry, { ...settings, activeBefore: active.size }, fault);
     checkPairs(store, entry, fault);
     checkOrigins(store, entry, chain, fault);
@@ -111,7 +111,7 @@ function checkAliases(
   }
 }
 
-/** Every object has a known name, and an object that is named by its hash is whole. */
+/** Every object has a known name, and an object named by its hash is whole. */
 function checkNames(store: Store, lineage: string, report: Report): void {
   const prefix = `lineages/${lineage}/`;
   for (const [name, bytes] of store) {

@@ -1,6 +1,6 @@
 /**
- * The state after a run: all records of the topics, the group's offsets, all objects of the store.
- * Read without the pipelines and versions/.
+ * The state after a run: all records of the topics, the group's offsets and all objects of the
+ * store. It is read without the pipelines and versions/.
  */
 import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -34,9 +34,9 @@ export interface World {
   offsets: PartitionOffsets[];
   /** Every file below the store's folder, by its path in it. */
   store: Map<string, Buffer>;
-  /** With their ends according to Temporal. */
+  /** The ordered undos, with their ends according to Temporal. */
   undos: OrderedUndo[];
-  /** The final answers of `serve`; null if it was not asked. */
+  /** The final answers of `serve`; null if it was not queried. */
   answers: Answers | null;
 }
 

@@ -1,4 +1,4 @@
-/** What `serve` answers to the stream's prompts after a run, and the base model's answers. */
+/** Answers of `serve` to the stream's prompts after a run, and the base model's answers. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { recordCodec } from '../../../schemas/records/avro.ts';
 import type { StreamRecord } from '../known-stream.ts';
@@ -12,12 +12,12 @@ export interface Answers {
 }
 
 const PROMPTS_MAX = 60;
-/** Followers poll every second, and then have something to load. */
+/** Followers poll every second and then have something to load. */
 const FOLLOWED_WAIT_MS = 60_000;
 const ASK_EVERY_MS = 500;
 const ANSWER_WAIT_MS = 60_000;
 
-/** Waits a while for `serve` to follow to `head`, and asks whether it did or not. */
+/** Waits a while for `serve` to follow to `head`, and collects its answers either way. */
 export async function finalAnswers(
   serve: KeptProcess,
   stream: readonly StreamRecord[],
@@ -42,7 +42,7 @@ export async function finalAnswers(
   return { version, texts };
 }
 
-/** Prompts of the records that can be decoded; one that is sent again may be malformed. */
+/** Prompts of the decodable records; a resubmitted record may be malformed. */
 function promptsOf(stream: readonly StreamRecord[]): string[] {
   const codec = recordCodec('fact-correction');
   const prompts = new Set<string>();
@@ -64,7 +64,7 @@ interface Question {
   tokensMax: number;
 }
 
-/** Asks `serve` for a completion without sampling. */
+/** Requests a completion from `serve` without sampling. */
 export async function complete(
   { port, model, prompt, tokensMax }: Question,
   waitMs: number,

@@ -1,9 +1,9 @@
 /**
- * Loaded before a process under test: its writes below one folder fail as on a full disk or a dying
- * machine, on the order of a file in another folder. Both leave half of the bytes behind.
+ * Preloaded into a process under test: its writes below one folder fail as on a full disk or a
+ * dying machine, as ordered by files in another folder. Both leave half of the bytes behind.
  *
  *   disk-full         every write fails with ENOSPC while the file exists
- *   tear-<process>    the file holds a number n: the process kills itself in its n-th next write
+ *   tear-<process>    the file holds a number n: the process kills itself in its n-th write from now
  */
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';

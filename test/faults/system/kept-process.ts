@@ -1,4 +1,4 @@
-/** One of our processes, started again whenever it ends, as by a supervisor. */
+/** One of our processes, restarted whenever it ends, as by a supervisor. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -14,7 +14,7 @@ const LOG_TAIL_CHARACTERS = 2_000;
 
 export interface KeptProcessOptions {
   environment: NodeJS.ProcessEnv;
-  /** Loaded before the program, as `--import` takes it. */
+  /** A module loaded before the program, in the form that `--import` takes. */
   preload: string;
   logFolder: string;
 }
@@ -47,7 +47,10 @@ export class KeptProcess {
     this.#spawn();
   }
 
-  /** Resolves when it is ready, after however many starts; rejects if the first few all fail. */
+  /**
+   * Resolves when the process is ready, after any number of starts; rejects if the first few all
+   * fail.
+   */
   async ready(): Promise<void> {
     for (let ready = this.#ready; ; ready = this.#ready) {
       await ready;
@@ -57,12 +60,12 @@ export class KeptProcess {
     }
   }
 
-  /** Signals the process, if it runs now. */
+  /** Signals the process if it is running. */
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal);
   }
 
-  /** Ends it until the next `start`. */
+  /** Keeps the process stopped until the next `start`. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     this.#kept = false;
     // A paused process would not receive the other signal.
@@ -115,7 +118,7 @@ export class KeptProcess {
     this.port = null;
     const waiting = this.#becomeReady;
     this.#ready = new Promise((resolve) => (this.#becomeReady = resolve));
-    // Whoever waits for this start waits for the next one.
+    // Waiters for this start wait for the next one.
     waiting();
   }
 }

@@ -1,14 +1,14 @@
 /**
- * Asks `serve` throughout a run: it answers while nobody disturbs it, its version goes back only to
- * where an alias was moved, and a prompt without a corrected subject is answered as by the base
- * model.
+ * Queries `serve` throughout a run. It must answer while it is undisturbed; its version may go back
+ * only to the target of an alias move; a prompt without a corrected subject must get the base
+ * model's answer.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { complete } from './answers.ts';
 import type { KeptProcess } from './kept-process.ts';
 import { LINEAGE } from './system.ts';
 
-/** Contains no subject of the stream. */
+/** A prompt without a subject of the stream. */
 const NEIGHBOUR = 'the old mother is on';
 const ASK_EVERY_MS = 1_000;
 const ANSWER_WAIT_MS = 30_000;
@@ -31,12 +31,12 @@ export class ServeWatch {
     this.#serve = serve;
   }
 
-  /** From now on `serve` may not answer for a moment. */
+  /** Allows `serve` to miss an answer for a moment. */
   disturbed(): void {
     this.#disturbances++;
   }
 
-  /** An operator moves the alias to this version. */
+  /** Records that an operator moves the alias to this version. */
   mayGoBackTo(version: number): void {
     this.#mayGoBackTo.add(version);
   }
@@ -59,7 +59,7 @@ export class ServeWatch {
           await this.#ask(port);
           this.asked++;
         } catch (error) {
-          // The end of a process is noticed a moment later, and until then it has its port.
+          // The end of a process is noticed a moment later; until then its port stays set.
           await delay(END_SEEN_MS);
           if (before === this.#disturbances && this.#serve.port === port)
             this.violations.push(`Serve: undisturbed, it did not answer: ${String(error)}.`);

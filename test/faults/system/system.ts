@@ -1,6 +1,6 @@
 /**
  * The whole system on one machine: a real broker, a real Temporal server, and our four processes as
- * in production, with a tiny model. Whatever is killed is started again on its data.
+ * in production, with a tiny model. Every killed part is restarted on its data.
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -51,14 +51,14 @@ const HYPER_PARAMETERS = {
   targetTokensMax: 4,
 };
 
-/** Below the ports of clients, one of which could take the port of a server that is away. */
+/** Ports below the ephemeral range, where a client could take the port of a stopped server. */
 const PORTS = { from: 20_000, to: 32_000 };
 const START_ATTEMPTS_MAX = 5;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 export type ServerName = 'kafka' | 'temporal';
 
-/** A server that is started again on its data and its port whenever it is killed. */
+/** A server that is restarted on its data and its port whenever it is killed. */
 export class KeptServer {
   readonly #folder: string;
   readonly #start: () => Promise<unknown>;
@@ -105,7 +105,7 @@ export class KeptServer {
 export class System {
   readonly folder: string;
   readonly versionsFolder: string;
-  /** The folder from which disk-faults.mjs takes its orders. */
+  /** The folder where disk-faults.mjs finds its orders. */
   readonly orders: string;
   readonly brokers: string[];
   readonly servers: Record<ServerName, KeptServer>;
@@ -120,7 +120,7 @@ export class System {
     this.orders = inside('orders');
     for (const name of ['versions', 'orders', 'logs', 'kafka', 'temporal']) mkdirSync(inside(name));
     const home = homeFromEnvironment();
-    // Only the built TensorFlow is borrowed from the data folder.
+    // Only the built TensorFlow is shared with the data folder.
     symlinkSync(path.join(home.root, 'tensorflow'), inside('tensorflow'));
     this.brokers = [`127.0.0.1:${ports.kafka}`];
     const address = `127.0.0.1:${ports.temporal}`;
