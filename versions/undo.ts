@@ -1,11 +1,11 @@
 /**
- * Plans an undo: which corrections leave, which are restored, and which stay out because something
- * later decided their fact. Writes nothing.
+ * Plans an undo: the corrections that leave, those that are restored, and those that stay out
+ * because a later change decided their fact. Writes nothing.
  *
- * A correction that was taken out is restored only if its fact is as the undone version left it, or
- * everything later about it was undone as well. So undoing version 5 never also undoes what version
- * 7 did to the same fact. A rollback has no such condition: exactly the corrections of that version
- * hold again.
+ * A removed correction is restored only if its fact is as the undone version left it, or all later
+ * changes of the fact were undone as well. So undoing version 5 never also undoes the changes of
+ * version 7 to the same fact. A rollback has no such condition: exactly the corrections of that
+ * version hold again.
  */
 import { normalisedText, saysTheSame } from '../schemas/correction.ts';
 import type { Outcome } from '../schemas/outcome.ts';
@@ -20,10 +20,10 @@ import { type VersionLog } from './log/version-log.ts';
 import { ENTRY_BYTES_MAX, ENTRY_JSON_LIMITS } from './log/entry-reader.ts';
 
 export interface UndoFindings extends UndoSteps {
-  /** The version that the undo was planned on. */
+  /** HEAD when the undo was planned. */
   head: HeadReference;
   kept: Kept[];
-  /** Why there is nothing to do, or null. */
+  /** The reason that there is nothing to do, or null. */
   nothing: string | null;
 }
 
@@ -32,7 +32,7 @@ const STEPS_BYTES_MAX = ENTRY_BYTES_MAX - 2 ** 20;
 /** JSON values of a restored correction, texts included. */
 const RESTORED_VALUES_MAX = 80;
 const REMOVAL_VALUES_MAX = 8;
-/** Pairs that are copied into one blob, with room for its metadata. */
+/** Size of the pairs copied into one blob, with room for its metadata. */
 const PAIRS_BYTES_MAX = 0.9 * OBJECT_BYTES_MAX;
 
 /** Plans an undo on HEAD. Throws `VersionLogDamaged`. */
@@ -51,7 +51,7 @@ export async function undoOf(
 
 /** The changes of one version, or of one revision in it. */
 interface Change {
-  /** For messages. */
+  /** A name for messages. */
   name: string;
   version: number;
   added: readonly string[];
@@ -63,21 +63,19 @@ interface Change {
 interface LaterChange {
   version: number;
   holder: string | null;
-  /** For messages. */
+  /** A description for messages. */
   what: string;
 }
 
 interface Precedents {
   history: History;
-  /** The history before the undone version. */
   before: History;
   /** Facts that are not as the undone version left them. */
   later: ReadonlyMap<string, LaterChange>;
-  /** The last retractions of these facts. */
   retractions: ReadonlyMap<string, FactTombstone>;
 }
 
-/** Plans the undo of a change; a pure function, so that a repetition finds the same. */
+/** Plans the undo of a change; a pure function, so that a repetition has the same result. */
 function revertOf(
   { history, before, later, retractions }: Precedents,
   change: Change,
@@ -150,7 +148,7 @@ async function revert(
   return revertOf(precedents, change, by);
 }
 
-/** An undo that restores a fact's former holder cancels every change in between. */
+/** Finds later changes of facts. An undo that restores a fact's holder cancels those between. */
 async function laterChanges(
   log: VersionLog,
   { head }: History,
@@ -189,7 +187,7 @@ function changedFacts({ version, added, removed }: VersionEntry): Map<string, La
   return changes;
 }
 
-/** Returns the change that a version or revision made, or why there is none. */
+/** Returns the change of a version or revision, or the reason that it has none. */
 async function changeOf(
   log: VersionLog,
   history: History,
@@ -210,7 +208,7 @@ async function changeOf(
     (first.status === 'QUARANTINED' ? await register.versionOfBatch(first.batchId) : null);
   const change =
     made === null ? null : changeIn((await log.entry(made)).entry, name, (asker) => asker === id);
-  // A correction that contradicted a committed one took it out without holding itself.
+  // A correction that contradicted a committed one removed it without being committed itself.
   if (first.status !== 'COMMITTED')
     return change !== null && change.removed.length > 0
       ? change

@@ -13,7 +13,7 @@ export class Versions {
 
   constructor(private readonly store: ObjectStore) {}
 
-  /** The log of a lineage; always the same object, so that everything is read only once. */
+  /** Returns the log of a lineage, always the same object, so that data is read only once. */
   log(lineage: string): VersionLog {
     let log = this.#logs.get(lineage);
     if (log === undefined) {
@@ -23,17 +23,15 @@ export class Versions {
     return log;
   }
 
-  /** The histories of a lineage's closed workflows. */
   histories(lineage: string): HistoryArchive {
     return new HistoryArchive(this.store, lineage);
   }
 
-  /** Reports everything in a lineage that violates the specification. */
+  /** Reports all violations of the specification in a lineage. */
   async verify(lineage: string, progress?: (objects: number) => void): Promise<Verification> {
     return await verifyLineage(this.store, lineage, progress);
   }
 
-  /** Yields the lines of a lineage's audit file. */
   audit(lineage: string, about: Parameters<typeof auditLines>[2]): AsyncIterable<Uint8Array> {
     return auditLines(this.store, this.log(lineage), about);
   }

@@ -1,8 +1,7 @@
 /**
  * Checks that an audit file (audit-export.ts) is whole and unchanged: the chain of its lines, its
  * seal, the chain of the entries, and the seal or hash of every other object. Where the lineage's
- * log is available the file is compared with it as well. Nothing is trusted that is not computed
- * here.
+ * log is available, the file is also compared with it. Trusts only hashes that are computed here.
  */
 import { excerpt, faultsFound } from '../../schemas/encoding/excerpt.ts';
 import { messageOf } from '../../schemas/failures.ts';
@@ -15,7 +14,7 @@ import type { ObjectStore } from '../stores/object-store.ts';
 import { AUDIT_FORMAT, type AuditHead, type AuditKind, type AuditSeal } from './audit-export.ts';
 import { Findings, type Finding } from './findings.ts';
 
-/** Largest line that is read, in bytes: an archived history is the largest object. */
+/** Largest line that is read, in bytes. An archived history is the largest object. */
 export const AUDIT_LINE_BYTES_MAX = 256 * 2 ** 20;
 
 export interface AuditCheck {
@@ -29,7 +28,7 @@ export interface AuditCheck {
   findings: Finding[];
   head: { version: number; hash: string | null };
   exportedAt: string | null;
-  /** True: the lineage's log was compared, and it has `newer` further versions. */
+  /** `log`: the lineage's log was compared; it has `newer` versions beyond the file. */
   against: { log: boolean; newer: number };
 }
 
@@ -54,7 +53,6 @@ interface AuditLine {
 class AuditChecker {
   readonly #findings = new Findings();
   #lines = 0;
-  /** The hash of the line before. */
   #previous: string | null = null;
   #head: AuditHead | null = null;
   #isSealed = false;
@@ -217,7 +215,6 @@ class AuditChecker {
       this.#findings.add(object, 'the log has something else under this name');
   }
 
-  /** Counts the versions that the log has beyond the file. */
   async #newer(): Promise<number> {
     let version = this.#hashes.length + 1;
     while ((await this.store!.get(entryName(this.#head!.lineage, version))) !== null) version += 1;

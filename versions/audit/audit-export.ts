@@ -1,8 +1,8 @@
 /**
- * Writes one lineage as one file that can be checked without us: a line for every entry, register
- * object and alias record, in its stored bytes. Each line holds the hash of the line before, and
- * the last one seals their number. docs/audit.md describes the form. It streams: only one object is
- * in memory.
+ * Writes one lineage as one file that can be checked without Errata: a line for every entry,
+ * register object and alias record, in its stored bytes. Each line holds the hash of the line
+ * before, and the last one seals their number. docs/audit.md describes the format. Only one object
+ * is in memory at a time.
  */
 import { canonicalJson } from '../log/canonical-json.ts';
 import { VersionLogDamaged } from '../log/failures.ts';
@@ -13,7 +13,9 @@ import type { ObjectStore } from '../stores/object-store.ts';
 
 export const AUDIT_FORMAT = 'errata-audit-1';
 
-/** In the order of the file. `register`, `alias` and `history` are sealed objects. */
+/**
+ * Kinds of lines, in the order of the file. `register`, `alias` and `history` are sealed objects.
+ */
 export type AuditKind = 'head' | 'entry' | 'probes' | 'register' | 'alias' | 'history' | 'seal';
 
 export interface AuditHead {
@@ -21,20 +23,19 @@ export interface AuditHead {
   lineage: string;
   head: { version: number; hash: string | null };
   software: string;
-  /** ISO 8601 in UTC: the one thing in which two files of the same log differ. */
+  /** ISO 8601 in UTC; the only difference between two files of the same log. */
   exportedAt: string;
-  /** True: the file includes archived histories. */
+  /** Whether the file includes archived histories. */
   histories: boolean;
 }
 
 export interface AuditSeal {
-  /** Lines before this one. */
+  /** Number of lines before the seal. */
   lines: number;
-  /** The hash of the last of them. */
+  /** Hash of the last of these lines. */
   sha256: string;
 }
 
-/** Folders of sealed objects in a lineage, and the kind of their lines. */
 const SEALED_FOLDERS: readonly [folder: string, kind: AuditKind][] = [
   ['register', 'register'],
   ['aliases', 'alias'],
@@ -56,7 +57,7 @@ export async function* auditLines(
   const first: AuditHead = { format: AUDIT_FORMAT, lineage, head, ...about };
   yield lines.next('head', null, canonicalJson(first));
   for await (const { entry, hash } of log.walk()) {
-    // Versions that are committed during the export belong to the next file.
+    // Versions committed during the export belong to the next file.
     if (entry.version > head.version) break;
     const name = entryName(lineage, entry.version);
     const bytes = await stored(name);
@@ -101,7 +102,7 @@ class AuditLines {
   }
 }
 
-/** Returns the bytes, which a line can hold unchanged only where they are canonical JSON. */
+/** Returns the bytes. A line can hold only canonical JSON unchanged, so other bytes are refused. */
 function canonical(lineage: string, name: string, bytes: Uint8Array | null): Uint8Array {
   if (bytes === null) throw new VersionLogDamaged(lineage, name, 'it is missing');
   parsedOf(lineage, name, () => canonicalJsonOf(bytes));

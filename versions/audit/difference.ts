@@ -1,7 +1,7 @@
 /**
- * The differences between two versions of a lineage, from the log and the stored probe details:
- * facts, answers that the probes saw change, norms, thresholds, scores, and what the versions were
- * made with. Either version may be the later one.
+ * Compares two versions of a lineage by the log and the stored probe details: facts, changed
+ * answers, norms, thresholds, scores, and the model and parameters used. Either version may be the
+ * later one.
  */
 import type { ProbeScores, Removal } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -14,8 +14,8 @@ export interface Difference extends ChangedFacts {
   from: VersionSide;
   to: VersionSide;
   /**
-   * Answers that the probes of the versions between saw change and not change back, of corrections
-   * that hold in the later version; `left` counts further ones.
+   * Answers that the probes of the versions in between saw change and not change back, for
+   * corrections that hold in the later version. `left` counts those that are not listed.
    */
   answers: { changed: ChangedAnswer[]; left: number };
   /** Relative norm of the edit and threshold of the gate per layer; null for the base model. */
@@ -25,19 +25,19 @@ export interface Difference extends ChangedFacts {
 }
 
 interface ChangedFacts {
-  /** Facts that only `to` has a correction of, with the version that brought it. */
+  /** Facts that only `to` has a correction of, with the version that added it. */
   added: (Fact & { by: VersionMark })[];
-  /** Facts with another correction each, and prompts that another correction answers now. */
+  /** Facts whose correction differs, and prompts that another correction now answers. */
   superseded: { before: Fact; after: Fact; by: VersionMark }[];
-  /** Facts that only `from` has a correction of, with how it left. */
+  /** Facts that only `from` has a correction of, with the reason that it left. */
   retracted: (Fact & { by: Leaving })[];
   reverted: (Fact & { by: Leaving })[];
   contradicted: (Fact & { by: Leaving })[];
-  /** The same where `to` is the earlier version. */
+  /** The same as `retracted`, where `to` is the earlier version. */
   notYet: (Fact & { by: VersionMark })[];
-  /** Those of `added` and `superseded` that an undo restored. */
+  /** Facts of `added` and `superseded` that an undo restored. */
   restored: Fact[];
-  /** The number of corrections that came and left again between the two. */
+  /** Number of corrections that were added and removed between the two versions. */
   passing: number;
 }
 
@@ -46,7 +46,7 @@ export interface VersionSide {
   hash: string | null;
   createdAt: string | null;
   corrections: number;
-  /** After its own probes; null for the base model. */
+  /** Scores of the version's own probes; null for the base model. */
   scores: ProbeScores | null;
 }
 
@@ -69,14 +69,13 @@ interface ChangedAnswer {
   kind: (typeof KINDS)[number];
   before: string;
   after: string;
-  /** The correction that was probed, and the version of the last change. */
+  /** The probed correction, and the version that last changed its answer. */
   correctionId: string;
   version: number;
 }
 
 type LayerFigures = { editNorm: number; threshold: number };
 
-/** Changed answers that are listed. */
 const CHANGED_ANSWERS_MAX = 2_000;
 
 /** Throws `VersionUnknown`, `BlobMissing` and `VersionLogDamaged`. */
@@ -102,7 +101,6 @@ export async function differenceOf(log: VersionLog, from: number, to: number): P
   };
 }
 
-/** The changes by the versions between the two. */
 class Between {
   readonly entries: VersionEntry[] = [];
   /** The version that last added a correction. */
@@ -124,8 +122,8 @@ class Between {
   }
 
   /**
-   * How a correction left. Where its successor left as well, how that one did, since that decided
-   * the fact last.
+   * Returns how a correction left. If its successor left too, returns how the successor left, since
+   * that decided the fact last.
    */
   lastLeaving(id: string): Left | undefined {
     let last = this.left.get(id);
@@ -187,7 +185,7 @@ function changedFacts(
   return facts;
 }
 
-/** The correction of `a` that this one of `b` replaced: of the same fact, or superseded by it. */
+/** Returns the correction of `a` that this one of `b` replaced: same fact, or superseded. */
 function predecessorOf(
   a: History,
   b: History,
@@ -276,7 +274,7 @@ function layersOf(a?: VersionEntry, b?: VersionEntry): Difference['layers'] {
     .map((layer) => ({ layer, from: figures(a, layer), to: figures(b, layer) }));
 }
 
-/** Empty against the base model, which has no entry. */
+/** Returns an empty list against the base model, which has no entry. */
 function madeWithOf(a?: VersionEntry, b?: VersionEntry): Difference['madeWith'] {
   if (a === undefined || b === undefined) return [];
   const [made, now] = [a, b].map(({ parameters, base, keyStatistics, software }) =>

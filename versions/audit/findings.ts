@@ -18,7 +18,7 @@ export class Findings {
       else this.#more += 1;
   }
 
-  /** Returns what the work returns; null where it throws, which is a finding. */
+  /** Returns the work's result; records a finding and returns null where it throws. */
   attempt<Result>(object: string, work: () => Result, about = ''): Result | null {
     try {
       return work();
@@ -28,7 +28,7 @@ export class Findings {
     }
   }
 
-  /** All findings, the last one counting those that were not kept. */
+  /** Returns all findings. The last one gives the number of those not kept. */
   list(whole: string): Finding[] {
     const more = { object: whole, problem: `and ${this.#more} more` };
     return this.#more === 0 ? this.#list : [...this.#list, more];

@@ -1,8 +1,7 @@
 /**
- * Archives the histories of closed workflows beside the versions that they made, since Temporal
- * forgets a run when its namespace's retention is over and an audit comes later. Each run is a
- * sealed object, written once. A history's bytes are Temporal's own: what is encrypted there is
- * encrypted here.
+ * Archives the histories of closed workflows beside the versions that they made. Temporal deletes a
+ * run after its namespace's retention period, and an audit may come later. Each run is a sealed
+ * object, written once. A history's bytes are Temporal's own, so encrypted payloads stay encrypted.
  */
 import { promisify } from 'node:util';
 import { gunzipSync, gzip } from 'node:zlib';
@@ -14,20 +13,19 @@ import type { ObjectStore } from '../stores/object-store.ts';
 const storedRun = z.object({
   workflowId: z.string(),
   runId: z.string(),
-  /** The workflow's type. */
   type: z.string(),
-  /** As Temporal names it: COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, TIMED_OUT. */
+  /** Temporal's name: COMPLETED, FAILED, CANCELED, TERMINATED, CONTINUED_AS_NEW, TIMED_OUT. */
   status: z.string(),
   /** Milliseconds since 1970. */
   startedAt: z.number(),
   closedAt: z.number(),
   /** JSON as Temporal's own tools read and write it; null where it is too large to keep. */
   history: z.string().nullable(),
-  /** Why there is no history. */
+  /** The reason that the history is missing. */
   omitted: z.string().nullable(),
 });
 
-/** A run with its history in plain text; stored, it is compressed by gzip and in base64. */
+/** A run with its history in plain text. The stored form is compressed by gzip, in base64. */
 export type ArchivedRun = z.infer<typeof storedRun>;
 
 type RunName = Pick<ArchivedRun, 'workflowId' | 'runId'>;
@@ -51,7 +49,7 @@ export class HistoryArchive {
     private readonly lineage: string,
   ) {}
 
-  /** Stores a run unless it is there already. */
+  /** Stores a run; an existing one is kept. */
   async put({ history, ...run }: ArchivedRun): Promise<'stored' | 'exists'> {
     const characters = history?.length ?? 0;
     const stored: ArchivedRun =
@@ -75,7 +73,7 @@ export class HistoryArchive {
     return stored === null ? null : this.#unpacked(stored);
   }
 
-  /** Lists the archived runs of a workflow by id, unordered. */
+  /** Lists the ids of a workflow's archived runs, unordered. */
   async runIds(workflowId: string): Promise<string[]> {
     const folder = this.#folderOf(workflowId);
     const ids: string[] = [];

@@ -1,10 +1,10 @@
-/** Revisions that no version has, found by the fact that they are about. */
+/** Finds revisions that no version has, by their fact. */
 import { normalisedText } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/outcome.ts';
 import type { VersionLog } from '../log/version-log.ts';
 import { TRACES_MAX } from './trace.ts';
 
-/** Outcomes of the register that one question reads. */
+/** Outcomes of the register that one request reads. */
 const DECIDED_READ_MAX = 20_000;
 
 /**

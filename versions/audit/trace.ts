@@ -1,10 +1,10 @@
 /**
- * Everything that is stored about one correction: its record and outcome, the version that
- * committed it with its probes, and its changes by later versions. It only reads, so that read
- * access suffices for an audit.
+ * Collects everything that is stored about one correction: its record and outcome, the version that
+ * committed it with its probes, and its changes by later versions. It only reads, so read access
+ * suffices for an audit.
  *
- * The entries are walked once, from the correction's version on. The register tells where to begin,
- * and the outcome of what no version has.
+ * The entries are walked once, from the correction's version on. The register gives the place to
+ * begin, and the outcome of a revision that no version has.
  */
 import { normalisedText } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/outcome.ts';
@@ -17,8 +17,8 @@ import type { VersionLog } from '../log/version-log.ts';
 import { markOf, probesOf, type VersionMark } from './version-mark.ts';
 
 /**
- * `holds`: the model answers with it now. `left`: it did. `carried-out`: a retraction that a
- * version carried out. `never-held`: no version ever had it.
+ * `holds`: the current version has it. `left`: an earlier version had it. `carried-out`: a
+ * retraction that a version carried out. `never-held`: no version ever had it.
  */
 type TraceState = 'holds' | 'left' | 'carried-out' | 'never-held';
 
@@ -27,19 +27,19 @@ export interface Trace {
   id: string;
   kind: 'correction' | 'retraction';
   state: TraceState;
-  /** The record as the version has it; null for retractions and for what no version has. */
+  /** The record in the version; null for retractions and for revisions that no version has. */
   correction: Omit<AddedCorrection, 'correctionId' | 'row'> | null;
-  /** Its first outcome, with its place in Kafka. */
+  /** First outcome, with the place in Kafka. */
   outcome: Outcome;
   /** The version that first had it, or carried it out. */
   committed: Commit | null;
-  /** Its changes by later versions, in order; for a retraction, those that it made. */
+  /** Its changes by later versions, in order; for a retraction, the changes that it made. */
   later: Touch[];
-  /** Later versions that changed the same subject, whose map it shares. */
+  /** Later versions that changed the same subject, since corrections of a subject share a map. */
   sameSubject: SubjectTouch[];
-  /** The revision that it was sent again for, and that one's own, the latest first. */
+  /** The revision that it resubmits, and the one that this resubmits, the latest first. */
   replayOf: { id: string; outcome: Outcome | null }[];
-  /** Committed corrections that were sent again for it. */
+  /** Committed corrections that resubmit it. */
   replayedBy: { id: string; version: number }[];
 }
 
@@ -53,12 +53,12 @@ export interface Commit extends VersionMark {
 export type Change = Removal['because'] | 'restored';
 
 export interface Touch extends VersionMark {
-  /** The correction that was touched: this one, or for a retraction another. */
+  /** The correction that was changed: this one, or for a retraction another one. */
   correctionId: string;
   change: Change;
   /** The revision or undo that caused it. */
   by: string;
-  /** The correction that took its place. */
+  /** The correction that replaced it. */
   successor: { id: string; target: string } | null;
 }
 
@@ -75,20 +75,20 @@ export interface SubjectTouch {
 export interface Wanted {
   ids?: readonly string[];
   subjects?: readonly string[];
-  /** A correction's own prompt, or one of its paraphrases. */
+  /** Prompts of corrections, their paraphrases included. */
   prompts?: readonly string[];
 }
 
-/** Traces that one question returns, the latest. */
+/** Traces that one request returns, the latest. */
 export const TRACES_MAX = 50;
-/** Touches of the same subject that a trace holds, the latest. */
+/** Changes of the same subject that a trace holds, the latest. */
 const SUBJECT_TOUCHES_MAX = 100;
-/** How long a chain of resubmitted revisions is followed. */
+/** Resubmissions that are followed from one revision. */
 const REPLAYS_MAX = 16;
 
 /**
- * Returns the traces that are wanted, the latest first; an id that was never decided has none.
- * Versions after `upTo` are left out. Throws `VersionLogDamaged`.
+ * Returns the requested traces, the latest first; an id that was never decided has none. Versions
+ * after `upTo` are left out. Throws `VersionLogDamaged`.
  */
 export async function traces(log: VersionLog, wanted: Wanted, upTo = Infinity): Promise<Trace[]> {
   return await new Tracer(log, wanted).traces(upTo);
@@ -110,9 +110,9 @@ class Tracer {
   readonly #prompts: ReadonlySet<string>;
   readonly #drafts = new Map<string, Draft>();
   readonly #outcomes = new Map<string, Outcome>();
-  /** By the subject of the corrections that are traced. */
+  /** Keyed by the subject of the traced corrections. */
   readonly #touches = new Map<string, SubjectTouch[]>();
-  /** By correction, for those subjects. */
+  /** Keyed by correction, for those subjects. */
   readonly #subjectOf = new Map<string, string>();
   readonly #replayedBy = new Map<string, Trace['replayedBy']>();
 
@@ -147,7 +147,7 @@ class Tracer {
       this.#outcomes.set(id, outcome);
   }
 
-  /** If only ids are wanted and all are registered, their first version is enough to begin with. */
+  /** Starts at the first version of the ids if only ids are requested and all are registered. */
   #firstVersion(): number {
     if (this.#subjects.size > 0 || this.#prompts.size > 0) return 1;
     const versions = [...this.#ids].map((id) => this.#outcomes.get(id)?.version ?? null);
@@ -240,7 +240,7 @@ class Tracer {
       kind,
       state: kind === 'retraction' ? 'carried-out' : holds ? 'holds' : 'left',
       correction: added === null ? null : recordOf(added),
-      // The last version may not be registered yet; then its entry has the outcome.
+      // The last version may not be registered yet. Its entry then has the outcome.
       outcome:
         this.#outcomes.get(id) ?? firstOutcomes(entry).find(({ revisionId }) => revisionId === id)!,
       committed: {
@@ -296,7 +296,7 @@ function recordOf(added: AddedCorrection): NonNullable<Trace['correction']> {
   return record;
 }
 
-/** The id that this one was resubmitted for: resubmissions of "a" are named "a~2", "a~3", .... */
+/** Returns the original id of a resubmission: those of "a" are named "a~2", "a~3" and so on. */
 function resubmittedIn(id: string): string | null {
   const [, before, count] = /^(.+)~(\d{1,3})$/su.exec(id) ?? [];
   if (before === undefined || Number(count) < 2) return null;

@@ -1,4 +1,4 @@
-/** Checks an entry against the blobs that it names and, for an undo, against what it restores. */
+/** Checks an entry against the blobs that it names and, for an undo, against its originals. */
 import type { TargetSearch } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import { versionEntrySchema, type VersionEntry } from '../../schemas/version-entry.ts';
@@ -25,7 +25,7 @@ export class EntryContentCheck {
     await this.#checkRestored(name, entry);
   }
 
-  /** Checks that the blobs exist and match the entry; their hashes are checked with all blobs. */
+  /** Checks that the blobs exist and match the entry. Their hashes are checked with all blobs. */
   async #checkBlobs(name: string, entry: VersionEntry): Promise<void> {
     const { pairs, probes, added, searches } = entry;
     if (pairs !== null)
@@ -71,12 +71,12 @@ export class EntryContentCheck {
     if (fault !== null) this.findings.add(name, fault);
   }
 
-  /** Checks that what an undo restored equals what was added first, in texts and pairs. */
+  /** Checks that restored corrections equal the first ones that were added, in texts and pairs. */
   async #checkRestored(name: string, { added, pairs }: VersionEntry): Promise<void> {
     const origins = new Set(added.flatMap(({ origin }) => origin?.version ?? []));
     if (origins.size === 0) return;
     const copies = await this.#pairs(pairs);
-    // One by one: the pairs of many versions may not fit in memory.
+    // Versions are read one by one, since the pairs of many may not fit in memory.
     for (const version of origins) {
       const first = await this.#entry(version);
       const originals = await this.#pairs(first?.pairs ?? null);
@@ -97,7 +97,7 @@ export class EntryContentCheck {
     }
   }
 
-  /** Null where the pairs are missing or malformed, which is a finding elsewhere. */
+  /** Returns null where the pairs are missing or malformed, which is reported elsewhere. */
   async #pairs(blob: Blob | null): Promise<StoredPairs | null> {
     const bytes = blob === null ? null : await this.#blob(blob);
     try {
@@ -117,7 +117,7 @@ export class EntryContentCheck {
   }
 }
 
-/** Returns what an undo must not contain, or what only an undo may. */
+/** Returns parts that an undo must not contain, or that only an undo may contain. */
 function undoFaultsOf({ undo, batchId, removed, retractions, searches }: VersionEntry): string[] {
   if (undo === undefined)
     return removed
@@ -138,7 +138,7 @@ function undoFaultsOf({ undo, batchId, removed, retractions, searches }: Version
   ];
 }
 
-/** Everything in a row, as a comparable value. */
+/** Returns a comparable value of everything in a row. */
 function rowOf(pairs: StoredPairs, row: number): unknown {
   const numbers = (values: Float32Array, width: number) =>
     Buffer.from(values.slice(row * width, (row + 1) * width).buffer).toString('hex');

@@ -1,6 +1,6 @@
 /**
- * Reads a lineage's log, blobs, register, aliases and archived histories and reports everything
- * that violates SPECIFICATION.md. All hashes and the fold are computed anew. A single changed byte
+ * Reads a lineage's log, blobs, register, aliases and archived histories and reports every
+ * violation of SPECIFICATION.md. All hashes and the fold are computed anew. A single changed byte
  * shows, since every object is named by its hash, sealed with it, or named by its successor.
  */
 import { aliasRecordSchema } from '../../schemas/alias.ts';
@@ -22,16 +22,15 @@ import { EntryContentCheck } from './verify-entry.ts';
 export interface Verification {
   lineage: string;
   versions: number;
-  /** Corrections that hold at the last sound version. */
+  /** Number of corrections that hold at the last sound version. */
   corrections: number;
   objects: number;
   bytes: number;
   findings: Finding[];
-  /** `anchored`: the register vouches for the hash of the last entry; nothing else could. */
+  /** `anchored`: the register confirms the hash of the last entry, which no later entry names. */
   head: { version: number; hash: string | null; anchored: boolean };
 }
 
-/** Entries read at once. */
 const PIECE_ENTRIES = 16;
 type Folder = 'log' | 'blobs' | 'register' | 'aliases' | 'histories' | 'staging';
 
@@ -45,7 +44,7 @@ export async function verifyLineage(
 
 class Verifier {
   readonly #findings = new Findings();
-  /** The hashes of the entries that are in their place. */
+  /** Hashes of the entries up to the first unsound one. */
   readonly #hashes: string[] = [];
   #objects = 0;
   #bytes = 0;
@@ -107,7 +106,7 @@ class Verifier {
     return history;
   }
 
-  /** Returns the entry where it is sound and follows. */
+  /** Returns the entry if it is sound and follows the one before. */
   #entryAfter(
     history: History,
     name: string,
@@ -168,7 +167,7 @@ class Verifier {
     }
   }
 
-  /** Returns whether the register vouches for the last entry. */
+  /** Returns whether the register confirms the last entry. */
   async #verifyRegister(names: readonly string[]): Promise<boolean> {
     const root = `lineages/${this.lineage}/register/`;
     let anchored = this.#hashes.length === 0;
@@ -210,7 +209,6 @@ class Verifier {
       this.#findings.add(name, `its content hashes to ${hash}`);
   }
 
-  /** Returns the content; null, with a finding, where its seal is broken. */
   async #sealed(name: string): Promise<unknown> {
     const bytes = await this.#get(name);
     return bytes === null ? null : this.#findings.attempt(name, () => unsealed(bytes));

@@ -3,7 +3,6 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 import type { StoredEntry } from '../log/history.ts';
 import type { VersionLog } from '../log/version-log.ts';
 
-/** A version, with what a reader needs to look further. */
 export interface VersionMark {
   version: number;
   hash: string;

@@ -1,6 +1,6 @@
 /**
  * The aliases of a lineage: movable names for versions. Every move is a sealed record, numbered
- * from 1 without a gap and put if absent; an alias's last record is current. Rules 27 to 29 of
+ * from 1 without a gap and put if absent. An alias's last record is current. Rules 27 to 29 of
  * SPECIFICATION.md.
  */
 import {
@@ -14,7 +14,7 @@ import { readAhead, type ObjectStore } from '../stores/object-store.ts';
 import { aliasRecordName } from './object-names.ts';
 import { parsedOf, sealed, unsealed } from './sealed.ts';
 
-/** How often a move may find that another record came first. */
+/** Tries of one move while other records come first. */
 const MOVE_TRIES_MAX = 100;
 
 export class Aliases {
@@ -27,17 +27,16 @@ export class Aliases {
     private readonly lineage: string,
   ) {}
 
-  /** All records read so far, in their order. */
+  /** All records read so far, in order. */
   get records(): readonly AliasRecord[] {
     return this.#records;
   }
 
-  /** The last record of each alias. */
   get current(): ReadonlyMap<string, AliasRecord> {
     return this.#current;
   }
 
-  /** Reads the new records. Throws `VersionLogDamaged`; what was read before stays. */
+  /** Reads the new records. Throws `VersionLogDamaged`, keeping the records read before. */
   async readOn(): Promise<void> {
     this.#reading ??= this.#readOn().finally(() => (this.#reading = null));
     await this.#reading;

@@ -10,14 +10,14 @@ export class Blobs {
     private readonly lineage: string,
   ) {}
 
-  /** Writes a blob for good; a repetition has no effect. */
+  /** Writes a blob permanently; a repetition has no effect. */
   async put(bytes: Uint8Array): Promise<BlobReference> {
     const reference = { sha256: sha256(bytes), bytes: bytes.byteLength };
     await this.store.putIfAbsent(this.#nameOf(reference), bytes);
     return reference;
   }
 
-  /** Writes a blob for a batch that is under way; its parts (`<batch>.<part>`) stage with it. */
+  /** Writes a blob for a running batch; its parts (`<batch>.<part>`) share its staging. */
   async stage(batchId: string, bytes: Uint8Array): Promise<BlobReference> {
     const staged = batchId.split('.')[0]!;
     const reference = { sha256: sha256(bytes), bytes: bytes.byteLength, staged };
@@ -30,7 +30,6 @@ export class Blobs {
     return await this.put(await this.get(reference));
   }
 
-  /** Deletes everything that a batch staged. */
   async discardStaged(batchId: string): Promise<void> {
     const folder = this.#stagingFolder(batchId.split('.')[0]!);
     const names = await namesUnder(this.store, folder);

@@ -1,8 +1,8 @@
 /**
  * Writes a value as canonical JSON (RFC 8785, JSON Canonicalization Scheme), so that equal values
  * have equal bytes: members sorted by UTF-16 code unit, no white space, ECMAScript's numbers,
- * UTF-8. Throws a TypeError at anything that JSON has no value for (undefined, NaN, a lone
- * surrogate, a function).
+ * UTF-8. Throws a TypeError at values that JSON lacks (undefined, NaN, a lone surrogate, a
+ * function).
  */
 export function canonicalJson(value: unknown): Uint8Array {
   return new TextEncoder().encode(written(value, '$'));

@@ -5,11 +5,11 @@ import type { Removal } from '../../schemas/editing.ts';
 import { undoRevisionId } from '../../schemas/undo.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
 
-/** The last removal or refusal on a fact: an older revision that arrives late loses to it. */
+/** The last removal or refusal on a fact. An older revision that arrives late loses to it. */
 export interface FactTombstone {
   factKey: string;
   because: Removal['because'];
-  /** The revision that removed or refused. */
+  /** The revision that caused the removal or refusal. */
   id: string;
   issuedAt: number;
   /** Null where no version was made. */
@@ -73,8 +73,8 @@ const REMOVED_STATUS = {
 } as const;
 
 /**
- * The tombstone of an outcome that no version records: a retraction of a fact that nothing held, or
- * two corrections of one time that contradict each other.
+ * Returns the tombstone of an outcome that no version records: a retraction of a fact without a
+ * correction, or two contradicting corrections of the same time.
  */
 export function tombstoneOf(outcome: Outcome): FactTombstone | null {
   const { status, measured, factKey, revisionId: id } = outcome;
@@ -87,7 +87,7 @@ export function tombstoneOf(outcome: Outcome): FactTombstone | null {
     : null;
 }
 
-/** Tells whether a committed correction has left the hook since `present`, or leaves it now. */
+/** Tells whether a committed correction left the hook after `present`, or leaves it now. */
 export function isLaterOutcome(outcome: Outcome, present: Outcome): boolean {
   return (
     present.status === 'COMMITTED' &&

@@ -12,7 +12,7 @@ import { parsedOf } from './sealed.ts';
 /** Largest entry, in bytes. */
 export const ENTRY_BYTES_MAX = 16 * 2 ** 20;
 
-/** Values in an entry, at most some seventy per correction, and how deeply they may be nested. */
+/** JSON values in an entry, at most some seventy per correction, and their nesting depth. */
 export const ENTRY_JSON_LIMITS = { valuesMax: 1_000_000, depthMax: 32 };
 
 /** Entries fetched at once. */
@@ -30,7 +30,7 @@ export class EntryReader {
     private readonly lineage: string,
   ) {}
 
-  /** Extends the history piece by piece by the entries in the store, through version `last`. */
+  /** Extends the history piece by piece with the stored entries through version `last`. */
   async *fold(history: History, last = Infinity): AsyncGenerator<FoldedPiece> {
     const nameOf = (version: number) => entryName(this.lineage, version);
     for await (const piece of readAhead(this.store, nameOf, history.head.version + 1, last)) {
@@ -38,7 +38,7 @@ export class EntryReader {
       try {
         next = this.#extend(history, piece);
       } catch (fault) {
-        // Entries before the damaged one stay good: take them one by one.
+        // Entries before the damaged one are still good, so they are taken one by one.
         for (const bytes of piece) {
           const single = this.#extend(history, [bytes]);
           history = single.history;

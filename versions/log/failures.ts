@@ -1,7 +1,7 @@
-/** Failures of the version log. schemas/failures.ts lists which of them are worth a retry. */
+/** Failures of the version log. schemas/failures.ts lists those worth a retry. */
 import { ErrataFailure } from '../../schemas/failures.ts';
 
-/** The store holds something that the format forbids, or lacks something that it requires. */
+/** The store holds an object that the format forbids, or lacks one that it requires. */
 export class VersionLogDamaged extends ErrataFailure {
   override readonly name = 'VersionLogDamaged';
   constructor(lineage: string, objectName: string, what: string) {
@@ -13,7 +13,7 @@ export class VersionLogDamaged extends ErrataFailure {
   }
 }
 
-/** The format or the history forbids the entry that was to be appended. */
+/** The format or the history forbids the entry to be appended. */
 export class EntryRefused extends ErrataFailure {
   override readonly name = 'EntryRefused';
   constructor(lineage: string, version: number, faults: string[]) {
@@ -36,7 +36,7 @@ export class BlobMissing extends ErrataFailure {
   }
 }
 
-/** An earlier run of the batch has ended and discarded what it staged. */
+/** An earlier run of the batch has ended and discarded its staged blobs. */
 export class StagingGone extends ErrataFailure {
   override readonly name = 'StagingGone';
   constructor(lineage: string, batchId: string) {
@@ -63,7 +63,7 @@ export class VersionUnknown extends ErrataFailure {
   }
 }
 
-/** The versions were made with another model than the current one. Retried: it can be fixed. */
+/** The versions were made with another model. Retried, since an operator can fix it. */
 export class BaseChanged extends ErrataFailure {
   override readonly name = 'BaseChanged';
   constructor(lineage: string, version: number, differences: string[]) {

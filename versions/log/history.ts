@@ -1,7 +1,7 @@
 /**
  * The corrections that hold in a lineage: a fold over its entries in order, so that a longer log
- * costs only its new entries. Its size is that of what holds; earlier decisions are in the
- * register.
+ * costs only its new entries. Its size is that of the active corrections; earlier decisions are in
+ * the register.
  */
 import type { BlobReference, HeadReference } from '../../schemas/editing.ts';
 import type { VersionEntry } from '../../schemas/version-entry.ts';
@@ -9,9 +9,9 @@ import type { VersionEntry } from '../../schemas/version-entry.ts';
 export interface History {
   readonly lineage: string;
   readonly head: HeadReference;
-  /** HEAD's entry; null for the base model. */
+  /** The entry of HEAD; null for the base model. */
   readonly latest: StoredEntry | null;
-  /** The corrections that hold at HEAD by id, in the order in which they were first committed. */
+  /** The corrections that hold at HEAD by id, in order of their first commit. */
   readonly active: ReadonlyMap<string, ActiveCorrection>;
   /** Id of the active correction of a fact. */
   readonly activeByFact: ReadonlyMap<string, string>;
@@ -26,19 +26,19 @@ export interface StoredEntry {
 export type AddedCorrection = VersionEntry['added'][number];
 
 export type ActiveCorrection = AddedCorrection & {
-  /** The version that added it last: an undo may have brought it back. */
+  /** The version that added it last: an undo may have restored it. */
   version: number;
   /** The blob whose row `row` holds its pairs. */
   pairs: BlobReference;
 };
 
-/** The version that added a correction first, or its `origin`, and its row there. */
+/** The version that first added a correction, or its `origin`, and its row there. */
 export type Place = Pick<ActiveCorrection, 'version' | 'row' | 'origin'>;
 
 /**
  * Orders corrections by their first addition. A correction that an undo restores returns to its
- * place: sums are rounded by the order of their terms, so only then are the answers the same to the
- * last bit.
+ * place: rounding depends on the order of the terms of a sum, so only then are the answers the same
+ * to the last bit.
  */
 export function byPlace(a: Place, b: Place): number {
   const [one, other] = [a.origin ?? a, b.origin ?? b];
@@ -56,8 +56,8 @@ export function emptyHistory(lineage: string): History {
 }
 
 /**
- * Returns the history with further entries behind it. The entries must follow (`faultsOfEntry`):
- * `check` is called with each and the history before it, and throws where it does not.
+ * Returns the history with further entries appended. The entries must follow (`faultsOfEntry`):
+ * `check` is called with each and the history before it, and throws where it does not follow.
  */
 export function extended(
   history: History,
@@ -76,7 +76,7 @@ export function extended(
   return after;
 }
 
-/** Returns why an entry cannot follow this history; an empty list when it can. */
+/** Returns the reasons that an entry cannot follow this history; empty when it can. */
 export function faultsOfEntry(history: History, entry: VersionEntry): string[] {
   const { version, hash } = history.head;
   const removed = new Set(entry.removed.map(({ correctionId }) => correctionId));

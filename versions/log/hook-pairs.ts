@@ -1,7 +1,7 @@
 /**
- * From corrections to the hook that they make together. A hook is a pure function of the base model
- * and its pairs, so a name derived from the pairs identifies it for good: a worker that holds the
- * name need not build it again.
+ * Builds the hook of a set of corrections. A hook is a pure function of the base model and its
+ * pairs, so a name derived from the pairs identifies it permanently: a worker that holds the name
+ * need not build it again.
  */
 import type { BlobReference } from '../../schemas/editing.ts';
 import type { ActiveCorrection } from './history.ts';
@@ -10,16 +10,15 @@ import { decodePairs, gatherPairs, type StoredPairs } from './pairs.ts';
 import { parsedOf } from './sealed.ts';
 import type { VersionLog } from './version-log.ts';
 
-/** Where one correction's pairs are stored. */
 export type PairsRow = Pick<ActiveCorrection, 'correctionId' | 'pairs' | 'row'>;
 
-/** Holds hooks by name, as the model's engine does. */
+/** Holds hooks by name. The model's engine implements it. */
 interface HookHolder<Report> {
   holds(hookId: string): Promise<boolean>;
   holdHook(hookId: string, pairs: StoredPairs): Promise<Report>;
 }
 
-/** Names the hook of these rows; null, the base model, for none. Their order matters. */
+/** Names the hook of these rows; null (the base model) for no rows. Their order matters. */
 export function hookIdOf(rows: Iterable<PairsRow>): string | null {
   const lines = Array.from(rows, ({ correctionId, pairs, row }) =>
     JSON.stringify([correctionId, pairs.sha256, row]),
@@ -40,7 +39,7 @@ export async function ensureHook(
   return hookId;
 }
 
-/** Reads the pairs of these rows, in their order; null for none. Each blob is read once. */
+/** Reads the pairs of these rows, in their order; null for no rows. Reads each blob once. */
 export async function readPairs(
   log: VersionLog,
   rows: readonly PairsRow[],

@@ -17,7 +17,7 @@ export function twentyDigits(number: number): string {
   return String(number).padStart(20, '0');
 }
 
-/** The hexadecimal SHA-256 of any text, behind its own first two digits and "/". */
+/** Returns the hexadecimal SHA-256 of any text, after its own first two digits and "/". */
 export function hashed(key: string): string {
   const hash = sha256(key);
   return `${hash.slice(0, 2)}/${hash}`;

@@ -1,7 +1,7 @@
 /**
- * The blobs of numbers, as safetensors: pairs (per edited layer a key k_i [F] and a wanted change
- * u_i [D] for every correction) and targets (z_i [D]). Their meaning is the editor's concern; this
- * file knows rows.
+ * Encodes numbers as safetensors blobs: pairs (per edited layer a key k_i [F] and a wanted change
+ * u_i [D] for every correction) and targets (z_i [D]). The editor gives them meaning; this file
+ * only handles rows.
  */
 import { boundedJson } from '../../schemas/encoding/bounded-json.ts';
 import { excerpt } from '../../schemas/encoding/excerpt.ts';
@@ -14,7 +14,7 @@ import {
 const PAIRS_FORMAT = 'errata-pairs-2';
 const TARGETS_FORMAT = 'errata-targets-1';
 
-/** Values in the names or spellings of a blob, and their nesting. */
+/** Values in the names or spellings of a blob, and their nesting depth. */
 const NAMES_LIMITS = { valuesMax: 10_000_000, depthMax: 4 };
 
 /**
@@ -34,13 +34,12 @@ export interface StoredPairs {
 }
 
 interface StoredTargets {
-  /** One per row. */
   ids: string[];
   /** [ids.length, D], row-major. */
   values: Float32Array;
 }
 
-/** A blob of numbers violates its format; a reader of a log knows which blob it was. */
+/** The blob violates the format. The reader of a log knows the blob's name. */
 export class PairsMalformed extends Error {
   override readonly name = 'PairsMalformed';
   constructor(readonly reason: string) {
@@ -48,7 +47,7 @@ export class PairsMalformed extends Error {
   }
 }
 
-/** Throws RangeError where the arrays do not have the stated sizes or hold a non-finite number. */
+/** Throws RangeError where an array has the wrong size or holds a non-finite number. */
 export function encodePairs(pairs: StoredPairs): Uint8Array {
   const { layers, count, keyWidth, valueWidth, subjects, spellings } = pairs;
   const tensors = new Map<string, StoredTensor>();

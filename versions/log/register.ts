@@ -1,11 +1,12 @@
 /**
- * The outcome history of every revision of a lineage, each in an object under a hash of its id: a
+ * The outcome history of every revision of a lineage, each in an object under a hash of its id. A
  * look-up costs one read, and no process holds past decisions in memory. Rules 23 to 26 of
  * SPECIFICATION.md.
  *
- * Put-if-absent decides the first outcome of an id, whatever crashes or runs twice. A committed
- * correction may be removed, and an undo may restore it: each adds an outcome, and the last one is
- * current. What an entry decided is written from the entry, by whoever needs the register next.
+ * Put-if-absent decides the first outcome of an id, despite crashes and repeated runs. A committed
+ * correction may be removed, and an undo may restore it. Each adds an outcome, and the last one is
+ * current. The outcomes of an entry are derived from it by the next process that needs the
+ * register.
  */
 import { z } from 'zod';
 import type { Outcome } from '../../schemas/outcome.ts';
@@ -30,9 +31,9 @@ const LISTED_AT_ONCE_MAX = 16;
 type EntryOf = (version: number) => Promise<StoredEntry>;
 
 export class Register {
-  /** The version through which everything is registered. */
+  /** The version through which the register is complete. */
   #complete = 0;
-  /** The version through which everything was announced. */
+  /** The version through which all outcomes were announced. */
   #announced = 0;
 
   constructor(
@@ -40,12 +41,12 @@ export class Register {
     private readonly lineage: string,
   ) {}
 
-  /** Registers what the versions through `head` decided. Throws `VersionLogDamaged`. */
+  /** Registers the outcomes of the versions through `head`. Throws `VersionLogDamaged`. */
   async completeTo(head: number, entryOf: EntryOf): Promise<void> {
     for (const version of await this.#unmarked('versions', this.#complete, head)) {
       const { entry, hash } = await entryOf(version);
       await this.#registerEntry(entry, entryOf);
-      // Last, since the marker vouches for everything before it.
+      // The marker comes last, since it confirms everything before it.
       await this.#put(this.#markerName('versions', version), { version, hash });
     }
     this.#complete = Math.max(this.#complete, head);
@@ -61,7 +62,7 @@ export class Register {
     return found;
   }
 
-  /** Yields the first outcomes of all ids that were ever decided, unordered. */
+  /** Yields the first outcome of every decided id, unordered. */
   async *decided(): AsyncIterable<Outcome> {
     const names: string[] = [];
     const read = async () => {
@@ -75,7 +76,7 @@ export class Register {
     yield* await read();
   }
 
-  /** Returns the current outcomes of everything that an entry added, retracted or removed. */
+  /** Returns the current outcomes of all ids that an entry added, retracted or removed. */
   async outcomesOfEntry({ added, retractions, removed }: VersionEntry): Promise<Outcome[]> {
     const ids = new Set([
       ...added.map(({ correctionId }) => correctionId),
@@ -91,7 +92,7 @@ export class Register {
     return await forEachObject(first, (outcome) => this.#currentOf(outcome));
   }
 
-  /** Returns the outcome history of a revision, by version; empty where it was not decided. */
+  /** Returns the outcome history of a revision, by version; empty if it was not decided. */
   async outcomeHistory(id: string): Promise<Outcome[]> {
     const first = (await this.outcomesOf([id])).get(id);
     if (first === undefined) return [];
@@ -104,21 +105,20 @@ export class Register {
     return await this.#unmarked('told', this.#announced, head);
   }
 
-  /** Marks a version, those before it and all that they decided as announced. */
+  /** Marks a version, those before it and all their outcomes as announced. */
   async markAnnounced(version: number): Promise<void> {
     await this.#put(this.#markerName('told', version), { version });
     this.#announced = Math.max(this.#announced, version);
   }
 
-  /** Returns the version that a batch made, or null. */
   async versionOfBatch(batchId: string): Promise<number | null> {
     const name = this.#nameOf('batches', batchId);
     return (await this.#read(name, z.object({ version: z.number() })))?.version ?? null;
   }
 
   /**
-   * Returns the last tombstone of each fact among those that `counts`. A tombstone that is older
-   * than the correction that holds the fact has no effect.
+   * Returns the last tombstone of each fact among those that `counts` accepts. A tombstone older
+   * than the active correction of the fact has no effect.
    */
   async tombstones(
     factKeys: Iterable<string>,
@@ -127,7 +127,7 @@ export class Register {
     const found = new Map<string, FactTombstone>();
     await forEachObject(new Set(factKeys), async (factKey) => {
       let last: string | null = null;
-      // Names ascend with the time.
+      // Names are in ascending order of time.
       for await (const name of this.store.list(this.#factFolder(factKey)))
         if (counts({ factKey, ...tombstoneNamed(name) })) last = name;
       const tombstone = last === null ? null : await this.#read(last, tombstoneSchema);
@@ -137,8 +137,8 @@ export class Register {
   }
 
   /**
-   * Registers outcomes and returns them as they are current. An id that was decided before keeps
-   * its outcome history, and another record with the id is a duplicate.
+   * Registers outcomes and returns the current ones. An id that was decided before keeps its
+   * outcome history, and another record with the id is a duplicate.
    */
   async settle(outcomes: readonly Outcome[]): Promise<Outcome[]> {
     return await forEachObject(outcomes, (outcome) => this.#settleOne(outcome));
@@ -193,7 +193,7 @@ export class Register {
     return last === undefined ? first : ((await this.#outcome(last)) ?? first);
   }
 
-  /** Ascending by version. */
+  /** Returns names in ascending order of version. */
   async #laterNames(id: string): Promise<string[]> {
     return await namesUnder(this.store, `${this.#folder}/fates/${hashed(id)}/`);
   }
@@ -252,7 +252,6 @@ export class Register {
   }
 }
 
-/** Reads the time and reason from a tombstone's name. */
 function tombstoneNamed(name: string): Pick<FactTombstone, 'because' | 'issuedAt'> {
   const [, issuedAt, because] = /\/(\d{16})-([a-z]+)\.json$/.exec(name) ?? [];
   return { issuedAt: Number(issuedAt), because: because as FactTombstone['because'] };

@@ -3,17 +3,17 @@ import type { Provenance } from '../../schemas/editing.ts';
 import { BaseChanged } from './failures.ts';
 import type { History } from './history.ts';
 
-/** Parameters that determine the pairs' shape. The others may change from version to version. */
+/** Selects the parameters that determine the shape of the pairs. */
 function shapeOf(parameters: Partial<HyperParameters>): Record<string, unknown> {
   const { layers, gate } = parameters;
-  // The paper's gate has one averaged key per correction and its reach beside the change.
+  // The paper's gate has one averaged key per correction and stores its reach with the change.
   return { layers, keys: gate?.kind === 'sequence' ? 'averaged' : 'separate' };
 }
 
 /**
  * Throws `BaseChanged` where HEAD was made with another base model, or with other blocks or keys
- * than the model edits now. Pairs are valid only for the base model and the blocks that they were
- * made for.
+ * than the model edits now. Pairs are valid only for the base model and blocks that they were made
+ * for.
  */
 export function requireSameBase(
   history: History,

@@ -1,16 +1,16 @@
-/** Sealed objects hold their own hash, since nothing else names it: a changed byte shows. */
+/** Sealed objects hold their own hash, since no other object names it: a changed byte shows. */
 import { messageOf } from '../../schemas/failures.ts';
 import type { ObjectStore } from '../stores/object-store.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { VersionLogDamaged } from './failures.ts';
 import { sha256 } from './object-names.ts';
 
-/** The content with the hash of its own canonical JSON. */
+/** Seals the content with the hash of its own canonical JSON. */
 export function sealed(content: unknown): Uint8Array {
   return canonicalJson({ content, sha256: sha256(canonicalJson(content)) });
 }
 
-/** Returns the content; throws where the bytes differ from what was sealed. */
+/** Returns the content; throws where the bytes differ from the sealed ones. */
 export function unsealed(bytes: Uint8Array): unknown {
   const { content } = jsonOf(bytes) as { content?: unknown };
   if (content === undefined || !Buffer.from(sealed(content)).equals(bytes))
@@ -18,7 +18,7 @@ export function unsealed(bytes: Uint8Array): unknown {
   return content;
 }
 
-/** Reads a sealed object of a lineage; null where there is none. Throws `VersionLogDamaged`. */
+/** Reads a sealed object of a lineage; null if it is missing. Throws `VersionLogDamaged`. */
 export async function readSealed<Content>(
   store: ObjectStore,
   lineage: string,
@@ -29,7 +29,7 @@ export async function readSealed<Content>(
   return bytes === null ? null : parsedOf(lineage, name, () => parse(unsealed(bytes)));
 }
 
-/** Parses an object of a lineage; turns what the parser throws into `VersionLogDamaged`. */
+/** Parses an object of a lineage and turns the parser's errors into `VersionLogDamaged`. */
 export function parsedOf<Content>(lineage: string, name: string, parse: () => Content): Content {
   try {
     return parse();

@@ -1,8 +1,8 @@
 /**
- * One lineage's versions: entries linked by number and by hash, and the blobs they name. Nothing
- * written is ever changed; SPECIFICATION.md describes the format. HEAD is the highest entry that
- * all lower ones precede. It is found by asking for the next number, and a reader sees a version
- * wholly or not at all.
+ * One lineage's versions: entries linked by number and by hash, and the blobs they name. Objects
+ * are never changed; SPECIFICATION.md describes the format. HEAD is the highest entry that all
+ * lower ones precede. It is found by requesting the next number, and a version becomes visible as a
+ * whole.
  */
 import { LRUCache } from 'lru-cache';
 import type { AliasMove, AliasMoved } from '../../schemas/alias.ts';
@@ -19,7 +19,7 @@ import { emptyHistory, faultsOfEntry, type History, type StoredEntry } from './h
 import { entryName, sha256 } from './object-names.ts';
 import { Register } from './register.ts';
 
-/** Histories of earlier versions kept: those that are pinned or compared with. */
+/** Kept histories of earlier versions: those that are pinned or compared. */
 const PAST_HISTORIES_MAX = 4;
 
 type AppendResult =
@@ -34,7 +34,7 @@ export class VersionLog {
   #known: History;
   #reading: Promise<History> | null = null;
 
-  /** Throws `ObjectNameInvalid` for an invalid lineage name. An empty log needs no creating. */
+  /** Throws `ObjectNameInvalid` for an invalid lineage name. An empty log needs no creation. */
   constructor(
     private readonly store: ObjectStore,
     readonly lineage: string,
@@ -53,15 +53,15 @@ export class VersionLog {
     return this.#reading;
   }
 
-  /** Reads the history up to the last version before any damage, and returns the damage with it. */
+  /** Reads the history up to the last version before any damage, and returns both. */
   async readSound(): Promise<{ history: History; damage: VersionLogDamaged | null }> {
     const damage = await damageOf(this.read());
     return { history: this.#known, damage };
   }
 
   /**
-   * Returns the history as of a version, reading the log again unless the version was requested
-   * lately. Throws `VersionUnknown` and `VersionLogDamaged`.
+   * Returns the history at a version, rereading the log unless the version was requested lately.
+   * Throws `VersionUnknown` and `VersionLogDamaged`.
    */
   async at(version: number): Promise<History> {
     const history = await this.#reaching(version);
@@ -84,7 +84,6 @@ export class VersionLog {
     throw new VersionUnknown(this.lineage, version, head.version);
   }
 
-  /** Reads the existing entries of versions `first` to `last`, in order. */
   async entries(first: number, last: number): Promise<StoredEntry[]> {
     const { head } = await this.#reaching(last);
     const entries: StoredEntry[] = [];
@@ -103,12 +102,11 @@ export class VersionLog {
     }
   }
 
-  /** The register as it is in the store, for readers: it may lack the last versions. */
+  /** The register as stored, for readers; it may lack the last versions. */
   get registered(): Register {
     return this.#register;
   }
 
-  /** Completes the register up to HEAD. */
   async register(): Promise<Register> {
     const { head } = await this.read();
     await this.#register.completeTo(head.version, (version) => this.entry(version));
@@ -121,7 +119,7 @@ export class VersionLog {
     return this.#aliases;
   }
 
-  /** Reads the aliases up to any damage, and returns the damage with them. */
+  /** Reads the aliases up to any damage, and returns both. */
   async readAliases(): Promise<{ aliases: Aliases; damage: VersionLogDamaged | null }> {
     const damage = await damageOf(this.#aliases.readOn());
     return { aliases: this.#aliases, damage };
@@ -136,7 +134,7 @@ export class VersionLog {
   }
 
   /**
-   * Writes the entry of version HEAD + 1, unless another came first ('exists', with what is there).
+   * Writes the entry of version HEAD + 1. If another came first, returns 'exists' with that entry.
    * Throws `EntryRefused`, before anything is written, where the entry cannot follow HEAD.
    */
   async append(entry: VersionEntry): Promise<AppendResult> {
@@ -158,7 +156,7 @@ export class VersionLog {
     const bytes = canonicalJson(checked.data);
     if (bytes.byteLength > ENTRY_BYTES_MAX)
       return refuse([`it has ${bytes.byteLength} bytes, at most ${ENTRY_BYTES_MAX} are allowed`]);
-    // An entry beyond the limits would be one that no reader accepts.
+    // Readers would reject an entry beyond the limits.
     this.#reader.parse(version, bytes);
     const result = await this.store.putIfAbsent(entryName(this.lineage, version), bytes);
     if (result === 'stored') return { kind: 'appended', hash: sha256(bytes) };
@@ -174,7 +172,7 @@ export class VersionLog {
     if (history.head.version > this.#known.head.version) this.#known = history;
   }
 
-  /** Returns a history that reaches the version, or that of HEAD; ignores damage behind it. */
+  /** Returns a history that reaches the version, or that of HEAD; ignores later damage. */
   async #reaching(version: number): Promise<History> {
     if (version <= this.#known.head.version) return this.#known;
     const { history, damage } = await this.readSound();

@@ -1,4 +1,4 @@
-/** Failures of the object stores. schemas/failures.ts lists which of them are worth a retry. */
+/** Failures of the object stores. schemas/failures.ts lists those worth a retry. */
 import { ErrataFailure } from '../../schemas/failures.ts';
 
 /** A programming error: the text cannot name an object. */
@@ -13,9 +13,8 @@ export class ObjectNameInvalid extends ErrataFailure {
   }
 }
 
-/** A request to a store, as its failures report it. */
 interface StoreRequest {
-  /** As in ERRATA_VERSIONS. */
+  /** The place, in the form of ERRATA_VERSIONS. */
   where: string;
   endpoint: string | null;
   operation: string;
@@ -65,7 +64,7 @@ export class StoreRefused extends ErrataFailure {
   }
 }
 
-/** The first match applies. */
+/** The first matching rule applies. */
 const REFUSAL_HINTS: readonly { sign?: RegExp; status?: number; hint: string }[] = [
   {
     sign: /^NoSuchBucket$/,
@@ -97,7 +96,7 @@ const REFUSAL_HINTS: readonly { sign?: RegExp; status?: number; hint: string }[]
   },
 ];
 
-/** An S3 server that lacks put-if-absent. Nothing is written, since versions could be lost. */
+/** The S3 server lacks put-if-absent. Nothing is written, since versions could be lost. */
 export class StoreUnfit extends ErrataFailure {
   override readonly name = 'StoreUnfit';
   constructor(where: string, what: string) {

@@ -1,6 +1,6 @@
 /**
- * The object store in a local folder. An object becomes visible by link(2), which fails where the
- * name exists: that makes put-if-absent atomic between processes, and the file is whole and on disk
+ * Stores objects in a local folder. An object becomes visible by link(2), which fails where the
+ * name exists. That makes put-if-absent atomic between processes. The file is whole and on disk
  * before it has its name. The file system must support hard links (ext4, xfs, apfs, ntfs do; exfat
  * and some network mounts do not).
  */
@@ -14,7 +14,7 @@ import {
   type ObjectStore,
 } from './object-store.ts';
 
-/** Cannot collide with an object: segments begin with a letter or a digit. */
+/** Never collides with an object: segments begin with a letter or a digit. */
 const TEMPORARY_FOLDER = '.tmp';
 
 /** A temporary file this old was left by a process that died during a put. */
@@ -24,7 +24,7 @@ export class FileStore implements ObjectStore {
   readonly #root: string;
   #prepared: Promise<void> | null = null;
 
-  /** The folder is created by the first put. */
+  /** The first put creates the folder. */
   constructor(root: string) {
     this.#root = resolve(root);
   }
@@ -62,7 +62,7 @@ export class FileStore implements ObjectStore {
           throw fault;
         },
       );
-      // Also where the name exists: its writer may have died before it flushed the name.
+      // Needed also where the name exists: its writer may have died before it flushed the name.
       await syncFolder(dirname(path));
       return result;
     } finally {
@@ -108,7 +108,7 @@ export class FileStore implements ObjectStore {
       if (hasCode(fault, 'ENOENT', 'ENOTDIR')) return [];
       throw fault;
     });
-    // A folder sorts as "name/", so that its objects come where their full names belong.
+    // A folder sorts as "name/", so that its objects are in the order of their full names.
     const names = entries
       .filter((entry) => !entry.name.startsWith('.'))
       .map((entry) => `${folder}${entry.name}${entry.isDirectory() ? '/' : ''}`)
@@ -121,7 +121,7 @@ export class FileStore implements ObjectStore {
   }
 }
 
-/** Makes the folder and flushes every new name on the way down from the root. */
+/** Makes the folder and flushes every new name on the path from the root. */
 async function makeFolder(folder: string, root: string): Promise<void> {
   if ((await mkdir(folder, { recursive: true })) === undefined) return;
   let path = root;

@@ -1,25 +1,24 @@
 /**
- * The store that versions need: whole objects under names, written once. Each implementation
+ * The interface of a store of whole objects under names, written once. Each implementation
  * (`file-store.ts`, `s3-store.ts`) passes test/versions/stores/object-store-conformance.ts.
  */
 import PQueue from 'p-queue';
 import { ObjectNameInvalid } from './failures.ts';
 
 export interface ObjectStore {
-  /** The object's bytes, or null where there is none. */
   get(name: string): Promise<Uint8Array | null>;
   /**
-   * Names that begin with the prefix, ascending by code unit. Objects put or deleted during the
-   * listing may appear or not.
+   * Lists names that begin with the prefix, ascending by code unit. Objects put or deleted during
+   * the listing may appear or not.
    */
   list(prefix: string): AsyncIterable<string>;
   /**
    * Writes the object unless the name is taken: of any number of concurrent calls exactly one gets
-   * 'stored'. The object is seen whole or not at all. When the call returns, either way, the object
-   * survives a loss of power.
+   * 'stored'. Readers see the object as a whole. When the call returns, with either result, the
+   * object survives a loss of power.
    */
   putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'>;
-  /** Succeeds also where there is no such object. */
+  /** Succeeds even if the object does not exist. */
   delete(name: string): Promise<void>;
 }
 
@@ -29,12 +28,12 @@ export const OBJECT_NAME_LIMITS = {
   segmentCharactersMax: 128,
 } as const;
 
-/** Largest object, in bytes. A store neither writes nor reads more (a RangeError). */
+/** Largest object, in bytes. A store throws a RangeError at a larger one. */
 export const OBJECT_BYTES_MAX = 2 ** 30;
 
 const SEGMENT = /^[a-z0-9][a-z0-9._-]*$/;
 
-/** Throws `ObjectNameInvalid` unless every store can hold the name and no path hides in it. */
+/** Throws `ObjectNameInvalid` unless every store can hold the name and it is safe as a path. */
 export function checkObjectName(name: string): void {
   const { charactersMax, segmentsMax, segmentCharactersMax } = OBJECT_NAME_LIMITS;
   const segments = name.split('/');
@@ -45,7 +44,7 @@ export function checkObjectName(name: string): void {
   if (!valid) throw new ObjectNameInvalid(name);
 }
 
-/** A prefix is empty, or a name, or a name followed by "/". */
+/** Throws `ObjectNameInvalid` unless the prefix is empty, a name, or a name followed by "/". */
 export function checkObjectPrefix(prefix: string): void {
   if (prefix !== '') checkObjectName(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
 }
@@ -66,7 +65,7 @@ export async function namesUnder(store: ObjectStore, prefix: string): Promise<st
 
 const OBJECTS_AT_ONCE_MAX = 16;
 
-/** Does the work for every item, a bounded number at a time; returns the results in order. */
+/** Calls the work for every item, with bounded concurrency; returns the results in order. */
 export async function forEachObject<Item, Result>(
   items: Iterable<Item>,
   work: (item: Item) => Promise<Result>,
@@ -76,8 +75,8 @@ export async function forEachObject<Item, Result>(
 }
 
 /**
- * Reads the objects numbered from `first` through `last`, up to the first that is missing, in
- * pieces that grow, so that following a sequence costs little and reading a long one is quick.
+ * Reads the objects numbered from `first` through `last`, up to the first that is missing. Pieces
+ * grow, so that following a sequence costs little and reading a long one is quick.
  */
 export async function* readAhead(
   store: ObjectStore,

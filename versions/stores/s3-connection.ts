@@ -1,4 +1,4 @@
-/** Requests to one place in S3: the client, the limits, and which failures are tried again. */
+/** Sends requests to one place in S3: the client, the limits, and the rules for retries. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type * as S3Library from '@aws-sdk/client-s3';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
@@ -6,13 +6,13 @@ import { StoreRefused, StoreUnavailable } from './failures.ts';
 
 export interface S3Place {
   bucket: string;
-  /** In front of all object names, without a "/" at either end; may be empty. */
+  /** Precedes all object names, without a "/" at either end; may be empty. */
   prefix: string;
   /** Null: Amazon's own endpoint of the region. */
   endpoint: string | null;
   /** Null: the SDK's own (AWS_REGION, a profile). */
   region: string | null;
-  /** True: the bucket is named in the path instead of the host name. */
+  /** Whether the bucket is named in the path instead of the host name. */
   pathStyle: boolean;
   /** Null: the SDK's own (environment, profile, role of the machine). */
   credentials: { accessKeyId: string; secretAccessKey: string } | null;
@@ -21,8 +21,8 @@ export interface S3Place {
 }
 
 /**
- * Waits in milliseconds, and numbers of tries. A conditional put that meets others may be answered
- * with "conflict" until they are done, and is tried more often.
+ * Waits in milliseconds, and numbers of tries. A conditional put that meets others may get
+ * "conflict" until they are done, so it has more tries.
  */
 export const S3_LIMITS = {
   connectMs: 5_000,
@@ -39,7 +39,7 @@ export const S3_LIMITS = {
 export interface S3Attempt {
   client: S3Client;
   sdk: typeof S3Library;
-  /** To be passed with every command: bounds it in time. */
+  /** Options for every command, which bound it in time. */
   options: { abortSignal: AbortSignal };
 }
 
@@ -51,14 +51,14 @@ export class S3Connection {
 
   constructor(private readonly place: S3Place) {}
 
-  /** As in ERRATA_VERSIONS. */
+  /** The place, in the form of ERRATA_VERSIONS. */
   get where(): string {
     const { bucket, prefix } = this.place;
     return `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`;
   }
 
   /**
-   * Repeats the work, after waits that double, where that may help. Throws `StoreUnavailable`,
+   * Repeats the work where a retry may help, after waits that double. Throws `StoreUnavailable`,
    * `StoreRefused` and the work's RangeErrors.
    */
   async attempt<Result>(
@@ -73,7 +73,8 @@ export class S3Connection {
         return await work({ ...(await this.#connect()), options: { abortSignal } });
       } catch (fault) {
         if (fault instanceof RangeError) throw fault;
-        // The SDK's error must not get out: it holds the whole exchange, signature included.
+        // The SDK's error must not leave this file: it holds the whole exchange, signature
+        // included.
         const kind = kindOf(fault);
         if (kind === 'conflict') conflicts += 1;
         const request = { where: this.where, endpoint: this.place.endpoint, operation, name };
@@ -84,7 +85,7 @@ export class S3Connection {
         if (kind === 'refused' || (isLast && code === SKEWED))
           throw new StoreRefused(request, { code, status, reason });
         if (isLast) throw new StoreUnavailable(request, reason, attempt);
-        // With fixed waits, all who collided would collide again.
+        // After fixed waits, all callers that collided would collide again.
         await delay(Math.random() * Math.min(S3_LIMITS.waitMaxMs, S3_LIMITS.waitMs * 2 ** attempt));
       }
     }
@@ -107,7 +108,7 @@ const ANY_REGION = 'us-east-1';
 /** Loads the SDK, which only processes with versions in a bucket need. */
 async function connect(place: S3Place): Promise<Pick<S3Attempt, 'client' | 'sdk'>> {
   const { endpoint, credentials, ca } = place;
-  // The SDK is pinned: what its later releases will need does not concern whoever runs a command.
+  // The SDK is pinned, so the needs of later releases do not concern the user.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
   const sdk = await import('@aws-sdk/client-s3');
   const region = place.region ?? (endpoint === null ? null : ANY_REGION);
@@ -117,7 +118,7 @@ async function connect(place: S3Place): Promise<Pick<S3Attempt, 'client' | 'sdk'
     ...(region === null ? {} : { region }),
     ...(credentials === null ? {} : { credentials }),
     forcePathStyle: place.pathStyle,
-    // Only our own loop knows that a second try of a put is one.
+    // Only our own loop can recognise the second try of a put.
     maxAttempts: 1,
     // Requests with this header would bypass the agents below.
     expectContinueHeader: false,
@@ -145,10 +146,10 @@ function kindOf(fault: unknown): 'passing' | 'conflict' | 'refused' {
   return status < 300 ? 'passing' : 'refused';
 }
 
-/** Faults of the SDK itself, which had no request to send. */
+/** Faults of the SDK before it sent a request. */
 const NOT_SENT = /CredentialsProviderError|Region is missing|Could not load credentials/;
 
-/** The HTTP status of the answer, or null where none came. */
+/** Returns the HTTP status of the answer; null without an answer. */
 export function statusOf(fault: unknown): number | null {
   const { $metadata, $response } = fault as {
     $metadata?: { httpStatusCode?: number };
@@ -157,7 +158,6 @@ export function statusOf(fault: unknown): number | null {
   return $metadata?.httpStatusCode ?? $response?.statusCode ?? null;
 }
 
-/** S3's own error code. */
 export function codeOf(fault: unknown): string {
   return fault instanceof Error ? fault.name : '';
 }

@@ -1,9 +1,9 @@
 /**
- * The object store in an S3 bucket: whole objects by PutObject, and put-if-absent by its condition
- * "If-None-Match: *", which the server decides.
+ * Stores objects in an S3 bucket. PutObject writes whole objects; its condition "If-None-Match: *",
+ * which the server decides, makes it put-if-absent.
  *
  * Some S3 servers ignore the condition and overwrite, so that two writers could both make the next
- * version. Therefore the server is tested with an object of our own before the first put.
+ * version. The server is therefore tested with an object of our own before the first put.
  */
 import { randomUUID } from 'node:crypto';
 import { StoreUnfit } from './failures.ts';
@@ -26,10 +26,10 @@ import {
 /** Concurrent puts of one name that test a new place. */
 const PROOF_PUTS = 8;
 
-/** Cannot collide with an object: segments begin with a letter or a digit. */
+/** Never collides with an object: segments begin with a letter or a digit. */
 const PROOF_NAME = '.errata/put-if-absent';
 
-/** Metadata that says which put wrote an object. */
+/** Metadata that identifies the put that wrote an object. */
 const MARK = 'errata-put';
 
 export class S3Store implements ObjectStore {
@@ -58,7 +58,7 @@ export class S3Store implements ObjectStore {
       });
       for (const { Key } of page.Contents ?? []) {
         const name = Key!.slice(start);
-        // Some programs draw folders as objects whose names end in "/".
+        // Some programs represent folders as objects whose names end in "/".
         if (!name.startsWith('.') && !name.endsWith('/')) names.push(name);
       }
       if (names.length > S3_LIMITS.namesMax)
@@ -78,10 +78,10 @@ export class S3Store implements ObjectStore {
   }
 
   /**
-   * Also where the answer to a first try is lost, exactly one of many calls gets 'stored': a second
-   * try that finds an object checks whether it bears this call's own mark. A call that throws may
-   * have written; whoever repeats it gets 'exists' and finds its own bytes. Throws `StoreUnfit`
-   * where the server lacks put-if-absent, else as `get`.
+   * Writes the object unless the name is taken. Even if the answer to a first try is lost, exactly
+   * one of many calls gets 'stored': a second try that finds an object checks whether it bears this
+   * call's own mark. A call that throws may have written; a repeated call gets 'exists' and finds
+   * its own bytes. Throws `StoreUnfit` where the server lacks put-if-absent, else as `get`.
    */
   async putIfAbsent(name: string, bytes: Uint8Array): Promise<'stored' | 'exists'> {
     checkObjectName(name);
@@ -99,9 +99,9 @@ export class S3Store implements ObjectStore {
   }
 
   /**
-   * Tests the server's put-if-absent, once per store, with an object that stays in the place. Where
-   * the object is missing, many put it at once and one may win; where it exists, another put must
-   * be refused. Throws `StoreUnfit`, else as `get`.
+   * Tests the server's put-if-absent, once per store, with an object that stays in the place. If
+   * the object is missing, many puts run at once and only one may win. If it exists, another put
+   * must be refused. Throws `StoreUnfit`, else as `get`.
    */
   async provePutIfAbsent(): Promise<void> {
     this.#proven ??= this.#prove().catch((fault: unknown) => {
@@ -117,7 +117,7 @@ export class S3Store implements ObjectStore {
     await this.#page(PROOF_NAME, { MaxKeys: 1 });
   }
 
-  /** As in ERRATA_VERSIONS. */
+  /** The place, in the form of ERRATA_VERSIONS. */
   get where(): string {
     return this.#connection.where;
   }
@@ -173,7 +173,7 @@ export class S3Store implements ObjectStore {
         checkObjectBytes(name, bytes.byteLength);
         return bytes;
       } catch (fault) {
-        // No other 404: from something that is no S3 server it would make a log look empty.
+        // Any other 404 may come from a server other than S3 and would make a log look empty.
         if (codeOf(fault) === 'NoSuchKey') return null;
         throw fault;
       }
