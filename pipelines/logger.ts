@@ -1,4 +1,4 @@
-/** Where the pipelines log: a constant message and its fields (pino's own order of arguments). */
+/** The logger of the pipelines: a constant message and fields, in pino's order of arguments. */
 export interface Logger {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;

@@ -1,5 +1,5 @@
 /**
- * Explains why Kafka or Temporal refuses a connection, by the settings that fix it. The clients'
+ * Explains refused connections to Kafka or Temporal by the settings that fix them. The clients'
  * errors use the terms of OpenSSL, rustls, gRPC and SASL; none of those texts holds a secret.
  */
 import { ErrataFailure } from '../schemas/failures.ts';
@@ -7,9 +7,8 @@ import { ErrataFailure } from '../schemas/failures.ts';
 export interface Channel {
   to: 'Kafka' | 'Temporal';
   tls: boolean;
-  /** A client certificate is used. */
   certificate: boolean;
-  /** A user (SASL) or an API key is used. */
+  /** Whether a user (SASL) or an API key is used. */
   credential: boolean;
 }
 
@@ -48,7 +47,7 @@ export function refusalOf(
  */
 export function inShort(error: unknown): string {
   const messages = chainOf(error).map(({ message }) => message);
-  // The last error of the chain has the cause; the others only say what was requested.
+  // The last error of the chain has the cause; the others only name the request.
   const text = messages.at(-1) ?? String(error);
   return text
     .replace(/(\w+:)?error:\w+:[^:]*:[^:]*:([^:\n]*)[^\n]*/g, '$2')
@@ -61,7 +60,7 @@ export function inShort(error: unknown): string {
 
 const SHORT_CHARACTERS_MAX = 400;
 
-/** Values of the names in braces in the rules' texts. */
+/** Settings that replace the names in braces in the rules' texts. */
 const SETTINGS = {
   Kafka: {
     to: 'Kafka',
@@ -93,11 +92,10 @@ const SETTINGS = {
 type Settings = (typeof SETTINGS)[Channel['to']];
 
 interface Rule {
-  /** Matches the client's error. */
   sign: RegExp;
-  /** An outage may look the same. */
+  /** Set if an outage may look the same. */
   likely?: true;
-  /** The channels that the rule is for. */
+  /** The channels to which the rule applies. */
   of?: Partial<Channel>;
   problem: string;
   fix: string;
@@ -108,11 +106,11 @@ const LOGIN_REFUSED =
 const CERTIFICATE_REFUSED =
   /alert (bad certificate|certificate (required|unknown|revoked|expired)|unsupported certificate|unknown ca)|fatal alert: (Bad|Unsupported)?Certificate|fatal alert: UnknownCA/i;
 const HANDSHAKE_BROKEN = /disconnected before secure TLS|UnexpectedEof|close_notify/;
-/** To rustls a rejected certificate looks like this when the reset overtakes the alert. */
+/** rustls reports a rejected certificate like this when the reset overtakes the alert. */
 const RESET = /ConnectionReset|"connection closed"/;
 const CLOSED = /Closed connection|broken pipe|Last error: Failed to connect/;
 
-/** The first match applies. */
+/** The first matching rule applies. */
 const RULES: readonly Rule[] = [
   {
     sign: LOGIN_REFUSED,

@@ -4,15 +4,15 @@ import { revisionId, type FactRevision } from '../../schemas/correction.ts';
  * Names a batch by its number in the lineage and a digest of its content (64-bit FNV-1a over ids
  * and positions).
  *
- * The version log makes a repeated commit a no-op by this name. So batches of different content
- * must never share one, not even after Temporal's data was lost and the numbers begin again at 0,
+ * The version log makes a repeated commit a no-op by this name. Batches of different content must
+ * therefore never share one, even after Temporal's data was lost and the numbers begin again at 0,
  * or after a reset that cuts the buffer elsewhere.
  */
 export function batchIdOf(sequence: number, revisions: readonly FactRevision[]): string {
   return `${String(sequence).padStart(6, '0')}-${digestOf(revisions)}`;
 }
 
-/** Names a part of a batch that is tried alone. */
+/** Names a part of a batch that is tried separately. */
 export function partIdOf(batchId: string, revisions: readonly FactRevision[]): string {
   return `${batchId.split('.')[0]}.${digestOf(revisions)}`;
 }

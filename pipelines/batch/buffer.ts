@@ -1,6 +1,6 @@
 /**
- * Cuts batches off the waiting revisions. Everything is decided when a batch is cut, from all that
- * waits, and nothing when a revision comes in, so that the order of arrival does not count.
+ * Cuts batches from the waiting revisions. All decisions are made when a batch is cut, from all
+ * waiting revisions, so that the order of arrival does not matter.
  */
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
 import { outcomeOf, type Decision, type Outcome } from '../../schemas/outcome.ts';
@@ -9,7 +9,7 @@ import { batchIdOf } from './batch-id.ts';
 
 export interface Waiting {
   revision: FactRevision;
-  /** Bytes of its JSON. */
+  /** Bytes of the revision's JSON. */
   bytes: number;
   /** Milliseconds since 1970, by the workflow's clock. */
   arrivedAt: number;
@@ -22,15 +22,14 @@ interface CutLimits {
 
 interface Cut {
   /**
-   * One per fact, in order of arrival; several where corrections of the same time contradict each
-   * other, which the plan decides.
+   * One revision per fact, in order of arrival. Contradicting corrections of the same time are all
+   * included, and the plan decides between them.
    */
   revisions: FactRevision[];
   settled: Settled[];
   rest: Waiting[];
 }
 
-/** A revision that needs no edit, and the revision that decided it. */
 interface Settled {
   kind: 'duplicate' | 'superseded';
   revision: FactRevision;
@@ -39,7 +38,7 @@ interface Settled {
 
 /**
  * Cuts a batch of at most `editsMax` facts and `bytesMax` bytes, oldest fact first. A fact's
- * revisions are taken together or not at all; a first fact is taken whatever its size.
+ * revisions stay together. The first fact is taken whatever its size.
  */
 export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   const revisions: FactRevision[] = [];
@@ -59,7 +58,7 @@ export function cutBatch(waiting: readonly Waiting[], limits: CutLimits): Cut {
   return { revisions, settled, rest: waiting.filter((item) => !taken.has(item)) };
 }
 
-/** Cuts the batch with this number, and names the outcomes of revisions that need no edit. */
+/** Cuts the batch with this number, with the outcomes of revisions that need no edit. */
 export function cutNumbered(
   waiting: readonly Waiting[],
   limits: CutLimits,
@@ -72,7 +71,7 @@ export function cutNumbered(
   return { batchId, revisions, settled: outcomes, rest };
 }
 
-/** The outcome of a revision that was decided when its batch was cut. */
+/** Returns the outcome of a revision that was decided when its batch was cut. */
 function settledOutcome({ kind, revision, by }: Settled, decision: Decision): Outcome {
   const { partition, offset } = by.position;
   if (kind === 'duplicate')
@@ -88,7 +87,7 @@ function settledOutcome({ kind, revision, by }: Settled, decision: Decision): Ou
   });
 }
 
-/** Groups in order of their oldest member; one id stays together even under different facts. */
+/** Groups by fact, oldest member first; one id stays together even under different facts. */
 function groupsByFact(waiting: readonly Waiting[]): Waiting[][] {
   const groups = new Map<string, Waiting[]>();
   const factOfId = new Map<string, string>();

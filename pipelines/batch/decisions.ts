@@ -1,4 +1,4 @@
-/** Decides about the edits of a batch after each step: pure functions without waiting. */
+/** Decides on the edits of a batch after each step: pure functions without waiting. */
 import {
   revisionId,
   type CorrectionRevision,
@@ -6,14 +6,13 @@ import {
 } from '../../schemas/correction.ts';
 import type { ProbeReport, Refusal, StagedUpdate, TargetShard } from '../../schemas/editing.ts';
 
-/** The next step after the probes. */
 export type NextStep =
   | { kind: 'commit' }
-  /** Stage again without the corrections that fail on their own. */
+  /** Stage again without the corrections that fail individually. */
   | { kind: 'drop'; refused: Refusal[] }
-  /** Try the halves alone. */
+  /** Try each half separately. */
   | { kind: 'split' }
-  /** A single revision that fails. */
+  /** Refuse a single revision that fails. */
   | { kind: 'quarantine' };
 
 export function nextStepAfter(
@@ -28,20 +27,20 @@ export function nextStepAfter(
   return undecided.length > 1 ? { kind: 'split' } : { kind: 'quarantine' };
 }
 
-/** Parts of at most `itemsMax`, of nearly equal size, in order. */
+/** Splits items into parts of at most `itemsMax`, of nearly equal size, in order. */
 export function partsOf<T>(items: readonly T[], itemsMax: number): T[][] {
   const count = Math.ceil(items.length / itemsMax);
   const startOf = (part: number): number => Math.floor((part * items.length) / count);
   return Array.from({ length: count }, (_, i) => items.slice(startOf(i), startOf(i + 1)));
 }
 
-/** Two halves, neither empty; at least two items are needed. */
+/** Splits at least two items into two halves, neither empty. */
 export function halvesOf<T>(items: readonly T[]): [T[], T[]] {
   const middle = Math.ceil(items.length / 2);
   return [items.slice(0, middle), items.slice(middle)];
 }
 
-/** The edits that some shard found a target for. */
+/** Returns the edits for which some shard found a target. */
 export function acceptedEdits(
   edits: readonly CorrectionRevision[],
   shards: readonly TargetShard[],
@@ -58,7 +57,7 @@ export function withoutRefused(
   return edits.filter((edit) => !ids.has(revisionId(edit)));
 }
 
-/** The corrections that the staged update lacks: refused, or missing without a reason. */
+/** Returns the corrections that the staged update lacks: refused, or missing without a reason. */
 export function unstaged(
   edits: readonly CorrectionRevision[],
   { rows, refused }: StagedUpdate,

@@ -1,13 +1,13 @@
 /**
- * Makes a version of a batch, or of the parts of it that pass the probes, and gives every revision
- * its one outcome: plan, find targets in shards, stage, probe, commit, announce.
+ * Makes a version of a batch, or of the parts that pass the probes, and gives every revision its
+ * one outcome: plan, find targets in shards, stage, probe, commit, announce.
  *
- * A part that fails the verdict without a correction that fails on its own is split, and its halves
- * are tried alone, each planned on HEAD as it then is and each with a batch id of its own, since a
+ * A part may fail the verdict although no correction fails individually. It is then split and its
+ * halves are tried separately, each planned on the current HEAD. Each has its own batch id, since a
  * commit is idempotent by that id. Targets found before are used again.
  *
- * It knows neither Temporal nor a store. The workflow runs it with activities as steps, a rebuild
- * and a benchmark with the same activities called directly.
+ * The algorithm depends on neither Temporal nor a store. The workflow runs it with activities as
+ * steps; a rebuild and a benchmark call the same activities directly.
  */
 import type { AnnounceActivities } from '../../activities/announce.ts';
 import type { EditActivities, LedgerActivities } from '../../activities/index.ts';
@@ -46,7 +46,7 @@ import {
   type JointFailure,
 } from './outcomes.ts';
 
-/** Times a part of a batch may be planned again because HEAD moved under it. */
+/** Times a part of a batch may be planned again because HEAD moved. */
 export const PLANS_MAX = 8;
 /** Outcomes per announcement. */
 const ANNOUNCED_OUTCOMES_MAX = 100;
@@ -55,11 +55,11 @@ export interface BatchInput {
   lineage: string;
   batchId: string;
   revisions: FactRevision[];
-  /** Decided when the batch was cut; announced with it. */
+  /** Outcomes decided when the batch was cut; announced with it. */
   settled: Outcome[];
   shardEditsMax: number;
   verdict: VerdictSettings;
-  /** Times that the batch and parts of it may be staged and probed. */
+  /** Times that the batch and its parts may be staged and probed. */
   editAttemptsMax: number;
   /** The reason to quarantine all undecided revisions without trying them. */
   givenUp?: string;
@@ -82,26 +82,25 @@ export type BatchSteps = Pick<
   | 'discard'
 >;
 
-/** The name of a step's failure, and its message. */
 export interface StepFailure {
   type: string;
   reason: string;
 }
 
-/** The surroundings that the algorithm needs. */
+/** The environment that the algorithm needs. */
 export interface BatchPort {
   steps: BatchSteps;
-  /** Written into the versions that the batch makes. */
+  /** Recorded in the versions that the batch makes. */
   workflow: WorkflowRun;
   /** Milliseconds since 1970. */
   now(): number;
-  /** Reads a step's failure; null for anything else that was thrown, such as a cancellation. */
+  /** Reads a step's failure; null for any other error, such as a cancellation. */
   failureOf(error: unknown): StepFailure | null;
-  /** Logs that an edit failed for good. */
+  /** Logs that an edit failed permanently. */
   report(message: string, fields: Record<string, unknown>): void;
 }
 
-/** The batch cannot be brought to an end: nothing of it is lost, and it may be run again. */
+/** The batch cannot be finished. Nothing of it is lost, and it may be run again. */
 export class BatchStuck extends Error {
   constructor(
     override readonly name: 'HeadKeepsMoving' | 'OutcomesMissing',
@@ -111,7 +110,7 @@ export class BatchStuck extends Error {
   }
 }
 
-/** Throws `BatchStuck`, and what the steps throw that is not the fault of an edit. */
+/** Throws `BatchStuck`, and the steps' errors that are not the fault of an edit. */
 export async function editBatch(port: BatchPort, input: BatchInput): Promise<BatchResult> {
   return await new BatchRun(port, input).run();
 }
@@ -188,10 +187,10 @@ class BatchRun {
       decided.push(...quarantined(plan.edits, found.refused, this.#decision(part.batchId)));
       const moved = await this.#editPlan(part.batchId, plan, found.shards, decided);
       if (moved === null) return;
-      // An earlier run committed this very part: what that run decided holds.
+      // An earlier run committed this very part, and its decisions hold.
       if (moved.already) decided = [];
       revisions = moved.already ? part.revisions : moved.undecided;
-      // Another version changes what the model says: the targets are to be found on top of it.
+      // Another version changes the model's answers, so targets must be found on top of it.
       shards = [];
     }
     throw new BatchStuck(
@@ -201,8 +200,9 @@ class BatchRun {
   }
 
   /**
-   * Stages and probes with fewer and fewer corrections until a version is made, the halves were
-   * tried, or nothing is left: null. Otherwise HEAD moved, and returns what is to be planned again.
+   * Stages and probes with fewer and fewer corrections. Returns null once a version is made, the
+   * halves were tried, or no correction is left. If HEAD moved, returns the revisions to plan
+   * again.
    */
   async #editPlan(
     batchId: string,
@@ -240,7 +240,7 @@ class BatchRun {
     return null;
   }
 
-  /** Stages, probes and, where the verdict is good, commits. */
+  /** Stages, probes and, if the verdict is good, commits. */
   async #attempt(
     batchId: string,
     plan: BatchPlan,
@@ -255,7 +255,7 @@ class BatchRun {
     try {
       const staged = await this.#edit('stageUpdate', steps.stageUpdate({ ...step, shards }));
       const refused = unstaged(edits, staged);
-      // Staged again without them, so that what is probed and committed is what was asked for.
+      // Staged again without them, so that the probed and the committed corrections are the same.
       if (refused.length > 0) return { kind: 'drop', refused };
       const probes = await this.#edit('runProbes', steps.runProbes({ ...step, staged, settings }));
       const { withdrawals } = plan;
@@ -273,14 +273,14 @@ class BatchRun {
     } catch (error) {
       if (error instanceof EditFailed)
         return { kind: 'failed', failure: error.failure, split: true };
-      // After a reset: the run before discarded it when it ended.
+      // Occurs after a reset: the run before discarded its staging when it ended.
       if (this.port.failureOf(error)?.type === STAGING_GONE)
         return { kind: 'plan-again', already: false };
       throw error;
     }
   }
 
-  /** Targets for the corrections that have none yet; every correction is accepted or refused. */
+  /** Finds missing targets; every correction is accepted or refused. */
   async #findTargets(
     plan: BatchPlan,
     batchId: string,
@@ -302,7 +302,7 @@ class BatchRun {
     return { shards, refused };
   }
 
-  /** A shard that fails for good is halved until the one correction is left that fails. */
+  /** Halves a shard that fails permanently, until only the correction that fails is left. */
   async #searchShard(
     plan: BatchPlan,
     batchId: string,
@@ -337,8 +337,8 @@ class BatchRun {
   }
 
   /**
-   * Waits for a step that edits. Throws `EditFailed` where the edit fails for good. A failure of
-   * the version log would meet every batch after this one, and stops the lineage instead.
+   * Waits for a step that edits. Throws `EditFailed` where the edit fails permanently. A failure of
+   * the version log would affect every later batch, and stops the lineage instead.
    */
   async #edit<Result>(activity: string, step: Promise<Result>): Promise<Result> {
     try {
@@ -361,7 +361,7 @@ class BatchRun {
     return plan;
   }
 
-  /** Registers and announces; an id that was decided before keeps its outcome. */
+  /** Registers and announces outcomes; an id that was decided before keeps its outcome. */
   async #settle(outcomes: Outcome[], version: number | null): Promise<void> {
     if (version !== null) this.#versions.push(version);
     const chunks = partsOf(outcomes, ANNOUNCED_OUTCOMES_MAX);
@@ -378,7 +378,7 @@ class BatchRun {
   }
 }
 
-/** An edit failed for good, so that its halves are to be tried alone. */
+/** An edit failed permanently, so its halves are to be tried separately. */
 class EditFailed extends Error {
   constructor(readonly failure: JointFailure) {
     super(failure.reasons.join('; '));

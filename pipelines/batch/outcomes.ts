@@ -40,7 +40,7 @@ export function countOutcomes(outcomes: readonly Outcome[]): OutcomeCounts {
   return counts;
 }
 
-/** The outcomes of a version: of its corrections and withdrawals, and of what left with it. */
+/** Returns a version's outcomes: of its corrections, withdrawals and removed corrections. */
 export function committedOutcomes(
   edits: readonly CorrectionRevision[],
   { withdrawals, removals }: Pick<BatchPlan, 'withdrawals' | 'removals'>,
@@ -113,7 +113,6 @@ export function quarantinedTogether(
   );
 }
 
-/** The scores that were measured, by name. */
 export function measuredScores(scores: ProbeScores): Record<string, number> {
   return Object.fromEntries(
     Object.entries(scores).filter((entry): entry is [string, number] => entry[1] !== null),
@@ -121,13 +120,13 @@ export function measuredScores(scores: ProbeScores): Record<string, number> {
 }
 
 /**
- * Returns the ids of the revisions that have not exactly one outcome; a batch must not end while
- * there is one.
+ * Returns the ids of the revisions that do not have exactly one outcome. A batch must not end while
+ * there are any.
  *
- * An outcome belongs to a record by id and position: a duplicate of it has another position. A
- * correction that was committed before and is delivered again may leave in this very batch, or an
- * undo between two runs of the batch may remove or restore it: then the last of these is its
- * outcome, however often each is repeated.
+ * An outcome belongs to a record by id and position: a duplicate has another position. A correction
+ * that was committed before and is delivered again may leave in this very batch, or an undo between
+ * two runs of the batch may remove or restore it. The last of these is then its outcome, however
+ * often each is repeated.
  */
 export function unaccounted(
   revisions: readonly FactRevision[],
@@ -161,7 +160,7 @@ function recordName(id: string, { topic, partition, offset }: KafkaPosition): st
   return `${id}@${topic}-${partition}-${offset}`;
 }
 
-/** The outcome of a committed correction that leaves the hook. */
+/** The status of a committed correction after it leaves the hook. */
 const STATUS_AFTER: Record<Removal['because'], OutcomeStatus> = {
   superseded: 'SUPERSEDED',
   retracted: 'RETRACTED',

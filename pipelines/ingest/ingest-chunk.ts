@@ -1,4 +1,4 @@
-/** Takes successive revisions or successive dead letters off a partition's records. */
+/** Takes successive revisions or successive dead letters from a partition's records. */
 import {
   CHUNK_BYTES_MAX,
   CHUNK_REVISIONS_MAX,
@@ -27,8 +27,8 @@ const CHUNK_HEAD_BYTES = 1_000;
 
 /**
  * Returns the longest run of one kind at the front, within the chunk's bounds and at least one
- * record. Dead letters are a piece of their own: inside a chunk, a full buffer would send them
- * again at every try.
+ * record. Dead letters are a separate piece: inside a chunk, a full buffer would send them again at
+ * every try.
  */
 export function nextPiece(
   records: readonly ConsumedRecord[],
@@ -63,7 +63,7 @@ export function nextPiece(
   };
 }
 
-/** Revisions are counted with the comma between them, dead letters with all that they hold. */
+/** Counts revisions with the comma between them, and dead letters with their whole content. */
 function sizeOf(read: ReadRecord): number {
   if (read.kind === 'revision') return jsonBytes(read.revision) + 1;
   const { key, value, headers } = read.record;

@@ -17,7 +17,7 @@ export type ReadRecord =
   | { kind: 'revision'; revision: FactRevision; record: ConsumedRecord }
   | { kind: 'dead'; problem: RefusalReason; record: ConsumedRecord };
 
-/** Longest key of a fact: NFC makes at most three characters of one, or an escape makes two. */
+/** Longest key of a fact. NFC makes at most three characters of one, or an escape makes two. */
 export const KEY_CHARACTERS_MAX =
   3 * (CORRECTION_LIMITS.subjectCharactersMax + CORRECTION_LIMITS.promptCharactersMax) + 1;
 
@@ -25,8 +25,8 @@ export const KEY_CHARACTERS_MAX =
  * Reads one record of a lineage's corrections topic; never throws.
  *
  * A null value retracts the fact that the key names. For a correction its own fact key counts,
- * whatever the record's key is: a different key only affects the order among partitions, which the
- * time of issue settles, and a refusal would lose a sound correction to a producer's partitioner.
+ * whatever the record's key is. A different key only affects the order among partitions, which the
+ * time of issue settles. A refusal would lose a sound correction to a producer's partitioner.
  */
 export function readRecord(
   record: ConsumedRecord,

@@ -3,9 +3,8 @@
  * after the workflow, or the dead-letter topic, has the record; the workflow recognises repetitions
  * by their offset. A workflow that lost records (`partition-places.ts`) gets them again.
  *
- * A full buffer, or an unavailable Temporal or schema registry, pauses the partition and nothing
- * else: its reader returns at once, so that other partitions flow on and the group's heartbeat goes
- * on.
+ * A full buffer, or an unavailable Temporal or schema registry, pauses only the partition. Its
+ * reader returns at once, so that other partitions and the group's heartbeat go on.
  */
 import { randomUUID } from 'node:crypto';
 import type { FactCorrection } from '../../schemas/correction.ts';
@@ -40,11 +39,12 @@ export interface IngestDependencies {
     onBatch: (batch: PartitionBatch) => Promise<void>,
   ): Promise<RecordReader>;
   deadLetters: RecordSender;
-  /** Hands a chunk to the lineage's workflow. */
   accept: (lineage: string, chunk: RevisionChunk, attempt: string) => Promise<AcceptAnswer>;
-  /** Returns how far the group and the workflow are in each partition of the lineage's topic. */
+  /**
+   * Returns the progress of the group and the workflow in each partition of the lineage's topic.
+   */
   progress(lineage: string): Promise<PartitionProgress[]>;
-  /** Returns the first offset that Kafka has of the partition. */
+  /** Returns the first offset of the partition that Kafka still has. */
   beginning: (topic: string, partition: number) => Promise<string>;
   logger: Logger;
   format: RecordFormat;
@@ -62,35 +62,35 @@ export type AcceptAnswer =
   | { kind: 'accepted'; acceptance: Acceptance }
   /** The workflow's buffer is full, or it found a fault that an operator must examine. */
   | { kind: 'refused'; type: string; message: string }
-  /** The workflow lacks earlier records: it has everything up to here, -1 for nothing. */
+  /** The workflow lacks earlier records; it has everything through this offset, -1 for none. */
   | { kind: 'behind'; throughOffset: string }
-  /** Temporal or its workers do not answer. */
+  /** Neither Temporal nor its workers answer. */
   | { kind: 'unavailable'; message: string };
 
 export interface Ingest {
   stop(): Promise<void>;
   /** Resolves when it first joins its group. */
   readonly ready: Promise<void>;
-  /** Resolves when reading ends unasked. */
+  /** Resolves when reading ends without a call of `stop`. */
   readonly ended: Promise<Error>;
   health(): IngestHealth;
 }
 
 interface IngestHealth {
-  /** True: it is a member of its group. */
+  /** Whether it is a member of its group. */
   ready: boolean;
   accepted: number;
   redelivered: number;
   deadLetters: number;
-  /** Why partitions wait, by `<topic>-<partition>`. */
+  /** The reasons that partitions wait, by `<topic>-<partition>`. */
   waiting: Record<string, string>;
 }
 
 export const PAUSE_FIRST_MS = 250;
 export const PAUSE_MAX_MS = 5_000;
-/** Heartbeats while an answer is awaited. */
+/** Interval of heartbeats during a call. */
 const HEARTBEAT_EVERY_MS = 2_000;
-/** How often workflows are checked for lost records, where no new ones come that would tell. */
+/** Interval of checks for lost records. New records show a loss too, but may not come. */
 const LOOK_BACK_EVERY_MS = 15_000;
 
 export async function startIngest(
@@ -120,9 +120,9 @@ export class PartitionIngest {
   readonly #lineageOf: Map<string, string>;
   readonly #pauses = new Map<string, number>();
   readonly #places = new PartitionPlaces();
-  /** By lineage: the run of its workflow that answered last. */
+  /** The run of each lineage's workflow that answered last. */
   readonly #runs = new Map<string, string>();
-  /** Part of the updates' ids: equal updates get the first one's answer. */
+  /** Part of the updates' ids. Equal updates get the first one's answer. */
   #attempt = randomUUID();
 
   constructor(
@@ -132,7 +132,7 @@ export class PartitionIngest {
     this.#lineageOf = new Map(lineages.map((lineage) => [topicsOf(lineage).corrections, lineage]));
   }
 
-  /** Handles a partition's records in order, as far as it can; the rest is read after a pause. */
+  /** Handles a partition's records in order, as far as possible; reads the rest after a pause. */
   async take(batch: PartitionBatch): Promise<void> {
     const lineage = this.#lineageOf.get(batch.topic)!;
     let { records } = batch;
@@ -156,7 +156,7 @@ export class PartitionIngest {
     }
   }
 
-  /** Reads records again that a workflow no longer has; ignores outages. */
+  /** Rereads records that a workflow no longer has; ignores outages. */
   async lookBack(reader: Pick<RecordReader, 'owns' | 'seek'>): Promise<void> {
     for (const [topic, lineage] of this.#lineageOf) {
       const progress = await this.dependencies.progress(lineage).catch(() => []);
@@ -175,7 +175,7 @@ export class PartitionIngest {
     }
   }
 
-  /** Returns a decoder for the records that the next piece is taken from. */
+  /** Returns a decoder for the records of the next piece. */
   async #decoderOf(
     records: readonly ConsumedRecord[],
   ): Promise<RecordDecoder<FactCorrection> | SchemaRegistryUnavailable> {
@@ -188,9 +188,7 @@ export class PartitionIngest {
     }
   }
 
-  /**
-   * Returns the offset through which the piece is safe; null where the partition waits or seeks.
-   */
+  /** Returns the offset through which the piece is safe; null if the partition waits or seeks. */
   async #deliver(piece: Piece, lineage: string, batch: PartitionBatch): Promise<string | null> {
     return piece.kind === 'dead'
       ? await this.#bury(piece, lineage, batch)
@@ -234,7 +232,7 @@ export class PartitionIngest {
     const answer = await withHeartbeat(batch, accept(lineage, chunk, this.#attempt));
     if (answer.kind === 'behind') return await this.#goBack(batch, answer.throughOffset);
     if (answer.kind === 'refused' && answer.type !== BUFFER_FULL) {
-      // Once an operator has fixed it, the same question must get a new answer.
+      // After an operator's fix, the same request must get a new answer.
       this.#attempt = randomUUID();
       logger.error(
         { lineage, topic, partition, type: answer.type, reason: answer.message },
@@ -250,7 +248,7 @@ export class PartitionIngest {
       { lineage, partition, firstOffset, ...acceptance },
       'Revisions handed to the lineage',
     );
-    // The answer may be for an earlier, shorter chunk of the same first offset.
+    // The answer may be for an earlier, shorter chunk with the same first offset.
     const isShorter = BigInt(acceptance.throughOffset) < BigInt(throughOffset);
     const through = isShorter ? acceptance.throughOffset : throughOffset;
     this.#places.handed(key, through);
@@ -298,14 +296,14 @@ export class PartitionIngest {
   }
 }
 
-/** Numbers change from try to try while the reason stays the same. */
+/** Removes numbers, which change from try to try while the reason stays the same. */
 function withoutNumbers(reason: string): string {
   return reason.replace(/\d+/g, '');
 }
 
 /**
- * Awaits the work and keeps the group's heartbeat meanwhile. A failed heartbeat (the partition
- * moved) is thrown once the work has settled, so that no call is left behind.
+ * Awaits the work and sends the group's heartbeat meanwhile. A failed heartbeat (the partition
+ * moved) is thrown after the work has settled, so that no call is left behind.
  */
 async function withHeartbeat<T>(batch: PartitionBatch, work: Promise<T>): Promise<T> {
   const failures: Error[] = [];

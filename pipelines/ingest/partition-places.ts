@@ -1,31 +1,31 @@
 /**
- * Ingest's place in each partition, and from where on it has left no revision out. The workflow's
- * high-water mark is the truth about what was taken; the group's offset only says where to begin.
- * So each chunk says what it follows, and where the workflow has less (after a reset or a
- * termination) ingest goes back.
+ * Ingest's place in each partition, and the offset from which it has left out no revision. The
+ * workflow's high-water mark decides which records were taken; the group's offset only says where
+ * to begin. Each chunk therefore names its predecessor, and ingest goes back where the workflow has
+ * less (after a reset or a termination).
  */
 interface Place {
-  /** The offset behind the last one that was dealt with. */
+  /** The offset after the last handled record. */
   next: bigint;
-  /** From here to `next` there are at most dead letters: the workflow has everything before. */
+  /** From this offset to `next` there are only dead letters; the workflow has everything before. */
   readFrom: bigint;
   /** Dead letters before this offset are in their topic. */
   lettersSentTo: bigint;
-  /** Reading resumes at `at`; between `readFrom` and that, Kafka has nothing any more. */
+  /** Reading resumes at `at`. Kafka has no records left between `readFrom` and `at`. */
   sought: { at: bigint; readFrom: bigint } | null;
 }
 
 export class PartitionPlaces {
   readonly #places = new Map<string, Place>();
 
-  /** Notes that records from this offset on came in. */
+  /** Notes that records from this offset on arrived. */
   begin(partition: string, fromOffset: string): void {
     const from = BigInt(fromOffset);
     const fresh: Place = { next: from, readFrom: from, lettersSentTo: from, sought: null };
     const place = this.#places.get(partition) ?? fresh;
     const { sought } = place;
     const isSought = sought?.at === from;
-    // Records that were fetched before a seek follow nothing, and the workflow will say so.
+    // Records that were fetched before a seek follow no known place, and the workflow reports it.
     const readFrom = isSought ? sought.readFrom : from === place.next ? place.readFrom : from;
     const lettersSentTo = isSought ? place.lettersSentTo : later(place.lettersSentTo, from);
     this.#places.set(partition, { next: from, readFrom, lettersSentTo, sought: null });
@@ -50,9 +50,9 @@ export class PartitionPlaces {
   }
 
   /**
-   * Returns the offset at which to read again, or null where no revision can be missing. The
-   * workflow has everything through `throughOffset` (-1: nothing), Kafka everything from
-   * `beginning` on, and the group has committed `committed`, where that is known.
+   * Returns the offset at which to read again, or null if no revision can be missing. The workflow
+   * has everything through `throughOffset` (-1: nothing), Kafka has everything from `beginning` on,
+   * and the group has committed `committed`, if that is known.
    */
   goBack(
     partition: string,

@@ -24,8 +24,8 @@ export function announcerTo(sender: RecordSender, format: RecordFormat): Announc
 }
 
 /**
- * The key of an outcome: the revision's id. A duplicate has a key of its own, or compaction would
- * forget the outcome of the first record.
+ * Returns the key of an outcome: the revision's id. A duplicate has a separate key, or compaction
+ * would delete the outcome of the first record.
  */
 export function outcomeKey({ revisionId, status, position }: Outcome): string {
   const { partition, offset } = position;

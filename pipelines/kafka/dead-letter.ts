@@ -1,4 +1,4 @@
-/** Dead letters: refused records in their own bytes, with headers as Kafka Connect writes them. */
+/** Dead letters: refused records in their own bytes, with headers in Kafka Connect's format. */
 import type { ConsumedRecord, OutgoingRecord, RecordPosition } from './records.ts';
 
 const HEADER = '__connect.errors.';
@@ -7,7 +7,7 @@ const MESSAGE_CHARACTERS_MAX = 2_000;
 const PARTITION_DIGITS_MAX = 10;
 const OFFSET_DIGITS_MAX = 19;
 
-/** Why a record was refused, for the dead letter's headers. */
+/** The reason of a refusal, for the dead letter's headers. */
 export interface RefusalReason {
   className:
     | 'UndecodableRecord'
@@ -46,7 +46,7 @@ interface Origin extends RecordPosition {
 
 type Letter = Pick<ConsumedRecord, 'headers'>;
 
-/** Returns where a dead letter came from and why, or null where its headers do not say. */
+/** Returns a dead letter's origin and reason, or null where its headers lack them. */
 export function originOf(letter: Letter): Origin | null {
   return originAt(letter, -1);
 }

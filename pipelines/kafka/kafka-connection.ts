@@ -44,7 +44,8 @@ export function clientConfiguration(
     ...(settings.tls === null ? {} : { ssl: true }),
     ...(sasl === null ? {} : { sasl: sasl as SASLOptions }),
     logLevel: logLevel.WARN,
-    // kafkajs recovers from most of what it calls errors: broken connections, rebalances.
+    // kafkajs recovers from most of the events that it logs as errors: broken connections,
+    // rebalances.
     logCreator:
       () =>
       ({ namespace, log }) => {
@@ -55,8 +56,8 @@ export function clientConfiguration(
 }
 
 /**
- * Recognises refusals among failed connections. kafkajs takes every broken connection for an outage
- * and tries for minutes; a certificate that all named brokers refuse will be refused again.
+ * Recognises refusals among failed connections. kafkajs treats every broken connection as an outage
+ * and retries for minutes, but a certificate that all named brokers refuse stays refused.
  */
 export class BrokerConnections {
   readonly #channel: Channel;

@@ -1,4 +1,4 @@
-/** Reads records by a kafkajs consumer. A batch is committed as far as its handler says. */
+/** Reads records with a kafkajs consumer. Its handler decides how far a batch is committed. */
 import type { Consumer, EachBatchPayload, KafkaMessage } from 'kafkajs';
 import type { Logger } from '../logger.ts';
 import type {
@@ -12,7 +12,7 @@ import type {
 
 const PARTITIONS_AT_ONCE_MAX = 16;
 
-/** Next positions by `positionKey`. */
+/** Next positions, keyed by `positionKey`. */
 export type Positions = Map<string, RecordPosition>;
 
 interface ReaderParts {
@@ -21,8 +21,8 @@ interface ReaderParts {
   onBatch: (batch: PartitionBatch) => Promise<void>;
   logger: Logger;
   /**
-   * Where each partition is read next, kept up to date by the reader; nothing is committed. Null:
-   * the group's committed offsets.
+   * The next position of each partition, kept up to date by the reader, which commits nothing.
+   * Null: the group's committed offsets.
    */
   positions: Positions | null;
 }
@@ -78,7 +78,7 @@ export class KafkaReader implements RecordReader {
     const { GROUP_JOIN, REBALANCING, DISCONNECT, CRASH } = consumer.events;
     consumer.on(GROUP_JOIN, ({ payload }) => {
       this.#assigned = payload.memberAssignment;
-      // Also after a break: where nothing is committed the group would begin at the beginning.
+      // Also needed after a break: without commits the group would begin at the beginning.
       for (const position of positions?.values() ?? []) consumer.seek(position);
       this.#joined = true;
       this.#resolveReady();
@@ -109,7 +109,7 @@ export class KafkaReader implements RecordReader {
       topic,
       partition,
       records,
-      // kafkajs has this field and does not declare it.
+      // kafkajs has this field but does not declare it.
       fromOffset: (payload.batch as unknown as { fetchedOffset: string }).fetchedOffset,
       endOffset: highWatermark,
       done: async (throughOffset) => {
@@ -153,7 +153,7 @@ function consumedRecord(
 }
 
 /**
- * Cleans headers up: where a header's name is one that objects inherit (`constructor`), kafkajs
+ * Cleans headers up. Where a header has the name of an inherited member (`constructor`), kafkajs
  * makes a list that begins with the inherited value.
  */
 function headersOf(headers: Record<string, unknown>): RecordHeaders {

@@ -1,4 +1,4 @@
-/** Sends records by an idempotent producer that waits for all replicas. */
+/** Sends records with an idempotent producer that waits for all replicas. */
 import {
   CompressionTypes,
   Partitioners,
@@ -19,7 +19,7 @@ import type {
 
 /** Records in one produce request. */
 const SEND_RECORDS_MAX = 500;
-/** A broker's answer where it had the records already. */
+/** A broker's answer where it already had the records. */
 const UNKNOWN_OFFSET = '-1';
 
 export class KafkaSender implements RecordSender {
@@ -63,7 +63,8 @@ export class KafkaSender implements RecordSender {
       maxInFlightRequests: 1,
       allowAutoTopicCreation: false,
       createPartitioner: this.#partitioner,
-      // If a request were given up that the broker did get, the next one would reuse its sequence
+      // If the client gave up a request that the broker received, the next one would reuse its
+      // sequence number, and the broker would drop the records as repeated.
       // number, and the broker would drop the records as repeated.
       retry: { retries: Number.MAX_SAFE_INTEGER },
     });
@@ -83,11 +84,12 @@ export class KafkaSender implements RecordSender {
       .catch((error: unknown) => {
         // After a failure the sequence numbers cannot be trusted: the next send uses a new
         // producer.
+        // producer.
         this.#producer = null;
         void producer.disconnect().catch(() => undefined);
         throw error;
       });
-    // The answer has the first offset per partition; the order within one is that of the request.
+    // The answer has the first offset per partition; records of one are in the request's order.
     const next = new Map(
       written.map(({ partition, baseOffset }) => [partition, BigInt(baseOffset ?? UNKNOWN_OFFSET)]),
     );
@@ -99,7 +101,7 @@ export class KafkaSender implements RecordSender {
     });
   }
 
-  /** Java's partitioner; notes what it chose. */
+  /** Partitions as Java's producer does, and notes the partition. */
   readonly #partitioner: ICustomPartitioner = () => {
     const chooseWithoutKey = Partitioners.DefaultPartitioner();
     return (choice) => {
@@ -115,7 +117,7 @@ export class KafkaSender implements RecordSender {
   };
 }
 
-/** kafkajs cannot write a header without a value: it gets an empty one. */
+/** Replaces missing header values by empty ones, since kafkajs cannot write a missing value. */
 function writableHeaders(
   headers: RecordHeaders,
 ): Record<string, Buffer | string | (Buffer | string)[]> {

@@ -10,7 +10,7 @@ import type {
 
 /**
  * Silence after which the rest of a span is considered missing (a partition may end in transaction
- * markers). A group forms well within it.
+ * markers). Forming a group takes much less.
  */
 const SPAN_WAIT_MS = 30_000;
 /** Longer than any reading of spans. */
@@ -22,7 +22,7 @@ interface Span {
 }
 
 export class SpanReading {
-  /** By partition, ascending. */
+  /** Remaining spans by partition, ascending. */
   readonly #ahead: Map<number, Span[]>;
   readonly positions: Positions;
   #batchesInHand = 0;
@@ -52,7 +52,7 @@ export class SpanReading {
     return this.#ahead.size === 0;
   }
 
-  /** Resolves when all is read that Kafka still has of the spans. */
+  /** Resolves when all records of the spans that Kafka still has were read. */
   async finished(reader: RecordReader): Promise<void> {
     try {
       this.#watchSilence();
@@ -90,7 +90,7 @@ export class SpanReading {
     const next = spans[0];
     if (next === undefined) {
       this.#ahead.delete(partition);
-      // Nobody wants the rest; other partitions may take their time.
+      // The rest is not needed; other partitions may take their time.
       batch.pauseForMs(PAUSE_MS);
     } else if (next.from > last + 1n) {
       const position = { topic: this.topic, partition, offset: String(next.from) };
@@ -99,14 +99,14 @@ export class SpanReading {
     }
   }
 
-  /** A batch in hand is not silence, however long its handler takes. */
+  /** Watches for silence; a batch being handled does not count as silence. */
   #watchSilence(): void {
     clearTimeout(this.#quiet);
     if (this.#batchesInHand === 0) this.#quiet = setTimeout(() => this.#finish(), SPAN_WAIT_MS);
   }
 }
 
-/** The parts of the spans that Kafka still has, by partition. */
+/** Returns the parts of the spans that Kafka still has, by partition. */
 function spansWithin(
   spans: readonly RecordSpan[],
   extents: ReadonlyMap<number, PartitionExtent>,

@@ -1,7 +1,7 @@
 /**
- * Kafka, as the rest of the project sees it; only the `kafka*.ts` files know kafkajs. Producers are
- * idempotent and wait for all replicas. Consumers never commit unasked: a batch is done when its
- * reader says up to where.
+ * The project's interface to Kafka; only the `kafka*.ts` files know kafkajs. Producers are
+ * idempotent and wait for all replicas. Consumers commit only through the offset that their reader
+ * reports as done.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -29,18 +29,18 @@ import type {
 } from './records.ts';
 
 const ADMINISTRATION_ATTEMPTS_MAX = 8;
-/** A reader that was killed is missed after this time; its partitions wait until then. */
+/** Time after which a killed reader is noticed; its partitions wait until then. */
 const SESSION_MS = 10_000;
 const HEARTBEAT_MS = 2_000;
-/** `disconnect()` waits for the open fetch. */
+/** Longest wait of one fetch. `disconnect()` waits for the open fetch. */
 const FETCH_WAIT_MS = 250;
 const FOLLOW_AGAIN_MS = 1_000;
 const TOPIC_READY_WAIT_MS = 15_000;
 /**
- * Bytes of one partition in one fetch, as the broker stores them; a larger batch of a producer
- * comes whole. kafkajs fetches again only when a whole fetch is dealt with, and a paused partition
- * is fetched again from its position: more would delay other partitions, and be unpacked in vain at
- * every try.
+ * Bytes of one partition in one fetch, as the broker stores them; a larger batch of a producer is
+ * fetched whole. kafkajs fetches again only after a whole fetch is handled, and fetches a paused
+ * partition again from its position. A larger bound would delay other partitions and decompress
+ * records in vain at every try.
  */
 const FETCH_PARTITION_BYTES_MAX = 65_536;
 
@@ -49,7 +49,7 @@ const NO_OFFSET = '-1';
 
 /**
  * A client of one cluster, which connects as needed. Methods that connect throw `ChannelRefused`
- * where the brokers refuse this client or it does not trust them; the constructor throws it for a
+ * where the brokers refuse this client or it does not trust them. The constructor throws it for a
  * certificate and key that do not match.
  */
 export class KafkaCluster {
@@ -64,7 +64,7 @@ export class KafkaCluster {
     this.#kafka = new Kafka(clientConfiguration(settings, this.#connections, logger));
   }
 
-  /** Creates the missing topics and returns their names; existing ones stay as they are. */
+  /** Creates the missing topics and returns their names; existing ones keep their configuration. */
   async ensureTopics(specifications: readonly TopicSpecification[]): Promise<string[]> {
     return await this.#administrate(async (admin) => {
       const existing = new Set(await admin.listTopics());
@@ -94,7 +94,7 @@ export class KafkaCluster {
     );
   }
 
-  /** Returns how far a group lags behind on each partition of the topics. */
+  /** Returns a group's lag on each partition of the topics. */
   async lagOf(group: string, topics: readonly string[]): Promise<PartitionLag[]> {
     return await this.#administrate(async (admin) => {
       const lags: PartitionLag[] = [];
@@ -134,9 +134,9 @@ export class KafkaCluster {
   }
 
   /**
-   * Follows topics outside of any lasting group and commits nothing: from the beginning, from the
-   * end as it is when this resolves, or from the given positions. Records come from one partition
-   * at a time, in order; those that `onRecords` answers with `again` are repeated after a pause.
+   * Follows topics without a lasting group and commits nothing. Starts at the beginning, at the end
+   * when this resolves, or at the given positions. Records come from one partition at a time, in
+   * order; those that `onRecords` answers with `again` are repeated after a pause.
    */
   async follow(
     topics: readonly string[],
@@ -163,8 +163,8 @@ export class KafkaCluster {
   }
 
   /**
-   * Reads spans of a topic, each once, outside of any lasting group; resolves when all is read that
-   * Kafka still has. Spans of one partition ascend and do not overlap. Records come from one
+   * Reads spans of a topic, each once, without a lasting group; resolves after reading all records
+   * that Kafka still has. Spans of one partition ascend and do not overlap. Records come from one
    * partition at a time, in order.
    */
   async readSpans(
@@ -198,7 +198,7 @@ export class KafkaCluster {
       maxBytesPerPartition: FETCH_PARTITION_BYTES_MAX,
       allowAutoTopicCreation: false,
     });
-    // Some brokers accept a connection and refuse its first request, which therefore belongs here.
+    // Some brokers accept a connection and refuse its first request, which is therefore made here.
     await this.#connections.establish(
       consumer
         .connect()
@@ -208,7 +208,7 @@ export class KafkaCluster {
   }
 
   /**
-   * Runs idempotent work, again where kafkajs calls the failure retriable and does not retry (a
+   * Runs idempotent work. Repeats it where kafkajs reports a retriable failure without a retry (a
    * topic or broker that has no leader yet).
    */
   async #administrate<T>(work: (admin: Admin) => Promise<T>): Promise<T> {

@@ -1,7 +1,7 @@
 /**
- * The hash by which Java's producer chooses a key's partition: 32-bit MurmurHash2, signed, with its
- * own seed (org.apache.kafka.common.utils.Utils.murmur2). In kafkajs its time grows with the square
- * of the key's length: a key of a megabyte would block a process for a minute.
+ * Computes the hash by which Java's producer chooses a key's partition: 32-bit MurmurHash2, signed,
+ * with its own seed (org.apache.kafka.common.utils.Utils.murmur2). In kafkajs its time grows with
+ * the square of the key's length: a key of a megabyte would block a process for a minute.
  */
 export function murmur2(key: Uint8Array): number {
   const whole = key.length & ~3;
@@ -20,7 +20,7 @@ export function murmur2(key: Uint8Array): number {
   return hash ^ (hash >>> 15);
 }
 
-/** Chooses the partition that Java's producer would put the key into. */
+/** Returns the partition that Java's producer would choose for the key. */
 export function partitionOf(key: Uint8Array, partitions: number): number {
   return (murmur2(key) & 0x7fffffff) % partitions;
 }

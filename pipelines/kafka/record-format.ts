@@ -26,15 +26,15 @@ import type { SchemaRegistry } from './schema-registry.ts';
 export interface RecordFormat {
   /**
    * Returns a topic's encoder, after registering the schema once per topic and process. Throws
-   * `SchemaRefused` (incompatible with what the topic has) and `SchemaRegistryUnavailable`.
+   * `SchemaRefused` (incompatible with the topic's schema) and `SchemaRegistryUnavailable`.
    */
   encoder<Name extends RecordName>(
     record: Name,
     topic: string,
   ): Promise<RecordEncoder<RecordTypes[Name]>>;
   /**
-   * Returns a decoder for these values alone, after loading their writers' schemas. A schema that
-   * cannot be used is thrown when its record is decoded. Throws `SchemaRegistryUnavailable`.
+   * Returns a decoder for these values alone, after loading their writers' schemas. An unusable
+   * schema is thrown when its record is decoded. Throws `SchemaRegistryUnavailable`.
    */
   decoder<Name extends RecordName>(
     record: Name,
@@ -55,7 +55,7 @@ export function registryFormat(
     const subject = subjectOf(topic);
     const id = ids.get(subject) ?? registry.register(subject, schemaOf(record));
     ids.set(subject, id);
-    // A failure is tried again the next time.
+    // A failed registration is tried again the next time.
     id.catch(() => ids.delete(subject));
     return id;
   };

@@ -1,4 +1,4 @@
-/** Records, topics and readers, as the rest of the project sees Kafka. */
+/** Types for records, topics and readers, independent of the Kafka client. */
 
 export interface TopicSpecification {
   name: string;
@@ -32,7 +32,7 @@ export interface ConsumedRecord extends RecordPosition {
   headers: RecordHeaders;
 }
 
-/** Successive records of one partition, handed to one reader. */
+/** Successive records of one partition, for one reader. */
 export interface PartitionBatch {
   topic: string;
   partition: number;
@@ -43,9 +43,9 @@ export interface PartitionBatch {
   endOffset: string;
   /** Commits everything through this offset, so that it is not read again. */
   done(throughOffset: string): Promise<void>;
-  /** Tells the group that this member is alive; throws when the partition is no longer its own. */
+  /** Tells the group that this member is alive; throws when it has lost the partition. */
   heartbeat(): Promise<void>;
-  /** Stops the partition for this time; the reader returns and gets the rest afterwards. */
+  /** Pauses the partition; the reader returns and gets the rest afterwards. */
   pauseForMs(pauseMs: number): void;
   /** Continues at this offset; the reader returns. */
   seek(offset: string): void;
@@ -75,15 +75,15 @@ export interface PartitionLag extends PartitionExtent {
 }
 
 export interface RecordReader {
-  /** Leaves the group; waits for the batch in hand. */
+  /** Leaves the group after the current batch. */
   stop(): Promise<void>;
-  /** Resolves with the reason when reading ends unasked. */
+  /** Resolves with the reason when reading ends without a call of `stop`. */
   readonly ended: Promise<Error>;
   /** Resolves when the reader first joins its group. */
   readonly ready: Promise<void>;
-  /** True: it is a member of its group now. */
+  /** Whether it is a member of its group now. */
   joined(): boolean;
-  /** True: the partition is assigned to this member. */
+  /** Whether the partition is assigned to this member. */
   owns(topic: string, partition: number): boolean;
   /** Continues one of its partitions at this offset. */
   seek(position: RecordPosition): void;

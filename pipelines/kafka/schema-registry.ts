@@ -1,5 +1,5 @@
 /**
- * A client of a schema registry that speaks Confluent's protocol. The registry alone decides which
+ * A client of a schema registry that speaks Confluent's protocol. Only the registry decides which
  * schemas are compatible; a schema that it refuses is not used.
  *
  * Source: Confluent Schema Registry, "Schema Registry API Reference" (also Karapace, and Apicurio
@@ -20,27 +20,30 @@ import type { AvroSchema } from '../../schemas/records/released-schemas.ts';
 import { SCHEMA_ID_MAX } from '../../schemas/records/confluent-framing.ts';
 
 interface SchemaRegistrySettings {
-  /** http or https, without the user; a path in front of the API's own is kept. */
+  /** http or https, without the user; a path before the API's own is kept. */
   url: string;
   credentials: { username: string; password: string } | null;
   /** PEM text; without it Node's own list of authorities. */
   ca?: string;
 }
 
-/** Longest schema text that is accepted, and the most in it: compiling one takes time. */
+/** Longest schema text that is accepted, since compiling a schema takes time. */
 export const SCHEMA_CHARACTERS_MAX = 65_536;
 const SCHEMA_LIMITS: JsonLimits = { valuesMax: 5_000, depthMax: 100 };
 
 const MEDIA_TYPE = 'application/vnd.schemaregistry.v1+json';
 const ANSWER_WAIT_MS = 5_000;
-/** A schema is JSON inside JSON: its quotation marks take twice the room. */
+/** Longest answer. A schema is JSON inside JSON, which doubles its quotation marks. */
 const ANSWER_BYTES_MAX = 4 * SCHEMA_CHARACTERS_MAX;
 const ATTEMPTS_MAX = 3;
 const RETRY_WAIT_MS = 200;
 const CONNECTIONS_MAX = 4;
 const KNOWN_SCHEMAS_MAX = 1_000;
 const KNOWN_CHARACTERS_MAX = 128 * SCHEMA_CHARACTERS_MAX;
-/** Bounds the requests for one unknown id, and finds a schema that is registered late. */
+/**
+ * Time for which an id is known to be unusable. Bounds the requests for one unknown id, and finds a
+ * schema that is registered late.
+ */
 const UNUSABLE_KNOWN_MS = 30_000;
 const REASON_CHARACTERS_MAX = 500;
 
@@ -67,9 +70,9 @@ export class SchemaRegistry {
   }
 
   /**
-   * Returns the schema's id under the subject, and registers it where it is missing. A subject that
-   * this creates is made BACKWARD compatible if the registry has no default; a level that somebody
-   * chose is kept. Throws `SchemaRefused` with the registry's reason, `SchemaRegistryUnavailable`.
+   * Returns the schema's id under the subject, and registers it if it is missing. A subject that
+   * this creates is made BACKWARD compatible if the registry has no default; an existing level is
+   * kept. Throws `SchemaRefused` with the registry's reason, `SchemaRegistryUnavailable`.
    */
   async register(subject: string, schema: AvroSchema): Promise<number> {
     const path = `/subjects/${encodeURIComponent(subject)}`;
@@ -86,7 +89,8 @@ export class SchemaRegistry {
   }
 
   /**
-   * Returns the schema of this id, or why it cannot be used. Throws `SchemaRegistryUnavailable`.
+   * Returns the schema of this id, or the reason it is unusable. Throws
+   * `SchemaRegistryUnavailable`.
    */
   async schemaOf(id: number): Promise<Schema> {
     const known = this.#known.get(id) ?? this.#requested.get(id);
@@ -98,7 +102,7 @@ export class SchemaRegistry {
 
   async #fetchSchema(id: number): Promise<Schema> {
     let answer = await this.#send('GET', `/schemas/ids/${id}`);
-    // The nodes of a registry may not all know yet what was registered a moment ago.
+    // Nodes of a registry may not all know a schema that was registered a moment ago.
     for (let again = 0; codeOf(answer) === SCHEMA_MISSING && again < ATTEMPTS_MAX - 1; again++) {
       await delay(RETRY_WAIT_MS * 2 ** again);
       answer = await this.#send('GET', `/schemas/ids/${id}`);
@@ -121,7 +125,7 @@ export class SchemaRegistry {
     if (answer.status !== 200) throw refused(subject, answer);
   }
 
-  /** Sends a request, again where that may help. */
+  /** Sends a request, with retries where they may help. */
   async #send(method: 'GET' | 'POST' | 'PUT', path: string, body?: object): Promise<Answer> {
     const attempt = async (): Promise<Answer> => {
       const answer = await this.#sendOnce(method, path, body);
@@ -214,7 +218,7 @@ function refused(subject: string, answer: Answer): SchemaRefused {
   return new SchemaRefused(subject, inWords(answer), answer.status);
 }
 
-/** The registry's message, or else the answer's text. */
+/** Returns the registry's message, or else the answer's text. */
 function inWords({ status, json, text }: Answer): string {
   const message = (json as { message?: unknown } | null)?.message;
   return `${status} ${typeof message === 'string' ? message : text}`

@@ -21,9 +21,9 @@ interface Batch {
 
 /**
  * Sends corrections, each to its lineage's topic under its fact's key; resolves when Kafka has them
- * for good. Sends nothing and throws `UnencodableRecord` when one is not sound (`faultsOf`), unless
- * `unsound` allows it: then it ends in the dead-letter topic. Also throws `SchemaRefused` and
- * `SchemaRegistryUnavailable` before anything is sent.
+ * permanently. Sends nothing and throws `UnencodableRecord` if one is not sound (`faultsOf`),
+ * unless `unsound` allows it: then it ends in the dead-letter topic. Also throws `SchemaRefused`
+ * and `SchemaRegistryUnavailable` before anything is sent.
  */
 export async function submitCorrections(
   sender: RecordSender,
@@ -57,7 +57,7 @@ export async function submitCorrections(
   return all;
 }
 
-/** Sends a retraction of each fact: from then on the base model's answer holds. */
+/** Sends a retraction of each fact, which restores the base model's answer. */
 export async function submitRetractions(
   sender: RecordSender,
   lineage: string,

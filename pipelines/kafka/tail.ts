@@ -1,4 +1,4 @@
-/** Follows what a lineage announces. */
+/** Follows a lineage's announcements. */
 import type { Outcome } from '../../schemas/outcome.ts';
 import { SchemaRegistryUnavailable, UndecodableRecord } from '../../schemas/failures.ts';
 import type { HookVersion } from '../../schemas/hook-version.ts';
@@ -18,22 +18,22 @@ export type LineageEvent =
       className: string;
       message: string;
     }
-  /** A record that is not ours. */
+  /** A record that Errata did not write. */
   | ({ kind: 'unreadable'; message: string } & RecordPosition);
 
 interface TailOptions {
   /**
-   * `end`: what is announced from now on. Positions (`endsOfAnnouncements`): what was announced
-   * since; take them before submitting, and no outcome is missed.
+   * `end`: announcements from now on. Positions (`endsOfAnnouncements`): announcements since then;
+   * take them before submitting, and no outcome is missed.
    */
   from: 'beginning' | 'end' | readonly RecordPosition[];
   deadLetters?: boolean;
   format: RecordFormat;
-  /** Called once when the schema registry becomes unavailable. Nothing is missed. */
+  /** Called once when the schema registry becomes unavailable. No announcement is missed. */
   onWait?: (reason: string) => void;
 }
 
-/** Returns where the announcing topics end now. */
+/** Returns the current ends of the announcing topics. */
 export async function endsOfAnnouncements(
   cluster: KafkaCluster,
   lineages: readonly string[],
@@ -77,7 +77,7 @@ function announcingTopics(lineage: string, deadLetters: boolean): string[] {
   return [topics.outcomes, topics.versions, ...(deadLetters ? [topics.deadLetters] : [])];
 }
 
-/** Loads the schemas of a partition's records and returns what turns one into an event. */
+/** Loads the schemas of a partition's records and returns a function that makes events. */
 type Source = (
   format: RecordFormat,
   records: readonly ConsumedRecord[],
@@ -110,7 +110,7 @@ function valuesOf(records: readonly ConsumedRecord[]): (Buffer | null)[] {
 
 function decoded(decode: (bytes: Buffer) => LineageEvent) {
   return (record: ConsumedRecord): LineageEvent | null => {
-    // A compacted topic may hold tombstones; they announce nothing.
+    // A compacted topic may hold tombstones, which announce nothing.
     if (record.value === null) return null;
     try {
       return decode(record.value);

@@ -32,7 +32,7 @@ interface TopicSettings {
 /** Larger than the corrections topic's bound, since the headers add to a record. */
 const DEAD_LETTER_BYTES_MAX = 2_097_152;
 
-/** Specifies the topics of a lineage; existing ones stay as they are. */
+/** Specifies the topics of a lineage; existing ones keep their configuration. */
 export function topicSpecifications(
   lineage: string,
   settings: TopicSettings,
@@ -44,7 +44,8 @@ export function topicSpecifications(
     partitions = settings.partitions,
   ) => ({ name, partitions, replicationFactor: settings.replicationFactor, configuration });
   return [
-    // The broker recompresses what producers send into what our client can read: otherwise one
+    // The broker recompresses records into a format that our client reads. Otherwise one record
+    // could stop ingest.
     // record could stop ingest.
     topic(topics.corrections, { 'compression.type': 'gzip' }),
     topic(topics.deadLetters, {

@@ -1,6 +1,6 @@
 /**
- * Temporal asks for a module with this export: what a failure says is a payload, and so goes
- * through the codec.
+ * The module that Temporal loads for failures. It turns their messages into payloads, so that the
+ * codec encrypts them.
  */
 const { DefaultFailureConverter } = require('@temporalio/common');
 
