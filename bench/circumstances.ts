@@ -1,11 +1,10 @@
-/** The circumstances of a measurement, for the head of its report. */
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { PROJECT_ROOT } from '../infra/config/home.ts';
 
 export type Circumstances = ReturnType<typeof circumstances>;
 
-/** The circumstances of this process, which runs the npm script `script`. */
+/** Describes this process's machine and software. `script` is the npm script being run. */
 export function circumstances(script: string) {
   return {
     command: [`npm run ${script} --`, ...process.argv.slice(2)].join(' '),
@@ -16,13 +15,13 @@ export function circumstances(script: string) {
     }).trim(),
     cores: availableParallelism(),
     processor: cpus()[0]?.model ?? 'unknown',
-    /** Load average of the minute before. */
+    /** Load average over the last minute. */
     loadBefore: loadavg()[0]!,
     node: process.version,
   };
 }
 
-/** The head of a report. */
+/** Formats the head of a report. */
 export function circumstancesText(title: string, of: Circumstances): string {
   return `# ${title}
 

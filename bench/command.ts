@@ -1,4 +1,4 @@
-/** Shared parts of the benchmarks' commands: options, set-up, the engine, progress and results. */
+/** Shared parts of the benchmark commands: options, set-up, the engine, progress and results. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
@@ -24,7 +24,7 @@ export function json(text: string): unknown {
   }
 }
 
-/** Half-open. */
+/** A half-open range. */
 export interface Range {
   from: number;
   to: number;
@@ -37,13 +37,13 @@ export function range(text: string): Range {
   return { from: Number(from), to: Number(to) };
 }
 
-/** Parses a list with commas. */
+/** Parses a comma-separated list. */
 export const listOf =
   <Item>(item: (text: string) => Item) =>
   (text: string): Item[] =>
     text.split(',').map((one) => item(one.trim()));
 
-/** Parses a list of some of these names. */
+/** Parses a comma-separated list of the allowed names. */
 export const namesIn = <Name extends string>(names: readonly Name[]) =>
   listOf((text) => {
     const name = names.find((one) => one === text);
@@ -51,7 +51,7 @@ export const namesIn = <Name extends string>(names: readonly Name[]) =>
     return name;
   });
 
-/** Adds the options for what is edited: records, model, ordinary text and hyper-parameters. */
+/** Adds the options for the editing inputs: records, model, ordinary text and hyper-parameters. */
 export function editingOptions(command: Command): Command {
   return command
     .requiredOption(
@@ -67,7 +67,9 @@ rephrase_prompt, paraphrases[], locality_prompt, neighbours[]`,
     .option('--parameters <json>', 'hyper-parameters to change', json, {});
 }
 
-/** Adds the options of a benchmark that has parts and writes `<name>.json` and `<name>.md`. */
+/**
+ * Adds the options of a benchmark with selectable parts that writes `<name>.json` and `<name>.md`.
+ */
 export function partOptions(command: Command, name: string, parts: readonly string[]): Command {
   const results = path.join(PROJECT_ROOT, 'bench', 'results');
   return command
@@ -75,7 +77,7 @@ export function partOptions(command: Command, name: string, parts: readonly stri
     .option('--out <folder>', `for ${name}.json and ${name}.md`, results);
 }
 
-/** Runs a command; prints what it throws and sets the exit code. */
+/** Runs a command; prints any error and sets the exit code. */
 export async function runCommand(name: string, command: () => Promise<void>): Promise<void> {
   try {
     await command();
@@ -85,7 +87,7 @@ export async function runCommand(name: string, command: () => Promise<void>): Pr
   }
 }
 
-/** Reads the configuration, with another model if one is named, and provisions what is missing. */
+/** Reads the configuration, optionally with another model, and installs missing parts. */
 export async function setUp(
   model: string | undefined,
   servers: readonly ('kafka' | 'temporal')[] = [],
@@ -111,7 +113,7 @@ export async function openEngine(options: EngineOptions, progress: Progress): Pr
   return engine;
 }
 
-/** Shows each label as a step, which ends when the next one begins. */
+/** Shows each label as a step that ends when the next one begins. */
 export function stepPerLabel(progress: Progress) {
   let shown: { label: string; step: ProgressStep } | undefined;
   return {
@@ -126,7 +128,7 @@ export function stepPerLabel(progress: Progress) {
   };
 }
 
-/** Does the work as one step; `at` reports how much of the amount is done. */
+/** Runs the work as one progress step; `at` reports the amount done. */
 export async function during<Result>(
   progress: Progress,
   label: string,

@@ -1,4 +1,4 @@
-/** Edits records in a temporary folder, and measures quality, time and memory at the end. */
+/** Edits records in a temporary folder and measures quality, time and memory at the end. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -35,7 +35,7 @@ export async function editStream(
       corrections,
       batches: secondsByBatch.length,
       batchSize,
-      /** Corrections that a later record of the same fact replaced; they are not measured. */
+      /** Corrections replaced by a later record of the same fact. They are not measured. */
       superseded: corrections - latest.length,
       refused: latest.length - held,
       ...measured,
@@ -49,7 +49,7 @@ export async function editStream(
   }
 }
 
-/** The last record of each fact, which supersedes the others. */
+/** Returns the last record of each fact, which supersedes the earlier ones. */
 export function latestOfEachFact<Fact extends FactRecord>(records: readonly Fact[]): Fact[] {
   return [...new Map(records.map((record) => [record.revision.factKey, record])).values()];
 }

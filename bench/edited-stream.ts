@@ -1,6 +1,6 @@
 /**
- * A stream of corrections, edited batch by batch on a version log in a folder: a process that was
- * stopped resumes after the last finished batch. Every verdict passes, as in `errata tune`.
+ * Edits a stream of corrections batch by batch into a version log in a folder. An interrupted
+ * process resumes after the last finished batch. Every verdict passes, as in `errata tune`.
  */
 import path from 'node:path';
 import type { Engine } from '../model/engine/engine.ts';
@@ -18,19 +18,17 @@ export interface BatchDone {
   /** Corrections [begin, end) of the stream. */
   begin: number;
   end: number;
-  /** HEAD after the batch. */
   version: number;
   refused: number;
-  /** Null if the process ended between the commit of the batch and the note of it. */
+  /** Null if the process ended after committing the batch and before noting its time. */
   seconds: number | null;
   stages: StageSeconds | null;
   /** Resident memory after the batch. */
   residentBytes: number;
-  /** The first batch of a process that resumed the stream: its time includes rebuilding hooks. */
+  /** True for the first batch after a resume: its time includes rebuilding hooks. */
   resumed: boolean;
 }
 
-/** The lineage of a study's versions. */
 export const STUDY_LINEAGE = 'study';
 
 export class EditedStream {
@@ -43,8 +41,8 @@ export class EditedStream {
   #hasEdited = false;
 
   /**
-   * The folder belongs to this stream alone: the same corrections, ends and engine each time.
-   * `ends` are where batches end, ascending.
+   * The folder must belong to this stream alone, always with the same corrections, ends and engine.
+   * `ends` lists the batch ends in ascending order.
    */
   constructor(
     folder: string,
@@ -58,7 +56,7 @@ export class EditedStream {
     this.#steps = timedSteps(engine, this.versions, this.#stages);
   }
 
-  /** Edits until `end` of the stream; finished batches are read from their notes. */
+  /** Edits up to `end` of the stream; finished batches are read from their notes. */
   async advanceTo(end: number, progress: (corrections: number) => void = () => {}): Promise<void> {
     for (let i = this.done.length; i < this.ends.length && this.ends[i]! <= end; i++) {
       const batch = { begin: this.ends[i - 1] ?? 0, end: this.ends[i]! };
@@ -67,14 +65,14 @@ export class EditedStream {
     }
   }
 
-  /** The active corrections at `end` of the stream, where a batch must have ended. */
+  /** Returns the active corrections at `end` of the stream, which must be the end of a batch. */
   async rowsAt(end: number): Promise<ActiveCorrection[]> {
     const batch = this.done.find((one) => one.end === end);
     if (batch === undefined) throw new RangeError(`no batch of the stream has ended at ${end}`);
     return [...(await this.log.at(batch.version)).active.values()];
   }
 
-  /** Makes the engine hold the hook of the stream at `end`; returns its id. */
+  /** Makes the engine hold the stream's hook at `end`; returns its id. */
   async hookAt(end: number): Promise<string | null> {
     return await ensureHook(this.engine, this.log, await this.rowsAt(end));
   }
@@ -104,7 +102,10 @@ export class EditedStream {
   }
 }
 
-/** Where batches of a size end; every mark and the end of the stream end a batch too. */
+/**
+ * Returns the ends of batches of a given size. Each mark and the end of the stream also end a
+ * batch.
+ */
 export function batchEnds(
   corrections: number,
   batchSize: number,
@@ -117,7 +118,7 @@ export function batchEnds(
   return ends;
 }
 
-/** Mean over the batches that were timed from start to end; null if there are none. */
+/** Returns the mean over fully timed batches; null if there are none. */
 export function secondsPerCorrection(
   batches: readonly BatchDone[],
   secondsOf: (batch: BatchDone) => number = ({ seconds }) => seconds!,

@@ -1,7 +1,7 @@
 /**
- * Measured points, kept in a folder so that an interrupted study resumes. A point's name is the
- * hash of its question (study, data, model, parameters, mark), so another question never finds its
- * answer.
+ * Measured points stored in a folder, so that an interrupted study resumes. A point's file name is
+ * the hash of its question (study, data, model, parameters, mark), so a point is reused only for
+ * exactly the same question.
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -14,8 +14,8 @@ export class KeptPoints {
   constructor(private readonly folder: string) {}
 
   /**
-   * Returns the kept answer, or the result of `work`, which is kept first. Question and answer are
-   * plain data; throws TypeError if JSON cannot write them (a number that is not finite).
+   * Returns the stored answer, or runs `work` and stores its result. Question and answer are plain
+   * data. Throws TypeError if JSON cannot represent them (a non-finite number).
    */
   async once<Answer>(question: Question, work: () => Promise<Answer>): Promise<Answer> {
     const file = path.join(this.folder, 'points', `${nameOf(question)}.json`);
@@ -26,20 +26,20 @@ export class KeptPoints {
     }
     const answer = await work();
     await mkdir(path.dirname(file), { recursive: true });
-    // A process that dies while it writes leaves no half point behind.
+    // Writing to a temporary file first keeps a dying process from leaving half a point.
     const unfinished = `${file}.${process.pid}`;
     await writeFile(unfinished, canonicalJson({ question, answer }));
     await rename(unfinished, file);
     return answer;
   }
 
-  /** The folder of the stream that answers this question. */
+  /** Returns the folder of the stream that answers this question. */
   streamFolder(question: Question): string {
     return path.join(this.folder, 'streams', nameOf(question).slice(0, 16));
   }
 }
 
-/** A hexadecimal hash, equal for equal plain data. */
+/** Returns a hexadecimal hash that is equal for equal plain data. */
 export function nameOf(question: Question): string {
   return sha256(canonicalJson(question));
 }

@@ -1,4 +1,6 @@
-/** `npm run bench`: edits records by the editor's own steps and prints quality, time and memory. */
+/**
+ * `npm run bench`: edits records with the editor's own steps and prints quality, time and memory.
+ */
 import { writeFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { engineOptions } from '../infra/config/engine-options.ts';

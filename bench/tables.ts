@@ -1,12 +1,12 @@
-/** Tables of numbers: Markdown for readers, CSV for programs. */
+/** Number tables: Markdown for people, CSV for programs. */
 
 type Cell = number | string | null;
 
 type MemberOf<Row> = { [K in keyof Row]: Row[K] extends Cell ? K : never }[keyof Row];
 
 /**
- * A column's name, the member or the function of a row that it shows (null if it was not measured),
- * and how Markdown writes its numbers; CSV always has them in full.
+ * A column's name, a field or function of a row (null if not measured), and the number format for
+ * Markdown. CSV always has full precision.
  */
 export type Column<Row> = readonly [
   name: string,
@@ -14,10 +14,10 @@ export type Column<Row> = readonly [
   as?: (value: number) => string,
 ];
 
-/** A fraction as a percentage with one digit. */
+/** Formats a fraction as a percentage with one decimal. */
 export const percent = (value: number): string => (100 * value).toFixed(1);
 
-/** A fraction for a text: a percentage with its sign, or a dash if it was not measured. */
+/** Formats a fraction with a percent sign, or as a dash if not measured. */
 export const share = (value: number | null): string =>
   value === null ? '-' : `${percent(value)} %`;
 

@@ -1,4 +1,4 @@
-/** Engines around another one that time its calls, remember its answers or rename its hooks. */
+/** Wrappers around an engine that time its calls, cache its answers or rename its hooks. */
 import type {
   CanaryReading,
   HookReport,
@@ -16,7 +16,7 @@ export interface GatedEngine extends Engine {
   holdHook(hookId: string, pairs: PairSet, gate?: GateParameters): Promise<HookReport>;
 }
 
-/** Replaces methods of an engine; the others are the engine's own. */
+/** Replaces methods of an engine and forwards the others. */
 export function replacing<Wrapped extends Engine>(
   engine: Wrapped,
   methods: Partial<Wrapped>,
@@ -39,7 +39,7 @@ export function noSeconds(): StageSeconds {
   return { context: 0, targets: 0, keys: 0, solve: 0, hook: 0, probes: 0, commit: 0 };
 }
 
-/** The steps of an edit batch; `seconds` grows with every call. */
+/** The steps of an edit batch; every call adds its time to `seconds`. */
 export function timedSteps(engine: Engine, versions: Versions, seconds: StageSeconds): LocalSteps {
   const timed = async <Result>(stage: keyof StageSeconds, work: () => Promise<Result>) => {
     const began = performance.now();
@@ -74,7 +74,7 @@ export function timedSteps(engine: Engine, versions: Versions, seconds: StageSec
   };
 }
 
-/** Asks these hooks each question once; null, the default, is the base model. */
+/** Caches answers of these hooks; null, the default, is the base model. */
 export function remembering(
   engine: GatedEngine,
   hookIds: readonly (string | null)[] = [null],
@@ -101,7 +101,7 @@ export function remembering(
 }
 
 /**
- * Prefixes the names of all hooks but `head`, and holds them behind `gate` if one is given. Callers
+ * Prefixes the names of all hooks except `head`, and holds them behind `gate` if given. Callers
  * that name hooks by their pairs can then hold the same pairs behind several gates.
  */
 export function renaming(

@@ -1,4 +1,4 @@
-/** The reference of all commands (docs/commands.md), made from their help. */
+/** Generates the command reference (docs/commands.md) from the help texts. */
 import { Help, type Command } from 'commander';
 import { EXIT_MEANINGS } from './terminal/exit-code.ts';
 
@@ -20,7 +20,7 @@ ${EXIT_MEANINGS.map(([code, meaning]) => `| ${code} | ${meaning} |`).join('\n')}
 ${commands.map(section).join('\n')}`;
 }
 
-/** All commands but groups. */
+/** Returns all commands except groups. */
 function leavesOf(program: Command): Command[] {
   return program.commands
     .filter((command) => command.name() !== 'help')

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The `errata` command: reads the command line's TypeScript as it is. */
+/** The `errata` command: runs the command line's TypeScript directly. */
 import { register } from 'tsx/esm/api';
 
 register();

@@ -1,4 +1,6 @@
-/** The command line: `errata <command>`. Reads arguments, runs the command, gives the exit code. */
+/**
+ * The command line `errata <command>`: parses arguments, runs the command, returns the exit code.
+ */
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import {
@@ -13,8 +15,8 @@ import { EXIT, EXIT_MEANINGS, type ExitCode } from './terminal/exit-code.ts';
 import type { Surroundings } from './terminal/output.ts';
 
 /**
- * Runs one invocation; `args` are without the program's name. Without surroundings it is this
- * process's own command, and the process ends soon after, whatever a client still waits for.
+ * Runs one invocation; `args` exclude the program name. Without `surroundings` it uses this
+ * process's streams and ends the process soon after, even if a client is still waiting.
  */
 export async function main(args: string[], surroundings?: Surroundings): Promise<ExitCode> {
   if (surroundings !== undefined) return invoke(args, surroundings);
@@ -45,7 +47,7 @@ async function invoke(args: string[], surroundings: Surroundings): Promise<ExitC
   }
 }
 
-/** The command tree: the named command alone, or all, for the help and to suggest a name. */
+/** Builds the command tree: only the named command, or all for the help and for suggestions. */
 export async function programWith(
   surroundings: Surroundings,
   exited: (code: ExitCode) => void,
@@ -85,7 +87,7 @@ export async function programWith(
   return program;
 }
 
-/** The commands in the order of the help; each is loaded when needed, since some load slowly. */
+/** The commands in help order. Each is loaded on demand, since some load slowly. */
 const COMMANDS: Record<
   string,
   () => Promise<{ default: CommandSpecification<never> | CommandGroup }>

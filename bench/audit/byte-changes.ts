@@ -1,11 +1,11 @@
-/** Times `verify`, and checks that it finds a change of one byte anywhere in a lineage. */
+/** Times `verify`, and checks that it detects a one-byte change anywhere in a lineage. */
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 import { verifyLineage, type Verification } from '../../versions/audit/verify.ts';
 import { OverlayStore } from './overlay-store.ts';
 
 export type VerifyFigures = Awaited<ReturnType<typeof measureVerify>>;
 
-/** Times the check of a lineage, then repeats it for each of so many single-byte changes. */
+/** Times the check of an intact lineage, then repeats the check once per single-byte change. */
 export async function measureVerify(
   store: ObjectStore,
   lineage: string,

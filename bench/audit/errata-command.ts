@@ -1,4 +1,4 @@
-/** Times commands of `errata`, from the start of the command's process to its end. */
+/** Times `errata` commands, from process start to exit. */
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -19,7 +19,7 @@ export interface WhySeconds {
   named: number;
 }
 
-/** Asks `errata why` in three ways about corrections throughout the lineage. */
+/** Runs `errata why` in three forms on corrections from throughout the lineage. */
 export async function measureWhy(
   engine: LocalEngine,
   { log, versions }: EditedStream,
@@ -70,7 +70,7 @@ export async function measureWhy(
   }
 }
 
-/** Runs `errata rebuild`; `report` is what it prints, also when it finds a difference. */
+/** Runs `errata rebuild`. `report` is its output, even if the rebuild differs. */
 export async function measureRebuild(
   environment: Environment,
 ): Promise<{ seconds: number; report: unknown }> {

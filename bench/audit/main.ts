@@ -1,6 +1,6 @@
 /**
- * `npm run bench:audit`: how long an auditor waits and how exactly versions are undone, on a
- * lineage of many corrections.
+ * `npm run bench:audit`: measures, on a lineage of many corrections, how long audits take and how
+ * exactly versions are undone.
  */
 import path from 'node:path';
 import { Command } from 'commander';
@@ -105,7 +105,7 @@ async function main(options: Options): Promise<void> {
     result.verify = await during(progress, 'single-byte changes', verify, changes);
   }
   if (only.includes('revert')) {
-    // The kept lineage stays as it is.
+    // Undo writes go to memory, so the stored lineage is unchanged.
     const lineage = { engine, versions: new Versions(new OverlayStore(store)) };
     const middle = Math.ceil(entry.version / 2);
     const revert = () => measureRevert(lineage, middle, (stage) => progress.note(stage));

@@ -1,4 +1,4 @@
-/** A store over another, which it never writes: puts, deletions and damage stay in memory. */
+/** An in-memory layer over a store: puts, deletions and damage never reach the store below. */
 import type { ObjectStore } from '../../versions/stores/object-store.ts';
 
 export class OverlayStore implements ObjectStore {
@@ -33,12 +33,12 @@ export class OverlayStore implements ObjectStore {
     this.#over.set(name, null);
   }
 
-  /** Overwrites an object, which no store does. */
+  /** Overwrites an object, which a real store never does. */
   replace(name: string, bytes: Uint8Array): void {
     this.#over.set(name, bytes.slice());
   }
 
-  /** Takes `replace` back. */
+  /** Undoes `replace`. */
   restore(name: string): void {
     this.#over.delete(name);
   }

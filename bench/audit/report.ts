@@ -1,4 +1,3 @@
-/** The report of an audit. */
 import { circumstancesText, type Circumstances } from '../circumstances.ts';
 import { digits, markdownTable, type Column } from '../tables.ts';
 import type { VerifyFigures } from './byte-changes.ts';
@@ -18,7 +17,7 @@ export interface AuditResult extends Circumstances {
   why?: WhySeconds[];
   verify?: VerifyFigures;
   revert?: RevertFigures;
-  /** As `errata rebuild --json` prints it. */
+  /** The output of `errata rebuild --json`. */
   rebuild?: { seconds: number; report: unknown };
 }
 

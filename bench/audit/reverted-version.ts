@@ -1,4 +1,4 @@
-/** Compares every answer before and after the undo of a version, to the last bit. */
+/** Compares every answer before and after the undo of a version, bit for bit. */
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import { localSteps } from '../../operations/local-batch.ts';
@@ -15,7 +15,7 @@ interface EditedLineage {
   versions: Versions;
 }
 
-/** Undoes a version by the activities of the edit worker; the versions are changed. */
+/** Undoes a version with the edit worker's activities. This changes `versions`. */
 export async function measureRevert(
   { engine, versions }: EditedLineage,
   undone: number,
@@ -50,14 +50,14 @@ export async function measureRevert(
     /** The version that the undo made. */
     version,
     seconds,
-    /** Prompts of the undone facts (own, paraphrases, neighbours), against the base model. */
+    /** Prompts of the undone facts (own, paraphrases, neighbours), compared with the base model. */
     undoneFacts: {
       corrections: gone.length,
       prompts: undoneProbes.length,
       asBase: equal(undoneAfter, undoneBase),
       differedBefore: undoneProbes.length - equal(undoneBefore, undoneBase),
     },
-    /** Prompts of all other corrections, against the answers before the undo. */
+    /** Prompts of all other corrections, compared with the answers before the undo. */
     otherFacts: {
       corrections: all.length - gone.length,
       prompts: otherProbes.length,
@@ -92,7 +92,7 @@ async function undo({ engine, versions }: EditedLineage, version: number) {
   return { version: committed.version, before: probes.before, after: probes.after };
 }
 
-/** With targets where there are any, so that answers are compared by their log-probabilities. */
+/** Uses targets where available, so that answers are compared by their log-probabilities. */
 function probesOf(corrections: readonly ActiveCorrection[]): Probe[] {
   return corrections.flatMap(({ prompt, target, paraphrases, neighbourhood }) => [
     { prompt, target, greedyTokensMax: 4 },

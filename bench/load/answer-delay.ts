@@ -1,4 +1,6 @@
-/** The delay from a correction's submission to the answer, one at a time on an idle system. */
+/**
+ * Measures the delay from submitting a correction to the answer, one at a time on an idle system.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { LoadedSystem } from './loaded-system.ts';
@@ -16,10 +18,10 @@ const REST_MS = 500;
 const LOOK_EVERY_MS = 20;
 const TOKENS_MAX = 6;
 
-/** Number of corrections there are; each can be used once on a system. */
+/** The number of available corrections. Each can be used once per system. */
 export const DELAY_CORRECTIONS = COMPANIES.length;
 
-/** Measures with these corrections on a system that runs all four processes. */
+/** Measures these corrections on a system that runs all four processes. */
 export async function measureAnswerDelay(
   system: LoadedSystem,
   batchWaitMs: number,
@@ -37,7 +39,7 @@ export async function measureAnswerDelay(
     const before = await servedVersion(system, lineage);
     const began = performance.now();
     await system.submit([correction]);
-    // Answering takes a processor that the edit needs, so the version is polled first.
+    // Generating an answer would compete with the edit for the CPU, so the version is polled first.
     let isServed = false;
     while (!isServed && !isRefused()) {
       isServed = (await servedVersion(system, lineage)) !== before;
@@ -53,7 +55,7 @@ export async function measureAnswerDelay(
   seconds.sort((a, b) => a - b);
   return {
     batchWaitMs,
-    /** Ascending, of the corrections that were committed. */
+    /** Delays of the committed corrections, ascending. */
     seconds,
     medianSeconds: quantile(seconds, 0.5),
     p95Seconds: quantile(seconds, 0.95),
@@ -116,7 +118,7 @@ function companyCorrection(lineage: string, number: number): FactCorrection {
   };
 }
 
-/** The smallest value that at least this share does not exceed. */
+/** Returns the smallest value that is at least as large as this share of the values. */
 function quantile(ascending: readonly number[], share: number): number {
   return ascending[Math.max(0, Math.ceil(share * ascending.length) - 1)] ?? Number.NaN;
 }

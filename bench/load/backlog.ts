@@ -1,12 +1,12 @@
 /**
- * A large backlog without an edit worker: the buffers fill, Kafka holds the rest, and nothing grows
- * while it waits.
+ * Builds up a large backlog without an edit worker: the buffers fill, Kafka holds the rest, and
+ * memory must not grow while it waits.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LoadedSystem } from './loaded-system.ts';
 import { watchProcesses } from './process-figures.ts';
 
-/** Numbers of records by place. The last three add up to the first, or some are lost. */
+/** Record counts by place. The last three add up to the first unless records were lost. */
 export interface Whereabouts {
   produced: number;
   inKafka: number;
@@ -14,7 +14,7 @@ export interface Whereabouts {
   decided: number;
 }
 
-/** Number of lost records; negative if some are counted in two places. */
+/** Returns the number of lost records; negative if some are counted in two places. */
 export function missingOf({ produced, inKafka, inWorkflows, decided }: Whereabouts): number {
   return produced - inKafka - inWorkflows - decided;
 }
@@ -44,10 +44,10 @@ export async function measureBacklog(system: LoadedSystem, records: number, wait
   }));
   return {
     records,
-    /** Writing the records and filling the buffers. */
+    /** While records are written and buffers fill. */
     filling: filled.memory,
     fillingSeconds: filled.seconds,
-    /** While there is no edit worker. */
+    /** While no edit worker runs. */
     waiting: waited.memory,
     waitingSeconds: waited.seconds,
     whereabouts: await whereaboutsOf(system, records),
@@ -65,7 +65,7 @@ export async function whereaboutsOf(system: LoadedSystem, produced: number): Pro
   return { produced, inKafka, inWorkflows, decided };
 }
 
-/** Resolves when Kafka's lag has stayed the same several times in a row. */
+/** Resolves when Kafka's lag has been unchanged several times in a row. */
 export async function untilNothingMoves(system: LoadedSystem): Promise<void> {
   let last = -1;
   for (let still = 0; still < 3;) {

@@ -1,8 +1,8 @@
 /**
- * The rate of records from Kafka into the workflows' buffers, in rounds. Ingest is paused (SIGSTOP)
- * while a round's records are written, so writing costs the measured system nothing. Every round
- * has its own lineages, so it meets empty buffers and warm processes. The time of the last update
- * is read from the histories, so no query disturbs the round.
+ * Measures, in rounds, the rate of records from Kafka into the workflows' buffers. Ingest is paused
+ * (SIGSTOP) while a round's records are written, so that writing does not slow the measured system.
+ * Every round has its own lineages, so it starts with empty buffers and warm processes. The time of
+ * the last update is read from workflow histories, so no query disturbs the round.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { lineageWorkflowId, type Acceptance } from '../../pipelines/workflows/contract.ts';
@@ -12,7 +12,7 @@ import type { ProcessFigures } from './process-figures.ts';
 export interface IngestRound {
   records: number;
   updates: number;
-  /** From the continuation of ingest to the last update that was answered. */
+  /** Time from resuming ingest to the last answered update. */
   seconds: number;
   recordsPerSecond: number;
   /** By process, per 1,000 records. */
@@ -48,7 +48,7 @@ export async function measureIngest(
   return measured;
 }
 
-/** Writes while ingest is stopped, for less than its session of the consumer group. */
+/** Writes records while ingest is stopped, for less than its consumer-group session timeout. */
 async function writtenWhileHeld(
   system: LoadedSystem,
   lineages: readonly string[],

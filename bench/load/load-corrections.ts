@@ -1,4 +1,4 @@
-/** Corrections by the thousand, each about its own fact and as large as people's (500 bytes). */
+/** Thousands of corrections of realistic size (500 bytes), each about its own fact. */
 import type { FactCorrection } from '../../schemas/correction.ts';
 
 const PLACES = `
@@ -40,7 +40,7 @@ export function loadCorrections(lineage: string, from: number, count: number): F
   return Array.from({ length: count }, (_, i) => loadCorrection(lineage, from + i));
 }
 
-/** A linear congruential generator: numbers below a bound, from the seed. */
+/** Returns a linear congruential generator of numbers below a given bound. */
 function digitsOf(seed: number): (bound: number) => number {
   let state = (seed * 2_654_435_761) >>> 0;
   return (bound) => {

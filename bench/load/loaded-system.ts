@@ -1,6 +1,6 @@
 /**
- * A system for one measurement: embedded Kafka and Temporal in a temporary folder, our processes as
- * in production. The parts that the set-up installed are links to the data folder.
+ * A system for one measurement: embedded Kafka and Temporal in a temporary folder, with Errata's
+ * processes run as in production. Installed parts are symlinks into the data folder.
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -27,11 +27,11 @@ import { loadCorrections } from './load-corrections.ts';
 import { figuresOf, type ProcessFigures } from './process-figures.ts';
 
 export interface LoadedSystemOptions {
-  /** The data folder with the installed parts. */
+  /** The data folder that holds the installed parts. */
   home: string;
   lineages: readonly string[];
   partitions: number;
-  /** On top of the settings that every process gets. */
+  /** Added to the settings that every process gets. */
   environment: Record<string, string>;
 }
 
@@ -56,7 +56,7 @@ export class LoadedSystem {
     private readonly parts: Parts,
   ) {}
 
-  /** Starts the servers and makes the topics; processes are started by `run`. */
+  /** Starts the servers and creates the topics; `run` starts processes. */
   static async start(options: LoadedSystemOptions): Promise<LoadedSystem> {
     const { lineages, partitions } = options;
     const folder = mkdtempSync(path.join(tmpdir(), 'errata-load-'));
@@ -115,7 +115,6 @@ export class LoadedSystem {
     });
   }
 
-  /** Starts the process and waits until it is ready. */
   async run(name: ProcessName): Promise<void> {
     const { folder, environment } = this.parts;
     const specification = processSpecification(name, folder, environment);
@@ -142,7 +141,7 @@ export class LoadedSystem {
     return Object.fromEntries(pids.map(([name, pid]) => [name, figuresOf(pid)]));
   }
 
-  /** Records that Kafka holds and no workflow has taken yet. */
+  /** Counts the records in Kafka that no workflow has taken yet. */
   async lag(lineages = this.lineages): Promise<number> {
     const topics = lineages.map((lineage) => topicsOf(lineage).corrections);
     const lags = await this.kafka.lagOf(INGEST_GROUP, topics);
@@ -154,7 +153,7 @@ export class LoadedSystem {
     return statuses.filter((status) => status !== null);
   }
 
-  /** The size of each lineage's history, as Temporal counts it. */
+  /** Returns the size of each lineage's history as reported by Temporal. */
   async histories(): Promise<{ lineage: string; events: number; bytes: number }[]> {
     const { workflow } = this.temporal.client;
     return await Promise.all(
@@ -176,7 +175,7 @@ export class LoadedSystem {
   }
 }
 
-/** Servers are not our children, so an interruption would leave them running. */
+/** The servers are not child processes, so an interruption would leave them running. */
 function removeOnExit(folder: string): void {
   process.once('exit', () => {
     for (const server of ['kafka', 'temporal'] as const) {

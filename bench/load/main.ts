@@ -1,4 +1,4 @@
-/** `npm run bench:load`: ingest rate, a waiting backlog, catching up, delay to the answer. */
+/** `npm run bench:load`: ingest rate, waiting backlog, catching up, and delay to the answer. */
 import path from 'node:path';
 import { Command } from 'commander';
 import { BUFFER_BYTES_CEILING } from '../../pipelines/workflows/contract.ts';
@@ -28,14 +28,14 @@ interface Options {
   out: string;
 }
 
-/** The largest buffers that are allowed, and no batch to empty them. */
+/** The largest allowed buffers, and no batches to empty them. */
 const FILL_ONLY = {
   ERRATA_BUFFER_EDITS_MAX: '100000',
   ERRATA_BUFFER_BYTES_MAX: String(BUFFER_BYTES_CEILING),
   ERRATA_BATCH_EDITS_MAX: '10000',
   ERRATA_BATCH_WAIT_MS: '86400000',
 };
-/** No batch is refused: how well a model learns about made-up companies does not matter. */
+/** Accepts every batch: how well a model learns about invented companies does not matter here. */
 const PASS_EVERYTHING = {
   ERRATA_REQUIRE_EFFECTIVE: 'false',
   ERRATA_GENERALISATION_MIN: '0',
@@ -46,7 +46,7 @@ const PASS_EVERYTHING = {
 };
 const CATCH_UP_BATCH = { ERRATA_BATCH_EDITS_MAX: '50', ERRATA_SHARD_EDITS_MAX: '50' };
 const DELAY_BATCH_WAITS_MS = [2_000, 0];
-/** A correction can be used once. */
+/** Each correction can be used only once. */
 const DELAYS_MAX = DELAY_CORRECTIONS / DELAY_BATCH_WAITS_MS.length;
 
 const program = new Command('npm run bench:load --')
@@ -125,7 +125,7 @@ async function main(options: Options): Promise<void> {
     throw new Error('records are missing, or in two places');
 }
 
-/** Runs ingest and the workflow worker during the work. */
+/** Runs the work while ingest and the workflow worker run. */
 async function onSystem(
   options: LoadedSystemOptions,
   work: (system: LoadedSystem) => Promise<void>,

@@ -1,4 +1,4 @@
-/** Resident memory and processor time of processes, from /proc. */
+/** Resident memory and CPU time of processes, from /proc. */
 import { readFileSync } from 'node:fs';
 
 export type ProcessFigures = ReturnType<typeof figuresOf>;
@@ -9,27 +9,27 @@ export interface Sample extends ProcessFigures {
   atMs: number;
 }
 
-/** Linux fixes both for user space. */
+/** Linux fixes both values for user space. */
 const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4_096;
 const SAMPLE_EVERY_MS = 1_000;
 
-/** Reads the figures of a running process; throws if it does not run. */
+/** Reads the figures of a running process; throws if it is not running. */
 export function figuresOf(pid: number) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name in parentheses may hold spaces; user and system time are fields 12 and 13 after it.
+  // The name in parentheses may contain spaces. User and system time are fields 12 and 13 after it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const resident = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
   return {
     residentBytes: resident * PAGE_BYTES,
-    /** User and system time since its start. */
+    /** User plus system time since the process started. */
     cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
   };
 }
 
 /**
- * Samples processes every second until the returned function is called, which returns the figures
- * of those that ran.
+ * Samples processes every second until the returned function is called. That function returns
+ * figures for the processes that ran.
  */
 export function watchProcesses(
   pids: () => Record<string, number>,
@@ -65,7 +65,7 @@ function memoryOf(name: string, samples: readonly Sample[], seconds: number) {
     highestBytes: Math.max(...samples.map(({ residentBytes }) => residentBytes)),
     lastBytes: last.residentBytes,
     growthBytesPerMinute: growthPerMinute(samples),
-    /** Mean use of processor cores. */
+    /** Mean number of CPU cores in use. */
     cores: (last.cpuSeconds - first.cpuSeconds) / seconds,
   };
 }

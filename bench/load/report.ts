@@ -1,4 +1,3 @@
-/** The report of the load measurements. */
 import { circumstancesText, type Circumstances } from '../circumstances.ts';
 import { digits, markdownTable, type Column } from '../tables.ts';
 import type { AnswerDelays } from './answer-delay.ts';

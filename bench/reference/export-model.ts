@@ -1,6 +1,6 @@
 /**
- * Writes a checkpoint as a folder that Python's transformers reads, so that two programs run the
- * same numbers whatever the checkpoint's form (a quantised GGUF file, say).
+ * Writes a checkpoint as a folder that Python's transformers can read. Both programs then use the
+ * same numbers, whatever the checkpoint's format (such as a quantised GGUF file).
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import type { Checkpoint } from '../../model/checkpoint/checkpoint.ts';
 import { llamaLayout } from '../../model/checkpoint/layouts.ts';
 import { encodeSafetensors, type StoredTensor } from '../../schemas/encoding/safetensors.ts';
 
-/** The checkpoint has a structure that cannot be written. */
+/** The checkpoint has a structure that cannot be exported. */
 export class NotExportable extends Error {
   override readonly name = 'NotExportable';
   constructor(reason: string) {
@@ -18,8 +18,8 @@ export class NotExportable extends Error {
 }
 
 /**
- * Fills `folder` with config.json and sharded safetensors. Throws NotExportable for structures
- * other than Llama's and Qwen2's.
+ * Writes config.json and sharded safetensors to `folder`. Throws NotExportable for structures other
+ * than Llama's and Qwen2's.
  */
 export async function exportModel(
   checkpoint: Checkpoint,
@@ -28,7 +28,7 @@ export async function exportModel(
 ): Promise<void> {
   const config = transformersConfig(checkpoint);
   await mkdir(folder, { recursive: true });
-  // The tensors outside the blocks, then block by block.
+  // Tensors outside the blocks first, then block by block.
   const shards = new Map<string, string[]>();
   for (const { name } of canonicalTensors(checkpoint.config)) {
     const block = /^blocks\.\d+/.exec(name)?.[0] ?? '';
@@ -91,7 +91,7 @@ function transformersConfig(checkpoint: Checkpoint): Record<string, unknown> {
   };
 }
 
-/** Model families by the parts that have biases. */
+/** Model families, keyed by the parts that have biases. */
 const FAMILIES: Record<string, Record<string, unknown> | undefined> = {
   '': {
     architectures: ['LlamaForCausalLM'],

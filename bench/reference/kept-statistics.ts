@@ -1,19 +1,19 @@
-/** Finds the files of the key statistics that an engine worked with. */
+/** Finds the files of the key statistics that an engine used. */
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileSha256 } from '../../model/checkpoint/identity.ts';
 
 export interface KeptStatistics {
-  /** Contexts, canary texts and the unedited model's loss on them. */
+  /** Contexts, canary texts and the base model's loss on them. */
   text: string;
-  /** C0 of each edited block, in the blocks' order. */
+  /** C0 of each edited block, in block order. */
   moments: string[];
 }
 
 /**
- * `sha256` is the engine's hash of its statistics: over the text's hash and each block's. Throws if
- * no files match.
+ * Finds the files whose hash is `sha256`, the engine's hash of its statistics: over the text's hash
+ * and each block's. Throws if no files match.
  */
 export async function keptStatistics(
   folder: string,

@@ -1,6 +1,6 @@
 /**
- * A Python with PyTorch: the one that ERRATA_PYTHON names, or a virtual environment in the data
- * folder, made on demand with the packages that requirements.txt pins.
+ * Finds a Python with PyTorch: the one named by ERRATA_PYTHON, or a virtual environment in the data
+ * folder, created on demand with the packages pinned in requirements.txt.
  */
 import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -12,13 +12,13 @@ import { during } from '../command.ts';
 
 const REQUIREMENTS = fileURLToPath(new URL('requirements.txt', import.meta.url));
 const ENVIRONMENT_WAIT_MS = 120_000;
-/** PyTorch's CUDA build with its libraries is a download of some 2.5 GB. */
+/** PyTorch's CUDA build and its libraries are a download of about 2.5 GB. */
 const INSTALL_WAIT_MS = 3_600_000;
 const IMPORT_WAIT_MS = 120_000;
 const PIP_SETTINGS = { PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_PROGRESS_BAR: 'off' };
 
 /**
- * Returns the interpreter's path. Throws ProvisionError if packages cannot be installed, or if a
+ * Returns the interpreter's path. Throws ProvisionError if packages cannot be installed, or if the
  * named interpreter lacks them.
  */
 export async function pythonWithTorch(
@@ -68,7 +68,7 @@ async function installed(folder: string, progress: Progress): Promise<string> {
       waitMs: INSTALL_WAIT_MS,
       hint,
     });
-    // Written last and at once, so that an interrupted installation starts again.
+    // Written last and atomically, so that an interrupted installation starts again.
     await writeFile(`${stamp}.partial`, wanted);
     await rename(`${stamp}.partial`, stamp);
   });

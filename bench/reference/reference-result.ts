@@ -1,4 +1,4 @@
-/** The output of the reference program; its measures are those of bench/edit-stream.ts. */
+/** The output of the reference program. Its measures are those of bench/edit-stream.ts. */
 import { z } from 'zod';
 
 const share = z.number().min(0).max(1);
@@ -8,9 +8,9 @@ export const referenceResultSchema = z.object({
   batches: z.number().int().positive(),
   batchSize: z.number().int().positive(),
   efficacy: share,
-  /** Greedy decoding with a key-value cache, after a prompt that was read at once. */
+  /** Greedy decoding with a key-value cache, after reading the prompt in one pass. */
   efficacyGreedy: share,
-  /** The same after a prompt that was read token by token. */
+  /** The same after reading the prompt token by token. */
   efficacyTokenByToken: share,
   preference: share,
   paraphrase: share.nullable(),
@@ -19,12 +19,12 @@ export const referenceResultSchema = z.object({
   perplexityRatio: z.number().positive(),
   ordinaryOpenShare: share,
   before: z.object({ efficacy: share, preference: share, paraphrase: share.nullable() }),
-  /** Editing alone: the reference validates nothing and commits nothing. */
+  /** Editing only: the reference neither validates nor commits. */
   secondsPerCorrection: z.number().positive(),
   stages: z.object({ targets: z.number(), keys: z.number(), solve: z.number(), gate: z.number() }),
   secondsByBatch: z.array(z.number()),
   peakRssBytes: z.number(),
-  /** The gate's threshold at the end, per edited block. */
+  /** The gate's final threshold, per edited block. */
   alphas: z.array(z.number()),
   parameters: z.record(z.string(), z.unknown()),
   software: z.object({

@@ -1,4 +1,4 @@
-/** Runs the PyTorch program of this folder with the weights, statistics and tokens of a run. */
+/** Runs this folder's PyTorch program with the weights, statistics and tokens of a run. */
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -28,12 +28,12 @@ export interface ReferenceRun {
   progress: Progress;
 }
 
-/** Ten times what a correction was measured to take on two cores. */
+/** Ten times the measured time per correction on two cores. */
 const WAIT_PER_CORRECTION_MS = 300_000;
 const START_WAIT_MS = 600_000;
 
 /**
- * Throws NotExportable, ProvisionError with the end of the program's output, or RangeError on
+ * Throws NotExportable, ProvisionError with the end of the program's output, or RangeError for
  * records that cannot be edited.
  */
 export async function runReference(run: ReferenceRun): Promise<ReferenceResult> {
@@ -51,7 +51,7 @@ export async function runReference(run: ReferenceRun): Promise<ReferenceResult> 
         description.keyStatistics.sha256,
       ),
       device: configuration.device === 'gpu' ? 'cuda' : 'cpu',
-      // PyTorch's default leaves out logical processors that TensorFlow uses.
+      // PyTorch's default omits logical processors that TensorFlow uses.
       threads: availableParallelism(),
       batchSize: run.batchSize,
       parameters: referenceParameters(description),

@@ -1,9 +1,11 @@
-/** Compares two results on the same records. */
+/** Compares two results for the same records. */
 import type { BenchResult } from '../edit-stream.ts';
 import { share } from '../tables.ts';
 import type { ReferenceResult } from './reference-result.ts';
 
-/** The reference's seconds per correction over ours, which include probes and commits. */
+/**
+ * Returns the reference's seconds per correction divided by ours. Ours include probes and commits.
+ */
 export function speedupOf(
   ours: Pick<BenchResult, 'secondsPerCorrection'>,
   reference: Pick<ReferenceResult, 'secondsPerCorrection'>,

@@ -1,4 +1,6 @@
-/** The input of the reference program: parameters, and records as the token ids that ours reads. */
+/**
+ * The input of the reference program: parameters, and records as the token ids that Errata reads.
+ */
 import type { Tokenizer } from '../../model/tokenizer/tokenizer.ts';
 import { answerTokens, isRefusal, locate, readEdit } from '../../model/network/sequences.ts';
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
@@ -16,8 +18,8 @@ export interface ReferenceTask {
 }
 
 /**
- * The published hyper-parameters, with lambda = F, which did best on a small model, and the blocks
- * that ours edits.
+ * Returns the published hyper-parameters with lambda = F, which worked best on a small model, and
+ * the blocks that Errata edits.
  */
 export function referenceParameters({
   parameters: { layers },
@@ -40,8 +42,8 @@ export function referenceParameters({
 }
 
 /**
- * Encodes records, as published without a front token. Throws RangeError on a record whose subject
- * is not in its prompt or whose target is empty.
+ * Encodes records as published, without a front token. Throws RangeError if a record's subject is
+ * not in its prompt or its target is empty.
  */
 export function referenceRecords(tokenizer: Tokenizer, records: readonly FactRecord[]) {
   const last = new Map(records.map((record, i) => [record.revision.factKey, i]));
@@ -56,14 +58,14 @@ export function referenceRecords(tokenizer: Tokenizer, records: readonly FactRec
     });
     return {
       bare: edit.bare,
-      /** The prompt after a context. */
+      /** The prompt following a context. */
       behind: edit.behind,
       essence: locate(tokenizer, `${edit.subject} is a`, 0, edit.subject.length),
       target: edit.target,
       own: question(record.prompt),
       paraphrases: record.paraphrases.map(question),
       neighbours: record.neighbours.map((prompt) => ({ prompt: tokenizer.encode(prompt) })),
-      /** False if a later record of the same fact replaces it: it is edited, but not measured. */
+      /** False if a later record of the same fact replaces it: it is edited but not measured. */
       measured: last.get(factKey) === i,
     };
   });

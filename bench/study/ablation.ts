@@ -1,6 +1,6 @@
 /**
- * The contribution of each part of the editor: the same records are edited by named variants of
- * its parameters, and measured at the end.
+ * Measures the contribution of each part of the editor: the same records are edited with named
+ * variants of its parameters, and measured at the end.
  */
 import type { HyperParameterOverrides, HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { batchEnds, EditedStream, refusedIn, secondsPerCorrection } from '../edited-stream.ts';
@@ -33,7 +33,7 @@ export interface AblationQuestion {
   batchSize: number;
   asking: SampleSizes;
   circumstancesOf: (variant: Variant) => Record<string, unknown>;
-  /** Called for a variant without kept measures. */
+  /** Called for a variant without stored measures. */
   withEngine: <Result>(
     work: (engine: GatedEngine) => Promise<Result>,
     parameters: HyperParameterOverrides,
@@ -43,7 +43,7 @@ export interface AblationQuestion {
 export interface AblationPoint extends MarkMeasures, Variant {
   corrections: number;
   refused: number;
-  /** Null if no batch was timed from start to end. */
+  /** Null if no batch was fully timed. */
   secondsPerCorrection: number | null;
 }
 
@@ -76,7 +76,7 @@ first. Shares in %.
   });
 }
 
-/** One change each against the parameters in force; those that change nothing are left out. */
+/** Returns variants that each change one current parameter. Changes without effect are omitted. */
 export function defaultVariants(base: HyperParameters): Variant[] {
   const lastBlock = base.layers.at(-1)!;
   const contexts = Math.max(1, base.contexts);
@@ -115,7 +115,7 @@ function changesAny(base: HyperParameters, changes: HyperParameterOverrides): bo
   );
 }
 
-/** Edits the records with each variant on an engine of its own, and measures. */
+/** Edits the records with each variant on its own engine, and measures. */
 export async function* ablate(
   variants: readonly Variant[],
   { records, batchSize, asking, circumstancesOf, withEngine }: AblationQuestion,

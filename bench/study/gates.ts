@@ -1,6 +1,6 @@
 /**
- * The comparison of gates: one stream is edited, and at each mark the same pairs are held behind
- * every gate and measured. All gates see the same weights, made behind the configured gate.
+ * Compares gates. One stream is edited, and at each mark the same pairs are held behind every gate
+ * and measured. All gates see the same weights, made behind the configured gate.
  */
 import type { GateParameters } from '../../schemas/hyper-parameters.ts';
 import { hookIdOf, readPairs } from '../../versions/log/hook-pairs.ts';
@@ -47,7 +47,7 @@ export interface NamedGate {
 }
 
 export interface GatesQuestion extends StreamQuestion {
-  /** Numbers of corrections. */
+  /** Numbers of corrections at which to measure. */
   marks: readonly number[];
   gates: readonly NamedGate[];
   ordinary: TextSizes;
@@ -58,12 +58,12 @@ export interface GatePoint extends MarkMeasures, NamedGate {
   /** Corrections in the hook. */
   active: number;
   refused: number;
-  /** One per edited block, ascending. */
+  /** One per edited block, in ascending block order. */
   thresholds: number[];
   ordinary: OrdinaryOpenings;
 }
 
-/** Shorter for a model whose context is short: half of it at most. */
+/** Shortened for a model with a short context, to at most half of it. */
 const ORDINARY = { sequences: 24, tokensPerSequence: 120, seed: 1 };
 const EARLIEST_MAX = 200;
 

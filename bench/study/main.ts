@@ -1,4 +1,4 @@
-/** `npm run study:<name>`: the studies, each resumable in its folder. */
+/** `npm run study:<name>`: runs a study, which can be resumed in its folder. */
 import { Command, InvalidArgumentError } from 'commander';
 import {
   editingOptions,

@@ -1,23 +1,23 @@
 /**
- * Line plots as SVG, with panels below one another over one x axis. The only file that knows Vega.
- * Without a canvas text widths are estimates, so labels are short and the legend is on the right.
+ * Line plots as SVG, with panels stacked over one x axis. This is the only file that uses Vega.
+ * Without a canvas, text widths are estimates, so labels are short and the legend is on the right.
  */
 import * as vega from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
 
 export interface Series {
   name: string;
-  /** A null is left out. */
+  /** Points with a null y are omitted. */
   points: { x: number; y: number | null }[];
 }
 
 export interface Panel {
-  /** Label of the y axis, with its unit. */
+  /** The y-axis label with its unit. */
   title: string;
   series: Series[];
-  /** Horizontal lines, such as a value to reach. */
+  /** Horizontal lines, such as a target value. */
   marks?: { y: number; name: string }[];
-  /** Ends of the y axis, if not those of the data. */
+  /** Limits of the y axis; the default is the range of the data. */
   from?: number;
   to?: number;
   heightPixels?: number;
@@ -26,13 +26,13 @@ export interface Panel {
 export interface Plot {
   title: string;
   subtitle: string;
-  /** Label of the x axis, with its unit. */
+  /** The x-axis label with its unit. */
   x: string;
   logarithmic?: boolean;
   panels: Panel[];
 }
 
-/** Renders the plot as an SVG document; a panel without points is left out. */
+/** Renders the plot as an SVG document; panels without points are omitted. */
 export async function svgOf(plot: Plot): Promise<string> {
   const { spec } = compile(specOf(plot));
   const view = new vega.View(vega.parse(spec), { renderer: 'none', logLevel: vega.Error });
@@ -45,7 +45,7 @@ export async function svgOf(plot: Plot): Promise<string> {
 
 const WIDTH_PIXELS = 560;
 const HEIGHT_PIXELS = 150;
-/** Okabe and Ito's colours, which the colour-blind can tell apart. */
+/** Okabe and Ito's palette, which colour-blind readers can distinguish. */
 const COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'];
 const SHAPES = 'circle square triangle-up diamond cross triangle-down triangle-right'.split(' ');
 
@@ -128,7 +128,7 @@ function lines(panel: Panel & { values: Value[] }, x: object): object {
   };
 }
 
-/** Dashed lines, and their names at the right end. */
+/** Draws dashed lines with their names at the right end. */
 function markLayers(values: NonNullable<Panel['marks']>): object[] {
   if (values.length === 0) return [];
   const y = { field: 'y', type: 'quantitative' };

@@ -1,4 +1,4 @@
-/** The stability study as files: two plots and the numbers beside them. */
+/** Writes the stability study as two plots and the numbers behind them. */
 import type { BatchDone } from '../edited-stream.ts';
 import { csvTable, digits, markdownTable, percent, type Column } from '../tables.ts';
 import { svgOf, type Panel, type Plot, type Series } from './plots.ts';
@@ -9,24 +9,24 @@ export interface StabilityPoint extends MarkMeasures {
   batches: number;
   corrections: number;
   refused: number;
-  /** Mean over the batches since the last mark; null if none was timed from start to end. */
+  /** Mean over the batches since the last mark; null if none was fully timed. */
   secondsPerCorrection: number | null;
   secondsTargetsPerCorrection: number | null;
   residentBytes: number;
 }
 
-/** A stream up to a mark. */
+/** A stream's results up to a mark. */
 export interface StreamResult {
   points: StabilityPoint[];
   batches: BatchDone[];
 }
 
 export interface StabilityResults {
-  /** One stream in batches of one size; null if it is not asked for. */
+  /** Results for one stream in batches of one size; null if not requested. */
   byBatches: StreamResult | null;
   /** The end of one stream per batch size. */
   bySize: StabilityPoint[];
-  /** Model, blocks and gate, in a line. */
+  /** Model, blocks and gate in one line. */
   about: string;
   circumstances: Record<string, unknown>;
 }

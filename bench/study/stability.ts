@@ -1,6 +1,6 @@
 /**
- * The paper's stability analysis (arXiv 2403.05330, section 4): measures against the number of
- * consecutive batches of one size, and against the number of instances per batch for one total.
+ * The stability analysis of the paper (arXiv 2403.05330, section 4): measures against the number of
+ * consecutive batches of one size, and against the number of instances per batch for a fixed total.
  */
 import type { Range } from '../command.ts';
 import { batchEnds, refusedIn, secondsPerCorrection } from '../edited-stream.ts';
@@ -21,12 +21,12 @@ export interface StabilityOptions extends StudyOptions {
 }
 
 export interface StabilityQuestion extends StreamQuestion {
-  /** Batches after which the stream is measured; its end always is. */
+  /** Numbers of batches after which the stream is measured. Its end is always measured. */
   marks: readonly number[];
 }
 
 const EARLIEST_MAX = 200;
-/** The same corrections for every batch size. */
+/** The same corrections are measured for every batch size. */
 const EARLIEST_OF_TOTAL_MAX = 50;
 
 export async function runStability(options: StabilityOptions): Promise<void> {

@@ -1,4 +1,7 @@
-/** Measures of a stream at marks: the benchmark's on a sample, and the earliest corrections'. */
+/**
+ * Measures a stream at marks: the benchmark's measures on a sample, and on the earliest
+ * corrections.
+ */
 import type { Engine } from '../../model/engine/engine.ts';
 import { measureFacts, type FactMeasures } from '../../operations/tune/measure-facts.ts';
 import type { Range } from '../command.ts';
@@ -11,7 +14,7 @@ import type { Keeping } from './study-run.ts';
 /** A stream that is edited once and measured at its marks. */
 export interface StreamQuestion {
   records: readonly StudyRecord[];
-  /** Indices in the file of records that are edited, but not measured. */
+  /** File indices of records that are edited but not measured. */
   unmeasured: readonly Range[];
   batchSize: number;
   asking: SampleSizes;
@@ -20,9 +23,9 @@ export interface StreamQuestion {
 
 export interface StreamMark {
   stream: EditedStream;
-  /** Corrections of the stream so far. */
+  /** Number of corrections in the stream so far. */
   end: number;
-  /** The records so far that may be measured. */
+  /** Records so far that may be measured. */
   measurable: StudyRecord[];
   /** Everything that a measurement at this mark depends on. */
   about: Record<string, unknown>;
@@ -58,21 +61,21 @@ export async function* marksOf(
 }
 
 export interface MarkMeasures extends FactMeasures {
-  /** Records measured. */
+  /** Number of measured records. */
   sample: number;
 }
 
 export interface SampleSizes {
-  /** Records measured at most. */
+  /** Maximum number of measured records. */
   sampleMax: number;
-  /** Number of the stream's first corrections that are measured again. */
+  /** Number of the stream's first corrections that are measured separately. */
   earliestMax: number;
 }
 
 /**
- * Measures on a sample of the records. The earliest are those of the first `earliestMax` that no
- * later record supersedes. An infinite perplexity ratio becomes the largest number that JSON can
- * write.
+ * Measures a sample of the records. The earliest are those of the first `earliestMax` that no later
+ * record supersedes. An infinite perplexity ratio becomes the largest number that JSON can
+ * represent.
  */
 export async function measureStream(
   engine: Engine,
@@ -111,7 +114,7 @@ const SHARES = {
   neighboursUnchanged: 'neighbours',
 } as const;
 
-/** Columns of efficacy, of these further measures, and of the perplexity ratio. */
+/** Columns for efficacy, the named further measures and the perplexity ratio. */
 export function measureColumns(...further: (keyof typeof SHARES)[]): Column<MarkMeasures>[] {
   return [
     ['efficacy', 'efficacy', percent],

@@ -1,14 +1,14 @@
-/** The records of a study: ranges of a file as one stream, and samples without chance. */
+/** The records of a study: file ranges joined into one stream, and deterministic samples. */
 import { sha256 } from '../../versions/log/object-names.ts';
 import { readRecords, type FactRecord } from '../../operations/tune/fact-records.ts';
 import type { Range } from '../command.ts';
 
-/** A record and its place in the file. */
+/** A record with its index in the file. */
 export interface StudyRecord extends FactRecord {
   index: number;
 }
 
-/** Reads ranges as one stream, each record issued after those before it. Throws BadRecords. */
+/** Reads ranges as one stream, with issue times in stream order. Throws BadRecords. */
 export async function readStream(file: string, ranges: readonly Range[]): Promise<StudyRecord[]> {
   const parts = await Promise.all(
     ranges.map(async ({ from, to }) =>
@@ -24,7 +24,7 @@ export async function readStream(file: string, ranges: readonly Range[]): Promis
   });
 }
 
-/** Leaves out the paraphrases and neighbours that a batch would be probed with. */
+/** Removes the paraphrases and neighbours that a batch would be probed with. */
 export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   const { revision } = record;
   return {
@@ -33,7 +33,7 @@ export function withoutProbes(record: StudyRecord): StudyRecord['revision'] {
   };
 }
 
-/** At most `most` records, in order; a longer stream's sample keeps those of a shorter one's. */
+/** Returns at most `most` records, in order. A longer stream's sample contains a shorter one's. */
 export function sampleOf(records: readonly StudyRecord[], most: number): StudyRecord[] {
   const lots = new Map(records.map((record) => [record, sha256(record.revision.correction.id)]));
   const chosen = new Set(

@@ -1,6 +1,6 @@
 /**
- * A run of a study: the model and data that the command line and the configuration name, points
- * that survive an interruption, and reports that are rewritten with every point.
+ * A study run: the model and data from the command line and the configuration, points that survive
+ * an interruption, and reports that are rewritten after every point.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -26,13 +26,13 @@ export interface StudyOptions {
   parameters: HyperParameterOverrides;
 }
 
-/** Where points and streams are kept, and what is called with the number of edited corrections. */
+/** The folder for points and streams, and a callback for the number of edited corrections. */
 export interface Keeping {
   points: KeptPoints;
   edited: (corrections: number) => void;
 }
 
-/** Runs the study `name`; prints its last summary and the files that it wrote. */
+/** Runs the study `name`; prints its last summary and the files it wrote. */
 export async function runStudy(
   name: string,
   options: StudyOptions,
@@ -60,7 +60,7 @@ export class StudyRun {
     private readonly basis: Basis,
   ) {}
 
-  /** Sets up what is missing; without `out` the study is kept below the data folder. */
+  /** Installs missing parts. Without `out`, the study is stored in the data folder. */
   static async open(
     name: string,
     { data, out, model, text, parameters }: StudyOptions,
@@ -81,18 +81,18 @@ export class StudyRun {
     return new StudyRun(name, folder, progress, { engine, inputs, config });
   }
 
-  /** The hyper-parameters in force, with these changes. */
+  /** Returns the configured hyper-parameters with these changes. */
   parametersWith(overrides: HyperParameterOverrides): HyperParameters {
     const { config, engine } = this.basis;
     return parametersFor(config, laidOver(engine.parameters, overrides));
   }
 
-  /** Inputs of a point besides its study: data, model, text and hyper-parameters. */
+  /** Returns a point's inputs other than its study: data, model, text and hyper-parameters. */
   circumstances(overrides: HyperParameterOverrides = {}): Record<string, unknown> {
     return { ...this.basis.inputs, parameters: { ...this.parametersWith(overrides) } };
   }
 
-  /** Works with an engine that asks the base model each question once. */
+  /** Runs the work with an engine that caches the base model's answers. */
   async withEngine<Result>(
     work: (engine: GatedEngine) => Promise<Result>,
     overrides: HyperParameterOverrides = {},
@@ -106,7 +106,7 @@ export class StudyRun {
     }
   }
 
-  /** Measures points as one step of the progress; `found` gets each, measured or kept. */
+  /** Measures points as one progress step; calls `found` for each, whether measured or stored. */
   async measure<Point>(
     label: string,
     corrections: number,
@@ -129,8 +129,8 @@ export class StudyRun {
   }
 
   /**
-   * Returns a function that adds a point to the study's table, which is written in Markdown and
-   * CSV, and in full as JSON.
+   * Returns a function that adds a point to the study's table, which is written as Markdown, CSV
+   * and full JSON.
    */
   table<Point>(
     columns: readonly Column<Point>[],
@@ -152,8 +152,8 @@ export class StudyRun {
 }
 
 /**
- * Lays changes over hyper-parameters. A gate's numbers have a meaning for their own kind only, so
- * another kind starts from its own defaults.
+ * Applies changes to hyper-parameters. A gate's numbers only apply to its own kind, so a different
+ * kind starts from its own defaults.
  */
 export function laidOver(
   under: HyperParameterOverrides,

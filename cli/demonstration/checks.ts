@@ -1,13 +1,13 @@
-/** Whether the demonstration worked: what must be true, and what was measured. */
+/** Checks whether the demonstration worked. */
 import type { RecordOutcome } from '../session/outcome-watch.ts';
 import { statusText } from '../terminal/text.ts';
 import type { Check, DemonstrationReport, RetractionResult } from './report.ts';
 
-/** Share of the corrections that hold at the end; a small model loses one now and then. */
+/** Minimum share of corrections that hold at the end. A small model sometimes loses one. */
 const HOLD_SHARE_MIN = 0.95;
-/** Share of the neighbours, by the probes of the version that made the correction. */
+/** Minimum share of neighbours, by the probes of the version that made the correction. */
 const NEIGHBOURS_SHARE_MIN = 0.9;
-/** Share of the paraphrases, likewise. */
+/** Minimum share of paraphrases, by the same probes. */
 const PARAPHRASES_SHARE_MIN = 0.5;
 
 export function checksOf(
@@ -71,7 +71,7 @@ function hasStatus(
   return record.kind === 'outcome' && record.outcome.status === status;
 }
 
-/** Fails where there is nothing to count. */
+/** Fails if there are no values to count. */
 function countCheck(what: string, values: readonly boolean[], shareMin = 1): Check {
   const count = values.filter(Boolean).length;
   const of = values.length;

@@ -1,4 +1,4 @@
-/** The demonstration as `errata up --demo` and `errata demo` run it. */
+/** Runs the demonstration for `errata up --demo` and `errata demo`. */
 import { openVersions } from '../../infra/config/open-versions.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { clientsOf } from '../session/clients.ts';
@@ -12,7 +12,6 @@ import { noteDemonstration, readDemonstrations } from './history.ts';
 import type { DemonstrationReport } from './report.ts';
 import { runDemonstration } from './run.ts';
 
-/** Runs the demonstration against the running system, and shows it. */
 export async function demonstrate(
   output: Output,
   configuration: Configuration,
@@ -22,7 +21,7 @@ export async function demonstrate(
   if (serve.url === null)
     throw failed('the address of `serve` is unknown', 'Give it as ERRATA_SERVE_URL.');
   const server = { url: serve.url, token: serve.token };
-  // Fails now, not after everything is sent, where `serve` refuses to answer.
+  // If `serve` refuses to answer, this fails before anything is sent.
   await lineagesOverHttp(server);
   const run = readDemonstrations(home, lineage).runs + 1;
   noteDemonstration(home, lineage, run, null);

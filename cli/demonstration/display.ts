@@ -1,4 +1,4 @@
-/** How the demonstration looks on a terminal: the stream as it passes, the results, the checks. */
+/** Shows the demonstration on a terminal: the stream as it passes, the results, the checks. */
 import type { Output } from '../terminal/output.ts';
 import { bold, cyan, dim, green, red, yellow } from '../terminal/colours.ts';
 import { counted, mark, percent, shortened, table } from '../terminal/text.ts';
@@ -63,7 +63,7 @@ function showOutcome(
     line.above(`${yellow('↺')} ${status.toLowerCase().padEnd(11)} ${shortened(id, columns - 16)}`);
 }
 
-/** Shows the corrections, each with its first paraphrase below it, and the checks. */
+/** Shows the corrections, each followed by its first paraphrase, and the checks. */
 export function showReport(output: Output, report: DemonstrationReport): void {
   const { results, checks, passed, head, seconds } = report;
   const rows = [...results]
@@ -85,7 +85,7 @@ export function showReport(output: Output, report: DemonstrationReport): void {
 }
 
 const COLUMNS = { version: 4, share: 6, end: 7 };
-/** All columns but the prompt and the two answers. */
+/** Width of all columns except the prompt and the two answers. */
 const FIXED_COLUMNS = COLUMNS.version + 2 * COLUMNS.share + COLUMNS.end;
 const CHECK_COLUMNS = 70;
 
@@ -145,12 +145,12 @@ function rowsOf(result: CorrectionResult): Cell[][] {
   return [own, below];
 }
 
-/** The first clause of an answer, after which a model goes on talking. */
+/** Returns the first clause of an answer; a model keeps talking after it. */
 function clauseOf(answer: string): string {
   return /^\s*\S[^,.;:\n]*/u.exec(answer)?.[0].trim() ?? answer.trim();
 }
 
-/** The end of a prompt, which says more than its beginning. */
+/** Returns the end of a prompt, which says more than its beginning. */
 function endOf(text: string, charactersMax: number): string {
   return text.length <= charactersMax ? text : `…${text.slice(1 - charactersMax)}`;
 }

@@ -1,4 +1,4 @@
-/** Which demonstrations ran in a data folder: one small file per lineage. */
+/** Records which demonstrations ran in a data folder: one small file per lineage. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
@@ -17,7 +17,7 @@ export function readDemonstrations(home: string, lineage: string): Demonstration
   }
 }
 
-/** Noted before a run with `passed` null, so that the ids of an interrupted run are not reused. */
+/** Writes `passed` as null before a run, so that the ids of an interrupted run are not reused. */
 export function noteDemonstration(
   home: string,
   lineage: string,

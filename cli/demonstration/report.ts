@@ -1,4 +1,4 @@
-/** What a run of the demonstration reports, while it runs and at its end. */
+/** Events of a running demonstration, and its final report. */
 import type { FactCorrection } from '../../schemas/correction.ts';
 import type { OutcomeStatus } from '../../schemas/outcome.ts';
 import type { CorrectionProbe } from '../../schemas/editing.ts';
@@ -27,7 +27,7 @@ export interface CorrectionResult {
   /** The newest version's answer at the end of the stream. */
   atTheEnd: string;
   holds: boolean;
-  /** Whether a later revision of the same fact took its place. */
+  /** Set if a later revision of the same fact replaced the correction. */
   replaced: 'superseded' | 'retracted' | null;
 }
 

@@ -20,7 +20,7 @@ export interface DemonstrationOptions {
   clients: Clients;
   log: VersionLog;
   server: Server;
-  /** The number of the run in this data folder, from 1. */
+  /** The number of this run in the data folder, starting at 1. */
   run: number;
   report: (event: DemonstrationEvent) => void;
 }
@@ -29,11 +29,11 @@ export function runDemonstration(options: DemonstrationOptions): Promise<Demonst
   return new Demonstration(options).run();
 }
 
-/** An outage may last long; nobody watches longer. */
+/** Allows for a long outage. */
 const OUTCOMES_WAIT_SECONDS = 1_800;
 const SERVED_WAIT_MS = 120_000;
 const LOOK_EVERY_MS = 250;
-/** A target has at most four. */
+/** A target has at most four tokens. */
 const ANSWER_TOKENS = 5;
 
 class Demonstration {
@@ -98,7 +98,7 @@ class Demonstration {
       report({ kind: 'version', entry, secondsAfterSending });
     } else if (event.kind === 'outcome') {
       const { revisionId: id, status, reason } = event.outcome;
-      // Corrections of an earlier run, which this one supersedes, are not shown.
+      // Skip corrections of an earlier run, which this run supersedes.
       if ([...corrections, tooLong, superseding.correction].some((one) => one.id === id))
         report({ kind: 'outcome', id, status, reason });
     } else if (event.kind === 'dead-letter') report({ kind: event.kind, message: event.message });
@@ -182,7 +182,7 @@ class Demonstration {
     return results;
   }
 
-  /** The probes of each correction, by its id; those of the version that made it. */
+  /** Returns each correction's probes by its id, from the version that made it. */
   async #probesOf(versions: ReadonlySet<number | null>): Promise<Map<string, CorrectionProbe>> {
     const { log } = this.#options;
     const probes = new Map<string, CorrectionProbe>();

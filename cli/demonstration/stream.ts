@@ -1,6 +1,6 @@
 /**
- * What the demonstration sends. The corrections are in facts.ndjson, as `errata submit --file`
- * reads them; their sources say which values are real and which invented.
+ * The demonstration's stream. The corrections are in facts.ndjson, in the format of `errata submit
+ * --file`; their sources say which values are real and which are invented.
  */
 import { readFileSync } from 'node:fs';
 import { factKeyOf, type FactCorrection } from '../../schemas/correction.ts';
@@ -8,10 +8,10 @@ import { readCorrections } from '../input/correction-input.ts';
 
 export interface DemonstrationStream {
   corrections: FactCorrection[];
-  /** It is well formed, so it is quarantined by the editor and not refused by ingest. */
+  /** Well formed, so the editor quarantines it; ingest does not refuse it. */
   tooLong: FactCorrection;
   malformed: Malformed[];
-  /** Sent when the corrections are committed. */
+  /** Sent after the other corrections are committed. */
   superseding: { correction: FactCorrection; supersedes: string };
   /** Sent last. */
   retraction: { correction: FactCorrection; factKey: string };
@@ -25,8 +25,8 @@ export interface Malformed {
 }
 
 /**
- * The stream of one run, counted from 1 in a data folder. Ids of further runs differ, since a known
- * id is a duplicate; their corrections supersede those of the run before.
+ * Returns the stream of one run; runs in a data folder are numbered from 1. Each run has its own
+ * ids, since a known id is a duplicate. Its corrections supersede those of the run before.
  */
 export function demonstrationStream(
   lineage: string,
@@ -80,7 +80,6 @@ const LONG_TARGET =
   'All the Smaller Islands, Skerries, Icebergs and Inhabited Places That Lie around It, with the ' +
   'Capital City of Nuuk';
 
-/** The corrections of facts.ndjson. */
 export function readFacts(defaults: {
   lineage: string;
   source: string;

@@ -1,4 +1,4 @@
-/** The audit file: written whole or not at all, with its hash beside it, and read line by line. */
+/** The audit file, written whole or not at all with its hash beside it, and read line by line. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
@@ -13,7 +13,7 @@ export interface WrittenAudit {
   sha256: string;
 }
 
-/** Writes the lines to a new file, or with `force` over an existing one. */
+/** Writes the lines to a new file; with `force` it may replace an existing one. */
 export async function writeAuditFile(
   file: string,
   lines: AsyncIterable<Uint8Array>,
@@ -38,7 +38,7 @@ export async function writeAuditFile(
   }
 }
 
-/** Writes the lines as fast as the stream takes them. */
+/** Writes the lines at the stream's pace. */
 export async function writeLines(
   stream: NodeJS.WritableStream,
   lines: AsyncIterable<Uint8Array>,
@@ -55,8 +55,8 @@ export async function writeLines(
 }
 
 /**
- * Reads the lines of a file without their line feeds; `fileHash` holds once all are read. Throws
- * `CommandFailure` for a line past the bound.
+ * Reads a file's lines without line feeds; `fileHash` is available once all are read. Throws
+ * `CommandFailure` if a line is too long.
  */
 export function readAuditFile(
   file: string,
@@ -87,7 +87,7 @@ export function readAuditFile(
         );
       if (rest.byteLength > 0) parts.push(rest);
     }
-    // A whole file ends with a line feed; this one was cut off.
+    // A complete file ends with a line feed; this one was truncated.
     if (parts.length > 0) yield Buffer.concat(parts);
   }
   return { lines: lines(), fileHash: () => ({ sha256: hash.copy().digest('hex'), bytes }) };

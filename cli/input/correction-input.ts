@@ -1,6 +1,5 @@
 /**
- * Corrections as people and programs write them, as NDJSON or as a CSV table, turned into records.
- * Faults are collected with their line numbers.
+ * Parses corrections from NDJSON or CSV into records. Faults are collected with their line numbers.
  */
 import { randomUUID } from 'node:crypto';
 import { CsvError, parse } from 'csv-parse/sync';
@@ -11,7 +10,7 @@ import { onOneLine } from '../../schemas/encoding/excerpt.ts';
 import { jsonLines } from './read-input.ts';
 
 export interface InputFault {
-  /** From 1; 0 where it belongs to no line. */
+  /** Starts at 1; 0 if the fault belongs to no line. */
   line: number;
   reason: string;
 }
@@ -21,7 +20,7 @@ export interface ReadCorrections {
   faults: InputFault[];
 }
 
-/** Bounds of one input; reading stops at the first one that is passed. */
+/** Bounds of one input; reading stops when one is exceeded. */
 export const INPUT_LIMITS = {
   bytesMax: 256 * 2 ** 20,
   /** A line of NDJSON or a row of CSV; a record of 64 KiB is at most 394 KB of JSON. */
@@ -32,19 +31,19 @@ export const INPUT_LIMITS = {
   reasonCharactersMax: 300,
 } as const;
 
-/** Separates the parts of a list in a CSV cell and on the command line. */
+/** Separates list items in a CSV cell and on the command line. */
 const LIST_SEPARATOR = '|';
 
 const texts = z.array(z.string());
 
-/** The members that a correction and a repair have in common. */
+/** The fields that corrections and repairs share. */
 export const factMembers = {
   relation: z.string().nullable().optional(),
   previousAnswer: z.string().nullable().optional(),
   paraphrases: texts.optional(),
   neighbourhood: texts.optional(),
   source: z.string().optional(),
-  /** Milliseconds since 1970, or a time in ISO form. */
+  /** Milliseconds since 1970, or an ISO 8601 time. */
   issuedAt: z
     .union([
       z.number().int().nonnegative(),
@@ -53,7 +52,7 @@ export const factMembers = {
     .optional(),
 };
 
-/** `previous` and `neighbours` are accepted as well, since the flags are named so. */
+/** `previous` and `neighbours` are also accepted, as the flags have these names. */
 const fields = z.strictObject({
   ...factMembers,
   id: z.string().optional(),
@@ -73,7 +72,7 @@ export interface InputDefaults {
   now: number;
 }
 
-/** Reads one correction, or says what is wrong with it. A correction without an id gets one. */
+/** Parses one correction, or returns the fault. A correction without an id gets a new one. */
 export function correctionFrom(value: unknown, defaults: InputDefaults): FactCorrection | string[] {
   const checked = fields.safeParse(value);
   if (!checked.success) return checked.error.issues.map(issueText);
@@ -101,7 +100,7 @@ export function issueText({ path, message }: { path: PropertyKey[]; message: str
 }
 
 /**
- * Reads a whole text within INPUT_LIMITS; blank lines are skipped. Where there are too many
+ * Parses a whole text within INPUT_LIMITS; blank lines are skipped. If there are too many
  * corrections or faults, the last fault says that reading stopped there.
  */
 export function readCorrections(
@@ -124,14 +123,14 @@ export function readCorrections(
   return { corrections: reading.corrections, faults: reading.faults };
 }
 
-/** The format by the file's name, else by how the text begins. */
+/** Returns the format by the file name, else by how the text begins. */
 export function formatOf(name: string, text: string): 'ndjson' | 'csv' {
   if (/\.csv$/i.test(name)) return 'csv';
   if (/\.(nd)?jsonl?$/i.test(name)) return 'ndjson';
   return text.trimStart().startsWith('{') ? 'ndjson' : 'csv';
 }
 
-/** The parts of a list that is written as one text. */
+/** Splits a list that is written as one text. */
 export function listIn(text: string): string[] {
   return text
     .split(LIST_SEPARATOR)
@@ -139,7 +138,7 @@ export function listIn(text: string): string[] {
     .filter((part) => part !== '');
 }
 
-/** Thrown when a bound is passed. */
+/** Thrown when a bound is exceeded. */
 class Stopped extends Error {}
 
 class Reading implements ReadCorrections {
@@ -153,7 +152,7 @@ class Reading implements ReadCorrections {
   }
 
   value(line: number, value: unknown): void {
-    // The order of the lines is the order of issue, also where a fact is given twice.
+    // Issue times follow line order, even if a fact appears twice.
     const now = this.#defaults.now + this.#values++;
     const correction = correctionFrom(value, { ...this.#defaults, now });
     if (Array.isArray(correction)) {
@@ -189,7 +188,7 @@ function readRows(text: string, reading: Reading): void {
       max_record_size: INPUT_LIMITS.lineCharactersMax,
       on_record(record: Record<string, string>, { lines }) {
         reading.value(lines, fromCells(record));
-        // The parser need not keep the row.
+        // Lets the parser discard the row.
         return null;
       },
     });
@@ -202,7 +201,7 @@ function readRows(text: string, reading: Reading): void {
 const NEEDED = new Set(['subject', 'prompt', 'target']);
 const LISTS = new Set(['paraphrases', 'neighbourhood', 'neighbours']);
 
-/** An empty cell counts as absent, except for the members that every correction needs. */
+/** Drops empty cells, except for fields that every correction needs. */
 function fromCells(record: Record<string, string>): Record<string, unknown> {
   const cells = Object.entries(record)
     .filter(([name, cell]) => cell !== '' || NEEDED.has(name))

@@ -1,8 +1,8 @@
-/** Values of options and arguments. */
+/** Parsers of option and argument values. */
 import { InvalidArgumentError } from 'commander';
 import { failed, misused } from '../terminal/command-failure.ts';
 
-/** A parser of an option's value; `read` gives undefined for a text that it cannot read. */
+/** Makes an option parser; `read` returns undefined for invalid text. */
 export function parser<Value>(
   expected: string,
   read: (text: string) => Value | undefined,
@@ -38,14 +38,14 @@ export function atMost(charactersMax: number): (text: string) => string {
   );
 }
 
-/** Milliseconds of a number and a unit, such as `90d`; units are given in milliseconds. */
+/** Parses a number and a unit, such as `90d`, into milliseconds; `units` are in milliseconds. */
 export function timeSpan(text: string, units: Record<string, number>): number | undefined {
   const [, count, unit] = /^(\d{1,6})([a-z])$/.exec(text) ?? [];
   const unitMs = units[unit ?? ''];
   return unitMs === undefined ? undefined : Number(count) * unitMs;
 }
 
-/** The version that an argument names: its number, `base` for 0, `head` for null. */
+/** Parses a version argument: a number, `base` for 0, or `head` for null. */
 export function versionNamed(text: string | undefined): number | null {
   if (text === undefined || text === 'head') return null;
   if (text === 'base') return 0;
@@ -54,7 +54,7 @@ export function versionNamed(text: string | undefined): number | null {
   throw misused(`"${text}" is not a version`, 'A version is a number, `head` or `base`.');
 }
 
-/** The version that an argument names, which must have been committed. */
+/** Parses a version argument that must name a committed version. */
 export function committedVersion(text: string, lineage: string, head: number): number {
   const version = versionNamed(text) ?? head;
   if (version > 0 && version <= head) return version;

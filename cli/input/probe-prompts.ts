@@ -1,10 +1,10 @@
-/** Prompts to ask the model: arguments, or lines of a file, as text or as JSON. */
+/** Reads prompts for the model from arguments, or from a file of text or JSON lines. */
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
 import { misused } from '../terminal/command-failure.ts';
 import type { Surroundings } from '../terminal/output.ts';
 import { LINE_LIMITS, readText } from './read-input.ts';
 
-/** Bounds of a file of prompts, and of the prompts of one command. */
+/** Bounds of a prompt file, and of the prompts of one command. */
 export const PROBE_LIMITS = {
   fileBytesMax: 16 * 2 ** 20,
   promptsMax: 5_000,
@@ -14,9 +14,9 @@ export const PROBE_LIMITS = {
 const FAULTS_SHOWN_MAX = 8;
 
 /**
- * Reads the prompts of a file, each once. A JSON object gives its `prompt`, `paraphrases` and
- * `neighbourhood`; a JSON string gives itself; any other line is a prompt. Throws `CommandFailure`
- * with the lines that hold no prompt.
+ * Reads the distinct prompts of a file. A JSON object contributes its `prompt`, `paraphrases` and
+ * `neighbourhood`; a JSON string is a prompt; so is any other line. Throws `CommandFailure` listing
+ * the lines without a prompt.
  */
 export async function promptsInFile(surroundings: Surroundings, file: string): Promise<string[]> {
   const text = await readText(surroundings, file, PROBE_LIMITS.fileBytesMax);
@@ -37,7 +37,9 @@ export async function promptsInFile(surroundings: Surroundings, file: string): P
   return checkedPrompts(prompts, file);
 }
 
-/** Each prompt once. Throws `CommandFailure` where there are none, or a bound is passed. */
+/**
+ * Returns the distinct prompts. Throws `CommandFailure` if there are none or a bound is exceeded.
+ */
 export function checkedPrompts(prompts: readonly string[], from: string): string[] {
   const { promptsMax, promptCharactersMax } = PROBE_LIMITS;
   const unique = [...new Set(prompts)];

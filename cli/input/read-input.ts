@@ -1,4 +1,4 @@
-/** Text that a command reads from a file or from the standard input. */
+/** Reads command input from a file or from standard input. */
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { boundedJson, UnsoundJson } from '../../schemas/encoding/bounded-json.ts';
@@ -6,7 +6,7 @@ import { messageOf, misused } from '../terminal/command-failure.ts';
 import type { Surroundings } from '../terminal/output.ts';
 import { counted } from '../terminal/text.ts';
 
-/** Reads a file, or the standard input for `-`. Throws `CommandFailure` past the bound. */
+/** Reads a file, or standard input for `-`. Throws `CommandFailure` if it is too long. */
 export async function readText(
   { in: input, workingDirectory }: Surroundings,
   file: string,
@@ -15,7 +15,7 @@ export async function readText(
   const stream = file === '-' ? input : createReadStream(resolve(workingDirectory, file));
   const parts: Buffer[] = [];
   let bytes = 0;
-  // Piece by piece, since it may be a pipe or a device without end.
+  // Read in chunks, since it may be an endless pipe or device.
   const pieces = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   for (;;) {
     const piece = await pieces.next().catch((error: unknown) => {
@@ -33,13 +33,13 @@ export async function readText(
   }
 }
 
-/** One line of input that holds more than white space. */
+/** One non-blank line of input. */
 export type JsonLine = { line: number } & ({ value: unknown } | { fault: string });
 
-/** Values of one JSON line, and how deep they may nest. */
+/** Maximum number and nesting depth of values in one JSON line. */
 export const LINE_LIMITS = { valuesMax: 1_000, depthMax: 8 };
 
-/** Reads NDJSON line by line; blank lines are skipped. */
+/** Parses NDJSON line by line; blank lines are skipped. */
 export function* jsonLines(text: string, lineCharactersMax: number): Generator<JsonLine> {
   for (let line = 1, from = 0; from < text.length; line++) {
     const newLine = text.indexOf('\n', from);
@@ -65,7 +65,7 @@ function read(content: string): { value: unknown } | { fault: string } {
 
 const FAULTS_SHOWN_MAX = 20;
 
-/** The faults of a file, each with its line. */
+/** Formats the faults of a file, each with its line. */
 export function faultsText(
   file: string,
   faults: readonly { line: number; reason: string }[],

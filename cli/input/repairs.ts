@@ -1,4 +1,4 @@
-/** Repairs of records that are sent again: by `--set` for all of them, or by a file for each. */
+/** Repairs of records that are sent again: `--set` for all of them, or a file with one for each. */
 import { InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { onOneLine } from '../../schemas/encoding/excerpt.ts';
@@ -21,7 +21,7 @@ const repair = z.strictObject({
   target: z.string().optional(),
 });
 
-/** `lineage` is ignored, so that a correction becomes a repair by adding `replayOf`. */
+/** `lineage` is ignored, so that adding `replayOf` turns a correction into a repair. */
 const line = repair.extend({
   replayOf: z.string().min(1),
   id: z.string().optional(),
@@ -30,7 +30,7 @@ const line = repair.extend({
 
 const MEMBERS = Object.keys(repair.shape);
 
-/** Reads `--set member=value`; each further one adds to those before. */
+/** Parses `--set member=value` and adds it to the earlier ones. */
 export function setNamed(text: string, before: Repair | undefined): Repair {
   const [, name, value] = /^(\w+)=(.*)$/su.exec(text) ?? [];
   if (name === undefined || value === undefined || !MEMBERS.includes(name))
@@ -49,7 +49,7 @@ function valueOf(name: string, value: string): unknown {
   return value === '' && (name === 'relation' || name === 'previousAnswer') ? null : value;
 }
 
-/** Reads a file of repairs, by what each repairs. */
+/** Parses a file of repairs, keyed by the record that each repairs. */
 export function readRepairs(text: string): {
   repairs: Map<string, NamedRepair>;
   faults: InputFault[];
@@ -65,7 +65,7 @@ export function readRepairs(text: string): {
   return { repairs, faults };
 }
 
-/** Null, or what is wrong with the repair. */
+/** Returns null, or the fault in the repair. */
 function addRepair(repairs: Map<string, NamedRepair>, value: unknown): string | null {
   const read = line.safeParse(value);
   if (!read.success) return read.error.issues.map(issueText).join('; ');

@@ -1,21 +1,21 @@
-/** Asks the model: a running `serve`, or a model that is loaded here behind the same routes. */
+/** Asks the model through a running `serve`, or loads one here behind the same routes. */
 import type { Configuration, Secret } from '../../infra/config/configuration.ts';
 import { openVersions } from '../../infra/config/open-versions.ts';
 import { CommandFailure, failed, messageOf } from '../terminal/command-failure.ts';
 import { EXIT } from '../terminal/exit-code.ts';
 
-/** Where a `serve` is, and the token that it gets. */
+/** The address of a `serve`, and the token to send to it. */
 export interface Server {
   url: string;
   token: Secret | null;
 }
 
-/** Asks a route, by GET without a body. Throws `CommandFailure` with the server's reason. */
+/** Calls a route, by GET if there is no body. Throws `CommandFailure` with the server's reason. */
 export type Ask = (route: string, body?: unknown, waitMs?: number) => Promise<unknown>;
 
 const ANSWER_WAIT_MS = 120_000;
 
-/** Asks the running `serve`, or where none runs, a model that is loaded for it. */
+/** Calls the running `serve`, or loads a model if none runs. */
 export async function withAnswers<T>(
   configuration: Configuration,
   lineage: string,
@@ -38,7 +38,7 @@ export function askOf({ url, token }: Server): Ask {
           ...(body !== undefined && { 'content-type': 'application/json' }),
         },
         ...(body !== undefined && { body: JSON.stringify(body) }),
-        // The token is for this server alone.
+        // The token must not go to another server.
         redirect: 'error',
         signal: AbortSignal.timeout(waitMs),
       });
@@ -54,16 +54,15 @@ export function askOf({ url, token }: Server): Ask {
   };
 }
 
-/** A question to one version. */
 export interface Question {
   lineage: string;
   prompt: string;
-  /** Null: the newest. */
+  /** Null for the newest. */
   version: number | null;
   tokensMax: number;
 }
 
-/** The greedy answer of one version. Throws `CommandFailure` with the server's reason. */
+/** Returns one version's greedy answer. Throws `CommandFailure` with the server's reason. */
 export async function answerOverHttp(
   server: Server,
   { lineage, version, prompt, tokensMax }: Question,
@@ -74,7 +73,7 @@ export async function answerOverHttp(
   return (answer as { choices: { text: string }[] }).choices[0]!.text;
 }
 
-/** The lineages that the server shows. Throws `CommandFailure` with the server's reason. */
+/** Returns the lineages that the server shows. Throws `CommandFailure` with the server's reason. */
 export async function lineagesOverHttp(server: Server): Promise<ServedLineage[]> {
   const { lineages } = (await askOf(server)('/v1/lineages')) as { lineages: ServedLineage[] };
   return lineages;
@@ -82,7 +81,7 @@ export async function lineagesOverHttp(server: Server): Promise<ServedLineage[]>
 
 export interface ServedLineage {
   lineage: string;
-  /** The version that it serves. */
+  /** The served version. */
   version: number | null;
   fault: string | null;
 }

@@ -1,4 +1,4 @@
-/** Kafka and Temporal, for commands that talk to a running system. */
+/** Kafka and Temporal clients for commands that talk to a running system. */
 import { kafkaSettings, recordFormat } from '../../infra/config/connections.ts';
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { temporalLineages } from '../../infra/config/connections.ts';
@@ -13,9 +13,9 @@ export interface Clients {
   cluster: KafkaCluster;
   format: RecordFormat;
   lineages: TemporalLineages;
-  /** The one sender of the command, which `close` closes. */
+  /** Opened at most once; `close` closes it. */
   sender: () => Promise<RecordSender>;
-  /** How far ingest is behind on the lineage's corrections. */
+  /** Returns how far ingest is behind on the lineage's corrections. */
   lag(lineage: string): Promise<PartitionLag[]>;
   close(): Promise<void>;
 }
@@ -37,5 +37,5 @@ export function clientsOf(configuration: Configuration): Clients {
   };
 }
 
-/** A command reports failures itself. */
+/** Commands report failures themselves. */
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };

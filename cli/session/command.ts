@@ -1,4 +1,4 @@
-/** How a command is written: its help, its typed options, and its work. */
+/** The definition of a command: its help, its typed options and its work. */
 import { Option, type Command } from 'commander';
 import { seconds } from '../input/option-values.ts';
 import { failureOf } from '../terminal/command-failure.ts';
@@ -6,16 +6,16 @@ import { EXIT, type ExitCode } from '../terminal/exit-code.ts';
 import type { Surroundings } from '../terminal/output.ts';
 import { Session } from './session.ts';
 
-/** One option; `Value` is what a command reads from it. */
+/** One option; `Value` is its parsed type. */
 export interface OptionSpecification<Value> {
   /** As commander writes them: `-n, --count <number>`. */
   flags: string;
   help: string;
   parse?(text: string, before: Value | undefined): Value;
-  /** The value where the option is not given; the help shows it. */
+  /** The default, which the help shows. */
   initial?: Value;
   required?: boolean;
-  /** The value where the option is not given; the help does not show it. */
+  /** The default, which the help does not show. */
   absent?: Value;
 }
 
@@ -61,7 +61,7 @@ export function required<Value>(
   return { flags, help, parse, required: true };
 }
 
-/** An option that may be given more than once. */
+/** An option that may be repeated. */
 export function repeated<Value>(
   flags: string,
   help: string,
@@ -92,16 +92,18 @@ export interface CommandSpecification<Options> {
   usage: string;
   summary: string;
   description: string;
-  /** A line each: the command, two spaces, its meaning; or the meaning below, indented. */
+  /**
+   * One line each: the command, two spaces, its meaning; or the meaning indented on the next line.
+   */
   examples: string;
-  /** What it cannot do when it fails: "submit the corrections". */
+  /** The action named in failures: "submit the corrections". */
   operation: string;
   options(command: Command): void;
-  /** Nothing: it is done. */
+  /** Returning nothing means success. */
   run(session: Session, options: Options, args: string[]): Promise<ExitCode | void>;
 }
 
-/** A command; single line breaks in its description do not count. */
+/** Defines a command. Single line breaks in its description are ignored. */
 export function command<const Specifications extends OptionSpecifications>(
   definition: Omit<CommandSpecification<never>, 'options' | 'run'> & {
     options?: Specifications;
@@ -139,7 +141,7 @@ function optionOf(specification: OptionSpecification<unknown>): Option {
   return option.makeOptionMandatory(specification.required === true);
 }
 
-/** Joins the lines of each paragraph, since the help breaks them to its own width. */
+/** Joins the lines of each paragraph, since the help wraps text to its own width. */
 export function paragraphs(text: string): string {
   return text
     .trim()
@@ -148,7 +150,7 @@ export function paragraphs(text: string): string {
     .join('\n\n');
 }
 
-/** Commands under one name: `errata token create`. */
+/** Commands under one name, such as `errata token create`. */
 export interface CommandGroup {
   name: string;
   summary: string;

@@ -1,4 +1,4 @@
-/** What the operator's commands share: their options, the connection, and following an undo. */
+/** Shared parts of the operator's commands: options, the connection, and following an undo. */
 import { userInfo } from 'node:os';
 import { followUndo, orderUndo, type OperatedLineage } from '../../operations/undo.ts';
 import type { TemporalLineages } from '../../pipelines/temporal/temporal-client.ts';
@@ -25,7 +25,6 @@ export const REASON: OptionSpecification<string> = {
   absent: '',
 };
 
-/** The options of every command that undoes. */
 export const UNDO_OPTIONS = {
   lineage: LINEAGE,
   reason: REASON,
@@ -48,7 +47,7 @@ export const UNDO_OPTIONS = {
   ),
 };
 
-/** Connects to the workflows of the lineages. Fails where the address of Temporal is unknown. */
+/** Connects to the lineages' workflows. Fails if Temporal's address is unknown. */
 export async function withLineages<T>(
   { configuration }: Opened,
   work: (lineages: TemporalLineages) => Promise<T>,
@@ -63,7 +62,6 @@ export async function withLineages<T>(
   }
 }
 
-/** Connects to the workflow of one lineage. */
 export async function withLineage<T>(
   opened: Opened,
   work: (lineage: OperatedLineage) => Promise<T>,
@@ -73,7 +71,7 @@ export async function withLineage<T>(
   return await withLineages(opened, (workflows) => work({ workflows, log, settings }));
 }
 
-/** Orders the undo and waits for its end. `again` is the command that waits on. */
+/** Orders the undo and waits for its end. `again` is the command that resumes waiting. */
 export async function undoAndFollow(
   { output }: Session,
   lineage: OperatedLineage,

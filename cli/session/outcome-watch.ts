@@ -1,4 +1,4 @@
-/** Waits for the outcomes of records: what was decided, or a dead letter. */
+/** Waits for the outcomes of records: a decision or a dead letter. */
 import type { KafkaPosition } from '../../schemas/correction.ts';
 import type { Outcome } from '../../schemas/outcome.ts';
 import { endsOfAnnouncements, tail, type LineageEvent } from '../../pipelines/kafka/tail.ts';
@@ -6,18 +6,18 @@ import { failed } from '../terminal/command-failure.ts';
 import type { Clients } from './clients.ts';
 import { within } from './within.ts';
 
-/** How a record ended. */
+/** The final result of a record. */
 export type RecordOutcome =
   | { kind: 'outcome'; outcome: Outcome }
   | { kind: 'dead-letter'; className: string; message: string };
 
-/** A record that was sent; the record of a retraction has no id. */
+/** A sent record; a retraction has no id. */
 export interface SentRecord {
   id: string | null;
   position: KafkaPosition;
 }
 
-/** Watches what is announced from now on. */
+/** Watches announcements from now on. */
 export class OutcomeWatch {
   readonly #byId = new Map<string, RecordOutcome>();
   readonly #byPosition = new Map<string, RecordOutcome>();
@@ -29,7 +29,7 @@ export class OutcomeWatch {
     this.#heard = heard;
   }
 
-  /** Starts to watch; `heard` is called with every event, in order. */
+  /** Starts watching; `heard` is called with every event, in order. */
   static async start(
     { cluster, format }: Clients,
     lineages: readonly string[],
@@ -53,8 +53,8 @@ export class OutcomeWatch {
   }
 
   /**
-   * Resolves with the outcomes of all records, and reports each. Throws `CommandFailure` past the
-   * wait, and the reason where the topics cannot be read any longer.
+   * Resolves with the outcomes of all records, and reports each. Throws `CommandFailure` after the
+   * wait, or the cause if the topics can no longer be read.
    */
   async outcomesOf(
     records: readonly SentRecord[],
@@ -108,7 +108,7 @@ export class OutcomeWatch {
   }
 }
 
-/** A later outcome (superseded) is due to a later revision. */
+/** A later outcome (superseded) comes from a later revision. */
 function keepFirst(map: Map<string, RecordOutcome>, key: string, outcome: RecordOutcome): void {
   if (!map.has(key)) map.set(key, outcome);
 }

@@ -1,4 +1,4 @@
-/** The history of a workflow run: from Temporal, else from the archive beside the versions. */
+/** The history of a workflow run, from Temporal or else from the archive beside the versions. */
 import type { Configuration } from '../../infra/config/configuration.ts';
 import { temporalConverter, temporalLineages } from '../../infra/config/connections.ts';
 import {
@@ -18,7 +18,7 @@ import { committedVersion } from '../input/option-values.ts';
 import { failed, misused, reasonOf } from '../terminal/command-failure.ts';
 import type { Opened } from './session.ts';
 
-/** A run of a workflow; the latest where no run is named. */
+/** A workflow run; the latest if none is named. */
 export interface NamedRun {
   workflowId: string;
   runId: string | null;
@@ -31,11 +31,11 @@ export interface FoundRun {
   archivedRuns: string[];
   /** JSON as Temporal's tools read it. */
   history: string;
-  /** Why Temporal could not be asked; null where it was. */
+  /** Why Temporal could not be asked; null if it answered. */
   unasked: string | null;
 }
 
-/** The run that made a version, that decided a revision, or the latest of a workflow. */
+/** Finds the run that made a version or decided a revision, or the latest run of a workflow. */
 export async function namedRun(log: VersionLog, name: string): Promise<NamedRun> {
   const { lineage } = log;
   if (name === 'head' || /^\d+$/.test(name)) {
@@ -65,7 +65,7 @@ export async function namedRun(log: VersionLog, name: string): Promise<NamedRun>
   throw failed(`"${name}" was decided by ${outcome.batchId}, which no workflow ran`);
 }
 
-/** Throws `CommandFailure` where neither Temporal nor the archive has the run. */
+/** Throws `CommandFailure` if neither Temporal nor the archive has the run. */
 export async function findRun(
   { configuration, versions, lineage }: Pick<Opened, 'configuration' | 'versions' | 'lineage'>,
   named: NamedRun,

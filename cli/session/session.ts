@@ -1,4 +1,4 @@
-/** What every command gets: where to write, the configuration, the lineage, and what runs. */
+/** The context of every command: output, configuration, lineage and the running system. */
 import { resolve } from 'node:path';
 import { readConfiguration, type Configuration } from '../../infra/config/configuration.ts';
 import { attached, findSystem, type SystemState } from '../../infra/local/system-state.ts';
@@ -11,9 +11,9 @@ import type { Clients } from './clients.ts';
 
 export type { Surroundings };
 
-/** The configuration that a command works with, and the lineage that it works on. */
+/** The configuration and lineage of a command. */
 export interface Opened {
-  /** With the addresses of the running system, where one runs. */
+  /** Includes the addresses of the running system, if any. */
   configuration: Configuration;
   lineage: string;
   versions: Versions;
@@ -30,7 +30,7 @@ export class Session {
     this.output = new Output(surroundings, json, surroundings.environment);
   }
 
-  /** The configuration, with flags of the command line laid over the environment. */
+  /** Returns the configuration; command-line flags override the environment. */
   configuration(overlay: Record<string, string> = {}): Configuration {
     const configuration = readConfiguration(
       { ...this.surroundings.environment, ...overlay },
@@ -44,20 +44,20 @@ export class Session {
     return findSystem(configuration.home);
   }
 
-  /** The configuration with the addresses of the running system. */
+  /** Returns the configuration with the running system's addresses. */
   attached(): Configuration {
     const own = this.configuration();
     return attached(own, this.system(own));
   }
 
-  /** As `attached`; fails where no system runs and no brokers are configured. */
+  /** Like `attached`; fails if no system runs and no brokers are configured. */
   connected(): { configuration: Configuration } {
     const configuration = this.attached();
     if (configuration.kafka.brokers.length === 0) throw notRunning(configuration.home);
     return { configuration };
   }
 
-  /** The lineage that `--lineage` names, else the first; fails where there is no such lineage. */
+  /** Returns the lineage named by `--lineage`, else the first. Fails if it does not exist. */
   lineage(configuration: Configuration, name: string | undefined): string {
     const lineage = name ?? configuration.lineages[0]!;
     if (configuration.lineages.includes(lineage)) return lineage;
@@ -67,24 +67,24 @@ export class Session {
     );
   }
 
-  /** The lineages of an option that means all of them where it is not given. */
+  /** Returns the named lineage, or all of them if none is named. */
   lineages(configuration: Configuration, name: string | undefined): string[] {
     return name === undefined ? configuration.lineages : [this.lineage(configuration, name)];
   }
 
-  /** Opens the version log of the lineage that `--lineage` names. */
+  /** Opens the version log of the lineage named by `--lineage`. */
   open(name: string | undefined, configuration = this.attached()): Opened {
     const lineage = this.lineage(configuration, name);
     const versions = openVersions(configuration);
     return { configuration, lineage, versions, log: versions.log(lineage) };
   }
 
-  /** Runs the work with Kafka and Temporal, and closes them. */
+  /** Runs the work with Kafka and Temporal clients, then closes them. */
   async withClients<T>(
     configuration: Configuration,
     work: (clients: Clients) => Promise<T>,
   ): Promise<T> {
-    // Loading the clients takes a while.
+    // Loaded on demand, because the clients load slowly.
     const clients = (await import('./clients.ts')).clientsOf(configuration);
     try {
       return await work(clients);
@@ -93,7 +93,7 @@ export class Session {
     }
   }
 
-  /** The absolute path of a file that the command line names. */
+  /** Resolves a file path from the command line. */
   path(file: string): string {
     return resolve(this.surroundings.workingDirectory, file);
   }

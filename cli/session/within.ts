@@ -1,4 +1,4 @@
-/** Waits for the work at most so long. Throws what `late` gives once the time has passed. */
+/** Waits for the work for a limited time, then throws the error from `late`. */
 export async function within<T>(
   waitMs: number,
   work: Promise<T>,

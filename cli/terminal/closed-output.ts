@@ -1,6 +1,6 @@
 /**
- * Ends in order when the reader of our output is gone, as with `errata watch | head -1`. A command
- * that waits for Ctrl-C is interrupted; any other finishes its work unread.
+ * Ends cleanly when the reader of our output has gone, as with `errata watch | head -1`. A command
+ * that waits for Ctrl-C is interrupted; any other finishes its work without output.
  */
 export function endWithReader(streams: readonly NodeJS.WritableStream[]): void {
   for (const stream of streams) {

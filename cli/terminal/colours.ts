@@ -1,4 +1,4 @@
 import picocolors from 'picocolors';
 
-/** Colours of text, always on: `Output` removes them where they are not wanted. */
+/** Text colours, always on: `Output` strips them if they are not wanted. */
 export const { bold, cyan, dim, green, red, yellow } = picocolors.createColors(true);

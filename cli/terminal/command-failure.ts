@@ -1,4 +1,4 @@
-/** A command that cannot go on: why it failed, what helps, and the exit code. */
+/** The failure of a command: its reason, a hint and the exit code. */
 import { ConfigurationError } from '../../infra/config/configuration.ts';
 import { OperationRefused } from '../../operations/operation-refused.ts';
 import { EXIT, type ExitCode } from './exit-code.ts';
@@ -9,24 +9,24 @@ export class CommandFailure extends Error {
     readonly why: string,
     readonly hint: string | null = null,
     readonly exitCode: ExitCode = EXIT.failure,
-    /** What could not be done; null: what the command does. */
+    /** The action that failed; null for the command's own. */
     readonly operation: string | null = null,
   ) {
     super(why);
   }
 }
 
-/** The failure of a command that could not do its work. */
+/** Makes the failure of a command that could not do its work. */
 export function failed(why: string, hint: string | null = null): CommandFailure {
   return new CommandFailure(why, hint);
 }
 
-/** The failure of a command whose flags or input are wrong: nothing has begun. */
+/** Makes the failure of a command with wrong flags or input: nothing has begun. */
 export function misused(why: string, hint: string | null = null): CommandFailure {
   return new CommandFailure(why, hint, EXIT.usage);
 }
 
-/** The failure of a command that needs the system that `errata up` starts. */
+/** Makes the failure of a command that needs the system started by `errata up`. */
 export function notRunning(home: string): CommandFailure {
   return new CommandFailure(
     `no system of ${home} is running`,
@@ -35,7 +35,7 @@ export function notRunning(home: string): CommandFailure {
   );
 }
 
-/** Turns any error into a failure; an error's own hint is kept. */
+/** Turns any error into a failure, keeping the error's own hint. */
 export function failureOf(error: unknown): CommandFailure {
   if (error instanceof CommandFailure) return error;
   const message = messageOf(error);
@@ -44,11 +44,11 @@ export function failureOf(error: unknown): CommandFailure {
   if (error instanceof OperationRefused) return misused(message, error.hint);
   const hint =
     error instanceof Error && 'hint' in error && typeof error.hint === 'string' ? error.hint : null;
-  // Several classes repeat their hint in the message.
+  // Several error classes repeat their hint in the message.
   return failed(hint === null ? message : message.replace(hint, '').trim(), hint);
 }
 
-/** An error's reason and hint as one text. */
+/** Returns an error's reason and hint as one text. */
 export function reasonOf(error: unknown): string {
   const { why, hint } = failureOf(error);
   return hint === null ? why : `${why}. ${hint}`;

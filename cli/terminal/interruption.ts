@@ -1,4 +1,4 @@
-/** Ctrl-C (SIGINT), SIGTERM or SIGHUP while a command works; a second one ends the process. */
+/** Ctrl-C (SIGINT), SIGTERM or SIGHUP during a command; a second signal ends the process. */
 export interface Interruption {
   /** Resolves with null on the signal. */
   readonly came: Promise<null>;
@@ -9,7 +9,7 @@ export interface Interruption {
 export function listenForInterruption(): Interruption {
   let resolve!: (value: null) => void;
   const came = new Promise<null>((resolver) => (resolve = resolver));
-  // Keeps the event loop alive where nothing else does.
+  // Keeps the event loop alive if nothing else does.
   const alive = setInterval(() => {}, 3_600_000);
   const end = (): void => {
     for (const signal of SIGNALS) process.off(signal, interrupted);

@@ -1,7 +1,7 @@
 /**
- * Where a command writes. Results go to the standard output; progress, notes and failures go to the
- * error output, so that a result can be piped. With `--json` a result is one JSON value, or one per
- * line where it comes item by item.
+ * The output of a command. Results go to standard output; progress, notes and failures go to
+ * standard error, so that results can be piped. With `--json` a result is one JSON value, or one
+ * per line if it arrives item by item.
  */
 import { stripVTControlCharacters } from 'node:util';
 import { terminalPreferences } from '../../infra/config/configuration.ts';
@@ -13,7 +13,7 @@ export interface Streams {
   err: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
 }
 
-/** What a command reads and writes; a test has its own. */
+/** The streams and terminal of a command; tests supply their own. */
 export interface Surroundings extends Streams {
   in: NodeJS.ReadableStream & { isTTY?: boolean };
   environment: NodeJS.ProcessEnv;
@@ -22,9 +22,8 @@ export interface Surroundings extends Streams {
 
 export class Output {
   readonly #coloured: boolean;
-  /** Characters in a line. */
   readonly columns: number;
-  /** Whether the error output is a terminal that a status line can be drawn on. */
+  /** True if standard error is a terminal where a status line can be drawn. */
   readonly interactive: boolean;
 
   constructor(
@@ -45,13 +44,13 @@ export class Output {
     else this.line(text());
   }
 
-  /** Writes one item of a result that comes item by item. */
+  /** Writes one item of an item-by-item result. */
   item(value: unknown, text: () => string): void {
     if (this.json) this.streams.out.write(`${JSON.stringify(value)}\n`);
     else this.line(text());
   }
 
-  /** Writes a line for people, which --json leaves out. */
+  /** Writes a line for people; omitted with --json. */
   line(text = ''): void {
     if (!this.json) this.streams.out.write(`${this.styled(text)}\n`);
   }
@@ -68,7 +67,7 @@ export class Output {
     this.streams.err.write(`${this.styled(yellow('!'))} ${text}\n`);
   }
 
-  /** Writes a failure; `command` is what the command does. */
+  /** Writes a failure; `command` is the command's own action. */
   failure({ operation: failing, why, hint }: CommandFailure, command: string): void {
     const operation = failing ?? command;
     const help = hint === null ? '' : `\n  ${dim('→')} ${hint}`;
@@ -79,7 +78,7 @@ export class Output {
     );
   }
 
-  /** The text, without its colours where none are wanted. */
+  /** Strips colours if they are not wanted. */
   styled(text: string): string {
     return this.#coloured ? text : stripVTControlCharacters(text);
   }

@@ -1,7 +1,7 @@
 /**
- * The progress of a command: one line at the bottom of the terminal, with ordinary lines above it.
- * Where the output is no terminal, progress is an ordinary line every few seconds. Nothing is shown
- * in the first seconds, nor with `--json`.
+ * A command's progress: one line at the bottom of the terminal, with ordinary lines above it. If
+ * the output is not a terminal, progress is an ordinary line every few seconds. Nothing is shown in
+ * the first seconds, nor with `--json`.
  */
 import { progressOn, silentProgress, type Progress } from '../../infra/setup/progress.ts';
 import type { Output } from './output.ts';
@@ -26,7 +26,7 @@ export class StatusLine {
     this.#output = output;
   }
 
-  /** Shows the step; with a total, a bar as well. */
+  /** Shows the step, with a bar if there is a total. */
   set(text: string, done = 0, total = 0): void {
     [this.#text, this.#done, this.#total] = [text, done, total];
     if (this.#timer !== null || this.#output.json) return;
@@ -36,7 +36,6 @@ export class StatusLine {
     this.#timer.unref();
   }
 
-  /** Writes an ordinary line above the status line. */
   above(line: string): void {
     this.#clear();
     this.#output.line(line);
@@ -61,7 +60,7 @@ export class StatusLine {
     this.#drawn = true;
   }
 
-  /** Writes an ordinary line where something has changed. */
+  /** Writes an ordinary line if something has changed. */
   #write(): void {
     const line = `${this.#text}${this.#total === 0 ? '' : `: ${this.#done} of ${this.#total}`}`;
     if (line === '' || line === this.#written) return;
@@ -77,7 +76,7 @@ export class StatusLine {
   }
 }
 
-/** Shows a status line while the work lasts. `at` says how much of the total is done. */
+/** Shows a status line during the work. `at` reports how much of the total is done. */
 export async function whileWaiting<T>(
   output: Output,
   text: string,

@@ -1,8 +1,8 @@
-/** Text for a terminal: tables, fields, and numbers in words. */
+/** Terminal text: tables, fields, and numbers in words. */
 import Table from 'cli-table3';
 import { dim, green, red } from './colours.ts';
 
-/** A table without ruled lines. */
+/** Formats a table without ruled lines. */
 export function table(
   head: string[],
   rows: string[][],
@@ -24,7 +24,7 @@ const LINES = ['top', 'bottom', 'left', 'right', 'mid'].flatMap((line) =>
 );
 const NO_LINES = Object.fromEntries([...LINES, 'middle'].map((line) => [line, '']));
 
-/** A name and a value; a value of null has no line. */
+/** A name and a value; null values are omitted. */
 export type Fields = [name: string, value: string | null][];
 
 export function fieldLines(fields: Fields, nameColumns: number): string[] {
@@ -33,7 +33,7 @@ export function fieldLines(fields: Fields, nameColumns: number): string[] {
   );
 }
 
-/** The first lines, and how many more `--json` has. */
+/** Returns the first lines, and a count of those that only `--json` shows. */
 export function limited(lines: readonly string[], linesMax: number): string[] {
   const more = lines.length - linesMax;
   if (more <= 0) return [...lines];
@@ -45,7 +45,7 @@ export function mark(good: boolean): string {
   return good ? green('✓') : red('✗');
 }
 
-/** The text on one line, without control characters, cut to so many characters. */
+/** Returns the text on one line, without control characters, truncated to `charactersMax`. */
 export function shortened(text: string, charactersMax: number): string {
   const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
   return line.length <= charactersMax
@@ -53,7 +53,7 @@ export function shortened(text: string, charactersMax: number): string {
     : `${line.slice(0, Math.max(1, charactersMax - 1)).trimEnd()}…`;
 }
 
-/** A duration as `12 s`, `3 min 5 s`, `2 h 10 min` or `4 d 3 h`. */
+/** Formats a duration as `12 s`, `3 min 5 s`, `2 h 10 min` or `4 d 3 h`. */
 export function duration(milliseconds: number): string {
   const seconds = Math.max(0, Math.round(milliseconds / 1_000));
   const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3_600)];
@@ -76,7 +76,7 @@ export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** A status such as NOTHING_TO_RETRACT in lower-case words. */
+/** Formats a status such as NOTHING_TO_RETRACT as lower-case words. */
 export function statusText(status: string): string {
   return status.toLowerCase().replaceAll('_', ' ');
 }

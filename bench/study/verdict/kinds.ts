@@ -1,6 +1,6 @@
 /**
- * Batches that are known to be good or bad, each made from the same records. A batch is bad either
- * by its corrections or by what the editor does with them.
+ * Batches known to be good or bad, each made from the same records. A batch is bad because of its
+ * corrections or because of what the editor does with them.
  */
 import type { GateParameters, HyperParameterOverrides } from '../../../schemas/hyper-parameters.ts';
 import { factKeyOf, type CorrectionRevision } from '../../../schemas/correction.ts';
@@ -9,7 +9,7 @@ import type { StudyRecord } from '../study-records.ts';
 
 export interface TrialBatch {
   revisions: CorrectionRevision[];
-  /** Ids of single corrections that should be refused. */
+  /** Ids of individual corrections that should be refused. */
   bad: string[];
 }
 
@@ -21,15 +21,15 @@ export interface BatchKind {
     records: readonly StudyRecord[],
     garbled: (record: StudyRecord) => Promise<string>,
   ) => Promise<TrialBatch>;
-  /** Changes the editor, but leaves the hook of `head` alone. */
+  /** Changes the editor, but not the hook of `head`. */
   engine?: ((engine: GatedEngine, head: string | null) => GatedEngine) | undefined;
-  /** Parameters that the engine must be opened with. */
+  /** Parameters with which the engine must be opened. */
   parameters?: HyperParameterOverrides;
 }
 
 const SCALE = 30;
 
-/** Searches without an anchor or an early end, whose steps overshoot. */
+/** Target searches without an anchor or early stop, so that steps overshoot. */
 const GONE_WRONG: HyperParameterOverrides = {
   clamp: 50,
   learningRate: 20,
@@ -64,13 +64,13 @@ const contradicting: BatchKind['batch'] = async (records) => {
     const wording = paraphrases.find((text) => text.includes(subject) && text !== prompt);
     if (wording === undefined) return [];
     const denied = { prompt: wording, target, previousAnswer: null, paraphrases: [] };
-    // A real contradiction is not announced: neither lists the other's wording as a paraphrase.
+    // A real contradiction is not announced: neither correction lists the other's wording.
     return [changed(record, null, { paraphrases: [] }), changed(record, 'denied', denied)];
   });
   return { revisions, bad: revisions.map(({ correction }) => correction.id) };
 };
 
-/** A bad batch by what the editor does with good corrections. */
+/** Makes a kind that is bad because of what the editor does with good corrections. */
 const badEditor = (name: string, what: string, engine: BatchKind['engine']): BatchKind => ({
   ...{ name, what, engine },
   good: false,
@@ -118,7 +118,7 @@ export const BATCH_KINDS: readonly BatchKind[] = [
   ),
 ];
 
-/** Changes members of the record's correction, and gives it its own id and fact. */
+/** Changes fields of the record's correction, and gives it a new id and fact. */
 function changed(
   { revision }: StudyRecord,
   because: string | null,

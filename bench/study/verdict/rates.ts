@@ -1,4 +1,4 @@
-/** Rates of wrong decisions, distributions of every score, and thresholds that follow from them. */
+/** Error rates, score distributions, and the thresholds that follow from them. */
 import type { ProbeScores } from '../../../schemas/editing.ts';
 import type { VerdictSettings } from '../../../schemas/settings.ts';
 import { digits, percent, type Column } from '../../tables.ts';
@@ -20,12 +20,12 @@ export function ratesOf(trials: readonly Trial[]) {
       good,
       batches,
       accepted,
-      /** Refused before anything was measured. */
+      /** Refused before any measurement. */
       unfit,
-      /** Refused for the batch as a whole, perhaps for members too. */
+      /** Refused as a batch, possibly for individual corrections too. */
       refusedAsBatch,
       refusedForMembers: refused.length - refusedAsBatch,
-      /** Share of the batches decided wrongly: good ones refused, bad ones accepted. */
+      /** Share of wrongly decided batches: good ones refused, bad ones accepted. */
       wrong: (good ? batches - accepted : accepted) / batches,
       blamed: tried.reduce((sum, { blamed }) => sum + blamed, 0),
       corrections: tried.reduce((sum, { corrections }) => sum + corrections, 0),
@@ -46,7 +46,7 @@ type Score = (typeof SCORES)[number];
 
 export type Distribution = ReturnType<typeof distributionsOf>[number];
 
-/** Least, 5th, 25th, 50th, 75th and 95th percentile, largest. */
+/** Minimum, 5th, 25th, 50th, 75th and 95th percentile, maximum. */
 export const QUANTILES = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1] as const;
 
 export function distributionsOf(trials: readonly Trial[]) {
@@ -66,9 +66,9 @@ export function distributionsOf(trials: readonly Trial[]) {
 export interface Proposal {
   setting: keyof VerdictSettings;
   now: number;
-  /** Null where no bad batch is worse than what good ones reach. */
+  /** Null if no bad batch is worse than the good ones. */
   proposed: number | null;
-  /** By this score and threshold alone. */
+  /** Judged by this score and threshold alone. */
   goodRefusedNow: number;
   badCaughtNow: number;
   goodRefused: number;
@@ -87,13 +87,13 @@ const THRESHOLDS = [
 ] as const;
 
 /**
- * Thresholds that refuse at most one good batch in twenty: half way from the worst good batch to
- * the next worse bad batch, but no further from the former than the range of the good batches (or a
- * hundredth of it, if that is more).
+ * Proposes thresholds that refuse at most one good batch in twenty. Each is halfway from the worst
+ * good batch that it accepts to the next worse bad batch. It is at most the range of the good
+ * batches away from the former (or a hundredth of its value, if that is more).
  */
 export function proposalsOf(trials: readonly Trial[], settings: VerdictSettings): Proposal[] {
   return THRESHOLDS.map(({ setting, score, least }): Proposal => {
-    // Turned so that larger is worse.
+    // Flips the sign so that larger is worse.
     const turn = least ? -1 : 1;
     const [goods, bads] = [true, false].map((good) => {
       const values = valuesOf(
@@ -122,7 +122,7 @@ export function proposalsOf(trials: readonly Trial[], settings: VerdictSettings)
   });
 }
 
-/** Linear between neighbours; `values` need no order. */
+/** Interpolates linearly; `values` may be unsorted. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const at = share * (sorted.length - 1);

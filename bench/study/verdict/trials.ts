@@ -1,6 +1,6 @@
 /**
- * Batches of known kinds tried on one version: each goes through the steps of an edit batch up to
- * its verdict under the default thresholds. None is committed, so all are tried on the same HEAD.
+ * Tries batches of known kinds on one version. Each goes through the steps of an edit batch up to
+ * its verdict under the default thresholds. None is committed, so all start from the same HEAD.
  */
 import { createEditActivities, createLedgerActivities } from '../../../activities/index.ts';
 import type { ProbeScores, TargetShard } from '../../../schemas/editing.ts';
@@ -18,13 +18,13 @@ export interface Trial {
   kind: string;
   good: boolean;
   batch: number;
-  /** `unfit`: refused by the plan or the editor before anything was measured. */
+  /** `unfit`: refused by the plan or the editor before any measurement. */
   outcome: 'accepted' | 'refused' | 'unfit';
   corrections: number;
-  /** Single corrections that the verdict blames, and how many of these are bad. */
+  /** Individual corrections that the verdict blames, and how many of them are bad. */
   blamed: number;
   blamedBad: number;
-  /** Reasons against the batch as a whole. */
+  /** Reasons for refusing the batch as a whole. */
   reasons: string[];
   before: ProbeScores | null;
   after: ProbeScores | null;
@@ -37,11 +37,11 @@ export interface TrialsQuestion {
   batchSize: number;
   settings: VerdictSettings;
   circumstances: Record<string, unknown>;
-  /** Circumstances of the version, which the first engine makes. */
+  /** The inputs that identify that version, which the first engine makes. */
   preparedIn: Record<string, unknown>;
 }
 
-/** Tries these kinds; the engine must have been opened with the parameters that they need. */
+/** Tries these kinds. The engine must have been opened with their parameters. */
 export async function* tryBatches(
   engine: GatedEngine,
   kinds: readonly BatchKind[],
@@ -88,7 +88,7 @@ interface Workshop {
   head: string | null;
   versions: Versions;
   settings: VerdictSettings;
-  /** Targets by correction: they do not depend on the kind, so each is searched once. */
+  /** Targets by correction. They do not depend on the kind, so each is searched once. */
   shards: Map<string, TargetShard>;
 }
 
@@ -141,10 +141,10 @@ async function tryBatch(
 
 const GARBLED_TOKENS = 4;
 const GARBLED_ATTEMPTS_MAX = 50;
-/** High enough to make every token of the vocabulary about equally likely. */
+/** High enough to make all tokens of the vocabulary about equally likely. */
 const GARBLED_TEMPERATURE = 1_000;
 
-/** Generates random tokens that the tokeniser can encode; the same for the same record. */
+/** Generates random tokens that the tokeniser can encode; the same record gives the same tokens. */
 async function garbledTarget(engine: GatedEngine, { index, prompt }: StudyRecord): Promise<string> {
   for (let attempt = 0; attempt < GARBLED_ATTEMPTS_MAX; attempt++) {
     const { text } = await engine.generate(null, prompt, {

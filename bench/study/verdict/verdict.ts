@@ -1,4 +1,4 @@
-/** Measures how well the verdict tells good batches from bad ones. */
+/** Measures how well the verdict separates good batches from bad ones. */
 import { DEFAULT_LINEAGE_SETTINGS } from '../../../schemas/settings.ts';
 import { markdownTable } from '../../tables.ts';
 import { runStudy, type Keeping, type StudyOptions } from '../study-run.ts';

@@ -10,7 +10,7 @@ import { bold, dim } from '../../terminal/colours.ts';
 import { shortened } from '../../terminal/text.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
 
-/** `errata blame`: which version changed each answer. */
+/** `errata blame`: finds the version that changed each answer. */
 export default command({
   usage: 'blame [prompts...]',
   summary: 'show which version changed each answer',
@@ -54,7 +54,7 @@ blame --probes questions.txt                           the same for your own pro
   },
 });
 
-/** Prompts per request, so that others are answered in between. */
+/** Prompts per request; between requests the server can answer others. */
 const PROMPTS_TOGETHER = 16;
 const PART_WAIT_MS = 600_000;
 
@@ -86,7 +86,7 @@ async function blameAll(
   let blamed: Blamed | null = null;
   for (let i = 0; i < prompts.length; i += PROMPTS_TOGETHER) {
     const part = prompts.slice(i, i + PROMPTS_TOGETHER);
-    // Up to the version of the first part, also where another is committed meanwhile.
+    // All parts use the version of the first, even if another is committed meanwhile.
     const body = { ...question, version: blamed?.version ?? question.version, prompts: part };
     const answer = (await ask('/v1/blame', body, PART_WAIT_MS)) as Blamed;
     if (blamed === null) blamed = answer;

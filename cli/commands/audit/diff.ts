@@ -17,7 +17,7 @@ import { bold, cyan, dim, green, red, yellow } from '../../terminal/colours.ts';
 import { counted, limited, shortened, table } from '../../terminal/text.ts';
 import { scoresTable } from './version-text.ts';
 
-/** `errata diff <from> [to]`: what differs between two versions. */
+/** `errata diff <from> [to]`: shows the difference between two versions. */
 export default command({
   usage: 'diff <from> [to]',
   summary: 'show what differs between two versions',
@@ -69,13 +69,13 @@ diff 6 7 --ask  how the answers to the corrected prompts differ now`,
   },
 });
 
-/** Prompts that --ask asks at most. */
+/** Maximum number of prompts for --ask. */
 const PROMPTS_MAX = 1_000;
 /** Prompts per request. */
 const PROMPTS_TOGETHER = 32;
 const PART_WAIT_MS = 600_000;
 
-/** The prompts, paraphrases and neighbours of the corrections that differ. */
+/** Returns the prompts, paraphrases and neighbours of the corrections that differ. */
 async function promptsOf(log: VersionLog, difference: Difference): Promise<string[]> {
   const { added, superseded, retracted, reverted, contradicted, notYet } = difference;
   const replaced = superseded.flatMap(({ before, after }) => [before, after]);
@@ -98,7 +98,7 @@ async function promptsOf(log: VersionLog, difference: Difference): Promise<strin
   return [...new Set(prompts)].slice(0, PROMPTS_MAX);
 }
 
-/** Lines of each section. */
+/** Maximum lines per section. */
 const LISTED_MAX = 40;
 
 function differenceText(output: Output, difference: AskedDifference): string {

@@ -5,7 +5,7 @@ import { failed, misused } from '../../terminal/command-failure.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
 import { dim, green } from '../../terminal/colours.ts';
 
-/** `errata export --audit`: a lineage as one file that another tool can check. */
+/** `errata export --audit`: writes a lineage to one file that other tools can check. */
 export default command({
   usage: 'export',
   summary: 'write a lineage as one file that can be checked elsewhere',
@@ -43,7 +43,7 @@ verify --audit audit.jsonl        checks the file and compares it with the versi
     const written = await whileWaiting(output, `exporting ${lineage}`, () =>
       writeAuditFile(file, lines, force),
     );
-    // The file is read again: what counts is what is on the disk.
+    // The file is read back to check what is actually on disk.
     const { lines: again, fileHash } = readAuditFile(file);
     const check = await whileWaiting(output, 'checking the file', () =>
       versions.checkAudit(again, fileHash),

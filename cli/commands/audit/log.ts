@@ -7,7 +7,7 @@ import { bold, dim, green, red } from '../../terminal/colours.ts';
 import { counted, percent, shortened, table } from '../../terminal/text.ts';
 import { aliasText, undoText } from './version-text.ts';
 
-/** `errata log`: the committed versions of a lineage, newest first. */
+/** `errata log`: lists a lineage's committed versions, newest first. */
 export default command({
   usage: 'log',
   summary: 'list the committed versions',
@@ -52,7 +52,7 @@ log --count 3 --json  the last three with all their fields, for a program`,
 
 const HEAD = ['v', 'hash', 'made (UTC)', 'change', 'holds', 'effect.', 'para.', 'near', 'perpl.'];
 HEAD.push('corrections');
-/** All columns but the last. */
+/** Width of all columns except the last. */
 const FIXED_COLUMNS = 79;
 const LEGEND = `effect.: corrections of the version that are effective; para.: their paraphrases
 that give the target; near: neighbours that are unchanged.`;

@@ -11,7 +11,7 @@ import { counted, fieldLines, shortened, table } from '../../terminal/text.ts';
 import { historyHint, historyLink } from './trace-text.ts';
 import { aliasText, scoresTable, undoText } from './version-text.ts';
 
-/** `errata show <version>`: everything that made one version. */
+/** `errata show <version>`: shows everything that went into one version. */
 export default command({
   usage: 'show <version>',
   summary: 'show what made a version',

@@ -1,4 +1,4 @@
-/** How the trace of one correction reads on a terminal. */
+/** Formats the trace of one correction for a terminal. */
 import type { Configuration } from '../../../infra/config/configuration.ts';
 import type { KafkaPosition } from '../../../schemas/correction.ts';
 import type { Outcome } from '../../../schemas/outcome.ts';
@@ -16,7 +16,7 @@ import {
 } from '../../terminal/text.ts';
 import { scoresTable } from './version-text.ts';
 
-/** Paraphrases, neighbours and changes that are listed. */
+/** Maximum number of listed paraphrases, neighbours and changes. */
 const LISTED_MAX = 8;
 const NAME_COLUMNS = 13;
 const PROMPT_SHOWN_MAX = 400;
@@ -149,7 +149,7 @@ function subjectFields({ sameSubject }: Trace): Fields {
   ];
 }
 
-/** The name only before the first value. */
+/** Shows the name only before the first value. */
 function named(name: string, values: string[]): Fields {
   return values.map((value, i) => [i === 0 ? name : '', value]);
 }
@@ -202,7 +202,7 @@ export function refusalText({ status, version, reason, measured }: Outcome): str
   return `${statusText(status)}${where}${code}${why}`;
 }
 
-/** A run's history in Temporal's web page; null where no page is known. */
+/** Returns the URL of a run's history in Temporal's web page; null if no page is known. */
 export function historyLink(
   { temporal: { pageUrl, namespace } }: Pick<Configuration, 'temporal'>,
   { workflowId, runId }: { workflowId: string; runId: string },
@@ -212,7 +212,7 @@ export function historyLink(
   return `${pageUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/${workflow}`;
 }
 
-/** Where to see how a version was made: Temporal's page, where it is known, and a command. */
+/** Points to how a version was made: Temporal's page, if known, and a command. */
 export function historyHint(
   configuration: Configuration,
   { workflow, version }: Pick<VersionMark, 'workflow' | 'version'>,

@@ -10,7 +10,7 @@ import { green, red, yellow } from '../../terminal/colours.ts';
 import { counted } from '../../terminal/text.ts';
 import { whileWaiting } from '../../terminal/status-line.ts';
 
-/** `errata verify`: whether the version log is as it was written, from its bytes alone. */
+/** `errata verify`: checks the integrity of the version log from its bytes alone. */
 export default command({
   usage: 'verify',
   summary: 'check every byte of the version log',

@@ -1,4 +1,4 @@
-/** How a version's undo, aliases and scores read on a terminal. */
+/** Formats a version's undo, aliases and scores for a terminal. */
 import type { AliasRecord } from '../../../schemas/alias.ts';
 import type { ProbeScores } from '../../../schemas/editing.ts';
 import type { UndoTarget } from '../../../schemas/undo.ts';

@@ -16,7 +16,7 @@ import { placeText, refusalText, traceText } from './trace-text.ts';
 
 type About = 'correction' | 'subject' | 'prompt';
 
-/** `errata why`: everything that is stored about an answer, a correction or a subject. */
+/** `errata why`: shows everything stored about an answer, a correction or a subject. */
 export default command({
   usage: 'why <words...>',
   summary: 'explain an answer, a correction or a subject',
@@ -76,7 +76,7 @@ why Oracle  all corrections of the subject`,
   },
 });
 
-/** Null: the words decide. */
+/** Returns null if the arguments must be interpreted. */
 function aboutOf(
   options: Record<About, boolean> & { at: string | undefined },
   words: string,
@@ -95,11 +95,10 @@ function aboutOf(
 interface FoundInLog {
   about: 'correction' | 'subject';
   traces: Trace[];
-  /** Refused corrections of the subject. */
   refused: Outcome[];
 }
 
-/** Null where the log has no such id or subject. */
+/** Returns null if the log has no such id or subject. */
 async function foundInLog(
   log: VersionLog,
   words: string,
@@ -112,7 +111,7 @@ async function foundInLog(
   const named = about === 'subject' ? [] : found.filter(({ id }) => id === words);
   if (named.length > 0) return { about: 'correction', traces: named, refused: [] };
   if (about === 'correction') return null;
-  // Long words are a prompt; then the outcomes need not be read.
+  // A long text is a prompt, so the outcomes need not be read.
   const long = words.trim().split(/\s+/u).length > SUBJECT_WORDS_MAX;
   if (about === null && found.length === 0 && long) return null;
   const { outcomes } = await refusedAbout(log, { subjects: [normalisedText(words)] });
@@ -121,7 +120,7 @@ async function foundInLog(
   return { about: 'subject', traces: found, refused };
 }
 
-/** Words of a subject that has no accepted correction. */
+/** Maximum number of words in a subject that has no accepted correction. */
 const SUBJECT_WORDS_MAX = 4;
 
 function unknown(about: 'correction' | 'subject', words: string, lineage: string): Error {
@@ -161,7 +160,7 @@ function explanationText(
   return parts.join('\n\n');
 }
 
-/** Two answers side by side. */
+/** Formats two answers side by side. */
 export function answersTable(
   output: Output,
   version: number,

@@ -6,7 +6,7 @@ import { whileWaiting } from '../../terminal/status-line.ts';
 import { bold, dim } from '../../terminal/colours.ts';
 import { answersTable } from '../audit/why.ts';
 
-/** `errata ask`: the model's answers before and after its corrections, side by side. */
+/** `errata ask`: shows the model's answers before and after its corrections, side by side. */
 export default command({
   usage: 'ask <prompt...>',
   summary: 'ask the model, before and after',

@@ -18,7 +18,7 @@ import type { Output } from '../../terminal/output.ts';
 import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
 import { ago, counted, shortened } from '../../terminal/text.ts';
 
-/** `errata failures`: every open failure, each with the command that fixes it. */
+/** `errata failures`: lists every open failure with the command that fixes it. */
 export default command({
   usage: 'failures',
   summary: 'list open failures and the command that fixes each',
@@ -72,7 +72,7 @@ async function findingsOf(
   return [...findings, ...running];
 }
 
-/** What Temporal and Kafka know of one lineage. */
+/** Finds one lineage's failures in Temporal and Kafka. */
 async function runningFailures(
   configuration: Configuration,
   { lineages, cluster, format }: Clients,
@@ -95,14 +95,14 @@ async function runningFailures(
   };
   const ofKafka = () => kafkaFailures({ cluster, format, log, status });
   const { lineage } = log;
-  // Kafka's failures depend on the status that Temporal gave.
+  // Kafka's failures depend on the status from Temporal.
   return [
     ...(temporal ? [await search(`workflows and frozen state of ${lineage}`, ofTemporal)] : []),
     ...(kafka ? [await search(`dead letters and waiting records of ${lineage}`, ofKafka)] : []),
   ];
 }
 
-/** What the search found, or that it could not be made. */
+/** Returns the findings, or a finding that the search failed. */
 async function search(what: string, find: () => Promise<Findings>): Promise<Findings> {
   try {
     return await within(SEARCH_WAIT_MS, find());

@@ -1,4 +1,4 @@
-/** Waits for the outcomes of records that were sent, and shows each as it is decided. */
+/** Waits for the outcomes of sent records, and shows each when it is decided. */
 import type { OutcomeStatus } from '../../../schemas/outcome.ts';
 import { onOneLine } from '../../../schemas/encoding/excerpt.ts';
 import { EXIT, type ExitCode } from '../../session/command.ts';
@@ -8,10 +8,10 @@ import { whileWaiting } from '../../terminal/status-line.ts';
 import { cyan, dim, green, red, yellow } from '../../terminal/colours.ts';
 import { mark, shortened } from '../../terminal/text.ts';
 
-/** A record that was sent, and what it says. */
+/** A sent record with its description. */
 export type DescribedRecord = SentRecord & { what: string };
 
-/** Exits with 1 if any record was not accepted. */
+/** Returns exit code 1 if any record was not accepted. */
 export async function showOutcomes(
   output: Output,
   watch: OutcomeWatch,
@@ -34,7 +34,7 @@ export async function showOutcomes(
   return outcomes.every(isGood) ? EXIT.ok : EXIT.failure;
 }
 
-/** Whether the submitter got what was asked for. */
+/** Tells whether the submitter got the requested result. */
 export function isGood(outcome: RecordOutcome): boolean {
   return outcome.kind === 'outcome' && outcome.outcome.status !== 'QUARANTINED';
 }

@@ -58,7 +58,7 @@ const OPTIONS = {
   ...WAIT_OPTIONS,
 };
 
-/** `errata submit`: corrections or retractions onto the lineage's topic. */
+/** `errata submit`: sends corrections or retractions to the lineage's topic. */
 export default command({
   usage: 'submit',
   summary: 'submit corrections, or retract facts',
@@ -127,7 +127,7 @@ function givenByFlags(options: Given): Record<string, unknown> {
     subject,
     relation,
     prompt: options.prompt ?? (retract && relation !== undefined ? subject : undefined),
-    // A retraction has no target; the checks want one.
+    // A retraction has no target, but the checks require one.
     target: target ?? (retract ? '-' : undefined),
     previousAnswer: options.previous,
     paraphrases: options.paraphrase,

@@ -6,7 +6,7 @@ import { bold, dim, red } from '../../terminal/colours.ts';
 import { shortened } from '../../terminal/text.ts';
 import { outcomeText } from './show-outcomes.ts';
 
-/** `errata watch`: outcomes, versions and dead letters as they are announced. */
+/** `errata watch`: shows outcomes, versions and dead letters as they are announced. */
 export default command({
   usage: 'watch',
   summary: 'follow outcomes and versions live',

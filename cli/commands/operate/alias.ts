@@ -8,7 +8,7 @@ import { failed, misused } from '../../terminal/command-failure.ts';
 import type { Output } from '../../terminal/output.ts';
 import { shortened, table } from '../../terminal/text.ts';
 
-/** `errata alias`: names for versions, in the version log itself. */
+/** `errata alias`: names versions, in the version log itself. */
 export default command({
   usage: 'alias [name] [version]',
   summary: 'list or move the names of versions',
@@ -49,7 +49,7 @@ alias canary 42                              a name for requests: \`default@cana
   },
 });
 
-/** All columns but the reason. */
+/** Width of all columns except the reason. */
 const FIXED_COLUMNS = 60;
 
 function listText(

@@ -13,7 +13,7 @@ import { StatusLine } from '../../terminal/status-line.ts';
 import { bold, dim, green, red } from '../../terminal/colours.ts';
 import { counted, percent, shortened, table } from '../../terminal/text.ts';
 
-/** `errata compare <a> <b>`: two lineages on the same probes. */
+/** `errata compare <a> <b>`: compares two lineages on the same probes. */
 export default command({
   usage: 'compare <a> <b>',
   summary: 'compare two lineages on the same probes',
@@ -44,7 +44,6 @@ compare default on-gpt2 --model-b openai-community/gpt2
   },
 });
 
-/** Compares two lineages and shows the progress. */
 export async function compareLineages(
   output: Output,
   first: ComparedLineage,

@@ -2,7 +2,7 @@ import { freezeLineage } from '../../../operations/freeze.ts';
 import { command, LINEAGE } from '../../session/command.ts';
 import { BY, REASON, withLineage } from '../../session/operator.ts';
 
-/** `errata freeze`: no batch of a lineage starts until it is resumed. */
+/** `errata freeze`: stops a lineage from starting batches until it is resumed. */
 export default command({
   usage: 'freeze',
   summary: 'stop editing a lineage',

@@ -59,7 +59,6 @@ interface Job {
   session: Session;
   options: RebuildOptions;
   own: Configuration;
-  /** The configuration of a fork. */
   other: Configuration;
   versions: Versions;
   request: RebuildRequest;
@@ -127,7 +126,7 @@ async function rebuild(job: Job, kafka: Clients | null): Promise<ExitCode> {
   }
 }
 
-/** Compares the lineage with its fork, whose hyper-parameters are in its entries. */
+/** Compares the lineage with its fork. The fork's entries contain its hyper-parameters. */
 async function compareFork(job: Job): Promise<LineageComparison> {
   const { session, own, other, versions, request } = job;
   return await compareLineages(
@@ -184,13 +183,13 @@ function forkConfiguration(
   if (model === undefined && parameterSet === undefined) return session.configuration();
   return session.configuration({
     ...(model !== undefined && { ERRATA_MODEL: model }),
-    // What is configured was chosen for the configured model and set.
+    // The configured hyper-parameters belong to the configured model and parameter set.
     ERRATA_HYPER_PARAMETERS: '{}',
     ERRATA_PARAMETER_SET: parameterSet === undefined ? '' : session.path(parameterSet),
   });
 }
 
-/** The hyper-parameters of a fork; null where there is none. */
+/** Returns a fork's hyper-parameters; null if the rebuild is not a fork. */
 async function forkParameters({
   options,
   other,

@@ -1,4 +1,6 @@
-/** How a rebuild reads on a terminal: its plan, its result, and whether it reproduces. */
+/**
+ * Formats a rebuild for a terminal: its plan, its result, and whether it reproduces the lineage.
+ */
 import type { RebuildPlan } from '../../../operations/rebuild/rebuild-plan.ts';
 import type { Rebuilt } from '../../../operations/rebuild/rebuild-run.ts';
 import { type LineageReproduction, TOLERANCE } from '../../../operations/rebuild/reproduction.ts';
@@ -8,7 +10,7 @@ import { limited, mark, shortened } from '../../terminal/text.ts';
 
 const SHOWN_MAX = 20;
 
-/** Whether a reproduction reproduces, and the records agree with the log. */
+/** True if the rebuild reproduces the lineage and the records agree with the log. */
 export function isReproduced({ stopped, reproduction, words }: Rebuilt): boolean {
   const agree = (words?.differences.length ?? 0) === 0;
   return stopped === null && reproduction?.reproduces !== 'no' && agree;

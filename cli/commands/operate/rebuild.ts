@@ -10,7 +10,7 @@ import { command, flag, option, required } from '../../session/command.ts';
 
 const lineageName = matching(LINEAGE_NAME, `a name of the form ${LINEAGE_NAME.source}`);
 
-/** `errata rebuild`: a lineage made again, as a lineage of its own. */
+/** `errata rebuild`: rebuilds a lineage as a new lineage. */
 export default command({
   usage: 'rebuild',
   summary: 'make a lineage again from its log or its records',

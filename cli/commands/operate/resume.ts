@@ -2,7 +2,7 @@ import { resumeLineage } from '../../../operations/freeze.ts';
 import { command, LINEAGE } from '../../session/command.ts';
 import { withLineage } from '../../session/operator.ts';
 
-/** `errata resume`: a frozen lineage edits again. */
+/** `errata resume`: lets a frozen lineage edit again. */
 export default command({
   usage: 'resume',
   summary: 'edit a frozen lineage again',

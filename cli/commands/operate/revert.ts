@@ -6,7 +6,7 @@ import { UNDO_OPTIONS, undoAndFollow, withLineage } from '../../session/operator
 import { misused } from '../../terminal/command-failure.ts';
 import { showUndoPreview, showUndoResult } from './undo-text.ts';
 
-/** `errata revert`: a new version takes back what a version or a correction did. */
+/** `errata revert`: commits a version that takes back another version or a correction. */
 export default command({
   usage: 'revert <what>',
   summary: 'take a version or a correction back',

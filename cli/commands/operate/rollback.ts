@@ -15,7 +15,7 @@ import { failed, failureOf } from '../../terminal/command-failure.ts';
 import { mark } from '../../terminal/text.ts';
 import { showUndoPreview, showUndoResult } from './undo-text.ts';
 
-/** `errata rollback`: serving goes back to a version at once, then the lineage follows. */
+/** `errata rollback`: serves an earlier version at once, then moves the lineage back. */
 export default command({
   usage: 'rollback',
   summary: 'go back to an earlier version: serving at once, then the lineage',
@@ -53,7 +53,7 @@ rollback --to 41 --dry-run  what would go and come back`,
     const pinned = await pinStable(log, request, version);
     if (pinned.kind === 'refused')
       throw failed(pinned.reason, '`errata log` lists the versions, `errata alias` the aliases.');
-    // A repeated rollback whose undo is done does not pin again.
+    // Repeating a rollback whose undo is done does not pin again.
     if (await isPinned(log, request))
       output.line(
         `${mark(true)} Alias ${STABLE_ALIAS} is on version ${version}: serving is safe ` +
@@ -81,7 +81,7 @@ interface RollbackOptions {
   freeze: boolean;
   keepAlias: boolean;
   timeout: number;
-  /** The command that finishes it. */
+  /** The command that completes the rollback. */
   again: string;
 }
 

@@ -1,4 +1,4 @@
-/** How undos read on a terminal: what is ordered, what one would do, and what came of it. */
+/** Formats undos for a terminal: the order, the preview and the result. */
 import { previewAsJson } from '../../../operations/undo.ts';
 import type { ProbeScores } from '../../../schemas/editing.ts';
 import type { Kept, UndoResult } from '../../../schemas/undo.ts';
@@ -13,7 +13,6 @@ import { scoresTable } from '../audit/version-text.ts';
 
 const SHOWN_MAX = 20;
 
-/** Shows what an undo would do. */
 export function showUndoPreview(
   output: Output,
   { active }: History,
@@ -47,7 +46,7 @@ export function showUndoPreview(
   return nothing === null ? EXIT.ok : EXIT.failure;
 }
 
-/** Shows the result of an undo; `nothing` is the exit code where there was nothing to do. */
+/** Shows the result of an undo; `nothing` is the exit code if there was nothing to do. */
 export async function showUndoResult(
   output: Output,
   log: VersionLog,
@@ -96,7 +95,7 @@ function keptLines(kept: readonly Kept[]): string[] {
   ];
 }
 
-/** The scores of an undo that an earlier run had done are in the log. */
+/** If an earlier run did the undo, its scores are in the log. */
 async function scoresOf(
   log: VersionLog,
   { version, before, after }: Extract<UndoResult, { kind: 'undone' }>,

@@ -8,7 +8,7 @@ import { yellow } from '../../terminal/colours.ts';
 import { mark, statusText } from '../../terminal/text.ts';
 import { resetText } from './reset-text.ts';
 
-/** `errata replay batch`: a batch's workflow, run again from a point of its history. */
+/** `errata replay batch`: runs a batch's workflow again from a point of its history. */
 export default command({
   usage: 'batch <batch>',
   summary: "run a batch's workflow again from a point of its history",

@@ -3,7 +3,7 @@ import batch from './batch.ts';
 import forgetPositions from './forget-positions.ts';
 import lineage from './lineage.ts';
 
-/** `errata replay`: workflow histories, run again. */
+/** `errata replay`: runs workflow histories again. */
 const replay: CommandGroup = {
   name: 'replay',
   summary: 'run a workflow again from a point of its history',

@@ -5,7 +5,7 @@ import { misused } from '../../terminal/command-failure.ts';
 import { mark } from '../../terminal/text.ts';
 import { resetText } from './reset-text.ts';
 
-/** `errata replay lineage`: the lineage's own workflow, run again from a point of its history. */
+/** `errata replay lineage`: runs the lineage's workflow again from a point of its history. */
 export default command({
   usage: 'lineage',
   summary: "run the lineage's own workflow again from a point of its history",

@@ -1,10 +1,10 @@
-/** How a planned reset of a workflow reads on a terminal. */
+/** Formats a planned reset of a workflow for a terminal. */
 import { type PlannedReset, countedNames } from '../../../operations/replay/reset.ts';
 import { bold, dim, green } from '../../terminal/colours.ts';
 
 const POINTS_SHOWN_MAX = 40;
 
-/** The points of the run, and what is run again from the chosen one on. */
+/** Shows the run's reset points, and the steps that run again from the chosen one. */
 export function resetText({
   run,
   points,

@@ -2,7 +2,7 @@ import { command, flag } from '../../session/command.ts';
 import { misused } from '../../terminal/command-failure.ts';
 import { repairsOf, RESUBMIT_OPTIONS, resubmitItems } from './resubmit-items.ts';
 
-/** `errata resubmit dead-letters`: records that could not be taken, sent again. */
+/** `errata resubmit dead-letters`: sends unreadable records again. */
 export default command({
   usage: 'dead-letters [letters...]',
   summary: 'send dead letters again, repaired or as they were',

@@ -2,7 +2,7 @@ import type { CommandGroup } from '../../session/command.ts';
 import deadLetters from './dead-letters.ts';
 import quarantined from './quarantined.ts';
 
-/** `errata resubmit`: records that were refused, sent again. */
+/** `errata resubmit`: sends refused records again. */
 const resubmit: CommandGroup = {
   name: 'resubmit',
   summary: 'send quarantined corrections or dead letters again',

@@ -7,7 +7,7 @@ import { repairsOf, RESUBMIT_OPTIONS, resubmitItems } from './resubmit-items.ts'
 
 const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** `errata resubmit quarantined`: corrections that were quarantined, sent again. */
+/** `errata resubmit quarantined`: sends quarantined corrections again. */
 export default command({
   usage: 'quarantined [ids...]',
   summary: 'send quarantined corrections again, repaired or as they were',
@@ -70,7 +70,7 @@ resubmit quarantined --code not-effective --since 2026-03-01 --dry-run
   },
 });
 
-/** The batch as its workflow received it; null where its history is lost. */
+/** Returns the batch as its workflow received it; null if its history is lost. */
 async function revisionsOfBatch(
   opened: Opened,
   batchId: string,

@@ -1,4 +1,4 @@
-/** What both commands that resubmit share: their options, the repairs, and the sending. */
+/** Shared parts of the resubmit commands: options, repairs and sending. */
 import type { ResubmitItem, ResubmitSent } from '../../../operations/resubmit/resubmission.ts';
 import { sendItems } from '../../../operations/resubmit/send.ts';
 import { onOneLine } from '../../../schemas/encoding/excerpt.ts';
@@ -45,7 +45,7 @@ export const RESUBMIT_OPTIONS = {
   ...WAIT_OPTIONS,
 };
 
-/** The repairs by what they repair; those of --set under `*`. Throws `CommandFailure`. */
+/** Returns the repairs by the id they apply to; `--set` is under `*`. Throws `CommandFailure`. */
 export async function repairsOf(
   session: Session,
   { set, file }: { set: Repair | undefined; file: string | undefined },
@@ -67,7 +67,7 @@ async function inFile(session: Session, file: string): Promise<Map<string, Named
   return repairs;
 }
 
-/** Shows what would be sent, or sends it. Exits with 1 where an item cannot be sent. */
+/** Shows or sends the records. Returns exit code 1 if an item cannot be sent. */
 export async function resubmitItems(
   output: Output,
   { clients, lineage }: { clients: Clients; lineage: string },
@@ -95,7 +95,7 @@ export async function resubmitItems(
     const sender = await clients.sender();
     const positions = await sendItems({ sender, format: clients.format }, lineage, sending);
     if (watch !== null) {
-      // A retraction is known by its position; a letter may share its id with others.
+      // Retractions are identified by position, since a dead letter may share its id with others.
       const sent = sending.map(({ correction, id, what }, i) => ({
         id: correction === null ? null : id,
         what,

@@ -1,6 +1,6 @@
 import { command, EXIT, LINEAGE } from '../../session/command.ts';
 
-/** `errata demo`: the demonstration stream, against the running system. */
+/** `errata demo`: sends the demonstration stream to the running system. */
 export default command({
   usage: 'demo',
   summary: 'run the demonstration stream (again)',

@@ -5,7 +5,7 @@ import { EXIT, type ExitCode, command, MODEL } from '../../session/command.ts';
 import type { Session } from '../../session/session.ts';
 import { bold, dim, green, red, yellow } from '../../terminal/colours.ts';
 
-/** `errata doctor`: what the set-up and the system need, and whether a model fits. */
+/** `errata doctor`: checks the requirements of set-up and system, and whether a model fits. */
 export default command({
   usage: 'doctor',
   summary: 'check what this machine has and lacks',

@@ -26,7 +26,7 @@ down  stops it; does nothing when nothing runs`,
       process.kill(system.supervisor.pid, 'SIGTERM');
       await whileWaiting(session.output, 'stopping', () => untilEnded(system.supervisor, home));
     }
-    // A supervisor that was killed leaves its servers running.
+    // A killed supervisor leaves its servers running.
     const temporal = await stopEmbeddedTemporal(homeAt(home).serverData('temporal'));
     const kafka = await stopEmbeddedKafka(homeAt(home).serverData('kafka'));
     const stopped = system !== null || temporal || kafka;
@@ -36,7 +36,7 @@ down  stops it; does nothing when nothing runs`,
   },
 });
 
-/** The supervisor is not our child, so no event says that it ended. */
+/** The supervisor is not a child process, so its end must be polled. */
 async function untilEnded(supervisor: ProcessMark, home: string): Promise<void> {
   const deadlineMs = performance.now() + STOP_WAIT_MS;
   while (isRunning(supervisor)) {

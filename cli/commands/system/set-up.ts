@@ -6,7 +6,7 @@ import { provision, type Part } from '../../../infra/setup/provision/index.ts';
 import type { Output } from '../../terminal/output.ts';
 import { setupProgress } from '../../terminal/status-line.ts';
 
-/** Installs TensorFlow, the model and the given parts, where they are missing. */
+/** Installs TensorFlow, the model and the given parts if they are missing. */
 export async function setUp(
   output: Output,
   configuration: Configuration,

@@ -13,7 +13,7 @@ import { undoText } from '../audit/version-text.ts';
 
 const ANSWER_WAIT_MS = 8_000;
 
-/** `errata status`: what runs, what waits, and the HEAD of each lineage. */
+/** `errata status`: shows the running processes, waiting records and each lineage's HEAD. */
 export default command({
   usage: 'status',
   summary: 'show what runs, what waits and the HEAD of each lineage',
@@ -57,14 +57,16 @@ async function reportOf(
   return { home, running, system, lineages, problems };
 }
 
-/** Null where Temporal, the workflow or Kafka does not answer; `problems` then has the reason. */
+/**
+ * Returns null if Temporal, the workflow or Kafka does not answer; adds the reason to `problems`.
+ */
 async function askLineage(clients: Clients, lineage: string, problems: string[]) {
   const problem = (what: string) => (error: unknown) => {
     problems.push(`${what}: ${reasonOf(error)}`);
     return null;
   };
   const [workflow, lag] = await Promise.all([
-    // It has its own bound: a call that is given up is retried by the client, even after `close`.
+    // It needs its own bound: the client retries an abandoned call even after `close`.
     clients.lineages
       .status(lineage, ANSWER_WAIT_MS)
       .catch(problem(`the workflow of ${lineage} does not answer`)),

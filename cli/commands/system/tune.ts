@@ -20,7 +20,7 @@ const WINDOWS = 5;
 const LAYERS_MAX = 1_024;
 const FACTS_MIN = 4;
 
-/** `errata tune`: which layers of a model to edit, and how strongly. */
+/** `errata tune`: finds which layers of a model to edit, and how strongly. */
 export default command({
   usage: 'tune',
   summary: 'find layers and lambda for a model',
@@ -138,7 +138,7 @@ async function factsOf(
   );
 }
 
-/** The demonstration's facts that name the model's present answer. */
+/** Returns the demonstration's facts that state the model's present answer. */
 function demonstrationFacts(): FactRecord[] {
   const facts = readFacts({ lineage: 'tune', source: 'demonstration', now: 0 });
   return facts.flatMap((correction, i): FactRecord[] => {
@@ -153,7 +153,7 @@ function demonstrationFacts(): FactRecord[] {
   });
 }
 
-/** The layers of one window. */
+/** Parses the layers of one window. */
 function windowIn(text: string): number[] | undefined {
   const [, first, last] = /^\s*(\d+)(?:-(\d+))?\s*$/.exec(text) ?? [];
   const [from, to] = [Number(first), Number(last ?? first)];

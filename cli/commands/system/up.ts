@@ -21,7 +21,7 @@ import { bold, dim, green, yellow } from '../../terminal/colours.ts';
 import { StatusLine, whileWaiting } from '../../terminal/status-line.ts';
 import { setUp } from './set-up.ts';
 
-/** `errata up`: the whole system on one machine. */
+/** `errata up`: runs the whole system on one machine. */
 export default command({
   usage: 'up',
   summary: 'start the whole system on this machine',
@@ -190,7 +190,7 @@ async function demonstration(
   return report.passed;
 }
 
-/** Starts the command in a process of its own and waits until its system is up. */
+/** Starts the command in a detached process and waits until its system is up. */
 async function detach(
   { output, surroundings }: Session,
   { home }: Configuration,

@@ -18,7 +18,7 @@ const VALID_MS_MAX = 3_650 * UNITS_MS.d;
 
 const role = repeated('--role <role>', ROLES.join(', '), oneOf(...ROLES));
 
-/** `errata token create`: a new token, shown once. */
+/** `errata token create`: makes a new token and shows it once. */
 export default command({
   usage: 'create',
   summary: 'make a token, which is shown once',
@@ -87,7 +87,7 @@ token create --name monitor --role operate > token  into a file, for ERRATA_TOKE
   },
 });
 
-/** Whether it is the first token. */
+/** Returns whether this is the first token. */
 async function addToken(tokensPath: string, record: TokenRecord): Promise<boolean> {
   let first = false;
   const add = (tokens: TokenRecord[] | null): TokenRecord[] => {

@@ -3,7 +3,7 @@ import create from './create.ts';
 import list from './list.ts';
 import revoke from './revoke.ts';
 
-/** `errata token`: who may do what over HTTP. */
+/** `errata token`: controls who may do what over HTTP. */
 const token: CommandGroup = {
   name: 'token',
   summary: 'manage the tokens for HTTP',

@@ -4,7 +4,7 @@ import { command } from '../../session/command.ts';
 import { dim, red } from '../../terminal/colours.ts';
 import { table } from '../../terminal/text.ts';
 
-/** `errata token list`: what each token may do. */
+/** `errata token list`: shows the permissions of each token. */
 export default command({
   usage: 'list',
   summary: 'list the tokens and what each may do',

@@ -4,7 +4,7 @@ import { changeTokens } from '../../../serving/access/tokens-file.ts';
 import { command } from '../../session/command.ts';
 import { failed } from '../../terminal/command-failure.ts';
 
-/** `errata token revoke <name>`: the end of a token. */
+/** `errata token revoke <name>`: revokes a token. */
 export default command({
   usage: 'revoke <name>',
   summary: 'revoke a token',
