@@ -1,4 +1,4 @@
-/** Moving an alias: a record in the version log, for which neither Kafka nor Temporal must run. */
+/** Moves an alias by a record in the version log; needs neither Kafka nor Temporal. */
 import type { AliasRecord } from '../schemas/alias.ts';
 import type { VersionLog } from '../versions/log/version-log.ts';
 import type { Authorship } from './undo.ts';
@@ -7,8 +7,8 @@ export type AliasMoved =
   { kind: 'moved'; record: AliasRecord } | { kind: 'refused'; reason: string };
 
 /**
- * Moves an alias to a version, or to HEAD where `version` is null. Repeating a move with the same
- * id has no effect.
+ * Moves an alias to a version, or to HEAD if `version` is null. Repeating a move with the same id
+ * has no effect.
  */
 export async function moveAlias(
   log: VersionLog,

@@ -1,4 +1,4 @@
-/** Freezing: no batch of a lineage starts; corrections go on to be taken, and undos to be done. */
+/** Freezes a lineage: no batch starts, but corrections are still accepted and undos still run. */
 import type { Authorship, OperatedLineage } from './undo.ts';
 
 /** Freezes a lineage and returns the reason that its status shows. */

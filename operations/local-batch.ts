@@ -1,4 +1,4 @@
-/** The batch algorithm in this process: the activities are called directly, without a workflow. */
+/** Runs the batch algorithm in this process, with direct calls of the activities. */
 import {
   createEditActivities,
   createLedgerActivities,
@@ -18,8 +18,8 @@ export function localSteps(engine: Engine, versions: Versions): LocalSteps {
 }
 
 /**
- * Registers outcomes and announces them to no topic. Nothing is retried: a failure that is not one
- * correction's fault ends the batch, and the next run goes on from what is in the log.
+ * Registers outcomes and announces them to no topic. Nothing is retried: a failure that is not the
+ * fault of one correction ends the batch, and the next run continues from the log.
  */
 export function localPort(steps: LocalSteps, versions: Versions, workflow: WorkflowRun): BatchPort {
   return {
@@ -38,5 +38,5 @@ export function localPort(steps: LocalSteps, versions: Versions, workflow: Workf
   };
 }
 
-/** Failures because of a correction, which would recur, and of discarded staging. */
+/** Failures caused by a correction, which would recur, and by discarded staging. */
 const STEP_FAILURES: readonly string[] = ['NotPositiveDefinite', 'RangeError', STAGING_GONE];

@@ -1,6 +1,6 @@
 import { ErrataFailure } from '../schemas/failures.ts';
 
-/** An operation cannot be done as it was asked for; the hint says what can be done. */
+/** The operation is impossible as requested; the hint names an alternative. */
 export class OperationRefused extends ErrataFailure {
   override readonly name = 'OperationRefused';
   constructor(message: string, hint: string) {

@@ -1,16 +1,16 @@
-/** The places of records in Kafka, as they are named and read. */
+/** Names the places of records in Kafka, and reads their names. */
 import type { RecordSpan } from '../pipelines/kafka/records.ts';
 import type { KafkaPosition } from '../schemas/correction.ts';
 
 /** Unneeded records that are read between two needed ones, rather than seeking anew. */
 const GAP_MAX = 500n;
 
-/** `<topic>-<partition>@<offset>` */
+/** Returns `<topic>-<partition>@<offset>`. */
 export function placeOf({ topic, partition, offset }: KafkaPosition): string {
   return `${topic}-${partition}@${offset}`;
 }
 
-/** The places by topic, in spans. */
+/** Returns the places by topic, in spans. */
 export function spansOf(places: Iterable<string>): Map<string, RecordSpan[]> {
   const offsets = new Map<string, Map<number, bigint[]>>();
   for (const place of places) {
@@ -42,7 +42,7 @@ function spansIn(partition: number, offsets: bigint[]): RecordSpan[] {
   }));
 }
 
-/** The lineage in `errata.<lineage>.corrections`. */
+/** Returns the lineage in `errata.<lineage>.corrections`. */
 export function lineageOf(topic: string): string {
   return topic.split('.')[1] ?? '';
 }

@@ -1,7 +1,7 @@
 /**
- * Rollback: the alias `stable` is moved first, in the version log itself, so that serving is safe
- * whatever else is down. Then the lineage is frozen, if that is wanted, and an undo is ordered that
- * releases the alias at its end.
+ * Rolls a lineage back. First the alias `stable` is moved in the version log, so that serving is
+ * safe even if everything else is down. Then the lineage is frozen, if requested, and an undo is
+ * ordered that releases the alias at its end.
  */
 import { rollbackMoveId, type UndoOrder } from '../pipelines/workflows/contract.ts';
 import { STABLE_ALIAS } from '../schemas/alias.ts';
@@ -11,7 +11,7 @@ import { moveAlias, type AliasMoved } from './alias.ts';
 import { freezeLineage } from './freeze.ts';
 import type { OperatedLineage } from './undo.ts';
 
-/** Serves the version from now on. Repeated after its undo was done it has no effect. */
+/** Serves the version from now on. A repetition after its undo has no effect. */
 export async function pinStable(
   log: VersionLog,
   { id, reason, requestedBy: by }: UndoRequest,
@@ -40,7 +40,7 @@ export async function freezeForRollback(
   await freezeLineage(lineage, { reason: reason === '' ? name : `${name}: ${reason}`, by });
 }
 
-/** The undo of a rollback, which releases the alias unless it is to stay. */
+/** Returns the undo of a rollback, which releases the alias unless it is to be kept. */
 export function rollbackOrder(request: UndoRequest, keepAlias: boolean): UndoOrder {
   return { request, releaseAlias: keepAlias ? null : STABLE_ALIAS };
 }

@@ -1,6 +1,6 @@
 /**
- * Undo: a version or one correction is reverted, or the lineage is rolled back. The lineage's
- * workflow carries it out between two batches; here it is previewed, ordered and followed.
+ * Previews, orders and follows an undo: of a version, of one correction, or a rollback of the
+ * lineage. The lineage's workflow carries it out between two batches.
  */
 import { randomBytes } from 'node:crypto';
 import type { TemporalLineages, UndoTaken } from '../pipelines/temporal/temporal-client.ts';
@@ -21,17 +21,17 @@ export type LineageWorkflows = Pick<
 export interface OperatedLineage {
   workflows: LineageWorkflows;
   log: VersionLog;
-  /** The settings that its workflow is started with, if it does not run yet. */
+  /** The settings for starting its workflow if it does not run yet. */
   settings: LineageSettings;
 }
 
-/** Who wants something done, and why. */
+/** The person who requests an operation, and the reason. */
 export interface Authorship {
   reason: string;
   by: string;
 }
 
-/** The request for an undo; repeating one with the same id has no effect. */
+/** Makes the request for an undo; repeating one with the same id has no effect. */
 export function undoRequest(
   target: UndoTarget,
   { id, reason, by }: Authorship & { id?: string | undefined },
@@ -45,12 +45,12 @@ export function undoRequest(
   };
 }
 
-/** Finds what an undo would do, from the log alone. Throws `VersionLogDamaged`. */
+/** Finds the effects of an undo, from the log alone. Throws `VersionLogDamaged`. */
 export async function previewUndo(log: VersionLog, target: UndoTarget): Promise<UndoFindings> {
   return await undoOf(log, { id: 'dry-run', target });
 }
 
-/** A preview as the command line and HTTP show it in JSON. */
+/** Returns a preview as JSON for the command line and HTTP. */
 export function previewAsJson({ head, removals, restored, kept, nothing }: UndoFindings) {
   return {
     head,
@@ -66,7 +66,7 @@ export function previewAsJson({ head, removals, restored, kept, nothing }: UndoF
   };
 }
 
-/** Hands an undo to the lineage's workflow, which is started if it does not run yet. */
+/** Sends an undo to the lineage's workflow, which is started if it does not run yet. */
 export async function orderUndo(
   { workflows, log, settings }: OperatedLineage,
   order: UndoOrder,
@@ -74,7 +74,7 @@ export async function orderUndo(
   return await workflows.undo(log.lineage, settings, order);
 }
 
-/** `unknown`: no undo of this id runs, waits or ended lately. */
+/** `unknown`: the undo neither runs nor waits, and did not end lately. */
 type UndoState =
   | { state: 'waiting' | 'running' | 'unknown' }
   | { state: 'ended'; result: UndoResult }
@@ -91,7 +91,7 @@ export async function undoState(
   if (progress.kind === 'failed') return { state: 'failed', reason: progress.reason };
   if (progress.kind === 'running') return { state: 'running' };
   const undos = (await statusOf())?.undos;
-  // Given up before it got a workflow.
+  // It was given up before it got a workflow.
   const ended = undos?.ended.find((one) => one.id === id);
   if (ended?.kind === 'failed') return { state: 'failed', reason: ended.reason ?? 'it failed' };
   const waits = undos?.waiting.some((one) => one.id === id) || undos?.running?.id === id;

@@ -1,6 +1,6 @@
 /**
- * Compares two lineages on the same probes: every correction that is active in either is asked of
- * both, each measured against its own base model. One model is loaded after the other.
+ * Compares two lineages on the same probes. Both are probed with every correction that is active in
+ * either, each measured against its own base model. One model is loaded after the other.
  */
 import type { EngineOptions } from '../../model/engine/loaded-model.ts';
 import { ThreadEngine } from '../../model/engine/thread-engine.ts';
@@ -14,7 +14,7 @@ export interface ComparedLineage {
   log: VersionLog;
   /** Null: HEAD. */
   version: number | null;
-  /** The model that the lineage was made with; its hyper-parameters are read from the log. */
+  /** The lineage's base model; its hyper-parameters are read from the log. */
   model: EngineOptions;
 }
 
@@ -22,13 +22,13 @@ type Report = (step: string, done: number, of: number) => void;
 
 export type LineageComparison = ReturnType<typeof comparisonOf>;
 
-/** Corrections answered differently that a comparison names. */
+/** Differently answered corrections that a comparison lists. */
 const DIFFERING_MAX = 1_000;
 
 /**
- * Measures both and compares them, and reports how much of each step is done. Throws
- * `OperationRefused` where a version does not exist, a model is not the one that its lineage was
- * made with, or neither lineage has an active correction.
+ * Measures and compares both lineages, and reports the progress of each step. Throws
+ * `OperationRefused` if a version does not exist, a model is not the lineage's own, or neither
+ * lineage has an active correction.
  */
 export async function compareLineages(
   first: ComparedLineage,
@@ -89,7 +89,7 @@ async function requireItsModel(engine: ThreadEngine, { lineage, latest }: Histor
   );
 }
 
-/** Compares what was measured of two lineages, correction by correction. */
+/** Compares the measurements of two lineages, correction by correction. */
 export function comparisonOf(
   first: MeasuredSide,
   second: MeasuredSide,
@@ -110,9 +110,9 @@ export function comparisonOf(
       paraphrases: probed.flatMap(({ paraphrases }) => paraphrases).length,
       neighbours: probed.flatMap(({ neighbourhood }) => neighbourhood).length,
     },
-    /** Active in the first and not in the second. */
+    /** Active only in the first. */
     onlyFirst: heldOnlyBy(first, second),
-    /** Active in the second and not in the first. */
+    /** Active only in the second. */
     onlySecond: heldOnlyBy(second, first),
     differing: differing.slice(0, DIFFERING_MAX).map(({ one, other, i }) => ({
       id: one.id,

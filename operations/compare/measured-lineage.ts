@@ -1,4 +1,4 @@
-/** Measures one lineage on a list of corrections: what it answers, and what it leaves unchanged. */
+/** Measures one lineage on a list of corrections: its answers, and the answers left unchanged. */
 import { firstWords, holds } from '../../activities/batch/run-probes.ts';
 import type { Probe } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
@@ -6,11 +6,11 @@ import { ensureHook } from '../../versions/log/hook-pairs.ts';
 import type { ActiveCorrection, History } from '../../versions/log/history.ts';
 import type { VersionLog } from '../../versions/log/version-log.ts';
 
-/** Corrections in one call of the engine; between two calls a command can be stopped. */
+/** Corrections in one call of the engine; a command can be stopped between two calls. */
 const CORRECTIONS_AT_ONCE = 16;
 const ANSWER_TOKENS = 4;
 
-/** The corrections that are active in either: those of the first, then those only of the second. */
+/** Returns the corrections active in either: those of the first, then those only of the second. */
 export function probedCorrections(first: History, second: History): ActiveCorrection[] {
   return [
     ...first.active.values(),
@@ -31,7 +31,7 @@ export async function measureLineage(
   const corrections: Awaited<ReturnType<typeof measureCorrections>> = [];
   for (let from = 0; from < probed.length; from += CORRECTIONS_AT_ONCE) {
     progress(from);
-    // Each time, since other hooks may have pushed it out of the engine's memory.
+    // Ensured each time, since other hooks may have displaced it from the engine's memory.
     const hookId = await ensureHook(engine, log, rows);
     const some = probed.slice(from, from + CORRECTIONS_AT_ONCE);
     corrections.push(...(await measureCorrections(engine, hookId, history, some)));
@@ -44,22 +44,22 @@ export async function measureLineage(
   const editNorms = (history.latest?.entry.layers ?? []).map(({ editNorm }) => editNorm);
   return {
     corrections,
-    /** The lineage's scores. Shares are fractions in [0, 1]; null where nothing was asked. */
+    /** The lineage's scores. Shares are fractions in [0, 1]; null without any probes. */
     measured: {
       lineage: log.lineage,
       version: history.head.version,
       base: { name: model.name, sha256: model.sha256 },
       corrections: history.active.size,
-      /** Share of the lineage's own corrections. */
+      /** Share of the lineage's own corrections that are effective. */
       efficacy: share(own.map(({ effective }) => effective)),
       efficacyGreedy: share(own.map(({ greedy }) => greedy)),
-      /** Share of all that are probed. */
+      /** Share of all probed corrections that are effective. */
       efficacyOfAll: share(corrections.map(({ effective }) => effective)),
       paraphrases: share(corrections.flatMap(({ paraphrases }) => paraphrases)),
       neighbours: share(corrections.flatMap(({ neighbours }) => neighbours)),
       perplexityRatio: ratio,
       editNorm: Math.max(0, ...editNorms),
-      /** Spent on building the hook and asking. */
+      /** Time for building the hook and probing. */
       seconds: (performance.now() - began) / 1_000,
     },
   };

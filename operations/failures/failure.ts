@@ -1,6 +1,8 @@
-/** Every kind of failure: its facts, how its cause reads, and the command that fixes it. */
+/**
+ * All kinds of failures, each with its facts, its cause in words, and the command that fixes it.
+ */
 
-/** `ended` says how a workflow ended, and why. */
+/** Facts by kind; `ended` gives how and why a workflow ended. */
 export interface FailureFacts {
   'damaged log': { problem: string };
   frozen: { reason: string; held: { revisions: number; attempts: number } | null; waiting: number };
@@ -23,7 +25,7 @@ export interface Failure {
   kind: FailureKind;
   /** The correction, batch, activity or position that failed. */
   subject: string;
-  /** Milliseconds since 1970; null where it is not known. */
+  /** Milliseconds since 1970; null if unknown. */
   since: number | null;
   cause: string;
   measured?: Record<string, number | string>;
@@ -31,14 +33,13 @@ export interface Failure {
   heal: string;
 }
 
-/** The failures found in one place. */
 export interface Findings {
   failures: Failure[];
-  /** The places that could not be searched, and why. */
+  /** The places that could not be searched, with the reasons. */
   unseen: string[];
-  /** Failures found beyond those that are listed. */
+  /** Number of failures beyond those listed. */
   more: number;
-  /** Failures found that were fixed since. */
+  /** Number of failures found that were fixed since. */
   healed: number;
 }
 
@@ -55,7 +56,7 @@ export function together(findings: readonly Findings[]): Findings {
   };
 }
 
-/** Makes a failure of what is known of it. */
+/** Makes a failure from its facts. */
 export function failure<Kind extends FailureKind>(
   about: Pick<Failure, 'lineage' | 'subject' | 'since' | 'measured'>,
   kind: Kind,
@@ -130,7 +131,7 @@ const KINDS: {
       : [`${lag} records wait, and no ingest reads them`, 'errata up'],
 };
 
-/** Commands that fix what an activity fails at again and again, by the failure's class. */
+/** Commands that fix an activity's repeated failure, by the failure's class. */
 const FIXES: Partial<Record<string, (lineage: string) => string>> = {
   BaseChanged: (lineage) =>
     'errata up (with the ERRATA_MODEL and hyper-parameters that ' +
@@ -146,7 +147,7 @@ const FIXES: Partial<Record<string, (lineage: string) => string>> = {
   Timeout: () => 'errata status',
 };
 
-/** Quotes a text where a shell would not read it as one word. */
+/** Quotes a text unless a shell reads it as one word. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./~-]+$/.test(text) && !text.startsWith('~')
     ? text

@@ -1,4 +1,4 @@
-/** Failures that Kafka tells of: dead letters, records that no ingest reads, a recreated topic. */
+/** Finds failures in Kafka: dead letters, records that no ingest reads, a recreated topic. */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { earlierOrigins, originOf } from '../../pipelines/kafka/dead-letter.ts';
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
@@ -12,9 +12,9 @@ import type { VersionLog } from '../../versions/log/version-log.ts';
 import { decoded, resubmittedIn } from '../resubmit/dead-letters.ts';
 import { failure, nothingFound, type Failure, type Findings } from './failure.ts';
 
-/** Dead letters of one partition that are read, the newest. */
+/** Dead letters read from one partition, the newest. */
 const LETTERS_MAX = 200;
-/** Records by which ingest is far behind. */
+/** Lag from which ingest counts as far behind, in records. */
 const FAR_BEHIND_MIN = 10_000;
 
 interface KafkaSource {
@@ -60,7 +60,7 @@ async function waiting(
   const lag = lags.reduce((sum, one) => sum + one.lag, 0);
   if (lag === 0) return [];
   const isRead = (await cluster.membersOf(INGEST_GROUP)) > 0;
-  // A frozen lineage lets them wait, which is a failure of its own.
+  // A frozen lineage lets records wait, which is reported separately.
   if (isRead && (lag < FAR_BEHIND_MIN || status?.frozen)) return [];
   return [failure({ lineage, subject: topic, since: null }, 'ingest', { lag, isRead })];
 }
@@ -77,7 +77,7 @@ async function addDeadLetters(
   const decided = await log.registered.outcomesOf(
     letters.flatMap((letter) => read.get(letter)!.ids),
   );
-  // One that was sent as it was and came back is the later letter now.
+  // A letter that was resubmitted unchanged and returned is now the later letter.
   const returned = new Set(letters.flatMap(earlierOrigins).map(recordReference));
   for (const letter of letters.sort((a, b) => b.timestamp - a.timestamp)) {
     const origin = originOf(letter);
@@ -128,7 +128,7 @@ async function newestLetters(
 interface ReadAgain {
   /** Ids under which it may have been decided since: its own, and that of a repaired one. */
   ids: string[];
-  /** The flags with which it is resubmitted. */
+  /** The flags for resubmitting it. */
   repair: string;
 }
 
@@ -143,7 +143,7 @@ async function readAgain(
     const { topic, partition, offset } = originOf(letter) ?? letter;
     const ids = [letterId({ topic, partition, offset })];
     const record = readRecord({ ...letter, topic, partition, offset }, lineage, decoder);
-    // The cause is gone.
+    // The cause no longer exists.
     if (record.kind === 'revision')
       return { ids: [revisionId(record.revision), ...ids], repair: '' };
     const id = decoded(letter, decoder)?.id;

@@ -1,4 +1,4 @@
-/** Failures that the version log tells of: its own damage, and quarantined corrections. */
+/** Finds failures in the version log: its own damage, and quarantined corrections. */
 import type { Outcome } from '../../schemas/outcome.ts';
 import { resubmittedId } from '../../schemas/resubmit.ts';
 import { VersionLogDamaged } from '../../versions/log/failures.ts';
@@ -42,9 +42,9 @@ export async function logFailures(log: VersionLog): Promise<Findings> {
 
 interface Decided {
   quarantined: Outcome[];
-  /** When each was decided. */
+  /** Time of each decision. */
   at: Map<string, number>;
-  /** The ids and records that committed corrections stand in for. */
+  /** The ids and records that committed corrections resubmit. */
   resubmitted: ReadonlyMap<string, number>;
   unread: boolean;
 }
@@ -64,8 +64,8 @@ async function decidedIn(log: VersionLog): Promise<Decided> {
 }
 
 /**
- * Tells whether it was resubmitted and decided under its new id, which is a failure of its own if
- * it was quarantined again, or whether its fact was corrected or retracted since.
+ * Tells whether a correction was resubmitted and decided under its new id, or its fact was
+ * corrected or retracted since. If it was quarantined again, the new id is a failure of its own.
  */
 async function isFixed(
   { revisionId, factKey, decidedAt }: Outcome,

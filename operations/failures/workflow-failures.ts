@@ -1,6 +1,6 @@
 /**
- * Failures that Temporal tells of: lineages that are frozen or ended, batches and undos that
- * failed, activities that fail again and again, task queues without a worker.
+ * Finds failures in Temporal: frozen or ended lineages, failed batches and undos, activities that
+ * fail repeatedly, task queues without a worker.
  */
 import type { DataConverter } from '@temporalio/common';
 import { revisionId } from '../../schemas/correction.ts';
@@ -34,11 +34,11 @@ import {
 /** Failed runs that are examined, the newest. */
 const FAILED_RUNS_MAX = 100;
 const RUNNING_MAX = 20;
-/** A worker polls its queue at least once a minute while it has nothing to do. */
+/** Longest time between polls; an idle worker polls its queue at least once a minute. */
 const POLLS_WITHIN_MS = 90_000;
-/** An activity that no worker took for this long waits for one. */
+/** Time after which an activity that no worker took counts as waiting for one. */
 const TAKEN_WITHIN_MS = 20_000;
-/** A workflow's next step that failed this often needs an operator. */
+/** Failed attempts of a workflow's next step after which it needs an operator. */
 const TASK_ATTEMPTS_MIN = 3;
 
 interface WorkflowSource {
@@ -206,7 +206,7 @@ class WorkflowSearch {
       }
       const isUndo = run.workflowId.startsWith('undo/');
       const input = isUndo ? null : await this.#inputOf(run);
-      // After a lineage was started again, another batch may have the same workflow id.
+      // After a lineage was restarted, another batch may have the same workflow id.
       const name = isUndo ? run.workflowId : (input?.batchId ?? run.workflowId);
       if (seen.has(name)) continue;
       seen.add(name);
@@ -216,7 +216,7 @@ class WorkflowSearch {
         input === null ? latest?.status === 'COMPLETED' : await this.#isSettled(input);
       if (settled || runsNow) this.#findings.healed++;
       else if (isUndo) await this.#runFailed(run, 'undo', name);
-      // A frozen lineage that holds it was reported already; another one tries it again.
+      // A frozen lineage that holds it was reported already; any other lineage tries it again.
       else if (status?.held?.batchId !== name && status?.running?.batchId !== name)
         await this.#runFailed(run, 'batch', name);
     }

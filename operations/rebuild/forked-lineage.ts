@@ -26,7 +26,7 @@ export async function forkLineage(run: RebuildRun): Promise<void> {
   await reportMissing(run);
 }
 
-/** Edits all that the version was asked for: another model may take what was refused then. */
+/** Edits all requested corrections, since another model may accept those refused then. */
 async function forkVersion(
   run: RebuildRun,
   engine: RebuildEngine,
@@ -67,7 +67,7 @@ async function forkVersion(
   });
 }
 
-/** Reports what holds in the source at the end and does not hold here. */
+/** Reports corrections that hold in the source at the end and are missing in the fork. */
 async function reportMissing({ source, rebuilt, result }: RebuildRun): Promise<void> {
   const { active } = await rebuilt.read();
   const missing = [...(await source.at(result.due)).active.keys()].filter((id) => !active.has(id));

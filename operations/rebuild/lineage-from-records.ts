@@ -1,4 +1,4 @@
-/** Edits a lineage whose log is lost anew, from the records of its topic. */
+/** Edits a lineage whose log is lost again, from the records of its topic. */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import { cutNumbered, type Waiting } from '../../pipelines/batch/buffer.ts';
@@ -42,7 +42,7 @@ export async function rebuildFromRecords(run: RebuildRun): Promise<void> {
   }
 }
 
-/** Buffers the records and cuts batches off them as the lineage workflow does. */
+/** Buffers the records and cuts batches as the lineage workflow does. */
 async function editRecords(
   run: RebuildRun,
   port: BatchPort,

@@ -1,4 +1,4 @@
-/** The models of a rebuild: one is open at a time, with the steps that work on it. */
+/** Holds the models of a rebuild, one at a time, with the steps that use it. */
 import { provenanceOf } from '../../activities/batch/step-rows.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
@@ -13,10 +13,10 @@ export interface RebuildEngine {
   madeWith: Provenance;
 }
 
-/** Loads the model with these hyper-parameters; null: those that are configured. */
+/** Loads the model with these hyper-parameters; null: the configured ones. */
 export type OpenEngine = (parameters: HyperParameters | null) => Promise<Engine>;
 
-/** Loads the model when it is first needed, and again where other hyper-parameters are. */
+/** Loads the model when it is first needed, and again for other hyper-parameters. */
 export class RebuildEngines {
   #current: RebuildEngine | null = null;
 
@@ -44,7 +44,7 @@ export class RebuildEngines {
   }
 }
 
-/** Tells whether two sets of hyper-parameters are equal, in whatever order of members. */
+/** Tells whether two sets of hyper-parameters are equal, ignoring the order of members. */
 export function sameParameters(a: object, b: object): boolean {
   return Buffer.from(canonicalJson(a)).equals(canonicalJson(b));
 }

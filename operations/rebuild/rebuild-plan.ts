@@ -1,4 +1,4 @@
-/** Plans a rebuild from what is stored: no model is loaded and nothing is written. */
+/** Plans a rebuild from stored data; loads no model and writes nothing. */
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
 import type { Versions } from '../../versions/versions.ts';
@@ -8,18 +8,18 @@ import { dueVersions } from './rebuild.ts';
 export interface RebuildPlan {
   lineage: string;
   as: string;
-  /** A fork with the same model and hyper-parameters is made as a reproduction. */
+  /** A fork with the same model and hyper-parameters is planned as a reproduction. */
   kind: RebuildKind;
-  /** Versions of the lineage to be made again; 0 where its log is lost. */
+  /** Versions of the lineage to be made again; 0 if its log is lost. */
   versions: number;
-  /** How many of those the new lineage has already. */
+  /** Number of these versions that the new lineage already has. */
   there: number;
   corrections: number;
   searches: number;
   undos: number;
   /** Records of the lineage's topic that Kafka has and no longer has; null without Kafka. */
   records: { there: string; gone: string } | null;
-  /** The reasons that prevent it. */
+  /** The reasons that prevent the rebuild. */
   obstacles: string[];
 }
 

@@ -1,4 +1,4 @@
-/** The request, the surroundings and the report of a rebuild. */
+/** The request, the context and the report of a rebuild. */
 import type { RecordFormat } from '../../pipelines/kafka/record-format.ts';
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { CorrectionRevision } from '../../schemas/correction.ts';
@@ -16,9 +16,9 @@ export interface RebuildRequest {
   lineage: string;
   as: string;
   from: 'log' | 'kafka';
-  /** Up to this version of the lineage; null: HEAD. */
+  /** The last version of the lineage to rebuild; null: HEAD. */
   to: number | null;
-  /** Another base or other hyper-parameters were asked for. */
+  /** Whether another base or other hyper-parameters were requested. */
   fork: boolean;
   settings: LineageSettings;
 }
@@ -26,7 +26,7 @@ export interface RebuildRequest {
 export interface RebuildSurroundings {
   versions: Versions;
   engines: RebuildEngines;
-  /** Called where records are to be read; null: without Kafka. */
+  /** Called if records are to be read; null: without Kafka. */
   kafka: (() => { cluster: KafkaCluster; format: RecordFormat }) | null;
   progress(label: string, done: number, of: number | null): void;
   /** Called between versions. */
@@ -42,14 +42,14 @@ export interface RecordDifference {
   what: string;
 }
 
-/** How Kafka's records compare with the log. */
+/** The comparison of Kafka's records with the log. */
 export interface CheckedRecords {
-  /** Records that the log names. */
+  /** Number of records that the log names. */
   records: number;
   same: number;
-  /** No longer in Kafka: the log's text is used for them. */
+  /** Number of records no longer in Kafka; the log's text replaces them. */
   gone: number;
-  /** The first of those that are gone. */
+  /** The first records no longer in Kafka. */
   goneExamples: string[];
   differences: RecordDifference[];
 }
@@ -58,25 +58,25 @@ export interface Rebuilt {
   lineage: string;
   as: string;
   kind: RebuildKind;
-  /** HEAD of the rebuilt lineage before and after. */
+  /** HEAD of the rebuilt lineage, before and after. */
   began: number;
   head: number;
   /** Versions of the source, or batches of records: to be made, and made. */
   due: number;
   done: number;
   interrupted: boolean;
-  /** The version of the source that could not be made again, and why. */
+  /** The version of the source that could not be made again, with the reasons. */
   stopped: { version: number; reasons: string[] } | null;
   words: CheckedRecords | null;
   records: { read: number; gone: string; dead: number } | null;
   /** Null unless it is a reproduction. */
   reproduction: LineageReproduction | null;
-  /** Corrections that hold in the source, or are in the records, and were refused here. */
+  /** Corrections that were refused here, although they hold in the source or are in the records. */
   refused: { id: string; status: OutcomeStatus; reason: string | null }[];
   seconds: number;
 }
 
-/** The rebuild cannot begin or go on; nothing was written since. */
+/** The rebuild cannot begin or go on. Nothing was written after the fault. */
 export class RebuildRefused extends ErrataFailure {
   override readonly name = 'RebuildRefused';
   constructor(message: string, hint: string) {
@@ -84,14 +84,14 @@ export class RebuildRefused extends ErrataFailure {
   }
 }
 
-/** Refused corrections that a report names. */
+/** Refused corrections that a report lists. */
 export const REFUSED_MAX = 1_000;
 
 export class RebuildRun {
   readonly source: VersionLog;
   readonly rebuilt: VersionLog;
   readonly result: Rebuilt;
-  /** The revision with Kafka's text, where the record differs from the log. */
+  /** Returns the revision with Kafka's text if the record differs from the log. */
   revised: <Revision extends CorrectionRevision>(revision: Revision) => Revision = (revision) =>
     revision;
 
@@ -119,13 +119,13 @@ export class RebuildRun {
     };
   }
 
-  /** Reports how much is rebuilt, and says whether to stop here. */
+  /** Reports the progress and tells whether to stop. */
   isStopped(done: number, of: number): boolean {
     this.around.progress('rebuilding', done, of);
     return (this.result.interrupted = this.around.stopped());
   }
 
-  /** Throws `RebuildRefused` where the lineage to be written has versions of another origin. */
+  /** Throws `RebuildRefused` if the lineage to be written has versions of another origin. */
   async requireOwn(isOwn: (version: number, runId: string) => Promise<boolean>): Promise<void> {
     const { workflowId } = rebuiltBy(this.source.lineage, '');
     for (let version = 1; version <= this.result.began; version++) {
@@ -139,7 +139,7 @@ export class RebuildRun {
     }
   }
 
-  /** Throws `RebuildRefused` where the rebuilt lineage was begun with another model. */
+  /** Throws `RebuildRefused` if the rebuilt lineage was begun with another model. */
   async requireMadeWith({ base, parameters }: Provenance): Promise<void> {
     const latest = (await this.rebuilt.read()).latest?.entry;
     if (
@@ -154,8 +154,8 @@ export class RebuildRun {
 }
 
 /**
- * Who made a rebuilt version: instead of a workflow and its run, the lineage and the hash of the
- * entry that it repeats.
+ * Names the maker of a rebuilt version: instead of a workflow and its run, the lineage and the hash
+ * of the entry that it repeats.
  */
 export function rebuiltBy(lineage: string, hash: string): WorkflowRun {
   return { workflowId: `rebuild/${lineage}`, runId: hash };

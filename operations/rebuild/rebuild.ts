@@ -1,9 +1,9 @@
 /**
  * Rebuilds a lineage in this process, version by version, as a new lineage in the same version log.
- * The log of the new lineage is the only state: a rebuild that was killed goes on from there.
+ * The log of the new lineage is the only state, so a killed rebuild continues from there.
  *
- * On the same base and with the same hyper-parameters each version is made again as it was. With
- * others it is a fork: the same revisions are edited anew and the verdict decides. Where the log is
+ * On the same base and with the same hyper-parameters each version is reproduced. With others the
+ * result is a fork: the same revisions are edited again and the verdict decides. If the log is
  * lost, the revisions come from the records of the topic.
  */
 import type { VersionLog } from '../../versions/log/version-log.ts';
@@ -51,7 +51,7 @@ export async function rebuildLineage(
   return result;
 }
 
-/** The version up to which the source can be rebuilt: the one asked for, or its last sound one. */
+/** Returns the last version to rebuild: the requested one, or the source's last sound one. */
 export async function dueVersions(source: VersionLog, to: number | null): Promise<number> {
   const { version } = (await source.readSound()).history.head;
   if (to !== null && to > version)

@@ -1,7 +1,6 @@
 /**
- * Compares Kafka's records with what the log says of them. Every position that the entries and
- * their searches name is read once; memory holds a hash per record, and the revisions of those
- * records that differ.
+ * Compares Kafka's records with the log. Every position that the entries and their searches name is
+ * read once. Memory holds a hash per record, and the revisions of the records that differ.
  */
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
@@ -16,7 +15,7 @@ import { lineageOf, placeOf, spansOf } from '../record-places.ts';
 import type { CheckedRecords, RebuildRun, RecordDifference } from './rebuild-run.ts';
 import { addedRevisions, contentHash, retractionsOf, searchesOf } from './source-revisions.ts';
 
-/** More differences end the check: the log is of other records. */
+/** Differences after which the check ends: the log belongs to other records. */
 const DIFFERENCES_MAX = 10_000;
 const EXAMPLES_MAX = 10;
 
@@ -25,7 +24,7 @@ interface NamedRecord {
   hash: string;
 }
 
-/** Reads what the versions up to `last` name. Throws where too many records differ. */
+/** Reads the records named by versions up to `last`. Throws where too many records differ. */
 export async function checkRecords(
   { cluster, format }: { cluster: KafkaCluster; format: RecordFormat },
   source: VersionLog,
@@ -67,7 +66,7 @@ export async function checkRecords(
     },
     revised: (revision) => {
       const read = differing.get(placeOf(revision.position));
-      // With another id it would be another correction, which nothing in the log refers to.
+      // A different id means another correction, to which nothing in the log refers.
       return read === undefined || revisionId(read) !== revisionId(revision)
         ? revision
         : { ...revision, factKey: read.factKey, correction: read.correction };

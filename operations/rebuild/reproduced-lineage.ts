@@ -1,4 +1,4 @@
-/** Makes the versions of a lineage again as they were. */
+/** Reproduces the versions of a lineage. */
 import { revisionId } from '../../schemas/correction.ts';
 import type { HyperParameters } from '../../schemas/hyper-parameters.ts';
 import { BlobMissing, VersionLogDamaged } from '../../versions/log/failures.ts';
@@ -22,7 +22,7 @@ export async function reproduceLineage(run: RebuildRun): Promise<void> {
     if (run.isStopped(version - 1, due)) break;
     const stored = await source.entry(version);
     const engine = await engineOf(run, stored);
-    // The parts of one batch share a folder and the targets that were found.
+    // The parts of one batch share a folder and their targets.
     const folder = stored.entry.batchId.split('.')[0]!;
     if (folder !== staged) {
       if (staged !== null) await rebuilt.blobs.discardStaged(staged);
@@ -41,7 +41,7 @@ export async function reproduceLineage(run: RebuildRun): Promise<void> {
   if (staged !== null) await rebuilt.blobs.discardStaged(staged);
 }
 
-/** Ends the rebuild, with what was made so far, at data that the source no longer has. */
+/** Ends the rebuild, keeping the versions so far, at data that the source no longer has. */
 async function makeAgain(
   run: RebuildRun,
   engine: RebuildEngine,
@@ -61,7 +61,7 @@ async function makeAgain(
   }
 }
 
-/** The model with the hyper-parameters that made the version. */
+/** Returns the model with the hyper-parameters that made the version. */
 async function engineOf({ around }: RebuildRun, { entry }: StoredEntry): Promise<RebuildEngine> {
   const engine = await around.engines.with(entry.parameters as unknown as HyperParameters);
   const { base, parameters } = engine.madeWith;
@@ -81,7 +81,7 @@ async function engineOf({ around }: RebuildRun, { entry }: StoredEntry): Promise
   return engine;
 }
 
-/** Registers what was refused beside the version, so that its ids are decided here too. */
+/** Registers the version's refusals, so that their ids are decided here too. */
 async function carryRefusals(
   { source, rebuilt }: RebuildRun,
   { entry }: StoredEntry,

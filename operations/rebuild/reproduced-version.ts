@@ -1,7 +1,6 @@
 /**
- * Makes one version again on its own base: its searches run again as they were asked, its pairs are
- * derived again from what they find, its probes are asked again. The same machine gives the same
- * bits.
+ * Reproduces one version on its own base: repeats its searches with the same inputs, derives its
+ * pairs from the results, and repeats its probes. The same machine gives the same bits.
  */
 import { revisionId, type CorrectionRevision } from '../../schemas/correction.ts';
 import type { CommitResult, Refusal, TargetShard, Verdict } from '../../schemas/editing.ts';
@@ -16,8 +15,8 @@ export type Reproduced =
   { kind: 'made'; version: number; hash: string } | { kind: 'refused'; reasons: string[] };
 
 /**
- * Targets that were found already, by the hash of the search for them: two parts of a batch may
- * share a search.
+ * Targets that were found already, by the hash of their search: two parts of a batch may share a
+ * search.
  */
 export type KnownTargets = Map<string, TargetShard>;
 
@@ -69,8 +68,9 @@ export function resultOf(result: CommitResult): Reproduced {
 }
 
 /**
- * The thresholds as configured, except those that the version did not meet when it was made: the
- * log does not say which applied then, and a rebuild does not judge that they have changed.
+ * Returns the configured thresholds, relaxed to the values measured in the version where it did not
+ * meet them. The log does not store the thresholds of that time, and a rebuild must not fail
+ * because they changed.
  */
 export function settingsAlikeFor(
   { probes: { after } }: Pick<VersionEntry, 'probes'>,
@@ -91,7 +91,7 @@ export function settingsAlikeFor(
   };
 }
 
-/** Perplexity and norm, measured again on another machine, relative. */
+/** Relative tolerance of perplexity and norm when measured again on another machine. */
 const MEASURED_AGAIN_WITHIN = 1e-3;
 
 export function verdictReasons({ reasons, failing }: Verdict): string[] {

@@ -11,36 +11,36 @@ import { sha256 } from '../../versions/log/object-names.ts';
 export type Agreement = 'identical' | 'within-tolerance' | 'different';
 
 /**
- * On another machine, or with another number of threads, sums are rounded differently. Pairs then
- * differ by some 1e-4 of their largest number, log-probabilities by less than this many nats.
+ * Another machine or another number of threads rounds sums differently. Pairs then differ by some
+ * 1e-4 of their largest number, and log-probabilities by less than this many nats.
  */
 export const TOLERANCE = { pairs: 1e-3, logProbability: 1e-2, measured: 1e-3 } as const;
 
 export interface VersionComparison {
   version: number;
-  /** Its additions, removals and retractions. */
+  /** Agreement of its additions, removals and retractions. */
   changes: 'identical' | 'different';
   pairs: Agreement | 'none';
   /** The largest difference of two numbers over the largest number of their matrix. */
   pairsDifference: number | null;
   probes: Agreement;
   scores: Agreement;
-  /** The differences. */
+  /** Descriptions of the differences. */
   notes: string[];
 }
 
 export interface LineageReproduction {
   source: string;
   rebuilt: string;
-  /** Versions that both have. */
+  /** Number of versions that both have. */
   versions: number;
-  /** Versions of the source to be rebuilt. */
+  /** Number of versions of the source to be rebuilt. */
   due: number;
   identical: number;
   within: number;
   different: number;
   largestPairsDifference: number;
-  /** The versions that are not identical, the first `COMPARISONS_KEPT_MAX`. */
+  /** The first `COMPARISONS_KEPT_MAX` versions that are not identical. */
   comparisons: VersionComparison[];
   head: { sameCorrections: boolean; sameHook: boolean; hooks: [string | null, string | null] };
   reproduces: 'bit-for-bit' | 'within-tolerance' | 'no';
@@ -154,7 +154,7 @@ async function comparePairs(
   return { pairs: within ? 'within-tolerance' : 'different', pairsDifference: difference };
 }
 
-/** Reads something of both sides; null, with a note, where it cannot be read. */
+/** Reads data of both sides; null, with a note, if it cannot be read. */
 async function readBoth<Value>(
   sides: [Side, Side],
   notes: string[],
@@ -220,7 +220,7 @@ async function compareProbes(sides: [Side, Side], notes: string[]): Promise<Agre
 
 const NAMED_MAX = 5;
 
-/** Leaves out retention: the size of its sample is a setting that may have changed. */
+/** Leaves out retention, whose sample size is a setting that may have changed. */
 function compareScores(one: VersionEntry, other: VersionEntry, notes: string[]): Agreement {
   const sides = (['before', 'after'] as const).map((side): Agreement => {
     const [a, b] = [one.probes[side], other.probes[side]];

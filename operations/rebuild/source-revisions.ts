@@ -1,4 +1,4 @@
-/** The revisions that an entry and its searches name, as a rebuild hands them to the steps. */
+/** Reads the revisions that an entry and its searches name, as input of a rebuild's steps. */
 import {
   revisionId,
   type CorrectionRevision,
@@ -35,7 +35,7 @@ async function readSearch(log: VersionLog, reference: BlobReference): Promise<Ta
   }
 }
 
-/** The corrections that the entry added, in its order. */
+/** Returns the corrections that the entry added, in its order. */
 export function addedRevisions({ added, lineage }: VersionEntry): CorrectionRevision[] {
   return added.map((one) => revisionOf(one, lineage));
 }
@@ -54,7 +54,7 @@ export function retractionsOf(entry: VersionEntry): RetractionRevision[] {
   return entry.retractions.map((retraction) => ({ kind: 'retraction', ...retraction }));
 }
 
-/** The entry's removals of what holds before it, as the steps take them. */
+/** Returns the entry's removals, in the form that the steps take. */
 export function removalsOf(entry: VersionEntry, before: History): Removal[] {
   return entry.removed.flatMap((removed) => {
     const active = before.active.get(removed.correctionId);
@@ -62,7 +62,7 @@ export function removalsOf(entry: VersionEntry, before: History): Removal[] {
   });
 }
 
-/** A hash of what a record states, whatever its position and its lineage. */
+/** Returns a hash of a record's statement, ignoring its position and lineage. */
 export function contentHash(revision: FactRevision): string {
   if (revision.kind === 'retraction')
     return sha256(canonicalJson({ factKey: revision.factKey, issuedAt: revision.issuedAt }));
@@ -70,7 +70,7 @@ export function contentHash(revision: FactRevision): string {
   return sha256(canonicalJson(stated));
 }
 
-/** Each record once, in order. */
+/** Returns each record once, in order. */
 export function distinct<Revision extends FactRevision>(
   revisions: readonly Revision[],
 ): Revision[] {

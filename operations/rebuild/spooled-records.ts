@@ -1,7 +1,7 @@
 /**
  * Reads all records of a topic in the order of their times, for a lineage whose log is lost. They
- * are written to a file as they are read, so that memory holds some thirty bytes per record,
- * whatever their size.
+ * are written to a file as they are read, so memory holds some thirty bytes per record, whatever
+ * their size.
  */
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,14 +11,14 @@ import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
 
 export interface SpooledRecords {
   readonly count: number;
-  /** Offsets before the first that Kafka still has. */
+  /** Number of offsets before the first that Kafka still has. */
   readonly gone: bigint;
-  /** By time, then partition, then offset; within a partition never against the offsets. */
+  /** Yields records by time, then partition, then offset; always in order within a partition. */
   inOrder(): AsyncIterable<ConsumedRecord>;
   close(): Promise<void>;
 }
 
-/** The order of so many is held in memory. */
+/** Records whose order fits in memory. */
 const RECORDS_MAX = 20_000_000;
 
 interface Kept {
@@ -54,7 +54,7 @@ export async function spoolRecords(
     }));
     await cluster.readSpans(topic, spans, async (records) => {
       const packed = records.map(packedRecord);
-      // Partitions are read at the same time: the place is taken before anything is waited for.
+      // Partitions are read concurrently, so the place is reserved before any wait.
       const start = end;
       records.forEach(({ timestamp, partition, offset }, i) => {
         const at = Math.max(latest.get(partition) ?? 0, timestamp);
@@ -90,7 +90,7 @@ async function* unspooled(
   }
 }
 
-/** Timestamp, lengths of key and value, key, value; the length of null is -1. No headers. */
+/** Packs timestamp, lengths of key and value (-1 for null), key, value; drops headers. */
 function packedRecord({ timestamp, key, value }: ConsumedRecord): Buffer {
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeDoubleLE(timestamp, 0);

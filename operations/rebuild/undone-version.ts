@@ -1,7 +1,7 @@
 /**
- * Makes the version of an undo again in the rebuilt lineage: what left leaves, and what came back
- * comes back with the pairs that it has here, bit for bit. Nothing is searched for, so that a fork
- * does the same as far as it has what was undone.
+ * Repeats an undo in the rebuilt lineage: removed corrections leave, and restored ones return with
+ * the pairs that they have in this lineage, bit for bit. There is no search, so a fork does the
+ * same where it has the undone corrections.
  */
 import { revisionId, type CorrectionRevision } from '../../schemas/correction.ts';
 import type { BlobReference } from '../../schemas/editing.ts';
@@ -19,7 +19,7 @@ import {
 } from './reproduced-version.ts';
 import { addedRevisions, removalsOf } from './source-revisions.ts';
 
-/** Leaves out what was never committed here, and what another correction of its fact replaced. */
+/** Leaves out corrections that were never committed here or whose fact has another one since. */
 export async function undoAgain(
   { source, rebuilt, revised, request }: RebuildRun,
   { steps }: RebuildEngine,
@@ -61,7 +61,7 @@ interface Addition {
   pairs: BlobReference;
 }
 
-/** Finds where each of the corrections was added first. */
+/** Finds the first addition of each correction. */
 async function firstAdditions(
   log: VersionLog,
   ids: ReadonlySet<string>,
@@ -79,7 +79,7 @@ async function firstAdditions(
   return found;
 }
 
-/** Tells whether neither the correction nor another of its fact holds after the removals. */
+/** Tells whether no correction of the fact holds after the removals. */
 function isFree(
   { active, activeByFact }: History,
   gone: ReadonlySet<string>,

@@ -1,6 +1,6 @@
 /**
- * Replays a workflow: its run is reset to a point of its history, up to which its results are kept
- * and from which on everything is done again.
+ * Replays a workflow by resetting its run to a point of its history. Results before the point are
+ * kept; later steps run again.
  */
 import type { DataConverter } from '@temporalio/common';
 import { timelineOf, type TimelineStep } from '../../pipelines/temporal/history-timeline.ts';
@@ -49,11 +49,11 @@ export async function planReset(
       run,
       points,
       point,
-      /** Activities, children and timers begun after the point, with how often each was. */
+      /** Activities, children and timers begun after the point, with the number of each. */
       again: countedNames(begun.map(({ name }) => name ?? 'a timer')),
-      /** Versions committed after it; they stay, and the new run finds them. */
+      /** Versions committed after the point; they stay, and the new run finds them. */
       committed: after.flatMap(committedIn),
-      /** Signals and updates received after it, which the new run receives again. */
+      /** Signals and updates received after the point, which the new run receives again. */
       reapplied: after.filter(({ event }) => event === 'signal' || event === 'update').length,
     };
   });
@@ -103,7 +103,7 @@ async function explained<T>(lineages: TemporalLineages, work: () => Promise<T>):
   }
 }
 
-/** Counts equal names, in the order in which each first occurs. */
+/** Counts equal names, in order of first occurrence. */
 export function countedNames(names: readonly string[]): { name: string; times: number }[] {
   const times = new Map<string, number>();
   for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);

@@ -1,4 +1,4 @@
-/** Dead letters, as they are sent again: repaired, or as they are for when their cause is gone. */
+/** Plans to resubmit dead letters: repaired, or unchanged if their cause no longer exists. */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { earlierOrigins, originOf } from '../../pipelines/kafka/dead-letter.ts';
 import type { ConsumedRecord } from '../../pipelines/kafka/records.ts';
@@ -27,13 +27,13 @@ import {
 interface DeadLetterResubmission extends Resubmission {
   /** Partitions and offsets on the dead-letter topic; null: all letters that are not fixed. */
   letters: readonly { partition: number; offset: string }[] | null;
-  /** Where all are read: only those named so by a file of repairs; null: all. */
+  /** Restricts the letters to those that a file of repairs names; null: all. */
   only: ReadonlySet<string> | null;
-  /** Sends letters as they are although they would come back. */
+  /** Sends letters unchanged even if they would be refused again. */
   asIs: boolean;
 }
 
-/** Plans what is sent again. Throws where there are more letters than are sent at once. */
+/** Plans the resubmission. Throws if there are more letters than may be sent at once. */
 export async function planDeadLetters(
   resubmission: DeadLetterResubmission,
 ): Promise<ResubmitItem[]> {
@@ -95,7 +95,7 @@ async function allLetters(
     .sort((a, b) => a.timestamp - b.timestamp || a.partition - b.partition);
 }
 
-/** Finds what the committed corrections were sent again for, and in which version each is. */
+/** Returns the records and ids that committed corrections resubmit, with their versions. */
 export async function resubmittedIn(log: VersionLog): Promise<Map<string, number>> {
   const committed = new Map<string, number>();
   for await (const { entry } of log.walk())
@@ -106,9 +106,9 @@ export async function resubmittedIn(log: VersionLog): Promise<Map<string, number
 
 interface Context {
   decoder: RecordDecoder<FactCorrection>;
-  /** The version of each repair that was committed, by the record repaired. */
+  /** The version of each committed repair, by the repaired record. */
   committed: ReadonlyMap<string, number>;
-  /** Records that were sent as they were and came back as a later letter. */
+  /** Records that were resubmitted unchanged and returned as a later letter. */
   returned: ReadonlySet<string>;
 }
 
@@ -136,7 +136,7 @@ async function plannedLetter(
   const position = positionToBe(topicsOf(log.lineage).corrections, i);
   if (Object.keys(repair).length === 0)
     return await asItWas(resubmission, { of, letter, position, base, decoder, origin });
-  // It was never decided and so keeps its id; one that cannot be read is given one by its place.
+  // An undecided correction keeps its id; an unreadable one gets an id from its place.
   const id = newId ?? base?.id ?? letterId(origin);
   const planned = planRepaired(resubmission, {
     of,
@@ -203,7 +203,7 @@ async function asItWas(
   return { revision, sent: { ...sent, id, what: `${prompt} → ${target}` } };
 }
 
-/** Decodes the correction of a letter, sound or not; null where its bytes cannot be read. */
+/** Decodes the correction of a letter, sound or not; null if its bytes cannot be read. */
 export function decoded(
   { value }: Pick<ConsumedRecord, 'value'>,
   decoder: RecordDecoder<FactCorrection>,

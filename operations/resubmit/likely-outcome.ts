@@ -1,4 +1,4 @@
-/** How revisions would be decided if they were taken now: the plan of one batch of them all. */
+/** Predicts the outcomes of revisions submitted now, by planning them all as one batch. */
 import { precedentsOf } from '../../activities/batch/plan-batch.ts';
 import { planOf } from '../../activities/batch/plan.ts';
 import { revisionId, type FactRevision } from '../../schemas/correction.ts';
@@ -9,7 +9,7 @@ export type LikelyOutcome =
   /** It would be edited, and the verdict decides. */
   | { kind: 'edited'; supersedes: string[] }
   | { kind: 'settled'; status: Outcome['status']; reason: string | null }
-  /** It would take others out and not be edited: a retraction, or a correction that withdraws. */
+  /** It would remove others without an edit: a retraction, or a withdrawing correction. */
   | { kind: 'withdraws'; removes: string[] };
 
 /**

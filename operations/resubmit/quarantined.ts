@@ -1,6 +1,7 @@
 /**
- * Quarantined corrections as they are sent again: under a new id, since an id is decided once. Each
- * one is read from its record in Kafka or, where Kafka has dropped that, from its batch's history.
+ * Plans to resubmit quarantined corrections, each under a new id, since an id is decided once. A
+ * correction is read from its record in Kafka or, if Kafka has dropped it, from its batch's
+ * history.
  */
 import { readRecord } from '../../pipelines/ingest/ingest-record.ts';
 import { topicsOf } from '../../pipelines/kafka/topics.ts';
@@ -23,7 +24,7 @@ import {
 } from './resubmission.ts';
 
 interface QuarantinedChoice {
-  /** These ids; empty: all that were quarantined and fit the rest. */
+  /** These ids; empty: all quarantined ones that match the other fields. */
   ids: readonly string[];
   code: string | null;
   /** Decided at this time or later, milliseconds since 1970. */
@@ -34,11 +35,11 @@ interface QuarantinedChoice {
 
 interface QuarantinedResubmission extends Resubmission {
   choice: QuarantinedChoice;
-  /** Reads a batch's revisions from its workflow's history; null where there is no history. */
+  /** Reads a batch's revisions from its workflow's history; null without a history. */
   fromHistory: (batchId: string) => Promise<readonly FactRevision[] | null>;
 }
 
-/** Plans what is sent again. Throws where more fit the choice than are sent at once. */
+/** Plans the resubmission. Throws if more corrections match than may be sent at once. */
 export async function planQuarantined(
   resubmission: QuarantinedResubmission,
 ): Promise<ResubmitItem[]> {
@@ -108,7 +109,7 @@ function fits(
   );
 }
 
-/** Puts an outcome into words: "committed in version 12". */
+/** Describes an outcome: "committed in version 12". */
 export function decisionText({ status, version }: Pick<Outcome, 'status' | 'version'>): string {
   const decision = status.toLowerCase().replaceAll('_', ' ');
   return version === null ? decision : `${decision} in version ${version}`;
@@ -174,7 +175,7 @@ async function originalsOf(
   for (const { revisionId: id, position, batchId } of chosen) {
     const record = records.get(placeOf(position));
     const read = record && readRecord(record, lineageOf(position.topic), decoder);
-    // A topic that was recreated has another record there.
+    // A recreated topic has another record at this position.
     if (read?.kind === 'revision' && revisionId(read.revision) === id) {
       originals.set(id, { revision: read.revision, from: 'kafka' });
       continue;

@@ -1,6 +1,6 @@
 /**
- * Resubmission: what was quarantined or went to the dead-letter topic is sent again, repaired or as
- * it was. Each source plans items of one form, which can be shown before they are sent.
+ * Resubmission: sends quarantined corrections and dead letters again, repaired or unchanged. Both
+ * sources plan items of the same form, which can be shown before they are sent.
  */
 import type { KafkaCluster } from '../../pipelines/kafka/kafka.ts';
 import type { ConsumedRecord, RecordHeaders } from '../../pipelines/kafka/records.ts';
@@ -25,7 +25,7 @@ export interface Resubmission {
   log: VersionLog;
   cluster: KafkaCluster;
   format: RecordFormat;
-  /** Members laid over a correction, by what is repaired; those under `*` for all. */
+  /** Replacement members of a correction, by what is repaired; those under `*` apply to all. */
   repairs: ReadonlyMap<string, Repair & { id?: string }>;
   by: string;
   /** Milliseconds since 1970. */
@@ -34,21 +34,21 @@ export interface Resubmission {
 
 export type ResubmitItem = ResubmitSent | ResubmitKept;
 
-/** An item that is to be sent. */
+/** An item to be sent. */
 export interface ResubmitSent {
   kind: 'correction' | 'retraction' | 'record';
-  /** The id of what is resubmitted, or `<partition>@<offset>` of a dead letter. */
+  /** The id of the resubmitted correction, or `<partition>@<offset>` of a dead letter. */
   of: string;
   /** The id under which it is sent; null for a retraction, or a record without one. */
   id: string | null;
   what: string;
-  /** The correction as it is sent; null where `record` is sent. */
+  /** The correction to send; null if `record` is sent. */
   correction: FactCorrection | null;
-  /** The record of a retraction, or of a letter that is sent as it was. */
+  /** The record of a retraction, or of a letter that is sent unchanged. */
   record: { key: Buffer | string | null; value: Buffer | null; headers?: RecordHeaders } | null;
   /** Members that the repair changes. */
   repaired: string[];
-  /** Where its content is from. */
+  /** The source of its content. */
   from: 'kafka' | 'history' | 'file';
   likely: LikelyOutcome | { kind: 'dead-letter'; className: string; message: string };
 }
@@ -58,9 +58,9 @@ export interface ResubmitKept {
   kind: 'kept';
   of: string;
   reason: string;
-  /** What would let it be sent; null where nothing would. */
+  /** The change that would let it be sent; null if none would. */
   fix: string | null;
-  /** Nothing needs to be done: it was resubmitted before, or is not a failure. */
+  /** Whether it was resubmitted before, or is not a failure. */
   fixed: boolean;
 }
 
@@ -77,7 +77,7 @@ export function alreadyFixed(of: string, reason: string): ResubmitKept {
   return { kind: 'kept', of, reason, fix: null, fixed: true };
 }
 
-/** A position after all others, for the i-th of the revisions that are not sent yet. */
+/** Returns a position after all others, for the i-th of the unsent revisions. */
 export function positionToBe(topic: string, i: number): KafkaPosition {
   return { topic, partition: 0, offset: String(2n ** 62n + BigInt(i)) };
 }
@@ -88,7 +88,7 @@ interface Repairable {
   id: string;
   replayOf: string;
   repair: Repair;
-  /** The correction to be repaired; null where it cannot be read. */
+  /** The correction to be repaired; null if it cannot be read. */
   base: FactCorrection | null;
   from: ResubmitSent['from'];
   position: KafkaPosition;
@@ -96,7 +96,7 @@ interface Repairable {
   unreadable: string;
 }
 
-/** Plans a correction as it is sent again, with its repair laid over it. */
+/** Plans a correction's resubmission, with its repair applied. */
 export function planRepaired(
   { log, by }: Resubmission,
   { of, id, replayOf, repair, base, from, position, unreadable }: Repairable,
@@ -133,7 +133,7 @@ export function planRepaired(
   };
 }
 
-/** Lays the repair over the base; null where the two together are not a whole correction. */
+/** Applies the repair to the base; null if the result is not a whole correction. */
 function wholeCorrection(base: FactCorrection | null, repair: Repair): FactCorrection | null {
   const { subject, prompt, target, issuedAt } = repair;
   const isWhole = [subject, prompt, target, issuedAt].every((member) => member !== undefined);
@@ -149,7 +149,7 @@ function wholeCorrection(base: FactCorrection | null, repair: Repair): FactCorre
   } as FactCorrection;
 }
 
-/** Adds to what is planned how it would likely be decided. */
+/** Adds the likely outcomes to the plan. */
 export async function withLikelyOutcomes(
   { log, now }: Resubmission,
   planned: readonly (ResubmitKept | Planned)[],

@@ -1,7 +1,7 @@
 /**
  * Edits facts in consecutive batches, on a version log in a temporary folder. Every verdict passes,
- * so that the editor is measured afterwards and not the thresholds; a correction that the editor
- * refuses counts as one that failed.
+ * so that the measurement concerns the editor and not the thresholds. A correction that the editor
+ * refuses counts as failed.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ import { versionsInFolder, type Versions } from '../../versions/versions.ts';
 import { localPort, localSteps, type LocalSteps } from '../local-batch.ts';
 import type { FactRecord } from './fact-records.ts';
 
-/** Any batch passes. */
+/** Thresholds that every batch passes. */
 export const PERMISSIVE: VerdictSettings = {
   ...DEFAULT_LINEAGE_SETTINGS.verdict,
   requireEffective: false,

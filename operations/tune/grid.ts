@@ -13,7 +13,7 @@ export interface Candidate {
 export const LAMBDA_FACTORS = [0.1, 0.3, 1] as const;
 export const WINDOWS_MAX = 5;
 
-/** `layers 4-8, lambda 1 F` */
+/** Returns `layers 4-8, lambda 1 F`. */
 export function nameOf({ layers, lambdaFactor }: Candidate): string {
   return `layers ${windowName(layers)}, lambda ${lambdaFactor} F`;
 }
@@ -35,10 +35,10 @@ export function candidate(
 }
 
 /**
- * Windows as wide as the model's present one, spread evenly over the first 60 % of the depth (facts
- * are recalled there, arXiv 2202.05262), avoiding blocks with massive keys; the present one is
- * among them where it is allowed. Where massive blocks leave no room the windows get narrower.
- * Throws RangeError where no block is left.
+ * Returns windows as wide as the model's present one, spread evenly over the first 60 % of the
+ * depth (facts are recalled there, arXiv 2202.05262), avoiding blocks whose keys have outlier
+ * norms. The present window is included if it is allowed. If such blocks leave no room, the windows
+ * get narrower. Throws RangeError if no block is left.
  */
 export function windowsOf(
   config: ModelConfig,

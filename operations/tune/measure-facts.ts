@@ -1,14 +1,14 @@
-/** Measures what a hook makes of facts, against the base model. */
+/** Measures the effect of a hook on facts, against the base model. */
 import type { Probe, ProbeAnswer } from '../../model/engine-types.ts';
 import type { Engine } from '../../model/engine/engine.ts';
 import type { FactRecord } from './fact-records.ts';
 
-/** The first facts of a stream, which are measured separately. */
+/** Number of first facts in a stream that are measured separately. */
 const EARLIEST_MAX = 200;
 
 export type FactMeasures = Awaited<ReturnType<typeof measureFacts>>;
 
-/** Shares are fractions in [0, 1]; null where there was nothing to ask. */
+/** Shares are fractions in [0, 1]; null without any probes. */
 export async function measureFacts(
   engine: Engine,
   hookId: string | null,
@@ -48,9 +48,9 @@ export async function measureFacts(
       ({ nextToken }, i) => nextToken === before.neighbours[i]!.nextToken,
     ),
     perplexityRatio: canary.ratio,
-    /** Tokens of ordinary text on which a gate opens. */
+    /** Share of tokens of ordinary text on which a gate opens. */
     ordinaryOpenShare: canary.openShare,
-    /** The first corrections of the stream, at its end. */
+    /** The first corrections of the stream, measured at its end. */
     earliest: {
       asked: earliest.length,
       efficacy: share(earliest, isArgmax) ?? 0,

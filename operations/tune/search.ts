@@ -1,8 +1,8 @@
 /**
- * Searches for layers and lambda in three rounds, each on more facts than the one before; what is
- * clearly worse than the best stops early (successive halving, arXiv 1502.07943). All windows at
- * lambda = F on half of the tuning facts; the best windows with every lambda on all of them; then
- * the winner, and the model's present set, on the validation facts, on which nothing was chosen.
+ * Searches for layers and lambda in three rounds, each on more facts than the one before. Clearly
+ * worse candidates stop early (successive halving, arXiv 1502.07943). First, all windows at lambda
+ * = F on half of the tuning facts. Second, the best windows with every lambda on all of them.
+ * Third, the winner and the model's present set on the validation facts, which no choice used.
  */
 import { createHash } from 'node:crypto';
 import type { ModelConfig } from '../../model/checkpoint/checkpoint.ts';
@@ -24,9 +24,9 @@ export interface Trial {
 
 export interface TuneResult {
   trials: Trial[];
-  /** On the validation facts. */
+  /** The winner's trial on the validation facts. */
   best: Trial;
-  /** The model's present set on the validation facts; null where it is the best. */
+  /** The model's present set on the validation facts; null if it is the best. */
   present: Trial | null;
 }
 
@@ -38,9 +38,9 @@ export interface Search {
   /** A hash of everything else that a trial depends on: model, parameters, batch size. */
   identity: string;
   log: TrialLog;
-  /** Edits the facts with the candidate and measures. */
+  /** Edits the facts with the candidate and measures the result. */
   tryOut: (candidate: Candidate, facts: readonly FactRecord[]) => Promise<Measures>;
-  /** Called with each trial; `known` where an earlier run finished it. */
+  /** Called with each trial; `known` if an earlier run finished it. */
   report: (trial: Trial, known: boolean) => void;
 }
 
@@ -98,9 +98,9 @@ async function runTrial(
 }
 
 /**
- * The harmonic mean of efficacy, paraphrase and neighbours, as CounterFact's own score; below 0
- * where ordinary text suffers more than a verdict allows by default, so that any candidate that
- * harms less is better.
+ * Returns the harmonic mean of efficacy, paraphrase and neighbours, which is CounterFact's own
+ * score. Below 0 if ordinary text suffers more than a verdict allows by default, so that any less
+ * harmful candidate is better.
  */
 export function scoreOf({
   efficacy,
@@ -117,7 +117,7 @@ export function scoreOf({
     : 1 - perplexityRatio;
 }
 
-/** Two halves of the facts; those of one subject stay together, so that validation is unseen. */
+/** Halves the facts. Facts of one subject stay together, so that validation facts are unseen. */
 export function halves(records: readonly FactRecord[]): {
   tuning: FactRecord[];
   validation: FactRecord[];
@@ -132,7 +132,7 @@ export function halves(records: readonly FactRecord[]): {
 
 /** Windows that reach the second round, at most. */
 const SURVIVORS_MAX = 2;
-/** A window whose score is further behind the best is dropped. */
+/** Largest distance of a window's score from the best one; windows further behind are dropped. */
 const BEHIND_MAX = 0.15;
 
 function survivors(trials: readonly Trial[]): Trial[] {
@@ -140,7 +140,7 @@ function survivors(trials: readonly Trial[]): Trial[] {
   return order.filter(({ score }) => score >= order[0]!.score - BEHIND_MAX).slice(0, SURVIVORS_MAX);
 }
 
-/** Best first; of equals the one whose lambda is nearer to F. */
+/** Ranks the best first; among equals, the one whose lambda is nearer to F. */
 function ranked(trials: readonly Trial[]): Trial[] {
   const strangeness = ({ candidate: { lambdaFactor } }: Trial): number =>
     Math.abs(Math.log(lambdaFactor));

@@ -1,8 +1,8 @@
-/** Keeps finished trials in a file, so that a tuning that was stopped goes on where it was. */
+/** Keeps finished trials in a file, so that a stopped tuning can continue. */
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 
-/** The measures that decide. Shares in [0, 1]; null where the facts have no such prompts. */
+/** The measures that decide. Shares in [0, 1]; null if the facts have no such prompts. */
 export interface Measures {
   efficacy: number;
   paraphrase: number | null;

@@ -17,7 +17,7 @@ import { measureFacts } from './measure-facts.ts';
 import { halves, searchParameters, type Trial, type TuneResult } from './search.ts';
 import { trialLogAt, type Measures } from './trial-log.ts';
 
-/** Sequences of ordinary text that the size of keys is measured on. */
+/** Sequences of ordinary text on which the size of keys is measured. */
 const TRACED_SEQUENCES = 16;
 
 export interface TuneOptions {
@@ -30,7 +30,7 @@ export interface TuneOptions {
   lambdaFactors: readonly number[] | null;
   windowsMax: number;
   trialsFile: string;
-  /** Forget the trials of an earlier run. */
+  /** Discards the trials of an earlier run. */
   fresh: boolean;
 }
 
